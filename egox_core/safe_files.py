@@ -60,7 +60,7 @@ PICKLED_SUFFIXES = (".pt", ".pt2", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
 
 
 @contextlib.contextmanager
-def working_on(path: Path, wait: bool = True) -> Iterator[bool]:
+def file_lock(path: Path, wait: bool = True) -> Iterator[bool]:
     """Holds ``path`` for this process while it is made; yields False where another process holds it.
 
     The lock, ``.<name>.lock`` beside it, ends with its process, also with a killed one. A file system that knows no
@@ -93,9 +93,9 @@ def working_on(path: Path, wait: bool = True) -> Iterator[bool]:
 
 def clear_leftovers(folder: Path, pattern: str = ".*") -> None:
     """Remove what killed processes left in ``folder``: ``.<name>.<anything>`` of what they made
-    under :func:`working_on`, and its lock. What another process is at stays."""
+    under :func:`file_lock`, and its lock. What another process is at stays."""
     for leftover in list(folder.glob(pattern)):
-        with working_on(folder / leftover.name[1:].rpartition(".")[0], wait=False) as free:
+        with file_lock(folder / leftover.name[1:].rpartition(".")[0], wait=False) as free:
             if free and leftover.is_dir():
                 shutil.rmtree(leftover, ignore_errors=True)
 
@@ -391,7 +391,7 @@ def read_npy_header(
 
 
 @contextlib.contextmanager
-def write_whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path`` to write to; becomes ``path`` at the end, or vanishes with
     an exception.
 
@@ -413,5 +413,5 @@ def write_whole(path: Path) -> Iterator[Path]:
 
 def write_json(path: Path, content: object) -> None:
     """Write ``content`` as UTF-8 JSON, whole or not at all. NaN is refused (ValueError): JSON has none."""
-    with write_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8")

@@ -19,7 +19,7 @@ from ..egox_core.types import CameraTrajectory, DepthVideo, PointCloud
 from ..egox_core.video.reader import read_frames
 from ..egox_core.video.reproject import lens_circle, pinhole_camera, reproject
 from ..egox_core.wan.canvas import ego_half
-from .host.graph import LOADER, Graph, probed, selection_of, values_behind
+from .host.graph import LOADER, Graph, probed, selection_of, upstream_values
 from .host.progress import host_progress
 from .host.vae import decode_video
 from .host.video import native_video
@@ -130,7 +130,7 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
         return io.NodeOutput(frames, mask, native_video(frames, fps, audio),
                              ui=preview_ui("compare", streams, text=text, fps=fps, curve=curve,
                                            geometry=geometry,
-                                           values=values_behind(prompt, node)))
+                                           values=upstream_values(prompt, node)))
 
 
 def truth_beside(graph: Graph, size: tuple[int, int]) -> torch.Tensor | None:

@@ -33,7 +33,7 @@ from ..egox_core.takes.exo_camera import EXO_LENSES, ExoLens, meta_beside, with_
 from ..egox_core.takes.meta import read_meta
 from ..egox_core.takes.metric_scale import with_takes_scale
 from ..egox_core.types import FrameSelection, TakeMeta
-from .host.graph import Graph, frames_in_use, inputs_of, lacks_beside, linked, verdict
+from .host.graph import Graph, check_or_message, frames_in_use, inputs_of, linked, sidecar_missing
 from .host.paths import beside_video, fingerprint, resolve
 from .host.progress import host_progress
 from .io_types import EgoXDepth, EgoXFrames
@@ -146,13 +146,13 @@ class EgoXDepthAlign(io.ComfyNode):
                 io.Combo.Output(display_name="preset", options=list(PRIOR_PRESETS),
                                 tooltip="The preset, for Render Ego Prior: one switch for both."),
             ],
-            hidden=[io.Hidden.unique_id],  # for verdict
+            hidden=[io.Hidden.unique_id],  # for check_or_message
             has_intermediate_output=True,  # a cached run shows its preview again
         )
 
     @classmethod
     def validate_inputs(cls, depth_file=None) -> bool | str:
-        return verdict(cls, check_depth_inputs)
+        return check_or_message(cls, check_depth_inputs)
 
     @classmethod
     def fingerprint_inputs(cls, depth_file="", camera_file="", **others) -> str:
@@ -209,7 +209,7 @@ def check_depth_inputs(graph: Graph, node: str) -> None:
     sockets = {name: None for name in SOCKETS if linked(graph, node, name) is not None}
     if isinstance(depth_file, list) or not file_counts(role, sockets):
         return
-    if not depth_file.strip() and not sockets and lacks_beside(graph, node, DEPTH):
+    if not depth_file.strip() and not sockets and sidecar_missing(graph, node, DEPTH):
         raise EgoXInputError(MISSING_METRIC, got=f"no depth at all: no {DEPTH} beside the video, no depth_file, and no "
                              "depth model connected", expected="a depth file, or a depth model", fix=ADVICE)
     frames = frames_in_use(graph, node)

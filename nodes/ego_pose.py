@@ -25,7 +25,7 @@ from ..egox_core.trajectory.keyframes import (
 )
 from ..egox_core.trajectory.path import resample, smoothed, trajectory_from_track, with_camera
 from ..egox_core.types import FrameSelection
-from .host.graph import Graph, exo_video, frames_in_use, inputs_of, lacks_beside, linked, verdict
+from .host.graph import Graph, check_or_message, exo_video, frames_in_use, inputs_of, linked, sidecar_missing
 from .host.paths import beside_video, fingerprint, list_files, resolve
 from .io_types import EgoXFrames, EgoXScene, EgoXTrajectory
 from .page.editor_data import AUTO, BESIDE, DEFAULT_PRESET, editor_data, editor_origin
@@ -105,7 +105,7 @@ class EgoXEgoPoseInput(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, file=None) -> bool | str:
-        return verdict(cls, check_poses)  # names that are not in the list are judged there
+        return check_or_message(cls, check_poses)  # names that are not in the list are judged there
 
     @classmethod
     def fingerprint_inputs(cls, source, file, **settings) -> str:
@@ -168,7 +168,7 @@ def check_poses(graph: Graph, node: str) -> None:
     if linked(graph, node, "base") is not None:
         return
     if source == "file" and file == BESIDE:
-        if lacks_beside(graph, node, META):
+        if sidecar_missing(graph, node, META):
             raise no_poses_beside("frames" in values)
     if source == "file" and isinstance(file, str):
         frames, entry = frames_in_use(graph, node), values.get("entry")

@@ -21,7 +21,7 @@ from ..egox_core.trajectory.head_evidence import unit_up
 from ..egox_core.trajectory.head_sources import no_detector
 from ..egox_core.trajectory.keyframes import upright_from_sensor
 from ..egox_core.types import UNTIMED_FPS, DepthVideo, FrameSelection
-from .host.graph import Graph, frames_in_use, inputs_of, linked, verdict
+from .host.graph import Graph, check_or_message, frames_in_use, inputs_of, linked
 from .host.paths import beside_video
 from .host.progress import host_progress
 from .io_types import EgoXDepth, EgoXFrames, EgoXTrajectory
@@ -102,13 +102,13 @@ class EgoXEstimateHeadPose(io.ComfyNode):
                                 tooltip="The exo frames with the head's axes and look, coloured by confidence."),
                 io.String.Output(display_name="report", tooltip="What was seen in how many frames, and each fallback."),
             ],
-            hidden=[io.Hidden.unique_id],  # for verdict
+            hidden=[io.Hidden.unique_id],  # for check_or_message
             has_intermediate_output=True,  # a cached run shows its preview again
         )
 
     @classmethod
     def validate_inputs(cls, up=None) -> bool | str:
-        return verdict(cls, check_head_inputs)
+        return check_or_message(cls, check_head_inputs)
 
     @classmethod
     def execute(cls, exo_images, person, mount, offset_right, offset_down, offset_forward, pitch, up,

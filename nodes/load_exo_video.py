@@ -15,7 +15,7 @@ from ..egox_core.video.audio import Sound, read_sound, trim_sound
 from ..egox_core.video.cuts import refuse_cuts
 from ..egox_core.video.reader import VideoSource, memory_info, open_video, pick_frames, probe_video, read_frames
 from ..egox_core.video.selection import select_frames, trim_info
-from .host.graph import Graph, inputs_of, selection_of, verdict
+from .host.graph import Graph, check_or_message, inputs_of, selection_of
 from .host.paths import TAKE_FILES, fingerprint, list_files, resolve
 from .host.progress import host_progress
 from .host.steps import tell_on_node
@@ -68,14 +68,14 @@ class EgoXLoadExoVideo(io.ComfyNode):
                 EgoXFrames.Output(display_name="frames",
                                   tooltip="Which frames of the source these are; for Depth Align and Ego Pose Input."),
             ],
-            hidden=[io.Hidden.unique_id],  # for verdict
+            hidden=[io.Hidden.unique_id],  # for check_or_message
         )
 
     @classmethod
     def validate_inputs(cls, file=None) -> bool | str:
         # ``file`` is named so that the host takes names that are not in its list (a file uploaded
         # since, a path in a sub-folder). Of an input that is named it checks no bounds: no others.
-        return verdict(cls, check_video)
+        return check_or_message(cls, check_video)
 
     @classmethod
     def fingerprint_inputs(cls, file, video=None, **settings) -> str:

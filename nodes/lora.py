@@ -22,7 +22,7 @@ from ..egox_core.wan.lora_keys import (
     convert_lora,
     released_note,
 )
-from .host.graph import Graph, inputs_of, verdict
+from .host.graph import Graph, check_or_message, inputs_of
 from .patch.lora_metadata import attach_lora_metadata
 from .search_words import searched
 from .sliders import Slider
@@ -56,13 +56,13 @@ class EgoXLoadLora(io.ComfyNode):
                                        "in it. 1 is what the authors use."),
             ],
             outputs=[io.Model.Output(display_name="model", tooltip="The transformer with the LoRA.")],
-            hidden=[io.Hidden.unique_id],  # for verdict
+            hidden=[io.Hidden.unique_id],  # for check_or_message
         )
 
     @classmethod
     def validate_inputs(cls, strength=None) -> bool | str:
         known = STRENGTH.check(strength)
-        return verdict(cls, check_files) if known is True else known
+        return check_or_message(cls, check_files) if known is True else known
 
     @classmethod
     def fingerprint_inputs(cls, lora_name, **_) -> tuple[int, int] | None:

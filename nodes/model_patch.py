@@ -16,7 +16,7 @@ from .gga_inputs import (
     gga_options,
     recompute_exo_input,
 )
-from .host.graph import verdict
+from .host.graph import check_or_message
 from .io_types import EgoXCanvas
 from .patch.checks import NoteAfterRun, has_image_embedding
 from .patch.lora_metadata import lora_metadata
@@ -53,7 +53,7 @@ class EgoXModelPatch(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, lambda_g=None) -> bool | str:
         known = LAMBDA.check(lambda_g)
-        return verdict(cls, check_geometry) if known is True else known
+        return check_or_message(cls, check_geometry) if known is True else known
 
     @classmethod
     def execute(cls, model, canvas, backend="auto", recompute_exo=1, depth=None, trajectory=None,

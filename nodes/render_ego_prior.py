@@ -13,7 +13,7 @@ from ..egox_core.prior.options import DYNAMIC_CHOICES, PRIOR_PRESETS, prior_pres
 from ..egox_core.prior.render import ego_depth, render_ego_prior
 from ..egox_core.scene.build import build_scene
 from ..egox_core.takes.exo_camera import lens_text
-from .host.graph import Graph, inputs_of, linked, verdict
+from .host.graph import Graph, check_or_message, inputs_of, linked
 from .host.progress import host_progress
 from .io_types import EgoXDepth, EgoXScene, EgoXTrajectory
 from .page.geometry import geometry_data
@@ -60,14 +60,15 @@ class EgoXRenderEgoPrior(io.ComfyNode):
                 io.Image.Output(display_name="depth_preview", tooltip="Its depth in colour, near is warm."),
                 EgoXDepth.Output(display_name="depth", tooltip="Its z depth in metres, with the ego camera."),
             ],
-            hidden=[io.Hidden.unique_id, io.Hidden.prompt],  # for verdict; for the node whose λ_g the geometry has
+            # For check_or_message, and for the node whose λ_g the geometry has
+            hidden=[io.Hidden.unique_id, io.Hidden.prompt],
             has_intermediate_output=True,  # a cached run shows its preview again
             is_output_node=True,  # the prior is seen also where the weights behind it are missing
         )
 
     @classmethod
     def validate_inputs(cls, preset=None) -> bool | str:
-        return verdict(cls, check_prior_inputs)
+        return check_or_message(cls, check_prior_inputs)
 
     @classmethod
     def execute(cls, trajectory, preset, dynamic, scene=None, exo_images=None,

@@ -24,7 +24,7 @@ from ..egox_core.wan.schedule import RELEASED_STEPS
 from ..egox_core.wan.vision import IMAGE_EMBEDDING_MODES
 from .conditioning import condition_clip
 from .gga_inputs import LAMBDA, check_geometry, geometry_inputs, gga_inputs, recompute_exo_input
-from .host.graph import Graph, files_behind, inputs_of, origin, values_behind, verdict
+from .host.graph import Graph, check_or_message, input_digest, inputs_of, upstream_files, upstream_values
 from .host.noise import HOST, NOISE_TOOLTIP
 from .host.paths import fingerprint
 from .host.progress import host_progress
@@ -112,7 +112,7 @@ class EgoXSampleLong(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, lambda_g=None) -> bool | str:
         known = LAMBDA.check(lambda_g)
-        return verdict(cls, check_long) if known is True else known
+        return check_or_message(cls, check_long) if known is True else known
 
     @classmethod
     def execute(cls, model, positive, negative, vae, exo_images, prior, length, continue_motion_max_frames,
@@ -165,7 +165,7 @@ class EgoXSampleLong(io.ComfyNode):
                    for name, clip in (("exo", exo_images), ("prior", prior), ("ego", ego))]
         return io.NodeOutput(ego, native_video(ego, fps, audio),
                              ui=preview_ui("compare", streams, text="\n".join([text, *notes[-1:]]), fps=fps,
-                                           values=values_behind(prompt, node)))
+                                           values=upstream_values(prompt, node)))
 
 
 def check_long(graph: Graph, node: str) -> None:
@@ -197,5 +197,5 @@ def chunk_files(graph: Graph, node: str) -> ChunkFiles:
 def chunk_origin(graph: Mapping[str, Any], node: str) -> str:
     """Changes with any setting, link and file that a chunk is made with besides its own frames."""
     names = [name for name in inputs_of(graph, node) if name not in OF_CHUNKS]
-    files = sorted(fingerprint(name) for name in files_behind(graph, node, names))
-    return hashlib.sha256("\n".join([origin(graph, node, names), *files]).encode()).hexdigest()
+    files = sorted(fingerprint(name) for name in upstream_files(graph, node, names))
+    return hashlib.sha256("\n".join([input_digest(graph, node, names), *files]).encode()).hexdigest()

@@ -28,7 +28,7 @@ from ..egox_core.wan.schedule import (
     sample_released,
 )
 from .gga_inputs import LAMBDA, check_geometry, geometry_inputs, gga_inputs, gga_options, recompute_exo_input
-from .host.graph import verdict
+from .host.graph import check_or_message
 from .host.noise import HOST, NOISE_TOOLTIP, ReleasedNoise
 from .host.steps import TimeLeft
 from .host.vae import released_embedding
@@ -165,7 +165,7 @@ class EgoXWanSampler(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, lambda_g=None) -> bool | str:
         known = LAMBDA.check(lambda_g)
-        return verdict(cls, check_geometry) if known is True else known
+        return check_or_message(cls, check_geometry) if known is True else known
 
     @classmethod
     def execute(cls, model, positive, negative, latent, canvas, seed, steps, cfg, sampler, scheduler, shift,

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from egox_core.errors import EgoXInputError
-from egox_core.safe_files import write_whole
+from egox_core.safe_files import atomic_write
 from egox_core.wan.lora_keys import convert_lora, convert_transformer
 from egox_core.wan.weights import file_metadata
 
@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             tensors, unmatched = convert_transformer(state, options.to)
             report = f"{len(tensors)} tensors of a transformer matched, {len(unmatched)} unmatched"
-        with write_whole(options.target) as temporary:
+        with atomic_write(options.target) as temporary:
             save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, temporary,
                       metadata={"format": "pt", **metadata})
     except EgoXInputError as error:

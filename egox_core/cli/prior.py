@@ -26,7 +26,7 @@ from ..frame_store import FrameStore
 from ..prior.options import DYNAMIC_CHOICES, PRESET_GEOMETRY, PRIOR_PRESETS, prior_preset
 from ..prior.render import PriorFrame, iter_ego_prior
 from ..prior.splatter import has_pytorch3d
-from ..safe_files import write_json, write_whole
+from ..safe_files import atomic_write, write_json
 from ..scene.build import build_scene
 from ..scene.points import scene_points, write_ply
 from ..takes.exo_camera import EXO_LENSES
@@ -121,7 +121,7 @@ def render_take(args: argparse.Namespace) -> dict:
     write_video(args.out / "coverage.mp4", masks.tensor(), take.frames.fps)
     lap("render and write")
     if args.ply:
-        with write_whole(args.out / "scene.ply") as path, path.open("wb") as file:
+        with atomic_write(args.out / "scene.ply") as path, path.open("wb") as file:
             write_ply(scene_points(scene, 0), file)
     peak = peak_memory_bytes()
     report = {

@@ -15,7 +15,7 @@ from ..errors import EgoXInputError
 from ..gga.geometry import gga_geometry, with_trainer_rays
 from ..parallel import devices_of, part_of, run_items
 from ..progress import Progress, no_progress
-from ..safe_files import read_json, working_on
+from ..safe_files import file_lock, read_json
 from ..sizes import FRAMES_PER_LATENT, PIXELS_PER_LATENT
 from ..types import GgaGeometry
 from ..wan.latents import denormalise_latent, normalise_latent
@@ -258,7 +258,7 @@ def _make_shard(shard: _Shard, device: str) -> Literal["made", "there", "busy"]:
     read is left out, and named in it."""
     settings = replace(shard.settings, device=device)
     _, text, _ = _encoders(settings)  # what is wrong with a model is no clip's fault
-    with working_on(shard.file, wait=shard.wait) as free:
+    with file_lock(shard.file, wait=shard.wait) as free:
         if not free:
             return "busy"
         if shard.fits():

@@ -25,7 +25,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import EgoXInputError
-from ..safe_files import read_json, require_safe_name, write_json, write_whole
+from ..safe_files import atomic_write, read_json, require_safe_name, write_json
 
 FORMAT = "egox-cache/1"
 INDEX = "index.json"
@@ -91,7 +91,7 @@ def write_shard(file: Path, tensors: Mapping[str, Tensor], content_hash: str,
     """
     metadata = {FINGERPRINT: content_hash} | ({LEFT_OUT: json.dumps(left_out)} if left_out else {})
     try:
-        with write_whole(file) as temporary:
+        with atomic_write(file) as temporary:
             save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, metadata=metadata)
     except (SafetensorError, OSError) as error:
         raise EgoXInputError(f"cache shard {file.name}", got=f"it can't be written ({error})",

@@ -23,7 +23,7 @@ from ..file_names import COVERAGE, DEPTH, EXO, META, OBJECTS, PRIOR, TRUTH
 from ..parallel import on_device
 from ..prior.options import prior_preset
 from ..prior.render import render_ego_prior
-from ..safe_files import read_json, replace_folder, working_on, write_json, write_whole
+from ..safe_files import atomic_write, file_lock, read_json, replace_folder, write_json
 from ..scene.build import build_scene
 from ..takes.depth_files import check_depth, depth_of_frames
 from ..takes.depth_readers import DepthFile, open_depth
@@ -149,7 +149,7 @@ def make_clip(job: ClipJob, root: Path, captions: Mapping[str, str],
     finished = _finished(folder, fingerprint)
     if finished is not None:
         return finished, False
-    with working_on(folder):
+    with file_lock(folder):
         finished = _finished(folder, fingerprint)  # by another process meanwhile?
         if finished is not None:
             return finished, False
@@ -227,7 +227,7 @@ def _write(job: ClipJob, folder: Path, captions: Mapping[str, str], maps: OpenMa
         dynamic, masked = own, "depth file"
     depth_m = torch.where(pictures.seen, depth_m, math.nan)  # bars and corners were never seen
     depth_m, scaled = _scaled(job, depth_m, dynamic, camera)
-    with write_whole(folder / DEPTH) as temporary:
+    with atomic_write(folder / DEPTH) as temporary:
         more = {} if dynamic is None else {"dynamic": dynamic.numpy()}
         np.savez_compressed(temporary, depth_m=depth_m.half().numpy(), **more)
     write_json(folder / META, _meta(job, prompt, camera, fps))
@@ -235,7 +235,7 @@ def _write(job: ClipJob, folder: Path, captions: Mapping[str, str], maps: OpenMa
     scene = build_scene(loaded.read_exo(), loaded.depth)
     prior = render_ego_prior(scene, loaded.trajectory, prior_preset(options.prior))
     write_video(folder / PRIOR, prior.rgb, fps, quality=options.quality, threads=1)
-    with write_whole(folder / COVERAGE) as temporary:
+    with atomic_write(folder / COVERAGE) as temporary:
         np.savez_compressed(temporary, coverage=prior.coverage.numpy())
     files = {p.name: _digest(p) for p in sorted(folder.iterdir())}
     return ClipRecord(

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..errors import EgoXInputError, intact
-from ..safe_files import NO_NAMES, write_whole
+from ..safe_files import NO_NAMES, atomic_write
 
 FORMAT = "egox-clip/1"
 STAND_IN_DEPTH = "stand-in depth"
@@ -57,7 +57,7 @@ class ClipRecord(BaseModel):
 def write_manifest(file: Path, records: Iterable[ClipRecord]) -> None:
     """All records, sorted by clip, whole or not at all."""
     lines = [json.dumps(r.model_dump(mode="json"), ensure_ascii=False) for r in sorted(records, key=lambda r: r.clip)]
-    with write_whole(file) as temporary:
+    with atomic_write(file) as temporary:
         temporary.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
 
 

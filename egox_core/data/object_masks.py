@@ -21,7 +21,7 @@ from torch.nn.functional import interpolate
 
 from ..errors import EgoXInputError
 from ..file_names import OBJECTS
-from ..safe_files import open_zip, write_whole
+from ..safe_files import atomic_write, open_zip
 from ..types import ObjectMasks
 
 TRUE_KEYS, GENERATED_KEYS = ("clip", "truth", "truth_ids"), ("generated", "generated_ids")
@@ -35,7 +35,7 @@ def write_masks(file: Path, clip: str, truth: np.ndarray, truth_ids: list[str], 
                                          "generated_ids": np.array(generated_ids or [], dtype=str)}
     if truth_seen is not None:
         more[SEEN] = truth_seen.astype(np.float32)
-    with write_whole(file) as temporary:
+    with atomic_write(file) as temporary:
         np.savez_compressed(temporary, clip=np.array(clip), truth=truth.astype(bool),
                             truth_ids=np.array(truth_ids, dtype=str), **more)
 

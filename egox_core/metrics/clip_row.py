@@ -19,7 +19,7 @@ from ..data.manifest import ClipRecord
 from ..data.object_masks import read_masks
 from ..file_names import OBJECTS, PRIOR, TRUTH
 from ..parallel import single_threaded
-from ..safe_files import write_json, write_whole
+from ..safe_files import atomic_write, write_json
 from ..types import ObjectMasks
 from .baselines import BASELINES
 from .clip_inputs import (
@@ -83,7 +83,7 @@ def make_row(job: RowJob, device: str = "cpu") -> dict[str, Any]:
         row, thumbnails = _compute(job, files, device)
     packed = io.BytesIO()
     np.savez(packed, **thumbnails)
-    with write_whole(thumbnail_file(job.rows, job.record.clip)) as temporary:
+    with atomic_write(thumbnail_file(job.rows, job.record.clip)) as temporary:
         temporary.write_bytes(packed.getvalue())
     row = {**row, "fingerprint": fingerprint, "thumbnails": hashlib.sha256(packed.getvalue()).hexdigest()}
     write_json(job.rows / f"{job.record.clip}.json", row)  # last: a row with it is whole

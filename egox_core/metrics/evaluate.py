@@ -16,7 +16,7 @@ from ..file_names import EXO, PRIOR, TRUTH
 from ..parallel import devices_of, run_items
 from ..previews.contact_sheet import SheetRow, make_contact_sheet, spread, write_png
 from ..progress import Progress, no_progress
-from ..safe_files import read_json, write_json, write_whole
+from ..safe_files import atomic_write, read_json, write_json
 from ..wan.weights import weights_hash
 from .baselines import BASELINES
 from .bootstrap import SAMPLES
@@ -113,7 +113,7 @@ def evaluate(manifest: Path, generated: Path, out: Path, options: EvaluateOption
                           protocol=protocol_of(records, hashes), other=other, sets=sets,
                           samples=options.samples, seed=options.seed)
     write_json(out / REPORT, report)
-    with write_whole(out / TABLE) as temporary:
+    with atomic_write(out / TABLE) as temporary:
         temporary.write_text(markdown_report(report), encoding="utf-8")
     if options.sheet_clips > 0 and rows:
         good = {row["clip"] for row in rows}

@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..safe_files import write_whole
+from ..safe_files import atomic_write
 from ..video.reader import resize_picture
 from .grid import label_height, label_strip
 
@@ -55,7 +55,7 @@ def spread(count: int, most: int) -> list[int]:
 def write_png(file: Path, picture: np.ndarray) -> None:  # [H, W, 3] uint8 RGB
     """Whole or not at all."""
     _, data = cv2.imencode(".png", np.ascontiguousarray(picture[..., ::-1]))
-    with write_whole(file) as temporary:
+    with atomic_write(file) as temporary:
         temporary.write_bytes(data.tobytes())
 
 

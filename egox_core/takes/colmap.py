@@ -16,7 +16,7 @@ from torch import Tensor
 from ..cameras.lenses import LENSES
 from ..cameras.model import CameraModel, upright_camera
 from ..errors import EgoXInputError
-from ..safe_files import require_file, write_whole
+from ..safe_files import atomic_write, require_file
 from ..trajectory.poses import compose, invert, sensor_from_upright, validate_w2c
 from ..types import CameraTrajectory
 
@@ -89,7 +89,7 @@ def upright_poses(trajectory: CameraTrajectory) -> Tensor:  # [T, 3, 4] float64
 
 
 def _write(path: Path, lines: list[str]) -> None:
-    with write_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

@@ -36,7 +36,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..errors import EgoXInputError, intact
-from ..safe_files import read_json, replace_folder, working_on, write_whole
+from ..safe_files import atomic_write, file_lock, read_json, replace_folder
 
 PREFIX = "step-"
 STOP_FILE = "EGOX_STOP_FILE"
@@ -87,9 +87,9 @@ def save_checkpoint(output: Path, state: TrainState, keep: int) -> Path:
     folder = output / "checkpoints" / f"{PREFIX}{state.step:08d}"
     temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
     try:
-        with working_on(folder):
+        with file_lock(folder):
             temporary.mkdir(parents=True)
-            with write_whole(temporary / "trainable.safetensors") as weights:
+            with atomic_write(temporary / "trainable.safetensors") as weights:
                 save_file({k: v.detach().cpu().contiguous() for k, v in state.weights.items()},
                           weights)
             torch.save({"optimizer": state.optimizer, "ema": state.ema},

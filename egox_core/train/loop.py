@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ..errors import EgoXInputError
 from ..gga.diffusers_processor import GgaScope
 from ..progress import Progress, no_progress
-from ..safe_files import clear_leftovers, write_whole
+from ..safe_files import atomic_write, clear_leftovers
 from ..wan.vae import VaeEncoder
 from . import zero3
 from .checkpoints import (
@@ -147,7 +147,7 @@ class _Run:
         if main:
             output = Path(config.output)
             output.mkdir(parents=True, exist_ok=True)
-            with write_whole(output / "config.yaml") as temporary:
+            with atomic_write(output / "config.yaml") as temporary:
                 temporary.write_text(dump_config(config), encoding="utf-8")
         log = StepLog(config, first_step, main)
         loss, noted = float("nan"), ""

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..errors import EgoXInputError
-from ..safe_files import write_whole
+from ..safe_files import atomic_write
 from ..wan.lora_keys import convert_lora
 from ..wan.lora_settings import PREFIX, trained_with
 from ..wan.weights import read_header
@@ -182,7 +182,7 @@ def save_lora(
     else:
         alphas = {k.replace(".lora_A.weight", ".alpha"): torch.tensor(alpha) for k in tensors if ".lora_A." in k}
         out = convert_lora({RELEASED_PREFIX + k: v for k, v in {**tensors, **alphas}.items()}).tensors
-    with write_whole(file) as temporary:
+    with atomic_write(file) as temporary:
         save_file({k: v.to(dtype).contiguous() for k, v in out.items()}, temporary,
                   metadata={**metadata, "egox.naming": naming})
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ..errors import needs_package
-from ..safe_files import write_whole
+from ..safe_files import atomic_write
 from ..video.reader import decode_frames, probe_video
 from .config import TrainConfig
 
@@ -42,7 +42,7 @@ class StepLog:
             return
         self.file.parent.mkdir(parents=True, exist_ok=True)
         before = [line for line in self._lines() if json.loads(line)["step"] <= first_step]
-        with write_whole(self.file) as temporary:
+        with atomic_write(self.file) as temporary:
             temporary.write_text("".join(line + "\n" for line in before), encoding="utf-8")
         kinds = {"tensorboard": TensorBoard, "wandb": WeightsAndBiases}
         self.trackers = [kinds[name](config, first_step) for name in config.log.trackers]
@@ -143,7 +143,7 @@ class WeightsAndBiases:
         folder = _folder(config)
         known = folder / "wandb_run_id"
         if not known.is_file():
-            with write_whole(known) as temporary:
+            with atomic_write(known) as temporary:
                 temporary.write_text(uuid.uuid4().hex[:12], encoding="utf-8")
         self.run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", "egox"),

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..errors import EgoXInputError
 from ..progress import Progress, no_progress
-from ..safe_files import write_whole
+from ..safe_files import atomic_write
 
 QUALITY = 16
 """x264's constant rate factor; 18 counts as visually lossless, and pictures measured against others deserve more."""
@@ -37,7 +37,7 @@ def write_video(
         raise EgoXInputError("frame rate", got=fps, expected="above 0", fix="give frames a second")
     rate = Fraction(fps).limit_denominator(1001)
     total = len(frames) if isinstance(frames, Tensor) else 0
-    with write_whole(path) as temporary, av.open(str(temporary), "w", options={"movflags": "+faststart"}) as container:
+    with atomic_write(path) as temporary, av.open(str(temporary), "w", options={"movflags": "+faststart"}) as container:
         stream = None
         for index, frame in enumerate(frames):
             picture = _bytes(frame)

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ..errors import EgoXInputError
 from ..frame_store import FrameStore
-from ..safe_files import NPY_ERRORS, write_whole
+from ..safe_files import NPY_ERRORS, atomic_write
 from ..sizes import FRAMES_PER_LATENT, latent_frames
 from ..types import CameraTrajectory, DepthVideo
 
@@ -162,7 +162,7 @@ class ChunkFiles:
 
     def put(self, path: Path, frames: Tensor) -> None:
         """Keep a chunk."""
-        with write_whole(path) as temporary:
+        with atomic_write(path) as temporary:
             np.save(temporary, frames.detach().cpu().numpy())
 
     def clear(self) -> None:

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..errors import EgoXInputError
-from ..safe_files import write_whole
+from ..safe_files import atomic_write
 from ..sizes import CHANNELS, MODEL_CHANNELS
 from .lora_keys import convert_transformer
 from .weights import file_metadata, read_header
@@ -85,7 +85,7 @@ def save_native(model: WanTransformer3DModel, file: Path, metadata: Mapping[str,
     config = model.config
     settings = {"transformer": {"num_heads": config.num_attention_heads, "text_dim": config.text_dim}}
     weights = {k: v.to(dtype).contiguous() for k, v in convert_transformer(model.state_dict(), "native")[0].items()}
-    with write_whole(file) as temporary:
+    with atomic_write(file) as temporary:
         save_file(weights, temporary, metadata={"format": "pt", "config": json.dumps(settings), **metadata})
 
 

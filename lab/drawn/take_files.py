@@ -12,7 +12,7 @@ from torch import Tensor
 from egox_core.cameras.model import CameraModel, intrinsics_matrix
 from egox_core.file_names import DEPTH, EXO, META, OBJECTS, TRUTH
 from egox_core.progress import Progress, no_progress
-from egox_core.safe_files import write_json, write_whole
+from egox_core.safe_files import atomic_write, write_json
 from egox_core.video.writer import QUALITY, write_video
 
 from .ground_truth import take_objects
@@ -78,7 +78,7 @@ def camera_fields(camera: CameraModel) -> dict[str, object]:
 
 def write_packed(path: Path, **arrays: np.ndarray) -> None:
     """Like numpy's savez_compressed, with LZMA; numpy reads it as any npz. Equal arrays give equal files."""
-    with write_whole(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_LZMA) as archive:
+    with atomic_write(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_LZMA) as archive:
         for name, array in arrays.items():
             member = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
             member.compress_type = zipfile.ZIP_LZMA

@@ -16,7 +16,7 @@ from torch import Tensor
 from egox_core.gga.geometry import gga_geometry
 from egox_core.prior.options import prior_preset
 from egox_core.prior.render import render_ego_prior
-from egox_core.safe_files import read_json, write_json, write_whole
+from egox_core.safe_files import atomic_write, read_json, write_json
 from egox_core.scene.build import build_scene
 from egox_core.types import DepthVideo, GgaGeometry
 from lab.drawn import DepthErrors, SyntheticSpec, SyntheticTake, make_take, with_errors
@@ -193,7 +193,7 @@ def _make_shard(file: Path, first_seed: int, number: int, settings: ClipSettings
     }
     for name in DIRECTIONS:
         content[name] = torch.stack([getattr(c.geometry, name) for c in clips]).float().numpy()
-    with write_whole(file) as temporary, temporary.open("wb") as stream:
+    with atomic_write(file) as temporary, temporary.open("wb") as stream:
         np.savez(
             stream,
             seed=np.array([c.seed for c in clips]),

@@ -56,7 +56,7 @@ def checked_inputs(node: type) -> tuple[Graph, str]:
     return (graph, node_id) if graph is not None and node_id in graph else ({}, "")
 
 
-def verdict(node: type, check: Callable[[Graph, str], None]) -> bool | str:
+def check_or_message(node: type, check: Callable[[Graph, str], None]) -> bool | str:
     """For ``validate_inputs``: True, or the message of what ``check(graph, node id)`` raises.
 
     The node must ask for its id (``hidden=[io.Hidden.unique_id]``) and name an input that always has a value or a link:
@@ -85,7 +85,7 @@ def linked(graph: Graph, node_id: str, name: str) -> str | None:
     return value[0] if is_link else None
 
 
-def behind(graph: Graph, node_id: str) -> list[str]:
+def upstream_ids(graph: Graph, node_id: str) -> list[str]:
     """The node and all nodes that its inputs come from, over any number of links."""
     found, waiting = dict[str, None](), [node_id]
     while waiting:
@@ -101,14 +101,14 @@ def _sources(graph: Graph, node_id: str) -> list[str]:
     return [at for name in inputs_of(graph, node_id) if (at := linked(graph, node_id, name))]
 
 
-def files_behind(graph: Graph, node_id: str, names: Iterable[str]) -> set[str]:
+def upstream_files(graph: Graph, node_id: str, names: Iterable[str]) -> set[str]:
     """Texts behind some inputs of a node that name a file."""
-    sources = {at for name in names if (source := linked(graph, node_id, name)) for at in behind(graph, source)}
+    sources = {at for name in names if (source := linked(graph, node_id, name)) for at in upstream_ids(graph, source)}
     values = [value for at in sources for value in inputs_of(graph, at).values()]
     return {value for value in values if _path(value) is not None}
 
 
-def values_behind(graph: Graph, node_id: str) -> dict[str, dict]:
+def upstream_values(graph: Graph, node_id: str) -> dict[str, dict]:
     """Values that a result was made with, for people to compare: ``{node id: {"kind": …, "values": {input: value}}}``.
 
     Of a long text, or of what is no plain value, only a digest (``{"digest": …}``) is given.
@@ -116,7 +116,7 @@ def values_behind(graph: Graph, node_id: str) -> dict[str, dict]:
     return {at: {"kind": graph[at].get("class_type"),
                  "values": {name: _shown(value) for name, value in inputs_of(graph, at).items()
                             if linked(graph, at, name) is None}}
-            for at in behind(graph, node_id) if at in graph}
+            for at in upstream_ids(graph, node_id) if at in graph}
 
 
 def _shown(value: object) -> object:
@@ -177,7 +177,7 @@ def _probed(path: Path, changed_ns: int, size: int) -> VideoInfo:
     return probe_video(path)
 
 
-def lacks_beside(graph: Graph, node_id: str, name: str) -> bool:
+def sidecar_missing(graph: Graph, node_id: str, name: str) -> bool:
     """Check whether it is certain before a run that no file ``name`` is beside the exo video of ``frames``."""
     if graph and "frames" not in inputs_of(graph, node_id):
         return True
@@ -185,7 +185,7 @@ def lacks_beside(graph: Graph, node_id: str, name: str) -> bool:
     return video is not None and not (video.parent / name).is_file()
 
 
-def origin(graph: Graph, node_id: str, names: Iterable[str]) -> str:
+def input_digest(graph: Graph, node_id: str, names: Iterable[str]) -> str:
     """Fingerprint of some inputs of a node: it changes with any value, link or file behind them.
 
     The numbers of the nodes don't count, and files do with their sizes, so that a graph that was saved and opened on
@@ -221,7 +221,7 @@ class _Origins:
 
     def _of_node(self, node_id: str) -> str:
         if node_id not in self._digests:
-            sources = {at: _sources(self._graph, at) for at in behind(self._graph, node_id)}
+            sources = {at: _sources(self._graph, at) for at in upstream_ids(self._graph, node_id)}
             for at in TopologicalSorter(sources).static_order():
                 if at not in self._digests:
                     content = [self._graph[at].get("class_type"),

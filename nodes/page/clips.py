@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ...egox_core.errors import EgoXInputError, intact
 from ...egox_core.previews.sheets import MAX_FRAMES
-from ...egox_core.safe_files import safe_name, write_whole
+from ...egox_core.safe_files import atomic_write, safe_name
 from ..host.steps import running_server
 from .requests import blocks_of, json_object, number, parts_of, takes_files
 
@@ -75,7 +75,7 @@ def write_clip(about: dict[str, Any], pictures: list[bytes]) -> dict[str, Any]:
     prefix = f"{FOLDER}/{safe_name(str(about.get('name') or 'clip'))}"
     folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, folder_paths.get_output_directory())
     place = Path(folder) / f"{name}_{counter:05}_.mp4"
-    with write_whole(place) as unfinished, \
+    with atomic_write(place) as unfinished, \
             intact("frames", (av.error.FFmpegError,), expected="pictures of a video",
                    fix="save another clip"):
         native_video(frames, fps).save_to(str(unfinished), metadata=made_by or None)

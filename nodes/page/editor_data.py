@@ -17,7 +17,7 @@ from ...egox_core.scene.points import exo_from_scene
 from ...egox_core.takes.same_take import mark_of
 from ...egox_core.trajectory.keyframes import upright_from_sensor
 from ...egox_core.types import UNTIMED_FPS, CameraTrajectory, FrameSelection, PointCloud
-from ..host.graph import Graph, inputs_of, origin
+from ..host.graph import Graph, input_digest, inputs_of
 from .scenes import SCENES
 
 DIGITS = 6
@@ -65,7 +65,8 @@ def editor_origin(graph: Graph, node: str) -> dict[str, str]:
     of another video, depth or path.
     """
     path = PATH_INPUTS.get(str(inputs_of(graph, node).get("source")), ())
-    return {"scene": origin(graph, node, SCENE_INPUTS), "path": origin(graph, node, ("source", "base", *path))}
+    return {"scene": input_digest(graph, node, SCENE_INPUTS),
+            "path": input_digest(graph, node, ("source", "base", *path))}
 
 
 def clip_of(trajectory: CameraTrajectory, frames: FrameSelection | None,

@@ -15,7 +15,7 @@ from ...egox_core.gga.geometry import gga_geometry
 from ...egox_core.previews.geometry import geometry_bytes, weight_legend
 from ...egox_core.types import CameraTrajectory, DepthVideo
 from ...egox_core.wan.lora_settings import AUTO, FALLBACK, resolve_auto
-from ..host.graph import Graph, behind, inputs_of
+from ..host.graph import Graph, inputs_of, upstream_ids
 from .previews import temp_file
 
 GUIDED = ("EgoXWanSampler", "EgoXSampleLong", "EgoXModelPatch")
@@ -49,9 +49,9 @@ def geometry_data(depth: DepthVideo | None, trajectory: CameraTrajectory | None,
 
 def guided_node(graph: Graph, node: str) -> str | None:
     """The id of the node whose λ_g acts on what this node gives or takes; None where there is none."""
-    before = set(behind(graph, node))
+    before = set(upstream_ids(graph, node))
     for name, other in graph.items():
-        if other.get("class_type") in GUIDED and (name in before or node in behind(graph, name)):
+        if other.get("class_type") in GUIDED and (name in before or node in upstream_ids(graph, name)):
             return name
     return None
 
@@ -68,7 +68,7 @@ def chosen_geometry(graph: Graph, guide: str | None) -> dict[str, str]:
 
 def _lora_metadata(graph: Graph, guide: str) -> Mapping[str, str]:
     metadata: dict[str, str] = {}
-    for node in reversed(behind(graph, guide)):  # from the first LoRA on: a later one's word counts
+    for node in reversed(upstream_ids(graph, guide)):  # from the first LoRA on: a later one's word counts
         name = inputs_of(graph, node).get("lora_name")
         path = folder_paths.get_full_path("loras", name) if isinstance(name, str) else None
         if graph[node].get("class_type") != LORA or path is None:

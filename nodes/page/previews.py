@@ -62,7 +62,7 @@ def preview_ui(
     mark: dict[str, Any] | None = None,  # x, y (px of the picked stream), frame: where the crosshair is
     plots: Sequence[dict[str, Any]] = (),  # label, applied and fit (values a frame, None: none): a view of curves
     badge: str | None = None,  # the key of a text of the page: what must not be overlooked
-    values: dict[str, dict] | None = None,  # what it was made with (see values_behind), to tell runs apart
+    values: dict[str, dict] | None = None,  # what it was made with (see upstream_values), to tell runs apart
     geometry: dict[str, Any] | None = None,  # of geometry_data: a view of weights over the stream "exo"
     progress: Progress = no_progress,
 ) -> dict[str, Any]:

@@ -37,7 +37,7 @@ from ...egox_core.takes.same_take import mark_of
 from ...egox_core.trajectory.keyframes import DEFAULT_UP, direction
 from ...egox_core.trajectory.poses import validate_w2c
 from ...egox_core.types import PointCloud
-from ..host.graph import Graph, exo_video, inputs_of, lacks_beside, linked
+from ..host.graph import Graph, exo_video, inputs_of, linked, sidecar_missing
 from ..host.paths import resolve
 from .editor_data import AUTO, BESIDE, DEFAULT_PRESET, editor_origin
 from .requests import is_same_origin, number, read_body, refuse, whole_number
@@ -252,7 +252,7 @@ def poses_missing(graph: Graph, node: str) -> bool:
     source, base = (values.get("source"), values.get("file")), linked(graph, node, "base")
     if source != ("file", BESIDE) or base is not None:
         return False
-    return lacks_beside(graph, node, META) or not has_poses(graph, node)
+    return sidecar_missing(graph, node, META) or not has_poses(graph, node)
 
 
 def has_poses(graph: Graph, node: str) -> bool:

@@ -17,7 +17,7 @@ import folder_paths
 from aiohttp import web
 
 from ...egox_core.errors import EgoXInputError
-from ...egox_core.safe_files import clear_leftovers, safe_name, working_on
+from ...egox_core.safe_files import clear_leftovers, file_lock, safe_name
 from ...egox_core.takes.uploads import (
     MOST_FILES,
     UPLOAD_SUFFIXES,
@@ -50,7 +50,7 @@ async def upload(request: web.Request) -> web.Response:
     root = Path(folder_paths.get_input_directory()) / FOLDER
     name = uuid.uuid4().hex
     staging = root / f".{name}.part"
-    with working_on(root / name):  # another server would take it for a leftover
+    with file_lock(root / name):  # another server would take it for a leftover
         try:
             staging.mkdir(parents=True)
             names = await _receive(request, staging)

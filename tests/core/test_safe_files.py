@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import load_file
 
 from egox_core.safe_files import (
+    atomic_write,
     open_zip,
     parse_json,
     read_json,
@@ -27,7 +28,6 @@ from egox_core.safe_files import (
     safe_name,
     unpack_zip,
     write_json,
-    write_whole,
 )
 from tests.refusals import refuses
 
@@ -126,10 +126,10 @@ def test_the_named_command_converts(tmp_path, repo_root, monkeypatch):
 
 def test_whole_writes(tmp_path):
     path = tmp_path / "new" / "a.txt"
-    with write_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text("done", encoding="utf-8")
         assert not path.exists()
-    with pytest.raises(RuntimeError), write_whole(path) as temporary:
+    with pytest.raises(RuntimeError), atomic_write(path) as temporary:
         temporary.write_text("half", encoding="utf-8")
         raise RuntimeError
     assert path.read_text(encoding="utf-8") == "done" and len(list(path.parent.iterdir())) == 1

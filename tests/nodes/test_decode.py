@@ -69,7 +69,7 @@ def test_pinhole_view_needs_a_sane_angle(pack, vae):
 
 def test_what_a_run_was_made_with(pack):
     """Only what lies behind the node, through any links; long texts by a digest that changes with them."""
-    values_behind = importlib.import_module(f"{pack.__name__}.nodes.host.graph").values_behind
+    upstream_values = importlib.import_module(f"{pack.__name__}.nodes.host.graph").upstream_values
 
     def graph(text: str) -> dict:
         return {"1": {"class_type": "EgoXWanSampler", "inputs": {"lambda_g": 3, "model": ["5:2", 0]}},
@@ -77,13 +77,13 @@ def test_what_a_run_was_made_with(pack):
                 "7": {"class_type": "EgoXDecodeEgoHalf", "inputs": {"latent": ["1", 0], "view": "fisheye"}},
                 "8": {"class_type": "SaveVideo", "inputs": {"images": ["7", 0], "format": "mp4"}}}
 
-    seen = values_behind(graph("short"), "7")
+    seen = upstream_values(graph("short"), "7")
     assert seen == {"7": {"kind": "EgoXDecodeEgoHalf", "values": {"view": "fisheye"}},
                     "1": {"kind": "EgoXWanSampler", "values": {"lambda_g": 3.0}},
                     "5:2": {"kind": "EgoXLoadLora", "values": {"strength": 0.5, "note": "short"}}}
-    first, second = (values_behind(graph(text * 100), "7")["5:2"]["values"]["note"] for text in "ab")
+    first, second = (upstream_values(graph(text * 100), "7")["5:2"]["values"]["note"] for text in "ab")
     assert first.keys() == second.keys() == {"digest"} and first != second
-    assert values_behind({}, "7") == {}
+    assert upstream_values({}, "7") == {}
 
 
 def trajectory(pack, count: int, fps: float):

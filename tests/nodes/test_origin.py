@@ -23,12 +23,12 @@ def graphs(pack, comfy_host) -> ModuleType:
 
 
 def test_a_chain_of_any_length_is_followed(graphs):
-    one, other = (graphs.origin(chain(3000, seed), "2999", ["value"]) for seed in (1, 2))
-    assert one != other and one == graphs.origin(chain(3000, 1), "2999", ["value"])
+    one, other = (graphs.input_digest(chain(3000, seed), "2999", ["value"]) for seed in (1, 2))
+    assert one != other and one == graphs.input_digest(chain(3000, 1), "2999", ["value"])
     circle = chain(3)
     circle["0"]["inputs"]["seed"] = ["1", 0]
     with pytest.raises(ValueError, match="a circle"):
-        graphs.origin(circle, "2", ["value"])
+        graphs.input_digest(circle, "2", ["value"])
 
 
 def test_few_texts_are_looked_for_on_the_disk(graphs, monkeypatch):
@@ -42,10 +42,10 @@ def test_few_texts_are_looked_for_on_the_disk(graphs, monkeypatch):
     texts = {f"text_{n}": f"file {n % 5000}" for n in range(9000)}
     graph = {"1": {"class_type": "Many", "inputs": texts},
              "2": {"class_type": "Last", "inputs": {"value": ["1", 0]}}}
-    before = graphs.origin(graph, "2", ["value"])
+    before = graphs.input_digest(graph, "2", ["value"])
     assert 0 < len(asked) == len(set(asked)) <= graphs.MOST_LOOKUPS
     graph["1"]["inputs"]["text_8999"] = "another file"
-    assert graphs.origin(graph, "2", ["value"]) != before
+    assert graphs.input_digest(graph, "2", ["value"]) != before
 
 
 def test_the_route_leaves_the_event_loop_alone(pack, comfy_host, monkeypatch, awaited):

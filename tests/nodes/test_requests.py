@@ -41,7 +41,7 @@ def test_a_route_that_takes_files(pack, awaited, origin, kind, status, reason):
 
 def test_what_a_killed_server_left_is_cleared(pack, tmp_path):
     """An upload that another server still receives stays."""
-    from egox_pack.egox_core.safe_files import clear_leftovers, working_on
+    from egox_pack.egox_core.safe_files import clear_leftovers, file_lock
     from egox_pack.nodes.page.uploads import STAGING
 
     left, theirs = uuid.uuid4().hex, uuid.uuid4().hex
@@ -49,7 +49,7 @@ def test_what_a_killed_server_left_is_cleared(pack, tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / "depth.npz").write_bytes(b"half")
     (tmp_path / f".{left}.lock").touch()
-    with working_on(tmp_path / theirs):
+    with file_lock(tmp_path / theirs):
         clear_leftovers(tmp_path, STAGING)
         assert sorted(p.name for p in tmp_path.iterdir()) == sorted(
             [".mine", "take", f".{theirs}.part", f".{theirs}.lock"])

@@ -24,7 +24,7 @@ from egox_core.data.prepare import prepare
 from egox_core.data.prepare_options import PrepareOptions
 from egox_core.gga.geometry import gga_geometry
 from egox_core.gga.rays import trainer_rays
-from egox_core.safe_files import working_on
+from egox_core.safe_files import file_lock
 from egox_core.sizes import FRAMES_PER_LATENT
 from egox_core.wan.text import make_text_encoder
 from egox_core.wan.vae import VaeEncoder
@@ -115,7 +115,7 @@ def test_a_shard_that_another_process_is_at_is_not_made_twice(training_set, tmp_
     first, theirs = out / shard_name("synthetic_000"), []
 
     def other(ready: threading.Event) -> None:
-        with working_on(first):
+        with file_lock(first):
             ready.set()
             deadline = time.monotonic() + 60
             while not (out / shard_name("synthetic_001")).is_file() and time.monotonic() < deadline:

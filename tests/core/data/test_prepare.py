@@ -319,13 +319,13 @@ def test_a_changed_option_or_damaged_clip_is_made_again(synthetic_takes, tmp_pat
 
 def test_a_clip_that_another_process_is_at_stays(synthetic_takes, tmp_path):
     """Half-made clips of a killed process go; what another one holds is left to it until it is through."""
-    from egox_core.safe_files import clear_leftovers, working_on
+    from egox_core.safe_files import clear_leftovers, file_lock
 
     clips = tmp_path / "clips"
     for name in ("killed", "theirs"):
         (clips / f".{name}.0123abcd").mkdir(parents=True)
     (clips / ".killed.lock").touch()
-    with working_on(clips / "theirs"):
+    with file_lock(clips / "theirs"):
         clear_leftovers(clips)
         assert sorted(p.name for p in clips.iterdir()) == [".theirs.0123abcd", ".theirs.lock"]
     clear_leftovers(clips)
