@@ -52,8 +52,12 @@ def load_nodes(files: Mapping[str, tuple[str, ...]] = NODE_FILES) -> tuple[type[
 
 def _say_lost(names: tuple[str, ...], error: Exception) -> None:
     cause = f"{type(error).__name__}: {error}"
-    logging.error("[EgoX] Not in the list of nodes: %s (%s). The others are not affected.", " and ".join(names), cause,
-                  exc_info=None if isinstance(error, (ImportError, AttributeError)) else error)
+    logging.error(
+        "[EgoX] Not in the list of nodes: %s (%s). The others are not affected.",
+        " and ".join(names),
+        cause,
+        exc_info=None if isinstance(error, (ImportError, AttributeError)) else error,
+    )
 
 
 def _serve_page() -> None:
@@ -61,7 +65,9 @@ def _serve_page() -> None:
 
     from .page import clips, exo_clip, routes, uploads
 
-    if getattr(PromptServer, "instance", None) is not None:  # none where only the nodes are wanted, as in tests
+    if (
+        getattr(PromptServer, "instance", None) is not None
+    ):  # none where only the nodes are wanted, as in tests
         routes.register(PromptServer.instance.routes)
         uploads.register(PromptServer.instance.routes)
         clips.register(PromptServer.instance.routes)
@@ -81,9 +87,11 @@ def _list_small_models() -> None:
 
 
 NODES = load_nodes()
-SERVICES = {"the pose editor, sample videos and uploads on the page": _serve_page,
-            "telling before a run that files are missing": _note_graphs,
-            "the pack's small models in the loaders' lists": _list_small_models}
+SERVICES = {
+    "the pose editor, sample videos and uploads on the page": _serve_page,
+    "telling before a run that files are missing": _note_graphs,
+    "the pack's small models in the loaders' lists": _list_small_models,
+}
 
 
 class EgoXExtension(ComfyExtension):

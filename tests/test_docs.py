@@ -1,4 +1,5 @@
-"""Pages and comments name what exists: entries of docs/quirks.md, files, modules, links, headings."""
+"""Pages and comments name what exists: entries of docs/quirks.md, files, modules, links,
+headings."""
 
 from __future__ import annotations
 
@@ -13,20 +14,54 @@ from tests.paths import ROOT
 from .test_imports import ROOMS, TREES
 
 NOT_OURS = frozenset({"node_modules", "output", "vendor", "__pycache__"})
-CITATION = re.compile(r"\bquirks?\s+(\d+(?:(?:,\s*|\s+and\s+|\s+to\s+|\s*[-–]\s*)\d+)*)", re.IGNORECASE)
-PATH_SUFFIXES = (".py", ".md", ".mjs", ".js", ".json", ".jsonl", ".yaml", ".toml", ".txt", ".jpg",
-                 ".png", ".webp", ".mp4", ".npz", ".npy", ".safetensors")
+CITATION = re.compile(
+    r"\bquirks?\s+(\d+(?:(?:,\s*|\s+and\s+|\s+to\s+|\s*[-–]\s*)\d+)*)", re.IGNORECASE
+)
+PATH_SUFFIXES = (
+    ".py",
+    ".md",
+    ".mjs",
+    ".js",
+    ".json",
+    ".jsonl",
+    ".yaml",
+    ".toml",
+    ".txt",
+    ".jpg",
+    ".png",
+    ".webp",
+    ".mp4",
+    ".npz",
+    ".npy",
+    ".safetensors",
+)
 ELSEWHERE = (
     "output/*",  # what run.py makes
     "ComfyUI/*",  # the user's own host
-    "data/*", "runs/*", "SET/*", "OTHER/*",  # where an example's files lie on the user's disk
-    "annotations/*", "takes/*", "videos/*", "depth_maps/*",  # inside recordings, in their own layouts
+    "data/*",
+    "runs/*",
+    "SET/*",
+    "OTHER/*",  # where an example's files lie on the user's disk
+    "annotations/*",
+    "takes/*",
+    "videos/*",
+    "depth_maps/*",  # inside recordings, in their own layouts
     "benchmarks/results/gpu_*",  # what `run.py bench gpu` makes on a machine with a GPU
-    "clips/", "splits/*", "rows/",  # inside a data set or report that train_egox.py makes
+    "clips/",
+    "splits/*",
+    "rows/",  # inside a data set or report that train_egox.py makes
 )
 """Patterns of paths that pages may name although the repository has no such file."""
-OF_OTHERS = frozenset({"main.py", "nodes.py", "nodes_depth_anything_3.py", "nodes_moge.py",
-                       "comfyui_version.py", "site.py"})
+OF_OTHERS = frozenset(
+    {
+        "main.py",
+        "nodes.py",
+        "nodes_depth_anything_3.py",
+        "nodes_moge.py",
+        "comfyui_version.py",
+        "site.py",
+    }
+)
 """Files of the host and of Python that comments name."""
 
 
@@ -67,14 +102,21 @@ def pages() -> Iterator[tuple[Path, str]]:
 
 
 def dead_names(text: str, file: Path) -> Iterator[str]:
-    """Links, paths and modules of a page that lead nowhere; paths count from the root or the page's folder."""
+    """Links, paths and modules of a page that lead nowhere; paths count from the root or the page's
+    folder."""
     yield from (t for t in re.findall(r"\]\(([^)\s]+)\)", text) if not _is_link_alive(t, file))
     for raw in re.findall(r"[^\s`|\"'(),;]+", re.sub(r"\]\([^)\s]+\)", " ", text)):
         word = raw.lstrip("[").rstrip("].:!?")
         if _is_path(word):
-            if not any(fnmatch(word, pattern) for pattern in ELSEWHERE) and not _is_there(word, file):
+            if not any(fnmatch(word, pattern) for pattern in ELSEWHERE) and not _is_there(
+                word, file
+            ):
                 yield word
-        elif re.fullmatch(r"\w+(\.\w+)+", word) and word.split(".")[0] in TREES and not _is_module(word):
+        elif (
+            re.fullmatch(r"\w+(\.\w+)+", word)
+            and word.split(".")[0] in TREES
+            and not _is_module(word)
+        ):
             yield word
 
 
@@ -95,7 +137,9 @@ def _is_path(word: str) -> bool:
     if "/" not in word:
         return word.endswith((".py", ".mjs")) and not word.startswith(".")
     first = word.split("/")[0]
-    return word.endswith(("/", *PATH_SUFFIXES)) or (first.isidentifier() and (ROOT / first).is_dir())
+    return word.endswith(("/", *PATH_SUFFIXES)) or (
+        first.isidentifier() and (ROOT / first).is_dir()
+    )
 
 
 def _is_there(word: str, file: Path) -> bool:
@@ -117,12 +161,17 @@ def _is_module(word: str) -> bool:
 
 
 def test_pages_name_only_what_exists():
-    dead = [f"{file.relative_to(ROOT)}: {name}" for file, text in pages() for name in dead_names(text, file)]
+    dead = [
+        f"{file.relative_to(ROOT)}: {name}"
+        for file, text in pages()
+        for name in dead_names(text, file)
+    ]
     assert dead == [], "\n".join(dead)
 
 
 COMMENTS = {".py": re.compile(r'(?s)"""(.*?)"""|(#[^\n]*)')} | dict.fromkeys(
-    (".js", ".mjs"), re.compile(r"(?s)/\*(.*?)\*/|(?<!:)(//[^\n]*)"))
+    (".js", ".mjs"), re.compile(r"(?s)/\*(.*?)\*/|(?<!:)(//[^\n]*)")
+)
 
 
 def test_comments_name_only_source_files_that_exist():
@@ -139,9 +188,20 @@ def test_comments_name_only_source_files_that_exist():
 
 def test_pages_list_every_room_in_the_order_of_imports():
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    listed = re.findall(r"`egox_core/(\w+)(?:/|\.py)`", page.split("## The rooms")[1].split("\n## ")[0])
+    listed = re.findall(
+        r"`egox_core/(\w+)(?:/|\.py)`", page.split("## The rooms")[1].split("\n## ")[0]
+    )
     assert listed == list(reversed(ROOMS))
-    listing = [line for line in egox_core.__doc__.split("The pipeline")[0].splitlines() if line.startswith("    ")]
-    named = [name for line in listing
-             for name in re.findall(r"\w+", line.split(":")[0] if "," in line.split()[0] else line.split()[0])]
+    listing = [
+        line
+        for line in egox_core.__doc__.split("The pipeline")[0].splitlines()
+        if line.startswith("    ")
+    ]
+    named = [
+        name
+        for line in listing
+        for name in re.findall(
+            r"\w+", line.split(":")[0] if "," in line.split()[0] else line.split()[0]
+        )
+    ]
     assert tuple(named) == ROOMS

@@ -53,9 +53,24 @@ def shell(tmp_path) -> Path:
 def dry_run(folder: Path, line: str, *options: str) -> str:
     """Lets pip say what it would install."""
     _, _, *words = shlex.split(line, comments=True)
-    run = subprocess.run([sys.executable, "-m", "pip", "install", "--dry-run",
-                          "--disable-pip-version-check", *options, *words], cwd=folder, timeout=400,
-                         capture_output=True, text=True, encoding="utf-8", errors="replace")
+    run = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--dry-run",
+            "--disable-pip-version-check",
+            *options,
+            *words,
+        ],
+        cwd=folder,
+        timeout=400,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+    )
     if run.returncode and re.search(r"No matching distribution|Max retries|Connection", run.stderr):
         pytest.skip("needs a package index")
     assert run.returncode == 0, f"{line}\n{run.stderr[-3000:]}"
@@ -66,9 +81,22 @@ def test_the_repository_is_one_package(shell):
     """As the build that pip starts finds it; without an index."""
     pytest.importorskip("setuptools", reason="setuptools is not installed: pip would fetch it")
     (shell / "egg").mkdir()
-    run = subprocess.run([sys.executable, "-c", "import setuptools; setuptools.setup()", "egg_info",
-                          "--egg-base", "egg"], cwd=shell, timeout=100,
-                         capture_output=True, text=True, encoding="utf-8", errors="replace")
+    run = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import setuptools; setuptools.setup()",
+            "egg_info",
+            "--egg-base",
+            "egg",
+        ],
+        cwd=shell,
+        timeout=100,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+    )
     assert run.returncode == 0, run.stderr[-3000:]
     (top,) = (shell / "egg").glob("*/top_level.txt")
     assert top.read_text(encoding="utf-8").split() == ["egox_core"]

@@ -1,1 +1,2 @@
-"""Shared parts of benches: how results are kept, peak memory, the checks behind `run.py fidelity`, workers."""
+"""Shared parts of benches: how results are kept, peak memory, the checks behind `run.py fidelity`,
+workers."""

@@ -27,8 +27,12 @@ def check_mask_source(options: PrepareOptions) -> None:
         EgoXInputError: no such folder of masks; see :func:`.mask_model.load_mask_model`.
     """
     if options.mask_root is not None and not options.mask_root.is_dir():
-        raise EgoXInputError("mask root", got=f"{options.mask_root.name!r}, which is no folder",
-                             expected="the folder of <take>__<camera> masks", fix="check the path")
+        raise EgoXInputError(
+            "mask root",
+            got=f"{options.mask_root.name!r}, which is no folder",
+            expected="the folder of <take>__<camera> masks",
+            fix="check the path",
+        )
     if options.mask_model is not None:
         from .mask_model import load_mask_model
 
@@ -45,7 +49,9 @@ def with_mask(view: ExoView, take: RawTake, options: PrepareOptions) -> ExoView:
         return view
     mask = find_mask(options.mask_root, f"{take.name}__{view.name}")
     pictures = exo_pictures(view, probe_video(view.video), take.layout, options)
-    check_mask(mask, pictures.info.frame_count, pictures.maps(FIRST), redrawn=pictures.redrawn is not None)
+    check_mask(
+        mask, pictures.info.frame_count, pictures.maps(FIRST), redrawn=pictures.redrawn is not None
+    )
     return replace(view, mask=mask)
 
 
@@ -56,10 +62,12 @@ def moving_in_clip(
     frames: Tensor,  # [T, H, W, 3] uint8, the clip's pictures
     opened: MaskFrames | None = None,  # of the view's mask file
 ) -> tuple[Tensor | None, MaskSource]:  # [T, H, W] bool
-    """Masks of what moves in the clip's pictures, and their source; None: neither a mask file nor a model.
+    """Masks of what moves in the clip's pictures, and their source; None: neither a mask file nor a
+    model.
 
     Raises:
-        EgoXInputError: as :func:`..takes.mask_files.read_mask` and :func:`.mask_model.moving_masks`.
+        EgoXInputError: as :func:`..takes.mask_files.read_mask` and
+            :func:`.mask_model.moving_masks`.
     """
     if pictures.view.mask is not None:
         return read_mask(pictures.view.mask, pictures.maps(window), opened=opened), "mask file"

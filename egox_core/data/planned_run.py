@@ -1,4 +1,5 @@
-"""A ``prepare`` up to its first frame: takes, checks of all that a run needs, and the clips of each take."""
+"""A ``prepare`` up to its first frame: takes, checks of all that a run needs, and the clips of each
+take."""
 
 from __future__ import annotations
 
@@ -165,7 +166,8 @@ def _check_depth_source(takes: list[RawTake], options: PrepareOptions) -> None:
 
 
 def _with_task(take: RawTake, options: PrepareOptions, alone: bool) -> RawTake:
-    """The take with the task that was asked for: of the only take, or where the source doesn't say."""
+    """The take with the task that was asked for: of the only take, or where the source doesn't
+    say."""
     if options.task_s is not None and (alone or take.task_s is None):
         take = replace(take, task_s=options.task_s)
     if take.task_s is None and take.layout == "egoexo4d":

@@ -35,8 +35,9 @@ BLACK = 0.02
 SAME_COLOUR = 0.08
 """Mean difference of a place's colours in two frames from which on it moves."""
 MOST_PARALLAX = 0.4
-"""Head's way, as a share of the scene's median distance, up to which a place is drawn again. Drawn rooms, true
-pictures lifted: 32.0 dB at 0, 24.8 at 0.1, 22.2 at 0.2, 20.2 at 0.4; the small model invents such places at 17."""
+"""Head's way, as a share of the scene's median distance, up to which a place is drawn again. Drawn
+rooms, true pictures lifted: 32.0 dB at 0, 24.8 at 0.1, 22.2 at 0.2, 20.2 at 0.4; the small model
+invents such places at 17."""
 
 
 def guess_depth(

@@ -38,13 +38,18 @@ def camera_motion(
     for t in picked[1:]:
         # Looked for where the camera's last motion puts them: hidden corners are found again.
         now, found, _ = cv2.calcOpticalFlowPyrLK(
-            first, _grey(exo_frames[t]), start, cv2.transform(start, common).astype(np.float32),
-            flags=cv2.OPTFLOW_USE_INITIAL_FLOW)
+            first,
+            _grey(exo_frames[t]),
+            start,
+            cv2.transform(start, common).astype(np.float32),
+            flags=cv2.OPTFLOW_USE_INITIAL_FLOW,
+        )
         there = found[:, 0] > 0
         if there.sum() < LEAST_CORNERS:
             continue
-        fitted, agree = cv2.estimateAffinePartial2D(start[there], now[there],
-                                                    ransacReprojThreshold=AGREE_PX)
+        fitted, agree = cv2.estimateAffinePartial2D(
+            start[there], now[there], ransacReprojThreshold=AGREE_PX
+        )
         if fitted is None or agree.sum() < LEAST_CORNERS:
             continue
         outline = cv2.convexHull(start[there][agree[:, 0] > 0])

@@ -1,4 +1,5 @@
-"""``run.py train-demo``: trains the small model on the VAE that ships, stage by stage, in slices of any length.
+"""``run.py train-demo``: trains the small model on the VAE that ships, stage by stage, in slices of
+any length.
 
     python3 run.py train-demo --out FOLDER [--stage NAME ...] [--work FOLDER] [--threads N]
     [--workers N]

@@ -117,7 +117,8 @@ def scores_of(video: np.ndarray | Tensor, clip: HeldOutClip) -> dict[str, float 
 
 
 def flicker(generated: Tensor, truth: Tensor) -> float | None:
-    """Difference of consecutive frames, as a multiple of the truth's; None where the truth doesn't move."""
+    """Difference of consecutive frames, as a multiple of the truth's; None where the truth doesn't
+    move."""
     if len(truth) < 2 or (still := 1 - temporal_flickering(truth)) == 0:
         return None
     return (1 - temporal_flickering(generated)) / still

@@ -95,7 +95,12 @@ class DemoTraining:
     train_clips: int = 3312
     validation_clips: int = 16
     test_clips: int = 64
-    arms: tuple[tuple[str, int], ...] = (("full", 1), ("exo_alone", 1), ("full", 2), ("exo_alone", 2))
+    arms: tuple[tuple[str, int], ...] = (
+        ("full", 1),
+        ("exo_alone", 1),
+        ("full", 2),
+        ("exo_alone", 2),
+    )
     """Names of ``transformer.ARMS`` with their seed, in the order of training."""
 
     def clips_of(self, split: Split) -> int:

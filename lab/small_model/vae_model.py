@@ -13,8 +13,8 @@ from egox_core.sizes import CHANNELS
 
 
 def whole_clips(model: AutoencoderKLWan) -> AutoencoderKLWan:
-    """The same network, whose encoder takes all frames at once: equal to its own pieces of four frames, and much
-    faster.
+    """The same network, whose encoder takes all frames at once: equal to its own pieces of four
+    frames, and much faster.
 
     Only for :func:`encode`: the model's own methods no longer work.
     """
@@ -29,7 +29,9 @@ def encode(model: AutoencoderKLWan, video: Tensor) -> Tensor:
     return model.quant_conv(model.encoder(video))[:, :CHANNELS]
 
 
-def _resample(layer: WanResample, x: Tensor, feat_cache: None = None, feat_idx: None = None) -> Tensor:
+def _resample(
+    layer: WanResample, x: Tensor, feat_cache: None = None, feat_idx: None = None
+) -> Tensor:
     batch, _, frames = x.shape[:3]
     x = layer.resample(x.movedim(2, 1).flatten(0, 1)).unflatten(0, (batch, frames)).movedim(1, 2)
     if layer.mode == "downsample3d" and frames > 1:

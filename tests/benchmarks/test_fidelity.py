@@ -1,4 +1,5 @@
-"""The comparisons of ``run.py fidelity`` on the host's own model, and what would go unnoticed if they were too wide."""
+"""The comparisons of ``run.py fidelity`` on the host's own model, and what would go unnoticed if
+they were too wide."""
 
 import pytest
 import torch
@@ -18,7 +19,9 @@ def no_gradients():
         yield
 
 
-@pytest.mark.parametrize("group, count", [("transformer_checks", 4), ("lora_checks", 9), ("denoise_checks", 2)])
+@pytest.mark.parametrize(
+    "group, count", [("transformer_checks", 4), ("lora_checks", 9), ("denoise_checks", 2)]
+)
 def test_golden_numbers_through_the_hosts_model(pack, model, group, count):
     checks = list(getattr(fidelity, group)(pack, model))
     assert len(checks) == count
@@ -39,8 +42,11 @@ def test_noise_and_text_of_the_released_run(pack, group, count):
 def test_the_bounds_tell_the_modes_apart(pack, model):
     tensors = golden("tiny_transformer")
     bound = 1e-4 * float(tensors["out.no_gga"].std())
-    outputs = {strength: fidelity.forward(pack, model, tensors, strength) for strength in (0.0, 0.5, 1.0, 3.0)}
+    outputs = {
+        strength: fidelity.forward(pack, model, tensors, strength)
+        for strength in (0.0, 0.5, 1.0, 3.0)
+    }
     strengths = list(outputs)
     for i, first in enumerate(strengths):
-        for second in strengths[i + 1:]:
+        for second in strengths[i + 1 :]:
             assert fidelity.worst(outputs[first], outputs[second]) > 10 * bound

@@ -49,9 +49,13 @@ def test_auto_takes_the_kernel_only_where_a_result_proves_it(monkeypatch):
     assert backends.backend_choices(device)[0] == "triton"
     results = [json.loads(file.read_text(encoding="utf-8")) for file in RESULTS.glob("gpu_*.json")]
     for capability in flash.PROVEN_ON:
-        assert any(row["what"].startswith("guided by triton") and row["held"]
-                   and tuple(row["numbers"]["capability"]) == capability
-                   for result in results for row in result["rows"])
+        assert any(
+            row["what"].startswith("guided by triton")
+            and row["held"]
+            and tuple(row["numbers"]["capability"]) == capability
+            for result in results
+            for row in result["rows"]
+        )
 
 
 def test_training_and_odd_types_are_refused(monkeypatch):

@@ -25,7 +25,9 @@ SPEC = SyntheticSpec(seed=1, frames=5, fps=7.0, exo_width=224, exo_height=128, e
 def test_figures_of_a_small_drawn_take():
     row = measure_seed(SPEC, every=4)
     exact = row["exact"]["clean"]
-    assert exact["psnr_static"] > 25 and exact["psnr_moving"] > 17  # a quarter of the size that the bars are for
+    assert (
+        exact["psnr_static"] > 25 and exact["psnr_moving"] > 17
+    )  # a quarter of the size that the bars are for
     assert exact["psnr_static"] > mean([row], "errors", "clean", "psnr_static")
     assert set(row["errors"]) == set(row["exact"]) == set(PRIOR_PRESETS)
     assert 0 < exact["change_inside"] < 0.05 and "released_wild" in table([row], [])
@@ -38,18 +40,25 @@ def test_the_known_motion_undoes_itself():
     where = covisible(take, 4).static & known
     assert int(where.sum()) > 500
     assert float((picture - take.ego_rgb[4].float() / 255)[where].abs().mean()) < 0.02
-    worse = measure_drawn(take, replace(take.depth_video(), depth_m=take.exo_depth_m * 1.1), prior_preset("clean"), 4)
+    worse = measure_drawn(
+        take, replace(take.depth_video(), depth_m=take.exo_depth_m * 1.1), prior_preset("clean"), 4
+    )
     right = measure_drawn(take, take.depth_video(), prior_preset("clean"), 4)
     assert worse["psnr_static"] < right["psnr_static"] - 4, "wrong depth costs"
 
 
 def test_figures_of_a_take_with_a_true_video(tmp_path):
-    write_take(make_take(replace(SPEC, exo_width=112, exo_height=64, ego_size=64)), tmp_path / "room")
-    folder, = takes_with_truth(tmp_path, ["room"])
+    write_take(
+        make_take(replace(SPEC, exo_width=112, exo_height=64, ego_size=64)), tmp_path / "room"
+    )
+    (folder,) = takes_with_truth(tmp_path, ["room"])
     rows = measure_take(folder, 2)["rows"]
     assert set(rows) == {"released", "clean", OWN_SCALE, EXACT}
     # The drawn depth is exact: at its own scale clean's drawing meets the truth best.
-    assert rows[OWN_SCALE]["ncc"] > max(rows["released"]["ncc"], 0.3) and rows[OWN_SCALE]["coverage"] > 0.3
+    assert (
+        rows[OWN_SCALE]["ncc"] > max(rows["released"]["ncc"], 0.3)
+        and rows[OWN_SCALE]["coverage"] > 0.3
+    )
 
 
 def test_the_comparison_with_a_true_video():

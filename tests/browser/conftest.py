@@ -1,4 +1,5 @@
-"""The real server and one browser for all tests in this folder. ``run.py test --browser`` runs only them."""
+"""The real server and one browser for all tests in this folder. ``run.py test --browser`` runs only
+them."""
 
 from __future__ import annotations
 
@@ -38,7 +39,8 @@ def browser_file() -> Path:
 
 @pytest.fixture(scope="session")
 def browser_server(browser_file, host_root, standins, tmp_path_factory) -> Iterator[Server]:
-    """The host's own main.py. One thread: it shares the machine with the browser's software renderer."""
+    """The host's own main.py. One thread: it shares the machine with the browser's software
+    renderer."""
     layout = Layout()
     try:
         environment = Environment(find_host(), Path(sys.executable), layout)
@@ -48,7 +50,9 @@ def browser_server(browser_file, host_root, standins, tmp_path_factory) -> Itera
     base = make_base_dir(tmp_path_factory.mktemp("browser_base"), layout, packs)
     shutil.copytree(standins, base.models, dirs_exist_ok=True)
     place_weights(base.models, map(read_workflow, shipped_workflows(layout.repo).values()))
-    with Server(environment, base, base.root / "server.log", variables={"OMP_NUM_THREADS": "1"}) as running:
+    with Server(
+        environment, base, base.root / "server.log", variables={"OMP_NUM_THREADS": "1"}
+    ) as running:
         yield running
 
 
@@ -66,8 +70,9 @@ def browser_client(browser_server) -> ApiClient:
 
 @pytest.fixture
 def open_page(browser, browser_client) -> Iterator[Callable[..., PageUnderTest]]:
-    """``open_page(theme=…, vue_nodes=…, size=…)``: a page that is ready; one that opens the editor has ``webgl``. At
-    the test's end every page is held to its promise: nothing asked outside the machine, no script failed."""
+    """``open_page(theme=…, vue_nodes=…, size=…)``: a page that is ready; one that opens the editor
+    has ``webgl``. At the test's end every page is held to its promise: nothing asked outside the
+    machine, no script failed."""
     pages: list[PageUnderTest] = []
 
     def make(path: str = "/", *, webgl: bool = False, **options: Any) -> PageUnderTest:
@@ -95,7 +100,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
 
 
 MOST_KEPT = 2
-"""Pages that stay open between tests: the next takes 3 core-seconds to open. They draw nothing meanwhile."""
+"""Pages that stay open between tests: the next takes 3 core-seconds to open. They draw nothing
+meanwhile."""
 
 _PARK = """() => {
   if (window.egoxHeld) return;
@@ -126,11 +132,16 @@ def kept_pages(browser_server, browser) -> Iterator[dict[str, PageUnderTest]]:
 
 
 @pytest.fixture
-def same_page(browser, browser_client, kept_pages, request) -> Iterator[Callable[..., PageUnderTest]]:
-    """``open_page``'s twin for tests that load their own graph: one page for all with the same options but its size."""
+def same_page(
+    browser, browser_client, kept_pages, request
+) -> Iterator[Callable[..., PageUnderTest]]:
+    """``open_page``'s twin for tests that load their own graph: one page for all with the same
+    options but its size."""
     used: dict[str, PageUnderTest] = {}
 
-    def make(*, webgl: bool = False, size: tuple[int, int] = (1600, 1000), **options: Any) -> PageUnderTest:
+    def make(
+        *, webgl: bool = False, size: tuple[int, int] = (1600, 1000), **options: Any
+    ) -> PageUnderTest:
         key = repr((webgl, sorted(options.items())))
         page = kept_pages.pop(key, None)
         if page is None:

@@ -1,4 +1,5 @@
-"""The shipped workflows as forms (the host's app mode): every row is on the page, and the graph is one click away."""
+"""The shipped workflows as forms (the host's app mode): every row is on the page, and the graph is
+one click away."""
 
 from __future__ import annotations
 
@@ -29,7 +30,9 @@ def labels(page) -> list[str]:
 
 def open_form(page, saved: dict[str, Any]) -> None:
     page.load(saved, form=True)
-    page.page.locator(FORM_ROW).nth(len(saved["extra"]["linearData"]["inputs"]) - 1).wait_for(timeout=30_000)
+    page.page.locator(FORM_ROW).nth(len(saved["extra"]["linearData"]["inputs"]) - 1).wait_for(
+        timeout=30_000
+    )
 
 
 def to_graph(page) -> tuple[float, float, float]:
@@ -40,8 +43,10 @@ def to_graph(page) -> tuple[float, float, float]:
     return tuple(value if value is not None else math.nan for value in page.evaluate(_VIEW))
 
 
-@pytest.mark.parametrize("names", [
-    pytest.param(CARDS, id="cards"), pytest.param(NAMES, id="all", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "names",
+    [pytest.param(CARDS, id="cards"), pytest.param(NAMES, id="all", marks=pytest.mark.slow)],
+)
 def test_every_workflow_opens_as_a_form_with_all_its_rows(same_page, shipped, names):
     page = same_page(size=(1600, 900))
     for name in names:
@@ -49,8 +54,12 @@ def test_every_workflow_opens_as_a_form_with_all_its_rows(same_page, shipped, na
         open_form(page, saved)
         shown, rows = labels(page), saved["extra"]["linearData"]["inputs"]
         assert len(shown) == len(rows) <= MOST, f"{name}: {shown}"
-        assert len(set(shown)) == len(shown) and not any("_" in text.replace("λ_g", "") for text in shown), shown
-        assert [[int(number), widget] for (number, widget), _ in page.evaluate(_DRAWN)] == rows, name
+        assert len(set(shown)) == len(shown) and not any(
+            "_" in text.replace("λ_g", "") for text in shown
+        ), shown
+        assert [[int(number), widget] for (number, widget), _ in page.evaluate(_DRAWN)] == rows, (
+            name
+        )
         page.page.wait_for_function(f"() => ({_DRAWN})().every(([, height]) => height > 20)")
 
 
@@ -76,10 +85,13 @@ def test_a_run_tells_its_progress_and_can_be_cancelled(same_page, shipped):
     make_small(page, steps=900)
     page.evaluate("() => { window.egoxSeen.length = 0; }")
     page.page.get_by_role("button", name="Run", exact=True).last.click()
-    page.page.wait_for_function("""() => {
+    page.page.wait_for_function(
+        """() => {
       const bars = [...document.querySelectorAll('[data-testid="linear-progress-node"]')];
       return bars.some((bar) => bar.getBoundingClientRect().width > 2);
-    }""", timeout=120_000)
+    }""",
+        timeout=120_000,
+    )
     page.page.get_by_test_id("linear-cancel-run").first.click()
     with pytest.raises(PageError, match="interrupted"):
         page.wait_for_run()

@@ -1,9 +1,9 @@
 """Remakes docs/img: ``python3 run.py test --browser --screenshots``. Skipped otherwise.
 
-With ``EGOX_SCREENSHOTS=small`` in the environment the graphs run small, to try the pictures out; never commit those.
-Every picture shows the synthetic sample only. Dark pictures are of the classic nodes, light ones of the newer nodes, so
-that both renderings are seen. Each picture has to be looked at before it is committed.
-"""
+With ``EGOX_SCREENSHOTS=small`` in the environment the graphs run small, to try the pictures out;
+never commit those. Every picture shows the synthetic sample only. Dark pictures are of the classic
+nodes, light ones of the newer nodes, so that both renderings are seen. Each picture has to be
+looked at before it is committed."""
 
 from __future__ import annotations
 
@@ -20,15 +20,21 @@ from .test_form import open_form
 from .test_workflows_in_page import NAMES, PACK
 
 SMALL = os.environ.get("EGOX_SCREENSHOTS") == "small"
-pytestmark = pytest.mark.skipif(os.environ.get("EGOX_SCREENSHOTS") not in ("1", "small"),
-                                reason="remakes docs/img: python3 run.py test --browser --screenshots")
+pytestmark = pytest.mark.skipif(
+    os.environ.get("EGOX_SCREENSHOTS") not in ("1", "small"),
+    reason="remakes docs/img: python3 run.py test --browser --screenshots",
+)
 
 IMG = ROOT / "docs" / "img"
 LIMIT = 4_000_000
 LOOKS = [pytest.param("dark", False, id="dark"), pytest.param("light", True, id="light")]
 WIDE = (2400, 1500)
-PREVIEWS = {"depth": "EgoXDepthAlign", "prior": "EgoXRenderEgoPrior", "ego": "EgoXDecodeEgoHalf",
-            "attention": "EgoXAttentionView"}
+PREVIEWS = {
+    "depth": "EgoXDepthAlign",
+    "prior": "EgoXRenderEgoPrior",
+    "ego": "EgoXDecodeEgoHalf",
+    "attention": "EgoXAttentionView",
+}
 RUN_S = 1800.0
 
 
@@ -68,7 +74,9 @@ def picture_of_graph(page: PageUnderTest, name: str, theme: str) -> None:
     bounds = page.graph_bounds()
     page.show(bounds)
     page.page.wait_for_timeout(1500)
-    page.save_picture(IMG / f"workflow_{name}_{theme}.jpg", page.on_page(bounds), width=1900, quality=66)
+    page.save_picture(
+        IMG / f"workflow_{name}_{theme}.jpg", page.on_page(bounds), width=1900, quality=66
+    )
 
 
 @pytest.mark.parametrize(("theme", "vue_nodes"), LOOKS)
@@ -89,8 +97,14 @@ def test_demo_previews_and_editor(open_page, shipped, unpacked, theme, vue_nodes
     page.load(unpacked("egox_demo"))
     connect_everything(page)
     page.evaluate(TRUTH)
-    size = HEIGHT if SMALL else page.evaluate("() => app.graph.nodes.find((n) => n.type === 'EgoXLoadExoVideo')"
-                                              ".widgets.find((w) => w.name === 'height').value")
+    size = (
+        HEIGHT
+        if SMALL
+        else page.evaluate(
+            "() => app.graph.nodes.find((n) => n.type === 'EgoXLoadExoVideo')"
+            ".widgets.find((w) => w.name === 'height').value"
+        )
+    )
     for name in ("ego_x", "ego_y"):
         page.set_widget("EgoXAttentionView", name, size // 2)
     run(page)
@@ -105,7 +119,9 @@ def test_demo_previews_and_editor(open_page, shipped, unpacked, theme, vue_nodes
     page.show(bounds)
     page.page.get_by_test_id("egox-open").first.click()
     page.page.wait_for_selector('[data-testid="egox-editor"]', timeout=30_000)
-    page.page.get_by_role("button", name="Edit this path").click(timeout=30_000)  # the take's, as keyframes
+    page.page.get_by_role("button", name="Edit this path").click(
+        timeout=30_000
+    )  # the take's, as keyframes
     page.page.wait_for_timeout(6000)  # points, exo picture and the coarse prior are fetched
     page.save_picture(IMG / f"editor_{theme}.jpg", width=1300, quality=78)
 

@@ -64,7 +64,14 @@ def test_prior_only_runs_no_sampler(same_page, shipped):
     page = opened(same_page, shipped("egox_demo"))
     page.page.locator(ALONE).first.click()
     page.wait_for_run()
-    ran = {event["data"]["node"].split(":")[-1] for event in page.evaluate("() => window.egoxSeen")
-           if event["kind"] == "executed"}
-    kinds = {node_id.split(":")[-1]: node["class_type"] for node_id, node in page.to_prompt().items()}
-    assert PRIOR in {kinds[node] for node in ran} and "EgoXSampleLong" not in {kinds[node] for node in ran}
+    ran = {
+        event["data"]["node"].split(":")[-1]
+        for event in page.evaluate("() => window.egoxSeen")
+        if event["kind"] == "executed"
+    }
+    kinds = {
+        node_id.split(":")[-1]: node["class_type"] for node_id, node in page.to_prompt().items()
+    }
+    assert PRIOR in {kinds[node] for node in ran} and "EgoXSampleLong" not in {
+        kinds[node] for node in ran
+    }

@@ -1,4 +1,5 @@
-"""Every shipped workflow in the page: no missing nodes, no loose links, and the API form that headless runs use."""
+"""Every shipped workflow in the page: no missing nodes, no loose links, and the API form that
+headless runs use."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ OF_THE_PAGE = {"video-preview", "egox_preview"}
 """Widgets that the page adds by itself and sends along; the server takes no notice."""
 MOST_ROWS, MOST_PROMOTED = 8, 6
 
-# Links as the classic canvas draws them: a Bezier from right to left, its handles a quarter of the way long.
+# Links as the classic canvas draws them: a Bezier from right to left, its handles a quarter of the
+# way long.
 _BEHIND = """() => {
   const found = [];
   for (const link of app.graph.links.values()) {
@@ -50,8 +52,13 @@ _ROWS = """() => app.graph.nodes.filter((n) => n.type.startsWith('EgoX') || n.is
 
 def heard(prompt) -> dict[str, tuple]:
     """Of a prompt: what the server takes notice of."""
-    return {number: (node["class_type"], {name: node["inputs"][name] for name in node["inputs"].keys() - OF_THE_PAGE})
-            for number, node in prompt.items()}
+    return {
+        number: (
+            node["class_type"],
+            {name: node["inputs"][name] for name in node["inputs"].keys() - OF_THE_PAGE},
+        )
+        for number, node in prompt.items()
+    }
 
 
 def compare(page, saved, name: str) -> None:
@@ -61,15 +68,19 @@ def compare(page, saved, name: str) -> None:
 
 
 def test_every_workflow_loads_and_its_api_form_is_the_pages_own(same_page, shipped, is_pinned_host):
-    """No link runs behind a third node and few rows are seen, on the page that the graphs were laid out for."""
+    """No link runs behind a third node and few rows are seen, on the page that the graphs were laid
+    out for."""
     page = same_page(size=(1600, 900))
     faults = []
     for name in NAMES:
         compare(page, shipped(name), name)
         if is_pinned_host:
             faults += [(name, link) for link in page.evaluate(_BEHIND)]
-            faults += [(name, title, rows) for title, is_subgraph, rows in page.evaluate(_ROWS)
-                       if len(rows) > (MOST_PROMOTED if is_subgraph else MOST_ROWS)]
+            faults += [
+                (name, title, rows)
+                for title, is_subgraph, rows in page.evaluate(_ROWS)
+                if len(rows) > (MOST_PROMOTED if is_subgraph else MOST_ROWS)
+            ]
     assert not faults
 
 
@@ -84,14 +95,16 @@ def test_every_blueprint_loads_and_converts(same_page, path):
 def test_the_host_offers_the_blueprints(browser_client):
     entries = browser_client.get("/global_subgraphs").values()
     assert {entry["name"] for entry in entries if entry["info"]["node_pack"].endswith(PACK)} == {
-        path.stem for path in BLUEPRINTS}
+        path.stem for path in BLUEPRINTS
+    }
 
 
 def test_a_template_opens_by_its_address_and_by_its_card(open_page, shipped):
     """Templates -> Extensions -> the pack: a card for each workflow, each with its picture."""
     page = open_page(f"/?template=egox_basic&source={PACK}")
-    page.page.wait_for_function("() => app.graph.nodes.some((node) => node.type === 'EgoXDecodeEgoHalf')",
-                                timeout=30_000)
+    page.page.wait_for_function(
+        "() => app.graph.nodes.some((node) => node.type === 'EgoXDecodeEgoHalf')", timeout=30_000
+    )
     assert not page.problems(shipped("egox_basic"))
     page.open_templates(PACK)
     assert len(CARDS) <= 5
@@ -99,5 +112,8 @@ def test_a_template_opens_by_its_address_and_by_its_card(open_page, shipped):
         card = page.page.get_by_test_id(f"template-workflow-{name}")
         card.scroll_into_view_if_needed(timeout=20_000)
         picture = card.locator("img").first
-        page.page.wait_for_function("(img) => img.complete && img.naturalWidth > 100", arg=picture.element_handle(),
-                                    timeout=20_000)
+        page.page.wait_for_function(
+            "(img) => img.complete && img.naturalWidth > 100",
+            arg=picture.element_handle(),
+            timeout=20_000,
+        )

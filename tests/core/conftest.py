@@ -9,7 +9,11 @@ from types import ModuleType
 
 import pytest
 
-MISSING = [name for name in ("accelerate", "peft", "pydantic", "yaml") if importlib.util.find_spec(name) is None]
+MISSING = [
+    name
+    for name in ("accelerate", "peft", "pydantic", "yaml")
+    if importlib.util.find_spec(name) is None
+]
 NEED_THEM = [
     "train/test_*.py",
     "test_parallel.py",
@@ -71,7 +75,9 @@ def workplace(tmp_path, tiny) -> Path:
 def _load(name: str) -> ModuleType:
     module_name = f"egox_tests_{name}"
     if module_name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(module_name, Path(__file__).with_name(f"{name}.py"))
+        spec = importlib.util.spec_from_file_location(
+            module_name, Path(__file__).with_name(f"{name}.py")
+        )
         module = importlib.util.module_from_spec(spec)
         sys.modules[module_name] = module
         spec.loader.exec_module(module)
@@ -97,8 +103,12 @@ def training_set(synthetic_takes, tmp_path_factory) -> Path:
     from egox_core.data.prepare_options import PrepareOptions
 
     root = tmp_path_factory.mktemp("set")
-    prepare(synthetic_takes, root, PrepareOptions(frames=5, stride=5, exo_size=(64, 32), ego_size=32),
-            fractions={"validation": 0.5})
+    prepare(
+        synthetic_takes,
+        root,
+        PrepareOptions(frames=5, stride=5, exo_size=(64, 32), ego_size=32),
+        fractions={"validation": 0.5},
+    )
     return root
 
 

@@ -1,5 +1,5 @@
-"""Runs items by a pool of two. ``work``: item 2 kills its worker the first time, item 3 raises, item 5 kills whatever
-has it, item 6 asks for more memory than there is.
+"""Runs items by a pool of two. ``work``: item 2 kills its worker the first time, item 3 raises,
+item 5 kills whatever has it, item 6 asks for more memory than there is.
 
 ``devices``: says which process had which item on which device, with how many threads.
 ``meet``: one process dies once, and of later items each two wait for each other; says which met.

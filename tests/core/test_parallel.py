@@ -34,8 +34,13 @@ def environment() -> dict[str, str]:
 
 
 def run_script(*arguments: object) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, str(SCRIPT), *map(str, arguments)], env=environment(),
-                          capture_output=True, text=True, timeout=900)
+    return subprocess.run(
+        [sys.executable, str(SCRIPT), *map(str, arguments)],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
 
 
 def found_in(run: subprocess.CompletedProcess) -> dict[str, list]:
@@ -59,18 +64,24 @@ def test_a_bad_item_stops_no_other_in_one_process():
 
 def test_what_failed_is_named_and_progress_counts_what_was_there():
     seen = []
-    failures = run_all(square, range(5), "abcde", before=2, stage="squares", progress=lambda *a: seen.append(a))
+    failures = run_all(
+        square, range(5), "abcde", before=2, stage="squares", progress=lambda *a: seen.append(a)
+    )
     assert len(failures) == 1 and failures[0].startswith("d: EgoXInputError: ")
     assert seen == [(n, 7, "squares") for n in range(3, 8)]
 
 
 def test_devices_are_checked_and_handed_on():
-    assert devices_of("cpu, cpu:0") == ("cpu", "cpu:0") and devices_of("cuda:3,cuda:4", "ray") == ("cuda",)
+    assert devices_of("cpu, cpu:0") == ("cpu", "cpu:0") and devices_of("cuda:3,cuda:4", "ray") == (
+        "cuda",
+    )
     with refuses("'gpu'"):
         devices_of("gpu")
     with refuses("CUDA devices"):
         devices_of("cuda:99")
-    assert list(run_items(lambda item, device: (item, device), [7], devices=("cpu",))) == [(0, (7, "cpu"), "")]
+    assert list(run_items(lambda item, device: (item, device), [7], devices=("cpu",))) == [
+        (0, (7, "cpu"), "")
+    ]
     assert ray_needs(("cuda",))["num_gpus"] == 1 and ray_needs(("cpu",))["num_gpus"] == 0
 
 
@@ -81,7 +92,10 @@ def test_an_item_without_memory_stops_no_other():
         return number
 
     assert list(run_items(hungry, range(3))) == [
-        (0, 0, ""), (1, None, "MemoryError: Unable to allocate 72.0 TiB"), (2, 2, "")]
+        (0, 0, ""),
+        (1, None, "MemoryError: Unable to allocate 72.0 TiB"),
+        (2, 2, ""),
+    ]
 
 
 class FakeRay(ModuleType):
@@ -245,7 +259,9 @@ def test_each_worker_keeps_to_its_device_and_its_share_of_threads():
 def test_after_a_death_the_others_stay_side_by_side(tmp_path):
     """Of the later items each two wait for each other."""
     run = run_script("meet", tmp_path)
-    assert [result for result, _ in found_in(run).values()] == [True] * 8 and (tmp_path / "died").exists()
+    assert [result for result, _ in found_in(run).values()] == [True] * 8 and (
+        tmp_path / "died"
+    ).exists()
     assert "item 3 of 8 died" in run.stderr
 
 

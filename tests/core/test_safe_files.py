@@ -52,7 +52,9 @@ def test_json_is_limited_and_must_be_json(tmp_path):
         parse_json("[1,", "keyframes")
 
 
-@pytest.mark.parametrize("name", ["../outside.npy", "/absolute.npy", "..\\outside.npy", "C:\\x.npy", "a/../../b.npy"])
+@pytest.mark.parametrize(
+    "name", ["../outside.npy", "/absolute.npy", "..\\outside.npy", "C:\\x.npy", "a/../../b.npy"]
+)
 def test_zip_members_stay_inside(tmp_path, name):
     path = tmp_path / "depth.zip"
     with zipfile.ZipFile(path, "w") as archive:
@@ -92,10 +94,12 @@ def test_numpy_never_unpickles():
     whole = saved(np.arange(6, dtype=np.float16).reshape(2, 3))
     assert header(whole) == ((2, 3), np.dtype(np.float16))
     for content, message in (
-            (saved(np.array([{"a": 1}], dtype=object)), "pickled"),
-            (pickle.dumps([1, 2, 3]), "expected a numpy array"),
-            (whole[:-4], "8 bytes.*with 12 bytes"),
-            (whole + b"1", "13 bytes"), (saved(np.zeros((2, 3)).T), "column order")):
+        (saved(np.array([{"a": 1}], dtype=object)), "pickled"),
+        (pickle.dumps([1, 2, 3]), "expected a numpy array"),
+        (whole[:-4], "8 bytes.*with 12 bytes"),
+        (whole + b"1", "13 bytes"),
+        (saved(np.zeros((2, 3)).T), "column order"),
+    ):
         with refuses(message):
             header(content)
 
@@ -115,12 +119,16 @@ def test_the_named_command_converts(tmp_path, repo_root, monkeypatch):
 
     def ended_with() -> int:
         with pytest.raises(SystemExit) as end:
-            runpy.run_path(str(repo_root / "tools" / "convert_to_safetensors.py"), run_name="__main__")
+            runpy.run_path(
+                str(repo_root / "tools" / "convert_to_safetensors.py"), run_name="__main__"
+            )
         return end.value.code
 
     assert ended_with() == 0
     converted = load_file(tmp_path / "lora.safetensors")
-    assert converted.keys() == tensors.keys() and all(torch.equal(converted[k], v) for k, v in tensors.items())
+    assert converted.keys() == tensors.keys() and all(
+        torch.equal(converted[k], v) for k, v in tensors.items()
+    )
     assert ended_with() == 1  # never overwrites
 
 
@@ -138,17 +146,32 @@ def test_whole_writes(tmp_path):
     assert path.read_text(encoding="utf-8") == "done"
 
 
-@pytest.mark.parametrize(("given", "safe"), [
-    ("depth.npz", "depth.npz"), ("../../etc/passwd", "passwd"), ("C:\\takes\\exo.mp4", "exo.mp4"),
-    ("con.npz", "_con.npz"), ("LPT1", "_LPT1"), ("com¹.json", "_com¹.json"), ("console.npz", "console.npz"),
-    ('a<b>:"|?*.zip', "a_b______.zip"),
-    ("name. ", "name"), ("..", "_"), ("", "_"), ("x\0y.npz", "x_y.npz"), ("部屋.mp4", "部屋.mp4")])
+@pytest.mark.parametrize(
+    ("given", "safe"),
+    [
+        ("depth.npz", "depth.npz"),
+        ("../../etc/passwd", "passwd"),
+        ("C:\\takes\\exo.mp4", "exo.mp4"),
+        ("con.npz", "_con.npz"),
+        ("LPT1", "_LPT1"),
+        ("com¹.json", "_com¹.json"),
+        ("console.npz", "console.npz"),
+        ('a<b>:"|?*.zip', "a_b______.zip"),
+        ("name. ", "name"),
+        ("..", "_"),
+        ("", "_"),
+        ("x\0y.npz", "x_y.npz"),
+        ("部屋.mp4", "部屋.mp4"),
+    ],
+)
 def test_names_that_every_system_can_hold(given, safe):
     assert safe_name(given) == safe == safe_name(safe)
 
 
 def test_long_names_keep_their_suffix():
-    assert len(safe_name("x" * 400 + ".npz")) == 120 and safe_name("x" * 400 + ".npz").endswith(".npz")
+    assert len(safe_name("x" * 400 + ".npz")) == 120 and safe_name("x" * 400 + ".npz").endswith(
+        ".npz"
+    )
 
 
 def archive_of(path: Path, *members: str | zipfile.ZipInfo, content: bytes = b"1") -> Path:
@@ -165,17 +188,35 @@ def unpacked(path: Path, **limits: int) -> list[str]:
 
 
 def test_an_archive_is_unpacked_without_what_is_of_no_use(tmp_path):
-    path = archive_of(tmp_path / "take.zip", "take/", "take/depth/0001.npy", "take/meta.json", "take/run.exe",
-                      "__MACOSX/take/meta.json", "take/.DS_Store", "take/.hidden.json", "windows\\made.json")
+    path = archive_of(
+        tmp_path / "take.zip",
+        "take/",
+        "take/depth/0001.npy",
+        "take/meta.json",
+        "take/run.exe",
+        "__MACOSX/take/meta.json",
+        "take/.DS_Store",
+        "take/.hidden.json",
+        "windows\\made.json",
+    )
     assert unpacked(path) == ["take/depth/0001.npy", "take/meta.json", "windows/made.json"]
 
 
 def test_links_and_names_of_devices_stay_packed(tmp_path):
     link = zipfile.ZipInfo("meta.json")
     link.external_attr = 0o120777 << 16
-    for number, (member, message) in enumerate((
-            (link, "a link"), ("a/../b.json", "tree"), ("/b.json", "tree"), ("C:\\b.json", "tree"),
-            ("aux.json", "Windows"), ("a /b.json", "Windows"), ("nul/b.json", "Windows"), ("b?.json", "Windows"))):
+    for number, (member, message) in enumerate(
+        (
+            (link, "a link"),
+            ("a/../b.json", "tree"),
+            ("/b.json", "tree"),
+            ("C:\\b.json", "tree"),
+            ("aux.json", "Windows"),
+            ("a /b.json", "Windows"),
+            ("nul/b.json", "Windows"),
+            ("b?.json", "Windows"),
+        )
+    ):
         path = archive_of(tmp_path / f"{number}.zip", member)
         with refuses(message):
             unpacked(path)
@@ -191,7 +232,9 @@ def test_what_an_archive_holds_is_counted_while_it_is_unpacked(tmp_path, monkeyp
         unpacked(archive_of(tmp_path / "bomb.zip", "a.npy", content=bytes(2**20 + 1)))
     # The sizes in the headers are the stranger's word: here they say nothing of what comes out.
     path = archive_of(tmp_path / "liar.zip", "a.npy", "b.npy", content=bytes(2**20))
-    monkeypatch.setattr("egox_core.safe_files.open_zip", lambda path, what, limit: zipfile.ZipFile(path))
+    monkeypatch.setattr(
+        "egox_core.safe_files.open_zip", lambda path, what, limit: zipfile.ZipFile(path)
+    )
     with refuses("more than it claims"):
         unpacked(path)
     damaged = archive_of(tmp_path / "damaged.zip", "d.npy", content=bytes(range(256)) * 64)
@@ -211,6 +254,7 @@ def test_a_folder_is_replaced_whole_or_stays(tmp_path, monkeypatch):
     move = os.replace
 
     for stuck in (old, new):
+
         def refuses(source: Path, target: Path, stuck: Path = stuck) -> None:
             if Path(source) == stuck:
                 raise PermissionError(5, "Access is denied")
@@ -252,5 +296,8 @@ def test_two_threads_never_parse_a_header_at_once(monkeypatch):
 
     monkeypatch.setattr(np.lib.format, "read_array_header_1_0", slow)
     with ThreadPoolExecutor(4) as pool:
-        headers = [pool.submit(read_npy_header, io.BytesIO(content), "depth", len(content)) for _ in range(4)]
+        headers = [
+            pool.submit(read_npy_header, io.BytesIO(content), "depth", len(content))
+            for _ in range(4)
+        ]
         assert {header.result()[0] for header in headers} == {(3, 4)} and len(within) == 8

@@ -24,9 +24,14 @@ class Answer:
 
 
 def request(client: ApiClient, path: str, data: bytes | None = None, **headers: str) -> Answer:
-    """As the server's own page asks, unless the headers say otherwise (an empty one is left out)."""
-    sent = {"Origin": client.address} | {name.replace("_", "-"): value for name, value in headers.items()}
-    asked = urllib.request.Request(f"{client.address}{path}", data, {k: v for k, v in sent.items() if v})
+    """As the server's own page asks, unless the headers say otherwise (an empty one is left
+    out)."""
+    sent = {"Origin": client.address} | {
+        name.replace("_", "-"): value for name, value in headers.items()
+    }
+    asked = urllib.request.Request(
+        f"{client.address}{path}", data, {k: v for k, v in sent.items() if v}
+    )
     try:
         with DIRECT.open(asked, timeout=120) as answer:
             return Answer(answer.status, answer.read(), dict(answer.headers))
@@ -35,7 +40,8 @@ def request(client: ApiClient, path: str, data: bytes | None = None, **headers: 
 
 
 class Page:
-    """A server's side of one open page: texts that nodes show, and what else would be sent to it."""
+    """A server's side of one open page: texts that nodes show, and what else would be sent to
+    it."""
 
     client_id = "page"
 

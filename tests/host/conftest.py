@@ -1,4 +1,5 @@
-"""The real server, started once for all tests in this folder, with stand-in models and tests/standin_nodes."""
+"""The real server, started once for all tests in this folder, with stand-in models and
+tests/standin_nodes."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ from tools.setup.server import Server
 
 STANDIN_NODES = "egox_standin_nodes"
 GGUF_PACK = Layout().repo.parent / "shared" / "peers" / "ComfyUI-GGUF"
-"""Another pack, which loads quantised weights; beside the repository where there is development data."""
+"""Another pack, which loads quantised weights; beside the repository where there is development
+data."""
 
 
 @pytest.fixture(scope="session")
@@ -42,7 +44,9 @@ def server(environment, standins, tmp_path_factory) -> Iterator[Server]:
     base = make_base_dir(tmp_path_factory.mktemp("server_base"), environment.layout, packs)
     shutil.copytree(standins, base.models, dirs_exist_ok=True)
     # Two cores are shared with the tests themselves.
-    with Server(environment, base, base.root / "server.log", variables={"OMP_NUM_THREADS": "2"}) as running:
+    with Server(
+        environment, base, base.root / "server.log", variables={"OMP_NUM_THREADS": "2"}
+    ) as running:
         yield running
 
 

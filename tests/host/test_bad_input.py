@@ -1,4 +1,5 @@
-"""Bad input over HTTP: refused with got / expected / fix before sampling, and the server lives on."""
+"""Bad input over HTTP: refused with got / expected / fix before sampling, and the server lives
+on."""
 
 from __future__ import annotations
 
@@ -41,7 +42,8 @@ def sample_file(prompt: dict[str, Any], repo_root: Path, name: str) -> Path:
 
 @pytest.fixture
 def put(server_base, request):
-    """``put(name, bytes)``: a file in the server's input folder, each test in a folder of its own; its name."""
+    """``put(name, bytes)``: a file in the server's input folder, each test in a folder of its own;
+    its name."""
 
     def place(name: str, content: bytes) -> str:
         path = server_base.input / request.node.originalname / name
@@ -88,13 +90,19 @@ def test_a_model_that_is_no_36_channel_wan(client, prompt, server_base):
 
     whole = next(server_base.models.rglob("egox_standin_wan22_i2v.safetensors"))
     tensors = load_file(whole)
-    tensors["patch_embedding.weight"] = tensors["patch_embedding.weight"][:, :16].contiguous().to(torch.float16)
+    tensors["patch_embedding.weight"] = (
+        tensors["patch_embedding.weight"][:, :16].contiguous().to(torch.float16)
+    )
     from safetensors import safe_open
 
     with safe_open(whole, framework="pt") as file:
         metadata = file.metadata()
-    save_file(tensors, str(server_base.models / "diffusion_models" / "t2v.safetensors"), metadata=metadata)
-    check(client, change(prompt, "UNETLoader", unet_name="t2v.safetensors"), "16", "36", before=False)
+    save_file(
+        tensors, str(server_base.models / "diffusion_models" / "t2v.safetensors"), metadata=metadata
+    )
+    check(
+        client, change(prompt, "UNETLoader", unet_name="t2v.safetensors"), "16", "36", before=False
+    )
 
 
 def test_a_lens_that_nobody_knows(client, prompt, put, repo_root):

@@ -17,8 +17,14 @@ from tools.setup.layout import Layout
 from .prompts import ran
 
 SIZE, FRAMES = 64, 5
-BEFORE_THE_MODEL = {"EgoXLoadExoVideo", "EgoXDepthAlign", "EgoXBuildScene", HEAD, "EgoXEgoPoseInput",
-                    "EgoXRenderEgoPrior"}
+BEFORE_THE_MODEL = {
+    "EgoXLoadExoVideo",
+    "EgoXDepthAlign",
+    "EgoXBuildScene",
+    HEAD,
+    "EgoXEgoPoseInput",
+    "EgoXRenderEgoPrior",
+}
 
 
 @pytest.fixture
@@ -33,10 +39,16 @@ def test_demo_leaves_its_four_results(apart, repo_root, capsys):
     """With --take, so that staging is part of it; the sample is a take like any other."""
     take = repo_root / "sample" / "synthetic_room"
     said: list[str] = []
-    assert run_demo(apart, DemoOptions(take=take, frames=FRAMES, size=SIZE, steps=1), said.append) == 0
+    assert (
+        run_demo(apart, DemoOptions(take=take, frames=FRAMES, size=SIZE, steps=1), said.append) == 0
+    )
     results = apart.layout.output / "egox_demo"
     assert sorted(path.name for path in results.iterdir()) == [
-        "contact_sheet.png", "ego.mp4", "prior.mp4", "side_by_side.mp4"]
+        "contact_sheet.png",
+        "ego.mp4",
+        "prior.mp4",
+        "side_by_side.mp4",
+    ]
     widths = {"ego.mp4": SIZE, "prior.mp4": SIZE, "side_by_side.mp4": 112 + 3 * SIZE}
     for name, width in widths.items():
         with av.open(str(results / name)) as container:
@@ -49,20 +61,32 @@ def test_demo_leaves_its_four_results(apart, repo_root, capsys):
     assert all(name in console for name in (*widths, "contact_sheet.png")) and "STAND-IN" in console
     assert "egox_standin_wan22_i2v.safetensors" in console
     ran = capsys.readouterr().out
-    assert "All 6 stages ran" in ran and all(f"stage {number} of 6" in ran for number in range(1, 7))
+    assert "All 6 stages ran" in ran and all(
+        f"stage {number} of 6" in ran for number in range(1, 7)
+    )
     staged = apart.layout.base / "input" / "take_synthetic_room"
     assert (staged / "exo.mp4").is_file(), "staged into the demo host's own input folder"
 
 
-def test_the_estimated_head_in_the_demo_s_graph(client, load_workflow, object_info, server_base, repo_root):
-    """``--head estimated``: the graph that it makes, run up to the prior, on the keypoints that ship."""
-    prompt = save_prior(apply_options(load_workflow("egox_demo"), DemoOptions(frames=9, size=SIZE), None))
+def test_the_estimated_head_in_the_demo_s_graph(
+    client, load_workflow, object_info, server_base, repo_root
+):
+    """``--head estimated``: the graph that it makes, run up to the prior, on the keypoints that
+    ship."""
+    prompt = save_prior(
+        apply_options(load_workflow("egox_demo"), DemoOptions(frames=9, size=SIZE), None)
+    )
     (load,) = of_type(prompt, "EgoXLoadExoVideo")
     exo = find_exo(load, server_base, Layout(repo_root))
     assert exo.parent == repo_root / "sample" / "calm_room"
-    prompt = estimate_head(prompt, keypoints_in_use(exo.parent / HEAD_KEYPOINTS, exo, load), object_info)
-    prompt = {name: node for name, node in prompt.items()
-              if node["class_type"] in BEFORE_THE_MODEL or name.startswith("prior_")}
+    prompt = estimate_head(
+        prompt, keypoints_in_use(exo.parent / HEAD_KEYPOINTS, exo, load), object_info
+    )
+    prompt = {
+        name: node
+        for name, node in prompt.items()
+        if node["class_type"] in BEFORE_THE_MODEL or name.startswith("prior_")
+    }
     outcome = ran(client, prompt)
     assert "of 9 frames: profile" in outcome.outputs["head"]["text"][0]
 

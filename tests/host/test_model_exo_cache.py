@@ -1,4 +1,5 @@
-"""The exo cache in the host's model path: exact where nothing has changed, and what it lives with."""
+"""The exo cache in the host's model path: exact where nothing has changed, and what it lives
+with."""
 
 from __future__ import annotations
 
@@ -17,7 +18,9 @@ from .test_model_windows import long_rig, windowed
 @pytest.fixture(scope="module")
 def rig(pack, repo_root) -> model_rig.ModelRig:
     with torch.inference_mode():
-        return model_rig.random_rig(pack, repo_root / "models", model_rig.RigSize(frames=9, exo_width=128, height=64))
+        return model_rig.random_rig(
+            pack, repo_root / "models", model_rig.RigSize(frames=9, exo_width=128, height=64)
+        )
 
 
 def cache_of(model):
@@ -26,7 +29,8 @@ def cache_of(model):
 
 
 def sample_twice(rig, model, cfg: float = 3.0) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Predictions of each of two steps, asked for twice: a full forward, then one that may be kept."""
+    """Predictions of each of two steps, asked for twice: a full forward, then one that may be
+    kept."""
     import comfy.samplers
 
     pairs = []
@@ -35,7 +39,9 @@ def sample_twice(rig, model, cfg: float = 3.0) -> list[tuple[torch.Tensor, torch
         for sigma in sigmas[:2]:
             level = x.new_ones([x.shape[0]]) * sigma
             pairs.append((ask(x, level, **extra_args), ask(x, level, **extra_args)))
-        callback({"i": 0, "denoised": pairs[0][0], "x": x, "sigma": sigmas[0], "sigma_hat": sigmas[0]})
+        callback(
+            {"i": 0, "denoised": pairs[0][0], "x": x, "sigma": sigmas[0], "sigma_hat": sigmas[0]}
+        )
         return pairs[-1][0]
 
     guider = comfy.samplers.CFGGuider(model)
@@ -43,14 +49,21 @@ def sample_twice(rig, model, cfg: float = 3.0) -> list[tuple[torch.Tensor, torch
     guider.set_cfg(cfg)
     noise = torch.randn(rig.latent["samples"].shape, generator=torch.Generator().manual_seed(3))
     with torch.inference_mode():
-        guider.sample(noise, rig.latent["samples"], comfy.samplers.KSAMPLER(twice), torch.tensor([0.9, 0.5, 0.0]),
-                      disable_pbar=True, seed=1)
+        guider.sample(
+            noise,
+            rig.latent["samples"],
+            comfy.samplers.KSAMPLER(twice),
+            torch.tensor([0.9, 0.5, 0.0]),
+            disable_pbar=True,
+            seed=1,
+        )
     return pairs
 
 
 @pytest.mark.parametrize("lambda_g", [0.0, 3.0])
 def test_a_kept_forward_equals_a_full_one_at_the_same_noise(rig, lambda_g):
-    """Positions, masks, geometry and conditions of the ego half are those that it has in the whole canvas."""
+    """Positions, masks, geometry and conditions of the ego half are those that it has in the whole
+    canvas."""
     model = rig.patch(lambda_g=lambda_g, recompute_exo=2)
     cache = cache_of(model)
     for full, kept in sample_twice(rig, model):
@@ -67,9 +80,17 @@ def test_one_is_the_model_without_a_cache(rig):
     assert torch.equal(pairs[0][0], first) and torch.equal(*pairs[0])
 
 
-@pytest.mark.parametrize(("sampler", "steps", "full"), [
-    ("euler", 8, 2), ("euler_ancestral", 8, 2), ("dpmpp_2m", 8, 2), ("res_multistep", 8, 2), ("heun", 8, 2),
-    ("dpm_2", 8, 2)])
+@pytest.mark.parametrize(
+    ("sampler", "steps", "full"),
+    [
+        ("euler", 8, 2),
+        ("euler_ancestral", 8, 2),
+        ("dpmpp_2m", 8, 2),
+        ("res_multistep", 8, 2),
+        ("heun", 8, 2),
+        ("dpm_2", 8, 2),
+    ],
+)
 def test_samplers_of_the_host(rig, sampler, steps, full):
     model = rig.patch(recompute_exo=4)
     every = rig.ksample(rig.patch(), sampler=sampler, steps=steps)
@@ -107,14 +128,16 @@ def test_context_windows_have_keys_of_their_own(pack, repo_root):
 @pytest.mark.parametrize("patch_first", [True, False])
 @pytest.mark.parametrize("lazy", [False, True])
 def test_the_hosts_step_caches_skip_kept_and_full_forwards_alike(rig, patch_first, lazy):
-    """Bit for bit where they skip nothing. EasyCache after the patch compares whole canvases: it gets them."""
+    """Bit for bit where they skip nothing. EasyCache after the patch compares whole canvases: it
+    gets them."""
     from comfy_extras.nodes_easycache import EasyCacheNode, LazyCacheNode
 
     node = LazyCacheNode if lazy else EasyCacheNode
 
     def cached(model, threshold: float):
-        return node.execute(model, reuse_threshold=threshold, start_percent=0.0, end_percent=1.0,
-                            verbose=False)[0]
+        return node.execute(
+            model, reuse_threshold=threshold, start_percent=0.0, end_percent=1.0, verbose=False
+        )[0]
 
     def build(threshold: float):
         if patch_first:
@@ -129,21 +152,32 @@ def test_the_hosts_step_caches_skip_kept_and_full_forwards_alike(rig, patch_firs
     forwards = cache.full + cache.kept
     assert cache.full > 0 and out.isfinite().all() and (out - alone).abs().max() < alone.abs().max()
     if inside:
-        assert cache.kept == 0 and forwards == 8, "it decides after the patch, which then keeps nothing"
-        assert "nodes_easycache needs the whole canvas" in rig.nodes("patch.checks").exo_words(cache)
+        assert cache.kept == 0 and forwards == 8, (
+            "it decides after the patch, which then keeps nothing"
+        )
+        assert "nodes_easycache needs the whole canvas" in rig.nodes("patch.checks").exo_words(
+            cache
+        )
     else:
         assert forwards < 8
 
 
-@pytest.mark.parametrize("options", [
-    {"dtype": torch.float8_e4m3fn}, {"dtype": torch.bfloat16},
-    {"dtype": torch.float8_e4m3fn, "fp8_optimizations": True}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"dtype": torch.float8_e4m3fn},
+        {"dtype": torch.bfloat16},
+        {"dtype": torch.float8_e4m3fn, "fp8_optimizations": True},
+    ],
+)
 def test_weights_in_other_types(pack, repo_root, options):
     with torch.inference_mode():
-        other = model_rig.random_rig(pack, repo_root / "models",
-                                     model_rig.RigSize(frames=9, exo_width=128, height=64))
-        other.model = model_rig.load_transformer(repo_root / "models" / model_rig.standins.SHIPPED["transformer"],
-                                                 **options)
+        other = model_rig.random_rig(
+            pack, repo_root / "models", model_rig.RigSize(frames=9, exo_width=128, height=64)
+        )
+        other.model = model_rig.load_transformer(
+            repo_root / "models" / model_rig.standins.SHIPPED["transformer"], **options
+        )
     model = other.patch(recompute_exo=2)
     tolerance = 2e-2 if other.model.model.manual_cast_dtype is None else 1e-5
     for full, kept in sample_twice(other, model):
@@ -157,8 +191,11 @@ def test_weights_that_are_brought_in_block_by_block(pack, repo_root, monkeypatch
 
     rig = model_rig.random_rig(pack, repo_root / "models", model_rig.RigSize())
     load = ModelPatcher.load
-    monkeypatch.setattr(ModelPatcher, "load", lambda self, device=None, *args, **kwargs: load(
-        self, device, lowvram_model_memory=1))
+    monkeypatch.setattr(
+        ModelPatcher,
+        "load",
+        lambda self, device=None, *args, **kwargs: load(self, device, lowvram_model_memory=1),
+    )
     model = rig.patch(recompute_exo=2).clone(disable_dynamic=True)
     for full, kept in sample_twice(rig, model):
         assert (full - kept).abs().max() <= 1e-5 * full.abs().max()
@@ -166,7 +203,9 @@ def test_weights_that_are_brought_in_block_by_block(pack, repo_root, monkeypatch
 
 
 def test_runs_of_another_seed_prompt_or_lora_keep_nothing_of_the_run_before(rig):
-    """All are clones of one patched model and share its cache; each equals the run of a fresh one."""
+    """All are clones of one patched model and share its cache; each equals the run of a fresh
+    one."""
+
     def weaker(model):
         lora = model.clone()
         name = "diffusion_model.blocks.0.self_attn.k.weight"
@@ -174,8 +213,11 @@ def test_runs_of_another_seed_prompt_or_lora_keep_nothing_of_the_run_before(rig)
         lora.add_patches({name: ("diff", (torch.full(size, 0.02),))}, 0.7)
         return rig.ksample(lora, steps=4)
 
-    for second in (weaker, lambda model: rig.ksample(model, steps=4, seed=77),
-                   lambda model: rig.ksample(model, steps=4, positive=rig.negative, negative=rig.positive)):
+    for second in (
+        weaker,
+        lambda model: rig.ksample(model, steps=4, seed=77),
+        lambda model: rig.ksample(model, steps=4, positive=rig.negative, negative=rig.positive),
+    ):
         model = rig.patch(recompute_exo=0)
         first = rig.ksample(model, steps=4)
         assert torch.equal(second(model), fresh := second(rig.patch(recompute_exo=0)))
@@ -229,7 +271,9 @@ def test_exo_alone_is_computed_once_and_exactly(rig, monkeypatch, lambda_g):
     assert (cache.full, cache.kept) == (4, 0)
     assert (kept - anew).abs().max() <= 1e-5 * anew.abs().max()
     sees = rig.ksample(rig.patch(lambda_g=lambda_g), steps=4)
-    assert (kept - sees).abs().max() > 1e-3 * sees.abs().max(), "another model than one whose exo sees ego"
+    assert (kept - sees).abs().max() > 1e-3 * sees.abs().max(), (
+        "another model than one whose exo sees ego"
+    )
 
 
 @pytest.mark.parametrize("exo", ["sees_ego", "alone"])
@@ -238,17 +282,34 @@ def test_host_and_trainer_sample_the_same(rig, repo_root, exo):
 
     core = partial(model_rig.core, rig.pack)
     noise = comfy.sample.prepare_noise(rig.latent["samples"], 5)
-    host = rig.wan_sample(alone(rig.model) if exo == "alone" else rig.model, steps=3, cfg=1.0, seed=5)
+    host = rig.wan_sample(
+        alone(rig.model) if exo == "alone" else rig.model, steps=3, cfg=1.0, seed=5
+    )
     into = rig.model.get_model_object("latent_format").process_in
-    geometry = rig.nodes("patch.patch").canvas_geometry(rig.canvas, rig.depth, rig.trajectory, "released")
+    geometry = rig.nodes("patch.patch").canvas_geometry(
+        rig.canvas, rig.depth, rig.trajectory, "released"
+    )
     prior = into(rig.canvas.prior_latent)
     sample = core("train.samples").TrainSample(
-        clips=("rig",), exo=into(rig.canvas.exo_latent), ego=torch.zeros_like(prior), cond_ego=prior,
-        text=rig.positive[0][0], image=None, geometry=(geometry,))
-    model = core("wan.transformer").load_base(repo_root / "models" / model_rig.standins.SHIPPED["transformer"])
+        clips=("rig",),
+        exo=into(rig.canvas.exo_latent),
+        ego=torch.zeros_like(prior),
+        cond_ego=prior,
+        text=rig.positive[0][0],
+        image=None,
+        geometry=(geometry,),
+    )
+    model = core("wan.transformer").load_base(
+        repo_root / "models" / model_rig.standins.SHIPPED["transformer"]
+    )
     trainer = core("train.sampling").sample_ego(
-        model.eval(), core("gga.diffusers_processor").install_gga(model), sample,
-        core("train.config").ConditioningConfig(exo=exo, image_embedding="none"), steps=3, noise=noise)
+        model.eval(),
+        core("gga.diffusers_processor").install_gga(model),
+        sample,
+        core("train.config").ConditioningConfig(exo=exo, image_embedding="none"),
+        steps=3,
+        noise=noise,
+    )
     trainer = rig.model.get_model_object("latent_format").process_out(trainer)
     assert (host - trainer).abs().max() <= 1e-3 * trainer.abs().max()
 
@@ -268,12 +329,18 @@ def test_the_note_says_where_time_went_and_what_keeping_exo_would_bring(rig):
     model = rig.patch()
     rig.ksample(model, steps=8)
     words = checks.time_words(calls_of(model))
-    assert words.endswith("; recompute exo 4 would take about 50 % of it"), "2 of 8 whole, 6 of a third"
+    assert words.endswith("; recompute exo 4 would take about 50 % of it"), (
+        "2 of 8 whole, 6 of a third"
+    )
     assert not calls_of(model).seconds.total(checks.CACHE)
     model = rig.patch(recompute_exo=4)
     rig.ksample(model, steps=8)
     words, seconds = checks.time_words(calls_of(model)), calls_of(model).seconds
-    assert "with exo kept" in words and "storing and fetching exo" in words and "would take" not in words
+    assert (
+        "with exo kept" in words
+        and "storing and fetching exo" in words
+        and "would take" not in words
+    )
     parts = (checks.ATTENTION, checks.CACHE)
     assert 0 < seconds.total(*parts) < seconds.total(checks.FULL, checks.KEPT)
 
@@ -281,7 +348,9 @@ def test_the_note_says_where_time_went_and_what_keeping_exo_would_bring(rig):
 def test_a_scheduled_lora_s_strength_is_part_of_the_key(rig):
     forward = rig.nodes("patch.forward")
     x = torch.zeros(1, 36, 3, 8, 8)
-    executor = SimpleNamespace(class_obj=rig.model.get_model_object("diffusion_model"), wrappers=[None], idx=0)
+    executor = SimpleNamespace(
+        class_obj=rig.model.get_model_object("diffusion_model"), wrappers=[None], idx=0
+    )
     keys = []
 
     class Cache:
@@ -290,9 +359,18 @@ def test_a_scheduled_lora_s_strength_is_part_of_the_key(rig):
         def forward(self, key, *rest):
             keys.append((key, rest[0]))
 
-    base = {"sample_sigmas": torch.tensor([1.0, 0.0]), "sigmas": torch.tensor([1.0]), "uuids": ["a"]}
-    for more in ({}, {forward.WEIGHTS: ((1, 0.5),)}, {forward.WEIGHTS: ((1, 0.7),)}, {"uuids": ["b"]},
-                 {forward.SLOTS: {"dit": {("double_block", 1): torch.nn.functional.softmax}}}):
+    base = {
+        "sample_sigmas": torch.tensor([1.0, 0.0]),
+        "sigmas": torch.tensor([1.0]),
+        "uuids": ["a"],
+    }
+    for more in (
+        {},
+        {forward.WEIGHTS: ((1, 0.5),)},
+        {forward.WEIGHTS: ((1, 0.7),)},
+        {"uuids": ["b"]},
+        {forward.SLOTS: {"dit": {("double_block", 1): torch.nn.functional.softmax}}},
+    ):
         forward.open_exo_cache(Cache(), executor, x, {**base, **more}, None, 16)
     forward.open_exo_cache(Cache(), executor, x, base, [0, 1, 2], 16)
     assert len(set(keys)) == len(keys) == 6

@@ -1,4 +1,5 @@
-"""Newer hosts that can't be installed here, emulated: each changed row of the table in docs/model-path.md."""
+"""Newer hosts that can't be installed here, emulated: each changed row of the table in
+docs/model-path.md."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ class Container:
 
 @pytest.mark.parametrize("changes", [{}, {"lambda_g": 0.0}, {"recompute_exo": 2}])
 def test_containers_and_a_preferred_attention(rig, monkeypatch, changes):
-    """An override gets plain tensors, unless it says that it takes containers; EgoX's says no such thing."""
+    """An override gets plain tensors, unless it says that it takes containers; EgoX's says no such
+    thing."""
     import comfy.ldm.wan.model as wan
 
     plain = rig.ksample(rig.patch(**changes))
@@ -40,7 +42,8 @@ def test_containers_and_a_preferred_attention(rig, monkeypatch, changes):
 
 @pytest.mark.parametrize("sampler", ["released", "euler", "uni_pc", "dpmpp_2m"])
 def test_another_models_flow_shift_does_not_leak_in(rig, sampler):
-    """Dynamic memory writes one object's table of noise levels into the one that a later run has in its place."""
+    """Dynamic memory writes one object's table of noise levels into the one that a later run has in
+    its place."""
     from comfy_extras.nodes_model_advanced import ModelSamplingSD3
 
     expected = rig.wan_sample(sampler=sampler)
@@ -66,7 +69,8 @@ def test_another_models_flow_shift_does_not_leak_in(rig, sampler):
 
 
 def test_a_host_sampler_with_a_shift_of_its_own_is_as_safe(rig):
-    """EgoX Model Patch and KSampler: a node ModelSamplingSD3 before the sampler sets the shift anew in each run."""
+    """EgoX Model Patch and KSampler: a node ModelSamplingSD3 before the sampler sets the shift anew
+    in each run."""
     from comfy_extras.nodes_model_advanced import ModelSamplingSD3
 
     def sampled() -> torch.Tensor:

@@ -1,4 +1,5 @@
-"""Every sampler of the host with the patched model, and the sampler node against the graphs it stands for."""
+"""Every sampler of the host with the patched model, and the sampler node against the graphs it
+stands for."""
 
 from __future__ import annotations
 
@@ -17,7 +18,9 @@ def custom_advanced(model, sampler, sigmas, rig, seed: int, cfg: float) -> torch
 
     noise = host.RandomNoise.execute(seed)[0]
     guider = host.CFGGuider.execute(model, rig.positive, rig.negative, cfg)[0]
-    return host.SamplerCustomAdvanced.execute(noise, guider, sampler, sigmas, rig.latent)[0]["samples"]
+    return host.SamplerCustomAdvanced.execute(noise, guider, sampler, sigmas, rig.latent)[0][
+        "samples"
+    ]
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
@@ -46,10 +49,13 @@ def test_sampler_node_equals_the_graph_with_released_sampling(rig):
 
 
 def test_sampler_node_redoes_the_picture_embedding_from_its_seed(wan21, pack):
-    """Its seed wins over noise_seed, and gives what the graph with that noise_seed gives, bit for bit."""
+    """Its seed wins over noise_seed, and gives what the graph with that noise_seed gives, bit for
+    bit."""
     assert wan21.canvas.noise_seed == 5
     of_graph = wan21.ksample(wan21.patch(), seed=5)
-    assert torch.equal(wan21.wan_sample(sampler="euler", seed=5, shift=8.0), of_graph), "the model's own shift is 8"
+    assert torch.equal(wan21.wan_sample(sampler="euler", seed=5, shift=8.0), of_graph), (
+        "the model's own shift is 8"
+    )
 
     other = model_rig.ModelRig(**{name: getattr(wan21, name) for name in wan21.__slots__})
     conditioning = wan21.nodes("conditioning").EgoXConditioning
@@ -57,8 +63,19 @@ def test_sampler_node_redoes_the_picture_embedding_from_its_seed(wan21, pack):
     plain = [[[text, {}]] for ((text, _),) in (wan21.positive, wan21.negative)]
     with torch.inference_mode():
         other.positive, other.negative, other.latent, other.canvas = conditioning.execute(
-            *plain, wan21.vae, exo, prior, "auto", "released", 99, 0, clip_vision=wan21.canvas.clip_vision).result
-    assert not torch.equal(other.ksample(other.patch(), seed=5), of_graph), "noise_seed 99 shows other noise"
+            *plain,
+            wan21.vae,
+            exo,
+            prior,
+            "auto",
+            "released",
+            99,
+            0,
+            clip_vision=wan21.canvas.clip_vision,
+        ).result
+    assert not torch.equal(other.ksample(other.patch(), seed=5), of_graph), (
+        "noise_seed 99 shows other noise"
+    )
     assert torch.equal(other.wan_sample(sampler="euler", seed=5, shift=8.0), of_graph)
 
 
@@ -66,7 +83,8 @@ def test_released_in_two_parts(rig):
     first = rig.wan_sample(steps=4, end_step=2, leftover_noise=True)
     second = rig.wan_sample(steps=4, start_step=2, add_noise=False, latent={"samples": first})
     whole = rig.wan_sample(steps=4)
-    # The multistep solver starts its second part without history, so the parts only come near the whole.
+    # The multistep solver starts its second part without history, so the parts only come near the
+    # whole.
     assert second.isfinite().all() and (second - whole).std() < 0.5 * whole.std()
 
 
@@ -124,23 +142,37 @@ def test_the_authors_noise_is_the_samplers_first_latent(rig, monkeypatch, sample
 
     with torch.inference_mode():
         (model,) = ModelSamplingSD3().patch(rig.patch(), 3.0)
-        solver, sigmas, noise = rig.nodes("sampling").EgoXReleasedSampling.execute(3, 3.0, noise_seed=5).result
+        solver, sigmas, noise = (
+            rig.nodes("sampling").EgoXReleasedSampling.execute(3, 3.0, noise_seed=5).result
+        )
         if sampler != "released":
-            solver, sigmas = comfy.samplers.sampler_object(sampler), comfy.samplers.KSampler(
-                model, 3, model.load_device, sampler, "simple").sigmas
+            solver, sigmas = (
+                comfy.samplers.sampler_object(sampler),
+                comfy.samplers.KSampler(model, 3, model.load_device, sampler, "simple").sigmas,
+            )
         guider = host.CFGGuider.execute(model, rig.positive, rig.negative, 3.0)[0]
-        graph = host.SamplerCustomAdvanced.execute(noise, guider, solver, sigmas, rig.latent)[0]["samples"]
+        graph = host.SamplerCustomAdvanced.execute(noise, guider, solver, sigmas, rig.latent)[0][
+            "samples"
+        ]
     assert torch.equal(ours, graph)
 
 
 def test_one_path_of_the_host_or_of_the_pack_with_the_hosts_noise(rig, monkeypatch):
-    """With the authors' noise the host's samplers run without its KSampler: same schedule, same numbers."""
+    """With the authors' noise the host's samplers run without its KSampler: same schedule, same
+    numbers."""
     sampling = rig.nodes("sampling")
-    for steps in ({"steps": 4}, {"steps": 4, "start_step": 1, "end_step": 3, "leftover_noise": True}):
+    for steps in (
+        {"steps": 4},
+        {"steps": 4, "start_step": 1, "end_step": 3, "leftover_noise": True},
+    ):
         expected = rig.wan_sample(sampler="dpmpp_2m", **steps)
         with monkeypatch.context() as patch:
-            patch.setattr(sampling, "noise_object", lambda seed, noise: sampling.Noise_RandomNoise(seed))
-            assert torch.equal(rig.wan_sample(sampler="dpmpp_2m", noise="released", **steps), expected)
+            patch.setattr(
+                sampling, "noise_object", lambda seed, noise: sampling.Noise_RandomNoise(seed)
+            )
+            assert torch.equal(
+                rig.wan_sample(sampler="dpmpp_2m", noise="released", **steps), expected
+            )
 
 
 def test_the_picture_shows_the_authors_noise(wan21):
@@ -154,11 +186,24 @@ def test_the_picture_shows_the_authors_noise(wan21):
         expected = canvas.clip_vision.encode_image(picture).penultimate_hidden_states
         exo, prior = model_rig.clip_pictures(wan21.size)
         plain = [[[text, {}]] for ((text, _),) in (wan21.positive, wan21.negative)]
-        made = wan21.nodes("conditioning").EgoXConditioning.execute(
-            *plain, wan21.vae, exo, prior, "auto", "released", 5, noise="released",
-            clip_vision=canvas.clip_vision).result
-        ((_, redone),), _ = wan21.nodes("sampling").reembed(wan21.model, canvas, 5, "released", wan21.positive,
-                                                            wan21.negative)
+        made = (
+            wan21.nodes("conditioning")
+            .EgoXConditioning.execute(
+                *plain,
+                wan21.vae,
+                exo,
+                prior,
+                "auto",
+                "released",
+                5,
+                noise="released",
+                clip_vision=canvas.clip_vision,
+            )
+            .result
+        )
+        ((_, redone),), _ = wan21.nodes("sampling").reembed(
+            wan21.model, canvas, 5, "released", wan21.positive, wan21.negative
+        )
     assert made[3].noise == "released"
     assert torch.equal(made[0][0][1]["clip_vision_output"].penultimate_hidden_states, expected)
     assert torch.equal(redone["clip_vision_output"].penultimate_hidden_states, expected)

@@ -1,4 +1,5 @@
-"""The stand-in models: remade with equal tensors, and loaded by the stock loaders without a missing key."""
+"""The stand-in models: remade with equal tensors, and loaded by the stock loaders without a missing
+key."""
 
 from __future__ import annotations
 
@@ -36,10 +37,14 @@ def test_stock_loaders_take_the_shipped_models(pack, repo_root, caplog):
     folders.add_model_folders()
     before = {kind: list(folder_paths.get_folder_paths(kind)) for kind in folders.MODEL_KINDS}
     folders.add_model_folders()
-    assert {kind: folder_paths.get_folder_paths(kind) for kind in folders.MODEL_KINDS} == before, "twice adds nothing"
+    assert {kind: folder_paths.get_folder_paths(kind) for kind in folders.MODEL_KINDS} == before, (
+        "twice adds nothing"
+    )
     for kind in folders.MODEL_KINDS:
         listed = [Path(folder) for folder in before[kind]]
-        assert listed[-1] == repo_root / "models" / "demo" / kind, "the pack comes after the user's own folders"
+        assert listed[-1] == repo_root / "models" / "demo" / kind, (
+            "the pack comes after the user's own folders"
+        )
         assert repo_root / "models" / kind not in listed, "stand-ins are in no list"
     folders.add_model_folders(folders.STANDINS)
 
@@ -51,10 +56,14 @@ def test_stock_loaders_take_the_shipped_models(pack, repo_root, caplog):
     assert model.get_model_object("diffusion_model").in_dim == 36
 
     with caplog.at_level(logging.WARNING):
-        (model,) = host_nodes.UNETLoader().load_unet(standins.SHIPPED["transformer"].name, "default")
+        (model,) = host_nodes.UNETLoader().load_unet(
+            standins.SHIPPED["transformer"].name, "default"
+        )
         (vae,) = host_nodes.VAELoader().load_vae(standins.SHIPPED["vae"].name)
     said = [record.getMessage() for record in caplog.records]
-    assert not [line for line in said if "missing" in line or "unexpected" in line or "keys" in line]
+    assert not [
+        line for line in said if "missing" in line or "unexpected" in line or "keys" in line
+    ]
     transformer = model.get_model_object("diffusion_model")
     assert (transformer.in_dim, transformer.text_dim, transformer.img_emb) == (36, 1024, None)
 

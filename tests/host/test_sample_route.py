@@ -24,9 +24,19 @@ def test_a_sample_is_shown(client, repo_root):
     assert part.status == 206 and len(part.body) == 100
 
 
-@pytest.mark.parametrize("file", ["", "sample/../README.md", "sample/../nodes/__init__.py", "/etc/passwd",
-                                  "sample/synthetic_room/meta.json", "sample/no_such_take/exo.mp4",
-                                  "sample/../../x.mp4", "input/exo.mp4"])
+@pytest.mark.parametrize(
+    "file",
+    [
+        "",
+        "sample/../README.md",
+        "sample/../nodes/__init__.py",
+        "/etc/passwd",
+        "sample/synthetic_room/meta.json",
+        "sample/no_such_take/exo.mp4",
+        "sample/../../x.mp4",
+        "input/exo.mp4",
+    ],
+)
 def test_nothing_else_is(client, file):
     answer = ask(client, file)
     assert answer.status == 400 and b"reason" in answer.body

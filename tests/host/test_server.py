@@ -27,13 +27,26 @@ def test_the_pack_was_imported_without_complaint(server):
 
 def test_standin_loaders_run(client):
     prompt = {
-        "1": {"class_type": "EgoXTestsLoadTextEncoder", "inputs": {"clip_name": "egox_standin_umt5.safetensors"}},
-        "2": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["1", 0], "text": "a person pours tea"}},
-        "3": {"class_type": "EgoXTestsLoadClipVision",
-              "inputs": {"clip_name": "egox_standin_clip_vision.safetensors"}},
-        "4": {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": 255}},
-        "5": {"class_type": "CLIPVisionEncode",
-              "inputs": {"clip_vision": ["3", 0], "image": ["4", 0], "crop": "none"}},
+        "1": {
+            "class_type": "EgoXTestsLoadTextEncoder",
+            "inputs": {"clip_name": "egox_standin_umt5.safetensors"},
+        },
+        "2": {
+            "class_type": "CLIPTextEncode",
+            "inputs": {"clip": ["1", 0], "text": "a person pours tea"},
+        },
+        "3": {
+            "class_type": "EgoXTestsLoadClipVision",
+            "inputs": {"clip_name": "egox_standin_clip_vision.safetensors"},
+        },
+        "4": {
+            "class_type": "EmptyImage",
+            "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": 255},
+        },
+        "5": {
+            "class_type": "CLIPVisionEncode",
+            "inputs": {"clip_vision": ["3", 0], "image": ["4", 0], "crop": "none"},
+        },
         "6": {"class_type": "PreviewAny", "inputs": {"source": ["2", 0]}},
         "7": {"class_type": "PreviewAny", "inputs": {"source": ["5", 0]}},
     }
@@ -46,18 +59,29 @@ def test_standin_loaders_run(client):
 
 
 def test_a_refused_prompt_says_which_node(client):
-    prompt = {"1": {"class_type": "EmptyImage", "inputs": {"width": -5, "height": 64, "batch_size": 1, "color": 0}},
-              "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}}}
+    prompt = {
+        "1": {
+            "class_type": "EmptyImage",
+            "inputs": {"width": -5, "height": 64, "batch_size": 1, "color": 0},
+        },
+        "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
+    }
     with pytest.raises(PromptRefused, match=r"(?s)node 1 \(EmptyImage\).*width"):
         client.run(prompt)
 
 
 def test_a_prompt_that_is_valid_in_part_only_is_refused(client):
     """The host would run the valid outputs and drop the others without a word in the result."""
-    image = {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": 0}}
-    prompt = {"1": image, "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
-              "3": {"class_type": "EmptyImage", "inputs": {**image["inputs"], "width": -5}},
-              "4": {"class_type": "PreviewImage", "inputs": {"images": ["3", 0]}}}
+    image = {
+        "class_type": "EmptyImage",
+        "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": 0},
+    }
+    prompt = {
+        "1": image,
+        "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
+        "3": {"class_type": "EmptyImage", "inputs": {**image["inputs"], "width": -5}},
+        "4": {"class_type": "PreviewImage", "inputs": {"images": ["3", 0]}},
+    }
     with pytest.raises(PromptRefused, match=r"(?s)a part of the graph.*node 3 \(EmptyImage\)"):
         client.run(prompt)
     assert client.run({"1": image, "2": prompt["2"]}).status == "success"
@@ -69,15 +93,22 @@ def test_a_busy_port_is_refused(server):
 
 
 def test_a_server_that_cannot_start_says_why(server, tmp_path):
-    broken = Server(server.environment, server.base, tmp_path / "log.txt", arguments=("--no-such-option",))
+    broken = Server(
+        server.environment, server.base, tmp_path / "log.txt", arguments=("--no-such-option",)
+    )
     with pytest.raises(SetupError, match="(?s)ended while starting.*no-such-option"):
         broken.start()
     assert not broken.is_running()
 
 
 def simple_prompt(seed: int) -> dict:
-    return {"1": {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": seed}},
-            "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}}}
+    return {
+        "1": {
+            "class_type": "EmptyImage",
+            "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": seed},
+        },
+        "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
+    }
 
 
 @pytest.mark.parametrize("heard", [0, 1, 3])
@@ -86,7 +117,9 @@ def test_a_lost_websocket_loses_no_result(client, monkeypatch, heard):
 
     def lost(self, timeout):
         calls.append(timeout)
-        return received(self, timeout) if len(calls) <= heard + 1 else None  # the first is the greeting
+        return (
+            received(self, timeout) if len(calls) <= heard + 1 else None
+        )  # the first is the greeting
 
     monkeypatch.setattr(WebSocket, "receive", lost)
     outcome = client.run(simple_prompt(1000 + heard), timeout=60)
@@ -100,7 +133,9 @@ def test_another_hosts_models_show_and_a_server_that_dies_is_noticed(server, tmp
         (theirs.root / "models" / kind).mkdir(parents=True)
         (theirs.root / "models" / kind / "of_the_user.safetensors").write_bytes(b"")
     base = make_base_dir(tmp_path / "base", server.environment.layout)
-    with Server(server.environment, base, tmp_path / "log.txt", arguments=share_models(theirs, base)) as second:
+    with Server(
+        server.environment, base, tmp_path / "log.txt", arguments=share_models(theirs, base)
+    ) as second:
         info = second.client.object_info()
         assert "of_the_user.safetensors" in info["VAELoader"]["input"]["required"]["vae_name"][0]
         assert "of_the_user.safetensors" in info["UNETLoader"]["input"]["required"]["unet_name"][0]

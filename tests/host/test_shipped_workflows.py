@@ -1,4 +1,5 @@
-"""Every workflow that ships: sound as a file, tidy, and run through the real server with stand-in weights."""
+"""Every workflow that ships: sound as a file, tidy, and run through the real server with stand-in
+weights."""
 
 from __future__ import annotations
 
@@ -42,28 +43,52 @@ def small(prompt: dict[str, Any]) -> dict[str, Any]:
     return smaller(prompt, frames=FRAMES, steps=STEPS)
 
 
-def check_run(client: ApiClient, prompt: dict[str, Any], base: BaseDir, videos: set[str]) -> dict[str, np.ndarray]:
+def check_run(
+    client: ApiClient, prompt: dict[str, Any], base: BaseDir, videos: set[str]
+) -> dict[str, np.ndarray]:
     """Run it; name -> frames of what was saved."""
     outcome = ran(client, prompt)
     saved = {name: frames_of(path) for name, path in saved_videos(outcome, prompt, base).items()}
     assert set(saved) == videos
     for name, frames in saved.items():
-        assert len(frames) == FRAMES and frames.std() > 3, f"{name}: {frames.shape}, one flat colour or too short"
+        assert len(frames) == FRAMES and frames.std() > 3, (
+            f"{name}: {frames.shape}, one flat colour or too short"
+        )
     return saved
 
 
 def boxes(saved: dict[str, Any]) -> list[tuple[str, float, float, float, float]]:
     """(who, left, top, right, bottom) of every node, with its title bar."""
-    return [(f"{node['id']} {node['type']}", node["pos"][0], node["pos"][1] - 30, node["pos"][0] + node["size"][0],
-             node["pos"][1] + node["size"][1]) for node in saved["nodes"]]
+    return [
+        (
+            f"{node['id']} {node['type']}",
+            node["pos"][0],
+            node["pos"][1] - 30,
+            node["pos"][0] + node["size"][0],
+            node["pos"][1] + node["size"][1],
+        )
+        for node in saved["nodes"]
+    ]
 
 
 def test_the_ones_that_were_promised():
-    assert CARDS >= {"egox_demo", "egox_one_video", "egox_basic", "egox_fast", "egox_compare"} and len(CARDS) <= 5
-    assert set(NAMES) >= CARDS | {"egox_long", "egox_from_any_video", "egox_compare_baselines", "egox_attention"}
-    assert {path.stem for path in (ROOT / "workflows").glob("*.jpg")} == CARDS, "a card without a picture"
+    assert (
+        CARDS >= {"egox_demo", "egox_one_video", "egox_basic", "egox_fast", "egox_compare"}
+        and len(CARDS) <= 5
+    )
+    assert set(NAMES) >= CARDS | {
+        "egox_long",
+        "egox_from_any_video",
+        "egox_compare_baselines",
+        "egox_attention",
+    }
+    assert {path.stem for path in (ROOT / "workflows").glob("*.jpg")} == CARDS, (
+        "a card without a picture"
+    )
     assert {path.stem for path in BLUEPRINTS} == {"EgoX", "EgoX Scene and prior"}
-    assert all(re.fullmatch(r"[a-zA-Z0-9_.-]+", name) for name in NAMES), "the host opens templates by such names only"
+    assert all(re.fullmatch(r"[a-zA-Z0-9_.-]+", name) for name in NAMES), (
+        "the host opens templates by such names only"
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -71,29 +96,51 @@ def test_the_file_is_sound(name, object_info):
     saved = read(name)
     for node_id, node in read_prompt(name).items():
         info = object_info[node["class_type"]]["input"]
-        missing = [key for key, spec in info.get("required", {}).items()
-                   if key not in node["inputs"] and spec[0] != "COMFY_AUTOGROW_V3"]
+        missing = [
+            key
+            for key, spec in info.get("required", {}).items()
+            if key not in node["inputs"] and spec[0] != "COMFY_AUTOGROW_V3"
+        ]
         assert not missing, f"{node_id} {node['class_type']} lacks {missing}"
     free = {"*", "COMFY_MATCHTYPE_V3"}  # of lists, which take anything
     for graph, links in graphs_of(saved):
         for link, origin, origin_slot, target, target_slot, kind in links:
             if origin > 0:
-                source = next(node for node in graph["nodes"] if node["id"] == origin)["outputs"][origin_slot]
-                assert link in source["links"] and (kind == source["type"] or source["type"] in free), link
+                source = next(node for node in graph["nodes"] if node["id"] == origin)["outputs"][
+                    origin_slot
+                ]
+                assert link in source["links"] and (
+                    kind == source["type"] or source["type"] in free
+                ), link
             else:
-                assert graph["inputs"][origin_slot]["type"] == kind and link in graph["inputs"][origin_slot]["linkIds"]
+                assert (
+                    graph["inputs"][origin_slot]["type"] == kind
+                    and link in graph["inputs"][origin_slot]["linkIds"]
+                )
             if target > 0:
-                sink = next(node for node in graph["nodes"] if node["id"] == target)["inputs"][target_slot]
-                assert sink["link"] == link and (kind == sink["type"] or {kind, sink["type"]} & free), link
+                sink = next(node for node in graph["nodes"] if node["id"] == target)["inputs"][
+                    target_slot
+                ]
+                assert sink["link"] == link and (
+                    kind == sink["type"] or {kind, sink["type"]} & free
+                ), link
             else:
-                assert graph["outputs"][target_slot] == graph["outputs"][target_slot] | {"type": kind,
-                                                                                        "linkIds": [link]}
+                assert graph["outputs"][target_slot] == graph["outputs"][target_slot] | {
+                    "type": kind,
+                    "linkIds": [link],
+                }
 
 
 def graphs_of(saved: dict[str, Any]) -> list[tuple[dict[str, Any], list[list[Any]]]]:
-    """The canvas and each subgraph, with its links as [number, origin, slot, target, slot, type]."""
-    return [(saved, saved["links"]), *((inside, [list(link.values()) for link in inside["links"]])
-                                       for inside in saved["definitions"]["subgraphs"])]
+    """The canvas and each subgraph, with its links as [number, origin, slot, target, slot,
+    type]."""
+    return [
+        (saved, saved["links"]),
+        *(
+            (inside, [list(link.values()) for link in inside["links"]])
+            for inside in saved["definitions"]["subgraphs"]
+        ),
+    ]
 
 
 MOST_NODES, MOST_LINKS, MOST_PROMOTED, MOST_WIDE, MOST_HIGH = 12, 20, 6, 2000, 1125
@@ -101,21 +148,31 @@ MOST_NODES, MOST_LINKS, MOST_PROMOTED, MOST_WIDE, MOST_HIGH = 12, 20, 6, 2000, 1
 
 @pytest.mark.parametrize("name", NAMES)
 def test_it_is_seen_at_a_glance(name):
-    """Few nodes and links, all within what the page shows at 0.6 of 1600 x 900, and few inputs on each subgraph."""
+    """Few nodes and links, all within what the page shows at 0.6 of 1600 x 900, and few inputs on
+    each subgraph."""
     saved = read(name)
     assert len([node for node in saved["nodes"] if node["type"] not in NOTES]) <= MOST_NODES
     assert len(saved["links"]) <= MOST_LINKS
-    sides = [*((left, top, right, bottom) for _, left, top, right, bottom in boxes(saved)),
-             *((x, y, x + w, y + h) for x, y, w, h in (group["bounding"] for group in saved["groups"]))]
+    sides = [
+        *((left, top, right, bottom) for _, left, top, right, bottom in boxes(saved)),
+        *((x, y, x + w, y + h) for x, y, w, h in (group["bounding"] for group in saved["groups"])),
+    ]
     lefts, tops, rights, bottoms = zip(*sides, strict=True)
     assert max(rights) - min(lefts) <= MOST_WIDE and max(bottoms) - min(tops) <= MOST_HIGH, (
-        max(rights) - min(lefts), max(bottoms) - min(tops))
+        max(rights) - min(lefts),
+        max(bottoms) - min(tops),
+    )
     for node in saved["nodes"]:
         if node["type"] in {inside["id"] for inside in saved["definitions"]["subgraphs"]}:
-            promoted = [slot["name"] for slot in node["inputs"]
-                        if "widget" in slot and slot["link"] is None and slot["name"] != "egox_preview"]
+            promoted = [
+                slot["name"]
+                for slot in node["inputs"]
+                if "widget" in slot and slot["link"] is None and slot["name"] != "egox_preview"
+            ]
             assert len(promoted) <= MOST_PROMOTED, promoted
-    assert not [node for node in saved["nodes"] if node["type"] == "CreateVideo"], "Decode Ego Half gives the video"
+    assert not [node for node in saved["nodes"] if node["type"] == "CreateVideo"], (
+        "Decode Ego Half gives the video"
+    )
     assert sum(node["type"] == "SaveVideo" for node in nodes_of(saved)) == 1
 
 
@@ -123,9 +180,14 @@ def test_it_is_seen_at_a_glance(name):
 def test_texts_are_encoded_as_released(name):
     """Cut to 512 tokens and with an empty negative prompt, wherever there is a text encoder."""
     prompt = read_prompt(name)
-    encoder = [node_id for node_id, node in prompt.items()
-               if node["class_type"] == "CLIPLoader" and node["inputs"]["type"] == "wan"]
-    conditioning = of_type(prompt, "EgoXSampleLong" if name in ("egox_long", "egox_one_video") else "EgoXConditioning")
+    encoder = [
+        node_id
+        for node_id, node in prompt.items()
+        if node["class_type"] == "CLIPLoader" and node["inputs"]["type"] == "wan"
+    ]
+    conditioning = of_type(
+        prompt, "EgoXSampleLong" if name in ("egox_long", "egox_one_video") else "EgoXConditioning"
+    )
     if not encoder:
         assert name == "egox_demo"
         return
@@ -158,9 +220,16 @@ def test_a_long_video_of_its_seconds(client, load_workflow, server_base):
 
 def with_baselines(prompt: dict[str, Any]) -> dict[str, Any]:
     """Stand-ins of the form that each loader's file has."""
-    forms = {"vace": standins.TESTS_ONLY["vace"].name, "fun_control": standins.TESTS_ONLY["fun_control"].name}
-    wanted = {node_id: form for node_id, node in prompt.items() for word, form in forms.items()
-              if node["class_type"] == "UNETLoader" and word in node["inputs"]["unet_name"]}
+    forms = {
+        "vace": standins.TESTS_ONLY["vace"].name,
+        "fun_control": standins.TESTS_ONLY["fun_control"].name,
+    }
+    wanted = {
+        node_id: form
+        for node_id, node in prompt.items()
+        for word, form in forms.items()
+        if node["class_type"] == "UNETLoader" and word in node["inputs"]["unet_name"]
+    }
     prompt = with_standins(prompt)
     for node_id, form in wanted.items():
         prompt[node_id]["inputs"]["unet_name"] = form
@@ -178,7 +247,9 @@ def test_fast_runs_with_little_memory_too(client, load_workflow, server_base, li
     check_run(client, prompt, server_base, {"ego"})
 
 
-def test_little_memory_with_one_node_swapped_for_gguf(client, load_workflow, shared_dir, server_base):
+def test_little_memory_with_one_node_swapped_for_gguf(
+    client, load_workflow, shared_dir, server_base
+):
     """What the note says: another loader, connected to EgoX LoRA; nothing else is touched."""
     pytest.importorskip("gguf", reason="the gguf package (extra: dev) quantises the stand-in")
     tensors, _ = standins.transformer(standins.WAN21_I2V, standins.SEED + 1)
@@ -191,14 +262,20 @@ def test_little_memory_with_one_node_swapped_for_gguf(client, load_workflow, sha
 
 
 def test_any_video_without_the_models_of_its_geometry(client, object_info, server_base):
-    """MoGe, Depth Anything 3 and SAM3 can't be had here: bypassed, the depth comes from beside the sample's video."""
+    """MoGe, Depth Anything 3 and SAM3 can't be had here: bypassed, the depth comes from beside the
+    sample's video."""
     graph = Graph(object_info, "egox_from_any_video")
     SPECS[graph.name](graph)
-    for node in (*graph.nodes, *(node for inside in graph.insides.values() for node in inside.nodes)):
+    for node in (
+        *graph.nodes,
+        *(node for inside in graph.insides.values() for node in inside.nodes),
+    ):
         if re.match("LoadMoGe|MoGe|LoadDA3|DA3|SAM3|CheckpointLoaderSimple", node.kind):
             node.mode = BYPASSED
     prompt = with_standins(small(graph.to_prompt()))
-    prompt = {node_id: node for node_id, node in prompt.items() if node["_meta"]["title"] != "What moves"}
+    prompt = {
+        node_id: node for node_id, node in prompt.items() if node["_meta"]["title"] != "What moves"
+    }
     assert of_type(prompt, "EgoXEgoPoseInput")["source"] == "keyframes"
     check_run(client, prompt, server_base, {"ego"})
 
@@ -210,8 +287,11 @@ def test_the_sweep_makes_one_grid(client, load_workflow, server_base):
     frames = check_run(client, prompt, server_base, {"grid"})["grid"].astype(float)
     assert frames.shape[2] == 2 * SIZE + 4
     strip = (frames.shape[1] - 4) // 2 - SIZE
-    cells = [frames[:, row * (SIZE + strip + 4) + strip:][:, :SIZE, column * (SIZE + 4):][:, :, :SIZE]
-             for row in (0, 1) for column in (0, 1)]
+    cells = [
+        frames[:, row * (SIZE + strip + 4) + strip :][:, :SIZE, column * (SIZE + 4) :][:, :, :SIZE]
+        for row in (0, 1)
+        for column in (0, 1)
+    ]
     for one, other in combinations(range(4), 2):
         difference = abs(cells[one] - cells[other]).mean()
         assert difference > 0.5, f"cells {one} and {other} are alike: a value did not arrive"
@@ -224,7 +304,9 @@ def test_the_sweep_encodes_the_videos_once(client, load_workflow):
     waiting = [link[0] for link in conditioning.values() if isinstance(link, list)]
     while waiting:
         before.add(node_id := waiting.pop())
-        waiting += [link[0] for link in prompt[node_id]["inputs"].values() if isinstance(link, list)]
+        waiting += [
+            link[0] for link in prompt[node_id]["inputs"].values() if isinstance(link, list)
+        ]
     assert id_of(prompt, "EgoXSweep") not in before
 
 
@@ -235,7 +317,12 @@ def test_the_baselines_beside_each_other(client, load_workflow, server_base):
     for row in (0, 1):
         for column in (0, 1):
             half = frames.shape[1] // 2
-            assert frames[:, row * half + 20:][:, :SIZE - 4, column * (SIZE + 4):][:, :, :SIZE].std() > 3
+            assert (
+                frames[:, row * half + 20 :][:, : SIZE - 4, column * (SIZE + 4) :][
+                    :, :, :SIZE
+                ].std()
+                > 3
+            )
 
 
 def test_attention_is_drawn(client, load_workflow, server_base):
@@ -249,8 +336,12 @@ def test_attention_is_drawn(client, load_workflow, server_base):
 
 def test_every_loader_has_a_stand_in():
     """A new workflow with another loader is not run in silence with a file that nobody has."""
-    loaders = {node["type"] for name in NAMES for node in nodes_of(read(name))
-               if (node.get("properties") or {}).get("models") and node.get("mode") != BYPASSED}
+    loaders = {
+        node["type"]
+        for name in NAMES
+        for node in nodes_of(read(name))
+        if (node.get("properties") or {}).get("models") and node.get("mode") != BYPASSED
+    }
     geometry = {"LoadMoGeModel", "LoadDA3Model", "CheckpointLoaderSimple"}
     assert loaders <= set(STANDIN_LOADERS) | geometry
 
@@ -264,4 +355,6 @@ def test_the_description_is_what_ships(object_info, pinned_host):
         assert saved_graph(graph) == read(name), f"{name}: run run.py make workflows"
         assert graph.to_prompt() == read_prompt(name), f"{name}: run run.py make workflows"
     for name in DESCRIBED:
-        assert blueprint(name, object_info, heights) == read_workflow(BLUEPRINT_FOLDER / f"{name}.json"), name
+        assert blueprint(name, object_info, heights) == read_workflow(
+            BLUEPRINT_FOLDER / f"{name}.json"
+        ), name

@@ -1,4 +1,5 @@
-"""The small model that ships: egox_demo as it is, through the stock loaders, on the take whose figure is on record."""
+"""The small model that ships: egox_demo as it is, through the stock loaders, on the take whose
+figure is on record."""
 
 from __future__ import annotations
 
@@ -40,11 +41,15 @@ def test_the_demo_is_as_good_as_on_record(client, load_workflow, server_base, re
     assert standins(prompt) == []
     ego = ego_of(client, prompt, server_base)
     found = psnr(ego, truth)
-    assert found >= record["psnr"] - SLACK_DB, f"PSNR {found:.2f} dB; on record {record['psnr']:.2f}"
+    assert found >= record["psnr"] - SLACK_DB, (
+        f"PSNR {found:.2f} dB; on record {record['psnr']:.2f}"
+    )
 
 
 @pytest.mark.slow
-def test_lora_strength_0_is_the_base_and_knows_nothing_of_it(client, load_workflow, server_base, record, truth):
+def test_lora_strength_0_is_the_base_and_knows_nothing_of_it(
+    client, load_workflow, server_base, record, truth
+):
     prompt = copy.deepcopy(load_workflow("egox_demo"))
     of_type(prompt, "EgoXLoadLora")["strength"] = 0.0
     assert psnr(ego_of(client, prompt, server_base), truth) < record["psnr"] - 3

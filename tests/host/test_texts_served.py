@@ -1,4 +1,5 @@
-"""Translations and help pages reach the front end: the server hands them out where it asks for them."""
+"""Translations and help pages reach the front end: the server hands them out where it asks for
+them."""
 
 from tests.host.asking import request
 from tools.setup.base_dir import PACK_NAME
@@ -7,7 +8,11 @@ from tools.texts.locales import SOURCE, TRANSLATIONS, leaves, read_locale
 
 def test_translations_are_served(client, object_info):
     served = client.get("/i18n")
-    nodes = {name for name, info in object_info.items() if info["python_module"] == f"custom_nodes.{PACK_NAME}"}
+    nodes = {
+        name
+        for name, info in object_info.items()
+        if info["python_module"] == f"custom_nodes.{PACK_NAME}"
+    }
     assert len(nodes) > 10
     for language in (SOURCE, *TRANSLATIONS):
         texts = dict(leaves(served[language]["nodeDefs"]))
@@ -22,8 +27,12 @@ def test_the_server_and_english_name_the_same_slots(client, object_info):
     for node, texts in read_locale(SOURCE).items():
         info = object_info[node]
         assert list(english[node]["inputs"]) == list(texts["inputs"])
-        assert set(texts["inputs"]) == set(info["input"].get("required", {})) | set(info["input"].get("optional", {}))
-        assert [texts["outputs"][str(i)]["name"] for i in range(len(info["output"]))] == list(info["output_name"])
+        assert set(texts["inputs"]) == set(info["input"].get("required", {})) | set(
+            info["input"].get("optional", {})
+        )
+        assert [texts["outputs"][str(i)]["name"] for i in range(len(info["output"]))] == list(
+            info["output_name"]
+        )
 
 
 def test_help_pages_are_served(client, object_info):
@@ -31,4 +40,6 @@ def test_help_pages_are_served(client, object_info):
         answer = request(client, f"/extensions/{PACK_NAME}/docs/{node}.md")
         # The front end takes an HTML answer for its own fallback page and shows no help.
         assert "text/html" not in answer.headers.get("Content-Type", "")
-        assert answer.body.decode("utf-8").startswith(f"# {object_info[node]['display_name']}\n"), node
+        assert answer.body.decode("utf-8").startswith(f"# {object_info[node]['display_name']}\n"), (
+            node
+        )

@@ -1,4 +1,5 @@
-"""Files of a take through the page's route: into the input folder, told apart, never overwritten; and a run of them."""
+"""Files of a take through the page's route: into the input folder, told apart, never overwritten;
+and a run of them."""
 
 from __future__ import annotations
 
@@ -34,10 +35,18 @@ def folder(server_base) -> Iterator[Path]:
 def send(client: ApiClient, files: Files, **headers: str) -> tuple[int, Any]:
     """As the server's own page sends them, unless the headers say otherwise."""
     border = uuid.uuid4().hex
-    body = b"".join(b'--%s\r\nContent-Disposition: form-data; name="file"; filename="%s"\r\n\r\n%s\r\n'
-                    % (border.encode(), name.encode(), content) for name, content in files.items())
-    answer = request(client, "/egox/upload", body + b"--%s--\r\n" % border.encode(),
-                     Content_Type=f"multipart/form-data; boundary={border}", **headers)
+    body = b"".join(
+        b'--%s\r\nContent-Disposition: form-data; name="file"; filename="%s"\r\n\r\n%s\r\n'
+        % (border.encode(), name.encode(), content)
+        for name, content in files.items()
+    )
+    answer = request(
+        client,
+        "/egox/upload",
+        body + b"--%s--\r\n" % border.encode(),
+        Content_Type=f"multipart/form-data; boundary={border}",
+        **headers,
+    )
     return answer.status, answer.json()
 
 
@@ -64,34 +73,65 @@ def left(folder: Path) -> list[str]:
 
 
 def test_a_take_as_an_archive_runs(client, folder, load_workflow):
-    status, told = send(client, {"my take.zip": archive({f"room/{name}": data for name, data in sample().items()})})
+    status, told = send(
+        client, {"my take.zip": archive({f"room/{name}": data for name, data in sample().items()})}
+    )
     assert status == 200 and (told["folder"], told["reused"]) == ("my take", False), told
-    assert told["video"] == "egox/my take/exo.mp4" and told["poses"] == told["camera"] == "egox/my take/meta.json"
+    assert (
+        told["video"] == "egox/my take/exo.mp4"
+        and told["poses"] == told["camera"] == "egox/my take/meta.json"
+    )
     assert told["frames"] == told["depth_frames"] == 49
     assert left(folder) == ["my take/depth.npz", "my take/exo.mp4", "my take/meta.json"]
 
     prompt = small(load_workflow("egox_demo"), frames=5, size=96)
-    prompt = {k: n for k, n in prompt.items() if n["class_type"] in ("EgoXLoadExoVideo", "EgoXDepthAlign",
-                                                                     "EgoXBuildScene", "EgoXEgoPoseInput")}
-    prompt[id_of(prompt, "EgoXLoadExoVideo")]["inputs"] |= {"file": told["video"], "start_frame": 0, "target_fps": 0.0}
-    prompt[id_of(prompt, "EgoXDepthAlign")]["inputs"] |= {"depth_file": told["depth"], "camera_file": told["camera"]}
+    prompt = {
+        k: n
+        for k, n in prompt.items()
+        if n["class_type"]
+        in ("EgoXLoadExoVideo", "EgoXDepthAlign", "EgoXBuildScene", "EgoXEgoPoseInput")
+    }
+    prompt[id_of(prompt, "EgoXLoadExoVideo")]["inputs"] |= {
+        "file": told["video"],
+        "start_frame": 0,
+        "target_fps": 0.0,
+    }
+    prompt[id_of(prompt, "EgoXDepthAlign")]["inputs"] |= {
+        "depth_file": told["depth"],
+        "camera_file": told["camera"],
+    }
     prompt[id_of(prompt, "EgoXEgoPoseInput")]["inputs"] |= {"source": "file", "file": told["poses"]}
     ran(client, prompt)
 
 
 def test_files_of_one_take_at_once(client, folder):
-    status, told = send(client, {"depth.zip": archive({f"{i:04d}.npy": _npy() for i in range(3)}),
-                                 "meta.json": sample()["meta.json"]})
+    status, told = send(
+        client,
+        {
+            "depth.zip": archive({f"{i:04d}.npy": _npy() for i in range(3)}),
+            "meta.json": sample()["meta.json"],
+        },
+    )
     assert status == 200 and told["depth"] == "egox/depth/depth" and told["depth_frames"] == 3, told
     assert told["video"] is None and told["camera"] == "egox/depth/meta.json"
 
 
 def test_a_folder_as_it_is_on_the_disk(client, folder):
     maps = {f"my room/maps/{i:04d}.npy": _npy() for i in range(3)}
-    status, told = send(client, {**maps, "my room/meta.json": sample()["meta.json"],
-                                 "my room/more.zip": archive({"exo.mp4": sample()["exo.mp4"]})})
-    assert status == 200 and told["depth"] == "egox/my room/maps" and told["depth_frames"] == 3, told
-    assert told["camera"] == "egox/my room/meta.json" and told["video"] == "egox/my room/more/exo.mp4"
+    status, told = send(
+        client,
+        {
+            **maps,
+            "my room/meta.json": sample()["meta.json"],
+            "my room/more.zip": archive({"exo.mp4": sample()["exo.mp4"]}),
+        },
+    )
+    assert status == 200 and told["depth"] == "egox/my room/maps" and told["depth_frames"] == 3, (
+        told
+    )
+    assert (
+        told["camera"] == "egox/my room/meta.json" and told["video"] == "egox/my room/more/exo.mp4"
+    )
 
 
 def _npy() -> bytes:
@@ -102,9 +142,15 @@ def _npy() -> bytes:
 
 def test_a_name_that_is_taken(client, folder):
     names = [send(client, {"depth.npz": depth(value)})[1] for value in (1, 2, 1, 2)]
-    assert [(n["folder"], n["reused"]) for n in names] == [("depth", False), ("depth (2)", False), ("depth", True),
-                                                           ("depth (2)", True)]
-    assert {n["name"] for n in names} == {"depth"} and names[1]["depth"] == "egox/depth (2)/depth.npz"
+    assert [(n["folder"], n["reused"]) for n in names] == [
+        ("depth", False),
+        ("depth (2)", False),
+        ("depth", True),
+        ("depth (2)", True),
+    ]
+    assert {n["name"] for n in names} == {"depth"} and names[1][
+        "depth"
+    ] == "egox/depth (2)/depth.npz"
     assert left(folder) == ["depth (2)/depth.npz", "depth/depth.npz"]
 
 
@@ -117,12 +163,19 @@ def test_names_lead_nowhere_else(client, folder):
     assert not (folder.parent.parent / "con.npz").exists()
 
 
-@pytest.mark.parametrize(("files", "reason"), [
-    ({}, "no file"), ({"run.exe": b"MZ"}, "run.exe"),
-    ({"depth.npz": b"no archive"}, "expected a zip archive"),
-    ({"in/a.npz": b"1", "in/A.npz": b"1"}, "twice"), ({"take.zip": archive({"../meta.json": b"{}"})}, "tree"),
-    ({"take.zip": archive({"notes.md": b""})}, "of no use"), ({"meta.json": b"{"}, "not JSON"),
-    ({"clip.mp4": b"no video"}, "clip.mp4")])
+@pytest.mark.parametrize(
+    ("files", "reason"),
+    [
+        ({}, "no file"),
+        ({"run.exe": b"MZ"}, "run.exe"),
+        ({"depth.npz": b"no archive"}, "expected a zip archive"),
+        ({"in/a.npz": b"1", "in/A.npz": b"1"}, "twice"),
+        ({"take.zip": archive({"../meta.json": b"{}"})}, "tree"),
+        ({"take.zip": archive({"notes.md": b""})}, "of no use"),
+        ({"meta.json": b"{"}, "not JSON"),
+        ({"clip.mp4": b"no video"}, "clip.mp4"),
+    ],
+)
 def test_what_is_no_take_leaves_nothing_behind(client, folder, files, reason):
     status, told = send(client, files)
     assert status == 400 and reason in told["reason"], told

@@ -11,7 +11,12 @@ def test_the_demo_needs_no_file_from_elsewhere(load_workflow, repo_root):
     assert not kinds & {"CLIPLoader", "EgoXText", "CLIPTextEncode", "CLIPVisionLoader"}
     published = list((repo_root / "models").rglob("*.safetensors"))
     shipped = {path.name for path in published}
-    values = {value for node in prompt.values() for value in node["inputs"].values() if isinstance(value, str)}
+    values = {
+        value
+        for node in prompt.values()
+        for value in node["inputs"].values()
+        if isinstance(value, str)
+    }
     assert {value for value in values if value.endswith(".safetensors")} <= shipped
     assert sum(path.stat().st_size for path in published) < 50e6
 
@@ -22,12 +27,21 @@ def test_the_depth_group_works_when_un_bypassed(object_info):
     nodes = (*graph.nodes, *(node for inside in graph.insides.values() for node in inside.nodes))
     bypassed = [node for node in nodes if node.mode == BYPASSED]
     assert {node.kind for node in bypassed} == {
-        "LoadMoGeModel", "MoGeInference", "LoadDA3Model", "DA3Inference",
-        "CheckpointLoaderSimple", "CLIPTextEncode", "SAM3_VideoTrack", "SAM3_TrackToMask"}
+        "LoadMoGeModel",
+        "MoGeInference",
+        "LoadDA3Model",
+        "DA3Inference",
+        "CheckpointLoaderSimple",
+        "CLIPTextEncode",
+        "SAM3_VideoTrack",
+        "SAM3_TrackToMask",
+    }
     for node in bypassed:
         node.mode = 0
     prompt = graph.to_prompt()
-    align = next(node for node in prompt.values() if node["class_type"] == "EgoXDepthAlign")["inputs"]
+    align = next(node for node in prompt.values() if node["class_type"] == "EgoXDepthAlign")[
+        "inputs"
+    ]
     assert prompt[align["moge_geometry"][0]]["class_type"] == "MoGeInference"
     assert prompt[align["da3_geometry"][0]]["class_type"] == "DA3Inference"
     for node in prompt.values():

@@ -50,9 +50,14 @@ def test_egox_demo_as_shipped_but_small(client, load_workflow, server_base):
     seen: list[tuple[str, dict]] = []
     outcome = client.run(prompt, seen.append, timeout=300)
     check_run(outcome, prompt, server_base)
-    sampler = next(node_id for node_id, node in prompt.items() if node["class_type"] == "EgoXWanSampler")
-    told = [data["nodes"][sampler]["value"] for kind, data in seen
-            if kind == "progress_state" and sampler in data["nodes"]]
+    sampler = next(
+        node_id for node_id, node in prompt.items() if node["class_type"] == "EgoXWanSampler"
+    )
+    told = [
+        data["nodes"][sampler]["value"]
+        for kind, data in seen
+        if kind == "progress_state" and sampler in data["nodes"]
+    ]
     assert told and max(told) > 0, "the sampler reports its progress"
 
 

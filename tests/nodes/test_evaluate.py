@@ -41,7 +41,12 @@ def test_coverage_and_masks_add_their_rows(node, videos):
     there, found = torch.zeros(3, 16, 16), torch.zeros(3, 16, 16)
     there[:, 4:9, 4:9] = found[:2, 4:9, 6:11] = 1
     report = node.execute(generated, truth, coverage, found, there).result[0]
-    for line in ("Coverage: 0.500", "PSNR inside ↑: 19.83", "Location Err (px) ↓: 2.00", "Missing masks ↓: 1"):
+    for line in (
+        "Coverage: 0.500",
+        "PSNR inside ↑: 19.83",
+        "Location Err (px) ↓: 2.00",
+        "Missing masks ↓: 1",
+    ):
         assert line in report, report
 
 
@@ -49,9 +54,11 @@ def test_what_does_not_fit_is_refused(node, videos, pack, monkeypatch):
     generated, truth = videos
     mask = torch.ones(3, 16, 16)
     for arguments, message in (
-            ((generated[:2], truth), "frames to compare"), ((generated, truth, mask[:1]), "coverage"),
-            ((generated, truth, None, mask), "object masks"),
-            ((generated, truth, None, mask, mask[:, :8]), "true_mask")):
+        ((generated[:2], truth), "frames to compare"),
+        ((generated, truth, mask[:1]), "coverage"),
+        ((generated, truth, None, mask), "object masks"),
+        ((generated, truth, None, mask, mask[:, :8]), "true_mask"),
+    ):
         with refuses(message):
             node.execute(*arguments)
     monkeypatch.setitem(sys.modules, "torchmetrics.functional.image", None)

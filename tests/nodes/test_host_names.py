@@ -24,7 +24,9 @@ def test_each_name_left_out_is_said(names, monkeypatch):
     is_there = names.is_there
     for loses, listed in names.SILENT_NAMES.items():
         for gone in listed:
-            monkeypatch.setattr(names, "is_there", lambda name, gone=gone: name != gone and is_there(name))
+            monkeypatch.setattr(
+                names, "is_there", lambda name, gone=gone: name != gone and is_there(name)
+            )
             said: list[str] = []
             names.say_missing(said.append)
             assert names.missing() == {loses: [gone]} and gone in said[0] and loses in said[0]
@@ -34,14 +36,26 @@ def test_forms_of_names(names, monkeypatch, tmp_path):
     (tmp_path / "egox_test_host.py").write_text(
         "class A:\n    K = 1\n    def __init__(self, b, c=2):\n        self.inside = {'key': b}\n"
         "    def f(self, x, y, z=0):\n        def g():\n            return h(keyword=x)\n        return g\n"
-        "def loose(first, second): pass\n", encoding="utf-8")
+        "def loose(first, second): pass\n",
+        encoding="utf-8",
+    )
     monkeypatch.syspath_prepend(tmp_path)
     for name, there in {
-        "egox_test_host": True, "egox_no_such_host": False, "egox_test_host:A.K": True, "egox_test_host:A.L": False,
-        "egox_test_host:A.f(x, y)": True, "egox_test_host:A.f(y)": False, "egox_test_host:A(b, c)": True,
-        "egox_test_host:loose(first)": True, "egox_test_host:loose(second)": False, "egox_test_host:A[inside]": True,
-        "egox_test_host:A[key]": True, "egox_test_host:A[keyword]": True, "egox_test_host:A[outside]": False,
-        "egox_test_host[loose]": True, "egox_test_host:loose[inside]": False,
+        "egox_test_host": True,
+        "egox_no_such_host": False,
+        "egox_test_host:A.K": True,
+        "egox_test_host:A.L": False,
+        "egox_test_host:A.f(x, y)": True,
+        "egox_test_host:A.f(y)": False,
+        "egox_test_host:A(b, c)": True,
+        "egox_test_host:loose(first)": True,
+        "egox_test_host:loose(second)": False,
+        "egox_test_host:A[inside]": True,
+        "egox_test_host:A[key]": True,
+        "egox_test_host:A[keyword]": True,
+        "egox_test_host:A[outside]": False,
+        "egox_test_host[loose]": True,
+        "egox_test_host:loose[inside]": False,
     }.items():
         assert names.is_there(name) is there, name
 

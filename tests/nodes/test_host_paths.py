@@ -30,7 +30,9 @@ def test_files_are_found_where_they_may_lie(paths, comfy_host, tmp_path, monkeyp
     monkeypatch.setattr(paths, "SAMPLE", sample)
     assert paths.resolve("takes/a/exo.mp4", "video") == (inside / "exo.mp4").resolve()
     assert paths.resolve("takes\\a\\exo.mp4", "video") == (inside / "exo.mp4").resolve()
-    assert paths.resolve("path.json [output]", "json") == (comfy_host.output / "path.json").resolve()
+    assert (
+        paths.resolve("path.json [output]", "json") == (comfy_host.output / "path.json").resolve()
+    )
     assert paths.resolve("sample/exo.mp4", "video").read_bytes() == b"2"
     assert paths.resolve(str(inside / "exo.mp4"), "video") == (inside / "exo.mp4").resolve()
     assert paths.resolve("takes/a", "take", folder_too=True) == inside.resolve()
@@ -50,8 +52,14 @@ def test_a_place_outside_is_not_even_looked_at(paths, comfy_host, monkeypatch, d
     asked: list[str] = []
     for name in ("exists", "is_file", "is_dir", "stat", "resolve"):
         look = getattr(Path, name)
-        monkeypatch.setattr(Path, name, lambda self, *args, _look=look, **more: (
-            asked.append(str(self)), _look(self, *args, **more))[1])
+        monkeypatch.setattr(
+            Path,
+            name,
+            lambda self, *args, _look=look, **more: (
+                asked.append(str(self)),
+                _look(self, *args, **more),
+            )[1],
+        )
     name = f"{drive}/evil_place/exo.mp4"
     with pytest.raises(EgoXInputError):
         paths.resolve(name, "video")
@@ -64,12 +72,24 @@ def test_names_that_lead_out_are_refused(paths, comfy_host, tmp_path):
     outside.write_text("{}", encoding="utf-8")
     (comfy_host.input / "link.json").symlink_to(outside)
     (comfy_host.input / "linked").symlink_to(tmp_path, target_is_directory=True)
-    for name in (str(outside), "../secret.json", "a/../../secret.json", "..\\secret.json", "link.json",
-                 "linked/secret.json", "../x [output]", "sample/../run.py"):
+    for name in (
+        str(outside),
+        "../secret.json",
+        "a/../../secret.json",
+        "..\\secret.json",
+        "link.json",
+        "linked/secret.json",
+        "../x [output]",
+        "sample/../run.py",
+    ):
         with refuses("leads out"):
             paths.resolve(name, "json")
         assert "leads out" in paths.check(name, "json")
-    for name, message in (("", "no file name"), ("none.json", "not there"), ("a\0b", "leads out|expected a file")):
+    for name, message in (
+        ("", "no file name"),
+        ("none.json", "not there"),
+        ("a\0b", "leads out|expected a file"),
+    ):
         with refuses(message):
             paths.resolve(name, "json")
     with refuses("not there"):

@@ -1,4 +1,5 @@
-"""Every language has a text for all that the nodes show, and for nothing that they no longer show."""
+"""Every language has a text for all that the nodes show, and for nothing that they no longer
+show."""
 
 import re
 
@@ -30,13 +31,18 @@ def english(schemas):
 
 
 def test_the_layout_is_the_front_ends(english):
-    """Inputs by id, outputs by their place: spelled out for one node, so that a slip of the writer shows."""
+    """Inputs by id, outputs by their place: spelled out for one node, so that a slip of the writer
+    shows."""
     patch = english["EgoXModelPatch"]
     assert patch["display_name"] == "EgoX Model Patch"
     assert patch["inputs"]["lambda_g"]["name"] == "λ_g"
     assert patch["inputs"]["canvas"] == {"name": "canvas", "tooltip": "From EgoX Conditioning."}
     assert [english["EgoXConditioning"]["outputs"][str(i)]["name"] for i in range(4)] == [
-        "positive", "negative", "latent", "canvas"]
+        "positive",
+        "negative",
+        "latent",
+        "canvas",
+    ]
 
 
 def test_english_is_what_the_nodes_say(english):
@@ -58,18 +64,23 @@ def test_the_page_says_everything_in_each_language(language):
     english, other = (dict(leaves(read_locale(name, PAGE))) for name in (SOURCE, language))
     assert list(other) == list(english) and all(other.values())
     for key, text in other.items():
-        assert sorted(re.findall(r"\{\w+\}", text)) == sorted(re.findall(r"\{\w+\}", english[key])), key
+        assert sorted(re.findall(r"\{\w+\}", text)) == sorted(
+            re.findall(r"\{\w+\}", english[key])
+        ), key
 
 
 @pytest.mark.parametrize("language", [SOURCE, *TRANSLATIONS])
 def test_no_text_holds_the_front_ends_own_syntax(language):
-    """Names and descriptions are compiled as messages there: these characters would be read as links or variables."""
+    """Names and descriptions are compiled as messages there: these characters would be read as
+    links or variables."""
     for key, text in leaves(read_locale(language)):
         if not key.endswith(".tooltip"):
             assert not set(text) & set("@{}|"), f"{language} {key}: {text!r}"
 
 
-@pytest.mark.parametrize(("language", "letters"), [("ko", "가-힣"), ("zh", "一-鿿"), ("ja", "ぁ-ヶ一-鿿")])
+@pytest.mark.parametrize(
+    ("language", "letters"), [("ko", "가-힣"), ("zh", "一-鿿"), ("ja", "ぁ-ヶ一-鿿")]
+)
 def test_sentences_are_in_their_language(language, letters):
     """A tooltip left in English would pass for complete."""
     for key, text in leaves(read_locale(language)):

@@ -13,8 +13,10 @@ import pytest
 def chain(length: int, seed: int = 0) -> dict[str, dict]:
     """Node 0 makes a value, each further one hands it on."""
     graph = {"0": {"class_type": "Start", "inputs": {"seed": seed}}}
-    return graph | {str(n): {"class_type": "Pass", "inputs": {"value": [str(n - 1), 0]}}
-                    for n in range(1, length)}
+    return graph | {
+        str(n): {"class_type": "Pass", "inputs": {"value": [str(n - 1), 0]}}
+        for n in range(1, length)
+    }
 
 
 @pytest.fixture
@@ -40,8 +42,10 @@ def test_few_texts_are_looked_for_on_the_disk(graphs, monkeypatch):
 
     monkeypatch.setattr(graphs, "resolve", resolve)
     texts = {f"text_{n}": f"file {n % 5000}" for n in range(9000)}
-    graph = {"1": {"class_type": "Many", "inputs": texts},
-             "2": {"class_type": "Last", "inputs": {"value": ["1", 0]}}}
+    graph = {
+        "1": {"class_type": "Many", "inputs": texts},
+        "2": {"class_type": "Last", "inputs": {"value": ["1", 0]}},
+    }
     before = graphs.input_digest(graph, "2", ["value"])
     assert 0 < len(asked) == len(set(asked)) <= graphs.MOST_LOOKUPS
     graph["1"]["inputs"]["text_8999"] = "another file"
@@ -63,6 +67,9 @@ def test_the_route_leaves_the_event_loop_alone(pack, comfy_host, monkeypatch, aw
         return await routes.graph_origin.__wrapped__({"node": "0", "graph": chain(1)})
 
     answer = awaited(ask())
-    assert answer.text == '{"origin": {"scene": "a", "path": "b"}, "file_missing": false, "video": null}'
+    assert (
+        answer.text
+        == '{"origin": {"scene": "a", "path": "b"}, "file_missing": false, "video": null}'
+    )
     of_loop, of_work = threads
     assert of_loop != of_work

@@ -14,8 +14,9 @@ def test_takes_prompt_passes_through_with_single_blanks(pack):
 
 
 def test_a_written_section_replaces_the_takes(pack):
-    assert run(pack, prompt="[Exo view] a room [Ego view] hands", ego_view="one (left) hand")[0] == (
-        "[Exo view] a room [Ego view] one \\(left\\) hand")
+    assert run(pack, prompt="[Exo view] a room [Ego view] hands", ego_view="one (left) hand")[
+        0
+    ] == ("[Exo view] a room [Ego view] one \\(left\\) hand")
     assert run(pack, exo_view="a hall", ego_view="feet")[0] == "[Exo view] a hall [Ego view] feet"
 
 
@@ -23,5 +24,8 @@ def test_the_host_reads_no_emphasis_into_it(pack):
     from comfy.sd1_clip import escape_important, token_weights, unescape_important
 
     (positive,) = run(pack, ego_view="one (left:1.5) hand")
-    words = [(unescape_important(text), weight) for text, weight in token_weights(escape_important(positive), 1.0)]
+    words = [
+        (unescape_important(text), weight)
+        for text, weight in token_weights(escape_important(positive), 1.0)
+    ]
     assert words == [("[Ego view] one (left:1.5) hand", 1.0)]

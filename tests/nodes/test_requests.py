@@ -13,19 +13,31 @@ def test_a_page_of_another_origin(pack):
     from egox_pack.nodes.page.requests import is_same_origin
 
     def asked(**headers: str) -> bool:
-        return is_same_origin(make_mocked_request("POST", "/", headers={k.replace("_", "-"): v
-                                                                        for k, v in headers.items()}))
+        return is_same_origin(
+            make_mocked_request(
+                "POST", "/", headers={k.replace("_", "-"): v for k, v in headers.items()}
+            )
+        )
 
-    assert asked(Host="box:8188", Origin="http://box:8188") and asked(Host="BOX:8188", Origin="http://box:8188")
-    assert asked(Host="inner:80", Origin="https://outer", Sec_Fetch_Site="same-origin")  # a proxy with its own name
+    assert asked(Host="box:8188", Origin="http://box:8188") and asked(
+        Host="BOX:8188", Origin="http://box:8188"
+    )
+    assert asked(
+        Host="inner:80", Origin="https://outer", Sec_Fetch_Site="same-origin"
+    )  # a proxy with its own name
     assert not asked(Host="box:8188", Origin="http://box:8189") and not asked(Host="box:8188")
     assert not asked(Host="box:8188", Origin="http://box:8188", Sec_Fetch_Site="cross-site")
     assert not asked(Host="[::1]:8188", Origin="http://[::1")  # no address
 
 
-@pytest.mark.parametrize("origin, kind, status, reason", [
-    ("http://box", "multipart/form-data", 507, "disk"), ("http://box", "application/json", 400, "multipart"),
-    ("http://elsewhere", "multipart/form-data", 403, "own page")])
+@pytest.mark.parametrize(
+    "origin, kind, status, reason",
+    [
+        ("http://box", "multipart/form-data", 507, "disk"),
+        ("http://box", "application/json", 400, "multipart"),
+        ("http://elsewhere", "multipart/form-data", 403, "own page"),
+    ],
+)
 def test_a_route_that_takes_files(pack, awaited, origin, kind, status, reason):
     from aiohttp.test_utils import make_mocked_request
     from egox_pack.nodes.page.requests import takes_files
@@ -34,7 +46,9 @@ def test_a_route_that_takes_files(pack, awaited, origin, kind, status, reason):
     async def full(request):
         raise OSError(28, "No space left on device")
 
-    asked = make_mocked_request("POST", "/", headers={"Host": "box", "Origin": origin, "Content-Type": kind})
+    asked = make_mocked_request(
+        "POST", "/", headers={"Host": "box", "Origin": origin, "Content-Type": kind}
+    )
     answer = awaited(full(asked))
     assert answer.status == status and reason in json.loads(answer.body)["reason"]
 
@@ -52,7 +66,8 @@ def test_what_a_killed_server_left_is_cleared(pack, tmp_path):
     with file_lock(tmp_path / theirs):
         clear_leftovers(tmp_path, STAGING)
         assert sorted(p.name for p in tmp_path.iterdir()) == sorted(
-            [".mine", "take", f".{theirs}.part", f".{theirs}.lock"])
+            [".mine", "take", f".{theirs}.part", f".{theirs}.lock"]
+        )
     clear_leftovers(tmp_path, STAGING)
     assert sorted(p.name for p in tmp_path.iterdir()) == [".mine", "take"]
 

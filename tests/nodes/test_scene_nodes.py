@@ -12,8 +12,11 @@ from tests.refusals import refuses
 def take(pack, comfy_host):
     from egox_pack.lab.drawn import SyntheticSpec, make_take
 
-    return make_take(SyntheticSpec(seed=3, frames=5, fps=4.0, exo_width=128, exo_height=64, ego_size=64,
-                                   edge_samples=1))
+    return make_take(
+        SyntheticSpec(
+            seed=3, frames=5, fps=4.0, exo_width=128, exo_height=64, ego_size=64, edge_samples=1
+        )
+    )
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +41,9 @@ def test_render(take, scene, preset):
     prior, coverage, preview, depth = render(take, scene=scene, preset=preset)
     assert prior.shape == preview.shape == (5, 64, 64, 3) and coverage.shape == (5, 64, 64)
     expected = render_ego_prior(scene, take.trajectory(), prior_preset(preset))
-    assert torch.equal(coverage.bool(), expected.coverage) and torch.allclose(prior, expected.rgb, atol=1e-5)
+    assert torch.equal(coverage.bool(), expected.coverage) and torch.allclose(
+        prior, expected.rgb, atol=1e-5
+    )
     assert depth.kind == "metric z" and depth.camera.stored_size == (64, 64)
     assert torch.equal(depth.valid, expected.coverage)
     truth = take.ego_depth_m[2]
@@ -67,8 +72,12 @@ def test_host_masks_stand_in_for_the_depths_own(take):
     still[:, :8, :8] = 1
     frames, depth = take.exo_frames(), take.depth_video()
     own = EgoXBuildScene.execute(frames, depth, "mask", 0.3, dynamic_mask=nothing).args[0]
-    masked = EgoXBuildScene.execute(frames, depth, "mask", 0.3, dynamic_mask=still, sky_mask=still).args[0]
-    assert len(own.moving[0]) == int((take.exo_dynamic[0] & torch.isfinite(take.exo_depth_m[0])).sum())
+    masked = EgoXBuildScene.execute(
+        frames, depth, "mask", 0.3, dynamic_mask=still, sky_mask=still
+    ).args[0]
+    assert len(own.moving[0]) == int(
+        (take.exo_dynamic[0] & torch.isfinite(take.exo_depth_m[0])).sum()
+    )
     assert len(masked.moving[0]) == 0 and len(masked.static) <= 64 * 128 - 64
 
 
@@ -77,8 +86,11 @@ def test_progress_and_cancel_reach_the_host(take, scene, monkeypatch):
     import comfy.utils
 
     seen: list[tuple[int, int]] = []
-    monkeypatch.setattr(comfy.utils, "PROGRESS_BAR_HOOK",
-                        lambda value, total, preview, node_id=None: seen.append((value, total)))
+    monkeypatch.setattr(
+        comfy.utils,
+        "PROGRESS_BAR_HOOK",
+        lambda value, total, preview, node_id=None: seen.append((value, total)),
+    )
     render(take, scene=scene)
     assert seen and seen[-1] == (5, 5)
     comfy.model_management.interrupt_current_processing(True)

@@ -19,8 +19,12 @@ def inputs_of(schema):
 def test_ids_and_categories(schemas):
     for _, schema in schemas:
         assert re.fullmatch(r"EgoX[A-Z][A-Za-z0-9]+", schema.node_id), schema.node_id
-        assert re.fullmatch(r"EgoX/[^/]+", schema.category), f"{schema.node_id}: category {schema.category!r}"
-        assert schema.display_name and schema.description, f"{schema.node_id} needs a display name and a description"
+        assert re.fullmatch(r"EgoX/[^/]+", schema.category), (
+            f"{schema.node_id}: category {schema.category!r}"
+        )
+        assert schema.display_name and schema.description, (
+            f"{schema.node_id} needs a display name and a description"
+        )
 
 
 def test_execute_takes_exactly_the_declared_inputs(pack, schemas):
@@ -28,20 +32,31 @@ def test_execute_takes_exactly_the_declared_inputs(pack, schemas):
         declared = [entry.id for entry in schema.inputs]
         assert len(declared) == len(set(declared)), f"{schema.node_id}: an input is declared twice"
         parameters = dict(inspect.signature(node.execute).parameters)
-        shared = set()  # the inputs of geometry-guided attention, which two nodes take and hand on as a whole
+        shared = (
+            set()
+        )  # the inputs of geometry-guided attention, which two nodes take and hand on as a whole
         if "gga" in parameters:
             assert parameters.pop("gga").kind is inspect.Parameter.VAR_KEYWORD
             shared = {entry.id for entry in pack.nodes.gga_inputs.gga_inputs()}
-        assert all(p.kind is not p.VAR_KEYWORD and p.kind is not p.VAR_POSITIONAL for p in parameters.values())
+        assert all(
+            p.kind is not p.VAR_KEYWORD and p.kind is not p.VAR_POSITIONAL
+            for p in parameters.values()
+        )
         assert not shared & set(parameters), f"{schema.node_id}: a shared input is named again"
-        assert set(declared) == set(parameters) | shared, f"{schema.node_id}: {declared}, execute {list(parameters)}"
+        assert set(declared) == set(parameters) | shared, (
+            f"{schema.node_id}: {declared}, execute {list(parameters)}"
+        )
         for entry in schema.inputs:
             if entry.id in shared:
-                assert not entry.optional, f"{schema.node_id}.{entry.id}: the host may leave it out of the call"
+                assert not entry.optional, (
+                    f"{schema.node_id}.{entry.id}: the host may leave it out of the call"
+                )
                 continue
             has_default = parameters[entry.id].default is not inspect.Parameter.empty
             # The host leaves an unlinked optional input out of the call.
-            assert has_default or not entry.optional, f"{schema.node_id}.{entry.id}: optional, without a default"
+            assert has_default or not entry.optional, (
+                f"{schema.node_id}.{entry.id}: optional, without a default"
+            )
 
 
 def test_helpers_take_declared_inputs_only(schemas):
@@ -59,17 +74,22 @@ def test_helpers_take_declared_inputs_only(schemas):
 def test_every_input_and_output_is_explained(schemas):
     for _, schema in schemas:
         for entry in inputs_of(schema):
-            assert entry.tooltip and len(entry.tooltip.strip()) >= 10, f"{schema.node_id}.{entry.id} has no tooltip"
+            assert entry.tooltip and len(entry.tooltip.strip()) >= 10, (
+                f"{schema.node_id}.{entry.id} has no tooltip"
+            )
         for output in schema.outputs:
             assert output.display_name or output.id, f"{schema.node_id}: an output without a name"
 
 
 def test_a_seed_says_whether_it_changes_after_each_run(schemas):
-    """Left open, the editor adds the control by the input's name; saying it keeps saved workflows in step."""
+    """Left open, the editor adds the control by the input's name; saying it keeps saved workflows
+    in step."""
     for _, schema in schemas:
         for entry in inputs_of(schema):
             if entry.id in ("seed", "noise_seed"):
-                assert entry.as_dict().get("control_after_generate") is not None, f"{schema.node_id}.{entry.id}"
+                assert entry.as_dict().get("control_after_generate") is not None, (
+                    f"{schema.node_id}.{entry.id}"
+                )
 
 
 def test_every_node_has_its_search_words(pack, schemas):
@@ -77,4 +97,6 @@ def test_every_node_has_its_search_words(pack, schemas):
 
     assert set(SEARCH_WORDS) == {schema.node_id for _, schema in schemas} >= set(ESSENTIALS)
     for _, schema in schemas:
-        assert schema.search_aliases and schema.essentials_category == ESSENTIALS.get(schema.node_id)
+        assert schema.search_aliases and schema.essentials_category == ESSENTIALS.get(
+            schema.node_id
+        )

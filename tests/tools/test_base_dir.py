@@ -54,5 +54,6 @@ def test_models_of_a_users_host_are_shared_by_name(layout, tmp_path):
     option, file = share_models(theirs, base)
     assert option == "--extra-model-paths-config"
     assert json.loads(Path(file).read_text(encoding="utf-8")) == {
-        "host": {"base_path": str(theirs.root / "models"), "diffusion_models": "diffusion_models"}}
+        "host": {"base_path": str(theirs.root / "models"), "diffusion_models": "diffusion_models"}
+    }
     assert share_models(replace(theirs, owned=True), base) == ()

@@ -35,7 +35,12 @@ def inputs(graph: dict, kind: str) -> dict:
 def test_a_take_runs_at_full_size():
     made = apply_options(prompt(), DemoOptions(take=Path("x")), "take_x")
     load = inputs(made, "EgoXLoadExoVideo")
-    assert (load["frame_count"], load["width"], load["height"], load["file"]) == (49, 784, 448, "take_x/exo.mp4")
+    assert (load["frame_count"], load["width"], load["height"], load["file"]) == (
+        49,
+        784,
+        448,
+        "take_x/exo.mp4",
+    )
 
 
 def test_a_changed_graph_is_told():
@@ -79,7 +84,10 @@ def test_progress_shows_each_node_once(kind):
     bar.on_event(("executing", {"node": save}))
     bar.on_event(("execution_success", {}))
     finished = [line.split("\r")[-1].split() for line in out.getvalue().split("\n")]
-    assert [words[-3] for words in finished if words and words[-1] == "s"] == ["EgoXLoadExoVideo", "SaveVideo"]
+    assert [words[-3] for words in finished if words and words[-1] == "s"] == [
+        "EgoXLoadExoVideo",
+        "SaveVideo",
+    ]
     assert "stage 1 of 6" in out.getvalue()
     assert ("3/17" in out.getvalue()) == (kind is Terminal), "no bar where nobody watches"
 
@@ -96,6 +104,8 @@ def test_side_by_side(tmp_path):
     assert joined.shape == (5, 64, 112 + 3 * 64, 3), "as long as the ego video, one height"
     exo = read_frames(tmp_path / "exo.mp4")
     # Flat pictures: what differs is the second encoding only.
-    assert np.abs(joined[:, 20:40, 20:90].astype(int) - exo[2:, 20:40, 20:90]).mean() < 4, "exo from its start frame on"
+    assert np.abs(joined[:, 20:40, 20:90].astype(int) - exo[2:, 20:40, 20:90]).mean() < 4, (
+        "exo from its start frame on"
+    )
     assert (tmp_path / "contact_sheet.png").stat().st_size > 1000
     assert not list(tmp_path.glob(".part-*"))

@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 
 from tools.setup import environment as module
-from tools.setup.environment import Environment, find_host_python, install, make_venv, prepare, venv_python
+from tools.setup.environment import (
+    Environment,
+    find_host_python,
+    install,
+    make_venv,
+    prepare,
+    venv_python,
+)
 from tools.setup.host import Host
 from tools.setup.layout import Layout, SetupError
 from tools.setup.requirements import check_requirements, extra_requirements, is_met
@@ -30,9 +37,13 @@ def layout(tmp_path) -> Layout:
     made = Layout(tmp_path / "repo")
     fetched(made)
     (made.host / "requirements.txt").write_text("torch\n", encoding="utf-8")
-    (made.repo / "requirements.txt").write_text("numpy>=1.25\n# a comment\nscipy\n", encoding="utf-8")
-    (made.repo / "pyproject.toml").write_text('[project.optional-dependencies]\ndev = ["pytest>=8", "ruff"]\n'
-                                              'checks = ["OpenEXR"]\n', encoding="utf-8")
+    (made.repo / "requirements.txt").write_text(
+        "numpy>=1.25\n# a comment\nscipy\n", encoding="utf-8"
+    )
+    (made.repo / "pyproject.toml").write_text(
+        '[project.optional-dependencies]\ndev = ["pytest>=8", "ruff"]\nchecks = ["OpenEXR"]\n',
+        encoding="utf-8",
+    )
     return made
 
 
@@ -47,7 +58,10 @@ def pip_calls(layout, monkeypatch) -> list[list[str]]:
 
     monkeypatch.setattr(module, "make_venv", make)
     for place in ("environment", "requirements"):
-        monkeypatch.setattr(f"tools.setup.{place}.install", lambda layout, python, what, words, *_: calls.append(words))
+        monkeypatch.setattr(
+            f"tools.setup.{place}.install",
+            lambda layout, python, what, words, *_: calls.append(words),
+        )
     return calls
 
 
@@ -82,7 +96,11 @@ def test_another_torch_index_is_forced(layout, pip_calls, monkeypatch):
     prepare(layout, quiet)
     monkeypatch.setenv("EGOX_TORCH_INDEX", "https://example.invalid/simple")
     prepare(layout, quiet)
-    assert pip_calls[2][:3] == ["--force-reinstall", "--index-url", "https://example.invalid/simple"]
+    assert pip_calls[2][:3] == [
+        "--force-reinstall",
+        "--index-url",
+        "https://example.invalid/simple",
+    ]
     assert "--index-url" not in pip_calls[3], "the index holds torch only"
 
 
@@ -106,7 +124,9 @@ def test_a_users_host_is_left_as_it_is(layout, tmp_path, pip_calls, monkeypatch)
     environment = prepare(layout, quiet)
     assert environment.python == Path(sys.executable), "this Python has torch"
     check_requirements(environment, "demo")
-    (layout.repo / "requirements.txt").write_text("numpy\negox-does-not-exist>=3\n", encoding="utf-8")
+    (layout.repo / "requirements.txt").write_text(
+        "numpy\negox-does-not-exist>=3\n", encoding="utf-8"
+    )
     with pytest.raises(SetupError, match=r'" -m pip install "egox-does-not-exist>=3"$'):
         check_requirements(environment, "demo")
     assert sorted(tmp_path.rglob("*")) == before and not pip_calls
@@ -114,9 +134,12 @@ def test_a_users_host_is_left_as_it_is(layout, tmp_path, pip_calls, monkeypatch)
 
 @pytest.mark.parametrize(("command", "gets"), [("demo", 0), ("ui", 0), ("test", 2), ("bench", 2)])
 def test_who_develops_gets_more(layout, pip_calls, monkeypatch, command, gets):
-    """The packages that tests need, then those that some of them compare with where there is a build of it."""
+    """The packages that tests need, then those that some of them compare with where there is a
+    build of it."""
     monkeypatch.setattr("tools.setup.requirements.is_met", lambda line: line != "ruff")
-    environment = Environment(Host(layout.host, (0, 30, 0), "test", owned=True), Path(sys.executable), layout)
+    environment = Environment(
+        Host(layout.host, (0, 30, 0), "test", owned=True), Path(sys.executable), layout
+    )
     check_requirements(environment, command)
     assert len(pip_calls) == gets and all(set(module.TORCH_PINS) <= set(call) for call in pip_calls)
     if gets:
@@ -142,11 +165,20 @@ def test_the_users_own_environment_is_found(tmp_path, place):
     python = venv_python((root / place).resolve())
     python.parent.mkdir(parents=True)
     python.write_text("", encoding="utf-8")
-    assert find_host_python(Host(root, (0, 30, 0), "test", owned=False)).resolve() == python.resolve()
+    assert (
+        find_host_python(Host(root, (0, 30, 0), "test", owned=False)).resolve() == python.resolve()
+    )
 
 
-@pytest.mark.parametrize(("line", "met"), [
-    ("pytest>=8", True), ("pytest>=9999", False), ("egox-does-not-exist", False), ("opencv-python-headless>=4", True)])
+@pytest.mark.parametrize(
+    ("line", "met"),
+    [
+        ("pytest>=8", True),
+        ("pytest>=9999", False),
+        ("egox-does-not-exist", False),
+        ("opencv-python-headless>=4", True),
+    ],
+)
 def test_a_requirement_is_met_by_name_and_version(line, met):
     assert is_met(line) is met
 
@@ -169,17 +201,31 @@ def test_without_a_venv_module_the_package_is_named(tmp_path, monkeypatch):
 
 def test_no_network_ends_an_installation_with_the_cause(layout, monkeypatch):
     """The real pip against an index that can't be reached."""
-    for name, value in {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_EXTRA_INDEX_URL": "", "PIP_RETRIES": "1",
-                        "PIP_CONFIG_FILE": os.devnull, "PIP_NO_CACHE_DIR": "1"}.items():
+    for name, value in {
+        "PIP_INDEX_URL": "http://127.0.0.1:9/simple",
+        "PIP_EXTRA_INDEX_URL": "",
+        "PIP_RETRIES": "1",
+        "PIP_CONFIG_FILE": os.devnull,
+        "PIP_NO_CACHE_DIR": "1",
+    }.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(SetupError, match="(?s)Installing torch failed. There seems to be no network.*pip.log"):
+    with pytest.raises(
+        SetupError, match="(?s)Installing torch failed. There seems to be no network.*pip.log"
+    ):
         install(layout, Path(sys.executable), "torch", ["egox-does-not-exist==1"], quiet)
 
 
-@pytest.mark.parametrize(("said", "meant"), [
-    ("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device", "disk is full"),
-    ("ERROR: No matching distribution found for torch==2.11.0", "no build for this machine"),
-    ("ERROR: something else", "Run this again")])
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        (
+            "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device",
+            "disk is full",
+        ),
+        ("ERROR: No matching distribution found for torch==2.11.0", "no build for this machine"),
+        ("ERROR: something else", "Run this again"),
+    ],
+)
 def test_pips_words_are_explained(layout, tmp_path, monkeypatch, said, meant):
     def fails(command, *, stdout, **_) -> int:
         stdout.write(said)
@@ -196,12 +242,16 @@ def test_uv_is_used_where_pip_has_no_settings_and_pip_where_uv_fails(layout, mon
     nothing = subprocess.CompletedProcess([], 0, stdout=b"")
     monkeypatch.setattr(module.subprocess, "run", lambda command, **_: nothing)  # pip config list
     monkeypatch.setattr(module, "failure", lambda command: "")
-    monkeypatch.setattr(module.subprocess, "call", lambda command, **_: calls.append(command[2]) or len(calls) == 1)
+    monkeypatch.setattr(
+        module.subprocess, "call", lambda command, **_: calls.append(command[2]) or len(calls) == 1
+    )
     install(layout, Path(sys.executable), "x", [], quiet)
     assert calls == ["uv", "pip"]
 
 
 def test_the_dev_extra_is_read_without_a_toml_reader(repo_root):
     found = extra_requirements(Layout(repo_root), "dev")
-    assert any(line.startswith("pytest") for line in found) and any(line.startswith("ruff") for line in found)
+    assert any(line.startswith("pytest") for line in found) and any(
+        line.startswith("ruff") for line in found
+    )
     assert not any("OpenEXR" in line for line in found)

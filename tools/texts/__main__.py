@@ -1,8 +1,7 @@
 """Write every text that follows from the nodes' schemas: ``python3 run.py make texts [--check]``.
 
-The English locale is written, what the translations lack is printed; with ``--check`` nothing is written. The exit code
-is 1 where something is left to do.
-"""
+The English locale is written, what the translations lack is printed; with ``--check`` nothing is
+written. The exit code is 1 where something is left to do."""
 
 from __future__ import annotations
 
@@ -14,8 +13,11 @@ from .node_schemas import pack_schemas
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="run.py make texts", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="run.py make texts",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--check", action="store_true", help="write nothing")
     write = not parser.parse_args(arguments).check
     schemas = pack_schemas()

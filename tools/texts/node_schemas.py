@@ -1,4 +1,5 @@
-"""The nodes' schemas as plain data, for the tools that write what is said about them outside of Python."""
+"""The nodes' schemas as plain data, for the tools that write what is said about them outside of
+Python."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from tools.rigs.pack_in_process import pack_on_host
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slot:
-    """One input or output as the front end knows it: outputs are distinguished by their place, not by an id."""
+    """One input or output as the front end knows it: outputs are distinguished by their place, not
+    by an id."""
 
     id: str
     label: str
@@ -47,8 +49,23 @@ def pack_schemas() -> list[NodeSchema]:
 def _node_schema(schema: Any) -> NodeSchema:
     inputs = (part for declared in schema.inputs for part in declared.get_all())
     return NodeSchema(
-        id=schema.node_id, display_name=schema.display_name, description=schema.description,
-        inputs=tuple(Slot(id=entry.id, label=entry.as_dict().get("display_name") or entry.id,
-                          tooltip=entry.tooltip or "") for entry in inputs),
-        outputs=tuple(Slot(id=out.display_name or out.id, label=out.display_name or out.id,
-                           tooltip=out.tooltip or "") for out in schema.outputs))
+        id=schema.node_id,
+        display_name=schema.display_name,
+        description=schema.description,
+        inputs=tuple(
+            Slot(
+                id=entry.id,
+                label=entry.as_dict().get("display_name") or entry.id,
+                tooltip=entry.tooltip or "",
+            )
+            for entry in inputs
+        ),
+        outputs=tuple(
+            Slot(
+                id=out.display_name or out.id,
+                label=out.display_name or out.id,
+                tooltip=out.tooltip or "",
+            )
+            for out in schema.outputs
+        ),
+    )

@@ -1,4 +1,5 @@
-"""Notes on the canvas of the shipped workflows: the steps, the model links, and what could not be tried."""
+"""Notes on the canvas of the shipped workflows: the steps, the model links, and what could not be
+tried."""
 
 from __future__ import annotations
 
@@ -42,9 +43,12 @@ it commits to something.
 It knows drawn rooms only. For real footage open `egox_basic`.
 """
 
+
 def cost(files: str, minutes: str) -> str:
     """Files, memory and time of a graph, in its first note."""
-    return f"**{files}**, a card of 16 GB or more, {minutes} on an RTX 4090 (reckoned, not measured)."
+    return (
+        f"**{files}**, a card of 16 GB or more, {minutes} on an RTX 4090 (reckoned, not measured)."
+    )
 
 
 BASIC = f"""## EgoX

@@ -43,17 +43,38 @@ def unproject_equisolid(plane, distortion, max_angle):
     plane = plane - plane.new_tensor((distortion[0] if distortion else 0.0, 0.0))
     radius = plane.norm(dim=-1)
     theta = 2 * torch.asin((radius / 2).clamp(max=1))
-    rays = torch.cat((plane * (theta.sin() / radius.clamp_min(1e-12))[..., None], theta.cos()[..., None]), dim=-1)
+    rays = torch.cat(
+        (plane * (theta.sin() / radius.clamp_min(1e-12))[..., None], theta.cos()[..., None]), dim=-1
+    )
     return rays, (theta <= max_angle) & (radius <= 2)
 
 
 @pytest.fixture
 def camera(monkeypatch) -> CameraModel:
-    """A camera with a lens that this one entry adds; a shift along x has no turned form, so it has no turns."""
-    monkeypatch.setitem(LENSES, "equisolid", Lens(
-        project=project_equisolid, unproject=unproject_equisolid, distortion_count=1, colmap="EQUISOLID",
-        blender="EQUISOLID", blender_keys=("shift",)))
-    return CameraModel(lens="equisolid", width=64, height=48, fx=24.0, fy=25.0, cx=30.0, cy=22.0, distortion=(0.05,))
+    """A camera with a lens that this one entry adds; a shift along x has no turned form, so it has
+    no turns."""
+    monkeypatch.setitem(
+        LENSES,
+        "equisolid",
+        Lens(
+            project=project_equisolid,
+            unproject=unproject_equisolid,
+            distortion_count=1,
+            colmap="EQUISOLID",
+            blender="EQUISOLID",
+            blender_keys=("shift",),
+        ),
+    )
+    return CameraModel(
+        lens="equisolid",
+        width=64,
+        height=48,
+        fx=24.0,
+        fy=25.0,
+        cx=30.0,
+        cy=22.0,
+        distortion=(0.05,),
+    )
 
 
 def test_project_unproject_crop_and_rescale(camera):
@@ -62,7 +83,9 @@ def test_project_unproject_crop_and_rescale(camera):
     assert valid.float().mean() > 0.9 and bool(seen[valid].all())
     assert (uv - pixel_grid(camera, torch.float64))[valid].abs().max() < 1e-9
     part = crop(rescale(camera, 128, 96), 10, 8, 40, 30)
-    assert torch.allclose(project(part, 3 * rays)[0], (uv + 0.5) * 2 - 0.5 - uv.new_tensor((10.0, 8.0)))
+    assert torch.allclose(
+        project(part, 3 * rays)[0], (uv + 0.5) * 2 - 0.5 - uv.new_tensor((10.0, 8.0))
+    )
     turned = replace(camera, distortion=(), quarter_turns=1)
     points = rays @ sensor_from_upright(1).T
     assert torch.allclose(project(upright_camera(turned), rays)[0], project(turned, points)[0])
@@ -90,11 +113,15 @@ def test_colmap_and_blender(camera, tmp_path):
 
 def test_pictures_and_outline(camera):
     outline = lens_outline(camera, 16)
-    assert outline.shape == (16, 3) and torch.allclose(outline.norm(dim=-1), torch.ones(16, dtype=torch.float64))
+    assert outline.shape == (16, 3) and torch.allclose(
+        outline.norm(dim=-1), torch.ones(16, dtype=torch.float64)
+    )
     target = undistorted_camera(camera, "inside")
     assert target.lens == "pinhole"
     frames = pixel_grid(camera)[None, ..., :1].expand(1, 48, 64, 3) / 64  # a ramp along the columns
     straight = reproject(frames, camera, target)
     row, column = 24, 20
     ray, _ = unproject(target, torch.tensor([float(column), float(row)], dtype=torch.float64))
-    assert math.isclose(float(straight[0, row, column, 0]) * 64, float(project(camera, ray)[0][0]), abs_tol=0.05)
+    assert math.isclose(
+        float(straight[0, row, column, 0]) * 64, float(project(camera, ray)[0][0]), abs_tol=0.05
+    )

@@ -41,4 +41,8 @@ def test_a_log_gets_a_line_now_and_then(clock, capsys):
     for done in range(1, 41):
         line(done, 40, "work")
         clock[0] += 1.0
-    assert [text.split(" ")[0] for text in capsys.readouterr().err.splitlines()] == ["[16/40]", "[31/40]", "[40/40]"]
+    assert [text.split(" ")[0] for text in capsys.readouterr().err.splitlines()] == [
+        "[16/40]",
+        "[31/40]",
+        "[40/40]",
+    ]

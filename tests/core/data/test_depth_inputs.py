@@ -1,4 +1,5 @@
-"""Depth of a real download: the videos for a tool to read, files checked before anything is decoded, models on them."""
+"""Depth of a real download: the videos for a tool to read, files checked before anything is
+decoded, models on them."""
 
 from __future__ import annotations
 
@@ -32,24 +33,35 @@ TAKE = "cmu_bike08_2"
 @pytest.fixture(scope="module")
 def raw(takes, tmp_path_factory) -> Path:
     """One take of twelve frames, two cameras, in Ego-Exo4D's own layout, which holds no depth."""
-    return takes.write_egoexo4d(tmp_path_factory.mktemp("raw") / "raw", TAKE, frames=FRAMES,
-                                cameras={"cam01": (224, 126), "cam02": (224, 126)})
+    return takes.write_egoexo4d(
+        tmp_path_factory.mktemp("raw") / "raw",
+        TAKE,
+        frames=FRAMES,
+        cameras={"cam01": (224, 126), "cam02": (224, 126)},
+    )
 
 
-def write_depth(root: Path, camera: str, frames: int = FRAMES, size: tuple[int, int] = SIZE) -> None:
+def write_depth(
+    root: Path, camera: str, frames: int = FRAMES, size: tuple[int, int] = SIZE
+) -> None:
     root.mkdir(exist_ok=True)
-    maps = np.full((frames, size[1], size[0]), 2, np.float16) + np.linspace(0, 1, size[0], dtype=np.float16)
+    maps = np.full((frames, size[1], size[0]), 2, np.float16) + np.linspace(
+        0, 1, size[0], dtype=np.float16
+    )
     np.savez_compressed(root / f"{TAKE}__{camera}.npz", depth_m=maps)
 
 
 def pictures_of(video: Path) -> np.ndarray:  # [T, H, W, 3]
     info = probe_video(video)
-    return np.stack([p for _, p in decode_frames(video, info, list(range(info.frame_count)))]).astype(int)
+    return np.stack(
+        [p for _, p in decode_frames(video, info, list(range(info.frame_count)))]
+    ).astype(int)
 
 
 @pytest.mark.parametrize("pictures", ["undistorted", "as filmed"])
 def test_a_tool_reads_what_prepare_shows(raw, tmp_path, pictures):
-    """Frame for frame and with the same camera; a second run makes nothing anew, a lost camera file does."""
+    """Frame for frame and with the same camera; a second run makes nothing anew, a lost camera file
+    does."""
     options = replace(OPTIONS, pictures=pictures)
     outcome = undistort_videos(raw, tmp_path / "exo", options)
     assert (outcome.videos, outcome.new, outcome.skipped) == (2, 2, ())
@@ -60,16 +72,26 @@ def test_a_tool_reads_what_prepare_shows(raw, tmp_path, pictures):
         name = f"{record.take}__{record.exo_camera}"
         about = read_json(tmp_path / "exo" / f"{name}.json")
         shown = read_clip(tmp_path / "set", record)
-        assert about["exo_camera"] == camera_to_json(shown.take.depth.camera) and about["frames"] == FRAMES
+        assert (
+            about["exo_camera"] == camera_to_json(shown.take.depth.camera)
+            and about["frames"] == FRAMES
+        )
         assert record.pictures == about["pictures"] == pictures
         video = pictures_of(tmp_path / "exo" / f"{name}.mp4")
         assert len(video) == FRAMES
         clip = pictures_of(tmp_path / "set" / record.folder / "exo.mp4")
-        assert np.abs(clip - video[record.start:record.start + 5]).mean() < 1  # encoded in another order
+        assert (
+            np.abs(clip - video[record.start : record.start + 5]).mean() < 1
+        )  # encoded in another order
     assert undistort_videos(raw, tmp_path / "exo", options).new == 0
     (tmp_path / "exo" / f"{TAKE}__cam02.json").unlink()
     assert undistort_videos(raw, tmp_path / "exo", options).new == 1
-    assert undistort_videos(raw, tmp_path / "exo", replace(options, exo_size=(64, 32), ego_size=32)).new == 2
+    assert (
+        undistort_videos(
+            raw, tmp_path / "exo", replace(options, exo_size=(64, 32), ego_size=32)
+        ).new
+        == 2
+    )
     assert [
         undistort_videos(raw, tmp_path / "parts", options, part=(part, 2)).new for part in range(2)
     ] == [1, 1]
@@ -91,7 +113,9 @@ def test_names_in_an_annotation_lead_nowhere_else(raw, tmp_path):
     out = tmp_path / "a" / "b" / "out"
     outcome = undistort_videos(source, out, OPTIONS)
     assert sorted(p.stem for p in tmp_path.rglob("*.mp4") if not p.is_relative_to(source)) == [
-        f"{TAKE}__cam01", f"{TAKE}__cam02"]
+        f"{TAKE}__cam01",
+        f"{TAKE}__cam02",
+    ]
     ((name, why),) = outcome.skipped
     assert name == "other" and "take name" in why
 
@@ -104,7 +128,9 @@ def test_pictures_as_filmed_are_the_authors(raw, tmp_path):
     as_filmed = replace(options, pictures="as filmed")
     assert prepare(raw, tmp_path / "set", as_filmed, fractions={}).new == 1
     record = read_manifest(tmp_path / "set" / "manifest.jsonl")[0]
-    assert record.files["exo.mp4"] != before.files["exo.mp4"]  # from which a cache's fingerprint follows
+    assert (
+        record.files["exo.mp4"] != before.files["exo.mp4"]
+    )  # from which a cache's fingerprint follows
     report = read_json(tmp_path / "set" / "report.json")
     assert report["options"]["pictures"] == "as filmed"
     camera = read_clip(tmp_path / "set", record).take.depth.camera
@@ -112,12 +138,18 @@ def test_pictures_as_filmed_are_the_authors(raw, tmp_path):
     k = poses[record.exo_camera]["camera_intrinsics"]
     assert camera.lens == "pinhole" and camera.fx == pytest.approx(k[0][0] * 112 / 3840, rel=0.02)
     video = pictures_of(next(raw.glob(f"takes/*/*/*/*/{record.exo_camera}.mp4")))
-    lamps = [(frames[0].min(axis=-1) > 160).sum() / frames[0, ..., 0].size for frames in
-             (video, pictures_of(tmp_path / "set" / record.folder / "exo.mp4"))]
+    lamps = [
+        (frames[0].min(axis=-1) > 160).sum() / frames[0, ..., 0].size
+        for frames in (video, pictures_of(tmp_path / "set" / record.folder / "exo.mp4"))
+    ]
     assert lamps[1] == pytest.approx(lamps[0], rel=0.3)
-    raw_lens = replace(as_filmed, exo_lens="raw")  # beside it: the picture stays, the lens is the true one
+    raw_lens = replace(
+        as_filmed, exo_lens="raw"
+    )  # beside it: the picture stays, the lens is the true one
     prepare(raw, tmp_path / "raw_lens", raw_lens, fractions={})
-    clip = read_clip(tmp_path / "raw_lens", read_manifest(tmp_path / "raw_lens" / "manifest.jsonl")[0])
+    clip = read_clip(
+        tmp_path / "raw_lens", read_manifest(tmp_path / "raw_lens" / "manifest.jsonl")[0]
+    )
     assert clip.take.depth.camera.lens == "opencv_fisheye"
 
 
@@ -129,11 +161,18 @@ def test_a_dataset_without_depth_is_refused_at_once(raw, tmp_path):
     assert not (tmp_path / "set").exists()
 
 
-@pytest.mark.parametrize(("depth", "said", "clips"), [
-    (None, "nothing of that name", 2), ({"frames": 7}, "7 frames", 3), ({"size": (120, 64)}, "undistort", 2),
-    ({"size": (64, 64)}, "64x64", 2)])
-def test_depth_that_does_not_fit_is_told_before_a_frame_is_decoded(raw, tmp_path, monkeypatch, caplog, depth, said,
-                                                                   clips):
+@pytest.mark.parametrize(
+    ("depth", "said", "clips"),
+    [
+        (None, "nothing of that name", 2),
+        ({"frames": 7}, "7 frames", 3),
+        ({"size": (120, 64)}, "undistort", 2),
+        ({"size": (64, 64)}, "64x64", 2),
+    ],
+)
+def test_depth_that_does_not_fit_is_told_before_a_frame_is_decoded(
+    raw, tmp_path, monkeypatch, caplog, depth, said, clips
+):
     root = tmp_path / "depth"
     write_depth(root, "cam01")
     if depth is not None:
@@ -155,7 +194,8 @@ def test_depth_that_does_not_fit_is_told_before_a_frame_is_decoded(raw, tmp_path
 
 
 def test_a_relative_model_is_aligned_to_a_metric_one(raw, depth_models):
-    """Eq. 1 and 2: the relative model's shape in the metric one's metres; both run a few frames at once."""
+    """Eq. 1 and 2: the relative model's shape in the metric one's metres; both run a few frames at
+    once."""
     metric, relative = depth_models
     alone = replace(OPTIONS, depth="model", depth_model=metric, device="cpu")
     both = replace(alone, relative_depth_model=relative)

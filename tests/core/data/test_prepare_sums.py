@@ -205,7 +205,13 @@ def test_twenty_failures_of_the_disk_are_enough(takes, tmp_path, monkeypatch):
     make = preparing.make_clip
     monkeypatch.setattr(preparing, "make_clip", full)
     with refuses("20 cameras that could not be written, of 25.*No space left"):
-        prepare(one.parent, tmp_path / "set", SMALL, fractions={}, progress=lambda *now: seen.append(now))
+        prepare(
+            one.parent,
+            tmp_path / "set",
+            SMALL,
+            fractions={},
+            progress=lambda *now: seen.append(now),
+        )
     assert len(tried) == 21 and seen[-1] == (20, 25, "cameras prepared, 19 failed")
     assert len(read_manifest(tmp_path / "set" / "manifest.jsonl")) == 1
 

@@ -1,4 +1,5 @@
-"""The angle between a view and its path: known turns are measured, what doesn't match isn't judged."""
+"""The angle between a view and its path: known turns are measured, what doesn't match isn't
+judged."""
 
 from dataclasses import replace
 
@@ -14,8 +15,15 @@ from lab.drawn import SyntheticSpec, make_take
 from tests.refusals import refuses
 
 SPEC = SyntheticSpec(
-    seed=900_001, frames=3, fps=3.0, exo_width=224, exo_height=128, ego_size=128, texture="plain",
-    clutter="calm", object_scale=2.0,
+    seed=900_001,
+    frames=3,
+    fps=3.0,
+    exo_width=224,
+    exo_height=128,
+    ego_size=128,
+    texture="plain",
+    clutter="calm",
+    object_scale=2.0,
 )
 
 
@@ -35,8 +43,9 @@ def test_a_path_turned_away_is_measured(take, scene, turn):
     upright = sensor_from_upright(take.ego_camera.quarter_turns)
     about = torch.tensor(turn, dtype=torch.float64) @ upright.T
     back = torch.from_numpy(Rotation.from_rotvec(about, degrees=True).inv().as_matrix())
-    path = replace(take.trajectory(), w2c=compose(torch.cat((back, torch.zeros(3, 1)), 1)[None],
-                                                  take.ego_w2c))
+    path = replace(
+        take.trajectory(), w2c=compose(torch.cat((back, torch.zeros(3, 1)), 1)[None], take.ego_w2c)
+    )
     found = path_error(take.ego_frames(), scene, path)
     assert bool(found.judged.all()) and float(found.spread_deg.max()) < 1.5
     off = (found.turn_deg - torch.tensor(turn)).norm(dim=1)
@@ -57,7 +66,11 @@ def test_noise_and_another_room_are_not_judged(take, scene):
     other = make_take(replace(SPEC, seed=900_004)).ego_frames()
     for video in (noise, other, torch.full_like(noise, 0.5)):
         found = path_error(video, scene, take.trajectory())
-        assert not found.judged.any() and found.median_deg is None and "can't be judged" in found.text()
+        assert (
+            not found.judged.any()
+            and found.median_deg is None
+            and "can't be judged" in found.text()
+        )
 
 
 def test_a_scene_of_other_frames_is_refused(take, scene):

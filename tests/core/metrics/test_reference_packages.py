@@ -63,8 +63,9 @@ def test_features_of_motion_are_cd_fvds(video, tmp_path, monkeypatch):
 
     monkeypatch.setattr(utils, "vit_giant_patch14_224", small)
     torch.manual_seed(0)
-    state = small(False, img_size=224, num_classes=174, all_frames=16, tubelet_size=2,
-                  use_mean_pooling=True).state_dict()
+    state = small(
+        False, img_size=224, num_classes=174, all_frames=16, tubelet_size=2, use_mean_pooling=True
+    ).state_dict()
     torch.save({"model": state}, tmp_path / "mae.pt")
     save_file({k: v.contiguous() for k, v in state.items()}, tmp_path / "mae.safetensors")
     network = utils.load_videomae_model(torch.device("cpu"), str(tmp_path / "mae.pt")).eval()

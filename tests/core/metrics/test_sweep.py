@@ -12,7 +12,9 @@ from tests.refusals import refuses
 
 
 def test_numbers_as_people_write_them():
-    assert read_numbers(" 0, 1;3  0.5, 1.0", "x") == (0.0, 1.0, 3.0, 0.5), "each once, in their order"
+    assert read_numbers(" 0, 1;3  0.5, 1.0", "x") == (0.0, 1.0, 3.0, 0.5), (
+        "each once, in their order"
+    )
     for wrong in ("", " , ", "1, two", "nan", "1, inf"):
         with refuses("for instance 0, 1, 3"):
             read_numbers(wrong, "x")
@@ -20,7 +22,14 @@ def test_numbers_as_people_write_them():
 
 def test_every_pair_once_and_the_weights_change_least():
     points = sweep_points((0.0, 1.0, 3.0), (0.5, 1.0))
-    assert [(p.strength, p.lambda_g) for p in points] == [(0.5, 0), (0.5, 1), (0.5, 3), (1, 0), (1, 1), (1, 3)]
+    assert [(p.strength, p.lambda_g) for p in points] == [
+        (0.5, 0),
+        (0.5, 1),
+        (0.5, 3),
+        (1, 0),
+        (1, 1),
+        (1, 3),
+    ]
     assert points[2].label == SweepPoint(lambda_g=3.0, strength=0.5).label == "lambda_g 3, LoRA 0.5"
 
 
@@ -40,16 +49,21 @@ def cell(grid: torch.Tensor, row: int, column: int, height: int, width: int) -> 
     strip = label_height(height)
     top = row * (strip + height + GAP) + strip
     left = column * (width + GAP)
-    return grid[:, top:top + height, left:left + width]
+    return grid[:, top : top + height, left : left + width]
 
 
 def test_each_video_in_its_place():
     values = (0.2, 0.4, 0.6, 0.8, 1.0)
     grid = labelled_grid([flat(value) for value in values], [f"v{i}" for i in range(5)], columns=3)
     strip = label_height(64)
-    assert grid.shape == (2, 2 * (64 + strip) + GAP, 3 * 64 + 2 * GAP, 3) and grid.dtype == torch.float32
+    assert (
+        grid.shape == (2, 2 * (64 + strip) + GAP, 3 * 64 + 2 * GAP, 3)
+        and grid.dtype == torch.float32
+    )
     for index, value in enumerate(values):
-        torch.testing.assert_close(cell(grid, index // 3, index % 3, 64, 64), flat(round(value * 255) / 255))
+        torch.testing.assert_close(
+            cell(grid, index // 3, index % 3, 64, 64), flat(round(value * 255) / 255)
+        )
     assert torch.all(cell(grid, 1, 2, 64, 64) == GAP_GREY / 255), "the last place stays empty"
 
 

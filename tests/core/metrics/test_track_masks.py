@@ -96,7 +96,14 @@ def place(tmp_path) -> Path:
         ):
             write_video(file, truth.expand(FRAMES, -1, -1, -1), 10.0, threads=1)
         records.append(
-            clip_record(name, take=name, frames=FRAMES, fps=10.0, exo_size=(2 * SIZE, SIZE), ego_size=(SIZE, SIZE))
+            clip_record(
+                name,
+                take=name,
+                frames=FRAMES,
+                fps=10.0,
+                exo_size=(2 * SIZE, SIZE),
+                ego_size=(SIZE, SIZE),
+            )
         )
     write_manifest(tmp_path / "manifest.jsonl", records)
     (tmp_path / "first").mkdir()

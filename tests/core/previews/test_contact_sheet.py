@@ -6,7 +6,14 @@ import cv2
 import numpy as np
 import pytest
 
-from egox_core.previews.contact_sheet import PAPER, SheetRow, beside, make_contact_sheet, spread, write_png
+from egox_core.previews.contact_sheet import (
+    PAPER,
+    SheetRow,
+    beside,
+    make_contact_sheet,
+    spread,
+    write_png,
+)
 from egox_core.previews.grid import label_height
 
 
@@ -18,7 +25,9 @@ def test_rows_stand_under_each_other_with_their_labels():
     first = SheetRow(pictures=[flat(20, 40, 10), flat(40, 40, 20)], labels=("exo", "ego"))
     second = SheetRow(pictures=[flat(40, 40, 30)])
     sheet, strip = make_contact_sheet([first, second]), label_height(40)
-    assert sheet.shape == (strip + 80, 120, 3), "a row is as high as its last picture, which keeps its size"
+    assert sheet.shape == (strip + 80, 120, 3), (
+        "a row is as high as its last picture, which keeps its size"
+    )
     assert sheet[strip, 0, 0] == 10 and sheet[strip, 80, 0] == 20 and sheet[-1, 0, 0] == 30
     assert (sheet[-1, 40:] == PAPER).all() and (sheet[:strip, :80] > 200).any(), "letters are light"
     wide = make_contact_sheet([SheetRow(pictures=first.pictures, labels=["one for both"])], 40)
@@ -26,7 +35,9 @@ def test_rows_stand_under_each_other_with_their_labels():
 
 
 def test_a_gap_frames_each_picture():
-    sheet = make_contact_sheet([SheetRow(pictures=[flat(8, 8, 0)] * 2, labels=("a", "b"))] * 2, gap=2)
+    sheet = make_contact_sheet(
+        [SheetRow(pictures=[flat(8, 8, 0)] * 2, labels=("a", "b"))] * 2, gap=2
+    )
     assert sheet.shape == (2 * (label_height(8) + 10), 20, 3)
     assert (sheet[-2:] == PAPER).all() and (sheet[-10:, 8:10] == PAPER).all()
 
@@ -37,8 +48,10 @@ def test_enlarged_pixels_stay_squares_and_widths_are_even():
     assert beside([flat(10, 15, 1), flat(10, 5, 2)], 10).shape == (10, 16 + 4, 3)
 
 
-@pytest.mark.parametrize(("count", "most", "expected"), [
-    (3, 5, [0, 1, 2]), (9, 3, [0, 4, 8]), (1, 4, [0]), (10, 1, [0]), (0, 3, [])])
+@pytest.mark.parametrize(
+    ("count", "most", "expected"),
+    [(3, 5, [0, 1, 2]), (9, 3, [0, 4, 8]), (1, 4, [0]), (10, 1, [0]), (0, 3, [])],
+)
 def test_what_is_shown_spreads_over_all(count, most, expected):
     assert spread(count, most) == expected
 

@@ -23,9 +23,14 @@ from tests.refusals import refuses
 def frame_of(sheets: preview_sheets.Sheets, number: int) -> np.ndarray:
     """What a page draws for the number-th frame: the rule of ``web/js/previews/sheets.mjs``."""
     per_sheet = sheets.columns * sheets.rows
-    sheet = cv2.imdecode(np.frombuffer(sheets.files[number // per_sheet], np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+    sheet = cv2.imdecode(
+        np.frombuffer(sheets.files[number // per_sheet], np.uint8), cv2.IMREAD_COLOR
+    )[..., ::-1]
     row, column = divmod(number % per_sheet, sheets.columns)
-    return sheet[row * sheets.height:(row + 1) * sheets.height, column * sheets.width:(column + 1) * sheets.width]
+    return sheet[
+        row * sheets.height : (row + 1) * sheets.height,
+        column * sheets.width : (column + 1) * sheets.width,
+    ]
 
 
 def flat_frames(count: int, height: int, width: int) -> torch.Tensor:
@@ -35,7 +40,9 @@ def flat_frames(count: int, height: int, width: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("count", [1, 5, 49])
 def test_every_frame_is_in_its_place(count, monkeypatch):
-    monkeypatch.setattr(preview_sheets, "SHEET_PIXELS", 20 * 32 * 48)  # several sheets, the last one not full
+    monkeypatch.setattr(
+        preview_sheets, "SHEET_PIXELS", 20 * 32 * 48
+    )  # several sheets, the last one not full
     sheets = preview_sheets.make_sheets(flat_frames(count, 32, 48))
     assert (sheets.count, sheets.step, sheets.width, sheets.height) == (count, 1, 48, 32)
     for number in range(count):
@@ -52,7 +59,13 @@ def test_long_and_large_clips_are_thinned_and_scaled():
 
 
 def test_no_more_frames_than_a_page_can_hold():
-    assert [preview_sheets.common_step(frames) for frames in (1, 49, 121, 122, 480)] == [1, 1, 1, 2, 4]
+    assert [preview_sheets.common_step(frames) for frames in (1, 49, 121, 122, 480)] == [
+        1,
+        1,
+        1,
+        2,
+        4,
+    ]
 
 
 def test_no_frames_are_refused():
@@ -75,7 +88,14 @@ def test_legend_of_a_depth_says_where_its_metres_lie():
     scale = depth_scale(depth_m)
     picture = depth_preview(depth_m, scale)[0].reshape(-1, 3)
     legend = scale.legend()
-    assert [tick["label"] for tick in legend["ticks"]] == ["1.5 m", "2 m", "3 m", "4 m", "5 m", "7 m"]
+    assert [tick["label"] for tick in legend["ticks"]] == [
+        "1.5 m",
+        "2 m",
+        "3 m",
+        "4 m",
+        "5 m",
+        "7 m",
+    ]
     for tick, metres in zip(legend["ticks"], (1.5, 2.0, 3.0, 4.0, 5.0, 7.0), strict=True):
         drawn = picture[int((depth_m.flatten() - metres).abs().argmin())].numpy()
         # The pixel and the legend meet within one of 256 colours.

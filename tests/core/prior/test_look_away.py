@@ -21,19 +21,35 @@ EGO = rescale(preset_camera("aria_released", 64), 64, 64)
 def turned(yaw_deg: float, x: float = 0.0) -> torch.Tensor:
     """w2c of a head in the middle of the room that has turned away from the exo camera's view."""
     a = math.radians(yaw_deg)
-    turn = torch.tensor([[math.cos(a), 0, -math.sin(a)], [0, 1, 0], [math.sin(a), 0, math.cos(a)]]).double()
-    upright = torch.tensor([[0, 1, 0], [-1, 0, 0], [0, 0, 1]]).double()  # the sensor is mounted on its side
+    turn = torch.tensor(
+        [[math.cos(a), 0, -math.sin(a)], [0, 1, 0], [math.sin(a), 0, math.cos(a)]]
+    ).double()
+    upright = torch.tensor(
+        [[0, 1, 0], [-1, 0, 0], [0, 0, 1]]
+    ).double()  # the sensor is mounted on its side
     pose = upright @ turn
     return torch.cat((pose, pose @ torch.tensor([[-x], [0.0], [0.0]]).double()), 1)
 
 
-def clip(poses: list[torch.Tensor]) -> tuple[torch.Tensor, DepthVideo, CameraTrajectory, list[RoomView]]:
+def clip(
+    poses: list[torch.Tensor],
+) -> tuple[torch.Tensor, DepthVideo, CameraTrajectory, list[RoomView]]:
     exo_w2c = torch.eye(3, 4).double()
     exo, count, times_s = view(EXO, exo_w2c), len(poses), torch.arange(len(poses)).double()
-    depth = DepthVideo(depth_m=exo.depth_m.expand(count, -1, -1), camera=EXO, exo_w2c=exo_w2c, times_s=times_s,
-                       dynamic=torch.zeros(count, *exo.depth_m.shape, dtype=torch.bool))
+    depth = DepthVideo(
+        depth_m=exo.depth_m.expand(count, -1, -1),
+        camera=EXO,
+        exo_w2c=exo_w2c,
+        times_s=times_s,
+        dynamic=torch.zeros(count, *exo.depth_m.shape, dtype=torch.bool),
+    )
     path = CameraTrajectory(w2c=torch.stack(poses), camera=EGO, times_s=times_s, exo_w2c=exo_w2c)
-    return exo.rgb.float().expand(count, -1, -1, -1) / 255, depth, path, [view(EGO, pose) for pose in poses]
+    return (
+        exo.rgb.float().expand(count, -1, -1, -1) / 255,
+        depth,
+        path,
+        [view(EGO, pose) for pose in poses],
+    )
 
 
 def truth(views: list[RoomView]) -> torch.Tensor:

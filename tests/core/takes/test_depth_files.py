@@ -25,7 +25,9 @@ from tests.refusals import refuses
 COUNT, HEIGHT, WIDTH = 12, 48, 84
 
 
-def depth_frames(count: int = COUNT, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:  # [T, H, W] float16
+def depth_frames(
+    count: int = COUNT, height: int = HEIGHT, width: int = WIDTH
+) -> np.ndarray:  # [T, H, W] float16
     """Every pixel tells its frame, row and column; exact in float16."""
     t, v, u = np.indices((count, height, width))
     return (1 + t + v / 64 + (u % 64) / 4096).astype(np.float16)
@@ -33,20 +35,42 @@ def depth_frames(count: int = COUNT, height: int = HEIGHT, width: int = WIDTH) -
 
 def meta_of(camera_intrinsics=((70.0, 0, 42), (0, 70, 24), (0, 0, 1)), **changes) -> TakeMeta:
     k = None if camera_intrinsics is None else torch.tensor(camera_intrinsics, dtype=torch.float64)
-    return replace(TakeMeta(name="take", prompt="", camera_intrinsics=k, camera_extrinsics=None, ego_intrinsics=None,
-                            ego_extrinsics=None), **changes)
+    return replace(
+        TakeMeta(
+            name="take",
+            prompt="",
+            camera_intrinsics=k,
+            camera_extrinsics=None,
+            ego_intrinsics=None,
+            ego_extrinsics=None,
+        ),
+        **changes,
+    )
 
 
-def selection(indices: list[int], source_size: tuple[int, int] = (WIDTH, HEIGHT),
-              size: tuple[int, int] = (80, 48), resize="crop") -> FrameSelection:
+def selection(
+    indices: list[int],
+    source_size: tuple[int, int] = (WIDTH, HEIGHT),
+    size: tuple[int, int] = (80, 48),
+    resize="crop",
+) -> FrameSelection:
     index = torch.tensor(indices)
-    return FrameSelection(source_indices=index, times_s=index.double() / 20, source_fps=20, fps=20,
-                          source_size=source_size, size=size, resize=resize)
+    return FrameSelection(
+        source_indices=index,
+        times_s=index.double() / 20,
+        source_fps=20,
+        fps=20,
+        source_size=source_size,
+        size=size,
+        resize=resize,
+    )
 
 
 def write_exr(path: Path, depth: np.ndarray) -> None:
     exr = pytest.importorskip("OpenEXR", reason="OpenEXR is not installed (extra: geometry)")
-    with exr.File({"compression": exr.ZIP_COMPRESSION, "type": exr.scanlineimage}, {"Z": depth}) as file:
+    with exr.File(
+        {"compression": exr.ZIP_COMPRESSION, "type": exr.scanlineimage}, {"Z": depth}
+    ) as file:
         file.write(str(path))
 
 
@@ -54,11 +78,15 @@ def store(path: Path, kind: str) -> tuple[Path, float]:
     """Depth frames in one of the forms; returns the path and the form's rounding."""
     depth = depth_frames()
     if kind == "npz":
-        np.savez_compressed(path / "depth.npz", depth_m=depth, dynamic=depth.astype(np.float32) % 1 > 0.5)
+        np.savez_compressed(
+            path / "depth.npz", depth_m=depth, dynamic=depth.astype(np.float32) % 1 > 0.5
+        )
         return path / "depth.npz", 0
     if kind == "npz-lzma":
-        with zipfile.ZipFile(path / "depth.npz", "w", zipfile.ZIP_LZMA) as archive, \
-                archive.open("depth_m.npy", "w") as stream:
+        with (
+            zipfile.ZipFile(path / "depth.npz", "w", zipfile.ZIP_LZMA) as archive,
+            archive.open("depth_m.npy", "w") as stream,
+        ):
             np.lib.format.write_array(stream, depth)
         return path / "depth.npz", 0
     if kind == "npy":
@@ -68,7 +96,10 @@ def store(path: Path, kind: str) -> tuple[Path, float]:
     folder.mkdir()
     for t, frame in enumerate(depth):
         if kind.startswith("png"):
-            cv2.imwrite(str(folder / f"{t:05d}.png"), np.round(frame.astype(np.float64) * 1000).astype(np.uint16))
+            cv2.imwrite(
+                str(folder / f"{t:05d}.png"),
+                np.round(frame.astype(np.float64) * 1000).astype(np.uint16),
+            )
             rounding = 5.1e-4
         elif kind.startswith("exr"):
             write_exr(folder / f"{t:05d}.exr", frame)
@@ -82,8 +113,20 @@ def store(path: Path, kind: str) -> tuple[Path, float]:
     return path / "depth.zip", rounding
 
 
-@pytest.mark.parametrize("kind", ["npz", "npz-lzma", "npy", "npy-folder", "npy-zip", "png-folder", "png-zip",
-                                  "exr-folder", "exr-zip"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "npz",
+        "npz-lzma",
+        "npy",
+        "npy-folder",
+        "npy-zip",
+        "png-folder",
+        "png-zip",
+        "exr-folder",
+        "exr-zip",
+    ],
+)
 def test_every_form_gives_the_frames_by_index(tmp_path, kind):
     path, rounding = store(tmp_path, kind)
     depth, report = load_depth_file(path, meta_of(), selection([2, 5, 7, 9, 11]))
@@ -91,7 +134,12 @@ def test_every_form_gives_the_frames_by_index(tmp_path, kind):
     assert depth.depth_m.dtype == torch.float32 and depth.depth_m.shape == (5, 48, 80)
     assert np.abs(depth.depth_m.numpy() - expected).max() <= rounding
     assert report.invalid_share == 0 and report.frame_count == 5
-    assert (depth.camera.cx, depth.camera.cy, depth.camera.fx, depth.camera.stored_size) == (40, 24, 70, (80, 48))
+    assert (depth.camera.cx, depth.camera.cy, depth.camera.fx, depth.camera.stored_size) == (
+        40,
+        24,
+        70,
+        (80, 48),
+    )
     assert depth.source_indices.tolist() == [2, 5, 7, 9, 11] and depth.times_s[1] == 0.25
     if kind == "npz":
         assert torch.equal(depth.dynamic, torch.from_numpy(expected % 1 > 0.5))
@@ -101,25 +149,37 @@ def test_every_form_gives_the_frames_by_index(tmp_path, kind):
 
 
 def test_released_shape_is_cropped_and_its_intrinsics_rescaled(tmp_path):
-    """796 wide against 784, K of 3840x2160: the released code scales K to the map, then crops 6 columns a side."""
+    """796 wide against 784, K of 3840x2160: the released code scales K to the map, then crops 6
+    columns a side."""
     np.savez(tmp_path / "depth.npz", depth_m=np.ones((5, 448, 796), np.float16))
     meta = meta_of(((1256.0, 0, 1920), (0, 1250, 1080), (0, 0, 1)))
-    depth, report = load_depth_file(tmp_path / "depth.npz", meta, selection([0, 4], (784, 448), (784, 448)))
+    depth, report = load_depth_file(
+        tmp_path / "depth.npz", meta, selection([0, 4], (784, 448), (784, 448))
+    )
     camera = depth.camera
     assert camera.stored_size == (784, 448) and (camera.cx, camera.cy) == (392, 224)
-    assert camera.fx == pytest.approx(1256 * 398 / 1920) and camera.fy == pytest.approx(1250 * 224 / 1080)
+    assert camera.fx == pytest.approx(1256 * 398 / 1920) and camera.fy == pytest.approx(
+        1250 * 224 / 1080
+    )
     assert "rescaled" in report.notes[0]
 
 
 def test_an_exact_camera_is_believed(tmp_path):
     exact = CameraModel(lens="pinhole", width=WIDTH, height=HEIGHT, fx=70, fy=71, cx=36.5, cy=27)
     np.savez(tmp_path / "depth.npz", depth_m=depth_frames())
-    depth, report = load_depth_file(tmp_path / "depth.npz", meta_of(None, exact_exo_camera=exact), selection([0]))
-    assert (depth.camera.cx, depth.camera.cy, depth.camera.fy) == (34.5, 27, 71) and not report.notes
+    depth, report = load_depth_file(
+        tmp_path / "depth.npz", meta_of(None, exact_exo_camera=exact), selection([0])
+    )
+    assert (depth.camera.cx, depth.camera.cy, depth.camera.fy) == (
+        34.5,
+        27,
+        71,
+    ) and not report.notes
 
 
 def test_depth_of_another_resolution_follows_the_video_crop():
-    """A slanted plane at half the video's size lands on the frames as if it had been computed for them."""
+    """A slanted plane at half the video's size lands on the frames as if it had been computed for
+    them."""
     source = CameraModel(lens="pinhole", width=240, height=120, fx=150, fy=150, cx=121, cy=58)
     half = CameraModel(lens="pinhole", width=120, height=60, fx=75, fy=75, cx=60.25, cy=28.75)
     for resize in ("crop", "pad"):
@@ -129,19 +189,29 @@ def test_depth_of_another_resolution_follows_the_video_crop():
         followed = window_camera(half, window)
         assert followed.stored_size == camera.stored_size
         assert (followed.fx, followed.fy, followed.cx, followed.cy) == pytest.approx(
-            (camera.fx, camera.fy, camera.cx, camera.cy))
+            (camera.fx, camera.fy, camera.cx, camera.cy)
+        )
         fitted, expected = fit_depth(plane(half), window), plane(camera)
         known = np.isfinite(fitted)
-        assert known.mean() > (0.99 if resize == "crop" else 0.82) and (~known[:8]).all() == (resize == "pad")
+        assert known.mean() > (0.99 if resize == "crop" else 0.82) and (~known[:8]).all() == (
+            resize == "pad"
+        )
         inner = known.copy()
-        inner[:, [0, -1]] = inner[[0, -1]] = False  # half a sample at the rim is held, not extrapolated
+        inner[:, [0, -1]] = inner[[0, -1]] = (
+            False  # half a sample at the rim is held, not extrapolated
+        )
         assert np.abs(fitted / expected - 1)[inner].max() < 2e-3
 
 
 def plane(camera: CameraModel) -> np.ndarray:  # [H, W]
     """z depth of the plane z = 2 + 0.3 x + 0.2 y."""
-    rays, _ = unproject(camera, torch.stack(torch.meshgrid(torch.arange(camera.width), torch.arange(camera.height),
-                                                           indexing="xy"), dim=-1).double())
+    rays, _ = unproject(
+        camera,
+        torch.stack(
+            torch.meshgrid(torch.arange(camera.width), torch.arange(camera.height), indexing="xy"),
+            dim=-1,
+        ).double(),
+    )
     x, y, z = rays.unbind(-1)
     depth = (2 * z / (z - 0.3 * x - 0.2 * y)).numpy().astype(np.float32)
     return depth
@@ -153,7 +223,9 @@ def test_no_surface_appears_between_two():
     window = DepthWindow(left=0.3, top=0.2, width=18.0, height=7.0, size=(50, 30))
     fitted = fit_depth(step, window)
     known = fitted[np.isfinite(fitted)]
-    assert np.minimum(np.abs(known - 1), np.abs(known - 5)).max() < 1e-5  # rounding of the interpolation's weights
+    assert (
+        np.minimum(np.abs(known - 1), np.abs(known - 5)).max() < 1e-5
+    )  # rounding of the interpolation's weights
     assert 0 < np.isnan(fitted).sum() < 40
     mask = fit_mask(step > 2, window)
     assert (mask == (fitted > 2))[np.isfinite(fitted)].all()
@@ -163,7 +235,10 @@ def test_other_shapes_are_refused(tmp_path):
     np.savez(tmp_path / "depth.npz", depth_m=depth_frames(width=60))
     with refuses("60x48 px, aspect 1.25"):
         load_depth_file(tmp_path / "depth.npz", meta_of(), selection([0]))
-    assert depth_window((402, 230), selection([0], (804, 462), (784, 448)), "x").size == (784, 448)  # 0.43 % off
+    assert depth_window((402, 230), selection([0], (804, 462), (784, 448)), "x").size == (
+        784,
+        448,
+    )  # 0.43 % off
     with refuses("within 0.5 %"):
         depth_window((402, 234), selection([0], (804, 462), (784, 448)), "x")
 
@@ -175,7 +250,9 @@ def test_shorter_depth_is_refused_and_longer_cut(tmp_path):
     with refuses("12 frames; expected at least 17"):
         load_depth_file(tmp_path / "depth.npz", meta_of(), count=17)
     moving = torch.eye(3, 4, dtype=torch.float64).expand(10, 3, 4)
-    depth, _ = load_depth_file(tmp_path / "depth.npz", meta_of(camera_extrinsics=moving), selection([1, 9]))
+    depth, _ = load_depth_file(
+        tmp_path / "depth.npz", meta_of(camera_extrinsics=moving), selection([1, 9])
+    )
     assert depth.exo_w2c.shape == (2, 3, 4)
     for call in ({"frames": selection([9, 10])}, {}):
         with refuses("camera_extrinsics"):
@@ -247,9 +324,11 @@ def test_only_the_frames_in_use_are_unpacked(tmp_path):
     """Damage behind the last frame in use does no harm: nothing after it is read."""
     np.savez(tmp_path / "depth.npz", depth_m=depth_frames())
     content = bytearray((tmp_path / "depth.npz").read_bytes())
-    content[-8 * HEIGHT * WIDTH:-4 * HEIGHT * WIDTH] = bytes(4 * HEIGHT * WIDTH)
+    content[-8 * HEIGHT * WIDTH : -4 * HEIGHT * WIDTH] = bytes(4 * HEIGHT * WIDTH)
     (tmp_path / "depth.npz").write_bytes(bytes(content))
-    assert load_depth_file(tmp_path / "depth.npz", meta_of(), selection([0, 3]))[1].invalid_share == 0
+    assert (
+        load_depth_file(tmp_path / "depth.npz", meta_of(), selection([0, 3]))[1].invalid_share == 0
+    )
 
 
 def test_long_clips_are_mapped_from_disk():
@@ -275,9 +354,12 @@ def test_repeated_frames(tmp_path):
     assert torch.equal(depth.depth_m[0], depth.depth_m[1]) and depth.depth_m.shape[0] == 3
 
 
-@pytest.mark.parametrize(("keep_bytes", "stride", "most"), [(0, 4, 1.1), (2**20, 2, 1.1), (0, 2, 5)])
+@pytest.mark.parametrize(
+    ("keep_bytes", "stride", "most"), [(0, 4, 1.1), (2**20, 2, 1.1), (0, 2, 5)]
+)
 def test_clips_of_a_packed_take_cost_one_pass(tmp_path, monkeypatch, keep_bytes, stride, most):
-    """Windows of four frames: one after the other, or overlapping with what was read kept, unpack each frame once."""
+    """Windows of four frames: one after the other, or overlapping with what was read kept, unpack
+    each frame once."""
     depth = np.random.default_rng(0).random((60, 40, 60)).astype(np.float32) + 1
     np.savez_compressed(tmp_path / "depth.npz", depth_m=depth, dynamic=depth > 1.5)
     unpacked, plain_read = [], zipfile.ZipExtFile.read
@@ -293,9 +375,11 @@ def test_clips_of_a_packed_take_cost_one_pass(tmp_path, monkeypatch, keep_bytes,
         for start in range(0, 57, stride):
             indices = [start, start + 1, start + 3]
             for index, (frame, dynamic) in zip(indices, source.read(indices), strict=True):
-                assert np.array_equal(frame, depth[index]) and np.array_equal(dynamic, depth[index] > 1.5)
+                assert np.array_equal(frame, depth[index]) and np.array_equal(
+                    dynamic, depth[index] > 1.5
+                )
         total = sum(unpacked)
-        (back, _), = source.read([2])
+        ((back, _),) = source.read([2])
     whole = depth.nbytes + depth.size
     assert 0.9 * whole < total < most * whole or most > 2 and total > most * whole
     assert np.array_equal(back, depth[2])  # going back is allowed, and costs a new pass
@@ -307,7 +391,7 @@ def test_a_file_that_is_cut_off_while_it_is_read_is_named(tmp_path, save):
     path = tmp_path / ("depth.npy" if save is np.save else "depth.npz")
     save(path, depth_frames(40))
     with open_depth(path) as source:
-        (frame, _), = source.read([3])
+        ((frame, _),) = source.read([3])
         assert np.array_equal(frame, depth_frames()[3].astype(np.float32))
         with path.open("r+b") as file:
             file.truncate(50_000)
@@ -318,8 +402,9 @@ def test_a_file_that_is_cut_off_while_it_is_read_is_named(tmp_path, save):
 @pytest.mark.parametrize("kind", ["npy", "npz", "npz-stored"])
 def test_a_header_that_claims_frames_that_are_not_there_is_named(tmp_path, kind):
     """Read on, they would be the next array of the archive, and the archive's own directory."""
-    np.lib.format.write_array_header_1_0(lying := io.BytesIO(), {
-        "descr": "<f4", "fortran_order": False, "shape": (8, 2, 2)})
+    np.lib.format.write_array_header_1_0(
+        lying := io.BytesIO(), {"descr": "<f4", "fortran_order": False, "shape": (8, 2, 2)}
+    )
     content = lying.getvalue() + np.full((2, 2, 2), 2, np.float32).tobytes()
     np.save(other := io.BytesIO(), np.full((50, 2, 2), 7.5, np.float32))
     path = tmp_path / f"depth.{kind[:3]}"

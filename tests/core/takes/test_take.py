@@ -23,23 +23,38 @@ COUNT = 34
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("takes") / "corridor"
-    frames = torch.zeros(COUNT, 48, 80, 3, dtype=torch.uint8) + (7 * torch.arange(COUNT, dtype=torch.uint8)
-                                                                 )[:, None, None, None]
+    frames = (
+        torch.zeros(COUNT, 48, 80, 3, dtype=torch.uint8)
+        + (7 * torch.arange(COUNT, dtype=torch.uint8))[:, None, None, None]
+    )
     write_video(folder / "exo.mp4", frames, 20.0)
-    np.savez_compressed(folder / "depth.npz", depth_m=np.ones((COUNT - 1, 48, 80), np.float16)
-                        + np.arange(COUNT - 1)[:, None, None].astype(np.float16))
+    np.savez_compressed(
+        folder / "depth.npz",
+        depth_m=np.ones((COUNT - 1, 48, 80), np.float16)
+        + np.arange(COUNT - 1)[:, None, None].astype(np.float16),
+    )
     poses = torch.eye(3, 4, dtype=torch.float64).repeat(COUNT, 1, 1)
     poses[:, 2, 3] = torch.arange(COUNT) / 10
-    write_json(folder / "meta.json", {
-        "prompt": "a corridor", "camera_intrinsics": [[70, 0, 40], [0, 70, 24], [0, 0, 1]],
-        "camera_extrinsics": torch.eye(3, 4).tolist(), "ego_intrinsics": [[150, 0, 255.5], [0, 150, 255.5], [0, 0, 1]],
-        "ego_extrinsics": poses.tolist()})
+    write_json(
+        folder / "meta.json",
+        {
+            "prompt": "a corridor",
+            "camera_intrinsics": [[70, 0, 40], [0, 70, 24], [0, 0, 1]],
+            "camera_extrinsics": torch.eye(3, 4).tolist(),
+            "ego_intrinsics": [[150, 0, 255.5], [0, 150, 255.5], [0, 0, 1]],
+            "ego_extrinsics": poses.tolist(),
+        },
+    )
     return folder
 
 
 def test_all_parts_are_of_the_same_frames(folder):
     plain = load_take(folder, frame_count=33)
-    assert plain.read_exo().shape == (33, 48, 80, 3) and plain.prompt == "a corridor" and plain.name == "corridor"
+    assert (
+        plain.read_exo().shape == (33, 48, 80, 3)
+        and plain.prompt == "a corridor"
+        and plain.name == "corridor"
+    )
     assert plain.trajectory.camera == preset_camera("aria_released", 48)
     half = load_take(folder, start_frame=8, frame_count=13, target_fps=10)
     indices = half.frames.source_indices.tolist()
@@ -51,12 +66,17 @@ def test_all_parts_are_of_the_same_frames(folder):
 
 
 def test_a_moving_exo_camera_follows_the_frames_of_the_path(folder, tmp_path):
-    content, exo = read_json(folder / "meta.json"), torch.eye(3, 4, dtype=torch.float64).repeat(COUNT, 1, 1)
+    content, exo = (
+        read_json(folder / "meta.json"),
+        torch.eye(3, 4, dtype=torch.float64).repeat(COUNT, 1, 1),
+    )
     exo[:, 0, 3] = torch.arange(COUNT) / 100
     write_json(tmp_path / "meta.json", {**content, "camera_extrinsics": exo.tolist()})
     camera = preset_camera("pinhole", 48)
     frames = load_take(folder, start_frame=8, frame_count=13, target_fps=10).frames
-    assert torch.equal(read_trajectory(tmp_path / "meta.json", camera, frames).exo_w2c, exo[frames.source_indices])
+    assert torch.equal(
+        read_trajectory(tmp_path / "meta.json", camera, frames).exo_w2c, exo[frames.source_indices]
+    )
     assert torch.equal(read_trajectory(tmp_path / "meta.json", camera).exo_w2c, exo)
     assert torch.equal(read_trajectory(tmp_path / "meta.json", camera, count=5).exo_w2c, exo[:5])
 

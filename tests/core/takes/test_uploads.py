@@ -17,8 +17,11 @@ from tests.refusals import refuses
 
 COUNT, H, W = 5, 16, 32
 DEPTH = np.ones((COUNT, H, W), np.float16)
-META = {"camera_intrinsics": [[20, 0, W / 2], [0, 20, H / 2], [0, 0, 1]],
-        "camera_extrinsics": np.eye(3, 4).tolist(), "ego_extrinsics": np.eye(3, 4)[None].repeat(COUNT, 0).tolist()}
+META = {
+    "camera_intrinsics": [[20, 0, W / 2], [0, 20, H / 2], [0, 0, 1]],
+    "camera_extrinsics": np.eye(3, 4).tolist(),
+    "ego_extrinsics": np.eye(3, 4)[None].repeat(COUNT, 0).tolist(),
+}
 
 
 def write(folder: Path, *names: str) -> Path:
@@ -44,22 +47,42 @@ def write(folder: Path, *names: str) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(("names", "found"), [
-    (("depth.npz",), {"depth": "depth.npz"}),
-    (("my depth.npy",), {"depth": "my depth.npy"}),
-    (("0001.npy", "0002.npy", "0003.npy"), {"depth": "."}),
-    (("maps/00.png", "maps/01.png", "meta.json"), {"depth": "maps", "camera": "meta.json", "poses": "meta.json"}),
-    (("meta.json",), {"camera": "meta.json", "poses": "meta.json"}),
-    (("path.json",), {"poses": "path.json"}),
-    (("exo.mp4", "ego_ground_truth.mp4", "ego_prior.mp4", "depth.npz", "coverage.npz", "other.npz", "meta.json",
-      "config.json"), {"video": "exo.mp4", "depth": "depth.npz", "camera": "meta.json", "poses": "meta.json"}),
-    (("holiday.mp4",), {"video": "holiday.mp4"}),
-])
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (("depth.npz",), {"depth": "depth.npz"}),
+        (("my depth.npy",), {"depth": "my depth.npy"}),
+        (("0001.npy", "0002.npy", "0003.npy"), {"depth": "."}),
+        (
+            ("maps/00.png", "maps/01.png", "meta.json"),
+            {"depth": "maps", "camera": "meta.json", "poses": "meta.json"},
+        ),
+        (("meta.json",), {"camera": "meta.json", "poses": "meta.json"}),
+        (("path.json",), {"poses": "path.json"}),
+        (
+            (
+                "exo.mp4",
+                "ego_ground_truth.mp4",
+                "ego_prior.mp4",
+                "depth.npz",
+                "coverage.npz",
+                "other.npz",
+                "meta.json",
+                "config.json",
+            ),
+            {"video": "exo.mp4", "depth": "depth.npz", "camera": "meta.json", "poses": "meta.json"},
+        ),
+        (("holiday.mp4",), {"video": "holiday.mp4"}),
+    ],
+)
 def test_files_are_told_apart(tmp_path, names, found):
     folder = write(tmp_path / "take", *names)
     files = told_apart(folder)
-    assert {kind: path.relative_to(folder).as_posix() for kind in ("video", "depth", "camera", "poses")
-            if (path := getattr(files, kind)) is not None} == found
+    assert {
+        kind: path.relative_to(folder).as_posix()
+        for kind in ("video", "depth", "camera", "poses")
+        if (path := getattr(files, kind)) is not None
+    } == found
     assert files.frames == (COUNT if "video" in found else 0)
     if "depth" in found:
         with open_depth(files.depth) as depth:
@@ -78,11 +101,16 @@ def test_what_is_no_take_is_refused(tmp_path):
     cv2.imwrite(str(grey / "1.png"), np.zeros((H, W), np.uint8))
     text = write(tmp_path / "text")
     (text / "clip.mp4").write_text("no video", encoding="utf-8")
-    for folder, message in ((pickled, "pickled"), (tmp_path / "empty", "no file of no use"), (broken, "not JSON"),
-                            (grey, "16 bits"), (text, "video"),
-                            (write(tmp_path / "config", "config.json"), "ego_extrinsics"),
-                            (write(tmp_path / "two", "a.mp4", "b.mp4"), "2: a.mp4, b.mp4"),
-                            (write(tmp_path / "depths", "a.npz", "b.npz"), "depth.npz")):
+    for folder, message in (
+        (pickled, "pickled"),
+        (tmp_path / "empty", "no file of no use"),
+        (broken, "not JSON"),
+        (grey, "16 bits"),
+        (text, "video"),
+        (write(tmp_path / "config", "config.json"), "ego_extrinsics"),
+        (write(tmp_path / "two", "a.mp4", "b.mp4"), "2: a.mp4, b.mp4"),
+        (write(tmp_path / "depths", "a.npz", "b.npz"), "depth.npz"),
+    ):
         with refuses(message):
             told_apart(folder)
 
@@ -90,5 +118,8 @@ def test_what_is_no_take_is_refused(tmp_path):
 def test_the_folder_s_name():
     assert name_of_upload(["depth.npz"]) == "depth" and name_of_upload(["take 7.zip"]) == "take 7"
     assert name_of_upload(["depth.npz", "holiday.mp4", "meta.json"]) == "holiday"
-    assert name_of_upload(["frame_0001.exr", "frame_0002.exr"]) == "frame" and name_of_upload(["1.png", "2.png"]) == "1"
+    assert (
+        name_of_upload(["frame_0001.exr", "frame_0002.exr"]) == "frame"
+        and name_of_upload(["1.png", "2.png"]) == "1"
+    )
     assert name_of_upload(["aux.npz"]) == "_aux" and name_of_upload(["room 2.5"]) == "room 2.5"

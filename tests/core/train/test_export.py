@@ -1,4 +1,5 @@
-"""The LoRA's file: three forms that mean the same, readable by the released code's naming and by the host."""
+"""The LoRA's file: three forms that mean the same, readable by the released code's naming and by
+the host."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ from tests.refusals import refuses
 
 @pytest.fixture(scope="module")
 def run(tiny, tmp_path_factory) -> Path:
-    """A short training with alpha twice the rank, which is where files usually go wrong (quirks 41)."""
+    """A short training with alpha twice the rank, which is where files usually go wrong (quirks
+    41)."""
     folder = tmp_path_factory.mktemp("run")
     tiny.make_cache(folder / "cache")
     tiny.make_base(folder / "base.safetensors")
@@ -30,8 +32,12 @@ def run(tiny, tmp_path_factory) -> Path:
 def output_of(model) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        return model(torch.randn(1, 36, 2, 4, 10, generator=generator), torch.tensor([500.0]),
-                     torch.randn(1, 4, 24, generator=generator), return_dict=False)[0]
+        return model(
+            torch.randn(1, 36, 2, 4, 10, generator=generator),
+            torch.tensor([500.0]),
+            torch.randn(1, 4, 24, generator=generator),
+            return_dict=False,
+        )[0]
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +55,9 @@ def trained_output(run, tiny) -> torch.Tensor:
 def test_the_released_file_means_what_was_trained(run, trained_output):
     file = run / "run" / "lora.safetensors"
     names = load_file(file).keys()
-    assert "transformer.blocks.0.attn1.to_out.0.lora_A.weight" in names and not any("alpha" in n for n in names)
+    assert "transformer.blocks.0.attn1.to_out.0.lora_A.weight" in names and not any(
+        "alpha" in n for n in names
+    )
     model = load_base(run / "base.safetensors")
     # As the released code loads it: B A with scale 1.
     plain = {k.removeprefix("transformer."): v for k, v in load_file(file).items()}
@@ -71,12 +79,18 @@ def test_fused_and_native_files_mean_the_same(run, trained_output, tmp_path):
     torch.testing.assert_close(output_of(model), trained_output, atol=1e-5, rtol=1e-5)
     # And once more from file to file.
     export(tmp_path / "native.safetensors", tmp_path / "again.safetensors", "released")
-    ours, first = load_file(tmp_path / "again.safetensors"), load_file(run / "run" / "lora.safetensors")
-    assert ours.keys() == first.keys() and all(torch.allclose(ours[k], first[k], atol=1e-7) for k in first)
+    ours, first = (
+        load_file(tmp_path / "again.safetensors"),
+        load_file(run / "run" / "lora.safetensors"),
+    )
+    assert ours.keys() == first.keys() and all(
+        torch.allclose(ours[k], first[k], atol=1e-7) for k in first
+    )
 
 
 def test_the_host_takes_the_native_file_whole(run, tmp_path, comfy_host):
-    """The stock loader's own table matches every tensor of it, and none of the released naming (HOST.md)."""
+    """The stock loader's own table matches every tensor of it, and none of the released naming
+    (HOST.md)."""
     import comfy.lora
     import comfy.model_detection
     import comfy.ops
@@ -86,11 +100,24 @@ def test_the_host_takes_the_native_file_whole(run, tmp_path, comfy_host):
     native = tmp_path / "native.safetensors"
     export(run / "run", native, "native")
     base = load_file(run / "base.safetensors")
-    model = WanModel(model_type="t2v", dim=32, num_heads=2, num_layers=2, ffn_dim=64, freq_dim=32, text_dim=24,
-                     in_dim=36, out_dim=16, operations=comfy.ops.disable_weight_init)
+    model = WanModel(
+        model_type="t2v",
+        dim=32,
+        num_heads=2,
+        num_layers=2,
+        ffn_dim=64,
+        freq_dim=32,
+        text_dim=24,
+        in_dim=36,
+        out_dim=16,
+        operations=comfy.ops.disable_weight_init,
+    )
     model.load_state_dict(base)
-    keys = {f"diffusion_model.{k.removesuffix('.weight')}": f"diffusion_model.{k}" for k in base
-            if k.endswith(".weight")}
+    keys = {
+        f"diffusion_model.{k.removesuffix('.weight')}": f"diffusion_model.{k}"
+        for k in base
+        if k.endswith(".weight")
+    }
     patches = comfy.lora.load_lora(load_file(native), keys)
     assert len(patches) == 2 * 10
     with safe_open(native, "pt") as stream:
@@ -130,8 +157,11 @@ def test_a_base_of_the_1_3bs_form_is_trained_and_taken(tiny, tmp_path, comfy_hos
         operations=comfy.ops.disable_weight_init,
     )
     model.load_state_dict(weights)
-    keys = {f"diffusion_model.{k.removesuffix('.weight')}": f"diffusion_model.{k}" for k in weights
-            if k.endswith(".weight")}
+    keys = {
+        f"diffusion_model.{k.removesuffix('.weight')}": f"diffusion_model.{k}"
+        for k in weights
+        if k.endswith(".weight")
+    }
     assert len(comfy.lora.load_lora(load_file(tmp_path / "native.safetensors"), keys)) == 2 * 10
     export(tmp_path / "run", tmp_path / "fused.safetensors", "fused", base=base)
     assert load_base(tmp_path / "fused.safetensors").config.image_dim == 1280

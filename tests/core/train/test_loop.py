@@ -1,4 +1,5 @@
-"""The training loop on the CPU: resumed bit for bit, stopped cleanly, stopped by bad numbers, refused when mixed up."""
+"""The training loop on the CPU: resumed bit for bit, stopped cleanly, stopped by bad numbers,
+refused when mixed up."""
 
 from __future__ import annotations
 
@@ -26,7 +27,9 @@ from egox_core.video.reader import probe_video
 from tests.paths import STANDIN_VAE
 from tests.refusals import refuses
 
-needs_muon = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch.optim.Muon came with torch 2.9")
+needs_muon = pytest.mark.skipif(
+    not hasattr(torch.optim, "Muon"), reason="torch.optim.Muon came with torch 2.9"
+)
 
 
 class Killed(Exception):
@@ -49,11 +52,20 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
-@pytest.mark.parametrize("more", [
-    {}, {"ema_decay": 0.9, "lora": {"rank": 4, "alpha": 8, "dropout": 0.2}, "gradient_accumulation": 2},
-    {"task": "base_i2v"}, {"optimizer": {"name": "adafactor", "learning_rate": 1e-3, "warmup_steps": 0}},
-    pytest.param({"optimizer": {"name": "muon"}}, marks=needs_muon),
-])
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {
+            "ema_decay": 0.9,
+            "lora": {"rank": 4, "alpha": 8, "dropout": 0.2},
+            "gradient_accumulation": 2,
+        },
+        {"task": "base_i2v"},
+        {"optimizer": {"name": "adafactor", "learning_rate": 1e-3, "warmup_steps": 0}},
+        pytest.param({"optimizer": {"name": "muon"}}, marks=needs_muon),
+    ],
+)
 def test_a_run_that_died_ends_like_one_that_did_not(workplace, tiny, more):
     whole = tiny.config(workplace, output=str(workplace / "whole"), **more)
     broken = tiny.config(workplace, output=str(workplace / "broken"), **more)
@@ -70,35 +82,49 @@ def test_a_run_that_died_ends_like_one_that_did_not(workplace, tiny, more):
 
 @needs_muon
 def test_muon_steps_in_all_directions_alike_and_takes_matrices_alone(tmp_path, tiny, workplace):
-    config = tiny.config(tmp_path, optimizer={"name": "muon", "learning_rate": 0.1, "weight_decay": 0})
+    config = tiny.config(
+        tmp_path, optimizer={"name": "muon", "learning_rate": 0.1, "weight_decay": 0}
+    )
     weight = torch.nn.Parameter(torch.zeros(4, 8))
     weight.grad = torch.diag(torch.tensor([1.0, 0.3, 0.1, 0.03])) @ torch.eye(4, 8)
     make_optimizer(config.optimizer, [weight]).step()
     sizes = torch.linalg.svdvals(weight.detach())
-    # Newton and Schulz in bfloat16 leave .7 to 1.2; a step is .2 of the root of the longer side, as Adam's.
-    assert ((sizes / (0.1 * 0.2 * 8 ** 0.5) - 0.95).abs() < 0.35).all(), sizes
+    # Newton and Schulz in bfloat16 leave .7 to 1.2; a step is .2 of the root of the longer side, as
+    # Adam's.
+    assert ((sizes / (0.1 * 0.2 * 8**0.5) - 0.95).abs() < 0.35).all(), sizes
     with refuses(r"optimizer.name.*matrices alone"):
         tiny.train(workplace, task="base_i2v", optimizer={"name": "muon"})
 
 
 def test_training_learns_and_keeps_the_last_n(workplace, tiny):
-    config = tiny.config(workplace, steps=60, checkpoint={"every": 10, "keep": 2},
-                         validation={"every": 60, "clips": 2})
+    config = tiny.config(
+        workplace,
+        steps=60,
+        checkpoint={"every": 10, "keep": 2},
+        validation={"every": 60, "clips": 2},
+    )
     train(config)
     lines = tiny.curve(workplace / "run")
     losses = [line["loss"] for line in lines if "loss" in line]
     assert sum(losses[-10:]) < 0.95 * sum(losses[:10])
     validation = [line for line in lines if "validation/loss" in line]
     assert len(validation) == 1 and validation[0]["step"] == 60
-    assert [f.name for f in checkpoint_folders(workplace / "run")] == ["step-00000050", "step-00000060"]
+    assert [f.name for f in checkpoint_folders(workplace / "run")] == [
+        "step-00000050",
+        "step-00000060",
+    ]
     assert not list((workplace / "run" / "checkpoints").glob(".*"))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_samples_on_the_way(workplace, tiny, dtype):
     pytest.importorskip("torchmetrics", reason="torchmetrics is not installed (the evaluate extra)")
-    tiny.train(workplace, steps=2, memory={"base_dtype": dtype, "compute_dtype": dtype},
-               validation={"every": 2, "clips": 1, "sample_steps": 2, "vae": str(STANDIN_VAE)})
+    tiny.train(
+        workplace,
+        steps=2,
+        memory={"base_dtype": dtype, "compute_dtype": dtype},
+        validation={"every": 2, "clips": 1, "sample_steps": 2, "vae": str(STANDIN_VAE)},
+    )
     (line,) = [line for line in tiny.curve(workplace / "run") if "validation/psnr" in line]
     assert 0 < line["validation/psnr"] < 100 and -1 <= line["validation/ssim"] <= 1
     (video,) = (workplace / "run" / "samples" / "step-00000002").glob("*.mp4")
@@ -109,7 +135,9 @@ def test_samples_on_the_way(workplace, tiny, dtype):
 
 def test_trackers_hold_one_curve_of_a_run_that_died(workplace, tiny, monkeypatch):
     """TensorBoard with its sample videos, and Weights & Biases without a network."""
-    event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    event_accumulator = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator"
+    )
     names = ["tensorboard", *(["wandb"] if importlib.util.find_spec("wandb") else [])]
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
@@ -140,7 +168,9 @@ def test_trackers_hold_one_curve_of_a_run_that_died(workplace, tiny, monkeypatch
         written = b"".join(
             file.read_bytes() for file in files
         )  # records with their numbers as JSON text
-        assert b"gradient_norm" in written and all(json.dumps(loss).encode() in written for loss in ours)
+        assert b"gradient_norm" in written and all(
+            json.dumps(loss).encode() in written for loss in ours
+        )
 
 
 def test_a_service_gets_one_run_by_its_id(tmp_path, tiny, monkeypatch):
@@ -210,13 +240,19 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_clip(workplace, tiny):
         train(config)
     assert "NaN" in str(error.value) and "last good checkpoint" in str(error.value)
     for folder in checkpoint_folders(workplace / "run"):
-        assert all(torch.isfinite(t).all() for t in load_file(folder / "trainable.safetensors").values())
+        assert all(
+            torch.isfinite(t).all() for t in load_file(folder / "trainable.safetensors").values()
+        )
 
 
-@pytest.mark.parametrize(("change", "match"), [
-    ({"seed": 4}, "seed"), ({"lora": {"rank": 8, "alpha": 8}}, "lora"),
-    ({"conditioning": {"mode": "paper", "rays": "released"}}, "conditioning"),
-])
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"seed": 4}, "seed"),
+        ({"lora": {"rank": 8, "alpha": 8}}, "lora"),
+        ({"conditioning": {"mode": "paper", "rays": "released"}}, "conditioning"),
+    ],
+)
 def test_other_settings_do_not_go_on_from_a_checkpoint(workplace, tiny, change, match):
     tiny.train(workplace, steps=2)
     with refuses(match):
@@ -249,7 +285,9 @@ def test_wrong_bases_are_refused(workplace, tiny):
         "missing": (workplace / "none.safetensors", "not there"),
         "lora": (workplace / "cache" / "shard-00000.safetensors", "another model"),
     }
-    (workplace / "cut.safetensors").write_bytes((workplace / "base.safetensors").read_bytes()[:5000])
+    (workplace / "cut.safetensors").write_bytes(
+        (workplace / "base.safetensors").read_bytes()[:5000]
+    )
     cases["cut"] = (workplace / "cut.safetensors", "safetensors")
     (workplace / "old.ckpt").write_bytes(b"x")
     cases["pickled"] = (workplace / "old.ckpt", "pickled")
@@ -303,9 +341,12 @@ def test_a_full_disk_loses_nothing(workplace, tiny):
     import resource
 
     tiny.train(workplace, steps=4)
-    before = {p: p.read_bytes() for p in (workplace / "run" / "checkpoints").rglob("*") if p.is_file()}
+    before = {
+        p: p.read_bytes() for p in (workplace / "run" / "checkpoints").rglob("*") if p.is_file()
+    }
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    # Larger than the log and configuration, smaller than the weights: the kernel refuses the write itself.
+    # Larger than the log and configuration, smaller than the weights: the kernel refuses the write
+    # itself.
     resource.setrlimit(resource.RLIMIT_FSIZE, (8000, hard))
     try:
         with refuses("room on the disk") as error:
@@ -313,7 +354,9 @@ def test_a_full_disk_loses_nothing(workplace, tiny):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert "step-00000004" in str(error.value)
-    assert {p: p.read_bytes() for p in (workplace / "run" / "checkpoints").rglob("*") if p.is_file()} == before
+    assert {
+        p: p.read_bytes() for p in (workplace / "run" / "checkpoints").rglob("*") if p.is_file()
+    } == before
     assert tiny.train(workplace, steps=8).step == 8
 
 
@@ -325,7 +368,9 @@ def test_cache_of_other_rays_is_refused(workplace, tiny):
 
 def test_a_changed_shard_is_noticed(workplace, tiny):
     other = tiny.make_cache(workplace / "other", spoil="take0__cam")
-    (workplace / "cache" / "shard-00000.safetensors").write_bytes((other / "shard-00000.safetensors").read_bytes())
+    (workplace / "cache" / "shard-00000.safetensors").write_bytes(
+        (other / "shard-00000.safetensors").read_bytes()
+    )
     with refuses("shard-00000"):
         tiny.train(workplace)
     (workplace / "cache" / "shard-00000.safetensors").write_bytes(b"not a shard")

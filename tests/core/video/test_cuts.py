@@ -16,9 +16,12 @@ from tests.refusals import refuses
 SMALL = SyntheticSpec(frames=9, exo_width=176, exo_height=100, ego_size=16, edge_samples=1)
 """A drawn picture's outlines are hard without sub-rays, as compression leaves them in a film."""
 OPTIONS = (
-    {"moving_light": True}, {"company": True, "walking": 1.2, "posture": "standing"},
-    {"exo_motion": 0.15}, {"motion": 3.0, "moving_light": True},
-    {"clutter": "calm", "texture": "plain"}, {"exo_side": "behind", "motion": 2.0},
+    {"moving_light": True},
+    {"company": True, "walking": 1.2, "posture": "standing"},
+    {"exo_motion": 0.15},
+    {"motion": 3.0, "moving_light": True},
+    {"clutter": "calm", "texture": "plain"},
+    {"exo_side": "behind", "motion": 2.0},
 )
 
 
@@ -43,15 +46,22 @@ def passer_by(frames: Tensor, body: Tensor) -> Tensor:
         left = round((0.12 * t - 0.5) * width)
         begin, end = max(0, left), min(width, left + wide)
         if begin < end:
-            frames[t, :, begin:end] = body[:, begin - left:end - left]
+            frames[t, :, begin:end] = body[:, begin - left : end - left]
     return frames
 
 
 def selection(indices: range, fps: float = 20.0, whole: int | None = None) -> FrameSelection:
     places = torch.tensor(indices)
-    return FrameSelection(source_indices=places, times_s=places / fps, source_fps=fps, fps=fps,
-                          source_size=(176, 100), size=(176, 100), resize="crop",
-                          source_frames=whole)
+    return FrameSelection(
+        source_indices=places,
+        times_s=places / fps,
+        source_fps=fps,
+        fps=fps,
+        source_size=(176, 100),
+        size=(176, 100),
+        resize="crop",
+        source_frames=whole,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +87,7 @@ def test_no_cut_in_a_flash_a_damaged_frame_or_a_fast_pan(two_rooms):
     damaged[4] = there[4]
     dark = torch.zeros_like(here)
     wide = torch.cat((here[0], elsewhere[0], there[0]), 1)
-    pan = torch.stack([wide[:, 40 * t:40 * t + 176] for t in range(9)])
+    pan = torch.stack([wide[:, 40 * t : 40 * t + 176] for t in range(9)])
     for frames in (flash, damaged, dark, pan, here[:1]):
         assert find_cuts(frames) == []
 

@@ -9,13 +9,15 @@ from tests.refusals import refuses
 
 
 def test_reprojected_directions_are_those_of_the_pinhole():
-    """A fisheye picture that shows each pixel's own viewing direction must, redrawn, show the pinhole's directions."""
+    """A fisheye picture that shows each pixel's own viewing direction must, redrawn, show the
+    pinhole's directions."""
     fisheye = preset_camera("aria_released", 128)
     pinhole = pinhole_camera(fisheye, 80.0)
     directions, _ = pixel_rays(fisheye, torch.float64)
     drawn = reproject(directions[None].float(), fisheye, pinhole)[0].double()
     expected, _ = pixel_rays(pinhole, torch.float64)
-    # Bilinear sampling of a smooth field: the error is its curvature over a pixel of 1/60 rad, about 1e-4.
+    # Bilinear sampling of a smooth field: the error is its curvature over a pixel of 1/60 rad,
+    # about 1e-4.
     assert (drawn - expected).abs().max() < 5e-4
 
 
@@ -26,7 +28,8 @@ def test_the_axis_stays_where_the_pinhole_has_it():
     assert valid.all()
     width, height = pinhole.stored_size
     assert torch.allclose(uv[0], torch.tensor([(width - 1) / 2, (height - 1) / 2]))
-    # 45 degrees to the sensor's right lies half a picture away: downwards, as the stored picture is turned clockwise.
+    # 45 degrees to the sensor's right lies half a picture away: downwards, as the stored picture is
+    # turned clockwise.
     assert torch.allclose(uv[1] - uv[0], torch.tensor([0.0, height / 2]), atol=1e-4)
 
 

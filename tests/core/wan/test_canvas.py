@@ -10,7 +10,15 @@ from safetensors.torch import load_file
 
 from egox_core.sizes import latent_frames, latent_size
 from egox_core.types import Canvas
-from egox_core.wan.canvas import build_mask, check_canvas, check_sampled_latent, crop_ego, crop_exo, model_input, widen
+from egox_core.wan.canvas import (
+    build_mask,
+    check_canvas,
+    check_sampled_latent,
+    crop_ego,
+    crop_exo,
+    model_input,
+    widen,
+)
 from egox_core.wan.latents import denormalise_latent, normalise_latent
 from egox_core.wan.vision import embedding_picture, noisy_canvas_latent
 from tests.refusals import refuses
@@ -26,12 +34,19 @@ def golden(repo_root):
 
 @pytest.fixture
 def canvas() -> Canvas:
-    return Canvas(exo_latent=torch.zeros(1, 16, T, H, W_EXO), prior_latent=torch.zeros(1, 16, T, H, W_EGO), frames=9,
-                  exo_size=(W_EXO * 8, H * 8), ego_size=(W_EGO * 8, H * 8))
+    return Canvas(
+        exo_latent=torch.zeros(1, 16, T, H, W_EXO),
+        prior_latent=torch.zeros(1, 16, T, H, W_EGO),
+        frames=9,
+        exo_size=(W_EXO * 8, H * 8),
+        ego_size=(W_EGO * 8, H * 8),
+    )
 
 
 def test_model_input_equals_the_released_packing(golden):
-    exo, prior = (normalise_latent(golden[f"in.{name}_latent_raw"]) for name in ("exo", "ego_prior"))
+    exo, prior = (
+        normalise_latent(golden[f"in.{name}_latent_raw"]) for name in ("exo", "ego_prior")
+    )
     mask = build_mask("released", T, H, W_EXO, W_EGO)
     packed = model_input(golden["in.ego_noise"], exo, mask, exo, prior)
     assert torch.equal(packed[:, 16:20], golden["out.mask_4ch"])
@@ -50,7 +65,11 @@ def test_widen_makes_the_same_input_from_the_half_that_the_host_holds(golden):
 
 def test_widen_follows_the_dtype_of_the_model_input(golden):
     full = golden["out.model_input_36ch"]
-    wide = widen(crop_ego(full, W_EXO).bfloat16(), crop_exo(full[:, :16], W_EXO), crop_exo(full[:, 16:20], W_EXO))
+    wide = widen(
+        crop_ego(full, W_EXO).bfloat16(),
+        crop_exo(full[:, :16], W_EXO),
+        crop_exo(full[:, 16:20], W_EXO),
+    )
     assert wide.dtype == torch.bfloat16
 
 
@@ -76,8 +95,11 @@ def test_unknown_and_unresolved_masks_are_refused(mode):
 
 
 def test_released_embedding_decodes_the_noisy_canvas(golden):
-    latent = noisy_canvas_latent(golden["in.exo_latent_raw"], golden["in.ego_noise"], denormalise_latent)
-    # 2e-6: the released code normalises the exo latent and undoes it again, ours never leaves the raw latent.
+    latent = noisy_canvas_latent(
+        golden["in.exo_latent_raw"], golden["in.ego_noise"], denormalise_latent
+    )
+    # 2e-6: the released code normalises the exo latent and undoes it again, ours never leaves the
+    # raw latent.
     assert (latent - golden["clip.decode_input_latent"][:, :, :1]).abs().max() <= 2e-6
 
 
@@ -85,7 +107,9 @@ def test_embedding_pictures_of_each_mode():
     exo, prior = torch.rand(1, 16, 24, 3), torch.rand(1, 16, 16, 3)
     assert embedding_picture("none", exo_frame=exo, prior_frame=prior) is None
     assert torch.equal(embedding_picture("exo only", exo_frame=exo, prior_frame=prior), exo)
-    assert torch.equal(embedding_picture("exo+prior", exo_frame=exo, prior_frame=prior), torch.cat((exo, prior), 2))
+    assert torch.equal(
+        embedding_picture("exo+prior", exo_frame=exo, prior_frame=prior), torch.cat((exo, prior), 2)
+    )
     with refuses("noise_seed"):
         embedding_picture("released", exo_frame=exo, prior_frame=prior)
     with refuses("image embedding"):
@@ -101,14 +125,17 @@ def test_sizes_that_a_model_can_take():
         latent_size(780, 448)
 
 
-@pytest.mark.parametrize("change, message", [
-    ({"frames": 13}, "exo latent"),
-    ({"exo_latent": torch.zeros(1, 16, T, H, W_EXO + 2)}, "exo latent"),
-    ({"prior_latent": torch.zeros(1, 16, T, H, W_EGO + 2)}, "prior latent"),
-    ({"ego_size": (W_EGO * 8, H * 8 + 16)}, "ego height"),
-    ({"exo_size": (W_EXO * 8 + 8, H * 8)}, "exo size"),
-    ({"mask_mode": "auto"}, "mask mode"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"frames": 13}, "exo latent"),
+        ({"exo_latent": torch.zeros(1, 16, T, H, W_EXO + 2)}, "exo latent"),
+        ({"prior_latent": torch.zeros(1, 16, T, H, W_EGO + 2)}, "prior latent"),
+        ({"ego_size": (W_EGO * 8, H * 8 + 16)}, "ego height"),
+        ({"exo_size": (W_EXO * 8 + 8, H * 8)}, "exo size"),
+        ({"mask_mode": "auto"}, "mask mode"),
+    ],
+)
 def test_canvas_that_does_not_fit_is_refused(canvas, change, message):
     assert check_canvas(canvas) is canvas
     with refuses(message):
@@ -120,6 +147,8 @@ def test_latent_of_another_canvas_is_refused(canvas):
     with refuses("latent to sample"):
         check_sampled_latent(canvas, torch.zeros(1, 16, T + 1, H, W_EGO))
     with refuses("exo latent of the canvas"):
-        widen(torch.zeros(1, 36, T + 1, H, W_EGO), canvas.exo_latent, torch.zeros(1, 4, T, H, W_EXO))
+        widen(
+            torch.zeros(1, 36, T + 1, H, W_EGO), canvas.exo_latent, torch.zeros(1, 4, T, H, W_EXO)
+        )
     with refuses("36 channels"):
         widen(torch.zeros(1, 16, T, H, W_EGO), canvas.exo_latent, torch.zeros(1, 4, T, H, W_EXO))

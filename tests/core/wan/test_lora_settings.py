@@ -10,14 +10,23 @@ def test_auto_follows_the_file_else_released():
 
 
 def test_modes_that_only_the_trainer_has_become_released_without_a_word():
-    metadata = {"egox.mode": "trainer", "egox.rays": "trainer", "egox.lambda_g": "1", "egox.mask_mode": "trainer"}
+    metadata = {
+        "egox.mode": "trainer",
+        "egox.rays": "trainer",
+        "egox.lambda_g": "1",
+        "egox.mask_mode": "trainer",
+    }
     assert resolve_auto("rays", "auto", metadata) == "released"
     assert resolve_auto("mask_mode", "auto", metadata) == "trainer"
-    assert contradictions({"rays": "released", "lambda_g": 3.0, "mask_mode": "trainer"}, metadata) == []
+    assert (
+        contradictions({"rays": "released", "lambda_g": 3.0, "mask_mode": "trainer"}, metadata)
+        == []
+    )
 
 
 def test_differences_are_named():
     metadata = {"egox.mode": "paper", "egox.lambda_g": "1", "egox.gga_mode": "paper"}
     assert contradictions({"lambda_g": 1.0, "gga_mode": "paper", "rays": "exact"}, metadata) == []
     assert contradictions({"lambda_g": 3.0, "gga_mode": "paper"}, metadata) == [
-        "the LoRA was trained with lambda_g 1, not 3.0"]
+        "the LoRA was trained with lambda_g 1, not 3.0"
+    ]

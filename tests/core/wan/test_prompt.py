@@ -17,7 +17,10 @@ from tests.refusals import refuses
 def test_sections_come_apart_and_together():
     prompt = "[Exo view]\n**Scene:** a kitchen.\n\n[Ego view]\n**Scene:** two hands."
     assert split_sections(prompt) == ("**Scene:** a kitchen.", "**Scene:** two hands.")
-    assert join_sections(*split_sections(prompt)) == "[Exo view] **Scene:** a kitchen. [Ego view] **Scene:** two hands."
+    assert (
+        join_sections(*split_sections(prompt))
+        == "[Exo view] **Scene:** a kitchen. [Ego view] **Scene:** two hands."
+    )
     assert split_sections("a kitchen") == ("a kitchen", "")
     assert split_sections("[ego view] hands") == ("", "hands")
     assert join_sections("", " hands ") == "[Ego view] hands" and join_sections("", "") == ""
@@ -42,13 +45,17 @@ def test_a_cut_keeps_the_end_mark():
     assert len(long) == 512 and long[-1] == 1 and long[:511] == list(range(2, 513))
 
 
-@pytest.mark.parametrize(("limit", "place"), [
-    (9, "inside [Ego view]"),
-    (7, "inside [Exo view] and all of [Ego view]"),
-    (6, "inside [Exo view] and all of [Ego view]"),
-])
+@pytest.mark.parametrize(
+    ("limit", "place"),
+    [
+        (9, "inside [Ego view]"),
+        (7, "inside [Exo view] and all of [Ego view]"),
+        (6, "inside [Exo view] and all of [Ego view]"),
+    ],
+)
 def test_a_cut_is_placed_in_its_section(limit, place):
-    """A word a token; the [Ego view] mark is tokens 7 and 8, and the end mark takes one of the limit."""
+    """A word a token; the [Ego view] mark is tokens 7 and 8, and the end mark takes one of the
+    limit."""
     prompt = "[Exo view] one two three four [Ego view] five six seven"
     assert cut_place(prompt, lambda text: len(text.split()), limit) == place
     assert cut_place("no sections at all", lambda text: len(text.split()), 2) == ""

@@ -49,8 +49,14 @@ def test_a_stop_waits_for_the_shard_that_is_drawn_and_for_no_other(tmp_path, mon
     monkeypatch.setattr("lab.small_model.clips.CLIPS_PER_SHARD", 1)
     drawn = []
     with drawn_here():
-        assert not make_clips(tmp_path, "train", 4, TINY, wanted=lambda: not drawn,
-                              tell=lambda count, _: drawn.append(count))
+        assert not make_clips(
+            tmp_path,
+            "train",
+            4,
+            TINY,
+            wanted=lambda: not drawn,
+            tell=lambda count, _: drawn.append(count),
+        )
     assert drawn == [1] and len(shard_files(tmp_path, "train")) == 1
 
 

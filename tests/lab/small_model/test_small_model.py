@@ -72,10 +72,7 @@ def test_the_stages_make_a_model_that_samples(tiny_training, clips, tmp_path):
     for name, stage in stages.STAGES.items():
         assert stage(context), name
     assert threading.active_count() <= started + 1
-    steps = {
-        name: read_json(files.records / f"{name}.json")["steps"]
-        for name in ("base", "lora")
-    }
+    steps = {name: read_json(files.records / f"{name}.json")["steps"] for name in ("base", "lora")}
     assert steps == {"base": 3, "lora": 3}
     assert load_file(files.base)["patch_embedding.weight"].dtype == torch.float16
     lora = load_file(files.lora)
@@ -100,7 +97,9 @@ def test_a_stopped_training_leaves_its_stage_open(tiny_training, tmp_path, monke
 
     def stopped_at(step):
         def trainer(arguments):
-            (files.run("base") / "metrics.jsonl").write_text(f'{{"step": {step}, "loss": 0.5}}', encoding="utf-8")
+            (files.run("base") / "metrics.jsonl").write_text(
+                f'{{"step": {step}, "loss": 0.5}}', encoding="utf-8"
+            )
             return 0
 
         return trainer
