@@ -118,6 +118,7 @@ class EgoXSampleLong(io.ComfyNode):
                     min=1,
                     max=4797,
                     step=FRAMES_PER_LATENT,
+                    advanced=True,
                     tooltip="Ego frames of the chunk before that a chunk begins with, 4n+1; fewer than its "
                     "length. More hold on to what was there, and leave fewer new frames per chunk.",
                 ),

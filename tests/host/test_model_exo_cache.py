@@ -224,6 +224,36 @@ def test_runs_of_another_seed_prompt_or_lora_keep_nothing_of_the_run_before(rig)
         assert not torch.equal(fresh, first)
 
 
+@pytest.mark.parametrize("dropped", ["conditions", "window", "step"])
+def test_a_key_without_one_of_its_parts_gives_another_picture(
+    pack, repo_root, monkeypatch, dropped
+):
+    """The parts are there because it matters: kept forwards then take what belongs to another forward."""
+    long = long_rig(pack, repo_root, 97)
+    long.negative[0][0] = torch.randn(
+        1, 9, long.negative[0][0].shape[-1]
+    )  # a forward per condition
+
+    def sampled():
+        return long.ksample(windowed(long.patch(recompute_exo=2)), steps=4)
+
+    right = sampled()
+    cache = model_rig.core(pack, "gga.exo_cache").ExoCache
+    forward = cache.forward
+
+    def without(self, key, conditions, sigma, sigmas, *rest):
+        if dropped == "conditions":
+            conditions = ("any",) * len(conditions)
+        elif dropped == "window":
+            key = (*key[:3], *key[4:])
+        else:
+            sigma = float(sigmas[0])
+        return forward(self, key, conditions, sigma, sigmas, *rest)
+
+    monkeypatch.setattr(cache, "forward", without)
+    assert (sampled() - right).abs().max() > 1e-3 * right.abs().max()
+
+
 @pytest.mark.parametrize("error", [None, RuntimeError("cancelled")])
 def test_memory_is_given_back_at_the_end_and_on_errors(rig, error):
     model, held = rig.patch(recompute_exo=4), []
