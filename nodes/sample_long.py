@@ -34,6 +34,7 @@ from .host.graph import (
     check_or_message,
     input_digest,
     inputs_of,
+    linked,
     upstream_files,
     upstream_values,
 )
@@ -325,15 +326,23 @@ class EgoXSampleLong(io.ComfyNode):
 
 
 def check_long(graph: Graph, node: str) -> None:
-    """Check lengths and geometry before a run.
+    """Check lengths, geometry and what look-away memory needs before a run.
 
     Raises:
-        EgoXInputError: lengths or a geometry that can't be.
+        EgoXInputError: lengths or a geometry that can't be, memory without depth or trajectory.
     """
     values = inputs_of(graph, node)
     length, known = values.get("length"), values.get("continue_motion_max_frames")
     if isinstance(length, int) and isinstance(known, int):
         check_overlap(length, known)
+    for name in ("depth", "trajectory") if values.get("look_away_memory") is True else ():
+        if linked(graph, node, name) is None:
+            raise EgoXInputError(
+                "look-away memory",
+                got=f"no {name}",
+                expected="depth and trajectory",
+                fix=f"connect '{name}', or switch look_away_memory off",
+            )
     check_geometry(graph, node)
 
 

@@ -9,6 +9,7 @@ the head's way / z. Hence the memory is drawn near the place where it was made o
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -82,20 +83,25 @@ class LookAwayMemory:
         trajectory: CameraTrajectory,
     ) -> Tensor:  # [T, H, W, 3]
         """The chunk's prior with what is remembered in its holes; exo's own pixels stay."""
+        if not bool(depth.valid.any()):  # no surface to place the chunk's frames by
+            self._depth_m = list(torch.full(prior.shape[:3], torch.nan))
+            return prior
         scene = build_scene(exo, depth, progress=self._progress)
         trajectory = of_size(trajectory, prior)
         self._holes, self._depth_m, filled = [], [], prior
         drawing = iter_ego_prior(scene, trajectory, SEEN, progress=self._progress)
-        for t, (frame, w2c) in enumerate(zip(drawing, trajectory.w2c, strict=False)):
-            hole = ~frame.coverage & (prior[t].amax(-1) <= BLACK)
-            # The last chunk's own places come with the known frames.
-            drawn = draw_points(near(self._kept[:-1], w2c), trajectory.camera, w2c, SEEN)
-            again = hole & drawn.coverage.cpu()
-            if bool(again.any()):
-                filled = prior.clone() if filled is prior else filled
-                filled[t][again] = drawn.rgb.cpu()[again].to(filled.dtype)
-            self._holes.append(hole)
-            self._depth_m.append(frame.depth_m)
+        with warnings.catch_warnings():  # a head turned from all that exo saw is no mistake
+            warnings.simplefilter("ignore", UserWarning)
+            for t, (frame, w2c) in enumerate(zip(drawing, trajectory.w2c, strict=False)):
+                hole = ~frame.coverage & (prior[t].amax(-1) <= BLACK)
+                # The last chunk's own places come with the known frames.
+                drawn = draw_points(near(self._kept[:-1], w2c), trajectory.camera, w2c, SEEN)
+                again = hole & drawn.coverage.cpu()
+                if bool(again.any()):
+                    filled = prior.clone() if filled is prior else filled
+                    filled[t][again] = drawn.rgb.cpu()[again].to(filled.dtype)
+                self._holes.append(hole)
+                self._depth_m.append(frame.depth_m)
         return filled
 
     def keep(

@@ -299,12 +299,8 @@ def test_lengths_are_refused_before_a_run(rig) -> None:
     }
     with pytest.raises(error, match="fewer than its 9"):
         check({"1": {"class_type": "EgoXSampleLong", "inputs": values}}, "1")
-    check(
-        {
-            "1": {
-                "class_type": "EgoXSampleLong",
-                "inputs": {**values, "continue_motion_max_frames": 5},
-            }
-        },
-        "1",
-    )
+    values["continue_motion_max_frames"] = 5
+    check({"1": {"class_type": "EgoXSampleLong", "inputs": values}}, "1")
+    remembers = {**values, "look_away_memory": True, "depth": ["2", 3]}
+    with pytest.raises(error, match="look-away memory: got no trajectory"):
+        check({"1": {"class_type": "EgoXSampleLong", "inputs": remembers}, "2": {}}, "1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -103,6 +104,16 @@ def test_what_moves_is_not_remembered() -> None:
     _, where, _ = second_visit(ego, [turned(64)])
     _, still, _ = second_visit(truth(clip(AWAY)[3]), [turned(64)])
     assert where[0, 24:36, 24:36].float().mean() < 0.2 < 0.8 < still[0, 24:36, 24:36].float().mean()
+
+
+def test_chunks_that_show_no_surface_end_no_run(recwarn: pytest.WarningsRecorder) -> None:
+    """The head has turned from all that exo saw, or a chunk's depth is unknown throughout."""
+    memory, ego = after(truth(clip(AWAY)[3])), torch.ones(9, 64, 64, 3)
+    exo, depth, path, _ = clip([turned(178 + t) for t in range(9)])
+    for seen in (depth, replace(depth, depth_m=torch.full_like(depth.depth_m, torch.nan))):
+        memory.fill(exo, torch.zeros_like(ego), seen, path)
+        memory.keep(ego, path)
+    assert not recwarn.list and len(memory._kept) == 2, "nothing was placed"
 
 
 @pytest.mark.parametrize(("share", "drawn"), [(0.5, True), (1.5, False)])
