@@ -127,8 +127,8 @@ class EgoXSampleLong(io.ComfyNode):
                     "look_away_memory",
                     default=False,
                     tooltip="Who looks away and back sees the same room: places that exo never saw are "
-                    "remembered as the first chunk made them, and drawn into the prior of the "
-                    "chunks after it. Needs depth and trajectory.",
+                    "remembered as the first chunk made them, and drawn into the prior from the second "
+                    "chunk after it on. Needs depth and trajectory.",
                 ),
                 io.Int.Input(
                     "seed",

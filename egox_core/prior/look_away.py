@@ -17,10 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..cameras.model import inside_picture, project, rescale
+from ..cameras.model import CameraModel, inside_picture, project, rescale
 from ..progress import Progress, no_progress
 from ..scene.build import build_scene
-from ..scene.points import join
+from ..scene.points import join, to_device
 from ..scene.surface import depth_rays, lift, no_points
 from ..sizes import FRAMES_PER_LATENT
 from ..trajectory.poses import camera_centre, invert, transform
@@ -95,11 +95,11 @@ class LookAwayMemory:
             for t, (frame, w2c) in enumerate(zip(drawing, trajectory.w2c, strict=False)):
                 hole = ~frame.coverage & (prior[t].amax(-1) <= BLACK)
                 # The last chunk's own places come with the known frames.
-                drawn = draw_points(near(self._kept[:-1], w2c), trajectory.camera, w2c, SEEN)
-                again = hole & drawn.coverage.cpu()
+                rgb, drawn = draw(near(self._kept[:-1], w2c), trajectory.camera, w2c)
+                again = hole & drawn
                 if bool(again.any()):
                     filled = prior.clone() if filled is prior else filled
-                    filled[t][again] = drawn.rgb.cpu()[again].to(filled.dtype)
+                    filled[t][again] = rgb[again].to(filled.dtype)
                 self._holes.append(hole)
                 self._depth_m.append(frame.depth_m)
         return filled
@@ -113,13 +113,13 @@ class LookAwayMemory:
         trajectory, frames = of_size(trajectory, ego), range(0, len(ego), FRAMES_PER_LATENT)
         known = torch.cat([self._depth_m[t][torch.isfinite(self._depth_m[t])] for t in frames])
         if not len(known):
+            self._kept.append(Kept(no_points(), camera_centre(trajectory.w2c[0]), 0.0))
             return  # without any surface all distances would be made up
         middle, rays = float(known.median()), depth_rays(trajectory.camera)
         new = no_points()
         for t, other in zip(frames, (*frames[1:], frames[max(0, len(frames) - 2)]), strict=True):
             w2c, guess = trajectory.w2c[t], guess_depth(self._depth_m[t], middle)
-            kept = join(near(self._kept, w2c), new)
-            there = draw_points(kept, trajectory.camera, w2c, SEEN).coverage.cpu()
+            _, there = draw(join(near(self._kept, w2c), new), trajectory.camera, w2c)
             frame_from_ego = invert(w2c)
             places = transform(frame_from_ego, (rays * guess[..., None]).double())
             still = looks_same(ego[t], ego[other], places, trajectory, other)
@@ -127,6 +127,15 @@ class LookAwayMemory:
             keep = self._holes[t] & ~there & still
             new = join(new, lift(guess, picture, keep, rays, frame_from_exo=frame_from_ego))
         self._kept.append(Kept(new, camera_centre(trajectory.w2c[frames[0]]), middle))
+
+
+def draw(
+    points: PointSet, camera: CameraModel, w2c: Tensor
+) -> tuple[Tensor, Tensor]:  # [H, W, 3] 0...1, [H, W] bool
+    """Picture and coverage of remembered points, drawn where the prior is."""
+    device = SEEN.torch_device()
+    image = draw_points(to_device(points, device), camera, w2c.to(device), SEEN)
+    return image.rgb.cpu(), image.coverage.cpu()
 
 
 def near(kept: Sequence[Kept], w2c: Tensor) -> PointSet:

@@ -113,7 +113,7 @@ def test_chunks_that_show_no_surface_end_no_run(recwarn: pytest.WarningsRecorder
     for seen in (depth, replace(depth, depth_m=torch.full_like(depth.depth_m, torch.nan))):
         memory.fill(exo, torch.zeros_like(ego), seen, path)
         memory.keep(ego, path)
-    assert not recwarn.list and len(memory._kept) == 2, "nothing was placed"
+    assert not recwarn.list and not any(len(kept.points) for kept in memory._kept[2:])
 
 
 @pytest.mark.parametrize(("share", "drawn"), [(0.5, True), (1.5, False)])
