@@ -25,7 +25,7 @@ from egox_core.file_names import EXO, TRUTH
 from egox_core.metrics import compare_clips
 from egox_core.video.reader import resize_picture
 from tools.setup.api_client import read_prompt
-from tools.setup.base_dir import make_base_dir, share_models
+from tools.setup.base_dir import make_base_dir, read_models, share_models
 from tools.setup.demo import (
     DemoOptions,
     apply_options,
@@ -75,12 +75,11 @@ def generate(environment: Environment, options: DemoOptions, stand_in: bool) -> 
     layout = environment.layout
     base = make_base_dir(layout.base, layout)
     prompt = released_prompt(options, stage_take(options.take, base), stand_in, layout.repo)
-    with Server(
-        environment,
-        base,
-        layout.logs / "released_server.log",
-        arguments=share_models(environment.host, base),
-    ) as server:
+    models = share_models(environment.host, base)
+    if stand_in:
+        models = read_models(layout.repo / "models", base, "pack")
+    log = layout.logs / "released_server.log"
+    with Server(environment, base, log, arguments=models) as server:
         start = time.monotonic()
         outcome = run_prompt(server.client, prompt, server)
         return collect(outcome, prompt, base, layout, "egox_released"), time.monotonic() - start
