@@ -1,21 +1,23 @@
 #!/usr/bin/env python3
 """EgoX: the one front door. Needs nothing but Python itself.
 
-    python3 run.py demo [--take FOLDER] [--frames N] [--size PX] [--steps N] [--keep-server]
-    python3 run.py test [--all] [--browser [--screenshots]] [pytest arguments]
-    python3 run.py test --host VERSION | --frontend VERSION [pytest arguments]
-    python3 run.py ui
-    python3 run.py bench NAME [arguments]
-    python3 run.py make workflows | texts | help | sample | standins [arguments]
-    python3 run.py prior | fidelity | train-demo [arguments]
+python3 run.py demo [--take FOLDER] [--frames N] [--size PX] [--steps N] [--keep-server]
+python3 run.py test [--all] [--browser [--screenshots]] [pytest arguments]
+python3 run.py test --host VERSION | --frontend VERSION [pytest arguments]
+python3 run.py ui
+python3 run.py bench NAME [arguments]
+python3 run.py make workflows | texts | help | sample | standins [arguments]
+python3 run.py prior | fidelity | train-demo [arguments]
 """
 
 import sys
 
 # Before any other import: on older Pythons, what follows would fail with a riddle.
 if sys.version_info < (3, 10):  # noqa: UP036
-    sys.exit("EgoX needs Python 3.10 or newer; this is {}.{} ({}).\nRun it with a newer one, for "
-             "instance: python3.12 run.py demo".format(*sys.version_info[:2], sys.executable))
+    sys.exit(
+        "EgoX needs Python 3.10 or newer; this is {}.{} ({}).\nRun it with a newer one, for "
+        "instance: python3.12 run.py demo".format(*sys.version_info[:2], sys.executable)
+    )
 
 from tools.setup.commands import main  # noqa: E402
 

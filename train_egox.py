@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Train an EgoX LoRA without ComfyUI: see docs/training.md. Each subcommand explains itself with --help."""
+"""Train an EgoX LoRA without ComfyUI: see docs/training.md. Each subcommand explains itself with
+--help."""
 
 from __future__ import annotations
 
@@ -22,7 +23,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="train_egox.py", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
-        command.add_arguments(commands.add_parser(name, help=command.help, description=command.help))
+        command.add_arguments(
+            commands.add_parser(name, help=command.help, description=command.help)
+        )
     args = parser.parse_args(arguments)
     try:
         with engine_of(args):
@@ -35,15 +38,20 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:  # a full disk, a folder without rights: whatever was finished is whole
-        print(f"error: {error}. What was finished before stays; mend this and start the same command again.",
-              file=sys.stderr)
+        print(
+            f"error: {error}. What was finished before stays; mend this and start the same command again.",
+            file=sys.stderr,
+        )
         return 2
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return 130
     except ModuleNotFoundError as error:
-        print(f"error: the package {error.name} is not installed. Install the train extra: "
-              f'pip install -e "{ROOT}[train]"', file=sys.stderr)
+        print(
+            f"error: the package {error.name} is not installed. Install the train extra: "
+            f'pip install -e "{ROOT}[train]"',
+            file=sys.stderr,
+        )
         return 2
 
 

@@ -1,5 +1,6 @@
-"""One script per claim: ``run.py bench NAME`` measures it and says whether its bars hold; ``results/`` keeps figures,
-those of benches that are gone with the commit at which they stood (``bench_stood_at``).
+"""One script per claim: ``run.py bench NAME`` measures it and says whether its bars hold;
+``results/`` keeps figures, those of benches that are gone with the commit at which they stood
+(``bench_stood_at``).
 
-Scripts import ``support/``, ``tools`` and the core, never each other; only ``tests/benchmarks`` imports them.
-"""
+Scripts import ``support/``, ``tools`` and the core, never each other; only ``tests/benchmarks``
+imports them."""

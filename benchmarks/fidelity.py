@@ -2,9 +2,9 @@
 
     python3 run.py fidelity [--json] [--save]
 
-Compares with the goldens of tests/golden (random tensors through the authors' code) and, where the development data
-lies beside the repository, with those of two real takes. In float32, on the CPU. Ends with 1 if a bound is exceeded.
-"""
+Compares with the goldens of tests/golden (random tensors through the authors' code) and, where the
+development data is beside the repository, with those of two real takes. In float32, on the CPU.
+Ends with 1 if a bound is exceeded."""
 
 from __future__ import annotations
 
@@ -39,21 +39,44 @@ def all_checks(pack: ModuleType, take_goldens: Path | None) -> Iterator[Check]:
 def table(checks: list[Check]) -> str:
     """One line a check."""
     width = max(len(check.name) for check in checks)
-    return "\n".join(f"{check.name:{width}s}  {check.difference:9.2e}  bound {check.bound:7.1e}  "
-                     f"{'ok' if check.passed else 'EXCEEDED'}" for check in checks)
+    return "\n".join(
+        f"{check.name:{width}s}  {check.difference:9.2e}  bound {check.bound:7.1e}  "
+        f"{'ok' if check.passed else 'EXCEEDED'}"
+        for check in checks
+    )
 
 
 def main() -> int:
     args = bench_parser(__doc__).parse_args()
     take_goldens = TAKE_GOLDENS if TAKE_GOLDENS.is_dir() else None
-    with pack_on_host("fidelity", cpu=True) as (host, pack):  # a GPU may round float32 products to fewer bits
+    with pack_on_host("fidelity", cpu=True) as (
+        host,
+        pack,
+    ):  # a GPU may round float32 products to fewer bits
         checks = list(all_checks(pack, take_goldens))
-    note = "" if take_goldens else "\nnot compared: rays and bias of real takes (../shared/golden is not there)"
+    note = (
+        ""
+        if take_goldens
+        else "\nnot compared: rays and bias of real takes (../shared/golden is not there)"
+    )
     failed = [check.name for check in checks if not check.passed]
     verdict = f"\n{len(checks)} comparisons, {len(failed)} exceeded{note}"
-    rows = [{"name": c.name, "difference": c.difference, "bound": c.bound, "passed": c.passed} for c in checks]
-    return finish("fidelity", {"host": host.version_text, "takes_compared": take_goldens is not None, "checks": rows,
-                               "passed": not failed}, args, table(checks) + verdict, not failed)
+    rows = [
+        {"name": c.name, "difference": c.difference, "bound": c.bound, "passed": c.passed}
+        for c in checks
+    ]
+    return finish(
+        "fidelity",
+        {
+            "host": host.version_text,
+            "takes_compared": take_goldens is not None,
+            "checks": rows,
+            "passed": not failed,
+        },
+        args,
+        table(checks) + verdict,
+        not failed,
+    )
 
 
 if __name__ == "__main__":

@@ -43,8 +43,14 @@ START_LIMIT_S, TICK_S = 150.0, 0.25
 LARGE_BYTES = 40e9
 """A card with as much holds bf16 weights; on others fp8 comes first."""
 SMALL_PLAN = ("kernels first", "kernels rest", "train bf16", "train fp8", "host bf16", "host fp8")
-LEAST = {"kernels first": (10, 1), "kernels triton": (10, 0.5), "kernels rest": (10, 5),
-         "tests": (20, 1), "train": (15, 9), "host": (25, 6)}
+LEAST = {
+    "kernels first": (10, 1),
+    "kernels triton": (10, 0.5),
+    "kernels rest": (10, 5),
+    "tests": (20, 1),
+    "train": (15, 9),
+    "host": (25, 6),
+}
 """Least cost of a part, guessed: seconds to begin, and forwards beside."""
 WITHOUT_A_GPU = "Without a GPU nothing here tells speed or memory."
 now, sleep = time.monotonic, time.sleep
@@ -68,13 +74,30 @@ class Report:
 
 
 def plan(card: dict[str, Any]) -> tuple[str, ...]:
-    """Parts on a card of these numbers, what its owner needs first: the time leaves out the last.
-    """
+    """Parts on a card of these numbers, what its owner needs first: the time leaves out the last."""
     if card["total_bytes"] >= LARGE_BYTES:
-        return ("kernels first", "host bf16", "host fp8", "train bf16", "train fp8",
-                "kernels triton", "kernels rest", "tests", "host fp16")
-    return ("kernels first", "host fp8", "train fp8", "kernels triton", "kernels rest", "tests",
-            "host bf16", "host fp16", "train bf16")
+        return (
+            "kernels first",
+            "host bf16",
+            "host fp8",
+            "train bf16",
+            "train fp8",
+            "kernels triton",
+            "kernels rest",
+            "tests",
+            "host fp16",
+        )
+    return (
+        "kernels first",
+        "host fp8",
+        "train fp8",
+        "kernels triton",
+        "kernels rest",
+        "tests",
+        "host bf16",
+        "host fp16",
+        "train bf16",
+    )
 
 
 def minutes_for(card: dict[str, Any]) -> float:
@@ -88,8 +111,9 @@ def least_seconds(part: str, forward_s: float) -> float:
     return begin + forwards * forward_s if forward_s else 1.0
 
 
-def measure(size: str, host: bool, minutes: float | None, report: Report,
-            say: Callable[[str], None]) -> None:
+def measure(
+    size: str, host: bool, minutes: float | None, report: Report, say: Callable[[str], None]
+) -> None:
     """All parts within the time, into ``report``; the device's first, which says what follows."""
     start = now()
     job = {"size": size, "total_bytes": None, "forward_limit_s": 0.0}
@@ -105,8 +129,10 @@ def measure(size: str, host: bool, minutes: float | None, report: Report,
     minutes = minutes or enough
     parts = [part for part in parts if host or not part.startswith("host")]
     whole = sum(least_seconds(part, forward_s) for part in parts) / 60
-    say(f"All of it takes about {whole:.0f} minutes, guessed from the device's speed; it ends "
-        f"after {minutes:g} (--minutes), most important first. Ctrl-C keeps what is there.")
+    say(
+        f"All of it takes about {whole:.0f} minutes, guessed from the device's speed; it ends "
+        f"after {minutes:g} (--minutes), most important first. Ctrl-C keeps what is there."
+    )
     ends = start + 60 * minutes
     for part in parts:
         least = least_seconds(part, forward_s)
@@ -116,16 +142,26 @@ def measure(size: str, host: bool, minutes: float | None, report: Report,
             run_part(part, job, START_LIMIT_S + 4 * least, ends, report, say)
 
 
-def run_part(part: str, job: dict[str, Any], limit_s: float, ends: float, report: Report,
-             say: Callable[[str], None]) -> None:
+def run_part(
+    part: str,
+    job: dict[str, Any],
+    limit_s: float,
+    ends: float,
+    report: Report,
+    say: Callable[[str], None],
+) -> None:
     """A part in a fresh process; its rows as they come."""
     say(f"... {part}")
     start, said, over = now(), 0, False
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as errors:
         told = Path(folder) / "rows.jsonl"
         told.touch()
-        process = subprocess.Popen(worker_command({**job, "part": part, "told": str(told)}),
-                                   cwd=PACK, stdout=subprocess.DEVNULL, stderr=errors)
+        process = subprocess.Popen(
+            worker_command({**job, "part": part, "told": str(told)}),
+            cwd=PACK,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+        )
         try:
             while not over:
                 over = process.poll() is not None
@@ -158,8 +194,7 @@ def row_line(row: dict[str, Any]) -> str:
 
 
 def table(result: dict[str, Any]) -> str:
-    """The result as Markdown for a bug report: facts, rows, what held and didn't, what wasn't run.
-    """
+    """The result as Markdown for a bug report: facts, rows, what held and didn't, what wasn't run."""
     return "\n".join(_table_lines(result))
 
 
@@ -171,8 +206,9 @@ def _table_lines(result: dict[str, Any]) -> Iterator[str]:
     judged = [row for row in result["rows"] if row["held"] is not None]
     yield f"\nHeld: {sum(row['held'] for row in judged)} of {len(judged)}."
     for title, items in (
-            ("Did not hold", [row["what"] for row in judged if not row["held"]]),
-            ("Not run", [f"{part}: {why}" for part, why in result["not_run"].items()])):
+        ("Did not hold", [row["what"] for row in judged if not row["held"]]),
+        ("Not run", [f"{part}: {why}" for part, why in result["not_run"].items()]),
+    ):
         if items:
             yield f"{title}:\n" + "\n".join(f"- {item}" for item in items)
     if result["size"] == "small":
@@ -183,19 +219,23 @@ def unused_card() -> str:
     """Reason why torch sees no GPU although an NVIDIA driver is installed; empty where none is."""
     windows = Path(os.environ.get("SYSTEMROOT", "C:/Windows")) / "System32/nvcuda.dll"
     if torch.cuda.is_available() or not (
-            shutil.which("nvidia-smi") or Path("/dev/nvidia0").exists() or windows.is_file()):
+        shutil.which("nvidia-smi") or Path("/dev/nvidia0").exists() or windows.is_file()
+    ):
         return ""
     if torch.version.cuda is None:
         return "torch is a build without CUDA: install one with it (EGOX_TORCH_INDEX is its index)"
-    return (f"its driver is too old for torch's CUDA {torch.version.cuda}: update the driver, or "
-            "install a torch for an older CUDA")
+    return (
+        f"its driver is too old for torch's CUDA {torch.version.cuda}: update the driver, or "
+        "install a torch for an older CUDA"
+    )
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="gpu", description=__doc__.splitlines()[0])
     parser.add_argument("--small", action="store_true", help="small also where there is a GPU")
-    parser.add_argument("--minutes", type=float, help="stop after so long (default 15, before "
-                        "Hopper 30; small 5)")
+    parser.add_argument(
+        "--minutes", type=float, help="stop after so long (default 15, before Hopper 30; small 5)"
+    )
     add_arguments(parser)
     args = parser.parse_args()
     if not args.small and (reason := unused_card()):
@@ -206,9 +246,13 @@ def main() -> int:
         host = find_host()
     args.save, start = args.save or size == "14b", time.monotonic()
     packages = [name for name in ("triton", "diffusers") if find_spec(name)]
-    facts = {**versions(), "CUDA": torch.version.cuda or "none",
-             **{name: metadata.version(name) for name in packages},
-             "ComfyUI": host.version_text if host else "none", "system": machine()["system"]}
+    facts = {
+        **versions(),
+        "CUDA": torch.version.cuda or "none",
+        **{name: metadata.version(name) for name in packages},
+        "ComfyUI": host.version_text if host else "none",
+        "system": machine()["system"],
+    }
     report = Report(not_run={} if host else {"host": "ComfyUI is not installed"})
 
     def say(text: str) -> None:
@@ -218,12 +262,18 @@ def main() -> int:
     def so_far() -> tuple[str, dict[str, Any]]:
         name = report.card.get("name", "none")
         rows = [{"part": part, **row.as_dict()} for part, row in report.rows]
-        return f"gpu_{re.sub(r'[^a-z0-9]+', '_', name.lower())}" + "_small" * (name != "none" and
-                                                                               size == "small"), {
-            "name": name.replace("none", "a CPU"), "size": size, "facts": facts, "rows": rows,
-            "not_run": report.not_run, "part_seconds": report.seconds,
+        return f"gpu_{re.sub(r'[^a-z0-9]+', '_', name.lower())}" + "_small" * (
+            name != "none" and size == "small"
+        ), {
+            "name": name.replace("none", "a CPU"),
+            "size": size,
+            "facts": facts,
+            "rows": rows,
+            "not_run": report.not_run,
+            "part_seconds": report.seconds,
             "seconds": round(time.monotonic() - start, 1),
-            "passed": bool(rows) and all(row["held"] is not False for row in rows)}
+            "passed": bool(rows) and all(row["held"] is not False for row in rows),
+        }
 
     def keep(row: Row) -> None:
         say(row_line(row.as_dict()))

@@ -100,23 +100,28 @@ def warped(take: SyntheticTake, frame: int, picture: Tensor) -> tuple[Tensor, Te
     # Something else may have stood in front of the surface then.
     col, row = (uv[:, axis].round().long().clamp(0, size - 1) for axis in (0, 1))
     then = take.ego_ray_depth_m[frame - 1][row, col]
-    valid &= ((then / points.norm(dim=-1) - 1).abs() < 0.01)
+    valid &= (then / points.norm(dim=-1) - 1).abs() < 0.01
     valid &= ~take.ego_dynamic[frame - 1][row, col] & inside_picture(take.ego_camera, uv, -1.0)
     grid = (uv.float().reshape(1, size, size, 2) + 0.5) / size * 2 - 1
     out = torch.nn.functional.grid_sample(
-        picture.permute(2, 0, 1)[None], grid, mode="bicubic", align_corners=False)
+        picture.permute(2, 0, 1)[None], grid, mode="bicubic", align_corners=False
+    )
     return out[0].permute(1, 2, 0), valid.reshape(size, size)
 
 
 def away_from_outlines(index: Tensor, margin: int = 3) -> Tensor:
     """[H, W] numbers of solids, or bool -> [H, W] bool: nothing else within ``margin`` px."""
     solids = index.float()[None, None]
-    highest, lowest = (sign * torch.nn.functional.max_pool2d(sign * solids, 2 * margin + 1, 1, margin)
-                       for sign in (1, -1))
+    highest, lowest = (
+        sign * torch.nn.functional.max_pool2d(sign * solids, 2 * margin + 1, 1, margin)
+        for sign in (1, -1)
+    )
     return (highest == lowest)[0, 0]
 
 
-def measure_drawn(take: SyntheticTake, depth: DepthVideo, options: PriorOptions, every: int) -> dict:
+def measure_drawn(
+    take: SyntheticTake, depth: DepthVideo, options: PriorOptions, every: int
+) -> dict:
     """Figures of one preset over every ``every``-th frame and its predecessor."""
     scene = build_scene(take.exo_rgb, depth)
     compared = range(0, scene.frame_count, every)
@@ -137,8 +142,13 @@ def measure_drawn(take: SyntheticTake, depth: DepthVideo, options: PriorOptions,
                 inside &= away_from_outlines(frame.coverage) & away_from_outlines(take.ego_index[t])
                 change.append((frame.rgb - earlier[..., :3])[inside].abs().flatten())
         before = frame if (t + 1) % every == 0 else None
-    return {"change_inside": float(torch.cat(change).mean()),
-            **{f"psnr_{name}": float(-10 * torch.cat(found).mean().log10()) for name, found in errors.items()}}
+    return {
+        "change_inside": float(torch.cat(change).mean()),
+        **{
+            f"psnr_{name}": float(-10 * torch.cat(found).mean().log10())
+            for name, found in errors.items()
+        },
+    }
 
 
 def measure_seed(spec: SyntheticSpec, every: int) -> dict:
@@ -146,9 +156,16 @@ def measure_seed(spec: SyntheticSpec, every: int) -> dict:
     take = make_take(spec)
     exact = take.depth_video()
     cases = {"exact": exact, "errors": with_errors(exact, DepthErrors(), 1000 + spec.seed)}
-    return {"seed": spec.seed, **{
-        case: {name: measure_drawn(take, depth, options, every) for name, options in PRIOR_PRESETS.items()}
-        for case, depth in cases.items()}}
+    return {
+        "seed": spec.seed,
+        **{
+            case: {
+                name: measure_drawn(take, depth, options, every)
+                for name, options in PRIOR_PRESETS.items()
+            }
+            for case, depth in cases.items()
+        },
+    }
 
 
 def mean(rows: list[dict], case: str, preset: str, figure: str) -> float:
@@ -165,17 +182,24 @@ def failures(rows: list[dict], takes: list[dict]) -> list[str]:
     if rows:
         share, static = (
             [mean(rows, case, preset, figure) for preset in ("clean", "released")]
-            for case, figure in (("exact", "change_inside"), ("errors", "psnr_static")))
-        held[f"change of clean and released {share}, bar {STEADY_BAR} times"] = share[0] <= STEADY_BAR * share[1]
+            for case, figure in (("exact", "change_inside"), ("errors", "psnr_static"))
+        )
+        held[f"change of clean and released {share}, bar {STEADY_BAR} times"] = (
+            share[0] <= STEADY_BAR * share[1]
+        )
         held[f"static dB of clean and released with depth errors {static}"] = static[0] >= static[1]
     for take in takes:
         for begin, (bars, gain) in REAL_BARS.items():
             if take["take"].startswith(begin):
                 exact, own = (take["rows"][name] for name in (EXACT, OWN_SCALE))
                 for name, bar in bars.items():
-                    held[f"{take['take']}: {name} {exact[name]:.3f}, bar {bar}"] = exact[name] >= bar
+                    held[f"{take['take']}: {name} {exact[name]:.3f}, bar {bar}"] = (
+                        exact[name] >= bar
+                    )
                 brought = exact["ncc"] - own["ncc"]
-                held[f"{take['take']}: the scale brings {brought:+.3f} ncc, bar {gain}"] = brought >= gain
+                held[f"{take['take']}: the scale brings {brought:+.3f} ncc, bar {gain}"] = (
+                    brought >= gain
+                )
     return [line for line, good in held.items() if not good]
 
 
@@ -183,7 +207,10 @@ def measure_take(folder: Path, every: int, say=print) -> dict:
     """Figures of a real take, a row per preset."""
     as_given, exact = ("as given", "as is"), PRESET_GEOMETRY["exact"]
     rows = {name: (as_given, PRIOR_PRESETS[name]) for name in ("released", "clean")}
-    rows |= {OWN_SCALE: ((exact[0], "as is"), PRIOR_PRESETS["exact"]), EXACT: (exact, PRIOR_PRESETS["exact"])}
+    rows |= {
+        OWN_SCALE: ((exact[0], "as is"), PRIOR_PRESETS["exact"]),
+        EXACT: (exact, PRIOR_PRESETS["exact"]),
+    }
     result: dict = {"take": folder.name, "rows": {}}
     for name, ((lens, scale), options) in rows.items():
         take = load_take(folder, frame_count=None, exo_lens=lens, scale=scale)
@@ -216,14 +243,24 @@ def compare(prior: np.ndarray, truth: np.ndarray) -> dict[str, float]:
         both = covered & (true.sum(-1, dtype=int) > BLACK)
         inner = cv2.erode(both.astype(np.uint8), np.ones((RIM_PX, RIM_PX), np.uint8)) > 0
         x, y = made.astype(np.float32).mean(-1), true.astype(np.float32).mean(-1)
-        figures.append((correlation(x, y, both), correlation(steepness(x), steepness(y), inner), covered.mean()))
-    means = np.ma.masked_invalid(figures).mean(0).filled(np.nan)  # a frame with too little to compare is left out
+        figures.append(
+            (
+                correlation(x, y, both),
+                correlation(steepness(x), steepness(y), inner),
+                covered.mean(),
+            )
+        )
+    means = (
+        np.ma.masked_invalid(figures).mean(0).filled(np.nan)
+    )  # a frame with too little to compare is left out
     return dict(zip(("ncc", "gradient", "coverage"), means.round(4).tolist(), strict=True))
 
 
 def correlation(a: np.ndarray, b: np.ndarray, where: np.ndarray) -> float:
     """Normalised cross-correlation of [H, W] arrays on ``where``; NaN on less than MIN_PIXELS."""
-    return float(np.corrcoef(a[where], b[where])[0, 1]) if where.sum() >= MIN_PIXELS else float("nan")
+    return (
+        float(np.corrcoef(a[where], b[where])[0, 1]) if where.sum() >= MIN_PIXELS else float("nan")
+    )
 
 
 def steepness(luma: np.ndarray) -> np.ndarray:
@@ -233,12 +270,24 @@ def steepness(luma: np.ndarray) -> np.ndarray:
 
 def table(rows: list[dict], takes: list[dict]) -> str:
     """The result for people."""
-    lines = [f"{'':>31} {'depth':>6} {'preset':>13} {'static dB':>9} {'moving dB':>9} {'change':>8}"] if rows else []
-    lines += [f"{'seed ' + str(row['seed']):>31} {case:>6} {name:>13} {r['psnr_static']:9.2f} {r['psnr_moving']:9.2f} "
-              f"{r['change_inside']:8.5f}"
-              for row in rows for case in ("exact", "errors") for name, r in row[case].items()]
-    lines += [f"{take['take'][:31]:>31} {name:>13}: ncc {r['ncc']:.3f}, gradient {r['gradient']:.3f}, coverage "
-              f"{r['coverage']:.3f}" for take in takes for name, r in take["rows"].items()]
+    lines = (
+        [f"{'':>31} {'depth':>6} {'preset':>13} {'static dB':>9} {'moving dB':>9} {'change':>8}"]
+        if rows
+        else []
+    )
+    lines += [
+        f"{'seed ' + str(row['seed']):>31} {case:>6} {name:>13} {r['psnr_static']:9.2f} {r['psnr_moving']:9.2f} "
+        f"{r['change_inside']:8.5f}"
+        for row in rows
+        for case in ("exact", "errors")
+        for name, r in row[case].items()
+    ]
+    lines += [
+        f"{take['take'][:31]:>31} {name:>13}: ncc {r['ncc']:.3f}, gradient {r['gradient']:.3f}, coverage "
+        f"{r['coverage']:.3f}"
+        for take in takes
+        for name, r in take["rows"].items()
+    ]
     return "\n".join([*lines, *(failures(rows, takes) or ["all bars hold"])])
 
 
@@ -251,20 +300,44 @@ def takes_with_truth(root: Path, beginnings: list[str] | None = None) -> list[Pa
 def main(arguments: list[str] | None = None) -> int:
     parser = bench_parser(__doc__)
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--takes", nargs="*", metavar="NAME", help="beginnings of names (default: all)")
+    parser.add_argument(
+        "--takes", nargs="*", metavar="NAME", help="beginnings of names (default: all)"
+    )
     parser.add_argument("--frames", type=int, default=49)
-    parser.add_argument("--height", type=int, default=448, help="of the drawn pictures, px; exo is 7/4 as wide")
-    parser.add_argument("--every", type=int, default=8, help="frames between those compared, of drawn takes")
+    parser.add_argument(
+        "--height", type=int, default=448, help="of the drawn pictures, px; exo is 7/4 as wide"
+    )
+    parser.add_argument(
+        "--every", type=int, default=8, help="frames between those compared, of drawn takes"
+    )
     parser.add_argument("--every-real", type=int, default=6)
     args = parser.parse_args(arguments)
-    specs = [SyntheticSpec(seed=seed, frames=args.frames, exo_width=args.height * 7 // 4, exo_height=args.height,
-                           ego_size=args.height) for seed in args.seeds]
+    specs = [
+        SyntheticSpec(
+            seed=seed,
+            frames=args.frames,
+            exo_width=args.height * 7 // 4,
+            exo_height=args.height,
+            ego_size=args.height,
+        )
+        for seed in args.seeds
+    ]
     rows = [measure_seed(spec, args.every) for spec in specs]
-    takes = [measure_take(folder, args.every_real, lambda line: print(line, file=sys.stderr))
-             for folder in takes_with_truth(TAKES, args.takes)]
+    takes = [
+        measure_take(folder, args.every_real, lambda line: print(line, file=sys.stderr))
+        for folder in takes_with_truth(TAKES, args.takes)
+    ]
     failed = failures(rows, takes)
-    result = {"frames": args.frames, "height": args.height, "every": args.every, "errors": asdict(DepthErrors()),
-              "takes": rows, "every_real": args.every_real, "real": takes, "failed": failed}
+    result = {
+        "frames": args.frames,
+        "height": args.height,
+        "every": args.every,
+        "errors": asdict(DepthErrors()),
+        "takes": rows,
+        "every_real": args.every_real,
+        "real": takes,
+        "failed": failed,
+    }
     return finish("prior", result, args, table(rows, takes), not failed)
 
 

@@ -50,14 +50,16 @@ SEED, STEPS = 42, 50
 TRUTHS = (TRUTH, "ego_GT.mp4", "ego_gt.mp4")
 
 
-def released_prompt(options: DemoOptions, staged: str, stand_in: bool,
-                    repo: Path) -> dict[str, Any]:
+def released_prompt(
+    options: DemoOptions, staged: str, stand_in: bool, repo: Path
+) -> dict[str, Any]:
     """The graph for the real weights, or with stand-ins the demo's, as the public run was set."""
     prompt = read_prompt("egox_demo" if stand_in else "egox_basic", repo)
     prompt = save_prior(apply_options(prompt, options, staged))
     for kind, values in {
-            "EgoXWanSampler": {"seed": SEED, "noise": "released"},
-            "EgoXConditioning": {"noise_seed": SEED, "noise": "released"}}.items():
+        "EgoXWanSampler": {"seed": SEED, "noise": "released"},
+        "EgoXConditioning": {"noise_seed": SEED, "noise": "released"},
+    }.items():
         for inputs in of_type(prompt, kind):
             inputs.update(values)
     return use_standins(prompt) if stand_in else prompt
@@ -73,8 +75,12 @@ def generate(environment: Environment, options: DemoOptions, stand_in: bool) -> 
     layout = environment.layout
     base = make_base_dir(layout.base, layout)
     prompt = released_prompt(options, stage_take(options.take, base), stand_in, layout.repo)
-    with Server(environment, base, layout.logs / "released_server.log",
-                arguments=share_models(environment.host, base)) as server:
+    with Server(
+        environment,
+        base,
+        layout.logs / "released_server.log",
+        arguments=share_models(environment.host, base),
+    ) as server:
         start = time.monotonic()
         outcome = run_prompt(server.client, prompt, server)
         return collect(outcome, prompt, base, layout, "egox_released"), time.monotonic() - start
@@ -99,10 +105,15 @@ def verdict(values: dict[str, float]) -> dict[str, Any]:
 
 def table(result: dict[str, Any]) -> str:
     """The result for people."""
-    lines = [f"{result['take']}: {result['steps']} steps in {result['minutes']:.1f} min",
-             "| | here | public run | off by | near is |", "|---|---|---|---|---|"]
-    lines += [f"| {key.upper()} | {value:.3f} | {PUBLIC[key]} | {result['off'][key]:+.3f} | "
-              f"{NEAR[key]} |" for key, value in result["values"].items()]
+    lines = [
+        f"{result['take']}: {result['steps']} steps in {result['minutes']:.1f} min",
+        "| | here | public run | off by | near is |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {key.upper()} | {value:.3f} | {PUBLIC[key]} | {result['off'][key]:+.3f} | {NEAR[key]} |"
+        for key, value in result["values"].items()
+    ]
     if result["stand_in"]:
         lines.append("STAND-IN weights: the path ran to its end; the figures are noise's.")
         return "\n".join(lines)
@@ -112,31 +123,49 @@ def table(result: dict[str, Any]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="released", description=__doc__.splitlines()[0])
     parser.add_argument("--take", type=Path, required=True, metavar="FOLDER")
-    parser.add_argument("--truth", type=Path, metavar="VIDEO", help=f"default: {TRUTHS[0]} or "
-                        f"{TRUTHS[1]} in the take")
+    parser.add_argument(
+        "--truth",
+        type=Path,
+        metavar="VIDEO",
+        help=f"default: {TRUTHS[0]} or {TRUTHS[1]} in the take",
+    )
     parser.add_argument("--stand-in", action="store_true", help="tiny random weights, any machine")
     for name, about in (("frames", "4n+1"), ("size", "px"), ("steps", "")):
-        parser.add_argument(f"--{name}", type=int, help=f"{about} for a try; the figures then say "
-                            "nothing of the public run")
+        parser.add_argument(
+            f"--{name}",
+            type=int,
+            help=f"{about} for a try; the figures then say nothing of the public run",
+        )
     add_arguments(parser)
     args = parser.parse_args()
     found = [args.truth] if args.truth else [args.take / name for name in TRUTHS]
     truth = next((file for file in found if file.is_file()), None)
     if truth is None:
-        sys.exit(f"bench released: no true ego video; looked for {', '.join(f.name for f in found)}"
-                 f" beside {EXO}. Give it with --truth.")
+        sys.exit(
+            f"bench released: no true ego video; looked for {', '.join(f.name for f in found)}"
+            f" beside {EXO}. Give it with --truth."
+        )
     environment = this_environment(Layout())
     if environment is None:
-        sys.exit("bench released: there is no ComfyUI here; set COMFYUI_DIR to one with the weights")
-    options = DemoOptions(take=args.take, frames=args.frames, size=args.size,
-                          steps=args.steps or STEPS)
+        sys.exit(
+            "bench released: there is no ComfyUI here; set COMFYUI_DIR to one with the weights"
+        )
+    options = DemoOptions(
+        take=args.take, frames=args.frames, size=args.size, steps=args.steps or STEPS
+    )
     try:
         folder, seconds = generate(environment, options, args.stand_in)
         values = compare(folder / "ego.mp4", truth)
     except (SetupError, EgoXInputError) as error:
         sys.exit(f"bench released: {error}")
-    result = {"take": args.take.resolve().name, "stand_in": args.stand_in, "steps": options.steps,
-              "minutes": seconds / 60, "values": values, **verdict(values)}
+    result = {
+        "take": args.take.resolve().name,
+        "stand_in": args.stand_in,
+        "steps": options.steps,
+        "minutes": seconds / 60,
+        "values": values,
+        **verdict(values),
+    }
     return finish("released", result, args, table(result), args.stand_in or result["near"])
 
 

@@ -25,7 +25,7 @@ from benchmarks.support.drawn_features import KernelDistance, features_of, load_
 from benchmarks.support.record import RESULTS, bench_parser, figure_text, finish
 from egox_core.cli.progress_line import ProgressLine
 from egox_core.progress import Progress, no_progress
-from egox_core.safe_files import write_whole
+from egox_core.safe_files import atomic_write
 from lab.small_model.held_out import HeldOutClip, held_out_clips, with_exo_of, with_prior_of
 from lab.small_model.sampler import SampleSettings
 from lab.small_model.scores import (
@@ -83,7 +83,7 @@ def main() -> int:
     }
     table = markdown(result)
     if args.save:
-        with write_whole(RESULTS / "small_model.md") as temporary:
+        with atomic_write(RESULTS / "small_model.md") as temporary:
             temporary.write_text(table, encoding="utf-8")
     return finish("small_model", result, args, table, result["passed"])
 

@@ -40,8 +40,10 @@ def constants(file: str) -> dict[str, int]:
     found = {}
     for node in ast.parse((GGA / file).read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Tuple):
-            found |= {name.id: value.value
-                      for name, value in zip(node.targets[0].elts, node.value.elts, strict=True)}
+            found |= {
+                name.id: value.value
+                for name, value in zip(node.targets[0].elts, node.value.elts, strict=True)
+            }
     return found
 
 
@@ -59,16 +61,29 @@ def cases(card: int) -> Iterator[tuple[str, object, str, dict, dict]]:
     for dtype in DTYPES:
         for linear in (False, True):
             what = {"has_gain": linear, "has_offset": linear}
-            yield (f"rows {dtype}{' linear' * linear}", module.bias_rows_kernel, dtype,
-                   {**what, "block_rows": rows["BLOCK_ROWS"], "block_keys": rows["BLOCK_KEYS"]}, {})
+            yield (
+                f"rows {dtype}{' linear' * linear}",
+                module.bias_rows_kernel,
+                dtype,
+                {**what, "block_rows": rows["BLOCK_ROWS"], "block_keys": rows["BLOCK_KEYS"]},
+                {},
+            )
             if dtype == "fp32":
                 continue  # by name only, for comparisons: no speed is promised
             for size in HEAD_SIZES:
-                yield (f"flash {dtype} {size}{' linear' * linear}", module.guided_flash_kernel,
-                       dtype, {"steep": not linear, **what,
-                               "block_queries": flash["BLOCK_QUERIES"],
-                               "block_keys": flash["BLOCK_KEYS"], "block_dim": size},
-                       {"num_warps": flash["WARPS"], "num_stages": module.stages(card, linear)})
+                yield (
+                    f"flash {dtype} {size}{' linear' * linear}",
+                    module.guided_flash_kernel,
+                    dtype,
+                    {
+                        "steep": not linear,
+                        **what,
+                        "block_queries": flash["BLOCK_QUERIES"],
+                        "block_keys": flash["BLOCK_KEYS"],
+                        "block_dim": size,
+                    },
+                    {"num_warps": flash["WARPS"], "num_stages": module.stages(card, linear)},
+                )
 
 
 def compiled(kernel, dtype: str, choices: dict, options: dict, card: int):
@@ -86,18 +101,26 @@ def compiled(kernel, dtype: str, choices: dict, options: dict, card: int):
 
     names = kernel.arg_names
     signature = {name: kind(name) for name in names if name not in choices}
-    aligned = [i for i, name in enumerate(names)
-               if name in signature and name not in (*FLOATS, *UNALIGNED)]
+    aligned = [
+        i for i, name in enumerate(names) if name in signature and name not in (*FLOATS, *UNALIGNED)
+    ]
     if VERSION >= (3, 3):
-        source = ASTSource(fn=kernel, signature={n: signature.get(n, "constexpr") for n in names},
-                           constexprs=choices,
-                           attrs={(i,): [["tt.divisibility", 16]] for i in aligned})
+        source = ASTSource(
+            fn=kernel,
+            signature={n: signature.get(n, "constexpr") for n in names},
+            constexprs=choices,
+            attrs={(i,): [["tt.divisibility", 16]] for i in aligned},
+        )
     else:
         if VERSION == (3, 2):
             from triton.backends.compiler import AttrsDescriptor
 
-            attrs = AttrsDescriptor.from_dict({"cls": "AttrsDescriptor", "arg_properties": {
-                "tt.divisibility": aligned, "tt.equal_to": []}})
+            attrs = AttrsDescriptor.from_dict(
+                {
+                    "cls": "AttrsDescriptor",
+                    "arg_properties": {"tt.divisibility": aligned, "tt.equal_to": []},
+                }
+            )
         else:
             from triton.compiler.compiler import AttrsDescriptor
 
@@ -116,12 +139,16 @@ def figures(binary) -> dict[str, int]:
     with tempfile.TemporaryDirectory() as work:
         (Path(work) / "k.ptx").write_text(ptx, encoding="utf-8")
         # Newer versions have two assemblers, of which one may be too old for the text.
-        runs = [subprocess.run([file, *words], cwd=work, capture_output=True, text=True)
-                for file in sorted(folder.glob("ptxas*"))]
+        runs = [
+            subprocess.run([file, *words], cwd=work, capture_output=True, text=True)
+            for file in sorted(folder.glob("ptxas*"))
+        ]
     said = next(run.stderr for run in runs if run.returncode == 0)
-    return {"registers": int(re.search(r"Used (\d+) registers", said)[1]),
-            "spilled": sum(map(int, re.findall(r"(\d+) bytes spill", said))),
-            "shared": binary.metadata.shared}
+    return {
+        "registers": int(re.search(r"Used (\d+) registers", said)[1]),
+        "spilled": sum(map(int, re.findall(r"(\d+) bytes spill", said))),
+        "shared": binary.metadata.shared,
+    }
 
 
 def matrix(cards: tuple[int, ...] = KNOWN) -> dict[str, dict[str, dict | str]]:
@@ -140,12 +167,20 @@ def matrix(cards: tuple[int, ...] = KNOWN) -> dict[str, dict[str, dict | str]]:
 def page(results: dict[str, dict]) -> str:
     """All versions: a row a version and case, a column a card."""
     cards = [f"sm_{card}" for card in CARDS]
-    lines = ["Registers a thread / bytes spilled / KB of shared memory; `-`: not compiled by it.", "",
-             f"| Triton | kernel | {' | '.join(cards)} |", "|" + "---|" * (len(cards) + 2)]
+    lines = [
+        "Registers a thread / bytes spilled / KB of shared memory; `-`: not compiled by it.",
+        "",
+        f"| Triton | kernel | {' | '.join(cards)} |",
+        "|" + "---|" * (len(cards) + 2),
+    ]
     for version in sorted(results, key=lambda v: [int(x) for x in v.split(".")]):
         for name, row in results[version].items():
-            cells = [f"{c['registers']} / {c['spilled']} / {c['shared'] / 1024:.0f}"
-                     if isinstance(c := row.get(card), dict) else "-" for card in cards]
+            cells = [
+                f"{c['registers']} / {c['spilled']} / {c['shared'] / 1024:.0f}"
+                if isinstance(c := row.get(card), dict)
+                else "-"
+                for card in cards
+            ]
             lines.append(f"| {version} | {name} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

@@ -1,4 +1,5 @@
-"""EgoX: from a third-person video with depth to the input and the attention that make its first-person video.
+"""EgoX: from a third-person video with depth to the input and the attention that make its
+first-person video.
 
 Plain torch and numpy; knows no host. The rooms, each importing only rooms further down:
 
@@ -59,5 +60,15 @@ from .types import (
     TakeMeta,
 )
 
-__all__ = ["CameraTrajectory", "Canvas", "DepthVideo", "EgoPrior", "EgoXInputError", "FrameSelection", "GgaGeometry",
-           "PointCloud", "PointSet", "TakeMeta"]
+__all__ = [
+    "CameraTrajectory",
+    "Canvas",
+    "DepthVideo",
+    "EgoPrior",
+    "EgoXInputError",
+    "FrameSelection",
+    "GgaGeometry",
+    "PointCloud",
+    "PointSet",
+    "TakeMeta",
+]

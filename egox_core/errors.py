@@ -15,8 +15,8 @@ NO_NUMBERS = (OverflowError, RuntimeError, TypeError, ValueError)
 class EgoXInputError(ValueError):
     """Bad input, found before any long work has started.
 
-    The message always has the same three parts, so that a node's error box can be acted on without reading code.
-    """
+    The message always has the same three parts, so that a node's error box can be acted on without
+    reading code."""
 
     def __init__(self, what: str, *, got: object, expected: object, fix: str) -> None:
         self.what, self.got, self.expected, self.fix = what, got, expected, fix
@@ -31,14 +31,18 @@ class EgoXInputError(ValueError):
         ), ()
 
 
-def check_choice(what: str, value: object, choices: Collection[str], fix: str = "choose one") -> None:
+def check_choice(
+    what: str, value: object, choices: Collection[str], fix: str = "choose one"
+) -> None:
     """Refuse a value that is none of the choices.
 
     Raises:
         EgoXInputError: names them.
     """
     if value not in choices:
-        raise EgoXInputError(what, got=repr(value), expected=f"one of {', '.join(choices)}", fix=fix)
+        raise EgoXInputError(
+            what, got=repr(value), expected=f"one of {', '.join(choices)}", fix=fix
+        )
 
 
 @contextmanager
@@ -46,7 +50,7 @@ def needs_package(name: str, what: str, *, expected: str, instead: str = "") -> 
     """Import a package inside that not everybody has installed.
 
     Args:
-        what: of the user's doing asks for it.
+        what: the user's action that needs the package.
         expected: the extra that brings it, or the package itself.
         instead: another way, appended to the advice to install it.
 
@@ -56,13 +60,22 @@ def needs_package(name: str, what: str, *, expected: str, instead: str = "") -> 
     try:
         yield
     except ImportError as error:
-        raise EgoXInputError(what, got=f"{name} is not installed", expected=expected,
-                             fix=f"pip install {name}{instead}") from error
+        raise EgoXInputError(
+            what,
+            got=f"{name} is not installed",
+            expected=expected,
+            fix=f"pip install {name}{instead}",
+        ) from error
 
 
 @contextmanager
-def intact(what: str, errors: tuple[type[Exception], ...], *, expected: str = "an intact file",
-           fix: str = "copy or write it again") -> Iterator[None]:
+def intact(
+    what: str,
+    errors: tuple[type[Exception], ...],
+    *,
+    expected: str = "an intact file",
+    fix: str = "copy or write it again",
+) -> Iterator[None]:
     """Call a library on data that may be damaged; code of ours inside would hide its bugs.
 
     Args:
@@ -77,5 +90,9 @@ def intact(what: str, errors: tuple[type[Exception], ...], *, expected: str = "a
     except EgoXInputError:
         raise
     except errors as error:
-        raise EgoXInputError(what, got=f"damaged data ({type(error).__name__}: {str(error)[:200]})",
-                             expected=expected, fix=fix) from error
+        raise EgoXInputError(
+            what,
+            got=f"damaged data ({type(error).__name__}: {str(error)[:200]})",
+            expected=expected,
+            fix=fix,
+        ) from error

@@ -1,8 +1,8 @@
-"""Storage of a clip's maps: in memory while it is small, else in a temporary file that is mapped into memory.
+"""Storage of a clip's maps: in memory while it is small, else in a temporary file that is mapped
+into memory.
 
-The file is written frame by frame and mapped afterwards, so that a long clip is never in memory as a whole; it is
-deleted with the last tensor that looks into it.
-"""
+The file is written frame by frame and mapped afterwards, so that a long clip is never in memory as
+a whole; it is deleted with the last tensor that looks into it."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ import torch
 from torch import Tensor
 
 MEMORY_LIMIT = 72 * 2**20
-"""Bytes: 49 full-size depth maps (69 MB) stay in memory; of 480 frames even the masks (169 MB) go to disk."""
+"""Bytes: 49 full-size depth maps (69 MB) stay in memory; of 480 frames even the masks (169 MB) go
+to disk."""
 
 
 class FrameStore:
     """Frames [T, *shape] of one dtype, appended in order and then taken as one tensor."""
 
-    def __init__(self, count: int, shape: tuple[int, ...], dtype: np.dtype | type,
-                 limit: int | None = None) -> None:
+    def __init__(
+        self, count: int, shape: tuple[int, ...], dtype: np.dtype | type, limit: int | None = None
+    ) -> None:
         self._shape, self._dtype, self._filled = (count, *shape), np.dtype(dtype), 0
         self._file = None
         size_bytes = count * int(np.prod(shape)) * self._dtype.itemsize
@@ -75,17 +77,17 @@ _MAPPED: dict[int, weakref.ref[mmap.mmap]] = {}
 def drop_pages(
     frames: Tensor,  # [T, ...] of :meth:`FrameStore.tensor`
 ) -> None:
-    """Tell the system that mapped frames already read may leave memory; they come back from the file when needed.
+    """Tell the system that mapped frames already read may leave memory; they come back from the
+    file when needed.
 
-    Does nothing for tensors in memory, and on systems that have no such call. Long loops call it every few frames, so
-    that their peak memory stays that of a chunk.
-    """
+    Does nothing for tensors in memory, and on systems that have no such call. Long loops call it
+    every few frames, so that their peak memory stays that of a chunk."""
     if is_mapped(frames) and hasattr(mmap.mmap, "madvise"):
         _MAPPED[frames.data_ptr()]().madvise(mmap.MADV_DONTNEED)
 
 
 def is_mapped(frames: Tensor) -> bool:
-    """Tell tensors that lie in a file of a :class:`FrameStore`."""
+    """Tell tensors that are in a file of a :class:`FrameStore`."""
     if _MAPPED.get(frames.data_ptr(), lambda: None)() is None:
         _MAPPED.pop(frames.data_ptr(), None)
         return False

@@ -1,8 +1,9 @@
-"""Files from strangers, read without running code or filling the machine; files written whole or not at all.
+"""Files from strangers, read without running code or filling the machine; files written whole or
+not at all.
 
-JSON is limited in size, numpy files never unpickle, zip archives are checked for paths and for what they unpack to,
-pickled weights are refused with the command that converts them. Names are such that every system can hold them.
-"""
+JSON is limited in size, numpy files never unpickle, zip archives are checked for paths and for what
+they unpack to, pickled weights are refused with the command that converts them. Names are such that
+every system can hold them."""
 
 from __future__ import annotations
 
@@ -44,12 +45,31 @@ MOST_NAME_BYTES = 240
 """Of a name in UTF-8: file systems hold 255, and what is being written has a few more."""
 RESERVED_NAMES = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?", re.IGNORECASE)
 """Devices of Windows, with any suffix."""
-ZIP_ERRORS = (EOFError, LZMAError, OSError, OverflowError, RuntimeError, ValueError, struct.error,
-              zipfile.BadZipFile, zlib.error)
+ZIP_ERRORS = (
+    EOFError,
+    LZMAError,
+    OSError,
+    OverflowError,
+    RuntimeError,
+    ValueError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 """Raised by zipfile at damaged data, odd names, and methods that it lacks (a RuntimeError)."""
-NPY_ERRORS = (EOFError, IndexError, KeyError, MemoryError, OSError, OverflowError, RecursionError,
-              SyntaxError,
-              TypeError, ValueError, tokenize.TokenError)
+NPY_ERRORS = (
+    EOFError,
+    IndexError,
+    KeyError,
+    MemoryError,
+    OSError,
+    OverflowError,
+    RecursionError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    tokenize.TokenError,
+)
 """Raised by numpy's reader of .npy headers, which parses Python source."""
 NO_NAMES = (OSError, ValueError)
 """Raised by pathlib at names that are too long, or hold a NUL or half a surrogate pair."""
@@ -60,11 +80,13 @@ PICKLED_SUFFIXES = (".pt", ".pt2", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
 
 
 @contextlib.contextmanager
-def working_on(path: Path, wait: bool = True) -> Iterator[bool]:
-    """Holds ``path`` for this process while it is made; yields False where another process holds it.
+def file_lock(path: Path, wait: bool = True) -> Iterator[bool]:
+    """Holds ``path`` for this process while it is made; yields False where another process holds
+    it.
 
-    The lock, ``.<name>.lock`` beside it, ends with its process, also with a killed one. A file system that knows no
-    locks gives no protection: two processes then do the same work, and what they write is whole all the same.
+    The lock, ``.<name>.lock`` beside it, ends with its process, also with a killed one. A file
+    system that knows no locks gives no protection: two processes then do the same work, and what
+    they write is whole all the same.
 
     Args:
         wait: until the other process is through, instead of yielding False.
@@ -85,7 +107,8 @@ def working_on(path: Path, wait: bool = True) -> Iterator[bool]:
     try:
         yield True
     finally:
-        # Who waits for the lock gets one of a file that is gone, and may share the work with a third: see above.
+        # Who waits for the lock gets one of a file that is gone, and may share the work with a
+        # third: see above.
         with contextlib.suppress(OSError):
             file.unlink()
         lock.release()
@@ -93,9 +116,9 @@ def working_on(path: Path, wait: bool = True) -> Iterator[bool]:
 
 def clear_leftovers(folder: Path, pattern: str = ".*") -> None:
     """Remove what killed processes left in ``folder``: ``.<name>.<anything>`` of what they made
-    under :func:`working_on`, and its lock. What another process is at stays."""
+    under :func:`file_lock`, and its lock. What another process is at stays."""
     for leftover in list(folder.glob(pattern)):
-        with working_on(folder / leftover.name[1:].rpartition(".")[0], wait=False) as free:
+        with file_lock(folder / leftover.name[1:].rpartition(".")[0], wait=False) as free:
             if free and leftover.is_dir():
                 shutil.rmtree(leftover, ignore_errors=True)
 
@@ -128,8 +151,12 @@ def require_file(path: Path, what: str) -> Path:
         EgoXInputError: nothing there, or a folder.
     """
     if not path.is_file():
-        raise EgoXInputError(what, got=f"{path.name!r}, which is {'a folder' if path.is_dir() else 'not there'}",
-                             expected="a file", fix="check the name and the folder")
+        raise EgoXInputError(
+            what,
+            got=f"{path.name!r}, which is {'a folder' if path.is_dir() else 'not there'}",
+            expected="a file",
+            fix="check the name and the folder",
+        )
     return path
 
 
@@ -140,22 +167,29 @@ def refuse_pickled(path: Path, what: str) -> None:
         EgoXInputError: the suffix is one of PICKLED_SUFFIXES.
     """
     if path.suffix.lower() in PICKLED_SUFFIXES:
-        raise EgoXInputError(what, got=f"{path.name!r}, a pickled file that can run code when it is read",
-                             expected="a .safetensors file",
-                             fix=f"convert it once with: python tools/convert_to_safetensors.py \"{path.name}\"")
+        raise EgoXInputError(
+            what,
+            got=f"{path.name!r}, a pickled file that can run code when it is read",
+            expected="a .safetensors file",
+            fix=f'convert it once with: python tools/convert_to_safetensors.py "{path.name}"',
+        )
 
 
 def read_json(path: Path, what: str = "JSON file", limit: int = MAX_JSON_BYTES) -> object:
     """The content of a JSON file.
 
     Raises:
-        EgoXInputError: missing, larger than ``limit`` bytes, not UTF-8, not JSON, nested without end.
+        EgoXInputError: missing, larger than ``limit`` bytes, not UTF-8, not JSON, nested without
+            end.
     """
     size = require_file(path, what).stat().st_size
     if size > limit:
-        raise EgoXInputError(what, got=f"{path.name!r} of {size / 2**20:.1f} MB",
-                             expected=f"at most {limit / 2**20:.0f} MB",
-                             fix="keep only the clip's own poses in it")
+        raise EgoXInputError(
+            what,
+            got=f"{path.name!r} of {size / 2**20:.1f} MB",
+            expected=f"at most {limit / 2**20:.0f} MB",
+            fix="keep only the clip's own poses in it",
+        )
     return parse_json(path.read_bytes(), f"{what} {path.name!r}")
 
 
@@ -166,11 +200,16 @@ def parse_json(text: str | bytes, what: str) -> object:
         EgoXInputError: not UTF-8, not JSON, nested without end.
     """
     try:
-        return json.loads(text.decode("utf-8-sig") if isinstance(text, bytes) else text,
-                          parse_int=_integer)
+        return json.loads(
+            text.decode("utf-8-sig") if isinstance(text, bytes) else text, parse_int=_integer
+        )
     except (ValueError, RecursionError) as error:
-        raise EgoXInputError(what, got=f"text that is not JSON ({error})", expected="JSON in UTF-8",
-                             fix="check the file with any JSON viewer; it may be cut off") from error
+        raise EgoXInputError(
+            what,
+            got=f"text that is not JSON ({error})",
+            expected="JSON in UTF-8",
+            fix="check the file with any JSON viewer; it may be cut off",
+        ) from error
 
 
 def _integer(digits: str) -> int | float:
@@ -179,11 +218,14 @@ def _integer(digits: str) -> int | float:
 
 
 @contextlib.contextmanager
-def open_zip(path: Path, what: str = "archive", limit: int = MAX_UNPACKED_BYTES) -> Iterator[zipfile.ZipFile]:
+def open_zip(
+    path: Path, what: str = "archive", limit: int = MAX_UNPACKED_BYTES
+) -> Iterator[zipfile.ZipFile]:
     """A zip archive whose member paths and unpacked size have been checked before anything is read.
 
     Raises:
-        EgoXInputError: missing, not a zip, encrypted, a member outside the archive's own tree, unpacks too large.
+        EgoXInputError: missing, not a zip, encrypted, a member outside the archive's own tree,
+            unpacks too large.
     """
     require_file(path, what)
     with intact(f"{what} {path.name!r}", ZIP_ERRORS, expected="a zip archive"):
@@ -194,19 +236,30 @@ def open_zip(path: Path, what: str = "archive", limit: int = MAX_UNPACKED_BYTES)
             _check_member(member, path, what)
             total += member.file_size
         if total > limit:
-            raise EgoXInputError(what, got=f"{path.name!r} unpacking to {total / 2**30:.1f} GB",
-                                 expected=f"at most {limit / 2**30:.1f} GB", fix="store the clip's own frames only")
+            raise EgoXInputError(
+                what,
+                got=f"{path.name!r} unpacking to {total / 2**30:.1f} GB",
+                expected=f"at most {limit / 2**30:.1f} GB",
+                fix="store the clip's own frames only",
+            )
         yield archive
 
 
 def safe_name(name: str) -> str:
-    """A file name as a stranger gives it, as every system can hold it: without folders, never empty,
-    accents in one character (macOS writes two, and takes both for one name)."""
-    name = re.sub(r"[\x00-\x1f\x7f\ud800-\udfff<>:\"|?*]", "_",
-                  unicodedata.normalize("NFC", re.split(r"[/\\]", name)[-1])).strip(" ").rstrip(". ")
+    """A file name as a stranger gives it, as every system can hold it: without folders, never
+    empty, accents in one character (macOS writes two, and takes both for one name)."""
+    name = (
+        re.sub(
+            r"[\x00-\x1f\x7f\ud800-\udfff<>:\"|?*]",
+            "_",
+            unicodedata.normalize("NFC", re.split(r"[/\\]", name)[-1]),
+        )
+        .strip(" ")
+        .rstrip(". ")
+    )
     stem, suffix = os.path.splitext(name)
-    suffix = suffix[:LONGEST_NAME // 4]
-    stem = stem[:LONGEST_NAME - len(suffix)]
+    suffix = suffix[: LONGEST_NAME // 4]
+    stem = stem[: LONGEST_NAME - len(suffix)]
     while len((stem + suffix).encode()) > MOST_NAME_BYTES:
         stem, suffix = (stem[:-1], suffix) if stem else (stem, suffix[:-1])
     name = stem + suffix
@@ -220,32 +273,42 @@ def require_safe_name(name: str, what: str) -> str:
         EgoXInputError: empty, with folders in it, not as :func:`safe_name` leaves it.
     """
     if name != safe_name(name):
-        raise EgoXInputError(what, got=repr(name[:LONGEST_NAME]),
-                             expected=f"at most {LONGEST_NAME} characters that Windows can hold, "
-                                      "too, and no folder", fix="rename it")
+        raise EgoXInputError(
+            what,
+            got=repr(name[:LONGEST_NAME]),
+            expected=f"at most {LONGEST_NAME} characters that Windows can hold, too, and no folder",
+            fix="rename it",
+        )
     return name
 
 
 def unpack_zip(
     path: Path,
     folder: Path,  # is made; what it holds already is not overwritten
-    suffixes: Collection[str],  # in lower case; members of other kinds, and hidden ones, stay packed
+    suffixes: Collection[
+        str
+    ],  # in lower case; members of other kinds, and hidden ones, stay packed
     *,
     most_bytes: int,  # of all unpacked members together, counted while they are written
     most_files: int,  # members, the ones that stay packed too
     what: str = "archive",
 ) -> int:  # bytes written
-    """Unpack an archive that a stranger made. What was written before an error is left to the caller.
+    """Unpack an archive that a stranger made. What was written before an error is left to the
+    caller.
 
     Raises:
-        EgoXInputError: as :func:`open_zip`; links, names that some system can't hold or that differ in case alone, too
-            many members, more bytes than it claims or than may be, damaged.
+        EgoXInputError: as :func:`open_zip`; links, names that some system can't hold or that differ
+            in case alone, too many members, more bytes than it claims or than may be, damaged.
     """
     written, places = 0, set[str]()
     with open_zip(path, what, most_bytes) as archive:
         if len(archive.infolist()) > most_files:
-            raise EgoXInputError(what, got=f"{path.name!r} of {len(archive.infolist())} members",
-                                 expected=f"at most {most_files}", fix="store depth as one .npz, or a shorter clip")
+            raise EgoXInputError(
+                what,
+                got=f"{path.name!r} of {len(archive.infolist())} members",
+                expected=f"at most {most_files}",
+                fix="store depth as one .npz, or a shorter clip",
+            )
         for member in archive.infolist():
             parts = _plain_parts(member, path, what)
             hidden = any(part.startswith(".") for part in parts) or "__MACOSX" in parts
@@ -253,21 +316,28 @@ def unpack_zip(
                 continue
             place = folder.joinpath(*parts)
             if str(place).casefold() in places:
-                raise EgoXInputError(what, got=f"{path.name!r} with {member.filename!r} twice, or in another case",
-                                     expected="a name for each", fix="rename one of them")
+                raise EgoXInputError(
+                    what,
+                    got=f"{path.name!r} with {member.filename!r} twice, or in another case",
+                    expected="a name for each",
+                    fix="rename one of them",
+                )
             places.add(str(place).casefold())
-            with intact(f"{what} {path.name!r}", NAME_CLASHES,
-                        expected="no file called as a folder"):
+            with intact(
+                f"{what} {path.name!r}", NAME_CLASHES, expected="no file called as a folder"
+            ):
                 place.parent.mkdir(parents=True, exist_ok=True)
                 target = place.open("xb")
             with target, open_member(archive, member, f"{what} {path.name!r}") as source:
                 while block := source.read(2**20):
                     written += len(block)
                     if written > most_bytes:
-                        raise EgoXInputError(what,
-                                             got=f"{path.name!r}, which holds more than it claims",
-                                             expected=f"at most {most_bytes / 2**30:.1f} GB",
-                                             fix="write it again")
+                        raise EgoXInputError(
+                            what,
+                            got=f"{path.name!r}, which holds more than it claims",
+                            expected=f"at most {most_bytes / 2**30:.1f} GB",
+                            fix="write it again",
+                        )
                     target.write(block)
     return written
 
@@ -322,8 +392,12 @@ def read_array(archive: zipfile.ZipFile, key: str, what: str) -> np.ndarray:
         shape, dtype = read_npy_header(stream, what, archive.getinfo(f"{key}.npy").file_size)
         content = stream.read()
     if len(content) != math.prod(shape) * dtype.itemsize:
-        raise EgoXInputError(what, got=f"{len(content)} bytes for {dtype} of shape {shape}",
-                             expected="an intact file", fix="copy or write it again")
+        raise EgoXInputError(
+            what,
+            got=f"{len(content)} bytes for {dtype} of shape {shape}",
+            expected="an intact file",
+            fix="copy or write it again",
+        )
     return np.frombuffer(content, dtype).reshape(shape)
 
 
@@ -332,24 +406,49 @@ def _plain_parts(member: zipfile.ZipInfo, path: Path, what: str) -> tuple[str, .
     name = unicodedata.normalize("NFC", member.filename)
     parts = [part for part in re.split(r"[/\\]", name) if part not in ("", ".")]
     if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
-        raise EgoXInputError(what, got=f"{path.name!r} with {member.filename!r}, a link or a device",
-                             expected="plain files", fix="store the files themselves")
+        raise EgoXInputError(
+            what,
+            got=f"{path.name!r} with {member.filename!r}, a link or a device",
+            expected="plain files",
+            fix="store the files themselves",
+        )
     return tuple(require_safe_name(part, f"{what} {path.name!r}") for part in parts or [""])
 
 
 def _check_member(member: zipfile.ZipInfo, path: Path, what: str) -> None:
     posix, windows = PurePosixPath(member.filename), PureWindowsPath(member.filename)
-    # Both readings of the name must stay inside: the archive may have been made for the other system.
-    if posix.is_absolute() or windows.drive or windows.root or ".." in posix.parts or ".." in windows.parts:
-        raise EgoXInputError(what, got=f"{path.name!r} with a member named {member.filename!r}",
-                             expected="members inside the archive's own tree", fix="write the archive again")
+    # Both readings of the name must stay inside: the archive may have been made for the other
+    # system.
+    if (
+        posix.is_absolute()
+        or windows.drive
+        or windows.root
+        or ".." in posix.parts
+        or ".." in windows.parts
+    ):
+        raise EgoXInputError(
+            what,
+            got=f"{path.name!r} with a member named {member.filename!r}",
+            expected="members inside the archive's own tree",
+            fix="write the archive again",
+        )
     if member.flag_bits & 0x1:
-        raise EgoXInputError(what, got=f"{path.name!r}, which is encrypted", expected="a plain zip",
-                             fix="store it without a password")
-    if member.file_size > 2**20 and member.file_size > MAX_PACKING_RATIO * max(member.compress_size, 1):
-        raise EgoXInputError(what, got=f"{path.name!r}, whose member {member.filename!r} claims to unpack "
-                             f"{member.file_size // max(member.compress_size, 1)} times",
-                             expected=f"at most {MAX_PACKING_RATIO} times", fix="write the archive again")
+        raise EgoXInputError(
+            what,
+            got=f"{path.name!r}, which is encrypted",
+            expected="a plain zip",
+            fix="store it without a password",
+        )
+    if member.file_size > 2**20 and member.file_size > MAX_PACKING_RATIO * max(
+        member.compress_size, 1
+    ):
+        raise EgoXInputError(
+            what,
+            got=f"{path.name!r}, whose member {member.filename!r} claims to unpack "
+            f"{member.file_size // max(member.compress_size, 1)} times",
+            expected=f"at most {MAX_PACKING_RATIO} times",
+            fix="write the archive again",
+        )
 
 
 _ONE_HEADER = threading.Lock()
@@ -367,31 +466,55 @@ def read_npy_header(
     Raises:
         EgoXInputError: not a .npy, column order, pickled objects, cut off or longer than claimed.
     """
-    with intact(what, NPY_ERRORS, expected="a numpy array",
-                fix="save it with numpy.save or numpy.savez"):
+    with intact(
+        what, NPY_ERRORS, expected="a numpy array", fix="save it with numpy.save or numpy.savez"
+    ):
         version = np.lib.format.read_magic(stream)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        read = (
+            np.lib.format.read_array_header_1_0
+            if version == (1, 0)
+            else np.lib.format.read_array_header_2_0
+        )
         with _ONE_HEADER:
             shape, fortran, dtype = read(stream)
     if dtype.hasobject:
-        raise EgoXInputError(what, got="an array of Python objects (pickled)", expected="an array of numbers",
-                             fix="save it as float16 or float32")
+        raise EgoXInputError(
+            what,
+            got="an array of Python objects (pickled)",
+            expected="an array of numbers",
+            fix="save it as float16 or float32",
+        )
     if fortran and len(shape) > 1:
-        raise EgoXInputError(what, got="an array in column order", expected="row order",
-                             fix="save numpy.ascontiguousarray(array)")
-    if len(shape) > MOST_AXES or dtype.itemsize == 0 or not all(0 <= length <= size for length in shape):
-        raise EgoXInputError(what, got=f"{dtype} of shape {str(shape)[:80]} in {size} bytes",
-                             expected="an array that fits", fix="copy or write it again")
+        raise EgoXInputError(
+            what,
+            got="an array in column order",
+            expected="row order",
+            fix="save numpy.ascontiguousarray(array)",
+        )
+    if (
+        len(shape) > MOST_AXES
+        or dtype.itemsize == 0
+        or not all(0 <= length <= size for length in shape)
+    ):
+        raise EgoXInputError(
+            what,
+            got=f"{dtype} of shape {str(shape)[:80]} in {size} bytes",
+            expected="an array that fits",
+            fix="copy or write it again",
+        )
     claimed, held = math.prod(shape) * dtype.itemsize, size - stream.tell()
     if claimed != held:
-        raise EgoXInputError(what, got=f"{held} bytes for {dtype} of shape {tuple(shape)}",
-                             expected=f"an intact file with {claimed} bytes of numbers",
-                             fix="copy or write it again")
+        raise EgoXInputError(
+            what,
+            got=f"{held} bytes for {dtype} of shape {tuple(shape)}",
+            expected=f"an intact file with {claimed} bytes of numbers",
+            fix="copy or write it again",
+        )
     return tuple(shape), dtype
 
 
 @contextlib.contextmanager
-def write_whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path`` to write to; becomes ``path`` at the end, or vanishes with
     an exception.
 
@@ -412,6 +535,9 @@ def write_whole(path: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, content: object) -> None:
-    """Write ``content`` as UTF-8 JSON, whole or not at all. NaN is refused (ValueError): JSON has none."""
-    with write_whole(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8")
+    """Write ``content`` as UTF-8 JSON, whole or not at all. NaN is refused (ValueError): JSON has
+    none."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(
+            json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8"
+        )

@@ -1,8 +1,8 @@
 """Sizes and shapes of pictures, each rule once.
 
-What Wan's VAE and transformer fix: 4n+1 frames, sides that are multiples of 16 px, 8 px and 4 frames a latent, 2
-latents a token, the released pictures of 448 px. When two pictures have one shape, and how a wider one is cropped.
-"""
+What Wan's VAE and transformer fix: 4n+1 frames, sides that are multiples of 16 px, 8 px and 4
+frames a latent, 2 latents a token, the released pictures of 448 px. When two pictures have one
+shape, and how a wider one is cropped."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ MODEL_CHANNELS = CHANNELS + MASK_CHANNELS + CHANNELS
 PIXELS_PER_LATENT = 8
 FRAMES_PER_LATENT = 4
 PATCH = 2  # latents a side of a token
-PIXEL_STEP = PIXELS_PER_LATENT * PATCH  # px a side of a token; an odd latent width would let one straddle the seam
+PIXEL_STEP = (
+    PIXELS_PER_LATENT * PATCH
+)  # px a side of a token; an odd latent width would let one straddle the seam
 REFERENCE_SIZE = 448  # px a side of the released ego picture, and the height that drawing radii in px are given for
 REFERENCE_EXO_SIZE = (784, REFERENCE_SIZE)  # (width, height) px of the released exo picture
 MOST_SIDE = 2**20  # px of any picture: more is a damaged number
 ASPECT_TOLERANCE = 0.005
-"""How far two aspects may differ and still be one: rounding sides to whole pixels moves them by less."""
+"""Largest difference of two aspects that count as one: rounding sides to whole pixels moves them by
+less."""
 
 
 def latent_frames(frames: int) -> int:
@@ -30,8 +33,12 @@ def latent_frames(frames: int) -> int:
     """
     if frames < 1 or (frames - 1) % FRAMES_PER_LATENT:
         nearest = max(0, round((frames - 1) / FRAMES_PER_LATENT)) * FRAMES_PER_LATENT + 1
-        raise EgoXInputError("frame count", got=frames, expected="4n+1 frames (1, 5, ..., 49, ...)",
-                             fix=f"use {nearest} frames")
+        raise EgoXInputError(
+            "frame count",
+            got=frames,
+            expected="4n+1 frames (1, 5, ..., 49, ...)",
+            fix=f"use {nearest} frames",
+        )
     return (frames - 1) // FRAMES_PER_LATENT + 1
 
 
@@ -48,19 +55,24 @@ def latent_size(width: int, height: int, what: str = "canvas size") -> tuple[int
     """
     if width < PIXEL_STEP or height < PIXEL_STEP or width % PIXEL_STEP or height % PIXEL_STEP:
         near = tuple(max(PIXEL_STEP, round(x / PIXEL_STEP) * PIXEL_STEP) for x in (width, height))
-        raise EgoXInputError(what, got=f"{width}x{height} px", expected=f"multiples of {PIXEL_STEP} px",
-                             fix=f"use {near[0]}x{near[1]}")
+        raise EgoXInputError(
+            what,
+            got=f"{width}x{height} px",
+            expected=f"multiples of {PIXEL_STEP} px",
+            fix=f"use {near[0]}x{near[1]}",
+        )
     return width // PIXELS_PER_LATENT, height // PIXELS_PER_LATENT
 
 
 def same_aspect(first: tuple[float, float], second: tuple[float, float]) -> bool:
-    """Whether two sizes (width, height) have one shape, within :data:`ASPECT_TOLERANCE`."""
+    """Check whether two sizes (width, height) have one shape, within :data:`ASPECT_TOLERANCE`."""
     return abs(first[0] * second[1] / (first[1] * second[0]) - 1) <= ASPECT_TOLERANCE
 
 
 def centre_crop_left(size: tuple[int, int], target: tuple[int, int]) -> int | None:
-    """First column of the middle of a picture of ``size`` (width, height) that has ``target``'s height and is wider.
+    """First column of the middle of a picture of ``size`` (width, height) that has ``target``'s
+    height and is wider.
 
-    None where the sizes are not of that kind. The released takes come with depth of 796 x 448 for videos of 784 x 448.
-    """
+    None where the sizes are not of that kind. The released takes come with depth of 796 x 448 for
+    videos of 784 x 448."""
     return (size[0] - target[0]) // 2 if size[1] == target[1] and size[0] > target[0] else None

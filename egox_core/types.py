@@ -27,7 +27,7 @@ UNTIMED_FPS = 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrameSelection:
-    """Which frames of a source video are in use, and how its picture was cropped and scaled.
+    """Frames in use of a source video, and the crop and scale of its picture.
 
     Depth from files is taken by ``source_indices``; poses are interpolated at ``times_s``.
     """
@@ -39,7 +39,9 @@ class FrameSelection:
     source_size: tuple[int, int]  # (width, height) of the source video, px
     size: tuple[int, int]  # (width, height) of the frames handed on, px
     resize: Literal["crop", "pad"]  # how the aspect difference was taken up
-    source_path: Path | None = None  # the video's file, where there is one: depth and poses may lie beside it
+    source_path: Path | None = (
+        None  # the video's file, where there is one: depth and poses may be beside it
+    )
     source_frames: int | None = None  # of the whole source video, where that is known
 
 
@@ -52,15 +54,19 @@ class DepthVideo:
     kind: DepthKind = "metric z"
     dynamic: Tensor | None = None  # [T, H, W] bool, moving objects
     sky: Tensor | None = None  # [T, H, W] bool
-    trust: Tensor | None = None  # [T, H, W] float32 0...1, how reliable a pixel's depth is; None: fully
-    exo_w2c: Tensor | None = None  # [3, 4] or [T, 3, 4] float64; None: the world is the exo camera frame
+    trust: Tensor | None = (
+        None  # [T, H, W] float32 0...1, how reliable a pixel's depth is; None: fully
+    )
+    exo_w2c: Tensor | None = (
+        None  # [3, 4] or [T, 3, 4] float64; None: the world is the exo camera frame
+    )
     source_indices: Tensor | None = None  # [T] int64, as in FrameSelection
     times_s: Tensor | None = None  # [T] float64, seconds
     camera_guessed: bool = False  # nothing told the lens: ``camera`` has an assumed field of view
 
     @property
     def valid(self) -> Tensor:  # [T, H, W] bool
-        """Where depth is known."""
+        """Mask of known depth."""
         return torch.isfinite(self.depth_m)
 
 
@@ -71,17 +77,24 @@ class CameraTrajectory:
     w2c: Tensor  # [T, 3, 4] float64, ego_from_world
     camera: CameraModel  # ego camera that the prior is drawn with
     times_s: Tensor  # [T] float64, seconds
-    exo_w2c: Tensor | None = None  # [3, 4] or [T, 3, 4] float64, exo_from_world; None: the world is the exo camera
+    exo_w2c: Tensor | None = (
+        None  # [3, 4] or [T, 3, 4] float64, exo_from_world; None: the world is the exo camera
+    )
     exo_camera: CameraModel | None = None
-    meta_intrinsics: Tensor | None = None  # [3, 3] float64, K as meta.json carries it (released GGA rays use it)
+    meta_intrinsics: Tensor | None = (
+        None  # [3, 3] float64, K as meta.json carries it (released GGA rays use it)
+    )
     prompt: str = ""
     source: str = ""  # where it came from, used in error messages
-    confidence: Tensor | None = None  # [T] float64 0...1, of poses that were estimated; None: measured or set by hand
+    confidence: Tensor | None = (
+        None  # [T] float64 0...1, of poses that were estimated; None: measured or set by hand
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PointSet:
-    """Coloured points of one instant, each a small patch of surface between its neighbouring exo samples."""
+    """Coloured points of one instant, each a small patch of surface between its neighbouring exo
+    samples."""
 
     xyz: Tensor  # [N, 3] float32, metres, scene frame
     rgb: Tensor  # [N, 3] uint8
@@ -89,7 +102,9 @@ class PointSet:
     edge: Tensor  # [N] float32, largest relative depth step to a 4-neighbour in the exo depth (0: flat)
     stray: Tensor  # [N] float32, relative depth step by which the point hangs between surfaces (0: on one)
     depth_range: Tensor  # [N] float32, (max - min) / mean of the exo depth in the 5 x 5 window around (0: flat)
-    instance: Tensor  # [N] int16: 0 static, else the number of a connected moving object in its frame
+    instance: (
+        Tensor  # [N] int16: 0 static, else the number of a connected moving object in its frame
+    )
     coarse: Tensor  # [N] bool: one of the samples that the released renderer takes, every second each way
 
     def __len__(self) -> int:
@@ -97,7 +112,8 @@ class PointSet:
 
 
 class MovingPoints(Protocol):
-    """Moving points per frame, computed on access: a long clip never has more than one frame of them in memory."""
+    """Moving points per frame, computed on access: a long clip never has more than one frame of
+    them in memory."""
 
     def __len__(self) -> int:
         """Number of frames."""
@@ -112,17 +128,25 @@ class PointCloud:
 
     static: PointSet
     moving: MovingPoints
-    frame: Literal["exo", "world"]  # the frame of all points: the exo camera's (its pose is unknown), or the world
+    frame: Literal[
+        "exo", "world"
+    ]  # the frame of all points: the exo camera's (its pose is unknown), or the world
     frame_count: int
     exo_camera: CameraModel  # of the depth maps that the points came from
-    exo_w2c: Tensor | None = None  # [3, 4] or [T, 3, 4] float64, exo_from_world; None with frame "exo"
+    exo_w2c: Tensor | None = (
+        None  # [3, 4] or [T, 3, 4] float64, exo_from_world; None with frame "exo"
+    )
     times_s: Tensor | None = None  # [T] float64, seconds
     notes: tuple[str, ...] = ()  # what the user should know about how it was built
     mean_static: Callable[[Progress], PointSet] | None = None
-    """The background as the authors' renderer makes it, the mean over time, computed anew whenever it is asked for;
-    None (an exo camera that moves): :attr:`static` is the only one."""
-    camera_guessed: bool = False  # as in DepthVideo: sideways all lengths are wrong by an unknown factor
-    parts: tuple[PointCloud, ...] = ()  # the scenes that it was fused of, each of one exo camera; empty: not fused
+    """The background as the authors' renderer makes it, the mean over time, computed anew whenever
+    it is asked for; None (an exo camera that moves): :attr:`static` is the only one."""
+    camera_guessed: bool = (
+        False  # as in DepthVideo: sideways all lengths are wrong by an unknown factor
+    )
+    parts: tuple[
+        PointCloud, ...
+    ] = ()  # the scenes that it was fused of, each of one exo camera; empty: not fused
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,9 +163,9 @@ class EgoPrior:
 class Canvas:
     """Exo (left) and ego (right) latents of one clip, and how they are presented to the model.
 
-    Latents are raw, as the host's VAE gives them (its LATENT space); :mod:`egox_core.wan.canvas` works in model space,
-    so a node puts them through the host's ``latent_format.process_in`` once. Checked by ``check_canvas``.
-    """
+    Latents are raw, as the host's VAE gives them (its LATENT space); :mod:`egox_core.wan.canvas`
+    works in model space, so a node puts them through the host's ``latent_format.process_in`` once.
+    Checked by ``check_canvas``."""
 
     exo_latent: Tensor  # [B, 16, t, h, w_exo] raw VAE latent; t, h, w in latents (see sizes)
     prior_latent: Tensor  # [B, 16, t, h, w_ego] raw VAE latent of the ego prior
@@ -150,9 +174,13 @@ class Canvas:
     ego_size: tuple[int, int]  # (width, height) px
     mask_mode: MaskMode = "released"
     image_embedding: ImageEmbeddingMode = "released"
-    noise_seed: int | None = None  # the sampler's seed that the image embedding was drawn with; None: unknown
+    noise_seed: int | None = (
+        None  # the sampler's seed that the image embedding was drawn with; None: unknown
+    )
     noise: str = "host"  # whose noise that embedding shows, of wan.noise.NOISES
-    latent_colours: Tensor | None = None  # [17, 3] rough colours of raw latents, for previews; see wan.latents
+    latent_colours: Tensor | None = (
+        None  # [17, 3] rough colours of raw latents, for previews; see wan.latents
+    )
 
     @property
     def latent_grid(self) -> tuple[int, int, int, int]:
@@ -163,22 +191,27 @@ class Canvas:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GgaGeometry:
-    """Directions that geometry-guided attention compares; computed once a sampling run, a few MB, float32.
+    """Directions that geometry-guided attention compares; computed once a sampling run, a few MB,
+    float32.
 
-    Tokens: t latent frames of h x (w_exo + w_ego) patches, token = f * h * w + r * w + c with w = w_exo + w_ego, exo
-    columns first. A query's direction is its pixel's viewing ray, a key's the way from the ego camera (of the query's
-    frame) to the exo point that it shows; both in world axes. Ego keys and keys without depth are the zero vector.
-    """
+    Tokens: t latent frames of h x (w_exo + w_ego) patches, token = f * h * w + r * w + c with w =
+        w_exo + w_ego, exo columns first. A query's direction is its pixel's viewing ray, a key's
+        the way from the ego camera (of the query's frame) to the exo point that it shows; both in
+        world axes. Ego keys and keys without depth are the zero vector."""
 
     query_dirs: Tensor  # [t, h * w_ego, 3] float32, |dir| <= 1 (pooled, not renormalised)
     key_dirs: Tensor  # [t (query frame), t * h * w, 3] float32, over all tokens; zero vectors as said above
     key_trust: Tensor  # [t * h * w] float32 0...1: share of the token whose depth is known and trusted; 0 for ego keys
     grid: tuple[int, int, int, int]  # (t, h, w_exo, w_ego) in tokens
     rays: str = "released"  # which ray geometry: released | exact | pinhole
-    all_or_nothing: bool = field(init=False)  # every key_trust is 0 or 1; asked once, since a GPU has to wait for it
+    all_or_nothing: bool = field(
+        init=False
+    )  # every key_trust is 0 or 1; asked once, since a GPU has to wait for it
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "all_or_nothing", bool(((self.key_trust == 0) | (self.key_trust == 1)).all()))
+        object.__setattr__(
+            self, "all_or_nothing", bool(((self.key_trust == 0) | (self.key_trust == 1)).all())
+        )
 
     @property
     def tokens(self) -> int:
@@ -187,9 +220,14 @@ class GgaGeometry:
         return t * h * (w_exo + w_ego)
 
     def to(self, device: torch.device | str) -> GgaGeometry:
-        """The same on another device; the dtype stays float32, which the logarithm near cos = -1 needs."""
-        return replace(self, query_dirs=self.query_dirs.to(device), key_dirs=self.key_dirs.to(device),
-                       key_trust=self.key_trust.to(device))
+        """The same on another device; the dtype stays float32, which the logarithm near cos = -1
+        needs."""
+        return replace(
+            self,
+            query_dirs=self.query_dirs.to(device),
+            key_dirs=self.key_dirs.to(device),
+            key_trust=self.key_trust.to(device),
+        )
 
     def select_frames(self, latent_frames: list[int]) -> GgaGeometry:
         """The part for these latent frames, in this order (the host's context windows)."""
@@ -197,9 +235,13 @@ class GgaGeometry:
         index = torch.as_tensor(latent_frames, dtype=torch.int64, device=self.query_dirs.device)
         per_frame = h * (w_exo + w_ego)
         keys = self.key_dirs[index].unflatten(1, (t, per_frame))[:, index].flatten(1, 2)
-        return replace(self, query_dirs=self.query_dirs[index], key_dirs=keys,
-                       key_trust=self.key_trust.unflatten(0, (t, per_frame))[index].flatten(),
-                       grid=(len(latent_frames), h, w_exo, w_ego))
+        return replace(
+            self,
+            query_dirs=self.query_dirs[index],
+            key_dirs=keys,
+            key_trust=self.key_trust.unflatten(0, (t, per_frame))[index].flatten(),
+            grid=(len(latent_frames), h, w_exo, w_ego),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,11 +253,17 @@ class TakeMeta:
     camera_intrinsics: Tensor | None  # [3, 3] float64, exo K, of a picture that it is centred in
     camera_extrinsics: Tensor | None  # [3, 4] or [T, 3, 4] float64, exo_from_world
     ego_intrinsics: Tensor | None  # [3, 3] float64
-    ego_extrinsics: Tensor | None  # [3, 4] or [T, 3, 4] float64, ego_from_world, numbered by source frame
-    exact_exo_camera: CameraModel | None = None  # our extensions: the true cameras with their sizes, where known
+    ego_extrinsics: (
+        Tensor | None
+    )  # [3, 4] or [T, 3, 4] float64, ego_from_world, numbered by source frame
+    exact_exo_camera: CameraModel | None = (
+        None  # our extensions: the true cameras with their sizes, where known
+    )
     ego_camera: CameraModel | None = None
     exo_path: str = ""  # as written, never opened
-    pose_source: str = ""  # who made the ego poses, where the file says so; empty: somebody who measured them
+    pose_source: str = (
+        ""  # who made the ego poses, where the file says so; empty: somebody who measured them
+    )
 
     @property
     def exo_camera(self) -> CameraModel | None:
@@ -234,4 +282,6 @@ class ObjectMasks:
     ids: tuple[str, ...]
     truth: np.ndarray  # [N, T, H, W] bool
     generated: np.ndarray | None  # [N, T, H, W] bool; None: not segmented there
-    seen: np.ndarray | None = None  # [N, T] share of an object's true pixels whose surface exo sees; None: unknown
+    seen: np.ndarray | None = (
+        None  # [N, T] share of an object's true pixels whose surface exo sees; None: unknown
+    )

@@ -1,1 +1,2 @@
-"""The workshop: drawn takes and the small model's training. It imports the product, never the reverse."""
+"""The workshop: drawn takes and the small model's training. It imports the product, never the
+reverse."""

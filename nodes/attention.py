@@ -1,6 +1,6 @@
-"""Attention made visible: EgoX Attention Capture keeps the queries and keys of one block in one sampling step; EgoX
-Attention View shows where in the exo video an ego pixel looks, with geometry and without.
-"""
+"""Attention made visible: EgoX Attention Capture keeps the queries and keys of one block in one
+sampling step; EgoX Attention View shows where in the exo video an ego pixel looks, with geometry
+and without."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ PICK = {"x": "ego_x", "y": "ego_y", "frame": "frame"}
 
 
 class AttentionCapture:
-    """What the attention socket carries: empty until the patched model was sampled, then the last run's record.
+    """Payload of the attention socket: empty until the patched model was sampled, then the last
+    run's record.
 
-    Patches the model by the host's own hook after self-attention, which gets the very q and k that attention got. It
-    changes nothing and works beside whatever overrides attention.
-    """
+    Patches the model by the host's own hook after self-attention, which gets the very q and k that
+    attention got. It changes nothing and works beside whatever overrides attention."""
 
     def __init__(self, step: int, block: int) -> None:
         self.step, self.block = step, block  # negative: from the end
@@ -71,7 +71,8 @@ class AttentionCapture:
         return patched
 
     def watch(self, executor: WrapperExecutor, noise: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """An OUTER_SAMPLE wrapper: learns the schedule and the geometry of this run, refuses what can't be captured.
+        """An OUTER_SAMPLE wrapper: learns the schedule and the geometry of this run, refuses what
+        can't be captured.
 
         Raises:
             EgoXInputError: no such step, or a model without the EgoX canvas.
@@ -79,9 +80,12 @@ class AttentionCapture:
         patcher = executor.class_obj.model_patcher
         widening = patcher.get_wrappers(WrappersMP.DIFFUSION_MODEL, KEY)
         if not widening:
-            raise EgoXInputError("model of EgoX Attention Capture", got="one without the EgoX canvas",
-                                 expected="a model that EgoX Model Patch or Wan EgoX Sampler patched",
-                                 fix="connect EgoX Attention Capture before or after EgoX Model Patch")
+            raise EgoXInputError(
+                "model of EgoX Attention Capture",
+                got="one without the EgoX canvas",
+                expected="a model that EgoX Model Patch or Wan EgoX Sampler patched",
+                fix="connect EgoX Attention Capture before or after EgoX Model Patch",
+            )
         sigmas = args[SIGMAS].detach().cpu().float()
         from_start("sampling step", self.step, len(sigmas) - 1, "the steps of this run")
         self.record, self._sigmas, self._widening = None, sigmas, widening[0]
@@ -92,9 +96,14 @@ class AttentionCapture:
 
     @torch.compiler.disable
     def after_attention(self, call: dict[str, Any]) -> Tensor:
-        """The host's hook: ``x`` [B, N, heads * d] is handed back as it is; ``q`` and ``k`` are [B, N, heads, d]."""
+        """The host's hook: ``x`` [B, N, heads * d] is handed back as it is; ``q`` and ``k`` are [B,
+        N, heads, d]."""
         options = call["transformer_options"]
-        if self._sigmas is not None and self.record is None and options.get("block_index") == self.block:
+        if (
+            self._sigmas is not None
+            and self.record is None
+            and options.get("block_index") == self.block
+        ):
             self._take(call["q"], call["k"], options)
         return call["x"]
 
@@ -105,22 +114,34 @@ class AttentionCapture:
         nearest = int((self._sigmas[:-1] - sigma).abs().argmin())
         if COND not in stacked or nearest != self.step % steps:
             return
-        clip = stacked.index(COND) * (q.shape[0] // len(stacked))  # the first one of the batch, its positive prompt
+        clip = stacked.index(COND) * (
+            q.shape[0] // len(stacked)
+        )  # the first one of the batch, its positive prompt
         t, h, w = options["grid_sizes"]
         w_exo = self._widening.exo.shape[-1] // 2
         frames = tuple(window_frames(options, self._widening.exo.shape[2], t) or range(t))
         guidance = self._widening.guidance
-        geometry = None if guidance is None else guidance.geometry.select_frames(list(frames)).to("cpu")
+        geometry = (
+            None if guidance is None else guidance.geometry.select_frames(list(frames)).to("cpu")
+        )
         self.record = AttentionRecord.of_call(
-            q[clip], k[clip], (t, h, w_exo, w - w_exo), block=self.block, blocks=int(options["total_blocks"]),
-            step=nearest, steps=steps, sigma=sigma, geometry=geometry,
+            q[clip],
+            k[clip],
+            (t, h, w_exo, w - w_exo),
+            block=self.block,
+            blocks=int(options["total_blocks"]),
+            step=nearest,
+            steps=steps,
+            sigma=sigma,
+            geometry=geometry,
             options=None if guidance is None else guidance.options,
-            latent_frames=frames)
+            latent_frames=frames,
+        )
 
 
 def mark_capture(executor: WrapperExecutor, *args: Any, **kwargs: Any) -> Tensor:
-    """An APPLY_MODEL wrapper: makes compiled code of a capturing model another one than that of the same model without
-    (see :class:`WideningWrapper`)."""
+    """An APPLY_MODEL wrapper: makes compiled code of a capturing model another one than that of the
+    same model without (see :class:`WideningWrapper`)."""
     return executor(*args, **kwargs, **{CAPTURE_MARK: None})
 
 
@@ -135,22 +156,36 @@ class EgoXAttentionCapture(io.ComfyNode):
             category="EgoX/attention",
             **searched("EgoXAttentionCapture"),
             description="Keeps what one transformer block compares in one sampling step, so that EgoX Attention View "
-                        "can show where any ego pixel looks. Changes nothing in the result; one capture serves all "
-                        "pixels.",
+            "can show where any ego pixel looks. Changes nothing in the result; one capture serves all "
+            "pixels.",
             inputs=[
-                io.Model.Input("model", tooltip="Before or after EgoX Model Patch, or before Wan EgoX Sampler."),
-                io.Int.Input("step", default=-1, min=-10000, max=10000,
-                             tooltip="Which sampling step: 0 is the first, -1 the last. Early steps lay out the "
-                                     "picture, late ones fill in detail."),
-                io.Int.Input("block", default=-1, min=-1000, max=1000,
-                             tooltip="Which transformer block: 0 is the first, -1 the last (the 14B model has 40). "
-                                     "Blocks differ much; try one in the middle."),
+                io.Model.Input(
+                    "model", tooltip="Before or after EgoX Model Patch, or before Wan EgoX Sampler."
+                ),
+                io.Int.Input(
+                    "step",
+                    default=-1,
+                    min=-10000,
+                    max=10000,
+                    tooltip="Which sampling step: 0 is the first, -1 the last. Early steps lay out the "
+                    "picture, late ones fill in detail.",
+                ),
+                io.Int.Input(
+                    "block",
+                    default=-1,
+                    min=-1000,
+                    max=1000,
+                    tooltip="Which transformer block: 0 is the first, -1 the last (the 14B model has 40). "
+                    "Blocks differ much; try one in the middle.",
+                ),
             ],
             outputs=[
                 io.Model.Output(display_name="model", tooltip="For the sampler."),
-                EgoXAttention.Output(display_name="attention",
-                                     tooltip="For EgoX Attention View. About 0.4 GB of memory with the 14B model at "
-                                             "the released size."),
+                EgoXAttention.Output(
+                    display_name="attention",
+                    tooltip="For EgoX Attention View. About 0.4 GB of memory with the 14B model at "
+                    "the released size.",
+                ),
             ],
         )
 
@@ -161,7 +196,8 @@ class EgoXAttentionCapture(io.ComfyNode):
 
 
 class EgoXAttentionView(io.ComfyNode):
-    """Draws what EgoX Attention Capture kept; a click in the ego picture chooses another pixel, without sampling."""
+    """Draws what EgoX Attention Capture kept; a click in the ego picture chooses another pixel,
+    without sampling."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -171,37 +207,64 @@ class EgoXAttentionView(io.ComfyNode):
             category="EgoX/attention",
             **searched("EgoXAttentionView"),
             description="For one ego pixel, over the exo frame: the geometry's weight g, and the model's real "
-                        "attention with the geometry and without (the paper's Figure 7). Another pixel needs no new "
-                        "sampling.",
+            "attention with the geometry and without (the paper's Figure 7). Another pixel needs no new "
+            "sampling.",
             inputs=[
-                EgoXAttention.Input("attention", tooltip="From EgoX Attention Capture, whose model was sampled."),
-                io.Image.Input("exo_images", tooltip="The exo video's frames, from Load Exo Video."),
-                io.Image.Input("ego_images", tooltip="The sampled ego video, upright, from Decode Ego Half. The pixel "
-                                                     "is chosen in it."),
-                io.Int.Input("ego_x", default=224, min=0, max=4095,
-                             tooltip="Column of the ego pixel. Clicking into the ego picture on this node sets it."),
-                io.Int.Input("ego_y", default=224, min=0, max=4095, tooltip="Row of the ego pixel."),
-                io.Int.Input("frame", default=0, min=0, max=100000, tooltip="Frame of the ego pixel."),
-                io.Boolean.Input("all_frames", default=False,
-                                 tooltip="The same pixel in every latent frame (0, 4, 8, ...), one picture each, "
-                                         "instead of the one frame."),
+                EgoXAttention.Input(
+                    "attention", tooltip="From EgoX Attention Capture, whose model was sampled."
+                ),
+                io.Image.Input(
+                    "exo_images", tooltip="The exo video's frames, from Load Exo Video."
+                ),
+                io.Image.Input(
+                    "ego_images",
+                    tooltip="The sampled ego video, upright, from Decode Ego Half. The pixel "
+                    "is chosen in it.",
+                ),
+                io.Int.Input(
+                    "ego_x",
+                    default=224,
+                    min=0,
+                    max=4095,
+                    tooltip="Column of the ego pixel. Clicking into the ego picture on this node sets it.",
+                ),
+                io.Int.Input(
+                    "ego_y", default=224, min=0, max=4095, tooltip="Row of the ego pixel."
+                ),
+                io.Int.Input(
+                    "frame", default=0, min=0, max=100000, tooltip="Frame of the ego pixel."
+                ),
+                io.Boolean.Input(
+                    "all_frames",
+                    default=False,
+                    tooltip="The same pixel in every latent frame (0, 4, 8, ...), one picture each, "
+                    "instead of the one frame.",
+                ),
             ],
             outputs=[
                 io.Image.Output(display_name="view", tooltip="The pictures with their legends."),
-                io.String.Output(display_name="report", tooltip="Step, block, and the exo half's share of attention."),
+                io.String.Output(
+                    display_name="report",
+                    tooltip="Step, block, and the exo half's share of attention.",
+                ),
             ],
             is_output_node=True,
         )
 
     @classmethod
-    def execute(cls, attention, exo_images, ego_images, ego_x, ego_y, frame,
-                all_frames) -> io.NodeOutput:
+    def execute(
+        cls, attention, exo_images, ego_images, ego_x, ego_y, frame, all_frames
+    ) -> io.NodeOutput:
         record = attention.record
         if record is None:
-            raise EgoXInputError("captured attention", got="nothing", expected="a block of a sampled step",
-                                 fix="connect the model of EgoX Attention Capture to the sampler whose video is "
-                                     "connected to ego_images; if it is, ComfyUI dropped the capture to save memory: "
-                                     "change the seed and run again")
+            raise EgoXInputError(
+                "captured attention",
+                got="nothing",
+                expected="a block of a sampled step",
+                fix="connect the model of EgoX Attention Capture to the sampler whose video is "
+                "connected to ego_images; if it is, ComfyUI dropped the capture to save memory: "
+                "change the seed and run again",
+            )
         frames = [frame_of_latent(n) for n in record.latent_frames] if all_frames else [frame]
         check_attention_pictures(record, exo_images, ego_images)
         queries = [ego_query(record, ego_x, ego_y, at) for at in frames]
@@ -213,17 +276,32 @@ class EgoXAttentionView(io.ComfyNode):
         for place, (at, query) in enumerate(zip(frames, queries, strict=True)):
             caption = f"ego frame {at}, pixel {ego_x}, {ego_y}"
             maps_of_pixel = heats(record, rows, place, query // per_frame)
-            views.append(attention_grid(exo_images[at], ego_images[at], (ego_x, ego_y), maps_of_pixel, caption))
+            views.append(
+                attention_grid(
+                    exo_images[at], ego_images[at], (ego_x, ego_y), maps_of_pixel, caption
+                )
+            )
             for heat in maps_of_pixel:
-                maps.setdefault(heat.name, []).append((heat_picture(exo_images[at], heat), heat.legend()))
+                maps.setdefault(heat.name, []).append(
+                    (heat_picture(exo_images[at], heat), heat.legend())
+                )
             progress(place + 1, len(frames), "attention view")
         view, text = torch.stack(views), attention_report(record, rows)
         ego = ego_images[frames, ..., :3] if all_frames else ego_images[..., :3]
         every = FRAMES_PER_LATENT if all_frames else 1
         streams = [Stream(name="ego", label="ego", frames=ego, pick=PICK, every=every)]
         for name, pictures in maps.items():
-            # Each frame has its own scale of attention; the legend is the first one's where they are played.
-            streams.append(Stream(name=name, label=name, frames=torch.stack([picture for picture, _ in pictures]),
-                                  legend=pictures[0][1], max_side=max(exo_images.shape[1:3]), every=every))
+            # Each frame has its own scale of attention; the legend is the first one's where they
+            # are played.
+            streams.append(
+                Stream(
+                    name=name,
+                    label=name,
+                    frames=torch.stack([picture for picture, _ in pictures]),
+                    legend=pictures[0][1],
+                    max_side=max(exo_images.shape[1:3]),
+                    every=every,
+                )
+            )
         mark = {"x": ego_x, "y": ego_y, "frame": frames[0]}
         return io.NodeOutput(view, text, ui=preview_ui("attention", streams, text=text, mark=mark))

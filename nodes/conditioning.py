@@ -1,6 +1,6 @@
-"""What the model is told: EgoX Prompt joins and cleans the two sections of the text; EgoX Conditioning turns exo video
-and ego prior into the canvas, the conditioning and the latent to sample.
-"""
+"""Conditioning of the model: EgoX Prompt joins and cleans the two sections of the text; EgoX
+Conditioning turns exo video and ego prior into the canvas, the conditioning and the latent to
+sample."""
 
 from __future__ import annotations
 
@@ -45,14 +45,27 @@ class EgoXPrompt(io.ComfyNode):
             category="EgoX/model",
             **searched("EgoXPrompt"),
             description="Joins what the exo camera sees and what the wearer sees into the prompt that the model was "
-                        "trained on. Parentheses stay plain characters.",
+            "trained on. Parentheses stay plain characters.",
             inputs=[
-                io.String.Input("prompt", default="", multiline=True, optional=True,
-                                tooltip="The take's prompt (from Ego Pose Input), with both sections."),
-                io.String.Input("exo_view", default="", multiline=True,
-                                tooltip="What the exo camera sees. Not empty: replaces the take's [Exo view] section."),
-                io.String.Input("ego_view", default="", multiline=True,
-                                tooltip="What the wearer sees and does. Not empty: replaces the [Ego view] section."),
+                io.String.Input(
+                    "prompt",
+                    default="",
+                    multiline=True,
+                    optional=True,
+                    tooltip="The take's prompt (from Ego Pose Input), with both sections.",
+                ),
+                io.String.Input(
+                    "exo_view",
+                    default="",
+                    multiline=True,
+                    tooltip="What the exo camera sees. Not empty: replaces the take's [Exo view] section.",
+                ),
+                io.String.Input(
+                    "ego_view",
+                    default="",
+                    multiline=True,
+                    tooltip="What the wearer sees and does. Not empty: replaces the [Ego view] section.",
+                ),
             ],
             outputs=[io.String.Output(display_name="positive", tooltip="For EgoX Text.")],
         )
@@ -75,57 +88,127 @@ class EgoXConditioning(io.ComfyNode):
             category="EgoX/model",
             **searched("EgoXConditioning"),
             description="Encodes the exo video and the ego prior side by side. Gives conditioning, the empty ego "
-                        "latent to sample, and the canvas for EgoX Model Patch or Wan EgoX Sampler.",
+            "latent to sample, and the canvas for EgoX Model Patch or Wan EgoX Sampler.",
             inputs=[
-                io.Conditioning.Input("positive", tooltip="The encoded prompt (both sections: exo view and ego view)."),
+                io.Conditioning.Input(
+                    "positive", tooltip="The encoded prompt (both sections: exo view and ego view)."
+                ),
                 io.Conditioning.Input("negative", tooltip="The encoded negative prompt."),
                 io.Vae.Input("vae", tooltip="The Wan 2.1 VAE (Wan 2.2 14B uses the same)."),
-                io.Image.Input("exo_images", tooltip="The exo video's frames: 4n+1 of them, sides multiples of 16."),
-                io.Image.Input("prior", tooltip="The ego prior, as high as the exo video, one frame for each of it."),
-                io.ClipVision.Input("clip_vision", optional=True,
-                                    tooltip="CLIP vision H, for models with a picture embedding (Wan 2.1 I2V). "
-                                            "Wan 2.2 I2V has none: leave it open."),
-                io.Model.Input("model", optional=True,
-                               tooltip="The model after EgoX LoRA. Only read: mask 'auto' follows the LoRA's metadata, "
-                                       "and the picture embedding is left out if the model has none."),
-                io.Combo.Input("mask_mode", options=[AUTO, *MASK_MODES], default=AUTO, advanced=True,
-                               tooltip="What the model is told to know. released: the exo half of the first latent "
-                                       "frame (authors' inference). paper: the whole exo half (Eq. 3). trainer: as "
-                                       "released, plus the last exo frame, as the authors' trainer leaves it. "
-                                       "auto: from the LoRA's metadata, else released."),
-                io.Combo.Input("image_embedding", options=[AUTO, *IMAGE_EMBEDDING_MODES], default="released",
-                               advanced=True,
-                               tooltip="What CLIP vision sees. released: first frame of the decoded canvas, exo beside "
-                                       "noise (for the authors' LoRA). exo+prior: first frame of exo beside prior "
-                                       "(for a LoRA trained so). exo only: the exo frame alone. none: nothing. "
-                                       "auto: from the LoRA's metadata, else released."),
-                io.Int.Input("noise_seed", default=SEED_UNKNOWN, min=SEED_UNKNOWN, max=0xFFFFFFFFFFFFFFFF,
-                             control_after_generate=False, advanced=True,
-                             tooltip="For image_embedding 'released': set it to the seed of your sampler, so that the "
-                                     "picture shows the noise that sampling starts from. -1: not set, seed 0 is drawn "
-                                     "(Wan EgoX Sampler uses its own seed whatever stands here)."),
-                io.Combo.Input("noise", options=list(NOISES), default=HOST, optional=True, advanced=True,
-                               tooltip="For image_embedding 'released' in graphs of separate nodes: set it as the "
-                                       "sampling has it. " + NOISE_TOOLTIP),
-                io.Boolean.Input("low_memory", default=False, optional=True,
-                                 tooltip="For cards with little memory: the VAE works in tiles of "
-                                         f"{LOW_MEMORY_TILE} px, in Decode Ego Half too. Slower, and "
-                                         "slightly other latents. (The host falls back to tiles by "
-                                         "itself when it runs out of memory.)"),
+                io.Image.Input(
+                    "exo_images",
+                    tooltip="The exo video's frames: 4n+1 of them, sides multiples of 16.",
+                ),
+                io.Image.Input(
+                    "prior",
+                    tooltip="The ego prior, as high as the exo video, one frame for each of it.",
+                ),
+                io.ClipVision.Input(
+                    "clip_vision",
+                    optional=True,
+                    tooltip="CLIP vision H, for models with a picture embedding (Wan 2.1 I2V). "
+                    "Wan 2.2 I2V has none: leave it open.",
+                ),
+                io.Model.Input(
+                    "model",
+                    optional=True,
+                    tooltip="The model after EgoX LoRA. Only read: mask 'auto' follows the LoRA's metadata, "
+                    "and the picture embedding is left out if the model has none.",
+                ),
+                io.Combo.Input(
+                    "mask_mode",
+                    options=[AUTO, *MASK_MODES],
+                    default=AUTO,
+                    advanced=True,
+                    tooltip="Latents that are marked as known to the model. released: the exo half of the "
+                    "first latent frame (authors' inference). paper: the whole exo half (Eq. 3). "
+                    "trainer: as released, plus the last exo frame, as the authors' trainer "
+                    "leaves it. "
+                    "auto: from the LoRA's metadata, else released.",
+                ),
+                io.Combo.Input(
+                    "image_embedding",
+                    options=[AUTO, *IMAGE_EMBEDDING_MODES],
+                    default="released",
+                    advanced=True,
+                    tooltip="What CLIP vision sees. released: first frame of the decoded canvas, exo beside "
+                    "noise (for the authors' LoRA). exo+prior: first frame of exo beside prior "
+                    "(for a LoRA trained so). exo only: the exo frame alone. none: nothing. "
+                    "auto: from the LoRA's metadata, else released.",
+                ),
+                io.Int.Input(
+                    "noise_seed",
+                    default=SEED_UNKNOWN,
+                    min=SEED_UNKNOWN,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    control_after_generate=False,
+                    advanced=True,
+                    tooltip="For image_embedding 'released': set it to the seed of your sampler, so that the "
+                    "picture shows the noise that sampling starts from. -1: not set, seed 0 is drawn "
+                    "(Wan EgoX Sampler ignores it and uses its own seed).",
+                ),
+                io.Combo.Input(
+                    "noise",
+                    options=list(NOISES),
+                    default=HOST,
+                    optional=True,
+                    advanced=True,
+                    tooltip="For image_embedding 'released' in graphs of separate nodes: set it as the "
+                    "sampling has it. " + NOISE_TOOLTIP,
+                ),
+                io.Boolean.Input(
+                    "low_memory",
+                    default=False,
+                    optional=True,
+                    tooltip="For cards with little memory: the VAE works in tiles of "
+                    f"{LOW_MEMORY_TILE} px, in Decode Ego Half too. Slower, and "
+                    "slightly other latents. (The host falls back to tiles by "
+                    "itself when it runs out of memory.)",
+                ),
             ],
             outputs=[
                 io.Conditioning.Output(display_name="positive"),
                 io.Conditioning.Output(display_name="negative"),
-                io.Latent.Output(display_name="latent", tooltip="The empty ego half: what the sampler works on."),
-                EgoXCanvas.Output(display_name="canvas", tooltip="Both halves and their masks, for the model patch."),
+                io.Latent.Output(
+                    display_name="latent", tooltip="The empty ego half: what the sampler works on."
+                ),
+                EgoXCanvas.Output(
+                    display_name="canvas",
+                    tooltip="Both halves and their masks, for the model patch.",
+                ),
             ],
         )
 
     @classmethod
-    def execute(cls, positive, negative, vae, exo_images, prior, mask_mode, image_embedding, noise_seed,
-                noise=HOST, low_memory=False, clip_vision=None, model=None) -> io.NodeOutput:
-        *conditioned, note = condition_clip(positive, negative, vae, exo_images, prior, mask_mode, image_embedding,
-                                            noise_seed, noise, low_memory, clip_vision, model)
+    def execute(
+        cls,
+        positive,
+        negative,
+        vae,
+        exo_images,
+        prior,
+        mask_mode,
+        image_embedding,
+        noise_seed,
+        noise=HOST,
+        low_memory=False,
+        clip_vision=None,
+        model=None,
+    ) -> io.NodeOutput:
+        *conditioned, note = condition_clip(
+            positive,
+            negative,
+            vae,
+            exo_images,
+            prior,
+            mask_mode,
+            image_embedding,
+            noise_seed,
+            noise,
+            low_memory,
+            clip_vision,
+            model,
+        )
         return io.NodeOutput(*conditioned, ui=ui.PreviewText(note))
 
 
@@ -143,10 +226,12 @@ def condition_clip(
     clip_vision: ClipVisionModel | None = None,
     model: ModelPatcher | None = None,
 ) -> tuple[list, list, dict, CanvasWithEncoders, str]:
-    """Positive and negative conditioning, the empty ego latent, the canvas, and what there is to say about them.
+    """Positive and negative conditioning, the empty ego latent, the canvas, and what there is to
+    say about them.
 
     Raises:
-        EgoXInputError: pictures that don't fit each other, a model that isn't EgoX's or lacks CLIP vision.
+        EgoXInputError: pictures that don't fit each other, a model that isn't EgoX's or lacks CLIP
+            vision.
     """
     tile_size = LOW_MEMORY_TILE * low_memory
     if model is not None:
@@ -154,46 +239,74 @@ def condition_clip(
     metadata = {} if model is None else lora_metadata(model)
     image_embedding = resolve_auto("image_embedding", image_embedding, metadata)
     if model is not None and image_embedding != "none" and not has_image_embedding(model):
-        logging.info("[EgoX] this model takes no picture embedding (Wan 2.2 I2V form): none is made")
+        logging.info(
+            "[EgoX] this model takes no picture embedding (Wan 2.2 I2V form): none is made"
+        )
         image_embedding, clip_vision = "none", None
-    if model is not None and has_image_embedding(model) and clip_vision is None and image_embedding != "none":
-        raise EgoXInputError("CLIP vision", got="none", expected="one, as this Wan 2.1 I2V reads pictures",
-                             fix="connect Load CLIP Vision (clip_vision_h)")
+    if (
+        model is not None
+        and has_image_embedding(model)
+        and clip_vision is None
+        and image_embedding != "none"
+    ):
+        raise EgoXInputError(
+            "CLIP vision",
+            got="none",
+            expected="one, as this Wan 2.1 I2V reads pictures",
+            fix="connect Load CLIP Vision (clip_vision_h)",
+        )
     frames, prior = check_pictures(exo_images, prior)
-    note = embedding_note(image_embedding, connected=clip_vision is not None, seeded=noise_seed != SEED_UNKNOWN)
+    note = embedding_note(
+        image_embedding, connected=clip_vision is not None, seeded=noise_seed != SEED_UNKNOWN
+    )
     if clip_vision is None:
         image_embedding = "none"
 
     exo_images, prior = exo_images[..., :3], prior[..., :3]
-    exo_latent, prior_latent = (encode_video(vae, pictures, tile_size) for pictures in (exo_images, prior))
-    canvas = check_canvas(CanvasWithEncoders(
-        exo_latent=exo_latent,
-        prior_latent=prior_latent,
-        latent_colours=fit_latent_colours([(exo_latent, exo_images), (prior_latent, prior)]),
-        frames=frames,
-        exo_size=(exo_images.shape[2], exo_images.shape[1]),
-        ego_size=(prior.shape[2], prior.shape[1]),
-        mask_mode=resolve_auto("mask_mode", mask_mode, metadata),
-        image_embedding=image_embedding,
-        noise_seed=None if noise_seed == SEED_UNKNOWN else noise_seed,
-        noise=noise,
-        vae=vae,
-        clip_vision=clip_vision,
-    ))
+    exo_latent, prior_latent = (
+        encode_video(vae, pictures, tile_size) for pictures in (exo_images, prior)
+    )
+    canvas = check_canvas(
+        CanvasWithEncoders(
+            exo_latent=exo_latent,
+            prior_latent=prior_latent,
+            latent_colours=fit_latent_colours([(exo_latent, exo_images), (prior_latent, prior)]),
+            frames=frames,
+            exo_size=(exo_images.shape[2], exo_images.shape[1]),
+            ego_size=(prior.shape[2], prior.shape[1]),
+            mask_mode=resolve_auto("mask_mode", mask_mode, metadata),
+            image_embedding=image_embedding,
+            noise_seed=None if noise_seed == SEED_UNKNOWN else noise_seed,
+            noise=noise,
+            vae=vae,
+            clip_vision=clip_vision,
+        )
+    )
     t, h, w_exo, w_ego = canvas.latent_grid
     mask_ego = crop_ego(build_mask(canvas.mask_mode, t, h, w_exo, w_ego), w_exo)
-    values = {"concat_latent_image": canvas.prior_latent, "concat_mask": 1.0 - mask_ego}  # the host inverts it
+    values = {
+        "concat_latent_image": canvas.prior_latent,
+        "concat_mask": 1.0 - mask_ego,
+    }  # the host inverts it
     if image_embedding == "released":
-        values["clip_vision_output"] = released_embedding(vae, clip_vision, canvas.exo_latent, canvas.prior_latent,
-                                                          max(noise_seed, 0), noise)
+        values["clip_vision_output"] = released_embedding(
+            vae, clip_vision, canvas.exo_latent, canvas.prior_latent, max(noise_seed, 0), noise
+        )
     elif image_embedding != "none":
-        picture = embedding_picture(image_embedding, exo_frame=exo_images[:1], prior_frame=prior[:1])
+        picture = embedding_picture(
+            image_embedding, exo_frame=exo_images[:1], prior_frame=prior[:1]
+        )
         values["clip_vision_output"] = encode_picture(clip_vision, picture)
-    latent = torch.zeros_like(canvas.prior_latent, device=comfy.model_management.intermediate_device())
+    latent = torch.zeros_like(
+        canvas.prior_latent, device=comfy.model_management.intermediate_device()
+    )
     return (
         node_helpers.conditioning_set_values(positive, values),
         node_helpers.conditioning_set_values(negative, values),
-        {"samples": latent, MADE_OF: {"exo_images": exo_images, "prior": prior, "tile_size": tile_size}},
+        {
+            "samples": latent,
+            MADE_OF: {"exo_images": exo_images, "prior": prior, "tile_size": tile_size},
+        },
         canvas,
         f"{frames} frames, exo {canvas.exo_size[0]}x{canvas.exo_size[1]}, "
         f"ego {canvas.ego_size[0]}x{canvas.ego_size[1]}; mask {canvas.mask_mode}; {note}",

@@ -19,7 +19,7 @@ from ..egox_core.types import CameraTrajectory, DepthVideo, PointCloud
 from ..egox_core.video.reader import read_frames
 from ..egox_core.video.reproject import lens_circle, pinhole_camera, reproject
 from ..egox_core.wan.canvas import ego_half
-from .host.graph import LOADER, Graph, probed, selection_of, values_behind
+from .host.graph import LOADER, Graph, probed, selection_of, upstream_values
 from .host.progress import host_progress
 from .host.vae import decode_video
 from .host.video import native_video
@@ -45,49 +45,99 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
             **searched("EgoXDecodeEgoHalf"),
             description="Decodes the ego video. A latent of the whole canvas is cropped to its ego half first.",
             inputs=[
-                io.Latent.Input("latent", tooltip="The sampled ego latent, or one of the whole canvas."),
+                io.Latent.Input(
+                    "latent", tooltip="The sampled ego latent, or one of the whole canvas."
+                ),
                 io.Vae.Input("vae", tooltip="The Wan VAE that encoded the canvas."),
-                EgoXTrajectory.Input("trajectory", optional=True,
-                                     tooltip="The ego camera's lens, for the circle and the pinhole view. Wan EgoX "
-                                             "Sampler sends it along with the latent; without either it is "
-                                             "aria_released."),
-                io.Float.Input("pinhole_fov", default=0.0, min=0.0, max=150.0, step=1.0,
-                               tooltip="0: the model's own fisheye picture. 20 to 150: redrawn with "
-                                       "straight lines, so many degrees across."),
-                io.Image.Input("exo_images", optional=True,
-                               tooltip="The exo video's frames, for the comparison shown on this node; without them "
-                                       "those that the latent was made of. They change nothing in the result."),
-                io.Image.Input("prior", optional=True,
-                               tooltip="The ego prior, for the comparison shown on this node; without it the one that "
-                                       "the latent was made of."),
-                io.Image.Input("ground_truth", optional=True,
-                               tooltip="The wearer's own video where there is one, for the comparison shown on this "
-                                       "node; without it ego_ground_truth.mp4 beside the exo video."),
-                EgoXDepth.Input("depth", optional=True,
-                                tooltip="The exo video's depth. With trajectory and exo_images the node also shows "
-                                        "which exo patches each ego pixel is led to."),
-                io.Audio.Input("audio", optional=True, tooltip="The exo video's sound, for the output 'video'."),
-                EgoXScene.Input("scene", optional=True,
-                                tooltip="The scene that the prior was rendered from: how far the view is off the "
-                                        "ordered path is measured against it. Without it one is built of "
-                                        "exo_images and depth, where both are there."),
+                EgoXTrajectory.Input(
+                    "trajectory",
+                    optional=True,
+                    tooltip="The ego camera's lens, for the circle and the pinhole view. Wan EgoX "
+                    "Sampler sends it along with the latent; without either it is "
+                    "aria_released.",
+                ),
+                io.Float.Input(
+                    "pinhole_fov",
+                    default=0.0,
+                    min=0.0,
+                    max=150.0,
+                    step=1.0,
+                    tooltip="0: the model's own fisheye picture. 20 to 150: redrawn with "
+                    "straight lines, so many degrees across.",
+                ),
+                io.Image.Input(
+                    "exo_images",
+                    optional=True,
+                    tooltip="The exo video's frames, for the comparison shown on this node; without them "
+                    "those that the latent was made of. They change nothing in the result.",
+                ),
+                io.Image.Input(
+                    "prior",
+                    optional=True,
+                    tooltip="The ego prior, for the comparison shown on this node; without it the one that "
+                    "the latent was made of.",
+                ),
+                io.Image.Input(
+                    "ground_truth",
+                    optional=True,
+                    tooltip="The wearer's own video where there is one, for the comparison shown on this "
+                    "node; without it ego_ground_truth.mp4 beside the exo video.",
+                ),
+                EgoXDepth.Input(
+                    "depth",
+                    optional=True,
+                    tooltip="The exo video's depth. With trajectory and exo_images the node also shows "
+                    "which exo patches each ego pixel is led to.",
+                ),
+                io.Audio.Input(
+                    "audio", optional=True, tooltip="The exo video's sound, for the output 'video'."
+                ),
+                EgoXScene.Input(
+                    "scene",
+                    optional=True,
+                    tooltip="The scene that the prior was rendered from: how far the view is off the "
+                    "ordered path is measured against it. Without it one is built of "
+                    "exo_images and depth, where both are there.",
+                ),
             ],
             outputs=[
                 io.Image.Output(display_name="ego", tooltip="The ego video's frames."),
-                io.Mask.Output(display_name="circle", tooltip="1 inside the lens' circle (all 1 in a pinhole view)."),
-                io.Video.Output(display_name="video", tooltip="The same frames as a video, for Save Video."),
+                io.Mask.Output(
+                    display_name="circle",
+                    tooltip="1 inside the lens' circle (all 1 in a pinhole view).",
+                ),
+                io.Video.Output(
+                    display_name="video", tooltip="The same frames as a video, for Save Video."
+                ),
             ],
             hidden=[io.Hidden.unique_id, io.Hidden.prompt],  # for what the run was made with
             has_intermediate_output=True,  # a cached run shows its preview again
         )
 
     @classmethod
-    def execute(cls, latent, vae, pinhole_fov, trajectory=None, exo_images=None, prior=None,
-                ground_truth=None, depth=None, audio=None, scene=None) -> io.NodeOutput:
+    def execute(
+        cls,
+        latent,
+        vae,
+        pinhole_fov,
+        trajectory=None,
+        exo_images=None,
+        prior=None,
+        ground_truth=None,
+        depth=None,
+        audio=None,
+        scene=None,
+    ) -> io.NodeOutput:
         samples, made_of = ego_half(latent["samples"]), latent.get(MADE_OF, {})
         trajectory, exo_images, prior, depth = (
-            made_of.get(name) if linked is None else linked for name, linked in
-            (("trajectory", trajectory), ("exo_images", exo_images), ("prior", prior), ("depth", depth)))
+            made_of.get(name) if linked is None else linked
+            for name, linked in (
+                ("trajectory", trajectory),
+                ("exo_images", exo_images),
+                ("prior", prior),
+                ("depth", depth),
+            )
+        )
         height, width = (PIXELS_PER_LATENT * n for n in samples.shape[-2:])
         lens = preset_camera(DEFAULT_PRESET, height) if trajectory is None else trajectory.camera
         lens = rescale(lens, width, height)
@@ -104,10 +154,17 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
         prompt, node = (cls.hidden.prompt, str(cls.hidden.unique_id)) if cls.hidden else ({}, "")
         if ground_truth is None and target is None:
             ground_truth = truth_beside(prompt, frames.shape[1:3])
-        clips = (("exo", "exo", exo_images), ("prior", "prior", prior), ("ego", "ego", frames),
-                 ("truth", "ground truth", ground_truth))
-        streams = [Stream(name=name, label=label, frames=clip[..., :3]) for name, label, clip in clips
-                   if clip is not None]
+        clips = (
+            ("exo", "exo", exo_images),
+            ("prior", "prior", prior),
+            ("ego", "ego", frames),
+            ("truth", "ground truth", ground_truth),
+        )
+        streams = [
+            Stream(name=name, label=label, frames=clip[..., :3])
+            for name, label, clip in clips
+            if clip is not None
+        ]
         lines = [f"{len(frames)} frames of {frames.shape[2]}x{frames.shape[1]}"]
         fps = None if trajectory is None else clip_fps(trajectory.times_s)
         curve = None
@@ -116,8 +173,10 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
         elif followed is not None:
             lines.append(followed.text())
             if bool(followed.judged.any()):
-                angles = [float(a) if known else None
-                          for a, known in zip(followed.angle_deg, followed.judged, strict=True)]
+                angles = [
+                    float(a) if known else None
+                    for a, known in zip(followed.angle_deg, followed.judged, strict=True)
+                ]
                 values = [angles[t // followed.step] for t in range(len(frames))]
                 curve = {"label": "off the path", "unit": "°", "values": values}
         if ground_truth is not None and ground_truth.shape[:3] == frames.shape[:3]:
@@ -127,31 +186,53 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
         geometry = None
         if target is None:
             geometry = geometry_data(depth, trajectory, exo_images, width, prompt, node)
-        return io.NodeOutput(frames, mask, native_video(frames, fps, audio),
-                             ui=preview_ui("compare", streams, text=text, fps=fps, curve=curve,
-                                           geometry=geometry,
-                                           values=values_behind(prompt, node)))
+        return io.NodeOutput(
+            frames,
+            mask,
+            native_video(frames, fps, audio),
+            ui=preview_ui(
+                "compare",
+                streams,
+                text=text,
+                fps=fps,
+                curve=curve,
+                geometry=geometry,
+                values=upstream_values(prompt, node),
+            ),
+        )
 
 
 def truth_beside(graph: Graph, size: tuple[int, int]) -> torch.Tensor | None:
-    """The wearer's own video beside the graph's one exo video, [T, H, W, 3] at the frames in use; None without one."""
+    """The wearer's own video beside the graph's one exo video, [T, H, W, 3] at the frames in use;
+    None without one."""
     loaders = [node for node, entry in (graph or {}).items() if entry["class_type"] == LOADER]
     try:  # what doesn't fit here must not cost a sampled video
         selection = selection_of(graph, loaders[0]) if len(loaders) == 1 else None
         if selection is None or not (path := selection.source_path.with_name(TRUTH)).is_file():
             return None
         info, (height, width) = probed(path), size
-        if abs(info.fps / selection.source_fps - 1) > 0.001 or info.frame_count <= selection.source_indices.max():
+        if (
+            abs(info.fps / selection.source_fps - 1) > 0.001
+            or info.frame_count <= selection.source_indices.max()
+        ):
             return None
-        chosen = replace(selection, source_size=(info.width, info.height), size=(width, height), resize="crop")
+        chosen = replace(
+            selection, source_size=(info.width, info.height), size=(width, height), resize="crop"
+        )
         return read_frames(path, info, chosen).float() / 255
     except EgoXInputError:
         return None
 
 
-def followed_path(frames: torch.Tensor, scene: PointCloud | None, exo_images: torch.Tensor | None,
-                  depth: DepthVideo | None, trajectory: CameraTrajectory | None) -> PathError | str | None:
-    """The angle of decoded frames to the rendered path, or why there is none; None without scene or path."""
+def followed_path(
+    frames: torch.Tensor,
+    scene: PointCloud | None,
+    exo_images: torch.Tensor | None,
+    depth: DepthVideo | None,
+    trajectory: CameraTrajectory | None,
+) -> PathError | str | None:
+    """The angle of decoded frames to the rendered path, or why there is none; None without scene or
+    path."""
     if trajectory is None:
         return None
     try:  # what doesn't fit here must not cost a sampled video
@@ -159,7 +240,9 @@ def followed_path(frames: torch.Tensor, scene: PointCloud | None, exo_images: to
             scene = build_scene(exo_images[..., :3], depth)
         if scene is None:
             return None
-        return path_error(frames.float().cpu(), scene, trajectory, progress=host_progress(len(frames)))
+        return path_error(
+            frames.float().cpu(), scene, trajectory, progress=host_progress(len(frames))
+        )
     except EgoXInputError as error:
         return f"Whether the view follows the path can't be judged: {error}"
 
@@ -173,4 +256,8 @@ def truth_line(frames: torch.Tensor, truth: torch.Tensor, node: str) -> str:
     before = _last_psnr.get(node)
     _last_psnr[node] = (*key, now)
     line = f"PSNR to the truth {now:.1f} dB"
-    return line if before is None or before[:2] != key else f"{line}; the run before {before[2]:.1f} dB"
+    return (
+        line
+        if before is None or before[:2] != key
+        else f"{line}; the run before {before[2]:.1f} dB"
+    )

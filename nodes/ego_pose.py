@@ -25,7 +25,15 @@ from ..egox_core.trajectory.keyframes import (
 )
 from ..egox_core.trajectory.path import resample, smoothed, trajectory_from_track, with_camera
 from ..egox_core.types import FrameSelection
-from .host.graph import Graph, exo_video, frames_in_use, inputs_of, lacks_beside, linked, verdict
+from .host.graph import (
+    Graph,
+    check_or_message,
+    exo_video,
+    frames_in_use,
+    inputs_of,
+    linked,
+    sidecar_missing,
+)
 from .host.paths import beside_video, fingerprint, list_files, resolve
 from .io_types import EgoXFrames, EgoXScene, EgoXTrajectory
 from .page.editor_data import AUTO, BESIDE, DEFAULT_PRESET, editor_data, editor_origin
@@ -51,73 +59,158 @@ class EgoXEgoPoseInput(io.ComfyNode):
             category="EgoX/input",
             **searched("EgoXEgoPoseInput"),
             description="The first-person camera over time: the released meta.json, a trajectory JSON, one constant "
-                        "pose, or keyframes. Positions are metres in the world of the take; without one the world is "
-                        "the exo camera (x right, y down, z forward).",
+            "pose, or keyframes. Positions are metres in the world of the take; without one the world is "
+            "the exo camera (x right, y down, z forward).",
             inputs=[
-                io.Combo.Input("source", options=["file", "constant", "keyframes", "estimated"], default="file",
-                               tooltip="Where the poses come from; the inputs of the other sources are not used."),
-                io.Combo.Input("file", options=[BESIDE, *list_files((".json", "images.txt"))],
-                               default=BESIDE,
-                               tooltip="file: the meta.json in the exo video's own folder (needs 'frames'), or a "
-                                       "meta.json (one take or the released list), trajectory JSON, keyframe JSON or "
-                                       "COLMAP's images.txt in the input folder or the pack's samples."),
-                io.String.Input("entry", default="", advanced=True,
-                                tooltip="file: the take's name or number, where the file lists several."),
-                io.Combo.Input("camera", options=[AUTO, *CAMERA_PRESETS], default=AUTO, advanced=True,
-                               tooltip="The ego camera's lens. auto: the file's own, else aria_released. "
-                                       + " ".join(f"{name}: {preset.purpose}." for name, preset in
-                                                  CAMERA_PRESETS.items())),
-                io.Float.Input("smooth_s", default=0.0, min=0.0, max=10.0, step=0.01, advanced=True,
-                               tooltip="Smooths the path: width of the average in seconds; 0 leaves it as it is."),
-                io.Float.Input("x", **number, advanced=True, tooltip="constant: metres to the right."),
+                io.Combo.Input(
+                    "source",
+                    options=["file", "constant", "keyframes", "estimated"],
+                    default="file",
+                    tooltip="Where the poses come from; the inputs of the other sources are not used.",
+                ),
+                io.Combo.Input(
+                    "file",
+                    options=[BESIDE, *list_files((".json", "images.txt"))],
+                    default=BESIDE,
+                    tooltip="file: the meta.json in the exo video's own folder (needs 'frames'), or a "
+                    "meta.json (one take or the released list), trajectory JSON, keyframe JSON or "
+                    "COLMAP's images.txt in the input folder or the pack's samples.",
+                ),
+                io.String.Input(
+                    "entry",
+                    default="",
+                    advanced=True,
+                    tooltip="file: the take's name or number, where the file lists several.",
+                ),
+                io.Combo.Input(
+                    "camera",
+                    options=[AUTO, *CAMERA_PRESETS],
+                    default=AUTO,
+                    advanced=True,
+                    tooltip="The ego camera's lens. auto: the file's own, else aria_released. "
+                    + " ".join(
+                        f"{name}: {preset.purpose}." for name, preset in CAMERA_PRESETS.items()
+                    ),
+                ),
+                io.Float.Input(
+                    "smooth_s",
+                    default=0.0,
+                    min=0.0,
+                    max=10.0,
+                    step=0.01,
+                    advanced=True,
+                    tooltip="Smooths the path: width of the average in seconds; 0 leaves it as it is.",
+                ),
+                io.Float.Input(
+                    "x", **number, advanced=True, tooltip="constant: metres to the right."
+                ),
                 io.Float.Input("y", **number, advanced=True, tooltip="constant: metres downwards."),
                 io.Float.Input("z", **number, advanced=True, tooltip="constant: metres forward."),
-                io.Float.Input("yaw", **angle, advanced=True, tooltip="constant: degrees turned to the right."),
-                io.Float.Input("pitch", **angle, advanced=True, tooltip="constant: degrees looking up."),
-                io.Float.Input("roll", **angle, advanced=True, tooltip="constant: degrees tilted clockwise."),
-                io.String.Input("keyframes", default=KEYFRAMES_EXAMPLE, multiline=True, advanced=True,
-                                tooltip="keyframes: JSON, a list of moments (time_s or frame), each with position and "
-                                        "look_at, or position and yaw_deg, pitch_deg, roll_deg, or w2c. Empty: at rest "
-                                        "where the exo camera is."),
-                EgoXFrames.Input("frames", optional=True,
-                                 tooltip="From Load Exo Video: poses are taken for these frames, by index or time."),
-                EgoXTrajectory.Input("base", optional=True,
-                                     tooltip="A trajectory to use in place of the source, for example to change its "
-                                             "camera, smooth it, or take it at other frames."),
-                EgoXScene.Input("scene", optional=True,
-                                tooltip="From Build Scene: gives the exo camera's place for poses that are not from a "
-                                        "file; the editor shows it."),
-                io.Image.Input("exo_images", optional=True,
-                               tooltip="The exo frames: without 'frames', how many poses are needed and how high the "
-                                       "ego picture is; the editor shows them."),
-                EgoXTrajectory.Input("estimated", optional=True,
-                                     tooltip="estimated: the path of Estimate Head Pose. The editor begins with it, "
-                                             "and what you correct there becomes keyframes, which then count."),
+                io.Float.Input(
+                    "yaw", **angle, advanced=True, tooltip="constant: degrees turned to the right."
+                ),
+                io.Float.Input(
+                    "pitch", **angle, advanced=True, tooltip="constant: degrees looking up."
+                ),
+                io.Float.Input(
+                    "roll", **angle, advanced=True, tooltip="constant: degrees tilted clockwise."
+                ),
+                io.String.Input(
+                    "keyframes",
+                    default=KEYFRAMES_EXAMPLE,
+                    multiline=True,
+                    advanced=True,
+                    tooltip="keyframes: JSON, a list of moments (time_s or frame), each with position and "
+                    "look_at, or position and yaw_deg, pitch_deg, roll_deg, or w2c. Empty: at rest "
+                    "where the exo camera is.",
+                ),
+                EgoXFrames.Input(
+                    "frames",
+                    optional=True,
+                    tooltip="From Load Exo Video: poses are taken for these frames, by index or time.",
+                ),
+                EgoXTrajectory.Input(
+                    "base",
+                    optional=True,
+                    tooltip="A trajectory to use in place of the source, for example to change its "
+                    "camera, smooth it, or take it at other frames.",
+                ),
+                EgoXScene.Input(
+                    "scene",
+                    optional=True,
+                    tooltip="From Build Scene: gives the exo camera's place for poses that are not from a "
+                    "file; the editor shows it.",
+                ),
+                io.Image.Input(
+                    "exo_images",
+                    optional=True,
+                    tooltip="The exo frames: without 'frames', how many poses are needed and how high the "
+                    "ego picture is; the editor shows them.",
+                ),
+                EgoXTrajectory.Input(
+                    "estimated",
+                    optional=True,
+                    tooltip="estimated: the path of Estimate Head Pose. The editor begins with it, "
+                    "and what you correct there becomes keyframes, which then count.",
+                ),
             ],
             outputs=[
-                EgoXTrajectory.Output(display_name="trajectory", tooltip="The ego camera over time."),
-                io.String.Output(display_name="prompt", tooltip="The take's prompt, where the file holds one."),
+                EgoXTrajectory.Output(
+                    display_name="trajectory", tooltip="The ego camera over time."
+                ),
+                io.String.Output(
+                    display_name="prompt", tooltip="The take's prompt, where the file holds one."
+                ),
             ],
             hidden=[io.Hidden.unique_id, io.Hidden.prompt],
-            # So that the pose editor can run this node alone to see the scene, without the rest of the graph.
+            # So that the pose editor can run this node alone to see the scene, without the rest of
+            # the graph.
             is_output_node=True,
         )
 
     @classmethod
     def validate_inputs(cls, file=None) -> bool | str:
-        return verdict(cls, check_poses)  # names that are not in the list are judged there
+        return check_or_message(cls, check_poses)  # names that are not in the list are judged there
 
     @classmethod
     def fingerprint_inputs(cls, source, file, **settings) -> str:
         # A page that asked for a scene which was dropped meanwhile has the node run again.
         renewed = SCENES.renewals(str(cls.hidden.unique_id)) if cls.hidden is not None else 0
-        changed = fingerprint(file) if source == "file" and isinstance(file, str) and file != BESIDE else ""
+        changed = (
+            fingerprint(file)
+            if source == "file" and isinstance(file, str) and file != BESIDE
+            else ""
+        )
         return f"{changed}|{renewed}" if renewed else changed
 
     @classmethod
-    def execute(cls, source, file, entry, camera, smooth_s, x, y, z, yaw, pitch, roll, keyframes,
-                frames=None, base=None, scene=None, exo_images=None, estimated=None) -> io.NodeOutput:
-        count = len(exo_images) if exo_images is not None else scene.frame_count if scene is not None else None
+    def execute(
+        cls,
+        source,
+        file,
+        entry,
+        camera,
+        smooth_s,
+        x,
+        y,
+        z,
+        yaw,
+        pitch,
+        roll,
+        keyframes,
+        frames=None,
+        base=None,
+        scene=None,
+        exo_images=None,
+        estimated=None,
+    ) -> io.NodeOutput:
+        count = (
+            len(exo_images)
+            if exo_images is not None
+            else scene.frame_count
+            if scene is not None
+            else None
+        )
         size = REFERENCE_SIZE if exo_images is None else exo_images.shape[1]
         if frames is not None:
             size = frames.size[1]
@@ -130,9 +223,15 @@ class EgoXEgoPoseInput(io.ComfyNode):
         if base is not None:
             trajectory = base if frames is None else resample(base, frames)
         elif source == "file":
-            # The poses of a meta.json belong to a sensor turned like Aria's, whatever camera is asked for below.
-            trajectory = read_trajectory(trajectory_file(file, frames), preset_camera(DEFAULT_PRESET, size), frames,
-                                         entry=entry, count=count)
+            # The poses of a meta.json belong to a sensor turned like Aria's, whatever camera is
+            # asked for below.
+            trajectory = read_trajectory(
+                trajectory_file(file, frames),
+                preset_camera(DEFAULT_PRESET, size),
+                frames,
+                entry=entry,
+                count=count,
+            )
         else:
             if source == "constant":
                 pose = upright_pose(torch.tensor((x, y, z)), yaw, pitch, roll)
@@ -142,10 +241,15 @@ class EgoXEgoPoseInput(io.ComfyNode):
                 check_made_on(content, mark_of(None if frames is None else frames.source_path))
                 rest = None if scene is None else scene_rest(scene)
                 track = keyframe_track(content, camera_model, rest=rest)
-            trajectory = trajectory_from_track(track, camera_model, frames, count=count,
-                                               clip_times_s=None if scene is None else scene.times_s,
-                                               exo_w2c=None if scene is None else scene.exo_w2c,
-                                               exo_camera=None if scene is None else scene.exo_camera)
+            trajectory = trajectory_from_track(
+                track,
+                camera_model,
+                frames,
+                count=count,
+                clip_times_s=None if scene is None else scene.times_s,
+                exo_w2c=None if scene is None else scene.exo_w2c,
+                exo_camera=None if scene is None else scene.exo_camera,
+            )
         trajectory = with_camera(trajectory, rescale(given_camera or trajectory.camera, size, size))
         if smooth_s > 0:
             trajectory = smoothed(trajectory, smooth_s)
@@ -157,24 +261,28 @@ class EgoXEgoPoseInput(io.ComfyNode):
 
 
 def check_poses(graph: Graph, node: str) -> None:
-    """What is known of the chosen source before a run.
+    """Check what is known of the chosen source before a run.
 
     Raises:
-        EgoXInputError: a file that is not there, without poses or of fewer than the frames in use, keyframes that can't
-            be read, poses of another video, nothing estimated.
+        EgoXInputError: a file that is not there, without poses or of fewer than the frames in use,
+            keyframes that can't be read, poses of another video, nothing estimated.
     """
     values = inputs_of(graph, node)
     source, file, keyframes = (values.get(name) for name in ("source", "file", "keyframes"))
     if linked(graph, node, "base") is not None:
         return
     if source == "file" and file == BESIDE:
-        if lacks_beside(graph, node, META):
+        if sidecar_missing(graph, node, META):
             raise no_poses_beside("frames" in values)
     if source == "file" and isinstance(file, str):
         frames, entry = frames_in_use(graph, node), values.get("entry")
         if (file != BESIDE or frames is not None) and isinstance(entry, str):
-            read_trajectory(trajectory_file(file, frames), preset_camera(DEFAULT_PRESET, REFERENCE_SIZE), frames,
-                            entry=entry)
+            read_trajectory(
+                trajectory_file(file, frames),
+                preset_camera(DEFAULT_PRESET, REFERENCE_SIZE),
+                frames,
+                entry=entry,
+            )
     elif source == "estimated" and linked(graph, node, "estimated") is None:
         raise nothing_estimated()
     elif source == "keyframes" and isinstance(keyframes, str) and keyframes.strip():
@@ -184,20 +292,26 @@ def check_poses(graph: Graph, node: str) -> None:
 
 
 def nothing_estimated() -> EgoXInputError:
-    """What to do about an estimate that nobody makes."""
-    return EgoXInputError("ego poses", got="source estimated, and nothing connected to 'estimated'",
-                          expected="a trajectory", fix="connect Estimate Head Pose; or set source to keyframes and "
-                          "press 'Open pose editor', then 'Load scene'")
+    """Advice for an estimate that nobody makes."""
+    return EgoXInputError(
+        "ego poses",
+        got="source estimated, and nothing connected to 'estimated'",
+        expected="a trajectory",
+        fix="connect Estimate Head Pose; or set source to keyframes and "
+        "press 'Open pose editor', then 'Load scene'",
+    )
 
 
 def no_poses_beside(has_frames: bool) -> EgoXInputError:
-    """What to do about a take without poses."""
+    """Advice for a take without poses."""
     return EgoXInputError(
-        "ego poses", got=f"no {META} beside the exo video" if has_frames else "no frames connected",
+        "ego poses",
+        got=f"no {META} beside the exo video" if has_frames else "no frames connected",
         expected="a take's meta.json, or poses from another source",
         fix="press 'Open pose editor' on Ego Pose Input, then 'Load scene', and make a path there; or press "
-            "'Upload own files' and add its meta.json"
-            + ("" if has_frames else "; or connect 'frames' from Load Exo Video"))
+        "'Upload own files' and add its meta.json"
+        + ("" if has_frames else "; or connect 'frames' from Load Exo Video"),
+    )
 
 
 def trajectory_file(file: str, frames: FrameSelection | None) -> Path:

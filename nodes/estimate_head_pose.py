@@ -1,4 +1,5 @@
-"""Estimate Head Pose: what detectors saw of the wearer in the exo video becomes the ego camera's path."""
+"""Estimate Head Pose: what detectors saw of the wearer in the exo video becomes the ego camera's
+path."""
 
 from __future__ import annotations
 
@@ -16,12 +17,19 @@ from ..egox_core.file_names import META
 from ..egox_core.previews.head_path import confidence_legend, draw_head_path
 from ..egox_core.takes.exo_camera import exo_camera_of_size, exo_poses
 from ..egox_core.takes.meta import read_meta
-from ..egox_core.trajectory import HEAD_MOUNTS, estimate_head, head_mount, head_trajectory, joined_points, lens_note
+from ..egox_core.trajectory import (
+    HEAD_MOUNTS,
+    estimate_head,
+    head_mount,
+    head_trajectory,
+    joined_points,
+    lens_note,
+)
 from ..egox_core.trajectory.head_evidence import unit_up
 from ..egox_core.trajectory.head_sources import no_detector
 from ..egox_core.trajectory.keyframes import upright_from_sensor
 from ..egox_core.types import UNTIMED_FPS, DepthVideo, FrameSelection
-from .host.graph import Graph, frames_in_use, inputs_of, linked, verdict
+from .host.graph import Graph, check_or_message, frames_in_use, inputs_of, linked
 from .host.paths import beside_video
 from .host.progress import host_progress
 from .io_types import EgoXDepth, EgoXFrames, EgoXTrajectory
@@ -33,8 +41,10 @@ PoseKeypoint = io.Custom("POSE_KEYPOINT")
 MhrPoseData = io.Custom("MHR_POSE_DATA")  # of newer hosts
 FaceLandmarks = io.Custom("FACE_LANDMARKS")
 DETECTORS = {"pose_keypoints", "mhr_pose_data", "face_landmarks"}
-LENS_GUESSED = (f"warning: nothing says what the exo camera is; {GUESSED_FOV_DEG:.0f} degrees across are assumed. "
-                "Connect depth, or give exo_fov")
+LENS_GUESSED = (
+    f"warning: nothing says what the exo camera is; {GUESSED_FOV_DEG:.0f} degrees across are assumed. "
+    "Connect depth, or give exo_fov"
+)
 
 
 class EgoXEstimateHeadPose(io.ComfyNode):
@@ -49,80 +59,176 @@ class EgoXEstimateHeadPose(io.ComfyNode):
             category="EgoX/input",
             **searched("EgoXEstimateHeadPose"),
             description="The wearer's camera over time from what a detector saw of the head: a rigid head of mean size "
-                        "is fitted to all frames at once, so that gaps close and noise goes. One detector is enough; "
-                        "depth gives the distance.",
+            "is fitted to all frames at once, which fills gaps and removes noise. One detector is enough; "
+            "depth gives the distance.",
             inputs=[
-                io.Image.Input("exo_images", tooltip="The exo video's frames, from Load Exo Video: the very frames "
-                                                     "that the detectors saw."),
-                PoseKeypoint.Input("pose_keypoints", optional=True,
-                                   tooltip="From SDPose Keypoint Extractor, or any OpenPose keypoints: eyes, ears, "
-                                           "nose, neck, shoulders."),
-                MhrPoseData.Input("mhr_pose_data", optional=True,
-                                  tooltip="From SAM 3D Body (newer ComfyUI): points in metres, hidden ones too. Give "
-                                          "it the exo camera's field of view. Counts before the other two."),
-                FaceLandmarks.Input("face_landmarks", optional=True,
-                                    tooltip="From MediaPipe Face Landmarker. Solved again with the exo camera. Faces "
-                                            "alone: frames from behind stay empty."),
-                EgoXDepth.Input("depth", optional=True,
-                                tooltip="From Depth Align: the distance, the exo camera and its place in the world. "
-                                        "Without it the distance follows from the head's size."),
-                io.Mask.Input("person_mask", optional=True,
-                              tooltip="The wearer, e.g. a SAM3 track: says which of several people, and keeps the "
-                                      "wall behind from being taken for the head."),
-                EgoXFrames.Input("frames", optional=True,
-                                 tooltip="From Load Exo Video: the frames' times and numbers; without depth, also the "
-                                         "exo camera of the meta.json beside the video."),
-                io.Int.Input("person", default=-1, min=-1, max=100,
-                             tooltip="Who wears the camera, where several are seen and no mask says so: the number in "
-                                     "the first frame with so many, from 0; of the topmost detector connected. -1: "
-                                     "there is only one."),
-                io.Combo.Input("mount", options=list(HEAD_MOUNTS), default="glasses",
-                               tooltip="Where the ego camera sits on the head. "
-                                       + " ".join(f"{name}: {mount.source}." for name, mount in HEAD_MOUNTS.items())),
-                io.Float.Input("offset_right", **metres, advanced=True,
-                               tooltip="Moves the mount to the wearer's right, metres."),
-                io.Float.Input("offset_down", **metres, advanced=True, tooltip="Moves the mount downwards, metres."),
-                io.Float.Input("offset_forward", **metres, advanced=True, tooltip="Moves the mount forwards, metres."),
-                io.Float.Input("pitch", default=0.0, min=-90.0, max=90.0, step=0.5,
-                               tooltip="Degrees that the camera looks further up than the mount says."),
-                io.String.Input("up", default="", advanced=True,
-                                tooltip="Upwards in the world as x, y, z, e.g. 0, -1, 0.2 for an exo camera that looks "
-                                        "down. Empty: the world's axis nearest to the exo camera's own up."),
-                io.Float.Input("exo_fov", default=0.0, min=0.0, max=150.0, step=1.0, advanced=True,
-                               tooltip="Without depth and without a meta.json beside the video: what the exo camera "
-                                       "sees across the picture, degrees. 0: 60 is assumed, and the node says so."),
+                io.Image.Input(
+                    "exo_images",
+                    tooltip="The exo video's frames, from Load Exo Video: the very frames "
+                    "that the detectors saw.",
+                ),
+                PoseKeypoint.Input(
+                    "pose_keypoints",
+                    optional=True,
+                    tooltip="From SDPose Keypoint Extractor, or any OpenPose keypoints: eyes, ears, "
+                    "nose, neck, shoulders.",
+                ),
+                MhrPoseData.Input(
+                    "mhr_pose_data",
+                    optional=True,
+                    tooltip="From SAM 3D Body (newer ComfyUI): points in metres, hidden ones too. Give "
+                    "it the exo camera's field of view. Counts before the other two.",
+                ),
+                FaceLandmarks.Input(
+                    "face_landmarks",
+                    optional=True,
+                    tooltip="From MediaPipe Face Landmarker. Solved again with the exo camera. Faces "
+                    "alone: frames from behind stay empty.",
+                ),
+                EgoXDepth.Input(
+                    "depth",
+                    optional=True,
+                    tooltip="From Depth Align: the distance, the exo camera and its place in the world. "
+                    "Without it the distance follows from the head's size.",
+                ),
+                io.Mask.Input(
+                    "person_mask",
+                    optional=True,
+                    tooltip="The wearer, e.g. a SAM3 track: says which of several people, and keeps the "
+                    "wall behind from being taken for the head.",
+                ),
+                EgoXFrames.Input(
+                    "frames",
+                    optional=True,
+                    tooltip="From Load Exo Video: the frames' times and numbers; without depth, also the "
+                    "exo camera of the meta.json beside the video.",
+                ),
+                io.Int.Input(
+                    "person",
+                    default=-1,
+                    min=-1,
+                    max=100,
+                    tooltip="Who wears the camera, where several are seen and no mask says so: the number in "
+                    "the first frame with so many, from 0; of the topmost detector connected. -1: "
+                    "there is only one.",
+                ),
+                io.Combo.Input(
+                    "mount",
+                    options=list(HEAD_MOUNTS),
+                    default="glasses",
+                    tooltip="Where the ego camera sits on the head. "
+                    + " ".join(f"{name}: {mount.source}." for name, mount in HEAD_MOUNTS.items()),
+                ),
+                io.Float.Input(
+                    "offset_right",
+                    **metres,
+                    advanced=True,
+                    tooltip="Moves the mount to the wearer's right, metres.",
+                ),
+                io.Float.Input(
+                    "offset_down",
+                    **metres,
+                    advanced=True,
+                    tooltip="Moves the mount downwards, metres.",
+                ),
+                io.Float.Input(
+                    "offset_forward",
+                    **metres,
+                    advanced=True,
+                    tooltip="Moves the mount forwards, metres.",
+                ),
+                io.Float.Input(
+                    "pitch",
+                    default=0.0,
+                    min=-90.0,
+                    max=90.0,
+                    step=0.5,
+                    tooltip="Degrees that the camera looks further up than the mount says.",
+                ),
+                io.String.Input(
+                    "up",
+                    default="",
+                    advanced=True,
+                    tooltip="Upwards in the world as x, y, z, e.g. 0, -1, 0.2 for an exo camera that looks "
+                    "down. Empty: the world's axis nearest to the exo camera's own up.",
+                ),
+                io.Float.Input(
+                    "exo_fov",
+                    default=0.0,
+                    min=0.0,
+                    max=150.0,
+                    step=1.0,
+                    advanced=True,
+                    tooltip="Without depth and without a meta.json beside the video: what the exo camera "
+                    "sees across the picture, degrees. 0: 60 is assumed, and the node says so.",
+                ),
             ],
             outputs=[
-                EgoXTrajectory.Output(display_name="trajectory",
-                                      tooltip="The ego camera over time, with a confidence a frame: to 'estimated' of "
-                                              "Ego Pose Input, or wherever a trajectory goes."),
-                io.String.Output(display_name="keyframes",
-                                 tooltip="The same path as few keyframes (JSON), as Ego Pose Input takes them."),
-                io.Image.Output(display_name="preview",
-                                tooltip="The exo frames with the head's axes and look, coloured by confidence."),
-                io.String.Output(display_name="report", tooltip="What was seen in how many frames, and each fallback."),
+                EgoXTrajectory.Output(
+                    display_name="trajectory",
+                    tooltip="The ego camera over time, with a confidence a frame: to 'estimated' of "
+                    "Ego Pose Input, or wherever a trajectory goes.",
+                ),
+                io.String.Output(
+                    display_name="keyframes",
+                    tooltip="The same path as few keyframes (JSON), as Ego Pose Input takes them.",
+                ),
+                io.Image.Output(
+                    display_name="preview",
+                    tooltip="The exo frames with the head's axes and look, coloured by confidence.",
+                ),
+                io.String.Output(
+                    display_name="report",
+                    tooltip="What was seen in how many frames, and each fallback.",
+                ),
             ],
-            hidden=[io.Hidden.unique_id],  # for verdict
+            hidden=[io.Hidden.unique_id],  # for check_or_message
             has_intermediate_output=True,  # a cached run shows its preview again
         )
 
     @classmethod
     def validate_inputs(cls, up=None) -> bool | str:
-        return verdict(cls, check_head_inputs)
+        return check_or_message(cls, check_head_inputs)
 
     @classmethod
-    def execute(cls, exo_images, person, mount, offset_right, offset_down, offset_forward, pitch, up,
-                exo_fov, pose_keypoints=None, mhr_pose_data=None, face_landmarks=None, depth=None,
-                person_mask=None, frames=None) -> io.NodeOutput:
+    def execute(
+        cls,
+        exo_images,
+        person,
+        mount,
+        offset_right,
+        offset_down,
+        offset_forward,
+        pitch,
+        up,
+        exo_fov,
+        pose_keypoints=None,
+        mhr_pose_data=None,
+        face_landmarks=None,
+        depth=None,
+        person_mask=None,
+        frames=None,
+    ) -> io.NodeOutput:
         pictures = exo_images[..., :3].cpu()
         count, height, width = pictures.shape[:3]
         check_counts(count, depth, person_mask, frames)
         place = head_mount(mount, (offset_right, offset_down, offset_forward), pitch)
         upwards = None if not up.strip() else tuple(numbers(up, "up"))
-        mask = None if person_mask is None else fit_host_mask(person_mask, count, height, width, "mask of the wearer")
-        points, notes = joined_points({"POSE_KEYPOINT": pose_keypoints, "MHR_POSE_DATA": mhr_pose_data,
-                                       "FACE_LANDMARKS": face_landmarks}, count,
-                                      person=None if person < 0 else person, mask=mask)
+        mask = (
+            None
+            if person_mask is None
+            else fit_host_mask(person_mask, count, height, width, "mask of the wearer")
+        )
+        points, notes = joined_points(
+            {
+                "POSE_KEYPOINT": pose_keypoints,
+                "MHR_POSE_DATA": mhr_pose_data,
+                "FACE_LANDMARKS": face_landmarks,
+            },
+            count,
+            person=None if person < 0 else person,
+            mask=mask,
+        )
         if person_mask is not None and mask is None:
             notes += ("the mask of the wearer is empty: not used",)
         if depth is not None:
@@ -130,25 +236,59 @@ class EgoXEstimateHeadPose(io.ComfyNode):
             exo_camera, exo_w2c, guessed = depth.camera, depth.exo_w2c, depth.camera_guessed
             mask = depth.dynamic if mask is None else mask
         else:
-            exo_camera, exo_w2c, note, guessed = camera_without_depth(frames, (width, height), exo_fov)
+            exo_camera, exo_w2c, note, guessed = camera_without_depth(
+                frames, (width, height), exo_fov
+            )
             notes += (note,)
         lens = None if points.metres is None else lens_note(exo_camera)
         indices, times_s = moments(count, depth, frames)
         progress = host_progress(count)
-        path = estimate_head(points, exo_camera, exo_w2c=exo_w2c, depth_m=None if depth is None else depth.depth_m,
-                             mask=mask, times_s=times_s, up=upwards)
-        trajectory = head_trajectory(path.world_from_head, preset_camera(DEFAULT_PRESET, height), place, times_s,
-                                     confidence=path.confidence, exo_w2c=exo_w2c, exo_camera=exo_camera)
-        keyframes, how_close = keyframes_of_path(upright_from_sensor(trajectory.w2c, trajectory.camera),
-                                                 clip_moments(indices, times_s), path.up.tolist())
+        path = estimate_head(
+            points,
+            exo_camera,
+            exo_w2c=exo_w2c,
+            depth_m=None if depth is None else depth.depth_m,
+            mask=mask,
+            times_s=times_s,
+            up=upwards,
+        )
+        trajectory = head_trajectory(
+            path.world_from_head,
+            preset_camera(DEFAULT_PRESET, height),
+            place,
+            times_s,
+            confidence=path.confidence,
+            exo_w2c=exo_w2c,
+            exo_camera=exo_camera,
+        )
+        keyframes, how_close = keyframes_of_path(
+            upright_from_sensor(trajectory.w2c, trajectory.camera),
+            clip_moments(indices, times_s),
+            path.up.tolist(),
+        )
         sure = f"confidence {100 * float(path.confidence.median()):.0f} % (median)"
-        lines = [path.report.text(), sure, *([] if lens is None else [lens]), *notes, *path.report.notes, how_close]
+        lines = [
+            path.report.text(),
+            sure,
+            *([] if lens is None else [lens]),
+            *notes,
+            *path.report.notes,
+            how_close,
+        ]
         text = "\n".join(lines)
-        drawn = draw_head_path(pictures, exo_camera, path.world_from_head, path.confidence, exo_w2c, progress)
+        drawn = draw_head_path(
+            pictures, exo_camera, path.world_from_head, path.confidence, exo_w2c, progress
+        )
         curve = {"label": "confidence", "unit": "%", "values": (100 * path.confidence).tolist()}
-        ui = preview_ui("head", [Stream(name="head", label="head", frames=drawn, legend=confidence_legend())],
-                        text=text, fps=clip_fps(times_s), curve=curve, badge="lensGuessed" if guessed else None,
-                        progress=progress)
+        ui = preview_ui(
+            "head",
+            [Stream(name="head", label="head", frames=drawn, legend=confidence_legend())],
+            text=text,
+            fps=clip_fps(times_s),
+            curve=curve,
+            badge="lensGuessed" if guessed else None,
+            progress=progress,
+        )
         return io.NodeOutput(trajectory, json.dumps(keyframes), drawn, text, ui=ui)
 
 
@@ -156,7 +296,8 @@ def check_head_inputs(graph: Graph, node: str) -> None:
     """What is known before a run.
 
     Raises:
-        EgoXInputError: no detector, an upward direction that can't be, a bad meta.json beside the video.
+        EgoXInputError: no detector, an upward direction that can't be, a bad meta.json beside the
+            video.
     """
     values = inputs_of(graph, node)
     if not values.keys() & DETECTORS:  # linked, or a value: the API allows it
@@ -168,23 +309,36 @@ def check_head_inputs(graph: Graph, node: str) -> None:
         camera_without_depth(frames, frames.size, 0.0)
 
 
-def check_counts(count: int, depth: DepthVideo | None, mask: torch.Tensor | None,
-                 frames: FrameSelection | None) -> None:
+def check_counts(
+    count: int, depth: DepthVideo | None, mask: torch.Tensor | None, frames: FrameSelection | None
+) -> None:
     """Everything that is connected belongs to the same frames.
 
     Raises:
         EgoXInputError: another number of frames; depth that is not in metres.
     """
-    others = {"depth": None if depth is None else len(depth.depth_m),
-              "mask of the wearer": None if mask is None or mask.dim() == 2 or len(mask) == 1 else len(mask),
-              "frames": None if frames is None else len(frames.times_s)}
+    others = {
+        "depth": None if depth is None else len(depth.depth_m),
+        "mask of the wearer": None
+        if mask is None or mask.dim() == 2 or len(mask) == 1
+        else len(mask),
+        "frames": None if frames is None else len(frames.times_s),
+    }
     for name, number in others.items():
         if number not in (None, count):
-            raise EgoXInputError(name, got=f"{number} frames", expected=f"{count}, as exo_images",
-                                 fix="make all of the frames that one Load Exo Video gives")
+            raise EgoXInputError(
+                name,
+                got=f"{number} frames",
+                expected=f"{count}, as exo_images",
+                fix="make all of the frames that one Load Exo Video gives",
+            )
     if depth is not None and depth.kind != "metric z":
-        raise EgoXInputError("depth for the head", got=f"{depth.kind} depth", expected="metric z depth in metres",
-                             fix="align it with a metric depth in Depth Align first")
+        raise EgoXInputError(
+            "depth for the head",
+            got=f"{depth.kind} depth",
+            expected="metric z depth in metres",
+            fix="align it with a metric depth in Depth Align first",
+        )
 
 
 def numbers(text: str, name: str) -> list[float]:
@@ -196,25 +350,39 @@ def numbers(text: str, name: str) -> list[float]:
     try:
         return [float(part) for part in text.replace(",", " ").split()]
     except ValueError as error:
-        raise EgoXInputError(name, got=repr(text)[:60], expected="numbers with commas between, or nothing",
-                             fix="for example 0, -1, 0.2") from error
+        raise EgoXInputError(
+            name,
+            got=repr(text)[:60],
+            expected="numbers with commas between, or nothing",
+            fix="for example 0, -1, 0.2",
+        ) from error
 
 
 def camera_without_depth(frames: FrameSelection | None, size: tuple[int, int], fov_deg: float):
-    """(the exo camera in px of the frames, its poses or None, a note on where it is from, whether it is a guess)."""
+    """(the exo camera in px of the frames, its poses or None, a note on where it is from, whether
+    it is a guess)."""
     path = beside_video(frames, META)
     meta = None if path is None else read_meta(path)
     if meta is not None and meta.exo_camera is not None:
         note = f"exo camera: {META} beside the video"
         return exo_camera_of_size(meta, frames, size), exo_poses(meta, frames), note, False
     if fov_deg > 0:
-        return camera_of_view(*size, fov_deg), None, f"exo camera: a pinhole of {fov_deg:g} degrees across", False
+        return (
+            camera_of_view(*size, fov_deg),
+            None,
+            f"exo camera: a pinhole of {fov_deg:g} degrees across",
+            False,
+        )
     return guessed_camera(*size), None, LENS_GUESSED, True
 
 
 def moments(count: int, depth: DepthVideo | None, frames: FrameSelection | None):
     """(source frames [T], seconds [T]) of the clip."""
     sources = [part for part in (frames, depth) if part is not None]
-    indices = next((p.source_indices for p in sources if p.source_indices is not None), torch.arange(count))
-    times_s = next((p.times_s for p in sources if p.times_s is not None), torch.arange(count) / UNTIMED_FPS)
+    indices = next(
+        (p.source_indices for p in sources if p.source_indices is not None), torch.arange(count)
+    )
+    times_s = next(
+        (p.times_s for p in sources if p.times_s is not None), torch.arange(count) / UNTIMED_FPS
+    )
     return indices, times_s.double()

@@ -26,15 +26,22 @@ class EgoXRankExoCameras(io.ComfyNode):
             category="EgoX/input",
             **searched("EgoXRankExoCameras"),
             description="Predicts for several exo takes how much of the ego view each would cover, and names the best. "
-                        "With depth the renderer is asked at a small size; without it the poses alone are judged.",
+            "With depth the renderer is asked at a small size; without it the poses alone are judged.",
             inputs=[
-                io.String.Input("takes", default="", multiline=True,
-                                tooltip="One take folder a line, in the input folder; each with a meta.json (exo and "
-                                        "ego cameras) and, better, a depth file."),
+                io.String.Input(
+                    "takes",
+                    default="",
+                    multiline=True,
+                    tooltip="One take folder a line, in the input folder; each with a meta.json (exo and "
+                    "ego cameras) and, better, a depth file.",
+                ),
             ],
             outputs=[
                 io.String.Output(display_name="best", tooltip="The folder of the best take."),
-                io.Float.Output(display_name="coverage", tooltip="Its predicted share of the ego picture, 0 to 1."),
+                io.Float.Output(
+                    display_name="coverage",
+                    tooltip="Its predicted share of the ego picture, 0 to 1.",
+                ),
                 io.String.Output(display_name="report", tooltip="All takes, best first."),
             ],
             is_output_node=True,
@@ -52,8 +59,9 @@ class EgoXRankExoCameras(io.ComfyNode):
     @classmethod
     def execute(cls, takes) -> io.NodeOutput:
         progress = host_progress()
-        candidates = [load_candidate(folder, line, progress=progress)
-                      for folder, line in take_folders(takes)]
+        candidates = [
+            load_candidate(folder, line, progress=progress) for folder, line in take_folders(takes)
+        ]
         ranks = rank_exo_cameras(candidates, progress=progress)
         text = rank_text(ranks)
         return io.NodeOutput(ranks[0].name, ranks[0].coverage, text, ui=ui.PreviewText(text))
@@ -67,5 +75,7 @@ def take_folders(takes: str) -> list[tuple[Path, str]]:
     """
     lines = [line.strip() for line in takes.splitlines() if line.strip()]
     if not lines:
-        raise EgoXInputError("takes", got="no folder", expected="one take folder a line", fix="name the folders")
+        raise EgoXInputError(
+            "takes", got="no folder", expected="one take folder a line", fix="name the folders"
+        )
     return [(resolve(line, "take folder", folder_too=True), line) for line in lines]

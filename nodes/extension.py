@@ -1,4 +1,5 @@
-"""What the host asks for: the nodes, each file imported by itself, so that a name that moved costs one file's nodes."""
+"""Entry point for the host: the nodes, each file imported by itself, so that a name that moved
+costs one file's nodes."""
 
 from __future__ import annotations
 
@@ -51,8 +52,12 @@ def load_nodes(files: Mapping[str, tuple[str, ...]] = NODE_FILES) -> tuple[type[
 
 def _say_lost(names: tuple[str, ...], error: Exception) -> None:
     cause = f"{type(error).__name__}: {error}"
-    logging.error("[EgoX] Not in the list of nodes: %s (%s). The others are not affected.", " and ".join(names), cause,
-                  exc_info=None if isinstance(error, (ImportError, AttributeError)) else error)
+    logging.error(
+        "[EgoX] Not in the list of nodes: %s (%s). The others are not affected.",
+        " and ".join(names),
+        cause,
+        exc_info=None if isinstance(error, (ImportError, AttributeError)) else error,
+    )
 
 
 def _serve_page() -> None:
@@ -60,7 +65,9 @@ def _serve_page() -> None:
 
     from .page import clips, exo_clip, routes, uploads
 
-    if getattr(PromptServer, "instance", None) is not None:  # none where only the nodes are wanted, as in tests
+    if (
+        getattr(PromptServer, "instance", None) is not None
+    ):  # none where only the nodes are wanted, as in tests
         routes.register(PromptServer.instance.routes)
         uploads.register(PromptServer.instance.routes)
         clips.register(PromptServer.instance.routes)
@@ -80,13 +87,15 @@ def _list_small_models() -> None:
 
 
 NODES = load_nodes()
-SERVICES = {"the pose editor, sample videos and uploads on the page": _serve_page,
-            "telling before a run that files are missing": _note_graphs,
-            "the pack's small models in the loaders' lists": _list_small_models}
+SERVICES = {
+    "the pose editor, sample videos and uploads on the page": _serve_page,
+    "telling before a run that files are missing": _note_graphs,
+    "the pack's small models in the loaders' lists": _list_small_models,
+}
 
 
 class EgoXExtension(ComfyExtension):
-    """What the host asks for the pack's nodes."""
+    """Entry point that the host asks for the pack's nodes."""
 
     async def on_load(self) -> None:
         for what, start in SERVICES.items():

@@ -1,8 +1,7 @@
 """The inputs of geometry-guided attention, the same on the model patch and on the sampler node.
 
-Both nodes take them as ``execute(..., **gga)`` (the host calls by name) and hand them to :func:`gga_options` as they
-are, so that each input is declared once.
-"""
+Both nodes take them as ``execute(..., **gga)`` (the host calls by name) and hand them to
+:func:`gga_options` as they are, so that each input is declared once."""
 
 from __future__ import annotations
 
@@ -27,52 +26,82 @@ LAMBDA = Slider("λ_g", usual=(0.0, 10.0), step=0.1, wide=(0.0, 100.0))
 def geometry_inputs() -> list[io.Input]:
     """Depth and trajectory, from which the directions are made."""
     return [
-        EgoXDepth.Input("depth", optional=True,
-                        tooltip="The exo video's depth. Not needed where λ_g is 0 or the mode is off."),
-        EgoXTrajectory.Input("trajectory", optional=True,
-                             tooltip="The ego camera's poses, the ones that the prior was rendered with."),
+        EgoXDepth.Input(
+            "depth",
+            optional=True,
+            tooltip="The exo video's depth. Not needed where λ_g is 0 or the mode is off.",
+        ),
+        EgoXTrajectory.Input(
+            "trajectory",
+            optional=True,
+            tooltip="The ego camera's poses, the ones that the prior was rendered with.",
+        ),
     ]
 
 
 def gga_inputs() -> list[io.Input]:
-    """How the geometry guides the attention."""
+    """Inputs of the guidance by geometry."""
     return [
-        LAMBDA.input("lambda_g", display_name="λ_g", default=DEFAULT_LAMBDA["released"],
-                     tooltip="Strength of the geometry. Mode released: 0 none (the plain model, bit for bit), 1 "
-                             "plain log(1 + cos), 3 the authors' inference. Modes paper and power: start from 1; "
-                             "choosing a mode on the canvas sets its start value while this one is untouched."),
-        io.Combo.Input("gga_mode", options=[AUTO, *GGA_MODES], default="released", advanced=True,
-                       tooltip="released: as the authors' inference scales the cosine. paper: log g + log λ_g (Eq. 4; "
-                               "λ_g above 0). power: λ_g · log g, a graded strength. off: no geometry. auto: from the "
-                               "LoRA's metadata, else released."),
-        io.Combo.Input("rays", options=[AUTO, *RAY_MODES], default="released", advanced=True,
-                       tooltip="Viewing rays of the ego pixels. released: as the authors' inference makes them, about "
-                               "15 degrees off the lens, for their LoRA. exact: the camera that drew the prior. "
-                               "pinhole: without distortion. auto: from the LoRA's metadata, else released."),
+        LAMBDA.input(
+            "lambda_g",
+            display_name="λ_g",
+            default=DEFAULT_LAMBDA["released"],
+            tooltip="Strength of the geometry. Mode released: 0 none (the plain model, bit for bit), 1 "
+            "plain log(1 + cos), 3 the authors' inference. Modes paper and power: start from 1; "
+            "choosing a mode on the canvas sets its start value while this one is untouched.",
+        ),
+        io.Combo.Input(
+            "gga_mode",
+            options=[AUTO, *GGA_MODES],
+            default="released",
+            advanced=True,
+            tooltip="released: as the authors' inference scales the cosine. paper: log g + log λ_g (Eq. 4; "
+            "λ_g above 0). power: λ_g · log g, a graded strength. off: no geometry. auto: from the "
+            "LoRA's metadata, else released.",
+        ),
+        io.Combo.Input(
+            "rays",
+            options=[AUTO, *RAY_MODES],
+            default="released",
+            advanced=True,
+            tooltip="Viewing rays of the ego pixels. released: as the authors' inference makes them, about "
+            "15 degrees off the lens, for their LoRA. exact: the camera that drew the prior. "
+            "pinhole: without distortion. auto: from the LoRA's metadata, else released.",
+        ),
     ]
 
 
 def backend_input() -> io.Input:
     """The kernel of the biased attention, by name."""
     return io.Combo.Input(
-        "backend", options=["auto", *BACKENDS, "reference"], default="auto", advanced=True,
+        "backend",
+        options=["auto", *BACKENDS, "reference"],
+        default="auto",
+        advanced=True,
         tooltip="How the biased attention is computed. auto: the fastest that was measured for this "
-                "device and gives the right numbers; the note then says which. A kernel chosen by name "
-                "that is wrong on this device ends the run. reference: dense, for tests at small sizes "
-                "only.")
+        "device and gives the right numbers; the note then says which. A kernel chosen by name "
+        "that is wrong on this device ends the run. reference: dense, for tests at small sizes "
+        "only.",
+    )
 
 
 def recompute_exo_input(advanced: bool = False) -> io.Input:
     """Steps from one full computation of exo to the next."""
     return io.Int.Input(
-        "recompute_exo", display_name="recompute exo", default=1, min=0, max=100, advanced=advanced or None,
+        "recompute_exo",
+        display_name="recompute exo",
+        default=1,
+        min=0,
+        max=100,
+        advanced=advanced or None,
         tooltip="How often exo is computed anew. 1: at every step, as the authors do. 4: at every fourth step; the "
-                "steps between compute the ego half alone, about a third of the work, and the picture moves a little. "
-                "0: at the first step alone. Needs memory: see the note after the run.")
+        "steps between compute the ego half alone, about a third of the work, and the picture moves a little. "
+        "0: at the first step alone. Needs memory: see the note after the run.",
+    )
 
 
 def check_geometry(graph: Graph, node: str) -> None:
-    """What is known of the geometry before a run.
+    """Check what is known of the geometry before a run.
 
     Raises:
         EgoXInputError: a strength or mode that makes no sense, no depth or trajectory to guide by.
@@ -88,8 +117,9 @@ def check_geometry(graph: Graph, node: str) -> None:
             raise no_geometry(name)
 
 
-def gga_options(metadata: Mapping[str, str], inputs: Mapping[str, Any],
-                depth: DepthVideo | None) -> tuple[GgaOptions, str]:
+def gga_options(
+    metadata: Mapping[str, str], inputs: Mapping[str, Any], depth: DepthVideo | None
+) -> tuple[GgaOptions, str]:
     """The core's options and the kind of rays, from the inputs above.
 
     Args:

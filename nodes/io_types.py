@@ -1,4 +1,5 @@
-"""The pack's own socket types. Each carries one frozen payload of ``egox_core.types``, documented there."""
+"""The pack's own socket types. Each carries one frozen payload of ``egox_core.types``, documented
+there."""
 
 from __future__ import annotations
 
@@ -18,18 +19,21 @@ EgoXDepth = io.Custom("EGOX_DEPTH")  # egox_core.types.DepthVideo
 EgoXTrajectory = io.Custom("EGOX_TRAJECTORY")  # egox_core.types.CameraTrajectory
 EgoXScene = io.Custom("EGOX_SCENE")  # egox_core.types.PointCloud
 EgoXCanvas = io.Custom("EGOX_CANVAS")  # CanvasWithEncoders
-EgoXAttention = io.Custom("EGOX_ATTENTION")  # nodes.attention.AttentionCapture, filled while sampling
+EgoXAttention = io.Custom(
+    "EGOX_ATTENTION"
+)  # nodes.attention.AttentionCapture, filled while sampling
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CanvasWithEncoders(Canvas):
-    """A canvas and the host's encoders, with which a sampler redoes the picture embedding from its own seed."""
+    """A canvas and the host's encoders, with which a sampler redoes the picture embedding from its
+    own seed."""
 
     vae: VAE
     clip_vision: ClipVisionModel | None
 
 
 MADE_OF = "egox_made_of"
-"""Key of an ego LATENT under which EgoX Conditioning (exo_images and prior [T, H, W, 3], tile_size in px) and Wan EgoX
-Sampler (trajectory, depth) leave what it was made of; samplers hand it on. Decode Ego Half takes from it what isn't
-connected or set."""
+"""Key of an ego LATENT under which EgoX Conditioning (exo_images and prior [T, H, W, 3], tile_size
+in px) and Wan EgoX Sampler (trajectory, depth) leave what it was made of; samplers hand it on.
+Decode Ego Half takes from it what isn't connected or set."""

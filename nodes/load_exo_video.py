@@ -9,13 +9,26 @@ from comfy_api.latest import InputImpl, io
 
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.file_names import VIDEO_SUFFIXES
-from ..egox_core.sizes import PIXEL_STEP, REFERENCE_EXO_SIZE, REFERENCE_SIZE, latent_frames, latent_size
+from ..egox_core.sizes import (
+    PIXEL_STEP,
+    REFERENCE_EXO_SIZE,
+    REFERENCE_SIZE,
+    latent_frames,
+    latent_size,
+)
 from ..egox_core.types import FrameSelection
 from ..egox_core.video.audio import Sound, read_sound, trim_sound
 from ..egox_core.video.cuts import refuse_cuts
-from ..egox_core.video.reader import VideoSource, memory_info, open_video, pick_frames, probe_video, read_frames
+from ..egox_core.video.reader import (
+    VideoSource,
+    memory_info,
+    open_video,
+    pick_frames,
+    probe_video,
+    read_frames,
+)
 from ..egox_core.video.selection import select_frames, trim_info
-from .host.graph import Graph, inputs_of, selection_of, verdict
+from .host.graph import Graph, check_or_message, inputs_of, selection_of
 from .host.paths import TAKE_FILES, fingerprint, list_files, resolve
 from .host.progress import host_progress
 from .host.steps import tell_on_node
@@ -27,7 +40,8 @@ MOST_SIDE = 4096
 
 
 class EgoXLoadExoVideo(io.ComfyNode):
-    """Video (a file or a VIDEO) to frames of one size, with the source indices that depth and poses follow."""
+    """Video (a file or a VIDEO) to frames of one size, with the source indices that depth and poses
+    follow."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -37,74 +51,139 @@ class EgoXLoadExoVideo(io.ComfyNode):
             category="EgoX/input",
             **searched("EgoXLoadExoVideo"),
             description="Takes 4n+1 frames of the third-person video. Depth and ego poses follow the same frames "
-                        "through the output 'frames'. Only the frames that are needed are decoded.",
+            "through the output 'frames'. Only the frames that are needed are decoded.",
             inputs=[
-                io.Combo.Input("file", options=list_files(VIDEO_SUFFIXES), upload=io.UploadType.video,
-                               tooltip="A video in the input folder, or one of the pack's samples. Not used while "
-                                       "'video' is connected."),
-                io.Int.Input("start_frame", default=0, min=0, max=1_000_000,
-                             tooltip="First frame of the source to use, counted from 0."),
-                io.Int.Input("frame_count", default=49, min=1, max=4801, step=4,
-                             tooltip="How many frames: 4n+1, since the VAE packs four after the first. EgoX was "
-                                     "trained on 49."),
-                io.Float.Input("target_fps", default=0.0, min=0.0, max=240.0, step=0.01, advanced=True,
-                               tooltip="Frames a second to pick from the source; 0 takes every frame."),
-                io.Combo.Input("resize", options=["crop", "pad"], default="crop", advanced=True,
-                               tooltip="How a different aspect is taken up: cut the overhang, or add black borders."),
-                io.Int.Input("width", default=REFERENCE_EXO_SIZE[0], min=PIXEL_STEP, max=MOST_SIDE,
-                             step=PIXEL_STEP,
-                             tooltip="Width of the exo frames, px, a multiple of 16. EgoX was trained on 784."),
-                io.Int.Input("height", default=REFERENCE_SIZE, min=PIXEL_STEP, max=MOST_SIDE,
-                             step=PIXEL_STEP,
-                             tooltip="Height of the exo frames, px, a multiple of 16; the ego picture is as high and "
-                                     "as wide. EgoX was trained on 448."),
-                io.Video.Input("video", optional=True,
-                               tooltip="A video from another node, such as Load Video; used instead of 'file'."),
+                io.Combo.Input(
+                    "file",
+                    options=list_files(VIDEO_SUFFIXES),
+                    upload=io.UploadType.video,
+                    tooltip="A video in the input folder, or one of the pack's samples. Not used while "
+                    "'video' is connected.",
+                ),
+                io.Int.Input(
+                    "start_frame",
+                    default=0,
+                    min=0,
+                    max=1_000_000,
+                    tooltip="First frame of the source to use, counted from 0.",
+                ),
+                io.Int.Input(
+                    "frame_count",
+                    default=49,
+                    min=1,
+                    max=4801,
+                    step=4,
+                    tooltip="How many frames: 4n+1, since the VAE packs four after the first. EgoX was "
+                    "trained on 49.",
+                ),
+                io.Float.Input(
+                    "target_fps",
+                    default=0.0,
+                    min=0.0,
+                    max=240.0,
+                    step=0.01,
+                    advanced=True,
+                    tooltip="Frames a second to pick from the source; 0 takes every frame.",
+                ),
+                io.Combo.Input(
+                    "resize",
+                    options=["crop", "pad"],
+                    default="crop",
+                    advanced=True,
+                    tooltip="How a different aspect is taken up: cut the overhang, or add black borders.",
+                ),
+                io.Int.Input(
+                    "width",
+                    default=REFERENCE_EXO_SIZE[0],
+                    min=PIXEL_STEP,
+                    max=MOST_SIDE,
+                    step=PIXEL_STEP,
+                    tooltip="Width of the exo frames, px, a multiple of 16. EgoX was trained on 784.",
+                ),
+                io.Int.Input(
+                    "height",
+                    default=REFERENCE_SIZE,
+                    min=PIXEL_STEP,
+                    max=MOST_SIDE,
+                    step=PIXEL_STEP,
+                    tooltip="Height of the exo frames, px, a multiple of 16; the ego picture is as high and "
+                    "as wide. EgoX was trained on 448.",
+                ),
+                io.Video.Input(
+                    "video",
+                    optional=True,
+                    tooltip="A video from another node, such as Load Video; used instead of 'file'.",
+                ),
             ],
             outputs=[
                 io.Image.Output(display_name="exo_images", tooltip="The exo frames."),
-                io.Audio.Output(display_name="audio", tooltip="The sound of these frames, where there is any."),
+                io.Audio.Output(
+                    display_name="audio", tooltip="The sound of these frames, where there is any."
+                ),
                 io.Float.Output(display_name="fps", tooltip="Frames a second of the exo frames."),
-                EgoXFrames.Output(display_name="frames",
-                                  tooltip="Which frames of the source these are; for Depth Align and Ego Pose Input."),
+                EgoXFrames.Output(
+                    display_name="frames",
+                    tooltip="Which frames of the source these are; for Depth Align and Ego Pose Input.",
+                ),
             ],
-            hidden=[io.Hidden.unique_id],  # for verdict
+            hidden=[io.Hidden.unique_id],  # for check_or_message
         )
 
     @classmethod
     def validate_inputs(cls, file=None) -> bool | str:
         # ``file`` is named so that the host takes names that are not in its list (a file uploaded
         # since, a path in a sub-folder). Of an input that is named it checks no bounds: no others.
-        return verdict(cls, check_video)
+        return check_or_message(cls, check_video)
 
     @classmethod
     def fingerprint_inputs(cls, file, video=None, **settings) -> str:
         if not isinstance(file, str):
             return ""
-        # Depth and poses beside the video are read by later nodes, which can't see its name before they run.
+        # Depth and poses beside the video are read by later nodes, which can't see its name before
+        # they run.
         folder = file.replace("\\", "/").rpartition("/")[0]
         beside = [f"{folder}/{name}" if folder else name for name in TAKE_FILES]
         return "\n".join(fingerprint(name) for name in (file, *beside))
 
     @classmethod
-    def execute(cls, file, start_frame, frame_count, target_fps, resize, width, height, video=None) -> io.NodeOutput:
-        options = {"start_frame": start_frame, "frame_count": frame_count, "target_fps": target_fps, "resize": resize,
-                   "width": width, "height": height}
+    def execute(
+        cls, file, start_frame, frame_count, target_fps, resize, width, height, video=None
+    ) -> io.NodeOutput:
+        options = {
+            "start_frame": start_frame,
+            "frame_count": frame_count,
+            "target_fps": target_fps,
+            "resize": resize,
+            "width": width,
+            "height": height,
+        }
         if max(width, height) > MOST_SIDE:  # of a wire, which the host does not check
-            raise EgoXInputError("video size", got=f"{width}x{height} px",
-                                 expected=f"at most {MOST_SIDE} px a side", fix="ask for less")
+            raise EgoXInputError(
+                "video size",
+                got=f"{width}x{height} px",
+                expected=f"at most {MOST_SIDE} px a side",
+                fix="ask for less",
+            )
         if isinstance(video, InputImpl.VideoFromFile):
             with open_video(_stream_source(video)[0]):
                 pass  # refuses a playlist, which the host's own reader would follow
-        if video is not None and (not isinstance(video, InputImpl.VideoFromFile) or has_edited_picture(video)):
+        if video is not None and (
+            not isinstance(video, InputImpl.VideoFromFile) or has_edited_picture(video)
+        ):
             images, sound, selection = _from_memory(video, options)
         else:
             if video is None:
                 source, window = resolve(file, "exo video"), (0.0, 0.0)
             else:
                 source, window = _stream_source(video)
-            images, sound, selection = _from_file(source, window, options, cls.hidden and str(cls.hidden.unique_id))
-        audio = None if sound is None else {"waveform": sound.waveform[None], "sample_rate": sound.sample_rate}
+            images, sound, selection = _from_file(
+                source, window, options, cls.hidden and str(cls.hidden.unique_id)
+            )
+        audio = (
+            None
+            if sound is None
+            else {"waveform": sound.waveform[None], "sample_rate": sound.sample_rate}
+        )
         return io.NodeOutput(images, audio, selection.fps, selection)
 
 
@@ -123,7 +202,8 @@ def check_video(graph: Graph, node: str) -> None:
 
 
 def has_edited_picture(video: InputImpl.VideoFromFile) -> bool:
-    """Whether a host node has cropped or resized the video: then its file still holds the whole picture.
+    """Check whether a host node has cropped or resized the video: then its file still holds the
+    whole picture.
 
     Hosts from 0.35 on put such edits on a VIDEO and carry them out when its frames are asked for.
     """
@@ -131,13 +211,18 @@ def has_edited_picture(video: InputImpl.VideoFromFile) -> bool:
         return video.has_pending_frame_edits()
     if not hasattr(video, "as_cropped"):
         return False
-    return video.get_dimensions() != InputImpl.VideoFromFile(video.get_stream_source()).get_dimensions()
+    return (
+        video.get_dimensions()
+        != InputImpl.VideoFromFile(video.get_stream_source()).get_dimensions()
+    )
 
 
 def _stream_source(video) -> tuple[VideoSource, tuple[float, float]]:
     source = video.get_stream_source()
     # Older hosts know no trimming.
-    window = video.get_active_trim_window() if hasattr(video, "get_active_trim_window") else (0.0, 0.0)
+    window = (
+        video.get_active_trim_window() if hasattr(video, "get_active_trim_window") else (0.0, 0.0)
+    )
     return Path(source) if isinstance(source, str) else source, window
 
 
@@ -146,8 +231,10 @@ def _from_file(source: VideoSource, window: tuple[float, float], options: dict, 
     if whole.hdr and node:
         tell_on_node(f"{whole.hdr} brought to the standard range", node)
     info, first = trim_info(whole, *window)
-    selection = replace(select_frames(info, **options | {"start_frame": options["start_frame"] + first}),
-                        source_frames=whole.frame_count)
+    selection = replace(
+        select_frames(info, **options | {"start_frame": options["start_frame"] + first}),
+        source_frames=whole.frame_count,
+    )
     images = read_frames(source, info, selection, host_progress(options["frame_count"]))
     refuse_cuts(images, selection, info.name, first)
     if isinstance(source, Path):
@@ -161,16 +248,21 @@ def _from_memory(video, options: dict) -> tuple:
     if parts.audio is not None:
         sound = Sound(waveform=parts.audio["waveform"][0], sample_rate=parts.audio["sample_rate"])
     selection: FrameSelection = select_frames(
-        memory_info(parts.images, float(parts.frame_rate), sound is not None), **options)
+        memory_info(parts.images, float(parts.frame_rate), sound is not None), **options
+    )
     images = pick_frames(parts.images, selection, host_progress(options["frame_count"]))
     refuse_cuts(images, selection, "in memory")
     selection = replace(selection, source_frames=None)  # such a video may be a part of another one
     sound = trim_sound(sound, selection)
     if isinstance(video, InputImpl.VideoFromFile):
-        # Its frames begin at the trim; poses, which know nothing of it, go by the file's own indices and times.
+        # Its frames begin at the trim; poses, which know nothing of it, go by the file's own
+        # indices and times.
         source, window = _stream_source(video)
         info = probe_video(source)
         _, first = trim_info(info, *window)
-        selection = replace(selection, source_indices=selection.source_indices + first,
-                            times_s=selection.times_s + info.times_s[first])
+        selection = replace(
+            selection,
+            source_indices=selection.source_indices + first,
+            times_s=selection.times_s + info.times_s[first],
+        )
     return images, sound, selection

@@ -22,7 +22,7 @@ from ..egox_core.wan.lora_keys import (
     convert_lora,
     released_note,
 )
-from .host.graph import Graph, inputs_of, verdict
+from .host.graph import Graph, check_or_message, inputs_of
 from .patch.lora_metadata import attach_lora_metadata
 from .search_words import searched
 from .sliders import Slider
@@ -46,23 +46,31 @@ class EgoXLoadLora(io.ComfyNode):
             category="EgoX/model",
             **searched("EgoXLoadLora"),
             description="Loads the EgoX LoRA (or any Wan LoRA) into the transformer. Refuses a file of which nothing "
-                        "fits, and reports the count of matched tensors.",
+            "fits, and reports the count of matched tensors.",
             inputs=[
                 io.Model.Input("model", tooltip="The Wan transformer."),
-                io.Combo.Input("lora_name", options=folder_paths.get_filename_list("loras"),
-                               tooltip="A .safetensors file in the host's loras folders."),
-                STRENGTH.input("strength", default=1.0,
-                               tooltip="Scales the LoRA's change of the weights; alpha / rank of the file is already "
-                                       "in it. 1 is what the authors use."),
+                io.Combo.Input(
+                    "lora_name",
+                    options=folder_paths.get_filename_list("loras"),
+                    tooltip="A .safetensors file in the host's loras folders.",
+                ),
+                STRENGTH.input(
+                    "strength",
+                    default=1.0,
+                    tooltip="Scales the LoRA's change of the weights; alpha / rank of the file is already "
+                    "in it. 1 is what the authors use.",
+                ),
             ],
-            outputs=[io.Model.Output(display_name="model", tooltip="The transformer with the LoRA.")],
-            hidden=[io.Hidden.unique_id],  # for verdict
+            outputs=[
+                io.Model.Output(display_name="model", tooltip="The transformer with the LoRA.")
+            ],
+            hidden=[io.Hidden.unique_id],  # for check_or_message
         )
 
     @classmethod
     def validate_inputs(cls, strength=None) -> bool | str:
         known = STRENGTH.check(strength)
-        return verdict(cls, check_files) if known is True else known
+        return check_or_message(cls, check_files) if known is True else known
 
     @classmethod
     def fingerprint_inputs(cls, lora_name, **_) -> tuple[int, int] | None:
@@ -93,20 +101,28 @@ def check_files(graph: Graph, node: str) -> None:
         return
     values = [value for each in graph for value in inputs_of(graph, each).values()]
     if small := sorted({x for x in values if isinstance(x, str) and FLOAT8.search(x)}):
-        raise EgoXInputError("weights on a Mac", got=", ".join(small),
-                             expected="files without float8, which Apple's GPUs can't compute",
-                             fix="take wan2.1_i2v_480p_14B_fp16 or a GGUF file (Q4 to Q8) and "
-                                 "umt5_xxl_fp16 instead; don't download these")
+        raise EgoXInputError(
+            "weights on a Mac",
+            got=", ".join(small),
+            expected="files without float8, which Apple's GPUs can't compute",
+            fix="take wan2.1_i2v_480p_14B_fp16 or a GGUF file (Q4 to Q8) and "
+            "umt5_xxl_fp16 instead; don't download these",
+        )
 
 
 def weight_shapes(model: ModelPatcher) -> dict[str, tuple[int, ...]]:
-    """Native name to shape, also where torch.compile has wrapped blocks or the whole transformer."""
+    """Native name to shape, also where torch.compile has wrapped blocks or the whole
+    transformer."""
     transformer = model.get_model_object("diffusion_model")
-    return {name.replace("_orig_mod.", ""): tuple(weight.shape) for name, weight in transformer.named_parameters()}
+    return {
+        name.replace("_orig_mod.", ""): tuple(weight.shape)
+        for name, weight in transformer.named_parameters()
+    }
 
 
 def load_lora(model: ModelPatcher, path: Path, strength: float) -> tuple[ModelPatcher, str]:
-    """A clone with the LoRA's patches, and the report. Applied by the host when the model is loaded.
+    """A clone with the LoRA's patches, and the report. Applied by the host when the model is
+    loaded.
 
     Raises:
         EgoXInputError: nothing of the file fits this model, a rank or size that doesn't fit.
@@ -122,11 +138,16 @@ def load_lora(model: ModelPatcher, path: Path, strength: float) -> tuple[ModelPa
         return patched.add_patches(comfy.lora.load_lora(tensors, keys, log_missing=False), strength)
 
     changed = add(lora.tensors)
-    # Step-distilled LoRAs also hold whole differences of norms and biases, under names that only the host knows.
+    # Step-distilled LoRAs also hold whole differences of norms and biases, under names that only
+    # the host knows.
     differences = add({key: state[key] for key in lora.unmatched})
     if not changed:
-        raise EgoXInputError("LoRA", got=f"{path.name}, of which the host took nothing", expected="parts of this model",
-                             fix="load the Wan model that this LoRA was made for")
+        raise EgoXInputError(
+            "LoRA",
+            got=f"{path.name}, of which the host took nothing",
+            expected="parts of this model",
+            fix="load the Wan model that this LoRA was made for",
+        )
     report = f"{path.name}: {lora.report}; {len(changed)} weights changed"
     if differences:
         report += f"; {len(differences)} more by names of the host (norms, biases)"
@@ -136,6 +157,10 @@ def load_lora(model: ModelPatcher, path: Path, strength: float) -> tuple[ModelPa
         report += f"; {len(absent)} parts are not in this model, such as {absent[0]}"
     for name in attach_lora_metadata(patched, metadata or {}):
         report += f"; {name} contradicts the LoRA loaded before"
-        logging.warning("[EgoX] %s: %s contradicts the LoRA loaded before it; the later one counts", path.name, name)
+        logging.warning(
+            "[EgoX] %s: %s contradicts the LoRA loaded before it; the later one counts",
+            path.name,
+            name,
+        )
     logging.info("[EgoX] LoRA %s", report)
     return patched, report

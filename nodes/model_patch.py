@@ -1,4 +1,5 @@
-"""EgoX Model Patch: a Wan model that sees the exo half beside what the sampler works on, guided by geometry."""
+"""EgoX Model Patch: a Wan model that sees the exo half beside what the sampler works on, guided by
+geometry."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from .gga_inputs import (
     gga_options,
     recompute_exo_input,
 )
-from .host.graph import verdict
+from .host.graph import check_or_message
 from .io_types import EgoXCanvas
 from .patch.checks import NoteAfterRun, has_image_embedding
 from .patch.lora_metadata import lora_metadata
@@ -35,35 +36,52 @@ class EgoXModelPatch(io.ComfyNode):
             category="EgoX/model",
             **searched("EgoXModelPatch"),
             description="Lets a Wan image-to-video model see the exo video beside the ego latent that is sampled, and "
-                        "guides its attention by geometry. Works with every sampler, scheduler and guider.",
+            "guides its attention by geometry. Works with every sampler, scheduler and guider.",
             inputs=[
-                io.Model.Input("model",
-                               tooltip="A Wan image-to-video transformer (36 input channels), after EgoX LoRA."),
+                io.Model.Input(
+                    "model",
+                    tooltip="A Wan image-to-video transformer (36 input channels), after EgoX LoRA.",
+                ),
                 EgoXCanvas.Input("canvas", tooltip="From EgoX Conditioning."),
                 *geometry_inputs(),
                 *gga_inputs(),
                 backend_input(),
                 recompute_exo_input(),
             ],
-            outputs=[io.Model.Output(display_name="model",
-                                     tooltip="The patched model; sample the ego latent with it.")],
+            outputs=[
+                io.Model.Output(
+                    display_name="model",
+                    tooltip="The patched model; sample the ego latent with it.",
+                )
+            ],
             hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
     def validate_inputs(cls, lambda_g=None) -> bool | str:
         known = LAMBDA.check(lambda_g)
-        return verdict(cls, check_geometry) if known is True else known
+        return check_or_message(cls, check_geometry) if known is True else known
 
     @classmethod
-    def execute(cls, model, canvas, backend="auto", recompute_exo=1, depth=None, trajectory=None,
-                **gga) -> io.NodeOutput:
+    def execute(
+        cls, model, canvas, backend="auto", recompute_exo=1, depth=None, trajectory=None, **gga
+    ) -> io.NodeOutput:
         options = gga_options(lora_metadata(model), gga, depth)
-        patched, note = patch_model(model, canvas, depth, trajectory, *options, backend, recompute_exo)
-        if canvas.image_embedding == "released" and canvas.noise_seed is None and has_image_embedding(model):
-            logging.warning("[EgoX] the picture embedding shows the noise of seed 0, because noise_seed of EgoX "
-                            "Conditioning isn't set; set it to your sampler's seed")
+        patched, note = patch_model(
+            model, canvas, depth, trajectory, *options, backend, recompute_exo
+        )
+        if (
+            canvas.image_embedding == "released"
+            and canvas.noise_seed is None
+            and has_image_embedding(model)
+        ):
+            logging.warning(
+                "[EgoX] the picture embedding shows the noise of seed 0, because noise_seed of EgoX "
+                "Conditioning isn't set; set it to your sampler's seed"
+            )
             note += "; set noise_seed of EgoX Conditioning to your sampler's seed"
         node_id = cls.hidden.unique_id if cls.hidden else None
-        patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, NoteAfterRun(node_id, note, patch_calls(patched)))
+        patched.add_wrapper_with_key(
+            WrappersMP.OUTER_SAMPLE, KEY, NoteAfterRun(node_id, note, patch_calls(patched))
+        )
         return io.NodeOutput(patched, ui=ui.PreviewText(note))

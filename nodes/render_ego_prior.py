@@ -13,7 +13,7 @@ from ..egox_core.prior.options import DYNAMIC_CHOICES, PRIOR_PRESETS, prior_pres
 from ..egox_core.prior.render import ego_depth, render_ego_prior
 from ..egox_core.scene.build import build_scene
 from ..egox_core.takes.exo_camera import lens_text
-from .host.graph import Graph, inputs_of, linked, verdict
+from .host.graph import Graph, check_or_message, inputs_of, linked
 from .host.progress import host_progress
 from .io_types import EgoXDepth, EgoXScene, EgoXTrajectory
 from .page.geometry import geometry_data
@@ -34,44 +34,66 @@ class EgoXRenderEgoPrior(io.ComfyNode):
             category="EgoX/geometry",
             **searched("EgoXRenderEgoPrior"),
             description="Draws the scene from the ego camera: the prior that the model completes. Upright, black where "
-                        "the exo camera saw nothing.",
+            "the exo camera saw nothing.",
             inputs=[
-                EgoXTrajectory.Input("trajectory", tooltip="The ego camera over time, from Ego Pose Input."),
-                EgoXScene.Input("scene", optional=True,
-                                tooltip="The points, from Build Scene. Instead of it, connect images and depth."),
-                io.Image.Input("exo_images", optional=True,
-                               tooltip="The exo video's frames. Needed without a scene; beside one, with depth, the "
-                                       "node also shows which exo patches each ego pixel is led to."),
+                EgoXTrajectory.Input(
+                    "trajectory", tooltip="The ego camera over time, from Ego Pose Input."
+                ),
+                EgoXScene.Input(
+                    "scene",
+                    optional=True,
+                    tooltip="The points, from Build Scene. Instead of it, connect images and depth.",
+                ),
+                io.Image.Input(
+                    "exo_images",
+                    optional=True,
+                    tooltip="The exo video's frames. Needed without a scene; beside one, with depth, the "
+                    "node also shows which exo patches each ego pixel is led to.",
+                ),
                 EgoXDepth.Input("depth", optional=True, tooltip="Their depth, from Depth Align."),
-                io.Combo.Input("preset", options=list(PRIOR_PRESETS), default="released",
-                               tooltip="released: as the authors' renderer draws takes of their data set, without "
-                                       "what moves; their LoRA was trained on it. released_wild: with the moving "
-                                       "person, as they draw videos from elsewhere. clean: patches that follow depth "
-                                       "and sampling, sharper and without gaps. exact: clean without the wearer's own "
-                                       "head; its lens and scale are Depth Align's. Linked to Depth Align's output "
-                                       "preset, it is set there."),
-                io.Combo.Input("dynamic", options=[PRESET, *DYNAMIC_CHOICES], default=PRESET,
-                               tooltip="Moving points: the preset's choice, keep all, leave out all (the paper's way), "
-                                       "or leave out the wearer's body or head, in which the camera sits."),
+                io.Combo.Input(
+                    "preset",
+                    options=list(PRIOR_PRESETS),
+                    default="released",
+                    tooltip="released: as the authors' renderer draws takes of their data set, without "
+                    "what moves; their LoRA was trained on it. released_wild: with the moving "
+                    "person, as they draw videos from elsewhere. clean: patches that follow depth "
+                    "and sampling, sharper and without gaps. exact: clean without the wearer's own "
+                    "head; its lens and scale are Depth Align's. Linked to Depth Align's output "
+                    "preset, it is set there.",
+                ),
+                io.Combo.Input(
+                    "dynamic",
+                    options=[PRESET, *DYNAMIC_CHOICES],
+                    default=PRESET,
+                    tooltip="Moving points: the preset's choice, keep all, leave out all (the paper's way), "
+                    "or leave out the wearer's body or head, in which the camera sits.",
+                ),
             ],
             outputs=[
                 io.Image.Output(display_name="prior", tooltip="The ego prior, upright."),
                 io.Mask.Output(display_name="coverage", tooltip="1 where a point landed."),
-                io.Image.Output(display_name="depth_preview", tooltip="Its depth in colour, near is warm."),
-                EgoXDepth.Output(display_name="depth", tooltip="Its z depth in metres, with the ego camera."),
+                io.Image.Output(
+                    display_name="depth_preview", tooltip="Its depth in colour, near is warm."
+                ),
+                EgoXDepth.Output(
+                    display_name="depth", tooltip="Its z depth in metres, with the ego camera."
+                ),
             ],
-            hidden=[io.Hidden.unique_id, io.Hidden.prompt],  # for verdict; for the node whose λ_g the geometry has
+            # For check_or_message, and for the node whose λ_g the geometry has
+            hidden=[io.Hidden.unique_id, io.Hidden.prompt],
             has_intermediate_output=True,  # a cached run shows its preview again
             is_output_node=True,  # the prior is seen also where the weights behind it are missing
         )
 
     @classmethod
     def validate_inputs(cls, preset=None) -> bool | str:
-        return verdict(cls, check_prior_inputs)
+        return check_or_message(cls, check_prior_inputs)
 
     @classmethod
-    def execute(cls, trajectory, preset, dynamic, scene=None, exo_images=None,
-                depth=None) -> io.NodeOutput:
+    def execute(
+        cls, trajectory, preset, dynamic, scene=None, exo_images=None, depth=None
+    ) -> io.NodeOutput:
         options = prior_preset(preset)
         if dynamic != PRESET:
             options = replace(options, dynamic=dynamic)
@@ -85,28 +107,42 @@ class EgoXRenderEgoPrior(io.ComfyNode):
         trajectory = replace(trajectory, camera=rescale(trajectory.camera, size, size))
         prior = render_ego_prior(scene, trajectory, options, progress=progress)
         coverage = prior.coverage.float()
-        text = f"{len(prior.rgb)} frames of {size}x{size}, coverage {100 * float(coverage.mean()):.0f} %\n" \
-               f"exo lens of the scene: {lens_text(scene.exo_camera)}"
+        text = (
+            f"{len(prior.rgb)} frames of {size}x{size}, coverage {100 * float(coverage.mean()):.0f} %\n"
+            f"exo lens of the scene: {lens_text(scene.exo_camera)}"
+        )
         text = "\n".join((text, *notes))
         if not bool(prior.coverage.any()):
-            text += "\nThe camera sees no point of the scene: check pose, world frame and depth scale."
+            text += (
+                "\nThe camera sees no point of the scene: check pose, world frame and depth scale."
+            )
         depth_picture, legend = ego_depth_preview(prior)
         streams = [
             Stream(name="prior", label="prior", frames=prior.rgb),
-            Stream(name="coverage", label="coverage", frames=coverage_preview(prior.rgb, prior.coverage)),
+            Stream(
+                name="coverage",
+                label="coverage",
+                frames=coverage_preview(prior.rgb, prior.coverage),
+            ),
             Stream(name="depth", label="depth", frames=depth_picture, legend=legend),
         ]
         if exo_images is not None:
             streams.append(Stream(name="exo", label="exo", frames=exo_images[..., :3]))
         prompt, node = (cls.hidden.prompt, str(cls.hidden.unique_id)) if cls.hidden else ({}, "")
-        ui = preview_ui("prior", streams, text=text, fps=clip_fps(trajectory.times_s), progress=progress,
-                        curve={"label": "coverage", "unit": "%", "values": covered_share(prior.coverage)},
-                        geometry=geometry_data(depth, trajectory, exo_images, size, prompt, node))
+        ui = preview_ui(
+            "prior",
+            streams,
+            text=text,
+            fps=clip_fps(trajectory.times_s),
+            progress=progress,
+            curve={"label": "coverage", "unit": "%", "values": covered_share(prior.coverage)},
+            geometry=geometry_data(depth, trajectory, exo_images, size, prompt, node),
+        )
         return io.NodeOutput(prior.rgb, coverage, depth_picture, ego_depth(prior), ui=ui)
 
 
 def check_prior_inputs(graph: Graph, node: str) -> None:
-    """What is known before a run.
+    """Check what is known before a run.
 
     Raises:
         EgoXInputError: nothing to render, no such preset.
@@ -114,12 +150,18 @@ def check_prior_inputs(graph: Graph, node: str) -> None:
     preset = inputs_of(graph, node).get("preset")
     if isinstance(preset, str):
         prior_preset(preset)
-    sources = {name for name in ("scene", "exo_images", "depth") if linked(graph, node, name) is not None}
+    sources = {
+        name for name in ("scene", "exo_images", "depth") if linked(graph, node, name) is not None
+    }
     if "scene" not in sources and not {"exo_images", "depth"} <= sources:
         raise nothing_to_render()
 
 
 def nothing_to_render() -> EgoXInputError:
-    """What to do about a node without points."""
-    return EgoXInputError("what to render", got="neither a scene nor images with depth", expected="one",
-                          fix="connect 'scene' from Build Scene, or 'exo_images' and 'depth'")
+    """Advice for a node without points."""
+    return EgoXInputError(
+        "what to render",
+        got="neither a scene nor images with depth",
+        expected="one",
+        fix="connect 'scene' from Build Scene, or 'exo_images' and 'depth'",
+    )

@@ -1,6 +1,5 @@
-"""EgoX Sample Long Video: conditioning, sampling and decoding of one chunk after the other, by the functions of the
-separate nodes.
-"""
+"""EgoX Sample Long Video: conditioning, sampling and decoding of one chunk after the other, by the
+functions of the separate nodes."""
 
 from __future__ import annotations
 
@@ -14,18 +13,33 @@ import folder_paths
 from comfy_api.latest import io
 
 from ..egox_core.errors import EgoXInputError
+from ..egox_core.prior.look_away import LookAwayMemory
 from ..egox_core.sizes import FRAMES_PER_LATENT
 from ..egox_core.wan.canvas import MASK_MODES, check_pictures, ego_half
-from ..egox_core.wan.chunks import ChunkFiles, check_covers, check_overlap, plan_chunks, sample_chunks
+from ..egox_core.wan.chunks import (
+    ChunkFiles,
+    check_covers,
+    check_overlap,
+    plan_chunks,
+    sample_chunks,
+)
 from ..egox_core.wan.lora_settings import AUTO
 from ..egox_core.wan.noise import NOISES
 from ..egox_core.wan.schedule import RELEASED_STEPS
 from ..egox_core.wan.vision import IMAGE_EMBEDDING_MODES
 from .conditioning import condition_clip
 from .gga_inputs import LAMBDA, check_geometry, geometry_inputs, gga_inputs, recompute_exo_input
-from .host.graph import Graph, files_behind, inputs_of, origin, values_behind, verdict
+from .host.graph import (
+    Graph,
+    check_or_message,
+    input_digest,
+    inputs_of,
+    upstream_files,
+    upstream_values,
+)
 from .host.noise import HOST, NOISE_TOOLTIP
 from .host.paths import fingerprint
+from .host.progress import host_progress
 from .host.vae import decode_video, encode_video
 from .host.video import native_video
 from .io_types import MADE_OF
@@ -51,53 +65,130 @@ class EgoXSampleLong(io.ComfyNode):
             category="EgoX/model",
             **searched("EgoXSampleLong"),
             description="Samples a video that is longer than the model's clip, chunk after chunk. Each chunk is a clip "
-                        "of its own and goes on from the last ego frames of the one before. A video of one chunk gives "
-                        "what EgoX Conditioning, Wan EgoX Sampler and Decode Ego Half give. Run again after Cancel or "
-                        "a crash, it computes only the chunks that are missing.",
+            "of its own and goes on from the last ego frames of the one before. A video of one chunk gives "
+            "what EgoX Conditioning, Wan EgoX Sampler and Decode Ego Half give. Run again after Cancel or "
+            "a crash, it computes only the chunks that are missing.",
             inputs=[
-                io.Model.Input("model",
-                               tooltip="A Wan image-to-video transformer (36 input channels), after EgoX LoRA."),
-                io.Conditioning.Input("positive", tooltip="The encoded prompt (both sections: exo view and ego view)."),
+                io.Model.Input(
+                    "model",
+                    tooltip="A Wan image-to-video transformer (36 input channels), after EgoX LoRA.",
+                ),
+                io.Conditioning.Input(
+                    "positive", tooltip="The encoded prompt (both sections: exo view and ego view)."
+                ),
                 io.Conditioning.Input("negative", tooltip="The encoded negative prompt."),
                 io.Vae.Input("vae", tooltip="The Wan 2.1 VAE (Wan 2.2 14B uses the same)."),
-                io.Image.Input("exo_images", tooltip="All frames of the exo video: 4n+1, sides multiples of 16."),
-                io.Image.Input("prior", tooltip="The ego prior, as high as the exo video, one frame for each of it."),
-                io.ClipVision.Input("clip_vision", optional=True,
-                                    tooltip="CLIP vision H, for models with a picture embedding (Wan 2.1 I2V). Wan 2.2 "
-                                            "I2V has none: leave it open."),
-                io.Model.Input("low_noise_model", optional=True,
-                               tooltip="The second model of a Wan 2.2 pair, after its EgoX LoRA; 'model' is then the "
-                                       "first, for high noise."),
+                io.Image.Input(
+                    "exo_images",
+                    tooltip="All frames of the exo video: 4n+1, sides multiples of 16.",
+                ),
+                io.Image.Input(
+                    "prior",
+                    tooltip="The ego prior, as high as the exo video, one frame for each of it.",
+                ),
+                io.ClipVision.Input(
+                    "clip_vision",
+                    optional=True,
+                    tooltip="CLIP vision H, for models with a picture embedding (Wan 2.1 I2V). Wan 2.2 "
+                    "I2V has none: leave it open.",
+                ),
+                io.Model.Input(
+                    "low_noise_model",
+                    optional=True,
+                    tooltip="The second model of a Wan 2.2 pair, after its EgoX LoRA; 'model' is then the "
+                    "first, for high noise.",
+                ),
                 *geometry_inputs(),
-                io.Audio.Input("audio", optional=True, tooltip="The exo video's sound, for the output 'video'."),
-                io.Int.Input("length", default=49, min=5, max=4801, step=FRAMES_PER_LATENT,
-                             tooltip="Frames of a chunk, 4n+1: those that the model was trained on (EgoX: 49). The "
-                                     "last chunk ends with the video."),
-                io.Int.Input("continue_motion_max_frames", display_name="continue motion, frames", default=5, min=1,
-                             max=4797, step=FRAMES_PER_LATENT,
-                             tooltip="Ego frames of the chunk before that a chunk begins with, 4n+1; fewer than its "
-                                     "length. More hold on to what was there, and leave fewer new frames per chunk."),
-                io.Int.Input("seed", default=0, min=0, max=MOST_SEEDS - 1, control_after_generate=True,
-                             tooltip="Seed of the first chunk's noise; each further chunk has the next number."),
-                io.Int.Input("steps", default=RELEASED_STEPS, min=1, max=999,
-                             tooltip="Sampling steps of each chunk; the authors use 50."),
+                io.Audio.Input(
+                    "audio", optional=True, tooltip="The exo video's sound, for the output 'video'."
+                ),
+                io.Int.Input(
+                    "length",
+                    default=49,
+                    min=5,
+                    max=4801,
+                    step=FRAMES_PER_LATENT,
+                    tooltip="Frames of a chunk, 4n+1: those that the model was trained on (EgoX: 49). The "
+                    "last chunk ends with the video.",
+                ),
+                io.Int.Input(
+                    "continue_motion_max_frames",
+                    display_name="continue motion, frames",
+                    default=5,
+                    min=1,
+                    max=4797,
+                    step=FRAMES_PER_LATENT,
+                    advanced=True,
+                    tooltip="Ego frames of the chunk before that a chunk begins with, 4n+1; fewer than its "
+                    "length. More hold on to what was there, and leave fewer new frames per chunk.",
+                ),
+                io.Boolean.Input(
+                    "look_away_memory",
+                    default=False,
+                    tooltip="Who looks away and back sees the same room: places that exo never saw are "
+                    "remembered as the first chunk made them, and drawn into the prior of the "
+                    "chunks after it. Needs depth and trajectory.",
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=MOST_SEEDS - 1,
+                    control_after_generate=True,
+                    tooltip="Seed of the first chunk's noise; each further chunk has the next number.",
+                ),
+                io.Int.Input(
+                    "steps",
+                    default=RELEASED_STEPS,
+                    min=1,
+                    max=999,
+                    tooltip="Sampling steps of each chunk; the authors use 50.",
+                ),
                 *solver_inputs(),
                 *gga_inputs(),
-                io.Int.Input("switch_step", default=0, min=0, max=998, advanced=True,
-                             tooltip="With low_noise_model: the step at which it takes over. 0: half of the steps."),
-                io.Combo.Input("mask_mode", options=[AUTO, *MASK_MODES], default=AUTO, advanced=True,
-                               tooltip="What the model is told to know, as in EgoX Conditioning."),
-                io.Combo.Input("image_embedding", options=[AUTO, *IMAGE_EMBEDDING_MODES], default="released",
-                               advanced=True, tooltip="What CLIP vision sees of each chunk, as in EgoX Conditioning."),
-                io.Combo.Input("noise", options=list(NOISES), default=HOST, advanced=True, tooltip=NOISE_TOOLTIP),
+                io.Int.Input(
+                    "switch_step",
+                    default=0,
+                    min=0,
+                    max=998,
+                    advanced=True,
+                    tooltip="With low_noise_model: the step at which it takes over. 0: half of the steps.",
+                ),
+                io.Combo.Input(
+                    "mask_mode",
+                    options=[AUTO, *MASK_MODES],
+                    default=AUTO,
+                    advanced=True,
+                    tooltip="What the model is told to know, as in EgoX Conditioning.",
+                ),
+                io.Combo.Input(
+                    "image_embedding",
+                    options=[AUTO, *IMAGE_EMBEDDING_MODES],
+                    default="released",
+                    advanced=True,
+                    tooltip="What CLIP vision sees of each chunk, as in EgoX Conditioning.",
+                ),
+                io.Combo.Input(
+                    "noise",
+                    options=list(NOISES),
+                    default=HOST,
+                    advanced=True,
+                    tooltip=NOISE_TOOLTIP,
+                ),
                 recompute_exo_input(advanced=True),
-                io.Boolean.Input("low_memory", default=False, advanced=True,
-                                 tooltip="For cards with little memory: the VAE works in tiles. Slower, and slightly "
-                                         "other latents."),
+                io.Boolean.Input(
+                    "low_memory",
+                    default=False,
+                    advanced=True,
+                    tooltip="For cards with little memory: the VAE works in tiles. Slower, and slightly "
+                    "other latents.",
+                ),
             ],
             outputs=[
                 io.Image.Output(display_name="ego", tooltip="The ego video's frames."),
-                io.Video.Output(display_name="video", tooltip="The same frames as a video, for Save Video."),
+                io.Video.Output(
+                    display_name="video", tooltip="The same frames as a video, for Save Video."
+                ),
             ],
             hidden=[io.Hidden.unique_id, io.Hidden.prompt],  # for what the chunks are made of
             has_intermediate_output=True,  # a cached run shows its preview again
@@ -106,58 +197,131 @@ class EgoXSampleLong(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, lambda_g=None) -> bool | str:
         known = LAMBDA.check(lambda_g)
-        return verdict(cls, check_long) if known is True else known
+        return check_or_message(cls, check_long) if known is True else known
 
     @classmethod
-    def execute(cls, model, positive, negative, vae, exo_images, prior, length, continue_motion_max_frames, seed,
-                steps, cfg, sampler, scheduler, shift, switch_step, mask_mode, image_embedding, noise, recompute_exo,
-                low_memory, clip_vision=None, low_noise_model=None, depth=None, trajectory=None, audio=None,
-                **gga) -> io.NodeOutput:
+    def execute(
+        cls,
+        model,
+        positive,
+        negative,
+        vae,
+        exo_images,
+        prior,
+        length,
+        continue_motion_max_frames,
+        look_away_memory,
+        seed,
+        steps,
+        cfg,
+        sampler,
+        scheduler,
+        shift,
+        switch_step,
+        mask_mode,
+        image_embedding,
+        noise,
+        recompute_exo,
+        low_memory,
+        clip_vision=None,
+        low_noise_model=None,
+        depth=None,
+        trajectory=None,
+        audio=None,
+        **gga,
+    ) -> io.NodeOutput:
         check_overlap(length, continue_motion_max_frames)
         frames, prior = check_pictures(exo_images, prior)
         exo_images, prior = exo_images[..., :3], prior[..., :3]
-        check_covers(depth, trajectory, frames)
+        check_covers(depth, trajectory, frames, needed=look_away_memory)
         chunks = plan_chunks(frames, length, continue_motion_max_frames)
-        prompt, node = (cls.hidden.prompt or {}, str(cls.hidden.unique_id)) if cls.hidden else ({}, "")
+        prompt, node = (
+            (cls.hidden.prompt or {}, str(cls.hidden.unique_id)) if cls.hidden else ({}, "")
+        )
         models = ((model, {}),)
         if low_noise_model is not None:
             switch = switch_step or max(1, steps // 2)
             if switch >= steps:
-                raise EgoXInputError("switch_step", got=switch, expected=f"less than the {steps} steps",
-                                     fix="0 takes half of the steps")
-            models = ((model, {"end_step": switch, "leftover_noise": True}),
-                      (low_noise_model, {"start_step": switch, "add_noise": False}))
+                raise EgoXInputError(
+                    "switch_step",
+                    got=switch,
+                    expected=f"less than the {steps} steps",
+                    fix="0 takes half of the steps",
+                )
+            models = (
+                (model, {"end_step": switch, "leftover_noise": True}),
+                (low_noise_model, {"start_step": switch, "add_noise": False}),
+            )
         notes = []
 
         def sample(chunk, exo, pictures, of_depth, poses, before):
             own_seed = (seed + chunk.number) % MOST_SEEDS
             part = "" if len(chunks) == 1 else f"chunk {chunk.number + 1}/{len(chunks)}, "
             *conds, latent, canvas, _ = condition_clip(
-                positive, negative, vae, exo, pictures, mask_mode, image_embedding, own_seed, noise, low_memory,
-                clip_vision, model)
+                positive,
+                negative,
+                vae,
+                exo,
+                pictures,
+                mask_mode,
+                image_embedding,
+                own_seed,
+                noise,
+                low_memory,
+                clip_vision,
+                model,
+            )
             tile_size = latent[MADE_OF]["tile_size"]
             known = encode_video(vae, before, tile_size) if chunk.known else None
             for one, of_pair in models:
                 latent, note = sample_clip(
-                    node or None, one, *conds, latent, canvas, of_depth, poses, gga, seed=own_seed, steps=steps,
-                    cfg=cfg, sampler=sampler, scheduler=scheduler, shift=shift, noise=noise,
-                    recompute_exo=recompute_exo, part=part, known=known, **of_pair)
+                    node or None,
+                    one,
+                    *conds,
+                    latent,
+                    canvas,
+                    of_depth,
+                    poses,
+                    gga,
+                    seed=own_seed,
+                    steps=steps,
+                    cfg=cfg,
+                    sampler=sampler,
+                    scheduler=scheduler,
+                    shift=shift,
+                    noise=noise,
+                    recompute_exo=recompute_exo,
+                    part=part,
+                    known=known,
+                    **of_pair,
+                )
             notes.append(note)
             return decode_video(vae, ego_half(latent["samples"]), tile_size)
 
         files = chunk_files(prompt, node) if node in prompt else None
-        ego = sample_chunks(chunks, exo_images, prior, depth, trajectory, sample, files)
+        memory = LookAwayMemory(host_progress()) if look_away_memory else None
+        ego = sample_chunks(chunks, exo_images, prior, depth, trajectory, sample, files, memory)
         if files is not None:
             files.clear()
         fps = None if trajectory is None else clip_fps(trajectory.times_s)
         text = f"{frames} frames in {len(chunks)} chunks of {chunks[0].count}"
         if len(notes) < len(chunks):
             text += f", {len(chunks) - len(notes)} of them from a run that was ended"
-        streams = [Stream(name=name, label=name, frames=clip)
-                   for name, clip in (("exo", exo_images), ("prior", prior), ("ego", ego))]
-        return io.NodeOutput(ego, native_video(ego, fps, audio),
-                             ui=preview_ui("compare", streams, text="\n".join([text, *notes[-1:]]), fps=fps,
-                                           values=values_behind(prompt, node)))
+        streams = [
+            Stream(name=name, label=name, frames=clip)
+            for name, clip in (("exo", exo_images), ("prior", prior), ("ego", ego))
+        ]
+        return io.NodeOutput(
+            ego,
+            native_video(ego, fps, audio),
+            ui=preview_ui(
+                "compare",
+                streams,
+                text="\n".join([text, *notes[-1:]]),
+                fps=fps,
+                values=upstream_values(prompt, node),
+            ),
+        )
 
 
 def check_long(graph: Graph, node: str) -> None:
@@ -189,5 +353,7 @@ def chunk_files(graph: Graph, node: str) -> ChunkFiles:
 def chunk_origin(graph: Mapping[str, Any], node: str) -> str:
     """Changes with any setting, link and file that a chunk is made with besides its own frames."""
     names = [name for name in inputs_of(graph, node) if name not in OF_CHUNKS]
-    files = sorted(fingerprint(name) for name in files_behind(graph, node, names))
-    return hashlib.sha256("\n".join([origin(graph, node, names), *files]).encode()).hexdigest()
+    files = sorted(fingerprint(name) for name in upstream_files(graph, node, names))
+    return hashlib.sha256(
+        "\n".join([input_digest(graph, node, names), *files]).encode()
+    ).hexdigest()

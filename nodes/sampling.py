@@ -12,7 +12,11 @@ import node_helpers
 import torch
 from comfy.patcher_extension import WrappersMP
 from comfy_api.latest import io, ui
-from comfy_extras.nodes_custom_sampler import Noise_EmptyNoise, Noise_RandomNoise, SamplerCustomAdvanced
+from comfy_extras.nodes_custom_sampler import (
+    Noise_EmptyNoise,
+    Noise_RandomNoise,
+    SamplerCustomAdvanced,
+)
 from comfy_extras.nodes_model_advanced import ModelSamplingSD3
 
 import nodes as host_nodes
@@ -27,8 +31,15 @@ from ..egox_core.wan.schedule import (
     released_schedule,
     sample_released,
 )
-from .gga_inputs import LAMBDA, check_geometry, geometry_inputs, gga_inputs, gga_options, recompute_exo_input
-from .host.graph import verdict
+from .gga_inputs import (
+    LAMBDA,
+    check_geometry,
+    geometry_inputs,
+    gga_inputs,
+    gga_options,
+    recompute_exo_input,
+)
+from .host.graph import check_or_message
 from .host.noise import HOST, NOISE_TOOLTIP, ReleasedNoise
 from .host.steps import TimeLeft
 from .host.vae import released_embedding
@@ -63,12 +74,17 @@ def released_sampler(steps: int, flow_shift: float) -> tuple[comfy.samplers.KSAM
         ImportError: diffusers is missing.
     """
     schedule = released_schedule(steps, flow_shift)
-    make_scheduler(schedule[0], schedule)  # a missing or unfit diffusers is found here, not at the first step
-    return comfy.samplers.KSAMPLER(sample_released, extra_options={"schedule": schedule}), schedule[0]
+    make_scheduler(
+        schedule[0], schedule
+    )  # a missing or unfit diffusers is found here, not at the first step
+    return comfy.samplers.KSAMPLER(sample_released, extra_options={"schedule": schedule}), schedule[
+        0
+    ]
 
 
 class EgoXReleasedSampling(io.ComfyNode):
-    """diffusers' UniPC with the golden sigma table, truncated timesteps and unscaled initial noise."""
+    """diffusers' UniPC with the golden sigma table, truncated timesteps and unscaled initial
+    noise."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -79,20 +95,42 @@ class EgoXReleasedSampling(io.ComfyNode):
             **searched("EgoXReleasedSampling"),
             description="The authors' scheduler for SamplerCustomAdvanced. (The host's uni_pc is another solver.)",
             inputs=[
-                io.Int.Input("steps", default=RELEASED_STEPS, min=1, max=999, tooltip="Sampling steps; the authors use "
-                                                                                      "50."),
-                io.Float.Input("shift", default=RELEASED_FLOW_SHIFT, min=0.01, max=1000.0, step=0.01,
-                               tooltip=SHIFT_TOOLTIP),
-                io.Int.Input("noise_seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True,
-                             optional=True,
-                             tooltip="Seed of the authors' noise, for the output noise alone."),
+                io.Int.Input(
+                    "steps",
+                    default=RELEASED_STEPS,
+                    min=1,
+                    max=999,
+                    tooltip="Sampling steps; the authors use 50.",
+                ),
+                io.Float.Input(
+                    "shift",
+                    default=RELEASED_FLOW_SHIFT,
+                    min=0.01,
+                    max=1000.0,
+                    step=0.01,
+                    tooltip=SHIFT_TOOLTIP,
+                ),
+                io.Int.Input(
+                    "noise_seed",
+                    default=0,
+                    min=0,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    control_after_generate=True,
+                    optional=True,
+                    tooltip="Seed of the authors' noise, for the output noise alone.",
+                ),
             ],
             outputs=[
                 io.Sampler.Output(display_name="sampler", tooltip="For SamplerCustomAdvanced."),
-                io.Sigmas.Output(display_name="sigmas", tooltip="For SamplerCustomAdvanced; may be split."),
-                io.Noise.Output(display_name="noise", tooltip="The authors' noise of noise_seed, in place of Random "
-                                                              "Noise. Set noise_seed and noise of EgoX Conditioning "
-                                                              "to match."),
+                io.Sigmas.Output(
+                    display_name="sigmas", tooltip="For SamplerCustomAdvanced; may be split."
+                ),
+                io.Noise.Output(
+                    display_name="noise",
+                    tooltip="The authors' noise of noise_seed, in place of Random "
+                    "Noise. Set noise_seed and noise of EgoX Conditioning "
+                    "to match.",
+                ),
             ],
         )
 
@@ -104,17 +142,38 @@ class EgoXReleasedSampling(io.ComfyNode):
 def solver_inputs() -> tuple[io.Input, ...]:
     """Guidance, solver, its schedule and shift, alike on every node that samples."""
     return (
-        io.Float.Input("cfg", default=RELEASED_CFG, min=0.0, max=100.0, step=0.1,
-                       tooltip="Guidance by the prompt; the authors use 5. 1 halves the work (step-distilled "
-                               "LoRAs)."),
-        io.Combo.Input("sampler", options=[RELEASED, *comfy.samplers.KSampler.SAMPLERS], default=RELEASED,
-                       tooltip="released: the authors' solver (diffusers' UniPC). The others are the host's; "
-                               "its uni_pc is another solver."),
-        io.Combo.Input("scheduler", options=list(comfy.samplers.KSampler.SCHEDULERS), default="simple",
-                       advanced=True,
-                       tooltip="How sigmas are spread, for the host's samplers; released has its own table."),
-        io.Float.Input("shift", default=RELEASED_FLOW_SHIFT, min=0.01, max=1000.0, step=0.01, advanced=True,
-                       tooltip=SHIFT_TOOLTIP),
+        io.Float.Input(
+            "cfg",
+            default=RELEASED_CFG,
+            min=0.0,
+            max=100.0,
+            step=0.1,
+            tooltip="Guidance by the prompt; the authors use 5. 1 halves the work (step-distilled "
+            "LoRAs).",
+        ),
+        io.Combo.Input(
+            "sampler",
+            options=[RELEASED, *comfy.samplers.KSampler.SAMPLERS],
+            default=RELEASED,
+            tooltip="released: the authors' solver (diffusers' UniPC). The others are the host's; "
+            "its uni_pc is another solver.",
+        ),
+        io.Combo.Input(
+            "scheduler",
+            options=list(comfy.samplers.KSampler.SCHEDULERS),
+            default="simple",
+            advanced=True,
+            tooltip="How sigmas are spread, for the host's samplers; released has its own table.",
+        ),
+        io.Float.Input(
+            "shift",
+            default=RELEASED_FLOW_SHIFT,
+            min=0.01,
+            max=1000.0,
+            step=0.01,
+            advanced=True,
+            tooltip=SHIFT_TOOLTIP,
+        ),
     )
 
 
@@ -129,53 +188,135 @@ class EgoXWanSampler(io.ComfyNode):
             category="EgoX/model",
             **searched("EgoXWanSampler"),
             description="EgoX Model Patch and a sampler in one node. Gives the same numbers as EgoX Model Patch with "
-                        "SamplerCustomAdvanced (released) or KSampler (all others).",
+            "SamplerCustomAdvanced (released) or KSampler (all others).",
             inputs=[
-                io.Model.Input("model",
-                               tooltip="A Wan image-to-video transformer (36 input channels), after EgoX LoRA."),
+                io.Model.Input(
+                    "model",
+                    tooltip="A Wan image-to-video transformer (36 input channels), after EgoX LoRA.",
+                ),
                 io.Conditioning.Input("positive", tooltip="From EgoX Conditioning."),
                 io.Conditioning.Input("negative", tooltip="From EgoX Conditioning."),
                 io.Latent.Input("latent", tooltip="From EgoX Conditioning: the empty ego half."),
                 EgoXCanvas.Input("canvas", tooltip="From EgoX Conditioning."),
                 *geometry_inputs(),
-                io.Int.Input("seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True,
-                             tooltip="Seed of the noise. In image embedding 'released' the picture embedding is redone "
-                                     "from it."),
-                io.Int.Input("steps", default=RELEASED_STEPS, min=1, max=999, tooltip="Sampling steps; the authors use "
-                                                                                      "50."),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    control_after_generate=True,
+                    tooltip="Seed of the noise. In image embedding 'released' the picture embedding is redone "
+                    "from it.",
+                ),
+                io.Int.Input(
+                    "steps",
+                    default=RELEASED_STEPS,
+                    min=1,
+                    max=999,
+                    tooltip="Sampling steps; the authors use 50.",
+                ),
                 *solver_inputs(),
                 *gga_inputs(),
-                io.Int.Input("start_step", default=0, min=0, max=LAST_STEP, advanced=True,
-                             tooltip="First step to take; for the second model of a Wan 2.2 pair the step at which the "
-                                     "first one stopped."),
-                io.Int.Input("end_step", default=LAST_STEP, min=0, max=LAST_STEP, advanced=True,
-                             tooltip="Step before which to stop."),
-                io.Boolean.Input("add_noise", default=True, advanced=True,
-                                 tooltip="Off for a latent that still holds noise (the second model of a pair)."),
-                io.Boolean.Input("leftover_noise", default=False, advanced=True,
-                                 tooltip="Leave the noise in when stopping early (the first model of a pair)."),
-                io.Combo.Input("noise", options=list(NOISES), default=HOST, optional=True, advanced=True,
-                               tooltip=NOISE_TOOLTIP),
+                io.Int.Input(
+                    "start_step",
+                    default=0,
+                    min=0,
+                    max=LAST_STEP,
+                    advanced=True,
+                    tooltip="First step to take; for the second model of a Wan 2.2 pair the step at which the "
+                    "first one stopped.",
+                ),
+                io.Int.Input(
+                    "end_step",
+                    default=LAST_STEP,
+                    min=0,
+                    max=LAST_STEP,
+                    advanced=True,
+                    tooltip="Step before which to stop.",
+                ),
+                io.Boolean.Input(
+                    "add_noise",
+                    default=True,
+                    advanced=True,
+                    tooltip="Off for a latent that still holds noise (the second model of a pair).",
+                ),
+                io.Boolean.Input(
+                    "leftover_noise",
+                    default=False,
+                    advanced=True,
+                    tooltip="Leave the noise in when stopping early (the first model of a pair).",
+                ),
+                io.Combo.Input(
+                    "noise",
+                    options=list(NOISES),
+                    default=HOST,
+                    optional=True,
+                    advanced=True,
+                    tooltip=NOISE_TOOLTIP,
+                ),
                 recompute_exo_input(),
             ],
-            outputs=[io.Latent.Output(display_name="latent", tooltip="The sampled ego half, for Decode Ego Half.")],
+            outputs=[
+                io.Latent.Output(
+                    display_name="latent", tooltip="The sampled ego half, for Decode Ego Half."
+                )
+            ],
             hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
     def validate_inputs(cls, lambda_g=None) -> bool | str:
         known = LAMBDA.check(lambda_g)
-        return verdict(cls, check_geometry) if known is True else known
+        return check_or_message(cls, check_geometry) if known is True else known
 
     @classmethod
-    def execute(cls, model, positive, negative, latent, canvas, seed, steps, cfg, sampler, scheduler, shift,
-                start_step, end_step, add_noise, leftover_noise, noise=HOST, recompute_exo=1, depth=None,
-                trajectory=None, **gga) -> io.NodeOutput:
+    def execute(
+        cls,
+        model,
+        positive,
+        negative,
+        latent,
+        canvas,
+        seed,
+        steps,
+        cfg,
+        sampler,
+        scheduler,
+        shift,
+        start_step,
+        end_step,
+        add_noise,
+        leftover_noise,
+        noise=HOST,
+        recompute_exo=1,
+        depth=None,
+        trajectory=None,
+        **gga,
+    ) -> io.NodeOutput:
         node_id = cls.hidden.unique_id if cls.hidden else None
         out, note = sample_clip(
-            node_id, model, positive, negative, latent, canvas, depth, trajectory, gga, seed=seed, steps=steps,
-            cfg=cfg, sampler=sampler, scheduler=scheduler, shift=shift, start_step=start_step, end_step=end_step,
-            add_noise=add_noise, leftover_noise=leftover_noise, noise=noise, recompute_exo=recompute_exo)
+            node_id,
+            model,
+            positive,
+            negative,
+            latent,
+            canvas,
+            depth,
+            trajectory,
+            gga,
+            seed=seed,
+            steps=steps,
+            cfg=cfg,
+            sampler=sampler,
+            scheduler=scheduler,
+            shift=shift,
+            start_step=start_step,
+            end_step=end_step,
+            add_noise=add_noise,
+            leftover_noise=leftover_noise,
+            noise=noise,
+            recompute_exo=recompute_exo,
+        )
         return io.NodeOutput(out, ui=ui.PreviewText(note))
 
 
@@ -203,7 +344,8 @@ def sample_clip(
     noise: str = HOST,
     recompute_exo: int = 1,
     part: str = "",  # said before the time left
-    known: torch.Tensor | None = None,  # [1, 16, n, h, w_ego] raw: what the first latent frames are to become
+    known: torch.Tensor
+    | None = None,  # [1, 16, n, h, w_ego] raw: what the first latent frames are to become
 ) -> tuple[dict, str]:
     """The sampled ego LATENT, and what there is to say about it.
 
@@ -213,12 +355,21 @@ def sample_clip(
     options = gga_options(lora_metadata(model), gga, depth)
     check_sampled_latent(canvas, latent["samples"])
     released = released_sampler(steps, shift) if sampler == RELEASED else None
-    patched, note = patch_model(model, canvas, depth, trajectory, *options, recompute_exo=recompute_exo)
+    patched, note = patch_model(
+        model, canvas, depth, trajectory, *options, recompute_exo=recompute_exo
+    )
     positive, negative = reembed(patched, canvas, seed, noise, positive, negative)
-    check_conditioning(patched, {"positive": [values for _, values in positive],
-                                 "negative": [values for _, values in negative]})
+    check_conditioning(
+        patched,
+        {
+            "positive": [values for _, values in positive],
+            "negative": [values for _, values in negative],
+        },
+    )
     if known is not None:
-        patched.set_model_sampler_post_cfg_function(HeldLatents(patched.model.process_latent_in(known)))
+        patched.set_model_sampler_post_cfg_function(
+            HeldLatents(patched.model.process_latent_in(known))
+        )
     (patched,) = ModelSamplingSD3().patch(patched, shift)
     fps = None if trajectory is None else clip_fps(trajectory.times_s)
     for listener in (TimeLeft(node_id, part), LivePreview(node_id, canvas.latent_colours, fps)):
@@ -227,13 +378,34 @@ def sample_clip(
         released = host_sampler(patched, steps, sampler, scheduler)
     if released is not None:
         drawn = noise_object(seed, noise) if add_noise else Noise_EmptyNoise()
-        out = sample_with(patched, *released, positive, negative, latent, drawn, cfg, start_step, end_step,
-                          leftover_noise)
+        out = sample_with(
+            patched,
+            *released,
+            positive,
+            negative,
+            latent,
+            drawn,
+            cfg,
+            start_step,
+            end_step,
+            leftover_noise,
+        )
     else:
         (out,) = host_nodes.common_ksampler(
-            patched, seed, steps, cfg, sampler, scheduler, positive, negative, latent,
-            disable_noise=not add_noise, start_step=start_step, last_step=end_step,
-            force_full_denoise=not leftover_noise)
+            patched,
+            seed,
+            steps,
+            cfg,
+            sampler,
+            scheduler,
+            positive,
+            negative,
+            latent,
+            disable_noise=not add_noise,
+            start_step=start_step,
+            last_step=end_step,
+            force_full_denoise=not leftover_noise,
+        )
     out = {**out, MADE_OF: {**latent.get(MADE_OF, {}), "trajectory": trajectory, "depth": depth}}
     return out, with_kernels(note, patch_calls(patched))
 
@@ -241,21 +413,23 @@ def sample_clip(
 class HeldLatents:
     """A function after CFG that knows what the first latent frames become.
 
-    A flow sampler then takes them from its own noise straight to that, so that at every step the model sees them at the
-    step's noise level, with any solver, and over both models of a pair. (The host's noise mask does so too, but not in
-    the second sampling of a pair, which has no noise of its own.)
-    """
+    A flow sampler then takes them from its own noise straight to that, so that at every step the
+    model sees them at the step's noise level, with any solver, and over both models of a pair. (The
+    host's noise mask does so too, but not in the second sampling of a pair, which has no noise of
+    its own.)"""
 
     def __init__(self, known: torch.Tensor) -> None:
         self.known = known  # [1, 16, n, h, w] model space
 
     def __call__(self, args: dict[str, Any]) -> torch.Tensor:  # [B, 16, t, h, w]
         denoised = args["denoised"].clone()
-        denoised[:, :, :self.known.shape[2]] = self.known.to(denoised)
+        denoised[:, :, : self.known.shape[2]] = self.known.to(denoised)
         return denoised
 
 
-def host_sampler(model: ModelPatcher, steps: int, sampler: str, scheduler: str) -> tuple[Any, torch.Tensor]:
+def host_sampler(
+    model: ModelPatcher, steps: int, sampler: str, scheduler: str
+) -> tuple[Any, torch.Tensor]:
     """The sampler object and sigmas [steps + 1] of the host's KSampler."""
     ksampler = comfy.samplers.KSampler(model, steps, model.load_device, sampler, scheduler)
     return comfy.samplers.sampler_object(sampler), ksampler.sigmas
@@ -265,19 +439,41 @@ def noise_object(seed: int, noise: str) -> Noise_RandomNoise | ReleasedNoise:
     return ReleasedNoise(seed) if noise == RELEASED else Noise_RandomNoise(seed)
 
 
-def reembed(model: ModelPatcher, canvas: CanvasWithEncoders, seed: int, noise: str, positive: list,
-            negative: list) -> tuple[list, list]:
-    """In mode ``released``, conditioning with the picture embedding of this run's own noise, else what came in."""
+def reembed(
+    model: ModelPatcher,
+    canvas: CanvasWithEncoders,
+    seed: int,
+    noise: str,
+    positive: list,
+    negative: list,
+) -> tuple[list, list]:
+    """In mode ``released``, conditioning with the picture embedding of this run's own noise, else
+    what came in."""
     same = canvas.noise_seed == seed and canvas.noise == noise
     if canvas.image_embedding != RELEASED or not has_image_embedding(model) or same:
         return positive, negative
-    embedding = released_embedding(canvas.vae, canvas.clip_vision, canvas.exo_latent, canvas.prior_latent, seed, noise)
+    embedding = released_embedding(
+        canvas.vae, canvas.clip_vision, canvas.exo_latent, canvas.prior_latent, seed, noise
+    )
     values = {"clip_vision_output": embedding}
-    return tuple(node_helpers.conditioning_set_values(cond, values) for cond in (positive, negative))
+    return tuple(
+        node_helpers.conditioning_set_values(cond, values) for cond in (positive, negative)
+    )
 
 
-def sample_with(model: ModelPatcher, sampler: Any, sigmas: torch.Tensor, positive: list, negative: list, latent: dict,
-                noise: Any, cfg: float, start_step: int, end_step: int, leftover_noise: bool) -> dict:
+def sample_with(
+    model: ModelPatcher,
+    sampler: Any,
+    sigmas: torch.Tensor,
+    positive: list,
+    negative: list,
+    latent: dict,
+    noise: Any,
+    cfg: float,
+    start_step: int,
+    end_step: int,
+    leftover_noise: bool,
+) -> dict:
     """The host's SamplerCustomAdvanced over part of a schedule; the LATENT that it gives."""
     sigmas = sigmas[start_step : end_step + 1].clone()
     if len(sigmas) < 2:

@@ -1,6 +1,5 @@
-"""The scene nodes: Build Scene turns exo frames and depth into points, without any ego pose; Fuse Scenes joins the exo
-cameras of one event.
-"""
+"""The scene nodes: Build Scene turns exo frames and depth into points, without any ego pose; Fuse
+Scenes joins the exo cameras of one event."""
 
 from __future__ import annotations
 
@@ -25,30 +24,53 @@ class EgoXBuildScene(io.ComfyNode):
             category="EgoX/geometry",
             **searched("EgoXBuildScene"),
             description="Turns the exo video and its depth into a cloud of points: the static background, fused over "
-                        "the whole clip, and the moving points of each frame.",
+            "the whole clip, and the moving points of each frame.",
             inputs=[
-                io.Image.Input("exo_images", tooltip="The exo video's frames, from Load Exo Video."),
+                io.Image.Input(
+                    "exo_images", tooltip="The exo video's frames, from Load Exo Video."
+                ),
                 EgoXDepth.Input("depth", tooltip="Their depth in metres, from Depth Align."),
-                io.Mask.Input("dynamic_mask", optional=True,
-                              tooltip="What moves, for example a SAM3 track. Overrides the depth's own mask."),
-                io.Mask.Input("sky_mask", optional=True, tooltip="Sky: it has no depth and is left out."),
-                io.Combo.Input("moving", options=list(MOVING_CHOICES), default="auto",
-                               tooltip="What counts as moving. auto: the mask or, without one, what differs from the "
-                                       "background in depth or colour. mask: the mask only. none: all is static."),
-                io.Float.Input("edge_filter", default=SceneOptions().max_edge, min=0.01, max=10.0, step=0.01,
-                               advanced=True,
-                               tooltip="Points whose depth steps by more than this share to a neighbour are dropped: "
-                                       "they hang in the air between two surfaces. Render Ego Prior filters finer."),
+                io.Mask.Input(
+                    "dynamic_mask",
+                    optional=True,
+                    tooltip="What moves, for example a SAM3 track. Overrides the depth's own mask.",
+                ),
+                io.Mask.Input(
+                    "sky_mask", optional=True, tooltip="Sky: it has no depth and is left out."
+                ),
+                io.Combo.Input(
+                    "moving",
+                    options=list(MOVING_CHOICES),
+                    default="auto",
+                    tooltip="What counts as moving. auto: the mask or, without one, what differs from the "
+                    "background in depth or colour. mask: the mask only. none: all is static.",
+                ),
+                io.Float.Input(
+                    "edge_filter",
+                    default=SceneOptions().max_edge,
+                    min=0.01,
+                    max=10.0,
+                    step=0.01,
+                    advanced=True,
+                    tooltip="Points whose depth steps by more than this share to a neighbour are dropped: "
+                    "they hang in the air between two surfaces. Render Ego Prior filters finer.",
+                ),
             ],
-            outputs=[EgoXScene.Output(display_name="scene", tooltip="The points, for Render Ego Prior.")],
+            outputs=[
+                EgoXScene.Output(display_name="scene", tooltip="The points, for Render Ego Prior.")
+            ],
         )
 
     @classmethod
-    def execute(cls, exo_images, depth, moving, edge_filter, dynamic_mask=None, sky_mask=None) -> io.NodeOutput:
+    def execute(
+        cls, exo_images, depth, moving, edge_filter, dynamic_mask=None, sky_mask=None
+    ) -> io.NodeOutput:
         options = SceneOptions(dynamic=moving, max_edge=edge_filter)
         depth = with_host_masks(depth, dynamic=dynamic_mask, sky=sky_mask)
         scene = build_scene(exo_images[..., :3].cpu(), depth, options, progress=host_progress())
-        text = f"{len(scene.static):,} static points, {scene.frame_count} frames, frame: {scene.frame}"
+        text = (
+            f"{len(scene.static):,} static points, {scene.frame_count} frames, frame: {scene.frame}"
+        )
         return io.NodeOutput(scene, ui=ui.PreviewText("\n".join([text, *scene.notes])))
 
 
@@ -63,14 +85,25 @@ class EgoXFuseScenes(io.ComfyNode):
             category="EgoX/geometry",
             **searched("EgoXFuseScenes"),
             description="Joins the points of several exo cameras whose poses share a world and whose clips show the "
-                        "same moments, so that what one camera does not see another one may.",
+            "same moments, so that what one camera does not see another one may.",
             inputs=[
-                EgoXScene.Input("scene_1", tooltip="The scene of the first exo camera; the one the model is shown."),
-                EgoXScene.Input("scene_2", tooltip="The scene of the second exo camera, with its own pose."),
-                EgoXScene.Input("scene_3", optional=True, tooltip="The scene of a third exo camera."),
-                EgoXScene.Input("scene_4", optional=True, tooltip="The scene of a fourth exo camera."),
+                EgoXScene.Input(
+                    "scene_1",
+                    tooltip="The scene of the first exo camera; the one the model is shown.",
+                ),
+                EgoXScene.Input(
+                    "scene_2", tooltip="The scene of the second exo camera, with its own pose."
+                ),
+                EgoXScene.Input(
+                    "scene_3", optional=True, tooltip="The scene of a third exo camera."
+                ),
+                EgoXScene.Input(
+                    "scene_4", optional=True, tooltip="The scene of a fourth exo camera."
+                ),
             ],
-            outputs=[EgoXScene.Output(display_name="scene", tooltip="All points, for Render Ego Prior.")],
+            outputs=[
+                EgoXScene.Output(display_name="scene", tooltip="All points, for Render Ego Prior.")
+            ],
         )
 
     @classmethod

@@ -1,7 +1,8 @@
-"""What people type into the host's node search who don't know our names, in the four languages of the texts.
+"""Words that people who don't know our names type into the host's node search, in the four
+languages of the texts.
 
-The host's search looks at a node's name and these words whatever the page's language, so all languages stand together.
-"""
+The host's search looks at a node's name and these words whatever the page's language, so all
+languages stand together."""
 
 from __future__ import annotations
 
@@ -12,30 +13,164 @@ CLOUD = ("point cloud", "ply", "点群", "포인트 클라우드", "点云")
 GEOMETRY = ("geometry guided attention", "gga", "lambda", "ジオメトリ", "기하", "几何")
 
 SEARCH_WORDS: dict[str, tuple[str, ...]] = {
-    "EgoXLoadExoVideo": (*EXO, "load video", "video input", "動画を読み込む", "비디오 불러오기", "加载视频"),
-    "EgoXRankExoCameras": (*EXO, "best camera", "choose camera", "カメラ選択", "카메라 선택", "选择相机"),
-    "EgoXEgoPoseInput": (*EGO, *PATH, "head pose", "keyframes", "頭部姿勢", "머리 포즈", "头部姿态"),
-    "EgoXDepthAlign": ("depth", "moge", "depth anything", "align depth", "metric depth", "깊이 정렬", "深度对齐"),
-    "EgoXEstimateHeadPose": ("head pose", "head tracking", "ego pose", "openpose", "sam 3d body", "mediapipe", "pov",
-                             "頭部姿勢推定", "머리 포즈 추정", "头部姿态估计"),
+    "EgoXLoadExoVideo": (
+        *EXO,
+        "load video",
+        "video input",
+        "動画を読み込む",
+        "비디오 불러오기",
+        "加载视频",
+    ),
+    "EgoXRankExoCameras": (
+        *EXO,
+        "best camera",
+        "choose camera",
+        "カメラ選択",
+        "카메라 선택",
+        "选择相机",
+    ),
+    "EgoXEgoPoseInput": (
+        *EGO,
+        *PATH,
+        "head pose",
+        "keyframes",
+        "頭部姿勢",
+        "머리 포즈",
+        "头部姿态",
+    ),
+    "EgoXDepthAlign": (
+        "depth",
+        "moge",
+        "depth anything",
+        "align depth",
+        "metric depth",
+        "깊이 정렬",
+        "深度对齐",
+    ),
+    "EgoXEstimateHeadPose": (
+        "head pose",
+        "head tracking",
+        "ego pose",
+        "openpose",
+        "sam 3d body",
+        "mediapipe",
+        "pov",
+        "頭部姿勢推定",
+        "머리 포즈 추정",
+        "头部姿态估计",
+    ),
     "EgoXBuildScene": (*CLOUD, "unproject depth", "depth to points", "シーン", "장면", "场景"),
-    "EgoXFuseScenes": (*CLOUD, "merge point clouds", "multi camera", "シーンを結合", "장면 결합", "合并场景"),
-    "EgoXRenderEgoPrior": (*EGO, *CLOUD, "render points", "novel view", "新規視点", "새 시점", "新视角"),
+    "EgoXFuseScenes": (
+        *CLOUD,
+        "merge point clouds",
+        "multi camera",
+        "シーンを結合",
+        "장면 결합",
+        "合并场景",
+    ),
+    "EgoXRenderEgoPrior": (
+        *EGO,
+        *CLOUD,
+        "render points",
+        "novel view",
+        "新規視点",
+        "새 시점",
+        "新视角",
+    ),
     "EgoXLoadLora": ("egox", "load lora", "wan lora", "LoRA読み込み", "LoRA 불러오기", "加载LoRA"),
-    "EgoXText": (*EGO, "text encode", "umt5", "clip text encode", "テキストエンコード", "텍스트 인코드", "文本编码"),
-    "EgoXCaptionRequest": ("caption", "describe video", "llm", "qwen", "vlm", "キャプション", "캡션", "字幕描述"),
-    "EgoXPrompt": (*EGO, "prompt", "caption", "negative prompt", "プロンプト", "프롬프트", "提示词"),
+    "EgoXText": (
+        *EGO,
+        "text encode",
+        "umt5",
+        "clip text encode",
+        "テキストエンコード",
+        "텍스트 인코드",
+        "文本编码",
+    ),
+    "EgoXCaptionRequest": (
+        "caption",
+        "describe video",
+        "llm",
+        "qwen",
+        "vlm",
+        "キャプション",
+        "캡션",
+        "字幕描述",
+    ),
+    "EgoXPrompt": (
+        *EGO,
+        "prompt",
+        "caption",
+        "negative prompt",
+        "プロンプト",
+        "프롬프트",
+        "提示词",
+    ),
     "EgoXConditioning": (*EGO, *EXO, "image to video", "wan i2v", "条件付け", "컨디셔닝", "条件"),
     "EgoXModelPatch": (*EGO, *GEOMETRY, "wan model patch", "モデルパッチ", "모델 패치", "模型补丁"),
-    "EgoXReleasedSampling": ("unipc", "scheduler", "sigmas", "flow shift", "スケジューラ", "스케줄러", "调度器"),
-    "EgoXWanSampler": (*EGO, *GEOMETRY, "exo to ego", "ksampler", "wan sampler", "サンプラー", "샘플러", "采样器"),
-    "EgoXSampleLong": (*EGO, *GEOMETRY, "long video", "extend video", "continue motion", "chunks", "長い動画",
-                       "긴 비디오", "长视频"),
+    "EgoXReleasedSampling": (
+        "unipc",
+        "scheduler",
+        "sigmas",
+        "flow shift",
+        "スケジューラ",
+        "스케줄러",
+        "调度器",
+    ),
+    "EgoXWanSampler": (
+        *EGO,
+        *GEOMETRY,
+        "exo to ego",
+        "ksampler",
+        "wan sampler",
+        "サンプラー",
+        "샘플러",
+        "采样器",
+    ),
+    "EgoXSampleLong": (
+        *EGO,
+        *GEOMETRY,
+        "long video",
+        "extend video",
+        "continue motion",
+        "chunks",
+        "長い動画",
+        "긴 비디오",
+        "长视频",
+    ),
     "EgoXDecodeEgoHalf": (*EGO, "vae decode", "fisheye to pinhole", "デコード", "디코드", "解码"),
-    "EgoXAttentionCapture": ("attention map", "record attention", "アテンション", "어텐션", "注意力"),
-    "EgoXAttentionView": ("attention map", "heat map", "where it looks", "アテンション", "어텐션", "注意力"),
-    "EgoXSweep": ("xy plot", "grid search", "lambda", "parameter sweep", "比較", "비교", "参数扫描"),
-    "EgoXLabelledGrid": ("video grid", "side by side", "compare videos", "並べて比較", "나란히 비교", "并排比较"),
+    "EgoXAttentionCapture": (
+        "attention map",
+        "record attention",
+        "アテンション",
+        "어텐션",
+        "注意力",
+    ),
+    "EgoXAttentionView": (
+        "attention map",
+        "heat map",
+        "where it looks",
+        "アテンション",
+        "어텐션",
+        "注意力",
+    ),
+    "EgoXSweep": (
+        "xy plot",
+        "grid search",
+        "lambda",
+        "parameter sweep",
+        "比較",
+        "비교",
+        "参数扫描",
+    ),
+    "EgoXLabelledGrid": (
+        "video grid",
+        "side by side",
+        "compare videos",
+        "並べて比較",
+        "나란히 비교",
+        "并排比较",
+    ),
     "EgoXEvaluate": ("metrics", "psnr", "ssim", "lpips", "評価", "평가", "评估"),
 }
 """Node id -> its words."""
@@ -50,5 +185,8 @@ ESSENTIALS = {
 
 
 def searched(node_id: str) -> dict[str, object]:
-    """What a schema says for the host's search and its essentials."""
-    return {"search_aliases": list(SEARCH_WORDS[node_id]), "essentials_category": ESSENTIALS.get(node_id)}
+    """Schema fields for the host's search and its essentials."""
+    return {
+        "search_aliases": list(SEARCH_WORDS[node_id]),
+        "essentials_category": ESSENTIALS.get(node_id),
+    }

@@ -1,8 +1,9 @@
-"""Numbers with a slider over their usual range, which a saved graph, a script or a typed value may leave.
+"""Numbers with a slider over their usual range, which a saved graph, a script or a typed value may
+leave.
 
-The host refuses what lies outside an input's range unless the node looks at that input itself (``validate_inputs``), so
-a node that takes a :class:`Slider`'s input hands its value to :meth:`Slider.check` there.
-"""
+The host refuses what is outside an input's range unless the node looks at that input itself
+(``validate_inputs``), so a node that takes a :class:`Slider`'s input hands its value to
+:meth:`Slider.check` there."""
 
 from __future__ import annotations
 
@@ -26,12 +27,26 @@ class Slider:
     def input(self, name: str, **settings: Any) -> io.Float.Input:
         """The node's input; ``settings`` are those of the host's own."""
         low, high = self.usual
-        return io.Float.Input(name, min=low, max=high, step=self.step, display_mode=io.NumberDisplay.slider, **settings)
+        return io.Float.Input(
+            name,
+            min=low,
+            max=high,
+            step=self.step,
+            display_mode=io.NumberDisplay.slider,
+            **settings,
+        )
 
     def check(self, value: float | None) -> bool | str:
-        """For ``validate_inputs``: True, or what is wrong. None, a wire of which nothing is known yet, is right."""
+        """For ``validate_inputs``: True, or what is wrong. None, a wire of which nothing is known
+        yet, is right."""
         low, high = self.wide
         if value is None or low <= value <= high:
             return True
-        return str(EgoXInputError(self.what, got=f"{value:g}", expected=f"a number from {low:g} to {high:g}",
-                                  fix=f"{self.usual[0]:g} to {self.usual[1]:g} is usual"))
+        return str(
+            EgoXInputError(
+                self.what,
+                got=f"{value:g}",
+                expected=f"a number from {low:g} to {high:g}",
+                fix=f"{self.usual[0]:g} to {self.usual[1]:g} is usual",
+            )
+        )

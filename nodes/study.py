@@ -1,6 +1,6 @@
-"""Studying results: EgoX Sweep makes lists of λ_g and LoRA strength, over which the host runs the rest of the graph;
-Labelled Video Grid shows a list of videos as one; EgoX Evaluate scores a generated ego video against the true one.
-"""
+"""Studying results: EgoX Sweep makes lists of λ_g and LoRA strength, over which the host runs the
+rest of the graph; Labelled Video Grid shows a list of videos as one; EgoX Evaluate scores a
+generated ego video against the true one."""
 
 from __future__ import annotations
 
@@ -29,20 +29,41 @@ class EgoXSweep(io.ComfyNode):
             category="EgoX/study",
             **searched("EgoXSweep"),
             description="Every λ_g with every LoRA strength, as lists: the nodes that are connected to them run once "
-                        "for each pair. Labelled Video Grid puts the results beside each other.",
+            "for each pair. Labelled Video Grid puts the results beside each other.",
             inputs=[
-                io.String.Input("lambda_g", display_name="λ_g", default="0, 1, 3",
-                                tooltip="Values of λ_g, parted by commas: a column of the grid each."),
-                io.String.Input("strength", default="0.5, 1",
-                                tooltip="Values of the LoRA's strength, parted by commas: a row of the grid each."),
+                io.String.Input(
+                    "lambda_g",
+                    display_name="λ_g",
+                    default="0, 1, 3",
+                    tooltip="Values of λ_g, comma-separated; one column of the grid per value.",
+                ),
+                io.String.Input(
+                    "strength",
+                    default="0.5, 1",
+                    tooltip="Values of the LoRA's strength, comma-separated; one row of the grid "
+                    "per value.",
+                ),
             ],
             outputs=[
-                io.Float.Output(display_name="λ_g", is_output_list=True,
-                                tooltip="For λ_g of Wan EgoX Sampler or EgoX Model Patch."),
-                io.Float.Output(display_name="strength", is_output_list=True, tooltip="For strength of EgoX LoRA."),
-                io.String.Output(display_name="label", is_output_list=True,
-                                 tooltip="A name for each pair, for Labelled Video Grid."),
-                io.Int.Output(display_name="columns", tooltip="How many λ_g there are, for Labelled Video Grid."),
+                io.Float.Output(
+                    display_name="λ_g",
+                    is_output_list=True,
+                    tooltip="For λ_g of Wan EgoX Sampler or EgoX Model Patch.",
+                ),
+                io.Float.Output(
+                    display_name="strength",
+                    is_output_list=True,
+                    tooltip="For strength of EgoX LoRA.",
+                ),
+                io.String.Output(
+                    display_name="label",
+                    is_output_list=True,
+                    tooltip="A name for each pair, for Labelled Video Grid.",
+                ),
+                io.Int.Output(
+                    display_name="columns",
+                    tooltip="How many λ_g there are, for Labelled Video Grid.",
+                ),
             ],
         )
 
@@ -60,9 +81,13 @@ class EgoXSweep(io.ComfyNode):
     def execute(cls, lambda_g, strength) -> io.NodeOutput:
         lambdas = read_numbers(lambda_g, LAMBDAS)
         points = sweep_points(lambdas, read_numbers(strength, STRENGTHS))
-        return io.NodeOutput([point.lambda_g for point in points], [point.strength for point in points],
-                             [point.label for point in points], len(lambdas),
-                             ui=ui.PreviewText(f"{len(points)} runs:\n" + "\n".join(p.label for p in points)))
+        return io.NodeOutput(
+            [point.lambda_g for point in points],
+            [point.strength for point in points],
+            [point.label for point in points],
+            len(lambdas),
+            ui=ui.PreviewText(f"{len(points)} runs:\n" + "\n".join(p.label for p in points)),
+        )
 
 
 class EgoXLabelledGrid(io.ComfyNode):
@@ -76,30 +101,64 @@ class EgoXLabelledGrid(io.ComfyNode):
             category="EgoX/study",
             **searched("EgoXLabelledGrid"),
             description="Puts a list of videos beside each other in one video, each under its name. A list comes from "
-                        "EgoX Sweep or from the host's Create List.",
+            "EgoX Sweep or from the host's Create List.",
             is_input_list=True,
             inputs=[
-                io.Image.Input("videos", tooltip="The pictures of each video; lengths and sizes may differ: a shorter "
-                                                 "one holds its last picture, another shape is fitted in."),
-                io.String.Input("labels", default="", multiline=True,
-                                tooltip="The names: a list of them, or one a line."),
-                io.Int.Input("columns", default=0, min=0, max=64,
-                             tooltip="Videos in a row. 0: as square as it gets."),
-                io.Int.Input("cell_height", default=0, min=0, max=2048, step=2,
-                             tooltip="Height of each picture in the grid, px. 0: as high as the highest."),
-                io.Float.Input("fps", default=0.0, min=0.0, max=240.0, step=0.01, optional=True, advanced=True,
-                               tooltip="Frames a second of the output 'video'. 0: 30."),
+                io.Image.Input(
+                    "videos",
+                    tooltip="The pictures of each video; lengths and sizes may differ: a shorter "
+                    "one holds its last picture, another shape is fitted in.",
+                ),
+                io.String.Input(
+                    "labels",
+                    default="",
+                    multiline=True,
+                    tooltip="The names: a list of them, or one a line.",
+                ),
+                io.Int.Input(
+                    "columns",
+                    default=0,
+                    min=0,
+                    max=64,
+                    tooltip="Videos in a row. 0: as square as it gets.",
+                ),
+                io.Int.Input(
+                    "cell_height",
+                    default=0,
+                    min=0,
+                    max=2048,
+                    step=2,
+                    tooltip="Height of each picture in the grid, px. 0: as high as the highest.",
+                ),
+                io.Float.Input(
+                    "fps",
+                    default=0.0,
+                    min=0.0,
+                    max=240.0,
+                    step=0.01,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Frames a second of the output 'video'. 0: 30.",
+                ),
             ],
-            outputs=[io.Image.Output(display_name="grid", tooltip="The pictures of the one video."),
-                     io.Video.Output(display_name="video", tooltip="The same pictures as a video, for Save Video.")],
+            outputs=[
+                io.Image.Output(display_name="grid", tooltip="The pictures of the one video."),
+                io.Video.Output(
+                    display_name="video", tooltip="The same pictures as a video, for Save Video."
+                ),
+            ],
         )
 
     @classmethod
     def execute(cls, videos, labels, columns, cell_height, fps=(0.0,)) -> io.NodeOutput:
         names = labels if len(labels) > 1 else labels[0].splitlines()
         if len(names) > len(videos):
-            raise EgoXInputError("names of the grid", got=f"{len(names)} for {len(videos)} videos",
-                                 expected="one a video", fix="take the names that are too many away")
+            raise EgoXInputError(
+                "names of the grid",
+                got=f"{len(names)} for {len(videos)} videos",
+                expected="one a video",
+                fix="take the names that are too many away",
+            )
         grid = labelled_grid(videos, names, columns[0], cell_height[0], host_progress())
         return io.NodeOutput(grid, native_video(grid, fps[0]))
 
@@ -115,18 +174,30 @@ class EgoXEvaluate(io.ComfyNode):
             category="EgoX/evaluation",
             **searched("EgoXEvaluate"),
             description="Scores a generated ego video against the true one: PSNR, SSIM, flicker; inside and outside "
-                        "the prior's coverage; one object's place and outline from masks. For whole sets, LPIPS and "
-                        "CLIP-I use train_egox.py evaluate. Needs torchmetrics (pip install torchmetrics).",
+            "the prior's coverage; one object's place and outline from masks. For whole sets, LPIPS and "
+            "CLIP-I use train_egox.py evaluate. Needs torchmetrics (pip install torchmetrics).",
             inputs=[
-                io.Image.Input("generated", tooltip="The generated ego video, upright, as Decode Ego Half gives it."),
+                io.Image.Input(
+                    "generated",
+                    tooltip="The generated ego video, upright, as Decode Ego Half gives it.",
+                ),
                 io.Image.Input("truth", tooltip="The wearer's own video: same frames, same size."),
-                io.Mask.Input("coverage", optional=True,
-                              tooltip="From Render Ego Prior: quality inside and outside of it is told apart."),
-                io.Mask.Input("generated_mask", optional=True,
-                              tooltip="One object in the generated video, a mask a frame, as SAM3 Track to Mask gives "
-                                      "it."),
-                io.Mask.Input("true_mask", optional=True,
-                              tooltip="The same object in the true video, tracked from the same first mask."),
+                io.Mask.Input(
+                    "coverage",
+                    optional=True,
+                    tooltip="From Render Ego Prior: quality inside and outside of it is distinguished.",
+                ),
+                io.Mask.Input(
+                    "generated_mask",
+                    optional=True,
+                    tooltip="One object in the generated video, a mask a frame, as SAM3 Track to Mask gives "
+                    "it.",
+                ),
+                io.Mask.Input(
+                    "true_mask",
+                    optional=True,
+                    tooltip="The same object in the true video, tracked from the same first mask.",
+                ),
             ],
             outputs=[
                 io.String.Output(display_name="report", tooltip="All values with their meaning."),
@@ -137,7 +208,9 @@ class EgoXEvaluate(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, generated, truth, coverage=None, generated_mask=None, true_mask=None) -> io.NodeOutput:
+    def execute(
+        cls, generated, truth, coverage=None, generated_mask=None, true_mask=None
+    ) -> io.NodeOutput:
         values = compare_clips(generated, truth, coverage, generated_mask, true_mask)
         text = metric_lines(values)
         return io.NodeOutput(text, values["psnr"], values["ssim"], ui=ui.PreviewText(text))

@@ -1,6 +1,5 @@
-"""The words for the model: EgoX Caption Request asks a language model for them, EgoX Text checks them and encodes them
-as the released pipeline does.
-"""
+"""The words for the model: EgoX Caption Request asks a language model for them, EgoX Text checks
+them and encodes them as the released pipeline does."""
 
 from __future__ import annotations
 
@@ -40,50 +39,83 @@ class EgoXText(io.ComfyNode):
             category="EgoX/model",
             **searched("EgoXText"),
             description="Encodes prompt and negative prompt as the authors' inference does: cleaned, 512 tokens at "
-                        "most, parentheses as plain characters.",
+            "most, parentheses as plain characters.",
             inputs=[
                 io.Clip.Input("clip", tooltip="umT5, from Load CLIP (type wan)."),
-                io.String.Input("prompt", default="", multiline=True, lazy=True,
-                                tooltip="From Ego Pose Input, EgoX Prompt or Generate Text, or written here: [Exo "
-                                        "view] and what that camera sees, [Ego view] and what the wearer sees and "
-                                        "does."),
-                io.String.Input("negative", default=RELEASED_NEGATIVE, multiline=True,
-                                tooltip="What should not be seen. Empty as the authors leave it; without effect at "
-                                        "cfg 1."),
-                io.Combo.Input("caption", options=[AS_WRITTEN, GENERATED, NONE], default=AS_WRITTEN,
-                               tooltip="as written: the prompt as it is. from a model: the prompt is what a language "
-                                       "model answered to EgoX Caption Request; it is checked and put right, and the "
-                                       "note says how. no caption: a neutral text in the same form takes the "
-                                       "prompt's place."),
+                io.String.Input(
+                    "prompt",
+                    default="",
+                    multiline=True,
+                    lazy=True,
+                    tooltip="From Ego Pose Input, EgoX Prompt or Generate Text, or written here: [Exo "
+                    "view] and what that camera sees, [Ego view] and what the wearer sees and "
+                    "does.",
+                ),
+                io.String.Input(
+                    "negative",
+                    default=RELEASED_NEGATIVE,
+                    multiline=True,
+                    tooltip="What should not be seen. Empty as the authors leave it; without effect at "
+                    "cfg 1.",
+                ),
+                io.Combo.Input(
+                    "caption",
+                    options=[AS_WRITTEN, GENERATED, NONE],
+                    default=AS_WRITTEN,
+                    tooltip="as written: the prompt as it is. from a model: the prompt is what a language "
+                    "model answered to EgoX Caption Request; it is checked and put right, and the "
+                    "note says how. no caption: a neutral text in the same form takes the "
+                    "prompt's place.",
+                ),
             ],
             outputs=[
                 io.Conditioning.Output(display_name="positive", tooltip="For EgoX Conditioning."),
                 io.Conditioning.Output(display_name="negative", tooltip="For EgoX Conditioning."),
-                io.String.Output(display_name="prompt", tooltip="The cleaned prompt, before it is cut."),
-                io.String.Output(display_name="negative_prompt", tooltip="The cleaned negative prompt, before it is "
-                                                                         "cut."),
-                io.String.Output(display_name="note", tooltip="How many tokens there were, what was cut off, and what "
-                                                                "had to be put right in a caption."),
+                io.String.Output(
+                    display_name="prompt", tooltip="The cleaned prompt, before it is cut."
+                ),
+                io.String.Output(
+                    display_name="negative_prompt",
+                    tooltip="The cleaned negative prompt, before it is cut.",
+                ),
+                io.String.Output(
+                    display_name="note",
+                    tooltip="How many tokens there were, what was cut off, and what "
+                    "had to be put right in a caption.",
+                ),
             ],
         )
 
     @classmethod
     def check_lazy_status(cls, caption, prompt=None, **others) -> list[str]:
-        return ["prompt"] if prompt is None and caption != NONE else []  # no language model runs for nothing
+        return (
+            ["prompt"] if prompt is None and caption != NONE else []
+        )  # no language model runs for nothing
 
     @classmethod
     def execute(cls, clip, prompt, negative, caption) -> io.NodeOutput:
         if clip is None:
-            raise EgoXInputError("text encoder", got="none", expected="umT5",
-                                 fix="connect Load CLIP; a checkpoint may have none")
+            raise EgoXInputError(
+                "text encoder",
+                got="none",
+                expected="umT5",
+                fix="connect Load CLIP; a checkpoint may have none",
+            )
         prompt, repairs = words_of(prompt, caption)
         texts = [clean_prompt(text) for text in (prompt, plain_emphasis(negative))]
         encoded = [encode(clip, text) for text in texts]
-        note = "\n".join(f"{name}: {said}" for name, (_, said) in zip(("prompt", "negative"), encoded, strict=True))
+        note = "\n".join(
+            f"{name}: {said}"
+            for name, (_, said) in zip(("prompt", "negative"), encoded, strict=True)
+        )
         note = "\n".join((note, *(f"caption: {repair}" for repair in repairs)))
         if any(map(wants_ftfy, texts)):
-            note += "\ncurly quotes and the like stay as they are (the authors' ftfy is not installed)"
-        return io.NodeOutput(*(conditioning for conditioning, _ in encoded), *texts, note, ui=ui.PreviewText(note))
+            note += (
+                "\ncurly quotes and the like stay as they are (the authors' ftfy is not installed)"
+            )
+        return io.NodeOutput(
+            *(conditioning for conditioning, _ in encoded), *texts, note, ui=ui.PreviewText(note)
+        )
 
 
 class EgoXCaptionRequest(io.ComfyNode):
@@ -97,28 +129,42 @@ class EgoXCaptionRequest(io.ComfyNode):
             category="EgoX/model",
             **searched("EgoXCaptionRequest"),
             description="What a local language model that sees pictures needs to write the prompt: some moments of the "
-                        "exo video, each beside the ego prior, and the instruction. For ComfyUI's Generate Text.",
+            "exo video, each beside the ego prior, and the instruction. For ComfyUI's Generate Text.",
             inputs=[
-                io.Image.Input("exo_images", tooltip="The exo video's frames, from Load Exo Video."),
-                io.Image.Input("prior", optional=True,
-                               tooltip="From Render Ego Prior: what the wearer sees, as far as is known. Without it "
-                                       "the model works that out from the exo pictures."),
+                io.Image.Input(
+                    "exo_images", tooltip="The exo video's frames, from Load Exo Video."
+                ),
+                io.Image.Input(
+                    "prior",
+                    optional=True,
+                    tooltip="From Render Ego Prior: what the wearer sees, as far as is known. Without it "
+                    "the model works that out from the exo pictures.",
+                ),
             ],
             outputs=[
-                io.Image.Output(display_name="images", tooltip="To 'image' of Generate Text: exo on the left, the "
-                                                               "prior on the right."),
-                io.String.Output(display_name="instruction", tooltip="To 'prompt' of Generate Text."),
+                io.Image.Output(
+                    display_name="images",
+                    tooltip="To 'image' of Generate Text: exo on the left, the prior on the right.",
+                ),
+                io.String.Output(
+                    display_name="instruction", tooltip="To 'prompt' of Generate Text."
+                ),
             ],
         )
 
     @classmethod
     def execute(cls, exo_images, prior=None) -> io.NodeOutput:
         images = request_pictures(exo_images, prior)
-        return io.NodeOutput(images, request_text(len(images), prior is not None), ui=ui.PreviewImage(images, cls=cls))
+        return io.NodeOutput(
+            images,
+            request_text(len(images), prior is not None),
+            ui=ui.PreviewImage(images, cls=cls),
+        )
 
 
 def words_of(prompt: str | None, caption: str) -> tuple[str, tuple[str, ...]]:
-    """(what is to be encoded, what was done for it); None: the host ran nothing for a prompt that doesn't count.
+    """(what is to be encoded, what was done for it); None: the host ran nothing for a prompt that
+    doesn't count.
 
     Raises:
         EgoXInputError: a language model's answer that is no caption.
@@ -144,22 +190,29 @@ def encode(
     said = f"{count} of {TOKENS} tokens"
     if count > TOKENS:
         place = cut_place(text, lambda part: unpadded(tokens_of(clip, part)) - 1, TOKENS)
-        said = f"the last {count - TOKENS} of {count} tokens are cut off" + (f", {place}" if place else "")
+        said = f"the last {count - TOKENS} of {count} tokens are cut off" + (
+            f", {place}" if place else ""
+        )
         row = cut_tokens(row[:count], TOKENS)
     return clip.encode_from_tokens_scheduled({ENCODER: [row]}), said
 
 
 def tokens_of(clip: CLIP, text: str) -> list[tuple[Any, ...]]:
-    """The host's row of (token, weight), padded. Every parenthesis is escaped: none is read as emphasis."""
+    """The host's row of (token, weight), padded. Every parenthesis is escaped: none is read as
+    emphasis."""
     tokens = clip.tokenize(text.replace("(", "\\(").replace(")", "\\)"))
     if list(tokens) != [ENCODER] or len(tokens[ENCODER]) != 1:
-        raise EgoXInputError("text encoder", got=", ".join(tokens), expected=f"{ENCODER} (umT5), as Wan reads it",
-                             fix="Load CLIP: umt5_xxl, type wan")
+        raise EgoXInputError(
+            "text encoder",
+            got=", ".join(tokens),
+            expected=f"{ENCODER} (umT5), as Wan reads it",
+            fix="Load CLIP: umt5_xxl, type wan",
+        )
     return tokens[ENCODER][0]
 
 
 def unpadded(row: list[tuple[Any, ...]]) -> int:
-    """How many entries of a row are the text's own and the end mark."""
+    """Number of entries of a row that are the text's own, with the end mark."""
     count = len(row)
     while count and isinstance(row[count - 1][0], int) and row[count - 1][0] == PAD:
         count -= 1

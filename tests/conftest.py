@@ -1,4 +1,5 @@
-"""Fixtures that every test may use: where things are, the host in this process, and the pack inside it."""
+"""Fixtures that every test may use: where things are, the host in this process, and the pack inside
+it."""
 
 from __future__ import annotations
 
@@ -32,7 +33,9 @@ class ComfyHost:
     """The host imported into the test process, with folders of its own."""
 
     root: Path
-    base: Path  # its base directory: base/input, base/models/loras, ... as ``folder_paths`` sees them
+    base: (
+        Path  # its base directory: base/input, base/models/loras, ... as ``folder_paths`` sees them
+    )
 
     @property
     def input(self) -> Path:
@@ -62,8 +65,8 @@ def shared_dir() -> Path:
 
 @pytest.fixture(scope="session")
 def add_sound() -> Callable[[Path, np.ndarray, int], None]:
-    """add_sound(video file, waveform [1, N] -1...1, samples a second): the file with that sound, its picture as it was.
-    """
+    """add_sound(video file, waveform [1, N] -1...1, samples a second): the file with that sound,
+    its picture as it was."""
 
     def add(video: Path, waveform: np.ndarray, rate: int) -> None:
         silent = io.BytesIO(video.read_bytes())
@@ -74,7 +77,9 @@ def add_sound() -> Callable[[Path, np.ndarray, int], None]:
                 if packet.dts is not None:
                     packet.stream = picture
                     target.mux(packet)
-            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(waveform, np.float32), format="fltp", layout="mono")
+            frame = av.AudioFrame.from_ndarray(
+                np.ascontiguousarray(waveform, np.float32), format="fltp", layout="mono"
+            )
             frame.sample_rate, frame.pts = rate, 0
             target.mux(sound.encode(frame))
             target.mux(sound.encode(None))
@@ -84,7 +89,8 @@ def add_sound() -> Callable[[Path, np.ndarray, int], None]:
 
 @pytest.fixture(scope="session")
 def read_ply() -> Callable[[IO[bytes]], tuple[np.ndarray, np.ndarray]]:
-    """read_ply(file) -> (xyz [N, 3] float32, rgb [N, 3] uint8) of a PLY file of positions and colours."""
+    """read_ply(file) -> (xyz [N, 3] float32, rgb [N, 3] uint8) of a PLY file of positions and
+    colours."""
     vertex = np.dtype([("xyz", "<f4", 3), ("rgb", "u1", 3)])
 
     def read(file: IO[bytes]) -> tuple[np.ndarray, np.ndarray]:
@@ -109,36 +115,41 @@ def host_root() -> Path:
 
 
 @pytest.fixture(scope="session")
-def is_pinned_host(host_root: Path) -> bool:
+def is_pinned_host(host_root) -> bool:
     """For tests that ask more of that release's page than of an older one's."""
     return read_version(host_root) == PINNED.version
 
 
 @pytest.fixture(scope="session")
-def pinned_host(host_root: Path, is_pinned_host: bool) -> None:
-    """For tests that hold on one release only: they compare with a table made from it, or with what its page can do."""
+def pinned_host(host_root, is_pinned_host) -> None:
+    """For tests that hold on one release only: they compare with a table made from it, or with what
+    its page can do."""
     if not is_pinned_host:
-        pytest.skip(f"holds on ComfyUI {PINNED.tag}; this is v{'.'.join(map(str, read_version(host_root)))}")
+        pytest.skip(
+            f"holds on ComfyUI {PINNED.tag}; this is v{'.'.join(map(str, read_version(host_root)))}"
+        )
 
 
 @pytest.fixture(scope="session")
-def comfy_host(host_root: Path, tmp_path_factory: pytest.TempPathFactory) -> ComfyHost:
-    """The host importable in this process (``import comfy``, ``import folder_paths``), on the CPU where no GPU is."""
+def comfy_host(host_root, tmp_path_factory) -> ComfyHost:
+    """The host importable in this process (``import comfy``, ``import folder_paths``), on the CPU
+    where no GPU is."""
     base = tmp_path_factory.mktemp("host_base")
     import_host(host_root, base)
     return ComfyHost(root=host_root, base=base)
 
 
 @pytest.fixture(scope="session")
-def pack(comfy_host: ComfyHost) -> ModuleType:
+def pack(comfy_host) -> ModuleType:
     """The pack as the host imports it: one package, here named ``egox_pack``."""
     return load_pack("egox_pack")
 
 
 @pytest.fixture
 def awaited() -> Callable[[Coroutine[Any, Any, Any]], Any]:
-    """``awaited(coroutine)``: its result, from a thread of its own: the browser tests' Playwright leaves an event loop
-    running in the main one."""
+    """``awaited(coroutine)``: its result, from a thread of its own: the browser tests' Playwright
+    leaves an event loop running in the main one."""
+
     def result(coroutine: Coroutine[Any, Any, Any]) -> Any:
         with ThreadPoolExecutor(1) as pool:
             return pool.submit(asyncio.run, coroutine).result()
@@ -147,15 +158,20 @@ def awaited() -> Callable[[Coroutine[Any, Any, Any]], Any]:
 
 
 @pytest.fixture(scope="session")
-def standins(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A models folder with all stand-in weights, made once for all processes of a run; to be copied from."""
+def standins(tmp_path_factory) -> Path:
+    """A models folder with all stand-in weights, made once for all processes of a run; to be copied
+    from."""
     own = tmp_path_factory.getbasetemp()
     folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "standins"
     with FileLock(f"{folder}.lock"):
         if not folder.is_dir():
             part = folder.with_suffix(".part")
-            made = subprocess.run([sys.executable, "-m", "tools.rigs.standins", "--all", "--out", str(part)],
-                                  cwd=REPO_ROOT, capture_output=True, text=True)
+            made = subprocess.run(
+                [sys.executable, "-m", "tools.rigs.standins", "--all", "--out", str(part)],
+                cwd=REPO_ROOT,
+                capture_output=True,
+                text=True,
+            )
             assert made.returncode == 0, made.stdout + made.stderr
             part.rename(folder)
     return folder
@@ -164,12 +180,14 @@ def standins(tmp_path_factory: pytest.TempPathFactory) -> Path:
 ONE_PROCESS = ("browser", "host", "nodes")
 """Folders whose tests share what takes long to start: a server, a browser, the imported host."""
 SECOND_BROWSER = "tests/browser/test_i"
-"""From here on the tests in a browser, a third of the suite, have a server and a browser of their own."""
+"""From here on the tests in a browser, a third of the suite, have a server and a browser of their
+own."""
 
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Which tests stay together where several processes run them: a folder of ``ONE_PROCESS``, else a file."""
+    """Which tests stay together where several processes run them: a folder of ``ONE_PROCESS``, else
+    a file."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Together(LoadScopeScheduling):
@@ -184,8 +202,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave slow tests to ``run.py test --all``, unless the call selects by marker or names them itself."""
-    chosen = os.environ.get("EGOX_TEST_ALL") == "1" or config.option.markexpr or any("::" in a for a in config.args)
+    """Leave slow tests to ``run.py test --all``, unless the call selects by marker or names them
+    itself."""
+    chosen = (
+        os.environ.get("EGOX_TEST_ALL") == "1"
+        or config.option.markexpr
+        or any("::" in a for a in config.args)
+    )
     if chosen:
         return
     skip = pytest.mark.skip(reason="slow: run `python3 run.py test --all`")
@@ -199,7 +222,8 @@ SKIPPED_WITH_SHARED: list[str] = []
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
-    """Mark fidelity tests that were skipped although the numbers that they compare with are there."""
+    """Mark fidelity tests that were skipped although the numbers that they compare with are
+    there."""
     report = yield
     report.skipped_with_shared = ""
     about_fidelity = "shared_dir" in getattr(item, "fixturenames", ()) or "fidelity" in item.nodeid

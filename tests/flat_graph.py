@@ -1,4 +1,5 @@
-"""Saved workflows and their subgraphs: all nodes, and the same graph with all of them on the canvas."""
+"""Saved workflows and their subgraphs: all nodes, and the same graph with all of them on the
+canvas."""
 
 from __future__ import annotations
 
@@ -16,14 +17,23 @@ def nodes_of(saved: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def flat(saved: dict[str, Any]) -> dict[str, Any]:
-    """The inner nodes in place of each node that is a subgraph; slots that promote a player are gone.
+    """The inner nodes in place of each node that is a subgraph; slots that promote a player are
+    gone.
 
-    One level; numbers occur once, and promoted values equal the inner ones, as in the shipped files.
-    """
+    One level; numbers occur once, and promoted values equal the inner ones, as in the shipped
+    files."""
     saved = copy.deepcopy(saved)
-    definitions = {entry["id"]: entry for entry in saved.pop("definitions", {"subgraphs": []})["subgraphs"]}
-    hosts = {node["id"]: definitions[node["type"]] for node in saved["nodes"] if node["type"] in definitions}
-    sources: dict[tuple[int, int], tuple[int, int]] = {}  # (host, its output) -> inner node and slot
+    definitions = {
+        entry["id"]: entry for entry in saved.pop("definitions", {"subgraphs": []})["subgraphs"]
+    }
+    hosts = {
+        node["id"]: definitions[node["type"]]
+        for node in saved["nodes"]
+        if node["type"] in definitions
+    }
+    sources: dict[
+        tuple[int, int], tuple[int, int]
+    ] = {}  # (host, its output) -> inner node and slot
     links = [tuple(link[1:]) for link in saved["links"]]
     nodes = [node for node in saved["nodes"] if node["id"] not in hosts]
     for shift, (host, inside) in enumerate(hosts.items()):
@@ -35,13 +45,21 @@ def flat(saved: dict[str, Any]) -> dict[str, Any]:
             elif origin[0] != -10:
                 links.append((*origin, link["target_id"], link["target_slot"], link["type"]))
             elif origin[1] in into:
-                links.append((*into[origin[1]], link["target_id"], link["target_slot"], link["type"]))
+                links.append(
+                    (*into[origin[1]], link["target_id"], link["target_slot"], link["type"])
+                )
         for node in inside["nodes"]:
             node["pos"] = [node["pos"][0] + 4000 * shift, node["pos"][1] + BELOW]
             nodes.append(node)
-    links = [(*sources.get(link[:2], link[:2]), *link[2:]) for link in links if link[2] not in hosts]
+    links = [
+        (*sources.get(link[:2], link[:2]), *link[2:]) for link in links if link[2] not in hosts
+    ]
     for node in nodes:
-        node["inputs"] = [{**slot, "link": None} for slot in node["inputs"] if not slot["name"].startswith("egox_")]
+        node["inputs"] = [
+            {**slot, "link": None}
+            for slot in node["inputs"]
+            if not slot["name"].startswith("egox_")
+        ]
         node["outputs"] = [{**slot, "links": []} for slot in node["outputs"]]
     by_number, numbers, kept = {node["id"]: node for node in nodes}, count(1), []
     for origin, slot, target, place, kind in links:
@@ -50,4 +68,10 @@ def flat(saved: dict[str, Any]) -> dict[str, Any]:
             by_number[origin]["outputs"][slot]["links"].append(kept[-1][0])
             by_number[target]["inputs"][place]["link"] = kept[-1][0]
     extra = {key: value for key, value in saved["extra"].items() if not key.startswith("linear")}
-    return saved | {"nodes": nodes, "links": kept, "groups": [], "last_link_id": len(kept), "extra": extra}
+    return saved | {
+        "nodes": nodes,
+        "links": kept,
+        "groups": [],
+        "last_link_id": len(kept),
+        "extra": extra,
+    }

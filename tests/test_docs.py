@@ -1,4 +1,5 @@
-"""Pages and comments name what exists: entries of docs/quirks.md, files, modules, links, headings."""
+"""Pages and comments name what exists: entries of docs/quirks.md, files, modules, links,
+headings."""
 
 from __future__ import annotations
 
@@ -8,25 +9,59 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import egox_core
+from tests.paths import ROOT
 
 from .test_imports import ROOMS, TREES
 
-REPO_ROOT = Path(__file__).resolve().parent.parent
 NOT_OURS = frozenset({"node_modules", "output", "vendor", "__pycache__"})
-CITATION = re.compile(r"\bquirks?\s+(\d+(?:(?:,\s*|\s+and\s+|\s+to\s+|\s*[-–]\s*)\d+)*)", re.IGNORECASE)
-PATH_SUFFIXES = (".py", ".md", ".mjs", ".js", ".json", ".jsonl", ".yaml", ".toml", ".txt", ".jpg",
-                 ".png", ".webp", ".mp4", ".npz", ".npy", ".safetensors")
+CITATION = re.compile(
+    r"\bquirks?\s+(\d+(?:(?:,\s*|\s+and\s+|\s+to\s+|\s*[-–]\s*)\d+)*)", re.IGNORECASE
+)
+PATH_SUFFIXES = (
+    ".py",
+    ".md",
+    ".mjs",
+    ".js",
+    ".json",
+    ".jsonl",
+    ".yaml",
+    ".toml",
+    ".txt",
+    ".jpg",
+    ".png",
+    ".webp",
+    ".mp4",
+    ".npz",
+    ".npy",
+    ".safetensors",
+)
 ELSEWHERE = (
     "output/*",  # what run.py makes
     "ComfyUI/*",  # the user's own host
-    "data/*", "runs/*", "SET/*", "OTHER/*",  # where an example's files lie on the user's disk
-    "annotations/*", "takes/*", "videos/*", "depth_maps/*",  # inside recordings, in their own layouts
+    "data/*",
+    "runs/*",
+    "SET/*",
+    "OTHER/*",  # where an example's files lie on the user's disk
+    "annotations/*",
+    "takes/*",
+    "videos/*",
+    "depth_maps/*",  # inside recordings, in their own layouts
     "benchmarks/results/gpu_*",  # what `run.py bench gpu` makes on a machine with a GPU
-    "clips/", "splits/*", "rows/",  # inside a data set or report that train_egox.py makes
+    "clips/",
+    "splits/*",
+    "rows/",  # inside a data set or report that train_egox.py makes
 )
 """Patterns of paths that pages may name although the repository has no such file."""
-OF_OTHERS = frozenset({"main.py", "nodes.py", "nodes_depth_anything_3.py", "nodes_moge.py",
-                       "comfyui_version.py", "site.py"})
+OF_OTHERS = frozenset(
+    {
+        "main.py",
+        "nodes.py",
+        "nodes_depth_anything_3.py",
+        "nodes_moge.py",
+        "comfyui_version.py",
+        "site.py",
+    }
+)
 """Files of the host and of Python that comments name."""
 
 
@@ -40,15 +75,15 @@ def files(folder: Path, *suffixes: str) -> Iterator[Path]:
             yield path
 
 
-SOURCES = {path: path.read_text(encoding="utf-8") for path in files(REPO_ROOT, ".py", ".mjs", ".js")}
-NAMES = [f"/{path.relative_to(REPO_ROOT).as_posix()}" for path in SOURCES]
+SOURCES = {path: path.read_text(encoding="utf-8") for path in files(ROOT, ".py", ".mjs", ".js")}
+NAMES = [f"/{path.relative_to(ROOT).as_posix()}" for path in SOURCES]
 
 
-def test_every_cited_quirk_has_an_entry() -> None:
-    page = (REPO_ROOT / "docs" / "quirks.md").read_text(encoding="utf-8")
+def test_every_cited_quirk_has_an_entry():
+    page = (ROOT / "docs" / "quirks.md").read_text(encoding="utf-8")
     known = [int(number) for number in re.findall(r"(?m)^(\d+)\. \S", page)]
     assert known == list(range(1, len(known) + 1)) and known
-    for path in files(REPO_ROOT, ".py", ".md", ".mjs", ".js", ".yaml", ".toml"):
+    for path in files(ROOT, ".py", ".md", ".mjs", ".js", ".yaml", ".toml"):
         # A citation may run on in the next comment line.
         text = re.sub(r"\n[ \t]*(?:#|//|\*)?[ \t]*", " ", path.read_text(encoding="utf-8"))
         for citation in CITATION.findall(text):
@@ -58,23 +93,30 @@ def test_every_cited_quirk_has_an_entry() -> None:
 
 def pages() -> Iterator[tuple[Path, str]]:
     """(file, text) of all that must be true of this checkout; of the changelog, what is newest."""
-    docs = sorted((REPO_ROOT / "docs").glob("*.md"))
-    for path in (REPO_ROOT / "README.md", REPO_ROOT / "CONTRIBUTING.md", *docs):
+    docs = sorted((ROOT / "docs").glob("*.md"))
+    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *docs):
         yield path, path.read_text(encoding="utf-8")
-    changelog = REPO_ROOT / "CHANGELOG.md"
+    changelog = ROOT / "CHANGELOG.md"
     yield changelog, re.split(r"(?m)^## ", changelog.read_text(encoding="utf-8"))[1]
-    yield REPO_ROOT / "egox_core" / "__init__.py", egox_core.__doc__
+    yield ROOT / "egox_core" / "__init__.py", egox_core.__doc__
 
 
 def dead_names(text: str, file: Path) -> Iterator[str]:
-    """Links, paths and modules of a page that lead nowhere; paths count from the root or the page's folder."""
+    """Links, paths and modules of a page that lead nowhere; paths count from the root or the page's
+    folder."""
     yield from (t for t in re.findall(r"\]\(([^)\s]+)\)", text) if not _is_link_alive(t, file))
     for raw in re.findall(r"[^\s`|\"'(),;]+", re.sub(r"\]\([^)\s]+\)", " ", text)):
         word = raw.lstrip("[").rstrip("].:!?")
         if _is_path(word):
-            if not any(fnmatch(word, pattern) for pattern in ELSEWHERE) and not _is_there(word, file):
+            if not any(fnmatch(word, pattern) for pattern in ELSEWHERE) and not _is_there(
+                word, file
+            ):
                 yield word
-        elif re.fullmatch(r"\w+(\.\w+)+", word) and word.split(".")[0] in TREES and not _is_module(word):
+        elif (
+            re.fullmatch(r"\w+(\.\w+)+", word)
+            and word.split(".")[0] in TREES
+            and not _is_module(word)
+        ):
             yield word
 
 
@@ -95,7 +137,9 @@ def _is_path(word: str) -> bool:
     if "/" not in word:
         return word.endswith((".py", ".mjs")) and not word.startswith(".")
     first = word.split("/")[0]
-    return word.endswith(("/", *PATH_SUFFIXES)) or (first.isidentifier() and (REPO_ROOT / first).is_dir())
+    return word.endswith(("/", *PATH_SUFFIXES)) or (
+        first.isidentifier() and (ROOT / first).is_dir()
+    )
 
 
 def _is_there(word: str, file: Path) -> bool:
@@ -103,45 +147,61 @@ def _is_there(word: str, file: Path) -> bool:
     if "/" not in word:  # a module by its bare name, in whatever room
         return any(name.endswith(f"/{word}") for name in NAMES)
     if "*" in pattern:
-        return any(REPO_ROOT.glob(pattern))
-    return (REPO_ROOT / pattern).exists() or (file.parent / pattern).exists()
+        return any(ROOT.glob(pattern))
+    return (ROOT / pattern).exists() or (file.parent / pattern).exists()
 
 
 def _is_module(word: str) -> bool:
     """A package, a module, or a name that one of them says."""
-    place = REPO_ROOT.joinpath(*word.split("."))
+    place = ROOT.joinpath(*word.split("."))
     if place.is_dir() or place.with_suffix(".py").is_file():
         return True
     said = [SOURCES.get(place.parent.with_suffix(".py")), SOURCES.get(place.parent / "__init__.py")]
     return any(text is not None and re.search(rf"\b{place.name}\b", text) for text in said)
 
 
-def test_pages_name_only_what_exists() -> None:
-    dead = [f"{file.relative_to(REPO_ROOT)}: {name}" for file, text in pages() for name in dead_names(text, file)]
+def test_pages_name_only_what_exists():
+    dead = [
+        f"{file.relative_to(ROOT)}: {name}"
+        for file, text in pages()
+        for name in dead_names(text, file)
+    ]
     assert dead == [], "\n".join(dead)
 
 
 COMMENTS = {".py": re.compile(r'(?s)"""(.*?)"""|(#[^\n]*)')} | dict.fromkeys(
-    (".js", ".mjs"), re.compile(r"(?s)/\*(.*?)\*/|(?<!:)(//[^\n]*)"))
+    (".js", ".mjs"), re.compile(r"(?s)/\*(.*?)\*/|(?<!:)(//[^\n]*)")
+)
 
 
-def test_comments_name_only_source_files_that_exist() -> None:
+def test_comments_name_only_source_files_that_exist():
     """By a whole path, by one from the room's own folder, or bare."""
     dead = []
     for path, text in SOURCES.items():
         said = "\n".join(map("".join, COMMENTS[path.suffix].findall(text)))
         for name in re.findall(r"(?<![\w./*…>-])(?:\w+/)*\w+\.(?:py|mjs)\b", said):
-            here = (REPO_ROOT / name).is_file() or any(there.endswith(f"/{name}") for there in NAMES)
+            here = (ROOT / name).is_file() or any(there.endswith(f"/{name}") for there in NAMES)
             if not here and name not in OF_OTHERS:
-                dead.append(f"{path.relative_to(REPO_ROOT)}: {name}")
+                dead.append(f"{path.relative_to(ROOT)}: {name}")
     assert dead == [], "\n".join(dead)
 
 
-def test_pages_list_every_room_in_the_order_of_imports() -> None:
-    page = (REPO_ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    listed = re.findall(r"`egox_core/(\w+)(?:/|\.py)`", page.split("## The rooms")[1].split("\n## ")[0])
+def test_pages_list_every_room_in_the_order_of_imports():
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    listed = re.findall(
+        r"`egox_core/(\w+)(?:/|\.py)`", page.split("## The rooms")[1].split("\n## ")[0]
+    )
     assert listed == list(reversed(ROOMS))
-    listing = [line for line in egox_core.__doc__.split("The pipeline")[0].splitlines() if line.startswith("    ")]
-    named = [name for line in listing
-             for name in re.findall(r"\w+", line.split(":")[0] if "," in line.split()[0] else line.split()[0])]
+    listing = [
+        line
+        for line in egox_core.__doc__.split("The pipeline")[0].splitlines()
+        if line.startswith("    ")
+    ]
+    named = [
+        name
+        for line in listing
+        for name in re.findall(
+            r"\w+", line.split(":")[0] if "," in line.split()[0] else line.split()[0]
+        )
+    ]
     assert tuple(named) == ROOMS

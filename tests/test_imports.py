@@ -1,4 +1,5 @@
-"""Imports go one way: nodes -> egox_core -> torch and numpy, room to room to the right; the core knows no host."""
+"""Imports go one way: nodes -> egox_core -> torch and numpy, room to room to the right; the core
+knows no host."""
 
 from __future__ import annotations
 
@@ -12,16 +13,53 @@ from pathlib import Path
 
 import pytest
 
-REPO_ROOT = Path(__file__).resolve().parent.parent
-HOST_MODULES = frozenset({
-    "comfy", "comfy_api", "comfy_api_nodes", "comfy_config", "comfy_execution", "comfy_extras", "folder_paths",
-    "nodes", "node_helpers", "execution", "server", "latent_preview", "cuda_malloc", "app", "utils",
-})
-# The rooms of egox_core; each imports only rooms that stand after it. A flat module is a room of its own.
+from tests.paths import ROOT
+
+HOST_MODULES = frozenset(
+    {
+        "comfy",
+        "comfy_api",
+        "comfy_api_nodes",
+        "comfy_config",
+        "comfy_execution",
+        "comfy_extras",
+        "folder_paths",
+        "nodes",
+        "node_helpers",
+        "execution",
+        "server",
+        "latent_preview",
+        "cuda_malloc",
+        "app",
+        "utils",
+    }
+)
+# The rooms of egox_core; each imports only rooms that stand after it. A flat module is a room of
+# its own.
 ROOMS = (
-    "cli", "train", "metrics", "data", "editor", "prior", "previews", "scene", "takes", "depth",
-    "predict", "wan", "video", "trajectory", "gga", "types", "cameras", "parallel", "safe_files", "file_names",
-    "sizes", "frame_store", "progress", "errors",
+    "cli",
+    "train",
+    "metrics",
+    "data",
+    "editor",
+    "prior",
+    "previews",
+    "scene",
+    "takes",
+    "depth",
+    "wan",
+    "video",
+    "trajectory",
+    "gga",
+    "types",
+    "cameras",
+    "parallel",
+    "safe_files",
+    "file_names",
+    "sizes",
+    "frame_store",
+    "progress",
+    "errors",
 )
 # Everything that is ours and written in Python; tests may import all of it.
 TREES = ("egox_core", "nodes", "lab", "tools", "benchmarks", "tests")
@@ -30,12 +68,13 @@ MAKERS = ("tools/sample.py", "tools/workflows/")
 
 
 def sources(folder: str) -> list[Path]:
-    return sorted((REPO_ROOT / folder).rglob("*.py"))
+    return sorted((ROOT / folder).rglob("*.py"))
 
 
 @cache
 def imports(path: Path) -> list[tuple[int, int, str, tuple[str, ...]]]:
-    """(line, level, module, names) of every import in a file, in functions and under TYPE_CHECKING too.
+    """(line, level, module, names) of every import in a file, in functions and under TYPE_CHECKING
+    too.
 
     Level 0 is absolute; ``names`` is empty where a module itself is imported.
     """
@@ -44,8 +83,19 @@ def imports(path: Path) -> list[tuple[int, int, str, tuple[str, ...]]]:
         if isinstance(node, ast.Import):
             found += [(node.lineno, 0, alias.name, ()) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            found.append((node.lineno, node.level, node.module or "", tuple(alias.name for alias in node.names)))
-        elif isinstance(node, ast.Call) and _name(node.func) in ("import_module", "__import__") and node.args:
+            found.append(
+                (
+                    node.lineno,
+                    node.level,
+                    node.module or "",
+                    tuple(alias.name for alias in node.names),
+                )
+            )
+        elif (
+            isinstance(node, ast.Call)
+            and _name(node.func) in ("import_module", "__import__")
+            and node.args
+        ):
             if isinstance(node.args[0], ast.Constant) and isinstance(node.args[0].value, str):
                 found.append((node.lineno, 0, node.args[0].value, ()))
     return found
@@ -53,7 +103,9 @@ def imports(path: Path) -> list[tuple[int, int, str, tuple[str, ...]]]:
 
 def all_imports(*folders: str) -> Iterator[tuple[Path, int, int, str, tuple[str, ...]]]:
     """(file, ...) of every import in some folders, as :func:`imports` has them."""
-    return ((path, *found) for folder in folders for path in sources(folder) for found in imports(path))
+    return (
+        (path, *found) for folder in folders for path in sources(folder) for found in imports(path)
+    )
 
 
 def _name(function: ast.expr) -> str:
@@ -61,18 +113,19 @@ def _name(function: ast.expr) -> str:
 
 
 def imported_files(path: Path) -> Iterator[tuple[int, Path]]:
-    """(line, file) of each of our own files that ``path`` imports; a package stands for its ``__init__.py``."""
-    package = path.relative_to(REPO_ROOT).parent.parts
+    """(line, file) of each of our own files that ``path`` imports; a package stands for its
+    ``__init__.py``."""
+    package = path.relative_to(ROOT).parent.parts
     for line, level, module, names in imports(path):
         if level > len(package) + 1:
             continue  # reaches out of the repository: other tests refuse that
         parts = tuple(part for part in module.split(".") if part)
-        base = package[:len(package) - level + 1] + parts if level else parts
+        base = package[: len(package) - level + 1] + parts if level else parts
         if not base or (not level and base[0] not in TREES):
             continue
         for name in names or ("",):
-            target = _file(REPO_ROOT.joinpath(*base, name)) if name else None
-            target = target or _file(REPO_ROOT.joinpath(*base))
+            target = _file(ROOT.joinpath(*base, name)) if name else None
+            target = target or _file(ROOT.joinpath(*base))
             if target is not None:
                 yield line, target
 
@@ -86,106 +139,103 @@ def _file(stem: Path) -> Path | None:
 
 def room_of(path: Path) -> str:
     """The folder of a file; a file directly in one of the trees is a room of its own."""
-    parts = path.relative_to(REPO_ROOT).with_suffix("").parts
+    parts = path.relative_to(ROOT).with_suffix("").parts
     return "/".join(parts[:2])
 
 
 def file_arrows() -> dict[str, set[str]]:
     """File -> files that it imports; a package's ``__init__`` isn't counted as a file."""
-    return {path.relative_to(REPO_ROOT).as_posix(): {
-        target.relative_to(REPO_ROOT).as_posix() for _, target in imported_files(path)
-        if target.name != "__init__.py" and target != path}
-        for tree in TREES for path in sources(tree) if path.name != "__init__.py"}
+    return {
+        path.relative_to(ROOT).as_posix(): {
+            target.relative_to(ROOT).as_posix()
+            for _, target in imported_files(path)
+            if target.name != "__init__.py" and target != path
+        }
+        for tree in TREES
+        for path in sources(tree)
+        if path.name != "__init__.py"
+    }
 
 
 def room_arrows() -> dict[str, set[str]]:
     """Room -> rooms that it imports, through faces too."""
     arrows: dict[str, set[str]] = {}
     for path in (path for tree in TREES for path in sources(tree)):
-        if path.name == "__init__.py" and path.parent.parent == REPO_ROOT:
+        if path.name == "__init__.py" and path.parent.parent == ROOT:
             continue  # the map of the whole tree: it names rooms of all heights
-        rooms = {room_of(target) for _, target in imported_files(path)
-                 if not (target.name == "__init__.py" and target.parent.parent == REPO_ROOT)}
+        rooms = {
+            room_of(target)
+            for _, target in imported_files(path)
+            if not (target.name == "__init__.py" and target.parent.parent == ROOT)
+        }
         arrows.setdefault(room_of(path), set()).update(rooms - {room_of(path)})
     return arrows
 
 
-def test_every_room_is_named_once_and_exists() -> None:
-    there = {path.stem if path.is_file() else path.name for path in (REPO_ROOT / "egox_core").iterdir()
-             if path.suffix == ".py" or (path / "__init__.py").is_file()} - {"__init__"}
+def test_every_room_is_named_once_and_exists():
+    there = {
+        path.stem if path.is_file() else path.name
+        for path in (ROOT / "egox_core").iterdir()
+        if path.suffix == ".py" or (path / "__init__.py").is_file()
+    } - {"__init__"}
     assert there == set(ROOMS) and len(ROOMS) == len(set(ROOMS))
 
 
-def test_each_room_imports_only_rooms_after_it() -> None:
+def test_each_room_imports_only_rooms_after_it():
     for path in sources("egox_core"):
-        if path == REPO_ROOT / "egox_core" / "__init__.py":
+        if path == ROOT / "egox_core" / "__init__.py":
             continue
         here = room_of(path).split("/")[1]
         for line, target in imported_files(path):
             there = room_of(target).split("/")[1]
             assert there == "__init__" or ROOMS.index(there) >= ROOMS.index(here), (
-                f"{path.relative_to(REPO_ROOT).as_posix()}:{line} imports {target.relative_to(REPO_ROOT).as_posix()}")
+                f"{path.relative_to(ROOT).as_posix()}:{line} imports {target.relative_to(ROOT).as_posix()}"
+            )
 
 
-def test_no_circle_of_files_or_rooms() -> None:
+def test_no_circle_of_files_or_rooms():
     """graphlib raises CycleError with the circle."""
     TopologicalSorter(file_arrows()).prepare()
     TopologicalSorter(room_arrows()).prepare()
 
 
-
-def test_core_imports_no_host_and_stays_inside() -> None:
-    for path, line, level, module, _ in all_imports("egox_core"):
-        depth = len(path.relative_to(REPO_ROOT / "egox_core").parts)  # 1 for a module directly in egox_core
-        top = module.split(".")[0]
-        where = f"{path.relative_to(REPO_ROOT).as_posix()}:{line} imports {'.' * level}{module}"
-        if level == 0:
-            assert top not in HOST_MODULES, f"{where}: the core imports no host"
-            assert top not in OUTSIDE_THE_CORE, f"{where}: the core stands alone"
-            assert top != "egox_core", f"{where}: use a relative import, the core is part of the pack too"
-        else:
+def test_each_tree_imports_what_it_may():
+    """The core no host and nothing of ours; nodes the core alone, both by relative imports, as one
+    pack; only benches and their tests import benches, only tests import tests; of the tools, makers
+    alone import the lab."""
+    for path, line, level, module, names in all_imports(*TREES):
+        here = path.relative_to(ROOT).as_posix()
+        tree, depth, top = here.split("/")[0], here.count("/"), module.split(".")[0]
+        refused = set() if tree == "tests" else {"tests"}
+        if tree in ("egox_core", "nodes"):
+            refused |= {"egox_core", *OUTSIDE_THE_CORE}
+        if tree == "egox_core":
+            refused |= HOST_MODULES
+        elif not here.startswith(("benchmarks/", "tests/benchmarks/")):
+            refused.add("benchmarks")
+        if tree == "tools" and not here.startswith(MAKERS):
+            refused.add("lab")
+        where = f"{here}:{line} imports {'.' * level}{module}"
+        assert level or top not in refused, where
+        if tree == "egox_core":
             assert level <= depth, f"{where}: reaches out of egox_core"
+        elif tree == "nodes" and level > depth:
+            assert {(module or name).split(".")[0] for name in names} == {"egox_core"}, (
+                f"{where}: the core only"
+            )
 
 
-def test_nodes_reach_the_core_relatively() -> None:
-    for path, line, level, module, names in all_imports("nodes"):
-        where = f"{path.relative_to(REPO_ROOT).as_posix()}:{line} imports {'.' * level}{module}"
-        if level == 0:
-            assert module.split(".")[0] not in ("egox_core", *OUTSIDE_THE_CORE), where
-        elif level >= len(path.relative_to(REPO_ROOT).parts):
-            assert {(module or name).split(".")[0] for name in names} == {"egox_core"}, f"{where}: the core only"
+def test_training_needs_the_core_only():
+    for line, level, module, _ in imports(ROOT / "train_egox.py"):
+        assert level == 0 and module.split(".")[0] not in {*HOST_MODULES, *OUTSIDE_THE_CORE}, (
+            f"train_egox.py:{line}"
+        )
 
 
-def test_benches_are_imported_by_their_tests_alone_and_tests_by_tests() -> None:
-    for path, line, level, module, _ in all_imports("tools", "lab", "benchmarks", "tests"):
-        room = path.relative_to(REPO_ROOT).parts[0]
-        bench = room == "benchmarks" or path.parent == REPO_ROOT / "tests" / "benchmarks"
-        wrong = {"benchmarks"} if not bench else set()
-        if room != "tests":
-            wrong.add("tests")
-        assert level or module.split(".")[0] not in wrong, f"{path.relative_to(REPO_ROOT).as_posix()}:{line}"
-
-
-def test_only_benches_tests_and_makers_import_the_lab() -> None:
-    """The drawn world and the small model's factory are no part of the product."""
-    for path in sources("tools"):
-        here = path.relative_to(REPO_ROOT).as_posix()
-        for line, target in imported_files(path):
-            in_lab = target.relative_to(REPO_ROOT).parts[0] == "lab"
-            assert not in_lab or here.startswith(MAKERS), f"{here}:{line}"
-
-
-def test_training_needs_the_core_only() -> None:
-    path = REPO_ROOT / "train_egox.py"
-    for line, level, module, _ in imports(path):
-        top = module.split(".")[0]
-        assert level == 0 and top not in HOST_MODULES, f"train_egox.py:{line} imports {module}"
-        assert top not in OUTSIDE_THE_CORE, f"train_egox.py:{line} imports {module}"
-
-
-def test_run_py_starts_with_the_standard_library() -> None:
-    """All that run.py imports before it is inside the environment: at its top, followed through our own files."""
-    waiting, seen = [REPO_ROOT / "run.py"], set()
+def test_run_py_starts_with_the_standard_library():
+    """All that run.py imports before it is inside the environment: at its top, followed through our
+    own files."""
+    waiting, seen = [ROOT / "run.py"], set()
     while waiting:
         path = waiting.pop()
         seen.add(path)
@@ -195,8 +245,16 @@ def test_run_py_starts_with_the_standard_library() -> None:
         waiting += [target for target in own.values() if target not in seen]
         for line, _, module, _ in imports(path):
             if line in at_the_top and line not in own:
-                assert module.split(".")[0] in sys.stdlib_module_names, f"{path.name}:{line} imports {module}"
-    assert {path.name for path in seen} == {"run.py", "commands.py", "environment.py", "host.py", "layout.py"}
+                assert module.split(".")[0] in sys.stdlib_module_names, (
+                    f"{path.name}:{line} imports {module}"
+                )
+    assert {path.name for path in seen} == {
+        "run.py",
+        "commands.py",
+        "environment.py",
+        "host.py",
+        "layout.py",
+    }
 
 
 IMPORT_ALL = """
@@ -218,13 +276,18 @@ for module in pkgutil.walk_packages(egox_core.__path__, "egox_core."):
 """
 
 
-@pytest.mark.parametrize("left_out", ["diffusers transformers peft accelerate",
-                                      pytest.param("", marks=pytest.mark.slow)])
-def test_core_imports_without_a_host(left_out: str) -> None:
-    """Really imported, in a fresh interpreter in which the host's names can't be found; the rooms that nodes use,
-    without what training alone needs too."""
-    run = subprocess.run([sys.executable, "-c", IMPORT_ALL, " ".join(HOST_MODULES), left_out], cwd=REPO_ROOT,
-                         capture_output=True, text=True)
+@pytest.mark.parametrize(
+    "left_out", ["diffusers transformers peft accelerate", pytest.param("", marks=pytest.mark.slow)]
+)
+def test_core_imports_without_a_host(left_out):
+    """Really imported, in a fresh interpreter in which the host's names can't be found; the rooms
+    that nodes use, without what training alone needs too."""
+    run = subprocess.run(
+        [sys.executable, "-c", IMPORT_ALL, " ".join(HOST_MODULES), left_out],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     assert run.returncode == 0, run.stderr
     there = {name.split(".")[1] for name in run.stdout.split()}
     assert there >= set(ROOMS) - ({"cli", "train"} if left_out else set()), there

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 import train_egox
+from tests.paths import ROOT
 
-REPO_ROOT = Path(__file__).resolve().parent.parent
 PAGES = ("docs/training.md", "docs/evaluation.md")
 SPEAKING = ("egox_core", "nodes", "benchmarks")
 """Folders whose messages name packages."""
@@ -25,13 +25,13 @@ ALL_EXTRAS = "geometry,evaluate,train,cluster,track,zero3"  # but run.py's own
 
 def lines_of_pages() -> list[str]:
     """The install commands of PAGES, literally, in a block or between backticks."""
-    texts = ((REPO_ROOT / page).read_text(encoding="utf-8") for page in PAGES)
+    texts = ((ROOT / page).read_text(encoding="utf-8") for page in PAGES)
     return [line.strip() for text in texts for line in re.findall(r"pip install [^`\n]+", text)]
 
 
 def lines_of_messages() -> Iterator[str]:
     """The packages' commands that messages spell out, and those that ``needs_package`` makes."""
-    for path in (path for root in SPEAKING for path in sorted((REPO_ROOT / root).rglob("*.py"))):
+    for path in (path for root in SPEAKING for path in sorted((ROOT / root).rglob("*.py"))):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 yield from re.findall(r"pip install (?!-e)[^),;]*[^),;.\s]", node.value)
@@ -40,22 +40,37 @@ def lines_of_messages() -> Iterator[str]:
 
 
 @pytest.fixture
-def shell(tmp_path: Path) -> Path:
+def shell(tmp_path) -> Path:
     """The repository as an installer sees it: its folders, pyproject.toml and the package."""
-    for path in REPO_ROOT.iterdir():
+    for path in ROOT.iterdir():
         if path.is_dir() and not path.name.startswith((".", "__")):
             (tmp_path / path.name).mkdir()
     for name in ("pyproject.toml", "README.md", "egox_core/__init__.py"):
-        shutil.copy(REPO_ROOT / name, tmp_path / name)
+        shutil.copy(ROOT / name, tmp_path / name)
     return tmp_path
 
 
 def dry_run(folder: Path, line: str, *options: str) -> str:
     """Lets pip say what it would install."""
     _, _, *words = shlex.split(line, comments=True)
-    run = subprocess.run([sys.executable, "-m", "pip", "install", "--dry-run",
-                          "--disable-pip-version-check", *options, *words], cwd=folder, timeout=400,
-                         capture_output=True, text=True, encoding="utf-8", errors="replace")
+    run = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--dry-run",
+            "--disable-pip-version-check",
+            *options,
+            *words,
+        ],
+        cwd=folder,
+        timeout=400,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+    )
     if run.returncode and re.search(r"No matching distribution|Max retries|Connection", run.stderr):
         pytest.skip("needs a package index")
     assert run.returncode == 0, f"{line}\n{run.stderr[-3000:]}"
@@ -66,9 +81,22 @@ def test_the_repository_is_one_package(shell):
     """As the build that pip starts finds it; without an index."""
     pytest.importorskip("setuptools", reason="setuptools is not installed: pip would fetch it")
     (shell / "egg").mkdir()
-    run = subprocess.run([sys.executable, "-c", "import setuptools; setuptools.setup()", "egg_info",
-                          "--egg-base", "egg"], cwd=shell, timeout=100,
-                         capture_output=True, text=True, encoding="utf-8", errors="replace")
+    run = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import setuptools; setuptools.setup()",
+            "egg_info",
+            "--egg-base",
+            "egg",
+        ],
+        cwd=shell,
+        timeout=100,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+    )
     assert run.returncode == 0, run.stderr[-3000:]
     (top,) = (shell / "egg").glob("*/top_level.txt")
     assert top.read_text(encoding="utf-8").split() == ["egox_core"]

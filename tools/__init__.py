@@ -1,4 +1,4 @@
-"""What surrounds the pack: setting up, driving the host, and the makers of what ships.
+"""Tools around the pack: setting up, driving the host, and the makers of what ships.
 
 Rooms, each importing only those before it:
 

@@ -16,21 +16,29 @@ from safetensors.torch import load_file, save_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from egox_core.errors import EgoXInputError
-from egox_core.safe_files import write_whole
+from egox_core.safe_files import atomic_write
 from egox_core.wan.lora_keys import convert_lora, convert_transformer
 from egox_core.wan.weights import file_metadata
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("source", type=Path)
     parser.add_argument("target", type=Path, help="a .safetensors file")
-    parser.add_argument("--to", choices=("native", "diffusers"), default="native", help="the names to write")
+    parser.add_argument(
+        "--to", choices=("native", "diffusers"), default="native", help="the names to write"
+    )
     options = parser.parse_args(arguments)
     try:
         if options.target.suffix != ".safetensors":
-            raise EgoXInputError("target", got=options.target.name, expected="a name ending in .safetensors",
-                                 fix=f"use {options.target.with_suffix('.safetensors').name}")
+            raise EgoXInputError(
+                "target",
+                got=options.target.name,
+                expected="a name ending in .safetensors",
+                fix=f"use {options.target.with_suffix('.safetensors').name}",
+            )
         metadata = file_metadata(options.source, "weights file")
         state = load_file(options.source)
         if any(".lora_" in key for key in state):
@@ -39,9 +47,12 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             tensors, unmatched = convert_transformer(state, options.to)
             report = f"{len(tensors)} tensors of a transformer matched, {len(unmatched)} unmatched"
-        with write_whole(options.target) as temporary:
-            save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, temporary,
-                      metadata={"format": "pt", **metadata})
+        with atomic_write(options.target) as temporary:
+            save_file(
+                {key: tensor.contiguous() for key, tensor in tensors.items()},
+                temporary,
+                metadata={"format": "pt", **metadata},
+            )
     except EgoXInputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -1,10 +1,11 @@
-"""Turn pickled weights (.pt, .pth, .bin, .ckpt) into .safetensors: python tools/convert_to_safetensors.py FILE
+"""Turn pickled weights (.pt, .pth, .bin, .ckpt) into .safetensors: python
+tools/convert_to_safetensors.py FILE
 
-The new file lies beside the old one.
+The new file is beside the old one.
 
-Reads with ``weights_only=True``, so nothing in the file is run. Nested dictionaries are searched for the one with
-tensors (``state_dict``, ``module``, ``model``); shared tensors are stored as copies.
-"""
+Reads with ``weights_only=True``, so nothing in the file is run. Nested dictionaries are searched
+for the one with tensors (``state_dict``, ``module``, ``model``); shared tensors are stored as
+copies."""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ def find_tensors(content: object) -> dict[str, torch.Tensor]:
 
 
 def convert(source: Path) -> Path:
-    """Write SOURCE with the suffix .safetensors and return its path; an existing one is not overwritten."""
+    """Write SOURCE with the suffix .safetensors and return its path; an existing one is not
+    overwritten."""
     target = source.with_suffix(".safetensors")
     if target.exists():
         raise FileExistsError(f"{target} exists already")

@@ -1,13 +1,13 @@
-"""Make the shipped samples: synthetic takes in the take layout, licence-free because they are drawn here.
+"""Make the shipped samples: synthetic takes in the take layout, licence-free because they are drawn
+here.
 
     python3 run.py make sample synthetic_room              # detailed enough for the geometry
     python3 run.py make sample calm_room                   # the small model's: its first test scene
     python3 run.py make sample synthetic_room --out DIR --seed 33    # another room
 
-Where the wearer has a person's proportions, head_keypoints.json holds the points that a detector would see, with a
-detector's errors, for ``run.py demo --head estimated``. The same spec gives the same arrays on one machine; the videos'
-bytes also depend on the encoder's version.
-"""
+Where the wearer has a person's proportions, head_keypoints.json holds the points that a detector
+would see, with a detector's errors, for ``run.py demo --head estimated``. The same spec gives the
+same arrays on one machine; the videos' bytes also depend on the encoder's version."""
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ from lab.small_model.settings import FIRST_SEED, ClipSettings
 from tools.setup.layout import REPO_ROOT
 
 LIMIT_BYTES = 3_000_000
-FINE_WIDTH, FINE_SIZE = 448, 256  # px of the small model's sample: finer than it works, so that one can see it
+FINE_WIDTH, FINE_SIZE = (
+    448,
+    256,
+)  # px of the small model's sample: finer than it works, so that one can see it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,22 +51,35 @@ def samples() -> Mapping[str, Sample]:
     return {
         "synthetic_room": Sample(spec=SyntheticSpec(seed=44, texture="soft")),
         # What is shrunk to a few pixels must not bring its blocks along: stored finer than usual.
-        "calm_room": Sample(quality=12, spec=replace(
-            first, exo_width=FINE_WIDTH, exo_height=FINE_SIZE, ego_size=FINE_SIZE, wearer="drawn")),
+        "calm_room": Sample(
+            quality=12,
+            spec=replace(
+                first,
+                exo_width=FINE_WIDTH,
+                exo_height=FINE_SIZE,
+                ego_size=FINE_SIZE,
+                wearer="drawn",
+            ),
+        ),
     }
 
 
 def write_keypoints(spec: SyntheticSpec, file: Path, seed: int = 0) -> None:
-    """What a detector would see of the people in a take; ``seed`` draws its errors."""
+    """Points of the people in a take as a detector would see them; ``seed`` draws its errors."""
     layout = draw_layout(spec)
-    people = detected_people(seen_people(layout), layout.scene.exo_camera, spec.fps, np.random.default_rng(seed))
+    people = detected_people(
+        seen_people(layout), layout.scene.exo_camera, spec.fps, np.random.default_rng(seed)
+    )
     write_json(file, openpose_content(people))
 
 
 def main() -> int:
     takes = samples()
-    parser = argparse.ArgumentParser(prog="run.py make sample", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="run.py make sample",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("name", choices=tuple(takes))
     parser.add_argument("--out", type=Path, help="instead of its place under sample/")
     parser.add_argument("--seed", type=int, help="another room")
@@ -80,7 +96,10 @@ def main() -> int:
         print(f"{name:24s} {size / 1000:8.0f} kB")
     print(f"{'together':24s} {sum(sizes.values()) / 1000:8.0f} kB in {folder}")
     if sum(sizes.values()) > LIMIT_BYTES:
-        print(f"more than the sample's limit of {LIMIT_BYTES / 1e6:.0f} MB: draw it smaller", file=sys.stderr)
+        print(
+            f"more than the sample's limit of {LIMIT_BYTES / 1e6:.0f} MB: draw it smaller",
+            file=sys.stderr,
+        )
         return 1
     return 0
 

@@ -1,1 +1,2 @@
-"""What several benches use: how results are kept, peak memory, the checks behind `run.py fidelity`, workers."""
+"""Shared parts of benches: how results are kept, peak memory, the checks behind `run.py fidelity`,
+workers."""

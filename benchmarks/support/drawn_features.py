@@ -85,7 +85,7 @@ class KernelDistance:
     """Unbiased squared MMD of two sets of videos, by the cubic kernel (x·y / 32 + 1)³.
 
     Only frames of different takes are compared, within a set and across: frames of one take are no
-    independent draws, and a video lies beside its own truth.
+    independent draws, and a video is beside its own truth.
     """
 
     pairs: np.ndarray  # [N, N] what two takes add, 0 on the diagonal

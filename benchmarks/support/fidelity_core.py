@@ -1,5 +1,5 @@
-"""One comparison with a golden number, and those that need no host: rays, directions, bias, packing, schedules, LoRA
-deltas."""
+"""One comparison with a golden number, and those that need no host: rays, directions, bias,
+packing, schedules, LoRA deltas."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FRAMES, COLUMNS, EXO_COLUMNS, EGO_COLUMNS, TOKENS_A_FRAME = 13, 77, 49, 28, 2156
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What was compared, the largest difference found, and the largest that is allowed."""
+    """Comparison: its name, the largest difference found, and the largest that is allowed."""
 
     name: str
     difference: float
@@ -37,55 +37,84 @@ class Check:
 
 
 def worst(ours: Tensor, theirs: Tensor) -> float:
-    """Largest absolute difference; infinite where a number is missing, which a comparison must not forget."""
+    """Largest absolute difference; infinite where a number is missing, which a comparison must not
+    forget."""
     return float((ours - theirs).abs().nan_to_num(nan=math.inf).max())
 
 
 def golden_take(core: Core, tensors: dict[str, Tensor]) -> tuple[object, object]:
-    """DepthVideo and CameraTrajectory of what the released code consumed (depth only where it sampled it)."""
+    """DepthVideo and CameraTrajectory of what the released code consumed (depth only where it
+    sampled it)."""
     types, cameras, presets = core("types"), core("cameras.model"), core("cameras.presets")
     height, width = tensors["in_depth_hw"].tolist()
     fx, fy, cx, cy = tensors["mid_exo_fx_fy_cx_cy"].tolist()
     depth_m = torch.full((49, height, width), float("nan"))
-    frames, rows, columns = (tensors[f"in_depth_{axis}"].long() for axis in ("frames", "rows", "cols"))
+    frames, rows, columns = (
+        tensors[f"in_depth_{axis}"].long() for axis in ("frames", "rows", "cols")
+    )
     depth_m[frames[:, None, None], rows[:, None], columns] = tensors["in_depth_samples"].float()
-    camera = cameras.CameraModel(lens="pinhole", width=width, height=height, fx=fx, fy=fy, cx=cx, cy=cy)
-    depth = types.DepthVideo(depth_m=depth_m, camera=camera, exo_w2c=tensors["in_exo_extrinsics_w2c"].double())
+    camera = cameras.CameraModel(
+        lens="pinhole", width=width, height=height, fx=fx, fy=fy, cx=cx, cy=cy
+    )
+    depth = types.DepthVideo(
+        depth_m=depth_m, camera=camera, exo_w2c=tensors["in_exo_extrinsics_w2c"].double()
+    )
     trajectory = types.CameraTrajectory(
-        w2c=tensors["in_ego_extrinsics_w2c"].double(), camera=presets.preset_camera("aria_released", 448),
-        times_s=torch.arange(49, dtype=torch.float64) / 30, meta_intrinsics=tensors["in_ego_intrinsics"].double())
+        w2c=tensors["in_ego_extrinsics_w2c"].double(),
+        camera=presets.preset_camera("aria_released", 448),
+        times_s=torch.arange(49, dtype=torch.float64) / 30,
+        meta_intrinsics=tensors["in_ego_intrinsics"].double(),
+    )
     return depth, trajectory
 
 
 def geometry_checks(core: Core, folder: Path) -> Iterator[Check]:
-    """gga_geometry_* and gga_bias: the numbers of two takes, which lie beside the repository."""
+    """gga_geometry_* and gga_bias: the numbers of two takes, which are beside the repository."""
     gga_geometry, rays = core("gga.geometry"), core("gga.rays")
     bias_golden = golden("gga_bias", folder)
     for name in TAKES:
         tensors = golden(f"gga_geometry_{name}", folder)
         depth, trajectory = golden_take(core, tensors)
         geometry = gga_geometry.gga_geometry(depth, trajectory)
-        own_rays = rays.world_rays(rays.ego_rays("released", trajectory, 56, 56), trajectory.w2c[::4])
+        own_rays = rays.world_rays(
+            rays.ego_rays("released", trajectory, 56, 56), trajectory.w2c[::4]
+        )
         yield Check(f"{name}: ego rays", worst(own_rays, tensors["out_cam_rays"]), 1e-5)
         queries = geometry.query_dirs.unflatten(1, (28, EGO_COLUMNS))
-        yield Check(f"{name}: query directions",
-                    worst(queries, tensors["pooled_query_dirs"][:, :, EXO_COLUMNS:]), 1e-5)
-        keys = geometry.key_dirs.unflatten(1, (FRAMES, 28, COLUMNS))[tensors["pooled_key_query_frames"].long()]
-        yield Check(f"{name}: key directions", worst(keys[..., :EXO_COLUMNS, :], tensors["pooled_key_dirs_exo"]), 1e-5)
+        yield Check(
+            f"{name}: query directions",
+            worst(queries, tensors["pooled_query_dirs"][:, :, EXO_COLUMNS:]),
+            1e-5,
+        )
+        keys = geometry.key_dirs.unflatten(1, (FRAMES, 28, COLUMNS))[
+            tensors["pooled_key_query_frames"].long()
+        ]
+        yield Check(
+            f"{name}: key directions",
+            worst(keys[..., :EXO_COLUMNS, :], tensors["pooled_key_dirs_exo"]),
+            1e-5,
+        )
         for lambda_g in LAMBDAS:
             yield from bias_checks(core, name, geometry, bias_golden, lambda_g)
 
 
-def bias_checks(core: Core, name: str, geometry: object, tensors: dict[str, Tensor],
-                lambda_g: float) -> Iterator[Check]:
+def bias_checks(
+    core: Core, name: str, geometry: object, tensors: dict[str, Tensor], lambda_g: float
+) -> Iterator[Check]:
     """The rows that attention really uses, made by the same object."""
     options = core("gga.options").GgaOptions(lambda_g=lambda_g)
     rows = core("gga.rows").BiasRows(geometry, options, torch.float32, reuse=True)
     is_exo = torch.arange(geometry.tokens) % COLUMNS < EXO_COLUMNS
     weight_error = bias_error = ego_error = 0.0
     tokens = tensors["ego_query_tokens_64" if lambda_g == 1.0 else "ego_query_tokens_16"].tolist()
-    for expected, token in zip(tensors[f"{name}.lambda_{lambda_g}.bias_exo_keys"], tokens, strict=True):
-        frame, row, column = token // TOKENS_A_FRAME, token % TOKENS_A_FRAME // COLUMNS, token % COLUMNS
+    for expected, token in zip(
+        tensors[f"{name}.lambda_{lambda_g}.bias_exo_keys"], tokens, strict=True
+    ):
+        frame, row, column = (
+            token // TOKENS_A_FRAME,
+            token % TOKENS_A_FRAME // COLUMNS,
+            token % COLUMNS,
+        )
         query = row * EGO_COLUMNS + column - EXO_COLUMNS
         query_of_all = frame * rows.per_frame + query
         bias = rows(slice(query_of_all, query_of_all + 1))[0]
@@ -104,19 +133,30 @@ def packing_checks(core: Core) -> Iterator[Check]:
     """pack_mask: the 36 channels, the mask, and the latent behind the released image embedding."""
     canvas, masks, latents = core("wan.canvas"), core("wan.canvas"), core("wan.latents")
     tensors = golden("pack_mask")
-    exo, prior = (latents.normalise_latent(tensors[f"in.{name}_latent_raw"]) for name in ("exo", "ego_prior"))
+    exo, prior = (
+        latents.normalise_latent(tensors[f"in.{name}_latent_raw"]) for name in ("exo", "ego_prior")
+    )
     t, h, w_exo = exo.shape[2:]
     mask = masks.build_mask("released", t, h, w_exo, prior.shape[-1])
     packed = canvas.model_input(tensors["in.ego_noise"], exo, mask, exo, prior)
     yield Check("packing: 36 channels", worst(packed, tensors["out.model_input_36ch"]), 1e-6)
     yield Check("packing: mask", worst(packed[:, 16:20], tensors["out.mask_4ch"]), 0.0)
     trainer = masks.build_mask("trainer", t, h, w_exo, prior.shape[-1])
-    yield Check("packing: the trainer's mask",
-                worst(trainer, golden("train_step")["gc_on_gga.model_input_36ch"][:, 16:20]), 0.0)
-    noisy = core("wan.vision").noisy_canvas_latent(tensors["in.exo_latent_raw"], tensors["in.ego_noise"],
-                                                              latents.denormalise_latent)
-    # The released code normalises and denormalises the exo latent on the way, which costs it two roundings.
-    yield Check("image embedding: latent to decode", worst(noisy, tensors["clip.decode_input_latent"][:, :, :1]), 2e-6)
+    yield Check(
+        "packing: the trainer's mask",
+        worst(trainer, golden("train_step")["gc_on_gga.model_input_36ch"][:, 16:20]),
+        0.0,
+    )
+    noisy = core("wan.vision").noisy_canvas_latent(
+        tensors["in.exo_latent_raw"], tensors["in.ego_noise"], latents.denormalise_latent
+    )
+    # The released code normalises and denormalises the exo latent on the way, which costs it two
+    # roundings.
+    yield Check(
+        "image embedding: latent to decode",
+        worst(noisy, tensors["clip.decode_input_latent"][:, :, :1]),
+        2e-6,
+    )
 
 
 def schedule_checks(core: Core) -> Iterator[Check]:
@@ -125,15 +165,27 @@ def schedule_checks(core: Core) -> Iterator[Check]:
     for shift in (1.0, 3.0, 5.0):
         sigmas, timesteps = sampling.released_schedule(50, shift)
         scheduler = sampling.make_scheduler(sigmas)
-        yield Check(f"schedule, shift {shift}: sigmas", worst(scheduler.sigmas, tensors[f"shift_{shift}.sigmas"]), 1e-6)
-        yield Check(f"schedule, shift {shift}: timesteps",
-                    worst(scheduler.timesteps, tensors[f"shift_{shift}.timesteps"]), 0.0)
+        yield Check(
+            f"schedule, shift {shift}: sigmas",
+            worst(scheduler.sigmas, tensors[f"shift_{shift}.sigmas"]),
+            1e-6,
+        )
+        yield Check(
+            f"schedule, shift {shift}: timesteps",
+            worst(scheduler.timesteps, tensors[f"shift_{shift}.timesteps"]),
+            0.0,
+        )
     tensors = golden("denoise_6step")
     for run in ("no_gga", "gga3"):
-        scheduler, x = sampling.make_scheduler(sampling.released_schedule(6)[0]), tensors["in.initial_latent"]
+        scheduler, x = (
+            sampling.make_scheduler(sampling.released_schedule(6)[0]),
+            tensors["in.initial_latent"],
+        )
         error = 0.0
         for i, t in enumerate(scheduler.timesteps):
-            x = scheduler.step(tensors[f"{run}.noise_pred_after_cfg_and_exo_zero.{i}"], t, x, return_dict=False)[0]
+            x = scheduler.step(
+                tensors[f"{run}.noise_pred_after_cfg_and_exo_zero.{i}"], t, x, return_dict=False
+            )[0]
             error = max(error, worst(x, tensors[f"{run}.latents_after_step.{i}"]))
         yield Check(f"diffusers' UniPC on the stored predictions, {run}", error, 1e-5)
 
@@ -146,7 +198,9 @@ def lora_delta_checks(core: Core) -> Iterator[Check]:
         error = 0.0
         for name, delta in part(tensors, f"{tag}.delta_1.0.").items():
             native = "diffusion_model." + keys.rename_part(name.removesuffix(".weight"))
-            product = lora.tensors[f"{native}.lora_B.weight"] @ lora.tensors[f"{native}.lora_A.weight"]
+            product = (
+                lora.tensors[f"{native}.lora_B.weight"] @ lora.tensors[f"{native}.lora_A.weight"]
+            )
             error = max(error, worst(product, delta))
         yield Check(f"LoRA {tag}: delta", error, 1e-6)
         yield Check(f"LoRA {tag}: tensors without a place", float(len(lora.unmatched)), 0.0)

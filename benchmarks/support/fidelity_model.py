@@ -31,14 +31,17 @@ def nodes(pack: ModuleType, name: str) -> ModuleType:
 
 
 def geometry_of(pack: ModuleType, tensors: dict[str, Tensor]) -> Any:
-    return core(pack, "gga.geometry").tokens_from_latents(tensors["in.point_vecs_per_frame"], tensors["in.cam_rays"])
+    return core(pack, "gga.geometry").tokens_from_latents(
+        tensors["in.point_vecs_per_frame"], tensors["in.cam_rays"]
+    )
 
 
 def forward(pack: ModuleType, model: Any, tensors: dict[str, Tensor], lambda_g: float) -> Tensor:
-    """The golden forward through ``apply_model`` of the host, with our widening and guidance: [1, 16, t, h, w] whole.
+    """The golden forward through ``apply_model`` of the host, with our widening and guidance: [1,
+    16, t, h, w] whole.
 
-    The golden input is random in every channel, the exo half's noise and condition too, so the widening wrapper is
-    given both. A wrapper further in sees the whole output before it is cropped.
+    The golden input is random in every channel, the exo half's noise and condition too, so the
+    widening wrapper is given both. A wrapper further in sees the whole output before it is cropped.
     """
     import comfy.model_management
     from comfy.patcher_extension import WrappersMP
@@ -49,8 +52,12 @@ def forward(pack: ModuleType, model: Any, tensors: dict[str, Tensor], lambda_g: 
     guidance = None
     if lambda_g > 0:
         options = core(pack, "gga.options").GgaOptions(lambda_g=lambda_g)
-        guidance = nodes(pack, "patch.forward").GeometryGuidance(geometry_of(pack, tensors), options, "auto")
-    widening = nodes(pack, "patch.forward").WideningWrapper(exo[:, :16], exo[:, 16:20], guidance, exo[:, 20:])
+        guidance = nodes(pack, "patch.forward").GeometryGuidance(
+            geometry_of(pack, tensors), options, "auto"
+        )
+    widening = nodes(pack, "patch.forward").WideningWrapper(
+        exo[:, :16], exo[:, 16:20], guidance, exo[:, 20:]
+    )
     whole: list[Tensor] = []
 
     def keep_whole(executor, *args, **kwargs):
@@ -64,23 +71,37 @@ def forward(pack: ModuleType, model: Any, tensors: dict[str, Tensor], lambda_g: 
     # The host hands wrappers over when it prepares sampling; here no sampler runs.
     options = {**patched.model_options["transformer_options"], "wrappers": patched.wrappers}
     device = patched.load_device
-    patched.model.apply_model(ego[:, :16].to(device), t.double().to(device) / 1000, c_concat=ego[:, 16:].to(device),
-                              c_crossattn=tensors["in.text_embeds"].to(device),
-                              clip_fea=tensors["in.image_embeds"].to(device), transformer_options=options)
+    patched.model.apply_model(
+        ego[:, :16].to(device),
+        t.double().to(device) / 1000,
+        c_concat=ego[:, 16:].to(device),
+        c_crossattn=tensors["in.text_embeds"].to(device),
+        clip_fea=tensors["in.image_embeds"].to(device),
+        transformer_options=options,
+    )
     return whole[0].float().cpu()
 
 
 def transformer_checks(pack: ModuleType, model: Any) -> Iterator[Check]:
-    """tiny_transformer: without GGA and with three strengths, in units of the output's standard deviation."""
+    """tiny_transformer: without GGA and with three strengths, in units of the output's standard
+    deviation."""
     tensors = golden("tiny_transformer")
-    for name, lambda_g in (("no_gga", 0.0), ("gga_lambda_0.5", 0.5), ("gga_lambda_1.0", 1.0), ("gga_lambda_3.0", 3.0)):
+    for name, lambda_g in (
+        ("no_gga", 0.0),
+        ("gga_lambda_0.5", 0.5),
+        ("gga_lambda_1.0", 1.0),
+        ("gga_lambda_3.0", 3.0),
+    ):
         expected = tensors[f"out.{name}"]
-        difference = worst(forward(pack, model, tensors, lambda_g), expected) / float(expected.std())
+        difference = worst(forward(pack, model, tensors, lambda_g), expected) / float(
+            expected.std()
+        )
         yield Check(f"transformer, {name}", difference, 1e-4)
 
 
 def lora_checks(pack: ModuleType, model: Any) -> Iterator[Check]:
-    """tiny_lora through *EgoX LoRA*, fused outputs at both strengths (of the output's standard deviation)."""
+    """tiny_lora through *EgoX LoRA*, fused outputs at both strengths (of the output's standard
+    deviation)."""
     inputs, tensors = golden("tiny_transformer"), golden("tiny_lora")
     with tempfile.TemporaryDirectory() as folder:
         for tag in ("r4a4", "r4a8"):
@@ -90,7 +111,9 @@ def lora_checks(pack: ModuleType, model: Any) -> Iterator[Check]:
                 patched, _ = nodes(pack, "lora").load_lora(model, path, strength)
                 for run, lambda_g in (("no_gga", 0.0), ("gga3", 3.0)):
                     expected = tensors[f"{tag}.out.fused_{strength}.{run}"]
-                    difference = worst(forward(pack, patched, inputs, lambda_g), expected) / float(expected.std())
+                    difference = worst(forward(pack, patched, inputs, lambda_g), expected) / float(
+                        expected.std()
+                    )
                     yield Check(f"LoRA {tag} at strength {strength}, {run}", difference, 1e-4)
     # The last LoRA must be gone again from the weights that the clones share.
     expected = inputs["out.no_gga"]
@@ -109,37 +132,64 @@ def denoise_checks(pack: ModuleType, model: Any) -> Iterator[Check]:
         yield Check(f"6-step CFG denoise, {run}", difference, 1e-3)
 
 
-def denoise(pack: ModuleType, model: Any, tensors: dict[str, Tensor], lambda_g: float) -> list[Tensor]:
+def denoise(
+    pack: ModuleType, model: Any, tensors: dict[str, Tensor], lambda_g: float
+) -> list[Tensor]:
     """Ego latents [1, 16, t, h, w_ego] in model space after each step."""
     import comfy.clip_vision
     import comfy.samplers
 
     latents, types = core(pack, "wan.latents"), core(pack, "types")
     w_exo = tensors["in.point_vecs_per_frame"].shape[-2]
-    exo, noise = tensors["in.initial_latent"][..., :w_exo], tensors["in.initial_latent"][..., w_exo:]
+    exo, noise = (
+        tensors["in.initial_latent"][..., :w_exo],
+        tensors["in.initial_latent"][..., w_exo:],
+    )
     prior = latents.denormalise_latent(tensors["in.condition_20ch"][:, 4:, :, :, w_exo:])
     _, _, t, h, w_ego = noise.shape
-    canvas = types.Canvas(exo_latent=latents.denormalise_latent(exo), prior_latent=prior, frames=4 * t - 3,
-                          exo_size=(8 * w_exo, 8 * h), ego_size=(8 * w_ego, 8 * h))
+    canvas = types.Canvas(
+        exo_latent=latents.denormalise_latent(exo),
+        prior_latent=prior,
+        frames=4 * t - 3,
+        exo_size=(8 * w_exo, 8 * h),
+        ego_size=(8 * w_ego, 8 * h),
+    )
     options = core(pack, "gga.options").GgaOptions(lambda_g=lambda_g)
     geometry = geometry_of(pack, tensors) if options.biases else None
     patched, _ = nodes(pack, "patch.patch").patch_with_geometry(model, canvas, geometry, options)
     embedding = comfy.clip_vision.Output()
     embedding.penultimate_hidden_states = tensors["in.image_embeds"]
-    conditions = {"concat_latent_image": prior, "concat_mask": torch.ones(1, 1, t, h, w_ego),
-                  "clip_vision_output": embedding}
+    conditions = {
+        "concat_latent_image": prior,
+        "concat_mask": torch.ones(1, 1, t, h, w_ego),
+        "clip_vision_output": embedding,
+    }
     guider = comfy.samplers.CFGGuider(patched)
-    guider.set_conds(*([[tensors[f"in.{name}"], dict(conditions)]] for name in ("text_embeds", "negative_text_embeds")))
+    guider.set_conds(
+        *(
+            [[tensors[f"in.{name}"], dict(conditions)]]
+            for name in ("text_embeds", "negative_text_embeds")
+        )
+    )
     guider.set_cfg(CFG)
-    sampler, sigmas, _ = nodes(pack, "sampling").EgoXReleasedSampling.execute(STEPS, FLOW_SHIFT).result
+    sampler, sigmas, _ = (
+        nodes(pack, "sampling").EgoXReleasedSampling.execute(STEPS, FLOW_SHIFT).result
+    )
     before_step: list[Tensor] = []
-    end = guider.sample(noise, torch.zeros_like(noise), sampler, sigmas, disable_pbar=True,
-                        callback=lambda i, denoised, x, total: before_step.append(x.float().cpu().clone()))
+    end = guider.sample(
+        noise,
+        torch.zeros_like(noise),
+        sampler,
+        sigmas,
+        disable_pbar=True,
+        callback=lambda i, denoised, x, total: before_step.append(x.float().cpu().clone()),
+    )
     return [*before_step[1:], latents.normalise_latent(end.float().cpu())]
 
 
 def embedding_picture_checks() -> Iterator[Check]:
-    """pack_mask: the host's CLIP preprocessing against the released processor's, whose resampling filter differs."""
+    """pack_mask: the host's CLIP preprocessing against the released processor's, whose resampling
+    filter differs."""
     import comfy.clip_model
     import comfy.sample
 
@@ -153,43 +203,64 @@ def embedding_picture_checks() -> Iterator[Check]:
 
 
 def noise_checks(pack: ModuleType) -> Iterator[Check]:
-    """The authors' bfloat16 noise of their scripts' seeds, as NOISE and as the picture embedding has it."""
+    """The authors' bfloat16 noise of their scripts' seeds, as NOISE and as the picture embedding
+    has it."""
     latent = torch.zeros(1, 16, 13, 56, 56)
     for seed in (42, 846514):
         generator = torch.Generator("cpu").manual_seed(seed)
         expected = torch.randn(latent.shape, dtype=torch.bfloat16, generator=generator).float()
-        noise = nodes(pack, "sampling").EgoXReleasedSampling.execute(STEPS, FLOW_SHIFT, noise_seed=seed).result[2]
-        yield Check(f"noise, released, seed {seed}", worst(noise.generate_noise({"samples": latent}), expected), 0.0)
+        noise = (
+            nodes(pack, "sampling")
+            .EgoXReleasedSampling.execute(STEPS, FLOW_SHIFT, noise_seed=seed)
+            .result[2]
+        )
+        yield Check(
+            f"noise, released, seed {seed}",
+            worst(noise.generate_noise({"samples": latent}), expected),
+            0.0,
+        )
         embedded = nodes(pack, "host.noise").first_noise(latent, seed, "released")
-        yield Check(f"noise, released, seed {seed}: picture embedding", worst(embedded, expected), 0.0)
+        yield Check(
+            f"noise, released, seed {seed}: picture embedding", worst(embedded, expected), 0.0
+        )
 
 
 def text_checks(pack: ModuleType) -> Iterator[Check]:
-    """EgoX Text through the host's umT5 tokenizer class, against max_length=512, truncation, padding to 512.
+    """EgoX Text through the host's umT5 tokenizer class, against max_length=512, truncation,
+    padding to 512.
 
-    The vocabulary is of single characters, umT5's being out of reach; the rules are what is compared.
-    """
+    The vocabulary is of single characters, umT5's being out of reach; the rules are what is
+    compared."""
     import sentencepiece
     from comfy.text_encoders.wan import WanT5Tokenizer
 
     vocabulary = standins.tokenizer_model()
     tokenizer = WanT5Tokenizer(tokenizer_data={"spiece_model": vocabulary})
     pieces = sentencepiece.SentencePieceProcessor(model_proto=vocabulary.numpy().tobytes())
-    clip = SimpleNamespace(tokenize=tokenizer.tokenize_with_weights, encode_from_tokens_scheduled=lambda tokens: tokens)
+    clip = SimpleNamespace(
+        tokenize=tokenizer.tokenize_with_weights, encode_from_tokens_scheduled=lambda tokens: tokens
+    )
     section = "a person (left) pours tea &amp; stirs it.\n"
-    for name, prompt in (("short", "[Exo view] tea (hot:1.5)\n[Ego view] hands"),
-                         ("long", f"[Exo view] {section * 8} [Ego view] {section * 8}")):
+    for name, prompt in (
+        ("short", "[Exo view] tea (hot:1.5)\n[Ego view] hands"),
+        ("long", f"[Exo view] {section * 8} [Ego view] {section * 8}"),
+    ):
         text = nodes(pack, "text").EgoXText
         tokens, empty, _, _, note = text.execute(clip, prompt, "", "as written").result
         (row,), (empty_row,) = tokens["umt5xxl"], empty["umt5xxl"]
         whole = pieces.encode(" ".join(html.unescape(html.unescape(prompt)).split()))
         expected = [*whole[:511], 1] + [0] * (511 - len(whole[:511]))
         yield Check(f"text, {name}: tokens", float(abs(len(row) - 512)), 0.0)
-        yield Check(f"text, {name}: ids, cut where the released ones are", worst_ids(row, expected), 0.0)
+        yield Check(
+            f"text, {name}: ids, cut where the released ones are", worst_ids(row, expected), 0.0
+        )
         yield Check(f"text, {name}: emphasis", max(abs(weight - 1.0) for _, weight in row), 0.0)
         yield Check(f"text, {name}: empty negative", worst_ids(empty_row, [1] + [0] * 511), 0.0)
-        yield Check(f"text, {name}: the note tells of a cut",
-                    float(("cut off, inside [Ego view]" in note) != (len(whole) > 511)), 0.0)
+        yield Check(
+            f"text, {name}: the note tells of a cut",
+            float(("cut off, inside [Ego view]" in note) != (len(whole) > 511)),
+            0.0,
+        )
 
 
 def worst_ids(row: list[tuple[int, float]], expected: list[int]) -> float:

@@ -39,8 +39,12 @@ def start_host(total_bytes: int | None) -> str:
     global _base
     torch_version = tuple(map(int, torch.__version__.split(".")[:2]))
     control = None
-    if (total_bytes and torch_version >= (2, 8) and "microsoft" not in platform.release().lower()
-            and importlib.util.find_spec("comfy_aimdo") is not None):
+    if (
+        total_bytes
+        and torch_version >= (2, 8)
+        and "microsoft" not in platform.release().lower()
+        and importlib.util.find_spec("comfy_aimdo") is not None
+    ):
         control = importlib.import_module("comfy_aimdo.control")
         control.init()
     _base = tempfile.TemporaryDirectory()
@@ -65,8 +69,11 @@ def host_rows(size: str, weights: str, total_bytes: int | None, limit_s: float) 
     in_a_block = 10 * shape["dim"] ** 2 + 2 * shape["dim"] * shape["ffn_dim"]
     needed = 1.1 * shape["num_layers"] * in_a_block * WEIGHTS[weights].itemsize
     if (free := psutil.virtual_memory().available) < needed:
-        yield Row(what=name, measured=f"not run: the weights need {needed / GB:.0f} GB of main "
-                  f"memory, {free / GB:.0f} GB are free")
+        yield Row(
+            what=name,
+            measured=f"not run: the weights need {needed / GB:.0f} GB of main "
+            f"memory, {free / GB:.0f} GB are free",
+        )
         return
     in_words = start_host(total_bytes)
     with torch.inference_mode():
@@ -75,20 +82,32 @@ def host_rows(size: str, weights: str, total_bytes: int | None, limit_s: float) 
         (plain, without), (guided, out) = (sampled(patched, size) for patched in schemes)
     judged, memory, peak = size == "14b", {"memory": in_words}, "not measured on a CPU"
     if total_bytes:  # torch keeps what it took, so afterwards the device is as full as it was
-        memory |= {"tensors_gb": torch.cuda.max_memory_allocated() / GB,
-                   "device_gb": (total_bytes - torch.cuda.mem_get_info()[0]) / GB}
+        memory |= {
+            "tensors_gb": torch.cuda.max_memory_allocated() / GB,
+            "device_gb": (total_bytes - torch.cuda.mem_get_info()[0]) / GB,
+        }
         peak = "peak {tensors_gb:.1f} GB of tensors, {device_gb:.1f} GB of device".format(**memory)
-    yield Row(what=f"{name}: guided over plain", bar=f"<= {GEOMETRY_BAR}" if judged else "",
-              measured=f"{guided:.2f} s over {plain:.2f} s: {guided / plain:.3f}",
-              held=guided <= GEOMETRY_BAR * plain if judged else None,
-              numbers={"ratio": guided / plain, "seconds": guided})
+    yield Row(
+        what=f"{name}: guided over plain",
+        bar=f"<= {GEOMETRY_BAR}" if judged else "",
+        measured=f"{guided:.2f} s over {plain:.2f} s: {guided / plain:.3f}",
+        held=guided <= GEOMETRY_BAR * plain if judged else None,
+        numbers={"ratio": guided / plain, "seconds": guided},
+    )
     # Not judged: what plain attention reaches of the limit is not ours.
     clip, limit = (FORWARDS_A_CLIP * value / 60 for value in (guided, limit_s))
-    yield Row(what=f"{name}: 50 steps with CFG", numbers={"minutes": clip, "limit_minutes": limit},
-              measured=f"{clip:.1f} min; FLOP limit {limit:.1f} min: {clip / limit:.2f}")
-    yield Row(what=f"{name}: result and memory", measured=f"{in_words}, {peak}", numbers=memory,
-              bar="finite, geometry changes it",
-              held=bool(out.isfinite().all()) and not torch.equal(out, without))
+    yield Row(
+        what=f"{name}: 50 steps with CFG",
+        numbers={"minutes": clip, "limit_minutes": limit},
+        measured=f"{clip:.1f} min; FLOP limit {limit:.1f} min: {clip / limit:.2f}",
+    )
+    yield Row(
+        what=f"{name}: result and memory",
+        measured=f"{in_words}, {peak}",
+        numbers=memory,
+        bar="finite, geometry changes it",
+        held=bool(out.isfinite().all()) and not torch.equal(out, without),
+    )
 
 
 def random_model(size: str, weights: torch.dtype) -> Any:
@@ -106,8 +125,9 @@ def random_model(size: str, weights: torch.dtype) -> Any:
             mean = 1.0 if "norm" in name and name.endswith("weight") else 0.0
             drawn = torch.randn(weight.shape, generator=generator, device=device)
             weight.copy_((drawn * 0.02 + mean).to(weight.dtype))
-    return comfy.model_patcher.CoreModelPatcher(model, load_device=device,
-                                                offload_device=torch.device("cpu"))
+    return comfy.model_patcher.CoreModelPatcher(
+        model, load_device=device, offload_device=torch.device("cpu")
+    )
 
 
 def patched_models(pack: Any, model: Any, size: str) -> tuple[Any, Any]:
@@ -116,13 +136,22 @@ def patched_models(pack: Any, model: Any, size: str) -> tuple[Any, Any]:
     t, h, w_exo, w_ego = clip.grid
     exo, prior = (torch.randn(1, 16, t, 2 * h, 2 * w) for w in (w_exo, w_ego))
     canvas = core(pack, "types").Canvas(
-        exo_latent=exo, prior_latent=prior, frames=clip.frames,
-        exo_size=(clip.exo_width, clip.height), ego_size=(clip.ego_width, clip.height))
+        exo_latent=exo,
+        prior_latent=prior,
+        frames=clip.frames,
+        exo_size=(clip.exo_width, clip.height),
+        ego_size=(clip.ego_width, clip.height),
+    )
     patch = importlib.import_module(f"{pack.__name__}.nodes.patch.patch").patch_with_geometry
-    geometry = random_geometry((t, 2 * h, 2 * w_exo, 2 * w_ego), torch.Generator().manual_seed(0),
-                               core(pack, "gga.geometry").tokens_from_latents)
-    return (patch(model, canvas, None, options(mode="off"))[0],
-            patch(model, canvas, geometry, options())[0])
+    geometry = random_geometry(
+        (t, 2 * h, 2 * w_exo, 2 * w_ego),
+        torch.Generator().manual_seed(0),
+        core(pack, "gga.geometry").tokens_from_latents,
+    )
+    return (
+        patch(model, canvas, None, options(mode="off"))[0],
+        patch(model, canvas, geometry, options())[0],
+    )
 
 
 def sampled(patched: Any, size: str) -> tuple[float, Tensor]:
@@ -136,9 +165,16 @@ def sampled(patched: Any, size: str) -> tuple[float, Tensor]:
     embedding = comfy.clip_vision.Output()
     embedding.penultimate_hidden_states = torch.randn(1, IMAGE_TOKENS, IMAGE_FEATURES)
     prior = torch.randn(1, 16, t, 2 * h, 2 * w_ego)
-    prompt = [[torch.randn(1, TEXT_TOKENS, patched.model.diffusion_model.text_dim), {
-        "concat_latent_image": prior, "concat_mask": torch.ones_like(prior[:, :1]),
-        "clip_vision_output": embedding}]]
+    prompt = [
+        [
+            torch.randn(1, TEXT_TOKENS, patched.model.diffusion_model.text_dim),
+            {
+                "concat_latent_image": prior,
+                "concat_mask": torch.ones_like(prior[:, :1]),
+                "clip_vision_output": embedding,
+            },
+        ]
+    ]
     stamps = []
 
     def stamp(*_: Any) -> None:
@@ -147,6 +183,16 @@ def sampled(patched: Any, size: str) -> tuple[float, Tensor]:
         stamps.append(time.perf_counter())
 
     latent = comfy.sample.sample(
-        patched, torch.randn_like(prior), 3, 1.0, "euler", "simple", prompt, prompt,
-        torch.zeros_like(prior), callback=stamp, disable_pbar=True)
+        patched,
+        torch.randn_like(prior),
+        3,
+        1.0,
+        "euler",
+        "simple",
+        prompt,
+        prompt,
+        torch.zeros_like(prior),
+        callback=stamp,
+        disable_pbar=True,
+    )
     return min(b - a for a, b in zip(stamps, stamps[1:], strict=False)), latent.float().cpu()

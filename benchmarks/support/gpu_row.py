@@ -1,4 +1,5 @@
-"""A row of ``bench gpu``: one thing measured, its bar if it has one, and what may be said of a machine in public."""
+"""A row of ``bench gpu``: one thing measured, its bar if it has one, and what may be said of a
+machine in public."""
 
 from __future__ import annotations
 
@@ -45,7 +46,9 @@ def anonymous(text: str) -> str:
 def why(error: BaseException) -> str:
     """An exception in one line for the table."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return anonymous(f"{type(error).__name__}: {lines[0] if lines else 'no message'}")[:LONGEST_REASON]
+    return anonymous(f"{type(error).__name__}: {lines[0] if lines else 'no message'}")[
+        :LONGEST_REASON
+    ]
 
 
 def _user() -> str:

@@ -22,8 +22,11 @@ from egox_core.wan.step_memory import ModelSize, TrainSetting, estimate
 GPU_TESTS = "tests/core/gga"
 TRAINING_SLACK = 1.1
 """Share by which a training step's peak may be above the prediction."""
-CASES = {"first": [("bf16", 1)], "triton": [("bf16", 1), ("fp16", 1)],
-         "rest": [("bf16", 2), ("fp16", 1), ("fp16", 2)]}
+CASES = {
+    "first": [("bf16", 1)],
+    "triton": [("bf16", 1), ("fp16", 1)],
+    "rest": [("bf16", 2), ("fp16", 1), ("fp16", 2)],
+}
 """Types and batches of a part ``kernels``."""
 
 
@@ -57,8 +60,10 @@ def _device_row(device: torch.device) -> Row:
         card = torch.cuda.get_device_properties(device)
         free, total = torch.cuda.mem_get_info(device)
         facts |= {"name": card.name, "capability": [card.major, card.minor], "total_bytes": total}
-        text += (f" in bf16, {total / GB:.0f} GB, of which {free / GB:.0f} are free, "
-                 f"compute {card.major}.{card.minor}")
+        text += (
+            f" in bf16, {total / GB:.0f} GB, of which {free / GB:.0f} are free, "
+            f"compute {card.major}.{card.minor}"
+        )
     return Row(what="device", measured=text, numbers=facts)
 
 
@@ -78,10 +83,13 @@ def _training_row(size: str, base: str, device: torch.device) -> Row:
     except (EgoXInputError, ImportError) as error:  # no diffusers, PEFT or, for fp8, torchao
         return Row(what=what, measured=f"not run: {why(error)}")
     text = f"{step['seconds_a_step']:.2f} s, peak {step['peak_gb']:.1f} GB of tensors"
-    return Row(what=what, measured=f"{text} (predicted {predicted_gb:.1f})",
-               bar=f"peak <= {TRAINING_SLACK} of the prediction" if judged else "",
-               held=step["peak_gb"] <= TRAINING_SLACK * predicted_gb if judged else None,
-               numbers={**step, "predicted_gb": predicted_gb})
+    return Row(
+        what=what,
+        measured=f"{text} (predicted {predicted_gb:.1f})",
+        bar=f"peak <= {TRAINING_SLACK} of the prediction" if judged else "",
+        held=step["peak_gb"] <= TRAINING_SLACK * predicted_gb if judged else None,
+        numbers={**step, "predicted_gb": predicted_gb},
+    )
 
 
 def _tests_row() -> Row:
@@ -90,12 +98,22 @@ def _tests_row() -> Row:
     if find_spec("pytest") is None:
         return Row(what=what, measured="not run: pytest is not installed")
     words = ["pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", GPU_TESTS]
-    run = subprocess.run([sys.executable, "-m", *words], cwd=PACK, capture_output=True, text=True,
-                         encoding="utf-8", errors="replace")
+    run = subprocess.run(
+        [sys.executable, "-m", *words],
+        cwd=PACK,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+    )
     last = (run.stdout.strip() or run.stderr.strip() or "no output").splitlines()[-1].strip("= ")
     # 5: nothing was selected.
-    return Row(what=what, measured=anonymous(last), bar="pass",
-               held=None if run.returncode == 5 else run.returncode == 0)
+    return Row(
+        what=what,
+        measured=anonymous(last),
+        bar="pass",
+        held=None if run.returncode == 5 else run.returncode == 0,
+    )
 
 
 def main() -> int:

@@ -29,10 +29,17 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 LIMITS = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 1e-2}
 """Of a head's largest value."""
 MODES = [("released", x) for x in (0.5, 1.0, 3.0, 1000.0)] + [
-    ("paper", 0.5), ("paper", 1000.0), ("power", 0.5), ("power", 20.0)]
+    ("paper", 0.5),
+    ("paper", 1000.0),
+    ("power", 0.5),
+    ("power", 20.0),
+]
 SHAPES = [  # t, h, w_exo, w_ego in tokens; heads, dim of a head; samples
-    ((2, 3, 5, 3), 2, 64, 2), ((1, 1, 1, 1), 1, 128, 1), ((2, 5, 9, 17), 1, 80, 1),
-    ((3, 6, 9, 5), 2, 72, 1)]
+    ((2, 3, 5, 3), 2, 64, 2),
+    ((1, 1, 1, 1), 1, 128, 1),
+    ((2, 5, 9, 17), 1, 80, 1),
+    ((3, 6, 9, 5), 2, 72, 1),
+]
 
 
 def case(grid, heads, dim, batch, dtype, holes=False):
@@ -41,8 +48,11 @@ def case(grid, heads, dim, batch, dtype, holes=False):
     draw = torch.Generator().manual_seed(0)
 
     def unit(*shape):
-        return normalize(torch.randn(*shape, 3, generator=draw), dim=-1).repeat_interleave(
-            2, -3).repeat_interleave(2, -2)
+        return (
+            normalize(torch.randn(*shape, 3, generator=draw), dim=-1)
+            .repeat_interleave(2, -3)
+            .repeat_interleave(2, -2)
+        )
 
     exo, ego = unit(t, t, h, w_exo), unit(t, h, w_ego)
     exo[..., ::2, :2, :] = -ego[:, None, :1, :1]
@@ -51,15 +61,18 @@ def case(grid, heads, dim, batch, dtype, holes=False):
         trust[:, :2, :2] = 0
     geometry = tokens_from_latents(exo, ego, trust)
     width = heads * dim
-    q, k, v = (torch.randn(batch, geometry.tokens, 2 * width + 3, generator=draw)[..., :width]
-               .to(dtype) for _ in range(3))
+    q, k, v = (
+        torch.randn(batch, geometry.tokens, 2 * width + 3, generator=draw)[..., :width].to(dtype)
+        for _ in range(3)
+    )
     v[..., dim : 2 * dim] = 0
     return q, k, v, heads, geometry
 
 
 def worst(ours, twin, heads):
-    error, largest = (x.unflatten(-1, (heads, -1)).abs().amax((0, 1, 3))
-                      for x in (ours.double() - twin, twin))
+    error, largest = (
+        x.unflatten(-1, (heads, -1)).abs().amax((0, 1, 3)) for x in (ours.double() - twin, twin)
+    )
     return float((error / largest.clamp_min(1e-30)).max())
 
 
@@ -79,9 +92,14 @@ def mend_interpreter() -> None:
         for x in (a, b):
             if x.data.dtype == np.uint16:
                 assert str(x.dtype.scalar) == "bf16"
-        values = (interpreter.TensorHandle((x.data.astype(np.uint32) << 16).view(np.float32),
-                                           interpreter.tl.float32)
-                  if x.data.dtype == np.uint16 else x for x in (a, b))
+        values = (
+            interpreter.TensorHandle(
+                (x.data.astype(np.uint32) << 16).view(np.float32), interpreter.tl.float32
+            )
+            if x.data.dtype == np.uint16
+            else x
+            for x in (a, b)
+        )
         return dot(builder, *values, *rest)
 
     interpreter._patch_lang_tensor = patch_for_new_numpy
@@ -113,9 +131,12 @@ def errors() -> dict[str, tuple[float, float]]:
         part = flash.guided_flash(rows, k, v, heads, bias, queries)
         alike = backends.math_rows(rows, k, v, heads, bias, queries)
         add("flash kernel, parts of frames", worst(part, alike.double(), heads), q.dtype)
-    whole, cut = (gga_attention(q, k, v, heads, geometry, options, backend="triton", **how)
-                  .unflatten(1, (-1, sum(geometry.grid[2:])))[:, :, geometry.grid[2] :]
-                  for how in ({}, {"chunk_bytes": 1}))
+    whole, cut = (
+        gga_attention(q, k, v, heads, geometry, options, backend="triton", **how).unflatten(
+            1, (-1, sum(geometry.grid[2:]))
+        )[:, :, geometry.grid[2] :]
+        for how in ({}, {"chunk_bytes": 1})
+    )
     add("flash kernel, in one call or many", worst(cut, whole.double(), heads), q.dtype)
     zero = gga_attention(q, k, v, heads, geometry, GgaOptions(lambda_g=0.0), backend="triton")
     plain = plain_attention(q, k, v, heads).double()
@@ -125,9 +146,14 @@ def errors() -> dict[str, tuple[float, float]]:
 
 def interpreted() -> dict[str, tuple[float, float]]:
     """{what: (error, bound)} out of a process of its own."""
-    run = subprocess.run([sys.executable, "-W", "ignore", "-m", "benchmarks.support.interpreted"],
-                         cwd=ROOT, capture_output=True, text=True, check=True,
-                         env={**os.environ, "TRITON_INTERPRET": "1"})
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "benchmarks.support.interpreted"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "TRITON_INTERPRET": "1"},
+    )
     return {what: tuple(pair) for what, pair in json.loads(run.stdout).items()}
 
 

@@ -1,9 +1,10 @@
-"""What every benchmark result is kept with (machine, versions, date), and the peak memory of a piece of work.
+"""Record of a benchmark result with machine, versions and date, and the peak memory of a piece of
+work.
 
-Tensors' memory is the allocator's on a GPU and counted by storage on a CPU. There the process's resident size jumps
-with the allocator's whims; what is counted is every storage that an operation made and that was still alive, so
-figures repeat to the byte. A kernel's inner scratch memory is not seen on a CPU.
-"""
+Tensors' memory is the allocator's on a GPU and counted by storage on a CPU. There the process's
+resident size jumps with the allocator's whims; what is counted is every storage that an operation
+made and that was still alive, so figures repeat to the byte. A kernel's inner scratch memory is not
+seen on a CPU."""
 
 from __future__ import annotations
 
@@ -28,17 +29,24 @@ RESULTS = Path(__file__).resolve().parent.parent / "results"
 
 def machine() -> dict[str, Any]:
     """CPU, cores, memory and GPU, without names that identify one computer."""
-    facts: dict[str, Any] = {"system": platform.system(), "processor": _processor(), "cores": os.cpu_count(),
-                             "torch_threads": torch.get_num_threads()}
+    facts: dict[str, Any] = {
+        "system": platform.system(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+    }
     if hasattr(os, "getloadavg"):
-        facts["load_average"] = round(os.getloadavg()[0], 2)  # a busy machine makes every timing an upper bound
+        facts["load_average"] = round(
+            os.getloadavg()[0], 2
+        )  # a busy machine makes every timing an upper bound
     if torch.cuda.is_available():
         facts["gpu"] = torch.cuda.get_device_name(0)
     return facts
 
 
 def matrix_rate(device: torch.device) -> float:
-    """Operations a second of one large matrix product in the compute dtype: what the FLOP limit is reckoned with."""
+    """Operations a second of one large matrix product in the compute dtype: what the FLOP limit is
+    reckoned with."""
     on_gpu = device.type == "cuda"
     n, dtype = (8192, torch.bfloat16) if on_gpu else (1024, torch.float32)
     a, b = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
@@ -57,13 +65,21 @@ def seconds(work: Callable[[], object], device: torch.device) -> float:
 
 
 def versions() -> dict[str, str]:
-    return {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+    }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The two options that all benchmarks share."""
-    parser.add_argument("--json", action="store_true", help="print the result as JSON instead of a table")
-    parser.add_argument("--save", action="store_true", help="keep the result under benchmarks/results/")
+    parser.add_argument(
+        "--json", action="store_true", help="print the result as JSON instead of a table"
+    )
+    parser.add_argument(
+        "--save", action="store_true", help="keep the result under benchmarks/results/"
+    )
 
 
 def figure_text(estimate: Mapping[str, float] | None, digits: int, sign: str = "") -> str:
@@ -76,15 +92,24 @@ def figure_text(estimate: Mapping[str, float] | None, digits: int, sign: str = "
 
 def bench_parser(account: str) -> argparse.ArgumentParser:
     """A parser with the two options; its help is the script's own account of itself."""
-    parser = argparse.ArgumentParser(description=account, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=account, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     add_arguments(parser)
     return parser
 
 
-def finish(name: str, result: dict[str, Any], args: argparse.Namespace, table: str, passed: bool = True) -> int:
+def finish(
+    name: str, result: dict[str, Any], args: argparse.Namespace, table: str, passed: bool = True
+) -> int:
     """Print the result as asked, and keep it when asked; the script's exit code."""
-    record = {"benchmark": name, "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"), "machine": machine(),
-              "versions": versions(), **result}
+    record = {
+        "benchmark": name,
+        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
+        "machine": machine(),
+        "versions": versions(),
+        **result,
+    }
     text = json.dumps(record, indent=1, ensure_ascii=False)
     print(text if args.json else table)
     if args.save:
@@ -134,7 +159,8 @@ def _storages(tree: Any) -> list[torch.UntypedStorage]:
 
 
 def peak_tensor_bytes(work: Callable[[], Any], device: torch.device) -> int:
-    """Bytes of tensors alive at the worst moment of ``work``, beyond those alive before it; its result counts."""
+    """Bytes of tensors alive at the worst moment of ``work``, beyond those alive before it; its
+    result counts."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)

@@ -1,4 +1,5 @@
-"""One optimizer step of the trainer's own model at full size, with random weights made on the device."""
+"""One optimizer step of the trainer's own model at full size, with random weights made on the
+device."""
 
 from __future__ import annotations
 
@@ -14,15 +15,17 @@ from egox_core.train.config import LoraSettings
 from egox_core.train.lora import add_lora
 from egox_core.train.offload import store_base
 from egox_core.types import GgaGeometry
-from egox_core.wan.step_memory import RELEASED_GRID, ModelSize
+from egox_core.wan.step_memory import ModelSize
 from egox_core.wan.transformer import cast_base
 
+RELEASED_GRID = (13, 28, 49, 28)  # (t, h, w_exo, w_ego) in tokens of the released clip
 NORM_GAIN = 3.0
 """Of queries and keys, about as peaked as trained ones are: what a kernel's check must bear."""
 
 
 def measure(base: str, small: bool) -> dict[str, float]:
-    """Peak memory and seconds of one optimizer step; ``small``: a few layers on whatever device there is."""
+    """Peak memory and seconds of one optimizer step; ``small``: a few layers on whatever device
+    there is."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     size = ModelSize(dim=128, ffn_dim=256, layers=2, heads=2) if small else ModelSize()
     grid, rank = ((2, 4, 6, 4), 8) if small else (RELEASED_GRID, 256)
@@ -35,8 +38,11 @@ def measure(base: str, small: bool) -> dict[str, float]:
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - started)
     peak = torch.cuda.max_memory_allocated() / 1e9 if device.type == "cuda" else float("nan")
-    return {"peak_gb": round(peak, 2), "seconds_a_step": round(seconds[-1], 2),
-            "device": str(device)}
+    return {
+        "peak_gb": round(peak, 2),
+        "seconds_a_step": round(seconds[-1], 2),
+        "device": str(device),
+    }
 
 
 def make_step(
@@ -50,9 +56,17 @@ def make_step(
     t, h, w_exo, w_ego = grid
     with torch.device("meta"):
         model = WanTransformer3DModel(
-            num_attention_heads=size.heads, attention_head_dim=size.dim // size.heads, in_channels=36, out_channels=16,
-            text_dim=size.text_dim, freq_dim=size.freq_dim, ffn_dim=size.ffn_dim, num_layers=size.layers,
-            image_dim=size.image_dim, added_kv_proj_dim=size.dim)
+            num_attention_heads=size.heads,
+            attention_head_dim=size.dim // size.heads,
+            in_channels=36,
+            out_channels=16,
+            text_dim=size.text_dim,
+            freq_dim=size.freq_dim,
+            ffn_dim=size.ffn_dim,
+            num_layers=size.layers,
+            image_dim=size.image_dim,
+            added_kv_proj_dim=size.dim,
+        )
     model.rope = type(model.rope)(size.dim // size.heads, (1, 2, 2), 1024)
     for module in model.modules():  # layer by layer, so that the float32 whole never exists
         for name, parameter in list(module.named_parameters(recurse=False)):
@@ -69,10 +83,17 @@ def make_step(
     model.enable_gradient_checkpointing()
     tokens = t * h * (w_exo + w_ego)
     dirs = torch.nn.functional.normalize
-    scope.set([GgaGeometry(
-        query_dirs=dirs(torch.randn(t, h * w_ego, 3, device=device), dim=-1),
-        key_dirs=dirs(torch.randn(t, tokens, 3, device=device), dim=-1), key_trust=torch.ones(tokens, device=device),
-        grid=grid)], GgaOptions(mode="released", lambda_g=3.0))
+    scope.set(
+        [
+            GgaGeometry(
+                query_dirs=dirs(torch.randn(t, h * w_ego, 3, device=device), dim=-1),
+                key_dirs=dirs(torch.randn(t, tokens, 3, device=device), dim=-1),
+                key_trust=torch.ones(tokens, device=device),
+                grid=grid,
+            )
+        ],
+        GgaOptions(mode="released", lambda_g=3.0),
+    )
     optimizer = torch.optim.AdamW(parameters, lr=1e-4)
     packed = torch.randn(1, 36, t, 2 * h, 2 * (w_exo + w_ego), device=device, dtype=torch.bfloat16)
     text = torch.randn(1, 512, size.text_dim, device=device, dtype=torch.bfloat16)
@@ -82,7 +103,7 @@ def make_step(
         with torch.autocast(device.type, dtype=torch.bfloat16):
             time_step = torch.full((1,), 500.0, device=device)
             out = model(packed, time_step, text, image, return_dict=False)[0]
-        out[..., 2 * w_exo:].float().square().mean().backward()
+        out[..., 2 * w_exo :].float().square().mean().backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 

@@ -1,9 +1,9 @@
 """The raw lens of Ego-Exo4D's exo cameras, from the K that its annotations carry.
 
-That K is not the lens of the raw video: it is what OpenCV's fisheye undistortion gives as the new camera matrix, with
-balance 0.8, for the raw lens and the four distortion numbers beside it, which are the raw lens' own. The new focal
-length grows with the raw one, so the raw one is found by bisection.
-"""
+That K is not the lens of the raw video: it is what OpenCV's fisheye undistortion gives as the new
+    camera matrix, with balance 0.8, for the raw lens and the four distortion numbers beside it,
+    which are the raw lens' own. The new focal length grows with the raw one, so the raw one is
+    found by bisection."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from .model import CameraModel
 GOPRO_SIZE = (3840, 2160)
 """(width, height) px of the picture that annotations and calibrations of the dataset belong to."""
 GOPRO_DISTORTION = (0.036902, 0.057131, -0.057154, 0.018458)
-"""Of OpenCV's fisheye; one set for all GoPros of the dataset (annotations of three takes, a calibration table)."""
+"""Of OpenCV's fisheye; one set for all GoPros of the dataset (annotations of three takes, a
+calibration table)."""
 BALANCE = 0.8  # of the dataset's own undistortion
 FOCAL_SPAN = (0.3, 2.0)  # raw focal lengths that are tried, in widths of the picture
 GOPRO_WIDE = (0.42, 0.50)
@@ -27,28 +28,44 @@ CENTRE_TOLERANCE_PX = 1.0
 MAX_ANGLE_DEG = 95.0
 
 
-def undistorted_focal(focal: float, size: tuple[int, int] = GOPRO_SIZE,
-                      distortion: tuple[float, ...] = GOPRO_DISTORTION) -> float:
-    """fx of the new camera matrix that the dataset's tool makes of a raw lens of focal length ``focal``; px."""
+def undistorted_focal(
+    focal: float,
+    size: tuple[int, int] = GOPRO_SIZE,
+    distortion: tuple[float, ...] = GOPRO_DISTORTION,
+) -> float:
+    """fx of the new camera matrix that the dataset's tool makes of a raw lens of focal length
+    ``focal``; px."""
     width, height = size
     k = np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
-    new = cv2.fisheye.estimateNewCameraMatrixForUndistortRectify(k, np.array(distortion), size, np.eye(3),
-                                                                 balance=BALANCE)
+    new = cv2.fisheye.estimateNewCameraMatrixForUndistortRectify(
+        k, np.array(distortion), size, np.eye(3), balance=BALANCE
+    )
     return float(new[0, 0])
 
 
-def raw_focal(annotation_focal: float, size: tuple[int, int] = GOPRO_SIZE,
-              distortion: tuple[float, ...] = GOPRO_DISTORTION) -> float:
-    """fx of the raw lens whose undistorted picture has ``annotation_focal``; px of a picture of ``size``.
+def raw_focal(
+    annotation_focal: float,
+    size: tuple[int, int] = GOPRO_SIZE,
+    distortion: tuple[float, ...] = GOPRO_DISTORTION,
+) -> float:
+    """fx of the raw lens whose undistorted picture has ``annotation_focal``; px of a picture of
+    ``size``.
 
     Raises:
         EgoXInputError: no raw lens gives it.
     """
     low, high = (share * size[0] for share in FOCAL_SPAN)
-    if not undistorted_focal(low, size, distortion) < annotation_focal < undistorted_focal(high, size, distortion):
-        raise EgoXInputError("raw exo lens", got=f"a focal length of {annotation_focal:g} px at {size[0]} px width",
-                             expected="that of an undistorted GoPro picture (about 1240 px at 3840)",
-                             fix="take the exo lens as given")
+    if (
+        not undistorted_focal(low, size, distortion)
+        < annotation_focal
+        < undistorted_focal(high, size, distortion)
+    ):
+        raise EgoXInputError(
+            "raw exo lens",
+            got=f"a focal length of {annotation_focal:g} px at {size[0]} px width",
+            expected="that of an undistorted GoPro picture (about 1240 px at 3840)",
+            fix="take the exo lens as given",
+        )
     while high - low > FOCAL_STEP_PX:
         middle = (low + high) / 2
         below = undistorted_focal(middle, size, distortion) < annotation_focal
@@ -66,21 +83,36 @@ def raw_gopro(
         EgoXInputError: no raw lens gives this K, not four distortion numbers.
     """
     if len(distortion) != len(GOPRO_DISTORTION):
-        raise EgoXInputError("raw exo lens", got=f"{len(distortion)} distortion numbers",
-                             expected=f"the {len(GOPRO_DISTORTION)} of OpenCV's fisheye",
-                             fix="correct the annotation")
+        raise EgoXInputError(
+            "raw exo lens",
+            got=f"{len(distortion)} distortion numbers",
+            expected=f"the {len(GOPRO_DISTORTION)} of OpenCV's fisheye",
+            fix="correct the annotation",
+        )
     size = round(2 * float(annotation_k[0][2])), round(2 * float(annotation_k[1][2]))
     focal = raw_focal(float(annotation_k[0][0]), size, distortion)
-    return CameraModel(lens="opencv_fisheye", width=size[0], height=size[1], fx=focal, fy=focal, cx=size[0] / 2,
-                       cy=size[1] / 2, distortion=tuple(distortion), max_angle_deg=MAX_ANGLE_DEG)
+    return CameraModel(
+        lens="opencv_fisheye",
+        width=size[0],
+        height=size[1],
+        fx=focal,
+        fy=focal,
+        cx=size[0] / 2,
+        cy=size[1] / 2,
+        distortion=tuple(distortion),
+        max_angle_deg=MAX_ANGLE_DEG,
+    )
 
 
 def raw_gopro_of(
     annotation_k: Tensor,  # [3, 3]
 ) -> CameraModel | None:
-    """The raw lens, if K is one that Ego-Exo4D's annotations carry: centred in 3840 x 2160, of a GoPro's wide lens."""
+    """The raw lens, if K is one that Ego-Exo4D's annotations carry: centred in 3840 x 2160, of a
+    GoPro's wide lens."""
     width, height = GOPRO_SIZE
-    off_centre = max(abs(float(annotation_k[0][2]) - width / 2), abs(float(annotation_k[1][2]) - height / 2))
+    off_centre = max(
+        abs(float(annotation_k[0][2]) - width / 2), abs(float(annotation_k[1][2]) - height / 2)
+    )
     if off_centre > CENTRE_TOLERANCE_PX:
         return None
     try:

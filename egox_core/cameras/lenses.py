@@ -1,12 +1,13 @@
 """Lenses: from a ray to the normalised image plane (focal length 1, centre 0) and back.
 
-A new lens is one entry of :data:`LENSES`; everything else that depends on a lens reads the table. Focal lengths,
-centres, sizes and quarter turns belong to the camera (:mod:`egox_core.cameras.model`).
+A new lens is one entry of :data:`LENSES`; everything else that depends on a lens reads the table.
+Focal lengths, centres, sizes and quarter turns belong to the camera
+(:mod:`egox_core.cameras.model`).
 
 Pinhole: ``x / z``. Fisheye lenses measure the incidence angle theta and put the point at radius
-``theta * (1 + k1 theta^2 + k2 theta^4 + ...)``: four numbers in OpenCV's fisheye model, six in Aria's, whose plane then
-moves by a tangential and a thin-prism part (the FisheyeRadTanThinPrism of projectaria_tools).
-"""
+    ``theta * (1 + k1 theta^2 + k2 theta^4 + ...)``: four numbers in OpenCV's fisheye model, six in
+    Aria's, whose plane then moves by a tangential and a thin-prism part (the FisheyeRadTanThinPrism
+    of projectaria_tools)."""
 
 from __future__ import annotations
 
@@ -26,10 +27,11 @@ RADIAL_NEWTON_STEPS = 3
 1e-5 rad for real lenses; each step squares the error, so two reach 1e-16 and the third, which carries the gradient, is
 for lenses that nearly fold back at their end."""
 PLANE_NEWTON_STEPS = 5
-"""Tangential and thin-prism parts are small (p, s of some 1e-3): the start is off by about 1e-2, its error is squared
-each time (1e-4, 1e-8, 1e-16); one more for calibrations ten times as strong. The last one carries the gradient."""
+"""Tangential and thin-prism parts are small (p, s of some 1e-3): the start is off by about 1e-2,
+its error is squared each time (1e-4, 1e-8, 1e-16); one more for calibrations ten times as strong.
+The last one carries the gradient."""
 MIN_SLOPE = 0.02
-"""Where d radius / d theta falls below this the polynomial is about to fold back: the lens ends there."""
+"""Least d radius / d theta; below it the polynomial is about to fold back: the lens ends there."""
 
 Distortion = tuple[float, ...]
 """Numbers of a lens in its own order; () where a calibration gives none: all zero."""
@@ -40,19 +42,27 @@ class Lens:
     """One lens, all that the rest of the code asks about it. Angles in radians."""
 
     project: Callable[[Tensor, Distortion, float], tuple[Tensor, Tensor]]
-    """(points [..., 3], distortion, largest angle) -> (plane [..., 2], valid [...]); invalid ones on finite numbers."""
+    """(points [..., 3], distortion, largest angle) -> (plane [..., 2], valid [...]); invalid ones
+    on finite numbers."""
     unproject: Callable[[Tensor, Distortion, float], tuple[Tensor, Tensor]]
     """(plane [..., 2], distortion, largest angle) -> (unit rays [..., 3], valid [...])."""
     distortion_count: int
     straight: bool = False  # straight lines stay straight in the picture
-    sensor_turns: int = 0  # quarter turns that the sensor behind such a lens usually has (Aria's glasses: one)
+    sensor_turns: int = (
+        0  # quarter turns that the sensor behind such a lens usually has (Aria's glasses: one)
+    )
     turn_distortion: Callable[[Distortion], Distortion] = lambda distortion: distortion
     """The numbers after one clockwise turn of the picture; radial ones don't change."""
-    colmap: str  # name in COLMAP's cameras.txt; its numbers are fx, fy, cx, cy, then ours in our order
+    colmap: (
+        str  # name in COLMAP's cameras.txt; its numbers are fx, fy, cx, cy, then ours in our order
+    )
     blender: str  # camera_model of transforms.json; of several lenses the first in the table is read back
     blender_keys: tuple[str, ...] = ()  # of its distortion numbers there
-    blender_numbers: Callable[[Distortion, float], Distortion] = lambda distortion, max_angle: distortion
-    """(distortion, largest angle) -> numbers for those keys; fitted where the form has no such lens."""
+    blender_numbers: Callable[[Distortion, float], Distortion] = lambda distortion, max_angle: (
+        distortion
+    )
+    """(distortion, largest angle) -> numbers for those keys; fitted where the form has no such
+    lens."""
 
 
 def project_pinhole(
@@ -64,7 +74,9 @@ def project_pinhole(
     xy, z = points[..., :2], points[..., 2]
     valid = z > 0
     plane = xy / torch.where(valid, z, torch.ones_like(z))[..., None]
-    return plane, valid & (plane.square().sum(-1) <= math.tan(min(max_angle, math.radians(89.9))) ** 2)
+    return plane, valid & (
+        plane.square().sum(-1) <= math.tan(min(max_angle, math.radians(89.9))) ** 2
+    )
 
 
 def unproject_pinhole(
@@ -83,7 +95,8 @@ def project_fisheye(
     radial: Distortion,  # k1, k2, ...
     max_angle: float,
 ) -> tuple[Tensor, Tensor]:  # plane [..., 2], valid [...]
-    """Radially distorted plane; valid means that the incidence angle is one that the lens maps uniquely.
+    """Radially distorted plane; valid means that the incidence angle is one that the lens maps
+    uniquely.
 
     Points behind the camera are allowed as far as the angle goes.
     """
@@ -95,8 +108,11 @@ def project_fisheye(
     theta = torch.atan2(norm, z)
     limit = angle_limit(radial, max_angle)
     valid = torch.where(on_axis, z > 0, theta <= limit)
-    scale = torch.where(on_axis, 1 / torch.where(on_axis & (z > 0), z, torch.ones_like(z)),
-                        _radius(theta, radial) / norm)
+    scale = torch.where(
+        on_axis,
+        1 / torch.where(on_axis & (z > 0), z, torch.ones_like(z)),
+        _radius(theta, radial) / norm,
+    )
     return xy * scale[..., None], valid
 
 
@@ -135,7 +151,8 @@ def unproject_aria(
 
 
 def turn_aria(distortion: Distortion) -> Distortion:
-    """The numbers after one clockwise turn of the picture: tangential and thin-prism parts turn like vectors."""
+    """The numbers after one clockwise turn of the picture: tangential and thin-prism parts turn
+    like vectors."""
     if not distortion:
         return distortion
     *radial, p1, p2, s1, s2, s3, s4 = distortion
@@ -143,7 +160,8 @@ def turn_aria(distortion: Distortion) -> Distortion:
 
 
 def closest_opencv_fisheye(radial: Distortion, max_angle: float) -> Distortion:
-    """k1...k4 of the OpenCV fisheye closest to a radial polynomial (least squares over its angles)."""
+    """k1...k4 of the OpenCV fisheye closest to a radial polynomial (least squares over its
+    angles)."""
     theta = np.linspace(0.02, angle_limit(radial, max_angle), 400)
     excess = sum(k * theta ** (2 * i + 3) for i, k in enumerate(radial))
     powers = np.stack([theta ** (2 * i + 3) for i in range(4)], axis=-1)
@@ -152,7 +170,8 @@ def closest_opencv_fisheye(radial: Distortion, max_angle: float) -> Distortion:
 
 @lru_cache(maxsize=64)
 def angle_limit(radial: Distortion, max_angle: float) -> float:
-    """Largest incidence angle (radians) up to which radius grows with theta, at most ``max_angle``."""
+    """Largest incidence angle (radians) up to which radius grows with theta, at most
+    ``max_angle``."""
     theta = np.linspace(0.0, max_angle, 20001)
     slope = np.ones_like(theta)
     for i, k in enumerate(radial):
@@ -185,7 +204,8 @@ def _theta_table(radial: Distortion, max_angle: float) -> tuple[np.ndarray, floa
 
 
 def _theta(radius: Tensor, radial: Distortion, max_angle: float) -> tuple[Tensor, Tensor]:
-    """Incidence angle of plane radii [...]; returns (theta, valid). Radii outside the lens take its last angle."""
+    """Incidence angle of plane radii [...]; returns (theta, valid). Radii outside the lens take its
+    last angle."""
     if not any(radial):
         limit = angle_limit(radial, max_angle)
         return radius.clamp(max=math.pi), radius <= limit
@@ -201,20 +221,27 @@ def _theta(radius: Tensor, radial: Distortion, max_angle: float) -> tuple[Tensor
         for _ in range(RADIAL_NEWTON_STEPS - 1):
             theta = theta - (_radius(theta, radial) - inside) / _slope(theta, radial)
         residual, slope = _radius(theta, radial), _slope(theta, radial)
-    # The last step sees the radius with its gradient: d theta / d radius = 1 / slope, without unrolling Newton.
+    # The last step sees the radius with its gradient: d theta / d radius = 1 / slope, without
+    # unrolling Newton.
     return theta - (residual - inside) / slope, valid
 
 
 def _shift_plane(plane: Tensor, shift: Distortion) -> Tensor:
-    """Adds Aria's tangential (p1, p2) and thin-prism (s1..s4) parts to the radially distorted plane [..., 2]."""
+    """Adds Aria's tangential (p1, p2) and thin-prism (s1..s4) parts to the radially distorted plane
+    [..., 2]."""
     if not any(shift):
         return plane
     p1, p2, s1, s2, s3, s4 = shift
     x, y = plane[..., 0], plane[..., 1]
     square = x * x + y * y
     along = 2 * (p1 * x + p2 * y)
-    return torch.stack((x + along * x + square * (p1 + s1 + s2 * square),
-                        y + along * y + square * (p2 + s3 + s4 * square)), dim=-1)
+    return torch.stack(
+        (
+            x + along * x + square * (p1 + s1 + s2 * square),
+            y + along * y + square * (p2 + s3 + s4 * square),
+        ),
+        dim=-1,
+    )
 
 
 def _unshift_plane(plane: Tensor, shift: Distortion) -> Tensor:
@@ -234,21 +261,46 @@ def _unshift_plane(plane: Tensor, shift: Distortion) -> Tensor:
         target = plane if step == PLANE_NEWTON_STEPS - 1 else plane.detach()
         rest = _shift_plane(guess, shift) - target
         determinant = xx * yy - xy * yx
-        determinant = torch.where(determinant.abs() < 1e-6, torch.full_like(determinant, 1e-6), determinant)
-        change = torch.stack((yy * rest[..., 0] - xy * rest[..., 1], xx * rest[..., 1] - yx * rest[..., 0]), dim=-1)
+        determinant = torch.where(
+            determinant.abs() < 1e-6, torch.full_like(determinant, 1e-6), determinant
+        )
+        change = torch.stack(
+            (yy * rest[..., 0] - xy * rest[..., 1], xx * rest[..., 1] - yx * rest[..., 0]), dim=-1
+        )
         guess = guess - change / determinant[..., None]
     return guess
 
 
 LENSES: Mapping[str, Lens] = {
-    "pinhole": Lens(project=project_pinhole, unproject=unproject_pinhole, distortion_count=0, straight=True,
-                    colmap="PINHOLE", blender="PINHOLE"),
-    "opencv_fisheye": Lens(project=project_fisheye, unproject=unproject_fisheye, distortion_count=4,
-                           colmap="OPENCV_FISHEYE", blender="OPENCV_FISHEYE", blender_keys=("k1", "k2", "k3", "k4")),
+    "pinhole": Lens(
+        project=project_pinhole,
+        unproject=unproject_pinhole,
+        distortion_count=0,
+        straight=True,
+        colmap="PINHOLE",
+        blender="PINHOLE",
+    ),
+    "opencv_fisheye": Lens(
+        project=project_fisheye,
+        unproject=unproject_fisheye,
+        distortion_count=4,
+        colmap="OPENCV_FISHEYE",
+        blender="OPENCV_FISHEYE",
+        blender_keys=("k1", "k2", "k3", "k4"),
+    ),
     "aria_fisheye": Lens(
-        project=project_aria, unproject=unproject_aria, distortion_count=12, sensor_turns=1, turn_distortion=turn_aria,
-        colmap="RAD_TAN_THIN_PRISM_FISHEYE", blender="OPENCV_FISHEYE", blender_keys=("k1", "k2", "k3", "k4"),
-        blender_numbers=lambda distortion, max_angle: closest_opencv_fisheye(distortion[:ARIA_RADIAL], max_angle)),
+        project=project_aria,
+        unproject=unproject_aria,
+        distortion_count=12,
+        sensor_turns=1,
+        turn_distortion=turn_aria,
+        colmap="RAD_TAN_THIN_PRISM_FISHEYE",
+        blender="OPENCV_FISHEYE",
+        blender_keys=("k1", "k2", "k3", "k4"),
+        blender_numbers=lambda distortion, max_angle: closest_opencv_fisheye(
+            distortion[:ARIA_RADIAL], max_angle
+        ),
+    ),
 }
 """Lenses by the name that files and nodes give them."""
 PINHOLE = next(name for name, lens in LENSES.items() if lens.straight)

@@ -1,10 +1,10 @@
 """A camera: lens, intrinsics, size and quarter turns; project, unproject, rescale, crop, turn.
 
-Pixel convention: integer coordinates are pixel centres (no +0.5), u is the column, v the row. A picture of width W
-therefore spans -0.5 ... W-0.5. ``K`` and size belong to the unturned sensor; pixels that go in and out of
-:func:`project` and :func:`unproject` are those of the stored picture, which is the sensor's turned clockwise by
-``quarter_turns`` steps of 90 degrees (Aria: one step; the stored picture is the upright one).
-"""
+Pixel convention: integer coordinates are pixel centres (no +0.5), u is the column, v the row. A
+    picture of width W therefore spans -0.5 ... W-0.5. ``K`` and size belong to the unturned sensor;
+    pixels that go in and out of :func:`project` and :func:`unproject` are those of the stored
+    picture, which is the sensor's turned clockwise by ``quarter_turns`` steps of 90 degrees (Aria:
+    one step; the stored picture is the upright one)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ class CameraModel:
     """Intrinsics of one camera. Distances in px of the unturned sensor, angles in degrees.
 
     Raises:
-        EgoXInputError: unknown lens, wrong count of distortion numbers, non-finite or non-positive focal length.
+        EgoXInputError: unknown lens, wrong count of distortion numbers, non-finite or non-positive
+            focal length.
     """
 
     lens: str  # a key of :data:`LENSES`
@@ -45,19 +46,34 @@ class CameraModel:
         check_choice("camera lens", self.lens, LENSES, "use one of the named lenses")
         expected = LENSES[self.lens].distortion_count
         if len(self.distortion) not in (0, expected):
-            raise EgoXInputError(f"distortion of a {self.lens} camera", got=f"{len(self.distortion)} numbers",
-                                 expected=f"{expected} numbers, or none", fix="check the calibration's lens model")
+            raise EgoXInputError(
+                f"distortion of a {self.lens} camera",
+                got=f"{len(self.distortion)} numbers",
+                expected=f"{expected} numbers, or none",
+                fix="check the calibration's lens model",
+            )
         numbers = (self.fx, self.fy, self.cx, self.cy, *self.distortion)
         if not all(math.isfinite(x) for x in numbers) or self.fx <= 0 or self.fy <= 0:
-            raise EgoXInputError("camera intrinsics", got=f"fx {self.fx}, fy {self.fy}, cx {self.cx}, cy {self.cy}",
-                                 expected="finite numbers and positive focal lengths", fix="correct the intrinsics")
+            raise EgoXInputError(
+                "camera intrinsics",
+                got=f"fx {self.fx}, fy {self.fy}, cx {self.cx}, cy {self.cy}",
+                expected="finite numbers and positive focal lengths",
+                fix="correct the intrinsics",
+            )
         if not 0 < self.max_angle_deg <= 180:
-            raise EgoXInputError("camera max_angle_deg", got=self.max_angle_deg,
-                                 expected="over 0 and at most 180", fix="correct the camera")
+            raise EgoXInputError(
+                "camera max_angle_deg",
+                got=self.max_angle_deg,
+                expected="over 0 and at most 180",
+                fix="correct the camera",
+            )
         if not (1 <= self.width <= MOST_SIDE and 1 <= self.height <= MOST_SIDE):
-            raise EgoXInputError("camera size", got=f"{self.width}x{self.height}",
-                                 expected=f"at least 1x1 px, at most {MOST_SIDE} a side",
-                                 fix="give the size of the picture that the intrinsics belong to")
+            raise EgoXInputError(
+                "camera size",
+                got=f"{self.width}x{self.height}",
+                expected=f"at least 1x1 px, at most {MOST_SIDE} a side",
+                fix="give the size of the picture that the intrinsics belong to",
+            )
 
     @property
     def stored_size(self) -> tuple[int, int]:
@@ -71,35 +87,52 @@ def project(
 ) -> tuple[Tensor, Tensor]:  # uv [..., 2] stored pixels, valid [...] bool
     """Stored pixels of points in the camera frame. Differentiable, float32 or float64.
 
-    Valid: inside the lens' angle, in front of a pinhole. A valid point may lie outside the picture (see
-    :func:`inside_picture`); invalid ones hold finite, meaningless pixels.
-    """
-    plane, valid = LENSES[camera.lens].project(points_cam, camera.distortion, math.radians(camera.max_angle_deg))
-    sensor = plane * plane.new_tensor((camera.fx, camera.fy)) + plane.new_tensor((camera.cx, camera.cy))
+    Valid: inside the lens' angle, in front of a pinhole. A valid point may be outside the picture
+        (see :func:`inside_picture`); invalid ones hold finite, meaningless pixels."""
+    plane, valid = LENSES[camera.lens].project(
+        points_cam, camera.distortion, math.radians(camera.max_angle_deg)
+    )
+    sensor = plane * plane.new_tensor((camera.fx, camera.fy)) + plane.new_tensor(
+        (camera.cx, camera.cy)
+    )
     return _stored_from_sensor(camera, sensor), valid
 
 
 def unproject(
     camera: CameraModel,
     uv: Tensor,  # [..., 2] stored pixels, integer = pixel centre
-) -> tuple[Tensor, Tensor]:  # rays [..., 3] of unit length, camera frame of the unturned sensor; valid [...] bool
-    """Unit rays of stored pixels. Differentiable, float32 or float64; inverse of :func:`project`."""
+) -> tuple[
+    Tensor, Tensor
+]:  # rays [..., 3] of unit length, camera frame of the unturned sensor; valid [...] bool
+    """Unit rays of stored pixels. Differentiable, float32 or float64; inverse of
+    :func:`project`."""
     sensor = _sensor_from_stored(camera, uv)
-    plane = (sensor - sensor.new_tensor((camera.cx, camera.cy))) / sensor.new_tensor((camera.fx, camera.fy))
-    return LENSES[camera.lens].unproject(plane, camera.distortion, math.radians(camera.max_angle_deg))
+    plane = (sensor - sensor.new_tensor((camera.cx, camera.cy))) / sensor.new_tensor(
+        (camera.fx, camera.fy)
+    )
+    return LENSES[camera.lens].unproject(
+        plane, camera.distortion, math.radians(camera.max_angle_deg)
+    )
 
 
-def pixel_grid(camera: CameraModel, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Tensor:
+def pixel_grid(
+    camera: CameraModel, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+) -> Tensor:
     """Stored pixel coordinates of the whole picture: [H, W, 2] (u, v)."""
     width, height = camera.stored_size
-    v, u = torch.meshgrid(torch.arange(height, dtype=dtype, device=device),
-                          torch.arange(width, dtype=dtype, device=device), indexing="ij")
+    v, u = torch.meshgrid(
+        torch.arange(height, dtype=dtype, device=device),
+        torch.arange(width, dtype=dtype, device=device),
+        indexing="ij",
+    )
     return torch.stack((u, v), dim=-1)
 
 
-def pixel_rays(camera: CameraModel, dtype: torch.dtype = torch.float32,
-               device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
-    """Unit rays of every stored pixel: (rays [H, W, 3] in the unturned sensor's frame, valid [H, W])."""
+def pixel_rays(
+    camera: CameraModel, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+) -> tuple[Tensor, Tensor]:
+    """Unit rays of every stored pixel: (rays [H, W, 3] in the unturned sensor's frame, valid [H,
+    W])."""
     return unproject(camera, pixel_grid(camera, dtype, device))
 
 
@@ -108,97 +141,170 @@ def inside_picture(
     uv: Tensor,  # [..., 2] stored pixels
     margin: float = 0.0,  # px by which the outline is grown
 ) -> Tensor:  # [...] bool
-    """Which pixels lie in the picture, whose outline is -0.5 ... W-0.5."""
+    """Mask of points inside the picture, whose outline is -0.5 ... W-0.5."""
     width, height = camera.stored_size
     u, v = uv[..., 0], uv[..., 1]
     low = -0.5 - margin
     return (u >= low) & (u < width - 0.5 + margin) & (v >= low) & (v < height - 0.5 + margin)
 
 
-def rescale(camera: CameraModel, width: int, height: int, convention: Convention = "half_pixel") -> CameraModel:
+def rescale(
+    camera: CameraModel, width: int, height: int, convention: Convention = "half_pixel"
+) -> CameraModel:
     """The camera of the picture scaled to ``width`` x ``height`` stored pixels.
 
-    ``half_pixel`` is what resizing a picture does (cv2.resize, torch interpolate): the outline -0.5 ... W-0.5 maps onto
-    the new outline, c' = (c + 0.5) s - 0.5. ``integer`` multiplies K by the scale, c' = c s, as the released code does.
+    ``half_pixel`` is what resizing a picture does (cv2.resize, torch interpolate): the outline -0.5
+    ... W-0.5 maps onto the new outline, c' = (c + 0.5) s - 0.5. ``integer`` multiplies K by the
+    scale, c' = c s, as the released code does.
 
     Raises:
         EgoXInputError: unknown convention, size under 1 px.
     """
-    check_choice("resize convention", convention, ("half_pixel", "integer"),
-                 "half_pixel is what resizing a picture does")
+    check_choice(
+        "resize convention",
+        convention,
+        ("half_pixel", "integer"),
+        "half_pixel is what resizing a picture does",
+    )
     if camera.quarter_turns % 2:
         width, height = height, width
     sx, sy = width / camera.width, height / camera.height
     shift = 0.5 if convention == "half_pixel" else 0.0
-    return replace(camera, width=width, height=height, fx=camera.fx * sx, fy=camera.fy * sy,
-                   cx=(camera.cx + shift) * sx - shift, cy=(camera.cy + shift) * sy - shift)
+    return replace(
+        camera,
+        width=width,
+        height=height,
+        fx=camera.fx * sx,
+        fy=camera.fy * sy,
+        cx=(camera.cx + shift) * sx - shift,
+        cy=(camera.cy + shift) * sy - shift,
+    )
 
 
 def crop(camera: CameraModel, left: int, top: int, width: int, height: int) -> CameraModel:
-    """The camera of the rectangle whose first stored pixel is (left, top); reaching outside pads. Exact."""
+    """The camera of the rectangle whose first stored pixel is (left, top); reaching outside pads.
+    Exact."""
     stored_width, stored_height = camera.stored_size
     right, bottom = stored_width - left - width, stored_height - top - height
-    # A clockwise turn takes the sensor's bottom edge to the stored left edge, its left edge to the stored top.
-    sensor_left, sensor_top = ((left, top), (top, right), (right, bottom), (bottom, left))[camera.quarter_turns % 4]
+    # A clockwise turn takes the sensor's bottom edge to the stored left edge, its left edge to the
+    # stored top.
+    sensor_left, sensor_top = ((left, top), (top, right), (right, bottom), (bottom, left))[
+        camera.quarter_turns % 4
+    ]
     if camera.quarter_turns % 2:
         width, height = height, width
-    return replace(camera, width=width, height=height, cx=camera.cx - sensor_left, cy=camera.cy - sensor_top)
+    return replace(
+        camera, width=width, height=height, cx=camera.cx - sensor_left, cy=camera.cy - sensor_top
+    )
 
 
 def intrinsics_matrix(camera: CameraModel, dtype: torch.dtype = torch.float64) -> Tensor:
     """K [3, 3] of the unturned sensor."""
-    return torch.tensor([[camera.fx, 0, camera.cx], [0, camera.fy, camera.cy], [0, 0, 1]], dtype=dtype)
+    return torch.tensor(
+        [[camera.fx, 0, camera.cx], [0, camera.fy, camera.cy], [0, 0, 1]], dtype=dtype
+    )
 
 
-def camera_from_intrinsics(intrinsics, width: int, height: int, *, lens: str = PINHOLE,
-                           distortion: tuple[float, ...] = (), max_angle_deg: float = 89.0, quarter_turns: int = 0,
-                           name: str = "camera intrinsics") -> CameraModel:
-    """A camera from K (3x3 list, array or tensor) and the unturned sensor's size; ``name`` is used in error messages.
+def camera_from_intrinsics(
+    intrinsics,
+    width: int,
+    height: int,
+    *,
+    lens: str = PINHOLE,
+    distortion: tuple[float, ...] = (),
+    max_angle_deg: float = 89.0,
+    quarter_turns: int = 0,
+    name: str = "camera intrinsics",
+) -> CameraModel:
+    """A camera from K (3x3 list, array or tensor) and the unturned sensor's size; ``name`` is used
+    in error messages.
 
     Raises:
-        EgoXInputError: not 3x3, not numbers, last row not (0, 0, 1), skew, singular (a focal length of 0), negative.
+        EgoXInputError: not 3x3, not numbers, last row not (0, 0, 1), skew, singular (a focal length
+            of 0), negative.
     """
     k = _matrix(intrinsics, name, "a 3x3 matrix [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]")
     if k.shape != (3, 3):
-        raise EgoXInputError(name, got=f"shape {tuple(k.shape)}", expected="shape (3, 3)",
-                             fix="give K as three rows of three numbers")
+        raise EgoXInputError(
+            name,
+            got=f"shape {tuple(k.shape)}",
+            expected="shape (3, 3)",
+            fix="give K as three rows of three numbers",
+        )
     if not torch.isfinite(k).all():
-        raise EgoXInputError(name, got="NaN or infinite numbers", expected="finite numbers", fix="correct the file")
+        raise EgoXInputError(
+            name, got="NaN or infinite numbers", expected="finite numbers", fix="correct the file"
+        )
     if (k[2] - k.new_tensor((0, 0, 1))).abs().max() > 1e-6:
-        raise EgoXInputError(name, got=f"last row {k[2].tolist()}", expected="(0, 0, 1)",
-                             fix="give K row by row; a transposed K has its centre in the last row")
+        raise EgoXInputError(
+            name,
+            got=f"last row {k[2].tolist()}",
+            expected="(0, 0, 1)",
+            fix="give K row by row; a transposed K has its centre in the last row",
+        )
     fx, fy = float(k[0, 0]), float(k[1, 1])
     if fx == 0 or fy == 0:
-        raise EgoXInputError(name, got=f"a singular matrix (fx {fx}, fy {fy})", expected="positive focal lengths",
-                             fix="correct the focal lengths; they are in pixels")
+        raise EgoXInputError(
+            name,
+            got=f"a singular matrix (fx {fx}, fy {fy})",
+            expected="positive focal lengths",
+            fix="correct the focal lengths; they are in pixels",
+        )
     if abs(float(k[0, 1])) > 1e-6 * abs(fx) or abs(float(k[1, 0])) > 1e-6 * abs(fx):
-        raise EgoXInputError(name, got=f"skew {float(k[0, 1])}, {float(k[1, 0])}", expected="no skew",
-                             fix="undistort the video to square axes, or drop the skew if it is negligible")
-    return CameraModel(lens=lens, width=width, height=height, fx=fx, fy=fy, cx=float(k[0, 2]), cy=float(k[1, 2]),
-                       distortion=tuple(float(x) for x in distortion), max_angle_deg=max_angle_deg,
-                       quarter_turns=quarter_turns)
+        raise EgoXInputError(
+            name,
+            got=f"skew {float(k[0, 1])}, {float(k[1, 0])}",
+            expected="no skew",
+            fix="undistort the video to square axes, or drop the skew if it is negligible",
+        )
+    return CameraModel(
+        lens=lens,
+        width=width,
+        height=height,
+        fx=fx,
+        fy=fy,
+        cx=float(k[0, 2]),
+        cy=float(k[1, 2]),
+        distortion=tuple(float(x) for x in distortion),
+        max_angle_deg=max_angle_deg,
+        quarter_turns=quarter_turns,
+    )
 
 
 def upright_camera(camera: CameraModel) -> CameraModel:
     """The same pixels without quarter turns: intrinsics for rays in upright axes.
 
-    ``project(camera, sensor_from_upright(turns) @ x) == project(upright_camera(camera), x)``; for file formats that
-    know no turned sensors. Exact for every lens (:attr:`Lens.turn_distortion`).
+    ``project(camera, sensor_from_upright(turns) @ x) == project(upright_camera(camera), x)``; for
+    file formats that know no turned sensors. Exact for every lens (:attr:`Lens.turn_distortion`).
     """
     turns = camera.quarter_turns % 4
     width, height = camera.stored_size
-    centre = _stored_from_sensor(camera, torch.tensor([camera.cx, camera.cy], dtype=torch.float64)).tolist()
+    centre = _stored_from_sensor(
+        camera, torch.tensor([camera.cx, camera.cy], dtype=torch.float64)
+    ).tolist()
     distortion = camera.distortion
     for _ in range(turns):
         distortion = LENSES[camera.lens].turn_distortion(distortion)
     fx, fy = (camera.fy, camera.fx) if turns % 2 else (camera.fx, camera.fy)
-    return replace(camera, width=width, height=height, fx=fx, fy=fy, cx=centre[0], cy=centre[1], distortion=distortion,
-                   quarter_turns=0)
+    return replace(
+        camera,
+        width=width,
+        height=height,
+        fx=fx,
+        fy=fy,
+        cx=centre[0],
+        cy=centre[1],
+        distortion=distortion,
+        quarter_turns=0,
+    )
 
 
 def camera_to_json(camera: CameraModel) -> dict[str, object]:
     """The camera as JSON holds it, one key a field."""
-    return {f.name: list(v) if isinstance(v := getattr(camera, f.name), tuple) else v for f in fields(camera)}
+    return {
+        f.name: list(v) if isinstance(v := getattr(camera, f.name), tuple) else v
+        for f in fields(camera)
+    }
 
 
 def camera_from_json(content: object, name: str = "camera") -> CameraModel:
@@ -211,14 +317,30 @@ def camera_from_json(content: object, name: str = "camera") -> CameraModel:
     required = {f.name for f in fields(CameraModel) if f.default is MISSING}
     if not isinstance(content, dict) or not required <= content.keys() <= keys:
         got = sorted(content) if isinstance(content, dict) else type(content).__name__
-        raise EgoXInputError(name, got=got, expected=f"an object with {sorted(required)}, optionally "
-                             f"{sorted(keys - required)}", fix="correct the keys")
+        raise EgoXInputError(
+            name,
+            got=got,
+            expected=f"an object with {sorted(required)}, optionally {sorted(keys - required)}",
+            fix="correct the keys",
+        )
     try:
-        values = {k: str(v) if k == "lens" else tuple(float(x) for x in v) if k == "distortion"
-                  else int(v) if k in ("width", "height", "quarter_turns") else float(v) for k, v in content.items()}
+        values = {
+            k: str(v)
+            if k == "lens"
+            else tuple(float(x) for x in v)
+            if k == "distortion"
+            else int(v)
+            if k in ("width", "height", "quarter_turns")
+            else float(v)
+            for k, v in content.items()
+        }
     except NO_NUMBERS as error:
-        raise EgoXInputError(name, got=f"values of the wrong type ({error})", expected="numbers", fix="correct the "
-                             "values") from error
+        raise EgoXInputError(
+            name,
+            got=f"values of the wrong type ({error})",
+            expected="numbers",
+            fix="correct the values",
+        ) from error
     return CameraModel(**values)
 
 
@@ -226,8 +348,12 @@ def _matrix(values, name: str, expected: str) -> Tensor:
     try:
         return torch.as_tensor(values, dtype=torch.float64)
     except NO_NUMBERS as error:
-        raise EgoXInputError(name, got=f"{type(values).__name__} ({error})", expected=expected,
-                             fix="give rows of numbers of equal length") from error
+        raise EgoXInputError(
+            name,
+            got=f"{type(values).__name__} ({error})",
+            expected=expected,
+            fix="give rows of numbers of equal length",
+        ) from error
 
 
 def _stored_from_sensor(camera: CameraModel, uv: Tensor) -> Tensor:
@@ -237,7 +363,9 @@ def _stored_from_sensor(camera: CameraModel, uv: Tensor) -> Tensor:
     turns = camera.quarter_turns % 4
     if turns == 0:
         return uv
-    return torch.stack(((bottom - v, u), (right - u, bottom - v), (v, right - u))[turns - 1], dim=-1)
+    return torch.stack(
+        ((bottom - v, u), (right - u, bottom - v), (v, right - u))[turns - 1], dim=-1
+    )
 
 
 def _sensor_from_stored(camera: CameraModel, uv: Tensor) -> Tensor:
@@ -246,4 +374,6 @@ def _sensor_from_stored(camera: CameraModel, uv: Tensor) -> Tensor:
     turns = camera.quarter_turns % 4
     if turns == 0:
         return uv
-    return torch.stack(((v, bottom - u), (right - u, bottom - v), (right - v, u))[turns - 1], dim=-1)
+    return torch.stack(
+        ((v, bottom - u), (right - u, bottom - v), (right - v, u))[turns - 1], dim=-1
+    )

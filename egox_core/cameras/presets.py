@@ -10,9 +10,18 @@ from ..sizes import REFERENCE_SIZE
 from .model import CameraModel, rescale
 
 ARIA_DISTORTION = (
-    -0.02340373583137989, 0.09388021379709244, -0.06088035926222801, 0.0053304750472307205, 0.003342868760228157,
-    -0.0006356257363222539, 0.0005087381578050554, -0.0004747129278257489, -0.0011330085108056664,
-    -0.00025734835071489215, 9.328465239377692e-05, 9.424977179151028e-05,
+    -0.02340373583137989,
+    0.09388021379709244,
+    -0.06088035926222801,
+    0.0053304750472307205,
+    0.003342868760228157,
+    -0.0006356257363222539,
+    0.0005087381578050554,
+    -0.0004747129278257489,
+    -0.0011330085108056664,
+    -0.00025734835071489215,
+    9.328465239377692e-05,
+    9.424977179151028e-05,
 )
 """k1..k6, p1, p2, s1..s4 that the released code holds as constants (float32 there)."""
 
@@ -25,20 +34,45 @@ class CameraPreset:
     purpose: str
 
 
-def _square(lens: str, size: int, focal: float, centre: tuple[float, float], distortion: tuple[float, ...] = (),
-            max_angle_deg: float = 89.0, quarter_turns: int = 0) -> CameraModel:
-    return CameraModel(lens=lens, width=size, height=size, fx=focal, fy=focal, cx=centre[0], cy=centre[1],
-                       distortion=distortion, max_angle_deg=max_angle_deg, quarter_turns=quarter_turns)
+def _square(
+    lens: str,
+    size: int,
+    focal: float,
+    centre: tuple[float, float],
+    distortion: tuple[float, ...] = (),
+    max_angle_deg: float = 89.0,
+    quarter_turns: int = 0,
+) -> CameraModel:
+    return CameraModel(
+        lens=lens,
+        width=size,
+        height=size,
+        fx=focal,
+        fy=focal,
+        cx=centre[0],
+        cy=centre[1],
+        distortion=distortion,
+        max_angle_deg=max_angle_deg,
+        quarter_turns=quarter_turns,
+    )
 
 
 CAMERA_PRESETS: Mapping[str, CameraPreset] = {
     "aria_released": CameraPreset(
-        camera=_square("opencv_fisheye", REFERENCE_SIZE, 204.6, (224.0, 226.8), (0.076, 0.0172, 0.0, 0.0),
-                       quarter_turns=1),
+        camera=_square(
+            "opencv_fisheye",
+            REFERENCE_SIZE,
+            204.6,
+            (224.0, 226.8),
+            (0.076, 0.0172, 0.0, 0.0),
+            quarter_turns=1,
+        ),
         purpose="the wearer's camera as the released priors are drawn; the default for takes",
     ),
     "aria_meta": CameraPreset(
-        camera=_square("aria_fisheye", 512, 150.0, (255.5, 255.5), ARIA_DISTORTION, quarter_turns=1),
+        camera=_square(
+            "aria_fisheye", 512, 150.0, (255.5, 255.5), ARIA_DISTORTION, quarter_turns=1
+        ),
         purpose="the numbers of meta.json and of the released attention code, as a true Aria lens",
     ),
     "pinhole": CameraPreset(

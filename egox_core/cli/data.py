@@ -1,4 +1,5 @@
-"""The subcommands of ``train_egox.py`` that make data: ``headpose``, ``undistort``, ``prepare`` and ``cache``."""
+"""The subcommands of ``train_egox.py`` that make data: ``headpose``, ``undistort``, ``prepare`` and
+``cache``."""
 
 from __future__ import annotations
 
@@ -37,13 +38,26 @@ def _part(text: str) -> tuple[int, int]:
 
 
 def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
-    """What every command that runs over many takes has."""
-    parser.add_argument("--engine", choices=ENGINES, default="local", help="a pool of processes here, or a Ray cluster")
-    parser.add_argument("--workers", type=int, default=1, help="processes at once; on a "
-                        "Ray cluster as many as it has CPUs and GPUs for")
-    parser.add_argument("--ray-address", default="", metavar="ADDRESS",
-                        help="of the cluster; default: RAY_ADDRESS, else the one that runs on this "
-                        "machine; local: a private one here with --workers CPUs")
+    """Add the options of every command that runs over many takes."""
+    parser.add_argument(
+        "--engine",
+        choices=ENGINES,
+        default="local",
+        help="a pool of processes here, or a Ray cluster",
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=1,
+        help="processes at once; on a Ray cluster as many as it has CPUs and GPUs for",
+    )
+    parser.add_argument(
+        "--ray-address",
+        default="",
+        metavar="ADDRESS",
+        help="of the cluster; default: RAY_ADDRESS, else the one that runs on this "
+        "machine; local: a private one here with --workers CPUs",
+    )
 
 
 @contextmanager
@@ -58,40 +72,77 @@ def engine_of(args: argparse.Namespace) -> Iterator[None]:
             print(f"runs on {where}", flush=True)
             yield
     elif getattr(args, "ray_address", ""):
-        raise EgoXInputError("--ray-address", got=f"it with --engine {args.engine}",
-                             expected="--engine ray", fix="give both, or neither")
+        raise EgoXInputError(
+            "--ray-address",
+            got=f"it with --engine {args.engine}",
+            expected="--engine ray",
+            fix="give both, or neither",
+        )
     else:
         yield
 
 
 def _picture_arguments(parser: argparse.ArgumentParser) -> None:
-    """What decides how an exo picture looks: ``prepare`` and ``undistort`` must be given the same."""
-    parser.add_argument("--layout", choices=("auto", "egoexo4d", "released", "take"), default="auto")
-    parser.add_argument("--size", type=_size, default=REFERENCE_EXO_SIZE, help="exo size; ego is as high, and square")
-    parser.add_argument("--pictures", choices=("undistorted", "as-filmed"), default="undistorted",
-                        help="exo pictures of Ego-Exo4D; as-filmed, with the lens as given, is what the released LoRA "
-                        "was trained on. Takes with a meta.json stay as filmed")
-    parser.add_argument("--undistort", choices=("inside", "all"), default="inside",
-                        help="no black corner, or everything the lens saw")
-    parser.add_argument("--exo-fov", type=float, default=110.0, help="widest view of an undistorted exo, degrees")
-    parser.add_argument("--exo-lens", choices=sorted(EXO_LENSES),
-                        help="default: raw for Ego-Exo4D's own folders, as-given for takes with a meta.json and for "
-                        "pictures as filmed")
-    parser.add_argument("--quality", type=int, default=12, help="x264 rate factor of the videos, smaller is better")
+    """Add the options that decide how an exo picture looks: ``prepare`` and ``undistort`` must be
+    given the same."""
+    parser.add_argument(
+        "--layout", choices=("auto", "egoexo4d", "released", "take"), default="auto"
+    )
+    parser.add_argument(
+        "--size",
+        type=_size,
+        default=REFERENCE_EXO_SIZE,
+        help="exo size; ego is as high, and square",
+    )
+    parser.add_argument(
+        "--pictures",
+        choices=("undistorted", "as-filmed"),
+        default="undistorted",
+        help="exo pictures of Ego-Exo4D; as-filmed, with the lens as given, is what the released LoRA "
+        "was trained on. Takes with a meta.json stay as filmed",
+    )
+    parser.add_argument(
+        "--undistort",
+        choices=("inside", "all"),
+        default="inside",
+        help="no black corner, or everything the lens saw",
+    )
+    parser.add_argument(
+        "--exo-fov", type=float, default=110.0, help="widest view of an undistorted exo, degrees"
+    )
+    parser.add_argument(
+        "--exo-lens",
+        choices=sorted(EXO_LENSES),
+        help="default: raw for Ego-Exo4D's own folders, as-given for takes with a meta.json and for "
+        "pictures as filmed",
+    )
+    parser.add_argument(
+        "--quality", type=int, default=12, help="x264 rate factor of the videos, smaller is better"
+    )
 
 
 def _picture_options(args: argparse.Namespace) -> dict[str, Any]:
     """Those as fields of PrepareOptions."""
     from ..data.prepare_options import EXO_PICTURES
 
-    return {"exo_size": args.size, "ego_size": args.size[1], "pictures": EXO_PICTURES[args.pictures],
-            "undistort": args.undistort, "exo_fov_deg": args.exo_fov, "quality": args.quality,
-            "exo_lens": EXO_LENSES[args.exo_lens] if args.exo_lens else None}
+    return {
+        "exo_size": args.size,
+        "ego_size": args.size[1],
+        "pictures": EXO_PICTURES[args.pictures],
+        "undistort": args.undistort,
+        "exo_fov_deg": args.exo_fov,
+        "quality": args.quality,
+        "exo_lens": EXO_LENSES[args.exo_lens] if args.exo_lens else None,
+    }
 
 
 def undistort_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", type=Path, help="Ego-Exo4D folder, released dataset folder, or folder of takes")
-    parser.add_argument("out", type=Path, help="folder for <take>__<camera>.mp4, and .json with its camera")
+    parser.add_argument(
+        "source", type=Path, help="Ego-Exo4D folder, released dataset folder, or folder of takes"
+    )
+    parser.add_argument(
+        "out", type=Path, help="folder for <take>__<camera>.mp4, and .json with its camera"
+    )
     _picture_arguments(parser)
     _part_argument(parser, "write part I of N of the videos")
     add_engine_arguments(parser)
@@ -128,21 +179,34 @@ def run_undistort(args: argparse.Namespace, progress: Progress) -> int:
 
 
 def prepare_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", type=Path, help="Ego-Exo4D folder, released dataset folder, or folder of takes")
+    parser.add_argument(
+        "source", type=Path, help="Ego-Exo4D folder, released dataset folder, or folder of takes"
+    )
     parser.add_argument("out", type=Path, help="training set to make (or to complete)")
     _picture_arguments(parser)
     parser.add_argument("--frames", type=int, default=49, help="frames a clip, 4n+1")
-    parser.add_argument("--stride", type=int, default=49, help="source frames from one clip's start to the next")
+    parser.add_argument(
+        "--stride", type=int, default=49, help="source frames from one clip's start to the next"
+    )
     parser.add_argument("--step", type=int, default=1, help="take every n-th source frame")
-    parser.add_argument("--task", type=float, nargs=2, metavar=("START", "END"),
-                        help="seconds of the video between which clips are taken, of one take or of those that "
-                        "takes.json doesn't time")
+    parser.add_argument(
+        "--task",
+        type=float,
+        nargs=2,
+        metavar=("START", "END"),
+        help="seconds of the video between which clips are taken, of one take or of those that "
+        "takes.json doesn't time",
+    )
     parser.add_argument("--clips-per-camera", type=int, default=0, help="at most so many, 0: all")
     parser.add_argument(
         "--clips-per-take", type=int, default=0, help="at most so many of all its cameras, 0: all"
     )
-    parser.add_argument("--most-clips", type=int, default=0,
-                        help="at most so many of all takes, of each as evenly as can be, 0: all")
+    parser.add_argument(
+        "--most-clips",
+        type=int,
+        default=0,
+        help="at most so many of all takes, of each as evenly as can be, 0: all",
+    )
     parser.add_argument(
         "--draw",
         choices=("spread", "random"),
@@ -150,33 +214,79 @@ def prepare_arguments(parser: argparse.ArgumentParser) -> None:
         help="which clips, where there are more: evenly over the take's time, or by chance",
     )
     parser.add_argument("--draw-seed", type=int, default=0, help="of --draw random")
-    parser.add_argument("--cameras", type=int, default=0, help="keep the best so many exo cameras of a take, 0: all")
-    parser.add_argument("--depth", choices=("files", "plane", "model"),
-                        help="default: model where --depth-model is given, else files; plane: the floor under the "
-                        "wearer as stand-in depth")
-    parser.add_argument("--depth-root", type=Path,
-                        help="depth <take>__<camera> (.npz, .npy, .zip or a folder) of the videos of undistort")
-    parser.add_argument("--depth-model", type=Path, nargs="+", metavar="FOLDER",
-                        help="a metric depth model, and optionally a relative one that is aligned to it")
-    parser.add_argument("--mask-root", type=Path,
-                        help="masks <take>__<camera> (.mkv, .mp4, .npz or a folder of PNG) of what moves there")
-    parser.add_argument("--mask-model", type=Path, help="folder of a segmentation model, where there are no masks")
-    parser.add_argument("--mask-classes", nargs="+", metavar="LABEL",
-                        help="labels of --mask-model that count as moving (default: people, animals, vehicles, balls)")
-    parser.add_argument("--device", help="where depth, mask and caption models run; default: a GPU where there is one")
-    parser.add_argument("--eye-height", type=float, default=1.6, help="of the wearer, metres, for --depth plane")
-    parser.add_argument("--prior", default="released", help="preset of the prior renderer: released, released_wild "
-                        "(with what moves), clean or exact (with the raw lens and the wearer's scale)")
-    parser.add_argument("--scale", type=parse_scale, metavar="as-is|wearer|NUMBER",
-                        help="of the depth (default: as-is)")
+    parser.add_argument(
+        "--cameras", type=int, default=0, help="keep the best so many exo cameras of a take, 0: all"
+    )
+    parser.add_argument(
+        "--depth",
+        choices=("files", "plane", "model"),
+        help="default: model where --depth-model is given, else files; plane: the floor under the "
+        "wearer as stand-in depth",
+    )
+    parser.add_argument(
+        "--depth-root",
+        type=Path,
+        help="depth <take>__<camera> (.npz, .npy, .zip or a folder) of the videos of undistort",
+    )
+    parser.add_argument(
+        "--depth-model",
+        type=Path,
+        nargs="+",
+        metavar="FOLDER",
+        help="a metric depth model, and optionally a relative one that is aligned to it",
+    )
+    parser.add_argument(
+        "--mask-root",
+        type=Path,
+        help="masks <take>__<camera> (.mkv, .mp4, .npz or a folder of PNG) of what moves there",
+    )
+    parser.add_argument(
+        "--mask-model", type=Path, help="folder of a segmentation model, where there are no masks"
+    )
+    parser.add_argument(
+        "--mask-classes",
+        nargs="+",
+        metavar="LABEL",
+        help="labels of --mask-model that count as moving (default: people, animals, vehicles, balls)",
+    )
+    parser.add_argument(
+        "--device",
+        help="where depth, mask and caption models run; default: a GPU where there is one",
+    )
+    parser.add_argument(
+        "--eye-height", type=float, default=1.6, help="of the wearer, metres, for --depth plane"
+    )
+    parser.add_argument(
+        "--prior",
+        default="released",
+        help="preset of the prior renderer: released, released_wild "
+        "(with what moves), clean or exact (with the raw lens and the wearer's scale)",
+    )
+    parser.add_argument(
+        "--scale",
+        type=parse_scale,
+        metavar="as-is|wearer|NUMBER",
+        help="of the depth (default: as-is)",
+    )
     parser.add_argument("--captions", type=Path, help="JSON: prompt by clip or take name")
-    parser.add_argument("--caption-model", type=Path,
-                        help="folder of a vision-language model, for clips without a caption of their own")
-    parser.add_argument("--validation", type=float, default=0.05, help="share of takes held out for validation")
-    parser.add_argument("--test", type=float, default=0.05, help="share of takes held out for tests")
+    parser.add_argument(
+        "--caption-model",
+        type=Path,
+        help="folder of a vision-language model, for clips without a caption of their own",
+    )
+    parser.add_argument(
+        "--validation", type=float, default=0.05, help="share of takes held out for validation"
+    )
+    parser.add_argument(
+        "--test", type=float, default=0.05, help="share of takes held out for tests"
+    )
     parser.add_argument("--split-seed", type=int, default=0)
-    parser.add_argument("--splits", choices=("official", "rooms"), default="official",
-                        help="official: the dataset's own where it has one; rooms: by room or recording alone")
+    parser.add_argument(
+        "--splits",
+        choices=("official", "rooms"),
+        default="official",
+        help="official: the dataset's own where it has one; rooms: by room or recording alone",
+    )
     parser.add_argument(
         "--dry-run",
         action="store_true",
@@ -196,8 +306,12 @@ def run_prepare(args: argparse.Namespace, progress: Progress) -> int:
 
     metric, relative, *more = (*(args.depth_model or ()), None, None)
     if len(more) > 2:
-        raise EgoXInputError("--depth-model", got=f"{len(args.depth_model)} folders", expected="one or two",
-                             fix="a metric model, and optionally a relative one")
+        raise EgoXInputError(
+            "--depth-model",
+            got=f"{len(args.depth_model)} folders",
+            expected="one or two",
+            fix="a metric model, and optionally a relative one",
+        )
     options = PrepareOptions(
         frames=args.frames,
         stride=args.stride,
@@ -276,21 +390,42 @@ def run_join(args: argparse.Namespace, progress: Progress) -> int:
 def cache_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("manifest", type=Path, help="manifest.jsonl of prepare")
     parser.add_argument("out", type=Path, help="cache to make (or to complete)")
-    parser.add_argument("--vae", type=Path, required=True, help="diffusers folder, or ComfyUI's Wan VAE file")
-    parser.add_argument("--text", required=True, help="text encoder (folder or ComfyUI's file), a file with one fixed "
-                        "embedding, or zeros:TOKENSxDIM")
-    parser.add_argument("--clip-vision", type=Path, help="for models with an image embedding (Wan 2.1 I2V)")
-    parser.add_argument("--image-embedding", default="released",
-                        choices=("released", "exo+prior", "exo only", "trainer", "none"))
-    parser.add_argument("--rays", default="released", choices=("released", "exact", "pinhole", "trainer"))
-    parser.add_argument("--text-encoding", default="released", choices=("released", "trainer"),
-                        help="trainer: unmasked and padded, as the released trainer encodes")
-    parser.add_argument("--views", action="store_true", help="also what training a base on single views needs")
+    parser.add_argument(
+        "--vae", type=Path, required=True, help="diffusers folder, or ComfyUI's Wan VAE file"
+    )
+    parser.add_argument(
+        "--text",
+        required=True,
+        help="text encoder (folder or ComfyUI's file), a file with one fixed "
+        "embedding, or zeros:TOKENSxDIM",
+    )
+    parser.add_argument(
+        "--clip-vision", type=Path, help="for models with an image embedding (Wan 2.1 I2V)"
+    )
+    parser.add_argument(
+        "--image-embedding",
+        default="released",
+        choices=("released", "exo+prior", "exo only", "trainer", "none"),
+    )
+    parser.add_argument(
+        "--rays", default="released", choices=("released", "exact", "pinhole", "trainer")
+    )
+    parser.add_argument(
+        "--text-encoding",
+        default="released",
+        choices=("released", "trainer"),
+        help="trainer: unmasked and padded, as the released trainer encodes",
+    )
+    parser.add_argument(
+        "--views", action="store_true", help="also what training a base on single views needs"
+    )
     parser.add_argument("--dtype", choices=("bfloat16", "float16", "float32"), default="bfloat16")
     parser.add_argument(
         "--shard-clips", type=int, default=16, help="most clips in a shard, all of one take"
     )
-    parser.add_argument("--device", default="cpu", help="where the encoders run; cuda:0,cuda:1 spreads the workers")
+    parser.add_argument(
+        "--device", default="cpu", help="where the encoders run; cuda:0,cuda:1 spreads the workers"
+    )
     _part_argument(parser, "make part I of N")
     add_engine_arguments(parser)
 
@@ -299,18 +434,35 @@ def run_cache(args: argparse.Namespace, progress: Progress) -> int:
     from ..data.cache_build import CacheSettings, build_cache
 
     settings = CacheSettings(
-        vae=args.vae, text=args.text, clip_vision=args.clip_vision, image_embedding=args.image_embedding,
-        rays=args.rays, views=args.views,
-        text_encoding=args.text_encoding, dtype=args.dtype, shard_clips=args.shard_clips, device=args.device)
-    outcome = build_cache(args.manifest, args.out, settings, engine=args.engine, workers=args.workers,
-                          part=args.shard, progress=progress)
+        vae=args.vae,
+        text=args.text,
+        clip_vision=args.clip_vision,
+        image_embedding=args.image_embedding,
+        rays=args.rays,
+        views=args.views,
+        text_encoding=args.text_encoding,
+        dtype=args.dtype,
+        shard_clips=args.shard_clips,
+        device=args.device,
+    )
+    outcome = build_cache(
+        args.manifest,
+        args.out,
+        settings,
+        engine=args.engine,
+        workers=args.workers,
+        part=args.shard,
+        progress=progress,
+    )
     if outcome.remade_because:
         print(f"made anew because of changes in: {outcome.remade_because}")
     for clip, why in outcome.left_out:
         print(f"left out: {clip}: {why}")
     print(f"{outcome.clips} clips; {outcome.new} shards made, {outcome.kept} kept: {args.out}")
     if outcome.missing:
-        print(f"{outcome.missing} shards of other parts aren't there yet; the part that ends last finishes the cache")
+        print(
+            f"{outcome.missing} shards of other parts aren't there yet; the part that ends last finishes the cache"
+        )
     return 0
 
 
@@ -323,24 +475,69 @@ def _triple(text: str) -> tuple[float, float, float]:
 
 
 def headpose_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("take", type=Path, help="folder with exo.mp4, meta.json (the exo camera) and, if known, depth")
-    parser.add_argument("--keypoints", type=Path, required=True, metavar="FILE",
-                        help="folder of OpenPose JSON files, one JSON file with all frames, or an npz of SAM 3D Body")
-    parser.add_argument("--person", type=int, metavar="N", help="who wears the camera, where several are seen; from 0")
-    parser.add_argument("--mask", type=Path, help="of the wearer: video, npz or folder of PNG; chooses the person, too")
-    parser.add_argument("--mount", choices=sorted(HEAD_MOUNTS), default="glasses",
-                        help="where the camera sits on the head (default: glasses)")
-    parser.add_argument("--offset", type=_triple, default=(0.0, 0.0, 0.0), metavar="RIGHT,DOWN,FORWARD",
-                        help="metres by which it sits elsewhere")
+    parser.add_argument(
+        "take",
+        type=Path,
+        help="folder with exo.mp4, meta.json (the exo camera) and, if known, depth",
+    )
+    parser.add_argument(
+        "--keypoints",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="folder of OpenPose JSON files, one JSON file with all frames, or an npz of SAM 3D Body",
+    )
+    parser.add_argument(
+        "--person",
+        type=int,
+        metavar="N",
+        help="who wears the camera, where several are seen; from 0",
+    )
+    parser.add_argument(
+        "--mask",
+        type=Path,
+        help="of the wearer: video, npz or folder of PNG; chooses the person, too",
+    )
+    parser.add_argument(
+        "--mount",
+        choices=sorted(HEAD_MOUNTS),
+        default="glasses",
+        help="where the camera sits on the head (default: glasses)",
+    )
+    parser.add_argument(
+        "--offset",
+        type=_triple,
+        default=(0.0, 0.0, 0.0),
+        metavar="RIGHT,DOWN,FORWARD",
+        help="metres by which it sits elsewhere",
+    )
     parser.add_argument("--pitch", type=float, default=0.0, help="degrees that it looks further up")
-    parser.add_argument("--exo-lens", choices=sorted(EXO_LENSES), default="as-given",
-                        help="the file's K, or the raw lens of Ego-Exo4D's videos")
-    parser.add_argument("--up", type=_triple, metavar="X,Y,Z", help="upwards in the take's world (default: the world's "
-                        "axis near the exo camera's own up)")
-    parser.add_argument("--cut", type=int, action="append", default=[], metavar="FRAME", help="first frame of a new "
-                        "shot; may be given again")
-    parser.add_argument("--entry", default="", help="the take's name, where meta.json lists several")
-    parser.add_argument("--meta", action="store_true", help="write the poses into meta.json, which `prepare` reads")
+    parser.add_argument(
+        "--exo-lens",
+        choices=sorted(EXO_LENSES),
+        default="as-given",
+        help="the file's K, or the raw lens of Ego-Exo4D's videos",
+    )
+    parser.add_argument(
+        "--up",
+        type=_triple,
+        metavar="X,Y,Z",
+        help="upwards in the take's world (default: the world's axis near the exo camera's own up)",
+    )
+    parser.add_argument(
+        "--cut",
+        type=int,
+        action="append",
+        default=[],
+        metavar="FRAME",
+        help="first frame of a new shot; may be given again",
+    )
+    parser.add_argument(
+        "--entry", default="", help="the take's name, where meta.json lists several"
+    )
+    parser.add_argument(
+        "--meta", action="store_true", help="write the poses into meta.json, which `prepare` reads"
+    )
     parser.add_argument("--replace", action="store_true", help="write over a file that is there")
 
 
@@ -348,8 +545,15 @@ def run_headpose(args: argparse.Namespace, progress: Progress) -> int:
     from ..takes.head_files import HeadOptions, estimate_take, head_target, write_head
 
     head_target(args.take, meta=args.meta, replace=args.replace)
-    options = HeadOptions(mount=head_mount(args.mount, args.offset, args.pitch), person=args.person, mask=args.mask,
-                          exo_lens=EXO_LENSES[args.exo_lens], up=args.up, cuts=tuple(args.cut), entry=args.entry)
+    options = HeadOptions(
+        mount=head_mount(args.mount, args.offset, args.pitch),
+        person=args.person,
+        mask=args.mask,
+        exo_lens=EXO_LENSES[args.exo_lens],
+        up=args.up,
+        cuts=tuple(args.cut),
+        entry=args.entry,
+    )
     trajectory, report = estimate_take(args.take, args.keypoints, options, progress)
     path = write_head(args.take, trajectory, meta=args.meta, replace=args.replace)
     print(f"{report.text()}; median confidence {float(trajectory.confidence.median()):.2f}: {path}")

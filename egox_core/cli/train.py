@@ -1,4 +1,5 @@
-"""The subcommands of ``train_egox.py``: arguments in, one call into the core, a line of result out."""
+"""The subcommands of ``train_egox.py``: arguments in, one call into the core, a line of result
+out."""
 
 from __future__ import annotations
 
@@ -55,17 +56,33 @@ def _launch(args: argparse.Namespace, progress: Progress) -> int:
 
 def _train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, help="YAML file; configs/ holds examples")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
-                        help="one setting, as optimizer.learning_rate=2e-4; may be given again and again")
-    parser.add_argument("--fresh", action="store_true", help="refuse to go on from checkpoints in the output folder")
-    parser.add_argument("--print-defaults", action="store_true", help="print every setting with its default and stop")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="one setting, as optimizer.learning_rate=2e-4; may be given again and again",
+    )
+    parser.add_argument(
+        "--fresh", action="store_true", help="refuse to go on from checkpoints in the output folder"
+    )
+    parser.add_argument(
+        "--print-defaults",
+        action="store_true",
+        help="print every setting with its default and stop",
+    )
 
 
 def _train(args: argparse.Namespace, progress: Progress) -> int:
     from ..train.config import dump_config, load_config, parse_config
 
     if args.print_defaults:
-        print(dump_config(parse_config({"base": "BASE", "cache": "CACHE", "output": "OUTPUT", "steps": 1000})))
+        print(
+            dump_config(
+                parse_config({"base": "BASE", "cache": "CACHE", "output": "OUTPUT", "steps": 1000})
+            )
+        )
         return 0
     from ..errors import EgoXInputError
     from ..train.checkpoints import checkpoint_folders
@@ -73,25 +90,39 @@ def _train(args: argparse.Namespace, progress: Progress) -> int:
 
     config = load_config(args.config, args.overrides)
     if args.fresh and checkpoint_folders(Path(config.output)):
-        raise EgoXInputError("output folder", got="checkpoints of an earlier run", expected="none (--fresh)",
-                             fix="choose another folder, or leave --fresh out to go on")
+        raise EgoXInputError(
+            "output folder",
+            got="checkpoints of an earlier run",
+            expected="none (--fresh)",
+            fix="choose another folder, or leave --fresh out to go on",
+        )
     logging.basicConfig(format="%(message)s")
     logging.getLogger("egox_core.train").setLevel(logging.INFO)
-    outcome = train(config, progress=progress if os.environ.get("RANK", "0") == "0" else no_progress)
+    outcome = train(
+        config, progress=progress if os.environ.get("RANK", "0") == "0" else no_progress
+    )
     if os.environ.get("RANK", "0") != "0":  # of several processes one speaks
         return 0
-    print(f"{'finished' if outcome.finished else 'stopped and saved'} at step {outcome.step}, loss "
-          f"{outcome.last_loss:.4f}: {config.output}")
+    print(
+        f"{'finished' if outcome.finished else 'stopped and saved'} at step {outcome.step}, loss "
+        f"{outcome.last_loss:.4f}: {config.output}"
+    )
     return 0
 
 
 def _export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", type=Path, help="LoRA file, or output folder of train")
     parser.add_argument("file", type=Path, help=".safetensors file to write")
-    parser.add_argument("--form", choices=("released", "native", "fused"), default="released",
-                        help="released or native (ComfyUI) naming, or fused into --base as a ComfyUI file")
+    parser.add_argument(
+        "--form",
+        choices=("released", "native", "fused"),
+        default="released",
+        help="released or native (ComfyUI) naming, or fused into --base as a ComfyUI file",
+    )
     parser.add_argument("--base", type=Path, help="base model, for --form fused")
-    parser.add_argument("--strength", type=float, default=1.0, help="scales the delta that is fused")
+    parser.add_argument(
+        "--strength", type=float, default=1.0, help="scales the delta that is fused"
+    )
     parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="bfloat16")
 
 
@@ -100,8 +131,14 @@ def _export(args: argparse.Namespace, progress: Progress) -> int:
 
     from ..train.export import export
 
-    export(args.source, args.file, args.form, base=args.base, strength=args.strength,
-           dtype=getattr(torch, args.dtype))
+    export(
+        args.source,
+        args.file,
+        args.form,
+        base=args.base,
+        strength=args.strength,
+        dtype=getattr(torch, args.dtype),
+    )
     print(f"wrote {args.file}")
     return 0
 
@@ -115,7 +152,11 @@ def _inspect(args: argparse.Namespace, progress: Progress) -> int:
     from ..train.export import inspect
 
     facts = inspect(args.file)
-    print(json.dumps(facts, indent=1) if args.json else "\n".join(f"{k}: {v}" for k, v in facts.items()))
+    print(
+        json.dumps(facts, indent=1)
+        if args.json
+        else "\n".join(f"{k}: {v}" for k, v in facts.items())
+    )
     return 0
 
 
@@ -129,15 +170,28 @@ def _generate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", default="validation", choices=("train", "validation", "test"))
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--shift", type=float, default=3.0)
-    parser.add_argument("--recompute-exo", type=int, default=1, metavar="N",
-                        help="compute exo at every N-th step and keep it between (4: about half the time; 0: once)")
+    parser.add_argument(
+        "--recompute-exo",
+        type=int,
+        default=1,
+        metavar="N",
+        help="compute exo at every N-th step and keep it between (4: about half the time; 0: once)",
+    )
     parser.add_argument("--seed", type=int, default=1234)
-    parser.add_argument("--cfg", type=float, default=1.0, help="guidance scale; the authors use 5, twice the time")
-    parser.add_argument("--negative", help="negative prompt of the guidance; default: empty, as the authors'")
+    parser.add_argument(
+        "--cfg", type=float, default=1.0, help="guidance scale; the authors use 5, twice the time"
+    )
+    parser.add_argument(
+        "--negative", help="negative prompt of the guidance; default: empty, as the authors'"
+    )
     parser.add_argument("--text", help="text encoder of the cache, to encode the negative prompt")
-    parser.add_argument("--mode", choices=("released", "trainer", "paper"), help="instead of the LoRA's own")
+    parser.add_argument(
+        "--mode", choices=("released", "trainer", "paper"), help="instead of the LoRA's own"
+    )
     parser.add_argument("--lambda-g", type=float, help="instead of the LoRA's own")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="default: bfloat16 on a GPU, else float32")
+    parser.add_argument(
+        "--dtype", choices=("float32", "bfloat16"), help="default: bfloat16 on a GPU, else float32"
+    )
     parser.add_argument("--device", default="cpu", help="cuda:0,cuda:1 spreads the workers")
     add_engine_arguments(parser)
 
@@ -145,11 +199,32 @@ def _generate_arguments(parser: argparse.ArgumentParser) -> None:
 def _generate(args: argparse.Namespace, progress: Progress) -> int:
     from ..train.generate import GenerateOptions, generate
 
-    options = GenerateOptions(**{k: getattr(args, k) for k in (
-        "base", "vae", "lora", "strength", "split", "steps", "shift", "recompute_exo", "seed", "mode", "lambda_g",
-        "dtype", "device", "cfg", "text")}, **({} if args.negative is None else {"negative": args.negative}))
-    clips, new = generate(args.cache, args.out, options, engine=args.engine, workers=args.workers,
-                          progress=progress)
+    options = GenerateOptions(
+        **{
+            k: getattr(args, k)
+            for k in (
+                "base",
+                "vae",
+                "lora",
+                "strength",
+                "split",
+                "steps",
+                "shift",
+                "recompute_exo",
+                "seed",
+                "mode",
+                "lambda_g",
+                "dtype",
+                "device",
+                "cfg",
+                "text",
+            )
+        },
+        **({} if args.negative is None else {"negative": args.negative}),
+    )
+    clips, new = generate(
+        args.cache, args.out, options, engine=args.engine, workers=args.workers, progress=progress
+    )
     print(f"{clips} clips ({new} made now): {args.out}")
     return 0
 
@@ -163,19 +238,37 @@ def _named_folder(text: str) -> tuple[str, Path]:
 
 def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("manifest", type=Path, help="manifest.jsonl of prepare")
-    parser.add_argument("generated", type=Path, help="folder with <clip>.mp4, the generated ego videos")
-    parser.add_argument("out", type=Path, help="folder for report.json, report.md, contact_sheet.png, rows")
-    parser.add_argument("--masks", type=Path, help="folder with <clip>.npz, object masks: see data/object_masks.py")
-    parser.add_argument("--also", type=_named_folder, action="append", default=[], metavar="NAME=FOLDER",
-                        help="another method's videos of the same clips, in the same tables; may be given again")
-    parser.add_argument("--split", default="", help="train, validation or test; without it all clips")
-    parser.add_argument("--no-baselines", action="store_true", help="leave out prior, Telea, exo and shrink")
+    parser.add_argument(
+        "generated", type=Path, help="folder with <clip>.mp4, the generated ego videos"
+    )
+    parser.add_argument(
+        "out", type=Path, help="folder for report.json, report.md, contact_sheet.png, rows"
+    )
+    parser.add_argument(
+        "--masks", type=Path, help="folder with <clip>.npz, object masks: see data/object_masks.py"
+    )
+    parser.add_argument(
+        "--also",
+        type=_named_folder,
+        action="append",
+        default=[],
+        metavar="NAME=FOLDER",
+        help="another method's videos of the same clips, in the same tables; may be given again",
+    )
+    parser.add_argument(
+        "--split", default="", help="train, validation or test; without it all clips"
+    )
+    parser.add_argument(
+        "--no-baselines", action="store_true", help="leave out prior, Telea, exo and shrink"
+    )
     for name, purpose in WEIGHTS.items():
         parser.add_argument(f"--{name}", type=Path, help=purpose)
     parser.add_argument(
         "--device", default="cpu", help="where networks run; cuda:0,cuda:1 spreads the workers"
     )
-    parser.add_argument("--compare", type=Path, help="report.json of another run, for paired differences")
+    parser.add_argument(
+        "--compare", type=Path, help="report.json of another run, for paired differences"
+    )
     parser.add_argument("--sheet", type=int, default=12, help="clips on the contact sheet, 0: none")
     parser.add_argument("--samples", type=int, default=2000, help="bootstrap samples")
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")
@@ -202,13 +295,22 @@ def _evaluate(args: argparse.Namespace, progress: Progress) -> int:
         samples=args.samples,
         seed=args.seed,
     )
-    outcome = evaluate(args.manifest, args.generated, args.out, options, engine=args.engine,
-                       workers=args.workers, progress=progress)
+    outcome = evaluate(
+        args.manifest,
+        args.generated,
+        args.out,
+        options,
+        engine=args.engine,
+        workers=args.workers,
+        progress=progress,
+    )
     for clip, why in sorted(outcome.errors.items()):
         print(f"not evaluated: {clip}: {why}")
     count = outcome.clips - len(outcome.errors)
-    print(f"{count} of {outcome.clips} clips evaluated ({outcome.kept} kept from before): {args.out / TABLE}, "
-          f"{args.out / REPORT}")
+    print(
+        f"{count} of {outcome.clips} clips evaluated ({outcome.kept} kept from before): {args.out / TABLE}, "
+        f"{args.out / REPORT}"
+    )
     return SOME_FAILED if outcome.errors else 0
 
 

@@ -1,4 +1,5 @@
-"""``cache``: all that training needs of a clip, so that VAE, text and vision encoders can stay away from it."""
+"""``cache``: all that training needs of a clip, so that VAE, text and vision encoders can stay away
+from it."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from ..errors import EgoXInputError
 from ..gga.geometry import gga_geometry, with_trainer_rays
 from ..parallel import devices_of, part_of, run_items
 from ..progress import Progress, no_progress
-from ..safe_files import read_json, working_on
+from ..safe_files import file_lock, read_json
 from ..sizes import FRAMES_PER_LATENT, PIXELS_PER_LATENT
 from ..types import GgaGeometry
 from ..wan.latents import denormalise_latent, normalise_latent
@@ -45,7 +46,7 @@ VERSION = 2  # raised when the contents of a shard change their meaning
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheSettings:
-    """What a cache is made with. ``image_embedding`` and ``rays`` as in the training configuration."""
+    """Settings of a cache. ``image_embedding`` and ``rays`` as in the training configuration."""
 
     vae: Path
     text: str  # see wan.text.make_text_encoder
@@ -61,12 +62,14 @@ class CacheSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheOutcome:
-    """What a call did."""
+    """Result of a call."""
 
     clips: int
     new: int  # shards written now
     kept: int  # shards that were there and fit, or that another process made meanwhile
-    missing: int = 0  # shards of other parts that aren't there yet; the cache has no index until they are
+    missing: int = (
+        0  # shards of other parts that aren't there yet; the cache has no index until they are
+    )
     remade_because: str = ""  # what had changed, "" where nothing
     left_out: tuple[tuple[str, str], ...] = ()  # (clip, why it can't be read)
 
@@ -87,17 +90,28 @@ class _Shard:
         none."""
         actual, left_out = shard_header(self.file)
         return actual == self.fingerprint and not any(
-            _is_readable(self.root, record) for record in self.records if record.clip in left_out)
+            _is_readable(self.root, record) for record in self.records if record.clip in left_out
+        )
 
 
-def build_cache(manifest: Path, folder: Path, settings: CacheSettings, *, engine: str = "local", workers: int = 1,
-                part: tuple[int, int] = (0, 1), progress: Progress = no_progress) -> CacheOutcome:
+def build_cache(
+    manifest: Path,
+    folder: Path,
+    settings: CacheSettings,
+    *,
+    engine: str = "local",
+    workers: int = 1,
+    part: tuple[int, int] = (0, 1),
+    progress: Progress = no_progress,
+) -> CacheOutcome:
     """Makes (or completes) the cache of a manifest; shards that fit their fingerprint are kept.
 
-    Several processes, on several machines too, may work on one folder: none makes a shard that another one makes.
+    Several processes, on several machines too, may work on one folder: none makes a shard that
+        another one makes.
 
     Args:
-        part: (i, n) makes every n-th shard from the i-th on. The part that ends last writes the index.
+        part: (i, n) makes every n-th shard from the i-th on. The part that ends last writes the
+            index.
 
     Raises:
         EgoXInputError: bad manifest or models, a full disk, no clip at all that can be read. Others
@@ -105,12 +119,19 @@ def build_cache(manifest: Path, folder: Path, settings: CacheSettings, *, engine
     """
     records = [r for r in read_manifest(manifest) if r.ground_truth]
     if not records:
-        raise EgoXInputError("cache", got="no clip with a ground truth", expected="at least one",
-                             fix="training needs the wearer's own video")
+        raise EgoXInputError(
+            "cache",
+            got="no clip with a ground truth",
+            expected="at least one",
+            fix="training needs the wearer's own video",
+        )
     if settings.image_embedding != "none" and settings.clip_vision is None:
-        raise EgoXInputError("cache", got=f"image embedding {settings.image_embedding} without a CLIP vision model",
-                             expected="--clip-vision, or --image-embedding none",
-                             fix="a base without img_emb (Wan 2.2) takes none; Wan 2.1 needs clip_vision_h")
+        raise EgoXInputError(
+            "cache",
+            got=f"image embedding {settings.image_embedding} without a CLIP vision model",
+            expected="--clip-vision, or --image-embedding none",
+            fix="a base without img_emb (Wan 2.2) takes none; Wan 2.1 needs clip_vision_h",
+        )
     devices = devices_of(settings.device, engine)
     models = _model_hashes(settings)
     shards = _shards(records, manifest.parent, folder, settings, models)
@@ -121,7 +142,9 @@ def build_cache(manifest: Path, folder: Path, settings: CacheSettings, *, engine
     failures, made, done = [], 0, len(own) - len(todo)
     while todo:
         busy = []
-        for index, state, error in run_items(_make_shard, todo, engine=engine, workers=workers, devices=devices):
+        for index, state, error in run_items(
+            _make_shard, todo, engine=engine, workers=workers, devices=devices
+        ):
             if error:
                 failures.append(f"{todo[index].file.name}: {error}")
                 continue
@@ -133,9 +156,12 @@ def build_cache(manifest: Path, folder: Path, settings: CacheSettings, *, engine
             progress(done, len(own), "cache shards")
         todo = busy
     if failures:
-        raise EgoXInputError("cache", got=f"{len(failures)} shards that could not be made; first: {failures[0]}",
-                             expected="room on the disk, and models that run",
-                             fix="see the message, then start again: shards that are done are kept")
+        raise EgoXInputError(
+            "cache",
+            got=f"{len(failures)} shards that could not be made; first: {failures[0]}",
+            expected="room on the disk, and models that run",
+            fix="see the message, then start again: shards that are done are kept",
+        )
     headers = [shard_header(s.file) for s in shards]
     left_out = {clip: why for _, lacking in headers for clip, why in lacking.items()}
     outcome = CacheOutcome(
@@ -158,19 +184,41 @@ def build_cache(manifest: Path, folder: Path, settings: CacheSettings, *, engine
             fix="run prepare again: it makes what is damaged",
         )
     splits = _splits(manifest)
-    write_index(folder, CacheIndex(
-        settings=_content_settings(settings), models=models, shards={s.file.name: s.fingerprint for s in shards},
-        entries=tuple(CacheEntry(clip=r.clip, take=r.take, split=splits.get(r.clip, "train"), shard=s.file.name,
-                                 start=r.start, rank=r.rank, fps=r.fps)
-                      for s in shards for r in s.records if r.clip not in left_out)))
+    write_index(
+        folder,
+        CacheIndex(
+            settings=_content_settings(settings),
+            models=models,
+            shards={s.file.name: s.fingerprint for s in shards},
+            entries=tuple(
+                CacheEntry(
+                    clip=r.clip,
+                    take=r.take,
+                    split=splits.get(r.clip, "train"),
+                    shard=s.file.name,
+                    start=r.start,
+                    rank=r.rank,
+                    fps=r.fps,
+                )
+                for s in shards
+                for r in s.records
+                if r.clip not in left_out
+            ),
+        ),
+    )
     for extra in sorted(folder.glob("shard-*.safetensors")):
         if extra.name not in {s.file.name for s in shards}:
             extra.unlink()
     return outcome
 
 
-def _shards(records: list[ClipRecord], root: Path, folder: Path, settings: CacheSettings,
-            models: dict[str, str]) -> list[_Shard]:
+def _shards(
+    records: list[ClipRecord],
+    root: Path,
+    folder: Path,
+    settings: CacheSettings,
+    models: dict[str, str],
+) -> list[_Shard]:
     """Each take's clips in shards of their own, so that one more or less touches no other
     take's."""
     shards = []
@@ -202,23 +250,28 @@ def _changed_takes(todo: list[_Shard]) -> str:
 
 
 def _content_settings(settings: CacheSettings) -> dict[str, Any]:
-    """What changes the contents; paths and device don't (models are known by hash)."""
+    """Settings that change the contents; paths and device don't (models are known by hash)."""
     values = asdict(settings)
     kept = ("image_embedding", "rays", "views", "dtype", "shard_clips", "text_encoding")
     return {k: values[k] for k in kept} | {"text_cleaning": "ftfy" if has_ftfy() else "plain"}
 
 
 def _model_hashes(settings: CacheSettings) -> dict[str, str]:
-    hashes = {"vae": weights_hash(settings.vae / "vae" if (settings.vae / "vae").is_dir() else settings.vae, "VAE"),
-              "text": settings.text if settings.text.startswith("zeros:") else weights_hash(
-                  Path(settings.text), "text encoder")}
+    hashes = {
+        "vae": weights_hash(
+            settings.vae / "vae" if (settings.vae / "vae").is_dir() else settings.vae, "VAE"
+        ),
+        "text": settings.text
+        if settings.text.startswith("zeros:")
+        else weights_hash(Path(settings.text), "text encoder"),
+    }
     if settings.clip_vision is not None and settings.image_embedding != "none":
         hashes["clip_vision"] = weights_hash(settings.clip_vision, "CLIP vision")
     return hashes
 
 
 def _what_changed(folder: Path, settings: CacheSettings, models: dict[str, str]) -> str:
-    """Names of models and settings that differ from those of the cache that lies there."""
+    """Names of models and settings that differ from those of the cache that is there."""
     if not (folder / INDEX).is_file():
         return ""
     before = read_json(folder / INDEX, "cache index", MAX_INDEX_BYTES)
@@ -246,10 +299,16 @@ def _encoders(settings: CacheSettings) -> tuple[VaeEncoder, TextEncoder, VisionE
     if key not in _ENCODERS:
         _ENCODERS.clear()
         half = torch.float32 if settings.device == "cpu" else torch.bfloat16
-        vision = (None if settings.image_embedding == "none"
-                  else VisionEncoder(settings.clip_vision, settings.device, half))
-        _ENCODERS[key] = (VaeEncoder(settings.vae, settings.device),
-                          make_text_encoder(settings.text, settings.device, settings.text_encoding), vision)
+        vision = (
+            None
+            if settings.image_embedding == "none"
+            else VisionEncoder(settings.clip_vision, settings.device, half)
+        )
+        _ENCODERS[key] = (
+            VaeEncoder(settings.vae, settings.device),
+            make_text_encoder(settings.text, settings.device, settings.text_encoding),
+            vision,
+        )
     return _ENCODERS[key]
 
 
@@ -258,7 +317,7 @@ def _make_shard(shard: _Shard, device: str) -> Literal["made", "there", "busy"]:
     read is left out, and named in it."""
     settings = replace(shard.settings, device=device)
     _, text, _ = _encoders(settings)  # what is wrong with a model is no clip's fault
-    with working_on(shard.file, wait=shard.wait) as free:
+    with file_lock(shard.file, wait=shard.wait) as free:
         if not free:
             return "busy"
         if shard.fits():
@@ -285,31 +344,49 @@ def _is_readable(root: Path, record: ClipRecord) -> bool:
 
 
 def clip_tensors(clip: Clip, settings: CacheSettings) -> dict[str, Tensor]:
-    """All that a shard holds of one clip: latents [16, t, h, w] in model space, embeddings [tokens, width]."""
+    """All that a shard holds of one clip: latents [16, t, h, w] in model space, embeddings [tokens,
+    width]."""
     vae, text, vision = _encoders(settings)
     dtype = getattr(torch, settings.dtype)
-    frames = {"exo": clip.exo, "ego": clip.ego, "prior": clip.prior, "grey": torch.full_like(clip.prior, 128)}
+    frames = {
+        "exo": clip.exo,
+        "ego": clip.ego,
+        "prior": clip.prior,
+        "grey": torch.full_like(clip.prior, 128),
+    }
     if settings.views:
-        frames |= {"exo_first": first_frame_then_grey(clip.exo), "ego_first": first_frame_then_grey(clip.ego)}
+        frames |= {
+            "exo_first": first_frame_then_grey(clip.exo),
+            "ego_first": first_frame_then_grey(clip.ego),
+        }
     out = {name: vae.encode(video) for name, video in frames.items()}
     out["text"] = text.encode(clip.take.prompt)
     if vision is not None:
         out |= _image_embeddings(clip, settings, out["exo"], vae, vision)
     geometry = clip_geometry(clip, settings.rays)
     return {name: stored(tensor, dtype) for name, tensor in out.items()} | {
-        "query_dirs": stored(geometry.query_dirs, torch.float32), "key_dirs": stored(geometry.key_dirs, torch.float32),
-        "key_trust": stored(geometry.key_trust, torch.float32), "grid": torch.tensor(geometry.grid)}
+        "query_dirs": stored(geometry.query_dirs, torch.float32),
+        "key_dirs": stored(geometry.key_dirs, torch.float32),
+        "key_trust": stored(geometry.key_trust, torch.float32),
+        "grid": torch.tensor(geometry.grid),
+    }
 
 
 def clip_geometry(clip: Clip, rays: str) -> GgaGeometry:
     """GGA directions of a clip, in a few MB (never the L x L map)."""
     record = clip.record
-    geometry = gga_geometry(clip.take.depth, clip.take.trajectory,
-                            "exact" if rays == "trainer" else rays, frames=record.frames,
-                            exo_size=record.exo_size, ego_size=record.ego_size)
+    geometry = gga_geometry(
+        clip.take.depth,
+        clip.take.trajectory,
+        "exact" if rays == "trainer" else rays,
+        frames=record.frames,
+        exo_size=record.exo_size,
+        ego_size=record.ego_size,
+    )
     if rays == "trainer":
-        geometry = with_trainer_rays(geometry, clip.take.trajectory,
-                                     torch.arange(geometry.grid[0]) * FRAMES_PER_LATENT)
+        geometry = with_trainer_rays(
+            geometry, clip.take.trajectory, torch.arange(geometry.grid[0]) * FRAMES_PER_LATENT
+        )
     return geometry
 
 
@@ -318,19 +395,29 @@ def noise_seed_of(clip: str) -> int:
     return int.from_bytes(hashlib.sha256(clip.encode()).digest()[:6], "big")
 
 
-def _image_embeddings(clip: Clip, settings: CacheSettings, exo_latent: Tensor, vae: VaeEncoder,
-                      vision: VisionEncoder) -> dict[str, Tensor]:
+def _image_embeddings(
+    clip: Clip, settings: CacheSettings, exo_latent: Tensor, vae: VaeEncoder, vision: VisionEncoder
+) -> dict[str, Tensor]:
     exo, prior, ego = (video[:1].float() / 255 for video in (clip.exo, clip.prior, clip.ego))
     mode = settings.image_embedding
     if mode == "trainer":
         picture = torch.cat((exo, ego), dim=2)
     else:
-        t, h, w_ego = exo_latent.shape[1], exo_latent.shape[2], clip.record.ego_size[0] // PIXELS_PER_LATENT
+        t, h, w_ego = (
+            exo_latent.shape[1],
+            exo_latent.shape[2],
+            clip.record.ego_size[0] // PIXELS_PER_LATENT,
+        )
         generator = torch.Generator().manual_seed(noise_seed_of(clip.record.clip))
         picture = embedding_picture(
-            mode, exo_frame=exo, prior_frame=prior, exo_latent=denormalise_latent(exo_latent[None]),
-            ego_noise=torch.randn(1, 16, t, h, w_ego, generator=generator), to_raw=denormalise_latent,
-            decode=lambda raw: _decode_raw(vae, raw))
+            mode,
+            exo_frame=exo,
+            prior_frame=prior,
+            exo_latent=denormalise_latent(exo_latent[None]),
+            ego_noise=torch.randn(1, 16, t, h, w_ego, generator=generator),
+            to_raw=denormalise_latent,
+            decode=lambda raw: _decode_raw(vae, raw),
+        )
     out = {"image": vision.encode(picture, twice_rescaled=mode == "trainer")}
     if settings.views:
         out |= {"image_exo": vision.encode(exo), "image_ego": vision.encode(ego)}

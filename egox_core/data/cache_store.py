@@ -1,4 +1,5 @@
-"""The cache on disk: safetensors shards of a few clips each, and an index that says what they were made from.
+"""The cache on disk: safetensors shards of a few clips each, and an index that says what they were
+made from.
 
     cache/index.json            settings, fingerprints, clip -> shard
     cache/shard-<hash of the take's name>-000.safetensors   tensors "<clip>/<name>", and the
@@ -25,7 +26,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import EgoXInputError
-from ..safe_files import read_json, require_safe_name, write_json, write_whole
+from ..safe_files import atomic_write, read_json, require_safe_name, write_json
 
 FORMAT = "egox-cache/1"
 INDEX = "index.json"
@@ -49,7 +50,7 @@ class CacheEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheIndex:
-    """What a cache holds and what it was made from."""
+    """Contents of a cache and what it was made from."""
 
     settings: Mapping[str, Any]  # image_embedding, rays, sizes, views, ...
     models: Mapping[str, str]  # vae, text, clip_vision -> weights hash
@@ -79,8 +80,12 @@ def shard_header(file: Path) -> tuple[str | None, dict[str, str]]:
         return None, {}
 
 
-def write_shard(file: Path, tensors: Mapping[str, Tensor], content_hash: str,
-                left_out: Mapping[str, str] | None = None) -> None:
+def write_shard(
+    file: Path,
+    tensors: Mapping[str, Tensor],
+    content_hash: str,
+    left_out: Mapping[str, str] | None = None,
+) -> None:
     """One shard, whole or not at all.
 
     Args:
@@ -91,58 +96,95 @@ def write_shard(file: Path, tensors: Mapping[str, Tensor], content_hash: str,
     """
     metadata = {FINGERPRINT: content_hash} | ({LEFT_OUT: json.dumps(left_out)} if left_out else {})
     try:
-        with write_whole(file) as temporary:
+        with atomic_write(file) as temporary:
             save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, metadata=metadata)
     except (SafetensorError, OSError) as error:
-        raise EgoXInputError(f"cache shard {file.name}", got=f"it can't be written ({error})",
-                             expected="room on the disk", fix="free some space and start again") from error
+        raise EgoXInputError(
+            f"cache shard {file.name}",
+            got=f"it can't be written ({error})",
+            expected="room on the disk",
+            fix="free some space and start again",
+        ) from error
 
 
 def write_index(folder: Path, index: CacheIndex) -> None:
     """The index, whole or not at all, last of all: a cache without one is unfinished."""
-    write_json(folder / INDEX, {
-        "format": FORMAT, "settings": dict(index.settings), "models": dict(index.models), "shards": dict(index.shards),
-        "clips": [asdict(entry) for entry in index.entries]})
+    write_json(
+        folder / INDEX,
+        {
+            "format": FORMAT,
+            "settings": dict(index.settings),
+            "models": dict(index.models),
+            "shards": dict(index.shards),
+            "clips": [asdict(entry) for entry in index.entries],
+        },
+    )
 
 
 def read_index(folder: Path) -> CacheIndex:
     """The index of a cache, its shards checked against it.
 
     Raises:
-        EgoXInputError: missing (unfinished), not an index, a shard gone or made from other data than the index says.
+        EgoXInputError: missing (unfinished), not an index, a shard gone or made from other data
+            than the index says.
     """
     file = folder / INDEX
     if not file.is_file():
-        raise EgoXInputError("cache", got=f"{folder.name!r} without {INDEX}", expected="a finished cache",
-                             fix="run `train_egox.py cache` (again: it goes on where it stopped)")
+        raise EgoXInputError(
+            "cache",
+            got=f"{folder.name!r} without {INDEX}",
+            expected="a finished cache",
+            fix="run `train_egox.py cache` (again: it goes on where it stopped)",
+        )
     content = read_json(file, "cache index", MAX_INDEX_BYTES)
     if isinstance(content, dict) and content.get("format", FORMAT) != FORMAT:
-        raise EgoXInputError("cache", got=f"format {str(content['format'])[:40]}", expected=FORMAT,
-                             fix="make the cache again with this version")
+        raise EgoXInputError(
+            "cache",
+            got=f"format {str(content['format'])[:40]}",
+            expected=FORMAT,
+            fix="make the cache again with this version",
+        )
     parts = dict.fromkeys(("settings", "models", "shards"), dict) | {"clips": list}
-    wrong = [key for key, kind in parts.items()
-             if not isinstance(content, dict) or not isinstance(content.get(key), kind)]
+    wrong = [
+        key
+        for key, kind in parts.items()
+        if not isinstance(content, dict) or not isinstance(content.get(key), kind)
+    ]
     if wrong or not all(_is_entry(e) and e["shard"] in content["shards"] for e in content["clips"]):
-        raise EgoXInputError("cache index",
-                             got=f"{file.name!r} without proper {(wrong or ['clips'])[0]}",
-                             expected=FORMAT, fix="run `train_egox.py cache` again")
-    index = CacheIndex(settings=content["settings"], models=content["models"],
-                       shards=content["shards"],
-                       entries=tuple(CacheEntry(**e) for e in content["clips"]))
+        raise EgoXInputError(
+            "cache index",
+            got=f"{file.name!r} without proper {(wrong or ['clips'])[0]}",
+            expected=FORMAT,
+            fix="run `train_egox.py cache` again",
+        )
+    index = CacheIndex(
+        settings=content["settings"],
+        models=content["models"],
+        shards=content["shards"],
+        entries=tuple(CacheEntry(**e) for e in content["clips"]),
+    )
     for name, expected in index.shards.items():
         require_safe_name(name, "cache shard")
         actual, _ = shard_header(folder / name)
         if actual != expected:
-            raise EgoXInputError(f"cache shard {name}", got="no readable file" if actual is None else
-                                 "data made from other clips, models or settings", expected="what the index names",
-                                 fix="run `train_egox.py cache` again: it remakes what doesn't fit")
+            raise EgoXInputError(
+                f"cache shard {name}",
+                got="no readable file"
+                if actual is None
+                else "data made from other clips, models or settings",
+                expected="what the index names",
+                fix="run `train_egox.py cache` again: it remakes what doesn't fit",
+            )
     return index
 
 
 def _is_entry(entry: object) -> bool:
     kinds = {"str": str, "int": int, "float": int | float}
-    return isinstance(entry, dict) and entry.keys() == {f.name for f in fields(CacheEntry)} \
+    return (
+        isinstance(entry, dict)
+        and entry.keys() == {f.name for f in fields(CacheEntry)}
         and all(isinstance(entry[f.name], kinds[f.type]) for f in fields(CacheEntry))
+    )
 
 
 class CacheReader:
@@ -162,12 +204,17 @@ class CacheReader:
         """
         names = [e.clip for e in self.index.entries if e.split == split]
         if not names:
-            raise EgoXInputError(f"cache split {split}", got="no clip", expected="at least one",
-                                 fix="prepare more takes, or larger split fractions")
+            raise EgoXInputError(
+                f"cache split {split}",
+                got="no clip",
+                expected="at least one",
+                fix="prepare more takes, or larger split fractions",
+            )
         return names
 
     def views(self, split: str) -> list[tuple[str, ...]]:
-        """The clips of a split that show the same frames of a take, the best exo camera first, in the index's order.
+        """The clips of a split that show the same frames of a take, the best exo camera first, in
+        the index's order.
 
         Raises:
             EgoXInputError: none.
@@ -176,7 +223,10 @@ class CacheReader:
         for name in self.clips(split):
             entry = self._entries[name]
             groups.setdefault((entry.take, entry.start), []).append(entry)
-        return [tuple(e.clip for e in sorted(group, key=lambda e: (e.rank, e.clip))) for group in groups.values()]
+        return [
+            tuple(e.clip for e in sorted(group, key=lambda e: (e.rank, e.clip)))
+            for group in groups.values()
+        ]
 
     def take_of(self, clip: str) -> str:
         return self._entries[clip].take
@@ -214,7 +264,9 @@ class CacheReader:
         """Those of the tensors that the clip's shard has."""
         entry = self._entries.get(clip)
         if entry is None:
-            raise EgoXInputError("clip", got=repr(clip), expected="a clip of the cache", fix="see index.json")
+            raise EgoXInputError(
+                "clip", got=repr(clip), expected="a clip of the cache", fix="see index.json"
+            )
         try:
             if self._open is None or self._open[0] != entry.shard:
                 stream = safe_open(self.folder / entry.shard, "pt")
@@ -222,8 +274,12 @@ class CacheReader:
             stream, have = self._open[1]
             return {key: stream.get_tensor(key) for key in keys if key in have}
         except (SafetensorError, OSError) as error:
-            raise EgoXInputError(f"cache shard {entry.shard}", got=f"an unreadable file ({error})",
-                                 expected="an intact shard", fix="run `train_egox.py cache` again") from error
+            raise EgoXInputError(
+                f"cache shard {entry.shard}",
+                got=f"an unreadable file ({error})",
+                expected="an intact shard",
+                fix="run `train_egox.py cache` again",
+            ) from error
 
 
 def stored(

@@ -1,4 +1,5 @@
-"""A prepared clip: its folder (our take layout plus the rendered prior), and where clips start in a take.
+"""A prepared clip: its folder (our take layout plus the rendered prior), and where clips start in a
+take.
 
 Clips are full windows of frames whose poses are all known.
 """
@@ -35,10 +36,13 @@ def read_clip(root: Path, record: ClipRecord) -> Clip:
     """Reads a clip of a manifest in ``root``.
 
     Raises:
-        EgoXInputError: a file missing or corrupt, videos of other lengths or sizes than the record says.
+        EgoXInputError: a file missing or corrupt, videos of other lengths or sizes than the record
+            says.
     """
     folder = root / record.folder
-    take = load_take(folder, frame_count=record.frames, size=record.exo_size, ego_size=record.ego_size[0])
+    take = load_take(
+        folder, frame_count=record.frames, size=record.exo_size, ego_size=record.ego_size[0]
+    )
     exo = take.read_exo()
     prior = read_all(folder / PRIOR, record.frames, record.ego_size)
     ego = read_all(folder / TRUTH, record.frames, record.ego_size) if record.ground_truth else None
@@ -53,10 +57,15 @@ def read_all(file: Path, frames: int, size: tuple[int, int]) -> Tensor:  # [T, H
     """
     info = probe_video(file)
     if (info.width, info.height) != tuple(size) or info.frame_count < frames:
-        raise EgoXInputError(f"video {file.parent.name}/{file.name}",
-                             got=f"{info.frame_count} frames of {info.width}x{info.height}",
-                             expected=f"{frames} frames of {size[0]}x{size[1]}", fix="run prepare again")
-    return read_frames(file, info, select_frames(info, frame_count=frames, width=size[0], height=size[1]))
+        raise EgoXInputError(
+            f"video {file.parent.name}/{file.name}",
+            got=f"{info.frame_count} frames of {info.width}x{info.height}",
+            expected=f"{frames} frames of {size[0]}x{size[1]}",
+            fix="run prepare again",
+        )
+    return read_frames(
+        file, info, select_frames(info, frame_count=frames, width=size[0], height=size[1])
+    )
 
 
 def middle_picture(file: Path, frames: int) -> np.ndarray:  # [H, W, 3] uint8
@@ -98,9 +107,8 @@ def clip_windows(
 ) -> tuple[list[ClipWindow], list[int]]:
     """Windows of a take, and the starts that were skipped because a pose is lost inside.
 
-    Starts stay on the stride's grid, from ``first`` on, whatever is lost, so that clips keep their names when a hole is
-    mended.
-    """
+    Starts stay on the stride's grid, from ``first`` on, whatever is lost, so that clips keep their
+    names when a hole is mended."""
     length = min(available, len(pose_known))
     windows: list[ClipWindow] = []
     skipped: list[int] = []
@@ -116,7 +124,8 @@ def clip_windows(
 def longest_known(
     pose_known: Tensor,  # [T] bool
 ) -> int:
-    """Length of the longest run of known poses; says how many frames a clip of this take may have at most."""
+    """Length of the longest run of known poses; says how many frames a clip of this take may have
+    at most."""
     best = run = 0
     for has_pose in torch.as_tensor(pose_known).tolist():
         run = run + 1 if has_pose else 0

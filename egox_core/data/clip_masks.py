@@ -1,4 +1,5 @@
-"""What moves in a clip: out of a mask file, from a segmentation model, or with the depth file; else nobody says."""
+"""Masks of what moves in a clip: out of a mask file, from a segmentation model, or with the depth
+file; else nobody says."""
 
 from __future__ import annotations
 
@@ -20,14 +21,18 @@ FIRST = ClipWindow(start=0, frames=1, step=1)
 
 
 def check_mask_source(options: PrepareOptions) -> None:
-    """What no take's masks could be had without, before anything else is looked at.
+    """Check what every take's masks need, before anything else is read.
 
     Raises:
         EgoXInputError: no such folder of masks; see :func:`.mask_model.load_mask_model`.
     """
     if options.mask_root is not None and not options.mask_root.is_dir():
-        raise EgoXInputError("mask root", got=f"{options.mask_root.name!r}, which is no folder",
-                             expected="the folder of <take>__<camera> masks", fix="check the path")
+        raise EgoXInputError(
+            "mask root",
+            got=f"{options.mask_root.name!r}, which is no folder",
+            expected="the folder of <take>__<camera> masks",
+            fix="check the path",
+        )
     if options.mask_model is not None:
         from .mask_model import load_mask_model
 
@@ -44,7 +49,9 @@ def with_mask(view: ExoView, take: RawTake, options: PrepareOptions) -> ExoView:
         return view
     mask = find_mask(options.mask_root, f"{take.name}__{view.name}")
     pictures = exo_pictures(view, probe_video(view.video), take.layout, options)
-    check_mask(mask, pictures.info.frame_count, pictures.maps(FIRST), redrawn=pictures.redrawn is not None)
+    check_mask(
+        mask, pictures.info.frame_count, pictures.maps(FIRST), redrawn=pictures.redrawn is not None
+    )
     return replace(view, mask=mask)
 
 
@@ -55,10 +62,12 @@ def moving_in_clip(
     frames: Tensor,  # [T, H, W, 3] uint8, the clip's pictures
     opened: MaskFrames | None = None,  # of the view's mask file
 ) -> tuple[Tensor | None, MaskSource]:  # [T, H, W] bool
-    """What moves in the clip's pictures and who says so; None: neither a mask file nor a model.
+    """Masks of what moves in the clip's pictures, and their source; None: neither a mask file nor a
+    model.
 
     Raises:
-        EgoXInputError: as :func:`..takes.mask_files.read_mask` and :func:`.mask_model.moving_masks`.
+        EgoXInputError: as :func:`..takes.mask_files.read_mask` and
+            :func:`.mask_model.moving_masks`.
     """
     if pictures.view.mask is not None:
         return read_mask(pictures.view.mask, pictures.maps(window), opened=opened), "mask file"

@@ -1,4 +1,5 @@
-"""Makes one clip's folder from a raw take: undistorted exo, truth, depth, cameras and the rendered prior."""
+"""Makes one clip's folder from a raw take: undistorted exo, truth, depth, cameras and the rendered
+prior."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ from ..file_names import COVERAGE, DEPTH, EXO, META, OBJECTS, PRIOR, TRUTH
 from ..parallel import on_device
 from ..prior.options import prior_preset
 from ..prior.render import render_ego_prior
-from ..safe_files import read_json, replace_folder, working_on, write_json, write_whole
+from ..safe_files import atomic_write, file_lock, read_json, replace_folder, write_json
 from ..scene.build import build_scene
 from ..takes.depth_files import check_depth, depth_of_frames
 from ..takes.depth_readers import DepthFile, open_depth
@@ -47,7 +48,8 @@ from .raw_take import ExoView, RawTake
 logger = logging.getLogger(__name__)
 RECORD = "clip.json"
 KEPT_BYTES = 256 * 2**20
-"""Depth that was unpacked for one clip is kept for the next one, which may overlap it: 360 maps of 796x448."""
+"""Depth that was unpacked for one clip is kept for the next one, which may overlap it: 360 maps of
+796x448."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,23 +71,32 @@ class ClipJob:
     def fingerprint(self, captions: Mapping[str, str]) -> str:
         """Changes with settings, window, cameras, poses, captions and the source videos' sizes."""
         used = self.take.ego_w2c[self.window.indices]
-        sizes = [p.stat().st_size if p is not None and p.is_file() else 0
-                 for p in (self.view.video, self.take.ego_video, self.view.depth)]
+        sizes = [
+            p.stat().st_size if p is not None and p.is_file() else 0
+            for p in (self.view.video, self.take.ego_video, self.view.depth)
+        ]
         objects = objects_of(self.take.ego_video)
         sizes += [objects.stat().st_size] if objects is not None else []
         if self.view.mask is not None:
             file = self.view.mask.path
             sizes.append(file.stat().st_size if file.is_file() else self.view.mask.frame_count)
-        parts = [self.options.content(), [self.window.start, self.window.frames, self.window.step], sizes,
-                 camera_to_json(self.view.camera), self.view.w2c.tolist(),
-                 hashlib.sha256(used.contiguous().numpy().tobytes()).hexdigest(),
-                 caption_for(self.name, self.take.name, captions, self.take.prompt), self.rank,
-                 round(self.predicted_coverage, 6)]
+        parts = [
+            self.options.content(),
+            [self.window.start, self.window.frames, self.window.step],
+            sizes,
+            camera_to_json(self.view.camera),
+            self.view.w2c.tolist(),
+            hashlib.sha256(used.contiguous().numpy().tobytes()).hexdigest(),
+            caption_for(self.name, self.take.name, captions, self.take.prompt),
+            self.rank,
+            round(self.predicted_coverage, 6),
+        ]
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def clips_without_depth(clips: Sequence[ClipJob], pictures: ExoPictures) -> dict[str, str]:
-    """Clips of one view whose depth file is missing, too short or of another size, and why; no map is read."""
+    """Clips of one view whose depth file is missing, too short or of another size, and why; no map
+    is read."""
     options, take, view = clips[0].options, clips[0].take, clips[0].view
     if options.depth != "files":
         return {}
@@ -93,16 +104,25 @@ def clips_without_depth(clips: Sequence[ClipJob], pictures: ExoPictures) -> dict
     problems: dict[str, str] = {}
     try:
         if view.depth is None and options.depth_root is not None:
-            raise EgoXInputError(f"depth of {name}", got=f"nothing of that name in {options.depth_root.name!r}",
-                                 expected=f"{name}.npz, .npy or .zip, or a folder {name} of frames",
-                                 fix="run the depth tool on the video that `train_egox.py undistort` writes")
+            raise EgoXInputError(
+                f"depth of {name}",
+                got=f"nothing of that name in {options.depth_root.name!r}",
+                expected=f"{name}.npz, .npy or .zip, or a folder {name} of frames",
+                fix="run the depth tool on the video that `train_egox.py undistort` writes",
+            )
         if view.depth is None:
-            raise EgoXInputError(f"depth of {name}", got="no depth file", expected="depth of the exo video",
-                                 fix="give --depth-root, --depth-model or --depth plane")
+            raise EgoXInputError(
+                f"depth of {name}",
+                got="no depth file",
+                expected="depth of the exo video",
+                fix="give --depth-root, --depth-model or --depth plane",
+            )
         with open_depth(view.depth) as source:
             for clip in clips:
                 try:
-                    check_depth(source, pictures.maps(clip.window), redrawn=pictures.redrawn is not None)
+                    check_depth(
+                        source, pictures.maps(clip.window), redrawn=pictures.redrawn is not None
+                    )
                 except EgoXInputError as error:
                     problems[clip.name] = str(error)
     except EgoXInputError as error:
@@ -111,7 +131,8 @@ def clips_without_depth(clips: Sequence[ClipJob], pictures: ExoPictures) -> dict
 
 
 class OpenMaps:
-    """Depth and mask files that stay open from clip to clip, so that a take's clips read a packed one in one pass."""
+    """Depth and mask files that stay open from clip to clip, so that a take's clips read a packed
+    one in one pass."""
 
     def __init__(self) -> None:
         self._stack, self._open = ExitStack(), {}
@@ -123,7 +144,8 @@ class OpenMaps:
         self._stack.close()
 
     def depth(self, path: Path) -> DepthFile:
-        """The file; it is opened at the first call. Raises what :func:`..takes.depth_readers.open_depth` does."""
+        """The file; it is opened at the first call. Raises what
+        :func:`..takes.depth_readers.open_depth` does."""
         if path not in self._open:
             self._open[path] = self._stack.enter_context(open_depth(path, keep_bytes=KEPT_BYTES))
         return self._open[path]
@@ -131,13 +153,17 @@ class OpenMaps:
     def mask(self, mask: MaskFile | None) -> MaskFrames | None:
         """Its frames, None for no file. Raises what :func:`..takes.mask_files.open_mask` does."""
         if mask is not None and mask.path not in self._open:
-            self._open[mask.path] = self._stack.enter_context(open_mask(mask, keep_bytes=KEPT_BYTES))
+            self._open[mask.path] = self._stack.enter_context(
+                open_mask(mask, keep_bytes=KEPT_BYTES)
+            )
         return None if mask is None else self._open[mask.path]
 
 
-def make_clip(job: ClipJob, root: Path, captions: Mapping[str, str],
-              maps: OpenMaps) -> tuple[ClipRecord, bool]:
-    """The clip's record, and whether it had to be made: one that is there with this fingerprint is taken as it is.
+def make_clip(
+    job: ClipJob, root: Path, captions: Mapping[str, str], maps: OpenMaps
+) -> tuple[ClipRecord, bool]:
+    """The clip's record, and whether it had to be made: one that is there with this fingerprint is
+    taken as it is.
 
     The folder is written under another name and moved into place, so it is whole or not there.
 
@@ -149,7 +175,7 @@ def make_clip(job: ClipJob, root: Path, captions: Mapping[str, str],
     finished = _finished(folder, fingerprint)
     if finished is not None:
         return finished, False
-    with working_on(folder):
+    with file_lock(folder):
         finished = _finished(folder, fingerprint)  # by another process meanwhile?
         if finished is not None:
             return finished, False
@@ -157,7 +183,10 @@ def make_clip(job: ClipJob, root: Path, captions: Mapping[str, str],
         temporary.mkdir(parents=True)
         try:
             record = _write(job, temporary, captions, maps)
-            write_json(temporary / RECORD, {"fingerprint": fingerprint, "record": record.model_dump(mode="json")})
+            write_json(
+                temporary / RECORD,
+                {"fingerprint": fingerprint, "record": record.model_dump(mode="json")},
+            )
             replace_folder(temporary, folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -172,8 +201,9 @@ def _finished(folder: Path, fingerprint: str) -> ClipRecord | None:
         record = ClipRecord.model_validate(entries.get("record"))
     except ValueError as error:  # EgoXInputError, and pydantic's
         if (folder / RECORD).exists():
-            logger.warning("clip %s has a damaged %s and is made again: %s", folder.name, RECORD,
-                           error)
+            logger.warning(
+                "clip %s has a damaged %s and is made again: %s", folder.name, RECORD, error
+            )
         return None
     if entries.get("fingerprint") != fingerprint:
         return None
@@ -221,35 +251,58 @@ def _write(job: ClipJob, folder: Path, captions: Mapping[str, str], maps: OpenMa
             on_device(options.device, model_caption, options.caption_model, frames, ego),
             "model",
         )
-    dynamic, masked = moving_in_clip(pictures, job.window, options, frames, maps.mask(job.view.mask))
+    dynamic, masked = moving_in_clip(
+        pictures, job.window, options, frames, maps.mask(job.view.mask)
+    )
     depth_m, own, depth_kind = _depth(job, pictures, frames, maps, dynamic)
     if dynamic is None and own is not None:
         dynamic, masked = own, "depth file"
     depth_m = torch.where(pictures.seen, depth_m, math.nan)  # bars and corners were never seen
     depth_m, scaled = _scaled(job, depth_m, dynamic, camera)
-    with write_whole(folder / DEPTH) as temporary:
+    with atomic_write(folder / DEPTH) as temporary:
         more = {} if dynamic is None else {"dynamic": dynamic.numpy()}
         np.savez_compressed(temporary, depth_m=depth_m.half().numpy(), **more)
     write_json(folder / META, _meta(job, prompt, camera, fps))
-    loaded = load_take(folder, frame_count=options.frames, size=options.exo_size, ego_size=options.ego_size)
+    loaded = load_take(
+        folder, frame_count=options.frames, size=options.exo_size, ego_size=options.ego_size
+    )
     scene = build_scene(loaded.read_exo(), loaded.depth)
     prior = render_ego_prior(scene, loaded.trajectory, prior_preset(options.prior))
     write_video(folder / PRIOR, prior.rgb, fps, quality=options.quality, threads=1)
-    with write_whole(folder / COVERAGE) as temporary:
+    with atomic_write(folder / COVERAGE) as temporary:
         np.savez_compressed(temporary, coverage=prior.coverage.numpy())
     files = {p.name: _digest(p) for p in sorted(folder.iterdir())}
     return ClipRecord(
-        clip=job.name, take=take.name, layout=take.layout, exo_camera=job.view.name, folder=f"clips/{job.name}",
-        start=job.window.start, step=job.window.step, frames=options.frames, fps=fps, exo_size=options.exo_size,
-        ego_size=ego_size, pictures=pictures.kind, depth=depth_kind, depth_scale=scaled,
-        moving=masked, notes=scene.notes, caption=caption, rank=job.rank,
-        predicted_coverage=round(job.predicted_coverage, 6), coverage=round(float(prior.coverage.double().mean()), 6),
-        ground_truth=take.ego_video is not None, files=files)
+        clip=job.name,
+        take=take.name,
+        layout=take.layout,
+        exo_camera=job.view.name,
+        folder=f"clips/{job.name}",
+        start=job.window.start,
+        step=job.window.step,
+        frames=options.frames,
+        fps=fps,
+        exo_size=options.exo_size,
+        ego_size=ego_size,
+        pictures=pictures.kind,
+        depth=depth_kind,
+        depth_scale=scaled,
+        moving=masked,
+        notes=scene.notes,
+        caption=caption,
+        rank=job.rank,
+        predicted_coverage=round(job.predicted_coverage, 6),
+        coverage=round(float(prior.coverage.double().mean()), 6),
+        ground_truth=take.ego_video is not None,
+        files=files,
+    )
 
 
-def _depth(job: ClipJob, pictures: ExoPictures, frames: Tensor, maps: OpenMaps,
-           dynamic: Tensor | None) -> tuple[Tensor, Tensor | None, str]:
-    """(z depth [T, H, W] float32 in the written exo camera, the dynamic mask of its file, where it is from).
+def _depth(
+    job: ClipJob, pictures: ExoPictures, frames: Tensor, maps: OpenMaps, dynamic: Tensor | None
+) -> tuple[Tensor, Tensor | None, str]:
+    """(z depth [T, H, W] float32 in the written exo camera, the dynamic mask of its file, where it
+    is from).
 
     ``dynamic`` [T, H, W] bool, what moves: left out where two depths are aligned.
     """
@@ -269,22 +322,35 @@ def _depth(job: ClipJob, pictures: ExoPictures, frames: Tensor, maps: OpenMaps,
             dynamic,
         )
         return depth, None, "model"
-    meta = TakeMeta(name=job.take.name, prompt="", camera_intrinsics=intrinsics_matrix(job.view.camera),
-                    camera_extrinsics=job.view.w2c, ego_intrinsics=None, ego_extrinsics=None,
-                    exact_exo_camera=job.view.camera if pictures.redrawn is None else pictures.camera)
+    meta = TakeMeta(
+        name=job.take.name,
+        prompt="",
+        camera_intrinsics=intrinsics_matrix(job.view.camera),
+        camera_extrinsics=job.view.w2c,
+        ego_intrinsics=None,
+        ego_extrinsics=None,
+        exact_exo_camera=job.view.camera if pictures.redrawn is None else pictures.camera,
+    )
     depth, _ = depth_of_frames(maps.depth(job.view.depth), meta, pictures.maps(job.window))
     return depth.depth_m.float(), depth.dynamic, "file"
 
 
-def _scaled(job: ClipJob, depth_m: Tensor, dynamic: Tensor | None,
-            camera: CameraModel) -> tuple[Tensor, dict[str, object]]:
-    """The depth [T, H, W] in the scale that is asked for, and what was done in plain numbers; {}: nothing was asked."""
+def _scaled(
+    job: ClipJob, depth_m: Tensor, dynamic: Tensor | None, camera: CameraModel
+) -> tuple[Tensor, dict[str, object]]:
+    """The depth [T, H, W] in the scale that is asked for, and what was done in plain numbers; {}:
+    nothing was asked."""
     if job.options.depth_scale == "as is":
         return depth_m, {}
     exo_w2c = job.view.w2c if job.view.w2c.ndim == 2 else job.view.w2c[job.window.indices]
     video = DepthVideo(depth_m=depth_m, camera=camera, dynamic=dynamic, exo_w2c=exo_w2c)
-    video, report = with_scale(video, job.options.depth_scale, job.take.ego_w2c[job.window.indices],
-                               quarter_turns=job.take.ego_camera.quarter_turns, pose_source=job.take.pose_source)
+    video, report = with_scale(
+        video,
+        job.options.depth_scale,
+        job.take.ego_w2c[job.window.indices],
+        quarter_turns=job.take.ego_camera.quarter_turns,
+        pose_source=job.take.pose_source,
+    )
     return video.depth_m, report.content()
 
 
@@ -297,8 +363,12 @@ def _meta(job: ClipJob, prompt: str, camera: CameraModel, fps: float) -> dict[st
     exo_w2c = job.view.w2c if job.view.w2c.ndim == 2 else job.view.w2c[job.window.indices]
     size = job.options.ego_size
     return {
-        "prompt": prompt, "camera_intrinsics": intrinsics_matrix(camera).tolist(),
-        "camera_extrinsics": exo_w2c.tolist(), "ego_intrinsics": job.take.meta_intrinsics.tolist(),
-        "ego_extrinsics": job.take.ego_w2c[job.window.indices].tolist(), "exo_camera": camera_to_json(camera),
-        "ego_camera": camera_to_json(rescale(job.take.ego_camera, size, size)), "fps": fps,
+        "prompt": prompt,
+        "camera_intrinsics": intrinsics_matrix(camera).tolist(),
+        "camera_extrinsics": exo_w2c.tolist(),
+        "ego_intrinsics": job.take.meta_intrinsics.tolist(),
+        "ego_extrinsics": job.take.ego_w2c[job.window.indices].tolist(),
+        "exo_camera": camera_to_json(camera),
+        "ego_camera": camera_to_json(rescale(job.take.ego_camera, size, size)),
+        "fps": fps,
     }

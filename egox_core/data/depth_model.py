@@ -1,9 +1,10 @@
-"""Depth from models that transformers can load: a metric one alone, or a steadier relative one aligned to it.
+"""Depth from models that transformers can load: a metric one alone, or a steadier relative one
+aligned to it.
 
-Metric: Depth Anything V2 metric, ZoeDepth, Depth Pro, ... Relative: Depth Anything V2, DPT, ... No folder of
-transformers holds a video depth model, so the second one, too, looks at each frame for itself: it gives sharper edges
-and no scale that jumps, since its scale is the fit's, but it isn't one depth over time as a video model's is.
-"""
+Metric: Depth Anything V2 metric, ZoeDepth, Depth Pro, ... Relative: Depth Anything V2, DPT, ... No
+    folder of transformers holds a video depth model, so the second one, too, looks at each frame
+    for itself: it gives sharper edges and no scale that jumps, since its scale is the fit's, but it
+    isn't one depth over time as a video model's is."""
 
 from __future__ import annotations
 
@@ -22,7 +23,10 @@ from ..types import DepthVideo
 from ..wan.weights import model_device, open_model_folder
 from .prepare_options import PrepareOptions
 
-METRIC_TYPES = ("zoedepth", "depth_pro")  # always metric; Depth Anything says so in its configuration
+METRIC_TYPES = (
+    "zoedepth",
+    "depth_pro",
+)  # always metric; Depth Anything says so in its configuration
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SHORT_SIDE, PATCH = 518, 14
 FAR_M = 80.0
@@ -35,15 +39,25 @@ def check_models(options: PrepareOptions) -> None:
     """Load the models that are asked for, before any long work.
 
     Raises:
-        EgoXInputError: no transformers, no such model or device; the first one isn't metric, the second one is.
+        EgoXInputError: no transformers, no such model or device; the first one isn't metric, the
+            second one is.
     """
     if not _is_metric(_load(options.depth_model, options.device)):
-        raise EgoXInputError(f"depth model {options.depth_model.name}", got="relative depth", expected="metric depth",
-                             fix="give its metric variant; a relative one may stand second, after a metric one")
-    if options.relative_depth_model is not None and _is_metric(_load(options.relative_depth_model, options.device)):
-        raise EgoXInputError(f"depth model {options.relative_depth_model.name}", got="a second metric depth",
-                             expected="a relative one, whose scale the first one gives",
-                             fix="name the relative variant second, or one model alone")
+        raise EgoXInputError(
+            f"depth model {options.depth_model.name}",
+            got="relative depth",
+            expected="metric depth",
+            fix="give its metric variant; a relative one may stand second, after a metric one",
+        )
+    if options.relative_depth_model is not None and _is_metric(
+        _load(options.relative_depth_model, options.device)
+    ):
+        raise EgoXInputError(
+            f"depth model {options.relative_depth_model.name}",
+            got="a second metric depth",
+            expected="a relative one, whose scale the first one gives",
+            fix="name the relative variant second, or one model alone",
+        )
 
 
 def model_depth(
@@ -53,7 +67,8 @@ def model_depth(
     dynamic: Tensor | None,  # [T, H, W] bool, what moves: left out of the alignment
     device: str | None,  # None: a GPU where there is one
 ) -> Tensor:  # [T, H, W] float32 metres
-    """z depth of every frame, NaN beyond 80 m: the metric model's, or the relative one's aligned to it (Eq. 1 and 2).
+    """z depth of every frame, NaN beyond 80 m: the metric model's, or the relative one's aligned to
+    it (Eq. 1 and 2).
 
     Raises:
         EgoXInputError: as :func:`check_models` and :func:`..depth.align.align_depth`.
@@ -63,9 +78,14 @@ def model_depth(
     if options.relative_depth_model is None:
         return metric_m
     model = _load(options.relative_depth_model, device)
-    disparity, _ = clean_depth(run_model(model, frames), options.relative_depth_model.name, zero_is_valid=True)
-    aligned, _ = align_depth(DepthVideo(depth_m=metric_m, camera=camera),
-                             DepthVideo(depth_m=disparity, camera=camera, kind="disparity"), dynamic)
+    disparity, _ = clean_depth(
+        run_model(model, frames), options.relative_depth_model.name, zero_is_valid=True
+    )
+    aligned, _ = align_depth(
+        DepthVideo(depth_m=metric_m, camera=camera),
+        DepthVideo(depth_m=disparity, camera=camera, kind="disparity"),
+        dynamic,
+    )
     return torch.where(aligned.depth_m < FAR_M, aligned.depth_m, math.nan)
 
 
@@ -74,7 +94,7 @@ def run_model(
     model: torch.nn.Module,
     frames: Tensor,  # [T, H, W, 3] uint8
 ) -> Tensor:  # [T, H, W] float32 on the CPU: metres of a metric model, disparity of a relative one
-    """What the model says of each frame, at the frames' size; a few frames at once, where the model is."""
+    """Depth of each frame at the frames' size, a few frames at once, on the model's device."""
     height, width = frames.shape[1:3]
     multiple = _multiple(model)
     scale = SHORT_SIDE / min(height, width)
@@ -85,7 +105,11 @@ def run_model(
         pictures = imagenet_pictures(batch.to(first.device).float() / 255, size).to(first.dtype)
         depth = model(pixel_values=pictures).predicted_depth.float()
         depth = depth.reshape(len(batch), 1, *depth.shape[-2:])
-        out.append(interpolate(depth, size=(height, width), mode="bilinear", align_corners=False)[:, 0].cpu())
+        out.append(
+            interpolate(depth, size=(height, width), mode="bilinear", align_corners=False)[
+                :, 0
+            ].cpu()
+        )
     return torch.cat(out)
 
 
@@ -93,10 +117,19 @@ def imagenet_pictures(
     frames: Tensor,  # [T, H, W, 3] float 0...1
     size: tuple[int, int],  # (height, width) px
 ) -> Tensor:  # [T, 3, height, width]
-    """Resized and normalised as networks expect that were trained on ImageNet (DINOv2 and the depth models on it)."""
-    pictures = interpolate(frames.float().movedim(-1, 1), size=size, mode="bicubic", antialias=True,
-                           align_corners=False).clamp(0, 1)
-    mean, std = (torch.tensor(x, device=frames.device).view(1, 3, 1, 1) for x in (IMAGENET_MEAN, IMAGENET_STD))
+    """Resized and normalised as networks expect that were trained on ImageNet (DINOv2 and the depth
+    models on it)."""
+    pictures = interpolate(
+        frames.float().movedim(-1, 1),
+        size=size,
+        mode="bicubic",
+        antialias=True,
+        align_corners=False,
+    ).clamp(0, 1)
+    mean, std = (
+        torch.tensor(x, device=frames.device).view(1, 3, 1, 1)
+        for x in (IMAGENET_MEAN, IMAGENET_STD)
+    )
     return (pictures - mean) / std
 
 
@@ -105,17 +138,26 @@ def _load(folder: Path, device: str | None) -> torch.nn.Module:
     key = str(folder), str(where)
     if key not in _LOADED:
         (model,) = open_model_folder(
-            folder, "AutoModelForDepthEstimation", what="depth model", expected="a depth estimation model",
-            where="download a metric depth model, such as Depth Anything V2 Metric", instead=", or give depth files")
+            folder,
+            "AutoModelForDepthEstimation",
+            what="depth model",
+            expected="a depth estimation model",
+            where="download a metric depth model, such as Depth Anything V2 Metric",
+            instead=", or give depth files",
+        )
         _LOADED[key] = model.to(where)
     return _LOADED[key]
 
 
 def _is_metric(model: torch.nn.Module) -> bool:
-    return (model.config.model_type in METRIC_TYPES
-            or getattr(model.config, "depth_estimation_type", "relative") == "metric")
+    return (
+        model.config.model_type in METRIC_TYPES
+        or getattr(model.config, "depth_estimation_type", "relative") == "metric"
+    )
 
 
 def _multiple(model: torch.nn.Module) -> int:
     backbone = getattr(model.config, "backbone_config", None)
-    return int(getattr(backbone, "patch_size", None) or getattr(model.config, "patch_size", None) or PATCH)
+    return int(
+        getattr(backbone, "patch_size", None) or getattr(model.config, "patch_size", None) or PATCH
+    )

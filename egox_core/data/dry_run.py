@@ -46,16 +46,25 @@ def dry_run(
     part: tuple[int, int] = (0, 1),
     progress: Progress = no_progress,
 ) -> PrepareSums:
-    """Sums of a :func:`.prepare.prepare`: clips and files are counted, bytes and hours follow from a few
-    clips.
+    """Sums of a :func:`.prepare.prepare`: clips and files are counted, bytes and hours follow from
+    a few clips.
 
     Those are made in a folder that is removed again; only the plans stay in ``root``.
 
     Raises:
         EgoXInputError: as :func:`.prepare.prepare`; no clip could be made.
     """
-    run = plan_run(source, root, options, layout=layout, engine=engine, workers=workers, captions=captions,
-                   part=part, progress=progress)
+    run = plan_run(
+        source,
+        root,
+        options,
+        layout=layout,
+        engine=engine,
+        workers=workers,
+        captions=captions,
+        part=part,
+        progress=progress,
+    )
     clips = [clip for plan in run.plans for clip in plan.clips]
     if not clips:
         raise EgoXInputError(

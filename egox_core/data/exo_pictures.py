@@ -1,8 +1,8 @@
-"""A clip's exo pictures and the camera that made them: undistorted, or as filmed; one frame in memory at a time.
+"""A clip's exo pictures and the camera that made them: undistorted, or as filmed; one frame in
+memory at a time.
 
-A picture of another orientation than the canvas (a GoPro turned by 90 degrees) is fitted whole, black bars beside it:
-a crop would keep a third of what it shows.
-"""
+A picture of another orientation than the canvas (a GoPro turned by 90 degrees) is fitted whole,
+black bars beside it: a crop would keep a third of what it shows."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from .raw_take import ExoView, SourceLayout
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExoPictures:
-    """How one exo video becomes the pictures of its clips."""
+    """Recipe from one exo video to the pictures of its clips."""
 
     view: ExoView
     info: VideoInfo
@@ -38,27 +38,36 @@ class ExoPictures:
     camera: CameraModel  # of the pictures
     seen: Tensor  # [H, W] bool, what the lens saw; the rest is black and has no depth
     redrawn: Undistortion | None  # None: as filmed, cropped or padded
-    corner: tuple[int, int] = (0, 0)  # (left, top) px, where the redrawn picture stands among its bars
+    corner: tuple[int, int] = (
+        0,
+        0,
+    )  # (left, top) px, where the redrawn picture stands among its bars
 
     @property
     def kind(self) -> PictureChoice:
-        """What manifests call it."""
+        """Name in manifests."""
         return "as filmed" if self.redrawn is None else "undistorted"
 
     def maps(self, window: ClipWindow) -> FrameSelection:
-        """The clip's frames in maps of this picture (depth, masks): of the redrawn one, or of the video as filmed.
+        """The clip's frames in maps of this picture (depth, masks): of the redrawn one, or of the
+        video as filmed.
 
         Raises:
-            EgoXInputError: the clip lies beyond the video's end.
+            EgoXInputError: the clip is beyond the video's end.
         """
         selection = self.selection(window)
-        return selection if self.redrawn is None else replace(selection, source_size=self.size, resize="crop")
+        return (
+            selection
+            if self.redrawn is None
+            else replace(selection, source_size=self.size, resize="crop")
+        )
 
     def selection(self, window: ClipWindow) -> FrameSelection:
-        """The clip's frames in the video, and the part of its picture that is shown where nothing is redrawn.
+        """The clip's frames in the video, and the part of its picture that is shown where nothing
+        is redrawn.
 
         Raises:
-            EgoXInputError: the clip lies beyond the video's end.
+            EgoXInputError: the clip is beyond the video's end.
         """
         return frames_of(self.info, window, self.size, _resize(self.info, self.size))
 
@@ -66,7 +75,7 @@ class ExoPictures:
         """The pictures of a clip.
 
         Raises:
-            EgoXInputError: the clip lies beyond the video's end, a frame that can't be decoded.
+            EgoXInputError: the clip is beyond the video's end, a frame that can't be decoded.
         """
         indices = self.selection(window).source_indices.tolist()
         store = FrameStore(len(indices), (self.size[1], self.size[0], 3), np.uint8)
@@ -82,17 +91,24 @@ class ExoPictures:
             if self.redrawn is None:
                 yield fit_picture(picture, source_rectangle(whole), self.size)
                 continue
-            inner = (self.redrawn(torch.from_numpy(picture)).clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+            inner = (
+                (self.redrawn(torch.from_numpy(picture)).clamp(0, 1) * 255)
+                .round()
+                .to(torch.uint8)
+                .numpy()
+            )
             out = np.zeros((self.size[1], self.size[0], 3), np.uint8)
-            out[top:top + inner.shape[0], left:left + inner.shape[1]] = inner
+            out[top : top + inner.shape[0], left : left + inner.shape[1]] = inner
             yield out
 
 
-def exo_pictures(view: ExoView, info: VideoInfo, layout: SourceLayout, options: PrepareOptions) -> ExoPictures:
-    """What the options make of an exo camera.
+def exo_pictures(
+    view: ExoView, info: VideoInfo, layout: SourceLayout, options: PrepareOptions
+) -> ExoPictures:
+    """Picture recipe of an exo camera under the options.
 
-    Ego-Exo4D's own pictures become a pinhole's, unless they are to stay as filmed. A take's depth belongs to its
-    picture as it was filmed, so both stay.
+    Ego-Exo4D's own pictures become a pinhole's, unless they are to stay as filmed. A take's depth
+    belongs to its picture as it was filmed, so both stay.
 
     Raises:
         EgoXInputError: a video of another aspect than the calibration.
@@ -100,8 +116,14 @@ def exo_pictures(view: ExoView, info: VideoInfo, layout: SourceLayout, options: 
     size, source = options.exo_size, camera_of_video(view, info)
     if LENSES[view.camera.lens].straight or layout != "egoexo4d" or options.pictures == "as filmed":
         first = frames_of(info, ClipWindow(start=0, frames=1, step=1), size, _resize(info, size))
-        return ExoPictures(view=view, info=info, size=size, camera=camera_of_frames(source, first),
-                           seen=_shown(first), redrawn=None)
+        return ExoPictures(
+            view=view,
+            info=info,
+            size=size,
+            camera=camera_of_frames(source, first),
+            seen=_shown(first),
+            redrawn=None,
+        )
     inner = size
     if turned_against(info, size):
         scale = min(size[0] / info.width, size[1] / info.height)
@@ -114,13 +136,21 @@ def exo_pictures(view: ExoView, info: VideoInfo, layout: SourceLayout, options: 
     redrawn = Undistortion(source, target)
     left, top = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
     seen = torch.zeros(size[1], size[0], dtype=torch.bool)
-    seen[top:top + inner[1], left:left + inner[0]] = redrawn.seen
-    return ExoPictures(view=view, info=info, size=size, camera=crop(target, -left, -top, *size), seen=seen,
-                       redrawn=redrawn, corner=(left, top))
+    seen[top : top + inner[1], left : left + inner[0]] = redrawn.seen
+    return ExoPictures(
+        view=view,
+        info=info,
+        size=size,
+        camera=crop(target, -left, -top, *size),
+        seen=seen,
+        redrawn=redrawn,
+        corner=(left, top),
+    )
 
 
 def turned_against(info: VideoInfo, size: tuple[int, int]) -> bool:
-    """Whether a video stands upright and the picture asked for lies, or the other way round."""
+    """Check whether a video stands upright and the picture asked for lies, or the other way
+    round."""
     return (info.width - info.height) * (size[0] - size[1]) < 0
 
 
@@ -132,25 +162,48 @@ def camera_of_video(view: ExoView, info: VideoInfo) -> CameraModel:
     """
     stored = view.camera.stored_size
     if abs(stored[0] / stored[1] * info.height / info.width - 1) > 0.02:
-        raise EgoXInputError(f"exo camera {view.name}", got=f"video {info.width}x{info.height}, intrinsics of "
-                             f"{stored[0]}x{stored[1]}", expected="the same aspect", fix="give the camera's own video")
-    return view.camera if stored == (info.width, info.height) else rescale(view.camera, info.width, info.height)
+        raise EgoXInputError(
+            f"exo camera {view.name}",
+            got=f"video {info.width}x{info.height}, intrinsics of {stored[0]}x{stored[1]}",
+            expected="the same aspect",
+            fix="give the camera's own video",
+        )
+    return (
+        view.camera
+        if stored == (info.width, info.height)
+        else rescale(view.camera, info.width, info.height)
+    )
 
 
-def frames_of(info: VideoInfo, window: ClipWindow, size: tuple[int, int],
-              resize: Literal["crop", "pad"] = "crop") -> FrameSelection:
+def frames_of(
+    info: VideoInfo,
+    window: ClipWindow,
+    size: tuple[int, int],
+    resize: Literal["crop", "pad"] = "crop",
+) -> FrameSelection:
     """The clip's frames of a video.
 
     Raises:
-        EgoXInputError: the clip lies beyond the video's end.
+        EgoXInputError: the clip is beyond the video's end.
     """
     indices = window.indices
     if int(indices[-1]) >= info.frame_count:
-        raise EgoXInputError(f"video {info.name}", got=f"{info.frame_count} frames",
-                             expected=f"at least {int(indices[-1]) + 1}", fix="the clip lies beyond its end")
+        raise EgoXInputError(
+            f"video {info.name}",
+            got=f"{info.frame_count} frames",
+            expected=f"at least {int(indices[-1]) + 1}",
+            fix="the clip is beyond its end",
+        )
     times = torch.tensor(info.times_s, dtype=torch.float64)[indices]
-    return FrameSelection(source_indices=indices, times_s=times, source_fps=info.fps, fps=info.fps / window.step,
-                          source_size=(info.width, info.height), size=size, resize=resize)
+    return FrameSelection(
+        source_indices=indices,
+        times_s=times,
+        source_fps=info.fps,
+        fps=info.fps / window.step,
+        source_size=(info.width, info.height),
+        size=size,
+        resize=resize,
+    )
 
 
 def _resize(info: VideoInfo, size: tuple[int, int]) -> Literal["crop", "pad"]:
@@ -158,9 +211,11 @@ def _resize(info: VideoInfo, size: tuple[int, int]) -> Literal["crop", "pad"]:
 
 
 def _shown(selection: FrameSelection) -> Tensor:  # [H, W] bool
-    """Which pixels of the frames handed on lie in the source picture; the others are bars."""
+    """Mask of pixels inside the source picture; the others are bars."""
     left, top, *rectangle = source_rectangle(selection)
-    u, v = (start + (torch.arange(side) + 0.5) * length / side
-            for start, side, length in zip((left, top), selection.size, rectangle, strict=True))
+    u, v = (
+        start + (torch.arange(side) + 0.5) * length / side
+        for start, side, length in zip((left, top), selection.size, rectangle, strict=True)
+    )
     width, height = selection.source_size
     return ((v >= 0) & (v <= height))[:, None] & ((u >= 0) & (u <= width))

@@ -1,8 +1,7 @@
 """Stand-in depth where a take has none: the floor under the wearer, found from the poses alone.
 
-Good for proving layout, poses and undistortion, and for ranking exo cameras; not a substitute for depth. Whatever is
-made with it is marked ``stand-in depth``.
-"""
+Good for proving layout, poses and undistortion, and for ranking exo cameras; not a substitute for
+depth. Whatever is made with it is marked ``stand-in depth``."""
 
 from __future__ import annotations
 
@@ -33,7 +32,8 @@ class GroundPlane:
 
 
 def ground_plane(take: RawTake, eye_height_m: float = EYE_HEIGHT_M) -> GroundPlane:
-    """The plane ``eye_height_m`` under the wearer's median camera height; up is the opposite of what cameras say."""
+    """The plane ``eye_height_m`` under the wearer's median camera height; up is the opposite of
+    what cameras say."""
     ego_w2c = take.ego_w2c[take.pose_known]
     exo = torch.stack([pose_of_frame(e.w2c, 0) for e in take.exos])
     up = -down_axis(exo, ego_w2c, take.ego_camera.quarter_turns)
@@ -59,16 +59,21 @@ def plane_depth(
     depth = distance * rays[..., 2]
     ok = seen & (slope > 0) & (depth > 0) & (depth < FAR_M) & (centre_height > 0)
     if not bool(ok.any()):
-        raise EgoXInputError("--depth plane", got="an exo camera that doesn't see the floor", expected="some of it",
-                             fix="leave the camera out, or give depth files")
+        raise EgoXInputError(
+            "--depth plane",
+            got="an exo camera that doesn't see the floor",
+            expected="some of it",
+            fix="leave the camera out, or give depth files",
+        )
     return torch.where(ok, depth, torch.full_like(depth, math.nan)).float()
 
 
 def plane_coverage(plane: GroundPlane, take: RawTake, exo: int) -> float:
-    """Share of the wearer's view whose floor point lies inside the exo picture; how cameras are ranked without depth.
+    """Share of the wearer's view whose floor point is inside the exo picture; how cameras are
+    ranked without depth.
 
-    A coarse grid of ego rays at a few frames; rays that miss the floor count for the far point on them.
-    """
+    A coarse grid of ego rays at a few frames; rays that miss the floor count for the far point on
+    them."""
     view = take.exos[exo]
     frames = take.pose_known.nonzero().flatten()
     picked = frames[torch.linspace(0, len(frames) - 1, min(RANKING_FRAMES, len(frames))).long()]
@@ -81,8 +86,11 @@ def plane_coverage(plane: GroundPlane, take: RawTake, exo: int) -> float:
         w2c = take.ego_w2c[frame]
         world, centre = rays @ w2c[:, :3], camera_centre(w2c)
         slope = -(world @ plane.up)
-        distance = torch.where(slope > 1e-3, (centre @ plane.up - plane.height) / slope.clamp_min(1e-3),
-                               torch.tensor(FAR_M, dtype=torch.float64)).clamp(0, FAR_M)
+        distance = torch.where(
+            slope > 1e-3,
+            (centre @ plane.up - plane.height) / slope.clamp_min(1e-3),
+            torch.tensor(FAR_M, dtype=torch.float64),
+        ).clamp(0, FAR_M)
         points = centre + world * distance[:, None]
         exo_w2c = view.w2c if view.w2c.ndim == 2 else view.w2c[min(frame, len(view.w2c) - 1)]
         uv, ok = project(view.camera, transform(exo_w2c.double(), points))

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from ..errors import EgoXInputError
 from ..file_names import EXO, PRIOR, TRUTH
 from ..previews.contact_sheet import SheetRow, make_contact_sheet, spread, write_png
-from ..safe_files import read_json, write_json, write_whole
+from ..safe_files import atomic_write, read_json, write_json
 from .clip_files import middle_picture
 from .egoexo4d import NO_TASK
 from .manifest import ClipRecord, split_lists, write_manifest
@@ -144,7 +144,7 @@ def _read_part(file: Path) -> Part:
 
 
 def write_lists(root: Path, part: Part, records: Iterable[ClipRecord]) -> dict[str, list[str]]:
-    """Manifest and splits; returns the latter. Takes that lie elsewhere than their dataset has them
+    """Manifest and splits; returns the latter. Takes that are elsewhere than their dataset has them
     get a note."""
     by_take: dict[str, list[str]] = {}
     records = list(records)
@@ -171,7 +171,7 @@ def write_lists(root: Path, part: Part, records: Iterable[ClipRecord]) -> dict[s
             part.notes.setdefault(take, []).append(note)
     write_manifest(root / MANIFEST, records)
     for name, clips in lists.items():
-        with write_whole(root / "splits" / f"{name}.txt") as temporary:
+        with atomic_write(root / "splits" / f"{name}.txt") as temporary:
             temporary.write_text("".join(c + "\n" for c in clips), encoding="utf-8")
     return lists
 

@@ -1,7 +1,7 @@
 """The clips of a take, before any frame is decoded: cameras, windows, what is lacking, and which
 ones are drawn.
 
-Findings lie in ``plans/<take>.json`` of the set, and are taken from there while sources and options
+Findings are in ``plans/<take>.json`` of the set, and are taken from there while sources and options
 are the same.
 """
 

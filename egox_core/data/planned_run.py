@@ -1,4 +1,5 @@
-"""A ``prepare`` up to its first frame: takes, checks of all that a run needs, and the clips of each take."""
+"""A ``prepare`` up to its first frame: takes, checks of all that a run needs, and the clips of each
+take."""
 
 from __future__ import annotations
 
@@ -129,14 +130,14 @@ def plan_run(
 
 
 def _model_devices(options: PrepareOptions, engine: str) -> tuple[str, ...]:
-    """Where depth, mask and caption models run; none where there are none."""
+    """Devices of depth, mask and caption models; none without models."""
     if options.depth != "model" and options.mask_model is None and options.caption_model is None:
         return ()
     return devices_of(options.device or ("cuda" if has_gpu(engine) else "cpu"), engine)
 
 
 def _check_depth_source(takes: list[RawTake], options: PrepareOptions) -> None:
-    """What no take of the run could be prepared without, before anything else is looked at."""
+    """Check what every take of the run needs, before anything else is read."""
     if (
         options.depth == "files"
         and options.depth_root is None
@@ -165,7 +166,8 @@ def _check_depth_source(takes: list[RawTake], options: PrepareOptions) -> None:
 
 
 def _with_task(take: RawTake, options: PrepareOptions, alone: bool) -> RawTake:
-    """The take with the task that was asked for: of the only take, or where the source doesn't say."""
+    """The take with the task that was asked for: of the only take, or where the source doesn't
+    say."""
     if options.task_s is not None and (alone or take.task_s is None):
         take = replace(take, task_s=options.task_s)
     if take.task_s is None and take.layout == "egoexo4d":

@@ -1,4 +1,5 @@
-"""``prepare``: raw takes to a training set; goes on where it stopped, skips what can't be used and says why."""
+"""``prepare``: raw takes to a training set; goes on where it stopped, skips what can't be used and
+says why."""
 
 from __future__ import annotations
 
@@ -65,7 +66,7 @@ class ClipsMade:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrepareOutcome:
-    """What ``prepare`` did, as its report says."""
+    """Result of ``prepare``, as in its report."""
 
     clips: int
     new: int  # this time; the others were there
@@ -89,14 +90,15 @@ def prepare(
     part: tuple[int, int] = (0, 1),
     progress: Progress = no_progress,
 ) -> PrepareOutcome:
-    """Prepares all takes of ``source`` into ``root``: clips, manifest, splits, contact sheet, report.
+    """Prepares all takes of ``source`` into ``root``: clips, manifest, splits, contact sheet,
+    report.
 
     Manifest and splits are there from the first half minute on, so that a run that is ended leaves
     what it finished.
 
     Args:
-        splits: ``official`` keeps a take in the split that its dataset puts it in, ``rooms`` does not; takes without
-            one are split by room, by ``fractions``.
+        splits: ``official`` keeps a take in the split that its dataset puts it in, ``rooms`` does
+            not; takes without one are split by room, by ``fractions``.
         part: (i, n) prepares every n-th take from the i-th on, for :func:`join` to complete.
 
     Raises:
@@ -104,8 +106,20 @@ def prepare(
             or no permission. A bad take or clip never stops the others: it is named in the report.
     """
     started = time.monotonic()
-    run = plan_run(source, root, options, layout=layout, engine=engine, workers=workers, captions=captions,
-                   fractions=fractions, split_seed=split_seed, splits=splits, part=part, progress=progress)
+    run = plan_run(
+        source,
+        root,
+        options,
+        layout=layout,
+        engine=engine,
+        workers=workers,
+        captions=captions,
+        fractions=fractions,
+        split_seed=split_seed,
+        splits=splits,
+        part=part,
+        progress=progress,
+    )
     own = run.part
     clear_leftovers(root / "clips")
     jobs = [
@@ -170,7 +184,7 @@ def prepare(
 
 
 def join(root: Path) -> PrepareOutcome:
-    """The set of all parts that lie in ``root``.
+    """The set of all parts that are in ``root``.
 
     Raises:
         EgoXInputError: as :func:`.parts.join_parts`; no clip in any.

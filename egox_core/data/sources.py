@@ -1,4 +1,5 @@
-"""Finds out which layout a folder has and lists its takes: Ego-Exo4D, the released meta.json, or take folders."""
+"""Finds out which layout a folder has and lists its takes: Ego-Exo4D, the released meta.json, or
+take folders."""
 
 from __future__ import annotations
 
@@ -26,35 +27,55 @@ LAYOUTS = ("auto", "egoexo4d", "released", "take")
 MAX_META_BYTES = 2**30
 
 
-def list_takes(root: Path, layout: str, skipped: list[tuple[str, str]],
-               exo_lens: ExoLens | None = None) -> Iterator[RawTake]:
+def list_takes(
+    root: Path, layout: str, skipped: list[tuple[str, str]], exo_lens: ExoLens | None = None
+) -> Iterator[RawTake]:
     """All takes of a source folder; unusable ones are appended to ``skipped`` as (name, why).
 
     Args:
-        exo_lens: see :func:`..takes.exo_camera.with_exo_lens`. None: raw for Ego-Exo4D's own folders, as given else.
+        exo_lens: see :func:`..takes.exo_camera.with_exo_lens`. None: raw for Ego-Exo4D's own
+            folders, as given else.
 
     Raises:
         EgoXInputError: no such folder, unknown layout, nothing in it that is a take.
     """
     if layout not in LAYOUTS:
-        raise EgoXInputError("layout", got=repr(layout), expected=f"one of {', '.join(LAYOUTS)}", fix="choose one")
+        raise EgoXInputError(
+            "layout", got=repr(layout), expected=f"one of {', '.join(LAYOUTS)}", fix="choose one"
+        )
     if not root.is_dir():
-        raise EgoXInputError("source", got=f"{root.name!r}, which is no folder", expected="a folder of takes",
-                             fix="check the path")
+        raise EgoXInputError(
+            "source",
+            got=f"{root.name!r}, which is no folder",
+            expected="a folder of takes",
+            fix="check the path",
+        )
     layout = _detect(root) if layout == "auto" else layout
     if layout == "egoexo4d":
         yield from read_egoexo4d(root, skipped, exo_lens or "raw")
     elif layout == "released":
         yield from _released(root, skipped, exo_lens or "as given")
     else:
-        folders = [root] if (root / META).is_file() else sorted(p.parent for p in root.glob(f"*/{META}"))
+        folders = (
+            [root] if (root / META).is_file() else sorted(p.parent for p in root.glob(f"*/{META}"))
+        )
         if not folders:
-            raise EgoXInputError("source", got=f"{root.name!r} without a {META}", expected="take folders",
-                                 fix=f"each take's folder holds {EXO}, {DEPTH} and {META}")
+            raise EgoXInputError(
+                "source",
+                got=f"{root.name!r} without a {META}",
+                expected="take folders",
+                fix=f"each take's folder holds {EXO}, {DEPTH} and {META}",
+            )
         for folder in folders:
             try:
-                take = _from_meta(folder.name, folder, None, read_meta(folder / META), "take",
-                                  exo_lens or "as given")
+                take = _from_meta(
+                    folder.name,
+                    folder,
+                    None,
+                    read_meta(folder / META),
+                    "take",
+                    exo_lens or "as given",
+                )
             except EgoXInputError as error:
                 skipped.append((folder.name, str(error)))
             else:
@@ -72,15 +93,20 @@ def _detect(root: Path) -> str:
 
 
 def _released(root: Path, skipped: list[tuple[str, str]], exo_lens: ExoLens) -> Iterator[RawTake]:
-    """``meta.json`` with a list, ``videos/<take>/exo.mp4`` and ``depth_maps/<take>/*.npy`` beside it.
+    """``meta.json`` with a list, ``videos/<take>/exo.mp4`` and ``depth_maps/<take>/*.npy`` beside
+    it.
 
-    Paths in the list start wherever their author ran a script; only the take's name is taken from them.
-    """
+    Paths in the list start wherever their author ran a script; only the take's name is taken from
+    them."""
     content = read_json(root / META, META, MAX_META_BYTES)
     entries = content.get(LIST_KEY) if isinstance(content, dict) else None
     if not isinstance(entries, list) or not entries:
-        raise EgoXInputError("released meta.json", got=f"no list under {LIST_KEY!r}", expected="the authors' form",
-                             fix="choose --layout take for single take folders")
+        raise EgoXInputError(
+            "released meta.json",
+            got=f"no list under {LIST_KEY!r}",
+            expected="the authors' form",
+            fix="choose --layout take for single take folders",
+        )
     for number, entry in enumerate(entries):
         name = str(number)
         try:
@@ -90,28 +116,42 @@ def _released(root: Path, skipped: list[tuple[str, str]], exo_lens: ExoLens) -> 
             folders = root / "videos" / name, root / name
             folder = next((f for f in folders if (f / EXO).is_file()), None)
             if folder is None:
-                raise EgoXInputError(f"take {name}", got=f"no {EXO}",
-                                     expected=f"videos/{name}/{EXO}",
-                                     fix=f"put the videos beside {META}")
+                raise EgoXInputError(
+                    f"take {name}",
+                    got=f"no {EXO}",
+                    expected=f"videos/{name}/{EXO}",
+                    fix=f"put the videos beside {META}",
+                )
             depth = root / "depth_maps" / name
-            take = _from_meta(name, folder, depth if depth.is_dir() else None, meta, "released",
-                              exo_lens)
+            take = _from_meta(
+                name, folder, depth if depth.is_dir() else None, meta, "released", exo_lens
+            )
         except EgoXInputError as error:
             skipped.append((name, str(error)))
         else:
             yield take
 
 
-def _from_meta(name: str, folder: Path, depth: Path | None, meta: TakeMeta, layout: str,
-               exo_lens: ExoLens) -> RawTake:
+def _from_meta(
+    name: str, folder: Path, depth: Path | None, meta: TakeMeta, layout: str, exo_lens: ExoLens
+) -> RawTake:
     if meta.ego_extrinsics is None or meta.camera_extrinsics is None or meta.exo_camera is None:
-        raise EgoXInputError(f"take {name}", got="no ego_extrinsics, camera_extrinsics or camera_intrinsics",
-                             expected="cameras of both views", fix="complete its meta.json")
+        raise EgoXInputError(
+            f"take {name}",
+            got="no ego_extrinsics, camera_extrinsics or camera_intrinsics",
+            expected="cameras of both views",
+            fix="complete its meta.json",
+        )
     video = folder / EXO
     info = probe_video(video)
     lensed, note = with_exo_lens(meta, exo_lens)
-    # The raw lens' picture may be wider than the video, its middle; K as given is taken to be the video's own.
-    camera = meta.exo_camera if lensed is meta else exo_camera_of_size(lensed, None, (info.width, info.height))
+    # The raw lens' picture may be wider than the video, its middle; K as given is taken to be the
+    # video's own.
+    camera = (
+        meta.exo_camera
+        if lensed is meta
+        else exo_camera_of_size(lensed, None, (info.width, info.height))
+    )
     if depth is None:
         try:
             depth = find_depth(folder)
@@ -120,11 +160,29 @@ def _from_meta(name: str, folder: Path, depth: Path | None, meta: TakeMeta, layo
     ego = meta.ego_extrinsics
     ego = ego[None].expand(info.frame_count, 3, 4) if ego.ndim == 2 else ego
     truth = next((folder / n for n in TRUTH_NAMES if (folder / n).is_file()), None)
-    k = meta.ego_intrinsics if meta.ego_intrinsics is not None else torch.eye(3, dtype=torch.float64)
+    k = (
+        meta.ego_intrinsics
+        if meta.ego_intrinsics is not None
+        else torch.eye(3, dtype=torch.float64)
+    )
     return RawTake(
-        name=name, layout=layout, ego_video=truth, ego_w2c=ego.double(), meta_intrinsics=k, prompt=meta.prompt,
-        pose_source=meta.pose_source, room=room_of_name(name, 3) if layout == "released" else "",
+        name=name,
+        layout=layout,
+        ego_video=truth,
+        ego_w2c=ego.double(),
+        meta_intrinsics=k,
+        prompt=meta.prompt,
+        pose_source=meta.pose_source,
+        room=room_of_name(name, 3) if layout == "released" else "",
         ego_camera=meta.ego_camera or preset_camera("aria_released", info.height),
         notes=() if exo_lens == "as given" else (note,),
-        exos=(ExoView(name="exo", video=video, camera=camera, depth=depth,
-                      w2c=validate_w2c(meta.camera_extrinsics, f"camera_extrinsics of {name}")),))
+        exos=(
+            ExoView(
+                name="exo",
+                video=video,
+                camera=camera,
+                depth=depth,
+                w2c=validate_w2c(meta.camera_extrinsics, f"camera_extrinsics of {name}"),
+            ),
+        ),
+    )

@@ -1,4 +1,5 @@
-"""Sockets that carry a depth: one entry each, from the socket's name to the function that reads its payload.
+"""Sockets that carry a depth: one entry each, from the socket's name to the function that reads its
+payload.
 
 To add one: an entry here; its input and its options are passed in ``nodes/depth_align.py``.
 """
@@ -19,10 +20,12 @@ from .sources import DepthSource, image_depth
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DepthSocket:
-    """What is connected to one socket."""
+    """Connection of one socket."""
 
     payload: Any  # as the host's node gives it
-    options: Mapping[str, Any] = field(default_factory=dict)  # keyword arguments of the socket's adapter
+    options: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # keyword arguments of the socket's adapter
 
 
 def _moge(payload: Mapping[str, object], camera: CameraModel | None, **options: Any) -> DepthSource:
@@ -31,7 +34,9 @@ def _moge(payload: Mapping[str, object], camera: CameraModel | None, **options: 
 
 def _da3(payload: Mapping[str, object], camera: CameraModel | None, **options: Any) -> DepthSource:
     depth = payload.get("depth")
-    if camera is not None and isinstance(depth, Tensor):  # da3_depth refuses a payload without depth
+    if camera is not None and isinstance(
+        depth, Tensor
+    ):  # da3_depth refuses a payload without depth
         height, width = depth.shape[-2:]
         camera = camera if camera.stored_size == (width, height) else rescale(camera, width, height)
     return da3_depth(payload, camera=camera, **options)
@@ -46,15 +51,17 @@ DEPTH_ADAPTERS: Mapping[str, Callable[..., DepthSource]] = {
     "da3_geometry": _da3,
     "depth_image": _image,
 }
-"""Socket's name: (payload, exo camera where it is known, options) to a source. The order is the priority: the first
-metric source gives the scale."""
+"""Socket's name: (payload, exo camera where it is known, options) to a source. The order is the
+priority: the first metric source gives the scale."""
 
 
 def socket_sources(
     sockets: Mapping[str, DepthSocket],  # the connected ones, by their names in DEPTH_ADAPTERS
-    camera: CameraModel | None = None,  # the exo camera at any size of the picture, where it is known
+    camera: CameraModel
+    | None = None,  # the exo camera at any size of the picture, where it is known
 ) -> Iterator[DepthSource]:
-    """The sources of the connected sockets, by priority. The first camera that is known is handed to the later ones.
+    """The sources of the connected sockets, by priority. The first camera that is known is handed
+    to the later ones.
 
     Raises:
         EgoXInputError: as the sockets' adapters.

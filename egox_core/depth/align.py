@@ -1,8 +1,9 @@
-"""Video depth to metric depth: D^f = 1 / (α / D^v + β), fitted a frame in inverse depth (paper, section 3.1).
+"""Video depth to metric depth: D^f = 1 / (α / D^v + β), fitted per frame in inverse depth (paper,
+section 3.1).
 
-α and β come from least squares on the static, sky-free pixels that lie inside both depths' 10-90 % quantile ranges,
-and run through a momentum of 0.99, so that the clip's scale is steady. The plain twin is in ``reference.py``.
-"""
+α and β come from least squares on the static, sky-free pixels that are inside both depths' 10-90 %
+quantile ranges, and run through a momentum of 0.99, so that the clip's scale is steady. The plain
+twin is in ``reference.py``."""
 
 from __future__ import annotations
 
@@ -29,14 +30,18 @@ WORKERS = min(4, os.cpu_count() or 1)  # frames in work at once; more would only
 Result = TypeVar("Result")
 
 MISSING_METRIC = "metric depth (the scale of the scene)"
-ADVICE = ("for your own video press 'Upload own files' on Load Exo Video and add its depth; or load the MoGe and Depth "
-          "Anything 3 models and un-bypass the depth group")
+ADVICE = (
+    "for your own video press 'Upload own files' on Load Exo Video and add its depth; or load the MoGe and Depth "
+    "Anything 3 models and un-bypass the depth group"
+)
 
 
 def align_depth(
     metric: DepthVideo | None,  # z depth in metres, may flicker from frame to frame
-    video: DepthVideo | None,  # steady over time, of unknown scale and shift; None: the metric depth passes through
-    dynamic: Tensor | None = None,  # [T, H, W] bool, moving: left out of the fit (added to the payloads' own masks)
+    video: DepthVideo
+    | None,  # steady over time, of unknown scale and shift; None: the metric depth passes through
+    dynamic: Tensor
+    | None = None,  # [T, H, W] bool, moving: left out of the fit (added to the payloads' own masks)
     sky: Tensor | None = None,  # [T, H, W] bool, left out of the fit, invalid in the result
     options: AlignOptions = AlignOptions(),  # noqa: B008  frozen
     progress: Progress = no_progress,
@@ -44,21 +49,32 @@ def align_depth(
     """Align a video depth to a metric one.
 
     Returns:
-        The aligned depth (``metric z``, the metric depth's camera, masks united) and the report of the fits.
+        The aligned depth (``metric z``, the metric depth's camera, masks united) and the report of
+        the fits.
 
     Raises:
-        EgoXInputError: no metric depth, kinds that can't be aligned, sizes that differ, a depth that is disparity by
-            mistake (see :mod:`depth.kind`), no frame that could be fitted.
+        EgoXInputError: no metric depth, kinds that can't be aligned, sizes that differ, a depth
+            that is disparity by mistake (see :mod:`depth.kind`), no frame that could be fitted.
     """
     if metric is None:
-        raise EgoXInputError(MISSING_METRIC, got="video depth only" if video is not None else "no depth at all",
-                             expected="a metric depth, and optionally a video depth", fix=ADVICE)
+        raise EgoXInputError(
+            MISSING_METRIC,
+            got="video depth only" if video is not None else "no depth at all",
+            expected="a metric depth, and optionally a video depth",
+            fix=ADVICE,
+        )
     if metric.kind != "metric z":
-        raise EgoXInputError(MISSING_METRIC, got=f"depth of kind '{metric.kind}'", expected="kind 'metric z'",
-                             fix="feed it as the video depth and give a metric one (MoGe v2, or Depth Anything 3 "
-                                 "Metric) beside it; " + ADVICE)
+        raise EgoXInputError(
+            MISSING_METRIC,
+            got=f"depth of kind '{metric.kind}'",
+            expected="kind 'metric z'",
+            fix="feed it as the video depth and give a metric one (MoGe v2, or Depth Anything 3 "
+            "Metric) beside it; " + ADVICE,
+        )
     _same_shape("video depth", metric, None if video is None else video.depth_m)
-    dynamic = _united("dynamic mask", metric, dynamic, metric.dynamic, None if video is None else video.dynamic)
+    dynamic = _united(
+        "dynamic mask", metric, dynamic, metric.dynamic, None if video is None else video.dynamic
+    )
     sky = _united("sky mask", metric, sky, metric.sky, None if video is None else video.sky)
     if video is None:
         return _pass_through(metric, dynamic, sky, options, progress)
@@ -70,7 +86,9 @@ def align_depth(
     hidden = None if excluded is None else excluded.cpu().numpy()
 
     def fit(t: int) -> tuple[FrameFit | None, str]:
-        return fit_frame(metric_m[t], values[t], None if hidden is None else hidden[t], disparity, options)
+        return fit_frame(
+            metric_m[t], values[t], None if hidden is None else hidden[t], disparity, options
+        )
 
     fits, reasons = [], []
     for t, (frame_fit, why) in enumerate(_side_by_side(fit, count)):
@@ -95,11 +113,17 @@ def align_depth(
     aligned = store_frames(applied(), count)
     used_share = [0.0 if one is None else one.used / metric_m[0].size for one in fits]
     report = make_report(fits, reasons, used_share, states, options)
-    result = replace(metric, depth_m=aligned, kind="metric z", dynamic=dynamic, sky=sky,
-                     trust=_least_trust(metric.trust, video.trust),
-                     exo_w2c=metric.exo_w2c if metric.exo_w2c is not None else metric_poses(video, states),
-                     source_indices=_first(metric.source_indices, video.source_indices),
-                     times_s=_first(metric.times_s, video.times_s))
+    result = replace(
+        metric,
+        depth_m=aligned,
+        kind="metric z",
+        dynamic=dynamic,
+        sky=sky,
+        trust=_least_trust(metric.trust, video.trust),
+        exo_w2c=metric.exo_w2c if metric.exo_w2c is not None else metric_poses(video, states),
+        source_indices=_first(metric.source_indices, video.source_indices),
+        times_s=_first(metric.times_s, video.times_s),
+    )
     return result, report
 
 
@@ -127,7 +151,10 @@ def fit_frame(
     if fit is not None and options.mode == "robust":
         fit = fit_robust(x, y, xs, ys, fit)
     if fit is None:
-        return None, "no depth variation on the static pixels, so scale and shift can't be told apart"
+        return (
+            None,
+            "no depth variation on the static pixels, so scale and shift can't be distinguished",
+        )
     if not fit.alpha > 0:
         return None, f"the fit turned near and far around (α = {fit.alpha:.3g})"
     return fit, ""
@@ -141,10 +168,13 @@ def momentum_states(fits: list[FrameFit | None], momentum: float) -> list[tuple[
     """
     first = next((fit for fit in fits if fit is not None), None)
     if first is None:
-        raise EgoXInputError("depth alignment", got="no frame in which scale and shift could be fitted",
-                             expected="some frames with valid, static pixels at different depths",
-                             fix="check that both depths belong to this video and that the dynamic mask does not "
-                                 "cover everything; leave the video depth out to use the metric depth as it is")
+        raise EgoXInputError(
+            "depth alignment",
+            got="no frame in which scale and shift could be fitted",
+            expected="some frames with valid, static pixels at different depths",
+            fix="check that both depths belong to this video and that the dynamic mask does not "
+            "cover everything; leave the video depth out to use the metric depth as it is",
+        )
     alpha, beta, states = first.alpha, first.beta, []
     for fit in fits:
         if fit is not None:
@@ -154,8 +184,13 @@ def momentum_states(fits: list[FrameFit | None], momentum: float) -> list[tuple[
     return states
 
 
-def make_report(fits: list[FrameFit | None], reasons: list[str], used_share: list[float],
-                states: list[tuple[float, float]], options: AlignOptions) -> AlignReport:
+def make_report(
+    fits: list[FrameFit | None],
+    reasons: list[str],
+    used_share: list[float],
+    states: list[tuple[float, float]],
+    options: AlignOptions,
+) -> AlignReport:
     """The report of an alignment, from its frames' fits and states."""
     nan = float("nan")
 
@@ -163,10 +198,15 @@ def make_report(fits: list[FrameFit | None], reasons: list[str], used_share: lis
         return torch.tensor(list(values), dtype=torch.float64)
 
     return AlignReport(
-        mode=options.mode, alpha=column(a for a, _ in states), beta=column(b for _, b in states),
+        mode=options.mode,
+        alpha=column(a for a, _ in states),
+        beta=column(b for _, b in states),
         fit_alpha=column(nan if f is None else f.alpha for f in fits),
         fit_beta=column(nan if f is None else f.beta for f in fits),
-        residual=column(nan if f is None else f.residual_of(a, b) for f, (a, b) in zip(fits, states, strict=True)),
+        residual=column(
+            nan if f is None else f.residual_of(a, b)
+            for f, (a, b) in zip(fits, states, strict=True)
+        ),
         fit_residual=column(nan if f is None else f.residual for f in fits),
         mean_inverse=column(nan if f is None else f.mean_y for f in fits),
         used_share=column(used_share),
@@ -174,12 +214,14 @@ def make_report(fits: list[FrameFit | None], reasons: list[str], used_share: lis
     )
 
 
-def metric_poses(video: DepthVideo, states: list[tuple[float, float]]) -> Tensor | None:  # [3, 4] or [T, 3, 4]
+def metric_poses(
+    video: DepthVideo, states: list[tuple[float, float]]
+) -> Tensor | None:  # [3, 4] or [T, 3, 4]
     """Exo poses that came with the video depth, their translations brought to metres.
 
-    A multi-view model's poses share its depth's scale, D^f ≈ D^v / α where β is small, so t is divided by α: by
-    the clip's mean, for a path must not be stretched from frame to frame. A disparity has no such scale.
-    """
+    A multi-view model's poses share its depth's scale, D^f ≈ D^v / α where β is small, so t is
+    divided by α: by the clip's mean, for a path must not be stretched from frame to frame. A
+    disparity has no such scale."""
     if video.exo_w2c is None or video.kind == "disparity":
         return video.exo_w2c
     poses = video.exo_w2c.clone()
@@ -187,8 +229,13 @@ def metric_poses(video: DepthVideo, states: list[tuple[float, float]]) -> Tensor
     return poses
 
 
-def _pass_through(metric: DepthVideo, dynamic: Tensor | None, sky: Tensor | None, options: AlignOptions,
-                  progress: Progress) -> tuple[DepthVideo, AlignReport]:
+def _pass_through(
+    metric: DepthVideo,
+    dynamic: Tensor | None,
+    sky: Tensor | None,
+    options: AlignOptions,
+    progress: Progress,
+) -> tuple[DepthVideo, AlignReport]:
     count = len(metric.depth_m)
     note = "no video depth: the metric depth is used as it is"
 
@@ -197,10 +244,22 @@ def _pass_through(metric: DepthVideo, dynamic: Tensor | None, sky: Tensor | None
         return depth if sky is None else depth.masked_fill_(sky[t].cpu(), float("nan"))
 
     depth = store_frames(map(passed, range(count)), count)
-    one, nan = torch.ones(count, dtype=torch.float64), torch.full((count,), float("nan"), dtype=torch.float64)
-    report = AlignReport(mode="metric depth as it is", alpha=one, beta=torch.zeros_like(one), fit_alpha=nan,
-                         fit_beta=nan, residual=nan, fit_residual=nan, mean_inverse=nan,
-                         used_share=torch.zeros_like(one), notes=(note,))
+    one, nan = (
+        torch.ones(count, dtype=torch.float64),
+        torch.full((count,), float("nan"), dtype=torch.float64),
+    )
+    report = AlignReport(
+        mode="metric depth as it is",
+        alpha=one,
+        beta=torch.zeros_like(one),
+        fit_alpha=nan,
+        fit_beta=nan,
+        residual=nan,
+        fit_residual=nan,
+        mean_inverse=nan,
+        used_share=torch.zeros_like(one),
+        notes=(note,),
+    )
     progress(count, count, "depth as it is")
     return replace(metric, depth_m=depth, dynamic=dynamic, sky=sky), report
 
@@ -224,13 +283,20 @@ def _side_by_side(work: Callable[[int], Result], count: int) -> Iterator[Result]
 
 def _same_shape(what: str, metric: DepthVideo, other: Tensor | None) -> None:
     if other is not None and other.shape != metric.depth_m.shape:
-        raise EgoXInputError(what, got=f"{_size(other)}", expected=f"{_size(metric.depth_m)}, as the metric depth",
-                             fix="make both depths from the same frames at the same size")
+        raise EgoXInputError(
+            what,
+            got=f"{_size(other)}",
+            expected=f"{_size(metric.depth_m)}, as the metric depth",
+            fix="make both depths from the same frames at the same size",
+        )
 
 
 def _size(values: Tensor) -> str:
-    return f"{values.shape[0]} frames of {values.shape[-1]}x{values.shape[-2]}" if values.dim() == 3 \
+    return (
+        f"{values.shape[0]} frames of {values.shape[-1]}x{values.shape[-2]}"
+        if values.dim() == 3
         else f"shape {tuple(values.shape)}"
+    )
 
 
 def _united(what: str, metric: DepthVideo, *masks: Tensor | None) -> Tensor | None:
@@ -250,8 +316,9 @@ def _least_trust(a: Tensor | None, b: Tensor | None) -> Tensor | None:
     return _combined(torch.minimum, a, b)
 
 
-def _combined(combine: Callable[[Tensor, Tensor], Tensor], a: Tensor | None,
-              b: Tensor | None) -> Tensor | None:
+def _combined(
+    combine: Callable[[Tensor, Tensor], Tensor], a: Tensor | None, b: Tensor | None
+) -> Tensor | None:
     if a is None or b is None:
         return b if a is None else a
     frames = (combine(one, other).cpu() for one, other in zip(a, b, strict=True))

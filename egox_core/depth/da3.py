@@ -1,10 +1,11 @@
 """The host's DA3_GEOMETRY payload (Depth Anything 3) to a DepthVideo.
 
-What the payload holds (ComfyUI 0.30, nodes_depth_anything_3.py and ldm/depth_anything_3): ``depth`` [B, H, W] is z
-depth, resized to the picture; ``sky`` (Mono, Metric) is a probability; ``confidence`` (Small, Base) is at least 1. In
-multiview mode ``intrinsics`` [1, S, 3, 3] are in pixels of the smaller picture that the model saw, while depth is at
-the full size; ``extrinsics`` [1, S, 3 or 4, 4] are w2c in the depth's own unit; both are identities where no pose was
-estimated. No key names the variant, nor the scale:
+What the payload holds (ComfyUI 0.30, nodes_depth_anything_3.py and ldm/depth_anything_3): ``depth``
+[B, H, W] is z depth, resized to the picture; ``sky`` (Mono, Metric) is a probability;
+``confidence`` (Small, Base) is at least 1. In multiview mode ``intrinsics`` [1, S, 3, 3] are in
+pixels of the smaller picture that the model saw, while depth is at the full size; ``extrinsics``
+[1, S, 3 or 4, 4] are w2c in the depth's own unit; both are identities where no pose was estimated.
+No key names the variant, nor the scale:
 
 - Small and Base (``confidence``): unknown scale; in multiview mode one scale for all frames, in mono mode one a frame;
 - Mono-Large (``sky``): unknown scale, a frame;
@@ -33,7 +34,8 @@ RESOLUTION = 504
 """Longer side in px of the picture that the model sees: the default of Run Depth Anything 3."""
 PATCH = 14
 SKY_PROBABILITY = 0.3
-"""From here on a pixel is sky; the model's own non-sky test. Doubtful pixels must not pull the fit."""
+"""From here on a pixel is sky; the model's own non-sky test. Doubtful pixels must not pull the
+fit."""
 
 
 def da3_depth(
@@ -46,54 +48,90 @@ def da3_depth(
     """Z depth, relative or in metres by the variant.
 
     Raises:
-        EgoXInputError: no depth, a variant that the payload contradicts, a frame without valid pixels.
+        EgoXInputError: no depth, a variant that the payload contradicts, a frame without valid
+            pixels.
     """
-    check_choice("Depth Anything 3 variant", variant, ("auto", "small or base", "mono", "metric"),
-                 "choose one of the four")
+    check_choice(
+        "Depth Anything 3 variant",
+        variant,
+        ("auto", "small or base", "mono", "metric"),
+        "choose one of the four",
+    )
     depth = payload.get("depth")
     if not isinstance(depth, Tensor):
-        raise EgoXInputError("Depth Anything 3 geometry", got=f"keys {sorted(payload)}", expected="'depth' [B, H, W]",
-                             fix="connect the output of Run Depth Anything 3")
+        raise EgoXInputError(
+            "Depth Anything 3 geometry",
+            got=f"keys {sorted(payload)}",
+            expected="'depth' [B, H, W]",
+            fix="connect the output of Run Depth Anything 3",
+        )
     confidence, sky_probability = payload.get("confidence"), payload.get("sky")
     if variant == "metric" and isinstance(confidence, Tensor):
-        raise EgoXInputError("Depth Anything 3 variant", got="'metric', with a confidence map in the geometry",
-                             expected="the Metric variant, which has a sky map and no confidence",
-                             fix="choose 'auto': the loaded model is Small or Base, whose scale is unknown")
+        raise EgoXInputError(
+            "Depth Anything 3 variant",
+            got="'metric', with a confidence map in the geometry",
+            expected="the Metric variant, which has a sky map and no confidence",
+            fix="choose 'auto': the loaded model is Small or Base, whose scale is unknown",
+        )
     cleaned, notes = clean_depth(depth, "Depth Anything 3")
     height, width = cleaned.shape[1:]
     multiview = payload.get("mode") == "multiview"
-    estimated, camera_notes = (_estimated_camera(payload, width, height) if multiview else (None, ()))
+    estimated, camera_notes = _estimated_camera(payload, width, height) if multiview else (None, ())
     used = camera or estimated
     if used is not None and used.stored_size != (width, height):
-        raise EgoXInputError("exo camera", got=f"intrinsics for {used.stored_size[0]}x{used.stored_size[1]}",
-                             expected=f"{width}x{height}, as the depth", fix="rescale the intrinsics first")
+        raise EgoXInputError(
+            "exo camera",
+            got=f"intrinsics for {used.stored_size[0]}x{used.stored_size[1]}",
+            expected=f"{width}x{height}, as the depth",
+            fix="rescale the intrinsics first",
+        )
     if variant == "metric":
         used_for_scale = used or guessed_camera(width, height)
         scale = metric_scale(used_for_scale, resolution)
         cleaned = store_frames((frame * scale for frame in cleaned), len(cleaned))
-        notes += (f"Depth Anything 3 Metric: raw depth times {scale:.3f} (focal length / 300 in the "
-                  f"model's picture, taken to be {resolution} px long: keep that resolution in Run "
-                  "Depth Anything 3)"
-                  + ("" if used is not None else "; the focal length is a guess (60 degrees across): give the exo "
-                     "camera's intrinsics for the right scale"),)
+        notes += (
+            f"Depth Anything 3 Metric: raw depth times {scale:.3f} (focal length / 300 in the "
+            f"model's picture, taken to be {resolution} px long: keep that resolution in Run "
+            "Depth Anything 3)"
+            + (
+                ""
+                if used is not None
+                else "; the focal length is a guess (60 degrees across): give the exo "
+                "camera's intrinsics for the right scale"
+            ),
+        )
     elif variant == "auto" and isinstance(sky_probability, Tensor):
-        notes += ("Depth Anything 3: the geometry has a sky map, so the model is Mono or Metric; it is taken for Mono, "
-                  "of unknown scale. For Metric-Large set the variant to 'metric'",)
+        notes += (
+            "Depth Anything 3: the geometry has a sky map, so the model is Mono or Metric; it is taken for Mono, "
+            "of unknown scale. For Metric-Large set the variant to 'metric'",
+        )
     if not multiview and len(cleaned) > 1 and variant != "metric":
-        notes += ("Depth Anything 3 ran in mono mode, so every frame has a scale of its own: use multiview mode, or "
-                  "set the momentum to 0",)
-    poses, pose_notes = _poses(payload, len(cleaned), cleaned) if multiview and camera_moves else (None, ())
+        notes += (
+            "Depth Anything 3 ran in mono mode, so every frame has a scale of its own: use multiview mode, or "
+            "set the momentum to 0",
+        )
+    poses, pose_notes = (
+        _poses(payload, len(cleaned), cleaned) if multiview and camera_moves else (None, ())
+    )
     result = DepthVideo(
-        depth_m=cleaned, camera=used or guessed_camera(width, height),
-        kind="metric z" if variant == "metric" else "relative z", exo_w2c=poses,
+        depth_m=cleaned,
+        camera=used or guessed_camera(width, height),
+        kind="metric z" if variant == "metric" else "relative z",
+        exo_w2c=poses,
         sky=_sky(sky_probability) if isinstance(sky_probability, Tensor) else None,
-        trust=confidence_trust(confidence) if isinstance(confidence, Tensor) else None)
-    return DepthSource(depth=result, name="Depth Anything 3", camera_known=used is not None,
-                       notes=notes + camera_notes + pose_notes)
+        trust=confidence_trust(confidence) if isinstance(confidence, Tensor) else None,
+    )
+    return DepthSource(
+        depth=result,
+        name="Depth Anything 3",
+        camera_known=used is not None,
+        notes=notes + camera_notes + pose_notes,
+    )
 
 
 def metric_scale(camera: CameraModel, resolution: int = RESOLUTION) -> float:
-    """Metres per unit of Metric-Large's raw depth: the mean focal length in the picture the model saw, over 300 px.
+    """Metres per unit of Metric-Large's raw depth: the mean focal length in the picture the model
+    saw, over 300 px.
 
     Args:
         camera: pinhole or fisheye, in pixels of the full picture.
@@ -106,13 +144,17 @@ def metric_scale(camera: CameraModel, resolution: int = RESOLUTION) -> float:
 
 
 def confidence_trust(confidence: Tensor) -> Tensor:  # [T, H, W] >= 1 -> [T, H, W] float32 0...1
-    """Trust from the model's confidence: full from the clip's median on, in proportion below (1 is no confidence)."""
+    """Trust from the model's confidence: full from the clip's median on, in proportion below (1 is
+    no confidence)."""
+
     def above(values: Tensor) -> Tensor:
         return (values.detach().float().cpu() - 1).clamp_min(0)
 
     middle = float(above(confidence[:, ::4, ::4]).median())
-    trust = ((above(frame) / middle).clamp_max(1) if middle > 0 else torch.ones(frame.shape)
-             for frame in confidence)
+    trust = (
+        (above(frame) / middle).clamp_max(1) if middle > 0 else torch.ones(frame.shape)
+        for frame in confidence
+    )
     return store_frames(trust, len(confidence))
 
 
@@ -128,8 +170,9 @@ def _patches(length: float) -> int:
     return max(1, down + PATCH if abs(down + PATCH - rounded) <= abs(rounded - down) else down)
 
 
-def _estimated_camera(payload: Mapping[str, object], width: int,
-                      height: int) -> tuple[CameraModel | None, tuple[str, ...]]:
+def _estimated_camera(
+    payload: Mapping[str, object], width: int, height: int
+) -> tuple[CameraModel | None, tuple[str, ...]]:
     """The estimated intrinsics at the depth's size, or None where there are none."""
     k = payload.get("intrinsics")
     if not isinstance(k, Tensor):
@@ -137,8 +180,9 @@ def _estimated_camera(payload: Mapping[str, object], width: int,
     k = k.detach().cpu().double().reshape(-1, 3, 3)
     if bool((k[:, 0, 2].abs() < 1e-6).all()):
         return None, ("Depth Anything 3 gave no intrinsics",)
-    # The size of the model's picture is not in the payload. Its centre is: (cx, cy) is half that size (exactly so for
-    # cam_dec), counted from the outline. So the scale is the depth's half size over the centre, an axis each.
+    # The size of the model's picture is not in the payload. Its centre is: (cx, cy) is half that
+    # size (exactly so for cam_dec), counted from the outline. So the scale is the depth's half size
+    # over the centre, an axis each.
     sx, sy = width / (2 * k[:, 0, 2]), height / (2 * k[:, 1, 2])
     full = torch.zeros_like(k)
     full[:, 0, 0], full[:, 1, 1], full[:, 2, 2] = k[:, 0, 0] * sx, k[:, 1, 1] * sy, 1.0
@@ -146,7 +190,9 @@ def _estimated_camera(payload: Mapping[str, object], width: int,
     return median_camera(full, width, height, "Depth Anything 3")
 
 
-def _poses(payload: Mapping[str, object], count: int, depth: Tensor) -> tuple[Tensor | None, tuple[str, ...]]:
+def _poses(
+    payload: Mapping[str, object], count: int, depth: Tensor
+) -> tuple[Tensor | None, tuple[str, ...]]:
     """w2c [T, 3, 4] in the depth's unit; the world is the first frame's camera."""
     poses = payload.get("extrinsics")
     if not isinstance(poses, Tensor):
@@ -154,9 +200,14 @@ def _poses(payload: Mapping[str, object], count: int, depth: Tensor) -> tuple[Te
     poses = poses.detach().cpu().double().reshape(count, -1, 4)[:, :3]
     error = poses[:, :, :3] @ poses[:, :, :3].transpose(1, 2) - torch.eye(3, dtype=torch.float64)
     if not bool(torch.isfinite(poses).all()) or float(error.abs().max()) > 1e-3:
-        return None, ("Depth Anything 3: the estimated poses are no rotations; the exo camera is taken as fixed",)
-    square = torch.cat([poses, torch.tensor([0.0, 0, 0, 1], dtype=torch.float64).expand(count, 1, 4)], dim=1)
+        return None, (
+            "Depth Anything 3: the estimated poses are no rotations; the exo camera is taken as fixed",
+        )
+    square = torch.cat(
+        [poses, torch.tensor([0.0, 0, 0, 1], dtype=torch.float64).expand(count, 1, 4)], dim=1
+    )
     relative = square @ torch.linalg.inv(square[0])
     travel = float(relative[:, :3, 3].norm(dim=1).max() / torch.nanmedian(depth[::8, ::4, ::4]))
-    return relative[:, :3], (f"Depth Anything 3: the exo camera moves by up to {100 * travel:.1f} % of the median "
-                             "depth",)
+    return relative[:, :3], (
+        f"Depth Anything 3: the exo camera moves by up to {100 * travel:.1f} % of the median depth",
+    )

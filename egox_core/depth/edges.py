@@ -1,4 +1,5 @@
-"""Depth edges: steps between neighbouring surfaces, and stray pixels that lie on neither of them."""
+"""Depth edges: steps between neighbouring surfaces, and stray pixels that are on neither of
+them."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ from ..sizes import REFERENCE_SIZE
 
 OUTSIDE = float("nan")
 RANGE_WINDOW = 5
-"""Side of the window of :func:`depth_range`, px of a picture of the reference height: the released filter's."""
+"""Side of the window of :func:`depth_range`, px of a picture of the reference height: the released
+filter's."""
 RELEASED_RANGE = 0.1
 """The released renderer draws and averages points whose range is below this."""
 
@@ -40,9 +42,8 @@ def depth_range(
 ) -> Tensor:  # [H, W] float32, (max - min) / mean; NaN where invalid
     """Range of depth in the window around each pixel: what the released renderer filters points by.
 
-    As its ``reliable_depth_mask_range``: invalid depth is 0, so that a pixel beside a hole has a large range; beyond
-    the picture the mean counts zeros, maximum and minimum nothing.
-    """
+    As its ``reliable_depth_mask_range``: invalid depth is 0, so that a pixel beside a hole has a
+    large range; beyond the picture the mean counts zeros, maximum and minimum nothing."""
     size = 2 * max(1, round(RANGE_WINDOW // 2 * depth_m.shape[0] / REFERENCE_SIZE)) + 1
     depth = depth_m.nan_to_num(0.0)[None, None]
     high, low = (sign * _highest(sign * depth, size) for sign in (1, -1))
@@ -51,22 +52,26 @@ def depth_range(
 
 
 def _highest(values: Tensor, size: int) -> Tensor:
-    """The maximum in the window around each pixel, [1, 1, H, W]: max_pool2d's, in a fortieth of its time on a CPU."""
+    """The maximum in the window around each pixel, [1, 1, H, W]: max_pool2d's, in a fortieth of its
+    time on a CPU."""
     half, (height, width) = size // 2, values.shape[-2:]
     padded = F.pad(values, (half, half, half, half), value=float("-inf"))
-    rows = reduce(torch.maximum, (padded[..., k:k + height, :] for k in range(size)))
-    return reduce(torch.maximum, (rows[..., k:k + width] for k in range(size)))
+    rows = reduce(torch.maximum, (padded[..., k : k + height, :] for k in range(size)))
+    return reduce(torch.maximum, (rows[..., k : k + width] for k in range(size)))
 
 
 def stray_step(
     depth_m: Tensor,  # [H, W] z depth, metres, NaN invalid
-) -> Tensor:  # [H, W] float32, the smaller of the two relative steps; 0 where the pixel lies on a surface
-    """Relative step by which a pixel lies between two surfaces, as depth models and resizing leave them at outlines.
+) -> (
+    Tensor
+):  # [H, W] float32, the smaller of the two relative steps; 0 where the pixel is on a surface
+    """Relative step by which a pixel is between two surfaces, as depth models and resizing leave
+    them at outlines.
 
-    A pixel on an object's rim has a large step on one side only; a floor seen at a low angle has equal steps for many
-    pixels in a row. A stray pixel has large steps of one sign on both sides, while the surface next to it, on one
-    side at least, is smooth. A pixel far from all its neighbours is stray, too.
-    """
+    A pixel on an object's rim has a large step on one side only; a floor seen at a low angle has
+    equal steps for many pixels in a row. A stray pixel has large steps of one sign on both sides,
+    while the surface next to it, on one side at least, is smooth. A pixel far from all its
+    neighbours is stray, too."""
     disparity = 1 / depth_m
     stray = torch.zeros_like(depth_m)
     alone = torch.full_like(depth_m, float("inf"))
@@ -74,13 +79,17 @@ def stray_step(
         size = depth_m.shape[axis]
         if size < 5:
             continue
-        step = _padded(torch.diff(disparity, dim=axis), axis)  # step[i] = d[i] - d[i-1], NaN at the picture's border
+        step = _padded(
+            torch.diff(disparity, dim=axis), axis
+        )  # step[i] = d[i] - d[i-1], NaN at the picture's border
         before2, before, after, after2 = (step.narrow(axis, k, size) for k in range(4))
         smaller = torch.minimum(before.abs(), after.abs())
         smooth = torch.fmin(before2.abs(), after2.abs())
         between = (before * after > 0) & (smaller > 3 * smooth)
         stray = torch.maximum(stray, torch.where(between, smaller * depth_m, 0.0))
-        alone = torch.minimum(alone, torch.fmin(before.abs(), after.abs()).nan_to_num(0.0) * depth_m)
+        alone = torch.minimum(
+            alone, torch.fmin(before.abs(), after.abs()).nan_to_num(0.0) * depth_m
+        )
     return torch.maximum(stray, alone.nan_to_num(0.0, posinf=0.0))
 
 

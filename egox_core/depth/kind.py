@@ -1,8 +1,9 @@
-"""Check a depth's stated kind: disparity given as z depth (or the other way round), and wrong units.
+"""Check a depth's stated kind: disparity given as z depth (or the other way round), and wrong
+units.
 
-Disparity grows towards the camera, z depth away from it, so the order of the values against a metric depth of the same
-frames shows which one it is. The scale shows metres, millimetres or pictures normalised to 0...1.
-"""
+Disparity grows towards the camera, z depth away from it, so the order of the values against a
+metric depth of the same frames shows which one it is. The scale shows metres, millimetres or
+pictures normalised to 0...1."""
 
 from __future__ import annotations
 
@@ -16,17 +17,23 @@ from torch import Tensor
 from ..errors import EgoXInputError
 from ..types import DepthVideo
 
-CLEAR_ORDER = 0.3  # |rank correlation| below this says nothing (a flat wall, or depths of different videos)
+CLEAR_ORDER = (
+    0.3  # |rank correlation| below this says nothing (a flat wall, or depths of different videos)
+)
 SAMPLE = 4_000  # pixels a frame; the standard error of a rank correlation is then about 0.016
 FRAMES = 5  # spread over the clip: one odd frame must not decide
 
 
 @dataclass(frozen=True, slots=True)
 class OrderCheck:
-    """How a video depth's values correlate with the metric depth's."""
+    """Correlation of a video depth's values with the metric depth's."""
 
-    correlation: float  # Spearman's, of the values as given with z depth in metres; median over a few frames
-    depth_fit: float  # share of 1/D^m's variance explained by 1/value (best of the linear fits), 0...1
+    correlation: (
+        float  # Spearman's, of the values as given with z depth in metres; median over a few frames
+    )
+    depth_fit: (
+        float  # share of 1/D^m's variance explained by 1/value (best of the linear fits), 0...1
+    )
     disparity_fit: float  # the same by the value itself
 
     @property
@@ -42,12 +49,16 @@ def compare_order(
     values: Tensor,  # [T, H, W] depth or disparity, NaN invalid
     excluded: Tensor | None = None,  # [T, H, W] bool
 ) -> OrderCheck | None:
-    """Rank correlation and fits on a sample of static pixels; None where too few pixels are valid."""
+    """Rank correlation and fits on a sample of static pixels; None where too few pixels are
+    valid."""
     count, pixels = len(metric_m), metric_m[0].numel()
     step = max(1, pixels // SAMPLE)
     rows = []
     for t in sorted({round(i * (count - 1) / max(FRAMES - 1, 1)) for i in range(FRAMES)}):
-        a, b = (part[t].flatten()[::step].cpu().numpy().astype(np.float64) for part in (metric_m, values))
+        a, b = (
+            part[t].flatten()[::step].cpu().numpy().astype(np.float64)
+            for part in (metric_m, values)
+        )
         ok = np.isfinite(a) & np.isfinite(b) & (a > 0)
         if excluded is not None:
             ok &= ~excluded[t].flatten()[::step].cpu().numpy()
@@ -55,8 +66,14 @@ def compare_order(
         if a.size < 64:
             continue
         positive = b > 0
-        as_depth = _correlation(1 / a[positive], 1 / b[positive]) if np.count_nonzero(positive) >= 64 else 0.0
-        rows.append((_correlation(rankdata(a), rankdata(b)), as_depth**2, _correlation(1 / a, b) ** 2))
+        as_depth = (
+            _correlation(1 / a[positive], 1 / b[positive])
+            if np.count_nonzero(positive) >= 64
+            else 0.0
+        )
+        rows.append(
+            (_correlation(rankdata(a), rankdata(b)), as_depth**2, _correlation(1 / a, b) ** 2)
+        )
     if not rows:
         return None
     return OrderCheck(*(float(column) for column in np.median(rows, axis=0)))
@@ -77,17 +94,25 @@ def check_order(
         return
     if (video.kind == "disparity") == (check.looks_like == "disparity"):
         return
-    got = (f"rank correlation {check.correlation:+.2f} with the metric depth, values {_range(video.depth_m)} against "
-           f"{_range(metric.depth_m)} m; 1/D^m is explained to {100 * check.disparity_fit:.0f} % as disparity and to "
-           f"{100 * check.depth_fit:.0f} % as z depth")
+    got = (
+        f"rank correlation {check.correlation:+.2f} with the metric depth, values {_range(video.depth_m)} against "
+        f"{_range(metric.depth_m)} m; 1/D^m is explained to {100 * check.disparity_fit:.0f} % as disparity and to "
+        f"{100 * check.depth_fit:.0f} % as z depth"
+    )
     if check.looks_like == "disparity":
-        raise EgoXInputError(f"video depth of kind '{video.kind}' looks like disparity (near is large)", got=got,
-                             expected="values that grow with distance, as the metric depth's",
-                             fix="set its kind to 'disparity' (an IMAGE depth map: bright = near); if the video depth "
-                                 "is right, then the metric depth holds disparity")
-    raise EgoXInputError("video depth of kind 'disparity' looks like z depth (far is large)", got=got,
-                         expected="values that grow towards the camera",
-                         fix="set its kind to 'relative z' (an IMAGE depth map: bright = far)")
+        raise EgoXInputError(
+            f"video depth of kind '{video.kind}' looks like disparity (near is large)",
+            got=got,
+            expected="values that grow with distance, as the metric depth's",
+            fix="set its kind to 'disparity' (an IMAGE depth map: bright = near); if the video depth "
+            "is right, then the metric depth holds disparity",
+        )
+    raise EgoXInputError(
+        "video depth of kind 'disparity' looks like z depth (far is large)",
+        got=got,
+        expected="values that grow towards the camera",
+        fix="set its kind to 'relative z' (an IMAGE depth map: bright = far)",
+    )
 
 
 def scale_notes(depth: DepthVideo) -> tuple[str, ...]:
@@ -100,10 +125,14 @@ def scale_notes(depth: DepthVideo) -> tuple[str, ...]:
         return ()
     median, low, high = float(values.median()), float(values.min()), float(values.max())
     if median > 300:
-        return (f"warning: the median metric depth is {median:.0f} m; is the file in millimetres (scale 0.001)?",)
+        return (
+            f"warning: the median metric depth is {median:.0f} m; is the file in millimetres (scale 0.001)?",
+        )
     if 0.99 <= high <= 1.0 and low < 0.05:
-        return (f"warning: the metric depth lies in {low:.3g} to {high:.3g}, like a picture normalised to 0...1; "
-                "such a map is a relative depth or disparity and belongs on the video depth input",)
+        return (
+            f"warning: the metric depth is in {low:.3g} to {high:.3g}, like a picture normalised to 0...1; "
+            "such a map is a relative depth or disparity and belongs on the video depth input",
+        )
     if median < 0.05:
         return (f"warning: the median metric depth is {1000 * median:.0f} mm; check the unit",)
     return ()
@@ -112,7 +141,11 @@ def scale_notes(depth: DepthVideo) -> tuple[str, ...]:
 def _range(values: Tensor) -> str:
     sample = values[:: max(1, len(values) // FRAMES), ::4, ::4]
     sample = sample[torch.isfinite(sample)]
-    return f"{float(sample.min()):.3g} to {float(sample.max()):.3g}" if sample.numel() else "without valid pixels"
+    return (
+        f"{float(sample.min()):.3g} to {float(sample.max()):.3g}"
+        if sample.numel()
+        else "without valid pixels"
+    )
 
 
 def _correlation(a: np.ndarray, b: np.ndarray) -> float:

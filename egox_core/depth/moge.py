@@ -1,11 +1,11 @@
 """The host's MOGE_GEOMETRY payload to a DepthVideo.
 
-What the payload holds (ComfyUI 0.30, nodes_moge.py and ldm/moge): ``depth`` [B, H, W] is z depth (the z of the point
-map, not the ray's length); ``intrinsics`` [B, 3, 3] are normalised, u in 0...1 over the picture's outline; sky and
-other undefined pixels are infinite unless ``apply_mask`` was off, and False in ``mask``. Depth is in metres for MoGe
-v2, whose metric scale is applied already, and of unknown scale for v1; the payload has no flag for it, but only v2
-gives ``normal``. A panorama's payload has no intrinsics and holds ray lengths on a sphere.
-"""
+What the payload holds (ComfyUI 0.30, nodes_moge.py and ldm/moge): ``depth`` [B, H, W] is z depth
+(the z of the point map, not the ray's length); ``intrinsics`` [B, 3, 3] are normalised, u in 0...1
+over the picture's outline; sky and other undefined pixels are infinite unless ``apply_mask`` was
+off, and False in ``mask``. Depth is in metres for MoGe v2, whose metric scale is applied already,
+and of unknown scale for v1; the payload has no flag for it, but only v2 gives ``normal``. A
+panorama's payload has no intrinsics and holds ray lengths on a sphere."""
 
 from __future__ import annotations
 
@@ -35,25 +35,39 @@ def moge_depth(
     check_choice("MoGe scale", metric, ("auto", "metric", "relative"), "choose one of the three")
     depth = payload.get("depth")
     if not isinstance(depth, Tensor):
-        raise EgoXInputError("MoGe geometry", got=f"keys {sorted(payload)}", expected="'depth' [B, H, W]",
-                             fix="connect the output of Run MoGe Inference")
+        raise EgoXInputError(
+            "MoGe geometry",
+            got=f"keys {sorted(payload)}",
+            expected="'depth' [B, H, W]",
+            fix="connect the output of Run MoGe Inference",
+        )
     intrinsics = payload.get("intrinsics")
     if not isinstance(intrinsics, Tensor):
-        raise EgoXInputError("MoGe geometry", got="a panorama (ray lengths on a sphere, no intrinsics)",
-                             expected="the geometry of a perspective video",
-                             fix="use Run MoGe Inference instead of the panorama node")
+        raise EgoXInputError(
+            "MoGe geometry",
+            got="a panorama (ray lengths on a sphere, no intrinsics)",
+            expected="the geometry of a perspective video",
+            fix="use Run MoGe Inference instead of the panorama node",
+        )
     mask, sky = payload.get("mask"), None
     if isinstance(mask, Tensor):
-        # Where the mask is False MoGe has no geometry: mostly sky. Raw depth there (apply_mask off) means nothing.
+        # Where the mask is False MoGe has no geometry: mostly sky. Raw depth there (apply_mask off)
+        # means nothing.
         sky = store_frames((~frame.detach().cpu().bool() for frame in mask), len(mask))
     cleaned, notes = clean_depth(depth, "MoGe", hidden=sky)
     height, width = cleaned.shape[1:]
     k = intrinsics.detach().cpu().double() * torch.tensor([width, height, 1.0]).reshape(3, 1)
-    k[:, :2, 2] -= 0.5  # normalised coordinates count from the outline, pixels from the first pixel's centre
+    k[:, :2, 2] -= (
+        0.5  # normalised coordinates count from the outline, pixels from the first pixel's centre
+    )
     camera, camera_notes = median_camera(k, width, height, "MoGe")
     is_metric = metric == "metric" or (metric == "auto" and "normal" in payload)
     if metric == "auto" and not is_metric:
-        notes += ("MoGe: no normals in the geometry, so it is taken for MoGe v1, whose scale is unknown; for a MoGe v2 "
-                  "without normals set its scale to 'metric'",)
-    result = DepthVideo(depth_m=cleaned, camera=camera, kind="metric z" if is_metric else "relative z", sky=sky)
+        notes += (
+            "MoGe: no normals in the geometry, so it is taken for MoGe v1, whose scale is unknown; for a MoGe v2 "
+            "without normals set its scale to 'metric'",
+        )
+    result = DepthVideo(
+        depth_m=cleaned, camera=camera, kind="metric z" if is_metric else "relative z", sky=sky
+    )
     return DepthSource(depth=result, name="MoGe", camera_known=True, notes=notes + camera_notes)

@@ -15,39 +15,55 @@ AlignMode = Literal["least squares", "robust"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlignOptions:
-    """How D^f = 1 / (α / D^v + β) is fitted; the defaults are the paper's (section 3.1).
+    """Options of the fit D^f = 1 / (α / D^v + β); the defaults are the paper's (section 3.1).
 
     Raises:
         EgoXInputError: a number outside its range, an unknown mode.
     """
 
     mode: AlignMode = "least squares"
-    # Pixels count where both depths lie inside their own quantile range of the frame; robust: in its first fit only.
+    # Pixels count where both depths are inside their own quantile range of the frame; robust: in
+    # its first fit only.
     low_quantile: float = 0.10
     high_quantile: float = 0.90
     momentum: float = 0.99  # state = momentum * state + (1 - momentum) * fit of the frame; 0: every frame on its own
     min_inverse_depth: float = 1e-3  # 1/m, so nothing lies further than 1000 m
-    min_valid_share: float = 0.05  # of a frame's pixels; below it the frame takes the momentum state
+    min_valid_share: float = (
+        0.05  # of a frame's pixels; below it the frame takes the momentum state
+    )
 
     def __post_init__(self) -> None:
-        check_choice("alignment mode", self.mode, ("least squares", "robust"), "choose one of the two")
+        check_choice(
+            "alignment mode", self.mode, ("least squares", "robust"), "choose one of the two"
+        )
         ranges = (
-            ("low_quantile", self.low_quantile, 0.0, 1.0), ("high_quantile", self.high_quantile, 0.0, 1.0),
-            ("momentum", self.momentum, 0.0, 1.0), ("min_inverse_depth", self.min_inverse_depth, 1e-6, 10.0),
+            ("low_quantile", self.low_quantile, 0.0, 1.0),
+            ("high_quantile", self.high_quantile, 0.0, 1.0),
+            ("momentum", self.momentum, 0.0, 1.0),
+            ("min_inverse_depth", self.min_inverse_depth, 1e-6, 10.0),
             ("min_valid_share", self.min_valid_share, 0.0, 1.0),
         )
         for name, value, low, high in ranges:
             if not low <= value <= high:
-                raise EgoXInputError(f"alignment option {name}", got=value, expected=f"{low} to {high}",
-                                     fix="use the default unless you know why not")
+                raise EgoXInputError(
+                    f"alignment option {name}",
+                    got=value,
+                    expected=f"{low} to {high}",
+                    fix="use the default unless you know why not",
+                )
         if self.low_quantile >= self.high_quantile:
-            raise EgoXInputError("alignment quantiles", got=f"{self.low_quantile} to {self.high_quantile}",
-                                 expected="low_quantile below high_quantile", fix="use 0.10 and 0.90")
+            raise EgoXInputError(
+                "alignment quantiles",
+                got=f"{self.low_quantile} to {self.high_quantile}",
+                expected="low_quantile below high_quantile",
+                fix="use 0.10 and 0.90",
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlignReport:
-    """What was fitted, frame by frame. α scales inverse video depth, β is added in 1/m; residuals are in 1/m."""
+    """Result of the fit, frame by frame. α scales inverse video depth, β is added in 1/m; residuals
+    are in 1/m."""
 
     mode: str  # "least squares", "robust" or "metric depth as it is"
     alpha: Tensor  # [T] float64, as applied (the momentum state)
@@ -56,37 +72,28 @@ class AlignReport:
     fit_beta: Tensor  # [T] float64, 1/m
     residual: Tensor  # [T] float64, RMS of 1/D^m - (α / D^v + β) over the used pixels, with the applied state
     fit_residual: Tensor  # [T] float64, the same with the frame's own fit
-    mean_inverse: Tensor  # [T] float64, mean 1/D^m of the used pixels, 1/m: what the residuals compare with
+    mean_inverse: (
+        Tensor  # [T] float64, mean 1/D^m of the used pixels, 1/m: what the residuals compare with
+    )
     used_share: Tensor  # [T] float64, share of the frame's pixels that the fit used
     reported_frames: tuple[tuple[int, str], ...] = ()  # frames without a fit of their own, and why
     notes: tuple[str, ...] = ()  # what was assumed or detected, in plain words
 
     @property
     def lag(self) -> Tensor:  # [T] float64, 1/m
-        """Applied minus fitted inverse depth at the frame's mean inverse depth: how far the momentum lags behind.
+        """Applied minus fitted inverse depth at the frame's mean inverse depth: how far the
+        momentum lags behind.
 
-        Zero when momentum is 0; a drifting α shows as a growing lag. NaN where the frame had no fit.
-        """
+        Zero when momentum is 0; a drifting α shows as a growing lag. NaN where the frame had no
+        fit."""
         video_inverse = (self.mean_inverse - self.fit_beta) / self.fit_alpha
         return (self.alpha - self.fit_alpha) * video_inverse + (self.beta - self.fit_beta)
 
     @property
     def relative_residual(self) -> Tensor:  # [T] float64
-        """Residual as a share of the mean inverse depth: about the relative depth error that is left."""
+        """Residual as a share of the mean inverse depth: about the relative depth error that is
+        left."""
         return self.residual / self.mean_inverse
-
-    def to_dict(self) -> dict[str, object]:
-        """Plain numbers for JSON (NaN as None)."""
-        def numbers(values: Tensor) -> list[float | None]:
-            return [float(v) if torch.isfinite(v) else None for v in values]
-
-        return {
-            "mode": self.mode, "alpha": numbers(self.alpha), "beta": numbers(self.beta),
-            "fit_alpha": numbers(self.fit_alpha), "fit_beta": numbers(self.fit_beta),
-            "residual": numbers(self.residual), "fit_residual": numbers(self.fit_residual),
-            "lag": numbers(self.lag), "used_share": numbers(self.used_share),
-            "reported_frames": [[i, why] for i, why in self.reported_frames], "notes": list(self.notes),
-        }
 
     def text(self) -> str:
         """A few lines for a node's STRING output."""
@@ -102,11 +109,15 @@ class AlignReport:
             lag = (self.lag / self.mean_inverse).abs()
             if torch.isfinite(lag).any():
                 worst = int(torch.nan_to_num(lag, nan=-1.0).argmax())
-                lines.append(f"momentum lag at most {100 * float(lag[worst]):.2f} % of inverse depth, at frame {worst}")
+                lines.append(
+                    f"momentum lag at most {100 * float(lag[worst]):.2f} % of inverse depth, at frame {worst}"
+                )
         for index, why in self.reported_frames[:12]:
             lines.append(f"frame {index}: {why}; took the momentum state")
         if len(self.reported_frames) > 12:
-            lines.append(f"... and {len(self.reported_frames) - 12} more frames without a fit of their own")
+            lines.append(
+                f"... and {len(self.reported_frames) - 12} more frames without a fit of their own"
+            )
         return "\n".join(lines)
 
 

@@ -1,13 +1,13 @@
-"""Depth of another size than the video, brought onto the video's frames by fixed rules; the camera follows exactly.
+"""Depth of another size than the video, brought onto the video's frames by fixed rules; the camera
+follows exactly.
 
 1. Depth of the video's height but wider is centre-cropped (the released takes: 796 against 784).
 2. Depth of the video's shape (within 0.5 %) covers the whole source picture and takes part in its crop or padding.
 3. Depth of the shape of the frames handed on (within 0.5 %) covers those.
 Anything else is refused.
 
-Depth of a socket (:func:`fit_depth_size`) follows the same rules, and so does a host MASK of one frame or many
-(:func:`fit_host_mask`).
-"""
+Depth of a socket (:func:`fit_depth_size`) follows the same rules, and so does a host MASK of one
+frame or many (:func:`fit_host_mask`)."""
 
 from __future__ import annotations
 
@@ -26,12 +26,14 @@ from ..types import DepthVideo, FrameSelection
 from ..video.selection import source_rectangle
 
 SAME_EDGE = 1.05
-"""Neighbours whose depths differ by less than this factor are one surface and may be interpolated between."""
+"""Neighbours whose depths differ by less than this factor are one surface and may be interpolated
+between."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DepthWindow:
-    """The part of a depth map that becomes a frame's: a rectangle in depth pixels (may be fractional) and a size."""
+    """The part of a depth map that becomes a frame's: a rectangle in depth pixels (may be
+    fractional) and a size."""
 
     left: float
     top: float
@@ -40,8 +42,11 @@ class DepthWindow:
     size: tuple[int, int]  # (width, height) of the result
 
 
-def depth_window(depth_size: tuple[int, int], frames: FrameSelection | None, what: str) -> DepthWindow:
-    """Which part of a (width, height) map shows the frames handed on, and at which size; ``what`` names it in errors.
+def depth_window(
+    depth_size: tuple[int, int], frames: FrameSelection | None, what: str
+) -> DepthWindow:
+    """Part of a (width, height) map that shows the frames in use, and its size; ``what`` names it
+    in errors.
 
     Raises:
         EgoXInputError: shapes that differ by more than 0.5 % and are not of rule 1.
@@ -53,25 +58,50 @@ def depth_window(depth_size: tuple[int, int], frames: FrameSelection | None, wha
     left, top, rect_width, rect_height = source_rectangle(frames)
     offset = centre_crop_left(depth_size, frames.source_size)
     if offset is not None:
-        return DepthWindow(left=left + offset, top=top, width=rect_width, height=rect_height, size=frames.size)
+        return DepthWindow(
+            left=left + offset, top=top, width=rect_width, height=rect_height, size=frames.size
+        )
     if same_aspect(depth_size, frames.source_size):
         x, y = width / source_width, height / source_height
-        return DepthWindow(left=left * x, top=top * y, width=rect_width * x, height=rect_height * y, size=frames.size)
+        return DepthWindow(
+            left=left * x,
+            top=top * y,
+            width=rect_width * x,
+            height=rect_height * y,
+            size=frames.size,
+        )
     if same_aspect(depth_size, frames.size):
         return DepthWindow(left=0, top=0, width=width, height=height, size=frames.size)
     offset = centre_crop_left(depth_size, frames.size)
     if offset is not None:
-        return DepthWindow(left=offset, top=0, width=frames.size[0], height=height, size=frames.size)
-    raise EgoXInputError(what, got=f"{width}x{height} px, aspect {width / height:.4f}",
-                         expected=f"the aspect of the video ({source_width / source_height:.4f}, within 0.5 %), or its "
-                         "height and more width", fix="make it from the video that is loaded")
+        return DepthWindow(
+            left=offset, top=0, width=frames.size[0], height=height, size=frames.size
+        )
+    raise EgoXInputError(
+        what,
+        got=f"{width}x{height} px, aspect {width / height:.4f}",
+        expected=f"the aspect of the video ({source_width / source_height:.4f}, within 0.5 %), or its "
+        "height and more width",
+        fix="make it from the video that is loaded",
+    )
 
 
 def window_camera(camera: CameraModel, window: DepthWindow) -> CameraModel:
     """The camera of the map that :func:`fit_depth` makes. Exact, half-pixel convention."""
-    (width, height), x, y = window.size, window.size[0] / window.width, window.size[1] / window.height
-    return replace(camera, width=width, height=height, fx=camera.fx * x, fy=camera.fy * y,
-                   cx=(camera.cx - window.left + 0.5) * x - 0.5, cy=(camera.cy - window.top + 0.5) * y - 0.5)
+    (width, height), x, y = (
+        window.size,
+        window.size[0] / window.width,
+        window.size[1] / window.height,
+    )
+    return replace(
+        camera,
+        width=width,
+        height=height,
+        fx=camera.fx * x,
+        fy=camera.fy * y,
+        cx=(camera.cx - window.left + 0.5) * x - 0.5,
+        cy=(camera.cy - window.top + 0.5) * y - 0.5,
+    )
 
 
 def fit_depth(
@@ -80,19 +110,25 @@ def fit_depth(
 ) -> np.ndarray:  # [h, w] float32, the window's size
     """The window of a map at its size, NaN outside the map.
 
-    Between samples of one surface values are interpolated; across a depth edge or a gap the nearest one is taken, so
-    that no surface appears between two others.
-    """
+    Between samples of one surface values are interpolated; across a depth edge or a gap the nearest
+    one is taken, so that no surface appears between two others."""
     if _is_crop(window):
         return _crop(depth, window, np.float32(np.nan))
     (low_x, part_x), (low_y, part_y) = _places(window)
     rows, columns = depth.shape
     near_x, near_y = low_x + (part_x >= 0.5), low_y + (part_y >= 0.5)
     nearest = depth[np.clip(near_y, 0, rows - 1)[:, None], np.clip(near_x, 0, columns - 1)]
-    corners = np.stack([depth[np.clip(low_y + dy, 0, rows - 1)[:, None], np.clip(low_x + dx, 0, columns - 1)]
-                        for dy in (0, 1) for dx in (0, 1)])
+    corners = np.stack(
+        [
+            depth[np.clip(low_y + dy, 0, rows - 1)[:, None], np.clip(low_x + dx, 0, columns - 1)]
+            for dy in (0, 1)
+            for dx in (0, 1)
+        ]
+    )
     wy, wx = part_y[:, None], part_x[None]
-    mixed = ((corners[0] * (1 - wx) + corners[1] * wx) * (1 - wy) + (corners[2] * (1 - wx) + corners[3] * wx) * wy)
+    mixed = (corners[0] * (1 - wx) + corners[1] * wx) * (1 - wy) + (
+        corners[2] * (1 - wx) + corners[3] * wx
+    ) * wy
     lowest, highest = corners.min(0), corners.max(0)  # NaN where any corner is
     smooth = (lowest > 0) & (highest < SAME_EDGE * lowest)
     fitted = np.where(smooth, mixed, nearest).astype(np.float32)
@@ -115,35 +151,45 @@ def fit_mask(
 
 
 def _is_crop(window: DepthWindow) -> bool:
-    return (window.width, window.height) == window.size and window.left == int(window.left) \
+    return (
+        (window.width, window.height) == window.size
+        and window.left == int(window.left)
         and window.top == int(window.top)
+    )
 
 
 def _crop(values: np.ndarray, window: DepthWindow, outside) -> np.ndarray:
     (width, height), left, top = window.size, int(window.left), int(window.top)
-    inner = values[max(top, 0):max(top + height, 0), max(left, 0):max(left + width, 0)]
+    inner = values[max(top, 0) : max(top + height, 0), max(left, 0) : max(left + width, 0)]
     if inner.shape == (height, width):
         return np.ascontiguousarray(inner)
     result = np.full((height, width), outside, dtype=values.dtype)
     y, x = max(-top, 0), max(-left, 0)
-    result[y:y + inner.shape[0], x:x + inner.shape[1]] = inner
+    result[y : y + inner.shape[0], x : x + inner.shape[1]] = inner
     return result
 
 
-def _places(window: DepthWindow) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """For x and y: the sample to the left of each result pixel's centre, and how far beyond it the centre lies."""
+def _places(
+    window: DepthWindow,
+) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """For x and y: the sample to the left of each result pixel's centre, and how far beyond it the
+    centre lies."""
+
     def axis(start: float, length: float, count: int) -> tuple[np.ndarray, np.ndarray]:
         place = start + (np.arange(count) + 0.5) * (length / count) - 0.5
         low = np.floor(place + 1e-9).astype(np.int64)
         return low, np.clip(place - low, 0, 1).astype(np.float32)
-    return axis(window.left, window.width, window.size[0]), axis(window.top, window.height, window.size[1])
+
+    return axis(window.left, window.width, window.size[0]), axis(
+        window.top, window.height, window.size[1]
+    )
 
 
 def fit_depth_size(depth: DepthVideo, width: int, height: int, name: str = "depth") -> DepthVideo:
     """The depth, its masks and its camera at ``width`` x ``height``.
 
-    Same height, but wider: centre-cropped. Same aspect (to 0.5 %): resampled; between near and far the nearest sample
-    is taken, because a mean of them lies on neither surface.
+    Same height, but wider: centre-cropped. Same aspect (to 0.5 %): resampled; between near and far
+        the nearest sample is taken, because a mean of them is on neither surface.
 
     Raises:
         EgoXInputError: another aspect.
@@ -157,17 +203,30 @@ def fit_depth_size(depth: DepthVideo, width: int, height: int, name: str = "dept
     elif same_aspect(depth_size, size):
         window = DepthWindow(left=0, top=0, width=depth_size[0], height=depth_size[1], size=size)
     else:
-        raise EgoXInputError(f"size of the {name}", got=f"{depth_size[0]}x{depth_size[1]}",
-                             expected=f"the aspect of {width}x{height} (to 0.5 %), or the same height and wider",
-                             fix="make the depth from the exo video's own frames")
+        raise EgoXInputError(
+            f"size of the {name}",
+            got=f"{depth_size[0]}x{depth_size[1]}",
+            expected=f"the aspect of {width}x{height} (to 0.5 %), or the same height and wider",
+            fix="make the depth from the exo video's own frames",
+        )
 
     def each(values: Tensor | None, fit) -> Tensor | None:
-        return None if values is None else store_frames(
-            (torch.from_numpy(fit(v.numpy(), window)) for v in values), len(values))
+        return (
+            None
+            if values is None
+            else store_frames(
+                (torch.from_numpy(fit(v.numpy(), window)) for v in values), len(values)
+            )
+        )
 
-    return replace(depth, depth_m=each(depth.depth_m, fit_depth), camera=window_camera(depth.camera, window),
-                   dynamic=each(depth.dynamic, fit_mask), sky=each(depth.sky, fit_mask),
-                   trust=each(depth.trust, fit_depth))
+    return replace(
+        depth,
+        depth_m=each(depth.depth_m, fit_depth),
+        camera=window_camera(depth.camera, window),
+        dynamic=each(depth.dynamic, fit_mask),
+        sky=each(depth.sky, fit_mask),
+        trust=each(depth.trust, fit_depth),
+    )
 
 
 def fit_host_mask(
@@ -190,34 +249,54 @@ def fit_host_mask(
     mask = mask.detach()
     mask = mask[None] if mask.dim() == 2 else mask
     if mask.dim() != 3 or not mask.numel():
-        raise EgoXInputError(name, got=f"shape {tuple(mask.shape)}", expected="[frames, height, width]",
-                             fix="connect a MASK")
+        raise EgoXInputError(
+            name,
+            got=f"shape {tuple(mask.shape)}",
+            expected="[frames, height, width]",
+            fix="connect a MASK",
+        )
     if not any(bool((frame >= 0.5).any()) for frame in mask):
         return None
     count, h, w = mask.shape
     if count != 1 and count < frames:
-        raise EgoXInputError(name, got=f"{count} frames", expected=f"1 or {frames}",
-                             fix="make it from the same frames as the exo video, or give one frame for all")
+        raise EgoXInputError(
+            name,
+            got=f"{count} frames",
+            expected=f"1 or {frames}",
+            fix="make it from the same frames as the exo video, or give one frame for all",
+        )
     mask = mask[:frames]
     left = centre_crop_left((w, h), (width, height))
     if left is not None:
-        mask = mask[:, :, left:left + width]
+        mask = mask[:, :, left : left + width]
     elif (h, w) != (height, width) and not same_aspect((w, h), (width, height)):
-        raise EgoXInputError(name, got=f"{w}x{h}",
-                             expected=f"the aspect of {width}x{height} (to 0.5 %)",
-                             fix="make it from the exo video's frames")
+        raise EgoXInputError(
+            name,
+            got=f"{w}x{h}",
+            expected=f"the aspect of {width}x{height} (to 0.5 %)",
+            fix="make it from the exo video's frames",
+        )
 
     def fitted(frame: Tensor) -> Tensor:  # [h, w] -> [height, width] bool
         frame = frame.float().cpu()
         if frame.shape != (height, width):
-            frame = F.interpolate(frame[None, None], size=(height, width), mode="bilinear",
-                                  align_corners=False, antialias=True)[0, 0]
+            frame = F.interpolate(
+                frame[None, None],
+                size=(height, width),
+                mode="bilinear",
+                align_corners=False,
+                antialias=True,
+            )[0, 0]
         return frame >= 0.5
 
     marked = store_frames(map(fitted, mask), len(mask))
     if any(bool(frame.all()) for frame in marked):
-        raise EgoXInputError(name, got="a frame that is masked all over", expected="some pixels left",
-                             fix="invert the mask, if it marks what is to be kept")
+        raise EgoXInputError(
+            name,
+            got="a frame that is masked all over",
+            expected="some pixels left",
+            fix="invert the mask, if it marks what is to be kept",
+        )
     return marked if count != 1 else marked.expand(frames, -1, -1)
 
 
@@ -239,7 +318,9 @@ def with_host_masks(
     """
     frames, height, width = depth.depth_m.shape
     for name, mask in (("dynamic", dynamic), ("sky", sky)):
-        fitted = None if mask is None else fit_host_mask(mask, frames, height, width, f"{name} mask")
+        fitted = (
+            None if mask is None else fit_host_mask(mask, frames, height, width, f"{name} mask")
+        )
         if fitted is not None:
             depth = replace(depth, **{name: fitted})
     return depth

@@ -1,4 +1,5 @@
-"""One input depth with its camera, name and notes; and the sources that need no model: pictures, a constant plane."""
+"""One input depth with its camera, name and notes; and the sources that need no model: pictures, a
+constant plane."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ from ..types import DepthVideo
 from .valid import check_valid_shares, mark_invalid
 
 GUESSED_FOV_DEG = 60.0
-"""Horizontal field of view where nothing says better: MoGe's own fallback, and a usual phone or camcorder."""
+"""Horizontal field of view where nothing says better: MoGe's own fallback, and a usual phone or
+camcorder."""
 MOST_FOV_DEG = (5.0, 150.0)
 """Of a pinhole: a long tele lens; beyond the other end a picture is mostly its stretched rim."""
 Bright = Literal["near", "far"]
@@ -40,12 +42,22 @@ def camera_of_view(width: int, height: int, fov_deg: float) -> CameraModel:
         EgoXInputError: no angle that a pinhole can see.
     """
     if not MOST_FOV_DEG[0] <= fov_deg <= MOST_FOV_DEG[1]:
-        raise EgoXInputError("exo field of view", got=f"{fov_deg:g} degrees",
-                             expected=f"{MOST_FOV_DEG[0]:g} to {MOST_FOV_DEG[1]:g} degrees across, or 0: unknown",
-                             fix="a phone has some 65 degrees, an action camera some 90")
+        raise EgoXInputError(
+            "exo field of view",
+            got=f"{fov_deg:g} degrees",
+            expected=f"{MOST_FOV_DEG[0]:g} to {MOST_FOV_DEG[1]:g} degrees across, or 0: unknown",
+            fix="a phone has some 65 degrees, an action camera some 90",
+        )
     focal = 0.5 * width / math.tan(math.radians(fov_deg / 2))
-    return CameraModel(lens=PINHOLE, width=width, height=height, fx=focal, fy=focal, cx=(width - 1) / 2,
-                       cy=(height - 1) / 2)
+    return CameraModel(
+        lens=PINHOLE,
+        width=width,
+        height=height,
+        fx=focal,
+        fy=focal,
+        cx=(width - 1) / 2,
+        cy=(height - 1) / 2,
+    )
 
 
 def guessed_camera(width: int, height: int) -> CameraModel:
@@ -66,8 +78,12 @@ def clean_depth(
         EgoXInputError: not [T, H, W], a frame with under 5 % valid pixels.
     """
     if values.dim() != 3 or not values.numel():
-        raise EgoXInputError(f"depth of {name}", got=f"shape {tuple(values.shape)}",
-                             expected="[frames, height, width]", fix="connect the output of a depth model's inference")
+        raise EgoXInputError(
+            f"depth of {name}",
+            got=f"shape {tuple(values.shape)}",
+            expected="[frames, height, width]",
+            fix="connect the output of a depth model's inference",
+        )
 
     def cleaned(t: int) -> Tensor:
         frame = mark_invalid(values[t].detach().cpu(), zero_is_valid=zero_is_valid)
@@ -76,7 +92,9 @@ def clean_depth(
     depth = store_frames(map(cleaned, range(len(values))), len(values))
     shares = torch.stack([torch.isfinite(frame).float().mean() for frame in depth])
     missing = check_valid_shares(shares, f"of {name}")
-    return depth, ((f"{name}: {100 * missing:.2f} % of the pixels are invalid",) if missing > 0 else ())
+    return depth, (
+        (f"{name}: {100 * missing:.2f} % of the pixels are invalid",) if missing > 0 else ()
+    )
 
 
 def median_camera(
@@ -85,7 +103,8 @@ def median_camera(
     height: int,
     name: str,  # of the source
 ) -> tuple[CameraModel, tuple[str, ...]]:
-    """One camera for the clip: the median of the frames' intrinsics, because a video is taken with one lens.
+    """One camera for the clip: the median of the frames' intrinsics, because a video is taken with
+    one lens.
 
     Returns:
         The camera, and a note where the frames disagree by more than 5 %.
@@ -96,22 +115,27 @@ def median_camera(
     k = intrinsics.detach().double().cpu()
     usable = torch.isfinite(k).flatten(1).all(1) & (k[:, 0, 0] > 0) & (k[:, 1, 1] > 0)
     if not bool(usable.any()):
-        raise EgoXInputError(f"intrinsics of {name}", got="no frame with positive, finite focal lengths",
-                             expected="3x3 matrices", fix="give the exo camera's intrinsics in a camera file")
+        raise EgoXInputError(
+            f"intrinsics of {name}",
+            got="no frame with positive, finite focal lengths",
+            expected="3x3 matrices",
+            fix="give the exo camera's intrinsics in a camera file",
+        )
     k = k[usable]
     fx, fy, cx, cy = (float(k[:, i, j].median()) for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)))
     spread = float((k[:, 0, 0] / fx - 1).abs().median())
     camera = CameraModel(lens=PINHOLE, width=width, height=height, fx=fx, fy=fy, cx=cx, cy=cy)
     if spread <= 0.05:
         return camera, ()
-    return camera, (f"{name}: the frames' focal lengths differ by {100 * spread:.0f} %; their median, {fx:.0f} px, is "
-                    "used for all (set the field of view in the depth node if you know it)",)
+    return camera, (
+        f"{name}: the frames' focal lengths differ by {100 * spread:.0f} %; their median, {fx:.0f} px, is "
+        "used for all (set the field of view in the depth node if you know it)",
+    )
 
 
 def z_from_ray_depth(depth: DepthVideo) -> DepthVideo:
-    """Distances along each pixel's ray (as range scanners and some renderers store them) to z depth: d times the
-    unit ray's z. Needs the true camera; masks are kept.
-    """
+    """Distances along each pixel's ray (as range scanners and some renderers store them) to z
+    depth: d times the unit ray's z. Needs the true camera; masks are kept."""
     rays, valid = pixel_rays(depth.camera)
     z_of_ray = torch.where(valid, rays[..., 2], torch.nan)
     return replace(depth, depth_m=depth.depth_m * z_of_ray)
@@ -125,8 +149,12 @@ def cut_frames(depth: DepthVideo, count: int, name: str) -> DepthVideo:
     """
     available = len(depth.depth_m)
     if available < count:
-        raise EgoXInputError(f"depth of {name}", got=f"{available} frames", expected=f"{count}, as the exo video",
-                             fix="run the depth model on the same frames as the exo video")
+        raise EgoXInputError(
+            f"depth of {name}",
+            got=f"{available} frames",
+            expected=f"{count}, as the exo video",
+            fix="run the depth model on the same frames as the exo video",
+        )
     if available == count:
         return depth
 
@@ -134,9 +162,16 @@ def cut_frames(depth: DepthVideo, count: int, name: str) -> DepthVideo:
         return None if values is None else values[:count]
 
     poses = depth.exo_w2c
-    return replace(depth, depth_m=depth.depth_m[:count], dynamic=cut(depth.dynamic), sky=cut(depth.sky),
-                   trust=cut(depth.trust), exo_w2c=poses if poses is None or poses.dim() == 2 else poses[:count],
-                   source_indices=cut(depth.source_indices), times_s=cut(depth.times_s))
+    return replace(
+        depth,
+        depth_m=depth.depth_m[:count],
+        dynamic=cut(depth.dynamic),
+        sky=cut(depth.sky),
+        trust=cut(depth.trust),
+        exo_w2c=poses if poses is None or poses.dim() == 2 else poses[:count],
+        source_indices=cut(depth.source_indices),
+        times_s=cut(depth.times_s),
+    )
 
 
 def image_depth(
@@ -144,33 +179,57 @@ def image_depth(
     bright: Bright = "near",  # what bright pixels mean
     camera: CameraModel | None = None,
 ) -> DepthSource:
-    """A depth picture as disparity of unknown scale and shift, which the alignment's α and β absorb.
+    """A depth picture as disparity of unknown scale and shift, which the alignment's α and β
+    absorb.
 
-    With bright = far the disparity is 1 - value, because depth packs make such pictures by inverting disparity.
+    With bright = far the disparity is 1 - value, because depth packs make such pictures by
+    inverting disparity.
 
     Raises:
-        EgoXInputError: not [T, H, W, C], a picture in colour (a colour map can't be undone), a flat picture.
+        EgoXInputError: not [T, H, W, C], a picture in colour (a colour map can't be undone), a flat
+            picture.
     """
     if bright not in ("near", "far"):
-        raise EgoXInputError("depth picture", got=f"bright = {bright!r}", expected="near or far",
-                             fix="choose what bright pixels mean")
+        raise EgoXInputError(
+            "depth picture",
+            got=f"bright = {bright!r}",
+            expected="near or far",
+            fix="choose what bright pixels mean",
+        )
     if image.dim() != 4 or image.shape[-1] not in (1, 3, 4):
-        raise EgoXInputError("depth picture", got=f"shape {tuple(image.shape)}", expected="[frames, height, width, 3]",
-                             fix="connect an IMAGE")
+        raise EgoXInputError(
+            "depth picture",
+            got=f"shape {tuple(image.shape)}",
+            expected="[frames, height, width, 3]",
+            fix="connect an IMAGE",
+        )
     picture = image[..., :3].detach()
     sample = picture[:, ::4, ::4].float()
     colour = float((sample.amax(-1) - sample.amin(-1)).mean())
     if colour > 0.02:
-        raise EgoXInputError("depth picture", got=f"a picture in colour (channels differ by {colour:.2f} on average)",
-                             expected="a grey depth map", fix="switch the depth pack's colour map off")
+        raise EgoXInputError(
+            "depth picture",
+            got=f"a picture in colour (channels differ by {colour:.2f} on average)",
+            expected="a grey depth map",
+            fix="switch the depth pack's colour map off",
+        )
     values = store_frames((frame.float().mean(dim=-1).cpu() for frame in picture), len(picture))
     if float(values.amax() - values.amin()) < 1e-3:
-        raise EgoXInputError("depth picture", got="a flat picture", expected="a depth map with near and far",
-                             fix="check the depth pack's normalisation")
+        raise EgoXInputError(
+            "depth picture",
+            got="a flat picture",
+            expected="a depth map with near and far",
+            fix="check the depth pack's normalisation",
+        )
     if bright == "far":
         values = store_frames((1 - frame for frame in values), len(values))
     values, notes = clean_depth(values, "depth picture", zero_is_valid=True)
     height, width = values.shape[1:]
-    return DepthSource(depth=DepthVideo(depth_m=values, camera=camera or guessed_camera(width, height),
-                                        kind="disparity"),
-                       name="depth picture", camera_known=camera is not None, notes=notes)
+    return DepthSource(
+        depth=DepthVideo(
+            depth_m=values, camera=camera or guessed_camera(width, height), kind="disparity"
+        ),
+        name="depth picture",
+        camera_known=camera is not None,
+        notes=notes,
+    )

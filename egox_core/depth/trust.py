@@ -1,9 +1,9 @@
-"""How far each depth pixel is to be believed: a soft map for geometry-guided attention.
+"""Trust in each depth pixel: a soft map for geometry-guided attention.
 
-Reconstruction errors would otherwise go straight into the attention bias. Depth models err in three known ways: they
-smear depth across edges, they miss pixels, and they flicker. Each lowers the trust smoothly; where nothing is wrong
-it is 1. Valid pixels keep ``FLOOR``, because 0 means that there is no depth at all.
-"""
+Reconstruction errors would otherwise go straight into the attention bias. Depth models err in three
+    known ways: they smear depth across edges, they miss pixels, and they flicker. Each lowers the
+    trust smoothly; where nothing is wrong it is 1. Valid pixels keep ``FLOOR``, because 0 means
+    that there is no depth at all."""
 
 from __future__ import annotations
 
@@ -24,35 +24,50 @@ from .valid import median_over_frames
 
 FLOOR = 0.02
 BACKGROUND_FRAMES = 9
-"""Frames, spread over the clip, whose median is the static background that flicker is measured against."""
+"""Frames, spread over the clip, whose median is the static background that flicker is measured
+against."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrustOptions:
-    """What lowers the trust.
+    """Limits that lower the trust.
 
     Raises:
         EgoXInputError: a tolerance that is not positive, a negative reach.
     """
 
     edge_tolerance: float = 0.03  # relative bend of inverse depth at which the trust is one half
-    flicker_tolerance: float = 0.05  # relative change against the static background at which it is one half
-    reach: int = 2  # px that an edge or a hole spoils around it: a depth model's smear at 448 px height
+    flicker_tolerance: float = (
+        0.05  # relative change against the static background at which it is one half
+    )
+    reach: int = (
+        2  # px that an edge or a hole spoils around it: a depth model's smear at 448 px height
+    )
 
     def __post_init__(self) -> None:
         if not (self.edge_tolerance > 0 and self.flicker_tolerance > 0 and self.reach >= 0):
-            raise EgoXInputError("trust options", got=f"{self}", expected="positive tolerances, a reach of 0 or more",
-                                 fix="use the defaults")
+            raise EgoXInputError(
+                "trust options",
+                got=f"{self}",
+                expected="positive tolerances, a reach of 0 or more",
+                fix="use the defaults",
+            )
 
 
-def with_trust(depth: DepthVideo, options: TrustOptions = TrustOptions(),  # noqa: B008  frozen
-               progress: Progress = no_progress) -> DepthVideo:
-    """The depth with its trust map; a map it had (a model's confidence) is kept where that is lower."""
+def with_trust(
+    depth: DepthVideo,
+    options: TrustOptions = TrustOptions(),  # noqa: B008  frozen
+    progress: Progress = no_progress,
+) -> DepthVideo:
+    """The depth with its trust map; a map it had (a model's confidence) is kept where that is
+    lower."""
     fixed = depth.exo_w2c is None or depth.exo_w2c.dim() == 2
     trust = depth_trust(depth.depth_m, depth.dynamic, fixed, options, progress)
     if depth.trust is not None:
-        lowest = (torch.where(own > 0, torch.minimum(own, given.clamp_min(FLOOR)), own)
-                  for own, given in zip(trust, depth.trust, strict=True))
+        lowest = (
+            torch.where(own > 0, torch.minimum(own, given.clamp_min(FLOOR)), own)
+            for own, given in zip(trust, depth.trust, strict=True)
+        )
         trust = store_frames(lowest, len(trust))
     return replace(depth, trust=trust)
 
@@ -64,13 +79,14 @@ def depth_trust(
     options: TrustOptions = TrustOptions(),  # noqa: B008  frozen
     progress: Progress = no_progress,
 ) -> Tensor:  # [T, H, W] float32 0...1
-    """Trust of every pixel: 0 where depth is invalid, else the product of the edge and the flicker term.
+    """Trust of every pixel: 0 where depth is invalid, else the product of the edge and the flicker
+    term.
 
-    Both terms are 1 / (1 + (x / tolerance)²). x is the bend (second difference) of inverse depth over inverse depth,
-    which is zero on every plane, however steep, and large at an edge; for flicker the relative change of inverse depth
-    against its temporal median. Depth noise bends everything a little, so a tolerance is never finer than three times
-    the clip's own noise (its median).
-    """
+    Both terms are 1 / (1 + (x / tolerance)²). x is the bend (second difference) of inverse depth
+    over inverse depth, which is zero on every plane, however steep, and large at an edge; for
+    flicker the relative change of inverse depth against its temporal median. Depth noise bends
+    everything a little, so a tolerance is never finer than three times the clip's own noise (its
+    median)."""
     count = len(depth_m)
 
     def inverse(t: int) -> FloatArray:
@@ -97,8 +113,11 @@ def depth_trust(
     return store_frames(map(judged, range(count)), count)
 
 
-def bend(inverse: FloatArray) -> FloatArray:  # [H, W] 1/m, NaN invalid -> [H, W] relative; infinite beside invalid
-    """The larger of the horizontal and vertical second differences, over the pixel's own inverse depth."""
+def bend(
+    inverse: FloatArray,
+) -> FloatArray:  # [H, W] 1/m, NaN invalid -> [H, W] relative; infinite beside invalid
+    """The larger of the horizontal and vertical second differences, over the pixel's own inverse
+    depth."""
     padded = np.pad(inverse, 1, mode="edge")
     middle = 2 * inverse
     across = np.abs(padded[1:-1, :-2] + padded[1:-1, 2:] - middle)
@@ -107,17 +126,23 @@ def bend(inverse: FloatArray) -> FloatArray:  # [H, W] 1/m, NaN invalid -> [H, W
 
 
 def _spread(values: FloatArray, reach: int) -> FloatArray:
-    """The worst value within ``reach`` px, so that the smear beside an edge is not believed either."""
-    return cv2.dilate(values, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)) if reach else values
+    """The worst value within ``reach`` px, so that the smear beside an edge is not believed
+    either."""
+    return (
+        cv2.dilate(values, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)) if reach else values
+    )
 
 
 def _background(inverse: Callable[[int], FloatArray], count: int) -> FloatArray:  # [H, W]
-    picked = sorted({round(i * (count - 1) / (BACKGROUND_FRAMES - 1)) for i in range(BACKGROUND_FRAMES)})
+    picked = sorted(
+        {round(i * (count - 1) / (BACKGROUND_FRAMES - 1)) for i in range(BACKGROUND_FRAMES)}
+    )
     return median_over_frames(np.stack([inverse(t) for t in picked]))
 
 
 def _noise(inverse: FloatArray) -> float:  # [H, W], of a typical frame
-    """The clip's typical relative bend: zero for exact depth, about 2.4 standard deviations of independent noise."""
+    """The clip's typical relative bend: zero for exact depth, about 2.4 standard deviations of
+    independent noise."""
     values = bend(inverse).ravel()[::7]
     values = values[np.isfinite(values)]
     return float(np.median(values)) if values.size else 0.0

@@ -1,8 +1,8 @@
-"""Where the surface of a wearer's head and trunk must lie, seen from an exo camera, given the tracked glasses.
+"""Surface of a wearer's head and trunk as an exo camera must see it, from the tracked glasses.
 
-The head is an ellipsoid fixed to the glasses, the trunk an upright cylinder under it, an ordinary adult's. ``face`` is
-the frame between the wearer's pupils: x left, y up, z forward. Metres everywhere.
-"""
+The head is an ellipsoid fixed to the glasses, the trunk an upright cylinder under it, an ordinary
+adult's. ``face`` is the frame between the wearer's pupils: x left, y up, z forward. Metres
+everywhere."""
 
 from __future__ import annotations
 
@@ -14,22 +14,28 @@ from torch import Tensor
 
 from ..trajectory.poses import invert, sensor_from_upright
 
-HEADGEAR_M = 0.04  # hair, a cap, a bicycle helmet (liners are 25 to 40 mm thick) about the bare head
+HEADGEAR_M = (
+    0.04  # hair, a cap, a bicycle helmet (liners are 25 to 40 mm thick) about the bare head
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Body:
-    """An ordinary adult. Places of the camera from Aria's CAD, sizes from anthropometry; what is judged says so."""
+    """An ordinary adult. Places of the camera from Aria's CAD, sizes from anthropometry; what is
+    judged says so."""
 
-    # CAD extrinsics in projectaria_tools: the RGB camera sits 56 to 58 mm left of, 7 mm above and 12 to 13 mm before
-    # the point between the pupils, tilted down by 7.5 degrees.
+    # CAD extrinsics in projectaria_tools: the RGB camera sits 56 to 58 mm left of, 7 mm above and
+    # 12 to 13 mm before the point between the pupils, tilted down by 7.5 degrees.
     camera_in_face: tuple[float, float, float] = (0.057, 0.007, 0.0125)
     camera_pitch_deg: float = 7.5
-    # Head length 190, breadth 151, vertex to chin 225 mm: usual means of both sexes, judged good to a few per cent.
+    # Head length 190, breadth 151, vertex to chin 225 mm: usual means of both sexes, judged good to
+    # a few per cent.
     head_half: tuple[float, float, float] = (0.0755, 0.1125, 0.095)
-    # Pupils lie some 20 mm behind the foremost point of the forehead, half way between vertex and chin.
+    # Pupils lie some 20 mm behind the foremost point of the forehead, half way between vertex and
+    # chin.
     head_centre: tuple[float, float, float] = (0.0, 0.0, -0.075)
-    # Shoulders about 0.19 under the eyes, a seat 0.77 under them; a chest 0.25 deep and 0.29 broad. Judged.
+    # Shoulders about 0.19 under the eyes, a seat 0.77 under them; a chest 0.25 deep and 0.29 broad.
+    # Judged.
     trunk_from: float = 0.20
     trunk_to: float = 0.75
     trunk_radius: float = 0.135
@@ -39,7 +45,9 @@ def face_from_camera(body: Body, quarter_turns: int) -> np.ndarray:  # [3, 3]
     """Rotation from the glasses' unturned sensor to the wearer's face."""
     pitch = np.radians(body.camera_pitch_deg)
     forward, left = np.array([0, -np.sin(pitch), np.cos(pitch)]), np.array([1.0, 0, 0])
-    face_from_upright = np.stack((-left, -np.cross(forward, left), forward), axis=1)  # x right, y down, z forward
+    face_from_upright = np.stack(
+        (-left, -np.cross(forward, left), forward), axis=1
+    )  # x right, y down, z forward
     return face_from_upright @ sensor_from_upright(quarter_turns).numpy().T
 
 
@@ -48,7 +56,9 @@ def head_depth(
     centre: np.ndarray,  # [3] of the head, exo frame
     exo_from_face: np.ndarray,  # [3, 3]
     half: np.ndarray,  # [3] half axes, face
-) -> tuple[np.ndarray, np.ndarray]:  # z [H, W], NaN beside the head; off the middle [H, W], 1 at the rim
+) -> tuple[
+    np.ndarray, np.ndarray
+]:  # z [H, W], NaN beside the head; off the middle [H, W], 1 at the rim
     """z depth of the visible side of the head, and how far off its middle each pixel looks."""
     squeeze = exo_from_face.T / half[:, None]
     d, o = rays @ squeeze.T, squeeze @ centre
@@ -66,18 +76,26 @@ def meets_head(
     *,
     body: Body = Body(),  # noqa: B008  frozen
 ) -> Tensor:  # [N] bool
-    """Whether the line of sight from an exo camera to a point meets the wearer's head and what is worn on it.
+    """Check whether the line of sight from an exo camera to a point meets the wearer's head and
+    what is worn on it.
 
     Wherever depth puts such a point: exo saw the head there.
     """
     frame_from_ego = invert(ego_from_frame.double().cpu())
-    frame_from_face = frame_from_ego[:, :3] @ torch.from_numpy(face_from_camera(body, quarter_turns)).T
-    seat = torch.tensor(body.head_centre, dtype=torch.float64) - torch.tensor(body.camera_in_face, dtype=torch.float64)
+    frame_from_face = (
+        frame_from_ego[:, :3] @ torch.from_numpy(face_from_camera(body, quarter_turns)).T
+    )
+    seat = torch.tensor(body.head_centre, dtype=torch.float64) - torch.tensor(
+        body.camera_in_face, dtype=torch.float64
+    )
     to = frame_from_ego[:, 3] + frame_from_face @ seat - exo_centre.double().cpu()
     half = torch.tensor(body.head_half, dtype=torch.float64) + HEADGEAR_M
     squeeze = frame_from_face.T / half[:, None]
-    # float32 for the many points; what is subtracted first is far from small in worlds with a distant origin.
-    d = (points.double() - exo_centre.to(points.device)).float() @ squeeze.T.float().to(points.device)
+    # float32 for the many points; what is subtracted first is far from small in worlds with a
+    # distant origin.
+    d = (points.double() - exo_centre.to(points.device)).float() @ squeeze.T.float().to(
+        points.device
+    )
     o = (squeeze @ to).float().to(points.device)
     along = (d @ o).clamp_min(0)
     return o @ o - along * along / (d * d).sum(-1).clamp_min(1e-12) < 1
@@ -88,8 +106,11 @@ def trunk_depth(
     centre: np.ndarray,  # [3] of the head, exo frame
     down: np.ndarray,  # [3] unit, exo frame
     radius: float,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # z [H, W], NaN beside it; off the axis, 1 at the rim; drop, metres
-    """z depth of the visible side of an endless upright cylinder under the head, and how far under the head it is."""
+) -> tuple[
+    np.ndarray, np.ndarray, np.ndarray
+]:  # z [H, W], NaN beside it; off the axis, 1 at the rim; drop, metres
+    """z depth of the visible side of an endless upright cylinder under the head, and how far under
+    the head it is."""
     flat = rays - (rays @ down)[..., None] * down
     to = centre - (centre @ down) * down
     a = np.maximum((flat * flat).sum(-1), 1e-9)

@@ -1,11 +1,11 @@
 """Metric scale of estimated exo depth, from where the wearer is known to be.
 
-The wearer's camera is tracked in metres, so the place of the head is known, and gravity says where the trunk hangs
-under it. Depth of the exo picture on head and trunk is compared with the depth that a body of ordinary size has there
-(:mod:`.wearer_body`), not with that of the camera itself, which sits before or behind the surface that depth sees.
-A head alone is too little: depth models melt near heads into what is behind them, so each slice of the trunk counts
-like the head. What is said is then held against the depth model's own word, scale 1, by the errors of both.
-"""
+The wearer's camera is tracked in metres, so the place of the head is known, and gravity says where
+the trunk hangs under it. Depth of the exo picture on head and trunk is compared with the depth that
+a body of ordinary size has there (:mod:`.wearer_body`), not with that of the camera itself, which
+sits before or behind the surface that depth sees. A head alone is too little: depth models melt
+near heads into what is behind them, so each slice of the trunk counts like the head. What is said
+is then held against the depth model's own word, scale 1, by the errors of both."""
 
 from __future__ import annotations
 
@@ -29,12 +29,17 @@ STEP = 0.04  # relative depth step to a neighbour at which another surface begin
 SLICE_M = 0.1  # height of a trunk slice; every slice counts alike, however many pixels it has
 MIN_PIXELS = 20  # of a part in a frame
 MIN_FRAMES = 3
-MIN_SHARE = 0.2  # of the frames in which a slice must show: what shows once is an arm or a passer-by
+MIN_SHARE = (
+    0.2  # of the frames in which a slice must show: what shows once is an arm or a passer-by
+)
 NEAR_HEAD = 0.1  # relative depth off the head's own within which a pixel can be the head
 SAMPLES = 49  # frames that are looked at, spread over the clip
-MOST_REPEATED = 0.2  # share of ego poses that may equal the one before: a tracker on a head never stands still
-# Standard deviations; of logarithms unless metres are said. Judged, but for the first two, which are what papers on
-# zero-shot metric depth (ZoeDepth, UniDepth) report for cameras that a model wasn't trained on.
+MOST_REPEATED = (
+    0.2  # share of ego poses that may equal the one before: a tracker on a head never stands still
+)
+# Standard deviations; of logarithms unless metres are said. Judged, but for the first two, which
+# are what papers on zero-shot metric depth (ZoeDepth, UniDepth) report for cameras that a model
+# wasn't trained on.
 MODEL_ERROR = 0.30  # of a depth model's scale
 LOCAL_ERROR = 0.10  # one object's depth against its scene's, after the best common scale
 PART_ERROR = 0.15  # a part's (head, slice of the trunk) against its object's
@@ -44,7 +49,7 @@ TRUNK_ERROR_M = 0.12  # the trunk's surface against the cylinder's: lean, clothe
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrameScale:
-    """What one frame says; NaN: not seen."""
+    """Scale from one frame; NaN: not seen."""
 
     distance_m: float  # z of the head's centre
     head: float  # log scale
@@ -58,7 +63,9 @@ class WearerScale:
     scale: float  # to use: what the wearer says, held against the depth model's own word (1) by their errors
     sigma: float  # of its logarithm
     wearer: float  # what the wearer alone says
-    parts: tuple[float, ...]  # head, then slices of the trunk from the top: median over time, NaN: too seldom seen
+    parts: tuple[
+        float, ...
+    ]  # head, then slices of the trunk from the top: median over time, NaN: too seldom seen
     spread_parts: float  # robust standard deviation of the logarithm over the parts
     spread_frames: float  # the same over frames
     frames: int  # that were looked at
@@ -66,22 +73,31 @@ class WearerScale:
 
     @property
     def cue(self) -> str:
-        """What the scale was read from."""
+        """Source of the scale, in words."""
         slices = int(np.isfinite(self.parts[1:]).sum())
         return "head" if not slices else f"head and {slices} slices of the trunk"
 
     def text(self) -> str:
         """One line for notes."""
-        return (f"scale {self.scale:.3f} (within {100 * self.sigma:.0f} %) from the wearer, who alone says "
-                f"{self.wearer:.3f}: {self.cue}, spread {100 * self.spread_parts:.0f} % over parts and "
-                f"{100 * self.spread_frames:.0f} % over frames, seen in {self.seen} of {self.frames} frames")
+        return (
+            f"scale {self.scale:.3f} (within {100 * self.sigma:.0f} %) from the wearer, who alone says "
+            f"{self.wearer:.3f}: {self.cue}, spread {100 * self.spread_parts:.0f} % over parts and "
+            f"{100 * self.spread_frames:.0f} % over frames, seen in {self.seen} of {self.frames} frames"
+        )
 
     def content(self) -> dict[str, object]:
         """Plain numbers for JSON."""
-        return {"scale": round(self.scale, 4), "sigma": round(self.sigma, 4), "cue": self.cue,
-                "wearer": round(self.wearer, 4), "parts": [round(p, 4) if np.isfinite(p) else None for p in self.parts],
-                "spread_parts": round(self.spread_parts, 4), "spread_frames": round(self.spread_frames, 4),
-                "frames": self.frames, "seen": self.seen}
+        return {
+            "scale": round(self.scale, 4),
+            "sigma": round(self.sigma, 4),
+            "cue": self.cue,
+            "wearer": round(self.wearer, 4),
+            "parts": [round(p, 4) if np.isfinite(p) else None for p in self.parts],
+            "spread_parts": round(self.spread_parts, 4),
+            "spread_frames": round(self.spread_frames, 4),
+            "frames": self.frames,
+            "seen": self.seen,
+        }
 
 
 def check_pose_source(
@@ -91,20 +107,29 @@ def check_pose_source(
     """Refuse poses that carry the depth's own scale, or no measured one.
 
     Raises:
-        EgoXInputError: no exo pose or the identity (poses set in the editor or estimated on this very depth), ego
-            poses that stand still.
+        EgoXInputError: no exo pose or the identity (poses set in the editor or estimated on this
+            very depth), ego poses that stand still.
     """
     expected = "poses of a tracker, in a world of their own (Ego-Exo4D's, a SLAM's)"
     fix = "use scale as is, or give a number"
     first = None if exo_w2c is None else pose_of_frame(exo_w2c, 0).double()
     if first is None or bool((first - torch.eye(3, 4, dtype=torch.float64)).abs().max() < 1e-9):
-        raise EgoXInputError("scale from the wearer", got="a world that is the exo camera's own frame: poses set by "
-                             "hand or estimated on this very depth, which carry its scale", expected=expected, fix=fix)
+        raise EgoXInputError(
+            "scale from the wearer",
+            got="a world that is the exo camera's own frame: poses set by "
+            "hand or estimated on this very depth, which carry its scale",
+            expected=expected,
+            fix=fix,
+        )
     still = (ego_w2c[1:] - ego_w2c[:-1]).abs().amax(dim=(1, 2)) == 0
     if len(still) and float(still.double().mean()) > MOST_REPEATED:
-        raise EgoXInputError("scale from the wearer", got=f"{100 * float(still.double().mean()):.0f} % of the ego "
-                             "poses equal to the one before, as no tracker on a head gives them", expected=expected,
-                             fix=fix)
+        raise EgoXInputError(
+            "scale from the wearer",
+            got=f"{100 * float(still.double().mean()):.0f} % of the ego "
+            "poses equal to the one before, as no tracker on a head gives them",
+            expected=expected,
+            fix=fix,
+        )
 
 
 def wearer_scale(
@@ -118,11 +143,16 @@ def wearer_scale(
     """The scale of a clip's depth. ``depth.dynamic``, where it is given, bounds the wearer.
 
     Raises:
-        EgoXInputError: see :func:`check_pose_source`; depth that isn't metric; a wearer who isn't seen.
+        EgoXInputError: see :func:`check_pose_source`; depth that isn't metric; a wearer who isn't
+            seen.
     """
     if depth.kind != "metric z":
-        raise EgoXInputError("scale from the wearer", got=f"{depth.kind} depth", expected="metric z depth",
-                             fix="align it with a metric depth first")
+        raise EgoXInputError(
+            "scale from the wearer",
+            got=f"{depth.kind} depth",
+            expected="metric z depth",
+            fix="align it with a metric depth first",
+        )
     check_pose_source(depth.exo_w2c, ego_w2c)
     ego_w2c, count = ego_w2c.double(), min(len(depth.depth_m), len(ego_w2c))
     exo = depth.exo_w2c.double()
@@ -132,17 +162,33 @@ def wearer_scale(
     for index, t in enumerate(frames):
         exo_from_world = pose_of_frame(exo, t)
         exo_from_ego = compose(exo_from_world, invert(ego_w2c[t]))
-        rows.append(_frame_scale(depth, t, exo_from_ego.numpy(), (exo_from_world[:, :3] @ gravity).numpy(),
-                                 face_from_camera(body, quarter_turns), body))
+        rows.append(
+            _frame_scale(
+                depth,
+                t,
+                exo_from_ego.numpy(),
+                (exo_from_world[:, :3] @ gravity).numpy(),
+                face_from_camera(body, quarter_turns),
+                body,
+            )
+        )
         progress(index + 1, len(frames), "scale from the wearer")
     return _combine(rows)
 
 
-def _frame_scale(depth: DepthVideo, frame: int, exo_from_ego: np.ndarray, down: np.ndarray,
-                 face_from_ego: np.ndarray, body: Body) -> FrameScale:
+def _frame_scale(
+    depth: DepthVideo,
+    frame: int,
+    exo_from_ego: np.ndarray,
+    down: np.ndarray,
+    face_from_ego: np.ndarray,
+    body: Body,
+) -> FrameScale:
     """One frame. exo_from_ego [3, 4], down [3] unit in exo, face_from_ego [3, 3]."""
     exo_from_face = exo_from_ego[:, :3] @ face_from_ego.T
-    centre = exo_from_ego[:, 3] + exo_from_face @ (np.array(body.head_centre) - np.array(body.camera_in_face))
+    centre = exo_from_ego[:, 3] + exo_from_face @ (
+        np.array(body.head_centre) - np.array(body.camera_in_face)
+    )
     slices = round((body.trunk_to - body.trunk_from) / SLICE_M)
     unseen = FrameScale(distance_m=float(centre[2]), head=np.nan, slices=(np.nan,) * slices)
     box = _body_box(depth.camera, centre, down, body)
@@ -150,7 +196,9 @@ def _frame_scale(depth: DepthVideo, frame: int, exo_from_ego: np.ndarray, down: 
         return unseen
     left, top, right, bottom = box
     z = depth.depth_m[frame][top:bottom, left:right].double().numpy()
-    rays, in_lens = pixel_rays(crop(depth.camera, left, top, right - left, bottom - top), torch.float64)
+    rays, in_lens = pixel_rays(
+        crop(depth.camera, left, top, right - left, bottom - top), torch.float64
+    )
     rays = (rays / rays[..., 2:].clamp_min(1e-6)).numpy()
     valid = np.isfinite(z) & (z > 0) & in_lens.numpy()
     if depth.dynamic is not None and bool(depth.dynamic[frame].any()):
@@ -161,21 +209,30 @@ def _frame_scale(depth: DepthVideo, frame: int, exo_from_ego: np.ndarray, down: 
     if head_px.sum() < MIN_PIXELS:
         return unseen
     # The way from head to trunk leads over the neck, where neither is believed.
-    corridor = valid & (np.isfinite(head_z) | (np.isfinite(trunk_z) & (drop > 0) & (drop < body.trunk_to)))
-    # What covers the head or lies behind its rim is not the wearer: stay near the head's own depth.
+    corridor = valid & (
+        np.isfinite(head_z) | (np.isfinite(trunk_z) & (drop > 0) & (drop < body.trunk_to))
+    )
+    # What covers the head or is behind its rim is not the wearer: stay near the head's own depth.
     seed = head_px & (np.abs(np.log(np.where(head_px, z, 1.0) / np.median(z[head_px]))) < NEAR_HEAD)
     person = _joined_to(seed, corridor, np.where(valid, z, 1.0))
     ratio = np.log(np.where(head_px, head_z, trunk_z) / np.where(valid, z, np.nan))
     low = np.linspace(body.trunk_from, body.trunk_to, slices + 1)
     trunk_px = person & np.isfinite(trunk_z) & (trunk_off < CORE) & ~head_px
-    parts = [head_px & person, *(trunk_px & (drop >= a) & (drop < b) for a, b in zip(low[:-1], low[1:], strict=True))]
-    head, *trunk = (float(np.median(ratio[px])) if px.sum() >= MIN_PIXELS else np.nan for px in parts)
+    parts = [
+        head_px & person,
+        *(trunk_px & (drop >= a) & (drop < b) for a, b in zip(low[:-1], low[1:], strict=True)),
+    ]
+    head, *trunk = (
+        float(np.median(ratio[px])) if px.sum() >= MIN_PIXELS else np.nan for px in parts
+    )
     return FrameScale(distance_m=float(centre[2]), head=head, slices=tuple(trunk))
 
 
-def _body_box(camera: CameraModel, centre: np.ndarray, down: np.ndarray,
-              body: Body) -> tuple[int, int, int, int] | None:
-    """(left, top, right, bottom) px around head and trunk in the exo picture; None: out of sight."""
+def _body_box(
+    camera: CameraModel, centre: np.ndarray, down: np.ndarray, body: Body
+) -> tuple[int, int, int, int] | None:
+    """(left, top, right, bottom) px around head and trunk in the exo picture; None: out of
+    sight."""
     width, height = camera.stored_size
     reach = max(*body.head_half, body.trunk_radius)
     corners = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)]) * reach
@@ -183,13 +240,22 @@ def _body_box(camera: CameraModel, centre: np.ndarray, down: np.ndarray,
     uv, valid = project(camera, torch.from_numpy(points))
     if not bool(valid.all()):
         return (0, 0, width, height) if centre[2] > 0 else None
-    (left, top), (right, bottom) = uv.amin(0).floor().int().tolist(), uv.amax(0).ceil().int().tolist()
-    left, top, right, bottom = max(left, 0), max(top, 0), min(right + 1, width), min(bottom + 1, height)
+    (left, top), (right, bottom) = (
+        uv.amin(0).floor().int().tolist(),
+        uv.amax(0).ceil().int().tolist(),
+    )
+    left, top, right, bottom = (
+        max(left, 0),
+        max(top, 0),
+        min(right + 1, width),
+        min(bottom + 1, height),
+    )
     return (left, top, right, bottom) if left < right and top < bottom else None
 
 
 def _joined_to(seed: np.ndarray, allowed: np.ndarray, depth: np.ndarray) -> np.ndarray:
-    """[H, W] bool: pixels of ``allowed`` [H, W] that hang together with ``seed`` [H, W] without a depth step."""
+    """[H, W] bool: pixels of ``allowed`` [H, W] that hang together with ``seed`` [H, W] without a
+    depth step."""
     smooth, log = np.ones(depth.shape, bool), np.log(depth)
     smooth[:-1] &= np.abs(np.diff(log, axis=0)) <= STEP
     smooth[:, :-1] &= np.abs(np.diff(log, axis=1)) <= STEP
@@ -199,28 +265,42 @@ def _joined_to(seed: np.ndarray, allowed: np.ndarray, depth: np.ndarray) -> np.n
 
 
 def _combine(rows: list[FrameScale]) -> WearerScale:
-    """From frames to the take: each part's median over time, the parts' median, held against scale 1."""
+    """From frames to the take: each part's median over time, the parts' median, held against scale
+    1."""
     table = np.array([(r.head, *r.slices) for r in rows])  # [T, 1 + slices]
     heads = np.isfinite(table[:, 0])
     if heads.sum() < min(MIN_FRAMES, len(rows)):
-        raise EgoXInputError("scale from the wearer", got=f"a wearer's head in {heads.sum()} of {len(rows)} frames",
-                             expected=f"in {MIN_FRAMES} at least", fix="use scale as is, or give a number; check that "
-                             "poses and exo lens belong to this video")
+        raise EgoXInputError(
+            "scale from the wearer",
+            got=f"a wearer's head in {heads.sum()} of {len(rows)} frames",
+            expected=f"in {MIN_FRAMES} at least",
+            fix="use scale as is, or give a number; check that "
+            "poses and exo lens belong to this video",
+        )
     enough = np.isfinite(table).sum(0) >= max(min(MIN_FRAMES, len(rows)), MIN_SHARE * len(rows))
     enough[0] = True
-    parts = np.array([np.nanmedian(c) if ok else np.nan for c, ok in zip(table.T, enough, strict=True)])
+    parts = np.array(
+        [np.nanmedian(c) if ok else np.nan for c, ok in zip(table.T, enough, strict=True)]
+    )
     used = parts[enough]
     value, count = float(np.median(used)), len(used)
     distance = float(np.median([r.distance_m for r, seen in zip(rows, heads, strict=True) if seen]))
     place = (HEAD_ERROR_M + (count - 1) * TRUNK_ERROR_M) / count / distance
-    # Frames don't average errors out: the same person, room and depth model stand behind all of them.
+    # Frames don't average errors out: the same person, room and depth model stand behind all of
+    # them.
     sigma = float(np.sqrt(LOCAL_ERROR**2 + PART_ERROR**2 / count + place**2))
     weight = MODEL_ERROR**2 / (MODEL_ERROR**2 + sigma**2)
     over_time = np.array([np.median(row[np.isfinite(row) & enough]) for row in table[heads]])
-    return WearerScale(scale=float(np.exp(weight * value)), sigma=float(np.sqrt(weight) * sigma),
-                       wearer=float(np.exp(value)), parts=tuple(float(np.exp(p)) for p in parts),
-                       spread_parts=_robust_deviation(used), spread_frames=_robust_deviation(over_time),
-                       frames=len(rows), seen=int(heads.sum()))
+    return WearerScale(
+        scale=float(np.exp(weight * value)),
+        sigma=float(np.sqrt(weight) * sigma),
+        wearer=float(np.exp(value)),
+        parts=tuple(float(np.exp(p)) for p in parts),
+        spread_parts=_robust_deviation(used),
+        spread_frames=_robust_deviation(over_time),
+        frames=len(rows),
+        seen=int(heads.sum()),
+    )
 
 
 def _robust_deviation(values: np.ndarray) -> float:

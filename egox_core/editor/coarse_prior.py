@@ -1,8 +1,9 @@
-"""One pose of the ego prior, small and at once: what the pose editor shows while the camera is moved.
+"""One pose of the ego prior, small and at once: what the pose editor shows while the camera is
+moved.
 
-Drawn like the released prior (fading discs), with fewer layers. Points are thinned once and stored in random order, so
-that the first N of them thin the whole evenly. Those that the released renderer takes come first.
-"""
+Drawn like the released prior (fading discs), with fewer layers. Points are thinned once and stored
+in random order, so that the first N of them thin the whole evenly. Those that the released renderer
+takes come first."""
 
 from __future__ import annotations
 
@@ -40,15 +41,20 @@ class CoarsePoints:
 
     def first(self, count: int) -> CoarsePoints:
         """The first ``count`` points."""
-        return CoarsePoints(xyz=self.xyz[:count], rgb=self.rgb[:count], released=min(self.released, count))
+        return CoarsePoints(
+            xyz=self.xyz[:count], rgb=self.rgb[:count], released=min(self.released, count)
+        )
 
     def packed(self) -> bytes:
         """xyz as little-endian float32, all of them, then rgb as uint8."""
         return self.xyz.numpy().astype("<f4", copy=False).tobytes() + self.rgb.numpy().tobytes()
 
 
-def coarse_points(points: PointSet, most: int = MAX_POINTS, released_edges: bool = True) -> CoarsePoints:
-    """At most ``most`` of the points, evenly thinned, without those that the released preset leaves out as edges."""
+def coarse_points(
+    points: PointSet, most: int = MAX_POINTS, released_edges: bool = True
+) -> CoarsePoints:
+    """At most ``most`` of the points, evenly thinned, without those that the released preset leaves
+    out as edges."""
     keep = torch.ones(len(points), dtype=torch.bool)
     if released_edges:
         options = prior_preset("released")
@@ -58,15 +64,21 @@ def coarse_points(points: PointSet, most: int = MAX_POINTS, released_edges: bool
     index = index[torch.randperm(len(index), generator=torch.Generator().manual_seed(0))]
     coarse = points.coarse[index]
     index = torch.cat((index[coarse], index[~coarse]))[:most]
-    return CoarsePoints(xyz=points.xyz[index].float().contiguous(), rgb=points.rgb[index].contiguous(),
-                        released=min(int(coarse.sum()), most))
+    return CoarsePoints(
+        xyz=points.xyz[index].float().contiguous(),
+        rgb=points.rgb[index].contiguous(),
+        released=min(int(coarse.sum()), most),
+    )
 
 
 def joined(first: CoarsePoints, second: CoarsePoints) -> CoarsePoints:
     """Both sets in order; ``released`` counts on only where the first set has nothing else."""
     released = first.released + (second.released if first.released == len(first) else 0)
-    return CoarsePoints(xyz=torch.cat((first.xyz, second.xyz)), rgb=torch.cat((first.rgb, second.rgb)),
-                        released=released)
+    return CoarsePoints(
+        xyz=torch.cat((first.xyz, second.xyz)),
+        rgb=torch.cat((first.rgb, second.rgb)),
+        released=released,
+    )
 
 
 @torch.inference_mode()
@@ -82,14 +94,23 @@ def coarse_prior(
     options = prior_preset("released")
     rotation, shift = ego_from_scene[:, :3].float(), ego_from_scene[:, 3].float()
     xyz = points.xyz @ rotation.T + shift
-    # Half of the points are behind the camera in most poses: they are dropped before the lens is worked out.
+    # Half of the points are behind the camera in most poses: they are dropped before the lens is
+    # worked out.
     distance = xyz.square().sum(-1)
-    keep = ((xyz[:, 2] > MIN_Z_M) & (distance > options.near_m ** 2) & (distance < options.far_m ** 2)).nonzero()[:, 0]
+    keep = (
+        (xyz[:, 2] > MIN_Z_M) & (distance > options.near_m**2) & (distance < options.far_m**2)
+    ).nonzero()[:, 0]
     xyz = xyz[keep]
     uv, valid = project(camera, xyz)
     inside = (valid & inside_picture(camera, uv, MARGIN_PX)).nonzero()[:, 0]
     uv, z, rgb = uv[inside], xyz[inside, 2], points.rgb[keep[inside]].float() / 255
-    screen = ScreenPoints(uv=uv, depth=z, rgb=rgb, axes=uv.new_zeros(len(uv), 2, 2), extent=uv.new_zeros(len(uv)))
-    image = splat_torch(screen, size, size, SplatOptions(style="composite", radius_px=options.splat.radius_px,
-                                                         points_per_pixel=layers))
+    screen = ScreenPoints(
+        uv=uv, depth=z, rgb=rgb, axes=uv.new_zeros(len(uv), 2, 2), extent=uv.new_zeros(len(uv))
+    )
+    image = splat_torch(
+        screen,
+        size,
+        size,
+        SplatOptions(style="composite", radius_px=options.splat.radius_px, points_per_pixel=layers),
+    )
     return (image.rgb * 255).round().to(torch.uint8), float(image.coverage.float().mean())

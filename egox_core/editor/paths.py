@@ -1,4 +1,5 @@
-"""Ego paths into and out of the pose editor, in any of the file forms that the pack reads or writes."""
+"""Ego paths into and out of the pose editor, in any of the file forms that the pack reads or
+writes."""
 
 from __future__ import annotations
 
@@ -36,7 +37,8 @@ from .queries import scene_rest
 MAX_FILES = 4
 MAX_NAME = 120
 MAX_CLIP_FRAMES, MAX_SOURCE_FRAMES = 20_000, 200_000
-"""Bounds of what a page may ask for: a meta.json has a pose for every source frame (two hours at 30 a second)."""
+"""Bounds of what a page may ask for: a meta.json has a pose for every source frame (two hours at 30
+a second)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,28 +55,48 @@ class ClipMoments:
         """As a selection of frames. Poses need no picture sizes; they are set to 1 x 1."""
         step = float(self.times_s[-1] - self.times_s[0]) / max(1, len(self) - 1)
         fps = 1 / step if step > 0 else UNTIMED_FPS
-        return FrameSelection(source_indices=self.indices.long(), times_s=self.times_s, source_fps=fps, fps=fps,
-                              source_size=(1, 1), size=(1, 1), resize="crop")
+        return FrameSelection(
+            source_indices=self.indices.long(),
+            times_s=self.times_s,
+            source_fps=fps,
+            fps=fps,
+            source_size=(1, 1),
+            size=(1, 1),
+            resize="crop",
+        )
 
 
 def clip_moments(indices: object, times_s: object) -> ClipMoments:
     """Moments of a clip from what a page sent.
 
     Raises:
-        EgoXInputError: no numbers, different lengths, too many, not rising, frames before 0 or beyond all reason.
+        EgoXInputError: no numbers, different lengths, too many, not rising, frames before 0 or
+            beyond all reason.
     """
     try:
         numbers = [torch.as_tensor(v, dtype=torch.float64) for v in (indices, times_s)]
     except NO_NUMBERS as error:
-        raise EgoXInputError("moments of the clip", got="no lists of numbers", expected="indices and times_s",
-                             fix="send one of each a frame") from error
+        raise EgoXInputError(
+            "moments of the clip",
+            got="no lists of numbers",
+            expected="indices and times_s",
+            fix="send one of each a frame",
+        ) from error
     shapes = {tuple(n.shape) for n in numbers}
-    if len(shapes) != 1 or numbers[0].ndim != 1 or not 1 <= len(numbers[0]) <= MAX_CLIP_FRAMES \
-            or not all((n.abs() <= FARTHEST).all() and (n[1:] >= n[:-1]).all() for n in numbers) \
-            or not 0 <= float(numbers[0][0]) <= float(numbers[0][-1]) < MAX_SOURCE_FRAMES:
-        raise EgoXInputError("moments of the clip", got=f"shapes {sorted(shapes)}",
-                             expected=f"1 to {MAX_CLIP_FRAMES} finite, rising numbers, as many indices (0 to "
-                             f"{MAX_SOURCE_FRAMES - 1}) as times", fix="send one of each a frame")
+    if (
+        len(shapes) != 1
+        or numbers[0].ndim != 1
+        or not 1 <= len(numbers[0]) <= MAX_CLIP_FRAMES
+        or not all((n.abs() <= FARTHEST).all() and (n[1:] >= n[:-1]).all() for n in numbers)
+        or not 0 <= float(numbers[0][0]) <= float(numbers[0][-1]) < MAX_SOURCE_FRAMES
+    ):
+        raise EgoXInputError(
+            "moments of the clip",
+            got=f"shapes {sorted(shapes)}",
+            expected=f"1 to {MAX_CLIP_FRAMES} finite, rising numbers, as many indices (0 to "
+            f"{MAX_SOURCE_FRAMES - 1}) as times",
+            fix="send one of each a frame",
+        )
     return ClipMoments(indices=numbers[0], times_s=numbers[1])
 
 
@@ -85,9 +107,12 @@ def keyframes_of_path(
     tolerance_m: float = 0.005,
     tolerance_deg: float = 0.5,
 ) -> tuple[dict, str]:
-    """A keyframe document (clock: source frames) for a path of a clip, and a sentence on how close it is."""
+    """A keyframe document (clock: source frames) for a path of a clip, and a sentence on how close
+    it is."""
     index = clip.indices
-    distinct = torch.cat((index.new_ones(1, dtype=torch.bool), index[1:] > index[:-1])).nonzero()[:, 0]
+    distinct = torch.cat((index.new_ones(1, dtype=torch.bool), index[1:] > index[:-1])).nonzero()[
+        :, 0
+    ]
     w2c, index = upright_w2c.double()[distinct], index[distinct]
     still = len(w2c) > 1 and float((w2c - w2c[:1]).abs().max()) < 1e-9
     if still:
@@ -97,28 +122,55 @@ def keyframes_of_path(
     keyframes = []
     for i in keys:
         yaw, pitch, roll = (round(v, 5) + 0.0 for v in pose_angles(w2c[i], up))  # + 0.0: no "-0.0"
-        keyframes.append({"frame": int(index[i]), "position": [round(v, 6) for v in camera_centre(w2c[i]).tolist()],
-                          "yaw_deg": yaw, "pitch_deg": pitch, "roll_deg": roll})
+        keyframes.append(
+            {
+                "frame": int(index[i]),
+                "position": [round(v, 6) for v in camera_centre(w2c[i]).tolist()],
+                "yaw_deg": yaw,
+                "pitch_deg": pitch,
+                "roll_deg": roll,
+            }
+        )
     document = {"up": [float(v) for v in up], "interpolation": "spline", "keyframes": keyframes}
     note = f"{len(upright_w2c)} poses as {len(keys)} keyframes, at most {1000 * off_m:.1f} mm and {off_deg:.2f}° off"
     return document, note
 
 
-def import_path(files: Mapping[str, str], camera: CameraModel, clip: ClipMoments, scene: PointCloud | None = None,
-                up=DEFAULT_UP, entry: str = "") -> tuple[dict, str]:
-    """A keyframe document from the texts of a path's files, ``{name: text}`` (COLMAP: images.txt and cameras.txt).
+def import_path(
+    files: Mapping[str, str],
+    camera: CameraModel,
+    clip: ClipMoments,
+    scene: PointCloud | None = None,
+    up=DEFAULT_UP,
+    entry: str = "",
+) -> tuple[dict, str]:
+    """A keyframe document from the texts of a path's files, ``{name: text}`` (COLMAP: images.txt
+    and cameras.txt).
 
     Poses come into the scene's frame; without a scene they keep the file's world.
 
     Raises:
-        EgoXInputError: names that are no plain file names, an unknown form, a path shorter than the clip.
+        EgoXInputError: names that are no plain file names, an unknown form, a path shorter than the
+            clip.
     """
     for name in files:
-        if not name or len(name) > MAX_NAME or Path(name).name != name or "\\" in name or name in (".", ".."):
-            raise EgoXInputError("file to import", got=repr(name)[:60], expected="a plain file name",
-                                 fix="choose the file itself")
+        if (
+            not name
+            or len(name) > MAX_NAME
+            or Path(name).name != name
+            or "\\" in name
+            or name in (".", "..")
+        ):
+            raise EgoXInputError(
+                "file to import",
+                got=repr(name)[:60],
+                expected="a plain file name",
+                fix="choose the file itself",
+            )
     if not 1 <= len(files) <= MAX_FILES:
-        raise EgoXInputError("files to import", got=len(files), expected=f"1 to {MAX_FILES}", fix="choose one path")
+        raise EgoXInputError(
+            "files to import", got=len(files), expected=f"1 to {MAX_FILES}", fix="choose one path"
+        )
     with tempfile.TemporaryDirectory(prefix="egox_") as folder:
         paths = [Path(folder, name) for name in files]
         for path, text in zip(paths, files.values(), strict=True):
@@ -127,8 +179,14 @@ def import_path(files: Mapping[str, str], camera: CameraModel, clip: ClipMoments
         return import_file(main, camera, clip, scene, up, entry)
 
 
-def import_file(path: Path, camera: CameraModel, clip: ClipMoments, scene: PointCloud | None = None, up=DEFAULT_UP,
-                entry: str = "") -> tuple[dict, str]:
+def import_file(
+    path: Path,
+    camera: CameraModel,
+    clip: ClipMoments,
+    scene: PointCloud | None = None,
+    up=DEFAULT_UP,
+    entry: str = "",
+) -> tuple[dict, str]:
     """As :func:`import_path`, for a file on this machine."""
     content = _keyframe_document(path)
     if content is not None:
@@ -153,28 +211,49 @@ def _keyframe_document(path: Path) -> dict | None:
         return None  # the reader says what is wrong with it
     if isinstance(content, list):
         content = {"keyframes": content}
-    return content if isinstance(content, dict) and isinstance(content.get("keyframes"), list) else None
+    return (
+        content
+        if isinstance(content, dict) and isinstance(content.get("keyframes"), list)
+        else None
+    )
 
 
-def trajectory_of_keyframes(document: object, camera: CameraModel, clip: ClipMoments,
-                            scene: PointCloud | None = None) -> CameraTrajectory:
+def trajectory_of_keyframes(
+    document: object, camera: CameraModel, clip: ClipMoments, scene: PointCloud | None = None
+) -> CameraTrajectory:
     """The trajectory of a keyframe document in this clip, as the node makes it."""
     track = keyframe_track(document, camera, rest=None if scene is None else scene_rest(scene))
-    return trajectory_from_track(track, camera, clip.selection(), source="pose editor",
-                                 exo_w2c=None if scene is None else scene.exo_w2c,
-                                 exo_camera=None if scene is None else scene.exo_camera)
+    return trajectory_from_track(
+        track,
+        camera,
+        clip.selection(),
+        source="pose editor",
+        exo_w2c=None if scene is None else scene.exo_w2c,
+        exo_camera=None if scene is None else scene.exo_camera,
+    )
 
 
-def export_path(form: str, document: object, camera: CameraModel, clip: ClipMoments,
-                scene: PointCloud | None = None, prompt: str = "") -> tuple[str, bytes]:
-    """(file name, content) of a keyframe document in a file form; COLMAP's three files come as a zip.
+def export_path(
+    form: str,
+    document: object,
+    camera: CameraModel,
+    clip: ClipMoments,
+    scene: PointCloud | None = None,
+    prompt: str = "",
+) -> tuple[str, bytes]:
+    """(file name, content) of a keyframe document in a file form; COLMAP's three files come as a
+    zip.
 
     Raises:
         EgoXInputError: unknown form, a bad document.
     """
     if form not in EXPORTS:
-        raise EgoXInputError("form of the export", got=repr(form)[:40], expected=f"one of {sorted(EXPORTS)}",
-                             fix="choose one of them")
+        raise EgoXInputError(
+            "form of the export",
+            got=repr(form)[:40],
+            expected=f"one of {sorted(EXPORTS)}",
+            fix="choose one of them",
+        )
     trajectory = trajectory_of_keyframes(document, camera, clip, scene)
     name, write = EXPORTS[form]
     with tempfile.TemporaryDirectory(prefix="egox_") as folder:
@@ -189,23 +268,38 @@ def export_path(form: str, document: object, camera: CameraModel, clip: ClipMome
         return f"{name}.zip", buffer.getvalue()
 
 
-def released_meta(trajectory: CameraTrajectory, document: object, clip: ClipMoments, prompt: str) -> dict:
-    """A take's meta.json. Its poses are numbered by source frame, so that the path begins at frame 0 of the video."""
+def released_meta(
+    trajectory: CameraTrajectory, document: object, clip: ClipMoments, prompt: str
+) -> dict:
+    """A take's meta.json. Its poses are numbered by source frame, so that the path begins at frame
+    0 of the video."""
     numbers = torch.arange(int(clip.indices[-1]) + 1, dtype=torch.float64)
-    rest = upright_from_sensor(trajectory.w2c[0], trajectory.camera)  # what a document without keyframes stands for
+    rest = upright_from_sensor(
+        trajectory.w2c[0], trajectory.camera
+    )  # what a document without keyframes stands for
     track = keyframe_track(document, trajectory.camera, rest=rest)
     moments = numbers if track.clock == "index" else _times_of(numbers, clip)
     poses = interpolate_poses(track.w2c, track.moments, moments, track.between)
     content: dict[str, object] = {
-        "prompt": prompt, "pose_source": "pose editor", "ego_intrinsics": intrinsics_matrix(trajectory.camera).tolist(),
-        "ego_extrinsics": poses.tolist(), "ego_camera": camera_to_json(trajectory.camera),
+        "prompt": prompt,
+        "pose_source": "pose editor",
+        "ego_intrinsics": intrinsics_matrix(trajectory.camera).tolist(),
+        "ego_extrinsics": poses.tolist(),
+        "ego_camera": camera_to_json(trajectory.camera),
     }
     if trajectory.exo_camera is not None:
-        exo = torch.eye(3, 4, dtype=torch.float64) if trajectory.exo_w2c is None else trajectory.exo_w2c
+        exo = (
+            torch.eye(3, 4, dtype=torch.float64)
+            if trajectory.exo_w2c is None
+            else trajectory.exo_w2c
+        )
         if exo.ndim == 3:
-            exo = interpolate_poses(exo, torch.unique(clip.indices)[:len(exo)], numbers)
-        content |= {"camera_intrinsics": intrinsics_matrix(trajectory.exo_camera).tolist(),
-                    "camera_extrinsics": exo.tolist(), "exo_camera": camera_to_json(trajectory.exo_camera)}
+            exo = interpolate_poses(exo, torch.unique(clip.indices)[: len(exo)], numbers)
+        content |= {
+            "camera_intrinsics": intrinsics_matrix(trajectory.exo_camera).tolist(),
+            "camera_extrinsics": exo.tolist(),
+            "exo_camera": camera_to_json(trajectory.exo_camera),
+        }
     return content
 
 
@@ -220,9 +314,16 @@ def _times_of(numbers: Tensor, clip: ClipMoments) -> Tensor:
 Writer = Callable[[Path, CameraTrajectory, object, ClipMoments, str], None]
 EXPORTS: Mapping[str, tuple[str, Writer]] = {
     "keyframes": ("egox_keyframes.json", lambda path, _, document, *__: write_json(path, document)),
-    "trajectory": ("egox_trajectory.json", lambda path, trajectory, *_: write_trajectory(path, trajectory)),
-    "meta": (META, lambda path, trajectory, document, clip, prompt:
-             write_json(path, released_meta(trajectory, document, clip, prompt))),
+    "trajectory": (
+        "egox_trajectory.json",
+        lambda path, trajectory, *_: write_trajectory(path, trajectory),
+    ),
+    "meta": (
+        META,
+        lambda path, trajectory, document, clip, prompt: write_json(
+            path, released_meta(trajectory, document, clip, prompt)
+        ),
+    ),
     "colmap": ("colmap", lambda path, trajectory, *_: write_colmap(path, trajectory)),
     "blender": ("transforms.json", lambda path, trajectory, *_: write_blender(path, trajectory)),
 }

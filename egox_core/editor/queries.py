@@ -1,5 +1,5 @@
-"""What the pose editor asks of a scene: the point or head under an exo pixel, what is up, where a path rests, a lens's
-rim."""
+"""Queries of the pose editor to a scene: the point or head under an exo pixel, what is up, where a
+path rests, a lens's rim."""
 
 from __future__ import annotations
 
@@ -17,21 +17,27 @@ from ..types import PointCloud, PointSet
 from .coarse_prior import CoarsePoints
 
 REACH_PX = 12.0
-"""How far from the click a point may lie; a thinned cloud of a 784 x 448 picture has one within 2 px on surfaces."""
+"""Largest distance of a point from the click; a thinned cloud of a 784 x 448 picture has one within
+2 px on surfaces."""
 WINDOW_PX = 7.0
-"""Side of the square around a click in which the nearest thing counts: a head in the back of a room is that small."""
+"""Side of the square around a click in which the nearest thing counts: a head in the back of a room
+is that small."""
 SAME_THING, LEAST_OF_THING = 0.05, 0.15
-"""Relative depth that the points of one thing span there, and the share of the points that it must have: fewer are
-strays between two surfaces."""
+"""Relative depth that the points of one thing span there, and the share of the points that it must
+have: fewer are strays between two surfaces."""
 HEAD_STEPS = 12
 SAME_SURFACE, SLOPE_UNKNOWN = 0.03, 0.2
-"""Relative depth from a surface within which a point belongs to it; the wider bound before its slope is fitted."""
+"""Relative depth from a surface within which a point belongs to it; the wider bound before its
+slope is fitted."""
 TILT_DEG = 50.0
-"""A camera that films a person is tilted by less: surfaces whose normal differs by more from its up are no floor."""
+"""A camera that films a person is tilted by less: surfaces whose normal differs by more from its up
+are no floor."""
 LEVEL_DEG = 8.0
-"""Normals within this angle vote for one direction: tables and floor are parallel, their measured normals nearly."""
+"""Normals within this angle vote for one direction: tables and floor are parallel, their measured
+normals nearly."""
 SNAP_DEG = {"world": 15.0, "exo": 2.0}
-"""Worlds that are aligned with gravity have an axis for it; the exo camera's frame has none, unless it is level."""
+"""Worlds that are aligned with gravity have an axis for it; the exo camera's frame has none, unless
+it is level."""
 SAMPLES, CANDIDATES = 20_000, 256
 """Points that vote for the level direction, and how many of their normals stand for election."""
 LEAST_SHARE = 0.08
@@ -56,9 +62,8 @@ def pick_point(
 ) -> Pick | None:
     """The surface at an exo pixel; None where no point is near.
 
-    The points around the click that lie on the surface there give the depth; the point is put on the pixel's own ray,
-    so that a click is exact however thin the cloud.
-    """
+    The points around the click that are on the surface there give the depth; the point is put on
+    the pixel's own ray, so that a click is exact however thin the cloud."""
     xyz = transform(exo_from_scene.float(), points.xyz)
     uv, valid = project(camera, xyz)
     off = (uv - uv.new_tensor(pixel)).norm(dim=-1)
@@ -68,15 +73,19 @@ def pick_point(
     depth = _surface_depth(uv[near] - uv.new_tensor(pixel), xyz[near, 2])
     ray = _ray(camera, pixel)
     point = ray * (depth / float(ray[2])) if float(ray[2]) > 1e-3 else ray * depth
-    return Pick(point=transform(invert(exo_from_scene.double()), point[None])[0], depth_m=depth,
-                off_px=float(off[near].min()))
+    return Pick(
+        point=transform(invert(exo_from_scene.double()), point[None])[0],
+        depth_m=depth,
+        off_px=float(off[near].min()),
+    )
 
 
 def _surface_depth(
     off: Tensor,  # [N, 2] px from the click
     z: Tensor,  # [N] metres
 ) -> float:
-    """z depth at the click of the surface that the closest points lie on: inverse depth of a plane is linear in px."""
+    """z depth at the click of the surface that the closest points are on: inverse depth of a plane
+    is linear in px."""
     distance = off.norm(dim=-1)
     window = off.abs().amax(-1) <= WINDOW_PX / 2
     # A thin cloud may have nothing there: of the closest few the front one is what is seen.
@@ -89,7 +98,9 @@ def _surface_depth(
         if int(belongs.sum()) < 6:
             break
         root = (weight * belongs).sqrt().double()[:, None]
-        plane = torch.linalg.lstsq(root * terms, root / z.double()[:, None], driver="gelsd").solution[:, 0]
+        plane = torch.linalg.lstsq(
+            root * terms, root / z.double()[:, None], driver="gelsd"
+        ).solution[:, 0]
     depth = 1 / float(plane[0]) if float(plane[0]) > 0 else start
     return depth if abs(depth / start - 1) < SLOPE_UNKNOWN else start
 
@@ -99,10 +110,12 @@ def _nearest_thing(z: Tensor) -> float:  # [N] metres
     z = z.double().sort().values
     counts = torch.searchsorted(z, z * (1 + SAME_THING), right=True) - torch.arange(len(z))
     first = int((counts >= max(min(2, len(z)), LEAST_OF_THING * len(z))).int().argmax())
-    return float(z[first:first + int(counts[first])].median())
+    return float(z[first : first + int(counts[first])].median())
 
 
-def _ray(camera: CameraModel, pixel: tuple[float, float]) -> Tensor:  # [3] float64, unit, exo camera frame
+def _ray(
+    camera: CameraModel, pixel: tuple[float, float]
+) -> Tensor:  # [3] float64, unit, exo camera frame
     return unproject(camera, torch.tensor([pixel], dtype=torch.float64))[0][0]
 
 
@@ -112,12 +125,12 @@ def pick_head(
     exo_from_scene: Tensor,  # [3, 4] float64
     pixel: tuple[float, float],  # (u, v), stored px of ``camera``
 ) -> Pick | None:
-    """The centre of the head that an exo pixel lies on; None where no point is near.
+    """The centre of the head that an exo pixel is on; None where no point is near.
 
-    From the surface under the click the centre lies half a head's length further along the ray (ANSUR II, as
-    ``trajectory/head_template.py`` has it). A click is seldom on the middle of a head, so the centre then moves to the
-    middle of the surface that is seen within half a head's height around it, until it stays.
-    """
+    From the surface under the click the centre lies half a head's length further along the ray
+    (ANSUR II, as ``trajectory/head_template.py`` has it). A click is seldom on the middle of a
+    head, so the centre then moves to the middle of the surface that is seen within half a head's
+    height around it, until it stays."""
     surface = pick_point(points, camera, exo_from_scene, pixel)
     if surface is None:
         return None
@@ -130,18 +143,24 @@ def pick_head(
         ray = centre / far
         along = xyz @ ray
         aside = xyz - along[:, None] * ray
-        # What is seen of a head lies before its centre.
-        seen = (aside.norm(dim=-1) < VERTEX_TO_CHIN / 2) & (along < far) & (along > far - HEAD_LENGTH)
+        # What is seen of a head is before its centre.
+        seen = (
+            (aside.norm(dim=-1) < VERTEX_TO_CHIN / 2) & (along < far) & (along > far - HEAD_LENGTH)
+        )
         if int(seen.sum()) < 3:
             break
         front = float(along[seen].quantile(0.1))  # the foremost, but for strays
         centre = aside[seen].mean(0) + ray * (front + HEAD_LENGTH / 2)
-    return Pick(point=transform(invert(exo_from_scene.double()), centre[None])[0], depth_m=float(centre[2]),
-                off_px=surface.off_px)
+    return Pick(
+        point=transform(invert(exo_from_scene.double()), centre[None])[0],
+        depth_m=float(centre[2]),
+        off_px=surface.off_px,
+    )
 
 
 def scene_up(scene: PointCloud) -> Tensor:  # [3] float64, unit, scene frame
-    """The upward direction: the normal of floor and tables where there are any, else the exo camera's own up."""
+    """The upward direction: the normal of floor and tables where there are any, else the exo
+    camera's own up."""
     up = camera_up(scene)
     level = level_normal(scene.static, up)
     up = up if level is None else level
@@ -153,15 +172,20 @@ def scene_up(scene: PointCloud) -> Tensor:  # [3] float64, unit, scene frame
     return up
 
 
-def scene_rest(scene: PointCloud) -> Tensor:  # [3, 4] float64, upright camera axes, w2c in the scene's frame
-    """Where a path without keyframes rests: at the exo camera, looking as it does in the first frame."""
+def scene_rest(
+    scene: PointCloud,
+) -> Tensor:  # [3, 4] float64, upright camera axes, w2c in the scene's frame
+    """Rest of a path without keyframes: at the exo camera, looking as it does in the first
+    frame."""
     pose = exo_from_scene(scene).reshape(-1, 3, 4)[0].double()
     return upright_from_sensor(pose, scene.exo_camera)
 
 
 def camera_up(scene: PointCloud) -> Tensor:  # [3] float64, scene frame
     """The exo camera's own upward direction."""
-    upright = sensor_from_upright(scene.exo_camera.quarter_turns)[:, 1]  # its picture's down axis, sensor axes
+    upright = sensor_from_upright(scene.exo_camera.quarter_turns)[
+        :, 1
+    ]  # its picture's down axis, sensor axes
     if scene.frame == "exo" or scene.exo_w2c is None:
         return -upright
     return -(scene.exo_w2c.reshape(-1, 3, 4)[0, :, :3].double().T @ upright)
@@ -171,7 +195,8 @@ def level_normal(
     points: PointSet,
     near: Tensor,  # [3] unit
 ) -> Tensor | None:  # [3] float64, unit
-    """The commonest direction of surface normals around ``near``, by area; None where hardly any surface is level.
+    """The commonest direction of surface normals around ``near``, by area; None where hardly any
+    surface is level.
 
     Normals come from the points' steps to their neighbours in the exo picture, towards the camera.
     """
@@ -180,7 +205,9 @@ def level_normal(
         return None
     index = torch.randperm(count, generator=torch.Generator().manual_seed(0))[:SAMPLES]
     steps = points.steps[index].double()
-    normal = -torch.linalg.cross(steps[:, :, 0], steps[:, :, 1])  # rightwards x downwards points away from the camera
+    normal = -torch.linalg.cross(
+        steps[:, :, 0], steps[:, :, 1]
+    )  # rightwards x downwards points away from the camera
     area = normal.norm(dim=-1)
     # A far wall seen at a grazing angle has few, huge patches: one patch may not outvote a table.
     area = area.clamp(max=float(area.quantile(0.9)))
@@ -201,12 +228,13 @@ def level_normal(
     return best if float(((normal @ best > same) * area).sum()) > LEAST_SHARE * total else None
 
 
-def lens_outline(camera: CameraModel, samples: int = 64) -> Tensor:  # [samples, 3] unit rays, upright camera axes
+def lens_outline(
+    camera: CameraModel, samples: int = 64
+) -> Tensor:  # [samples, 3] unit rays, upright camera axes
     """Rays around the part of the picture that the lens fills, for drawing a camera's frustum.
 
-    The rim is walked clockwise from the middle of the upper edge, from the centre outwards to the picture's edge or,
-    where the lens ends before it (a fisheye's circle), to there.
-    """
+    The rim is walked clockwise from the middle of the upper edge, from the centre outwards to the
+    picture's edge or, where the lens ends before it (a fisheye's circle), to there."""
     upright = upright_camera(camera)
     width, height = upright.stored_size
     angle = torch.arange(samples, dtype=torch.float64) * (2 * torch.pi / samples) - torch.pi / 2

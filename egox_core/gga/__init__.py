@@ -1,12 +1,13 @@
-"""Geometry-guided attention: which exo tokens an ego query should look at, and attention that does so (paper 3.2).
+"""Geometry-guided attention: which exo tokens an ego query should look at, and attention that does
+so (paper 3.2).
 
-In: metric depth of exo and the ego camera's poses give :func:`gga_geometry`, unit directions of all tokens of a canvas
-(a few MB, once a sampling run). Out: :func:`gga_attention`, self-attention with the bias of mode and strength in
-:class:`GgaOptions`, for any host and for training. λ_g acts in one formula, :func:`bias_from_cosine`.
+In: metric depth of exo and the ego camera's poses give :func:`gga_geometry`, unit directions of all
+    tokens of a canvas (a few MB, once a sampling run). Out: :func:`gga_attention`, self-attention
+    with the bias of mode and strength in :class:`GgaOptions`, for any host and for training. λ_g
+    acts in one formula, :func:`bias_from_cosine`.
 
-diffusers' Wan transformer gets it from :mod:`.diffusers_processor` (``install_gga``), which alone needs diffusers;
-rows of a real attention to look at are in :mod:`.record`.
-"""
+diffusers' Wan transformer gets it from :mod:`.diffusers_processor` (``install_gga``), which alone
+needs diffusers; rows of a real attention to look at are in :mod:`.record`."""
 
 from .attention import gga_attention
 from .bias import bias_from_cosine

@@ -1,10 +1,9 @@
 """Geometry-guided attention without the L x L map: one function for every host.
 
-Ego queries get a bias towards the exo tokens that lie in their viewing direction (paper 3.2). Exo queries take plain
-attention. The bias of a few rows at a time is computed from 3-vectors, used and dropped: it costs the memory of a
-chunk. Training does the same with ``recompute``, so backward holds no L x L map either. Reference twin:
-:func:`.bias.reference_attention`.
-"""
+Ego queries get a bias towards the exo tokens that are in their viewing direction (paper 3.2). Exo
+queries take plain attention. The bias of a few rows at a time is computed from 3-vectors, used and
+dropped: it costs the memory of a chunk. Training does the same with ``recompute``, so backward
+holds no L x L map either. Reference twin: :func:`.bias.reference_attention`."""
 
 from __future__ import annotations
 
@@ -22,17 +21,20 @@ from .options import GgaOptions
 from .rows import BiasRows
 
 PlainAttention = Callable[[Tensor, Tensor, Tensor, int], Tensor]
-"""plain(q [B, n, heads * d], k [B, N, heads * d], v, heads) -> [B, n, heads * d]: the host's own attention."""
+"""plain(q [B, n, heads * d], k [B, N, heads * d], v, heads) -> [B, n, heads * d]: the host's own
+attention."""
 
 CHUNK_BYTES = 56 * 2**20
-"""Working memory of a chunk: its bias rows, queries and result. On a GPU many rows at once keep all its parts busy (a
-frame of the released size is 784 rows, 44 MB of bfloat16 bias); what is left of 64 MiB is for scratch and rounding."""
+"""Working memory of a chunk: its bias rows, queries and result. On a GPU many rows at once keep all
+its parts busy (a frame of the released size is 784 rows, 44 MB of bfloat16 bias); what is left of
+64 MiB is for scratch and rounding."""
 CHUNK_QUERIES = 784
-"""Ego queries of a chunk at most: enough for every kernel, and the bias of a chunk then grows with the tokens, not with
-their square, on the way to the limit above."""
+"""Ego queries of a chunk at most: enough for every kernel, and the bias of a chunk then grows with
+the tokens, not with their square, on the way to the limit above."""
 UNGUIDED_BYTES = 192 * 2**20
-"""Working memory of a call without bias, for each sample of the batch: its queries and result. Hosts with a sparse or
-quantised kernel prepare all keys anew in each call, so the calls are few: two at 28,028 tokens of the 14B model."""
+"""Working memory of a call without bias, for each sample of the batch: its queries and result.
+Hosts with a sparse or quantised kernel prepare all keys anew in each call, so the calls are few:
+two at 28,028 tokens of the 14B model."""
 
 REFERENCE = Choice(names=["the dense reference"])
 
@@ -58,19 +60,20 @@ def gga_attention(
     *,
     plain: PlainAttention = plain_attention,
     backend: str = "auto",  # auto | steady | reference | sdpa | cudnn | efficient | triton
-    chunk_bytes: int | None = None,  # working memory at most; None: CHUNK_BYTES guided, UNGUIDED_BYTES unguided
+    chunk_bytes: int
+    | None = None,  # working memory at most; None: CHUNK_BYTES guided, UNGUIDED_BYTES unguided
     recompute: bool = False,  # for training: drop each chunk's bias after forward, compute it again in backward
     used: KernelsUsed | None = None,  # told what computed the guided part
 ) -> Tensor:  # [B, tokens, heads * d]
     """Self-attention of the whole canvas with the geometric bias on ego queries.
 
-    ``plain`` computes all that carries no bias: everything when the options don't bias (then the result is its own, bit
-    for bit), else exo queries. Differentiable in q, k, v. The geometry must be on q's device.
-    ``recompute`` changes memory and time of the backward pass, no number.
+    ``plain`` computes all that carries no bias: everything when the options don't bias (then the
+    result is its own, bit for bit), else exo queries. Differentiable in q, k, v. The geometry must
+    be on q's device. ``recompute`` changes memory and time of the backward pass, no number.
 
     Raises:
-        EgoXInputError: another number of tokens than the geometry's, unknown backend; one asked for by name that
-            doesn't run here or gives wrong numbers.
+        EgoXInputError: another number of tokens than the geometry's, unknown backend; one asked for
+            by name that doesn't run here or gives wrong numbers.
     """
     if not options.biases:
         return plain(q, k, v, heads)
@@ -81,8 +84,11 @@ def gga_attention(
         return reference_attention(q, k, v, heads, geometry, options)
 
     t, h, w_exo, w_ego = geometry.grid
-    guided, guided_rows = _guided_rows(q, k, v, heads, geometry, options, backend, chunk_bytes, recompute, used)
-    # Both halves are cut by image rows: all frames' rows together, since a row of tokens is exo columns, then ego ones.
+    guided, guided_rows = _guided_rows(
+        q, k, v, heads, geometry, options, backend, chunk_bytes, recompute, used
+    )
+    # Both halves are cut by image rows: all frames' rows together, since a row of tokens is exo
+    # columns, then ego ones.
     q_rows = q.unflatten(1, (t * h, w_exo + w_ego))
 
     def exo_half(rows: slice) -> Tensor:  # [B, rows, w_exo, heads * d]
@@ -94,12 +100,17 @@ def gga_attention(
 
     token_bytes = _token_bytes(q)
     plain_bytes = UNGUIDED_BYTES * q.shape[0] if chunk_bytes is None else chunk_bytes
-    halves = ((exo_half, slice(0, w_exo), _spans(t * h, plain_bytes // (token_bytes * w_exo))),
-              (ego_half, slice(w_exo, None), _spans(t * h, guided_rows)))
+    halves = (
+        (exo_half, slice(0, w_exo), _spans(t * h, plain_bytes // (token_bytes * w_exo))),
+        (ego_half, slice(w_exo, None), _spans(t * h, guided_rows)),
+    )
     if _keeps_graph(q, k, v):
-        # Joined, not written into one tensor: the backward of each write would copy the whole gradient.
-        return torch.cat([torch.cat([attend(rows) for rows in spans], dim=1) for attend, _, spans in halves],
-                         dim=2).flatten(1, 2)
+        # Joined, not written into one tensor: the backward of each write would copy the whole
+        # gradient.
+        return torch.cat(
+            [torch.cat([attend(rows) for rows in spans], dim=1) for attend, _, spans in halves],
+            dim=2,
+        ).flatten(1, 2)
     out = torch.empty_like(q_rows)
     for attend, columns, spans in halves:
         for rows in spans:
@@ -124,7 +135,8 @@ def ego_attention(
     """The ego rows of :func:`gga_attention`, where exo's keys and values come from elsewhere.
 
     Raises:
-        EgoXInputError: unknown backend; one asked for by name that doesn't run here or gives wrong numbers.
+        EgoXInputError: unknown backend; one asked for by name that doesn't run here or gives wrong
+            numbers.
     """
     if not options.biases:
         return plain(q, k, v, heads)
@@ -135,21 +147,42 @@ def ego_attention(
         whole = torch.cat((blank, rows_of_q), dim=2).flatten(1, 2)
         out = gga_attention(whole, k, v, heads, geometry, options, backend=backend, used=used)
         return out.unflatten(1, (t * h, -1))[:, :, w_exo:].flatten(1, 2)
-    attend, step = _guided_rows(q, k, v, heads, geometry, options, backend, chunk_bytes, recompute, used)
-    return torch.cat([attend(rows_of_q[:, rows], rows) for rows in _spans(t * h, step)], dim=1).flatten(1, 2)
+    attend, step = _guided_rows(
+        q, k, v, heads, geometry, options, backend, chunk_bytes, recompute, used
+    )
+    return torch.cat(
+        [attend(rows_of_q[:, rows], rows) for rows in _spans(t * h, step)], dim=1
+    ).flatten(1, 2)
 
 
-def _guided_rows(q: Tensor, k: Tensor, v: Tensor, heads: int, geometry: GgaGeometry, options: GgaOptions, backend: str,
-                 chunk_bytes: int | None, recompute: bool,
-                 used: KernelsUsed | None) -> tuple[Callable[[Tensor, slice], Tensor], int]:
-    """attend(queries [B, rows, w_ego, heads * d], image rows) -> the same shape; image rows of a chunk at most."""
+def _guided_rows(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    heads: int,
+    geometry: GgaGeometry,
+    options: GgaOptions,
+    backend: str,
+    chunk_bytes: int | None,
+    recompute: bool,
+    used: KernelsUsed | None,
+) -> tuple[Callable[[Tensor, slice], Tensor], int]:
+    """attend(queries [B, rows, w_ego, heads * d], image rows) -> the same shape; image rows of a
+    chunk at most."""
     keep_graph = _keeps_graph(q, k, v)
     bias_rows = BiasRows(geometry, options, q.dtype, reuse=not keep_graph)
     biased = choose_backend(backend, q, k, v, heads, bias_rows, recompute and keep_graph, used)
     w_ego = geometry.grid[3]
 
     def attend(queries: Tensor, rows: slice) -> Tensor:
-        arguments = (queries.flatten(1, 2), k, v, heads, bias_rows, slice(rows.start * w_ego, rows.stop * w_ego))
+        arguments = (
+            queries.flatten(1, 2),
+            k,
+            v,
+            heads,
+            bias_rows,
+            slice(rows.start * w_ego, rows.stop * w_ego),
+        )
         return biased(*arguments).view(queries.shape)
 
     if backend == "triton" and chunk_bytes is None:  # makes no rows
@@ -178,9 +211,12 @@ def check_tokens(
         EgoXInputError: another number of tokens than the geometry's.
     """
     if q.shape[1] != geometry.tokens or k.shape[1] != geometry.tokens:
-        raise EgoXInputError("tokens of the attention", got=f"{q.shape[1]} queries and {k.shape[1]} keys",
-                             expected=f"{geometry.tokens}, a grid of {geometry.grid}",
-                             fix="use the geometry of this canvas: same frames, exo and ego size")
+        raise EgoXInputError(
+            "tokens of the attention",
+            got=f"{q.shape[1]} queries and {k.shape[1]} keys",
+            expected=f"{geometry.tokens}, a grid of {geometry.grid}",
+            fix="use the geometry of this canvas: same frames, exo and ego size",
+        )
 
 
 def _spans(count: int, step: int) -> list[slice]:

@@ -1,15 +1,16 @@
-"""Kernels for biased attention of some ego queries, behind one signature, and the choice among them.
+"""Kernels for biased attention of some ego queries, behind one signature, and the choice among
+them.
 
-``run(q [B, n, heads * d], k [B, N, heads * d], v, heads, bias_rows, queries) -> [B, n, heads * d]``, where
-``bias_rows(queries)`` gives the bias [n, N] of those ego queries (a slice).
+``run(q [B, n, heads * d], k [B, N, heads * d], v, heads, bias_rows, queries) -> [B, n, heads *
+d]``, where ``bias_rows(queries)`` gives the bias [n, N] of those ego queries (a slice).
 
 ``sdpa`` lets torch pick a kernel; ``cudnn`` and ``efficient`` name one, ``triton`` is our own
-(:mod:`.flash`), which needs no rows. ``auto`` compares the device's candidates once
-with the plain twin on the tensors at hand, times those that agree, keeps the fastest for that shape, and takes the next
-where one fails later. ``steady``, for training, times none, so that a resumed run takes the same:
-``sdpa`` where it is right, else the others in their order. A kernel that is named is compared too,
-and refused where it is wrong: a run whose user asked for one kernel doesn't quietly take another.
-:class:`KernelsUsed` keeps what ran, for the user's note.
+(:mod:`.flash`), which needs no rows. ``auto`` compares the device's candidates once with the plain
+twin on the tensors at hand, times those that agree, keeps the fastest for that shape, and takes the
+next where one fails later. ``steady``, for training, times none, so that a resumed run takes the
+same: ``sdpa`` where it is right, else the others in their order. A kernel that is named is compared
+too, and refused where it is wrong: a run whose user asked for one kernel doesn't quietly take
+another. :class:`KernelsUsed` keeps what ran, for the user's note.
 
 (torch's FlexAttention is not among them: it looks a key's direction up by the query's frame for
 each score, where a block of ``triton`` has one frame, and is compiled anew for each size of canvas
@@ -41,7 +42,9 @@ BiasedAttention = Callable[..., Tensor]
 log = logging.getLogger(__name__)
 
 
-def _sdpa(q: Tensor, k: Tensor, v: Tensor, heads: int, bias_rows: BiasRows, queries: slice) -> Tensor:
+def _sdpa(
+    q: Tensor, k: Tensor, v: Tensor, heads: int, bias_rows: BiasRows, queries: slice
+) -> Tensor:
     bias = bias_rows(queries)[None, None]
     q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
     return scaled_dot_product_attention(q, k, v, attn_mask=bias).transpose(1, 2).flatten(2)
@@ -71,7 +74,8 @@ FINE_AGREEMENT = 2e-3
 """Of a head's largest value: what a kernel may differ from the twin there. Rounding to the type
 allows it; float32 may be multiplied as TF32 where the host says so."""
 SCORE_BYTES, SCORE_COPIES = 32 * 2**20, 4
-"""Working memory of the mathematical form, and so of the comparison: bias, scores, sum and softmax in float32."""
+"""Working memory of the mathematical form, and so of the comparison: bias, scores, sum and softmax
+in float32."""
 MATH_WORDS = "the mathematical form, in pieces that the scores' bytes set (slow: no kernel is left)"
 WRONG = "gives wrong numbers here"
 STEADY = "sdpa"
@@ -80,7 +84,8 @@ STEADY = "sdpa"
 
 @dataclass
 class Choice:
-    """Kernels for one device, dtype and shape: those left, best first, and why others are not among them."""
+    """Kernels for one device, dtype and shape: those left, best first, and why others are not among
+    them."""
 
     names: list[str]
     refused: dict[str, str] = field(default_factory=dict)
@@ -92,7 +97,8 @@ class Choice:
 
 
 class KernelsUsed:
-    """What computed the guided attention since :meth:`clear`; :func:`.attention.gga_attention` adds to it."""
+    """Kernels that computed guided attention since :meth:`clear`; :func:`.attention.gga_attention`
+    adds to it."""
 
     def __init__(self) -> None:
         self.clear()
@@ -125,7 +131,8 @@ _choice_of: dict[tuple, Choice] = {}
 
 
 def backend_choices(device: torch.device) -> tuple[str, ...]:
-    """Names that make sense on this device; whether a kernel takes the tensors at hand shows when it is called."""
+    """Names that make sense on this device; whether a kernel takes the tensors at hand shows when
+    it is called."""
     if device.type != "cuda":
         return ("sdpa",)
     proven = torch.cuda.get_device_capability(device) in PROVEN_ON
@@ -146,12 +153,16 @@ def choose_backend(
     the first (``steady``), and what follows it.
 
     Raises:
-        EgoXInputError: unknown name; a kernel asked for by name that doesn't run here or gives wrong numbers (also
-            later, when it is called).
+        EgoXInputError: unknown name; a kernel asked for by name that doesn't run here or gives
+            wrong numbers (also later, when it is called).
     """
     if name not in ("auto", "steady", *BACKENDS):
-        raise EgoXInputError("attention backend", got=repr(name), fix="use auto",
-                             expected=f"auto, steady, reference or one of {', '.join(BACKENDS)}")
+        raise EgoXInputError(
+            "attention backend",
+            got=repr(name),
+            fix="use auto",
+            expected=f"auto, steady, reference or one of {', '.join(BACKENDS)}",
+        )
     choice = _choice(name, q, k, v, heads, bias_rows)
     if used is not None:
         used.add(choice, bias_rows)
@@ -163,7 +174,8 @@ def choose_backend(
 
 
 class OneKernel:
-    """A kernel that was asked for by name: where it fails, the run ends with a word on what to choose instead."""
+    """A kernel that was asked for by name: where it fails, the run ends with a word on what to
+    choose instead."""
 
     def __init__(self, name: str, recompute: bool) -> None:
         self.name = name
@@ -179,14 +191,16 @@ class OneKernel:
 
 
 class Fallback:
-    """Runs the first kernel of a choice; one that raises leaves it for good, and the next takes the same queries.
+    """Runs the first kernel of a choice; one that raises leaves it for good, and the next takes the
+    same queries.
 
-    Once none is left, the mathematical form does the work. Memory that runs out is raised: no kernel's fault.
-    """
+    Once none is left, the mathematical form does the work. Memory that runs out is raised: no
+        kernel's fault."""
 
     def __init__(self, choice: Choice, recompute: bool) -> None:
         self.choice = choice
-        # Inside, not around: backward ends a repeated forward by an exception, which is no failure of a kernel.
+        # Inside, not around: backward ends a repeated forward by an exception, which is no failure
+        # of a kernel.
         self.wrap = _recomputed if recompute else lambda kernel: kernel
 
     def __call__(self, *args) -> Tensor:  # as any BiasedAttention
@@ -198,14 +212,20 @@ class Fallback:
                 raise
             except Exception as error:  # noqa: BLE001  (compilers of kernels raise anything)
                 self.choice.refused[name] = f"failed: {_short(error)}"
-                self.choice.names = [left for left in self.choice.names if left not in self.choice.refused]
+                self.choice.names = [
+                    left for left in self.choice.names if left not in self.choice.refused
+                ]
                 log.warning("EgoX: attention by %s from here on", self.choice.words())
         return self.wrap(math_rows)(*args)
 
 
 def _unfit(name: str, why: str) -> EgoXInputError:
-    return EgoXInputError("attention backend", got=f"{name}, which {why}", expected="the numbers of the plain form",
-                          fix="set backend to auto: it takes the fastest kernel that is right on this device")
+    return EgoXInputError(
+        "attention backend",
+        got=f"{name}, which {why}",
+        expected="the numbers of the plain form",
+        fix="set backend to auto: it takes the fastest kernel that is right on this device",
+    )
 
 
 def _short(error: Exception) -> str:
@@ -235,12 +255,21 @@ def math_rows(
     for start in range(0, q.shape[1], step):
         stop = min(start + step, q.shape[1])
         bias = bias_rows(slice(queries.start + start, queries.start + stop))
-        parts.append(torch.cat([_softmax_attention(q[:, start:stop, head], k[..., head], v[..., head], bias)
-                                for head in (slice(i * d, (i + 1) * d) for i in range(heads))], dim=-1))
+        parts.append(
+            torch.cat(
+                [
+                    _softmax_attention(q[:, start:stop, head], k[..., head], v[..., head], bias)
+                    for head in (slice(i * d, (i + 1) * d) for i in range(heads))
+                ],
+                dim=-1,
+            )
+        )
     return torch.cat(parts, dim=1)
 
 
-def _softmax_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:  # [B, n, d], [B, N, d], -, [n, N]
+def _softmax_attention(
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor
+) -> Tensor:  # [B, n, d], [B, N, d], -, [n, N]
     exact = torch.promote_types(q.dtype, torch.float32)
     with without_autocast(q.device):
         # Scaled afterwards: half precision as it is loses nothing where a host allows TF32.
@@ -256,7 +285,14 @@ def _choice(name: str, q: Tensor, k: Tensor, v: Tensor, heads: int, bias_rows: B
     if key not in _choice_of:
         queries = slice(0, min(TIMED_QUERIES, bias_rows.per_frame))
         with torch.no_grad():
-            args = (q[:, : queries.stop].detach(), k.detach(), v.detach(), heads, bias_rows, queries)
+            args = (
+                q[:, : queries.stop].detach(),
+                k.detach(),
+                v.detach(),
+                heads,
+                bias_rows,
+                queries,
+            )
             names = (name,) if name in BACKENDS else backend_choices(device)
             if name == "steady":
                 names = (STEADY, *(other for other in names if other != STEADY))
@@ -287,7 +323,9 @@ def _compared(names: tuple[str, ...], args: tuple) -> Choice:
     return choice
 
 
-def _twin(q: Tensor, k: Tensor, v: Tensor, heads: int, bias_rows: BiasRows, queries: slice) -> Tensor:
+def _twin(
+    q: Tensor, k: Tensor, v: Tensor, heads: int, bias_rows: BiasRows, queries: slice
+) -> Tensor:
     """The same queries in float32 with torch's own bias rows, which no fused kernel made."""
     rows = BiasRows(bias_rows.geometry, bias_rows.options, torch.float32, reuse=True, fused=False)
     return math_rows(q, k, v, heads, rows, queries)
@@ -297,8 +335,9 @@ def _agrees(ours: Tensor, twin: Tensor, heads: int) -> bool:  # [B, n, heads * d
     """True where each head of each sample is right by its own largest value, however small."""
     kind = torch.finfo(twin.dtype)
     limit, last_bit = AGREEMENT.get(twin.dtype, FINE_AGREEMENT), kind.smallest_normal * kind.eps
-    error, largest = (x.float().unflatten(-1, (heads, -1)).abs().amax((1, 3))
-                      for x in (ours - twin, twin))
+    error, largest = (
+        x.float().unflatten(-1, (heads, -1)).abs().amax((1, 3)) for x in (ours - twin, twin)
+    )
     return bool((error <= limit * largest + last_bit).all())  # NaN does not agree
 
 

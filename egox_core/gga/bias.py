@@ -1,9 +1,9 @@
-"""The formula of the attention bias, and its dense form: the reference twin of what :mod:`.attention` does in pieces.
+"""The formula of the attention bias, and its dense form: the reference twin of what
+:mod:`.attention` does in pieces.
 
-:func:`bias_from_cosine` is the definition; :mod:`.rows` computes the same in place and faster. The dense forms,
-[tokens, tokens], are for tests and small sizes only (3.1 GB at the released size). Golden: ``gga_bias``,
-``tiny_transformer``.
-"""
+:func:`bias_from_cosine` is the definition; :mod:`.rows` computes the same in place and faster. The
+dense forms, [tokens, tokens], are for tests and small sizes only (3.1 GB at the released size).
+Golden: ``gga_bias``, ``tiny_transformer``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from ..types import GgaGeometry
 from .options import GgaOptions
 
 LOG_FLOOR = 1e-6
-"""Added to 1 + cos before the logarithm (quirks 14); added after the 1, because float32 has no 1.000001."""
+"""Added to 1 + cos before the logarithm (quirks 14); added after the 1, because float32 has no
+1.000001."""
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager:
@@ -28,7 +29,8 @@ def without_autocast(device: torch.device) -> AbstractContextManager:
 
 
 def cosine_rows(geometry: GgaGeometry, query_frame: int) -> Tensor:  # -> [h * w_ego, tokens]
-    """Cosine of every ego query of one latent frame against every token's direction; 0 for ego keys."""
+    """Cosine of every ego query of one latent frame against every token's direction; 0 for ego
+    keys."""
     with without_autocast(geometry.key_dirs.device):
         return geometry.query_dirs[query_frame] @ geometry.key_dirs[query_frame].T
 
@@ -39,7 +41,8 @@ def bias_from_cosine(
     options: GgaOptions,
     trust: Tensor | None = None,  # [tokens] 0...1
 ) -> Tensor:  # [..., tokens]
-    """Bias to be added to q.k / sqrt(d). Quirks 12 to 14 for ``released``; Eq. 4 and 5 for ``paper``."""
+    """Bias to be added to q.k / sqrt(d). Quirks 12 to 14 for ``released``; Eq. 4 and 5 for
+    ``paper``."""
     cos = cos.clamp(-1, 1)
     lambda_g = options.lambda_g
     if options.mode == "released":
@@ -54,15 +57,21 @@ def bias_from_cosine(
 
 
 def dense_bias(
-    geometry: GgaGeometry, options: GgaOptions, dtype: torch.dtype = torch.float32,
+    geometry: GgaGeometry,
+    options: GgaOptions,
+    dtype: torch.dtype = torch.float32,
 ) -> Tensor:  # [tokens, tokens]
     """Bias of every query against every key. Rows of exo queries are 0."""
     t, h, w_exo, w_ego = geometry.grid
-    bias = torch.zeros(t, h, w_exo + w_ego, geometry.tokens, dtype=dtype, device=geometry.key_dirs.device)
+    bias = torch.zeros(
+        t, h, w_exo + w_ego, geometry.tokens, dtype=dtype, device=geometry.key_dirs.device
+    )
     if options.biases:
         trust = geometry.key_trust.to(dtype) if options.soft_trust else None
         for f in range(t):
-            rows = bias_from_cosine(cosine_rows(geometry, f).to(dtype), geometry.key_trust > 0, options, trust)
+            rows = bias_from_cosine(
+                cosine_rows(geometry, f).to(dtype), geometry.key_trust > 0, options, trust
+            )
             bias[f, :, w_exo:] = rows.view(h, w_ego, -1)
     return bias.flatten(0, 2)
 
@@ -75,7 +84,8 @@ def reference_attention(
     geometry: GgaGeometry,
     options: GgaOptions,
 ) -> Tensor:  # [B, tokens, heads * d]
-    """softmax(q.k / sqrt(d) + bias) v with the dense bias, in the dtype of q (float64 for a yardstick)."""
+    """softmax(q.k / sqrt(d) + bias) v with the dense bias, in the dtype of q (float64 for a
+    yardstick)."""
     q4, k4, v4 = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
     scores = q4 @ k4.transpose(-1, -2) / math.sqrt(q4.shape[-1])
     scores += dense_bias(geometry, options, dtype=scores.dtype)

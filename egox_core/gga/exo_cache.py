@@ -1,10 +1,9 @@
 """Keys and values of the exo tokens, kept between sampling steps.
 
-Exo is clean at every step and what the model says of it is thrown away, yet it is 64 % of the tokens.
-In a kept step only ego tokens go through the model; their self-attention sees exo's keys and values
-(after norm and RoPE) of the last full step. Block inputs would take half the memory, but each kept
-step would project them anew.
-"""
+Exo is clean at every step and what the model says of it is thrown away, yet it is 64 % of the
+tokens. In a kept step only ego tokens go through the model; their self-attention sees exo's keys
+and values (after norm and RoPE) of the last full step. Block inputs would take half the memory, but
+each kept step would project them anew."""
 
 from __future__ import annotations
 
@@ -28,7 +27,8 @@ class Memory(Protocol):
         """Bytes that may be taken on ``device`` beside what a full forward needs."""
 
     def pin(self, tensor: Tensor) -> bool:
-        """Lock a tensor in main memory, so that a GPU can fetch it while it computes; False: not."""
+        """Lock a tensor in main memory, so that a GPU can fetch it while it computes; False:
+        not."""
 
     def unpin(self, tensor: Tensor) -> None:
         """Undo a :meth:`pin` that was done."""
@@ -122,11 +122,12 @@ class _Entry:
 
 
 class ExoCache:
-    """Exo keys and values of one sampling run, by condition and whatever else makes a forward another.
+    """Exo keys and values of one sampling run, by condition and whatever else makes a forward
+    another.
 
-    ``every``: a full forward at every n-th step; 0: at the first step alone. ``alone``: exo attends to
-    exo at time step 0, so a full forward is one of the exo half, and what it gives is exact for all steps.
-    """
+    ``every``: a full forward at every n-th step; 0: at the first step alone. ``alone``: exo attends
+    to exo at time step 0, so a full forward is one of the exo half, and what it gives is exact for
+    all steps."""
 
     def __init__(self, every: int, *, alone: bool = False) -> None:
         self.every = every
@@ -154,8 +155,12 @@ class ExoCache:
     @property
     def kept_bytes(self) -> int:
         """Memory of all keys and values."""
-        return sum(x.nbytes for entry in self._entries.values()
-                   for pair in entry.blocks.values() for x in pair)
+        return sum(
+            x.nbytes
+            for entry in self._entries.values()
+            for pair in entry.blocks.values()
+            for x in pair
+        )
 
     def forward(
         self,
@@ -249,10 +254,12 @@ class Transfer:
 
 
 class ExoForward:
-    """One forward's access to the cache: stores exo's keys and values, or puts them beside ego's."""
+    """One forward's access to the cache: stores exo's keys and values, or puts them beside
+    ego's."""
 
-    def __init__(self, cache: ExoCache, entry: _Entry, grid: Grid, device: torch.device, *,
-                 kept: bool) -> None:
+    def __init__(
+        self, cache: ExoCache, entry: _Entry, grid: Grid, device: torch.device, *, kept: bool
+    ) -> None:
         self.cache, self.entry, self.grid, self.device, self.kept = cache, entry, grid, device, kept
         self._next: dict[int, Transfer] = {}
         self._stored: set[int] = set()
@@ -293,5 +300,3 @@ class ExoForward:
         if not self.kept:
             self.entry.whole = self._stored == set(range(blocks))
             self.kept = self.cache.alone
-
-

@@ -30,7 +30,8 @@ def guided_flash(
     bias_rows: BiasRows,  # for its geometry and options; no row is made
     queries: slice,
 ) -> Tensor:  # [B, n, heads * d]
-    """Attention of these ego queries with the bias computed inside; a kernel as in :mod:`.backends`.
+    """Attention of these ego queries with the bias computed inside; a kernel as in
+    :mod:`.backends`.
 
     Raises:
         ImportError: no Triton.
@@ -55,11 +56,36 @@ def guided_flash(
     # A second GPU's tensors must not be launched on the first.
     with torch.cuda.device_of(q):
         guided_flash_kernel[((last - first + 1) * blocks, q.shape[0] * heads)](
-            q, k, v, out, query_dirs, key_dirs, query_dirs if gain is None else gain,
-            query_dirs if offset is None else offset, *q.stride()[:2], *k.stride()[:2],
-            *v.stride()[:2], *out.stride()[:2], queries.start, queries.stop, per_frame, first,
-            blocks, heads, dim, tokens, dim**-0.5 / math.log(2), bias_rows.scale, 1 + LOG_FLOOR,
-            steep=bias_rows.scale > 1, has_gain=gain is not None, has_offset=offset is not None,
-            block_queries=BLOCK_QUERIES, block_keys=BLOCK_KEYS,
-            block_dim=max(16, 1 << (dim - 1).bit_length()), num_warps=WARPS, num_stages=in_flight)
+            q,
+            k,
+            v,
+            out,
+            query_dirs,
+            key_dirs,
+            query_dirs if gain is None else gain,
+            query_dirs if offset is None else offset,
+            *q.stride()[:2],
+            *k.stride()[:2],
+            *v.stride()[:2],
+            *out.stride()[:2],
+            queries.start,
+            queries.stop,
+            per_frame,
+            first,
+            blocks,
+            heads,
+            dim,
+            tokens,
+            dim**-0.5 / math.log(2),
+            bias_rows.scale,
+            1 + LOG_FLOOR,
+            steep=bias_rows.scale > 1,
+            has_gain=gain is not None,
+            has_offset=offset is not None,
+            block_queries=BLOCK_QUERIES,
+            block_keys=BLOCK_KEYS,
+            block_dim=max(16, 1 << (dim - 1).bit_length()),
+            num_warps=WARPS,
+            num_stages=in_flight,
+        )
     return out

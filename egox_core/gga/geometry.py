@@ -1,10 +1,11 @@
-"""From depth and poses to the directions that geometry-guided attention compares (paper 3.2; quirks 1 to 11).
+"""From depth and poses to the directions that geometry-guided attention compares (paper 3.2; quirks
+1 to 11).
 
-Steps, as in the released inference: exo pixels to world points, cropped and sampled to latents; for every ego frame the
-unit directions from its camera centre to the points of every frame; ego rays in world axes; 2x2 pooling to tokens by
-averaging without renormalising. All in float64 on the CPU, kept in float32. Golden: ``gga_geometry_*``.
-LoRAs trained as the released trainer does see other ego rays: :func:`with_trainer_rays`.
-"""
+Steps, as in the released inference: exo pixels to world points, cropped and sampled to latents; for
+    every ego frame the unit directions from its camera centre to the points of every frame; ego
+    rays in world axes; 2x2 pooling to tokens by averaging without renormalising. All in float64 on
+    the CPU, kept in float32. Golden: ``gga_geometry_*``. LoRAs trained as the released trainer does
+    see other ego rays: :func:`with_trainer_rays`."""
 
 from __future__ import annotations
 
@@ -45,12 +46,13 @@ def gga_geometry(
 ) -> GgaGeometry:
     """Directions of all tokens of a canvas; a few MB, to be computed once per sampling run.
 
-    Depth frames 0, 4, 8, ... are used, as released. Depth wider than the canvas' aspect is centre-cropped; other sizes
-    of the same aspect are sampled. Latents without valid depth get the zero vector (no preference) and trust 0.
+    Depth frames 0, 4, 8, ... are used, as released. Depth wider than the canvas' aspect is
+    centre-cropped; other sizes of the same aspect are sampled. Latents without valid depth get the
+    zero vector (no preference) and trust 0.
 
     Raises:
-        EgoXInputError: unknown ray mode, frames not 4n+1, depth that is not metric z depth or not of
-            its camera's size, depth or trajectory shorter than the clip, depth narrower than the
+        EgoXInputError: unknown ray mode, frames not 4n+1, depth that is not metric z depth or not
+            of its camera's size, depth or trajectory shorter than the clip, depth narrower than the
             canvas' aspect, released rays without K or for an ego picture that isn't square.
     """
     check_choice("ray geometry", rays, RAY_MODES, "choose one of the named modes")
@@ -58,16 +60,28 @@ def gga_geometry(
     w_exo, h = latent_size(*exo_size, what="exo size")
     w_ego, h_ego = latent_size(*ego_size, what="ego size")
     if h != h_ego:
-        raise EgoXInputError("ego height", got=f"{ego_size[1]} px", expected=f"the exo height, {exo_size[1]} px",
-                             fix="render the ego prior as high as the exo video")
+        raise EgoXInputError(
+            "ego height",
+            got=f"{ego_size[1]} px",
+            expected=f"the exo height, {exo_size[1]} px",
+            fix="render the ego prior as high as the exo video",
+        )
     if depth.kind != "metric z":
-        raise EgoXInputError("depth for the geometry", got=f"{depth.kind} depth", expected="metric z depth in metres",
-                             fix="put it through EgoX Depth Align with a metric depth")
+        raise EgoXInputError(
+            "depth for the geometry",
+            got=f"{depth.kind} depth",
+            expected="metric z depth in metres",
+            fix="put it through EgoX Depth Align with a metric depth",
+        )
     _check_length("depth", len(depth.depth_m), frames)
     height, width = depth.depth_m[0].shape
     if depth.camera.stored_size != (width, height):
-        raise EgoXInputError("exo camera of the depth", got="{}x{} px".format(*depth.camera.stored_size),
-                             expected=f"the depth's {width}x{height}", fix="rescale the intrinsics to the depth map")
+        raise EgoXInputError(
+            "exo camera of the depth",
+            got="{}x{} px".format(*depth.camera.stored_size),
+            expected=f"the depth's {width}x{height}",
+            fix="rescale the intrinsics to the depth map",
+        )
     _check_length("ego trajectory", len(trajectory.w2c), frames)
     frame_indices = torch.arange(t) * FRAMES_PER_LATENT
     w2c = trajectory.w2c.detach().to("cpu", torch.float64)[frame_indices]
@@ -86,11 +100,14 @@ def gga_geometry(
 
 
 def missing_depth_note(geometry: GgaGeometry) -> list[str]:
-    """The share of exo tokens that have no depth and so guide nothing, in words; empty where all have some."""
+    """The share of exo tokens that have no depth and so guide nothing, in words; empty where all
+    have some."""
     t, h, w_exo, w_ego = geometry.grid
     exo = geometry.key_trust.view(t, h, w_exo + w_ego)[..., :w_exo]
     missing = float((exo == 0).float().mean())
-    return [f"{missing:.1%} of the exo tokens have no depth and guide nothing"] if missing > 0 else []
+    return (
+        [f"{missing:.1%} of the exo tokens have no depth and guide nothing"] if missing > 0 else []
+    )
 
 
 def tokens_from_latents(
@@ -108,10 +125,13 @@ def tokens_from_latents(
         keys, share = pool_tokens(of_frame, trust)
         # Ego keys get the zero vector, which the same product then turns into cosine 0.
         key_dirs.append(pad(_at_most_unit(keys), (0, 0, 0, w_ego)).flatten(0, 2))
-    return GgaGeometry(query_dirs=_at_most_unit(query_dirs).flatten(1, 2),
-                       key_dirs=torch.stack(key_dirs),
-                       key_trust=pad(share.float(), (0, w_ego)).flatten(),
-                       grid=(t, h, share.shape[2], w_ego), rays=ray_mode)
+    return GgaGeometry(
+        query_dirs=_at_most_unit(query_dirs).flatten(1, 2),
+        key_dirs=torch.stack(key_dirs),
+        key_trust=pad(share.float(), (0, w_ego)).flatten(),
+        grid=(t, h, share.shape[2], w_ego),
+        rays=ray_mode,
+    )
 
 
 def exo_points(
@@ -122,29 +142,48 @@ def exo_points(
 ) -> tuple[Tensor, Tensor]:  # [t, h, w_exo, 3] float64 world, [t, h, w_exo] float64 0...1
     """World points that the exo latents show, and how far each is to be believed.
 
-    Each latent takes the bilinear sample (no antialias) of the world points, not of the depth: at 448 px the mean of
-    the 2x2 pixels in the middle of its 8x8 block (quirks 5). Invalid pixels are left out of that mean. Trust is the
-    share of valid pixels times their mean ``depth.trust``; points without valid pixels are 0 with trust 0.
-    """
+    Each latent takes the bilinear sample (no antialias) of the world points, not of the depth: at
+    448 px the mean of the 2x2 pixels in the middle of its 8x8 block (quirks 5). Invalid pixels are
+    left out of that mean. Trust is the share of valid pixels times their mean ``depth.trust``;
+    points without valid pixels are 0 with trust 0."""
     rays, seen = pixel_rays(depth.camera, dtype=torch.float64)
     rays = rays / rays[..., 2:].clamp_min(1e-9)
-    sampled = [_sample_latents(depth, int(frame), rays, seen, world_from_exo, exo_size)
-               for frame, world_from_exo in zip(frame_indices, _world_from_exo(depth, trajectory, frame_indices),
-                                                strict=True)]
-    return torch.stack([points for points, _ in sampled]), torch.stack([trust for _, trust in sampled])
+    sampled = [
+        _sample_latents(depth, int(frame), rays, seen, world_from_exo, exo_size)
+        for frame, world_from_exo in zip(
+            frame_indices, _world_from_exo(depth, trajectory, frame_indices), strict=True
+        )
+    ]
+    return torch.stack([points for points, _ in sampled]), torch.stack(
+        [trust for _, trust in sampled]
+    )
 
 
-def _sample_latents(depth: DepthVideo, frame: int, rays: Tensor, seen: Tensor, world_from_exo: Tensor,
-                    exo_size: tuple[int, int]) -> tuple[Tensor, Tensor]:  # [h, w_exo, 3], [h, w_exo]
+def _sample_latents(
+    depth: DepthVideo,
+    frame: int,
+    rays: Tensor,
+    seen: Tensor,
+    world_from_exo: Tensor,
+    exo_size: tuple[int, int],
+) -> tuple[Tensor, Tensor]:  # [h, w_exo, 3], [h, w_exo]
     z = depth.depth_m[frame].to("cpu", torch.float64)
     valid = torch.isfinite(z) & (z > 0) & seen
     points = rays * torch.where(valid, z, torch.zeros_like(z))[..., None]
     points = points @ world_from_exo[:, :3].T + world_from_exo[:, 3]
     weight = valid.to(z)
-    trust = weight if depth.trust is None else weight * depth.trust[frame].to("cpu", torch.float64).clamp(0, 1)
+    trust = (
+        weight
+        if depth.trust is None
+        else weight * depth.trust[frame].to("cpu", torch.float64).clamp(0, 1)
+    )
     stack = torch.cat((points * weight[..., None], weight[..., None], trust[..., None]), dim=-1)
-    stack = interpolate(_crop_to_aspect(stack.permute(2, 0, 1)[None], exo_size), mode="bilinear", align_corners=False,
-                        size=(exo_size[1] // PIXELS_PER_LATENT, exo_size[0] // PIXELS_PER_LATENT))[0]
+    stack = interpolate(
+        _crop_to_aspect(stack.permute(2, 0, 1)[None], exo_size),
+        mode="bilinear",
+        align_corners=False,
+        size=(exo_size[1] // PIXELS_PER_LATENT, exo_size[0] // PIXELS_PER_LATENT),
+    )[0]
     sums, share, trust = stack[:3], stack[3], stack[4]
     return (sums / torch.where(share > 0, share, torch.ones_like(share))).permute(1, 2, 0), trust
 
@@ -161,7 +200,8 @@ def pool_tokens(
 
 
 def _at_most_unit(directions: Tensor) -> Tensor:  # [..., 3] -> float32
-    """Rounding alone takes some unit vectors past length 1, and cosines with them past the logarithm's zero."""
+    """Rounding alone takes some unit vectors past length 1, and cosines with them past the
+    logarithm's zero."""
     directions = directions.float()
     return directions / directions.norm(dim=-1, keepdim=True).clamp_min(1)
 
@@ -171,7 +211,9 @@ def _sum_patches(values: Tensor) -> Tensor:  # [t, 2h, 2w, c] -> [t, h, w, c]
 
 
 def _world_from_exo(
-    depth: DepthVideo, trajectory: CameraTrajectory, frame_indices: Tensor,
+    depth: DepthVideo,
+    trajectory: CameraTrajectory,
+    frame_indices: Tensor,
 ) -> Tensor:  # [t, 3, 4]
     exo_w2c = depth.exo_w2c if depth.exo_w2c is not None else trajectory.exo_w2c
     if exo_w2c is None:
@@ -186,21 +228,29 @@ def _world_from_exo(
 
 
 def _crop_to_aspect(values: Tensor, exo_size: tuple[int, int]) -> Tensor:  # [t, c, H, W]
-    """Cuts the sides off values that are wider than the canvas, at their own resolution (796 -> 784 at 448)."""
+    """Cuts the sides off values that are wider than the canvas, at their own resolution (796 -> 784
+    at 448)."""
     height, width = values.shape[-2:]
     wanted = round(height * exo_size[0] / exo_size[1])
     if width < wanted and not same_aspect((width, height), (wanted, height)):
-        raise EgoXInputError("depth size", got=f"{width}x{height}",
-                             expected=f"the aspect of {exo_size[0]}x{exo_size[1]}, or wider",
-                             fix="give depth of the exo video's own picture; only wider depth can be cropped")
+        raise EgoXInputError(
+            "depth size",
+            got=f"{width}x{height}",
+            expected=f"the aspect of {exo_size[0]}x{exo_size[1]}, or wider",
+            fix="give depth of the exo video's own picture; only wider depth can be cropped",
+        )
     left = centre_crop_left((width, height), (wanted, height)) or 0
     return values[..., left : left + min(wanted, width)]
 
 
 def _check_length(what: str, have: int, frames: int) -> None:
     if have < frames:
-        raise EgoXInputError(what, got=f"{have} frames", expected=f"{frames} frames",
-                             fix="use fewer frames, or a file that covers the whole clip")
+        raise EgoXInputError(
+            what,
+            got=f"{have} frames",
+            expected=f"{frames} frames",
+            fix="use fewer frames, or a file that covers the whole clip",
+        )
 
 
 def with_trainer_rays(

@@ -10,20 +10,22 @@ from ..errors import EgoXInputError
 
 GGA_MODES = ("released", "paper", "power", "off")
 DEFAULT_LAMBDA: Mapping[str, float] = {"released": 3.0, "paper": 1.0, "power": 1.0, "off": 0.0}
-"""released: the authors' inference scripts (quirks 19). paper, power: the plain logarithm of the weight."""
+"""released: the authors' inference scripts (quirks 19). paper, power: the plain logarithm of the
+weight."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GgaOptions:
-    """Mode and strength. With g = 1 + cos, the bias on an ego query's exo keys is, in natural logarithm:
+    """Mode and strength. With g = 1 + cos, the bias on an ego query's exo keys is, in natural
+    logarithm:
 
-    ``released``: log(1 + lambda_g cos), where above lambda_g = 1 only positive cosines are scaled; 1 is plain log g, 0
-    switches the geometry off. ``paper``: log g + log lambda_g (Eq. 4). ``power``: lambda_g log g, a graded strength.
-    ``off``: none.
+    ``released``: log(1 + lambda_g cos), where above lambda_g = 1 only positive cosines are scaled;
+    1 is plain log g, 0 switches the geometry off. ``paper``: log g + log lambda_g (Eq. 4).
+    ``power``: lambda_g log g, a graded strength. ``off``: none.
 
     Raises:
-        EgoXInputError: unknown mode; lambda_g negative, NaN or infinite, or 0 in ``paper`` (it would silence the exo
-            video).
+        EgoXInputError: unknown mode; lambda_g negative, NaN or infinite, or 0 in ``paper`` (it
+            would silence the exo video).
     """
 
     mode: str = "released"
@@ -32,16 +34,28 @@ class GgaOptions:
 
     def __post_init__(self) -> None:
         if self.mode not in GGA_MODES:
-            raise EgoXInputError("attention mode", got=repr(self.mode), expected=f"one of {', '.join(GGA_MODES)}",
-                                 fix="choose one of the named modes")
+            raise EgoXInputError(
+                "attention mode",
+                got=repr(self.mode),
+                expected=f"one of {', '.join(GGA_MODES)}",
+                fix="choose one of the named modes",
+            )
         if self.lambda_g is None:
             object.__setattr__(self, "lambda_g", DEFAULT_LAMBDA[self.mode])
         if not math.isfinite(self.lambda_g) or self.lambda_g < 0:
-            raise EgoXInputError("λ_g", got=self.lambda_g, expected="a number of 0 or more",
-                                 fix=f"the default of mode {self.mode} is {DEFAULT_LAMBDA[self.mode]:g}")
+            raise EgoXInputError(
+                "λ_g",
+                got=self.lambda_g,
+                expected="a number of 0 or more",
+                fix=f"the default of mode {self.mode} is {DEFAULT_LAMBDA[self.mode]:g}",
+            )
         if self.mode == "paper" and self.lambda_g == 0:
-            raise EgoXInputError("λ_g in mode paper", got=0, expected="more than 0",
-                                 fix="log 0 would silence the exo video; use mode off for no geometry")
+            raise EgoXInputError(
+                "λ_g in mode paper",
+                got=0,
+                expected="more than 0",
+                fix="log 0 would silence the exo video; use mode off for no geometry",
+            )
 
     @property
     def biases(self) -> bool:

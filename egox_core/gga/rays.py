@@ -1,13 +1,13 @@
-"""Which way each ego latent looks: unit rays in the ego camera's frame, in three modes.
+"""Viewing direction of each ego latent: unit rays in the ego camera's frame, in three modes.
 
-``released``: the rays of the authors' inference, oddities included (quirks 7 to 9): K of ``meta.json`` divided to
-latent size, integer latent coordinates, the 12 Aria numbers read in OpenCV's order through a rational pinhole model,
-exactly five fixed-point iterations (not converged at the rim), the image then turned 90 degrees clockwise. They are
-about 15 degrees off the true lens, and the released LoRA is used through them.
-``exact``: the camera that drew the prior, through :mod:`..cameras.model`, at the middle of each latent's 8x8 px.
-``pinhole``: the same camera's focal length and centre without its lens.
-The released trainer's rays, which are not its inference's (quirks 36), are :func:`trainer_rays`.
-"""
+``released``: the rays of the authors' inference, oddities included (quirks 7 to 9): K of
+``meta.json`` divided to latent size, integer latent coordinates, the 12 Aria numbers read in
+OpenCV's order through a rational pinhole model, exactly five fixed-point iterations (not converged
+at the rim), the image then turned 90 degrees clockwise. They are about 15 degrees off the true
+lens, and the released LoRA is used through them. ``exact``: the camera that drew the prior, through
+:mod:`..cameras.model`, at the middle of each latent's 8x8 px. ``pinhole``: the same camera's focal
+length and centre without its lens. The released trainer's rays, which are not its inference's
+(quirks 36), are :func:`trainer_rays`."""
 
 from __future__ import annotations
 
@@ -27,10 +27,11 @@ RAY_MODES = ("released", "exact", "pinhole")
 RELEASED_UNDISTORT_ITERATIONS = 5
 RELEASED_QUARTER_TURNS = 1
 SAME_K_PX = 0.5
-"""How far a K may be from that of the released takes and still be theirs: files round it."""
+"""Largest difference of a K from that of the released takes: files round it."""
 OFF_CENTRE = 0.05
-"""How far off the middle, of its width, an ego camera's own principal point may lie (2 cx + 1 is then about the width)
-for a K that is not the released takes' to be taken as that camera's."""
+"""Largest offset of an ego camera's own principal point from the middle, as a share of the width (2
+cx + 1 is then about the width) for a K that is not the released takes' to be taken as that
+camera's."""
 
 
 def ego_rays(
@@ -39,7 +40,8 @@ def ego_rays(
     h: int,  # latents
     w: int,  # latents; as many as h in mode ``released``
 ) -> Tensor:  # [h, w, 3] float64, unit length, frame of the unturned ego camera
-    """Viewing directions of the ego latents in the stored (upright) layout; zero where the lens sees nothing.
+    """Viewing directions of the ego latents in the stored (upright) layout; zero where the lens
+    sees nothing.
 
     Raises:
         EgoXInputError: ego not square (``released``).
@@ -66,20 +68,24 @@ def undistort_as_released(
     distortion: tuple[float, ...] = ARIA_DISTORTION,
     iterations: int = RELEASED_UNDISTORT_ITERATIONS,
 ) -> Tensor:  # [..., 2] on the plane z = 1
-    """OpenCV's rational-model fixed point (k1 k2 p1 p2 k3..k6 s1..s4), stopped after exactly ``iterations`` rounds.
+    """OpenCV's rational-model fixed point (k1 k2 p1 p2 k3..k6 s1..s4), stopped after exactly
+    ``iterations`` rounds.
 
-    OpenCV's own call ends earlier or later with its version's criteria; five rounds reproduce the golden to 6e-8.
-    """
+    OpenCV's own call ends earlier or later with its version's criteria; five rounds reproduce the
+    golden to 6e-8."""
     k1, k2, p1, p2, k3, k4, k5, k6, s1, s2, s3, s4 = distortion
     x0 = (points[..., 0] - intrinsics[0, 2]) / intrinsics[0, 0]
     y0 = (points[..., 1] - intrinsics[1, 2]) / intrinsics[1, 1]
     x, y = x0, y0
     for _ in range(iterations):
         r2 = x * x + y * y
-        inverse_radial = (1 + ((k6 * r2 + k5) * r2 + k4) * r2) / (1 + ((k3 * r2 + k2) * r2 + k1) * r2)
+        inverse_radial = (1 + ((k6 * r2 + k5) * r2 + k4) * r2) / (
+            1 + ((k3 * r2 + k2) * r2 + k1) * r2
+        )
         dx = 2 * p1 * x * y + p2 * (r2 + 2 * x * x) + s1 * r2 + s2 * r2 * r2
         dy = p1 * (r2 + 2 * y * y) + 2 * p2 * x * y + s3 * r2 + s4 * r2 * r2
-        # Where the rational factor turns negative OpenCV falls back to the distorted point and stays there.
+        # Where the rational factor turns negative OpenCV falls back to the distorted point and
+        # stays there.
         lost = inverse_radial < 0
         x = torch.where(lost, x0, (x0 - dx) * inverse_radial)
         y = torch.where(lost, y0, (y0 - dy) * inverse_radial)
@@ -88,12 +94,19 @@ def undistort_as_released(
 
 def _released_rays(trajectory: CameraTrajectory, h: int, w: int) -> Tensor:
     if h != w:
-        raise EgoXInputError("ego size for released rays", got=f"{w}x{h} latents", expected="a square ego picture",
-                             fix="use a square ego picture, or the ray geometry exact")
-    # float32 constants in the released code; its distortion numbers are stored at full precision and rounded here.
+        raise EgoXInputError(
+            "ego size for released rays",
+            got=f"{w}x{h} latents",
+            expected="a square ego picture",
+            fix="use a square ego picture, or the ray geometry exact",
+        )
+    # float32 constants in the released code; its distortion numbers are stored at full precision
+    # and rounded here.
     k = released_intrinsics(trajectory) * (w / released_k_picture_px(trajectory))
     distortion = tuple(torch.tensor(ARIA_DISTORTION, dtype=torch.float32).double().tolist())
-    row, col = torch.meshgrid(torch.arange(h, dtype=torch.float64), torch.arange(w, dtype=torch.float64), indexing="ij")
+    row, col = torch.meshgrid(
+        torch.arange(h, dtype=torch.float64), torch.arange(w, dtype=torch.float64), indexing="ij"
+    )
     xy = undistort_as_released(torch.stack((col, row), dim=-1), k, distortion)
     rays = torch.cat((xy, torch.ones_like(xy[..., :1])), dim=-1)
     rays = rays / rays.norm(dim=-1, keepdim=True)
@@ -106,53 +119,71 @@ def trainer_rays(
     h: int,  # latents
     w: int,  # latents
 ) -> Tensor:  # [t, h, w, 3] float64, unit length
-    """What the released trainer takes for ego rays in world axes; only for LoRAs trained its way (quirks 36).
+    """Ego rays in world axes as the released trainer makes them; only for LoRAs trained its way
+    (quirks 36).
 
-    Plain pinhole rays of K at latent size, integer latent pixels, turned by R instead of its inverse; then (x, y) of
-    the result turned to (-y, x). No lens, no turn of the picture.
+    Plain pinhole rays of K at latent size, integer latent pixels, turned by R instead of its
+    inverse; then (x, y) of the result turned to (-y, x). No lens, no turn of the picture.
 
     Raises:
         EgoXInputError: no K in the trajectory.
     """
     if trajectory.meta_intrinsics is None:
-        raise EgoXInputError("ego intrinsics for the trainer's rays", got="a trajectory without ego_intrinsics",
-                             expected="K of meta.json", fix="use the ray geometry exact")
+        raise EgoXInputError(
+            "ego intrinsics for the trainer's rays",
+            got="a trajectory without ego_intrinsics",
+            expected="K of meta.json",
+            fix="use the ray geometry exact",
+        )
     k = trajectory.meta_intrinsics.double() * (w / released_k_picture_px(trajectory))
-    row, col = torch.meshgrid(torch.arange(h, dtype=torch.float64), torch.arange(w, dtype=torch.float64), indexing="ij")
-    rays = torch.stack(((col - k[0, 2]) / k[0, 0], (row - k[1, 2]) / k[1, 1], torch.ones_like(row)), dim=-1)
+    row, col = torch.meshgrid(
+        torch.arange(h, dtype=torch.float64), torch.arange(w, dtype=torch.float64), indexing="ij"
+    )
+    rays = torch.stack(
+        ((col - k[0, 2]) / k[0, 0], (row - k[1, 2]) / k[1, 1], torch.ones_like(row)), dim=-1
+    )
     rays = rays / rays.norm(dim=-1, keepdim=True)
     x, y, z = torch.einsum("tij,hwj->thwi", w2c[:, :, :3].double(), rays).unbind(-1)
     return torch.stack((-y, x, z), dim=-1)
 
 
 def released_intrinsics(trajectory: CameraTrajectory) -> Tensor:  # [3, 3] float64
-    """K of ``meta.json``; that of every released take where the path was made by hand and no file gave one."""
-    return _of_every_released_take() if trajectory.meta_intrinsics is None else trajectory.meta_intrinsics.to(
-        "cpu", torch.float64)
+    """K of ``meta.json``; that of every released take where the path was made by hand and no file
+    gave one."""
+    return (
+        _of_every_released_take()
+        if trajectory.meta_intrinsics is None
+        else trajectory.meta_intrinsics.to("cpu", torch.float64)
+    )
 
 
 def has_released_k(trajectory: CameraTrajectory) -> bool:
-    """Whether K is the one that every released take carries, that of a 512 px picture."""
-    return bool((released_intrinsics(trajectory) - _of_every_released_take()).abs().max() <= SAME_K_PX)
+    """Check whether K is the one that every released take carries, that of a 512 px picture."""
+    return bool(
+        (released_intrinsics(trajectory) - _of_every_released_take()).abs().max() <= SAME_K_PX
+    )
 
 
 def released_k_picture_px(trajectory: CameraTrajectory) -> int:
     """Width of the picture that :func:`released_intrinsics` are applied to.
 
-    The released code applies its takes' K, of a 512 px picture, at 448 px; that is kept at every ego size and scaled
-    with it, at 512 px too. Another K that fits the trajectory's own camera is taken at that camera's width, and one
-    that fits neither at 448 px.
-    """
+    The released code applies its takes' K, of a 512 px picture, at 448 px; that is kept at every
+    ego size and scaled with it, at 512 px too. Another K that fits the trajectory's own camera is
+    taken at that camera's width, and one that fits neither at 448 px."""
     width = trajectory.camera.width
     own = abs(2 * float(released_intrinsics(trajectory)[0, 2]) + 1 - width) <= OFF_CENTRE * width
     return width if own and not has_released_k(trajectory) else REFERENCE_SIZE
 
 
 def released_k_note(trajectory: CameraTrajectory) -> str:
-    """What a user should know of the K that released rays are made from; empty where all is as released."""
+    """Note on the K that released rays are made from; empty where all is as released."""
     width, px = trajectory.camera.width, released_k_picture_px(trajectory)
     if has_released_k(trajectory):
-        return "" if width == px else f"K of the released takes, applied at {px} px as released and scaled to {width}"
+        return (
+            ""
+            if width == px
+            else f"K of the released takes, applied at {px} px as released and scaled to {width}"
+        )
     return f"K of this take, not the released ones', taken as that of a {px} px picture"
 
 

@@ -1,8 +1,8 @@
-"""Rows of the model's own attention, to be looked at: one query against all keys, never the whole map.
+"""Rows of the model's own attention, to be looked at: one query against all keys, never the whole
+map.
 
-A row is softmax(q.k / sqrt(d) + bias) of the tensors that the model's attention got; times the values it is what the
-model computed.
-"""
+A row is softmax(q.k / sqrt(d) + bias) of the tensors that the model's attention got; times the
+values it is what the model computed."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from .rows import BiasRows
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttentionRecord:
-    """Queries and keys of one self-attention call, of one clip, as the model's attention got them (normed, rotated).
+    """Queries and keys of one self-attention call, of one clip, as the model's attention got them
+    (normed, rotated).
 
-    Holds all keys and the ego queries, so that any pixel can be looked at afterwards: 0.4 GB for the 14B model at the
-    released size, on the CPU.
-    """
+    Holds all keys and the ego queries, so that any pixel can be looked at afterwards: 0.4 GB for
+        the 14B model at the released size, on the CPU."""
 
     q_ego: Tensor  # [t * h * w_ego, heads * d], in the model's dtype
     k: Tensor  # [tokens, heads * d]
@@ -59,7 +59,7 @@ class AttentionRecord:
 
     @property
     def has_bias(self) -> bool:
-        """Whether there is a geometry to compare with."""
+        """Check whether there is a geometry to compare with."""
         return self.geometry is not None and self.options is not None and self.options.biases
 
 
@@ -68,28 +68,47 @@ class AttentionRows:
     """Attention of some queries, mean over heads; each row sums to 1."""
 
     without: Tensor  # [n, tokens] float32, plain
-    guided: Tensor | None  # [n, tokens] float32, with the geometry's bias; None where there is no geometry
+    guided: (
+        Tensor | None
+    )  # [n, tokens] float32, with the geometry's bias; None where there is no geometry
     weight: Tensor | None  # [n, tokens] float32, g = 1 + cos; NaN where a key has no geometry
 
 
 def ego_query(record: AttentionRecord, x: int, y: int, frame: int) -> int:
-    """Index of an ego pixel's query in ``AttentionRecord.q_ego``; x and y in px of the stored (upright) picture.
+    """Index of an ego pixel's query in ``AttentionRecord.q_ego``; x and y in px of the stored
+    (upright) picture.
 
     Raises:
-        EgoXInputError: outside the picture or the clip, or in a frame that the captured context window didn't hold.
+        EgoXInputError: outside the picture or the clip, or in a frame that the captured context
+            window didn't hold.
     """
     _, h, _, w_ego = record.grid
-    for name, value, size in (("ego pixel x", x, w_ego * PIXEL_STEP), ("ego pixel y", y, h * PIXEL_STEP)):
+    for name, value, size in (
+        ("ego pixel x", x, w_ego * PIXEL_STEP),
+        ("ego pixel y", y, h * PIXEL_STEP),
+    ):
         if not 0 <= value < size:
-            raise EgoXInputError(name, got=value, expected=f"0 to {size - 1}",
-                                 fix="choose a pixel of the ego picture (click into it on the node)")
+            raise EgoXInputError(
+                name,
+                got=value,
+                expected=f"0 to {size - 1}",
+                fix="choose a pixel of the ego picture (click into it on the node)",
+            )
     if frame < 0:
-        raise EgoXInputError("frame", got=frame, expected="0 or more", fix="choose a frame of the clip")
+        raise EgoXInputError(
+            "frame", got=frame, expected="0 or more", fix="choose a frame of the clip"
+        )
     latent = math.ceil(frame / FRAMES_PER_LATENT)
     if latent not in record.latent_frames:
-        first, last = (FRAMES_PER_LATENT * n for n in (record.latent_frames[0], record.latent_frames[-1]))
-        raise EgoXInputError("frame", got=frame, expected=f"{max(0, first - FRAMES_PER_LATENT + 1)} to {last}",
-                             fix="choose a frame of the clip (with context windows: of the first window)")
+        first, last = (
+            FRAMES_PER_LATENT * n for n in (record.latent_frames[0], record.latent_frames[-1])
+        )
+        raise EgoXInputError(
+            "frame",
+            got=frame,
+            expected=f"{max(0, first - FRAMES_PER_LATENT + 1)} to {last}",
+            fix="choose a frame of the clip (with context windows: of the first window)",
+        )
     return (record.latent_frames.index(latent) * h + y // PIXEL_STEP) * w_ego + x // PIXEL_STEP
 
 
@@ -98,7 +117,8 @@ def attention_rows(
     queries: Sequence[int],  # as ego_query counts them
     progress: Progress = no_progress,
 ) -> AttentionRows:
-    """Attention of a few ego queries with and without the bias; memory of ``queries`` rows per head."""
+    """Attention of a few ego queries with and without the bias; memory of ``queries`` rows per
+    head."""
     index = torch.as_tensor(list(queries), dtype=torch.int64)
     size = record.k.shape[1] // record.heads
     bias = weight = None
@@ -111,16 +131,25 @@ def attention_rows(
     guided = None if bias is None else torch.zeros_like(without)
     for head in range(record.heads):
         channels = slice(head * size, (head + 1) * size)
-        scores = record.q_ego[index, channels].float() @ record.k[:, channels].float().T / math.sqrt(size)
+        scores = (
+            record.q_ego[index, channels].float()
+            @ record.k[:, channels].float().T
+            / math.sqrt(size)
+        )
         without += scores.softmax(-1)
         if guided is not None:
             guided += (scores + bias).softmax(-1)
         progress(head + 1, record.heads, "attention")
-    return AttentionRows(without=without / record.heads,
-                         guided=None if guided is None else guided / record.heads, weight=weight)
+    return AttentionRows(
+        without=without / record.heads,
+        guided=None if guided is None else guided / record.heads,
+        weight=weight,
+    )
 
 
-def exo_part(row: Tensor, grid: tuple[int, int, int, int]) -> Tensor:  # [..., tokens] -> [..., t, h, w_exo]
+def exo_part(
+    row: Tensor, grid: tuple[int, int, int, int]
+) -> Tensor:  # [..., tokens] -> [..., t, h, w_exo]
     """The exo keys of rows over all tokens."""
     t, h, w_exo, w_ego = grid
     return row.unflatten(-1, (t, h, w_exo + w_ego))[..., :w_exo]
@@ -141,6 +170,10 @@ def from_start(what: str, number: int, count: int, of: str) -> int:
         EgoXInputError: outside.
     """
     if not -count <= number < count:
-        raise EgoXInputError(what, got=number, expected=f"0 to {count - 1} ({of}), or -1 for the last",
-                             fix=f"choose another {what} in EgoX Attention Capture")
+        raise EgoXInputError(
+            what,
+            got=number,
+            expected=f"0 to {count - 1} ({of}), or -1 for the last",
+            fix=f"choose another {what} in EgoX Attention Capture",
+        )
     return number % count

@@ -1,4 +1,5 @@
-"""Bias rows on demand: the numbers of :func:`.bias.bias_from_cosine`, computed a few rows at a time and in place."""
+"""Bias rows on demand: the numbers of :func:`.bias.bias_from_cosine`, computed a few rows at a time
+and in place."""
 
 from __future__ import annotations
 
@@ -14,21 +15,24 @@ from .options import GgaOptions
 from .triton_rows import FusedChoice, fused_rows
 
 ROW_ALIGNMENT = 16
-"""GPU kernels copy a mask whose row stride is not a multiple of 8 elements (28,028 isn't); 16 covers every kernel."""
+"""GPU kernels copy a mask whose row stride is not a multiple of 8 elements (28,028 isn't); 16
+covers every kernel."""
 WORK_BYTES = {"cpu": 2**22, "cuda": 2**24}
-"""Float32 scratch of a block: small enough for a cache over all passes (CPU: L3, CUDA: L2), large enough for the start
-of each not to count. Smaller blocks on a CPU gain nothing and make threads of a busy machine wait for each other."""
+"""Float32 scratch of a block: small enough for a cache over all passes (CPU: L3, CUDA: L2), large
+enough for the start of each not to count. Smaller blocks on a CPU gain nothing and make threads of
+a busy machine wait for each other."""
 
 
 class BiasRows:
-    """The bias of consecutive ego queries: [rows, tokens] in the model's dtype, float32 until the last step.
+    """The bias of consecutive ego queries: [rows, tokens] in the model's dtype, float32 until the
+    last step.
 
-    The cosine's clamp to -1...1 is left out: no direction is longer than 1, and the 1e-7 that rounding adds to the
-    product leaves 1 + cos + 1e-6 above zero. An instance is cheap and doesn't wait for a GPU; each attention call has
-    its own.
+    The cosine's clamp to -1...1 is left out: no direction is longer than 1, and the 1e-7 that
+    rounding adds to the product leaves 1 + cos + 1e-6 above zero. An instance is cheap and doesn't
+    wait for a GPU; each attention call has its own.
 
-    In half precision all of a row is shifted so that the largest bias is about 0, where such numbers are finest; the
-    softmax doesn't see it.
+    In half precision all of a row is shifted so that the largest bias is about 0, where such
+    numbers are finest; the softmax doesn't see it.
 
     Ego queries are counted over all frames: query = (frame * h + row) * w_ego + column.
     """
@@ -51,12 +55,16 @@ class BiasRows:
         self.fused = fused_rows(device, dtype) if fused else FusedChoice(None, "")
         self.scale = options.lambda_g if options.mode == "released" else 1.0
         self.shift = _shift(options, dtype)
-        # What is left after the logarithm is linear in it, key by key: gain * log + offset; None where trivial.
+        # What is left after the logarithm is linear in it, key by key: gain * log + offset; None
+        # where trivial.
         self.gain, self.offset = linear_part(geometry, options)
-        # A shift of the logarithm itself is a factor inside it and costs nothing; of a scaled one it joins the offset.
+        # A shift of the logarithm itself is a factor inside it and costs nothing; of a scaled one
+        # it joins the offset.
         self.factor = math.exp(-self.shift) if self.gain is None else 1.0
         if self.gain is not None and self.shift:
-            self.offset = (0 if self.offset is None else self.offset) - torch.full_like(self.gain, self.shift)
+            self.offset = (0 if self.offset is None else self.offset) - torch.full_like(
+                self.gain, self.shift
+            )
 
     @property
     def bytes_a_row(self) -> int:
@@ -77,7 +85,11 @@ class BiasRows:
         while start < queries.stop:
             frame, first = divmod(start, self.per_frame)
             stop = min(queries.stop, start + self.per_frame - first)
-            self._fill(out[start - queries.start : stop - queries.start], frame, slice(first, first + stop - start))
+            self._fill(
+                out[start - queries.start : stop - queries.start],
+                frame,
+                slice(first, first + stop - start),
+            )
             start = stop
         return out
 
@@ -98,17 +110,23 @@ class BiasRows:
                 self._bias_block(queries[start : start + len(block)], keys, block)
                 continue
             if scratch is None:
-                scratch = torch.empty(min(self._work_rows, len(out)), keys.shape[0], device=keys.device)
+                scratch = torch.empty(
+                    min(self._work_rows, len(out)), keys.shape[0], device=keys.device
+                )
             self._bias_block(queries[start : start + len(block)], keys, scratch[: len(block)])
             block.copy_(scratch[: len(block)])
 
-    def _bias_block(self, queries: Tensor, keys: Tensor, out: Tensor) -> None:  # [n, 3], [N, 3], float32 [n, N]
+    def _bias_block(
+        self, queries: Tensor, keys: Tensor, out: Tensor
+    ) -> None:  # [n, 3], [N, 3], float32 [n, N]
         queries, (x, y, z) = queries * (self.scale * self.factor), keys.T
-        # Not a matmul: hosts may allow TF32 there, whose 1e-3 would ruin the logarithm near cosine -1.
+        # Not a matmul: hosts may allow TF32 there, whose 1e-3 would ruin the logarithm near cosine
+        # -1.
         torch.mul(queries[:, :1], x, out=out)
         out.addcmul_(queries[:, 1:2], y).addcmul_(queries[:, 2:], z)
         if self.scale > 1:
-            # max(c, scale c), which scales only positive cosines, is a leaky ReLU of scale c with slope 1 / scale.
+            # max(c, scale c), which scales only positive cosines, is a leaky ReLU of scale c with
+            # slope 1 / scale.
             leaky_relu_(out, 1 / self.scale)
         out.add_((1 + LOG_FLOOR) * self.factor).log_()
         if self.gain is not None:
@@ -121,28 +139,35 @@ class BiasRows:
         buffer = self._buffer
         if buffer is None or len(buffer) < rows:
             stride = -(-self.geometry.tokens // ROW_ALIGNMENT) * ROW_ALIGNMENT
-            buffer = torch.empty(rows, stride, dtype=self.dtype, device=self.geometry.key_dirs.device)
+            buffer = torch.empty(
+                rows, stride, dtype=self.dtype, device=self.geometry.key_dirs.device
+            )
             self._buffer = buffer if self.reuse else None
         return buffer[:rows, : self.geometry.tokens]
 
 
 def _shift(options: GgaOptions, dtype: torch.dtype) -> float:
-    """The largest bias there can be, as a number that ``dtype`` holds exactly: ego keys, at 0 - shift, lose nothing.
+    """The largest bias there can be, as a number that ``dtype`` holds exactly: ego keys, at 0 -
+    shift, lose nothing.
 
     0 in float32 and better, where rows are the bias itself.
     """
     if dtype not in (torch.bfloat16, torch.float16):
         return 0.0
-    largest = {"released": math.log(1 + options.lambda_g), "power": options.lambda_g * math.log(2),
-               "paper": max(0.0, math.log(2 * max(options.lambda_g, 1e-6)))}[options.mode]
+    largest = {
+        "released": math.log(1 + options.lambda_g),
+        "power": options.lambda_g * math.log(2),
+        "paper": max(0.0, math.log(2 * max(options.lambda_g, 1e-6))),
+    }[options.mode]
     return float(torch.tensor(largest).to(dtype))
 
 
 def linear_part(geometry: GgaGeometry, options: GgaOptions) -> tuple[Tensor | None, Tensor | None]:
-    """(gain, offset) [tokens] each: power's strength and trust multiply, paper's log lambda_g adds; None: 1 and 0.
+    """(gain, offset) [tokens] each: power's strength and trust multiply, paper's log lambda_g adds;
+    None: 1 and 0.
 
-    Keys without geometry are not scaled by their trust of 0: their bias is nearly 0 as it is, and the twin keeps it.
-    """
+    Keys without geometry are not scaled by their trust of 0: their bias is nearly 0 as it is, and
+        the twin keeps it."""
     has_geometry = geometry.key_trust > 0
     gain = offset = None
     if options.mode == "power":

@@ -21,9 +21,23 @@ def stages(card: int, linear: bool) -> int:
 
 
 @triton.jit
-def bias_rows_kernel(queries, keys, gain, offset, out, rows, tokens, row_stride, scale, factor,
-                     floor, has_gain: tl.constexpr, has_offset: tl.constexpr,
-                     block_rows: tl.constexpr, block_keys: tl.constexpr):
+def bias_rows_kernel(
+    queries,
+    keys,
+    gain,
+    offset,
+    out,
+    rows,
+    tokens,
+    row_stride,
+    scale,
+    factor,
+    floor,
+    has_gain: tl.constexpr,
+    has_offset: tl.constexpr,
+    block_rows: tl.constexpr,
+    block_keys: tl.constexpr,
+):
     """Rows of bias of one frame's queries, each written once in the type of ``out``."""
     row = tl.program_id(1) * block_rows + tl.arange(0, block_rows)
     key = tl.program_id(0) * block_keys + tl.arange(0, block_keys)
@@ -48,13 +62,41 @@ def bias_rows_kernel(queries, keys, gain, offset, out, rows, tokens, row_stride,
 
 
 @triton.jit
-def guided_flash_kernel(q, k, v, out, query_dirs, key_dirs, gain, offset,
-                        q_batch, q_token, k_batch, k_token, v_batch, v_token, out_batch, out_token,
-                        start, stop, per_frame, first_frame, blocks, heads, dim, tokens,
-                        score_scale, scale, one,
-                        steep: tl.constexpr, has_gain: tl.constexpr, has_offset: tl.constexpr,
-                        block_queries: tl.constexpr, block_keys: tl.constexpr,
-                        block_dim: tl.constexpr):
+def guided_flash_kernel(
+    q,
+    k,
+    v,
+    out,
+    query_dirs,
+    key_dirs,
+    gain,
+    offset,
+    q_batch,
+    q_token,
+    k_batch,
+    k_token,
+    v_batch,
+    v_token,
+    out_batch,
+    out_token,
+    start,
+    stop,
+    per_frame,
+    first_frame,
+    blocks,
+    heads,
+    dim,
+    tokens,
+    score_scale,
+    scale,
+    one,
+    steep: tl.constexpr,
+    has_gain: tl.constexpr,
+    has_offset: tl.constexpr,
+    block_queries: tl.constexpr,
+    block_keys: tl.constexpr,
+    block_dim: tl.constexpr,
+):
     """Attention of a block of one frame's ego queries and one head over all keys, with its bias.
 
     ``q``, ``out`` hold queries ``start`` to ``stop`` as ``[B, n, heads * dim]``. Scores and bias
@@ -88,8 +130,11 @@ def guided_flash_kernel(q, k, v, out, query_dirs, key_dirs, gain, offset,
     mixed = tl.zeros([block_queries, block_dim], tl.float32)
     for first in range(0, tokens, block_keys):
         key_in = key < tokens - first
-        keys = tl.load(k_base + key[None, :] * k_token + channel[:, None],
-                       mask=key_in[None, :] & channel_in[:, None], other=0.0)
+        keys = tl.load(
+            k_base + key[None, :] * k_token + channel[:, None],
+            mask=key_in[None, :] & channel_in[:, None],
+            other=0.0,
+        )
         scores = tl.dot(queries, keys, input_precision="ieee") * score_scale
         kx = tl.load(key_dirs + key * 3, mask=key_in, other=0.0)[None, :]
         ky = tl.load(key_dirs + key * 3 + 1, mask=key_in, other=0.0)[None, :]
@@ -108,14 +153,21 @@ def guided_flash_kernel(q, k, v, out, query_dirs, key_dirs, gain, offset,
         shares = tl.exp2(scores - new[:, None])
         kept = tl.exp2(largest - new)
         total = total * kept + tl.sum(shares, 1)
-        values = tl.load(v_base + key[:, None] * v_token + channel[None, :],
-                         mask=key_in[:, None] & channel_in[None, :], other=0.0)
-        mixed = tl.dot(shares.to(values.dtype), values, mixed * kept[:, None],
-                       input_precision="ieee")
+        values = tl.load(
+            v_base + key[:, None] * v_token + channel[None, :],
+            mask=key_in[:, None] & channel_in[None, :],
+            other=0.0,
+        )
+        mixed = tl.dot(
+            shares.to(values.dtype), values, mixed * kept[:, None], input_precision="ieee"
+        )
         largest = new
         k_base += block_keys * k_token
         v_base += block_keys * v_token
         key_dirs += block_keys * 3
     mixed = mixed / total[:, None]
-    tl.store(out + sample * out_batch + place * out_token + column,
-             mixed.to(out.dtype.element_ty), mask=inside)
+    tl.store(
+        out + sample * out_batch + place * out_token + column,
+        mixed.to(out.dtype.element_ty),
+        mask=inside,
+    )

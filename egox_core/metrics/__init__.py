@@ -1,11 +1,13 @@
-"""How good a generated ego video is: one file a family of metrics, an evaluation over a manifest, its report.
+"""Quality of a generated ego video: one file per family of metrics, an evaluation over a manifest,
+its report.
 
-In: generated and true ego video [T, H, W, 3] (float 0...1), the prior's coverage, object masks; or a manifest and a
-folder of videos. Out: values by the keys of :data:`METRICS`; report.json, report.md and a contact sheet.
+In: generated and true ego video [T, H, W, 3] (float 0...1), the prior's coverage, object masks; or
+    a manifest and a folder of videos. Out: values by the keys of :data:`METRICS`; report.json,
+    report.md and a contact sheet.
 
-Metrics without weights need the ``evaluate`` extra (torchmetrics), those with weights take a path to them. The
-evaluation of a whole set (``metrics.evaluate.evaluate``) reads manifests and so needs the ``train`` extra too.
-"""
+Metrics without weights need the ``evaluate`` extra (torchmetrics), those with weights take a path
+to them. The evaluation of a whole set (``metrics.evaluate.evaluate``) reads manifests and so needs
+the ``train`` extra too."""
 
 from .columns import METRICS, Metric
 from .frame_metrics import compare_clips, frame_metrics

@@ -1,4 +1,4 @@
-"""What can be had without any model: each a video of the ego size, to stand beside the generated one."""
+"""Baselines without any model: each a video of the ego size, to compare the generated one with."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ SHRINK = 0.6
 """Share of the prior that "shrink" keeps; the rest is exo's mean colour."""
 
 Baseline = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(exo [T, h, w, 3], prior [T, H, W, 3], coverage [T, H, W] bool), pictures float 0...1 -> [T, H, W, 3] float 0...1."""
+"""(exo [T, h, w, 3], prior [T, H, W, 3], coverage [T, H, W] bool), pictures float 0...1 -> [T, H,
+W, 3] float 0...1."""
 
 
 def prior_alone(
@@ -35,12 +36,15 @@ def prior_telea(
 ) -> Tensor:  # [T, H, W, 3] float 0...1
     """The prior, holes filled frame by frame by inpainting; a frame without coverage stays black.
 
-    Telea, "An image inpainting technique based on the fast marching method" (2004), as OpenCV has it.
-    """
+    Telea, "An image inpainting technique based on the fast marching method" (2004), as OpenCV has
+    it."""
     pictures = (prior * 255).round().to(torch.uint8).cpu().numpy()
-    frames = [cv2.inpaint(picture, (~covered).astype(np.uint8), TELEA_RADIUS_PX, cv2.INPAINT_TELEA)
-              if covered.any() else np.zeros_like(picture)
-              for picture, covered in zip(pictures, coverage.cpu().numpy(), strict=True)]
+    frames = [
+        cv2.inpaint(picture, (~covered).astype(np.uint8), TELEA_RADIUS_PX, cv2.INPAINT_TELEA)
+        if covered.any()
+        else np.zeros_like(picture)
+        for picture, covered in zip(pictures, coverage.cpu().numpy(), strict=True)
+    ]
     return torch.from_numpy(np.stack(frames)).float() / 255
 
 
@@ -51,7 +55,9 @@ def exo_resized(
 ) -> Tensor:  # [T, H, W, 3] float 0...1
     """The exo picture squeezed to the ego size."""
     height, width = prior.shape[1:3]
-    return torch.from_numpy(np.stack([resize_picture(f, width, height) for f in exo.float().cpu().numpy()])).clamp(0, 1)
+    return torch.from_numpy(
+        np.stack([resize_picture(f, width, height) for f in exo.float().cpu().numpy()])
+    ).clamp(0, 1)
 
 
 def exo_mean_colour(
@@ -74,6 +80,9 @@ def shrink(
 
 
 BASELINES: Mapping[str, Baseline] = {
-    "prior": prior_alone, "prior + Telea": prior_telea, "exo resized": exo_resized,
-    "exo mean colour": exo_mean_colour, "shrink": shrink,
+    "prior": prior_alone,
+    "prior + Telea": prior_telea,
+    "exo resized": exo_resized,
+    "exo mean colour": exo_mean_colour,
+    "shrink": shrink,
 }

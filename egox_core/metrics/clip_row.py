@@ -1,4 +1,5 @@
-"""All metrics of one clip: one picklable job in, one row out, kept on disk so that a restart goes on from there."""
+"""All metrics of one clip: one picklable job in, one row out, kept on disk so that a restart goes
+on from there."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ from ..data.manifest import ClipRecord
 from ..data.object_masks import read_masks
 from ..file_names import OBJECTS, PRIOR, TRUTH
 from ..parallel import single_threaded
-from ..safe_files import write_json, write_whole
+from ..safe_files import atomic_write, write_json
 from ..types import ObjectMasks
 from .baselines import BASELINES
 from .clip_inputs import (
@@ -45,7 +46,7 @@ SETS = {metric.key for metric in of_family("set")}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowSettings:
-    """What a row is made with, apart from its files."""
+    """Settings of a row, apart from its files."""
 
     baselines: bool = True
     weights: Mapping[str, Path]  # of columns.WEIGHTS
@@ -66,7 +67,8 @@ class RowJob:
 
 
 def make_row(job: RowJob, device: str = "cpu") -> dict[str, Any]:
-    """The clip's row: ``clip``, ``take``, ``metrics`` by method; ``kept`` says that it was there already.
+    """The clip's row: ``clip``, ``take``, ``metrics`` by method; ``kept`` says that it was there
+    already.
 
     Args:
         device: of the networks.
@@ -83,9 +85,13 @@ def make_row(job: RowJob, device: str = "cpu") -> dict[str, Any]:
         row, thumbnails = _compute(job, files, device)
     packed = io.BytesIO()
     np.savez(packed, **thumbnails)
-    with write_whole(thumbnail_file(job.rows, job.record.clip)) as temporary:
+    with atomic_write(thumbnail_file(job.rows, job.record.clip)) as temporary:
         temporary.write_bytes(packed.getvalue())
-    row = {**row, "fingerprint": fingerprint, "thumbnails": hashlib.sha256(packed.getvalue()).hexdigest()}
+    row = {
+        **row,
+        "fingerprint": fingerprint,
+        "thumbnails": hashlib.sha256(packed.getvalue()).hexdigest(),
+    }
     write_json(job.rows / f"{job.record.clip}.json", row)  # last: a row with it is whole
     return {**row, "kept": False}
 
@@ -96,7 +102,7 @@ def features_key(column: str, video: str) -> str:
 
 
 def thumbnail_file(rows: Path, clip: str) -> Path:
-    """Where a row's thumbnails lie."""
+    """Folder of a row's thumbnails."""
     return rows / f"{clip}.npz"
 
 
@@ -134,9 +140,18 @@ def _compute(
                 job.settings.weights[column], device
             )(frames)
     true_flicker = round(temporal_flickering(truth), 6) if len(truth) > 1 else None
-    return ({"clip": record.clip, "take": record.take, "same_truth": f"{record.take}:{record.start}:{record.step}",
-             "truth": content_hash([files.folder / TRUTH])[0], "coverage_from": source,
-             "true_temporal_flickering": true_flicker, "metrics": metrics}, kept)
+    return (
+        {
+            "clip": record.clip,
+            "take": record.take,
+            "same_truth": f"{record.take}:{record.start}:{record.step}",
+            "truth": content_hash([files.folder / TRUTH])[0],
+            "coverage_from": source,
+            "true_temporal_flickering": true_flicker,
+            "metrics": metrics,
+        },
+        kept,
+    )
 
 
 def _masks(
@@ -180,8 +195,16 @@ def _fingerprint(job: RowJob, hashes: list[str]) -> str:
         library = version("torchmetrics")
     except PackageNotFoundError:
         library = ""
-    parts = [VERSION, library, job.record.model_dump(mode="json"), hashes, [name for name, _ in job.videos],
-             job.masks is not None, job.settings.baselines, dict(job.settings.hashes)]
+    parts = [
+        VERSION,
+        library,
+        job.record.model_dump(mode="json"),
+        hashes,
+        [name for name, _ in job.videos],
+        job.masks is not None,
+        job.settings.baselines,
+        dict(job.settings.hashes),
+    ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -191,5 +214,8 @@ def _finished(job: RowJob, fingerprint: str) -> dict[str, Any] | None:
         packed = thumbnail_file(job.rows, job.record.clip).read_bytes()
     except (OSError, ValueError):
         return None
-    whole = row.get("fingerprint") == fingerprint and row.get("thumbnails") == hashlib.sha256(packed).hexdigest()
+    whole = (
+        row.get("fingerprint") == fingerprint
+        and row.get("thumbnails") == hashlib.sha256(packed).hexdigest()
+    )
     return row if whole else None

@@ -1,5 +1,5 @@
-"""Structure, sharpness and colour of the true picture that a generated one keeps, whatever its exact
-pixels."""
+"""Structure, sharpness and colour of the true picture that a generated one keeps, whatever its
+exact pixels."""
 
 from __future__ import annotations
 

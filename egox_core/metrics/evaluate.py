@@ -16,7 +16,7 @@ from ..file_names import EXO, PRIOR, TRUTH
 from ..parallel import devices_of, run_items
 from ..previews.contact_sheet import SheetRow, make_contact_sheet, spread, write_png
 from ..progress import Progress, no_progress
-from ..safe_files import read_json, write_json, write_whole
+from ..safe_files import atomic_write, read_json, write_json
 from ..wan.weights import weights_hash
 from .baselines import BASELINES
 from .bootstrap import SAMPLES
@@ -39,13 +39,17 @@ REPORT, TABLE, SHEET, ROWS = "report.json", "report.md", "contact_sheet.png", "r
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluateOptions:
-    """What to evaluate, beside the generated videos."""
+    """Inputs of an evaluation, beside the generated videos."""
 
     masks: Path | None = None  # folder of <clip>.npz, see data/object_masks.py
-    also: tuple[tuple[str, Path], ...] = ()  # (name, folder): further videos of the same clips, as rows of their own
+    also: tuple[
+        tuple[str, Path], ...
+    ] = ()  # (name, folder): further videos of the same clips, as rows of their own
     split: str = ""  # train | validation | test; "": all clips of the manifest
     baselines: bool = True
-    weights: Mapping[str, Path] = field(default_factory=dict)  # of columns.WEIGHTS; what lacks them isn't computed
+    weights: Mapping[str, Path] = field(
+        default_factory=dict
+    )  # of columns.WEIGHTS; what lacks them isn't computed
     device: str = "cpu"  # of the networks, or several, ``cuda:0,cuda:1``: each worker keeps to one
     compare: Path | None = None  # report.json of another run
     sheet_clips: int = 12  # 0: no contact sheet
@@ -55,7 +59,7 @@ class EvaluateOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluateOutcome:
-    """What a call did."""
+    """Result of a call."""
 
     report: dict[str, Any]
     clips: int
@@ -63,16 +67,26 @@ class EvaluateOutcome:
     errors: Mapping[str, str]  # clip -> why it has no row
 
 
-def evaluate(manifest: Path, generated: Path, out: Path, options: EvaluateOptions | None = None, *,
-             engine: str = "local", workers: int = 1, progress: Progress = no_progress) -> EvaluateOutcome:
-    """Evaluates ``generated``/<clip>.mp4 of every clip; writes report.json, report.md and contact_sheet.png to ``out``.
+def evaluate(
+    manifest: Path,
+    generated: Path,
+    out: Path,
+    options: EvaluateOptions | None = None,
+    *,
+    engine: str = "local",
+    workers: int = 1,
+    progress: Progress = no_progress,
+) -> EvaluateOutcome:
+    """Evaluates ``generated``/<clip>.mp4 of every clip; writes report.json, report.md and
+    contact_sheet.png to ``out``.
 
-    Finished rows stay in ``out``/rows and are taken as they are while their files and settings are the same, so a call
-    that was killed goes on, and gives the report that it would have given. A clip that can't be evaluated is named in
-    the report with the reason; the others are evaluated.
+    Finished rows stay in ``out``/rows and are taken as they are while their files and settings are
+    the same, so a call that was killed goes on, and gives the report that it would have given. A
+    clip that can't be evaluated is named in the report with the reason; the others are evaluated.
 
     Raises:
-        EgoXInputError: nothing to evaluate, bad manifest, missing folders or weights, a report that can't be compared.
+        EgoXInputError: nothing to evaluate, bad manifest, missing folders or weights, a report that
+            can't be compared.
     """
     options = options or EvaluateOptions()
     records = _records(manifest, options.split)
@@ -109,17 +123,32 @@ def evaluate(manifest: Path, generated: Path, out: Path, options: EvaluateOption
     kept_arrays = _kept_arrays(rows, out / ROWS)
     _add_retrieval(rows, kept_arrays)
     sets = _set_distances(kept_arrays, [name for name, _ in videos], options.weights)
-    report = build_report(rows, dict(sorted(errors.items())), options=_content(options), weights=hashes,
-                          protocol=protocol_of(records, hashes), other=other, sets=sets,
-                          samples=options.samples, seed=options.seed)
+    report = build_report(
+        rows,
+        dict(sorted(errors.items())),
+        options=_content(options),
+        weights=hashes,
+        protocol=protocol_of(records, hashes),
+        other=other,
+        sets=sets,
+        samples=options.samples,
+        seed=options.seed,
+    )
     write_json(out / REPORT, report)
-    with write_whole(out / TABLE) as temporary:
+    with atomic_write(out / TABLE) as temporary:
         temporary.write_text(markdown_report(report), encoding="utf-8")
     if options.sheet_clips > 0 and rows:
         good = {row["clip"] for row in rows}
         shown = [r for r in records if r.clip in good]
-        write_png(out / SHEET, make_contact_sheet([_sheet_row(manifest.parent, shown[index], generated)
-                                              for index in spread(len(shown), options.sheet_clips)]))
+        write_png(
+            out / SHEET,
+            make_contact_sheet(
+                [
+                    _sheet_row(manifest.parent, shown[index], generated)
+                    for index in spread(len(shown), options.sheet_clips)
+                ]
+            ),
+        )
     return EvaluateOutcome(report=report, clips=len(records), kept=kept, errors=errors)
 
 
@@ -127,8 +156,10 @@ def _sheet_row(root: Path, record: ClipRecord, generated: Path) -> SheetRow:
     """Middle frames of a clip; the ego ones pixel by pixel, exo scaled to their height."""
     folder = root / record.folder
     files = (folder / EXO, folder / PRIOR, generated / f"{record.clip}.mp4", folder / TRUTH)
-    return SheetRow(pictures=[middle_picture(file, record.frames) for file in files],
-                    labels=(f"{record.clip[-28:]} exo", "prior", "generated", "truth"))
+    return SheetRow(
+        pictures=[middle_picture(file, record.frames) for file in files],
+        labels=(f"{record.clip[-28:]} exo", "prior", "generated", "truth"),
+    )
 
 
 def _records(manifest: Path, split: str) -> list[ClipRecord]:
@@ -141,8 +172,12 @@ def _records(manifest: Path, split: str) -> list[ClipRecord]:
     clips = set(file.read_text(encoding="utf-8").split()) if file.is_file() else set()
     records = [r for r in records if r.clip in clips]
     if not records:
-        raise EgoXInputError("split", got=f"no clip of {split}", expected="at least one",
-                             fix="choose another split, or leave --split out")
+        raise EgoXInputError(
+            "split",
+            got=f"no clip of {split}",
+            expected="at least one",
+            fix="choose another split, or leave --split out",
+        )
     return records
 
 
@@ -150,26 +185,42 @@ def _check_folders(videos: Sequence[tuple[str, Path]], options: EvaluateOptions)
     names = [name for name, _ in videos]
     taken = {GENERATED, TRUE, *BASELINES}
     if len(set(names)) < len(names) or any(n in taken or not n.strip() for n in names[1:]):
-        raise EgoXInputError("--also", got=", ".join(names[1:]), expected="names of their own",
-                             fix=f"don't use one twice, nor {', '.join(sorted(taken))}")
+        raise EgoXInputError(
+            "--also",
+            got=", ".join(names[1:]),
+            expected="names of their own",
+            fix=f"don't use one twice, nor {', '.join(sorted(taken))}",
+        )
     for what, folder in (*videos, *([("masks", options.masks)] if options.masks else [])):
         if not folder.is_dir():
-            raise EgoXInputError(f"folder of {what}", got=f"{folder.name!r}, which is no folder",
-                                 expected="a folder with one file a clip", fix="check the path")
+            raise EgoXInputError(
+                f"folder of {what}",
+                got=f"{folder.name!r}, which is no folder",
+                expected="a folder with one file a clip",
+                fix="check the path",
+            )
 
 
 def _other_report(file: Path) -> dict[str, Any]:
     report = read_json(file, "report to compare with")
     if not isinstance(report, dict) or report.get("format") != FORMAT:
-        raise EgoXInputError("report to compare with", got=f"{file.name!r} of another kind", expected=FORMAT,
-                             fix="give the report.json of an evaluation")
+        raise EgoXInputError(
+            "report to compare with",
+            got=f"{file.name!r} of another kind",
+            expected=FORMAT,
+            fix="give the report.json of an evaluation",
+        )
     return {**report, "name": file.resolve().parent.name}
 
 
 def _content(options: EvaluateOptions) -> dict[str, Any]:
-    """What the report says of the options; no paths, which mean nothing elsewhere."""
-    return {"split": options.split or "all", "baselines": options.baselines, "bootstrap_samples": options.samples,
-            "bootstrap_seed": options.seed}
+    """Options as the report has them; without paths, which mean nothing elsewhere."""
+    return {
+        "split": options.split or "all",
+        "baselines": options.baselines,
+        "bootstrap_samples": options.samples,
+        "bootstrap_seed": options.seed,
+    }
 
 
 def _kept_arrays(rows: list[dict[str, Any]], folder: Path) -> list[dict[str, np.ndarray]]:
@@ -180,8 +231,9 @@ def _kept_arrays(rows: list[dict[str, Any]], folder: Path) -> list[dict[str, np.
     return kept
 
 
-def _set_distances(kept: list[dict[str, np.ndarray]], methods: Sequence[str],
-                   weights: Mapping[str, Path]) -> dict[str, dict[str, float]]:
+def _set_distances(
+    kept: list[dict[str, np.ndarray]], methods: Sequence[str], weights: Mapping[str, Path]
+) -> dict[str, dict[str, float]]:
     """By column and method whose videos were given; the baselines' would take as long again for
     each."""
     if len(kept) < 2:

@@ -1,4 +1,5 @@
-"""All weight-free metrics of one video against the true one; what the node and the command both call."""
+"""All weight-free metrics of one video against the true one; what the node and the command both
+call."""
 
 from __future__ import annotations
 
@@ -49,21 +50,32 @@ def compare_clips(
     generated_mask: Tensor | None = None,  # [T, H, W] 0...1, one object in the generated clip
     true_mask: Tensor | None = None,  # [T, H, W] 0...1, the same object in the true one
 ) -> Values:
-    """The same from the host's tensors, rounded to 8 bits as a video file is, so that node and command agree.
+    """The same from the host's tensors, rounded to 8 bits as a video file is, so that node and
+    command agree.
 
     Raises:
-        EgoXInputError: as :func:`frame_metrics`; masks of another size; one object mask without the other.
+        EgoXInputError: as :func:`frame_metrics`; masks of another size; one object mask without the
+            other.
     """
     check_pair(generated, truth)
     if (generated_mask is None) != (true_mask is None):
-        raise EgoXInputError("object masks", got="one of the two", expected="generated_mask and true_mask",
-                             fix="connect both, or none")
+        raise EgoXInputError(
+            "object masks",
+            got="one of the two",
+            expected="generated_mask and true_mask",
+            fix="connect both, or none",
+        )
     masks = None
     if true_mask is not None:
-        masks = ObjectMasks(ids=("object",), truth=_mask_of(true_mask, truth, "true_mask").numpy()[None],
-                            generated=_mask_of(generated_mask, truth, "generated_mask").numpy()[None])
+        masks = ObjectMasks(
+            ids=("object",),
+            truth=_mask_of(true_mask, truth, "true_mask").numpy()[None],
+            generated=_mask_of(generated_mask, truth, "generated_mask").numpy()[None],
+        )
     covered = None if coverage is None else _mask_of(coverage, truth, "coverage")
-    generated, truth = ((clip.detach().float().cpu().clamp(0, 1) * 255).round() / 255 for clip in (generated, truth))
+    generated, truth = (
+        (clip.detach().float().cpu().clamp(0, 1) * 255).round() / 255 for clip in (generated, truth)
+    )
     return frame_metrics(generated, truth, covered, masks)
 
 
@@ -71,6 +83,10 @@ def _mask_of(mask: Tensor, clip: Tensor, name: str) -> Tensor:  # [T, H, W] bool
     """Of the clip's size exactly: a scaled mask would move the edges."""
     shape = tuple(clip.shape[:3])
     if tuple(mask.shape) != shape:
-        raise EgoXInputError(name, got=tuple(mask.shape), expected=f"{shape} (frames, height, width)",
-                             fix="connect the mask that belongs to this video")
+        raise EgoXInputError(
+            name,
+            got=tuple(mask.shape),
+            expected=f"{shape} (frames, height, width)",
+            fix="connect the mask that belongs to this video",
+        )
     return mask.cpu() >= 0.5

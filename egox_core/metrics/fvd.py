@@ -23,7 +23,8 @@ SMALLEST = 9
 
 
 class VideoFeatures:
-    """I3D's 400 logits of a video, with cd-fvd's network and preparation (224 px, bilinear, -1...1).
+    """I3D's 400 logits of a video, with cd-fvd's network and preparation (224 px, bilinear,
+    -1...1).
 
     Raises:
         EgoXInputError: cd-fvd missing, the file missing or of another model.
@@ -37,8 +38,13 @@ class VideoFeatures:
         except ImportError as error:
             raise _missing("FVD", error) from error
         self.prepare = preprocess_i3d
-        self.model = load_network(InceptionI3d(CLASSES, in_channels=3), weights, "FVD weights", expected="cd-fvd's I3D",
-                                  where=FVD_WEIGHTS).to(device)
+        self.model = load_network(
+            InceptionI3d(CLASSES, in_channels=3),
+            weights,
+            "FVD weights",
+            expected="cd-fvd's I3D",
+            where=FVD_WEIGHTS,
+        ).to(device)
 
     @torch.no_grad()
     def __call__(
@@ -105,14 +111,19 @@ class MotionFeatures:
 
 
 def _missing(what: str, error: ImportError) -> EgoXInputError:
-    return EgoXInputError(what, got=f"cd-fvd can't be imported ({error})", expected="cd-fvd",
-                          fix="pip install cd-fvd")
+    return EgoXInputError(
+        what, got=f"cd-fvd can't be imported ({error})", expected="cd-fvd", fix="pip install cd-fvd"
+    )
 
 
 def _check_length(what: str, frames: Tensor, least: int, option: str) -> None:
     if len(frames) < least:
-        raise EgoXInputError(what, got=f"{len(frames)} frames", expected=f"at least {least}",
-                             fix=f"leave {option} out")
+        raise EgoXInputError(
+            what,
+            got=f"{len(frames)} frames",
+            expected=f"at least {least}",
+            fix=f"leave {option} out",
+        )
 
 
 def _picked(frames: Tensor) -> Tensor:  # [at most 16, H, W, 3] uint8
@@ -131,12 +142,17 @@ def frechet_distance(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> float:
         EgoXInputError: a set of fewer than two.
     """
     if min(len(a), len(b)) < 2:
-        raise EgoXInputError("FVD", got=f"sets of {len(a)} and {len(b)} videos", expected="at least two each",
-                             fix="evaluate more clips")
+        raise EgoXInputError(
+            "FVD",
+            got=f"sets of {len(a)} and {len(b)} videos",
+            expected="at least two each",
+            fix="evaluate more clips",
+        )
     first, second = (np.asarray(x, dtype=np.float64) for x in (a, b))
     gap = first.mean(0) - second.mean(0)
     first, second = ((x - x.mean(0)) / np.sqrt(len(x)) for x in (first, second))
-    # Sa = AᵀA, Sb = BᵀB: the eigenvalues of Sa Sb are the squared singular values of A Bᵀ, which is small and exact.
+    # Sa = AᵀA, Sb = BᵀB: the eigenvalues of Sa Sb are the squared singular values of A Bᵀ, which is
+    # small and exact.
     root = np.linalg.svd(first @ second.T, compute_uv=False).sum()
     return float(max(0.0, gap @ gap + np.square(first).sum() + np.square(second).sum() - 2 * root))
 

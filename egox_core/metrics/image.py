@@ -11,14 +11,13 @@ from torch import Tensor
 from ..errors import EgoXInputError, needs_package
 
 PSNR_CAP_DB = 100.0
-"""Equal frames have no finite PSNR; JSON and means need one. Only frames that differ by one step of 255 in up to three
-of a 448x448 frame's 602,112 values lie above it.
-"""
+"""Equal frames have no finite PSNR; JSON and means need one. Only frames that differ by one step of
+255 in up to three of a 448x448 frame's 602,112 values are above it. """
 SMALLEST = 11
 """Pixels a side: SSIM's window."""
 CHUNK = 4
-"""Frames at once: SSIM holds five filtered copies of each; with twice as many the time at 128 px goes into memory pages
-(0.16 s of CPU a 17-frame clip instead of 0.11 s)."""
+"""Frames at once: SSIM holds five filtered copies of each; with twice as many the time at 128 px
+goes into memory pages (0.16 s of CPU a 17-frame clip instead of 0.11 s)."""
 
 
 def require_torchmetrics() -> ModuleType:
@@ -42,12 +41,19 @@ def check_pair(
         EgoXInputError: other shapes, no [T, H, W, 3], pictures under 11 px.
     """
     if generated.shape != truth.shape or generated.ndim != 4 or generated.shape[-1] != 3:
-        raise EgoXInputError("frames to compare", got=f"{tuple(generated.shape)} and {tuple(truth.shape)}",
-                             expected="two videos of the same [frames, height, width, 3]",
-                             fix="generate as many frames, at the size of the true ego video")
+        raise EgoXInputError(
+            "frames to compare",
+            got=f"{tuple(generated.shape)} and {tuple(truth.shape)}",
+            expected="two videos of the same [frames, height, width, 3]",
+            fix="generate as many frames, at the size of the true ego video",
+        )
     if min(generated.shape[1:3]) < SMALLEST or not len(generated):
-        raise EgoXInputError("frames to compare", got=f"{tuple(generated.shape)}",
-                             expected=f"at least one frame of {SMALLEST}x{SMALLEST}", fix="use larger pictures")
+        raise EgoXInputError(
+            "frames to compare",
+            got=f"{tuple(generated.shape)}",
+            expected=f"at least one frame of {SMALLEST}x{SMALLEST}",
+            fix="use larger pictures",
+        )
 
 
 def psnr(
@@ -61,7 +67,8 @@ def psnr(
     """
     check_pair(generated, truth)
     values = require_torchmetrics().peak_signal_noise_ratio(
-        generated.double(), truth.double(), data_range=1.0, reduction="none", dim=(1, 2, 3))
+        generated.double(), truth.double(), data_range=1.0, reduction="none", dim=(1, 2, 3)
+    )
     return values.clamp(max=PSNR_CAP_DB)
 
 
@@ -78,9 +85,12 @@ def ssim_map(
     functional = require_torchmetrics()
     maps = []
     for first in range(0, len(generated), CHUNK):
-        pair = [x[first : first + CHUNK].float().movedim(-1, 1).contiguous() for x in (generated, truth)]
-        _, full = functional.structural_similarity_index_measure(*pair, data_range=1.0, reduction="none",
-                                                                 return_full_image=True)
+        pair = [
+            x[first : first + CHUNK].float().movedim(-1, 1).contiguous() for x in (generated, truth)
+        ]
+        _, full = functional.structural_similarity_index_measure(
+            *pair, data_range=1.0, reduction="none", return_full_image=True
+        )
         maps.append(full.double().mean(dim=1))
     return torch.cat(maps)
 
@@ -99,8 +109,8 @@ def region_psnr(
 ) -> float | None:
     """dB over all marked pixels of the clip together; None where nothing is marked.
 
-    Pooled, not a mean over frames: a frame in which a handful of pixels is marked must not weigh as much as a full one.
-    """
+    Pooled, not a mean over frames: a frame in which a handful of pixels is marked must not weigh as
+        much as a full one."""
     if not bool(region.any()):
         return None
     mean = float(error[region].mean())

@@ -1,6 +1,8 @@
-"""Object metrics from given masks, by the definitions of the Ego-Exo4D relation benchmark (correspondence).
+"""Object metrics from given masks, by the definitions of the Ego-Exo4D relation benchmark
+(correspondence).
 
-Its evaluation script and its text differ in two places; both forms are reported, each under its own name:
+Its evaluation script and its text differ in two places; both forms are reported, each under its own
+name:
 
 - location: the distance of the largest outlines' mean points (pixels, and as a share of the diagonal), and the distance
   of bounding boxes' centres, which is what the script scores;
@@ -23,7 +25,8 @@ BOUND = 0.008
 MIN_OBJECT = 0.02
 """Share of the picture from which an object's colour is judged."""
 SEEN_SHARE = 0.1
-"""An object counts as visible from exo in a frame where exo sees this share of its ego pixels' surface."""
+"""An object counts as visible from exo in a frame where exo sees this share of its ego pixels'
+surface."""
 RING = 0.04
 """Width of an object's surroundings, share of the picture's height."""
 
@@ -33,10 +36,12 @@ def object_rows(
     generated: Tensor,  # [T, H, W, 3] float 0...1
     truth: Tensor,  # [T, H, W, 3] float 0...1
 ) -> dict[str, float | None]:
-    """Means over all frames and objects with a true mask, and the counts; None where there is nothing to average.
+    """Means over all frames and objects with a true mask, and the counts; None where there is
+    nothing to average.
 
-    An object without a mask in the generated video counts as missing: IoU and contour accuracy are 0 for it by their
-    definitions, and it has no location, so it is left out of the location errors and counted.
+    An object without a mask in the generated video counts as missing: IoU and contour accuracy are
+        0 for it by their definitions, and it has no location, so it is left out of the location
+        errors and counted.
 
     Raises:
         EgoXInputError: masks of another size or length than the videos.
@@ -58,11 +63,17 @@ def object_rows(
             boxes.append(box_error_px(true, guess) / diagonal)
     location = _mean(locations)
     return {
-        "location_error_px": location, "location_error": None if location is None else location / diagonal,
-        "location_error_box": _mean(boxes), "iou": _mean(overlaps), "contour_accuracy": _mean(contours),
-        "contour_accuracy_registered": _mean(registered), "visibility_accuracy": balanced_accuracy(present, detected),
-        "object_frames": float(present.sum()), "missing_masks": float((present & ~detected).sum()),
-        "extra_masks": float((~present & detected).sum()), **colours,
+        "location_error_px": location,
+        "location_error": None if location is None else location / diagonal,
+        "location_error_box": _mean(boxes),
+        "iou": _mean(overlaps),
+        "contour_accuracy": _mean(contours),
+        "contour_accuracy_registered": _mean(registered),
+        "visibility_accuracy": balanced_accuracy(present, detected),
+        "object_frames": float(present.sum()),
+        "missing_masks": float((present & ~detected).sum()),
+        "extra_masks": float((~present & detected).sum()),
+        **colours,
     }
 
 
@@ -72,8 +83,12 @@ def check_sizes(
 ) -> None:
     """Refuse masks that aren't of this video. Raises EgoXInputError."""
     if masks.truth.shape[1:] != tuple(truth.shape[:3]):
-        raise EgoXInputError("object masks", got=f"{masks.truth.shape[1:]} (frames, height, width)",
-                             expected=tuple(truth.shape[:3]), fix="make them from this clip's own ego videos")
+        raise EgoXInputError(
+            "object masks",
+            got=f"{masks.truth.shape[1:]} (frames, height, width)",
+            expected=tuple(truth.shape[:3]),
+            fix="make them from this clip's own ego videos",
+        )
 
 
 def iou(true: np.ndarray, guess: np.ndarray) -> float:
@@ -103,12 +118,16 @@ def _box_centre(mask: np.ndarray) -> np.ndarray:
 
 
 def contour_accuracy(true: np.ndarray, guess: np.ndarray) -> float:
-    """F-measure of boundary pixels that have one of the other mask within the bound; 1 where both have none."""
-    return boundary_f(boundary(true), boundary(guess), int(np.ceil(BOUND * np.linalg.norm(true.shape))))
+    """F-measure of boundary pixels that have one of the other mask within the bound; 1 where both
+    have none."""
+    return boundary_f(
+        boundary(true), boundary(guess), int(np.ceil(BOUND * np.linalg.norm(true.shape)))
+    )
 
 
 def boundary_f(true: np.ndarray, guess: np.ndarray, radius: int) -> float:
-    """F-measure of boundary pixels ([H, W] bool each) that have one of the other within ``radius`` px; 1 of none."""
+    """F-measure of boundary pixels ([H, W] bool each) that have one of the other within ``radius``
+    px; 1 of none."""
     row, column = np.mgrid[-radius : radius + 1, -radius : radius + 1]
     disk = (row**2 + column**2 <= radius**2).astype(np.uint8)
     near_true, near_guess = (cv2.dilate(edge.astype(np.uint8), disk) > 0 for edge in (true, guess))
@@ -119,17 +138,21 @@ def boundary_f(true: np.ndarray, guess: np.ndarray, radius: int) -> float:
 
 
 def boundary(mask: np.ndarray) -> np.ndarray:
-    """[H, W] bool: pixels that differ from the one to the right, below, or right below (as DAVIS draws it)."""
+    """[H, W] bool: pixels that differ from the one to the right, below, or right below (as DAVIS
+    draws it)."""
     grown = np.pad(mask.astype(bool), ((0, 1), (0, 1)), mode="edge")
     own, right, below, across = grown[:-1, :-1], grown[:-1, 1:], grown[1:, :-1], grown[1:, 1:]
     return (own != right) | (own != below) | (own != across)
 
 
 def moved_onto(mask: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """``mask`` moved by whole pixels so that its centroid lies on ``target``'s; what leaves the picture is cut."""
+    """``mask`` moved by whole pixels so that its centroid is on ``target``'s; what leaves the
+    picture is cut."""
     rows, columns = np.nonzero(mask)
-    down, right = (round(float(t.mean() - m.mean())) for t, m in
-                   zip(np.nonzero(target), (rows, columns), strict=True))
+    down, right = (
+        round(float(t.mean() - m.mean()))
+        for t, m in zip(np.nonzero(target), (rows, columns), strict=True)
+    )
     out = np.zeros_like(mask)
     rows, columns = rows + down, columns + right
     inside = (rows >= 0) & (rows < mask.shape[0]) & (columns >= 0) & (columns < mask.shape[1])
@@ -141,10 +164,13 @@ def balanced_accuracy(
     present: np.ndarray,  # [N, T] bool
     detected: np.ndarray,  # [N, T] bool
 ) -> float | None:
-    """Mean of two shares: of present objects that were detected, and of absent ones that were not; one of them where
-    the other doesn't occur."""
-    shares = [float((detected == present)[present == value].mean()) for value in (True, False)
-              if (present == value).any()]
+    """Mean of two shares: of present objects that were detected, and of absent ones that were not;
+    one of them where the other doesn't occur."""
+    shares = [
+        float((detected == present)[present == value].mean())
+        for value in (True, False)
+        if (present == value).any()
+    ]
     return _mean(shares)
 
 
@@ -153,7 +179,8 @@ def colour_rows(
     generated: Tensor,  # [T, H, W, 3] float 0...1
     truth: Tensor,  # [T, H, W, 3] float 0...1
 ) -> dict[str, float | None]:
-    """Share of object frames whose colour is the object's own: of all that are judged, and of those seen from exo."""
+    """Share of object frames whose colour is the object's own: of all that are judged, and of those
+    seen from exo."""
     hits = colour_hits(masks, generated, truth)
     judged = ~np.isnan(hits)
     rows = {"colours_right": _mean(hits[judged].tolist()), "colour_frames": float(judged.sum())}
@@ -167,18 +194,24 @@ def colour_hits(
     generated: Tensor,  # [T, H, W, 3] float 0...1
     truth: Tensor,  # [T, H, W, 3] float 0...1
 ) -> np.ndarray:  # [N, T] float
-    """1 where the object's mean colour inside its true mask is nearer to its own in the true picture than
-    to its surroundings' there, 0 where it isn't, NaN where the mask is under 2 % of the picture or fills it.
-    """
+    """1 where the object's mean colour inside its true mask is nearer to its own in the true
+    picture than to its surroundings' there, 0 where it isn't, NaN where the mask is under 2 % of
+    the picture or fills it."""
     pictures, shown = truth.double().cpu().numpy(), generated.double().cpu().numpy()
     height, width = masks.truth.shape[2:]
     hits = np.full(masks.truth.shape[:2], np.nan)
-    for number, frame in zip(*np.nonzero(masks.truth.sum(axis=(2, 3)) >= MIN_OBJECT * height * width), strict=True):
+    for number, frame in zip(
+        *np.nonzero(masks.truth.sum(axis=(2, 3)) >= MIN_OBJECT * height * width), strict=True
+    ):
         mask = masks.truth[number, frame]
         ring = ring_of(mask)
         if not ring.any():
             continue
-        own, around, got = pictures[frame][mask].mean(0), pictures[frame][ring].mean(0), shown[frame][mask].mean(0)
+        own, around, got = (
+            pictures[frame][mask].mean(0),
+            pictures[frame][ring].mean(0),
+            shown[frame][mask].mean(0),
+        )
         hits[number, frame] = float(np.linalg.norm(got - own) < np.linalg.norm(got - around))
     return hits
 

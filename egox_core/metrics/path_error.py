@@ -1,4 +1,5 @@
-"""The angle between an ego video's view and the path it was ordered on, by matching with renders of the scene.
+"""The angle between an ego video's view and the path it was ordered on, by matching with renders of
+the scene.
 
 Each frame is compared with the scene as it looks from the ordered pose, drawn wider than the lens
 so that a turned view still meets it: turns on a coarse grid first, then Gauss-Newton over turn and
@@ -39,7 +40,8 @@ GRID_STEP, GRID_BLUR_PX, STARTS = 4, 2.0, 4
 APART_RAD = math.radians(9)
 """Least turn between two starts of the alignment."""
 OF_ALL_FRAMES = 0.5
-"""Weight of the clip's mean score beside the frame's own: a path is mostly wrong by one turn throughout."""
+"""Weight of the clip's mean score beside the frame's own: a path is mostly wrong by one turn
+throughout."""
 MOST_STEP, LEAST_STEP = 0.2, 1e-3
 """Of an update, radians and metres together."""
 LOCAL_PX, LEAST_CONTRAST = 8.0, 0.03
@@ -71,13 +73,12 @@ COARSE, MIDDLE, FINE = _Level(2, 2.0, 3, 0.5), _Level(2, 2.0, 4, 0.3), _Level(1,
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PathError:
-    """Turn and shift per compared frame, N of the clip's; NaN where it can't be judged.
+    """Turn per compared frame, N of the clip's; NaN where it can't be judged.
 
     Axes of the upright picture: x right, y down, z forward.
     """
 
     turn_deg: Tensor  # [N, 3] rotation vector from the ordered camera to the video's
-    shift_m: Tensor  # [N, 3] added to a point in the turned camera's frame
     spread_deg: Tensor  # [N] standard error of the turn
     score: Tensor  # [N] correlation with the render at the best turn, judged or not
     step: int = 1
@@ -101,9 +102,11 @@ class PathError:
         of = f"{int(self.judged.sum())} of {len(self.judged)} frames judged"
         if self.median_deg is None:
             return f"Whether the view follows the path can't be judged ({of})"
-        return (f"The view follows the rendered path: {self.median_deg:.1f}° off (median, ± "
-                f"{float(self.spread_deg.nanmedian()):.1f}° per frame), {of}. Where the depth is "
-                "wrong, this tells of the depth")
+        return (
+            f"The view follows the rendered path: {self.median_deg:.1f}° off (median, ± "
+            f"{float(self.spread_deg.nanmedian()):.1f}° per frame), {of}. Where the depth is "
+            "wrong, this tells of the depth"
+        )
 
 
 @torch.inference_mode()
@@ -114,30 +117,38 @@ def path_error(
     *,
     progress: Progress = no_progress,
 ) -> PathError:
-    """Turn and shift of at most :data:`MOST_FRAMES` frames against the scene seen from the ordered poses.
+    """Turn and shift of at most :data:`MOST_FRAMES` frames against the scene seen from the ordered
+    poses.
 
     Raises:
         EgoXInputError: another count of frames than the scene's; as :func:`iter_ego_prior`.
     """
     if len(video) != scene.frame_count:
-        raise EgoXInputError("ego video and scene", got=f"{len(video)} and {scene.frame_count} frames",
-                             expected="as many", fix="connect the scene that the ego prior was rendered from")
+        raise EgoXInputError(
+            "ego video and scene",
+            got=f"{len(video)} and {scene.frame_count} frames",
+            expected="as many",
+            fix="connect the scene that the ego prior was rendered from",
+        )
     step = math.ceil(len(video) / MOST_FRAMES)
     match = _Match.of(video, scene, trajectory, range(0, len(video), step), progress)
     with ThreadPoolExecutor() as pool:
-        found = list(pool.map(partial(_of_frame, match), range(len(match.video)), _coarse_turns(match)))
+        found = list(
+            pool.map(partial(_of_frame, match), range(len(match.video)), _coarse_turns(match))
+        )
     upright = sensor_from_upright(trajectory.camera.quarter_turns).numpy()
     turn = Rotation.from_matrix(np.stack([pose.rotation for pose in found])).as_rotvec(degrees=True)
-    shift = np.stack([pose.rotation @ pose.shift for pose in found])
     score = np.array([pose.score for pose in found])
     spread = np.rad2deg([pose.spread for pose in found]) * SPREAD_FACTOR
     covered = np.array([mask.mean() for mask in match.masks])
     judged = (score >= LEAST_SCORE) & (spread <= MOST_SPREAD_DEG) & (covered >= LEAST_COVERED)
     unknown = np.where(judged, 0.0, np.nan)
-    return PathError(turn_deg=torch.from_numpy(turn @ upright + unknown[:, None]).float(),
-                     shift_m=torch.from_numpy(shift @ upright + unknown[:, None]).float(),
-                     spread_deg=torch.from_numpy(spread + unknown).float(),
-                     score=torch.from_numpy(score).float(), step=step)
+    return PathError(
+        turn_deg=torch.from_numpy(turn @ upright + unknown[:, None]).float(),
+        spread_deg=torch.from_numpy(spread + unknown).float(),
+        score=torch.from_numpy(score).float(),
+        step=step,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,34 +166,68 @@ class _Match:
     by_turn: np.ndarray  # [S, S, 2, 3] px per radian
 
     @staticmethod
-    def of(video: Tensor, scene: PointCloud, trajectory: CameraTrajectory, frames: Sequence[int],
-           progress: Progress) -> _Match:
+    def of(
+        video: Tensor,
+        scene: PointCloud,
+        trajectory: CameraTrajectory,
+        frames: Sequence[int],
+        progress: Progress,
+    ) -> _Match:
         camera = rescale(trajectory.camera, video.shape[2], video.shape[1])
         scale = min(1.0, FOCAL / camera.fx)
         height, width = (max(2, round(n * scale)) for n in video.shape[1:3])
         camera = rescale(camera, width, height)
-        pictures = [cv2.resize(video[t].float().numpy(), (width, height), interpolation=cv2.INTER_AREA)
-                    for t in frames]
+        pictures = [
+            cv2.resize(video[t].float().numpy(), (width, height), interpolation=cv2.INTER_AREA)
+            for t in frames
+        ]
         centre = (WIDE - 1) / 2
-        wide = CameraModel(lens="opencv_fisheye", width=WIDE, height=WIDE, fx=FOCAL, fy=FOCAL, cx=centre, cy=centre,
-                           max_angle_deg=80.0, quarter_turns=camera.quarter_turns)
-        options = replace(prior_preset("exact"), supersample=1, gap_reach=0.0, coarse=len(scene.static) > 100_000)
-        views = list(iter_ego_prior(scene, replace(trajectory, camera=wide), options, frames=frames,
-                                    progress=progress))
+        wide = CameraModel(
+            lens="opencv_fisheye",
+            width=WIDE,
+            height=WIDE,
+            fx=FOCAL,
+            fy=FOCAL,
+            cx=centre,
+            cy=centre,
+            max_angle_deg=80.0,
+            quarter_turns=camera.quarter_turns,
+        )
+        options = replace(
+            prior_preset("exact"), supersample=1, gap_reach=0.0, coarse=len(scene.static) > 100_000
+        )
+        views = list(
+            iter_ego_prior(
+                scene, replace(trajectory, camera=wide), options, frames=frames, progress=progress
+            )
+        )
         rays, inside = pixel_rays(wide)
         step = 1e-3
-        by_point = torch.stack([(project(wide, rays + step * axis)[0] - project(wide, rays - step * axis)[0])
-                                / (2 * step) for axis in torch.eye(3)], -1).numpy()
+        by_point = torch.stack(
+            [
+                (project(wide, rays + step * axis)[0] - project(wide, rays - step * axis)[0])
+                / (2 * step)
+                for axis in torch.eye(3)
+            ],
+            -1,
+        ).numpy()
         x, y, z = rays.numpy()[..., None].transpose(2, 0, 1, 3)
         none = np.zeros_like(x)
-        minus_cross = np.concatenate((none, z, -y, -z, none, x, y, -x, none), -1).reshape(WIDE, WIDE, 3, 3)
+        minus_cross = np.concatenate((none, z, -y, -z, none, x, y, -x, none), -1).reshape(
+            WIDE, WIDE, 3, 3
+        )
         along = rays[..., 2].clamp_min(1e-3)
         return _Match(
-            video=pictures, camera=camera, lens=pixel_rays(camera)[1].float().numpy(), rays=rays.numpy(),
+            video=pictures,
+            camera=camera,
+            lens=pixel_rays(camera)[1].float().numpy(),
+            rays=rays.numpy(),
             wide=[view.rgb.numpy() for view in views],
             masks=[(inside & torch.isfinite(view.depth_m)).float().numpy() for view in views],
             metres=[(view.depth_m / along).nan_to_num(1.0).numpy() for view in views],
-            by_point=by_point, by_turn=by_point @ minus_cross)
+            by_point=by_point,
+            by_turn=by_point @ minus_cross,
+        )
 
 
 def _coarse_turns(match: _Match) -> np.ndarray:  # [T, STARTS, 3] rad, sensor axes
@@ -191,23 +236,31 @@ def _coarse_turns(match: _Match) -> np.ndarray:  # [T, STARTS, 3] rad, sensor ax
     turns = np.deg2rad(grid) @ sensor_from_upright(match.camera.quarter_turns).numpy().T
     picked = (slice(GRID_STEP // 2, None, GRID_STEP),) * 2
     rotations = Rotation.from_rotvec(turns).as_matrix().astype(np.float32)
-    uv, valid = _pixels(match.camera, match.rays[picked].reshape(-1, 3) @ rotations.transpose(0, 2, 1))
+    uv, valid = _pixels(
+        match.camera, match.rays[picked].reshape(-1, 3) @ rotations.transpose(0, 2, 1)
+    )
     pixel = np.rint(uv).astype(np.int64)
     height, width = match.lens.shape
     valid &= ((pixel >= 0) & (pixel < (width, height))).all(-1)
     flat = pixel[..., 1].clip(0, height - 1) * width + pixel[..., 0].clip(0, width - 1)
     valid &= match.lens.ravel()[flat] > 0.5
     scores = np.zeros((len(match.video), len(turns)))
-    for scores_of, frame, scene, mask in zip(scores, match.video, match.wide, match.masks, strict=True):
+    for scores_of, frame, scene, mask in zip(
+        scores, match.video, match.wide, match.masks, strict=True
+    ):
         seen = mask[picked].ravel() > 0
         if seen.any():
-            ours, = _even_contrast([_blur(frame, match.lens, GRID_BLUR_PX)], match.lens, LOCAL_PX)
-            theirs, = _even_contrast([_blur(scene, mask, GRID_BLUR_PX)], mask, LOCAL_PX)
+            (ours,) = _even_contrast([_blur(frame, match.lens, GRID_BLUR_PX)], match.lens, LOCAL_PX)
+            (theirs,) = _even_contrast([_blur(scene, mask, GRID_BLUR_PX)], mask, LOCAL_PX)
             theirs, inside = theirs[picked].reshape(-1, 3)[seen], valid[:, seen]
             mine = ours.reshape(-1, 3)[flat[:, seen]] * inside[..., None]
             norm = np.square(mine).sum((1, 2)) * (inside @ np.square(theirs).sum(1))
-            scores_of[:] = (mine.reshape(len(turns), -1) @ theirs.ravel()
-                            / np.sqrt(np.maximum(norm, 1e-9)) * (inside.mean(1) > 0.35))
+            scores_of[:] = (
+                mine.reshape(len(turns), -1)
+                @ theirs.ravel()
+                / np.sqrt(np.maximum(norm, 1e-9))
+                * (inside.mean(1) > 0.35)
+            )
     scores += OF_ALL_FRAMES * scores.mean(0)
     starts = np.zeros((len(scores), STARTS, 3))
     for k in range(STARTS):
@@ -255,21 +308,29 @@ class _View:
         picked = (slice(step // 2, None, step),) * 2
         on = mask[picked] > 0
         metres = match.metres[t][picked][on][:, None]
-        by_point, by_turn = (slopes[picked][on] / step for slopes in (match.by_point, match.by_turn))
+        by_point, by_turn = (
+            slopes[picked][on] / step for slopes in (match.by_point, match.by_turn)
+        )
         row, column = np.argwhere(on).T * step // BLOCK
-        return _View(camera=match.camera, lens=match.lens,
-                     video=cv2.GaussianBlur(match.video[t], (0, 0), level.blur_px),
-                     scene=_blur(match.wide[t], mask, level.blur_px)[picked], on=on,
-                     points=match.rays[picked][on] * metres, block=row * (WIDE // BLOCK) + column,
-                     slope=np.concatenate((by_turn, by_point / metres[..., None]), -1))
+        return _View(
+            camera=match.camera,
+            lens=match.lens,
+            video=cv2.GaussianBlur(match.video[t], (0, 0), level.blur_px),
+            scene=_blur(match.wide[t], mask, level.blur_px)[picked],
+            on=on,
+            points=match.rays[picked][on] * metres,
+            block=row * (WIDE // BLOCK) + column,
+            slope=np.concatenate((by_turn, by_point / metres[..., None]), -1),
+        )
 
 
 def _aligned(view: _View, pose: _Pose, level: _Level) -> _Pose:
-    """Gauss-Newton over turn and shift on pictures of even contrast, with a weak prior on the shift."""
+    """Gauss-Newton over turn and shift on pictures of even contrast, with a weak prior on the
+    shift."""
     rotation, shift = pose.rotation, pose.shift
     places = np.full((*view.on.shape, 2), -9.0, np.float32)
     height, width = view.lens.shape
-    hold = np.diag([0, 0, 0, 1, 1, 1]) / SHIFT_PRIOR_M ** 2
+    hold = np.diag([0, 0, 0, 1, 1, 1]) / SHIFT_PRIOR_M**2
     for last in [False] * level.rounds + [True]:
         uv, valid = _pixels(view.camera, (view.points + shift) @ rotation.T)
         valid &= (uv >= 0).all(1) & (uv <= (width - 1, height - 1)).all(1)
@@ -278,7 +339,12 @@ def _aligned(view: _View, pose: _Pose, level: _Level) -> _Pose:
         places[view.on] = np.where(valid[:, None], uv, -9.0)
         mask = np.zeros(view.on.shape, np.float32)
         mask[view.on] = valid
-        used = cv2.erode(mask, np.ones((3, 3), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0) > 0
+        used = (
+            cv2.erode(
+                mask, np.ones((3, 3), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0
+            )
+            > 0
+        )
         if valid.mean() < LEAST_OVERLAP or used.sum() < 20:
             return _Pose(rotation, shift)
         seen = cv2.remap(view.video, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
@@ -291,12 +357,14 @@ def _aligned(view: _View, pose: _Pose, level: _Level) -> _Pose:
         slope = both @ view.slope[used[view.on]]  # [n, 3, 6]
         weighted = slope * weight[:, None, None]
         push = np.einsum("nci,nc->ni", weighted, off)
-        noise = NEIGHBOURS / level.stride ** 2 * float(error @ weight / weight.sum())
+        noise = NEIGHBOURS / level.stride**2 * float(error @ weight / weight.sum())
         normal = weighted.reshape(-1, 6).T @ slope.reshape(-1, 6) + hold * noise
         normal += 1e-6 * np.trace(normal) * np.eye(6)
         if last:
             break
-        change = -np.linalg.solve(normal, push.sum(0) + noise * hold @ np.concatenate((np.zeros(3), shift)))
+        change = -np.linalg.solve(
+            normal, push.sum(0) + noise * hold @ np.concatenate((np.zeros(3), shift))
+        )
         size = np.linalg.norm(change)
         if size < LEAST_STEP:
             break
@@ -305,7 +373,8 @@ def _aligned(view: _View, pose: _Pose, level: _Level) -> _Pose:
         rotation, shift = rotation @ turn, turn.T @ (shift + change[3:])
     kept = mask > 0
     score = (seen[kept] * scene[kept]).sum() / max(
-        math.sqrt(np.square(seen[kept]).sum() * np.square(scene[kept]).sum()), 1e-9)
+        math.sqrt(np.square(seen[kept]).sum() * np.square(scene[kept]).sum()), 1e-9
+    )
     block = view.block[used[view.on]]
     together = np.stack([np.bincount(block, part) for part in push.T], -1)
     inverse = np.linalg.inv(normal)
@@ -338,5 +407,5 @@ def _even_contrast(pictures: list[np.ndarray], mask: np.ndarray, sigma: float) -
     for picture in pictures:
         off = (picture - smooth(picture * inside) * share[..., None]) * inside
         spread = smooth(np.square(off).mean(2)) * share
-        even.append(off / np.sqrt(spread + LEAST_CONTRAST ** 2)[..., None])
+        even.append(off / np.sqrt(spread + LEAST_CONTRAST**2)[..., None])
     return even

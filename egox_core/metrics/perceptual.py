@@ -34,12 +34,20 @@ class Lpips:
         # Most of the file is the classifier, which LPIPS has no use for.
         features = {k: v for k, v in load_file(weights).items() if k.startswith("features.")}
         self.model = _LPIPS(net="alex", pretrained=True, pnet_rand=True)
-        wanted = {k: k.split(".", 1)[1] for k in self.model.net.state_dict()}  # slice2.3.weight -> 3.weight
+        wanted = {
+            k: k.split(".", 1)[1] for k in self.model.net.state_dict()
+        }  # slice2.3.weight -> 3.weight
         try:
-            self.model.net.load_state_dict({k: features[f"features.{short}"].float() for k, short in wanted.items()})
+            self.model.net.load_state_dict(
+                {k: features[f"features.{short}"].float() for k, short in wanted.items()}
+            )
         except (KeyError, RuntimeError) as error:
-            raise EgoXInputError("LPIPS weights", got=f"{weights.name!r} without {str(error).splitlines()[0]}",
-                                 expected="AlexNet of torchvision", fix=LPIPS_WEIGHTS) from error
+            raise EgoXInputError(
+                "LPIPS weights",
+                got=f"{weights.name!r} without {str(error).splitlines()[0]}",
+                expected="AlexNet of torchvision",
+                fix=LPIPS_WEIGHTS,
+            ) from error
         self.device, self.model = device, self.model.to(device)
 
     @torch.no_grad()
@@ -55,11 +63,23 @@ class Lpips:
         """
         check_pair(generated, truth)
         if min(truth.shape[1:3]) < LPIPS_SMALLEST:
-            raise EgoXInputError("LPIPS", got=f"{truth.shape[2]}x{truth.shape[1]} px",
-                                 expected=f"at least {LPIPS_SMALLEST}x{LPIPS_SMALLEST}", fix="leave --lpips out")
+            raise EgoXInputError(
+                "LPIPS",
+                got=f"{truth.shape[2]}x{truth.shape[1]} px",
+                expected=f"at least {LPIPS_SMALLEST}x{LPIPS_SMALLEST}",
+                fix="leave --lpips out",
+            )
         pairs = zip(generated.split(BATCH), truth.split(BATCH), strict=True)
-        return torch.cat([self.model(*(x.to(self.device).float().movedim(-1, 1) for x in pair),
-                                     normalize=True).flatten().cpu() for pair in pairs])
+        return torch.cat(
+            [
+                self.model(
+                    *(x.to(self.device).float().movedim(-1, 1) for x in pair), normalize=True
+                )
+                .flatten()
+                .cpu()
+                for pair in pairs
+            ]
+        )
 
 
 class ClipImage:
@@ -70,8 +90,13 @@ class ClipImage:
     """
 
     def __init__(self, folder: Path, device: str = "cpu") -> None:
-        (self.model,) = open_model_folder(folder, "CLIPVisionModelWithProjection", what="CLIP-I",
-                                          expected="a CLIP folder", where=CLIP_WEIGHTS)
+        (self.model,) = open_model_folder(
+            folder,
+            "CLIPVisionModelWithProjection",
+            what="CLIP-I",
+            expected="a CLIP folder",
+            where=CLIP_WEIGHTS,
+        )
         self.device, self.model = device, self.model.to(device)
 
     @torch.no_grad()
@@ -83,17 +108,28 @@ class ClipImage:
         """Cosine of each frame."""
         check_pair(generated, truth)
         pairs = zip(generated.split(BATCH), truth.split(BATCH), strict=True)
-        return torch.cat([torch.nn.functional.cosine_similarity(self._embed(a), self._embed(b)) for a, b in pairs])
+        return torch.cat(
+            [
+                torch.nn.functional.cosine_similarity(self._embed(a), self._embed(b))
+                for a, b in pairs
+            ]
+        )
 
     def _embed(self, frames: Tensor) -> Tensor:
-        """CLIP's own preparation: shortest side to the model's, centre crop, its mean and deviation."""
+        """CLIP's own preparation: shortest side to the model's, centre crop, its mean and
+        deviation."""
         from ..wan.vision import MEAN, STD
 
         size, frames = self.model.config.image_size, frames.to(self.device)
         height, width = frames.shape[1:3]
         scale = size / min(height, width)
-        resized = interpolate(frames.float().movedim(-1, 1), size=(round(height * scale), round(width * scale)),
-                              mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+        resized = interpolate(
+            frames.float().movedim(-1, 1),
+            size=(round(height * scale), round(width * scale)),
+            mode="bicubic",
+            antialias=True,
+            align_corners=False,
+        ).clamp(0, 1)
         top, left = (resized.shape[-2] - size) // 2, (resized.shape[-1] - size) // 2
         mean, std = (torch.tensor(x, device=self.device).view(1, 3, 1, 1) for x in (MEAN, STD))
         return self.model(

@@ -1,6 +1,5 @@
-"""The report of an evaluation, as JSON content and as Markdown tables: means with intervals, paired differences, a row
-a clip. Which metric stands in which table says :mod:`.columns`.
-"""
+"""The report of an evaluation, as JSON content and as Markdown tables: means with intervals, paired
+differences, a row a clip. Which metric stands in which table says :mod:`.columns`."""
 
 from __future__ import annotations
 
@@ -32,8 +31,8 @@ def build_report(
     samples: int,
     seed: int,
 ) -> dict[str, Any]:
-    """All of it; the same rows give the same report. ``rows`` in the order of clips; ``other``: a report with a name;
-    ``sets``: by column of whole sets and method, where there are weights.
+    """All of it; the same rows give the same report. ``rows`` in the order of clips; ``other``: a
+    report with a name; ``sets``: by column of whole sets and method, where there are weights.
 
     Raises:
         EgoXInputError: ``other`` was made by another protocol, or has no clip in common.
@@ -41,13 +40,25 @@ def build_report(
     methods = list(rows[0]["metrics"]) if rows else []
     take_of = {row["clip"]: row["take"] for row in rows}
     columns = {m: {k.key: _column(rows, m, k.key) for k in PER_CLIP} for m in methods}
-    means = {m: _known({k: bootstrap_mean(*_values(column, take_of), samples=samples, seed=seed)
-                        for k, column in columns[m].items()}) for m in methods}
+    means = {
+        m: _known(
+            {
+                k: bootstrap_mean(*_values(column, take_of), samples=samples, seed=seed)
+                for k, column in columns[m].items()
+            }
+        )
+        for m in methods
+    }
     paired = {}
     for method in methods[1:]:
         paired[f"{GENERATED} - {method}"] = _known(
-            {k: paired_difference(columns[GENERATED][k], columns[method][k], take_of, samples=samples, seed=seed)
-             for k in columns[method]})
+            {
+                k: paired_difference(
+                    columns[GENERATED][k], columns[method][k], take_of, samples=samples, seed=seed
+                )
+                for k in columns[method]
+            }
+        )
     report: dict[str, Any] = {
         "format": FORMAT,
         "metrics_version": VERSION,
@@ -69,8 +80,13 @@ def build_report(
         check_protocols(protocol, other)
         compared, clips = compare_rows(rows, other["rows"], samples=samples, seed=seed)
         report["compared_with"] = {"name": other["name"], "clips": clips, "differences": compared}
-    return {**report, "errors": dict(errors),
-            "rows": [{k: v for k, v in row.items() if k not in ("fingerprint", "thumbnails")} for row in rows]}
+    return {
+        **report,
+        "errors": dict(errors),
+        "rows": [
+            {k: v for k, v in row.items() if k not in ("fingerprint", "thumbnails")} for row in rows
+        ],
+    }
 
 
 def protocol_of(records: Sequence[ClipRecord], weights: Mapping[str, str]) -> dict[str, Any]:
@@ -113,21 +129,42 @@ def check_protocols(protocol: Mapping[str, Any], other: Mapping[str, Any]) -> No
         )
 
 
-def compare_rows(rows: Rows, others: Rows, *, samples: int, seed: int) -> tuple[dict[str, Any], int]:
-    """(differences of the generated videos, these - others, number of clips) over clips with the same true video.
+def compare_rows(
+    rows: Rows, others: Rows, *, samples: int, seed: int
+) -> tuple[dict[str, Any], int]:
+    """(differences of the generated videos, these - others, number of clips) over clips with the
+    same true video.
 
     Raises:
         EgoXInputError: no such clip.
     """
     before = {row["clip"]: row for row in others}
-    same = [row for row in rows if row["clip"] in before and before[row["clip"]]["truth"] == row["truth"]]
+    same = [
+        row
+        for row in rows
+        if row["clip"] in before and before[row["clip"]]["truth"] == row["truth"]
+    ]
     if not same:
-        raise EgoXInputError("report to compare with", got="no clip with the same true video", expected="at least one",
-                             fix="compare runs over the same manifest")
+        raise EgoXInputError(
+            "report to compare with",
+            got="no clip with the same true video",
+            expected="at least one",
+            fix="compare runs over the same manifest",
+        )
     take_of = {row["clip"]: row["take"] for row in same}
     theirs = [before[row["clip"]] for row in same]
-    differences = _known({k.key: paired_difference(_column(same, GENERATED, k.key), _column(theirs, GENERATED, k.key),
-                                                   take_of, samples=samples, seed=seed) for k in PER_CLIP})
+    differences = _known(
+        {
+            k.key: paired_difference(
+                _column(same, GENERATED, k.key),
+                _column(theirs, GENERATED, k.key),
+                take_of,
+                samples=samples,
+                seed=seed,
+            )
+            for k in PER_CLIP
+        }
+    )
     return differences, len(same)
 
 
@@ -135,7 +172,9 @@ def _column(rows: Rows, method: str, key: str) -> dict[str, float | None]:
     return {row["clip"]: row["metrics"].get(method, {}).get(key) for row in rows}
 
 
-def _values(column: Mapping[str, float | None], take_of: Mapping[str, str]) -> tuple[list[float], list[str]]:
+def _values(
+    column: Mapping[str, float | None], take_of: Mapping[str, str]
+) -> tuple[list[float], list[str]]:
     clips = [clip for clip, value in column.items() if value is not None]
     return [column[clip] for clip in clips], [take_of[clip] for clip in clips]
 
@@ -186,23 +225,57 @@ def markdown_report(report: Mapping[str, Any]) -> str:
             ("Retrieval", ("retrieval",)),
         ):
             lines += [f"## {title}", "", *_means_table(means, of_family(*families)), ""]
-        objects = [m for m in of_family("object") if "paper" not in m.tables and m.key in means[GENERATED]]
+        objects = [
+            m for m in of_family("object") if "paper" not in m.tables and m.key in means[GENERATED]
+        ]
         if objects:
-            lines += ["## Objects", "", f"Matching: {report['object_matching']}.", "",
-                      *_means_table(means, objects), ""]
+            lines += [
+                "## Objects",
+                "",
+                f"Matching: {report['object_matching']}.",
+                "",
+                *_means_table(means, objects),
+                "",
+            ]
         if report["paired"]:
-            lines += ["## Paired differences", "", *_means_table(report["paired"], _differing(report["paired"])), ""]
+            lines += [
+                "## Paired differences",
+                "",
+                *_means_table(report["paired"], _differing(report["paired"])),
+                "",
+            ]
         if "compared_with" in report:
             other = report["compared_with"]
-            lines += [f"## Against {other['name']}", "", f"{other['clips']} clips in common, this run minus that one.",
-                      "", *_differences_table(other["differences"]), ""]
+            lines += [
+                f"## Against {other['name']}",
+                "",
+                f"{other['clips']} clips in common, this run minus that one.",
+                "",
+                *_differences_table(other["differences"]),
+                "",
+            ]
         lines += ["## Clips", "", *_row_table(report["rows"]), ""]
     if report["errors"]:
-        lines += ["## Not evaluated", "", *(f"- `{clip}`: {why}" for clip, why in report["errors"].items()), ""]
-    lines += ["## Not computed", "", *(f"- {name}: {why}" for name, why in report["not_computed"].items()), "",
-              "## What the columns mean", "", *(f"- {m.label}: {m.meaning}" for m in METRICS if m.meaning), "",
-              f"Coverage taken from: {', '.join(report['coverage_from']) or '–'}. Versions: "
-              + ", ".join(f"{k} {v}" for k, v in report["versions"].items()) + ".", ""]
+        lines += [
+            "## Not evaluated",
+            "",
+            *(f"- `{clip}`: {why}" for clip, why in report["errors"].items()),
+            "",
+        ]
+    lines += [
+        "## Not computed",
+        "",
+        *(f"- {name}: {why}" for name, why in report["not_computed"].items()),
+        "",
+        "## What the columns mean",
+        "",
+        *(f"- {m.label}: {m.meaning}" for m in METRICS if m.meaning),
+        "",
+        f"Coverage taken from: {', '.join(report['coverage_from']) or '–'}. Versions: "
+        + ", ".join(f"{k} {v}" for k, v in report["versions"].items())
+        + ".",
+        "",
+    ]
     return "\n".join(lines)
 
 
@@ -222,20 +295,38 @@ def _protocol_lines(protocol: Mapping[str, Any]) -> list[str]:
 
 def _paper_table(means: Mapping[str, Any], sets: Mapping[str, Mapping[str, float]]) -> list[str]:
     columns = of_table("paper")
-    return _table(["", *(m.heading for m in columns)],
-                  [[method, *(_number(sets.get(m.key, {}).get(method), m) if m.family == "set"
-                              else _interval(values.get(m.key), m) for m in columns)]
-                   for method, values in means.items()])
+    return _table(
+        ["", *(m.heading for m in columns)],
+        [
+            [
+                method,
+                *(
+                    _number(sets.get(m.key, {}).get(method), m)
+                    if m.family == "set"
+                    else _interval(values.get(m.key), m)
+                    for m in columns
+                ),
+            ]
+            for method, values in means.items()
+        ],
+    )
 
 
 def _means_table(means: Mapping[str, Any], columns: Sequence[Metric]) -> list[str]:
-    return _table(["", *(m.heading for m in columns)],
-                  [[method, *(_interval(values.get(m.key), m) for m in columns)] for method, values in means.items()])
+    return _table(
+        ["", *(m.heading for m in columns)],
+        [
+            [method, *(_interval(values.get(m.key), m) for m in columns)]
+            for method, values in means.items()
+        ],
+    )
 
 
 def _differences_table(differences: Mapping[str, Any]) -> list[str]:
-    return _table(["", "difference"],
-                  [[m.heading, _interval(differences[m.key], m)] for m in PER_CLIP if m.key in differences])
+    return _table(
+        ["", "difference"],
+        [[m.heading, _interval(differences[m.key], m)] for m in PER_CLIP if m.key in differences],
+    )
 
 
 def _differing(paired: Mapping[str, Any]) -> list[Metric]:
@@ -243,10 +334,22 @@ def _differing(paired: Mapping[str, Any]) -> list[Metric]:
 
 
 def _row_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    columns = [m for m in of_table("clips") if any(r["metrics"][GENERATED].get(m.key) is not None for r in rows)]
-    return _table(["clip", "take", *(m.heading for m in columns)],
-                  [[row["clip"], row["take"], *(_number(row["metrics"][GENERATED].get(m.key), m) for m in columns)]
-                   for row in rows])
+    columns = [
+        m
+        for m in of_table("clips")
+        if any(r["metrics"][GENERATED].get(m.key) is not None for r in rows)
+    ]
+    return _table(
+        ["clip", "take", *(m.heading for m in columns)],
+        [
+            [
+                row["clip"],
+                row["take"],
+                *(_number(row["metrics"][GENERATED].get(m.key), m) for m in columns),
+            ]
+            for row in rows
+        ],
+    )
 
 
 def _table(headings: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:

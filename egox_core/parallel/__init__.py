@@ -16,6 +16,19 @@ from .cluster import (
 from .items import ENGINES, devices_of, part_of, run_all, run_items
 from .threads import map_chunks, single_threaded
 
-__all__ = ["ENGINES", "LostClusterError", "RemoteModels", "cluster_cpus", "devices_of", "has_gpu",
-           "map_chunks", "on_device", "part_of", "ray_cluster", "remote_models", "run_all",
-           "run_items", "single_threaded"]
+__all__ = [
+    "ENGINES",
+    "LostClusterError",
+    "RemoteModels",
+    "cluster_cpus",
+    "devices_of",
+    "has_gpu",
+    "map_chunks",
+    "on_device",
+    "part_of",
+    "ray_cluster",
+    "remote_models",
+    "run_all",
+    "run_items",
+    "single_threaded",
+]

@@ -34,8 +34,12 @@ logger = logging.getLogger(__name__)
 
 def ray_needs(devices: Sequence[str]) -> dict[str, int]:
     """Resources that a Ray task asks for; without its GPU it would see none."""
-    return {"num_cpus": 1, "num_gpus": int(any(device.startswith("cuda") for device in devices)),
-            "memory": TASK_BYTES, "max_retries": 0}
+    return {
+        "num_cpus": 1,
+        "num_gpus": int(any(device.startswith("cuda") for device in devices)),
+        "memory": TASK_BYTES,
+        "max_retries": 0,
+    }
 
 
 @contextmanager
@@ -51,7 +55,9 @@ def ray_cluster(address: str = "", workers: int = 1) -> Iterator[str]:
     Raises:
         EgoXInputError: Ray is not installed, there is no such cluster.
     """
-    with needs_package("ray", "engine ray", expected="the ray extra", instead=", or use --engine local"):
+    with needs_package(
+        "ray", "engine ray", expected="the ray extra", instead=", or use --engine local"
+    ):
         import ray
     if ray.is_initialized():
         yield "the Ray cluster that this process is connected to"
@@ -65,16 +71,21 @@ def ray_cluster(address: str = "", workers: int = 1) -> Iterator[str]:
         context = ray.init(address=address, log_to_driver=False, configure_logging=False, **private)
     except (OSError, RuntimeError, ValueError) as error:
         raise EgoXInputError(
-            "Ray cluster", got=f"none at {address!r} ({error})", expected="a cluster that runs",
+            "Ray cluster",
+            got=f"none at {address!r} ({error})",
+            expected="a cluster that runs",
             fix="start one (`ray start --head`) and name it by --ray-address or RAY_ADDRESS; or give "
-            "--ray-address local, for a private one on this machine") from error
+            "--ray-address local, for a private one on this machine",
+        ) from error
     lost = None
     try:
         # The context of Ray's client has no such field.
         where = getattr(context, "address_info", {}).get("address", address)
         has = ray.cluster_resources()
-        yield (f"{'a private Ray on this machine' if private else f'the Ray cluster at {where}'}: "
-               f"{has.get('CPU', 0):g} CPUs, {has.get('GPU', 0):g} GPUs")
+        yield (
+            f"{'a private Ray on this machine' if private else f'the Ray cluster at {where}'}: "
+            f"{has.get('CPU', 0):g} CPUs, {has.get('GPU', 0):g} GPUs"
+        )
     except LostClusterError as error:
         lost = error
         raise
@@ -172,7 +183,10 @@ def run_on_ray(function, items, workers, devices) -> Iterator[tuple[int, Any, st
                         logger.warning(
                             "the worker process of item %d of %d died (%s): "
                             "it is tried again after the others",
-                            index + 1, len(items), type(failure).__name__)
+                            index + 1,
+                            len(items),
+                            type(failure).__name__,
+                        )
                         todo.append(index)
                         continue
                     result, error = None, f"its worker process died ({type(failure).__name__})"

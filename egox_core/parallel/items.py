@@ -17,8 +17,8 @@ Item = TypeVar("Item")
 
 
 def devices_of(text: str, engine: str = "local") -> tuple[str, ...]:
-    """The devices of a list such as ``cuda:0,cuda:1``. On a Ray cluster, which hands out GPUs itself, only their kind
-    counts.
+    """The devices of a list such as ``cuda:0,cuda:1``. On a Ray cluster, which hands out GPUs
+    itself, only their kind counts.
 
     Raises:
         EgoXInputError: no such device.
@@ -28,11 +28,19 @@ def devices_of(text: str, engine: str = "local") -> tuple[str, ...]:
         try:
             kind, index = torch.device(device).type, torch.device(device).index
         except RuntimeError as error:
-            raise EgoXInputError("device", got=repr(device), expected="cpu, cuda, or a list such as cuda:0,cuda:1",
-                                 fix="correct it") from error
+            raise EgoXInputError(
+                "device",
+                got=repr(device),
+                expected="cpu, cuda, or a list such as cuda:0,cuda:1",
+                fix="correct it",
+            ) from error
         if kind == "cuda" and engine != "ray" and (index or 0) >= torch.cuda.device_count():
-            raise EgoXInputError("device", got=f"{device!r}, where torch sees {torch.cuda.device_count()} CUDA devices",
-                                 expected="devices that are there", fix="name those, or cpu")
+            raise EgoXInputError(
+                "device",
+                got=f"{device!r}, where torch sees {torch.cuda.device_count()} CUDA devices",
+                expected="devices that are there",
+                fix="name those, or cpu",
+            )
     return devices if engine != "ray" else (torch.device(devices[0]).type,)
 
 
@@ -49,11 +57,17 @@ def part_of(items: Sequence[Item], part: tuple[int, int]) -> Sequence[Item]:
             expected="I/N with I from 0 to N - 1",
             fix="for example 0/2 and 1/2",
         )
-    return items[part[0]::part[1]]
+    return items[part[0] :: part[1]]
 
 
-def run_items(function: Callable[..., Any], items: Sequence[Any], *, engine: str = "local", workers: int = 1,
-              devices: Sequence[str] = ()) -> Iterator[tuple[int, Any, str]]:
+def run_items(
+    function: Callable[..., Any],
+    items: Sequence[Any],
+    *,
+    engine: str = "local",
+    workers: int = 1,
+    devices: Sequence[str] = (),
+) -> Iterator[tuple[int, Any, str]]:
     """Yields (index, result, error) as items finish; ``error`` is "" where the function returned.
 
     ``function`` and items must be picklable (workers are spawned, also on Linux: a forked torch
@@ -61,8 +75,8 @@ def run_items(function: Callable[..., Any], items: Sequence[Any], *, engine: str
     bad take never stops the others. Worker processes share the threads that torch has here.
 
     Args:
-        devices: of :func:`devices_of`; ``function`` then gets (item, device). Each worker keeps to one of them, and
-            there are at least as many workers. A Ray task asks for one GPU.
+        devices: of :func:`devices_of`; ``function`` then gets (item, device). Each worker keeps to
+            one of them, and there are at least as many workers. A Ray task asks for one GPU.
 
     Raises:
         EgoXInputError: unknown engine, no Ray as :func:`ray_cluster` says.
@@ -77,9 +91,18 @@ def run_items(function: Callable[..., Any], items: Sequence[Any], *, engine: str
         yield from run_pool(function, items, max(workers, len(devices)), devices)
 
 
-def run_all(function: Callable[..., Any], items: Sequence[Any], names: Sequence[str], *, engine: str = "local",
-            workers: int = 1, devices: Sequence[str] = (), before: int = 0, stage: str = "",
-            progress: Progress = no_progress) -> list[str]:
+def run_all(
+    function: Callable[..., Any],
+    items: Sequence[Any],
+    names: Sequence[str],
+    *,
+    engine: str = "local",
+    workers: int = 1,
+    devices: Sequence[str] = (),
+    before: int = 0,
+    stage: str = "",
+    progress: Progress = no_progress,
+) -> list[str]:
     """Runs all items and returns the failures, as ``name: error``.
 
     Args:

@@ -50,8 +50,9 @@ def run_pool(function, items, workers, devices) -> Iterator[tuple[int, Any, str]
 
     def start(worker: int) -> ProcessPoolExecutor:
         device = devices[worker % len(devices)] if devices else None
-        return ProcessPoolExecutor(max_workers=1, mp_context=context, initializer=_start_worker,
-                                   initargs=(threads, device))
+        return ProcessPoolExecutor(
+            max_workers=1, mp_context=context, initializer=_start_worker, initargs=(threads, device)
+        )
 
     def submit(worker: int, index: int) -> Future:
         try:
@@ -66,8 +67,15 @@ def run_pool(function, items, workers, devices) -> Iterator[tuple[int, Any, str]
     try:
         while todo or running:
             # The last try has the machine's memory to itself.
-            while todo and free and not (running and MAX_RETRIES in {
-                    deaths[index] for index in (todo[0], *(i for _, i in running.values()))}):
+            while (
+                todo
+                and free
+                and not (
+                    running
+                    and MAX_RETRIES
+                    in {deaths[index] for index in (todo[0], *(i for _, i in running.values()))}
+                )
+            ):
                 worker, index = free.popleft(), todo.popleft()
                 running[submit(worker, index)] = worker, index
             for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -79,8 +87,12 @@ def run_pool(function, items, workers, devices) -> Iterator[tuple[int, Any, str]
                     pools[worker] = start(worker)
                     deaths[index] += 1
                     if deaths[index] <= MAX_RETRIES:
-                        logger.warning("the worker process of item %d of %d died (out of memory?): "
-                                       "it is tried again after the others", index + 1, len(items))
+                        logger.warning(
+                            "the worker process of item %d of %d died (out of memory?): "
+                            "it is tried again after the others",
+                            index + 1,
+                            len(items),
+                        )
                         todo.append(index)
                         continue
                     result, error = None, "its worker process died (out of memory?)"

@@ -15,11 +15,11 @@ Result = TypeVar("Result")
 
 @contextmanager
 def single_threaded() -> Iterator[int]:
-    """Torch without threads inside its operations, in this and in new threads; yields how many there were before.
+    """Torch without threads inside its operations, in this and in new threads; yields how many
+    there were before.
 
-    Ray casting is thousands of small operations: threads inside each would spend their time waiting for one another, on
-    a busy machine twenty times as long as the work takes.
-    """
+    Ray casting is thousands of small operations: threads inside each would spend their time waiting
+        for one another, on a busy machine twenty times as long as the work takes."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -29,7 +29,8 @@ def single_threaded() -> Iterator[int]:
 
 
 def map_chunks(work: Callable[[int], Result], count: int, workers: int) -> Iterator[Result]:
-    """``work(0)`` ... ``work(count - 1)``, in order; an error or a caller that stops early leaves no thread behind."""
+    """``work(0)`` ... ``work(count - 1)``, in order; an error or a caller that stops early leaves
+    no thread behind."""
     pool = ThreadPoolExecutor(max_workers=max(1, min(workers, MOST_THREADS)))
     try:
         yield from pool.map(work, range(count))

@@ -1,4 +1,5 @@
-"""Pictures of attention: heat over the exo frame, with legends, beside the ego frame (the paper's Figure 7)."""
+"""Pictures of attention: heat over the exo frame, with legends, beside the ego frame (the paper's
+Figure 7)."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ TITLE, LEGEND, GAP = 30, 34, 8  # px
 BACKGROUND, INK, FAINT = (24, 24, 27), (235, 235, 235), (150, 150, 155)
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 TOP_QUANTILE = 0.995
-"""Attention above this quantile of both maps has the warmest colour: a few tokens may hold most of it."""
+"""Attention above this quantile of both maps has the warmest colour: a few tokens may hold most of
+it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +39,10 @@ class Heat:
 
     def legend(self) -> dict[str, Any]:
         """Colours from low to high, and what their ends and middle stand for."""
-        return {"colours": colour_stops(), "ticks": [{"at": at, "label": self.tick(at)} for at in (0.0, 0.5, 1.0)]}
+        return {
+            "colours": colour_stops(),
+            "ticks": [{"at": at, "label": self.tick(at)} for at in (0.0, 0.5, 1.0)],
+        }
 
     def tick(self, at: float) -> str:
         """The value at a share of the scale."""
@@ -45,7 +50,8 @@ class Heat:
 
 
 def heats(record: AttentionRecord, rows: AttentionRows, place: int, key_frame: int) -> list[Heat]:
-    """The maps of one query (the ``place``-th of ``rows``): g, attention with geometry, attention without.
+    """The maps of one query (the ``place``-th of ``rows``): g, attention with geometry, attention
+    without.
 
     Attention is in multiples of an even spread over all tokens of the key frame.
     """
@@ -53,8 +59,16 @@ def heats(record: AttentionRecord, rows: AttentionRows, place: int, key_frame: i
     maps_of_query = []
     if rows.weight is not None:
         weight = exo_part(rows.weight[place], record.grid)[key_frame].numpy()
-        maps_of_query.append(Heat(name="weight", title="geometry weight g = 1 + cos", values=weight, low=0.0, high=2.0,
-                                  unit=""))
+        maps_of_query.append(
+            Heat(
+                name="weight",
+                title="geometry weight g = 1 + cos",
+                values=weight,
+                low=0.0,
+                high=2.0,
+                unit="",
+            )
+        )
     named = [("plain", "attention without GGA", rows.without, not record.has_bias)]
     if rows.guided is not None:
         strength = f"{record.options.mode}, lambda_g {record.options.lambda_g:g}"
@@ -63,7 +77,9 @@ def heats(record: AttentionRecord, rows: AttentionRows, place: int, key_frame: i
     high = max(float(np.quantile(np.stack(maps), TOP_QUANTILE)), 1e-3)
     for (name, title, _, acted), values in zip(named, maps, strict=True):
         title += " - as in the model" if acted else ""
-        maps_of_query.append(Heat(name=name, title=title, values=values, low=0.0, high=high, unit="x"))
+        maps_of_query.append(
+            Heat(name=name, title=title, values=values, low=0.0, high=high, unit="x")
+        )
     return maps_of_query
 
 
@@ -73,7 +89,7 @@ def heat_picture(exo: Tensor, heat: Heat) -> Tensor:  # [H, W, 3] 0...1 -> [H, W
 
 
 def exo_share(row: Tensor, grid: tuple[int, int, int, int]) -> float:  # [tokens] -> 0...1
-    """How much of a row's attention goes to the exo half."""
+    """Share of a row's attention that goes to the exo half."""
     return float(exo_part(row, grid).sum())
 
 
@@ -92,12 +108,16 @@ def attention_grid(
     tiles += [_tile(heat.title, _overlay(exo_picture, heat), heat) for heat in maps]
     tile_height = TITLE + height + LEGEND
     rows = -(-len(tiles) // 2)
-    canvas = np.full((GAP + rows * (tile_height + GAP), 3 * GAP + 2 * width, 3), BACKGROUND, np.uint8)
+    canvas = np.full(
+        (GAP + rows * (tile_height + GAP), 3 * GAP + 2 * width, 3), BACKGROUND, np.uint8
+    )
     for index, tile in enumerate(tiles):
         row, column = divmod(index, 2)
         top, left = GAP + row * (tile_height + GAP), GAP + column * (width + GAP)
-        canvas[top:top + tile.shape[0], left:left + width] = tile
-    even = canvas[:canvas.shape[0] // 2 * 2, :canvas.shape[1] // 2 * 2]  # video codecs need even sides
+        canvas[top : top + tile.shape[0], left : left + width] = tile
+    even = canvas[
+        : canvas.shape[0] // 2 * 2, : canvas.shape[1] // 2 * 2
+    ]  # video codecs need even sides
     return torch.from_numpy(even).float() / 255
 
 
@@ -119,10 +139,12 @@ def check_attention_pictures(
     _, h, w_exo, w_ego = record.grid
     for name, pictures, w in (("exo_images", exo_images, w_exo), ("ego_images", ego_images, w_ego)):
         if tuple(pictures.shape[1:3]) != (PIXEL_STEP * h, PIXEL_STEP * w):
-            raise EgoXInputError(name, got=f"{pictures.shape[2]}x{pictures.shape[1]} px",
-                                 expected=f"{PIXEL_STEP * w}x{PIXEL_STEP * h} px, as on the canvas",
-                                 fix="connect Load Exo Video and Decode Ego Half (pinhole_fov 0) of "
-                                 "the same graph")
+            raise EgoXInputError(
+                name,
+                got=f"{pictures.shape[2]}x{pictures.shape[1]} px",
+                expected=f"{PIXEL_STEP * w}x{PIXEL_STEP * h} px, as on the canvas",
+                fix="connect Load Exo Video and Decode Ego Half (pinhole_fov 0) of the same graph",
+            )
 
 
 def check_shown_frames(
@@ -137,32 +159,49 @@ def check_shown_frames(
     """
     count = min(len(exo_images), len(ego_images))
     if max(frames) >= count:
-        raise EgoXInputError("frame", got=max(frames), expected=f"0 to {count - 1}",
-                             fix="connect as many exo and ego frames as were sampled")
+        raise EgoXInputError(
+            "frame",
+            got=max(frames),
+            expected=f"0 to {count - 1}",
+            fix="connect as many exo and ego frames as were sampled",
+        )
 
 
 def attention_report(record: AttentionRecord, rows: AttentionRows) -> str:
-    """Where the record is from, and how much of the attention the exo half gets."""
-    lines = [f"step {record.step} of {record.steps} (sigma {record.sigma:.3f}), block {record.block} of "
-             f"{record.blocks}, mean of {record.heads} heads"]
+    """Origin of the record, and the exo half's share of the attention."""
+    lines = [
+        f"step {record.step} of {record.steps} (sigma {record.sigma:.3f}), block {record.block} of "
+        f"{record.blocks}, mean of {record.heads} heads"
+    ]
     for name, row in (("with GGA", rows.guided), ("without GGA", rows.without)):
         if row is not None:
-            lines.append(f"{name}: exo half {sum(exo_share(r, record.grid) for r in row) / len(row):.1%} of the "
-                         "attention")
+            lines.append(
+                f"{name}: exo half {sum(exo_share(r, record.grid) for r in row) / len(row):.1%} of the "
+                "attention"
+            )
     if rows.guided is None:
-        lines.append("The model is patched without geometry (λ_g 0 or mode off): nothing to compare with.")
+        lines.append(
+            "The model is patched without geometry (λ_g 0 or mode off): nothing to compare with."
+        )
     return "\n".join(lines)
 
 
 def _overlay(picture: np.ndarray, heat: Heat) -> np.ndarray:
-    """The picture in grey under the map's colours, which grow denser with the value; tokens without one stay grey."""
+    """The picture in grey under the map's colours, which grow denser with the value; tokens without
+    one stay grey."""
     height, width = picture.shape[:2]
     has_value = np.isfinite(heat.values)
-    share = np.clip((np.where(has_value, heat.values, heat.low) - heat.low) / (heat.high - heat.low), 0, 1)
+    share = np.clip(
+        (np.where(has_value, heat.values, heat.low) - heat.low) / (heat.high - heat.low), 0, 1
+    )
     share = cv2.resize(share.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
-    there = cv2.resize(has_value.astype(np.float32), (width, height), interpolation=cv2.INTER_NEAREST)
+    there = cv2.resize(
+        has_value.astype(np.float32), (width, height), interpolation=cv2.INTER_NEAREST
+    )
     colour = 255 * colour_table()[np.clip(share * 255, 0, 255).astype(np.uint8)]
-    grey = np.repeat(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2).astype(np.float32)
+    grey = np.repeat(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2).astype(
+        np.float32
+    )
     opacity = ((0.35 + 0.45 * share) * there)[..., None]
     return (grey * (1 - opacity) + colour * opacity).round().astype(np.uint8)
 
@@ -170,10 +209,10 @@ def _overlay(picture: np.ndarray, heat: Heat) -> np.ndarray:
 def _tile(title: str, picture: np.ndarray, heat: Heat | None) -> np.ndarray:
     height, width = picture.shape[:2]
     tile = np.full((TITLE + height + LEGEND, width, 3), BACKGROUND, np.uint8)
-    tile[TITLE:TITLE + height] = picture
+    tile[TITLE : TITLE + height] = picture
     _text(tile, title, (2, 20), width - 4, INK)
     if heat is not None:
-        _legend(tile[TITLE + height:], heat)
+        _legend(tile[TITLE + height :], heat)
     return tile
 
 
@@ -195,7 +234,15 @@ def _marked(picture: np.ndarray, pixel: tuple[int, int], scale: float) -> np.nda
     radius = max(5, picture.shape[0] // 40)
     for colour, thickness in (((0, 0, 0), 4), ((255, 255, 255), 2)):
         cv2.circle(picture, centre, radius, colour, thickness, cv2.LINE_AA)
-        cv2.drawMarker(picture, centre, colour, cv2.MARKER_CROSS, 4 * radius, max(1, thickness - 1), cv2.LINE_AA)
+        cv2.drawMarker(
+            picture,
+            centre,
+            colour,
+            cv2.MARKER_CROSS,
+            4 * radius,
+            max(1, thickness - 1),
+            cv2.LINE_AA,
+        )
     return picture
 
 
@@ -203,19 +250,28 @@ def _centred(picture: np.ndarray, width: int, height: int) -> np.ndarray:
     tile = np.full((height, width, 3), BACKGROUND, np.uint8)
     left = max(0, (width - picture.shape[1]) // 2)
     part = picture[:height, :width]
-    tile[:part.shape[0], left:left + part.shape[1]] = part
+    tile[: part.shape[0], left : left + part.shape[1]] = part
     return tile
 
 
 def _bytes(picture: Tensor, scale: float) -> np.ndarray:
-    data = (picture[..., :3].detach().float().cpu().clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+    data = (
+        (picture[..., :3].detach().float().cpu().clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+    )
     if scale == 1.0:
         return np.ascontiguousarray(data)
-    return cv2.resize(data, (round(data.shape[1] * scale), round(data.shape[0] * scale)),
-                      interpolation=cv2.INTER_LINEAR)
+    return cv2.resize(
+        data,
+        (round(data.shape[1] * scale), round(data.shape[0] * scale)),
+        interpolation=cv2.INTER_LINEAR,
+    )
 
 
-def _text(canvas: np.ndarray, text: str, at: tuple[int, int], room: int, colour: tuple[int, int, int]) -> None:
+def _text(
+    canvas: np.ndarray, text: str, at: tuple[int, int], room: int, colour: tuple[int, int, int]
+) -> None:
     size = 0.52
     (wide, _), _ = cv2.getTextSize(text, FONT, size, 1)
-    cv2.putText(canvas, text, at, FONT, size * min(1.0, room / max(wide, 1)), colour, 1, cv2.LINE_AA)
+    cv2.putText(
+        canvas, text, at, FONT, size * min(1.0, room / max(wide, 1)), colour, 1, cv2.LINE_AA
+    )

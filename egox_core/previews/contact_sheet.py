@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..safe_files import write_whole
+from ..safe_files import atomic_write
 from ..video.reader import resize_picture
 from .grid import label_height, label_strip
 
@@ -32,8 +32,12 @@ def make_contact_sheet(
     """All rows under each other."""
     strips = [_row(row, height or row.pictures[-1].shape[0], gap) for row in rows]
     width = max(strip.shape[1] for strip in strips)
-    return np.concatenate([np.pad(strip, ((0, 0), (0, width - strip.shape[1]), (0, 0)), constant_values=PAPER)
-                           for strip in strips])
+    return np.concatenate(
+        [
+            np.pad(strip, ((0, 0), (0, width - strip.shape[1]), (0, 0)), constant_values=PAPER)
+            for strip in strips
+        ]
+    )
 
 
 def beside(
@@ -41,13 +45,20 @@ def beside(
     height: int,  # px
     gap: int = 0,  # px right of and below each
 ) -> np.ndarray:  # [height + gap, sum of widths, 3] uint8
-    """Pictures at one height side by side; each width is even, so that rows can be frames of a video."""
-    return np.concatenate([np.pad(_at_height(picture, height), ((0, gap), (0, gap), (0, 0)), constant_values=PAPER)
-                           for picture in pictures], axis=1)
+    """Pictures at one height side by side; each width is even, so that rows can be frames of a
+    video."""
+    return np.concatenate(
+        [
+            np.pad(_at_height(picture, height), ((0, gap), (0, gap), (0, 0)), constant_values=PAPER)
+            for picture in pictures
+        ],
+        axis=1,
+    )
 
 
 def spread(count: int, most: int) -> list[int]:
-    """At most ``most`` of the indices below ``count``, evenly spread, with the first and the last."""
+    """At most ``most`` of the indices below ``count``, evenly spread, with the first and the
+    last."""
     shown = min(count, most)
     return sorted({round(i * (count - 1) / max(1, shown - 1)) for i in range(shown)})
 
@@ -55,7 +66,7 @@ def spread(count: int, most: int) -> list[int]:
 def write_png(file: Path, picture: np.ndarray) -> None:  # [H, W, 3] uint8 RGB
     """Whole or not at all."""
     _, data = cv2.imencode(".png", np.ascontiguousarray(picture[..., ::-1]))
-    with write_whole(file) as temporary:
+    with atomic_write(file) as temporary:
         temporary.write_bytes(data.tobytes())
 
 
@@ -66,7 +77,10 @@ def _row(row: SheetRow, height: int, gap: int) -> np.ndarray:
     widths = [_width(picture, height) + gap for picture in row.pictures]
     if len(row.labels) == 1:
         widths = [sum(widths)]
-    strips = [label_strip(label, width, label_height(height)) for label, width in zip(row.labels, widths, strict=True)]
+    strips = [
+        label_strip(label, width, label_height(height))
+        for label, width in zip(row.labels, widths, strict=True)
+    ]
     return np.concatenate((np.concatenate(strips, axis=1), pictures))
 
 

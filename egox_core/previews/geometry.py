@@ -1,8 +1,9 @@
-"""What the page needs to draw, for any ego pixel and any λ_g, the geometry's weight of every exo patch.
+"""Data from which the page draws the geometry's weight of every exo patch, for any ego pixel and
+λ_g.
 
-The weight is what the bias makes of a score: exp(bias) times the attention that the key would have got. The page's
-own twin of the formula (``web/js/previews/weights.mjs``) is held to :func:`..gga.bias.bias_from_cosine` by a test.
-"""
+The weight is what the bias makes of a score: exp(bias) times the attention that the key would have
+    got. The page's own twin of the formula (``web/js/previews/weights.mjs``) is held to
+    :func:`..gga.bias.bias_from_cosine` by a test."""
 
 from __future__ import annotations
 
@@ -20,17 +21,21 @@ TICKS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 11.0)
 def geometry_bytes(geometry: GgaGeometry) -> bytes:
     """float32, little-endian, one after the other.
 
-    Ego rays [t, h, w_ego, 3]; ways from the ego camera to the exo patches of the same latent frame [t, h, w_exo, 3];
-    the patches' trust [t, h, w_exo], 0 where there is no depth.
-    """
+    Ego rays [t, h, w_ego, 3]; ways from the ego camera to the exo patches of the same latent frame
+    [t, h, w_exo, 3]; the patches' trust [t, h, w_exo], 0 where there is no depth."""
     t, h, w_exo, w_ego = geometry.grid
-    keys = geometry.key_dirs.view(t, t, h, w_exo + w_ego, 3)[torch.arange(t), torch.arange(t), :, :w_exo]
+    keys = geometry.key_dirs.view(t, t, h, w_exo + w_ego, 3)[
+        torch.arange(t), torch.arange(t), :, :w_exo
+    ]
     trust = geometry.key_trust.view(t, h, w_exo + w_ego)[..., :w_exo]
     parts = (geometry.query_dirs, keys, trust)
-    return b"".join(part.detach().float().cpu().contiguous().numpy().astype("<f4").tobytes() for part in parts)
+    return b"".join(
+        part.detach().float().cpu().contiguous().numpy().astype("<f4").tobytes() for part in parts
+    )
 
 
 def weight_legend() -> dict[str, Any]:
-    """Colours and ticks of a scale without an upper end: weight w stands at w / (1 + w), 1 in the middle."""
+    """Colours and ticks of a scale without an upper end: weight w stands at w / (1 + w), 1 in the
+    middle."""
     ticks = [{"at": w / (1 + w), "label": f"{w:g}"} for w in TICKS]
     return {"colours": colour_stops(), "ticks": ticks}

@@ -1,8 +1,8 @@
-"""Maps as pictures: depth through the one colour map of all pictures of numbers, with its legend, and coverage.
+"""Maps as pictures: depth through the one colour map of all pictures of numbers, with its legend,
+and coverage.
 
-Near is warm, far is cold, invalid is black. Where a prior shows nothing it is tinted, so that a black scene and an
-empty picture can be told apart.
-"""
+Near is warm, far is cold, invalid is black. Where a prior shows nothing it is tinted, so that a
+black scene and an empty picture can be distinguished."""
 
 from __future__ import annotations
 
@@ -31,18 +31,24 @@ HATCH_PX = 8
 def colour_table() -> np.ndarray:  # [256, 3] float32 0...1, RGB
     """Turbo: cold for low values, warm for high ones."""
     greys = np.arange(256, dtype=np.uint8).reshape(256, 1)
-    return cv2.applyColorMap(greys, cv2.COLORMAP_TURBO).reshape(256, 3)[:, ::-1].astype(np.float32) / 255
+    return (
+        cv2.applyColorMap(greys, cv2.COLORMAP_TURBO).reshape(256, 3)[:, ::-1].astype(np.float32)
+        / 255
+    )
 
 
 def colour_stops(count: int = STOPS) -> list[str]:
     """The map as so many evenly spaced CSS colours, from low to high."""
     table = colour_table()
     entries = np.linspace(0, len(table) - 1, count).round().astype(int)
-    return ["#{:02x}{:02x}{:02x}".format(*(round(255 * float(c)) for c in table[i])) for i in entries]
+    return [
+        "#{:02x}{:02x}{:02x}".format(*(round(255 * float(c)) for c in table[i])) for i in entries
+    ]
 
 
 def round_values(low: float, high: float, most: int = 6) -> list[float]:
-    """Values such as 1, 2 or 5 times a power of ten between two positive ends, ``most`` of them at most, well spread.
+    """Values such as 1, 2 or 5 times a power of ten between two positive ends, ``most`` of them at
+    most, well spread.
 
     For scales on which equal ratios matter (depth); where fewer than two fit, the ends themselves.
     """
@@ -61,16 +67,20 @@ def round_values(low: float, high: float, most: int = 6) -> list[float]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DepthScale:
-    """Which inverse depths the ends of the colour map stand for, 1/m."""
+    """Inverse depths at the ends of the colour map, 1/m."""
 
     low: float  # cold
     high: float  # warm
 
     def legend(self) -> dict[str, Any]:
-        """Colours from far to near, and round distances in metres with their place (0...1) among them."""
+        """Colours from far to near, and round distances in metres with their place (0...1) among
+        them."""
         span = max(self.high - self.low, 1e-6)
         metres = round_values(1 / max(self.high, 1e-6), 1 / max(self.low, 1e-6))
-        ticks = [{"at": min(max((1 / m - self.low) / span, 0.0), 1.0), "label": f"{m:.3g} m"} for m in metres]
+        ticks = [
+            {"at": min(max((1 / m - self.low) / span, 0.0), 1.0), "label": f"{m:.3g} m"}
+            for m in metres
+        ]
         return {"colours": colour_stops(), "ticks": ticks}
 
 
@@ -84,7 +94,9 @@ def depth_scale(depth_m: Tensor) -> DepthScale:  # [T, H, W] metres, NaN invalid
     sample = flat[:: max(1, flat.numel() // SAMPLE)].float().cpu().numpy()
     sample = np.reciprocal(sample[np.isfinite(sample)])
     if not sample.size:
-        raise EgoXInputError("depth", got="no valid pixel", expected="some", fix="check the depth's source")
+        raise EgoXInputError(
+            "depth", got="no valid pixel", expected="some", fix="check the depth's source"
+        )
     low, high = np.quantile(sample, [0.01, 0.99]).astype(np.float32)
     return DepthScale(low=float(low), high=float(high))
 
@@ -105,7 +117,9 @@ def depth_preview(
     for depth, picture in zip(depth_m, pictures, strict=True):
         frame = np.reciprocal(depth.detach().float().cpu().numpy())
         valid = np.isfinite(frame)
-        grey = np.clip((np.where(valid, frame, low) - low) * np.float32(255 / span), 0, 255).astype(np.uint8)
+        grey = np.clip((np.where(valid, frame, low) - low) * np.float32(255 / span), 0, 255).astype(
+            np.uint8
+        )
         np.take(colours, grey, axis=0, out=picture, mode="clip")
         picture[~valid] = 0
     return torch.from_numpy(pictures)
@@ -132,8 +146,11 @@ def covered_share(coverage: Tensor) -> list[float]:  # [T, H, W] bool
     return [100 * float(frame.float().mean()) for frame in coverage]
 
 
-def ego_depth_preview(prior: EgoPrior) -> tuple[Tensor, dict[str, Any] | None]:  # [T, H, W, 3], legend
-    """The prior's depth in colour with its legend; black and without one where nothing at all was seen."""
+def ego_depth_preview(
+    prior: EgoPrior,
+) -> tuple[Tensor, dict[str, Any] | None]:  # [T, H, W, 3], legend
+    """The prior's depth in colour with its legend; black and without one where nothing at all was
+    seen."""
     if not bool(prior.coverage.any()):
         return prior.rgb * 0, None
     scale = depth_scale(prior.depth_m)

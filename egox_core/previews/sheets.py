@@ -1,7 +1,7 @@
 """A clip as a few contact sheets (JPEG), from which a browser draws any frame at once.
 
-Sheets rather than a video: several of them stay in step to the frame while one scrubs, and no browser lacks the codec.
-"""
+Sheets rather than a video: several of them stay in step to the frame while one scrubs, and no
+    browser lacks the codec."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ from ..errors import EgoXInputError
 from ..progress import Progress, no_progress
 
 MAX_FRAMES = 121
-"""Longer clips show every n-th frame: a preview is for looking, and a browser holds all its frames decoded."""
+"""Longer clips show every n-th frame: a preview is for looking, and a browser holds all its frames
+decoded."""
 MAX_SIDE = 448  # px, of a frame
 SHEET_PIXELS = 8_000_000  # of one sheet; larger ones decode with a visible pause
 QUALITY = 90
 
 
 def common_step(longest: int) -> int:
-    """By how many frames clips that are shown together go on, so that the longest has ``MAX_FRAMES`` at most."""
+    """By how many frames clips that are shown together go on, so that the longest has
+    ``MAX_FRAMES`` at most."""
     return max(1, math.ceil(longest / MAX_FRAMES))
 
 
@@ -44,7 +46,8 @@ class Drawn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sheets:
-    """Frames 0, step, 2 step, ... of a clip; frame n of them lies in sheet n // (columns * rows), row by row."""
+    """Frames 0, step, 2 step, ... of a clip; frame n of them is in sheet n // (columns * rows), row
+    by row."""
 
     files: tuple[bytes, ...]  # JPEG
     count: int  # frames in all sheets together
@@ -55,9 +58,15 @@ class Sheets:
     rows: int  # of a full sheet; the last one may have fewer
 
     def layout(self) -> dict[str, int]:
-        """How the frames lie in the files, for the page."""
-        return {"count": self.count, "step": self.step, "width": self.width, "height": self.height,
-                "columns": self.columns, "rows": self.rows}
+        """Layout of the frames in the files, for the page."""
+        return {
+            "count": self.count,
+            "step": self.step,
+            "width": self.width,
+            "height": self.height,
+            "columns": self.columns,
+            "rows": self.rows,
+        }
 
 
 def make_sheets(
@@ -74,8 +83,12 @@ def make_sheets(
         EgoXInputError: no frames, or another shape.
     """
     if len(frames.shape) != 4 or frames.shape[-1] < 3 or 0 in frames.shape:
-        raise EgoXInputError("frames to preview", got=f"shape {tuple(frames.shape)}", expected="[T, H, W, 3]",
-                             fix="connect pictures")
+        raise EgoXInputError(
+            "frames to preview",
+            got=f"shape {tuple(frames.shape)}",
+            expected="[T, H, W, 3]",
+            fix="connect pictures",
+        )
     shown = range(0, len(frames), step)
     scale = min(1.0, max_side / max(frames.shape[1:3]))
     height, width = (max(1, round(side * scale)) for side in frames.shape[1:3])
@@ -86,30 +99,47 @@ def make_sheets(
     per_sheet = columns * rows
     files = []
     for first in range(0, len(shown), per_sheet):
-        part = shown[first:first + per_sheet]
+        part = shown[first : first + per_sheet]
         sheet = np.zeros((math.ceil(len(part) / columns) * height, columns * width, 3), np.uint8)
         for place, index in enumerate(part):
             row, column = divmod(place, columns)
-            sheet[row * height:(row + 1) * height, column * width:(column + 1) * width] = _picture(frames[index], width,
-                                                                                                  height)
+            sheet[row * height : (row + 1) * height, column * width : (column + 1) * width] = (
+                _picture(frames[index], width, height)
+            )
             progress(first + place + 1, len(shown), "preview")
         files.append(encode_jpeg(sheet, quality))
-    return Sheets(files=tuple(files), count=len(shown), step=step, width=width, height=height, columns=columns,
-                  rows=rows)
+    return Sheets(
+        files=tuple(files),
+        count=len(shown),
+        step=step,
+        width=width,
+        height=height,
+        columns=columns,
+        rows=rows,
+    )
 
 
 def encode_jpeg(picture: np.ndarray, quality: int = QUALITY) -> bytes:  # [H, W, 3] uint8 RGB
     """JPEG with full colour resolution: colour maps and thin coloured marks keep their colour."""
-    ok, data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality,
-                                                         cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
-                                                         cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444])
+    ok, data = cv2.imencode(
+        ".jpg",
+        picture[..., ::-1],
+        [
+            cv2.IMWRITE_JPEG_QUALITY,
+            quality,
+            cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
+            cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
+        ],
+    )
     if not ok:
         raise RuntimeError("OpenCV could not write a JPEG")
     return data.tobytes()
 
 
 def _picture(frame: Tensor, width: int, height: int) -> np.ndarray:
-    picture = (frame[..., :3].detach().float().cpu().numpy() * 255 + 0.5).clip(0, 255).astype(np.uint8)
+    picture = (
+        (frame[..., :3].detach().float().cpu().numpy() * 255 + 0.5).clip(0, 255).astype(np.uint8)
+    )
     if picture.shape[:2] == (height, width):
         return picture
     return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)

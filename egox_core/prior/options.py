@@ -1,4 +1,4 @@
-"""How the ego prior is rendered: the options, and presets of them as data."""
+"""Options of rendering the ego prior, and presets of them as data."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ OFF = float("inf")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PriorOptions:
-    """What of the scene is drawn, and how. Unknown names are refused by the dataclass itself.
+    """Choice of what is drawn of the scene, and how. Unknown names are refused by the dataclass
+    itself.
 
     Raises:
         EgoXInputError: unknown dynamic handling, bounds that are not positive or not in order.
@@ -30,76 +31,147 @@ class PriorOptions:
 
     splat: SplatOptions = field(default_factory=SplatOptions)
     backend: Backend = "torch"
-    device: Literal["auto", "cpu", "cuda"] = "auto"  # where points are drawn; auto: a GPU if there is one
+    device: Literal["auto", "cpu", "cuda"] = (
+        "auto"  # where points are drawn; auto: a GPU if there is one
+    )
     near_m: float = 0.05  # distance in metres; nearer points (a hand on the lens) are left out
     far_m: float = 1000.0  # distance in metres; farther points are left out
-    max_edge: float = 0.03  # points with a larger relative depth step to a neighbour in exo are left out
-    max_stray: float = 1.0  # points that hang between two surfaces by a larger relative step are left out
+    max_edge: float = (
+        0.03  # points with a larger relative depth step to a neighbour in exo are left out
+    )
+    max_stray: float = (
+        1.0  # points that hang between two surfaces by a larger relative step are left out
+    )
     max_range: float = OFF  # points around which exo depth ranges over a larger share of its mean (5 x 5) are left out
-    static: Literal["farthest", "mean"] = "farthest"  # the background: each pixel's farthest depth, or mean over time
+    static: Literal["farthest", "mean"] = (
+        "farthest"  # the background: each pixel's farthest depth, or mean over time
+    )
     coarse: bool = False  # only the samples that the released renderer takes: every second each way
-    dynamic: Dynamic = "keep"  # moving points: all, none (the paper's way), all but the wearer's body or head
+    dynamic: Dynamic = (
+        "keep"  # moving points: all, none (the paper's way), all but the wearer's body or head
+    )
     supersample: int = 1  # pictures are drawn this many times finer and averaged: smooth outlines
     gap_reach: float = 0.0  # style surface: half a patch in samples for filling gaps between patches; 0: not filled
-    gap_px: float = 2.0  # half the widest gap that is filled, px of a picture of the reference height
-    head_radius_m: float = 0.25  # metres; "without head" and "without wearer" leave out all within it of the camera
+    gap_px: float = (
+        2.0  # half the widest gap that is filled, px of a picture of the reference height
+    )
+    head_radius_m: float = (
+        0.25  # metres; "without head" and "without wearer" leave out all within it of the camera
+    )
     head_sight: bool = False  # those two also leave out what moves on exo lines of sight that meet the wearer's head
-    background: tuple[float, float, float] = (0.0, 0.0, 0.0)  # colour where nothing landed; the model expects black
+    background: tuple[float, float, float] = (
+        0.0,
+        0.0,
+        0.0,
+    )  # colour where nothing landed; the model expects black
 
     def torch_device(self) -> torch.device:
         """The device that ``device`` names; the plain twin draws on the CPU only."""
         gpu = self.device == "cuda" or (self.device == "auto" and torch.cuda.is_available())
-        return torch.device("cuda", torch.cuda.current_device()) if gpu and self.backend != "reference" else CPU
+        return (
+            torch.device("cuda", torch.cuda.current_device())
+            if gpu and self.backend != "reference"
+            else CPU
+        )
 
     def __post_init__(self) -> None:
         if self.dynamic not in DYNAMIC_CHOICES:
-            raise EgoXInputError("dynamic handling", got=repr(self.dynamic), expected=f"one of {DYNAMIC_CHOICES}",
-                                 fix="choose one of them")
+            raise EgoXInputError(
+                "dynamic handling",
+                got=repr(self.dynamic),
+                expected=f"one of {DYNAMIC_CHOICES}",
+                fix="choose one of them",
+            )
         if self.device not in ("auto", "cpu", "cuda"):
-            raise EgoXInputError("device", got=repr(self.device), expected="auto, cpu or cuda",
-                                 fix="auto takes a GPU where there is one")
+            raise EgoXInputError(
+                "device",
+                got=repr(self.device),
+                expected="auto, cpu or cuda",
+                fix="auto takes a GPU where there is one",
+            )
         if not 0 < self.near_m < self.far_m:
-            raise EgoXInputError("near and far bounds", got=f"near {self.near_m} m, far {self.far_m} m",
-                                 expected="0 < near < far", fix="give near in metres below far")
+            raise EgoXInputError(
+                "near and far bounds",
+                got=f"near {self.near_m} m, far {self.far_m} m",
+                expected="0 < near < far",
+                fix="give near in metres below far",
+            )
         if self.static not in ("farthest", "mean"):
-            raise EgoXInputError("static background", got=repr(self.static), expected="farthest or mean",
-                                 fix="choose one of them")
+            raise EgoXInputError(
+                "static background",
+                got=repr(self.static),
+                expected="farthest or mean",
+                fix="choose one of them",
+            )
         if not (self.max_edge > 0 and self.max_stray > 0 and self.max_range > 0):
-            raise EgoXInputError("edge filter", got=(self.max_edge, self.max_stray, self.max_range),
-                                 expected="a positive relative depth step",
-                                 fix="0.03 is usual; a large value switches the filter off")
+            raise EgoXInputError(
+                "edge filter",
+                got=(self.max_edge, self.max_stray, self.max_range),
+                expected="a positive relative depth step",
+                fix="0.03 is usual; a large value switches the filter off",
+            )
         if self.supersample not in (1, 2, 3, 4) or self.gap_reach < 0 or self.gap_px < 0:
-            raise EgoXInputError("prior drawing", got=f"supersample {self.supersample}, gap_reach {self.gap_reach}, "
-                                 f"gap_px {self.gap_px}", expected="supersample 1 to 4, the others 0 or more",
-                                 fix="the presets use 1 or 2, 0 to 0.9 and 2 px")
+            raise EgoXInputError(
+                "prior drawing",
+                got=f"supersample {self.supersample}, gap_reach {self.gap_reach}, "
+                f"gap_px {self.gap_px}",
+                expected="supersample 1 to 4, the others 0 or more",
+                fix="the presets use 1 or 2, 0 to 0.9 and 2 px",
+            )
         if self.head_radius_m < 0:
-            raise EgoXInputError("head radius", got=self.head_radius_m, expected="0 m or more", fix="0.25 m is usual")
+            raise EgoXInputError(
+                "head radius", got=self.head_radius_m, expected="0 m or more", fix="0.25 m is usual"
+            )
         if len(self.background) != 3 or not all(0 <= c <= 1 for c in self.background):
-            raise EgoXInputError("background colour", got=self.background, expected="three numbers from 0 to 1",
-                                 fix="black is (0, 0, 0)")
+            raise EgoXInputError(
+                "background colour",
+                got=self.background,
+                expected="three numbers from 0 to 1",
+                fix="black is (0, 0, 0)",
+            )
 
 
-# Fading discs of 5 px, the nearest 20 laid over each other, one point for every second pixel each way (a floor close by
-# shows as stripes), none at an edge of depth, the mean over time, nothing that moves (paper, section 3.1).
-RELEASED = PriorOptions(splat=SplatOptions(style="composite", radius_px=5.0, points_per_pixel=20), max_edge=OFF,
-                        max_stray=OFF, max_range=RELEASED_RANGE, static="mean", dynamic="leave out", coarse=True)
-# Patches that follow depth and sampling density, cracks closed, outlines smoothed.
-# The wearer's head, which the ego camera sits in, is left out: no camera sees the face that it is mounted on.
-CLEAN = PriorOptions(splat=SplatOptions(style="surface"), max_edge=100.0, max_stray=0.03, dynamic="without head",
-                     head_radius_m=0.18, supersample=2, gap_reach=0.9, gap_px=2.0)
+# Fading discs of 5 px, the nearest 20 laid over each other, one point for every second pixel each
+# way (a floor close by shows as stripes), none at an edge of depth, the mean over time, nothing
+# that moves (paper, section 3.1).
+RELEASED = PriorOptions(
+    splat=SplatOptions(style="composite", radius_px=5.0, points_per_pixel=20),
+    max_edge=OFF,
+    max_stray=OFF,
+    max_range=RELEASED_RANGE,
+    static="mean",
+    dynamic="leave out",
+    coarse=True,
+)
+# Patches that follow depth and sampling density, cracks closed, outlines smoothed. The wearer's
+# head, which the ego camera sits in, is left out: no camera sees the face that it is mounted on.
+CLEAN = PriorOptions(
+    splat=SplatOptions(style="surface"),
+    max_edge=100.0,
+    max_stray=0.03,
+    dynamic="without head",
+    head_radius_m=0.18,
+    supersample=2,
+    gap_reach=0.9,
+    gap_px=2.0,
+)
 PRIOR_PRESETS: Mapping[str, PriorOptions] = {
     # What the authors' LoRA was trained on. Their in-the-wild script draws the moving person, too.
     "released": RELEASED,
     "released_wild": replace(RELEASED, dynamic="keep"),
     "clean": CLEAN,
-    # A preset of the whole way; its lens and scale are PRESET_GEOMETRY's. With them the place of the head is known well
-    # enough to leave out all that exo sees of it: depth models melt heads into what is around.
+    # A preset of the whole way; its lens and scale are PRESET_GEOMETRY's. With them the place of
+    # the head is known well enough to leave out all that exo sees of it: depth models melt heads
+    # into what is around.
     "exact": replace(CLEAN, head_sight=True),
 }
 
 
-PRESET_GEOMETRY: Mapping[str, tuple[ExoLens, ScaleSource]] = {"exact": ("raw where known", "wearer where seen")}
-"""Exo lens and scale of the presets that choose them; the others leave both as the source has them."""
+PRESET_GEOMETRY: Mapping[str, tuple[ExoLens, ScaleSource]] = {
+    "exact": ("raw where known", "wearer where seen")
+}
+"""Exo lens and scale of the presets that choose them; the others leave both as the source has
+them."""
 
 
 def prior_preset(name: str) -> PriorOptions:
@@ -109,6 +181,10 @@ def prior_preset(name: str) -> PriorOptions:
         EgoXInputError: no such preset.
     """
     if name not in PRIOR_PRESETS:
-        raise EgoXInputError("prior preset", got=repr(name), expected=f"one of {sorted(PRIOR_PRESETS)}",
-                             fix="choose a named preset")
+        raise EgoXInputError(
+            "prior preset",
+            got=repr(name),
+            expected=f"one of {sorted(PRIOR_PRESETS)}",
+            fix="choose a named preset",
+        )
     return PRIOR_PRESETS[name]

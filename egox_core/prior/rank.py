@@ -1,9 +1,9 @@
 """Choosing the exo camera: how much of the ego view each of several takes could show.
 
-With depth the prior itself is rendered, at a small size and for a few frames, so the answer is the coverage that it
-will have. Without depth there are only the poses: an ego ray counts as seen where a surface facing the wearer, at the
-distances of hands and room, would lie in the exo picture and not be turned away from it.
-"""
+With depth the prior itself is rendered, at a small size and for a few frames, so the answer is the
+coverage that it will have. Without depth there are only the poses: an ego ray counts as seen where
+a surface facing the wearer, at the distances of hands and room, would be in the exo picture and not
+be turned away from it."""
 
 from __future__ import annotations
 
@@ -35,29 +35,35 @@ from .options import prior_preset
 from .render import iter_ego_prior
 
 EGO_SIZE = 64
-"""Side of the small ego picture, px: shares are then exact to a few tenths of a per cent, at 1/50 of the work."""
+"""Side of the small ego picture, px: shares are then exact to a few tenths of a per cent, at 1/50
+of the work."""
 EXO_HEIGHT = 112
-"""Height of the thinned depth maps: four samples of the full map fall into one, still denser than the ego pixels."""
+"""Height of the thinned depth maps: four samples of the full map fall into one, still denser than
+the ego pixels."""
 PROBE_DISTANCES_M = (0.4, 0.7, 1.2, 2.0, 3.5)
 """Hands, table, room: where the ego view's surfaces are, in even steps of the logarithm."""
 FACING_DEG = (60.0, 85.0)
-"""Angles between ego and exo view of a surface: up to the first exo sees the same side, from the second on never."""
+"""Angles between ego and exo view of a surface: up to the first exo sees the same side, from the
+second on never."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExoCandidate:
-    """One exo take: its camera and pose, its depth where there is one, and the ego path in the same world."""
+    """One exo take: its camera and pose, its depth where there is one, and the ego path in the same
+    world."""
 
     name: str
     camera: CameraModel
     trajectory: CameraTrajectory  # [T] poses; its world is that of exo_w2c
-    exo_w2c: Tensor | None = None  # [3, 4] or [T, 3, 4] float64, exo_from_world; None: the world is the exo camera
+    exo_w2c: Tensor | None = (
+        None  # [3, 4] or [T, 3, 4] float64, exo_from_world; None: the world is the exo camera
+    )
     depth: DepthVideo | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExoRank:
-    """What one exo camera is predicted to show of the ego view."""
+    """Prediction of how much of the ego view one exo camera shows."""
 
     name: str
     coverage: float  # mean share of the ego picture, 0...1
@@ -70,7 +76,8 @@ def load_candidate(folder: Path, name: str, *, progress: Progress = no_progress)
     """A take folder as a candidate, all of its frames; without depth it has its poses alone.
 
     Raises:
-        EgoXInputError: no meta.json, no ego poses, no exo intrinsics, a depth file that can't be read.
+        EgoXInputError: no meta.json, no ego poses, no exo intrinsics, a depth file that can't be
+            read.
     """
     meta = read_meta(folder / META)
     trajectory = meta_trajectory(meta, preset_camera(META_PRESET, REFERENCE_SIZE))
@@ -79,20 +86,31 @@ def load_candidate(folder: Path, name: str, *, progress: Progress = no_progress)
     if depth_path is not None:
         depth, _ = load_depth_file(depth_path, meta, progress=progress)
         camera, index = depth.camera, slice(len(depth.depth_m))
-        trajectory = replace(trajectory, w2c=trajectory.w2c[index], times_s=trajectory.times_s[index],
-                             exo_w2c=_at(trajectory.exo_w2c, index))
+        trajectory = replace(
+            trajectory,
+            w2c=trajectory.w2c[index],
+            times_s=trajectory.times_s[index],
+            exo_w2c=_at(trajectory.exo_w2c, index),
+        )
     if camera is None:
-        raise EgoXInputError(f"take {name}", got="no camera_intrinsics", expected="the exo camera's K",
-                             fix="add them to meta.json")
-    return ExoCandidate(name=name, camera=camera, trajectory=trajectory, exo_w2c=trajectory.exo_w2c, depth=depth)
+        raise EgoXInputError(
+            f"take {name}",
+            got="no camera_intrinsics",
+            expected="the exo camera's K",
+            fix="add them to meta.json",
+        )
+    return ExoCandidate(
+        name=name, camera=camera, trajectory=trajectory, exo_w2c=trajectory.exo_w2c, depth=depth
+    )
 
 
-def rank_exo_cameras(candidates: Sequence[ExoCandidate], *, frames: int = 6,
-                     progress: Progress = no_progress) -> list[ExoRank]:
+def rank_exo_cameras(
+    candidates: Sequence[ExoCandidate], *, frames: int = 6, progress: Progress = no_progress
+) -> list[ExoRank]:
     """The candidates by predicted coverage, best first.
 
-    Shares of the two methods don't compare (poses alone can't know what hides what); as soon as one candidate has no
-    depth, all are judged by poses.
+    Shares of the two methods don't compare (poses alone can't know what hides what); as soon as one
+    candidate has no depth, all are judged by poses.
 
     Args:
         frames: how many frames of each clip to look at, spread evenly.
@@ -101,75 +119,129 @@ def rank_exo_cameras(candidates: Sequence[ExoCandidate], *, frames: int = 6,
         EgoXInputError: no candidate, two of one name, a clip without poses.
     """
     if not candidates:
-        raise EgoXInputError("exo cameras", got="none", expected="at least one take", fix="give takes with poses")
+        raise EgoXInputError(
+            "exo cameras", got="none", expected="at least one take", fix="give takes with poses"
+        )
     names = [c.name for c in candidates]
     if len(set(names)) < len(names):
-        raise EgoXInputError("exo cameras", got=f"names {names}", expected="a name of its own for each",
-                             fix="rename the take folders")
+        raise EgoXInputError(
+            "exo cameras",
+            got=f"names {names}",
+            expected="a name of its own for each",
+            fix="rename the take folders",
+        )
     by_depth = all(c.depth is not None for c in candidates)
     ranks = []
     for count, candidate in enumerate(candidates):
         progress(count, len(candidates), f"judging {candidate.name}")
         samples = sample_frames(len(candidate.trajectory.w2c), frames)
         by_frame = (coverage_by_depth if by_depth else coverage_by_poses)(candidate, samples)
-        ranks.append(ExoRank(name=candidate.name, coverage=float(by_frame.mean()), by_frame=by_frame,
-                             frames=tuple(samples), method="depth" if by_depth else "poses"))
+        ranks.append(
+            ExoRank(
+                name=candidate.name,
+                coverage=float(by_frame.mean()),
+                by_frame=by_frame,
+                frames=tuple(samples),
+                method="depth" if by_depth else "poses",
+            )
+        )
     progress(len(candidates), len(candidates), "judging exo cameras")
     return sorted(ranks, key=lambda rank: -rank.coverage)
 
 
 def rank_text(ranks: Sequence[ExoRank]) -> str:
     """The ranking as lines of text, best first."""
-    lines = [f"{place}. {rank.name}: {100 * rank.coverage:.0f} % of the ego view "
-             f"({100 * float(rank.by_frame.min()):.0f}-{100 * float(rank.by_frame.max()):.0f} % over the clip)"
-             for place, rank in enumerate(ranks, 1)]
-    return "\n".join((*lines, f"judged by {ranks[0].method}, frames {', '.join(map(str, ranks[0].frames))}"))
+    lines = [
+        f"{place}. {rank.name}: {100 * rank.coverage:.0f} % of the ego view "
+        f"({100 * float(rank.by_frame.min()):.0f}-{100 * float(rank.by_frame.max()):.0f} % over the clip)"
+        for place, rank in enumerate(ranks, 1)
+    ]
+    return "\n".join(
+        (*lines, f"judged by {ranks[0].method}, frames {', '.join(map(str, ranks[0].frames))}")
+    )
 
 
 def coverage_by_depth(candidate: ExoCandidate, frames: Sequence[int]) -> Tensor:  # [F] float64
-    """Share of the ego picture that a prior of this take would cover, from a thinned scene of these frames."""
+    """Share of the ego picture that a prior of this take would cover, from a thinned scene of these
+    frames."""
     depth, path = candidate.depth, candidate.trajectory
     index = torch.as_tensor(frames)
     step = max(1, depth.depth_m.shape[1] // EXO_HEIGHT)
     maps = torch.stack([depth.depth_m[t][::step, ::step].float() for t in frames])
     height, width = maps.shape[1:]
-    # Taking every step-th sample keeps the rays of those samples: K is divided, centre pixels stay integers.
-    camera = replace(depth.camera, width=width, height=height, fx=depth.camera.fx / step, fy=depth.camera.fy / step,
-                     cx=depth.camera.cx / step, cy=depth.camera.cy / step) if depth.camera.quarter_turns == 0 else \
-        rescale(depth.camera, width, height)
-    masks = {name: None if (mask := getattr(depth, name)) is None else
-             torch.stack([mask[t][::step, ::step] for t in frames]) for name in ("dynamic", "sky")}
-    thin = DepthVideo(depth_m=maps, camera=camera, kind=depth.kind, exo_w2c=_at(candidate.exo_w2c, index), **masks)
+    # Taking every step-th sample keeps the rays of those samples: K is divided, centre pixels stay
+    # integers.
+    camera = (
+        replace(
+            depth.camera,
+            width=width,
+            height=height,
+            fx=depth.camera.fx / step,
+            fy=depth.camera.fy / step,
+            cx=depth.camera.cx / step,
+            cy=depth.camera.cy / step,
+        )
+        if depth.camera.quarter_turns == 0
+        else rescale(depth.camera, width, height)
+    )
+    masks = {
+        name: None
+        if (mask := getattr(depth, name)) is None
+        else torch.stack([mask[t][::step, ::step] for t in frames])
+        for name in ("dynamic", "sky")
+    }
+    thin = DepthVideo(
+        depth_m=maps, camera=camera, kind=depth.kind, exo_w2c=_at(candidate.exo_w2c, index), **masks
+    )
     # Colour plays no part in coverage; with black pictures motion is derived from depth alone.
     scene = build_scene(torch.zeros(len(frames), height, width, 3, dtype=torch.uint8), thin)
-    # The edge filter's depth step a pixel is meant for full-size maps; between thinned samples depth changes more.
+    # The edge filter's depth step a pixel is meant for full-size maps; between thinned samples
+    # depth changes more.
     options = prior_preset("clean")
     options = replace(options, max_edge=options.max_edge * max(1.0, REFERENCE_SIZE / height))
-    small = replace(path, w2c=path.w2c[index], times_s=path.times_s[index], exo_w2c=_at(path.exo_w2c, index),
-                    camera=rescale(path.camera, EGO_SIZE, EGO_SIZE))
+    small = replace(
+        path,
+        w2c=path.w2c[index],
+        times_s=path.times_s[index],
+        exo_w2c=_at(path.exo_w2c, index),
+        camera=rescale(path.camera, EGO_SIZE, EGO_SIZE),
+    )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # a camera that sees nothing is an answer here, not a mistake
-        shares = [float(frame.coverage.double().mean()) for frame in iter_ego_prior(scene, small, options)]
+        warnings.simplefilter(
+            "ignore", UserWarning
+        )  # a camera that sees nothing is an answer here, not a mistake
+        shares = [
+            float(frame.coverage.double().mean()) for frame in iter_ego_prior(scene, small, options)
+        ]
     return torch.tensor(shares, dtype=torch.float64)
 
 
 def coverage_by_poses(candidate: ExoCandidate, frames: Sequence[int]) -> Tensor:  # [F] float64
-    """Share of the ego rays whose surfaces this exo camera could see, judged by poses and lenses alone."""
-    rays, in_lens = pixel_rays(rescale(candidate.trajectory.camera, EGO_SIZE, EGO_SIZE), torch.float64)
+    """Share of the ego rays whose surfaces this exo camera could see, judged by poses and lenses
+    alone."""
+    rays, in_lens = pixel_rays(
+        rescale(candidate.trajectory.camera, EGO_SIZE, EGO_SIZE), torch.float64
+    )
     rays = rays[in_lens]
     near, far = (math.cos(math.radians(a)) for a in FACING_DEG)
     shares = []
     for t in frames:
-        exo_from_world = None if candidate.exo_w2c is None else pose_of_frame(candidate.exo_w2c, t).double()
+        exo_from_world = (
+            None if candidate.exo_w2c is None else pose_of_frame(candidate.exo_w2c, t).double()
+        )
         exo_from_ego = invert(candidate.trajectory.w2c[t].double())
-        exo_from_ego = exo_from_ego if exo_from_world is None else compose(exo_from_world, exo_from_ego)
+        exo_from_ego = (
+            exo_from_ego if exo_from_world is None else compose(exo_from_world, exo_from_ego)
+        )
         visibility = torch.zeros(len(rays), dtype=torch.float64)
         for distance in PROBE_DISTANCES_M:
             points = transform(exo_from_ego, rays * distance)
             uv, valid = project(candidate.camera, points)
             inside = valid & inside_picture(candidate.camera, uv)
             towards = torch.nn.functional.normalize(points, dim=-1)
-            same_way = (towards * (rays @ exo_from_ego[:, :3].T)).sum(-1)  # cosine between both views of the surface
+            same_way = (towards * (rays @ exo_from_ego[:, :3].T)).sum(
+                -1
+            )  # cosine between both views of the surface
             visibility += inside * ((same_way - far) / (near - far)).clamp(0, 1)
         shares.append(float(visibility.sum()) / len(PROBE_DISTANCES_M) / in_lens.numel())
     return torch.tensor(shares, dtype=torch.float64)

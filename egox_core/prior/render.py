@@ -33,8 +33,13 @@ class PriorFrame:
     depth_m: Tensor  # [H, W] float32 z depth, NaN where nothing landed
 
 
-def render_ego_prior(scene: PointCloud, trajectory: CameraTrajectory, options: PriorOptions | None = None, *,
-                     progress: Progress = no_progress) -> EgoPrior:
+def render_ego_prior(
+    scene: PointCloud,
+    trajectory: CameraTrajectory,
+    options: PriorOptions | None = None,
+    *,
+    progress: Progress = no_progress,
+) -> EgoPrior:
     """The prior of all frames; see :func:`iter_ego_prior` for arguments and errors."""
     width, height = trajectory.camera.stored_size
     count = scene.frame_count
@@ -45,28 +50,38 @@ def render_ego_prior(scene: PointCloud, trajectory: CameraTrajectory, options: P
         rgb[t] = frame.rgb
         coverage.append(frame.coverage.numpy())
         depth_m.append(frame.depth_m.numpy())
-    return EgoPrior(rgb=rgb, coverage=coverage.tensor(), depth_m=depth_m.tensor(),
-                    trajectory=trajectory)
+    return EgoPrior(
+        rgb=rgb, coverage=coverage.tensor(), depth_m=depth_m.tensor(), trajectory=trajectory
+    )
 
 
-def iter_ego_prior(scene: PointCloud, trajectory: CameraTrajectory, options: PriorOptions | None = None, *,
-                   frames: Sequence[int] | None = None, progress: Progress = no_progress) -> Iterator[PriorFrame]:
+def iter_ego_prior(
+    scene: PointCloud,
+    trajectory: CameraTrajectory,
+    options: PriorOptions | None = None,
+    *,
+    frames: Sequence[int] | None = None,
+    progress: Progress = no_progress,
+) -> Iterator[PriorFrame]:
     """The prior frame by frame, so that memory does not grow with the clip.
 
     Args:
         scene: from :func:`egox_core.scene.build_scene`.
-        trajectory: ego camera and poses, at least as many as the scene has frames. With scene frame "exo" and
-            ``trajectory.exo_w2c`` the poses are taken from that world to the exo camera; without it their world is
-            the exo camera's frame. With scene frame "world" both share the world.
+        trajectory: ego camera and poses, at least as many as the scene has frames. With scene frame
+            "exo" and ``trajectory.exo_w2c`` the poses are taken from that world to the exo camera;
+            without it their world is the exo camera's frame. With scene frame "world" both share
+            the world.
         options: default: preset ``clean``.
         frames: of the clip, those to render; default: all.
         progress: called before every frame.
 
     Raises:
-        EgoXInputError: empty cloud, fewer poses than frames, poses that aren't rotations. Raised before rendering.
+        EgoXInputError: empty cloud, fewer poses than frames, poses that aren't rotations. Raised
+            before rendering.
 
     Warns:
-        UserWarning: a clip of which nothing is seen (the camera stands inside a wall or looks away).
+        UserWarning: a clip of which nothing is seen (the camera stands inside a wall or looks
+            away).
     """
     options = prior_preset("clean") if options is None else options
     ego_from_frame = ego_from_scene(scene, trajectory)
@@ -78,8 +93,12 @@ def iter_ego_prior(scene: PointCloud, trajectory: CameraTrajectory, options: Pri
 def ego_depth(prior: EgoPrior) -> DepthVideo:
     """The prior's depth as any other depth: its camera is the ego camera, with a pose a frame."""
     trajectory, count = prior.trajectory, len(prior.depth_m)
-    return DepthVideo(depth_m=prior.depth_m, camera=trajectory.camera, exo_w2c=trajectory.w2c[:count],
-                      times_s=trajectory.times_s[:count])
+    return DepthVideo(
+        depth_m=prior.depth_m,
+        camera=trajectory.camera,
+        exo_w2c=trajectory.w2c[:count],
+        times_s=trajectory.times_s[:count],
+    )
 
 
 def check_scene(scene: PointCloud) -> None:
@@ -89,8 +108,12 @@ def check_scene(scene: PointCloud) -> None:
         EgoXInputError: no point in any frame.
     """
     if len(scene.static) == 0 and not any(len(scene.moving[t]) for t in range(scene.frame_count)):
-        raise EgoXInputError("scene", got="a cloud without points", expected="points",
-                             fix="check depth and masks: all pixels are invalid, masked or filtered as edges")
+        raise EgoXInputError(
+            "scene",
+            got="a cloud without points",
+            expected="points",
+            fix="check depth and masks: all pixels are invalid, masked or filtered as edges",
+        )
 
 
 def ego_from_scene(scene: PointCloud, trajectory: CameraTrajectory) -> Tensor:  # [T, 3, 4] float64
@@ -103,23 +126,35 @@ def ego_from_scene(scene: PointCloud, trajectory: CameraTrajectory) -> Tensor:  
     if w2c.ndim == 2:
         w2c = w2c.expand(scene.frame_count, 3, 4)
     if len(w2c) < scene.frame_count:
-        raise EgoXInputError("ego trajectory", got=f"{len(w2c)} poses for {scene.frame_count} frames",
-                             expected="a pose for every frame in use",
-                             fix="use fewer frames, or give a longer trajectory")
-    w2c = w2c[:scene.frame_count]
+        raise EgoXInputError(
+            "ego trajectory",
+            got=f"{len(w2c)} poses for {scene.frame_count} frames",
+            expected="a pose for every frame in use",
+            fix="use fewer frames, or give a longer trajectory",
+        )
+    w2c = w2c[: scene.frame_count]
     if scene.frame == "world" or trajectory.exo_w2c is None:
         return w2c
     exo_w2c = validate_w2c(trajectory.exo_w2c, "exo extrinsics of the trajectory")
     if is_moving(exo_w2c):
-        raise EgoXInputError("scene of a moving exo camera", got="a scene in the exo camera's frame",
-                             expected="a scene in the world's frame",
-                             fix="give the exo poses to Depth Align (its camera file), so that the scene is built in "
-                                 "the world")
+        raise EgoXInputError(
+            "scene of a moving exo camera",
+            got="a scene in the exo camera's frame",
+            expected="a scene in the world's frame",
+            fix="give the exo poses to Depth Align (its camera file), so that the scene is built in "
+            "the world",
+        )
     return compose(w2c, invert(pose_of_frame(exo_w2c, 0)))
 
 
-def _frames(scene: PointCloud, frames: Sequence[int], camera: CameraModel, ego_from_frame: Tensor,
-            options: PriorOptions, progress: Progress) -> Iterator[PriorFrame]:
+def _frames(
+    scene: PointCloud,
+    frames: Sequence[int],
+    camera: CameraModel,
+    ego_from_frame: Tensor,
+    options: PriorOptions,
+    progress: Progress,
+) -> Iterator[PriorFrame]:
     rays, inside_lens = pixel_rays(camera)
     ray_z = torch.where(inside_lens, rays[..., 2], torch.full_like(rays[..., 2], float("nan")))
     background, device = torch.tensor(options.background), options.torch_device()
@@ -133,42 +168,60 @@ def _frames(scene: PointCloud, frames: Sequence[int], camera: CameraModel, ego_f
         coverage, depth = image.coverage.cpu(), image.depth.cpu()
         covered += int(coverage.sum())
         rgb = torch.where(coverage[..., None], image.rgb.cpu(), background)
-        yield PriorFrame(rgb=rgb, coverage=coverage,
-                         depth_m=depth if options.splat.depth_is_z else depth * ray_z)
+        yield PriorFrame(
+            rgb=rgb, coverage=coverage, depth_m=depth if options.splat.depth_is_z else depth * ray_z
+        )
     progress(len(frames), len(frames), "render the ego prior")
     if covered == 0:
-        warnings.warn("the ego camera sees no point of the scene in any frame (coverage 0 %): it stands inside or "
-                      "behind everything, or looks away; check pose, world frame and depth scale", stacklevel=2)
+        warnings.warn(
+            "the ego camera sees no point of the scene in any frame (coverage 0 %): it stands inside or "
+            "behind everything, or looks away; check pose, world frame and depth scale",
+            stacklevel=2,
+        )
 
 
-def _visible_points(static: PointSet, scene: PointCloud, frame: int, ego_from_frame: Tensor, quarter_turns: int,
-                    options: PriorOptions) -> PointSet:
-    """Reliable static points and moving points of one frame, without those that the options leave out."""
+def _visible_points(
+    static: PointSet,
+    scene: PointCloud,
+    frame: int,
+    ego_from_frame: Tensor,
+    quarter_turns: int,
+    options: PriorOptions,
+) -> PointSet:
+    """Reliable static points and moving points of one frame, without those that the options leave
+    out."""
     parts = [static]
     if options.dynamic != "leave out":
         moving = _moving_points(scene, frame, ego_from_frame, quarter_turns, options)
         moving = to_device(moving, static.xyz.device)
         if options.dynamic == "without wearer" and len(moving):
-            moving = select(moving, ~_is_wearer(moving, camera_centre(ego_from_frame), options.head_radius_m))
+            moving = select(
+                moving, ~_is_wearer(moving, camera_centre(ego_from_frame), options.head_radius_m)
+            )
         parts.append(_reliable(moving, options))
     points = parts[0] if len(parts) == 1 else join(*parts)
     if options.dynamic not in ("without wearer", "without head"):
         return points
     centre = camera_centre(ego_from_frame).float()
-    outside = (points.xyz - centre).square().sum(-1) > options.head_radius_m ** 2
+    outside = (points.xyz - centre).square().sum(-1) > options.head_radius_m**2
     return points if bool(outside.all()) else select(points, outside)
 
 
 def _reliable(points: PointSet, options: PriorOptions) -> PointSet:
     """The points that are near no depth edge; of a coarse picture a fraction of them."""
-    keep = ((points.edge <= options.max_edge) & (points.stray <= options.max_stray)
-            & (points.depth_range <= options.max_range))
+    keep = (
+        (points.edge <= options.max_edge)
+        & (points.stray <= options.max_stray)
+        & (points.depth_range <= options.max_range)
+    )
     return select(points, keep & points.coarse if options.coarse else keep)
 
 
-def _moving_points(scene: PointCloud, frame: int, ego_from_frame: Tensor, quarter_turns: int,
-                   options: PriorOptions) -> PointSet:
-    """Moving points of one frame, without what the exo cameras see of the wearer's head where that is to go."""
+def _moving_points(
+    scene: PointCloud, frame: int, ego_from_frame: Tensor, quarter_turns: int, options: PriorOptions
+) -> PointSet:
+    """Moving points of one frame, without what the exo cameras see of the wearer's head where that
+    is to go."""
     if not options.head_sight or options.dynamic not in ("without wearer", "without head"):
         return scene.moving[frame]
     parts = []
@@ -181,7 +234,8 @@ def _moving_points(scene: PointCloud, frame: int, ego_from_frame: Tensor, quarte
 
 
 def _is_wearer(moving: PointSet, ego_centre: Tensor, head_radius_m: float) -> Tensor:
-    """[N] bool: points of the moving object that the ego camera sits in; none if it sits in none."""
+    """[N] bool: points of the moving object that the ego camera sits in; none if it sits in
+    none."""
     distance = (moving.xyz - ego_centre.float()).norm(dim=-1)
     nearest = int(distance.argmin())
     # Twice the head: exo sees only one side of it, and depth of a head against the sky is rough.

@@ -1,4 +1,5 @@
-"""What splatters take and give: points on the screen, options, a picture; and the patches of style ``surface``."""
+"""Input and output of splatters: points on the screen, options, a picture; and the patches of style
+``surface``."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ from ..errors import EgoXInputError
 
 Backend = Literal["torch", "reference", "pytorch3d"]
 MIN_WEIGHT = 0.01
-"""Least weight of a sample within its own reach, so that a pixel covered by one far corner of a patch has a colour."""
+"""Least weight of a sample within its own reach, so that a pixel covered by one far corner of a
+patch has a colour."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +33,8 @@ class ScreenPoints:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SplatOptions:
-    """How points are drawn. Lengths in px of a picture of the reference height; they scale with the picture.
+    """Options of drawing points. Lengths in px of a picture of the reference height; they scale
+    with the picture.
 
     Raises:
         EgoXInputError: unknown style, a radius that is not positive, counts under 1.
@@ -41,28 +44,54 @@ class SplatOptions:
     radius_px: float = 5.0  # composite: radius of every disc
     points_per_pixel: int = 20  # composite: layers laid over each other
     reach: float = 0.52  # surface: half a patch in samples; over 0.5, since neighbouring patches don't fit exactly
-    blend: float = 1.0  # surface: how far a sample's colour reaches, in samples (1: interpolated linearly)
-    min_size_px: float = 1.0  # surface: smallest side of a patch, px of any picture: denser points leave no gaps
+    blend: float = (
+        1.0  # surface: how far a sample's colour reaches, in samples (1: interpolated linearly)
+    )
+    min_size_px: float = (
+        1.0  # surface: smallest side of a patch, px of any picture: denser points leave no gaps
+    )
     max_size_px: float = 20.0  # surface: largest side; sparser samples leave gaps, which is honest
-    depth_tolerance: float = 0.003  # surface: relative depth within which two samples belong to one surface
+    depth_tolerance: float = (
+        0.003  # surface: relative depth within which two samples belong to one surface
+    )
 
     @property
     def depth_is_z(self) -> bool:
-        """Composite orders by z depth, as PyTorch3D does; surface by distance, which changes less across a fisheye."""
+        """Composite orders by z depth, as PyTorch3D does; surface by distance, which changes less
+        across a fisheye."""
         return self.style == "composite"
 
     def __post_init__(self) -> None:
         if self.style not in ("composite", "surface"):
-            raise EgoXInputError("splat style", got=repr(self.style), expected="composite or surface",
-                                 fix="choose one of them")
-        for name in ("radius_px", "reach", "blend", "min_size_px", "max_size_px", "depth_tolerance"):
+            raise EgoXInputError(
+                "splat style",
+                got=repr(self.style),
+                expected="composite or surface",
+                fix="choose one of them",
+            )
+        for name in (
+            "radius_px",
+            "reach",
+            "blend",
+            "min_size_px",
+            "max_size_px",
+            "depth_tolerance",
+        ):
             value = getattr(self, name)
             if not 0 < value < float("inf"):
-                raise EgoXInputError(f"splat option {name}", got=value, expected="a positive number",
-                                     fix="give a radius above 0, e.g. the preset's")
+                raise EgoXInputError(
+                    f"splat option {name}",
+                    got=value,
+                    expected="a positive number",
+                    fix="give a radius above 0, e.g. the preset's",
+                )
         if self.points_per_pixel < 1:
-            raise EgoXInputError("splat option points_per_pixel", got=self.points_per_pixel, expected="at least 1",
-                                 fix="the released renderer uses 20")
+            raise EgoXInputError(
+                "splat option points_per_pixel",
+                got=self.points_per_pixel,
+                expected="at least 1",
+                fix="the released renderer uses 20",
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,24 +105,28 @@ class SplatImage:
 
 def blank(width: int, height: int, device: torch.device | str = "cpu") -> SplatImage:
     """The picture of no points."""
-    return SplatImage(rgb=torch.zeros(height, width, 3, device=device),
-                      coverage=torch.zeros(height, width, dtype=torch.bool, device=device),
-                      depth=torch.full((height, width), float("nan"), device=device))
+    return SplatImage(
+        rgb=torch.zeros(height, width, 3, device=device),
+        coverage=torch.zeros(height, width, dtype=torch.bool, device=device),
+        depth=torch.full((height, width), float("nan"), device=device),
+    )
 
 
 def patches(points: ScreenPoints, options: SplatOptions, scale: float) -> tuple[Tensor, Tensor]:
     """Patches of style ``surface``: the pixel at d from a centre is covered where |inverse d| <= reach, both parts, and
     takes the point's colour where |inverse d| <= blend (:func:`blend_reach`).
 
-    A patch is the parallelogram of the projected steps: neighbours tile the surface, and an outline is overdrawn by
-    about the half sample that it may really reach. Its axes are stretched to at least ``min_size_px``, for pixels are
-    no smaller, and cut at ``max_size_px``; the directions stay.
+    A patch is the parallelogram of the projected steps: neighbours tile the surface, and an outline
+        is overdrawn by about the half sample that it may really reach. Its axes are stretched to at
+        least ``min_size_px``, for pixels are no smaller, and cut at ``max_size_px``; the directions
+        stay.
 
     Args:
         scale: picture height / reference height.
 
     Returns:
-        (inverse [N, 2, 2]: from px to samples, half [N, 2]: half size of the box around all that it colours, px).
+        (inverse [N, 2, 2]: from px to samples, half [N, 2]: half size of the box around all that it
+        colours, px).
     """
     # A little of the identity keeps patches that are seen edge-on invertible.
     a = points.axes + 1e-3 * torch.eye(2, device=points.axes.device)
@@ -111,13 +144,17 @@ def patches(points: ScreenPoints, options: SplatOptions, scale: float) -> tuple[
     # Stretched axes: F A with F = f_small 1 + (f_large - f_small) e e'.
     outer = along[:, :, None] * along[:, None, :]
     eye = torch.eye(2, device=a.device)
-    stretch = stretch_small[:, None, None] * eye + (stretch_large - stretch_small)[:, None, None] * outer
+    stretch = (
+        stretch_small[:, None, None] * eye + (stretch_large - stretch_small)[:, None, None] * outer
+    )
     a = stretch @ a
     det = a[:, 0, 0] * a[:, 1, 1] - a[:, 0, 1] * a[:, 1, 0]
-    adjugate = torch.stack((a[:, 1, 1], -a[:, 0, 1], -a[:, 1, 0], a[:, 0, 0]), dim=-1).view(-1, 2, 2)
+    adjugate = torch.stack((a[:, 1, 1], -a[:, 0, 1], -a[:, 1, 0], a[:, 0, 0]), dim=-1).view(
+        -1, 2, 2
+    )
     return adjugate / det[:, None, None], blend_reach(options) * a.abs().sum(-1)
 
 
 def blend_reach(options: SplatOptions) -> float:
-    """How far a sample's colour reaches, in samples: never less than its patch."""
+    """Reach of a sample's colour, in samples: never less than its patch."""
     return max(options.blend, options.reach)

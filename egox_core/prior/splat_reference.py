@@ -7,7 +7,15 @@ import math
 import torch
 
 from ..sizes import REFERENCE_SIZE
-from .splat_points import MIN_WEIGHT, ScreenPoints, SplatImage, SplatOptions, blank, blend_reach, patches
+from .splat_points import (
+    MIN_WEIGHT,
+    ScreenPoints,
+    SplatImage,
+    SplatOptions,
+    blank,
+    blend_reach,
+    patches,
+)
 
 
 def splat_reference(points: ScreenPoints, width: int, height: int, options: SplatOptions) -> SplatImage:

@@ -1,4 +1,5 @@
-"""The fast splatter: whole arrays at a time, on CPU and CUDA, with an exact z-buffer, memory bounded by the picture."""
+"""The fast splatter: whole arrays at a time, on CPU and CUDA, with an exact z-buffer, memory
+bounded by the picture."""
 
 from __future__ import annotations
 
@@ -8,7 +9,15 @@ import torch
 from torch import Tensor
 
 from ..sizes import REFERENCE_SIZE
-from .splat_points import MIN_WEIGHT, ScreenPoints, SplatImage, SplatOptions, blank, blend_reach, patches
+from .splat_points import (
+    MIN_WEIGHT,
+    ScreenPoints,
+    SplatImage,
+    SplatOptions,
+    blank,
+    blend_reach,
+    patches,
+)
 
 FAR = torch.iinfo(torch.int32).max
 """Rank of an empty cell: behind all points."""
@@ -16,9 +25,11 @@ PAIRS_AT_ONCE = 4_000_000
 """(point, pixel) pairs handled together: some 150 MB."""
 HALF_DIAGONAL = 0.71  # of a cell of 1 px, rounded up
 BAND_ROWS = 56
-"""Rows of style composite drawn together on a CPU: its arrays then stay in a core's cache. A GPU takes all at once."""
+"""Rows of style composite drawn together on a CPU: its arrays then stay in a core's cache. A GPU
+takes all at once."""
 BOX_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
-"""Points are grouped by the half size of the box that their patch fits in; each group is one rectangular array."""
+"""Points are grouped by the half size of the box that their patch fits in; each group is one
+rectangular array."""
 
 
 def splat_torch(points: ScreenPoints, width: int, height: int, options: SplatOptions) -> SplatImage:
@@ -31,10 +42,12 @@ def splat_torch(points: ScreenPoints, width: int, height: int, options: SplatOpt
 
 
 def _surface(points: ScreenPoints, width: int, height: int, options: SplatOptions) -> SplatImage:
-    """Two passes: the front depth of every pixel, then the mean of the samples around on that front surface."""
+    """Two passes: the front depth of every pixel, then the mean of the samples around on that front
+    surface."""
     device, pixels = points.uv.device, height * width
     front = torch.full((pixels,), float("inf"), device=device)
-    # All pairs are stored for the second pass where they are few enough (the rule), else computed again.
+    # All pairs are stored for the second pass where they are few enough (the rule), else computed
+    # again.
     stored: list[tuple[Tensor, ...]] | None = []
     for pairs in _pairs(points, options, width, height):
         index, pixel, covered, _ = pairs
@@ -46,26 +59,35 @@ def _surface(points: ScreenPoints, width: int, height: int, options: SplatOption
     # A point is on the front surface if its patch, with some tolerance, reaches to the front depth.
     slack = points.extent + options.depth_tolerance * points.depth
     near, far = points.depth - slack, points.depth + slack
-    samples = torch.cat((torch.ones_like(points.depth)[:, None], points.rgb, points.depth[:, None]), dim=1)
+    samples = torch.cat(
+        (torch.ones_like(points.depth)[:, None], points.rgb, points.depth[:, None]), dim=1
+    )
     sums = torch.zeros(pixels, 5, device=device)
-    for index, pixel, covered, weight in stored if stored is not None else _pairs(points, options, width, height):
+    for index, pixel, covered, weight in (
+        stored if stored is not None else _pairs(points, options, width, height)
+    ):
         surface = front[pixel]
-        # A covered pixel's front is no farther than the patch that covers it: that one always counts.
+        # A covered pixel's front is no farther than the patch that covers it: that one always
+        # counts.
         on_front = (near[index] <= surface) & (covered | (surface <= far[index]))
         sums.index_add_(0, pixel, samples[index] * (weight * on_front)[:, None])
     sums = sums.T.reshape(5, height, width)
     coverage = torch.isfinite(front).view(height, width)
     mean = sums[1:] / sums[0].clamp_min(1e-12)
-    return SplatImage(rgb=torch.where(coverage[..., None], mean[:3].permute(1, 2, 0), 0.0).clamp(0, 1),
-                      coverage=coverage, depth=torch.where(coverage, mean[3], float("nan")))
+    return SplatImage(
+        rgb=torch.where(coverage[..., None], mean[:3].permute(1, 2, 0), 0.0).clamp(0, 1),
+        coverage=coverage,
+        depth=torch.where(coverage, mean[3], float("nan")),
+    )
 
 
-def _pairs(points: ScreenPoints, options: SplatOptions, width: int,
-           height: int) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-    """Pairs of points and pixels: (point [p], pixel [p], whether the patch covers it [p], weight of the point's colour
-    [p]), in groups of equal box size.
+def _pairs(
+    points: ScreenPoints, options: SplatOptions, width: int, height: int
+) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """Pairs of points and pixels: (point [p], pixel [p], whether the patch covers it [p], weight of
+    the point's colour [p]), in groups of equal box size.
 
-    Patches lie askew in their boxes: of all pixels tested a fifth are within the colour's reach.
+    Patches are askew in their boxes: of all pixels tested a fifth are within the colour's reach.
     """
     device = points.uv.device
     inverse, half = patches(points, options, height / REFERENCE_SIZE)
@@ -86,8 +108,12 @@ def _pairs(points: ScreenPoints, options: SplatOptions, width: int,
         dv, du = (g.flatten() for g in torch.meshgrid(step, step, indexing="ij"))
         for index in members.split(max(1, PAIRS_AT_ONCE // len(du))):
             # Not a matmul: a GPU may round its factors to ten bits.
-            a, b = (torch.addcmul(off[index, part, None], inverse[index, part, :1], du)
-                    .addcmul_(inverse[index, part, 1:], dv).abs_() for part in range(2))  # [n, k]
+            a, b = (
+                torch.addcmul(off[index, part, None], inverse[index, part, :1], du)
+                .addcmul_(inverse[index, part, 1:], dv)
+                .abs_()
+                for part in range(2)
+            )  # [n, k]
             point, place = (torch.maximum(a, b) <= reach).nonzero(as_tuple=True)
             a, b = a[point, place], b[point, place]
             point = index[point]
@@ -95,8 +121,12 @@ def _pairs(points: ScreenPoints, options: SplatOptions, width: int,
             seen = ((u >= 0) & (u < width) & (v >= 0) & (v < height)).nonzero()[:, 0]
             if len(seen) < len(u):
                 point, u, v, a, b = (x[seen] for x in (point, u, v, a, b))
-            yield (point, v * width + u, torch.maximum(a, b) <= options.reach,
-                   tent(a, options.blend) * tent(b, options.blend))
+            yield (
+                point,
+                v * width + u,
+                torch.maximum(a, b) <= options.reach,
+                tent(a, options.blend) * tent(b, options.blend),
+            )
 
 
 def tent(
@@ -110,9 +140,8 @@ def tent(
 def _composite(points: ScreenPoints, width: int, height: int, options: SplatOptions) -> SplatImage:
     """The nearest discs of every pixel, found layer by layer and composited front to back.
 
-    A disc's opacity falls from 1 at its centre to 0 at its rim (1 - d^2 / r^2, as PyTorch3D's alpha compositor is
-    fed). Of the points whose centres share a pixel only the nearest takes part.
-    """
+    A disc's opacity falls from 1 at its centre to 0 at its rim (1 - d^2 / r^2, as PyTorch3D's alpha
+    compositor is fed). Of the points whose centres share a pixel only the nearest takes part."""
     device = points.uv.device
     radius = options.radius_px * height / REFERENCE_SIZE
     pad = int(radius + 1)
@@ -121,15 +150,32 @@ def _composite(points: ScreenPoints, width: int, height: int, options: SplatOpti
     uv, rgb, z = points.uv[order], points.rgb[order], points.depth[order]
     wide = width + 2 * pad
     cell = uv.round().long() + pad
-    near = (cell[:, 0] >= 0) & (cell[:, 0] < wide) & (cell[:, 1] >= 0) & (cell[:, 1] < height + 2 * pad)
+    near = (
+        (cell[:, 0] >= 0)
+        & (cell[:, 0] < wide)
+        & (cell[:, 1] >= 0)
+        & (cell[:, 1] < height + 2 * pad)
+    )
     cells = torch.full((wide * (height + 2 * pad) + 1,), FAR, dtype=torch.int32, device=device)
     flat = torch.where(near, cell[:, 1] * wide + cell[:, 0], cells.numel() - 1)
     cells.scatter_reduce_(0, flat, torch.arange(len(uv), dtype=torch.int32, device=device), "amin")
     cells = cells[:-1].view(height + 2 * pad, wide)
 
     rows = BAND_ROWS if device.type == "cpu" else height
-    bands = [_peel(cells[top:min(top + rows, height) + 2 * pad], top, uv, rgb, z, radius, pad, width,
-                   options.points_per_pixel) for top in range(0, height, rows)]
+    bands = [
+        _peel(
+            cells[top : min(top + rows, height) + 2 * pad],
+            top,
+            uv,
+            rgb,
+            z,
+            radius,
+            pad,
+            width,
+            options.points_per_pixel,
+        )
+        for top in range(0, height, rows)
+    ]
     out, coverage, depth = (torch.cat(parts) for parts in zip(*bands, strict=True))
     return SplatImage(rgb=out.clamp(0, 1), coverage=coverage, depth=depth)
 
@@ -147,16 +193,20 @@ def _peel(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(rgb, coverage, z) of the picture's rows from ``top`` on, as many as ``cells`` has."""
     device, height = uv.device, cells.shape[0] - 2 * pad
-    v, u = torch.meshgrid(torch.arange(top, top + height, device=device, dtype=uv.dtype),
-                          torch.arange(width, device=device, dtype=uv.dtype), indexing="ij")
+    v, u = torch.meshgrid(
+        torch.arange(top, top + height, device=device, dtype=uv.dtype),
+        torch.arange(width, device=device, dtype=uv.dtype),
+        indexing="ij",
+    )
     windows = _disc_windows(cells, uv, radius, pad, v, u)
     out = torch.zeros(height, width, 3, device=device)
     transmittance = torch.ones(height, width, device=device)
     depth = torch.full((height, width), float("nan"), device=device)
     coverage = torch.zeros(height, width, dtype=torch.bool, device=device)
     layer = torch.full((height, width), -1, dtype=torch.int32, device=device)
-    # The nearest rank behind the last layer is the least window - layer - 1 in unsigned arithmetic; shifted by the
-    # least integer it is the least in signed arithmetic, which wraps alike: two passes a window instead of three.
+    # The nearest rank behind the last layer is the least window - layer - 1 in unsigned arithmetic;
+    # shifted by the least integer it is the least in signed arithmetic, which wraps alike: two
+    # passes a window instead of three.
     least = torch.iinfo(torch.int32).min
     ahead, nearest = torch.empty_like(layer), torch.empty_like(layer)
     for _ in range(layers):
@@ -180,11 +230,14 @@ def _peel(
     return out, coverage, depth
 
 
-def _disc_windows(cells: Tensor, uv: Tensor, radius: float, pad: int, v: Tensor, u: Tensor) -> list[Tensor]:
-    """For every offset in a disc the rank in the cell at that offset from each pixel (v, u): [height, width] int32.
+def _disc_windows(
+    cells: Tensor, uv: Tensor, radius: float, pad: int, v: Tensor, u: Tensor
+) -> list[Tensor]:
+    """For every offset in a disc the rank in the cell at that offset from each pixel (v, u):
+    [height, width] int32.
 
-    A centre lies up to half a cell's diagonal from its cell's middle: cells near the rim are tested point by point.
-    """
+    A centre lies up to half a cell's diagonal from its cell's middle: cells near the rim are tested
+    point by point."""
     windows = []
     height, width = v.shape
     far = torch.full((height, width), FAR, dtype=cells.dtype, device=uv.device)
@@ -193,7 +246,7 @@ def _disc_windows(cells: Tensor, uv: Tensor, radius: float, pad: int, v: Tensor,
             distance = (dv * dv + du * du) ** 0.5
             if distance >= radius + HALF_DIAGONAL:
                 continue
-            window = cells[pad + dv:pad + dv + height, pad + du:pad + du + width]
+            window = cells[pad + dv : pad + dv + height, pad + du : pad + du + width]
             if distance > radius - HALF_DIAGONAL:
                 index = torch.where(window < FAR, window, 0).long()
                 off = (uv[index, 0] - u).square() + (uv[index, 1] - v).square()

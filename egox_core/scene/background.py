@@ -1,9 +1,10 @@
-"""The static background of a fixed exo camera: one depth and colour a pixel, fused over the whole clip.
+"""The static background of a fixed exo camera: one depth and colour a pixel, fused over the whole
+clip.
 
-A pixel shows the background whenever nothing moves in front of it. So the background is the farthest of the depths that
-a pixel has often enough over time (a flying pixel or a flicker of the depth model doesn't last). Depth is a robust mean
-around it; colours are averaged over the same samples. The released renderer takes the plain mean instead.
-"""
+A pixel shows the background whenever nothing moves in front of it. So the background is the
+farthest of the depths that a pixel has often enough over time (a flying pixel or a flicker of the
+depth model doesn't last). Depth is a robust mean around it; colours are averaged over the same
+samples. The released renderer takes the plain mean instead."""
 
 from __future__ import annotations
 
@@ -17,14 +18,17 @@ from ..depth.edges import RELEASED_RANGE, depth_range
 from ..progress import Progress, no_progress
 
 SAME_SURFACE = 0.04
-"""Relative depth difference within which two samples of a pixel show the same surface, unless asked otherwise."""
+"""Relative depth difference within which two samples of a pixel show the same surface, unless asked
+otherwise."""
 MAX_SAMPLES = 49
-"""Frames that are fused, spread evenly over the clip: more add little and would make memory grow with the clip."""
+"""Frames that are fused, spread evenly over the clip: more add little and would make memory grow
+with the clip."""
 MIN_SHARE = 0.2
-"""Share of the samples in which a depth must come back to be background; a person who walks through covers less."""
+"""Share of the samples in which a depth must come back to be background; a person who walks through
+covers less."""
 MEAN_SHIFT_STEPS = 4
-"""The farthest window starts up to 1.5 standard deviations too far; each step to the mean of the samples around it at
-least halves that."""
+"""The farthest window starts up to 1.5 standard deviations too far; each step to the mean of the
+samples around it at least halves that."""
 BAND_PIXELS = 60_000
 """Pixels fused at once: 49 samples of depth and colour of that many are some 50 MB."""
 COLOUR_STEPS = 2
@@ -37,7 +41,7 @@ COLOUR_CUT = 4.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StaticBackground:
-    """What a fixed exo camera would see if everything that moves had left."""
+    """View of a fixed exo camera without everything that moves."""
 
     depth_m: Tensor  # [H, W] float32 z depth, NaN where the background is never visible
     rgb: Tensor  # [H, W, 3] uint8
@@ -64,17 +68,25 @@ def static_samples(
     depth_m: Sequence[Tensor] | Tensor,  # T of [H, W] z depth, NaN invalid
     masks: Sequence[Tensor] | None,  # T of [H, W] bool: what moves or is sky
     limit: int,
-) -> Iterator[tuple[int, Tensor, Tensor]]:  # frame index, depth [H, W] NaN where masked, colours [H, W, 3] uint8
+) -> Iterator[
+    tuple[int, Tensor, Tensor]
+]:  # frame index, depth [H, W] NaN where masked, colours [H, W, 3] uint8
     """At most ``limit`` frames of a clip, evenly spread, without what moves."""
     for t in sample_frames(len(depth_m), limit):
         depth = depth_m[t].float()
-        yield t, depth if masks is None else depth.masked_fill(masks[t].bool(), torch.nan), to_uint8(frames[t])
+        yield (
+            t,
+            depth if masks is None else depth.masked_fill(masks[t].bool(), torch.nan),
+            to_uint8(frames[t]),
+        )
 
 
 def fuse_static(
-    frames: Sequence[Tensor] | Tensor,  # T of [H, W, 3], 0...1 or uint8; only single frames are taken from it
+    frames: Sequence[Tensor]
+    | Tensor,  # T of [H, W, 3], 0...1 or uint8; only single frames are taken from it
     depth_m: Sequence[Tensor] | Tensor,  # T of [H, W] z depth, NaN invalid
-    masks: Sequence[Tensor] | None = None,  # T of [H, W] bool of what moves or is sky: never background
+    masks: Sequence[Tensor]
+    | None = None,  # T of [H, W] bool of what moves or is sky: never background
     *,
     tolerance: float = SAME_SURFACE,  # relative depth difference within which two samples show the same surface
     progress: Progress = no_progress,
@@ -82,7 +94,9 @@ def fuse_static(
     """Fuse the frames of a fixed camera."""
     depths, colours = [], []
     for _, depth, rgb in static_samples(frames, depth_m, masks, MAX_SAMPLES):
-        progress(len(depths), min(len(depth_m), MAX_SAMPLES), "read frames for the static background")
+        progress(
+            len(depths), min(len(depth_m), MAX_SAMPLES), "read frames for the static background"
+        )
         depths.append(depth)
         colours.append(rgb)
     height, width = depths[0].shape
@@ -91,10 +105,18 @@ def fuse_static(
     for top in range(0, height, band):
         progress(top, height, "fuse the static background")
         rows = slice(top, min(top + band, height))
-        parts.append(_fuse(torch.stack([d[rows] for d in depths]), torch.stack([c[rows] for c in colours]), tolerance))
+        parts.append(
+            _fuse(
+                torch.stack([d[rows] for d in depths]),
+                torch.stack([c[rows] for c in colours]),
+                tolerance,
+            )
+        )
     progress(height, height, "fuse the static background")
     depth, rgb, depth_spread, rgb_spread = (torch.cat(p) for p in zip(*parts, strict=True))
-    return StaticBackground(depth_m=depth, rgb=rgb, depth_spread=depth_spread, rgb_spread=rgb_spread)
+    return StaticBackground(
+        depth_m=depth, rgb=rgb, depth_spread=depth_spread, rgb_spread=rgb_spread
+    )
 
 
 def mean_background(
@@ -103,12 +125,14 @@ def mean_background(
     moves: Callable[[int], Tensor],  # [H, W] bool of one frame: what moves or is sky
     *,
     progress: Progress = no_progress,
-) -> tuple[Tensor, Tensor]:  # depth [H, W] float32, NaN where nothing counts; colours [H, W, 3] uint8
-    """The background as the released renderer makes it: the mean over all frames in which a pixel neither moves nor
-    stands at an edge of depth (its ``nanmean`` background).
+) -> tuple[
+    Tensor, Tensor
+]:  # depth [H, W] float32, NaN where nothing counts; colours [H, W, 3] uint8
+    """The background as the released renderer makes it: the mean over all frames in which a pixel
+    neither moves nor stands at an edge of depth (its ``nanmean`` background).
 
-    What stands in front for a part of the clip is averaged in, and a depth model's flicker averages out.
-    """
+    What stands in front for a part of the clip is averaged in, and a depth model's flicker averages
+    out."""
     height, width = depth_m[0].shape
     total, count = torch.zeros(height, width, dtype=torch.float64), torch.zeros(height, width)
     colour = torch.zeros(height, width, 3)
@@ -155,11 +179,12 @@ def _fuse(
 
 
 def _farthest_window(depth: Tensor, valid: Tensor, tolerance: float, count: int) -> Tensor:
-    """The farthest depth around which ``count`` samples lie within the tolerance; else the median. NaN: none valid."""
+    """The farthest depth around which ``count`` samples are within the tolerance; else the median.
+    NaN: none valid."""
     ordered = depth.sort(dim=0).values  # invalid samples are infinite and come last
     valid_count = valid.sum(0)
     count = min(count, depth.shape[0])
-    first, last = ordered[:depth.shape[0] - count + 1], ordered[count - 1:]
+    first, last = ordered[: depth.shape[0] - count + 1], ordered[count - 1 :]
     tight = torch.isfinite(last) & (last <= first * (1 + tolerance))
     position = torch.arange(first.shape[0], device=depth.device)[:, None, None]
     start = torch.where(tight, position, -1).amax(0)
@@ -172,4 +197,6 @@ def _farthest_window(depth: Tensor, valid: Tensor, tolerance: float, count: int)
 def _mean(values: Tensor, weight: Tensor) -> Tensor:
     """Weighted mean over the samples; NaN where no sample counts."""
     weight = weight.float()
-    return (values.nan_to_num(0.0) * weight).sum(0) / weight.sum(0).where(weight.sum(0) > 0, torch.nan)
+    return (values.nan_to_num(0.0) * weight).sum(0) / weight.sum(0).where(
+        weight.sum(0) > 0, torch.nan
+    )

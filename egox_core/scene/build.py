@@ -1,4 +1,5 @@
-"""Build the scene: a static background fused over time and moving points per frame. Needs no ego pose."""
+"""Build the scene: a static background fused over time and moving points per frame. Needs no ego
+pose."""
 
 from __future__ import annotations
 
@@ -26,29 +27,39 @@ MOVING_CHOICES: tuple[Moving, ...] = ("auto", "mask", "none")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SceneOptions:
-    """How a scene is built. Unknown names are refused by the dataclass itself."""
+    """Options of building a scene. Unknown names are refused by the dataclass itself."""
 
     dynamic: Moving = "auto"
-    """What moves: the depth's dynamic mask or, without one, a derived one (auto); the mask alone (mask); nothing
-    (none: everything is fused as static)."""
+    """Source of what moves: the depth's dynamic mask or, without one, a derived one (auto); the
+    mask alone (mask); nothing (none: everything is fused as static)."""
     max_edge: float = MAX_EDGE
-    """Relative depth step from which a pixel that hangs between two surfaces is left out; rendering filters finer."""
+    """Relative depth step from which a pixel that hangs between two surfaces is left out; rendering
+    filters finer."""
     tolerance: float = SAME_SURFACE
     """Relative depth difference within which two samples of a pixel show the same surface."""
 
     def __post_init__(self) -> None:
         if self.dynamic not in MOVING_CHOICES:
-            raise EgoXInputError("scene option dynamic", got=repr(self.dynamic), expected="auto, mask or none",
-                                 fix="choose one of them")
+            raise EgoXInputError(
+                "scene option dynamic",
+                got=repr(self.dynamic),
+                expected="auto, mask or none",
+                fix="choose one of them",
+            )
         for name in ("max_edge", "tolerance"):
             if not 0 < getattr(self, name) < float("inf"):
-                raise EgoXInputError(f"scene option {name}", got=getattr(self, name), expected="a positive number",
-                                     fix=f"the default is {MAX_EDGE if name == 'max_edge' else SAME_SURFACE}")
+                raise EgoXInputError(
+                    f"scene option {name}",
+                    got=getattr(self, name),
+                    expected="a positive number",
+                    fix=f"the default is {MAX_EDGE if name == 'max_edge' else SAME_SURFACE}",
+                )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipFrames:
-    """The frames of a clip with their depth, lifted into the scene's frame; a view of the inputs, nothing is copied."""
+    """The frames of a clip with their depth, lifted into the scene's frame; a view of the inputs,
+    nothing is copied."""
 
     rgb: Sequence[Tensor] | Tensor  # T of [H, W, 3], 0...1 or uint8
     depth: DepthVideo
@@ -63,12 +74,21 @@ class ClipFrames:
         mask: Tensor,  # [H, W] bool
         instance: Tensor | None = None,  # [H, W] int16
     ) -> PointSet:
-        """Points of a map at one frame's exo pose: the one way from depth to points, for all that is built here."""
-        return lift(depth_m, rgb, mask, self.rays, max_edge=self.max_edge, instance=instance,
-                    frame_from_exo=frame_from_exo(self.depth.exo_w2c, frame))
+        """Points of a map at one frame's exo pose: the one way from depth to points, for all that
+        is built here."""
+        return lift(
+            depth_m,
+            rgb,
+            mask,
+            self.rays,
+            max_edge=self.max_edge,
+            instance=instance,
+            frame_from_exo=frame_from_exo(self.depth.exo_w2c, frame),
+        )
 
     def release(self) -> None:
-        """Let the parts of mapped files that were read leave memory, so that its peak does not grow with the clip."""
+        """Let the parts of mapped files that were read leave memory, so that its peak does not grow
+        with the clip."""
         for frames in (self.rgb, self.depth.depth_m, self.depth.dynamic, self.depth.sky):
             if isinstance(frames, Tensor):
                 drop_pages(frames)
@@ -77,14 +97,21 @@ class ClipFrames:
 class FrameMovingPoints:
     """Moving points of the clip's frames, lifted on access."""
 
-    def __init__(self, clip: ClipFrames, background: StaticBackground | None, dynamic: Moving) -> None:
-        self._clip, self._depth, self._background, self._dynamic = clip, clip.depth, background, dynamic
+    def __init__(
+        self, clip: ClipFrames, background: StaticBackground | None, dynamic: Moving
+    ) -> None:
+        self._clip, self._depth, self._background, self._dynamic = (
+            clip,
+            clip.depth,
+            background,
+            dynamic,
+        )
 
     def __len__(self) -> int:
         return len(self._depth.depth_m)
 
     def mask(self, frame: int) -> Tensor:  # [H, W] bool
-        """What moves in this frame."""
+        """Mask of what moves in this frame."""
         depth_m = self._depth.depth_m[frame]
         if self._depth.dynamic is not None and self._dynamic in ("auto", "mask"):
             return self._depth.dynamic[frame].bool() & torch.isfinite(depth_m)
@@ -99,8 +126,13 @@ class FrameMovingPoints:
             return no_points()
         if self._depth.sky is not None:
             mask = mask & ~self._depth.sky[frame].bool()
-        return self._clip.lift(frame, self._depth.depth_m[frame].float(), to_uint8(self._clip.rgb[frame]), mask,
-                               label_instances(mask))
+        return self._clip.lift(
+            frame,
+            self._depth.depth_m[frame].float(),
+            to_uint8(self._clip.rgb[frame]),
+            mask,
+            label_instances(mask),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,8 +143,12 @@ class MeanStatic:
     moving: FrameMovingPoints
 
     def __call__(self, progress: Progress = no_progress) -> PointSet:
-        depth_m, rgb = mean_background(self.clip.rgb, self.clip.depth.depth_m, self._moves, progress=progress)
-        return replace(self.clip, max_edge=float("inf")).lift(0, depth_m, rgb, torch.isfinite(depth_m))
+        depth_m, rgb = mean_background(
+            self.clip.rgb, self.clip.depth.depth_m, self._moves, progress=progress
+        )
+        return replace(self.clip, max_edge=float("inf")).lift(
+            0, depth_m, rgb, torch.isfinite(depth_m)
+        )
 
     def _moves(self, frame: int) -> Tensor:  # [H, W] bool
         self.clip.release()
@@ -129,52 +165,88 @@ def frame_from_exo(
 
 
 def build_scene(
-    exo_frames: Sequence[Tensor] | Tensor,  # [T, H, W, 3] 0...1 or uint8, at the size of the depth maps
+    exo_frames: Sequence[Tensor]
+    | Tensor,  # [T, H, W, 3] 0...1 or uint8, at the size of the depth maps
     depth: DepthVideo,
     options: SceneOptions | None = None,
     *,
     progress: Progress = no_progress,
 ) -> PointCloud:
-    """The scene of an exo clip; in the world where the depth has ``exo_w2c``, else in the exo camera's frame.
+    """The scene of an exo clip; in the world where the depth has ``exo_w2c``, else in the exo
+    camera's frame.
 
     Frames are read one at a time, so that a memory-mapped tensor or a lazy sequence will do.
 
     Raises:
-        EgoXInputError: sizes or counts that don't match, depth that is not metric, no valid depth, bad poses.
+        EgoXInputError: sizes or counts that don't match, depth that is not metric, no valid depth,
+            bad poses.
     """
     options = options or SceneOptions()
     check_scene_input(exo_frames, depth)
-    clip = ClipFrames(rgb=exo_frames, depth=depth, rays=depth_rays(depth.camera), max_edge=options.max_edge)
-    masks = StillMasks(depth, options.dynamic) if options.dynamic != "none" or depth.sky is not None else None
+    clip = ClipFrames(
+        rgb=exo_frames, depth=depth, rays=depth_rays(depth.camera), max_edge=options.max_edge
+    )
+    masks = (
+        StillMasks(depth, options.dynamic)
+        if options.dynamic != "none" or depth.sky is not None
+        else None
+    )
     derived, background, notes = options.dynamic == "auto" and depth.dynamic is None, None, ()
     if is_moving(depth.exo_w2c):
-        static = fuse_moving(exo_frames, depth.depth_m, depth.camera, depth.exo_w2c, masks,
-                             tolerance=options.tolerance, max_edge=options.max_edge, progress=progress)
+        static = fuse_moving(
+            exo_frames,
+            depth.depth_m,
+            depth.camera,
+            depth.exo_w2c,
+            masks,
+            tolerance=options.tolerance,
+            max_edge=options.max_edge,
+            progress=progress,
+        )
         if derived:
-            notes = ("the exo camera moves and no dynamic mask is given: everything is taken for static; give a mask "
-                     "(a SAM3 track) of what moves",)
+            notes = (
+                "the exo camera moves and no dynamic mask is given: everything is taken for static; give a mask "
+                "(a SAM3 track) of what moves",
+            )
     else:
-        background = fuse_static(exo_frames, depth.depth_m, masks, tolerance=options.tolerance, progress=progress)
+        background = fuse_static(
+            exo_frames, depth.depth_m, masks, tolerance=options.tolerance, progress=progress
+        )
         if derived:
             notes = (WARNING,)
             hidden = unsteady_pixels(background)
-            background = replace(background, depth_m=background.depth_m.masked_fill(hidden, torch.nan))
+            background = replace(
+                background, depth_m=background.depth_m.masked_fill(hidden, torch.nan)
+            )
         moved = camera_motion(exo_frames, masks)
         if moved is not None:
-            notes += (f"the exo camera is given one pose, but the background has moved by "
-                      f"{moved[0]:.0f} px from frame 0 to frame {moved[1]}: the static scene "
-                      "smears; give a pose for every frame (ViPE, COLMAP), or use a part of the "
-                      "clip in which it stands",)
-        static = clip.lift(0, background.depth_m, background.rgb, torch.isfinite(background.depth_m))
+            notes += (
+                f"the exo camera is given one pose, but the background has moved by "
+                f"{moved[0]:.0f} px from frame 0 to frame {moved[1]}: the static scene "
+                "smears; give a pose for every frame (ViPE, COLMAP), or use a part of the "
+                "clip in which it stands",
+            )
+        static = clip.lift(
+            0, background.depth_m, background.rgb, torch.isfinite(background.depth_m)
+        )
     moving = FrameMovingPoints(clip, background, options.dynamic)
-    return PointCloud(static=static, moving=moving, frame="exo" if depth.exo_w2c is None else "world",
-                      frame_count=len(depth.depth_m), exo_camera=depth.camera, exo_w2c=depth.exo_w2c,
-                      times_s=depth.times_s, notes=notes, camera_guessed=depth.camera_guessed,
-                      mean_static=None if background is None else MeanStatic(clip=clip, moving=moving))
+    return PointCloud(
+        static=static,
+        moving=moving,
+        frame="exo" if depth.exo_w2c is None else "world",
+        frame_count=len(depth.depth_m),
+        exo_camera=depth.camera,
+        exo_w2c=depth.exo_w2c,
+        times_s=depth.times_s,
+        notes=notes,
+        camera_guessed=depth.camera_guessed,
+        mean_static=None if background is None else MeanStatic(clip=clip, moving=moving),
+    )
 
 
 class StillMasks(Sequence[Tensor]):
-    """Per frame the pixels that a dynamic mask or the sky takes from the static scene, combined on access."""
+    """Per frame the pixels that a dynamic mask or the sky takes from the static scene, combined on
+    access."""
 
     def __init__(self, depth: DepthVideo, dynamic: Moving) -> None:
         self._depth, self._use_dynamic = depth, dynamic != "none" and depth.dynamic is not None
@@ -201,30 +273,55 @@ def check_scene_input(
         EgoXInputError: see :func:`build_scene`.
     """
     if depth.kind != "metric z":
-        raise EgoXInputError("depth for the scene", got=f"{depth.kind} depth", expected="metric z depth in metres",
-                             fix="align it with a metric depth in Depth Align first")
+        raise EgoXInputError(
+            "depth for the scene",
+            got=f"{depth.kind} depth",
+            expected="metric z depth in metres",
+            fix="align it with a metric depth in Depth Align first",
+        )
     count, height, width = len(depth.depth_m), *depth.depth_m[0].shape
     if len(exo_frames) != count:
-        raise EgoXInputError("exo frames and depth", got=f"{len(exo_frames)} frames and {count} depth maps",
-                             expected="one depth map a frame", fix="load both with the same frame selection")
+        raise EgoXInputError(
+            "exo frames and depth",
+            got=f"{len(exo_frames)} frames and {count} depth maps",
+            expected="one depth map a frame",
+            fix="load both with the same frame selection",
+        )
     if tuple(exo_frames[0].shape) != (height, width, 3):
-        raise EgoXInputError("exo frames", got=f"shape {tuple(exo_frames[0].shape)}",
-                             expected=f"({height}, {width}, 3), the size of the depth maps",
-                             fix="load video and depth through Load Exo Video and Depth Align, which crop them alike")
+        raise EgoXInputError(
+            "exo frames",
+            got=f"shape {tuple(exo_frames[0].shape)}",
+            expected=f"({height}, {width}, 3), the size of the depth maps",
+            fix="load video and depth through Load Exo Video and Depth Align, which crop them alike",
+        )
     if depth.camera.stored_size != (width, height):
-        raise EgoXInputError("exo camera of the depth", got=f"a picture of {depth.camera.stored_size}",
-                             expected=f"({width}, {height}), the size of the depth maps",
-                             fix="rescale or crop the intrinsics together with the depth")
+        raise EgoXInputError(
+            "exo camera of the depth",
+            got=f"a picture of {depth.camera.stored_size}",
+            expected=f"({width}, {height}), the size of the depth maps",
+            fix="rescale or crop the intrinsics together with the depth",
+        )
     for name, mask in (("dynamic", depth.dynamic), ("sky", depth.sky)):
         if mask is not None and (len(mask) < count or tuple(mask[0].shape) != (height, width)):
-            raise EgoXInputError(f"{name} mask of the depth", got=f"{len(mask)} masks of {tuple(mask[0].shape)}",
-                                 expected=f"{count} of ({height}, {width}), as the depth maps",
-                                 fix="make it from the exo video's frames")
+            raise EgoXInputError(
+                f"{name} mask of the depth",
+                got=f"{len(mask)} masks of {tuple(mask[0].shape)}",
+                expected=f"{count} of ({height}, {width}), as the depth maps",
+                fix="make it from the exo video's frames",
+            )
     if depth.exo_w2c is not None:
         pose = validate_w2c(depth.exo_w2c, "exo extrinsics")
         if pose.ndim == 3 and len(pose) < count:
-            raise EgoXInputError("exo extrinsics", got=f"{len(pose)} poses for {count} frames",
-                                 expected="one pose, or one a frame", fix="give the pose of every frame in use")
+            raise EgoXInputError(
+                "exo extrinsics",
+                got=f"{len(pose)} poses for {count} frames",
+                expected="one pose, or one a frame",
+                fix="give the pose of every frame in use",
+            )
     if not any(bool(torch.isfinite(depth.depth_m[t]).any()) for t in range(count)):
-        raise EgoXInputError("depth for the scene", got="no valid pixel in any frame",
-                             expected="finite, positive depth", fix="check the depth source; invalid pixels are NaN")
+        raise EgoXInputError(
+            "depth for the scene",
+            got="no valid pixel in any frame",
+            expected="finite, positive depth",
+            fix="check the depth source; invalid pixels are NaN",
+        )

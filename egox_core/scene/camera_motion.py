@@ -21,7 +21,7 @@ def camera_motion(
     exo_frames: Sequence[Tensor] | Tensor,  # [T, H, W, 3] 0...1 or uint8
     masks: Sequence[Tensor] | None,  # T of [H, W] bool, what moves or is sky
 ) -> tuple[float, int] | None:  # (pixels, frame)
-    """The farthest that the background has gone since frame 0; None: it stood, or can't be told.
+    """The farthest that the background has gone since frame 0; None: it stood, or can't be known.
 
     Corners of frame 0 are followed to the others, and the shift, turn and zoom that most of them
     share is the camera's; its pixels are the mean over the picture's corners.
@@ -38,13 +38,18 @@ def camera_motion(
     for t in picked[1:]:
         # Looked for where the camera's last motion puts them: hidden corners are found again.
         now, found, _ = cv2.calcOpticalFlowPyrLK(
-            first, _grey(exo_frames[t]), start, cv2.transform(start, common).astype(np.float32),
-            flags=cv2.OPTFLOW_USE_INITIAL_FLOW)
+            first,
+            _grey(exo_frames[t]),
+            start,
+            cv2.transform(start, common).astype(np.float32),
+            flags=cv2.OPTFLOW_USE_INITIAL_FLOW,
+        )
         there = found[:, 0] > 0
         if there.sum() < LEAST_CORNERS:
             continue
-        fitted, agree = cv2.estimateAffinePartial2D(start[there], now[there],
-                                                    ransacReprojThreshold=AGREE_PX)
+        fitted, agree = cv2.estimateAffinePartial2D(
+            start[there], now[there], ransacReprojThreshold=AGREE_PX
+        )
         if fitted is None or agree.sum() < LEAST_CORNERS:
             continue
         outline = cv2.convexHull(start[there][agree[:, 0] > 0])

@@ -1,9 +1,9 @@
-"""What moves in front of a fixed exo camera, where nobody says: from change alone, the poor man's segmentation.
+"""Mask of what moves before a fixed exo camera, where none is given: from change detection.
 
-A pixel moves where it is nearer than the static background or has another colour, and wherever its colour is unsteady
-over the clip (whoever works in one place hides what is behind all the time). Shadows and flicker of light move by that,
-what keeps still doesn't: a mask from a segmentation is far better.
-"""
+A pixel moves where it is nearer than the static background or has another colour, and wherever its
+colour is unsteady over the clip (whoever works in one place hides what is behind all the time).
+Shadows and flicker of light move by that, what keeps still doesn't: a mask from a segmentation is
+far better."""
 
 from __future__ import annotations
 
@@ -19,15 +19,18 @@ WARNING = "no mask given: what moves was derived from change; poor on real foota
 OTHER_COLOUR = 30.0
 """Mean colour difference, 0...255, that neither light nor compression makes."""
 UNSTEADY = 3.0
-"""Unsteady is so many times the typical pixel's spread of colour over time, and at least so many levels of 0...255."""
+"""Unsteady is so many times the typical pixel's spread of colour over time, and at least so many
+levels of 0...255."""
 MIN_AREA = 2e-4
 """Smallest moving object, as a share of the picture (70 px of 784x448): smaller ones are noise."""
 AROUND, SPECK, GAP = 5, 5, 11
-"""Windows, px of a picture of the reference height: over which change is taken, what is removed, what is closed."""
+"""Windows, px of a picture of the reference height: over which change is taken, what is removed,
+what is closed."""
 
 
 def unsteady_pixels(background: StaticBackground) -> Tensor:  # [H, W] bool
-    """Where colour changes over the clip much more than in the typical pixel: no background was ever visible there."""
+    """Mask of colour that changes much more than in the typical pixel: no background was ever
+    visible there."""
     spread = _typical(background.rgb_spread.nan_to_num(0.0))
     return _tidied(spread > UNSTEADY * max(1.0, float(spread.median())))
 
@@ -45,8 +48,11 @@ def derive_dynamic(
 
 
 def _typical(values: Tensor) -> Tensor:
-    """[H, W] -> [H, W]: the median around each pixel, which tells change from noise and keeps outlines."""
-    return torch.from_numpy(cv2.medianBlur(values.numpy(), min(5, _window(AROUND, len(values)))))  # floats: 3 or 5
+    """[H, W] -> [H, W]: the median around each pixel, which tells change from noise and keeps
+    outlines."""
+    return torch.from_numpy(
+        cv2.medianBlur(values.numpy(), min(5, _window(AROUND, len(values))))
+    )  # floats: 3 or 5
 
 
 def _window(size: int, height: int) -> int:
@@ -59,7 +65,9 @@ def _tidied(mask: Tensor) -> Tensor:
     grid = mask.numpy().astype(np.uint8)
     for operation, width in ((cv2.MORPH_OPEN, SPECK), (cv2.MORPH_CLOSE, GAP)):
         size = _window(width, len(grid))
-        grid = cv2.morphologyEx(grid, operation, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size)))
+        grid = cv2.morphologyEx(
+            grid, operation, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
+        )
     _, labels, stats, _ = cv2.connectedComponentsWithStats(grid, connectivity=8)
     large = stats[:, cv2.CC_STAT_AREA] >= MIN_AREA * grid.size
     large[0] = False

@@ -15,7 +15,8 @@ from .points import join
 
 
 class FusedMovingPoints:
-    """Moving points of all scenes in a frame, computed on access; each scene's objects have their own numbers."""
+    """Moving points of all scenes in a frame, computed on access; each scene's objects have their
+    own numbers."""
 
     def __init__(self, parts: Sequence[MovingPoints]) -> None:
         self._parts = tuple(parts)
@@ -28,7 +29,8 @@ class FusedMovingPoints:
 
 
 def join_moving(parts: Sequence[PointSet]) -> PointSet:
-    """Moving points of several exo cameras in one frame; the objects of each keep numbers of their own."""
+    """Moving points of several exo cameras in one frame; the objects of each keep numbers of their
+    own."""
     fused = parts[0]
     for points in parts[1:]:
         last = int(fused.instance.max()) if len(fused) else 0
@@ -47,41 +49,58 @@ def mean_static(scene: PointCloud, progress: Progress = no_progress) -> PointSet
 def fuse_scenes(scenes: Sequence[PointCloud]) -> PointCloud:
     """One scene with the points of all. Their cameras must share a world and run in step.
 
-    A surface that several cameras saw has points of each; the renderer blends what lies at one depth. The fused scene
-    keeps the first one's exo camera, for the editor's view.
+    A surface that several cameras saw has points of each; the renderer blends what is at one depth.
+    The fused scene keeps the first one's exo camera, for the editor's view.
 
     Raises:
         EgoXInputError: none, a scene without a known exo pose, clips of different length or time.
     """
     if not scenes:
-        raise EgoXInputError("scenes to fuse", got="none", expected="at least one", fix="connect scenes")
+        raise EgoXInputError(
+            "scenes to fuse", got="none", expected="at least one", fix="connect scenes"
+        )
     first = scenes[0]
     if len(scenes) == 1:
         return first
     for number, scene in enumerate(scenes, 1):
         if scene.frame != "world":
-            raise EgoXInputError(f"scene {number}", got="points in the exo camera's own frame (its pose is unknown)",
-                                 expected="all exo poses in one world",
-                                 fix="give each take's camera_extrinsics (meta.json) to Depth Align")
+            raise EgoXInputError(
+                f"scene {number}",
+                got="points in the exo camera's own frame (its pose is unknown)",
+                expected="all exo poses in one world",
+                fix="give each take's camera_extrinsics (meta.json) to Depth Align",
+            )
         if scene.frame_count != first.frame_count:
-            raise EgoXInputError(f"scene {number}", got=f"{scene.frame_count} frames",
-                                 expected=f"{first.frame_count}, as scene 1", fix="load the same frames of each camera")
+            raise EgoXInputError(
+                f"scene {number}",
+                got=f"{scene.frame_count} frames",
+                expected=f"{first.frame_count}, as scene 1",
+                fix="load the same frames of each camera",
+            )
         if not _in_step(scene, first):
-            raise EgoXInputError(f"scene {number}", got="frames at other times than scene 1",
-                                 expected="cameras in step within half a frame",
-                                 fix="choose start frames that show the same moment")
+            raise EgoXInputError(
+                f"scene {number}",
+                got="frames at other times than scene 1",
+                expected="cameras in step within half a frame",
+                fix="choose start frames that show the same moment",
+            )
     static = first.static
     for scene in scenes[1:]:
         static = join(static, scene.static)
     notes = tuple(dict.fromkeys(note for scene in scenes for note in scene.notes))
-    return replace(first, static=static, moving=FusedMovingPoints([scene.moving for scene in scenes]),
-                   mean_static=None, parts=tuple(part for scene in scenes for part in scene.parts or (scene,)),
-                   camera_guessed=any(scene.camera_guessed for scene in scenes),
-                   notes=(f"fused from {len(scenes)} exo cameras", *notes))
+    return replace(
+        first,
+        static=static,
+        moving=FusedMovingPoints([scene.moving for scene in scenes]),
+        mean_static=None,
+        parts=tuple(part for scene in scenes for part in scene.parts or (scene,)),
+        camera_guessed=any(scene.camera_guessed for scene in scenes),
+        notes=(f"fused from {len(scenes)} exo cameras", *notes),
+    )
 
 
 def _in_step(scene: PointCloud, first: PointCloud) -> bool:
-    """Whether both clips run at one pace; each video counts from its own 0."""
+    """Check whether both clips run at one pace; each video counts from its own 0."""
     if scene.times_s is None or first.times_s is None or first.frame_count < 2:
         return True
     own, other = (s.times_s.double() - s.times_s[0].double() for s in (scene, first))

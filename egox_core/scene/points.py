@@ -1,7 +1,7 @@
 """Points of a scene: select, join, move to a device, write as a PLY file.
 
-PLY is written binary and little endian, which MeshLab, Blender, CloudCompare and the host's preview read.
-"""
+PLY is written binary and little endian, which MeshLab, Blender, CloudCompare and the host's preview
+read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from torch import Tensor
 from ..types import PointCloud, PointSet
 
 FIELDS = ("xyz", "rgb", "steps", "edge", "stray", "depth_range", "instance", "coarse")
-VERTEX = np.dtype([("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("red", "u1"), ("green", "u1"), ("blue", "u1")])
+VERTEX = np.dtype(
+    [("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("red", "u1"), ("green", "u1"), ("blue", "u1")]
+)
 
 
 def select(
@@ -29,7 +31,9 @@ def join(first: PointSet, second: PointSet) -> PointSet:
     """Both sets in order."""
     if not len(first) or not len(second):
         return first if len(first) else second
-    return PointSet(**{name: torch.cat((getattr(first, name), getattr(second, name))) for name in FIELDS})
+    return PointSet(
+        **{name: torch.cat((getattr(first, name), getattr(second, name))) for name in FIELDS}
+    )
 
 
 def to_device(points: PointSet, device: torch.device) -> PointSet:
@@ -45,7 +49,8 @@ def scene_points(scene: PointCloud, frame: int | None) -> PointSet:
 
 
 def exo_from_scene(scene: PointCloud) -> Tensor:  # [3, 4] or [T, 3, 4] float64
-    """The exo camera's pose in the scene's frame: the identity where that frame is the exo camera's own."""
+    """The exo camera's pose in the scene's frame: the identity where that frame is the exo camera's
+    own."""
     if scene.frame == "exo" or scene.exo_w2c is None:
         return torch.eye(3, 4, dtype=torch.float64)
     return scene.exo_w2c.double()

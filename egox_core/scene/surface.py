@@ -1,4 +1,5 @@
-"""From a depth map to points: each pixel becomes a small patch of surface, placed and oriented in the scene."""
+"""From a depth map to points: each pixel becomes a small patch of surface, placed and oriented in
+the scene."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ from ..trajectory.poses import transform
 from ..types import PointSet
 
 MAX_EDGE = 0.3
-"""Relative depth step from which a pixel that hangs between two surfaces is left out, unless asked otherwise."""
+"""Relative depth step from which a pixel that hangs between two surfaces is left out, unless asked
+otherwise."""
 COARSE_STRIDE = 2
 """The released renderer takes every second sample each way of a picture of the reference height."""
 
@@ -28,25 +30,29 @@ def depth_rays(
     rays, valid = pixel_rays(camera, dtype=torch.float64, device=device)
     z = rays[..., 2:]
     rays = rays / z.clamp_min(1e-6)
-    return torch.where(valid[..., None] & (z > 1e-3), rays, torch.full_like(rays, float("nan"))).float()
+    return torch.where(
+        valid[..., None] & (z > 1e-3), rays, torch.full_like(rays, float("nan"))
+    ).float()
 
 
 def depth_steps(
     depth_m: Tensor,  # [H, W] z depth, NaN invalid
     axis: int,  # 0 downwards, 1 rightwards
 ) -> Tensor:  # [H, W] metres a pixel; 0 where neither neighbour is valid
-    """Depth change to the next sample along ``axis``, taken from the side on which the surface goes on.
+    """Depth change to the next sample along ``axis``, taken from the side on which the surface goes
+    on.
 
-    At a depth edge one side belongs to another surface; the smaller of the two one-sided steps is the patch's own.
-    Where both agree, their mean halves the noise.
-    """
+    At a depth edge one side belongs to another surface; the smaller of the two one-sided steps is
+    the patch's own. Where both agree, their mean halves the noise."""
     change = torch.diff(depth_m, dim=axis)
     gap = torch.full_like(depth_m.narrow(axis, 0, 1), float("nan"))
     forward = torch.cat((change, gap), dim=axis)
     backward = torch.cat((gap, change), dim=axis)
     step = torch.where(torch.isnan(backward) | (forward.abs() <= backward.abs()), forward, backward)
     low, high = torch.minimum(forward, backward), torch.maximum(forward, backward)
-    agree = (low * high > 0) & (torch.maximum(low.abs(), high.abs()) <= 2 * torch.minimum(low.abs(), high.abs()))
+    agree = (low * high > 0) & (
+        torch.maximum(low.abs(), high.abs()) <= 2 * torch.minimum(low.abs(), high.abs())
+    )
     return torch.where(agree, 0.5 * (forward + backward), step).nan_to_num(0.0)
 
 
@@ -55,8 +61,14 @@ def surface_steps(
     rays: Tensor,  # [H, W, 3] of :func:`depth_rays`
 ) -> Tensor:  # [H, W, 3, 2] metres, exo frame
     """Ways along the surface to the next sample rightwards and downwards."""
-    return torch.stack([_ray_steps(rays, axis) * depth_m[..., None] + rays * depth_steps(depth_m, axis)[..., None]
-                        for axis in (1, 0)], dim=-1)
+    return torch.stack(
+        [
+            _ray_steps(rays, axis) * depth_m[..., None]
+            + rays * depth_steps(depth_m, axis)[..., None]
+            for axis in (1, 0)
+        ],
+        dim=-1,
+    )
 
 
 def lift(
@@ -65,11 +77,16 @@ def lift(
     keep: Tensor,  # [H, W] bool; invalid depth is left out in any case
     rays: Tensor,  # [H, W, 3] of :func:`depth_rays`
     *,
-    frame_from_exo: Tensor | None = None,  # [3, 4] float64 from the exo camera into the scene's frame; None: the same
-    instance: Tensor | None = None,  # [H, W] int16 number of the moving object; None: all 0 (static)
-    max_edge: float = float("inf"),  # pixels that hang between surfaces by a larger relative step are left out
+    frame_from_exo: Tensor
+    | None = None,  # [3, 4] float64 from the exo camera into the scene's frame; None: the same
+    instance: Tensor
+    | None = None,  # [H, W] int16 number of the moving object; None: all 0 (static)
+    max_edge: float = float(
+        "inf"
+    ),  # pixels that hang between surfaces by a larger relative step are left out
 ) -> PointSet:
-    """Points of the pixels in ``keep``, each with its edge, its stray step and its patch of surface."""
+    """Points of the pixels in ``keep``, each with its edge, its stray step and its patch of
+    surface."""
     edge, stray, spread = depth_edge(depth_m), stray_step(depth_m), depth_range(depth_m)
     keep = keep & torch.isfinite(depth_m) & torch.isfinite(rays[..., 2]) & (stray <= max_edge)
     rows, cols = keep.nonzero(as_tuple=True)
@@ -86,13 +103,21 @@ def lift(
         steps = frame_from_exo[:, :3].float() @ steps
     stride = max(1, round(COARSE_STRIDE * depth_m.shape[0] / REFERENCE_SIZE))
     instance = torch.zeros_like(rows) if instance is None else instance[rows, cols]
-    return PointSet(xyz=xyz, rgb=rgb[rows, cols], steps=steps, edge=edge[rows, cols], stray=stray[rows, cols],
-                    depth_range=spread[rows, cols], instance=instance.to(torch.int16),
-                    coarse=(rows % stride == 0) & (cols % stride == 0))
+    return PointSet(
+        xyz=xyz,
+        rgb=rgb[rows, cols],
+        steps=steps,
+        edge=edge[rows, cols],
+        stray=stray[rows, cols],
+        depth_range=spread[rows, cols],
+        instance=instance.to(torch.int16),
+        coarse=(rows % stride == 0) & (cols % stride == 0),
+    )
 
 
 def _ray_steps(rays: Tensor, axis: int) -> Tensor:
-    """Change of the ray to the next pixel along ``axis``, [H, W, 3]; central differences, one-sided at the border."""
+    """Change of the ray to the next pixel along ``axis``, [H, W, 3]; central differences, one-sided
+    at the border."""
     size = rays.shape[axis]
     if size < 2:
         return torch.zeros_like(rays)
@@ -105,9 +130,12 @@ def _ray_steps(rays: Tensor, axis: int) -> Tensor:
 def no_points(device: torch.device | str = "cpu") -> PointSet:
     """The empty set."""
     return PointSet(
-        xyz=torch.empty(0, 3, device=device), rgb=torch.empty(0, 3, dtype=torch.uint8, device=device),
-        steps=torch.empty(0, 3, 2, device=device), edge=torch.empty(0, device=device),
-        stray=torch.empty(0, device=device), depth_range=torch.empty(0, device=device),
+        xyz=torch.empty(0, 3, device=device),
+        rgb=torch.empty(0, 3, dtype=torch.uint8, device=device),
+        steps=torch.empty(0, 3, 2, device=device),
+        edge=torch.empty(0, device=device),
+        stray=torch.empty(0, device=device),
+        depth_range=torch.empty(0, device=device),
         instance=torch.empty(0, dtype=torch.int16, device=device),
         coarse=torch.empty(0, dtype=torch.bool, device=device),
     )

@@ -1,8 +1,9 @@
-"""Camera paths for Blender and NeRF tools: transforms.json with one c2w a frame in OpenGL axes (y up, z backward).
+"""Camera paths for Blender and NeRF tools: transforms.json with one c2w a frame in OpenGL axes (y
+up, z backward).
 
-The layout is the common one of NeRF data sets: ``fl_x``, ``cx``, ``w``, ``frames[].transform_matrix``. Cameras are
-upright, as in COLMAP files; the Aria lens is written as OpenCV fisheye fitted to it, and the exact camera beside it.
-"""
+The layout is the common one of NeRF data sets: ``fl_x``, ``cx``, ``w``,
+    ``frames[].transform_matrix``. Cameras are upright, as in COLMAP files; the Aria lens is written
+    as OpenCV fisheye fitted to it, and the exact camera beside it."""
 
 from __future__ import annotations
 
@@ -32,9 +33,13 @@ def write_blender(path: Path, trajectory: CameraTrajectory, name: str = "frame_{
     content: dict[str, object] = {
         "camera_model": lens.blender,
         "camera_angle_x": 2 * math.atan(camera.width / 2 / camera.fx),
-        "w": camera.width, "h": camera.height, "fl_x": camera.fx, "fl_y": camera.fy,
+        "w": camera.width,
+        "h": camera.height,
+        "fl_x": camera.fx,
+        "fl_y": camera.fy,
         # These tools count pixel edges from 0, so a centre lies half a pixel further.
-        "cx": camera.cx + 0.5, "cy": camera.cy + 0.5,
+        "cx": camera.cx + 0.5,
+        "cy": camera.cy + 0.5,
         "egox_camera": camera_to_json(camera),
     }
     distortion = camera.distortion or (0.0,) * lens.distortion_count
@@ -43,7 +48,8 @@ def write_blender(path: Path, trajectory: CameraTrajectory, name: str = "frame_{
     matrices = opengl_c2w(upright_poses(trajectory))
     content["frames"] = [
         {"file_path": name.format(i), "time": float(t), "transform_matrix": matrix.tolist()}
-        for i, (t, matrix) in enumerate(zip(trajectory.times_s.tolist(), matrices, strict=True))]
+        for i, (t, matrix) in enumerate(zip(trajectory.times_s.tolist(), matrices, strict=True))
+    ]
     write_json(path, content)
 
 
@@ -59,31 +65,43 @@ def opengl_c2w(
 
 
 def read_blender(content: dict, name: str) -> tuple[CameraModel, Tensor, Tensor | None]:
-    """(camera, w2c [T, 3, 4] with OpenCV axes, times_s [T] or None) of a parsed transforms.json; the camera is upright.
+    """(camera, w2c [T, 3, 4] with OpenCV axes, times_s [T] or None) of a parsed transforms.json;
+    the camera is upright.
 
     Raises:
         EgoXInputError: no frames, a matrix that is no pose, no focal length, an unknown lens.
     """
     frames = content.get("frames")
     if not isinstance(frames, list) or not frames or not all(isinstance(f, dict) for f in frames):
-        raise EgoXInputError(f"transforms file {name}", got="no list of objects under frames",
-                             expected=FORM,
-                             fix="export the camera again")
+        raise EgoXInputError(
+            f"transforms file {name}",
+            got="no list of objects under frames",
+            expected=FORM,
+            fix="export the camera again",
+        )
     c2w = validate_w2c([f.get("transform_matrix") for f in frames], f"transform_matrix of {name}")
     times = [f.get("time") for f in frames]
-    with intact(f"time of {name}", NO_NUMBERS, expected="one number a frame",
-                fix="export the camera again"):
+    with intact(
+        f"time of {name}", NO_NUMBERS, expected="one number a frame", fix="export the camera again"
+    ):
         times_s = torch.tensor(times, dtype=torch.float64) if None not in times else None
     if times_s is not None and times_s.ndim != 1:
-        raise EgoXInputError(f"time of {name}", got=f"shape {tuple(times_s.shape)}",
-                             expected="one number a frame",
-                             fix="export the camera again")
+        raise EgoXInputError(
+            f"time of {name}",
+            got=f"shape {tuple(times_s.shape)}",
+            expected="one number a frame",
+            fix="export the camera again",
+        )
     if "egox_camera" in content:
         camera = camera_from_json(content["egox_camera"], f"egox_camera of {name}")
     else:
         camera = _camera_of(content, f"transforms file {name}")
     flip = OPENGL_FROM_OPENCV
-    return camera, invert(torch.cat((flip @ c2w[..., :3] @ flip, flip @ c2w[..., 3:]), dim=-1)), times_s
+    return (
+        camera,
+        invert(torch.cat((flip @ c2w[..., :3] @ flip, flip @ c2w[..., 3:]), dim=-1)),
+        times_s,
+    )
 
 
 def _camera_of(content: dict, what: str) -> CameraModel:
@@ -93,14 +111,23 @@ def _camera_of(content: dict, what: str) -> CameraModel:
 
     width, height = number("w", 0), number("h", 0)
     if not (1 <= width <= MOST_SIDE and 1 <= height <= MOST_SIDE):
-        raise EgoXInputError(what, got=f"w {width:g} and h {height:g}", expected=FORM,
-                             fix="export the camera again")
+        raise EgoXInputError(
+            what, got=f"w {width:g} and h {height:g}", expected=FORM, fix="export the camera again"
+        )
     angle = number("camera_angle_x", 0)
     by_angle = width / 2 / math.tan(angle / 2) if 0 < angle < math.pi else 0.0
     fx = number("fl_x", 0) or by_angle
     model = content.get("camera_model")
-    lens = next((name for name, entry in LENSES.items() if entry.blender == model), PINHOLE)  # most files name none
-    return CameraModel(lens=lens, width=int(width), height=int(height), fx=fx,
-                       fy=number("fl_y", 0) or fx,
-                       cx=number("cx", width / 2) - 0.5, cy=number("cy", height / 2) - 0.5,
-                       distortion=tuple(number(key, 0.0) for key in LENSES[lens].blender_keys))
+    lens = next(
+        (name for name, entry in LENSES.items() if entry.blender == model), PINHOLE
+    )  # most files name none
+    return CameraModel(
+        lens=lens,
+        width=int(width),
+        height=int(height),
+        fx=fx,
+        fy=number("fl_y", 0) or fx,
+        cx=number("cx", width / 2) - 0.5,
+        cy=number("cy", height / 2) - 0.5,
+        distortion=tuple(number(key, 0.0) for key in LENSES[lens].blender_keys),
+    )

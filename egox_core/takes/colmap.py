@@ -1,8 +1,8 @@
 """Camera paths as COLMAP text files (cameras.txt, images.txt), which most 3D tools read.
 
-COLMAP knows no turned sensors and puts pixel centres at half integers: cameras are written upright (quarter turns
-worked into intrinsics and pose, the same pixels) and with 0.5 added to the centre.
-"""
+COLMAP knows no turned sensors and puts pixel centres at half integers: cameras are written upright
+    (quarter turns worked into intrinsics and pose, the same pixels) and with 0.5 added to the
+    centre."""
 
 from __future__ import annotations
 
@@ -16,20 +16,25 @@ from torch import Tensor
 from ..cameras.lenses import LENSES
 from ..cameras.model import CameraModel, upright_camera
 from ..errors import EgoXInputError
-from ..safe_files import require_file, write_whole
+from ..safe_files import atomic_write, require_file
 from ..trajectory.poses import compose, invert, sensor_from_upright, validate_w2c
 from ..types import CameraTrajectory
 
 MAX_TEXT_BYTES = 64 * 2**20
 
 
-def write_colmap(folder: Path, trajectory: CameraTrajectory, name: str = "frame_{:06d}.png") -> None:
-    """Write cameras.txt, images.txt and an empty points3D.txt; ``name`` makes a picture's name from its index."""
+def write_colmap(
+    folder: Path, trajectory: CameraTrajectory, name: str = "frame_{:06d}.png"
+) -> None:
+    """Write cameras.txt, images.txt and an empty points3D.txt; ``name`` makes a picture's name from
+    its index."""
     camera = upright_camera(trajectory.camera)
     lens = LENSES[camera.lens]
     distortion = camera.distortion or (0.0,) * lens.distortion_count
     numbers = (camera.fx, camera.fy, camera.cx + 0.5, camera.cy + 0.5, *distortion)
-    row = " ".join((f"1 {lens.colmap} {camera.width} {camera.height}", *(repr(float(x)) for x in numbers)))
+    row = " ".join(
+        (f"1 {lens.colmap} {camera.width} {camera.height}", *(repr(float(x)) for x in numbers))
+    )
     _write(folder / "cameras.txt", ["# CAMERA_ID MODEL WIDTH HEIGHT PARAMS", row])
     lines = ["# IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME, then a line of points (none)"]
     for index, pose in enumerate(upright_poses(trajectory)):
@@ -41,7 +46,8 @@ def write_colmap(folder: Path, trajectory: CameraTrajectory, name: str = "frame_
 
 
 def read_colmap(folder: Path) -> tuple[CameraModel, Tensor, tuple[str, ...]]:
-    """The camera, the poses (w2c [N, 3, 4], upright) and the picture names, sorted by the numbers in the names.
+    """The camera, the poses (w2c [N, 3, 4], upright) and the picture names, sorted by the numbers
+    in the names.
 
     Raises:
         EgoXInputError: files missing, malformed, several cameras, an unknown lens, no picture.
@@ -57,50 +63,94 @@ def read_colmap(folder: Path) -> tuple[CameraModel, Tensor, tuple[str, ...]]:
             if len(translation) != 3:
                 raise ValueError(f"{len(translation)} numbers for a place")
             rotation = Rotation.from_quat([float(v) for v in (qx, qy, qz, qw)]).as_matrix()
-            poses[name] = torch.cat((torch.from_numpy(rotation),
-                                     torch.tensor([[float(v)] for v in translation], dtype=torch.float64)), dim=-1)
+            poses[name] = torch.cat(
+                (
+                    torch.from_numpy(rotation),
+                    torch.tensor([[float(v)] for v in translation], dtype=torch.float64),
+                ),
+                dim=-1,
+            )
         if len(rows) != 1 or not poses:
-            raise EgoXInputError(f"COLMAP folder {folder.name}", got=f"{len(poses)} pictures of {len(rows)} cameras",
-                                 expected="pictures of one camera", fix="export the ego camera alone")
+            raise EgoXInputError(
+                f"COLMAP folder {folder.name}",
+                got=f"{len(poses)} pictures of {len(rows)} cameras",
+                expected="pictures of one camera",
+                fix="export the ego camera alone",
+            )
         _, model, width, height, *numbers = rows[0]
         lens = next((name for name, entry in LENSES.items() if entry.colmap == model), None)
         if lens is None or len(numbers) != 4 + LENSES[lens].distortion_count:
-            raise EgoXInputError(f"COLMAP folder {folder.name}", got=f"model {model} with {len(numbers)} numbers",
-                                 expected=f"one of {sorted(entry.colmap for entry in LENSES.values())}",
-                                 fix="undistort the pictures to PINHOLE in COLMAP")
+            raise EgoXInputError(
+                f"COLMAP folder {folder.name}",
+                got=f"model {model} with {len(numbers)} numbers",
+                expected=f"one of {sorted(entry.colmap for entry in LENSES.values())}",
+                fix="undistort the pictures to PINHOLE in COLMAP",
+            )
         fx, fy, cx, cy, *distortion = (float(v) for v in numbers)
         size = int(width), int(height)
     except EgoXInputError:
         raise
-    except (ValueError, IndexError) as error:  # of float and int, of too few columns, of scipy at a zero rotation
-        raise EgoXInputError(f"COLMAP folder {folder.name}", got=f"malformed text ({error})",
-                             expected="COLMAP's text format", fix="export again with output type TXT") from error
-    camera = CameraModel(lens=lens, width=size[0], height=size[1], fx=fx, fy=fy, cx=cx - 0.5, cy=cy - 0.5,
-                         distortion=tuple(distortion))
+    except (
+        ValueError,
+        IndexError,
+    ) as error:  # of float and int, of too few columns, of scipy at a zero rotation
+        raise EgoXInputError(
+            f"COLMAP folder {folder.name}",
+            got=f"malformed text ({error})",
+            expected="COLMAP's text format",
+            fix="export again with output type TXT",
+        ) from error
+    camera = CameraModel(
+        lens=lens,
+        width=size[0],
+        height=size[1],
+        fx=fx,
+        fy=fy,
+        cx=cx - 0.5,
+        cy=cy - 0.5,
+        distortion=tuple(distortion),
+    )
     names = sorted(poses, key=lambda n: ([(len(d), d) for d in re.findall(r"0*(\d+)", n)], n))
-    return camera, validate_w2c(torch.stack([poses[n] for n in names]), "poses of images.txt"), tuple(names)
+    return (
+        camera,
+        validate_w2c(torch.stack([poses[n] for n in names]), "poses of images.txt"),
+        tuple(names),
+    )
 
 
 def upright_poses(trajectory: CameraTrajectory) -> Tensor:  # [T, 3, 4] float64
     """w2c in the axes of the stored (upright) picture."""
-    turn = torch.cat((sensor_from_upright(trajectory.camera.quarter_turns),
-                      torch.zeros(3, 1, dtype=torch.float64)), dim=-1)
+    turn = torch.cat(
+        (
+            sensor_from_upright(trajectory.camera.quarter_turns),
+            torch.zeros(3, 1, dtype=torch.float64),
+        ),
+        dim=-1,
+    )
     return compose(invert(turn), trajectory.w2c.double())
 
 
 def _write(path: Path, lines: list[str]) -> None:
-    with write_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _lines(path: Path) -> list[str]:
     size = require_file(path, "COLMAP file").stat().st_size
     if size > MAX_TEXT_BYTES:
-        raise EgoXInputError(f"COLMAP file {path.name}", got=f"{size / 2**20:.0f} MB",
-                             expected=f"at most {MAX_TEXT_BYTES / 2**20:.0f} MB", fix="export the ego camera alone")
+        raise EgoXInputError(
+            f"COLMAP file {path.name}",
+            got=f"{size / 2**20:.0f} MB",
+            expected=f"at most {MAX_TEXT_BYTES / 2**20:.0f} MB",
+            fix="export the ego camera alone",
+        )
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise EgoXInputError(f"COLMAP file {path.name}", got="no text (binary export?)",
-                             expected="COLMAP's text format", fix="export again with output type TXT") from error
+        raise EgoXInputError(
+            f"COLMAP file {path.name}",
+            got="no text (binary export?)",
+            expected="COLMAP's text format",
+            fix="export again with output type TXT",
+        ) from error
     return [line.strip() for line in text.splitlines() if not line.lstrip().startswith("#")]

@@ -1,4 +1,5 @@
-"""A depth file as a DepthVideo of the frames in use: by source index, cropped and scaled as they are, invalid NaN."""
+"""A depth file as a DepthVideo of the frames in use: by source index, cropped and scaled as they
+are, invalid NaN."""
 
 from __future__ import annotations
 
@@ -39,24 +40,35 @@ class DepthFileReport:
 def load_depth_file(
     path: Path,
     meta: TakeMeta | None,  # exo intrinsics and pose; None: neither is known, the camera is a guess
-    frames: FrameSelection | None = None,  # the frames in use; None: every frame, at the file's own size
+    frames: FrameSelection
+    | None = None,  # the frames in use; None: every frame, at the file's own size
     *,
     kind: DepthKind = "metric z",  # what the numbers are; nothing is converted
     guess_camera: bool = False,  # a meta without intrinsics gets a guess, too, instead of being refused
-    count: int | None = None,  # without frames, how many are in use; a longer file is cut at its end
+    count: int
+    | None = None,  # without frames, how many are in use; a longer file is cut at its end
     progress: Progress = no_progress,
 ) -> tuple[DepthVideo, DepthFileReport]:
-    """Read depth (npz, npy, or a folder or zip of npy, EXR or 16-bit PNG files) for the frames in use.
+    """Read depth (npz, npy, or a folder or zip of npy, EXR or 16-bit PNG files) for the frames in
+    use.
 
-    Depth is taken by the frames' source index and brought to their crop and size by the rules of :mod:`depth.resample`.
+    Depth is taken by the frames' source index and brought to their crop and size by the rules of
+    :mod:`depth.resample`.
 
     Raises:
-        EgoXInputError: unreadable, shorter than the frames in use, another aspect, no or too few valid pixels, no
-            intrinsics.
+        EgoXInputError: unreadable, shorter than the frames in use, another aspect, no or too few
+            valid pixels, no intrinsics.
     """
     with open_depth(path) as source:
-        return depth_of_frames(source, meta, frames, kind=kind, guess_camera=guess_camera, count=count,
-                               progress=progress)
+        return depth_of_frames(
+            source,
+            meta,
+            frames,
+            kind=kind,
+            guess_camera=guess_camera,
+            count=count,
+            progress=progress,
+        )
 
 
 def check_depth(
@@ -73,10 +85,15 @@ def check_depth(
     _check_length(source, int(frames.source_indices.max()))
     what = f"depth {source.name}"
     depth_window(source.size, frames, what)
-    if redrawn and not same_aspect(source.size, frames.size):  # the rule for wider maps is for videos as filmed
-        raise EgoXInputError(what, got=f"{source.size[0]}x{source.size[1]} px",
-                             expected=f"the shape of the undistorted picture, {frames.size[0]}x{frames.size[1]}",
-                             fix="make it from the video that `train_egox.py undistort` writes, not the one as filmed")
+    if redrawn and not same_aspect(
+        source.size, frames.size
+    ):  # the rule for wider maps is for videos as filmed
+        raise EgoXInputError(
+            what,
+            got=f"{source.size[0]}x{source.size[1]} px",
+            expected=f"the shape of the undistorted picture, {frames.size[0]}x{frames.size[1]}",
+            fix="make it from the video that `train_egox.py undistort` writes, not the one as filmed",
+        )
 
 
 def depth_of_frames(
@@ -89,20 +106,26 @@ def depth_of_frames(
     count: int | None = None,
     progress: Progress = no_progress,
 ) -> tuple[DepthVideo, DepthFileReport]:
-    """What :func:`load_depth_file` does, of a file that is open."""
+    """Load an open file, as :func:`load_depth_file` does by name."""
     has_camera = meta is not None and (meta.exo_camera is not None or not guess_camera)
     wanted = torch.arange(source.frame_count)[:count] if frames is None else frames.source_indices
     _check_length(source, int(wanted.max()) if count is None or frames is not None else count - 1)
     window, size = depth_window(source.size, frames, f"depth {source.name}"), source.size
     camera, note = depth_camera(meta, size) if has_camera else (guessed_camera(*size), "")
-    unique, places = torch.unique(wanted, return_inverse=True)  # uneven time stamps may use a frame twice
+    unique, places = torch.unique(
+        wanted, return_inverse=True
+    )  # uneven time stamps may use a frame twice
     ordered = unique.tolist()
     shape, moving, shares = (len(ordered), window.size[::-1]), None, []
     depths = FrameStore(*shape, np.float32)
     for place, (depth, dynamic) in enumerate(source.read(ordered)):
         if depth.shape != size[::-1]:
-            raise EgoXInputError(f"depth {source.name}", got=f"frame {ordered[place]} of shape {depth.shape}",
-                                 expected=f"{size[::-1]} as the first", fix="store all frames at one size")
+            raise EgoXInputError(
+                f"depth {source.name}",
+                got=f"frame {ordered[place]} of shape {depth.shape}",
+                expected=f"{size[::-1]} as the first",
+                fix="store all frames at one size",
+            )
         fitted = fit_depth(mark_invalid(torch.tensor(depth)).numpy(), window)
         shares.append(float(np.isfinite(fitted).mean()))
         depths.append(fitted)
@@ -111,13 +134,24 @@ def depth_of_frames(
             moving.append(fit_mask(dynamic, window))
         progress(place + 1, len(ordered), "reading depth")
     invalid = check_valid_shares(torch.tensor(shares), source.name)
-    depth_m, dynamic = (None if store is None else _placed(store.tensor(), places)
-                        for store in (depths, moving))
-    video = DepthVideo(depth_m=depth_m, camera=window_camera(camera, window), kind=kind, dynamic=dynamic,
-                       exo_w2c=exo_poses(meta, frames, wanted), source_indices=wanted.clone(),
-                       times_s=None if frames is None else frames.times_s.double())
-    return video, DepthFileReport(name=source.name, frame_count=len(ordered), invalid_share=invalid,
-                                  notes=(note,) if note else ())
+    depth_m, dynamic = (
+        None if store is None else _placed(store.tensor(), places) for store in (depths, moving)
+    )
+    video = DepthVideo(
+        depth_m=depth_m,
+        camera=window_camera(camera, window),
+        kind=kind,
+        dynamic=dynamic,
+        exo_w2c=exo_poses(meta, frames, wanted),
+        source_indices=wanted.clone(),
+        times_s=None if frames is None else frames.times_s.double(),
+    )
+    return video, DepthFileReport(
+        name=source.name,
+        frame_count=len(ordered),
+        invalid_share=invalid,
+        notes=(note,) if note else (),
+    )
 
 
 def _placed(maps: Tensor, places: Tensor) -> Tensor:  # [N, H, W], [T] -> [T, H, W]
@@ -129,6 +163,9 @@ def _placed(maps: Tensor, places: Tensor) -> Tensor:  # [N, H, W], [T] -> [T, H,
 
 def _check_length(source: DepthFile, last: int) -> None:
     if last >= source.frame_count:
-        raise EgoXInputError(f"depth {source.name}", got=f"{source.frame_count} frames",
-                             expected=f"at least {last + 1}, the frames in use",
-                             fix="use fewer frames or an earlier start, or compute depth for the whole video")
+        raise EgoXInputError(
+            f"depth {source.name}",
+            got=f"{source.frame_count} frames",
+            expected=f"at least {last + 1}, the frames in use",
+            fix="use fewer frames or an earlier start, or compute depth for the whole video",
+        )

@@ -1,8 +1,8 @@
-"""Depth frames out of files, one at a time: npz, npy, and folders or zips of npy, EXR or 16-bit PNG.
+"""Depth frames out of files, one at a time: npz, npy, and folders or zips of npy, EXR or 16-bit
+PNG.
 
-Frames are counted by their place in the file; files of a folder or zip by the last number in their names, which must
-have no gaps. Values are returned as stored (float32), invalid ones included.
-"""
+Frames are counted by their place in the file; files of a folder or zip by the last number in their
+names, which must have no gaps. Values are returned as stored (float32), invalid ones included."""
 
 from __future__ import annotations
 
@@ -42,7 +42,9 @@ class DepthFile:
     name: str
     frame_count: int
     size: tuple[int, int]  # (width, height) px; of a folder, its first frame's
-    read: Callable[[list[int]], DepthFrames]  # ascending indices -> (depth [H, W] float32, dynamic [H, W] bool or None)
+    read: Callable[
+        [list[int]], DepthFrames
+    ]  # ascending indices -> (depth [H, W] float32, dynamic [H, W] bool or None)
 
 
 @contextmanager
@@ -53,13 +55,17 @@ def open_depth(path: Path, keep_bytes: int = 0) -> Iterator[DepthFile]:
     is entered anywhere.
 
     Args:
-        keep_bytes: what a read of a packed file unpacked stays in memory up to this size, for a next one that overlaps.
+        keep_bytes: what a read of a packed file unpacked stays in memory up to this size, for a
+            next one that overlaps.
 
     Raises:
-        EgoXInputError: nothing there, unknown kind, nothing in it, numbers missing, pickled or malformed.
+        EgoXInputError: nothing there, unknown kind, nothing in it, numbers missing, pickled or
+            malformed.
     """
     if path.is_dir():
-        yield _pictures(path.name, {p.name: p.read_bytes for p in sorted(path.iterdir()) if p.is_file()})
+        yield _pictures(
+            path.name, {p.name: p.read_bytes for p in sorted(path.iterdir()) if p.is_file()}
+        )
         return
     require_file(path, "depth file")
     suffix = path.suffix.lower()
@@ -71,11 +77,17 @@ def open_depth(path: Path, keep_bytes: int = 0) -> Iterator[DepthFile]:
             if suffix == ".npz":
                 yield _npz(path, archive, keep_bytes)
             else:
-                members = {m.filename: _member(archive, m) for m in archive.infolist() if not m.is_dir()}
+                members = {
+                    m.filename: _member(archive, m) for m in archive.infolist() if not m.is_dir()
+                }
                 yield _pictures(path.name, members)
     else:
-        raise EgoXInputError("depth file", got=f"{path.name!r}", expected="a .npz, .npy or .zip, or a folder of .npy, "
-                             ".exr or 16-bit .png files", fix="convert the depth to one of these")
+        raise EgoXInputError(
+            "depth file",
+            got=f"{path.name!r}",
+            expected="a .npz, .npy or .zip, or a folder of .npy, .exr or 16-bit .png files",
+            fix="convert the depth to one of these",
+        )
 
 
 def _array(name: str, file: BinaryIO) -> DepthFile:
@@ -88,8 +100,12 @@ def _array(name: str, file: BinaryIO) -> DepthFile:
             file.seek(start + index * frame_bytes)
             content = file.read(frame_bytes)
             if len(content) < frame_bytes:
-                raise EgoXInputError(f"depth {name}", got=f"frame {index} cut off",
-                                     expected="an intact file", fix="run again when it is written")
+                raise EgoXInputError(
+                    f"depth {name}",
+                    got=f"frame {index} cut off",
+                    expected="an intact file",
+                    fix="run again when it is written",
+                )
             yield np.frombuffer(content, dtype).reshape(shape[1:]).astype(np.float32), None
 
     return DepthFile(name=name, frame_count=shape[0], size=(shape[2], shape[1]), read=read)
@@ -98,10 +114,16 @@ def _array(name: str, file: BinaryIO) -> DepthFile:
 def _npz(path: Path, archive: zipfile.ZipFile, keep_bytes: int) -> DepthFile:
     name = path.name
     members = {m.removesuffix(".npy"): m for m in archive.namelist() if m.endswith(".npy")}
-    key = next((k for k in DEPTH_KEYS if k in members), next(iter(members)) if len(members) == 1 else None)
+    key = next(
+        (k for k in DEPTH_KEYS if k in members), next(iter(members)) if len(members) == 1 else None
+    )
     if key is None:
-        raise EgoXInputError(f"depth {name}", got=f"arrays {sorted(members)}", expected="one named depth_m",
-                             fix="save it with numpy.savez_compressed(path, depth_m=…)")
+        raise EgoXInputError(
+            f"depth {name}",
+            got=f"arrays {sorted(members)}",
+            expected="one named depth_m",
+            fix="save it with numpy.savez_compressed(path, depth_m=…)",
+        )
     with open_member(archive, members[key], f"depth {name}") as stream:
         shape, _ = _frames_header(stream, f"depth {name}", archive.getinfo(members[key]).file_size)
     if "dynamic" in members:
@@ -109,12 +131,19 @@ def _npz(path: Path, archive: zipfile.ZipFile, keep_bytes: int) -> DepthFile:
         with open_member(archive, members["dynamic"], f"dynamic mask of {name}") as stream:
             dynamic_shape, dynamic_dtype = read_npy_header(stream, f"dynamic mask of {name}", size)
         if dynamic_shape not in (shape, shape[1:]) or dynamic_dtype.itemsize != 1:
-            raise EgoXInputError(f"dynamic mask of {name}", got=f"{dynamic_dtype} of shape {dynamic_shape}",
-                                 expected=f"bool of the depth's shape {shape}", fix="save it as bool, one a frame")
+            raise EgoXInputError(
+                f"dynamic mask of {name}",
+                got=f"{dynamic_dtype} of shape {dynamic_shape}",
+                expected=f"bool of the depth's shape {shape}",
+                fix="save it as bool, one a frame",
+            )
 
     depths = PackedFrames(f"depth {name}", archive, members[key], shape, keep_bytes)
-    masks = PackedFrames(f"depth {name}", archive, members["dynamic"], shape, keep_bytes) if "dynamic" in members \
+    masks = (
+        PackedFrames(f"depth {name}", archive, members["dynamic"], shape, keep_bytes)
+        if "dynamic" in members
         else None
+    )
 
     def read(indices: list[int]) -> DepthFrames:
         moving = None if masks is None else masks.read(indices)
@@ -125,7 +154,8 @@ def _npz(path: Path, archive: zipfile.ZipFile, keep_bytes: int) -> DepthFile:
 
 
 class PackedFrames:
-    """Frames of an array in a zip. Deflate can't be entered in its middle: a read goes on where the last one ended."""
+    """Frames of an array in a zip. Deflate can't be entered in its middle: a read goes on where the
+    last one ended."""
 
     def __init__(
         self,
@@ -170,8 +200,12 @@ class PackedFrames:
         while self._next <= number:
             content = self._stream.read(size)
             if len(content) < size:
-                raise EgoXInputError(self._what, got=f"frame {self._next} cut off",
-                                     expected="an intact file", fix="copy or write it again")
+                raise EgoXInputError(
+                    self._what,
+                    got=f"frame {self._next} cut off",
+                    expected="an intact file",
+                    fix="copy or write it again",
+                )
             self._next += 1
         return np.frombuffer(content, dtype).reshape(self._shape[1:])
 
@@ -179,10 +213,15 @@ class PackedFrames:
 def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Callable[[], bytes]:
     def read() -> bytes:
         if member.file_size > MAX_FRAME_BYTES:
-            raise EgoXInputError(f"depth frame {member.filename}", got=f"{member.file_size / 2**20:.0f} MB",
-                                 expected=f"at most {MAX_FRAME_BYTES / 2**20:.0f} MB", fix="store one frame a file")
+            raise EgoXInputError(
+                f"depth frame {member.filename}",
+                got=f"{member.file_size / 2**20:.0f} MB",
+                expected=f"at most {MAX_FRAME_BYTES / 2**20:.0f} MB",
+                fix="store one frame a file",
+            )
         with open_member(archive, member, f"depth frame {member.filename}") as stream:
             return stream.read()
+
     return read
 
 
@@ -193,19 +232,27 @@ def decode_picture(content: bytes, what: str, mode: int) -> np.ndarray | None:
         EgoXInputError: empty, or larger than OpenCV takes.
     """
     # The header's width and height: a small file may ask for gigabytes.
-    sides = [int.from_bytes(content[place:place + 4], "big") for place in (16, 20)]
+    sides = [int.from_bytes(content[place : place + 4], "big") for place in (16, 20)]
     if 2 * math.prod(sides) > MAX_FRAME_BYTES:
-        raise EgoXInputError(what, got=f"a picture of {sides[0]}x{sides[1]} px",
-                             expected=f"at most {MAX_FRAME_BYTES // 2} px", fix="write it again")
+        raise EgoXInputError(
+            what,
+            got=f"a picture of {sides[0]}x{sides[1]} px",
+            expected=f"at most {MAX_FRAME_BYTES // 2} px",
+            fix="write it again",
+        )
     with intact(what, (cv2.error, MemoryError)):
         return cv2.imdecode(np.frombuffer(content, np.uint8), mode)
 
 
-def numbered_files(what: str, files: Iterable[str], suffixes: tuple[str, ...]) -> tuple[str, list[str]]:
-    """(suffix, names of the files in order): frames of one kind, numbered by the last number in their names.
+def numbered_files(
+    what: str, files: Iterable[str], suffixes: tuple[str, ...]
+) -> tuple[str, list[str]]:
+    """(suffix, names of the files in order): frames of one kind, numbered by the last number in
+    their names.
 
     Raises:
-        EgoXInputError: none, several kinds, a number twice or missing; ``what`` names the whole in it.
+        EgoXInputError: none, several kinds, a number twice or missing; ``what`` names the whole in
+            it.
     """
     by_kind: dict[str, dict[int, str]] = {}
     for file in files:
@@ -213,19 +260,30 @@ def numbered_files(what: str, files: Iterable[str], suffixes: tuple[str, ...]) -
         if suffix in suffixes and numbers and not Path(file).name.startswith("."):
             kind = by_kind.setdefault(suffix, {})
             if int(numbers[-1]) in kind:
-                raise EgoXInputError(what, got=f"{kind[int(numbers[-1])]!r} and {file!r} of one number",
-                                     expected="one file a frame", fix="keep one take a folder")
+                raise EgoXInputError(
+                    what,
+                    got=f"{kind[int(numbers[-1])]!r} and {file!r} of one number",
+                    expected="one file a frame",
+                    fix="keep one take a folder",
+                )
             kind[int(numbers[-1])] = file
     if len(by_kind) != 1:
-        raise EgoXInputError(what, got=f"numbered files of the kinds {sorted(by_kind) or 'none'}",
-                             expected=f"numbered files of one kind of {suffixes}",
-                             fix="put the frames alone into one folder or zip")
-    (suffix, numbered), = by_kind.items()
+        raise EgoXInputError(
+            what,
+            got=f"numbered files of the kinds {sorted(by_kind) or 'none'}",
+            expected=f"numbered files of one kind of {suffixes}",
+            fix="put the frames alone into one folder or zip",
+        )
+    ((suffix, numbered),) = by_kind.items()
     first, last = min(numbered), max(numbered)
     gap = next((n for n in range(first, last + 1) if n not in numbered), None)
     if gap is not None:
-        raise EgoXInputError(what, got=f"no file for frame {gap} between {first} and {last}",
-                             expected="numbers without gaps", fix="add the missing frame, or renumber the files")
+        raise EgoXInputError(
+            what,
+            got=f"no file for frame {gap} between {first} and {last}",
+            expected="numbers without gaps",
+            fix="add the missing frame, or renumber the files",
+        )
     return suffix, [numbered[n] for n in range(first, last + 1)]
 
 
@@ -253,8 +311,12 @@ def _decode(content: bytes, suffix: str, file: str) -> np.ndarray:
         picture = decode_picture(content, f"depth frame {file}", cv2.IMREAD_UNCHANGED)
         if picture is None or picture.ndim != 2 or picture.dtype != np.uint16:
             got = "no PNG" if picture is None else f"{picture.dtype} of shape {picture.shape}"
-            raise EgoXInputError(f"depth frame {file}", got=got, expected="a grey PNG of 16 bits",
-                                 fix="8 bits are too coarse for depth: write uint16 with a scale, or .npy")
+            raise EgoXInputError(
+                f"depth frame {file}",
+                got=got,
+                expected="a grey PNG of 16 bits",
+                fix="8 bits are too coarse for depth: write uint16 with a scale, or .npy",
+            )
         return picture.astype(np.float32) * PNG_UNIT_M
     return _decode_exr(content, file)
 
@@ -263,25 +325,39 @@ def _decode_exr(content: bytes, file: str) -> np.ndarray:
     try:
         import OpenEXR
     except ImportError as error:
-        raise EgoXInputError(f"depth frame {file}", got="an EXR file, but no reader for it",
-                             expected="the package OpenEXR", fix="pip install OpenEXR") from error
+        raise EgoXInputError(
+            f"depth frame {file}",
+            got="an EXR file, but no reader for it",
+            expected="the package OpenEXR",
+            fix="pip install OpenEXR",
+        ) from error
     # Its reader wants a path; the file is closed before reading, as Windows asks.
     with tempfile.TemporaryDirectory(prefix="egox_") as folder:
         path = Path(folder) / "frame.exr"
         path.write_bytes(content)
         with intact(f"depth frame {file}", EXR_ERRORS, expected="an intact EXR file"):
             with OpenEXR.File(str(path), separate_channels=True) as exr:
-                channels = {name: np.array(channel.pixels) for name, channel in exr.channels().items()}
-    name = next((c for c in EXR_CHANNELS if c in channels), next(iter(channels)) if len(channels) == 1 else None)
+                channels = {
+                    name: np.array(channel.pixels) for name, channel in exr.channels().items()
+                }
+    name = next(
+        (c for c in EXR_CHANNELS if c in channels),
+        next(iter(channels)) if len(channels) == 1 else None,
+    )
     if name is None:
-        raise EgoXInputError(f"depth frame {file}", got=f"channels {sorted(channels)}",
-                             expected=f"one of {EXR_CHANNELS}", fix="write the depth as channel Z")
+        raise EgoXInputError(
+            f"depth frame {file}",
+            got=f"channels {sorted(channels)}",
+            expected=f"one of {EXR_CHANNELS}",
+            fix="write the depth as channel Z",
+        )
     _check_shape((1, *channels[name].shape), channels[name].dtype, f"depth frame {file}")
     return channels[name].astype(np.float32)
 
 
-def _frames_header(stream: BinaryIO | Member, what: str, size: int) -> tuple[tuple[int, int, int],
-                                                                             np.dtype]:
+def _frames_header(
+    stream: BinaryIO | Member, what: str, size: int
+) -> tuple[tuple[int, int, int], np.dtype]:
     """Shape (T, H, W) and dtype of a .npy of ``size`` bytes; one map counts as one frame."""
     shape, dtype = read_npy_header(stream, what, size)
     shape = (1, *shape) if len(shape) == 2 else shape
@@ -291,6 +367,9 @@ def _frames_header(stream: BinaryIO | Member, what: str, size: int) -> tuple[tup
 
 def _check_shape(shape: tuple[int, ...], dtype: np.dtype, what: str) -> None:
     if len(shape) != 3 or min(shape) < 1 or dtype.kind not in "fui":
-        raise EgoXInputError(what, got=f"{dtype} of shape {shape}",
-                             expected="numbers of shape (T, H, W)",
-                             fix="store z depth, one map per frame")
+        raise EgoXInputError(
+            what,
+            got=f"{dtype} of shape {shape}",
+            expected="numbers of shape (T, H, W)",
+            fix="store z depth, one map per frame",
+        )

@@ -1,4 +1,4 @@
-"""What a take's meta.json says of the exo camera: its lens, as given or the raw one, and its poses."""
+"""Exo camera of a take's meta.json: its lens, as given or the raw one, and its poses."""
 
 from __future__ import annotations
 
@@ -22,15 +22,16 @@ from .meta import depth_camera
 
 ExoLens = Literal["as given", "raw", "raw where known"]
 EXO_LENSES: Mapping[str, ExoLens] = {"as-given": "as given", "raw": "raw"}
-"""What a user may choose, by the word of the command line."""
+"""Choices of a user, by the word of the command line."""
 
 
 def with_exo_lens(meta: TakeMeta, lens: ExoLens) -> tuple[TakeMeta, str]:
     """The take with the exo lens that is asked for, and a note on it.
 
-    ``as given``: the file's K as a pinhole of the picture, as the released priors were drawn. ``raw``: the lens of
-    Ego-Exo4D's raw video, which follows from the K of its annotations. ``raw where known``: as given where K isn't one
-    of those. A take whose file holds the exact camera keeps it.
+    ``as given``: the file's K as a pinhole of the picture, as the released priors were drawn.
+    ``raw``: the lens of Ego-Exo4D's raw video, which follows from the K of its annotations. ``raw
+    where known``: as given where K isn't one of those. A take whose file holds the exact camera
+    keeps it.
 
     Raises:
         EgoXInputError: ``raw`` for a K that isn't Ego-Exo4D's.
@@ -43,12 +44,21 @@ def with_exo_lens(meta: TakeMeta, lens: ExoLens) -> tuple[TakeMeta, str]:
     camera = None if k is None else raw_gopro_of(k)
     if camera is not None:
         return replace(meta, exact_exo_camera=camera), f"exo lens raw: {lens_text(camera)}"
-    got = "no camera_intrinsics" if k is None else (
-        f"focal length {float(k[0, 0]):.0f} px, centre ({float(k[0, 2]):g}, {float(k[1, 2]):g})")
+    got = (
+        "no camera_intrinsics"
+        if k is None
+        else (
+            f"focal length {float(k[0, 0]):.0f} px, centre ({float(k[0, 2]):g}, {float(k[1, 2]):g})"
+        )
+    )
     if lens == "raw":
-        raise EgoXInputError(f"exo lens of {meta.name}", got=got, expected="the K of an Ego-Exo4D annotation (about "
-                             "1240 px, centre (1920, 1080)): only its raw lens is known",
-                             fix="take the exo lens as given")
+        raise EgoXInputError(
+            f"exo lens of {meta.name}",
+            got=got,
+            expected="the K of an Ego-Exo4D annotation (about "
+            "1240 px, centre (1920, 1080)): only its raw lens is known",
+            fix="take the exo lens as given",
+        )
     return meta, f"exo lens as given: no raw lens is known for this K ({got})"
 
 
@@ -58,13 +68,21 @@ def lens_text(camera: CameraModel) -> str:
 
 
 def meta_beside(depth_path: Path) -> Path | None:
-    """The meta.json in the folder of a depth file, or inside (else beside) a depth folder; None where there is none.
+    """The meta.json in the folder of a depth file, or inside (else beside) a depth folder; None
+    where there is none.
 
-    A link that leads to another folder is not followed: the depth's place was allowed, its target's was not.
-    """
+    A link that leads to another folder is not followed: the depth's place was allowed, its target's
+        was not."""
     folders = (depth_path, depth_path.parent) if depth_path.is_dir() else (depth_path.parent,)
     paths = (folder / META for folder in folders)
-    return next((path for path in paths if path.is_file() and path.resolve().parent == path.parent.resolve()), None)
+    return next(
+        (
+            path
+            for path in paths
+            if path.is_file() and path.resolve().parent == path.parent.resolve()
+        ),
+        None,
+    )
 
 
 def exo_camera_of_size(
@@ -74,8 +92,9 @@ def exo_camera_of_size(
 ) -> CameraModel:
     """The take's exo camera in pixels of the exo frames, or of a picture of ``size`` without them.
 
-    K belongs to a picture that it is centred in, an exact camera to one of its size. If that picture is wider than
-    the video (the Ego-Exo4D takes: 796 against 784), the video is its middle, as for depth files.
+    K belongs to a picture that it is centred in, an exact camera to one of its size. If that
+    picture is wider than the video (the Ego-Exo4D takes: 796 against 784), the video is its middle,
+    as for depth files.
 
     Raises:
         EgoXInputError: no intrinsics.
@@ -101,11 +120,14 @@ def exo_poses(
     meta: TakeMeta | None,
     frames: FrameSelection | None,
     numbers: Tensor | None = None,  # [T] int64 source frames in use, where there is no selection
-) -> Tensor | None:  # [3, 4] of a fixed camera or [T, 3, 4] of a moving one, float64, exo_from_world; None: not known
+) -> (
+    Tensor | None
+):  # [3, 4] of a fixed camera or [T, 3, 4] of a moving one, float64, exo_from_world; None: not known
     """The exo camera's pose in the frames in use.
 
     Raises:
-        EgoXInputError: a pose a frame, but fewer than frames in use, or neither frames nor numbers to choose them by.
+        EgoXInputError: a pose a frame, but fewer than frames in use, or neither frames nor numbers
+            to choose them by.
     """
     poses = None if meta is None else meta.camera_extrinsics
     if poses is None or poses.ndim == 2:
@@ -115,9 +137,17 @@ def exo_poses(
     if frames is not None:
         return poses_of_frames(numbered_track(poses, name), frames)
     if numbers is None:
-        raise EgoXInputError(name, got="a pose a frame, without knowing which frames are in use",
-                             expected="the frames output of Load Exo Video", fix="connect 'frames'")
+        raise EgoXInputError(
+            name,
+            got="a pose a frame, without knowing which frames are in use",
+            expected="the frames output of Load Exo Video",
+            fix="connect 'frames'",
+        )
     if int(numbers.max()) >= len(poses):
-        raise EgoXInputError(name, got=f"{len(poses)} poses", expected=f"{len(numbers)}, the frames in use",
-                             fix="give one pose a frame, or one for all")
+        raise EgoXInputError(
+            name,
+            got=f"{len(poses)} poses",
+            expected=f"{len(numbers)}, the frames in use",
+            fix="give one pose a frame, or one for all",
+        )
     return poses[numbers]

@@ -1,4 +1,5 @@
-"""Head poses of a take from files of keypoints: read them, estimate, write the trajectory beside the take."""
+"""Head poses of a take from files of keypoints: read them, estimate, write the trajectory beside
+the take."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ from .meta import LIST_KEY, read_meta
 from .trajectory_files import write_trajectory
 
 POSE_SOURCE = "head keypoints"
-"""What meta.json says of such poses: they were made on this very depth, so its scale can't be told from them."""
+"""What meta.json says of such poses: they were made on this very depth, so its scale can't be told
+from them."""
 MHR_KEYS = ("pred_keypoints_3d", "pred_cam_t", "pred_keypoints_2d", "focal_length", "image_size")
 MOST_JSON_BYTES = 512 * 2**20  # whole-body keypoints of an hour
 
@@ -40,7 +42,9 @@ class HeadOptions:
     """How the head of a take is estimated."""
 
     mount: HeadMount
-    person: int | None = None  # in the first frame that shows so many; None: there is one, or the mask tells
+    person: int | None = (
+        None  # in the first frame that shows so many; None: there is one, or the mask tells
+    )
     mask: Path | None = None  # of the wearer: a video, an npz or a folder, see takes/mask_files.py
     exo_lens: ExoLens = "as given"
     ego_camera: str = "aria_released"  # preset
@@ -49,14 +53,16 @@ class HeadOptions:
     entry: str = ""  # the take's name, where meta.json lists several
 
 
-def estimate_take(folder: Path, keypoints: Path, options: HeadOptions,
-                  progress: Progress = no_progress) -> tuple[CameraTrajectory, HeadReport]:
+def estimate_take(
+    folder: Path, keypoints: Path, options: HeadOptions, progress: Progress = no_progress
+) -> tuple[CameraTrajectory, HeadReport]:
     """The wearer's camera over all frames of a take's video that the keypoints have.
 
     Depth is used where the take has it. The video is not decoded.
 
     Raises:
-        EgoXInputError: files missing or bad, another number of frames, nobody seen, several and none chosen.
+        EgoXInputError: files missing or bad, another number of frames, nobody seen, several and
+            none chosen.
     """
     folder = Path(folder)
     meta, _ = with_exo_lens(read_meta(folder / META, options.entry), options.exo_lens)
@@ -64,9 +70,12 @@ def estimate_take(folder: Path, keypoints: Path, options: HeadOptions,
     mask = None if options.mask is None else find_mask(options.mask.parent, options.mask.stem)
     count = keypoint_frames(keypoints)
     if count > video.frame_count:
-        raise EgoXInputError(f"keypoints {keypoints.name}", got=f"{count} frames",
-                             expected=f"at most {video.frame_count}, the frames of {EXO}",
-                             fix="run the detector on the take's own video")
+        raise EgoXInputError(
+            f"keypoints {keypoints.name}",
+            got=f"{count} frames",
+            expected=f"at most {video.frame_count}, the frames of {EXO}",
+            fix="run the detector on the take's own video",
+        )
     frames = _all_frames(video, count, folder / EXO)
     wearer = None
     if mask is not None:
@@ -80,24 +89,55 @@ def estimate_take(folder: Path, keypoints: Path, options: HeadOptions,
         wearer = loaded.dynamic if wearer is None else wearer
     else:
         if meta.exo_camera is None:
-            raise EgoXInputError(f"take {meta.name}", got="no camera_intrinsics", expected="the exo camera's K",
-                                 fix="add them to meta.json")
+            raise EgoXInputError(
+                f"take {meta.name}",
+                got="no camera_intrinsics",
+                expected="the exo camera's K",
+                fix="add them to meta.json",
+            )
         camera, exo_w2c = exo_camera_of_size(meta, frames, frames.size), exo_poses(meta, frames)
-    points = read_keypoints(keypoints, frames.size, person=options.person,
-                            mask=wearer if options.mask is not None else None)
-    path = estimate_head(points, camera, exo_w2c=exo_w2c, depth_m=depth_m, mask=wearer, times_s=frames.times_s,
-                         up=options.up, cuts=options.cuts)
+    points = read_keypoints(
+        keypoints,
+        frames.size,
+        person=options.person,
+        mask=wearer if options.mask is not None else None,
+    )
+    path = estimate_head(
+        points,
+        camera,
+        exo_w2c=exo_w2c,
+        depth_m=depth_m,
+        mask=wearer,
+        times_s=frames.times_s,
+        up=options.up,
+        cuts=options.cuts,
+    )
     ego = meta.ego_camera or preset_camera(options.ego_camera, frames.size[1])
-    return head_trajectory(path.world_from_head, ego, options.mount, frames.times_s, confidence=path.confidence,
-                           exo_w2c=exo_w2c, exo_camera=camera, prompt=meta.prompt), path.report
+    return head_trajectory(
+        path.world_from_head,
+        ego,
+        options.mount,
+        frames.times_s,
+        confidence=path.confidence,
+        exo_w2c=exo_w2c,
+        exo_camera=camera,
+        prompt=meta.prompt,
+    ), path.report
 
 
 def _all_frames(video: VideoInfo, count: int, path: Path) -> FrameSelection:
     """The first frames of a video at its own size."""
     size = (video.width, video.height)
-    return FrameSelection(source_indices=torch.arange(count), source_fps=video.fps, fps=video.fps, source_size=size,
-                          times_s=torch.tensor(video.times_s[:count], dtype=torch.float64), size=size, resize="crop",
-                          source_path=path)
+    return FrameSelection(
+        source_indices=torch.arange(count),
+        source_fps=video.fps,
+        fps=video.fps,
+        source_size=size,
+        times_s=torch.tensor(video.times_s[:count], dtype=torch.float64),
+        size=size,
+        resize="crop",
+        source_path=path,
+    )
 
 
 def keypoint_frames(path: Path) -> int:
@@ -109,13 +149,16 @@ def keypoint_frames(path: Path) -> int:
     return len(_openpose_list(path))
 
 
-def read_keypoints(path: Path, size: tuple[int, int], *, person: int | None = None,
-                   mask: Tensor | None = None) -> HeadPoints:
-    """The wearer's head points in a folder of OpenPose JSON files (one a frame), one JSON file, or an MHR npz.
+def read_keypoints(
+    path: Path, size: tuple[int, int], *, person: int | None = None, mask: Tensor | None = None
+) -> HeadPoints:
+    """The wearer's head points in a folder of OpenPose JSON files (one a frame), one JSON file, or
+    an MHR npz.
 
-    The npz has the names of SAM 3D Body's payload, each with a leading axis of frames and, where several people are
-    known, a second one of people: ``pred_keypoints_3d`` [T, (P,) 70, 3], ``pred_cam_t`` [T, (P,) 3], and
-    ``pred_keypoints_2d`` or ``focal_length``; ``image_size`` (height, width). Who is absent is NaN.
+    The npz has the names of SAM 3D Body's payload, each with a leading axis of frames and, where
+    several people are known, a second one of people: ``pred_keypoints_3d`` [T, (P,) 70, 3],
+    ``pred_cam_t`` [T, (P,) 3], and ``pred_keypoints_2d`` or ``focal_length``; ``image_size``
+    (height, width). Who is absent is NaN.
 
     Args:
         size: (width, height) px of the video, for files that don't say what their pixels belong to.
@@ -125,15 +168,23 @@ def read_keypoints(path: Path, size: tuple[int, int], *, person: int | None = No
     """
     if path.suffix.lower() == ".npz" and not path.is_dir():
         return mhr_points(_mhr_payload(path, size), person=person, mask=mask)
-    frames = [read_json(file, "keypoints") for file in _openpose_files(path)] if path.is_dir() else _openpose_list(path)
+    frames = (
+        [read_json(file, "keypoints") for file in _openpose_files(path)]
+        if path.is_dir()
+        else _openpose_list(path)
+    )
     return openpose_points(frames, picture=size, person=person, mask=mask)
 
 
 def _openpose_files(folder: Path) -> list[Path]:
     files = sorted(folder.glob("*.json"))
     if not files:
-        raise EgoXInputError(f"keypoints {folder.name}", got="a folder without JSON files",
-                             expected="OpenPose's JSON files, one a frame", fix="choose the folder that OpenPose wrote")
+        raise EgoXInputError(
+            f"keypoints {folder.name}",
+            got="a folder without JSON files",
+            expected="OpenPose's JSON files, one a frame",
+            fix="choose the folder that OpenPose wrote",
+        )
     return files
 
 
@@ -142,8 +193,12 @@ def _openpose_list(path: Path) -> list:
     if isinstance(content, Mapping) and isinstance(content.get("frames"), list):
         content = content["frames"]
     if not isinstance(content, list) or not content:
-        raise EgoXInputError(f"keypoints {path.name}", got=repr(content)[:40], expected="a list with one object a "
-                             "frame, as the host's POSE_KEYPOINT", fix="save the detector's output for the whole clip")
+        raise EgoXInputError(
+            f"keypoints {path.name}",
+            got=repr(content)[:40],
+            expected="a list with one object a frame, as the host's POSE_KEYPOINT",
+            fix="save the detector's output for the whole clip",
+        )
     return content
 
 
@@ -151,23 +206,38 @@ def _mhr_arrays(path: Path) -> dict[str, np.ndarray]:
     with open_zip(path, "keypoints") as archive:
         names = {name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")}
         if not {"pred_keypoints_3d", "pred_cam_t"} <= names:
-            raise EgoXInputError(f"keypoints {path.name}", got=f"arrays {sorted(names)[:8]}",
-                                 expected=f"{MHR_KEYS}",
-                                 fix="save SAM 3D Body's output under its own names")
-        arrays = {key: read_array(archive, key,
-                                  f"{key} of {path.name}") for key in MHR_KEYS if key in names}
+            raise EgoXInputError(
+                f"keypoints {path.name}",
+                got=f"arrays {sorted(names)[:8]}",
+                expected=f"{MHR_KEYS}",
+                fix="save SAM 3D Body's output under its own names",
+            )
+        arrays = {
+            key: read_array(archive, key, f"{key} of {path.name}")
+            for key in MHR_KEYS
+            if key in names
+        }
     solid = arrays["pred_keypoints_3d"]
     leading = solid.shape[:-2]
     for key, value in arrays.items():
-        fits = value.size >= 2 if key == "image_size" else \
-            value.ndim == 0 or value.shape[:len(leading)] == leading
+        fits = (
+            value.size >= 2
+            if key == "image_size"
+            else value.ndim == 0 or value.shape[: len(leading)] == leading
+        )
         if value.dtype.kind not in "fiu" or not fits or solid.ndim not in (3, 4):
-            raise EgoXInputError(f"{key} of {path.name}",
-                                 got=f"{value.dtype} of shape {value.shape}",
-                                 expected=f"numbers of shape (T, (P,) …), as {MHR_KEYS[0]}",
-                                 fix="save SAM 3D Body's output under its own names")
+            raise EgoXInputError(
+                f"{key} of {path.name}",
+                got=f"{value.dtype} of shape {value.shape}",
+                expected=f"numbers of shape (T, (P,) …), as {MHR_KEYS[0]}",
+                fix="save SAM 3D Body's output under its own names",
+            )
     if solid.ndim == 3:  # one person
-        arrays |= {key: value[:, None] for key, value in arrays.items() if key != "image_size" and value.ndim > 0}
+        arrays |= {
+            key: value[:, None]
+            for key, value in arrays.items()
+            if key != "image_size" and value.ndim > 0
+        }
     return arrays
 
 
@@ -178,8 +248,12 @@ def _mhr_payload(path: Path, size: tuple[int, int]) -> dict[str, object]:
     frames = []
     for t in range(count):
         there = [p for p in range(people) if np.isfinite(arrays["pred_keypoints_3d"][t, p]).all()]
-        frames.append([{key: value if value.ndim == 0 else value[t, p] for key, value in arrays.items()}
-                       for p in there])
+        frames.append(
+            [
+                {key: value if value.ndim == 0 else value[t, p] for key, value in arrays.items()}
+                for p in there
+            ]
+        )
     return {"frames": frames, "image_size": image_size[:2]}
 
 
@@ -191,18 +265,29 @@ def head_target(folder: Path, *, meta: bool = False, replace: bool = False) -> P
     """
     path = Path(folder) / (META if meta else HEAD_TRAJECTORY)
     if path.exists() and not replace:
-        raise EgoXInputError(path.name, got="a file that is there already", expected="none",
-                             fix="add --replace to put these ego poses into it; all else in it stays" if meta else
-                             "add --replace to write it anew")
+        raise EgoXInputError(
+            path.name,
+            got="a file that is there already",
+            expected="none",
+            fix="add --replace to put these ego poses into it; all else in it stays"
+            if meta
+            else "add --replace to write it anew",
+        )
     if meta and path.exists():
         content = read_json(path, META)
         if not isinstance(content, dict) or LIST_KEY in content:
-            raise EgoXInputError(path.name, got="a list of takes", expected="the meta.json of one take",
-                                 fix="leave --meta out: Ego Pose Input reads head_trajectory.json as well")
+            raise EgoXInputError(
+                path.name,
+                got="a list of takes",
+                expected="the meta.json of one take",
+                fix="leave --meta out: Ego Pose Input reads head_trajectory.json as well",
+            )
     return path
 
 
-def write_head(folder: Path, trajectory: CameraTrajectory, *, meta: bool = False, replace: bool = False) -> Path:
+def write_head(
+    folder: Path, trajectory: CameraTrajectory, *, meta: bool = False, replace: bool = False
+) -> Path:
     """Write head_trajectory.json beside the take, or the poses into its meta.json; the file.
 
     Raises:
@@ -214,7 +299,11 @@ def write_head(folder: Path, trajectory: CameraTrajectory, *, meta: bool = False
         return path
     content = read_json(path, META) if path.exists() else {}
     assert isinstance(content, dict)
-    content |= {"ego_extrinsics": trajectory.w2c.tolist(), "ego_camera": camera_to_json(trajectory.camera),
-                "ego_intrinsics": intrinsics_matrix(trajectory.camera).tolist(), "pose_source": POSE_SOURCE}
+    content |= {
+        "ego_extrinsics": trajectory.w2c.tolist(),
+        "ego_camera": camera_to_json(trajectory.camera),
+        "ego_intrinsics": intrinsics_matrix(trajectory.camera).tolist(),
+        "pose_source": POSE_SOURCE,
+    }
     write_json(path, content)
     return path

@@ -1,10 +1,11 @@
-"""What moves in an exo video, from a file beside it: a video, an array, or a folder of pictures.
+"""Masks of what moves in an exo video, from a file beside it: a video, an array, or a folder of
+pictures.
 
-Found by name, ``<take>__<camera>`` in one folder for all takes: ``.mkv`` or ``.mp4`` (grey, best lossless), ``.npz``
-(``mask`` [T, H, W], bool or uint8), or a folder of that name with numbered PNG files. White (255, True) is what moves:
-the wearer, other people and animals, vehicles, balls, and whatever they hold. A file has exactly the frames of its
-video. Its picture is the video's, or that of the frames handed on, at any size of the same shape.
-"""
+Found by name, ``<take>__<camera>`` in one folder for all takes: ``.mkv`` or ``.mp4`` (grey, best
+lossless), ``.npz`` (``mask`` [T, H, W], bool or uint8), or a folder of that name with numbered PNG
+files. White (255, True) is what moves: the wearer, other people and animals, vehicles, balls, and
+whatever they hold. A file has exactly the frames of its video. Its picture is the video's, or that
+of the frames handed on, at any size of the same shape."""
 
 from __future__ import annotations
 
@@ -30,7 +31,12 @@ from ..types import FrameSelection
 from ..video.reader import decode_frames, probe_video
 from .depth_readers import PackedFrames, decode_picture, numbered_files
 
-MASK_SUFFIXES = (".mkv", ".mp4", ".npz", "")  # the first that exists; the last: a folder of PNG files
+MASK_SUFFIXES = (
+    ".mkv",
+    ".mp4",
+    ".npz",
+    "",
+)  # the first that exists; the last: a folder of PNG files
 MASK_KEY = "mask"
 MaskFrames = Callable[[list[int]], Iterator[np.ndarray]]
 """Ascending indices -> what moves in each frame, [H, W] bool."""
@@ -59,10 +65,13 @@ def find_mask(root: Path, stem: str) -> MaskFile:
     """
     path = next((p for suffix in MASK_SUFFIXES if (p := root / f"{stem}{suffix}").exists()), None)
     if path is None:
-        raise EgoXInputError(f"mask of {stem}", got=f"nothing of that name in {root.name!r}",
-                             expected=f"{stem}.mkv, .mp4 or .npz, or a folder {stem} of PNG files",
-                             fix="run a segmentation on the video that `train_egox.py undistort` writes, or leave the "
-                                 "masks out")
+        raise EgoXInputError(
+            f"mask of {stem}",
+            got=f"nothing of that name in {root.name!r}",
+            expected=f"{stem}.mkv, .mp4 or .npz, or a folder {stem} of PNG files",
+            fix="run a segmentation on the video that `train_egox.py undistort` writes, or leave the "
+            "masks out",
+        )
     if path.is_dir():
         pictures = _pictures(path)
         first = _picture(pictures[0], path.name)
@@ -88,21 +97,30 @@ def check_mask(
         EgoXInputError: another number of frames, another shape.
     """
     if mask.frame_count != frame_count:
-        raise EgoXInputError(mask.what, got=f"{mask.frame_count} frames", expected=f"{frame_count}, as the exo video",
-                             fix="segment the whole video, without dropping frames")
+        raise EgoXInputError(
+            mask.what,
+            got=f"{mask.frame_count} frames",
+            expected=f"{frame_count}, as the exo video",
+            fix="segment the whole video, without dropping frames",
+        )
     depth_window(mask.size, frames, mask.what)
-    if redrawn and not same_aspect(mask.size, frames.size):  # the rule for wider maps is for videos as filmed
-        raise EgoXInputError(mask.what, got=f"{mask.size[0]}x{mask.size[1]} px",
-                             expected=f"the shape of the undistorted picture, {frames.size[0]}x{frames.size[1]}",
-                             fix="segment the video that `train_egox.py undistort` writes, not the one as filmed")
+    if redrawn and not same_aspect(
+        mask.size, frames.size
+    ):  # the rule for wider maps is for videos as filmed
+        raise EgoXInputError(
+            mask.what,
+            got=f"{mask.size[0]}x{mask.size[1]} px",
+            expected=f"the shape of the undistorted picture, {frames.size[0]}x{frames.size[1]}",
+            fix="segment the video that `train_egox.py undistort` writes, not the one as filmed",
+        )
 
 
 @contextmanager
 def open_mask(mask: MaskFile, keep_bytes: int = 0) -> Iterator[MaskFrames]:
     """Frames of a mask file on demand, within the ``with`` block.
 
-    Several reads one after the other, each from later frames on, unpack a packed file once; ``keep_bytes`` as in
-    :func:`.depth_readers.open_depth`.
+    Several reads one after the other, each from later frames on, unpack a packed file once;
+    ``keep_bytes`` as in :func:`.depth_readers.open_depth`.
 
     Raises:
         EgoXInputError: no array of masks.
@@ -120,9 +138,11 @@ def read_mask(
     mask: MaskFile,
     frames: FrameSelection,  # the frames in use
     progress: Progress = no_progress,
-    opened: MaskFrames | None = None,  # of :func:`open_mask`, so that the clips of a take share one pass over the file
+    opened: MaskFrames
+    | None = None,  # of :func:`open_mask`, so that the clips of a take share one pass over the file
 ) -> Tensor:  # [T, H, W] bool
-    """What moves in the frames in use, by their source index, cropped and scaled as they are.
+    """Masks of what moves in the frames in use, by their source index, cropped and scaled as they
+    are.
 
     Raises:
         EgoXInputError: another shape, too few frames, damaged, a PNG that is a map of labels.
@@ -131,17 +151,27 @@ def read_mask(
         with open_mask(mask) as opened:
             return read_mask(mask, frames, progress, opened)
     window = depth_window(mask.size, frames, mask.what)
-    unique, places = torch.unique(frames.source_indices, return_inverse=True)  # uneven time stamps may repeat one
+    unique, places = torch.unique(
+        frames.source_indices, return_inverse=True
+    )  # uneven time stamps may repeat one
     indices = unique.tolist()
     if indices[-1] >= mask.frame_count:
-        raise EgoXInputError(mask.what, got=f"{mask.frame_count} frames", expected=f"at least {indices[-1] + 1}",
-                             fix="segment the whole video")
+        raise EgoXInputError(
+            mask.what,
+            got=f"{mask.frame_count} frames",
+            expected=f"at least {indices[-1] + 1}",
+            fix="segment the whole video",
+        )
     width, height = window.size
     store = FrameStore(len(indices), (height, width), np.bool_)
     for place, picture in enumerate(opened(indices)):
         if picture.shape != mask.size[::-1]:
-            raise EgoXInputError(mask.what, got=f"frame {indices[place]} of shape {picture.shape}",
-                                 expected=f"{mask.size[::-1]} as the first", fix="store all frames at one size")
+            raise EgoXInputError(
+                mask.what,
+                got=f"frame {indices[place]} of shape {picture.shape}",
+                expected=f"{mask.size[::-1]} as the first",
+                fix="store all frames at one size",
+            )
         store.append(fit_mask(picture, window))
         progress(place + 1, len(indices), "reading masks")
     return store.tensor() if len(indices) == len(places) else store.tensor()[places]
@@ -159,30 +189,47 @@ def _frames(mask: MaskFile, indices: list[int]) -> Iterator[np.ndarray]:  # [H, 
 def _array_header(archive: zipfile.ZipFile, path: Path) -> tuple[tuple[int, ...], np.dtype]:
     what = f"mask {path.name}"
     if f"{MASK_KEY}.npy" not in archive.namelist():
-        raise EgoXInputError(what, got=f"arrays {sorted(archive.namelist())}", expected=f"one named {MASK_KEY}",
-                             fix=f"save it with numpy.savez_compressed(path, {MASK_KEY}=…)")
+        raise EgoXInputError(
+            what,
+            got=f"arrays {sorted(archive.namelist())}",
+            expected=f"one named {MASK_KEY}",
+            fix=f"save it with numpy.savez_compressed(path, {MASK_KEY}=…)",
+        )
     with open_member(archive, f"{MASK_KEY}.npy", what) as stream:
         shape, dtype = read_npy_header(stream, what, archive.getinfo(f"{MASK_KEY}.npy").file_size)
     if len(shape) != 3 or min(shape) < 1 or dtype.itemsize != 1 or dtype.kind not in "bu":
-        raise EgoXInputError(what, got=f"{dtype} of shape {shape}", expected="bool or uint8 of shape (T, H, W)",
-                             fix="save one mask a frame; what moves is not zero")
+        raise EgoXInputError(
+            what,
+            got=f"{dtype} of shape {shape}",
+            expected="bool or uint8 of shape (T, H, W)",
+            fix="save one mask a frame; what moves is not zero",
+        )
     return shape, dtype
 
 
 def _pictures(folder: Path) -> list[Path]:
     """PNG files in the order of their numbers."""
-    _, files = numbered_files(f"mask {folder.name}", [p.name for p in sorted(folder.iterdir()) if p.is_file()],
-                              (".png",))
+    _, files = numbered_files(
+        f"mask {folder.name}", [p.name for p in sorted(folder.iterdir()) if p.is_file()], (".png",)
+    )
     return [folder / name for name in files]
 
 
 def _picture(file: Path, name: str) -> np.ndarray:  # [H, W] uint8
     picture = decode_picture(file.read_bytes(), f"mask {name}/{file.name}", cv2.IMREAD_GRAYSCALE)
     if picture is None:
-        raise EgoXInputError(f"mask {name}", got=f"{file.name!r}, which is no PNG", expected="grey PNG files",
-                             fix="write it again")
+        raise EgoXInputError(
+            f"mask {name}",
+            got=f"{file.name!r}, which is no PNG",
+            expected="grey PNG files",
+            fix="write it again",
+        )
     brightest = int(picture.max())
     if 0 < brightest < WHITE:  # a map of labels would be taken for "nothing moves"
-        raise EgoXInputError(f"mask {name}", got=f"{file.name!r} with values up to {brightest}",
-                             expected="0 and 255", fix="multiply it; a map of labels needs the labels that move as 255")
+        raise EgoXInputError(
+            f"mask {name}",
+            got=f"{file.name!r} with values up to {brightest}",
+            expected="0 and 255",
+            fix="multiply it; a map of labels needs the labels that move as 255",
+        )
     return picture

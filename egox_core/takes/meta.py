@@ -1,4 +1,5 @@
-"""The released meta.json: prompt, exo and ego cameras of a take; as one object or as the authors' list of takes."""
+"""The released meta.json: prompt, exo and ego cameras of a take; as one object or as the authors'
+list of takes."""
 
 from __future__ import annotations
 
@@ -19,16 +20,20 @@ from ..types import TakeMeta
 LIST_KEY = "test_datasets"
 META_PRESET = "aria_released"
 """The poses of a meta.json are those of a sensor turned as this one."""
-ENTRY_KEYS = frozenset({"prompt", "camera_intrinsics", "camera_extrinsics", "ego_intrinsics", "ego_extrinsics"})
+ENTRY_KEYS = frozenset(
+    {"prompt", "camera_intrinsics", "camera_extrinsics", "ego_intrinsics", "ego_extrinsics"}
+)
 
 
 def read_meta(path: Path, entry: str = "") -> TakeMeta:
-    """Read a meta.json of either form; ``entry`` names the take in a list of several (its folder name or number).
+    """Read a meta.json of either form; ``entry`` names the take in a list of several (its folder
+    name or number).
 
     An ``intrinsics/NAME.npz`` of ViPE is taken too; it knows the exo camera alone.
 
     Raises:
-        EgoXInputError: no JSON, neither form, unknown entry, a matrix of wrong shape, not a rotation.
+        EgoXInputError: no JSON, neither form, unknown entry, a matrix of wrong shape, not a
+            rotation.
     """
     if path.suffix.lower() == ".npz":
         from .vipe import read_vipe  # it makes a TakeMeta, so it imports this module
@@ -43,15 +48,27 @@ def parse_meta(content: object, path: Path, entry: str = "") -> TakeMeta:
         content = _choose_entry(content[LIST_KEY], path, entry)
     if not isinstance(content, dict) or not ENTRY_KEYS & content.keys():
         got = sorted(content)[:8] if isinstance(content, dict) else type(content).__name__
-        raise EgoXInputError(f"meta file {path.name}", got=got, expected=f"some of {sorted(ENTRY_KEYS)}, or a list "
-                             f"under {LIST_KEY!r}", fix="give the take's meta.json")
+        raise EgoXInputError(
+            f"meta file {path.name}",
+            got=got,
+            expected=f"some of {sorted(ENTRY_KEYS)}, or a list under {LIST_KEY!r}",
+            fix="give the take's meta.json",
+        )
     return _entry(content, path)
 
 
 def _choose_entry(entries: object, path: Path, entry: str) -> dict:
-    if not isinstance(entries, list) or not entries or not all(isinstance(e, dict) for e in entries):
-        raise EgoXInputError(f"meta file {path.name}", got=f"{LIST_KEY} that is no list of takes",
-                             expected="a list of objects", fix="give the authors' meta.json unchanged")
+    if (
+        not isinstance(entries, list)
+        or not entries
+        or not all(isinstance(e, dict) for e in entries)
+    ):
+        raise EgoXInputError(
+            f"meta file {path.name}",
+            got=f"{LIST_KEY} that is no list of takes",
+            expected="a list of objects",
+            fix="give the authors' meta.json unchanged",
+        )
     names = [_take_name(e) or str(i) for i, e in enumerate(entries)]
     # A take in a folder of its own, as the authors lay them out, is known by the folder's name.
     for wanted in (entry, *(() if entry else (path.parent.name,))):
@@ -61,8 +78,12 @@ def _choose_entry(entries: object, path: Path, entry: str) -> dict:
             return entries[int(wanted)]
     if not entry and len(entries) == 1:
         return entries[0]
-    raise EgoXInputError(f"meta file {path.name}", got=f"{len(entries)} takes and the entry {entry!r}",
-                         expected=f"one of {names[:20]}, or its number", fix="name the take to use")
+    raise EgoXInputError(
+        f"meta file {path.name}",
+        got=f"{len(entries)} takes and the entry {entry!r}",
+        expected=f"one of {names[:20]}, or its number",
+        fix="name the take to use",
+    )
 
 
 def _take_name(entry: dict) -> str:
@@ -73,7 +94,11 @@ def _take_name(entry: dict) -> str:
 
 def _entry(content: dict, path: Path) -> TakeMeta:
     def pose(key: str) -> Tensor | None:
-        return None if content.get(key) is None else validate_w2c(content[key], f"{key} of {path.name}")
+        return (
+            None
+            if content.get(key) is None
+            else validate_w2c(content[key], f"{key} of {path.name}")
+        )
 
     def intrinsics(key: str) -> Tensor | None:
         if content.get(key) is None:
@@ -82,25 +107,34 @@ def _entry(content: dict, path: Path) -> TakeMeta:
         return torch.as_tensor(content[key], dtype=torch.float64)
 
     def camera(key: str) -> CameraModel | None:
-        return None if content.get(key) is None else camera_from_json(content[key], f"{key} of {path.name}")
+        return (
+            None
+            if content.get(key) is None
+            else camera_from_json(content[key], f"{key} of {path.name}")
+        )
 
     return TakeMeta(
         name=_take_name(content) or path.parent.name or path.name,
         prompt=content["prompt"] if isinstance(content.get("prompt"), str) else "",
-        camera_intrinsics=intrinsics("camera_intrinsics"), camera_extrinsics=pose("camera_extrinsics"),
-        ego_intrinsics=intrinsics("ego_intrinsics"), ego_extrinsics=pose("ego_extrinsics"),
-        exact_exo_camera=camera("exo_camera"), ego_camera=camera("ego_camera"),
-        exo_path=str(content.get("exo_path") or ""), pose_source=str(content.get("pose_source") or ""),
+        camera_intrinsics=intrinsics("camera_intrinsics"),
+        camera_extrinsics=pose("camera_extrinsics"),
+        ego_intrinsics=intrinsics("ego_intrinsics"),
+        ego_extrinsics=pose("ego_extrinsics"),
+        exact_exo_camera=camera("exo_camera"),
+        ego_camera=camera("ego_camera"),
+        exo_path=str(content.get("exo_path") or ""),
+        pose_source=str(content.get("pose_source") or ""),
     )
 
 
 def depth_camera(meta: TakeMeta, depth_size: tuple[int, int]) -> tuple[CameraModel, str]:
-    """The exo camera in depth pixels, before any crop, and a note on what was done to it ("" for nothing).
+    """The exo camera in depth pixels, before any crop, and a note on what was done to it ("" for
+    nothing).
 
-    An exact ``exo_camera`` is rescaled as a resize would; where its picture is wider than the map, the map is its
-    middle. ``camera_intrinsics`` centred in the map within 1 px (or 0.5 %) are taken as they are; others belong to
-    another resolution, which the file doesn't tell: each axis is scaled so that the centre becomes the map's, at
-    (W/2, H/2), as the released code does.
+    An exact ``exo_camera`` is rescaled as a resize would; where its picture is wider than the map,
+    the map is its middle. ``camera_intrinsics`` centred in the map within 1 px (or 0.5 %) are taken
+    as they are; others belong to another resolution, which the file doesn't tell: each axis is
+    scaled so that the centre becomes the map's, at (W/2, H/2), as the released code does.
 
     Raises:
         EgoXInputError: no intrinsics, a centre that can't be one.
@@ -117,16 +151,28 @@ def depth_camera(meta: TakeMeta, depth_size: tuple[int, int]) -> tuple[CameraMod
         if left is not None:
             return crop(rescale(exact, *full), left, 0, width, height), ""
     if meta.camera_intrinsics is None:
-        raise EgoXInputError(f"take {meta.name}", got="no camera_intrinsics", expected="the exo camera's K",
-                             fix="add them to the meta file, or use a depth source that gives intrinsics")
+        raise EgoXInputError(
+            f"take {meta.name}",
+            got="no camera_intrinsics",
+            expected="the exo camera's K",
+            fix="add them to the meta file, or use a depth source that gives intrinsics",
+        )
     k = meta.camera_intrinsics
     cx, cy = float(k[0, 2]), float(k[1, 2])
     if cx <= 0 or cy <= 0:
-        raise EgoXInputError(f"camera_intrinsics of {meta.name}", got=f"a centre of ({cx:g}, {cy:g})",
-                             expected="a centre inside the picture", fix="correct K")
+        raise EgoXInputError(
+            f"camera_intrinsics of {meta.name}",
+            got=f"a centre of ({cx:g}, {cy:g})",
+            expected="a centre inside the picture",
+            fix="correct K",
+        )
     camera = camera_from_intrinsics(k, width, height, name=f"camera_intrinsics of {meta.name}")
-    if abs(cx - width / 2) <= max(1, 0.0025 * width) and abs(cy - height / 2) <= max(1, 0.0025 * height):
+    if abs(cx - width / 2) <= max(1, 0.0025 * width) and abs(cy - height / 2) <= max(
+        1, 0.0025 * height
+    ):
         return camera, ""
     x, y = width / 2 / cx, height / 2 / cy
-    return (replace(camera, fx=camera.fx * x, fy=camera.fy * y, cx=width / 2, cy=height / 2),
-            f"camera_intrinsics of another resolution (centre {cx:g}, {cy:g}) were rescaled to {width}x{height}")
+    return (
+        replace(camera, fx=camera.fx * x, fy=camera.fy * y, cx=width / 2, cy=height / 2),
+        f"camera_intrinsics of another resolution (centre {cx:g}, {cy:g}) were rescaled to {width}x{height}",
+    )

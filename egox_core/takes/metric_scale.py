@@ -1,4 +1,5 @@
-"""The scale of a take's depth: as it is, from the wearer, or a number; and what was done in words and numbers."""
+"""The scale of a take's depth: as it is, from the wearer, or a number; and what was done in words
+and numbers."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ from .trajectory_files import meta_trajectory
 
 ScaleSource = Literal["as is", "wearer", "wearer where seen"]
 SCALE_SOURCES: dict[str, ScaleSource] = {"as-is": "as is", "wearer": "wearer"}
-"""What a user may choose beside a number, by the word of the command line."""
+"""Choices of a user beside a number, by the word of the command line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +37,11 @@ class ScaleReport:
         """Plain numbers for JSON."""
         if self.wearer is not None:
             return {"source": "wearer"} | self.wearer.content()
-        return {"source": "as is" if self.scale == 1 else "number", "scale": self.scale, "note": self.note}
+        return {
+            "source": "as is" if self.scale == 1 else "number",
+            "scale": self.scale,
+            "note": self.note,
+        }
 
 
 def parse_scale(text: str) -> ScaleSource | float:
@@ -50,8 +55,12 @@ def parse_scale(text: str) -> ScaleSource | float:
     try:
         return checked_scale(float(text))
     except ValueError as error:
-        raise EgoXInputError("scale", got=repr(text), expected="as-is, wearer or a positive number",
-                             fix="a number multiplies the depth") from error
+        raise EgoXInputError(
+            "scale",
+            got=repr(text),
+            expected="as-is, wearer or a positive number",
+            fix="a number multiplies the depth",
+        ) from error
 
 
 def checked_scale(scale: float) -> float:
@@ -61,20 +70,24 @@ def checked_scale(scale: float) -> float:
         EgoXInputError: not positive and finite.
     """
     if not (math.isfinite(scale) and scale > 0):
-        raise EgoXInputError("scale", got=scale, expected="a positive number", fix="1 leaves the depth as it is")
+        raise EgoXInputError(
+            "scale", got=scale, expected="a positive number", fix="1 leaves the depth as it is"
+        )
     return scale
 
 
 def with_scale(
     depth: DepthVideo,
     source: ScaleSource | float,
-    ego_w2c: Tensor | None,  # [T, 3, 4] the wearer's measured poses in the depth's world; None: not known
+    ego_w2c: Tensor
+    | None,  # [T, 3, 4] the wearer's measured poses in the depth's world; None: not known
     *,
     quarter_turns: int = 1,  # of the wearer's camera
     pose_source: str = "",  # who made the poses, where their file says so
     progress: Progress = no_progress,
 ) -> tuple[DepthVideo, ScaleReport]:
-    """The depth in that scale. ``wearer where seen`` leaves it as it is where the wearer can't tell, and says why.
+    """The depth in that scale. ``wearer where seen`` leaves it as it is where the wearer can't
+    tell, and says why.
 
     Raises:
         EgoXInputError: ``wearer`` without measured poses or a wearer in sight, see
@@ -83,40 +96,66 @@ def with_scale(
     if source == "as is":
         return depth, ScaleReport(scale=1.0, note="scale as is")
     if not isinstance(source, str):
-        return _multiplied(depth, checked_scale(source)), ScaleReport(scale=source, note=f"scale {source:g}, as given")
+        return _multiplied(depth, checked_scale(source)), ScaleReport(
+            scale=source, note=f"scale {source:g}, as given"
+        )
     try:
         if ego_w2c is None:
-            raise EgoXInputError("scale from the wearer", got="no ego_extrinsics in the camera file",
-                                 expected="the wearer's measured poses", fix="use scale as is, or give a number")
+            raise EgoXInputError(
+                "scale from the wearer",
+                got="no ego_extrinsics in the camera file",
+                expected="the wearer's measured poses",
+                fix="use scale as is, or give a number",
+            )
         if pose_source:
-            raise EgoXInputError("scale from the wearer", got=f"poses from the {pose_source}, which were made on this "
-                                 "very depth and carry its scale", expected="the wearer's measured poses",
-                                 fix="use scale as is, or give a number")
+            raise EgoXInputError(
+                "scale from the wearer",
+                got=f"poses from the {pose_source}, which were made on this "
+                "very depth and carry its scale",
+                expected="the wearer's measured poses",
+                fix="use scale as is, or give a number",
+            )
         wearer = wearer_scale(depth, ego_w2c, quarter_turns=quarter_turns, progress=progress)
     except EgoXInputError as error:
         if source == "wearer":
             raise
         return depth, ScaleReport(scale=1.0, note=f"scale as is: {error.what}: {error.got}")
-    return _multiplied(depth, wearer.scale), ScaleReport(scale=wearer.scale, note=wearer.text(), wearer=wearer)
+    return _multiplied(depth, wearer.scale), ScaleReport(
+        scale=wearer.scale, note=wearer.text(), wearer=wearer
+    )
 
 
-def with_takes_scale(depth: DepthVideo, source: ScaleSource | float, meta: TakeMeta | None,
-                     frames: FrameSelection | None, *,
-                     progress: Progress = no_progress) -> tuple[DepthVideo, ScaleReport]:
-    """As :func:`with_scale`, with the poses of the wearer's camera that the take's file has for the frames in use.
+def with_takes_scale(
+    depth: DepthVideo,
+    source: ScaleSource | float,
+    meta: TakeMeta | None,
+    frames: FrameSelection | None,
+    *,
+    progress: Progress = no_progress,
+) -> tuple[DepthVideo, ScaleReport]:
+    """As :func:`with_scale`, with the poses of the wearer's camera that the take's file has for the
+    frames in use.
 
     Raises:
         EgoXInputError: as there; fewer poses than frames in use.
     """
     if source not in ("wearer", "wearer where seen") or meta is None or meta.ego_extrinsics is None:
         return with_scale(depth, source, None, progress=progress)
-    path = meta_trajectory(meta, preset_camera(META_PRESET, REFERENCE_SIZE), frames, count=len(depth.depth_m))
-    return with_scale(depth, source, path.w2c, quarter_turns=path.camera.quarter_turns, pose_source=meta.pose_source,
-                      progress=progress)
+    path = meta_trajectory(
+        meta, preset_camera(META_PRESET, REFERENCE_SIZE), frames, count=len(depth.depth_m)
+    )
+    return with_scale(
+        depth,
+        source,
+        path.w2c,
+        quarter_turns=path.camera.quarter_turns,
+        pose_source=meta.pose_source,
+        progress=progress,
+    )
 
 
 def _multiplied(depth: DepthVideo, scale: float) -> DepthVideo:
-    """A copy; the maps given may be another node's, and may lie on the disk."""
+    """A copy; the maps given may be another node's, and may be on the disk."""
     store = FrameStore(len(depth.depth_m), tuple(depth.depth_m.shape[1:]), np.float32)
     for frame in depth.depth_m:
         store.append(frame.float().cpu().numpy() * np.float32(scale))

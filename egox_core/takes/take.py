@@ -1,4 +1,5 @@
-"""A take folder (CONVENTIONS.md) as what the pipeline works on: frames, depth, ego path, all of the same frames."""
+"""A take folder (CONVENTIONS.md) as what the pipeline works on: frames, depth, ego path, all of the
+same frames."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ from ..types import CameraTrajectory, DepthVideo, FrameSelection
 from ..video.cuts import refuse_cuts
 from ..video.reader import probe_video, read_frames
 from ..video.selection import VideoInfo, select_frames
-from .depth_files import DepthFileReport, load_depth_file
+from .depth_files import load_depth_file
 from .exo_camera import ExoLens, with_exo_lens
 from .meta import META_PRESET, read_meta
 from .metric_scale import ScaleReport, ScaleSource, with_scale
@@ -36,7 +37,6 @@ class Take:
     video: VideoInfo
     frames: FrameSelection
     depth: DepthVideo
-    depth_report: DepthFileReport
     trajectory: CameraTrajectory
     prompt: str
     lens_note: str  # with which exo lens it was read
@@ -52,51 +52,87 @@ class Take:
         refuse_cuts(frames, self.frames, self.video.name)
         return frames
 
-    def optional_file(self, name: str) -> Path | None:
-        """A file that only some takes have, such as ego_ground_truth.mp4."""
-        path = self.folder / name
-        return path if path.is_file() else None
 
-
-def load_take(folder: Path, *, start_frame: int = 0, frame_count: int | None = DEFAULT_FRAMES, target_fps: float = 0.0,
-              resize: Literal["crop", "pad"] = "crop", size: tuple[int, int] | None = None,
-              camera_preset: str = "aria_released", ego_size: int | None = None, entry: str = "",
-              exo_lens: ExoLens = "as given", scale: ScaleSource | float = "as is",
-              progress: Progress = no_progress) -> Take:
-    """Load exo.mp4 (its index), depth.npz (or a depth folder or depth.zip) and meta.json of a take folder.
+def load_take(
+    folder: Path,
+    *,
+    start_frame: int = 0,
+    frame_count: int | None = DEFAULT_FRAMES,
+    target_fps: float = 0.0,
+    resize: Literal["crop", "pad"] = "crop",
+    size: tuple[int, int] | None = None,
+    camera_preset: str = "aria_released",
+    ego_size: int | None = None,
+    entry: str = "",
+    exo_lens: ExoLens = "as given",
+    scale: ScaleSource | float = "as is",
+    progress: Progress = no_progress,
+) -> Take:
+    """Load exo.mp4 (its index), depth.npz (or a depth folder or depth.zip) and meta.json of a take
+    folder.
 
     Args:
         frame_count: 4n+1; None: as many as the video holds.
         size: (width, height) of the frames, multiples of 16; None: the video's own.
-        ego_size: of the square ego picture, px; None: as high as the exo frames. A take that states its own ego
-            camera keeps that one.
+        ego_size: of the square ego picture, px; None: as high as the exo frames. A take that states
+            its own ego camera keeps that one.
         entry: the take's name, where meta.json lists several.
         exo_lens: see :func:`exo_camera.with_exo_lens`.
-        scale: of the depth, see :func:`metric_scale.with_scale`; the wearer's poses are the take's own.
+        scale: of the depth, see :func:`metric_scale.with_scale`; the wearer's poses are the take's
+            own.
 
     Raises:
-        EgoXInputError: a file missing or bad, anything shorter than the frames in use, sizes that don't fit.
+        EgoXInputError: a file missing or bad, anything shorter than the frames in use, sizes that
+            don't fit.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise EgoXInputError("take", got=f"{folder.name!r}, which is no folder", expected="a take folder",
-                             fix=f"it holds {EXO}, {DEPTH} and {META}")
+        raise EgoXInputError(
+            "take",
+            got=f"{folder.name!r}, which is no folder",
+            expected="a take folder",
+            fix=f"it holds {EXO}, {DEPTH} and {META}",
+        )
     meta, lens_note = with_exo_lens(read_meta(folder / META, entry), exo_lens)
     video = probe_video(folder / EXO)
     if frame_count is None:
         frame_count = longest_clip(video.frame_count - start_frame)
     width, height = size or (None, None)
-    frames = select_frames(video, start_frame=start_frame, frame_count=frame_count, target_fps=target_fps,
-                           resize=resize, width=width, height=height)
+    frames = select_frames(
+        video,
+        start_frame=start_frame,
+        frame_count=frame_count,
+        target_fps=target_fps,
+        resize=resize,
+        width=width,
+        height=height,
+    )
     camera = preset_camera(camera_preset, ego_size or frames.size[1])
-    trajectory = meta_trajectory(meta, preset_camera(META_PRESET, ego_size or frames.size[1]), frames)
+    trajectory = meta_trajectory(
+        meta, preset_camera(META_PRESET, ego_size or frames.size[1]), frames
+    )
     if meta.ego_camera is None:
         trajectory = with_camera(trajectory, camera)
-    depth, report = load_depth_file(find_depth(folder), meta, frames, progress=progress)
-    depth, scale_report = with_scale(depth, scale, trajectory.w2c, quarter_turns=trajectory.camera.quarter_turns,
-                                     pose_source=meta.pose_source, progress=progress)
-    return Take(name=meta.name, folder=folder, video=video, frames=frames, depth=depth, depth_report=report,
-                trajectory=trajectory, prompt=meta.prompt, lens_note=lens_note, scale=scale_report)
+    depth, _ = load_depth_file(find_depth(folder), meta, frames, progress=progress)
+    depth, scale_report = with_scale(
+        depth,
+        scale,
+        trajectory.w2c,
+        quarter_turns=trajectory.camera.quarter_turns,
+        pose_source=meta.pose_source,
+        progress=progress,
+    )
+    return Take(
+        name=meta.name,
+        folder=folder,
+        video=video,
+        frames=frames,
+        depth=depth,
+        trajectory=trajectory,
+        prompt=meta.prompt,
+        lens_note=lens_note,
+        scale=scale_report,
+    )
 
 
 def find_depth(folder: Path) -> Path:
@@ -108,5 +144,9 @@ def find_depth(folder: Path) -> Path:
     for name in DEPTH_NAMES:
         if (folder / name).exists():
             return folder / name
-    raise EgoXInputError(f"take {folder.name}", got=f"no {DEPTH}", expected="depth of the exo video",
-                         fix="compute it (Depth Align takes MoGe and Depth Anything 3), or add the file")
+    raise EgoXInputError(
+        f"take {folder.name}",
+        got=f"no {DEPTH}",
+        expected="depth of the exo video",
+        fix="compute it (Depth Align takes MoGe and Depth Anything 3), or add the file",
+    )

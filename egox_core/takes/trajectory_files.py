@@ -1,4 +1,5 @@
-"""Trajectory files: our own JSON read and written, and any of the JSON forms a user may hand over, told apart."""
+"""Trajectory files: our own JSON read and written, and any of the JSON forms a user may hand over,
+told apart."""
 
 from __future__ import annotations
 
@@ -24,21 +25,31 @@ from .same_take import check_same_count, mark_of
 FORMAT = "egox_trajectory"
 VERSION = 1
 REQUIRED_KEYS = frozenset({"format", "version", "camera", "times_s", "w2c"})
-OPTIONAL_KEYS = frozenset({"prompt", "source", "exo_w2c", "exo_camera", "meta_intrinsics", "confidence"})
+OPTIONAL_KEYS = frozenset(
+    {"prompt", "source", "exo_w2c", "exo_camera", "meta_intrinsics", "confidence"}
+)
 
 
-def read_trajectory(path: Path, camera: CameraModel, frames: FrameSelection | None = None, *, entry: str = "",
-                    count: int | None = None) -> CameraTrajectory:
+def read_trajectory(
+    path: Path,
+    camera: CameraModel,
+    frames: FrameSelection | None = None,
+    *,
+    entry: str = "",
+    count: int | None = None,
+) -> CameraTrajectory:
     """The ego trajectory in a file: the released meta.json (both forms), our own JSON, keyframes,
     Blender's transforms.json, or COLMAP's text.
 
-    COLMAP's images.txt is read with the cameras.txt beside it; its n-th picture is source frame n, upright, in
-    COLMAP's own world and scale.
+    COLMAP's images.txt is read with the cameras.txt beside it; its n-th picture is source frame n,
+    upright, in COLMAP's own world and scale.
 
     Args:
-        camera: what the prior is drawn with, unless the file carries its own ego camera (another one is put in
-            afterwards by :func:`trajectory.with_camera`). Its quarter turns are those of a meta.json's sensor.
-        frames: the frames in use; poses follow their index (meta.json) or time. None: all poses of the file.
+        camera: what the prior is drawn with, unless the file carries its own ego camera (another
+            one is put in afterwards by :func:`trajectory.with_camera`). Its quarter turns are those
+            of a meta.json's sensor.
+        frames: the frames in use; poses follow their index (meta.json) or time. None: all poses of
+            the file.
         entry: the take, where a meta.json lists several.
         count: without ``frames``, the number of frames in use; a longer file is cut at its end.
 
@@ -47,48 +58,86 @@ def read_trajectory(path: Path, camera: CameraModel, frames: FrameSelection | No
     """
     if path.suffix.lower() == ".txt":
         own_camera, poses, _ = read_colmap(path.parent)
-        return trajectory_from_track(numbered_track(poses, path.parent.name), own_camera, frames, count=count)
+        return trajectory_from_track(
+            numbered_track(poses, path.parent.name), own_camera, frames, count=count
+        )
     content = read_json(path, "trajectory file")
     if isinstance(content, dict) and content.get("format") == FORMAT:
         return parse_trajectory(content, path.name, frames, count=count)
     if isinstance(content, list) or (isinstance(content, dict) and "keyframes" in content):
         check_made_on(content, mark_of(None if frames is None else frames.source_path))
-        return trajectory_from_track(keyframe_track(content, camera, path.name), camera, frames, count=count)
+        return trajectory_from_track(
+            keyframe_track(content, camera, path.name), camera, frames, count=count
+        )
     if isinstance(content, dict) and isinstance(content.get("frames"), list):
         own_camera, poses, times = read_blender(content, path.name)
-        track = numbered_track(poses, path.name) if times is None or len(poses) == 1 else \
-            PoseTrack(w2c=poses, moments=times, clock="seconds", name=path.name)
+        track = (
+            numbered_track(poses, path.name)
+            if times is None or len(poses) == 1
+            else PoseTrack(w2c=poses, moments=times, clock="seconds", name=path.name)
+        )
         return trajectory_from_track(track, own_camera, frames, count=count)
     return meta_trajectory(parse_meta(content, path, entry), camera, frames, count=count)
 
 
-def meta_trajectory(meta: TakeMeta, camera: CameraModel, frames: FrameSelection | None = None, *,
-                    count: int | None = None) -> CameraTrajectory:
-    """The ego trajectory of a released meta.json. A moving exo camera's poses follow the same frames.
+def meta_trajectory(
+    meta: TakeMeta,
+    camera: CameraModel,
+    frames: FrameSelection | None = None,
+    *,
+    count: int | None = None,
+) -> CameraTrajectory:
+    """The ego trajectory of a released meta.json. A moving exo camera's poses follow the same
+    frames.
 
     Raises:
         EgoXInputError: no ego poses, shorter than the frames in use.
     """
     if meta.ego_extrinsics is None:
-        raise EgoXInputError(f"take {meta.name}", got="no ego_extrinsics", expected="one w2c a frame",
-                             fix="add them; or press 'Open pose editor' on Ego Pose Input, then 'Load scene', and make "
-                                 "a path there")
-    if not meta.pose_source:  # those that were made with this pack reach to the last frame that was in use
-        check_same_count(f"ego poses of {meta.name}", len(meta.ego_extrinsics), frames,
-                         "give poses of this very video: one for each of its frames; poses with times (trajectory "
-                         "JSON) may have another rate")
-    numbers = None if meta.camera_extrinsics is None else torch.arange(len(meta.camera_extrinsics))[:count]
-    return trajectory_from_track(numbered_track(meta.ego_extrinsics, f"ego_extrinsics of {meta.name}"),
-                                 meta.ego_camera or camera, frames, count=count, prompt=meta.prompt,
-                                 exo_w2c=exo_poses(meta, frames, numbers), exo_camera=meta.exo_camera,
-                                 meta_intrinsics=meta.ego_intrinsics, source=meta.name)
+        raise EgoXInputError(
+            f"take {meta.name}",
+            got="no ego_extrinsics",
+            expected="one w2c a frame",
+            fix="add them; or press 'Open pose editor' on Ego Pose Input, then 'Load scene', and make "
+            "a path there",
+        )
+    if (
+        not meta.pose_source
+    ):  # those that were made with this pack reach to the last frame that was in use
+        check_same_count(
+            f"ego poses of {meta.name}",
+            len(meta.ego_extrinsics),
+            frames,
+            "give poses of this very video: one for each of its frames; poses with times (trajectory "
+            "JSON) may have another rate",
+        )
+    numbers = (
+        None
+        if meta.camera_extrinsics is None
+        else torch.arange(len(meta.camera_extrinsics))[:count]
+    )
+    return trajectory_from_track(
+        numbered_track(meta.ego_extrinsics, f"ego_extrinsics of {meta.name}"),
+        meta.ego_camera or camera,
+        frames,
+        count=count,
+        prompt=meta.prompt,
+        exo_w2c=exo_poses(meta, frames, numbers),
+        exo_camera=meta.exo_camera,
+        meta_intrinsics=meta.ego_intrinsics,
+        source=meta.name,
+    )
 
 
 def write_trajectory(path: Path, trajectory: CameraTrajectory) -> None:
     """Write our own JSON, whole or not at all; what is None is left out."""
     content: dict[str, object] = {
-        "format": FORMAT, "version": VERSION, "camera": camera_to_json(trajectory.camera),
-        "times_s": trajectory.times_s.tolist(), "w2c": trajectory.w2c.double().tolist(), "prompt": trajectory.prompt,
+        "format": FORMAT,
+        "version": VERSION,
+        "camera": camera_to_json(trajectory.camera),
+        "times_s": trajectory.times_s.tolist(),
+        "w2c": trajectory.w2c.double().tolist(),
+        "prompt": trajectory.prompt,
         "source": trajectory.source,
     }
     if trajectory.exo_camera is not None:
@@ -100,56 +149,104 @@ def write_trajectory(path: Path, trajectory: CameraTrajectory) -> None:
     write_json(path, content)
 
 
-def parse_trajectory(content: dict, name: str, frames: FrameSelection | None = None, *,
-                     count: int | None = None) -> CameraTrajectory:
+def parse_trajectory(
+    content: dict, name: str, frames: FrameSelection | None = None, *, count: int | None = None
+) -> CameraTrajectory:
     """Our own JSON, parsed; resampled to ``frames`` by time.
 
     Raises:
-        EgoXInputError: unknown or missing keys, another version, lengths that differ, shorter than the frames in use.
+        EgoXInputError: unknown or missing keys, another version, lengths that differ, shorter than
+            the frames in use.
     """
-    missing, unknown = REQUIRED_KEYS - content.keys(), content.keys() - REQUIRED_KEYS - OPTIONAL_KEYS
+    missing, unknown = (
+        REQUIRED_KEYS - content.keys(),
+        content.keys() - REQUIRED_KEYS - OPTIONAL_KEYS,
+    )
     if missing or unknown:
-        raise EgoXInputError(f"trajectory {name}", got=f"missing keys {sorted(missing)}, unknown {sorted(unknown)}",
-                             expected=f"{sorted(REQUIRED_KEYS)}, optionally {sorted(OPTIONAL_KEYS)}",
-                             fix="save it again in the pose editor")
+        raise EgoXInputError(
+            f"trajectory {name}",
+            got=f"missing keys {sorted(missing)}, unknown {sorted(unknown)}",
+            expected=f"{sorted(REQUIRED_KEYS)}, optionally {sorted(OPTIONAL_KEYS)}",
+            fix="save it again in the pose editor",
+        )
     if content["version"] != VERSION:
-        raise EgoXInputError(f"trajectory {name}", got=f"version {content['version']}", expected=VERSION,
-                             fix="update the pack, or write the file again")
+        raise EgoXInputError(
+            f"trajectory {name}",
+            got=f"version {content['version']}",
+            expected=VERSION,
+            fix="update the pack, or write the file again",
+        )
     w2c = validate_w2c(content["w2c"], f"w2c of {name}")
     times = _numbers(content["times_s"], f"times_s of {name}")
     constant = w2c.ndim == 3 and len(w2c) == 1
-    track = PoseTrack(w2c=w2c if w2c.ndim == 3 else w2c[None], moments=times, clock="seconds", name=name,
-                      constant=constant)
-    exo_w2c = None if content.get("exo_w2c") is None else validate_w2c(content["exo_w2c"], f"exo_w2c of {name}")
+    track = PoseTrack(
+        w2c=w2c if w2c.ndim == 3 else w2c[None],
+        moments=times,
+        clock="seconds",
+        name=name,
+        constant=constant,
+    )
+    exo_w2c = (
+        None
+        if content.get("exo_w2c") is None
+        else validate_w2c(content["exo_w2c"], f"exo_w2c of {name}")
+    )
     if exo_w2c is not None and exo_w2c.ndim == 3:
-        exo = PoseTrack(w2c=exo_w2c, moments=times, clock="seconds", name=f"exo_w2c of {name}", constant=constant)
+        exo = PoseTrack(
+            w2c=exo_w2c,
+            moments=times,
+            clock="seconds",
+            name=f"exo_w2c of {name}",
+            constant=constant,
+        )
         exo_w2c = poses_of_frames(exo, frames) if frames is not None else exo_w2c[:count]
     intrinsics, exo_camera = content.get("meta_intrinsics"), content.get("exo_camera")
     return trajectory_from_track(
-        track, camera_from_json(content["camera"], f"camera of {name}"), frames, count=count,
-        prompt=str(content.get("prompt", "")), exo_w2c=exo_w2c,
-        exo_camera=None if exo_camera is None else camera_from_json(exo_camera, f"exo_camera of {name}"),
-        meta_intrinsics=None if intrinsics is None else _numbers(intrinsics, f"meta_intrinsics of {name}", (3, 3)),
-        source=str(content.get("source") or name), confidence=_confidence(content, times, name, frames, count))
+        track,
+        camera_from_json(content["camera"], f"camera of {name}"),
+        frames,
+        count=count,
+        prompt=str(content.get("prompt", "")),
+        exo_w2c=exo_w2c,
+        exo_camera=None
+        if exo_camera is None
+        else camera_from_json(exo_camera, f"exo_camera of {name}"),
+        meta_intrinsics=None
+        if intrinsics is None
+        else _numbers(intrinsics, f"meta_intrinsics of {name}", (3, 3)),
+        source=str(content.get("source") or name),
+        confidence=_confidence(content, times, name, frames, count),
+    )
 
 
-def _confidence(content: dict, times: Tensor, name: str, frames: FrameSelection | None,
-                count: int | None) -> Tensor | None:
+def _confidence(
+    content: dict, times: Tensor, name: str, frames: FrameSelection | None, count: int | None
+) -> Tensor | None:
     """[T] of the frames in use."""
     if content.get("confidence") is None:
         return None
     values = _numbers(content["confidence"], f"confidence of {name}", tuple(times.shape))
     if frames is None:
         return values[:count]
-    return torch.from_numpy(np.interp(frames.times_s.double().numpy(), times.numpy(), values.numpy()))
+    return torch.from_numpy(
+        np.interp(frames.times_s.double().numpy(), times.numpy(), values.numpy())
+    )
 
 
 def _numbers(values: object, name: str, shape: tuple[int, ...] | None = None) -> Tensor:
     try:
         tensor = torch.as_tensor(values, dtype=torch.float64)
     except NO_NUMBERS as error:
-        raise EgoXInputError(name, got=type(values).__name__, expected="numbers", fix="correct the file") from error
-    if (tensor.shape != shape if shape else tensor.ndim != 1) or not (tensor.abs() <= FARTHEST).all():
-        raise EgoXInputError(name, got=f"shape {tuple(tensor.shape)}", expected=f"finite numbers, shape {shape or 'T'}",
-                             fix="correct the file")
+        raise EgoXInputError(
+            name, got=type(values).__name__, expected="numbers", fix="correct the file"
+        ) from error
+    if (tensor.shape != shape if shape else tensor.ndim != 1) or not (
+        tensor.abs() <= FARTHEST
+    ).all():
+        raise EgoXInputError(
+            name,
+            got=f"shape {tuple(tensor.shape)}",
+            expected=f"finite numbers, shape {shape or 'T'}",
+            fix="correct the file",
+        )
     return tensor

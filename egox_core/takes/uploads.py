@@ -1,8 +1,9 @@
-"""Files that come through a browser: unpacked, told apart, checked, and put where they overwrite nothing.
+"""Files that come through a browser: unpacked, told apart, checked, and put where they overwrite
+nothing.
 
-What is uploaded at once belongs together and gets a folder of its own: two takes' depth.npz never lie in one, and what
-is looked for beside a file (a meta.json beside its depth) is never another take's.
-"""
+What is uploaded at once belongs together and gets a folder of its own: two takes' depth.npz never
+    are in one, and what is looked for beside a file (a meta.json beside its depth) is never another
+    take's."""
 
 from __future__ import annotations
 
@@ -34,7 +35,7 @@ NOT_DEPTH = (COVERAGE, OBJECTS)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TakeFiles:
-    """What of a take is in a folder; None for what isn't."""
+    """Files of a take that are in a folder; None for a file that isn't."""
 
     video: Path | None = None
     depth: Path | None = None  # a file, or a folder of frames
@@ -47,7 +48,7 @@ class TakeFiles:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placed:
-    """Where an upload lies now."""
+    """Place of a finished upload."""
 
     folder: Path
     name: str  # as it was to be called; another one's folder has it where ``folder`` is called otherwise
@@ -62,19 +63,25 @@ def unpack_uploads(folder: Path) -> None:
     """
     room = MOST_BYTES
     for archive in sorted(path for path in folder.iterdir() if path.suffix.lower() == ".zip"):
-        room -= unpack_zip(archive, folder / archive.stem, UPLOAD_SUFFIXES, most_bytes=room, most_files=MOST_FILES)
+        room -= unpack_zip(
+            archive, folder / archive.stem, UPLOAD_SUFFIXES, most_bytes=room, most_files=MOST_FILES
+        )
         archive.unlink()
 
 
 def told_apart(folder: Path) -> TakeFiles:
-    """The files of a take in a folder and the folders below it, each opened so far that a wrong one is known.
+    """The files of a take in a folder and the folders below it, each opened so far that a wrong one
+    is known.
 
     Raises:
         EgoXInputError: nothing of a take, two files where one is meant, a file that can't be read.
     """
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    video = _only("exo video", [p for p in files if p.suffix.lower() in VIDEO_SUFFIXES
-                                and p.name not in (TRUTH, PRIOR)], (EXO,))
+    video = _only(
+        "exo video",
+        [p for p in files if p.suffix.lower() in VIDEO_SUFFIXES and p.name not in (TRUTH, PRIOR)],
+        (EXO,),
+    )
     depth = _only("depth", _depths(folder, files), DEPTH_NAMES)
     cameras = [p for p in files if p.suffix == ".npz" and p.parent.name == VIPE_CAMERA]
     poses = [p for p in files if p.name == COLMAP_POSES]
@@ -85,17 +92,27 @@ def told_apart(folder: Path) -> TakeFiles:
         cameras += [text] * knows_camera
         poses += [text] * has_poses
         unused += [text.name] * (not knows_camera and not has_poses)
-    found = TakeFiles(video=video, depth=depth, camera=_only("camera file", cameras, (META,)),
-                      poses=_only("ego poses", poses, (META,)), unused=tuple(unused))
+    found = TakeFiles(
+        video=video,
+        depth=depth,
+        camera=_only("camera file", cameras, (META,)),
+        poses=_only("ego poses", poses, (META,)),
+        unused=tuple(unused),
+    )
     if not (found.video or found.depth or found.camera or found.poses):
-        raise EgoXInputError("upload", got=f"{', '.join(unused[:3]) or 'no file'} of no use here",
-                             expected="a video, depth (.npz, .npy, EXR, 16-bit PNG), meta.json, a trajectory, or a zip "
-                             "of them", fix="choose other files")
+        raise EgoXInputError(
+            "upload",
+            got=f"{', '.join(unused[:3]) or 'no file'} of no use here",
+            expected="a video, depth (.npz, .npy, EXR, 16-bit PNG), meta.json, a trajectory, or a zip "
+            "of them",
+            fix="choose other files",
+        )
     return _checked(found)
 
 
 def place_upload(upload: Path, root: Path, name: str) -> Placed:
-    """Move a folder below ``root`` under a name that no other upload has; one of the same files is used again.
+    """Move a folder below ``root`` under a name that no other upload has; one of the same files is
+    used again.
 
     Raises:
         OSError: the disk refuses.
@@ -118,29 +135,33 @@ def place_upload(upload: Path, root: Path, name: str) -> Placed:
 
 
 def contents(folder: Path) -> Path:
-    """The folder itself, or the one that is all it holds: archives mostly begin with one."""
+    """Unwrap a single enclosing folder: archives mostly begin with one."""
     while len(inside := list(folder.iterdir())) == 1 and inside[0].is_dir():
         folder = inside[0]
     return folder
 
 
 def name_of_upload(names: Iterable[str]) -> str:
-    """What the folder of some files, or folders, is called: after the video, else the first, without the number of a
-    frame."""
+    """Name of the folder for some files or folders: after the video, else the first, without the
+    number of a frame."""
     names = list(names)
     lead = next((name for name in names if Path(name).suffix.lower() in VIDEO_SUFFIXES), names[0])
     stem = Path(lead).stem if Path(lead).suffix.lower() in UPLOAD_SUFFIXES else lead
     # Folders that begin with a dot are hidden from the node's list.
-    return safe_name((stem if len(names) == 1 else re.sub(r"[\W_]*\d+$", "",
-                                                          stem) or stem).lstrip(". "))
+    return safe_name(
+        (stem if len(names) == 1 else re.sub(r"[\W_]*\d+$", "", stem) or stem).lstrip(". ")
+    )
 
 
 def same_files(one: Path, other: Path) -> bool:
-    """Whether two folders hold files of the same names and contents."""
-    listed = [{p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
-              for folder in (one, other)]
+    """Check whether two folders hold files of the same names and contents."""
+    listed = [
+        {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
+        for folder in (one, other)
+    ]
     return listed[0].keys() == listed[1].keys() and all(
-        filecmp.cmp(path, listed[1][name], shallow=False) for name, path in listed[0].items())
+        filecmp.cmp(path, listed[1][name], shallow=False) for name, path in listed[0].items()
+    )
 
 
 def _only(what: str, found: list[Path], preferred: tuple[str, ...]) -> Path | None:
@@ -148,14 +169,23 @@ def _only(what: str, found: list[Path], preferred: tuple[str, ...]) -> Path | No
     usual = [path for name in preferred for path in found if path.name == name]
     if len(found) < 2 or len(usual) == 1:
         return next(iter(usual or found), None)
-    raise EgoXInputError(what, got=f"{len(found)}: {', '.join(path.name for path in found[:4])}", expected="one",
-                         fix=f"upload one take at once, or call the one that counts {preferred[0]}")
+    raise EgoXInputError(
+        what,
+        got=f"{len(found)}: {', '.join(path.name for path in found[:4])}",
+        expected="one",
+        fix=f"upload one take at once, or call the one that counts {preferred[0]}",
+    )
 
 
 def _depths(root: Path, files: list[Path]) -> list[Path]:
     """Files of depth, and folders of numbered frames."""
-    alone = [p for p in files if p.suffix.lower() in (".npz", ".zip") and p.name not in NOT_DEPTH
-             and p.parent.name not in (VIPE_CAMERA, VIPE_POSES)]
+    alone = [
+        p
+        for p in files
+        if p.suffix.lower() in (".npz", ".zip")
+        and p.name not in NOT_DEPTH
+        and p.parent.name not in (VIPE_CAMERA, VIPE_POSES)
+    ]
     frames = [p for p in files if p.suffix.lower() in PICTURE_SUFFIXES]
     numbered = {p.parent for p in frames if re.search(r"\d", p.stem)}
     arrays = [p for p in frames if p.suffix.lower() == ".npy" and p.parent not in numbered]
@@ -163,13 +193,18 @@ def _depths(root: Path, files: list[Path]) -> list[Path]:
 
 
 def _of_json(path: Path, strict: bool) -> tuple[bool, bool]:
-    """Whether a JSON file knows the exo camera, and whether it has ego poses; ``strict``: it must have one of them."""
+    """Check whether a JSON file knows the exo camera, and whether it has ego poses; ``strict``: it
+    must have one of them."""
     content = read_json(path)
-    is_meta = isinstance(content, dict) and (LIST_KEY in content or bool(ENTRY_KEYS & content.keys()))
+    is_meta = isinstance(content, dict) and (
+        LIST_KEY in content or bool(ENTRY_KEYS & content.keys())
+    )
     if is_meta:
         entries = content.get(LIST_KEY)
         several = isinstance(entries, list) and len(entries) > 1
-        meta = parse_meta(content, path, "0" if several else "")  # which one counts is the user's choice, later
+        meta = parse_meta(
+            content, path, "0" if several else ""
+        )  # which one counts is the user's choice, later
         return meta.exo_camera is not None and not several, meta.ego_extrinsics is not None
     try:
         read_trajectory(path, preset_camera(META_PRESET, REFERENCE_SIZE))

@@ -1,7 +1,8 @@
-"""Exo camera and pose as ViPE writes them: ``intrinsics/NAME.npz`` and ``pose/NAME.npz`` beside ``depth/NAME.zip``.
+"""Exo camera and pose as ViPE writes them: ``intrinsics/NAME.npz`` and ``pose/NAME.npz`` beside
+``depth/NAME.zip``.
 
-Both hold ``data`` (fx, fy, cx, cy a frame; camera-to-world 4x4 a frame) and ``inds``, the frame numbers.
-"""
+Both hold ``data`` (fx, fy, cx, cy a frame; camera-to-world 4x4 a frame) and ``inds``, the frame
+numbers."""
 
 from __future__ import annotations
 
@@ -17,15 +18,17 @@ from ..trajectory.poses import invert, validate_w2c
 from ..types import TakeMeta
 
 STILL_M, STILL_RAD = 0.01, 0.002
-"""Metres and radians: a camera that moves less over the clip stood still, as EgoX expects; SLAM jitters by as much."""
+"""Metres and radians: a camera that moves less over the clip stood still, as EgoX expects; SLAM
+jitters by as much."""
 MAX_ARRAY_BYTES = 64 * 2**20
 
 
 def read_vipe(path: Path) -> TakeMeta:
-    """The exo camera of ``intrinsics/NAME.npz``, and its poses where ``pose/NAME.npz`` lies beside that folder.
+    """The exo camera of ``intrinsics/NAME.npz``, and its poses where ``pose/NAME.npz`` is beside
+    that folder.
 
-    A pinhole camera is assumed, as in the runs that EgoX is used with; intrinsics are averaged over the clip. The world
-    is ViPE's; a camera that stood still gets one pose.
+    A pinhole camera is assumed, as in the runs that EgoX is used with; intrinsics are averaged over
+    the clip. The world is ViPE's; a camera that stood still gets one pose.
 
     Raises:
         EgoXInputError: missing, malformed, frame numbers with gaps.
@@ -33,15 +36,28 @@ def read_vipe(path: Path) -> TakeMeta:
     data = _read(path, (4,))
     fx, fy, cx, cy = data.mean(0).tolist()
     poses = path.parent.parent / "pose" / path.name
-    # A link to somewhere else is not followed: the intrinsics' place was allowed, its target's was not.
-    extrinsics = _poses(poses) if poses.is_file() and poses.resolve().parent == poses.parent.resolve() else None
-    return TakeMeta(name=path.stem, prompt="", ego_intrinsics=None, ego_extrinsics=None, camera_extrinsics=extrinsics,
-                    camera_intrinsics=torch.tensor([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], dtype=torch.float64))
+    # A link to somewhere else is not followed: the intrinsics' place was allowed, its target's was
+    # not.
+    extrinsics = (
+        _poses(poses)
+        if poses.is_file() and poses.resolve().parent == poses.parent.resolve()
+        else None
+    )
+    return TakeMeta(
+        name=path.stem,
+        prompt="",
+        ego_intrinsics=None,
+        ego_extrinsics=None,
+        camera_extrinsics=extrinsics,
+        camera_intrinsics=torch.tensor([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], dtype=torch.float64),
+    )
 
 
 def _poses(path: Path) -> Tensor:
     """w2c [3, 4] of a camera that stood still, else [T, 3, 4]."""
-    c2w = validate_w2c(_read(path, (4, 4)), f"poses of {path.name}")  # a rigid transform is checked alike either way
+    c2w = validate_w2c(
+        _read(path, (4, 4)), f"poses of {path.name}"
+    )  # a rigid transform is checked alike either way
     w2c = invert(c2w)
     travel = (c2w[..., 3] - c2w[:1, :, 3]).norm(dim=-1).max()
     cosine = ((c2w[:, :, :3] * c2w[:1, :, :3]).sum((-1, -2)) - 1) / 2
@@ -55,16 +71,33 @@ def _read(path: Path, shape: tuple[int, ...]) -> Tensor:
         arrays = {}
         for key in ("data", "inds"):
             if f"{key}.npy" not in archive.namelist():
-                raise EgoXInputError(f"ViPE file {path.name}", got=f"arrays {archive.namelist()}",
-                                     expected="data and inds", fix="give the npz that ViPE wrote")
+                raise EgoXInputError(
+                    f"ViPE file {path.name}",
+                    got=f"arrays {archive.namelist()}",
+                    expected="data and inds",
+                    fix="give the npz that ViPE wrote",
+                )
             arrays[key] = read_array(archive, key, f"ViPE file {path.name}")
     data, numbers = arrays["data"], arrays["inds"]
-    if data.shape[1:] != shape or numbers.shape != data.shape[:1] or len(data) == 0 or data.dtype.kind != "f" \
-            or numbers.dtype.kind not in "iu":
-        raise EgoXInputError(f"ViPE file {path.name}", got=f"{data.dtype} of shape {data.shape}",
-                             expected=f"shape (T, {', '.join(map(str, shape))})", fix="give the npz that ViPE wrote")
+    if (
+        data.shape[1:] != shape
+        or numbers.shape != data.shape[:1]
+        or len(data) == 0
+        or data.dtype.kind != "f"
+        or numbers.dtype.kind not in "iu"
+    ):
+        raise EgoXInputError(
+            f"ViPE file {path.name}",
+            got=f"{data.dtype} of shape {data.shape}",
+            expected=f"shape (T, {', '.join(map(str, shape))})",
+            fix="give the npz that ViPE wrote",
+        )
     order = np.argsort(numbers)
     if (np.diff(numbers[order]) != 1).any():
-        raise EgoXInputError(f"ViPE file {path.name}", got="frame numbers with gaps", expected="every frame",
-                             fix="run ViPE on all frames of the clip")
+        raise EgoXInputError(
+            f"ViPE file {path.name}",
+            got="frame numbers with gaps",
+            expected="every frame",
+            fix="run ViPE on all frames of the clip",
+        )
     return torch.from_numpy(data[order].astype(np.float64))

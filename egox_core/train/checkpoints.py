@@ -1,11 +1,12 @@
 """Checkpoints: whole or not at all, the last N kept, resumed bit for bit; and the request to stop.
 
     checkpoints/step-00000500/trainable.safetensors   float32 weights that are trained
-                              optimizer.pt            optimizer and EMA state (tensors only: read with weights_only)
-                              state.json              step, configuration, global batch, base hash
+                              optimizer.pt            optimizer and EMA state (tensors only: read
+                              with weights_only) state.json              step, configuration, global
+                              batch, base hash
 
-There is no random state to keep: noise, timesteps and order follow from the seed and the sample's number, dropout from
-the seed and the step.
+There is no random state to keep: noise, timesteps and order follow from the seed and the sample's
+    number, dropout from the seed and the step.
 
 SIGTERM, SIGUSR1 and Ctrl-C ask the loop to finish its step, save, and end with 0
 (:class:`StopRequest`).
@@ -36,7 +37,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..errors import EgoXInputError, intact
-from ..safe_files import read_json, replace_folder, working_on, write_whole
+from ..safe_files import atomic_write, file_lock, read_json, replace_folder
 
 PREFIX = "step-"
 STOP_FILE = "EGOX_STOP_FILE"
@@ -48,20 +49,41 @@ STOP_SIGNALS = tuple(
 LAUNCHED = ("ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID")
 """Variables that a launcher sets for the processes that it starts."""
 PR_SET_PDEATHSIG = 1
-TORCH_ERRORS = (AttributeError, EOFError, IndexError, KeyError, MemoryError, OSError, OverflowError,
-                RuntimeError, SafetensorError, TypeError, ValueError, pickle.UnpicklingError,
-                struct.error)
+TORCH_ERRORS = (
+    AttributeError,
+    EOFError,
+    IndexError,
+    KeyError,
+    MemoryError,
+    OSError,
+    OverflowError,
+    RuntimeError,
+    SafetensorError,
+    TypeError,
+    ValueError,
+    pickle.UnpicklingError,
+    struct.error,
+)
 """Raised by torch's and safetensors' readers at damaged files."""
 logger = logging.getLogger(__name__)
-FREE_TO_CHANGE = ("steps", "checkpoint", "validation", "log", "output", "cache", "base", "batch_size",
-                  "gradient_accumulation")
-"""Settings that a resumed run may have otherwise; paths may move, what they hold is checked by hash. Of batch and
-accumulation the global batch counts, see :func:`.launch.accumulation_for`."""
+FREE_TO_CHANGE = (
+    "steps",
+    "checkpoint",
+    "validation",
+    "log",
+    "output",
+    "cache",
+    "base",
+    "batch_size",
+    "gradient_accumulation",
+)
+"""Settings that a resumed run may have otherwise; paths may move, what they hold is checked by
+hash. Of batch and accumulation the global batch counts, see :func:`.launch.accumulation_for`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainState:
-    """What a run needs to go on as if it had never stopped."""
+    """State from which a run goes on as if it had never stopped."""
 
     step: int  # optimizer steps done
     weights: Mapping[str, Tensor]  # what is trained, by name, float32
@@ -75,11 +97,14 @@ class TrainState:
 
 def checkpoint_folders(output: Path) -> list[Path]:
     """Finished checkpoints, oldest first. Unfinished ones have another name."""
-    return sorted(p for p in (output / "checkpoints").glob(f"{PREFIX}*") if (p / "state.json").is_file())
+    return sorted(
+        p for p in (output / "checkpoints").glob(f"{PREFIX}*") if (p / "state.json").is_file()
+    )
 
 
 def save_checkpoint(output: Path, state: TrainState, keep: int) -> Path:
-    """Writes one, then removes the oldest beyond ``keep``. What was there stays if the writing fails.
+    """Writes one, then removes the oldest beyond ``keep``. What was there stays if the writing
+    fails.
 
     Raises:
         EgoXInputError: the disk is full (or the file system refuses); nothing half-written is left.
@@ -87,24 +112,39 @@ def save_checkpoint(output: Path, state: TrainState, keep: int) -> Path:
     folder = output / "checkpoints" / f"{PREFIX}{state.step:08d}"
     temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
     try:
-        with working_on(folder):
+        with file_lock(folder):
             temporary.mkdir(parents=True)
-            with write_whole(temporary / "trainable.safetensors") as weights:
-                save_file({k: v.detach().cpu().contiguous() for k, v in state.weights.items()},
-                          weights)
-            torch.save({"optimizer": state.optimizer, "ema": state.ema},
-                       temporary / "optimizer.pt")
-            (temporary / "state.json").write_text(json.dumps({
-                "step": state.step, "config": state.config, "global_batch": state.global_batch,
-                "base_hash": state.base_hash, "cache_hash": state.cache_hash,
-            }, indent=1), encoding="utf-8")
+            with atomic_write(temporary / "trainable.safetensors") as weights:
+                save_file(
+                    {k: v.detach().cpu().contiguous() for k, v in state.weights.items()}, weights
+                )
+            torch.save({"optimizer": state.optimizer, "ema": state.ema}, temporary / "optimizer.pt")
+            (temporary / "state.json").write_text(
+                json.dumps(
+                    {
+                        "step": state.step,
+                        "config": state.config,
+                        "global_batch": state.global_batch,
+                        "base_hash": state.base_hash,
+                        "cache_hash": state.cache_hash,
+                    },
+                    indent=1,
+                ),
+                encoding="utf-8",
+            )
             replace_folder(temporary, folder)
-    except Exception as error:  # safetensors and torch.save have error types of their own for a full disk
+    except (
+        Exception
+    ) as error:  # safetensors and torch.save have error types of their own for a full disk
         shutil.rmtree(temporary, ignore_errors=True)
         folders = checkpoint_folders(output)
-        raise EgoXInputError(f"checkpoint at step {state.step}", got=f"it can't be written ({error})",
-                             expected="room on the disk", fix="free some space and start again: training goes on from "
-                             f"{folders[-1].name if folders else 'the beginning'}, which is untouched") from error
+        raise EgoXInputError(
+            f"checkpoint at step {state.step}",
+            got=f"it can't be written ({error})",
+            expected="room on the disk",
+            fix="free some space and start again: training goes on from "
+            f"{folders[-1].name if folders else 'the beginning'}, which is untouched",
+        ) from error
     for old in checkpoint_folders(output)[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
     return folder
@@ -116,18 +156,34 @@ def load_checkpoint(folder: Path) -> TrainState:
     Raises:
         EgoXInputError: something in it can't be read.
     """
-    what, fix = f"checkpoint {folder.name}", "training goes on from the one before; remove this folder"
+    what, fix = (
+        f"checkpoint {folder.name}",
+        "training goes on from the one before; remove this folder",
+    )
     state = read_json(folder / "state.json", what)
     with intact(what, TORCH_ERRORS, expected="a whole checkpoint", fix=fix):
         weights = load_file(folder / "trainable.safetensors")
         more = torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True)
-    kinds = dict.fromkeys(("step", "global_batch"), int) | {"config": dict} | dict.fromkeys(
-        ("base_hash", "cache_hash"), str)
-    if not isinstance(state, dict) or not all(isinstance(state.get(k), t) for k, t in kinds.items()) \
-            or not isinstance(more, dict) or not isinstance(more.get("optimizer"), dict):
-        raise EgoXInputError(what, got="a part of another form", expected="a whole checkpoint", fix=fix)
-    return TrainState(weights=weights, optimizer=more["optimizer"], ema=more.get("ema"),
-                      **{key: state[key] for key in kinds})
+    kinds = (
+        dict.fromkeys(("step", "global_batch"), int)
+        | {"config": dict}
+        | dict.fromkeys(("base_hash", "cache_hash"), str)
+    )
+    if (
+        not isinstance(state, dict)
+        or not all(isinstance(state.get(k), t) for k, t in kinds.items())
+        or not isinstance(more, dict)
+        or not isinstance(more.get("optimizer"), dict)
+    ):
+        raise EgoXInputError(
+            what, got="a part of another form", expected="a whole checkpoint", fix=fix
+        )
+    return TrainState(
+        weights=weights,
+        optimizer=more["optimizer"],
+        ema=more.get("ema"),
+        **{key: state[key] for key in kinds},
+    )
 
 
 def last_checkpoint(output: Path) -> TrainState | None:
@@ -163,7 +219,9 @@ def _with_defaults(config: Mapping[str, Any]) -> Mapping[str, Any]:
         return config
 
 
-def check_resumable(state: TrainState, config: Mapping[str, Any], base_hash: str, cache_hash: str) -> None:
+def check_resumable(
+    state: TrainState, config: Mapping[str, Any], base_hash: str, cache_hash: str
+) -> None:
     """Refuses to go on with another base, cache or setting than the checkpoint was trained with.
 
     Raises:
@@ -176,8 +234,12 @@ def check_resumable(state: TrainState, config: Mapping[str, Any], base_hash: str
     if state.cache_hash != cache_hash:
         differs.append("cache contents")
     if differs:
-        raise EgoXInputError("resumed training", got=f"other {', '.join(differs)} than the checkpoint",
-                             expected="the same settings", fix="restore them, or train into another output folder")
+        raise EgoXInputError(
+            "resumed training",
+            got=f"other {', '.join(differs)} than the checkpoint",
+            expected="the same settings",
+            fix="restore them, or train into another output folder",
+        )
 
 
 class StopRequest:

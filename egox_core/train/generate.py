@@ -1,4 +1,5 @@
-"""``generate``: ego videos for a whole cache, for evaluation at scale; resumable, one file a clip."""
+"""``generate``: ego videos for a whole cache, for evaluation at scale; resumable, one file a
+clip."""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ from .sampling import sample_ego
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerateOptions:
-    """Model, conditioning and sampling. Conditioning left at None follows the LoRA's own metadata."""
+    """Model, conditioning and sampling. Conditioning left at None follows the LoRA's own
+    metadata."""
 
     base: Path
     vae: Path
@@ -63,49 +65,85 @@ class _ClipJob:
     key: str  # of cache, weights and options
 
 
-def generate(cache: Path, out: Path, options: GenerateOptions, *, engine: str = "local", workers: int = 1,
-             progress: Progress = no_progress) -> tuple[int, int]:
-    """Writes ``out/<clip>.mp4`` for every clip of the split; (clips, how many of them this call wrote).
+def generate(
+    cache: Path,
+    out: Path,
+    options: GenerateOptions,
+    *,
+    engine: str = "local",
+    workers: int = 1,
+    progress: Progress = no_progress,
+) -> tuple[int, int]:
+    """Writes ``out/<clip>.mp4`` for every clip of the split; (clips, how many of them this call
+    wrote).
 
     A clip whose file is from the same cache, weights and options is kept.
 
     Raises:
-        EgoXInputError: bad base, LoRA or cache; clips that failed are named after all others are written.
+        EgoXInputError: bad base, LoRA or cache; clips that failed are named after all others are
+            written.
     """
     reader = CacheReader(cache)
     clips = reader.clips(options.split)
     if options.steps < 1 or not math.isfinite(options.strength) or not math.isfinite(options.cfg):
-        raise EgoXInputError("generate", got=f"steps {options.steps}, strength {options.strength}, cfg {options.cfg}",
-                             expected="at least one step and numbers", fix="correct them")
+        raise EgoXInputError(
+            "generate",
+            got=f"steps {options.steps}, strength {options.strength}, cfg {options.cfg}",
+            expected="at least one step and numbers",
+            fix="correct them",
+        )
     if options.cfg != 1.0 and options.text is None:
-        raise EgoXInputError("generate with cfg", got="no text encoder", fix="give the cache's, or leave --cfg at 1",
-                             expected="--text, to encode the negative prompt")
+        raise EgoXInputError(
+            "generate with cfg",
+            got="no text encoder",
+            fix="give the cache's, or leave --cfg at 1",
+            expected="--text, to encode the negative prompt",
+        )
     _check_encoder(options, reader)
     devices = devices_of(options.device, engine)
     if options.dtype is None:
         on_gpu = any(device.startswith("cuda") for device in devices)
         options = replace(options, dtype="bfloat16" if on_gpu else "float32")
     apart = ("base", "vae", "lora", "text", "device")  # hashed below, or without effect
-    parts = {"options": {k: str(v) for k, v in asdict(options).items() if k not in apart},
-             "base": weights_hash(options.base, "base model"), "vae": weights_hash(options.vae, "VAE"),
-             "lora": weights_hash(options.lora, "LoRA") if options.lora else "", "shards": dict(reader.index.shards)}
+    parts = {
+        "options": {k: str(v) for k, v in asdict(options).items() if k not in apart},
+        "base": weights_hash(options.base, "base model"),
+        "vae": weights_hash(options.vae, "VAE"),
+        "lora": weights_hash(options.lora, "LoRA") if options.lora else "",
+        "shards": dict(reader.index.shards),
+    }
     key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-    conditioning_of(options, reader)  # refuses a LoRA that doesn't fit this cache before anything is loaded
+    conditioning_of(
+        options, reader
+    )  # refuses a LoRA that doesn't fit this cache before anything is loaded
     todo = [c for c in clips if not _is_done(out / f"{c}.json", out / f"{c}.mp4", key)]
     jobs = [
         _ClipJob(cache=cache, clip=c, fps=reader.fps_of(c), out=out, options=options, key=key)
         for c in todo
     ]
-    failed = run_all(_generate_clip, jobs, todo, engine=engine, workers=workers, devices=devices,
-                     before=len(clips) - len(todo), stage="clips generated", progress=progress)
+    failed = run_all(
+        _generate_clip,
+        jobs,
+        todo,
+        engine=engine,
+        workers=workers,
+        devices=devices,
+        before=len(clips) - len(todo),
+        stage="clips generated",
+        progress=progress,
+    )
     if failed:
-        raise EgoXInputError("generate", got=f"{len(failed)} clips that failed; first: {failed[0]}",
-                             expected="all of them", fix="see the message; the others are done and will be kept")
+        raise EgoXInputError(
+            "generate",
+            got=f"{len(failed)} clips that failed; first: {failed[0]}",
+            expected="all of them",
+            fix="see the message; the others are done and will be kept",
+        )
     return len(clips), len(todo)
 
 
 def conditioning_of(options: GenerateOptions, reader: CacheReader) -> ConditioningConfig:
-    """What the LoRA was trained with, what the cache holds, and what was asked for on top.
+    """Combine the LoRA's training settings, the cache's, and the options on top.
 
     Raises:
         EgoXInputError: the cache was made with other rays than the LoRA was trained with.
@@ -114,9 +152,15 @@ def conditioning_of(options: GenerateOptions, reader: CacheReader) -> Conditioni
     cache_rays = reader.index.settings.get("rays")
     lora_rays = trained_with(metadata).get("rays") if options.mode is None else None
     if None not in (cache_rays, lora_rays) and cache_rays != lora_rays:
-        raise EgoXInputError("cache setting rays", got=repr(cache_rays), expected=f"{lora_rays!r}, as the LoRA has it",
-                             fix="make a cache with --rays of the LoRA")
-    return ConditioningConfig.from_lora(metadata, mode=options.mode, lambda_g=options.lambda_g, rays=cache_rays)
+        raise EgoXInputError(
+            "cache setting rays",
+            got=repr(cache_rays),
+            expected=f"{lora_rays!r}, as the LoRA has it",
+            fix="make a cache with --rays of the LoRA",
+        )
+    return ConditioningConfig.from_lora(
+        metadata, mode=options.mode, lambda_g=options.lambda_g, rays=cache_rays
+    )
 
 
 def _check_encoder(options: GenerateOptions, reader: CacheReader) -> None:
@@ -126,8 +170,12 @@ def _check_encoder(options: GenerateOptions, reader: CacheReader) -> None:
     zeros = options.text.startswith("zeros:")
     own = options.text if zeros else weights_hash(Path(options.text), "text encoder")
     if cached is not None and own != cached:
-        raise EgoXInputError("text encoder of the negative prompt", got=own, expected=f"that of the cache, {cached}",
-                             fix="give the encoder that the cache was made with")
+        raise EgoXInputError(
+            "text encoder of the negative prompt",
+            got=own,
+            expected=f"that of the cache, {cached}",
+            fix="give the encoder that the cache was made with",
+        )
 
 
 def _is_done(note: Path, video: Path, key: str) -> bool:
@@ -140,7 +188,9 @@ def _is_done(note: Path, video: Path, key: str) -> bool:
 _MODELS: dict[str, tuple[torch.nn.Module, GgaScope, VaeEncoder, Tensor | None]] = {}
 
 
-def _models(options: GenerateOptions) -> tuple[torch.nn.Module, GgaScope, VaeEncoder, Tensor | None]:
+def _models(
+    options: GenerateOptions,
+) -> tuple[torch.nn.Module, GgaScope, VaeEncoder, Tensor | None]:
     """Loaded once a process."""
     key = repr(options)
     if key not in _MODELS:
@@ -151,8 +201,15 @@ def _models(options: GenerateOptions) -> tuple[torch.nn.Module, GgaScope, VaeEnc
         scope = install_gga(model)
         negative = None  # [1, tokens, dim]; its encoder isn't kept
         if options.cfg != 1.0:
-            negative = make_text_encoder(options.text, options.device).encode(options.negative)[None]
-        _MODELS[key] = (model.to(options.device).eval(), scope, VaeEncoder(options.vae, options.device), negative)
+            negative = make_text_encoder(options.text, options.device).encode(options.negative)[
+                None
+            ]
+        _MODELS[key] = (
+            model.to(options.device).eval(),
+            scope,
+            VaeEncoder(options.vae, options.device),
+            negative,
+        )
     return _MODELS[key]
 
 
@@ -164,9 +221,18 @@ def _generate_clip(job: _ClipJob, device: str) -> str:
     sample = samples.load(Item(clip=job.clip)).to(options.device, DTYPES[options.dtype])
     if negative is not None:
         negative = negative.to(sample.text)
-    latent = sample_ego(model, scope, sample, conditioning, steps=options.steps, shift=options.shift, seed=options.seed,
-                        recompute_exo=options.recompute_exo,
-                        cfg=options.cfg, negative=negative)
+    latent = sample_ego(
+        model,
+        scope,
+        sample,
+        conditioning,
+        steps=options.steps,
+        shift=options.shift,
+        seed=options.seed,
+        recompute_exo=options.recompute_exo,
+        cfg=options.cfg,
+        negative=negative,
+    )
     write_video(job.out / f"{job.clip}.mp4", vae.decode(latent[0].cpu()), job.fps, threads=1)
     write_json(job.out / f"{job.clip}.json", {"clip": job.clip, "made_from": job.key})
     return job.clip
@@ -176,5 +242,12 @@ def _config_of(job: _ClipJob) -> TrainConfig:
     reader = CacheReader(job.cache)
     conditioning = conditioning_of(job.options, reader).model_dump()
     conditioning["image_embedding"] = reader.index.settings.get("image_embedding")
-    return parse_config({"base": str(job.options.base), "cache": str(job.cache), "output": str(job.out), "steps": 1,
-                         "conditioning": conditioning})
+    return parse_config(
+        {
+            "base": str(job.options.base),
+            "cache": str(job.cache),
+            "output": str(job.out),
+            "steps": 1,
+            "conditioning": conditioning,
+        }
+    )

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ..errors import EgoXInputError
 from ..gga.diffusers_processor import GgaScope
 from ..progress import Progress, no_progress
-from ..safe_files import clear_leftovers, write_whole
+from ..safe_files import atomic_write, clear_leftovers
 from ..wan.vae import VaeEncoder
 from . import zero3
 from .checkpoints import (
@@ -36,7 +36,6 @@ from .launch import accumulation_for, check_launch, launch_of, process_group, re
 from .loss import StepResult, draw_sigmas, flow_loss
 from .memory import in_words, predict, size_of
 from .model import TrainableModel, learning_rate, make_optimizer, make_trainable, set_learning_rate
-from .predicting import HeldOutMoments, MomentSamples, predict_step
 from .samples import CachedSamples, Item, collate, noise_for, sample_generator
 from .sharded import is_sharded, optimizer_state, put_optimizer_state, whole
 from .step_log import StepLog, bucket_losses
@@ -47,50 +46,57 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainOutcome:
-    """How a run ended."""
+    """End of a run."""
 
     step: int
     finished: bool  # False: stopped by a signal, saved, can be resumed
     last_loss: float
 
 
-def train(config: TrainConfig, *, resume: bool = True, progress: Progress = no_progress) -> TrainOutcome:
-    """Trains up to ``config.steps`` optimizer steps, going on from the last checkpoint of the output folder.
+def train(
+    config: TrainConfig, *, resume: bool = True, progress: Progress = no_progress
+) -> TrainOutcome:
+    """Trains up to ``config.steps`` optimizer steps, going on from the last checkpoint of the
+    output folder.
 
-    On another number of processes than the checkpoint's its global batch is kept, by more or fewer micro-steps.
+    On another number of processes than the checkpoint's its global batch is kept, by more or fewer
+    micro-steps.
 
     Raises:
-        EgoXInputError: bad base, cache or settings; settings that no test covers together; a checkpoint of another run
-            or with a global batch that these processes can't share; a loss that is not finite (names the clip; the
-            last good checkpoint stays); a full disk.
+        EgoXInputError: bad base, cache or settings; settings that no test covers together; a
+            checkpoint of another run or with a global batch that these processes can't share; a
+            loss that is not finite (names the clip; the last good checkpoint stays); a full disk.
     """
-    accelerator = Accelerator(gradient_accumulation_steps=config.gradient_accumulation,
-                              kwargs_handlers=process_group(),
-                              mixed_precision="no")  # dtypes are the configuration's own, see TrainableModel
+    accelerator = Accelerator(
+        gradient_accumulation_steps=config.gradient_accumulation,
+        kwargs_handlers=process_group(),
+        mixed_precision="no",
+    )  # dtypes are the configuration's own, see TrainableModel
     launch = launch_of(accelerator)
     check_launch(config, launch)
     check_validation(config)
     if accelerator.is_main_process:
         clear_leftovers(Path(config.output) / "checkpoints")
-    if config.task == "predict":
-        samples, held_out, vae = MomentSamples(config, "train"), HeldOutMoments.of(config), ""
-    else:
-        samples = CachedSamples(config, "train")
-        held_out, vae = HeldOut.of(config, samples.reader), samples.reader.index.models.get("vae", "")
+    samples = CachedSamples(config, "train")
+    held_out = HeldOut.of(config, samples.reader)
     if held_out is None and config.validation.every and accelerator.is_main_process:
-        logger.warning("validation is off: the cache holds no validation clip. For held-out losses prepare more takes "
-                       "or larger split fractions; validation.every=0 says that none are wanted")
+        logger.warning(
+            "validation is off: the cache holds no validation clip. For held-out losses prepare more takes "
+            "or larger split fractions; validation.every=0 says that none are wanted"
+        )
     state = last_checkpoint(Path(config.output)) if resume else None
     accumulation = accumulation_for(config, accelerator.num_processes, state)
     accelerator.gradient_accumulation_steps = accumulation
     if launch == "zero3":
         zero3.configure(accelerator.deepspeed_plugin, config, accumulation)
     trainable = make_trainable(config, accelerator.device)
-    if accelerator.is_main_process and config.task != "predict":
+    if accelerator.is_main_process:
         shards = accelerator.num_processes if launch in ("fsdp2", "zero3") else 1
         _say_memory(config, trainable.model, samples, shards)
     if state is not None:
-        check_resumable(state, config.model_dump(mode="json"), trainable.base_hash, samples.content_hash)
+        check_resumable(
+            state, config.model_dump(mode="json"), trainable.base_hash, samples.content_hash
+        )
         trainable.put(state.weights, f"checkpoint at step {state.step}")
         for note in resume_notes(config, accumulation, accelerator.num_processes, state):
             if accelerator.is_main_process:
@@ -103,9 +109,18 @@ def train(config: TrainConfig, *, resume: bool = True, progress: Progress = no_p
     trainable.parameters = [p for p in trainable.model.parameters() if p.requires_grad]
     if state is not None:
         put_optimizer_state(trainable.model, optimizer, state.optimizer)
-    run = _Run(config=config, accelerator=accelerator, samples=samples, trainable=trainable, model=model,
-               optimizer=optimizer, accumulation=accumulation, held_out=held_out, vae=vae, scope=trainable.scope,
-               ema=moving_average(config, trainable.parameters, None if state is None else state.ema))
+    run = _Run(
+        config=config,
+        accelerator=accelerator,
+        samples=samples,
+        trainable=trainable,
+        model=model,
+        optimizer=optimizer,
+        accumulation=accumulation,
+        held_out=held_out,
+        scope=trainable.scope,
+        ema=moving_average(config, trainable.parameters, None if state is None else state.ema),
+    )
     return run.go(0 if state is None else state.step, progress)
 
 
@@ -121,7 +136,8 @@ def moving_average(
     parameters: Sequence[nn.Parameter],  # all on one device
     state: Mapping[str, Any] | None,  # of a checkpoint, on the CPU
 ) -> EMAModel | None:
-    """The average of the trained weights beside them, as far as the checkpoint had it; None where none is wanted."""
+    """The average of the trained weights beside them, as far as the checkpoint had it; None where
+    none is wanted."""
     if not config.ema_decay:
         return None
     ema = EMAModel(parameters, decay=config.ema_decay, foreach=True)
@@ -133,17 +149,18 @@ def moving_average(
 
 @dataclass(slots=True, kw_only=True)
 class _Run:
-    """What one call of :func:`train` works with."""
+    """Parts that one call of :func:`train` works with."""
 
     config: TrainConfig
     accelerator: Accelerator
-    samples: CachedSamples | MomentSamples
+    samples: CachedSamples
     trainable: TrainableModel
     model: nn.Module
     optimizer: Any
-    accumulation: int  # micro-steps of a step; the configuration's, unless a resumed run has other processes
-    held_out: HeldOut | HeldOutMoments | None
-    vae: str  # hash of the cache's VAE, where it says so
+    accumulation: (
+        int  # micro-steps of a step; the configuration's, unless a resumed run has other processes
+    )
+    held_out: HeldOut | None
     ema: EMAModel | None
     scope: GgaScope
 
@@ -152,14 +169,15 @@ class _Run:
         if main:
             output = Path(config.output)
             output.mkdir(parents=True, exist_ok=True)
-            with write_whole(output / "config.yaml") as temporary:
+            with atomic_write(output / "config.yaml") as temporary:
                 temporary.write_text(dump_config(config), encoding="utf-8")
         log = StepLog(config, first_step, main)
         loss, noted = float("nan"), ""
         self.model.train()
         with StopRequest() as stop, closing(log):
             step, saved, saved_s = first_step, first_step, time.monotonic()
-            # A run that died while it validated had its weights saved, but not this line of the curve.
+            # A run that died while it validated had its weights saved, but not this line of the
+            # curve.
             if self._validates_at(step) and self._any(main and not log.has(step, COLUMNS[0]))[0]:
                 self._validate(step, log)
             while step < config.steps:
@@ -171,9 +189,17 @@ class _Run:
                     log.note(step, noted)
                 loss = sum(losses) / len(losses)
                 if main and (step % config.log.every == 0 or step == config.steps):
-                    log.write(step, {"loss": loss, "gradient_norm": norm,
-                                     "learning_rate": learning_rate(config.optimizer, step - 1, config.steps),
-                                     **self._by_level(sigmas, losses)})
+                    log.write(
+                        step,
+                        {
+                            "loss": loss,
+                            "gradient_norm": norm,
+                            "learning_rate": learning_rate(
+                                config.optimizer, step - 1, config.steps
+                            ),
+                            **bucket_losses(sigmas, losses, config.log.timestep_buckets),
+                        },
+                    )
                 minutes = (time.monotonic() - saved_s) / 60
                 stopping, due = self._any(
                     stop.requested, main and 0 < config.checkpoint.minutes <= minutes
@@ -183,19 +209,24 @@ class _Run:
                     saved, saved_s = step, time.monotonic()
                 if self._validates_at(step) and not stopping:
                     self._validate(step, log)
-                progress(step, config.steps, f"loss {loss:.4f}, {time.perf_counter() - started:.2f} s a step")
+                progress(
+                    step,
+                    config.steps,
+                    f"loss {loss:.4f}, {time.perf_counter() - started:.2f} s a step",
+                )
                 if stopping:
                     break
         if saved != step:
             self._save(step)
         final = self._final_tensors()  # on all processes: each may hold a part
         if main:
-            write_results(config, final, self.trainable, step, self.vae)
+            write_results(config, final, self.trainable, step)
         self.accelerator.wait_for_everyone()
         return TrainOutcome(step=step, finished=step >= config.steps, last_loss=loss)
 
     def _step(self, step: int) -> tuple[list[float], list[float], float]:
-        """One optimizer step: (noise levels, losses) of the whole global batch in a fixed order, gradient norm."""
+        """One optimizer step: (noise levels, losses) of the whole global batch in a fixed order,
+        gradient norm."""
         config, accelerator = self.config, self.accelerator
         processes, size = accelerator.num_processes, config.batch_size
         items = self.samples.items_of_step(step, self._global_batch())
@@ -207,16 +238,25 @@ class _Run:
             batch = items[first : first + size]
             with accelerator.accumulate(self.model):
                 sigmas, result = self._forward(batch)
-                by_clip = accelerator.gather(torch.stack((sigmas.double(), result.per_clip.double())).T.contiguous())
-                self._check_finite(by_clip[:, 1], items[micro * processes * size:], step)
+                by_clip = accelerator.gather(
+                    torch.stack((sigmas.double(), result.per_clip.double())).T.contiguous()
+                )
+                self._check_finite(by_clip[:, 1], items[micro * processes * size :], step)
                 levels += by_clip[:, 0].tolist()
                 losses += by_clip[:, 1].tolist()
                 accelerator.backward(result.loss)
                 if accelerator.sync_gradients:
-                    norm = float(whole(accelerator.clip_grad_norm_(self.trainable.parameters,
-                                                                   config.optimizer.max_grad_norm)))
+                    norm = float(
+                        whole(
+                            accelerator.clip_grad_norm_(
+                                self.trainable.parameters, config.optimizer.max_grad_norm
+                            )
+                        )
+                    )
                     if not norm < float("inf"):
-                        self._not_finite("gradient", ", ".join(sorted({i.clip for i, _ in items})), step)
+                        self._not_finite(
+                            "gradient", ", ".join(sorted({i.clip for i, _ in items})), step
+                        )
                 self.optimizer.step()
                 self.optimizer.zero_grad(set_to_none=True)
         if self.ema is not None:
@@ -229,9 +269,6 @@ class _Run:
     def _forward(self, items: Sequence[tuple[Item, int]]) -> tuple[Tensor, StepResult]:
         """Noise levels [B] and loss of these items; each draws from its own sample number."""
         config, device, dtype = self.config, self.accelerator.device, self.trainable.compute_dtype
-        if config.task == "predict":
-            result, _ = predict_step(self.model, self.samples, items)
-            return torch.zeros(len(items), device=device), result
         clips = [self.samples.load(item) for item, _ in items]
         noise, sigmas = [], []
         for sample, (_, number) in zip(clips, items, strict=True):
@@ -240,15 +277,15 @@ class _Run:
             noise.append(noise_for(sample, generator, not config.conditioning.exo_clean))
         batch, sigma = collate(clips), torch.cat(sigmas).to(device)
         with torch.autocast(device.type, dtype=dtype, enabled=self.trainable.autocast):
-            result = flow_loss(self.model, self.scope, batch.to(device, dtype),
-                               torch.cat(noise).to(device, dtype), sigma, config.conditioning)
+            result = flow_loss(
+                self.model,
+                self.scope,
+                batch.to(device, dtype),
+                torch.cat(noise).to(device, dtype),
+                sigma,
+                config.conditioning,
+            )
         return sigma, result
-
-    def _by_level(self, sigmas: Sequence[float], losses: Sequence[float]) -> dict[str, float]:
-        """Losses by noise level, where there is noise."""
-        if self.config.task == "predict":
-            return {}
-        return bucket_losses(sigmas, losses, self.config.log.timestep_buckets)
 
     def _check_finite(self, losses: Tensor, items: list, step: int) -> None:
         bad = [items[i][0].name for i in (~torch.isfinite(losses)).nonzero().flatten().tolist()]
@@ -257,53 +294,80 @@ class _Run:
 
     def _not_finite(self, what: str, clips: str, step: int) -> None:
         folders = checkpoint_folders(Path(self.config.output))
-        raise EgoXInputError(f"{what} at step {step + 1}", got=f"NaN or infinity from clip {clips}",
-                             expected="finite numbers",
-                             fix="look at that clip, or lower the learning rate; the last good checkpoint "
-                             f"is {folders[-1].name if folders else 'none'}")
+        raise EgoXInputError(
+            f"{what} at step {step + 1}",
+            got=f"NaN or infinity from clip {clips}",
+            expected="finite numbers",
+            fix="look at that clip, or lower the learning rate; the last good checkpoint "
+            f"is {folders[-1].name if folders else 'none'}",
+        )
 
     def _validates_at(self, step: int) -> bool:
         return self.held_out is not None and step > 0 and step % self.config.validation.every == 0
 
     def _validate(self, step: int, log: StepLog) -> None:
-        """Every process scores its share of the held-out clips. Never ends the run: a failure is named and noted.
+        """Every process scores its share of the held-out clips. Never ends the run: a failure is
+        named and noted.
 
-        What can fail on one process alone stands before the forwards or after them, since spread weights need all
-        processes in each.
-        """
+        What can fail on one process alone stands before the forwards or after them, since spread
+        weights need all processes in each."""
         held_out, accelerator, why = self.held_out, self.accelerator, None
         rows = torch.zeros(len(held_out.items), 1 + len(COLUMNS), dtype=torch.float64)
         share, vae = [], None
         try:
-            share = held_out.load_share(accelerator.process_index, accelerator.num_processes,
-                                        even=is_sharded(self.trainable.model))
+            share = held_out.load_share(
+                accelerator.process_index,
+                accelerator.num_processes,
+                even=is_sharded(self.trainable.model),
+            )
             if held_out.samples_wanted and share:
                 vae = VaeEncoder(Path(self.config.validation.vae), accelerator.device)
         except Exception as error:
             why = error
         if not self._any(why is not None)[0]:
             try:
-                rows = held_out.score(accelerator.unwrap_model(self.model), self.scope, share, step, vae,
-                                      device=accelerator.device, dtype=self.trainable.compute_dtype,
-                                      autocast=self.trainable.autocast)
+                rows = held_out.score(
+                    accelerator.unwrap_model(self.model),
+                    self.scope,
+                    share,
+                    step,
+                    vae,
+                    device=accelerator.device,
+                    dtype=self.trainable.compute_dtype,
+                    autocast=self.trainable.autocast,
+                )
             except Exception as error:
                 why = error
         if why is not None:
-            logger.warning("validation at step %d failed, training goes on: %s: %s", step, type(why).__name__, why)
+            logger.warning(
+                "validation at step %d failed, training goes on: %s: %s",
+                step,
+                type(why).__name__,
+                why,
+            )
         values = held_out.values(accelerator.reduce(rows.to(accelerator.device), "sum"))
         if accelerator.is_main_process and values is not None:
             log.write(step, values)
             log.show(step, held_out.videos(step))
         elif accelerator.is_main_process:
-            log.note(step, f"validation failed: {type(why).__name__}: {why}" if why is not None else
-                     "validation failed on another process, which says why")
+            log.note(
+                step,
+                f"validation failed: {type(why).__name__}: {why}"
+                if why is not None
+                else "validation failed on another process, which says why",
+            )
 
     def _save(self, step: int) -> None:
-        state = TrainState(step=step, weights=self.trainable.tensors(),
-                           optimizer=optimizer_state(self.trainable.model, self.optimizer),
-                           ema=None if self.ema is None else self.ema.state_dict(),
-                           config=self.config.model_dump(mode="json"), base_hash=self.trainable.base_hash,
-                           cache_hash=self.samples.content_hash, global_batch=self._global_batch())
+        state = TrainState(
+            step=step,
+            weights=self.trainable.tensors(),
+            optimizer=optimizer_state(self.trainable.model, self.optimizer),
+            ema=None if self.ema is None else self.ema.state_dict(),
+            config=self.config.model_dump(mode="json"),
+            base_hash=self.trainable.base_hash,
+            cache_hash=self.samples.content_hash,
+            global_batch=self._global_batch(),
+        )
         if self.accelerator.is_main_process:
             save_checkpoint(Path(self.config.output), state, self.config.checkpoint.keep)
         self.accelerator.wait_for_everyone()

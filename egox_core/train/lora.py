@@ -1,4 +1,5 @@
-"""The LoRA: which matrices it trains, in and out of the model, and the three namings of its file."""
+"""The LoRA: which matrices it trains, in and out of the model, and the three namings of its
+file."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..errors import EgoXInputError
-from ..safe_files import write_whole
+from ..safe_files import atomic_write
 from ..wan.lora_keys import convert_lora
 from ..wan.lora_settings import PREFIX, trained_with
 from ..wan.weights import read_header
@@ -27,7 +28,8 @@ from .sharded import whole
 log = logging.getLogger(__name__)
 ADAPTER = "egox"
 TARGET_GROUPS: Mapping[str, tuple[str, ...]] = {
-    # The released LoRA's eight matrices a block; the image projections stay as they are (quirks, key names).
+    # The released LoRA's eight matrices a block; the image projections stay as they are (quirks,
+    # key names).
     "attn1": tuple(f"attn1.{m}" for m in ("to_q", "to_k", "to_v", "to_out.0")),
     "attn2": tuple(f"attn2.{m}" for m in ("to_q", "to_k", "to_v", "to_out.0")),
     "attn2_image": ("attn2.add_k_proj", "attn2.add_v_proj"),
@@ -48,45 +50,71 @@ def target_modules(targets: tuple[str, ...]) -> tuple[str, ...]:
     for target in targets:
         members = TARGET_GROUPS.get(target) or ((target,) if target in modules else ())
         if not members:
-            raise EgoXInputError("LoRA target", got=repr(target),
-                                 expected=f"one of {', '.join(TARGET_GROUPS)} or a module",
-                                 fix="the released LoRA trains attn1 and attn2")
+            raise EgoXInputError(
+                "LoRA target",
+                got=repr(target),
+                expected=f"one of {', '.join(TARGET_GROUPS)} or a module",
+                fix="the released LoRA trains attn1 and attn2",
+            )
         out.extend(m for m in members if m not in out)
     return tuple(out)
 
 
 def add_lora(model: nn.Module, settings: LoraSettings, seed: int) -> list[nn.Parameter]:
-    """Puts LoRA layers (A random, B zero: the model starts as the base) into the frozen model; their parameters.
+    """Puts LoRA layers (A random, B zero: the model starts as the base) into the frozen model;
+    their parameters.
 
     Raises:
         EgoXInputError: a target that this model hasn't.
     """
     modules = target_modules(settings.targets)
     pattern = rf"blocks\.\d+\.({'|'.join(map(re.escape, modules))})"
-    missing = [m for m in modules if not any(re.fullmatch(rf"blocks\.\d+\.{re.escape(m)}", n)
-                                             for n, _ in model.named_modules())]
+    missing = [
+        m
+        for m in modules
+        if not any(
+            re.fullmatch(rf"blocks\.\d+\.{re.escape(m)}", n) for n, _ in model.named_modules()
+        )
+    ]
     if missing:
-        raise EgoXInputError("LoRA target", got=f"{', '.join(missing)}", expected="modules of this base model",
-                             fix="leave them out: this base has no image embedding")
+        raise EgoXInputError(
+            "LoRA target",
+            got=f"{', '.join(missing)}",
+            expected="modules of this base model",
+            fix="leave them out: this base has no image embedding",
+        )
     model.requires_grad_(False)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model.add_adapter(LoraConfig(r=settings.rank, lora_alpha=settings.alpha, target_modules=pattern,
-                                     lora_dropout=settings.dropout, init_lora_weights=True), adapter_name=ADAPTER)
+        model.add_adapter(
+            LoraConfig(
+                r=settings.rank,
+                lora_alpha=settings.alpha,
+                target_modules=pattern,
+                lora_dropout=settings.dropout,
+                init_lora_weights=True,
+            ),
+            adapter_name=ADAPTER,
+        )
     parameters = [p for p in model.parameters() if p.requires_grad]
     for parameter in parameters:
         parameter.data = parameter.data.float()
     for module in model.modules():
-        # Under autocast a float32 copy of every input would be made (and a bfloat16 one of that be kept) for nothing.
+        # Under autocast a float32 copy of every input would be made (and a bfloat16 one of that be
+        # kept) for nothing.
         if isinstance(module, BaseTunerLayer):
             module.cast_input_dtype_enabled = False
     return parameters
 
 
-def lora_tensors(model: nn.Module) -> dict[str, Tensor]:  # A [r, in], B [out, r] of each matrix, float32
+def lora_tensors(
+    model: nn.Module,
+) -> dict[str, Tensor]:  # A [r, in], B [out, r] of each matrix, float32
     """``blocks.0.attn1.to_q.lora_A.weight`` and so on, whole and on the CPU."""
-    return {k: whole(v.detach()).cpu().clone().contiguous() for k, v in
-            get_peft_model_state_dict(model, adapter_name=ADAPTER).items()}
+    return {
+        k: whole(v.detach()).cpu().clone().contiguous()
+        for k, v in get_peft_model_state_dict(model, adapter_name=ADAPTER).items()
+    }
 
 
 def put_lora_tensors(
@@ -97,43 +125,63 @@ def put_lora_tensors(
     """Loads tensors of :func:`lora_tensors` back.
 
     Raises:
-        EgoXInputError: tensors missing or too many, or of another shape: a LoRA of another model or rank.
+        EgoXInputError: tensors missing or too many, or of another shape: a LoRA of another model or
+            rank.
     """
     have = lora_tensors(model)
-    wrong = sorted(set(have) ^ set(tensors)) + [k for k in have if k in tensors and have[k].shape != tensors[k].shape]
+    wrong = sorted(set(have) ^ set(tensors)) + [
+        k for k in have if k in tensors and have[k].shape != tensors[k].shape
+    ]
     if wrong:
         shown = wrong[0]
         got = f"{tuple(tensors[shown].shape)}" if shown in tensors else "nothing"
         expected = f"{tuple(have[shown].shape)}" if shown in have else "nothing"
-        raise EgoXInputError(f"{what}: {len(wrong)} tensors, first {shown}", got=got, expected=expected,
-                             fix="it belongs to another model, rank or targets; give the file that was trained here")
+        raise EgoXInputError(
+            f"{what}: {len(wrong)} tensors, first {shown}",
+            got=got,
+            expected=expected,
+            fix="it belongs to another model, rank or targets; give the file that was trained here",
+        )
     set_peft_model_state_dict(model, dict(tensors), adapter_name=ADAPTER)
 
 
 def start_from_lora(model: nn.Module, file: Path, settings: LoraSettings, base_hash: str) -> None:
-    """Puts a trained LoRA's weights into the fresh layers of :func:`add_lora`: where an earlier run ended, in effect.
+    """Puts a trained LoRA's weights into the fresh layers of :func:`add_lora`: where an earlier run
+    ended, in effect.
 
-    A file of lower rank fills the first rows; the others start as those of a fresh LoRA do, without effect. A pose
-    injection beside it is the caller's to take, else a warning says that it is left out.
+    A file of lower rank fills the first rows; the others start as those of a fresh LoRA do, without
+    effect. A pose injection beside it is the caller's to take, else a warning says that it is left
+    out.
 
     Raises:
-        EgoXInputError: no LoRA, or one of another model, higher rank or other targets. Another base of the same shape
-            is a warning.
+        EgoXInputError: no LoRA, or one of another model, higher rank or other targets. Another base
+            of the same shape is a warning.
     """
     tensors, metadata = read_lora(file)
     trained = trained_with(metadata)
     if trained.get("base_hash", base_hash) != base_hash:
-        log.warning("init_lora %s was trained on %s (%s), not on this base (%s)", file.name,
-                    trained.get("base", "another base"), trained["base_hash"], base_hash)
-    scale = settings.alpha / settings.rank  # read_lora has it inside B; these layers multiply it again
+        log.warning(
+            "init_lora %s was trained on %s (%s), not on this base (%s)",
+            file.name,
+            trained.get("base", "another base"),
+            trained["base_hash"],
+            base_hash,
+        )
+    scale = (
+        settings.alpha / settings.rank
+    )  # read_lora has it inside B; these layers multiply it again
     start = {k: v.float() / scale if ".lora_B." in k else v.float() for k, v in tensors.items()}
     fresh = lora_tensors(model)  # its B is zero
-    put_lora_tensors(model, {k: _widened(v, fresh[k]) if k in fresh else v for k, v in start.items()},
-                     f"init_lora {file.name}")
+    put_lora_tensors(
+        model,
+        {k: _widened(v, fresh[k]) if k in fresh else v for k, v in start.items()},
+        f"init_lora {file.name}",
+    )
 
 
 def _widened(start: Tensor, fresh: Tensor) -> Tensor:
-    """``start`` in the first rows (of an A) or columns (of a B) of ``fresh``, where it is smaller in that alone."""
+    """``start`` in the first rows (of an A) or columns (of a B) of ``fresh``, where it is smaller
+    in that alone."""
     sides = list(zip(start.shape, fresh.shape, strict=True))
     if any(have > want for have, want in sides) or sum(have < want for have, want in sides) != 1:
         return start  # equal, or of another model, which put_lora_tensors refuses
@@ -143,27 +191,42 @@ def _widened(start: Tensor, fresh: Tensor) -> Tensor:
 
 
 def training_metadata(config: TrainConfig, *, base_hash: str, step: int) -> dict[str, str]:
-    """What *EgoX LoRA* and *EgoX Model Patch* read, and what ``inspect`` prints. All values are strings."""
+    """Metadata that *EgoX LoRA* and *EgoX Model Patch* read and ``inspect`` prints. All values are
+    strings."""
     conditioning = config.conditioning
     settings = config.model_dump(mode="json")
-    # A file that is passed on says which base and cache by name, not where they lay on the trainer's machine.
+    # A file that is passed on says which base and cache by name, not where they lay on the
+    # trainer's machine.
     for key in ("base", "cache", "output", "init_lora"):
         settings[key] = Path(settings[key]).name if settings[key] else None
     entries = {
-        "format": "egox-lora/1", "mask_mode": str(conditioning.mask_mode), "mode": conditioning.mode,
-        "gga_mode": str(conditioning.gga_mode), "lambda_g": f"{conditioning.lambda_g:g}",
-        "rays": str(conditioning.rays), "image_embedding": str(conditioning.image_embedding),
-        "prior": conditioning.prior, "exo_clean": str(conditioning.exo_clean).lower(),
-        "exo_loss": str(conditioning.exo_loss).lower(), "exo": conditioning.exo, "shift": f"{config.timesteps.shift:g}",
-        "rank": str(config.lora.rank), "alpha": f"{config.lora.alpha:g}",
-        "targets": " ".join(target_modules(config.lora.targets)), "base": config.base.name, "base_hash": base_hash,
-        "steps": str(step), "config": json.dumps(settings),
+        "format": "egox-lora/1",
+        "mask_mode": str(conditioning.mask_mode),
+        "mode": conditioning.mode,
+        "gga_mode": str(conditioning.gga_mode),
+        "lambda_g": f"{conditioning.lambda_g:g}",
+        "rays": str(conditioning.rays),
+        "image_embedding": str(conditioning.image_embedding),
+        "prior": conditioning.prior,
+        "exo_clean": str(conditioning.exo_clean).lower(),
+        "exo_loss": str(conditioning.exo_loss).lower(),
+        "exo": conditioning.exo,
+        "shift": f"{config.timesteps.shift:g}",
+        "rank": str(config.lora.rank),
+        "alpha": f"{config.lora.alpha:g}",
+        "targets": " ".join(target_modules(config.lora.targets)),
+        "base": config.base.name,
+        "base_hash": base_hash,
+        "steps": str(step),
+        "config": json.dumps(settings),
     }
     return {"format": "pt", **{PREFIX + key: value for key, value in entries.items()}}
 
 
 def save_lora(
-    tensors: Mapping[str, Tensor],  # A [r, in], B [out, r] of each matrix, as :func:`lora_tensors` names them
+    tensors: Mapping[
+        str, Tensor
+    ],  # A [r, in], B [out, r] of each matrix, as :func:`lora_tensors` names them
     file: Path,
     metadata: Mapping[str, str],
     naming: Naming,
@@ -171,24 +234,37 @@ def save_lora(
 ) -> None:
     """The LoRA's file, whole or not at all.
 
-    ``released``: ``transformer.`` and diffusers' names, no alpha; since every reader of that naming takes alpha = rank
-    (quirks 41), alpha / rank is multiplied into B, so that the file works as it was trained. ``native``: ComfyUI's
-    names with an alpha for each matrix.
-    """
+    ``released``: ``transformer.`` and diffusers' names, no alpha; since every reader of that naming
+    takes alpha = rank (quirks 41), alpha / rank is multiplied into B, so that the file works as it
+    was trained. ``native``: ComfyUI's names with an alpha for each matrix."""
     rank, alpha = int(metadata["egox.rank"]), float(metadata["egox.alpha"])
     if naming == "released":
         scale = alpha / rank
-        out = {RELEASED_PREFIX + k: (v * scale if ".lora_B." in k else v) for k, v in tensors.items()}
+        out = {
+            RELEASED_PREFIX + k: (v * scale if ".lora_B." in k else v) for k, v in tensors.items()
+        }
     else:
-        alphas = {k.replace(".lora_A.weight", ".alpha"): torch.tensor(alpha) for k in tensors if ".lora_A." in k}
-        out = convert_lora({RELEASED_PREFIX + k: v for k, v in {**tensors, **alphas}.items()}).tensors
-    with write_whole(file) as temporary:
-        save_file({k: v.to(dtype).contiguous() for k, v in out.items()}, temporary,
-                  metadata={**metadata, "egox.naming": naming})
+        alphas = {
+            k.replace(".lora_A.weight", ".alpha"): torch.tensor(alpha)
+            for k in tensors
+            if ".lora_A." in k
+        }
+        out = convert_lora(
+            {RELEASED_PREFIX + k: v for k, v in {**tensors, **alphas}.items()}
+        ).tensors
+    with atomic_write(file) as temporary:
+        save_file(
+            {k: v.to(dtype).contiguous() for k, v in out.items()},
+            temporary,
+            metadata={**metadata, "egox.naming": naming},
+        )
 
 
-def read_lora(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:  # A [r, in], B [out, r]; metadata
-    """Tensors under :func:`lora_tensors`' names with alpha / rank multiplied into B, and the metadata.
+def read_lora(
+    file: Path,
+) -> tuple[dict[str, Tensor], dict[str, str]]:  # A [r, in], B [out, r]; metadata
+    """Tensors under :func:`lora_tensors`' names with alpha / rank multiplied into B, and the
+    metadata.
 
     Raises:
         EgoXInputError: no LoRA of a Wan transformer in any known naming.
@@ -223,10 +299,14 @@ def fuse(
         a, b = tensors[name], tensors.get(f"{module}.lora_B.weight")
         weight = weights.get(f"{module}.weight")
         if weight is None or b is None or (b.shape[0], a.shape[1]) != tuple(weight.shape):
-            raise EgoXInputError(f"LoRA matrix {module}", got="no such weight" if weight is None else
-                                 f"a delta of {None if b is None else b.shape[0]}x{a.shape[1]}",
-                                 expected="a matrix of this base" if weight is None else str(tuple(weight.shape)),
-                                 fix="the LoRA belongs to another base model")
+            raise EgoXInputError(
+                f"LoRA matrix {module}",
+                got="no such weight"
+                if weight is None
+                else f"a delta of {None if b is None else b.shape[0]}x{a.shape[1]}",
+                expected="a matrix of this base" if weight is None else str(tuple(weight.shape)),
+                fix="the LoRA belongs to another base model",
+            )
         weight.data += strength * (b.double() @ a.double()).to(weight.dtype)
         count += 1
     return count

@@ -1,4 +1,5 @@
-"""The loss: flow matching on the ego half only, exo clean (quirks 34), and the noise level of each training sample."""
+"""The loss: flow matching on the ego half only, exo clean (quirks 34), and the noise level of each
+training sample."""
 
 from __future__ import annotations
 
@@ -24,10 +25,11 @@ def shift_sigma(sigma: Tensor, shift: float) -> Tensor:  # [...] in (0, 1] -> th
 
 
 def sigma_table(config: TimestepConfig) -> Tensor:  # [levels] float32, falling
-    """The scheduler's levels. With shift 1 and 1,000 levels: 1.000, 0.999, ... 0.001, the trainer's table (quirks 31).
+    """The scheduler's levels. With shift 1 and 1,000 levels: 1.000, 0.999, ... 0.001, the trainer's
+    table (quirks 31).
 
-    Built by diffusers' flow-matching scheduler, so that training and its sampling agree on every digit.
-    """
+    Built by diffusers' flow-matching scheduler, so that training and its sampling agree on every
+    digit."""
     return _table(config.levels, config.shift or 1.0).clone()
 
 
@@ -36,33 +38,43 @@ def _table(levels: int, shift: float) -> Tensor:
     """Kept, since every sample draws from it."""
     from diffusers import FlowMatchEulerDiscreteScheduler
 
-    return FlowMatchEulerDiscreteScheduler(num_train_timesteps=levels, shift=shift).sigmas[:levels].clone()
+    return (
+        FlowMatchEulerDiscreteScheduler(num_train_timesteps=levels, shift=shift)
+        .sigmas[:levels]
+        .clone()
+    )
 
 
-def draw_sigmas(config: TimestepConfig, count: int, generator: torch.Generator) -> Tensor:  # [count] float32
-    """Noise levels of ``count`` samples, from the given generator alone (so that a resumed run draws the same)."""
+def draw_sigmas(
+    config: TimestepConfig, count: int, generator: torch.Generator
+) -> Tensor:  # [count] float32
+    """Noise levels of ``count`` samples, from the given generator alone (so that a resumed run
+    draws the same)."""
     if config.kind == "table":
         table = sigma_table(config)
         return table[torch.randint(0, len(table), (count,), generator=generator)]
     if config.kind == "uniform":
         sigma = torch.rand(count, generator=generator)
     else:
-        sigma = torch.sigmoid(torch.randn(count, generator=generator) * config.logit_std + config.logit_mean)
+        sigma = torch.sigmoid(
+            torch.randn(count, generator=generator) * config.logit_std + config.logit_mean
+        )
     return shift_sigma(sigma.clamp(1e-3, 1.0), config.shift or 1.0)
 
 
 def model_timesteps(sigmas: Tensor) -> Tensor:  # [B] -> [B] float32
-    """The model's timestep, 1000 sigma truncated to a whole number, as the released inference does (quirks 30).
+    """The model's timestep, 1000 sigma truncated to a whole number, as the released inference does
+    (quirks 30).
 
-    A sum of float32 errors must not turn 14.000 into 13: anything within 1e-3 of a whole number is that number.
-    """
+    A sum of float32 errors must not turn 14.000 into 13: anything within 1e-3 of a whole number is
+        that number."""
     scaled = sigmas.double() * TRAIN_TIMESTEPS
     return torch.floor(scaled + 1e-3).float()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepResult:
-    """What one forward gave. ``target`` and ``prediction`` are of the ego half, float32."""
+    """Result of one forward. ``target`` and ``prediction`` are of the ego half, float32."""
 
     loss: Tensor  # [] mean over the batch
     per_clip: Tensor  # [B] detached
@@ -102,8 +114,9 @@ def flow_loss(
 ) -> StepResult:
     """Loss of a batch.
 
-    float32 mean squared error of the predicted velocity against noise - clean, unweighted; with ``exo_loss`` over the
-    whole canvas. With ``exo`` alone the exo half goes through the model first, at time step 0.
+    float32 mean squared error of the predicted velocity against noise - clean, unweighted; with
+    ``exo_loss`` over the whole canvas. With ``exo`` alone the exo half goes through the model
+    first, at time step 0.
 
     Raises:
         EgoXInputError: exo alone with halves of one width.
@@ -113,13 +126,20 @@ def flow_loss(
     packed = noised_input(sample, noise, sigmas, conditioning)
     geometry = sample.geometry if sample.geometry and w_exo else (None,) * batch
     scope.set(geometry, conditioning.gga_options())
-    shown = {"encoder_hidden_states": sample.text, "encoder_hidden_states_image": sample.image, "return_dict": False}
+    shown = {
+        "encoder_hidden_states": sample.text,
+        "encoder_hidden_states_image": sample.image,
+        "return_dict": False,
+    }
     timestep = model_timesteps(sigmas).to(packed.device)
     if conditioning.exo == "alone" and w_exo:
         if w_exo == w_ego:
-            raise EgoXInputError("conditioning.exo", got="alone, with halves of one width",
-                                 expected="an exo half that is wider than the ego half, or sees_ego",
-                                 fix="cache the exo videos at their own width")
+            raise EgoXInputError(
+                "conditioning.exo",
+                got="alone, with halves of one width",
+                expected="an exo half that is wider than the ego half, or sees_ego",
+                fix="cache the exo videos at their own width",
+            )
         scope.exo = ExoHalves((t, h // PATCH, w_exo // PATCH, w_ego // PATCH))
         model(hidden_states=crop_exo(packed, w_exo), timestep=torch.zeros_like(timestep), **shown)
         scope.exo.kept = True
@@ -129,7 +149,11 @@ def flow_loss(
     target = crop_ego(noise, noise.shape[-1] - w_ego).float() - sample.ego.float()
     error = (prediction - target).square().flatten(1).mean(dim=1)
     if conditioning.exo_loss and w_exo:
-        exo_error = (output[..., :w_exo].float() - (noise[..., :w_exo].float() - sample.exo.float())).square()
+        exo_error = (
+            output[..., :w_exo].float() - (noise[..., :w_exo].float() - sample.exo.float())
+        ).square()
         share = w_ego / (w_exo + w_ego)
         error = share * error + (1 - share) * exo_error.flatten(1).mean(dim=1)
-    return StepResult(loss=error.mean(), per_clip=error.detach(), prediction=prediction, target=target)
+    return StepResult(
+        loss=error.mean(), per_clip=error.detach(), prediction=prediction, target=target
+    )

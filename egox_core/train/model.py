@@ -1,8 +1,7 @@
-"""What the loop trains and how: model, optimizer, learning rate.
+"""Parts that the loop trains with: model, optimizer, learning rate.
 
-The base lies in its storage type, the LoRA (or all weights) in float32, memory options applied. The learning rate is a
-pure function of the step, so that a resumed run needs no state for it.
-"""
+The base is in its storage type, the LoRA (or all weights) in float32, memory options applied. The
+learning rate is a pure function of the step, so that a resumed run needs no state for it."""
 
 from __future__ import annotations
 
@@ -16,8 +15,6 @@ from torch import Tensor, nn
 
 from ..errors import EgoXInputError, needs_package
 from ..gga.diffusers_processor import GgaScope, install_gga
-from ..predict.files import load_predictor
-from ..predict.network import PredictorSize, ViewPredictor
 from ..wan.transformer import load_base
 from ..wan.weights import weights_hash
 from . import zero3
@@ -27,8 +24,6 @@ from .lora import add_lora, lora_tensors, put_lora_tensors, start_from_lora
 from .offload import offload_blocks, offload_checkpoints, store_base
 from .sharded import whole
 
-NO_BASE = "no base"
-"""In place of a base's hash where none is trained on."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -64,33 +59,44 @@ class TrainableModel:
             put_lora_tensors(self.model, tensors, what)
             return
         own = self._whole()
-        wrong = [k for k in set(own) | set(tensors) if k not in own or k not in tensors
-                 or own[k].shape != tensors[k].shape]
+        wrong = [
+            k
+            for k in set(own) | set(tensors)
+            if k not in own or k not in tensors or own[k].shape != tensors[k].shape
+        ]
         if wrong:
-            raise EgoXInputError(what, got=f"{len(wrong)} weights of another model, such as {wrong[0]}",
-                                 expected="weights of this base", fix="train into another output folder")
+            raise EgoXInputError(
+                what,
+                got=f"{len(wrong)} weights of another model, such as {wrong[0]}",
+                expected="weights of this base",
+                fix="train into another output folder",
+            )
         for name, parameter in own.items():
             parameter.data.copy_(tensors[name])
 
     def _whole(self) -> dict[str, nn.Parameter]:
         """All weights, where no LoRA is trained."""
-        return {} if self.lora else {k: v for k, v in self.model.named_parameters() if v.requires_grad}
+        return (
+            {} if self.lora else {k: v for k, v in self.model.named_parameters() if v.requires_grad}
+        )
 
 
 def make_trainable(config: TrainConfig, device: torch.device) -> TrainableModel:
     """Reads the base and prepares it for the task of ``config``.
 
     Raises:
-        EgoXInputError: bad base (see :func:`..wan.transformer.load_base`), LoRA target that it lacks, missing packages.
+        EgoXInputError: bad base (see :func:`..wan.transformer.load_base`), LoRA target that it
+            lacks, missing packages.
     """
-    if config.task == "predict":
-        return _predictor(config, device)
     memory, lora = config.memory, config.trains_lora
     compute = DTYPES[memory.compute_dtype]
     if not lora and memory.base_dtype != "float32":
-        raise EgoXInputError("memory.base_dtype", got=memory.base_dtype,
-                             expected="float32 when all weights are trained",
-                             fix="set memory.base_dtype=float32 (compute_dtype may be bfloat16)")
+        raise EgoXInputError(
+            "memory.base_dtype",
+            got=memory.base_dtype,
+            expected="float32 when all weights are trained",
+            fix="set memory.base_dtype=float32 (compute_dtype may be bfloat16)",
+        )
     stored = DTYPES.get(memory.base_dtype, torch.bfloat16)
     base = Path(config.base)
     model = load_base(base, stored)
@@ -113,36 +119,40 @@ def make_trainable(config: TrainConfig, device: torch.device) -> TrainableModel:
         offload_blocks(model, device)
     if memory.compile:
         compile_blocks(model, device)
-    return TrainableModel(model=model, parameters=parameters, scope=scope, base_hash=base_hash, compute_dtype=compute,
-                          autocast=compute != torch.float32, lora=lora)
-
-
-def _predictor(config: TrainConfig, device: torch.device) -> TrainableModel:
-    if config.predict.init is not None:
-        model = load_predictor(config.predict.init).requires_grad_(True)
-    else:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
-            model = ViewPredictor(PredictorSize(steps=config.predict.steps))
-    return TrainableModel(model=model.to(device), parameters=list(model.parameters()), scope=GgaScope(),
-                          base_hash=NO_BASE, compute_dtype=torch.float32, autocast=False, lora=False)
+    return TrainableModel(
+        model=model,
+        parameters=parameters,
+        scope=scope,
+        base_hash=base_hash,
+        compute_dtype=compute,
+        autocast=compute != torch.float32,
+        lora=lora,
+    )
 
 
 def _transformer_folder(base: Path) -> Path:
     return base / "transformer" if (base / "transformer").is_dir() else base
 
 
-def make_optimizer(config: OptimizerConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+def make_optimizer(
+    config: OptimizerConfig, parameters: Iterable[nn.Parameter]
+) -> torch.optim.Optimizer:
     """The optimizer over the trainable parameters.
 
     Raises:
-        EgoXInputError: 8-bit Adam without bitsandbytes; Muon in a torch without it, or for what isn't a matrix.
+        EgoXInputError: 8-bit Adam without bitsandbytes; Muon in a torch without it, or for what
+            isn't a matrix.
     """
     common = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
     if config.name == "adafactor":
         return torch.optim.Adafactor(parameters, **common)
     if config.name == "adamw8bit":
-        with needs_package("bitsandbytes", "optimizer adamw8bit", expected="the train extra", instead=", or use adamw"):
+        with needs_package(
+            "bitsandbytes",
+            "optimizer adamw8bit",
+            expected="the train extra",
+            instead=", or use adamw",
+        ):
             from bitsandbytes.optim import AdamW8bit
         return AdamW8bit(parameters, betas=config.betas, eps=config.eps, **common)
     if config.name == "muon":
@@ -151,26 +161,37 @@ def make_optimizer(config: OptimizerConfig, parameters: Iterable[nn.Parameter]) 
 
 
 def _muon(parameters: Iterable[nn.Parameter], common: Mapping[str, float]) -> torch.optim.Optimizer:
-    """Momentum whose step is the nearest orthogonal matrix (K. Jordan and others, 2024), as large as one of Adam (Liu
-    and others, 2025), so that a rate for AdamW is one for it."""
+    """Momentum whose step is the nearest orthogonal matrix (K. Jordan and others, 2024), as large
+    as one of Adam (Liu and others, 2025), so that a rate for AdamW is one for it."""
     if not hasattr(torch.optim, "Muon"):
-        raise EgoXInputError("optimizer.name", got=f"muon, which torch {torch.__version__} lacks",
-                             expected="torch 2.9 or newer", fix="update torch, or set optimizer.name=adamw")
+        raise EgoXInputError(
+            "optimizer.name",
+            got=f"muon, which torch {torch.__version__} lacks",
+            expected="torch 2.9 or newer",
+            fix="update torch, or set optimizer.name=adamw",
+        )
     try:
         return torch.optim.Muon(parameters, adjust_lr_fn="match_rms_adamw", **common)
     except ValueError as error:
-        raise EgoXInputError("optimizer.name", got=f"muon: {error}", expected="matrices alone, as a LoRA's",
-                             fix="set optimizer.name=adamw for a base") from error
+        raise EgoXInputError(
+            "optimizer.name",
+            got=f"muon: {error}",
+            expected="matrices alone, as a LoRA's",
+            fix="set optimizer.name=adamw for a base",
+        ) from error
 
 
 def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
-    """At optimizer step ``step`` (from 0): linear warm-up, then cosine to ``final_factor`` or constant."""
+    """At optimizer step ``step`` (from 0): linear warm-up, then cosine to ``final_factor`` or
+    constant."""
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps
     if config.decay == "constant":
         return config.learning_rate
     share = (step - config.warmup_steps) / max(1, steps - config.warmup_steps)
-    factor = config.final_factor + (1 - config.final_factor) * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
+    factor = config.final_factor + (1 - config.final_factor) * 0.5 * (
+        1 + math.cos(math.pi * min(1.0, share))
+    )
     return config.learning_rate * factor
 
 

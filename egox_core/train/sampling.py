@@ -1,4 +1,5 @@
-"""Sampling without the host: diffusers' Wan transformer, the authors' schedule, exo as it was in training."""
+"""Sampling without the host: diffusers' Wan transformer, the authors' schedule, exo as it was in
+training."""
 
 from __future__ import annotations
 
@@ -27,8 +28,10 @@ def sample_ego(
     shift: float = 3.0,
     seed: int = 1234,
     cfg: float = 1.0,  # guidance scale; both predictions get the geometry (quirks 25)
-    negative: Tensor | None = None,  # [1, tokens, text_dim] embedding of the negative prompt, for guidance
-    noise: Tensor | None = None,  # instead of the seed's: [1 or B, 16, t, h, w_ego], without exo_clean the whole canvas
+    negative: Tensor
+    | None = None,  # [1, tokens, text_dim] embedding of the negative prompt, for guidance
+    noise: Tensor
+    | None = None,  # instead of the seed's: [1 or B, 16, t, h, w_ego], without exo_clean the whole canvas
     soft_trust: bool = False,  # scale the bias by how far the depth behind a key is to be believed
     recompute_exo: int = 1,  # exo is computed at every n-th step and kept between; 0: at the first alone
     autocast: bool = False,  # for a model whose LoRA is float32 while it computes in the sample's dtype
@@ -36,19 +39,27 @@ def sample_ego(
 ) -> Tensor:  # [B, 16, t, h, w_ego] model space
     """The ego latents of B clips by the released loop (UniPC, truncated timesteps; quirks 25, 30).
 
-    Every clip starts from the same noise as it would alone. Without ``exo_clean`` the exo half is the clean one at the
-    level's noise, or with ``exo_loss`` sampled along.
+    Every clip starts from the same noise as it would alone. Without ``exo_clean`` the exo half is
+    the clean one at the level's noise, or with ``exo_loss`` sampled along.
 
     Raises:
-        EgoXInputError: guidance without the negative prompt's embedding, geometry for some of the clips only, exo to be
-            kept where it is noisy.
+        EgoXInputError: guidance without the negative prompt's embedding, geometry for some of the
+            clips only, exo to be kept where it is noisy.
     """
     if recompute_exo != 1 and not conditioning.exo_clean:
-        raise EgoXInputError("recompute_exo", got=recompute_exo, fix="set recompute_exo to 1",
-                             expected="1 for a LoRA whose exo half is noisy")
+        raise EgoXInputError(
+            "recompute_exo",
+            got=recompute_exo,
+            fix="set recompute_exo to 1",
+            expected="1 for a LoRA whose exo half is noisy",
+        )
     if cfg != 1.0 and negative is None:
-        raise EgoXInputError("cfg", got=cfg, expected="1, or an embedding of the negative prompt",
-                             fix="give the text encoder that the clips were cached with, or leave cfg at 1")
+        raise EgoXInputError(
+            "cfg",
+            got=cfg,
+            expected="1, or an embedding of the negative prompt",
+            fix="give the text encoder that the clips were cached with, or leave cfg at 1",
+        )
     t, h, w_exo, w_ego = sample.grid
     batch, channels = sample.ego.shape[:2]
     width = w_ego if conditioning.exo_clean else w_exo + w_ego
@@ -64,7 +75,11 @@ def sample_ego(
     texts = [sample.text] if cfg == 1.0 else [sample.text, negative.expand(batch, -1, -1)]
     scope.set(sample.geometry, conditioning.gga_options(soft_trust=soft_trust))
     alone = conditioning.exo == "alone"
-    cache = None if recompute_exo == 1 and not alone else ExoCache(0 if alone else recompute_exo, alone=alone)
+    cache = (
+        None
+        if recompute_exo == 1 and not alone
+        else ExoCache(0 if alone else recompute_exo, alone=alone)
+    )
     grid = (t, h // PATCH, w_exo // PATCH, w_ego // PATCH)
     dim = model.config.num_attention_heads * model.config.attention_head_dim
     exo_bytes = kept_size(len(model.blocks), batch, grid, dim, dtype.itemsize)
@@ -72,8 +87,13 @@ def sample_ego(
     def ask(latents: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
         # Around the model alone: the solver's own sums stay float32.
         with torch.autocast(device.type, dtype, enabled=autocast):
-            return model(hidden_states=latents, timestep=timestep, encoder_hidden_states=text,
-                         encoder_hidden_states_image=sample.image, return_dict=False)[0]
+            return model(
+                hidden_states=latents,
+                timestep=timestep,
+                encoder_hidden_states=text,
+                encoder_hidden_states_image=sample.image,
+                return_dict=False,
+            )[0]
 
     for step, moment in enumerate(scheduler.timesteps):
         exo = exo_half(sample.exo, noise, latent, float(sigmas[step]), conditioning)
@@ -84,7 +104,9 @@ def sample_ego(
         for number, text in enumerate(texts):
             shown = packed
             if cache is not None:
-                scope.exo = cache.forward((), (number,), float(sigmas[step]), sigmas.tolist(), grid, exo_bytes, device)
+                scope.exo = cache.forward(
+                    (), (number,), float(sigmas[step]), sigmas.tolist(), grid, exo_bytes, device
+                )
                 if alone and not scope.exo.kept:
                     ask(crop_exo(packed, w_exo), torch.zeros_like(timestep), text)
                     scope.exo.finish(len(model.blocks))
@@ -109,7 +131,7 @@ def exo_half(
     sigma: float,
     conditioning: ConditioningConfig,
 ) -> Tensor:  # [B, 16, t, h, w_exo]
-    """What the model sees of exo at this level, as the LoRA was trained."""
+    """Exo latent that the model sees at this noise level, as the LoRA was trained."""
     w_exo = clean.shape[-1]
     if conditioning.exo_clean:
         return clean

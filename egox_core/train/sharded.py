@@ -1,4 +1,5 @@
-"""Weights and optimizer state that lie spread over processes, gathered to whole tensors and spread again.
+"""Weights and optimizer state that are spread over processes, gathered to whole tensors and spread
+again.
 
 FSDP2 spreads each tensor (a DTensor); what DeepSpeed does is in :mod:`.zero3`.
 """
@@ -26,18 +27,20 @@ def whole(tensor: Tensor) -> Tensor:  # any shape -> the same, of all processes
 
 
 def is_sharded(model: nn.Module) -> bool:
-    """Whether the model's weights are spread over processes."""
+    """Check whether the model's weights are spread over processes."""
     return zero3.is_partitioned(model) or any(isinstance(p, DTensor) for p in model.parameters())
 
 
 def optimizer_state(model: nn.Module, optimizer: Any) -> Mapping[str, Any]:
-    """State as one process would have it; of a spread model whole tensors by name, under FSDP2 on rank 0 alone."""
+    """State as one process would have it; of a spread model whole tensors by name, under FSDP2 on
+    rank 0 alone."""
     if zero3.is_partitioned(model):
         return zero3.optimizer_state(model, optimizer)
     if not is_sharded(model):
         return optimizer.state_dict()
-    return get_optimizer_state_dict(model, _plain(optimizer),
-                                    options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+    return get_optimizer_state_dict(
+        model, _plain(optimizer), options=StateDictOptions(full_state_dict=True, cpu_offload=True)
+    )
 
 
 def put_optimizer_state(model: nn.Module, optimizer: Any, state: Mapping[str, Any]) -> None:
@@ -48,10 +51,15 @@ def put_optimizer_state(model: nn.Module, optimizer: Any, state: Mapping[str, An
     if not is_sharded(model):
         optimizer.load_state_dict(state)
         return
-    # Rank 0 alone holds the whole state when it comes from optimizer_state, so it is rank 0's that is handed out.
+    # Rank 0 alone holds the whole state when it comes from optimizer_state, so it is rank 0's that
+    # is handed out.
     own = dict(state) if torch.distributed.get_rank() == 0 else {}
-    set_optimizer_state_dict(model, _plain(optimizer), own,
-                             options=StateDictOptions(full_state_dict=True, broadcast_from_rank0=True))
+    set_optimizer_state_dict(
+        model,
+        _plain(optimizer),
+        own,
+        options=StateDictOptions(full_state_dict=True, broadcast_from_rank0=True),
+    )
 
 
 def _plain(optimizer: Any) -> torch.optim.Optimizer:

@@ -1,4 +1,5 @@
-"""The curve of a run: one JSON line a logged step, and the same to TensorBoard or Weights & Biases."""
+"""The curve of a run: one JSON line a logged step, and the same to TensorBoard or Weights &
+Biases."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ..errors import needs_package
-from ..safe_files import write_whole
+from ..safe_files import atomic_write
 from ..video.reader import decode_frames, probe_video
 from .config import TrainConfig
 
@@ -33,7 +34,8 @@ class Tracker(Protocol):
 
 
 class StepLog:
-    """Writes ``metrics.jsonl``; a resumed run first drops the lines behind its checkpoint, so no step stands twice."""
+    """Writes ``metrics.jsonl``; a resumed run first drops the lines behind its checkpoint, so no
+    step stands twice."""
 
     def __init__(self, config: TrainConfig, first_step: int, active: bool) -> None:
         self.file = Path(config.output) / "metrics.jsonl"
@@ -42,7 +44,7 @@ class StepLog:
             return
         self.file.parent.mkdir(parents=True, exist_ok=True)
         before = [line for line in self._lines() if json.loads(line)["step"] <= first_step]
-        with write_whole(self.file) as temporary:
+        with atomic_write(self.file) as temporary:
             temporary.write_text("".join(line + "\n" for line in before), encoding="utf-8")
         kinds = {"tensorboard": TensorBoard, "wandb": WeightsAndBiases}
         self.trackers = [kinds[name](config, first_step) for name in config.log.trackers]
@@ -51,7 +53,9 @@ class StepLog:
         if not self.file.is_file():
             return []
         lines = self.file.read_text(encoding="utf-8").splitlines()
-        return [line for line in lines if line.endswith("}")]  # a killed run may have left half a line
+        return [
+            line for line in lines if line.endswith("}")
+        ]  # a killed run may have left half a line
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """``step`` counts optimizer steps done."""
@@ -61,7 +65,7 @@ class StepLog:
             tracker.write(step, values)
 
     def show(self, step: int, videos: Sequence[Path]) -> None:
-        """Sample videos, to the trackers; the files lie in the run's folder anyhow."""
+        """Sample videos, to the trackers; the files are in the run's folder anyhow."""
         for tracker in self.trackers:
             tracker.show(step, videos)
 
@@ -71,22 +75,30 @@ class StepLog:
             stream.write(json.dumps({"step": step, "note": text}, ensure_ascii=False) + "\n")
 
     def has(self, step: int, key: str) -> bool:
-        """Whether a value of that name was written at that step, by this run or the one that it goes on from."""
+        """Check whether a value of that name was written at that step, by this run or the one that
+        it goes on from."""
         return any(line["step"] == step and key in line for line in map(json.loads, self._lines()))
 
     def close(self) -> None:
-        """Hands over what trackers still hold; a process that is killed loses their last lines, never the file's."""
+        """Hands over what trackers still hold; a process that is killed loses their last lines,
+        never the file's."""
         for tracker in self.trackers:
             tracker.close()
         self.trackers = []
 
 
-def bucket_losses(sigmas: Sequence[float], losses: Sequence[float], buckets: int) -> dict[str, float]:
-    """Mean loss by range of noise level: ``loss/sigma_0.25-0.50`` and so on; empty ranges are left out."""
+def bucket_losses(
+    sigmas: Sequence[float], losses: Sequence[float], buckets: int
+) -> dict[str, float]:
+    """Mean loss by range of noise level: ``loss/sigma_0.25-0.50`` and so on; empty ranges are left
+    out."""
     sums: dict[int, list[float]] = {}
     for sigma, loss in zip(sigmas, losses, strict=True):
         sums.setdefault(min(int(sigma * buckets), buckets - 1), []).append(loss)
-    return {f"loss/sigma_{i / buckets:.2f}-{(i + 1) / buckets:.2f}": sum(v) / len(v) for i, v in sorted(sums.items())}
+    return {
+        f"loss/sigma_{i / buckets:.2f}-{(i + 1) / buckets:.2f}": sum(v) / len(v)
+        for i, v in sorted(sums.items())
+    }
 
 
 def _folder(config: TrainConfig) -> Path:
@@ -100,8 +112,12 @@ class TensorBoard:
     again."""
 
     def __init__(self, config: TrainConfig, first_step: int) -> None:
-        with needs_package("tensorboard", "tracker tensorboard", expected="the train extra",
-                           instead=", or leave the tracker out"):
+        with needs_package(
+            "tensorboard",
+            "tracker tensorboard",
+            expected="the train extra",
+            instead=", or leave the tracker out",
+        ):
             from torch.utils.tensorboard import SummaryWriter
         self.writer = SummaryWriter(str(_folder(config)), purge_step=first_step + 1)
         self.close = self.writer.close
@@ -121,7 +137,8 @@ class TensorBoard:
                 height=height, width=width, colorspace=3, encoded_image_string=gif
             )
             self.writer.file_writer.add_summary(
-                Summary(value=[Summary.Value(tag=f"validation/{file.stem}", image=picture)]), step)
+                Summary(value=[Summary.Value(tag=f"validation/{file.stem}", image=picture)]), step
+            )
         self.writer.flush()
 
 
@@ -143,7 +160,7 @@ class WeightsAndBiases:
         folder = _folder(config)
         known = folder / "wandb_run_id"
         if not known.is_file():
-            with write_whole(known) as temporary:
+            with atomic_write(known) as temporary:
                 temporary.write_text(uuid.uuid4().hex[:12], encoding="utf-8")
         self.run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", "egox"),

@@ -1,15 +1,14 @@
 """Held-out clips during training: their loss, and samples of them as videos, PSNR and SSIM.
 
-The loss is at fixed noise and noise levels, so that two models are compared on the very same task. The truth of the
-samples is what the VAE makes of the true latent, so the figures are those of the transformer alone: a perfect one would
-reach the cap, whatever the VAE loses.
-"""
+The loss is at fixed noise and noise levels, so that two models are compared on the very same task.
+The truth of the samples is what the VAE makes of the true latent, so the figures are those of the
+transformer alone: a perfect one would reach the cap, whatever the VAE loses."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -28,45 +27,30 @@ from .sampling import sample_ego
 
 COLUMNS = ("validation/loss", "validation/zero", "validation/psnr", "validation/ssim")
 VALIDATION_SEED = 20_000
-LEVELS = (0.21, 0.5, 0.68, 0.81, 0.9, 0.97)  # the middles of six equal parts of the released schedule (shift 3)
+LEVELS = (
+    0.21,
+    0.5,
+    0.68,
+    0.81,
+    0.9,
+    0.97,
+)  # the middles of six equal parts of the released schedule (shift 3)
 SEED = 1234
 FPS = 20.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ValidationLoss:
-    """Means over all clips and noise levels."""
-
-    loss: float
-    zero: float  # loss of predicting zero
-
-
 @torch.no_grad()
-def validation_loss(model: nn.Module, scope: GgaScope, samples: CachedSamples, items: Sequence[Item],
-                    conditioning: ConditioningConfig, *, wrong_take: bool = False) -> ValidationLoss:
-    """Held-out loss of a float32 model on the CPU. Leaves the model in the mode that it was in.
-
-    Args:
-        wrong_take: each clip keeps its truth, text and geometry but gets exo and prior of another take's clip.
-
-    Raises:
-        EgoXInputError: ``wrong_take`` with clips of one take alone.
-    """
-    losses = []
-    with _evaluating(model):
-        for number, item in enumerate(items):
-            sample = samples.load(item)
-            if wrong_take:
-                sample = with_conditions_of(sample, samples.load(_other_take(samples, items, number)))
-            losses.append(clip_loss(model, scope, sample, number, conditioning))
-    return ValidationLoss(loss=sum(loss for loss, _ in losses) / len(losses),
-                          zero=sum(zero for _, zero in losses) / len(losses))
-
-
-@torch.no_grad()
-def clip_loss(model: nn.Module, scope: GgaScope, sample: TrainSample, number: int, conditioning: ConditioningConfig, *,
-              device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32,
-              autocast: bool = False) -> tuple[float, float]:
+def clip_loss(
+    model: nn.Module,
+    scope: GgaScope,
+    sample: TrainSample,
+    number: int,
+    conditioning: ConditioningConfig,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    autocast: bool = False,
+) -> tuple[float, float]:
     """Loss of one held-out clip, and that of predicting zero, means over :data:`LEVELS`.
 
     Args:
@@ -75,10 +59,20 @@ def clip_loss(model: nn.Module, scope: GgaScope, sample: TrainSample, number: in
     losses, zeros = [], []
     ready = sample.to(device, dtype)
     for level in LEVELS:
-        noise = noise_for(sample, sample_generator(VALIDATION_SEED, number, f"{level:g}"), not conditioning.exo_clean)
+        noise = noise_for(
+            sample,
+            sample_generator(VALIDATION_SEED, number, f"{level:g}"),
+            not conditioning.exo_clean,
+        )
         with torch.autocast(torch.device(device).type, dtype, enabled=autocast):
-            result = flow_loss(model, scope, ready, noise.to(device, dtype),
-                               torch.tensor([level], device=device), conditioning)
+            result = flow_loss(
+                model,
+                scope,
+                ready,
+                noise.to(device, dtype),
+                torch.tensor([level], device=device),
+                conditioning,
+            )
         losses.append(float(result.loss))
         zeros.append(float(result.target.square().mean()))
     return sum(losses) / len(losses), sum(zeros) / len(zeros)
@@ -94,21 +88,6 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
         model.train(was_training)
 
 
-def with_conditions_of(sample: TrainSample, other: TrainSample) -> TrainSample:
-    """The sample with another clip's exo, prior and image embedding."""
-    return replace(sample, exo=other.exo, cond_ego=other.cond_ego, image=other.image)
-
-
-def _other_take(samples: CachedSamples, items: Sequence[Item], number: int) -> Item:
-    own = samples.reader.take_of(items[number].clip)
-    for step in range(1, len(items)):
-        other = items[(number + step) % len(items)]
-        if samples.reader.take_of(other.clip) != own:
-            return other
-    raise EgoXInputError("validation with another take's conditions", got=f"clips of {own} alone",
-                         expected="at least two takes", fix="hold out more takes")
-
-
 def check_validation(config: TrainConfig) -> None:
     """Checks that samples can be decoded.
 
@@ -116,28 +95,44 @@ def check_validation(config: TrainConfig) -> None:
         EgoXInputError: samples are wanted, and there is no VAE.
     """
     vae = config.validation.vae
-    if config.validation.every and config.validation.sample_steps and (vae is None or not vae.exists()):
-        raise EgoXInputError("validation.sample_steps", got="no validation.vae" if vae is None else
-                             f"validation.vae {vae.name!r}, which is not there", expected="the VAE of the cache",
-                             fix="set validation.vae, or sample_steps to 0")
+    if (
+        config.validation.every
+        and config.validation.sample_steps
+        and (vae is None or not vae.exists())
+    ):
+        raise EgoXInputError(
+            "validation.sample_steps",
+            got="no validation.vae"
+            if vae is None
+            else f"validation.vae {vae.name!r}, which is not there",
+            expected="the VAE of the cache",
+            fix="set validation.vae, or sample_steps to 0",
+        )
 
 
 def spread_over_takes(samples: CachedSamples, items: Sequence[Item], count: int) -> list[Item]:
-    """At most ``count`` of the items, from as many takes as can be and from all parts of each: neighbouring clips of
-    one camera say little that one of them doesn't."""
+    """At most ``count`` of the items, from as many takes as can be and from all parts of each:
+    neighbouring clips of one camera say little that one of them doesn't."""
     by_take: dict[str, list[Item]] = {}
     for item in items:
         by_take.setdefault(samples.reader.take_of(item.clip), []).append(item)
     takes = list(by_take)
-    takes = [takes[index * len(takes) // min(count, len(takes))] for index in range(min(count, len(takes)))]
+    takes = [
+        takes[index * len(takes) // min(count, len(takes))]
+        for index in range(min(count, len(takes)))
+    ]
     count = min(count, sum(len(by_take[take]) for take in takes))
     shares = dict.fromkeys(takes, 0)
     while sum(shares.values()) < count:
         for take in takes:
             if shares[take] < len(by_take[take]) and sum(shares.values()) < count:
                 shares[take] += 1
-    return [own[index * len(own) // shares[take]] for take in takes for own in [by_take[take]]
-            for index in range(shares[take])]
+    return [
+        own[index * len(own) // shares[take]]
+        for take in takes
+        for own in [by_take[take]]
+        for index in range(shares[take])
+    ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,18 +146,29 @@ class HeldOut:
     @classmethod
     def of(cls, config: TrainConfig, reader: CacheReader) -> HeldOut | None:
         """None where the configuration wants no validation, or the cache holds no clip for it."""
-        if not config.validation.every or not any(e.split == "validation" for e in reader.index.entries):
+        if not config.validation.every or not any(
+            e.split == "validation" for e in reader.index.entries
+        ):
             return None
         samples = CachedSamples(config, "validation")
-        return cls(config=config, samples=samples, items=tuple(
-            item for group in samples.groups for item in spread_over_takes(samples, group, config.validation.clips)))
+        return cls(
+            config=config,
+            samples=samples,
+            items=tuple(
+                item
+                for group in samples.groups
+                for item in spread_over_takes(samples, group, config.validation.clips)
+            ),
+        )
 
-    def load_share(self, process: int, processes: int, *, even: bool) -> list[tuple[int, TrainSample]]:
+    def load_share(
+        self, process: int, processes: int, *, even: bool
+    ) -> list[tuple[int, TrainSample]]:
         """(number among all, clip) of one process.
 
         Args:
-            even: every process gets equally many, since weights that lie spread need all of them in each forward; what
-                is only there to fill up has the number -1.
+            even: every process gets equally many, since weights that are spread need all of them in
+                each forward; what is only there to fill up has the number -1.
 
         Raises:
             EgoXInputError: a clip that can't be read.
@@ -185,11 +191,15 @@ class HeldOut:
         dtype: torch.dtype,
         autocast: bool = False,
     ) -> Tensor:  # [items, 1 + len(COLUMNS)] float64: 1 where scored, then the values; zeros for others' clips
-        """Losses of a share, and with ``vae`` samples as videos with PSNR and SSIM. Leaves the model's mode alone.
+        """Losses of a share, and with ``vae`` samples as videos with PSNR and SSIM. Leaves the
+        model's mode alone.
 
         All forwards come before the first decoding, which may fail on one process alone.
         """
-        config, rows = self.config, torch.zeros(len(self.items), 1 + len(COLUMNS), dtype=torch.float64)
+        config, rows = (
+            self.config,
+            torch.zeros(len(self.items), 1 + len(COLUMNS), dtype=torch.float64),
+        )
         how = {"device": device, "dtype": dtype, "autocast": autocast}
         latents = []
         with _evaluating(model):
@@ -198,17 +208,31 @@ class HeldOut:
                 if number >= 0:
                     rows[number, :3] = torch.tensor((1.0, *values))
                 if vae is not None:
-                    latents.append(sample_ego(
-                        model, scope, sample.to(device, dtype), config.conditioning, autocast=autocast, seed=SEED,
-                        steps=config.validation.sample_steps, shift=config.timesteps.shift or 1.0,
-                        recompute_exo=config.validation.recompute_exo).cpu())
-        for (number, sample), latent in zip(share, latents, strict=False):  # without a VAE there are none
+                    latents.append(
+                        sample_ego(
+                            model,
+                            scope,
+                            sample.to(device, dtype),
+                            config.conditioning,
+                            autocast=autocast,
+                            seed=SEED,
+                            steps=config.validation.sample_steps,
+                            shift=config.timesteps.shift or 1.0,
+                            recompute_exo=config.validation.recompute_exo,
+                        ).cpu()
+                    )
+        for (number, sample), latent in zip(
+            share, latents, strict=False
+        ):  # without a VAE there are none
             if number >= 0 and vae is not None:
-                rows[number, 3:] = torch.tensor(self._write(vae, self.items[number], sample, latent, step))
+                rows[number, 3:] = torch.tensor(
+                    self._write(vae, self.items[number], sample, latent, step)
+                )
         return rows
 
-    def _write(self, vae: VaeEncoder, item: Item, sample: TrainSample, latent: Tensor,
-               step: int) -> tuple[float, float]:
+    def _write(
+        self, vae: VaeEncoder, item: Item, sample: TrainSample, latent: Tensor, step: int
+    ) -> tuple[float, float]:
         """PSNR and SSIM of a sample; ``samples/step-N/<clip>.mp4`` shows exo, prior, sample and
         truth."""
         video, truth = vae.decode(latent[0]), vae.decode(sample.ego[0])
@@ -224,7 +248,9 @@ class HeldOut:
         """The samples of a step, of all processes."""
         return sorted(self._folder(step).glob("*.mp4"))
 
-    def values(self, rows: Tensor) -> dict[str, float] | None:  # [items, 1 + len(COLUMNS)] of all processes together
+    def values(
+        self, rows: Tensor
+    ) -> dict[str, float] | None:  # [items, 1 + len(COLUMNS)] of all processes together
         """Means by the name that they have in the log; None where a clip was not scored."""
         if not bool((rows[:, 0] == 1).all()):
             return None
@@ -233,5 +259,5 @@ class HeldOut:
 
     @property
     def samples_wanted(self) -> bool:
-        """Whether clips are sampled, not only their losses taken."""
+        """Check whether clips are sampled, not only their losses taken."""
         return self.config.validation.sample_steps > 0 and self.config.task != "base_i2v"

@@ -1,8 +1,8 @@
-"""DeepSpeed ZeRO-3 through accelerate: weights and optimizer state lie in parts on all processes.
+"""DeepSpeed ZeRO-3 through accelerate: weights and optimizer state are in parts on all processes.
 
-DeepSpeed keeps each process's share of all trained weights as one flat tensor, and steps, clips and zeroes by itself.
-What leaves the run (LoRA, checkpoints) is gathered to whole tensors by name: the files are those of any other run.
-"""
+DeepSpeed keeps each process's share of all trained weights as one flat tensor, and steps, clips and
+zeroes by itself. What leaves the run (LoRA, checkpoints) is gathered to whole tensors by name: the
+files are those of any other run."""
 
 from __future__ import annotations
 
@@ -21,21 +21,24 @@ SUPPORTED_STAGE = 3
 
 
 def asked_for() -> bool:
-    """Whether accelerate's launcher was given a DeepSpeed configuration."""
+    """Check whether accelerate's launcher was given a DeepSpeed configuration."""
     return os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true"
 
 
 def configure(plugin: Any, config: TrainConfig, accumulation: int) -> None:
-    """Puts batch, accumulation (micro-steps an optimizer step) and clipping of the training into DeepSpeed's settings.
-    """
-    plugin.deepspeed_config.update({
-        "train_micro_batch_size_per_gpu": config.batch_size,
-        "gradient_accumulation_steps": accumulation,
-        "gradient_clipping": config.optimizer.max_grad_norm})
+    """Puts batch, accumulation (micro-steps an optimizer step) and clipping of the training into
+    DeepSpeed's settings."""
+    plugin.deepspeed_config.update(
+        {
+            "train_micro_batch_size_per_gpu": config.batch_size,
+            "gradient_accumulation_steps": accumulation,
+            "gradient_clipping": config.optimizer.max_grad_norm,
+        }
+    )
 
 
 def is_partitioned(model: nn.Module) -> bool:
-    """Whether DeepSpeed holds the model's weights in parts."""
+    """Check whether DeepSpeed holds the model's weights in parts."""
     return any(hasattr(p, "ds_id") for p in model.parameters())
 
 
@@ -52,8 +55,11 @@ def optimizer_state(model: nn.Module, optimizer: Any) -> Mapping[str, Any]:
     """Adam's moments as whole tensors by name, and how many steps they have seen."""
     from deepspeed.utils import safe_get_full_optimizer_state
 
-    moments = {name: {key: safe_get_full_optimizer_state(p, key).cpu().clone() for key in MOMENTS}
-               for name, p in model.named_parameters() if p.requires_grad}
+    moments = {
+        name: {key: safe_get_full_optimizer_state(p, key).cpu().clone() for key in MOMENTS}
+        for name, p in model.named_parameters()
+        if p.requires_grad
+    }
     adam, shares = _adam_of(optimizer)
     return {"moments": moments, "step": float(adam.state[shares[0]]["step"])}
 
@@ -64,7 +70,10 @@ def put_optimizer_state(model: nn.Module, optimizer: Any, state: Mapping[str, An
 
     adam, shares = _adam_of(optimizer)
     for share in shares:  # DeepSpeed makes them at the first step only
-        adam.state[share] = {"step": torch.tensor(state["step"]), **{key: torch.zeros_like(share) for key in MOMENTS}}
+        adam.state[share] = {
+            "step": torch.tensor(state["step"]),
+            **{key: torch.zeros_like(share) for key in MOMENTS},
+        }
     for name, p in model.named_parameters():
         if p.requires_grad:
             for key in MOMENTS:

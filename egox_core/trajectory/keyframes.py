@@ -1,21 +1,23 @@
-"""Ego poses that a person writes, one constant pose or keyframes; and a path of many poses as few keyframes.
+"""Ego poses that a person writes, one constant pose or keyframes; and a path of many poses as few
+keyframes.
 
-A keyframe is an object with ``time_s`` or ``frame``, and either ``w2c`` (3x4, sensor axes, as in meta.json) or
-``position`` (x, y, z, metres, world) with one of
+A keyframe is an object with ``time_s`` or ``frame``, and either ``w2c`` (3x4, sensor axes, as in
+meta.json) or ``position`` (x, y, z, metres, world) with one of
 
 - ``look_at`` (x, y, z) and optionally ``roll_deg``,
 - ``yaw_deg``, ``pitch_deg``, ``roll_deg`` (0, 0, 0 looks along the world's z; yaw rightwards, pitch upwards, roll
   clockwise).
 
-Positions and angles describe the upright picture; the camera's quarter turns are worked in here. How the camera goes
-on from a keyframe to the next is the document's ``interpolation``, or the keyframe's own: ``spline`` (smooth),
-``linear`` or ``hold``; before the first keyframe and after the last one it stands still.
+Positions and angles describe the upright picture; the camera's quarter turns are worked in here.
+How the camera goes on from a keyframe to the next is the document's ``interpolation``, or the
+keyframe's own: ``spline`` (smooth), ``linear`` or ``hold``; before the first keyframe and after the
+last one it stands still.
 
-``made_on`` of a document names the video that it was made on, ``{"video": file name, "id": its video_mark}``: a path
-places a head in a room, so :func:`check_made_on` refuses it for another one.
+``made_on`` of a document names the video that it was made on, ``{"video": file name, "id": its
+video_mark}``: a path places a head in a room, so :func:`check_made_on` refuses it for another one.
 
-This is also the value of the page's pose editor, which has the same mathematics in ``web/js/editor/model/pose.mjs``.
-"""
+This is also the value of the page's pose editor, which has the same mathematics in
+``web/js/editor/model/pose.mjs``."""
 
 from __future__ import annotations
 
@@ -53,7 +55,8 @@ def keyframe_track(
     Args:
         content: a list of keyframes, or ``{"keyframes": [...], "up": [x, y, z], "interpolation":
             "spline|linear|hold"}``; ``up`` is the world's upward direction, default (0, -1, 0); spline is the default.
-        rest: where the camera stands while there is no keyframe; None: at the world's origin, looking along its z.
+        rest: where the camera stands while there is no keyframe; None: at the world's origin,
+            looking along its z.
 
     Raises:
         EgoXInputError: wrong or unknown keys, mixed clocks, times that do not rise, no rotation.
@@ -61,29 +64,50 @@ def keyframe_track(
     document = {"keyframes": content} if isinstance(content, list) else content
     if not isinstance(document, dict) or not {"keyframes"} <= document.keys() <= DOCUMENT_KEYS:
         got = sorted(document) if isinstance(document, dict) else type(document).__name__
-        raise EgoXInputError(name, got=got, expected=f"a list of keyframes, or an object with {sorted(DOCUMENT_KEYS)}",
-                             fix='for example [{"time_s": 0, "position": [0, 0, 1], "look_at": [0, 0, 3]}]')
+        raise EgoXInputError(
+            name,
+            got=got,
+            expected=f"a list of keyframes, or an object with {sorted(DOCUMENT_KEYS)}",
+            fix='for example [{"time_s": 0, "position": [0, 0, 1], "look_at": [0, 0, 3]}]',
+        )
     keyframes = document["keyframes"]
     common = _between(document.get("interpolation", "spline"), name)
     if not isinstance(keyframes, list) or not all(isinstance(k, dict) for k in keyframes):
-        raise EgoXInputError(name, got="no list of objects", expected="a list of keyframes", fix="add a keyframe")
+        raise EgoXInputError(
+            name, got="no list of objects", expected="a list of keyframes", fix="add a keyframe"
+        )
     between = tuple(_between(k.get("interpolation", common), name) for k in keyframes)
     up = direction(document.get("up", DEFAULT_UP), f"up of {name}")
     if not keyframes:
-        return constant_track(sensor_pose(torch.eye(3, 4, dtype=torch.float64) if rest is None else rest, camera), name)
+        return constant_track(
+            sensor_pose(torch.eye(3, 4, dtype=torch.float64) if rest is None else rest, camera),
+            name,
+        )
     poses = torch.stack([_pose(k, camera, up, f"{name} {i}") for i, k in enumerate(keyframes)])
     clocks = {next(iter(MOMENT_KEYS & k.keys()), None) for k in keyframes}
-    moments = [_vector([k[clock]], f"{clock} of {name} {i}", 1)
-               for i, k in enumerate(keyframes) for clock in MOMENT_KEYS & k.keys()]
+    moments = [
+        _vector([k[clock]], f"{clock} of {name} {i}", 1)
+        for i, k in enumerate(keyframes)
+        for clock in MOMENT_KEYS & k.keys()
+    ]
     if len(keyframes) == 1:
         return constant_track(poses[0], name)
     if len(clocks) != 1 or None in clocks or len(moments) != len(keyframes):
-        raise EgoXInputError(name, got=f"moments given as {sorted(str(c) for c in clocks)}",
-                             expected="time_s in all keyframes, or frame in all", fix="use one of them throughout")
+        raise EgoXInputError(
+            name,
+            got=f"moments given as {sorted(str(c) for c in clocks)}",
+            expected="time_s in all keyframes, or frame in all",
+            fix="use one of them throughout",
+        )
     clock = clocks.pop()
-    return PoseTrack(w2c=poses, moments=torch.cat(moments),
-                     clock="index" if clock == "frame" else "seconds", name=name,
-                     between=between[:-1], ends_hold=True)
+    return PoseTrack(
+        w2c=poses,
+        moments=torch.cat(moments),
+        clock="index" if clock == "frame" else "seconds",
+        name=name,
+        between=between[:-1],
+        ends_hold=True,
+    )
 
 
 def check_made_on(content: object, video: Mapping[str, str] | None) -> None:
@@ -99,15 +123,23 @@ def check_made_on(content: object, video: Mapping[str, str] | None) -> None:
     made_on = content.get("made_on") if isinstance(content, dict) else None
     if made_on is None:
         return
-    if not isinstance(made_on, dict) or not all(isinstance(made_on.get(key), str) for key in ("video", "id")):
-        raise EgoXInputError("made_on of keyframes", got=repr(made_on)[:60], expected="video and id, both texts",
-                             fix="delete made_on")
+    if not isinstance(made_on, dict) or not all(
+        isinstance(made_on.get(key), str) for key in ("video", "id")
+    ):
+        raise EgoXInputError(
+            "made_on of keyframes",
+            got=repr(made_on)[:60],
+            expected="video and id, both texts",
+            fix="delete made_on",
+        )
     if video is not None and made_on["id"] != video["id"]:
         raise EgoXInputError(
-            "ego poses", got=f"keyframes made on {made_on['video']}, while the video in use is {video['video']}",
+            "ego poses",
+            got=f"keyframes made on {made_on['video']}, while the video in use is {video['video']}",
             expected="a path of the video in use",
             fix="press 'Open pose editor' on Ego Pose Input, which begins with what belongs to this video; or choose "
-                f"{made_on['video']} again; to use them here all the same, delete \"made_on\" from the keyframes")
+            f'{made_on["video"]} again; to use them here all the same, delete "made_on" from the keyframes',
+        )
 
 
 def direction(values: object, name: str) -> Tensor:  # [3] float64
@@ -118,8 +150,9 @@ def direction(values: object, name: str) -> Tensor:  # [3] float64
     """
     vector = _vector(values, name)
     if float(vector.norm()) < 1e-6:
-        raise EgoXInputError(name, got=vector.tolist(), expected="a direction",
-                             fix="give (0, -1, 0)")
+        raise EgoXInputError(
+            name, got=vector.tolist(), expected="a direction", fix="give (0, -1, 0)"
+        )
     return vector
 
 
@@ -128,8 +161,13 @@ def constant_track(
     name: str = "constant pose",
 ) -> PoseTrack:
     """One pose for all time."""
-    return PoseTrack(w2c=validate_w2c(w2c, name)[None], moments=torch.zeros(1, dtype=torch.float64), clock="seconds",
-                     name=name, constant=True)
+    return PoseTrack(
+        w2c=validate_w2c(w2c, name)[None],
+        moments=torch.zeros(1, dtype=torch.float64),
+        clock="seconds",
+        name=name,
+        constant=True,
+    )
 
 
 def upright_pose(
@@ -141,9 +179,8 @@ def upright_pose(
 ) -> Tensor:  # [3, 4] float64, w2c
     """The pose of an upright camera.
 
-    With the default ``up`` the angles turn from the world's own axes (a level exo camera); with another one, from the
-    horizontal direction nearest to the world's z (or y, where z is up).
-    """
+    With the default ``up`` the angles turn from the world's own axes (a level exo camera); with
+    another one, from the horizontal direction nearest to the world's z (or y, where z is up)."""
     position = torch.as_tensor(position, dtype=torch.float64)
     # Intrinsic rotations about the camera's own down, right and forward axes.
     turn = Rotation.from_euler("YXZ", [yaw_deg, pitch_deg, roll_deg], degrees=True).as_matrix()
@@ -157,7 +194,8 @@ def pose_angles(
 ) -> tuple[float, float, float]:
     """(yaw, pitch, roll) in degrees of an upright pose: the inverse of :func:`upright_pose`."""
     turn = _level_rotation(up) @ upright_w2c[:, :3].double().T
-    # Written out, since scipy warns of the gimbal lock straight up and down: there yaw takes all of the turn.
+    # Written out, since scipy warns of the gimbal lock straight up and down: there yaw takes all of
+    # the turn.
     level = math.hypot(float(turn[0, 2]), float(turn[2, 2]))
     pitch = math.atan2(-float(turn[1, 2]), level)
     if level < 1e-9:
@@ -173,7 +211,9 @@ def sensor_pose(
     camera: CameraModel,
 ) -> Tensor:  # [3, 4] float64
     """An upright pose in sensor axes, which the camera's quarter turns set."""
-    turn = torch.cat((sensor_from_upright(camera.quarter_turns), torch.zeros(3, 1, dtype=torch.float64)), dim=-1)
+    turn = torch.cat(
+        (sensor_from_upright(camera.quarter_turns), torch.zeros(3, 1, dtype=torch.float64)), dim=-1
+    )
     return compose(turn, upright_w2c)
 
 
@@ -182,7 +222,10 @@ def upright_from_sensor(
     camera: CameraModel,
 ) -> Tensor:  # [..., 3, 4] float64
     """The inverse of :func:`sensor_pose`."""
-    turn = torch.cat((sensor_from_upright(camera.quarter_turns).T, torch.zeros(3, 1, dtype=torch.float64)), dim=-1)
+    turn = torch.cat(
+        (sensor_from_upright(camera.quarter_turns).T, torch.zeros(3, 1, dtype=torch.float64)),
+        dim=-1,
+    )
     return compose(turn, w2c.double())
 
 
@@ -190,36 +233,60 @@ def _level_rotation(up) -> Tensor:
     """Rotation [3, 3] camera_from_world of the upright camera whose angles are all 0."""
     up = torch.as_tensor(up, dtype=torch.float64)
     up = up / up.norm().clamp_min(1e-12)
-    ahead = torch.tensor((0.0, 0, 1) if abs(float(up[2])) < 0.9 else (0.0, 1, 0), dtype=torch.float64)
+    ahead = torch.tensor(
+        (0.0, 0, 1) if abs(float(up[2])) < 0.9 else (0.0, 1, 0), dtype=torch.float64
+    )
     return look_at(torch.zeros(3), ahead - (ahead @ up) * up, up)[:, :3]
 
 
 def _between(value: object, name: str) -> Between:
     if not isinstance(value, str) or value not in get_args(Between):
-        raise EgoXInputError(f"interpolation of {name}", got=repr(value)[:40],
-                             expected="spline, linear or hold", fix="choose one of them")
+        raise EgoXInputError(
+            f"interpolation of {name}",
+            got=repr(value)[:40],
+            expected="spline, linear or hold",
+            fix="choose one of them",
+        )
     return value
 
 
 def _pose(keyframe: dict, camera: CameraModel, up: Tensor, name: str) -> Tensor:
     unknown = keyframe.keys() - KEYFRAME_KEYS
-    ways = [{"w2c"} <= keyframe.keys(), {"position", "look_at"} <= keyframe.keys(),
-            "position" in keyframe and "look_at" not in keyframe and bool(ANGLE_KEYS & keyframe.keys())]
-    if unknown or sum(ways) != 1 or (ways[0] and keyframe.keys() - MOMENT_KEYS - {"w2c", "interpolation"}):
-        raise EgoXInputError(name, got=f"keys {sorted(keyframe)}",
-                             expected="w2c; or position with look_at; or position with yaw_deg, pitch_deg, roll_deg",
-                             fix="correct the keyframe's keys")
+    ways = [
+        {"w2c"} <= keyframe.keys(),
+        {"position", "look_at"} <= keyframe.keys(),
+        "position" in keyframe and "look_at" not in keyframe and bool(ANGLE_KEYS & keyframe.keys()),
+    ]
+    if (
+        unknown
+        or sum(ways) != 1
+        or (ways[0] and keyframe.keys() - MOMENT_KEYS - {"w2c", "interpolation"})
+    ):
+        raise EgoXInputError(
+            name,
+            got=f"keys {sorted(keyframe)}",
+            expected="w2c; or position with look_at; or position with yaw_deg, pitch_deg, roll_deg",
+            fix="correct the keyframe's keys",
+        )
     if ways[0]:
         pose = validate_w2c(keyframe["w2c"], f"w2c of {name}")
         if pose.ndim != 2:
-            raise EgoXInputError(f"w2c of {name}", got=f"shape {tuple(pose.shape)}", expected="shape (3, 4)",
-                                 fix="give one pose a keyframe")
+            raise EgoXInputError(
+                f"w2c of {name}",
+                got=f"shape {tuple(pose.shape)}",
+                expected="shape (3, 4)",
+                fix="give one pose a keyframe",
+            )
         return pose
     position = _vector(keyframe["position"], f"position of {name}")
-    yaw, pitch, roll = (float(_vector([keyframe.get(k, 0.0)], f"{k} of {name}", 1))
-                        for k in ("yaw_deg", "pitch_deg", "roll_deg"))
+    yaw, pitch, roll = (
+        float(_vector([keyframe.get(k, 0.0)], f"{k} of {name}", 1))
+        for k in ("yaw_deg", "pitch_deg", "roll_deg")
+    )
     if ways[1]:
-        return sensor_pose(look_at(position, _vector(keyframe["look_at"], f"look_at of {name}"), up, roll), camera)
+        return sensor_pose(
+            look_at(position, _vector(keyframe["look_at"], f"look_at of {name}"), up, roll), camera
+        )
     return sensor_pose(upright_pose(position, yaw, pitch, roll, up), camera)
 
 
@@ -227,12 +294,16 @@ def _vector(values: object, name: str, length: int = 3) -> Tensor:
     try:
         vector = torch.as_tensor(values, dtype=torch.float64)
     except NO_NUMBERS as error:
-        raise EgoXInputError(name, got=repr(values)[:60], expected=f"{length} number(s)",
-                             fix="give plain numbers") from error
+        raise EgoXInputError(
+            name, got=repr(values)[:60], expected=f"{length} number(s)", fix="give plain numbers"
+        ) from error
     if vector.shape != (length,) or not (vector.abs() <= FARTHEST).all():
-        raise EgoXInputError(name, got=repr(values)[:60],
-                             expected=f"{length} number(s) up to {FARTHEST:.0e}",
-                             fix="give plain numbers")
+        raise EgoXInputError(
+            name,
+            got=repr(values)[:60],
+            expected=f"{length} number(s) up to {FARTHEST:.0e}",
+            fix="give plain numbers",
+        )
     return vector
 
 
@@ -242,10 +313,11 @@ def fit_keyframes(
     tolerance_m: float = 0.005,
     tolerance_deg: float = 0.5,
 ) -> list[int]:
-    """Rising indices of the poses to keep so that the smooth path through them passes all others within the tolerances.
+    """Rising indices of the poses to keep so that the smooth path through them passes all others
+    within the tolerances.
 
-    Greedy: the pose that is missed by most is added until none is missed. The first and the last are always kept.
-    """
+    Greedy: the pose that is missed by most is added until none is missed. The first and the last
+        are always kept."""
     count = len(w2c)
     if count < 3:
         return list(range(count))
@@ -266,7 +338,8 @@ def keyframe_error(
     moments: Tensor,  # [T] rising
     keys: list[int],
 ) -> tuple[float, float]:
-    """(metres, degrees): how far the smooth path through the poses ``keys`` is from the others at most."""
+    """(metres, degrees): how far the smooth path through the poses ``keys`` is from the others at
+    most."""
     off_m, off_deg = _deviations(w2c.double(), moments.double(), keys)
     return float(off_m.max()), float(off_deg.max())
 

@@ -1,8 +1,7 @@
 """SE(3) paths: interpolate, resample to the frames in use, smooth, change the camera.
 
-Poses are ``w2c`` [..., 3, 4]; what is interpolated is the camera itself, its centre and its c2w rotation, so that a
-camera between two others lies between them.
-"""
+Poses are ``w2c`` [..., 3, 4]; what is interpolated is the camera itself, its centre and its c2w
+rotation, so that a camera between two others is between them."""
 
 from __future__ import annotations
 
@@ -23,7 +22,8 @@ from .poses import FARTHEST, camera_centre, compose, sensor_from_upright, valida
 
 Clock = Literal["index", "seconds"]
 Between = Literal["spline", "linear", "hold"]
-"""How a camera goes from one pose to the next: on a smooth curve, straight, or not at all until the next one."""
+"""Ways of a camera from one pose to the next: on a smooth curve, straight, or not at all until the
+next one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,19 +35,35 @@ class PoseTrack:
     clock: Clock
     name: str  # used in error messages
     constant: bool = False  # one pose that holds for all time
-    between: Between | tuple[Between, ...] = "spline"  # from each pose to the next: one for all, or N - 1
-    ends_hold: bool = False  # the first pose holds before it, the last one after it; else such frames are refused
+    between: Between | tuple[Between, ...] = (
+        "spline"  # from each pose to the next: one for all, or N - 1
+    )
+    ends_hold: bool = (
+        False  # the first pose holds before it, the last one after it; else such frames are refused
+    )
 
     def __post_init__(self) -> None:
         if self.moments.shape != self.w2c.shape[:1] or not (self.moments.abs() <= FARTHEST).all():
-            raise EgoXInputError(f"times of {self.name}", got=f"{tuple(self.moments.shape)} for {len(self.w2c)} poses",
-                                 expected="one finite time a pose", fix="give times_s as long as w2c")
+            raise EgoXInputError(
+                f"times of {self.name}",
+                got=f"{tuple(self.moments.shape)} for {len(self.w2c)} poses",
+                expected="one finite time a pose",
+                fix="give times_s as long as w2c",
+            )
         if (self.moments[1:] <= self.moments[:-1]).any():
-            raise EgoXInputError(f"times of {self.name}", got="times that do not rise", expected="each later than the "
-                                 "last", fix="sort the poses by time and drop repeated ones")
+            raise EgoXInputError(
+                f"times of {self.name}",
+                got="times that do not rise",
+                expected="each later than the last",
+                fix="sort the poses by time and drop repeated ones",
+            )
         if not isinstance(self.between, str) and len(self.between) != len(self.w2c) - 1:
-            raise EgoXInputError(f"interpolation of {self.name}", got=f"{len(self.between)} for {len(self.w2c)} poses",
-                                 expected="one less than poses", fix="give one for each gap between two poses")
+            raise EgoXInputError(
+                f"interpolation of {self.name}",
+                got=f"{len(self.between)} for {len(self.w2c)} poses",
+                expected="one less than poses",
+                fix="give one for each gap between two poses",
+            )
 
 
 def numbered_track(
@@ -56,23 +72,32 @@ def numbered_track(
 ) -> PoseTrack:
     """Poses that belong to source frames 0, 1, 2, … as in meta.json."""
     if w2c.ndim == 2:
-        return PoseTrack(w2c=w2c[None], moments=torch.zeros(1, dtype=torch.float64), clock="index", name=name,
-                         constant=True)
-    return PoseTrack(w2c=w2c, moments=torch.arange(len(w2c), dtype=torch.float64), clock="index", name=name)
+        return PoseTrack(
+            w2c=w2c[None],
+            moments=torch.zeros(1, dtype=torch.float64),
+            clock="index",
+            name=name,
+            constant=True,
+        )
+    return PoseTrack(
+        w2c=w2c, moments=torch.arange(len(w2c), dtype=torch.float64), clock="index", name=name
+    )
 
 
 def interpolate_poses(
     w2c: Tensor,  # [N, 3, 4]
     moments: Tensor,  # [N] rising
     targets: Tensor,  # [M] other moments; outside the span of ``moments`` the end poses hold
-    between: Between | Sequence[Between] = "spline",  # one for the whole path, or one for each of the N - 1 gaps
+    between: Between
+    | Sequence[Between] = "spline",  # one for the whole path, or one for each of the N - 1 gaps
 ) -> Tensor:  # [M, 3, 4] float64
-    """Poses at other moments: rotations by slerp, centres by a cubic spline or straight lines, or no change.
+    """Poses at other moments: rotations by slerp, centres by a cubic spline or straight lines, or
+    no change.
 
-    A target that has a pose gets it bit for bit: released poses carry few digits and are not renormalised. The spline
-    runs through all poses, also where single gaps are linear or hold. The page's editor has the same in
-    ``web/js/editor/model/track.mjs``; a test holds the two together.
-    """
+    A target that has a pose gets it bit for bit: released poses carry few digits and are not
+        renormalised. The spline runs through all poses, also where single gaps are linear or hold.
+        The page's editor has the same in ``web/js/editor/model/track.mjs``; a test holds the two
+        together."""
     if len(w2c) == 1:
         return w2c.double().expand(len(targets), 3, 4).clone()
     near = torch.searchsorted(moments.double(), targets.double() - 1e-9).clamp(max=len(w2c) - 1)
@@ -102,13 +127,16 @@ def smooth_poses(
     w2c: Tensor,  # [T, 3, 4]
     sigma_frames: float,
 ) -> Tensor:  # [T, 3, 4]
-    """Poses averaged over neighbours with a Gaussian weight: centres linearly, rotations by their mean.
+    """Poses averaged over neighbours with a Gaussian weight: centres linearly, rotations by their
+    mean.
 
     Raises:
         EgoXInputError: negative sigma.
     """
     if sigma_frames < 0:
-        raise EgoXInputError("smoothing", got=sigma_frames, expected="0 frames or more", fix="use 0 to leave it out")
+        raise EgoXInputError(
+            "smoothing", got=sigma_frames, expected="0 frames or more", fix="use 0 to leave it out"
+        )
     if sigma_frames == 0 or len(w2c) == 1:
         return w2c.clone()
     centres = camera_centre(w2c.double()).numpy()
@@ -116,7 +144,8 @@ def smooth_poses(
     reach = max(1, int(np.ceil(3 * sigma_frames)))
     new_centres, new_turns = np.empty_like(centres), []
     for t in range(len(w2c)):
-        # The window stays symmetric towards the ends, so that a steady motion is not pulled inwards.
+        # The window stays symmetric towards the ends, so that a steady motion is not pulled
+        # inwards.
         half = min(reach, t, len(w2c) - 1 - t)
         window = np.arange(t - half, t + half + 1)
         weights = np.exp(-0.5 * ((window - t) / sigma_frames) ** 2)
@@ -129,11 +158,13 @@ def poses_of_frames(track: PoseTrack, frames: FrameSelection) -> Tensor:  # [T, 
     """The track's poses at the frames in use: by source index where numbered, else by time.
 
     Raises:
-        EgoXInputError: the track ends before the last frame in use, or begins after the first, and its ends don't hold.
+        EgoXInputError: the track ends before the last frame in use, or begins after the first, and
+            its ends don't hold.
     """
     moments = frames.source_indices.double() if track.clock == "index" else frames.times_s.double()
     unit = "" if track.clock == "index" else " s"
-    # Timed tracks may end within half a source frame: time stamps are rounded differently by every writer.
+    # Timed tracks may end within half a source frame: time stamps are rounded differently by every
+    # writer.
     slack = 1e-9 if track.clock == "index" else 0.5 / frames.source_fps
     first, last = float(track.moments[0]), float(track.moments[-1])
     outside = float(moments.max()) > last + slack or float(moments.min()) < first - slack
@@ -142,7 +173,8 @@ def poses_of_frames(track: PoseTrack, frames: FrameSelection) -> Tensor:  # [T, 
             f"trajectory {track.name}",
             got=f"poses for {'frames' if track.clock == 'index' else 'times'} {first:g} to {last:g}{unit}",
             expected=f"poses for {float(moments.min()):g} to {float(moments.max()):g}{unit}, the frames in use",
-            fix="use fewer frames or an earlier start, or a longer trajectory")
+            fix="use fewer frames or an earlier start, or a longer trajectory",
+        )
     return interpolate_poses(track.w2c, track.moments, moments, track.between)
 
 
@@ -155,7 +187,8 @@ def trajectory_from_track(
     clip_times_s: Tensor | None = None,  # [count] float64, seconds, of those frames
     **fields: Any,  # further fields of CameraTrajectory (prompt, exo_w2c, …)
 ) -> CameraTrajectory:
-    """The ego trajectory of the frames in use; without a selection the track's own poses, cut after ``count``.
+    """The ego trajectory of the frames in use; without a selection the track's own poses, cut after
+    ``count``.
 
     A track whose ends hold (keyframes) is not cut but taken at ``count`` frames.
 
@@ -167,18 +200,26 @@ def trajectory_from_track(
     elif track.ends_hold and count is not None:
         index = torch.arange(count, dtype=torch.float64)
         times = index / UNTIMED_FPS if clip_times_s is None else clip_times_s.double()
-        w2c = interpolate_poses(track.w2c, track.moments, index if track.clock == "index" else times, track.between)
+        w2c = interpolate_poses(
+            track.w2c, track.moments, index if track.clock == "index" else times, track.between
+        )
     else:
         if count is not None and len(track.w2c) < count and not track.constant:
-            raise EgoXInputError(f"trajectory {track.name}", got=f"{len(track.w2c)} poses",
-                                 expected=f"at least {count}, the frames in use",
-                                 fix="use fewer frames, or a longer trajectory")
+            raise EgoXInputError(
+                f"trajectory {track.name}",
+                got=f"{len(track.w2c)} poses",
+                expected=f"at least {count}, the frames in use",
+                fix="use fewer frames, or a longer trajectory",
+            )
         w2c = track.w2c.double()
         if track.constant:
             w2c = w2c.expand(count or 1, 3, 4).clone()
         w2c = w2c[:count]
-        times = track.moments[:count] if track.clock == "seconds" and not track.constant else \
-            torch.arange(len(w2c), dtype=torch.float64) / UNTIMED_FPS
+        times = (
+            track.moments[:count]
+            if track.clock == "seconds" and not track.constant
+            else torch.arange(len(w2c), dtype=torch.float64) / UNTIMED_FPS
+        )
     fields.setdefault("source", track.name)
     return CameraTrajectory(w2c=w2c, camera=camera, times_s=times, **fields)
 
@@ -190,21 +231,30 @@ def resample(trajectory: CameraTrajectory, frames: FrameSelection) -> CameraTraj
         EgoXInputError: the path does not reach over them.
     """
     times = trajectory.times_s.double()
-    later = torch.cat((times.new_ones(1, dtype=torch.bool), times[1:] > times[:-1]))  # uneven videos repeat a frame
-    track = PoseTrack(w2c=trajectory.w2c.double()[later], moments=times[later], clock="seconds",
-                      name=trajectory.source or "path")
+    later = torch.cat(
+        (times.new_ones(1, dtype=torch.bool), times[1:] > times[:-1])
+    )  # uneven videos repeat a frame
+    track = PoseTrack(
+        w2c=trajectory.w2c.double()[later],
+        moments=times[later],
+        clock="seconds",
+        name=trajectory.source or "path",
+    )
     path = replace(trajectory, w2c=poses_of_frames(track, frames), times_s=frames.times_s.double())
     if trajectory.exo_w2c is not None and trajectory.exo_w2c.ndim == 3:
         exo = replace(track, w2c=validate_w2c(trajectory.exo_w2c, "exo poses")[later])
         path = replace(path, exo_w2c=poses_of_frames(exo, frames))
     if trajectory.confidence is not None:
-        confidence = np.interp(frames.times_s.double().numpy(), times.numpy(), trajectory.confidence.double().numpy())
+        confidence = np.interp(
+            frames.times_s.double().numpy(), times.numpy(), trajectory.confidence.double().numpy()
+        )
         path = replace(path, confidence=torch.from_numpy(confidence))
     return path
 
 
 def with_camera(trajectory: CameraTrajectory, camera: CameraModel) -> CameraTrajectory:
-    """The path seen by another ego camera; where that one is turned differently, the picture stays upright."""
+    """The path seen by another ego camera; where that one is turned differently, the picture stays
+    upright."""
     if trajectory.camera.quarter_turns % 4 == camera.quarter_turns % 4:
         return replace(trajectory, camera=camera)
     before, after = (sensor_from_upright(c.quarter_turns) for c in (trajectory.camera, camera))

@@ -25,37 +25,67 @@ def validate_w2c(
     try:
         pose = torch.as_tensor(w2c, dtype=torch.float64)
     except NO_NUMBERS as error:
-        raise EgoXInputError(name, got=f"{type(w2c).__name__} ({error})", expected=expected,
-                             fix="give rows of numbers of equal length") from error
+        raise EgoXInputError(
+            name,
+            got=f"{type(w2c).__name__} ({error})",
+            expected=expected,
+            fix="give rows of numbers of equal length",
+        ) from error
     if pose.ndim in (2, 3) and pose.shape[-2:] == (4, 4):
         if (pose[..., 3, :] - pose.new_tensor((0, 0, 0, 1))).abs().max() > 1e-6:
-            raise EgoXInputError(name, got="a 4x4 matrix whose last row is not (0, 0, 0, 1)", expected=expected,
-                                 fix="give a rigid transform; a transposed one has its translation in the last row")
+            raise EgoXInputError(
+                name,
+                got="a 4x4 matrix whose last row is not (0, 0, 0, 1)",
+                expected=expected,
+                fix="give a rigid transform; a transposed one has its translation in the last row",
+            )
         pose = pose[..., :3, :]
     if pose.ndim not in (2, 3) or pose.shape[-2:] != (3, 4) or pose.shape[0] == 0:
-        raise EgoXInputError(name, got=f"shape {tuple(pose.shape)}", expected=expected,
-                             fix="give world-to-camera rows [r1 r2 r3 t]")
+        raise EgoXInputError(
+            name,
+            got=f"shape {tuple(pose.shape)}",
+            expected=expected,
+            fix="give world-to-camera rows [r1 r2 r3 t]",
+        )
     if not torch.isfinite(pose).all():
-        raise EgoXInputError(name, got="NaN or infinite numbers", expected="finite numbers",
-                             fix="fill the gaps of the track before use")
+        raise EgoXInputError(
+            name,
+            got="NaN or infinite numbers",
+            expected="finite numbers",
+            fix="fill the gaps of the track before use",
+        )
     if pose.abs().max() > FARTHEST:
-        raise EgoXInputError(name, got=f"numbers of {float(pose.abs().max()):.1g}",
-                             expected=f"at most {FARTHEST:.0e}", fix="give metres")
+        raise EgoXInputError(
+            name,
+            got=f"numbers of {float(pose.abs().max()):.1g}",
+            expected=f"at most {FARTHEST:.0e}",
+            fix="give metres",
+        )
     rotation = pose[..., :3]
-    error = (rotation @ rotation.transpose(-1, -2) - torch.eye(3, dtype=torch.float64)).abs().amax(dim=(-1, -2))
+    error = (
+        (rotation @ rotation.transpose(-1, -2) - torch.eye(3, dtype=torch.float64))
+        .abs()
+        .amax(dim=(-1, -2))
+    )
     determinant = torch.linalg.det(rotation)
     worst = int(error.argmax()) if pose.ndim == 3 else 0
     where = f" (frame {worst})" if pose.ndim == 3 else ""
     if float(error.max()) > ROTATION_TOLERANCE:
-        raise EgoXInputError(name, got="a matrix that is not a rotation: R Rt differs from 1 by "
-                             f"{float(error.max()):.2g}{where}",
-                             expected=f"an orthonormal R within {ROTATION_TOLERANCE}",
-                             fix="remove scale and shear from R; check that rows were not cut or mixed up")
+        raise EgoXInputError(
+            name,
+            got="a matrix that is not a rotation: R Rt differs from 1 by "
+            f"{float(error.max()):.2g}{where}",
+            expected=f"an orthonormal R within {ROTATION_TOLERANCE}",
+            fix="remove scale and shear from R; check that rows were not cut or mixed up",
+        )
     if float(determinant.min()) < 0:
         frame = int((determinant < 0).nonzero()[0]) if pose.ndim == 3 else 0
-        raise EgoXInputError(name, got=f"a reflection (determinant -1{f', frame {frame}' if pose.ndim == 3 else ''})",
-                             expected="a rotation (determinant +1)",
-                             fix="an axis is mirrored: axes are x right, y down, z forward; flip two axes, never one")
+        raise EgoXInputError(
+            name,
+            got=f"a reflection (determinant -1{f', frame {frame}' if pose.ndim == 3 else ''})",
+            expected="a rotation (determinant +1)",
+            fix="an axis is mirrored: axes are x right, y down, z forward; flip two axes, never one",
+        )
     return pose
 
 
@@ -81,8 +111,13 @@ def compose(
 ) -> Tensor:  # [..., 3, 4]
     """target_from_source of two rigid transforms."""
     rotation = target_from_middle[..., :3]
-    return torch.cat((rotation @ middle_from_source[..., :3],
-                      rotation @ middle_from_source[..., 3:] + target_from_middle[..., 3:]), dim=-1)
+    return torch.cat(
+        (
+            rotation @ middle_from_source[..., :3],
+            rotation @ middle_from_source[..., 3:] + target_from_middle[..., 3:],
+        ),
+        dim=-1,
+    )
 
 
 def transform(
@@ -90,14 +125,16 @@ def transform(
     points: Tensor,  # [..., N, 3] in the source frame
 ) -> Tensor:  # [..., N, 3]
     """Points in the target frame."""
-    return points @ target_from_source[..., :3].transpose(-1, -2) + target_from_source[..., 3].unsqueeze(-2)
+    return points @ target_from_source[..., :3].transpose(-1, -2) + target_from_source[
+        ..., 3
+    ].unsqueeze(-2)
 
 
 def sensor_from_upright(quarter_turns: int) -> Tensor:
     """Rotation [3, 3] from the axes of the stored (upright) picture to those of the sensor.
 
-    Stored = sensor turned clockwise, so after one turn the sensor's x runs down the stored picture and its y leftwards.
-    """
+    Stored = sensor turned clockwise, so after one turn the sensor's x runs down the stored picture
+    and its y leftwards."""
     one_turn = torch.tensor([[0.0, 1, 0], [-1, 0, 0], [0, 0, 1]], dtype=torch.float64)
     return torch.linalg.matrix_power(one_turn, quarter_turns % 4)
 
@@ -105,30 +142,40 @@ def sensor_from_upright(quarter_turns: int) -> Tensor:
 def look_at(
     position,  # [3] metres, world: list, array or tensor
     target,  # [3]
-    up=(0.0, -1.0, 0.0),  # [3] the world's upward direction; the default is that of a level exo camera (y down)
+    up=(
+        0.0,
+        -1.0,
+        0.0,
+    ),  # [3] the world's upward direction; the default is that of a level exo camera (y down)
     roll_deg: float = 0.0,  # clockwise tilt of the camera
 ) -> Tensor:  # [3, 4] float64, w2c
     """An upright camera at ``position`` that looks at ``target``.
 
     Raises:
-        EgoXInputError: target at the position, or straight along ``up`` (the horizon is then undefined).
+        EgoXInputError: target at the position, or straight along ``up`` (the horizon is then
+            undefined).
     """
     position, target, up = (torch.as_tensor(x, dtype=torch.float64) for x in (position, target, up))
     forward, up = target - position, up / up.norm().clamp_min(1e-12)
     right = torch.linalg.cross(forward, up)
     if forward.norm() < 1e-9 or right.norm() < 1e-6 * forward.norm():
-        raise EgoXInputError("look_at", got=f"from {position.tolist()} at {target.tolist()}",
-                             expected="a target away from the camera and not straight above or below it",
-                             fix="move the target a little, or give the rotation instead")
+        raise EgoXInputError(
+            "look_at",
+            got=f"from {position.tolist()} at {target.tolist()}",
+            expected="a target away from the camera and not straight above or below it",
+            fix="move the target a little, or give the rotation instead",
+        )
     forward, right = forward / forward.norm(), right / right.norm()
     down = torch.linalg.cross(forward, right)
     roll = torch.deg2rad(torch.tensor(roll_deg, dtype=torch.float64))
-    rotation = torch.stack((roll.cos() * right + roll.sin() * down, roll.cos() * down - roll.sin() * right, forward))
+    rotation = torch.stack(
+        (roll.cos() * right + roll.sin() * down, roll.cos() * down - roll.sin() * right, forward)
+    )
     return torch.cat((rotation, -(rotation @ position)[:, None]), dim=-1)
 
 
 def camera_centre(
     w2c: Tensor,  # [..., 3, 4]
 ) -> Tensor:  # [..., 3] metres, world
-    """Where the camera stands: C = -Rt t."""
+    """Camera centre in the world: C = -Rt t."""
     return invert(w2c)[..., 3]

@@ -59,8 +59,9 @@ def _is_lasting(frames: Tensor, place: int) -> bool:
     def alike(*pairs: tuple[int, int]) -> list[bool]:
         return [_alike(near[a], near[b]) for a, b in pairs if a in near and b in near]
 
-    return (not any(alike((place - 2, place), (place - 1, place + 1)))
-            and all(alike((place - 2, place - 1), (place + 1, place + 2))))
+    return not any(alike((place - 2, place), (place - 1, place + 1))) and all(
+        alike((place - 2, place - 1), (place + 1, place + 2))
+    )
 
 
 def refuse_cuts(
@@ -84,15 +85,17 @@ def refuse_cuts(
         after = cuts[1] - place
     elif selection.source_frames is None or step == 0:
         after = count - place
-    else:  # what lies behind the frames in use was not looked at
+    else:  # what is behind the frames in use was not looked at
         after = int((selection.source_frames - first - 1 - indices[place]) / step) + 1
     more = f" and at {len(cuts) - 1} more frames" if len(cuts) > 1 else ""
     raise EgoXInputError(
-        f"video {name}", expected="one shot of one camera",
+        f"video {name}",
+        expected="one shot of one camera",
         got=f"a cut at frame {indices[place]} ({float(selection.times_s[place]):.2f} s){more}",
         fix=f"use the part before it (start at frame {indices[0]}, {longest_clip(place)} frames) "
         f"or the part after it (start at frame {indices[place]}, "
-        f"{longest_clip(min(after, count))} frames)")
+        f"{longest_clip(min(after, count))} frames)",
+    )
 
 
 def _pattern(frame: Tensor) -> np.ndarray:  # [H, W, 3] -> [72, 128] float32
@@ -109,10 +112,10 @@ def _alike(first: np.ndarray, second: np.ndarray) -> bool:
     (width, height), same = CELL, []
     for y in range(0, SIZE[1], height):
         for x in range(0, SIZE[0], width):
-            cell, other = (p[y:y + height, x:x + width] for p in (first, second))
+            cell, other = (p[y : y + height, x : x + width] for p in (first, second))
             if max(cell.std(), other.std()) < PLAIN:
                 continue
-            window = around[y:y + height + 2 * SHIFT, x:x + width + 2 * SHIFT]
+            window = around[y : y + height + 2 * SHIFT, x : x + width + 2 * SHIFT]
             correlation = cv2.matchTemplate(window, cell, cv2.TM_CCOEFF_NORMED)
             same.append(cell.std() > 0 and correlation.max() > SAME_PATTERN)
     return not same or np.mean(same) > KEPT_CELLS

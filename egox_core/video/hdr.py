@@ -1,8 +1,9 @@
-"""High dynamic range of phones (HLG, PQ) brought to the standard range that models and screens expect.
+"""High dynamic range of phones (HLG, PQ) brought to the standard range that models and screens
+expect.
 
-Light is measured against the reference white of BT.2408, 203 cd/m². Up to KNEE of it nothing changes but the primaries
-(BT.2020 to BT.709); what is brighter is rolled off towards the brightest that the standard range has.
-"""
+Light is measured against the reference white of BT.2408, 203 cd/m². Up to KNEE of it nothing
+changes but the primaries (BT.2020 to BT.709); what is brighter is rolled off towards the brightest
+that the standard range has."""
 
 from __future__ import annotations
 
@@ -20,8 +21,10 @@ HLG_GAMMA = 1.2
 KNEE = 0.75
 """Of the reference white, linear light."""
 _LUMA_2020 = np.array((0.2627, 0.6780, 0.0593), dtype=np.float32)
-_709_FROM_2020 = np.array(((1.6605, -0.5876, -0.0728), (-0.1246, 1.1329, -0.0083), (-0.0182, -0.1006, 1.1187)),
-                          dtype=np.float32)
+_709_FROM_2020 = np.array(
+    ((1.6605, -0.5876, -0.0728), (-0.1246, 1.1329, -0.0083), (-0.0182, -0.1006, 1.1187)),
+    dtype=np.float32,
+)
 _CODES = 2**16
 _MOST = 16.0
 """Reference whites above which all is the same white."""
@@ -31,7 +34,9 @@ def sdr_picture(frame: av.VideoFrame, transfer: str) -> np.ndarray:  # [H, W, 3]
     """A frame of the transfer ``HLG`` or ``PQ`` as a picture of the standard range."""
     light = _light(transfer)[frame.to_ndarray(format="rgb48le")]
     if transfer == "HLG":  # scene light: the system's gamma acts on its brightness
-        light *= ((light @ _LUMA_2020) ** (HLG_GAMMA - 1))[..., None] * np.float32(HLG_PEAK_NITS / WHITE_NITS)
+        light *= ((light @ _LUMA_2020) ** (HLG_GAMMA - 1))[..., None] * np.float32(
+            HLG_PEAK_NITS / WHITE_NITS
+        )
     light = np.clip(light @ _709_FROM_2020.T, 0, None)
     return _shown()[np.minimum(light * ((_CODES - 1) / _MOST), _CODES - 1).astype(np.uint16)]
 
@@ -56,5 +61,7 @@ def _shown() -> np.ndarray:  # [65536] uint8
     """The sRGB code of each linear light from 0 to _MOST reference whites."""
     light = np.linspace(0, _MOST, _CODES)
     rolled = np.where(light <= KNEE, light, 1 - (1 - KNEE) * np.exp(-(light - KNEE) / (1 - KNEE)))
-    code = np.where(rolled <= 0.0031308, 12.92 * rolled, 1.055 * np.maximum(rolled, 1e-9) ** (1 / 2.4) - 0.055)
+    code = np.where(
+        rolled <= 0.0031308, 12.92 * rolled, 1.055 * np.maximum(rolled, 1e-9) ** (1 / 2.4) - 0.055
+    )
     return np.round(code * 255).astype(np.uint8)

@@ -1,9 +1,10 @@
-"""Video files: what they contain, and the frames that are needed, read by index without decoding the rest.
+"""Video files: what they contain, and the frames that are needed, read by index without decoding
+the rest.
 
-A frame's index counts presentation order from 0. Sizes are those of the picture as it is shown: turned as the file
-says, with square pixels. A video that is in memory as frames goes through the same two steps: :func:`memory_info` and
-:func:`pick_frames` are what :func:`probe_video` and :func:`read_frames` are for a file.
-"""
+A frame's index counts presentation order from 0. Sizes are those of the picture as it is shown:
+turned as the file says, with square pixels. A video that is in memory as frames goes through the
+same two steps: :func:`memory_info` and :func:`pick_frames` are what :func:`probe_video` and
+:func:`read_frames` are for a file."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ FORMATS = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,gif,h264,hevc,wav,mp3,aac,fl
 MOST_ASPECT = 16.0
 """Of a pixel, in either direction; more is damage."""
 SQUARE_TOLERANCE = 0.005
-"""Sample aspect ratios this near to 1 are rounding of the writer (1792/1791 occurs), not another shape."""
+"""Sample aspect ratios this near to 1 are rounding of the writer (1792/1791 occurs), not another
+shape."""
 MARK_BYTES = 64 * 1024
 """Read from either end of a file to tell it from others."""
 SEEK_GAP = 8
@@ -40,7 +42,8 @@ SEEK_GAP = 8
 
 
 def video_mark(path: Path) -> dict[str, str]:
-    """The video as a path remembers it: its file's name (``video``) and a digest of its bytes' ends and count (``id``).
+    """The video as a path remembers it: its file's name (``video``) and a digest of its bytes' ends
+    and count (``id``).
 
     A copy or another name changes nothing of the ``id``.
 
@@ -67,13 +70,21 @@ def open_video(source: VideoSource) -> Iterator[av.container.InputContainer]:
     if isinstance(source, io.BytesIO):
         source.seek(0)
     elif not Path(source).is_file():
-        raise EgoXInputError("video file", got=f"{name!r}, which is not there", expected="a video file",
-                             fix="check the name and the folder")
+        raise EgoXInputError(
+            "video file",
+            got=f"{name!r}, which is not there",
+            expected="a video file",
+            fix="check the name and the folder",
+        )
     try:
         with _container(source, name) as container:
             if not container.streams.video or container.streams.video[0].codec_context is None:
-                raise EgoXInputError(f"video {name}", got="no video stream", expected="a file with a picture",
-                                     fix="choose a video; this one may hold sound alone")
+                raise EgoXInputError(
+                    f"video {name}",
+                    got="no video stream",
+                    expected="a file with a picture",
+                    fix="choose a video; this one may hold sound alone",
+                )
             yield container
     except (av.error.FFmpegError, EOFError) as error:
         raise _undecodable(name, error) from error
@@ -82,21 +93,26 @@ def open_video(source: VideoSource) -> Iterator[av.container.InputContainer]:
 def _container(source: VideoSource, name: str) -> av.container.InputContainer:
     """FFmpeg's own errors are left to :func:`open_video`."""
     try:
-        return av.open(source if isinstance(source, io.BytesIO) else str(source),
-                       options={"format_whitelist": FORMATS})
+        return av.open(
+            source if isinstance(source, io.BytesIO) else str(source),
+            options={"format_whitelist": FORMATS},
+        )
     except UnicodeDecodeError as error:  # of PyAV, at odd metadata
         raise _undecodable(name, error) from error
 
 
 def _undecodable(name: str, error: Exception) -> EgoXInputError:
     reason = getattr(error, "strerror", None) or error  # FFmpeg's text names the path as well
-    return EgoXInputError(f"video {name}", got=f"a file that can't be decoded ({reason})",
-                          expected="an intact video file",
-                          fix="copy it again, or re-encode it with ffmpeg")
+    return EgoXInputError(
+        f"video {name}",
+        got=f"a file that can't be decoded ({reason})",
+        expected="an intact video file",
+        fix="copy it again, or re-encode it with ffmpeg",
+    )
 
 
 def video_name(source: VideoSource) -> str:
-    """What messages call the source."""
+    """Name of the source in messages."""
     return "in memory" if isinstance(source, io.BytesIO) else Path(source).name
 
 
@@ -111,13 +127,22 @@ def probe_video(source: VideoSource) -> VideoInfo:
         first = next(container.decode(container.streams.video[0]), None)
     with open_video(source) as container:
         stream = container.streams.video[0]
-        packets = [(p.pts, bool(p.is_keyframe)) for p in container.demux(stream) if p.size and not p.is_discard]
+        packets = [
+            (p.pts, bool(p.is_keyframe))
+            for p in container.demux(stream)
+            if p.size and not p.is_discard
+        ]
         if first is None or not packets:
-            raise EgoXInputError(f"video {name}", got="no frame that can be decoded",
-                                 expected="an intact video",
-                                 fix="copy it again, or re-encode it with ffmpeg")
+            raise EgoXInputError(
+                f"video {name}",
+                got="no frame that can be decoded",
+                expected="an intact video",
+                fix="copy it again, or re-encode it with ffmpeg",
+            )
         fps = float(stream.average_rate or stream.guessed_rate or 0)
-        if all(pts is not None for pts, _ in packets) and len({pts for pts, _ in packets}) == len(packets):
+        if all(pts is not None for pts, _ in packets) and len({pts for pts, _ in packets}) == len(
+            packets
+        ):
             packets.sort()
             pts = tuple(pts for pts, _ in packets)
             times = tuple(float((p - pts[0]) * stream.time_base) for p in pts)
@@ -129,11 +154,25 @@ def probe_video(source: VideoSource) -> VideoInfo:
             fps = fps if fps > 0 else UNTIMED_FPS
             pts, keyframes, start = (), (), 0.0
             times = tuple(i / fps for i in range(len(packets)))
-        width, height = _shown_size(stream.codec_context.width, stream.codec_context.height, _pixel_aspect(stream),
-                                    first.rotation)
-        return VideoInfo(name=name, width=width, height=height, fps=fps, frame_count=len(packets), times_s=times,
-                         has_audio=bool(container.streams.audio), start_s=start, pts=pts, keyframes=keyframes,
-                         hdr=TRANSFERS.get(int(first.color_trc), ""))
+        width, height = _shown_size(
+            stream.codec_context.width,
+            stream.codec_context.height,
+            _pixel_aspect(stream),
+            first.rotation,
+        )
+        return VideoInfo(
+            name=name,
+            width=width,
+            height=height,
+            fps=fps,
+            frame_count=len(packets),
+            times_s=times,
+            has_audio=bool(container.streams.audio),
+            start_s=start,
+            pts=pts,
+            keyframes=keyframes,
+            hdr=TRANSFERS.get(int(first.color_trc), ""),
+        )
 
 
 def read_frames(
@@ -148,10 +187,14 @@ def read_frames(
         EgoXInputError: one of them can't be decoded.
     """
     rectangle = source_rectangle(selection)
-    indices, counts = torch.unique(selection.source_indices, return_counts=True)  # rising; uneven ones may repeat
+    indices, counts = torch.unique(
+        selection.source_indices, return_counts=True
+    )  # rising; uneven ones may repeat
     width, height = selection.size
     store, count_read = FrameStore(len(selection.source_indices), (height, width, 3), np.uint8), 0
-    for (_, picture), count in zip(decode_frames(source, info, indices.tolist()), counts.tolist(), strict=True):
+    for (_, picture), count in zip(
+        decode_frames(source, info, indices.tolist()), counts.tolist(), strict=True
+    ):
         fitted = fit_picture(picture, rectangle, selection.size)
         for _ in range(count):
             store.append(fitted)
@@ -160,8 +203,11 @@ def read_frames(
     return store.tensor()
 
 
-def decode_frames(source: VideoSource, info: VideoInfo, indices: list[int]) -> Iterator[tuple[int, np.ndarray]]:
-    """(index, picture [H, W, 3] uint8 RGB, as shown) for ascending ``indices``; decodes from the nearest keyframes.
+def decode_frames(
+    source: VideoSource, info: VideoInfo, indices: list[int]
+) -> Iterator[tuple[int, np.ndarray]]:
+    """(index, picture [H, W, 3] uint8 RGB, as shown) for ascending ``indices``; decodes from the
+    nearest keyframes.
 
     Raises:
         EgoXInputError: a frame can't be decoded.
@@ -174,18 +220,26 @@ def decode_frames(source: VideoSource, info: VideoInfo, indices: list[int]) -> I
         for index, frame in _walk(container, stream, info, indices):
             picture = _shown_picture(frame, aspect)
             if picture.shape[:2] != (info.height, info.width):
-                raise EgoXInputError(f"video {info.name}",
-                                     got=f"frame {index} of {picture.shape[1]}x{picture.shape[0]} px",
-                                     expected=f"{info.width}x{info.height} px in all",
-                                     fix="re-encode it with ffmpeg")
+                raise EgoXInputError(
+                    f"video {info.name}",
+                    got=f"frame {index} of {picture.shape[1]}x{picture.shape[0]} px",
+                    expected=f"{info.width}x{info.height} px in all",
+                    fix="re-encode it with ffmpeg",
+                )
             yield index, picture
             count += 1
     if count < len(indices):
-        raise EgoXInputError(f"video {info.name}", got=f"frame {indices[count]} missing or corrupt",
-                             expected="an intact video", fix="copy it again, or re-encode it with ffmpeg")
+        raise EgoXInputError(
+            f"video {info.name}",
+            got=f"frame {indices[count]} missing or corrupt",
+            expected="an intact video",
+            fix="copy it again, or re-encode it with ffmpeg",
+        )
 
 
-def _walk(container, stream, info: VideoInfo, indices: list[int]) -> Iterator[tuple[int, av.VideoFrame]]:
+def _walk(
+    container, stream, info: VideoInfo, indices: list[int]
+) -> Iterator[tuple[int, av.VideoFrame]]:
     """The wanted frames in order. Stops early where one can't be had."""
     if not info.pts:
         wanted = set(indices)
@@ -205,7 +259,8 @@ def _walk(container, stream, info: VideoInfo, indices: list[int]) -> Iterator[tu
             frames = container.decode(stream)
         hit = _advance(frames, index_of, index)
         if hit is None and keyframe > 0:
-            # The index of some containers points past the keyframe: the plain way from the start always works.
+            # The index of some containers points past the keyframe: the plain way from the start
+            # always works.
             container.seek(0, stream=stream)
             frames = container.decode(stream)
             hit = _advance(frames, index_of, index)
@@ -253,21 +308,28 @@ def fit_picture(
     """A rectangle of a picture, black outside of it, scaled to ``size``."""
     left, top, width, height = rectangle
     rows, columns = picture.shape[:2]
-    inner = picture[max(top, 0):min(top + height, rows), max(left, 0):min(left + width, columns)]
+    inner = picture[
+        max(top, 0) : min(top + height, rows), max(left, 0) : min(left + width, columns)
+    ]
     if inner.shape[:2] != (height, width):
         padded = np.zeros((height, width, *picture.shape[2:]), dtype=picture.dtype)
         y, x = max(-top, 0), max(-left, 0)
-        padded[y:y + inner.shape[0], x:x + inner.shape[1]] = inner
+        padded[y : y + inner.shape[0], x : x + inner.shape[1]] = inner
         inner = padded
     return resize_picture(inner, *size)
 
 
-def resize_picture(picture: np.ndarray, width: int, height: int) -> np.ndarray:  # [H, W, C] -> [height, width, C]
-    """A picture at another size, half-pixel convention; shrinking averages areas, so that nothing aliases."""
+def resize_picture(
+    picture: np.ndarray, width: int, height: int
+) -> np.ndarray:  # [H, W, C] -> [height, width, C]
+    """A picture at another size, half-pixel convention; shrinking averages areas, so that nothing
+    aliases."""
     if picture.shape[:2] == (height, width):
         return np.ascontiguousarray(picture)
     shrinks = height <= picture.shape[0] and width <= picture.shape[1]
-    return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+    return cv2.resize(
+        picture, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+    )
 
 
 def memory_info(
@@ -276,18 +338,31 @@ def memory_info(
     has_audio: bool,
     name: str = "given frames",
 ) -> VideoInfo:
-    """What :func:`probe_video` would say of these frames.
+    """Describe these frames as :func:`probe_video` describes a file.
 
     Raises:
         EgoXInputError: no frames.
     """
     if images.ndim != 4 or len(images) == 0:
-        raise EgoXInputError(f"video {name}", got=f"frames of shape {tuple(images.shape)}",
-                             expected="at least one frame", fix="check the node that makes the video")
+        raise EgoXInputError(
+            f"video {name}",
+            got=f"frames of shape {tuple(images.shape)}",
+            expected="at least one frame",
+            fix="check the node that makes the video",
+        )
     fps = fps if fps > 0 else UNTIMED_FPS
-    return VideoInfo(name=name, width=images.shape[2], height=images.shape[1], fps=fps, frame_count=len(images),
-                     times_s=tuple(i / fps for i in range(len(images))), has_audio=has_audio, start_s=0.0, pts=(),
-                     keyframes=())
+    return VideoInfo(
+        name=name,
+        width=images.shape[2],
+        height=images.shape[1],
+        fps=fps,
+        frame_count=len(images),
+        times_s=tuple(i / fps for i in range(len(images))),
+        has_audio=has_audio,
+        start_s=0.0,
+        pts=(),
+        keyframes=(),
+    )
 
 
 def pick_frames(

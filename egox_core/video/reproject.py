@@ -1,8 +1,8 @@
-"""Pictures redrawn for another lens in the same place: fisheye to pinhole, of ego pictures and of exo videos.
+"""Pictures redrawn for another lens in the same place: fisheye to pinhole, of ego pictures and of
+exo videos.
 
-Depth models expect the straight lines of a pinhole exo video; the released LoRA saw pictures as filmed. Beside it: the
-lens circle of the ego picture.
-"""
+Depth models expect the straight lines of a pinhole exo video; the released LoRA saw pictures as
+filmed. Beside it: the lens circle of the ego picture."""
 
 from __future__ import annotations
 
@@ -14,7 +14,16 @@ from torch import Tensor
 from torch.nn.functional import grid_sample, pad
 
 from ..cameras.lenses import PINHOLE
-from ..cameras.model import CameraModel, crop, inside_picture, pixel_grid, pixel_rays, project, rescale, unproject
+from ..cameras.model import (
+    CameraModel,
+    crop,
+    inside_picture,
+    pixel_grid,
+    pixel_rays,
+    project,
+    rescale,
+    unproject,
+)
 from ..errors import EgoXInputError
 from ..progress import Progress, no_progress
 from .reader import resize_picture
@@ -22,15 +31,17 @@ from .reader import resize_picture
 FOV_RANGE_DEG = (20.0, 150.0)
 Keep = Literal["inside", "all"]
 WIDEST_DEG = 150.0
-"""A pinhole picture stretches towards its rim without end; beyond this it holds nothing but the stretch."""
+"""A pinhole picture stretches towards its rim without end; beyond this it holds nothing but the
+stretch."""
 SHRINK_FIRST = 1.5
-"""Sources finer than the target by more than this are averaged down before sampling, or they would alias."""
+"""Sources finer than the target by more than this are averaged down before sampling, or they would
+alias."""
 
 
 def lens_circle(camera: CameraModel) -> Tensor:  # [H, W] bool, stored pixels
     """The picture's circle: around the optical axis' pixel, as wide as the picture's shorter side.
 
-    A fisheye's picture is round; what lies in the corners beyond it was never seen by the lens.
+    A fisheye's picture is round; what is in the corners beyond it was never seen by the lens.
     """
     width, height = camera.stored_size
     axis, _ = project(camera, torch.tensor([[0.0, 0.0, 1.0]], dtype=torch.float64))
@@ -39,18 +50,31 @@ def lens_circle(camera: CameraModel) -> Tensor:  # [H, W] bool, stored pixels
 
 
 def pinhole_camera(camera: CameraModel, fov_deg: float) -> CameraModel:
-    """A pinhole in the same place, orientation and size that sees ``fov_deg`` across its stored width.
+    """A pinhole in the same place, orientation and size that sees ``fov_deg`` across its stored
+    width.
 
     Raises:
         EgoXInputError: a field of view outside 20 to 150 degrees.
     """
     low, high = FOV_RANGE_DEG
     if not low <= fov_deg <= high:
-        raise EgoXInputError("field of view", got=f"{fov_deg} degrees", expected=f"{low:g} to {high:g} degrees",
-                             fix="a pinhole can't show more; use less, or keep the fisheye picture")
+        raise EgoXInputError(
+            "field of view",
+            got=f"{fov_deg} degrees",
+            expected=f"{low:g} to {high:g} degrees",
+            fix="a pinhole can't show more; use less, or keep the fisheye picture",
+        )
     focal = camera.stored_size[0] / 2 / math.tan(math.radians(fov_deg) / 2)
-    return CameraModel(lens=PINHOLE, width=camera.width, height=camera.height, fx=focal, fy=focal,
-                       cx=(camera.width - 1) / 2, cy=(camera.height - 1) / 2, quarter_turns=camera.quarter_turns)
+    return CameraModel(
+        lens=PINHOLE,
+        width=camera.width,
+        height=camera.height,
+        fx=focal,
+        fy=focal,
+        cx=(camera.width - 1) / 2,
+        cy=(camera.height - 1) / 2,
+        quarter_turns=camera.quarter_turns,
+    )
 
 
 def reproject(
@@ -66,8 +90,12 @@ def reproject(
     """
     width, height = source.stored_size
     if tuple(frames.shape[1:3]) != (height, width):
-        raise EgoXInputError("ego frames", got=f"{frames.shape[2]}x{frames.shape[1]} px",
-                             expected=f"{width}x{height} px", fix="give the camera of these pictures")
+        raise EgoXInputError(
+            "ego frames",
+            got=f"{frames.shape[2]}x{frames.shape[1]} px",
+            expected=f"{width}x{height} px",
+            fix="give the camera of these pictures",
+        )
     sampled = _Sampling(source, target)
     out = []
     for i, frame in enumerate(frames):
@@ -77,48 +105,69 @@ def reproject(
 
 
 class _Sampling:
-    """Where in ``source`` each pixel of ``target`` comes from, worked out once for many pictures."""
+    """Place in ``source`` of each pixel of ``target``, computed once for many pictures."""
 
     def __init__(self, source: CameraModel, target: CameraModel) -> None:
         rays, seen = pixel_rays(target, torch.float64)
         uv, in_lens = project(source, rays)
         width, height = source.stored_size
-        # grid_sample's -1...1 spans pixel centres with align_corners=True, which is this package's pixel convention.
-        self._grid = (uv / uv.new_tensor((max(width - 1, 1), max(height - 1, 1))) * 2 - 1).float()[None]
+        # grid_sample's -1...1 spans pixel centres with align_corners=True, which is this package's
+        # pixel convention.
+        self._grid = (uv / uv.new_tensor((max(width - 1, 1), max(height - 1, 1))) * 2 - 1).float()[
+            None
+        ]
         self._visible = (seen & in_lens)[..., None]
 
     def __call__(self, frame: Tensor) -> Tensor:  # [H, W, C] -> [H', W', C] float32
         self._grid, self._visible = self._grid.to(frame.device), self._visible.to(frame.device)
-        drawn = grid_sample(frame.float().movedim(-1, 0)[None], self._grid, mode="bilinear", align_corners=True)[0]
+        drawn = grid_sample(
+            frame.float().movedim(-1, 0)[None], self._grid, mode="bilinear", align_corners=True
+        )[0]
         return torch.where(self._visible, drawn.movedim(0, -1), 0.0)
 
 
-def undistorted_camera(source: CameraModel, keep: Keep = "inside", size: tuple[int, int] | None = None) -> CameraModel:
-    """A pinhole camera in the place of ``source``, its principal point in the middle, square pixels.
+def undistorted_camera(
+    source: CameraModel, keep: Keep = "inside", size: tuple[int, int] | None = None
+) -> CameraModel:
+    """A pinhole camera in the place of ``source``, its principal point in the middle, square
+    pixels.
 
     Args:
-        keep: "inside": the widest view without any empty corner. "all": everything the source saw, corners black, up
-            to 150 degrees across.
+        keep: "inside": the widest view without any empty corner. "all": everything the source saw,
+            corners black, up to 150 degrees across.
         size: (width, height), px; None: the source's.
 
     Raises:
         EgoXInputError: unknown ``keep``, a lens too narrow or too far off centre to leave anything.
     """
     if keep not in ("inside", "all"):
-        raise EgoXInputError("undistortion", got=repr(keep), expected="inside or all", fix="choose one of the two")
+        raise EgoXInputError(
+            "undistortion", got=repr(keep), expected="inside or all", fix="choose one of the two"
+        )
     width, height = size or source.stored_size
     narrowest = max(width, height) / 2 / math.tan(math.radians(WIDEST_DEG) / 2)
 
     def camera(focal: float) -> CameraModel:
-        return CameraModel(lens=PINHOLE, width=width, height=height, fx=focal, fy=focal, cx=(width - 1) / 2,
-                           cy=(height - 1) / 2)
+        return CameraModel(
+            lens=PINHOLE,
+            width=width,
+            height=height,
+            fx=focal,
+            fy=focal,
+            cx=(width - 1) / 2,
+            cy=(height - 1) / 2,
+        )
 
     # Both conditions hold from some focal length on: bisect for it.
     low, high = narrowest, 50.0 * max(width, height)
     fits = _no_empty_pixel if keep == "inside" else _source_outline_outside
     if keep == "inside" and not fits(source, camera(high)):
-        raise EgoXInputError("undistortion", got="a lens that does not see its own optical axis",
-                             expected="an optical axis inside the picture", fix="check the intrinsics and the size")
+        raise EgoXInputError(
+            "undistortion",
+            got="a lens that does not see its own optical axis",
+            expected="an optical axis inside the picture",
+            fix="check the intrinsics and the size",
+        )
     for _ in range(40):
         middle = math.sqrt(low * high)
         low, high = (low, middle) if fits(source, camera(middle)) else (middle, high)
@@ -126,9 +175,8 @@ def undistorted_camera(source: CameraModel, keep: Keep = "inside", size: tuple[i
 
 
 class Undistortion:
-    """Redraws pictures of ``source`` as ``target`` would have seen them, one at a time: a large video needs not lie in
-    memory.
-    """
+    """Redraws pictures of ``source`` as ``target`` would have seen them, one at a time: a large
+    video needs not be in memory."""
 
     def __init__(self, source: CameraModel, target: CameraModel) -> None:
         self.seen = seen_by(source, target)  # [H', W'] bool
@@ -138,7 +186,8 @@ class Undistortion:
         if shrink > SHRINK_FIRST:
             self._small = tuple(max(1, round(side / shrink)) for side in source.stored_size)
             source = rescale(source, *self._small)
-        # The outermost half pixel is seen too, but has no sample beyond it to interpolate with: repeat the rim.
+        # The outermost half pixel is seen too, but has no sample beyond it to interpolate with:
+        # repeat the rim.
         width, height = source.stored_size
         self._sampled = _Sampling(crop(source, -1, -1, width + 2, height + 2), target)
 
@@ -153,33 +202,42 @@ class Undistortion:
         """
         width, height = self.source.stored_size
         if tuple(frame.shape[:2]) != (height, width):
-            raise EgoXInputError("exo frames", got=f"{frame.shape[1]}x{frame.shape[0]} px",
-                                 expected=f"{width}x{height} px",
-                                 fix="rescale the intrinsics to the frames that are given")
+            raise EgoXInputError(
+                "exo frames",
+                got=f"{frame.shape[1]}x{frame.shape[0]} px",
+                expected=f"{width}x{height} px",
+                fix="rescale the intrinsics to the frames that are given",
+            )
         scale = 1 / 255 if frame.dtype == torch.uint8 else 1.0
         if self._small is not None:
-            small = resize_picture((frame if scale != 1 else frame.float()).cpu().numpy(), *self._small)
+            small = resize_picture(
+                (frame if scale != 1 else frame.float()).cpu().numpy(), *self._small
+            )
             frame = torch.from_numpy(small).to(frame.device)
-        padded = pad(frame.float().movedim(-1, 0)[None] * scale, (1, 1, 1, 1), mode="replicate")[0].movedim(0, -1)
+        padded = pad(frame.float().movedim(-1, 0)[None] * scale, (1, 1, 1, 1), mode="replicate")[
+            0
+        ].movedim(0, -1)
         return self._sampled(padded) * self.seen[..., None].to(frame.device)
 
 
-def seen_by(source: CameraModel, target: CameraModel) -> Tensor:  # [H, W] bool, pixels of ``target``
-    """Which pixels of ``target`` lie in the picture of ``source``."""
+def seen_by(
+    source: CameraModel, target: CameraModel
+) -> Tensor:  # [H, W] bool, pixels of ``target``
+    """Mask of ``target``'s pixels that are inside ``source``'s picture."""
     rays, in_lens = pixel_rays(target, torch.float64)
     uv, valid = project(source, rays)
     return in_lens & valid & inside_picture(source, uv)
 
 
 def _no_empty_pixel(source: CameraModel, target: CameraModel) -> bool:
-    """Whether the target's outline lies in the source's picture, so that all of it does."""
+    """Check whether the target's outline is in the source's picture, so that all of it does."""
     rays, in_lens = unproject(target, _outline(target))
     uv, valid = project(source, rays)
     return bool((in_lens & valid & inside_picture(source, uv)).all())
 
 
 def _source_outline_outside(source: CameraModel, target: CameraModel) -> bool:
-    """Whether some of the source's picture lies outside the target's."""
+    """Check whether some of the source's picture is outside the target's."""
     rays, in_lens = unproject(source, _outline(source))
     uv, valid = project(target, rays[in_lens])
     return not bool((valid & inside_picture(target, uv)).all())

@@ -1,8 +1,9 @@
-"""Which frames of a video are used and how its picture is cropped or padded; cameras and depth follow the same choice.
+"""Choice of a video's frames and the crop or padding of its picture; cameras and depth follow the
+same choice.
 
-Frames are named by source index. The picture change is one rectangle of the source (in square pixels, reaching outside
-where it is padded) mapped onto the frames handed on, so intrinsics follow it exactly.
-"""
+Frames are named by source index. The picture change is one rectangle of the source (in square
+pixels, reaching outside where it is padded) mapped onto the frames handed on, so intrinsics follow
+it exactly."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ from ..types import FrameSelection
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VideoInfo:
-    """What a video file contains, read without decoding it."""
+    """Contents of a video file, read without decoding it."""
 
     name: str
     width: int  # as shown: turned, square pixels
@@ -29,13 +30,16 @@ class VideoInfo:
     times_s: tuple[float, ...]  # of every frame, from 0 for the first
     has_audio: bool
     start_s: float  # time stamp of the first frame, seconds; audio is counted from it
-    pts: tuple[int, ...] = field(repr=False)  # time stamps in stream units; empty where the file has none
+    pts: tuple[int, ...] = field(
+        repr=False
+    )  # time stamps in stream units; empty where the file has none
     keyframes: tuple[int, ...] = field(repr=False)  # indices
     hdr: str = ""  # HLG or PQ: frames are brought to the standard range
 
 
 def trim_info(info: VideoInfo, start_s: float, duration_s: float) -> tuple[VideoInfo, int]:
-    """The video up to the end of a trim window (the host's Trim Video; duration 0: to the end), and its first frame.
+    """The video up to the end of a trim window (the host's Trim Video; duration 0: to the end), and
+    its first frame.
 
     Indices keep counting from the file's first frame: depth and poses know nothing of the trim.
 
@@ -45,79 +49,138 @@ def trim_info(info: VideoInfo, start_s: float, duration_s: float) -> tuple[Video
     if start_s <= 0 and duration_s <= 0:
         return info, 0
     end_s = start_s + duration_s if duration_s > 0 else float("inf")
-    inside = [i for i, t in enumerate(info.times_s) if start_s - 1e-6 <= t + info.start_s < end_s - 1e-6]
+    inside = [
+        i for i, t in enumerate(info.times_s) if start_s - 1e-6 <= t + info.start_s < end_s - 1e-6
+    ]
     if not inside:
-        raise EgoXInputError(f"video {info.name}", got=f"no frame between {start_s:g} and {start_s + duration_s:g} s",
-                             expected="a trim inside the video", fix="correct Trim Video's start and duration")
+        raise EgoXInputError(
+            f"video {info.name}",
+            got=f"no frame between {start_s:g} and {start_s + duration_s:g} s",
+            expected="a trim inside the video",
+            fix="correct Trim Video's start and duration",
+        )
     end = inside[-1] + 1
-    return replace(info, frame_count=end, times_s=info.times_s[:end], pts=info.pts[:end],
-                   keyframes=tuple(k for k in info.keyframes if k < end)), inside[0]
+    return replace(
+        info,
+        frame_count=end,
+        times_s=info.times_s[:end],
+        pts=info.pts[:end],
+        keyframes=tuple(k for k in info.keyframes if k < end),
+    ), inside[0]
 
 
-def select_frames(info: VideoInfo, *, start_frame: int = 0, frame_count: int = 49, target_fps: float = 0.0,
-                  resize: Literal["crop", "pad"] = "crop", width: int | None = None,
-                  height: int | None = None) -> FrameSelection:
-    """Choose frames at ``target_fps`` (0: every frame) from ``start_frame`` on, by the video's own time stamps.
+def select_frames(
+    info: VideoInfo,
+    *,
+    start_frame: int = 0,
+    frame_count: int = 49,
+    target_fps: float = 0.0,
+    resize: Literal["crop", "pad"] = "crop",
+    width: int | None = None,
+    height: int | None = None,
+) -> FrameSelection:
+    """Choose frames at ``target_fps`` (0: every frame) from ``start_frame`` on, by the video's own
+    time stamps.
 
-    ``width`` and ``height`` (both or none) are those of the frames handed on; none keeps the video's own.
+    ``width`` and ``height`` (both or none) are those of the frames handed on; none keeps the
+    video's own.
 
     Raises:
-        EgoXInputError: count not 4n+1, size no multiple of 16, start outside, rate above the source's, video too short
-            (offering the nearest count that fits).
+        EgoXInputError: count not 4n+1, size no multiple of 16, start outside, rate above the
+            source's, video too short (offering the nearest count that fits).
     """
     latent_frames(frame_count)
-    width, height = (info.width, info.height) if width is None or height is None else (width, height)
+    width, height = (
+        (info.width, info.height) if width is None or height is None else (width, height)
+    )
     latent_size(width, height, "video size")
     if resize not in ("crop", "pad"):
-        raise EgoXInputError("resize", got=repr(resize), expected="crop or pad", fix="choose one of the two")
+        raise EgoXInputError(
+            "resize", got=repr(resize), expected="crop or pad", fix="choose one of the two"
+        )
     if not 0 <= start_frame < info.frame_count:
-        raise EgoXInputError("start_frame", got=start_frame, expected=f"0 to {info.frame_count - 1}",
-                             fix=f"{info.name} holds {info.frame_count} frames")
+        raise EgoXInputError(
+            "start_frame",
+            got=start_frame,
+            expected=f"0 to {info.frame_count - 1}",
+            fix=f"{info.name} holds {info.frame_count} frames",
+        )
     if target_fps < 0 or target_fps > info.fps * 1.001:
-        raise EgoXInputError("target_fps", got=f"{target_fps:g}", expected=f"0 to {info.fps:g}, the video's own rate",
-                             fix="0 takes every frame; more frames than there are can't be shown")
+        raise EgoXInputError(
+            "target_fps",
+            got=f"{target_fps:g}",
+            expected=f"0 to {info.fps:g}, the video's own rate",
+            fix="0 takes every frame; more frames than there are can't be shown",
+        )
     times = torch.tensor(info.times_s, dtype=torch.float64)
     if target_fps == 0 or abs(target_fps - info.fps) <= 0.001 * info.fps:
         available, fps = info.frame_count - start_frame, info.fps
         indices = torch.arange(start_frame, start_frame + min(frame_count, available))
     else:
         fps = float(target_fps)
-        # Half a source frame of slack: the last wanted moment may fall just behind the last frame's time stamp.
+        # Half a source frame of slack: the last wanted moment may fall just behind the last frame's
+        # time stamp.
         available = int((times[-1] - times[start_frame] + 0.5 / info.fps) * fps + 1e-9) + 1
-        wanted = times[start_frame] + torch.arange(min(frame_count, available), dtype=torch.float64) / fps
+        wanted = (
+            times[start_frame]
+            + torch.arange(min(frame_count, available), dtype=torch.float64) / fps
+        )
         right = torch.searchsorted(times, wanted - 1e-9).clamp(1, info.frame_count - 1)
-        # A tie takes the earlier frame, so that a rate of one half takes every second frame exactly.
-        indices = torch.where(wanted - times[right - 1] <= times[right] - wanted + 1e-9, right - 1, right)
+        # A tie takes the earlier frame, so that a rate of one half takes every second frame
+        # exactly.
+        indices = torch.where(
+            wanted - times[right - 1] <= times[right] - wanted + 1e-9, right - 1, right
+        )
     if available < frame_count:
-        raise EgoXInputError(f"video {info.name}", got=f"{available} frames from frame {start_frame} on at {fps:g} fps",
-                             expected=f"at least {frame_count}",
-                             fix=f"use frame_count {longest_clip(available)}"
-                             + (", or start earlier" if start_frame else ""))
-    return FrameSelection(source_indices=indices, times_s=times[indices], source_fps=info.fps, fps=fps,
-                          source_size=(info.width, info.height), size=(width, height), resize=resize,
-                          source_frames=info.frame_count)
+        raise EgoXInputError(
+            f"video {info.name}",
+            got=f"{available} frames from frame {start_frame} on at {fps:g} fps",
+            expected=f"at least {frame_count}",
+            fix=f"use frame_count {longest_clip(available)}"
+            + (", or start earlier" if start_frame else ""),
+        )
+    return FrameSelection(
+        source_indices=indices,
+        times_s=times[indices],
+        source_fps=info.fps,
+        fps=fps,
+        source_size=(info.width, info.height),
+        size=(width, height),
+        resize=resize,
+        source_frames=info.frame_count,
+    )
 
 
 def source_rectangle(selection: FrameSelection) -> tuple[int, int, int, int]:
-    """(left, top, width, height) of the source picture that the frames show; outside it where they are padded.
+    """(left, top, width, height) of the source picture that the frames show; outside it where they
+    are padded.
 
-    Rounded to whole source pixels, so the two axes may be scaled differently by under one pixel in the whole picture;
-    cameras follow that exactly.
-    """
+    Rounded to whole source pixels, so the two axes may be scaled differently by under one pixel in
+    the whole picture; cameras follow that exactly."""
     (source_width, source_height), (width, height) = selection.source_size, selection.size
     choose = max if selection.resize == "crop" else min
     scale = choose(width / source_width, height / source_height)
     rect_width, rect_height = max(1, round(width / scale)), max(1, round(height / scale))
-    return (source_width - rect_width) // 2, (source_height - rect_height) // 2, rect_width, rect_height
+    return (
+        (source_width - rect_width) // 2,
+        (source_height - rect_height) // 2,
+        rect_width,
+        rect_height,
+    )
 
 
 def camera_of_frames(source_camera: CameraModel, selection: FrameSelection) -> CameraModel:
-    """The camera of the frames handed on, from the one of the whole source picture. Exact, half-pixel convention.
+    """The camera of the frames handed on, from the one of the whole source picture. Exact,
+    half-pixel convention.
 
     Raises:
         EgoXInputError: the camera's picture has another size than the source video.
     """
     if source_camera.stored_size != selection.source_size:
-        raise EgoXInputError("exo camera", got=f"intrinsics of a {source_camera.stored_size} picture",
-                             expected=f"of the video's {selection.source_size}", fix="rescale the intrinsics first")
+        raise EgoXInputError(
+            "exo camera",
+            got=f"intrinsics of a {source_camera.stored_size} picture",
+            expected=f"of the video's {selection.source_size}",
+            fix="rescale the intrinsics first",
+        )
     return rescale(crop(source_camera, *source_rectangle(selection)), *selection.size)

@@ -1,4 +1,5 @@
-"""Packing of exo and ego latents into the 36 channels that the model reads, and cropping what it returns.
+"""Packing of exo and ego latents into the 36 channels that the model reads, and cropping what it
+returns.
 
 Canvas: exo left, ego right. Channels: 16 noisy latent | 4 mask | 16 condition latent (quirks 21, 22). In the mask
 1 = known (to the model; the host's conditioning mask is the inverse); ego columns are never known.
@@ -17,18 +18,25 @@ from ..types import Canvas
 MASK_MODES = ("released", "paper", "trainer")
 
 
-def build_mask(mode: str, t: int, h: int, w_exo: int, w_ego: int) -> Tensor:  # [1, 4, t, h, w_exo + w_ego]
+def build_mask(
+    mode: str, t: int, h: int, w_exo: int, w_ego: int
+) -> Tensor:  # [1, 4, t, h, w_exo + w_ego]
     """Mask channels of the whole canvas, sizes in latents, float32 of 0 and 1.
 
     ``released``: the exo half of latent frame 0, all channels (the authors' inference, quirks 22).
-    ``paper``: the whole exo half (Eq. 3).
-    ``trainer``: as released, and also the exo half of the last latent frame in channel 3 (the released trainer leaves
-    the last pixel frame marked, quirks 33).
+    ``paper``: the whole exo half (Eq. 3). ``trainer``: as released, and also the exo half of the
+    last latent frame in channel 3 (the released trainer leaves the last pixel frame marked, quirks
+    33).
 
     Raises:
         EgoXInputError: unknown mode (``auto`` must be resolved before).
     """
-    check_choice("mask mode", mode, MASK_MODES, "choose one of them; auto is resolved by lora_settings.resolve_auto")
+    check_choice(
+        "mask mode",
+        mode,
+        MASK_MODES,
+        "choose one of them; auto is resolved by lora_settings.resolve_auto",
+    )
     mask = torch.zeros(1, MASK_CHANNELS, t, h, w_exo + w_ego)
     if mode == "paper":
         mask[..., :w_exo] = 1
@@ -51,7 +59,10 @@ def model_input(
     Raises:
         EgoXInputError: parts of different sizes.
     """
-    ego = torch.cat((noisy_ego, _batch(mask, noisy_ego)[..., exo.shape[-1]:], _batch(cond_ego, noisy_ego)), dim=1)
+    ego = torch.cat(
+        (noisy_ego, _batch(mask, noisy_ego)[..., exo.shape[-1] :], _batch(cond_ego, noisy_ego)),
+        dim=1,
+    )
     return widen(ego, exo, mask[..., : exo.shape[-1]], cond_exo)
 
 
@@ -59,22 +70,38 @@ def widen(
     x_ego: Tensor,  # [B, 36, t, h, w_ego] what the host hands to the model for the ego half
     exo: Tensor,  # [B or 1, 16, t, h, w_exo] clean exo latent, model space
     mask_exo: Tensor,  # [B or 1, 4, t, h, w_exo]
-    cond_exo: Tensor | None = None,  # [B or 1, 16, t, h, w_exo] condition latent; None: the clean exo latent itself
+    cond_exo: Tensor
+    | None = None,  # [B or 1, 16, t, h, w_exo] condition latent; None: the clean exo latent itself
 ) -> Tensor:  # [B, 36, t, h, w_exo + w_ego]
-    """Puts the clean exo half left of the ego half that a sampler works on; dtype and device follow ``x_ego``.
+    """Puts the clean exo half left of the ego half that a sampler works on; dtype and device follow
+    ``x_ego``.
 
     Raises:
-        EgoXInputError: the exo latent was made for another frame count or height, or the input hasn't 36 channels.
+        EgoXInputError: the exo latent was made for another frame count or height, or the input
+            hasn't 36 channels.
     """
     if x_ego.shape[1] != MODEL_CHANNELS:
-        raise EgoXInputError("model input", got=f"{x_ego.shape[1]} channels", expected=f"{MODEL_CHANNELS} channels",
-                             fix="load a Wan image-to-video model (36 input channels)")
+        raise EgoXInputError(
+            "model input",
+            got=f"{x_ego.shape[1]} channels",
+            expected=f"{MODEL_CHANNELS} channels",
+            fix="load a Wan image-to-video model (36 input channels)",
+        )
     if exo.shape[2:4] != x_ego.shape[2:4]:
-        raise EgoXInputError("exo latent of the canvas", got=_size(exo), expected=f"frames, height of {_size(x_ego)}",
-                             fix="sample the latent that came with this canvas")
+        raise EgoXInputError(
+            "exo latent of the canvas",
+            got=_size(exo),
+            expected=f"frames, height of {_size(x_ego)}",
+            fix="sample the latent that came with this canvas",
+        )
     cond_exo = exo if cond_exo is None else cond_exo
-    left = torch.cat([_batch(part.to(device=x_ego.device, dtype=x_ego.dtype), x_ego)
-                      for part in (exo, mask_exo, cond_exo)], dim=1)
+    left = torch.cat(
+        [
+            _batch(part.to(device=x_ego.device, dtype=x_ego.dtype), x_ego)
+            for part in (exo, mask_exo, cond_exo)
+        ],
+        dim=1,
+    )
     return torch.cat((left, x_ego), dim=-1)
 
 
@@ -84,7 +111,8 @@ def crop_ego(out: Tensor, w_exo: int) -> Tensor:  # [..., w_exo + w_ego] -> [...
 
 
 def ego_half(latent: Tensor) -> Tensor:  # [B, 16, t, h, w] -> [B, 16, t, h, h]
-    """The ego part of a latent: itself if square, else its right square (the ego picture is as wide as it is high)."""
+    """The ego part of a latent: itself if square, else its right square (the ego picture is as wide
+    as it is high)."""
     height, width = latent.shape[-2:]
     return crop_ego(latent, width - height) if width > height else latent
 
@@ -98,21 +126,31 @@ def check_pictures(
     exo_images: Tensor,  # [T, H, W, 3]
     prior: Tensor,  # [T or more, H, W_ego, 3]
 ) -> tuple[int, Tensor]:  # T, prior [T, H, W_ego, 3]
-    """The frame count, and the prior cut to it. Everything that can be wrong is refused before the VAE runs.
+    """The frame count, and the prior cut to it. Everything that can be wrong is refused before the
+    VAE runs.
 
     Raises:
-        EgoXInputError: frame count not 4n+1, sides not multiples of 16, prior shorter or of another height.
+        EgoXInputError: frame count not 4n+1, sides not multiples of 16, prior shorter or of another
+            height.
     """
     frames = exo_images.shape[0]
     latent_frames(frames)
     latent_size(exo_images.shape[2], exo_images.shape[1], what="exo video size")
     latent_size(prior.shape[2], prior.shape[1], what="ego prior size")
     if prior.shape[1] != exo_images.shape[1]:
-        raise EgoXInputError("ego prior height", got=f"{prior.shape[1]} px", expected=f"{exo_images.shape[1]} px",
-                             fix="render the ego prior as high as the exo video")
+        raise EgoXInputError(
+            "ego prior height",
+            got=f"{prior.shape[1]} px",
+            expected=f"{exo_images.shape[1]} px",
+            fix="render the ego prior as high as the exo video",
+        )
     if prior.shape[0] < frames:
-        raise EgoXInputError("ego prior length", got=f"{prior.shape[0]} frames", expected=f"{frames} frames",
-                             fix="render the prior for every frame of the exo video, or load fewer exo frames")
+        raise EgoXInputError(
+            "ego prior length",
+            got=f"{prior.shape[0]} frames",
+            expected=f"{frames} frames",
+            fix="render the prior for every frame of the exo video, or load fewer exo frames",
+        )
     return frames, prior[:frames]
 
 
@@ -120,20 +158,33 @@ def check_canvas(canvas: Canvas) -> Canvas:
     """Returns the canvas if its parts fit each other.
 
     Raises:
-        EgoXInputError: latents of other sizes than frames and pixels say, ego not as high as exo, unknown mask mode.
+        EgoXInputError: latents of other sizes than frames and pixels say, ego not as high as exo,
+            unknown mask mode.
     """
     t = latent_frames(canvas.frames)
     w_exo, h = latent_size(*canvas.exo_size, what="exo size")
     w_ego, h_ego = latent_size(*canvas.ego_size, what="ego size")
     if h != h_ego:
-        raise EgoXInputError("ego height", got=f"{canvas.ego_size[1]} px",
-                             expected=f"the exo height, {canvas.exo_size[1]} px",
-                             fix="render the ego prior as high as the exo video")
-    for name, latent, w in (("exo latent", canvas.exo_latent, w_exo), ("prior latent", canvas.prior_latent, w_ego)):
+        raise EgoXInputError(
+            "ego height",
+            got=f"{canvas.ego_size[1]} px",
+            expected=f"the exo height, {canvas.exo_size[1]} px",
+            fix="render the ego prior as high as the exo video",
+        )
+    for name, latent, w in (
+        ("exo latent", canvas.exo_latent, w_exo),
+        ("prior latent", canvas.prior_latent, w_ego),
+    ):
         if latent.ndim != 5 or latent.shape[1:] != (CHANNELS, t, h, w):
-            raise EgoXInputError(name, got=f"shape {tuple(latent.shape)}", expected=f"[B, {CHANNELS}, {t}, {h}, {w}]",
-                                 fix="encode exactly the frames and size of the canvas with the Wan VAE")
-    check_choice("mask mode", canvas.mask_mode, MASK_MODES, "resolve auto before the canvas is made")
+            raise EgoXInputError(
+                name,
+                got=f"shape {tuple(latent.shape)}",
+                expected=f"[B, {CHANNELS}, {t}, {h}, {w}]",
+                fix="encode exactly the frames and size of the canvas with the Wan VAE",
+            )
+    check_choice(
+        "mask mode", canvas.mask_mode, MASK_MODES, "resolve auto before the canvas is made"
+    )
     return canvas
 
 
@@ -148,18 +199,27 @@ def check_sampled_latent(
     """
     t, h, _, w_ego = canvas.latent_grid
     if tuple(ego_latent.shape[-3:]) != (t, h, w_ego):
-        raise EgoXInputError("latent to sample", got=_size(ego_latent), expected=f"{t} latent frames of {h}x{w_ego}",
-                             fix="connect the latent that EgoX Conditioning gave with this canvas")
+        raise EgoXInputError(
+            "latent to sample",
+            got=_size(ego_latent),
+            expected=f"{t} latent frames of {h}x{w_ego}",
+            fix="connect the latent that EgoX Conditioning gave with this canvas",
+        )
 
 
 def _batch(part: Tensor, like: Tensor) -> Tensor:
-    """Repeats a batch of one (or of the prompts' latents) to the batch of ``like``, which stacks cond and uncond."""
+    """Repeats a batch of one (or of the prompts' latents) to the batch of ``like``, which stacks
+    cond and uncond."""
     have, want = part.shape[0], like.shape[0]
     if have == want:
         return part
     if want % have:
-        raise EgoXInputError("batch of the canvas", got=f"{have} clips", expected=f"a divisor of the batch {want}",
-                             fix="sample as many latents as the canvas holds clips")
+        raise EgoXInputError(
+            "batch of the canvas",
+            got=f"{have} clips",
+            expected=f"a divisor of the batch {want}",
+            fix="sample as many latents as the canvas holds clips",
+        )
     return part.repeat(want // have, *([1] * (part.ndim - 1)))
 
 

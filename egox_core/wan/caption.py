@@ -1,7 +1,8 @@
-"""Captions by a language model that sees pictures: what it is shown, what it is told, and what its answer is worth.
+"""Captions by a language model that sees pictures: what it is shown, what it is told, and what its
+answer is worth.
 
-The form is that of the captions which the released LoRA was trained with: two sections, each with a scene and actions.
-"""
+The form is that of the captions which the released LoRA was trained with: two sections, each with a
+    scene and actions."""
 
 from __future__ import annotations
 
@@ -17,20 +18,27 @@ from .prompt import EGO_MARK, EXO_MARK, join_sections
 SCENE, ACTION = "**Scene Overview:**", "**Action Analysis:**"
 PICTURES = 4  # evenly over the clip, shown in order, as the authors' captioner picks them
 MIN_WORDS = 4  # different ones, of a section
-PARAGRAPH_WORDS = 70  # four of them, and a model's usual excess, stay below the 512 tokens that are read
+PARAGRAPH_WORDS = (
+    70  # four of them, and a model's usual excess, stay below the 512 tokens that are read
+)
 NO_CAPTION = join_sections(
     f"{SCENE} A camera watches a person and the place around them. "
     f"{ACTION} The person goes on with what they are doing, while the camera and the background stay as they are.",
     f"{SCENE} The same place through the person's own eyes, with what lies before them. "
-    f"{ACTION} The view moves with the person's head while they go on with what they are doing.")
-"""Says nothing that could be wrong of a take; for where nobody wrote a caption."""
+    f"{ACTION} The view moves with the person's head while they go on with what they are doing.",
+)
+"""Generic caption, true of any take; used when none was written."""
 
 _SHOWN = "You see {count} moments of one video, in order. "
-_EXO_ALONE = ("They show a person, filmed by a camera that stands some way off. Nobody filmed what the person sees: "
-              "work it out from where the head is and where it looks.")
-_BOTH_HALVES = ("Each picture has two halves. Left: a person, filmed by a camera that stands some way off. Right: a "
-                "rough guess of what this person sees at that moment. Black or smeared places on the right are "
-                "missing, not part of the scene: never mention them, and take what lies there from the left.")
+_EXO_ALONE = (
+    "They show a person, filmed by a camera that stands some way off. Nobody filmed what the person sees: "
+    "work it out from where the head is and where it looks."
+)
+_BOTH_HALVES = (
+    "Each picture has two halves. Left: a person, filmed by a camera that stands some way off. Right: a "
+    "rough guess of what this person sees at that moment. Black or smeared places on the right are "
+    "missing, not part of the scene: never mention them, and take what lies there from the left."
+)
 _TASK = """Write a description in English from which another program will paint what the person sees.
 Write four paragraphs of about {words} words each, in plain sentences, exactly in this form:
 
@@ -42,17 +50,23 @@ does, what changes.
 right, near and far. {action} what the own hands and the view do from moment to moment.
 
 Name only what you see or can infer. No introduction, no list, no remark at the end."""
-_THOUGHT = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>|\A.*</think(?:ing)?>|\A.*<\|channel\|>final<\|message\|>",
-                      re.IGNORECASE | re.DOTALL)
+_THOUGHT = re.compile(
+    r"<think(?:ing)?>.*?</think(?:ing)?>|\A.*</think(?:ing)?>|\A.*<\|channel\|>final<\|message\|>",
+    re.IGNORECASE | re.DOTALL,
+)
 _TOKEN = re.compile(r"<\|[^<>]{1,40}\|?>|</?s>|<eos>|<(?:start|end)_of_turn>", re.IGNORECASE)
 _FENCE = re.compile(r"^\s*```.*$", re.MULTILINE)
 _VIEWER = r"(?P<{}>exo|ego|exocentric|egocentric|third[\s-]person|first[\s-]person)[\s_-]*"
 _MARK = re.compile(
     rf"[#*_>\s]*\[\s*{_VIEWER.format('mark')}(?:view|perspective)?\s*\][*_]*:?[*_]*"
     rf"|^[#*_>\s\d.)]*{_VIEWER.format('words')}(?:view|perspective)\s*(?:[*_]*:[*_]*|[*_]*$)",
-    re.IGNORECASE | re.MULTILINE)
-_HEADING = re.compile(r"(?:^[#*_>\-\s\d.)]*|[*_]{1,3}\s*|(?<=[.!?]\s))(?P<which>scene overview|action analysis)\s*"
-                      r"(?:[*_]*\s*:\s*[*_]*|[*_]+|$)", re.IGNORECASE | re.MULTILINE)
+    re.IGNORECASE | re.MULTILINE,
+)
+_HEADING = re.compile(
+    r"(?:^[#*_>\-\s\d.)]*|[*_]{1,3}\s*|(?<=[.!?]\s))(?P<which>scene overview|action analysis)\s*"
+    r"(?:[*_]*\s*:\s*[*_]*|[*_]+|$)",
+    re.IGNORECASE | re.MULTILINE,
+)
 _BULLET = re.compile(r"^\s*(?:#+|[-*•>]|\d{1,2}[.)])\s+", re.MULTILINE)
 _EMPHASIS = re.compile(r"(\*{1,3}|`)(?=\S)(.+?)(?<=\S)\1")
 _END = r"[.!?…。！？][\"'”’)\]]*"
@@ -61,7 +75,8 @@ _QUOTES = ('""', "''", "“”", "‘’", "«»", "「」")
 
 
 def even_moments(count: int) -> list[int]:
-    """PICTURES frames of ``count``, the first and the last among them; all of them where there are fewer."""
+    """PICTURES frames of ``count``, the first and the last among them; all of them where there are
+    fewer."""
     return torch.linspace(0, count - 1, min(PICTURES, count)).round().long().tolist()
 
 
@@ -69,7 +84,8 @@ def request_pictures(
     exo: Tensor,  # [T, H, W, 3] float 0...1
     prior: Tensor | None = None,  # [T, h, w, 3] float 0...1, the same frames
 ) -> Tensor:  # [PICTURES, H, W + w * H / h, 3]
-    """What the model is shown: exo frames, evenly over the clip, with the prior of the same moment on the right.
+    """Pictures for the model: exo frames, evenly over the clip, with the prior of the same moment
+    on the right.
 
     Raises:
         EgoXInputError: another number of frames in the prior.
@@ -77,38 +93,63 @@ def request_pictures(
     if prior is None:
         return exo[even_moments(len(exo))][..., :3]
     if len(prior) != len(exo):
-        raise EgoXInputError("prior", got=f"{len(prior)} frames", expected=f"{len(exo)}, as exo",
-                             fix="render the prior of the very frames in use")
+        raise EgoXInputError(
+            "prior",
+            got=f"{len(prior)} frames",
+            expected=f"{len(exo)}, as exo",
+            fix="render the prior of the very frames in use",
+        )
     moments = even_moments(len(exo))
     left, right = exo[moments][..., :3], prior[moments][..., :3].to(exo)
     height = left.shape[1]
     if right.shape[1] != height:
         width = round(right.shape[2] * height / right.shape[1])
-        right = interpolate(right.movedim(-1, 1), size=(height, width), mode="bilinear", antialias=True,
-                            align_corners=False).movedim(1, -1).clamp(0, 1)
+        right = (
+            interpolate(
+                right.movedim(-1, 1),
+                size=(height, width),
+                mode="bilinear",
+                antialias=True,
+                align_corners=False,
+            )
+            .movedim(1, -1)
+            .clamp(0, 1)
+        )
     return torch.cat((left, right), dim=2)
 
 
 def request_text(count: int, with_prior: bool) -> str:
-    """What the model is told about ``count`` pictures of :func:`request_pictures`."""
-    return "\n".join((_SHOWN.format(count=count) + (_BOTH_HALVES if with_prior else _EXO_ALONE),
-                      _TASK.format(words=PARAGRAPH_WORDS, exo=EXO_MARK, ego=EGO_MARK, scene=SCENE, action=ACTION)))
+    """Text about ``count`` pictures of :func:`request_pictures`, for the model."""
+    return "\n".join(
+        (
+            _SHOWN.format(count=count) + (_BOTH_HALVES if with_prior else _EXO_ALONE),
+            _TASK.format(
+                words=PARAGRAPH_WORDS, exo=EXO_MARK, ego=EGO_MARK, scene=SCENE, action=ACTION
+            ),
+        )
+    )
 
 
 def repair_caption(answer: str) -> tuple[str, tuple[str, ...]]:
-    """(caption in the trained form, what had to be repaired or is still missing) of a model's answer.
+    """(caption in the trained form, what had to be repaired or is still missing) of a model's
+    answer.
 
-    Repaired are thinking left in, words before the caption, headings in another dress, quotes and markdown, sections in
-    the wrong order, sentences said again, and an end that was cut off.
+    Repaired are thinking left in, words before the caption, headings in another dress, quotes and
+    markdown, sections in the wrong order, sentences said again, and an end that was cut off.
 
     Raises:
-        EgoXInputError: nothing but thinking, the request itself, or a section without a description.
+        EgoXInputError: nothing but thinking, the request itself, or a section without a
+            description.
     """
     notes: list[str] = []
     text = _without_thinking(answer, notes)
     if _TASK[:60] in text:
-        raise EgoXInputError("caption", got="the request itself", expected="a language model's answer to it",
-                             fix="un-bypass Generate Text, or choose 'no caption'")
+        raise EgoXInputError(
+            "caption",
+            got="the request itself",
+            expected="a language model's answer to it",
+            fix="un-bypass Generate Text, or choose 'no caption'",
+        )
     text, bare = _FENCE.sub("", text).strip(), text
     for left, right in _QUOTES:
         if len(text) > 1 and text[0] == left and text[-1] == right:
@@ -121,24 +162,38 @@ def repair_caption(answer: str) -> tuple[str, tuple[str, ...]]:
         last = mark == list(parts)[-1]
         scene = _sentences(scene, notes, cut=last and not action)
         action = _sentences(action, notes, cut=last)
-        if len({word.lower() for word in re.findall(r"[^\W\d_]{2,}", f"{scene} {action}")}) < MIN_WORDS:
+        if (
+            len({word.lower() for word in re.findall(r"[^\W\d_]{2,}", f"{scene} {action}")})
+            < MIN_WORDS
+        ):
             raise _lacking(mark, answer)
-        notes.extend(f"{mark} has no {name}" for name, body in ((SCENE, scene), (ACTION, action)) if not body)
-        bodies[mark] = " ".join(f"{name} {body}" for name, body in ((SCENE, scene), (ACTION, action)) if body)
+        notes.extend(
+            f"{mark} has no {name}" for name, body in ((SCENE, scene), (ACTION, action)) if not body
+        )
+        bodies[mark] = " ".join(
+            f"{name} {body}" for name, body in ((SCENE, scene), (ACTION, action)) if body
+        )
     return join_sections(bodies[EXO_MARK], bodies[EGO_MARK]), tuple(dict.fromkeys(notes))
 
 
 def _lacking(mark: str, answer: str) -> EgoXInputError:
-    return EgoXInputError("caption", got=f"no description under {mark} in {answer.strip()[:60]!r}...",
-                          expected=f"{EXO_MARK} and {EGO_MARK}, each with a description",
-                          fix="another seed or a larger model; more max_length if the answer was cut; or 'no caption'")
+    return EgoXInputError(
+        "caption",
+        got=f"no description under {mark} in {answer.strip()[:60]!r}...",
+        expected=f"{EXO_MARK} and {EGO_MARK}, each with a description",
+        fix="another seed or a larger model; more max_length if the answer was cut; or 'no caption'",
+    )
 
 
 def _without_thinking(answer: str, notes: list[str]) -> str:
     text = _THOUGHT.sub("", answer)
     if re.search(r"<think(?:ing)?>", text, re.IGNORECASE):
-        raise EgoXInputError("caption", got="thinking that was cut before an answer came", expected="a caption",
-                             fix="switch 'thinking' off in Generate Text, or raise its max_length")
+        raise EgoXInputError(
+            "caption",
+            got="thinking that was cut before an answer came",
+            expected="a caption",
+            fix="switch 'thinking' off in Generate Text, or raise its max_length",
+        )
     if text != answer:
         notes.append("thinking taken out")
     return _TOKEN.sub("", text)
@@ -146,14 +201,23 @@ def _without_thinking(answer: str, notes: list[str]) -> str:
 
 def _sections(text: str, notes: list[str]) -> dict[str, str]:
     """Mark -> text of both sections, in the order in which they came."""
-    found = [(EXO_MARK if (m["mark"] or m["words"]).lower().startswith(("exo", "third")) else EGO_MARK, m)
-             for m in _MARK.finditer(text)]
+    found = [
+        (
+            EXO_MARK
+            if (m["mark"] or m["words"]).lower().startswith(("exo", "third"))
+            else EGO_MARK,
+            m,
+        )
+        for m in _MARK.finditer(text)
+    ]
     parts: dict[str, str] = {}
-    for (mark, match), after in zip(found, [*(m.start() for _, m in found), len(text)][1:], strict=True):
+    for (mark, match), after in zip(
+        found, [*(m.start() for _, m in found), len(text)][1:], strict=True
+    ):
         if mark in parts:
             notes.append(f"{mark} comes twice: the first is kept")
         else:
-            parts[mark] = text[match.end():after].strip()
+            parts[mark] = text[match.end() : after].strip()
     for mark in (EXO_MARK, EGO_MARK):
         if not parts.get(mark):
             raise _lacking(mark, text)
@@ -171,14 +235,15 @@ def _paragraphs(part: str, notes: list[str]) -> tuple[str, str]:
     found = list(_HEADING.finditer(part))
     if any(match.group(0).strip() not in (SCENE, ACTION) for match in found):
         notes.append("headings put right")
-    bodies = {"scene overview": part[:found[0].start()] if found else part, "action analysis": ""}
+    bodies = {"scene overview": part[: found[0].start()] if found else part, "action analysis": ""}
     for match, after in zip(found, [*(m.start() for m in found), len(part)][1:], strict=True):
-        bodies[match["which"].lower()] += " " + part[match.end():after]
+        bodies[match["which"].lower()] += " " + part[match.end() : after]
     return bodies["scene overview"], bodies["action analysis"]
 
 
 def _sentences(body: str, notes: list[str], *, cut: bool) -> str:
-    """Plain sentences, each once. ``cut``: the answer's end, whose last sentence may be unfinished."""
+    """Plain sentences, each once. ``cut``: the answer's end, whose last sentence may be
+    unfinished."""
     plain = _EMPHASIS.sub(r"\2", _EMPHASIS.sub(r"\2", _BULLET.sub("", body)))
     if plain != body:
         notes.append("markdown taken out")
@@ -188,8 +253,11 @@ def _sentences(body: str, notes: list[str], *, cut: bool) -> str:
         notes.append("sentences said again left out")
     if once and not re.search(_END + "$", once[-1]):
         if cut:
-            notes.append("warning: the answer was cut off" + (
-                "; its unfinished last sentence is left out" if len(once) > 1 else "") + ". Raise max_length")
+            notes.append(
+                "warning: the answer was cut off"
+                + ("; its unfinished last sentence is left out" if len(once) > 1 else "")
+                + ". Raise max_length"
+            )
             once = once[:-1] or once
         else:
             once[-1] += "."

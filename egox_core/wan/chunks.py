@@ -1,11 +1,11 @@
 """A video that is longer than the model's clip, as chunks that are clips of their own.
 
-Each chunk has its own first frame, as every clip that the model was trained on; a window cut out of a long latent has
-not. Exo and prior are known for all frames, so a chunk is told where it is. The first ego frames of all but the first
-are known: those that the chunk before ended with. They are held while the chunk is sampled; told to the model by mask
-and condition latent, as Wan's image-to-video input has them, they lead EgoX's LoRAs astray, which never saw an ego half
-that is known (measured in ``docs/model-path.md``).
-"""
+Each chunk has its own first frame, as every clip that the model was trained on; a window cut out of
+a long latent has not. Exo and prior are known for all frames, so a chunk is told where it is. The
+first ego frames of all but the first are known: those that the chunk before ended with. They are
+held while the chunk is sampled; told to the model by mask and condition latent, as Wan's
+image-to-video input has them, they lead EgoX's LoRAs astray, which never saw an ego half that is
+known (measured in ``docs/model-path.md``)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import cv2
 import numpy as np
@@ -22,12 +22,13 @@ from torch import Tensor
 
 from ..errors import EgoXInputError
 from ..frame_store import FrameStore
-from ..safe_files import NPY_ERRORS, write_whole
+from ..safe_files import NPY_ERRORS, atomic_write
 from ..sizes import FRAMES_PER_LATENT, latent_frames
 from ..types import CameraTrajectory, DepthVideo
 
 OF_FRAMES = ("depth_m", "dynamic", "sky", "trust", "source_indices", "times_s", "w2c", "confidence")
-"""Fields of payloads with an entry per frame; ``exo_w2c`` has one too where the exo camera moves."""
+"""Fields of payloads with an entry per frame; ``exo_w2c`` has one too where the exo camera
+moves."""
 SMALLEST_SPREAD = 1e-3
 """Of a Lab channel: a flat one has no spread that could be scaled."""
 Payload = TypeVar("Payload", DepthVideo, CameraTrajectory)
@@ -57,14 +58,19 @@ def check_overlap(length: int, known: int) -> None:
     latent_frames(length)
     latent_frames(known)
     if known >= length:
-        raise EgoXInputError("frames that a chunk goes on from", got=known, expected=f"fewer than its {length} frames",
-                             fix=f"use {min(5, max(1, length - FRAMES_PER_LATENT))}, or longer chunks")
+        raise EgoXInputError(
+            "frames that a chunk goes on from",
+            got=known,
+            expected=f"fewer than its {length} frames",
+            fix=f"use {min(5, max(1, length - FRAMES_PER_LATENT))}, or longer chunks",
+        )
 
 
 def plan_chunks(frames: int, length: int, known: int) -> tuple[Chunk, ...]:
     """Chunks of ``length`` frames, each from the last ``known`` of the one before on.
 
-    The last one ends with the video and so knows more frames; a video that fits is one chunk, no longer than it.
+    The last one ends with the video and so knows more frames; a video that fits is one chunk, no
+    longer than it.
 
     Raises:
         EgoXInputError: a count that isn't 4n+1, an overlap that isn't smaller than the chunk.
@@ -82,35 +88,61 @@ def take_frames(payload: Payload | None, chunk: Chunk) -> Payload | None:
     """The part of a depth video or trajectory for a chunk."""
     if payload is None:
         return None
-    parts = {name: value[chunk.frames] for name in OF_FRAMES if (value := getattr(payload, name, None)) is not None}
+    parts = {
+        name: value[chunk.frames]
+        for name in OF_FRAMES
+        if (value := getattr(payload, name, None)) is not None
+    }
     if payload.exo_w2c is not None and payload.exo_w2c.ndim == 3:
         parts["exo_w2c"] = payload.exo_w2c[chunk.frames]
     return replace(payload, **parts)
 
 
-def check_covers(depth: DepthVideo | None, trajectory: CameraTrajectory | None, frames: int) -> None:
-    """Refuses, before the first chunk, what ends before the last one.
+def check_covers(
+    depth: DepthVideo | None, trajectory: CameraTrajectory | None, frames: int, needed: bool = False
+) -> None:
+    """Refuses, before the first chunk, what ends before the last one, or is missing where it is
+    needed.
 
     Raises:
-        EgoXInputError: depth or poses for fewer frames than the video has.
+        EgoXInputError: depth or poses for fewer frames than the video has; none for look-away
+            memory.
     """
     for what, node, have in (
         ("depth", "Depth Align", None if depth is None else len(depth.depth_m)),
         ("ego trajectory", "Ego Pose Input", None if trajectory is None else len(trajectory.w2c)),
     ):
+        if have is None and needed:
+            raise EgoXInputError(
+                "look-away memory",
+                got=f"no {what}",
+                expected="depth and trajectory",
+                fix=f"connect {what} of {node}, or switch look_away_memory off",
+            )
         if have is not None and have < frames:
-            raise EgoXInputError(what, got=f"{have} frames", expected=f"the video's {frames} frames",
-                                 fix=f"connect 'frames' of Load Exo Video to {node}, or load a shorter video")
+            raise EgoXInputError(
+                what,
+                got=f"{have} frames",
+                expected=f"the video's {frames} frames",
+                fix=f"connect 'frames' of Load Exo Video to {node}, or load a shorter video",
+            )
 
 
 def hold_colours(
     frames: Tensor,  # [T, H, W, 3] 0...1, of a new chunk
     before: Tensor,  # [n, H, W, 3] 0...1, what its first n frames were in the chunk before
 ) -> Tensor:  # [T, H, W, 3] float32
-    """Mean and spread of the overlap's Lab channels as they were before (Reinhard's colour transfer)."""
-    (mean, spread), (wanted, spread_wanted) = _lab_statistics(frames[:len(before)]), _lab_statistics(before)
-    scale = np.where(np.minimum(spread, spread_wanted) > SMALLEST_SPREAD,
-                     spread_wanted / np.maximum(spread, SMALLEST_SPREAD), 1).astype(np.float32)
+    """Mean and spread of the overlap's Lab channels as they were before (Reinhard's colour
+    transfer)."""
+    (mean, spread), (wanted, spread_wanted) = (
+        _lab_statistics(frames[: len(before)]),
+        _lab_statistics(before),
+    )
+    scale = np.where(
+        np.minimum(spread, spread_wanted) > SMALLEST_SPREAD,
+        spread_wanted / np.maximum(spread, SMALLEST_SPREAD),
+        1,
+    ).astype(np.float32)
     held = torch.empty(frames.shape, dtype=torch.float32)
     for at, frame in enumerate(frames):
         was = _lab(frame)
@@ -122,16 +154,21 @@ def hold_colours(
 
 
 def _lab(frame: Tensor) -> np.ndarray:  # [H, W, 3] 0...1 -> the same, L 0...100
-    return cv2.cvtColor(np.ascontiguousarray(frame.detach().cpu().float().numpy()), cv2.COLOR_RGB2Lab)
+    return cv2.cvtColor(
+        np.ascontiguousarray(frame.detach().cpu().float().numpy()), cv2.COLOR_RGB2Lab
+    )
 
 
-def _lab_statistics(frames: Tensor) -> tuple[np.ndarray, np.ndarray]:  # mean [3], standard deviation [3]
+def _lab_statistics(
+    frames: Tensor,
+) -> tuple[np.ndarray, np.ndarray]:  # mean [3], standard deviation [3]
     pixels = np.concatenate([_lab(frame).reshape(-1, 3) for frame in frames])
     return pixels.mean(0), pixels.std(0)
 
 
 class ChunkFiles:
-    """Finished chunks on disk, each whole or not there, so that a run that was ended goes on from them."""
+    """Finished chunks on disk, each whole or not there, so that a run that was ended goes on from
+    them."""
 
     def __init__(self, folder: Path, origin: str) -> None:
         self.folder = folder
@@ -140,7 +177,9 @@ class ChunkFiles:
 
     def path(self, chunk: Chunk, *parts: Tensor | None) -> Path:
         """The file of a chunk that is made of these tensors."""
-        digest = hashlib.sha256(f"{self.origin}|{chunk.number}|{chunk.count}|{chunk.known}".encode())
+        digest = hashlib.sha256(
+            f"{self.origin}|{chunk.number}|{chunk.count}|{chunk.known}".encode()
+        )
         for part in parts:
             if part is not None:
                 digest.update(f"|{part.dtype}{tuple(part.shape)}".encode())
@@ -157,7 +196,7 @@ class ChunkFiles:
 
     def put(self, path: Path, frames: Tensor) -> None:
         """Keep a chunk."""
-        with write_whole(path) as temporary:
+        with atomic_write(path) as temporary:
             np.save(temporary, frames.detach().cpu().numpy())
 
     def clear(self) -> None:
@@ -166,27 +205,51 @@ class ChunkFiles:
             path.unlink(missing_ok=True)
 
 
+class ChunkMemory(Protocol):
+    """Memory of what earlier chunks made; see :mod:`egox_core.prior.look_away`."""
+
+    def fill(
+        self, exo: Tensor, prior: Tensor, depth: DepthVideo, trajectory: CameraTrajectory
+    ) -> Tensor:
+        """The chunk's prior [T, H, W, 3] with what is remembered."""
+
+    def keep(self, ego: Tensor, trajectory: CameraTrajectory) -> None:
+        """Remember a chunk's ego frames [T, H, W, 3]."""
+
+
 def sample_chunks(
     chunks: Sequence[Chunk],
     exo_images: Tensor,  # [T, H, W_exo, 3] 0...1
     prior: Tensor,  # [T, H, W, 3] 0...1
     depth: DepthVideo | None,
     trajectory: CameraTrajectory | None,
-    sample: Callable[[Chunk, Tensor, Tensor, DepthVideo | None, CameraTrajectory | None, Tensor], Tensor],
+    sample: Callable[
+        [Chunk, Tensor, Tensor, DepthVideo | None, CameraTrajectory | None, Tensor], Tensor
+    ],
     files: ChunkFiles | None = None,
+    memory: ChunkMemory | None = None,  # needs depth and trajectory
 ) -> Tensor:  # [T, H, W, 3] float32 0...1, mapped from a file where it is long
-    """The ego video; ``sample`` makes a chunk's frames from its exo, prior, depth, poses and known ego frames."""
+    """The ego video; ``sample`` makes a chunk's frames from its exo, prior, depth, poses and known
+    ego frames."""
     joined = None
     tail = prior[:0]
     for chunk in chunks:
         exo, pictures = exo_images[chunk.frames], prior[chunk.frames]
-        before = tail[len(tail) - chunk.known:]
+        before = tail[len(tail) - chunk.known :]
         of_depth, poses = take_frames(depth, chunk), take_frames(trajectory, chunk)
+        if memory is not None and len(chunks) > 1:
+            pictures = memory.fill(exo, pictures, of_depth, poses)
         ego = None
         if files is not None:
             maps = () if of_depth is None else (of_depth.depth_m, of_depth.trust)
-            path = files.path(chunk, exo, pictures, before, *maps,
-                              *(() if poses is None else (poses.w2c, poses.exo_w2c)))
+            path = files.path(
+                chunk,
+                exo,
+                pictures,
+                before,
+                *maps,
+                *(() if poses is None else (poses.w2c, poses.exo_w2c)),
+            )
             ego = files.get(path)
         if ego is None:
             ego = sample(chunk, exo, pictures, of_depth, poses, before)
@@ -195,8 +258,10 @@ def sample_chunks(
                 files.put(path, ego)
         if len(chunks) == 1:
             return ego
+        if memory is not None:
+            memory.keep(ego, poses)
         joined = joined or FrameStore(chunks[-1].frames.stop, tuple(ego.shape[1:]), np.float32)
-        for frame in ego[chunk.known:]:
+        for frame in ego[chunk.known :]:
             joined.append(frame.numpy())
-        tail = torch.cat((tail, ego[chunk.known:]))[-chunk.count:]
+        tail = torch.cat((tail, ego[chunk.known :]))[-chunk.count :]
     return joined.tensor()

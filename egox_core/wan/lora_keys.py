@@ -1,11 +1,12 @@
-"""Renames LoRA files and whole transformer checkpoints between diffusers' names and the host's, by one data table.
+"""Renames LoRA files and whole transformer checkpoints between diffusers' names and the host's, by
+one data table.
 
-The host's stock loader skips files in the released naming (``transformer.blocks.0.attn1.to_q.lora_A.weight``) without
-an error, so conversions here count what they matched and refuse a file that matches nothing.
+The host's stock loader skips files in the released naming
+(``transformer.blocks.0.attn1.to_q.lora_A.weight``) without an error, so conversions here count what
+they matched and refuse a file that matches nothing.
 
-The tables: diffusers' names on the left, the native ones (ComfyUI, Wan's own) on the right; block parts are relative to
-``blocks.N.``. Verified on a whole converted transformer.
-"""
+The tables: diffusers' names on the left, the native ones (ComfyUI, Wan's own) on the right; block
+    parts are relative to ``blocks.N.``. Verified on a whole converted transformer."""
 
 from __future__ import annotations
 
@@ -57,12 +58,25 @@ BLOCK_PARTS: Mapping[str, str] = {
     "ffn.net.2": "ffn.2",
     "scale_shift_table": "modulation",
 }
-BARE_TENSORS = frozenset({"scale_shift_table", "condition_embedder.image_embedder.pos_embed",
-                          "modulation", "head.modulation", "img_emb.emb_pos"})
+BARE_TENSORS = frozenset(
+    {
+        "scale_shift_table",
+        "condition_embedder.image_embedder.pos_embed",
+        "modulation",
+        "head.modulation",
+        "img_emb.emb_pos",
+    }
+)
 """Parts that are tensors themselves; all others have .weight and .bias."""
-FILE_PREFIXES = ("base_model.model.transformer.", "base_model.model.", "model.diffusion_model.", "diffusion_model.",
-                 "transformer.", "")
-"""What files put before these names, longest first."""
+FILE_PREFIXES = (
+    "base_model.model.transformer.",
+    "base_model.model.",
+    "model.diffusion_model.",
+    "diffusion_model.",
+    "transformer.",
+    "",
+)
+"""Prefixes of these names in files, longest first."""
 NATIVE_PREFIX = "diffusion_model."  # what the host's stock loader expects
 DIFFUSERS_PREFIX = "transformer."  # what the released code saves (quirks, LoRA key names)
 Naming = Literal["native", "diffusers"]
@@ -76,15 +90,20 @@ LORA_SUFFIXES: Mapping[str, str] = {  # as files have it -> as we write it
     ".alpha": ".alpha",
 }
 PEFT_METADATA_KEY = "lora_adapter_metadata"
-"""Where newer diffusers keep alpha and rank; the released files don't have it (quirks 41)."""
+"""Metadata key under which newer diffusers keep alpha and rank; the released files don't have it
+(quirks 41)."""
 RELEASED_FILE = "pytorch_lora_weights.safetensors"
-"""What the authors' release is called, and by diffusers' habit many another LoRA too."""
+"""File name of the authors' release and, by diffusers' habit, of many another LoRA."""
 RELEASED_RANK = 256
-RELEASED_PARTS = tuple(f"{attention}.{part}" for attention in ("self_attn", "cross_attn") for part in "qkvo")
-"""What the released training changes of each block (docs/quirks.md, LoRA key names)."""
+RELEASED_PARTS = tuple(
+    f"{attention}.{part}" for attention in ("self_attn", "cross_attn") for part in "qkvo"
+)
+"""Modules of each block that the released training changes (docs/quirks.md, LoRA key names)."""
 _BLOCK = re.compile(r"blocks\.(\d+)\.(.+)")
 _TO_NATIVE = (MODEL_PARTS, BLOCK_PARTS)
-_TO_DIFFUSERS = tuple({native: diffusers for diffusers, native in table.items()} for table in _TO_NATIVE)
+_TO_DIFFUSERS = tuple(
+    {native: diffusers for diffusers, native in table.items()} for table in _TO_NATIVE
+)
 _UNDERSCORED: Mapping[str, str] = {part.replace(".", "_"): part for part in BLOCK_PARTS.values()}
 
 
@@ -96,18 +115,23 @@ class LoraConversion:
     matched: int  # tensors of the file that were renamed
     unmatched: tuple[str, ...]  # keys of the file without a place in the model
     ranks: tuple[int, ...]  # the different ranks, falling
-    scales: tuple[float, ...]  # the different alpha / rank, falling; 1.0 where the file names no alpha
+    scales: tuple[
+        float, ...
+    ]  # the different alpha / rank, falling; 1.0 where the file names no alpha
 
     @property
     def report(self) -> str:
         """One line for a node or a console."""
-        ranks, scales = (", ".join(f"{x:g}" for x in values) for values in (self.ranks, self.scales))
+        ranks, scales = (
+            ", ".join(f"{x:g}" for x in values) for values in (self.ranks, self.scales)
+        )
         line = f"{self.matched} tensors matched, {len(self.unmatched)} unmatched; rank {ranks}; alpha/rank {scales}"
         return line + (f"; first unmatched: {self.unmatched[0]}" if self.unmatched else "")
 
 
 def rename_part(name: str, to: Naming = "native") -> str | None:
-    """Renames a part (``blocks.3.attn1.to_q``, ``proj_out``) without prefix or suffix; None if it isn't in the model.
+    """Renames a part (``blocks.3.attn1.to_q``, ``proj_out``) without prefix or suffix; None if it
+    isn't in the model.
 
     A name that is already in the wanted naming passes through.
     """
@@ -121,14 +145,17 @@ def rename_part(name: str, to: Naming = "native") -> str | None:
 
 
 def convert_lora(
-    state: Mapping[str, Tensor],  # as the file has it: A [r, in], B [out, r], alpha [] of each matrix
+    state: Mapping[
+        str, Tensor
+    ],  # as the file has it: A [r, in], B [out, r], alpha [] of each matrix
     metadata: Mapping[str, str] | None = None,  # of the file
     to: Naming = "native",
 ) -> LoraConversion:
-    """A LoRA file in any of the known namings, as the host's loader takes it or (``to="diffusers"``) as diffusers does.
+    """A LoRA file in any of the known namings, as the host's loader takes it or
+    (``to="diffusers"``) as diffusers does.
 
-    The delta is (alpha / rank) B A. ``alpha`` comes from the file's own keys, else from PEFT's metadata, else the scale
-    is 1, as the released code loads its files (quirks 41).
+    The delta is (alpha / rank) B A. ``alpha`` comes from the file's own keys, else from PEFT's
+    metadata, else the scale is 1, as the released code loads its files (quirks 41).
 
     Raises:
         EgoXInputError: nothing matched, a lora_A without its lora_B, the two of different rank.
@@ -144,9 +171,12 @@ def convert_lora(
     matched = len(tensors)
     downs = [key for key in tensors if key.endswith(".lora_A.weight")]
     if not downs:
-        raise EgoXInputError("LoRA file", got=f"{len(state)} tensors, such as {next(iter(state), 'none')}",
-                             expected="lora_A and lora_B of a Wan transformer",
-                             fix="choose a LoRA that was made for Wan image-to-video")
+        raise EgoXInputError(
+            "LoRA file",
+            got=f"{len(state)} tensors, such as {next(iter(state), 'none')}",
+            expected="lora_A and lora_B of a Wan transformer",
+            fix="choose a LoRA that was made for Wan image-to-video",
+        )
     alpha_over_rank = _peft_scale(metadata)
     ranks, scales = set(), set()
     for down in downs:
@@ -156,36 +186,59 @@ def convert_lora(
             tensors[part + ".alpha"] = torch.tensor(alpha_over_rank * rank)
         ranks.add(rank)
         scales.add(float(tensors[part + ".alpha"]) / rank if part + ".alpha" in tensors else 1.0)
-    lonely = [key for key in tensors if key.endswith(".lora_B.weight")
-              and key.removesuffix(".lora_B.weight") + ".lora_A.weight" not in tensors]
+    lonely = [
+        key
+        for key in tensors
+        if key.endswith(".lora_B.weight")
+        and key.removesuffix(".lora_B.weight") + ".lora_A.weight" not in tensors
+    ]
     if lonely:
-        raise EgoXInputError("LoRA file", got=f"{lonely[0]} without its lora_A", expected="pairs of lora_A and lora_B",
-                             fix="the file is incomplete: download it again")
-    return LoraConversion(tensors=tensors, matched=matched, unmatched=tuple(unmatched),
-                          ranks=tuple(sorted(ranks, reverse=True)), scales=tuple(sorted(scales, reverse=True)))
+        raise EgoXInputError(
+            "LoRA file",
+            got=f"{lonely[0]} without its lora_A",
+            expected="pairs of lora_A and lora_B",
+            fix="the file is incomplete: download it again",
+        )
+    return LoraConversion(
+        tensors=tensors,
+        matched=matched,
+        unmatched=tuple(unmatched),
+        ranks=tuple(sorted(ranks, reverse=True)),
+        scales=tuple(sorted(scales, reverse=True)),
+    )
 
 
 def released_note(lora: LoraConversion) -> str:
-    """Difference of a file under the release's name to the release; empty where it holds the same parts.
+    """Difference of a file under the release's name to the release; empty where it holds the same
+    parts.
 
     Diffusers gives that name to any LoRA, and others have trained this method at other ranks.
     """
-    parts = {key.removeprefix(NATIVE_PREFIX).removesuffix(".lora_A.weight") for key in lora.tensors
-             if key.endswith(".lora_A.weight")}
+    parts = {
+        key.removeprefix(NATIVE_PREFIX).removesuffix(".lora_A.weight")
+        for key in lora.tensors
+        if key.endswith(".lora_A.weight")
+    }
     blocks = {part.split(".")[1] for part in parts if part.startswith("blocks.")}
     wanted = {f"blocks.{block}.{part}" for block in blocks for part in RELEASED_PARTS}
     other = sorted(parts ^ wanted) + sorted(lora.unmatched)
     if lora.ranks == (RELEASED_RANK,) and not other:
         return ""
-    found = "rank " + ", ".join(map(str, lora.ranks)) + (f"; other parts: {', '.join(other[:3])}" if other else "")
+    found = (
+        "rank "
+        + ", ".join(map(str, lora.ranks))
+        + (f"; other parts: {', '.join(other[:3])}" if other else "")
+    )
     return f"warning: not EgoX's own file, which has rank {RELEASED_RANK} on q, k, v and o of both attentions: {found}"
 
 
 def check_lora_fits(lora: LoraConversion, shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, ...]:
-    """Parts of a native LoRA that the model doesn't have; ``shapes``: native weight name -> shape, without prefix.
+    """Parts of a native LoRA that the model doesn't have; ``shapes``: native weight name -> shape,
+    without prefix.
 
     Raises:
-        EgoXInputError: no part is in the model, or one has another size there (a LoRA for another model).
+        EgoXInputError: no part is in the model, or one has another size there (a LoRA for another
+            model).
     """
     missing, fitting = [], 0
     for key, down in lora.tensors.items():
@@ -199,12 +252,19 @@ def check_lora_fits(lora: LoraConversion, shapes: Mapping[str, tuple[int, ...]])
         fitting += 1
         size = (lora.tensors[part + ".lora_B.weight"].shape[0], down.shape[1])
         if size != tuple(shapes[name][:2]):
-            raise EgoXInputError("LoRA", got=f"{name} of size {size[0]}x{size[1]}",
-                                 expected="x".join(map(str, shapes[name])),
-                                 fix="this LoRA was made for another model: load the one that fits, or its model")
+            raise EgoXInputError(
+                "LoRA",
+                got=f"{name} of size {size[0]}x{size[1]}",
+                expected="x".join(map(str, shapes[name])),
+                fix="this LoRA was made for another model: load the one that fits, or its model",
+            )
     if not fitting:
-        raise EgoXInputError("LoRA", got=f"parts such as {missing[0] if missing else 'none'}",
-                             expected="parts of the loaded model", fix="load a Wan image-to-video model, or its LoRA")
+        raise EgoXInputError(
+            "LoRA",
+            got=f"parts such as {missing[0] if missing else 'none'}",
+            expected="parts of the loaded model",
+            fix="load a Wan image-to-video model, or its LoRA",
+        )
     return tuple(missing)
 
 
@@ -225,14 +285,18 @@ def convert_transformer(
         else:
             tensors[renamed] = tensor
     if not tensors:
-        raise EgoXInputError("transformer checkpoint", got=f"{len(state)} tensors, such as {next(iter(state), 'none')}",
-                             expected="a Wan transformer in diffusers' or native names",
-                             fix="choose the transformer's own file, not the text encoder or VAE")
+        raise EgoXInputError(
+            "transformer checkpoint",
+            got=f"{len(state)} tensors, such as {next(iter(state), 'none')}",
+            expected="a Wan transformer in diffusers' or native names",
+            fix="choose the transformer's own file, not the text encoder or VAE",
+        )
     return tensors, tuple(unmatched)
 
 
 def rename_parameter(key: str, to: Naming = "native") -> str | None:
-    """Renames a parameter (part plus .weight, .bias or nothing; any known prefix); None if it isn't in the model."""
+    """Renames a parameter (part plus .weight, .bias or nothing; any known prefix); None if it isn't
+    in the model."""
     for prefix in FILE_PREFIXES:
         if not key.startswith(prefix):
             continue
@@ -240,7 +304,11 @@ def rename_parameter(key: str, to: Naming = "native") -> str | None:
         if _is_bare(name):
             return rename_part(name, to)
         part, dot, parameter = name.rpartition(".")
-        renamed = rename_part(part, to) if parameter in ("weight", "bias") and not _is_bare(part) else None
+        renamed = (
+            rename_part(part, to)
+            if parameter in ("weight", "bias") and not _is_bare(part)
+            else None
+        )
         if renamed is not None:
             return renamed + dot + parameter
     return None
@@ -257,14 +325,17 @@ def _rename_lora_key(key: str, to: Naming) -> str | None:
             continue
         name = _from_underscores(key.removesuffix(suffix))
         for prefix in FILE_PREFIXES:
-            renamed = rename_part(name.removeprefix(prefix), to) if name.startswith(prefix) else None
+            renamed = (
+                rename_part(name.removeprefix(prefix), to) if name.startswith(prefix) else None
+            )
             if renamed is not None:
                 return renamed + ours
     return None
 
 
 def _from_underscores(name: str) -> str:
-    """``lora_unet_blocks_0_self_attn_q`` (another trainer's flat names) as ``blocks.0.self_attn.q``."""
+    """``lora_unet_blocks_0_self_attn_q`` (another trainer's flat names) as
+    ``blocks.0.self_attn.q``."""
     flat = re.fullmatch(r"lora_unet__?blocks_(\d+)_(.+)", name)
     if flat is None or flat.group(2) not in _UNDERSCORED:
         return name
@@ -274,16 +345,27 @@ def _from_underscores(name: str) -> str:
 def _checked_rank(part: str, tensors: Mapping[str, Tensor]) -> int:
     down, up = tensors[part + ".lora_A.weight"], tensors.get(part + ".lora_B.weight")
     if up is None:
-        raise EgoXInputError("LoRA file", got=f"{part}.lora_A without its lora_B",
-                             expected="pairs of lora_A and lora_B", fix="the file is incomplete: download it again")
+        raise EgoXInputError(
+            "LoRA file",
+            got=f"{part}.lora_A without its lora_B",
+            expected="pairs of lora_A and lora_B",
+            fix="the file is incomplete: download it again",
+        )
     alpha = tensors.get(part + ".alpha")
     if alpha is not None and alpha.numel() != 1:
-        raise EgoXInputError(f"alpha of {part}", got=f"shape {tuple(alpha.shape)}",
-                             expected="one number",
-                             fix="the file is damaged: download it again")
+        raise EgoXInputError(
+            f"alpha of {part}",
+            got=f"shape {tuple(alpha.shape)}",
+            expected="one number",
+            fix="the file is damaged: download it again",
+        )
     if down.ndim < 2 or up.ndim < 2 or down.shape[0] != up.shape[1] or down.shape[0] == 0:
-        raise EgoXInputError("rank of the LoRA", got=f"{part}: A {tuple(down.shape)}, B {tuple(up.shape)}",
-                             expected="A [r, in] and B [out, r]", fix="the file is damaged: download it again")
+        raise EgoXInputError(
+            "rank of the LoRA",
+            got=f"{part}: A {tuple(down.shape)}, B {tuple(up.shape)}",
+            expected="A [r, in] and B [out, r]",
+            fix="the file is damaged: download it again",
+        )
     return down.shape[0]
 
 
@@ -296,8 +378,11 @@ def _peft_scale(metadata: Mapping[str, str] | None) -> float | None:
         content = parse_json(str(text), "PEFT's metadata")
     except EgoXInputError:
         return None
-    entries = {key.rpartition(".")[2]: v for key, v in content.items()} if isinstance(content,
-                                                                                      dict) else {}
+    entries = (
+        {key.rpartition(".")[2]: v for key, v in content.items()}
+        if isinstance(content, dict)
+        else {}
+    )
     alpha, rank = entries.get("lora_alpha"), entries.get("r")
     if not all(isinstance(n, int | float) for n in (alpha, rank)) or not 0 < rank < math.inf:
         return None

@@ -1,8 +1,8 @@
-"""What a LoRA's file says about how it was trained, and how far the chosen inputs follow it.
+"""Training settings in a LoRA's file, and how far the chosen inputs follow them.
 
-Our trainer writes ``egox.*`` metadata. Files of the EgoX authors carry none: there ``auto`` means ``released``. The
-trainer's own reader is :meth:`ConditioningConfig.from_lora`, which stands on :func:`trained_with`.
-"""
+Our trainer writes ``egox.*`` metadata. Files of the EgoX authors carry none: there ``auto`` means
+``released``. The trainer's own reader is :meth:`ConditioningConfig.from_lora`, which stands on
+:func:`trained_with`."""
 
 from __future__ import annotations
 
@@ -24,23 +24,30 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
 }
 """Inputs that may be ``auto``, and what they may become."""
 ABLATIONS: Mapping[str, tuple[str, str]] = {
-    "exo_clean": ("true", "the LoRA was trained with a noised exo half, which the nodes keep clean"),
+    "exo_clean": (
+        "true",
+        "the LoRA was trained with a noised exo half, which the nodes keep clean",
+    ),
     "prior": ("prior", "the LoRA was trained without an ego prior"),
 }
-"""Metadata of comparison LoRAs: what every other LoRA has there, and what to say where it differs."""
+"""Metadata of comparison LoRAs: what every other LoRA has there, and what to say where it
+differs."""
 
 
 def trained_with(metadata: Mapping[str, str]) -> dict[str, str]:
-    """The ``egox.*`` entries of a LoRA file's metadata, without their prefix; empty where the file says nothing."""
-    return {key.removeprefix(PREFIX): value for key, value in metadata.items() if key.startswith(PREFIX)}
+    """The ``egox.*`` entries of a LoRA file's metadata, without their prefix; empty where the file
+    says nothing."""
+    return {
+        key.removeprefix(PREFIX): value for key, value in metadata.items() if key.startswith(PREFIX)
+    }
 
 
 def resolve_auto(name: str, choice: str, metadata: Mapping[str, str]) -> str:
-    """``auto`` becomes what the LoRA was trained with, where inference has that mode, else ``released``.
+    """``auto`` becomes what the LoRA was trained with, where inference has that mode, else
+    ``released``.
 
-    The released trainer's own quirks (rays and picture ``trainer``) have no counterpart at inference: its LoRAs are
-    used with the released inference.
-    """
+    The released trainer's own quirks (rays and picture ``trainer``) have no counterpart at
+    inference: its LoRAs are used with the released inference."""
     if choice != AUTO:
         return choice
     trained = trained_with(metadata).get(name, FALLBACK)
@@ -50,11 +57,16 @@ def resolve_auto(name: str, choice: str, metadata: Mapping[str, str]) -> str:
 def contradictions(inputs: Mapping[str, str | float], metadata: Mapping[str, str]) -> list[str]:
     """One sentence for each input that differs from what the LoRA was trained with.
 
-    ``inputs`` holds any of :data:`CHOICES` and ``lambda_g``. λ_g of the released trainer's mode isn't held against the
+    ``inputs`` holds any of :data:`CHOICES` and ``lambda_g``. λ_g of the released trainer's mode
+    isn't held against the
     input: it trains with 1 and infers with 3 (quirks 19).
     """
     trained = trained_with(metadata)
-    sentences = [sentence for name, (usual, sentence) in ABLATIONS.items() if trained.get(name, usual) != usual]
+    sentences = [
+        sentence
+        for name, (usual, sentence) in ABLATIONS.items()
+        if trained.get(name, usual) != usual
+    ]
     for name, value in inputs.items():
         own = trained.get(name)
         if own is None or (name in CHOICES and own not in CHOICES[name]):

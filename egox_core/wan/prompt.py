@@ -19,44 +19,63 @@ Token = TypeVar("Token")
 
 
 def split_sections(prompt: str) -> tuple[str, str]:
-    """(exo, ego) texts without their marks. A prompt without marks is all exo; the ego text is then empty.
+    """(exo, ego) texts without their marks. A prompt without marks is all exo; the ego text is then
+    empty.
 
     Raises:
         EgoXInputError: the marks come in the wrong order, or one comes twice.
     """
-    marks = [match.group(0).lower() for match in re.finditer(r"\[(?:exo|ego) view\]", prompt, re.IGNORECASE)]
-    if marks not in ([], [EXO_MARK.lower()], [EGO_MARK.lower()], [EXO_MARK.lower(), EGO_MARK.lower()]):
-        raise EgoXInputError("prompt sections", got=" ".join(marks), expected=f"{EXO_MARK} once, then {EGO_MARK} once",
-                             fix="write one section of each, exo first")
+    marks = [
+        match.group(0).lower()
+        for match in re.finditer(r"\[(?:exo|ego) view\]", prompt, re.IGNORECASE)
+    ]
+    if marks not in (
+        [],
+        [EXO_MARK.lower()],
+        [EGO_MARK.lower()],
+        [EXO_MARK.lower(), EGO_MARK.lower()],
+    ):
+        raise EgoXInputError(
+            "prompt sections",
+            got=" ".join(marks),
+            expected=f"{EXO_MARK} once, then {EGO_MARK} once",
+            fix="write one section of each, exo first",
+        )
     exo, _, ego = re.sub(re.escape(EGO_MARK), "\0", prompt, flags=re.IGNORECASE).partition("\0")
     exo = re.sub(re.escape(EXO_MARK), "", exo, flags=re.IGNORECASE)
     return exo.strip(), ego.strip()
 
 
 def join_sections(exo: str, ego: str) -> str:
-    """The prompt that the released model was trained on: both sections, marked, exo first. An empty one is left out."""
-    parts = [f"{mark} {text.strip()}" for mark, text in ((EXO_MARK, exo), (EGO_MARK, ego)) if text.strip()]
+    """The prompt that the released model was trained on: both sections, marked, exo first. An empty
+    one is left out."""
+    parts = [
+        f"{mark} {text.strip()}"
+        for mark, text in ((EXO_MARK, exo), (EGO_MARK, ego))
+        if text.strip()
+    ]
     return " ".join(parts)
 
 
 def clean_prompt(prompt: str) -> str:
-    """As the released pipeline cleans it before encoding: ftfy, HTML entities resolved twice, white space single.
+    """As the released pipeline cleans it before encoding: ftfy, HTML entities resolved twice, white
+    space single.
 
-    ftfy (curly quotes made straight, broken characters mended) works where it is installed; without it such characters
-    stay as they are: see :func:`wants_ftfy`.
-    """
+    ftfy (curly quotes made straight, broken characters mended) works where it is installed; without
+    it such characters stay as they are: see :func:`wants_ftfy`."""
     fix_text = _ftfy()
     prompt = prompt if fix_text is None else fix_text(prompt)
     return re.sub(r"\s+", " ", html.unescape(html.unescape(prompt))).strip()
 
 
 def wants_ftfy(prompt: str) -> bool:
-    """Whether ftfy is missing and might have changed this text: it leaves plain ASCII alone."""
+    """Check whether ftfy is missing and might have changed this text: it leaves plain ASCII
+    alone."""
     return not has_ftfy() and not html.unescape(html.unescape(prompt)).isascii()
 
 
 def has_ftfy() -> bool:
-    """Whether texts are cleaned by ftfy here, as the authors' are."""
+    """Check whether texts are cleaned by ftfy here, as the authors' are."""
     return _ftfy() is not None
 
 
@@ -91,12 +110,19 @@ def cut_place(
     count: Callable[[str], int],  # how many tokens a text has, without an end mark
     limit: int = TOKENS,
 ) -> str:
-    """Which section a cut to ``limit`` tokens falls into, for a note: "inside [Ego view]"; "" without sections.
+    """Section into which a cut to ``limit`` tokens falls, for a note: "inside [Ego view]"; ""
+    without sections.
 
     A section that is lost as a whole is named too.
     """
-    marks = sorted((place, mark) for mark in (EXO_MARK, EGO_MARK) if (place := prompt.lower().find(mark.lower())) >= 0)
+    marks = sorted(
+        (place, mark)
+        for mark in (EXO_MARK, EGO_MARK)
+        if (place := prompt.lower().find(mark.lower())) >= 0
+    )
     begins_in_time = [(count(prompt[:place].rstrip()) < limit - 1, mark) for place, mark in marks]
     kept = [mark for in_time, mark in begins_in_time if in_time]
     lost = [mark for in_time, mark in begins_in_time if not in_time]
-    return " and ".join([*(f"inside {mark}" for mark in kept[-1:]), *(f"all of {mark}" for mark in lost)])
+    return " and ".join(
+        [*(f"inside {mark}" for mark in kept[-1:]), *(f"all of {mark}" for mark in lost)]
+    )

@@ -1,13 +1,15 @@
-"""The authors' sampling: diffusers' UniPC with flow sigmas, as a schedule and as a k-diffusion style sampler.
+"""The authors' sampling: diffusers' UniPC with flow sigmas, as a schedule and as a k-diffusion
+style sampler.
 
-The table (quirks 29, 30) is ours, because diffusers changed its own between releases (0.34 starts at 0.999 before the
-shift, later ones at 1); the solver is diffusers'. Golden: ``schedule_50``, ``denoise_6step``.
+The table (quirks 29, 30) is ours, because diffusers changed its own between releases (0.34 starts
+at 0.999 before the shift, later ones at 1); the solver is diffusers'. Golden: ``schedule_50``,
+``denoise_6step``.
 
-The released loop feeds the model a truncated integer timestep but the solver the exact sigma. Through a host that takes
-one sigma, computes timestep = 1000 sigma and answers denoised = x - sigma v (ComfyUI's CONST flow models), this needs
-no hook: the model is called at sigma' = t / 1000, v = (x - denoised) / sigma' is recovered, and the solver gets v with
-its own sigma. Ten of the 999 integers miss by the last float32 bit (3e-5), which changes no output.
-"""
+The released loop feeds the model a truncated integer timestep but the solver the exact sigma.
+Through a host that takes one sigma, computes timestep = 1000 sigma and answers denoised = x - sigma
+v (ComfyUI's CONST flow models), this needs no hook: the model is called at sigma' = t / 1000, v =
+(x - denoised) / sigma' is recovered, and the solver gets v with its own sigma. Ten of the 999
+integers miss by the last float32 bit (3e-5), which changes no output."""
 
 from __future__ import annotations
 
@@ -29,28 +31,41 @@ RELEASED_FLOW_SHIFT = 3.0
 RELEASED_STEPS = 50
 RELEASED_CFG = 5.0
 UNIPC_SETTINGS = {  # the scheduler configuration kept with the goldens
-    "num_train_timesteps": TRAIN_TIMESTEPS, "prediction_type": "flow_prediction", "use_flow_sigmas": True,
-    "solver_order": 2, "solver_type": "bh2", "predict_x0": True, "lower_order_final": True,
+    "num_train_timesteps": TRAIN_TIMESTEPS,
+    "prediction_type": "flow_prediction",
+    "use_flow_sigmas": True,
+    "solver_order": 2,
+    "solver_type": "bh2",
+    "predict_x0": True,
+    "lower_order_final": True,
     "final_sigmas_type": "zero",
 }
 ROUNDING_GUARD = 1e-4
-"""In timesteps. A float32 sigma is off by up to 3e-5 of them: 999 may read 998.99997, which must not become 998."""
+"""In timesteps. A float32 sigma is off by up to 3e-5 of them: 999 may read 998.99997, which must
+not become 998."""
 FIRST_SIGMA_GAP = 1e-6
-"""At sigma 1 the solver takes log 0; schedules that start there start this much below it (as in newer diffusers)."""
+"""At sigma 1 the solver takes log 0; schedules that start there start this much below it (as in
+newer diffusers)."""
 
 
 def released_schedule(
-    steps: int = RELEASED_STEPS, flow_shift: float = RELEASED_FLOW_SHIFT,
-) -> tuple[Tensor, Tensor]:  # [steps + 1] float32 sigmas ending in 0; [steps] int64 timesteps, truncated
+    steps: int = RELEASED_STEPS,
+    flow_shift: float = RELEASED_FLOW_SHIFT,
+) -> tuple[
+    Tensor, Tensor
+]:  # [steps + 1] float32 sigmas ending in 0; [steps] int64 timesteps, truncated
     """Sigmas and timesteps of the released inference (quirks 30).
 
     Raises:
-        EgoXInputError: fewer than 1 or more than 999 steps, a shift that is not positive and finite.
+        EgoXInputError: fewer than 1 or more than 999 steps, a shift that is not positive and
+            finite.
     """
     if not 1 <= steps < TRAIN_TIMESTEPS:
         raise EgoXInputError("steps", got=steps, expected="1 to 999", fix="the authors use 50")
     if not (np.isfinite(flow_shift) and flow_shift > 0):
-        raise EgoXInputError("flow shift", got=flow_shift, expected="a positive number", fix="the authors use 3.0")
+        raise EgoXInputError(
+            "flow shift", got=flow_shift, expected="a positive number", fix="the authors use 3.0"
+        )
     base = 1.0 - np.linspace(1.0, 1.0 / TRAIN_TIMESTEPS, steps + 1)
     shifted = np.flip(flow_shift * base / (1.0 + (flow_shift - 1.0) * base))[:-1].copy()
     timesteps = (shifted * TRAIN_TIMESTEPS).astype(np.int64)
@@ -60,18 +75,23 @@ def released_schedule(
 
 def truncated_timesteps(
     sigmas: Tensor,  # [n + 1]
-    schedule: tuple[Tensor, Tensor] | None = None,  # the released_schedule that ``sigmas`` is a part of
+    schedule: tuple[Tensor, Tensor]
+    | None = None,  # the released_schedule that ``sigmas`` is a part of
 ) -> Tensor:  # [n] int64
     """The integer timesteps that the model is fed with (the last sigma has none).
 
-    Taken from ``schedule`` where a sigma stands in it; else from the float32 sigma itself, which differs by one only
-    where 1000 sigma is an integer to float32 (no entry of 50 steps at shift 1, 3 or 5).
-    """
-    timesteps = (sigmas[:-1].double() * TRAIN_TIMESTEPS + ROUNDING_GUARD).floor().clamp_min(1).long()
+    Taken from ``schedule`` where a sigma stands in it; else from the float32 sigma itself, which
+    differs by one only where 1000 sigma is an integer to float32 (no entry of 50 steps at shift 1,
+    3 or 5)."""
+    timesteps = (
+        (sigmas[:-1].double() * TRAIN_TIMESTEPS + ROUNDING_GUARD).floor().clamp_min(1).long()
+    )
     if schedule is None:
         return timesteps
     of_schedule = {float(s): int(t) for s, t in zip(schedule[0][:-1], schedule[1], strict=True)}
-    return torch.tensor([of_schedule.get(float(s), int(t)) for s, t in zip(sigmas[:-1], timesteps, strict=True)])
+    return torch.tensor(
+        [of_schedule.get(float(s), int(t)) for s, t in zip(sigmas[:-1], timesteps, strict=True)]
+    )
 
 
 def make_scheduler(
@@ -80,7 +100,8 @@ def make_scheduler(
 ) -> UniPCMultistepScheduler:
     """diffusers' UniPC in the released settings, walking exactly these sigmas.
 
-    ``step(v, timestep, sample)`` then advances ``sample`` by one step given the velocity v = noise - clean.
+    ``step(v, timestep, sample)`` then advances ``sample`` by one step given the velocity v = noise
+    - clean.
 
     Raises:
         EgoXInputError: fewer than two sigmas, sigmas that don't fall or leave 0...1.
@@ -88,16 +109,26 @@ def make_scheduler(
     """
     table = sigmas.detach().to("cpu", torch.float32)
     if table.ndim != 1 or len(table) < 2 or not torch.isfinite(table).all():
-        raise EgoXInputError("sigmas", got=f"shape {tuple(sigmas.shape)}", expected="two or more finite numbers",
-                             fix="connect the SIGMAS of EgoX Released Sampling")
+        raise EgoXInputError(
+            "sigmas",
+            got=f"shape {tuple(sigmas.shape)}",
+            expected="two or more finite numbers",
+            fix="connect the SIGMAS of EgoX Released Sampling",
+        )
     if (table.diff() >= 0).any() or table[0] > 1 or table[-1] < 0:
-        raise EgoXInputError("sigmas", got=f"{table[0]:.4f} to {table[-1]:.4f}", expected="falling, from 1 down to 0",
-                             fix="use flow-matching sigmas, such as EgoX Released Sampling gives")
+        raise EgoXInputError(
+            "sigmas",
+            got=f"{table[0]:.4f} to {table[-1]:.4f}",
+            expected="falling, from 1 down to 0",
+            fix="use flow-matching sigmas, such as EgoX Released Sampling gives",
+        )
     try:
         from diffusers import UniPCMultistepScheduler
     except ImportError as error:
-        raise ImportError("EgoX Released Sampling needs the package diffusers (0.34 or newer): "
-                          'pip install "diffusers>=0.34"') from error
+        raise ImportError(
+            "EgoX Released Sampling needs the package diffusers (0.34 or newer): "
+            'pip install "diffusers>=0.34"'
+        ) from error
     scheduler = UniPCMultistepScheduler(**UNIPC_SETTINGS)
     scheduler.set_timesteps(len(table) - 1)
     scheduler.timesteps = truncated_timesteps(table, schedule)
@@ -109,7 +140,9 @@ def make_scheduler(
 
 @torch.no_grad()
 def sample_released(
-    model: Callable[..., Tensor],  # model(x, sigma [B], **extra_args) -> denoised, a CONST flow model
+    model: Callable[
+        ..., Tensor
+    ],  # model(x, sigma [B], **extra_args) -> denoised, a CONST flow model
     x: Tensor,  # [B, 16, t, h, w] noise, float32
     sigmas: Tensor,  # [n + 1]
     extra_args: dict[str, Any] | None = None,
@@ -118,14 +151,15 @@ def sample_released(
     *,
     schedule: tuple[Tensor, Tensor] | None = None,  # as in truncated_timesteps
 ) -> Tensor:  # [B, 16, t, h, w]
-    """A k-diffusion style sampler function: diffusers' UniPC on any model that answers denoised at a sigma.
+    """A k-diffusion style sampler function: diffusers' UniPC on any model that answers denoised at
+    a sigma.
 
-    The host scales the first noise by sigma (0.9997); the released loop doesn't. Where ``model`` carries the host's
-    ``noise`` and an all-zero ``latent_image``, the unscaled noise is taken, bit for bit.
+    The host scales the first noise by sigma (0.9997); the released loop doesn't. Where ``model``
+    carries the host's ``noise`` and an all-zero ``latent_image``, the unscaled noise is taken, bit
+    for bit.
 
-    ``callback`` gets ``{"x", "i", "sigma", "sigma_hat", "denoised"}`` each step and may raise to cancel; ``disable``
-    (the console bar of other samplers) is accepted and without effect.
-    """
+    ``callback`` gets ``{"x", "i", "sigma", "sigma_hat", "denoised"}`` each step and may raise to
+    cancel; ``disable`` (the console bar of other samplers) is accepted and without effect."""
     del disable
     scheduler, extra_args = make_scheduler(sigmas, schedule), extra_args or {}
     x = _unscaled_noise(model, x, float(sigmas[0]))
@@ -135,7 +169,15 @@ def sample_released(
         velocity = (x - denoised) / model_sigma
         if callback is not None:
             sigma = sigmas[i]
-            callback({"x": x, "i": i, "sigma": sigma, "sigma_hat": sigma, "denoised": x - sigma.to(x) * velocity})
+            callback(
+                {
+                    "x": x,
+                    "i": i,
+                    "sigma": sigma,
+                    "sigma_hat": sigma,
+                    "denoised": x - sigma.to(x) * velocity,
+                }
+            )
         x = scheduler.step(velocity, t, x, return_dict=False)[0]
     return x
 

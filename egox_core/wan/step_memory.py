@@ -1,4 +1,5 @@
-"""Predicts the peak accelerator memory of a training step from sizes and options: arithmetic, nothing is run.
+"""Predicts the peak accelerator memory of a training step from sizes and options: arithmetic,
+nothing is run.
 
 What is counted, and how well it is known:
 - weights, LoRA, gradients, optimizer and EMA states: exact, from the architecture's shapes;
@@ -16,9 +17,18 @@ from dataclasses import dataclass
 from ..errors import check_choice
 
 BYTES = {"float32": 4.0, "bfloat16": 2.0, "float8": 1.0, "int4": 0.5}
-SCALE_BYTES = {"float8": 0.0, "int4": 4.0 / 64}  # NF4: a float32 scale for 64 weights; float8: one a row, negligible
-OPTIMIZER_BYTES = {"adamw": 8.0, "adamw8bit": 2.0, "adafactor": 0.02, "muon": 4.0}  # of state, a trained weight
+SCALE_BYTES = {
+    "float8": 0.0,
+    "int4": 4.0 / 64,
+}  # NF4: a float32 scale for 64 weights; float8: one a row, negligible
+OPTIMIZER_BYTES = {
+    "adamw": 8.0,
+    "adamw8bit": 2.0,
+    "adafactor": 0.02,
+    "muon": 4.0,
+}  # of state, a trained weight
 SLACK = 0.06
+RELEASED_GRID = (13, 28, 49, 28)  # (t, h, w_exo, w_ego) in tokens of the released clip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,8 +80,17 @@ class MemoryEstimate:
 
     @property
     def total(self) -> float:
-        return (1 + SLACK) * (self.base + self.lora + self.gradients + self.optimizer + self.ema + self.checkpoints
-                              + self.block + self.ends + self.bias)
+        return (1 + SLACK) * (
+            self.base
+            + self.lora
+            + self.gradients
+            + self.optimizer
+            + self.ema
+            + self.checkpoints
+            + self.block
+            + self.ends
+            + self.bias
+        )
 
 
 def block_weights(model: ModelSize) -> int:
@@ -81,9 +100,17 @@ def block_weights(model: ModelSize) -> int:
 
 
 def other_weights(model: ModelSize) -> int:
-    """Weights outside the blocks' linear layers: embeddings, time projection, head, norms and modulation."""
+    """Weights outside the blocks' linear layers: embeddings, time projection, head, norms and
+    modulation."""
     d = model.dim
-    embeddings = 4 * model.in_channels * d + model.text_dim * d + d * d + model.freq_dim * d + d * d + 6 * d * d
+    embeddings = (
+        4 * model.in_channels * d
+        + model.text_dim * d
+        + d * d
+        + model.freq_dim * d
+        + d * d
+        + 6 * d * d
+    )
     image = model.image_dim * model.image_dim + model.image_dim * d if model.image_dim else 0
     head = 4 * model.out_channels * d
     small = model.layers * (6 * d + 8 * d + (13 if model.image_dim else 11) * d + model.ffn_dim)
@@ -93,7 +120,12 @@ def other_weights(model: ModelSize) -> int:
 def lora_weights(model: ModelSize, setting: TrainSetting) -> int:
     """Trained weights."""
     d, f, r = model.dim, model.ffn_dim, setting.rank
-    a_block = {"attn1": 8 * d * r, "attn2": 8 * d * r, "attn2_image": 4 * d * r, "ffn": 2 * (d + f) * r}
+    a_block = {
+        "attn1": 8 * d * r,
+        "attn2": 8 * d * r,
+        "attn2_image": 4 * d * r,
+        "ffn": 2 * (d + f) * r,
+    }
     for target in setting.targets:
         check_choice("LoRA target", target, a_block, "the memory model knows groups only")
     return model.layers * sum(a_block[t] for t in setting.targets)
@@ -122,12 +154,16 @@ def estimate(model: ModelSize, setting: TrainSetting) -> MemoryEstimate:
     hidden = rows * model.dim * activation
     block = _block_activations(model, setting, rows, activation)
     return MemoryEstimate(
-        base=base, lora=trained * 4 / setting.shards, gradients=trained * 4 / setting.shards,
+        base=base,
+        lora=trained * 4 / setting.shards,
+        gradients=trained * 4 / setting.shards,
         optimizer=trained * OPTIMIZER_BYTES[setting.optimizer] / setting.shards,
         ema=trained * 4 / setting.shards if setting.ema else 0.0,
         checkpoints=_checkpoints(model, setting, hidden),
         block=block if setting.checkpointing else model.layers * block,
-        ends=rows * (model.in_channels + 2 * 64) * 4 + 6 * hidden, bias=_bias(setting, activation))
+        ends=rows * (model.in_channels + 2 * 64) * 4 + 6 * hidden,
+        bias=_bias(setting, activation),
+    )
 
 
 def _checkpoints(model: ModelSize, setting: TrainSetting, hidden: float) -> float:
@@ -137,29 +173,48 @@ def _checkpoints(model: ModelSize, setting: TrainSetting, hidden: float) -> floa
     return 2 * hidden if setting.checkpoint_offload else model.layers * hidden
 
 
-def _block_activations(model: ModelSize, setting: TrainSetting, rows: int, activation: float) -> float:
-    """Bytes that autograd keeps of one block, and the gradients beside them while it is gone through backwards.
+def _block_activations(
+    model: ModelSize, setting: TrainSetting, rows: int, activation: float
+) -> float:
+    """Bytes that autograd keeps of one block, and the gradients beside them while it is gone
+    through backwards.
 
     Frozen layers keep no input, since their weights get no gradient; modulation is frozen too.
     """
     wide, full = rows * model.dim * activation, rows * model.dim * 4.0
     ffn = rows * model.ffn_dim * activation
     norms = 3 * full  # float32 input of the three layer norms
-    # q and k before their norm; q, k, v, result of the attention; result put together from exo and ego parts
+    # q and k before their norm; q, k, v, result of the attention; result put together from exo and
+    # ego parts
     self_attention = 2 * wide + 4 * wide + 2 * wide
     # q before its norm, q, result for the text, result for the picture
     cross = 3 * wide + (wide if model.image_dim else 0)
     feed_forward = ffn  # input of the activation function
-    inputs = {"attn1": 1, "attn2": 2, "attn2_image": 0, "ffn": 1}  # of the LoRA's A matrices, not kept by others
-    matrices = {"attn1": 4, "attn2": 2, "attn2_image": 0, "ffn": 2}  # of token length; text is short
-    lora = sum(inputs[t] * wide + matrices[t] * rows * setting.rank * activation for t in setting.targets)
+    inputs = {
+        "attn1": 1,
+        "attn2": 2,
+        "attn2_image": 0,
+        "ffn": 1,
+    }  # of the LoRA's A matrices, not kept by others
+    matrices = {
+        "attn1": 4,
+        "attn2": 2,
+        "attn2_image": 0,
+        "ffn": 2,
+    }  # of token length; text is short
+    lora = sum(
+        inputs[t] * wide + matrices[t] * rows * setting.rank * activation for t in setting.targets
+    )
     if "ffn" in setting.targets:
         lora += ffn
-    backward = 2 * ffn + 2 * full  # gradients on both sides of the feed-forward, and of the residual stream
+    backward = (
+        2 * ffn + 2 * full
+    )  # gradients on both sides of the feed-forward, and of the residual stream
     return norms + self_attention + cross + feed_forward + lora + backward
 
 
 def _bias(setting: TrainSetting, activation: float) -> float:
-    """One ego frame's rows: cosine, its scaled copy, the logarithm, and the cast one (padded by the kernel once)."""
+    """One ego frame's rows: cosine, its scaled copy, the logarithm, and the cast one (padded by the
+    kernel once)."""
     rows = setting.ego_tokens_a_frame * setting.tokens
     return rows * (3 * 4.0 + 2 * activation)

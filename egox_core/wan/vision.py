@@ -1,10 +1,9 @@
 """The picture that CLIP vision sees, and CLIP vision outside the host.
 
-Only models with an image embedding read it (Wan 2.1 I2V; Wan 2.2 I2V has none). ``released``: first frame of the
-decoded noisy canvas, exo left and decoded NOISE right (quirks 26): what the authors' inference feeds, oddity included,
-because their LoRA is used through it. ``exo+prior``: the clean canvas's first frame. ``exo only``: the exo first frame.
-``none``: no image embedding.
-"""
+Only models with an image embedding read it (Wan 2.1 I2V; Wan 2.2 I2V has none). ``released``: first
+frame of the decoded noisy canvas, exo left and decoded NOISE right (quirks 26): what the authors'
+inference feeds, oddity included, because their LoRA is used through it. ``exo+prior``: the clean
+canvas's first frame. ``exo only``: the exo first frame. ``none``: no image embedding."""
 
 from __future__ import annotations
 
@@ -39,11 +38,13 @@ def embedding_picture(
     mode: str,
     *,
     exo_frame: Tensor | None = None,  # exo modes: [1, H, W_exo, 3] float32 0...1, first exo frame
-    prior_frame: Tensor | None = None,  # exo+prior: [1, H, W_ego, 3] float32 0...1, first frame of the ego prior
+    prior_frame: Tensor
+    | None = None,  # exo+prior: [1, H, W_ego, 3] float32 0...1, first frame of the ego prior
     exo_latent: Tensor | None = None,  # released: [B, 16, t, h, w_exo] raw
     ego_noise: Tensor | None = None,  # released: [B, 16, t, h, w_ego] unit noise
     to_raw: Callable[[Tensor], Tensor] | None = None,  # released
-    decode: Callable[[Tensor], Tensor] | None = None,  # released: raw latent [B,16,1,h,w] -> frames [1, H, W, 3] 0...1
+    decode: Callable[[Tensor], Tensor]
+    | None = None,  # released: raw latent [B,16,1,h,w] -> frames [1, H, W, 3] 0...1
 ) -> Tensor | None:  # [1, H, W, 3] float32 0...1
     """The picture for CLIP vision in the given mode, or None in mode ``none``.
 
@@ -58,9 +59,12 @@ def embedding_picture(
         return torch.cat((exo_frame[:1], prior_frame[:1].to(exo_frame)), dim=2)
     check_choice("image embedding", mode, IMAGE_EMBEDDING_MODES, "choose one of the named modes")
     if exo_latent is None or ego_noise is None or to_raw is None or decode is None:
-        raise EgoXInputError("image embedding in mode released", got="no noise, latent or VAE",
-                             expected="exo latent, the sampler's noise and the VAE",
-                             fix="set noise_seed and connect the VAE")
+        raise EgoXInputError(
+            "image embedding in mode released",
+            got="no noise, latent or VAE",
+            expected="exo latent, the sampler's noise and the VAE",
+            fix="set noise_seed and connect the VAE",
+        )
     frames = decode(noisy_canvas_latent(exo_latent[:1], ego_noise[:1], to_raw))
     return frames[:1].float().clamp(0, 1)
 
@@ -71,7 +75,7 @@ def embedding_note(
     connected: bool,  # CLIP vision is there
     seeded: bool,  # the sampler's seed is known
 ) -> str:
-    """Which picture embedding is made, in words."""
+    """Name the picture embedding that is made."""
     if mode == "none":
         return "no picture embedding (the model takes none, or it is switched off)"
     if not connected:
@@ -82,18 +86,22 @@ def embedding_note(
 
 
 class VisionEncoder:
-    """CLIP vision from a folder or ComfyUI's single file (quirks 26, 28: shortest edge resized, centre crop, hidden
-    state -2).
+    """CLIP vision from a folder or ComfyUI's single file (quirks 26, 28: shortest edge resized,
+    centre crop, hidden state -2).
 
     Raises:
         EgoXInputError: nothing there, no CLIP vision model.
     """
 
-    def __init__(self, path: Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self, path: Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    ) -> None:
         self.device, self.dtype = torch.device(device), dtype
         self.model = _load(path).to(self.device, dtype).eval().requires_grad_(False)
         self.size = self.model.config.image_size
-        self.hash = weights_hash(path / "image_encoder" if (path / "image_encoder").is_dir() else path, "CLIP vision")
+        self.hash = weights_hash(
+            path / "image_encoder" if (path / "image_encoder").is_dir() else path, "CLIP vision"
+        )
 
     @torch.no_grad()
     def encode(
@@ -106,14 +114,20 @@ class VisionEncoder:
         height, width = picture.shape[-2:]
         scale = self.size / min(height, width)
         size = (max(self.size, round(height * scale)), max(self.size, round(width * scale)))
-        picture = interpolate(picture, size=size, mode="bicubic", antialias=True, align_corners=False)
-        picture = (picture.clamp(0, 1) * 255).round() / 255  # as the host and the released code hand it on: bytes
+        picture = interpolate(
+            picture, size=size, mode="bicubic", antialias=True, align_corners=False
+        )
+        picture = (
+            picture.clamp(0, 1) * 255
+        ).round() / 255  # as the host and the released code hand it on: bytes
         top, left = (size[0] - self.size) // 2, (size[1] - self.size) // 2
         picture = picture[..., top : top + self.size, left : left + self.size]
         if twice_rescaled:
             picture = picture / 255
         mean, std = (torch.tensor(x).view(1, 3, 1, 1) for x in (MEAN, STD))
-        out = self.model(((picture - mean) / std).to(self.device, self.dtype), output_hidden_states=True)
+        out = self.model(
+            ((picture - mean) / std).to(self.device, self.dtype), output_hidden_states=True
+        )
         return out.hidden_states[-2][0].float().cpu()
 
 
@@ -125,26 +139,46 @@ def _load(path: Path):
         try:
             return transformers.CLIPVisionModel.from_pretrained(folder, local_files_only=True)
         except (OSError, ValueError) as error:
-            raise EgoXInputError(f"CLIP vision folder {path.name}", got=str(error).splitlines()[0],
-                                 expected="a CLIP vision model", fix="give the diffusers folder of Wan I2V") from error
+            raise EgoXInputError(
+                f"CLIP vision folder {path.name}",
+                got=str(error).splitlines()[0],
+                expected="a CLIP vision model",
+                fix="give the diffusers folder of Wan I2V",
+            ) from error
     what = f"CLIP vision {path.name}"
     if "vision_model.embeddings.class_embedding" not in read_header(path, what):
-        raise EgoXInputError(what, got="tensors of another model", expected="clip_vision_h.safetensors",
-                             fix="give the file of ComfyUI's models/clip_vision folder")
+        raise EgoXInputError(
+            what,
+            got="tensors of another model",
+            expected="clip_vision_h.safetensors",
+            fix="give the file of ComfyUI's models/clip_vision folder",
+        )
     weights = {k: v.float() for k, v in load_file(path).items() if k.startswith("vision_model.")}
     width = weights["vision_model.embeddings.class_embedding"].shape[0]
     tokens = weights["vision_model.embeddings.position_embedding.weight"].shape[0]
     patch = weights["vision_model.embeddings.patch_embedding.weight"].shape[-1]
     layers = sum(k.endswith("self_attn.q_proj.weight") for k in weights)
     config = transformers.CLIPVisionConfig(
-        hidden_size=width, num_hidden_layers=layers, num_attention_heads=max(1, width // HEAD_WIDTH), patch_size=patch,
-        image_size=round((tokens - 1) ** 0.5) * patch, hidden_act="gelu",
-        intermediate_size=weights["vision_model.encoder.layers.0.mlp.fc1.weight"].shape[0])
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=max(1, width // HEAD_WIDTH),
+        patch_size=patch,
+        image_size=round((tokens - 1) ** 0.5) * patch,
+        hidden_act="gelu",
+        intermediate_size=weights["vision_model.encoder.layers.0.mlp.fc1.weight"].shape[0],
+    )
     model = transformers.CLIPVisionModel(config)
-    if not any(k.startswith("vision_model.") for k in model.state_dict()):  # transformers 5 dropped the prefix
+    if not any(
+        k.startswith("vision_model.") for k in model.state_dict()
+    ):  # transformers 5 dropped the prefix
         weights = {k.removeprefix("vision_model."): v for k, v in weights.items()}
     missing = model.load_state_dict(weights, strict=False).missing_keys
     missing = [k for k in missing if not k.endswith("position_ids")]
     if missing:
-        raise EgoXInputError(what, got=f"no {missing[0]}", expected="all tensors of the model", fix="download it again")
+        raise EgoXInputError(
+            what,
+            got=f"no {missing[0]}",
+            expected="all tensors of the model",
+            fix="download it again",
+        )
     return model

@@ -1,4 +1,5 @@
-"""Weight files and folders: header, metadata, a short hash without reading 28 GB, models in transformers' folders."""
+"""Weight files and folders: header, metadata, a short hash without reading 28 GB, models in
+transformers' folders."""
 
 from __future__ import annotations
 
@@ -45,26 +46,40 @@ def _is_entry(entry: object, size: int) -> bool:
     if not isinstance(entry, dict) or not isinstance(entry.get("dtype"), str):
         return False
     shape, place = entry.get("shape"), entry.get("data_offsets")
-    return all(isinstance(numbers, list) and all(isinstance(n, int) and n >= 0 for n in numbers)
-               for numbers in (shape, place)) and len(place) == 2 and place[0] <= place[1] <= size
+    return (
+        all(
+            isinstance(numbers, list) and all(isinstance(n, int) and n >= 0 for n in numbers)
+            for numbers in (shape, place)
+        )
+        and len(place) == 2
+        and place[0] <= place[1] <= size
+    )
 
 
 def _no_safetensors(what: str, file: Path, problem: str) -> EgoXInputError:
-    return EgoXInputError(what,
-                          got=f"{file.name!r}, which is no whole safetensors file ({problem})",
-                          expected="a .safetensors file", fix="download it again")
+    return EgoXInputError(
+        what,
+        got=f"{file.name!r}, which is no whole safetensors file ({problem})",
+        expected="a .safetensors file",
+        fix="download it again",
+    )
 
 
 def weights_hash(path: Path, what: str = "weights") -> str:
-    """16 hex digits that change with any tensor's name, shape or beginning. A folder: of all its weight files.
+    """16 hex digits that change with any tensor's name, shape or beginning. A folder: of all its
+    weight files.
 
     Raises:
         EgoXInputError: nothing there, or no safetensors.
     """
     files = sorted(path.rglob("*.safetensors")) if path.is_dir() else [path]
     if not files:
-        raise EgoXInputError(what, got=f"{path.name!r} without .safetensors files", expected="weights",
-                             fix="give a diffusers folder or a single file")
+        raise EgoXInputError(
+            what,
+            got=f"{path.name!r} without .safetensors files",
+            expected="weights",
+            fix="give a diffusers folder or a single file",
+        )
     digest = hashlib.sha256()
     for file in files:
         header = read_header(file, what)
@@ -101,12 +116,21 @@ def load_network(network: Network, file: Path, what: str, *, expected: str, wher
     try:
         network.load_state_dict(load_file(file))
     except RuntimeError as error:
-        raise EgoXInputError(what, got=f"{file.name!r} of another model", expected=expected, fix=where) from error
+        raise EgoXInputError(
+            what, got=f"{file.name!r} of another model", expected=expected, fix=where
+        ) from error
     return network.eval()
 
 
-def open_model_folder(folder: Path, *class_names: str, what: str, expected: str, where: str,
-                      instead: str = "", **options: Any) -> tuple[Any, ...]:
+def open_model_folder(
+    folder: Path,
+    *class_names: str,
+    what: str,
+    expected: str,
+    where: str,
+    instead: str = "",
+    **options: Any,
+) -> tuple[Any, ...]:
     """One object of each transformers class, read from ``folder`` alone: nothing is fetched.
 
     Args:
@@ -118,25 +142,39 @@ def open_model_folder(folder: Path, *class_names: str, what: str, expected: str,
         options: for ``from_pretrained`` of the last class, the model.
 
     Raises:
-        EgoXInputError: transformers missing, no configuration or weights there, files of another model.
+        EgoXInputError: transformers missing, no configuration or weights there, files of another
+            model.
     """
     try:
         import transformers
 
         classes = [getattr(transformers, name) for name in class_names]
     except (ImportError, AttributeError) as error:
-        raise EgoXInputError(what, got="transformers is not installed, or too old", expected="the train extra",
-                             fix=f"pip install --upgrade transformers{instead}") from error
+        raise EgoXInputError(
+            what,
+            got="transformers is not installed, or too old",
+            expected="the train extra",
+            fix=f"pip install --upgrade transformers{instead}",
+        ) from error
     if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
-        raise EgoXInputError(what, got=f"{folder.name!r} without config.json or .safetensors", expected=expected,
-                             fix=where)
+        raise EgoXInputError(
+            what,
+            got=f"{folder.name!r} without config.json or .safetensors",
+            expected=expected,
+            fix=where,
+        )
     try:
         *others, last = classes
-        return (*(c.from_pretrained(folder, local_files_only=True) for c in others),
-                last.from_pretrained(folder, local_files_only=True, use_safetensors=True, **options).eval())
+        return (
+            *(c.from_pretrained(folder, local_files_only=True) for c in others),
+            last.from_pretrained(
+                folder, local_files_only=True, use_safetensors=True, **options
+            ).eval(),
+        )
     except (OSError, ValueError, RuntimeError, ImportError) as error:
-        raise EgoXInputError(f"{what} {folder.name}", got=str(error).splitlines()[0], expected=expected,
-                             fix=where) from error
+        raise EgoXInputError(
+            f"{what} {folder.name}", got=str(error).splitlines()[0], expected=expected, fix=where
+        ) from error
 
 
 def model_device(name: str | None) -> torch.device:
@@ -149,5 +187,9 @@ def model_device(name: str | None) -> torch.device:
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:  # AssertionError: a torch without CUDA
-        raise EgoXInputError("device", got=f"{name!r}, which can't be used ({str(error).splitlines()[0]})",
-                             expected="cpu, or a GPU that torch sees", fix="correct --device") from error
+        raise EgoXInputError(
+            "device",
+            got=f"{name!r}, which can't be used ({str(error).splitlines()[0]})",
+            expected="cpu, or a GPU that torch sees",
+            fix="correct --device",
+        ) from error

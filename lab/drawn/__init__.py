@@ -1,8 +1,9 @@
-"""Synthetic takes: drawn exo/ego scenes with exact geometry, for ground truth, a free sample and training data.
+"""Synthetic takes: drawn exo/ego scenes with exact geometry, for ground truth, a free sample and
+training data.
 
-In: a :class:`SyntheticSpec` (equal specs give equal takes). Out: a :class:`SyntheticTake` (both videos, exact depth,
-masks, poses, prompt), the take folder of it, which ego pixels exo sees too, and its depth with a network's errors.
-"""
+In: a :class:`SyntheticSpec` (equal specs give equal takes). Out: a :class:`SyntheticTake` (both
+    videos, exact depth, masks, poses, prompt), the take folder of it, which ego pixels exo sees
+    too, and its depth with a network's errors."""
 
 from .depth_errors import DepthErrors, with_errors
 from .ground_truth import Covisible, covisible
@@ -10,5 +11,13 @@ from .spec import SyntheticSpec
 from .take import SyntheticTake, make_take
 from .take_files import write_take
 
-__all__ = ["Covisible", "DepthErrors", "SyntheticSpec", "SyntheticTake", "covisible", "make_take", "with_errors",
-           "write_take"]
+__all__ = [
+    "Covisible",
+    "DepthErrors",
+    "SyntheticSpec",
+    "SyntheticTake",
+    "covisible",
+    "make_take",
+    "with_errors",
+    "write_take",
+]

@@ -1,4 +1,5 @@
-"""First hits of many rays among many solids; rays are grouped in tiles so that most solids are never tried."""
+"""First hits of many rays among many solids; rays are grouped in tiles so that most solids are
+never tried."""
 
 from __future__ import annotations
 
@@ -38,8 +39,11 @@ def tile_picture(
     axes = torch.zeros(count, 3, dtype=rays.dtype, device=rays.device).index_add_(0, of_pixel, flat)
     axes = axes / axes.norm(dim=-1, keepdim=True)
     off = (flat * axes[of_pixel]).sum(-1).clamp(-1, 1).acos()
-    angles = torch.zeros(count, dtype=rays.dtype, device=rays.device).scatter_reduce_(0, of_pixel, off, "amax")
-    # Sub-rays of the outermost pixels reach half a pixel further, which is less than the tile's own pixel pitch.
+    angles = torch.zeros(count, dtype=rays.dtype, device=rays.device).scatter_reduce_(
+        0, of_pixel, off, "amax"
+    )
+    # Sub-rays of the outermost pixels reach half a pixel further, which is less than the tile's own
+    # pixel pitch.
     return Tiling(of_pixel=of_pixel, axes=axes, angles=angles * (1 + 2.0 / side) + 1e-3)
 
 
@@ -58,8 +62,12 @@ class Bounds:
         counts = torch.tensor([len(s) for s in spheres], dtype=torch.int64)
         row = torch.repeat_interleave(torch.arange(len(indices)), counts)
         joined = torch.cat(spheres) if spheres else torch.zeros(0, 4)
-        return Bounds(centres=joined[:, :3], radii=joined[:, 3], row=row,
-                      indices=torch.tensor(indices, dtype=torch.int64))
+        return Bounds(
+            centres=joined[:, :3],
+            radii=joined[:, 3],
+            row=row,
+            indices=torch.tensor(indices, dtype=torch.int64),
+        )
 
 
 def visible_tiles(
@@ -69,15 +77,20 @@ def visible_tiles(
     bounds: Bounds,  # of S solids
     poses: Tensor,  # [F, all solids, 3, 4] world_from_solid
 ) -> Tensor:  # [S, F * M] bool
-    """Which tiles may see which solids: the tile's cone meets one of the solid's bounding spheres."""
+    """Mask of solids that each tile may see: the tile's cone meets one of the solid's bounding
+    spheres."""
     pose = poses[:, bounds.indices[bounds.row]]  # [F, K, 3, 4]
-    away = (pose[..., :3] @ bounds.centres.unsqueeze(-1)).squeeze(-1) + pose[..., 3] - origin[:, None]
+    away = (
+        (pose[..., :3] @ bounds.centres.unsqueeze(-1)).squeeze(-1) + pose[..., 3] - origin[:, None]
+    )
     far = away.norm(dim=-1).clamp_min(1e-9)
     axes = tiling.axes @ camera_from_world  # [F, M, 3]
     apart = ((away / far.unsqueeze(-1)) @ axes.transpose(1, 2)).clamp(-1, 1).acos()
     swell = torch.where(far > bounds.radii, torch.asin((bounds.radii / far).clamp(max=1)), math.pi)
     meets = apart <= swell.unsqueeze(-1) + tiling.angles
-    count = torch.zeros(len(bounds.indices), *meets.shape[::2]).index_add_(0, bounds.row, meets.transpose(0, 1).float())
+    count = torch.zeros(len(bounds.indices), *meets.shape[::2]).index_add_(
+        0, bounds.row, meets.transpose(0, 1).float()
+    )
     return (count > 0).flatten(1)
 
 
@@ -86,7 +99,9 @@ def rotate_back(
     rotation: Tensor,  # [3, 3] shared, or [N, 3, 3] one for each
 ) -> Tensor:  # [N, 3]
     """v R, that is the inverse rotation applied to each vector."""
-    return vectors @ rotation if rotation.ndim == 2 else (vectors.unsqueeze(1) @ rotation).squeeze(1)
+    return (
+        vectors @ rotation if rotation.ndim == 2 else (vectors.unsqueeze(1) @ rotation).squeeze(1)
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +119,7 @@ class RayBundle:
         solid: Solid,
         subset: Tensor | None,  # [n] int64, some of the rays; None: all
     ) -> tuple[Tensor, Tensor]:  # rotation [3, 3] or [n, 3, 3], centre [3] or [n, 3]
-        """Where a solid is, for each of the rays."""
+        """Place of a solid, for each of the rays."""
         if self.frame is None or not solid.moving:
             pose = self.poses[0, index]
         else:
@@ -115,7 +130,7 @@ class RayBundle:
         self,
         subset: Tensor | None,  # [n] int64, some of the rays; None: all
     ) -> Tensor:  # [3] or [n, 3]
-        """Where rays start."""
+        """Origin of rays."""
         if self.frame is None:
             return self.origin[0]
         return self.origin[self.frame if subset is None else self.frame[subset]]
@@ -127,7 +142,9 @@ def first_hits(
     bundle: RayBundle,
     tile_of_ray: Tensor | None = None,  # [N] int64, frame * M + tile
     visible: Tensor | None = None,  # [len(indices), F * M] of :func:`visible_tiles`
-) -> tuple[Tensor, Tensor]:  # ray depth [N] metres, infinite for a miss; index [N] int64 of the solid, MISS for none
+) -> tuple[
+    Tensor, Tensor
+]:  # ray depth [N] metres, infinite for a miss; index [N] int64 of the solid, MISS for none
     """The nearest solid that each ray meets.
 
     Without tiles every solid is tried on every ray: the plain twin of the culled cast.
@@ -149,7 +166,12 @@ def first_hits(
         rotation, centre = bundle.pose_of(solid_index, solid, subset)
         start = bundle.start_of(subset) - centre
         start = start @ rotation if start.ndim == 1 else rotate_back(start, rotation)
-        hit = intersect(solid.kind, solid.size, start, rotate_back(rays if subset is None else rays[subset], rotation))
+        hit = intersect(
+            solid.kind,
+            solid.size,
+            start,
+            rotate_back(rays if subset is None else rays[subset], rotation),
+        )
         if subset is None:
             nearer = hit < depth
             depth = torch.where(nearer, hit, depth)

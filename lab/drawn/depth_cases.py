@@ -1,7 +1,8 @@
-"""Pairs of metric and video depth with a known affine relation, for the tests and the bench of Depth Align.
+"""Pairs of metric and video depth with a known affine relation, for the tests and the bench of
+Depth Align.
 
-The scene is a room of planes and boxes, so neighbouring pixels are alike as in any picture. The video depth is made
-from the exact metric depth by the inverse of the model, D^v = α / (1/D - β).
+The scene is a room of planes and boxes, so neighbouring pixels are alike as in any picture. The
+video depth is made from the exact metric depth by the inverse of the model, D^v = α / (1/D - β).
 """
 
 from __future__ import annotations
@@ -35,10 +36,13 @@ class AlignCase:
         beta: Tensor,  # [T] 1/m
     ) -> tuple[float, float]:
         """Worst relative error of α and of β over the frames."""
-        return float((alpha / self.alpha - 1).abs().max()), float((beta / self.beta - 1).abs().max())
+        return float((alpha / self.alpha - 1).abs().max()), float(
+            (beta / self.beta - 1).abs().max()
+        )
 
     def bar(self, mode: str) -> tuple[float, float] | None:
-        """The errors of α and β that a mode of Depth Align must keep, or None where they are only reported."""
+        """The errors of α and β that a mode of Depth Align must keep, or None where they are only
+        reported."""
         if self.outliers_in:
             return OUTLIER_BAR if mode == "robust" and self.outliers_in != "b" else None
         return NOISE_BAR if self.noise_in else CLEAN_BAR
@@ -51,15 +55,20 @@ def room_depth(height: int, width: int, generator: torch.Generator) -> Tensor:  
     depth = 7.0 + 2.0 * ray_x
     depth = torch.where(ray_y > 0.02, torch.minimum(depth, 1.4 / ray_y.clamp_min(1e-3)), depth)
     for _ in range(12):
-        z, at_x, at_y = torch.rand(3, generator=generator).mul(torch.tensor([4.5, 1.0, 0.6])).tolist()
+        z, at_x, at_y = (
+            torch.rand(3, generator=generator).mul(torch.tensor([4.5, 1.0, 0.6])).tolist()
+        )
         z, size = z + 1.2, 0.25 * width / (z + 1.2)
         box = ((u - at_x * width).abs() < size) & ((v - (0.3 + at_y) * height).abs() < size)
         depth = torch.where(box, torch.minimum(depth, z + 0.3 * ray_x), depth)
     return depth
 
 
-def make_case(case: AlignCase, frames: int, height: int, width: int, seed: int = 0) -> tuple[DepthVideo, DepthVideo]:
-    """(metric, video) of a case; the true α of frame t is ``alpha * (1 + drift * t / (frames - 1))``."""
+def make_case(
+    case: AlignCase, frames: int, height: int, width: int, seed: int = 0
+) -> tuple[DepthVideo, DepthVideo]:
+    """(metric, video) of a case; the true α of frame t is ``alpha * (1 + drift * t / (frames -
+    1))``."""
     generator = torch.Generator().manual_seed(seed)
     exact = room_depth(height, width, generator).expand(frames, -1, -1)
     alpha = case.alpha * (1 + case.drift * torch.linspace(0, 1, frames)).reshape(-1, 1, 1)
@@ -74,7 +83,15 @@ def make_case(case: AlignCase, frames: int, height: int, width: int, seed: int =
             if case.outliers_in in (name, "b"):
                 draws = low + (high - low) * torch.rand(exact.shape, generator=generator)
                 maps[name] = torch.where(replaced, draws, maps[name])
-    camera = CameraModel(lens="pinhole", width=width, height=height, fx=0.7 * width, fy=0.7 * width,
-                         cx=(width - 1) / 2, cy=(height - 1) / 2)
-    return DepthVideo(depth_m=maps["m"], camera=camera), DepthVideo(depth_m=maps["v"], camera=camera,
-                                                                    kind="relative z")
+    camera = CameraModel(
+        lens="pinhole",
+        width=width,
+        height=height,
+        fx=0.7 * width,
+        fy=0.7 * width,
+        cx=(width - 1) / 2,
+        cy=(height - 1) / 2,
+    )
+    return DepthVideo(depth_m=maps["m"], camera=camera), DepthVideo(
+        depth_m=maps["v"], camera=camera, kind="relative z"
+    )

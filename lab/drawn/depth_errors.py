@@ -1,12 +1,14 @@
-"""Exact depth made wrong the way depth networks are: slowly over the picture, softly at outlines, in scale by frames.
+"""Exact depth made wrong the way depth networks are: slowly over the picture, softly at outlines,
+in scale by frames.
 
-A network's error is smooth: neighbouring pixels are off alike, so independent noise from pixel to pixel says nothing of
-how real depth fares. How far off: mean relative errors of single-picture networks on rooms lie between 3 and 6 %
-(MoGe and Depth Anything 3 at the lower end once their scale is fitted, UniDepth and the metric Depth Anything at the
-upper: .056 on NYUv2, its README). The defaults are the lower end, for depth whose scale is aligned before it is used.
-How wide outlines are and how far the scale flickers is published nowhere in these terms; both are judgement: a sharp
-network's outline takes two to three pixels, and per-frame scales of one standing scene differ by about a per cent.
-"""
+A network's error is smooth: neighbouring pixels are off alike, so independent noise from pixel to
+pixel says nothing of how real depth fares. How far off: mean relative errors of single-picture
+networks on rooms are between 3 and 6 % (MoGe and Depth Anything 3 at the lower end once their scale
+is fitted, UniDepth and the metric Depth Anything at the
+upper: .056 on NYUv2, its README). The defaults are the lower end, for depth whose scale is aligned
+    before it is used. How wide outlines are and how far the scale flickers is published nowhere in
+    these terms; both are judgement: a sharp network's outline takes two to three pixels, and
+    per-frame scales of one standing scene differ by about a per cent."""
 
 from __future__ import annotations
 
@@ -20,34 +22,44 @@ from egox_core.errors import EgoXInputError
 from egox_core.types import DepthVideo
 
 CORRELATION_HEIGHTS = 0.25  # picture heights over which the slow error falls to e^-1/2 of itself
-CORRELATION_S = 1.0  # seconds over which it does: what stands still is mistaken alike in neighbouring frames
+CORRELATION_S = (
+    1.0  # seconds over which it does: what stands still is mistaken alike in neighbouring frames
+)
 FALLBACK_FPS = 30.0  # of depth without times
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DepthErrors:
-    """How far depth is off.
+    """Errors of a depth video.
 
     Raises:
         EgoXInputError: a negative amount, or one that is no number.
     """
 
     low_frequency: float = 0.03  # standard deviation of a smooth field of the logarithm of depth
-    bleed_px: float = 2.0  # px of the depth map; near and far mix at outlines with a spread of half of it
-    flicker: float = 0.01  # standard deviation of the logarithm of a frame's scale, drawn anew in every frame
+    bleed_px: float = (
+        2.0  # px of the depth map; near and far mix at outlines with a spread of half of it
+    )
+    flicker: float = (
+        0.01  # standard deviation of the logarithm of a frame's scale, drawn anew in every frame
+    )
 
     def __post_init__(self) -> None:
         amounts = (self.low_frequency, self.bleed_px, self.flicker)
         if not all(math.isfinite(amount) and amount >= 0 for amount in amounts):
-            raise EgoXInputError("depth errors", got=f"low_frequency, bleed_px, flicker = {amounts}",
-                                 expected="finite numbers, 0 or more", fix="0 switches an error off")
+            raise EgoXInputError(
+                "depth errors",
+                got=f"low_frequency, bleed_px, flicker = {amounts}",
+                expected="finite numbers, 0 or more",
+                fix="0 switches an error off",
+            )
 
 
 def with_errors(depth: DepthVideo, errors: DepthErrors, seed: int) -> DepthVideo:
     """The same clip with depth as a network would give it; equal arguments give equal depth.
 
-    The error's pattern belongs to the seed alone: other amounts scale it, another size of the picture resamples it.
-    Masks and cameras stay true, unknown depth stays unknown.
+    The error's pattern belongs to the seed alone: other amounts scale it, another size of the
+    picture resamples it. Masks and cameras stay true, unknown depth stays unknown.
 
     Args:
         depth: exact z depth.
@@ -55,18 +67,27 @@ def with_errors(depth: DepthVideo, errors: DepthErrors, seed: int) -> DepthVideo
     """
     maps, frames = depth.depth_m, len(depth.depth_m)
     height, width = maps.shape[1:]
-    times_s = torch.arange(frames) / FALLBACK_FPS if depth.times_s is None else depth.times_s - depth.times_s[0]
+    times_s = (
+        torch.arange(frames) / FALLBACK_FPS
+        if depth.times_s is None
+        else depth.times_s - depth.times_s[0]
+    )
     across = CORRELATION_HEIGHTS * height
-    mixing = [_mixing(times_s.float(), CORRELATION_S), _mixing(torch.arange(height).float(), across),
-              _mixing(torch.arange(width).float(), across)]
+    mixing = [
+        _mixing(times_s.float(), CORRELATION_S),
+        _mixing(torch.arange(height).float(), across),
+        _mixing(torch.arange(width).float(), across),
+    ]
     draw = torch.Generator().manual_seed(seed)
     scale = errors.flicker * torch.randn(frames, generator=draw)
     over_time, over_rows, over_columns = mixing
     white = torch.randn([len(weights[0]) for weights in mixing], generator=draw)
     knots = torch.einsum("ti,ijk->tjk", over_time, white)
-    wrong = [_bled(frame.float(), errors.bleed_px)
-             * (errors.low_frequency * (over_rows @ coarse @ over_columns.T) + shift).exp()
-             for frame, coarse, shift in zip(maps, knots, scale, strict=True)]
+    wrong = [
+        _bled(frame.float(), errors.bleed_px)
+        * (errors.low_frequency * (over_rows @ coarse @ over_columns.T) + shift).exp()
+        for frame, coarse, shift in zip(maps, knots, scale, strict=True)
+    ]
     return replace(depth, depth_m=torch.stack(wrong).to(maps.dtype))
 
 
@@ -74,7 +95,8 @@ def _mixing(
     places: Tensor,  # [N], from 0 on
     length: float,  # in the places' unit
 ) -> Tensor:  # [N, K]
-    """Weights that turn K independent normal numbers into N of unit variance with correlation exp(-d²/2 length²)."""
+    """Weights that turn K independent normal numbers into N of unit variance with correlation
+    exp(-d²/2 length²)."""
     last = math.ceil(2 * (float(places[-1]) + 0.5) / length)
     knots = torch.arange(-4, last + 5) * (length / 2)
     weights = (-(((places[:, None] - knots) / length) ** 2)).exp()
@@ -87,8 +109,8 @@ def _bled(
 ) -> Tensor:  # [H, W]
     """Each depth becomes the mean of its neighbourhood in 1/z.
 
-    A plane's 1/z is linear in the picture, so surfaces stay as they are and only outlines soften; the near side weighs
-    more, so silhouettes swell, as those of networks that regress disparity do.
+    A plane's 1/z is linear in the picture, so surfaces stay as they are and only outlines soften;
+    the near side weighs more, so silhouettes swell, as those of networks that regress disparity do.
     """
     if bleed_px == 0:
         return depth_m

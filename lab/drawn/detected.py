@@ -1,4 +1,5 @@
-"""What a detector would say of the people in a drawn scene: points of head and shoulders, some wrong, some missing.
+"""Detector's points of the people in a drawn scene: points of head and shoulders, some wrong, some
+missing.
 
 Which points are seen is told by rays cast at the points alone; no picture is needed.
 """
@@ -21,8 +22,14 @@ from .layout import DrawnHead, Layout
 
 HEAD_M = 0.225  # vertex to chin: what "the size of a head" means in the errors below
 JOINTS = ("neck", "right_shoulder", "left_shoulder")
-SEEN_M = {True: 0.14, False: 0.015}  # of a joint under the skin, of a point on it: how far a surface may lie before it
-ERROR, FAR_ERROR = 0.03, 0.08  # of the head's size, of points that are seen and of those that a detector makes up
+SEEN_M = {
+    True: 0.14,
+    False: 0.015,
+}  # of a joint under the skin, of a point on it: how far a surface may be before it
+ERROR, FAR_ERROR = (
+    0.03,
+    0.08,
+)  # of the head's size, of points that are seen and of those that a detector makes up
 MISSING, GUESSED, SWAPPED = 0.10, 0.25, 0.04
 GAP_S = 0.4  # in which the detector finds nobody
 BIAS, JITTER = (0.05, 0.10), 0.02  # of the head's size: all through a clip, and from frame to frame
@@ -32,7 +39,8 @@ OUTLINE = np.array([0.38, 0.5])  # half width, half height of a head's outline, 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeenPerson:
-    """The points of one person, in the order of head_template.POINTS, and which of them the exo camera sees."""
+    """The points of one person, in the order of head_template.POINTS, and which of them the exo
+    camera sees."""
 
     uv: np.ndarray  # [T, 8, 2] px
     metres: np.ndarray  # [T, 8, 3] exo camera frame
@@ -50,11 +58,19 @@ def seen_people(layout: Layout) -> tuple[SeenPerson, ...]:
     camera, w2c = layout.scene.exo_camera, layout.scene.exo_w2c
     people = []
     for head in layout.heads:
-        marks = torch.from_numpy(np.stack([head.marks[name] for name in POINTS], axis=1))  # [T, 8, 3]
+        marks = torch.from_numpy(
+            np.stack([head.marks[name] for name in POINTS], axis=1)
+        )  # [T, 8, 3]
         local = transform(w2c, marks)
         uv, valid = project(camera, local)
-        people.append(SeenPerson(uv=uv.numpy(), metres=local.numpy(), size=head.form.size,
-                                 seen=_seen(layout, marks, head, camera, uv) & valid.numpy()))
+        people.append(
+            SeenPerson(
+                uv=uv.numpy(),
+                metres=local.numpy(),
+                size=head.form.size,
+                seen=_seen(layout, marks, head, camera, uv) & valid.numpy(),
+            )
+        )
     return tuple(people)
 
 
@@ -69,18 +85,24 @@ def exo_hits(
     scene = layout.scene
     origin = invert(pose_of_frame(scene.exo_w2c, 0))[:, 3].float().expand(scene.frames, 3)
     bundle = RayBundle(rays=rays.float(), origin=origin, frame=frame, poses=scene.world_from_solid)
-    solids = [i for i in scene.indices() if glasses or not scene.solids[i].name.startswith("glasses")]
+    solids = [
+        i for i in scene.indices() if glasses or not scene.solids[i].name.startswith("glasses")
+    ]
     return first_hits(scene.solids, solids, bundle)
 
 
-def _seen(layout: Layout, marks: Tensor, head: DrawnHead, camera: CameraModel, uv: Tensor) -> np.ndarray:
+def _seen(
+    layout: Layout, marks: Tensor, head: DrawnHead, camera: CameraModel, uv: Tensor
+) -> np.ndarray:
     """[T, 8] which points nothing else hides, and the picture shows."""
     frames, count = marks.shape[:2]
     centre = invert(layout.scene.exo_w2c)[:, 3]
     away = (marks - centre).reshape(-1, 3)
     far = away.norm(dim=-1)
     # Detectors find eyes behind glasses.
-    depth, index = exo_hits(layout, away / far[:, None], torch.arange(frames).repeat_interleave(count), glasses=False)
+    depth, index = exo_hits(
+        layout, away / far[:, None], torch.arange(frames).repeat_interleave(count), glasses=False
+    )
     slack = torch.tensor([SEEN_M[name in JOINTS] for name in POINTS]).repeat(frames)
     own = torch.tensor([i in head.solids for i in range(len(layout.scene.solids))] + [False])[index]
     width, height = camera.stored_size
@@ -94,16 +116,23 @@ def detected_people(
     fps: float,
     rng: np.random.Generator,
 ) -> People:
-    """Errors, missing and made-up points, swapped sides, people in any order; the wearer is lost for a while."""
+    """Errors, missing and made-up points, swapped sides, people in any order; the wearer is lost
+    for a while."""
     count = len(people[0].uv)
     gap = max(1, round(GAP_S * fps))
     frames = [[] for _ in range(count)]
     start = int(rng.integers(4, max(5, count - gap - 4)))
     for number, person in enumerate(people):
         seen, size = person.seen, person.head_px * camera.fx
-        uv = person.uv + rng.normal(size=person.uv.shape) * np.where(seen, ERROR, FAR_ERROR)[..., None] * size
-        scores = np.where(seen, rng.uniform(0.6, 1.0, seen.shape), np.where(
-            rng.random(seen.shape) < GUESSED, rng.uniform(0.12, 0.3, seen.shape), 0.0))
+        uv = (
+            person.uv
+            + rng.normal(size=person.uv.shape) * np.where(seen, ERROR, FAR_ERROR)[..., None] * size
+        )
+        scores = np.where(
+            seen,
+            rng.uniform(0.6, 1.0, seen.shape),
+            np.where(rng.random(seen.shape) < GUESSED, rng.uniform(0.12, 0.3, seen.shape), 0.0),
+        )
         scores[rng.random(seen.shape) < MISSING] = 0
         for t in range(count):
             order = list(MIRROR) if rng.random() < SWAPPED else list(range(len(POINTS)))
@@ -122,8 +151,8 @@ def network_points(
 ) -> tuple[np.ndarray, np.ndarray]:  # uv [T, 8, 2] px, scores [T, 8]
     """Points as small real networks give them: all in every frame, hidden ones on the outline.
 
-    A visible point is off by the same share of the head in all frames. A hidden ear or eye lies on
-    its twin if that is seen; any other hidden point of the head lies on the outline, and a hidden
+    A visible point is off by the same share of the head in all frames. A hidden ear or eye is on
+    its twin if that is seen; any other hidden point of the head is on the outline, and a hidden
     joint of the body where it is.
     """
     size, heads = person.head_px * camera.fx, len(HEAD_POINTS)
@@ -141,6 +170,9 @@ def network_points(
     alone = hidden[:, twin] | (np.array(twin) == np.arange(heads))
     made_up = np.where(alone[..., None], outline, uv[:, twin])
     uv[:, :heads] = np.where(hidden[..., None], made_up, uv[:, :heads])
-    scores = np.where(person.seen, rng.uniform(*SEEN_SCORE, person.seen.shape), rng.uniform(
-        *MADE_UP_SCORE, person.seen.shape))
+    scores = np.where(
+        person.seen,
+        rng.uniform(*SEEN_SCORE, person.seen.shape),
+        rng.uniform(*MADE_UP_SCORE, person.seen.shape),
+    )
     return uv + JITTER * size * rng.normal(size=uv.shape), scores

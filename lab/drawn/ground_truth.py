@@ -1,4 +1,5 @@
-"""Ground truth of a synthetic take by exact ray casting: what exo and ego both see, and the masks of its objects."""
+"""Ground truth of a synthetic take by exact ray casting: what exo and ego both see, and the masks
+of its objects."""
 
 from __future__ import annotations
 
@@ -20,29 +21,36 @@ from .views import ViewRays
 MAX_INCIDENCE_DEG = 75.0
 """There a pixel covers 3.9 times as much of the surface as when seen from straight ahead."""
 SAME_HIT = 1e-3
-"""How far the exo ray's first hit may lie before the point, as a share of its distance: float32 casting is exact to
-about 1e-5 at a slant of 75 degrees, the thinnest solid (a rug) is 12 mm."""
+"""Largest distance of the exo ray's first hit before the point, as a share of its distance: float32
+casting is exact to about 1e-5 at a slant of 75 degrees, the thinnest solid (a rug) is 12 mm."""
 GROUPS = ("object", "held")
-"""Solids that count as objects: what lies on the table and what the hands hold, but no furniture and no body."""
+"""Solids that count as objects: what is on the table and what the hands hold, but no furniture and
+no body."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Covisible:
     """Masks over one frame of the stored ego picture."""
 
-    static: Tensor  # [S, S] bool, co-visible (both incidence angles under the bar), standing surface
+    static: (
+        Tensor  # [S, S] bool, co-visible (both incidence angles under the bar), standing surface
+    )
     moving: Tensor  # [S, S] bool, co-visible, moving surface
     visible: Tensor  # [S, S] bool, inside the exo picture and its first hit there, at any incidence angle
-    visible_static: Tensor  # [S, S] bool
-    exo_uv: Tensor  # [S, S, 2] exo pixel of each ego ray's first hit (meaningless where not visible)
+    exo_uv: (
+        Tensor  # [S, S, 2] exo pixel of each ego ray's first hit (meaningless where not visible)
+    )
 
 
-def covisible(take: SyntheticTake, frame: int, max_incidence_deg: float = MAX_INCIDENCE_DEG) -> Covisible:
-    """Which ego pixels' first hit projects inside the exo picture and is the exo ray's first hit there.
+def covisible(
+    take: SyntheticTake, frame: int, max_incidence_deg: float = MAX_INCIDENCE_DEG
+) -> Covisible:
+    """Mask of ego pixels whose first hit is inside the exo picture and the exo ray's first hit
+    there.
 
-    A pixel stands for its centre ray. Incidence angles are those between a ray and the surface normal, at both cameras.
-    The head counts as a blocker for exo, as it does in the exo picture, though the ego camera looks through it.
-    """
+    A pixel stands for its centre ray. Incidence angles are those between a ray and the surface
+    normal, at both cameras. The head counts as a blocker for exo, as it does in the exo picture,
+    though the ego camera looks through it."""
     with single_threaded():
         return _covisible(take, frame, max_incidence_deg)
 
@@ -54,7 +62,10 @@ def _covisible(take: SyntheticTake, frame: int, max_incidence_deg: float) -> Cov
     ego_rays = view.rays @ w2c[:, :3].float()
     index = take.ego_index[frame].reshape(-1).long()
     hit = (index >= 0) & view.valid
-    points = camera_centre(w2c).float() + ego_rays * take.ego_ray_depth_m[frame].reshape(-1, 1).nan_to_num()
+    points = (
+        camera_centre(w2c).float()
+        + ego_rays * take.ego_ray_depth_m[frame].reshape(-1, 1).nan_to_num()
+    )
     exo_w2c = take.exo_w2c if take.exo_w2c.ndim == 2 else take.exo_w2c[frame]
     exo_uv, in_lens = project(take.exo_camera, (points.double() @ exo_w2c[:, :3].T + exo_w2c[:, 3]))
     pixels = (hit & in_lens & inside_picture(take.exo_camera, exo_uv)).nonzero().squeeze(1)
@@ -63,7 +74,9 @@ def _covisible(take: SyntheticTake, frame: int, max_incidence_deg: float) -> Cov
     away = points[pixels] - exo_centre
     far = away.norm(dim=-1)
     exo_rays = away / far[:, None]
-    bundle = RayBundle(rays=exo_rays, origin=exo_centre[None], frame=None, poses=scene.world_from_solid[[frame]])
+    bundle = RayBundle(
+        rays=exo_rays, origin=exo_centre[None], frame=None, poses=scene.world_from_solid[[frame]]
+    )
     first, _ = first_hits(scene.solids, scene.indices(), bundle)
     unhidden = first >= far * (1 - SAME_HIT)
     pixels, exo_rays = pixels[unhidden], exo_rays[unhidden]
@@ -76,25 +89,38 @@ def _covisible(take: SyntheticTake, frame: int, max_incidence_deg: float) -> Cov
     both = torch.zeros_like(hit)
     both[pixels[facing]] = True
     size = take.ego_index.shape[1:]
-    return Covisible(static=(both & ~moving).reshape(size), moving=(both & moving).reshape(size),
-                     visible=visible.reshape(size), visible_static=(visible & ~moving).reshape(size),
-                     exo_uv=exo_uv.float().reshape(*size, 2))
+    return Covisible(
+        static=(both & ~moving).reshape(size),
+        moving=(both & moving).reshape(size),
+        visible=visible.reshape(size),
+        exo_uv=exo_uv.float().reshape(*size, 2),
+    )
 
 
-def _incidence(take: SyntheticTake, frame: int, points: Tensor, index: Tensor, *rays: Tensor) -> Tensor:
-    """Smallest cosine [N] of the incidence angles of the given rays at surface points [N, 3] of solids [N]."""
+def _incidence(
+    take: SyntheticTake, frame: int, points: Tensor, index: Tensor, *rays: Tensor
+) -> Tensor:
+    """Smallest cosine [N] of the incidence angles of the given rays at surface points [N, 3] of
+    solids [N]."""
     cosine = torch.zeros_like(points[:, 0])
     for solid_index in index.unique().tolist():
         subset = (index == solid_index).nonzero().squeeze(1)
-        solid, pose = take.scene.solids[solid_index], take.scene.world_from_solid[frame, solid_index]
-        normal = normals(solid.kind, solid.size, (points[subset] - pose[:, 3]) @ pose[:, :3]) @ pose[:, :3].T
+        solid, pose = (
+            take.scene.solids[solid_index],
+            take.scene.world_from_solid[frame, solid_index],
+        )
+        normal = (
+            normals(solid.kind, solid.size, (points[subset] - pose[:, 3]) @ pose[:, :3])
+            @ pose[:, :3].T
+        )
         cosine[subset] = torch.stack([-(ray[subset] * normal).sum(-1) for ray in rays]).amin(0)
     return cosine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TakeObjects:
-    """Objects of one take, in the order in which the scene has them; those that ego never sees are left out."""
+    """Objects of one take, in the order in which the scene has them; those that ego never sees are
+    left out."""
 
     ids: tuple[str, ...]  # N names, as "mug 2"
     masks: Tensor  # [N, T, S, S] bool, in the stored ego picture
@@ -106,16 +132,22 @@ def take_objects(take: SyntheticTake, least_share: float = 0.0) -> TakeObjects:
     """Masks of all objects.
 
     Args:
-        least_share: exo's share is only cast for objects that cover at least this share of the ego picture; the others
-            keep 0 (casting is most of the work).
+        least_share: exo's share is only cast for objects that cover at least this share of the ego
+            picture; the others keep 0 (casting is most of the work).
     """
     groups = solids_of_objects(take)
     size = take.ego_index.shape[1:]
     if not groups:
         none = torch.zeros(0, len(take.ego_index))
-        return TakeObjects(ids=(), masks=torch.zeros(0, *take.ego_index.shape, dtype=torch.bool),
-                           exo_pixels=none.long(), seen_share=none)
-    table = torch.full((len(take.scene.solids) + 1,), -1, dtype=torch.int64)  # the last entry: a miss
+        return TakeObjects(
+            ids=(),
+            masks=torch.zeros(0, *take.ego_index.shape, dtype=torch.bool),
+            exo_pixels=none.long(),
+            seen_share=none,
+        )
+    table = torch.full(
+        (len(take.scene.solids) + 1,), -1, dtype=torch.int64
+    )  # the last entry: a miss
     for i, solids in enumerate(groups.values()):
         table[list(solids)] = i
     ego, exo = table[take.ego_index.long()], table[take.exo_index.long()]
@@ -130,16 +162,23 @@ def take_objects(take: SyntheticTake, least_share: float = 0.0) -> TakeObjects:
             seen_share[i, frame] = visible[masks[i, frame]].float().mean()
     keep = ego_pixels.any(1)
     ids = tuple(name for name, in_ego in zip(groups, keep.tolist(), strict=True) if in_ego)
-    return TakeObjects(ids=ids, masks=masks[keep], exo_pixels=exo_pixels[keep], seen_share=seen_share[keep])
+    return TakeObjects(
+        ids=ids, masks=masks[keep], exo_pixels=exo_pixels[keep], seen_share=seen_share[keep]
+    )
 
 
 def solids_of_objects(take: SyntheticTake) -> dict[str, tuple[int, ...]]:
-    """Solids by object: a mug's handle belongs to the mug that it follows; equal things are numbered."""
+    """Solids by object: a mug's handle belongs to the mug that it follows; equal things are
+    numbered."""
     objects: list[tuple[str, list[int]]] = []
     for index, solid in enumerate(take.scene.solids):
         if solid.group not in GROUPS:
             continue
-        if objects and objects[-1][1][-1] == index - 1 and solid.name.startswith(objects[-1][0] + " "):
+        if (
+            objects
+            and objects[-1][1][-1] == index - 1
+            and solid.name.startswith(objects[-1][0] + " ")
+        ):
             objects[-1][1].append(index)
         else:
             objects.append((solid.name, [index]))

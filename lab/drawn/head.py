@@ -1,8 +1,8 @@
-"""Heads: the shape that all figures have, or one drawn for a person; the points that a detector looks for, and where
-the ego camera sits.
+"""Heads: the shape that all figures have, or one drawn for a person; the points that a detector
+looks for, and where the ego camera sits.
 
-Drawn frame of a head: x to the wearer's right, y forward, z up, origin in the middle of the skull; metres.
-"""
+Drawn frame of a head: x to the wearer's right, y forward, z up, origin in the middle of the skull;
+    metres."""
 
 from __future__ import annotations
 
@@ -14,14 +14,19 @@ import numpy as np
 from .palettes import Colour
 from .parts import Part, between
 
-# The shape that is drawn where nothing else is asked for; its skull is a ball, broader than a person's.
+# The shape that is drawn where nothing else is asked for; its skull is a ball, broader than a
+# person's.
 USUAL_MARKS: Mapping[str, tuple[float, float, float]] = {
-    "right_eye": (0.032, 0.0926, 0.0), "left_eye": (-0.032, 0.0926, 0.0), "right_ear": (0.112, -0.01, -0.015),
-    "left_ear": (-0.112, -0.01, -0.015), "nose": (0.0, 0.120, -0.02),
+    "right_eye": (0.032, 0.0926, 0.0),
+    "left_eye": (-0.032, 0.0926, 0.0),
+    "right_ear": (0.112, -0.01, -0.015),
+    "left_ear": (-0.112, -0.01, -0.015),
+    "nose": (0.0, 0.120, -0.02),
 }
 USUAL_MOUNT = (-0.055, 0.105, 0.02)
 
-# Drawn persons have the skull of the medium headform of ISO/TS 16976-2 (length 197, breadth 153 mm).
+# Drawn persons have the skull of the medium headform of ISO/TS 16976-2 (length 197, breadth 153
+# mm).
 SKULL_RADIUS, SKULL_HALF = 0.0765, 0.022
 SKULL_AT = (0.0, -0.012, 0.032)
 MOUNT_FROM_EYES = (-0.056, 0.013, 0.0075)
@@ -32,7 +37,8 @@ MOUNT_SPAN_M, MOUNT_SPAN_DEG = 0.004, 1.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeadLengths:
-    """Where face points sit on a mean head; each person's own size and lengths vary about these. Metres."""
+    """Places of face points on a mean head; each person's own size and lengths vary about these.
+    Metres."""
 
     eye_side: float
     eye_ahead: float
@@ -44,14 +50,28 @@ class HeadLengths:
 
 
 MEAN_HEADS: Mapping[str, HeadLengths] = {
-    # As the headform (nose 21 mm before the lip), eyes and ears where the drawing's surfaces have them; 94 % of the
-    # head's breadth lie between the ears.
-    "drawn": HeadLengths(eye_side=0.0315, eye_ahead=0.0785, ear_side=0.0718, ear_back=0.006, ear_down=0.0135,
-                         nose_ahead=0.0415, nose_down=0.035),
-    # Interpupillary breadth 63.3 mm (ANSUR II); bitragion breadth 139 mm, eye to tragus 80.5 mm back and 12 mm down
-    # (ANSUR 1988); the nose of MediaPipe's canonical face.
-    "surveyed": HeadLengths(eye_side=0.03165, eye_ahead=0.0785, ear_side=0.0695, ear_back=0.002, ear_down=0.012,
-                            nose_ahead=0.040, nose_down=0.0375),
+    # As the headform (nose 21 mm before the lip), eyes and ears where the drawing's surfaces have
+    # them; 94 % of the head's breadth are between the ears.
+    "drawn": HeadLengths(
+        eye_side=0.0315,
+        eye_ahead=0.0785,
+        ear_side=0.0718,
+        ear_back=0.006,
+        ear_down=0.0135,
+        nose_ahead=0.0415,
+        nose_down=0.035,
+    ),
+    # Interpupillary breadth 63.3 mm (ANSUR II); bitragion breadth 139 mm, eye to tragus 80.5 mm
+    # back and 12 mm down (ANSUR 1988); the nose of MediaPipe's canonical face.
+    "surveyed": HeadLengths(
+        eye_side=0.03165,
+        eye_ahead=0.0785,
+        ear_side=0.0695,
+        ear_back=0.002,
+        ear_down=0.012,
+        nose_ahead=0.040,
+        nose_down=0.0375,
+    ),
 }
 
 
@@ -75,7 +95,8 @@ USUAL_HEAD = HeadForm(marks=USUAL_MARKS, mount=USUAL_MOUNT, mount_pitch_deg=0.0)
 
 
 def draw_head(rng: np.random.Generator, wearer: str) -> HeadForm:
-    """A person's head: its size, each of its lengths, and how the glasses sit; nothing is drawn for ``usual``."""
+    """A person's head: its size, each of its lengths, and how the glasses sit; nothing is drawn for
+    ``usual``."""
     if wearer == "usual":
         return USUAL_HEAD
     mean = MEAN_HEADS[wearer]
@@ -87,12 +108,26 @@ def draw_head(rng: np.random.Generator, wearer: str) -> HeadForm:
     eye, ahead = own(mean.eye_side), own(mean.eye_ahead)
     ear, back, down = own(mean.ear_side), own(mean.ear_back), own(mean.ear_down)
     nose, under = own(mean.nose_ahead), own(mean.nose_down)
-    marks = {"right_eye": (eye, ahead, 0.0), "left_eye": (-eye, ahead, 0.0), "right_ear": (ear, -back, -down),
-             "left_ear": (-ear, -back, -down), "nose": (0.0, ahead + nose, -under)}
-    place = np.array([0.0, ahead, 0.0]) + np.array(MOUNT_FROM_EYES) + rng.uniform(-MOUNT_SPAN_M, MOUNT_SPAN_M, 3)
+    marks = {
+        "right_eye": (eye, ahead, 0.0),
+        "left_eye": (-eye, ahead, 0.0),
+        "right_ear": (ear, -back, -down),
+        "left_ear": (-ear, -back, -down),
+        "nose": (0.0, ahead + nose, -under),
+    }
+    place = (
+        np.array([0.0, ahead, 0.0])
+        + np.array(MOUNT_FROM_EYES)
+        + rng.uniform(-MOUNT_SPAN_M, MOUNT_SPAN_M, 3)
+    )
     pitch = MOUNT_PITCH_DEG + rng.uniform(-MOUNT_SPAN_DEG, MOUNT_SPAN_DEG)
-    return HeadForm(marks=marks, mount=(float(place[0]), float(place[1]), float(place[2])),
-                    mount_pitch_deg=float(pitch), size=float(size), drawn=True)
+    return HeadForm(
+        marks=marks,
+        mount=(float(place[0]), float(place[1]), float(place[2])),
+        mount_pitch_deg=float(pitch),
+        size=float(size),
+        drawn=True,
+    )
 
 
 def drawn_head_parts(
@@ -109,8 +144,15 @@ def drawn_head_parts(
         return pose[..., 3] + pose[..., :3] @ np.array([x, y, z])
 
     def ball(name: str, radius: float, centre: np.ndarray, colour: Colour, look: str) -> Part:
-        return Part(name=name, kind="sphere", size=(radius, 0.0, 0.0), group="head", colour=colour, look=look,
-                    pose=np.concatenate([pose[..., :3], centre[..., None]], axis=-1))
+        return Part(
+            name=name,
+            kind="sphere",
+            size=(radius, 0.0, 0.0),
+            group="head",
+            colour=colour,
+            look=look,
+            pose=np.concatenate([pose[..., :3], centre[..., None]], axis=-1),
+        )
 
     dark: Colour = (0.12, 0.12, 0.14)
     x, y, z = (s * value for value in SKULL_AT)
@@ -118,22 +160,84 @@ def drawn_head_parts(
     eye = form.marks["right_eye"]
     glasses = eye[1] + 0.012
     parts = [
-        between("head", s * SKULL_RADIUS, spot(x, y - s * SKULL_HALF, z), spot(x, y + s * SKULL_HALF, z), skin, "skin",
-                "head"),
-        between("jaw", 0.052 * s, spot(0, 0.012 * s, -0.045 * s), spot(0, 0.032 * s, -0.075 * s), skin, "skin", "head"),
-        between("hair", 1.06 * s * SKULL_RADIUS, spot(x, y - 1.6 * s * SKULL_HALF, z + 0.012 * s),
-                spot(x, y - 0.2 * s * SKULL_HALF, z + 0.016 * s), hair, "fabric", "head"),
-        between("nose", 0.011 * s, spot(0, nose[1] - 0.011 * s, nose[2]), spot(0, eye[1] - 0.002, -0.002), skin, "skin",
-                "head"),
-        between("neck", 0.055, chest + np.array([0.0, 0.0, -0.02]), spot(0, -0.02, -0.06), skin, "skin", "head"),
-        between("glasses", 0.006, spot(-0.066 * s, glasses, 0.014), spot(0.066 * s, glasses, 0.014), dark, "paint",
-                "head"),
+        between(
+            "head",
+            s * SKULL_RADIUS,
+            spot(x, y - s * SKULL_HALF, z),
+            spot(x, y + s * SKULL_HALF, z),
+            skin,
+            "skin",
+            "head",
+        ),
+        between(
+            "jaw",
+            0.052 * s,
+            spot(0, 0.012 * s, -0.045 * s),
+            spot(0, 0.032 * s, -0.075 * s),
+            skin,
+            "skin",
+            "head",
+        ),
+        between(
+            "hair",
+            1.06 * s * SKULL_RADIUS,
+            spot(x, y - 1.6 * s * SKULL_HALF, z + 0.012 * s),
+            spot(x, y - 0.2 * s * SKULL_HALF, z + 0.016 * s),
+            hair,
+            "fabric",
+            "head",
+        ),
+        between(
+            "nose",
+            0.011 * s,
+            spot(0, nose[1] - 0.011 * s, nose[2]),
+            spot(0, eye[1] - 0.002, -0.002),
+            skin,
+            "skin",
+            "head",
+        ),
+        between(
+            "neck",
+            0.055,
+            chest + np.array([0.0, 0.0, -0.02]),
+            spot(0, -0.02, -0.06),
+            skin,
+            "skin",
+            "head",
+        ),
+        between(
+            "glasses",
+            0.006,
+            spot(-0.066 * s, glasses, 0.014),
+            spot(0.066 * s, glasses, 0.014),
+            dark,
+            "paint",
+            "head",
+        ),
     ]
     for side in (-1, 1):
-        parts.append(between("glasses arm", 0.004, spot(side * 0.07 * s, glasses - 0.01, 0.014),
-                             spot(side * ear[0], ear[1] + 0.01, 0.014), dark, "paint", "head"))
-        parts.append(between("ear", 0.009 * s, spot(side * (ear[0] - 0.004), ear[1] - 0.012, ear[2] + 0.022),
-                             spot(side * (ear[0] - 0.004), ear[1] - 0.008, ear[2] - 0.022), skin, "skin", "head"))
+        parts.append(
+            between(
+                "glasses arm",
+                0.004,
+                spot(side * 0.07 * s, glasses - 0.01, 0.014),
+                spot(side * ear[0], ear[1] + 0.01, 0.014),
+                dark,
+                "paint",
+                "head",
+            )
+        )
+        parts.append(
+            between(
+                "ear",
+                0.009 * s,
+                spot(side * (ear[0] - 0.004), ear[1] - 0.012, ear[2] + 0.022),
+                spot(side * (ear[0] - 0.004), ear[1] - 0.008, ear[2] - 0.022),
+                skin,
+                "skin",
+                "head",
+            )
+        )
     return parts
 
 
@@ -143,7 +247,9 @@ def eyes_pose(
 ) -> np.ndarray:  # [T, 3, 4] body_from_eyes, columns right, down, forward, between the eyes
     """The head as an upright camera between the eyes."""
     rotation = np.stack([pose[..., 0], -pose[..., 2], pose[..., 1]], axis=-1)
-    return np.concatenate([rotation, (pose[..., :3] @ form.eyes + pose[..., 3])[..., None]], axis=-1)
+    return np.concatenate(
+        [rotation, (pose[..., :3] @ form.eyes + pose[..., 3])[..., None]], axis=-1
+    )
 
 
 def ego_from_pose(

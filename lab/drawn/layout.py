@@ -1,4 +1,5 @@
-"""Draw a whole scene from a spec: room, workspace, person, cameras, light, then the textures; and its prompt."""
+"""Draw a whole scene from a spec: room, workspace, person, cameras, light, then the textures; and
+its prompt."""
 
 from __future__ import annotations
 
@@ -24,12 +25,26 @@ from .spec import SyntheticSpec
 from .workspace import Workspace, draw_workspace
 
 EXO_STREAMS = ("exo", "exo 2", "exo 3", "exo 4")
-STREAMS = ("workspace", "motion", "person", "room", "exo", "light", "looks", "world", "wearer", "company",
-           *EXO_STREAMS[1:])
+STREAMS = (
+    "workspace",
+    "motion",
+    "person",
+    "room",
+    "exo",
+    "light",
+    "looks",
+    "world",
+    "wearer",
+    "company",
+    *EXO_STREAMS[1:],
+)
 BEHIND_DEG = (135.0, 180.0)  # off the wearer's heading
 QUARTERS_DEG = (180.0, 90.0, -90.0)
-"""Where further exo cameras stand, seen from what all look at, off the first one's direction."""
-QUARTER_SPREAD_DEG = (0.0, 30.0)  # to either side of that; so two cameras are 30 degrees apart or more
+"""Directions of further exo cameras from the point that all look at, off the first one's."""
+QUARTER_SPREAD_DEG = (
+    0.0,
+    30.0,
+)  # to either side of that; so two cameras are 30 degrees apart or more
 QUARTER_FAR_M = (1.2, 2.7)  # nearer than the first may stand, since a quarter may end at a wall
 WALK_LINE_M = -0.45  # a walker passes the table on this side, metres before it
 STEPS_A_SECOND, STRIDE = 1.8, 0.42  # radians a leg swings each way
@@ -61,12 +76,13 @@ def write_prompt(room: Room, workspace: Workspace, person: Person) -> str:
         f"[Ego view] **Scene Overview:** From the person's eyes the view goes down over the {table} table with "
         f"{things} on it, towards {wall} walls and {floor} floor. Both forearms in {shirt} sleeves reach in from "
         f"below. **Action Analysis:** The hands hold {load} and move it from place to place over the table; the "
-        "view sways gently with the head.")
+        "view sways gently with the head."
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrawnHead:
-    """Where a person's head is, exactly. World, metres."""
+    """Exact place of a person's head. World, metres."""
 
     world_from_eyes: np.ndarray  # [T, 3, 4] float64, between the eyes: columns right, down, forward
     marks: dict[str, np.ndarray]  # [T, 3] eyes, ears, nose, neck, shoulders
@@ -85,11 +101,18 @@ class Layout:
 
 def draw_layout(spec: SyntheticSpec) -> Layout:
     """Draw the scene of a spec. Every noun has its own random stream (see SyntheticSpec)."""
-    streams = {name: np.random.default_rng([spec.seed, number]) for number, name in enumerate(STREAMS)}
+    streams = {
+        name: np.random.default_rng([spec.seed, number]) for number, name in enumerate(STREAMS)
+    }
     times_s = np.arange(spec.frames) / spec.fps
     posture = "standing" if spec.walking > 0 else spec.posture
-    workspace = draw_workspace(streams["workspace"], clutter=spec.clutter, posture=posture,
-                               count=spec.table_objects, scale=spec.object_scale)
+    workspace = draw_workspace(
+        streams["workspace"],
+        clutter=spec.clutter,
+        posture=posture,
+        count=spec.table_objects,
+        scale=spec.object_scale,
+    )
     form = draw_head(streams["wearer"], spec.wearer)
     person = _draw_moving_person(streams, spec, workspace, times_s, form)
     heading = float(streams["world"].uniform(-0.35, 0.35))
@@ -111,15 +134,27 @@ def draw_layout(spec: SyntheticSpec) -> Layout:
     landmarks = person.landmarks @ turn.T
     if spec.walking > 0:
         target = bodies[len(bodies) // 2] @ np.array([0.0, 0.15, 1.15, 1.0])
-        eyes = np.einsum("tij,tj->ti", bodies[..., :3], person.body_from_eyes[..., 3]) + bodies[..., 3]
+        eyes = (
+            np.einsum("tij,tj->ti", bodies[..., :3], person.body_from_eyes[..., 3]) + bodies[..., 3]
+        )
         landmarks = eyes[[0, len(eyes) // 2, -1]]
-    exo = _draw_exo_cameras(streams, spec, room, parts, target=target, landmarks=landmarks, facing=facing,
-                            company=company)
+    exo = _draw_exo_cameras(
+        streams,
+        spec,
+        room,
+        parts,
+        target=target,
+        landmarks=landmarks,
+        facing=facing,
+        company=company,
+    )
     # The room's axes are not the world's: poses must not profit from walls along the axes.
     room_from_world = turn_z(-float(streams["world"].uniform(-np.pi, np.pi)))
     people = [(person, bodies, form, range(first, len(parts)))]
     if companion is not None:
-        parts += _carried_parts([replace(p, group="company") for p in companion[0].parts], companion[1])
+        parts += _carried_parts(
+            [replace(p, group="company") for p in companion[0].parts], companion[1]
+        )
         people.append((*companion, range(people[0][3].stop, len(parts))))
     solids, poses = _solids(streams["looks"], spec, parts, _centre(exo[0][1]), exo[0][0].fx)
     rotation = np.einsum("ij,tsjk->tsik", room_from_world.T, poses[..., :3])
@@ -130,32 +165,64 @@ def draw_layout(spec: SyntheticSpec) -> Layout:
     else:
         ego_from_room = _right_turned(person.ego_from_body, turn.T)
     if spec.exo_motion > 0:
-        exo = [(camera, carried(streams[name], pose, target, times_s, spec.exo_motion))
-               for name, (camera, pose) in zip(EXO_STREAMS, exo, strict=False)]
-    (exo_camera, exo_w2c), *further = [(camera, torch.from_numpy(_right_turned(pose, room_from_world)))
-                                       for camera, pose in exo]
+        exo = [
+            (camera, carried(streams[name], pose, target, times_s, spec.exo_motion))
+            for name, (camera, pose) in zip(EXO_STREAMS, exo, strict=False)
+        ]
+    (exo_camera, exo_w2c), *further = [
+        (camera, torch.from_numpy(_right_turned(pose, room_from_world))) for camera, pose in exo
+    ]
     scene = Scene(
-        solids=solids, world_from_solid=torch.from_numpy(world_from_solid).float(),
-        light=_draw_light(streams["light"], spec, room, room_from_world, times_s), exo_camera=exo_camera,
-        exo_w2c=exo_w2c, further_exo=tuple(further), ego_camera=ego_camera(spec.ego_size),
-        ego_w2c=torch.from_numpy(_right_turned(ego_from_room, room_from_world)))
+        solids=solids,
+        world_from_solid=torch.from_numpy(world_from_solid).float(),
+        light=_draw_light(streams["light"], spec, room, room_from_world, times_s),
+        exo_camera=exo_camera,
+        exo_w2c=exo_w2c,
+        further_exo=tuple(further),
+        ego_camera=ego_camera(spec.ego_size),
+        ego_w2c=torch.from_numpy(_right_turned(ego_from_room, room_from_world)),
+    )
     heads = tuple(_drawn_head(*values, room_from_world) for values in people)
     return Layout(scene=scene, prompt=write_prompt(room, workspace, person), heads=heads)
 
 
-def _draw_exo_cameras(streams: dict[str, np.random.Generator], spec: SyntheticSpec, room: Room, parts: list[Part], *,
-                      target: np.ndarray, landmarks: np.ndarray, facing: float,
-                      company: Sequence[tuple[float, float, float]]) -> list[tuple[CameraModel, np.ndarray]]:
-    """The exo cameras and their exo_from_room [3, 4]; the first two of four are those of a spec with two."""
-    draw = partial(draw_exo, width=spec.exo_width, height=spec.exo_height, low=room.low, high=room.high,
-                   parts=parts, target=target, landmarks=landmarks)
+def _draw_exo_cameras(
+    streams: dict[str, np.random.Generator],
+    spec: SyntheticSpec,
+    room: Room,
+    parts: list[Part],
+    *,
+    target: np.ndarray,
+    landmarks: np.ndarray,
+    facing: float,
+    company: Sequence[tuple[float, float, float]],
+) -> list[tuple[CameraModel, np.ndarray]]:
+    """The exo cameras and their exo_from_room [3, 4]; the first two of four are those of a spec
+    with two."""
+    draw = partial(
+        draw_exo,
+        width=spec.exo_width,
+        height=spec.exo_height,
+        low=room.low,
+        high=room.high,
+        parts=parts,
+        target=target,
+        landmarks=landmarks,
+    )
     side = {"azimuths_deg": BEHIND_DEG} if spec.exo_side == "behind" else {}
     first = draw(streams[EXO_STREAMS[0]], heading=facing, **side)
     away = _centre(first[1]) - target
     azimuth = float(np.arctan2(-away[0], away[1]))
-    further = [draw(streams[name], heading=azimuth + np.radians(quarter), azimuths_deg=QUARTER_SPREAD_DEG,
-                    far_m=QUARTER_FAR_M, keep_off=company)
-               for name, quarter in zip(EXO_STREAMS[1:spec.exo_views], QUARTERS_DEG, strict=False)]
+    further = [
+        draw(
+            streams[name],
+            heading=azimuth + np.radians(quarter),
+            azimuths_deg=QUARTER_SPREAD_DEG,
+            far_m=QUARTER_FAR_M,
+            keep_off=company,
+        )
+        for name, quarter in zip(EXO_STREAMS[1 : spec.exo_views], QUARTERS_DEG, strict=False)
+    ]
     return [first, *further]
 
 
@@ -163,8 +230,9 @@ def _centre(camera_from_room: np.ndarray) -> np.ndarray:
     return -camera_from_room[:, :3].T @ camera_from_room[:, 3]
 
 
-def _walk(rng: np.random.Generator, spec: SyntheticSpec, heading: float,
-          times_s: np.ndarray) -> tuple[np.ndarray, float]:
+def _walk(
+    rng: np.random.Generator, spec: SyntheticSpec, heading: float, times_s: np.ndarray
+) -> tuple[np.ndarray, float]:
     """(room_from_body [T, 3, 4], the heading of the body): at the table, or past it."""
     count = len(times_s)
     if spec.walking == 0:
@@ -184,7 +252,12 @@ def _carried_parts(parts: Iterable[Part], bodies: np.ndarray) -> list[Part]:
     for part in parts:
         pose = np.broadcast_to(part.pose, bodies.shape)
         centre = np.einsum("tij,tj->ti", bodies[..., :3], pose[..., 3]) + bodies[..., 3]
-        result.append(replace(part, pose=np.concatenate([bodies[..., :3] @ pose[..., :3], centre[..., None]], axis=-1)))
+        result.append(
+            replace(
+                part,
+                pose=np.concatenate([bodies[..., :3] @ pose[..., :3], centre[..., None]], axis=-1),
+            )
+        )
     return result
 
 
@@ -194,31 +267,45 @@ def _ego_of_walker(ego_from_body: np.ndarray, bodies: np.ndarray) -> np.ndarray:
     return np.concatenate([rotation, ego_from_body[..., 3:] - rotation @ bodies[..., 3:]], axis=-1)
 
 
-def _drawn_head(person: Person, bodies: np.ndarray, form: HeadForm, solids: range,
-                room_from_world: np.ndarray) -> DrawnHead:
+def _drawn_head(
+    person: Person, bodies: np.ndarray, form: HeadForm, solids: range, room_from_world: np.ndarray
+) -> DrawnHead:
     def world(points: np.ndarray) -> np.ndarray:  # [T, 3] of the body's frame
         return (np.einsum("tij,tj->ti", bodies[..., :3], points) + bodies[..., 3]) @ room_from_world
 
     rotation = room_from_world.T @ bodies[..., :3] @ person.body_from_eyes[..., :3]
     place = world(person.body_from_eyes[..., 3])
-    return DrawnHead(world_from_eyes=np.concatenate([rotation, place[..., None]], axis=-1), form=form, solids=solids,
-                     marks={name: world(points) for name, points in person.marks.items()})
+    return DrawnHead(
+        world_from_eyes=np.concatenate([rotation, place[..., None]], axis=-1),
+        form=form,
+        solids=solids,
+        marks={name: world(points) for name, points in person.marks.items()},
+    )
 
 
-def _draw_company(rng: np.random.Generator, spec: SyntheticSpec, heading: float,
-                  times_s: np.ndarray) -> tuple[Person, np.ndarray, HeadForm]:
-    """Somebody who stands beside the wearer, hands before the body, and looks about: (person, bodies, head)."""
+def _draw_company(
+    rng: np.random.Generator, spec: SyntheticSpec, heading: float, times_s: np.ndarray
+) -> tuple[Person, np.ndarray, HeadForm]:
+    """Somebody who stands beside the wearer, hands before the body, and looks about: (person,
+    bodies, head)."""
     count = len(times_s)
     form = draw_head(rng, spec.wearer)
     side = float(rng.choice((-1.0, 1.0)))
     turn = turn_z(heading + float(rng.uniform(-0.8, 0.8)))
-    place = turn_z(heading) @ np.array([side * rng.uniform(0.85, 1.1), rng.uniform(-0.35, 0.1), 0.0])
-    palms = [np.array([x, 0.33, 1.05]) + np.stack([sway(rng, times_s, size=0.02) for _ in range(3)], -1)
-             for x in (0.14, -0.14)]
+    place = turn_z(heading) @ np.array(
+        [side * rng.uniform(0.85, 1.1), rng.uniform(-0.35, 0.1), 0.0]
+    )
+    palms = [
+        np.array([x, 0.33, 1.05]) + np.stack([sway(rng, times_s, size=0.02) for _ in range(3)], -1)
+        for x in (0.14, -0.14)
+    ]
     gaze = np.array([0.0, 1.3, rng.uniform(0.9, 1.5)]) + np.stack(
-        [sway(rng, times_s, size=size) for size in (0.3, 0.1, 0.1)], axis=-1)
+        [sway(rng, times_s, size=size) for size in (0.3, 0.1, 0.1)], axis=-1
+    )
     body = np.stack([sway(rng, times_s, size=size) for size in (0.012, 0.010, 0.004)], axis=-1)
-    person = draw_person(rng, seated=False, right_palm=palms[0], left_palm=palms[1], gaze=gaze, sway=body, form=form)
+    person = draw_person(
+        rng, seated=False, right_palm=palms[0], left_palm=palms[1], gaze=gaze, sway=body, form=form
+    )
     bodies = np.broadcast_to(np.concatenate([turn, place[:, None]], axis=1), (count, 3, 4))
     return person, bodies, form
 
@@ -230,64 +317,110 @@ def _turned(angle: float, x: float, y: float) -> tuple[float, float]:
 
 def _right_turned(target_from_source: np.ndarray, source_from_other: np.ndarray) -> np.ndarray:
     """A pose [..., 3, 4] whose source is replaced by one turned against it by a rotation [3, 3]."""
-    return np.concatenate([target_from_source[..., :3] @ source_from_other, target_from_source[..., 3:]], axis=-1)
+    return np.concatenate(
+        [target_from_source[..., :3] @ source_from_other, target_from_source[..., 3:]], axis=-1
+    )
 
 
-def _draw_moving_person(streams: dict[str, np.random.Generator], spec: SyntheticSpec, workspace: Workspace,
-                        times_s: np.ndarray, form: HeadForm) -> Person:
+def _draw_moving_person(
+    streams: dict[str, np.random.Generator],
+    spec: SyntheticSpec,
+    workspace: Workspace,
+    times_s: np.ndarray,
+    form: HeadForm,
+) -> Person:
     rng = streams["motion"]
     period = rng.uniform(1.0, 1.7)
     palms = []
     for stops, slower in ((workspace.right_stops, 1.0), (workspace.left_stops, 1.6)):
         # Less motion shortens the way between the stops, more lengthens it, about their mean.
         scaled = stops.mean(0) + spec.motion * (stops - stops.mean(0))
-        path = reach_path(times_s, scaled, period_s=period * slower, offset_s=rng.uniform(0, 3),
-                          lift_m=0.06 * spec.motion)
+        path = reach_path(
+            times_s,
+            scaled,
+            period_s=period * slower,
+            offset_s=rng.uniform(0, 3),
+            lift_m=0.06 * spec.motion,
+        )
         shake = np.stack([sway(rng, times_s, size=0.006 * spec.motion) for _ in range(3)], axis=-1)
         palms.append(path + shake)
-    body = np.stack([sway(rng, times_s, size=size * spec.motion) for size in (0.012, 0.010, 0.004)], axis=-1)
+    body = np.stack(
+        [sway(rng, times_s, size=size * spec.motion) for size in (0.012, 0.010, 0.004)], axis=-1
+    )
     base = np.array([rng.uniform(-0.25, 0.25), rng.uniform(0.95, 1.35), workspace.table_height])
     follow = palms[0] - workspace.right_stops.mean(0)
-    wander = np.stack([sway(rng, times_s, size=size * spec.motion, slowest_s=5.0) for size in (0.16, 0.10, 0.08)],
-                      axis=-1)
+    wander = np.stack(
+        [sway(rng, times_s, size=size * spec.motion, slowest_s=5.0) for size in (0.16, 0.10, 0.08)],
+        axis=-1,
+    )
     gaze = base + 0.5 * spec.motion * follow * np.array([1.0, 0.5, 0.0]) + wander
     stride = None
     if spec.walking > 0:
         stride = STRIDE * np.sin(np.pi * STEPS_A_SECOND * times_s)
-        swing = np.stack([np.zeros_like(stride), 0.35 * np.sin(stride), np.zeros_like(stride)], axis=-1)
+        swing = np.stack(
+            [np.zeros_like(stride), 0.35 * np.sin(stride), np.zeros_like(stride)], axis=-1
+        )
         palms = [np.array([0.24, 0.08, 0.86]) - swing, np.array([-0.24, 0.08, 0.86]) + swing]
         gaze = gaze + np.array([0.0, 1.2, 0.35])  # further on: who walks looks where the way goes
     if spec.turning_deg > 0:
         gaze = _looking_about(streams["wearer"], spec, gaze, times_s)
-    return draw_person(streams["person"], seated=workspace.seated, right_palm=palms[0], left_palm=palms[1], gaze=gaze,
-                       sway=body, held_scale=spec.object_scale, form=form, stride=stride)
+    return draw_person(
+        streams["person"],
+        seated=workspace.seated,
+        right_palm=palms[0],
+        left_palm=palms[1],
+        gaze=gaze,
+        sway=body,
+        held_scale=spec.object_scale,
+        form=form,
+        stride=stride,
+    )
 
 
-def _looking_about(rng: np.random.Generator, spec: SyntheticSpec, gaze: np.ndarray, times_s: np.ndarray) -> np.ndarray:
+def _looking_about(
+    rng: np.random.Generator, spec: SyntheticSpec, gaze: np.ndarray, times_s: np.ndarray
+) -> np.ndarray:
     """The gaze carried to both sides about the head, once to and fro in some seconds."""
     period, phase = rng.uniform(2.6, 4.5), rng.uniform(0, 2 * np.pi)
     angle = np.radians(spec.turning_deg) * np.sin(2 * np.pi * times_s / period + phase)
     c, s, zero = np.cos(angle), np.sin(angle), np.zeros_like(angle)
-    turn = np.stack([np.stack([c, -s, zero], -1), np.stack([s, c, zero], -1), np.stack([zero, zero, zero + 1], -1)], -2)
+    turn = np.stack(
+        [
+            np.stack([c, -s, zero], -1),
+            np.stack([s, c, zero], -1),
+            np.stack([zero, zero, zero + 1], -1),
+        ],
+        -2,
+    )
     pivot = np.array([0.0, 0.1, 0.0])
     return pivot + np.einsum("tij,tj->ti", turn, gaze - pivot)
 
 
-def _solids(rng: np.random.Generator, spec: SyntheticSpec, parts: list[Part], eye: np.ndarray,
-            focal: float) -> tuple[tuple[Solid, ...], np.ndarray]:
+def _solids(
+    rng: np.random.Generator, spec: SyntheticSpec, parts: list[Part], eye: np.ndarray, focal: float
+) -> tuple[tuple[Solid, ...], np.ndarray]:
     """(solids, room_from_solid [T, S, 3, 4])."""
     solids, poses = [], []
     for part in parts:
         pose = np.broadcast_to(part.pose, (spec.frames, 3, 4))
-        own = np.random.default_rng(rng.integers(2**63))  # one stream a part: a new part changes no other's texture
-        material = draw_material(own, part, texture=spec.texture, exo_pixel_m=_exo_pixel(part, pose[0], eye) / focal)
-        solids.append(Solid(name=part.name, kind=part.kind, size=part.size, group=part.group, material=material))
+        own = np.random.default_rng(
+            rng.integers(2**63)
+        )  # one stream a part: a new part changes no other's texture
+        material = draw_material(
+            own, part, texture=spec.texture, exo_pixel_m=_exo_pixel(part, pose[0], eye) / focal
+        )
+        solids.append(
+            Solid(
+                name=part.name, kind=part.kind, size=part.size, group=part.group, material=material
+            )
+        )
         poses.append(pose)
     return tuple(solids), np.stack(poses, axis=1)
 
 
 def _exo_pixel(part: Part, pose: np.ndarray, eye: np.ndarray) -> float:
-    """Metres on the part a radian of the exo picture spans: its distance, stretched where a slab is seen at a slant."""
+    """Metres on the part a radian of the exo picture spans: its distance, stretched where a slab is
+    seen at a slant."""
     away = pose[:, 3] - eye
     far = float(np.linalg.norm(away))
     half = np.asarray(part.size)
@@ -299,17 +432,33 @@ def _exo_pixel(part: Part, pose: np.ndarray, eye: np.ndarray) -> float:
     return max(far, 0.5) * float(np.clip(far / max(height, 1e-6), 1.0, 2.0))
 
 
-def _draw_light(rng: np.random.Generator, spec: SyntheticSpec, room: Room, room_from_world: np.ndarray,
-                times_s: np.ndarray) -> Light:
+def _draw_light(
+    rng: np.random.Generator,
+    spec: SyntheticSpec,
+    room: Room,
+    room_from_world: np.ndarray,
+    times_s: np.ndarray,
+) -> Light:
     low, high = np.asarray(room.low), np.asarray(room.high)
-    position = np.array([rng.uniform(low[0] + 0.6, high[0] - 0.6), rng.uniform(low[1] + 0.6, high[1] - 0.6),
-                         high[2] - 0.25])
+    position = np.array(
+        [
+            rng.uniform(low[0] + 0.6, high[0] - 0.6),
+            rng.uniform(low[1] + 0.6, high[1] - 0.6),
+            high[2] - 0.25,
+        ]
+    )
     positions = np.repeat(position[None], spec.frames, axis=0)
     strength = np.full(spec.frames, rng.uniform(0.85, 1.05))
     if spec.moving_light:
         for axis, size in enumerate((0.6, 0.6, 0.0)):
-            positions[:, axis] = np.clip(positions[:, axis] + sway(rng, times_s, size=size), low[axis] + 0.3,
-                                         high[axis] - 0.3)
+            positions[:, axis] = np.clip(
+                positions[:, axis] + sway(rng, times_s, size=size),
+                low[axis] + 0.3,
+                high[axis] - 0.3,
+            )
         strength = strength * (1 + np.clip(sway(rng, times_s, size=0.15), -0.4, 0.4))
-    return Light(position=torch.from_numpy(positions @ room_from_world).float(),
-                 strength=torch.from_numpy(strength).float(), ambient=float(rng.uniform(0.50, 0.62)))
+    return Light(
+        position=torch.from_numpy(positions @ room_from_world).float(),
+        strength=torch.from_numpy(strength).float(),
+        ambient=float(rng.uniform(0.50, 0.62)),
+    )

@@ -1,4 +1,5 @@
-"""From a part's look to its material. Detail is sized in exo pixels, so that an ego prior can show it."""
+"""From a part's look to its material. Detail is sized in exo pixels, so that an ego prior can show
+it."""
 
 from __future__ import annotations
 
@@ -10,7 +11,10 @@ from .palettes import THINGS
 from .parts import Look, Part
 from .textures import Material, draw_waves
 
-DETAIL_PX = (2.5, 8.0)  # size of a detail, half a wavelength, in exo pixels where the exo camera sees the part
+DETAIL_PX = (
+    2.5,
+    8.0,
+)  # size of a detail, half a wavelength, in exo pixels where the exo camera sees the part
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,25 +40,47 @@ LOOKS: dict[Look, LookSettings] = {
 }
 
 
-def draw_material(rng: np.random.Generator, part: Part, *, texture: str, exo_pixel_m: float) -> Material:
+def draw_material(
+    rng: np.random.Generator, part: Part, *, texture: str, exo_pixel_m: float
+) -> Material:
     """The part's material.
 
     Args:
-        texture: ``plain`` (colours, faint shades), ``soft`` (patterns and large waves) or ``detailed``.
+        texture: ``plain`` (colours, faint shades), ``soft`` (patterns and large waves) or
+            ``detailed``.
         exo_pixel_m: what one exo pixel spans on the part, metres.
     """
     settings = LOOKS[part.look]
-    edges = 2 * np.asarray(part.size if part.kind == "box" else (part.size[0], part.size[0], sum(part.size[:2])))
+    edges = 2 * np.asarray(
+        part.size if part.kind == "box" else (part.size[0], part.size[0], sum(part.size[:2]))
+    )
     thin = int(edges.argmin()) if edges.min() < 0.3 * edges.max() and part.kind == "box" else None
     grain = int(edges.argmax()) if settings.grain and part.kind == "box" else None
     largest = float(edges.max())
-    coarse = draw_waves(rng, count=4, lengths_m=(min(0.5, 0.6 * largest), min(2.0, 1.6 * largest)),
-                        contrast=settings.coarse * (0.4 if texture == "plain" else 1.0), tint=settings.tint, plane=thin)
+    coarse = draw_waves(
+        rng,
+        count=4,
+        lengths_m=(min(0.5, 0.6 * largest), min(2.0, 1.6 * largest)),
+        contrast=settings.coarse * (0.4 if texture == "plain" else 1.0),
+        tint=settings.tint,
+        plane=thin,
+    )
     lengths_m = (2 * DETAIL_PX[0] * exo_pixel_m, 2 * DETAIL_PX[1] * exo_pixel_m)
-    # Grain alone would look the same after a shift along it: half of a wood's detail has no direction.
+    # Grain alone would look the same after a shift along it: half of a wood's detail has no
+    # direction.
     half = settings.detail / np.sqrt(2)
-    even = draw_waves(rng, count=6, lengths_m=lengths_m, contrast=half, tint=settings.tint, plane=thin)
-    grained = draw_waves(rng, count=6, lengths_m=lengths_m, contrast=half, tint=settings.tint, plane=thin, grain=grain)
+    even = draw_waves(
+        rng, count=6, lengths_m=lengths_m, contrast=half, tint=settings.tint, plane=thin
+    )
+    grained = draw_waves(
+        rng,
+        count=6,
+        lengths_m=lengths_m,
+        contrast=half,
+        tint=settings.tint,
+        plane=thin,
+        grain=grain,
+    )
     pattern = _draw_pattern(rng, part, settings, edges, thin, exo_pixel_m)
     if texture == "detailed":
         layers = [coarse, even, grained]
@@ -64,29 +90,57 @@ def draw_material(rng: np.random.Generator, part: Part, *, texture: str, exo_pix
     return Material(albedo=part.colour, **fields, **({} if texture == "plain" else pattern))
 
 
-def _draw_pattern(rng: np.random.Generator, part: Part, settings: LookSettings, edges: np.ndarray, thin: int | None,
-                  exo_pixel_m: float) -> dict[str, object]:
-    """Pattern fields of the material. All numbers are drawn in any case: later draws don't depend on the options."""
+def _draw_pattern(
+    rng: np.random.Generator,
+    part: Part,
+    settings: LookSettings,
+    edges: np.ndarray,
+    thin: int | None,
+    exo_pixel_m: float,
+) -> dict[str, object]:
+    """Pattern fields of the material. All numbers are drawn in any case: later draws don't depend
+    on the options."""
     has = rng.random() < settings.pattern
-    kind = "tiles" if part.look == "floor" and rng.random() < 0.6 else str(rng.choice(("checker", "stripes")))
+    kind = (
+        "tiles"
+        if part.look == "floor" and rng.random() < 0.6
+        else str(rng.choice(("checker", "stripes")))
+    )
     # A cell is at least 12 exo pixels, so that patterns stay patterns at any picture size.
-    cell = max(rng.uniform(0.25, 0.6) if part.group == "room" else rng.uniform(0.06, 0.2), 12 * exo_pixel_m)
+    cell = max(
+        rng.uniform(0.25, 0.6) if part.group == "room" else rng.uniform(0.06, 0.2), 12 * exo_pixel_m
+    )
     other = np.asarray(THINGS[int(rng.integers(len(THINGS)))])
     own = np.asarray(part.colour)
     share = 0.2 if part.look in ("wall", "floor") else 0.55
     shade = rng.choice((0.82, 1.18)) if part.look in ("wall", "floor") else 1.0
-    second = np.clip((1 - share) * own * shade + share * (own if part.look in ("wall", "floor") else other), 0.05, 0.95)
+    second = np.clip(
+        (1 - share) * own * shade + share * (own if part.look in ("wall", "floor") else other),
+        0.05,
+        0.95,
+    )
     stripe_axis = int(rng.integers(3))
     if not has or part.kind == "sphere" and kind == "tiles":
         return {}
     cells = []
     for axis in range(3):
-        # A whole number of periods between opposite faces keeps every face inside a cell, off the pattern's edges.
+        # A whole number of periods between opposite faces keeps every face inside a cell, off the
+        # pattern's edges.
         fits = part.kind == "box" and part.group != "room"
-        cells.append(0.0 if axis == thin else float(edges[axis] / max(1, round(edges[axis] / cell))) if fits else cell)
+        cells.append(
+            0.0
+            if axis == thin
+            else float(edges[axis] / max(1, round(edges[axis] / cell)))
+            if fits
+            else cell
+        )
     if kind == "stripes":
         if thin is not None and stripe_axis == thin:
             stripe_axis = (thin + 1) % 3
         cells = [cell_m if axis == stripe_axis else 0.0 for axis, cell_m in enumerate(cells)]
-    return {"pattern": kind, "cell_m": tuple(cells), "second": tuple(float(c) for c in second),
-            "soft_m": 1.5 * exo_pixel_m}
+    return {
+        "pattern": kind,
+        "cell_m": tuple(cells),
+        "second": tuple(float(c) for c in second),
+        "soft_m": 1.5 * exo_pixel_m,
+    }

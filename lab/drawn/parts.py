@@ -1,4 +1,5 @@
-"""Parts: solids as a layout draws them, before their textures (those depend on how near the exo camera is)."""
+"""Parts: solids as a layout draws them, before their textures (those depend on how near the exo
+camera is)."""
 
 from __future__ import annotations
 
@@ -38,27 +39,68 @@ def pose_at(centre: Iterable[float], angle: float = 0.0) -> np.ndarray:  # [3, 4
     return np.concatenate([turn_z(angle), np.asarray(list(centre), dtype=float)[:, None]], axis=1)
 
 
-def box(name: str, size: Iterable[float], centre: Iterable[float], colour: Colour, look: Look,
-        group: Group = "furniture", angle: float = 0.0) -> Part:
+def box(
+    name: str,
+    size: Iterable[float],
+    centre: Iterable[float],
+    colour: Colour,
+    look: Look,
+    group: Group = "furniture",
+    angle: float = 0.0,
+) -> Part:
     """A box by its full edge lengths (the solid keeps half of them)."""
     x, y, z = (float(edge) / 2 for edge in size)
-    return Part(name=name, kind="box", size=(x, y, z), group=group, colour=colour, look=look,
-                pose=pose_at(centre, angle))
+    return Part(
+        name=name,
+        kind="box",
+        size=(x, y, z),
+        group=group,
+        colour=colour,
+        look=look,
+        pose=pose_at(centre, angle),
+    )
 
 
-def pillar(name: str, radius: float, height: float, foot: Iterable[float], colour: Colour, look: Look,
-           group: Group = "furniture") -> Part:
+def pillar(
+    name: str,
+    radius: float,
+    height: float,
+    foot: Iterable[float],
+    colour: Colour,
+    look: Look,
+    group: Group = "furniture",
+) -> Part:
     """An upright cylinder that stands on ``foot``."""
     x, y, z = foot
-    return Part(name=name, kind="cylinder", size=(float(radius), float(height) / 2, 0.0), group=group, colour=colour,
-                look=look, pose=pose_at((x, y, z + height / 2)))
+    return Part(
+        name=name,
+        kind="cylinder",
+        size=(float(radius), float(height) / 2, 0.0),
+        group=group,
+        colour=colour,
+        look=look,
+        pose=pose_at((x, y, z + height / 2)),
+    )
 
 
-def ball(name: str, radius: float, centre: Iterable[float], colour: Colour, look: Look,
-         group: Group = "furniture") -> Part:
+def ball(
+    name: str,
+    radius: float,
+    centre: Iterable[float],
+    colour: Colour,
+    look: Look,
+    group: Group = "furniture",
+) -> Part:
     """A sphere about ``centre``."""
-    return Part(name=name, kind="sphere", size=(float(radius), 0.0, 0.0), group=group, colour=colour, look=look,
-                pose=pose_at(centre))
+    return Part(
+        name=name,
+        kind="sphere",
+        size=(float(radius), 0.0, 0.0),
+        group=group,
+        colour=colour,
+        look=look,
+        pose=pose_at(centre),
+    )
 
 
 def between(
@@ -74,8 +116,15 @@ def between(
     begin, end = np.broadcast_arrays(begin, end)
     axis = end - begin
     length = np.linalg.norm(axis, axis=-1)
-    return Part(name=name, kind="capsule", size=(float(radius), float(length.mean()) / 2, 0.0), group=group,
-                colour=colour, look=look, pose=along(axis, (begin + end) / 2))
+    return Part(
+        name=name,
+        kind="capsule",
+        size=(float(radius), float(length.mean()) / 2, 0.0),
+        group=group,
+        colour=colour,
+        look=look,
+        pose=along(axis, (begin + end) / 2),
+    )
 
 
 def along(
@@ -84,7 +133,8 @@ def along(
 ) -> np.ndarray:  # [..., 3, 4]
     """Poses whose z runs along ``axis``."""
     z = axis / np.linalg.norm(axis, axis=-1, keepdims=True)
-    # Start from the world axis that the mean direction is furthest from, the same for all frames: no flips in time.
+    # Start from the world axis that the mean direction is furthest from, the same for all frames:
+    # no flips in time.
     helper = np.eye(3)[np.abs(z.reshape(-1, 3).mean(0)).argmin()]
     x = np.cross(helper, z)
     x /= np.linalg.norm(x, axis=-1, keepdims=True)

@@ -1,8 +1,7 @@
 """The wearer: a jointed figure of capsules and spheres, both arms reaching for given palm paths.
 
-Body frame: hips above the origin, facing +y, x to the wearer's right, z up, metres. The head turns to a gaze point and
-carries the ego camera at the left temple, where such glasses have it.
-"""
+Body frame: hips above the origin, facing +y, x to the wearer's right, z up, metres. The head turns
+    to a gaze point and carries the ego camera at the left temple, where such glasses have it."""
 
 from __future__ import annotations
 
@@ -24,11 +23,15 @@ class Person:
 
     parts: tuple[Part, ...]
     ego_from_body: np.ndarray  # [T, 3, 4], camera frame of the unturned sensor from the body frame
-    landmarks: np.ndarray  # [N, 3] head and both palms at the first frame: what an exo camera should see
+    landmarks: (
+        np.ndarray
+    )  # [N, 3] head and both palms at the first frame: what an exo camera should see
     shirt: Colour
     held: tuple[tuple[str, Colour], ...]  # what the hands hold, for the prompt
     body_from_eyes: np.ndarray  # [T, 3, 4] the head, between the eyes: columns right, down, forward
-    marks: dict[str, np.ndarray]  # [T, 3] eyes, ears, nose, neck, shoulders: what a detector looks for
+    marks: dict[
+        str, np.ndarray
+    ]  # [T, 3] eyes, ears, nose, neck, shoulders: what a detector looks for
 
 
 def draw_person(
@@ -44,7 +47,12 @@ def draw_person(
     stride: np.ndarray | None = None,  # [T] radians, of a walker's right leg forwards
 ) -> Person:
     """Pose the figure for T frames."""
-    shirt, trousers, skin, hair = pick(rng, SHIRTS), pick(rng, TROUSERS), pick(rng, SKIN), pick(rng, HAIR)
+    shirt, trousers, skin, hair = (
+        pick(rng, SHIRTS),
+        pick(rng, TROUSERS),
+        pick(rng, SKIN),
+        pick(rng, HAIR),
+    )
     lean = rng.uniform(0.03, 0.07) if seated else rng.uniform(0.08, 0.12)
     hip = 0.53 if seated else 0.92
     tall = rng.uniform(0.46, 0.50)  # hips to shoulders
@@ -72,9 +80,18 @@ def draw_person(
         parts += _head_parts(pose, chest, skin, hair)
     landmarks.insert(0, head[0])
     marks["neck"] = (marks["right_shoulder"] + marks["left_shoulder"]) / 2
-    marks |= {name: pose[..., 3] + pose[..., :3] @ np.array(place) for name, place in form.marks.items()}
-    return Person(parts=tuple(parts), ego_from_body=ego_from_body, landmarks=np.array(landmarks), shirt=shirt,
-                  held=tuple(objects), body_from_eyes=eyes_pose(pose, form), marks=marks)
+    marks |= {
+        name: pose[..., 3] + pose[..., :3] @ np.array(place) for name, place in form.marks.items()
+    }
+    return Person(
+        parts=tuple(parts),
+        ego_from_body=ego_from_body,
+        landmarks=np.array(landmarks),
+        shirt=shirt,
+        held=tuple(objects),
+        body_from_eyes=eyes_pose(pose, form),
+        marks=marks,
+    )
 
 
 def _trunk(hip: float, chest: np.ndarray, shirt: Colour, trousers: Colour) -> list[Part]:
@@ -82,11 +99,42 @@ def _trunk(hip: float, chest: np.ndarray, shirt: Colour, trousers: Colour) -> li
         return chest + np.array([x, 0.0, z])
 
     return [
-        between("shoulders", 0.078, shifted(-0.125, -0.04), shifted(0.125, -0.04), shirt, "fabric", "body"),
-        between("side", 0.112, np.array([0.062, 0.0, hip + 0.06]), shifted(0.062, -0.095), shirt, "fabric", "body"),
-        between("side", 0.112, np.array([-0.062, 0.0, hip + 0.06]), shifted(-0.062, -0.095), shirt, "fabric", "body"),
-        between("hips", 0.115, np.array([[-0.07, 0.0, hip]]).repeat(len(chest), 0), np.array([0.07, 0.0, hip]),
-                trousers, "fabric", "body"),
+        between(
+            "shoulders",
+            0.078,
+            shifted(-0.125, -0.04),
+            shifted(0.125, -0.04),
+            shirt,
+            "fabric",
+            "body",
+        ),
+        between(
+            "side",
+            0.112,
+            np.array([0.062, 0.0, hip + 0.06]),
+            shifted(0.062, -0.095),
+            shirt,
+            "fabric",
+            "body",
+        ),
+        between(
+            "side",
+            0.112,
+            np.array([-0.062, 0.0, hip + 0.06]),
+            shifted(-0.062, -0.095),
+            shirt,
+            "fabric",
+            "body",
+        ),
+        between(
+            "hips",
+            0.115,
+            np.array([[-0.07, 0.0, hip]]).repeat(len(chest), 0),
+            np.array([0.07, 0.0, hip]),
+            trousers,
+            "fabric",
+            "body",
+        ),
     ]
 
 
@@ -101,9 +149,27 @@ def _legs(seated: bool, hip: float, trousers: Colour, stride: np.ndarray | None)
         else:
             knee, ankle = np.array([side * 0.10, 0.03, 0.50]), np.array([side * 0.11, 0.0, 0.09])
         toe = ankle + np.array([side * 0.02, 0.15, -0.04])
-        parts += [between("thigh", 0.075, np.array([side * 0.085, 0.0, hip - 0.03]), knee, trousers, "fabric", "body"),
-                  between("shin", 0.055, knee, ankle, trousers, "fabric", "body"),
-                  between("shoe", 0.045, ankle - np.array([0, 0.03, 0.04]), toe, (0.2, 0.2, 0.22), "paint", "body")]
+        parts += [
+            between(
+                "thigh",
+                0.075,
+                np.array([side * 0.085, 0.0, hip - 0.03]),
+                knee,
+                trousers,
+                "fabric",
+                "body",
+            ),
+            between("shin", 0.055, knee, ankle, trousers, "fabric", "body"),
+            between(
+                "shoe",
+                0.045,
+                ankle - np.array([0, 0.03, 0.04]),
+                toe,
+                (0.2, 0.2, 0.22),
+                "paint",
+                "body",
+            ),
+        ]
     return parts
 
 
@@ -112,20 +178,28 @@ def _striding_leg(side: int, hip: float, swing: np.ndarray, trousers: Colour) ->
     top = np.broadcast_to(np.array([side * 0.09, 0.0, hip - 0.03]), (len(swing), 3))
 
     def below(start: np.ndarray, angle: np.ndarray, length: float) -> np.ndarray:  # [T, 3]
-        return start + length * np.stack([np.zeros_like(angle), np.sin(angle), -np.cos(angle)], axis=-1)
+        return start + length * np.stack(
+            [np.zeros_like(angle), np.sin(angle), -np.cos(angle)], axis=-1
+        )
 
     shin = swing - 0.35 * np.clip(-swing + 0.2, 0, None)
     knee = below(top, swing, 0.40)
     ankle = below(knee, shin, 0.40)
     toe = ankle + np.array([side * 0.02, 0.15, -0.03])
-    return [between("thigh", 0.075, top, knee, trousers, "fabric", "body"),
-            between("shin", 0.055, knee, ankle, trousers, "fabric", "body"),
-            between("shoe", 0.045, ankle - np.array([0, 0.03, 0.03]), toe, (0.2, 0.2, 0.22), "paint", "body")]
+    return [
+        between("thigh", 0.075, top, knee, trousers, "fabric", "body"),
+        between("shin", 0.055, knee, ankle, trousers, "fabric", "body"),
+        between(
+            "shoe", 0.045, ankle - np.array([0, 0.03, 0.03]), toe, (0.2, 0.2, 0.22), "paint", "body"
+        ),
+    ]
 
 
-def _arm(side: float, shoulder: np.ndarray, palm: np.ndarray, shirt: Colour,
-         skin: Colour) -> tuple[list[Part], np.ndarray, np.ndarray]:
-    """(parts, wrist [T, 3], hand frame [T, 3, 3] with columns thumb side, fingers, back of the hand)."""
+def _arm(
+    side: float, shoulder: np.ndarray, palm: np.ndarray, shirt: Colour, skin: Colour
+) -> tuple[list[Part], np.ndarray, np.ndarray]:
+    """(parts, wrist [T, 3], hand frame [T, 3, 3] with columns thumb side, fingers, back of the
+    hand)."""
     fingers = np.array([-side * 0.30, 0.90, -0.30])
     fingers = np.broadcast_to(fingers / np.linalg.norm(fingers), palm.shape)
     wrist = palm - WRIST_TO_PALM_M * fingers
@@ -139,11 +213,17 @@ def _arm(side: float, shoulder: np.ndarray, palm: np.ndarray, shirt: Colour,
     outward = pole - direction * (direction @ pole)[:, None]
     outward /= np.linalg.norm(outward, axis=-1, keepdims=True)
     forward = (UPPER_ARM_M**2 - FOREARM_M**2 + reach**2) / (2 * reach)
-    elbow = shoulder + direction * forward + outward * np.sqrt(np.maximum(UPPER_ARM_M**2 - forward**2, 0))
+    elbow = (
+        shoulder
+        + direction * forward
+        + outward * np.sqrt(np.maximum(UPPER_ARM_M**2 - forward**2, 0))
+    )
     cuff = elbow + (wrist - elbow) * 0.72
-    parts = [between("upper arm", 0.052, shoulder, elbow, shirt, "fabric", "body"),
-             between("sleeve", 0.043, elbow, cuff, shirt, "fabric", "body"),
-             between("forearm", 0.032, elbow + (wrist - elbow) * 0.5, wrist, skin, "skin", "body")]
+    parts = [
+        between("upper arm", 0.052, shoulder, elbow, shirt, "fabric", "body"),
+        between("sleeve", 0.043, elbow, cuff, shirt, "fabric", "body"),
+        between("forearm", 0.032, elbow + (wrist - elbow) * 0.5, wrist, skin, "skin", "body"),
+    ]
     back = np.broadcast_to(np.array([side * 0.25, 0.1, 1.0]), palm.shape)
     back = back - fingers * (back * fingers).sum(-1, keepdims=True)
     back = back / np.linalg.norm(back, axis=-1, keepdims=True)
@@ -154,29 +234,59 @@ def _arm(side: float, shoulder: np.ndarray, palm: np.ndarray, shirt: Colour,
         return wrist + frame @ np.array([x, y, z])
 
     for x in (-0.024, 0.0, 0.024):
-        parts.append(between("palm", 0.0175, spot(0.7 * x, 0.01, 0), spot(x, 0.075, 0), skin, "skin", "body"))
+        parts.append(
+            between("palm", 0.0175, spot(0.7 * x, 0.01, 0), spot(x, 0.075, 0), skin, "skin", "body")
+        )
     for x in (-0.034, -0.0115, 0.0115, 0.034):
         length = 0.05 if abs(x) > 0.02 else 0.06
         knuckle, joint = spot(x, 0.082, 0), spot(1.05 * x, 0.082 + 0.72 * length, -0.5 * length)
         tip = spot(1.05 * x, 0.082 + 0.95 * length, -1.2 * length)
         parts.append(between("finger", 0.0105, knuckle, joint, skin, "skin", "body"))
         parts.append(between("finger", 0.0095, joint, tip, skin, "skin", "body"))
-    parts.append(between("thumb", 0.0125, spot(0.03, 0.03, -0.005), spot(0.06, 0.085, -0.035), skin, "skin", "body"))
+    parts.append(
+        between(
+            "thumb",
+            0.0125,
+            spot(0.03, 0.03, -0.005),
+            spot(0.06, 0.085, -0.035),
+            skin,
+            "skin",
+            "body",
+        )
+    )
     return parts, wrist, frame
 
 
-def _held(rng: np.random.Generator, palm: np.ndarray, frame: np.ndarray, scale: float) -> tuple[str, Part]:
+def _held(
+    rng: np.random.Generator, palm: np.ndarray, frame: np.ndarray, scale: float
+) -> tuple[str, Part]:
     """Something in the hand: under the palm, turning with it."""
     colour = THINGS[int(rng.integers(len(THINGS)))]
     if rng.random() < 0.5:
-        half = tuple(scale * rng.uniform(*span) for span in ((0.025, 0.035), (0.04, 0.06), (0.018, 0.026)))
+        half = tuple(
+            scale * rng.uniform(*span) for span in ((0.025, 0.035), (0.04, 0.06), (0.018, 0.026))
+        )
         centre = palm + frame @ np.array([0.012, 0.05, -0.018 - half[2]])
-        return "block", Part(name="held block", kind="box", size=half, group="held", colour=colour, look="print",
-                             pose=np.concatenate([frame_rotation(frame), centre[..., None]], axis=-1))
+        return "block", Part(
+            name="held block",
+            kind="box",
+            size=half,
+            group="held",
+            colour=colour,
+            look="print",
+            pose=np.concatenate([frame_rotation(frame), centre[..., None]], axis=-1),
+        )
     radius, length = scale * rng.uniform(0.024, 0.032), scale * rng.uniform(0.05, 0.07)
     centre = palm + frame @ np.array([0.01, 0.05, -0.018 - radius])
-    return "tube", Part(name="held tube", kind="cylinder", size=(radius, length, 0.0), group="held", colour=colour,
-                        look="print", pose=along(frame[..., 0], centre))
+    return "tube", Part(
+        name="held tube",
+        kind="cylinder",
+        size=(radius, length, 0.0),
+        group="held",
+        colour=colour,
+        look="print",
+        pose=along(frame[..., 0], centre),
+    )
 
 
 def frame_rotation(
@@ -197,7 +307,8 @@ def _head_pose(head: np.ndarray, gaze: np.ndarray) -> tuple[np.ndarray, np.ndarr
     up = np.cross(right, forward)
     pose = np.concatenate([np.stack([right, forward, up], axis=-1), head[..., None]], axis=-1)
     camera = head - 0.055 * right + 0.105 * forward + 0.02 * up
-    # The sensor lies on its side: stored (upright) down is the sensor's x, stored right is minus its y.
+    # The sensor is on its side: stored (upright) down is the sensor's x, stored right is minus its
+    # y.
     rotation = np.stack([-up, -right, forward], axis=-2)
     return pose, np.concatenate([rotation, -(rotation @ camera[..., None])], axis=-1)
 
@@ -206,18 +317,55 @@ def _head_parts(pose: np.ndarray, chest: np.ndarray, skin: Colour, hair: Colour)
     def spot(x: float, y: float, z: float) -> np.ndarray:  # [T, 3]
         return pose[..., 3] + pose[..., :3] @ np.array([x, y, z])
 
-    def ball(name: str, radius: float, centre: np.ndarray, colour: Colour, look: str) -> Part:  # centre [T, 3]
-        return Part(name=name, kind="sphere", size=(radius, 0.0, 0.0), group="head", colour=colour, look=look,
-                    pose=np.concatenate([pose[..., :3], centre[..., None]], axis=-1))
+    def ball(
+        name: str, radius: float, centre: np.ndarray, colour: Colour, look: str
+    ) -> Part:  # centre [T, 3]
+        return Part(
+            name=name,
+            kind="sphere",
+            size=(radius, 0.0, 0.0),
+            group="head",
+            colour=colour,
+            look=look,
+            pose=np.concatenate([pose[..., :3], centre[..., None]], axis=-1),
+        )
 
     dark: Colour = (0.12, 0.12, 0.14)
-    parts = [ball("head", 0.098, spot(0, 0, 0), skin, "skin"), ball("jaw", 0.072, spot(0, 0.03, -0.065), skin, "skin"),
-             ball("hair", 0.108, spot(0, -0.025, 0.028), hair, "fabric"),
-             ball("nose", 0.017, spot(0, 0.104, -0.02), skin, "skin"),
-             between("neck", 0.052, chest + np.array([0.0, 0.0, -0.02]), spot(0, -0.01, -0.06), skin, "skin", "head"),
-             between("glasses", 0.013, spot(-0.065, 0.085, 0.012), spot(0.065, 0.085, 0.012), dark, "paint", "head")]
+    parts = [
+        ball("head", 0.098, spot(0, 0, 0), skin, "skin"),
+        ball("jaw", 0.072, spot(0, 0.03, -0.065), skin, "skin"),
+        ball("hair", 0.108, spot(0, -0.025, 0.028), hair, "fabric"),
+        ball("nose", 0.017, spot(0, 0.104, -0.02), skin, "skin"),
+        between(
+            "neck",
+            0.052,
+            chest + np.array([0.0, 0.0, -0.02]),
+            spot(0, -0.01, -0.06),
+            skin,
+            "skin",
+            "head",
+        ),
+        between(
+            "glasses",
+            0.013,
+            spot(-0.065, 0.085, 0.012),
+            spot(0.065, 0.085, 0.012),
+            dark,
+            "paint",
+            "head",
+        ),
+    ]
     for side in (-1, 1):
-        parts.append(between("glasses arm", 0.007, spot(side * 0.078, 0.075, 0.012), spot(side * 0.102, -0.03, 0.012),
-                             dark, "paint", "head"))
+        parts.append(
+            between(
+                "glasses arm",
+                0.007,
+                spot(side * 0.078, 0.075, 0.012),
+                spot(side * 0.102, -0.03, 0.012),
+                dark,
+                "paint",
+                "head",
+            )
+        )
         parts.append(ball("ear", 0.022, spot(side * 0.096, -0.01, -0.015), skin, "skin"))
     return parts

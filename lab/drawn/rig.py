@@ -1,6 +1,5 @@
-"""The two cameras and smooth motion: a pinhole exo camera that sees the hands, an Aria-like fisheye on the head, hands
-that rest and reach, sway of head and light. Times in seconds.
-"""
+"""The two cameras and smooth motion: a pinhole exo camera that sees the hands, an Aria-like fisheye
+on the head, hands that rest and reach, sway of head and light. Times in seconds."""
 
 from __future__ import annotations
 
@@ -16,9 +15,19 @@ from egox_core.trajectory.poses import look_at
 from .parts import Part
 from .solids import distance, intersect
 
-EGO_CAMERA = CameraModel(lens="aria_fisheye", width=REFERENCE_SIZE, height=REFERENCE_SIZE, fx=211.0, fy=211.0, cx=225.0,
-                         cy=228.0, max_angle_deg=89.0, quarter_turns=1)
-"""Near the preset ``aria_released``, but not tied to it: ground truth must not move when the preset is fitted anew."""
+EGO_CAMERA = CameraModel(
+    lens="aria_fisheye",
+    width=REFERENCE_SIZE,
+    height=REFERENCE_SIZE,
+    fx=211.0,
+    fy=211.0,
+    cx=225.0,
+    cy=228.0,
+    max_angle_deg=89.0,
+    quarter_turns=1,
+)
+"""Near the preset ``aria_released``, but not tied to it: ground truth must not move when the preset
+is fitted anew."""
 UP = (0.0, 0.0, 1.0)
 WALL_MARGIN_M = 0.2
 
@@ -78,7 +87,8 @@ def carried(
     times_s: np.ndarray,  # [T]
     size_m: float,
 ) -> np.ndarray:  # [T, 3, 4]
-    """Poses of a hand-held camera that wanders at most ``size_m`` about a pose, facing the target."""
+    """Poses of a hand-held camera that wanders at most ``size_m`` about a pose, facing the
+    target."""
     eye = -camera_from_room[:, :3].T @ camera_from_room[:, 3]
     path = np.stack([sway(rng, times_s, size=0.5 * size_m) for _ in range(3)], axis=-1)
     path *= np.minimum(1.0, size_m / np.maximum(np.linalg.norm(path, axis=-1, keepdims=True), 1e-9))
@@ -98,12 +108,14 @@ def draw_exo(
     heading: float,
     azimuths_deg: tuple[float, float] = (35, 125),  # off the heading, to either side
     far_m: tuple[float, float] = (1.6, 2.7),  # from the target, along the floor
-    keep_off: Iterable[tuple[float, float, float]] = (),  # x, y, radius: circles in which somebody stands
+    keep_off: Iterable[
+        tuple[float, float, float]
+    ] = (),  # x, y, radius: circles in which somebody stands
 ) -> tuple[CameraModel, np.ndarray]:  # pinhole, exo_from_room [3, 4]
     """A camera inside the room, off the furniture, with head and hands in free sight.
 
-    Of up to 60 draws the first is taken from which nothing hides a landmark, else the one that sees most.
-    """
+    Of up to 60 draws the first is taken from which nothing hides a landmark, else the one that sees
+    most."""
     parts = list(parts)
     low, high = np.asarray(list(low)), np.asarray(list(high))
     best: tuple[int, CameraModel, np.ndarray] | None = None
@@ -117,11 +129,22 @@ def draw_exo(
         focal = 0.5 * width / np.tan(np.radians(rng.uniform(56, 70)) / 2)
         if (eye < low + WALL_MARGIN_M).any() or (eye > high - WALL_MARGIN_M).any():
             continue
-        if _nearest(parts, eye) < 0.35 or any(np.hypot(eye[0] - x, eye[1] - y) < r for x, y, r in keep_off):
+        if _nearest(parts, eye) < 0.35 or any(
+            np.hypot(eye[0] - x, eye[1] - y) < r for x, y, r in keep_off
+        ):
             continue
-        camera = CameraModel(lens="pinhole", width=width, height=height, fx=float(focal), fy=float(focal),
-                             cx=width / 2, cy=height / 2)  # where the released rule for take files puts the centre
-        visible = sum(_sees(parts, eye, point) and _frames(camera, pose, point) for point in landmarks)
+        camera = CameraModel(
+            lens="pinhole",
+            width=width,
+            height=height,
+            fx=float(focal),
+            fy=float(focal),
+            cx=width / 2,
+            cy=height / 2,
+        )  # where the released rule for take files puts the centre
+        visible = sum(
+            _sees(parts, eye, point) and _frames(camera, pose, point) for point in landmarks
+        )
         if best is None or visible > best[0]:
             best = (visible, camera, pose)
         if visible == len(landmarks):
@@ -137,12 +160,19 @@ def _local(part: Part, points: np.ndarray) -> torch.Tensor:
 
 
 def _nearest(parts: list[Part], eye: np.ndarray) -> float:
-    return min((float(distance(part.kind, part.size, _local(part, eye[None]))[0]) for part in parts
-                if part.group == "furniture"), default=np.inf)
+    return min(
+        (
+            float(distance(part.kind, part.size, _local(part, eye[None]))[0])
+            for part in parts
+            if part.group == "furniture"
+        ),
+        default=np.inf,
+    )
 
 
 def _sees(parts: list[Part], eye: np.ndarray, point: np.ndarray) -> bool:
-    """Whether no standing furniture hides the point (things on the table and the body may)."""
+    """Check whether no standing furniture hides the point (things on the table and the body
+    may)."""
     far = float(np.linalg.norm(point - eye))
     ray = (point - eye) / far
     for part in parts:
@@ -156,9 +186,12 @@ def _sees(parts: list[Part], eye: np.ndarray, point: np.ndarray) -> bool:
 
 
 def _frames(camera: CameraModel, pose: np.ndarray, point: np.ndarray) -> bool:
-    """Whether the point lies in the picture, off its outer tenth."""
+    """Check whether the point is in the picture, off its outer tenth."""
     x, y, z = pose[:, :3] @ point + pose[:, 3]
     if z <= 0.1:
         return False
     u, v = camera.fx * x / z + camera.cx, camera.fy * y / z + camera.cy
-    return 0.08 * camera.width < u < 0.92 * camera.width and 0.08 * camera.height < v < 0.92 * camera.height
+    return (
+        0.08 * camera.width < u < 0.92 * camera.width
+        and 0.08 * camera.height < v < 0.92 * camera.height
+    )

@@ -1,4 +1,5 @@
-"""The room: walls that share a palette, things on the walls, furniture along them, a rug. Person at the origin."""
+"""The room: walls that share a palette, things on the walls, furniture along them, a rug. Person at
+the origin."""
 
 from __future__ import annotations
 
@@ -26,8 +27,11 @@ class Room:
     floor_colour: Colour
 
 
-def draw_room(rng: np.random.Generator, clutter: str, keep_free: list[tuple[float, float, float]]) -> Room:
-    """Draw a room. ``keep_free``: circles (x, y, radius) on the floor where no furniture may stand."""
+def draw_room(
+    rng: np.random.Generator, clutter: str, keep_free: list[tuple[float, float, float]]
+) -> Room:
+    """Draw a room. ``keep_free``: circles (x, y, radius) on the floor where no furniture may
+    stand."""
     low = (-rng.uniform(2.0, 3.0), -rng.uniform(1.7, 2.8), 0.0)
     high = (rng.uniform(2.0, 3.0), rng.uniform(2.2, 3.4), rng.uniform(2.5, 3.0))
     wall, floor = pick(rng, WALLS), pick(rng, FLOORS)
@@ -36,8 +40,16 @@ def draw_room(rng: np.random.Generator, clutter: str, keep_free: list[tuple[floa
     parts += _pieces(rng, low, high, PIECE_COUNT[clutter], keep_free)
     if rng.random() < 0.7:
         size = (rng.uniform(1.4, 2.2), rng.uniform(1.0, 1.8), 0.012)
-        parts.append(box("rug", size, (rng.uniform(-0.3, 0.3), rng.uniform(0.2, 0.8), 0.006), pick(rng, THINGS),
-                         "print", angle=rng.uniform(-0.2, 0.2)))
+        parts.append(
+            box(
+                "rug",
+                size,
+                (rng.uniform(-0.3, 0.3), rng.uniform(0.2, 0.8), 0.006),
+                pick(rng, THINGS),
+                "print",
+                angle=rng.uniform(-0.2, 0.2),
+            )
+        )
     return Room(low=low, high=high, parts=tuple(parts), wall_colour=wall, floor_colour=floor)
 
 
@@ -46,32 +58,58 @@ def _shell(rng: np.random.Generator, low, high, wall: Colour, floor: Colour) -> 
     x, y, z = ((h + lo) / 2 for h, lo in zip(high, low, strict=True))
     ceiling: Colour = tuple(min(0.95, 0.25 + 0.75 * c) for c in wall)
     skirting: Colour = tuple(0.55 * c for c in wall)
-    parts = [box("floor", (wide, deep, WALL_M), (x, y, -WALL_M / 2), floor, "floor", "room"),
-             box("ceiling", (wide, deep, WALL_M), (x, y, tall + WALL_M / 2), ceiling, "paint", "room")]
+    parts = [
+        box("floor", (wide, deep, WALL_M), (x, y, -WALL_M / 2), floor, "floor", "room"),
+        box("ceiling", (wide, deep, WALL_M), (x, y, tall + WALL_M / 2), ceiling, "paint", "room"),
+    ]
     for side, spot in ((-1, low[0] - WALL_M / 2), (1, high[0] + WALL_M / 2)):
         shade: Colour = tuple(float(np.clip(c + rng.uniform(-0.03, 0.03), 0, 0.95)) for c in wall)
         parts.append(box("wall", (WALL_M, deep, tall), (spot, y, z), shade, "wall", "room"))
-        parts.append(box("skirting", (0.015, deep, 0.09), (spot - side * (WALL_M / 2 + 0.0075), y, 0.045), skirting,
-                         "paint", "room"))
+        parts.append(
+            box(
+                "skirting",
+                (0.015, deep, 0.09),
+                (spot - side * (WALL_M / 2 + 0.0075), y, 0.045),
+                skirting,
+                "paint",
+                "room",
+            )
+        )
     for side, spot in ((-1, low[1] - WALL_M / 2), (1, high[1] + WALL_M / 2)):
         shade = tuple(float(np.clip(c + rng.uniform(-0.03, 0.03), 0, 0.95)) for c in wall)
         parts.append(box("wall", (wide, WALL_M, tall), (x, spot, z), shade, "wall", "room"))
-        parts.append(box("skirting", (wide, 0.015, 0.09), (x, spot - side * (WALL_M / 2 + 0.0075), 0.045), skirting,
-                         "paint", "room"))
+        parts.append(
+            box(
+                "skirting",
+                (wide, 0.015, 0.09),
+                (x, spot - side * (WALL_M / 2 + 0.0075), 0.045),
+                skirting,
+                "paint",
+                "room",
+            )
+        )
     return parts
 
 
-def _against(low, high, wall: int, share: float, width: float) -> tuple[float, tuple[float, float, float]]:
-    """(angle, foot) that puts a piece's back against wall 0...3 (back, right, front, left), ``share`` along it."""
+def _against(
+    low, high, wall: int, share: float, width: float
+) -> tuple[float, tuple[float, float, float]]:
+    """(angle, foot) that puts a piece's back against wall 0...3 (back, right, front, left),
+    ``share`` along it."""
     margin = width / 2 + 0.03
     x = low[0] + margin + share * (high[0] - low[0] - 2 * margin)
     y = low[1] + margin + share * (high[1] - low[1] - 2 * margin)
-    return ((0.0, (x, low[1], 0.0)), (np.pi / 2, (high[0], y, 0.0)),
-            (np.pi, (x, high[1], 0.0)), (-np.pi / 2, (low[0], y, 0.0)))[wall]
+    return (
+        (0.0, (x, low[1], 0.0)),
+        (np.pi / 2, (high[0], y, 0.0)),
+        (np.pi, (x, high[1], 0.0)),
+        (-np.pi / 2, (low[0], y, 0.0)),
+    )[wall]
 
 
 def _pictures(rng: np.random.Generator, low, high, wall_colour: Colour, count: int) -> list[Part]:
-    """Framed pictures and windows, at most two a wall, spread so that every wall tends to have something."""
+    """Framed pictures and windows, at most two a wall, spread so that every wall tends to have
+    something."""
     parts: list[Part] = []
     first = int(rng.integers(4))
     for i in range(count):
@@ -85,8 +123,14 @@ def _pictures(rng: np.random.Generator, low, high, wall_colour: Colour, count: i
         colour: Colour = (0.80, 0.88, 0.95) if window else pick(rng, THINGS)
         frame: Colour = (0.85, 0.85, 0.83) if window else tuple(0.4 * c for c in wall_colour)
         name = "window" if window else "picture"
-        own = [box(f"{name} frame", (width + 0.08, 0.03, height + 0.08), (0, 0.015, z), frame, "paint"),
-               box(name, (width, 0.012, height), (0, 0.036, z), colour, "window" if window else "print")]
+        own = [
+            box(
+                f"{name} frame", (width + 0.08, 0.03, height + 0.08), (0, 0.015, z), frame, "paint"
+            ),
+            box(
+                name, (width, 0.012, height), (0, 0.036, z), colour, "window" if window else "print"
+            ),
+        ]
         parts += placed(own, angle, foot)
     return parts
 

@@ -14,7 +14,8 @@ from .solids import Solid
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Light:
-    """A lamp and an even surrounding light; what a surface shows does not depend on where it is seen from."""
+    """A lamp and an even surrounding light; what a surface shows does not depend on where it is
+    seen from."""
 
     position: Tensor  # [T, 3] metres, world
     strength: Tensor  # [T], of the lamp
@@ -32,7 +33,9 @@ class Scene:
     exo_w2c: Tensor  # [3, 4] float64, or [T, 3, 4] where the camera is carried about
     ego_camera: CameraModel
     ego_w2c: Tensor  # [T, 3, 4] float64
-    further_exo: tuple[tuple[CameraModel, Tensor], ...] = ()  # exo cameras beside the first, and their w2c
+    further_exo: tuple[
+        tuple[CameraModel, Tensor], ...
+    ] = ()  # exo cameras beside the first, and their w2c
 
     @property
     def exo_cameras(self) -> tuple[tuple[CameraModel, Tensor], ...]:
@@ -49,10 +52,15 @@ class Scene:
         return torch.tensor([solid.bounding_radius for solid in self.solids], dtype=torch.float32)
 
     def indices(self, *, moving: bool | None = None, head: bool = True) -> list[int]:
-        """Solids by group; ``moving`` None takes both; ``head`` False leaves the wearer's head out (ego camera)."""
-        return [i for i, solid in enumerate(self.solids)
-                if (moving is None or solid.moving == moving) and (head or solid.group != "head")]
+        """Solids by group; ``moving`` None takes both; ``head`` False leaves the wearer's head out
+        (ego camera)."""
+        return [
+            i
+            for i, solid in enumerate(self.solids)
+            if (moving is None or solid.moving == moving) and (head or solid.group != "head")
+        ]
 
     def group_table(self, *groups: str) -> Tensor:  # [S + 1] bool
-        """Whether a solid's index belongs to one of the groups; the last entry (index -1, a miss) is False."""
+        """Check whether a solid's index belongs to one of the groups; the last entry (index -1, a
+        miss) is False."""
         return torch.tensor([solid.group in groups for solid in self.solids] + [False])

@@ -1,8 +1,8 @@
-"""Lambertian shading of ray hits: filtered albedo, one lamp, surrounding light, darker creases near other solids.
+"""Lambertian shading of ray hits: filtered albedo, one lamp, surrounding light, darker creases near
+other solids.
 
-Nothing depends on the direction of view, so exo and ego see the same colour at the same point, and a prior from exact
-depth can be compared with the ego picture.
-"""
+Nothing depends on the direction of view, so exo and ego see the same colour at the same point, and
+a prior from exact depth can be compared with the ego picture."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CREASE_DEPTH = 0.45
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hits:
-    """Where the N rays of a bundle met the scene."""
+    """Hits of a bundle's N rays in the scene."""
 
     bundle: RayBundle
     frames: list[int]  # the scene's frames that the bundle's F stand for
@@ -34,10 +34,13 @@ class Hits:
 
 
 def crease_neighbours(scene: Scene) -> dict[int, tuple[int, ...]]:
-    """For each standing solid the standing ones that darken it: those within reach of spots all over either of them."""
+    """For each standing solid the standing ones that darken it: those within reach of spots all
+    over either of them."""
     standing = scene.indices(moving=False)
     poses = scene.world_from_solid[0, standing]
-    spots = torch.stack([_spots(scene.solids[i]) for i in standing]) @ poses[..., :3].transpose(1, 2)
+    spots = torch.stack([_spots(scene.solids[i]) for i in standing]) @ poses[..., :3].transpose(
+        1, 2
+    )
     spots = spots + poses[:, None, :, 3]
     near = torch.zeros(len(standing), len(standing), dtype=torch.bool)
     for row, i in enumerate(standing):
@@ -45,18 +48,25 @@ def crease_neighbours(scene: Scene) -> dict[int, tuple[int, ...]]:
         far = distance(solid.kind, solid.size, (spots.reshape(-1, 3) - pose[:, 3]) @ pose[:, :3])
         near[row] = (far.reshape(len(standing), -1) < CREASE_REACH_M).any(-1)
     near = (near | near.T).fill_diagonal_(False)
-    return {i: tuple(standing[c] for c in near[row].nonzero().squeeze(1).tolist()) for row, i in enumerate(standing)}
+    return {
+        i: tuple(standing[c] for c in near[row].nonzero().squeeze(1).tolist())
+        for row, i in enumerate(standing)
+    }
 
 
 def _spots(solid: Solid) -> Tensor:
     """A grid of 5 x 5 x 5 spots [125, 3] over the solid's bounding box, in its frame."""
     a, b, _ = solid.size
-    half = torch.tensor(solid.size if solid.kind == "box" else (a, a, a if solid.kind == "sphere" else b))
+    half = torch.tensor(
+        solid.size if solid.kind == "box" else (a, a, a if solid.kind == "sphere" else b)
+    )
     steps = torch.linspace(-1, 1, 5)
     return torch.stack(torch.meshgrid(steps, steps, steps, indexing="ij"), -1).reshape(-1, 3) * half
 
 
-def shade(scene: Scene, hits: Hits, neighbours: dict[int, tuple[int, ...]]) -> tuple[Tensor, Tensor]:
+def shade(
+    scene: Scene, hits: Hits, neighbours: dict[int, tuple[int, ...]]
+) -> tuple[Tensor, Tensor]:
     """(colours [N, 3] 0...1, world normals [N, 3]); zero where a ray missed."""
     colours, world_normals = torch.zeros_like(hits.step_x), torch.zeros_like(hits.step_x)
     order = hits.index.argsort()
@@ -65,15 +75,18 @@ def shade(scene: Scene, hits: Hits, neighbours: dict[int, tuple[int, ...]]) -> t
     for solid_index, count in enumerate(counts[1:]):
         if not count:
             continue
-        subset = order[start:start + count]
+        subset = order[start : start + count]
         start += count
-        colour, normal = _shade_one(scene, hits, subset, solid_index, neighbours.get(solid_index, ()))
+        colour, normal = _shade_one(
+            scene, hits, subset, solid_index, neighbours.get(solid_index, ())
+        )
         colours[subset], world_normals[subset] = colour, normal
     return colours, world_normals
 
 
-def _shade_one(scene: Scene, hits: Hits, subset: Tensor, solid_index: int,
-               neighbours: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+def _shade_one(
+    scene: Scene, hits: Hits, subset: Tensor, solid_index: int, neighbours: tuple[int, ...]
+) -> tuple[Tensor, Tensor]:
     """(colours [n, 3], world normals [n, 3]) of the hits ``subset`` [n] on one solid."""
     solid, bundle = scene.solids[solid_index], hits.bundle
     rotation, centre = bundle.pose_of(solid_index, solid, subset)
@@ -85,7 +98,8 @@ def _shade_one(scene: Scene, hits: Hits, subset: Tensor, solid_index: int,
     facing = torch.where(facing.abs() < 0.02, torch.full_like(facing, -0.02), facing)
     steps = []
     for step in (hits.step_x[subset], hits.step_y[subset]):
-        # The neighbour ray meets the tangent plane: o + (t + dt)(d + step), dt from staying in the plane.
+        # The neighbour ray meets the tangent plane: o + (t + dt)(d + step), dt from staying in the
+        # plane.
         slide = depth * (step - rays * (step * normal).sum(-1, keepdim=True) / facing)
         steps.append(rotate_back(slide, rotation))
     albedo = albedo_at(solid.material, local, steps[0], steps[1])
@@ -93,7 +107,10 @@ def _shade_one(scene: Scene, hits: Hits, subset: Tensor, solid_index: int,
     if bundle.frame is None:
         position, strength = position[0], strength[0]
     else:
-        position, strength = position[bundle.frame[subset]], strength[bundle.frame[subset]].unsqueeze(-1)
+        position, strength = (
+            position[bundle.frame[subset]],
+            strength[bundle.frame[subset]].unsqueeze(-1),
+        )
     to_lamp = position - points
     far = to_lamp.norm(dim=-1, keepdim=True)
     lambert = ((to_lamp / far) * normal).sum(-1, keepdim=True).clamp_min(0)
@@ -105,7 +122,8 @@ def _shade_one(scene: Scene, hits: Hits, subset: Tensor, solid_index: int,
 
 
 def _creases(scene: Scene, neighbours: tuple[int, ...], points: Tensor, normal: Tensor) -> Tensor:
-    """How much light [N] is left near other standing solids; smooth, so that it adds no detail finer than textures."""
+    """Share [N] of light that is left near other standing solids; smooth, so that it adds no detail
+    finer than textures."""
     probe = points + 0.02 * normal
     left = torch.ones_like(points[:, 0])
     for j in neighbours:
@@ -115,7 +133,11 @@ def _creases(scene: Scene, neighbours: tuple[int, ...], points: Tensor, normal: 
         # A slab is large along two axes only: its thin axis alone excludes most points.
         thin = min(range(3), key=lambda axis: other.size[axis]) if other.kind == "box" else 0
         direction, bound = pose[:, thin], other.size[thin] if other.kind == "box" else radius
-        close = ((probe @ direction - pose[:, 3] @ direction).abs() < bound + CREASE_REACH_M).nonzero().squeeze(1)
+        close = (
+            ((probe @ direction - pose[:, 3] @ direction).abs() < bound + CREASE_REACH_M)
+            .nonzero()
+            .squeeze(1)
+        )
         if len(close) == 0:
             continue
         far = distance(other.kind, other.size, (probe[close] - pose[:, 3]) @ pose[:, :3])

@@ -1,8 +1,8 @@
 """The four solids that scenes are made of, with closed forms for ray hits, normals and distances.
 
-Every solid is described in its own frame (metres): a ``box`` by its half extents; a ``sphere`` by (radius, 0, 0); a
-``capsule`` and a (capped) ``cylinder`` by (radius, half length, 0) with the axis along local z.
-"""
+Every solid is described in its own frame (metres): a ``box`` by its half extents; a ``sphere`` by
+(radius, 0, 0); a ``capsule`` and a (capped) ``cylinder`` by (radius, half length, 0) with the axis
+along local z."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ NEAR_M = 1e-4  # a hit nearer than this is the surface the ray starts on
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Solid:
-    """One solid. All people and what they hold move; the wearer's head is left out of the wearer's own camera."""
+    """One solid. All people and what they hold move; the wearer's head is left out of the wearer's
+    own camera."""
 
     name: str
     kind: Kind
@@ -49,16 +50,21 @@ class Solid:
     def bounding_spheres(self) -> Tensor:  # [K, 4] centre in the solid's frame, radius, metres
         """Spheres that together contain the solid.
 
-        A slab gets up to 6 x 6 of them: one sphere about a wall would contain the whole room, and cull nothing.
-        """
+        A slab gets up to 6 x 6 of them: one sphere about a wall would contain the whole room, and
+            cull nothing."""
         if self.kind != "box":
             return torch.tensor([[0.0, 0.0, 0.0, self.bounding_radius]])
         edges = [2 * half for half in self.size]
         cell = max(max(edges) / 6, min(edges), 0.1)
         counts = [max(1, math.ceil(edge / cell)) for edge in edges]
-        spots = [[(i + 0.5) / n * edge - edge / 2 for i in range(n)] for n, edge in zip(counts, edges, strict=True)]
+        spots = [
+            [(i + 0.5) / n * edge - edge / 2 for i in range(n)]
+            for n, edge in zip(counts, edges, strict=True)
+        ]
         radius = 0.5 * math.hypot(*(edge / n for n, edge in zip(counts, edges, strict=True)))
-        return torch.tensor([[x, y, z, radius] for x in spots[0] for y in spots[1] for z in spots[2]])
+        return torch.tensor(
+            [[x, y, z, radius] for x in spots[0] for y in spots[1] for z in spots[2]]
+        )
 
 
 def intersect(
@@ -89,7 +95,8 @@ def _box(half: tuple[float, float, float], origin: Tensor, rays: Tensor) -> Tens
 
 def _sphere(radius: float, origin: Tensor, rays: Tensor) -> Tensor:
     along = -(origin * rays).sum(-1)
-    # Distance of the ray to the centre, rather than b² - c: the difference of two large squares loses small radii.
+    # Distance of the ray to the centre, rather than b² - c: the difference of two large squares
+    # loses small radii.
     off = origin + along.unsqueeze(-1) * rays
     square = radius * radius - off.square().sum(-1)
     return torch.where(square >= 0, along - square.clamp_min(0).sqrt(), math.inf)
@@ -109,7 +116,9 @@ def _capsule(radius: float, half: float, origin: Tensor, rays: Tensor) -> Tensor
     depth, meets = _side(radius, origin, rays)
     z = origin[..., 2] + depth * rays[..., 2]
     cap = torch.where(z > 0, half, -half)
-    shifted = torch.stack((origin[..., 0].expand_as(z), origin[..., 1].expand_as(z), origin[..., 2] - cap), -1)
+    shifted = torch.stack(
+        (origin[..., 0].expand_as(z), origin[..., 1].expand_as(z), origin[..., 2] - cap), -1
+    )
     depth = torch.where(z.abs() <= half, depth, _sphere(radius, shifted, rays))
     return torch.where(meets, depth, math.inf)
 
@@ -136,7 +145,8 @@ def normals(
         z = points[:, 2:]
         return torch.cat((points[:, :2], z - z.clamp(-size[1], size[1])), -1) / size[0]
     if kind == "box":
-        # The face is the one whose plane the point is nearest to, in metres: rounding can't choose a far face.
+        # The face is the one whose plane the point is nearest to, in metres: rounding can't choose
+        # a far face.
         axis = (points.abs() - points.new_tensor(size)).argmax(-1, keepdim=True)
         return torch.zeros_like(points).scatter_(-1, axis, points.gather(-1, axis).sign())
     radial = points[:, :2].norm(dim=-1, keepdim=True)
@@ -158,7 +168,11 @@ def distance(
         return (points.norm(dim=-1) - size[0]).clamp_min(0)
     z = points[:, 2]
     if kind == "capsule":
-        return (torch.stack((points[:, 0], points[:, 1], z - z.clamp(-size[1], size[1])), -1).norm(dim=-1)
-                - size[0]).clamp_min(0)
+        return (
+            torch.stack((points[:, 0], points[:, 1], z - z.clamp(-size[1], size[1])), -1).norm(
+                dim=-1
+            )
+            - size[0]
+        ).clamp_min(0)
     over = torch.stack((points[:, :2].norm(dim=-1) - size[0], z.abs() - size[1]), -1)
     return over.clamp_min(0).norm(dim=-1)

@@ -32,9 +32,10 @@ MOST_EXO_VIEWS = 4
 class SyntheticSpec:
     """One synthetic take; equal specs give equal takes.
 
-    The seed draws layout, palette, textures, light, motion and camera placement; every drawing has a random stream of
-    its own, so that changing ``frames``, a size or one option leaves the others' draws as they are. The clip's length
-    in seconds decides the motion: the same seed with more frames a second shows the same movement.
+    The seed draws layout, palette, textures, light, motion and camera placement; every drawing has
+    a random stream of its own, so that changing ``frames``, a size or one option leaves the others'
+    draws as they are. The clip's length in seconds decides the motion: the same seed with more
+    frames a second shows the same movement.
 
     Raises:
         EgoXInputError: a size under 16 px, no frame, an unknown choice, a negative amount.
@@ -49,13 +50,23 @@ class SyntheticSpec:
     texture: Texture = "detailed"  # detailed: 2...8 exo px, for geometric tests; soft: large patterns; plain: colours
     clutter: Clutter = "normal"
     posture: Posture = "any"
-    table_objects: int | None = None  # things on the table besides what the hands hold; None: drawn, by clutter
-    object_scale: float = 1.0  # of the things on the table and in the hands: larger ones are readable at 64...128 px
+    table_objects: int | None = (
+        None  # things on the table besides what the hands hold; None: drawn, by clutter
+    )
+    object_scale: float = (
+        1.0  # of the things on the table and in the hands: larger ones are readable at 64...128 px
+    )
     motion: float = 1.0  # scales the path of head and hands; 0: a still person
     exo_motion: float = 0.0  # how far the exo camera is carried about, metres; 0: it stands, as in all released takes
-    moving_light: bool = False  # the lamp wanders and flickers: for training only, since static pixels then change
-    edge_samples: int = 2  # sub-rays a side for pixels at an outline; inside surfaces textures are filtered exactly
-    wearer: Wearer = "usual"  # else head, lengths and camera seat differ by person, about a mean of head.py
+    moving_light: bool = (
+        False  # the lamp wanders and flickers: for training only, since static pixels then change
+    )
+    edge_samples: int = (
+        2  # sub-rays a side for pixels at an outline; inside surfaces textures are filtered exactly
+    )
+    wearer: Wearer = (
+        "usual"  # else head, lengths and camera seat differ by person, about a mean of head.py
+    )
     turning_deg: float = 0.0  # the head turns so far to both sides
     walking: float = 0.0  # m/s, past the table; the wearer stands then
     company: bool = False  # a second person in the room
@@ -65,43 +76,93 @@ class SyntheticSpec:
     def __post_init__(self) -> None:
         for name in ("exo_width", "exo_height", "ego_size"):
             if getattr(self, name) < PIXEL_STEP:
-                raise EgoXInputError(f"synthetic take: {name}", got=getattr(self, name),
-                                     expected=f"{PIXEL_STEP} px or more", fix="ask for a larger picture")
+                raise EgoXInputError(
+                    f"synthetic take: {name}",
+                    got=getattr(self, name),
+                    expected=f"{PIXEL_STEP} px or more",
+                    fix="ask for a larger picture",
+                )
         if self.frames < 1:
-            raise EgoXInputError("synthetic take: frames", got=self.frames, expected="1 or more",
-                                 fix="ask for at least one frame")
+            raise EgoXInputError(
+                "synthetic take: frames",
+                got=self.frames,
+                expected="1 or more",
+                fix="ask for at least one frame",
+            )
         if not self.fps > 0:
-            raise EgoXInputError("synthetic take: fps", got=self.fps, expected="a positive rate",
-                                 fix="20 is the rate of the released takes")
+            raise EgoXInputError(
+                "synthetic take: fps",
+                got=self.fps,
+                expected="a positive rate",
+                fix="20 is the rate of the released takes",
+            )
         for name, choices in CHOICES.items():
-            check_choice(f"synthetic take: {name}", getattr(self, name), choices, "use one of the named choices")
+            check_choice(
+                f"synthetic take: {name}",
+                getattr(self, name),
+                choices,
+                "use one of the named choices",
+            )
         if self.motion < 0 or (self.table_objects or 0) < 0 or not 1 <= self.edge_samples <= 4:
             raise EgoXInputError(
-                "synthetic take", got=f"motion {self.motion}, table_objects {self.table_objects}, "
-                f"edge_samples {self.edge_samples}", expected="motion >= 0, table_objects >= 0, edge_samples 1...4",
-                fix="correct the numbers")
+                "synthetic take",
+                got=f"motion {self.motion}, table_objects {self.table_objects}, "
+                f"edge_samples {self.edge_samples}",
+                expected="motion >= 0, table_objects >= 0, edge_samples 1...4",
+                fix="correct the numbers",
+            )
         if not (0 <= self.turning_deg <= 90 and 0 <= self.walking <= 1.5):
-            raise EgoXInputError("synthetic take", got=f"turning_deg {self.turning_deg}, walking {self.walking}",
-                                 expected="0...90 degrees, 0...1.5 m/s", fix="correct the numbers")
+            raise EgoXInputError(
+                "synthetic take",
+                got=f"turning_deg {self.turning_deg}, walking {self.walking}",
+                expected="0...90 degrees, 0...1.5 m/s",
+                fix="correct the numbers",
+            )
         if self.walking > 0 and self.posture == "seated":
-            raise EgoXInputError("synthetic take: posture", got="seated, and walking", expected="standing or any",
-                                 fix="leave walking out")
+            raise EgoXInputError(
+                "synthetic take: posture",
+                got="seated, and walking",
+                expected="standing or any",
+                fix="leave walking out",
+            )
         if self.walking > 0 and self.exo_views > 1:
-            raise EgoXInputError("synthetic take: exo_views", got=f"{self.exo_views}, and walking",
-                                 expected="1: beside the walker's way some quarters have no room for a camera",
-                                 fix="leave walking out")
+            raise EgoXInputError(
+                "synthetic take: exo_views",
+                got=f"{self.exo_views}, and walking",
+                expected="1: beside the walker's way some quarters have no room for a camera",
+                fix="leave walking out",
+            )
         if not 0.5 <= self.object_scale <= 2.5:
-            raise EgoXInputError("synthetic take: object_scale", got=self.object_scale, expected="0.5...2.5",
-                                 fix="1 is the size of everyday things")
+            raise EgoXInputError(
+                "synthetic take: object_scale",
+                got=self.object_scale,
+                expected="0.5...2.5",
+                fix="1 is the size of everyday things",
+            )
         if not 1 <= self.exo_views <= MOST_EXO_VIEWS:
-            raise EgoXInputError("synthetic take: exo_views", got=self.exo_views, expected=f"1...{MOST_EXO_VIEWS}",
-                                 fix="a camera has a quarter of the circle to itself")
+            raise EgoXInputError(
+                "synthetic take: exo_views",
+                got=self.exo_views,
+                expected=f"1...{MOST_EXO_VIEWS}",
+                fix="a camera has a quarter of the circle to itself",
+            )
         if not 0 <= self.exo_motion <= 0.15:
-            raise EgoXInputError("synthetic take: exo_motion", got=self.exo_motion, expected="0...0.15 m",
-                                 fix="the camera is kept that far off walls and furniture, not further")
+            raise EgoXInputError(
+                "synthetic take: exo_motion",
+                got=self.exo_motion,
+                expected="0...0.15 m",
+                fix="the camera is kept that far off walls and furniture, not further",
+            )
 
     def text(self) -> str:
-        """The spec for a take's file; options of later versions stand there only where they are used."""
+        """The spec for a take's file; options of later versions stand there only where they are
+        used."""
         values = asdict(self)
         plain = {f: SyntheticSpec.__dataclass_fields__[f].default for f in LATER_OPTIONS}
-        return str({name: value for name, value in values.items() if name not in plain or value != plain[name]})
+        return str(
+            {
+                name: value
+                for name, value in values.items()
+                if name not in plain or value != plain[name]
+            }
+        )

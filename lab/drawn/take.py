@@ -19,12 +19,15 @@ from .solids import MOVING_GROUPS
 from .spec import SyntheticSpec
 from .views import Renderer, View
 
-CHUNK_PIXELS = 150_000  # frames of small pictures are cast together up to this many pixels, to save overhead
+CHUNK_PIXELS = (
+    150_000  # frames of small pictures are cast together up to this many pixels, to save overhead
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyntheticTake:
-    """Ground truth of both cameras. Pictures uint8, stored (upright) orientation; depth exact to float32."""
+    """Ground truth of both cameras. Pictures uint8, stored (upright) orientation; depth exact to
+    float32."""
 
     spec: SyntheticSpec
     scene: Scene
@@ -44,7 +47,9 @@ class SyntheticTake:
     exo_w2c: Tensor  # [3, 4] float64; [T, 3, 4] with ``spec.exo_motion``
     ego_w2c: Tensor  # [T, 3, 4] float64
     times_s: Tensor  # [T] float64
-    further: tuple[SyntheticTake, ...] = ()  # the same from the other exo cameras, with ``spec.exo_views``
+    further: tuple[
+        SyntheticTake, ...
+    ] = ()  # the same from the other exo cameras, with ``spec.exo_views``
 
     @property
     def views(self) -> tuple[SyntheticTake, ...]:
@@ -59,23 +64,36 @@ class SyntheticTake:
 
     def depth_video(self) -> DepthVideo:
         """The exact depth as the pipeline takes it."""
-        return DepthVideo(depth_m=self.exo_depth_m, camera=self.exo_camera, dynamic=self.exo_dynamic,
-                          exo_w2c=self.exo_w2c, source_indices=torch.arange(self.spec.frames), times_s=self.times_s)
+        return DepthVideo(
+            depth_m=self.exo_depth_m,
+            camera=self.exo_camera,
+            dynamic=self.exo_dynamic,
+            exo_w2c=self.exo_w2c,
+            source_indices=torch.arange(self.spec.frames),
+            times_s=self.times_s,
+        )
 
     def trajectory(self) -> CameraTrajectory:
         """The exact ego poses, with the lens that the ego picture was drawn with."""
-        return CameraTrajectory(w2c=self.ego_w2c, camera=self.ego_camera, times_s=self.times_s, exo_w2c=self.exo_w2c,
-                                exo_camera=self.exo_camera, meta_intrinsics=intrinsics_matrix(self.ego_camera),
-                                prompt=self.prompt, source=f"synthetic take, seed {self.spec.seed}")
+        return CameraTrajectory(
+            w2c=self.ego_w2c,
+            camera=self.ego_camera,
+            times_s=self.times_s,
+            exo_w2c=self.exo_w2c,
+            exo_camera=self.exo_camera,
+            meta_intrinsics=intrinsics_matrix(self.ego_camera),
+            prompt=self.prompt,
+            source=f"synthetic take, seed {self.spec.seed}",
+        )
 
 
 def make_take(spec: SyntheticSpec | None = None, progress: Progress = no_progress) -> SyntheticTake:
     """Draw and render a take.
 
-    Every ray is intersected with the solids in closed form: depth, masks and poses are exact (float32 rounding,
-    about 1e-6 of the distance), and the picture of a surface is the same from both cameras but for each camera's own
-    pixel footprint. The head hides from the ego camera; arms, hands and body are seen.
-    """
+    Every ray is intersected with the solids in closed form: depth, masks and poses are exact
+        (float32 rounding, about 1e-6 of the distance), and the picture of a surface is the same
+        from both cameras but for each camera's own pixel footprint. The head hides from the ego
+        camera; arms, hands and body are seen."""
     spec = spec or SyntheticSpec()
     layout = draw_layout(spec)
     with single_threaded() as threads:
@@ -83,27 +101,55 @@ def make_take(spec: SyntheticSpec | None = None, progress: Progress = no_progres
     scene = layout.scene
     ego_rgb, ego_ray, ego_depth_m, ego_index = of_ego
     person, dynamic = scene.group_table("body", "head"), scene.group_table(*MOVING_GROUPS)
-    takes = [SyntheticTake(
-        spec=spec, scene=scene, prompt=layout.prompt, exo_rgb=exo_rgb, exo_depth_m=exo_depth_m, exo_index=exo_index,
-        exo_person=person[exo_index.long()], exo_dynamic=dynamic[exo_index.long()], ego_rgb=ego_rgb,
-        ego_depth_m=ego_depth_m, ego_ray_depth_m=ego_ray, ego_index=ego_index, ego_dynamic=dynamic[ego_index.long()],
-        exo_camera=camera, ego_camera=scene.ego_camera, exo_w2c=w2c, ego_w2c=scene.ego_w2c,
-        times_s=torch.arange(spec.frames, dtype=torch.float64) / spec.fps)
-        for (exo_rgb, _, exo_depth_m, exo_index), (camera, w2c) in zip(of_exo, scene.exo_cameras, strict=True)]
+    takes = [
+        SyntheticTake(
+            spec=spec,
+            scene=scene,
+            prompt=layout.prompt,
+            exo_rgb=exo_rgb,
+            exo_depth_m=exo_depth_m,
+            exo_index=exo_index,
+            exo_person=person[exo_index.long()],
+            exo_dynamic=dynamic[exo_index.long()],
+            ego_rgb=ego_rgb,
+            ego_depth_m=ego_depth_m,
+            ego_ray_depth_m=ego_ray,
+            ego_index=ego_index,
+            ego_dynamic=dynamic[ego_index.long()],
+            exo_camera=camera,
+            ego_camera=scene.ego_camera,
+            exo_w2c=w2c,
+            ego_w2c=scene.ego_w2c,
+            times_s=torch.arange(spec.frames, dtype=torch.float64) / spec.fps,
+        )
+        for (exo_rgb, _, exo_depth_m, exo_index), (camera, w2c) in zip(
+            of_exo, scene.exo_cameras, strict=True
+        )
+    ]
     return replace(takes[0], further=tuple(takes[1:]))
 
 
-def _render(spec: SyntheticSpec, scene: Scene, workers: int, progress: Progress) -> list[tuple[Tensor, ...]]:
-    """What :func:`_compact` gives of each exo camera, then of the ego camera, all frames."""
+def _render(
+    spec: SyntheticSpec, scene: Scene, workers: int, progress: Progress
+) -> list[tuple[Tensor, ...]]:
+    """Results of :func:`_compact` for each exo camera, then for the ego camera, all frames."""
     neighbours = crease_neighbours(scene)
-    exos = [Renderer(scene, camera, w2c, neighbours, spec.edge_samples) for camera, w2c in scene.exo_cameras]
+    exos = [
+        Renderer(scene, camera, w2c, neighbours, spec.edge_samples)
+        for camera, w2c in scene.exo_cameras
+    ]
     ego = Renderer(scene, scene.ego_camera, scene.ego_w2c, neighbours, spec.edge_samples)
     standing, moving = scene.indices(moving=False), scene.indices(moving=True)
     everything, without_head = scene.indices(), scene.indices(head=False)
-    changes = spec.moving_light or spec.exo_motion > 0  # else one picture of the standing solids serves all frames
+    changes = (
+        spec.moving_light or spec.exo_motion > 0
+    )  # else one picture of the standing solids serves all frames
     backgrounds = [exo.full([0], standing) for exo in exos]
     length = max(1, CHUNK_PIXELS // max(exos[0].pixels, ego.pixels))
-    chunks = [list(range(begin, min(begin + length, spec.frames))) for begin in range(0, spec.frames, length)]
+    chunks = [
+        list(range(begin, min(begin + length, spec.frames)))
+        for begin in range(0, spec.frames, length)
+    ]
 
     def render(chunk: int) -> list[tuple[Tensor, ...]]:
         frames, views = chunks[chunk], []
@@ -118,12 +164,15 @@ def _render(spec: SyntheticSpec, scene: Scene, workers: int, progress: Progress)
         parts.append(views)
         for frame in frames:
             progress(frame + 1, spec.frames, "synthetic take")
-    return [tuple(torch.cat(values) for values in zip(*of_camera, strict=True))
-            for of_camera in zip(*parts, strict=True)]
+    return [
+        tuple(torch.cat(values) for values in zip(*of_camera, strict=True))
+        for of_camera in zip(*parts, strict=True)
+    ]
 
 
 def _compact(renderer: Renderer, view: View) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(rgb uint8 [F, H, W, 3], ray depth [F, H, W], z depth [F, H, W], index int16 [F, H, W]); a miss has depth NaN."""
+    """(rgb uint8 [F, H, W, 3], ray depth [F, H, W], z depth [F, H, W], index int16 [F, H, W]); a
+    miss has depth NaN."""
     size = (-1, renderer.height, renderer.width)
     ray_depth = torch.where(view.index >= 0, view.ray_depth, torch.nan).reshape(size)
     depth = ray_depth * renderer.view_rays.rays[:, 2].reshape(size)

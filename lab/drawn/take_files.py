@@ -12,52 +12,75 @@ from torch import Tensor
 from egox_core.cameras.model import CameraModel, intrinsics_matrix
 from egox_core.file_names import DEPTH, EXO, META, OBJECTS, TRUTH
 from egox_core.progress import Progress, no_progress
-from egox_core.safe_files import write_json, write_whole
+from egox_core.safe_files import atomic_write, write_json
 from egox_core.video.writer import QUALITY, write_video
 
 from .ground_truth import take_objects
 from .take import SyntheticTake
 
 
-def write_take(take: SyntheticTake, folder: Path, *, quality: int = QUALITY, objects: bool = False,
-               progress: Progress = no_progress) -> None:
-    """Write exo.mp4, ego_ground_truth.mp4, depth.npz and meta.json; each file is written whole or not at all.
+def write_take(
+    take: SyntheticTake,
+    folder: Path,
+    *,
+    quality: int = QUALITY,
+    objects: bool = False,
+    progress: Progress = no_progress,
+) -> None:
+    """Write exo.mp4, ego_ground_truth.mp4, depth.npz and meta.json; each file is written whole or
+    not at all.
 
-    With several exo cameras each gets such a folder, exo1, exo2, … in ``folder``; all have the one truth.
+    With several exo cameras each gets such a folder, exo1, exo2, … in ``folder``; all have the one
+    truth.
 
-    ``depth.npz`` holds float16 metres and the dynamic mask, packed by LZMA: with a standing camera most of a frame
-    repeats the one before, which the zip's usual packing can't see. ``meta.json`` also carries ``ego_camera`` and
-    ``exo_camera`` (the exact lenses) and ``fps``, which readers of the released form skip.
+    ``depth.npz`` holds float16 metres and the dynamic mask, packed by LZMA: with a standing camera
+    most of a frame repeats the one before, which the zip's usual packing can't see. ``meta.json``
+    also carries ``ego_camera`` and ``exo_camera`` (the exact lenses) and ``fps``, which readers of
+    the released form skip.
 
     Args:
         quality: x264 constant rate factor of both videos.
-        objects: also write objects.npz: masks of the objects in the ego picture, an id each, and the share that exo
-            sees, as the evaluator reads masks (``clip`` is the folder's name).
+        objects: also write objects.npz: masks of the objects in the ego picture, an id each, and
+            the share that exo sees, as the evaluator reads masks (``clip`` is the folder's name).
     """
     folder = Path(folder)
     if take.further:
         for number, view in enumerate(take.views, start=1):
-            write_take(replace(view, further=()), folder / f"exo{number}", quality=quality, objects=objects,
-                       progress=progress)
+            write_take(
+                replace(view, further=()),
+                folder / f"exo{number}",
+                quality=quality,
+                objects=objects,
+                progress=progress,
+            )
         return
     folder.mkdir(parents=True, exist_ok=True)
     write_video(folder / EXO, take.exo_rgb, take.spec.fps, quality=quality, progress=progress)
     write_video(folder / TRUTH, take.ego_rgb, take.spec.fps, quality=quality, progress=progress)
-    write_packed(folder / DEPTH, depth_m=take.exo_depth_m.half().numpy(), dynamic=take.exo_dynamic.numpy())
+    write_packed(
+        folder / DEPTH, depth_m=take.exo_depth_m.half().numpy(), dynamic=take.exo_dynamic.numpy()
+    )
     if objects:
         write_objects(take, folder / OBJECTS, folder.resolve().name)
     write_json(folder / META, take_meta(take))
 
 
 def write_objects(take: SyntheticTake, file: Path, clip: str) -> None:
-    """The take's object masks under the evaluator's keys (data/object_masks.py), for the clip of this name."""
+    """The take's object masks under the evaluator's keys (data/object_masks.py), for the clip of
+    this name."""
     objects = take_objects(take)
-    write_packed(file, clip=np.array(clip), truth=objects.masks.numpy(), truth_ids=np.array(objects.ids, dtype="U"),
-                 truth_seen=objects.seen_share.numpy(), exo_pixels=objects.exo_pixels.numpy())
+    write_packed(
+        file,
+        clip=np.array(clip),
+        truth=objects.masks.numpy(),
+        truth_ids=np.array(objects.ids, dtype="U"),
+        truth_seen=objects.seen_share.numpy(),
+        exo_pixels=objects.exo_pixels.numpy(),
+    )
 
 
 def take_meta(take: SyntheticTake) -> dict[str, object]:
-    """What meta.json says; poses are w2c rows, rounded to a tenth of a micrometre."""
+    """Contents of meta.json; poses are w2c rows, rounded to a tenth of a micrometre."""
     return {
         "prompt": take.prompt,
         "camera_intrinsics": _rows(intrinsics_matrix(take.exo_camera)),
@@ -72,13 +95,18 @@ def take_meta(take: SyntheticTake) -> dict[str, object]:
 
 
 def camera_fields(camera: CameraModel) -> dict[str, object]:
-    """A camera as JSON; ``CameraModel(**fields)`` gives it back (with ``distortion`` as a tuple)."""
+    """A camera as JSON; ``CameraModel(**fields)`` gives it back (with ``distortion`` as a
+    tuple)."""
     return asdict(camera)
 
 
 def write_packed(path: Path, **arrays: np.ndarray) -> None:
-    """Like numpy's savez_compressed, with LZMA; numpy reads it as any npz. Equal arrays give equal files."""
-    with write_whole(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_LZMA) as archive:
+    """Like numpy's savez_compressed, with LZMA; numpy reads it as any npz. Equal arrays give equal
+    files."""
+    with (
+        atomic_write(path) as temporary,
+        zipfile.ZipFile(temporary, "w", zipfile.ZIP_LZMA) as archive,
+    ):
         for name, array in arrays.items():
             member = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
             member.compress_type = zipfile.ZIP_LZMA

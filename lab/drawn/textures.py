@@ -1,9 +1,9 @@
 """Band-limited solid textures, filtered exactly for each pixel's footprint.
 
-A texture is a sum of sine waves in the solid's own frame (so that it has no seams and moves with the solid), over an
-optional soft pattern. A wave seen through a pixel whose footprint is the parallelogram (px, py) and whose sensitivity
-is a Gaussian of ``PIXEL_SIGMA`` keeps exp(-σ²/2 ((k·px)² + (k·py)²)) of its amplitude: no aliasing without any
-supersampling, at any angle of view.
+A texture is a sum of sine waves in the solid's own frame (so that it has no seams and moves with
+the solid), over an optional soft pattern. A wave seen through a pixel whose footprint is the
+parallelogram (px, py) and whose sensitivity is a Gaussian of ``PIXEL_SIGMA`` keeps exp(-σ²/2
+((k·px)² + (k·py)²)) of its amplitude: no aliasing without any supersampling, at any angle of view.
 """
 
 from __future__ import annotations
@@ -30,7 +30,11 @@ class Material:
     phases: tuple[float, ...] = ()
     wave_colours: tuple[tuple[float, float, float], ...] = ()  # amplitude a wave
     pattern: Pattern = "none"
-    cell_m: tuple[float, float, float] = (1.0, 1.0, 1.0)  # period along each axis; 0: no change along it
+    cell_m: tuple[float, float, float] = (
+        1.0,
+        1.0,
+        1.0,
+    )  # period along each axis; 0: no change along it
     shift: tuple[float, float, float] = (0.0, 0.0, 0.0)  # of the pattern, in periods
     second: tuple[float, float, float] = (0.0, 0.0, 0.0)  # the pattern's other colour
     soft_m: float = 0.01  # width of the pattern's edges
@@ -57,13 +61,18 @@ def albedo_at(
 
 
 def _square_wave(phase: Tensor, width: Tensor) -> Tensor:
-    """A square wave -1...1 of period 1 whose edges are straightened over ``width`` periods, all phases alike."""
-    triangle = 4.0 * (phase - torch.floor(phase + 0.5)).abs() - 1.0  # 1 at half periods, -1 at whole ones
-    return (triangle / (2.0 * width).clamp(0.05, None)).clamp(-1, 1) * (1.0 - width.clamp(0, 1)).clamp_min(0)
+    """A square wave -1...1 of period 1 whose edges are straightened over ``width`` periods, all
+    phases alike."""
+    triangle = (
+        4.0 * (phase - torch.floor(phase + 0.5)).abs() - 1.0
+    )  # 1 at half periods, -1 at whole ones
+    return (triangle / (2.0 * width).clamp(0.05, None)).clamp(-1, 1) * (
+        1.0 - width.clamp(0, 1)
+    ).clamp_min(0)
 
 
 def _pattern_share(material: Material, points: Tensor, step_x: Tensor, step_y: Tensor) -> Tensor:
-    """How much [N], 0...1, of the pattern's second colour."""
+    """Share [N], 0...1, of the pattern's second colour."""
     product = None
     for axis in range(3):
         cell = material.cell_m[axis]
@@ -72,7 +81,9 @@ def _pattern_share(material: Material, points: Tensor, step_x: Tensor, step_y: T
         width = (step_x[:, axis].abs() + step_y[:, axis].abs() + material.soft_m) / cell
         wave = _square_wave(points[:, axis] / cell + material.shift[axis], width)
         if material.pattern == "tiles":  # joints: thin lines where any axis is near a whole period
-            line = (0.5 + 0.5 * torch.cos(2 * math.pi * (points[:, axis] / cell + material.shift[axis]))).pow(24)
+            line = (
+                0.5 + 0.5 * torch.cos(2 * math.pi * (points[:, axis] / cell + material.shift[axis]))
+            ).pow(24)
             line = line * (1.0 - (2 * width).clamp(0, 1))
             product = line if product is None else torch.maximum(product, line)
         else:
@@ -82,16 +93,24 @@ def _pattern_share(material: Material, points: Tensor, step_x: Tensor, step_y: T
     return product if material.pattern == "tiles" else 0.5 + 0.5 * product
 
 
-def draw_waves(rng: np.random.Generator, *, count: int, lengths_m: tuple[float, float], contrast: float,
-               tint: float, plane: int | None = None, grain: int | None = None) -> dict[str, tuple]:
+def draw_waves(
+    rng: np.random.Generator,
+    *,
+    count: int,
+    lengths_m: tuple[float, float],
+    contrast: float,
+    tint: float,
+    plane: int | None = None,
+    grain: int | None = None,
+) -> dict[str, tuple]:
     """Random waves: (waves, phases, wave_colours) as Material takes them.
 
     Args:
         lengths_m: shortest and longest wavelength, metres, drawn evenly in its logarithm.
         contrast: standard deviation of the sum, in display values.
         tint: 0 for grey, 1 for fully independent channels.
-        plane: the waves lie in the plane across this axis (thin slabs: a wave along the normal would show as a flat
-            shade); None draws, for every wave, one of the three planes.
+        plane: the waves are in the plane across this axis (thin slabs: a wave along the normal
+            would show as a flat shade); None draws, for every wave, one of the three planes.
         grain: waves run long along this axis, as in wood.
     """
     low, high = np.log(lengths_m[0]), np.log(lengths_m[1])

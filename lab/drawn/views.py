@@ -1,4 +1,5 @@
-"""Render one camera's view of a scene: centre rays everywhere, finer rays only where an outline crosses a pixel."""
+"""Render one camera's view of a scene: centre rays everywhere, finer rays only where an outline
+crosses a pixel."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ EDGE_COSINE = 0.9  # neighbours whose normals differ by more (26 degrees) show a
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ViewRays:
-    """The part of a camera's view that doesn't depend on its pose. Rays in the frame of the unturned sensor."""
+    """The part of a camera's view that doesn't depend on its pose. Rays in the frame of the
+    unturned sensor."""
 
     camera: CameraModel
     rays: Tensor  # [H * W, 3]
@@ -33,9 +35,18 @@ class ViewRays:
         rays, valid = pixel_rays(camera, dtype=torch.float64)
         grid = pixel_grid(camera, dtype=torch.float64)
         half = grid.new_tensor([[0.5, 0.0], [0.0, 0.5]])
-        steps = [(unproject(camera, grid + h)[0] - unproject(camera, grid - h)[0]).reshape(-1, 3).float() for h in half]
-        return ViewRays(camera=camera, rays=rays.reshape(-1, 3).float(), step_x=steps[0], step_y=steps[1],
-                        valid=valid.reshape(-1), tiling=tile_picture(rays.float()))
+        steps = [
+            (unproject(camera, grid + h)[0] - unproject(camera, grid - h)[0]).reshape(-1, 3).float()
+            for h in half
+        ]
+        return ViewRays(
+            camera=camera,
+            rays=rays.reshape(-1, 3).float(),
+            step_x=steps[0],
+            step_y=steps[1],
+            valid=valid.reshape(-1),
+            tiling=tile_picture(rays.float()),
+        )
 
     def offset(
         self,
@@ -44,7 +55,9 @@ class ViewRays:
     ) -> Tensor:  # [samples², N, 3]
         """Sub-rays of the pixels, spread evenly over each."""
         width, _ = self.camera.stored_size
-        uv = torch.stack((pixels % width, torch.div(pixels, width, rounding_mode="floor")), -1).double()
+        uv = torch.stack(
+            (pixels % width, torch.div(pixels, width, rounding_mode="floor")), -1
+        ).double()
         spread = (torch.arange(samples, dtype=torch.float64) + 0.5) / samples - 0.5
         shifts = torch.stack(torch.meshgrid(spread, spread, indexing="ij"), -1).reshape(-1, 1, 2)
         return unproject(self.camera, uv + shifts)[0].float()
@@ -69,7 +82,9 @@ def outline(
     """Pixels with a 4-neighbour on another solid or on another face."""
     ids, faces = index.reshape(-1, height, width), normals.reshape(-1, height, width, 3)
     edge = torch.zeros(ids.shape, dtype=torch.bool)
-    right = (ids[:, :, 1:] != ids[:, :, :-1]) | ((faces[:, :, 1:] * faces[:, :, :-1]).sum(-1) < EDGE_COSINE)
+    right = (ids[:, :, 1:] != ids[:, :, :-1]) | (
+        (faces[:, :, 1:] * faces[:, :, :-1]).sum(-1) < EDGE_COSINE
+    )
     down = (ids[:, 1:] != ids[:, :-1]) | ((faces[:, 1:] * faces[:, :-1]).sum(-1) < EDGE_COSINE)
     edge[:, :, 1:] |= right
     edge[:, :, :-1] |= right
@@ -79,11 +94,11 @@ def outline(
 
 
 class Renderer:
-    """Casts one camera's views of a scene, several frames at a time; stores what stays the same from frame to frame.
+    """Casts one camera's views of a scene, several frames at a time; stores what stays the same
+    from frame to frame.
 
-    Pixels of F frames are numbered through: frame * H * W + row * W + column ("flat"). Small pictures are cast several
-    frames at once, since each cast has a fixed cost.
-    """
+    Pixels of F frames are numbered through: frame * H * W + row * W + column ("flat"). Small
+        pictures are cast several frames at once, since each cast has a fixed cost."""
 
     def __init__(
         self,
@@ -103,14 +118,21 @@ class Renderer:
     def pixels(self) -> int:
         return self.width * self.height
 
-    def visible(self, frames: list[int], indices: list[int]) -> Tensor:  # [len(indices), F * M] bool
-        """Which tiles may see which of the solids."""
+    def visible(
+        self, frames: list[int], indices: list[int]
+    ) -> Tensor:  # [len(indices), F * M] bool
+        """Mask of solids that each tile may see."""
         key = tuple(indices)
         if key not in self._bounds:
             self._bounds[key] = Bounds.of(self.scene.solids, indices)
         w2c = self.w2c[frames]
-        return visible_tiles(self.view_rays.tiling, w2c[..., :3].float(), camera_centre(w2c).float(),
-                             self._bounds[key], self.scene.world_from_solid[frames])
+        return visible_tiles(
+            self.view_rays.tiling,
+            w2c[..., :3].float(),
+            camera_centre(w2c).float(),
+            self._bounds[key],
+            self.scene.world_from_solid[frames],
+        )
 
     def cast(
         self,
@@ -135,11 +157,22 @@ class Renderer:
             own = rotation[0] if len(frames) == 1 else rotation[frame]
             rays = view.rays[pixel] if rays_cam is None else rays_cam
             vectors = [rotate_back(v, own) for v in (rays, view.step_x[pixel], view.step_y[pixel])]
-        bundle = RayBundle(rays=vectors[0], origin=camera_centre(w2c).float(),
-                           frame=None if len(frames) == 1 else frame, poses=self.scene.world_from_solid[frames])
+        bundle = RayBundle(
+            rays=vectors[0],
+            origin=camera_centre(w2c).float(),
+            frame=None if len(frames) == 1 else frame,
+            poses=self.scene.world_from_solid[frames],
+        )
         tile_of_ray = view.tiling.of_pixel[pixel] + frame * len(view.tiling.axes)
         depth, index = first_hits(self.scene.solids, indices, bundle, tile_of_ray, visible)
-        hits = Hits(bundle=bundle, frames=frames, step_x=vectors[1], step_y=vectors[2], depth=depth, index=index)
+        hits = Hits(
+            bundle=bundle,
+            frames=frames,
+            step_x=vectors[1],
+            step_y=vectors[2],
+            depth=depth,
+            index=index,
+        )
         rgb, normals = shade(self.scene, hits, self.neighbours)
         return View(rgb=rgb, ray_depth=depth, index=index, normals=normals)
 
@@ -166,8 +199,11 @@ class Renderer:
             view.rgb[edge] = self.smooth(frames, indices, edge)
         return view
 
-    def over(self, frames: list[int], background: View, moving: list[int], everything: list[int]) -> View:
-        """Pictures of a standing camera: moving solids over the background, which is one picture or one a frame."""
+    def over(
+        self, frames: list[int], background: View, moving: list[int], everything: list[int]
+    ) -> View:
+        """Pictures of a standing camera: moving solids over the background, which is one picture or
+        one a frame."""
         visible = self.visible(frames, moving)
         tiles = visible.any(0).reshape(len(frames), -1)
         flat = tiles[:, self.view_rays.tiling.of_pixel].reshape(-1).nonzero().squeeze(1)

@@ -1,4 +1,5 @@
-"""The table, the objects on it, and where the hands go. Body at the origin facing +y, metres, z up."""
+"""The table, the objects on it, and where the hands go. Body at the origin facing +y, metres, z
+up."""
 
 from __future__ import annotations
 
@@ -26,8 +27,9 @@ class Workspace:
     objects: tuple[tuple[str, Colour], ...]  # on the table, for the prompt
 
 
-def draw_workspace(rng: np.random.Generator, *, clutter: str, posture: str, count: int | None,
-                   scale: float = 1.0) -> Workspace:
+def draw_workspace(
+    rng: np.random.Generator, *, clutter: str, posture: str, count: int | None, scale: float = 1.0
+) -> Workspace:
     """Draw table, stool and things; the things keep clear of each other and of the hands' zone."""
     seated = bool(rng.random() < 0.6) if posture == "any" else posture == "seated"
     height = rng.uniform(0.70, 0.75) if seated else rng.uniform(0.94, 1.0)
@@ -37,11 +39,19 @@ def draw_workspace(rng: np.random.Generator, *, clutter: str, posture: str, coun
     if seated:
         parts += stool(0.46, pick(rng, THINGS))
     reach = height + 0.075
-    right = np.array([[rng.uniform(0.03, 0.12), rng.uniform(0.36, 0.42), reach],
-                      [rng.uniform(0.20, 0.32), rng.uniform(0.40, 0.48), reach],
-                      [rng.uniform(0.08, 0.22), rng.uniform(0.42, 0.50), reach]])
-    left = np.array([[-rng.uniform(0.10, 0.16), rng.uniform(0.34, 0.40), reach],
-                     [-rng.uniform(0.20, 0.30), rng.uniform(0.38, 0.46), reach]])
+    right = np.array(
+        [
+            [rng.uniform(0.03, 0.12), rng.uniform(0.36, 0.42), reach],
+            [rng.uniform(0.20, 0.32), rng.uniform(0.40, 0.48), reach],
+            [rng.uniform(0.08, 0.22), rng.uniform(0.42, 0.50), reach],
+        ]
+    )
+    left = np.array(
+        [
+            [-rng.uniform(0.10, 0.16), rng.uniform(0.34, 0.40), reach],
+            [-rng.uniform(0.20, 0.30), rng.uniform(0.38, 0.46), reach],
+        ]
+    )
     low, high = OBJECT_COUNT[clutter]
     total = int(rng.integers(low, high + 1)) if count is None else count
     circles: list[tuple[float, float, float]] = []
@@ -56,40 +66,94 @@ def draw_workspace(rng: np.random.Generator, *, clutter: str, posture: str, coun
             x = rng.uniform(-width / 2 + radius, width / 2 - radius)
             y = rng.uniform(front + radius, front + depth - radius)
             in_hands = abs(x) < 0.42 + radius and y < 0.52 + radius
-            if not in_hands and all(np.hypot(x - a, y - b) > radius + r + 0.02 for a, b, r in circles):
+            if not in_hands and all(
+                np.hypot(x - a, y - b) > radius + r + 0.02 for a, b, r in circles
+            ):
                 circles.append((x, y, radius))
                 objects.append((name, own))
                 parts += placed(things, rng.uniform(-0.7, 0.7), (x, y, 0.0))
                 break
-    mat = box("mat", (0.62, 0.34, 0.006), (0.0, front + 0.2, height + 0.003), pick(rng, THINGS), "print")
+    mat = box(
+        "mat", (0.62, 0.34, 0.006), (0.0, front + 0.2, height + 0.003), pick(rng, THINGS), "print"
+    )
     if rng.random() < 0.5 and clutter != "calm":
         parts.append(mat)
-    return Workspace(seated=seated, table_height=height, table_colour=colour, parts=tuple(parts), right_stops=right,
-                     left_stops=left, objects=tuple(objects))
+    return Workspace(
+        seated=seated,
+        table_height=height,
+        table_colour=colour,
+        parts=tuple(parts),
+        right_stops=right,
+        left_stops=left,
+        objects=tuple(objects),
+    )
 
 
-def _thing(rng: np.random.Generator, colour: Colour, z: float, scale: float) -> tuple[str, list[Part], float]:
+def _thing(
+    rng: np.random.Generator, colour: Colour, z: float, scale: float
+) -> tuple[str, list[Part], float]:
     """(name, parts about x = y = 0 standing at height z, radius of its footprint)."""
     kind = int(rng.integers(6))
     if kind == 0:
         radius, tall = scale * rng.uniform(0.038, 0.05), scale * rng.uniform(0.09, 0.12)
-        handle = box("mug handle", (0.03 * scale, 0.015 * scale, 0.06 * scale),
-                     (radius + 0.012 * scale, 0, z + tall / 2), colour, "print", "object")
-        return "mug", [pillar("mug", radius, tall, (0, 0, z), colour, "print", "object"), handle], radius + scale * 0.03
+        handle = box(
+            "mug handle",
+            (0.03 * scale, 0.015 * scale, 0.06 * scale),
+            (radius + 0.012 * scale, 0, z + tall / 2),
+            colour,
+            "print",
+            "object",
+        )
+        return (
+            "mug",
+            [pillar("mug", radius, tall, (0, 0, z), colour, "print", "object"), handle],
+            radius + scale * 0.03,
+        )
     if kind == 1:
-        wide, deep, tall = (scale * rng.uniform(*span) for span in ((0.16, 0.24), (0.12, 0.17), (0.025, 0.05)))
-        return "book", [box("book", (wide, deep, tall), (0, 0, z + tall / 2), colour, "print", "object")], wide * 0.62
+        wide, deep, tall = (
+            scale * rng.uniform(*span) for span in ((0.16, 0.24), (0.12, 0.17), (0.025, 0.05))
+        )
+        return (
+            "book",
+            [box("book", (wide, deep, tall), (0, 0, z + tall / 2), colour, "print", "object")],
+            wide * 0.62,
+        )
     if kind == 2:
         radius, tall = scale * rng.uniform(0.035, 0.045), scale * rng.uniform(0.16, 0.2)
-        neck = pillar("bottle neck", radius * 0.4, scale * 0.07, (0, 0, z + tall), colour, "paint", "object")
-        return "bottle", [pillar("bottle", radius, tall, (0, 0, z), colour, "print", "object"), neck], radius
+        neck = pillar(
+            "bottle neck", radius * 0.4, scale * 0.07, (0, 0, z + tall), colour, "paint", "object"
+        )
+        return (
+            "bottle",
+            [pillar("bottle", radius, tall, (0, 0, z), colour, "print", "object"), neck],
+            radius,
+        )
     if kind == 3:
         radius = scale * rng.uniform(0.05, 0.08)
         return "ball", [ball("ball", radius, (0, 0, z + radius), colour, "print", "object")], radius
     if kind == 4:
         radius = scale * rng.uniform(0.09, 0.12)
-        return "plate", [pillar("plate", radius, 0.014, (0, 0, z), colour, "print", "object"),
-                         pillar("plate rim", radius * 0.6, 0.018, (0, 0, z), tuple(0.7 * c for c in colour), "paint",
-                                "object")], radius
-    wide, deep, tall = (scale * rng.uniform(*span) for span in ((0.1, 0.2), (0.08, 0.14), (0.1, 0.2)))
-    return "box", [box("carton", (wide, deep, tall), (0, 0, z + tall / 2), colour, "print", "object")], wide * 0.65
+        return (
+            "plate",
+            [
+                pillar("plate", radius, 0.014, (0, 0, z), colour, "print", "object"),
+                pillar(
+                    "plate rim",
+                    radius * 0.6,
+                    0.018,
+                    (0, 0, z),
+                    tuple(0.7 * c for c in colour),
+                    "paint",
+                    "object",
+                ),
+            ],
+            radius,
+        )
+    wide, deep, tall = (
+        scale * rng.uniform(*span) for span in ((0.1, 0.2), (0.08, 0.14), (0.1, 0.2))
+    )
+    return (
+        "box",
+        [box("carton", (wide, deep, tall), (0, 0, z + tall / 2), colour, "print", "object")],
+        wide * 0.65,
+    )

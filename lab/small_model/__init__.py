@@ -1,1 +1,2 @@
-"""Training of the small model that ships with the pack: clips, VAE, base, LoRA (``run.py train-demo``)."""
+"""Training of the small model that ships with the pack: clips, base, LoRA (``run.py
+train-demo``)."""

@@ -1,4 +1,5 @@
-"""``run.py train-demo``: trains the small model, stage by stage, in slices of any length.
+"""``run.py train-demo``: trains the small model on the VAE that ships, stage by stage, in slices of
+any length.
 
     python3 run.py train-demo --out FOLDER [--stage NAME ...] [--work FOLDER] [--threads N]
     [--workers N]
@@ -49,7 +50,7 @@ def main() -> int:
     torch.set_num_threads(args.threads)
     training = DemoTraining()
     of, asked = training.transformer, args.stage or ["lora"]
-    wants = {"vae": training.vae, "base": of.base, "lora": of.lora, "arms": of.arm}
+    wants = {"base": of.base, "lora": of.lora, "arms": of.arm}
     if counts := [wants[name].clips for name in asked if name in wants]:
         training = replace(training, train_clips=max(counts))
     context = StageContext(

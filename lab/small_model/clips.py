@@ -16,7 +16,7 @@ from torch import Tensor
 from egox_core.gga.geometry import gga_geometry
 from egox_core.prior.options import prior_preset
 from egox_core.prior.render import render_ego_prior
-from egox_core.safe_files import read_json, write_json, write_whole
+from egox_core.safe_files import atomic_write, read_json, write_json
 from egox_core.scene.build import build_scene
 from egox_core.types import DepthVideo, GgaGeometry
 from lab.drawn import DepthErrors, SyntheticSpec, SyntheticTake, make_take, with_errors
@@ -27,9 +27,7 @@ CLIPS_PER_SHARD = 16
 VIDEOS = ("exo", "ego", "prior")
 DIRECTIONS = ("query_dirs", "key_dirs", "key_trust")
 SETTINGS_FILE = "settings.json"
-SHARES = {"ego": 0.5, "exo": 0.3, "prior": 0.2}
 """Share of the pieces that is taken of each video: the ego video is what must be drawn well."""
-COLOUR_SHARE = 0.5  # of pieces with exchanged colour channels: more palettes than there are clips
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,33 +193,10 @@ def _make_shard(file: Path, first_seed: int, number: int, settings: ClipSettings
     }
     for name in DIRECTIONS:
         content[name] = torch.stack([getattr(c.geometry, name) for c in clips]).float().numpy()
-    with write_whole(file) as temporary, temporary.open("wb") as stream:
+    with atomic_write(file) as temporary, temporary.open("wb") as stream:
         np.savez(
             stream,
             seed=np.array([c.seed for c in clips]),
             grid=np.array(clips[0].geometry.grid),
             **content,
         )
-
-
-class ClipPool:
-    """The first so many training clips' videos, in memory."""
-
-    def __init__(self, folder: Path, count: int) -> None:
-        files = shard_files(folder, "train")[: -(-count // CLIPS_PER_SHARD)]
-        clips = [clip for file in files for clip in read_shard(file)][:count]
-        self.videos = {name: [getattr(clip, name) for clip in clips] for name in SHARES}
-
-    def pieces(self, count: int, crop: int, draw: np.random.Generator) -> Tensor:
-        """Random pieces [count, 3, T, crop, crop] in -1...1, some mirrored or recoloured."""
-        out = []
-        for name in draw.choice(list(SHARES), count, p=list(SHARES.values())):
-            video = self.videos[name][draw.integers(len(self.videos[name]))]
-            top, left = (int(draw.integers(size - crop + 1)) for size in video.shape[1:3])
-            piece = video[:, top : top + crop, left : left + crop].movedim(-1, 0)
-            if draw.random() < 0.5:
-                piece = piece.flip(-1)
-            if draw.random() < COLOUR_SHARE:
-                piece = piece[torch.from_numpy(draw.permutation(3))]
-            out.append(piece)
-        return torch.stack(out).float() / 127.5 - 1

@@ -29,7 +29,8 @@ class WorkFiles:
 
     @property
     def vae(self) -> Path:
-        return self.shipped / "vae" / VAE_FILE
+        """The one that ships, for every training."""
+        return REPO_ROOT / "models" / "demo" / "vae" / VAE_FILE
 
     @property
     def base(self) -> Path:

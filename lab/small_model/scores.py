@@ -117,7 +117,8 @@ def scores_of(video: np.ndarray | Tensor, clip: HeldOutClip) -> dict[str, float 
 
 
 def flicker(generated: Tensor, truth: Tensor) -> float | None:
-    """How much following frames differ, times the truth's; None where the truth stands still."""
+    """Difference of consecutive frames, as a multiple of the truth's; None where the truth doesn't
+    move."""
     if len(truth) < 2 or (still := 1 - temporal_flickering(truth)) == 0:
         return None
     return (1 - temporal_flickering(generated)) / still
@@ -152,7 +153,7 @@ def baseline_videos(clips: Sequence[HeldOutClip]) -> dict[str, list[np.ndarray]]
 
 
 def pictures_move(videos: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> list[float]:
-    """How far each uint8 video is from the other one, mean over pixels (of 255)."""
+    """Mean distance of each uint8 video from the other one (of 255)."""
     pairs = zip(videos, others, strict=True)
     return [float(np.abs(video.astype(np.int16) - other).mean()) for video, other in pairs]
 

@@ -35,26 +35,6 @@ class ClipSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VaeSettings:
-    """Wan's VAE, narrow."""
-
-    dim: int = 16
-    clips: int = 1104  # of the training clips; they are held in memory
-    skeleton_steps: int = 400  # first steps, without residual branches
-    steps: int = 6000
-    batch: int = 2  # pieces of crop x crop px
-    crop: int = 64
-    learning_rate: float = 1.5e-3  # of biases and gains
-    kernel_rate: float = 2e-3  # of the convolutions' kernels
-    whole_rate: float = 0.25  # share of both rates after the skeleton
-    outlines: float = 0.5  # weight of the error of the grey picture's gradient
-    latent_noise: float = (
-        0.1  # of a latent channel's spread, so that the decoder forgives a sampler's errors
-    )
-    seed: int = 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
     """One run of the trainer: linear warm-up, then a cosine of the learning rate."""
 
@@ -111,12 +91,16 @@ class DemoTraining:
     """All stages; about 15 hours of one core beside the drawing of the rooms."""
 
     clips: ClipSettings = ClipSettings()
-    vae: VaeSettings = VaeSettings()
     transformer: TransformerSettings = TransformerSettings()
     train_clips: int = 3312
     validation_clips: int = 16
     test_clips: int = 64
-    arms: tuple[tuple[str, int], ...] = (("full", 1), ("exo_alone", 1), ("full", 2), ("exo_alone", 2))
+    arms: tuple[tuple[str, int], ...] = (
+        ("full", 1),
+        ("exo_alone", 1),
+        ("full", 2),
+        ("exo_alone", 2),
+    )
     """Names of ``transformer.ARMS`` with their seed, in the order of training."""
 
     def clips_of(self, split: Split) -> int:

@@ -18,7 +18,6 @@ from .latents import LatentMaker, make_latents
 from .lotus import save_text_embedding
 from .settings import DemoTraining, Schedule
 from .transformer import ARMS, base_values, lora_values, ship_base, ship_lora, train, untrained
-from .vae_train import train_vae
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,24 +53,6 @@ def clips(context: StageContext) -> bool:
             )
             for split in ("validation", "train", "test")
         )
-
-
-def vae(context: StageContext) -> bool:
-    """Trains the VAE."""
-    files = context.files
-    return _done(
-        files,
-        "vae",
-        files.vae,
-        lambda: train_vae(
-            files.work / "vae",
-            files.clips,
-            context.training.vae,
-            files.vae,
-            context.device,
-            context.tell,
-        ),
-    )
 
 
 def base(context: StageContext) -> bool:
@@ -114,7 +95,7 @@ def arms(context: StageContext) -> bool:
     )
 
 
-STAGES: Mapping[str, Stage] = {"clips": clips, "vae": vae, "base": base, "lora": lora, "arms": arms}
+STAGES: Mapping[str, Stage] = {"clips": clips, "base": base, "lora": lora, "arms": arms}
 
 
 def _lora(

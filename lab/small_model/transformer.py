@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import train_egox
-from egox_core.safe_files import write_whole
+from egox_core.safe_files import atomic_write
 from egox_core.train.export import export
 from egox_core.wan.transformer import save_untrained
 
@@ -136,7 +136,7 @@ def ship_base(run: Path, target: Path, record: Mapping[str, Any]) -> None:
     with safe_open(source, "pt") as stream:
         metadata = dict(stream.metadata())
     weights = {k: v.half() for k, v in load_file(source).items()}
-    with write_whole(target) as temporary:
+    with atomic_write(target) as temporary:
         save_file(weights, temporary, metadata={**metadata, "egox.stage": json.dumps(dict(record))})
 
 

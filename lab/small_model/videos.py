@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from egox_core.progress import Progress, no_progress
-from egox_core.safe_files import write_whole
+from egox_core.safe_files import atomic_write
 
 from .files import REPO_ROOT
 from .held_out import HeldOutClip
@@ -61,7 +61,7 @@ class VideoStore:
             batch = todo[begin : begin + BATCH]
             videos = make([inputs[i] for i in batch])
             for i, video in zip(batch, videos, strict=True):
-                with write_whole(files[i]) as temporary, temporary.open("wb") as stream:
+                with atomic_write(files[i]) as temporary, temporary.open("wb") as stream:
                     np.save(stream, video)
             progress(len(files) - len(todo) + begin + len(batch), len(files), label)
         return [np.load(file) for file in files]

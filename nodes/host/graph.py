@@ -1,8 +1,9 @@
-"""The graph that the host checks or runs: what an input's link leads to, and what a result was made from.
+"""The graph that the host checks or runs: what an input's link leads to, and what a result was made
+from.
 
-``validate_inputs`` is told a node's own values only. What is wrong with a graph is often seen from two nodes (poses are
-wanted from beside a video that has none there), so the graph of the request is noted before the host checks it.
-"""
+``validate_inputs`` is told a node's own values only. What is wrong with a graph is often seen from
+two nodes (poses are wanted from beside a video that has none there), so the graph of the request is
+noted before the host checks it."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ from ...egox_core.video.selection import VideoInfo, select_frames
 from .paths import TAKE_FILES, resolve
 
 Graph = Mapping[str, Mapping]
-"""As the host takes it: ``{node id: {"class_type": …, "inputs": {name: value, or [node id, slot]}}}``."""
+"""As the host takes it: ``{node id: {"class_type": …, "inputs": {name: value, or [node id,
+slot]}}}``."""
 LOADER = "EgoXLoadExoVideo"
 SELECTION = ("start_frame", "frame_count", "target_fps", "resize", "width", "height")
 """Its inputs that say which frames."""
@@ -43,25 +45,26 @@ def note_graphs() -> None:
 
 
 def note_graph(request: dict) -> dict:
-    """A request to run: its graph is the one that :func:`checked_graph` gives in the same task; unchanged."""
+    """A request to run: its graph is the one that :func:`checked_graph` gives in the same task;
+    unchanged."""
     graph = request.get("prompt") if isinstance(request, dict) else None
     _CHECKED.set(graph if isinstance(graph, Mapping) else None)
     return request
 
 
 def checked_inputs(node: type) -> tuple[Graph, str]:
-    """(graph, the node's id in it) while ``validate_inputs`` of a node class runs; ({}, "") where that isn't known."""
+    """(graph, the node's id in it) while ``validate_inputs`` of a node class runs; ({}, "") where
+    that isn't known."""
     graph, hidden = _CHECKED.get(), getattr(node, "hidden", None)
     node_id = "" if hidden is None else str(hidden.unique_id)
     return (graph, node_id) if graph is not None and node_id in graph else ({}, "")
 
 
-def verdict(node: type, check: Callable[[Graph, str], None]) -> bool | str:
+def check_or_message(node: type, check: Callable[[Graph, str], None]) -> bool | str:
     """For ``validate_inputs``: True, or the message of what ``check(graph, node id)`` raises.
 
-    The node must ask for its id (``hidden=[io.Hidden.unique_id]``) and name an input that always has a value or a link:
-    the host gives the message once for each input that is named.
-    """
+    The node must ask for its id (``hidden=[io.Hidden.unique_id]``) and name an input that always
+    has a value or a link: the host gives the message once for each input that is named."""
     graph, node_id = checked_inputs(node)
     try:
         if graph:
@@ -81,11 +84,16 @@ def inputs_of(graph: Graph, node_id: str) -> Mapping:
 def linked(graph: Graph, node_id: str, name: str) -> str | None:
     """The id of the node that an input is linked to; None for a value or no input."""
     value = inputs_of(graph, node_id).get(name)
-    is_link = isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and value[0] in graph
+    is_link = (
+        isinstance(value, list)
+        and len(value) == 2
+        and isinstance(value[0], str)
+        and value[0] in graph
+    )
     return value[0] if is_link else None
 
 
-def behind(graph: Graph, node_id: str) -> list[str]:
+def upstream_ids(graph: Graph, node_id: str) -> list[str]:
     """The node and all nodes that its inputs come from, over any number of links."""
     found, waiting = dict[str, None](), [node_id]
     while waiting:
@@ -101,48 +109,80 @@ def _sources(graph: Graph, node_id: str) -> list[str]:
     return [at for name in inputs_of(graph, node_id) if (at := linked(graph, node_id, name))]
 
 
-def files_behind(graph: Graph, node_id: str, names: Iterable[str]) -> set[str]:
+def upstream_files(graph: Graph, node_id: str, names: Iterable[str]) -> set[str]:
     """Texts behind some inputs of a node that name a file."""
-    sources = {at for name in names if (source := linked(graph, node_id, name)) for at in behind(graph, source)}
+    sources = {
+        at
+        for name in names
+        if (source := linked(graph, node_id, name))
+        for at in upstream_ids(graph, source)
+    }
     values = [value for at in sources for value in inputs_of(graph, at).values()]
     return {value for value in values if _path(value) is not None}
 
 
-def values_behind(graph: Graph, node_id: str) -> dict[str, dict]:
-    """What a result was made with, for people to compare: ``{node id: {"kind": …, "values": {input: value}}}``.
+def upstream_values(graph: Graph, node_id: str) -> dict[str, dict]:
+    """Values that a result was made with, for people to compare: ``{node id: {"kind": …, "values":
+    {input: value}}}``.
 
     Of a long text, or of what is no plain value, only a digest (``{"digest": …}``) is given.
     """
-    return {at: {"kind": graph[at].get("class_type"),
-                 "values": {name: _shown(value) for name, value in inputs_of(graph, at).items()
-                            if linked(graph, at, name) is None}}
-            for at in behind(graph, node_id) if at in graph}
+    return {
+        at: {
+            "kind": graph[at].get("class_type"),
+            "values": {
+                name: _shown(value)
+                for name, value in inputs_of(graph, at).items()
+                if linked(graph, at, name) is None
+            },
+        }
+        for at in upstream_ids(graph, node_id)
+        if at in graph
+    }
 
 
 def _shown(value: object) -> object:
     value = _plain(value)
-    if value is None or isinstance(value, (bool, float)) or (isinstance(value, str) and len(value) <= LONGEST_SHOWN):
+    if (
+        value is None
+        or isinstance(value, (bool, float))
+        or (isinstance(value, str) and len(value) <= LONGEST_SHOWN)
+    ):
         return value
-    return {"digest": hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]}
+    return {
+        "digest": hashlib.sha256(
+            json.dumps(value, sort_keys=True, default=str).encode()
+        ).hexdigest()[:16]
+    }
 
 
 def exo_video(graph: Graph, node_id: str) -> Path | None:
-    """The file of the Load Exo Video that ``frames`` is linked to; None where it isn't known before a run."""
+    """The file of the Load Exo Video that ``frames`` is linked to; None where it isn't known before
+    a run."""
     loader = linked(graph, node_id, "frames")
-    if loader is None or graph[loader].get("class_type") != LOADER or linked(graph, loader, "video") is not None:
+    if (
+        loader is None
+        or graph[loader].get("class_type") != LOADER
+        or linked(graph, loader, "video") is not None
+    ):
         return None
     name = inputs_of(graph, loader).get("file")
     return _path(name)
 
 
 def frames_in_use(graph: Graph, node_id: str) -> FrameSelection | None:
-    """The frames that the Load Exo Video behind ``frames`` will give; None where they aren't known before a run.
+    """The frames that the Load Exo Video behind ``frames`` will give; None where they aren't known
+    before a run.
 
     Raises:
         EgoXInputError: as :func:`selection_of`.
     """
     loader = linked(graph, node_id, "frames")
-    return selection_of(graph, loader) if loader is not None and graph[loader].get("class_type") == LOADER else None
+    return (
+        selection_of(graph, loader)
+        if loader is not None and graph[loader].get("class_type") == LOADER
+        else None
+    )
 
 
 def selection_of(graph: Graph, loader: str) -> FrameSelection | None:
@@ -173,23 +213,26 @@ def probed(path: Path) -> VideoInfo:
 
 @lru_cache(maxsize=8)
 def _probed(path: Path, changed_ns: int, size: int) -> VideoInfo:
-    """A video as it was at that time: a long one takes a second to look at, and each run asks several times."""
+    """A video as it was at that time: a long one takes a second to look at, and each run asks
+    several times."""
     return probe_video(path)
 
 
-def lacks_beside(graph: Graph, node_id: str, name: str) -> bool:
-    """Whether it is certain before a run that no file ``name`` lies beside the exo video of ``frames``."""
+def sidecar_missing(graph: Graph, node_id: str, name: str) -> bool:
+    """Check whether it is certain before a run that no file ``name`` is beside the exo video of
+    ``frames``."""
     if graph and "frames" not in inputs_of(graph, node_id):
         return True
     video = exo_video(graph, node_id)
     return video is not None and not (video.parent / name).is_file()
 
 
-def origin(graph: Graph, node_id: str, names: Iterable[str]) -> str:
-    """What some inputs of a node are made from, as a short text: it changes with any value, link or file behind them.
+def input_digest(graph: Graph, node_id: str, names: Iterable[str]) -> str:
+    """Fingerprint of some inputs of a node: it changes with any value, link or file behind them.
 
-    The numbers of the nodes don't count, and files do with their sizes, so that a graph that was saved and opened on
-    another machine keeps its own. Files beyond the first MOST_LOOKUPS count by their names alone.
+    The numbers of the nodes don't count, and files do with their sizes, so that a graph that was
+    saved and opened on another machine keeps its own. Files beyond the first MOST_LOOKUPS count by
+    their names alone.
 
     Raises:
         EgoXInputError: a circle, values too deep to be a graph that runs.
@@ -197,8 +240,12 @@ def origin(graph: Graph, node_id: str, names: Iterable[str]) -> str:
     try:
         content = json.dumps(_Origins(graph).of_inputs(node_id, sorted(names)))
     except (CycleError, RecursionError) as error:
-        raise EgoXInputError("graph", got="a circle, or values too deep to follow",
-                             expected="a graph that runs", fix="remove the circle") from error
+        raise EgoXInputError(
+            "graph",
+            got="a circle, or values too deep to follow",
+            expected="a graph that runs",
+            fix="remove the circle",
+        ) from error
     return hashlib.sha256(content.encode()).hexdigest()[:32]
 
 
@@ -211,7 +258,9 @@ class _Origins:
 
     def of_inputs(self, node_id: str, names: Iterable[str]) -> list:
         inputs = inputs_of(self._graph, node_id)
-        return [[name, self._of_value(node_id, name, inputs[name])] for name in names if name in inputs]
+        return [
+            [name, self._of_value(node_id, name, inputs[name])] for name in names if name in inputs
+        ]
 
     def _of_value(self, node_id: str, name: str, value: object) -> object:
         source = linked(self._graph, node_id, name)
@@ -221,11 +270,13 @@ class _Origins:
 
     def _of_node(self, node_id: str) -> str:
         if node_id not in self._digests:
-            sources = {at: _sources(self._graph, at) for at in behind(self._graph, node_id)}
+            sources = {at: _sources(self._graph, at) for at in upstream_ids(self._graph, node_id)}
             for at in TopologicalSorter(sources).static_order():
                 if at not in self._digests:
-                    content = [self._graph[at].get("class_type"),
-                               self.of_inputs(at, sorted(inputs_of(self._graph, at)))]
+                    content = [
+                        self._graph[at].get("class_type"),
+                        self.of_inputs(at, sorted(inputs_of(self._graph, at))),
+                    ]
                     self._digests[at] = hashlib.sha256(json.dumps(content).encode()).hexdigest()
         return self._digests[node_id]
 
@@ -238,25 +289,34 @@ class _Origins:
 
 
 def _plain(value: object) -> object:
-    """A value as a page sends it and as the host turns it before a run: numbers by what they count, lists unpacked."""
+    """A value as a page sends it and as the host turns it before a run: numbers by what they count,
+    lists unpacked."""
     if isinstance(value, dict) and "__value__" in value:
         value = value["__value__"]
     return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _file_state(value: object) -> list[int]:
-    """Sizes of the file that a value names and of a take's files beside it; of a folder the count of its files."""
+    """Sizes of the file that a value names and of a take's files beside it; of a folder the count
+    of its files."""
     path = _path(value)
     if path is None:
         return []
     if path.is_dir():
         return [sum(1 for _ in path.iterdir())]
-    return [p.stat().st_size if p.is_file() else 0 for p in (path, *(path.parent / name for name in TAKE_FILES))]
+    return [
+        p.stat().st_size if p.is_file() else 0
+        for p in (path, *(path.parent / name for name in TAKE_FILES))
+    ]
 
 
 def _may_be_file(value: object) -> bool:
-    return (isinstance(value, str) and bool(value.strip()) and len(value) <= LONGEST_NAME
-            and "\n" not in value)
+    return (
+        isinstance(value, str)
+        and bool(value.strip())
+        and len(value) <= LONGEST_NAME
+        and "\n" not in value
+    )
 
 
 def _path(value: object) -> Path | None:

@@ -56,8 +56,10 @@ SILENT_NAMES: Mapping[str, tuple[str, ...]] = {
 }
 """Effect of the loss: names."""
 
-_FORM = re.compile(r"(?P<module>[\w.]+)(?::(?P<attribute>[\w.]+))?"
-                   r"(?:\((?P<first>[^)]*)\)|\[(?P<word>\w+)\])?")
+_FORM = re.compile(
+    r"(?P<module>[\w.]+)(?::(?P<attribute>[\w.]+))?"
+    r"(?:\((?P<first>[^)]*)\)|\[(?P<word>\w+)\])?"
+)
 
 
 def is_there(name: str) -> bool:
@@ -72,7 +74,7 @@ def is_there(name: str) -> bool:
     if form["first"] is not None:
         first = form["first"].split(", ")
         parameters = [name for name in inspect.signature(thing).parameters if name != "self"]
-        return parameters[:len(first)] == first
+        return parameters[: len(first)] == first
     return form["word"] is None or form["word"] in code_words(thing)
 
 
@@ -90,8 +92,11 @@ def code_words(thing: Any) -> frozenset[str]:
             seen.add(id(item))
             owner = item.__name__ if isinstance(item, types.ModuleType) else item.__module__
             words.update(vars(item))
-            waiting += [value for value in vars(item).values() if isinstance(value, _CODE)
-                        and getattr(value, "__module__", owner) == owner]
+            waiting += [
+                value
+                for value in vars(item).values()
+                if isinstance(value, _CODE) and getattr(value, "__module__", owner) == owner
+            ]
         elif isinstance(item, (property, staticmethod, classmethod)):
             waiting.append(item.fget if isinstance(item, property) else item.__func__)
         elif isinstance(item, types.FunctionType):
@@ -109,8 +114,10 @@ def code_words(thing: Any) -> frozenset[str]:
 
 def missing() -> dict[str, list[str]]:
     """Effect of each loss on this host: the names that are missing."""
-    lost = {loses: [name for name in names if not is_there(name)]
-            for loses, names in SILENT_NAMES.items()}
+    lost = {
+        loses: [name for name in names if not is_there(name)]
+        for loses, names in SILENT_NAMES.items()
+    }
     return {loses: names for loses, names in lost.items() if names}
 
 
@@ -127,8 +134,12 @@ def say_missing(say: Callable[[str], None] = logging.warning) -> None:
     lost = missing()
     if not lost:
         return
-    lines = [f"[EgoX] This ComfyUI ({host_version()}) lacks names that EgoX relies on. EgoX knows "
-             f"{FLOOR} and newer: update the older of the two."]
-    lines += [f"[EgoX]   will not work: {loses}; missing: {', '.join(names)}"
-              for loses, names in lost.items()]
+    lines = [
+        f"[EgoX] This ComfyUI ({host_version()}) lacks names that EgoX relies on. EgoX knows "
+        f"{FLOOR} and newer: update the older of the two."
+    ]
+    lines += [
+        f"[EgoX]   will not work: {loses}; missing: {', '.join(names)}"
+        for loses, names in lost.items()
+    ]
     say("\n".join(lines))

@@ -18,7 +18,7 @@ NOISE_TOOLTIP = (
 
 
 class ReleasedNoise:
-    """What SamplerCustomAdvanced takes as NOISE."""
+    """NOISE for SamplerCustomAdvanced."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
@@ -35,4 +35,8 @@ class ReleasedNoise:
 def first_noise(latent: Tensor, seed: int, noise: str) -> Tensor:  # [B, ...] -> [1, ...]
     """Of one clip, as a sampler with this seed and choice starts from it."""
     one = torch.zeros_like(latent[:1], device="cpu")
-    return released_noise(tuple(one.shape), seed) if noise == RELEASED else comfy.sample.prepare_noise(one, seed)
+    return (
+        released_noise(tuple(one.shape), seed)
+        if noise == RELEASED
+        else comfy.sample.prepare_noise(one, seed)
+    )

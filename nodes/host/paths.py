@@ -1,8 +1,9 @@
-"""Files of the host and of the pack: names in a workflow to paths, what lies beside the exo video, model folders.
+"""Files of the host and of the pack: names in a workflow to paths, what is beside the exo video,
+model folders.
 
-A workflow comes from anywhere, so a name in it must not reach the rest of the disk: not by ``..``, not by an absolute
-path, not by a symlink that leads out. Only the host's own folders and the pack's ``sample/`` are open to it.
-"""
+A workflow comes from anywhere, so a name in it must not reach the rest of the disk: not by ``..``,
+    not by an absolute path, not by a symlink that leads out. Only the host's own folders and the
+    pack's ``sample/`` are open to it."""
 
 from __future__ import annotations
 
@@ -20,37 +21,53 @@ from ...egox_core.types import FrameSelection
 PACK_ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = PACK_ROOT / "sample"
 LIST_LIMIT = 4000
-"""Files looked at for a drop-down list; an input folder with more is still usable by typing or uploading."""
+"""Files looked at for a drop-down list; an input folder with more is still usable by typing or
+uploading."""
 TAKE_FILES = (DEPTH, META)
 STANDINS, SMALL_MODEL = PACK_ROOT / "models", PACK_ROOT / "models" / "demo"
 MODEL_KINDS = ("diffusion_models", "vae", "loras")
 
 
 def input_roots() -> list[Path]:
-    """Folders that media and JSON may lie in, in the order of search."""
-    return [Path(p) for p in (folder_paths.get_input_directory(), folder_paths.get_output_directory(),
-                              folder_paths.get_temp_directory())]
+    """Folders that media and JSON may be in, in the order of search."""
+    return [
+        Path(p)
+        for p in (
+            folder_paths.get_input_directory(),
+            folder_paths.get_output_directory(),
+            folder_paths.get_temp_directory(),
+        )
+    ]
 
 
 def model_roots() -> list[Path]:
     """The host's model folders, extra ones included; not other packs' own files, settings among
     them."""
-    return [Path(p) for kind, (paths, _) in folder_paths.folder_names_and_paths.items()
-            if kind != "custom_nodes" for p in paths]
+    return [
+        Path(p)
+        for kind, (paths, _) in folder_paths.folder_names_and_paths.items()
+        if kind != "custom_nodes"
+        for p in paths
+    ]
 
 
 def resolve(name: str, what: str, *, folder_too: bool = False) -> Path:
     """The existing file (or folder) that ``name`` stands for; ``what`` names it in errors.
 
-    ``name`` is relative to the input, output or temp folder (with the host's "[output]" endings too), to a model
-    folder, to the pack if it begins with ``sample/``, or an absolute path inside one of them.
+    ``name`` is relative to the input, output or temp folder (with the host's "[output]" endings
+    too), to a model folder, to the pack if it begins with ``sample/``, or an absolute path inside
+    one of them.
 
     Raises:
         EgoXInputError: empty, outside all of them, not there.
     """
     if not name.strip() or "\0" in name:
-        raise EgoXInputError(what, got="no file name" if not name.strip() else repr(name), expected="a file",
-                             fix="choose one from the list, or upload one to the input folder")
+        raise EgoXInputError(
+            what,
+            got="no file name" if not name.strip() else repr(name),
+            expected="a file",
+            fix="choose one from the list, or upload one to the input folder",
+        )
     plain, annotated = folder_paths.annotated_filepath(name.strip())
     plain = plain.strip().replace("\\", "/")
     if ".." in PurePosixPath(plain).parts:
@@ -61,7 +78,9 @@ def resolve(name: str, what: str, *, folder_too: bool = False) -> Path:
     else:
         candidates = [(root, root / plain) for root in roots]
         if plain.split("/")[0] == "sample" and not annotated:
-            candidates.insert(1, (SAMPLE, PACK_ROOT / plain))  # a user's own input/sample/… comes first
+            candidates.insert(
+                1, (SAMPLE, PACK_ROOT / plain)
+            )  # a user's own input/sample/… comes first
     escaped = False
     for root, path in candidates:
         # By name first: on Windows, to ask whether //server/share/x exists logs in to that server.
@@ -74,9 +93,12 @@ def resolve(name: str, what: str, *, folder_too: bool = False) -> Path:
             return path.resolve()
     if escaped or Path(plain).is_absolute():
         raise _outside(name, what)
-    raise EgoXInputError(what, got=f"{name!r}, which is not there",
-                         expected="a file in the input folder or the pack's sample folder",
-                         fix="check the name, or upload the file")
+    raise EgoXInputError(
+        what,
+        got=f"{name!r}, which is not there",
+        expected="a file in the input folder or the pack's sample folder",
+        fix="check the name, or upload the file",
+    )
 
 
 def _exists(path: Path) -> bool:
@@ -102,7 +124,11 @@ def fingerprint(name: str) -> str:
         state = path.stat()
     except (EgoXInputError, OSError):
         return name
-    newest = max((p.stat().st_mtime_ns for p in path.iterdir()), default=0) if path.is_dir() else state.st_mtime_ns
+    newest = (
+        max((p.stat().st_mtime_ns for p in path.iterdir()), default=0)
+        if path.is_dir()
+        else state.st_mtime_ns
+    )
     return f"{path}|{newest}|{state.st_size}"
 
 
@@ -114,9 +140,15 @@ def list_files(suffixes: tuple[str, ...]) -> list[str]:
 
 def _walk(root: Path, suffixes: tuple[str, ...]) -> Iterator[str]:
     names, seen = [], 0
-    for folder, folders, files in os.walk(root):  # links to folders are not followed: they may lead in circles
+    for folder, folders, files in os.walk(
+        root
+    ):  # links to folders are not followed: they may lead in circles
         folders[:] = sorted(f for f in folders if not f.startswith("."))
-        names += [Path(folder, f).relative_to(root).as_posix() for f in files if f.lower().endswith(suffixes)]
+        names += [
+            Path(folder, f).relative_to(root).as_posix()
+            for f in files
+            if f.lower().endswith(suffixes)
+        ]
         seen += len(files)
         if seen > LIST_LIMIT:
             break
@@ -124,9 +156,12 @@ def _walk(root: Path, suffixes: tuple[str, ...]) -> Iterator[str]:
 
 
 def _outside(name: str, what: str) -> EgoXInputError:
-    return EgoXInputError(what, got=f"{name!r}, which leads out of the host's folders",
-                          expected="a file inside the input, output, temp or model folders, or the pack's sample/",
-                          fix="copy the file into the input folder")
+    return EgoXInputError(
+        what,
+        got=f"{name!r}, which leads out of the host's folders",
+        expected="a file inside the input, output, temp or model folders, or the pack's sample/",
+        fix="copy the file into the input folder",
+    )
 
 
 def beside_video(frames: FrameSelection | None, name: str) -> Path | None:
@@ -142,7 +177,8 @@ def beside_video(frames: FrameSelection | None, name: str) -> Path | None:
 
 
 def add_model_folders(root: Path = SMALL_MODEL) -> None:
-    """Append the small model's folders to the host's search paths; calling it again changes nothing.
+    """Append the small model's folders to the host's search paths; calling it again changes
+    nothing.
 
     The stand-ins are for tests: in the loaders' lists of other graphs they would be a trap. The
     folders go to the end, so that a file of the same name in the user's own folders wins, and "save

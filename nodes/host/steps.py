@@ -1,4 +1,5 @@
-"""A sampler's steps, followed without changing a number: time per part, and the time left, shown on the node."""
+"""A sampler's steps, followed without changing a number: time per part, and the time left, shown on
+the node."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ CALLBACK = 4  # place of the step callback among outer_sample's arguments after 
 
 
 class PartSeconds:
-    """Seconds per named part of a run; on CUDA by events that are read at the end, so nothing waits.
+    """Seconds per named part of a run; on CUDA by events that are read at the end, so nothing
+    waits.
 
     Other devices than CUDA and CPU work in the background without such events: nothing is measured.
     """
@@ -68,7 +70,9 @@ class StepListener:
     def __init__(self, node_id: str | None) -> None:
         self.node_id = node_id
 
-    def __call__(self, executor: WrapperExecutor, noise: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def __call__(
+        self, executor: WrapperExecutor, noise: Tensor, *args: Any, **kwargs: Any
+    ) -> Tensor:
         if self.node_id is None or len(args) <= CALLBACK:
             return executor(noise, *args, **kwargs)
         inner, started = args[CALLBACK], time.monotonic()
@@ -79,9 +83,11 @@ class StepListener:
                 inner(step, x0, x, total)
             self.after_step(step + 1, total, time.monotonic() - started, x0, latent_format)
 
-        return executor(noise, *args[:CALLBACK], callback, *args[CALLBACK + 1:], **kwargs)
+        return executor(noise, *args[:CALLBACK], callback, *args[CALLBACK + 1 :], **kwargs)
 
-    def after_step(self, step: int, total: int, elapsed_s: float, x0: Tensor, latent_format: Any) -> None:
+    def after_step(
+        self, step: int, total: int, elapsed_s: float, x0: Tensor, latent_format: Any
+    ) -> None:
         """``x0`` [B, 16, t, h, w]: what the model now thinks the clip is, in model space."""
         raise NotImplementedError
 
@@ -111,7 +117,9 @@ class TimeLeft(StepListener):
         super().__init__(node_id)
         self.part = part
 
-    def after_step(self, step: int, total: int, elapsed_s: float, x0: Tensor, latent_format: Any) -> None:
+    def after_step(
+        self, step: int, total: int, elapsed_s: float, x0: Tensor, latent_format: Any
+    ) -> None:
         self.show(self.part + time_left_text(step, total, elapsed_s))
 
     def show(self, text: str) -> None:

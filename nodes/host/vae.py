@@ -1,4 +1,5 @@
-"""The host's VAE, whole or in tiles by one rule for both ways; and the picture embedding, which needs its decoder."""
+"""The host's VAE, whole or in tiles by one rule for both ways; and the picture embedding, which
+needs its decoder."""
 
 from __future__ import annotations
 
@@ -25,9 +26,13 @@ LOW_MEMORY_TILE = 256  # px
 def told_passes(vae: VAE, part: str, passes: int) -> Iterator[None]:
     """Show the running node's progress by the passes of the VAE's ``encoder`` or ``decoder``.
 
-    The host's video VAEs go through a clip a few frames at a time; ``passes`` are those of a clip (or a tile of one).
-    """
-    module, report, count = getattr(getattr(vae, "first_stage_model", None), part, None), host_progress(passes), 0
+    The host's video VAEs go through a clip a few frames at a time; ``passes`` are those of a clip
+    (or a tile of one)."""
+    module, report, count = (
+        getattr(getattr(vae, "first_stage_model", None), part, None),
+        host_progress(passes),
+        0,
+    )
 
     def told(*_: object) -> None:
         nonlocal count
@@ -61,7 +66,8 @@ def decode_video(
     latent: Tensor,  # [B, 16, t, h, w] raw VAE latent
     tile_size: int = 0,  # px; 0: whole
 ) -> Tensor:  # [B * T, H, W, 3] float32 0...1
-    """Clips through the host's video VAE, batches one after the other, as its own decode node gives them."""
+    """Clips through the host's video VAE, batches one after the other, as its own decode node gives
+    them."""
     with told_passes(vae, "decoder", 1 + latent.shape[2] // 2):
         if tile_size == 0:
             images = vae.decode(latent)
@@ -83,12 +89,21 @@ def released_embedding(
 
     The noise is that from which a sampler with the same ``seed`` and ``noise`` starts.
     """
-    return encode_picture(clip_vision, embedding_picture(
-        "released", exo_latent=exo_latent, ego_noise=first_noise(ego_latent, seed, noise),
-        to_raw=comfy.latent_formats.Wan21().process_out, decode=lambda latent: vae.decode(latent)[:, 0],
-    ))
+    return encode_picture(
+        clip_vision,
+        embedding_picture(
+            "released",
+            exo_latent=exo_latent,
+            ego_noise=first_noise(ego_latent, seed, noise),
+            to_raw=comfy.latent_formats.Wan21().process_out,
+            decode=lambda latent: vae.decode(latent)[:, 0],
+        ),
+    )
 
 
-def encode_picture(clip_vision: ClipVisionModel, picture: Tensor) -> Output:  # picture [1, H, W, 3] 0...1
-    """Shortest edge to CLIP's size and the centre cut out, as the released processor does (quirks 28)."""
+def encode_picture(
+    clip_vision: ClipVisionModel, picture: Tensor
+) -> Output:  # picture [1, H, W, 3] 0...1
+    """Shortest edge to CLIP's size and the centre cut out, as the released processor does (quirks
+    28)."""
     return clip_vision.encode_image(picture, crop=True)

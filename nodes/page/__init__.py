@@ -1,4 +1,5 @@
-"""What the pack's page in the browser is served: previews on nodes, uploads, saved clips, and the pose editor's routes.
+"""Server side of the pack's page in the browser: previews on nodes, uploads, saved clips, and the
+pose editor's routes.
 
 Nothing is imported here: a host that lacks a name loses only what uses it.
 """

@@ -1,8 +1,8 @@
-"""The players' *Save*: the page draws what it shows, frame by frame, and the host's output folder gets a video of it.
+"""The players' *Save*: the page draws what it shows, frame by frame, and the host's output folder
+gets a video of it.
 
-The file carries the workflow of the run that made the pictures, from the host's own list of runs, not the graph as it
-stands on the page by now.
-"""
+The file carries the workflow of the run that made the pictures, from the host's own list of runs,
+not the graph as it stands on the page by now."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ...egox_core.errors import EgoXInputError, intact
 from ...egox_core.previews.sheets import MAX_FRAMES
-from ...egox_core.safe_files import safe_name, write_whole
+from ...egox_core.safe_files import atomic_write, safe_name
 from ..host.steps import running_server
 from .requests import blocks_of, json_object, number, parts_of, takes_files
 
@@ -37,21 +37,23 @@ MOST_PIXELS = 2**27
 async def save_clip(request: web.Request) -> web.Response:
     """A field ``about`` (JSON: name, fps, run), then JPEGs of all frames, as multipart/form-data.
 
-    Answers ``{"file", "workflow"}``: the name below the output folder, and whether the file carries its workflow.
-    """
+    Answers ``{"file", "workflow"}``: the name below the output folder, and whether the file carries
+    its workflow."""
     about, pictures = await _receive(request)
     return web.json_response(await asyncio.to_thread(write_clip, about, pictures))
 
 
 async def _receive(request: web.Request) -> tuple[dict[str, Any], list[bytes]]:
-    """What is said about the clip, and its pictures."""
+    """Description of the clip, and its pictures."""
     about, pictures, received = b"", list[bytes](), 0
     async for part in parts_of(request):
         data = bytearray()
         async for block in blocks_of(part, 2**20):
             received += len(block)
             if received > request.client_max_size:
-                raise web.HTTPRequestEntityTooLarge(max_size=request.client_max_size, actual_size=received)
+                raise web.HTTPRequestEntityTooLarge(
+                    max_size=request.client_max_size, actual_size=received
+                )
             data += block
         if part.name == "about":
             about = bytes(data[:ABOUT_BYTES])
@@ -67,17 +69,27 @@ def write_clip(about: dict[str, Any], pictures: list[bytes]) -> dict[str, Any]:
         EgoXInputError: no clip.
         OSError: the disk refuses.
     """
-    from ..host.video import native_video  # here: a host that lacks what it needs still has all other routes
+    from ..host.video import (
+        native_video,
+    )  # here: a host that lacks what it needs still has all other routes
 
     frames, fps = clip_frames(pictures), number(about, "fps", 0.01, 1000.0)
     run = about.get("run")
     made_by = run_metadata(run) if isinstance(run, str) else {}
     prefix = f"{FOLDER}/{safe_name(str(about.get('name') or 'clip'))}"
-    folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, folder_paths.get_output_directory())
+    folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
+        prefix, folder_paths.get_output_directory()
+    )
     place = Path(folder) / f"{name}_{counter:05}_.mp4"
-    with write_whole(place) as unfinished, \
-            intact("frames", (av.error.FFmpegError,), expected="pictures of a video",
-                   fix="save another clip"):
+    with (
+        atomic_write(place) as unfinished,
+        intact(
+            "frames",
+            (av.error.FFmpegError,),
+            expected="pictures of a video",
+            fix="save another clip",
+        ),
+    ):
         native_video(frames, fps).save_to(str(unfinished), metadata=made_by or None)
     return {"file": f"{subfolder}/{place.name}", "workflow": "workflow" in made_by}
 
@@ -90,7 +102,7 @@ def clip_frames(pictures: list[bytes]) -> Tensor:  # [T, H, W, 3] 0...1
     """
     frames, size = list[Tensor](), None
     try:
-        for data in pictures[:MAX_FRAMES + 1]:
+        for data in pictures[: MAX_FRAMES + 1]:
             with Image.open(io.BytesIO(data), formats=("JPEG",)) as picture:
                 size = size or picture.size
                 too_large = picture.width * picture.height * len(pictures) > MOST_PIXELS
@@ -100,14 +112,18 @@ def clip_frames(pictures: list[bytes]) -> Tensor:  # [T, H, W, 3] 0...1
     except (Image.DecompressionBombError, OSError, SyntaxError, ValueError):  # of Pillow
         frames = []
     if not frames or len(frames) != len(pictures) or len(frames) > MAX_FRAMES:
-        raise EgoXInputError("frames", got=f"{len(pictures)} pictures, the first of {size}",
-                             expected=f"1 to {MAX_FRAMES} JPEGs of one even size, at most {MOST_PIXELS} px together",
-                             fix="look at fewer pictures at once")
+        raise EgoXInputError(
+            "frames",
+            got=f"{len(pictures)} pictures, the first of {size}",
+            expected=f"1 to {MAX_FRAMES} JPEGs of one even size, at most {MOST_PIXELS} px together",
+            fix="look at fewer pictures at once",
+        )
     return torch.stack(frames).float() / 255
 
 
 def run_metadata(run: str) -> dict[str, Any]:
-    """What the host's own Save nodes write of a run; nothing where the host has forgotten it, or is told not to."""
+    """Metadata that the host's own Save nodes write of a run; empty where the host forgot it or has
+    it turned off."""
     from comfy.cli_args import args
 
     server = running_server()

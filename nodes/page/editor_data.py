@@ -17,7 +17,7 @@ from ...egox_core.scene.points import exo_from_scene
 from ...egox_core.takes.same_take import mark_of
 from ...egox_core.trajectory.keyframes import upright_from_sensor
 from ...egox_core.types import UNTIMED_FPS, CameraTrajectory, FrameSelection, PointCloud
-from ..host.graph import Graph, inputs_of, origin
+from ..host.graph import Graph, input_digest, inputs_of
 from .scenes import SCENES
 
 DIGITS = 6
@@ -26,9 +26,11 @@ BESIDE = f"{META} beside the video"
 AUTO = "auto"
 DEFAULT_PRESET = "aria_released"
 SCENE_INPUTS = ("frames", "scene", "exo_images")
-PATH_INPUTS: Mapping[str, tuple[str, ...]] = {"file": ("file", "entry"),
-                                              "constant": ("x", "y", "z", "yaw", "pitch", "roll")}
-"""What else a path depends on, by its source; keyframes are the editor's own."""
+PATH_INPUTS: Mapping[str, tuple[str, ...]] = {
+    "file": ("file", "entry"),
+    "constant": ("x", "y", "z", "yaw", "pitch", "roll"),
+}
+"""Further inputs that a path depends on, by its source; keyframes are the editor's own."""
 
 
 def editor_data(
@@ -38,21 +40,30 @@ def editor_data(
     exo_images: Tensor | None,  # [T, H, W, 3]
     node: str = "",  # the id that a run knows the node by (in a sub-graph not the page's own number)
 ) -> dict:
-    """Plain JSON: the frames in use, the path in the scene's frame, and under which token the scene is kept.
+    """Plain JSON: the frames in use, the path in the scene's frame, and under which token the scene
+    is kept.
 
-    ``path`` is upright w2c [T][3][4]; ``exo_from_scene`` one or T poses; ``up`` the scene's upward direction; ``video``
-    the mark of the video in use, where it is a file.
-    """
+    ``path`` is upright w2c [T][3][4]; ``exo_from_scene`` one or T poses; ``up`` the scene's upward
+    direction; ``video`` the mark of the video in use, where it is a file."""
     count = len(trajectory.w2c)
     indices, times_s = clip_of(trajectory, frames, scene)
-    data = {"frames": count, "indices": indices, "times_s": times_s, "prompt": trajectory.prompt, "node": node,
-            "camera": camera_to_json(trajectory.camera), "scene": None,
-            "video": mark_of(None if frames is None else frames.source_path)}
+    data = {
+        "frames": count,
+        "indices": indices,
+        "times_s": times_s,
+        "prompt": trajectory.prompt,
+        "node": node,
+        "camera": camera_to_json(trajectory.camera),
+        "scene": None,
+        "video": mark_of(None if frames is None else frames.source_path),
+    }
     poses = trajectory.w2c
     if scene is not None:
         try:
             poses = ego_from_scene(scene, trajectory)
-        except EgoXInputError as error:  # the renderer refuses such a path; here the page may still show the scene
+        except (
+            EgoXInputError
+        ) as error:  # the renderer refuses such a path; here the page may still show the scene
             data["note"] = str(error)
             poses = None
         data["scene"] = scene_data(scene, exo_images)
@@ -61,35 +72,51 @@ def editor_data(
 
 
 def editor_origin(graph: Graph, node: str) -> dict[str, str]:
-    """What the editor's scene, and a path from elsewhere, are made from: where that is not what a run told, the run was
-    of another video, depth or path.
-    """
+    """Inputs of the editor's scene and of a path from elsewhere: where they differ from the run's,
+    the run was of another video, depth or path."""
     path = PATH_INPUTS.get(str(inputs_of(graph, node).get("source")), ())
-    return {"scene": origin(graph, node, SCENE_INPUTS), "path": origin(graph, node, ("source", "base", *path))}
+    return {
+        "scene": input_digest(graph, node, SCENE_INPUTS),
+        "path": input_digest(graph, node, ("source", "base", *path)),
+    }
 
 
-def clip_of(trajectory: CameraTrajectory, frames: FrameSelection | None,
-            scene: PointCloud | None) -> tuple[list[float], list[float]]:
+def clip_of(
+    trajectory: CameraTrajectory, frames: FrameSelection | None, scene: PointCloud | None
+) -> tuple[list[float], list[float]]:
     """(indices, times_s) of the frames in use, as keyframes count them."""
     count = len(trajectory.w2c)
     if frames is not None:
         return frames.source_indices.tolist(), frames.times_s.tolist()
     timed = scene is not None and scene.times_s is not None and len(scene.times_s) >= count
-    times = scene.times_s[:count].double() if timed else torch.arange(count, dtype=torch.float64) / UNTIMED_FPS
+    times = (
+        scene.times_s[:count].double()
+        if timed
+        else torch.arange(count, dtype=torch.float64) / UNTIMED_FPS
+    )
     return list(range(count)), times.tolist()
 
 
 def scene_data(scene: PointCloud, exo_images: Tensor | None) -> dict:  # pictures [T, H, W, 3]
-    """Where the scene is kept, and its exo camera."""
+    """Key of the stored scene, and its exo camera."""
     entry = SCENES.put(scene, exo_images)
     camera = scene.exo_camera
     exo = exo_from_scene(scene).reshape(-1, 3, 4)
-    return {"token": entry.token, "frames": scene.frame_count, "points": len(entry.static), "frame": scene.frame,
-            "pictures": entry.images is not None, "whole": entry.whole, "up": list(entry.up),
-            "exo_from_scene": rounded(exo if is_moving(exo) else exo[:1]),
-            "rest": rounded(scene_rest(scene)),
-            "exo_camera": camera_to_json(camera), "exo_size": list(camera.stored_size),
-            "lens_guessed": scene.camera_guessed, "notes": list(scene.notes)}
+    return {
+        "token": entry.token,
+        "frames": scene.frame_count,
+        "points": len(entry.static),
+        "frame": scene.frame,
+        "pictures": entry.images is not None,
+        "whole": entry.whole,
+        "up": list(entry.up),
+        "exo_from_scene": rounded(exo if is_moving(exo) else exo[:1]),
+        "rest": rounded(scene_rest(scene)),
+        "exo_camera": camera_to_json(camera),
+        "exo_size": list(camera.stored_size),
+        "lens_guessed": scene.camera_guessed,
+        "notes": list(scene.notes),
+    }
 
 
 def rounded(poses: Tensor) -> list:  # [..., 3, 4]

@@ -24,15 +24,23 @@ MOST_HIGH = 448
 
 
 async def exo_clip(request: web.Request) -> web.StreamResponse:
-    """Frames, frames a second, width and height (px) and ``hdr`` (HLG, PQ or empty) of ``?file=…``."""
+    """Frames, frames a second, width and height (px) and ``hdr`` (HLG, PQ or empty) of
+    ``?file=…``."""
     if (name := _name(request)) is None:
         return refuse(403, "only this server's own page may ask")
     try:
         info = await asyncio.to_thread(lambda: probed(resolve(name, "exo video")))
     except EgoXInputError as error:
         return refuse(400, str(error))
-    return web.json_response({"frames": info.frame_count, "fps": info.fps, "width": info.width, "height": info.height,
-                              "hdr": info.hdr})
+    return web.json_response(
+        {
+            "frames": info.frame_count,
+            "fps": info.fps,
+            "width": info.width,
+            "height": info.height,
+            "hdr": info.hdr,
+        }
+    )
 
 
 async def exo_frame(request: web.Request) -> web.StreamResponse:
@@ -45,7 +53,9 @@ async def exo_frame(request: web.Request) -> web.StreamResponse:
         picture = await asyncio.to_thread(lambda: frame_jpeg(resolve(name, "exo video"), wanted))
     except EgoXInputError as error:
         return refuse(400, str(error))
-    return web.Response(body=picture, content_type="image/jpeg", headers={"Cache-Control": "no-store"})
+    return web.Response(
+        body=picture, content_type="image/jpeg", headers={"Cache-Control": "no-store"}
+    )
 
 
 def _name(request: web.Request) -> str | None:
@@ -61,7 +71,7 @@ def frame_jpeg(path: Path, number: int) -> bytes:
         EgoXInputError: no video that can be read.
     """
     info = probed(path)
-    (_, picture), = decode_frames(path, info, [min(number, info.frame_count - 1)])
+    ((_, picture),) = decode_frames(path, info, [min(number, info.frame_count - 1)])
     scale = min(1.0, MOST_HIGH / picture.shape[0])
     size = max(1, round(scale * picture.shape[1])), max(1, round(scale * picture.shape[0]))
     return jpeg(torch.from_numpy(resize_picture(picture, *size)))

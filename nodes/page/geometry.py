@@ -1,4 +1,5 @@
-"""The geometry for the page's players: directions of one canvas as a file, and which node's λ_g they belong to."""
+"""The geometry for the page's players: directions of one canvas as a file, and which node's λ_g
+they belong to."""
 
 from __future__ import annotations
 
@@ -15,22 +16,29 @@ from ...egox_core.gga.geometry import gga_geometry
 from ...egox_core.previews.geometry import geometry_bytes, weight_legend
 from ...egox_core.types import CameraTrajectory, DepthVideo
 from ...egox_core.wan.lora_settings import AUTO, FALLBACK, resolve_auto
-from ..host.graph import Graph, behind, inputs_of
+from ..host.graph import Graph, inputs_of, upstream_ids
 from .previews import temp_file
 
 GUIDED = ("EgoXWanSampler", "EgoXSampleLong", "EgoXModelPatch")
 LORA = "EgoXLoadLora"
 
 
-def geometry_data(depth: DepthVideo | None, trajectory: CameraTrajectory | None, exo_images: Tensor | None,
-                  ego_size: int, graph: Graph, node: str) -> dict | None:
-    """What ``preview_ui`` sends for the geometry view; None without depth, poses and pictures, ``reason`` where they
-    don't fit a canvas.
+def geometry_data(
+    depth: DepthVideo | None,
+    trajectory: CameraTrajectory | None,
+    exo_images: Tensor | None,
+    ego_size: int,
+    graph: Graph,
+    node: str,
+) -> dict | None:
+    """Data of the geometry view for ``preview_ui``; None without depth, poses and pictures,
+    ``reason`` where they don't fit a canvas.
 
     Args:
         exo_images: [T, H, W, 3].
         ego_size: side of the ego picture, px.
-        node: the player's own id in ``graph``; the first guided node before or behind it is the one that it follows.
+        node: the player's own id in ``graph``; the first guided node before or behind it is the one
+            that it follows.
     """
     if depth is None or trajectory is None or exo_images is None:
         return None
@@ -38,20 +46,34 @@ def geometry_data(depth: DepthVideo | None, trajectory: CameraTrajectory | None,
     chosen = chosen_geometry(graph, guide)
     frames, height, width = exo_images.shape[:3]
     try:
-        geometry = gga_geometry(depth, trajectory, chosen["rays"], frames=frames, exo_size=(width, height),
-                                ego_size=(ego_size, ego_size))
+        geometry = gga_geometry(
+            depth,
+            trajectory,
+            chosen["rays"],
+            frames=frames,
+            exo_size=(width, height),
+            ego_size=(ego_size, ego_size),
+        )
     except EgoXInputError as error:
         return {"reason": str(error)}
-    return {"file": temp_file(f"geometry_{uuid.uuid4().hex}.bin", geometry_bytes(geometry)),
-            "grid": list(geometry.grid), "legend": weight_legend(), "guide": guide,
-            "soft": depth.trust is not None, **chosen}
+    return {
+        "file": temp_file(f"geometry_{uuid.uuid4().hex}.bin", geometry_bytes(geometry)),
+        "grid": list(geometry.grid),
+        "legend": weight_legend(),
+        "guide": guide,
+        "soft": depth.trust is not None,
+        **chosen,
+    }
 
 
 def guided_node(graph: Graph, node: str) -> str | None:
-    """The id of the node whose λ_g acts on what this node gives or takes; None where there is none."""
-    before = set(behind(graph, node))
+    """The id of the node whose λ_g acts on what this node gives or takes; None where there is
+    none."""
+    before = set(upstream_ids(graph, node))
     for name, other in graph.items():
-        if other.get("class_type") in GUIDED and (name in before or node in behind(graph, name)):
+        if other.get("class_type") in GUIDED and (
+            name in before or node in upstream_ids(graph, name)
+        ):
             return name
     return None
 
@@ -61,14 +83,18 @@ def chosen_geometry(graph: Graph, guide: str | None) -> dict[str, str]:
     inputs = {} if guide is None else inputs_of(graph, guide)
     metadata = {} if guide is None else _lora_metadata(graph, guide)
     rays = value if isinstance(value := inputs.get("rays"), str) else FALLBACK
-    return {"rays": resolve_auto("rays", rays, metadata),
-            "auto_mode": resolve_auto("gga_mode", AUTO, metadata),
-            "auto_rays": resolve_auto("rays", AUTO, metadata)}
+    return {
+        "rays": resolve_auto("rays", rays, metadata),
+        "auto_mode": resolve_auto("gga_mode", AUTO, metadata),
+        "auto_rays": resolve_auto("rays", AUTO, metadata),
+    }
 
 
 def _lora_metadata(graph: Graph, guide: str) -> Mapping[str, str]:
     metadata: dict[str, str] = {}
-    for node in reversed(behind(graph, guide)):  # from the first LoRA on: a later one's word counts
+    for node in reversed(
+        upstream_ids(graph, guide)
+    ):  # from the first LoRA on: a later one's word counts
         name = inputs_of(graph, node).get("lora_name")
         path = folder_paths.get_full_path("loras", name) if isinstance(name, str) else None
         if graph[node].get("class_type") != LORA or path is None:
@@ -77,5 +103,7 @@ def _lora_metadata(graph: Graph, guide: str) -> Mapping[str, str]:
             with safe_open(path, framework="pt") as file:
                 metadata |= file.metadata() or {}
         except (SafetensorError, OSError):
-            logging.info("[EgoX] %s is no LoRA whose metadata could be read", name)  # EgoX LoRA says so itself
+            logging.info(
+                "[EgoX] %s is no LoRA whose metadata could be read", name
+            )  # EgoX LoRA says so itself
     return metadata

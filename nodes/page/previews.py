@@ -1,10 +1,9 @@
 """Pictures on the nodes: previews of results, and the clip while it is being sampled.
 
-Results are contact sheets in the host's temp folder, sent to the page with the node's result; ``web/js/previews.js``
-draws them. A page that isn't there (headless runs) costs the writing of a few JPEGs. While sampling, the page is sent
-the whole ego clip in rough colours after each step. (The host's own preview, where switched on, shows the same latent,
-but its first frame only.)
-"""
+Results are contact sheets in the host's temp folder, sent to the page with the node's result;
+``web/js/previews.js`` draws them. A page that isn't there (headless runs) costs the writing of a
+few JPEGs. While sampling, the page is sent the whole ego clip in rough colours after each step.
+(The host's own preview, where switched on, shows the same latent, but its first frame only.)"""
 
 from __future__ import annotations
 
@@ -58,21 +57,38 @@ def preview_ui(
     *,
     text: str = "",
     fps: float | None = None,
-    curve: dict[str, Any] | None = None,  # label, unit, values: one a frame, drawn over the timeline
-    mark: dict[str, Any] | None = None,  # x, y (px of the picked stream), frame: where the crosshair is
-    plots: Sequence[dict[str, Any]] = (),  # label, applied and fit (values a frame, None: none): a view of curves
+    curve: dict[str, Any]
+    | None = None,  # label, unit, values: one a frame, drawn over the timeline
+    mark: dict[str, Any]
+    | None = None,  # x, y (px of the picked stream), frame: where the crosshair is
+    plots: Sequence[
+        dict[str, Any]
+    ] = (),  # label, applied and fit (values a frame, None: none): a view of curves
     badge: str | None = None,  # the key of a text of the page: what must not be overlooked
-    values: dict[str, dict] | None = None,  # what it was made with (see values_behind), to tell runs apart
-    geometry: dict[str, Any] | None = None,  # of geometry_data: a view of weights over the stream "exo"
+    values: dict[str, dict]
+    | None = None,  # what it was made with (see upstream_values), to tell runs apart
+    geometry: dict[str, Any]
+    | None = None,  # of geometry_data: a view of weights over the stream "exo"
     progress: Progress = no_progress,
 ) -> dict[str, Any]:
     """The node's ``ui`` result: the note as text, and what the page needs for the preview."""
     frames = max((len(stream.frames) for stream in streams), default=0)
     step = common_step(frames)
     sent = [_written(stream, step, progress) for stream in streams]
-    preview = {"kind": kind, "fps": float(fps or UNTIMED_FPS), "frames": frames, "streams": sent, "curve": curve,
-               "mark": mark, "plots": list(plots), "text": text, "badge": badge, "values": values or {},
-               "geometry": geometry, "run": getattr(get_executing_context(), "prompt_id", None)}
+    preview = {
+        "kind": kind,
+        "fps": float(fps or UNTIMED_FPS),
+        "frames": frames,
+        "streams": sent,
+        "curve": curve,
+        "mark": mark,
+        "plots": list(plots),
+        "text": text,
+        "badge": badge,
+        "values": values or {},
+        "geometry": geometry,
+        "run": getattr(get_executing_context(), "prompt_id", None),
+    }
     return {"text": (text,), KEY: [preview]}
 
 
@@ -97,26 +113,38 @@ def _written(stream: Stream, step: int, progress: Progress) -> dict[str, Any]:
     sheets = make_sheets(stream.frames, step=step, progress=progress, **size)
     name = f"{stream.name}_{uuid.uuid4().hex}"
     files = [temp_file(f"{name}_{number}.jpg", data) for number, data in enumerate(sheets.files)]
-    return {"name": stream.name, "label": stream.label, **sheets.layout(), "step": sheets.step * stream.every,
-            "files": files, "legend": stream.legend, "pick": stream.pick,
-            "source": [int(stream.frames.shape[2]), int(stream.frames.shape[1])]}
+    return {
+        "name": stream.name,
+        "label": stream.label,
+        **sheets.layout(),
+        "step": sheets.step * stream.every,
+        "files": files,
+        "legend": stream.legend,
+        "pick": stream.pick,
+        "source": [int(stream.frames.shape[2]), int(stream.frames.shape[1])],
+    }
 
 
 def show_in_form(server: Any, picture: Tensor, run: str) -> None:  # picture [h, w, 3] 0...1
     """Show a picture of a run in the middle of the page's form, by the host's own preview message.
 
-    The host also puts such a picture on the node that the message names; here that is none of the graph's, whose
-    sampler has a player.
-    """
+    The host also puts such a picture on the node that the message names; here that is none of the
+    graph's, whose sampler has a player."""
     from comfy_api import feature_flags
 
-    if not feature_flags.supports_feature(server.sockets_metadata, server.client_id, "supports_preview_metadata"):
+    if not feature_flags.supports_feature(
+        server.sockets_metadata, server.client_id, "supports_preview_metadata"
+    ):
         return
     image = Image.fromarray((picture.clamp(0, 1) * 255).round().byte().cpu().numpy())
-    image = image.resize((FORM_SIDE * image.width // image.height, FORM_SIDE), Image.Resampling.BICUBIC)
-    server.send_sync(BinaryEventTypes.PREVIEW_IMAGE_WITH_METADATA,
-                     (("JPEG", image, None), {"prompt_id": run, "node_id": NOBODY, "display_node_id": NOBODY}),
-                     server.client_id)
+    image = image.resize(
+        (FORM_SIDE * image.width // image.height, FORM_SIDE), Image.Resampling.BICUBIC
+    )
+    server.send_sync(
+        BinaryEventTypes.PREVIEW_IMAGE_WITH_METADATA,
+        (("JPEG", image, None), {"prompt_id": run, "node_id": NOBODY, "display_node_id": NOBODY}),
+        server.client_id,
+    )
 
 
 class LivePreview(StepListener):
@@ -127,29 +155,55 @@ class LivePreview(StepListener):
         self.factors = factors  # [17, 3] of raw latents, fitted on this clip; None: the host's, of the real Wan VAE
         self.fps = fps or UNTIMED_FPS
 
-    def after_step(self, step: int, total: int, elapsed_s: float, x0: Tensor, latent_format: Any) -> None:
+    def after_step(
+        self, step: int, total: int, elapsed_s: float, x0: Tensor, latent_format: Any
+    ) -> None:
         server = running_server()
         if server is None or server.client_id is None:
             return
         colours = self.colours(x0, latent_format)
-        server.send_sync(EVENT, {"node": self.node_id, "step": step, "total": total,
-                                 "preview": self.preview(colours)}, server.client_id)
+        server.send_sync(
+            EVENT,
+            {"node": self.node_id, "step": step, "total": total, "preview": self.preview(colours)},
+            server.client_id,
+        )
         context = get_executing_context()
         if context is not None:
             show_in_form(server, colours[len(colours) // 2], context.prompt_id)
 
     def preview(self, colours: Tensor) -> dict[str, Any]:  # [t, h, w, 3] 0...1
-        """In the form of :func:`preview_ui`, the pictures inside the message: they live for one step."""
+        """In the form of :func:`preview_ui`, the pictures inside the message: they live for one
+        step."""
         sheets = make_sheets(colours)
-        files = [{"data": "data:image/jpeg;base64," + base64.b64encode(data).decode("ascii")} for data in sheets.files]
-        stream = {"name": "ego", "label": "ego", **sheets.layout(), "files": files, "legend": None, "pick": None,
-                  "source": [sheets.width, sheets.height]}
-        return {"kind": "live", "fps": self.fps / FRAMES_PER_LATENT, "frames": sheets.count, "streams": [stream],
-                "curve": None, "mark": None, "plots": [], "text": ""}
+        files = [
+            {"data": "data:image/jpeg;base64," + base64.b64encode(data).decode("ascii")}
+            for data in sheets.files
+        ]
+        stream = {
+            "name": "ego",
+            "label": "ego",
+            **sheets.layout(),
+            "files": files,
+            "legend": None,
+            "pick": None,
+            "source": [sheets.width, sheets.height],
+        }
+        return {
+            "kind": "live",
+            "fps": self.fps / FRAMES_PER_LATENT,
+            "frames": sheets.count,
+            "streams": [stream],
+            "curve": None,
+            "mark": None,
+            "plots": [],
+            "text": "",
+        }
 
     def colours(self, x0: Tensor, latent_format: Any) -> Tensor:  # [B, 16, t, h, w] -> [t, h, w, 3]
         """The first clip of the batch."""
         if self.factors is not None:
             return latent_colours(latent_format.process_out(x0[:1].float())[0], self.factors)
-        host = torch.tensor([*latent_format.latent_rgb_factors, latent_format.latent_rgb_factors_bias])
+        host = torch.tensor(
+            [*latent_format.latent_rgb_factors, latent_format.latent_rgb_factors_bias]
+        )
         return latent_colours(x0[0], (host + _TO_UNIT) / 2)  # the host's colours run from -1 to 1

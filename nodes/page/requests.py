@@ -1,4 +1,5 @@
-"""Which requests the pack's own routes answer: those of the host's own page, with a body that is small enough."""
+"""Requests that the pack's own routes answer: those of the host's own page, with a body that is
+small enough."""
 
 from __future__ import annotations
 
@@ -19,8 +20,14 @@ SHORT_BODY = 64 * 1024
 ESCAPED_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 """In JSON; after an odd backslash the six characters are the text itself."""
 WHOLE_MULTIPART = "whole multipart/form-data"
-BAD_BODIES = (AssertionError, HttpProcessingError, LookupError, RuntimeError, ValueError,
-              web.RequestPayloadError)
+BAD_BODIES = (
+    AssertionError,
+    HttpProcessingError,
+    LookupError,
+    RuntimeError,
+    ValueError,
+    web.RequestPayloadError,
+)
 """Raised by aiohttp at bodies that their headers do not fit: no boundary, no gzip, cut off."""
 
 
@@ -30,13 +37,12 @@ def refuse(status: int, reason: str) -> web.Response:
 
 
 def is_same_origin(request: web.Request) -> bool:
-    """Whether a page of this server asks.
+    """Check whether a page of this server asks.
 
-    Browsers say so in Sec-Fetch-Site, which no page can set, but only to addresses that they trust (https, localhost);
-    over plain http in a network they send the page's Origin with every POST, and the routes take nothing else.
-    A stranger's name that leads to this machine (DNS rebinding) passes, as with the host: no server
-    knows all names that its user gives it.
-    """
+    Browsers say so in Sec-Fetch-Site, which no page can set, but only to addresses that they trust
+    (https, localhost); over plain http in a network they send the page's Origin with every POST,
+    and the routes take nothing else. A stranger's name that leads to this machine (DNS rebinding)
+    passes, as with the host: no server knows all names that its user gives it."""
     site = request.headers.get("Sec-Fetch-Site")
     if site is not None:
         return site == "same-origin"
@@ -51,7 +57,8 @@ Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
 def takes_files(handler: Handler) -> Handler:
-    """A handler of multipart/form-data as a route's handler: who may ask, and what a failure answers.
+    """A handler of multipart/form-data as a route's handler: who may ask, and what a failure
+    answers.
 
     400: what the handler says, a body that breaks off, 403: another page asks, 413: over the host's
     limit, 507: the disk refuses.
@@ -70,8 +77,11 @@ def takes_files(handler: Handler) -> Handler:
         except NAME_CLASHES as error:
             return refuse(400, f"one name for a file and a folder ({error.strerror})")
         except web.HTTPRequestEntityTooLarge:
-            return refuse(413, f"this server takes at most {request.client_max_size / 2**20:.0f} MB at once: start it "
-                               "with a larger --max-upload-size (MB)")
+            return refuse(
+                413,
+                f"this server takes at most {request.client_max_size / 2**20:.0f} MB at once: start it "
+                "with a larger --max-upload-size (MB)",
+            )
         except OSError as error:
             return refuse(507, f"the server's disk does not take it ({error.strerror or error})")
 
@@ -106,15 +116,21 @@ def json_object(raw: bytes, what: str = "request") -> dict:
     """
     body = parse_json(raw, what)
     if not isinstance(body, dict):
-        raise EgoXInputError(what, got=type(body).__name__, expected="a JSON object",
-                             fix="send one")
+        raise EgoXInputError(
+            what, got=type(body).__name__, expected="a JSON object", fix="send one"
+        )
     if b"\\u" in raw:  # neither can be in it without an escape
-        with intact(what, (UnicodeEncodeError, RecursionError), expected="texts of Unicode",
-                    fix="correct them"):
+        with intact(
+            what,
+            (UnicodeEncodeError, RecursionError),
+            expected="texts of Unicode",
+            fix="correct them",
+        ):
             plain = json.dumps(body, ensure_ascii=False).encode("utf-8")
         if ESCAPED_NUL.search(plain):
-            raise EgoXInputError(what, got="a NUL in a text", expected="plain texts",
-                                 fix="leave it out")
+            raise EgoXInputError(
+                what, got="a NUL in a text", expected="plain texts", fix="leave it out"
+            )
     return body
 
 
@@ -132,8 +148,9 @@ async def parts_of(request: web.Request) -> AsyncIterator[BodyPartReader]:
         if part is None:
             return
         if not isinstance(part, BodyPartReader):
-            raise EgoXInputError("request", got="parts within a part", expected="files",
-                                 fix="send them plainly")
+            raise EgoXInputError(
+                "request", got="parts within a part", expected="files", fix="send them plainly"
+            )
         yield part
 
 
@@ -159,8 +176,12 @@ def whole_number(body: dict, key: str, low: int, high: int, default: int | None 
     """
     value = body.get(key, default)
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise EgoXInputError(key, got=repr(value)[:40], expected=f"a whole number from {low} to {high}",
-                             fix=f"send {key}")
+        raise EgoXInputError(
+            key,
+            got=repr(value)[:40],
+            expected=f"a whole number from {low} to {high}",
+            fix=f"send {key}",
+        )
     return value
 
 
@@ -172,6 +193,10 @@ def number(body: dict, key: str, low: float, high: float) -> float:
     """
     value = body.get(key)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-        raise EgoXInputError(key, got=repr(value)[:40], expected=f"a number from {low:g} to {high:g}",
-                             fix=f"send {key}")
+        raise EgoXInputError(
+            key,
+            got=repr(value)[:40],
+            expected=f"a number from {low:g} to {high:g}",
+            fix=f"send {key}",
+        )
     return float(value)

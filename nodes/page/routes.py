@@ -1,10 +1,11 @@
-"""What the page asks the server: points, pictures, a coarse prior, picks and files for the pose editor, sample videos.
+"""Routes of the page: points, pictures, a coarse prior, picks and files for the pose editor, sample
+videos.
 
-The editor's routes are POST with a JSON object, answered to the server's own page only. 400: a malformed request, 403:
-another page asks, 410: the scene of the token is gone, 413: too large; each with ``{"reason": …}``. Work is done on one
-thread beside the event loop, and never on a GPU, so that a running prompt keeps its own. Sample videos have a route
-because the host's ``/view`` reads its input, output and temp folders only.
-"""
+The editor's routes are POST with a JSON object, answered to the server's own page only. 400: a
+malformed request, 403: another page asks, 410: the scene of the token is gone, 413: too large; each
+with ``{"reason": …}``. Work is done on one thread beside the event loop, and never on a GPU, so
+that a running prompt keeps its own. Sample videos have a route because the host's ``/view`` reads
+its input, output and temp folders only."""
 
 from __future__ import annotations
 
@@ -37,7 +38,7 @@ from ...egox_core.takes.same_take import mark_of
 from ...egox_core.trajectory.keyframes import DEFAULT_UP, direction
 from ...egox_core.trajectory.poses import validate_w2c
 from ...egox_core.types import PointCloud
-from ..host.graph import Graph, exo_video, inputs_of, lacks_beside, linked
+from ..host.graph import Graph, exo_video, inputs_of, linked, sidecar_missing
 from ..host.paths import resolve
 from .editor_data import AUTO, BESIDE, DEFAULT_PRESET, editor_origin
 from .requests import is_same_origin, number, read_body, refuse, whole_number
@@ -55,7 +56,7 @@ FILES = ThreadPoolExecutor(max_workers=1, thread_name_prefix="egox-pose-files")
 Handler = Callable[[dict], Awaitable[web.StreamResponse]]
 
 
-class Gone(Exception):
+class SceneExpired(Exception):
     """The token's scene is not there any more."""
 
 
@@ -77,8 +78,11 @@ class Latest:
 LATEST = Latest()
 
 
-def guarded(limit: int) -> Callable[[Handler], Callable[[web.Request], Awaitable[web.StreamResponse]]]:
-    """A handler of a JSON body as a route's handler: who may ask, how much, and what a failure answers."""
+def guarded(
+    limit: int,
+) -> Callable[[Handler], Callable[[web.Request], Awaitable[web.StreamResponse]]]:
+    """A handler of a JSON body as a route's handler: who may ask, how much, and what a failure
+    answers."""
 
     def wrap(handler: Handler):
         @functools.wraps(handler)
@@ -89,8 +93,10 @@ def guarded(limit: int) -> Callable[[Handler], Callable[[web.Request], Awaitable
                 return await handler(await read_body(request, limit))
             except EgoXInputError as error:
                 return refuse(400, str(error))
-            except Gone:
-                return refuse(410, "the scene is no longer held: press 'Load scene', or run the graph again")
+            except SceneExpired:
+                return refuse(
+                    410, "the scene is no longer held: press 'Load scene', or run the graph again"
+                )
             except web.HTTPRequestEntityTooLarge:
                 return refuse(413, f"at most {limit} bytes")
 
@@ -106,48 +112,78 @@ async def beside(function: Callable, *arguments, worker: ThreadPoolExecutor = WO
 
 @guarded(SMALL_BODY)
 async def cloud(body: dict) -> web.Response:
-    """Points as bytes: float32 xyz of all, then uint8 rgb. ``part``: static, or moving with ``frame``."""
+    """Points as bytes: float32 xyz of all, then uint8 rgb. ``part``: static, or moving with
+    ``frame``."""
     entry = scene_entry(body)
     part = body.get("part", "static")
     if part not in ("static", "moving"):
-        raise EgoXInputError("part", got=repr(part)[:40], expected="static or moving", fix="send one of them")
+        raise EgoXInputError(
+            "part", got=repr(part)[:40], expected="static or moving", fix="send one of them"
+        )
     most = whole_number(body, "most", 1, MAX_POINTS, MAX_POINTS)
     frame = whole_number(body, "frame", 0, entry.frames - 1, 0)
     points = entry.static if part == "static" else await beside(entry.moving, frame)
     if len(points) > most:
         points = points.first(most)
-    return web.Response(body=await beside(points.packed), content_type="application/octet-stream",
-                        headers={"X-EgoX-Points": str(len(points)), "Cache-Control": "no-store"})
+    return web.Response(
+        body=await beside(points.packed),
+        content_type="application/octet-stream",
+        headers={"X-EgoX-Points": str(len(points)), "Cache-Control": "no-store"},
+    )
 
 
 @guarded(SMALL_BODY)
 async def prior(body: dict) -> web.Response:
-    """JPEG of the ego prior at one pose ``w2c`` (upright camera axes). 204: a newer request of this ``view`` waits.
+    """JPEG of the ego prior at one pose ``w2c`` (upright camera axes). 204: a newer request of this
+    ``view`` waits.
 
-    ``moving``: with the frame's moving points. ``dense``: all points, not only those that the released renderer takes.
-    """
+    ``moving``: with the frame's moving points. ``dense``: all points, not only those that the
+    released renderer takes."""
     entry, camera = scene_entry(body), upright_camera(lens(body))
     pose = validate_w2c(body.get("w2c"), "w2c")
     if pose.ndim != 2:
-        raise EgoXInputError("w2c", got=f"shape {tuple(pose.shape)}", expected="shape (3, 4)", fix="send one pose")
+        raise EgoXInputError(
+            "w2c", got=f"shape {tuple(pose.shape)}", expected="shape (3, 4)", fix="send one pose"
+        )
     size = whole_number(body, "size", *PRIOR_SIZES, 224)
     frame = whole_number(body, "frame", 0, entry.frames - 1, 0)
     view, count = str(body.get("view", ""))[:64], whole_number(body, "count", 0, 2**53, 0)
     LATEST.note(view, count)
-    draw = functools.partial(_draw, entry, camera, pose, size, frame, moving=body.get("moving") is True,
-                             dense=body.get("dense") is True)
+    draw = functools.partial(
+        _draw,
+        entry,
+        camera,
+        pose,
+        size,
+        frame,
+        moving=body.get("moving") is True,
+        dense=body.get("dense") is True,
+    )
     result = await beside(lambda: None if LATEST.is_late(view, count) else draw())
     if result is None:
         return web.Response(status=204)
     picture, coverage = result
-    return web.Response(body=picture, content_type="image/jpeg",
-                        headers={"X-EgoX-Coverage": f"{coverage:.4f}", "Cache-Control": "no-store"})
+    return web.Response(
+        body=picture,
+        content_type="image/jpeg",
+        headers={"X-EgoX-Coverage": f"{coverage:.4f}", "Cache-Control": "no-store"},
+    )
 
 
-def _draw(entry: SceneEntry, camera: CameraModel, pose, size: int, frame: int, *, moving: bool,
-          dense: bool) -> tuple[bytes, float]:
+def _draw(
+    entry: SceneEntry,
+    camera: CameraModel,
+    pose,
+    size: int,
+    frame: int,
+    *,
+    moving: bool,
+    dense: bool,
+) -> tuple[bytes, float]:
     parts = [entry.static, entry.moving(frame)] if moving else [entry.static]
-    points = functools.reduce(joined, (part if dense else part.first(part.released) for part in parts))
+    points = functools.reduce(
+        joined, (part if dense else part.first(part.released) for part in parts)
+    )
     rgb, coverage = coarse_prior(points, camera, pose, size)
     return jpeg(rgb), coverage
 
@@ -159,22 +195,28 @@ async def exo_frame(body: dict) -> web.Response:
     picture = await beside(entry.picture, whole_number(body, "frame", 0, entry.frames - 1, 0))
     if picture is None:
         return refuse(404, "no exo frames are connected to the node")
-    return web.Response(body=picture, content_type="image/jpeg", headers={"Cache-Control": "no-store"})
+    return web.Response(
+        body=picture, content_type="image/jpeg", headers={"Cache-Control": "no-store"}
+    )
 
 
 @guarded(SMALL_BODY)
 async def pick(body: dict) -> web.Response:
-    """The point of the scene under an exo pixel (``u``, ``v`` as shares 0…1 of the picture); with ``head`` true the
-    centre of the head there."""
+    """The point of the scene under an exo pixel (``u``, ``v`` as shares 0…1 of the picture); with
+    ``head`` true the centre of the head there."""
     entry = scene_entry(body)
     frame = whole_number(body, "frame", 0, entry.frames - 1, 0)
     camera = entry.scene.exo_camera
     width, height = camera.stored_size
     pixel = number(body, "u", 0, 1) * width - 0.5, number(body, "v", 0, 1) * height - 0.5
-    hit = await beside(_pick, entry, frame, pixel, pick_head if body.get("head") is True else pick_point)
+    hit = await beside(
+        _pick, entry, frame, pixel, pick_head if body.get("head") is True else pick_point
+    )
     if hit is None:
         return refuse(404, "no depth is known there: click on something that the cloud shows")
-    return web.json_response({"point": hit.point.tolist(), "depth_m": hit.depth_m, "off_px": hit.off_px})
+    return web.json_response(
+        {"point": hit.point.tolist(), "depth_m": hit.depth_m, "off_px": hit.off_px}
+    )
 
 
 def _pick(entry: SceneEntry, frame: int, pixel: tuple[float, float], pick: Callable):
@@ -184,17 +226,24 @@ def _pick(entry: SceneEntry, frame: int, pixel: tuple[float, float], pick: Calla
 
 @guarded(SMALL_BODY)
 async def camera(body: dict) -> web.Response:
-    """The ego camera that the node's menu stands for, and the rim of its picture as rays in upright axes."""
+    """The ego camera that the node's menu stands for, and the rim of its picture as rays in upright
+    axes."""
     name = str(body.get("camera"))
     model = preset_camera(DEFAULT_PRESET if name == AUTO else name, REFERENCE_SIZE)
     outline = await beside(lens_outline, model)
-    return web.json_response({"camera": camera_to_json(model), "quarter_turns": model.quarter_turns % 4,
-                              "outline": [[round(v, 5) for v in ray] for ray in outline.tolist()]})
+    return web.json_response(
+        {
+            "camera": camera_to_json(model),
+            "quarter_turns": model.quarter_turns % 4,
+            "outline": [[round(v, 5) for v in ray] for ray in outline.tolist()],
+        }
+    )
 
 
 @guarded(FILE_BODY)
 async def import_keyframes(body: dict) -> web.Response:
-    """A keyframe document from files' ``texts``, from a ``file`` in the host's folders, or from upright ``poses``."""
+    """A keyframe document from files' ``texts``, from a ``file`` in the host's folders, or from
+    upright ``poses``."""
     scene = scene_entry(body).scene if body.get("token") is not None else None
     document, note = await beside(_imported, body, scene, worker=FILES)
     return web.json_response({"document": document, "note": note})
@@ -210,14 +259,21 @@ def _imported(body: dict, scene: PointCloud | None) -> tuple[dict, str]:
     if body.get("poses") is not None:
         poses = validate_w2c(body["poses"], "poses")
         if poses.ndim != 3 or len(poses) != len(clip):
-            raise EgoXInputError("poses", got=f"shape {tuple(poses.shape)}", expected=f"({len(clip)}, 3, 4)",
-                                 fix="send one pose a frame")
+            raise EgoXInputError(
+                "poses",
+                got=f"shape {tuple(poses.shape)}",
+                expected=f"({len(clip)}, 3, 4)",
+                fix="send one pose a frame",
+            )
         return keyframes_of_path(poses, clip, up)
     texts = body.get("texts")
     if not isinstance(texts, dict) or not all(isinstance(t, str) for t in texts.values()):
-        raise EgoXInputError("texts", got=type(texts).__name__,
-                             expected="file names with their texts",
-                             fix="send texts, file or poses")
+        raise EgoXInputError(
+            "texts",
+            got=type(texts).__name__,
+            expected="file names with their texts",
+            fix="send texts, file or poses",
+        )
     return import_path(texts, model, clip, scene, up, entry)
 
 
@@ -225,25 +281,52 @@ def _imported(body: dict, scene: PointCloud | None) -> tuple[dict, str]:
 async def export_keyframes(body: dict) -> web.Response:
     """A keyframe ``document`` as a file of some ``form``, for the page to save."""
     scene = scene_entry(body).scene if body.get("token") is not None else None
-    name, content = await beside(lambda: export_path(
-        str(body.get("form", "")), body.get("document"), lens(body), moments(body), scene,
-        str(body.get("prompt", ""))), worker=FILES)
-    return web.Response(body=content, content_type="application/octet-stream",
-                        headers={"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"})
+    name, content = await beside(
+        lambda: export_path(
+            str(body.get("form", "")),
+            body.get("document"),
+            lens(body),
+            moments(body),
+            scene,
+            str(body.get("prompt", "")),
+        ),
+        worker=FILES,
+    )
+    return web.Response(
+        body=content,
+        content_type="application/octet-stream",
+        headers={
+            "Content-Disposition": f'attachment; filename="{name}"',
+            "Cache-Control": "no-store",
+        },
+    )
 
 
 @guarded(FILE_BODY)
 async def graph_origin(body: dict) -> web.Response:
-    """Origin of a pose ``node``'s scene and path in the page's ``graph`` now; whether the file of its poses is
-    known to be missing, or to have none; the mark of its video, where that is known."""
+    """Origin of a pose ``node``'s scene and path in the page's ``graph`` now; whether the file of
+    its poses is known to be missing, or to have none; the mark of its video, where that is
+    known."""
     node, graph = body.get("node"), body.get("graph")
-    if not isinstance(node, str) or not isinstance(graph, dict) or node not in graph \
-            or not all(isinstance(each, dict) for each in graph.values()):
-        raise EgoXInputError("graph", got=repr(node)[:40], expected="a graph with the node in it", fix="send both")
+    if (
+        not isinstance(node, str)
+        or not isinstance(graph, dict)
+        or node not in graph
+        or not all(isinstance(each, dict) for each in graph.values())
+    ):
+        raise EgoXInputError(
+            "graph", got=repr(node)[:40], expected="a graph with the node in it", fix="send both"
+        )
     # Not on the event loop, nor on the editor's thread: a network drive may take long to answer.
-    return web.json_response(await asyncio.to_thread(
-        lambda: {"origin": editor_origin(graph, node), "file_missing": poses_missing(graph, node),
-                 "video": mark_of(exo_video(graph, node))}))
+    return web.json_response(
+        await asyncio.to_thread(
+            lambda: {
+                "origin": editor_origin(graph, node),
+                "file_missing": poses_missing(graph, node),
+                "video": mark_of(exo_video(graph, node)),
+            }
+        )
+    )
 
 
 def poses_missing(graph: Graph, node: str) -> bool:
@@ -252,11 +335,12 @@ def poses_missing(graph: Graph, node: str) -> bool:
     source, base = (values.get("source"), values.get("file")), linked(graph, node, "base")
     if source != ("file", BESIDE) or base is not None:
         return False
-    return lacks_beside(graph, node, META) or not has_poses(graph, node)
+    return sidecar_missing(graph, node, META) or not has_poses(graph, node)
 
 
 def has_poses(graph: Graph, node: str) -> bool:
-    """Whether the meta.json beside the exo video may give ego poses; True where that isn't known before a run."""
+    """Check whether the meta.json beside the exo video may give ego poses; True where that isn't
+    known before a run."""
     video = exo_video(graph, node)
     try:
         return video is None or read_meta(video.parent / META).ego_extrinsics is not None
@@ -266,7 +350,8 @@ def has_poses(graph: Graph, node: str) -> bool:
 
 @guarded(SMALL_BODY)
 async def renew(body: dict) -> web.Response:
-    """A page asks for a scene that was dropped: the node's next run keeps it again instead of coming from the cache."""
+    """A page asks for a scene that was dropped: the node's next run keeps it again instead of
+    coming from the cache."""
     node = body.get("node")
     if not isinstance(node, str) or not 0 < len(node) <= 100:
         raise EgoXInputError("node", got=repr(node)[:40], expected="the node's id", fix="send it")
@@ -278,14 +363,16 @@ def scene_entry(body: dict) -> SceneEntry:
     """The store's entry of the request's token.
 
     Raises:
-        Gone: the store has dropped it.
+        SceneExpired: the store has dropped it.
         EgoXInputError: no token was sent.
     """
     if not isinstance(body.get("token"), str):
-        raise EgoXInputError("token", got=repr(body.get("token"))[:40], expected="the node's token", fix="send it")
+        raise EgoXInputError(
+            "token", got=repr(body.get("token"))[:40], expected="the node's token", fix="send it"
+        )
     entry = SCENES.get(body["token"])
     if entry is None:
-        raise Gone
+        raise SceneExpired
     return entry
 
 
@@ -297,7 +384,12 @@ def lens(body: dict) -> CameraModel:
     """
     model = camera_from_json(body.get("camera"), "camera")
     if max(model.stored_size) > 8192:
-        raise EgoXInputError("camera", got=f"{model.stored_size} px", expected="at most 8192 px a side", fix="scale it")
+        raise EgoXInputError(
+            "camera",
+            got=f"{model.stored_size} px",
+            expected="at most 8192 px a side",
+            fix="scale it",
+        )
     return model
 
 
@@ -307,8 +399,10 @@ def moments(body: dict) -> ClipMoments:
 
 
 async def sample_video(request: web.Request) -> web.StreamResponse:
-    """The file that *Load Exo Video* would read for ``?file=sample/…``: 403 another page, 400 no video of a sample."""
-    # A video element sends no Origin; what a browser says of the asking page counts where it says it.
+    """The file that *Load Exo Video* would read for ``?file=sample/…``: 403 another page, 400 no
+    video of a sample."""
+    # A video element sends no Origin; what a browser says of the asking page counts where it says
+    # it.
     if request.headers.get("Sec-Fetch-Site", "same-origin") != "same-origin":
         return refuse(403, "only this server's own page may ask")
     name = request.query.get("file", "")
@@ -321,8 +415,14 @@ async def sample_video(request: web.Request) -> web.StreamResponse:
 
 
 EDITOR_ROUTES: dict[str, Callable[[web.Request], Awaitable[web.StreamResponse]]] = {
-    "cloud": cloud, "prior": prior, "exo_frame": exo_frame, "pick": pick, "camera": camera,
-    "import": import_keyframes, "export": export_keyframes, "renew": renew,
+    "cloud": cloud,
+    "prior": prior,
+    "exo_frame": exo_frame,
+    "pick": pick,
+    "camera": camera,
+    "import": import_keyframes,
+    "export": export_keyframes,
+    "renew": renew,
     "origin": graph_origin,
 }
 

@@ -1,4 +1,5 @@
-"""Scenes for the page's pose editor: the last few that nodes had, under tokens that can't be guessed."""
+"""Scenes for the page's pose editor: the last few that nodes had, under tokens that can't be
+guessed."""
 
 from __future__ import annotations
 
@@ -23,14 +24,16 @@ MAX_SCENES = 4
 MOST_BYTES = 2 * 2**30
 """Of all scenes together: a usual clip (49 frames of 784 x 448 with depth) has some 300 MB."""
 MOVING_AT_ONCE = 100_000
-"""Moving points of one frame that are kept; a person fills some 30,000 px of a released exo frame."""
+"""Moving points of one frame that are kept; a person fills some 30,000 px of a released exo
+frame."""
 FRAMES_REMEMBERED = 8
 PICTURE_QUALITY = 85
 
 
 @lru_cache(maxsize=1)
 def cap_bytes() -> int:
-    """What all scenes together may hold: less where the machine has little, for a model must fit beside them."""
+    """Limit of all scenes together: less where the machine has little, for a model must fit beside
+    them."""
     return min(MOST_BYTES, psutil.virtual_memory().total // 8)
 
 
@@ -86,7 +89,8 @@ class SceneStore:
         self._lock = threading.Lock()
 
     def put(self, scene: PointCloud, images: Tensor | None) -> SceneEntry:  # images [T, H, W, 3]
-        """Keep a scene and give it a token; the same scene and frames keep the token that they have."""
+        """Keep a scene and give it a token; the same scene and frames keep the token that they
+        have."""
         with self._lock:
             for entry in self._entries.values():
                 if entry.scene is scene and (entry.images is images or not entry.whole):
@@ -96,7 +100,9 @@ class SceneStore:
         with self._lock:
             self._entries[entry.token] = entry
             cap = self._cap or cap_bytes()
-            while len(self._entries) > 1 and (len(self._entries) > self._most or self._size() > cap):
+            while len(self._entries) > 1 and (
+                len(self._entries) > self._most or self._size() > cap
+            ):
                 self._entries.popitem(last=False)
         return entry
 
@@ -109,15 +115,15 @@ class SceneStore:
             return entry
 
     def renew(self, node_id: str) -> None:
-        """A page found this node's scene dropped: the node's next run must keep it again, and not come from the
-        host's cache."""
+        """A page found this node's scene dropped: the node's next run must keep it again, and not
+        come from the host's cache."""
         with self._lock:
             if len(self._renewals) > 1000:
                 self._renewals.clear()
             self._renewals[node_id] = self._renewals.get(node_id, 0) + 1
 
     def renewals(self, node_id: str) -> int:
-        """How often :meth:`renew` was called for a node."""
+        """Number of calls of :meth:`renew` for a node."""
         return self._renewals.get(node_id, 0)
 
     def __len__(self) -> int:
@@ -137,9 +143,15 @@ def _entry(scene: PointCloud, images: Tensor | None, cap: int) -> SceneEntry:
     if not whole:
         size = tensor_bytes(static)
         images = None
-    return SceneEntry(token=secrets.token_urlsafe(24), scene=scene if whole else _thin_scene(scene), images=images,
-                      static=static, up=tuple(round(v, 4) for v in scene_up(scene).tolist()), size_bytes=size,
-                      whole=whole)
+    return SceneEntry(
+        token=secrets.token_urlsafe(24),
+        scene=scene if whole else _thin_scene(scene),
+        images=images,
+        static=static,
+        up=tuple(round(v, 4) for v in scene_up(scene).tolist()),
+        size_bytes=size,
+        whole=whole,
+    )
 
 
 def _thin_scene(scene: PointCloud) -> PointCloud:
@@ -164,14 +176,21 @@ def tensor_bytes(thing: object, seen: set[int] | None = None) -> int:
         return sum(tensor_bytes(part, seen) for part in thing)
     if isinstance(thing, dict):
         return sum(tensor_bytes(part, seen) for part in thing.values())
-    names = [f.name for f in fields(thing)] if is_dataclass(thing) else list(getattr(thing, "__dict__", ()))
+    names = (
+        [f.name for f in fields(thing)]
+        if is_dataclass(thing)
+        else list(getattr(thing, "__dict__", ()))
+    )
     return sum(tensor_bytes(getattr(thing, name), seen) for name in names)
 
 
 def jpeg(rgb: Tensor, quality: int = PICTURE_QUALITY) -> bytes:  # [H, W, 3] uint8
     """A picture as JPEG."""
-    ok, data = cv2.imencode(".jpg", cv2.cvtColor(rgb.contiguous().numpy(), cv2.COLOR_RGB2BGR),
-                              [cv2.IMWRITE_JPEG_QUALITY, quality])
+    ok, data = cv2.imencode(
+        ".jpg",
+        cv2.cvtColor(rgb.contiguous().numpy(), cv2.COLOR_RGB2BGR),
+        [cv2.IMWRITE_JPEG_QUALITY, quality],
+    )
     if not ok:
         raise RuntimeError("the picture could not be coded")
     return data.tobytes()

@@ -1,8 +1,9 @@
-"""A user's own take through the page: files into the host's input folder, told apart, checked, and never overwritten.
+"""A user's own take through the page: files into the host's input folder, told apart, checked, and
+never overwritten.
 
-The host's own upload takes one file and knows nothing of depth or archives. Here one request brings all files that were
-chosen or dropped at once; they become one folder below ``input/egox``. The host's limit on an upload holds.
-"""
+The host's own upload takes one file and knows nothing of depth or archives. Here one request brings
+all files that were chosen or dropped at once; they become one folder below ``input/egox``. The
+host's limit on an upload holds."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ import folder_paths
 from aiohttp import web
 
 from ...egox_core.errors import EgoXInputError
-from ...egox_core.safe_files import clear_leftovers, safe_name, working_on
+from ...egox_core.safe_files import clear_leftovers, file_lock, safe_name
 from ...egox_core.takes.uploads import (
     MOST_FILES,
     UPLOAD_SUFFIXES,
@@ -40,8 +41,11 @@ MULTIPART_HEAD = 64 * 1024
 
 
 async def limit(request: web.Request) -> web.Response:
-    """What the upload takes at once: bytes, kinds and count of files. The page needn't send others to hear of it."""
-    return web.json_response({"limit": request.client_max_size, "suffixes": UPLOAD_SUFFIXES, "files": MOST_FILES})
+    """Limits of one upload: bytes, kinds and count of files, for the page to check before it
+    sends."""
+    return web.json_response(
+        {"limit": request.client_max_size, "suffixes": UPLOAD_SUFFIXES, "files": MOST_FILES}
+    )
 
 
 @takes_files
@@ -50,7 +54,7 @@ async def upload(request: web.Request) -> web.Response:
     root = Path(folder_paths.get_input_directory()) / FOLDER
     name = uuid.uuid4().hex
     staging = root / f".{name}.part"
-    with working_on(root / name):  # another server would take it for a leftover
+    with file_lock(root / name):  # another server would take it for a leftover
         try:
             staging.mkdir(parents=True)
             names = await _receive(request, staging)
@@ -60,21 +64,36 @@ async def upload(request: web.Request) -> web.Response:
 
 
 async def _receive(request: web.Request, folder: Path) -> list[str]:
-    """Write the request's files into a folder; their names there, with the folders that they had."""
-    too_large = web.HTTPRequestEntityTooLarge(max_size=request.client_max_size, actual_size=request.content_length or 0)
+    """Write the request's files into a folder; their names there, with the folders that they
+    had."""
+    too_large = web.HTTPRequestEntityTooLarge(
+        max_size=request.client_max_size, actual_size=request.content_length or 0
+    )
     most, received, names = request.client_max_size, 0, list[str]()
     if (request.content_length or 0) > most + MULTIPART_HEAD:
         raise too_large
     async for part in parts_of(request):
         if not part.filename:
             continue
-        name = "/".join(safe_name(each) for each in re.split(r"[/\\]", part.filename) if each not in ("", ".", ".."))
+        name = "/".join(
+            safe_name(each)
+            for each in re.split(r"[/\\]", part.filename)
+            if each not in ("", ".", "..")
+        )
         if Path(name).suffix.lower() not in UPLOAD_SUFFIXES:
-            raise EgoXInputError("upload", got=repr(name), expected=f"one of {', '.join(UPLOAD_SUFFIXES)}",
-                                 fix="choose the files of a take, or a zip of them")
+            raise EgoXInputError(
+                "upload",
+                got=repr(name),
+                expected=f"one of {', '.join(UPLOAD_SUFFIXES)}",
+                fix="choose the files of a take, or a zip of them",
+            )
         if len(names) == MOST_FILES or name.casefold() in map(str.casefold, names):
-            raise EgoXInputError("upload", got=f"{name!r} twice" if len(names) < MOST_FILES else "too many files",
-                                 expected=f"at most {MOST_FILES} files of different names", fix="choose one take")
+            raise EgoXInputError(
+                "upload",
+                got=f"{name!r} twice" if len(names) < MOST_FILES else "too many files",
+                expected=f"at most {MOST_FILES} files of different names",
+                fix="choose one take",
+            )
         names.append(name)
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         with (folder / name).open("xb") as target:
@@ -98,20 +117,36 @@ def take_in(staging: Path, root: Path, names: list[str]) -> dict:
     unpack_uploads(contents(staging))
     inside = contents(staging)
     files = told_apart(inside)
-    placed = place_upload(inside, root, name_of_upload(dict.fromkeys(name.partition("/")[0] for name in names)))
+    placed = place_upload(
+        inside, root, name_of_upload(dict.fromkeys(name.partition("/")[0] for name in names))
+    )
 
     def named(path: Path | None) -> str | None:
-        return None if path is None else (placed.folder / path.relative_to(inside)).relative_to(root.parent).as_posix()
+        return (
+            None
+            if path is None
+            else (placed.folder / path.relative_to(inside)).relative_to(root.parent).as_posix()
+        )
 
-    return {"folder": placed.folder.name, "name": placed.name, "reused": placed.reused, "video": named(files.video),
-            "depth": named(files.depth), "camera": named(files.camera), "poses": named(files.poses),
-            "frames": files.frames, "depth_frames": files.depth_frames, "unused": files.unused}
+    return {
+        "folder": placed.folder.name,
+        "name": placed.name,
+        "reused": placed.reused,
+        "video": named(files.video),
+        "depth": named(files.depth),
+        "camera": named(files.camera),
+        "poses": named(files.poses),
+        "frames": files.frames,
+        "depth_frames": files.depth_frames,
+        "unused": files.unused,
+    }
 
 
 def register(routes: web.RouteTableDef) -> None:
     """Add the upload's two routes to the host's, and clear what a killed server left."""
     root = Path(folder_paths.get_input_directory()) / FOLDER
-    threading.Thread(target=clear_leftovers, args=(root, STAGING), name="egox-leftovers",
-                     daemon=True).start()
+    threading.Thread(
+        target=clear_leftovers, args=(root, STAGING), name="egox-leftovers", daemon=True
+    ).start()
     routes.get(UPLOAD_PATH)(limit)
     routes.post(UPLOAD_PATH)(upload)

@@ -1,9 +1,8 @@
 """Checks of one run: which model and conditioning may be sampled, and whether the patch really ran.
 
-Exactly the host's plain Wan class with 36 input channels is taken, before anything is changed. Nodes
-that replace the model's forward (TeaCache nodes do) bypass canvas or geometry without an error, so
-the run counts what passed through the patch.
-"""
+Exactly the host's plain Wan class with 36 input channels is taken, before anything is changed.
+Nodes that replace the model's forward (TeaCache nodes do) bypass canvas or geometry without an
+error, so the run counts what passed through the patch."""
 
 from __future__ import annotations
 
@@ -44,10 +43,11 @@ REFUSED_PATCHES = {
 HOSTS_OWN = ("comfy", "comfy_api", "comfy_extras", "torch", "functools")
 BYPASSED_FIX = "remove the node that replaces the model's forward: TeaCache nodes do (ComfyUI's own EasyCache may stay)"
 WEIGHTS = "egox_weights"
-"""Key in transformer_options: the hooks that change the model's weights in this forward, with their strengths."""
+"""Key in transformer_options: the hooks that change the model's weights in this forward, with their
+strengths."""
 RETAINED = "egox_retained_places"
-"""Key in transformer_options: places of every window in which the host shows the condition of the clip's frame of that
-number (``retain_first_frame``: place 0)."""
+"""Key in transformer_options: places of every window in which the host shows the condition of the
+clip's frame of that number (``retain_first_frame``: place 0)."""
 TIME = 2  # dimension of the latent
 FULL, KEPT, ATTENTION, CACHE = "full", "kept", "attention", "cache"
 """Parts of a run that are timed: forwards of the whole canvas and of the ego half; within them
@@ -59,34 +59,47 @@ OFFERED = 4
 def check_model(model: ModelPatcher) -> None:
     """Refuse a model whose input isn't EgoX's canvas.
 
-    ``isinstance`` would let the host's subclasses pass (camera, dance, VACE, ...), some of which also have 36
-    channels but read them otherwise, so the class must be the plain one.
+    ``isinstance`` would let the host's subclasses pass (camera, dance, VACE, ...), some of which
+    also have 36 channels but read them otherwise, so the class must be the plain one.
 
     Raises:
-        EgoXInputError: another class, another channel count, or a model that takes a reference picture as tokens.
+        EgoXInputError: another class, another channel count, or a model that takes a reference
+            picture as tokens.
     """
     kind = type(model.model)
     if kind is not comfy.model_base.WAN21:
-        raise EgoXInputError("model", got=f"a {kind.__name__} model", expected="a plain Wan image-to-video model",
-                             fix=MODEL_FIX)
+        raise EgoXInputError(
+            "model",
+            got=f"a {kind.__name__} model",
+            expected="a plain Wan image-to-video model",
+            fix=MODEL_FIX,
+        )
     transformer = model.get_model_object("diffusion_model")
     if transformer.in_dim != MODEL_CHANNELS:
-        raise EgoXInputError("model", got=f"a Wan model with {transformer.in_dim} input channels",
-                             expected=f"{MODEL_CHANNELS} input channels (16 noisy, 4 mask, 16 condition)",
-                             fix=MODEL_FIX)
+        raise EgoXInputError(
+            "model",
+            got=f"a Wan model with {transformer.in_dim} input channels",
+            expected=f"{MODEL_CHANNELS} input channels (16 noisy, 4 mask, 16 condition)",
+            fix=MODEL_FIX,
+        )
     if transformer.ref_conv is not None:
-        raise EgoXInputError("model", got="a Wan model with a reference-picture input (ref_conv)",
-                             expected="a plain Wan image-to-video model", fix=MODEL_FIX)
+        raise EgoXInputError(
+            "model",
+            got="a Wan model with a reference-picture input (ref_conv)",
+            expected="a plain Wan image-to-video model",
+            fix=MODEL_FIX,
+        )
 
 
 def has_image_embedding(model: ModelPatcher) -> bool:
-    """Whether the transformer reads a picture embedding (Wan 2.1 I2V does, Wan 2.2 I2V doesn't)."""
+    """Check whether the transformer reads a picture embedding (Wan 2.1 I2V does, Wan 2.2 I2V
+    doesn't)."""
     return model.get_model_object("diffusion_model").img_emb is not None
 
 
 class SamplingCheck:
-    """An OUTER_SAMPLE wrapper: refuses what doesn't fit the canvas before anything is loaded or computed, and a model
-    whose first step goes past the patch."""
+    """An OUTER_SAMPLE wrapper: refuses what doesn't fit the canvas before anything is loaded or
+    computed, and a model whose first step goes past the patch."""
 
     def __init__(self, canvas: Canvas, calls: PatchCalls) -> None:
         self.canvas = canvas
@@ -109,7 +122,11 @@ class SamplingCheck:
         options[RETAINED] = retained_places(guider.model_options.get("context_handler"), noise)
         self.calls.reset()
         if len(args) > CALLBACK:
-            args = (*args[:CALLBACK], self.calls.watch(args[CALLBACK], model), *args[CALLBACK + 1:])
+            args = (
+                *args[:CALLBACK],
+                self.calls.watch(args[CALLBACK], model),
+                *args[CALLBACK + 1 :],
+            )
         cache = self.calls.exo_cache
         if cache is None:
             return executor(noise, *args, **kwargs)
@@ -122,20 +139,28 @@ class SamplingCheck:
 
 
 class WholeCanvasMemory:
-    """A PREPARE_SAMPLING wrapper: has the host make room for the whole canvas, not for the ego half it sees."""
+    """A PREPARE_SAMPLING wrapper: has the host make room for the whole canvas, not for the ego half
+    it sees."""
 
     def __init__(self, w_exo: int) -> None:
         self.w_exo = w_exo  # latents
 
-    def __call__(self, executor: WrapperExecutor, model: ModelPatcher, noise_shape: Any, *args: Any,
-                 **kwargs: Any) -> Any:
+    def __call__(
+        self,
+        executor: WrapperExecutor,
+        model: ModelPatcher,
+        noise_shape: Any,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
         return executor(model, [*noise_shape[:-1], noise_shape[-1] + self.w_exo], *args, **kwargs)
 
     def batching_patches(self) -> dict[str, Any]:
-        """Object patches that make the host's batching decision (cond and uncond together?) count the exo half too.
+        """Object patches that make the host's batching decision (cond and uncond together?) count
+        the exo half too.
 
-        It adds up the sizes of the input and of the named conditions, so the condition latent stands for the exo half.
-        """
+        It adds up the sizes of the input and of the named conditions, so the condition latent
+        stands for the exo half."""
         return {
             "memory_usage_factor_conds": ("c_concat",),
             "memory_usage_shape_process": {"c_concat": lambda shape: [*shape[:-1], self.w_exo]},
@@ -146,21 +171,33 @@ def check_conditioning(model: ModelPatcher, conds: dict[str, list[dict]]) -> Non
     """Refuse conditioning that the canvas can't be sampled with.
 
     Raises:
-        EgoXInputError: not from EgoX Conditioning, no picture embedding on a model that has one, extra latents.
+        EgoXInputError: not from EgoX Conditioning, no picture embedding on a model that has one,
+            extra latents.
     """
     for name, entries in conds.items():
         for cond in entries or ():
             if "concat_latent_image" not in cond:
-                raise EgoXInputError(f"{name} conditioning", got="no condition latent", expected="the ego prior's",
-                                     fix="connect positive and negative of EgoX Conditioning to the sampler")
+                raise EgoXInputError(
+                    f"{name} conditioning",
+                    got="no condition latent",
+                    expected="the ego prior's",
+                    fix="connect positive and negative of EgoX Conditioning to the sampler",
+                )
             if has_image_embedding(model) and cond.get("clip_vision_output") is None:
                 raise EgoXInputError(
-                    "picture embedding", got="none", expected="one, as this model (Wan 2.1 I2V) reads it",
-                    fix="connect CLIP vision (clip_vision_h) to EgoX Conditioning, image_embedding not 'none'")
+                    "picture embedding",
+                    got="none",
+                    expected="one, as this model (Wan 2.1 I2V) reads it",
+                    fix="connect CLIP vision (clip_vision_h) to EgoX Conditioning, image_embedding not 'none'",
+                )
             for key, words in REFUSED_CONDITIONING.items():
                 if cond.get(key) is not None:
-                    raise EgoXInputError(f"{name} conditioning", got=words, expected="only what EgoX Conditioning sets",
-                                         fix="take the node that adds them out of the conditioning's path")
+                    raise EgoXInputError(
+                        f"{name} conditioning",
+                        got=words,
+                        expected="only what EgoX Conditioning sets",
+                        fix="take the node that adds them out of the conditioning's path",
+                    )
 
 
 def check_patches(model_options: Mapping[str, Any]) -> None:
@@ -172,9 +209,12 @@ def check_patches(model_options: Mapping[str, Any]) -> None:
     patches = model_options.get("transformer_options", {}).get("patches", {})
     for patch in (patch for some in patches.values() for patch in some):
         if words := REFUSED_PATCHES.get(type(patch).__name__):
-            raise EgoXInputError("model with another node's patch", got=words,
-                                 expected="patches that work on each token or know the canvas",
-                                 fix="take that node out of the model's path; it works on a Wan model without EgoX")
+            raise EgoXInputError(
+                "model with another node's patch",
+                got=words,
+                expected="patches that work on each token or know the canvas",
+                fix="take that node out of the model's path; it works on a Wan model without EgoX",
+            )
 
 
 def module_of(code: Any) -> str:
@@ -188,21 +228,26 @@ def retained_places(
 ) -> tuple[int, ...]:
     """The places for RETAINED, once the windows are such that both halves show the same times.
 
-    The first place of a window is the host's anchor frame, whose result is dropped; so it may show frame 0. In a place
-    whose result is kept, a retained condition would draw frame 0 at another time, and a retained latent that the
-    condition doesn't follow would be of another time than its condition.
+    The first place of a window is the host's anchor frame, whose result is dropped; so it may show
+    frame 0. In a place whose result is kept, a retained condition would draw frame 0 at another
+    time, and a retained latent that the condition doesn't follow would be of another time than its
+    condition.
 
     Raises:
-        EgoXInputError: windows over another dimension than time; other frames retained than the first, or without the
-            anchor frame before each window.
+        EgoXInputError: windows over another dimension than time; other frames retained than the
+            first, or without the anchor frame before each window.
     """
     # A handler of another pack may know no length: each call's frames are looked at.
     length = getattr(handler, "context_length", None)
     if length is None or noise.shape[handler.dim] <= length:
         return ()
     if handler.dim != TIME:
-        raise EgoXInputError("dim of the context windows", got=handler.dim, expected=f"{TIME}, time",
-                             fix="use Wan Context Windows, which sets it")
+        raise EgoXInputError(
+            "dim of the context windows",
+            got=handler.dim,
+            expected=f"{TIME}, time",
+            fix="use Wan Context Windows, which sets it",
+        )
     condition = tuple(getattr(handler, "cond_retain_index_list", ()))
     latent = tuple(getattr(handler, "latent_retain_index_list", ()))
     frame_before = bool(getattr(handler, "causal_window_fix", False))
@@ -212,9 +257,10 @@ def retained_places(
         raise EgoXInputError(
             "frames retained in every context window",
             got=f"condition {list(condition)}, latent {list(latent)}, "
-                f"{'with' if frame_before else 'without'} a frame before each window",
+            f"{'with' if frame_before else 'without'} a frame before each window",
             expected="the first frame's condition, in the place of the frame before (a result that is dropped)",
-            fix="use Wan Context Windows with retain_first_frame, or retain none")
+            fix="use Wan Context Windows with retain_first_frame, or retain none",
+        )
     return condition
 
 
@@ -247,7 +293,8 @@ class PatchCalls:
         return None
 
     def watch(self, callback: Callable | None, model: ModelPatcher) -> Callable:
-        """The sampler's step callback that fails after the first step if that step went past the patch.
+        """The sampler's step callback that fails after the first step if that step went past the
+        patch.
 
         Steps that a cache leaves out later are no failure. The callback raises an EgoXInputError.
         """
@@ -256,8 +303,12 @@ class PatchCalls:
         def watched(step: int, *args: Any) -> Any:
             nonlocal first
             if first and self.lost is not None:
-                raise EgoXInputError("first sampling step", got=f"a step without {self.lost}{suspects(model)}",
-                                     expected="the patched model", fix=BYPASSED_FIX)
+                raise EgoXInputError(
+                    "first sampling step",
+                    got=f"a step without {self.lost}{suspects(model)}",
+                    expected="the patched model",
+                    fix=BYPASSED_FIX,
+                )
             first = False
             self.steps += 1
             return None if callback is None else callback(step, *args)
@@ -266,15 +317,18 @@ class PatchCalls:
 
 
 class NoteAfterRun:
-    """An OUTER_SAMPLE wrapper: writes on a node, when a run ends, its note and what computed the attention.
+    """An OUTER_SAMPLE wrapper: writes on a node, when a run ends, its note and what computed the
+    attention.
 
-    Which kernel is fastest and right shows only while the model runs, on another node than the one that patched it.
-    """
+    Which kernel is fastest and right shows only while the model runs, on another node than the one
+    that patched it."""
 
     def __init__(self, node_id: str | None, note: str, calls: PatchCalls) -> None:
         self.node_id, self.note, self.calls = node_id, note, calls
 
-    def __call__(self, executor: WrapperExecutor, noise: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def __call__(
+        self, executor: WrapperExecutor, noise: Tensor, *args: Any, **kwargs: Any
+    ) -> Tensor:
         out = executor(noise, *args, **kwargs)
         server = None if self.node_id is None else running_server()
         if server is not None:
@@ -296,8 +350,10 @@ def exo_words(cache: ExoCache | None) -> str:
     if cache.refused_bytes:
         words += f"; no room to keep it: it takes {cache.refused_bytes / 2**30:.1f} GB"
     if cache.in_the_way:
-        words += (f"; {', '.join(sorted(cache.in_the_way))} needs the whole canvas at every step: add that node "
-                  "before the EgoX patch")
+        words += (
+            f"; {', '.join(sorted(cache.in_the_way))} needs the whole canvas at every step: add that node "
+            "before the EgoX patch"
+        )
     return words
 
 
@@ -321,11 +377,14 @@ def time_words(calls: PatchCalls) -> str:
 
 
 def suspects(model: ModelPatcher) -> str:
-    """Code of other packs that stands between sampler and transformer, in words; empty where none shows."""
+    """Code of other packs that stands between sampler and transformer, in words; empty where none
+    shows."""
     functions = [model.model_options.get("model_function_wrapper")]
     functions += [patch for key, patch in model.object_patches.items() if "forward" in key]
     transformer = model.get_model_object("diffusion_model")
-    functions += [getattr(transformer, name, None) for name in ("forward", "forward_orig", "_forward")]
+    functions += [
+        getattr(transformer, name, None) for name in ("forward", "forward_orig", "_forward")
+    ]
     names = {module_of(function) for function in functions if function}
     foreign = sorted(name for name in names if name.split(".")[0] not in HOSTS_OWN)
-    return f" (code in the way: {', '.join(foreign)})" if foreign else ""
+    return f" (overridden by: {', '.join(foreign)})" if foreign else ""

@@ -1,11 +1,11 @@
 """One forward of the patched model: the whole canvas in, geometry in its self-attention, ego out.
 
-torch.compile: the host's compile node drops every guard on transformer_options, so compiled code of an earlier run is
-taken again although another wrapper, another strength or another window is in there. What changes from run to run and
-from call to call therefore runs outside of compiled code (``torch.compiler.disable``); whether there is a canvas,
-whether geometry guides and whether tokens have positions of their own shows in the names of keyword arguments, whose
-guards stay.
-"""
+torch.compile: the host's compile node drops every guard on transformer_options, so compiled code of
+    an earlier run is taken again although another wrapper, another strength or another window is in
+    there. What changes from run to run and from call to call therefore runs outside of compiled
+    code (``torch.compiler.disable``); whether there is a canvas, whether geometry guides and
+    whether tokens have positions of their own shows in the names of keyword arguments, whose guards
+    stay."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ if TYPE_CHECKING:
 
 OVERRIDE = "optimized_attention_override"
 PLACED_BYTES = 64 * 2**20
-"""Directions kept on the devices that the model runs on, those of context windows too. The host's default windows over
-241 frames at the released size are four of 12 MiB; more are selected anew, which is a copy. So is, at each call, a
-whole clip beyond that (about 200 frames at once)."""
+"""Directions kept on the devices that the model runs on, those of context windows too. The host's
+default windows over 241 frames at the released size are four of 12 MiB; more are selected anew,
+which is a copy. So is, at each call, a whole clip beyond that (about 200 frames at once)."""
 CANVAS_MARK = "egox_canvas"
 GUIDED_MARK = "egox_guided"
 SLOTS = "patches_replace"
@@ -55,10 +55,11 @@ ALONE_MARK = "egox_exo_alone"
 
 
 def mark_canvas(executor: WrapperExecutor, *args: Any, **kwargs: Any) -> Tensor:
-    """An APPLY_MODEL wrapper: makes compiled code of a patched model another one than the plain model's.
+    """An APPLY_MODEL wrapper: makes compiled code of a patched model another one than the plain
+    model's.
 
-    It also names the hooks that the host has just put into the weights (scheduled LoRAs), for the exo cache.
-    """
+    It also names the hooks that the host has just put into the weights (scheduled LoRAs), for the
+    exo cache."""
     hooks = executor.class_obj.current_patcher.current_hooks
     if hooks is not None:
         weights = tuple((id(hook.hook_ref), hook.strength) for hook in hooks.hooks)
@@ -67,18 +68,20 @@ def mark_canvas(executor: WrapperExecutor, *args: Any, **kwargs: Any) -> Tensor:
 
 
 class WideningWrapper:
-    """A DIFFUSION_MODEL wrapper: ego input in, whole canvas to the model, ego half of what it returns out.
+    """A DIFFUSION_MODEL wrapper: ego input in, whole canvas to the model, ego half of what it
+    returns out.
 
-    A sampler that never sees the exo half can't change it: this equals a full-width loop whose exo velocity is zero.
-    Holds the clean exo latent in model space; the host moves it with the model by calling :meth:`to`.
-    """
+    A sampler that never sees the exo half can't change it: this equals a full-width loop whose exo
+    velocity is zero. Holds the clean exo latent in model space; the host moves it with the model by
+    calling :meth:`to`."""
 
     def __init__(
         self,
         exo: Tensor,  # [B, 16, t, h, w_exo] clean exo latent, model space
         mask_exo: Tensor,  # [B, 4, t, h, w_exo] 1 = known
         guidance: GeometryGuidance | None,
-        cond_exo: Tensor | None = None,  # [B, 16, t, h, w_exo] condition latent of the exo half; None: the exo latent
+        cond_exo: Tensor
+        | None = None,  # [B, 16, t, h, w_exo] condition latent of the exo half; None: the exo latent
         calls: PatchCalls | None = None,  # where forwards of a run are counted; None: nobody asks
         w_ego: int | None = None,  # latents; None: nobody cuts calls into tiles
     ) -> None:
@@ -90,7 +93,8 @@ class WideningWrapper:
         self.w_ego = w_ego
 
     def to(self, target: torch.device | torch.dtype) -> WideningWrapper:
-        """Called by the host with a device, then a dtype. Only the device is followed: each call casts for itself."""
+        """Called by the host with a device, then a dtype. Only the device is followed: each call
+        casts for itself."""
         if isinstance(target, torch.dtype):
             return self
         self.exo = self.exo.to(target)
@@ -121,7 +125,9 @@ class WideningWrapper:
             exo, mask_exo, cond_exo = (part[:, :, frames] for part in (exo, mask_exo, cond_exo))
         check_call(x, (*exo.shape[2:4], x.shape[4] if self.w_ego is None else self.w_ego))
         if executor.class_obj.img_emb is None:
-            clip_fea = None  # Wan 2.2 I2V takes no picture embedding, whatever the conditioning holds
+            clip_fea = (
+                None  # Wan 2.2 I2V takes no picture embedding, whatever the conditioning holds
+            )
         geometry = None if self.guidance is None else self.guidance.directions(x.device, frames)
         exo_forward, cache = None, self.calls.exo_cache
         others = {context.shape[1]} if clip_fea is None else {context.shape[1], clip_fea.shape[-2]}
@@ -130,18 +136,29 @@ class WideningWrapper:
         if cache is not None and cache.alone:
             check_alone(cache, exo_forward)
             if not exo_forward.kept:
-                override = AttentionOverride(None, None, options.get(OVERRIDE), others, self.calls, exo_forward)
+                override = AttentionOverride(
+                    None, None, options.get(OVERRIDE), others, self.calls, exo_forward
+                )
                 wide = crop_exo(widen(x, exo, mask_exo, cond_exo), exo.shape[-1])
                 with self.calls.seconds.of(FULL, x.device):
-                    executor(wide, torch.zeros_like(timestep), context, clip_fea, time_dim_concat,
-                             {**options, OVERRIDE: override}, **kwargs, **{ALONE_MARK: None})
+                    executor(
+                        wide,
+                        torch.zeros_like(timestep),
+                        context,
+                        clip_fea,
+                        time_dim_concat,
+                        {**options, OVERRIDE: override},
+                        **kwargs,
+                        **{ALONE_MARK: None},
+                    )
                 exo_forward.finish(len(executor.class_obj.blocks))
         if geometry is not None:
             self.calls.guided += 1
             kwargs[GUIDED_MARK] = None
         if geometry is not None or exo_forward is not None:
-            options[OVERRIDE] = AttentionOverride(geometry, self.guidance, options.get(OVERRIDE), others, self.calls,
-                                                  exo_forward)
+            options[OVERRIDE] = AttentionOverride(
+                geometry, self.guidance, options.get(OVERRIDE), others, self.calls, exo_forward
+            )
         if exo_forward is not None and exo_forward.kept:
             kwargs[KEPT_MARK] = None
             options["rope_options"] = rope_right_of(exo.shape[-1], options.get("rope_options"))
@@ -171,7 +188,8 @@ def check_call(
             got="{} frames of {} x {} latents".format(*x.shape[2:]),
             expected="{} frames of {} x {}, the ego half".format(*expected),
             fix="remove the node that cuts the latent into windows or tiles; ComfyUI's own context "
-                "windows may stay")
+            "windows may stay",
+        )
 
 
 def open_exo_cache(
@@ -197,11 +215,20 @@ def open_exo_cache(
         return None
     conditions = tuple(options.get("uuids") or options.get("cond_or_uncond") or ())
     replaced = frozenset((options.get(SLOTS) or {}).get("dit") or ())
-    key = (x.shape, x.dtype, x.device, None if frames is None else tuple(frames), replaced, options.get(WEIGHTS))
+    key = (
+        x.shape,
+        x.dtype,
+        x.device,
+        None if frames is None else tuple(frames),
+        replaced,
+        options.get(WEIGHTS),
+    )
     batch, _, t, h, w_ego = x.shape
     grid = t, h // PATCH, w_exo // PATCH, w_ego // PATCH
     needed = kept_size(len(transformer.blocks), batch, grid, transformer.dim, x.element_size())
-    return cache.forward(key, conditions, float(sigma.flatten()[0]), sigmas.tolist(), grid, needed, x.device)
+    return cache.forward(
+        key, conditions, float(sigma.flatten()[0]), sigmas.tolist(), grid, needed, x.device
+    )
 
 
 def inner_code(executor: WrapperExecutor, options: Mapping[str, Any]) -> list[Any]:
@@ -213,10 +240,13 @@ def inner_code(executor: WrapperExecutor, options: Mapping[str, Any]) -> list[An
     replaced = ((options.get(SLOTS) or {}).get("dit") or {}).values()
     positions = [code for name, code in vars(executor.class_obj).items() if name == "rope_encode"]
     return [
-        *executor.wrappers[executor.idx + 1:],
+        *executor.wrappers[executor.idx + 1 :],
         *(code for codes in (options.get("patches") or {}).values() for code in codes),
-        *(code for code in (*replaced, *positions)
-          if module_of(code).split(".")[0] not in HOSTS_OWN),
+        *(
+            code
+            for code in (*replaced, *positions)
+            if module_of(code).split(".")[0] not in HOSTS_OWN
+        ),
     ]
 
 
@@ -229,17 +259,23 @@ def check_alone(cache: ExoCache, forward: ExoForward | None) -> None:
     if forward is not None:
         return
     if cache.in_the_way:
-        raise EgoXInputError("a LoRA that was trained with exo alone", got=", ".join(sorted(cache.in_the_way)),
-                             expected="no node between the EgoX patch and the model that needs whole canvases",
-                             fix="add that node before the EgoX patch, or take it out")
-    raise EgoXInputError("memory for the exo half, which this LoRA takes by itself",
-                         got=f"no room for {cache.refused_bytes / 2**30:.1f} GB",
-                         expected="that much on the GPU or in main memory",
-                         fix="close other programs, or take a LoRA that was trained with exo sees_ego")
+        raise EgoXInputError(
+            "a LoRA that was trained with exo alone",
+            got=", ".join(sorted(cache.in_the_way)),
+            expected="no node between the EgoX patch and the model that needs whole canvases",
+            fix="add that node before the EgoX patch, or take it out",
+        )
+    raise EgoXInputError(
+        "memory for the exo half, which this LoRA takes by itself",
+        got=f"no room for {cache.refused_bytes / 2**30:.1f} GB",
+        expected="that much on the GPU or in main memory",
+        fix="close other programs, or take a LoRA that was trained with exo sees_ego",
+    )
 
 
 def rope_right_of(w_exo: int, own: Mapping[str, float] | None) -> dict[str, float]:
-    """The host's rope_options with which the ego half alone has its positions of the whole canvas."""
+    """The host's rope_options with which the ego half alone has its positions of the whole
+    canvas."""
     own = dict(own or {})
     own["shift_x"] = own.get("shift_x", 0.0) + w_exo // PATCH * own.get("scale_x", 1.0)
     return own
@@ -248,9 +284,8 @@ def rope_right_of(w_exo: int, own: Mapping[str, float] | None) -> dict[str, floa
 class GeometryGuidance:
     """Directions and options that guide the attention of one patched model.
 
-    The clip's directions stay where they were made; what a call needs is copied to its device, in float32, which the
-    logarithm needs. The wrapper that holds this tells where the model went.
-    """
+    The clip's directions stay where they were made; what a call needs is copied to its device, in
+    float32, which the logarithm needs. The wrapper that holds this tells where the model went."""
 
     def __init__(self, geometry: GgaGeometry, options: GgaOptions, backend: str) -> None:
         self.geometry = geometry
@@ -263,7 +298,8 @@ class GeometryGuidance:
         self._placed.clear()
 
     def directions(self, device: torch.device, frames: list[int] | None) -> GgaGeometry:
-        """The directions of these frames on this device (a model spread over GPUs calls on several).
+        """The directions of these frames on this device (a model spread over GPUs calls on
+        several).
 
         The ones used last are kept, up to PLACED_BYTES.
         """
@@ -272,12 +308,15 @@ class GeometryGuidance:
         key = (device, None if frames is None else tuple(frames))
         placed = self._placed.pop(key, None)
         if placed is None:
-            # Kept from call to call, so it may not lie in memory that a compiling host takes back after the forward.
+            # Kept from call to call, so it may not be in memory that a compiling host takes back
+            # after the forward.
             with pause_malloc_graph():
                 geometry = self.geometry if frames is None else self.geometry.select_frames(frames)
                 placed = geometry.to(device)
         while self._placed and self.placed_bytes + geometry_bytes(placed) > PLACED_BYTES:
-            del self._placed[next(iter(self._placed))]  # a dict is in order of insertion: the one unused for longest
+            del self._placed[
+                next(iter(self._placed))
+            ]  # a dict is in order of insertion: the one unused for longest
         if geometry_bytes(placed) <= PLACED_BYTES:
             self._placed[key] = placed
         return placed
@@ -290,7 +329,10 @@ class GeometryGuidance:
 
 def geometry_bytes(geometry: GgaGeometry) -> int:
     """Memory of the directions."""
-    return sum(x.numel() * x.element_size() for x in (geometry.query_dirs, geometry.key_dirs, geometry.key_trust))
+    return sum(
+        x.numel() * x.element_size()
+        for x in (geometry.query_dirs, geometry.key_dirs, geometry.key_trust)
+    )
 
 
 class AttentionOverride:
@@ -314,8 +356,8 @@ class AttentionOverride:
         self.calls = calls
         self.exo = exo
         self.tokens = geometry.tokens if exo is None else exo.tokens  # that go through the model
-        # Self- and cross-attention differ in the number of keys. Where they don't (a canvas of 512 or 257 tokens), the
-        # first call of a block is the self-attention.
+        # Self- and cross-attention differ in the number of keys. Where they don't (a canvas of 512
+        # or 257 tokens), the first call of a block is the self-attention.
         self.ambiguous = self.tokens in cross_lengths
         self.last_block: int | None = None
 
@@ -347,8 +389,17 @@ class AttentionOverride:
             if self.geometry is None:
                 return plain(q, k, v, heads)
             attend = gga_attention if q.shape[1] == k.shape[1] else ego_attention
-            return attend(q, k, v, heads, self.geometry, self.guidance.options, plain=plain,
-                          backend=self.guidance.backend, used=self.calls.kernels)
+            return attend(
+                q,
+                k,
+                v,
+                heads,
+                self.geometry,
+                self.guidance.options,
+                plain=plain,
+                backend=self.guidance.backend,
+                used=self.calls.kernels,
+            )
 
     def is_self_attention(
         self,
@@ -370,11 +421,12 @@ def window_frames(
     clip: int,  # latent frames of the clip
     call: int,  # latent frames of this call
 ) -> list[int] | None:
-    """Latent frames of the context window, place by place; None where the call is about the clip as it is.
+    """Latent frames of the context window, place by place; None where the call is about the clip as
+    it is.
 
-    A looped window with the host's anchor frame before it may be as long as the clip and yet begin in its middle. In a
-    retained place all of the exo half is of the retained frame, as the ego half's condition is there.
-    """
+    A looped window with the host's anchor frame before it may be as long as the clip and yet begin
+    in its middle. In a retained place all of the exo half is of the retained frame, as the ego
+    half's condition is there."""
     window = transformer_options.get("context_window")
     if window is None:
         return None

@@ -1,4 +1,5 @@
-"""What a LoRA's file says about how it was trained, carried on the model from EgoX LoRA to the nodes downstream."""
+"""Training settings of a LoRA's file, carried on the model from EgoX LoRA to the nodes
+downstream."""
 
 from __future__ import annotations
 
@@ -19,10 +20,13 @@ def lora_metadata(model: ModelPatcher) -> Mapping[str, str]:
 
 
 def attach_lora_metadata(model: ModelPatcher, metadata: Mapping[str, str]) -> list[str]:
-    """Add a LoRA's ``egox.*`` metadata to a cloned model; the names on which it contradicts an earlier LoRA."""
+    """Add a LoRA's ``egox.*`` metadata to a cloned model; the names on which it contradicts an
+    earlier LoRA."""
     earlier = dict(lora_metadata(model))
     ours = {name: value for name, value in metadata.items() if name.startswith(PREFIX)}
-    contradicting = sorted(name for name, value in ours.items() if earlier.get(name, value) != value)
+    contradicting = sorted(
+        name for name, value in ours.items() if earlier.get(name, value) != value
+    )
     if ours:
         model.set_attachments(ATTACHMENT, {**earlier, **ours})
     return contradicting

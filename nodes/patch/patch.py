@@ -44,14 +44,16 @@ def patch_model(
     Patching a patched model replaces the first patch: wrappers under one key would stack.
 
     Raises:
-        EgoXInputError: not a plain 36-channel Wan model, a canvas whose parts don't fit, geometry asked for without
-            depth or trajectory, depth or trajectory shorter than the canvas.
+        EgoXInputError: not a plain 36-channel Wan model, a canvas whose parts don't fit, geometry
+            asked for without depth or trajectory, depth or trajectory shorter than the canvas.
     """
     check_model(model)
     check_canvas(canvas)
     geometry = canvas_geometry(canvas, depth, trajectory, rays) if options.biases else None
     patched, note = patch_with_geometry(model, canvas, geometry, options, backend, recompute_exo)
-    of_k = released_k_note(trajectory) if geometry is not None and geometry.rays == "released" else ""
+    of_k = (
+        released_k_note(trajectory) if geometry is not None and geometry.rays == "released" else ""
+    )
     return patched, f"{note}; {of_k}" if of_k else note
 
 
@@ -94,8 +96,10 @@ def patch_with_geometry(
     memory, calls = WholeCanvasMemory(w_exo), PatchCalls(cache)
     for kind, wrapper in (
         (WrappersMP.APPLY_MODEL, mark_canvas),
-        (WrappersMP.DIFFUSION_MODEL,
-         WideningWrapper(exo, mask_exo, guidance, calls=calls, w_ego=w_ego)),
+        (
+            WrappersMP.DIFFUSION_MODEL,
+            WideningWrapper(exo, mask_exo, guidance, calls=calls, w_ego=w_ego),
+        ),
         (WrappersMP.OUTER_SAMPLE, SamplingCheck(canvas, calls)),
         (WrappersMP.PREPARE_SAMPLING, memory),
     ):
@@ -116,8 +120,9 @@ def patch_calls(patched: ModelPatcher) -> PatchCalls:
     return patched.get_wrappers(WrappersMP.DIFFUSION_MODEL, KEY)[0].calls
 
 
-def canvas_geometry(canvas: Canvas, depth: DepthVideo | None, trajectory: CameraTrajectory | None,
-                    rays: str) -> GgaGeometry:
+def canvas_geometry(
+    canvas: Canvas, depth: DepthVideo | None, trajectory: CameraTrajectory | None, rays: str
+) -> GgaGeometry:
     """The directions of the canvas' tokens.
 
     Raises:
@@ -126,20 +131,32 @@ def canvas_geometry(canvas: Canvas, depth: DepthVideo | None, trajectory: Camera
     for name, value in (("depth", depth), ("trajectory", trajectory)):
         if value is None:
             raise no_geometry(name)
-    return gga_geometry(depth, trajectory, rays, frames=canvas.frames, exo_size=canvas.exo_size,
-                        ego_size=canvas.ego_size, progress=host_progress())
+    return gga_geometry(
+        depth,
+        trajectory,
+        rays,
+        frames=canvas.frames,
+        exo_size=canvas.exo_size,
+        ego_size=canvas.ego_size,
+        progress=host_progress(),
+    )
 
 
 def no_geometry(name: str) -> EgoXInputError:
-    """What to do about guidance without ``depth`` or ``trajectory``."""
+    """Advice for guidance without ``depth`` or ``trajectory``."""
     node = {"depth": "Depth Align", "trajectory": "Ego Pose Input"}[name]
-    return EgoXInputError(f"{name} for the geometry", got="none", expected=f"the clip's {name}",
-                          fix=f"connect '{name}' of {node}, or set gga_mode to off")
+    return EgoXInputError(
+        f"{name} for the geometry",
+        got="none",
+        expected=f"the clip's {name}",
+        fix=f"connect '{name}' of {node}, or set gga_mode to off",
+    )
 
 
-def contradiction_notes(model: ModelPatcher, canvas: Canvas, options: GgaOptions,
-                        geometry: GgaGeometry | None) -> list[str]:
-    """What differs from the LoRA's own training, also given to the log as warnings."""
+def contradiction_notes(
+    model: ModelPatcher, canvas: Canvas, options: GgaOptions, geometry: GgaGeometry | None
+) -> list[str]:
+    """Differences from the LoRA's own training, also logged as warnings."""
     inputs = {"mask_mode": canvas.mask_mode, "gga_mode": options.mode}
     if geometry is not None:
         inputs |= {"lambda_g": options.lambda_g, "rays": geometry.rays}

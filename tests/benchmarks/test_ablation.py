@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,11 +14,13 @@ for package in ("torchmetrics", "diffusers", "peft", "pydantic"):
     pytest.importorskip(package)
 
 from benchmarks import ablation as bench  # noqa: E402
-from egox_core.errors import EgoXInputError  # noqa: E402
 from lab.drawn import SyntheticSpec, make_take  # noqa: E402
 from lab.small_model.held_out import HeldOutClip, clip_of_take  # noqa: E402
 from lab.small_model.sampler import FULL, SampleSettings, SmallModelSampler  # noqa: E402
 from lab.small_model.videos import VideoStore  # noqa: E402
+from tests.core import tiny_cache as tiny  # noqa: E402
+from tests.paths import STANDIN_VAE  # noqa: E402
+from tests.refusals import refuses  # noqa: E402
 
 SPEC = SyntheticSpec(
     frames=5,
@@ -33,12 +32,6 @@ SPEC = SyntheticSpec(
     clutter="calm",
     edge_samples=1,
 )
-VAE = (
-    Path(__file__).resolve().parent.parent.parent
-    / "models"
-    / "vae"
-    / "egox_standin_wan_vae.safetensors"
-)
 SETTINGS = SampleSettings(steps=2)
 
 
@@ -48,20 +41,8 @@ def clips() -> list[HeldOutClip]:
 
 
 @pytest.fixture(scope="module")
-def tiny():
-    file = Path(__file__).resolve().parent.parent / "core" / "tiny_cache.py"
-    spec = importlib.util.spec_from_file_location("egox_tests_tiny_cache_for_bench", file)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def sampler(tiny, tmp_path_factory) -> SmallModelSampler:
+def sampler(tmp_path_factory) -> SmallModelSampler:
     """A random base with two LoRAs of two steps, one without prior and geometry."""
-    from egox_core.train.config import parse_config
-    from egox_core.train.loop import train
 
     folder = tmp_path_factory.mktemp("models")
     tiny.make_cache(folder / "cache")
@@ -72,18 +53,14 @@ def sampler(tiny, tmp_path_factory) -> SmallModelSampler:
         (FULL, {"lambda_g": 2.0}),
         ("exo_alone@1", {"prior": "none", "gga_mode": "off"}),
     ):
-        train(
-            parse_config(
-                tiny.settings(folder, output=str(folder / name), steps=2, conditioning=conditioning)
-            )
-        )
+        tiny.train(folder, output=str(folder / name), steps=2, conditioning=conditioning)
         files[name] = folder / name / "lora.safetensors"
     return SmallModelSampler(
-        folder / "base.safetensors", VAE, files, folder / "text.safetensors", shift=3.0
+        folder / "base.safetensors", STANDIN_VAE, files, folder / "text.safetensors", shift=3.0
     )
 
 
-def test_wrong_depth_is_off_by_some_per_cent_and_always_the_same(clips) -> None:
+def test_wrong_depth_is_off_by_some_per_cent_and_always_the_same(clips):
     clip = clips[0]
     once, again = bench.with_wrong_depth(clip), bench.with_wrong_depth(clip)
     assert torch.equal(once.prior, again.prior) and torch.equal(once.truth, clip.truth)
@@ -91,7 +68,7 @@ def test_wrong_depth_is_off_by_some_per_cent_and_always_the_same(clips) -> None:
     assert 0.01 < float((once.depth.depth_m / clip.depth.depth_m).log().abs().median()) < 0.08
 
 
-def test_a_batch_is_its_clips_one_by_one(sampler, clips) -> None:
+def test_a_batch_is_its_clips_one_by_one(sampler, clips):
     from egox_core.train.samples import collate
     from egox_core.train.sampling import sample_ego
 
@@ -111,7 +88,7 @@ def test_a_batch_is_its_clips_one_by_one(sampler, clips) -> None:
             )  # sums in another order in a batch of two
 
 
-def test_each_setting_and_lora_makes_a_video_of_its_own(sampler, clips) -> None:
+def test_each_setting_and_lora_makes_a_video_of_its_own(sampler, clips):
     one = clips[:1]
     changes = {
         "": {},
@@ -132,18 +109,18 @@ def test_each_setting_and_lora_makes_a_video_of_its_own(sampler, clips) -> None:
     assert (arm.prior, arm.gga_mode) == ("none", "off")
     fewer = SmallModelSampler(
         sampler.base,
-        VAE,
+        STANDIN_VAE,
         {FULL: sampler.files[FULL]},
         sampler.base.parent / "text.safetensors",
         shift=3.0,
     )
     assert fewer.fingerprint() == sampler.fingerprint() != sampler.fingerprint("exo_alone@1")
     assert sampler.through_vae(np.stack([clips[0].truth.numpy()])).shape == (1, 5, 32, 32, 3)
-    with pytest.raises(EgoXInputError, match="LoRA"):
+    with refuses("LoRA"):
         sampler.generate(one, replace(SETTINGS, lora="other"))
 
 
-def test_rows_are_compared_on_the_same_takes(clips, tmp_path: Path) -> None:
+def test_rows_are_compared_on_the_same_takes(clips, tmp_path):
     def generate(some, settings: SampleSettings) -> np.ndarray:
         grey = 0.9 if settings.lora == FULL else 0.5
         return np.stack([(grey * clip.truth.numpy()).astype(np.uint8) for clip in some])

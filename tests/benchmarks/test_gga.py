@@ -1,7 +1,5 @@
 """What the bench of geometry-guided attention measures: working memory, here on small cases."""
 
-from __future__ import annotations
-
 import torch
 
 from benchmarks.support.attention_case import make_case
@@ -12,15 +10,24 @@ from egox_core.gga.options import GgaOptions
 HEADS, DIM = 4, 16
 
 
-def test_working_memory_is_a_chunk_and_no_square() -> None:
-    """Extra memory beside plain attention, in tensors: within the chunk, and no more for twice the frames."""
+def test_working_memory_is_a_chunk_and_no_square():
+    """Extra memory beside plain attention, in tensors: within the chunk, and no more for twice the
+    frames."""
     cpu, chunk, extra = torch.device("cpu"), 64 * 2**10, []
     for frames in (6, 12):
         case = make_case((frames, 8, 14, 8), HEADS, DIM, torch.float32, cpu)
         plain = peak_tensor_bytes(lambda c=case: plain_attention(c.q, c.k, c.v, HEADS), cpu)
-        gga_attention(case.q, case.k, case.v, HEADS, case.geometry, GgaOptions())  # kernels are compared once
-        ours = peak_tensor_bytes(lambda c=case, m=chunk: gga_attention(c.q, c.k, c.v, HEADS, c.geometry, GgaOptions(),
-                                                                       chunk_bytes=m), cpu)
+        gga_attention(
+            case.q, case.k, case.v, HEADS, case.geometry, GgaOptions()
+        )  # kernels are compared once
+        ours = peak_tensor_bytes(
+            lambda c=case, m=chunk: gga_attention(
+                c.q, c.k, c.v, HEADS, c.geometry, GgaOptions(), chunk_bytes=m
+            ),
+            cpu,
+        )
         extra.append(ours - plain)
         assert extra[-1] <= 1.25 * chunk  # the kernel's own small outputs beside the chunk
-    assert extra[1] <= 1.25 * extra[0] and extra[1] < case.geometry.tokens**2  # a dense float32 map: four times that
+    assert (
+        extra[1] <= 1.25 * extra[0] and extra[1] < case.geometry.tokens**2
+    )  # a dense float32 map: four times that

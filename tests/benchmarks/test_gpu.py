@@ -1,7 +1,5 @@
 """``bench gpu`` without a GPU: the path at a small size, its watchdog, and what is told."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys
@@ -14,8 +12,8 @@ import torch
 from benchmarks import gpu
 from benchmarks.support import gpu_attention, gpu_row
 from benchmarks.support.gpu_row import Row, anonymous, why
+from tests.paths import ROOT
 
-REPO_ROOT = Path(__file__).resolve().parent.parent.parent
 CPU = torch.device("cpu")
 TORCH_ALONE = """
 import importlib.abc, sys
@@ -41,8 +39,12 @@ OTHERS = "diffusers peft transformers accelerate safetensors yaml pydantic psuti
 def test_the_whole_path_runs_small_and_says_what_needs_a_gpu(host_root, monkeypatch):
     monkeypatch.setenv("EGOX_HOST_DIR", str(host_root))
     start = time.monotonic()
-    run = subprocess.run([sys.executable, "-m", "benchmarks.gpu", "--small", "--json"],
-                         cwd=REPO_ROOT, capture_output=True, text=True)
+    run = subprocess.run(
+        [sys.executable, "-m", "benchmarks.gpu", "--small", "--json"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     assert time.monotonic() - start < 240
     result = json.loads(run.stdout)
     assert run.returncode == 0 and result["passed"] and not result["not_run"], gpu.table(result)
@@ -56,16 +58,27 @@ def test_the_whole_path_runs_small_and_says_what_needs_a_gpu(host_root, monkeypa
     assert rows["training step, bf16"]["numbers"]["seconds_a_step"] > 0
     text = gpu.table(result)
     assert gpu.WITHOUT_A_GPU in text and "Held:" in text
-    assert str(REPO_ROOT) not in text and str(Path.home()) not in run.stdout
+    assert str(ROOT) not in text and str(Path.home()) not in run.stdout
 
 
 def test_torch_and_numpy_are_enough_for_the_kernels(tmp_path):
     """In a Python where nothing else that the repository uses can be imported."""
     parts = {"kernels first": "guided by auto, bf16, batch 1", "train fp8": "training step, fp8"}
-    jobs = [json.dumps({"size": "small", "part": part, "told": str(tmp_path / part),
-                        "total_bytes": None, "forward_limit_s": 0.0}) for part in parts]
-    run = subprocess.run([sys.executable, "-c", TORCH_ALONE, OTHERS, *jobs],
-                         cwd=REPO_ROOT, capture_output=True, text=True)
+    jobs = [
+        json.dumps(
+            {
+                "size": "small",
+                "part": part,
+                "told": str(tmp_path / part),
+                "total_bytes": None,
+                "forward_limit_s": 0.0,
+            }
+        )
+        for part in parts
+    ]
+    run = subprocess.run(
+        [sys.executable, "-c", TORCH_ALONE, OTHERS, *jobs], cwd=ROOT, capture_output=True, text=True
+    )
     assert run.returncode == 0, run.stderr
     for part, expected in parts.items():
         told = (tmp_path / part).read_text().splitlines()
@@ -86,8 +99,9 @@ with open(given["told"], "a", buffering=1) as told:
 
 
 def test_a_part_that_hangs_or_dies_loses_nothing_but_itself(monkeypatch):
-    monkeypatch.setattr(gpu, "worker_command",
-                        lambda job: [sys.executable, "-c", FAKE_WORKER, json.dumps(job)])
+    monkeypatch.setattr(
+        gpu, "worker_command", lambda job: [sys.executable, "-c", FAKE_WORKER, json.dumps(job)]
+    )
     report = gpu.Report()
     for part in ("first", "hangs", "dies", "last"):
         gpu.run_part(part, {}, 3.0, time.monotonic() + 60, report, lambda text: None)
@@ -97,8 +111,10 @@ def test_a_part_that_hangs_or_dies_loses_nothing_but_itself(monkeypatch):
     assert set(report.seconds) == {"first", "dies", "last"}
 
 
-@pytest.mark.parametrize(("cuda", "words"), [("13.0", "driver is too old for torch's CUDA 13.0"),
-                                             (None, "torch is a build without CUDA")])
+@pytest.mark.parametrize(
+    ("cuda", "words"),
+    [("13.0", "driver is too old for torch's CUDA 13.0"), (None, "torch is a build without CUDA")],
+)
 def test_a_card_that_torch_cannot_use_is_told(monkeypatch, cuda, words):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.version, "cuda", cuda)
@@ -119,18 +135,37 @@ def test_a_wrong_kernel_and_one_that_refuses_are_told(monkeypatch):
         return 1.05 * true(q, k, v, heads, geometry, options, backend=backend)
 
     monkeypatch.setattr(gpu_attention, "gga_attention", attention)
-    rows = {row.what: row for row in gpu_attention.kernel_rows(
-        "small", CPU, ("auto", "sdpa"), [("bf16", 1)])}
+    rows = {
+        row.what: row
+        for row in gpu_attention.kernel_rows("small", CPU, ("auto", "sdpa"), [("bf16", 1)])
+    }
     assert rows["guided by auto, bf16, batch 1"].held is False
-    assert rows["guided by sdpa, bf16, batch 1"].held is False and "not today" in rows[
-        "guided by sdpa, bf16, batch 1"].measured
-    result = {"name": "x", "size": "small", "facts": {}, "not_run": {},
-              "rows": [row.as_dict() for row in rows.values()]}
+    assert (
+        rows["guided by sdpa, bf16, batch 1"].held is False
+        and "not today" in rows["guided by sdpa, bf16, batch 1"].measured
+    )
+    result = {
+        "name": "x",
+        "size": "small",
+        "facts": {},
+        "not_run": {},
+        "rows": [row.as_dict() for row in rows.values()],
+    }
     assert "Did not hold:\n- guided by auto" in gpu.table(result)
 
 
 def test_nothing_that_identifies_is_shown(monkeypatch):
     monkeypatch.setattr(gpu_row, "_user", lambda: "somebody")
-    text = anonymous(f"{REPO_ROOT}/benchmarks/x.py of somebody in {Path.home()}/y and /opt/site/torch/nn.py, a/b")
-    assert "somebody" not in text and "/opt" not in text and str(REPO_ROOT) not in text and text.endswith("a/b")
-    assert why(ValueError("one\ntwo")) == "ValueError: one" and Row(what="a", measured="b").held is None
+    text = anonymous(
+        f"{ROOT}/benchmarks/x.py of somebody in {Path.home()}/y and /opt/site/torch/nn.py, a/b"
+    )
+    assert (
+        "somebody" not in text
+        and "/opt" not in text
+        and str(ROOT) not in text
+        and text.endswith("a/b")
+    )
+    assert (
+        why(ValueError("one\ntwo")) == "ValueError: one"
+        and Row(what="a", measured="b").held is None
+    )

@@ -1,13 +1,11 @@
 """The bench of head poses on a few clips."""
 
-from __future__ import annotations
-
 import json
 
 from benchmarks import headpose as bench
 
 
-def test_it_gives_plain_data_for_every_case() -> None:
+def test_it_gives_plain_data_for_every_case():
     result = bench.run(clips=3, frames=17)
     assert json.loads(json.dumps(result)) == result and set(result["cases"]) == set(bench.CASES)
     exact = result["cases"]["exact"]

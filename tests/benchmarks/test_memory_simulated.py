@@ -19,7 +19,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from benchmarks.support.record import peak_of_storages
 from egox_core.types import GgaGeometry
-from egox_core.wan.step_memory import RELEASED_GRID, ModelSize, TrainSetting, estimate
+from egox_core.wan.step_memory import ModelSize, TrainSetting, estimate
 from tools.rigs import wan_shapes
 from tools.rigs.model_rig import core
 
@@ -34,7 +34,8 @@ def efficient_attention(query, key, value, attn_mask=None, **_):
         assert attn_mask.stride(-2) % 8 == 0, "the kernel would copy the mask to align it"
         attn_mask = attn_mask.expand(*query.shape[:3], key.shape[2])
     return torch.ops.aten._scaled_dot_product_efficient_attention(
-        query, key, value, attn_mask, compute_log_sumexp=query.requires_grad)[0]
+        query, key, value, attn_mask, compute_log_sumexp=query.requires_grad
+    )[0]
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +45,9 @@ def peak(pack):
     import comfy.model_patcher
 
     with pytest.MonkeyPatch.context() as change:
-        change.setattr(wan_shapes, "SIZES", {
-            "14b": {**wan_shapes.SIZES["14b"], "num_layers": BLOCKS}})
+        change.setattr(
+            wan_shapes, "SIZES", {"14b": {**wan_shapes.SIZES["14b"], "num_layers": BLOCKS}}
+        )
         backends, rows = core(pack, "gga.backends"), core(pack, "gga.rows")
         # Nothing can be compared or compiled here: the kernel that every GPU has, and rows of bias
         # by torch, which need scratch.
@@ -53,8 +55,11 @@ def peak(pack):
         for module in (backends, core(pack, "gga.attention")):
             change.setattr(module, "scaled_dot_product_attention", efficient_attention)
         change.setattr(rows, "fused_rows", lambda *_: rows.FusedChoice(None, ""))
-        change.setattr(core(pack, "types").GgaGeometry, "__post_init__",
-                       lambda self: object.__setattr__(self, "all_or_nothing", True))
+        change.setattr(
+            core(pack, "types").GgaGeometry,
+            "__post_init__",
+            lambda self: object.__setattr__(self, "all_or_nothing", True),
+        )
         mode = FakeTensorMode(allow_non_fake_inputs=True)
         with mode:
             model = wan_shapes.wan_model("14b", CARD, torch.bfloat16, torch.bfloat16)
@@ -66,12 +71,23 @@ def forward_peak(pack, mode, patcher, batch: int, guided: bool, recompute_exo: i
     clip, types = wan_shapes.CLIPS["14b"], core(pack, "types")
     t, h, w_exo, w_ego = clip.grid
     exo, prior = (torch.zeros(1, 16, t, 2 * h, 2 * width) for width in (w_exo, w_ego))
-    canvas = types.Canvas(exo_latent=exo, prior_latent=prior, frames=clip.frames,
-                          exo_size=(clip.exo_width, clip.height),
-                          ego_size=(clip.ego_width, clip.height))
-    geometry = types.GgaGeometry(
-        query_dirs=torch.zeros(t, h * w_ego, 3), key_dirs=torch.zeros(t, clip.tokens, 3),
-        key_trust=torch.ones(clip.tokens), grid=clip.grid) if guided else None
+    canvas = types.Canvas(
+        exo_latent=exo,
+        prior_latent=prior,
+        frames=clip.frames,
+        exo_size=(clip.exo_width, clip.height),
+        ego_size=(clip.ego_width, clip.height),
+    )
+    geometry = (
+        types.GgaGeometry(
+            query_dirs=torch.zeros(t, h * w_ego, 3),
+            key_dirs=torch.zeros(t, clip.tokens, 3),
+            key_trust=torch.ones(clip.tokens),
+            grid=clip.grid,
+        )
+        if guided
+        else None
+    )
     options = core(pack, "gga.options").GgaOptions(mode="released" if guided else "off")
     patch = import_module(f"{pack.__name__}.nodes.patch.patch").patch_with_geometry
     patched, _ = patch(patcher, canvas, geometry, options, recompute_exo=recompute_exo)
@@ -81,22 +97,34 @@ def forward_peak(pack, mode, patcher, batch: int, guided: bool, recompute_exo: i
     if recompute_exo != 1:
         wrapper.calls.exo_cache.memory = core(pack, "gga.exo_cache").UnlimitedMemory()
     sigma = SimpleNamespace(flatten=lambda: [0.9])  # simulated tensors have no values
-    options = {"wrappers": patched.wrappers, "sigmas": sigma, "cond_or_uncond": list(range(batch)),
-               "sample_sigmas": SimpleNamespace(tolist=lambda: [0.9, 0.8, 0.7]),
-               "optimized_attention_override":
-                   lambda func, q, k, v, heads, mask=None, **_: plain(q, k, v, heads)}
+    options = {
+        "wrappers": patched.wrappers,
+        "sigmas": sigma,
+        "cond_or_uncond": list(range(batch)),
+        "sample_sigmas": SimpleNamespace(tolist=lambda: [0.9, 0.8, 0.7]),
+        "optimized_attention_override": lambda func, q, k, v, heads, mask=None, **_: plain(
+            q, k, v, heads
+        ),
+    }
     with mode, torch.inference_mode():
         network = patched.model.diffusion_model
         for part in ("exo", "cond_exo", "mask_exo"):
             setattr(wrapper, part, torch.empty_like(getattr(wrapper, part), device=CARD))
         if guided:
             wrapper.guidance.geometry = replace(
-                geometry, **{part: torch.empty_like(getattr(geometry, part), device=CARD)
-                             for part in ("query_dirs", "key_dirs", "key_trust")})
+                geometry,
+                **{
+                    part: torch.empty_like(getattr(geometry, part), device=CARD)
+                    for part in ("query_dirs", "key_dirs", "key_trust")
+                },
+            )
         made = {"device": CARD, "dtype": torch.bfloat16}
-        inputs = (torch.empty(batch, 36, t, 2 * h, 2 * w_ego, **made),
-                  torch.empty(batch, device=CARD), torch.empty(batch, 512, 4096, **made),
-                  torch.empty(batch, 257, 1280, **made))
+        inputs = (
+            torch.empty(batch, 36, t, 2 * h, 2 * w_ego, **made),
+            torch.empty(batch, device=CARD),
+            torch.empty(batch, 512, 4096, **made),
+            torch.empty(batch, 257, 1280, **made),
+        )
         for _ in range(2 if recompute_exo != 1 else 1):
             found = peak_of_storages(lambda: network(*inputs, transformer_options=options))
     if recompute_exo != 1:
@@ -126,13 +154,14 @@ def take_place(a, b) -> None:
 
 def test_a_training_step_stays_below_its_prediction(monkeypatch):
     """Of the trainer's model, on CPU tensors, since autograd would ask a GPU's driver."""
-    from benchmarks.support.training_step import make_step
+    from benchmarks.support.training_step import RELEASED_GRID, make_step
     from egox_core.gga import attention, backends, diffusers_processor, rows
 
     monkeypatch.setattr(backends, "_choice", lambda *_: backends.Choice(names=["sdpa"]))
     monkeypatch.setattr(rows, "fused_rows", lambda *_: rows.FusedChoice(None, ""))
-    monkeypatch.setattr(GgaGeometry, "__post_init__",
-                        lambda self: object.__setattr__(self, "all_or_nothing", True))
+    monkeypatch.setattr(
+        GgaGeometry, "__post_init__", lambda self: object.__setattr__(self, "all_or_nothing", True)
+    )
     for module in (backends, attention, diffusers_processor):
         monkeypatch.setattr(module, "scaled_dot_product_attention", efficient_attention)
     monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", efficient_attention)
@@ -141,6 +170,7 @@ def test_a_training_step_stays_below_its_prediction(monkeypatch):
     monkeypatch.setitem(rows.WORK_BYTES, "cpu", rows.WORK_BYTES["cuda"])
     size = ModelSize(layers=BLOCKS)
     with FakeTensorMode(allow_non_fake_inputs=True):
+
         def two_steps():
             step = make_step("bfloat16", size, RELEASED_GRID, 256, torch.device("cpu"))
             step()

@@ -1,7 +1,5 @@
 """``bench released``: the protocol's settings, its comparison, the path with stand-ins."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 
@@ -29,8 +27,13 @@ def test_the_graph_is_set_as_the_public_run_was(repo_root, stand_in):
 def test_it_says_how_far_off_a_run_is():
     near = released.verdict({"psnr": 17.6, "ssim": 0.70})
     assert near["near"] and near["off"]["psnr"] == pytest.approx(-0.23)
-    far = {"take": "t", "steps": 50, "minutes": 19.0, "stand_in": False,
-           "values": {"psnr": 15.0, "ssim": 0.69}}
+    far = {
+        "take": "t",
+        "steps": 50,
+        "minutes": 19.0,
+        "stand_in": False,
+        "values": {"psnr": 15.0, "ssim": 0.69},
+    }
     far |= released.verdict(far["values"])
     assert "| PSNR | 15.000 | 17.83 | -2.830 |" in released.table(far)
     assert "It is NOT near." in released.table(far)
@@ -55,9 +58,24 @@ def test_without_a_truth_it_ends_before_any_work(monkeypatch, tmp_path):
 @pytest.mark.slow
 def test_it_runs_with_stand_ins_to_the_end(repo_root):
     run = subprocess.run(
-        [sys.executable, "-m", "benchmarks.released", "--take", "sample/synthetic_room",
-         "--stand-in", "--frames", "5", "--size", "112", "--steps", "1"],
-        cwd=repo_root, capture_output=True, text=True)
+        [
+            sys.executable,
+            "-m",
+            "benchmarks.released",
+            "--take",
+            "sample/synthetic_room",
+            "--stand-in",
+            "--frames",
+            "5",
+            "--size",
+            "112",
+            "--steps",
+            "1",
+        ],
+        cwd=repo_root,
+        capture_output=True,
+        text=True,
+    )
     assert run.returncode == 0, run.stdout + run.stderr
     assert "STAND-IN weights: the path ran to its end" in run.stdout
     assert "| PSNR |" in run.stdout and "17.83" in run.stdout

@@ -1,4 +1,5 @@
-"""The real server and one browser for all tests in this folder. ``run.py test --browser`` runs only them."""
+"""The real server and one browser for all tests in this folder. ``run.py test --browser`` runs only
+them."""
 
 from __future__ import annotations
 
@@ -37,9 +38,9 @@ def browser_file() -> Path:
 
 
 @pytest.fixture(scope="session")
-def browser_server(browser_file: Path, host_root: Path, standins: Path,
-                   tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The host's own main.py. One thread: it shares the machine with the browser's software renderer."""
+def browser_server(browser_file, host_root, standins, tmp_path_factory) -> Iterator[Server]:
+    """The host's own main.py. One thread: it shares the machine with the browser's software
+    renderer."""
     layout = Layout()
     try:
         environment = Environment(find_host(), Path(sys.executable), layout)
@@ -49,26 +50,29 @@ def browser_server(browser_file: Path, host_root: Path, standins: Path,
     base = make_base_dir(tmp_path_factory.mktemp("browser_base"), layout, packs)
     shutil.copytree(standins, base.models, dirs_exist_ok=True)
     place_weights(base.models, map(read_workflow, shipped_workflows(layout.repo).values()))
-    with Server(environment, base, base.root / "server.log", variables={"OMP_NUM_THREADS": "1"}) as running:
+    with Server(
+        environment, base, base.root / "server.log", variables={"OMP_NUM_THREADS": "1"}
+    ) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
-def browser(browser_file: Path) -> Iterator[Callable[[bool], Any]]:
+def browser(browser_file) -> Iterator[Callable[[bool], Any]]:
     with open_browsers(browser_file) as running:
         yield running
 
 
 @pytest.fixture
-def browser_client(browser_server: Server) -> ApiClient:
+def browser_client(browser_server) -> ApiClient:
     assert browser_server.is_running(), browser_server.log_tail(60)
     return browser_server.client
 
 
 @pytest.fixture
-def open_page(browser: Callable[[bool], Any], browser_client: ApiClient) -> Iterator[Callable[..., PageUnderTest]]:
-    """``open_page(theme=…, vue_nodes=…, size=…)``: a page that is ready; one that opens the editor has ``webgl``. At
-    the test's end every page is held to its promise: nothing asked outside the machine, no script failed."""
+def open_page(browser, browser_client) -> Iterator[Callable[..., PageUnderTest]]:
+    """``open_page(theme=…, vue_nodes=…, size=…)``: a page that is ready; one that opens the editor
+    has ``webgl``. At the test's end every page is held to its promise: nothing asked outside the
+    machine, no script failed."""
     pages: list[PageUnderTest] = []
 
     def make(path: str = "/", *, webgl: bool = False, **options: Any) -> PageUnderTest:
@@ -96,7 +100,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
 
 
 MOST_KEPT = 2
-"""Pages that stay open between tests: the next takes 3 core-seconds to open. They draw nothing meanwhile."""
+"""Pages that stay open between tests: the next takes 3 core-seconds to open. They draw nothing
+meanwhile."""
 
 _PARK = """() => {
   if (window.egoxHeld) return;
@@ -118,7 +123,7 @@ _TIDY = """async () => {
 
 
 @pytest.fixture(scope="session")
-def kept_pages(browser_server: Server, browser: Callable[[bool], Any]) -> Iterator[dict[str, PageUnderTest]]:
+def kept_pages(browser_server, browser) -> Iterator[dict[str, PageUnderTest]]:
     """The longest unused first."""
     pages: dict[str, PageUnderTest] = {}
     yield pages
@@ -128,15 +133,15 @@ def kept_pages(browser_server: Server, browser: Callable[[bool], Any]) -> Iterat
 
 @pytest.fixture
 def same_page(
-    browser: Callable[[bool], Any],
-    browser_client: ApiClient,
-    kept_pages: dict[str, PageUnderTest],
-    request: pytest.FixtureRequest,
+    browser, browser_client, kept_pages, request
 ) -> Iterator[Callable[..., PageUnderTest]]:
-    """``open_page``'s twin for tests that load their own graph: one page for all with the same options but its size."""
+    """``open_page``'s twin for tests that load their own graph: one page for all with the same
+    options but its size."""
     used: dict[str, PageUnderTest] = {}
 
-    def make(*, webgl: bool = False, size: tuple[int, int] = (1600, 1000), **options: Any) -> PageUnderTest:
+    def make(
+        *, webgl: bool = False, size: tuple[int, int] = (1600, 1000), **options: Any
+    ) -> PageUnderTest:
         key = repr((webgl, sorted(options.items())))
         page = kept_pages.pop(key, None)
         if page is None:
@@ -163,7 +168,7 @@ def same_page(
 
 
 @pytest.fixture
-def uploads(browser_server: Server) -> Iterator[Path]:
+def uploads(browser_server) -> Iterator[Path]:
     """The folder of uploads, empty before and after."""
     place = browser_server.base.root / "input" / "egox"
     shutil.rmtree(place, ignore_errors=True)
@@ -172,12 +177,12 @@ def uploads(browser_server: Server) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def shipped(repo_root: Path) -> Callable[[str], dict[str, Any]]:
+def shipped(repo_root) -> Callable[[str], dict[str, Any]]:
     """``shipped(name)``: a workflow as it is saved."""
     return lambda name: read_workflow(shipped_workflows(repo_root)[name])
 
 
 @pytest.fixture(scope="session")
-def unpacked(shipped: Callable[[str], dict[str, Any]]) -> Callable[[str], dict[str, Any]]:
+def unpacked(shipped) -> Callable[[str], dict[str, Any]]:
     """``unpacked(name)``: with all its nodes on the canvas."""
     return lambda name: flat(shipped(name))

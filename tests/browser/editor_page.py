@@ -36,7 +36,8 @@ class EditorPage:
         return self.hands.get_by_test_id(f"egox-{name}")
 
     def open(self, *, load: bool) -> EditorPage:
-        """By the node's own button; ``load``: press "Load scene" and wait for points and the first coarse prior."""
+        """By the node's own button; ``load``: press "Load scene" and wait for points and the first
+        coarse prior."""
         self.page.show(self.page.node_bounds(NODE))
         self.at("open").first.click()
         self.hands.wait_for_selector("[data-testid=egox-editor]", timeout=60_000)
@@ -46,8 +47,11 @@ class EditorPage:
         return self
 
     def wait_for_scene(self) -> None:
-        self.hands.wait_for_function("() => document.querySelector('[data-testid=egox-empty]').hidden && "
-                                     f"{self.script('view.cloud.count')} > 1000", timeout=180_000)
+        self.hands.wait_for_function(
+            "() => document.querySelector('[data-testid=egox-empty]').hidden && "
+            f"{self.script('view.cloud.count')} > 1000",
+            timeout=180_000,
+        )
         self.wait_until_seen()
 
     def close(self) -> None:
@@ -62,28 +66,38 @@ class EditorPage:
         return self.hands.evaluate(f"() => {self.script(what)}")
 
     def wait_until_seen(self) -> None:
-        """Until the coarse prior is that of the pose in the editor: nothing is asked for and nothing on its way."""
-        self.hands.wait_for_function(f"() => {self.script('side.latest')}.wish === null && "
-                                     f"!{self.script('side.latest')}.busy && {self.script('side.count')} > 0",
-                                     timeout=60_000)
+        """Until the coarse prior is that of the pose in the editor: nothing is asked for and
+        nothing on its way."""
+        self.hands.wait_for_function(
+            f"() => {self.script('side.latest')}.wish === null && "
+            f"!{self.script('side.latest')}.busy && {self.script('side.count')} > 0",
+            timeout=60_000,
+        )
 
     def prior(self) -> np.ndarray:
         """[224, 224, 3] float: the coarse prior that is shown."""
         self.wait_until_seen()
-        rgba = self.hands.evaluate("() => { const c = document.querySelector('[data-testid=egox-prior]'); "
-                                   "return [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]; }")
+        rgba = self.hands.evaluate(
+            "() => { const c = document.querySelector('[data-testid=egox-prior]'); "
+            "return [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]; }"
+        )
         return np.array(rgba, dtype=np.float64).reshape(224, 224, 4)[..., :3]
 
     def keyframes(self) -> str:
         """The node's own value."""
-        return self.hands.evaluate(f"() => app.graph.nodes.find((n) => n.type === '{NODE}')"
-                                   ".widgets.find((w) => w.name === 'keyframes').value")
+        return self.hands.evaluate(
+            f"() => app.graph.nodes.find((n) => n.type === '{NODE}')"
+            ".widgets.find((w) => w.name === 'keyframes').value"
+        )
 
     def wait_for_change(self, before: str) -> None:
         """Until the node's value is another one."""
-        self.hands.wait_for_function(f"(old) => app.graph.nodes.find((n) => n.type === '{NODE}')"
-                                     ".widgets.find((w) => w.name === 'keyframes').value !== old", arg=before,
-                                     timeout=120_000)
+        self.hands.wait_for_function(
+            f"(old) => app.graph.nodes.find((n) => n.type === '{NODE}')"
+            ".widgets.find((w) => w.name === 'keyframes').value !== old",
+            arg=before,
+            timeout=120_000,
+        )
 
     def go_to_frame(self, frame: int) -> None:
         self.at("track").focus()

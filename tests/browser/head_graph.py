@@ -1,4 +1,5 @@
-"""Estimate Head Pose added to a graph on the canvas, with a detector that knows the answer (tests/standin_nodes)."""
+"""Estimate Head Pose added to a graph on the canvas, with a detector that knows the answer
+(tests/standin_nodes)."""
 
 from __future__ import annotations
 
@@ -17,9 +18,13 @@ BUILD = """
     return node;
   };
 """
-"""What scripts build with: the one node of a type, a link by its ends' names, a new node at a place."""
+"""What scripts build with: the one node of a type, a link by its ends' names, a new node at a
+place."""
 
-_ADD = "([head, detector]) => {" + BUILD + """
+_ADD = (
+    "([head, detector]) => {"
+    + BUILD
+    + """
   const video = by('EgoXLoadExoVideo'), depth = by('EgoXDepthAlign'), pose = by('EgoXEgoPoseInput');
   const loader = add('EgoXTestsCheckpointLoaderSimple', 0, 4200), points = add(detector, 400, 4200);
   const estimate = add(head, 800, 4200);
@@ -31,6 +36,7 @@ _ADD = "([head, detector]) => {" + BUILD + """
   link(depth, 'depth', estimate, 'depth');
   link(estimate, 'trajectory', pose, 'estimated');
 }"""
+)
 
 
 def add_head(page: PageUnderTest) -> None:

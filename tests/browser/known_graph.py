@@ -1,4 +1,5 @@
-"""A shipped graph as it is saved, with stand-ins for its weights and detectors that know the answer."""
+"""A shipped graph as it is saved, with stand-ins for its weights and detectors that know the
+answer."""
 
 from __future__ import annotations
 
@@ -8,9 +9,20 @@ from typing import Any
 from tests.flat_graph import nodes_of
 from tests.host.prompts import STANDIN_LOADERS
 
-DETECTORS = frozenset({
-    "CheckpointLoaderSimple", "CLIPTextEncode", "SAM3_VideoTrack", "SAM3_Detect", "SDPoseKeypointExtractor",
-    "LoadMoGeModel", "MoGeInference", "LoadDA3Model", "DA3Inference", "TextGenerate"})
+DETECTORS = frozenset(
+    {
+        "CheckpointLoaderSimple",
+        "CLIPTextEncode",
+        "SAM3_VideoTrack",
+        "SAM3_Detect",
+        "SDPoseKeypointExtractor",
+        "LoadMoGeModel",
+        "MoGeInference",
+        "LoadDA3Model",
+        "DA3Inference",
+        "TextGenerate",
+    }
+)
 """What tests/standin_nodes has under a name of its own."""
 LANGUAGE_MODEL = "qwen3vl"
 
@@ -18,7 +30,9 @@ LANGUAGE_MODEL = "qwen3vl"
 def with_known_detectors(saved: dict[str, Any]) -> dict[str, Any]:
     """Every socket and wire stays; only who answers is another."""
     saved = copy.deepcopy(saved)
-    small: dict[str, str] = {}  # a real file's name, also where a subgraph's node shows it -> the stand-in's
+    small: dict[
+        str, str
+    ] = {}  # a real file's name, also where a subgraph's node shows it -> the stand-in's
     for node in nodes_of(saved):
         kind, values = node["type"], node.get("widgets_values") or []
         if kind in DETECTORS or kind == "CLIPLoader" and values[0].startswith(LANGUAGE_MODEL):

@@ -1,4 +1,5 @@
-"""Empty files under the names of the real weights, so that the page's menus hold what the workflows choose.
+"""Empty files under the names of the real weights, so that the page's menus hold what the workflows
+choose.
 
 Nothing reads them: these tests load graphs, and run only those whose stand-ins are real.
 """
@@ -10,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.flat_graph import nodes_of
+from tests.paths import ROOT
 
-PACK_MODELS = Path(__file__).resolve().parent.parent.parent / "models"
+PACK_MODELS = ROOT / "models"
 FOLDERS = {"EgoXLoadLora": "loras"}
 
 
@@ -20,7 +22,10 @@ def place_weights(models: Path, workflows: Iterable[dict[str, Any]]) -> None:
     brought = {path.name for path in PACK_MODELS.rglob("*.safetensors")}
     for saved in workflows:
         for node in nodes_of(saved):
-            named = [(m["directory"], m["name"]) for m in (node.get("properties") or {}).get("models", [])]
+            named = [
+                (m["directory"], m["name"])
+                for m in (node.get("properties") or {}).get("models", [])
+            ]
             if node["type"] in FOLDERS:
                 named.append((FOLDERS[node["type"]], node["widgets_values"][0]))
             for folder, name in named:

@@ -1,4 +1,5 @@
-"""The demo with everything connected that the previews show: head, comparison, ground truth, attention."""
+"""The demo with everything connected that the previews show: head, comparison, ground truth,
+attention."""
 
 from __future__ import annotations
 
@@ -7,9 +8,19 @@ from typing import Any
 from tests.browser.head_graph import BUILD, HEAD, add_head
 from tests.browser.page import PageUnderTest
 
-NODES = ("EgoXDepthAlign", HEAD, "EgoXRenderEgoPrior", "EgoXWanSampler", "EgoXDecodeEgoHalf", "EgoXAttentionView")
+NODES = (
+    "EgoXDepthAlign",
+    HEAD,
+    "EgoXRenderEgoPrior",
+    "EgoXWanSampler",
+    "EgoXDecodeEgoHalf",
+    "EgoXAttentionView",
+)
 
-_CONNECT = "() => {" + BUILD + """
+_CONNECT = (
+    "() => {"
+    + BUILD
+    + """
   const video = by('EgoXLoadExoVideo'), prior = by('EgoXRenderEgoPrior'), sampler = by('EgoXWanSampler');
   const decode = by('EgoXDecodeEgoHalf');
   link(video, 'exo_images', decode, 'exo_images');
@@ -27,6 +38,7 @@ _CONNECT = "() => {" + BUILD + """
   for (const name of ['ego_x', 'ego_y']) view.widgets.find((widget) => widget.name === name).value = 60;
   return app.graph.nodes.length;
 }"""
+)
 
 # What one preview shows: its state, and how lively the picture on its stage is.
 _STATE = """(type) => {
@@ -69,8 +81,11 @@ def state(page: PageUnderTest, node: str) -> dict[str, Any]:
 
 def part(page: PageUnderTest, node: str, name: str):
     """An element of a preview, by its test id, for clicks and keys."""
-    page.evaluate("(type) => { for (const node of app.graph.nodes) if (node.egoxPreview) "
-                  "node.egoxPreview.element.dataset.node = node.type; }", node)
+    page.evaluate(
+        "(type) => { for (const node of app.graph.nodes) if (node.egoxPreview) "
+        "node.egoxPreview.element.dataset.node = node.type; }",
+        node,
+    )
     return page.page.locator(f'.egox-preview[data-node="{node}"] [data-testid="{name}"]')
 
 

@@ -1,8 +1,13 @@
-"""Which of the host's two renderers a test is tried in: always in one, in the other by ``run.py test --all``."""
-
-from __future__ import annotations
+"""Which of the host's two renderers a test is tried in: always in one, in the other by ``run.py
+test --all``."""
 
 import pytest
 
-CLASSIC = [pytest.param(False, id="classic nodes"), pytest.param(True, id="newer nodes", marks=pytest.mark.slow)]
-NEWER = [pytest.param(False, id="classic nodes", marks=pytest.mark.slow), pytest.param(True, id="newer nodes")]
+CLASSIC = [
+    pytest.param(False, id="classic nodes"),
+    pytest.param(True, id="newer nodes", marks=pytest.mark.slow),
+]
+NEWER = [
+    pytest.param(False, id="classic nodes", marks=pytest.mark.slow),
+    pytest.param(True, id="newer nodes"),
+]

@@ -12,12 +12,22 @@ FRAMES, HEIGHT, WIDTH, STEPS = 5, 128, 224, 2
 
 def values(frames: int, height: int, width: int, steps: int) -> tuple[tuple[str, str, int], ...]:
     """(node type, input, value)."""
-    return (("EgoXLoadExoVideo", "frame_count", frames), ("EgoXLoadExoVideo", "height", height),
-            ("EgoXLoadExoVideo", "width", width), ("EgoXWanSampler", "steps", steps))
+    return (
+        ("EgoXLoadExoVideo", "frame_count", frames),
+        ("EgoXLoadExoVideo", "height", height),
+        ("EgoXLoadExoVideo", "width", width),
+        ("EgoXWanSampler", "steps", steps),
+    )
 
 
-def make_small(page: PageUnderTest, *, frames: int = FRAMES, height: int = HEIGHT, width: int = WIDTH,
-               steps: int = STEPS) -> None:
+def make_small(
+    page: PageUnderTest,
+    *,
+    frames: int = FRAMES,
+    height: int = HEIGHT,
+    width: int = WIDTH,
+    steps: int = STEPS,
+) -> None:
     for kind, name, value in values(frames, height, width, steps):
         page.set_widget(kind, name, value)
 

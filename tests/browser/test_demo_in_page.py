@@ -1,6 +1,5 @@
-"""egox_demo by hand: opened, run by clicking the page's own button, and the ego video seen in the page."""
-
-from __future__ import annotations
+"""egox_demo by hand: opened, run by clicking the page's own button, and the ego video seen in the
+page."""
 
 import pytest
 
@@ -35,7 +34,7 @@ SEEN = """async (name) => {
 
 
 @pytest.mark.parametrize("vue_nodes", [False, True], ids=["classic nodes", "newer nodes"])
-def test_the_ego_video_appears_after_a_click_on_run(same_page, shipped, vue_nodes: bool) -> None:
+def test_the_ego_video_appears_after_a_click_on_run(same_page, shipped, vue_nodes):
     page = same_page(vue_nodes=vue_nodes)
     page.load(shipped("egox_demo"))
     make_small(page)
@@ -43,9 +42,12 @@ def test_the_ego_video_appears_after_a_click_on_run(same_page, shipped, vue_node
     page.wait_for_run()
     page.show()
     for name in ("ego",):
-        page.page.wait_for_function("(name) => [...document.querySelectorAll('video')].some((v) => (v.currentSrc || "
-                                    "v.src || v.querySelector('source')?.src || '').includes(name))", arg=f"{name}_",
-                                    timeout=30_000)
+        page.page.wait_for_function(
+            "(name) => [...document.querySelectorAll('video')].some((v) => (v.currentSrc || "
+            "v.src || v.querySelector('source')?.src || '').includes(name))",
+            arg=f"{name}_",
+            timeout=30_000,
+        )
         seen = page.evaluate(SEEN, f"{name}_")
         assert (seen["width"], seen["height"]) == (HEIGHT, HEIGHT), name
         assert seen["seconds"] > 0 and seen["shown"] > 100, name

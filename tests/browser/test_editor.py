@@ -1,4 +1,5 @@
-"""The pose editor by hand: a scene, a path made, changed, undone, saved, loaded again, and what a run makes of it."""
+"""The pose editor by hand: a scene, a path made, changed, undone, saved, loaded again, and what a
+run makes of it."""
 
 from __future__ import annotations
 
@@ -52,18 +53,24 @@ def start(open_page, unpacked, **options) -> EditorPage:
     page = open_page(size=(1400, 900), webgl=True, **options)
     page.load(editor_graph(unpacked("egox_demo")))
     # Whatever the demo itself is made for: the sample's own rate and the released prior.
-    for kind, name, value in (("EgoXLoadExoVideo", "file", "sample/synthetic_room/exo.mp4"),
-                              ("EgoXLoadExoVideo", "start_frame", 0), ("EgoXLoadExoVideo", "target_fps", 0.0),
-                              ("EgoXLoadExoVideo", "frame_count", FRAMES), ("EgoXLoadExoVideo", "height", HEIGHT),
-                              ("EgoXLoadExoVideo", "width", WIDTH), (NODE, "source", "file"),
-                              ("EgoXDepthAlign", "preset", "released"),
-                              ("EgoXRenderEgoPrior", "dynamic", "preset")):
+    for kind, name, value in (
+        ("EgoXLoadExoVideo", "file", "sample/synthetic_room/exo.mp4"),
+        ("EgoXLoadExoVideo", "start_frame", 0),
+        ("EgoXLoadExoVideo", "target_fps", 0.0),
+        ("EgoXLoadExoVideo", "frame_count", FRAMES),
+        ("EgoXLoadExoVideo", "height", HEIGHT),
+        ("EgoXLoadExoVideo", "width", WIDTH),
+        (NODE, "source", "file"),
+        ("EgoXDepthAlign", "preset", "released"),
+        ("EgoXRenderEgoPrior", "dynamic", "preset"),
+    ):
         page.set_widget(kind, name, value)
     return EditorPage(page)
 
 
-def test_a_path_from_the_first_click_to_the_rendered_prior(open_page, unpacked, browser_server, repo_root: Path,
-                                                           tmp_path: Path) -> None:
+def test_a_path_from_the_first_click_to_the_rendered_prior(
+    open_page, unpacked, browser_server, repo_root, tmp_path
+):
     editor = start(open_page, unpacked)
     page, hands = editor.page, editor.hands
     page.set_widget(NODE, "source", "keyframes")
@@ -86,7 +93,8 @@ def test_a_path_from_the_first_click_to_the_rendered_prior(open_page, unpacked, 
     assert len(document["keyframes"]) == 2 and document["up"] == [0, 0, 1]
     assert differ(editor.prior(), first) > 5, "the side view follows"
 
-    # A keyframe is dragged: the frame between is passed at another pose, and undo brings the old one back.
+    # A keyframe is dragged: the frame between is passed at another pose, and undo brings the old
+    # one back.
     editor.go_to_frame(3)
     text, seen = editor.keyframes(), editor.prior()
     editor.drag_key(1, -3)
@@ -127,7 +135,10 @@ def test_a_path_from_the_first_click_to_the_rendered_prior(open_page, unpacked, 
     assert json.loads(editor.ask("state.text")) == json.loads(looked)
     editor.close()
     names = render_in_page(page)
-    rendered = [np.asarray(Image.open(browser_server.base.output / name)).astype(np.float64) for name in names]
+    rendered = [
+        np.asarray(Image.open(browser_server.base.output / name)).astype(np.float64)
+        for name in names
+    ]
     truth = headless_prior(repo_root, exported)
     assert len(rendered) == FRAMES == len(truth)
     for picture, expected in zip(rendered, truth, strict=True):
@@ -152,17 +163,26 @@ def render_in_page(page) -> list[str]:
 
 def headless_prior(repo_root: Path, exported: Path) -> np.ndarray:
     """[T, H, W, 3] 0...255: the sample's prior along the exported path, by the core alone."""
-    take = load_take(repo_root / "sample" / "synthetic_room", frame_count=FRAMES, size=(WIDTH, HEIGHT), ego_size=HEIGHT)
+    take = load_take(
+        repo_root / "sample" / "synthetic_room",
+        frame_count=FRAMES,
+        size=(WIDTH, HEIGHT),
+        ego_size=HEIGHT,
+    )
     path = read_trajectory(exported, preset_camera("aria_released", HEIGHT), take.frames)
-    path = replace(path, camera=rescale(path.camera, HEIGHT, HEIGHT))  # as the graph does, to the height of exo
+    path = replace(
+        path, camera=rescale(path.camera, HEIGHT, HEIGHT)
+    )  # as the graph does, to the height of exo
     scene = build_scene(take.read_exo(), take.depth)
     with torch.inference_mode():
         prior = render_ego_prior(scene, path, prior_preset("released"))
     return (prior.rgb * 255).clamp(0, 255).numpy().astype(np.uint8).astype(np.float64)
 
 
-@pytest.mark.parametrize(("vue_nodes", "theme"), [(False, "light"), (True, "dark")], ids=["classic light", "vue dark"])
-def test_without_a_scene_it_says_what_to_do(open_page, unpacked, vue_nodes: bool, theme: str) -> None:
+@pytest.mark.parametrize(
+    ("vue_nodes", "theme"), [(False, "light"), (True, "dark")], ids=["classic light", "vue dark"]
+)
+def test_without_a_scene_it_says_what_to_do(open_page, unpacked, vue_nodes, theme):
     editor = start(open_page, unpacked, vue_nodes=vue_nodes, theme=theme)
     hands = editor.hands
     assert "Path from: file" in editor.at("node-note").first.inner_text()
@@ -171,43 +191,60 @@ def test_without_a_scene_it_says_what_to_do(open_page, unpacked, vue_nodes: bool
     assert "file" in editor.at("banner").inner_text()
     hands.keyboard.press("Escape")
     hands.wait_for_selector("[data-testid=egox-editor]", state="detached")
-    hands.evaluate(f"() => {{ const n = app.graph.nodes.find((n) => n.type === '{NODE}'); "
-                   "n.disconnectInput(n.inputs.findIndex((i) => i.name === 'scene')); }")
+    hands.evaluate(
+        f"() => {{ const n = app.graph.nodes.find((n) => n.type === '{NODE}'); "
+        "n.disconnectInput(n.inputs.findIndex((i) => i.name === 'scene')); }"
+    )
     editor.open(load=False)
     assert "Build Scene" in editor.at("empty").inner_text() and editor.at("load-empty").count() == 0
     # A path can be made without a scene.
     editor.type_into("x", 0.5)
     assert json.loads(editor.keyframes())["keyframes"][0]["position"][0] == 0.5
-    assert editor.hands.evaluate(f"() => app.graph.nodes.find((n) => n.type === '{NODE}')"
-                                 ".widgets.find((w) => w.name === 'source').value") == "keyframes"
+    assert (
+        editor.hands.evaluate(
+            f"() => app.graph.nodes.find((n) => n.type === '{NODE}')"
+            ".widgets.find((w) => w.name === 'source').value"
+        )
+        == "keyframes"
+    )
     editor.close()
 
 
-def test_a_scene_that_is_gone_is_said_and_comes_back(open_page, unpacked, browser_client) -> None:
+def test_a_scene_that_is_gone_is_said_and_comes_back(open_page, unpacked, browser_client):
     editor = start(open_page, unpacked)
     editor.open(load=True)
-    # Where no keyframes were written it begins with the file's path, and leaves the node's value alone.
-    editor.hands.wait_for_function(f"() => {editor.script('state.content.keys.length')} >= 2", timeout=30_000)
+    # Where no keyframes were written it begins with the file's path, and leaves the node's value
+    # alone.
+    editor.hands.wait_for_function(
+        f"() => {editor.script('state.content.keys.length')} >= 2", timeout=30_000
+    )
     assert "look_at" in editor.keyframes() and editor.prior().std() > 10
     # What the node told is of a server that has since dropped the scene.
-    editor.hands.evaluate(f"() => {{ {editor.script('scene.known')}.token = 'x'.repeat(32); "
-                          f"{editor.script('side.scene')}.token = 'x'.repeat(32); {editor.script('side')}.again(); }}")
+    editor.hands.evaluate(
+        f"() => {{ {editor.script('scene.known')}.token = 'x'.repeat(32); "
+        f"{editor.script('side.scene')}.token = 'x'.repeat(32); {editor.script('side')}.again(); }}"
+    )
     editor.hands.wait_for_selector("[data-testid=egox-load-empty]", timeout=30_000)
     assert "Run the graph again" in editor.at("empty").inner_text()
     editor.at("load-empty").click()
     editor.wait_for_scene()
     # The path of the file is taken over as keyframes.
     editor.at("take-over").click()
-    editor.hands.wait_for_function(f"() => {editor.script('state.undoable.length')} === 1", timeout=30_000)
+    editor.hands.wait_for_function(
+        f"() => {editor.script('state.undoable.length')} === 1", timeout=30_000
+    )
     assert len(json.loads(editor.keyframes())["keyframes"]) >= 2
 
 
-def test_a_scene_of_an_earlier_run_takes_no_click(open_page, unpacked) -> None:
+def test_a_scene_of_an_earlier_run_takes_no_click(open_page, unpacked):
     editor = start(open_page, unpacked)
     page, hands = editor.page, editor.hands
     editor.open(load=True)
-    # A path from nothing holds what was put into it and nothing of the file's, and both steps can be undone.
-    editor.hands.wait_for_function(f"() => {editor.script('state.content.keys.length')} >= 2", timeout=30_000)
+    # A path from nothing holds what was put into it and nothing of the file's, and both steps can
+    # be undone.
+    editor.hands.wait_for_function(
+        f"() => {editor.script('state.content.keys.length')} >= 2", timeout=30_000
+    )
     hands.evaluate(SLOW_PICTURES)
     editor.go_to_frame(2)
     editor.at("new-path").click()
@@ -238,15 +275,18 @@ def test_a_scene_of_an_earlier_run_takes_no_click(open_page, unpacked) -> None:
     assert editor.ask("exo.step") is None and editor.ask("view.tool") == "move"
     old = editor.ask("scene.known.token")
     editor.at("load-stale").click()
-    hands.wait_for_function(f"() => {editor.script('scene.trusted')} && "
-                            f"{editor.script('scene.known.token')} !== {json.dumps(old)}", timeout=120_000)
+    hands.wait_for_function(
+        f"() => {editor.script('scene.trusted')} && "
+        f"{editor.script('scene.known.token')} !== {json.dumps(old)}",
+        timeout=120_000,
+    )
     editor.at("place").click()
     before = editor.keyframes()
     hands.mouse.click(*editor.in_box("exo", 0.6, 0.3))
     editor.wait_for_change(before)
 
 
-def test_an_estimate_is_corrected_undone_and_kept(open_page, unpacked) -> None:
+def test_an_estimate_is_corrected_undone_and_kept(open_page, unpacked):
     editor = start(open_page, unpacked)
     page, hands = editor.page, editor.hands
     page.set_widget("EgoXLoadExoVideo", "file", "sample/calm_room/exo.mp4")
@@ -255,7 +295,9 @@ def test_an_estimate_is_corrected_undone_and_kept(open_page, unpacked) -> None:
     example = editor.keyframes()
     editor.open(load=True)
     # It begins with the estimate, and nothing is written before something is corrected.
-    hands.wait_for_function(f"() => {editor.script('state.content.keys.length')} >= 2", timeout=30_000)
+    hands.wait_for_function(
+        f"() => {editor.script('state.content.keys.length')} >= 2", timeout=30_000
+    )
     assert "estimated" in editor.at("banner").inner_text() and editor.keyframes() == example
     estimate = [key["position"] for key in json.loads(editor.ask("state.text"))["keyframes"]]
     begun = editor.prior()
@@ -263,7 +305,9 @@ def test_an_estimate_is_corrected_undone_and_kept(open_page, unpacked) -> None:
 
     editor.type_into("z", estimate[0][2] + 0.2)
     corrected = editor.keyframes()
-    assert json.loads(corrected)["keyframes"][0]["position"][2] == pytest.approx(estimate[0][2] + 0.2)
+    assert json.loads(corrected)["keyframes"][0]["position"][2] == pytest.approx(
+        estimate[0][2] + 0.2
+    )
     assert widget(page, NODE, "source") == "keyframes" and differ(editor.prior(), begun) > 2
     hands.keyboard.press("Control+z")
     undone = [key["position"] for key in json.loads(editor.keyframes())["keyframes"]]
@@ -290,11 +334,14 @@ def run_path(page) -> list:
 
 
 def widget(page, kind: str, name: str):
-    return page.evaluate("([kind, name]) => app.graph.nodes.find((n) => n.type === kind)"
-                         ".widgets.find((w) => w.name === name).value", [kind, name])
+    return page.evaluate(
+        "([kind, name]) => app.graph.nodes.find((n) => n.type === kind)"
+        ".widgets.find((w) => w.name === name).value",
+        [kind, name],
+    )
 
 
-def test_touch_and_a_narrow_page(open_page, unpacked) -> None:
+def test_touch_and_a_narrow_page(open_page, unpacked):
     editor = start(open_page, unpacked, touch=True)
     editor.open(load=True)
     editor.hands.set_viewport_size({"width": 700, "height": 1000})

@@ -1,4 +1,5 @@
-"""The shipped workflows as forms (the host's app mode): every row is on the page, and the graph is one click away."""
+"""The shipped workflows as forms (the host's app mode): every row is on the page, and the graph is
+one click away."""
 
 from __future__ import annotations
 
@@ -29,7 +30,9 @@ def labels(page) -> list[str]:
 
 def open_form(page, saved: dict[str, Any]) -> None:
     page.load(saved, form=True)
-    page.page.locator(FORM_ROW).nth(len(saved["extra"]["linearData"]["inputs"]) - 1).wait_for(timeout=30_000)
+    page.page.locator(FORM_ROW).nth(len(saved["extra"]["linearData"]["inputs"]) - 1).wait_for(
+        timeout=30_000
+    )
 
 
 def to_graph(page) -> tuple[float, float, float]:
@@ -40,21 +43,27 @@ def to_graph(page) -> tuple[float, float, float]:
     return tuple(value if value is not None else math.nan for value in page.evaluate(_VIEW))
 
 
-@pytest.mark.parametrize("names", [
-    pytest.param(CARDS, id="cards"), pytest.param(NAMES, id="all", marks=pytest.mark.slow)])
-def test_every_workflow_opens_as_a_form_with_all_its_rows(same_page, shipped, names: list[str]) -> None:
+@pytest.mark.parametrize(
+    "names",
+    [pytest.param(CARDS, id="cards"), pytest.param(NAMES, id="all", marks=pytest.mark.slow)],
+)
+def test_every_workflow_opens_as_a_form_with_all_its_rows(same_page, shipped, names):
     page = same_page(size=(1600, 900))
     for name in names:
         saved = shipped(name)
         open_form(page, saved)
         shown, rows = labels(page), saved["extra"]["linearData"]["inputs"]
         assert len(shown) == len(rows) <= MOST, f"{name}: {shown}"
-        assert len(set(shown)) == len(shown) and not any("_" in text.replace("λ_g", "") for text in shown), shown
-        assert [[int(number), widget] for (number, widget), _ in page.evaluate(_DRAWN)] == rows, name
+        assert len(set(shown)) == len(shown) and not any(
+            "_" in text.replace("λ_g", "") for text in shown
+        ), shown
+        assert [[int(number), widget] for (number, widget), _ in page.evaluate(_DRAWN)] == rows, (
+            name
+        )
         page.page.wait_for_function(f"() => ({_DRAWN})().every(([, height]) => height > 20)")
 
 
-def test_the_demo_s_form_has_its_button_and_players_and_leads_to_the_graph(same_page, shipped) -> None:
+def test_the_demo_s_form_has_its_button_and_players_and_leads_to_the_graph(same_page, shipped):
     page = same_page(size=(1600, 900))
     open_form(page, shipped("egox_demo"))
     assert page.page.get_by_role("button", name="Open pose editor").first.is_visible()
@@ -64,22 +73,25 @@ def test_the_demo_s_form_has_its_button_and_players_and_leads_to_the_graph(same_
     assert not page.problems(shipped("egox_demo"))
 
 
-def test_a_form_keeps_the_values(same_page, shipped) -> None:
+def test_a_form_keeps_the_values(same_page, shipped):
     page = same_page(size=(1600, 900))
     open_form(page, shipped("egox_demo"))
     assert heard(page.to_prompt()) == heard(read_prompt("egox_demo"))
 
 
-def test_a_run_tells_its_progress_and_can_be_cancelled(same_page, shipped) -> None:
+def test_a_run_tells_its_progress_and_can_be_cancelled(same_page, shipped):
     page = same_page(size=(1600, 900))
     open_form(page, shipped("egox_demo"))
     make_small(page, steps=900)
     page.evaluate("() => { window.egoxSeen.length = 0; }")
     page.page.get_by_role("button", name="Run", exact=True).last.click()
-    page.page.wait_for_function("""() => {
+    page.page.wait_for_function(
+        """() => {
       const bars = [...document.querySelectorAll('[data-testid="linear-progress-node"]')];
       return bars.some((bar) => bar.getBoundingClientRect().width > 2);
-    }""", timeout=120_000)
+    }""",
+        timeout=120_000,
+    )
     page.page.get_by_test_id("linear-cancel-run").first.click()
     with pytest.raises(PageError, match="interrupted"):
         page.wait_for_run()

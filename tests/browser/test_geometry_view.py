@@ -1,6 +1,5 @@
-"""The geometry under the pointer: weights of exo patches on the players, following λ_g without a run."""
-
-from __future__ import annotations
+"""The geometry under the pointer: weights of exo patches on the players, following λ_g without a
+run."""
 
 import pytest
 
@@ -11,7 +10,8 @@ from .small_graph import make_small
 _PRIOR = """() => app.graph.nodes.find((node) => node.type === 'EgoXRenderEgoPrior' ||
   node.subgraph?.nodes.some((inner) => inner.type === 'EgoXRenderEgoPrior')).type"""
 
-# Milliseconds from another λ_g to another picture: the best of some, for others use the machine as well.
+# Milliseconds from another λ_g to another picture: the best of some, for others use the machine as
+# well.
 _FOLLOWS = """async (type) => {
   const preview = app.graph.nodes.find((node) => node.type === type).egoxPreview;
   const widget = app.graph.nodes.flatMap((node) => node.widgets ?? []).find(({ name }) => name === 'lambda_g');
@@ -28,11 +28,15 @@ _FOLLOWS = """async (type) => {
 }"""
 
 
-@pytest.mark.parametrize(("vue_nodes", "graph"), [
-    pytest.param(False, "unpacked", id="classic nodes", marks=pytest.mark.slow),
-    pytest.param(False, "shipped", id="classic subgraphs", marks=pytest.mark.slow),
-    pytest.param(True, "shipped", id="newer subgraphs")])
-def test_the_weights_follow_pointer_and_strength(same_page, request, vue_nodes: bool, graph: str) -> None:
+@pytest.mark.parametrize(
+    ("vue_nodes", "graph"),
+    [
+        pytest.param(False, "unpacked", id="classic nodes", marks=pytest.mark.slow),
+        pytest.param(False, "shipped", id="classic subgraphs", marks=pytest.mark.slow),
+        pytest.param(True, "shipped", id="newer subgraphs"),
+    ],
+)
+def test_the_weights_follow_pointer_and_strength(same_page, request, vue_nodes, graph):
     if vue_nodes:
         request.getfixturevalue("pinned_host")  # older pages draw no player on a subgraph there
     page = same_page(vue_nodes=vue_nodes)
@@ -51,15 +55,22 @@ def test_the_weights_follow_pointer_and_strength(same_page, request, vue_nodes: 
         assert first["view"] == "geometry" and first["deviation"] > 5 and not first["message"]
         assert about.inner_text().startswith("λ_g 3 (released) · weight "), about.inner_text()
 
-        box = page.evaluate("(type) => app.graph.nodes.find((n) => n.type === type).egoxPreview.boxes[1].box", node)
+        box = page.evaluate(
+            "(type) => app.graph.nodes.find((n) => n.type === type).egoxPreview.boxes[1].box", node
+        )
         stage = part(page, node, "egox-preview-stage")
         zoom = stage.bounding_box()["width"] / stage.evaluate("(stage) => stage.offsetWidth")
-        stage.hover(position={"x": zoom * (box[0] + box[2] * 0.8), "y": zoom * (box[1] + box[3] * 0.8)})
+        stage.hover(
+            position={"x": zoom * (box[0] + box[2] * 0.8), "y": zoom * (box[1] + box[3] * 0.8)}
+        )
         pointed = state(page, node)
         assert pointed["hash"] != first["hash"], "another pixel, another picture"
         stage.focus()
         page.page.keyboard.press("Shift+ArrowLeft")
-        assert state(page, node)["hash"] != pointed["hash"] and state(page, node)["frame"] == pointed["frame"]
+        assert (
+            state(page, node)["hash"] != pointed["hash"]
+            and state(page, node)["frame"] == pointed["frame"]
+        )
 
         took = page.evaluate(_FOLLOWS, node)
         assert took < 1000, f"{took:.0f} ms"  # under 200 where the machine does nothing else

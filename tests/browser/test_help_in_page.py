@@ -1,4 +1,5 @@
-"""The nodes' help in the page itself: opened by its button, each page shows its picture, whole and in shape."""
+"""The nodes' help in the page itself: opened by its button, each page shows its picture, whole and
+in shape."""
 
 from __future__ import annotations
 
@@ -8,9 +9,9 @@ from tests.browser.page import PageUnderTest
 from tests.browser.test_form import open_form
 from tools.rigs.comfy_page import FORM_ROW
 from tools.setup.base_dir import PACK_NAME
-from tools.texts.help_slots import PAGES
+from tools.texts.locales import HELP
 
-NODES = sorted(path.stem for path in PAGES.glob("*.md"))
+NODES = sorted(path.stem for path in HELP.glob("*.md"))
 
 _ADD = """(type) => {
   app.graph.clear();
@@ -56,7 +57,8 @@ STEPS = "Sampling steps; the authors use 50."
 
 
 def open_help(page: PageUnderTest, node: str) -> dict[str, Any]:
-    """A node of this type alone on the canvas, its help opened by the button above it; the picture in it."""
+    """A node of this type alone on the canvas, its help opened by the button above it; the picture
+    in it."""
     page.evaluate(_ADD, node)
     page.settle()
     page.show(page.node_bounds(node), margin=160)
@@ -68,20 +70,26 @@ def open_help(page: PageUnderTest, node: str) -> dict[str, Any]:
     return picture
 
 
-def test_every_help_page_shows_its_picture(open_page) -> None:
+def test_every_help_page_shows_its_picture(open_page):
     page = open_page(size=(1400, 900))
     for node in NODES:
         picture = open_help(page, node)
         assert picture["source"] == f"/extensions/{PACK_NAME}/docs/img/{node}.webp"
         assert picture["natural"][0] > 300 and picture["natural"][1] > 100, node
-        assert not picture["cut"] and picture["shown"][0] > 150, f"{node}: cut off or tiny, {picture}"
-        across, down = (shown / natural for shown, natural in zip(picture["shown"], picture["natural"], strict=True))
+        assert not picture["cut"] and picture["shown"][0] > 150, (
+            f"{node}: cut off or tiny, {picture}"
+        )
+        across, down = (
+            shown / natural
+            for shown, natural in zip(picture["shown"], picture["natural"], strict=True)
+        )
         assert abs(across / down - 1) < 0.02, f"{node}: drawn out of shape"
         assert len(picture["alt"]) > 20, node
 
 
-def test_help_on_what_a_subgraph_s_node_shows(same_page, shipped) -> None:
-    """On the classic canvas by the host's own tip, on the rows of nodes 2.0 and of the form by the browser's."""
+def test_help_on_what_a_subgraph_s_node_shows(same_page, shipped):
+    """On the classic canvas by the host's own tip, on the rows of nodes 2.0 and of the form by the
+    browser's."""
     page = same_page(size=(1400, 900))
     open_form(page, shipped("egox_demo"))
     row = page.page.locator(FORM_ROW).filter(has_text="Steps")
@@ -102,13 +110,15 @@ def test_help_on_what_a_subgraph_s_node_shows(same_page, shipped) -> None:
     assert row.get_attribute("title") == STEPS
 
 
-def test_the_side_panel_leaves_the_player_its_place(same_page, shipped) -> None:
+def test_the_side_panel_leaves_the_player_its_place(same_page, shipped):
     page = same_page(size=(1400, 900))
     page.load(shipped("egox_demo"))
     page.show()
     before = page.evaluate(_PLAYER)
-    page.evaluate("() => { app.canvas.deselectAll(); "
-                  "app.canvas.selectNode(app.graph.nodes.find((n) => n.title === 'EgoX')); }")
+    page.evaluate(
+        "() => { app.canvas.deselectAll(); "
+        "app.canvas.selectNode(app.graph.nodes.find((n) => n.title === 'EgoX')); }"
+    )
     page.page.get_by_test_id("info-button").first.click(timeout=20_000)
     page.page.get_by_text("Ego video while it is sampled").first.wait_for()
     page.settle(10)

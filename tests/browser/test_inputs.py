@@ -1,4 +1,5 @@
-"""The inputs of our nodes in the page: rare ones out of sight, the same values, whatever is shown."""
+"""The inputs of our nodes in the page: rare ones out of sight, the same values, whatever is
+shown."""
 
 from __future__ import annotations
 
@@ -49,39 +50,55 @@ def press(page, node: str, name: str) -> None:
 def packed(state: dict[str, Any]) -> bool:
     """Row under row without a gap, and none below the node's edge."""
     rows = sorted(state["rows"].values())
-    return (all(end <= start + 0.5 and start - end < 8 for (_, end), (start, _) in zip(rows, rows[1:], strict=False))
-            and rows[-1][1] <= state["height"] + 0.5)
+    return (
+        all(
+            end <= start + 0.5 and start - end < 8
+            for (_, end), (start, _) in zip(rows, rows[1:], strict=False)
+        )
+        and rows[-1][1] <= state["height"] + 0.5
+    )
 
 
-def test_rare_inputs_come_and_go_on_the_classic_canvas(same_page, unpacked) -> None:
+def test_rare_inputs_come_and_go_on_the_classic_canvas(same_page, unpacked):
     page = same_page(size=(1200, 800))
     page.load(unpacked("egox_demo"))
     node = "EgoXWanSampler"
     page.show(page.node_bounds(node))
     before = seen(page, node)
-    assert "gga_mode" not in before["names"] and "lambda_g" in before["names"] and ROW in before["names"]
+    assert (
+        "gga_mode" not in before["names"]
+        and "lambda_g" in before["names"]
+        and ROW in before["names"]
+    )
     assert len(edited(before["names"])) <= MOST and packed(before), before["rows"]
     press(page, node, ROW)
     opened = seen(page, node)
-    assert {"gga_mode", "rays", "shift", "start_step"} <= set(opened["names"]) and packed(opened), opened["rows"]
+    assert {"gga_mode", "rays", "shift", "start_step"} <= set(opened["names"]) and packed(opened), (
+        opened["rows"]
+    )
     assert opened["height"] > before["height"] + 200 and opened["text"] != before["text"]
     press(page, node, ROW)
     after = seen(page, node)
-    assert after["names"] == before["names"] and after["height"] == pytest.approx(before["height"], abs=1)
+    assert after["names"] == before["names"] and after["height"] == pytest.approx(
+        before["height"], abs=1
+    )
     assert after["values"] == opened["values"] == before["values"]
 
 
-def test_every_node_opens_short_and_packed(same_page, unpacked) -> None:
+def test_every_node_opens_short_and_packed(same_page, unpacked):
     page = same_page(size=(1200, 800))
     kinds = page.evaluate("""() => Object.keys(LiteGraph.registered_node_types).filter(
       (k) => k.startsWith('EgoX') && !k.startsWith('EgoXTests'))""")
     assert len(kinds) > 20
     page.load({**unpacked("egox_demo"), "nodes": [], "links": [], "groups": []})
-    page.evaluate("""(kinds) => kinds.forEach((kind, i) => {
+    page.evaluate(
+        """(kinds) => kinds.forEach((kind, i) => {
       const node = LiteGraph.createNode(kind);
       node.pos = [(i % 6) * 600, Math.floor(i / 6) * 1100];
       app.graph.add(node);
-    })""", kinds)
+    })""",
+        kinds,
+    )
     page.show()
     for kind in kinds:
         state = seen(page, kind)
@@ -89,16 +106,19 @@ def test_every_node_opens_short_and_packed(same_page, unpacked) -> None:
         assert not state["rows"] or packed(state), f"{kind}: {state['rows']}, {state['height']}"
 
 
-def test_a_link_or_the_hosts_setting_shows_a_rare_input(same_page, unpacked) -> None:
+def test_a_link_or_the_hosts_setting_shows_a_rare_input(same_page, unpacked):
     page = same_page(size=(1200, 800))
     page.load(unpacked("egox_demo"))
     node = "EgoXWanSampler"
-    page.evaluate("""(type) => {
+    page.evaluate(
+        """(type) => {
       const number = LiteGraph.createNode('PrimitiveFloat');
       app.graph.add(number);
       const node = app.graph.nodes.find((n) => n.type === type);
       number.connect(0, node, node.inputs.findIndex((input) => input.name === 'shift'));
-    }""", node)
+    }""",
+        node,
+    )
     assert "shift" in seen(page, node)["names"]
     setting = "Comfy.Node.AlwaysShowAdvancedWidgets"
     page.evaluate("(name) => app.extensionManager.setting.set(name, true)", setting)
@@ -109,13 +129,17 @@ def test_a_link_or_the_hosts_setting_shows_a_rare_input(same_page, unpacked) -> 
         page.evaluate("(name) => app.extensionManager.setting.set(name, false)", setting)
 
 
-def test_saved_with_rare_inputs_open_or_shut_the_values_are_the_same(same_page, unpacked, is_pinned_host) -> None:
+def test_saved_with_rare_inputs_open_or_shut_the_values_are_the_same(
+    same_page, unpacked, is_pinned_host
+):
     page = same_page(size=(1200, 800))
     saved = unpacked("egox_basic")
     page.load(saved)
     first = page.saved()
     sampler = next(node for node in first["nodes"] if node["type"] == "EgoXWanSampler")
-    page.evaluate("() => app.graph.nodes.filter((n) => n.hasAdvancedWidgets()).forEach((n) => n.toggleAdvanced())")
+    page.evaluate(
+        "() => app.graph.nodes.filter((n) => n.hasAdvancedWidgets()).forEach((n) => n.toggleAdvanced())"
+    )
     page.load(page.saved())
     again = page.saved()
     for node in saved["nodes"]:
@@ -143,8 +167,8 @@ def slider(page) -> dict[str, Any]:
 
 
 def with_lambda(saved: dict[str, Any], value: float) -> dict[str, Any]:
-    """A saved graph with that λ_g: 3.0 stands once among the values of a node that has it. Older pages keep a
-    subgraph's value in the node within it."""
+    """A saved graph with that λ_g: 3.0 stands once among the values of a node that has it. Older
+    pages keep a subgraph's value in the node within it."""
     graphs = [saved, *saved.get("definitions", {}).get("subgraphs", [])]
     for node in (node for graph in graphs for node in graph["nodes"]):
         if any(slot["name"] == "lambda_g" for slot in node["inputs"]):
@@ -153,24 +177,36 @@ def with_lambda(saved: dict[str, Any], value: float) -> dict[str, Any]:
 
 
 def saved_lambda(page) -> float:
-    return next(n["inputs"]["lambda_g"] for n in page.to_prompt().values() if n["class_type"] == "EgoXWanSampler")
+    return next(
+        n["inputs"]["lambda_g"]
+        for n in page.to_prompt().values()
+        if n["class_type"] == "EgoXWanSampler"
+    )
 
 
-@pytest.fixture(params=[pytest.param("unpacked", id="sampler", marks=pytest.mark.slow),
-                        pytest.param("shipped", id="subgraph")])
+@pytest.fixture(
+    params=[
+        pytest.param("unpacked", id="sampler", marks=pytest.mark.slow),
+        pytest.param("shipped", id="subgraph"),
+    ]
+)
 def demo(request) -> Callable[[], dict[str, Any]]:
     """``demo()``: egox_demo with λ_g on the sampler, or on the subgraph around it."""
     return lambda: request.getfixturevalue(request.param)("egox_demo")
 
 
-def test_a_value_beyond_the_slider_stays_and_any_number_can_be_typed(same_page, demo, is_pinned_host) -> None:
+def test_a_value_beyond_the_slider_stays_and_any_number_can_be_typed(
+    same_page, demo, is_pinned_host
+):
     page = same_page(size=(1200, 800))
     page.load(demo())
     assert slider(page) == {"value": 3, "type": "slider", "min": 0, "max": 10}
     x, y = pressed(page)
     page.page.mouse.click(x, y)
     dragged = slider(page)["value"]
-    assert dragged == pytest.approx(5, abs=0.3) and dragged * 10 == pytest.approx(round(dragged * 10))
+    assert dragged == pytest.approx(5, abs=0.3) and dragged * 10 == pytest.approx(
+        round(dragged * 10)
+    )
     field = double_clicked(page, x, y)
     assert float(field.input_value()) == dragged
     field.fill("3.25")
@@ -188,11 +224,11 @@ def test_a_value_beyond_the_slider_stays_and_any_number_can_be_typed(same_page, 
     for node in saved["nodes"]:  # a promoted player has an empty value behind all others
         of, now = node.get("widgets_values") or [], values[node["id"]]
         if is_pinned_host:
-            assert now[:len(of)] == of
+            assert now[: len(of)] == of
         elif node["type"] in subgraphs:  # older pages keep the values within
-            assert now[:len(of)] in ([], of)
+            assert now[: len(of)] in ([], of)
         elif node["type"].startswith("EgoX"):  # another host's own may have other inputs
-            assert now[:len(of)] == of
+            assert now[: len(of)] == of
 
 
 def pressed(page) -> list[float]:
@@ -202,7 +238,8 @@ def pressed(page) -> list[float]:
 
 
 def double_clicked(page, x: float, y: float):
-    """The field that opens; a page that is slow between the two clicks takes them for two, as it would a person's."""
+    """The field that opens; a page that is slow between the two clicks takes them for two, as it
+    would a person's."""
     field = page.page.locator(".graphdialog input")
     for _ in range(10):
         page.page.wait_for_timeout(1000)
@@ -219,7 +256,7 @@ def typing_field(page):
     return field
 
 
-def test_the_same_in_the_newer_nodes(same_page, demo) -> None:
+def test_the_same_in_the_newer_nodes(same_page, demo):
     page = same_page(vue_nodes=True)
     page.load(with_lambda(demo(), 25))
     field = typing_field(page)
@@ -231,14 +268,14 @@ def test_the_same_in_the_newer_nodes(same_page, demo) -> None:
 
 
 @pytest.mark.parametrize("leave", ["Enter", pytest.param("Tab", marks=pytest.mark.slow)])
-def test_a_number_beyond_the_slider_is_typed_in_the_newer_nodes(same_page, demo, leave: str) -> None:
+def test_a_number_beyond_the_slider_is_typed_in_the_newer_nodes(same_page, demo, leave):
     page = same_page(vue_nodes=True)
     page.load(demo())
     for number in (25, 4, 60):
         type_in(page, typing_field(page), number, leave)
 
 
-def test_and_in_the_form(same_page, shipped) -> None:
+def test_and_in_the_form(same_page, shipped):
     page = same_page(size=(1600, 900))
     open_form(page, shipped("egox_demo"))
     field = page.page.locator('input[aria-label="lambda_g"]').first

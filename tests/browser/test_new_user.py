@@ -35,7 +35,7 @@ def run(page: PageUnderTest) -> None:
     page.page.wait_for_timeout(2000)  # the pictures are fetched
 
 
-def test_three_clicks_to_a_video_and_one_drag_to_a_difference(first_page: PageUnderTest) -> None:
+def test_three_clicks_to_a_video_and_one_drag_to_a_difference(first_page):
     page = first_page
     page.page.get_by_text(PACK, exact=True).first.click(timeout=60_000)
     card = page.page.get_by_test_id("template-workflow-egox_demo")
@@ -60,4 +60,6 @@ def test_three_clicks_to_a_video_and_one_drag_to_a_difference(first_page: PageUn
     assert "mean difference" in about.inner_text()
     stage = about.locator("xpath=..").get_by_test_id("egox-preview-stage").bounding_box()
     run_button = page.page.get_by_role("button", name="Run", exact=True).last.bounding_box()
-    assert about.bounding_box()["y"] > 0 and stage["y"] + stage["height"] <= run_button["y"], "in sight, not below"
+    assert about.bounding_box()["y"] > 0 and stage["y"] + stage["height"] <= run_button["y"], (
+        "in sight, not below"
+    )

@@ -1,15 +1,14 @@
 """egox_one_video as a user has it: a video and nothing else, run as a whole by the page's button.
 
-The detectors (SAM3, SDPose, MoGe, Depth Anything 3, the language model) are the tests' own nodes, which answer what the
-drawn take knows in the host's exact types: their weights can't be had here, and random ones see nothing. It is the one
-place where more than weights stands in; what the host's own code packs is tested in tests/nodes.
-"""
+The detectors (SAM3, SDPose, MoGe, Depth Anything 3, the language model) are the tests' own nodes,
+which answer what the drawn take knows in the host's exact types: their weights can't be had here,
+and random ones see nothing. It is the one place where more than weights stands in; what the host's
+own code packs is tested in tests/nodes."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,7 +30,7 @@ SAYS = """() => window.egoxSeen.filter((event) => event.kind === 'executed' && e
 
 
 @pytest.fixture
-def lone_video(browser_server, repo_root: Path) -> str:
+def lone_video(browser_server, repo_root) -> str:
     """The sample's video in the input folder, without depth, poses or prompt beside it."""
     folder = browser_server.base.root / "input" / "calm_room"
     folder.mkdir(parents=True, exist_ok=True)
@@ -42,7 +41,12 @@ def lone_video(browser_server, repo_root: Path) -> str:
 def start(open_page, shipped, video: str):
     page = open_page(webgl=True)
     page.load(with_known_detectors(shipped("egox_one_video")))
-    for name, value in (("file", video), ("frame_count", FRAMES), ("height", HEIGHT), ("width", WIDTH)):
+    for name, value in (
+        ("file", video),
+        ("frame_count", FRAMES),
+        ("height", HEIGHT),
+        ("width", WIDTH),
+    ):
         page.set_widget("EgoXLoadExoVideo", name, value)
     set_outside(page, "steps", 2)
     return page
@@ -50,49 +54,69 @@ def start(open_page, shipped, video: str):
 
 def set_outside(page, name: str, value) -> None:
     """A widget that a subgraph's node shows."""
-    assert page.evaluate("""([name, value]) => {
+    assert (
+        page.evaluate(
+            """([name, value]) => {
       const nodes = app.graph.nodes.filter((n) => n.subgraph);
       const widgets = nodes.flatMap((n) => n.widgets.filter((w) => w.name === name));
       for (const widget of widgets) widget.value = value;
       return widgets.length;
-    }""", [name, value]) == 1
+    }""",
+            [name, value],
+        )
+        == 1
+    )
 
 
-def test_from_the_video_alone_to_the_ego_video(open_page, shipped, repo_root: Path, lone_video: str) -> None:
+def test_from_the_video_alone_to_the_ego_video(open_page, shipped, repo_root, lone_video):
     page = start(open_page, shipped, lone_video)
     page.queue()
     page.wait_for_run(timeout=400)
     said = "\n".join(page.evaluate(SAYS))
     assert f"{FRAMES} of {FRAMES} frames: profile" in said
-    assert "metric depth: MoGe; video depth: Depth Anything 3" in said and "exo camera from MoGe" in said
-    assert all(f"caption: {repair}" in said for repair in ("thinking taken out", "headings put right"))
+    assert (
+        "metric depth: MoGe; video depth: Depth Anything 3" in said
+        and "exo camera from MoGe" in said
+    )
+    assert all(
+        f"caption: {repair}" in said for repair in ("thinking taken out", "headings put right")
+    )
     assert "its unfinished last sentence is left out" in said
 
     # The head is where it was: the world is the exo camera's, since nothing says where that stood.
-    path = torch.tensor(page.wait_for_node(NODE)["egox_pose"][0]["path"], dtype=torch.float64).reshape(FRAMES, 3, 4)
+    path = torch.tensor(
+        page.wait_for_node(NODE)["egox_pose"][0]["path"], dtype=torch.float64
+    ).reshape(FRAMES, 3, 4)
     take = load_take(repo_root / "sample" / "calm_room", frame_count=FRAMES, size=(WIDTH, HEIGHT))
     true = upright_from_sensor(take.trajectory.w2c, take.trajectory.camera)
     off = camera_centre(path) - camera_centre(compose(true, invert(take.depth.exo_w2c)))
     assert float(off.norm(dim=-1).max()) < 0.05
     turned = path[:, :3, :3] @ compose(true, invert(take.depth.exo_w2c))[:, :3, :3].transpose(1, 2)
-    assert float(torch.arccos((turned.diagonal(dim1=1, dim2=2).sum(1) - 1) / 2).rad2deg().max()) < 12
+    assert (
+        float(torch.arccos((turned.diagonal(dim1=1, dim2=2).sum(1) - 1) / 2).rad2deg().max()) < 12
+    )
 
     page.show()
-    page.page.wait_for_function("() => [...document.querySelectorAll('video')].some((v) => (v.currentSrc || v.src || "
-                                "v.querySelector('source')?.src || '').includes('ego_'))", timeout=30_000)
+    page.page.wait_for_function(
+        "() => [...document.querySelectorAll('video')].some((v) => (v.currentSrc || v.src || "
+        "v.querySelector('source')?.src || '').includes('ego_'))",
+        timeout=30_000,
+    )
     seen = page.evaluate(SEEN, "ego_")
     assert (seen["width"], seen["height"]) == (HEIGHT, HEIGHT) and seen["deviation"] > 1
 
     # The estimate can be corrected: the editor begins with it.
     editor = EditorPage(page).open(load=False)
     editor.wait_for_scene()
-    editor.hands.wait_for_function(f"() => {editor.script('state.content.keys.length')} >= 2", timeout=30_000)
+    editor.hands.wait_for_function(
+        f"() => {editor.script('state.content.keys.length')} >= 2", timeout=30_000
+    )
     first = json.loads(editor.ask("state.text"))["keyframes"][0]["position"]
     assert np.linalg.norm(np.array(first) - camera_centre(path)[0].numpy()) < 0.02
     editor.close()
 
 
-def test_without_a_language_model(same_page, shipped) -> None:
+def test_without_a_language_model(same_page, shipped):
     page = same_page()
     saved = with_known_detectors(shipped("egox_one_video"))
     for node in nodes_of(saved):

@@ -1,4 +1,5 @@
-"""One's own clip in the form: which part of it is used, how it is cropped, and what is seen while it is sampled."""
+"""One's own clip in the form: which part of it is used, how it is cropped, and what is seen while
+it is sampled."""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ _PREVIEW = """() => {
 
 
 @pytest.fixture
-def upright(tmp_path: Path) -> Path:
+def upright(tmp_path) -> Path:
     """An upright phone's clip of 60 frames a second, two seconds long."""
     frames = torch.zeros(120, 128, 72, 3, dtype=torch.uint8)
     frames += (2 * torch.arange(120, dtype=torch.uint8))[:, None, None, None]
@@ -38,29 +39,36 @@ def trim(page, name: str):
     return page.page.locator(FORM_ROW).get_by_test_id(f"egox-trim-{name}")
 
 
-def test_the_part_and_the_crop_are_chosen_by_eye(same_page, shipped, uploads: Path, upright: Path) -> None:
+def test_the_part_and_the_crop_are_chosen_by_eye(same_page, shipped, uploads, upright):
     page = same_page(size=(1600, 900))
     open_form(page, shipped("egox_demo"))
     choose(page, LOADER, upright)
     told(page, LOADER, "Set in")
     trim(page, "note").get_by_text("An upright video").wait_for(timeout=30_000)
-    assert "of 2 s" in trim(page, "note").inner_text() and "60 a second" in trim(page, "note").inner_text()
+    assert (
+        "of 2 s" in trim(page, "note").inner_text()
+        and "60 a second" in trim(page, "note").inner_text()
+    )
     trim(page, "fit").click()
     trim(page, "half").click()
     trim(page, "start").fill("30")
     trim(page, "length").fill("17")
-    chosen = {name: value(page, LOADER, name) for name in ("resize", "target_fps", "start_frame", "frame_count")}
+    chosen = {
+        name: value(page, LOADER, name)
+        for name in ("resize", "target_fps", "start_frame", "frame_count")
+    }
     assert chosen == {"resize": "pad", "target_fps": 30.0, "start_frame": 30, "frame_count": 17}
     assert trim(page, "note").inner_text().startswith("0.5 to 1.1 s of 2 s: 17 frames, 30 a second")
     assert trim(page, "fit").is_hidden() and trim(page, "half").is_hidden()
     picture = trim(page, "picture")
-    page.page.wait_for_function("(picture) => picture.naturalHeight === 128", arg=picture.element_handle())
+    page.page.wait_for_function(
+        "(picture) => picture.naturalHeight === 128", arg=picture.element_handle()
+    )
     box = picture.bounding_box()
     assert box["width"] > 200 and box["width"] / box["height"] == pytest.approx(1.75, rel=0.05), box
 
 
-def test_from_a_clip_to_its_prior_in_a_few_clicks(same_page, shipped, uploads: Path, repo_root: Path,
-                                                  tmp_path: Path) -> None:
+def test_from_a_clip_to_its_prior_in_a_few_clicks(same_page, shipped, uploads, repo_root, tmp_path):
     own = tmp_path / "calm_room.mov"  # by which the detectors know it
     own.write_bytes((repo_root / "sample" / "calm_room" / "exo.mp4").read_bytes())
     page = same_page(size=(1600, 900))
@@ -77,12 +85,14 @@ def test_from_a_clip_to_its_prior_in_a_few_clicks(same_page, shipped, uploads: P
 
 
 @pytest.mark.slow
-def test_the_form_shows_the_video_while_it_is_sampled(same_page, shipped) -> None:
+def test_the_form_shows_the_video_while_it_is_sampled(same_page, shipped):
     page = same_page(size=(1600, 900))
     open_form(page, shipped("egox_demo"))
     make_small(page, steps=STEPS)
-    page.evaluate("() => { window.egoxSteps = 0; app.api.addEventListener('egox.live', () => window.egoxSteps++); "
-                  "window.egoxSeen.length = 0; }")
+    page.evaluate(
+        "() => { window.egoxSteps = 0; app.api.addEventListener('egox.live', () => window.egoxSteps++); "
+        "window.egoxSeen.length = 0; }"
+    )
     press_run(page)
     seen = page.page.wait_for_function(_PREVIEW, timeout=180_000).json_value()
     assert seen["width"] >= 200 and seen["steps"] < STEPS / 4, seen

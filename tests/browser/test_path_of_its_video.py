@@ -1,4 +1,5 @@
-"""Two videos one after the other: the path that runs is of the one in use, and corrections come back with their own."""
+"""Two videos one after the other: the path that runs is of the one in use, and corrections come
+back with their own."""
 
 from __future__ import annotations
 
@@ -9,35 +10,40 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from egox_core.video.writer import write_video
 from tests.browser.editor_page import NODE, EditorPage, editor_graph
 from tests.browser.head_graph import add_head
 from tests.browser.renderers import NEWER
 from tests.browser.test_editor import run_path, widget
 from tests.browser.test_form import open_form
-from tests.browser.test_refused_run import toast_of
 from tests.browser.upload_page import LOADER, choose, told
 from tools.rigs.comfy_page import FORM_ROW
-from tools.setup.api_client import PromptRefused
 
 FRAMES, HEIGHT, WIDTH = 5, 128, 224
 FIRST = "egox/kitchen/kitchen.mp4"
 
 
 @pytest.fixture
-def takes(tmp_path: Path, repo_root: Path, uploads: Path) -> dict[str, Path]:
-    """``first`` and ``second``, a video each with depth and poses beside it; ``zip``: all of the second."""
+def takes(tmp_path, repo_root, uploads) -> dict[str, Path]:
+    """``first`` and ``second``, a video each with depth and poses beside it; ``zip``: all of the
+    second."""
     for own, sample in (("kitchen", "synthetic_room"), ("portrait", "calm_room")):
         folder = tmp_path / own
         folder.mkdir()
-        for name, to in (("exo.mp4", f"{own}.mp4"), ("depth.npz", "depth.npz"), ("meta.json", "meta.json")):
+        for name, to in (
+            ("exo.mp4", f"{own}.mp4"),
+            ("depth.npz", "depth.npz"),
+            ("meta.json", "meta.json"),
+        ):
             shutil.copy(repo_root / "sample" / sample / name, folder / to)
     with zipfile.ZipFile(tmp_path / "portrait.zip", "w") as archive:
         for file in sorted((tmp_path / "portrait").iterdir()):
             archive.write(file, file.name)
-    return {"first": tmp_path / "kitchen", "second": tmp_path / "portrait", "zip": tmp_path / "portrait.zip"}
+    return {
+        "first": tmp_path / "kitchen",
+        "second": tmp_path / "portrait",
+        "zip": tmp_path / "portrait.zip",
+    }
 
 
 def start(same_page, unpacked, **options) -> EditorPage:
@@ -45,7 +51,9 @@ def start(same_page, unpacked, **options) -> EditorPage:
     page.load(editor_graph(unpacked("egox_demo")))
     for name, value in (("frame_count", FRAMES), ("height", HEIGHT), ("width", WIDTH)):
         page.set_widget(LOADER, name, value)
-    page.page.wait_for_function(f"() => {node_of()}.egoxPose.video?.video === 'exo.mp4'", timeout=30_000)
+    page.page.wait_for_function(
+        f"() => {node_of()}.egoxPose.video?.video === 'exo.mp4'", timeout=30_000
+    )
     return EditorPage(page)
 
 
@@ -59,24 +67,33 @@ def upload(page, *files: Path) -> None:
 
 
 def wait_for_video(page, name: str) -> None:
-    page.page.wait_for_function(f"(name) => {node_of()}.egoxPose.video?.video === name", arg=name, timeout=30_000)
+    page.page.wait_for_function(
+        f"(name) => {node_of()}.egoxPose.video?.video === name", arg=name, timeout=30_000
+    )
 
 
 def note(page) -> str:
-    return page.evaluate(f"() => {{ const n = {node_of()}; n.egoxPose.note(); "
-                         "return n.widgets.find((w) => w.name === 'egox_pose_editor').element.textContent; }")
+    return page.evaluate(
+        f"() => {{ const n = {node_of()}; n.egoxPose.note(); "
+        "return n.widgets.find((w) => w.name === 'egox_pose_editor').element.textContent; }"
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("vue_nodes", NEWER)
-def test_a_correction_stays_with_its_video(same_page, unpacked, takes, vue_nodes: bool) -> None:
+def test_a_correction_stays_with_its_video(same_page, unpacked, takes, vue_nodes):
     editor = start(same_page, unpacked, vue_nodes=vue_nodes)
     page = editor.page
     upload(page, *sorted(takes["first"].iterdir()))
     wait_for_video(page, "kitchen.mp4")
-    assert (widget(page, NODE, "source"), widget(page, NODE, "file")) == ("file", "egox/kitchen/meta.json")
+    assert (widget(page, NODE, "source"), widget(page, NODE, "file")) == (
+        "file",
+        "egox/kitchen/meta.json",
+    )
     editor.open(load=True)
-    editor.hands.wait_for_function(f"() => {editor.script('state.content.keys.length')} >= 1", timeout=30_000)
+    editor.hands.wait_for_function(
+        f"() => {editor.script('state.content.keys.length')} >= 1", timeout=30_000
+    )
     editor.type_into("yaw", -70)
     editor.close()
     own = editor.keyframes()
@@ -87,18 +104,26 @@ def test_a_correction_stays_with_its_video(same_page, unpacked, takes, vue_nodes
     # Alone, with files, as a zip: each time it is the second video's own path, or none.
     upload(page, takes["second"] / "portrait.mp4")
     wait_for_video(page, "portrait.mp4")
-    assert widget(page, NODE, "source") == "file" and widget(page, NODE, "file") == "meta.json beside the video"
+    assert (
+        widget(page, NODE, "source") == "file"
+        and widget(page, NODE, "file") == "meta.json beside the video"
+    )
     assert "made_on" not in editor.keyframes() and "kitchen.mp4" in note(page)
     upload(page, takes["zip"])
     assert "video" in told(page, LOADER, "Set in")
-    page.page.wait_for_function(f"() => {node_of()}.widgets.find((w) => w.name === 'file').value.includes('meta.json')")
+    page.page.wait_for_function(
+        f"() => {node_of()}.widgets.find((w) => w.name === 'file').value.includes('meta.json')"
+    )
     second = run_path(page)
     assert np.abs(np.array(second) - np.array(corrected)).max() > 0.1
     editor.open(load=False)
     editor.hands.wait_for_function(f"() => {editor.script('shown')}", timeout=30_000)
     assert "kitchen.mp4" in editor.at("banner").inner_text()
     begun = json.loads(editor.ask("textOf()"))
-    assert begun["made_on"]["video"] == "portrait.mp4" and begun["keyframes"][0] != json.loads(own)["keyframes"][0]
+    assert (
+        begun["made_on"]["video"] == "portrait.mp4"
+        and begun["keyframes"][0] != json.loads(own)["keyframes"][0]
+    )
     editor.close()
 
     # Reopened, the corrections are still there and come back with their video.
@@ -113,22 +138,7 @@ def test_a_correction_stays_with_its_video(same_page, unpacked, takes, vue_nodes
     assert run_path(page) == corrected
 
 
-def test_a_path_of_another_video_is_refused_before_a_run(same_page, unpacked, takes, browser_client) -> None:
-    editor = start(same_page, unpacked)
-    page = editor.page
-    upload(page, *sorted(takes["first"].iterdir()))
-    wait_for_video(page, "kitchen.mp4")
-    editor.open(load=False)
-    editor.type_into("yaw", -70)
-    editor.close()
-    prompt = page.to_prompt()
-    loader, = (node for node in prompt.values() if node["class_type"] == LOADER)
-    loader["inputs"]["file"] = "sample/calm_room/exo.mp4"
-    with pytest.raises(PromptRefused, match="made on kitchen.mp4, while the video in use is exo.mp4"):
-        browser_client.run(prompt)
-
-
-def test_the_second_video_as_a_take_in_a_reopened_workflow(same_page, unpacked, takes) -> None:
+def test_the_second_video_as_a_take_in_a_reopened_workflow(same_page, unpacked, takes):
     page = start(same_page, unpacked).page
     upload(page, *sorted(takes["first"].iterdir()))
     wait_for_video(page, "kitchen.mp4")
@@ -136,42 +146,40 @@ def test_the_second_video_as_a_take_in_a_reopened_workflow(same_page, unpacked, 
         page.set_widget(NODE, name, own)
     page.load(page.saved())
     wait_for_video(page, "kitchen.mp4")
-    assert (widget(page, NODE, "source"), widget(page, NODE, "yaw")) == ("constant", 30), "as it was saved"
+    assert (widget(page, NODE, "source"), widget(page, NODE, "yaw")) == ("constant", 30), (
+        "as it was saved"
+    )
     upload(page, takes["zip"])
     wait_for_video(page, "portrait.mp4")
-    assert (widget(page, NODE, "source"), widget(page, NODE, "file")) == ("file", "egox/portrait/meta.json")
+    assert (widget(page, NODE, "source"), widget(page, NODE, "file")) == (
+        "file",
+        "egox/portrait/meta.json",
+    )
     page.load(page.saved())
     wait_for_video(page, "portrait.mp4")
     assert widget(page, NODE, "source") == "file" and "kitchen.mp4" in note(page)
     page.set_widget(LOADER, "file", FIRST)
     wait_for_video(page, "kitchen.mp4")
-    assert (widget(page, NODE, "source"), widget(page, NODE, "yaw")) == ("constant", 30), "it came back with its video"
+    assert (widget(page, NODE, "source"), widget(page, NODE, "yaw")) == ("constant", 30), (
+        "it came back with its video"
+    )
 
 
-def test_depth_and_poses_of_another_rate_are_refused(same_page, unpacked, takes, tmp_path: Path) -> None:
-    """Numbered for each frame at 20 a second; the clip has the same moments at 10."""
-    write_video(tmp_path / "half.mp4", torch.zeros(25, 128, 224, 3, dtype=torch.uint8), 10.0)
-    page = start(same_page, unpacked).page
-    upload(page, tmp_path / "half.mp4")
-    upload(page, *(takes["first"] / name for name in ("depth.npz", "meta.json")))
-    told(page, LOADER, "ego poses")
-    assert widget(page, NODE, "source") == "file"
-    page.queue()
-    for what in ("Depth Align: ", "Ego Pose Input: "):
-        assert "49 for a video of 25 frames (10 a second)" in toast_of(page, what)
-
-
-def test_the_scene_is_still_there_after_another_workflow_was_looked_at(same_page, unpacked) -> None:
+def test_the_scene_is_still_there_after_another_workflow_was_looked_at(same_page, unpacked):
     page = start(same_page, unpacked).page
     run_path(page)
     opened = page.evaluate("() => app.extensionManager.workflow.activeWorkflow.filename")
-    page.evaluate("async () => { await app.extensionManager.command.execute('Comfy.NewBlankWorkflow'); }")
+    page.evaluate(
+        "async () => { await app.extensionManager.command.execute('Comfy.NewBlankWorkflow'); }"
+    )
     page.page.wait_for_function("() => !app.graph.nodes.length")
     page.page.get_by_text(opened, exact=True).first.click()
-    page.page.wait_for_function(f"() => {node_of()}?.egoxPose.data?.scene.points > 1000", timeout=30_000)
+    page.page.wait_for_function(
+        f"() => {node_of()}?.egoxPose.data?.scene.points > 1000", timeout=30_000
+    )
 
 
-def test_an_estimate_is_of_its_video(open_page, unpacked, takes) -> None:
+def test_an_estimate_is_of_its_video(open_page, unpacked, takes):
     editor = start(open_page, unpacked)
     page = editor.page
     add_head(page)
@@ -184,13 +192,17 @@ def test_an_estimate_is_of_its_video(open_page, unpacked, takes) -> None:
     own = editor.keyframes()
     assert widget(page, NODE, "source") == "keyframes"
     page.set_widget(LOADER, "file", "sample/synthetic_room/exo.mp4")
-    page.page.wait_for_function(f"() => {node_of()}.widgets.find((w) => w.name === 'source').value === 'estimated'")
+    page.page.wait_for_function(
+        f"() => {node_of()}.widgets.find((w) => w.name === 'source').value === 'estimated'"
+    )
     page.set_widget(LOADER, "file", "sample/calm_room/exo.mp4")
-    page.page.wait_for_function(f"() => {node_of()}.widgets.find((w) => w.name === 'source').value === 'keyframes'")
+    page.page.wait_for_function(
+        f"() => {node_of()}.widgets.find((w) => w.name === 'source').value === 'keyframes'"
+    )
     assert editor.keyframes() == own
 
 
-def test_in_the_form(open_page, shipped, takes) -> None:
+def test_in_the_form(open_page, shipped, takes):
     page = open_page(size=(1400, 900), webgl=True)
     open_form(page, shipped("egox_demo"))
     wait_for_video(page, "exo.mp4")

@@ -1,4 +1,5 @@
-"""The previews on the nodes, by hand: they appear after a run, scrub, wipe, take keys and clicks, and come back."""
+"""The previews on the nodes, by hand: they appear after a run, scrub, wipe, take keys and clicks,
+and come back."""
 
 from __future__ import annotations
 
@@ -31,7 +32,9 @@ def run_everything(page) -> None:
     page.wait_for_run()
     page.page.wait_for_function(
         "(types) => types.every((type) => app.graph.nodes.find((n) => n.type === type).egoxPreview.clips.length)",
-        arg=[name for name in NODES if name != "EgoXWanSampler"], timeout=20_000)
+        arg=[name for name in NODES if name != "EgoXWanSampler"],
+        timeout=20_000,
+    )
 
 
 def look_at(page, node: str) -> None:
@@ -40,7 +43,7 @@ def look_at(page, node: str) -> None:
 
 
 @pytest.mark.parametrize("vue_nodes", NEWER)
-def test_previews_show_and_obey(open_page, unpacked, vue_nodes: bool) -> None:
+def test_previews_show_and_obey(open_page, unpacked, vue_nodes):
     page = open_page(vue_nodes=vue_nodes, theme="light" if vue_nodes else "dark")
     page.load(unpacked("egox_demo"))
     empty = state(page, "EgoXRenderEgoPrior")
@@ -48,7 +51,9 @@ def test_previews_show_and_obey(open_page, unpacked, vue_nodes: bool) -> None:
     load_everything(page, unpacked)
     run_everything(page)
     live = state(page, "EgoXWanSampler")
-    assert live["streams"] == [] and "While sampling" in live["message"], "put away: the result is there"
+    assert live["streams"] == [] and "While sampling" in live["message"], (
+        "put away: the result is there"
+    )
     for node in NODES:
         if node == "EgoXWanSampler":
             continue
@@ -62,8 +67,12 @@ def test_previews_show_and_obey(open_page, unpacked, vue_nodes: bool) -> None:
     pick_a_pixel(page)
     follow_the_mode(page)
     saved = next(node for node in page.saved()["nodes"] if node["type"] == "EgoXDecodeEgoHalf")
-    assert saved["properties"]["egox_preview_view"] == "ego", "a saved workflow opens as it was left"
-    widgets = next(node for node in page.saved()["nodes"] if node["type"] == "EgoXRenderEgoPrior")["widgets_values"]
+    assert saved["properties"]["egox_preview_view"] == "ego", (
+        "a saved workflow opens as it was left"
+    )
+    widgets = next(node for node in page.saved()["nodes"] if node["type"] == "EgoXRenderEgoPrior")[
+        "widgets_values"
+    ]
     assert len(widgets) == 2, "the preview is no value of the workflow"
 
 
@@ -100,14 +109,24 @@ def scrub_and_wipe(page) -> None:
     # Playing goes on by itself and stops.
     play = part(page, node, "egox-preview-play")
     play.click()
-    page.page.wait_for_function("(first) => app.graph.nodes.find((n) => n.type === 'EgoXDecodeEgoHalf').egoxPreview"
-                                ".number !== first", arg=state(page, node)["frame"], timeout=60_000)
+    page.page.wait_for_function(
+        "(first) => app.graph.nodes.find((n) => n.type === 'EgoXDecodeEgoHalf').egoxPreview"
+        ".number !== first",
+        arg=state(page, node)["frame"],
+        timeout=60_000,
+    )
     play.click()
-    assert page.evaluate("() => app.graph.nodes.find((n) => n.type === 'EgoXDecodeEgoHalf').egoxPreview.timer") is None
+    assert (
+        page.evaluate(
+            "() => app.graph.nodes.find((n) => n.type === 'EgoXDecodeEgoHalf').egoxPreview.timer"
+        )
+        is None
+    )
 
 
 def pick_a_pixel(page) -> None:
-    """A click into the ego picture sets the widgets; the next run shows that pixel, from the same sampling."""
+    """A click into the ego picture sets the widgets; the next run shows that pixel, from the same
+    sampling."""
     node = "EgoXAttentionView"
     look_at(page, node)
     choose_view(page, node, "ego")
@@ -117,9 +136,15 @@ def pick_a_pixel(page) -> None:
     # A quarter of the picture's side from its middle, to the left and upwards.
     stage.click(position={"x": box["width"] / 2 - side / 4, "y": box["height"] / 2 - side / 4})
     mark = state(page, node)["mark"]
-    assert mark["x"] == pytest.approx(HEIGHT / 4, abs=4) and mark["y"] == pytest.approx(HEIGHT / 4, abs=4)
+    assert mark["x"] == pytest.approx(HEIGHT / 4, abs=4) and mark["y"] == pytest.approx(
+        HEIGHT / 4, abs=4
+    )
     inputs = next(n["inputs"] for n in page.to_prompt().values() if n["class_type"] == node)
-    assert (inputs["ego_x"], inputs["ego_y"], inputs["frame"]) == (mark["x"], mark["y"], mark["frame"])
+    assert (inputs["ego_x"], inputs["ego_y"], inputs["frame"]) == (
+        mark["x"],
+        mark["y"],
+        mark["frame"],
+    )
     choose_view(page, node, "guided")
     before = state(page, node)["hash"]
     page.queue()
@@ -135,9 +160,17 @@ def pick_a_pixel(page) -> None:
 
 def follow_the_mode(page) -> None:
     """λ_g starts where the mode starts, until the user says otherwise."""
-    value = ("() => app.graph.nodes.find((n) => n.type === 'EgoXWanSampler')"
-             ".widgets.find((w) => w.name === 'lambda_g').value")
-    for mode, expected in (("paper", 1), ("off", 1), ("released", 3), ("power", 1), ("released", 3)):
+    value = (
+        "() => app.graph.nodes.find((n) => n.type === 'EgoXWanSampler')"
+        ".widgets.find((w) => w.name === 'lambda_g').value"
+    )
+    for mode, expected in (
+        ("paper", 1),
+        ("off", 1),
+        ("released", 3),
+        ("power", 1),
+        ("released", 3),
+    ):
         page.set_widget("EgoXWanSampler", "gga_mode", mode)
         assert page.evaluate(value) == expected, mode
     page.set_widget("EgoXWanSampler", "lambda_g", 2.5)
@@ -145,9 +178,11 @@ def follow_the_mode(page) -> None:
     assert page.evaluate(value) == 2.5, "what the user has set stays"
 
 
-def test_a_cached_run_shows_its_previews_again_and_says_where_files_are_gone(open_page, unpacked,
-                                                                             browser_client) -> None:
-    """A page opened anew knows no results; the run is cached on the server, and the previews come all the same."""
+def test_a_cached_run_shows_its_previews_again_and_says_where_files_are_gone(
+    open_page, unpacked, browser_client
+):
+    """A page opened anew knows no results; the run is cached on the server, and the previews come
+    all the same."""
     page = open_page()
     of_previews = re.compile(r"/view\?.*subfolder=egox")
     page.page.route(of_previews, lambda route: route.fulfill(status=404))
@@ -159,16 +194,22 @@ def test_a_cached_run_shows_its_previews_again_and_says_where_files_are_gone(ope
     assert "files are gone" in state(page, "EgoXRenderEgoPrior")["message"]
     page.page.unroute(of_previews)
     run_everything(page)
-    assert any(event["kind"] == "execution_cached" and event["data"]["nodes"] for event in
-               page.evaluate("() => window.egoxSeen"))
+    assert any(
+        event["kind"] == "execution_cached" and event["data"]["nodes"]
+        for event in page.evaluate("() => window.egoxSeen")
+    )
     look_at(page, "EgoXRenderEgoPrior")
     assert state(page, "EgoXRenderEgoPrior")["deviation"] > 5
 
 
-def test_the_modes_start_values_are_the_cores(repo_root) -> None:
+def test_the_modes_start_values_are_the_cores(repo_root):
     from egox_core.gga.options import DEFAULT_LAMBDA
 
     script = (repo_root / "web" / "js" / "lambda_default.js").read_text(encoding="utf-8")
     written = re.search(r"DEFAULTS = (\{[^}]*\})", script).group(1)
     values = json.loads(re.sub(r"(\w+):", r'"\1":', written))
-    assert values == {mode: DEFAULT_LAMBDA[mode] for mode in values} and set(values) == {"released", "paper", "power"}
+    assert values == {mode: DEFAULT_LAMBDA[mode] for mode in values} and set(values) == {
+        "released",
+        "paper",
+        "power",
+    }

@@ -1,4 +1,5 @@
-"""A run that the server refuses, as the page shows it: which node, which field, and what to do, also in the form."""
+"""A run that the server refuses, as the page shows it: which node, which field, and what to do,
+also in the form."""
 
 from __future__ import annotations
 
@@ -21,14 +22,17 @@ MARKED = f"""() => [...document.querySelectorAll('{FORM_ROW}')].filter(
 
 
 @pytest.fixture
-def lone_video(tmp_path: Path, repo_root: Path) -> Path:
+def lone_video(tmp_path, repo_root) -> Path:
     """A video with neither depth nor poses."""
-    return Path(shutil.copy(repo_root / "sample" / "synthetic_room" / "exo.mp4", tmp_path / "lone.mp4"))
+    return Path(
+        shutil.copy(repo_root / "sample" / "synthetic_room" / "exo.mp4", tmp_path / "lone.mp4")
+    )
 
 
 def toast_of(page, words: str) -> str:
-    page.page.wait_for_function(f"(words) => ({TOASTS})().some((text) => text.includes(words))", arg=words,
-                                timeout=30_000)
+    page.page.wait_for_function(
+        f"(words) => ({TOASTS})().some((text) => text.includes(words))", arg=words, timeout=30_000
+    )
     return next(text for text in page.evaluate(TOASTS) if words in text)
 
 
@@ -36,7 +40,7 @@ def press_run(page) -> None:
     page.page.get_by_role("button", name="Run", exact=True).last.click()
 
 
-def test_the_form_names_the_field_and_the_next_click(same_page, shipped, lone_video: Path, uploads: Path) -> None:
+def test_the_form_names_the_field_and_the_next_click(same_page, shipped, lone_video, uploads):
     page = same_page(size=(1600, 900))
     open_form(page, shipped("egox_demo"))
     choose(page, LOADER, lone_video)
@@ -54,7 +58,7 @@ def test_the_form_names_the_field_and_the_next_click(same_page, shipped, lone_vi
 
 
 @pytest.mark.parametrize("vue_nodes", CLASSIC)
-def test_the_graph_names_it_too(same_page, shipped, vue_nodes: bool) -> None:
+def test_the_graph_names_it_too(same_page, shipped, vue_nodes):
     page = same_page(vue_nodes=vue_nodes, size=(1200, 800))
     page.load(shipped("egox_demo"))
     set_value(page, POSES, "source", "keyframes")
@@ -62,4 +66,6 @@ def test_the_graph_names_it_too(same_page, shipped, vue_nodes: bool) -> None:
     page.queue()
     said = toast_of(page, "Ego Pose Input")
     assert "keyframes" in said and "Fix:" in said
-    assert page.evaluate("() => app.graph.nodes.filter((n) => n.has_errors).map((n) => n.type)") == [POSES]
+    assert page.evaluate(
+        "() => app.graph.nodes.filter((n) => n.has_errors).map((n) => n.type)"
+    ) == [POSES]

@@ -35,7 +35,7 @@ def about(page) -> str:
 
 
 @pytest.mark.parametrize("vue_nodes", CLASSIC)
-def test_a_second_run_is_shown_beside_the_first(open_page, unpacked, vue_nodes: bool) -> None:
+def test_a_second_run_is_shown_beside_the_first(open_page, unpacked, vue_nodes):
     page = open_page(vue_nodes=vue_nodes)
     page.load(unpacked("egox_demo"))
     make_small(page)
@@ -49,7 +49,9 @@ def test_a_second_run_is_shown_beside_the_first(open_page, unpacked, vue_nodes: 
 
     seen = page.evaluate(_PIXELS)
     assert seen["factor"] == 8 and seen["mean"] > 0.2
-    for before, now, difference in zip(seen["before"], seen["ego"], seen["difference"], strict=True):
+    for before, now, difference in zip(
+        seen["before"], seen["ego"], seen["difference"], strict=True
+    ):
         if (before, now) != (255, 255):  # all but the opaque alpha
             assert difference == min(255, 8 * abs(now - before)) or difference == 255
 
@@ -67,13 +69,16 @@ def obey(page) -> None:
     assert state(page, NODE)["hash"] != before["hash"]
     part(page, NODE, "egox-preview-stage").click(position={"x": 10, "y": 10})
     page.page.keyboard.press("w")
-    assert state(page, NODE)["view"] == "wipe" and "λ_g 3 → 0" in about(page), "the wipe is of the two runs"
+    assert state(page, NODE)["view"] == "wipe" and "λ_g 3 → 0" in about(page), (
+        "the wipe is of the two runs"
+    )
     page.page.keyboard.press("1")
     assert about(page) == ""
 
 
 def another_run(page, unpacked) -> None:
-    """The chosen view stays; a page that loads its graph again has the run before still; other sizes say so."""
+    """The chosen view stays; a page that loads its graph again has the run before still; other
+    sizes say so."""
     page.page.keyboard.press("b")
     page.set_widget("EgoXWanSampler", "lambda_g", 5)
     assert run(page)["view"] == "before" and about(page).startswith("λ_g 0 → 5")
@@ -95,20 +100,27 @@ def another_run(page, unpacked) -> None:
 def enlarged(page) -> None:
     """Full screen each picture of both runs is at least 400 px wide."""
     part(page, NODE, "egox-preview-full").click()
-    page.page.wait_for_function("() => document.fullscreenElement && document.fullscreenElement.clientWidth > 1000")
+    page.page.wait_for_function(
+        "() => document.fullscreenElement && document.fullscreenElement.clientWidth > 1000"
+    )
     page.page.wait_for_timeout(500)
     choose_view(page, NODE, "wipe")
-    boxes = page.evaluate("(type) => app.graph.nodes.find((n) => n.type === type).egoxPreview.wiped", NODE)
+    boxes = page.evaluate(
+        "(type) => app.graph.nodes.find((n) => n.type === type).egoxPreview.wiped", NODE
+    )
     assert boxes[2] >= 400, boxes
     part(page, NODE, "egox-preview-full").click()
     page.page.wait_for_function("() => !document.fullscreenElement")
 
 
-@pytest.mark.parametrize("ends", [
-    pytest.param(("cancel", None), id="by its button"),
-    pytest.param(("delete", "interrupt", None), id="from outside", marks=pytest.mark.slow),
-])
-def test_a_strip_asks_fills_its_cells_can_be_cancelled_and_made_again(open_page, unpacked, ends) -> None:
+@pytest.mark.parametrize(
+    "ends",
+    [
+        pytest.param(("cancel", None), id="by its button"),
+        pytest.param(("delete", "interrupt", None), id="from outside", marks=pytest.mark.slow),
+    ],
+)
+def test_a_strip_asks_fills_its_cells_can_be_cancelled_and_made_again(open_page, unpacked, ends):
     page = open_page()
     page.load(unpacked("egox_demo"))
     make_small(page)
@@ -124,22 +136,30 @@ def test_a_strip_asks_fills_its_cells_can_be_cancelled_and_made_again(open_page,
         if end == "delete":  # before it begins: another run is in its way
             page.set_widget("EgoXWanSampler", "steps", 60)
             page.queue()
-            page.page.wait_for_function("() => window.egoxSeen.some(({ kind }) => kind === 'execution_start')")
+            page.page.wait_for_function(
+                "() => window.egoxSeen.some(({ kind }) => kind === 'execution_start')"
+            )
         maker.click()
         if end == "delete":
             page.page.wait_for_timeout(1500)
             page.evaluate("async () => { await app.api.clearItems('queue'); app.api.interrupt(); }")
             page.set_widget("EgoXWanSampler", "steps", 2)
         elif end:
-            page.page.wait_for_function("() => /^2 of 8/.test(document.querySelector('[data-node=EgoXDecodeEgoHalf] "
-                                        "[data-testid=egox-preview-about]').textContent)", timeout=90_000)
+            page.page.wait_for_function(
+                "() => /^2 of 8/.test(document.querySelector('[data-node=EgoXDecodeEgoHalf] "
+                "[data-testid=egox-preview-about]').textContent)",
+                timeout=90_000,
+            )
             assert page.evaluate(cells) == 2, "cell by cell"
             if end == "cancel":
                 maker.click()
             else:
                 page.evaluate("() => app.api.interrupt()")
-        page.page.wait_for_function("(maker) => maker.textContent.startsWith('Make')", arg=maker.element_handle(),
-                                    timeout=120_000)
+        page.page.wait_for_function(
+            "(maker) => maker.textContent.startsWith('Make')",
+            arg=maker.element_handle(),
+            timeout=120_000,
+        )
         if end:
             assert "Cancelled" in about(page), end
     assert page.evaluate(cells) == 8 and about(page) == ""

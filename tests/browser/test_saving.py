@@ -1,4 +1,5 @@
-"""*Save* in a player: what is shown becomes a video in the output folder, with the workflow of the run that made it."""
+"""*Save* in a player: what is shown becomes a video in the output folder, with the workflow of the
+run that made it."""
 
 from __future__ import annotations
 
@@ -33,8 +34,11 @@ def save(page, output: Path) -> tuple[Path, str]:
     """The file that a click on *Save* writes, and what the player says of it."""
     said = '[data-node="prior"] [data-testid="egox-preview-about"]'
     page.page.locator('[data-node="prior"] [data-testid="egox-preview-save"]').click()
-    page.page.wait_for_function("(said) => /aved: /.test(document.querySelector(said).textContent)", arg=said,
-                                timeout=60_000)
+    page.page.wait_for_function(
+        "(said) => /aved: /.test(document.querySelector(said).textContent)",
+        arg=said,
+        timeout=60_000,
+    )
     text = page.page.locator(said).inner_text()
     return output.parent / text.partition(": ")[2].partition(",")[0], text
 
@@ -49,7 +53,7 @@ def read_video(path: Path) -> tuple[np.ndarray, float, dict[str, str]]:
 
 
 @pytest.mark.parametrize("vue_nodes", NEWER)
-def test_the_prior_of_a_subgraph_is_saved(open_page, shipped, browser_server, vue_nodes: bool) -> None:
+def test_the_prior_of_a_subgraph_is_saved(open_page, shipped, browser_server, vue_nodes):
     page = open_page(vue_nodes=vue_nodes, size=(1600, 900))
     page.load(shipped("egox_demo"))
     make_small(page)
@@ -57,18 +61,29 @@ def test_the_prior_of_a_subgraph_is_saved(open_page, shipped, browser_server, vu
     page.queue()
     page.wait_for_run()
     page.page.wait_for_function(_MARK, timeout=30_000)
-    page.set_widget("EgoXWanSampler", "seed", SEED + 1)  # the file's graph is the run's, not the page's
+    page.set_widget(
+        "EgoXWanSampler", "seed", SEED + 1
+    )  # the file's graph is the run's, not the page's
 
     path, said = save(page, browser_server.base.output)
-    assert path.name.startswith("prior_") and path.parent.name == "egox_previews" and "workflow" not in said
+    assert (
+        path.name.startswith("prior_")
+        and path.parent.name == "egox_previews"
+        and "workflow" not in said
+    )
     frames, fps, about = read_video(path)
     assert frames.shape == (FRAMES, HEIGHT, HEIGHT, 3)
     assert fps == pytest.approx(page.evaluate("() => egoxPlayer.fps"), rel=0.01)
     shown = np.array(page.evaluate(_FRAME, 2)).reshape(HEIGHT, HEIGHT, 4)[..., :3]
     assert shown.std() > 5 and np.abs(frames[2] - shown.astype(float)).mean() < 8, "two lossy steps"
     graph, prompt = json.loads(about["workflow"]), json.loads(about["prompt"])
-    assert {inside["name"] for inside in graph["definitions"]["subgraphs"]} == {"Scene and prior", "EgoX"}
-    assert [node["inputs"]["seed"] for node in prompt.values() if node["class_type"] == "EgoXWanSampler"] == [SEED]
+    assert {inside["name"] for inside in graph["definitions"]["subgraphs"]} == {
+        "Scene and prior",
+        "EgoX",
+    }
+    assert [
+        node["inputs"]["seed"] for node in prompt.values() if node["class_type"] == "EgoXWanSampler"
+    ] == [SEED]
 
     page.page.locator('[data-node="prior"] [data-view="side"]').click()
     frame = page.evaluate("() => egoxPlayer.number")

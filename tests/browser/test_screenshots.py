@@ -1,39 +1,40 @@
-"""Remakes docs/img and the thumbnails: ``python3 run.py test --browser --screenshots``. Skipped otherwise.
+"""Remakes docs/img: ``python3 run.py test --browser --screenshots``. Skipped otherwise.
 
-With ``EGOX_SCREENSHOTS=small`` in the environment the graphs run small, to try the pictures out; never commit those.
-Every picture shows the synthetic sample only. Dark pictures are of the classic nodes, light ones of the newer nodes, so
-that both renderings are seen. Each picture has to be looked at before it is committed.
-"""
+With ``EGOX_SCREENSHOTS=small`` in the environment the graphs run small, to try the pictures out;
+never commit those. Every picture shows the synthetic sample only. Dark pictures are of the classic
+nodes, light ones of the newer nodes, so that both renderings are seen. Each picture has to be
+looked at before it is committed."""
 
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
-import numpy as np
 import pytest
 
 from tests.browser.page import PageUnderTest
-from tests.browser.thumbnails import save_jpeg
-from tools.setup.api_client import read_prompt
+from tests.paths import ROOT
 
 from .preview_graph import choose_view, connect_everything
-from .small_graph import HEIGHT, make_small, small_prompt
+from .small_graph import HEIGHT, make_small
 from .test_form import open_form
-from .test_workflows_in_page import CARDS, NAMES, PACK
-from .thumbnail_runs import make_thumbnails
+from .test_workflows_in_page import NAMES, PACK
 
 SMALL = os.environ.get("EGOX_SCREENSHOTS") == "small"
-pytestmark = pytest.mark.skipif(os.environ.get("EGOX_SCREENSHOTS") not in ("1", "small"),
-                                reason="remakes docs/img: python3 run.py test --browser --screenshots")
+pytestmark = pytest.mark.skipif(
+    os.environ.get("EGOX_SCREENSHOTS") not in ("1", "small"),
+    reason="remakes docs/img: python3 run.py test --browser --screenshots",
+)
 
-IMG = Path(__file__).resolve().parent.parent.parent / "docs" / "img"
-WORKFLOWS = IMG.parent.parent / "workflows"
+IMG = ROOT / "docs" / "img"
 LIMIT = 4_000_000
 LOOKS = [pytest.param("dark", False, id="dark"), pytest.param("light", True, id="light")]
 WIDE = (2400, 1500)
-PREVIEWS = {"depth": "EgoXDepthAlign", "prior": "EgoXRenderEgoPrior", "ego": "EgoXDecodeEgoHalf",
-            "attention": "EgoXAttentionView"}
+PREVIEWS = {
+    "depth": "EgoXDepthAlign",
+    "prior": "EgoXRenderEgoPrior",
+    "ego": "EgoXDecodeEgoHalf",
+    "attention": "EgoXAttentionView",
+}
 RUN_S = 1800.0
 
 
@@ -73,11 +74,13 @@ def picture_of_graph(page: PageUnderTest, name: str, theme: str) -> None:
     bounds = page.graph_bounds()
     page.show(bounds)
     page.page.wait_for_timeout(1500)
-    page.save_picture(IMG / f"workflow_{name}_{theme}.jpg", page.on_page(bounds), width=1900, quality=66)
+    page.save_picture(
+        IMG / f"workflow_{name}_{theme}.jpg", page.on_page(bounds), width=1900, quality=66
+    )
 
 
 @pytest.mark.parametrize(("theme", "vue_nodes"), LOOKS)
-def test_workflows(open_page, shipped, theme: str, vue_nodes: bool) -> None:
+def test_workflows(open_page, shipped, theme, vue_nodes):
     page = open_page(theme=theme, vue_nodes=vue_nodes, size=WIDE)
     for name in NAMES:
         if name != "egox_demo":
@@ -86,7 +89,7 @@ def test_workflows(open_page, shipped, theme: str, vue_nodes: bool) -> None:
 
 
 @pytest.mark.parametrize(("theme", "vue_nodes"), LOOKS)
-def test_demo_previews_and_editor(open_page, shipped, unpacked, theme: str, vue_nodes: bool) -> None:
+def test_demo_previews_and_editor(open_page, shipped, unpacked, theme, vue_nodes):
     page = open_page(theme=theme, vue_nodes=vue_nodes, size=WIDE, webgl=True)
     page.load(shipped("egox_demo"))
     run(page)
@@ -94,8 +97,14 @@ def test_demo_previews_and_editor(open_page, shipped, unpacked, theme: str, vue_
     page.load(unpacked("egox_demo"))
     connect_everything(page)
     page.evaluate(TRUTH)
-    size = HEIGHT if SMALL else page.evaluate("() => app.graph.nodes.find((n) => n.type === 'EgoXLoadExoVideo')"
-                                              ".widgets.find((w) => w.name === 'height').value")
+    size = (
+        HEIGHT
+        if SMALL
+        else page.evaluate(
+            "() => app.graph.nodes.find((n) => n.type === 'EgoXLoadExoVideo')"
+            ".widgets.find((w) => w.name === 'height').value"
+        )
+    )
     for name in ("ego_x", "ego_y"):
         page.set_widget("EgoXAttentionView", name, size // 2)
     run(page)
@@ -110,12 +119,14 @@ def test_demo_previews_and_editor(open_page, shipped, unpacked, theme: str, vue_
     page.show(bounds)
     page.page.get_by_test_id("egox-open").first.click()
     page.page.wait_for_selector('[data-testid="egox-editor"]', timeout=30_000)
-    page.page.get_by_role("button", name="Edit this path").click(timeout=30_000)  # the take's, as keyframes
+    page.page.get_by_role("button", name="Edit this path").click(
+        timeout=30_000
+    )  # the take's, as keyframes
     page.page.wait_for_timeout(6000)  # points, exo picture and the coarse prior are fetched
     page.save_picture(IMG / f"editor_{theme}.jpg", width=1300, quality=78)
 
 
-def test_form(open_page, shipped) -> None:
+def test_form(open_page, shipped):
     """The demo as a form, after a run: what the README begins with."""
     page = open_page(size=(1600, 900))
     open_form(page, shipped("egox_demo"))
@@ -129,14 +140,14 @@ def test_form(open_page, shipped) -> None:
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])
-def test_template_cards(open_page, theme: str) -> None:
+def test_template_cards(open_page, theme):
     page = open_page(theme=theme, size=(1700, 1150))  # so that no card is cut off
     page.open_templates(PACK)
     page.page.wait_for_timeout(2500)
     page.save_picture(IMG / f"templates_{theme}.jpg", width=1200, quality=78)
 
 
-def test_tutorial_steps(open_page, unpacked) -> None:
+def test_tutorial_steps(open_page, unpacked):
     """The pictures of docs/tutorial.md that no other picture shows."""
     page = open_page(size=(1500, 900))
     page.load(unpacked("egox_demo"))
@@ -145,16 +156,6 @@ def test_tutorial_steps(open_page, unpacked) -> None:
         picture_of_node(page, node, f"tutorial_{node.removeprefix('EgoX').lower()}", 520)
 
 
-def test_thumbnails(browser_client, browser_server) -> None:
-    """One a workflow, from runs through the server."""
-    demo = read_prompt("egox_demo")
-    made = make_thumbnails(browser_client, browser_server.base, small_prompt(demo) if SMALL else demo)
-    assert made.keys() == set(CARDS)
-    for name, picture in made.items():
-        assert picture.shape[0] == picture.shape[1] and picture.std() > 20, name
-        save_jpeg(WORKFLOWS / f"{name}.jpg", np.ascontiguousarray(picture))
-
-
-def test_pictures_stay_small() -> None:
+def test_pictures_stay_small():
     sizes = {path.name: path.stat().st_size for path in IMG.iterdir() if path.is_file()}
     assert sum(sizes.values()) < LIMIT, sorted(sizes.items(), key=lambda entry: -entry[1])[:8]

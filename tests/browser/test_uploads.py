@@ -1,4 +1,5 @@
-"""A user's own files by hand: chosen with the node's button or dropped on it, on both canvases and in the form."""
+"""A user's own files by hand: chosen with the node's button or dropped on it, on both canvases and
+in the form."""
 
 from __future__ import annotations
 
@@ -27,7 +28,7 @@ from tests.browser.upload_page import (
 
 
 @pytest.fixture
-def take(tmp_path: Path, repo_root: Path) -> Path:
+def take(tmp_path, repo_root) -> Path:
     """Files of a take of which no other test knows, and a zip of them."""
     for name in ("exo.mp4", "depth.npz", "meta.json"):
         shutil.copy(repo_root / "sample" / "synthetic_room" / name, tmp_path / name)
@@ -41,19 +42,25 @@ def used(page, folder: str) -> None:
     """All nodes have the take of that folder."""
     assert value(page, LOADER, "file") == f"egox/{folder}/exo.mp4"
     assert value(page, DEPTH, "depth_file") == f"egox/{folder}/depth.npz"
-    assert value(page, DEPTH, "camera_file") == value(page, POSES, "file") == f"egox/{folder}/meta.json"
+    assert (
+        value(page, DEPTH, "camera_file")
+        == value(page, POSES, "file")
+        == f"egox/{folder}/meta.json"
+    )
     assert value(page, POSES, "source") == "file"
 
 
 @pytest.mark.parametrize("vue_nodes", NEWER)
-def test_files_by_button_and_a_take_dropped(same_page, unpacked, take: Path, uploads: Path, vue_nodes: bool) -> None:
+def test_files_by_button_and_a_take_dropped(same_page, unpacked, take, uploads, vue_nodes):
     page = same_page(vue_nodes=vue_nodes, size=(1400, 900))
     page.load(unpacked("egox_demo"))
     page.show(page.node_bounds(DEPTH))
     choose(page, DEPTH, take / "depth.npz", take / "meta.json")
     assert "depth (49 frames), exo camera, ego poses" in told(page, DEPTH, "Set in")
     assert value(page, DEPTH, "depth_file") == "egox/depth/depth.npz"
-    assert value(page, POSES, "file") == "egox/depth/meta.json" and value(page, LOADER, "file").startswith("sample/")
+    assert value(page, POSES, "file") == "egox/depth/meta.json" and value(
+        page, LOADER, "file"
+    ).startswith("sample/")
 
     drop(page, on_node(page, LOADER), take / "own take.zip")
     assert "video (49 frames)" in told(page, LOADER, "Set in")
@@ -62,17 +69,23 @@ def test_files_by_button_and_a_take_dropped(same_page, unpacked, take: Path, upl
     room = take / "my room"
     (room / "maps").mkdir(parents=True)
     (room / "notes.md").write_text("not of a take", encoding="utf-8")
-    for name, place in (("exo.mp4", "exo.mp4"), ("depth.npz", "maps/depth.npz"), ("meta.json", "meta.json")):
+    for name, place in (
+        ("exo.mp4", "exo.mp4"),
+        ("depth.npz", "maps/depth.npz"),
+        ("meta.json", "meta.json"),
+    ):
         shutil.copy(take / name, room / place)
     drop_from_desktop(page, on_node(page, LOADER), room)
     assert "my room: video (49 frames), depth (49 frames)" in told(page, LOADER, "my room")
     assert value(page, LOADER, "file") == "egox/my room/exo.mp4"
     assert value(page, DEPTH, "depth_file") == "egox/my room/maps/depth.npz"
     saved = page.saved()
-    assert "egox_upload" not in str(page.to_prompt()) and len(saved["nodes"]) == len(unpacked("egox_demo")["nodes"])
+    assert "egox_upload" not in str(page.to_prompt()) and len(saved["nodes"]) == len(
+        unpacked("egox_demo")["nodes"]
+    )
 
 
-def test_in_the_form(same_page, shipped, take: Path, uploads: Path) -> None:
+def test_in_the_form(same_page, shipped, take, uploads):
     page = same_page(size=(1600, 900))
     open_form(page, shipped("egox_demo"))
     choose(page, LOADER, take / "exo.mp4", take / "depth.npz", take / "meta.json")
@@ -84,7 +97,7 @@ def test_in_the_form(same_page, shipped, take: Path, uploads: Path) -> None:
     used(page, "own take")
 
 
-def test_a_taken_name_a_bad_file_and_the_limit_are_told(same_page, unpacked, take: Path, uploads: Path) -> None:
+def test_a_taken_name_a_bad_file_and_the_limit_are_told(same_page, unpacked, take, uploads):
     page = same_page(size=(1200, 800))
     page.load(unpacked("egox_demo"))
     page.show(page.node_bounds(DEPTH))
@@ -108,7 +121,7 @@ def test_a_taken_name_a_bad_file_and_the_limit_are_told(same_page, unpacked, tak
     assert sorted(p.name for p in uploads.iterdir()) == ["depth", "depth (2)"]
 
 
-def test_the_host_s_own_video_button_is_told_its_limit(same_page, shipped, tmp_path: Path) -> None:
+def test_the_host_s_own_video_button_is_told_its_limit(same_page, shipped, tmp_path):
     with (tmp_path / "long.mp4").open("wb") as file:
         file.truncate(101 * 2**20)
     page = same_page(size=(1200, 800))
@@ -116,7 +129,9 @@ def test_the_host_s_own_video_button_is_told_its_limit(same_page, shipped, tmp_p
     before = value(page, LOADER, "file")
     with page.page.expect_file_chooser(timeout=30_000) as chooser:
         press(page, LOADER, "upload")
-    with page.page.expect_response(lambda answer: "/upload/" in answer.url, timeout=60_000) as answer:
+    with page.page.expect_response(
+        lambda answer: "/upload/" in answer.url, timeout=60_000
+    ) as answer:
         chooser.value.set_files(tmp_path / "long.mp4")
     assert answer.value.status == 413
     page.page.get_by_text("--max-upload-size 102").first.wait_for(timeout=30_000)

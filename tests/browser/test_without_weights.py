@@ -42,7 +42,7 @@ def opened(same_page, saved: dict) -> PageUnderTest:
 
 
 @pytest.mark.parametrize("name", ["egox_basic", "egox_fast"])
-def test_run_makes_the_prior(same_page, shipped, no_weights, name: str) -> None:
+def test_run_makes_the_prior(same_page, shipped, no_weights, name):
     page = opened(same_page, shipped(name))
     press_run(page)
     page.wait_for_run()
@@ -52,7 +52,7 @@ def test_run_makes_the_prior(same_page, shipped, no_weights, name: str) -> None:
     assert "wan2.1_i2v_480p_14B" in said and "wan_2.1_vae" in said
 
 
-def test_one_video_names_what_the_prior_alone_needs(same_page, shipped, no_weights) -> None:
+def test_one_video_names_what_the_prior_alone_needs(same_page, shipped, no_weights):
     page = opened(same_page, shipped("egox_one_video"))
     page.page.locator(ALONE).first.click()
     said = toast_of(page, "moge_2_vitl")
@@ -60,11 +60,18 @@ def test_one_video_names_what_the_prior_alone_needs(same_page, shipped, no_weigh
     assert "wan" not in said and "qwen" not in said, "only the prior's models"
 
 
-def test_prior_only_runs_no_sampler(same_page, shipped) -> None:
+def test_prior_only_runs_no_sampler(same_page, shipped):
     page = opened(same_page, shipped("egox_demo"))
     page.page.locator(ALONE).first.click()
     page.wait_for_run()
-    ran = {event["data"]["node"].split(":")[-1] for event in page.evaluate("() => window.egoxSeen")
-           if event["kind"] == "executed"}
-    kinds = {node_id.split(":")[-1]: node["class_type"] for node_id, node in page.to_prompt().items()}
-    assert PRIOR in {kinds[node] for node in ran} and "EgoXWanSampler" not in {kinds[node] for node in ran}
+    ran = {
+        event["data"]["node"].split(":")[-1]
+        for event in page.evaluate("() => window.egoxSeen")
+        if event["kind"] == "executed"
+    }
+    kinds = {
+        node_id.split(":")[-1]: node["class_type"] for node_id, node in page.to_prompt().items()
+    }
+    assert PRIOR in {kinds[node] for node in ran} and "EgoXSampleLong" not in {
+        kinds[node] for node in ran
+    }

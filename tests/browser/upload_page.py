@@ -1,4 +1,5 @@
-"""The upload on nodes by hand: its button, a drop, what it says, and the widgets that it sets at any depth."""
+"""The upload on nodes by hand: its button, a drop, what it says, and the widgets that it sets at
+any depth."""
 
 from __future__ import annotations
 
@@ -16,7 +17,10 @@ _NODE = """const nodes = [];
   const node = nodes.find((n) => n.type === kind);
   const widget = (name) => node.widgets.find((w) => w.name === name);"""
 _ELEMENT = "(kind) => { " + _NODE + " return widget('egox_upload').element; }"
-_SET = """([kind, name, value]) => { """ + _NODE + """
+_SET = (
+    """([kind, name, value]) => { """
+    + _NODE
+    + """
   const link = node.graph.getLink(node.inputs.find((i) => i.widget?.name === name)?.link);
   const entry = node.graph.inputNode;
   const outer = link && link.origin_id === entry?.id ? entry.slots[link.origin_slot].name : null;
@@ -26,6 +30,7 @@ _SET = """([kind, name, value]) => { """ + _NODE + """
     if (widget) { widget.value = value; widget.callback?.(value, app.canvas, holder); }
   }
 }"""
+)
 _VALUE = "([kind, name]) => { " + _NODE + " return widget(name).value; }"
 _SAID = "widget('egox_upload').element.querySelector('[data-testid=egox-upload-note]').textContent"
 _NOTE = "(kind) => { " + _NODE + f" return {_SAID}; }}"
@@ -73,15 +78,19 @@ def choose(page: PageUnderTest, kind: str, *files: Path) -> None:
 
 def told(page: PageUnderTest, kind: str, words: str) -> str:
     """What the node says, as soon as these words are in it."""
-    page.page.wait_for_function(f"([kind, words]) => {{ {_NODE} "
-                                f"return {_SAID}.includes(words); }}",
-                                arg=[kind, words], timeout=60_000)
+    page.page.wait_for_function(
+        f"([kind, words]) => {{ {_NODE} return {_SAID}.includes(words); }}",
+        arg=[kind, words],
+        timeout=60_000,
+    )
     return page.evaluate(_NOTE, kind)
 
 
 def drop(page: PageUnderTest, place: tuple[float, float], *files: Path) -> str:
     types = {".mp4": "video/mp4", ".json": "application/json", ".zip": "application/zip"}
-    content = [[f.name, types.get(f.suffix, ""), base64.b64encode(f.read_bytes()).decode()] for f in files]
+    content = [
+        [f.name, types.get(f.suffix, ""), base64.b64encode(f.read_bytes()).decode()] for f in files
+    ]
     return page.evaluate(_DROP, [*place, content])
 
 
@@ -90,7 +99,9 @@ def drop_from_desktop(page: PageUnderTest, place: tuple[float, float], *paths: P
     session = page.page.context.new_cdp_session(page.page)
     data = {"items": [], "files": list(map(str, paths)), "dragOperationsMask": 1}
     for kind in ("dragEnter", "dragOver", "drop"):
-        session.send("Input.dispatchDragEvent", {"type": kind, "x": place[0], "y": place[1], "data": data})
+        session.send(
+            "Input.dispatchDragEvent", {"type": kind, "x": place[0], "y": place[1], "data": data}
+        )
         page.page.wait_for_timeout(100)
 
 

@@ -9,11 +9,14 @@ from types import ModuleType
 
 import pytest
 
-MISSING = [name for name in ("accelerate", "peft", "pydantic", "yaml") if importlib.util.find_spec(name) is None]
+MISSING = [
+    name
+    for name in ("accelerate", "peft", "pydantic", "yaml")
+    if importlib.util.find_spec(name) is None
+]
 NEED_THEM = [
     "train/test_*.py",
     "test_parallel.py",
-    "test_cluster.py",
     "cli/test_train.py",
     "data/test_prepare.py",
     "data/test_prepare_sums.py",
@@ -50,12 +53,6 @@ def tiny() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
-def clusters() -> ModuleType:
-    """The module that starts Ray clusters."""
-    return _load("ray_cluster")
-
-
-@pytest.fixture(scope="session")
 def launching() -> ModuleType:
     """The module that starts trainings as processes."""
     return _load("launching")
@@ -68,7 +65,7 @@ def golden_geometry():
 
 
 @pytest.fixture
-def workplace(tmp_path: Path, tiny: ModuleType) -> Path:
+def workplace(tmp_path, tiny) -> Path:
     """A folder with ``cache`` and ``base.safetensors``."""
     tiny.make_cache(tmp_path / "cache")
     tiny.make_base(tmp_path / "base.safetensors")
@@ -78,7 +75,9 @@ def workplace(tmp_path: Path, tiny: ModuleType) -> Path:
 def _load(name: str) -> ModuleType:
     module_name = f"egox_tests_{name}"
     if module_name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(module_name, Path(__file__).with_name(f"{name}.py"))
+        spec = importlib.util.spec_from_file_location(
+            module_name, Path(__file__).with_name(f"{name}.py")
+        )
         module = importlib.util.module_from_spec(spec)
         sys.modules[module_name] = module
         spec.loader.exec_module(module)
@@ -92,32 +91,36 @@ def takes() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
-def synthetic_takes(takes: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def synthetic_takes(takes, tmp_path_factory) -> Path:
     """Four synthetic takes of five frames, 64x32."""
     return takes.write_synthetic(tmp_path_factory.mktemp("takes"), 4)
 
 
 @pytest.fixture(scope="session")
-def training_set(synthetic_takes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def training_set(synthetic_takes, tmp_path_factory) -> Path:
     """What ``prepare`` makes of them: read only."""
     from egox_core.data.prepare import prepare
     from egox_core.data.prepare_options import PrepareOptions
 
     root = tmp_path_factory.mktemp("set")
-    prepare(synthetic_takes, root, PrepareOptions(frames=5, stride=5, exo_size=(64, 32), ego_size=32),
-            fractions={"validation": 0.5})
+    prepare(
+        synthetic_takes,
+        root,
+        PrepareOptions(frames=5, stride=5, exo_size=(64, 32), ego_size=32),
+        fractions={"validation": 0.5},
+    )
     return root
 
 
 @pytest.fixture(scope="session")
-def depth_models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def depth_models(tmp_path_factory) -> tuple[Path, Path]:
     """Folders of a metric and a relative depth model of random weights."""
     pytest.importorskip("transformers", reason="transformers is not installed")
     return _load("random_depth_models").write_models(tmp_path_factory.mktemp("depth_models"))
 
 
 @pytest.fixture(scope="session")
-def mask_models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def mask_models(tmp_path_factory) -> tuple[Path, Path]:
     """Folders of a semantic and a universal segmentation model of random weights."""
     pytest.importorskip("transformers", reason="transformers is not installed")
     models, folder = _load("random_mask_models"), tmp_path_factory.mktemp("mask_models")

@@ -1,4 +1,5 @@
-"""Damage of files: bytes flipped, cut or spliced, values of JSON replaced, members of zips changed."""
+"""Damage of files: bytes flipped, cut or spliced, values of JSON replaced, members of zips
+changed."""
 
 from __future__ import annotations
 
@@ -9,9 +10,31 @@ import random
 import zipfile
 
 DIGITS = "9" * 5000
-ODD = (None, True, -1, 0, 0.5, 1e308, float("inf"), float("nan"), 10**30, "@digits@", "x", "²",
-       "\ud800", "\0", "",
-       [], {}, [[1, 2], [3]], [[]], "a" * 300, "../../x", {"a": 1}, [None])
+ODD = (
+    None,
+    True,
+    -1,
+    0,
+    0.5,
+    1e308,
+    float("inf"),
+    float("nan"),
+    10**30,
+    "@digits@",
+    "x",
+    "²",
+    "\ud800",
+    "\0",
+    "",
+    [],
+    {},
+    [[1, 2], [3]],
+    [[]],
+    "a" * 300,
+    "../../x",
+    {"a": 1},
+    [None],
+)
 
 
 def damaged(content: bytes, rng: random.Random) -> bytes:
@@ -35,18 +58,18 @@ def _flipped(content: bytes, rng: random.Random) -> bytes:
 
 
 def _cut(content: bytes, rng: random.Random) -> bytes:
-    return content[:rng.choice((0, 1, 8, rng.randrange(len(content) + 1)))]
+    return content[: rng.choice((0, 1, 8, rng.randrange(len(content) + 1)))]
 
 
 def _spliced(content: bytes, rng: random.Random) -> bytes:
     start, place = rng.randrange(len(content) + 1), rng.randrange(len(content) + 1)
-    piece = content[start:start + rng.choice((1, 4, 64, 1024))]
-    return content[:place] + piece + content[place + rng.choice((0, len(piece))):]
+    piece = content[start : start + rng.choice((1, 4, 64, 1024))]
+    return content[:place] + piece + content[place + rng.choice((0, len(piece))) :]
 
 
 def _zeroed(content: bytes, rng: random.Random) -> bytes:
     start, length = rng.randrange(len(content) + 1), rng.choice((1, 4, 64, 4096))
-    return content[:start] + bytes(min(length, len(content) - start)) + content[start + length:]
+    return content[:start] + bytes(min(length, len(content) - start)) + content[start + length :]
 
 
 def _other_values(content: bytes, rng: random.Random) -> bytes:
@@ -78,7 +101,9 @@ def _other_member(content: bytes, rng: random.Random) -> bytes:
     name = rng.choice(list(members))
     members[name] = damaged(members[name], rng)
     out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA))) as archive:
+    with zipfile.ZipFile(
+        out, "w", rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA))
+    ) as archive:
         for name, member in members.items():
             archive.writestr(name, member)
     packed = out.getvalue()
@@ -89,10 +114,23 @@ def _other_header(content: bytes, rng: random.Random) -> bytes:
     """A .npy whose header claims another type, order or shape."""
     end = 10 + int.from_bytes(content[8:10], "little")
     header = content[10:end]
-    old, new = rng.choice(((b"(", b"(3, "), (b"(", b"(-1, "), (b"(", b"(99999999999, "), (b"False", b"True "),
-                           (b"<f", b"|O"), (b"<f", b">f"), (b"'shape'", b"'sha"), (b"(", b"[" * 90),
-                           (b"<f", b"|V"),
-                           (b"<f2", b"<f4"), (b"{", b"{'x': 1, "), (b"(", b"("), (b"<f", b"<c"),
-                           (b"<f", b"<M")))
+    old, new = rng.choice(
+        (
+            (b"(", b"(3, "),
+            (b"(", b"(-1, "),
+            (b"(", b"(99999999999, "),
+            (b"False", b"True "),
+            (b"<f", b"|O"),
+            (b"<f", b">f"),
+            (b"'shape'", b"'sha"),
+            (b"(", b"[" * 90),
+            (b"<f", b"|V"),
+            (b"<f2", b"<f4"),
+            (b"{", b"{'x': 1, "),
+            (b"(", b"("),
+            (b"<f", b"<c"),
+            (b"<f", b"<M"),
+        )
+    )
     header = header.replace(old, new, 1)
     return content[:8] + len(header).to_bytes(2, "little") + header + content[end:]

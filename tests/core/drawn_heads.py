@@ -1,4 +1,5 @@
-"""A drawn wearer's exact head, its points in the exo picture, and depth that is known round them."""
+"""A drawn wearer's exact head, its points in the exo picture, and depth that is known round
+them."""
 
 from __future__ import annotations
 
@@ -33,8 +34,12 @@ class DrawnHeads:
         uv = changes.get("uv", self.uv)
         metres = changes.get("metres")
         scores = changes.get("scores", np.ones(uv.shape[:2]))
-        return HeadPoints(uv=torch.from_numpy(uv), scores=torch.from_numpy(np.asarray(scores, dtype=float)),
-                          picture=self.camera.stored_size, metres=None if metres is None else torch.from_numpy(metres))
+        return HeadPoints(
+            uv=torch.from_numpy(uv),
+            scores=torch.from_numpy(np.asarray(scores, dtype=float)),
+            picture=self.camera.stored_size,
+            metres=None if metres is None else torch.from_numpy(metres),
+        )
 
     def depth(self) -> Tensor:  # [T, H, W]
         """Depth of patches round the points: at the head their own, at the shoulders the skin's."""
@@ -44,7 +49,7 @@ class DrawnHeads:
             for i in reversed(range(len(POINTS))):
                 column, row = (int(round(x)) for x in self.uv[t, i])
                 skin = self.metres[t, i, 2] - (0.06 if i > 4 else 0.0)
-                maps[t, max(0, row - 3):row + 4, max(0, column - 3):column + 4] = float(skin)
+                maps[t, max(0, row - 3) : row + 4, max(0, column - 3) : column + 4] = float(skin)
         return maps
 
     def errors(self, path: HeadPath, frames: slice = slice(None)) -> tuple[float, float, float]:
@@ -55,18 +60,39 @@ class DrawnHeads:
         ray, error = away / far[:, None], answer[..., 3] - self.truth[..., 3]
         along = (error * ray).sum(-1)
         across = np.linalg.norm(error - along[:, None] * ray, axis=-1)
-        turns = Rotation.from_matrix(self.truth[..., :3].transpose(0, 2, 1) @ answer[..., :3]).magnitude()
-        return (float(np.median(across[frames])), float(np.median(np.abs(along[frames]) / far[frames])),
-                float(np.degrees(np.median(turns[frames]))))
+        turns = Rotation.from_matrix(
+            self.truth[..., :3].transpose(0, 2, 1) @ answer[..., :3]
+        ).magnitude()
+        return (
+            float(np.median(across[frames])),
+            float(np.median(np.abs(along[frames]) / far[frames])),
+            float(np.degrees(np.median(turns[frames]))),
+        )
 
 
 def drawn_heads(seed: int = 500, frames: int = 25, height: int = 224, **options) -> DrawnHeads:
     """The wearer of a take that is laid out but not drawn."""
-    spec = SyntheticSpec(seed=seed, frames=frames, fps=10.0, exo_height=height, exo_width=height * 7 // 4,
-                         ego_size=height, wearer="drawn", **options)
+    spec = SyntheticSpec(
+        seed=seed,
+        frames=frames,
+        fps=10.0,
+        exo_height=height,
+        exo_width=height * 7 // 4,
+        ego_size=height,
+        wearer="drawn",
+        **options,
+    )
     layout = draw_layout(spec)
     head, camera, w2c = layout.heads[0], layout.scene.exo_camera, layout.scene.exo_w2c
-    local = transform(w2c, torch.from_numpy(np.stack([head.marks[name] for name in POINTS], axis=1)))
+    local = transform(
+        w2c, torch.from_numpy(np.stack([head.marks[name] for name in POINTS], axis=1))
+    )
     uv, _ = project(camera, local)
-    return DrawnHeads(truth=head.world_from_eyes, camera=camera, exo_w2c=w2c, uv=uv.numpy(), metres=local.numpy(),
-                      times_s=torch.arange(frames, dtype=torch.float64) / spec.fps)
+    return DrawnHeads(
+        truth=head.world_from_eyes,
+        camera=camera,
+        exo_w2c=w2c,
+        uv=uv.numpy(),
+        metres=local.numpy(),
+        times_s=torch.arange(frames, dtype=torch.float64) / spec.fps,
+    )

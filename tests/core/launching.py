@@ -1,26 +1,27 @@
-"""Trainings as processes of their own, on the CPU: plain, or through accelerate's launcher with a shipped file."""
+"""Trainings as processes of their own, on the CPU: plain, or through accelerate's launcher with a
+shipped file."""
 
 from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import yaml
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "true",
-               "PYTHONPATH": str(ROOT)}
+from tests.paths import ROOT
+from tools.setup.server import free_port
+
+ENVIRONMENT = {
+    **os.environ,
+    "OMP_NUM_THREADS": "1",
+    "CUDA_VISIBLE_DEVICES": "",
+    "ACCELERATE_USE_CPU": "true",
+    "PYTHONPATH": str(ROOT),
+}
 FRONT = ROOT / "train_egox.py"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def launcher(kind: str, processes: int) -> list[str]:
@@ -46,16 +47,30 @@ def launcher(kind: str, processes: int) -> list[str]:
     ]
 
 
-def start(config: Path, *launcher: str, front: Path = FRONT, **environment: str) -> subprocess.Popen:
+def start(
+    config: Path, *launcher: str, front: Path = FRONT, **environment: str
+) -> subprocess.Popen:
     """A training that has just begun."""
-    return subprocess.Popen([sys.executable, *launcher, str(front), "train", "--config", str(config)],
-                            env={**ENVIRONMENT, **environment}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                            text=True)
+    return subprocess.Popen(
+        [sys.executable, *launcher, str(front), "train", "--config", str(config)],
+        env={**ENVIRONMENT, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
 
 
-def launch(shipped: str, config: Path, processes: int, *, front: Path = FRONT, limit_s: float = 300,
-           **environment: str) -> str:
-    """What a run through ``accelerate launch --config_file configs/SHIPPED`` printed; it must have ended with 0."""
+def launch(
+    shipped: str,
+    config: Path,
+    processes: int,
+    *,
+    front: Path = FRONT,
+    limit_s: float = 300,
+    **environment: str,
+) -> str:
+    """What a run through ``accelerate launch --config_file configs/SHIPPED`` printed; it must have
+    ended with 0."""
     process = start(
         config,
         "-m",

@@ -1,8 +1,8 @@
-"""Small synthetic takes in the take layout, drawn ones in Ego-Exo4D's, and an altered copy of the real take's poses."""
+"""Small synthetic takes in the take layout, drawn ones in Ego-Exo4D's, and an altered copy of the
+real take's poses."""
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,16 +13,27 @@ import torch
 
 from egox_core.cameras.gopro import undistorted_focal
 from egox_core.cameras.model import CameraModel, project, rescale
+from egox_core.safe_files import read_json, write_json
 from lab.drawn import SyntheticSpec, make_take, write_take
 
 FRAMES = 5
 
 
-def write_synthetic(folder: Path, count: int, *, frames: int = FRAMES, height: int = 32, first_seed: int = 0) -> Path:
+def write_synthetic(
+    folder: Path, count: int, *, frames: int = FRAMES, height: int = 32, first_seed: int = 0
+) -> Path:
     """``count`` takes of a few frames; exo is twice as wide as high."""
     for seed in range(first_seed, first_seed + count):
-        spec = SyntheticSpec(seed=seed, frames=frames, exo_width=2 * height, exo_height=height, ego_size=height,
-                             texture="plain", clutter="calm", edge_samples=1)
+        spec = SyntheticSpec(
+            seed=seed,
+            frames=frames,
+            exo_width=2 * height,
+            exo_height=height,
+            ego_size=height,
+            texture="plain",
+            clutter="calm",
+            edge_samples=1,
+        )
         write_take(make_take(spec), folder / f"synthetic_{seed:03d}")
     return folder
 
@@ -33,9 +44,9 @@ def copy_raw(source: Path, target: Path, alter: Callable[[dict], None]) -> Path:
         copy = target / file.relative_to(source)
         copy.parent.mkdir(parents=True, exist_ok=True)
         if file.parent.name == "camera_pose":
-            content = json.loads(file.read_text(encoding="utf-8"))
+            content = read_json(file)
             alter(content)
-            copy.write_text(json.dumps(content), encoding="utf-8")
+            write_json(copy, content)
         else:
             try:
                 copy.symlink_to(file)
@@ -47,25 +58,49 @@ def copy_raw(source: Path, target: Path, alter: Callable[[dict], None]) -> Path:
 RAW_FOCAL = 1766.0  # px of a GoPro's raw lens at 3840 px
 DISTORTION = (0.036902, 0.057131, -0.057154, 0.018458)
 POINTS = [(x, y, 2.5) for x in (-0.4, 0.0, 0.5) for y in (-0.45, 0.0, 0.3)]
-"""Lamps in front of every drawn exo camera, metres in its own frame: all in sight of an upright camera, too."""
-EXO_POSE = [[1.0, 0, 0, 0.2], [0, 0, -1.0, 1.2], [0, 1.0, 0, 2.5]]  # level, looks along the world's y; z is up
-EGO_POSE = [[0, 0, -1.0, 1.6], [-1.0, 0, 0, 0], [0, 1.0, 0, 0.5]]  # likewise, of a sensor that is turned
+"""Lamps in front of every drawn exo camera, metres in its own frame: all in sight of an upright
+camera, too."""
+EXO_POSE = [
+    [1.0, 0, 0, 0.2],
+    [0, 0, -1.0, 1.2],
+    [0, 1.0, 0, 2.5],
+]  # level, looks along the world's y; z is up
+EGO_POSE = [
+    [0, 0, -1.0, 1.6],
+    [-1.0, 0, 0, 0],
+    [0, 1.0, 0, 0.5],
+]  # likewise, of a sensor that is turned
 
 
 def raw_lens(size: tuple[int, int]) -> CameraModel:
     """The lens that :func:`write_egoexo4d` draws with, for a picture of this (width, height)."""
     full = (3840, 2160) if size[0] > size[1] else (2160, 3840)
-    camera = CameraModel(lens="opencv_fisheye", width=full[0], height=full[1], fx=RAW_FOCAL, fy=RAW_FOCAL,
-                         cx=full[0] / 2, cy=full[1] / 2, distortion=DISTORTION, max_angle_deg=95.0)
+    camera = CameraModel(
+        lens="opencv_fisheye",
+        width=full[0],
+        height=full[1],
+        fx=RAW_FOCAL,
+        fy=RAW_FOCAL,
+        cx=full[0] / 2,
+        cy=full[1] / 2,
+        distortion=DISTORTION,
+        max_angle_deg=95.0,
+    )
     return rescale(camera, *size)
 
 
-def write_egoexo4d(root: Path, name: str, *, frames: int, cameras: Mapping[str, tuple[int, int]] | None = None,
-                   split: str = "train", folder: str = "frame_aligned_videos/downscaled/448",
-                   fps: int = 30) -> Path:
-    """One take in the dataset's own layout: exo cameras by name with the (width, height) of their videos, which show
-    :data:`POINTS` as white discs on grey.
-    """
+def write_egoexo4d(
+    root: Path,
+    name: str,
+    *,
+    frames: int,
+    cameras: Mapping[str, tuple[int, int]] | None = None,
+    split: str = "train",
+    folder: str = "frame_aligned_videos/downscaled/448",
+    fps: int = 30,
+) -> Path:
+    """One take in the dataset's own layout: exo cameras by name with the (width, height) of their
+    videos, which show :data:`POINTS` as white discs on grey."""
     videos = root / "takes" / name / folder
     videos.mkdir(parents=True)
     annotation: dict = {"metadata": {"take_name": name, "take_uid": f"uid-{name}"}}
@@ -74,14 +109,19 @@ def write_egoexo4d(root: Path, name: str, *, frames: int, cameras: Mapping[str, 
         uv, _ = project(lens, torch.tensor(POINTS, dtype=torch.float64))
         write_lamps(videos / f"{camera}.mp4", size, uv.tolist(), frames, fps)
         focal = undistorted_focal(RAW_FOCAL, full, DISTORTION)
-        annotation[camera] = {"camera_intrinsics": [[focal, 0, full[0] / 2], [0, focal, full[1] / 2], [0, 0, 1]],
-                              "camera_extrinsics": EXO_POSE, "distortion_coeffs": list(DISTORTION)}
-    annotation["aria01"] = {"camera_intrinsics": [[150, 0, 255.5], [0, 150, 255.5], [0, 0, 1]],
-                            "camera_extrinsics": {str(i): EGO_POSE for i in range(frames)}}
+        annotation[camera] = {
+            "camera_intrinsics": [[focal, 0, full[0] / 2], [0, focal, full[1] / 2], [0, 0, 1]],
+            "camera_extrinsics": EXO_POSE,
+            "distortion_coeffs": list(DISTORTION),
+        }
+    annotation["aria01"] = {
+        "camera_intrinsics": [[150, 0, 255.5], [0, 150, 255.5], [0, 0, 1]],
+        "camera_extrinsics": {str(i): EGO_POSE for i in range(frames)},
+    }
     write_lamps(videos / "aria01_214-1.mp4", (64, 64), [], frames, fps)
     poses = root / "annotations" / "ego_pose" / split / "camera_pose"
     poses.mkdir(parents=True, exist_ok=True)
-    (poses / f"uid-{name}.json").write_text(json.dumps(annotation), encoding="utf-8")
+    write_json(poses / f"uid-{name}.json", annotation)
     return root
 
 
@@ -106,12 +146,14 @@ def write_damaged(root: Path) -> None:
     for name, damage in DAMAGES.items():
         write_egoexo4d(root, name, frames=5)
         file = root / "annotations" / "ego_pose" / "train" / "camera_pose" / f"uid-{name}.json"
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_json(file)
         damage(content)
-        file.write_text(json.dumps(content), encoding="utf-8")
+        write_json(file, content)
 
 
-def write_lamps(file: Path, size: tuple[int, int], centres: Sequence[Sequence[float]], frames: int, fps: int) -> None:
+def write_lamps(
+    file: Path, size: tuple[int, int], centres: Sequence[Sequence[float]], frames: int, fps: int
+) -> None:
     """A still video of white discs on grey, encoded as fast as can be."""
     width, height = size
     v, u = np.mgrid[:height, :width].astype(np.float32)
@@ -119,7 +161,9 @@ def write_lamps(file: Path, size: tuple[int, int], centres: Sequence[Sequence[fl
     for x, y in centres:
         picture[(u - x) ** 2 + (v - y) ** 2 <= (max(size) / 80) ** 2] = 255
     with av.open(str(file), "w") as container:
-        stream = container.add_stream("libx264", rate=fps, options={"preset": "ultrafast", "crf": "8"})
+        stream = container.add_stream(
+            "libx264", rate=fps, options={"preset": "ultrafast", "crf": "8"}
+        )
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="yuv420p")
         for index in range(frames):

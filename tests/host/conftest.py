@@ -1,4 +1,5 @@
-"""The real server, started once for all tests in this folder, with stand-in models and tests/standin_nodes."""
+"""The real server, started once for all tests in this folder, with stand-in models and
+tests/standin_nodes."""
 
 from __future__ import annotations
 
@@ -9,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from tools.rigs import model_rig
 from tools.setup.api_client import ApiClient, read_prompt
 from tools.setup.base_dir import BaseDir, make_base_dir
 from tools.setup.environment import Environment
@@ -19,11 +22,12 @@ from tools.setup.server import Server
 
 STANDIN_NODES = "egox_standin_nodes"
 GGUF_PACK = Layout().repo.parent / "shared" / "peers" / "ComfyUI-GGUF"
-"""Another pack, which loads quantised weights; beside the repository where there is development data."""
+"""Another pack, which loads quantised weights; beside the repository where there is development
+data."""
 
 
 @pytest.fixture(scope="session")
-def environment(host_root: Path) -> Environment:
+def environment(host_root) -> Environment:
     """The host under the Python that runs the tests."""
     try:
         return Environment(find_host(), Path(sys.executable), Layout())
@@ -32,7 +36,7 @@ def environment(host_root: Path) -> Environment:
 
 
 @pytest.fixture(scope="session")
-def server(environment: Environment, standins: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(environment, standins, tmp_path_factory) -> Iterator[Server]:
     """The host's own main.py, with folders of this session only."""
     packs = {STANDIN_NODES: environment.layout.repo / "tests" / "standin_nodes"}
     if GGUF_PACK.is_dir():
@@ -40,24 +44,26 @@ def server(environment: Environment, standins: Path, tmp_path_factory: pytest.Te
     base = make_base_dir(tmp_path_factory.mktemp("server_base"), environment.layout, packs)
     shutil.copytree(standins, base.models, dirs_exist_ok=True)
     # Two cores are shared with the tests themselves.
-    with Server(environment, base, base.root / "server.log", variables={"OMP_NUM_THREADS": "2"}) as running:
+    with Server(
+        environment, base, base.root / "server.log", variables={"OMP_NUM_THREADS": "2"}
+    ) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
-def server_base(server: Server) -> BaseDir:
+def server_base(server) -> BaseDir:
     return server.base
 
 
 @pytest.fixture
-def client(server: Server) -> ApiClient:
+def client(server) -> ApiClient:
     """The running server's API; the server must be alive before and after every test."""
     assert server.is_running() and server.client.is_up(), server.log_tail(60)
     return server.client
 
 
 @pytest.fixture(scope="session")
-def object_info(server: Server) -> dict[str, Any]:
+def object_info(server) -> dict[str, Any]:
     return server.client.object_info()
 
 
@@ -65,3 +71,17 @@ def object_info(server: Server) -> dict[str, Any]:
 def load_workflow() -> Callable[[str], dict[str, Any]]:
     """``load_workflow(name)``: a shipped workflow as an API prompt."""
     return read_prompt
+
+
+@pytest.fixture(scope="module")
+def rig(pack, repo_root) -> model_rig.ModelRig:
+    """The small transformer with a clip's conditioning, in this process; anew for each file."""
+    with torch.inference_mode():
+        return model_rig.make_rig(pack, repo_root / "models")
+
+
+@pytest.fixture(scope="module")
+def wan21(pack, standins) -> model_rig.ModelRig:
+    """The same of a model with an image embedding."""
+    with torch.inference_mode():
+        return model_rig.make_rig(pack, standins, image_embedding=True, noise_seed=5)

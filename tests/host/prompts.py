@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+from tools.setup.api_client import ApiClient, Outcome
 from tools.setup.demo import DemoOptions, apply_options, use_standins
 
 FRAMES, SIZE, STEPS = 9, 64, 2
@@ -13,16 +14,28 @@ STANDIN_LOADERS = {
     "UNETLoader": (None, {"unet_name": "egox_standin_wan21_i2v.safetensors"}),
     "VAELoader": (None, {"vae_name": "egox_standin_wan_vae.safetensors"}),
     "CLIPLoader": ("EgoXTestsLoadTextEncoder", {"clip_name": "egox_standin_umt5.safetensors"}),
-    "CLIPVisionLoader": ("EgoXTestsLoadClipVision", {"clip_name": "egox_standin_clip_vision.safetensors"}),
+    "CLIPVisionLoader": (
+        "EgoXTestsLoadClipVision",
+        {"clip_name": "egox_standin_clip_vision.safetensors"},
+    ),
     "EgoXLoadLora": (None, {"lora_name": "egox_standin_lora_wan21.safetensors"}),
 }
-"""Loader -> (the class that stands in for it, its values). Stock loaders are kept where they read a small file."""
+"""Loader -> (the class that stands in for it, its values). Stock loaders are kept where they read a
+small file."""
 
 
-def small(prompt: dict[str, Any], *, frames: int = FRAMES, size: int = SIZE, steps: int = STEPS) -> dict[str, Any]:
+def small(
+    prompt: dict[str, Any], *, frames: int = FRAMES, size: int = SIZE, steps: int = STEPS
+) -> dict[str, Any]:
     """A graph of the stand-ins: what is tested of it isn't what the pictures show."""
-    made = apply_options(copy.deepcopy(prompt), DemoOptions(frames=frames, size=size, steps=steps), None)
-    return use_standins(made) if "LotusConditioning" in {node["class_type"] for node in made.values()} else made
+    made = apply_options(
+        copy.deepcopy(prompt), DemoOptions(frames=frames, size=size, steps=steps), None
+    )
+    return (
+        use_standins(made)
+        if "LotusConditioning" in {node["class_type"] for node in made.values()}
+        else made
+    )
 
 
 def with_standins(prompt: dict[str, Any]) -> dict[str, Any]:
@@ -35,6 +48,13 @@ def with_standins(prompt: dict[str, Any]) -> dict[str, Any]:
                 node["class_type"], node["inputs"] = kind, {}
             node["inputs"].update(values)
     return prompt
+
+
+def ran(client: ApiClient, prompt: dict[str, Any], *on_event: Any) -> Outcome:
+    """The outcome of a prompt that succeeds."""
+    outcome = client.run(prompt, *on_event, timeout=600)
+    assert outcome.status == "success", outcome.error_text
+    return outcome
 
 
 def of_type(prompt: dict[str, Any], kind: str) -> dict[str, Any]:

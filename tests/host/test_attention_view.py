@@ -1,4 +1,5 @@
-"""EgoX Attention Capture and View on the real host: rows equal those of the full attention matrix of the model."""
+"""EgoX Attention Capture and View on the real host: rows equal those of the full attention matrix
+of the model."""
 
 from __future__ import annotations
 
@@ -7,15 +8,12 @@ import math
 import pytest
 import torch
 
+from tests.refusals import refuses
 from tools.rigs import model_rig
 
+from .test_model_windows import long_rig, windowed
+
 STEPS, BLOCK = 3, 1
-
-
-@pytest.fixture(scope="module")
-def rig(pack, repo_root) -> model_rig.ModelRig:
-    with torch.inference_mode():
-        return model_rig.make_rig(pack, repo_root / "models")
 
 
 def capture(rig, model, step: int = 1, block: int = BLOCK):
@@ -24,8 +22,15 @@ def capture(rig, model, step: int = 1, block: int = BLOCK):
 
 def view(rig, attention, **changes):
     exo, prior = model_rig.clip_pictures(rig.size)
-    inputs = {"exo_images": exo, "ego_images": prior, "ego_x": 20, "ego_y": 9, "frame": 5, "all_frames": False,
-              **changes}
+    inputs = {
+        "exo_images": exo,
+        "ego_images": prior,
+        "ego_x": 20,
+        "ego_y": 9,
+        "frame": 5,
+        "all_frames": False,
+        **changes,
+    }
     return rig.nodes("attention").EgoXAttentionView.execute(attention, **inputs)
 
 
@@ -37,7 +42,9 @@ def calls(rig, monkeypatch) -> list[dict]:
 
     def spy(q, k, v, heads, geometry, options, **kwargs):
         out = inner(q, k, v, heads, geometry, options, **kwargs)
-        seen.append({"q": q.clone(), "k": k.clone(), "v": v.clone(), "heads": heads, "out": out.clone()})
+        seen.append(
+            {"q": q.clone(), "k": k.clone(), "v": v.clone(), "heads": heads, "out": out.clone()}
+        )
         return out
 
     monkeypatch.setattr(override, "gga_attention", spy)
@@ -46,12 +53,14 @@ def calls(rig, monkeypatch) -> list[dict]:
 
 def full_matrix(call: dict, row: int, bias: torch.Tensor | None) -> torch.Tensor:
     """[heads, tokens, tokens]: the whole attention of one clip, the plain way."""
-    q, k = (call[name][row].double().unflatten(-1, (call["heads"], -1)).transpose(0, 1) for name in "qk")
+    q, k = (
+        call[name][row].double().unflatten(-1, (call["heads"], -1)).transpose(0, 1) for name in "qk"
+    )
     scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
     return (scores if bias is None else scores + bias).softmax(-1)
 
 
-def test_rows_are_those_of_the_full_matrix(rig, calls) -> None:
+def test_rows_are_those_of_the_full_matrix(rig, calls):
     model, attention = capture(rig, rig.patch())
     rig.ksample(model, steps=STEPS)
     record = attention.record
@@ -78,7 +87,7 @@ def test_rows_are_those_of_the_full_matrix(rig, calls) -> None:
         assert torch.allclose(values, call["out"][1, ego, part].float(), atol=2e-3)
 
 
-def test_the_weight_is_one_plus_the_cosine(rig) -> None:
+def test_the_weight_is_one_plus_the_cosine(rig):
     model, attention = capture(rig, rig.patch())
     rig.ksample(model, steps=STEPS)
     record, gga = attention.record, model_rig.core(rig.pack, "gga.bias")
@@ -91,21 +100,27 @@ def test_the_weight_is_one_plus_the_cosine(rig) -> None:
     assert torch.allclose(found, expected, atol=1e-6) and found.shape == (t, h, w_exo)
 
 
-def test_it_changes_nothing_and_sees_the_same_from_any_place(rig) -> None:
+def test_it_changes_nothing_and_sees_the_same_from_any_place(rig):
     plain = rig.ksample(rig.patch(), steps=STEPS)
     after, seen_after = capture(rig, rig.patch())
     before, seen_before = capture(rig, rig.model)
     assert torch.equal(rig.ksample(after, steps=STEPS), plain)
     assert torch.equal(rig.ksample(rig.patch(before), steps=STEPS), plain)
-    assert torch.equal(rig.wan_sample(before, sampler="released", steps=STEPS), rig.wan_sample(steps=STEPS))
+    assert torch.equal(
+        rig.wan_sample(before, sampler="released", steps=STEPS), rig.wan_sample(steps=STEPS)
+    )
     in_sampler = seen_before.record
     rig.ksample(rig.patch(before), steps=STEPS)
     assert torch.equal(seen_before.record.k, seen_after.record.k)
     assert torch.equal(seen_before.record.q_ego, seen_after.record.q_ego)
-    assert in_sampler.step == 1 and in_sampler.has_bias and not torch.equal(in_sampler.k, seen_after.record.k)
+    assert (
+        in_sampler.step == 1
+        and in_sampler.has_bias
+        and not torch.equal(in_sampler.k, seen_after.record.k)
+    )
 
 
-def test_steps_and_blocks_are_told_apart(rig) -> None:
+def test_steps_and_blocks_are_told_apart(rig):
     records = {}
     for step, block in ((0, 0), (1, 0), (-1, 0), (0, -1)):
         model, attention = capture(rig, rig.patch(), step, block)
@@ -116,8 +131,9 @@ def test_steps_and_blocks_are_told_apart(rig) -> None:
     assert sigmas == sorted(sigmas, reverse=True) and len(set(sigmas)) == 3
 
 
-def test_prompts_of_unequal_length_and_batches(rig) -> None:
-    """Two calls a step instead of one; two clips a batch: always the first clip under the positive prompt."""
+def test_prompts_of_unequal_length_and_batches(rig):
+    """Two calls a step instead of one; two clips a batch: always the first clip under the positive
+    prompt."""
     model, attention = capture(rig, rig.patch())
     rig.ksample(model, steps=STEPS)
     expected = attention.record
@@ -132,7 +148,7 @@ def test_prompts_of_unequal_length_and_batches(rig) -> None:
     assert torch.allclose(attention.record.k.float(), expected.k.float(), atol=5e-3)
 
 
-def test_without_geometry_there_is_one_map(rig) -> None:
+def test_without_geometry_there_is_one_map(rig):
     model, attention = capture(rig, rig.patch(lambda_g=0.0))
     rig.ksample(model, steps=STEPS)
     assert attention.record.geometry is None
@@ -140,62 +156,66 @@ def test_without_geometry_there_is_one_map(rig) -> None:
     assert "nothing to compare with" in out.result[1]
 
 
-def test_the_view_shows_it(rig) -> None:
+def test_the_view_shows_it(rig):
     model, attention = capture(rig, rig.patch())
     rig.ksample(model, steps=STEPS)
     out = view(rig, attention)
     picture, text = out.result
     assert picture.shape[0] == 1 and picture.shape[1] % 2 == 0 and picture.shape[2] >= 2 * 480
-    assert text.startswith("step 1 of 3") and "block 1 of 2" in text and "with GGA: exo half" in text
+    assert (
+        text.startswith("step 1 of 3") and "block 1 of 2" in text and "with GGA: exo half" in text
+    )
     preview = out.ui["egox_preview"][0]
     assert [stream["name"] for stream in preview["streams"]] == ["ego", "weight", "guided", "plain"]
     assert preview["mark"] == {"x": 20, "y": 9, "frame": 5}
     assert preview["streams"][0]["pick"] == {"x": "ego_x", "y": "ego_y", "frame": "frame"}
     every = view(rig, attention, all_frames=True)
     assert every.result[0].shape[0] == 3 and every.ui["egox_preview"][0]["streams"][0]["step"] == 4
-    assert not torch.equal(view(rig, attention, ego_x=0).result[0], picture), "another pixel looks elsewhere"
+    assert not torch.equal(view(rig, attention, ego_x=0).result[0], picture), (
+        "another pixel looks elsewhere"
+    )
 
 
-@pytest.mark.parametrize(("changes", "match"), [
-    ({"ego_x": 32}, "ego pixel x"), ({"ego_y": 40}, "ego pixel y"), ({"frame": 9}, "frame"),
-    ({"exo_images": torch.zeros(9, 32, 48, 3)}, "exo_images"),
-    ({"exo_images": torch.zeros(5, 32, 64, 3)}, "frame"),
-])
-def test_the_view_refuses_what_is_not_there(rig, changes, match) -> None:
-    errors = model_rig.core(rig.pack, "errors")
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"ego_x": 32}, "ego pixel x"),
+        ({"ego_y": 40}, "ego pixel y"),
+        ({"frame": 9}, "frame"),
+        ({"exo_images": torch.zeros(9, 32, 48, 3)}, "exo_images"),
+        ({"exo_images": torch.zeros(5, 32, 64, 3)}, "frame"),
+    ],
+)
+def test_the_view_refuses_what_is_not_there(rig, changes, match):
     model, attention = capture(rig, rig.patch())
     rig.ksample(model, steps=2)
-    with pytest.raises(errors.EgoXInputError, match=match):
+    with refuses(match):
         view(rig, attention, **changes)
 
 
-def test_the_capture_refuses_what_is_not_there(rig) -> None:
-    error = model_rig.core(rig.pack, "errors").EgoXInputError
+def test_the_capture_refuses_what_is_not_there(rig):
     for block in (2, -3):
-        with pytest.raises(error, match="block"):
+        with refuses("block"):
             capture(rig, rig.patch(), block=block)
     model, attention = capture(rig, rig.patch(), step=3)
-    with pytest.raises(error, match="nothing"):
+    with refuses("nothing"):
         view(rig, attention)
-    with pytest.raises(error, match="sampling step"):
+    with refuses("sampling step"):
         rig.ksample(model, steps=STEPS)
     unpatched, _ = capture(rig, rig.model)
-    with pytest.raises(error, match="without the EgoX canvas"):
+    with refuses("without the EgoX canvas"):
         rig.ksample(unpatched, steps=STEPS)
 
 
-def test_a_context_window_shows_its_own_frames(pack, repo_root) -> None:
-    from comfy_extras.nodes_context_windows import WanContextWindowsManualNode
-
-    with torch.inference_mode():
-        rig = model_rig.make_rig(pack, repo_root / "models", model_rig.RigSize(frames=25))
+def test_a_context_window_shows_its_own_frames(pack, repo_root):
+    rig = long_rig(pack, repo_root, 25)
     model, attention = capture(rig, rig.patch())
-    model = WanContextWindowsManualNode.execute(model, context_length=13, context_overlap=4,
-                                                context_schedule="standard_static", context_stride=1,
-                                                closed_loop=False, fuse_method="pyramid", freenoise=False)[0]
-    rig.ksample(model, steps=2)
+    rig.ksample(
+        windowed(model, context_length=13, context_overlap=4, context_schedule="standard_static"),
+        steps=2,
+    )
     record = attention.record
     assert record.latent_frames == (0, 1, 2, 3) and record.grid[0] == 4 == record.geometry.grid[0]
     assert view(rig, attention, frame=12).result[0].shape[0] == 1
-    with pytest.raises(model_rig.core(rig.pack, "errors").EgoXInputError, match="of the first window"):
+    with refuses("of the first window"):
         view(rig, attention, frame=13)

@@ -1,4 +1,5 @@
-"""Cancel in the midst of each stage: nothing half-written, the server lives, the next prompt runs."""
+"""Cancel in the midst of each stage: nothing half-written, the server lives, the next prompt
+runs."""
 
 from __future__ import annotations
 
@@ -9,16 +10,26 @@ from typing import Any
 import pytest
 
 from tools.setup.api_client import ApiClient, Outcome
-from tools.setup.base_dir import BaseDir
 
-from .prompts import SIZE, id_of, of_type, small
+from .prompts import SIZE, id_of, of_type, ran, small
 
-STAGE_NODES = ("EgoXLoadExoVideo", "EgoXDepthAlign", "EgoXEgoPoseInput", "EgoXBuildScene", "EgoXRenderEgoPrior",
-               "EgoXConditioning", "EgoXWanSampler", "EgoXDecodeEgoHalf")
+STAGE_NODES = (
+    "EgoXLoadExoVideo",
+    "EgoXDepthAlign",
+    "EgoXEgoPoseInput",
+    "EgoXBuildScene",
+    "EgoXRenderEgoPrior",
+    "EgoXConditioning",
+    "EgoXWanSampler",
+    "EgoXDecodeEgoHalf",
+)
 
-PREVIEWS = {"EgoXDepthAlign": {"depth"},
-            "EgoXRenderEgoPrior": {"prior", "coverage", "depth", "exo", "geometry"}}
-"""Clips that a finished stage shows on its node, by the first part of their files' names in temp/egox."""
+PREVIEWS = {
+    "EgoXDepthAlign": {"depth"},
+    "EgoXRenderEgoPrior": {"prior", "coverage", "depth", "exo", "geometry"},
+}
+"""Clips that a finished stage shows on its node, by the first part of their files' names in
+temp/egox."""
 
 
 def files(folder: Path) -> set[str]:
@@ -26,12 +37,18 @@ def files(folder: Path) -> set[str]:
 
 
 def decoding_much(prompt: dict[str, Any]) -> dict[str, Any]:
-    """``prompt`` with a latent of many frames to decode: the stand-ins' own is decoded in less than a message takes."""
+    """``prompt`` with a latent of many frames to decode: the stand-ins' own is decoded in less than
+    a message takes."""
     decode = of_type(prompt, "EgoXDecodeEgoHalf")
     long = {"width": SIZE, "height": SIZE, "length": 241, "batch_size": 1}
-    return {**prompt, "long": {"class_type": "EmptyHunyuanLatentVideo", "inputs": long},
-            id_of(prompt, "EgoXDecodeEgoHalf"): {"class_type": "EgoXDecodeEgoHalf",
-                                                 "inputs": {**decode, "latent": ["long", 0]}}}
+    return {
+        **prompt,
+        "long": {"class_type": "EmptyHunyuanLatentVideo", "inputs": long},
+        id_of(prompt, "EgoXDecodeEgoHalf"): {
+            "class_type": "EgoXDecodeEgoHalf",
+            "inputs": {**decode, "latent": ["long", 0]},
+        },
+    }
 
 
 def cancel_in(client: ApiClient, prompt: dict[str, Any], kind: str) -> Outcome:
@@ -56,10 +73,12 @@ def prompt(load_workflow) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", STAGE_NODES)
-def test_cancel_during(client: ApiClient, prompt, server_base: BaseDir, kind: str) -> None:
+def test_cancel_during(client, prompt, server_base, kind):
     client.forget_results()
     before = files(server_base.output), files(server_base.temp)
-    outcome = cancel_in(client, decoding_much(prompt) if kind == "EgoXDecodeEgoHalf" else prompt, kind)
+    outcome = cancel_in(
+        client, decoding_much(prompt) if kind == "EgoXDecodeEgoHalf" else prompt, kind
+    )
     assert outcome.status == "interrupted", outcome.error_text
     assert id_of(prompt, kind) in outcome.ran
     # Previews of finished stages may stay; the cancelled one and what follows left nothing.
@@ -68,18 +87,19 @@ def test_cancel_during(client: ApiClient, prompt, server_base: BaseDir, kind: st
     shown = {name for stage in finished for name in PREVIEWS.get(stage, ())}
     made = {name for name in files(server_base.temp) - before[1] if "egox" in name.lower()}
     assert {name.removeprefix("egox/").split("_")[0] for name in made} <= shown, made
-    assert not [name for name in files(server_base.root) if ".part" in name or name.endswith(".tmp")]
+    assert not [
+        name for name in files(server_base.root) if ".part" in name or name.endswith(".tmp")
+    ]
 
 
-def test_the_next_prompt_runs_after_all_that(client: ApiClient, prompt, server_base: BaseDir) -> None:
+def test_the_next_prompt_runs_after_all_that(client, prompt, server_base):
     for kind in ("EgoXWanSampler", "EgoXBuildScene"):
         client.forget_results()
         assert cancel_in(client, prompt, kind).status == "interrupted"
-        outcome = client.run(prompt, timeout=300)
-        assert outcome.status == "success", outcome.error_text
+        ran(client, prompt)
 
 
-def test_cancel_in_the_sampler_does_not_wait_for_its_end(client: ApiClient, load_workflow) -> None:
+def test_cancel_in_the_sampler_does_not_wait_for_its_end(client, load_workflow):
     """With many steps ahead the interrupt takes effect between two of them."""
     long = small(load_workflow("egox_demo"), steps=400)
     client.forget_results()

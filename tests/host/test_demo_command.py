@@ -3,40 +3,52 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import av
 import pytest
 
 from egox_core.file_names import HEAD_KEYPOINTS
-from tools.setup.api_client import ApiClient, PromptRefused
-from tools.setup.base_dir import BaseDir
+from tools.setup.api_client import PromptRefused
 from tools.setup.demo import DemoOptions, apply_options, find_exo, of_type, run_demo, save_prior
 from tools.setup.demo_head import HEAD, estimate_head, keypoints_in_use
 from tools.setup.environment import Environment
 from tools.setup.layout import Layout
 
+from .prompts import ran
+
 SIZE, FRAMES = 64, 5
-BEFORE_THE_MODEL = {"EgoXLoadExoVideo", "EgoXDepthAlign", "EgoXBuildScene", HEAD, "EgoXEgoPoseInput",
-                    "EgoXRenderEgoPrior"}
+BEFORE_THE_MODEL = {
+    "EgoXLoadExoVideo",
+    "EgoXDepthAlign",
+    "EgoXBuildScene",
+    HEAD,
+    "EgoXEgoPoseInput",
+    "EgoXRenderEgoPrior",
+}
 
 
 @pytest.fixture
-def apart(environment: Environment, tmp_path: Path) -> Environment:
+def apart(environment, tmp_path) -> Environment:
     """This checkout, but with state and results in a folder of the test."""
     layout = Layout(tmp_path)
     layout.repo = environment.layout.repo
     return replace(environment, layout=layout)
 
 
-def test_demo_leaves_its_four_results(apart: Environment, repo_root: Path, capsys) -> None:
+def test_demo_leaves_its_four_results(apart, repo_root, capsys):
     """With --take, so that staging is part of it; the sample is a take like any other."""
     take = repo_root / "sample" / "synthetic_room"
     said: list[str] = []
-    assert run_demo(apart, DemoOptions(take=take, frames=FRAMES, size=SIZE, steps=1), said.append) == 0
+    assert (
+        run_demo(apart, DemoOptions(take=take, frames=FRAMES, size=SIZE, steps=1), said.append) == 0
+    )
     results = apart.layout.output / "egox_demo"
     assert sorted(path.name for path in results.iterdir()) == [
-        "contact_sheet.png", "ego.mp4", "prior.mp4", "side_by_side.mp4"]
+        "contact_sheet.png",
+        "ego.mp4",
+        "prior.mp4",
+        "side_by_side.mp4",
+    ]
     widths = {"ego.mp4": SIZE, "prior.mp4": SIZE, "side_by_side.mp4": 112 + 3 * SIZE}
     for name, width in widths.items():
         with av.open(str(results / name)) as container:
@@ -49,23 +61,33 @@ def test_demo_leaves_its_four_results(apart: Environment, repo_root: Path, capsy
     assert all(name in console for name in (*widths, "contact_sheet.png")) and "STAND-IN" in console
     assert "egox_standin_wan22_i2v.safetensors" in console
     ran = capsys.readouterr().out
-    assert "All 6 stages ran" in ran and all(f"stage {number} of 6" in ran for number in range(1, 7))
+    assert "All 6 stages ran" in ran and all(
+        f"stage {number} of 6" in ran for number in range(1, 7)
+    )
     staged = apart.layout.base / "input" / "take_synthetic_room"
     assert (staged / "exo.mp4").is_file(), "staged into the demo host's own input folder"
 
 
-def test_the_estimated_head_in_the_demo_s_graph(client: ApiClient, load_workflow, object_info, server_base: BaseDir,
-                                                repo_root: Path) -> None:
-    """``--head estimated``: the graph that it makes, run up to the prior, on the keypoints that ship."""
-    prompt = save_prior(apply_options(load_workflow("egox_demo"), DemoOptions(frames=9, size=SIZE), None))
+def test_the_estimated_head_in_the_demo_s_graph(
+    client, load_workflow, object_info, server_base, repo_root
+):
+    """``--head estimated``: the graph that it makes, run up to the prior, on the keypoints that
+    ship."""
+    prompt = save_prior(
+        apply_options(load_workflow("egox_demo"), DemoOptions(frames=9, size=SIZE), None)
+    )
     (load,) = of_type(prompt, "EgoXLoadExoVideo")
     exo = find_exo(load, server_base, Layout(repo_root))
     assert exo.parent == repo_root / "sample" / "calm_room"
-    prompt = estimate_head(prompt, keypoints_in_use(exo.parent / HEAD_KEYPOINTS, exo, load), object_info)
-    prompt = {name: node for name, node in prompt.items()
-              if node["class_type"] in BEFORE_THE_MODEL or name.startswith("prior_")}
-    outcome = client.run(prompt)
-    assert outcome.status == "success", outcome.error_text
+    prompt = estimate_head(
+        prompt, keypoints_in_use(exo.parent / HEAD_KEYPOINTS, exo, load), object_info
+    )
+    prompt = {
+        name: node
+        for name, node in prompt.items()
+        if node["class_type"] in BEFORE_THE_MODEL or name.startswith("prior_")
+    }
+    outcome = ran(client, prompt)
     assert "of 9 frames: profile" in outcome.outputs["head"]["text"][0]
 
     prompt["head"]["inputs"]["mount"] = "nowhere"

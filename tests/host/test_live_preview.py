@@ -1,4 +1,5 @@
-"""The live preview on Wan EgoX Sampler: the ego half, all its frames, after each step; no number is changed."""
+"""The live preview on Wan EgoX Sampler: the ego half, all its frames, after each step; no number is
+changed."""
 
 from __future__ import annotations
 
@@ -9,43 +10,30 @@ import numpy as np
 import pytest
 import torch
 
+from tests.host.asking import Page
 from tools.rigs import model_rig
 
 
-@pytest.fixture(scope="module")
-def rig(pack, repo_root):
-    return model_rig.make_rig(pack, repo_root / "models")
-
-
-class Page:
-    """A server's side of one open page: what would be sent to it."""
-
-    client_id = "page"
-
-    def __init__(self) -> None:
-        self.sent: list[tuple] = []
-
-    def send_sync(self, event, data, sid) -> None:
-        self.sent.append((event, data, sid))
-
-    def send_progress_text(self, text, node_id) -> None:
-        pass
-
-
 @pytest.mark.parametrize("sampler", ["released", "euler"])
-def test_every_step_shows_the_ego_clip(rig, monkeypatch, sampler) -> None:
-    live, listener, sampler_node = (rig.nodes(name) for name in ("page.previews", "host.steps", "sampling"))
+def test_every_step_shows_the_ego_clip(rig, monkeypatch, sampler):
+    live, listener, sampler_node = (
+        rig.nodes(name) for name in ("page.previews", "host.steps", "sampling")
+    )
     plain = rig.wan_sample(sampler=sampler)
     page = Page()
     for module in (live, listener):
         monkeypatch.setattr(module, "running_server", lambda: page)
-    monkeypatch.setattr(sampler_node.EgoXWanSampler, "hidden", type("Hidden", (), {"unique_id": "7"}), raising=False)
+    monkeypatch.setattr(
+        sampler_node.EgoXWanSampler, "hidden", type("Hidden", (), {"unique_id": "7"}), raising=False
+    )
     assert torch.equal(rig.wan_sample(sampler=sampler), plain)
     assert [event for event, _, _ in page.sent] == [live.EVENT] * 3 and listener.CALLBACK == 4
     for _, data, sid in page.sent:
         assert (data["node"], sid) == ("7", "page")
         (stream,) = data["preview"]["streams"]
-        assert (stream["count"], stream["width"], stream["height"]) == (3, 4, 4), "3 latent frames of the ego half"
+        assert (stream["count"], stream["width"], stream["height"]) == (3, 4, 4), (
+            "3 latent frames of the ego half"
+        )
         head, _, body = stream["files"][0]["data"].partition(",")
         picture = cv2.imdecode(np.frombuffer(base64.b64decode(body), np.uint8), cv2.IMREAD_COLOR)
         assert head == "data:image/jpeg;base64" and picture.shape[0] >= 4
@@ -53,7 +41,7 @@ def test_every_step_shows_the_ego_clip(rig, monkeypatch, sampler) -> None:
     assert data["preview"]["fps"] == pytest.approx(5.0)
 
 
-def test_fitted_colours_are_those_of_the_raw_latent(rig) -> None:
+def test_fitted_colours_are_those_of_the_raw_latent(rig):
     """Steps give latents in model space, the fit was made on raw ones."""
     import comfy.latent_formats
 
@@ -66,12 +54,19 @@ def test_fitted_colours_are_those_of_the_raw_latent(rig) -> None:
     assert torch.allclose(drawn, expected, atol=1e-4)
 
 
-def test_without_a_fit_the_colours_are_the_hosts_own(rig) -> None:
+def test_without_a_fit_the_colours_are_the_hosts_own(rig):
     import comfy.latent_formats
     import latent_preview
 
     latent_format, x0 = comfy.latent_formats.Wan21(), torch.randn(1, 16, 2, 4, 4)
-    host = latent_preview.Latent2RGBPreviewer(latent_format.latent_rgb_factors, latent_format.latent_rgb_factors_bias)
+    host = latent_preview.Latent2RGBPreviewer(
+        latent_format.latent_rgb_factors, latent_format.latent_rgb_factors_bias
+    )
     expected = np.asarray(host.decode_latent_to_preview(x0), np.float32) / 255
-    drawn = rig.nodes("page.previews").LivePreview("7", None, None).colours(x0, latent_format)[0].numpy()
+    drawn = (
+        rig.nodes("page.previews")
+        .LivePreview("7", None, None)
+        .colours(x0, latent_format)[0]
+        .numpy()
+    )
     assert np.abs(drawn - expected).max() <= 1 / 255, "the host truncates to bytes"

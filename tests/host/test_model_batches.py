@@ -1,4 +1,4 @@
-"""How the host calls the model: stacked and single, unequal prompts, several latents, context windows, memory."""
+"""How the host calls the model: stacked and single, unequal prompts, several latents, memory."""
 
 from __future__ import annotations
 
@@ -10,14 +10,9 @@ import torch
 from tools.rigs import model_rig
 
 
-@pytest.fixture(scope="module")
-def rig(pack, repo_root) -> model_rig.ModelRig:
-    with torch.inference_mode():
-        return model_rig.make_rig(pack, repo_root / "models")
-
-
 class Calls:
-    """Notes the batch and size of every forward, outside (what the sampler sends) or inside (what the model gets)."""
+    """Notes the batch and size of every forward, outside (what the sampler sends) or inside (what
+    the model gets)."""
 
     def __init__(self, model, inside: bool = False) -> None:
         from comfy.patcher_extension import WrappersMP
@@ -34,7 +29,7 @@ class Calls:
         return executor(x, *args, **kwargs)
 
 
-def test_cond_and_uncond_in_one_call_or_in_two_give_the_same(rig) -> None:
+def test_cond_and_uncond_in_one_call_or_in_two_give_the_same(rig):
     stacked = rig.patch()
     outside, inside = Calls(stacked), Calls(stacked, inside=True)
     together = rig.ksample(stacked, steps=2)
@@ -47,18 +42,19 @@ def test_cond_and_uncond_in_one_call_or_in_two_give_the_same(rig) -> None:
     apart = rig.ksample(single, steps=2, negative=longer)
     assert calls.shapes == [(1, 36, 3, 4, 4)] * 4
     assert apart.isfinite().all()
-    # Doubling every key of a softmax changes nothing, so cross-attention to a prompt repeated twice is the same.
+    # Doubling every key of a softmax changes nothing, so cross-attention to a prompt repeated twice
+    # is the same.
     assert (apart - together).abs().max() < 1e-4
 
 
-def test_cfg_one_calls_once(rig) -> None:
+def test_cfg_one_calls_once(rig):
     patched = rig.patch()
     calls = Calls(patched)
     rig.ksample(patched, steps=2, cfg=1.0)
     assert calls.shapes == [(1, 36, 3, 4, 4)] * 2
 
 
-def test_several_latents_at_once_equal_one_after_the_other(rig) -> None:
+def test_several_latents_at_once_equal_one_after_the_other(rig):
     import comfy.sample
 
     latent = {"samples": rig.latent["samples"].repeat(2, 1, 1, 1, 1)}
@@ -67,55 +63,22 @@ def test_several_latents_at_once_equal_one_after_the_other(rig) -> None:
     noise = comfy.sample.prepare_noise(latent["samples"], 5)
     with torch.inference_mode():
         for i in range(2):
-            one = comfy.sample.sample(rig.patch(), noise[i : i + 1], 3, 3.0, "euler", "simple", rig.positive,
-                                      rig.negative, rig.latent["samples"], seed=5)
+            one = comfy.sample.sample(
+                rig.patch(),
+                noise[i : i + 1],
+                3,
+                3.0,
+                "euler",
+                "simple",
+                rig.positive,
+                rig.negative,
+                rig.latent["samples"],
+                seed=5,
+            )
             assert (one - both[i : i + 1]).abs().max() < 1e-4
 
 
-def windowed(rig, model, length: int, overlap: int):
-    from comfy_extras.nodes_context_windows import WanContextWindowsManualNode
-
-    return WanContextWindowsManualNode.execute(model, context_length=length, context_overlap=overlap,
-                                               context_schedule="standard_static", context_stride=1,
-                                               closed_loop=False, fuse_method="pyramid", freenoise=False)[0]
-
-
-@pytest.fixture(scope="module")
-def long_rig(pack, repo_root) -> model_rig.ModelRig:
-    with torch.inference_mode():
-        return model_rig.make_rig(pack, repo_root / "models", model_rig.RigSize(frames=25))
-
-
-@pytest.mark.parametrize("patch_first", [True, False])
-def test_context_windows_show_each_window_its_own_exo_frames(long_rig, patch_first: bool) -> None:
-    rig = long_rig
-    model = windowed(rig, rig.patch(), 13, 4) if patch_first else rig.patch(windowed(rig, rig.model, 13, 4))
-    inside = Calls(model, inside=True)
-    seen = []
-    wrapper = next(w for w in model.get_all_wrappers("diffusion_model") if hasattr(w, "exo"))
-
-    def watch(executor, x, *args, **kwargs):
-        seen.append((x[:1, :16, :, :, :8].clone(), args[4].get("context_window")))
-        return executor(x, *args, **kwargs)
-
-    model.add_wrapper_with_key("diffusion_model", "watch", watch)
-    out = rig.ksample(model, steps=1)
-    assert out.isfinite().all() and out.shape == rig.latent["samples"].shape
-    assert len(inside.shapes) > 1 and all(shape[2] < 7 for shape in inside.shapes)
-    for exo, window in seen:
-        frames = ([window.causal_anchor_index] if getattr(window, "causal_anchor_index", -1) >= 0 else [])
-        assert torch.equal(exo, wrapper.exo[:, :, frames + list(window.index_list)])
-    none = rig.patch(model, lambda_g=0.0)
-    assert (rig.ksample(none, steps=1) - out).abs().max() > 1e-3, "geometry guides inside windows too"
-
-
-def test_a_window_over_the_whole_clip_is_no_window(long_rig) -> None:
-    rig = long_rig
-    whole = rig.ksample(windowed(rig, rig.patch(), 81, 4))
-    assert torch.equal(whole, rig.ksample(rig.patch()))
-
-
-def test_memory_is_reserved_for_the_whole_canvas(rig, monkeypatch) -> None:
+def test_memory_is_reserved_for_the_whole_canvas(rig, monkeypatch):
     """Equal to what the host itself would reserve for a latent of the whole canvas' width."""
     import comfy.model_management
     import comfy.sampler_helpers
@@ -136,35 +99,44 @@ def test_memory_is_reserved_for_the_whole_canvas(rig, monkeypatch) -> None:
     needed, _ = comfy.sampler_helpers.estimate_memory(rig.model, [1, 16, 3, 4, 12], conds)
     assert asked[-1] == pytest.approx(needed) and needed == pytest.approx(3 * unpatched)
 
-    # The other decision: may cond and uncond go together? It sees the input [B, 16, t, h, w] and the conditions' sizes.
+    # The other decision: may cond and uncond go together? It sees the input [B, 16, t, h, w] and
+    # the conditions' sizes.
     comfy.model_management.load_models_gpu([patched])
     shapes = collections.defaultdict(list, {"c_concat": [[1, 20, 3, 4, 4], [1, 20, 3, 4, 4]]})
     batching = patched.model.memory_required([2, 16, 3, 4, 4], cond_shapes=shapes)
     comfy.model_management.load_models_gpu([rig.model])
     assert batching == pytest.approx(rig.model.model.memory_required([2, 16, 3, 4, 12]))
-    assert rig.model.model.memory_required([2, 16, 3, 4, 4], cond_shapes=shapes) < batching, "the patch left no trace"
+    assert rig.model.model.memory_required([2, 16, 3, 4, 4], cond_shapes=shapes) < batching, (
+        "the patch left no trace"
+    )
 
 
-def test_ambiguous_token_count_still_finds_the_self_attention(pack, repo_root) -> None:
-    """Prompts as long as the canvas has tokens: self- and cross-attention can't be told apart by their length."""
+def test_ambiguous_token_count_still_finds_the_self_attention(pack, repo_root):
+    """Prompts as long as the canvas has tokens: self- and cross-attention can't be told apart by
+    their length."""
     with torch.inference_mode():
         rig = model_rig.make_rig(pack, repo_root / "models", prompt_tokens=(36, 36))
     assert rig.size.frames == 9, "3 x 2 x (4 + 2) = 36 tokens"
     guided, none = rig.ksample(rig.patch()), rig.ksample(rig.patch(lambda_g=0.0))
     assert not torch.equal(guided, none)
     # The same prompt with every token doubled gives the same cross-attention, and no ambiguity.
-    doubled = [[[text.repeat_interleave(2, dim=1), values] for text, values in cond]
-               for cond in (rig.positive, rig.negative)]
+    doubled = [
+        [[text.repeat_interleave(2, dim=1), values] for text, values in cond]
+        for cond in (rig.positive, rig.negative)
+    ]
     clear = rig.ksample(rig.patch(), positive=doubled[0], negative=doubled[1])
     assert (guided - clear).abs().max() < 1e-4
 
 
-@pytest.mark.parametrize("size", [
-    model_rig.RigSize(frames=1, exo_width=16, height=16),
-    model_rig.RigSize(frames=5, exo_width=80, height=48),
-    model_rig.RigSize(frames=13, exo_width=48, height=80),
-])
-def test_any_size_of_16_px_and_4n_plus_1_frames(pack, repo_root, size: model_rig.RigSize) -> None:
+@pytest.mark.parametrize(
+    "size",
+    [
+        model_rig.RigSize(frames=1, exo_width=16, height=16),
+        model_rig.RigSize(frames=5, exo_width=80, height=48),
+        model_rig.RigSize(frames=13, exo_width=48, height=80),
+    ],
+)
+def test_any_size_of_16_px_and_4n_plus_1_frames(pack, repo_root, size):
     rig = model_rig.random_rig(pack, repo_root / "models", size)
     guided, none = rig.wan_sample(steps=2), rig.wan_sample(steps=2, lambda_g=0.0)
     assert guided.shape == rig.latent["samples"].shape and guided.isfinite().all()

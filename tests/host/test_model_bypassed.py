@@ -1,8 +1,8 @@
-"""Nodes of other packs that lead sampling past the patch: they end in an error that says so; nothing is lost unseen.
+"""Nodes of other packs that lead sampling past the patch: they end in an error that says so;
+nothing is lost unseen.
 
-Re-creations of two ways in which TeaCache nodes put their own forward in place, and an override that declines lengths
-that differ, as the sparse attention of newer hosts does.
-"""
+Re-creations of two ways in which TeaCache nodes put their own forward in place, and an override
+that declines lengths that differ, as the sparse attention of newer hosts does."""
 
 from __future__ import annotations
 
@@ -18,25 +18,31 @@ from tools.rigs import model_rig
 from .test_model_company import with_override
 
 
-@pytest.fixture(scope="module")
-def rig(pack, repo_root) -> model_rig.ModelRig:
-    with torch.inference_mode():
-        return model_rig.make_rig(pack, repo_root / "models")
-
-
 @pytest.fixture
 def refused(rig):
     return pytest.raises(model_rig.core(rig.pack, "errors").EgoXInputError)
 
 
-def plain_forward(self, x, timestep, context, clip_fea=None, time_dim_concat=None, transformer_options=None, **kwargs):
+def plain_forward(
+    self,
+    x,
+    timestep,
+    context,
+    clip_fea=None,
+    time_dim_concat=None,
+    transformer_options=None,
+    **kwargs,
+):
     """As one pack replaces ``forward``: the wrappers of transformer_options are not looked at."""
     freqs = self.rope_encode(x.shape[2], x.shape[3], x.shape[4], device=x.device, dtype=x.dtype)
-    return self.forward_orig(x, timestep, context, clip_fea=clip_fea, freqs=freqs, transformer_options={})
+    return self.forward_orig(
+        x, timestep, context, clip_fea=clip_fea, freqs=freqs, transformer_options={}
+    )
 
 
 def optionless_forward_orig(original):
-    """As another one replaces ``forward_orig``: the blocks are called without transformer_options."""
+    """As another one replaces ``forward_orig``: the blocks are called without
+    transformer_options."""
 
     def forward_orig(x, t, context, clip_fea=None, freqs=None, transformer_options=None, **kwargs):
         return original(x, t, context, clip_fea=clip_fea, freqs=freqs, transformer_options={})
@@ -45,15 +51,23 @@ def optionless_forward_orig(original):
 
 
 def bypass(model, name: str, begin: int = 0):
-    """A clone whose transformer has another forward during each call from the ``begin``-th on, as such nodes do it."""
+    """A clone whose transformer has another forward during each call from the ``begin``-th on, as
+    such nodes do it."""
     transformer = model.get_model_object("diffusion_model")
-    other = (plain_forward.__get__(transformer) if name == "forward"
-             else optionless_forward_orig(transformer.forward_orig))
+    other = (
+        plain_forward.__get__(transformer)
+        if name == "forward"
+        else optionless_forward_orig(transformer.forward_orig)
+    )
     calls = []
 
     def around(apply, args):
         calls.append(1)
-        replaced = mock.patch.object(transformer, name, other) if len(calls) > begin else contextlib.nullcontext()
+        replaced = (
+            mock.patch.object(transformer, name, other)
+            if len(calls) > begin
+            else contextlib.nullcontext()
+        )
         with replaced:
             return apply(args["input"], args["timestep"], **args["c"])
 
@@ -64,34 +78,38 @@ def bypass(model, name: str, begin: int = 0):
 
 @pytest.mark.parametrize("patch_first", [True, False])
 @pytest.mark.parametrize(("name", "lost"), [("forward", "exo half"), ("forward_orig", "geometry")])
-def test_a_replaced_forward_ends_in_the_first_step(rig, refused, name: str, lost: str, patch_first: bool) -> None:
+def test_a_replaced_forward_ends_in_the_first_step(rig, refused, name, lost, patch_first):
     model = bypass(rig.patch(), name) if patch_first else rig.patch(bypass(rig.model, name))
     with refused as raised:
         rig.ksample(model, steps=3)
     said = str(raised.value)
-    assert lost in said and "TeaCache" in said and __name__ in said, "what is lost, what to remove, whose code it is"
+    assert lost in said and "TeaCache" in said and __name__ in said, (
+        "what is lost, what to remove, whose code it is"
+    )
 
 
 @pytest.mark.parametrize("name", ["forward", "forward_orig"])
-def test_the_sampler_node_says_so_too(rig, refused, name: str) -> None:
+def test_the_sampler_node_says_so_too(rig, refused, name):
     with refused as raised:
         rig.wan_sample(bypass(rig.model, name), steps=2)
     assert "first sampling step" in str(raised.value)
 
 
 @pytest.mark.parametrize("changes", [{"lambda_g": 0.0}, {"gga_mode": "off"}])
-def test_without_geometry_a_replaced_forward_orig_is_no_failure(rig, changes: dict) -> None:
-    assert torch.equal(rig.ksample(bypass(rig.patch(**changes), "forward_orig")), rig.ksample(rig.patch(**changes)))
+def test_without_geometry_a_replaced_forward_orig_is_no_failure(rig, changes):
+    assert torch.equal(
+        rig.ksample(bypass(rig.patch(**changes), "forward_orig")), rig.ksample(rig.patch(**changes))
+    )
 
 
-def test_a_whole_run_says_nothing(rig, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_whole_run_says_nothing(rig, caplog):
     with caplog.at_level(logging.WARNING):
         rig.ksample(rig.patch(), steps=2)
     assert not [record for record in caplog.records if "[EgoX]" in record.getMessage()]
 
 
 @pytest.mark.parametrize("patch_first", [True, False])
-def test_an_override_that_declines_unequal_lengths(rig, patch_first: bool) -> None:
+def test_an_override_that_declines_unequal_lengths(rig, patch_first):
     """The model sparse attention of newer hosts: in guided blocks it hands on."""
     acted = []
 
@@ -101,12 +119,17 @@ def test_an_override_that_declines_unequal_lengths(rig, patch_first: bool) -> No
         acted.append(q.shape[1])
         return func(q, k, v, heads, mask=mask, **kwargs)
 
-    both = with_override(rig.patch(), sparse) if patch_first else rig.patch(with_override(rig.model, sparse))
+    both = (
+        with_override(rig.patch(), sparse)
+        if patch_first
+        else rig.patch(with_override(rig.model, sparse))
+    )
     assert torch.equal(rig.ksample(both), rig.ksample(rig.patch())) and not acted
 
 
-def test_geometry_is_kept_outside_a_compiling_hosts_graph(rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hosts from 0.35 on take memory back after a compiled forward, but not what was made while told to pause."""
+def test_geometry_is_kept_outside_a_compiling_hosts_graph(rig, monkeypatch):
+    """Hosts from 0.35 on take memory back after a compiled forward, but not what was made while
+    told to pause."""
     override = rig.nodes("patch.forward")
     paused = []
 
@@ -118,7 +141,9 @@ def test_geometry_is_kept_outside_a_compiling_hosts_graph(rig, monkeypatch: pyte
     monkeypatch.setattr(override, "pause_malloc_graph", pause)
     guidance = rig.patch().get_all_wrappers("diffusion_model")[0].guidance
     device = guidance.geometry.key_dirs.device
-    assert guidance.directions(device, None) is guidance.geometry and paused == [], "nothing is made for the whole clip"
+    assert guidance.directions(device, None) is guidance.geometry and paused == [], (
+        "nothing is made for the whole clip"
+    )
     window = guidance.directions(device, [0])
     assert guidance.directions(device, [0]) is window
     assert paused == [1], "once a window: what is made is kept"

@@ -1,21 +1,26 @@
-"""The exo cache in the host's model path: exact where nothing has changed, and what it lives with."""
+"""The exo cache in the host's model path: exact where nothing has changed, and what it lives
+with."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+from tests.refusals import refuses
 from tools.rigs import model_rig
+
+from .test_model_windows import long_rig, windowed
 
 
 @pytest.fixture(scope="module")
 def rig(pack, repo_root) -> model_rig.ModelRig:
     with torch.inference_mode():
-        return model_rig.random_rig(pack, repo_root / "models", model_rig.RigSize(frames=9, exo_width=128, height=64))
+        return model_rig.random_rig(
+            pack, repo_root / "models", model_rig.RigSize(frames=9, exo_width=128, height=64)
+        )
 
 
 def cache_of(model):
@@ -24,7 +29,8 @@ def cache_of(model):
 
 
 def sample_twice(rig, model, cfg: float = 3.0) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Predictions of each of two steps, asked for twice: a full forward, then one that may be kept."""
+    """Predictions of each of two steps, asked for twice: a full forward, then one that may be
+    kept."""
     import comfy.samplers
 
     pairs = []
@@ -33,7 +39,9 @@ def sample_twice(rig, model, cfg: float = 3.0) -> list[tuple[torch.Tensor, torch
         for sigma in sigmas[:2]:
             level = x.new_ones([x.shape[0]]) * sigma
             pairs.append((ask(x, level, **extra_args), ask(x, level, **extra_args)))
-        callback({"i": 0, "denoised": pairs[0][0], "x": x, "sigma": sigmas[0], "sigma_hat": sigmas[0]})
+        callback(
+            {"i": 0, "denoised": pairs[0][0], "x": x, "sigma": sigmas[0], "sigma_hat": sigmas[0]}
+        )
         return pairs[-1][0]
 
     guider = comfy.samplers.CFGGuider(model)
@@ -41,14 +49,21 @@ def sample_twice(rig, model, cfg: float = 3.0) -> list[tuple[torch.Tensor, torch
     guider.set_cfg(cfg)
     noise = torch.randn(rig.latent["samples"].shape, generator=torch.Generator().manual_seed(3))
     with torch.inference_mode():
-        guider.sample(noise, rig.latent["samples"], comfy.samplers.KSAMPLER(twice), torch.tensor([0.9, 0.5, 0.0]),
-                      disable_pbar=True, seed=1)
+        guider.sample(
+            noise,
+            rig.latent["samples"],
+            comfy.samplers.KSAMPLER(twice),
+            torch.tensor([0.9, 0.5, 0.0]),
+            disable_pbar=True,
+            seed=1,
+        )
     return pairs
 
 
 @pytest.mark.parametrize("lambda_g", [0.0, 3.0])
-def test_a_kept_forward_equals_a_full_one_at_the_same_noise(rig, lambda_g: float) -> None:
-    """Positions, masks, geometry and conditions of the ego half are those that it has in the whole canvas."""
+def test_a_kept_forward_equals_a_full_one_at_the_same_noise(rig, lambda_g):
+    """Positions, masks, geometry and conditions of the ego half are those that it has in the whole
+    canvas."""
     model = rig.patch(lambda_g=lambda_g, recompute_exo=2)
     cache = cache_of(model)
     for full, kept in sample_twice(rig, model):
@@ -57,7 +72,7 @@ def test_a_kept_forward_equals_a_full_one_at_the_same_noise(rig, lambda_g: float
     assert (cache.full, cache.kept) == (1, 3), "both steps are of one group of two"
 
 
-def test_one_is_the_model_without_a_cache(rig) -> None:
+def test_one_is_the_model_without_a_cache(rig):
     model = rig.patch(recompute_exo=1)
     assert cache_of(model) is None
     pairs = sample_twice(rig, model)
@@ -65,10 +80,18 @@ def test_one_is_the_model_without_a_cache(rig) -> None:
     assert torch.equal(pairs[0][0], first) and torch.equal(*pairs[0])
 
 
-@pytest.mark.parametrize(("sampler", "steps", "full"), [
-    ("euler", 8, 2), ("euler_ancestral", 8, 2), ("dpmpp_2m", 8, 2), ("res_multistep", 8, 2), ("heun", 8, 2),
-    ("dpm_2", 8, 2)])
-def test_samplers_of_the_host(rig, sampler: str, steps: int, full: int) -> None:
+@pytest.mark.parametrize(
+    ("sampler", "steps", "full"),
+    [
+        ("euler", 8, 2),
+        ("euler_ancestral", 8, 2),
+        ("dpmpp_2m", 8, 2),
+        ("res_multistep", 8, 2),
+        ("heun", 8, 2),
+        ("dpm_2", 8, 2),
+    ],
+)
+def test_samplers_of_the_host(rig, sampler, steps, full):
     model = rig.patch(recompute_exo=4)
     every = rig.ksample(rig.patch(), sampler=sampler, steps=steps)
     out = rig.ksample(model, sampler=sampler, steps=steps)
@@ -77,7 +100,7 @@ def test_samplers_of_the_host(rig, sampler: str, steps: int, full: int) -> None:
     assert out.isfinite().all() and 0 < (out - every).std() < 0.5 * every.std()
 
 
-def test_released_sampling_and_part_of_the_noise(rig) -> None:
+def test_released_sampling_and_part_of_the_noise(rig):
     out = rig.wan_sample(steps=8, recompute_exo=4)
     assert 0 < (out - rig.wan_sample(steps=8)).std() < 0.5 * out.std()
     model = rig.patch(recompute_exo=4)
@@ -85,7 +108,7 @@ def test_released_sampling_and_part_of_the_noise(rig) -> None:
     assert part.isfinite().all() and cache_of(model).full == 2 and cache_of(model).kept == 6
 
 
-def test_prompts_of_other_lengths_are_kept_apart(pack, repo_root) -> None:
+def test_prompts_of_other_lengths_are_kept_apart(pack, repo_root):
     with torch.inference_mode():
         other = model_rig.make_rig(pack, repo_root / "models", prompt_tokens=(6, 9))
     model = other.patch(recompute_exo=2)
@@ -94,60 +117,27 @@ def test_prompts_of_other_lengths_are_kept_apart(pack, repo_root) -> None:
     assert cache_of(model).full == 2, "one per prompt"
 
 
-def test_context_windows_have_keys_of_their_own(pack, repo_root) -> None:
-    from comfy_extras import nodes_context_windows
-
-    with torch.inference_mode():
-        long = model_rig.random_rig(pack, repo_root / "models", model_rig.RigSize(frames=97))
-    node = nodes_context_windows.WanContextWindowsManualNode
-    values = {part.id: part.default for part in node.define_schema().inputs if part.id != "model"}
-    model = node.execute(long.patch(recompute_exo=2), **values).args[0]
+def test_context_windows_have_keys_of_their_own(pack, repo_root):
+    long = long_rig(pack, repo_root, 97)
+    model = windowed(long.patch(recompute_exo=2))
     for full, kept in sample_twice(long, model, cfg=1.0):
         assert (full - kept).abs().max() <= 1e-5 * full.abs().max()
     assert cache_of(model).full > 1 and cache_of(model).kept > cache_of(model).full
 
 
-def test_a_node_that_reads_the_attention_gets_the_whole_canvas(rig) -> None:
-    seen = set()
-    model = rig.patch(recompute_exo=4)
-    model.set_model_attn1_patch(lambda call: (seen.add(call["q"].shape[1]), call["x"])[1])
-    rig.ksample(model, steps=4)
-    assert seen == {3 * 4 * (8 + 4)} and (cache_of(model).full, cache_of(model).kept) == (4, 0)
-
-
-def test_layers_that_another_node_skips_are_no_ones_cache(rig) -> None:
-    from comfy_extras.nodes_slg import SkipLayerGuidanceDiT
-
-    model = SkipLayerGuidanceDiT.execute(rig.patch(recompute_exo=2), scale=3.0, start_percent=0.0, end_percent=1.0,
-                                         double_layers="1")[0]
-    for full, kept in sample_twice(rig, model):
-        assert (full - kept).abs().max() <= 1e-5 * full.abs().max()
-
-
-def test_an_override_of_another_node_sees_all_keys(rig) -> None:
-    shapes = set()
-
-    def other(func, q, k, v, heads, **kwargs):
-        shapes.add((q.shape[1], k.shape[1]))
-        return func(q, k, v, heads, **kwargs)
-
-    base = rig.model.clone()
-    base.model_options.setdefault("transformer_options", {})["optimized_attention_override"] = other
-    rig.ksample(rig.patch(base, lambda_g=0.0, recompute_exo=2), steps=2)
-    assert {(48, 144), (144, 144)} <= shapes
-
-
 @pytest.mark.parametrize("patch_first", [True, False])
 @pytest.mark.parametrize("lazy", [False, True])
-def test_the_hosts_step_caches_skip_kept_and_full_forwards_alike(rig, patch_first: bool, lazy: bool) -> None:
-    """Bit for bit where they skip nothing. EasyCache after the patch compares whole canvases: it gets them."""
+def test_the_hosts_step_caches_skip_kept_and_full_forwards_alike(rig, patch_first, lazy):
+    """Bit for bit where they skip nothing. EasyCache after the patch compares whole canvases: it
+    gets them."""
     from comfy_extras.nodes_easycache import EasyCacheNode, LazyCacheNode
 
     node = LazyCacheNode if lazy else EasyCacheNode
 
     def cached(model, threshold: float):
-        return node.execute(model, reuse_threshold=threshold, start_percent=0.0, end_percent=1.0,
-                            verbose=False)[0]
+        return node.execute(
+            model, reuse_threshold=threshold, start_percent=0.0, end_percent=1.0, verbose=False
+        )[0]
 
     def build(threshold: float):
         if patch_first:
@@ -162,21 +152,32 @@ def test_the_hosts_step_caches_skip_kept_and_full_forwards_alike(rig, patch_firs
     forwards = cache.full + cache.kept
     assert cache.full > 0 and out.isfinite().all() and (out - alone).abs().max() < alone.abs().max()
     if inside:
-        assert cache.kept == 0 and forwards == 8, "it decides after the patch, which then keeps nothing"
-        assert "nodes_easycache needs the whole canvas" in rig.nodes("patch.checks").exo_words(cache)
+        assert cache.kept == 0 and forwards == 8, (
+            "it decides after the patch, which then keeps nothing"
+        )
+        assert "nodes_easycache needs the whole canvas" in rig.nodes("patch.checks").exo_words(
+            cache
+        )
     else:
         assert forwards < 8
 
 
-@pytest.mark.parametrize("options", [
-    {"dtype": torch.float8_e4m3fn}, {"dtype": torch.bfloat16},
-    {"dtype": torch.float8_e4m3fn, "fp8_optimizations": True}])
-def test_weights_in_other_types(pack, repo_root, options: dict) -> None:
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"dtype": torch.float8_e4m3fn},
+        {"dtype": torch.bfloat16},
+        {"dtype": torch.float8_e4m3fn, "fp8_optimizations": True},
+    ],
+)
+def test_weights_in_other_types(pack, repo_root, options):
     with torch.inference_mode():
-        other = model_rig.random_rig(pack, repo_root / "models",
-                                     model_rig.RigSize(frames=9, exo_width=128, height=64))
-        other.model = model_rig.load_transformer(repo_root / "models" / model_rig.standins.SHIPPED["transformer"],
-                                                 **options)
+        other = model_rig.random_rig(
+            pack, repo_root / "models", model_rig.RigSize(frames=9, exo_width=128, height=64)
+        )
+        other.model = model_rig.load_transformer(
+            repo_root / "models" / model_rig.standins.SHIPPED["transformer"], **options
+        )
     model = other.patch(recompute_exo=2)
     tolerance = 2e-2 if other.model.model.manual_cast_dtype is None else 1e-5
     for full, kept in sample_twice(other, model):
@@ -184,43 +185,27 @@ def test_weights_in_other_types(pack, repo_root, options: dict) -> None:
     assert (cache_of(model).full, cache_of(model).kept) == (1, 3)
 
 
-def test_weights_that_are_brought_in_block_by_block(pack, repo_root, monkeypatch) -> None:
+def test_weights_that_are_brought_in_block_by_block(pack, repo_root, monkeypatch):
     """The host's offloading: no weight stays on the device, each is cast for its own use."""
     from comfy.model_patcher import ModelPatcher
 
     rig = model_rig.random_rig(pack, repo_root / "models", model_rig.RigSize())
     load = ModelPatcher.load
-    monkeypatch.setattr(ModelPatcher, "load", lambda self, device=None, *args, **kwargs: load(
-        self, device, lowvram_model_memory=1))
+    monkeypatch.setattr(
+        ModelPatcher,
+        "load",
+        lambda self, device=None, *args, **kwargs: load(self, device, lowvram_model_memory=1),
+    )
     model = rig.patch(recompute_exo=2).clone(disable_dynamic=True)
     for full, kept in sample_twice(rig, model):
         assert (full - kept).abs().max() <= 1e-5 * full.abs().max()
     assert model.model.model_lowvram and (cache_of(model).full, cache_of(model).kept) == (1, 3)
 
 
-def test_compiled_code_of_full_and_kept_forwards_is_kept_apart(pack, repo_root, tmp_path) -> None:
-    """The host's node drops the guards on transformer_options; shapes and keyword names still differ."""
-    import torch._dynamo
-    from comfy_api.torch_helpers import set_torch_compile_wrapper
-    from comfy_extras.nodes_torch_compile import skip_torch_compile_dict
+def test_runs_of_another_seed_prompt_or_lora_keep_nothing_of_the_run_before(rig):
+    """All are clones of one patched model and share its cache; each equals the run of a fresh
+    one."""
 
-    torch._dynamo.reset()
-    small = model_rig.random_rig(pack, repo_root / "models", model_rig.RigSize())
-    standins = model_rig.standins
-    standins.write(tmp_path / "one.safetensors", *standins.transformer(replace(standins.WAN22_I2V, layers=1)))
-    small.model = model_rig.load_transformer(tmp_path / "one.safetensors")
-    plain = small.patch(recompute_exo=2)
-    model = plain.clone(disable_dynamic=True)
-    set_torch_compile_wrapper(model=model, backend="eager",
-                              options={"guard_filter_fn": skip_torch_compile_dict})
-    got, expected = (small.ksample(each, steps=4, cfg=1.0) for each in (model, plain))
-    assert (got - expected).abs().max() < 1e-3 * expected.abs().max()
-    assert (cache_of(model).full, cache_of(model).kept) == (2, 2)
-    torch._dynamo.reset()
-
-
-def test_runs_of_another_seed_prompt_or_lora_keep_nothing_of_the_run_before(rig) -> None:
-    """All are clones of one patched model and share its cache; each equals the run of a fresh one."""
     def weaker(model):
         lora = model.clone()
         name = "diffusion_model.blocks.0.self_attn.k.weight"
@@ -228,8 +213,11 @@ def test_runs_of_another_seed_prompt_or_lora_keep_nothing_of_the_run_before(rig)
         lora.add_patches({name: ("diff", (torch.full(size, 0.02),))}, 0.7)
         return rig.ksample(lora, steps=4)
 
-    for second in (weaker, lambda model: rig.ksample(model, steps=4, seed=77),
-                   lambda model: rig.ksample(model, steps=4, positive=rig.negative, negative=rig.positive)):
+    for second in (
+        weaker,
+        lambda model: rig.ksample(model, steps=4, seed=77),
+        lambda model: rig.ksample(model, steps=4, positive=rig.negative, negative=rig.positive),
+    ):
         model = rig.patch(recompute_exo=0)
         first = rig.ksample(model, steps=4)
         assert torch.equal(second(model), fresh := second(rig.patch(recompute_exo=0)))
@@ -237,23 +225,21 @@ def test_runs_of_another_seed_prompt_or_lora_keep_nothing_of_the_run_before(rig)
 
 
 @pytest.mark.parametrize("dropped", ["conditions", "window", "step"])
-def test_a_key_without_one_of_its_parts_gives_another_picture(pack, repo_root, monkeypatch, dropped) -> None:
+def test_a_key_without_one_of_its_parts_gives_another_picture(
+    pack, repo_root, monkeypatch, dropped
+):
     """The parts are there because it matters: kept forwards then take what belongs to another forward."""
-    from comfy_extras import nodes_context_windows
-
-    with torch.inference_mode():
-        long = model_rig.random_rig(pack, repo_root / "models", model_rig.RigSize(frames=97))
-    long.negative[0][0] = torch.randn(1, 9, long.negative[0][0].shape[-1])  # a forward per condition
-    node = nodes_context_windows.WanContextWindowsManualNode
-    values = {part.id: part.default for part in node.define_schema().inputs if part.id != "model"}
+    long = long_rig(pack, repo_root, 97)
+    long.negative[0][0] = torch.randn(
+        1, 9, long.negative[0][0].shape[-1]
+    )  # a forward per condition
 
     def sampled():
-        model = node.execute(long.patch(recompute_exo=2), **values).args[0]
-        return long.ksample(model, steps=4)
+        return long.ksample(windowed(long.patch(recompute_exo=2)), steps=4)
 
     right = sampled()
     cache = model_rig.core(pack, "gga.exo_cache").ExoCache
-    whole = cache.forward
+    forward = cache.forward
 
     def without(self, key, conditions, sigma, sigmas, *rest):
         if dropped == "conditions":
@@ -262,14 +248,14 @@ def test_a_key_without_one_of_its_parts_gives_another_picture(pack, repo_root, m
             key = (*key[:3], *key[4:])
         else:
             sigma = float(sigmas[0])
-        return whole(self, key, conditions, sigma, sigmas, *rest)
+        return forward(self, key, conditions, sigma, sigmas, *rest)
 
     monkeypatch.setattr(cache, "forward", without)
     assert (sampled() - right).abs().max() > 1e-3 * right.abs().max()
 
 
 @pytest.mark.parametrize("error", [None, RuntimeError("cancelled")])
-def test_memory_is_given_back_at_the_end_and_on_errors(rig, error: Exception | None) -> None:
+def test_memory_is_given_back_at_the_end_and_on_errors(rig, error):
     model, held = rig.patch(recompute_exo=4), []
 
     def spy(executor, *args, **kwargs):
@@ -288,7 +274,7 @@ def test_memory_is_given_back_at_the_end_and_on_errors(rig, error: Exception | N
     assert max(held) > 0 and cache_of(model).kept_bytes == 0
 
 
-def test_without_room_the_note_says_how_much_is_missing(rig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_room_the_note_says_how_much_is_missing(rig, monkeypatch):
     monkeypatch.setattr(rig.nodes("host.memory").HostMemory, "room", lambda self, device: 0)
     model = rig.patch(recompute_exo=4)
     out = rig.ksample(model, steps=4)
@@ -305,7 +291,7 @@ def alone(model):
 
 
 @pytest.mark.parametrize("lambda_g", [0.0, 3.0])
-def test_exo_alone_is_computed_once_and_exactly(rig, monkeypatch, lambda_g: float) -> None:
+def test_exo_alone_is_computed_once_and_exactly(rig, monkeypatch, lambda_g):
     model = rig.patch(alone(rig.model), lambda_g=lambda_g)
     kept = rig.ksample(model, steps=4)
     cache = cache_of(model)
@@ -315,60 +301,86 @@ def test_exo_alone_is_computed_once_and_exactly(rig, monkeypatch, lambda_g: floa
     assert (cache.full, cache.kept) == (4, 0)
     assert (kept - anew).abs().max() <= 1e-5 * anew.abs().max()
     sees = rig.ksample(rig.patch(lambda_g=lambda_g), steps=4)
-    assert (kept - sees).abs().max() > 1e-3 * sees.abs().max(), "another model than one whose exo sees ego"
+    assert (kept - sees).abs().max() > 1e-3 * sees.abs().max(), (
+        "another model than one whose exo sees ego"
+    )
 
 
 @pytest.mark.parametrize("exo", ["sees_ego", "alone"])
-def test_host_and_trainer_sample_the_same(rig, repo_root, exo: str) -> None:
+def test_host_and_trainer_sample_the_same(rig, repo_root, exo):
     import comfy.sample
 
     core = partial(model_rig.core, rig.pack)
     noise = comfy.sample.prepare_noise(rig.latent["samples"], 5)
-    host = rig.wan_sample(alone(rig.model) if exo == "alone" else rig.model, steps=3, cfg=1.0, seed=5)
+    host = rig.wan_sample(
+        alone(rig.model) if exo == "alone" else rig.model, steps=3, cfg=1.0, seed=5
+    )
     into = rig.model.get_model_object("latent_format").process_in
-    geometry = rig.nodes("patch.patch").canvas_geometry(rig.canvas, rig.depth, rig.trajectory, "released")
+    geometry = rig.nodes("patch.patch").canvas_geometry(
+        rig.canvas, rig.depth, rig.trajectory, "released"
+    )
     prior = into(rig.canvas.prior_latent)
     sample = core("train.samples").TrainSample(
-        clips=("rig",), exo=into(rig.canvas.exo_latent), ego=torch.zeros_like(prior), cond_ego=prior,
-        text=rig.positive[0][0], image=None, geometry=(geometry,))
-    model = core("wan.transformer").load_base(repo_root / "models" / model_rig.standins.SHIPPED["transformer"])
+        clips=("rig",),
+        exo=into(rig.canvas.exo_latent),
+        ego=torch.zeros_like(prior),
+        cond_ego=prior,
+        text=rig.positive[0][0],
+        image=None,
+        geometry=(geometry,),
+    )
+    model = core("wan.transformer").load_base(
+        repo_root / "models" / model_rig.standins.SHIPPED["transformer"]
+    )
     trainer = core("train.sampling").sample_ego(
-        model.eval(), core("gga.diffusers_processor").install_gga(model), sample,
-        core("train.config").ConditioningConfig(exo=exo, image_embedding="none"), steps=3, noise=noise)
+        model.eval(),
+        core("gga.diffusers_processor").install_gga(model),
+        sample,
+        core("train.config").ConditioningConfig(exo=exo, image_embedding="none"),
+        steps=3,
+        noise=noise,
+    )
     trainer = rig.model.get_model_object("latent_format").process_out(trainer)
     assert (host - trainer).abs().max() <= 1e-3 * trainer.abs().max()
 
 
-def test_exo_alone_is_refused_where_it_cannot_be(rig, monkeypatch) -> None:
-    error = model_rig.core(rig.pack, "errors").EgoXInputError
+def test_exo_alone_is_refused_where_it_cannot_be(rig, monkeypatch):
     model = rig.patch(alone(rig.model))
     model.set_model_attn1_patch(lambda call: call["x"])
-    with pytest.raises(error, match="before the EgoX patch"):
+    with refuses("before the EgoX patch"):
         rig.ksample(model, steps=2)
     monkeypatch.setattr(rig.nodes("host.memory").HostMemory, "room", lambda self, device: 0)
-    with pytest.raises(error, match="no room"):
+    with refuses("no room"):
         rig.ksample(rig.patch(alone(rig.model)), steps=2)
 
 
-def test_the_note_says_where_time_went_and_what_keeping_exo_would_bring(rig) -> None:
+def test_the_note_says_where_time_went_and_what_keeping_exo_would_bring(rig):
     checks, calls_of = rig.nodes("patch.checks"), rig.nodes("patch.patch").patch_calls
     model = rig.patch()
     rig.ksample(model, steps=8)
     words = checks.time_words(calls_of(model))
-    assert words.endswith("; recompute exo 4 would take about 50 % of it"), "2 of 8 whole, 6 of a third"
+    assert words.endswith("; recompute exo 4 would take about 50 % of it"), (
+        "2 of 8 whole, 6 of a third"
+    )
     assert not calls_of(model).seconds.total(checks.CACHE)
     model = rig.patch(recompute_exo=4)
     rig.ksample(model, steps=8)
     words, seconds = checks.time_words(calls_of(model)), calls_of(model).seconds
-    assert "with exo kept" in words and "storing and fetching exo" in words and "would take" not in words
+    assert (
+        "with exo kept" in words
+        and "storing and fetching exo" in words
+        and "would take" not in words
+    )
     parts = (checks.ATTENTION, checks.CACHE)
     assert 0 < seconds.total(*parts) < seconds.total(checks.FULL, checks.KEPT)
 
 
-def test_a_scheduled_lora_s_strength_is_part_of_the_key(rig) -> None:
+def test_a_scheduled_lora_s_strength_is_part_of_the_key(rig):
     forward = rig.nodes("patch.forward")
     x = torch.zeros(1, 36, 3, 8, 8)
-    executor = SimpleNamespace(class_obj=rig.model.get_model_object("diffusion_model"), wrappers=[None], idx=0)
+    executor = SimpleNamespace(
+        class_obj=rig.model.get_model_object("diffusion_model"), wrappers=[None], idx=0
+    )
     keys = []
 
     class Cache:
@@ -377,9 +389,18 @@ def test_a_scheduled_lora_s_strength_is_part_of_the_key(rig) -> None:
         def forward(self, key, *rest):
             keys.append((key, rest[0]))
 
-    base = {"sample_sigmas": torch.tensor([1.0, 0.0]), "sigmas": torch.tensor([1.0]), "uuids": ["a"]}
-    for more in ({}, {forward.WEIGHTS: ((1, 0.5),)}, {forward.WEIGHTS: ((1, 0.7),)}, {"uuids": ["b"]},
-                 {forward.SLOTS: {"dit": {("double_block", 1): torch.nn.functional.softmax}}}):
+    base = {
+        "sample_sigmas": torch.tensor([1.0, 0.0]),
+        "sigmas": torch.tensor([1.0]),
+        "uuids": ["a"],
+    }
+    for more in (
+        {},
+        {forward.WEIGHTS: ((1, 0.5),)},
+        {forward.WEIGHTS: ((1, 0.7),)},
+        {"uuids": ["b"]},
+        {forward.SLOTS: {"dit": {("double_block", 1): torch.nn.functional.softmax}}},
+    ):
         forward.open_exo_cache(Cache(), executor, x, {**base, **more}, None, 16)
     forward.open_exo_cache(Cache(), executor, x, base, [0, 1, 2], 16)
     assert len(set(keys)) == len(keys) == 6

@@ -15,13 +15,17 @@ LENGTH, FRAMES = 9, 17
 @pytest.fixture(scope="module")
 def rig(pack, repo_root) -> model_rig.ModelRig:
     with torch.inference_mode():
-        return model_rig.make_rig(pack, repo_root / "models", model_rig.RigSize(frames=LENGTH), noise_seed=5)
+        return model_rig.make_rig(
+            pack, repo_root / "models", model_rig.RigSize(frames=LENGTH), noise_seed=5
+        )
 
 
 @pytest.fixture(scope="module")
 def wan21(pack, standins) -> model_rig.ModelRig:
     with torch.inference_mode():
-        return model_rig.make_rig(pack, standins, model_rig.RigSize(frames=LENGTH), image_embedding=True, noise_seed=5)
+        return model_rig.make_rig(
+            pack, standins, model_rig.RigSize(frames=LENGTH), image_embedding=True, noise_seed=5
+        )
 
 
 def inputs_of(rig, frames: int) -> dict:
@@ -29,18 +33,41 @@ def inputs_of(rig, frames: int) -> dict:
     size = replace(rig.size, frames=frames)
     depth, trajectory = model_rig.clip_geometry(rig.pack, size)
     exo, prior = model_rig.clip_pictures(size)
-    plain = {name: [[text, {}]] for name, ((text, _),) in (("positive", rig.positive), ("negative", rig.negative))}
-    return {"model": rig.model, "vae": rig.vae, "exo_images": exo, "prior": prior, "depth": depth,
-            "trajectory": trajectory, "clip_vision": rig.canvas.clip_vision, **plain}
+    plain = {
+        name: [[text, {}]]
+        for name, ((text, _),) in (("positive", rig.positive), ("negative", rig.negative))
+    }
+    return {
+        "model": rig.model,
+        "vae": rig.vae,
+        "exo_images": exo,
+        "prior": prior,
+        "depth": depth,
+        "trajectory": trajectory,
+        "clip_vision": rig.canvas.clip_vision,
+        **plain,
+    }
 
 
 def sample(rig, frames: int, node: type | None = None, **changes) -> torch.Tensor:
     """The node with its defaults and few steps; the ego frames."""
     node = node or rig.nodes("sample_long").EgoXSampleLong
-    defaults = {entry.id: entry.default for entry in node.define_schema().inputs if not entry.optional
-                and getattr(entry, "default", None) is not None}
-    inputs = {**defaults, "length": LENGTH, "continue_motion_max_frames": 1, "steps": 2, "seed": 5, "cfg": 3.0,
-              "sampler": "euler", **inputs_of(rig, frames), **changes}
+    defaults = {
+        entry.id: entry.default
+        for entry in node.define_schema().inputs
+        if not entry.optional and getattr(entry, "default", None) is not None
+    }
+    inputs = {
+        **defaults,
+        "length": LENGTH,
+        "continue_motion_max_frames": 1,
+        "steps": 2,
+        "seed": 5,
+        "cfg": 3.0,
+        "sampler": "euler",
+        **inputs_of(rig, frames),
+        **changes,
+    }
     with torch.inference_mode():
         return node.execute(**inputs)[0]
 
@@ -48,16 +75,29 @@ def sample(rig, frames: int, node: type | None = None, **changes) -> torch.Tenso
 def one_clip(rig, **changes) -> torch.Tensor:
     """Conditioning, sampler and decoder, each as its own node."""
     with torch.inference_mode():
-        latent = rig.wan_sample(**{"sampler": "euler", "steps": 2, "seed": 5, "cfg": 3.0, **changes})
-        return rig.nodes("decode_ego_half").EgoXDecodeEgoHalf.execute({"samples": latent}, rig.vae, 0.0)[0]
+        latent = rig.wan_sample(
+            **{"sampler": "euler", "steps": 2, "seed": 5, "cfg": 3.0, **changes}
+        )
+        return rig.nodes("decode_ego_half").EgoXDecodeEgoHalf.execute(
+            {"samples": latent}, rig.vae, 0.0
+        )[0]
 
 
-@pytest.mark.parametrize("changes", [
-    {}, {"sampler": "released", "cfg": 5.0}, {"sampler": "released", "noise": "released", "cfg": 1.0},
-    {"lambda_g": 0.0, "cfg": 1.0}, {"recompute_exo": 2, "steps": 3}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"sampler": "released", "cfg": 5.0},
+        {"sampler": "released", "noise": "released", "cfg": 1.0},
+        {"lambda_g": 0.0, "cfg": 1.0},
+        {"recompute_exo": 2, "steps": 3},
+    ],
+)
 def test_one_chunk_is_the_one_clip_nodes_bit_for_bit(rig, changes: dict) -> None:
     assert torch.equal(sample(rig, LENGTH, **changes), one_clip(rig, **changes))
-    assert torch.equal(sample(rig, LENGTH, length=49, **changes), one_clip(rig, **changes)), "a clip that fits"
+    assert torch.equal(sample(rig, LENGTH, length=49, **changes), one_clip(rig, **changes)), (
+        "a clip that fits"
+    )
 
 
 def test_one_chunk_with_the_picture_embedding(wan21) -> None:
@@ -65,14 +105,28 @@ def test_one_chunk_with_the_picture_embedding(wan21) -> None:
     assert sample(wan21, FRAMES).isfinite().all()
 
 
-@pytest.mark.parametrize("changes", [
-    {"sampler": "released", "cfg": 5.0}, {"cfg": 1.0}, {"lambda_g": 0.0}, {"recompute_exo": 2, "steps": 3},
-    {"continue_motion_max_frames": 5}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"sampler": "released", "cfg": 5.0},
+        {"cfg": 1.0},
+        {"lambda_g": 0.0},
+        {"recompute_exo": 2, "steps": 3},
+        {"continue_motion_max_frames": 5},
+    ],
+)
 def test_a_long_video_begins_with_its_first_clip(rig, changes: dict) -> None:
     ego = sample(rig, FRAMES, **changes)
-    assert ego.shape == (FRAMES, 32, 32, 3) and ego.isfinite().all() and 0 <= ego.min() and ego.max() <= 1
+    assert (
+        ego.shape == (FRAMES, 32, 32, 3)
+        and ego.isfinite().all()
+        and 0 <= ego.min()
+        and ego.max() <= 1
+    )
     parts = {**inputs_of(rig, FRAMES)}
-    first = sample(rig, FRAMES, **changes, **{name: parts[name][:LENGTH] for name in ("exo_images", "prior")})
+    first = sample(
+        rig, FRAMES, **changes, **{name: parts[name][:LENGTH] for name in ("exo_images", "prior")}
+    )
     assert torch.equal(ego[:LENGTH], first)
     assert not torch.equal(ego, sample(rig, FRAMES, **{**changes, "seed": 6}))
 
@@ -80,7 +134,8 @@ def test_a_long_video_begins_with_its_first_clip(rig, changes: dict) -> None:
 def test_geometry_and_lora_reach_every_chunk(rig, repo_root) -> None:
     plain = sample(rig, FRAMES)
     lora = next((repo_root / "models" / "loras").glob("*wan22*.safetensors"), None) or next(
-        (repo_root / "models" / "loras").glob("*.safetensors"))
+        (repo_root / "models" / "loras").glob("*.safetensors")
+    )
     patched, _ = rig.nodes("lora").load_lora(rig.model, lora, 1.0)
     for other in (sample(rig, FRAMES, lambda_g=0.0), sample(rig, FRAMES, model=patched)):
         assert (other[:LENGTH] - plain[:LENGTH]).abs().max() > 1e-6
@@ -90,7 +145,13 @@ def test_geometry_and_lora_reach_every_chunk(rig, repo_root) -> None:
 def test_a_pair_is_two_samplers_in_a_row(rig) -> None:
     """Wan 2.2: the first model leaves its noise in, the second adds none, in every chunk."""
     first = rig.wan_sample(sampler="euler", steps=4, end_step=1, leftover_noise=True)
-    second = {"sampler": "euler", "steps": 4, "start_step": 1, "add_noise": False, "latent": {"samples": first}}
+    second = {
+        "sampler": "euler",
+        "steps": 4,
+        "start_step": 1,
+        "add_noise": False,
+        "latent": {"samples": first},
+    }
     pair = {"low_noise_model": rig.model, "steps": 4, "switch_step": 1}
     assert torch.equal(sample(rig, LENGTH, **pair), one_clip(rig, **second))
     assert sample(rig, FRAMES, **{**pair, "switch_step": 0}).isfinite().all()
@@ -98,9 +159,16 @@ def test_a_pair_is_two_samplers_in_a_row(rig) -> None:
         sample(rig, FRAMES, **{**pair, "switch_step": 4})
 
 
-@pytest.mark.parametrize("changes", [
-    {"sampler": "released"}, {"sampler": "euler_ancestral", "cfg": 1.0}, {"sampler": "dpmpp_2m", "noise": "released"},
-    {"low_noise_model": True, "steps": 4}, {"low_noise_model": True, "sampler": "released", "steps": 4}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"sampler": "released"},
+        {"sampler": "euler_ancestral", "cfg": 1.0},
+        {"sampler": "dpmpp_2m", "noise": "released"},
+        {"low_noise_model": True, "steps": 4},
+        {"low_noise_model": True, "sampler": "released", "steps": 4},
+    ],
+)
 def test_known_frames_are_held(rig, monkeypatch, changes: dict) -> None:
     """Sampled to themselves, through every solver and both models of a pair."""
     long, vae = rig.nodes("sample_long"), rig.nodes("host.vae")
@@ -120,11 +188,26 @@ def test_known_frames_are_held(rig, monkeypatch, changes: dict) -> None:
     assert [known is None for _, known in per_chunk] == [True, False, False]
     for (latent, known), start in zip(per_chunk[1:], (4, 8), strict=True):
         with torch.inference_mode():
-            assert torch.equal(known, vae.encode_video(rig.vae, ego[start:start + 5]))
-        # The released loop rounds time steps down, so model and solver differ about the noise level.
+            assert torch.equal(known, vae.encode_video(rig.vae, ego[start : start + 5]))
+        # The released loop rounds time steps down, so model and solver differ about the noise
+        # level.
         close = 0.03 if changes["sampler"] == "released" else 1e-4
         assert (latent[:, :, :2] - known).abs().max() < close * known.std()
         assert (latent[:, :, 2:] - known[:, :, :1]).abs().max() > 0.1 * known.std()
+
+
+def test_look_away_memory_changes_what_comes_after_a_hole(rig):
+    """The first two chunks, and a video without holes, are bit for bit as without it."""
+    frames = 25
+    full = {"prior": inputs_of(rig, frames)["prior"].clamp_min(0.1)}
+    assert torch.equal(
+        sample(rig, frames, **full), sample(rig, frames, **full, look_away_memory=True)
+    )
+    holes = torch.zeros(frames, 32, 32, 3)
+    without, ego = (sample(rig, frames, prior=holes, look_away_memory=on) for on in (False, True))
+    assert torch.equal(ego[:FRAMES], without[:FRAMES]) and not torch.equal(ego, without)
+    with pytest.raises(model_rig.core(rig.pack, "errors").EgoXInputError, match="look-away memory"):
+        sample(rig, frames, depth=None, lambda_g=0.0, look_away_memory=True)
 
 
 def in_graph(rig, monkeypatch, folder, seed: int = 5) -> type:
@@ -132,9 +215,17 @@ def in_graph(rig, monkeypatch, folder, seed: int = 5) -> type:
     import folder_paths
 
     monkeypatch.setattr(folder_paths, "get_user_directory", lambda: str(folder))
-    graph = {"1": {"class_type": "EgoXSampleLong", "inputs": {"seed": seed, "exo_images": ["2", 0], "model": ["3", 0]}},
-             "2": {"class_type": "EgoXLoadExoVideo", "inputs": {"start_frame": 0}},
-             "3": {"class_type": "UNETLoader", "inputs": {"unet_name": "egox_standin_wan22_i2v.safetensors"}}}
+    graph = {
+        "1": {
+            "class_type": "EgoXSampleLong",
+            "inputs": {"seed": seed, "exo_images": ["2", 0], "model": ["3", 0]},
+        },
+        "2": {"class_type": "EgoXLoadExoVideo", "inputs": {"start_frame": 0}},
+        "3": {
+            "class_type": "UNETLoader",
+            "inputs": {"unet_name": "egox_standin_wan22_i2v.safetensors"},
+        },
+    }
     node = rig.nodes("sample_long").EgoXSampleLong
     hidden = type("Hidden", (), {"unique_id": "1", "prompt": graph})
     return type("InGraph", (node,), {"hidden": hidden})
@@ -166,20 +257,32 @@ def test_a_cancelled_run_computes_only_what_is_missing(rig, monkeypatch, tmp_pat
     assert len(parts) == 2, "another seed is other work"
     parts.clear()
     assert torch.equal(sample(rig, FRAMES, in_graph(rig, monkeypatch, tmp_path)), whole)
-    assert parts == ["chunk 2/2, "] and not list((tmp_path / "egox" / "chunks").iterdir()), "nothing is left"
+    assert parts == ["chunk 2/2, "] and not list((tmp_path / "egox" / "chunks").iterdir()), (
+        "nothing is left"
+    )
 
 
-@pytest.mark.parametrize(("changes", "words"), [
-    ({"length": 12}, "12"), ({"continue_motion_max_frames": 9}, "fewer than its 9"),
-    ({"continue_motion_max_frames": 4}, "4"), ({"frames": 16}, "16"), ({"short": "trajectory"}, "ego trajectory"),
-    ({"short": "depth"}, "depth"), ({"short": "prior"}, "ego prior length")])
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"length": 12}, "12"),
+        ({"continue_motion_max_frames": 9}, "fewer than its 9"),
+        ({"continue_motion_max_frames": 4}, "4"),
+        ({"frames": 16}, "16"),
+        ({"short": "trajectory"}, "ego trajectory"),
+        ({"short": "depth"}, "depth"),
+        ({"short": "prior"}, "ego prior length"),
+    ],
+)
 def test_refused_before_anything_is_computed(rig, monkeypatch, changes: dict, words: str) -> None:
     changes = {"frames": FRAMES, **changes}
     inputs = inputs_of(rig, changes.pop("frames"))
     short = changes.pop("short", None)
     if short is not None:
         changes[short] = inputs_of(rig, FRAMES - 4)[short]
-    monkeypatch.setattr(rig.nodes("sample_long"), "condition_clip", lambda *_, **__: pytest.fail("computed"))
+    monkeypatch.setattr(
+        rig.nodes("sample_long"), "condition_clip", lambda *_, **__: pytest.fail("computed")
+    )
     with pytest.raises(model_rig.core(rig.pack, "errors").EgoXInputError, match=words):
         sample(rig, FRAMES, **{**inputs, **changes})
 
@@ -187,7 +290,21 @@ def test_refused_before_anything_is_computed(rig, monkeypatch, changes: dict, wo
 def test_lengths_are_refused_before_a_run(rig) -> None:
     check = rig.nodes("sample_long").check_long
     error = model_rig.core(rig.pack, "errors").EgoXInputError
-    values = {"length": 9, "continue_motion_max_frames": 9, "lambda_g": 0.0, "gga_mode": "off", "rays": "released"}
+    values = {
+        "length": 9,
+        "continue_motion_max_frames": 9,
+        "lambda_g": 0.0,
+        "gga_mode": "off",
+        "rays": "released",
+    }
     with pytest.raises(error, match="fewer than its 9"):
         check({"1": {"class_type": "EgoXSampleLong", "inputs": values}}, "1")
-    check({"1": {"class_type": "EgoXSampleLong", "inputs": {**values, "continue_motion_max_frames": 5}}}, "1")
+    check(
+        {
+            "1": {
+                "class_type": "EgoXSampleLong",
+                "inputs": {**values, "continue_motion_max_frames": 5},
+            }
+        },
+        "1",
+    )

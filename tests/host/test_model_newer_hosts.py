@@ -1,17 +1,10 @@
-"""Newer hosts that can't be installed here, emulated: each changed row of the table in docs/model-path.md."""
+"""Newer hosts that can't be installed here, emulated: each changed row of the table in
+docs/model-path.md."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-
-from tools.rigs import model_rig
-
-
-@pytest.fixture(scope="module")
-def rig(pack, repo_root) -> model_rig.ModelRig:
-    with torch.inference_mode():
-        return model_rig.make_rig(pack, repo_root / "models")
 
 
 class Container:
@@ -27,8 +20,9 @@ class Container:
 
 
 @pytest.mark.parametrize("changes", [{}, {"lambda_g": 0.0}, {"recompute_exo": 2}])
-def test_containers_and_a_preferred_attention(rig, monkeypatch, changes: dict) -> None:
-    """An override gets plain tensors, unless it says that it takes containers; EgoX's says no such thing."""
+def test_containers_and_a_preferred_attention(rig, monkeypatch, changes):
+    """An override gets plain tensors, unless it says that it takes containers; EgoX's says no such
+    thing."""
     import comfy.ldm.wan.model as wan
 
     plain = rig.ksample(rig.patch(**changes))
@@ -47,8 +41,9 @@ def test_containers_and_a_preferred_attention(rig, monkeypatch, changes: dict) -
 
 
 @pytest.mark.parametrize("sampler", ["released", "euler", "uni_pc", "dpmpp_2m"])
-def test_another_models_flow_shift_does_not_leak_in(rig, sampler: str) -> None:
-    """Dynamic memory writes one object's table of noise levels into the one that a later run has in its place."""
+def test_another_models_flow_shift_does_not_leak_in(rig, sampler):
+    """Dynamic memory writes one object's table of noise levels into the one that a later run has in
+    its place."""
     from comfy_extras.nodes_model_advanced import ModelSamplingSD3
 
     expected = rig.wan_sample(sampler=sampler)
@@ -73,8 +68,9 @@ def test_another_models_flow_shift_does_not_leak_in(rig, sampler: str) -> None:
             own.copy_(kept)
 
 
-def test_a_host_sampler_with_a_shift_of_its_own_is_as_safe(rig) -> None:
-    """EgoX Model Patch and KSampler: a node ModelSamplingSD3 before the sampler sets the shift anew in each run."""
+def test_a_host_sampler_with_a_shift_of_its_own_is_as_safe(rig):
+    """EgoX Model Patch and KSampler: a node ModelSamplingSD3 before the sampler sets the shift anew
+    in each run."""
     from comfy_extras.nodes_model_advanced import ModelSamplingSD3
 
     def sampled() -> torch.Tensor:

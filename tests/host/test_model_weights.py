@@ -1,4 +1,5 @@
-"""Quantised weights: the host's fp8 and GGUF files through the real loader pack, with the patch and a LoRA on them."""
+"""Quantised weights: the host's fp8 and GGUF files through the real loader pack, with the patch and
+a LoRA on them."""
 
 from __future__ import annotations
 
@@ -15,20 +16,16 @@ from tools.rigs import model_rig
 from tools.rigs import standins as standins
 
 FORM = standins.TransformerForm(image_embedding=False)
-"""One head of 128 and 4096 wide text, as the host guesses without metadata, which GGUF files don't carry."""
-
-
-@pytest.fixture(scope="module")
-def rig(pack, repo_root) -> model_rig.ModelRig:
-    with torch.inference_mode():
-        return model_rig.make_rig(pack, repo_root / "models")
+"""One head of 128 and 4096 wide text, as the host guesses without metadata, which GGUF files don't
+carry."""
 
 
 def load_gguf_pack(folder: Path) -> ModuleType:
     """The GGUF loader pack, imported as the host imports a custom node."""
     if "comfyui_gguf" not in sys.modules:
-        spec = importlib.util.spec_from_file_location("comfyui_gguf", folder / "__init__.py",
-                                                      submodule_search_locations=[str(folder)])
+        spec = importlib.util.spec_from_file_location(
+            "comfyui_gguf", folder / "__init__.py", submodule_search_locations=[str(folder)]
+        )
         module = importlib.util.module_from_spec(spec)
         sys.modules["comfyui_gguf"] = module
         spec.loader.exec_module(module)
@@ -36,7 +33,8 @@ def load_gguf_pack(folder: Path) -> ModuleType:
 
 
 def checks_on_quantised(rig, quantised, exact, tolerance: float) -> None:
-    """Sampling works, geometry and LoRA have their effect, and the result is near the unquantised one's."""
+    """Sampling works, geometry and LoRA have their effect, and the result is near the unquantised
+    one's."""
     guided = rig.ksample(rig.patch(quantised))
     assert guided.isfinite().all()
     none = rig.ksample(rig.patch(quantised, lambda_g=0.0))
@@ -50,25 +48,31 @@ def with_text(rig, width: int) -> model_rig.ModelRig:
     other = model_rig.ModelRig(**{name: getattr(rig, name) for name in rig.__slots__})
     other.positive, other.negative = (
         [[model_rig.text_conditioning(width, 6, seed)[0][0], values] for _, values in cond]
-        for seed, cond in ((1, rig.positive), (2, rig.negative)))
+        for seed, cond in ((1, rig.positive), (2, rig.negative))
+    )
     return other
 
 
-def test_gguf_weights(rig, shared_dir: Path, comfy_host, tmp_path: Path) -> None:
+def test_gguf_weights(rig, shared_dir, comfy_host, tmp_path):
     pytest.importorskip("gguf", reason="the gguf package (extra: dev) quantises the stand-in")
     tensors, _ = standins.transformer(FORM)
     folder = comfy_host.models / "diffusion_models"
     folder.mkdir(parents=True, exist_ok=True)
     write_gguf(folder / "standin-Q8_0.gguf", tensors)
     standins.write(tmp_path / "exact.safetensors", tensors)
-    standins.write(tmp_path / "lora.safetensors", standins.random_tensors(standins.lora_shapes(FORM, 4), 3))
+    standins.write(
+        tmp_path / "lora.safetensors", standins.random_tensors(standins.lora_shapes(FORM, 4), 3)
+    )
 
-    loader = load_gguf_pack(shared_dir / "peers" / "ComfyUI-GGUF").NODE_CLASS_MAPPINGS["UnetLoaderGGUF"]()
+    loader = load_gguf_pack(shared_dir / "peers" / "ComfyUI-GGUF").NODE_CLASS_MAPPINGS[
+        "UnetLoaderGGUF"
+    ]()
     (quantised,) = loader.load_unet("standin-Q8_0.gguf")
     assert type(quantised).__name__ == "GGUFModelPatcher"
     exact = model_rig.load_transformer(tmp_path / "exact.safetensors")
     rig = with_text(rig, 4096)
-    # 8 bits a weight: 0.4 % of each block's largest; guidance 3 and three steps through two layers enlarge it.
+    # 8 bits a weight: 0.4 % of each block's largest; guidance 3 and three steps through two layers
+    # enlarge it.
     checks_on_quantised(rig, quantised, exact, tolerance=0.1)
 
     load_lora = rig.nodes("lora").load_lora
@@ -82,28 +86,37 @@ def test_gguf_weights(rig, shared_dir: Path, comfy_host, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
-def test_fp8_weights(rig, repo_root: Path, dtype: torch.dtype) -> None:
-    """What UNETLoader does for weight_dtype fp8: weights stored in 8 bits, computed in the manual cast's dtype."""
+def test_fp8_weights(rig, repo_root, dtype):
+    """What UNETLoader does for weight_dtype fp8: weights stored in 8 bits, computed in the manual
+    cast's dtype."""
     path = repo_root / "models" / standins.SHIPPED["transformer"]
     quantised = model_rig.load_transformer(path, dtype=dtype)
     assert quantised.model.diffusion_model.blocks[0].self_attn.q.weight.dtype == dtype
     # 3 (e4m3) or 2 (e5m2) bits of mantissa: 6 % or 12 % a weight, random, so that sums are nearer.
-    checks_on_quantised(rig, quantised, rig.model, tolerance=0.3 if dtype == torch.float8_e4m3fn else 0.6)
-    lora, _ = rig.nodes("lora").load_lora(quantised, repo_root / "models" / standins.SHIPPED["lora"], 1.0)
+    checks_on_quantised(
+        rig, quantised, rig.model, tolerance=0.3 if dtype == torch.float8_e4m3fn else 0.6
+    )
+    lora, _ = rig.nodes("lora").load_lora(
+        quantised, repo_root / "models" / standins.SHIPPED["lora"], 1.0
+    )
     assert not torch.equal(rig.ksample(rig.patch(lora)), rig.ksample(rig.patch(quantised)))
 
 
-def test_half_precision_weights(rig, repo_root: Path) -> None:
+def test_half_precision_weights(rig, repo_root):
     path = repo_root / "models" / standins.SHIPPED["transformer"]
     half = model_rig.load_transformer(path, dtype=torch.bfloat16)
     # 8 bits of mantissa: 0.4 % a value.
     checks_on_quantised(rig, half, rig.model, tolerance=0.1)
 
 
-def test_directions_stay_float32_in_a_half_precision_model(rig, repo_root: Path) -> None:
-    """In bf16 the directions stay float32: near cosine -1 the logarithm would lose everything else (quirks 17)."""
-    half = rig.patch(model_rig.load_transformer(repo_root / "models" / standins.SHIPPED["transformer"],
-                                                dtype=torch.bfloat16))
+def test_directions_stay_float32_in_a_half_precision_model(rig, repo_root):
+    """In bf16 the directions stay float32: near cosine -1 the logarithm would lose everything else
+    (quirks 17)."""
+    half = rig.patch(
+        model_rig.load_transformer(
+            repo_root / "models" / standins.SHIPPED["transformer"], dtype=torch.bfloat16
+        )
+    )
     rig.ksample(half, steps=1)
     guidance = half.get_all_wrappers("diffusion_model")[0].guidance
     assert guidance.geometry.key_dirs.dtype == guidance.geometry.query_dirs.dtype == torch.float32

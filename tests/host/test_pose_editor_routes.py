@@ -4,63 +4,43 @@ from __future__ import annotations
 
 import copy
 import json
-import urllib.error
-import urllib.request
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
-from tests.host.prompts import id_of, small
+from tests.host.asking import Answer, request
+from tests.host.prompts import id_of, ran, small
+from tests.paths import ROOT
 from tools.setup.api_client import ApiClient, PromptRefused
 
 FRAMES = 5
-PACK = Path(__file__).resolve().parents[2]
 NEEDED = ("EgoXLoadExoVideo", "EgoXDepthAlign", "EgoXBuildScene", "EgoXEgoPoseInput")
-DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
-
-@dataclass
-class Answer:
-    status: int
-    body: bytes
-    headers: dict[str, str]
-
-    def json(self) -> Any:
-        return json.loads(self.body)
 
 
 def ask(client: ApiClient, name: str, body: Any, **headers: str) -> Answer:
-    """As the server's own page asks, unless the headers say otherwise (an empty one is left out)."""
-    host = client.address.split("//")[1]
-    sent = {"Content-Type": "application/json", "Origin": f"http://{host}"} | {k.replace("_", "-"): v for k, v
-                                                                               in headers.items()}
     data = body if isinstance(body, bytes) else json.dumps(body).encode("utf-8")
-    request = urllib.request.Request(f"{client.address}/egox/pose_editor/{name}", data,
-                                     {k: v for k, v in sent.items() if v}, method="POST")
-    try:
-        with DIRECT.open(request, timeout=60) as answer:
-            return Answer(answer.status, answer.read(), dict(answer.headers))
-    except urllib.error.HTTPError as error:
-        return Answer(error.code, error.read(), dict(error.headers))
+    return request(
+        client, f"/egox/pose_editor/{name}", data, **{"Content_Type": "application/json", **headers}
+    )
 
 
 def graph(load_workflow, **pose: Any) -> dict[str, Any]:
     """The part of the demo that leads to the pose node, which runs alone."""
     prompt = small(load_workflow("egox_demo"), frames=FRAMES, size=96)
     prompt = {k: n for k, n in prompt.items() if n["class_type"] in NEEDED}
-    prompt[id_of(prompt, "EgoXLoadExoVideo")]["inputs"] |= {"file": "sample/synthetic_room/exo.mp4", "start_frame": 0,
-                                                            "target_fps": 0.0}
+    prompt[id_of(prompt, "EgoXLoadExoVideo")]["inputs"] |= {
+        "file": "sample/synthetic_room/exo.mp4",
+        "start_frame": 0,
+        "target_fps": 0.0,
+    }
     prompt[id_of(prompt, "EgoXEgoPoseInput")]["inputs"] |= pose
     return prompt
 
 
 def run(client: ApiClient, prompt: dict[str, Any]) -> dict[str, Any]:
-    outcome = client.run(prompt)
-    assert outcome.status == "success", outcome.error_text
+    outcome = ran(client, prompt)
     return outcome.outputs[id_of(prompt, "EgoXEgoPoseInput")]["egox_pose"][0]
 
 
@@ -76,51 +56,71 @@ def camera(server, load_workflow) -> dict[str, Any]:
     return ask(server.client, "camera", widgets).json()
 
 
-def test_the_node_tells_the_page_what_it_needs(told: dict[str, Any], client: ApiClient, load_workflow) -> None:
+def test_the_node_tells_the_page_what_it_needs(told, client, load_workflow):
     scene = told["scene"]
-    assert len(scene["token"]) >= 32 and scene["frames"] == told["frames"] == FRAMES == len(told["path"])
-    assert len(told["indices"]) == len(told["times_s"]) == FRAMES and scene["pictures"] and scene["whole"]
+    assert len(scene["token"]) >= 32 and scene["frames"] == told["frames"] == FRAMES == len(
+        told["path"]
+    )
+    assert (
+        len(told["indices"]) == len(told["times_s"]) == FRAMES
+        and scene["pictures"]
+        and scene["whole"]
+    )
     assert scene["up"] == [0, 0, 1] and np.array(told["path"]).shape == (FRAMES, 3, 4)
-    # The same scene keeps its token, in a run that comes from the cache and in one with another path.
+    # The same scene keeps its token, in a run that comes from the cache and in one with another
+    # path.
     assert run(client, graph(load_workflow))["scene"]["token"] == scene["token"]
     moved = run(client, graph(load_workflow, source="constant", z=1.0))
     assert moved["scene"]["token"] == scene["token"] and moved["path"] != told["path"]
 
 
-def test_a_graph_of_another_video_depth_or_path_has_another_origin(client: ApiClient, told: dict[str, Any],
-                                                                   load_workflow) -> None:
+def test_a_graph_of_another_video_depth_or_path_has_another_origin(client, told, load_workflow):
     def of(prompt: dict[str, Any]) -> dict[str, Any]:
-        return ask(client, "origin", {"node": id_of(prompt, "EgoXEgoPoseInput"), "graph": prompt}).json()
+        return ask(
+            client, "origin", {"node": id_of(prompt, "EgoXEgoPoseInput"), "graph": prompt}
+        ).json()
 
     def changed(kind: str, **values: Any) -> dict[str, Any]:
         prompt = graph(load_workflow)
         prompt[id_of(prompt, kind)]["inputs"] |= values
         return of(prompt)["origin"]
 
-    assert of(graph(load_workflow)) == {"origin": told["origin"], "file_missing": False, "video": told["video"]}
+    assert of(graph(load_workflow)) == {
+        "origin": told["origin"],
+        "file_missing": False,
+        "video": told["video"],
+    }
     whole = graph(load_workflow)  # as JavaScript writes numbers
     for entry in whole.values():
-        entry["inputs"] = {k: int(v) if isinstance(v, float) and v.is_integer() else v
-                           for k, v in entry["inputs"].items()}
+        entry["inputs"] = {
+            k: int(v) if isinstance(v, float) and v.is_integer() else v
+            for k, v in entry["inputs"].items()
+        }
     assert of(whole)["origin"] == told["origin"]
     renumbered = json.loads(json.dumps(graph(load_workflow)))
     names = {name: f"9:{name}" for name in renumbered}
     for entry in renumbered.values():
-        entry["inputs"] = {k: [names[v[0]], v[1]] if isinstance(v, list) else v for k, v in entry["inputs"].items()}
+        entry["inputs"] = {
+            k: [names[v[0]], v[1]] if isinstance(v, list) else v for k, v in entry["inputs"].items()
+        }
     assert of({names[k]: v for k, v in renumbered.items()})["origin"] == told["origin"]
-    video, depth = changed("EgoXLoadExoVideo", start_frame=2), changed("EgoXDepthAlign", momentum=0.5)
+    video, depth = (
+        changed("EgoXLoadExoVideo", start_frame=2),
+        changed("EgoXDepthAlign", momentum=0.5),
+    )
     assert len({told["origin"]["scene"], video["scene"], depth["scene"]}) == 3
-    # The camera and the keyframes are not what a scene is made from, and keyframes are the editor's own.
+    # The camera and the keyframes are not what a scene is made from, and keyframes are the editor's
+    # own.
     assert changed("EgoXEgoPoseInput", size=64, keyframes="[]") == told["origin"]
     other = changed("EgoXEgoPoseInput", file="sample/synthetic_room/other.json")
     assert other["scene"] == told["origin"]["scene"] and other["path"] != told["origin"]["path"]
 
 
-def test_what_is_missing_is_said_before_a_run(client: ApiClient, load_workflow, server_base) -> None:
+def test_what_is_missing_is_said_before_a_run(client, load_workflow, server_base):
     """Each by the node's own message, which names what to do; nothing has run by then."""
     alone = server_base.input / "alone" / "exo.mp4"
     alone.parent.mkdir(exist_ok=True)
-    alone.write_bytes((PACK / "sample" / "synthetic_room" / "exo.mp4").read_bytes())
+    alone.write_bytes((ROOT / "sample" / "synthetic_room" / "exo.mp4").read_bytes())
     beside = "meta.json beside the video"
     for kind, values, message in (
         ("EgoXLoadExoVideo", {"file": "alone/none.mp4"}, "not there"),
@@ -139,17 +139,23 @@ def test_what_is_missing_is_said_before_a_run(client: ApiClient, load_workflow, 
     prompt = graph(load_workflow, source="file", file=beside)
     node = id_of(prompt, "EgoXEgoPoseInput")
     prompt[id_of(prompt, "EgoXLoadExoVideo")]["inputs"]["file"] = "alone/exo.mp4"
-    prompt[id_of(prompt, "EgoXDepthAlign")]["inputs"]["depth_file"] = "sample/synthetic_room/depth.npz"
+    prompt[id_of(prompt, "EgoXDepthAlign")]["inputs"]["depth_file"] = (
+        "sample/synthetic_room/depth.npz"
+    )
     with pytest.raises(PromptRefused, match="Open pose editor.*Load scene"):
         client.run(prompt)
     assert ask(client, "origin", {"node": node, "graph": prompt}).json()["file_missing"] is True
 
 
-def test_cloud(client: ApiClient, told: dict[str, Any]) -> None:
+def test_cloud(client, told):
     token, count = told["scene"]["token"], told["scene"]["points"]
     whole = ask(client, "cloud", {"token": token})
-    assert whole.status == 200 and len(whole.body) == 15 * count and int(whole.headers["X-EgoX-Points"]) == count
-    xyz = np.frombuffer(whole.body[:12 * count], "<f4").reshape(-1, 3)
+    assert (
+        whole.status == 200
+        and len(whole.body) == 15 * count
+        and int(whole.headers["X-EgoX-Points"]) == count
+    )
+    xyz = np.frombuffer(whole.body[: 12 * count], "<f4").reshape(-1, 3)
     assert np.isfinite(xyz).all() and xyz.std(0).min() > 0.1
     part = ask(client, "cloud", {"token": token, "most": 100})
     assert part.body[:1200] == whole.body[:1200] and len(part.body) == 1500
@@ -158,52 +164,77 @@ def test_cloud(client: ApiClient, told: dict[str, Any]) -> None:
 
 
 def picture(answer: Answer) -> np.ndarray:
-    assert answer.status == 200 and answer.headers["Content-Type"] == "image/jpeg", answer.body[:300]
+    assert answer.status == 200 and answer.headers["Content-Type"] == "image/jpeg", answer.body[
+        :300
+    ]
     return cv2.imdecode(np.frombuffer(answer.body, np.uint8), cv2.IMREAD_COLOR)
 
 
-def test_prior_and_exo_frame(client: ApiClient, told: dict[str, Any], camera: dict[str, Any]) -> None:
+def test_prior_and_exo_frame(client, told, camera):
     body = {"token": told["scene"]["token"], "camera": camera["camera"], "w2c": told["path"][0]}
     first = ask(client, "prior", body)
     assert picture(first).shape == (224, 224, 3) and float(first.headers["X-EgoX-Coverage"]) > 0.3
     again = picture(ask(client, "prior", body | {"size": 64, "moving": True, "frame": 3}))
     assert again.shape == (64, 64, 3)
-    turned = [[-v for v in row] if i != 1 else row for i, row in enumerate(told["path"][0])]  # by 180 degrees
-    assert np.abs(picture(ask(client, "prior", body | {"w2c": turned})).astype(int) - picture(first)).mean() > 5
+    turned = [
+        [-v for v in row] if i != 1 else row for i, row in enumerate(told["path"][0])
+    ]  # by 180 degrees
+    assert (
+        np.abs(
+            picture(ask(client, "prior", body | {"w2c": turned})).astype(int) - picture(first)
+        ).mean()
+        > 5
+    )
     exo = picture(ask(client, "exo_frame", {"token": told["scene"]["token"], "frame": 1}))
     assert list(exo.shape[1::-1]) == told["scene"]["exo_size"] and exo.std() > 10
 
 
-def test_late_requests_are_dropped(client: ApiClient, told: dict[str, Any], camera: dict[str, Any]) -> None:
-    body = {"token": told["scene"]["token"], "camera": camera["camera"], "w2c": told["path"][0], "view": "late"}
+def test_late_requests_are_dropped(client, told, camera):
+    body = {
+        "token": told["scene"]["token"],
+        "camera": camera["camera"],
+        "w2c": told["path"][0],
+        "view": "late",
+    }
     assert ask(client, "prior", body | {"count": 5}).status == 200
     assert ask(client, "prior", body | {"count": 4}).status == 204
     assert ask(client, "prior", body | {"count": 4, "view": "another"}).status == 200
 
 
-def test_pick(client: ApiClient, told: dict[str, Any]) -> None:
+def test_pick(client, told):
     body = {"token": told["scene"]["token"], "frame": 0}
     found = ask(client, "pick", body | {"u": 0.5, "v": 0.8}).json()
     pose = np.array(told["scene"]["exo_from_scene"][0])
     seen = pose[:, :3] @ found["point"] + pose[:, 3]
     lens = told["scene"]["exo_camera"]
     u = (seen[0] / seen[2] * lens["fx"] + lens["cx"] + 0.5) / lens["width"]
-    assert u == pytest.approx(0.5, abs=0.01) and seen[2] == pytest.approx(found["depth_m"], rel=1e-3)
+    assert u == pytest.approx(0.5, abs=0.01) and seen[2] == pytest.approx(
+        found["depth_m"], rel=1e-3
+    )
     head = ask(client, "pick", body | {"u": 0.5, "v": 0.8, "head": True}).json()
-    assert head["point"] != found["point"] and abs(head["depth_m"] - found["depth_m"]) < 0.5  # as of any surface
+    assert (
+        head["point"] != found["point"] and abs(head["depth_m"] - found["depth_m"]) < 0.5
+    )  # as of any surface
     assert ask(client, "pick", body | {"u": 1.5, "v": 0.5}).status == 400
 
 
-def test_camera_of_the_menu(camera: dict[str, Any], client: ApiClient) -> None:
+def test_camera_of_the_menu(camera, client):
     assert camera["quarter_turns"] == 1 and len(camera["outline"]) == 64
     assert ask(client, "camera", {"camera": "pinhole"}).json()["camera"]["lens"] == "pinhole"
-    assert ask(client, "camera", {"camera": "fish"}).status == ask(client, "camera", {}).status == 400
+    assert (
+        ask(client, "camera", {"camera": "fish"}).status == ask(client, "camera", {}).status == 400
+    )
 
 
 @pytest.mark.parametrize("form", ["keyframes", "trajectory", "meta", "blender", "colmap"])
-def test_export_and_import(client: ApiClient, told: dict[str, Any], camera: dict[str, Any], form: str) -> None:
-    common = {"token": told["scene"]["token"], "camera": camera["camera"], "indices": told["indices"],
-              "times_s": told["times_s"], "up": told["scene"]["up"]}
+def test_export_and_import(client, told, camera, form):
+    common = {
+        "token": told["scene"]["token"],
+        "camera": camera["camera"],
+        "indices": told["indices"],
+        "times_s": told["times_s"],
+        "up": told["scene"]["up"],
+    }
     made = ask(client, "import", common | {"poses": told["path"]}).json()
     assert "keyframes" in made["note"]
     out = ask(client, "export", common | {"document": made["document"], "form": form})
@@ -217,67 +248,97 @@ def test_export_and_import(client: ApiClient, told: dict[str, Any], camera: dict
     assert again["yaw_deg"] == pytest.approx(first["yaw_deg"], abs=0.01)
 
 
-def test_a_path_outside_the_hosts_folders_is_refused(client: ApiClient, told: dict[str, Any],
-                                                     camera: dict[str, Any], server_base) -> None:
+def test_a_path_outside_the_hosts_folders_is_refused(client, told, camera, server_base):
     common = {"camera": camera["camera"], "indices": told["indices"], "times_s": told["times_s"]}
     path = json.dumps([{"frame": 0, "position": [0, 0, 7], "yaw_deg": 0}])
     (server_base.root / "secret.json").write_text(path, encoding="utf-8")
     (server_base.input / "mine.json").write_text(path, encoding="utf-8")
-    assert ask(client, "import", common | {"file": "mine.json"}).json()["document"]["keyframes"][0]["position"][2] == 7
-    for name in ("../secret.json", str(server_base.root / "secret.json"), "/etc/passwd", "input/../../secret.json"):
+    assert (
+        ask(client, "import", common | {"file": "mine.json"}).json()["document"]["keyframes"][0][
+            "position"
+        ][2]
+        == 7
+    )
+    for name in (
+        "../secret.json",
+        str(server_base.root / "secret.json"),
+        "/etc/passwd",
+        "input/../../secret.json",
+    ):
         answer = ask(client, "import", common | {"file": name})
         assert answer.status == 400 and "position" not in answer.json()["reason"], name
     for name in ("../x.json", "a/b.json", ""):
         assert ask(client, "import", common | {"texts": {name: "{}"}}).status == 400
 
 
-def test_only_the_servers_own_page_is_answered(client: ApiClient, told: dict[str, Any]) -> None:
+def test_only_the_servers_own_page_is_answered(client, told):
     body, host = {"token": told["scene"]["token"], "most": 10}, client.address.split("//")[1]
     allowed = [{}, {"Sec_Fetch_Site": "same-origin", "Origin": ""}]
-    refused = [{"Origin": ""}, {"Origin": "http://evil.example"}, {"Origin": "null"},
-               {"Origin": f"http://evil.{host}"}, {"Sec_Fetch_Site": "same-site"},
-               {"Sec_Fetch_Site": "none", "Origin": ""}, {"Sec_Fetch_Site": "cross-site", "Origin": ""},
-               {"Origin": "http://127.0.0.1:1"}]
+    refused = [
+        {"Origin": ""},
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+        {"Origin": f"http://evil.{host}"},
+        {"Sec_Fetch_Site": "same-site"},
+        {"Sec_Fetch_Site": "none", "Origin": ""},
+        {"Sec_Fetch_Site": "cross-site", "Origin": ""},
+        {"Origin": "http://127.0.0.1:1"},
+    ]
     for headers in allowed:
         assert ask(client, "cloud", body, **headers).status == 200, headers
     for headers in refused:
         answer = ask(client, "cloud", body, **headers)
         assert answer.status == 403 and len(answer.body) < 200, headers
-    with pytest.raises(urllib.error.HTTPError) as info:
-        DIRECT.open(f"{client.address}/egox/pose_editor/cloud", timeout=20)
-    assert info.value.code in (404, 405)
+    assert request(client, "/egox/pose_editor/cloud").status in (404, 405)
 
 
-@pytest.mark.parametrize(("name", "change", "message"), [
-    ("cloud", {"token": 3}, "token"), ("cloud", {"part": "all"}, "part"), ("cloud", {"most": 10**9}, "most"),
-    ("cloud", {"frame": FRAMES, "part": "moving"}, "frame"), ("cloud", {"frame": True}, "frame"),
-    ("prior", {"size": 4096}, "size"), ("prior", {"w2c": [[1]]}, "w2c"), ("prior", {"w2c": None}, "w2c"),
-    ("prior", {"w2c": [[2, 0, 0, 0], [0, 2, 0, 0], [0, 0, 2, 0]]}, "rotation"),
-    ("prior", {"camera": {"lens": "none"}}, "camera"), ("prior", {"count": "x"}, "count"),
-    ("pick", {"u": "left", "v": 0}, "u"), ("import", {"texts": {"x.json": "{"}}, "JSON"),
-    ("import", {"texts": {"x.json": 3}}, "texts"), ("import", {"indices": "x"}, "moments"),
-    ("export", {"form": "exe"}, "form"), ("export", {"form": "keyframes", "document": {"keyframes": [3]}}, "keyframe"),
-    ("renew", {"node": ""}, "node"), ("origin", {"node": "1", "graph": {}}, "graph"),
-    ("origin", {"node": "1", "graph": None}, "graph"),
-])
-def test_a_malformed_body_is_refused_with_a_reason(client: ApiClient, told: dict[str, Any], camera: dict[str, Any],
-                                                   name: str, change: dict[str, Any], message: str) -> None:
-    body = {"token": told["scene"]["token"], "camera": camera["camera"], "w2c": told["path"][0],
-            "indices": told["indices"], "times_s": told["times_s"]} | change
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("cloud", {"token": 3}, "token"),
+        ("cloud", {"part": "all"}, "part"),
+        ("cloud", {"most": 10**9}, "most"),
+        ("cloud", {"frame": FRAMES, "part": "moving"}, "frame"),
+        ("cloud", {"frame": True}, "frame"),
+        ("prior", {"size": 4096}, "size"),
+        ("prior", {"w2c": [[1]]}, "w2c"),
+        ("prior", {"w2c": None}, "w2c"),
+        ("prior", {"w2c": [[2, 0, 0, 0], [0, 2, 0, 0], [0, 0, 2, 0]]}, "rotation"),
+        ("prior", {"camera": {"lens": "none"}}, "camera"),
+        ("prior", {"count": "x"}, "count"),
+        ("pick", {"u": "left", "v": 0}, "u"),
+        ("import", {"texts": {"x.json": "{"}}, "JSON"),
+        ("import", {"texts": {"x.json": 3}}, "texts"),
+        ("import", {"indices": "x"}, "moments"),
+        ("export", {"form": "exe"}, "form"),
+        ("export", {"form": "keyframes", "document": {"keyframes": [3]}}, "keyframe"),
+        ("renew", {"node": ""}, "node"),
+        ("origin", {"node": "1", "graph": {}}, "graph"),
+        ("origin", {"node": "1", "graph": None}, "graph"),
+    ],
+)
+def test_a_malformed_body_is_refused_with_a_reason(client, told, camera, name, change, message):
+    body = {
+        "token": told["scene"]["token"],
+        "camera": camera["camera"],
+        "w2c": told["path"][0],
+        "indices": told["indices"],
+        "times_s": told["times_s"],
+    } | change
     answer = ask(client, name, body)
     assert answer.status == 400 and message in answer.json()["reason"], answer.body[:400]
 
 
-def test_what_is_no_json_or_too_large_is_refused(client: ApiClient) -> None:
+def test_what_is_no_json_or_too_large_is_refused(client):
     for body in (b"", b"[1]", b"\xff\xfe", b"{", b"[" * 100_000):
         answer = ask(client, "cloud", body)
         assert answer.status == 400 and "JSON" in answer.json()["reason"]
     assert ask(client, "cloud", b" " * 300_000).status == 413
 
 
-def test_an_old_token_is_gone_and_a_run_brings_the_scene_back(client: ApiClient, load_workflow) -> None:
-    """Four scenes are kept; the least recently used goes. A page that says so gets a new one although the host has
-    the node's result in its cache."""
+def test_an_old_token_is_gone_and_a_run_brings_the_scene_back(client, load_workflow):
+    """Four scenes are kept; the least recently used goes. A page that says so gets a new one
+    although the host has the node's result in its cache."""
     first = run(client, graph(load_workflow))
     tokens = [first["scene"]["token"]]
     for start in (3, 6, 9, 12):

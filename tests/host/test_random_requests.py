@@ -7,37 +7,81 @@ import json
 import os
 import random
 import time
-import urllib.error
-import urllib.request
 from typing import Any
 
+from tests.host.asking import request
 from tests.host.test_pose_editor_routes import ask, graph, run
-from tools.setup.api_client import ApiClient
 
 SEED = int(os.environ.get("EGOX_SEED", "38"))
 REQUESTS = 300
 SECONDS = 5.0  # on a machine that does other work
 ROUTES = ("cloud", "prior", "exo_frame", "pick", "camera", "import", "export", "renew", "origin")
-ODD = (None, True, -1, 0, 0.5, 1e308, float("inf"), float("nan"), 10**30, "x", "²", "\ud800", "\0",
-       "a" * 5000, "",
-       "..\\x", "//host/share/x.mp4", [], {}, [[1, 2], [3]], [[]], {"a": [1]}, [0, -1, 0],
-       [0, 0, 0])
-RAW = (b"", b"[" * 4000, b"{", b"null", b"[]", b'"x"', b"\xff\xfe",
-       b'{"token": ' + b"9" * 5000 + b"}")
-DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+ODD = (
+    None,
+    True,
+    -1,
+    0,
+    0.5,
+    1e308,
+    float("inf"),
+    float("nan"),
+    10**30,
+    "x",
+    "²",
+    "\ud800",
+    "\0",
+    "a" * 5000,
+    "",
+    "..\\x",
+    "//host/share/x.mp4",
+    [],
+    {},
+    [[1, 2], [3]],
+    [[]],
+    {"a": [1]},
+    [0, -1, 0],
+    [0, 0, 0],
+)
+RAW = (
+    b"",
+    b"[" * 4000,
+    b"{",
+    b"null",
+    b"[]",
+    b'"x"',
+    b"\xff\xfe",
+    b'{"token": ' + b"9" * 5000 + b"}",
+)
 
 
 def right(told: dict[str, Any], prompt: dict[str, Any], node: str) -> dict[str, Any]:
     keys = {"keyframes": [{"frame": 0, "position": [0, 0, 0], "yaw_deg": 0}]}
-    return {"token": told["scene"]["token"], "frame": 0, "part": "static", "most": 100,
-            "camera": told["camera"],
-            "w2c": told["path"][0], "size": 64, "view": "random", "count": 0, "u": 0.5, "v": 0.5,
-            "head": False,
-            "indices": told["indices"], "times_s": told["times_s"],
-            "texts": {"a.json": json.dumps(keys)},
-            "file": "none.json", "poses": told["path"], "up": [0, -1, 0], "entry": "",
-            "form": "blender",
-            "document": keys, "prompt": "x", "node": node, "graph": prompt}
+    return {
+        "token": told["scene"]["token"],
+        "frame": 0,
+        "part": "static",
+        "most": 100,
+        "camera": told["camera"],
+        "w2c": told["path"][0],
+        "size": 64,
+        "view": "random",
+        "count": 0,
+        "u": 0.5,
+        "v": 0.5,
+        "head": False,
+        "indices": told["indices"],
+        "times_s": told["times_s"],
+        "texts": {"a.json": json.dumps(keys)},
+        "file": "none.json",
+        "poses": told["path"],
+        "up": [0, -1, 0],
+        "entry": "",
+        "form": "blender",
+        "document": keys,
+        "prompt": "x",
+        "node": node,
+        "graph": prompt,
+    }
 
 
 def spoiled(body: dict[str, Any], rng: random.Random) -> Any:
@@ -47,17 +91,24 @@ def spoiled(body: dict[str, Any], rng: random.Random) -> Any:
         del body[key]
     for _ in range(rng.randint(0, 3)):
         node, depth = body, rng.randint(0, 3)
-        while node and depth and isinstance(inner := rng.choice(list(node.values()) if isinstance(node, dict)
-                                                                 else node), dict | list) and inner:
+        while (
+            node
+            and depth
+            and isinstance(
+                inner := rng.choice(list(node.values()) if isinstance(node, dict) else node),
+                dict | list,
+            )
+            and inner
+        ):
             node, depth = inner, depth - 1
         if node:
-            node[rng.choice(list(node) if isinstance(node,
-                                                     dict) else range(len(node)))] = copy.deepcopy(
-                rng.choice(ODD))
+            node[rng.choice(list(node) if isinstance(node, dict) else range(len(node)))] = (
+                copy.deepcopy(rng.choice(ODD))
+            )
     return body
 
 
-def test_random_requests_get_a_reason(server, load_workflow) -> None:
+def test_random_requests_get_a_reason(server, load_workflow):
     prompt = graph(load_workflow)
     told = run(server.client, prompt)
     node = next(key for key, each in prompt.items() if each["class_type"] == "EgoXEgoPoseInput")
@@ -77,26 +128,33 @@ def test_random_requests_get_a_reason(server, load_workflow) -> None:
     assert wrong == [] and {200, 400} <= set(answers)
 
 
-def raw(client: ApiClient, path: str, data: bytes, kind: str) -> int:
-    request = urllib.request.Request(f"{client.address}{path}", data,
-                                     {"Content-Type": kind, "Origin": client.address})
-    try:
-        with DIRECT.open(request, timeout=60) as answer:
-            return answer.status
-    except urllib.error.HTTPError as error:
-        return error.code
-
-
-def test_uploads_that_are_none_get_a_reason(server) -> None:
+def test_uploads_that_are_none_get_a_reason(server):
     form = "multipart/form-data; boundary=B"
     head = b'--B\r\nContent-Disposition: form-data; name="file"; filename="%s"\r\n\r\n'
-    bodies = [(b"x", "multipart/form-data"), (b"", form), (b"--B", form), (b"--B\r\n\r\n", form),
-              (head % b"a.mp4" + b"cut off", form), (head % b"a.png" + b"\r\n--B--\r\n", form),
-              (head % "한".encode() * 1 + b"x\r\n--B--\r\n", form),
-              (head % ("é" * 200 + ".mp4").encode() + b"x\r\n--B--\r\n", form),
-              (head % b"a.npz" + b"x\r\n" + head % b"a.npz/b.npz" + b"x\r\n--B--\r\n", form),
-              (b"--B\r\nContent-Type: multipart/mixed; boundary=C\r\n\r\n--C\r\n\r\nx\r\n--C--\r\n--B--\r\n", form),
-              (b'--B\r\nContent-Disposition: form-data; name="about"\r\n\r\n' + b"[" * 4000 + b"\r\n--B--\r\n", form)]
+    bodies = [
+        (b"x", "multipart/form-data"),
+        (b"", form),
+        (b"--B", form),
+        (b"--B\r\n\r\n", form),
+        (head % b"a.mp4" + b"cut off", form),
+        (head % b"a.png" + b"\r\n--B--\r\n", form),
+        (head % "한".encode() * 1 + b"x\r\n--B--\r\n", form),
+        (head % ("é" * 200 + ".mp4").encode() + b"x\r\n--B--\r\n", form),
+        (head % b"a.npz" + b"x\r\n" + head % b"a.npz/b.npz" + b"x\r\n--B--\r\n", form),
+        (
+            b"--B\r\nContent-Type: multipart/mixed; boundary=C\r\n\r\n--C\r\n\r\nx\r\n--C--\r\n--B--\r\n",
+            form,
+        ),
+        (
+            b'--B\r\nContent-Disposition: form-data; name="about"\r\n\r\n'
+            + b"[" * 4000
+            + b"\r\n--B--\r\n",
+            form,
+        ),
+    ]
     for path in ("/egox/upload", "/egox/save_clip"):
         for data, kind in bodies:
-            assert raw(server.client, path, data, kind) == 400, (path, data[:90])
+            assert request(server.client, path, data, Content_Type=kind).status == 400, (
+                path,
+                data[:90],
+            )

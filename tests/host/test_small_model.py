@@ -1,10 +1,10 @@
-"""The small model that ships: egox_demo as it is, through the stock loaders, on the take whose figure is on record."""
+"""The small model that ships: egox_demo as it is, through the stock loaders, on the take whose
+figure is on record."""
 
 from __future__ import annotations
 
 import copy
 import json
-from pathlib import Path
 
 import pytest
 
@@ -14,40 +14,42 @@ from tools.setup.base_dir import BaseDir
 from tools.setup.demo import standins
 from tools.setup.side_by_side import psnr, read_frames
 
-from .prompts import of_type
+from .prompts import of_type, ran
 from .test_workflows import saved_videos
 
 SLACK_DB = 0.5
 
 
 @pytest.fixture(scope="module")
-def record(repo_root: Path) -> dict:
+def record(repo_root) -> dict:
     """The figure of ``run.py demo`` when the weights were made."""
     return json.loads((WorkFiles(repo_root).records / "demo.json").read_text(encoding="utf-8"))
 
 
 @pytest.fixture
-def truth(repo_root: Path):
+def truth(repo_root):
     return read_frames(repo_root / "sample" / "calm_room" / "ego_ground_truth.mp4")
 
 
 def ego_of(client: ApiClient, prompt: dict, base: BaseDir):
-    outcome = client.run(prompt, timeout=300)
-    assert outcome.status == "success", outcome.error_text
+    outcome = ran(client, prompt)
     return read_frames(saved_videos(outcome, prompt, base)["ego"])
 
 
-def test_the_demo_is_as_good_as_on_record(client: ApiClient, load_workflow, server_base, record, truth) -> None:
+def test_the_demo_is_as_good_as_on_record(client, load_workflow, server_base, record, truth):
     prompt = load_workflow("egox_demo")
     assert standins(prompt) == []
     ego = ego_of(client, prompt, server_base)
     found = psnr(ego, truth)
-    assert found >= record["psnr"] - SLACK_DB, f"PSNR {found:.2f} dB; on record {record['psnr']:.2f}"
+    assert found >= record["psnr"] - SLACK_DB, (
+        f"PSNR {found:.2f} dB; on record {record['psnr']:.2f}"
+    )
 
 
 @pytest.mark.slow
-def test_lora_strength_0_is_the_base_and_knows_nothing_of_it(client: ApiClient, load_workflow, server_base, record,
-                                                            truth) -> None:
+def test_lora_strength_0_is_the_base_and_knows_nothing_of_it(
+    client, load_workflow, server_base, record, truth
+):
     prompt = copy.deepcopy(load_workflow("egox_demo"))
     of_type(prompt, "EgoXLoadLora")["strength"] = 0.0
     assert psnr(ego_of(client, prompt, server_base), truth) < record["psnr"] - 3

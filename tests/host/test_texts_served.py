@@ -1,17 +1,18 @@
-"""Translations and help pages reach the front end: the server hands them out where it asks for them."""
+"""Translations and help pages reach the front end: the server hands them out where it asks for
+them."""
 
-from __future__ import annotations
-
-import urllib.request
-
-from tools.setup.api_client import ApiClient
+from tests.host.asking import request
 from tools.setup.base_dir import PACK_NAME
 from tools.texts.locales import SOURCE, TRANSLATIONS, leaves, read_locale
 
 
-def test_translations_are_served(client: ApiClient, object_info) -> None:
+def test_translations_are_served(client, object_info):
     served = client.get("/i18n")
-    nodes = {name for name, info in object_info.items() if info["python_module"] == f"custom_nodes.{PACK_NAME}"}
+    nodes = {
+        name
+        for name, info in object_info.items()
+        if info["python_module"] == f"custom_nodes.{PACK_NAME}"
+    }
     assert len(nodes) > 10
     for language in (SOURCE, *TRANSLATIONS):
         texts = dict(leaves(served[language]["nodeDefs"]))
@@ -20,20 +21,25 @@ def test_translations_are_served(client: ApiClient, object_info) -> None:
     assert served["ko"]["nodeDefs"]["EgoXDepthAlign"]["display_name"] == "깊이 정렬"
 
 
-def test_the_server_and_english_name_the_same_slots(client: ApiClient, object_info) -> None:
+def test_the_server_and_english_name_the_same_slots(client, object_info):
     """What the front end gets to know of a node, and the keys under which it looks up the texts."""
     english = client.get("/i18n")[SOURCE]["nodeDefs"]
     for node, texts in read_locale(SOURCE).items():
         info = object_info[node]
         assert list(english[node]["inputs"]) == list(texts["inputs"])
-        assert set(texts["inputs"]) == set(info["input"].get("required", {})) | set(info["input"].get("optional", {}))
-        assert [texts["outputs"][str(i)]["name"] for i in range(len(info["output"]))] == list(info["output_name"])
+        assert set(texts["inputs"]) == set(info["input"].get("required", {})) | set(
+            info["input"].get("optional", {})
+        )
+        assert [texts["outputs"][str(i)]["name"] for i in range(len(info["output"]))] == list(
+            info["output_name"]
+        )
 
 
-def test_help_pages_are_served(client: ApiClient, object_info) -> None:
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+def test_help_pages_are_served(client, object_info):
     for node in read_locale(SOURCE):
-        with direct.open(f"{client.address}/extensions/{PACK_NAME}/docs/{node}.md", timeout=20) as answer:
-            # The front end takes an HTML answer for its own fallback page and shows no help.
-            assert "text/html" not in answer.headers.get("Content-Type", "")
-            assert answer.read().decode("utf-8").startswith(f"# {object_info[node]['display_name']}\n"), node
+        answer = request(client, f"/extensions/{PACK_NAME}/docs/{node}.md")
+        # The front end takes an HTML answer for its own fallback page and shows no help.
+        assert "text/html" not in answer.headers.get("Content-Type", "")
+        assert answer.body.decode("utf-8").startswith(f"# {object_info[node]['display_name']}\n"), (
+            node
+        )

@@ -1,12 +1,10 @@
-"""Files of a take through the page's route: into the input folder, told apart, never overwritten; and a run of them."""
+"""Files of a take through the page's route: into the input folder, told apart, never overwritten;
+and a run of them."""
 
 from __future__ import annotations
 
 import io
-import json
 import shutil
-import urllib.error
-import urllib.request
 import uuid
 import zipfile
 from collections.abc import Iterator
@@ -16,18 +14,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.host.prompts import id_of, small
+from tests.host.asking import request
+from tests.host.prompts import id_of, ran, small
+from tests.paths import ROOT
 from tools.setup.api_client import ApiClient
-from tools.setup.base_dir import BaseDir
 
-PACK = Path(__file__).resolve().parents[2]
-TAKE = PACK / "sample" / "synthetic_room"
-DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+TAKE = ROOT / "sample" / "synthetic_room"
 Files = dict[str, bytes]
 
 
 @pytest.fixture
-def folder(server_base: BaseDir) -> Iterator[Path]:
+def folder(server_base) -> Iterator[Path]:
     """Where uploads go, empty before and after."""
     place = server_base.root / "input" / "egox"
     shutil.rmtree(place, ignore_errors=True)
@@ -38,16 +35,19 @@ def folder(server_base: BaseDir) -> Iterator[Path]:
 def send(client: ApiClient, files: Files, **headers: str) -> tuple[int, Any]:
     """As the server's own page sends them, unless the headers say otherwise."""
     border = uuid.uuid4().hex
-    body = b"".join(b'--%s\r\nContent-Disposition: form-data; name="file"; filename="%s"\r\n\r\n%s\r\n'
-                    % (border.encode(), name.encode(), content) for name, content in files.items())
-    sent = {"Content-Type": f"multipart/form-data; boundary={border}", "Origin": client.address}
-    request = urllib.request.Request(f"{client.address}/egox/upload", body + b"--%s--\r\n" % border.encode(),
-                                     sent | {k.replace("_", "-"): v for k, v in headers.items()}, method="POST")
-    try:
-        with DIRECT.open(request, timeout=120) as answer:
-            return answer.status, json.loads(answer.read())
-    except urllib.error.HTTPError as error:
-        return error.code, json.loads(error.read() or b"null")  # the host refuses some by itself, without a word
+    body = b"".join(
+        b'--%s\r\nContent-Disposition: form-data; name="file"; filename="%s"\r\n\r\n%s\r\n'
+        % (border.encode(), name.encode(), content)
+        for name, content in files.items()
+    )
+    answer = request(
+        client,
+        "/egox/upload",
+        body + b"--%s--\r\n" % border.encode(),
+        Content_Type=f"multipart/form-data; boundary={border}",
+        **headers,
+    )
+    return answer.status, answer.json()
 
 
 def archive(files: Files) -> bytes:
@@ -72,36 +72,66 @@ def left(folder: Path) -> list[str]:
     return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
 
 
-def test_a_take_as_an_archive_runs(client: ApiClient, folder: Path, load_workflow) -> None:
-    status, told = send(client, {"my take.zip": archive({f"room/{name}": data for name, data in sample().items()})})
+def test_a_take_as_an_archive_runs(client, folder, load_workflow):
+    status, told = send(
+        client, {"my take.zip": archive({f"room/{name}": data for name, data in sample().items()})}
+    )
     assert status == 200 and (told["folder"], told["reused"]) == ("my take", False), told
-    assert told["video"] == "egox/my take/exo.mp4" and told["poses"] == told["camera"] == "egox/my take/meta.json"
+    assert (
+        told["video"] == "egox/my take/exo.mp4"
+        and told["poses"] == told["camera"] == "egox/my take/meta.json"
+    )
     assert told["frames"] == told["depth_frames"] == 49
     assert left(folder) == ["my take/depth.npz", "my take/exo.mp4", "my take/meta.json"]
 
     prompt = small(load_workflow("egox_demo"), frames=5, size=96)
-    prompt = {k: n for k, n in prompt.items() if n["class_type"] in ("EgoXLoadExoVideo", "EgoXDepthAlign",
-                                                                     "EgoXBuildScene", "EgoXEgoPoseInput")}
-    prompt[id_of(prompt, "EgoXLoadExoVideo")]["inputs"] |= {"file": told["video"], "start_frame": 0, "target_fps": 0.0}
-    prompt[id_of(prompt, "EgoXDepthAlign")]["inputs"] |= {"depth_file": told["depth"], "camera_file": told["camera"]}
+    prompt = {
+        k: n
+        for k, n in prompt.items()
+        if n["class_type"]
+        in ("EgoXLoadExoVideo", "EgoXDepthAlign", "EgoXBuildScene", "EgoXEgoPoseInput")
+    }
+    prompt[id_of(prompt, "EgoXLoadExoVideo")]["inputs"] |= {
+        "file": told["video"],
+        "start_frame": 0,
+        "target_fps": 0.0,
+    }
+    prompt[id_of(prompt, "EgoXDepthAlign")]["inputs"] |= {
+        "depth_file": told["depth"],
+        "camera_file": told["camera"],
+    }
     prompt[id_of(prompt, "EgoXEgoPoseInput")]["inputs"] |= {"source": "file", "file": told["poses"]}
-    outcome = client.run(prompt)
-    assert outcome.status == "success", outcome.error_text
+    ran(client, prompt)
 
 
-def test_files_of_one_take_at_once(client: ApiClient, folder: Path) -> None:
-    status, told = send(client, {"depth.zip": archive({f"{i:04d}.npy": _npy() for i in range(3)}),
-                                 "meta.json": sample()["meta.json"]})
+def test_files_of_one_take_at_once(client, folder):
+    status, told = send(
+        client,
+        {
+            "depth.zip": archive({f"{i:04d}.npy": _npy() for i in range(3)}),
+            "meta.json": sample()["meta.json"],
+        },
+    )
     assert status == 200 and told["depth"] == "egox/depth/depth" and told["depth_frames"] == 3, told
     assert told["video"] is None and told["camera"] == "egox/depth/meta.json"
 
 
-def test_a_folder_as_it_is_on_the_disk(client: ApiClient, folder: Path) -> None:
+def test_a_folder_as_it_is_on_the_disk(client, folder):
     maps = {f"my room/maps/{i:04d}.npy": _npy() for i in range(3)}
-    status, told = send(client, {**maps, "my room/meta.json": sample()["meta.json"],
-                                 "my room/more.zip": archive({"exo.mp4": sample()["exo.mp4"]})})
-    assert status == 200 and told["depth"] == "egox/my room/maps" and told["depth_frames"] == 3, told
-    assert told["camera"] == "egox/my room/meta.json" and told["video"] == "egox/my room/more/exo.mp4"
+    status, told = send(
+        client,
+        {
+            **maps,
+            "my room/meta.json": sample()["meta.json"],
+            "my room/more.zip": archive({"exo.mp4": sample()["exo.mp4"]}),
+        },
+    )
+    assert status == 200 and told["depth"] == "egox/my room/maps" and told["depth_frames"] == 3, (
+        told
+    )
+    assert (
+        told["camera"] == "egox/my room/meta.json" and told["video"] == "egox/my room/more/exo.mp4"
+    )
 
 
 def _npy() -> bytes:
@@ -110,15 +140,21 @@ def _npy() -> bytes:
     return stream.getvalue()
 
 
-def test_a_name_that_is_taken(client: ApiClient, folder: Path) -> None:
+def test_a_name_that_is_taken(client, folder):
     names = [send(client, {"depth.npz": depth(value)})[1] for value in (1, 2, 1, 2)]
-    assert [(n["folder"], n["reused"]) for n in names] == [("depth", False), ("depth (2)", False), ("depth", True),
-                                                           ("depth (2)", True)]
-    assert {n["name"] for n in names} == {"depth"} and names[1]["depth"] == "egox/depth (2)/depth.npz"
+    assert [(n["folder"], n["reused"]) for n in names] == [
+        ("depth", False),
+        ("depth (2)", False),
+        ("depth", True),
+        ("depth (2)", True),
+    ]
+    assert {n["name"] for n in names} == {"depth"} and names[1][
+        "depth"
+    ] == "egox/depth (2)/depth.npz"
     assert left(folder) == ["depth (2)/depth.npz", "depth/depth.npz"]
 
 
-def test_names_lead_nowhere_else(client: ApiClient, folder: Path) -> None:
+def test_names_lead_nowhere_else(client, folder):
     status, told = send(client, {"../../con.npz": depth(1)})
     assert status == 200 and told["depth"] == "egox/_con/_con.npz"
     status, told = send(client, {"/etc/../aux/./1.npy": _npy(), "/etc/aux/2.npy": _npy()})
@@ -127,28 +163,34 @@ def test_names_lead_nowhere_else(client: ApiClient, folder: Path) -> None:
     assert not (folder.parent.parent / "con.npz").exists()
 
 
-@pytest.mark.parametrize(("files", "reason"), [
-    ({}, "no file"), ({"run.exe": b"MZ"}, "run.exe"),
-    ({"depth.npz": b"no archive"}, "expected a zip archive"),
-    ({"in/a.npz": b"1", "in/A.npz": b"1"}, "twice"), ({"take.zip": archive({"../meta.json": b"{}"})}, "tree"),
-    ({"take.zip": archive({"notes.md": b""})}, "of no use"), ({"meta.json": b"{"}, "not JSON"),
-    ({"clip.mp4": b"no video"}, "clip.mp4")])
-def test_what_is_no_take_leaves_nothing_behind(client: ApiClient, folder: Path, files: Files, reason: str) -> None:
+@pytest.mark.parametrize(
+    ("files", "reason"),
+    [
+        ({}, "no file"),
+        ({"run.exe": b"MZ"}, "run.exe"),
+        ({"depth.npz": b"no archive"}, "expected a zip archive"),
+        ({"in/a.npz": b"1", "in/A.npz": b"1"}, "twice"),
+        ({"take.zip": archive({"../meta.json": b"{}"})}, "tree"),
+        ({"take.zip": archive({"notes.md": b""})}, "of no use"),
+        ({"meta.json": b"{"}, "not JSON"),
+        ({"clip.mp4": b"no video"}, "clip.mp4"),
+    ],
+)
+def test_what_is_no_take_leaves_nothing_behind(client, folder, files, reason):
     status, told = send(client, files)
     assert status == 400 and reason in told["reason"], told
     assert left(folder) == [] and not list(folder.iterdir())
 
 
-def test_the_host_s_limit_is_named(client: ApiClient, folder: Path) -> None:
-    with DIRECT.open(f"{client.address}/egox/upload", timeout=30) as answer:
-        most = json.loads(answer.read())["limit"]
+def test_the_host_s_limit_is_named(client, folder):
+    most = request(client, "/egox/upload").json()["limit"]
     assert most == 100 * 2**20
     status, told = send(client, {"depth.npz": bytes(most + 2**20)})
     assert status == 413 and "--max-upload-size" in told["reason"] and "100 MB" in told["reason"]
     assert not folder.exists() or not list(folder.iterdir())
 
 
-def test_another_page_may_not_send(client: ApiClient, folder: Path) -> None:
+def test_another_page_may_not_send(client, folder):
     for headers in ({"Origin": "http://elsewhere"}, {"Sec_Fetch_Site": "cross-site"}):
         assert send(client, {"depth.npz": depth(1)}, **headers)[0] == 403
     assert not folder.exists()

@@ -1,4 +1,5 @@
-"""What nodes refuse before a run, of values that need no server: the others are in tests/host/test_bad_input.py."""
+"""What nodes refuse before a run, of values that need no server: the others are in
+tests/host/test_bad_input.py."""
 
 from __future__ import annotations
 
@@ -14,32 +15,48 @@ def node(pack: ModuleType, file: str, name: str):
     return getattr(importlib.import_module(f"{pack.__name__}.nodes.{file}"), name)
 
 
-@pytest.mark.parametrize(("values", "reason"), [
-    ({"lambda_g": "0, three"}, "λ_g"), ({"lambda_g": "1", "strength": ""}, "LoRA strength"),
-    ({"lambda_g": "0, 1", "strength": "0.5 1"}, None), ({}, None)])
-def test_a_sweep(pack: ModuleType, values: dict[str, str], reason: str | None) -> None:
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"lambda_g": "0, three"}, "λ_g"),
+        ({"lambda_g": "1", "strength": ""}, "LoRA strength"),
+        ({"lambda_g": "0, 1", "strength": "0.5 1"}, None),
+        ({}, None),
+    ],
+)
+def test_a_sweep(pack, values, reason):
     verdict = node(pack, "study", "EgoXSweep").validate_inputs(**values)
     assert verdict is True if reason is None else reason in verdict
 
 
-@pytest.mark.parametrize(("takes", "reason"), [
-    ("", "no folder"), ("sample/no_such_take", "not there"), ("../elsewhere", "leads out"), ("workflows", "not there"),
-    ("sample/synthetic_room\n  sample/calm_room\n", None), (None, None)])
-def test_takes_to_rank(pack: ModuleType, takes: str | None, reason: str | None) -> None:
+@pytest.mark.parametrize(
+    ("takes", "reason"),
+    [
+        ("", "no folder"),
+        ("sample/no_such_take", "not there"),
+        ("../elsewhere", "leads out"),
+        ("workflows", "not there"),
+        ("sample/synthetic_room\n  sample/calm_room\n", None),
+        (None, None),
+    ],
+)
+def test_takes_to_rank(pack, takes, reason):
     verdict = node(pack, "exo_cameras", "EgoXRankExoCameras").validate_inputs(takes=takes)
     assert verdict is True if reason is None else reason in verdict
 
 
-def test_a_pickled_lora(pack: ModuleType) -> None:
+def test_a_pickled_lora(pack):
     lora = importlib.import_module(f"{pack.__name__}.nodes.lora")
     for name in ("egox.safetensors", ["3", 0]):
         lora.check_files({"1": {"class_type": "EgoXLoadLora", "inputs": {"lora_name": name}}}, "1")
     with pytest.raises(ValueError, match="convert_to_safetensors"):
-        lora.check_files({"1": {"class_type": "EgoXLoadLora", "inputs": {"lora_name": "a/egox.pt"}}}, "1")
+        lora.check_files(
+            {"1": {"class_type": "EgoXLoadLora", "inputs": {"lora_name": "a/egox.pt"}}}, "1"
+        )
 
 
 @pytest.mark.parametrize(("device", "refused"), [("mps", True), ("cuda", False), ("cpu", False)])
-def test_float8_files_on_a_mac(pack, repo_root, monkeypatch, device: str, refused: bool) -> None:
+def test_float8_files_on_a_mac(pack, repo_root, monkeypatch, device, refused):
     """The graphs' own files, which need not be there."""
     import comfy.model_management
 
@@ -55,22 +72,44 @@ def test_float8_files_on_a_mac(pack, repo_root, monkeypatch, device: str, refuse
         for name, value in one["inputs"].items():
             if isinstance(value, str):
                 one["inputs"][name] = value.replace("fp8_e4m3fn_scaled", "fp16").replace(
-                    "fp8_scaled", "fp16")
+                    "fp8_scaled", "fp16"
+                )
     lora.check_files(graph, node)
 
 
-@pytest.mark.parametrize(("changes", "reason"), [
-    ({}, None), ({"up": ["2", 0]}, None), ({"pose_keypoints": {"__value__": []}}, None),
-    ({"up": "0, -1, 0.2"}, None),
-    ({"pose_keypoints": None}, "no detector connected"), ({"up": "sideways"}, "numbers with commas"),
-    ({"up": "0, 1"}, "a direction"), ({"up": "0, 0, 0"}, "a direction")])
-def test_the_head_s_own_words(pack: ModuleType, changes: dict, reason: str | None) -> None:
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({}, None),
+        ({"up": ["2", 0]}, None),
+        ({"pose_keypoints": {"__value__": []}}, None),
+        ({"up": "0, -1, 0.2"}, None),
+        ({"pose_keypoints": None}, "no detector connected"),
+        ({"up": "sideways"}, "numbers with commas"),
+        ({"up": "0, 1"}, "a direction"),
+        ({"up": "0, 0, 0"}, "a direction"),
+    ],
+)
+def test_the_head_s_own_words(pack, changes, reason):
     check = node(pack, "estimate_head_pose", "check_head_inputs")
-    video = {"file": "sample/calm_room/exo.mp4", "start_frame": 0, "frame_count": 9, "target_fps": 0.0,
-             "resize": "crop", "width": 112, "height": 64}
+    video = {
+        "file": "sample/calm_room/exo.mp4",
+        "start_frame": 0,
+        "frame_count": 9,
+        "target_fps": 0.0,
+        "resize": "crop",
+        "width": 112,
+        "height": 64,
+    }
     inputs = {"pose_keypoints": ["2", 0], "frames": ["1", 3], "up": "", **changes}
-    graph = {"1": {"class_type": "EgoXLoadExoVideo", "inputs": video}, "2": {"class_type": "SDPose", "inputs": {}},
-             "3": {"class_type": "EgoXEstimateHeadPose", "inputs": {k: v for k, v in inputs.items() if v is not None}}}
+    graph = {
+        "1": {"class_type": "EgoXLoadExoVideo", "inputs": video},
+        "2": {"class_type": "SDPose", "inputs": {}},
+        "3": {
+            "class_type": "EgoXEstimateHeadPose",
+            "inputs": {k: v for k, v in inputs.items() if v is not None},
+        },
+    }
     if reason is None:
         return check(graph, "3")
     with pytest.raises(ValueError, match=reason):

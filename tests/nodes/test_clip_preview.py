@@ -1,4 +1,5 @@
-"""What the nodes send to the page: files that are there, layouts that fit them, nothing that JSON lacks."""
+"""What the nodes send to the page: files that are there, layouts that fit them, nothing that JSON
+lacks."""
 
 from __future__ import annotations
 
@@ -23,38 +24,60 @@ def sheet_sizes(stream: dict) -> list[tuple[int, int]]:
     import folder_paths
 
     folder = Path(folder_paths.get_temp_directory())
-    return [cv2.imread(str(folder / file["subfolder"] / file["filename"])).shape[1::-1] for file in stream["files"]]
+    return [
+        cv2.imread(str(folder / file["subfolder"] / file["filename"])).shape[1::-1]
+        for file in stream["files"]
+    ]
 
 
-def test_streams_become_files_in_the_temp_folder(clip_preview) -> None:
-    streams = [clip_preview.Stream(name="exo", label="exo", frames=torch.rand(5, 32, 64, 3)),
-               clip_preview.Stream(name="ego", label="ego", frames=torch.rand(5, 32, 32, 3), every=4,
-                                   pick={"x": "ego_x", "y": "ego_y", "frame": "frame"})]
+def test_streams_become_files_in_the_temp_folder(clip_preview):
+    streams = [
+        clip_preview.Stream(name="exo", label="exo", frames=torch.rand(5, 32, 64, 3)),
+        clip_preview.Stream(
+            name="ego",
+            label="ego",
+            frames=torch.rand(5, 32, 32, 3),
+            every=4,
+            pick={"x": "ego_x", "y": "ego_y", "frame": "frame"},
+        ),
+    ]
     sent = clip_preview.preview_ui("compare", streams, text="note", fps=12.5)
     json.dumps(sent)  # it goes through the websocket
     assert sent["text"] == ("note",)
     (preview,) = sent["egox_preview"]
     assert (preview["kind"], preview["fps"], preview["frames"]) == ("compare", 12.5, 5)
     for stream, width, step in zip(preview["streams"], (64, 32), (1, 4), strict=True):
-        assert (stream["count"], stream["width"], stream["height"], stream["step"]) == (5, width, 32, step)
-        assert stream["source"] == [width, 32] and all(file["type"] == "temp" for file in stream["files"])
+        assert (stream["count"], stream["width"], stream["height"], stream["step"]) == (
+            5,
+            width,
+            32,
+            step,
+        )
+        assert stream["source"] == [width, 32] and all(
+            file["type"] == "temp" for file in stream["files"]
+        )
         (size,) = sheet_sizes(stream)
         assert size == (stream["columns"] * width, stream["rows"] * 32)
 
 
-def test_clips_of_a_preview_go_on_by_the_same_step(clip_preview) -> None:
-    streams = [clip_preview.Stream(name=name, label=name, frames=torch.zeros(count, 16, 16, 3))
-               for name, count in (("exo", 100), ("truth", 300))]
+def test_clips_of_a_preview_go_on_by_the_same_step(clip_preview):
+    streams = [
+        clip_preview.Stream(name=name, label=name, frames=torch.zeros(count, 16, 16, 3))
+        for name, count in (("exo", 100), ("truth", 300))
+    ]
     (preview,) = clip_preview.preview_ui("compare", streams)["egox_preview"]
-    assert [(stream["step"], stream["count"]) for stream in preview["streams"]] == [(3, 34), (3, 100)]
+    assert [(stream["step"], stream["count"]) for stream in preview["streams"]] == [
+        (3, 34),
+        (3, 100),
+    ]
 
 
-def test_frame_rate_is_that_of_the_times(clip_preview) -> None:
+def test_frame_rate_is_that_of_the_times(clip_preview):
     assert clip_preview.clip_fps(torch.arange(5, dtype=torch.float64) / 8) == pytest.approx(8)
     assert clip_preview.clip_fps(None) is None and clip_preview.clip_fps(torch.zeros(3)) is None
 
 
-def test_decode_shows_what_is_connected(pack, repo_root) -> None:
+def test_decode_shows_what_is_connected(pack, repo_root):
     node = importlib.import_module(f"{pack.__name__}.nodes.decode_ego_half").EgoXDecodeEgoHalf
     vae = model_rig.load_vae(repo_root / "models" / standins.SHIPPED["vae"])
     inputs = {"pinhole_fov": 0.0}
@@ -62,20 +85,34 @@ def test_decode_shows_what_is_connected(pack, repo_root) -> None:
     exo, prior = torch.rand(5, 32, 64, 3), torch.rand(5, 32, 32, 3)
     with torch.inference_mode():
         alone = node.execute(latent, vae, **inputs)
-        compared = node.execute(latent, vae, **inputs, exo_images=exo, prior=prior, ground_truth=prior)
-    names = [[stream["name"] for stream in out.ui["egox_preview"][0]["streams"]] for out in (alone, compared)]
+        compared = node.execute(
+            latent, vae, **inputs, exo_images=exo, prior=prior, ground_truth=prior
+        )
+    names = [
+        [stream["name"] for stream in out.ui["egox_preview"][0]["streams"]]
+        for out in (alone, compared)
+    ]
     assert names == [["ego"], ["exo", "prior", "ego", "truth"]]
-    assert torch.equal(alone.result[0], compared.result[0]), "what is shown beside it changes nothing"
+    assert torch.equal(alone.result[0], compared.result[0]), (
+        "what is shown beside it changes nothing"
+    )
 
 
-def test_curves_hold_the_reports_numbers(pack) -> None:
+def test_curves_hold_the_reports_numbers(pack):
     """Drawn by the page; what is not a number would be no JSON."""
     core = {name: model_rig.core(pack, name) for name in ("previews.align_plot", "depth.report")}
     nan = float("nan")
     report = core["depth.report"].AlignReport(
-        mode="least squares", alpha=torch.tensor([1.0, 2.0]), beta=torch.tensor([0.0, 0.5]),
-        fit_alpha=torch.tensor([nan, 2.5]), fit_beta=torch.tensor([nan, 0.25]), mean_inverse=torch.tensor([0.5, 0.5]),
-        residual=torch.tensor([nan, 0.0625]), fit_residual=torch.tensor([nan, 0.05]), used_share=torch.ones(2))
+        mode="least squares",
+        alpha=torch.tensor([1.0, 2.0]),
+        beta=torch.tensor([0.0, 0.5]),
+        fit_alpha=torch.tensor([nan, 2.5]),
+        fit_beta=torch.tensor([nan, 0.25]),
+        mean_inverse=torch.tensor([0.5, 0.5]),
+        residual=torch.tensor([nan, 0.0625]),
+        fit_residual=torch.tensor([nan, 0.05]),
+        used_share=torch.ones(2),
+    )
     alpha, beta, residual = core["previews.align_plot"].report_curves(report)
     assert (alpha["applied"], alpha["fit"]) == ([1.0, 2.0], [None, 2.5])
     assert beta["label"] == "beta [1/m]" and residual["applied"] == [None, 12.5]

@@ -1,9 +1,6 @@
 """EgoX Conditioning: what the sampler gets, and what it refuses before the VAE runs."""
 
-from __future__ import annotations
-
 import importlib
-from pathlib import Path
 
 import pytest
 import torch
@@ -18,46 +15,61 @@ def node(pack):
 
 
 @torch.inference_mode()
-def test_gives_ego_latent_and_host_conditioning(pack, standins: Path) -> None:
+def test_gives_ego_latent_and_host_conditioning(pack, standins):
     rig = model_rig.make_rig(pack, standins)
     assert rig.latent["samples"].shape == (1, 16, 3, 4, 4) and not rig.latent["samples"].any()
     canvas = rig.canvas
-    assert canvas.latent_grid == (3, 4, 8, 4) and canvas.mask_mode == "released" and canvas.noise_seed == 0
+    assert (
+        canvas.latent_grid == (3, 4, 8, 4)
+        and canvas.mask_mode == "released"
+        and canvas.noise_seed == 0
+    )
     assert canvas.image_embedding == "none", "no CLIP vision, no embedding"
     exo, prior = model_rig.clip_pictures(rig.size)
     assert torch.equal(canvas.exo_latent, rig.vae.encode(exo))
-    for (_, values), in (rig.positive, rig.negative):
+    for ((_, values),) in (rig.positive, rig.negative):
         assert torch.equal(values["concat_latent_image"], rig.vae.encode(prior))
-        assert torch.equal(values["concat_mask"], torch.ones(1, 4, 3, 4, 4)), "the host inverts: ego is unknown"
+        assert torch.equal(values["concat_mask"], torch.ones(1, 4, 3, 4, 4)), (
+            "the host inverts: ego is unknown"
+        )
         assert "clip_vision_output" not in values
 
 
 @torch.inference_mode()
-def test_embedding_modes_differ_and_released_shows_the_samplers_noise(pack, standins: Path) -> None:
+def test_embedding_modes_differ_and_released_shows_the_samplers_noise(pack, standins):
     import comfy.latent_formats
     import comfy.sample
 
     seen = {}
     for mode in ("released", "exo+prior", "exo only"):
-        rig = model_rig.make_rig(pack, standins, image_embedding=True, noise_seed=7, image_embedding_mode=mode)
+        rig = model_rig.make_rig(
+            pack, standins, image_embedding=True, noise_seed=7, image_embedding_mode=mode
+        )
         seen[mode] = rig.positive[0][1]["clip_vision_output"].penultimate_hidden_states
         assert seen[mode].shape == (1, 257, 1280)
-    assert not torch.equal(seen["released"], seen["exo+prior"]) and not torch.equal(seen["exo only"], seen["exo+prior"])
+    assert not torch.equal(seen["released"], seen["exo+prior"]) and not torch.equal(
+        seen["exo only"], seen["exo+prior"]
+    )
 
     noise = comfy.sample.prepare_noise(rig.latent["samples"], 7)[:, :, :1]
-    first = torch.cat((rig.canvas.exo_latent[:, :, :1], comfy.latent_formats.Wan21().process_out(noise)), dim=-1)
+    first = torch.cat(
+        (rig.canvas.exo_latent[:, :, :1], comfy.latent_formats.Wan21().process_out(noise)), dim=-1
+    )
     picture = rig.vae.decode(first)[:, 0]
     expected = rig.canvas.clip_vision.encode_image(picture).penultimate_hidden_states
     assert torch.equal(seen["released"], expected)
 
 
-@pytest.mark.parametrize(("change", "words"), [
-    ({"frames": 8}, "4n\\+1"),
-    ({"exo_width": 60}, "multiples of 16"),
-    ({"prior_frames": 5}, "ego prior length"),
-    ({"prior_height": 48}, "ego prior height"),
-])
-def test_refused_before_the_vae_runs(pack, change: dict, words: str) -> None:
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"frames": 8}, "4n\\+1"),
+        ({"exo_width": 60}, "multiples of 16"),
+        ({"prior_frames": 5}, "ego prior length"),
+        ({"prior_height": 48}, "ego prior height"),
+    ],
+)
+def test_refused_before_the_vae_runs(pack, change, words):
     error, conditioning = node(pack)
     frames, width = change.get("frames", 9), change.get("exo_width", 64)
     exo = torch.rand(frames, 32, width, 3)
@@ -67,64 +79,98 @@ def test_refused_before_the_vae_runs(pack, change: dict, words: str) -> None:
         conditioning.EgoXConditioning.execute([], [], None, exo, prior, "auto", "released", -1)
 
 
-def test_longer_prior_is_cut(pack) -> None:
+def test_longer_prior_is_cut(pack):
     canvas = importlib.import_module(f"{pack.__name__}.egox_core.wan.canvas")
     frames, prior = canvas.check_pictures(torch.rand(9, 32, 64, 3), torch.rand(13, 32, 32, 3))
     assert (frames, len(prior)) == (9, 9)
 
 
-def test_a_model_that_reads_pictures_wants_clip_vision(pack, standins: Path) -> None:
+def test_a_model_that_reads_pictures_wants_clip_vision(pack, standins):
     error, conditioning = node(pack)
     model = model_rig.load_transformer(standins / TESTS_ONLY["transformer_img_emb"])
     with pytest.raises(error, match="clip_vision_h"):
-        conditioning.EgoXConditioning.execute([], [], None, torch.rand(9, 32, 64, 3), torch.rand(9, 32, 32, 3), "auto",
-                                              "released", -1, model=model)
+        conditioning.EgoXConditioning.execute(
+            [],
+            [],
+            None,
+            torch.rand(9, 32, 64, 3),
+            torch.rand(9, 32, 32, 3),
+            "auto",
+            "released",
+            -1,
+            model=model,
+        )
 
 
 @torch.inference_mode()
-def test_a_model_without_picture_embedding_gets_none(pack, standins: Path, caplog) -> None:
+def test_a_model_without_picture_embedding_gets_none(pack, standins, caplog):
     rig = model_rig.make_rig(pack, standins, image_embedding=True)
     _, conditioning = node(pack)
     exo, prior = model_rig.clip_pictures(rig.size)
     plain = model_rig.text_conditioning(1024, 6, 1)
     wan22 = model_rig.load_transformer(standins / SHIPPED["transformer"])
     with caplog.at_level("INFO"):
-        out = conditioning.EgoXConditioning.execute(plain, plain, rig.vae, exo, prior, "auto", "released", 3,
-                                                    clip_vision=rig.canvas.clip_vision, model=wan22)
+        out = conditioning.EgoXConditioning.execute(
+            plain,
+            plain,
+            rig.vae,
+            exo,
+            prior,
+            "auto",
+            "released",
+            3,
+            clip_vision=rig.canvas.clip_vision,
+            model=wan22,
+        )
     assert "clip_vision_output" not in out[0][0][1] and out[3].image_embedding == "none"
-    assert "no picture embedding" in caplog.text and "no picture embedding" in out.ui.as_dict()["text"][0]
+    assert (
+        "no picture embedding" in caplog.text
+        and "no picture embedding" in out.ui.as_dict()["text"][0]
+    )
 
 
 @torch.inference_mode()
-def test_low_memory_is_the_hosts_own_tiles_in_both_nodes(pack, standins: Path) -> None:
+def test_low_memory_is_the_hosts_own_tiles_in_both_nodes(pack, standins):
     import nodes as host_nodes
 
     rig = model_rig.make_rig(pack, standins, model_rig.RigSize(frames=5, exo_width=288, height=48))
     _, conditioning = node(pack)
     exo, prior = model_rig.clip_pictures(rig.size)
     plain = model_rig.text_conditioning(1024, 6, 1)
-    out = conditioning.EgoXConditioning.execute(plain, plain, rig.vae, exo, prior, "auto", "none", -1,
-                                                low_memory=True)
+    out = conditioning.EgoXConditioning.execute(
+        plain, plain, rig.vae, exo, prior, "auto", "none", -1, low_memory=True
+    )
     (expected,) = host_nodes.VAEEncodeTiled().encode(rig.vae, exo, 256, 64)
-    assert torch.equal(out[3].exo_latent, expected["samples"]) and out[2][conditioning.MADE_OF]["tile_size"] == 256
+    assert (
+        torch.equal(out[3].exo_latent, expected["samples"])
+        and out[2][conditioning.MADE_OF]["tile_size"] == 256
+    )
     assert not torch.equal(out[3].exo_latent, rig.canvas.exo_latent)
     assert rig.latent[conditioning.MADE_OF]["tile_size"] == 0
 
 
 @torch.inference_mode()
-def test_the_vae_tells_how_far_it_is(pack, standins: Path, monkeypatch) -> None:
+def test_the_vae_tells_how_far_it_is(pack, standins, monkeypatch):
     rig, told = model_rig.make_rig(pack, standins), list[tuple[int, int, str]]()
     host_vae = importlib.import_module(f"{pack.__name__}.nodes.host.vae")
-    monkeypatch.setattr(host_vae, "host_progress", lambda total: lambda *report: told.append(report))
+    monkeypatch.setattr(
+        host_vae, "host_progress", lambda total: lambda *report: told.append(report)
+    )
     exo, _ = model_rig.clip_pictures(rig.size)
     latent = host_vae.encode_video(rig.vae, exo)
     assert torch.equal(latent, rig.canvas.exo_latent)
     encoded = list(told)
     told.clear()
-    assert torch.equal(host_vae.decode_video(rig.vae, latent), rig.vae.decode(latent).reshape(-1, *exo.shape[1:]))
+    assert torch.equal(
+        host_vae.decode_video(rig.vae, latent), rig.vae.decode(latent).reshape(-1, *exo.shape[1:])
+    )
     for passes, part in ((encoded, "encoder"), (told[:], "decoder")):
         counts = [count for count, _, stage in passes if stage == part]
-        assert len(counts) >= 2 and counts == list(range(1, len(counts) + 1)) and counts[-1] <= passes[-1][1]
+        assert (
+            len(counts) >= 2
+            and counts == list(range(1, len(counts) + 1))
+            and counts[-1] <= passes[-1][1]
+        )
     told.clear()
     rig.vae.decode(latent)
     assert not told, "nothing is left behind"

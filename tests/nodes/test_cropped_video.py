@@ -1,9 +1,9 @@
-"""A VIDEO that a node of a newer host has cropped: the frames are those of the crop, never the whole picture."""
+"""A VIDEO that a node of a newer host has cropped: the frames are those of the crop, never the
+whole picture."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ CROP = (48, 0, 32, 32)  # x, y, width, height: inside the bright right half
 
 
 @pytest.fixture(scope="module")
-def clip(pack: ModuleType, comfy_host) -> Path:
+def clip(pack, comfy_host) -> Path:
     """Dark on the left, bright on the right; the rows grow brighter with the frames."""
     from egox_pack.egox_core.video.writer import write_video
 
@@ -50,8 +50,11 @@ def cropped_video(told: bool):
             if self.rectangle is None:
                 return parts
             x, y, width, height = self.rectangle
-            return Types.VideoComponents(images=parts.images[:, y:y + height, x:x + width], audio=parts.audio,
-                                         frame_rate=parts.frame_rate)
+            return Types.VideoComponents(
+                images=parts.images[:, y : y + height, x : x + width],
+                audio=parts.audio,
+                frame_rate=parts.frame_rate,
+            )
 
     if told:
         Cropped.has_pending_frame_edits = lambda self: self.rectangle is not None
@@ -59,19 +62,25 @@ def cropped_video(told: bool):
 
 
 @pytest.mark.parametrize("told", [True, False])
-def test_the_crop_is_what_is_loaded(pack: ModuleType, clip: Path, told: bool) -> None:
+def test_the_crop_is_what_is_loaded(pack, clip, told):
     video = cropped_video(told)(str(clip)).as_cropped(*CROP)
-    images, _, fps, frames = load(pack, video=video, width=32, height=32, frame_count=9, start_frame=4)
+    images, _, fps, frames = load(
+        pack, video=video, width=32, height=32, frame_count=9, start_frame=4
+    )
     assert images.shape == (9, 32, 32, 3) and fps == 20.0
     assert float(images.min()) > 0.35, "the dark half was cut away"
-    assert (images.mean((1, 2, 3)) * 255).tolist() == pytest.approx([120 + 5 * i for i in range(9)], abs=4)
+    assert (images.mean((1, 2, 3)) * 255).tolist() == pytest.approx(
+        [120 + 5 * i for i in range(9)], abs=4
+    )
     assert frames.source_size == (32, 32) and frames.source_indices.tolist() == list(range(4, 13))
     assert frames.source_path is None, "depth and poses beside the file belong to the whole picture"
 
 
-def test_a_trimmed_crop_keeps_the_files_own_indices(pack: ModuleType, clip: Path) -> None:
+def test_a_trimmed_crop_keeps_the_files_own_indices(pack, clip):
     trimmed = cropped_video(True)(str(clip), start_time=0.25, duration=0.6)
-    images, _, _, frames = load(pack, video=trimmed.as_cropped(*CROP), width=32, height=32, frame_count=9)
+    images, _, _, frames = load(
+        pack, video=trimmed.as_cropped(*CROP), width=32, height=32, frame_count=9
+    )
     whole = load(pack, video=trimmed, width=96, height=48, frame_count=9)[3]
     assert frames.source_indices.tolist() == whole.source_indices.tolist() == list(range(5, 14))
     assert frames.times_s.tolist() == pytest.approx(whole.times_s.tolist())
@@ -79,7 +88,9 @@ def test_a_trimmed_crop_keeps_the_files_own_indices(pack: ModuleType, clip: Path
 
 
 @pytest.mark.parametrize("told", [True, False])
-def test_without_a_crop_the_file_is_read(pack: ModuleType, clip: Path, told: bool) -> None:
-    images, _, _, frames = load(pack, video=cropped_video(told)(str(clip)), width=96, height=48, frame_count=9)
+def test_without_a_crop_the_file_is_read(pack, clip, told):
+    images, _, _, frames = load(
+        pack, video=cropped_video(told)(str(clip)), width=96, height=48, frame_count=9
+    )
     assert frames.source_size == SIZE and frames.source_path == clip
     assert float(images[:, :, :40].max()) < 0.1 and float(images[:, :, 56:].min()) > 0.3

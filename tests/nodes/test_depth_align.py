@@ -1,9 +1,9 @@
-"""Depth Align in the host's process: files, masks, depth pictures, refusals, and the host's own depth nodes."""
+"""Depth Align in the host's process: files, masks, depth pictures, refusals, and the host's own
+depth nodes."""
 
 from __future__ import annotations
 
 import importlib
-import json
 import shutil
 from dataclasses import replace
 
@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
+from egox_core.safe_files import read_json, write_json
+from tests.refusals import refuses
+from tools.rigs.model_rig import core
+
 FRAMES, HEIGHT, WIDTH = 5, 64, 112
 FOCAL = 90.0
-
-
-def core(pack, name: str):
-    return importlib.import_module(f"{pack.__name__}.egox_core.{name}")
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +34,7 @@ def run(node, defaults):
     def execute(**changes):
         with torch.inference_mode():  # as the host runs every node
             return node.execute(**{**defaults, **changes}).result
+
     return execute
 
 
@@ -41,13 +42,14 @@ def room(frames: int = FRAMES, height: int = HEIGHT, width: int = WIDTH) -> torc
     """[T, H, W] metres: a slanted wall with a box before it that comes nearer."""
     depth = (3.0 + torch.linspace(0, 3, width)).expand(frames, height, width).clone()
     for t in range(frames):
-        depth[t, height // 4:height // 2, width // 4:width // 2] = 2.0 - 0.05 * t
+        depth[t, height // 4 : height // 2, width // 4 : width // 2] = 2.0 - 0.05 * t
     return depth
 
 
 @pytest.fixture
 def take(comfy_host):
-    """A depth file with its meta.json in the input folder; the file holds two frames more than are in use."""
+    """A depth file with its meta.json in the input folder; the file holds two frames more than are
+    in use."""
     folder = comfy_host.input / "room"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
@@ -55,19 +57,25 @@ def take(comfy_host):
     k = [[FOCAL, 0, WIDTH / 2], [0, FOCAL, HEIGHT / 2], [0, 0, 1]]
     pose = np.eye(3, 4)
     pose[0, 3] = 0.25
-    (folder / "meta.json").write_text(json.dumps({"camera_intrinsics": k, "camera_extrinsics": pose.tolist()}),
-                                      encoding="utf-8")
+    write_json(folder / "meta.json", {"camera_intrinsics": k, "camera_extrinsics": pose.tolist()})
     return folder
 
 
 def selection(pack, indices=range(FRAMES), size=(WIDTH, HEIGHT), source_size=(WIDTH, HEIGHT)):
     indices = torch.tensor(list(indices))
-    return core(pack, "types").FrameSelection(source_indices=indices, times_s=indices.double() / 30, source_fps=30.0,
-                                              fps=30.0, source_size=source_size, size=size, resize="crop")
+    return core(pack, "types").FrameSelection(
+        source_indices=indices,
+        times_s=indices.double() / 30,
+        source_fps=30.0,
+        fps=30.0,
+        source_size=source_size,
+        size=size,
+        resize="crop",
+    )
 
 
 def refused(run, pack, match, **changes):
-    with pytest.raises(core(pack, "errors").EgoXInputError, match=match) as caught:
+    with refuses(match) as caught:
         run(**changes)
     return str(caught.value)
 
@@ -75,7 +83,7 @@ def refused(run, pack, match, **changes):
 ADVICE = "load the MoGe and Depth Anything 3 models and un-bypass the depth group"
 
 
-def test_a_file_with_its_camera_runs_without_a_depth_model(run, pack, take) -> None:
+def test_a_file_with_its_camera_runs_without_a_depth_model(run, pack, take):
     depth, preview, plot, report, _ = run(depth_file="room/depth.npz", frames=selection(pack))
     torch.testing.assert_close(depth.depth_m, room())
     assert depth.kind == "metric z" and (depth.camera.fx, depth.camera.cx) == (FOCAL, WIDTH / 2)
@@ -84,15 +92,19 @@ def test_a_file_with_its_camera_runs_without_a_depth_model(run, pack, take) -> N
     assert 0 <= float(plot.min()) and float(plot.max()) <= 1 and "as it is" in report
 
 
-def test_missing_depth_is_refused_with_the_advice(run, pack, take) -> None:
+def test_missing_depth_is_refused_with_the_advice(run, pack, take):
     assert ADVICE in refused(run, pack, "no depth at all", frames=selection(pack))
-    assert ADVICE in refused(run, pack, "which is not there", depth_file="other/depth.npz", frames=selection(pack))
+    assert ADVICE in refused(
+        run, pack, "which is not there", depth_file="other/depth.npz", frames=selection(pack)
+    )
     square = selection(pack, size=(WIDTH, WIDTH), source_size=(WIDTH, WIDTH))
     assert ADVICE in refused(run, pack, "aspect", depth_file="room/depth.npz", frames=square)
-    assert ADVICE in refused(run, pack, "7 frames", depth_file="room/depth.npz", frames=selection(pack, range(8, 13)))
+    assert ADVICE in refused(
+        run, pack, "7 frames", depth_file="room/depth.npz", frames=selection(pack, range(8, 13))
+    )
 
 
-def test_depth_and_camera_beside_the_video_need_no_name(run, pack, take) -> None:
+def test_depth_and_camera_beside_the_video_need_no_name(run, pack, take):
     (take / "exo.mp4").write_bytes(b"video")
     frames = replace(selection(pack), source_path=take / "exo.mp4")
     depth, *_ = run(frames=frames)
@@ -100,19 +112,23 @@ def test_depth_and_camera_beside_the_video_need_no_name(run, pack, take) -> None
     assert depth.camera.fx == FOCAL
     modelled, _, _, report, _ = run(frames=frames, moge_geometry=moge(2 * room(), focal=70.0))
     torch.testing.assert_close(modelled.depth_m, 2 * room())
-    assert modelled.camera.fx == pytest.approx(FOCAL) and "depth.npz" not in report, "a known camera beats an estimate"
+    assert modelled.camera.fx == pytest.approx(FOCAL) and "depth.npz" not in report, (
+        "a known camera beats an estimate"
+    )
     (take / "depth.npz").unlink()
     assert ADVICE in refused(run, pack, "no depth at all", frames=frames)
 
 
-def test_a_meta_file_without_intrinsics_leaves_the_estimate(run, pack, take) -> None:
-    (take / "meta.json").write_text(json.dumps({"prompt": "a room"}), encoding="utf-8")
-    depth, *_ = run(frames=selection(pack), moge_geometry=moge(room(), focal=70.0), camera_file="room/meta.json")
+def test_a_meta_file_without_intrinsics_leaves_the_estimate(run, pack, take):
+    write_json(take / "meta.json", {"prompt": "a room"})
+    depth, *_ = run(
+        frames=selection(pack), moge_geometry=moge(room(), focal=70.0), camera_file="room/meta.json"
+    )
     assert depth.camera.fx == pytest.approx(70.0) and depth.exo_w2c is None
     assert "60 degrees" in run(frames=selection(pack), depth_file="room/depth.npz")[3]
 
 
-def test_the_samples_depth_is_refused_for_another_video(run, pack, comfy_host, take) -> None:
+def test_the_samples_depth_is_refused_for_another_video(run, pack, comfy_host, take):
     (take / "exo.mp4").write_bytes(b"the take's own video")
     mine = comfy_host.input / "my_video.mp4"
     mine.write_bytes(b"another video")
@@ -124,17 +140,24 @@ def test_the_samples_depth_is_refused_for_another_video(run, pack, comfy_host, t
     run(depth_file="room/depth.npz", frames=frames)
 
 
-def test_depth_of_another_frame_rate_is_refused(run, pack, take) -> None:
+def test_depth_of_another_frame_rate_is_refused(run, pack, take):
     selection = core(pack, "types").FrameSelection(
-        source_indices=torch.arange(FRAMES), times_s=torch.arange(FRAMES) / 30.0, source_fps=30.0, fps=30.0,
-        source_size=(WIDTH, HEIGHT), size=(WIDTH, HEIGHT), resize="crop", source_frames=2 * FRAMES)
-    with pytest.raises(core(pack, "errors").EgoXInputError, match="7 for a video of 10 frames .30 a second"):
+        source_indices=torch.arange(FRAMES),
+        times_s=torch.arange(FRAMES) / 30.0,
+        source_fps=30.0,
+        fps=30.0,
+        source_size=(WIDTH, HEIGHT),
+        size=(WIDTH, HEIGHT),
+        resize="crop",
+        source_frames=2 * FRAMES,
+    )
+    with refuses("7 for a video of 10 frames .30 a second"):
         run(depth_file="room/depth.npz", frames=selection)
     run(depth_file="room/depth.npz", frames=selection, file_role="metric depth")
     run(depth_file="room/depth.npz", frames=replace(selection, source_frames=FRAMES + 3))
 
 
-def test_a_linked_meta_file_beside_the_depth_is_not_followed(run, pack, comfy_host, take) -> None:
+def test_a_linked_meta_file_beside_the_depth_is_not_followed(run, pack, comfy_host, take):
     outside = comfy_host.base / "outside_meta.json"
     shutil.move(take / "meta.json", outside)
     try:
@@ -145,88 +168,129 @@ def test_a_linked_meta_file_beside_the_depth_is_not_followed(run, pack, comfy_ho
     assert "60 degrees" in report
 
 
-def test_the_field_of_view_counts_where_nothing_tells_the_lens(run, pack, take) -> None:
+def test_the_field_of_view_counts_where_nothing_tells_the_lens(run, pack, take):
     given, *_ = run(depth_file="room/depth.npz", frames=selection(pack), exo_fov=90.0)
-    assert given.camera.fx == pytest.approx(FOCAL) and not given.camera_guessed, "the camera file goes first"
+    assert given.camera.fx == pytest.approx(FOCAL) and not given.camera_guessed, (
+        "the camera file goes first"
+    )
     (take / "meta.json").unlink()
-    for sockets in ({"depth_file": "room/depth.npz"}, {"moge_geometry": moge(room(), focal=70.0)},
-                    {"depth_file": "room/depth.npz", "frames": None}):
+    for sockets in (
+        {"depth_file": "room/depth.npz"},
+        {"moge_geometry": moge(room(), focal=70.0)},
+        {"depth_file": "room/depth.npz", "frames": None},
+    ):
         depth, _, _, report, _ = run(**{"frames": selection(pack), "exo_fov": 90.0} | sockets)
-        assert depth.camera.fx == pytest.approx(WIDTH / 2) and not depth.camera_guessed and "60 degrees" not in report
+        assert (
+            depth.camera.fx == pytest.approx(WIDTH / 2)
+            and not depth.camera_guessed
+            and "60 degrees" not in report
+        )
     estimated, *_ = run(frames=selection(pack), moge_geometry=moge(room(), focal=70.0))
     assert estimated.camera.fx == pytest.approx(70.0) and not estimated.camera_guessed
-    refused(run, pack, "field of view", depth_file="room/depth.npz", frames=selection(pack), exo_fov=2.0)
+    refused(
+        run, pack, "field of view", depth_file="room/depth.npz", frames=selection(pack), exo_fov=2.0
+    )
 
 
 def moge(depth: torch.Tensor, focal: float = FOCAL) -> dict:
     """As Run MoGe Inference builds it (v2: with normals; sky infinite and out of the mask)."""
     count, height, width = depth.shape
     mask = torch.isfinite(depth)
-    k = torch.tensor([[focal / width, 0, 0.5], [0, focal / height, 0.5], [0, 0, 1]]).expand(count, 3, 3).clone()
-    return {"image": torch.zeros(count, height, width, 3), "depth": depth, "mask": mask, "intrinsics": k,
-            "points": torch.zeros(count, height, width, 3), "normal": torch.zeros(count, height, width, 3)}
+    k = (
+        torch.tensor([[focal / width, 0, 0.5], [0, focal / height, 0.5], [0, 0, 1]])
+        .expand(count, 3, 3)
+        .clone()
+    )
+    return {
+        "image": torch.zeros(count, height, width, 3),
+        "depth": depth,
+        "mask": mask,
+        "intrinsics": k,
+        "points": torch.zeros(count, height, width, 3),
+        "normal": torch.zeros(count, height, width, 3),
+    }
 
 
 def da3(depth: torch.Tensor) -> dict:
     """As Run Depth Anything 3 builds it for Small or Base in multiview mode."""
     count, height, width = depth.shape
-    return {"image": torch.zeros(count, height, width, 3), "depth": depth, "mode": "multiview",
-            "confidence": 1 + torch.rand(count, height, width),
-            "intrinsics": torch.tensor([[2 * FOCAL, 0, width], [0, 2 * FOCAL, height], [0, 0, 1.0]]).expand(
-                1, count, 3, 3), "extrinsics": torch.eye(3, 4).expand(1, count, 3, 4)}
+    return {
+        "image": torch.zeros(count, height, width, 3),
+        "depth": depth,
+        "mode": "multiview",
+        "confidence": 1 + torch.rand(count, height, width),
+        "intrinsics": torch.tensor(
+            [[2 * FOCAL, 0, width], [0, 2 * FOCAL, height], [0, 0, 1.0]]
+        ).expand(1, count, 3, 3),
+        "extrinsics": torch.eye(3, 4).expand(1, count, 3, 4),
+    }
 
 
-def test_host_depths_are_aligned(run, pack) -> None:
-    truth = room()
-    video = 1.4 / (1 / truth - 0.03)
-    depth, _, _, report, _ = run(frames=selection(pack), moge_geometry=moge(truth), da3_geometry=da3(video))
-    torch.testing.assert_close(depth.depth_m, truth, rtol=1e-4, atol=0)
-    assert depth.camera.fx == pytest.approx(FOCAL) and depth.exo_w2c is None
-    assert "metric depth: MoGe; video depth: Depth Anything 3" in report
-    robust, *_ = run(moge_geometry=moge(truth), da3_geometry=da3(video), mode="robust")
-    torch.testing.assert_close(robust.depth_m, truth, rtol=1e-4, atol=0)
-
-
-def test_a_file_can_be_the_video_depth(run, pack, take) -> None:
-    depth, _, _, report, _ = run(depth_file="room/depth.npz", file_role="video depth", frames=selection(pack),
-                              moge_geometry=moge(2 * room()))
+def test_a_file_can_be_the_video_depth(run, pack, take):
+    depth, _, _, report, _ = run(
+        depth_file="room/depth.npz",
+        file_role="video depth",
+        frames=selection(pack),
+        moge_geometry=moge(2 * room()),
+    )
     torch.testing.assert_close(depth.depth_m, 2 * room(), rtol=1e-4, atol=0)
     assert "video depth: depth.npz" in report
 
 
-def test_ray_depth_of_a_file_becomes_z(run, pack, take) -> None:
-    v, u = torch.meshgrid(torch.arange(HEIGHT) - HEIGHT / 2, torch.arange(WIDTH) - WIDTH / 2, indexing="ij")
+def test_ray_depth_of_a_file_becomes_z(run, pack, take):
+    v, u = torch.meshgrid(
+        torch.arange(HEIGHT) - HEIGHT / 2, torch.arange(WIDTH) - WIDTH / 2, indexing="ij"
+    )
     stretch = (1 + (u / FOCAL).square() + (v / FOCAL).square()).sqrt()
     np.savez(take / "rays.npz", depth_m=(room() * stretch).numpy())
-    depth, *_ = run(depth_file="room/rays.npz", file_role="metric ray depth", frames=selection(pack))
+    depth, *_ = run(
+        depth_file="room/rays.npz", file_role="metric ray depth", frames=selection(pack)
+    )
     torch.testing.assert_close(depth.depth_m, room(), rtol=1e-5, atol=0)
     (take / "meta.json").unlink()
-    refused(run, pack, "no camera", depth_file="room/rays.npz", file_role="metric ray depth", frames=selection(pack))
+    refused(
+        run,
+        pack,
+        "no camera",
+        depth_file="room/rays.npz",
+        file_role="metric ray depth",
+        frames=selection(pack),
+    )
 
 
-def test_depth_pictures_are_disparity(run, pack, take) -> None:
+def test_depth_pictures_are_disparity(run, pack, take):
     inverse = 1 / room()
-    grey = ((inverse - inverse.min()) / (inverse.max() - inverse.min()))[..., None].expand(-1, -1, -1, 3)
+    grey = ((inverse - inverse.min()) / (inverse.max() - inverse.min()))[..., None].expand(
+        -1, -1, -1, 3
+    )
     for bright, picture in (("near", grey), ("far", 1 - grey)):
         depth, *_ = run(moge_geometry=moge(room()), depth_image=picture, depth_image_bright=bright)
         torch.testing.assert_close(depth.depth_m, room(), rtol=1e-4, atol=0)
-    assert "looks like z depth" in refused(run, pack, "looks like", moge_geometry=moge(room()), depth_image=1 - grey)
+    assert "looks like z depth" in refused(
+        run, pack, "looks like", moge_geometry=moge(room()), depth_image=1 - grey
+    )
     assert ADVICE in refused(run, pack, "expected a metric depth", depth_image=grey)
 
 
-def test_a_camera_file_outranks_the_estimate(run, pack, take) -> None:
-    meta = json.loads((take / "meta.json").read_text(encoding="utf-8"))
+def test_a_camera_file_outranks_the_estimate(run, pack, take):
+    meta = read_json(take / "meta.json")
     # Of a picture four times as large.
     meta["camera_intrinsics"] = [[500.0, 0, 2 * WIDTH], [0, 500.0, 2 * HEIGHT], [0, 0, 1]]
-    (take / "camera.json").write_text(json.dumps(meta), encoding="utf-8")
-    depth, *_ = run(frames=selection(pack), moge_geometry=moge(room()), camera_file="room/camera.json")
+    write_json(take / "camera.json", meta)
+    depth, *_ = run(
+        frames=selection(pack), moge_geometry=moge(room()), camera_file="room/camera.json"
+    )
     assert depth.camera.fx == pytest.approx(125.0) and float(depth.exo_w2c[0, 3]) == 0.25
 
 
-def test_masks_of_another_size_and_one_frame(run, pack) -> None:
+def test_masks_of_another_size_and_one_frame(run, pack):
     sky, dynamic = torch.zeros(1, 2 * HEIGHT, 2 * WIDTH), torch.zeros(FRAMES, HEIGHT, WIDTH)
-    sky[:, :32] = dynamic[:, HEIGHT // 2:, WIDTH // 2:] = 1
-    shared = {"moge_geometry": moge(room()), "da3_geometry": da3(1.4 / (1 / room() - 0.03)), "sky_mask": sky}
+    sky[:, :32] = dynamic[:, HEIGHT // 2 :, WIDTH // 2 :] = 1
+    shared = {
+        "moge_geometry": moge(room()),
+        "da3_geometry": da3(1.4 / (1 / room() - 0.03)),
+        "sky_mask": sky,
+    }
     depth, _, _, report, _ = run(**shared, dynamic_mask=dynamic)
     assert torch.isnan(depth.depth_m[:, :15]).all() and torch.equal(depth.dynamic, dynamic.bool())
     torch.testing.assert_close(depth.depth_m[:, 17:], room()[:, 17:], rtol=1e-4, atol=0)
@@ -237,55 +301,87 @@ def test_masks_of_another_size_and_one_frame(run, pack) -> None:
     refused(run, pack, "2 frames", moge_geometry=moge(room()), dynamic_mask=dynamic[:2])
 
 
-def test_trust_is_handed_on_when_asked(run) -> None:
+def test_trust_is_handed_on_when_asked(run):
     depth, *_ = run(moge_geometry=moge(room()), trust_map=True)
-    assert depth.trust.shape == depth.depth_m.shape and float(depth.trust.min()) < 0.1 < 0.9 < float(depth.trust.max())
+    assert depth.trust.shape == depth.depth_m.shape and float(
+        depth.trust.min()
+    ) < 0.1 < 0.9 < float(depth.trust.max())
     plain, *_ = run(moge_geometry=moge(room()), da3_geometry=da3(room()))
     assert plain.trust is None, "a model's confidence must not change the released mode unasked"
 
 
-def test_changed_files_run_again(node, take) -> None:
+def test_changed_files_run_again(node, take):
     before = node.fingerprint_inputs(depth_file="room/depth.npz", camera_file="")
     meta = take / "meta.json"
     meta.write_text(meta.read_text(encoding="utf-8") + " ", encoding="utf-8")
     assert node.fingerprint_inputs(depth_file="room/depth.npz", camera_file="") != before
     assert node.fingerprint_inputs(depth_file="none.npz", camera_file="") == "none.npz"
-    assert node.fingerprint_inputs(depth_file=None, camera_file=None) == "", "linked widgets have no value yet"
+    assert node.fingerprint_inputs(depth_file=None, camera_file=None) == "", (
+        "linked widgets have no value yet"
+    )
 
 
-def test_exo_lens_and_scale_are_chosen_here(run, pack, take) -> None:
-    """The raw lens from Ego-Exo4D's K, a factor, and a scale from the wearer only where the file has his poses."""
-    meta = json.loads((take / "meta.json").read_text(encoding="utf-8"))
-    given, *_, report, _ = run(depth_file="room/depth.npz", frames=selection(pack), scale="number", scale_factor=1.5)
+def test_exo_lens_and_scale_are_chosen_here(run, pack, take):
+    """The raw lens from Ego-Exo4D's K, a factor, and a scale from the wearer only where the file
+    has his poses."""
+    meta = read_json(take / "meta.json")
+    given, *_, report, _ = run(
+        depth_file="room/depth.npz", frames=selection(pack), scale="number", scale_factor=1.5
+    )
     torch.testing.assert_close(given.depth_m, 1.5 * room())
-    assert given.camera.lens == "pinhole" and "exo lens as given" in report and "scale 1.5, as given" in report
-    refused(run, pack, "only its raw lens is known", depth_file="room/depth.npz", frames=selection(pack),
-            exo_lens="raw")
-    refused(run, pack, "no ego_extrinsics", depth_file="room/depth.npz", frames=selection(pack),
-            scale="from the wearer")
+    assert (
+        given.camera.lens == "pinhole"
+        and "exo lens as given" in report
+        and "scale 1.5, as given" in report
+    )
+    refused(
+        run,
+        pack,
+        "only its raw lens is known",
+        depth_file="room/depth.npz",
+        frames=selection(pack),
+        exo_lens="raw",
+    )
+    refused(
+        run,
+        pack,
+        "no ego_extrinsics",
+        depth_file="room/depth.npz",
+        frames=selection(pack),
+        scale="from the wearer",
+    )
     k = [[1240, 0, 1920], [0, 1240, 1080], [0, 0, 1]]
-    (take / "meta.json").write_text(json.dumps({**meta, "camera_intrinsics": k}), encoding="utf-8")
+    write_json(take / "meta.json", {**meta, "camera_intrinsics": k})
     raw, *_, report, _ = run(depth_file="room/depth.npz", frames=selection(pack), exo_lens="raw")
-    assert raw.camera.lens == "opencv_fisheye" and len(raw.camera.distortion) == 4 and "exo lens raw" in report
+    assert (
+        raw.camera.lens == "opencv_fisheye"
+        and len(raw.camera.distortion) == 4
+        and "exo lens raw" in report
+    )
     assert raw.camera.stored_size == (WIDTH, HEIGHT)
 
 
-def test_the_preset_sets_what_is_left_to_it(run, pack, take) -> None:
-    """Exact: the raw lens where it is known, the wearer's scale where it can be had; a choice beside it wins."""
+def test_the_preset_sets_what_is_left_to_it(run, pack, take):
+    """Exact: the raw lens where it is known, the wearer's scale where it can be had; a choice
+    beside it wins."""
     shared = dict(depth_file="room/depth.npz", frames=selection(pack))
     depth, _, _, report, preset = run(**shared, preset="released_wild")
     assert preset == "released_wild" and depth.camera.lens == "pinhole" and "scale as is" in report
     depth, _, _, report, preset = run(**shared, preset="exact")
-    assert preset == "exact" and "no raw lens is known" in report and "scale as is: scale from the wearer" in report
-    meta = json.loads((take / "meta.json").read_text(encoding="utf-8"))
+    assert (
+        preset == "exact"
+        and "no raw lens is known" in report
+        and "scale as is: scale from the wearer" in report
+    )
+    meta = read_json(take / "meta.json")
     k = [[1237.0, 0, 1920], [0, 1237.0, 1080], [0, 0, 1]]
-    (take / "meta.json").write_text(json.dumps({**meta, "camera_intrinsics": k}), encoding="utf-8")
+    write_json(take / "meta.json", {**meta, "camera_intrinsics": k})
     assert run(**shared, preset="exact")[0].camera.lens == "opencv_fisheye"
     beside = run(**shared, preset="exact", exo_lens="as given", scale="number", scale_factor=2.0)
     assert beside[0].camera.lens == "pinhole" and "scale 2, as given" in beside[3]
 
 
-def test_cancel_passes_through(run, pack, take, monkeypatch) -> None:
+def test_cancel_passes_through(run, pack, take, monkeypatch):
     import comfy.model_management as management
 
     management.interrupt_current_processing(True)

@@ -1,4 +1,5 @@
-"""The frames in use are one choice for pictures, depth and poses: the prior of part of a clip is part of its prior."""
+"""The frames in use are one choice for pictures, depth and poses: the prior of part of a clip is
+part of its prior."""
 
 from __future__ import annotations
 
@@ -20,24 +21,36 @@ def prior_of(pack: ModuleType, **choice) -> tuple[torch.Tensor, torch.Tensor]:
     from egox_pack.nodes.scene import EgoXBuildScene
 
     def run(node, **inputs):
-        given = {i.id: i.default for i in node.define_schema().inputs if getattr(i, "default", None) is not None}
+        given = {
+            i.id: i.default
+            for i in node.define_schema().inputs
+            if getattr(i, "default", None) is not None
+        }
         return node.execute(**(given | inputs)).result
 
-    images, _, _, frames = run(EgoXLoadExoVideo, file="sample/synthetic_room/exo.mp4", width=SIZE * 7 // 4, height=SIZE,
-                               **choice)
+    images, _, _, frames = run(
+        EgoXLoadExoVideo,
+        file="sample/synthetic_room/exo.mp4",
+        width=SIZE * 7 // 4,
+        height=SIZE,
+        **choice,
+    )
     depth = run(EgoXDepthAlign, frames=frames)[0]
     scene = run(EgoXBuildScene, exo_images=images, depth=depth)[0]
     trajectory = run(EgoXEgoPoseInput, frames=frames)[0]
     return run(EgoXRenderEgoPrior, scene=scene, trajectory=trajectory)[:2]
 
 
-def test_half_the_rate_from_frame_8_gives_the_same_prior_frames(pack: ModuleType) -> None:
+def test_half_the_rate_from_frame_8_gives_the_same_prior_frames(pack):
     whole, covered = prior_of(pack, frame_count=33)
-    part, part_covered = prior_of(pack, frame_count=COUNT, start_frame=START, target_fps=FULL_FPS / 2)
+    part, part_covered = prior_of(
+        pack, frame_count=COUNT, start_frame=START, target_fps=FULL_FPS / 2
+    )
     same = list(range(START, START + 2 * COUNT, 2))
     both = (covered[same] > 0) & (part_covered > 0)
     either = (covered[same] > 0) | (part_covered > 0)
-    # Not bit-equal: the background is fused over other frames, which differ in noise and in what the person hides.
+    # Not bit-equal: the background is fused over other frames, which differ in noise and in what
+    # the person hides.
     assert both.sum() / either.sum() > 0.97
     error = (part - whole[same])[both].square().mean()
     assert -10 * torch.log10(error) > 30

@@ -1,8 +1,8 @@
 """The host's own depth nodes, run on small models with random weights, feed Depth Align.
 
-The real weights can't be had here. Everything else is the host's: its builders read the state dict, its inference
-nodes make the payload. What the numbers mean can so be checked against the host's own unprojection.
-"""
+The real weights can't be had here. Everything else is the host's: its builders read the state dict,
+its inference nodes make the payload. What the numbers mean can so be checked against the host's own
+unprojection."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ import math
 import pytest
 import torch
 
+from tools.rigs.model_rig import core
+
 FRAMES, HEIGHT, WIDTH = 2, 56, 98
-
-
-def core(pack, name: str):
-    return importlib.import_module(f"{pack.__name__}.egox_core.{name}")
 
 
 @pytest.fixture(scope="module")
 def pictures(comfy_host):
-    # MoGe takes the text encoders' type, which is half precision even on a CPU, and there torch can't resize in it.
+    # MoGe takes the text encoders' type, which is half precision even on a CPU, and there torch
+    # can't resize in it.
     from comfy.cli_args import args
 
     before, args.fp32_text_enc = args.fp32_text_enc, True
@@ -35,55 +34,74 @@ def random_weights(module: torch.nn.Module, seed: int) -> dict[str, torch.Tensor
     with torch.no_grad():
         for name, values in module.named_parameters():
             one = values.dim() == 1 and name.endswith("weight") or "layer_scale" in name
-            values.copy_(torch.ones_like(values) if one else 0.02 * torch.randn(values.shape, generator=generator))
+            values.copy_(
+                torch.ones_like(values)
+                if one
+                else 0.02 * torch.randn(values.shape, generator=generator)
+            )
     return module.state_dict()
 
 
 def backbone(layers: int = 4) -> dict:
-    return {"hidden_size": 64, "num_attention_heads": 1, "num_hidden_layers": layers, "layer_norm_eps": 1e-6,
-            "use_swiglu_ffn": False}
+    return {
+        "hidden_size": 64,
+        "num_attention_heads": 1,
+        "num_hidden_layers": layers,
+        "layer_norm_eps": 1e-6,
+        "use_swiglu_ffn": False,
+    }
 
 
 def stack(out: int | None) -> dict:
-    """One of MoGe v2's convolution stacks, five levels of 4 channels; the neck (no ``out``) also takes uv."""
-    return {"dim_in": [10, 2, 2, 2, 2] if out is None else [4] * 5, "dim_res_blocks": [4] * 5,
-            "dim_out": [4] * 5 if out is None else [None] * 4 + [out], "num_res_blocks": [1] * 5,
-            "resamplers": ["conv_transpose"] * 4, "res_block_in_norm": "none", "res_block_hidden_norm": "none"}
+    """One of MoGe v2's convolution stacks, five levels of 4 channels; the neck (no ``out``) also
+    takes uv."""
+    return {
+        "dim_in": [10, 2, 2, 2, 2] if out is None else [4] * 5,
+        "dim_res_blocks": [4] * 5,
+        "dim_out": [4] * 5 if out is None else [None] * 4 + [out],
+        "num_res_blocks": [1] * 5,
+        "resamplers": ["conv_transpose"] * 4,
+        "res_block_in_norm": "none",
+        "res_block_hidden_norm": "none",
+    }
 
 
 def moge_v2():
     from comfy.ldm.moge.model import MoGeModel, MoGeModelV2
 
     model = MoGeModelV2(
-        encoder={"backbone": backbone(), "intermediate_layers": [0, 1, 2, 3], "dim_out": 8}, neck=stack(None),
-        points_head=stack(3), mask_head=stack(1), scale_head={"dims": [64, 16, 1]},
-        normal_head=stack(3), dtype=torch.float32)
+        encoder={"backbone": backbone(), "intermediate_layers": [0, 1, 2, 3], "dim_out": 8},
+        neck=stack(None),
+        points_head=stack(3),
+        mask_head=stack(1),
+        scale_head={"dims": [64, 16, 1]},
+        normal_head=stack(3),
+        dtype=torch.float32,
+    )
     weights = random_weights(model, 1)
     weights["mask_head.output_blocks.4.bias"].fill_(3.0)  # all in the mask
     weights["scale_head.2.bias"].fill_(0.7)  # a metric scale of about 2
     return MoGeModel(weights)
 
 
-def moge_v1():
-    from comfy.ldm.moge.model import MoGeModel, MoGeModelV1
-
-    model = MoGeModelV1(backbone=backbone(), dim_upsample=[8, 8, 8], dtype=torch.float32)
-    weights = random_weights(model, 2)
-    weights["head.output_block.1.2.bias"].fill_(3.0)
-    return MoGeModel(weights)
-
-
 def run_moge(model, pictures, **changes):
     from comfy_extras.nodes_moge import MoGeInference
 
-    options = {"resolution_level": 0, "fov_x_degrees": 60.0, "batch_size": 1, "force_projection": True,
-               "apply_mask": True, **changes}
+    options = {
+        "resolution_level": 0,
+        "fov_x_degrees": 60.0,
+        "batch_size": 1,
+        "force_projection": True,
+        "apply_mask": True,
+        **changes,
+    }
     with torch.inference_mode():
         return MoGeInference.execute(model, pictures, **options).result[0]
 
 
 def assert_projects_like(camera, project, points, uv_tolerance: float = 1e-2) -> None:
-    """Points [H, W, 3] that the host made for each pixel must fall onto that pixel in our camera."""
+    """Points [H, W, 3] that the host made for each pixel must fall onto that pixel in our
+    camera."""
     uv, _ = project(camera, points.reshape(-1, 3).double())
     v, u = torch.meshgrid(torch.arange(HEIGHT), torch.arange(WIDTH), indexing="ij")
     expected = torch.stack([u, v], dim=-1).reshape(-1, 2).double()
@@ -95,40 +113,56 @@ def moge_payload(pictures) -> dict:
     return run_moge(moge_v2(), pictures)
 
 
-def test_moge_v2(pack, moge_payload) -> None:
+def test_moge_v2(pack, moge_payload):
     source = core(pack, "depth.moge").moge_depth(moge_payload)
     depth, camera = source.depth, source.depth.camera
     assert depth.kind == "metric z"
     torch.testing.assert_close(depth.depth_m, moge_payload["depth"].float())
-    torch.testing.assert_close(depth.depth_m, moge_payload["points"][..., 2].float())  # z depth, no ray length
+    torch.testing.assert_close(
+        depth.depth_m, moge_payload["points"][..., 2].float()
+    )  # z depth, no ray length
     assert_projects_like(camera, core(pack, "cameras.model").project, moge_payload["points"][0])
     assert 2 * math.degrees(math.atan(0.5 * WIDTH / camera.fx)) == pytest.approx(60, rel=1e-4)
-    plain = {key: value for key, value in moge_payload.items() if key != "normal"}  # a v2 without a normal head
+    plain = {
+        key: value for key, value in moge_payload.items() if key != "normal"
+    }  # a v2 without a normal head
     assert core(pack, "depth.moge").moge_depth(plain).depth.kind == "relative z"
 
 
-def test_moge_v1_and_its_mask(pack, pictures) -> None:
-    payload = run_moge(moge_v1(), pictures)
-    assert "normal" not in payload
-    source = core(pack, "depth.moge").moge_depth(payload)
-    assert source.depth.kind == "relative z" and torch.equal(source.depth.sky, ~payload["mask"])
-    assert_projects_like(source.depth.camera, core(pack, "cameras.model").project, payload["points"][0])
-
-
 def da3_model(metric: bool, pictures):
-    """Depth Anything 3 as the host builds it: Small (dual head, camera decoder) or the Mono/Metric kind (sky head)."""
+    """Depth Anything 3 as the host builds it: Small (dual head, camera decoder) or the Mono/Metric
+    kind (sky head)."""
     import comfy.ops
     import comfy.sd
     from comfy.ldm.depth_anything_3.model import DepthAnything3Net
 
-    common = dict(backbone_name="vits", out_layers=(5, 7, 9, 11), head_features=32, head_out_channels=(16, 16, 16, 16),
-                  dtype=torch.float32, operations=comfy.ops.manual_cast)
+    common = dict(
+        backbone_name="vits",
+        out_layers=(5, 7, 9, 11),
+        head_features=32,
+        head_out_channels=(16, 16, 16, 16),
+        dtype=torch.float32,
+        operations=comfy.ops.manual_cast,
+    )
     if metric:
-        net = DepthAnything3Net(head_type="dpt", head_dim_in=384, head_output_dim=1, head_use_sky_head=True, **common)
+        net = DepthAnything3Net(
+            head_type="dpt", head_dim_in=384, head_output_dim=1, head_use_sky_head=True, **common
+        )
     else:
-        net = DepthAnything3Net(head_type="dualdpt", head_dim_in=768, head_output_dim=2, alt_start=4, qknorm_start=4,
-                                rope_start=4, cat_token=True, has_cam_dec=True, **common)
-    model = comfy.sd.load_diffusion_model_state_dict(random_weights(net, 3), model_options={"dtype": torch.float32})
+        net = DepthAnything3Net(
+            head_type="dualdpt",
+            head_dim_in=768,
+            head_output_dim=2,
+            alt_start=4,
+            qknorm_start=4,
+            rope_start=4,
+            cat_token=True,
+            has_cam_dec=True,
+            **common,
+        )
+    model = comfy.sd.load_diffusion_model_state_dict(
+        random_weights(net, 3), model_options={"dtype": torch.float32}
+    )
     assert type(model.model.diffusion_model).__name__ == "DepthAnything3Net"
     return model
 
@@ -146,31 +180,41 @@ def small(comfy_host, pictures):
 
 
 @pytest.mark.parametrize("pose_method", ["cam_dec", "ray_pose"])
-def test_da3_multiview(pack, pictures, small, pose_method) -> None:
+def test_da3_multiview(pack, pictures, small, pose_method):
     from comfy.ldm.depth_anything_3.preprocess import compute_target_size
 
-    payload = run_da3(small, pictures, {"mode": "multiview", "ref_view_strategy": "first", "pose_method": pose_method})
-    assert payload["depth"].shape == (FRAMES, HEIGHT, WIDTH) and payload["intrinsics"].shape == (1, FRAMES, 3, 3)
+    payload = run_da3(
+        small,
+        pictures,
+        {"mode": "multiview", "ref_view_strategy": "first", "pose_method": pose_method},
+    )
+    assert payload["depth"].shape == (FRAMES, HEIGHT, WIDTH) and payload["intrinsics"].shape == (
+        1,
+        FRAMES,
+        3,
+        3,
+    )
     source = core(pack, "depth.da3").da3_depth(payload, camera_moves=True)
     assert source.depth.kind == "relative z" and source.camera_known
     seen_height, seen_width = compute_target_size(HEIGHT, WIDTH, 140)
     k = payload["intrinsics"][0].double()
-    if pose_method == "cam_dec":  # its centre is the middle of the picture the model saw, in that picture's pixels
-        assert k[0, 0, 2] == pytest.approx(seen_width / 2) and k[0, 1, 2] == pytest.approx(seen_height / 2)
-        assert source.depth.camera.fx == pytest.approx(float(k[:, 0, 0].median()) * WIDTH / seen_width, rel=1e-5)
+    if (
+        pose_method == "cam_dec"
+    ):  # its centre is the middle of the picture the model saw, in that picture's pixels
+        assert k[0, 0, 2] == pytest.approx(seen_width / 2) and k[0, 1, 2] == pytest.approx(
+            seen_height / 2
+        )
+        assert source.depth.camera.fx == pytest.approx(
+            float(k[:, 0, 0].median()) * WIDTH / seen_width, rel=1e-5
+        )
     assert source.depth.camera.cx == (WIDTH - 1) / 2
     assert source.depth.exo_w2c is None or source.depth.exo_w2c.shape == (FRAMES, 3, 4)
-    assert float(source.depth.trust.min()) >= 0 and source.depth.trust.shape == payload["depth"].shape
+    assert (
+        float(source.depth.trust.min()) >= 0 and source.depth.trust.shape == payload["depth"].shape
+    )
 
 
-def test_da3_mono_of_the_small_model(pack, pictures, small) -> None:
-    payload = run_da3(small, pictures, {"mode": "mono"})
-    assert "confidence" in payload and "intrinsics" not in payload and "sky" not in payload
-    source = core(pack, "depth.da3").da3_depth(payload)
-    assert source.depth.kind == "relative z" and not source.camera_known
-
-
-def test_da3_metric_is_scaled_by_the_focal_length_of_the_picture_it_saw(pack, pictures) -> None:
+def test_da3_metric_is_scaled_by_the_focal_length_of_the_picture_it_saw(pack, pictures):
     from comfy.ldm.depth_anything_3.preprocess import compute_target_size
 
     payload = run_da3(da3_model(True, pictures), pictures, {"mode": "mono"})
@@ -184,27 +228,45 @@ def test_da3_metric_is_scaled_by_the_focal_length_of_the_picture_it_saw(pack, pi
     assert source.depth.kind == "metric z"
 
 
-def test_the_models_size_follows_the_hosts_rule(pack, comfy_host) -> None:
+def test_the_models_size_follows_the_hosts_rule(pack, comfy_host):
     from comfy.ldm.depth_anything_3.preprocess import compute_target_size
 
-    metric_scale, camera_of = core(pack, "depth.da3").metric_scale, core(pack, "depth.sources").guessed_camera
-    for width, height, resolution in ((784, 448, 504), (796, 448, 504), (1920, 1080, 518), (640, 640, 252)):
+    metric_scale, camera_of = (
+        core(pack, "depth.da3").metric_scale,
+        core(pack, "depth.sources").guessed_camera,
+    )
+    for width, height, resolution in (
+        (784, 448, 504),
+        (796, 448, 504),
+        (1920, 1080, 518),
+        (640, 640, 252),
+    ):
         camera = camera_of(width, height)
         seen_height, seen_width = compute_target_size(height, width, resolution)
         expected = 0.5 * (camera.fx * seen_width / width + camera.fy * seen_height / height) / 300
         assert metric_scale(camera, resolution) == pytest.approx(expected)
 
 
-def test_the_node_takes_what_the_hosts_nodes_give(pack, pictures, moge_payload, small) -> None:
+def test_the_node_takes_what_the_hosts_nodes_give(pack, pictures, moge_payload, small):
     """MoGe v2 for the scale, Depth Anything 3 for steadiness, as in egox_basic's depth group."""
     node = importlib.import_module(f"{pack.__name__}.nodes.depth_align").EgoXDepthAlign
     inputs = {entry.id: entry.default for entry in node.GET_SCHEMA().inputs if not entry.optional}
     moge = dict(moge_payload)
-    video = run_da3(small, pictures, {"mode": "multiview", "ref_view_strategy": "first", "pose_method": "cam_dec"})
-    # Random models see no common scene; give the payloads one, keeping everything else as the host made it.
+    video = run_da3(
+        small,
+        pictures,
+        {"mode": "multiview", "ref_view_strategy": "first", "pose_method": "cam_dec"},
+    )
+    # Random models see no common scene; give the payloads one, keeping everything else as the host
+    # made it.
     truth = (2 + torch.linspace(0, 4, WIDTH)).expand(FRAMES, HEIGHT, WIDTH)
     moge["depth"], video["depth"] = truth.clone(), 1.7 / (1 / truth - 0.02)
-    depth, preview, plot, report, _ = node.execute(**{**inputs, "moge_geometry": moge, "da3_geometry": video}).result
+    depth, preview, plot, report, _ = node.execute(
+        **{**inputs, "moge_geometry": moge, "da3_geometry": video}
+    ).result
     torch.testing.assert_close(depth.depth_m, truth, rtol=1e-4, atol=0)
     assert depth.camera.fx == pytest.approx(float(moge["intrinsics"][0, 0, 0]) * WIDTH)
-    assert "metric depth: MoGe; video depth: Depth Anything 3" in report and preview.shape[:3] == truth.shape
+    assert (
+        "metric depth: MoGe; video depth: Depth Anything 3" in report
+        and preview.shape[:3] == truth.shape
+    )

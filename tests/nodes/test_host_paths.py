@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
+from tests.refusals import refuses
+
 
 @pytest.fixture
-def paths(pack: ModuleType):
+def paths(pack):
     from egox_pack.nodes.host import paths as host_paths
 
     return host_paths
 
 
-def test_files_are_found_where_they_may_lie(paths, comfy_host, tmp_path: Path, monkeypatch) -> None:
+def test_files_are_found_where_they_may_lie(paths, comfy_host, tmp_path, monkeypatch):
     inside = comfy_host.input / "takes" / "a"
     inside.mkdir(parents=True)
     (inside / "exo.mp4").write_bytes(b"1")
@@ -29,7 +30,9 @@ def test_files_are_found_where_they_may_lie(paths, comfy_host, tmp_path: Path, m
     monkeypatch.setattr(paths, "SAMPLE", sample)
     assert paths.resolve("takes/a/exo.mp4", "video") == (inside / "exo.mp4").resolve()
     assert paths.resolve("takes\\a\\exo.mp4", "video") == (inside / "exo.mp4").resolve()
-    assert paths.resolve("path.json [output]", "json") == (comfy_host.output / "path.json").resolve()
+    assert (
+        paths.resolve("path.json [output]", "json") == (comfy_host.output / "path.json").resolve()
+    )
     assert paths.resolve("sample/exo.mp4", "video").read_bytes() == b"2"
     assert paths.resolve(str(inside / "exo.mp4"), "video") == (inside / "exo.mp4").resolve()
     assert paths.resolve("takes/a", "take", folder_too=True) == inside.resolve()
@@ -42,35 +45,52 @@ def test_files_are_found_where_they_may_lie(paths, comfy_host, tmp_path: Path, m
 
 
 @pytest.mark.parametrize("drive", ["", "\\\\server\\share"])
-def test_a_place_outside_is_not_even_looked_at(paths, comfy_host, monkeypatch, drive: str) -> None:
+def test_a_place_outside_is_not_even_looked_at(paths, comfy_host, monkeypatch, drive):
     """Of an absolute name; on Windows a look at another server's share logs in there."""
     from egox_pack.egox_core.errors import EgoXInputError
 
     asked: list[str] = []
     for name in ("exists", "is_file", "is_dir", "stat", "resolve"):
         look = getattr(Path, name)
-        monkeypatch.setattr(Path, name, lambda self, *args, _look=look, **more: (
-            asked.append(str(self)), _look(self, *args, **more))[1])
+        monkeypatch.setattr(
+            Path,
+            name,
+            lambda self, *args, _look=look, **more: (
+                asked.append(str(self)),
+                _look(self, *args, **more),
+            )[1],
+        )
     name = f"{drive}/evil_place/exo.mp4"
     with pytest.raises(EgoXInputError):
         paths.resolve(name, "video")
     assert asked and not [path for path in asked if "evil_place" in path]
 
 
-def test_names_that_lead_out_are_refused(paths, comfy_host, tmp_path: Path) -> None:
-    from egox_pack.egox_core.errors import EgoXInputError
+def test_names_that_lead_out_are_refused(paths, comfy_host, tmp_path):
 
     outside = tmp_path / "secret.json"
     outside.write_text("{}", encoding="utf-8")
     (comfy_host.input / "link.json").symlink_to(outside)
     (comfy_host.input / "linked").symlink_to(tmp_path, target_is_directory=True)
-    for name in (str(outside), "../secret.json", "a/../../secret.json", "..\\secret.json", "link.json",
-                 "linked/secret.json", "../x [output]", "sample/../run.py"):
-        with pytest.raises(EgoXInputError, match="leads out"):
+    for name in (
+        str(outside),
+        "../secret.json",
+        "a/../../secret.json",
+        "..\\secret.json",
+        "link.json",
+        "linked/secret.json",
+        "../x [output]",
+        "sample/../run.py",
+    ):
+        with refuses("leads out"):
             paths.resolve(name, "json")
         assert "leads out" in paths.check(name, "json")
-    for name, message in (("", "no file name"), ("none.json", "not there"), ("a\0b", "leads out|expected a file")):
-        with pytest.raises(EgoXInputError, match=message):
+    for name, message in (
+        ("", "no file name"),
+        ("none.json", "not there"),
+        ("a\0b", "leads out|expected a file"),
+    ):
+        with refuses(message):
             paths.resolve(name, "json")
-    with pytest.raises(EgoXInputError, match="not there"):
+    with refuses("not there"):
         paths.resolve("sample", "json")  # a folder where a file is asked for

@@ -13,25 +13,27 @@ import pytest
 def chain(length: int, seed: int = 0) -> dict[str, dict]:
     """Node 0 makes a value, each further one hands it on."""
     graph = {"0": {"class_type": "Start", "inputs": {"seed": seed}}}
-    return graph | {str(n): {"class_type": "Pass", "inputs": {"value": [str(n - 1), 0]}}
-                    for n in range(1, length)}
+    return graph | {
+        str(n): {"class_type": "Pass", "inputs": {"value": [str(n - 1), 0]}}
+        for n in range(1, length)
+    }
 
 
 @pytest.fixture
-def graphs(pack: ModuleType, comfy_host) -> ModuleType:
+def graphs(pack, comfy_host) -> ModuleType:
     return importlib.import_module(f"{pack.__name__}.nodes.host.graph")
 
 
-def test_a_chain_of_any_length_is_followed(graphs: ModuleType) -> None:
-    one, other = (graphs.origin(chain(3000, seed), "2999", ["value"]) for seed in (1, 2))
-    assert one != other and one == graphs.origin(chain(3000, 1), "2999", ["value"])
+def test_a_chain_of_any_length_is_followed(graphs):
+    one, other = (graphs.input_digest(chain(3000, seed), "2999", ["value"]) for seed in (1, 2))
+    assert one != other and one == graphs.input_digest(chain(3000, 1), "2999", ["value"])
     circle = chain(3)
     circle["0"]["inputs"]["seed"] = ["1", 0]
     with pytest.raises(ValueError, match="a circle"):
-        graphs.origin(circle, "2", ["value"])
+        graphs.input_digest(circle, "2", ["value"])
 
 
-def test_few_texts_are_looked_for_on_the_disk(graphs: ModuleType, monkeypatch) -> None:
+def test_few_texts_are_looked_for_on_the_disk(graphs, monkeypatch):
     asked: list[str] = []
 
     def resolve(name: str, what: str, **_: bool) -> Path:
@@ -40,16 +42,17 @@ def test_few_texts_are_looked_for_on_the_disk(graphs: ModuleType, monkeypatch) -
 
     monkeypatch.setattr(graphs, "resolve", resolve)
     texts = {f"text_{n}": f"file {n % 5000}" for n in range(9000)}
-    graph = {"1": {"class_type": "Many", "inputs": texts},
-             "2": {"class_type": "Last", "inputs": {"value": ["1", 0]}}}
-    before = graphs.origin(graph, "2", ["value"])
+    graph = {
+        "1": {"class_type": "Many", "inputs": texts},
+        "2": {"class_type": "Last", "inputs": {"value": ["1", 0]}},
+    }
+    before = graphs.input_digest(graph, "2", ["value"])
     assert 0 < len(asked) == len(set(asked)) <= graphs.MOST_LOOKUPS
     graph["1"]["inputs"]["text_8999"] = "another file"
-    assert graphs.origin(graph, "2", ["value"]) != before
+    assert graphs.input_digest(graph, "2", ["value"]) != before
 
 
-def test_the_route_leaves_the_event_loop_alone(
-        pack: ModuleType, comfy_host, monkeypatch, awaited) -> None:
+def test_the_route_leaves_the_event_loop_alone(pack, comfy_host, monkeypatch, awaited):
     routes = importlib.import_module(f"{pack.__name__}.nodes.page.routes")
     threads: list[int] = []
 
@@ -64,6 +67,9 @@ def test_the_route_leaves_the_event_loop_alone(
         return await routes.graph_origin.__wrapped__({"node": "0", "graph": chain(1)})
 
     answer = awaited(ask())
-    assert answer.text == '{"origin": {"scene": "a", "path": "b"}, "file_missing": false, "video": null}'
+    assert (
+        answer.text
+        == '{"origin": {"scene": "a", "path": "b"}, "file_missing": false, "video": null}'
+    )
     of_loop, of_work = threads
     assert of_loop != of_work

@@ -1,7 +1,5 @@
 """EgoX Prompt, and that the host's encoder reads its parentheses as characters."""
 
-from __future__ import annotations
-
 import importlib
 
 
@@ -10,20 +8,24 @@ def run(pack, **inputs):
     return node.execute(**{"exo_view": "", "ego_view": "", **inputs}).result
 
 
-def test_takes_prompt_passes_through_with_single_blanks(pack) -> None:
+def test_takes_prompt_passes_through_with_single_blanks(pack):
     out = run(pack, prompt="[Exo view]\na room\n\n[Ego view]\nhands")
     assert out == ("[Exo view] a room [Ego view] hands",)
 
 
-def test_a_written_section_replaces_the_takes(pack) -> None:
-    assert run(pack, prompt="[Exo view] a room [Ego view] hands", ego_view="one (left) hand")[0] == (
-        "[Exo view] a room [Ego view] one \\(left\\) hand")
+def test_a_written_section_replaces_the_takes(pack):
+    assert run(pack, prompt="[Exo view] a room [Ego view] hands", ego_view="one (left) hand")[
+        0
+    ] == ("[Exo view] a room [Ego view] one \\(left\\) hand")
     assert run(pack, exo_view="a hall", ego_view="feet")[0] == "[Exo view] a hall [Ego view] feet"
 
 
-def test_the_host_reads_no_emphasis_into_it(pack) -> None:
+def test_the_host_reads_no_emphasis_into_it(pack):
     from comfy.sd1_clip import escape_important, token_weights, unescape_important
 
     (positive,) = run(pack, ego_view="one (left:1.5) hand")
-    words = [(unescape_important(text), weight) for text, weight in token_weights(escape_important(positive), 1.0)]
+    words = [
+        (unescape_important(text), weight)
+        for text, weight in token_weights(escape_important(positive), 1.0)
+    ]
     assert words == [("[Ego view] one (left:1.5) hand", 1.0)]

@@ -4,31 +4,41 @@ from __future__ import annotations
 
 import json
 import uuid
-from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 
-def test_a_page_of_another_origin(pack: ModuleType) -> None:
+def test_a_page_of_another_origin(pack):
     from aiohttp.test_utils import make_mocked_request
     from egox_pack.nodes.page.requests import is_same_origin
 
     def asked(**headers: str) -> bool:
-        return is_same_origin(make_mocked_request("POST", "/", headers={k.replace("_", "-"): v
-                                                                        for k, v in headers.items()}))
+        return is_same_origin(
+            make_mocked_request(
+                "POST", "/", headers={k.replace("_", "-"): v for k, v in headers.items()}
+            )
+        )
 
-    assert asked(Host="box:8188", Origin="http://box:8188") and asked(Host="BOX:8188", Origin="http://box:8188")
-    assert asked(Host="inner:80", Origin="https://outer", Sec_Fetch_Site="same-origin")  # a proxy with its own name
+    assert asked(Host="box:8188", Origin="http://box:8188") and asked(
+        Host="BOX:8188", Origin="http://box:8188"
+    )
+    assert asked(
+        Host="inner:80", Origin="https://outer", Sec_Fetch_Site="same-origin"
+    )  # a proxy with its own name
     assert not asked(Host="box:8188", Origin="http://box:8189") and not asked(Host="box:8188")
     assert not asked(Host="box:8188", Origin="http://box:8188", Sec_Fetch_Site="cross-site")
     assert not asked(Host="[::1]:8188", Origin="http://[::1")  # no address
 
 
-@pytest.mark.parametrize("origin, kind, status, reason", [
-    ("http://box", "multipart/form-data", 507, "disk"), ("http://box", "application/json", 400, "multipart"),
-    ("http://elsewhere", "multipart/form-data", 403, "own page")])
-def test_a_route_that_takes_files(pack: ModuleType, awaited, origin: str, kind: str, status: int, reason: str) -> None:
+@pytest.mark.parametrize(
+    "origin, kind, status, reason",
+    [
+        ("http://box", "multipart/form-data", 507, "disk"),
+        ("http://box", "application/json", 400, "multipart"),
+        ("http://elsewhere", "multipart/form-data", 403, "own page"),
+    ],
+)
+def test_a_route_that_takes_files(pack, awaited, origin, kind, status, reason):
     from aiohttp.test_utils import make_mocked_request
     from egox_pack.nodes.page.requests import takes_files
 
@@ -36,14 +46,16 @@ def test_a_route_that_takes_files(pack: ModuleType, awaited, origin: str, kind: 
     async def full(request):
         raise OSError(28, "No space left on device")
 
-    asked = make_mocked_request("POST", "/", headers={"Host": "box", "Origin": origin, "Content-Type": kind})
+    asked = make_mocked_request(
+        "POST", "/", headers={"Host": "box", "Origin": origin, "Content-Type": kind}
+    )
     answer = awaited(full(asked))
     assert answer.status == status and reason in json.loads(answer.body)["reason"]
 
 
-def test_what_a_killed_server_left_is_cleared(pack: ModuleType, tmp_path: Path) -> None:
+def test_what_a_killed_server_left_is_cleared(pack, tmp_path):
     """An upload that another server still receives stays."""
-    from egox_pack.egox_core.safe_files import clear_leftovers, working_on
+    from egox_pack.egox_core.safe_files import clear_leftovers, file_lock
     from egox_pack.nodes.page.uploads import STAGING
 
     left, theirs = uuid.uuid4().hex, uuid.uuid4().hex
@@ -51,15 +63,16 @@ def test_what_a_killed_server_left_is_cleared(pack: ModuleType, tmp_path: Path) 
         (tmp_path / name).mkdir()
         (tmp_path / name / "depth.npz").write_bytes(b"half")
     (tmp_path / f".{left}.lock").touch()
-    with working_on(tmp_path / theirs):
+    with file_lock(tmp_path / theirs):
         clear_leftovers(tmp_path, STAGING)
         assert sorted(p.name for p in tmp_path.iterdir()) == sorted(
-            [".mine", "take", f".{theirs}.part", f".{theirs}.lock"])
+            [".mine", "take", f".{theirs}.part", f".{theirs}.lock"]
+        )
     clear_leftovers(tmp_path, STAGING)
     assert sorted(p.name for p in tmp_path.iterdir()) == [".mine", "take"]
 
 
-def test_texts_may_show_an_escape_but_hold_no_nul(pack: ModuleType) -> None:
+def test_texts_may_show_an_escape_but_hold_no_nul(pack):
     from egox_pack.egox_core.errors import EgoXInputError
     from egox_pack.nodes.page.requests import json_object
 

@@ -10,7 +10,7 @@ import torch
 
 
 @pytest.fixture(scope="module")
-def scene(pack: ModuleType):
+def scene(pack):
     from egox_pack.egox_core.cameras.model import CameraModel
     from egox_pack.egox_core.scene.build import build_scene
     from egox_pack.egox_core.types import DepthVideo
@@ -34,7 +34,7 @@ def copies(scene, count: int) -> list:
     return [replace(scene, notes=(str(i),)) for i in range(count)]
 
 
-def test_the_least_recently_used_goes(pack: ModuleType, scene) -> None:
+def test_the_least_recently_used_goes(pack, scene):
     held = store(pack)
     tokens = [held.put(one, scene[1]).token for one in copies(scene[0], 4)]
     assert len(set(tokens)) == 4 and all(len(t) >= 32 for t in tokens)
@@ -45,14 +45,14 @@ def test_the_least_recently_used_goes(pack: ModuleType, scene) -> None:
     assert held.get(None) is None and held.get(3) is None and held.get("") is None
 
 
-def test_the_same_scene_keeps_its_token(pack: ModuleType, scene) -> None:
+def test_the_same_scene_keeps_its_token(pack, scene):
     held = store(pack)
     first = held.put(*scene)
     assert held.put(*scene) is first and len(held) == 1
     assert held.put(scene[0], None).token != first.token
 
 
-def test_their_bytes_are_capped(pack: ModuleType, scene) -> None:
+def test_their_bytes_are_capped(pack, scene):
     from egox_pack.nodes.page.scenes import tensor_bytes
 
     size = store(pack).put(*scene).size_bytes
@@ -63,25 +63,17 @@ def test_their_bytes_are_capped(pack: ModuleType, scene) -> None:
     assert [held.get(t) is not None for t in tokens] == [False, True, True]
 
 
-def test_what_is_too_large_is_held_without_its_clip(pack: ModuleType, scene) -> None:
+def test_what_is_too_large_is_held_without_its_clip(pack, scene):
     held = store(pack, cap=20_000).put(*scene)
     assert not held.whole and held.images is None and held.picture(0) is None
     assert len(held.static) > 0 and len(held.moving(2)) == 0 and held.frames == 5
     assert held.size_bytes == 15 * len(held.static)
 
 
-def test_moving_points_and_pictures(pack: ModuleType, scene) -> None:
+def test_moving_points_and_pictures(pack, scene):
     held = store(pack).put(*scene)
     assert len(held.moving(0)) > 0 and held.moving(0) is held.moving(0)
     for frame in range(5):
         held.moving(frame)
     assert held.picture(0)[:2] == b"\xff\xd8" and held.picture(99) == held.picture(4)
     assert held.exo_from_scene(0).tolist() == torch.eye(3, 4).tolist()
-
-
-def test_renewals_change_the_nodes_fingerprint(pack: ModuleType, scene) -> None:
-    held = store(pack)
-    assert held.renewals("5") == 0
-    held.renew("5")
-    held.renew("5")
-    assert held.renewals("5") == 2 and held.renewals("6") == 0

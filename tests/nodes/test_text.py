@@ -1,7 +1,7 @@
 """EgoX Text through the host's umT5 classes, against the released pipeline's own function.
 
-umT5's vocabulary and weights can't be had here: a unigram vocabulary with its special ids is trained on the sentences
-below, and the encoder is a small one of random weights, the same for both.
+umT5's vocabulary and weights can't be had here: a unigram vocabulary with its special ids is
+trained on the sentences below, and the encoder is a small one of random weights, the same for both.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def texts(pack) -> ModuleType:
 
 
 @pytest.fixture(scope="module")
-def encoder_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def encoder_file(tmp_path_factory) -> Path:
     """ComfyUI's single file with a trained vocabulary inside."""
     import sentencepiece
 
@@ -51,27 +51,48 @@ def encoder_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(SENTENCES * 4), model_writer=model, model_type="unigram", vocab_size=120,
-        hard_vocab_limit=False, normalization_rule_name="identity", pad_id=0, eos_id=1, unk_id=2, bos_id=-1,
-        num_threads=1, minloglevel=2)
+        sentence_iterator=iter(SENTENCES * 4),
+        model_writer=model,
+        model_type="unigram",
+        vocab_size=120,
+        hard_vocab_limit=False,
+        normalization_rule_name="identity",
+        pad_id=0,
+        eos_id=1,
+        unk_id=2,
+        bos_id=-1,
+        num_threads=1,
+        minloglevel=2,
+    )
     pieces = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
-    tensors = {name: tensor.float() for name, tensor in random_tensors(umt5_shapes(pieces.get_piece_size()), 3).items()}
-    tensors["spiece_model"] = torch.from_numpy(np.frombuffer(model.getvalue(), dtype=np.uint8).copy())
+    tensors = {
+        name: tensor.float()
+        for name, tensor in random_tensors(umt5_shapes(pieces.get_piece_size()), 3).items()
+    }
+    tensors["spiece_model"] = torch.from_numpy(
+        np.frombuffer(model.getvalue(), dtype=np.uint8).copy()
+    )
     path = tmp_path_factory.mktemp("text") / "umt5.safetensors"
     save_file(tensors, str(path))
     return path
 
 
 @pytest.fixture(scope="module")
-def clip(texts, encoder_file: Path):
+def clip(texts, encoder_file):
     """The host's own classes: tokenizer, model and CLIP."""
     import comfy.sd
 
     from tools.rigs.standins import UMT5_CONFIG
 
     vocabulary = vocabulary_of(encoder_file)
-    return comfy.sd.load_clip([str(encoder_file)], clip_type=comfy.sd.CLIPType.WAN, model_options={
-        "umt5xxl_model_config": {**UMT5_CONFIG, "vocab_size": len(vocabulary)}, "dtype": torch.float32})
+    return comfy.sd.load_clip(
+        [str(encoder_file)],
+        clip_type=comfy.sd.CLIPType.WAN,
+        model_options={
+            "umt5xxl_model_config": {**UMT5_CONFIG, "vocab_size": len(vocabulary)},
+            "dtype": torch.float32,
+        },
+    )
 
 
 def vocabulary_of(file: Path) -> list[tuple[str, float]]:
@@ -85,23 +106,37 @@ def vocabulary_of(file: Path) -> list[tuple[str, float]]:
 
 
 @pytest.fixture(scope="module")
-def released(encoder_file: Path):
-    """released(prompt) -> (ids [512], embedding [1, 512, D]): diffusers' pipeline function on transformers' classes."""
+def released(encoder_file):
+    """released(prompt) -> (ids [512], embedding [1, 512, D]): diffusers' pipeline function on
+    transformers' classes."""
     transformers = pytest.importorskip("transformers")
     wan = pytest.importorskip("diffusers.pipelines.wan.pipeline_wan_i2v")
     from egox_core.wan.text import UmT5Text
 
     tokenizer = transformers.T5TokenizerFast(vocab=vocabulary_of(encoder_file), extra_ids=0)
-    pipeline = SimpleNamespace(tokenizer=tokenizer, _execution_device=torch.device("cpu"),
-                               text_encoder=UmT5Text(encoder_file, dtype=torch.float32).model)
+    pipeline = SimpleNamespace(
+        tokenizer=tokenizer,
+        _execution_device=torch.device("cpu"),
+        text_encoder=UmT5Text(encoder_file, dtype=torch.float32).model,
+    )
 
     def encode(prompt: str) -> tuple[torch.Tensor, torch.Tensor]:
         with pytest.MonkeyPatch.context() as patch, torch.no_grad():
             if not hasattr(wan, "ftfy"):  # which leaves these sentences as they are
-                patch.setattr(wan, "ftfy", SimpleNamespace(fix_text=lambda text: text), raising=False)
-            embedding = wan.WanImageToVideoPipeline._get_t5_prompt_embeds(pipeline, prompt, max_sequence_length=512)
-            ids = tokenizer([wan.prompt_clean(prompt)], padding="max_length", max_length=512, truncation=True,
-                            add_special_tokens=True, return_tensors="pt").input_ids[0]
+                patch.setattr(
+                    wan, "ftfy", SimpleNamespace(fix_text=lambda text: text), raising=False
+                )
+            embedding = wan.WanImageToVideoPipeline._get_t5_prompt_embeds(
+                pipeline, prompt, max_sequence_length=512
+            )
+            ids = tokenizer(
+                [wan.prompt_clean(prompt)],
+                padding="max_length",
+                max_length=512,
+                truncation=True,
+                add_special_tokens=True,
+                return_tensors="pt",
+            ).input_ids[0]
         return ids, embedding
 
     return encode
@@ -126,7 +161,7 @@ def run(texts, clip, prompt: str, negative: str = "", caption: str = "as written
 
 
 @pytest.mark.parametrize("name", PROMPTS)
-def test_ids_and_embedding_are_the_released_ones(texts, clip, released, name: str) -> None:
+def test_ids_and_embedding_are_the_released_ones(texts, clip, released, name):
     recorder = Recorder(clip)
     positive, negative, *_ = run(texts, recorder, PROMPTS[name])
     ids, embedding = released(PROMPTS[name])
@@ -134,24 +169,26 @@ def test_ids_and_embedding_are_the_released_ones(texts, clip, released, name: st
     got = [token for token, _ in row]
     assert got + [0] * (512 - len(got)) == ids.tolist()
     assert {weight for _, weight in row} == {1.0}, "a bracket was read as emphasis"
-    (ours, _), = positive
+    ((ours, _),) = positive
     assert ours.shape == embedding.shape
     # Same weights, two implementations of the same encoder in float32.
     assert float((ours - embedding).abs().max()) < 1e-4 * float(embedding.abs().max())
-    assert torch.equal(ours.abs().sum(-1) > 0, embedding.abs().sum(-1) > 0), "another number of tokens"
+    assert torch.equal(ours.abs().sum(-1) > 0, embedding.abs().sum(-1) > 0), (
+        "another number of tokens"
+    )
     assert [token for token, _ in empty][:2] == [1, 0], "the empty text is its end mark alone"
 
 
 @pytest.mark.parametrize("name", PROMPTS)
-def test_the_trainers_encoder_gives_the_same(texts, clip, encoder_file: Path, name: str) -> None:
+def test_the_trainers_encoder_gives_the_same(texts, clip, encoder_file, name):
     from egox_core.wan.text import UmT5Text
 
-    (ours, _), = run(texts, clip, PROMPTS[name])[0]
+    ((ours, _),) = run(texts, clip, PROMPTS[name])[0]
     cached = UmT5Text(encoder_file, dtype=torch.float32).encode(PROMPTS[name])[None]
     assert float((ours - cached).abs().max()) < 1e-4 * float(cached.abs().max())
 
 
-def test_the_note_says_what_was_cut(texts, clip) -> None:
+def test_the_note_says_what_was_cut(texts, clip):
     def said(name: str) -> str:
         return run(texts, clip, PROMPTS[name])[4]
 
@@ -161,17 +198,21 @@ def test_the_note_says_what_was_cut(texts, clip) -> None:
     assert count > 600
     assert said("long in ego").splitlines() == [
         f"prompt: the last {count - 512} of {count} tokens are cut off, inside [Ego view]",
-        "negative: 1 of 512 tokens"]
+        "negative: 1 of 512 tokens",
+    ]
     assert "inside [Exo view] and all of [Ego view]" in said("long in exo")
     assert "cut off" not in said("short") and " of 512 tokens" in said("short")
 
 
-def test_the_texts_come_out_clean(texts, clip) -> None:
+def test_the_texts_come_out_clean(texts, clip):
     """EgoX Prompt has escaped parentheses for the stock encoder; here they need no escape."""
-    assert run(texts, clip, "a  mug \\(white\\)", " &quot;blur&quot;\n")[2:4] == ("a mug (white)", '"blur"')
+    assert run(texts, clip, "a  mug \\(white\\)", " &quot;blur&quot;\n")[2:4] == (
+        "a mug (white)",
+        '"blur"',
+    )
 
 
-def test_ftfy_works_where_it_is_and_is_missed_where_it_matters(texts, clip, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ftfy_works_where_it_is_and_is_missed_where_it_matters(texts, clip, monkeypatch):
     import sys
 
     monkeypatch.setitem(sys.modules, "ftfy", None)
@@ -184,7 +225,7 @@ def test_ftfy_works_where_it_is_and_is_missed_where_it_matters(texts, clip, monk
     assert prompt == "the person's hands" and "ftfy" not in note
 
 
-def test_other_encoders_are_refused(texts, clip) -> None:
+def test_other_encoders_are_refused(texts, clip):
     other = SimpleNamespace(tokenize=lambda text: {"l": [[(1, 1.0)]], "g": [[(1, 1.0)]]})
     with pytest.raises(Exception, match="umT5") as error:
         run(texts, other, "hands")
@@ -196,7 +237,7 @@ def test_other_encoders_are_refused(texts, clip) -> None:
 ANSWER = f"<think>\nTwo sections.\n</think>\n{EXO}\n\n## Ego view\n{EGO.removeprefix('[Ego view] ')} Then the left"
 
 
-def test_a_models_answer_is_put_right_and_said(texts, clip, released) -> None:
+def test_a_models_answer_is_put_right_and_said(texts, clip, released):
     recorder = Recorder(clip)
     *_, prompt, _, note = run(texts, recorder, ANSWER, caption="from a model")
     assert prompt == f"{EXO} {EGO}"
@@ -205,13 +246,14 @@ def test_a_models_answer_is_put_right_and_said(texts, clip, released) -> None:
     assert got + [0] * (512 - len(got)) == released(f"{EXO} {EGO}")[0].tolist()
     said = note.splitlines()
     assert said[0].endswith("of 512 tokens") and {
-        "caption: thinking taken out", "caption: headings put right",
-        "caption: warning: the answer was cut off; its unfinished last sentence is left out. Raise max_length"} == set(
-            said[2:])
+        "caption: thinking taken out",
+        "caption: headings put right",
+        "caption: warning: the answer was cut off; its unfinished last sentence is left out. Raise max_length",
+    } == set(said[2:])
     assert run(texts, clip, ANSWER)[2] == clean_prompt(ANSWER), "as written: nothing is touched"
 
 
-def test_no_caption_needs_no_model_and_fits(texts, clip) -> None:
+def test_no_caption_needs_no_model_and_fits(texts, clip):
     """The host runs no language model for it (lazy), and gives None for what it did not run."""
     assert texts.EgoXText.check_lazy_status(caption="no caption", prompt=None, clip=clip) == []
     for caption in ("as written", "from a model"):
@@ -221,8 +263,9 @@ def test_no_caption_needs_no_model_and_fits(texts, clip) -> None:
     assert prompt.startswith("[Exo view] **Scene Overview:**") and "a neutral text" in note
 
 
-def test_the_request_is_what_generate_text_takes(pack, comfy_host) -> None:
-    """Its sockets against the host's node, and a language model that answers with nothing else than what it got."""
+def test_the_request_is_what_generate_text_takes(pack, comfy_host):
+    """Its sockets against the host's node, and a language model that answers with nothing else than
+    what it got."""
     from comfy_extras.nodes_textgen import TextGenerate
 
     node = importlib.import_module(f"{pack.__name__}.nodes.text").EgoXCaptionRequest
@@ -245,14 +288,16 @@ def test_the_request_is_what_generate_text_takes(pack, comfy_host) -> None:
         def decode(self, tokens):
             return tokens
 
-    answer = TextGenerate.execute(Parrot(), instruction, 1024, {"sampling_mode": "off"}, image=images).result[0]
+    answer = TextGenerate.execute(
+        Parrot(), instruction, 1024, {"sampling_mode": "off"}, image=images
+    ).result[0]
     assert answer == instruction
     text = importlib.import_module(f"{pack.__name__}.nodes.text")
     with pytest.raises(Exception, match="the request itself"):
         text.words_of(answer, "from a model")
 
 
-def test_qwens_own_tokenizer_takes_the_request_whole(pack, comfy_host) -> None:
+def test_qwens_own_tokenizer_takes_the_request_whole(pack, comfy_host):
     """The host's template, four pictures in front of the words, and nothing read as a weight."""
     from comfy.text_encoders.qwen3vl import Qwen3VLTokenizer
 

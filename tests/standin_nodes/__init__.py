@@ -16,7 +16,6 @@ import folder_paths
 from comfy_api.latest import ComfyExtension, io
 from safetensors import safe_open
 
-from .exo_memory import EXO_MEMORY
 from .known_detectors import KNOWN_DETECTORS
 
 CATEGORY = "EgoX/tests"
@@ -68,7 +67,7 @@ class StandinClipVisionLoader(io.ComfyNode):
 
 class StandinExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [StandinTextEncoderLoader, StandinClipVisionLoader, *KNOWN_DETECTORS, *EXO_MEMORY]
+        return [StandinTextEncoderLoader, StandinClipVisionLoader, *KNOWN_DETECTORS]
 
 
 async def comfy_entrypoint() -> ComfyExtension:

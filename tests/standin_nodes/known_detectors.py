@@ -1,10 +1,10 @@
-"""Detectors that know the answer: the host's own nodes, whose models' weights can't be had in tests, with their sockets
-and what they give, but told by the drawn take instead of seen in the picture. For tests only.
+"""Detectors that know the answer: the host's own nodes, whose models' weights can't be had in
+tests, with their sockets and what they give, but told by the drawn take instead of seen in the
+picture. For tests only.
 
-This is the one place where more than weights stands in. Each answer has the host's exact form, by its own packing where
-it has one; how the host's code fills it in life is tested in ``tests/nodes/test_estimate_head_pose.py`` and
-``test_host_depth_models.py``.
-"""
+This is the one place where more than weights stands in. Each answer has the host's exact form, by
+its own packing where it has one; how the host's code fills it in life is tested in
+``tests/nodes/test_estimate_head_pose.py`` and ``test_host_depth_models.py``."""
 
 from __future__ import annotations
 
@@ -37,7 +37,15 @@ from tools.sample import samples  # noqa: E402
 
 CATEGORY = "EgoX/tests"
 PREFIX = "EgoXTests"
-MMPOSE = ("nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder")
+MMPOSE = (
+    "nose",
+    "left_eye",
+    "right_eye",
+    "left_ear",
+    "right_ear",
+    "left_shoulder",
+    "right_shoulder",
+)
 """First of the 133 points that SDPose's heatmaps are of."""
 DA3_UNIT = 0.4  # what Depth Anything 3 has no scale for: metres times this
 CUT = " The hands go on and"
@@ -45,8 +53,13 @@ CUT = " The hands go on and"
 
 @lru_cache(maxsize=4)
 def _take(name: str, start: int, count: int, fps: float, width: int, height: int) -> Take:
-    return load_take(REPO_ROOT / "sample" / name, start_frame=start, frame_count=count, target_fps=fps,
-                     size=(width, height))
+    return load_take(
+        REPO_ROOT / "sample" / name,
+        start_frame=start,
+        frame_count=count,
+        target_fps=fps,
+        size=(width, height),
+    )
 
 
 @lru_cache(maxsize=2)
@@ -56,16 +69,25 @@ def _person(name: str) -> SeenPerson:
 
 def exo_in_use(prompt: dict) -> dict:
     """The values of the graph's Load Exo Video; another one may load the ego truth."""
-    (load,) = (node["inputs"] for node in prompt.values()
-               if node["class_type"] == "EgoXLoadExoVideo" and Path(node["inputs"]["file"]).name != TRUTH)
+    (load,) = (
+        node["inputs"]
+        for node in prompt.values()
+        if node["class_type"] == "EgoXLoadExoVideo" and Path(node["inputs"]["file"]).name != TRUTH
+    )
     return load
 
 
 def take_in_use(prompt: dict) -> Take:
     """The sample's take in the frames that the graph's Load Exo Video gives."""
     load = exo_in_use(prompt)
-    return _take(Path(load["file"]).parent.name, load["start_frame"], load["frame_count"], load["target_fps"],
-                 load["width"], load["height"])
+    return _take(
+        Path(load["file"]).parent.name,
+        load["start_frame"],
+        load["frame_count"],
+        load["target_fps"],
+        load["width"],
+        load["height"],
+    )
 
 
 def known(host_node: type[io.ComfyNode]) -> type[io.ComfyNode]:
@@ -88,8 +110,14 @@ class KnownTrack(known(SAM3_VideoTrack)):
     @classmethod
     def execute(cls, images, **settings) -> io.NodeOutput:
         moves = take_in_use(cls.hidden.prompt).depth.dynamic
-        return io.NodeOutput({"packed_masks": pack_masks(moves[:, None].float()), "n_frames": len(images),
-                              "scores": [1.0], "orig_size": tuple(images.shape[1:3])})
+        return io.NodeOutput(
+            {
+                "packed_masks": pack_masks(moves[:, None].float()),
+                "n_frames": len(images),
+                "scores": [1.0],
+                "orig_size": tuple(images.shape[1:3]),
+            }
+        )
 
 
 class KnownBoxes(known(SAM3_Detect)):
@@ -98,13 +126,21 @@ class KnownBoxes(known(SAM3_Detect)):
     @classmethod
     def execute(cls, image, **settings) -> io.NodeOutput:
         moves = take_in_use(cls.hidden.prompt).depth.dynamic
-        return io.NodeOutput(moves.float(), [[_box(mask)] if bool(mask.any()) else [] for mask in moves])
+        return io.NodeOutput(
+            moves.float(), [[_box(mask)] if bool(mask.any()) else [] for mask in moves]
+        )
 
 
 def _box(mask: torch.Tensor) -> dict[str, float]:
     rows, columns = mask.nonzero(as_tuple=True)
     x, y = float(columns.min()), float(rows.min())
-    return {"x": x, "y": y, "width": float(columns.max()) + 1 - x, "height": float(rows.max()) + 1 - y, "score": 1.0}
+    return {
+        "x": x,
+        "y": y,
+        "width": float(columns.max()) + 1 - x,
+        "height": float(rows.max()) + 1 - y,
+        "score": 1.0,
+    }
 
 
 class KnownKeypoints(known(SDPoseKeypointExtractor)):
@@ -133,33 +169,59 @@ class KnownMoGe(known(MoGeInference)):
         width, height = camera.stored_size
         rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
         x, y = (columns - camera.cx) / camera.fx * z, (rows - camera.cy) / camera.fy * z
-        lens = torch.tensor([[camera.fx / width, 0, (camera.cx + 0.5) / width],
-                             [0, camera.fy / height, (camera.cy + 0.5) / height], [0, 0, 1]])
+        lens = torch.tensor(
+            [
+                [camera.fx / width, 0, (camera.cx + 0.5) / width],
+                [0, camera.fy / height, (camera.cy + 0.5) / height],
+                [0, 0, 1],
+            ]
+        )
         there = torch.isfinite(z)
         z = z.masked_fill(~there, torch.inf)
-        return io.NodeOutput({
-            "image": image.cpu(), "points": torch.stack((x, y, z), dim=-1), "depth": z, "mask": there,
-            "intrinsics": lens.expand(len(z), 3, 3), "normal": torch.zeros(*z.shape, 3)})
+        return io.NodeOutput(
+            {
+                "image": image.cpu(),
+                "points": torch.stack((x, y, z), dim=-1),
+                "depth": z,
+                "mask": there,
+                "intrinsics": lens.expand(len(z), 3, 3),
+                "normal": torch.zeros(*z.shape, 3),
+            }
+        )
 
 
 class KnownDA3(known(DA3Inference)):
-    """Depth of no known scale, and the lens in pixels of the smaller picture that the model sees."""
+    """Depth of no known scale, and the lens in pixels of the smaller picture that the model
+    sees."""
 
     @classmethod
     def execute(cls, image, resolution, mode, **settings) -> io.NodeOutput:
         depth = take_in_use(cls.hidden.prompt).depth
         camera, count = depth.camera, len(depth.depth_m)
         scale = resolution / max(camera.stored_size)
-        lens = torch.tensor([[camera.fx * scale, 0, camera.width * scale / 2],
-                             [0, camera.fy * scale, camera.height * scale / 2], [0, 0, 1]])
+        lens = torch.tensor(
+            [
+                [camera.fx * scale, 0, camera.width * scale / 2],
+                [0, camera.fy * scale, camera.height * scale / 2],
+                [0, 0, 1],
+            ]
+        )
         z = DA3_UNIT * depth.depth_m.float().nan_to_num(100.0)
-        return io.NodeOutput({
-            "depth": z, "image": image[..., :3].cpu(), "mode": mode["mode"], "confidence": torch.full_like(z, 2.0),
-            "extrinsics": torch.eye(4).expand(1, count, 4, 4), "intrinsics": lens.expand(1, count, 3, 3)})
+        return io.NodeOutput(
+            {
+                "depth": z,
+                "image": image[..., :3].cpu(),
+                "mode": mode["mode"],
+                "confidence": torch.full_like(z, 2.0),
+                "extrinsics": torch.eye(4).expand(1, count, 4, 4),
+                "intrinsics": lens.expand(1, count, 3, 3),
+            }
+        )
 
 
 class KnownText(known(TextGenerate)):
-    """The take's own prompt as a model would write it: with its thinking, headings of its own, and cut off."""
+    """The take's own prompt as a model would write it: with its thinking, headings of its own, and
+    cut off."""
 
     @classmethod
     def execute(cls, prompt, image=None, **settings) -> io.NodeOutput:
@@ -184,9 +246,13 @@ class NoCheckpoint(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id=f"{PREFIX}CheckpointLoaderSimple", category=CATEGORY,
-            inputs=[io.Combo.Input("ckpt_name", options=folder_paths.get_filename_list("checkpoints"))],
-            outputs=[io.Model.Output(), io.Clip.Output(), io.Vae.Output()])
+            node_id=f"{PREFIX}CheckpointLoaderSimple",
+            category=CATEGORY,
+            inputs=[
+                io.Combo.Input("ckpt_name", options=folder_paths.get_filename_list("checkpoints"))
+            ],
+            outputs=[io.Model.Output(), io.Clip.Output(), io.Vae.Output()],
+        )
 
     @classmethod
     def execute(cls, ckpt_name) -> io.NodeOutput:
@@ -199,11 +265,17 @@ class NoLanguageModel(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id=f"{PREFIX}CLIPLoader", category=CATEGORY,
-            inputs=[io.Combo.Input("clip_name", options=folder_paths.get_filename_list("text_encoders")),
-                    io.Combo.Input("type", options=["stable_diffusion", "wan", "qwen_image"]),
-                    io.Combo.Input("device", options=["default", "cpu"], optional=True)],
-            outputs=[io.Clip.Output()])
+            node_id=f"{PREFIX}CLIPLoader",
+            category=CATEGORY,
+            inputs=[
+                io.Combo.Input(
+                    "clip_name", options=folder_paths.get_filename_list("text_encoders")
+                ),
+                io.Combo.Input("type", options=["stable_diffusion", "wan", "qwen_image"]),
+                io.Combo.Input("device", options=["default", "cpu"], optional=True),
+            ],
+            outputs=[io.Clip.Output()],
+        )
 
     @classmethod
     def execute(cls, clip_name, type, device="default") -> io.NodeOutput:
@@ -216,9 +288,11 @@ class NoWords(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id=f"{PREFIX}CLIPTextEncode", category=CATEGORY,
+            node_id=f"{PREFIX}CLIPTextEncode",
+            category=CATEGORY,
             inputs=[io.String.Input("text", multiline=True), io.Clip.Input("clip")],
-            outputs=[io.Conditioning.Output()])
+            outputs=[io.Conditioning.Output()],
+        )
 
     @classmethod
     def execute(cls, text, clip=None) -> io.NodeOutput:
@@ -226,5 +300,15 @@ class NoWords(io.ComfyNode):
 
 
 KNOWN_DETECTORS: tuple[type[io.ComfyNode], ...] = (
-    KnownTrack, KnownBoxes, KnownKeypoints, KnownMoGe, KnownDA3, KnownText, NoCheckpoint, NoLanguageModel, NoWords,
-    nothing_loaded(LoadMoGeModel), nothing_loaded(LoadDA3Model))
+    KnownTrack,
+    KnownBoxes,
+    KnownKeypoints,
+    KnownMoGe,
+    KnownDA3,
+    KnownText,
+    NoCheckpoint,
+    NoLanguageModel,
+    NoWords,
+    nothing_loaded(LoadMoGeModel),
+    nothing_loaded(LoadDA3Model),
+)

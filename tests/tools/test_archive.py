@@ -1,4 +1,5 @@
-"""What the registry would ship: which files, what its checker says, and that it runs in a fresh host."""
+"""What the registry would ship: which files, what its checker says, and that it runs in a fresh
+host."""
 
 from __future__ import annotations
 
@@ -22,38 +23,65 @@ from tools.setup.server import Server
 
 from ..test_imports import imported_files
 
-FOLDERS = {"configs", "egox_core", "locales", "models", "nodes", "sample", "subgraphs", "tools", "web", "workflows"}
-FILES = {"__init__.py", "train_egox.py", "requirements.txt", "pyproject.toml", "LICENSE", "README.md", "CHANGELOG.md"}
+FOLDERS = {
+    "configs",
+    "egox_core",
+    "locales",
+    "models",
+    "nodes",
+    "sample",
+    "subgraphs",
+    "tools",
+    "web",
+    "workflows",
+}
+FILES = {
+    "__init__.py",
+    "train_egox.py",
+    "requirements.txt",
+    "pyproject.toml",
+    "LICENSE",
+    "README.md",
+    "CHANGELOG.md",
+}
 MOST_BYTES = 45 * 10**6
 
 
 def git(folder: Path, *arguments: str) -> list[str]:
-    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, encoding="utf-8")
+    done = subprocess.run(
+        ["git", *arguments], cwd=folder, capture_output=True, text=True, encoding="utf-8"
+    )
     if done.returncode != 0:
         pytest.skip(f"needs a git checkout: {done.stderr.strip()}")
     return done.stdout.split("\0")[:-1] if "-z" in arguments else done.stdout.splitlines()
 
 
 @pytest.fixture(scope="module")
-def shipped(repo_root: Path) -> list[str]:
+def shipped(repo_root) -> list[str]:
     """Tracked files that .comfyignore keeps: its patterns are git's."""
     tracked = git(repo_root, "ls-files", "-z")
     left_out = set(git(repo_root, "ls-files", "-z", "-c", "-i", "--exclude-from=.comfyignore"))
     return [name for name in tracked if name not in left_out and (repo_root / name).is_file()]
 
 
-def test_what_ships(shipped: list[str], repo_root: Path) -> None:
+def test_what_ships(shipped, repo_root):
     assert {name.split("/")[0] for name in shipped if "/" in name} == FOLDERS
     assert {name for name in shipped if "/" not in name} == FILES
     assert [name for name in shipped if name.startswith("tools/")] == [
-        "tools/convert_lora.py", "tools/convert_to_safetensors.py"]
+        "tools/convert_lora.py",
+        "tools/convert_to_safetensors.py",
+    ]
     assert all(name.startswith("models/demo/") for name in shipped if name.startswith("models/"))
     assert sum((repo_root / name).stat().st_size for name in shipped) < MOST_BYTES
 
 
-def test_it_stands_alone(shipped: list[str], repo_root: Path) -> None:
-    """No module of it imports one that stays behind, and no message names a command that is not there."""
-    there = {*shipped, *git(repo_root, "ls-files", "-z", "-o", "--exclude-standard")}  # and files about to be added
+def test_it_stands_alone(shipped, repo_root):
+    """No module of it imports one that stays behind, and no message names a command that is not
+    there."""
+    there = {
+        *shipped,
+        *git(repo_root, "ls-files", "-z", "-o", "--exclude-standard"),
+    }  # and files about to be added
     for name in shipped:
         if not name.endswith(".py"):
             continue
@@ -61,29 +89,31 @@ def test_it_stands_alone(shipped: list[str], repo_root: Path) -> None:
         for line, target in imported_files(path):
             assert target.relative_to(repo_root).as_posix() in there, f"{name}:{line}"
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str) and name.startswith("nodes/"):
+            if (
+                isinstance(node, ast.Constant)
+                and isinstance(node.value, str)
+                and name.startswith("nodes/")
+            ):
                 for command in re.findall(r"python (\S+\.py)", node.value):
                     assert command in there, f"{name}:{node.lineno} tells to run {command}"
 
 
-def test_the_workflows_loaders_find_the_demo_weights(shipped: list[str], repo_root: Path) -> None:
-    demo = (repo_root / "workflows" / "egox_demo.json").read_text(encoding="utf-8")
-    weights = set(re.findall(r'"([\w.]+\.safetensors)"', demo))
-    assert weights and weights <= {Path(name).name for name in shipped}
-
-
 @pytest.fixture(scope="module")
-def comfy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def comfy(tmp_path_factory) -> Path:
     """The registry's command-line tool, in an environment of its own."""
     folder = tmp_path_factory.mktemp("comfy_cli")
     subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True, capture_output=True)
     if problem := failure([venv_python(folder), "-m", "pip", "install", "--quiet", "comfy-cli"]):
         pytest.skip(f"needs comfy-cli, which can't be installed here: {problem[-200:]}")
-    return next(path for path in (folder / "bin" / "comfy", folder / "Scripts" / "comfy.exe") if path.is_file())
+    return next(
+        path
+        for path in (folder / "bin" / "comfy", folder / "Scripts" / "comfy.exe")
+        if path.is_file()
+    )
 
 
 @pytest.fixture(scope="module")
-def checkout(repo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def checkout(repo_root, tmp_path_factory) -> Path:
     """The tracked files as they are now, in a repository of their own."""
     folder = tmp_path_factory.mktemp("checkout")
     for name in git(repo_root, "ls-files", "-z", "-c", "-o", "--exclude-standard"):
@@ -96,16 +126,29 @@ def checkout(repo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def call(comfy: Path, folder: Path, *arguments: str) -> str:
-    quiet = {**os.environ, "COMFY_CLI_SKIP_PROMPT": "1", "DO_NOT_TRACK": "1", "NO_COLOR": "1", "COLUMNS": "200"}
+    quiet = {
+        **os.environ,
+        "COMFY_CLI_SKIP_PROMPT": "1",
+        "DO_NOT_TRACK": "1",
+        "NO_COLOR": "1",
+        "COLUMNS": "200",
+    }
     quiet.pop("PYTHONPATH", None)
-    done = subprocess.run([str(comfy), "--skip-prompt", *arguments], cwd=folder, capture_output=True, text=True,
-                          encoding="utf-8", env=quiet, timeout=300)
+    done = subprocess.run(
+        [str(comfy), "--skip-prompt", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        env=quiet,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
 
 @pytest.mark.slow
-def test_the_registrys_checker_has_nothing_to_say(comfy: Path, checkout: Path) -> None:
+def test_the_registrys_checker_has_nothing_to_say(comfy, checkout):
     said = call(comfy, checkout, "node", "validate")
     words = [line for line in said.splitlines() if re.search("warning|error", line, re.IGNORECASE)]
     assert [line for line in words if "Repository" not in line] == [], said
@@ -113,8 +156,7 @@ def test_the_registrys_checker_has_nothing_to_say(comfy: Path, checkout: Path) -
 
 
 @pytest.mark.slow
-def test_the_archive_runs_the_demo_in_a_fresh_host(comfy: Path, checkout: Path, shipped: list[str], host_root: Path,
-                                                   tmp_path: Path) -> None:
+def test_the_archive_runs_the_demo_in_a_fresh_host(comfy, checkout, shipped, host_root, tmp_path):
     call(comfy, checkout, "node", "pack")
     pack = tmp_path / "egox"
     with zipfile.ZipFile(checkout / "node.zip") as archive:
@@ -124,12 +166,16 @@ def test_the_archive_runs_the_demo_in_a_fresh_host(comfy: Path, checkout: Path, 
     assert {name.split("/")[0] for name in names} == FOLDERS | FILES
     base = make_base_dir(tmp_path / "base", Layout(pack))
     environment = Environment(find_host(), Path(sys.executable), Layout(pack))
-    with Server(environment, base, tmp_path / "server.log", variables={"OMP_NUM_THREADS": "2"}) as server:
+    with Server(
+        environment, base, tmp_path / "server.log", variables={"OMP_NUM_THREADS": "2"}
+    ) as server:
         prompt = read_prompt("egox_demo", pack)
         for node in prompt.values():
             node["inputs"].update({"steps": 2} if "steps" in node["inputs"] else {})
         outcome = server.client.run(prompt)
         assert outcome.status == "success", outcome.error_text + server.log_tail(40)
-        assert "[EgoX]" not in "".join(line for line in server.log_tail(400).splitlines() if "lacks names" in line)
+        assert "[EgoX]" not in "".join(
+            line for line in server.log_tail(400).splitlines() if "lacks names" in line
+        )
     made = [path for path in base.output.rglob("*.mp4")]
     assert made and all(path.stat().st_size > 1000 for path in made)

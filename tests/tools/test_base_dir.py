@@ -14,7 +14,7 @@ from tools.setup.layout import Layout
 
 
 @pytest.fixture
-def layout(tmp_path: Path) -> Layout:
+def layout(tmp_path) -> Layout:
     repo = tmp_path / "repo"
     for folder in (".git", ".venv", "nodes"):
         (repo / folder).mkdir(parents=True)
@@ -23,14 +23,14 @@ def layout(tmp_path: Path) -> Layout:
     return Layout(repo)
 
 
-def test_folders_and_pack_are_there_also_the_second_time(layout: Layout) -> None:
+def test_folders_and_pack_are_there_also_the_second_time(layout):
     for _ in range(2):
         base = make_base_dir(layout.base, layout)
         assert all((base.root / name).is_dir() for name in BASE_FOLDERS)
         assert (base.root / "custom_nodes" / PACK_NAME / "nodes" / "x.py").is_file()
 
 
-def test_a_link_to_elsewhere_is_put_right(layout: Layout, tmp_path: Path) -> None:
+def test_a_link_to_elsewhere_is_put_right(layout, tmp_path):
     place = tmp_path / "place"
     (tmp_path / "old").mkdir()
     link_folder(tmp_path / "old", place)
@@ -38,7 +38,7 @@ def test_a_link_to_elsewhere_is_put_right(layout: Layout, tmp_path: Path) -> Non
     assert (place / "__init__.py").is_file() and (tmp_path / "old").is_dir()
 
 
-def test_replacing_a_link_leaves_its_target_alone(layout: Layout, tmp_path: Path) -> None:
+def test_replacing_a_link_leaves_its_target_alone(layout, tmp_path):
     place = tmp_path / "place"
     link_folder(layout.repo, place)
     (tmp_path / "new").mkdir()
@@ -46,7 +46,7 @@ def test_replacing_a_link_leaves_its_target_alone(layout: Layout, tmp_path: Path
     assert (layout.repo / "nodes" / "x.py").is_file()
 
 
-def test_models_of_a_users_host_are_shared_by_name(layout: Layout, tmp_path: Path) -> None:
+def test_models_of_a_users_host_are_shared_by_name(layout, tmp_path):
     base = make_base_dir(layout.base, layout)
     theirs = Host(tmp_path / "theirs", (0, 30, 0), "test", owned=False)
     assert share_models(theirs, base) == (), "it has no models folder"
@@ -54,5 +54,6 @@ def test_models_of_a_users_host_are_shared_by_name(layout: Layout, tmp_path: Pat
     option, file = share_models(theirs, base)
     assert option == "--extra-model-paths-config"
     assert json.loads(Path(file).read_text(encoding="utf-8")) == {
-        "host": {"base_path": str(theirs.root / "models"), "diffusion_models": "diffusion_models"}}
+        "host": {"base_path": str(theirs.root / "models"), "diffusion_models": "diffusion_models"}
+    }
     assert share_models(replace(theirs, owned=True), base) == ()

@@ -20,23 +20,31 @@ from tools.setup.server import Server, check_port, free_port
 
 
 @pytest.mark.parametrize("version", [(3, 7, 17), (3, 9, 25)])
-def test_an_old_python_is_told_so(repo_root: Path, version: tuple[int, ...]) -> None:
-    script = (f"import sys, runpy; sys.version_info = {version!r}\n"
-              "runpy.run_path('run.py', run_name='__main__')")
-    done = subprocess.run([sys.executable, "-c", script], cwd=repo_root, capture_output=True, text=True)
+def test_an_old_python_is_told_so(repo_root, version):
+    script = (
+        f"import sys, runpy; sys.version_info = {version!r}\n"
+        "runpy.run_path('run.py', run_name='__main__')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=repo_root, capture_output=True, text=True
+    )
     assert done.returncode == 1
     assert f"needs Python 3.10 or newer; this is {version[0]}.{version[1]}" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_run_py_itself_parses_on_old_pythons(repo_root: Path) -> None:
+def test_run_py_itself_parses_on_old_pythons(repo_root):
     ast.parse((repo_root / "run.py").read_text(encoding="utf-8"), feature_version=(3, 7))
 
 
-@pytest.mark.parametrize(("error", "code", "said"), [
-    (SetupError("what is wrong, and what to do"), 1, "run.py: what is wrong, and what to do"),
-    (KeyboardInterrupt(), 130, "run.py: interrupted")])
-def test_errors_for_the_user_come_without_a_traceback(monkeypatch, capsys, error, code: int, said: str) -> None:
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (SetupError("what is wrong, and what to do"), 1, "run.py: what is wrong, and what to do"),
+        (KeyboardInterrupt(), 130, "run.py: interrupted"),
+    ],
+)
+def test_errors_for_the_user_come_without_a_traceback(monkeypatch, capsys, error, code, said):
     def refuse(words):
         raise error
 
@@ -46,27 +54,43 @@ def test_errors_for_the_user_come_without_a_traceback(monkeypatch, capsys, error
     assert capsys.readouterr().err.strip() == said
 
 
-def test_it_starts_again_inside_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_starts_again_inside_the_environment(tmp_path, monkeypatch):
     """In the user's folder, so that paths that were typed stay what they are."""
-    (tmp_path / "run.py").write_text("import os, sys; print(os.getcwd(), os.environ['EGOX_INSIDE'], sys.argv[1:])",
-                                     encoding="utf-8")
-    script = ("from pathlib import Path; import sys; from tools.setup import commands\n"
-              "environment = commands.Environment(None, Path(sys.executable), commands.Layout(Path(sys.argv[1])))\n"
-              "commands.prepare = lambda layout: environment\n"
-              "sys.exit(commands.main(['test', '-k', 'a b']))")
+    (tmp_path / "run.py").write_text(
+        "import os, sys; print(os.getcwd(), os.environ['EGOX_INSIDE'], sys.argv[1:])",
+        encoding="utf-8",
+    )
+    script = (
+        "from pathlib import Path; import sys; from tools.setup import commands\n"
+        "environment = commands.Environment(None, Path(sys.executable), commands.Layout(Path(sys.argv[1])))\n"
+        "commands.prepare = lambda layout: environment\n"
+        "sys.exit(commands.main(['test', '-k', 'a b']))"
+    )
     plain = {name: value for name, value in os.environ.items() if name != commands.INSIDE}
-    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], cwd=tmp_path, capture_output=True, text=True,
-                          env={**plain, "PYTHONPATH": str(Layout().repo)})
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={**plain, "PYTHONPATH": str(Layout().repo)},
+    )
     assert done.stdout.strip() == f"{tmp_path} 1 ['test', '-k', 'a b']", done.stderr
 
 
-def test_it_is_ended_politely(tmp_path: Path) -> None:
+def test_it_is_ended_politely(tmp_path):
     """A server that runs is ended on SIGTERM, too."""
-    script = ("import sys, time\nfrom tools.setup import commands\n"
-              "def work(args):\n    try:\n        print('up'); time.sleep(60)\n    finally:\n        print('down')\n"
-              "commands.run = work\nsys.exit(commands.main(['ui']))")
-    process = subprocess.Popen([sys.executable, "-c", script], cwd=Layout().repo, stdout=subprocess.PIPE, text=True,
-                               env={**os.environ, commands.INSIDE: "1"})
+    script = (
+        "import sys, time\nfrom tools.setup import commands\n"
+        "def work(args):\n    try:\n        print('up'); time.sleep(60)\n    finally:\n        print('down')\n"
+        "commands.run = work\nsys.exit(commands.main(['ui']))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script],
+        cwd=Layout().repo,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, commands.INSIDE: "1"},
+    )
     assert process.stdout.readline() == "up\n"
     process.terminate()
     said, _ = process.communicate(timeout=30)
@@ -74,22 +98,16 @@ def test_it_is_ended_politely(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("call", [["demo", "--nonsense"], ["ui", "x"], ["paint"], []])
-def test_wrong_calls_show_the_usage(call: list[str], capsys) -> None:
+def test_wrong_calls_show_the_usage(call, capsys):
     with pytest.raises(SystemExit) as ended:
         commands.main(call)
     assert ended.value.code == 2 and "usage: run.py" in capsys.readouterr().err
 
 
-def test_help_names_the_environment_variables(capsys) -> None:
-    with pytest.raises(SystemExit) as ended:
-        commands.main(["--help"])
-    said = capsys.readouterr().out
-    assert ended.value.code == 0
-    assert all(name in said for name in ("COMFYUI_DIR", "EGOX_TORCH_INDEX", "EGOX_NO_SETUP", "demo", "test", "ui"))
-
-
-@pytest.mark.parametrize("call", [["bench"], ["bench", "no_such_bench"], ["bench", "../run"], ["make", "x"]])
-def test_a_wrong_name_is_told_which_there_are(call: list[str], capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "call", [["bench"], ["bench", "no_such_bench"], ["bench", "../run"], ["make", "x"]]
+)
+def test_a_wrong_name_is_told_which_there_are(call, capsys, monkeypatch):
     monkeypatch.setattr(commands, "this_environment", lambda layout: None)
     monkeypatch.setenv(commands.INSIDE, "1")
     assert commands.main(call) == 1
@@ -106,38 +124,60 @@ class Recorder(Environment):
         return 3
 
 
-@pytest.mark.parametrize(("call", "expected"), [
-    (["prior", "--take", "x", "--all"], ["-m", "egox_core.cli.prior", "--take", "x", "--all"]),
-    (["fidelity", "--json"], ["-m", "benchmarks.fidelity", "--json"]),
-    (["fidelity", "--help"], ["-m", "benchmarks.fidelity", "--help"]),
-    (["bench", "some_bench", "--size", "64"], ["-m", "benchmarks.some_bench", "--size", "64"]),
-    (["make", "sample", "calm_room", "--out", "x"], ["-m", "tools.sample", "calm_room", "--out", "x"]),
-    (["make", "texts", "--check"], ["-m", "tools.texts", "--check"]),
-])
-def test_modules_get_their_arguments_unchanged(call, expected, tmp_path: Path, monkeypatch) -> None:
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        (["prior", "--take", "x", "--all"], ["-m", "egox_core.cli.prior", "--take", "x", "--all"]),
+        (["fidelity", "--json"], ["-m", "benchmarks.fidelity", "--json"]),
+        (["fidelity", "--help"], ["-m", "benchmarks.fidelity", "--help"]),
+        (["bench", "some_bench", "--size", "64"], ["-m", "benchmarks.some_bench", "--size", "64"]),
+        (
+            ["make", "sample", "calm_room", "--out", "x"],
+            ["-m", "tools.sample", "calm_room", "--out", "x"],
+        ),
+        (["make", "texts", "--check"], ["-m", "tools.texts", "--check"]),
+    ],
+)
+def test_modules_get_their_arguments_unchanged(call, expected, tmp_path, monkeypatch):
     (tmp_path / "benchmarks").mkdir()
     (tmp_path / "benchmarks" / "some_bench.py").write_text("", encoding="utf-8")
     layout = Layout(tmp_path)
-    recorder = Recorder(Host(tmp_path, (0, 30, 0), "test", owned=True), Path(sys.executable), layout)
+    recorder = Recorder(
+        Host(tmp_path, (0, 30, 0), "test", owned=True), Path(sys.executable), layout
+    )
     Recorder.calls = []
     monkeypatch.setattr(commands, "Layout", lambda: layout)
     monkeypatch.setattr(commands, "this_environment", lambda layout: recorder)
-    monkeypatch.setattr("tools.setup.requirements.check_requirements", lambda environment, command: None)
+    monkeypatch.setattr(
+        "tools.setup.requirements.check_requirements", lambda environment, command: None
+    )
     monkeypatch.setenv(commands.INSIDE, "1")
     assert commands.main(call) == 3, "the module's exit code is run.py's"
     assert recorder.calls == [expected]
 
 
-def test_the_environment_reaches_modules_of_the_repository(tmp_path: Path) -> None:
+def test_the_environment_reaches_modules_of_the_repository(tmp_path):
     (tmp_path / "some_module.py").write_text(
-        "import os, sys; sys.exit(0 if os.environ['EGOX_HOST_DIR'] == sys.argv[1] else 4)", encoding="utf-8")
+        "import os, sys; sys.exit(0 if os.environ['EGOX_HOST_DIR'] == sys.argv[1] else 4)",
+        encoding="utf-8",
+    )
     host = Host(tmp_path / "host", (0, 30, 0), "test", owned=True)
-    assert Environment(host, Path(sys.executable), Layout(tmp_path)).run(["-m", "some_module", str(host.root)]) == 0
+    assert (
+        Environment(host, Path(sys.executable), Layout(tmp_path)).run(
+            ["-m", "some_module", str(host.root)]
+        )
+        == 0
+    )
     without = Environment(None, Path(sys.executable), Layout(tmp_path))
-    assert without.run(["-c", "import importlib.util as u, sys; sys.exit(u.find_spec('some_module') is None)"]) == 0
+    assert (
+        without.run(
+            ["-c", "import importlib.util as u, sys; sys.exit(u.find_spec('some_module') is None)"]
+        )
+        == 0
+    )
 
 
-def test_without_a_host_modules_run_and_the_demo_says_so(tmp_path: Path, monkeypatch, capsys) -> None:
+def test_without_a_host_modules_run_and_the_demo_says_so(tmp_path, monkeypatch, capsys):
     """EGOX_NO_SETUP=1 on a GPU machine without a network: benches that need torch only."""
     calls: list[list[str]] = []
     monkeypatch.setattr(commands, "this_environment", lambda layout: None)
@@ -147,14 +187,14 @@ def test_without_a_host_modules_run_and_the_demo_says_so(tmp_path: Path, monkeyp
     assert commands.main(["demo"]) == 1 and "Set COMFYUI_DIR" in capsys.readouterr().err
 
 
-def test_ports() -> None:
+def test_ports():
     port = free_port()
     assert check_port(port) == port
     with pytest.raises(SetupError, match="Port 70000"):
         check_port(70000)
 
 
-def test_the_whole_process_tree_ends(tmp_path: Path) -> None:
+def test_the_whole_process_tree_ends(tmp_path):
     """A host that started a child of its own: both are gone after stop."""
     root = tmp_path / "host"
     root.mkdir()
@@ -166,14 +206,20 @@ def test_the_whole_process_tree_ends(tmp_path: Path) -> None:
         "class H(http.server.BaseHTTPRequestHandler):\n"
         "    def do_GET(self):\n"
         "        self.send_response(200); self.end_headers(); self.wfile.write(b'{}')\n"
-        "http.server.HTTPServer(('127.0.0.1', port), H).serve_forever()\n", encoding="utf-8")
-    environment = Environment(Host(root, (0, 30, 0), "test", owned=True), Path(sys.executable), Layout(tmp_path))
+        "http.server.HTTPServer(('127.0.0.1', port), H).serve_forever()\n",
+        encoding="utf-8",
+    )
+    environment = Environment(
+        Host(root, (0, 30, 0), "test", owned=True), Path(sys.executable), Layout(tmp_path)
+    )
     with Server(environment, BaseDir(tmp_path / "base"), tmp_path / "log.txt") as server:
         process = server.process
         child = int((root / "child").read_text(encoding="utf-8"))
         assert alive(child)
     assert process.poll() is not None
-    deadline = time.monotonic() + 10  # the signal was sent; on a busy machine the child takes a moment to end
+    deadline = (
+        time.monotonic() + 10
+    )  # the signal was sent; on a busy machine the child takes a moment to end
     while alive(child) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not alive(child)
@@ -182,13 +228,19 @@ def test_the_whole_process_tree_ends(tmp_path: Path) -> None:
 def alive(pid: int) -> bool:
     """Whether the process runs; one that ended and waits to be reaped does not."""
     if sys.platform == "win32":
-        listed = subprocess.run(["tasklist", "/FI", f"PID eq {pid}"], capture_output=True, text=True).stdout
+        listed = subprocess.run(
+            ["tasklist", "/FI", f"PID eq {pid}"], capture_output=True, text=True
+        ).stdout
         return str(pid) in listed
     if Path("/proc/self/stat").is_file():
         try:
-            state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[0]
+            state = (
+                Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[0]
+            )
         except OSError:
             return False
     else:
-        state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout.strip()
+        state = subprocess.run(
+            ["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True
+        ).stdout.strip()
     return bool(state) and not state.startswith("Z")

@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 
 from tools.setup import environment as module
-from tools.setup.environment import Environment, find_host_python, install, make_venv, prepare, venv_python
+from tools.setup.environment import (
+    Environment,
+    find_host_python,
+    install,
+    make_venv,
+    prepare,
+    venv_python,
+)
 from tools.setup.host import Host
 from tools.setup.layout import Layout, SetupError
 from tools.setup.requirements import check_requirements, extra_requirements, is_met
@@ -19,25 +26,29 @@ from .test_host import fetched, make_host
 
 
 @pytest.fixture(autouse=True)
-def plain_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+def plain_variables(monkeypatch) -> None:
     for name in ("EGOX_HOST_DIR", "COMFYUI_DIR", "EGOX_NO_SETUP", "EGOX_TORCH_INDEX"):
         monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture
-def layout(tmp_path: Path) -> Layout:
+def layout(tmp_path) -> Layout:
     """A checkout with a fetched host, whose environment claims to be able to run."""
     made = Layout(tmp_path / "repo")
     fetched(made)
     (made.host / "requirements.txt").write_text("torch\n", encoding="utf-8")
-    (made.repo / "requirements.txt").write_text("numpy>=1.25\n# a comment\nscipy\n", encoding="utf-8")
-    (made.repo / "pyproject.toml").write_text('[project.optional-dependencies]\ndev = ["pytest>=8", "ruff"]\n'
-                                              'checks = ["OpenEXR"]\n', encoding="utf-8")
+    (made.repo / "requirements.txt").write_text(
+        "numpy>=1.25\n# a comment\nscipy\n", encoding="utf-8"
+    )
+    (made.repo / "pyproject.toml").write_text(
+        '[project.optional-dependencies]\ndev = ["pytest>=8", "ruff"]\nchecks = ["OpenEXR"]\n',
+        encoding="utf-8",
+    )
     return made
 
 
 @pytest.fixture
-def pip_calls(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+def pip_calls(layout, monkeypatch) -> list[list[str]]:
     """Packages that would have been installed, instead of installing it."""
     calls: list[list[str]] = []
 
@@ -47,7 +58,10 @@ def pip_calls(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> list[list[str]
 
     monkeypatch.setattr(module, "make_venv", make)
     for place in ("environment", "requirements"):
-        monkeypatch.setattr(f"tools.setup.{place}.install", lambda layout, python, what, words, *_: calls.append(words))
+        monkeypatch.setattr(
+            f"tools.setup.{place}.install",
+            lambda layout, python, what, words, *_: calls.append(words),
+        )
     return calls
 
 
@@ -55,29 +69,14 @@ def quiet(text: str) -> None:
     pass
 
 
-def test_the_tested_torch_goes_first_and_along_with_the_rest(layout: Layout, pip_calls) -> None:
+def test_the_tested_torch_goes_first_and_along_with_the_rest(layout, pip_calls):
     assert prepare(layout, quiet).python == venv_python(layout.venv)
     torch, rest = pip_calls
     assert torch == list(module.TORCH_PINS) and set(torch) <= set(rest)
     assert {str(folder / "requirements.txt") for folder in (layout.host, layout.repo)} <= set(rest)
 
 
-def test_a_second_run_installs_nothing(layout: Layout, pip_calls) -> None:
-    prepare(layout, quiet)
-    count = len(pip_calls)
-    prepare(layout, quiet)
-    assert len(pip_calls) == count
-
-
-def test_changed_requirements_install_again(layout: Layout, pip_calls) -> None:
-    prepare(layout, quiet)
-    count = len(pip_calls)
-    (layout.repo / "requirements.txt").write_text("numpy>=2\n", encoding="utf-8")
-    prepare(layout, quiet)
-    assert len(pip_calls) == 2 * count
-
-
-def test_an_interrupted_install_is_done_again(layout: Layout, pip_calls, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_what_is_missing_or_changed_is_installed(layout, pip_calls, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
@@ -85,50 +84,62 @@ def test_an_interrupted_install_is_done_again(layout: Layout, pip_calls, monkeyp
         during.setattr(module, "install", interrupted)
         prepare(layout, quiet)
     prepare(layout, quiet)
+    assert len(pip_calls) == 2, "an interrupted install is done again"
+    prepare(layout, quiet)
     assert len(pip_calls) == 2
+    (layout.repo / "requirements.txt").write_text("numpy>=2\n", encoding="utf-8")
+    prepare(layout, quiet)
+    assert len(pip_calls) == 4
 
 
-def test_another_torch_index_is_forced(layout: Layout, pip_calls, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_torch_index_is_forced(layout, pip_calls, monkeypatch):
     prepare(layout, quiet)
     monkeypatch.setenv("EGOX_TORCH_INDEX", "https://example.invalid/simple")
     prepare(layout, quiet)
-    assert pip_calls[2][:3] == ["--force-reinstall", "--index-url", "https://example.invalid/simple"]
+    assert pip_calls[2][:3] == [
+        "--force-reinstall",
+        "--index-url",
+        "https://example.invalid/simple",
+    ]
     assert "--index-url" not in pip_calls[3], "the index holds torch only"
 
 
-def test_too_little_disk(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_disk(layout, monkeypatch):
     monkeypatch.setattr(module, "FRESH_BYTES", 2**62)
     with pytest.raises(SetupError, match="Too little disk space"):
         prepare(layout, quiet)
     assert not layout.venv.exists(), "refused before anything was made"
 
 
-def test_no_setup_fetches_and_installs_nothing(layout: Layout, pip_calls, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_setup_fetches_and_installs_nothing(layout, pip_calls, monkeypatch):
     monkeypatch.setenv("EGOX_NO_SETUP", "1")
     assert prepare(layout, quiet).python == Path(sys.executable)
     elsewhere = Layout(layout.repo / "elsewhere")
     assert prepare(elsewhere, quiet).host is None and not elsewhere.repo.exists() and not pip_calls
 
 
-def test_a_users_host_is_left_as_it_is(layout: Layout, tmp_path: Path, pip_calls,
-                                       monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_users_host_is_left_as_it_is(layout, tmp_path, pip_calls, monkeypatch):
     monkeypatch.setenv("COMFYUI_DIR", str(make_host(tmp_path / "theirs")))
     before = sorted(tmp_path.rglob("*"))
     environment = prepare(layout, quiet)
     assert environment.python == Path(sys.executable), "this Python has torch"
     check_requirements(environment, "demo")
-    (layout.repo / "requirements.txt").write_text("numpy\negox-does-not-exist>=3\n", encoding="utf-8")
+    (layout.repo / "requirements.txt").write_text(
+        "numpy\negox-does-not-exist>=3\n", encoding="utf-8"
+    )
     with pytest.raises(SetupError, match=r'" -m pip install "egox-does-not-exist>=3"$'):
         check_requirements(environment, "demo")
     assert sorted(tmp_path.rglob("*")) == before and not pip_calls
 
 
 @pytest.mark.parametrize(("command", "gets"), [("demo", 0), ("ui", 0), ("test", 2), ("bench", 2)])
-def test_who_develops_gets_more(layout: Layout, pip_calls, monkeypatch: pytest.MonkeyPatch, command: str,
-                                gets: int) -> None:
-    """The packages that tests need, then those that some of them compare with where there is a build of it."""
+def test_who_develops_gets_more(layout, pip_calls, monkeypatch, command, gets):
+    """The packages that tests need, then those that some of them compare with where there is a
+    build of it."""
     monkeypatch.setattr("tools.setup.requirements.is_met", lambda line: line != "ruff")
-    environment = Environment(Host(layout.host, (0, 30, 0), "test", owned=True), Path(sys.executable), layout)
+    environment = Environment(
+        Host(layout.host, (0, 30, 0), "test", owned=True), Path(sys.executable), layout
+    )
     check_requirements(environment, command)
     assert len(pip_calls) == gets and all(set(module.TORCH_PINS) <= set(call) for call in pip_calls)
     if gets:
@@ -138,9 +149,7 @@ def test_who_develops_gets_more(layout: Layout, pip_calls, monkeypatch: pytest.M
             check_requirements(environment, command)
 
 
-def test_what_python_compiled_is_kept_below_the_state_alone(
-    layout: Layout, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_python_compiled_is_kept_below_the_state_alone(layout, monkeypatch):
     """Also where the caller's shell keeps none; never in a user's host."""
     (layout.repo / "compiled.py").write_text("", encoding="utf-8")
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
@@ -151,21 +160,30 @@ def test_what_python_compiled_is_kept_below_the_state_alone(
 
 
 @pytest.mark.parametrize("place", ["venv", ".venv", "../venv"])
-def test_the_users_own_environment_is_found(tmp_path: Path, place: str) -> None:
+def test_the_users_own_environment_is_found(tmp_path, place):
     root = make_host(tmp_path / "theirs")
     python = venv_python((root / place).resolve())
     python.parent.mkdir(parents=True)
     python.write_text("", encoding="utf-8")
-    assert find_host_python(Host(root, (0, 30, 0), "test", owned=False)).resolve() == python.resolve()
+    assert (
+        find_host_python(Host(root, (0, 30, 0), "test", owned=False)).resolve() == python.resolve()
+    )
 
 
-@pytest.mark.parametrize(("line", "met"), [
-    ("pytest>=8", True), ("pytest>=9999", False), ("egox-does-not-exist", False), ("opencv-python-headless>=4", True)])
-def test_a_requirement_is_met_by_name_and_version(line: str, met: bool) -> None:
+@pytest.mark.parametrize(
+    ("line", "met"),
+    [
+        ("pytest>=8", True),
+        ("pytest>=9999", False),
+        ("egox-does-not-exist", False),
+        ("opencv-python-headless>=4", True),
+    ],
+)
+def test_a_requirement_is_met_by_name_and_version(line, met):
     assert is_met(line) is met
 
 
-def test_a_broken_venv_is_made_anew(tmp_path: Path) -> None:
+def test_a_broken_venv_is_made_anew(tmp_path):
     made = Layout(tmp_path)
     python = venv_python(made.venv)
     python.parent.mkdir(parents=True)
@@ -175,27 +193,40 @@ def test_a_broken_venv_is_made_anew(tmp_path: Path) -> None:
     assert os.access(python, os.X_OK) and not (made.venv / "half").exists()
 
 
-def test_without_a_venv_module_the_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_venv_module_the_package_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "failure", lambda command: "No module named ensurepip")
     with pytest.raises(SetupError, match="(?s)No module named ensurepip.*python3-venv"):
         make_venv(Layout(tmp_path), quiet)
 
 
-def test_no_network_ends_an_installation_with_the_cause(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_network_ends_an_installation_with_the_cause(layout, monkeypatch):
     """The real pip against an index that can't be reached."""
-    for name, value in {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_EXTRA_INDEX_URL": "", "PIP_RETRIES": "1",
-                        "PIP_CONFIG_FILE": os.devnull, "PIP_NO_CACHE_DIR": "1"}.items():
+    for name, value in {
+        "PIP_INDEX_URL": "http://127.0.0.1:9/simple",
+        "PIP_EXTRA_INDEX_URL": "",
+        "PIP_RETRIES": "1",
+        "PIP_CONFIG_FILE": os.devnull,
+        "PIP_NO_CACHE_DIR": "1",
+    }.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(SetupError, match="(?s)Installing torch failed. There seems to be no network.*pip.log"):
+    with pytest.raises(
+        SetupError, match="(?s)Installing torch failed. There seems to be no network.*pip.log"
+    ):
         install(layout, Path(sys.executable), "torch", ["egox-does-not-exist==1"], quiet)
 
 
-@pytest.mark.parametrize(("said", "meant"), [
-    ("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device", "disk is full"),
-    ("ERROR: No matching distribution found for torch==2.11.0", "no build for this machine"),
-    ("ERROR: something else", "Run this again")])
-def test_pips_words_are_explained(layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str,
-                                  meant: str) -> None:
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        (
+            "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device",
+            "disk is full",
+        ),
+        ("ERROR: No matching distribution found for torch==2.11.0", "no build for this machine"),
+        ("ERROR: something else", "Run this again"),
+    ],
+)
+def test_pips_words_are_explained(layout, tmp_path, monkeypatch, said, meant):
     def fails(command, *, stdout, **_) -> int:
         stdout.write(said)
         return 1
@@ -206,18 +237,21 @@ def test_pips_words_are_explained(layout: Layout, tmp_path: Path, monkeypatch: p
         install(layout, Path(sys.executable), "x", [], quiet)
 
 
-def test_uv_is_used_where_pip_has_no_settings_and_pip_where_uv_fails(layout: Layout,
-                                                                     monkeypatch: pytest.MonkeyPatch) -> None:
+def test_uv_is_used_where_pip_has_no_settings_and_pip_where_uv_fails(layout, monkeypatch):
     calls: list[str] = []
     nothing = subprocess.CompletedProcess([], 0, stdout=b"")
     monkeypatch.setattr(module.subprocess, "run", lambda command, **_: nothing)  # pip config list
     monkeypatch.setattr(module, "failure", lambda command: "")
-    monkeypatch.setattr(module.subprocess, "call", lambda command, **_: calls.append(command[2]) or len(calls) == 1)
+    monkeypatch.setattr(
+        module.subprocess, "call", lambda command, **_: calls.append(command[2]) or len(calls) == 1
+    )
     install(layout, Path(sys.executable), "x", [], quiet)
     assert calls == ["uv", "pip"]
 
 
-def test_the_dev_extra_is_read_without_a_toml_reader(repo_root: Path) -> None:
+def test_the_dev_extra_is_read_without_a_toml_reader(repo_root):
     found = extra_requirements(Layout(repo_root), "dev")
-    assert any(line.startswith("pytest") for line in found) and any(line.startswith("ruff") for line in found)
+    assert any(line.startswith("pytest") for line in found) and any(
+        line.startswith("ruff") for line in found
+    )
     assert not any("OpenEXR" in line for line in found)

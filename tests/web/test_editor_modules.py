@@ -1,4 +1,5 @@
-"""The pose editor's modules, run by Node: their own tests, and the same paths as Python makes of the same keyframes."""
+"""The pose editor's modules, run by Node: their own tests, and the same paths as Python makes of
+the same keyframes."""
 
 from __future__ import annotations
 
@@ -10,7 +11,14 @@ from pathlib import Path
 import torch
 
 from egox_core.cameras.presets import preset_camera
-from egox_core.trajectory.keyframes import keyframe_track, pose_angles, sensor_pose, upright_from_sensor, upright_pose
+from egox_core.safe_files import read_json, write_json
+from egox_core.trajectory.keyframes import (
+    keyframe_track,
+    pose_angles,
+    sensor_pose,
+    upright_from_sensor,
+    upright_pose,
+)
 from egox_core.trajectory.path import interpolate_poses
 
 HERE = Path(__file__).resolve().parent
@@ -18,7 +26,7 @@ JS = HERE.parent.parent / "web" / "js"
 CAMERAS = {0: preset_camera("pinhole", 64), 1: preset_camera("aria_released", 64)}
 
 
-def test_the_modules_own_tests(run_node_tests) -> None:
+def test_the_modules_own_tests(run_node_tests):
     assert run_node_tests("editor_state.test.mjs") >= 10
 
 
@@ -35,7 +43,10 @@ def documents() -> list[dict]:
             keys = []
             for moment in moments:
                 position = [rng.uniform(-2, 2) for _ in range(3)]
-                key: dict = {clock: moment if clock == "frame" else moment / 30, "position": position}
+                key: dict = {
+                    clock: moment if clock == "frame" else moment / 30,
+                    "position": position,
+                }
                 way = rng.choice(["angles", "look_at", "w2c"])
                 angles = [rng.uniform(-180, 180), rng.uniform(-80, 80), rng.uniform(-60, 60)]
                 if way == "angles":
@@ -43,7 +54,9 @@ def documents() -> list[dict]:
                 elif way == "look_at":
                     key |= {"look_at": [rng.uniform(3, 5) for _ in range(3)], "roll_deg": angles[2]}
                 else:
-                    pose = sensor_pose(upright_pose(torch.tensor(position), *angles), CAMERAS[turns])
+                    pose = sensor_pose(
+                        upright_pose(torch.tensor(position), *angles), CAMERAS[turns]
+                    )
                     key = {clock: key[clock], "w2c": pose.tolist()}
                 if mode == "mixed":
                     key["interpolation"] = rng.choice(["spline", "linear", "hold"])
@@ -51,25 +64,37 @@ def documents() -> list[dict]:
             document = {"keyframes": keys} | ({} if up is None else {"up": up})
             document |= {} if mode == "mixed" else {"interpolation": mode}
             scale = 1 if clock == "frame" else 30
-            wanted = [m / scale for m in moments] + [rng.uniform(-5, 205) / scale for _ in range(40)]
+            wanted = [m / scale for m in moments] + [
+                rng.uniform(-5, 205) / scale for _ in range(40)
+            ]
             cases.append({"document": document, "wanted": wanted, "quarter_turns": turns})
     return cases
 
 
-def test_the_page_and_a_run_go_the_same_way(run_node, tmp_path: Path) -> None:
+def test_the_page_and_a_run_go_the_same_way(run_node, tmp_path):
     cases = documents()
-    (tmp_path / "cases.json").write_text(json.dumps(cases), encoding="utf-8")
+    write_json(tmp_path / "cases.json", cases)
     results = json.loads(run_node("evaluate_tracks.mjs", str(tmp_path / "cases.json")))
     for case, result in zip(cases, results, strict=True):
         camera = CAMERAS[case["quarter_turns"]]
         wanted = torch.tensor(case["wanted"], dtype=torch.float64)
         track = keyframe_track(case["document"], camera)
-        path = upright_from_sensor(interpolate_poses(track.w2c, track.moments, wanted, track.between), camera)
-        # Both in double precision; the spline's system and the slerp are solved in different orders.
-        assert torch.allclose(torch.tensor(result["w2c"], dtype=torch.float64), path, atol=1e-7, rtol=0), case
+        path = upright_from_sensor(
+            interpolate_poses(track.w2c, track.moments, wanted, track.between), camera
+        )
+        # Both in double precision; the spline's system and the slerp are solved in different
+        # orders.
+        assert torch.allclose(
+            torch.tensor(result["w2c"], dtype=torch.float64), path, atol=1e-7, rtol=0
+        ), case
         up = case["document"].get("up", [0.0, -1.0, 0.0])
-        for pose, angles in zip(upright_from_sensor(track.w2c, camera), result["angles"], strict=True):
-            off = [math.remainder(a - b, 360) for a, b in zip(pose_angles(pose, up), angles, strict=True)]
+        for pose, angles in zip(
+            upright_from_sensor(track.w2c, camera), result["angles"], strict=True
+        ):
+            off = [
+                math.remainder(a - b, 360)
+                for a, b in zip(pose_angles(pose, up), angles, strict=True)
+            ]
             assert max(map(abs, off)) < 1e-4
         # What the page writes into the node gives the same path, to the digits that it writes.
         again = keyframe_track(result["written"], camera)
@@ -77,15 +102,24 @@ def test_the_page_and_a_run_go_the_same_way(run_node, tmp_path: Path) -> None:
         assert torch.allclose(again.w2c, track.w2c, atol=5e-6, rtol=0)
 
 
-def test_vendored_three_is_the_recorded_one() -> None:
+def test_vendored_three_is_the_recorded_one():
     from tools.vendor_three import BUNDLE, DATA, LICENCE, TARGET, differing
 
-    data = json.loads(DATA.read_text(encoding="utf-8"))
+    data = read_json(DATA)
     assert set(data["files"]) == {BUNDLE, LICENCE} == {p.name for p in TARGET.iterdir()}
     assert not differing(data)
     text = (TARGET / BUNDLE).read_text(encoding="utf-8")
-    assert "http" + "s://cdn" not in text and 'from"three"' not in text and "SPDX-License-Identifier: MIT" in text
-    used = {name for module in (JS / "editor").rglob("*.mjs")
-            for block in module.read_text(encoding="utf-8").split('} from "../../vendor/three.mjs"')[:-1]
-            for name in block.rsplit("import {", 1)[1].replace(",", " ").split()}
+    assert (
+        "http" + "s://cdn" not in text
+        and 'from"three"' not in text
+        and "SPDX-License-Identifier: MIT" in text
+    )
+    used = {
+        name
+        for module in (JS / "editor").rglob("*.mjs")
+        for block in module.read_text(encoding="utf-8").split('} from "../../vendor/three.mjs"')[
+            :-1
+        ]
+        for name in block.rsplit("import {", 1)[1].replace(",", " ").split()
+    }
     assert {"Scene", "OrbitControls"} <= used <= {*data["core"], *data["addons"]}

@@ -1,10 +1,8 @@
-"""The page's weights of the geometry are those of the bias that the model gets, on a synthetic take with holes."""
-
-from __future__ import annotations
+"""The page's weights of the geometry are those of the bias that the model gets, on a synthetic take
+with holes."""
 
 import json
 import math
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,37 +14,62 @@ from egox_core.previews.geometry import geometry_bytes, weight_legend
 from egox_core.types import CameraTrajectory, DepthVideo
 from lab.drawn import SyntheticSpec, make_take
 
-MODES = [("released", 3.0), ("released", 0.5), ("released", 0.0), ("released", 25.0), ("paper", 2.0), ("power", 1.5),
-         ("off", 3.0)]
+MODES = [
+    ("released", 3.0),
+    ("released", 0.5),
+    ("released", 0.0),
+    ("released", 25.0),
+    ("paper", 2.0),
+    ("power", 1.5),
+    ("off", 3.0),
+]
 
 
 @pytest.fixture(scope="module")
 def geometry():
-    take = make_take(SyntheticSpec(seed=3, frames=9, exo_width=96, exo_height=64, ego_size=64,
-                                   edge_samples=1))
+    take = make_take(
+        SyntheticSpec(seed=3, frames=9, exo_width=96, exo_height=64, ego_size=64, edge_samples=1)
+    )
     depth = take.exo_depth_m.clone()
     depth[:, :20, :40] = torch.nan
     trust = torch.linspace(0, 1, depth.numel()).view_as(depth)
-    path = CameraTrajectory(w2c=take.ego_w2c, camera=take.ego_camera, exo_w2c=take.exo_w2c, times_s=take.times_s)
-    return gga_geometry(DepthVideo(depth_m=depth, camera=take.exo_camera, trust=trust), path,
-                        "exact", frames=9, exo_size=(96, 64), ego_size=(64, 64))
+    path = CameraTrajectory(
+        w2c=take.ego_w2c, camera=take.ego_camera, exo_w2c=take.exo_w2c, times_s=take.times_s
+    )
+    return gga_geometry(
+        DepthVideo(depth_m=depth, camera=take.exo_camera, trust=trust),
+        path,
+        "exact",
+        frames=9,
+        exo_size=(96, 64),
+        ego_size=(64, 64),
+    )
 
 
 @pytest.mark.parametrize("soft", [False, True])
-def test_the_page_draws_the_bias(run_node, geometry, tmp_path: Path, soft: bool) -> None:
+def test_the_page_draws_the_bias(run_node, geometry, tmp_path, soft):
     t, h, w_exo, w_ego = geometry.grid
-    cases = [{"at": at, "strength": {"mode": mode, "lambda": value, "soft": soft}}
-             for mode, value in MODES for at in ([0, 0, 0], [1, 2, 3], [2, 3, 1])]
+    cases = [
+        {"at": at, "strength": {"mode": mode, "lambda": value, "soft": soft}}
+        for mode, value in MODES
+        for at in ([0, 0, 0], [1, 2, 3], [2, 3, 1])
+    ]
     told = {"grid": list(geometry.grid), "rays": "exact"}
-    (tmp_path / "cases.json").write_text(json.dumps({"told": told, "cases": cases}), encoding="utf-8")
+    (tmp_path / "cases.json").write_text(
+        json.dumps({"told": told, "cases": cases}), encoding="utf-8"
+    )
     (tmp_path / "geometry.bin").write_bytes(geometry_bytes(geometry))
-    answer = json.loads(run_node("weights.mjs", str(tmp_path / "cases.json"), str(tmp_path / "geometry.bin")))
+    answer = json.loads(
+        run_node("weights.mjs", str(tmp_path / "cases.json"), str(tmp_path / "geometry.bin"))
+    )
     assert answer["latents"] == [0, 1, 1, 2, 2, t - 1]
-    trusted = (geometry.key_trust.view(t, h, w_exo + w_ego)[..., :w_exo] > 0)
+    trusted = geometry.key_trust.view(t, h, w_exo + w_ego)[..., :w_exo] > 0
     assert trusted.any() and not trusted.all()
     for case, seen in zip(cases, answer["results"], strict=True):
         frame, row, column = case["at"]
-        options = GgaOptions(mode=case["strength"]["mode"], lambda_g=case["strength"]["lambda"], soft_trust=soft)
+        options = GgaOptions(
+            mode=case["strength"]["mode"], lambda_g=case["strength"]["lambda"], soft_trust=soft
+        )
         bias = dense_bias(geometry, options).view(t, h, w_exo + w_ego, t, h, w_exo + w_ego)
         expected = bias[frame, row, w_exo + column, frame, :, :w_exo].exp().flatten()
         known = trusted[frame].flatten()
@@ -57,6 +80,6 @@ def test_the_page_draws_the_bias(run_node, geometry, tmp_path: Path, soft: bool)
         assert torch.allclose(found[known], expected[known], rtol=1e-4, atol=1e-6), case
 
 
-def test_no_preference_stands_in_the_middle_of_the_legend() -> None:
+def test_no_preference_stands_in_the_middle_of_the_legend():
     at = {tick["label"]: tick["at"] for tick in weight_legend()["ticks"]}
     assert at["1"] == 0.5 and at["0"] == 0 and at["4"] == pytest.approx(0.8)

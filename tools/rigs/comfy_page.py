@@ -1,4 +1,5 @@
-"""The host's page in a real browser: a workflow loaded, run by its button, looked at. For tests and for pictures.
+"""The host's page in a real browser: a workflow loaded, run by its button, looked at. For tests and
+for pictures.
 
 Needs Playwright (the extra ``dev``) and a browser (:mod:`tools.setup.browser`).
 """
@@ -19,7 +20,7 @@ READY_S = 90.0
 QUIET_PLACE = "/system_stats"
 FORM_ROW = '[data-testid="app-mode-widget-item"]'
 LOOPBACK = ("http://127.0.0.1:", "ws://127.0.0.1:", "data:", "blob:", "about:")
-"""Where a page that loads nothing from outside the machine may ask."""
+"""Addresses that a page may ask if it loads nothing from outside the machine."""
 
 SETTINGS = {
     "Comfy.TutorialCompleted": True,  # else the template chooser covers the first page
@@ -47,7 +48,7 @@ _BOUNDS = """() => {
 _SHOW = """([left, top, width, height, margin]) => {
   const canvas = app.canvas.canvas, ds = app.canvas.ds;
   const w = canvas.clientWidth, h = canvas.clientHeight;
-  // The page's own bars lie over the canvas.
+  // The page's own bars are over the canvas.
   const room = { left: 70, top: 110, right: 20, bottom: 70 };
   ds.scale = Math.min((w - room.left - room.right) / (width + 2 * margin),
                       (h - room.top - room.bottom) / (height + 2 * margin), 1.6);
@@ -63,7 +64,8 @@ class PageError(RuntimeError):
 
 
 class KeptPages:
-    """A headless browser's pages, each handed on emptied: the host's scripts are not compiled anew."""
+    """A headless browser's pages, each handed on emptied: the host's scripts are not compiled
+    anew."""
 
     def __init__(self, browser: Any) -> None:
         self._browser = browser
@@ -110,7 +112,9 @@ def open_browsers(executable: Path) -> Iterator[Callable[[bool], KeptPages]]:
         @cache
         def browser(webgl: bool) -> KeptPages:
             arguments = ARGUMENTS if webgl else ARGUMENTS + WITHOUT_WEBGL
-            started = playwright.chromium.launch(executable_path=str(executable), args=list(arguments), headless=True)
+            started = playwright.chromium.launch(
+                executable_path=str(executable), args=list(arguments), headless=True
+            )
             running.callback(started.close)
             return KeptPages(started)
 
@@ -118,22 +122,35 @@ def open_browsers(executable: Path) -> Iterator[Callable[[bool], KeptPages]]:
 
 
 class ComfyPage:
-    """One page of the running server. What it asked for outside this machine is in ``outside``, its faults in
-    ``faults``; a test looks at both at its end (:meth:`check`)."""
+    """One page of the running server. What it asked for outside this machine is in ``outside``, its
+    faults in ``faults``; a test looks at both at its end (:meth:`check`)."""
 
     def __init__(
-        self, pages: KeptPages, client: ApiClient, *, size: tuple[int, int] = (1600, 1000),
-        theme: str = "dark", vue_nodes: bool = False, touch: bool = False,
+        self,
+        pages: KeptPages,
+        client: ApiClient,
+        *,
+        size: tuple[int, int] = (1600, 1000),
+        theme: str = "dark",
+        vue_nodes: bool = False,
+        touch: bool = False,
     ) -> None:
         self.client, self.address, self.vue_nodes = client, client.address, vue_nodes
         self.outside: list[str] = []
         self.faults: list[str] = []
         self.said: list[str] = []
-        """What the page wrote into its console, for a failing test's message."""
-        client.post("/settings", {**SETTINGS, "Comfy.ColorPalette": theme, "Comfy.VueNodes.Enabled": vue_nodes})
+        """Console output of the page, for a failing test's message."""
+        client.post(
+            "/settings",
+            {**SETTINGS, "Comfy.ColorPalette": theme, "Comfy.VueNodes.Enabled": vue_nodes},
+        )
         self.page = pages.take(size, touch)
         self._give_back = partial(pages.give_back, self.page, self.address, touch)
-        self._listeners = {"request": self._on_request, "pageerror": self._on_error, "console": self._on_console}
+        self._listeners = {
+            "request": self._on_request,
+            "pageerror": self._on_error,
+            "console": self._on_console,
+        }
         for event, listener in self._listeners.items():
             self.page.on(event, listener)
 
@@ -148,14 +165,16 @@ class ComfyPage:
         self.said.append(f"{message.type}: {message.text}")
 
     def open(self, path: str = "/") -> ComfyPage:
-        """Go to the page and wait until the graph can be used: its first workflow is loaded, so that none comes over
-        what a test loads."""
+        """Go to the page and wait until the graph can be used: its first workflow is loaded, so
+        that none comes over what a test loads."""
         self.page.goto(self.address + path, wait_until="domcontentloaded")
-        self.page.wait_for_function("() => window.app?.graph && window.app?.canvas && window.app?.extensionManager "
-                                    "&& Object.keys(window.LiteGraph?.registered_node_types ?? {}).length > 200 "
-                                    "&& 'EgoXLoadExoVideo' in window.LiteGraph.registered_node_types "
-                                    "&& app.extensionManager.workflow?.activeWorkflow && !app.extensionManager.spinner",
-                                    timeout=READY_S * 1000)
+        self.page.wait_for_function(
+            "() => window.app?.graph && window.app?.canvas && window.app?.extensionManager "
+            "&& Object.keys(window.LiteGraph?.registered_node_types ?? {}).length > 200 "
+            "&& 'EgoXLoadExoVideo' in window.LiteGraph.registered_node_types "
+            "&& app.extensionManager.workflow?.activeWorkflow && !app.extensionManager.spinner",
+            timeout=READY_S * 1000,
+        )
         # A template may open as a form, which covers the canvas.
         self.page.locator(f"canvas#graph-canvas:visible, {FORM_ROW}:visible").first.wait_for()
         self.settle()
@@ -183,22 +202,29 @@ class ComfyPage:
 
     def settle(self, frames: int = 3) -> None:
         """Let the page draw."""
-        self.page.evaluate("(n) => new Promise((done) => { const step = () => n-- > 0 ? requestAnimationFrame(step) : "
-                           "done(); step(); })", frames)
+        self.page.evaluate(
+            "(n) => new Promise((done) => { const step = () => n-- > 0 ? requestAnimationFrame(step) : "
+            "done(); step(); })",
+            frames,
+        )
 
     # -- workflows
 
     def load(self, workflow: dict[str, Any], *, form: bool = False) -> None:
-        """Load a saved workflow as the page's own file menu would, as a graph or as the form that it may have."""
+        """Load a saved workflow as the page's own file menu would, as a graph or as the form that
+        it may have."""
         if not form:
             workflow = {**workflow, "extra": {**workflow.get("extra", {}), "linearMode": False}}
-        self.page.evaluate("async (saved) => { await app.loadGraphData(saved, true, true, 'egox'); }", workflow)
+        self.page.evaluate(
+            "async (saved) => { await app.loadGraphData(saved, true, true, 'egox'); }", workflow
+        )
         self.settle()
 
     def set_widget(self, kind: str, name: str, value: Any) -> None:
-        """Set a widget of every node of a type, as a user's hand would: on the node of a subgraph where it stands
-        there."""
-        count = self.page.evaluate("""([kind, name, value]) => {
+        """Set a widget of every node of a type, as a user's hand would: on the node of a subgraph
+        where it stands there."""
+        count = self.page.evaluate(
+            """([kind, name, value]) => {
           let count = 0;
           const set = (node, name) => {
             const widget = node.widgets?.find((w) => w.name === name);
@@ -219,7 +245,9 @@ class ComfyPage:
           walk(app.graph, null);
           app.canvas.setDirty(true, true);
           return count;
-        }""", [kind, name, value])
+        }""",
+            [kind, name, value],
+        )
         if not count:
             raise PageError(f"no node of type {kind} with a widget {name}")
 
@@ -229,26 +257,34 @@ class ComfyPage:
         """(x, y, width, height) of all nodes and groups, in the graph's own units."""
         return tuple(self.page.evaluate(_BOUNDS))
 
-    def show(self, bounds: tuple[float, float, float, float] | None = None, margin: float = 20.0) -> float:
-        """Pan and zoom so that a part of the graph (x, y, width, height; all of it) fills the page; the zoom."""
+    def show(
+        self, bounds: tuple[float, float, float, float] | None = None, margin: float = 20.0
+    ) -> float:
+        """Pan and zoom so that a part of the graph (x, y, width, height; all of it) fills the page;
+        the zoom."""
         scale = self.page.evaluate(_SHOW, [*(bounds or self.graph_bounds()), margin])
         self.settle(6)
         return scale
 
     def node_bounds(self, kind: str) -> tuple[float, float, float, float]:
-        """(x, y, width, height) of the one node of a type, in the graph's own units, title included."""
-        nodes = self.page.evaluate("(kind) => app.graph.nodes.filter((n) => n.type === kind)"
-                                   ".map((n) => [...(n.boundingRect ?? n.getBounding())])", kind)
+        """(x, y, width, height) of the one node of a type, in the graph's own units, title
+        included."""
+        nodes = self.page.evaluate(
+            "(kind) => app.graph.nodes.filter((n) => n.type === kind)"
+            ".map((n) => [...(n.boundingRect ?? n.getBounding())])",
+            kind,
+        )
         if len(nodes) != 1:
             raise PageError(f"{len(nodes)} nodes of type {kind}")
         return tuple(nodes[0])
 
 
-
 def shipped_workflows(repo: Path) -> dict[str, Path]:
     """Name -> file, of the host's templates and of those in ``more``."""
     folder = repo / "workflows"
-    return {path.stem: path for path in sorted([*folder.glob("*.json"), *folder.glob("more/*.json")])}
+    return {
+        path.stem: path for path in sorted([*folder.glob("*.json"), *folder.glob("more/*.json")])
+    }
 
 
 def read_workflow(path: Path) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""A small model path in one process, for tests and benchmarks: stand-in models, one clip's canvas, depth and poses.
+"""A small model path in one process, for tests and benchmarks: stand-in models, one clip's canvas,
+depth and poses.
 
 Needs the host importable and the pack loaded as a package (the tests' ``pack`` fixture does both).
 """
@@ -32,7 +33,7 @@ class RigSize:
 
 @dataclass(slots=True, kw_only=True)
 class ModelRig:
-    """What a graph would have in hand just before the model patch."""
+    """Inputs that a graph has just before the model patch."""
 
     pack: ModuleType
     size: RigSize
@@ -51,37 +52,89 @@ class ModelRig:
 
     @property
     def gga_defaults(self) -> dict[str, Any]:
-        """Defaults of the inputs that the model patch and the sampler node share, from their declaration."""
+        """Defaults of the inputs that the model patch and the sampler node share, from their
+        declaration."""
         return {entry.id: entry.default for entry in self.nodes("gga_inputs").gga_inputs()}
 
     def patch(self, model: Any = None, **changes: Any) -> Any:
         """EgoX Model Patch with its defaults, on the rig's model or another."""
-        inputs = {"depth": self.depth, "trajectory": self.trajectory, **self.gga_defaults, **changes}
-        return self.nodes("model_patch").EgoXModelPatch.execute(self.model if model is None else model, self.canvas,
-                                                                **inputs)[0]
+        inputs = {
+            "depth": self.depth,
+            "trajectory": self.trajectory,
+            **self.gga_defaults,
+            **changes,
+        }
+        return self.nodes("model_patch").EgoXModelPatch.execute(
+            self.model if model is None else model, self.canvas, **inputs
+        )[0]
 
-    def ksample(self, model: Any, *, sampler: str = "euler", scheduler: str = "simple", steps: int = 3,
-                cfg: float = 3.0, seed: int = 5, latent: dict | None = None, **inputs: Any) -> torch.Tensor:
+    def ksample(
+        self,
+        model: Any,
+        *,
+        sampler: str = "euler",
+        scheduler: str = "simple",
+        steps: int = 3,
+        cfg: float = 3.0,
+        seed: int = 5,
+        latent: dict | None = None,
+        **inputs: Any,
+    ) -> torch.Tensor:
         """The stock KSampler; the sampled latent [B, 16, t, h, w_ego]."""
         import nodes as host_nodes
 
         with torch.inference_mode():
             (out,) = host_nodes.common_ksampler(
-                model, seed, steps, cfg, sampler, scheduler, inputs.pop("positive", self.positive),
-                inputs.pop("negative", self.negative), latent or self.latent, **inputs)
+                model,
+                seed,
+                steps,
+                cfg,
+                sampler,
+                scheduler,
+                inputs.pop("positive", self.positive),
+                inputs.pop("negative", self.negative),
+                latent or self.latent,
+                **inputs,
+            )
         return out["samples"]
 
-    def wan_sample(self, model: Any = None, *, sampler: str = "released", steps: int = 3, cfg: float = 3.0,
-                   seed: int = 5, **changes: Any) -> torch.Tensor:
+    def wan_sample(
+        self,
+        model: Any = None,
+        *,
+        sampler: str = "released",
+        steps: int = 3,
+        cfg: float = 3.0,
+        seed: int = 5,
+        **changes: Any,
+    ) -> torch.Tensor:
         """Wan EgoX Sampler with its defaults; the sampled latent."""
-        inputs = {"positive": self.positive, "negative": self.negative, "latent": self.latent, "canvas": self.canvas,
-                  "depth": self.depth, "trajectory": self.trajectory, "scheduler": "simple", "shift": 3.0,
-                  "start_step": 0, "end_step": 10000, "add_noise": True, "leftover_noise": False, **self.gga_defaults,
-                  **changes}
+        inputs = {
+            "positive": self.positive,
+            "negative": self.negative,
+            "latent": self.latent,
+            "canvas": self.canvas,
+            "depth": self.depth,
+            "trajectory": self.trajectory,
+            "scheduler": "simple",
+            "shift": 3.0,
+            "start_step": 0,
+            "end_step": 10000,
+            "add_noise": True,
+            "leftover_noise": False,
+            **self.gga_defaults,
+            **changes,
+        }
         node = self.nodes("sampling").EgoXWanSampler
         with torch.inference_mode():
-            out = node.execute(self.model if model is None else model, seed=seed, steps=steps, cfg=cfg,
-                               sampler=sampler, **inputs)
+            out = node.execute(
+                self.model if model is None else model,
+                seed=seed,
+                steps=steps,
+                cfg=cfg,
+                sampler=sampler,
+                **inputs,
+            )
         return out[0]["samples"]
 
 
@@ -118,17 +171,31 @@ def clip_pictures(size: RigSize, seed: int = 0) -> tuple[torch.Tensor, torch.Ten
 
     def picture(width: int) -> torch.Tensor:
         coarse = torch.rand(1, 3, 3, 4, 4, generator=generator)
-        smooth = torch.nn.functional.interpolate(coarse, (size.frames, size.height, width), mode="trilinear")
+        smooth = torch.nn.functional.interpolate(
+            coarse, (size.frames, size.height, width), mode="trilinear"
+        )
         return smooth[0].permute(1, 2, 3, 0).contiguous()
 
     return picture(size.exo_width), picture(size.ego_width)
 
 
 def clip_geometry(pack: ModuleType, size: RigSize) -> tuple[Any, Any]:
-    """A slanted floor seen by the exo camera, and an ego camera that walks along it: DepthVideo, CameraTrajectory."""
-    types, cameras, presets = core(pack, "types"), core(pack, "cameras.model"), core(pack, "cameras.presets")
-    exo_camera = cameras.CameraModel(lens="pinhole", width=size.exo_width, height=size.height, fx=0.8 * size.exo_width,
-                                     fy=0.8 * size.exo_width, cx=(size.exo_width - 1) / 2, cy=(size.height - 1) / 2)
+    """A slanted floor seen by the exo camera, and an ego camera that walks along it: DepthVideo,
+    CameraTrajectory."""
+    types, cameras, presets = (
+        core(pack, "types"),
+        core(pack, "cameras.model"),
+        core(pack, "cameras.presets"),
+    )
+    exo_camera = cameras.CameraModel(
+        lens="pinhole",
+        width=size.exo_width,
+        height=size.height,
+        fx=0.8 * size.exo_width,
+        fy=0.8 * size.exo_width,
+        cx=(size.exo_width - 1) / 2,
+        cy=(size.height - 1) / 2,
+    )
     rows = torch.linspace(4.0, 2.0, size.height)[None, :, None]
     columns = torch.linspace(-0.5, 0.5, size.exo_width)[None, None, :]
     depth_m = (rows + columns).expand(size.frames, -1, -1).clone()
@@ -136,12 +203,18 @@ def clip_geometry(pack: ModuleType, size: RigSize) -> tuple[Any, Any]:
     angle = torch.linspace(0.4, -0.4, size.frames, dtype=torch.float64)
     w2c[:, 0, 0] = w2c[:, 2, 2] = angle.cos()
     w2c[:, 0, 2], w2c[:, 2, 0] = angle.sin(), -angle.sin()
-    w2c[:, :, 3] = torch.stack((0.5 * angle, torch.full_like(angle, 0.2), torch.full_like(angle, -0.5)), dim=-1)
+    w2c[:, :, 3] = torch.stack(
+        (0.5 * angle, torch.full_like(angle, 0.2), torch.full_like(angle, -0.5)), dim=-1
+    )
     times_s = torch.arange(size.frames, dtype=torch.float64) / 20
     depth = types.DepthVideo(depth_m=depth_m, camera=exo_camera, times_s=times_s)
     k = torch.tensor([[150.0, 0, 255.5], [0, 150.0, 255.5], [0, 0, 1]], dtype=torch.float64)
-    trajectory = types.CameraTrajectory(w2c=w2c, camera=presets.preset_camera("aria_released", size.height),
-                                        times_s=times_s, meta_intrinsics=k)
+    trajectory = types.CameraTrajectory(
+        w2c=w2c,
+        camera=presets.preset_camera("aria_released", size.height),
+        times_s=times_s,
+        meta_intrinsics=k,
+    )
     return depth, trajectory
 
 
@@ -160,40 +233,83 @@ def make_rig(
     """Load the stand-ins and run EgoX Conditioning on a small clip."""
     size = size or RigSize()
     files = standins.TESTS_ONLY if image_embedding else standins.SHIPPED
-    model = load_transformer(models / files["transformer_img_emb" if image_embedding else "transformer"],
-                             **(model_options or {}))
+    model = load_transformer(
+        models / files["transformer_img_emb" if image_embedding else "transformer"],
+        **(model_options or {}),
+    )
     vae = load_vae(models / standins.SHIPPED["vae"])
     width = model.get_model_object("diffusion_model").text_dim
     exo, prior = clip_pictures(size)
-    clip_vision = load_clip_vision(models / standins.TESTS_ONLY["clip_vision"]) if image_embedding else None
+    clip_vision = (
+        load_clip_vision(models / standins.TESTS_ONLY["clip_vision"]) if image_embedding else None
+    )
     node = importlib.import_module(f"{pack.__name__}.nodes.conditioning").EgoXConditioning
-    inputs = {"mask_mode": "auto", "image_embedding": image_embedding_mode, "noise_seed": noise_seed,
-              "clip_vision": clip_vision, **conditioning}
-    out = node.execute(text_conditioning(width, prompt_tokens[0], 1), text_conditioning(width, prompt_tokens[1], 2),
-                       vae, exo, prior, **inputs)
+    inputs = {
+        "mask_mode": "auto",
+        "image_embedding": image_embedding_mode,
+        "noise_seed": noise_seed,
+        "clip_vision": clip_vision,
+        **conditioning,
+    }
+    out = node.execute(
+        text_conditioning(width, prompt_tokens[0], 1),
+        text_conditioning(width, prompt_tokens[1], 2),
+        vae,
+        exo,
+        prior,
+        **inputs,
+    )
     positive, negative, latent, canvas = out.result
     depth, trajectory = clip_geometry(pack, size)
-    return ModelRig(pack=pack, size=size, model=model, vae=vae, positive=positive, negative=negative, latent=latent,
-                    canvas=canvas, depth=depth, trajectory=trajectory)
+    return ModelRig(
+        pack=pack,
+        size=size,
+        model=model,
+        vae=vae,
+        positive=positive,
+        negative=negative,
+        latent=latent,
+        canvas=canvas,
+        depth=depth,
+        trajectory=trajectory,
+    )
 
 
 def random_rig(pack: ModuleType, models: Path, size: RigSize, seed: int = 0) -> ModelRig:
-    """As :func:`make_rig` with random latents instead of encoded pictures: for measuring, where the VAE would take most
-    of the time. Wan 2.2 form, no picture embedding."""
+    """As :func:`make_rig` with random latents instead of encoded pictures: for measuring, where the
+    VAE would take most of the time. Wan 2.2 form, no picture embedding."""
     types = core(pack, "types")
     model = load_transformer(models / standins.SHIPPED["transformer"])
     generator = torch.Generator().manual_seed(seed)
     t, h = latent_frames(size.frames), size.height // PIXELS_PER_LATENT
-    exo, prior = (torch.randn(1, CHANNELS, t, h, width // PIXELS_PER_LATENT, generator=generator)
-                  for width in (size.exo_width, size.ego_width))
-    canvas = types.Canvas(exo_latent=exo, prior_latent=prior, frames=size.frames, image_embedding="none",
-                          exo_size=(size.exo_width, size.height), ego_size=(size.ego_width, size.height))
+    exo, prior = (
+        torch.randn(1, CHANNELS, t, h, width // PIXELS_PER_LATENT, generator=generator)
+        for width in (size.exo_width, size.ego_width)
+    )
+    canvas = types.Canvas(
+        exo_latent=exo,
+        prior_latent=prior,
+        frames=size.frames,
+        image_embedding="none",
+        exo_size=(size.exo_width, size.height),
+        ego_size=(size.ego_width, size.height),
+    )
     values = {"concat_latent_image": prior, "concat_mask": torch.ones(1, 4, *prior.shape[2:])}
     width = model.get_model_object("diffusion_model").text_dim
     positive, negative = ([[text_conditioning(width, 6, i)[0][0], values]] for i in (1, 2))
     depth, trajectory = clip_geometry(pack, size)
-    return ModelRig(pack=pack, size=size, model=model, vae=None, positive=positive, negative=negative,
-                    latent={"samples": torch.zeros_like(prior)}, canvas=canvas, depth=depth, trajectory=trajectory)
+    return ModelRig(
+        pack=pack,
+        size=size,
+        model=model,
+        vae=None,
+        positive=positive,
+        negative=negative,
+        latent={"samples": torch.zeros_like(prior)},
+        canvas=canvas,
+        depth=depth,
+        trajectory=trajectory,
+    )
 
 
 def load_clip_vision(path: Path) -> Any:

@@ -1,7 +1,8 @@
 """Make the stand-in models: tiny, seeded, random weights in the form of the real files.
 
-They exist so that the whole graph can run where the real 14B weights can't be had; the code path is the same, the
-pictures are noise. The committed ones (``models/``) are remade with equal tensors by this script:
+They exist so that the whole graph can run where the real 14B weights can't be had; the code path is
+the same, the pictures are noise. The committed ones (``models/``) are remade with equal tensors by
+this script:
 
     python3 run.py make standins                     # the three that ship, into models/
     python3 run.py make standins --all --out DIR    # those and the forms that only tests read
@@ -56,12 +57,20 @@ TESTS_ONLY = {
 }
 
 UMT5_CONFIG = {"num_layers": 1, "d_ff": 64, "num_heads": 1, "d_kv": 64, "vocab_size": 128}
-"""What a loader must override in the host's T5-XXL configuration to read the stand-in text encoder."""
+"""Overrides of the host's T5-XXL configuration with which a loader reads the stand-in text
+encoder."""
 
 CLIP_VISION_CONFIG = {
-    "hidden_act": "gelu", "hidden_size": 1280, "image_size": 224, "intermediate_size": 64,
-    "model_type": "clip_vision_model", "num_attention_heads": 16, "num_channels": 3, "num_hidden_layers": 2,
-    "patch_size": 14, "projection_dim": 1024,
+    "hidden_act": "gelu",
+    "hidden_size": 1280,
+    "image_size": 224,
+    "intermediate_size": 64,
+    "model_type": "clip_vision_model",
+    "num_attention_heads": 16,
+    "num_channels": 3,
+    "num_hidden_layers": 2,
+    "patch_size": 14,
+    "projection_dim": 1024,
 }
 """The picture encoder's configuration, as the host's ClipVisionModel takes it."""
 
@@ -72,9 +81,8 @@ NOTE = {"note": "EgoX stand-in: random weights, for tests and the demo only"}
 def random_tensor(name: str, shape: tuple[int, ...], seed: int) -> torch.Tensor:
     """One seeded tensor: unit gain for weights, ones for norm scales, small biases.
 
-    numpy's legacy generator, because its stream is frozen for good; one stream a name, so that adding a tensor
-    leaves the others as they were.
-    """
+    numpy's legacy generator, because its stream is frozen for good; one stream a name, so that
+    adding a tensor leaves the others as they were."""
     source = np.random.RandomState((seed * 1_000_003 + zlib.crc32(name.encode())) % 2**32)
     noise = torch.from_numpy(source.standard_normal(shape)).float()
     if name.endswith("gamma") or ("norm" in name and name.endswith("weight")):
@@ -88,41 +96,62 @@ def random_tensor(name: str, shape: tuple[int, ...], seed: int) -> torch.Tensor:
     return noise / math.sqrt(max(1, math.prod(shape[1:])))
 
 
-def random_tensors(shapes: Shapes, seed: int, dtype: torch.dtype = torch.float16) -> dict[str, torch.Tensor]:
+def random_tensors(
+    shapes: Shapes, seed: int, dtype: torch.dtype = torch.float16
+) -> dict[str, torch.Tensor]:
     """Seeded tensors for a table of shapes."""
-    return {name: random_tensor(name, shape, seed).to(dtype).contiguous() for name, shape in shapes.items()}
+    return {
+        name: random_tensor(name, shape, seed).to(dtype).contiguous()
+        for name, shape in shapes.items()
+    }
 
 
 def with_config(config: dict[str, object]) -> dict[str, str]:
-    """Metadata with what a loader can't tell from shapes (those of tests/standin_nodes: the configuration)."""
+    """Metadata with what a loader can't tell from shapes (those of tests/standin_nodes: the
+    configuration)."""
     return {**NOTE, "config": json.dumps(config)}
 
 
-def transformer(form: TransformerForm, seed: int = SEED) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+def transformer(
+    form: TransformerForm, seed: int = SEED
+) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """A transformer and the metadata that the stock loader needs with it."""
     differs = {}
     if form.heads != form.dim // 128:
         differs["num_heads"] = form.heads
     if form.text_dim != 4096:
         differs["text_dim"] = form.text_dim
-    return random_tensors(transformer_shapes(form), seed), with_config({"transformer": differs}) if differs else NOTE
+    return random_tensors(transformer_shapes(form), seed), with_config(
+        {"transformer": differs}
+    ) if differs else NOTE
 
 
 def tokenizer_model() -> torch.Tensor:
-    """A sentencepiece model of single characters with umT5's special ids (pad 0, end 1), as the bytes of its file."""
+    """A sentencepiece model of single characters with umT5's special ids (pad 0, end 1), as the
+    bytes of its file."""
     import sentencepiece  # a requirement of the host; only --all comes here
 
     letters = "".join(chr(i) for i in range(33, 127))
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter([" ".join(letters)] * 2), model_writer=model, model_type="char",
-        vocab_size=UMT5_CONFIG["vocab_size"], hard_vocab_limit=False, character_coverage=1.0,
-        pad_id=0, eos_id=1, unk_id=2, bos_id=-1, minloglevel=2,
+        sentence_iterator=iter([" ".join(letters)] * 2),
+        model_writer=model,
+        model_type="char",
+        vocab_size=UMT5_CONFIG["vocab_size"],
+        hard_vocab_limit=False,
+        character_coverage=1.0,
+        pad_id=0,
+        eos_id=1,
+        unk_id=2,
+        bos_id=-1,
+        minloglevel=2,
     )
     return torch.from_numpy(np.frombuffer(model.getvalue(), dtype=np.uint8).copy())
 
 
-def write(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None = None) -> None:
+def write(
+    path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None = None
+) -> None:
     """Save one file and say its size."""
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(tensors, str(path), metadata=metadata or NOTE)
@@ -133,11 +162,16 @@ def make_shipped(out: Path, seed: int = SEED) -> None:
     """The three files that the demo's workflow reads."""
     write(out / SHIPPED["transformer"], *transformer(WAN22_I2V, seed))
     write(out / SHIPPED["vae"], random_tensors(vae_shapes(VAE_DIM), seed))
-    write(out / SHIPPED["lora"], random_tensors(lora_shapes(WAN22_I2V, LORA_RANK), seed), {"format": "pt"})
+    write(
+        out / SHIPPED["lora"],
+        random_tensors(lora_shapes(WAN22_I2V, LORA_RANK), seed),
+        {"format": "pt"},
+    )
 
 
 def make_tests_only(out: Path, seed: int = SEED) -> None:
-    """The forms of Wan 2.1 I2V, VACE and Fun Control; the text and picture encoders, which no stock loader reads."""
+    """The forms of Wan 2.1 I2V, VACE and Fun Control; the text and picture encoders, which no stock
+    loader reads."""
     write(out / TESTS_ONLY["transformer_img_emb"], *transformer(WAN21_I2V, seed + 1))
     write(out / TESTS_ONLY["vace"], *transformer(WAN21_VACE, seed + 2))
     write(out / TESTS_ONLY["fun_control"], *transformer(WAN21_FUN_CONTROL, seed + 3))
@@ -146,13 +180,21 @@ def make_tests_only(out: Path, seed: int = SEED) -> None:
     text = random_tensors(umt5_shapes(UMT5_CONFIG["vocab_size"]), seed)
     text["spiece_model"] = tokenizer_model()
     write(out / TESTS_ONLY["text"], text, with_config(UMT5_CONFIG))
-    write(out / TESTS_ONLY["clip_vision"], random_tensors(clip_vision_shapes(), seed), with_config(CLIP_VISION_CONFIG))
+    write(
+        out / TESTS_ONLY["clip_vision"],
+        random_tensors(clip_vision_shapes(), seed),
+        with_config(CLIP_VISION_CONFIG),
+    )
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="run.py make standins",
-                                     description="Make the EgoX stand-in models (random weights, seeded).")
-    parser.add_argument("--out", type=Path, default=REPO_ROOT / "models", help="the models folder to write into")
+    parser = argparse.ArgumentParser(
+        prog="run.py make standins",
+        description="Make the EgoX stand-in models (random weights, seeded).",
+    )
+    parser.add_argument(
+        "--out", type=Path, default=REPO_ROOT / "models", help="the models folder to write into"
+    )
     parser.add_argument("--all", action="store_true", help="also the files that only tests read")
     parser.add_argument("--seed", type=int, default=SEED)
     options = parser.parse_args(argv)

@@ -1,14 +1,13 @@
-"""The Wan transformer at full size without its weights: for shapes and sums, and as the frame of random ones."""
+"""The Wan transformer at full size without its weights: for shapes and sums, and as the frame of
+random ones."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from egox_core.sizes import PIXEL_STEP, REFERENCE_EXO_SIZE, REFERENCE_SIZE, latent_frames
 
@@ -54,7 +53,9 @@ class Clip:
     @property
     def grid(self) -> tuple[int, int, int, int]:
         """(t, h, w_exo, w_ego) in tokens."""
-        h, w_exo, w_ego = (side // PIXEL_STEP for side in (self.height, self.exo_width, self.ego_width))
+        h, w_exo, w_ego = (
+            side // PIXEL_STEP for side in (self.height, self.exo_width, self.ego_width)
+        )
         return latent_frames(self.frames), h, w_exo, w_ego
 
     @property
@@ -64,40 +65,39 @@ class Clip:
 
 
 CLIPS: Mapping[str, Clip] = {
-    "14b": Clip(frames=49, exo_width=REFERENCE_EXO_SIZE[0], height=REFERENCE_SIZE, ego_width=REFERENCE_SIZE),
+    "14b": Clip(
+        frames=49, exo_width=REFERENCE_EXO_SIZE[0], height=REFERENCE_SIZE, ego_width=REFERENCE_SIZE
+    ),
     "small": Clip(frames=9, exo_width=112, height=64, ego_width=64),
 }
 """The clip that each size is measured with; the first is the released one."""
 IMAGE_FEATURES, IMAGE_TOKENS, TEXT_TOKENS = 1280, 257, 512
-RELEASED_RANK = 256
 
 
-def wan_model(size: str, device: torch.device | str, weight_dtype: torch.dtype, compute_dtype: torch.dtype) -> Any:
-    """The host's model object (``WAN21``) with uninitialised weights on ``device``; ``meta`` costs no memory."""
+def wan_model(
+    size: str, device: torch.device | str, weight_dtype: torch.dtype, compute_dtype: torch.dtype
+) -> Any:
+    """The host's model object (``WAN21``) with uninitialised weights on ``device``; ``meta`` costs
+    no memory."""
     import comfy.model_base
     import comfy.supported_models
 
-    settings = {"image_model": "wan2.1", "model_type": "i2v", "in_dim": 36, "out_dim": 16, "text_len": TEXT_TOKENS,
-                "eps": 1e-6, "qk_norm": True, "cross_attn_norm": True, **SIZES[size]}
+    settings = {
+        "image_model": "wan2.1",
+        "model_type": "i2v",
+        "in_dim": 36,
+        "out_dim": 16,
+        "text_len": TEXT_TOKENS,
+        "eps": 1e-6,
+        "qk_norm": True,
+        "cross_attn_norm": True,
+        **SIZES[size],
+    }
     config = comfy.supported_models.WAN21_I2V(settings)
-    config.set_inference_dtype(weight_dtype, None if weight_dtype == compute_dtype else compute_dtype)
+    config.set_inference_dtype(
+        weight_dtype, None if weight_dtype == compute_dtype else compute_dtype
+    )
     return comfy.model_base.WAN21(config, image_to_video=True, device=torch.device(device))
-
-
-def released_lora(pack: ModuleType, model: Any, rank: int = RELEASED_RANK) -> dict[str, Tensor]:
-    """A complete LoRA file in the released naming for this model, without memory: q, k, v, o of both attentions."""
-    from .model_rig import core  # the shapes alone need torch and nothing else
-
-    keys = core(pack, "wan.lora_keys")
-    file: dict[str, Tensor] = {}
-    for name, weight in model.diffusion_model.named_parameters():
-        part = keys.rename_part(name.removesuffix(".weight"), "diffusers")
-        if not name.endswith(".weight") or part is None or ".to_" not in part:
-            continue
-        out_features, in_features = weight.shape
-        file[f"transformer.{part}.lora_A.weight"] = torch.empty(rank, in_features, device="meta")
-        file[f"transformer.{part}.lora_B.weight"] = torch.empty(out_features, rank, device="meta")
-    return file
 
 
 def forward_flops(size: str, tokens: int) -> float:
@@ -105,7 +105,9 @@ def forward_flops(size: str, tokens: int) -> float:
     shape = SIZES[size]
     dim, ffn = shape["dim"], shape["ffn_dim"]
     extra = TEXT_TOKENS + IMAGE_TOKENS
-    linear = 2 * tokens * dim * (4 * dim + 2 * dim + 2 * ffn)  # self q k v o, cross q o, feed-forward
+    linear = (
+        2 * tokens * dim * (4 * dim + 2 * dim + 2 * ffn)
+    )  # self q k v o, cross q o, feed-forward
     cross_kv = 2 * extra * dim * 2 * dim
     attention = 4 * tokens * dim * (tokens + extra)
     ends = 2 * tokens * dim * (36 + 16) * 4

@@ -1,5 +1,4 @@
-"""What stands behind ``run.py``: host, environment, server, demo.
+"""Parts of ``run.py``: host, environment, server, demo.
 
-``layout``, ``host``, ``environment`` and, at import, ``commands`` need the standard library only, since nothing is
-installed yet; everything else runs inside the environment.
-"""
+``layout``, ``host``, ``environment`` and, at import, ``commands`` need the standard library only,
+since nothing is installed yet; everything else runs inside the environment."""

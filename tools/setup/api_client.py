@@ -25,7 +25,11 @@ _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 Event = tuple[str, dict[str, Any]]
 """A message of the host: its type and its data."""
-ENDS = {"execution_success": "success", "execution_error": "error", "execution_interrupted": "interrupted"}
+ENDS = {
+    "execution_success": "success",
+    "execution_error": "error",
+    "execution_interrupted": "interrupted",
+}
 
 
 def read_prompt(name: str, repo: Path = REPO_ROOT) -> dict[str, Any]:
@@ -41,18 +45,22 @@ class PromptRefused(RuntimeError):
         self.node_errors: dict[str, Any] = answer.get("node_errors") or {}
         said = [str((answer.get("error") or {}).get("message", "refused"))]
         for node_id, account in self.node_errors.items():
-            said += [f"node {node_id} ({account.get('class_type')}): {error.get('message')}: {error.get('details')}"
-                     for error in account.get("errors", [])]
+            said += [
+                f"node {node_id} ({account.get('class_type')}): {error.get('message')}: {error.get('details')}"
+                for error in account.get("errors", [])
+            ]
         super().__init__("\n".join(said))
 
 
 @dataclass
 class Outcome:
-    """What became of one prompt."""
+    """Outcome of one prompt."""
 
     prompt_id: str
     status: str  # success | error | interrupted
-    outputs: dict[str, Any] = field(default_factory=dict)  # node id -> what the node gave to the interface
+    outputs: dict[str, Any] = field(
+        default_factory=dict
+    )  # node id -> what the node gave to the interface
     ran: list[str] = field(default_factory=list)  # node ids, in the order of running
     cached: list[str] = field(default_factory=list)
     error: dict[str, Any] | None = None  # the host's execution_error data
@@ -100,8 +108,10 @@ class WebSocket:
         self._messages.put(None)
 
     async def _read(self) -> None:
-        async with (aiohttp.ClientSession() as session,
-                    session.ws_connect(self.address, max_msg_size=0) as socket):
+        async with (
+            aiohttp.ClientSession() as session,
+            session.ws_connect(self.address, max_msg_size=0) as socket,
+        ):
             async for message in socket:
                 self._messages.put(message.data)
 
@@ -116,8 +126,11 @@ class ApiClient:
         return json.loads(_read(self.address + path, timeout))
 
     def post(self, path: str, body: dict[str, Any], timeout: float = 60.0) -> Any:
-        request = urllib.request.Request(self.address + path, json.dumps(body).encode("utf-8"),
-                                         {"Content-Type": "application/json"})
+        request = urllib.request.Request(
+            self.address + path,
+            json.dumps(body).encode("utf-8"),
+            {"Content-Type": "application/json"},
+        )
         text = _read(request, timeout)
         return json.loads(text) if text else None
 
@@ -160,19 +173,31 @@ class ApiClient:
     def forget_results(self) -> None:
         """Unload models and drop cached results, so that the next prompt runs every node.
 
-        The host's worker hears the wish when it waits for a prompt or has ended one, and says nothing of it: with a
-        small prompt between, it has heard it before the next prompt begins.
+        The host's worker hears the wish when it waits for a prompt or has ended one, and says
+        nothing of it: with a small prompt between, it has heard it before the next prompt begins.
         """
         self.post("/free", {"unload_models": True, "free_memory": True})
-        self.run({"1": {"class_type": "EmptyImage", "inputs": {"width": 8, "height": 8, "batch_size": 1, "color": 0}},
-                  "2": {"class_type": "PreviewAny", "inputs": {"source": ["1", 0]}}}, timeout=600)
+        self.run(
+            {
+                "1": {
+                    "class_type": "EmptyImage",
+                    "inputs": {"width": 8, "height": 8, "batch_size": 1, "color": 0},
+                },
+                "2": {"class_type": "PreviewAny", "inputs": {"source": ["1", 0]}},
+            },
+            timeout=600,
+        )
 
-    def run(self, prompt: dict[str, Any], on_event: Callable[[Event], None] | None = None,
-            timeout: float = 3600.0) -> Outcome:
+    def run(
+        self,
+        prompt: dict[str, Any],
+        on_event: Callable[[Event], None] | None = None,
+        timeout: float = 3600.0,
+    ) -> Outcome:
         """Queue ``prompt`` and follow it to its end.
 
-        ``on_event`` sees every message that belongs to it. In silence the history is asked: it has the
-        end also where the connection was lost.
+        ``on_event`` sees every message that belongs to it. In silence the history is asked: it has
+        the end also where the connection was lost.
 
         Raises:
             PromptRefused, TimeoutError, ConnectionError (the server is gone).

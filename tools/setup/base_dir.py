@@ -1,4 +1,5 @@
-"""The host's base directory: folders of run.py's own, with the pack linked in, so that no user's folder is touched."""
+"""The host's base directory: folders of run.py's own, with the pack linked in, so that no user's
+folder is touched."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ class BaseDir:
 
 
 def make_base_dir(root: Path, layout: Layout, nodes: dict[str, Path] | None = None) -> BaseDir:
-    """Make the folders and link the pack (and further node packs, name to folder) into its custom_nodes."""
+    """Make the folders and link the pack (and further node packs, name to folder) into its
+    custom_nodes."""
     base = BaseDir(root)
     for name in BASE_FOLDERS:
         (root / name).mkdir(parents=True, exist_ok=True)
@@ -33,7 +35,8 @@ def make_base_dir(root: Path, layout: Layout, nodes: dict[str, Path] | None = No
 
 
 def link_folder(source: Path, place: Path) -> None:
-    """Make ``place`` stand for the folder ``source``: a link, on Windows a junction, which needs no right."""
+    """Make ``place`` stand for the folder ``source``: a link, on Windows a junction, which needs no
+    right."""
     if place.is_symlink():
         place.unlink()
     elif place.is_dir():
@@ -47,15 +50,19 @@ def link_folder(source: Path, place: Path) -> None:
 
 
 def share_models(host: Host, base: BaseDir) -> tuple[str, ...]:
-    """Arguments that let the server also read the models of the user's own host; none for a host of run.py's."""
+    """Arguments that let the server also read the models of the user's own host; none for a host of
+    run.py's."""
     models = host.root / "models"
     return () if host.owned or not models.is_dir() else read_models(models, base, "host")
 
 
 def read_models(models: Path, base: BaseDir, name: str) -> tuple[str, ...]:
-    """Arguments that let the server also read the models in the folders of ``models``, each of the kind of its name."""
+    """Arguments that let the server also read the models in the folders of ``models``, each of the
+    kind of its name."""
     kinds = {folder.name: folder.name for folder in sorted(models.iterdir()) if folder.is_dir()}
     file = base.root / "user" / f"models_of_the_{name}.yaml"
     # JSON is YAML, and spares the quoting of paths.
-    file.write_text(json.dumps({name: {"base_path": str(models), **kinds}}, indent=1), encoding="utf-8")
+    file.write_text(
+        json.dumps({name: {"base_path": str(models), **kinds}}, indent=1), encoding="utf-8"
+    )
     return ("--extra-model-paths-config", str(file))

@@ -1,8 +1,8 @@
 """The browser that the page is tried in: found, or installed where that is one safe command.
 
-Nothing but the standard library at import time, since run.py asks before anything is installed. Playwright drives the
-browser that the system has: its own download comes from another host than the package index, and is not needed.
-"""
+Nothing but the standard library at import time, since run.py asks before anything is installed.
+Playwright drives the browser that the system has: its own download comes from another host than the
+package index, and is not needed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,14 @@ from pathlib import Path
 VARIABLE = "EGOX_BROWSER"
 """Environment variable that names the executable of a Chromium (or Chrome, or Edge)."""
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
+NAMES = (
+    "chromium",
+    "chromium-browser",
+    "google-chrome",
+    "google-chrome-stable",
+    "chrome",
+    "msedge",
+)
 PLACES = (
     "/Applications/Chromium.app/Contents/MacOS/Chromium",
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
@@ -26,20 +33,31 @@ PLACES = (
     r"C:\Program Files (x86)\Microsoft\Edge\Application\msedge.exe",
 )
 
-# WebGL on the software renderer, so that the editor's view is drawn where there is no GPU; the page itself is drawn
-# without it, which takes half the time. The sandbox is off because it can't be had in a container; what is opened is
-# only the test's own server, and no other name is looked up: a page that asks for one is told that it isn't there.
-ARGUMENTS = ("--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
-             "--disable-gpu-rasterization", "--disable-accelerated-2d-canvas",
-             "--disable-dev-shm-usage", "--disable-background-networking", "--disable-component-update",
-             "--hide-scrollbars", "--force-color-profile=srgb",
-             "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1")
+# WebGL on the software renderer, so that the editor's view is drawn where there is no GPU; the page
+# itself is drawn without it, which takes half the time. The sandbox is off because it can't be had
+# in a container; what is opened is only the test's own server, and no other name is looked up: a
+# page that asks for one is told that it isn't there.
+ARGUMENTS = (
+    "--no-sandbox",
+    "--use-gl=angle",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+    "--disable-gpu-rasterization",
+    "--disable-accelerated-2d-canvas",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--hide-scrollbars",
+    "--force-color-profile=srgb",
+    "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
+)
 WITHOUT_WEBGL = ("--disable-gpu-compositing",)
 """Added where no page has a 3-D view: twice as fast again, and a 3-D view ten times as slow."""
 
 
 def find_browser() -> Path | None:
-    """The browser's executable: the one that EGOX_BROWSER names, else the first of the usual names and places."""
+    """The browser's executable: the one that EGOX_BROWSER names, else the first of the usual names
+    and places."""
     named = os.environ.get(VARIABLE)
     if named:
         return Path(named) if Path(named).is_file() else None
@@ -51,7 +69,7 @@ def find_browser() -> Path | None:
 
 
 def install_advice() -> str:
-    """What a user can do who has no browser."""
+    """Advice for a user who has no browser."""
     if os.environ.get(VARIABLE):
         return f"{VARIABLE} names {os.environ[VARIABLE]}, which is no file"
     if sys.platform.startswith("linux"):
@@ -60,23 +78,40 @@ def install_advice() -> str:
 
 
 def may_install() -> bool:
-    """Whether one command of the system's own package manager, which asks nobody, would do: root with apt."""
+    """Check whether one command of the system's own package manager, which asks nobody, would do:
+    root with apt."""
     root = hasattr(os, "geteuid") and os.geteuid() == 0
     return root and shutil.which("apt-get") is not None and os.environ.get("EGOX_NO_SETUP") != "1"
 
 
 def prepare_browser(log: Path, say: Callable[[str], None] = print) -> Path | None:
-    """The browser, installed by apt where that may be; None (and said why) where the browser tests will be skipped."""
+    """The browser, installed by apt where that may be; None (and said why) where the browser tests
+    will be skipped."""
     browser = find_browser()
     if browser is None and not os.environ.get(VARIABLE) and may_install():
         say(f"Installing chromium by apt (details in {log})")
         log.parent.mkdir(parents=True, exist_ok=True)
         quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
         with open(log, "w", encoding="utf-8") as sink:
-            for command in (["apt-get", "update"],
-                            ["apt-get", "install", "-y", "--no-install-recommends", "chromium", "fonts-dejavu-core"]):
-                subprocess.run(command, env=quiet, stdout=sink, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-                               check=False)  # what counts is whether there is a browser afterwards
+            for command in (
+                ["apt-get", "update"],
+                [
+                    "apt-get",
+                    "install",
+                    "-y",
+                    "--no-install-recommends",
+                    "chromium",
+                    "fonts-dejavu-core",
+                ],
+            ):
+                subprocess.run(
+                    command,
+                    env=quiet,
+                    stdout=sink,
+                    stderr=subprocess.STDOUT,
+                    stdin=subprocess.DEVNULL,
+                    check=False,
+                )  # what counts is whether there is a browser afterwards
         browser = find_browser()
     if browser is None:
         say(f"No browser: the tests in tests/browser are skipped. To run them, {install_advice()}.")

@@ -18,13 +18,18 @@ from .layout import Layout, SetupError
 MODULES = {
     "prior": ("egox_core.cli.prior", "render the ego prior of a take, without a graph"),
     "fidelity": ("benchmarks.fidelity", "compare our numbers with those of the released code"),
-    "train-demo": ("lab.small_model", "train the small model that ships, in slices of any length")}
+    "train-demo": ("lab.small_model", "train the small model that ships, in slices of any length"),
+}
 """Sub-commands that are modules; with EGOX_NO_SETUP=1 they run without a host, too."""
 
-MAKERS = {"workflows": "tools.workflows.make", "texts": "tools.texts",
-          "sample": "tools.sample", "standins": "tools.rigs.standins"}
-"""What ``run.py make`` makes anew: the shipped workflows, the texts from the nodes' schemas (English locale and help
-pages), the sample takes, the stand-in weights."""
+MAKERS = {
+    "workflows": "tools.workflows.make",
+    "texts": "tools.texts",
+    "sample": "tools.sample",
+    "standins": "tools.rigs.standins",
+}
+"""Targets of ``run.py make``: the shipped workflows, the texts from the nodes' schemas (English
+locale and help pages), the sample takes, the stand-in weights."""
 
 VARIABLES = """environment variables:
   COMFYUI_DIR       a ComfyUI folder to use instead of fetching one; its own Python is used, nothing in it is changed
@@ -44,8 +49,11 @@ def main(words: list[str] | None = None) -> int:
     A polite kill or a closed terminal unwinds like Ctrl-C does, so that a server is ended.
     """
     words = sys.argv[1:] if words is None else words
-    before = {number: signal.signal(number, _unwind) for name in ("SIGTERM", "SIGHUP")
-              if (number := getattr(signal, name, None)) is not None}
+    before = {
+        number: signal.signal(number, _unwind)
+        for name in ("SIGTERM", "SIGHUP")
+        if (number := getattr(signal, name, None)) is not None
+    }
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(line_buffering=True, errors="replace")
@@ -81,35 +89,62 @@ def start_inside(words: list[str]) -> int:
 def parse(words: list[str]) -> argparse.Namespace:
     """The sub-command and its options; ``rest``: the words after the sub-command."""
     parser = argparse.ArgumentParser(
-        prog="run.py", description="EgoX for ComfyUI: demo, tests, server, benches.", epilog=VARIABLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        prog="run.py",
+        description="EgoX for ComfyUI: demo, tests, server, benches.",
+        epilog=VARIABLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    demo = commands.add_parser("demo", help="make an ego video through ComfyUI with the small model")
-    demo.add_argument("--take", type=Path, metavar="FOLDER", help="a take (exo.mp4, depth.npz, meta.json) "
-                      "instead of the sample; 49 frames at 448 px unless said otherwise")
+    demo = commands.add_parser(
+        "demo", help="make an ego video through ComfyUI with the small model"
+    )
+    demo.add_argument(
+        "--take",
+        type=Path,
+        metavar="FOLDER",
+        help="a take (exo.mp4, depth.npz, meta.json) "
+        "instead of the sample; 49 frames at 448 px unless said otherwise",
+    )
     demo.add_argument("--frames", type=int, metavar="N", help="frames, 4n+1")
-    demo.add_argument("--size", type=int, metavar="PX", help="height of exo, side of the ego picture")
+    demo.add_argument(
+        "--size", type=int, metavar="PX", help="height of exo, side of the ego picture"
+    )
     demo.add_argument("--steps", type=int, metavar="N", help="sampling steps")
     demo.add_argument("--keep-server", action="store_true", help="leave it running until Ctrl-C")
-    demo.add_argument("--head", choices=("true", "estimated"), default="true", help="the ego camera's path: "
-                      "the take's own, or that of Estimate Head Pose from keypoints of the wearer")
-    demo.add_argument("--keypoints", type=Path, metavar="FILE", help="keypoints of the take's video in "
-                      "OpenPose's form (default: head_keypoints.json beside it)")
-    demo.add_argument("--stand-in", action="store_true", help="random weights, as for a take of your own")
+    demo.add_argument(
+        "--head",
+        choices=("true", "estimated"),
+        default="true",
+        help="the ego camera's path: "
+        "the take's own, or that of Estimate Head Pose from keypoints of the wearer",
+    )
+    demo.add_argument(
+        "--keypoints",
+        type=Path,
+        metavar="FILE",
+        help="keypoints of the take's video in "
+        "OpenPose's form (default: head_keypoints.json beside it)",
+    )
+    demo.add_argument(
+        "--stand-in", action="store_true", help="random weights, as for a take of your own"
+    )
     ui = commands.add_parser("ui", help="start the server and print its address")
     for command in (demo, ui):
         command.add_argument("--port", type=int, help="port of the server (default: a free one)")
-    own = {"test": "ruff and pytest (further arguments go to pytest; --all: the slow ones too; --browser: "
-                   "only those in a browser; --screenshots: these remake docs/img; --host VERSION, "
-                   "--frontend VERSION: what another ComfyUI or another of its pages can break)",
-           "bench": "run one of benchmarks/", "make": f"make what ships anew: {', '.join(MAKERS)}",
-           **{name: about for name, (_, about) in MODULES.items()}}
+    own = {
+        "test": "ruff and pytest (further arguments go to pytest; --all: the slow ones too; --browser: "
+        "only those in a browser; --screenshots: these remake docs/img; --host VERSION, "
+        "--frontend VERSION: what another ComfyUI or another of its pages can break)",
+        "bench": "run one of benchmarks/",
+        "make": f"make what ships anew: {', '.join(MAKERS)}",
+        **{name: about for name, (_, about) in MODULES.items()},
+    }
     for name, about in own.items():
         commands.add_parser(name, help=about, add_help=False)
     args, rest = parser.parse_known_args(words)
     if rest and args.command not in own:
         parser.error(f"unknown arguments: {' '.join(rest)}")
-    args.rest = words[words.index(args.command) + 1:]  # in its own order
+    args.rest = words[words.index(args.command) + 1 :]  # in its own order
     return args
 
 
@@ -119,8 +154,10 @@ def run(args: argparse.Namespace) -> int:
     environment = this_environment(layout)
     if environment is None:
         if args.command in ("demo", "ui", "test"):
-            raise SetupError("There is no ComfyUI here and EGOX_NO_SETUP=1 forbids fetching one. "
-                             "Set COMFYUI_DIR to a ComfyUI folder.")
+            raise SetupError(
+                "There is no ComfyUI here and EGOX_NO_SETUP=1 forbids fetching one. "
+                "Set COMFYUI_DIR to a ComfyUI folder."
+            )
         environment = Environment(None, Path(sys.executable), layout)
     elif args.command == "test" or os.environ.get("EGOX_NO_SETUP") != "1":
         from .requirements import check_requirements
@@ -155,9 +192,13 @@ def run_ui(environment: Environment, port: int | None) -> int:
     layout = environment.layout
     base = make_base_dir(layout.base, layout)
     arguments = share_models(environment.host, base)
-    with Server(environment, base, layout.logs / "ui_server.log", port=port, arguments=arguments) as server:
+    with Server(
+        environment, base, layout.logs / "ui_server.log", port=port, arguments=arguments
+    ) as server:
         also = f" (and the models of {environment.host.root})" if arguments else ""
-        print(f"ComfyUI {server.client.version()} with EgoX: {server.address}\nIts models, input and output folders "
-              f"are in {base.root}{also}; its log is {server.log}\nCtrl-C ends it.")
+        print(
+            f"ComfyUI {server.client.version()} with EgoX: {server.address}\nIts models, input and output folders "
+            f"are in {base.root}{also}; its log is {server.log}\nCtrl-C ends it."
+        )
         server.wait_for_ctrl_c()
     return 0

@@ -36,7 +36,7 @@ STANDINS = {
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """What the command line may change of the demo graph; None leaves the workflow's own value."""
+    """Changes of the demo graph by the command line; None leaves the workflow's own value."""
 
     take: Path | None = None
     frames: int | None = None
@@ -45,18 +45,22 @@ class DemoOptions:
     keep_server: bool = False
     port: int | None = None
     stand_in: bool = False
-    """Random weights, which a take of one's own always gets: the small model knows drawn rooms only."""
+    """Random weights, which a take of one's own always gets: the small model knows drawn rooms
+    only."""
     head: str = "true"
     """``true``: the take's own ego poses; ``estimated``: those of Estimate Head Pose."""
     keypoints: Path | None = None
     """OpenPose's form, a list with one object per frame of the video; None: the file beside it."""
 
 
-def run_demo(environment: Environment, options: DemoOptions, say: Callable[[str], None] = print) -> int:
+def run_demo(
+    environment: Environment, options: DemoOptions, say: Callable[[str], None] = print
+) -> int:
     """Make output/egox_demo/{ego,prior,side_by_side}.mp4 and contact_sheet.png; the exit code.
 
     Raises:
-        SetupError: the take is no take, the server did not start, or the prompt was refused or failed.
+        SetupError: the take is no take, the server did not start, or the prompt was refused or
+            failed.
     """
     layout = environment.layout
     check_options(options)
@@ -66,10 +70,14 @@ def run_demo(environment: Environment, options: DemoOptions, say: Callable[[str]
     is_stand_in = options.stand_in or staged is not None
     arguments = read_models(layout.repo / "models", base, "pack") if is_stand_in else ()
     began = time.monotonic()
-    with Server(environment, base, layout.logs / "demo_server.log", port=options.port, arguments=arguments) as server:
+    with Server(
+        environment, base, layout.logs / "demo_server.log", port=options.port, arguments=arguments
+    ) as server:
         client = server.client
-        say(f"Server: ComfyUI {client.version()} at {server.address} (up in {time.monotonic() - began:.1f} s, "
-            f"log in {server.log})")
+        say(
+            f"Server: ComfyUI {client.version()} at {server.address} (up in {time.monotonic() - began:.1f} s, "
+            f"log in {server.log})"
+        )
         exo = find_exo(of_type(prompt, "EgoXLoadExoVideo")[0], base, layout)
         try:
             if options.head == "estimated":
@@ -102,7 +110,9 @@ def run_prompt(client: ApiClient, prompt: dict[str, Any], server: Server) -> Out
     except PromptRefused as error:
         raise SetupError(f"The server refused the workflow:\n{error}") from None
     except ConnectionError as error:
-        raise SetupError(f"The server went away ({error}). The end of {server.log}:\n{server.log_tail()}") from None
+        raise SetupError(
+            f"The server went away ({error}). The end of {server.log}:\n{server.log_tail()}"
+        ) from None
     if outcome.status != "success":
         raise SetupError(f"The workflow failed in {outcome.error_text}\n(log: {server.log})")
     return outcome
@@ -133,7 +143,9 @@ def stage_take(take: Path, base: BaseDir) -> str:
     return name
 
 
-def apply_options(prompt: dict[str, Any], options: DemoOptions, staged: str | None) -> dict[str, Any]:
+def apply_options(
+    prompt: dict[str, Any], options: DemoOptions, staged: str | None
+) -> dict[str, Any]:
     """Set what the options ask for, by node type.
 
     Raises:
@@ -151,19 +163,29 @@ def apply_options(prompt: dict[str, Any], options: DemoOptions, staged: str | No
     if options.steps is not None:
         _set(prompt, "EgoXWanSampler", "steps", options.steps)
     if staged is not None:
-        _set(prompt, "EgoXLoadExoVideo", "file", f"{staged}/{EXO}")  # depth and poses lie beside it
+        _set(prompt, "EgoXLoadExoVideo", "file", f"{staged}/{EXO}")  # depth and poses are beside it
     return prompt
 
 
 def save_prior(prompt: dict[str, Any]) -> dict[str, Any]:
-    """Save the prior beside the ego video: the page has a player for it, a command line has files."""
-    (prior,) = (node_id for node_id, node in prompt.items() if node["class_type"] == "EgoXRenderEgoPrior")
-    (load,) = (node_id for node_id, node in prompt.items() if node["class_type"] == "EgoXLoadExoVideo")
+    """Save the prior beside the ego video: the page has a player for it, a command line has
+    files."""
+    (prior,) = (
+        node_id for node_id, node in prompt.items() if node["class_type"] == "EgoXRenderEgoPrior"
+    )
+    (load,) = (
+        node_id for node_id, node in prompt.items() if node["class_type"] == "EgoXLoadExoVideo"
+    )
     (ego,) = of_type(prompt, "SaveVideo")
-    prompt["prior_video"] = {"class_type": "CreateVideo", "inputs": {"images": [prior, 0], "fps": [load, 2]}}
+    prompt["prior_video"] = {
+        "class_type": "CreateVideo",
+        "inputs": {"images": [prior, 0], "fps": [load, 2]},
+    }
     folder = ego["filename_prefix"].rpartition("/")[0]
-    prompt["prior_file"] = {"class_type": "SaveVideo", "inputs": {**ego, "video": ["prior_video", 0],
-                                                                  "filename_prefix": f"{folder}/prior"}}
+    prompt["prior_file"] = {
+        "class_type": "SaveVideo",
+        "inputs": {**ego, "video": ["prior_video", 0], "filename_prefix": f"{folder}/prior"},
+    }
     return prompt
 
 
@@ -196,8 +218,13 @@ def check_stages(prompt: dict[str, Any], outcome: Outcome) -> None:
     print(f"All {len(STAGES)} stages ran.", flush=True)
 
 
-def collect(outcome: Outcome, prompt: dict[str, Any], base: BaseDir, layout: Layout,
-            folder: str = "egox_demo") -> Path:
+def collect(
+    outcome: Outcome,
+    prompt: dict[str, Any],
+    base: BaseDir,
+    layout: Layout,
+    folder: str = "egox_demo",
+) -> Path:
     """Move what the SaveVideo nodes wrote to output/FOLDER/NAME.mp4; that folder."""
     target = layout.output / folder
     target.mkdir(parents=True, exist_ok=True)
@@ -216,8 +243,14 @@ def finish(prompt: dict[str, Any], exo: Path, results: Path) -> None:
     """Put the exo video, the prior and the ego video (and the truth where known) side by side."""
     (load,) = of_type(prompt, "EgoXLoadExoVideo")
     truth = exo.parent / TRUTH
-    join(results, exo, truth if truth.is_file() else None, start=load.get("start_frame", 0),
-         fps=load.get("target_fps", 0), label="(stand-in weights)" if standins(prompt) else "")
+    join(
+        results,
+        exo,
+        truth if truth.is_file() else None,
+        start=load.get("start_frame", 0),
+        fps=load.get("target_fps", 0),
+        label="(stand-in weights)" if standins(prompt) else "",
+    )
 
 
 def find_exo(load: dict[str, Any], base: BaseDir, layout: Layout) -> Path:
@@ -230,21 +263,32 @@ def find_exo(load: dict[str, Any], base: BaseDir, layout: Layout) -> Path:
 
 def standins(prompt: dict[str, Any]) -> list[str]:
     """Names of the stand-in model files that a prompt uses."""
-    values = [value for node in prompt.values() for value in node["inputs"].values() if isinstance(value, str)]
-    return sorted({value for value in values if "standin" in value and value.endswith(".safetensors")})
+    values = [
+        value
+        for node in prompt.values()
+        for value in node["inputs"].values()
+        if isinstance(value, str)
+    ]
+    return sorted(
+        {value for value in values if "standin" in value and value.endswith(".safetensors")}
+    )
 
 
 def tell(results: Path, prompt: dict[str, Any], say: Callable[[str], None]) -> None:
     """Say what each result is, and what of it is stand-in."""
     fake = standins(prompt)
     mark = " - STAND-IN weights: noise, not a picture of anything" if fake else ""
-    about = {"ego.mp4": f"the ego video that came out{mark}",
-             "prior.mp4": "the ego prior: the exo video's points seen from the ego camera (real geometry)",
-             "side_by_side.mp4": "exo | prior | ego, and the ground truth where it is known",
-             "contact_sheet.png": "some frames of that under each other"}
+    about = {
+        "ego.mp4": f"the ego video that came out{mark}",
+        "prior.mp4": "the ego prior: the exo video's points seen from the ego camera (real geometry)",
+        "side_by_side.mp4": "exo | prior | ego, and the ground truth where it is known",
+        "contact_sheet.png": "some frames of that under each other",
+    }
     say(f"\nResults in {results}")
     for name, what in about.items():
         say(f"  {name:<18} {what}")
     if fake:
-        say("The stand-in models used were " + ", ".join(fake) + ".\n"
-            "With the real weights (README) the same graph makes the real video: workflows/egox_basic.json.")
+        say(
+            "The stand-in models used were " + ", ".join(fake) + ".\n"
+            "With the real weights (README) the same graph makes the real video: workflows/egox_basic.json."
+        )

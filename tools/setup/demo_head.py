@@ -1,4 +1,5 @@
-"""``run.py demo --head estimated``: the ego poses from keypoints of the wearer, by the real nodes."""
+"""``run.py demo --head estimated``: the ego poses from keypoints of the wearer, by the real
+nodes."""
 
 from __future__ import annotations
 
@@ -12,7 +13,12 @@ from egox_core.video.selection import select_frames, source_rectangle
 from .layout import SetupError
 from .node_inputs import default_value, input_specs
 
-LOAD, DEPTH, HEAD, POSE = "EgoXLoadExoVideo", "EgoXDepthAlign", "EgoXEstimateHeadPose", "EgoXEgoPoseInput"
+LOAD, DEPTH, HEAD, POSE = (
+    "EgoXLoadExoVideo",
+    "EgoXDepthAlign",
+    "EgoXEstimateHeadPose",
+    "EgoXEgoPoseInput",
+)
 
 
 def keypoints_in_use(file: Path, exo: Path, load: dict[str, Any]) -> list[dict[str, Any]]:
@@ -25,19 +31,31 @@ def keypoints_in_use(file: Path, exo: Path, load: dict[str, Any]) -> list[dict[s
     try:
         frames = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise SetupError(f"--head estimated: {file} can't be read ({error}). Give --keypoints FILE: what a "
-                         "detector saw of the wearer in the video, in OpenPose's form.") from None
+        raise SetupError(
+            f"--head estimated: {file} can't be read ({error}). Give --keypoints FILE: what a "
+            "detector saw of the wearer in the video, in OpenPose's form."
+        ) from None
     fits = isinstance(frames, list) and all(isinstance(f, dict) and "people" in f for f in frames)
     if not fits:
-        raise SetupError(f"{file}: expected a list with one object per frame, each with its people "
-                         "(OpenPose's form).")
+        raise SetupError(
+            f"{file}: expected a list with one object per frame, each with its people "
+            "(OpenPose's form)."
+        )
     video = probe_video(exo)
     sizes = {(frame.get("canvas_width"), frame.get("canvas_height")) for frame in frames}
     if len(frames) != video.frame_count or sizes != {(video.width, video.height)}:
-        raise SetupError(f"{file}: {len(frames)} frames of {sorted(map(str, sizes))} px; the video has "
-                         f"{video.frame_count} of {(video.width, video.height)} (canvas_width, canvas_height)")
-    chosen = select_frames(video, **{name: load[name] for name in (
-        "start_frame", "frame_count", "target_fps", "resize", "width", "height") if name in load})
+        raise SetupError(
+            f"{file}: {len(frames)} frames of {sorted(map(str, sizes))} px; the video has "
+            f"{video.frame_count} of {(video.width, video.height)} (canvas_width, canvas_height)"
+        )
+    chosen = select_frames(
+        video,
+        **{
+            name: load[name]
+            for name in ("start_frame", "frame_count", "target_fps", "resize", "width", "height")
+            if name in load
+        },
+    )
     left, top, shown_width, shown_height = source_rectangle(chosen)
     width, height = chosen.size
 
@@ -45,18 +63,31 @@ def keypoints_in_use(file: Path, exo: Path, load: dict[str, Any]) -> list[dict[s
         result = []
         for column, row, score in zip(values[::3], values[1::3], values[2::3], strict=True):
             found = score > 0
-            result += [(column + 0.5 - left) * width / shown_width - 0.5 if found else 0.0,
-                       (row + 0.5 - top) * height / shown_height - 0.5 if found else 0.0, score]
+            result += [
+                (column + 0.5 - left) * width / shown_width - 0.5 if found else 0.0,
+                (row + 0.5 - top) * height / shown_height - 0.5 if found else 0.0,
+                score,
+            ]
         return result
 
-    return [{"canvas_width": width, "canvas_height": height, "people": [
-        {"pose_keypoints_2d": moved(person["pose_keypoints_2d"])} for person in frames[index]["people"]]}
-        for index in chosen.source_indices.tolist()]
+    return [
+        {
+            "canvas_width": width,
+            "canvas_height": height,
+            "people": [
+                {"pose_keypoints_2d": moved(person["pose_keypoints_2d"])}
+                for person in frames[index]["people"]
+            ],
+        }
+        for index in chosen.source_indices.tolist()
+    ]
 
 
-def estimate_head(prompt: dict[str, Any], keypoints: list[dict[str, Any]],
-                  object_info: dict[str, Any]) -> dict[str, Any]:
-    """Put Estimate Head Pose before Ego Pose Input; the keypoints go to its socket as a value, as the API allows."""
+def estimate_head(
+    prompt: dict[str, Any], keypoints: list[dict[str, Any]], object_info: dict[str, Any]
+) -> dict[str, Any]:
+    """Put Estimate Head Pose before Ego Pose Input; the keypoints go to its socket as a value, as
+    the API allows."""
     ids = {node["class_type"]: node_id for node_id, node in prompt.items()}
 
     def link(node_id: str, kind: str, name: str) -> list[Any]:
@@ -64,10 +95,15 @@ def estimate_head(prompt: dict[str, Any], keypoints: list[dict[str, Any]],
 
     pose = prompt[ids[POSE]]["inputs"]
     defaults = {name: default_value(spec) for name, spec in input_specs(object_info[HEAD])}
-    prompt["head"] = {"class_type": HEAD, "_meta": {"title": "Estimate Head Pose"}, "inputs": {
-        **{name: value for name, value in defaults.items() if value is not None},
-        "depth": link(ids[DEPTH], DEPTH, "depth"),
-        **{name: link(ids[LOAD], LOAD, name) for name in ("exo_images", "frames")},
-        "pose_keypoints": {"__value__": keypoints}}}
+    prompt["head"] = {
+        "class_type": HEAD,
+        "_meta": {"title": "Estimate Head Pose"},
+        "inputs": {
+            **{name: value for name, value in defaults.items() if value is not None},
+            "depth": link(ids[DEPTH], DEPTH, "depth"),
+            **{name: link(ids[LOAD], LOAD, name) for name in ("exo_images", "frames")},
+            "pose_keypoints": {"__value__": keypoints},
+        },
+    }
     pose |= {"source": "estimated", "estimated": link("head", HEAD, "trajectory")}
     return prompt

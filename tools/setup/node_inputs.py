@@ -8,8 +8,20 @@ from typing import Any
 ALWAYS, MUTED, BYPASSED = 0, 2, 4
 """Modes of a node in the editor's file."""
 NOTES = frozenset({"Note", "MarkdownNote"})
-WIDGET_TYPES = frozenset({"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COLOR", "MARKDOWN", "TEXTAREA", "CURVE",
-                          "COMFY_DYNAMICCOMBO_V3"})
+WIDGET_TYPES = frozenset(
+    {
+        "INT",
+        "FLOAT",
+        "STRING",
+        "BOOLEAN",
+        "COMBO",
+        "COLOR",
+        "MARKDOWN",
+        "TEXTAREA",
+        "CURVE",
+        "COMFY_DYNAMICCOMBO_V3",
+    }
+)
 
 
 def input_specs(info: dict[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -19,7 +31,7 @@ def input_specs(info: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def is_widget(spec: Any) -> bool:
-    """Whether the editor shows this input as a widget, and so saves a value for it."""
+    """Check whether the editor shows this input as a widget, and so saves a value for it."""
     options = spec_options(spec)
     shown = spec_kind(spec) in WIDGET_TYPES or bool(options.get("socketless"))
     return shown and not options.get("forceInput")

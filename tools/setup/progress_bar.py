@@ -15,9 +15,19 @@ STAGES: tuple[tuple[str, frozenset[str]], ...] = (
     ("Depth Align", frozenset({"EgoXDepthAlign"})),
     ("Ego Pose Input", frozenset({"EgoXEgoPoseInput", "EgoXEstimateHeadPose"})),
     ("Build Scene and Render Ego Prior", frozenset({"EgoXBuildScene", "EgoXRenderEgoPrior"})),
-    ("EgoX Conditioning, Model Patch and Sampler",
-     frozenset({"EgoXConditioning", "EgoXModelPatch", "EgoXWanSampler", "EgoXSampleLong", "EgoXReleasedSampling",
-                "EgoXLoadLora"})),
+    (
+        "EgoX Conditioning, Model Patch and Sampler",
+        frozenset(
+            {
+                "EgoXConditioning",
+                "EgoXModelPatch",
+                "EgoXWanSampler",
+                "EgoXSampleLong",
+                "EgoXReleasedSampling",
+                "EgoXLoadLora",
+            }
+        ),
+    ),
     ("Decode Ego Half", frozenset({"EgoXDecodeEgoHalf"})),
 )
 """The six stages and the node types that make each."""
@@ -35,8 +45,13 @@ class ProgressBar:
         self.prompt, self.out = prompt, out or sys.stdout
         self.current: str | None = None
         self.began = 0.0
-        self.bar = tqdm(total=len(prompt), file=self.out, disable=not self.out.isatty(), leave=False,
-                        unit="node")
+        self.bar = tqdm(
+            total=len(prompt),
+            file=self.out,
+            disable=not self.out.isatty(),
+            leave=False,
+            unit="node",
+        )
 
     def on_event(self, event: Event) -> None:
         kind, data = event

@@ -31,8 +31,10 @@ def check_requirements(environment: Environment, command: str) -> None:
         return
     if not owned or os.environ.get("EGOX_NO_SETUP") == "1":
         packages = " ".join(f'"{line}"' for line in missing)
-        raise SetupError("Packages are missing here. Install them with\n"
-                         f'  "{environment.python}" -m pip install {packages}')
+        raise SetupError(
+            "Packages are missing here. Install them with\n"
+            f'  "{environment.python}" -m pip install {packages}'
+        )
     # The pins go along, so that no other requirement can pull in another torch.
     install(layout, environment.python, "what tests and benches need", [*wanted, *TORCH_PINS])
     for package in extra_requirements(layout, "checks"):
@@ -44,7 +46,7 @@ def check_requirements(environment: Environment, command: str) -> None:
 
 
 def is_met(line: str) -> bool:
-    """Whether a requirement, such as "name>=version", is installed in this environment."""
+    """Check whether a requirement, such as "name>=version", is installed in this environment."""
     wish = Requirement(line)
     for name in (wish.name, *(OPENCV if wish.name == "opencv-python-headless" else ())):
         try:

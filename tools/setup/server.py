@@ -34,16 +34,26 @@ def check_port(port: int) -> int:
         try:
             probe.bind(("127.0.0.1", port))
         except (OSError, OverflowError) as error:
-            raise SetupError(f"Port {port} can't be used: {error}. Another program (perhaps another ComfyUI) listens "
-                             "there. Give another --port, or none to have a free one chosen.") from error
+            raise SetupError(
+                f"Port {port} can't be used: {error}. Another program (perhaps another ComfyUI) listens "
+                "there. Give another --port, or none to have a free one chosen."
+            ) from error
     return port
 
 
 class Server:
     """The host's own ``main.py`` in a process of its own; use as a context manager."""
 
-    def __init__(self, environment: Environment, base: BaseDir, log: Path, *, port: int | None = None,
-                 arguments: tuple[str, ...] = (), variables: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        environment: Environment,
+        base: BaseDir,
+        log: Path,
+        *,
+        port: int | None = None,
+        arguments: tuple[str, ...] = (),
+        variables: dict[str, str] | None = None,
+    ) -> None:
         self.environment, self.base, self.log = environment, base, log
         self.port = check_port(port) if port is not None else free_port()
         self.arguments, self.variables = arguments, variables or {}
@@ -55,12 +65,25 @@ class Server:
         return self.client.address
 
     def command(self) -> list[str]:
-        """How the host is started. ``--database-url`` in memory: it may not write beside the user's host."""
+        """Command that starts the host. ``--database-url`` in memory: it may not write beside the
+        user's host."""
         device = [] if torch.cuda.is_available() else ["--cpu"]
-        return [str(self.environment.python), str(self.environment.host.root / "main.py"), *device,
-                "--base-directory", str(self.base.root), "--listen", "127.0.0.1", "--port", str(self.port),
-                "--disable-auto-launch", "--disable-api-nodes", "--database-url", "sqlite:///:memory:",
-                *self.arguments]
+        return [
+            str(self.environment.python),
+            str(self.environment.host.root / "main.py"),
+            *device,
+            "--base-directory",
+            str(self.base.root),
+            "--listen",
+            "127.0.0.1",
+            "--port",
+            str(self.port),
+            "--disable-auto-launch",
+            "--disable-api-nodes",
+            "--database-url",
+            "sqlite:///:memory:",
+            *self.arguments,
+        ]
 
     def start(self) -> Server:
         """Start and wait until it answers.
@@ -69,15 +92,30 @@ class Server:
             SetupError: it ended, or did not answer in time; the end of its log is in the message.
         """
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        # The repository must not be on the host's path: its folder `nodes` would hide the host's nodes.py.
+        # The repository must not be on the host's path: its folder `nodes` would hide the host's
+        # nodes.py.
         path = {"PYTHONPATH": os.environ.get("EGOX_PACKAGES", "")}
-        variables = {**self.environment.variables(), **path, "PYTHONUNBUFFERED": "1", **self.variables}
-        own_group = ({"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP} if os.name == "nt"
-                     else {"start_new_session": True})
+        variables = {
+            **self.environment.variables(),
+            **path,
+            "PYTHONUNBUFFERED": "1",
+            **self.variables,
+        }
+        own_group = (
+            {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+            if os.name == "nt"
+            else {"start_new_session": True}
+        )
         with open(self.log, "w", encoding="utf-8") as sink:
-            self.process = subprocess.Popen(self.command(), cwd=self.environment.host.root, env=variables,
-                                            stdout=sink, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-                                            **own_group)
+            self.process = subprocess.Popen(
+                self.command(),
+                cwd=self.environment.host.root,
+                env=variables,
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                **own_group,
+            )
         try:
             self._wait_until_up()
         except BaseException:
@@ -89,13 +127,17 @@ class Server:
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
-                raise SetupError(f"ComfyUI ended while starting (exit code {self.process.returncode}). The end of "
-                                 f"{self.log}:\n{self.log_tail()}")
+                raise SetupError(
+                    f"ComfyUI ended while starting (exit code {self.process.returncode}). The end of "
+                    f"{self.log}:\n{self.log_tail()}"
+                )
             if self.client.is_up():
                 return
             time.sleep(0.15)
-        raise SetupError(f"ComfyUI did not answer within {START_TIMEOUT_S:.0f} s. The end of {self.log}:\n"
-                         f"{self.log_tail()}")
+        raise SetupError(
+            f"ComfyUI did not answer within {START_TIMEOUT_S:.0f} s. The end of {self.log}:\n"
+            f"{self.log_tail()}"
+        )
 
     def log_tail(self, lines: int = 25) -> str:
         text = self.log.read_text(encoding="utf-8", errors="replace") if self.log.is_file() else ""

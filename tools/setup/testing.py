@@ -1,4 +1,5 @@
-"""``run.py test``: ruff and pytest, on the host that is there, on another release or another page."""
+"""``run.py test``: ruff and pytest, on the host that is there, on another release or another
+page."""
 
 from __future__ import annotations
 
@@ -13,20 +14,26 @@ from .host import MINIMUM_VERSION, PINNED, Host, Release, fetch_host, read_versi
 from .layout import SetupError
 from .requirements import is_met, requirement_lines
 
-OLDEST = Release(MINIMUM_VERSION, "2.4.5", tree="5200d7ddd272423852556bf063d67ba8bd04e6ca",
-                 sha256="3d6df87d09657260444a5fae28684c35212873dddd78e909be596ba7c0664cba")
+OLDEST = Release(
+    MINIMUM_VERSION,
+    "2.4.5",
+    tree="5200d7ddd272423852556bf063d67ba8bd04e6ca",
+    sha256="3d6df87d09657260444a5fae28684c35212873dddd78e909be596ba7c0664cba",
+)
 RELEASES = {release.tag[1:]: release for release in (OLDEST, PINNED)}
 FRONTEND = "comfyui-frontend-package"
 
 OF_THE_HOST = ["tests/host", "tests/nodes"]
-"""What another release of the host can break."""
+"""Tests that another release of the host can break."""
 
 SIDE_BY_SIDE = ["-n", "3", "--no-loadscope-reorder"]
-"""The whole suite, on two processors too: a third of it waits for a server or a browser, while other tests run."""
+"""The whole suite, on two processors too: a third of it waits for a server or a browser, while
+other tests run."""
 
 
 def run_tests(environment: Environment, rest: list[str]) -> int:
-    """ruff, then pytest; with --browser only the tests in a browser, with --screenshots these also remake docs/img.
+    """ruff, then pytest; with --browser only the tests in a browser, with --screenshots these also
+    remake docs/img.
 
     --host and --frontend run the tests that a host or its page can break, on another one than the pinned.
     """
@@ -45,7 +52,11 @@ def run_tests(environment: Environment, rest: list[str]) -> int:
         environment = other_host(environment, ours.host, ours.frontend)
     in_browser = ours.browser or (ours.frontend is not None and ours.host is None)
     if in_browser:
-        rest = rest if any("tests/browser" in argument for argument in rest) else [*rest, "tests/browser"]
+        rest = (
+            rest
+            if any("tests/browser" in argument for argument in rest)
+            else [*rest, "tests/browser"]
+        )
     browser = prepare_browser(environment.layout.logs / "apt.log")
     if browser is None and in_browser:
         raise SetupError(f"The tests in a browser need one: {install_advice()}.")
@@ -61,9 +72,16 @@ def run_tests(environment: Environment, rest: list[str]) -> int:
     return environment.run(["-m", "pytest", *(rest or SIDE_BY_SIDE)])
 
 
-def _test_other(environment: Environment, rest: list[str], *, in_browser: bool, browser: bool) -> int:
-    """The host's and the nodes' tests, which count; then those in a browser, whose failures may be that page's own."""
-    named = [argument for argument in rest if (environment.layout.repo / argument.partition("::")[0]).exists()]
+def _test_other(
+    environment: Environment, rest: list[str], *, in_browser: bool, browser: bool
+) -> int:
+    """The host's and the nodes' tests, which count; then those in a browser, whose failures may be
+    that page's own."""
+    named = [
+        argument
+        for argument in rest
+        if (environment.layout.repo / argument.partition("::")[0]).exists()
+    ]
     print("pytest", flush=True)
     code = environment.run(["-m", "pytest", *rest, *([] if named else OF_THE_HOST)])
     if named or in_browser:
@@ -74,13 +92,16 @@ def _test_other(environment: Environment, rest: list[str], *, in_browser: bool, 
     print("pytest tests/browser (reported only)", flush=True)
     page = environment.run(["-m", "pytest", *rest, "tests/browser"])
     passed = ["failed" if failed else "passed" for failed in (code, page)]
-    print(f"On ComfyUI {environment.host.version_text}: host and nodes {passed[0]}, the page {passed[1]} "
-          "(which does not count).")
+    print(
+        f"On ComfyUI {environment.host.version_text}: host and nodes {passed[0]}, the page {passed[1]} "
+        "(which does not count)."
+    )
     return code
 
 
 def other_host(environment: Environment, version: str | None, frontend: str | None) -> Environment:
-    """The host of release ``version`` (None: this one) with frontend package ``frontend`` (None: its own).
+    """The host of release ``version`` (None: this one) with frontend package ``frontend`` (None:
+    its own).
 
     Packages that differ are put in a folder that is searched before the environment's own.
 
@@ -88,10 +109,14 @@ def other_host(environment: Environment, version: str | None, frontend: str | No
         SetupError: no such release, no network, nothing there and making it forbidden.
     """
     if version is not None and version not in RELEASES:
-        raise SetupError(f"--host {version}: the releases that can be fetched are {' and '.join(RELEASES)}. "
-                         "For another one set COMFYUI_DIR to a folder that holds it.")
+        raise SetupError(
+            f"--host {version}: the releases that can be fetched are {' and '.join(RELEASES)}. "
+            "For another one set COMFYUI_DIR to a folder that holds it."
+        )
     if frontend is not None and not re.fullmatch(r"\d+(\.\d+)+", frontend):
-        raise SetupError(f"--frontend {frontend}: give a version of {FRONTEND} on PyPI, such as 1.47.12.")
+        raise SetupError(
+            f"--frontend {frontend}: give a version of {FRONTEND} on PyPI, such as 1.47.12."
+        )
     layout, host = environment.layout, environment.host
     folder = layout.state / "hosts" / (version or host.version_text)
     root, packages = folder / "ComfyUI", folder / f"packages_{frontend or 'own'}"
@@ -113,8 +138,12 @@ def other_host(environment: Environment, version: str | None, frontend: str | No
             wanted = [line for line in wanted if not line.startswith(FRONTEND)]
             wanted.append(f"{FRONTEND}=={frontend}")
         if missing := [line for line in wanted if not is_met(line)]:
-            install(layout, environment.python, f"packages of ComfyUI {host.version_text}",
-                    ["--no-deps", "--target", str(part), *missing])
+            install(
+                layout,
+                environment.python,
+                f"packages of ComfyUI {host.version_text}",
+                ["--no-deps", "--target", str(part), *missing],
+            )
         part.rename(packages)
     os.environ["EGOX_PACKAGES"] = str(packages)
     return Environment(host, environment.python, layout)

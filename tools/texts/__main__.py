@@ -1,26 +1,28 @@
 """Write every text that follows from the nodes' schemas: ``python3 run.py make texts [--check]``.
 
-English locale and the lists in the help pages are written, what the translations lack is printed; with ``--check``
-nothing is written. The exit code is 1 where something is left to do.
-"""
+The English locale is written, what the translations lack is printed; with ``--check`` nothing is
+written. The exit code is 1 where something is left to do."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 
-from . import help_slots, locales
+from . import locales
 from .node_schemas import pack_schemas
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="run.py make texts", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="run.py make texts",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--check", action="store_true", help="write nothing")
     write = not parser.parse_args(arguments).check
     schemas = pack_schemas()
-    to_do = [*locales.renew(schemas, write), *help_slots.renew(schemas, write)]
-    print("\n".join(to_do) or f"{len(schemas)} nodes, all texts and help pages complete")
+    to_do = locales.renew(schemas, write)
+    print("\n".join(to_do) or f"{len(schemas)} nodes, all texts complete")
     return 1 if to_do else 0
 
 

@@ -1,4 +1,5 @@
-"""The nodes' schemas as plain data, for the tools that write what is said about them outside of Python."""
+"""The nodes' schemas as plain data, for the tools that write what is said about them outside of
+Python."""
 
 from __future__ import annotations
 
@@ -11,21 +12,17 @@ from tools.rigs.pack_in_process import pack_on_host
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slot:
-    """One input or output as the front end knows it: outputs are told apart by their place, not by an id."""
+    """One input or output as the front end knows it: outputs are distinguished by their place, not
+    by an id."""
 
     id: str
     label: str
-    socket: str  # INT, IMAGE, EGOX_DEPTH, ...
     tooltip: str
-    optional: bool = False
-    advanced: bool = False
-    default: Any = None
-    choices: tuple[str, ...] = ()  # of a menu
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeSchema:
-    """What a node says about itself."""
+    """Texts of a node about itself."""
 
     id: str
     display_name: str
@@ -50,14 +47,25 @@ def pack_schemas() -> list[NodeSchema]:
 
 
 def _node_schema(schema: Any) -> NodeSchema:
-    inputs = []
-    for entry in (part for declared in schema.inputs for part in declared.get_all()):
-        said = entry.as_dict()
-        inputs.append(Slot(id=entry.id, label=said.get("display_name") or entry.id, socket=entry.get_io_type(),
-                           tooltip=entry.tooltip or "", optional=bool(entry.optional),
-                           advanced=bool(said.get("advanced")), default=said.get("default"),
-                           choices=tuple(map(str, said.get("options") or ()))))
-    outputs = [Slot(id=out.display_name or out.id, label=out.display_name or out.id, socket=out.get_io_type(),
-                    tooltip=out.tooltip or "") for out in schema.outputs]
-    return NodeSchema(id=schema.node_id, display_name=schema.display_name, description=schema.description,
-                      inputs=tuple(inputs), outputs=tuple(outputs))
+    inputs = (part for declared in schema.inputs for part in declared.get_all())
+    return NodeSchema(
+        id=schema.node_id,
+        display_name=schema.display_name,
+        description=schema.description,
+        inputs=tuple(
+            Slot(
+                id=entry.id,
+                label=entry.as_dict().get("display_name") or entry.id,
+                tooltip=entry.tooltip or "",
+            )
+            for entry in inputs
+        ),
+        outputs=tuple(
+            Slot(
+                id=out.display_name or out.id,
+                label=out.display_name or out.id,
+                tooltip=out.tooltip or "",
+            )
+            for out in schema.outputs
+        ),
+    )

@@ -1,4 +1,5 @@
-"""The form in which a shipped workflow opens (the host's app mode): what one changes, and what comes out.
+"""The form in which a shipped workflow opens (the host's app mode): what one changes, and what
+comes out.
 
 A host without that mode takes no notice and shows the graph.
 """
@@ -15,8 +16,8 @@ MOST = 11
 
 @dataclass(frozen=True)
 class Row:
-    """An input of a kind of node, and what the form calls it; without a label it is a widget that our scripts add to
-    the node (button, player), which they name in the page's language."""
+    """An input of a kind of node, and what the form calls it; without a label it is a widget that
+    our scripts add to the node (button, player), which they name in the page's language."""
 
     kind: str
     widget: str
@@ -37,6 +38,7 @@ ROWS = (
     Row("EgoXSweep", "strength", "LoRA strengths"),
     Row("EgoXWanSampler", "lambda_g", "Strength of the geometry, λ_g (3 as trained, 0 none)"),
     Row("EgoXSampleLong", "lambda_g", "Strength of the geometry, λ_g (3 as trained, 0 none)"),
+    Row("EgoXSampleLong", "look_away_memory", "Remember places when the person looks away"),
     Row("EgoXLoadLora", "strength", "LoRA strength (1 as trained, 0 the plain model)"),
     Row("EgoXWanSampler", "steps", "Steps"),
     Row("EgoXSampleLong", "steps", "Steps"),
@@ -50,7 +52,8 @@ ROWS = (
     Row("EgoXRenderEgoPrior", "egox_preview"),
     Row("EgoXEstimateHeadPose", "egox_preview"),
 )
-"""All that a form may hold, in its order; a graph has those of which it has the node, where no wire gives the value."""
+"""All that a form may hold, in its order; a graph has those of which it has the node, where no wire
+gives the value."""
 RESULT = "SaveVideo"
 
 
@@ -64,27 +67,46 @@ def add_form(graph: Graph) -> None:
     rows: list[list[int | str]] = []
     for row in ROWS:
         for node in graph.nodes:
-            if row.where_promoted or node.mode or node.kind != row.kind or row.widget in node.sources:
+            if (
+                row.where_promoted
+                or node.mode
+                or node.kind != row.kind
+                or row.widget in node.sources
+            ):
                 continue
             if row.label:
                 if row.widget not in dict(node.inputs()):
                     raise KeyError(f"{row.kind} has no input {row.widget!r}")
                 node.labels[row.widget] = f"{row.label} ({node.title})" if node.title else row.label
             rows.append([node.number, row.widget])
-        rows += [[number, name] for number, inside in graph.insides.items() for name in _names(inside, row)]
+        rows += [
+            [number, name]
+            for number, inside in graph.insides.items()
+            for name in _names(inside, row)
+        ]
     if len(rows) > MOST:
         raise ValueError(f"a form of {len(rows)} rows; {MOST} at most")
     # The last one saved is what the graph is for.
-    results = [node.number for node in reversed(graph.nodes) if not node.mode
-               and (node.kind == RESULT or node.number in graph.insides and RESULT in kinds_in(graph, node))]
+    results = [
+        node.number
+        for node in reversed(graph.nodes)
+        if not node.mode
+        and (
+            node.kind == RESULT or node.number in graph.insides and RESULT in kinds_in(graph, node)
+        )
+    ]
     graph.form = {"linearMode": True, "linearData": {"inputs": rows, "outputs": results}}
 
 
 def _names(inside: Subgraph, row: Row) -> list[str]:
-    """What the row is called on the node of a subgraph: a widget that it promotes, or the player that it shows."""
+    """Name of the row on the node of a subgraph: a widget that it promotes, or the player that it
+    shows."""
     if row.label:
-        return [name for name, (node, widget) in inside.promoted.items()
-                if (node.kind, widget) == (row.kind, row.widget)]
+        return [
+            name
+            for name, (node, widget) in inside.promoted.items()
+            if (node.kind, widget) == (row.kind, row.widget)
+        ]
     return [row.widget for node in inside.players if node.kind == row.kind]
 
 

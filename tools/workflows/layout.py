@@ -1,9 +1,8 @@
-"""Where the nodes of a workflow stand: on the canvas in frames at given places, in a subgraph in rows of blocks, blocks
-of columns, columns of nodes.
+"""Places of a workflow's nodes: on the canvas in frames at given places, in a subgraph in rows of
+blocks, blocks of columns, columns of nodes.
 
-Heights are those that the front end itself gives its nodes, so that nothing overlaps in either of its two ways to draw
-them; see ``make.py``.
-"""
+Heights are those that the front end itself gives its nodes, so that nothing overlaps in either of
+its two ways to draw them; see ``make.py``."""
 
 from __future__ import annotations
 
@@ -12,13 +11,14 @@ from dataclasses import dataclass
 from .graph import Graph, Node
 
 TITLE = 30
-"""Height of a node's title bar, which lies above its position."""
+"""Height of a node's title bar, which is above its position."""
 BADGE = 24
 """Room for the pack's name above a node."""
 GROUP_TITLE = 44
 PAD, COLUMN_GAP, NODE_GAP, BLOCK_GAP, ROW_GAP = 24, 50, 26, 60, 70
 FOOT = 10
-"""Room under the last node of a frame of the canvas, whose height is what the page shows at once."""
+"""Room under the last node of a frame of the canvas, whose height is what the page shows at
+once."""
 
 
 @dataclass
@@ -32,7 +32,8 @@ class Block:
 
 @dataclass
 class Frame:
-    """Nodes below each other from a place on, framed and titled; without a title they stand free (notes)."""
+    """Nodes below each other from a place on, framed and titled; without a title they stand free
+    (notes)."""
 
     title: str
     left: float
@@ -42,7 +43,8 @@ class Frame:
 
 
 def place(graph: Graph, frames: list[Frame], heights: dict[int, float]) -> None:
-    """Give every node of the canvas its place and its size, and every titled frame its edge; heights as in `arrange`.
+    """Give every node of the canvas its place and its size, and every titled frame its edge;
+    heights as in `arrange`.
 
     Raises:
         ValueError: as `arrange`.
@@ -59,7 +61,11 @@ def place(graph: Graph, frames: list[Frame], heights: dict[int, float]) -> None:
             bottom = y - NODE_GAP - BADGE - TITLE + FOOT
             top = frame.top - TITLE - BADGE - GROUP_TITLE
             wide = max(node.size[0] for node in frame.nodes) + 2 * PAD
-            graph.group(frame.title, (round(frame.left - PAD), round(top), wide, round(bottom - top)), frame.color)
+            graph.group(
+                frame.title,
+                (round(frame.left - PAD), round(top), wide, round(bottom - top)),
+                frame.color,
+            )
 
 
 def check_once(graph: Graph, placed: list[Node]) -> None:
@@ -67,20 +73,26 @@ def check_once(graph: Graph, placed: list[Node]) -> None:
     numbers = sorted(node.number for node in placed)
     if numbers != sorted(node.number for node in graph.nodes):
         lost = {node.number for node in graph.nodes} - set(numbers)
-        raise ValueError(f"nodes {sorted(lost)} stand in no block" if lost else "a node stands in two blocks")
+        raise ValueError(
+            f"nodes {sorted(lost)} stand in no block" if lost else "a node stands in two blocks"
+        )
 
 
 def arrange(graph: Graph, rows: list[list[Block]], heights: dict[int, float] | None = None) -> None:
     """Give every node its place and its size, and every titled block its frame.
 
     Args:
-        heights: node number -> height as the front end draws it; a node that is missing, or that the description
-            made higher (room for a picture that comes with the run), keeps the description's height.
+        heights: node number -> height as the front end draws it; a node that is missing, or that
+            the description made higher (room for a picture that comes with the run), keeps the
+            description's height.
 
     Raises:
         ValueError: a node that no block holds, or that two hold.
     """
-    check_once(graph, [node for row in rows for block in row for column in block.columns for node in column])
+    check_once(
+        graph,
+        [node for row in rows for block in row for column in block.columns for node in column],
+    )
     heights = heights or {}
     graph.groups.clear()
     top = 0.0
@@ -93,8 +105,11 @@ def arrange(graph: Graph, rows: list[list[Block]], heights: dict[int, float] | N
             left, row_bottom = right + BLOCK_GAP, max(row_bottom, bottom)
         for block, left, right in frames:
             if block.title:
-                graph.group(block.title, (round(left), round(top), round(right - left), round(row_bottom - top)),
-                            block.color)
+                graph.group(
+                    block.title,
+                    (round(left), round(top), round(right - left), round(row_bottom - top)),
+                    block.color,
+                )
         top = row_bottom + ROW_GAP
 
 

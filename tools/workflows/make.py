@@ -1,14 +1,14 @@
 """Write the shipped workflows from one description of each graph.
 
-    python3 run.py make workflows             # all of them
-    python3 run.py make workflows egox_fast   # some
-    python3 run.py make workflows --measure   # first measure each node's height in a browser (nodes have changed)
+    python3 run.py make workflows             # all of them python3 run.py make workflows egox_fast
+    # some python3 run.py make workflows --measure   # first measure each node's height in a browser
+    (nodes have changed)
 
-It starts the host with the pack. Each graph is written twice: as the page saves it, and in the API form that is queued
-without a page (``workflows/api``). Widget order, socket types and defaults come from its ``/object_info``, so that what
-is written is what its front end would have saved. Node heights come from ``node_heights.json``: the larger of
-those in which the front end's two renderings draw a node, so that nothing overlaps in either.
-"""
+It starts the host with the pack. Each graph is written twice: as the page saves it, and in the API
+    form that is queued without a page (``workflows/api``). Widget order, socket types and defaults
+    come from its ``/object_info``, so that what is written is what its front end would have saved.
+    Node heights come from ``node_heights.json``: the larger of those in which the front end's two
+    renderings draw a node, so that nothing overlaps in either."""
 
 from __future__ import annotations
 
@@ -33,9 +33,20 @@ from tools.workflows.layout import Frame, arrange, place
 from tools.workflows.specs import BLUEPRINTS, CARDS, SPECS
 
 HEIGHTS = Path(__file__).with_name("node_heights.json")
-SAYS_SOMETHING = frozenset({"EgoXDepthAlign", "EgoXBuildScene", "EgoXRenderEgoPrior", "EgoXLoadLora",
-                            "EgoXText", "EgoXConditioning", "EgoXWanSampler", "EgoXSampleLong", "EgoXDecodeEgoHalf",
-                            "EgoXSweep"})
+SAYS_SOMETHING = frozenset(
+    {
+        "EgoXDepthAlign",
+        "EgoXBuildScene",
+        "EgoXRenderEgoPrior",
+        "EgoXLoadLora",
+        "EgoXText",
+        "EgoXConditioning",
+        "EgoXWanSampler",
+        "EgoXSampleLong",
+        "EgoXDecodeEgoHalf",
+        "EgoXSweep",
+    }
+)
 SAYING = 70
 """Room for the lines that a run leaves on such a node."""
 
@@ -68,7 +79,9 @@ def main(arguments: list[str]) -> int:
         sys.exit("there is no ComfyUI here: run `python3 run.py demo` once, or set COMFYUI_DIR")
     with tempfile.TemporaryDirectory() as folder:
         base = make_base_dir(Path(folder), layout)
-        with Server(environment, base, Path(folder) / "server.log", variables={"OMP_NUM_THREADS": "1"}) as server:
+        with Server(
+            environment, base, Path(folder) / "server.log", variables={"OMP_NUM_THREADS": "1"}
+        ) as server:
             object_info = server.client.object_info()
             if "--measure" in arguments:
                 text = json.dumps(measured_heights(server, object_info), indent=1, sort_keys=True)
@@ -84,7 +97,7 @@ def main(arguments: list[str]) -> int:
 
 
 def workflow_file(name: str) -> Path:
-    """Where a workflow ships: the host makes a card of what lies in ``workflows`` itself."""
+    """Folder of a workflow: the host makes a card of each file in ``workflows`` itself."""
     return REPO_ROOT / "workflows" / ("" if name in CARDS else "more") / f"{name}.json"
 
 
@@ -109,7 +122,8 @@ def described(name: str, object_info: dict[str, Any], heights: dict[str, float])
 
 
 def saved(graph: Graph) -> dict[str, Any]:
-    """The file of the page; with a fixed id per name, so that writing a graph twice gives the same file."""
+    """The file of the page; with a fixed id per name, so that writing a graph twice gives the same
+    file."""
     return graph.to_json(str(uuid.uuid5(uuid.NAMESPACE_URL, f"egox/{graph.name}")))
 
 
@@ -123,7 +137,9 @@ def blueprint(name: str, object_info: dict[str, Any], heights: dict[str, float])
     return saved(graph) | {"extra": extra}
 
 
-def place_all(graph: Graph, frames: Callable[[dict[int, float]], list[Frame]], heights: dict[str, float]) -> None:
+def place_all(
+    graph: Graph, frames: Callable[[dict[int, float]], list[Frame]], heights: dict[str, float]
+) -> None:
     """Give the nodes of the canvas and of its subgraphs their places."""
     place(graph, frames(heights_of(graph, heights)), heights_of(graph, heights))
     for inside in graph.insides.values():
@@ -132,8 +148,11 @@ def place_all(graph: Graph, frames: Callable[[dict[int, float]], list[Frame]], h
 
 def heights_of(graph: Graph, heights: dict[str, float]) -> dict[int, float]:
     """Number -> height, with room for what a run says on the node."""
-    return {node.number: heights[height_key(graph, node)] + SAYING * (node.kind in SAYS_SOMETHING)
-            for node in graph.nodes if node.kind not in NOTES}
+    return {
+        node.number: heights[height_key(graph, node)] + SAYING * (node.kind in SAYS_SOMETHING)
+        for node in graph.nodes
+        if node.kind not in NOTES
+    }
 
 
 def height_key(graph: Graph, node: Node) -> str:
@@ -155,7 +174,10 @@ def measured_heights(server: Server, object_info: dict[str, Any]) -> dict[str, f
                 page_of = describe(graph)
                 for part in (graph, *graph.insides.values()):
                     for node in part.nodes:
-                        node.wanted = (node.wanted[0], 10)  # as high as it must be, not as we would like it
+                        node.wanted = (
+                            node.wanted[0],
+                            10,
+                        )  # as high as it must be, not as we would like it
                 place(graph, page_of.frames({}), {})
                 for inside in graph.insides.values():
                     arrange(inside, inside.rows)

@@ -1,4 +1,5 @@
-"""What the shipped workflows say on their canvas: the steps, the model links, and what could not be tried."""
+"""Notes on the canvas of the shipped workflows: the steps, the model links, and what could not be
+tried."""
 
 from __future__ import annotations
 
@@ -8,8 +9,8 @@ HUB = "https://huggingface.co/Comfy-Org"
 WAN = f"{HUB}/Wan_2.1_ComfyUI_repackaged/resolve/main/split_files"
 KIJAI = "https://huggingface.co/Kijai/WanVideo_comfy/resolve/main"
 LORA_URL = f"https://huggingface.co/DAVIAN-Robotics/EgoX/resolve/main/{RELEASED_FILE}"
-"""Where others say that the authors' LoRA lies; nobody here has opened it, and the README that the authors published
-first links a Google Drive folder in its place."""
+"""Address of the authors' LoRA according to others; nobody here has opened it, and the README that
+the authors published first links a Google Drive folder in its place."""
 
 UNTRIED = "*Not run with the real 14B weights so far: the graph was tested with small stand-ins of the same form.*"
 
@@ -42,9 +43,12 @@ it commits to something.
 It knows drawn rooms only. For real footage open `egox_basic`.
 """
 
+
 def cost(files: str, minutes: str) -> str:
     """Files, memory and time of a graph, in its first note."""
-    return f"**{files}**, a card of 16 GB or more, {minutes} on an RTX 4090 (reckoned, not measured)."
+    return (
+        f"**{files}**, a card of 16 GB or more, {minutes} on an RTX 4090 (reckoned, not measured)."
+    )
 
 
 BASIC = f"""## EgoX
@@ -107,7 +111,8 @@ ONE_VIDEO = f"""## One video, nothing by hand
 |---|---|---|
 | [qwen3vl_4b_fp8_scaled]({HUB}/Qwen3-VL/resolve/main/text_encoders/qwen3vl_4b_fp8_scaled.safetensors): the words (`qwen3vl_8b_fp8_scaled`, twice as large, writes better) | `text_encoders` | 5.2 |
 
-3. **Choose the video** in *Load Exo Video*: a camera that stands still, the person and what they do in view.
+3. **Choose the video** in *Load Exo Video*: a camera that stands still, the person and what they do in view. 49 frames
+   take the time above; a longer part is sampled in chunks, as many as the form says below the video.
 4. Press **Run**. Look at *Wearer's head*: axes and cone on the head, green where it is sure.
 5. **Correct it** where it is wrong: *Open pose editor* on *Ego Pose Input* begins with the estimate; what you change there
    counts from then on, and `source` back at *estimated* drops it. It belongs to this video: another one begins with its
@@ -211,7 +216,8 @@ with the last 5 ego frames of the one before. Start and length stand in the form
 1. **Weights** as in `egox_basic`, whose note lists them.
 2. **Choose the video**, with depth and poses for all its frames, and how much of it. The sample has 49 frames, one
    chunk; each further chunk brings 44, about 1.5 seconds.
-3. Press **Run**. *A chunk takes what `egox_basic` takes.* Cancelled, it goes on where it was: finished chunks are kept.
+3. **Remember places** when the person looks away and back: the same room is there then, as the first chunk made it.
+4. Press **Run**. *A chunk takes what `egox_basic` takes.* Cancelled, it goes on where it was: finished chunks are kept.
 
 {UNTRIED}
 """
@@ -262,7 +268,7 @@ ATTENTION = f"""## What does an ego pixel look at?
 
 For one pixel of the ego video, drawn over the exo frame (the paper's Figure 7):
 
-- **g**, the geometry's weight: which exo pixels lie in the direction of that ego pixel,
+- **g**, the geometry's weight: which exo pixels are in the direction of that ego pixel,
 - the model's real **attention with the geometry**, and **without** it.
 
 1. Weights as in `egox_basic`. Press **Run**: *EgoX Attention Capture* keeps the queries and keys of one block in one

@@ -1,7 +1,8 @@
-"""The shipped workflows, described. What they have in common stands in ``parts``, what they say in ``notes``.
+"""The shipped workflows, described. What they have in common stands in ``parts``, what they say in
+``notes``.
 
-Each returns where its nodes stand. Those of ``CARDS`` are templates of the host's page, the others lie below.
-"""
+Each returns where its nodes stand. Those of ``CARDS`` are templates of the host's page, the others
+are below."""
 
 from __future__ import annotations
 
@@ -41,11 +42,13 @@ from .parts import (
     note,
     place_egox,
     promote,
+    sampled_long,
     save,
     scene_and_prior,
 )
 
-# The sample's own path at its first, middle and last frame, for a graph whose poses are set by hand.
+# The sample's own path at its first, middle and last frame, for a graph whose poses are set by
+# hand.
 SAMPLE_MARK = json.dumps(video_mark(Path(__file__).resolve().parents[2] / SAMPLE_VIDEO))
 SAMPLE_KEYFRAMES = """{"made_on": MARK, "up": [0, 0, 1], "interpolation": "spline", "keyframes": [
   {"frame": 0, "position": [0.191, -0.085, 1.200], "look_at": [0.808, -0.593, 0.599]},
@@ -57,24 +60,42 @@ SAMPLE_EXO = (
     "**Scene Overview:** A computer-drawn room with light blue walls and a grey floor. A person in a green shirt sits "
     "at a brown table. On the table: books, a ball, mugs and a plate. **Action Analysis:** The person holds blocks and "
     "moves both hands over the table, lifting and putting down what they hold, while the head follows the hands. The "
-    "camera and everything else stay still.")
+    "camera and everything else stay still."
+)
 SAMPLE_EGO = (
     "**Scene Overview:** From the person's eyes the view goes down over the brown table with books, a ball, mugs and a "
     "plate on it, towards light blue walls and a grey floor. Both forearms in green sleeves reach in from below. "
     "**Action Analysis:** The hands move blocks from place to place over the table; the view sways gently with the "
-    "head.")
+    "head."
+)
 
 
 def egox_demo(graph: Graph) -> Page:
-    """Everything from this pack: the small model at its own size, conditioning from a stock node that needs no file."""
+    """Everything from this pack: the small model at its own size, conditioning from a stock node
+    that needs no file."""
     read_me = note(graph, "Read me", notes.DEMO)
     training = DemoTraining()
     clips = training.clips
-    stages = geometry(graph, CALM_VIDEO, depth={"preset": clips.preset}, width=clips.exo_width, height=clips.size,
-                      frame_count=clips.frames)
-    stage = egox(graph, small={"unet": "egox_demo_wan22_i2v.safetensors", "vae": "egox_demo_vae.safetensors",
-                               "lora": "egox_demo_lora.safetensors"},
-                 steps=training.transformer.sample_steps, cfg=1.0, rays="auto", shift=training.transformer.sample_shift)
+    stages = geometry(
+        graph,
+        CALM_VIDEO,
+        depth={"preset": clips.preset},
+        width=clips.exo_width,
+        height=clips.size,
+        frame_count=clips.frames,
+    )
+    stage = egox(
+        graph,
+        small={
+            "unet": "egox_demo_wan22_i2v.safetensors",
+            "vae": "egox_demo_vae.safetensors",
+            "lora": "egox_demo_lora.safetensors",
+        },
+        steps=training.transformer.sample_steps,
+        cfg=1.0,
+        rays="auto",
+        shift=training.transformer.sample_shift,
+    )
     promote(stage)
     return finished(graph, read_me, stages, stage, "egox_demo")
 
@@ -85,7 +106,8 @@ def with_weights(graph: Graph, page: Page, text: str) -> Page:
 
 
 def egox_basic(graph: Graph) -> Page:
-    """The real weights through the stock loaders, and bypassed depth models and SAM3 for one's own video."""
+    """The real weights through the stock loaders, and bypassed depth models and SAM3 for one's own
+    video."""
     read_me = note(graph, "Read me", notes.BASIC)
     stages = geometry(graph)
     depth_models(stages, bypassed=True)
@@ -93,22 +115,34 @@ def egox_basic(graph: Graph) -> Page:
     stages.inside.rows[0].insert(0, Block("", [[own]]))
     stage = egox(graph, steps=50, cfg=5.0)
     promote(stage)
-    stage.inside.promote(stage.sampler, "recompute_exo",
-                         label="Recompute exo every … steps (4: −20 of 47 min)")
-    return with_weights(graph, finished(graph, read_me, stages, stage, "egox_basic"), notes.BASIC_WEIGHTS)
+    stage.inside.promote(
+        stage.sampler, "recompute_exo", label="Recompute exo every … steps (4: −20 of 47 min)"
+    )
+    return with_weights(
+        graph, finished(graph, read_me, stages, stage, "egox_basic"), notes.BASIC_WEIGHTS
+    )
 
 
 def egox_from_any_video(graph: Graph) -> Page:
     """Nothing but a video: depth and motion from the host's models, the head placed by hand."""
     read_me = note(graph, "Any video of your own", notes.ANY_VIDEO)
-    stages = geometry(graph, depth={"preset": "released_wild"},
-                      pose={"source": "keyframes", "keyframes": SAMPLE_KEYFRAMES})
+    stages = geometry(
+        graph,
+        depth={"preset": "released_wild"},
+        pose={"source": "keyframes", "keyframes": SAMPLE_KEYFRAMES},
+    )
     depth_models(stages)
     limits = note(stages.inside, "Good to know", notes.ANY_VIDEO_LIMITS, 420, 420)
     stages.inside.rows[0].insert(0, Block("", [[limits]]))
     stage = egox(graph, steps=50, cfg=5.0)
-    words = stage.inside.add("EgoXPrompt", 360, 360, exo_view=SAMPLE_EXO, ego_view=SAMPLE_EGO,
-                             prompt=stage.texts[0].sources["prompt"])
+    words = stage.inside.add(
+        "EgoXPrompt",
+        360,
+        360,
+        exo_view=SAMPLE_EXO,
+        ego_view=SAMPLE_EGO,
+        prompt=stage.texts[0].sources["prompt"],
+    )
     stage.texts[0].sources["prompt"] = (words, "positive")
     stage.beside.append(words)
     stage.inside.promote(words, "exo_view", label="What the exo camera sees")
@@ -126,23 +160,36 @@ def egox_long(graph: Graph) -> Page:
     for name in ("start_frame", "frame_count"):
         stages.load.sources[name] = (part, name)
     stage = egox(graph, long=True, steps=50, cfg=5.0)
-    promote(stage)
-    stage.inside.give("video", (stage.sampler, "video"))
-    run = place_egox(graph, stages, stage)
-    saved = save(graph, (run, "video"), "egox_long", "ego")
-    return Page(read_me, stages, run, [saved], [], "6  Ego video", head=part, head_title="1  Part of the video")
+    promote(stage, tuned=False)  # LoRA strength would be a form's twelfth row
+    for widget, label in (
+        ("lambda_g", "Strength of the geometry, λ_g (3 as trained, 0 none)"),
+        ("look_away_memory", "Remember places when the person looks away"),
+    ):
+        stage.inside.promote(stage.sampler, widget, label=label)
+    page = sampled_long(graph, read_me, stages, stage, "egox_long")
+    return replace(page, head=part, head_title="1  Part of the video")
 
 
 def part_of_video(graph: Graph) -> Subgraph:
     """Seconds to frames, by the host's own nodes."""
-    inside = graph.subgraph("Part of the video", "Start and length in seconds, as frames of a video of 30 a second; "
-                                                 "for another rate change the 30 in both expressions.")
+    inside = graph.subgraph(
+        "Part of the video",
+        "Start and length in seconds, as frames of a video of 30 a second; "
+        "for another rate change the 30 in both expressions.",
+    )
     columns = []
-    for name, title, value, expression in (("start_frame", "start", 0.0, "round(a * 30)"),
-                                           ("frame_count", "length", 1.6, "4 * round((a * 30 - 1) / 4) + 1")):
+    for name, title, value, expression in (
+        ("start_frame", "start", 0.0, "round(a * 30)"),
+        ("frame_count", "length", 1.6, "4 * round((a * 30 - 1) / 4) + 1"),
+    ):
         seconds = inside.add("PrimitiveFloat", 300, title=f"Seconds, {title}", value=value)
-        frames = inside.add("ComfyMathExpression", 340, title=f"Frames, {title}", expression=expression,
-                            **{"values.a": (seconds, "FLOAT")})
+        frames = inside.add(
+            "ComfyMathExpression",
+            340,
+            title=f"Frames, {title}",
+            expression=expression,
+            **{"values.a": (seconds, "FLOAT")},
+        )
         inside.promote(seconds, "value", name, label=f"{title.capitalize()}, seconds")
         inside.give(name, (frames, "INT"))
         columns.append(Block(title.capitalize(), [[seconds], [frames]]))
@@ -156,8 +203,14 @@ def egox_fast(graph: Graph) -> Page:
     stages = geometry(graph)
     stage = egox(graph, steps=6, cfg=1.0, sampler="euler", scheduler="simple", shift=5.0)
     inside = stage.inside
-    distilled = inside.add("EgoXLoadLora", 360, title="EgoX LoRA: step-distilled", model=(stage.lora, "model"),
-                           lora_name=DISTILLED, models=DISTILLED_LINK)
+    distilled = inside.add(
+        "EgoXLoadLora",
+        360,
+        title="EgoX LoRA: step-distilled",
+        model=(stage.lora, "model"),
+        lora_name=DISTILLED,
+        models=DISTILLED_LINK,
+    )
     for node in (stage.conditioning, stage.sampler):
         node.sources["model"] = (distilled, "model")
     stage.beside.append(distilled)
@@ -185,27 +238,51 @@ def egox_compare(graph: Graph) -> Page:
     inside.promote(sweep, "lambda_g", label="Values of λ_g")
     inside.promote(sweep, "strength", label="LoRA strengths")
     promote(stage, tuned=False)
-    for name, source in {"latent": (stage.sampler, "latent"), "vae": (stage.vae, "VAE"), "label": (sweep, "label"),
-                         "columns": (sweep, "columns")}.items():
+    for name, source in {
+        "latent": (stage.sampler, "latent"),
+        "vae": (stage.vae, "VAE"),
+        "label": (sweep, "label"),
+        "columns": (sweep, "columns"),
+    }.items():
         inside.give(name, source)
     run = place_egox(graph, stages, stage)
     pairs = every_pair(graph)
-    outer = graph.add_subgraph(pairs, 400, fps=(stages.load, "fps"),
-                               **{name: (run, name) for name in ("latent", "vae", "label", "columns")})
+    outer = graph.add_subgraph(
+        pairs,
+        400,
+        fps=(stages.load, "fps"),
+        **{name: (run, name) for name in ("latent", "vae", "label", "columns")},
+    )
     saved = save(graph, (outer, "video"), "egox_compare", "grid")
     return Page(read_me, stages, run, [outer], [saved], "6  Every pair", color=STUDY_COLOR)
 
 
 def every_pair(graph: Graph) -> Subgraph:
     """The runs of a sweep, decoded and put beside each other."""
-    inside = graph.subgraph("Every pair", "The runs of EgoX Sweep, decoded and put beside each other as one video.")
+    inside = graph.subgraph(
+        "Every pair", "The runs of EgoX Sweep, decoded and put beside each other as one video."
+    )
     fps = inside.take("fps", "FLOAT")
-    decode = inside.add("EgoXDecodeEgoHalf", 360, latent=inside.take("latent", "LATENT"), vae=inside.take("vae", "VAE"))
-    grid = inside.add("EgoXLabelledGrid", 360, videos=(decode, "ego"), labels=inside.take("label", "STRING"),
-                      columns=inside.take("columns", "INT"), fps=fps, cell_height=256)
+    decode = inside.add(
+        "EgoXDecodeEgoHalf",
+        360,
+        latent=inside.take("latent", "LATENT"),
+        vae=inside.take("vae", "VAE"),
+    )
+    grid = inside.add(
+        "EgoXLabelledGrid",
+        360,
+        videos=(decode, "ego"),
+        labels=inside.take("label", "STRING"),
+        columns=inside.take("columns", "INT"),
+        fps=fps,
+        cell_height=256,
+    )
     inside.promote(grid, "cell_height", label="Height of a picture, px")
     inside.give("video", (grid, "video"))
-    inside.rows = [[Block("6  Ego videos", [[decode]]), Block("Beside each other", [[grid]], STUDY_COLOR)]]
+    inside.rows = [
+        [Block("6  Ego videos", [[decode]]), Block("Beside each other", [[grid]], STUDY_COLOR)]
+    ]
     return inside
 
 
@@ -222,57 +299,126 @@ def egox_compare_baselines(graph: Graph) -> Page:
     run = place_egox(graph, stages, stage)
     others = baselines(graph)
     outer = graph.add_subgraph(
-        others, 400, exo_images=(stages.load, "exo_images"), prior=(stages.scene_and_prior, "prior"),
-        coverage=(stages.scene_and_prior, "coverage"), **{name: (run, name) for name in ("ego", "prompt", "fps")})
+        others,
+        400,
+        exo_images=(stages.load, "exo_images"),
+        prior=(stages.scene_and_prior, "prior"),
+        coverage=(stages.scene_and_prior, "coverage"),
+        **{name: (run, name) for name in ("ego", "prompt", "fps")},
+    )
     saved = save(graph, (outer, "video"), "egox_compare_baselines", "grid")
     page = Page(read_me, stages, run, [outer, saved], [], "6  Beside each other", color=STUDY_COLOR)
     return with_weights(graph, page, notes.BASELINES_WEIGHTS)
 
 
 def baselines(graph: Graph) -> Subgraph:
-    """VACE and Fun Control on the prior, and all four beside each other; the text encoder is loaded once more."""
-    inside = graph.subgraph("Wan VACE and Fun Control", "The host's own ways to condition a video on the same prior, "
-                                                        "beside EgoX and the prior itself.")
+    """VACE and Fun Control on the prior, and all four beside each other; the text encoder is loaded
+    once more."""
+    inside = graph.subgraph(
+        "Wan VACE and Fun Control",
+        "The host's own ways to condition a video on the same prior, "
+        "beside EgoX and the prior itself.",
+    )
     exo, prior = inside.take("exo_images", "IMAGE"), inside.take("prior", "IMAGE")
     coverage, ego = inside.take("coverage", "MASK"), inside.take("ego", "IMAGE")
     prompt, fps = inside.take("prompt", "STRING"), inside.take("fps", "FLOAT")
-    clip, vae, vision = (inside.add(kind, 360, **values, models=model_link(next(iter(values.values())), folder))
-                         for kind, folder, values in (
-                             ("CLIPLoader", "text_encoders", {"clip_name": TEXT, "type": "wan"}),
-                             ("VAELoader", "vae", {"vae_name": VAE}),
-                             ("CLIPVisionLoader", "clip_vision", {"clip_name": VISION})))
+    clip, vae, vision = (
+        inside.add(kind, 360, **values, models=model_link(next(iter(values.values())), folder))
+        for kind, folder, values in (
+            ("CLIPLoader", "text_encoders", {"clip_name": TEXT, "type": "wan"}),
+            ("VAELoader", "vae", {"vae_name": VAE}),
+            ("CLIPVisionLoader", "clip_vision", {"clip_name": VISION}),
+        )
+    )
     size = inside.add("GetImageSize", 300, image=prior, title="Size of the prior")
     sized = {"width": (size, "width"), "height": (size, "height"), "length": (size, "batch_size")}
-    positive = inside.add("CLIPTextEncode", 360, 120, title="Prompt", clip=(clip, "CLIP"), text=prompt)
-    negative = inside.add("CLIPTextEncode", 360, 160, title="Negative prompt", clip=(clip, "CLIP"),
-                          text=BASELINE_NEGATIVE)
+    positive = inside.add(
+        "CLIPTextEncode", 360, 120, title="Prompt", clip=(clip, "CLIP"), text=prompt
+    )
+    negative = inside.add(
+        "CLIPTextEncode",
+        360,
+        160,
+        title="Negative prompt",
+        clip=(clip, "CLIP"),
+        text=BASELINE_NEGATIVE,
+    )
     texts = {"positive": (positive, "CONDITIONING"), "negative": (negative, "CONDITIONING")}
     vace, vace_column = baseline_loader(inside, "wan2.1_vace_14B_fp16.safetensors")
     holes = inside.add("InvertMask", 300, mask=coverage, title="The prior's holes")
-    to_vace = inside.add("WanVaceToVideo", 340, vae=(vae, "VAE"), control_video=prior, reference_image=exo,
-                         control_masks=(holes, "MASK"), **texts, **sized)
+    to_vace = inside.add(
+        "WanVaceToVideo",
+        340,
+        vae=(vae, "VAE"),
+        control_video=prior,
+        reference_image=exo,
+        control_masks=(holes, "MASK"),
+        **texts,
+        **sized,
+    )
     vace_run = baseline_sampler(inside, vace, to_vace)
-    trim = inside.add("TrimVideoLatent", 300, samples=(vace_run, "LATENT"), trim_amount=(to_vace, "trim_latent"))
+    trim = inside.add(
+        "TrimVideoLatent", 300, samples=(vace_run, "LATENT"), trim_amount=(to_vace, "trim_latent")
+    )
     vace_video = inside.add("VAEDecode", 300, samples=(trim, "LATENT"), vae=(vae, "VAE"))
     fun, fun_column = baseline_loader(inside, "wan2.1_fun_control_1.3B_bf16.safetensors")
     seen = inside.add("ImageFromBatch", 300, image=exo, title="First exo frame")
-    embedded = inside.add("CLIPVisionEncode", 300, clip_vision=(vision, "CLIP_VISION"), image=(seen, "IMAGE"),
-                          crop="center")
-    to_fun = inside.add("WanFunControlToVideo", 340, vae=(vae, "VAE"), control_video=prior,
-                        clip_vision_output=(embedded, "CLIP_VISION_OUTPUT"), **texts, **sized)
+    embedded = inside.add(
+        "CLIPVisionEncode",
+        300,
+        clip_vision=(vision, "CLIP_VISION"),
+        image=(seen, "IMAGE"),
+        crop="center",
+    )
+    to_fun = inside.add(
+        "WanFunControlToVideo",
+        340,
+        vae=(vae, "VAE"),
+        control_video=prior,
+        clip_vision_output=(embedded, "CLIP_VISION_OUTPUT"),
+        **texts,
+        **sized,
+    )
     fun_run = baseline_sampler(inside, fun, to_fun)
     fun_video = inside.add("VAEDecode", 300, samples=(fun_run, "LATENT"), vae=(vae, "VAE"))
-    gathered = inside.add("CreateList", 300, title="The four videos", **{
-        "inputs.input0": prior, "inputs.input1": ego, "inputs.input2": (vace_video, "IMAGE"),
-        "inputs.input3": (fun_video, "IMAGE")})
-    grid = inside.add("EgoXLabelledGrid", 360, videos=(gathered, "list"), columns=2, fps=fps,
-                      labels="Prior only\nEgoX\nWan VACE\nWan Fun Control")
+    gathered = inside.add(
+        "CreateList",
+        300,
+        title="The four videos",
+        **{
+            "inputs.input0": prior,
+            "inputs.input1": ego,
+            "inputs.input2": (vace_video, "IMAGE"),
+            "inputs.input3": (fun_video, "IMAGE"),
+        },
+    )
+    grid = inside.add(
+        "EgoXLabelledGrid",
+        360,
+        videos=(gathered, "list"),
+        columns=2,
+        fps=fps,
+        labels="Prior only\nEgoX\nWan VACE\nWan Fun Control",
+    )
     inside.give("video", (grid, "video"))
-    inside.rows = [[Block("Weights, prompt", [[clip, vae, vision, size], [positive, negative]], VACE_COLOR),
-                    Block("Wan VACE", [[*vace_column, holes], [to_vace], [vace_run], [trim, vace_video]], VACE_COLOR)],
-                   [Block("Wan Fun Control", [[*fun_column, seen, embedded], [to_fun], [fun_run], [fun_video]],
-                          STUDY_COLOR),
-                    Block("Beside each other", [[gathered, grid]], STUDY_COLOR)]]
+    inside.rows = [
+        [
+            Block("Weights, prompt", [[clip, vae, vision, size], [positive, negative]], VACE_COLOR),
+            Block(
+                "Wan VACE",
+                [[*vace_column, holes], [to_vace], [vace_run], [trim, vace_video]],
+                VACE_COLOR,
+            ),
+        ],
+        [
+            Block(
+                "Wan Fun Control",
+                [[*fun_column, seen, embedded], [to_fun], [fun_run], [fun_video]],
+                STUDY_COLOR,
+            ),
+            Block("Beside each other", [[gathered, grid]], STUDY_COLOR),
+        ],
+    ]
     return inside
 
 
@@ -284,14 +430,27 @@ def baseline_loader(graph: Graph, name: str) -> tuple[Source, list[Node]]:
 
 
 def baseline_sampler(graph: Graph, model: Source, prepared: Node, **values: Any) -> Node:
-    sources = {"positive": (prepared, "positive"), "negative": (prepared, "negative"),
-             "latent_image": (prepared, "latent")}
-    return graph.add("KSampler", 340, model=model, seed=1234, steps=20, cfg=6.0, sampler_name="uni_pc",
-                     scheduler="simple", **sources, **values)
+    sources = {
+        "positive": (prepared, "positive"),
+        "negative": (prepared, "negative"),
+        "latent_image": (prepared, "latent"),
+    }
+    return graph.add(
+        "KSampler",
+        340,
+        model=model,
+        seed=1234,
+        steps=20,
+        cfg=6.0,
+        sampler_name="uni_pc",
+        scheduler="simple",
+        **sources,
+        **values,
+    )
 
 
 def egox_attention(graph: Graph) -> Page:
-    """What an ego pixel looks at in the exo video, with geometry and without."""
+    """Attention of an ego pixel to the exo video, with geometry and without."""
     read_me = note(graph, "What does it look at?", notes.ATTENTION)
     stages = geometry(graph)
     stage = egox(graph, steps=20, cfg=5.0)
@@ -303,16 +462,33 @@ def egox_attention(graph: Graph) -> Page:
     decode_inside(stage)
     inside.give("attention", (capture, "attention"))
     run = place_egox(graph, stages, stage)
-    view = graph.add("EgoXAttentionView", 400, 520, attention=(run, "attention"),
-                     exo_images=(stages.load, "exo_images"), ego_images=(run, "ego"))
+    view = graph.add(
+        "EgoXAttentionView",
+        400,
+        520,
+        attention=(run, "attention"),
+        exo_images=(stages.load, "exo_images"),
+        ego_images=(run, "ego"),
+    )
     keep = graph.subgraph("Save view", "The pictures of EgoX Attention View as a video file.")
-    video = keep.add("CreateVideo", 320, images=keep.take("images", "IMAGE"), fps=keep.take("fps", "FLOAT"))
-    saved = keep.add("SaveVideo", 320, title="Save view", video=(video, "VIDEO"), format="mp4", codec="h264",
-                     filename_prefix="egox_attention/view")
+    video = keep.add(
+        "CreateVideo", 320, images=keep.take("images", "IMAGE"), fps=keep.take("fps", "FLOAT")
+    )
+    saved = keep.add(
+        "SaveVideo",
+        320,
+        title="Save view",
+        video=(video, "VIDEO"),
+        format="mp4",
+        codec="h264",
+        filename_prefix="egox_attention/view",
+    )
     keep.promote(saved, "filename_prefix", label="File")
     keep.rows = [[Block("Save view", [[video, saved]])]]
     outer = graph.add_subgraph(keep, 400, images=(view, "view"), fps=(run, "fps"))
-    return Page(read_me, stages, run, [view], [outer], "6  Where an ego pixel looks", 1, STUDY_COLOR)
+    return Page(
+        read_me, stages, run, [view], [outer], "6  Where an ego pixel looks", 1, STUDY_COLOR
+    )
 
 
 CARDS: dict[str, Callable[[Graph], Page]] = {

@@ -1,4 +1,5 @@
-"""Camera models against OpenCV and projectaria_tools, their gradients, and the algebra of rescale, crop and turn."""
+"""Camera models against OpenCV and projectaria_tools, their gradients, and the algebra of rescale,
+crop and turn."""
 
 from __future__ import annotations
 
@@ -26,20 +27,42 @@ from egox_core.cameras.model import (
     upright_camera,
 )
 from egox_core.cameras.presets import ARIA_DISTORTION, CAMERA_PRESETS, preset_camera
-from egox_core.errors import EgoXInputError
 from egox_core.trajectory.poses import sensor_from_upright
+from tests.refusals import refuses
 
 PIXEL_TOLERANCE = 1e-3  # issue 3, point 1: over the valid field, in float32
-PINHOLE = CameraModel(lens="pinhole", width=784, height=448, fx=410.0, fy=405.0, cx=391.5, cy=223.5, max_angle_deg=60)
-FISHEYE = CameraModel(lens="opencv_fisheye", width=1280, height=720, fx=500.0, fy=503.0, cx=636.0, cy=362.0,
-                      distortion=(0.042, -0.011, 0.006, -0.0014), max_angle_deg=85)
-ARIA = CameraModel(lens="aria_fisheye", width=1408, height=1408, fx=611.0, fy=611.0, cx=715.0, cy=706.0,
-                   distortion=ARIA_DISTORTION, max_angle_deg=75)
+PINHOLE = CameraModel(
+    lens="pinhole", width=784, height=448, fx=410.0, fy=405.0, cx=391.5, cy=223.5, max_angle_deg=60
+)
+FISHEYE = CameraModel(
+    lens="opencv_fisheye",
+    width=1280,
+    height=720,
+    fx=500.0,
+    fy=503.0,
+    cx=636.0,
+    cy=362.0,
+    distortion=(0.042, -0.011, 0.006, -0.0014),
+    max_angle_deg=85,
+)
+ARIA = CameraModel(
+    lens="aria_fisheye",
+    width=1408,
+    height=1408,
+    fx=611.0,
+    fy=611.0,
+    cx=715.0,
+    cy=706.0,
+    distortion=ARIA_DISTORTION,
+    max_angle_deg=75,
+)
 
 
 def directions(camera: CameraModel, count: int = 20000) -> torch.Tensor:  # [N, 3] float64
     generator = torch.Generator().manual_seed(3)
-    angle = torch.rand(count, generator=generator, dtype=torch.float64) * math.radians(camera.max_angle_deg - 0.01)
+    angle = torch.rand(count, generator=generator, dtype=torch.float64) * math.radians(
+        camera.max_angle_deg - 0.01
+    )
     turn = torch.rand(count, generator=generator, dtype=torch.float64) * 2 * math.pi
     length = 0.3 + 9 * torch.rand(count, generator=generator, dtype=torch.float64)
     rays = torch.stack((angle.sin() * turn.cos(), angle.sin() * turn.sin(), angle.cos()), dim=-1)
@@ -51,12 +74,14 @@ def opencv_pixels(camera: CameraModel, points: np.ndarray) -> np.ndarray:
     zero = np.zeros((3, 1))
     if camera.lens == "pinhole":
         return cv2.projectPoints(points, zero, zero, k, None)[0][:, 0]
-    return cv2.fisheye.projectPoints(points[:, None], zero, zero, k, np.array(camera.distortion))[0][:, 0]
+    return cv2.fisheye.projectPoints(points[:, None], zero, zero, k, np.array(camera.distortion))[
+        0
+    ][:, 0]
 
 
 @pytest.mark.parametrize("camera", [PINHOLE, FISHEYE], ids=["pinhole", "fisheye"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_project_and_unproject_agree_with_opencv(camera: CameraModel, dtype: torch.dtype) -> None:
+def test_project_and_unproject_agree_with_opencv(camera, dtype):
     points = directions(camera)
     expected = opencv_pixels(camera, points.numpy())
     uv, valid = project(camera, points.to(dtype))
@@ -69,9 +94,11 @@ def test_project_and_unproject_agree_with_opencv(camera: CameraModel, dtype: tor
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_aria_agrees_with_projectaria_tools(dtype: torch.dtype) -> None:
-    calibration = pytest.importorskip("projectaria_tools.core.calibration",
-                                      reason="projectaria-tools has no wheel here (test extra)")
+def test_aria_agrees_with_projectaria_tools(dtype):
+    calibration = pytest.importorskip(
+        "projectaria_tools.core.calibration",
+        reason="projectaria-tools has no wheel here (test extra)",
+    )
     parameters = np.array([ARIA.fx, ARIA.cx, ARIA.cy, *ARIA.distortion])
     theirs = calibration.CameraProjection(calibration.CameraModelType.FISHEYE624, parameters)
     points = directions(ARIA, 3000)
@@ -90,7 +117,7 @@ def test_aria_agrees_with_projectaria_tools(dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("turns", [0, 1, 2, 3])
 @pytest.mark.parametrize("camera", [PINHOLE, FISHEYE, ARIA], ids=["pinhole", "fisheye", "aria"])
-def test_round_trip_over_the_whole_picture(camera: CameraModel, turns: int) -> None:
+def test_round_trip_over_the_whole_picture(camera, turns):
     camera = replace(rescale(camera, 97, 61), quarter_turns=turns, max_angle_deg=89)
     grid = pixel_grid(camera, torch.float64)
     rays, valid = pixel_rays(camera, torch.float64)
@@ -101,9 +128,12 @@ def test_round_trip_over_the_whole_picture(camera: CameraModel, turns: int) -> N
     assert (rays.norm(dim=-1) - 1).abs().max() < 1e-12
 
 
-@pytest.mark.parametrize("camera", [PINHOLE, FISHEYE, ARIA, replace(ARIA, distortion=())],
-                         ids=["pinhole", "fisheye", "aria", "equidistant"])
-def test_gradients(camera: CameraModel) -> None:
+@pytest.mark.parametrize(
+    "camera",
+    [PINHOLE, FISHEYE, ARIA, replace(ARIA, distortion=())],
+    ids=["pinhole", "fisheye", "aria", "equidistant"],
+)
+def test_gradients(camera):
     camera = replace(camera, quarter_turns=1)
     points = directions(camera, 6).requires_grad_()
     assert torch.autograd.gradcheck(lambda p: project(camera, p)[0], points)
@@ -112,30 +142,39 @@ def test_gradients(camera: CameraModel) -> None:
 
 
 @pytest.mark.parametrize("camera", [FISHEYE, ARIA], ids=["fisheye", "aria"])
-def test_the_axis_has_finite_gradients(camera: CameraModel) -> None:
+def test_the_axis_has_finite_gradients(camera):
     point = torch.tensor([[0.0, 0.0, 2.0]], dtype=torch.float64, requires_grad=True)
     uv, valid = project(camera, point)
     uv.sum().backward()
     assert bool(valid.all())
     assert torch.allclose(uv.detach(), torch.tensor([[camera.cx, camera.cy]], dtype=torch.float64))
-    assert torch.allclose(point.grad, torch.tensor([[camera.fx / 2, camera.fy / 2, 0.0]], dtype=torch.float64))
+    assert torch.allclose(
+        point.grad, torch.tensor([[camera.fx / 2, camera.fy / 2, 0.0]], dtype=torch.float64)
+    )
     pixel = uv.detach().requires_grad_()
     ray, _ = unproject(camera, pixel)
     ray.sum().backward()
-    assert torch.isfinite(pixel.grad).all() and torch.allclose(ray.detach()[0, 2], ray.new_tensor(1.0))
+    assert torch.isfinite(pixel.grad).all() and torch.allclose(
+        ray.detach()[0, 2], ray.new_tensor(1.0)
+    )
 
 
-def test_valid_is_false_outside_the_angle_and_behind() -> None:
+def test_valid_is_false_outside_the_angle_and_behind():
     points = torch.tensor([[0.0, 0.0, 1.0], [0.0, 0.0, -1.0], [5.0, 0.0, 1.0], [0.0, 0.0, 0.0]])
     assert project(PINHOLE, points)[1].tolist() == [True, False, False, False]
-    assert project(replace(ARIA, max_angle_deg=60), points)[1].tolist() == [True, False, False, False]
+    assert project(replace(ARIA, max_angle_deg=60), points)[1].tolist() == [
+        True,
+        False,
+        False,
+        False,
+    ]
     wide = replace(ARIA, distortion=(), max_angle_deg=110)
     beyond = torch.tensor([[1.0, 0.0, -0.2], [1.0, 0.0, -0.5]])
     assert project(wide, beyond)[1].tolist() == [True, False]
     assert torch.isfinite(project(wide, points)[0]).all()
 
 
-def test_a_lens_ends_where_its_polynomial_folds_back() -> None:
+def test_a_lens_ends_where_its_polynomial_folds_back():
     folding = replace(FISHEYE, distortion=(-0.3, 0.0, 0.0, 0.0), max_angle_deg=89)
     theta = math.asin(1.0) * 80 / 90  # slope 1 - 0.9 theta^2 is negative here
     point = torch.tensor([math.sin(theta), 0.0, math.cos(theta)])
@@ -143,7 +182,7 @@ def test_a_lens_ends_where_its_polynomial_folds_back() -> None:
     assert not unproject(folding, torch.tensor([folding.cx + 2 * folding.fx, folding.cy]))[1]
 
 
-def test_quarter_turn_is_the_rotation_of_the_stored_picture() -> None:
+def test_quarter_turn_is_the_rotation_of_the_stored_picture():
     sensor = replace(rescale(ARIA, 8, 6), quarter_turns=0)
     flat = pixel_rays(sensor, torch.float64)[0].numpy()  # [6, 8, 3]
     for turns in (1, 2, 3):
@@ -152,13 +191,15 @@ def test_quarter_turn_is_the_rotation_of_the_stored_picture() -> None:
 
 
 @pytest.mark.parametrize("turns", [0, 1, 2, 3])
-def test_crop_and_rescale_are_exact(turns: int) -> None:
+def test_crop_and_rescale_are_exact(turns):
     camera = replace(FISHEYE, quarter_turns=turns)
     points = directions(camera, 200)
     uv, _ = project(camera, points)
     cropped = crop(camera, 37, -5, 300, 210)
     assert cropped.stored_size == (300, 210)
-    assert torch.allclose(project(cropped, points)[0], uv - torch.tensor([37.0, -5.0], dtype=torch.float64))
+    assert torch.allclose(
+        project(cropped, points)[0], uv - torch.tensor([37.0, -5.0], dtype=torch.float64)
+    )
     width, height = camera.stored_size
     half = rescale(camera, width // 2, height // 2)
     assert half.stored_size == (width // 2, height // 2)
@@ -166,15 +207,15 @@ def test_crop_and_rescale_are_exact(turns: int) -> None:
     assert rescale(half, width, height) == camera
 
 
-def test_integer_convention_scales_k_alone() -> None:
+def test_integer_convention_scales_k_alone():
     camera = camera_from_intrinsics([[150, 0, 255.5], [0, 150, 255.5], [0, 0, 1]], 512, 512)
     eighth = rescale(camera, 64, 64, "integer")
     assert (eighth.fx, eighth.cx) == (150 / 8, 255.5 / 8)
-    with pytest.raises(EgoXInputError, match="convention"):
+    with refuses("convention"):
         rescale(camera, 64, 64, "corners")
 
 
-def test_rescale_is_what_resizing_a_picture_does() -> None:
+def test_rescale_is_what_resizing_a_picture_does():
     """A ramp shrunk by half keeps its values where the camera says its pixels went."""
     camera = replace(PINHOLE, width=64, height=32)
     ramp = np.tile(np.arange(64, dtype=np.float32), (32, 1))
@@ -185,50 +226,58 @@ def test_rescale_is_what_resizing_a_picture_does() -> None:
     assert torch.allclose(project(camera, ray)[0], torch.tensor([10.5, 10.5], dtype=torch.float64))
 
 
-def test_inside_picture() -> None:
+def test_inside_picture():
     uv = torch.tensor([[-0.5, 0.0], [-0.51, 0.0], [783.49, 447.4], [783.5, 0.0], [0.0, 448.0]])
     assert inside_picture(PINHOLE, uv).tolist() == [True, False, True, False, False]
     assert inside_picture(PINHOLE, uv, margin=1).all()
 
 
-def test_presets_scale_with_the_picture() -> None:
+def test_presets_scale_with_the_picture():
     for name in CAMERA_PRESETS:
         large, small = preset_camera(name, 448), preset_camera(name, 224)
         assert large.stored_size == (448, 448) and math.isclose(large.fx, 2 * small.fx)
     released = preset_camera("aria_released", 448)
-    assert (released.fx, released.cx, released.cy, released.quarter_turns) == (204.6, 224.0, 226.8, 1)
+    assert (released.fx, released.cx, released.cy, released.quarter_turns) == (
+        204.6,
+        224.0,
+        226.8,
+        1,
+    )
     assert math.isclose(preset_camera("aria_meta", 448).cx, 223.5)
-    with pytest.raises(EgoXInputError, match="aria_released"):
+    with refuses("aria_released"):
         preset_camera("gopro", 448)
 
 
-@pytest.mark.parametrize(("k", "message"), [
-    ([[1, 0], [0, 1]], r"shape \(2, 2\)"),
-    ([[1, 0, 0], [0, 1, 0], [0, 0]], "rows of numbers"),
-    ([[0, 0, 5], [0, 9, 5], [0, 0, 1]], "singular"),
-    ([[9, 1, 5], [0, 9, 5], [0, 0, 1]], "skew"),
-    ([[9, 0, 0], [0, 9, 0], [5, 5, 1]], "transposed"),
-    ([[-9, 0, 5], [0, 9, 5], [0, 0, 1]], "positive"),
-    ([[math.nan, 0, 5], [0, 9, 5], [0, 0, 1]], "finite"),
-    ("nonsense", "3x3"),
-])
-def test_bad_intrinsics_are_refused(k, message: str) -> None:
-    with pytest.raises(EgoXInputError, match=message):
+@pytest.mark.parametrize(
+    ("k", "message"),
+    [
+        ([[1, 0], [0, 1]], r"shape \(2, 2\)"),
+        ([[1, 0, 0], [0, 1, 0], [0, 0]], "rows of numbers"),
+        ([[0, 0, 5], [0, 9, 5], [0, 0, 1]], "singular"),
+        ([[9, 1, 5], [0, 9, 5], [0, 0, 1]], "skew"),
+        ([[9, 0, 0], [0, 9, 0], [5, 5, 1]], "transposed"),
+        ([[-9, 0, 5], [0, 9, 5], [0, 0, 1]], "positive"),
+        ([[math.nan, 0, 5], [0, 9, 5], [0, 0, 1]], "finite"),
+        ("nonsense", "3x3"),
+    ],
+)
+def test_bad_intrinsics_are_refused(k, message):
+    with refuses(message):
         camera_from_intrinsics(k, 10, 10)
 
 
-def test_bad_cameras_are_refused() -> None:
-    with pytest.raises(EgoXInputError, match="lens"):
+def test_bad_cameras_are_refused():
+    with refuses("lens"):
         replace(PINHOLE, lens="fisheye")
-    with pytest.raises(EgoXInputError, match="4 numbers"):
+    with refuses("4 numbers"):
         replace(FISHEYE, distortion=(0.1, 0.2))
-    with pytest.raises(EgoXInputError, match="size"):
+    with refuses("size"):
         replace(PINHOLE, width=0)
 
 
 @pytest.mark.parametrize("turns", [0, 1, 2, 3])
 @pytest.mark.parametrize("camera", [PINHOLE, FISHEYE, ARIA], ids=["pinhole", "fisheye", "aria"])
-def test_upright_camera_sees_the_same(camera: CameraModel, turns: int) -> None:
+def test_upright_camera_sees_the_same(camera, turns):
     turned = replace(camera, quarter_turns=turns)
     points = directions(camera, 300)
     upright = upright_camera(turned)
@@ -237,11 +286,15 @@ def test_upright_camera_sees_the_same(camera: CameraModel, turns: int) -> None:
     assert (project(upright, points)[0] - expected).abs().max() < 1e-9
 
 
-def test_cameras_as_json() -> None:
+def test_cameras_as_json():
     for camera in (PINHOLE, FISHEYE, ARIA, preset_camera("aria_released", 448)):
         assert camera_from_json(camera_to_json(camera)) == camera
     content = camera_to_json(PINHOLE)
-    for broken, message in ((content | {"f": 3}, "expected an object"), ({"lens": "pinhole"}, "expected an object"),
-                            ([1], "list"), (content | {"fx": "wide"}, "wrong type")):
-        with pytest.raises(EgoXInputError, match=message):
+    for broken, message in (
+        (content | {"f": 3}, "expected an object"),
+        ({"lens": "pinhole"}, "expected an object"),
+        ([1], "list"),
+        (content | {"fx": "wide"}, "wrong type"),
+    ):
+        with refuses(message):
             camera_from_json(broken)

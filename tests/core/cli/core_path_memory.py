@@ -1,8 +1,8 @@
-"""Private memory of a process that goes from a take's files to the prior's previews, as the nodes do.
+"""Private memory of a process that goes from a take's files to the prior's previews, as the nodes
+do.
 
-Arguments: the repository, an empty folder, frames. Prints its peak in MB, without the float32 pictures and masks that
-the host's sockets hold by contract.
-"""
+Arguments: the repository, an empty folder, frames. Prints its peak in MB, without the float32
+    pictures and masks that the host's sockets hold by contract."""
 
 from __future__ import annotations
 
@@ -44,7 +44,9 @@ class Peak:
 
     def look(self) -> None:
         with open("/proc/self/status", encoding="ascii") as status:
-            anonymous = next(int(line.split()[1]) * 1024 for line in status if line.startswith("RssAnon"))
+            anonymous = next(
+                int(line.split()[1]) * 1024 for line in status if line.startswith("RssAnon")
+            )
         self.most = max(self.most, anonymous - self.sockets)
 
     def _watch(self) -> None:
@@ -60,21 +62,34 @@ class Peak:
 
 def write_files(folder: Path, count: int) -> None:
     """A textured wall before which a box wanders."""
-    wall = np.random.default_rng(0).integers(0, 255, (HEIGHT // 8, WIDTH // 8, 3), np.uint8).repeat(8, 0).repeat(8, 1)
+    wall = (
+        np.random.default_rng(0)
+        .integers(0, 255, (HEIGHT // 8, WIDTH // 8, 3), np.uint8)
+        .repeat(8, 0)
+        .repeat(8, 1)
+    )
     wall = torch.from_numpy(wall)
     column = torch.arange(WIDTH).expand(HEIGHT, WIDTH)
 
     def box(t: int) -> torch.Tensor:
         return (column - 100 - (3 * t) % 500).abs() < 60
 
-    write_video(folder / "exo.mp4", (wall.masked_fill(box(t)[..., None], 200) for t in range(count)), 20.0)
+    write_video(
+        folder / "exo.mp4", (wall.masked_fill(box(t)[..., None], 200) for t in range(count)), 20.0
+    )
     maps = np.lib.format.open_memmap(folder / "depth.npy", "w+", np.float16, (count, HEIGHT, WIDTH))
     for t in range(count):
         maps[t] = torch.where(box(t), 1.5, 3 + 0.002 * column.float()).numpy()
-    write_json(folder / "meta.json", {
-        "prompt": "", "camera_intrinsics": [[560, 0, WIDTH / 2], [0, 560, HEIGHT / 2], [0, 0, 1]],
-        "camera_extrinsics": np.eye(3, 4).tolist(), "ego_intrinsics": [[150, 0, 255.5], [0, 150, 255.5], [0, 0, 1]],
-        "ego_extrinsics": np.eye(3, 4)[None].repeat(count, 0).tolist()})
+    write_json(
+        folder / "meta.json",
+        {
+            "prompt": "",
+            "camera_intrinsics": [[560, 0, WIDTH / 2], [0, 560, HEIGHT / 2], [0, 0, 1]],
+            "camera_extrinsics": np.eye(3, 4).tolist(),
+            "ego_intrinsics": [[150, 0, 255.5], [0, 150, 255.5], [0, 0, 1]],
+            "ego_extrinsics": np.eye(3, 4)[None].repeat(count, 0).tolist(),
+        },
+    )
 
 
 def main(folder: Path, count: int) -> float:
@@ -87,11 +102,20 @@ def main(folder: Path, count: int) -> float:
     first = take.depth.depth_m[:1].clone()
     disparity = (1 / first)[..., None].expand(count, -1, -1, 3)
     moving, sky = (mask.float().expand(count, -1, -1) for mask in (first < 2, first > 4.3))
-    inputs = depth_inputs(DepthFileInput(path=folder / "depth.npy", role="metric depth"),
-                          read_meta(folder / "meta.json"), take.frames,
-                          {"depth_image": DepthSocket(payload=disparity)})
-    depth, _ = align_sources(inputs.sources, frames=take.frames, camera=inputs.camera, exo_w2c=inputs.exo_w2c,
-                             dynamic_mask=moving, sky_mask=sky)
+    inputs = depth_inputs(
+        DepthFileInput(path=folder / "depth.npy", role="metric depth"),
+        read_meta(folder / "meta.json"),
+        take.frames,
+        {"depth_image": DepthSocket(payload=disparity)},
+    )
+    depth, _ = align_sources(
+        inputs.sources,
+        frames=take.frames,
+        camera=inputs.camera,
+        exo_w2c=inputs.exo_w2c,
+        dynamic_mask=moving,
+        sky_mask=sky,
+    )
     depth = with_trust(depth)
     peak.sockets += 4 * 3 * PIXELS * count  # Depth Align's preview, an IMAGE
     shown = depth_preview(depth.depth_m)

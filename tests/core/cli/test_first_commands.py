@@ -1,7 +1,8 @@
-"""The first commands of docs/training.md, as they stand there, on the real raw take: from the download to a video.
+"""The first commands of docs/training.md, as they stand there, on the real raw take: from the
+download to a video.
 
-Models are stand-ins of random weights, masks are discs round the projected wearer: this proves the way, not a picture.
-"""
+Models are stand-ins of random weights, masks are discs round the projected wearer: this proves the
+way, not a picture."""
 
 from __future__ import annotations
 
@@ -22,22 +23,52 @@ from egox_core.data.egoexo4d import read_egoexo4d
 from egox_core.data.manifest import read_manifest
 from egox_core.trajectory.poses import camera_centre, transform
 from egox_core.video.reader import probe_video
+from tests.paths import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent.parent.parent
 PAGE = ROOT / "docs" / "training.md"
 FRAMES, SIZE, CLIPS = 5, (112, 64), 2
 HEAD_M = 0.35  # radius of a disc: head and shoulders
 SMALLER = {  # what is added to a command, so that it fits a test
     "undistort": ["--size", "112x64"],
-    "prepare": ["--size", "112x64", "--frames", str(FRAMES), "--clips-per-camera", "1", "--cameras", str(CLIPS)],
+    "prepare": [
+        "--size",
+        "112x64",
+        "--frames",
+        str(FRAMES),
+        "--clips-per-camera",
+        "1",
+        "--cameras",
+        str(CLIPS),
+    ],
     "cache": ["--image-embedding", "none", "--dtype", "float32", "--device", "cpu"],
-    "train": [word for setting in (
-        "base=base.safetensors", "steps=10", "gradient_accumulation=1", "memory.base_dtype=float32",
-        "memory.compute_dtype=float32", "memory.checkpoint_offload=false", "log.trackers=[]", "lora.rank=4",
-        "lora.alpha=4") for word in ("--set", setting)],
+    "train": [
+        word
+        for setting in (
+            "base=base.safetensors",
+            "steps=10",
+            "gradient_accumulation=1",
+            "memory.base_dtype=float32",
+            "memory.compute_dtype=float32",
+            "memory.checkpoint_offload=false",
+            "log.trackers=[]",
+            "lora.rank=4",
+            "lora.alpha=4",
+        )
+        for word in ("--set", setting)
+    ],
     "export": [],
-    "generate": ["--base", "base.safetensors", "--split", "train", "--steps", "2", "--device", "cpu", "--dtype",
-                 "float32"],
+    "generate": [
+        "--base",
+        "base.safetensors",
+        "--split",
+        "train",
+        "--steps",
+        "2",
+        "--device",
+        "cpu",
+        "--dtype",
+        "float32",
+    ],
 }
 
 
@@ -46,11 +77,14 @@ def documented_commands() -> list[list[str]]:
     block = re.search(r"(?m)(?:^    .*\n)+", PAGE.read_text(encoding="utf-8")).group()
     lines = block.replace("\\\n", " ").splitlines()
     commands = [shlex.split(line, comments=True) for line in lines]
-    return [words[words.index("train_egox.py") + 1:] for words in commands if "train_egox.py" in words]
+    return [
+        words[words.index("train_egox.py") + 1 :] for words in commands if "train_egox.py" in words
+    ]
 
 
 def draw_masks(source: Path, videos: Path, out: Path) -> None:
-    """For every video that undistort wrote a mask file: discs round the wearer's camera, where its pose is known."""
+    """For every video that undistort wrote a mask file: discs round the wearer's camera, where its
+    pose is known."""
     out.mkdir()
     (take,) = read_egoexo4d(source, [])
     centres = camera_centre(take.ego_w2c)
@@ -72,9 +106,14 @@ def workplace(tmp_path, tiny, depth_models, monkeypatch) -> Path:
     metric, _ = depth_models
     shutil.copytree(metric, tmp_path / "depth_anything_v2_metric")
     shutil.copytree(ROOT / "configs", tmp_path / "configs")
-    shutil.copy(ROOT / "models" / "vae" / "egox_standin_wan_vae.safetensors", tmp_path / "wan_2.1_vae.safetensors")
-    save_file({"embedding": torch.randn(4, 24, generator=torch.Generator().manual_seed(0))},
-              tmp_path / "umt5_xxl_fp16.safetensors")
+    shutil.copy(
+        ROOT / "models" / "vae" / "egox_standin_wan_vae.safetensors",
+        tmp_path / "wan_2.1_vae.safetensors",
+    )
+    save_file(
+        {"embedding": torch.randn(4, 24, generator=torch.Generator().manual_seed(0))},
+        tmp_path / "umt5_xxl_fp16.safetensors",
+    )
     tiny.make_base(tmp_path / "base.safetensors")
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -93,8 +132,12 @@ def test_from_the_download_to_a_video(shared_dir, workplace):
     assert len(records) == CLIPS and {r.depth for r in records} == {"model"}
     for record in records:
         content = np.load(workplace / "data" / "set" / record.folder / "depth.npz")
-        with np.load(workplace / "data" / "masks" / f"{record.take}__{record.exo_camera}.npz") as masks:
-            assert np.array_equal(content["dynamic"], masks["mask"][record.start:record.start + FRAMES])
+        with np.load(
+            workplace / "data" / "masks" / f"{record.take}__{record.exo_camera}.npz"
+        ) as masks:
+            assert np.array_equal(
+                content["dynamic"], masks["mask"][record.start : record.start + FRAMES]
+            )
     videos = sorted((workplace / "out").glob("*.mp4"))
     assert [v.stem for v in videos] == sorted(r.clip for r in records)
     assert probe_video(videos[0]).frame_count == FRAMES

@@ -20,8 +20,9 @@ from egox_core.scene.build import build_scene
 from egox_core.scene.points import write_ply
 from lab.drawn import SyntheticSpec, make_take, write_take
 
-SPEC = SyntheticSpec(seed=4, frames=9, fps=5.0, exo_width=128, exo_height=64, ego_size=64,
-                     edge_samples=1)
+SPEC = SyntheticSpec(
+    seed=4, frames=9, fps=5.0, exo_width=128, exo_height=64, ego_size=64, edge_samples=1
+)
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +43,23 @@ def decoded(path: Path) -> np.ndarray:
 
 
 @pytest.mark.parametrize("preset", list(PRIOR_PRESETS))
-def test_it_writes_prior_coverage_and_report(folder: Path, tmp_path: Path, preset: str, read_ply, capsys) -> None:
-    assert main(["--take", str(folder), "--preset", preset, "--out", str(tmp_path), "--frames", "9", "--ply"]) == 0
+def test_it_writes_prior_coverage_and_report(folder, tmp_path, preset, read_ply, capsys):
+    assert (
+        main(
+            [
+                "--take",
+                str(folder),
+                "--preset",
+                preset,
+                "--out",
+                str(tmp_path),
+                "--frames",
+                "9",
+                "--ply",
+            ]
+        )
+        == 0
+    )
     prior, coverage = decoded(tmp_path / "prior.mp4"), decoded(tmp_path / "coverage.mp4")
     assert prior.shape == coverage.shape == (9, 64, 64, 3)
     report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
@@ -52,14 +68,16 @@ def test_it_writes_prior_coverage_and_report(folder: Path, tmp_path: Path, prese
     assert report["peak_memory_mb"] is None or report["peak_memory_mb"] > 50
     covered = coverage[..., 0] > 127
     assert abs(covered.mean() - report["coverage_mean"]) < 0.02
-    assert prior[covered].mean() > 20 and prior[~covered].mean() < 6  # compression smears outlines a little
+    assert (
+        prior[covered].mean() > 20 and prior[~covered].mean() < 6
+    )  # compression smears outlines a little
     with (tmp_path / "scene.ply").open("rb") as file:
         xyz, rgb = read_ply(file)
     assert len(xyz) == len(rgb) > report["static_points"] > 1000
     assert "9 frames of 64x64" in capsys.readouterr().out
 
 
-def test_bad_takes_end_with_a_message(folder: Path, tmp_path: Path, capsys) -> None:
+def test_bad_takes_end_with_a_message(folder, tmp_path, capsys):
     assert main(["--take", str(tmp_path / "none"), "--out", str(tmp_path / "out")]) == 1
     assert "Fix:" in capsys.readouterr().err
     assert main(["--take", str(folder), "--out", str(tmp_path / "out"), "--frames", "49"]) == 1
@@ -67,7 +85,7 @@ def test_bad_takes_end_with_a_message(folder: Path, tmp_path: Path, capsys) -> N
     assert not (tmp_path / "out").exists()
 
 
-def test_ply_keeps_points_and_colours(take, read_ply) -> None:
+def test_ply_keeps_points_and_colours(take, read_ply):
     points = build_scene(take.exo_rgb, take.depth_video()).static
     file = io.BytesIO()
     write_ply(points, file)
@@ -78,7 +96,7 @@ def test_ply_keeps_points_and_colours(take, read_ply) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="counts through Linux' /proc")
 @pytest.mark.slow
-def test_from_files_to_previews_memory_is_that_of_a_chunk(repo_root: Path, tmp_path: Path) -> None:
+def test_from_files_to_previews_memory_is_that_of_a_chunk(repo_root, tmp_path):
     """At full size, both depths, masks and trust: 193 frames within 1.2 times 49."""
     peaks = {}
     for count in (49, 193):
@@ -92,8 +110,9 @@ def test_from_files_to_previews_memory_is_that_of_a_chunk(repo_root: Path, tmp_p
     assert peaks[193] <= 1.2 * peaks[49], peaks
 
 
-def test_streamed_frames_give_the_same_prior(take) -> None:
+def test_streamed_frames_give_the_same_prior(take):
     """Sequences that only give single frames, as a mapped file or a decoder would."""
+
     class Frames:
         def __init__(self, stack: torch.Tensor) -> None:
             self._stack = stack

@@ -8,13 +8,13 @@ from egox_core.cli.progress_line import ProgressLine
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+def clock(monkeypatch) -> list[float]:
     now = [100.0]
     monkeypatch.setattr("egox_core.cli.progress_line.time.monotonic", lambda: now[0])
     return now
 
 
-def test_a_console_has_one_line_a_piece_of_work(clock, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_console_has_one_line_a_piece_of_work(clock, capsys, monkeypatch):
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     line = ProgressLine()
     for done in range(1, 5):
@@ -27,7 +27,7 @@ def test_a_console_has_one_line_a_piece_of_work(clock, capsys, monkeypatch: pyte
     assert printed.endswith(f"\r{'[1/4] second, 0:00:00 left':<100}")
 
 
-def test_a_run_that_goes_on_counts_its_own_steps(clock, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_goes_on_counts_its_own_steps(clock, capsys, monkeypatch):
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     line = ProgressLine()
     line(901, 1000, "steps")
@@ -36,9 +36,13 @@ def test_a_run_that_goes_on_counts_its_own_steps(clock, capsys, monkeypatch: pyt
     assert "[902/1000] steps, 0:00:49 left" in capsys.readouterr().err
 
 
-def test_a_log_gets_a_line_now_and_then(clock, capsys) -> None:
+def test_a_log_gets_a_line_now_and_then(clock, capsys):
     line = ProgressLine()
     for done in range(1, 41):
         line(done, 40, "work")
         clock[0] += 1.0
-    assert [text.split(" ")[0] for text in capsys.readouterr().err.splitlines()] == ["[16/40]", "[31/40]", "[40/40]"]
+    assert [text.split(" ")[0] for text in capsys.readouterr().err.splitlines()] == [
+        "[16/40]",
+        "[31/40]",
+        "[40/40]",
+    ]

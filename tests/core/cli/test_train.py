@@ -1,17 +1,16 @@
-"""The front door: every subcommand explains itself, bad input ends with 2 and one line that says what to do."""
+"""The front door: every subcommand explains itself, bad input ends with 2 and one line that says
+what to do."""
 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import pytest
 import yaml
 
 from egox_core.cli.train import COMMANDS
 from egox_core.train.config import load_config
-
-ROOT = Path(__file__).resolve().parent.parent.parent.parent
+from tests.paths import ROOT
 
 
 def call(arguments: list[str], capsys) -> tuple[int, str, str]:
@@ -33,14 +32,23 @@ def test_every_subcommand_has_help(capsys):
         assert ended.value.code == 0
 
 
-@pytest.mark.parametrize("arguments", [
-    ["prepare", "nowhere", "out"], ["cache", "none.jsonl", "out", "--vae", "none", "--text", "zeros:2x8"],
-    ["train", "--config", "none.yaml"], ["train", "--set", "steps=0"], ["inspect", "none.safetensors"],
-    ["export", "none", "out.safetensors"], ["generate", "none", "out", "--base", "b", "--vae", "v"],
-])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["prepare", "nowhere", "out"],
+        ["cache", "none.jsonl", "out", "--vae", "none", "--text", "zeros:2x8"],
+        ["train", "--config", "none.yaml"],
+        ["train", "--set", "steps=0"],
+        ["inspect", "none.safetensors"],
+        ["export", "none", "out.safetensors"],
+        ["generate", "none", "out", "--base", "b", "--vae", "v"],
+    ],
+)
 def test_bad_input_is_refused_with_a_fix(arguments, capsys):
     code, _, said = call(arguments, capsys)
-    line = said.splitlines()[-1]  # libraries may have said something of their own while they were imported
+    line = said.splitlines()[
+        -1
+    ]  # libraries may have said something of their own while they were imported
     assert code == 2 and line.startswith("error: ") and "Fix: " in line
 
 
@@ -57,7 +65,9 @@ def test_shipped_training_configurations_are_valid(file):
     assert config.steps > 0 and config.task == "egox_lora"
 
 
-@pytest.mark.parametrize("file", sorted(p.name for p in (ROOT / "configs").glob("accelerate_*.yaml")))
+@pytest.mark.parametrize(
+    "file", sorted(p.name for p in (ROOT / "configs").glob("accelerate_*.yaml"))
+)
 def test_shipped_accelerate_configurations_are_read_by_accelerate(file):
     """Its own reader refuses unknown keys; and the docs name each file."""
     from accelerate.commands.config.config_args import load_config_from_file

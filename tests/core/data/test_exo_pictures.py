@@ -1,4 +1,5 @@
-"""Exo pictures of clips: cameras turned by 90 degrees are fitted whole; a 4K video never lies in memory."""
+"""Exo pictures of clips: cameras turned by 90 degrees are fitted whole; a 4K video never lies in
+memory."""
 
 from __future__ import annotations
 
@@ -9,7 +10,6 @@ import subprocess
 import sys
 import weakref
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,8 +22,8 @@ from egox_core.data.manifest import read_manifest
 from egox_core.data.prepare import prepare
 from egox_core.data.prepare_options import PrepareOptions
 from egox_core.video.reader import decode_frames
+from tests.paths import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent.parent.parent
 SIZE = (224, 128)
 OPTIONS = PrepareOptions(frames=5, stride=5, exo_size=SIZE, ego_size=SIZE[1], depth="plane")
 SCRIPT = """
@@ -47,18 +47,27 @@ print("PEAK", peak)
 """
 
 
-def lamps_in(picture: np.ndarray) -> list[tuple[float, float]]:  # [H, W, 3] -> (u, v) of each white disc
+def lamps_in(
+    picture: np.ndarray,
+) -> list[tuple[float, float]]:  # [H, W, 3] -> (u, v) of each white disc
     import cv2
 
-    count, _, stats, centres = cv2.connectedComponentsWithStats((picture.min(axis=2) > 160).astype(np.uint8))
+    count, _, stats, centres = cv2.connectedComponentsWithStats(
+        (picture.min(axis=2) > 160).astype(np.uint8)
+    )
     return [tuple(centres[i]) for i in range(1, count) if stats[i, cv2.CC_STAT_AREA] >= 2]
 
 
 @pytest.mark.parametrize("exo_lens", ["raw", "as given"])
 def test_an_upright_camera_is_fitted_whole(takes, tmp_path, exo_lens):
-    """Bars are black and have no depth; of the raw lens every lamp lies where the clip's camera says."""
-    source = takes.write_egoexo4d(tmp_path / "raw", "upenn_boulder_2", frames=5,
-                                  cameras={"cam01": (144, 256), "cam02": (256, 144)})
+    """Bars are black and have no depth; of the raw lens every lamp lies where the clip's camera
+    says."""
+    source = takes.write_egoexo4d(
+        tmp_path / "raw",
+        "upenn_boulder_2",
+        frames=5,
+        cameras={"cam01": (144, 256), "cam02": (256, 144)},
+    )
     prepare(source, tmp_path / "set", replace(OPTIONS, exo_lens=exo_lens), fractions={})
     records = {r.exo_camera: r for r in read_manifest(tmp_path / "set" / "manifest.jsonl")}
     report = json.loads((tmp_path / "set" / "report.json").read_text(encoding="utf-8"))
@@ -76,7 +85,9 @@ def test_an_upright_camera_is_fitted_whole(takes, tmp_path, exo_lens):
             uv, _ = project(depth.camera, torch.tensor(takes.POINTS, dtype=torch.float64))
             seen = lamps_in(picture)
             assert len(seen) == len(takes.POINTS)
-            assert max(min(((uv - torch.tensor(lamp)).norm(dim=-1)).tolist()) for lamp in seen) < 1.0
+            assert (
+                max(min(((uv - torch.tensor(lamp)).norm(dim=-1)).tolist()) for lamp in seen) < 1.0
+            )
 
 
 def test_decoded_frames_are_let_go_one_by_one(takes, tmp_path, monkeypatch):
@@ -96,15 +107,36 @@ def test_decoded_frames_are_let_go_one_by_one(takes, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("resource" if sys.platform != "win32" else "psutil") is None,
-                    reason="no way to measure a process' peak memory: psutil is not installed")
+@pytest.mark.skipif(
+    importlib.util.find_spec("resource" if sys.platform != "win32" else "psutil") is None,
+    reason="no way to measure a process' peak memory: psutil is not installed",
+)
 @pytest.mark.parametrize(("frames", "height"), [(17, 192), (49, 448)])
 def test_a_4k_video_needs_little_memory(takes, tmp_path, frames, height):
-    """17 frames of 3840x2160 are 0.4 GB in bytes and 1.7 GB in floats; a worker stays under 2 GB with all it loads."""
-    source = takes.write_egoexo4d(tmp_path / "raw", "cmu_bike08_2", frames=frames, cameras={"cam01": (3840, 2160)},
-                                  folder="frame_aligned_videos")
-    run = subprocess.run([sys.executable, "-c", SCRIPT, str(source), str(tmp_path / "set"), str(frames), str(height)],
-                         cwd=ROOT, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    """17 frames of 3840x2160 are 0.4 GB in bytes and 1.7 GB in floats; a worker stays under 2 GB
+    with all it loads."""
+    source = takes.write_egoexo4d(
+        tmp_path / "raw",
+        "cmu_bike08_2",
+        frames=frames,
+        cameras={"cam01": (3840, 2160)},
+        folder="frame_aligned_videos",
+    )
+    run = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            SCRIPT,
+            str(source),
+            str(tmp_path / "set"),
+            str(frames),
+            str(height),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
     assert run.returncode == 0, run.stderr[-3000:]
     assert "1 clips" in run.stdout
     assert int(run.stdout.split("PEAK")[1]) < 2 * 2**30

@@ -50,21 +50,33 @@ class Head:
 
 def seen_head(room: int, side: str) -> Head:
     """One room's person from one side, mostly unhidden, at a drawn distance and size."""
-    scene = draw_layout(SyntheticSpec(seed=room, frames=1, exo_width=64, exo_height=64, ego_size=16)).scene
+    scene = draw_layout(
+        SyntheticSpec(seed=room, frames=1, exo_width=64, exo_height=64, ego_size=16)
+    ).scene
     rng = np.random.default_rng([room, SIDES[side]])
     pose = scene.world_from_solid[0, [s.name for s in scene.solids].index("head")].double().numpy()
     facing, centre = math.atan2(pose[1, 1], pose[0, 1]), pose[:, 3]
     head = torch.tensor([s.group == "head" and s.name != "neck" for s in scene.solids] + [False])
     for _ in range(40):
         px = float(np.exp(rng.uniform(np.log(SMALLEST_PX), np.log(LARGEST_PX))))
-        far, turn = rng.uniform(1.2, 3.0), math.radians(SIDES[side] * rng.choice((-1, 1)) + rng.uniform(-25, 25))
+        far, turn = (
+            rng.uniform(1.2, 3.0),
+            math.radians(SIDES[side] * rng.choice((-1, 1)) + rng.uniform(-25, 25)),
+        )
         eye = centre + far * np.array([math.cos(facing + turn), math.sin(facing + turn), 0])
         eye[2] += rng.uniform(-0.2, 0.8)
         size, focal = int(max(64, 4 * px)), px * far / HEAD_BREADTH_M
         if size > 3 * focal:
             continue
-        camera = CameraModel(lens="pinhole", width=size, height=size, fx=focal, fy=focal, cx=(size - 1) / 2,
-                             cy=(size - 1) / 2)
+        camera = CameraModel(
+            lens="pinhole",
+            width=size,
+            height=size,
+            fx=focal,
+            fy=focal,
+            cx=(size - 1) / 2,
+            cy=(size - 1) / 2,
+        )
         w2c = look_at(eye, centre + rng.normal(size=3) * 0.15, (0.0, 0, 1))
         seen = replace(scene, exo_camera=camera, exo_w2c=w2c)
         renderer = Renderer(seen, camera, w2c, crease_neighbours(seen), 1)
@@ -75,11 +87,17 @@ def seen_head(room: int, side: str) -> Head:
         depth = (view.ray_depth * renderer.view_rays.rays[:, 2]).reshape(1, size, size)
         depth = torch.where(solid[None] >= 0, depth, torch.nan)
         moving = scene.group_table("body", "head", "held")[solid][None]
-        cloud = build_scene(view.rgb.reshape(1, size, size, 3).clamp(0, 1),
-                            DepthVideo(depth_m=depth.float(), camera=camera, dynamic=moving))
-        return Head(side=side, camera=camera, mask=head[solid].numpy(),
-                    points=joined(coarse_points(cloud.static), coarse_points(cloud.moving[0])),
-                    centre=transform(w2c, torch.from_numpy(centre)[None])[0])
+        cloud = build_scene(
+            view.rgb.reshape(1, size, size, 3).clamp(0, 1),
+            DepthVideo(depth_m=depth.float(), camera=camera, dynamic=moving),
+        )
+        return Head(
+            side=side,
+            camera=camera,
+            mask=head[solid].numpy(),
+            points=joined(coarse_points(cloud.static), coarse_points(cloud.moving[0])),
+            centre=transform(w2c, torch.from_numpy(centre)[None])[0],
+        )
     raise AssertionError(f"no free view of the person in room {room} from the {side}")
 
 
@@ -88,7 +106,7 @@ def heads(request) -> list[Head]:
     return [seen_head(room, side) for room in range(request.param) for side in SIDES]
 
 
-def test_the_heads_centre(heads: list[Head]) -> None:
+def test_the_heads_centre(heads):
     still = torch.eye(3, 4, dtype=torch.float64)
     misses = {side: [] for side in SIDES}
     for head in heads:
@@ -96,11 +114,15 @@ def test_the_heads_centre(heads: list[Head]) -> None:
             pick = pick_head(head.points, head.camera, still, pixel)
             misses[head.side].append(float((pick.point - head.centre).norm()))
     for side, off_m in {**misses, "all": sum(misses.values(), [])}.items():
-        assert np.median(off_m) <= 0.03 and np.mean(np.array(off_m) <= 0.05) >= 0.9, (side, np.median(off_m))
+        assert np.median(off_m) <= 0.03 and np.mean(np.array(off_m) <= 0.05) >= 0.9, (
+            side,
+            np.median(off_m),
+        )
 
 
-def test_a_click_beside_a_small_head_is_one_on_it(heads: list[Head]) -> None:
-    """Within the window the near thing counts: a pixel of a shrunken picture is several of the true one."""
+def test_a_click_beside_a_small_head_is_one_on_it(heads):
+    """Within the window the near thing counts: a pixel of a shrunken picture is several of the true
+    one."""
     still = torch.eye(3, 4, dtype=torch.float64)
     counted = 0
     for head in heads:
@@ -112,6 +134,12 @@ def test_a_click_beside_a_small_head_is_one_on_it(heads: list[Head]) -> None:
         if not len(around) or float(around.min()) < float(head.centre[2]) + FAR_BEHIND_M:
             continue  # the click itself is on something else that is near
         counted += 1
-        assert abs(pick_point(head.points, head.camera, still, pixel).depth_m - float(head.centre[2])) < 0.2
-        assert float((pick_head(head.points, head.camera, still, pixel).point - head.centre).norm()) < 0.06
+        assert (
+            abs(pick_point(head.points, head.camera, still, pixel).depth_m - float(head.centre[2]))
+            < 0.2
+        )
+        assert (
+            float((pick_head(head.points, head.camera, still, pixel).point - head.centre).norm())
+            < 0.06
+        )
     assert counted >= len(heads) // 4

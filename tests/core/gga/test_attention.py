@@ -1,4 +1,5 @@
-"""Geometry-guided attention: the chunked path against its dense twin, modes, ranges, and what is refused."""
+"""Geometry-guided attention: the chunked path against its dense twin, modes, ranges, and what is
+refused."""
 
 from __future__ import annotations
 
@@ -11,18 +12,25 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from egox_core.errors import EgoXInputError
 from egox_core.gga import backends, rows, triton_rows
 from egox_core.gga.attention import gga_attention, plain_attention
 from egox_core.gga.bias import bias_from_cosine, cosine_rows, dense_bias, reference_attention
 from egox_core.gga.geometry import tokens_from_latents
 from egox_core.gga.options import GgaOptions
 from egox_core.gga.rows import BiasRows
+from tests.refusals import refuses
 
 HEADS, DIM = 4, 16
 T, H, W_EXO, W_EGO = 3, 6, 8, 6  # latents; half of that in tokens
 ATTENTION_ROUNDING = 2e-6  # float32 softmax over 126 keys, values of size 1
-MODES = [("released", 3.0), ("released", 1.0), ("released", 0.5), ("paper", 2.0), ("power", 0.5), ("power", 2.0)]
+MODES = [
+    ("released", 3.0),
+    ("released", 1.0),
+    ("released", 0.5),
+    ("paper", 2.0),
+    ("power", 0.5),
+    ("power", 2.0),
+]
 
 
 def random_geometry(seed: int = 0, holes: bool = False):
@@ -41,7 +49,9 @@ def random_geometry(seed: int = 0, holes: bool = False):
 
 def random_qkv(batch: int = 2, dtype=torch.float32, seed: int = 1):
     generator = torch.Generator().manual_seed(seed)
-    return [torch.randn(batch, T * 3 * 7, HEADS * DIM, generator=generator).to(dtype) for _ in range(3)]
+    return [
+        torch.randn(batch, T * 3 * 7, HEADS * DIM, generator=generator).to(dtype) for _ in range(3)
+    ]
 
 
 @pytest.mark.parametrize("holes", [False, True])
@@ -59,12 +69,20 @@ def test_chunks_equal_the_dense_twin(mode, lambda_g, holes, chunk_bytes):
 
 @pytest.mark.parametrize("mode, lambda_g", MODES)
 def test_bias_rows_equal_the_twin(mode, lambda_g):
-    geometry, options = random_geometry(holes=True), GgaOptions(mode=mode, lambda_g=lambda_g, soft_trust=True)
+    geometry, options = (
+        random_geometry(holes=True),
+        GgaOptions(mode=mode, lambda_g=lambda_g, soft_trust=True),
+    )
     cos = torch.cat([cosine_rows(geometry, frame) for frame in range(T)])
     twin = bias_from_cosine(cos, geometry.key_trust > 0, options, geometry.key_trust)
     rows_of = BiasRows(geometry, options, torch.float32, reuse=True)
-    for queries in (slice(0, 27), slice(2, 7), slice(7, 20)):  # within a frame of 9, and over its end
-        # exp: near cosine -1 the logarithm stretches the last bit of the cosine, in a weight that is nearly 0.
+    for queries in (
+        slice(0, 27),
+        slice(2, 7),
+        slice(7, 20),
+    ):  # within a frame of 9, and over its end
+        # exp: near cosine -1 the logarithm stretches the last bit of the cosine, in a weight that
+        # is nearly 0.
         error = (rows_of(queries).exp() - twin[queries].exp()).abs().max()
         assert error <= 2e-6 * max(1.0, float(twin.exp().max()))
 
@@ -87,15 +105,19 @@ def test_no_geometry_is_the_plain_path_bit_for_bit(mode, lambda_g):
         calls.append(args)
         return plain_attention(*args)
 
-    assert torch.equal(gga_attention(q, k, v, HEADS, random_geometry(), options, plain=plain),
-                       plain_attention(q, k, v, HEADS))
+    assert torch.equal(
+        gga_attention(q, k, v, HEADS, random_geometry(), options, plain=plain),
+        plain_attention(q, k, v, HEADS),
+    )
     assert len(calls) == 1
 
 
 def fake_kernel(kind: str, calls: list[slice]):
     def run(q, k, v, heads, bias_rows, queries):
         calls.append(queries)
-        if kind == "raises at once" or (kind == "raises on the last chunk" and queries.stop == T * 9):
+        if kind == "raises at once" or (
+            kind == "raises on the last chunk" and queries.stop == T * 9
+        ):
             raise NotImplementedError("as a compiler's error: no RuntimeError of torch")
         out = backends.BACKENDS["sdpa"](q, k, v, heads, bias_rows, queries)
         return out + 0.1 if kind == "wrong numbers" else out
@@ -105,13 +127,18 @@ def fake_kernel(kind: str, calls: list[slice]):
 
 @pytest.mark.parametrize("others", [(), ("sdpa",)])
 @pytest.mark.parametrize("kind", ["wrong numbers", "raises at once", "raises on the last chunk"])
-@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, ATTENTION_ROUNDING), (torch.bfloat16, 2e-2)])
+@pytest.mark.parametrize(
+    "dtype, tolerance", [(torch.float32, ATTENTION_ROUNDING), (torch.bfloat16, 2e-2)]
+)
 def test_a_broken_kernel_is_survived_and_remembered(monkeypatch, kind, others, dtype, tolerance):
-    """Through the public function; without ``others`` only the mathematical form is left, in small pieces."""
+    """Through the public function; without ``others`` only the mathematical form is left, in small
+    pieces."""
     calls: list[slice] = []
     monkeypatch.setitem(backends.BACKENDS, "fake", fake_kernel(kind, calls))
     monkeypatch.setattr(backends, "backend_choices", lambda device: ("fake", *others))
-    monkeypatch.setattr(backends, "_seconds", lambda run, *rest: float(run is not backends.BACKENDS["fake"]))
+    monkeypatch.setattr(
+        backends, "_seconds", lambda run, *rest: float(run is not backends.BACKENDS["fake"])
+    )
     monkeypatch.setattr(backends, "_choice_of", {})
     monkeypatch.setattr(backends, "SCORE_BYTES", 8000)
     q, k, v = random_qkv(dtype=dtype)
@@ -123,7 +150,9 @@ def test_a_broken_kernel_is_survived_and_remembered(monkeypatch, kind, others, d
         assert (ours - twin).abs().max() <= tolerance * twin.abs().max().clamp_min(1)
     chunks = T * 3
     assert len(calls) == (1 + chunks if kind == "raises on the last chunk" else 1)
-    assert used.words().startswith(f"guided attention by {others[0] if others else backends.MATH_WORDS} (not fake: ")
+    assert used.words().startswith(
+        f"guided attention by {others[0] if others else backends.MATH_WORDS} (not fake: "
+    )
     assert ("wrong numbers" if kind == "wrong numbers" else "as a compiler's error") in used.words()
 
 
@@ -131,20 +160,34 @@ def test_a_broken_kernel_is_survived_and_remembered(monkeypatch, kind, others, d
 def test_a_kernel_that_breaks_in_training_is_survived(monkeypatch, recompute):
     monkeypatch.setitem(backends.BACKENDS, "fake", fake_kernel("raises on the last chunk", []))
     monkeypatch.setattr(backends, "backend_choices", lambda device: ("fake", "sdpa"))
-    monkeypatch.setattr(backends, "_seconds", lambda run, *rest: float(run is not backends.BACKENDS["fake"]))
+    monkeypatch.setattr(
+        backends, "_seconds", lambda run, *rest: float(run is not backends.BACKENDS["fake"])
+    )
     monkeypatch.setattr(backends, "_choice_of", {})
     gradients = []
     for backend in ("auto", "reference"):
         q, k, v = (x.requires_grad_() for x in random_qkv(batch=1))
-        gga_attention(q, k, v, HEADS, random_geometry(), GgaOptions(lambda_g=1.0), chunk_bytes=1, backend=backend,
-                      recompute=recompute).square().sum().backward()
+        gga_attention(
+            q,
+            k,
+            v,
+            HEADS,
+            random_geometry(),
+            GgaOptions(lambda_g=1.0),
+            chunk_bytes=1,
+            backend=backend,
+            recompute=recompute,
+        ).square().sum().backward()
         gradients.append(torch.cat([q.grad, k.grad, v.grad]))
-    assert (gradients[0] - gradients[1]).abs().max() <= 1e-4 * gradients[1].abs().max()  # float32 sums
+    assert (gradients[0] - gradients[1]).abs().max() <= 1e-4 * gradients[
+        1
+    ].abs().max()  # float32 sums
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_fused_rows_that_fail_in_the_middle_are_torchs(monkeypatch, dtype):
-    """A kernel that wrote half of the rows and then failed: torch makes them all, now and in later calls."""
+    """A kernel that wrote half of the rows and then failed: torch makes them all, now and in later
+    calls."""
     geometry, options = random_geometry(holes=True), GgaOptions(lambda_g=1.0)
     calls = []
 
@@ -163,9 +206,14 @@ def test_fused_rows_that_fail_in_the_middle_are_torchs(monkeypatch, dtype):
     twin = reference_attention(q.double(), k.double(), v.double(), HEADS, geometry, options)
     for _ in range(2):
         ours = gga_attention(q, k, v, HEADS, geometry, options, used=used)
-        assert (ours - twin).abs().max() <= backends.AGREEMENT.get(dtype, ATTENTION_ROUNDING) * twin.abs().max()
+        assert (ours - twin).abs().max() <= backends.AGREEMENT.get(
+            dtype, ATTENTION_ROUNDING
+        ) * twin.abs().max()
     assert len(calls) == 2, "the comparison with the twin, then the call that failed"
-    assert used.words() == "guided attention by sdpa; its bias by torch (Triton failed: PTX of a newer driver)"
+    assert (
+        used.words()
+        == "guided attention by sdpa; its bias by torch (Triton failed: PTX of a newer driver)"
+    )
 
 
 def test_untrusted_keys_lose_their_bias():
@@ -186,7 +234,8 @@ def test_bfloat16_is_as_exact_as_plain_bfloat16():
     ours = gga_attention(q, k, v, HEADS, geometry, options)
     ours = (ours - reference_attention(*exact, HEADS, geometry, options)).abs()
     plain = (plain_attention(q, k, v, HEADS) - plain_attention(*exact, HEADS)).abs()
-    # 1.2: the bias is rounded to bfloat16 too (quirks 17), and sharper attention gives larger numbers.
+    # 1.2: the bias is rounded to bfloat16 too (quirks 17), and sharper attention gives larger
+    # numbers.
     assert ours.mean() <= 1.2 * plain.mean()
 
 
@@ -196,7 +245,9 @@ def test_a_part_of_the_frames_is_the_part_of_the_tables():
     per_frame = 21
     index = torch.cat((torch.arange(per_frame), 2 * per_frame + torch.arange(per_frame)))
     assert part.grid == (2, 3, 4, 3)
-    assert torch.equal(dense_bias(part, GgaOptions()), dense_bias(geometry, GgaOptions())[index][:, index])
+    assert torch.equal(
+        dense_bias(part, GgaOptions()), dense_bias(geometry, GgaOptions())[index][:, index]
+    )
 
 
 @pytest.mark.parametrize("tag", ["0.5", "1.0", "3.0"])
@@ -209,12 +260,18 @@ def test_dense_bias_equals_the_golden_of_the_tiny_transformer(repo_root, tag):
     assert (bias - expected)[expected > -4].abs().max() <= 2e-4
 
 
-@pytest.mark.parametrize("settings, message", [
-    ({"lambda_g": -1}, "λ_g"), ({"lambda_g": float("nan")}, "λ_g"), ({"lambda_g": float("inf")}, "λ_g"),
-    ({"mode": "paper", "lambda_g": 0}, "silence"), ({"mode": "strong"}, "attention mode"),
-])
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"lambda_g": -1}, "λ_g"),
+        ({"lambda_g": float("nan")}, "λ_g"),
+        ({"lambda_g": float("inf")}, "λ_g"),
+        ({"mode": "paper", "lambda_g": 0}, "silence"),
+        ({"mode": "strong"}, "attention mode"),
+    ],
+)
 def test_bad_options_are_refused(settings, message):
-    with pytest.raises(EgoXInputError, match=message):
+    with refuses(message):
         GgaOptions(**settings)
 
 
@@ -224,22 +281,32 @@ def test_defaults_follow_the_mode():
 
 def test_another_canvas_is_refused():
     q, k, v = (x[:, :-7] for x in random_qkv())
-    with pytest.raises(EgoXInputError, match="tokens of the attention"):
+    with refuses("tokens of the attention"):
         gga_attention(q, k, v, HEADS, random_geometry(), GgaOptions())
-    with pytest.raises(EgoXInputError, match="attention backend"):
+    with refuses("attention backend"):
         gga_attention(*random_qkv(), HEADS, random_geometry(), GgaOptions(), backend="fastest")
 
 
 def test_the_fused_gpu_kernel_gives_torchs_numbers(repo_root):
-    """In Triton's interpreter, which must be chosen before Triton is imported: so in a process of its own."""
-    pytest.importorskip("triton", reason="Triton is not installed here; GPU machines without it use torch")
-    code = ("import torch; from egox_core.gga.triton_rows import agrees, load_kernel, self_check\n"
-            "for dtype in (torch.float32, torch.float16, torch.bfloat16):\n"
-            "    ours, torchs = self_check(load_kernel(), torch.device('cpu'), dtype)\n"
-            "    assert ours.dtype == dtype and agrees(ours, torchs), dtype\n"
-            "    assert not agrees(ours + 0.05, torchs)\n"
-            "    if dtype == torch.float32: print(float((ours.exp() - torchs.exp()).abs().max()))")
-    run = subprocess.run([sys.executable, "-c", code], cwd=repo_root, capture_output=True, text=True,
-                         env={**os.environ, "TRITON_INTERPRET": "1"})
+    """In Triton's interpreter, which must be chosen before Triton is imported: so in a process of
+    its own."""
+    pytest.importorskip(
+        "triton", reason="Triton is not installed here; GPU machines without it use torch"
+    )
+    code = (
+        "import torch; from egox_core.gga.triton_rows import agrees, load_kernel, self_check\n"
+        "for dtype in (torch.float32, torch.float16, torch.bfloat16):\n"
+        "    ours, torchs = self_check(load_kernel(), torch.device('cpu'), dtype)\n"
+        "    assert ours.dtype == dtype and agrees(ours, torchs), dtype\n"
+        "    assert not agrees(ours + 0.05, torchs)\n"
+        "    if dtype == torch.float32: print(float((ours.exp() - torchs.exp()).abs().max()))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=repo_root,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "TRITON_INTERPRET": "1"},
+    )
     assert run.returncode == 0, run.stderr
     assert float(run.stdout) <= 1e-6

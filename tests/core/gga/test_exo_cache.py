@@ -1,4 +1,5 @@
-"""Exo's keys and values between steps: when they are kept, what makes them others, where they lie."""
+"""Exo's keys and values between steps: when they are kept, what makes them others, where they
+lie."""
 
 from __future__ import annotations
 
@@ -19,8 +20,14 @@ def tokens(seed: int, exo: bool = True) -> torch.Tensor:  # [1, tokens, 8]
     return torch.randn(1, t * h * width, 8, generator=torch.Generator().manual_seed(seed))
 
 
-def forward(cache: ExoCache, sigma: float, key: str = "", conditions: tuple = ("positive",), seed: int = 0,
-            blocks: int = BLOCKS) -> str:
+def forward(
+    cache: ExoCache,
+    sigma: float,
+    key: str = "",
+    conditions: tuple = ("positive",),
+    seed: int = 0,
+    blocks: int = BLOCKS,
+) -> str:
     """One model call; "kept", "full" or "refused"."""
     part = cache.forward(key, conditions, sigma, SIGMAS, GRID, 100, CPU)
     if part is None:
@@ -33,20 +40,24 @@ def forward(cache: ExoCache, sigma: float, key: str = "", conditions: tuple = ("
     return "kept" if part.kept else "full"
 
 
-def test_halves_of_a_canvas_are_joined_again() -> None:
+def test_halves_of_a_canvas_are_joined_again():
     whole, (t, h, w_exo, _) = tokens(1), GRID
     ego = whole.unflatten(1, (t * h, -1))[:, :, w_exo:].flatten(1, 2)
     assert torch.equal(join_tokens(exo_tokens(whole, GRID), ego), whole)
 
 
-def test_a_kept_step_sees_the_exo_of_the_last_full_one() -> None:
+def test_a_kept_step_sees_the_exo_of_the_last_full_one():
     cache = ExoCache(2)
     full = cache.forward("", ("positive",), 1.0, SIGMAS, GRID, 100, CPU)
     for block in range(BLOCKS):
         full.keys_and_values(block, tokens(block), tokens(block + 50))
     full.finish(BLOCKS)
     kept = cache.forward("", ("positive",), 0.8, SIGMAS, GRID, 100, CPU)
-    assert kept.kept and kept.tokens == tokens(0, exo=False).shape[1] and full.tokens == tokens(0).shape[1]
+    assert (
+        kept.kept
+        and kept.tokens == tokens(0, exo=False).shape[1]
+        and full.tokens == tokens(0).shape[1]
+    )
     for block in range(BLOCKS):
         k, v = kept.keys_and_values(block, tokens(7, exo=False), tokens(8, exo=False))
         assert torch.equal(exo_tokens(k, GRID), exo_tokens(tokens(block), GRID))
@@ -54,37 +65,60 @@ def test_a_kept_step_sees_the_exo_of_the_last_full_one() -> None:
         assert torch.equal(k, join_tokens(exo_tokens(tokens(block), GRID), tokens(7, exo=False)))
 
 
-@pytest.mark.parametrize(("sigma", "step"), [(1.0, 0), (0.9, 0), (0.8, 1), (0.8 * (1 + 1e-7), 1), (0.31, 2), (0.3, 3),
-                                             (0.1, 3), (1.5, 0)])
-def test_a_noise_level_belongs_to_the_step_that_it_lies_in(sigma: float, step: int) -> None:
+@pytest.mark.parametrize(
+    ("sigma", "step"),
+    [(1.0, 0), (0.9, 0), (0.8, 1), (0.8 * (1 + 1e-7), 1), (0.31, 2), (0.3, 3), (0.1, 3), (1.5, 0)],
+)
+def test_a_noise_level_belongs_to_the_step_that_it_lies_in(sigma, step):
     assert step_of(sigma, SIGMAS) == step
 
 
-@pytest.mark.parametrize(("every", "expected"), [
-    (2, ["full", "kept", "full", "kept"]), (3, ["full", "kept", "kept", "full"]),
-    (0, ["full", "kept", "kept", "kept"]), (1, ["full"] * 4)])
-def test_every_nth_step_is_full(every: int, expected: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("every", "expected"),
+    [
+        (2, ["full", "kept", "full", "kept"]),
+        (3, ["full", "kept", "kept", "full"]),
+        (0, ["full", "kept", "kept", "kept"]),
+        (1, ["full"] * 4),
+    ],
+)
+def test_every_nth_step_is_full(every, expected):
     cache = ExoCache(every)
     assert [forward(cache, sigma) for sigma in SIGMAS[:4]] == expected
     assert (cache.full, cache.kept) == (expected.count("full"), expected.count("kept"))
 
 
-def test_two_calls_a_step_and_steps_from_the_middle() -> None:
+def test_two_calls_a_step_and_steps_from_the_middle():
     cache = ExoCache(2)
     assert [forward(cache, sigma) for sigma in (1.0, 0.8, 0.8, 0.6, 0.6, 0.3)] == [  # heun
-        "full", "kept", "kept", "full", "kept", "kept"]
+        "full",
+        "kept",
+        "kept",
+        "full",
+        "kept",
+        "kept",
+    ]
     cache.begin_run(UnlimitedMemory())
-    assert [forward(cache, sigma) for sigma in (0.8, 0.6)] == ["full", "full"], "groups are the schedule's"
+    assert [forward(cache, sigma) for sigma in (0.8, 0.6)] == ["full", "full"], (
+        "groups are the schedule's"
+    )
 
 
-def test_more_noise_again_is_computed_anew() -> None:
+def test_more_noise_again_is_computed_anew():
     cache = ExoCache(0)
-    assert [forward(cache, sigma) for sigma in (1.0, 0.6, 0.8, 1.0)] == ["full", "kept", "kept", "kept"]
+    assert [forward(cache, sigma) for sigma in (1.0, 0.6, 0.8, 1.0)] == [
+        "full",
+        "kept",
+        "kept",
+        "kept",
+    ]
     cache.begin_run(UnlimitedMemory())
-    assert [forward(cache, sigma) for sigma in (0.8, 0.6, 1.0)] == ["full", "kept", "full"], "a restart"
+    assert [forward(cache, sigma) for sigma in (0.8, 0.6, 1.0)] == ["full", "kept", "full"], (
+        "a restart"
+    )
 
 
-def test_each_condition_window_and_weight_has_its_own() -> None:
+def test_each_condition_window_and_weight_has_its_own():
     cache = ExoCache(0)
     assert forward(cache, 1.0) == "full"
     assert forward(cache, 0.8, conditions=("negative",)) == "full"
@@ -95,13 +129,13 @@ def test_each_condition_window_and_weight_has_its_own() -> None:
     assert forward(cache, 0.6, conditions=("positive",)) == "full" and cache.kept_bytes < before + 1
 
 
-def test_blocks_that_were_skipped_keep_nothing() -> None:
+def test_blocks_that_were_skipped_keep_nothing():
     cache = ExoCache(0)
     assert [forward(cache, 1.0, blocks=1), forward(cache, 0.8)] == ["full", "full"]
     assert forward(cache, 0.6) == "kept"
 
 
-def test_a_run_begins_and_ends_with_nothing() -> None:
+def test_a_run_begins_and_ends_with_nothing():
     cache = ExoCache(0)
     forward(cache, 1.0)
     assert cache.kept_bytes == BLOCKS * 2 * exo_tokens(tokens(0), GRID).numel() * 4
@@ -110,7 +144,7 @@ def test_a_run_begins_and_ends_with_nothing() -> None:
     assert forward(cache, 0.8) == "full"
 
 
-def test_without_room_every_step_is_full() -> None:
+def test_without_room_every_step_is_full():
     class Full(UnlimitedMemory):
         def room(self, device: torch.device) -> int:
             return 99

@@ -1,4 +1,5 @@
-"""Each attention kernel on a real GPU: 28,028 tokens of the 14B model against the twin in float64."""
+"""Each attention kernel on a real GPU: 28,028 tokens of the 14B model against the twin in
+float64."""
 
 from __future__ import annotations
 
@@ -17,15 +18,22 @@ ROWS = slice(700, 956)  # ego queries over the end of a frame of 784
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("backend", list(backends.BACKENDS))
-def test_kernel_equals_the_float64_twin(backend: str, dtype: torch.dtype) -> None:
+def test_kernel_equals_the_float64_twin(backend, dtype):
     if not torch.cuda.is_available():
         pytest.skip("no CUDA GPU here")
     error, largest = kernel_error(backend, dtype, torch.device("cuda"), GRID, HEADS, DIM, ROWS)
     assert error <= backends.AGREEMENT[dtype] * largest
 
 
-def kernel_error(backend: str, dtype: torch.dtype, device: torch.device, grid: tuple[int, int, int, int], heads: int,
-                 dim: int, rows: slice) -> tuple[float, float]:
+def kernel_error(
+    backend: str,
+    dtype: torch.dtype,
+    device: torch.device,
+    grid: tuple[int, int, int, int],
+    heads: int,
+    dim: int,
+    rows: slice,
+) -> tuple[float, float]:
     """(largest difference, largest value) of these rows."""
     t, h, w_exo, w_ego = grid
     generator = torch.Generator().manual_seed(0)
@@ -33,12 +41,16 @@ def kernel_error(backend: str, dtype: torch.dtype, device: torch.device, grid: t
     def random(*shape: int) -> torch.Tensor:
         return torch.randn(*shape, generator=generator)
 
-    geometry = tokens_from_latents(torch.nn.functional.normalize(random(t, t, 2 * h, 2 * w_exo, 3), dim=-1),
-                                   torch.nn.functional.normalize(random(t, 2 * h, 2 * w_ego, 3), dim=-1)).to(device)
+    geometry = tokens_from_latents(
+        torch.nn.functional.normalize(random(t, t, 2 * h, 2 * w_exo, 3), dim=-1),
+        torch.nn.functional.normalize(random(t, 2 * h, 2 * w_ego, 3), dim=-1),
+    ).to(device)
     q = random(1, rows.stop - rows.start, heads * dim).to(device, dtype)
     k, v = (random(1, geometry.tokens, heads * dim).to(device, dtype) for _ in range(2))
     options = GgaOptions()
-    ours = backends.BACKENDS[backend](q, k, v, heads, BiasRows(geometry, options, dtype, reuse=True), rows)
+    ours = backends.BACKENDS[backend](
+        q, k, v, heads, BiasRows(geometry, options, dtype, reuse=True), rows
+    )
     exact = BiasRows(geometry, options, torch.float64, reuse=True, fused=False)
     twin = backends.math_rows(q.double(), k.double(), v.double(), heads, exact, rows)
     return float((ours - twin).abs().max()), float(twin.abs().max())

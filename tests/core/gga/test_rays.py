@@ -9,17 +9,25 @@ import torch
 
 from egox_core.cameras.model import pixel_rays
 from egox_core.cameras.presets import ARIA_DISTORTION, preset_camera
-from egox_core.errors import EgoXInputError
-from egox_core.gga.rays import ego_rays, released_k_note, released_k_picture_px, undistort_as_released
+from egox_core.gga.rays import (
+    ego_rays,
+    released_k_note,
+    released_k_picture_px,
+    undistort_as_released,
+)
 from egox_core.types import CameraTrajectory
+from tests.refusals import refuses
 
 RELEASED_K = [[150.0, 0, 255.5], [0, 150.0, 255.5], [0, 0, 1]]
 
 
 def trajectory(camera="aria_released", size=448, k=RELEASED_K) -> CameraTrajectory:
-    return CameraTrajectory(w2c=torch.eye(3, 4, dtype=torch.float64)[None], camera=preset_camera(camera, size),
-                            times_s=torch.zeros(1, dtype=torch.float64),
-                            meta_intrinsics=None if k is None else torch.tensor(k, dtype=torch.float64))
+    return CameraTrajectory(
+        w2c=torch.eye(3, 4, dtype=torch.float64)[None],
+        camera=preset_camera(camera, size),
+        times_s=torch.zeros(1, dtype=torch.float64),
+        meta_intrinsics=None if k is None else torch.tensor(k, dtype=torch.float64),
+    )
 
 
 def degrees(a, b):
@@ -32,16 +40,21 @@ def test_undistortion_is_opencvs_after_five_rounds():
     col, row = np.meshgrid(np.arange(56.0), np.arange(56.0))
     points = np.stack((col, row), -1).reshape(-1, 1, 2)
     five_rounds = {"R": None, "P": None, "criteria": (cv2.TERM_CRITERIA_MAX_ITER, 5, 0.0)}
-    undistort = getattr(cv2, "undistortPointsIter", cv2.undistortPoints)  # OpenCV 4 has the criteria in a second name
+    undistort = getattr(
+        cv2, "undistortPointsIter", cv2.undistortPoints
+    )  # OpenCV 4 has the criteria in a second name
     theirs = undistort(points, k, np.array(ARIA_DISTORTION), **five_rounds).reshape(56, 56, 2)
     ours = undistort_as_released(torch.from_numpy(points.reshape(56, 56, 2)), torch.from_numpy(k))
     assert np.abs(ours.numpy() - theirs).max() <= 1e-9
 
 
 def test_released_rays_keep_their_distance_from_the_lens():
-    released, pinhole = (ego_rays(mode, trajectory("aria_meta"), 56, 56) for mode in ("released", "pinhole"))
+    released, pinhole = (
+        ego_rays(mode, trajectory("aria_meta"), 56, 56) for mode in ("released", "pinhole")
+    )
     assert torch.allclose(released.norm(dim=-1), torch.ones((), dtype=torch.float64))
-    # quirks 8: the middle of the picture looks well off the optical axis, since 255.5 / 8 is not the middle of 56.
+    # quirks 8: the middle of the picture looks well off the optical axis, since 255.5 / 8 is not
+    # the middle of 56.
     axis = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
     assert 14 < degrees(released[28, 28], axis) < 22
     assert degrees(released, pinhole).mean() > 5
@@ -53,7 +66,9 @@ def test_exact_rays_are_the_mean_direction_of_their_pixels():
     pixels, valid = pixel_rays(own.camera, dtype=torch.float64)
     mean = pixels.unflatten(0, (56, 8)).unflatten(2, (56, 8)).mean(dim=(1, 3))
     inside = valid.unflatten(0, (56, 8)).unflatten(2, (56, 8)).all(dim=1).all(dim=2)
-    assert degrees(rays, mean / mean.norm(dim=-1, keepdim=True))[inside].max() < 0.2  # curvature of the lens in 8 px
+    assert (
+        degrees(rays, mean / mean.norm(dim=-1, keepdim=True))[inside].max() < 0.2
+    )  # curvature of the lens in 8 px
 
 
 def test_nothing_is_seen_beyond_the_lens():
@@ -62,11 +77,19 @@ def test_nothing_is_seen_beyond_the_lens():
     assert ((lengths - 1).abs() < 1e-9).logical_or(lengths == 0).all() and (lengths == 0).any()
 
 
-@pytest.mark.parametrize("size, k, px", [(448, RELEASED_K, 448), (256, RELEASED_K, 448),
-                                         (496, RELEASED_K, 448), (512, RELEASED_K, 448), (544, RELEASED_K, 448),
-                                         (512, [[240.0, 0, 255.5], [0, 240.0, 255.5], [0, 0, 1]], 512),
-                                         (256, [[240.0, 0, 255.5], [0, 240.0, 255.5], [0, 0, 1]], 448),
-                                         (128, [[60.0, 0, 64], [0, 60.0, 64], [0, 0, 1]], 128)])
+@pytest.mark.parametrize(
+    "size, k, px",
+    [
+        (448, RELEASED_K, 448),
+        (256, RELEASED_K, 448),
+        (496, RELEASED_K, 448),
+        (512, RELEASED_K, 448),
+        (544, RELEASED_K, 448),
+        (512, [[240.0, 0, 255.5], [0, 240.0, 255.5], [0, 0, 1]], 512),
+        (256, [[240.0, 0, 255.5], [0, 240.0, 255.5], [0, 0, 1]], 448),
+        (128, [[60.0, 0, 64], [0, 60.0, 64], [0, 0, 1]], 128),
+    ],
+)
 def test_which_picture_k_belongs_to(size, k, px):
     own = trajectory(size=size, k=k)
     assert released_k_picture_px(own) == px
@@ -76,25 +99,33 @@ def test_which_picture_k_belongs_to(size, k, px):
 
 @pytest.mark.parametrize("size", [496, 512, 528])
 def test_rays_of_neighbouring_sizes_are_alike(size):
-    """No size takes the released K for another picture's: the middle of the picture looks the same way at all."""
+    """No size takes the released K for another picture's: the middle of the picture looks the same
+    way at all."""
     n = size // 8
-    ours, released = (ego_rays("released", trajectory(size=8 * m, k=RELEASED_K), m, m) for m in (n, 56))
+    ours, released = (
+        ego_rays("released", trajectory(size=8 * m, k=RELEASED_K), m, m) for m in (n, 56)
+    )
     assert degrees(ours[n // 2, n // 2], released[28, 28]) < 2.0  # half a latent
 
 
 def test_released_rays_scale_with_the_canvas():
     large, small = (ego_rays("released", trajectory(size=8 * n), n, n) for n in (56, 28))
-    corner = degrees(large[0, 55], small[0, 27])  # the same corner of the picture, up to half a latent
+    corner = degrees(
+        large[0, 55], small[0, 27]
+    )  # the same corner of the picture, up to half a latent
     assert corner < 3
 
 
 def test_refusals():
-    with pytest.raises(EgoXInputError, match="square"):
+    with refuses("square"):
         ego_rays("released", trajectory(), 56, 48)
 
 
 def test_a_path_made_by_hand_has_the_released_takes_k():
-    """The pose editor's paths come from no meta.json; they are for the same LoRA, so they get the same rays."""
+    """The pose editor's paths come from no meta.json; they are for the same LoRA, so they get the
+    same rays."""
     for size in (448, 256):
-        by_hand, of_a_take = (ego_rays("released", trajectory(size=size, k=k), 8, 8) for k in (None, RELEASED_K))
+        by_hand, of_a_take = (
+            ego_rays("released", trajectory(size=size, k=k), 8, 8) for k in (None, RELEASED_K)
+        )
         assert torch.equal(by_hand, of_a_take)

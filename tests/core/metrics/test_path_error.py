@@ -1,6 +1,5 @@
-"""The angle between a view and its path: known turns are measured, what doesn't match isn't judged."""
-
-from __future__ import annotations
+"""The angle between a view and its path: known turns are measured, what doesn't match isn't
+judged."""
 
 from dataclasses import replace
 
@@ -8,16 +7,23 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from egox_core.errors import EgoXInputError
 from egox_core.metrics import path_error as meter
 from egox_core.metrics.path_error import path_error
 from egox_core.scene.build import build_scene
 from egox_core.trajectory.poses import compose, sensor_from_upright
 from lab.drawn import SyntheticSpec, make_take
+from tests.refusals import refuses
 
 SPEC = SyntheticSpec(
-    seed=900_001, frames=3, fps=3.0, exo_width=224, exo_height=128, ego_size=128, texture="plain",
-    clutter="calm", object_scale=2.0,
+    seed=900_001,
+    frames=3,
+    fps=3.0,
+    exo_width=224,
+    exo_height=128,
+    ego_size=128,
+    texture="plain",
+    clutter="calm",
+    object_scale=2.0,
 )
 
 
@@ -32,13 +38,14 @@ def scene(take):
 
 
 @pytest.mark.parametrize("turn", [(0, 0, 0), (10, 0, 0), (0, -20, 0), (0, 0, 5)])
-def test_a_path_turned_away_is_measured(take, scene, turn) -> None:
+def test_a_path_turned_away_is_measured(take, scene, turn):
     """The true video against a path that is turned back: the view is off by the turn."""
     upright = sensor_from_upright(take.ego_camera.quarter_turns)
     about = torch.tensor(turn, dtype=torch.float64) @ upright.T
     back = torch.from_numpy(Rotation.from_rotvec(about, degrees=True).inv().as_matrix())
-    path = replace(take.trajectory(), w2c=compose(torch.cat((back, torch.zeros(3, 1)), 1)[None],
-                                                  take.ego_w2c))
+    path = replace(
+        take.trajectory(), w2c=compose(torch.cat((back, torch.zeros(3, 1)), 1)[None], take.ego_w2c)
+    )
     found = path_error(take.ego_frames(), scene, path)
     assert bool(found.judged.all()) and float(found.spread_deg.max()) < 1.5
     off = (found.turn_deg - torch.tensor(turn)).norm(dim=1)
@@ -46,7 +53,7 @@ def test_a_path_turned_away_is_measured(take, scene, turn) -> None:
     assert found.text().startswith("The view follows the rendered path: ")
 
 
-def test_a_long_clip_is_compared_at_every_so_many_frames(take, scene, monkeypatch) -> None:
+def test_a_long_clip_is_compared_at_every_so_many_frames(take, scene, monkeypatch):
     every = path_error(take.ego_frames(), scene, take.trajectory())
     monkeypatch.setattr(meter, "MOST_FRAMES", 2)
     found = path_error(take.ego_frames(), scene, take.trajectory())
@@ -54,14 +61,18 @@ def test_a_long_clip_is_compared_at_every_so_many_frames(take, scene, monkeypatc
     assert torch.allclose(found.turn_deg, every.turn_deg[::2], atol=0.1)
 
 
-def test_noise_and_another_room_are_not_judged(take, scene) -> None:
+def test_noise_and_another_room_are_not_judged(take, scene):
     noise = torch.rand(take.ego_rgb.shape, generator=torch.Generator().manual_seed(0))
     other = make_take(replace(SPEC, seed=900_004)).ego_frames()
     for video in (noise, other, torch.full_like(noise, 0.5)):
         found = path_error(video, scene, take.trajectory())
-        assert not found.judged.any() and found.median_deg is None and "can't be judged" in found.text()
+        assert (
+            not found.judged.any()
+            and found.median_deg is None
+            and "can't be judged" in found.text()
+        )
 
 
-def test_a_scene_of_other_frames_is_refused(take, scene) -> None:
-    with pytest.raises(EgoXInputError, match="2 and 3 frames"):
+def test_a_scene_of_other_frames_is_refused(take, scene):
+    with refuses("2 and 3 frames"):
         path_error(take.ego_frames()[:2], scene, take.trajectory())

@@ -20,23 +20,42 @@ TOKENS = 2 * 3 * 8
 def random_record(options: GgaOptions | None = None, **changes) -> AttentionRecord:
     generator = torch.Generator().manual_seed(0)
     t, h, w_exo, w_ego = GRID
-    directions = torch.nn.functional.normalize(torch.randn(t, t, h, w_exo + w_ego, 3, generator=generator), dim=-1)
+    directions = torch.nn.functional.normalize(
+        torch.randn(t, t, h, w_exo + w_ego, 3, generator=generator), dim=-1
+    )
     directions[..., w_exo:, :] = 0
     trust = torch.ones(t, h, w_exo + w_ego)
     trust[..., w_exo:] = 0
     directions[:, :, 0, 0] = trust[:, 0, 0] = 0  # no depth in a corner
     geometry = GgaGeometry(
-        query_dirs=torch.nn.functional.normalize(torch.randn(t, h * w_ego, 3, generator=generator), dim=-1),
-        key_dirs=directions.flatten(1, 3), key_trust=trust.flatten(), grid=GRID)
-    values = {"q_ego": torch.randn(t * h * w_ego, 4 * 8, generator=generator), "heads": 4, "grid": GRID,
-              "k": torch.randn(TOKENS, 4 * 8, generator=generator), "block": 7, "blocks": 40, "step": 3, "steps": 50,
-              "sigma": 0.9, "geometry": geometry, "options": options or GgaOptions(),
-              "latent_frames": (0, 1)}
+        query_dirs=torch.nn.functional.normalize(
+            torch.randn(t, h * w_ego, 3, generator=generator), dim=-1
+        ),
+        key_dirs=directions.flatten(1, 3),
+        key_trust=trust.flatten(),
+        grid=GRID,
+    )
+    values = {
+        "q_ego": torch.randn(t * h * w_ego, 4 * 8, generator=generator),
+        "heads": 4,
+        "grid": GRID,
+        "k": torch.randn(TOKENS, 4 * 8, generator=generator),
+        "block": 7,
+        "blocks": 40,
+        "step": 3,
+        "steps": 50,
+        "sigma": 0.9,
+        "geometry": geometry,
+        "options": options or GgaOptions(),
+        "latent_frames": (0, 1),
+    }
     return AttentionRecord(**{**values, **changes})
 
 
-@pytest.mark.parametrize("options", [GgaOptions(), GgaOptions(mode="paper", lambda_g=2.0), GgaOptions(mode="power")])
-def test_a_row_equals_the_dense_one(options) -> None:
+@pytest.mark.parametrize(
+    "options", [GgaOptions(), GgaOptions(mode="paper", lambda_g=2.0), GgaOptions(mode="power")]
+)
+def test_a_row_equals_the_dense_one(options):
     record = random_record(options)
     q, k = (x.double().unflatten(-1, (4, 8)).transpose(0, 1) for x in (record.q_ego, record.k))
     scores = q @ k.transpose(-1, -2) / 8**0.5
@@ -50,7 +69,7 @@ def test_a_row_equals_the_dense_one(options) -> None:
     assert bool(weight[:, :, 0, 0].isnan().all()) and not bool(weight[:, :, 1:].isnan().any())
 
 
-def test_pixels_and_frames_find_their_token() -> None:
+def test_pixels_and_frames_find_their_token():
     record = random_record()
     assert ego_query(record, 0, 0, 0) == 0
     assert ego_query(record, 47, 47, 0) == 8, "the last token of the first latent frame"
@@ -64,17 +83,21 @@ def test_pixels_and_frames_find_their_token() -> None:
         ego_query(window, 0, 0, 4)
 
 
-def test_attention_is_told_in_multiples_of_an_even_spread() -> None:
+def test_attention_is_told_in_multiples_of_an_even_spread():
     record = random_record()
     even = torch.full((1, TOKENS), 1 / TOKENS)
     rows = AttentionRows(without=even, guided=even, weight=torch.ones(1, TOKENS))
     weight, guided, plain = heats(record, rows, 0, 0)
-    assert np.allclose(guided.values, 1) and np.allclose(plain.values, 1) and np.allclose(weight.values, 1)
+    assert (
+        np.allclose(guided.values, 1)
+        and np.allclose(plain.values, 1)
+        and np.allclose(weight.values, 1)
+    )
     assert "as in the model" in guided.title and "as in the model" not in plain.title
     assert exo_share(even[0], GRID) == pytest.approx(5 / 8)
 
 
-def test_the_picture_is_warm_where_the_attention_is() -> None:
+def test_the_picture_is_warm_where_the_attention_is():
     exo, ego = torch.full((480, 800, 3), 0.5), torch.full((480, 480, 3), 0.5)
     values = np.zeros((3, 5))
     values[1, 3], values[0, 0] = 1.0, np.nan
@@ -82,14 +105,19 @@ def test_the_picture_is_warm_where_the_attention_is() -> None:
     grid = attention_grid(exo, ego, (100, 50), [heat] * 2, "ego")
     assert grid.shape[0] % 2 == 0 and grid.shape[1] % 2 == 0
     top, left = GAP + TITLE, 2 * GAP + 800
-    heat = grid[top:top + 480, left:left + 800]
+    heat = grid[top : top + 480, left : left + 800]
     red_minus_blue = heat[..., 0] - heat[..., 2]
     row, column = divmod(int(red_minus_blue.argmax()), 800)
     assert 160 <= row < 320 and 480 <= column < 640, "the token in row 1, column 3"
     corner = heat[20, 20]
     assert float(corner.max() - corner.min()) < 0.01, "grey where nothing is known"
-    mark = grid[top:top + 480, GAP + 160:GAP + 160 + 480]  # the ego picture, centred in its tile
-    assert float((mark[40:61, 90:111] - 0.5).abs().max()) > 0.4 and float((mark[200:, 200:] - 0.5).abs().max()) < 0.01
-    legend = grid[top + 480:top + 480 + LEGEND, left:left + 800]
+    mark = grid[
+        top : top + 480, GAP + 160 : GAP + 160 + 480
+    ]  # the ego picture, centred in its tile
+    assert (
+        float((mark[40:61, 90:111] - 0.5).abs().max()) > 0.4
+        and float((mark[200:, 200:] - 0.5).abs().max()) < 0.01
+    )
+    legend = grid[top + 480 : top + 480 + LEGEND, left : left + 800]
     cold, warm = legend[9, 40], legend[9, -40]
     assert cold[2] > 2 * cold[1] and warm[0] > 2 * warm[2], "blue left, red right"

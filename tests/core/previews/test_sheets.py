@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from egox_core.errors import EgoXInputError
 from egox_core.previews import sheets as preview_sheets
 from egox_core.previews.maps import (
     colour_stops,
@@ -18,14 +17,20 @@ from egox_core.previews.maps import (
     depth_scale,
     round_values,
 )
+from tests.refusals import refuses
 
 
 def frame_of(sheets: preview_sheets.Sheets, number: int) -> np.ndarray:
     """What a page draws for the number-th frame: the rule of ``web/js/previews/sheets.mjs``."""
     per_sheet = sheets.columns * sheets.rows
-    sheet = cv2.imdecode(np.frombuffer(sheets.files[number // per_sheet], np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+    sheet = cv2.imdecode(
+        np.frombuffer(sheets.files[number // per_sheet], np.uint8), cv2.IMREAD_COLOR
+    )[..., ::-1]
     row, column = divmod(number % per_sheet, sheets.columns)
-    return sheet[row * sheets.height:(row + 1) * sheets.height, column * sheets.width:(column + 1) * sheets.width]
+    return sheet[
+        row * sheets.height : (row + 1) * sheets.height,
+        column * sheets.width : (column + 1) * sheets.width,
+    ]
 
 
 def flat_frames(count: int, height: int, width: int) -> torch.Tensor:
@@ -34,8 +39,10 @@ def flat_frames(count: int, height: int, width: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("count", [1, 5, 49])
-def test_every_frame_is_in_its_place(count: int, monkeypatch) -> None:
-    monkeypatch.setattr(preview_sheets, "SHEET_PIXELS", 20 * 32 * 48)  # several sheets, the last one not full
+def test_every_frame_is_in_its_place(count, monkeypatch):
+    monkeypatch.setattr(
+        preview_sheets, "SHEET_PIXELS", 20 * 32 * 48
+    )  # several sheets, the last one not full
     sheets = preview_sheets.make_sheets(flat_frames(count, 32, 48))
     assert (sheets.count, sheets.step, sheets.width, sheets.height) == (count, 1, 48, 32)
     for number in range(count):
@@ -45,22 +52,28 @@ def test_every_frame_is_in_its_place(count: int, monkeypatch) -> None:
         assert np.abs(picture.astype(int) - round(255 * number / count)).max() <= 2
 
 
-def test_long_and_large_clips_are_thinned_and_scaled() -> None:
+def test_long_and_large_clips_are_thinned_and_scaled():
     sheets = preview_sheets.make_sheets(flat_frames(100, 40, 80), step=4, max_side=40)
     assert (sheets.step, sheets.count, sheets.width, sheets.height) == (4, 25, 40, 20)
     assert abs(int(frame_of(sheets, 24)[5, 5, 0]) - round(255 * 96 / 100)) <= 2
 
 
-def test_no_more_frames_than_a_page_can_hold() -> None:
-    assert [preview_sheets.common_step(frames) for frames in (1, 49, 121, 122, 480)] == [1, 1, 1, 2, 4]
+def test_no_more_frames_than_a_page_can_hold():
+    assert [preview_sheets.common_step(frames) for frames in (1, 49, 121, 122, 480)] == [
+        1,
+        1,
+        1,
+        2,
+        4,
+    ]
 
 
-def test_no_frames_are_refused() -> None:
-    with pytest.raises(EgoXInputError, match="frames to preview"):
+def test_no_frames_are_refused():
+    with refuses("frames to preview"):
         preview_sheets.make_sheets(torch.zeros(0, 4, 4, 3))
 
 
-def test_uncovered_is_marked_and_covered_is_not() -> None:
+def test_uncovered_is_marked_and_covered_is_not():
     rgb, coverage = torch.rand(2, 16, 16, 3), torch.zeros(2, 16, 16, dtype=torch.bool)
     coverage[0, :, :4] = True
     marked = torch.stack(list(coverage_preview(rgb, coverage)))
@@ -70,12 +83,19 @@ def test_uncovered_is_marked_and_covered_is_not() -> None:
     assert covered_share(coverage) == [25.0, 0.0]
 
 
-def test_legend_of_a_depth_says_where_its_metres_lie() -> None:
+def test_legend_of_a_depth_says_where_its_metres_lie():
     depth_m = torch.linspace(1.0, 8.0, 4096).reshape(1, 64, 64)
     scale = depth_scale(depth_m)
     picture = depth_preview(depth_m, scale)[0].reshape(-1, 3)
     legend = scale.legend()
-    assert [tick["label"] for tick in legend["ticks"]] == ["1.5 m", "2 m", "3 m", "4 m", "5 m", "7 m"]
+    assert [tick["label"] for tick in legend["ticks"]] == [
+        "1.5 m",
+        "2 m",
+        "3 m",
+        "4 m",
+        "5 m",
+        "7 m",
+    ]
     for tick, metres in zip(legend["ticks"], (1.5, 2.0, 3.0, 4.0, 5.0, 7.0), strict=True):
         drawn = picture[int((depth_m.flatten() - metres).abs().argmin())].numpy()
         # The pixel and the legend meet within one of 256 colours.
@@ -84,7 +104,7 @@ def test_legend_of_a_depth_says_where_its_metres_lie() -> None:
     assert legend["colours"][0] == "#30123b" and legend["colours"] == colour_stops()
 
 
-def test_round_values_are_few_and_inside() -> None:
+def test_round_values_are_few_and_inside():
     assert round_values(0.9, 11) == [1, 2, 5, 10]
     assert round_values(3.1, 3.2) == [3.1, 3.2]
     many = round_values(0.01, 1000)

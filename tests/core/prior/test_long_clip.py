@@ -20,8 +20,11 @@ FRAMES, WIDTH, HEIGHT = 5, 96, 48
 
 @pytest.fixture(scope="module")
 def take() -> SyntheticTake:
-    return make_take(SyntheticSpec(seed=2, frames=FRAMES, exo_width=WIDTH, exo_height=HEIGHT,
-                                   ego_size=48, edge_samples=1))
+    return make_take(
+        SyntheticSpec(
+            seed=2, frames=FRAMES, exo_width=WIDTH, exo_height=HEIGHT, ego_size=48, edge_samples=1
+        )
+    )
 
 
 def maps(take: SyntheticTake) -> dict[str, Tensor]:
@@ -29,24 +32,41 @@ def maps(take: SyntheticTake) -> dict[str, Tensor]:
     depth_m = take.exo_depth_m
     small = depth_m[:, ::2, ::2]
     lens = torch.tensor([[0.8, 0, 0.5], [0, 1.6, 0.5], [0, 0, 1]]).expand(FRAMES, 3, 3)
-    metric = {"depth": depth_m, "normal": torch.zeros(1), "mask": depth_m < depth_m.max() * 0.95,
-              "intrinsics": lens}
+    metric = {
+        "depth": depth_m,
+        "normal": torch.zeros(1),
+        "mask": depth_m < depth_m.max() * 0.95,
+        "intrinsics": lens,
+    }
     steady = {"depth": small / 3, "mode": "mono", "confidence": 1 + small}
-    sockets = {"moge_geometry": DepthSocket(payload=metric),
-               "da3_geometry": DepthSocket(payload=steady)}
+    sockets = {
+        "moge_geometry": DepthSocket(payload=metric),
+        "da3_geometry": DepthSocket(payload=steady),
+    }
     sky = torch.zeros(FRAMES, HEIGHT // 2, WIDTH // 2)
     sky[:, :2] = 1
-    depth, _ = align_sources(list(socket_sources(sockets)), exo_w2c=take.exo_w2c, sky_mask=sky,
-                             dynamic_mask=take.exo_dynamic.float())
+    depth, _ = align_sources(
+        list(socket_sources(sockets)),
+        exo_w2c=take.exo_w2c,
+        sky_mask=sky,
+        dynamic_mask=take.exo_dynamic.float(),
+    )
     depth = with_trust(depth)
     scene = build_scene(take.exo_rgb, depth)
     prior = render_ego_prior(scene, take.trajectory(), prior_preset("clean"))
-    return {"depth": depth.depth_m, "dynamic": depth.dynamic, "sky": depth.sky,
-            "trust": depth.trust, "coverage": prior.coverage, "ego depth": prior.depth_m}
+    return {
+        "depth": depth.depth_m,
+        "dynamic": depth.dynamic,
+        "sky": depth.sky,
+        "trust": depth.trust,
+        "coverage": prior.coverage,
+        "ego depth": prior.depth_m,
+    }
 
 
-def test_maps_of_a_long_clip_are_mapped_files(take: SyntheticTake,
-                                              monkeypatch: pytest.MonkeyPatch) -> None:
+def test_maps_of_a_long_clip_are_mapped_files(
+    take: SyntheticTake, monkeypatch: pytest.MonkeyPatch
+) -> None:
     in_memory = maps(take)
     monkeypatch.setattr(frame_store, "MEMORY_LIMIT", 0)
     for name, values in maps(take).items():

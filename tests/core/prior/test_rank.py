@@ -1,4 +1,5 @@
-"""Ranking exo cameras against the true coverage of a room, and several cameras fused into one scene."""
+"""Ranking exo cameras against the true coverage of a room, and several cameras fused into one
+scene."""
 
 from __future__ import annotations
 
@@ -26,24 +27,42 @@ PLACES = {  # the wearer stands in the middle and looks along x; who looks the s
     "beside": look_at((0.3, -0.6, -2.2), (1.5, 0.3, 2.5)),
     "opposite": look_at((2.6, -0.6, 0.3), (-3.0, 0.4, 0.0)),
 }
-HALVES = {"left half": look_at((-1.0, -0.6, 0.0), (3.0, 0.4, 4.0)),
-          "right half": look_at((-1.0, -0.6, 0.0), (3.0, 0.4, -4.0))}
+HALVES = {
+    "left half": look_at((-1.0, -0.6, 0.0), (3.0, 0.4, 4.0)),
+    "right half": look_at((-1.0, -0.6, 0.0), (3.0, 0.4, -4.0)),
+}
 
 
 def ego_path(count: int = 4) -> CameraTrajectory:
     turn = sensor_from_upright(EGO.quarter_turns)
-    poses = torch.stack([turn @ look_at((0.1 * t, -0.2, 0.0), (3.0, 0.3, 0.1 * t)) for t in range(count)])
-    return CameraTrajectory(w2c=poses, camera=EGO, times_s=torch.arange(count, dtype=torch.float64) / 10)
+    poses = torch.stack(
+        [turn @ look_at((0.1 * t, -0.2, 0.0), (3.0, 0.3, 0.1 * t)) for t in range(count)]
+    )
+    return CameraTrajectory(
+        w2c=poses, camera=EGO, times_s=torch.arange(count, dtype=torch.float64) / 10
+    )
 
 
 def depth_of(w2c: torch.Tensor, count: int = 4) -> DepthVideo:
-    return DepthVideo(depth_m=view(EXO, w2c).depth_m.expand(count, -1, -1), camera=EXO, exo_w2c=w2c,
-                      times_s=torch.arange(count, dtype=torch.float64) / 10)
+    return DepthVideo(
+        depth_m=view(EXO, w2c).depth_m.expand(count, -1, -1),
+        camera=EXO,
+        exo_w2c=w2c,
+        times_s=torch.arange(count, dtype=torch.float64) / 10,
+    )
 
 
 def candidates(with_depth: bool) -> list[ExoCandidate]:
-    return [ExoCandidate(name=name, camera=EXO, trajectory=ego_path(), exo_w2c=w2c,
-                         depth=depth_of(w2c) if with_depth else None) for name, w2c in PLACES.items()]
+    return [
+        ExoCandidate(
+            name=name,
+            camera=EXO,
+            trajectory=ego_path(),
+            exo_w2c=w2c,
+            depth=depth_of(w2c) if with_depth else None,
+        )
+        for name, w2c in PLACES.items()
+    ]
 
 
 def truth(name: str) -> float:
@@ -53,12 +72,19 @@ def truth(name: str) -> float:
 
 def test_depth_predicts_the_true_coverage() -> None:
     ranks = rank_exo_cameras(candidates(True), frames=4)
-    assert [r.name for r in ranks] == sorted(PLACES, key=truth, reverse=True) == ["behind", "beside", "opposite"]
+    assert (
+        [r.name for r in ranks]
+        == sorted(PLACES, key=truth, reverse=True)
+        == ["behind", "beside", "opposite"]
+    )
     for rank in ranks:
         assert rank.method == "depth" and rank.frames == (0, 1, 2, 3)
-        # A few per cent of slack: at this size one row of pixels along the outline of what is seen is 2 %.
+        # A few per cent of slack: at this size one row of pixels along the outline of what is seen
+        # is 2 %.
         assert rank.coverage == pytest.approx(truth(rank.name), abs=0.04)
-        assert torch.allclose(rank.by_frame.mean(), torch.tensor(rank.coverage, dtype=torch.float64))
+        assert torch.allclose(
+            rank.by_frame.mean(), torch.tensor(rank.coverage, dtype=torch.float64)
+        )
 
 
 def test_poses_alone_give_the_same_order() -> None:
@@ -77,12 +103,18 @@ def test_a_take_in_its_own_world_is_judged_alike() -> None:
 
     wild = []
     for candidate in candidates(True):
-        path = replace(candidate.trajectory, w2c=compose(candidate.trajectory.w2c, invert(candidate.exo_w2c)[None]))
+        path = replace(
+            candidate.trajectory,
+            w2c=compose(candidate.trajectory.w2c, invert(candidate.exo_w2c)[None]),
+        )
         wild.append(replace(candidate, trajectory=path, exo_w2c=None))
     for with_depth in (True, False):
         own = [w if with_depth else replace(w, depth=None) for w in wild]
-        for a, b in zip(rank_exo_cameras(own, frames=2), rank_exo_cameras(candidates(with_depth), frames=2),
-                        strict=True):
+        for a, b in zip(
+            rank_exo_cameras(own, frames=2),
+            rank_exo_cameras(candidates(with_depth), frames=2),
+            strict=True,
+        ):
             assert a.name == b.name and a.coverage == pytest.approx(b.coverage, abs=2e-3)
 
 
@@ -130,24 +162,37 @@ def test_fused_moving_points_keep_their_objects_apart() -> None:
 
 
 def test_scenes_that_do_not_belong_together_are_refused() -> None:
-    alone = build_scene(view(EXO, PLACES["beside"]).rgb.expand(4, -1, -1, -1),
-                        replace(depth_of(PLACES["beside"]), exo_w2c=None), SceneOptions())
+    alone = build_scene(
+        view(EXO, PLACES["beside"]).rgb.expand(4, -1, -1, -1),
+        replace(depth_of(PLACES["beside"]), exo_w2c=None),
+        SceneOptions(),
+    )
     late = replace(scene_of("behind"), times_s=torch.arange(4, dtype=torch.float64) / 5)
-    for bad, message in (([scene_of("beside"), alone], "scene 2: got points in the exo camera's own"),
-                         ([scene_of("beside"), scene_of("behind", 3)], "3 frames"),
-                         ([scene_of("beside"), late], "other times"), ([], "none")):
+    for bad, message in (
+        ([scene_of("beside"), alone], "scene 2: got points in the exo camera's own"),
+        ([scene_of("beside"), scene_of("behind", 3)], "3 frames"),
+        ([scene_of("beside"), late], "other times"),
+        ([], "none"),
+    ):
         with pytest.raises(EgoXInputError, match=message):
             fuse_scenes(bad)
 
 
 def test_the_prediction_is_near_the_full_prior() -> None:
-    """A furnished room with a moving person: the thinned scene predicts what the full-size prior covers."""
+    """A furnished room with a moving person: the thinned scene predicts what the full-size prior
+    covers."""
     from lab.drawn import SyntheticSpec, make_take
 
-    take = make_take(SyntheticSpec(seed=1, frames=3, exo_width=400, exo_height=224, ego_size=112,
-                                   edge_samples=1))
+    take = make_take(
+        SyntheticSpec(seed=1, frames=3, exo_width=400, exo_height=224, ego_size=112, edge_samples=1)
+    )
     path, depth = take.trajectory(), take.depth_video()
     full = render_ego_prior(build_scene(take.exo_frames(), depth), path).coverage.double().mean()
-    candidate = ExoCandidate(name="take", camera=take.exo_camera, trajectory=path, exo_w2c=take.exo_w2c, depth=depth)
-    # Measured 0.03 over four seeds at full size: points of the thinned scene are drawn larger at outlines.
-    assert rank_exo_cameras([candidate], frames=3)[0].coverage == pytest.approx(float(full), abs=0.05)
+    candidate = ExoCandidate(
+        name="take", camera=take.exo_camera, trajectory=path, exo_w2c=take.exo_w2c, depth=depth
+    )
+    # Measured 0.03 over four seeds at full size: points of the thinned scene are drawn larger at
+    # outlines.
+    assert rank_exo_cameras([candidate], frames=3)[0].coverage == pytest.approx(
+        float(full), abs=0.05
+    )

@@ -52,27 +52,59 @@ class Still:
 
 def points_at(xyz: list[list[float]]) -> PointSet:
     count = len(xyz)
-    return PointSet(xyz=torch.tensor(xyz), rgb=torch.full((count, 3), 200, dtype=torch.uint8),
-                    steps=0.06 * torch.eye(3)[None, :, :2].repeat(count, 1, 1), edge=torch.zeros(count),
-                    stray=torch.zeros(count), depth_range=torch.zeros(count),
-                    instance=torch.zeros(count, dtype=torch.int16), coarse=torch.ones(count, dtype=torch.bool))
+    return PointSet(
+        xyz=torch.tensor(xyz),
+        rgb=torch.full((count, 3), 200, dtype=torch.uint8),
+        steps=0.06 * torch.eye(3)[None, :, :2].repeat(count, 1, 1),
+        edge=torch.zeros(count),
+        stray=torch.zeros(count),
+        depth_range=torch.zeros(count),
+        instance=torch.zeros(count, dtype=torch.int16),
+        coarse=torch.ones(count, dtype=torch.bool),
+    )
 
 
 def cloud(points: PointSet, frames: int = 1, **changes) -> PointCloud:
     camera = CameraModel(lens="pinhole", width=64, height=48, fx=50.0, fy=50.0, cx=31.5, cy=23.5)
-    return PointCloud(**{**dict(static=points, moving=Still(frames), frame="exo", frame_count=frames,
-                                exo_camera=camera), **changes})
+    return PointCloud(
+        **{
+            **dict(
+                static=points,
+                moving=Still(frames),
+                frame="exo",
+                frame_count=frames,
+                exo_camera=camera,
+            ),
+            **changes,
+        }
+    )
 
 
 def trajectory(camera: CameraModel, w2c=IDENTITY[None], **changes) -> CameraTrajectory:
-    return CameraTrajectory(w2c=w2c, camera=camera, times_s=torch.arange(len(w2c)).double(), **changes)
+    return CameraTrajectory(
+        w2c=w2c, camera=camera, times_s=torch.arange(len(w2c)).double(), **changes
+    )
 
 
-FISHEYE = CameraModel(lens="opencv_fisheye", width=96, height=96, fx=43.0, fy=43.0, cx=48.0, cy=47.0,
-                      distortion=(0.05, 0.01, 0.0, 0.0), quarter_turns=1)
-CAMERAS = [FISHEYE, replace(FISHEYE, quarter_turns=3),
-           replace(FISHEYE, lens="aria_fisheye", distortion=(0.02, 0.01, 0, 0, 0, 0, 1e-3, 0, 0, 0, 0, 1e-3)),
-           CameraModel(lens="pinhole", width=96, height=80, fx=60.0, fy=60.0, cx=47.5, cy=39.5)]
+FISHEYE = CameraModel(
+    lens="opencv_fisheye",
+    width=96,
+    height=96,
+    fx=43.0,
+    fy=43.0,
+    cx=48.0,
+    cy=47.0,
+    distortion=(0.05, 0.01, 0.0, 0.0),
+    quarter_turns=1,
+)
+CAMERAS = [
+    FISHEYE,
+    replace(FISHEYE, quarter_turns=3),
+    replace(
+        FISHEYE, lens="aria_fisheye", distortion=(0.02, 0.01, 0, 0, 0, 0, 1e-3, 0, 0, 0, 0, 1e-3)
+    ),
+    CameraModel(lens="pinhole", width=96, height=80, fx=60.0, fy=60.0, cx=47.5, cy=39.5),
+]
 
 
 @pytest.mark.parametrize("camera", CAMERAS)
@@ -91,10 +123,10 @@ def test_a_point_lands_where_the_lens_puts_it(camera: CameraModel, preset: str) 
 
 
 def test_the_scene_frame_decides_how_poses_are_read(take, scene) -> None:
-    """World scene, exo-frame scene with and without the exo pose: the same pictures by three ways."""
+    """World scene, exo-frame scene with and without the exo pose: the same pictures by three
+    ways."""
     path = take.trajectory()
     options = replace(prior_preset("clean"), supersample=1)
-
 
     def two_frames(*how):
         return list(islice(iter_ego_prior(*how, options), 2))
@@ -104,17 +136,26 @@ def test_the_scene_frame_decides_how_poses_are_read(take, scene) -> None:
     through_exo = two_frames(exo_scene, path)
     ego_from_exo = compose(path.w2c, invert(take.exo_w2c))
     direct = two_frames(exo_scene, replace(path, w2c=ego_from_exo, exo_w2c=None))
-    for right, other in [*zip(in_world, through_exo, strict=True), *zip(in_world, direct, strict=True)]:
-        # float32 points in two frames round differently by some 1e-7 m: a pixel in thousands may change hands.
+    for right, other in [
+        *zip(in_world, through_exo, strict=True),
+        *zip(in_world, direct, strict=True),
+    ]:
+        # float32 points in two frames round differently by some 1e-7 m: a pixel in thousands may
+        # change hands.
         assert float((right.coverage != other.coverage).float().mean()) < 2e-3
         both = right.coverage & other.coverage
         assert float((right.rgb - other.rgb)[both].abs().mean()) < 2e-3
 
 
 @pytest.mark.parametrize(("preset", "static_db"), [("clean", 28.0), ("released", 18.0)])
-def test_the_prior_shows_what_the_ego_camera_sees(take, scene, preset: str, static_db: float) -> None:
-    """A quarter of the issue's size, so textures are coarser: benchmarks/prior.py measures the bars at full size."""
-    prior = render_ego_prior(scene, take.trajectory(), replace(prior_preset(preset), dynamic="keep"))
+def test_the_prior_shows_what_the_ego_camera_sees(
+    take, scene, preset: str, static_db: float
+) -> None:
+    """A quarter of the issue's size, so textures are coarser: benchmarks/prior.py measures the bars
+    at full size."""
+    prior = render_ego_prior(
+        scene, take.trajectory(), replace(prior_preset(preset), dynamic="keep")
+    )
     error = seen = both = 0.0
     pixels = 0
     for t in range(SMALL.frames):
@@ -136,8 +177,12 @@ def whole(take, scene):
 
 def test_frames_come_one_by_one(take, scene, whole) -> None:
     asked: list[tuple[int, int]] = []
-    frames = iter_ego_prior(scene, take.trajectory(), prior_preset("clean"),
-                            progress=lambda done, total, stage: asked.append((done, total)))
+    frames = iter_ego_prior(
+        scene,
+        take.trajectory(),
+        prior_preset("clean"),
+        progress=lambda done, total, stage: asked.append((done, total)),
+    )
     first = next(frames)
     assert asked == [(0, 5)], "nothing is rendered ahead"
     assert torch.equal(first.coverage, whole.coverage[0])
@@ -147,8 +192,12 @@ def test_frames_come_one_by_one(take, scene, whole) -> None:
 
 def test_dynamic_handling(take, scene) -> None:
     path, draw = take.trajectory(), replace(prior_preset("clean"), supersample=1)
-    shown = {choice: next(iter_ego_prior(scene, path, replace(draw, dynamic=choice))).coverage.float().mean()
-             for choice in ("keep", "leave out", "without wearer", "without head")}
+    shown = {
+        choice: next(iter_ego_prior(scene, path, replace(draw, dynamic=choice)))
+        .coverage.float()
+        .mean()
+        for choice in ("keep", "leave out", "without wearer", "without head")
+    }
     assert shown["keep"] >= shown["without head"] > shown["leave out"]
     centre = camera_centre(path.w2c[0]).float()
     moving = scene.moving[0]
@@ -156,8 +205,9 @@ def test_dynamic_handling(take, scene) -> None:
     assert bool(head.any()), "the exo camera sees the head"
     only_head = cloud(select(moving, head), frame="world")
     with pytest.warns(UserWarning, match="coverage 0 %"):
-        assert not render_ego_prior(only_head, replace(path, w2c=path.w2c[:1]),
-                                    replace(draw, dynamic="without head")).coverage.any()
+        assert not render_ego_prior(
+            only_head, replace(path, w2c=path.w2c[:1]), replace(draw, dynamic="without head")
+        ).coverage.any()
 
 
 def test_near_far_and_background() -> None:
@@ -171,7 +221,8 @@ def test_near_far_and_background() -> None:
 
 
 def test_near_is_a_distance_not_a_z_depth() -> None:
-    """At 80 degrees a shoulder 0.25 m away has a z depth of 4 cm; it must not fall to the near bound."""
+    """At 80 degrees a shoulder 0.25 m away has a z depth of 4 cm; it must not fall to the near
+    bound."""
     lens = replace(FISHEYE, distortion=(), fx=30.0, fy=30.0, quarter_turns=0)
     shoulder = points_at([[0.246, 0.0, 0.043]])
     shoulder = replace(shoulder, steps=0.03 * torch.eye(3)[None, :, 1:])
@@ -185,15 +236,27 @@ def test_a_camera_that_sees_nothing_warns() -> None:
     assert not prior.coverage.any()
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    (dict(w2c=torch.eye(3, 4, dtype=torch.float64).repeat(1, 1, 1)), "1 poses for 3 frames"),
-    (dict(w2c=torch.diag(torch.tensor([1.0, 1, -1, 1]))[:3].double().repeat(3, 1, 1)), "reflection"),
-    (dict(w2c=2 * IDENTITY.repeat(3, 1, 1)), "rotation"),
-    (dict(w2c=torch.full((3, 3, 4), torch.nan, dtype=torch.float64)), "NaN"),
-    (dict(exo_w2c=torch.stack([IDENTITY, IDENTITY, torch.cat((torch.eye(3), torch.ones(3, 1)), 1).double()])),
-     "moving exo camera"),
-    (dict(exo_w2c=torch.zeros(3, 4, dtype=torch.float64)), "rotation"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(w2c=torch.eye(3, 4, dtype=torch.float64).repeat(1, 1, 1)), "1 poses for 3 frames"),
+        (
+            dict(w2c=torch.diag(torch.tensor([1.0, 1, -1, 1]))[:3].double().repeat(3, 1, 1)),
+            "reflection",
+        ),
+        (dict(w2c=2 * IDENTITY.repeat(3, 1, 1)), "rotation"),
+        (dict(w2c=torch.full((3, 3, 4), torch.nan, dtype=torch.float64)), "NaN"),
+        (
+            dict(
+                exo_w2c=torch.stack(
+                    [IDENTITY, IDENTITY, torch.cat((torch.eye(3), torch.ones(3, 1)), 1).double()]
+                )
+            ),
+            "moving exo camera",
+        ),
+        (dict(exo_w2c=torch.zeros(3, 4, dtype=torch.float64)), "rotation"),
+    ],
+)
 def test_bad_poses_are_refused_before_rendering(change: dict, message: str) -> None:
     scene = cloud(points_at([[0.0, 0.0, 2.0]]), frames=3)
     path = replace(trajectory(CAMERAS[-1], IDENTITY.repeat(3, 1, 1)), **change)
@@ -208,10 +271,22 @@ def test_an_empty_cloud_and_singular_intrinsics_are_refused() -> None:
         replace(CAMERAS[-1], fx=0.0)
 
 
-@pytest.mark.parametrize("change", [dict(near_m=-1.0), dict(near_m=5.0, far_m=1.0), dict(dynamic="some"),
-                                    dict(max_edge=0.0), dict(background=(0.0, 2.0, 0.0)), dict(supersample=0),
-                                    dict(head_radius_m=-0.1), dict(gap_reach=-1.0), dict(device="tpu"),
-                                    dict(static="median"), dict(max_range=0.0)])
+@pytest.mark.parametrize(
+    "change",
+    [
+        dict(near_m=-1.0),
+        dict(near_m=5.0, far_m=1.0),
+        dict(dynamic="some"),
+        dict(max_edge=0.0),
+        dict(background=(0.0, 2.0, 0.0)),
+        dict(supersample=0),
+        dict(head_radius_m=-0.1),
+        dict(gap_reach=-1.0),
+        dict(device="tpu"),
+        dict(static="median"),
+        dict(max_range=0.0),
+    ],
+)
 def test_bad_options_are_refused(change: dict) -> None:
     with pytest.raises(EgoXInputError):
         PriorOptions(**change)
@@ -233,10 +308,23 @@ def test_released_takes_every_second_sample_each_way() -> None:
     depth = torch.full((448, 20), 2.0)
     camera = CameraModel(lens="pinhole", width=20, height=448, fx=300.0, fy=300.0, cx=9.5, cy=223.5)
     rays = depth_rays(camera)
-    points = lift(depth, torch.zeros(448, 20, 3, dtype=torch.uint8), torch.ones(448, 20, dtype=torch.bool), rays)
-    assert int(points.coarse.sum()) == 224 * 10 and bool(points.coarse[0]) and not points.coarse[1:20:2].any()
-    small = lift(depth[:128], torch.zeros(128, 20, 3, dtype=torch.uint8), torch.ones(128, 20, dtype=torch.bool),
-                 rays[:128])
+    points = lift(
+        depth,
+        torch.zeros(448, 20, 3, dtype=torch.uint8),
+        torch.ones(448, 20, dtype=torch.bool),
+        rays,
+    )
+    assert (
+        int(points.coarse.sum()) == 224 * 10
+        and bool(points.coarse[0])
+        and not points.coarse[1:20:2].any()
+    )
+    small = lift(
+        depth[:128],
+        torch.zeros(128, 20, 3, dtype=torch.uint8),
+        torch.ones(128, 20, dtype=torch.bool),
+        rays[:128],
+    )
     assert bool(small.coarse.all()), "a picture of 128 px is coarser than that already"
     assert prior_preset("released").coarse and not prior_preset("clean").coarse
 
@@ -244,23 +332,32 @@ def test_released_takes_every_second_sample_each_way() -> None:
 def test_clean_leaves_out_the_head_that_the_camera_sits_in() -> None:
     """The face's inner side would hide everything, the ego camera being behind it."""
     wall = points_at([[x / 20, y / 20, 3.0] for x in range(-20, 21) for y in range(-20, 21)])
-    head = replace(points_at([[x / 100, y / 100, 0.12] for x in range(-5, 6) for y in range(-5, 6)]),
-                   rgb=torch.full((121, 3), 20, dtype=torch.uint8))
-    both = PointSet(**{n: torch.cat((getattr(head, n), getattr(wall, n))) for n in PointSet.__slots__})
+    head = replace(
+        points_at([[x / 100, y / 100, 0.12] for x in range(-5, 6) for y in range(-5, 6)]),
+        rgb=torch.full((121, 3), 20, dtype=torch.uint8),
+    )
+    both = PointSet(
+        **{n: torch.cat((getattr(head, n), getattr(wall, n))) for n in PointSet.__slots__}
+    )
     prior = render_ego_prior(cloud(both), trajectory(CAMERAS[3]))
     assert bool(prior.coverage[0, 40, 48]) and float(prior.rgb[0, 40, 48].mean()) > 0.7
 
 
 def test_released_draws_the_mean_background_and_the_wild_one_what_moves(take, scene) -> None:
-    """The mean is asked for by the released presets alone, filtered by range; only the wild one draws moving points."""
+    """The mean is asked for by the released presets alone, filtered by range; only the wild one
+    draws moving points."""
     path, mean = take.trajectory(), scene.mean_static()
     red = replace(mean, rgb=torch.tensor([[255, 0, 0]], dtype=torch.uint8).expand(len(mean), 3))
     marked = replace(scene, mean_static=lambda progress: red)
     for preset in PRIOR_PRESETS:
-        frame = next(iter_ego_prior(marked, path, replace(prior_preset(preset), dynamic="leave out")))
+        frame = next(
+            iter_ego_prior(marked, path, replace(prior_preset(preset), dynamic="leave out"))
+        )
         shown = frame.rgb[frame.coverage]
         assert (float(shown[:, 1:].max()) < 1e-3) == preset.startswith("released"), preset
-    still, wild = (next(iter_ego_prior(marked, path, prior_preset(p))) for p in ("released", "released_wild"))
+    still, wild = (
+        next(iter_ego_prior(marked, path, prior_preset(p))) for p in ("released", "released_wild")
+    )
     moved = wild.rgb[..., 1] > 0.05
     assert bool(moved.any()) and float(still.rgb[..., 1].max()) < 1e-3
     kept = next(iter_ego_prior(marked, path, replace(prior_preset("released"), max_range=1e-9)))
@@ -276,7 +373,9 @@ def test_exact_leaves_out_what_exo_sees_of_the_head(take, scene) -> None:
     centre = camera_centre(path.w2c[0])
     head = select(head, (head.xyz - centre.float()).norm(dim=-1) < 0.12)
     assert len(head) > 20 and bool(meets_head(head.xyz, exo, path.w2c[0], turns).all())
-    melted = replace(head, xyz=(exo + 1.5 * (head.xyz.double() - exo)).float())  # half as far again, on the same pixels
+    melted = replace(
+        head, xyz=(exo + 1.5 * (head.xyz.double() - exo)).float()
+    )  # half as far again, on the same pixels
     assert bool(meets_head(melted.xyz, exo, path.w2c[0], turns).all())
     aside = replace(head, xyz=head.xyz + torch.tensor([0.0, 0.0, 0.6]))
     assert not bool(meets_head(aside.xyz, exo, path.w2c[0], turns).any())
@@ -286,17 +385,26 @@ def test_exact_leaves_out_what_exo_sees_of_the_head(take, scene) -> None:
             return melted
 
     one = replace(scene, static=no_points(), moving=Melted(1), frame_count=1)
-    other = replace(one, exo_w2c=compose(take.exo_w2c, look_at((3.0, 3.0, 1.0), (0.0, 0.0, 1.0), (0.0, 0.0, 1.0))))
+    other = replace(
+        one,
+        exo_w2c=compose(take.exo_w2c, look_at((3.0, 3.0, 1.0), (0.0, 0.0, 1.0), (0.0, 0.0, 1.0))),
+    )
     path = replace(path, w2c=path.w2c[:1])
     all_but_near = len(visible_points(one, path, prior_preset("clean")))
     assert all_but_near > 0.9 * len(melted)
-    for shown, seen in ((one, 0), (fuse_scenes([one, one]), 0), (fuse_scenes([one, other]), all_but_near)):
+    for shown, seen in (
+        (one, 0),
+        (fuse_scenes([one, one]), 0),
+        (fuse_scenes([one, other]), all_but_near),
+    ):
         assert len(visible_points(shown, path, exact)) == seen
 
 
 def visible_points(scene: PointCloud, path: CameraTrajectory, options: PriorOptions) -> PointSet:
     """What of the first frame is drawn."""
-    return render._visible_points(scene.static, scene, 0, path.w2c[0], path.camera.quarter_turns, options)
+    return render._visible_points(
+        scene.static, scene, 0, path.w2c[0], path.camera.quarter_turns, options
+    )
 
 
 def test_cancel_passes_through(take, scene) -> None:

@@ -1,4 +1,5 @@
-"""The scene: background fused over time, what moves kept apart, bad input refused before any work."""
+"""The scene: background fused over time, what moves kept apart, bad input refused before any
+work."""
 
 from __future__ import annotations
 
@@ -25,12 +26,18 @@ CAMERA = CameraModel(lens="pinhole", width=W, height=H, fx=60.0, fy=60.0, cx=31.
 
 @pytest.fixture(scope="module")
 def take():
-    return make_take(SyntheticSpec(seed=1, frames=17, fps=7.0, exo_width=224, exo_height=128, ego_size=64,
-                                   edge_samples=1))
+    return make_take(
+        SyntheticSpec(
+            seed=1, frames=17, fps=7.0, exo_width=224, exo_height=128, ego_size=64, edge_samples=1
+        )
+    )
 
 
-def wall_with_ball(noise: float = 0.0, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """(frames [T, H, W, 3] uint8, depth [T, H, W], truly moving [T, H, W]): a slanted wall, a ball passing by."""
+def wall_with_ball(
+    noise: float = 0.0, seed: int = 0
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(frames [T, H, W, 3] uint8, depth [T, H, W], truly moving [T, H, W]): a slanted wall, a ball
+    passing by."""
     generator = torch.Generator().manual_seed(seed)
     v, u = torch.meshgrid(torch.arange(H).float(), torch.arange(W).float(), indexing="ij")
     wall = 4 + 0.01 * u
@@ -40,7 +47,9 @@ def wall_with_ball(noise: float = 0.0, seed: int = 0) -> tuple[torch.Tensor, tor
         ball = (u - 5 * t) ** 2 + (v - 24) ** 2 < 64
         depth = torch.where(ball, torch.full_like(wall, 2.0), wall)
         depths.append(depth * (1 + noise * torch.randn(H, W, generator=generator)))
-        frames.append(torch.where(ball[..., None], torch.tensor([250, 10, 10], dtype=torch.uint8), texture))
+        frames.append(
+            torch.where(ball[..., None], torch.tensor([250, 10, 10], dtype=torch.uint8), texture)
+        )
         moving.append(ball)
     return torch.stack(frames), torch.stack(depths), torch.stack(moving)
 
@@ -50,8 +59,11 @@ def test_the_background_is_what_lies_behind(noise: float) -> None:
     frames, depth, _ = wall_with_ball(noise)
     background = fuse_static(frames, depth)
     wall = 4 + 0.01 * torch.arange(W).float().expand(H, W)
-    # The mean of 12 samples: noise / sqrt(12), and a little for the window's bias towards the far side.
-    assert float((background.depth_m / wall - 1).abs().mean()) <= (1e-6 if noise == 0 else 0.8 * noise)
+    # The mean of 12 samples: noise / sqrt(12), and a little for the window's bias towards the far
+    # side.
+    assert float((background.depth_m / wall - 1).abs().mean()) <= (
+        1e-6 if noise == 0 else 0.8 * noise
+    )
     texture = frames[-1].clone()
     texture[:, 40:] = frames[0][:, 40:]
     texture[:, :40] = frames[-1][:, :40]
@@ -60,9 +72,11 @@ def test_the_background_is_what_lies_behind(noise: float) -> None:
 
 def test_a_masked_sample_is_never_background() -> None:
     frames, depth, moving = wall_with_ball()
-    depth[:, 20:28, 28:36] = 2.0  # something that stands still in front, known by the mask in half of the frames
-    depth[T // 2:, 20:28, 28:36] = 4.3
-    moving[:T // 2, 20:28, 28:36] = True
+    depth[:, 20:28, 28:36] = (
+        2.0  # something that stands still in front, known by the mask in half of the frames
+    )
+    depth[T // 2 :, 20:28, 28:36] = 4.3
+    moving[: T // 2, 20:28, 28:36] = True
     background = fuse_static(frames, depth, moving)
     assert torch.allclose(background.depth_m[22:26, 30:34], torch.tensor(4.3), atol=1e-3)
     hidden = fuse_static(frames, depth, torch.ones(T, H, W, dtype=torch.bool))
@@ -74,16 +88,21 @@ def test_invalid_depth_is_no_sample() -> None:
     depth[:, 0, 0] = torch.nan
     depth[:-1, 1, 1] = torch.nan
     background = fuse_static(frames, depth)
-    assert bool(torch.isnan(background.depth_m[0, 0])) and float(background.depth_m[1, 1]) == pytest.approx(4.01)
+    assert bool(torch.isnan(background.depth_m[0, 0])) and float(
+        background.depth_m[1, 1]
+    ) == pytest.approx(4.01)
 
 
 def test_the_mean_background_is_the_released_renderers() -> None:
-    """nanmean over the frames in which a pixel neither moves nor has too large a range of depth around."""
+    """nanmean over the frames in which a pixel neither moves nor has too large a range of depth
+    around."""
     frames, depth, moving = wall_with_ball(0.002)
     depth[3, 20, 20] = torch.nan
     mean, rgb = mean_background(frames, depth, lambda t: moving[t])
     counts = (torch.stack([depth_range(d) for d in depth]) < 0.1) & ~moving
-    assert 0.5 < float(counts.float().mean()) < 0.98, "outlines of the ball and of the hole are left out"
+    assert 0.5 < float(counts.float().mean()) < 0.98, (
+        "outlines of the ball and of the hole are left out"
+    )
     expected = torch.where(counts, depth, torch.nan).nanmean(0)
     assert torch.allclose(mean, expected, atol=1e-5, equal_nan=True)
     colours = (frames * counts[..., None]).sum(0) / counts.sum(0).clamp_min(1)[..., None]
@@ -91,22 +110,25 @@ def test_the_mean_background_is_the_released_renderers() -> None:
 
 
 def test_the_range_of_depth_is_the_released_filters() -> None:
-    """Its formula, written down plainly: over a 5 x 5 window, invalid depth 0, the mean with zeros past the border."""
+    """Its formula, written down plainly: over a 5 x 5 window, invalid depth 0, the mean with zeros
+    past the border."""
     depth = 2 + torch.rand(448, 12, generator=torch.Generator().manual_seed(0))
     depth[100:103, 4:6] = torch.nan
     stack = depth.nan_to_num(0.0).double().numpy()
     padded, inside = np.pad(stack, 2), np.pad(np.ones(stack.shape, bool), 2)
     expected = np.empty_like(stack)
     for v, u in np.ndindex(*stack.shape):
-        window, there = padded[v:v + 5, u:u + 5], inside[v:v + 5, u:u + 5]
+        window, there = padded[v : v + 5, u : u + 5], inside[v : v + 5, u : u + 5]
         expected[v, u] = (window[there].max() - window[there].min()) / window.mean()
     expected[depth.isnan().numpy()] = np.nan
     assert np.allclose(depth_range(depth).numpy(), expected, rtol=1e-4, equal_nan=True)
 
 
 def test_a_scene_gives_both_backgrounds_and_says_where_motion_came_from(take) -> None:
-    known, derived = (build_scene(take.exo_rgb, d) for d in (
-        take.depth_video(), replace(take.depth_video(), dynamic=None)))
+    known, derived = (
+        build_scene(take.exo_rgb, d)
+        for d in (take.depth_video(), replace(take.depth_video(), dynamic=None))
+    )
     assert WARNING in derived.notes and WARNING not in known.notes
     for scene in (known, derived):
         mean = scene.mean_static()
@@ -140,7 +162,8 @@ def test_what_moves_is_found(noise: float) -> None:
 
 
 def test_derived_mask_of_a_person_at_work(take) -> None:
-    """The bar of 0.7 is the issue's; a person's legs stay still under the table and can't be told from furniture."""
+    """The bar of 0.7 is the issue's; a person's legs stay still under the table and can't be told
+    from furniture."""
     depth = replace(take.depth_video(), dynamic=None)
     scene = build_scene(take.exo_rgb, depth)
     masks = torch.stack([scene.moving.mask(t) for t in range(scene.frame_count)])
@@ -167,7 +190,9 @@ def test_points_lie_where_depth_and_pose_say(take) -> None:
 def test_moving_nothing_or_by_mask_only(take) -> None:
     still = build_scene(take.exo_rgb, take.depth_video(), SceneOptions(dynamic="none"))
     assert len(still.moving[0]) == 0 and len(still.static) > 0.95 * 224 * 128
-    no_mask = build_scene(take.exo_rgb, replace(take.depth_video(), dynamic=None), SceneOptions(dynamic="mask"))
+    no_mask = build_scene(
+        take.exo_rgb, replace(take.depth_video(), dynamic=None), SceneOptions(dynamic="mask")
+    )
     assert len(no_mask.moving[0]) == 0
 
 
@@ -181,48 +206,65 @@ def test_sky_is_left_out(take) -> None:
 
 
 def test_a_moving_exo_camera_gives_one_world() -> None:
-    """A camera that slides past a slanted wall: the wall's points lie on it, and each part of it is there once."""
+    """A camera that slides past a slanted wall: the wall's points lie on it, and each part of it is
+    there once."""
     generator = torch.Generator().manual_seed(2)
     v, u = torch.meshgrid(torch.arange(H).float(), torch.arange(W).float(), indexing="ij")
     ray_x = (u - 31.5) / 60
     shifts = torch.linspace(0, 1.2, T)
     w2c = torch.eye(3, 4, dtype=torch.float64).repeat(T, 1, 1)
     w2c[:, 0, 3] = -shifts.double()
-    depth = torch.stack([(4 + 0.1 * s) / (1 - 0.1 * ray_x) for s in shifts])  # z = 4 + 0.1 x in the world
+    depth = torch.stack(
+        [(4 + 0.1 * s) / (1 - 0.1 * ray_x) for s in shifts]
+    )  # z = 4 + 0.1 x in the world
     frames = torch.randint(0, 255, (T, H, W, 3), generator=generator, dtype=torch.uint8)
     scene = build_scene(frames, DepthVideo(depth_m=depth, camera=CAMERA, exo_w2c=w2c))
     xyz = scene.static.xyz
     assert torch.allclose(xyz[:, 2], 4 + 0.1 * xyz[:, 0], atol=2e-3)
     assert float(xyz[:, 0].max() - xyz[:, 0].min()) > 64 / 60 * 3.9 + 1.0  # wider than one picture
-    assert len(scene.static) < 1.7 * H * W, "parts seen by several frames must not be there several times"
+    assert len(scene.static) < 1.7 * H * W, (
+        "parts seen by several frames must not be there several times"
+    )
     assert any("mask" in note for note in scene.notes)
 
 
 def test_edges_and_strays() -> None:
     depth = torch.full((20, 30), 4.0)
     depth[:, 15:] = 2.0
-    assert float(depth_edge(depth)[5, 14]) == pytest.approx(1.0) and float(depth_edge(depth)[5, 3]) == 0
+    assert (
+        float(depth_edge(depth)[5, 14]) == pytest.approx(1.0)
+        and float(depth_edge(depth)[5, 3]) == 0
+    )
     assert float(stray_step(depth).max()) == 0, "a clean outline has no stray pixels"
     depth[:, 14] = 2.8
-    assert bool((stray_step(depth)[3:-3, 14] > 0.2).all()) and float(stray_step(depth)[:, :13].max()) == 0
+    assert (
+        bool((stray_step(depth)[3:-3, 14] > 0.2).all())
+        and float(stray_step(depth)[:, :13].max()) == 0
+    )
     v, u = torch.meshgrid(torch.arange(60).float(), torch.arange(80).float(), indexing="ij")
     floor = 1 / (0.1 + 0.01 * v)  # a floor at a low angle: steep, but smooth
     assert float(stray_step(floor).max()) == 0
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    (dict(kind="disparity"), "disparity.*expected metric z"),
-    (dict(kind="relative z"), "relative z.*Depth Align"),
-    (dict(depth_m=torch.full((T, H, W), torch.nan)), "no valid pixel"),
-    (dict(depth_m=torch.ones(T - 1, H, W)), "12 frames and 11 depth maps"),
-    (dict(depth_m=torch.ones(T, H, W + 2)), "size of the depth maps"),
-    (dict(camera=replace(CAMERA, width=W + 1)), "exo camera"),
-    (dict(exo_w2c=torch.ones(3, 4, dtype=torch.float64)), "rotation"),
-    (dict(exo_w2c=torch.diag(torch.tensor([1.0, 1, -1, 1]))[:3].double()), "reflection"),
-    (dict(exo_w2c=torch.eye(3, 4, dtype=torch.float64).repeat(T - 1, 1, 1)), "11 poses for 12 frames"),
-    (dict(dynamic=torch.zeros(T, H, W + 2, dtype=torch.bool)), "dynamic mask"),
-    (dict(sky=torch.zeros(T - 2, H, W, dtype=torch.bool)), "sky mask"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(kind="disparity"), "disparity.*expected metric z"),
+        (dict(kind="relative z"), "relative z.*Depth Align"),
+        (dict(depth_m=torch.full((T, H, W), torch.nan)), "no valid pixel"),
+        (dict(depth_m=torch.ones(T - 1, H, W)), "12 frames and 11 depth maps"),
+        (dict(depth_m=torch.ones(T, H, W + 2)), "size of the depth maps"),
+        (dict(camera=replace(CAMERA, width=W + 1)), "exo camera"),
+        (dict(exo_w2c=torch.ones(3, 4, dtype=torch.float64)), "rotation"),
+        (dict(exo_w2c=torch.diag(torch.tensor([1.0, 1, -1, 1]))[:3].double()), "reflection"),
+        (
+            dict(exo_w2c=torch.eye(3, 4, dtype=torch.float64).repeat(T - 1, 1, 1)),
+            "11 poses for 12 frames",
+        ),
+        (dict(dynamic=torch.zeros(T, H, W + 2, dtype=torch.bool)), "dynamic mask"),
+        (dict(sky=torch.zeros(T - 2, H, W, dtype=torch.bool)), "sky mask"),
+    ],
+)
 def test_bad_input_is_named(change: dict, message: str) -> None:
     frames, depth, _ = wall_with_ball()
     with pytest.raises(EgoXInputError, match=message):

@@ -33,13 +33,16 @@ def standing() -> np.ndarray:
     walker = np.ascontiguousarray(room[:200, :100, ::-1])
     pictures = np.repeat(room[None], FRAMES, 0)
     for t, picture in enumerate(pictures):
-        picture[40:240, 20 + 4 * t:120 + 4 * t] = walker
+        picture[40:240, 20 + 4 * t : 120 + 4 * t] = walker
     return pictures
 
 
 @pytest.mark.parametrize("pan_px, zoom, pixels", [(11.0, 0.0, 11.0), (0.0, 0.06, 15.4)])
 def test_pans_and_zooms_are_noticed(
-    standing: np.ndarray, pan_px: float, zoom: float, pixels: float,
+    standing: np.ndarray,
+    pan_px: float,
+    zoom: float,
+    pixels: float,
 ) -> None:
     gone, frame = camera_motion(moved(standing, pan_px, zoom), None)
     assert gone == pytest.approx(pixels, abs=1.0) and frame == FRAMES - 1

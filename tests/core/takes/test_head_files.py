@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ import pytest
 import torch
 
 from egox_core.file_names import DEPTH, HEAD_TRAJECTORY, META
+from egox_core.safe_files import read_json, write_json
 from egox_core.takes.take import load_take
 from egox_core.takes.trajectory_files import read_trajectory
 from egox_core.trajectory.head_payloads import MHR_POINTS, OPENPOSE_POINTS
@@ -19,8 +19,16 @@ from lab.drawn import SyntheticSpec, SyntheticTake, make_take, write_take
 from lab.drawn.layout import draw_layout
 from train_egox import main
 
-SPEC = SyntheticSpec(seed=503, frames=9, fps=5.0, exo_width=224, exo_height=128, ego_size=64, wearer="drawn",
-                     edge_samples=1)
+SPEC = SyntheticSpec(
+    seed=503,
+    frames=9,
+    fps=5.0,
+    exo_width=224,
+    exo_height=128,
+    ego_size=64,
+    wearer="drawn",
+    edge_samples=1,
+)
 
 
 @pytest.fixture(scope="module")
@@ -37,13 +45,13 @@ def marks() -> np.ndarray:
 
 
 @pytest.fixture
-def folder(take: SyntheticTake, tmp_path: Path) -> Path:
+def folder(take, tmp_path) -> Path:
     """A take without ego poses."""
     write_take(take, tmp_path / "täke 1")
     path = tmp_path / "täke 1" / META
-    meta = json.loads(path.read_text(encoding="utf-8"))
+    meta = read_json(path)
     del meta["ego_extrinsics"]
-    path.write_text(json.dumps(meta), encoding="utf-8")
+    write_json(path, meta)
     return tmp_path / "täke 1"
 
 
@@ -52,64 +60,96 @@ def openpose_frames(marks: np.ndarray, take: SyntheticTake) -> list[dict]:
     for points in marks:
         rows = np.zeros((25, 3))
         for name, (x, y, z) in zip(POINTS, points, strict=True):
-            rows[OPENPOSE_POINTS[25][name]] = camera.fx * x / z + camera.cx, camera.fy * y / z + camera.cy, 0.9
+            rows[OPENPOSE_POINTS[25][name]] = (
+                camera.fx * x / z + camera.cx,
+                camera.fy * y / z + camera.cy,
+                0.9,
+            )
         frames.append({"people": [{"pose_keypoints_2d": rows.reshape(-1).tolist()}]})
     return frames
 
 
 def distance(folder: Path, take: SyntheticTake) -> float:
     path = read_trajectory(folder / HEAD_TRAJECTORY, take.ego_camera)
-    assert path.confidence is not None and path.confidence.shape == (9,) and float(path.confidence.min()) > 0.2
+    assert (
+        path.confidence is not None
+        and path.confidence.shape == (9,)
+        and float(path.confidence.min()) > 0.2
+    )
     return float((camera_centre(path.w2c) - camera_centre(take.ego_w2c)).norm(dim=-1).median())
 
 
-def test_a_folder_of_openpose_files(folder: Path, take: SyntheticTake, marks: np.ndarray, capsys) -> None:
+def test_a_folder_of_openpose_files(folder, take, marks, capsys):
     points = folder.parent / "keypoints"
     points.mkdir()
     for t, frame in enumerate(openpose_frames(marks, take)):
-        (points / f"exo_{t:012d}_keypoints.json").write_text(json.dumps(frame), encoding="utf-8")
+        write_json(points / f"exo_{t:012d}_keypoints.json", frame)
     assert main(["headpose", str(folder), "--keypoints", str(points)]) == 0
     assert "9 of 9 frames: face" in capsys.readouterr().out and distance(folder, take) < 0.06
     assert main(["headpose", str(folder), "--keypoints", str(points)]) == 2
     assert "--replace" in capsys.readouterr().err
-    assert main(["headpose", str(folder), "--keypoints", str(points), "--replace", "--mount", "between the eyes"]) == 0
+    assert (
+        main(
+            [
+                "headpose",
+                str(folder),
+                "--keypoints",
+                str(points),
+                "--replace",
+                "--mount",
+                "between the eyes",
+            ]
+        )
+        == 0
+    )
 
 
-def test_one_file_and_no_depth(folder: Path, take: SyntheticTake, marks: np.ndarray, capsys) -> None:
+def test_one_file_and_no_depth(folder, take, marks, capsys):
     (folder / DEPTH).unlink()
     points = folder.parent / "points.json"
-    points.write_text(json.dumps(openpose_frames(marks, take)), encoding="utf-8")
+    write_json(points, openpose_frames(marks, take))
     assert main(["headpose", str(folder), "--keypoints", str(points)]) == 0
     assert "note: no depth" in capsys.readouterr().out and distance(folder, take) < 0.35
 
 
-def test_a_body_models_npz_into_meta_json(folder: Path, take: SyntheticTake, marks: np.ndarray) -> None:
+def test_a_body_models_npz_into_meta_json(folder, take, marks):
     """The take can be loaded, and so prepared for training, as one with measured poses."""
     solid = np.zeros((9, 70, 3), dtype=np.float32)
     for i, name in enumerate(POINTS):
         solid[:, MHR_POINTS[name]] = marks[:, i] - [0, 0, 2]
     points = folder.parent / "mhr.npz"
-    np.savez(points, pred_keypoints_3d=solid, pred_cam_t=np.tile(np.float32([0, 0, 2]), (9, 1)),
-             focal_length=np.full(9, take.exo_camera.fx, dtype=np.float32), image_size=np.array([128, 224]))
-    before = json.loads((folder / META).read_text(encoding="utf-8"))
+    np.savez(
+        points,
+        pred_keypoints_3d=solid,
+        pred_cam_t=np.tile(np.float32([0, 0, 2]), (9, 1)),
+        focal_length=np.full(9, take.exo_camera.fx, dtype=np.float32),
+        image_size=np.array([128, 224]),
+    )
+    before = read_json(folder / META)
     assert main(["headpose", str(folder), "--keypoints", str(points), "--meta"]) == 2
     assert main(["headpose", str(folder), "--keypoints", str(points), "--meta", "--replace"]) == 0
-    after = json.loads((folder / META).read_text(encoding="utf-8"))
+    after = read_json(folder / META)
     kept = before.keys() - {"ego_intrinsics"}  # written anew with all its digits
-    assert {k: after[k] for k in kept} == {k: before[k] for k in kept} and after["pose_source"] == "head keypoints"
+    assert {k: after[k] for k in kept} == {k: before[k] for k in kept} and after[
+        "pose_source"
+    ] == "head keypoints"
     loaded = load_take(folder, frame_count=9)
     away = (camera_centre(loaded.trajectory.w2c) - camera_centre(take.ego_w2c)).norm(dim=-1)
     assert float(away.median()) < 0.06
 
 
-@pytest.mark.parametrize(("frames", "message"), [
-    (12, "at most 9"), (0, "expected a list"), (-1, "no person in any frame"),
-])
-def test_other_keypoints_are_refused(folder: Path, take: SyntheticTake, marks: np.ndarray, capsys, frames: int,
-                                     message: str) -> None:
+@pytest.mark.parametrize(
+    ("frames", "message"),
+    [
+        (12, "at most 9"),
+        (0, "expected a list"),
+        (-1, "no person in any frame"),
+    ],
+)
+def test_other_keypoints_are_refused(folder, take, marks, capsys, frames, message):
     content = openpose_frames(marks, take)
     content = [{"people": []}] * 9 if frames < 0 else (content * 2)[:frames]
     points = folder.parent / "points.json"
-    points.write_text(json.dumps(content), encoding="utf-8")
+    write_json(points, content)
     assert main(["headpose", str(folder), "--keypoints", str(points)]) == 2
     assert message in capsys.readouterr().err and not (folder / HEAD_TRAJECTORY).exists()

@@ -1,6 +1,5 @@
-"""Comparison trainings (without GGA, prior, clean exo half) and trainings that start from a LoRA's weights."""
-
-from __future__ import annotations
+"""Comparison trainings (without GGA, prior, clean exo half) and trainings that start from a LoRA's
+weights."""
 
 import logging
 from dataclasses import replace
@@ -9,7 +8,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from egox_core.errors import EgoXInputError
 from egox_core.gga.diffusers_processor import install_gga
 from egox_core.train.checkpoints import checkpoint_folders, load_checkpoint
 from egox_core.train.config import ConditioningConfig, parse_config
@@ -18,14 +16,17 @@ from egox_core.train.loop import train
 from egox_core.train.lora import read_lora
 from egox_core.train.loss import flow_loss, noised_input
 from egox_core.train.model import make_trainable
-from egox_core.train.samples import CachedSamples
 from egox_core.train.sampling import sample_ego
 from egox_core.wan.lora_settings import contradictions
 from egox_core.wan.transformer import load_base
+from tests.refusals import refuses
 
 ABLATIONS = {
-    "no geometry": {"gga_mode": "off"}, "no prior": {"prior": "zero"}, "grey prior": {"prior": "none"},
-    "noised exo": {"exo_clean": False}, "noised exo, learnt": {"exo_clean": False, "exo_loss": True},
+    "no geometry": {"gga_mode": "off"},
+    "no prior": {"prior": "zero"},
+    "grey prior": {"prior": "none"},
+    "noised exo": {"exo_clean": False},
+    "noised exo, learnt": {"exo_clean": False, "exo_loss": True},
     "exo alone": {"exo": "alone"},
 }
 
@@ -33,47 +34,74 @@ ABLATIONS = {
 @pytest.mark.parametrize("name", ABLATIONS)
 def test_each_trains_and_says_so_in_its_file(workplace, tiny, name):
     conditioning = ABLATIONS[name]
-    train(parse_config(tiny.settings(workplace, steps=2, conditioning=conditioning)))
+    tiny.train(workplace, steps=2, conditioning=conditioning)
     told = inspect(workplace / "run" / "lora.safetensors")
-    expected = {"gga_mode": "released", "prior": "prior", "exo_clean": True, "exo_loss": False, "exo": "sees_ego",
-                **conditioning}
-    assert {k: told[f"egox.{k}"] for k in expected} == {k: str(v).lower() for k, v in expected.items()}
+    expected = {
+        "gga_mode": "released",
+        "prior": "prior",
+        "exo_clean": True,
+        "exo_loss": False,
+        "exo": "sees_ego",
+        **conditioning,
+    }
+    assert {k: told[f"egox.{k}"] for k in expected} == {
+        k: str(v).lower() for k, v in expected.items()
+    }
     warned = contradictions({}, {k: v for k, v in told.items() if k.startswith("egox.")})
     assert len(warned) == ("noised" in name) + ("prior" in name)
 
 
 def test_what_each_one_takes_away(workplace, tiny):
     """The input's channels: 16 noisy latent, 4 mask, 16 condition; exo columns first."""
+
     def packed(**conditioning):
-        config = parse_config(tiny.settings(workplace, conditioning=conditioning))
-        samples = CachedSamples(config, "train")
-        sample = samples.load(samples.groups[0][0])
+        config = tiny.config(workplace, conditioning=conditioning)
+        sample = tiny.first_sample(config)
         t, h, w_exo, w_ego = sample.grid
         noise = torch.randn(1, 16, t, h, w_exo + w_ego, generator=torch.Generator().manual_seed(0))
         return noised_input(sample, noise, torch.tensor([0.25]), config.conditioning), sample, noise
 
     usual, sample, noise = packed()
     w_exo = sample.grid[2]
-    assert torch.equal(usual[:, :16, ..., :w_exo], sample.exo) and usual[:, 20:, ..., w_exo:].abs().sum() > 0
+    assert (
+        torch.equal(usual[:, :16, ..., :w_exo], sample.exo)
+        and usual[:, 20:, ..., w_exo:].abs().sum() > 0
+    )
     without = packed(prior="zero")[0]
     assert without[:, 20:, ..., w_exo:].abs().sum() == 0
-    assert torch.equal(without[:, :20], usual[:, :20]) and torch.equal(without[..., :w_exo], usual[..., :w_exo])
+    assert torch.equal(without[:, :20], usual[:, :20]) and torch.equal(
+        without[..., :w_exo], usual[..., :w_exo]
+    )
     noised = packed(exo_clean=False)[0]
-    torch.testing.assert_close(noised[:, :16, ..., :w_exo], 0.75 * sample.exo + 0.25 * noise[..., :w_exo])
-    assert torch.equal(noised[:, 16:], usual[:, 16:]) and torch.equal(noised[..., w_exo:], usual[..., w_exo:])
+    torch.testing.assert_close(
+        noised[:, :16, ..., :w_exo], 0.75 * sample.exo + 0.25 * noise[..., :w_exo]
+    )
+    assert torch.equal(noised[:, 16:], usual[:, 16:]) and torch.equal(
+        noised[..., w_exo:], usual[..., w_exo:]
+    )
 
 
 def test_loss_stays_on_ego_unless_exo_is_to_be_learnt(workplace, tiny):
     model = load_base(workplace / "base.safetensors")
     scope = install_gga(model)
-    samples = CachedSamples(parse_config(tiny.settings(workplace)), "train")
-    sample = samples.load(samples.groups[0][0])
+    sample = tiny.first_sample(tiny.config(workplace))
     noise = torch.randn(1, 16, 2, 4, 10, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        ego, canvas = (flow_loss(model, scope, sample, noise, torch.tensor([0.5]),
-                                 ConditioningConfig(exo_clean=False, exo_loss=learnt)) for learnt in (False, True))
+        ego, canvas = (
+            flow_loss(
+                model,
+                scope,
+                sample,
+                noise,
+                torch.tensor([0.5]),
+                ConditioningConfig(exo_clean=False, exo_loss=learnt),
+            )
+            for learnt in (False, True)
+        )
     assert torch.equal(ego.prediction, canvas.prediction)
-    assert float(ego.loss) == pytest.approx(float((ego.prediction - ego.target).square().mean()), rel=1e-6)
+    assert float(ego.loss) == pytest.approx(
+        float((ego.prediction - ego.target).square().mean()), rel=1e-6
+    )
     assert float(ego.loss) != float(canvas.loss)
 
 
@@ -81,21 +109,22 @@ def test_sampling_follows_the_training(workplace, tiny):
     """Attention and exo half as they were trained; the prior comes with the sample."""
     model = load_base(workplace / "base.safetensors").eval()
     scope = install_gga(model)
-    samples = CachedSamples(parse_config(tiny.settings(workplace)), "train")
-    sample = samples.load(samples.groups[0][0])
-    made = {name: sample_ego(model, scope, sample, ConditioningConfig(**c), steps=3)
-            for name, c in {"usual": {}, **ABLATIONS}.items()}
+    sample = tiny.first_sample(tiny.config(workplace))
+    made = {
+        name: sample_ego(model, scope, sample, ConditioningConfig(**c), steps=3)
+        for name, c in {"usual": {}, **ABLATIONS}.items()
+    }
     assert all(m.shape == sample.ego.shape and torch.isfinite(m).all() for m in made.values())
     distinct = ("usual", "no geometry", "noised exo", "noised exo, learnt")
     assert all(not torch.equal(made[a], made[b]) for a in distinct for b in distinct if a < b)
 
 
 def test_exo_alone_is_one_function_in_training_and_sampling(workplace, tiny, monkeypatch):
-    """The training's prediction, with blocks run again in backward or not, and kept and recomputed samples."""
+    """The training's prediction, with blocks run again in backward or not, and kept and recomputed
+    samples."""
     from egox_core.gga.exo_cache import ExoCache
 
-    samples = CachedSamples(parse_config(tiny.settings(workplace)), "train")
-    sample = samples.load(samples.groups[0][0])
+    sample = tiny.first_sample(tiny.config(workplace))
     conditioning = ConditioningConfig(exo="alone")
     noise = torch.randn(sample.ego.shape, generator=torch.Generator().manual_seed(0))
     results = []
@@ -106,12 +135,18 @@ def test_exo_alone_is_one_function_in_training_and_sampling(workplace, tiny, mon
             model.enable_gradient_checkpointing()
         result = flow_loss(model, scope, sample, noise, torch.tensor([0.5]), conditioning)
         result.loss.backward()
-        results.append((result.prediction.detach(), {k: p.grad for k, p in model.named_parameters()
-                                                     if p.grad is not None}))
+        results.append(
+            (
+                result.prediction.detach(),
+                {k: p.grad for k, p in model.named_parameters() if p.grad is not None},
+            )
+        )
     (plain, gradients), (again, repeated) = results
     assert torch.equal(plain, again) and gradients.keys() == repeated.keys()
     assert all(torch.allclose(gradients[k], repeated[k], rtol=1e-5, atol=1e-8) for k in gradients)
-    sees = flow_loss(model, scope, sample, noise, torch.tensor([0.5]), ConditioningConfig()).prediction
+    sees = flow_loss(
+        model, scope, sample, noise, torch.tensor([0.5]), ConditioningConfig()
+    ).prediction
     assert (sees - plain).abs().max() > 1e-4 * plain.abs().max()
     model.eval()
     kept = sample_ego(model, scope, sample, conditioning, steps=4)
@@ -120,26 +155,34 @@ def test_exo_alone_is_one_function_in_training_and_sampling(workplace, tiny, mon
     assert (kept - anew).abs().max() <= 1e-5 * anew.abs().max()
     t, h, w_exo, w_ego = sample.grid
     wide = replace(sample, exo=sample.exo[..., :w_ego])
-    with pytest.raises(EgoXInputError, match="one width"):
+    with refuses("one width"):
         flow_loss(model, scope, wide, noise, torch.tensor([0.5]), conditioning)
 
 
 def test_exo_loss_alone_is_refused(workplace, tiny):
-    with pytest.raises(EgoXInputError, match="exo_clean"):
-        parse_config(tiny.settings(workplace, conditioning={"exo_loss": True}))
+    with refuses("exo_clean"):
+        tiny.config(workplace, conditioning={"exo_loss": True})
 
 
 def first_run(workplace, tiny, **more):
-    values = tiny.settings(workplace, lora={"rank": 4, "alpha": 8, "targets": ["attn1", "ffn"]}, **more)
+    values = tiny.settings(
+        workplace, lora={"rank": 4, "alpha": 8, "targets": ["attn1", "ffn"]}, **more
+    )
     train(parse_config(values))
     return values, workplace / "run" / "lora.safetensors"
 
 
 def test_a_later_run_starts_from_a_lora_with_a_fresh_optimizer(workplace, tiny):
     values, file = first_run(workplace, tiny)
-    later = {**values, "output": str(workplace / "later"), "init_lora": str(file), "steps": 2,
-             "optimizer": {"learning_rate": 1e-12, "warmup_steps": 1}}
-    # alpha / rank is inside the file's B and in the new layers as well: the effect must be the same, not doubled.
+    later = {
+        **values,
+        "output": str(workplace / "later"),
+        "init_lora": str(file),
+        "steps": 2,
+        "optimizer": {"learning_rate": 1e-12, "warmup_steps": 1},
+    }
+    # alpha / rank is inside the file's B and in the new layers as well: the effect must be the
+    # same, not doubled.
     start = make_trainable(parse_config(later), torch.device("cpu")).tensors()
     trained = load_file(checkpoint_folders(workplace / "run")[-1] / "trainable.safetensors")
     assert all(torch.allclose(start[k], trained[k], atol=1e-7) for k in trained)
@@ -149,34 +192,40 @@ def test_a_later_run_starts_from_a_lora_with_a_fresh_optimizer(workplace, tiny):
     assert '"init_lora": "lora.safetensors"' in after[1]["egox.config"]
     state = load_checkpoint(checkpoint_folders(workplace / "later")[-1])
     assert {float(s["step"]) for s in state.optimizer["state"].values()} == {2.0}
-    with pytest.raises(EgoXInputError, match="init_lora"):  # going on without it would not be the same run
+    with refuses("init_lora"):  # going on without it would not be the same run
         train(parse_config({**later, "steps": 3, "init_lora": None}))
 
 
 def test_a_higher_rank_starts_with_the_effect_of_the_lower_one(workplace, tiny):
     values, file = first_run(workplace, tiny)
-    wider = {**values, "output": str(workplace / "wider"), "init_lora": str(file),
-             "lora": {"rank": 8, "alpha": 8, "targets": ["attn1", "ffn"]}}
+    wider = {
+        **values,
+        "output": str(workplace / "wider"),
+        "init_lora": str(file),
+        "lora": {"rank": 8, "alpha": 8, "targets": ["attn1", "ffn"]},
+    }
     start = make_trainable(parse_config(wider), torch.device("cpu")).tensors()
     before = read_lora(file)[0]
     for name in (k for k in before if ".lora_A." in k):
         other = name.replace(".lora_A.", ".lora_B.")
         assert start[name].shape[0] == 8 and start[name].abs().amax(dim=1).gt(0).all()
         # read_lora has alpha / rank inside B; the wider LoRA's is 1.
-        assert torch.allclose(start[other] @ start[name], before[other].float() @ before[name].float(), atol=1e-6)
+        assert torch.allclose(
+            start[other] @ start[name], before[other].float() @ before[name].float(), atol=1e-6
+        )
 
 
-def test_a_lora_of_another_model_or_rank_is_no_start(workplace, tiny, caplog):
+def test_init_lora_rejects_other_model_or_rank(workplace, tiny, caplog):
     values, file = first_run(workplace, tiny, steps=1)
     later = {**values, "output": str(workplace / "later"), "init_lora": str(file)}
-    with pytest.raises(EgoXInputError, match="lora.safetensors"):
+    with refuses("lora.safetensors"):
         train(parse_config({**later, "lora": {"rank": 2, "targets": ["attn1", "ffn"]}}))
-    with pytest.raises(EgoXInputError, match="not there"):
+    with refuses("not there"):
         train(parse_config({**later, "init_lora": str(workplace / "none.safetensors")}))
-    with pytest.raises(EgoXInputError, match="init_lora"):
+    with refuses("init_lora"):
         parse_config({**later, "task": "base_i2v"})
     tiny.make_base(workplace / "base.safetensors", layers=3)
-    with pytest.raises(EgoXInputError, match="another model"):
+    with refuses("another model"):
         train(parse_config(later))
     tiny.make_base(workplace / "base.safetensors", seed=1)
     with caplog.at_level(logging.WARNING):
@@ -186,7 +235,7 @@ def test_a_lora_of_another_model_or_rank_is_no_start(workplace, tiny, caplog):
 
 def test_float32_weights_compute_in_bfloat16_when_told_to(workplace, tiny):
     memory = {"base_dtype": "float32", "compute_dtype": "bfloat16"}
-    made = make_trainable(parse_config(tiny.settings(workplace, memory=memory)), torch.device("cpu"))
+    made = make_trainable(tiny.config(workplace, memory=memory), torch.device("cpu"))
     assert made.autocast and made.compute_dtype == torch.bfloat16
-    outcome = train(parse_config(tiny.settings(workplace, steps=2, memory=memory)))
+    outcome = tiny.train(workplace, steps=2, memory=memory)
     assert outcome.finished and outcome.last_loss < 10

@@ -11,14 +11,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from egox_core.gga import backends, diffusers_processor
-from egox_core.train.config import parse_config
-from egox_core.train.loop import train
 
 HEAD = slice(64, 128)  # channels of the second of two heads
 
 
 @pytest.fixture
-def place(tmp_path: Path, tiny, monkeypatch) -> Path:
+def place(tmp_path, tiny, monkeypatch) -> Path:
     """A canvas whose bias is made in pieces, as at the released size; a base with heads of 64."""
     monkeypatch.setattr(diffusers_processor, "SHARED_BIAS_BYTES", 0)
     monkeypatch.setattr(backends, "_choice_of", {})
@@ -43,8 +41,7 @@ def scaled(base: Path, gain: float, small: float) -> None:
 def curve(place: Path, tiny, output: str) -> list[dict]:
     """Lines of ``metrics.jsonl`` after two steps on one clip."""
     memory = {"base_dtype": "bfloat16", "compute_dtype": "bfloat16"}
-    train(parse_config(tiny.settings(place, output=str(place / output), steps=2, batch_size=1,
-                                     memory=memory)))
+    tiny.train(place, output=str(place / output), steps=2, batch_size=1, memory=memory)
     lines = (place / output / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines]
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from egox_core.train.checkpoints import checkpoint_folders
+from tests.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[3]
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them")
 TENSORBOARD = bool(importlib.util.find_spec("tensorboard"))
 
@@ -75,8 +75,13 @@ def test_a_launcher_that_is_asked_to_stop_saves_ends_with_0_and_goes_on(
     config, output = launching.write(workplace, "run", values), workplace / "run"
 
     def begin() -> subprocess.Popen:
-        return launching.start(config, str(ROOT / "train_egox.py"), "launch", sys.executable,
-                               *launching.launcher(kind, 2))
+        return launching.start(
+            config,
+            str(ROOT / "train_egox.py"),
+            "launch",
+            sys.executable,
+            *launching.launcher(kind, 2),
+        )
 
     first = begin()
     wait_for_step(first, output, 5)
@@ -120,8 +125,12 @@ def test_a_launcher_that_dies_leaves_no_orphan(workplace, tiny, launching):
     the same."""
     values = tiny.settings(workplace, steps=4000, checkpoint={"every": 1000, "keep": 2})
     config, output = launching.write(workplace, "run", values), workplace / "run"
-    process = launching.start(config, *launching.launcher("accelerate", 1)[:2], "--config_file",
-                              str(ROOT / "configs" / "accelerate_one_gpu.yaml"))
+    process = launching.start(
+        config,
+        *launching.launcher("accelerate", 1)[:2],
+        "--config_file",
+        str(ROOT / "configs" / "accelerate_one_gpu.yaml"),
+    )
     wait_for_step(process, output, 5)
     (child,) = children_of(process.pid)
     process.send_signal(signal.SIGTERM)

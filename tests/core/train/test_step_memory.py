@@ -1,16 +1,13 @@
-"""The predicted memory of a training step: it counts the architecture's weights, and the trainer says it."""
-
-from __future__ import annotations
+"""The predicted memory of a training step: it counts the architecture's weights, and the trainer
+says it."""
 
 import logging
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 
-from egox_core.train.config import load_config, parse_config
-from egox_core.train.loop import train
+from egox_core.train.config import load_config
 from egox_core.train.memory import predict, size_of
 from egox_core.wan.step_memory import (
     ModelSize,
@@ -20,9 +17,10 @@ from egox_core.wan.step_memory import (
     lora_weights,
     other_weights,
 )
+from tests.paths import ROOT
 
 SMALLER = ModelSize(dim=1536, ffn_dim=8960, layers=30, heads=12)  # Wan 2.1 Fun 1.3B InP
-CONFIGS = Path(__file__).resolve().parents[3] / "configs"
+CONFIGS = ROOT / "configs"
 
 
 def test_every_weight_is_counted():
@@ -34,7 +32,9 @@ def test_every_weight_is_counted():
 
     size = ModelSize()
     with torch.device("meta"):
-        model = WanTransformer3DModel(in_channels=36, out_channels=16, image_dim=1280, added_kv_proj_dim=5120)
+        model = WanTransformer3DModel(
+            in_channels=36, out_channels=16, image_dim=1280, added_kv_proj_dim=5120
+        )
         small = WanTransformer3DModel(in_channels=36, out_channels=16, num_layers=2)
         lora = add_lora(small, LoraSettings(rank=256), seed=0)
     assert size_of(model) == size
@@ -88,18 +88,34 @@ def test_a_base_of_1_3b_is_known_by_its_shapes():
     )
 
 
-@pytest.mark.parametrize(("file", "shards", "gigabytes"), [
-    ("train_48gb.yaml", 1, 48), ("train_example.yaml", 1, 48), ("train_paper_8gpu.yaml", 8, 80),
-    ("train_24gb.yaml", 1, 24)])
+@pytest.mark.parametrize(
+    ("file", "shards", "gigabytes"),
+    [
+        ("train_48gb.yaml", 1, 48),
+        ("train_example.yaml", 1, 48),
+        ("train_paper_8gpu.yaml", 8, 80),
+        ("train_24gb.yaml", 1, 24),
+    ],
+)
 def test_shipped_configurations_are_predicted_to_fit(file, shards, gigabytes):
     config = load_config(CONFIGS / file)
     size = SMALLER if file == "train_24gb.yaml" else ModelSize()
     assert predict(config, size, (13, 56, 98, 56), shards=shards).total < gigabytes * 1e9
 
 
-@pytest.mark.parametrize("better", [
-    {"base": "float8"}, {"base": "int4"}, {"block_offload": True}, {"checkpoint_offload": True},
-    {"optimizer": "adamw8bit"}, {"rank": 64}, {"shards": 8}, {"tokens": 14014}])
+@pytest.mark.parametrize(
+    "better",
+    [
+        {"base": "float8"},
+        {"base": "int4"},
+        {"block_offload": True},
+        {"checkpoint_offload": True},
+        {"optimizer": "adamw8bit"},
+        {"rank": 64},
+        {"shards": 8},
+        {"tokens": 14014},
+    ],
+)
 def test_what_saves_memory_is_predicted_to(better):
     base = estimate(ModelSize(), TrainSetting()).total
     assert estimate(ModelSize(), TrainSetting(**better)).total < base < 75e9
@@ -108,8 +124,9 @@ def test_what_saves_memory_is_predicted_to(better):
 
 def test_the_trainer_says_its_prediction(workplace, tiny, caplog):
     caplog.set_level(logging.INFO, "egox_core.train")
-    train(parse_config(tiny.settings(workplace, steps=1)))
+    tiny.train(workplace, steps=1)
     assert [record.message[:33] for record in caplog.records if "GB" in record.message] == [
-        "predicted peak memory of a step: "]
-    everything = parse_config(tiny.settings(workplace, task="base_i2v"))
+        "predicted peak memory of a step: "
+    ]
+    everything = tiny.config(workplace, task="base_i2v")
     assert predict(everything, ModelSize(), (2, 4, 6, 4)) is None

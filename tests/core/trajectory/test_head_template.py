@@ -9,7 +9,13 @@ import torch
 from egox_core.cameras.presets import preset_camera
 from egox_core.errors import EgoXInputError
 from egox_core.trajectory import HEAD_MOUNTS, head_mount, head_trajectory
-from egox_core.trajectory.head_template import HEAD_BREADTH, HEAD_LENGTH, SHAPE_SIGMA, ego_from_head, head_points
+from egox_core.trajectory.head_template import (
+    HEAD_BREADTH,
+    HEAD_LENGTH,
+    SHAPE_SIGMA,
+    ego_from_head,
+    head_points,
+)
 from egox_core.trajectory.poses import camera_centre, invert
 
 

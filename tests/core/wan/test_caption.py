@@ -1,6 +1,5 @@
-"""Captions of a language model: what it is shown and told, and answers as models really write them."""
-
-from __future__ import annotations
+"""Captions of a language model: what it is shown and told, and answers as models really write
+them."""
 
 import re
 
@@ -8,7 +7,6 @@ import pytest
 import torch
 
 from egox_core.data.captions import check_caption
-from egox_core.errors import EgoXInputError
 from egox_core.wan.caption import (
     ACTION,
     NO_CAPTION,
@@ -19,6 +17,7 @@ from egox_core.wan.caption import (
     request_text,
 )
 from egox_core.wan.prompt import split_sections
+from tests.refusals import refuses
 
 EXO_SCENE = "A kitchen with a white table. A kettle stands on the left."
 EXO_ACTION = "A person lifts the kettle with the right hand. Later it stands on the table again."
@@ -27,81 +26,128 @@ EGO_ACTION = "The right hand takes the kettle. The view follows it to the cup."
 FORM = f"[Exo view] {SCENE} {EXO_SCENE} {ACTION} {EXO_ACTION} [Ego view] {SCENE} {EGO_SCENE} {ACTION} {EGO_ACTION}"
 ANSWERS = {
     "in the form": (FORM, ()),
-    "on lines of their own": (FORM.replace(" **", "\n**").replace(":** ", ":**\n").replace(" [Ego", "\n\n[Ego"), ()),
-    "thinking left in": (f"<think>\nThe form is [Exo view] and [Ego view].\n</think>\n\n{FORM}", ("thinking",)),
-    "thinking begun by the template": (f"I should say [Exo view] first.</think>{FORM}<|im_end|>", ("thinking",)),
-    "channels": (f"<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>{FORM}",
-                 ("thinking",)),
-    "a polite beginning": (f"Sure! Here is the description:\n\n{FORM}", ("words before [Exo view]",)),
+    "on lines of their own": (
+        FORM.replace(" **", "\n**").replace(":** ", ":**\n").replace(" [Ego", "\n\n[Ego"),
+        (),
+    ),
+    "thinking left in": (
+        f"<think>\nThe form is [Exo view] and [Ego view].\n</think>\n\n{FORM}",
+        ("thinking",),
+    ),
+    "thinking begun by the template": (
+        f"I should say [Exo view] first.</think>{FORM}<|im_end|>",
+        ("thinking",),
+    ),
+    "channels": (
+        f"<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>{FORM}",
+        ("thinking",),
+    ),
+    "a polite beginning": (
+        f"Sure! Here is the description:\n\n{FORM}",
+        ("words before [Exo view]",),
+    ),
     "quotes": (f'"{FORM}"', ("quotes or fences",)),
     "a fence": (f"```markdown\n{FORM}\n```", ("quotes or fences",)),
-    "bold marks": (FORM.replace("[Exo view]", "**[Exo View]**").replace("[Ego view]", "**[Ego View]**"), ("headings",)),
+    "bold marks": (
+        FORM.replace("[Exo view]", "**[Exo View]**").replace("[Ego view]", "**[Ego View]**"),
+        ("headings",),
+    ),
     "markdown headings": (
         f"## Exo View\n### Scene Overview\n{EXO_SCENE}\n### Action Analysis\n{EXO_ACTION}\n\n"
-        f"## Ego View\n### Scene Overview\n{EGO_SCENE}\n### Action Analysis\n{EGO_ACTION}", ("headings",)),
+        f"## Ego View\n### Scene Overview\n{EGO_SCENE}\n### Action Analysis\n{EGO_ACTION}",
+        ("headings",),
+    ),
     "words with a colon": (
         f"Third-person view:\nScene overview: {EXO_SCENE} Action analysis: {EXO_ACTION}\n"
-        f"**First-person view:**\nScene overview: {EGO_SCENE} Action analysis: {EGO_ACTION}", ("headings",)),
+        f"**First-person view:**\nScene overview: {EGO_SCENE} Action analysis: {EGO_ACTION}",
+        ("headings",),
+    ),
     "lists and bold words": (
-        FORM.replace(EXO_SCENE, "\n- A **kitchen** with a white table.\n- A `kettle` stands on the left.\n"),
-        ("markdown",)),
+        FORM.replace(
+            EXO_SCENE, "\n- A **kitchen** with a white table.\n- A `kettle` stands on the left.\n"
+        ),
+        ("markdown",),
+    ),
     "the other way round": (
         f"[Ego view] {SCENE} {EGO_SCENE} {ACTION} {EGO_ACTION}\n[Exo view] {SCENE} {EXO_SCENE} {ACTION} {EXO_ACTION}",
-        ("in order",)),
-    "said again": (FORM.replace(EGO_ACTION, f"{EGO_ACTION} {EGO_ACTION} {EGO_ACTION}"), ("said again",)),
+        ("in order",),
+    ),
+    "said again": (
+        FORM.replace(EGO_ACTION, f"{EGO_ACTION} {EGO_ACTION} {EGO_ACTION}"),
+        ("said again",),
+    ),
     "all of it twice": (f"{FORM}\n\n{FORM}", ("comes twice",)),
-    "cut in a sentence": (f"{FORM} Then the left hand reaches for the", ("cut off", "Raise max_length")),
+    "cut in a sentence": (
+        f"{FORM} Then the left hand reaches for the",
+        ("cut off", "Raise max_length"),
+    ),
 }
 
 
 @pytest.mark.parametrize("name", ANSWERS)
-def test_an_answer_is_brought_into_the_form(name: str) -> None:
+def test_an_answer_is_brought_into_the_form(name):
     answer, told = ANSWERS[name]
     caption, notes = repair_caption(answer)
     assert caption == FORM
-    assert all(any(word in note for note in notes) for word in told) and bool(notes) == bool(told), notes
+    assert all(any(word in note for note in notes) for word in told) and bool(notes) == bool(
+        told
+    ), notes
     assert check_caption(caption, "x") == caption and repair_caption(caption) == (caption, ())
 
 
-def test_what_is_missing_is_told() -> None:
-    caption, notes = repair_caption(f"[Exo view] {EXO_SCENE}\n[Ego view] {SCENE} {EGO_SCENE} {ACTION} {EGO_ACTION}")
+def test_what_is_missing_is_told():
+    caption, notes = repair_caption(
+        f"[Exo view] {EXO_SCENE}\n[Ego view] {SCENE} {EGO_SCENE} {ACTION} {EGO_ACTION}"
+    )
     assert notes == ("[Exo view] has no **Action Analysis:**",)
     assert caption.startswith(f"[Exo view] {SCENE} A kitchen")
-    prose = FORM.replace(EGO_SCENE, "From the first-person view the scene overview stays: a white table lies below.")
+    prose = FORM.replace(
+        EGO_SCENE, "From the first-person view the scene overview stays: a white table lies below."
+    )
     assert repair_caption(prose) == (prose, ())
 
 
-@pytest.mark.parametrize(("answer", "message"), [
-    ("", "no description under"),
-    ("I cannot see any pictures.", r"no description under \[Exo view\]"),
-    (FORM.partition("[Ego")[0], r"no description under \[Ego view\]"),
-    (f"[Exo view] {SCENE} {EXO_SCENE} [Ego view] {SCENE}", r"\[Ego view\] in .*max_length"),
-    (f"<think>{FORM}", "thinking that was cut"),
-    (request_text(4, True), "the request itself"),
-])
-def test_an_answer_that_is_none_is_refused(answer: str, message: str) -> None:
-    with pytest.raises(EgoXInputError, match=message):
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ("", "no description under"),
+        ("I cannot see any pictures.", r"no description under \[Exo view\]"),
+        (FORM.partition("[Ego")[0], r"no description under \[Ego view\]"),
+        (f"[Exo view] {SCENE} {EXO_SCENE} [Ego view] {SCENE}", r"\[Ego view\] in .*max_length"),
+        (f"<think>{FORM}", "thinking that was cut"),
+        (request_text(4, True), "the request itself"),
+    ],
+)
+def test_an_answer_that_is_none_is_refused(answer, message):
+    with refuses(message):
         repair_caption(answer)
 
 
-def test_no_caption_has_the_form_and_says_nothing_of_its_own() -> None:
+def test_no_caption_has_the_form_and_says_nothing_of_its_own():
     assert repair_caption(NO_CAPTION) == (NO_CAPTION, ())
     exo, ego = split_sections(NO_CAPTION)
     for section in (exo, ego):
         assert section.startswith(SCENE) and section.count(ACTION) == 1
-    assert not re.search(r"\b(?:room|kitchen|table|street|sits|stands|left|right|he|she)\b", NO_CAPTION, re.IGNORECASE)
+    assert not re.search(
+        r"\b(?:room|kitchen|table|street|sits|stands|left|right|he|she)\b",
+        NO_CAPTION,
+        re.IGNORECASE,
+    )
 
 
-def test_the_request_says_the_form() -> None:
+def test_the_request_says_the_form():
     alone, both = request_text(4, False), request_text(3, True)
     for text in (alone, both):
-        assert text.index("[Exo view]") < text.index("[Ego view]") and text.count(SCENE) == text.count(ACTION) == 2
+        assert (
+            text.index("[Exo view]") < text.index("[Ego view]")
+            and text.count(SCENE) == text.count(ACTION) == 2
+        )
         assert not set(text) & set("{}()|"), "a host's template or emphasis could read these"
     assert "4 moments" in alone and "Right:" not in alone
     assert "3 moments" in both and "Right:" in both
 
 
-def test_pictures_are_even_moments_side_by_side() -> None:
+def test_pictures_are_even_moments_side_by_side():
     assert even_moments(49) == [0, 16, 32, 48] and even_moments(2) == [0, 1]
     exo = torch.linspace(0, 1, 9)[:, None, None, None].expand(9, 32, 56, 3)
     prior = 1 - torch.linspace(0, 1, 9)[:, None, None, None].expand(9, 64, 64, 3)
@@ -111,5 +157,5 @@ def test_pictures_are_even_moments_side_by_side() -> None:
         assert torch.allclose(pictures[row, :, :56], exo[moment])
         assert torch.allclose(pictures[row, :, 56:], prior[moment, :32, :32], atol=1e-6)
     assert torch.equal(request_pictures(exo), exo[even_moments(9)])
-    with pytest.raises(EgoXInputError, match="prior: got 5 frames"):
+    with refuses("prior: got 5 frames"):
         request_pictures(exo, prior[:5])

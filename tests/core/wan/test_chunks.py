@@ -1,4 +1,5 @@
-"""Chunks of a long video: their plan, their parts of depth and poses, colours, and a run that goes on."""
+"""Chunks of a long video: their plan, their parts of depth and poses, colours, and a run that goes
+on."""
 
 from __future__ import annotations
 
@@ -29,7 +30,9 @@ from egox_core.wan.chunks import (
 
 @pytest.mark.parametrize("frames", [1, 9, 49, 53, 93, 97, 193, 1441])
 @pytest.mark.parametrize("known", [1, 5, 9, 45])
-def test_chunks_cover_the_video_and_each_goes_on_from_the_one_before(frames: int, known: int) -> None:
+def test_chunks_cover_the_video_and_each_goes_on_from_the_one_before(
+    frames: int, known: int
+) -> None:
     chunks = plan_chunks(frames, 49, known)
     assert (chunks[0].start, chunks[0].known, chunks[-1].frames.stop) == (0, 0, frames)
     assert {chunk.count for chunk in chunks} == {min(frames, 49)}
@@ -39,10 +42,21 @@ def test_chunks_cover_the_video_and_each_goes_on_from_the_one_before(frames: int
         assert following.known == known or following is chunks[-1] and known <= following.known < 49
 
 
-@pytest.mark.parametrize(("frames", "length", "known", "words"), [
-    (50, 49, 5, "50"), (97, 48, 5, "48"), (97, 49, 6, "6"), (97, 49, 0, "0"), (97, 49, 49, "fewer than its 49"),
-    (97, 9, 13, "fewer than its 9"), (97, 1, 1, "fewer than its 1")])
-def test_counts_that_cannot_be_are_refused(frames: int, length: int, known: int, words: str) -> None:
+@pytest.mark.parametrize(
+    ("frames", "length", "known", "words"),
+    [
+        (50, 49, 5, "50"),
+        (97, 48, 5, "48"),
+        (97, 49, 6, "6"),
+        (97, 49, 0, "0"),
+        (97, 49, 49, "fewer than its 49"),
+        (97, 9, 13, "fewer than its 9"),
+        (97, 1, 1, "fewer than its 1"),
+    ],
+)
+def test_counts_that_cannot_be_are_refused(
+    frames: int, length: int, known: int, words: str
+) -> None:
     with pytest.raises(EgoXInputError, match=words):
         plan_chunks(frames, length, known)
 
@@ -58,10 +72,18 @@ def clip(frames: int, moves: bool = False) -> tuple[DepthVideo, CameraTrajectory
     times_s = torch.arange(frames).double()
     pose = torch.eye(3, 4).double()
     exo_w2c = pose.repeat(frames, 1, 1) * times_s[:, None, None] if moves else pose
-    depth = DepthVideo(depth_m=times_s.float()[:, None, None].expand(-1, 8, 8), camera=camera, times_s=times_s,
-                       exo_w2c=exo_w2c)
-    return depth, CameraTrajectory(w2c=pose.repeat(frames, 1, 1) * times_s[:, None, None], camera=camera,
-                                   times_s=times_s, exo_w2c=exo_w2c)
+    depth = DepthVideo(
+        depth_m=times_s.float()[:, None, None].expand(-1, 8, 8),
+        camera=camera,
+        times_s=times_s,
+        exo_w2c=exo_w2c,
+    )
+    return depth, CameraTrajectory(
+        w2c=pose.repeat(frames, 1, 1) * times_s[:, None, None],
+        camera=camera,
+        times_s=times_s,
+        exo_w2c=exo_w2c,
+    )
 
 
 @pytest.mark.parametrize("moves", [False, True])
@@ -69,7 +91,9 @@ def test_depth_and_poses_are_those_of_the_chunks_own_frames(moves: bool) -> None
     chunk = plan_chunks(17, 9, 1)[1]
     depth, trajectory = (take_frames(payload, chunk) for payload in clip(17, moves))
     assert depth.depth_m[:, 0, 0].tolist() == depth.times_s.tolist() == list(range(8, 17))
-    assert trajectory.w2c[:, 0, 0].tolist() == list(range(8, 17)) and take_frames(None, chunk) is None
+    assert (
+        trajectory.w2c[:, 0, 0].tolist() == list(range(8, 17)) and take_frames(None, chunk) is None
+    )
     assert trajectory.exo_w2c.shape == ((9, 3, 4) if moves else (3, 4))
 
 
@@ -81,6 +105,8 @@ def test_what_ends_before_the_video_is_refused() -> None:
         check_covers(depth, None, 17)
     with pytest.raises(EgoXInputError, match="ego trajectory: got 13 frames"):
         check_covers(None, trajectory, 17)
+    with pytest.raises(EgoXInputError, match="look-away memory: got no depth"):
+        check_covers(None, trajectory, 13, needed=True)
 
 
 def test_colours_are_held_to_the_overlap() -> None:
@@ -95,7 +121,9 @@ def test_colours_are_held_to_the_overlap() -> None:
 
 def pictures(frames: int) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(1)
-    return torch.rand(frames, 16, 32, 3, generator=generator), torch.rand(frames, 16, 16, 3, generator=generator)
+    return torch.rand(frames, 16, 32, 3, generator=generator), torch.rand(
+        frames, 16, 16, 3, generator=generator
+    )
 
 
 class Sampler:
@@ -119,7 +147,9 @@ def test_each_chunk_begins_with_the_frames_that_the_one_before_ended_with() -> N
     ego = sample_chunks(chunks, exo, prior, *clip(29), sampler)
     assert ego.shape == prior.shape and ego.dtype == torch.float32
     for chunk, (_, seen, before) in zip(chunks, sampler.asked, strict=True):
-        assert torch.equal(before, ego[chunk.frames][:chunk.known]) and torch.equal(seen, prior[chunk.frames])
+        assert torch.equal(before, ego[chunk.frames][: chunk.known]) and torch.equal(
+            seen, prior[chunk.frames]
+        )
     assert torch.equal(ego[:9], 0.5 * prior[:9]), "the first chunk's colours are its own"
 
 
@@ -128,7 +158,9 @@ def test_a_cancelled_run_goes_on(tmp_path) -> None:
     chunks = plan_chunks(29, 9, 5)
     whole = sample_chunks(chunks, exo, prior, *clip(29), Sampler())
     with pytest.raises(KeyboardInterrupt):
-        sample_chunks(chunks, exo, prior, *clip(29), Sampler(cancel_at=3), ChunkFiles(tmp_path, "a"))
+        sample_chunks(
+            chunks, exo, prior, *clip(29), Sampler(cancel_at=3), ChunkFiles(tmp_path, "a")
+        )
     assert len(list(tmp_path.iterdir())) == 3, "whole files and nothing else"
     rest, files = Sampler(), ChunkFiles(tmp_path, "a")
     assert torch.equal(sample_chunks(chunks, exo, prior, *clip(29), rest, files), whole)
@@ -154,13 +186,19 @@ def run_and_die(folder: str, at: int, while_writing: bool) -> None:
         save(path, array)
 
     save, np.save = np.save, half_written
-    sample_chunks(plan_chunks(29, 9, 5), *pictures(29), *clip(29), sample, ChunkFiles(Path(folder), "a"))
+    sample_chunks(
+        plan_chunks(29, 9, 5), *pictures(29), *clip(29), sample, ChunkFiles(Path(folder), "a")
+    )
 
 
 @pytest.mark.parametrize("while_writing", [False, True])
 def test_a_killed_run_loses_the_chunk_in_work(tmp_path, repo_root, while_writing: bool) -> None:
-    ended = subprocess.run([sys.executable, __file__, tmp_path, "2", "writing" * while_writing],
-                           env={**os.environ, "PYTHONPATH": str(repo_root)}, capture_output=True, text=True)
+    ended = subprocess.run(
+        [sys.executable, __file__, tmp_path, "2", "writing" * while_writing],
+        env={**os.environ, "PYTHONPATH": str(repo_root)},
+        capture_output=True,
+        text=True,
+    )
     assert ended.returncode != 0 and not ended.stderr, "killed, not failed"
     rest, inputs = Sampler(), (*pictures(29), *clip(29))
     chunks = plan_chunks(29, 9, 5)
@@ -179,7 +217,10 @@ def test_only_the_same_work_is_taken_up(tmp_path) -> None:
         sample_chunks(chunks, *inputs, sampler, ChunkFiles(tmp_path, origin))
         return [number for number, *_ in sampler.asked]
 
-    assert computed(exo, prior, depth, trajectory) == [0, 1] and computed(exo, prior, depth, trajectory) == []
+    assert (
+        computed(exo, prior, depth, trajectory) == [0, 1]
+        and computed(exo, prior, depth, trajectory) == []
+    )
     assert computed(exo, prior, depth, trajectory, origin="b") == [0, 1]
     later = exo.clone()
     later[12] += 0.01

@@ -1,4 +1,5 @@
-"""Rough colours from latents: a linear VAE is found exactly, and a clip without variety stays finite."""
+"""Rough colours from latents: a linear VAE is found exactly, and a clip without variety stays
+finite."""
 
 from __future__ import annotations
 
@@ -15,33 +16,34 @@ def clip(frames: int, height: int, width: int, seed: int) -> torch.Tensor:
 
 
 def linear_latent(frames: torch.Tensor, seed: int = 3) -> torch.Tensor:
-    """A VAE that mixes the mean colour of 8 x 8 pixels, the first frame alone and then four at a time, into 16
-    channels."""
+    """A VAE that mixes the mean colour of 8 x 8 pixels, the first frame alone and then four at a
+    time, into 16 channels."""
     t, h, w = (len(frames) - 1) // 4 + 1, frames.shape[1] // 8, frames.shape[2] // 8
     blocks = frames.unflatten(1, (h, 8)).unflatten(3, (w, 8)).mean(dim=(2, 4))
-    means = torch.stack([blocks[0], *(blocks[4 * f - 3:4 * f + 1].mean(0) for f in range(1, t))])
+    means = torch.stack([blocks[0], *(blocks[4 * f - 3 : 4 * f + 1].mean(0) for f in range(1, t))])
     mix = torch.randn(3, 16, generator=torch.Generator().manual_seed(seed))
     return (means @ mix + 0.3).movedim(-1, 0)[None]
 
 
-def test_a_linear_vae_is_found() -> None:
+def test_a_linear_vae_is_found():
     exo, ego, other = clip(9, 32, 64, 0), clip(9, 32, 32, 1), clip(9, 32, 32, 2)
     factors = fit_latent_colours([(linear_latent(exo), exo), (linear_latent(ego), ego)])
     assert factors.shape == (17, 3)
     drawn = latent_colours(linear_latent(other)[0], factors)
     expected = torch.stack([other[0], other[1:5].mean(0), other[5:9].mean(0)])
     expected = expected.unflatten(1, (4, 8)).unflatten(3, (4, 8)).mean(dim=(2, 4))
-    # The ridge of a thousandth of the variance holds the weakest of the three colour directions back a little.
+    # The ridge of a thousandth of the variance holds the weakest of the three colour directions
+    # back a little.
     assert drawn.shape == (3, 4, 4, 3) and float((drawn - expected).abs().max()) < 0.05
 
 
-def test_a_flat_clip_stays_flat() -> None:
+def test_a_flat_clip_stays_flat():
     frames = torch.full((5, 16, 16, 3), 0.25)
     factors = fit_latent_colours([(torch.full((1, 16, 2, 2, 2), 0.7), frames)])
     drawn = latent_colours(torch.randn(16, 2, 2, 2), factors)
     assert torch.allclose(drawn, torch.full_like(drawn, 0.25), atol=1e-4)
 
 
-def test_one_frame_is_enough() -> None:
+def test_one_frame_is_enough():
     frames = clip(1, 16, 16, 5)
     assert torch.isfinite(fit_latent_colours([(linear_latent(frames), frames)])).all()

@@ -1,25 +1,32 @@
 """Inputs that follow a LoRA's metadata."""
 
-from __future__ import annotations
-
 from egox_core.wan.lora_settings import contradictions, resolve_auto
 
 
-def test_auto_follows_the_file_else_released() -> None:
+def test_auto_follows_the_file_else_released():
     assert resolve_auto("rays", "auto", {"egox.rays": "exact"}) == "exact"
     assert resolve_auto("rays", "auto", {}) == "released"
     assert resolve_auto("rays", "pinhole", {"egox.rays": "exact"}) == "pinhole"
 
 
-def test_modes_that_only_the_trainer_has_become_released_without_a_word() -> None:
-    metadata = {"egox.mode": "trainer", "egox.rays": "trainer", "egox.lambda_g": "1", "egox.mask_mode": "trainer"}
+def test_modes_that_only_the_trainer_has_become_released_without_a_word():
+    metadata = {
+        "egox.mode": "trainer",
+        "egox.rays": "trainer",
+        "egox.lambda_g": "1",
+        "egox.mask_mode": "trainer",
+    }
     assert resolve_auto("rays", "auto", metadata) == "released"
     assert resolve_auto("mask_mode", "auto", metadata) == "trainer"
-    assert contradictions({"rays": "released", "lambda_g": 3.0, "mask_mode": "trainer"}, metadata) == []
+    assert (
+        contradictions({"rays": "released", "lambda_g": 3.0, "mask_mode": "trainer"}, metadata)
+        == []
+    )
 
 
-def test_differences_are_named() -> None:
+def test_differences_are_named():
     metadata = {"egox.mode": "paper", "egox.lambda_g": "1", "egox.gga_mode": "paper"}
     assert contradictions({"lambda_g": 1.0, "gga_mode": "paper", "rays": "exact"}, metadata) == []
     assert contradictions({"lambda_g": 3.0, "gga_mode": "paper"}, metadata) == [
-        "the LoRA was trained with lambda_g 1, not 3.0"]
+        "the LoRA was trained with lambda_g 1, not 3.0"
+    ]

@@ -1,13 +1,16 @@
 """The released schedule and solver against the goldens ``schedule_50`` and ``denoise_6step``."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from egox_core.errors import EgoXInputError
-from egox_core.wan.schedule import make_scheduler, released_schedule, sample_released, truncated_timesteps
+from egox_core.wan.schedule import (
+    make_scheduler,
+    released_schedule,
+    sample_released,
+    truncated_timesteps,
+)
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +19,8 @@ def steps6(repo_root):
 
 
 class ReplayModel:
-    """A CONST flow model, as the host presents one, that answers with the golden predictions in turn."""
+    """A CONST flow model, as the host presents one, that answers with the golden predictions in
+    turn."""
 
     def __init__(self, predictions, latent_image=None, noise=None):
         self.predictions, self.timesteps = list(predictions), []
@@ -41,7 +45,9 @@ def test_timesteps_survive_any_table_and_its_parts():
         for shift in (1.0, 3.0, 8.0):
             schedule = released_schedule(steps, shift)
             assert torch.equal(truncated_timesteps(schedule[0], schedule), schedule[1])
-            assert torch.equal(truncated_timesteps(schedule[0][steps // 2:], schedule), schedule[1][steps // 2:])
+            assert torch.equal(
+                truncated_timesteps(schedule[0][steps // 2 :], schedule), schedule[1][steps // 2 :]
+            )
             assert (truncated_timesteps(schedule[0]) - schedule[1]).abs().max() <= 1
 
 
@@ -51,19 +57,25 @@ def test_solver_repeats_the_golden_steps(steps6, run):
     assert torch.equal(scheduler.timesteps, steps6["timesteps"])
     x = steps6["in.initial_latent"]
     for i, t in enumerate(scheduler.timesteps):
-        x = scheduler.step(steps6[f"{run}.noise_pred_after_cfg_and_exo_zero.{i}"], t, x, return_dict=False)[0]
+        x = scheduler.step(
+            steps6[f"{run}.noise_pred_after_cfg_and_exo_zero.{i}"], t, x, return_dict=False
+        )[0]
         assert (x - steps6[f"{run}.latents_after_step.{i}"]).abs().max() <= 1e-5
 
 
 def test_sampler_recovers_velocity_and_truncated_timesteps_from_a_host_model(steps6):
     model = ReplayModel(steps6[f"gga3.noise_pred_after_cfg_and_exo_zero.{i}"] for i in range(6))
     seen = []
-    x = sample_released(model, steps6["in.initial_latent"], released_schedule(6)[0], callback=seen.append)
+    x = sample_released(
+        model, steps6["in.initial_latent"], released_schedule(6)[0], callback=seen.append
+    )
     # v goes through x - sigma v and back in float32: 6e-8 * |x| / sigma, about 1e-6 a step.
     assert (x - steps6["gga3.latents_after_step.5"]).abs().max() <= 2e-5
     assert [float(t[0]) for t in model.timesteps] == [float(t) for t in steps6["timesteps"]]
     assert [entry["i"] for entry in seen] == list(range(6))
-    assert (seen[-1]["denoised"] - x).abs().max() < 1.0  # the last preview is close to the result, not noise
+    assert (
+        seen[-1]["denoised"] - x
+    ).abs().max() < 1.0  # the last preview is close to the result, not noise
 
 
 def test_first_noise_is_not_scaled(steps6):
@@ -93,11 +105,15 @@ def test_a_callback_that_raises_cancels(steps6):
 
 
 def test_schedule_that_starts_at_one_stays_finite():
-    x = sample_released(lambda x, sigma: 0.5 * x, torch.randn(1, 16, 1, 2, 2), torch.tensor([1.0, 0.5, 0.0]))
+    x = sample_released(
+        lambda x, sigma: 0.5 * x, torch.randn(1, 16, 1, 2, 2), torch.tensor([1.0, 0.5, 0.0])
+    )
     assert torch.isfinite(x).all()
 
 
-@pytest.mark.parametrize("sigmas", [[1.0], [0.5, 0.9, 0.0], [1.5, 0.5, 0.0], [float("nan"), 0.0], [0.5, 0.5]])
+@pytest.mark.parametrize(
+    "sigmas", [[1.0], [0.5, 0.9, 0.0], [1.5, 0.5, 0.0], [float("nan"), 0.0], [0.5, 0.5]]
+)
 def test_sigmas_that_no_flow_schedule_has_are_refused(sigmas):
     with pytest.raises(EgoXInputError, match="sigmas"):
         make_scheduler(torch.tensor(sigmas))

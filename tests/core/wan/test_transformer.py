@@ -16,12 +16,19 @@ from egox_core.wan.transformer import load_base, save_native  # noqa: E402
 
 
 @pytest.fixture(scope="module")
-def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def bases(tmp_path_factory) -> dict[str, Path]:
     """The same float32 weights as a folder of shards and as one file."""
     torch.manual_seed(0)
-    model = WanTransformer3DModel(num_attention_heads=2, attention_head_dim=128, in_channels=36,
-                                  out_channels=16, text_dim=24, freq_dim=32, ffn_dim=64,
-                                  num_layers=2)
+    model = WanTransformer3DModel(
+        num_attention_heads=2,
+        attention_head_dim=128,
+        in_channels=36,
+        out_channels=16,
+        text_dim=24,
+        freq_dim=32,
+        ffn_dim=64,
+        num_layers=2,
+    )
     place = tmp_path_factory.mktemp("bases")
     model.save_pretrained(place / "folder" / "transformer", max_shard_size="1MB")
     assert len(list((place / "folder" / "transformer").glob("*.safetensors"))) > 2
@@ -45,8 +52,10 @@ def test_shards_are_read_in_the_dtype_asked_for(bases, monkeypatch, dtype):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_folder_and_a_file_give_the_same_model(bases, dtype):
     """Weights that stay float32 were not rounded on the way; rotary tables are compared too."""
-    folder, file = ({**model.state_dict(), **dict(model.named_buffers())}
-                    for model in (load_base(bases[kind], dtype) for kind in ("folder", "file")))
+    folder, file = (
+        {**model.state_dict(), **dict(model.named_buffers())}
+        for model in (load_base(bases[kind], dtype) for kind in ("folder", "file"))
+    )
     assert folder.keys() == file.keys()
     for name, value in folder.items():
         assert value.dtype == file[name].dtype and torch.equal(value, file[name]), name

@@ -1,7 +1,5 @@
 """What a detector would see of drawn people."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +13,7 @@ from lab.drawn.layout import draw_layout
 SPEC = SyntheticSpec(seed=7, frames=25, exo_width=224, exo_height=128, ego_size=128, wearer="drawn")
 
 
-def test_only_what_the_camera_sees_is_seen() -> None:
+def test_only_what_the_camera_sees_is_seen():
     front = seen_people(draw_layout(SPEC))[0]
     behind = seen_people(draw_layout(replace(SPEC, exo_side="behind")))[0]
     face = [POINTS.index(name) for name in ("right_eye", "left_eye", "nose")]
@@ -24,7 +22,7 @@ def test_only_what_the_camera_sees_is_seen() -> None:
     assert np.isfinite(front.uv).all() and (front.metres[..., 2] > 0.5).all()
 
 
-def test_a_detector_errs_misses_and_loses_the_wearer() -> None:
+def test_a_detector_errs_misses_and_loses_the_wearer():
     layout = draw_layout(SPEC)
     people, camera = seen_people(layout), layout.scene.exo_camera
     found = detected_people(people, camera, SPEC.fps, np.random.default_rng(1))

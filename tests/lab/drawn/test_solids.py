@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from egox_core.cameras.model import CameraModel, pixel_rays
+from egox_core.cameras.model import pixel_rays
 from egox_core.trajectory.poses import camera_centre
 from lab.drawn import SyntheticSpec
 from lab.drawn.casting import Bounds, RayBundle, first_hits, tile_picture, visible_tiles
@@ -14,7 +14,12 @@ from lab.drawn.layout import draw_layout
 from lab.drawn.solids import distance, intersect, normals
 from lab.drawn.textures import PIXEL_SIGMA, Material, albedo_at, draw_waves
 
-SIZES = {"box": (0.3, 0.2, 0.1), "sphere": (0.25, 0.0, 0.0), "capsule": (0.1, 0.3, 0.0), "cylinder": (0.2, 0.15, 0.0)}
+SIZES = {
+    "box": (0.3, 0.2, 0.1),
+    "sphere": (0.25, 0.0, 0.0),
+    "capsule": (0.1, 0.3, 0.0),
+    "cylinder": (0.2, 0.15, 0.0),
+}
 
 
 def _rays(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -27,7 +32,7 @@ def _rays(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.parametrize("kind", SIZES)
-def test_closed_form_hits_equal_marching_by_distance(kind: str) -> None:
+def test_closed_form_hits_equal_marching_by_distance(kind):
     origin, rays = _rays(3000, 1)
     depth = intersect(kind, SIZES[kind], origin, rays)
     marched = torch.zeros(len(rays), dtype=torch.float64)
@@ -36,7 +41,9 @@ def test_closed_form_hits_equal_marching_by_distance(kind: str) -> None:
     remaining = distance(kind, SIZES[kind], origin + marched[:, None] * rays)
     hit = torch.isfinite(depth)
     assert 0.1 < hit.double().mean() < 0.9
-    assert remaining[hit].max() < 1e-3  # marching stalls near grazing rays, which is why it is only the judge
+    assert (
+        remaining[hit].max() < 1e-3
+    )  # marching stalls near grazing rays, which is why it is only the judge
     clear = hit & (remaining < 1e-9)
     assert clear.sum() > 0.9 * hit.sum()
     assert (depth - marched)[clear].abs().max() < 1e-5
@@ -44,28 +51,36 @@ def test_closed_form_hits_equal_marching_by_distance(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", SIZES)
-def test_normals_point_up_the_distance(kind: str) -> None:
+def test_normals_point_up_the_distance(kind):
     origin, rays = _rays(2000, 2)
     depth = intersect(kind, SIZES[kind], origin, rays)
     points = (origin + depth[:, None] * rays)[torch.isfinite(depth)]
     normal = normals(kind, SIZES[kind], points)
-    assert torch.allclose(normal.norm(dim=-1), torch.ones(len(points), dtype=torch.float64), atol=1e-9)
+    assert torch.allclose(
+        normal.norm(dim=-1), torch.ones(len(points), dtype=torch.float64), atol=1e-9
+    )
     assert (distance(kind, SIZES[kind], points + 0.01 * normal) - 0.01).abs().max() < 1e-6
 
 
-def test_a_ray_that_starts_inside_meets_nothing() -> None:
+def test_a_ray_that_starts_inside_meets_nothing():
     rays = _rays(50, 3)[1]
     for kind, size in SIZES.items():
         assert torch.isinf(intersect(kind, size, torch.zeros(3, dtype=torch.float64), rays)).all()
 
 
 @pytest.mark.parametrize("frames", [[1], [0, 1]])
-def test_tiles_never_lose_a_hit(frames: list[int]) -> None:
-    """The culled cast is the plain one, which tries every solid on every ray; so is that of several frames at once."""
-    scene = draw_layout(SyntheticSpec(seed=4, frames=2, exo_width=112, exo_height=64, ego_size=64)).scene
+def test_tiles_never_lose_a_hit(frames):
+    """The culled cast is the plain one, which tries every solid on every ray; so is that of several
+    frames at once."""
+    scene = draw_layout(
+        SyntheticSpec(seed=4, frames=2, exo_width=112, exo_height=64, ego_size=64)
+    ).scene
     indices = scene.indices(head=False)
     poses = scene.world_from_solid[frames]
-    for camera, w2c in ((scene.exo_camera, scene.exo_w2c.expand(2, 3, 4)), (scene.ego_camera, scene.ego_w2c)):
+    for camera, w2c in (
+        (scene.exo_camera, scene.exo_w2c.expand(2, 3, 4)),
+        (scene.ego_camera, scene.ego_w2c),
+    ):
         rays_cam = pixel_rays(camera)[0]
         tiling = tile_picture(rays_cam)
         rotation, origin = w2c[frames][..., :3].float(), camera_centre(w2c[frames]).float()
@@ -74,18 +89,29 @@ def test_tiles_never_lose_a_hit(frames: list[int]) -> None:
         frame = torch.arange(len(frames)).repeat_interleave(count)
         visible = visible_tiles(tiling, rotation, origin, Bounds.of(scene.solids, indices), poses)
         assert visible.float().mean() < 0.5
-        together = RayBundle(rays=rays, origin=origin, frame=frame if len(frames) > 1 else None, poses=poses)
+        together = RayBundle(
+            rays=rays, origin=origin, frame=frame if len(frames) > 1 else None, poses=poses
+        )
         tile_of_ray = tiling.of_pixel.repeat(len(frames)) + frame * len(tiling.axes)
         fast = first_hits(scene.solids, indices, together, tile_of_ray, visible)
-        alone = [first_hits(scene.solids, indices, RayBundle(
-            rays=rays[frame == f], origin=origin[[f]], frame=None, poses=poses[[f]])) for f in range(len(frames))]
+        alone = [
+            first_hits(
+                scene.solids,
+                indices,
+                RayBundle(rays=rays[frame == f], origin=origin[[f]], frame=None, poses=poses[[f]]),
+            )
+            for f in range(len(frames))
+        ]
         assert (fast[1] == torch.cat([index for _, index in alone])).float().mean() > 0.9999
-        # Only the order of float32 sums differs (matrix products of other shapes): a few last digits.
-        close = torch.isclose(fast[0], torch.cat([depth for depth, _ in alone]), rtol=1e-5, atol=1e-5)
+        # Only the order of float32 sums differs (matrix products of other shapes): a few last
+        # digits.
+        close = torch.isclose(
+            fast[0], torch.cat([depth for depth, _ in alone]), rtol=1e-5, atol=1e-5
+        )
         assert close.float().mean() > 0.9999
 
 
-def test_textures_are_filtered_as_a_blurred_pixel_would_be() -> None:
+def test_textures_are_filtered_as_a_blurred_pixel_would_be():
     rng = np.random.default_rng(0)
     waves = draw_waves(rng, count=8, lengths_m=(0.02, 0.2), contrast=0.15, tint=0.5)
     material = Material(albedo=(0.5, 0.5, 0.5), **waves)
@@ -98,14 +124,7 @@ def test_textures_are_filtered_as_a_blurred_pixel_would_be() -> None:
     blurred = albedo_at(material, samples.reshape(-1, 3), still, still).reshape(40, 4000, 3).mean(1)
     # 4000 draws of values with a spread of 0.15 leave an error of 0.0024; five of those.
     assert (albedo_at(material, points, step_x, step_y) - blurred).abs().max() < 0.012
-    contrast = albedo_at(material, torch.rand(20000, 3, generator=generator) * 5, *torch.zeros(2, 20000, 3)).std()
+    contrast = albedo_at(
+        material, torch.rand(20000, 3, generator=generator) * 5, *torch.zeros(2, 20000, 3)
+    ).std()
     assert 0.5 * 0.15 < contrast < 2 * 0.15
-
-
-def test_tiling_covers_sizes_that_are_no_multiple_of_a_tile() -> None:
-    camera = CameraModel(lens="pinhole", width=50, height=35, fx=40, fy=40, cx=25, cy=17)
-    rays = pixel_rays(camera)[0]
-    tiling = tile_picture(rays, side=16)
-    assert tiling.of_pixel.shape == (50 * 35,) and int(tiling.of_pixel.max()) + 1 == len(tiling.axes) == 4 * 3
-    off = (rays.reshape(-1, 3) * tiling.axes[tiling.of_pixel]).sum(-1).clamp(-1, 1).acos()
-    assert (off <= tiling.angles[tiling.of_pixel]).all()

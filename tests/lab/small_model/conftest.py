@@ -40,7 +40,7 @@ def drawn_here() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def clips(tmp_path_factory) -> Path:
     """A shard of training clips and one of validation."""
     folder = tmp_path_factory.mktemp("clips")
     with drawn_here():

@@ -1,7 +1,5 @@
 """How large the clips are that the tests of the small model's training draw."""
 
-from __future__ import annotations
-
 from lab.small_model.settings import ClipSettings
 
 TINY = ClipSettings(size=32, exo_width=64, frames=5)

@@ -1,0 +1,121 @@
+"""Memory of never-seen places: what comes back, and what never does."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from egox_core.cameras.model import rescale
+from egox_core.cameras.presets import preset_camera
+from egox_core.prior.look_away import MOST_PARALLAX, LookAwayMemory, guess_depth
+from egox_core.types import CameraTrajectory, DepthVideo
+
+from ..box_room import RoomView, view
+
+EXO = preset_camera("pinhole", 64)
+EGO = rescale(preset_camera("aria_released", 64), 64, 64)
+
+
+def turned(yaw_deg: float, x: float = 0.0) -> torch.Tensor:
+    """w2c of a head in the middle of the room that has turned away from the exo camera's view."""
+    a = math.radians(yaw_deg)
+    turn = torch.tensor(
+        [[math.cos(a), 0, -math.sin(a)], [0, 1, 0], [math.sin(a), 0, math.cos(a)]]
+    ).double()
+    upright = torch.tensor(
+        [[0, 1, 0], [-1, 0, 0], [0, 0, 1]]
+    ).double()  # the sensor is mounted on its side
+    pose = upright @ turn
+    return torch.cat((pose, pose @ torch.tensor([[-x], [0.0], [0.0]]).double()), 1)
+
+
+def clip(
+    poses: list[torch.Tensor],
+) -> tuple[torch.Tensor, DepthVideo, CameraTrajectory, list[RoomView]]:
+    exo_w2c = torch.eye(3, 4).double()
+    exo, count, times_s = view(EXO, exo_w2c), len(poses), torch.arange(len(poses)).double()
+    depth = DepthVideo(
+        depth_m=exo.depth_m.expand(count, -1, -1),
+        camera=EXO,
+        exo_w2c=exo_w2c,
+        times_s=times_s,
+        dynamic=torch.zeros(count, *exo.depth_m.shape, dtype=torch.bool),
+    )
+    path = CameraTrajectory(w2c=torch.stack(poses), camera=EGO, times_s=times_s, exo_w2c=exo_w2c)
+    return (
+        exo.rgb.float().expand(count, -1, -1, -1) / 255,
+        depth,
+        path,
+        [view(EGO, pose) for pose in poses],
+    )
+
+
+def truth(views: list[RoomView]) -> torch.Tensor:
+    return torch.stack([v.rgb.float() / 255 for v in views])
+
+
+def after(ego: torch.Tensor) -> LookAwayMemory:
+    """Memory of a chunk ``ego`` that looked away, and of one after it that looked back."""
+    memory = LookAwayMemory()
+    for poses, made in ((AWAY, ego), ([turned(0)] * 9, truth(clip([turned(0)] * 9)[3]))):
+        exo, depth, path, _ = clip(poses)
+        assert not memory.fill(exo, torch.zeros_like(ego), depth, path).any(), "nothing to draw yet"
+        memory.keep(made, path)
+    return memory
+
+
+def second_visit(ego: torch.Tensor, then: list[torch.Tensor]) -> tuple:
+    """The filled prior of poses ``then`` after :func:`after`, where it was filled, the truth."""
+    memory = after(ego)
+    exo, depth, path, views = clip(then)
+    filled = memory.fill(exo, torch.zeros(len(then), 64, 64, 3), depth, path)
+    return filled, filled.amax(-1) > 0, truth(views)
+
+
+AWAY = [turned(60 + 2 * t) for t in range(9)]
+
+
+def test_the_second_visit_shows_what_the_first_one_made() -> None:
+    filled, where, expected = second_visit(truth(clip(AWAY)[3]), [turned(66), turned(72)])
+    assert where.float().mean() > 0.3
+    assert (filled - expected)[where].square().mean().sqrt() < 0.03
+    coverage = clip([turned(66)])[3][0].depth_m.isfinite()
+    assert not (where[0] & ~coverage).any(), "outside of the lens nothing is drawn"
+
+
+def test_exo_always_wins() -> None:
+    """Pixels that the prior shows, and those whose surface the scene has, stay as they are."""
+    memory = after(torch.ones(9, 64, 64, 3))  # a wrong colour everywhere
+    exo, depth, path, _ = clip(AWAY)
+    assert memory.fill(exo, torch.zeros(9, 64, 64, 3), depth, path).any()
+    shown = torch.full((9, 64, 64, 3), 0.5)
+    assert torch.equal(memory.fill(exo, shown, depth, path), shown)
+    exo, depth, path, _ = clip([turned(0)])
+    assert memory.fill(exo, torch.zeros(1, 64, 64, 3), depth, path)[0, 24:40, 24:40].amax() == 0
+
+
+def test_what_moves_is_not_remembered() -> None:
+    ego = truth(clip(AWAY)[3])
+    for t in range(9):
+        ego[t, 20:40, 20:40] = t / 8  # another colour in each frame
+    _, where, _ = second_visit(ego, [turned(64)])
+    _, still, _ = second_visit(truth(clip(AWAY)[3]), [turned(64)])
+    assert where[0, 24:36, 24:36].float().mean() < 0.2 < 0.8 < still[0, 24:36, 24:36].float().mean()
+
+
+@pytest.mark.parametrize(("share", "drawn"), [(0.5, True), (1.5, False)])
+def test_a_guessed_place_is_drawn_near_its_own_view_only(share: float, drawn: bool) -> None:
+    memory = after(truth(clip(AWAY)[3]))
+    x = share * MOST_PARALLAX * memory._kept[0].distance_m
+    exo, depth, path, _ = clip([turned(66, x=x)])
+    assert bool(memory.fill(exo, torch.zeros(1, 64, 64, 3), depth, path).any()) == drawn
+
+
+def test_guessed_depth_keeps_what_is_known_and_continues_it() -> None:
+    depth_m = torch.full((32, 32), 2.0)
+    depth_m[:, 16:] = torch.nan
+    guess = guess_depth(depth_m, 9.0)
+    assert torch.equal(guess[:, :16], depth_m[:, :16]) and (guess - 2).abs().max() < 1e-3
+    assert (guess_depth(torch.full((8, 8), torch.nan), 9.0) - 9).abs().max() < 1e-4

@@ -1,0 +1,56 @@
+"""Requests to the pack's routes, as the server's own page or another one makes them."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from typing import Any
+
+from tools.setup.api_client import ApiClient
+
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+@dataclass
+class Answer:
+    status: int
+    body: bytes
+    headers: dict[str, str]
+
+    def json(self) -> Any:
+        return json.loads(self.body or b"null")  # the host refuses some by itself, without a word
+
+
+def request(client: ApiClient, path: str, data: bytes | None = None, **headers: str) -> Answer:
+    """As the server's own page asks, unless the headers say otherwise (an empty one is left
+    out)."""
+    sent = {"Origin": client.address} | {
+        name.replace("_", "-"): value for name, value in headers.items()
+    }
+    asked = urllib.request.Request(
+        f"{client.address}{path}", data, {k: v for k, v in sent.items() if v}
+    )
+    try:
+        with DIRECT.open(asked, timeout=120) as answer:
+            return Answer(answer.status, answer.read(), dict(answer.headers))
+    except urllib.error.HTTPError as error:
+        return Answer(error.code, error.read(), dict(error.headers))
+
+
+class Page:
+    """A server's side of one open page: texts that nodes show, and what else would be sent to
+    it."""
+
+    client_id = "page"
+
+    def __init__(self) -> None:
+        self.texts: list[tuple[str, str]] = []
+        self.sent: list[tuple] = []
+
+    def send_progress_text(self, text: str, node_id: str) -> None:
+        self.texts.append((node_id, text))
+
+    def send_sync(self, event: str, data: dict, sid: str) -> None:
+        self.sent.append((event, data, sid))

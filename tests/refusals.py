@@ -1,0 +1,17 @@
+"""What the tests of refusals share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+
+@contextmanager
+def refuses(words: str) -> Iterator[pytest.ExceptionInfo]:
+    """Expect an EgoXInputError with these words: of the core, or of the pack as the host imports
+    it."""
+    with pytest.raises(Exception, match=words) as raised:
+        yield raised
+    assert "EgoXInputError" in {kind.__name__ for kind in type(raised.value).__mro__}
