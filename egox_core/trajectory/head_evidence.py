@@ -30,7 +30,6 @@ POINT_M, POINT_PX = 0.006, 0.5
 """Standard deviation of a detected point on the head and of a pixel; scaled later by what the clip itself shows."""
 PATCH_M = 0.015  # half side of the patch of surface round a point
 SURFACE_M = 0.025  # of the surface at the points against the points themselves, all together: hair, the nose's flank
-FLAT_M = 0.05  # of the surface at one point against that at the others: depth models melt heads flat
 HEAD_SURFACE_M = 0.03  # of the head's middle against an ellipsoid
 SHOULDER_M = 0.05  # of a shoulder's distance, from the skin
 METRES_SCALE = 0.05  # of the distance of points that come in metres: networks jitter along the ray
@@ -38,6 +37,7 @@ RELATIVE_M = 0.015  # of such points' distances against each other
 WALL_RATIO = 1.35  # a surface so much further than the head's size says is what stands behind it
 HEAD_DEPTH_M = 0.2  # a surface so far behind that at another point of the head is not the head's
 LEAST_PATCH_PX = 1.0
+STRAY_M, STRAY_FRAMES = 0.3, 5  # off the places in so many frames before and after, and off their middle
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,6 +176,7 @@ def gather(points: HeadPoints, view: ExoView) -> tuple[Evidence, np.ndarray]:
     world_rays = np.einsum("tij,tnj->tni", rotation, np.where(inside.numpy()[..., None], rays.numpy(), 0.0))
     metres = None if points.metres is None else np.where(seen, points.metres.norm(dim=-1).numpy(), np.nan)
     guess = rough_distance(world_rays, seen, metres)
+    seen &= ~strays(origin, world_rays * guess[:, None, None], seen)[:, None]
     reach = np.full(seen.shape, np.nan)
     if view.depth_m is not None:
         for t, point in zip(*np.nonzero(seen), strict=True):
@@ -198,6 +199,18 @@ def gather(points: HeadPoints, view: ExoView) -> tuple[Evidence, np.ndarray]:
         common=common, shoulders=shoulders, shoulders_sigma=spread, right=right, middle=np.full(count, np.nan), up=up,
         up_known=up_known)
     return evidence, guess
+
+
+def strays(origin: np.ndarray, from_camera: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """[T] bool: the points [T, P, 3] lie elsewhere than just before and just after, as if on somebody else."""
+    there, result = np.nonzero(seen.any(1))[0], np.zeros(len(seen), dtype=bool)
+    place = np.array([origin[t] + from_camera[t][seen[t]].mean(0) for t in there])
+    for i in range(1, len(there) - 1):
+        sides = np.stack([np.median(place[max(i - STRAY_FRAMES, 0):i], axis=0),
+                          np.median(place[i + 1:i + 1 + STRAY_FRAMES], axis=0)])
+        off = np.linalg.norm(place[i] - [*sides, sides.mean(0)], axis=-1)
+        result[there[i]] = off.min() > STRAY_M
+    return result
 
 
 LENGTHS = {  # between points, metres

@@ -18,15 +18,16 @@ from scipy.spatial.transform import Rotation
 
 from .head_evidence import HEAD_SURFACE_M, METRES_SCALE, RELATIVE_M, SURFACE_M, Evidence
 from .head_search import (
-    AWAY_COST,
     DISTANCE_SHARE,
-    MISSING_COST,
+    MISSED,
     NECK_SIGMA_M,
     PITCH_SIGMA_DEG,
     ROLL_SIGMA_DEG,
     TORSO_SIGMA,
     UNKNOWN_UP_DEG,
     habit_weight,
+    in_sight,
+    likelihoods,
 )
 from .head_template import (
     EYES_BEFORE_SHOULDERS,
@@ -153,7 +154,8 @@ class _Model:
         self.over_weight = np.where(shoulders[:, None, None], weight, 0.0)
         tilt = 0.0 if evidence.up_known else UNKNOWN_UP_DEG
         habit = np.sqrt(habit_weight(evidence.sighted, times_s))[:, None]
-        self.away, self.missing = habit * np.sqrt(AWAY_COST * evidence.scores), habit * np.sqrt(MISSING_COST) * ~seen
+        self.missing = habit * np.sqrt(-2 * np.log(MISSED)) * ~seen
+        self.distance = distance
         with_shoulders = np.isfinite(evidence.shoulders_sigma)
         self.neck_habit = np.sqrt(habit_weight(with_shoulders, times_s))[:, None]
         self.torso_habit = np.sqrt(habit_weight(np.isfinite(evidence.right).all(-1), times_s))[:, None]
@@ -192,7 +194,7 @@ class _Model:
                   ((mean if self.solid.any() else np.linalg.norm(from_camera, axis=-1)) - self.far)[:, None]
                   * self.far_weight[:, None],
                   self.neck_habit * np.einsum("tij,tj->ti", self.over_weight, place - self.over)]
-        parts += [self.away * hidden, self.missing * sight]
+        parts.append(self.missing * sight)
         chord = (rotation[..., 0] - self.right) / TORSO_SIGMA * self.right_known[:, None]
         walks = np.isfinite(self.walking).all(-1)[:, None]
         along = np.where(walks, rotation[..., 2] - np.where(walks, self.walking, 0.0), 0.0)
@@ -222,7 +224,13 @@ class _Model:
         weight = np.ones_like(base)
         pairs = 2 * self.point.shape[1]
         points = np.linalg.norm(base[:, :pairs].reshape(len(base), -1, 2), axis=-1).repeat(2, axis=1)
-        weight[:, :pairs] = 1 / np.sqrt(1 + (points / CAUCHY) ** 2)
+        at = np.einsum("tij,pj->tpi", rotation, head_points(shape)) \
+            + (place - self.evidence.origin)[:, None]
+        off = points[:, ::2] / np.maximum(self.point, 1e-9) * self.distance[:, None]
+        share = in_sight(self.evidence, *turned_shares(rotation, at))
+        true, made_up = likelihoods(self.evidence, off[:, None], share[:, None], self.distance)
+        weight[:, :pairs] = np.sqrt(true / (true + made_up))[:, 0].repeat(2, axis=1) \
+            / np.sqrt(1 + (points / CAUCHY) ** 2)
         weight[:, pairs:robust] = 1 / np.sqrt(1 + (base[:, pairs:robust] / CAUCHY) ** 2)
         return base * weight, by_pose * weight[..., None], by_shape * weight[..., None]
 

@@ -22,7 +22,7 @@ from .head_evidence import Evidence, ExoView, gather, with_middle, without_wall
 from .head_fit import FittedPath, fit
 from .head_points import SEEN_KINDS, HeadPoints, check_points
 from .head_search import FirstAnswer, search
-from .head_template import head_points, turned_shares
+from .head_template import HEAD_POINTS, head_points, turned_shares
 
 SURE_ANGLE_DEG, SURE_PLACE_M = 12.0, 0.05
 """Standard deviations at which each halves the confidence."""
@@ -144,6 +144,10 @@ def parted(count: int, cuts: Sequence[int]) -> list[tuple[int, int]]:
 def _evidence(points: HeadPoints, view: ExoView, notes: list[str]) -> tuple[Evidence, np.ndarray]:
     """(what the frames say, the head's distance by its size [T])."""
     evidence, distance = gather(points, view)
+    strays = np.nonzero(points.seen[:, :len(HEAD_POINTS)].any(1).numpy() & ~evidence.seen.any(1))[0]
+    if len(strays):
+        notes.append(f"points elsewhere for a moment, as if on somebody else, in frames "
+                     f"{', '.join(map(str, strays))}: not used")
     if view.depth_m is None:
         notes.append("no depth: the distance is that of points in metres, good to some per cent"
                      if points.metres is not None else

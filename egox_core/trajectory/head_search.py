@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from .head_evidence import FLAT_M, HEAD_SURFACE_M, Evidence
+from .head_evidence import HEAD_SURFACE_M, Evidence
 from .head_template import (
     EYES_BEFORE_SHOULDERS,
     EYES_OVER_SHOULDERS,
@@ -32,10 +32,16 @@ HABIT_S = 1.0
 TORSO_SIGMA = 0.7  # chord of the angle between head and shoulders: 40 degrees
 NECK_SIGMA_M = 0.07  # of the eyes against the shoulders
 DISTANCE_SHARE = 0.3  # of a distance that is told by size alone
-MOST = 9.0  # a single point never costs more than three standard deviations: it may be wrong
-SWAP_COST = 6.0  # right and left exchanged by the detector
-AWAY_COST = 6.0  # a point with a score of 1 that is seen though it looks away: detectors make up one in twenty of those
-MISSING_COST = 4.0  # a point that is not seen though it looks at the camera: detectors miss one in eight
+MOST = 9.0  # no distance or shoulder costs more than three standard deviations: it may be wrong
+SWAP_COSTS, SWAPPED_MOST = (4.5, np.inf), 0.25
+"""Right and left exchanged by the detector: not at all where more frames would be, since a head
+that is taken for its mirrored self is exchanged in many."""
+MISSED = 0.12  # share of points in sight that detectors don't report
+DOUBT = 0.03  # of a point's being in sight, or hidden, by a pose
+BLUR_M = 0.015  # by which a grid of 15 degrees moves points, and detectors all through a clip
+OUTLINE_M2 = 0.04  # of a head in the picture, anywhere on which a hidden point may be made up
+SURFACE_SHARE = 0.2  # of depth's own distance, whose scale may be off
+REPEAT = 0.5  # of an independent observation: what a frame's points say beside their neighbours'
 STEP_DEG, STEP_MOST = 12.0, 12.0  # a head's turn from frame to frame, and the most that a jump costs
 
 
@@ -46,6 +52,28 @@ class FirstAnswer:
     rotation: np.ndarray  # [T, 3, 3] world_from_head
     place: np.ndarray  # [T, 3] between the eyes, world
     swapped: np.ndarray  # [T] bool, right and left were exchanged
+
+
+def in_sight(evidence: Evidence, sight: np.ndarray, hidden: np.ndarray) -> np.ndarray:
+    """The chance [...] of each point of being in sight; body models tell of hidden ones, too."""
+    share = np.clip((1 + sight - hidden) / 2, DOUBT, 1 - DOUBT)
+    return np.where(evidence.sighted.reshape(-1, *[1] * (share.ndim - 1)), share, 1 - DOUBT)
+
+
+def likelihoods(
+    evidence: Evidence,
+    off_m: np.ndarray,  # [T, N, P] of the points from their rays
+    share: np.ndarray,  # [T, N, P] see in_sight
+    distance: np.ndarray,  # [T] metres
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of points [T, N, P] that are reported, per square metre: (each is where it is seen, each is made up)."""
+    sigma = np.where(evidence.seen, evidence.sigma, 1.0) * distance[:, None]
+    variance = (sigma**2 + BLUR_M**2)[:, None]
+    honest = share * (1 - DOUBT)
+    there = evidence.seen[evidence.seen.any(1)]
+    reported = np.clip(there.mean() ** 2 if len(there) else 0.5, DOUBT, 1 - DOUBT)  # of hidden points
+    return (honest * np.exp(-off_m**2 / (2 * variance)) / (2 * np.pi * variance),
+            (1 - honest) * reported / OUTLINE_M2)
 
 
 def level_frame(up: np.ndarray) -> np.ndarray:
@@ -88,15 +116,17 @@ def search(evidence: Evidence, distance: np.ndarray, shots: list[tuple[int, int]
     prior = habit_weight(np.ones(len(distance), dtype=bool), times_s)[:, None] * prior
     straight, place = _costs(evidence, turns, distance, times_s, swap=False)
     exchanged, swapped_place = _costs(evidence, turns, distance, times_s, swap=True)
-    exchanged = exchanged + SWAP_COST
-    swap = exchanged < straight
-    cost = np.where(swap, exchanged, straight) + prior
-    place = np.where(swap[..., None], swapped_place, place)
     apart = np.degrees(2 * np.arcsin(np.clip(np.linalg.norm(
         turns[:, None] - turns[None], axis=(-2, -1)) / np.sqrt(8), 0, 1)))
     step = np.minimum((apart / STEP_DEG) ** 2, STEP_MOST)
-    way = np.concatenate([_best_way(cost[a:b], step) for a, b in shots])
-    frames = np.arange(len(way))
+    frames = np.arange(len(distance))
+    for swap_cost in SWAP_COSTS:
+        swap = exchanged + swap_cost < straight
+        cost = np.where(swap, exchanged + swap_cost, straight) + prior
+        way = np.concatenate([_best_way(cost[a:b], step) for a, b in shots])
+        if swap[frames, way].mean() <= SWAPPED_MOST:
+            break
+    place = np.where(swap[..., None], swapped_place, place)
     return FirstAnswer(rotation=turns[way], place=place[frames, way], swapped=swap[frames, way])
 
 
@@ -119,48 +149,36 @@ def _costs(evidence: Evidence, turns: np.ndarray, distance: np.ndarray, times_s:
     """(cost [T, N] of every rotation, the best place of each [T, N, 3])."""
     if swap:
         evidence = evidence.mirrored(np.ones(len(distance), dtype=bool))
-    count = len(distance)
-    arms = turns @ head_points().T  # [N, 3, P] of the points from between the eyes, world
-    arms = arms.transpose(0, 2, 1)
+    arms = (turns @ head_points().T).transpose(0, 2, 1)  # [N, P, 3] from between the eyes, world
     seen = evidence.seen
-    # A grid of 15 degrees moves points by a centimetre: nothing can fit better than that.
-    sigma = np.where(seen, np.hypot(np.where(seen, evidence.sigma, 1.0) * distance[:, None], 0.012), np.inf)
-    weight = 1 / sigma**2  # [T, P]
     rays = np.where(seen[..., None], evidence.rays, 0.0)
     flat = np.eye(3) - rays[..., :, None] * rays[..., None, :]  # [T, P, 3, 3] across the ray
-    has = np.isfinite(evidence.reach)
-    reach = np.where(has, evidence.reach, 0.0)
-    # Normal equations of the place: across the rays, along them where there is a surface, and weakly where size says.
+    # Normal equations of the place: across the rays, and weakly along them where depth or size says.
     toward, far_weight, far = _toward(evidence, distance)
-    sight, hidden = turned_shares(turns[None], toward[:, None, None])
-    surface = has[:, None] * (1 - hidden) / FLAT_M**2  # [T, N, P]: behind the head's back lies no eye
-    left = np.einsum("tp,tpij->tij", weight, flat)[:, None] + np.einsum("tnp,tpi,tpj->tnij", surface, rays, rays) \
-        + (far_weight[:, None, None] * toward[:, :, None] * toward[:, None, :] + 1e-3 * np.eye(3))[:, None]
-    along = np.einsum("tpi,npi->tnp", rays, arms)
-    start = np.broadcast_to((far[:, None] * toward)[:, None], (count, len(turns), 3))
-    right = -np.einsum("tp,tpij,npj->tni", weight, flat, arms) \
-        + np.einsum("tnp,tpi->tni", surface * (reach[:, None] - along), rays) \
-        + (far_weight * far)[:, None, None] * toward[:, None] + 1e-3 * start
+    share = in_sight(evidence, *turned_shares(turns[None], toward[:, None, None]))
+    variance = (np.where(seen, evidence.sigma, np.inf) * distance[:, None]) ** 2 + BLUR_M**2
+    weight = share * evidence.scores[:, None] / variance[:, None]
     neck, neck_weight = _over_shoulders(evidence)
-    left = left + neck_weight[:, None, None, None] * np.eye(3)
-    right = right + (neck_weight[:, None] * neck)[:, None]
+    left = np.einsum("tnp,tpij->tnij", weight, flat) \
+        + (far_weight[:, None, None] * toward[:, :, None] * toward[:, None, :]
+           + (neck_weight + 1e-3)[:, None, None] * np.eye(3))[:, None]
+    right = (((far_weight + 1e-3) * far)[:, None] * toward + neck_weight[:, None] * neck)[:, None] \
+        - np.einsum("tnp,tpij,npj->tni", weight, flat, arms, optimize=True)
     place = np.linalg.solve(left, right[..., None])[..., 0]  # [T, N, 3] from the exo camera
     at = place[:, :, None] + arms[None]  # [T, N, P, 3]
     across = np.linalg.norm(np.einsum("tpij,tnpj->tnpi", flat, at), axis=-1)
-    cost = np.minimum((across / sigma[:, None]) ** 2, MOST) * seen[:, None]
-    gap = np.where(has[:, None], np.einsum("tpi,tnpi->tnp", rays, at) - reach[:, None], 0.0)
-    cost = (cost + np.minimum(surface * gap**2, MOST)).sum(-1)
+    told = np.where(seen[:, None], sum(likelihoods(evidence, across, share, distance)),
+                    1 - (1 - MISSED) * share)
     off = np.einsum("tni,ti->tn", place, toward) - far[:, None]
-    cost += np.minimum(far_weight[:, None] * off**2, MOST)
-    cost += np.minimum(neck_weight[:, None] * ((place - neck[:, None]) ** 2).sum(-1), MOST)
+    cost = REPEAT * (-2 * np.log(told).sum(-1) * seen.any(1)[:, None]
+                     + np.minimum(far_weight[:, None] * off**2, MOST)
+                     + np.minimum(neck_weight[:, None] * ((place - neck[:, None]) ** 2).sum(-1), MOST))
     chord = turns[None, :, :, 0] - np.where(np.isfinite(evidence.right), evidence.right, 0.0)[:, None]
     torso = np.minimum((chord**2).sum(-1) / TORSO_SIGMA**2, MOST)
     cost += habit_weight(np.isfinite(evidence.right).all(-1), times_s)[:, None] * torso
-    penalty = AWAY_COST * evidence.scores[:, None] * hidden + MISSING_COST * (~seen)[:, None] * sight
-    cost += habit_weight(evidence.sighted, times_s)[:, None] * penalty.sum(-1)
     # Shoulders without a head: the face at least is not in sight.
     blind = ~seen.any(-1) & np.isfinite(evidence.shoulders_sigma)
-    cost += habit_weight(blind, times_s)[:, None] * MISSING_COST * sight[..., HEAD_POINTS.index("nose")]
+    cost += habit_weight(blind, times_s)[:, None] * -2 * np.log(MISSED) * share[..., HEAD_POINTS.index("nose")]
     return cost, place + evidence.origin[:, None]
 
 
@@ -171,9 +189,12 @@ def _toward(evidence: Evidence, distance: np.ndarray) -> tuple[np.ndarray, np.nd
     toward = np.where(evidence.seen.any(1)[:, None], rays, fallback)
     length = np.linalg.norm(toward, axis=-1, keepdims=True)
     toward = toward / np.maximum(length, 1e-9)
-    with_common = np.isfinite(evidence.common)
-    far = np.where(with_common, np.where(with_common, evidence.common, 0.0), distance)
-    share = np.where(with_common, 0.08, DISTANCE_SHARE)
+    far, share = distance, np.full(len(distance), DISTANCE_SHARE)
+    surface = np.full(len(distance), np.nan)
+    told = np.isfinite(evidence.reach).any(1)
+    surface[told] = np.nanmedian(evidence.reach[told], axis=1)
+    for own, spread in ((surface, SURFACE_SHARE), (evidence.common, 0.08)):
+        far, share = np.where(np.isfinite(own), own, far), np.where(np.isfinite(own), spread, share)
     weight = np.where(length[:, 0] > 0, 1 / (share * far + HEAD_SURFACE_M) ** 2, 0.0)
     return toward, weight, far
 

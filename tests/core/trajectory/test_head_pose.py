@@ -89,6 +89,16 @@ def test_swapped_sides_are_put_back(clip: DrawnHeads) -> None:
     assert any("exchanged back in 3 frames" in note for note in path.report.notes)
 
 
+def test_points_that_jump_to_somebody_else_are_dropped(clip: DrawnHeads) -> None:
+    uv = clip.uv.copy()
+    uv[[10, 13, 15]] += [0.3 * clip.camera.width, 0]
+    path = estimate(clip, clip.points(uv=uv))
+    _, _, angle = clip.errors(path)
+    assert angle < 3.0
+    assert any("frames 10, 13, 15" in note for note in path.report.notes)
+    assert not any("jumps" in note for note in path.report.notes)
+
+
 def test_a_back_view_has_ears_and_shoulders_only() -> None:
     clip = drawn_heads(seed=502, exo_side="behind")
     scores = np.ones(clip.uv.shape[:2])
