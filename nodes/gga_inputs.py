@@ -120,7 +120,7 @@ def check_geometry(graph: Graph, node: str) -> None:
 def gga_options(
     metadata: Mapping[str, str], inputs: Mapping[str, Any], depth: DepthVideo | None
 ) -> tuple[GgaOptions, str]:
-    """The core's options and the kind of rays, from the inputs above.
+    """Options of the core and kind of rays, from the inputs above.
 
     Args:
         metadata: the LoRA's, for ``auto``.

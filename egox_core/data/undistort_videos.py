@@ -1,5 +1,4 @@
-"""``undistort``: the exo videos of a source as ``prepare`` shows them, for any depth or mask tool
-to read.
+"""Exo videos of a source as ``prepare`` shows them, for any depth or mask tool (``undistort``).
 
     OUT/<take>__<camera>.mp4    every frame of the source video, in its order, so that maps made of
     it keep its indices OUT/<take>__<camera>.json   the camera that the picture belongs to, and what

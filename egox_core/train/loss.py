@@ -20,7 +20,7 @@ from .samples import TrainSample
 
 
 def shift_sigma(sigma: Tensor, shift: float) -> Tensor:  # [...] in (0, 1] -> the same
-    """s' = shift s / (1 + (shift - 1) s), as the flow schedulers do (quirks 30)."""
+    """Shifted noise levels s' = shift s / (1 + (shift - 1) s), as the flow schedulers do (quirks 30)."""
     return shift * sigma / (1 + (shift - 1) * sigma)
 
 

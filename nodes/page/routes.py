@@ -388,7 +388,7 @@ def lens(body: dict) -> CameraModel:
             "camera",
             got=f"{model.stored_size} px",
             expected="at most 8192 px a side",
-            fix="scale it",
+            fix="give a camera of a smaller picture",
         )
     return model
 
