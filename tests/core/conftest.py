@@ -16,6 +16,7 @@ MISSING = [
 ]
 NEED_THEM = [
     "train/test_*.py",
+    "test_cluster.py",
     "test_parallel.py",
     "cli/test_train.py",
     "data/test_prepare.py",
@@ -33,6 +34,12 @@ collect_ignore_glob = NEED_THEM if MISSING else []
 
 def pytest_report_header() -> str:
     return f"tests of training left out: not installed: {', '.join(MISSING)}" if MISSING else ""
+
+
+@pytest.fixture(scope="session")
+def clusters() -> ModuleType:
+    """The module that starts Ray clusters."""
+    return _load("ray_cluster")
 
 
 @pytest.fixture(scope="session")

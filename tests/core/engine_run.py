@@ -1,6 +1,8 @@
 """Runs items by a pool of two. ``work``: item 2 kills its worker the first time, item 3 raises,
 item 5 kills whatever has it, item 6 asks for more memory than there is.
 
+``models``: on a cluster, says which process had an item, and which one its model and how many
+GPUs.
 ``devices``: says which process had which item on which device, with how many threads.
 ``meet``: one process dies once, and of later items each two wait for each other; says which met.
 """
@@ -11,13 +13,14 @@ import json
 import os
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from egox_core.errors import EgoXInputError
-from egox_core.parallel import run_items
+from egox_core.parallel import RemoteModels, on_device, ray_cluster, remote_models, run_items
 
 PATIENCE_S = 100  # a process needs half a minute to start on a busy machine
 
@@ -56,8 +59,28 @@ def meet(job: tuple[int, str]) -> bool:
     return number < 4 or partner.exists()
 
 
+def ask_model(number: int, device: str) -> tuple[int, int]:
+    import ray
+
+    if number == 1:
+        raise EgoXInputError("item", got="1", expected="another", fix="none")
+    return os.getpid(), len(ray.get_gpu_ids())
+
+
+def with_model(number: int, models: RemoteModels) -> tuple[int, int, int, str]:
+    try:
+        on_device(models, ask_model, 1)
+    except EgoXInputError as error:
+        return os.getpid(), *on_device(models, ask_model, number), str(error).split(";")[0]
+
+
 if __name__ == "__main__":
     name, *folder = sys.argv[1:]
+    if name == "models":
+        with ray_cluster(), remote_models("ray", ("cuda",)) as models:
+            run = run_items(partial(with_model, models=models), [2, 4, 6, 8], engine="ray")
+            print("FOUND " + json.dumps([result for _, result, _ in run]))
+        sys.exit()
     if name == "devices":
         torch.set_num_threads(4)
         run = run_items(where, range(12), devices=("cpu", "cpu:0"))

@@ -1,0 +1,81 @@
+"""A Ray cluster of two nodes on this machine, from the installed package: what tests of ``--engine
+ray`` join."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+SMALL = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "memory": 4 * 2**30}
+ATTEMPTS = 4  # Ray gives a node half a minute to start, which a busy machine needs for itself
+
+
+@dataclass
+class TwoNodes:
+    """The running cluster."""
+
+    cluster: Any
+
+    @property
+    def address(self) -> str:
+        return self.cluster.address
+
+    def workers(self) -> list[int]:
+        """Processes that have a task at hand."""
+        raylets = [
+            str(node.all_processes["raylet"][0].process.pid)
+            for node in self.cluster.list_all_nodes()
+        ]
+        found = subprocess.run(
+            ["ps", "-o", "pid=,args=", "--ppid", ",".join(raylets)], capture_output=True, text=True
+        )
+        rows = (line.split(maxsplit=1) for line in found.stdout.splitlines())
+        return [int(pid) for pid, name in rows if name.startswith("ray::call")]
+
+    def kill_worker(self, limit_s: float = 300) -> None:
+        """Ends one of them, as a kernel without memory does."""
+        deadline = time.monotonic() + limit_s
+        while time.monotonic() < deadline:
+            if workers := self.workers():
+                os.kill(workers[0], signal.SIGKILL)
+                return
+            time.sleep(0.02)
+        raise AssertionError("no task was at work")
+
+    def kill_head(self) -> None:
+        """Ends the cluster's memory of itself. What its workers have at hand stands still from
+        then on: so little work would be done before anybody noticed."""
+        for worker in self.workers():
+            os.kill(worker, signal.SIGSTOP)
+        self.cluster.head_node.kill_gcs_server(check_alive=False)
+
+
+@contextmanager
+def two_nodes() -> Iterator[TwoNodes]:
+    """Started, and ended with the block; ``RAY_AUTH_MODE`` must be ``disabled`` by then."""
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster()
+    try:
+        _started(lambda: cluster.add_node(**SMALL, include_dashboard=False))
+        _started(lambda: cluster.add_node(**SMALL))
+        yield TwoNodes(cluster)
+    finally:
+        cluster.shutdown()
+
+
+def _started(start) -> None:
+    for attempt in range(ATTEMPTS):
+        try:
+            start()
+            return
+        except (Exception, SystemExit) as error:  # of a late head Ray ends the process
+            late = isinstance(error, SystemExit) or "timed out" in str(error).lower()
+            if attempt == ATTEMPTS - 1 or not late:
+                raise RuntimeError("no Ray cluster could be started") from error
