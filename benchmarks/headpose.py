@@ -1,4 +1,4 @@
-"""How well head poses are estimated from points: drawn people whose heads are known exactly.
+"""Accuracy of head poses from points: drawn people whose heads are known exactly.
 
     python3 run.py bench headpose [--clips 64] [--save]
 

@@ -293,7 +293,7 @@ class EgoXEstimateHeadPose(io.ComfyNode):
 
 
 def check_head_inputs(graph: Graph, node: str) -> None:
-    """What is known before a run.
+    """Check what is known before a run.
 
     Raises:
         EgoXInputError: no detector, an upward direction that can't be, a bad meta.json beside the

@@ -186,7 +186,7 @@ own."""
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Which tests stay together where several processes run them: a folder of ``ONE_PROCESS``, else
+    """Group of tests that stay together where several processes run them: a folder of ``ONE_PROCESS``, else
     a file."""
     from xdist.scheduler import LoadScopeScheduling
 

@@ -180,7 +180,7 @@ def exact_points(clip: HeadClip, rng: np.random.Generator, *, gap: bool = False)
 
 
 def detected_points(clip: HeadClip, rng: np.random.Generator) -> HeadPoints:
-    """What a detector gives of the wearer; of two people the masked."""
+    """Detector's points of the wearer; of two people the masked."""
     everybody = detected_people(clip.people, clip.camera, clip.spec.fps, rng)
     return choose_person(everybody, mask=clip.mask if len(clip.people) > 1 else None)
 
@@ -194,7 +194,7 @@ def real_points(clip: HeadClip, rng: np.random.Generator) -> HeadPoints:
 
 
 def metric_points(clip: HeadClip, rng: np.random.Generator) -> HeadPoints:
-    """What a body model gives: all points in metres, hidden or not, the whole jittering along the
+    """Points of a body model: all points in metres, hidden or not, the whole jittering along the
     ray."""
     metres = clip.people[0].metres.copy()
     metres += rng.normal(size=metres.shape) * ERROR * HEAD_M * clip.head.form.size

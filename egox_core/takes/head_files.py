@@ -31,7 +31,7 @@ from .meta import LIST_KEY, read_meta
 from .trajectory_files import write_trajectory
 
 POSE_SOURCE = "head keypoints"
-"""What meta.json says of such poses: they were made on this very depth, so its scale can't be told
+"""Note in meta.json on such poses: they were made on this very depth, so its scale can't be told
 from them."""
 MHR_KEYS = ("pred_keypoints_3d", "pred_cam_t", "pred_keypoints_2d", "focal_length", "image_size")
 MOST_JSON_BYTES = 512 * 2**20  # whole-body keypoints of an hour
@@ -39,7 +39,7 @@ MOST_JSON_BYTES = 512 * 2**20  # whole-body keypoints of an hour
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeadOptions:
-    """How the head of a take is estimated."""
+    """Options of estimating a take's head."""
 
     mount: HeadMount
     person: int | None = (
@@ -141,7 +141,7 @@ def _all_frames(video: VideoInfo, count: int, path: Path) -> FrameSelection:
 
 
 def keypoint_frames(path: Path) -> int:
-    """How many frames a keypoints file, or a folder of them, has."""
+    """Number of frames in a keypoints file, or a folder of them."""
     if path.is_dir():
         return len(_openpose_files(path))
     if path.suffix.lower() == ".npz":

@@ -1,4 +1,4 @@
-"""What every frame says about the head, in world axes: viewing rays of its points, the surface there, the shoulders."""
+"""Evidence per frame about the head, in world axes: viewing rays of its points, the surface there, the shoulders."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Evidence:
 
     @property
     def seen(self) -> np.ndarray:  # [T, P] bool
-        """Which of the head's points are seen."""
+        """Mask of the head's points that are seen."""
         return np.isfinite(self.sigma)
 
     def mirrored(self, swapped: np.ndarray) -> Evidence:  # swapped [T] bool

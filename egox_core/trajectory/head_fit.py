@@ -244,7 +244,7 @@ def _middle_value(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
 
 
 def _noise(model: _Model, rotation: np.ndarray, place: np.ndarray, shape: np.ndarray) -> float:
-    """How large the points' errors are, in what was assumed at first.
+    """Size of the points' errors, in units of the first assumption.
 
     Only what a pose leaves over tells: three points always fit. Some frames' worth of the assumption stays in.
     """

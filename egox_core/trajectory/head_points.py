@@ -40,7 +40,7 @@ class HeadPoints:
 
     @property
     def seen(self) -> Tensor:  # [T, 8] bool
-        """Which points count."""
+        """Mask of points that count."""
         finite = torch.isfinite(self.uv).all(-1) & torch.isfinite(self.scores)
         if self.metres is not None:
             solid = torch.isfinite(self.metres).all(-1) & (self.metres[..., 2] > 0)
@@ -104,7 +104,7 @@ class People:
 
     @property
     def most(self) -> int:
-        """How many people the fullest frame has."""
+        """Number of people in the fullest frame."""
         return max((len(frame) for frame in self.frames), default=0)
 
 

@@ -33,7 +33,7 @@ HEIGHT_SPAN_M = (0.25, 30.0)  # distances of a wearer from the camera
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeadReport:
-    """What the estimate rests on."""
+    """Evidence that the estimate rests on."""
 
     frames: int
     kinds: tuple[str, ...]  # a frame, of head_points.SEEN_KINDS
@@ -243,7 +243,7 @@ def _longest_gap(evident: np.ndarray) -> int:
 
 
 def _refresh(view: ExoView, begin: int, end: int):
-    """What looks the head's middle up in the frames of a shot."""
+    """Lookup of the head's middle in the frames of a shot."""
     poses = view.exo_w2c[begin:end] if view.exo_w2c is not None and view.exo_w2c.ndim == 3 else view.exo_w2c
     part = replace(view, exo_w2c=poses, depth_m=None if view.depth_m is None else view.depth_m[begin:end],
                    mask=None if view.mask is None else view.mask[begin:end])

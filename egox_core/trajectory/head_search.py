@@ -25,10 +25,10 @@ YAWS_DEG = np.arange(0, 360, 15)
 PITCHES_DEG = np.arange(-60, 31, 15)
 ROLLS_DEG = np.array([-20, 0, 20])
 PITCH_SIGMA_DEG, ROLL_SIGMA_DEG = 20.0, 12.0
-"""How heads are held against gravity: judged, wide enough for all that people do standing or sitting."""
+"""Spread of heads against gravity: judged, wide enough for all that people do standing or sitting."""
 UNKNOWN_UP_DEG = 15.0  # what the exo camera's own up may be off
 HABIT_S = 1.0
-"""How a head is held changes over about this time: within it frames repeat each other and tell of habit but once."""
+"""Time over which a head's habit changes: within it frames repeat each other and count once."""
 TORSO_SIGMA = 0.7  # chord of the angle between head and shoulders: 40 degrees
 NECK_SIGMA_M = 0.07  # of the eyes against the shoulders
 DISTANCE_SHARE = 0.3  # of a distance that is told by size alone

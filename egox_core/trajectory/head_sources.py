@@ -23,7 +23,7 @@ OFF_CENTRE = 0.02  # of the picture's width
 
 
 def no_detector() -> EgoXInputError:
-    """What to do about a head that nobody has looked for."""
+    """Advice for a head that nobody has looked for."""
     return EgoXInputError("head points", got="no detector connected", expected=f"any of {', '.join(HEAD_SOURCES)}",
                           fix="connect the output of SDPose, SAM 3D Body or the face landmarker")
 
@@ -87,7 +87,7 @@ def _surer(points: list[HeadPoints]) -> HeadPoints:
 
 
 def lens_note(camera: CameraModel) -> str | None:
-    """What is wrong with showing a body model the pictures of this camera; None: nothing.
+    """Reason not to show a body model the pictures of this camera; None: there is none.
 
     SAM 3D Body takes every picture for that of a pinhole whose axis goes through the picture's middle.
     """

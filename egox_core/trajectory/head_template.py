@@ -79,7 +79,7 @@ def turned_shares(
     rotation: np.ndarray,  # [..., 3, 3] world_from_head
     at: np.ndarray,  # [..., 5, 3] metres, of the points from the exo camera, world axes
 ) -> tuple[np.ndarray, np.ndarray]:  # [..., 5] each, 0...1
-    """How surely each of the head's points is in sight, and how surely it is hidden; neither in between."""
+    """Certainty that each of the head's points is in sight, and that it is hidden; neither in between."""
     toward = -at / np.maximum(np.linalg.norm(at, axis=-1, keepdims=True), 1e-9)
     over = (np.einsum("...ij,pj->...pi", rotation, OUTWARD) * toward).sum(-1) - SEEN_FROM
     return np.clip((over - SEEN_DOUBT) / SEEN_WIDTH, 0, 1), np.clip((-over - SEEN_DOUBT) / SEEN_WIDTH, 0, 1)
@@ -87,7 +87,7 @@ def turned_shares(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeadMount:
-    """Where the ego camera sits on the head: metres in the head frame, degrees."""
+    """Place of the ego camera on the head: metres in the head frame, degrees."""
 
     place: tuple[float, float, float]  # right, down, forward of the point between the pupils
     pitch_deg: float = 0.0  # upwards; an upright camera without roll and yaw

@@ -1,4 +1,4 @@
-"""What the bench of geometry-guided attention measures: working memory, here on small cases."""
+"""Measures of the bench of geometry-guided attention: working memory, here on small cases."""
 
 import torch
 

@@ -18,7 +18,7 @@ BUILD = """
     return node;
   };
 """
-"""What scripts build with: the one node of a type, a link by its ends' names, a new node at a
+"""Script helpers to build a graph: the one node of a type, a link by its ends' names, a new node at a
 place."""
 
 _ADD = (

@@ -23,7 +23,7 @@ DETECTORS = frozenset(
         "TextGenerate",
     }
 )
-"""What tests/standin_nodes has under a name of its own."""
+"""Nodes that tests/standin_nodes has under a name of its own."""
 LANGUAGE_MODEL = "qwen3vl"
 
 

@@ -50,7 +50,7 @@ class PageUnderTest(ComfyPage):
         return self
 
     def problems(self, workflow: dict[str, Any]) -> list[str]:
-        """What is wrong with the graph on the canvas, held to the file that it was loaded from; empty if nothing."""
+        """Differences of the graph on the canvas from the file that it was loaded from."""
         return self.page.evaluate(_PROBLEMS, workflow)
 
     def to_prompt(self) -> dict[str, Any]:
@@ -132,7 +132,7 @@ class PageUnderTest(ComfyPage):
                 "height": min(size["height"] - top, h * scale + 2 * margin)}
 
     def picture(self, clip: dict[str, float] | None = None) -> bytes:
-        """What is on the page now, as PNG."""
+        """Screenshot of the page, as PNG."""
         return self.page.screenshot(type="png", clip=clip, animations="disabled", caret="hide")
 
     def save_picture(self, path: Path, clip: dict[str, float] | None = None, *, width: int = 0,

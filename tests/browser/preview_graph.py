@@ -74,7 +74,7 @@ def connect_everything(page: PageUnderTest) -> None:
 
 
 def state(page: PageUnderTest, node: str) -> dict[str, Any]:
-    """What the preview of the one node of a type shows now."""
+    """Content of the preview of the one node of a type."""
     page.settle(2)
     return page.evaluate(_STATE, node)
 

@@ -1,4 +1,4 @@
-"""Which of the host's two renderers a test is tried in: always in one, in the other by ``run.py
+"""Choice of the host's renderer for a test: always in one, in the other by ``run.py
 test --all``."""
 
 import pytest

@@ -77,7 +77,7 @@ def choose(page: PageUnderTest, kind: str, *files: Path) -> None:
 
 
 def told(page: PageUnderTest, kind: str, words: str) -> str:
-    """What the node says, as soon as these words are in it."""
+    """Text of the node, as soon as these words are in it."""
     page.page.wait_for_function(
         f"([kind, words]) => {{ {_NODE} return {_SAID}.includes(words); }}",
         arg=[kind, words],

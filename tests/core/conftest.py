@@ -105,7 +105,7 @@ def synthetic_takes(takes, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def training_set(synthetic_takes, tmp_path_factory) -> Path:
-    """What ``prepare`` makes of them: read only."""
+    """Set that ``prepare`` makes of them: read only."""
     from egox_core.data.prepare import prepare
     from egox_core.data.prepare_options import PrepareOptions
 

@@ -69,7 +69,7 @@ def launch(
     limit_s: float = 300,
     **environment: str,
 ) -> str:
-    """What a run through ``accelerate launch --config_file configs/SHIPPED`` printed; it must have
+    """Output of a run through ``accelerate launch --config_file configs/SHIPPED`` printed; it must have
     ended with 0."""
     process = start(
         config,

@@ -20,7 +20,7 @@ def prompt(load_workflow) -> dict[str, Any]:
 
 
 def refusal(client: ApiClient, prompt: dict[str, Any]) -> tuple[str, list[str]]:
-    """What the host says of a bad prompt, and the types of the nodes that ran before it said so."""
+    """Host's message on a bad prompt, and the types of the nodes that ran before it said so."""
     try:
         outcome = client.run(prompt, timeout=300)
     except PromptRefused as error:

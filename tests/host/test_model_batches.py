@@ -1,4 +1,4 @@
-"""How the host calls the model: stacked and single, unequal prompts, several latents, memory."""
+"""Calls of the model by the host: stacked and single, unequal prompts, several latents, memory."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def test_the_override_ends_with_the_forward(rig):
 
 
 def test_easycache_gives_the_right_picture_in_both_orders(rig):
-    """Where it skips nothing, bit for bit; where it skips, each step that it takes sees the canvas
+    """Equal bit for bit if it skips nothing; if it skips, each step that it takes sees the canvas
     and is guided."""
     from comfy_extras.nodes_easycache import EasyCacheNode
 
@@ -234,7 +234,7 @@ def test_the_hosts_guidance_nodes(rig, guidance):
 
 
 def compiled(model, backend: str):
-    """What the host's compile node makes, with any backend (``eager`` traces and guards, but builds
+    """Model of the host's compile node, with any backend (``eager`` traces and guards, but builds
     no kernels)."""
     from comfy_api.torch_helpers import set_torch_compile_wrapper
     from comfy_extras.nodes_torch_compile import skip_torch_compile_dict

@@ -1,4 +1,4 @@
-"""Which models are refused, and every bad input that must be found before a step is taken."""
+"""Refused models, and every bad input that must be found before a step is taken."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from tools.rigs import standins as standins
 
 @pytest.fixture
 def remade(request) -> Path:
-    """What the script has made for this run."""
+    """Files that the script has made for this run."""
     return request.getfixturevalue("standins")
 
 

@@ -87,7 +87,7 @@ def test_gguf_weights(rig, shared_dir, comfy_host, tmp_path):
 
 @pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
 def test_fp8_weights(rig, repo_root, dtype):
-    """What UNETLoader does for weight_dtype fp8: weights stored in 8 bits, computed in the manual
+    """Like UNETLoader for weight_dtype fp8: weights stored in 8 bits, computed in the manual
     cast's dtype."""
     path = repo_root / "models" / standins.SHIPPED["transformer"]
     quantised = model_rig.load_transformer(path, dtype=dtype)

@@ -251,7 +251,7 @@ def test_fast_runs_with_little_memory_too(client, load_workflow, server_base, li
 def test_little_memory_with_one_node_swapped_for_gguf(
     client, load_workflow, shared_dir, server_base
 ):
-    """What the note says: another loader, connected to EgoX LoRA; nothing else is touched."""
+    """Follow the note: another loader, connected to EgoX LoRA; nothing else is touched."""
     pytest.importorskip("gguf", reason="the gguf package (extra: dev) quantises the stand-in")
     tensors, _ = standins.transformer(standins.WAN21_I2V, standins.SEED + 1)
     write_gguf(server_base.models / "diffusion_models" / "low_vram-Q8_0.gguf", tensors)

@@ -22,7 +22,7 @@ def test_translations_are_served(client, object_info):
 
 
 def test_the_server_and_english_name_the_same_slots(client, object_info):
-    """What the front end gets to know of a node, and the keys under which it looks up the texts."""
+    """Schema of a node for the front end, and the keys under which it looks up the texts."""
     english = client.get("/i18n")[SOURCE]["nodeDefs"]
     for node, texts in read_locale(SOURCE).items():
         info = object_info[node]

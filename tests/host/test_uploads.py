@@ -25,7 +25,7 @@ Files = dict[str, bytes]
 
 @pytest.fixture
 def folder(server_base) -> Iterator[Path]:
-    """Where uploads go, empty before and after."""
+    """Folder of uploads, empty before and after."""
     place = server_base.root / "input" / "egox"
     shutil.rmtree(place, ignore_errors=True)
     yield place

@@ -1,4 +1,4 @@
-"""What nodes refuse before a run, of values that need no server: the others are in
+"""Refusals of nodes before a run, of values that need no server: the others are in
 tests/host/test_bad_input.py."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the nodes send to the page: files that are there, layouts that fit them, nothing that JSON
+"""Previews that the nodes send to the page: files that are there, layouts that fit them, nothing that JSON
 lacks."""
 
 from __future__ import annotations

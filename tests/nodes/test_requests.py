@@ -1,4 +1,4 @@
-"""Which requests the pack's own routes answer, and what they say to the others."""
+"""Requests that the pack's own routes answer, and their answers to the others."""
 
 from __future__ import annotations
 

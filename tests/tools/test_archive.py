@@ -1,4 +1,4 @@
-"""What the registry would ship: which files, what its checker says, and that it runs in a fresh
+"""Archive that the registry would ship: its files, what its checker says, and that it runs in a fresh
 host."""
 
 from __future__ import annotations

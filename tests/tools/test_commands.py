@@ -226,7 +226,7 @@ def test_the_whole_process_tree_ends(tmp_path):
 
 
 def alive(pid: int) -> bool:
-    """Whether the process runs; one that ended and waits to be reaped does not."""
+    """Check whether the process runs; one that ended and waits to be reaped does not."""
     if sys.platform == "win32":
         listed = subprocess.run(
             ["tasklist", "/FI", f"PID eq {pid}"], capture_output=True, text=True

@@ -1,4 +1,4 @@
-"""What the environment is made from, and what is said when it can't be made."""
+"""Contents of the environment, and the messages when it can't be made."""
 
 from __future__ import annotations
 

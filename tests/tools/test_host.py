@@ -1,4 +1,4 @@
-"""Which ComfyUI is taken, what is refused, and that nothing of a download runs before it is
+"""ComfyUI that is taken, refusals, and that nothing of a download runs before it is
 known."""
 
 from __future__ import annotations

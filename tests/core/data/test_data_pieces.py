@@ -13,7 +13,7 @@ from egox_core.data.manifest import (
     split_lists,
     split_of,
     write_manifest,
-)  # noqa: E402  # noqa: E402
+)  # noqa: E402
 from egox_core.errors import EgoXInputError  # noqa: E402
 from tests.core.clip_record import clip_record  # noqa: E402
 from tests.refusals import refuses  # noqa: E402

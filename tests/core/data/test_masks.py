@@ -1,4 +1,4 @@
-"""What moves in prepared clips: mask files checked before anything is decoded, a segmentation
+"""Masks of what moves in prepared clips: mask files checked before anything is decoded, a segmentation
 model, or nobody says."""
 
 from __future__ import annotations

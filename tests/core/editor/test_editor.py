@@ -1,4 +1,4 @@
-"""What the pose editor asks of the core: coarse pictures, picks, what is up, lens rims, paths in
+"""Queries of the pose editor to the core: coarse pictures, picks, what is up, lens rims, paths in
 and out."""
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from tests.refusals import refuses
 
 
 def frame_of(sheets: preview_sheets.Sheets, number: int) -> np.ndarray:
-    """What a page draws for the number-th frame: the rule of ``web/js/previews/sheets.mjs``."""
+    """Sheet's part that a page draws for the number-th frame: the rule of ``web/js/previews/sheets.mjs``."""
     per_sheet = sheets.columns * sheets.rows
     sheet = cv2.imdecode(
         np.frombuffer(sheets.files[number // per_sheet], np.uint8), cv2.IMREAD_COLOR

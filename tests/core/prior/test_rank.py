@@ -98,7 +98,7 @@ def test_poses_alone_give_the_same_order() -> None:
 
 
 def test_a_take_in_its_own_world_is_judged_alike() -> None:
-    """Where the exo camera is the world (in-the-wild clips), only the relative pose counts."""
+    """If the exo camera is the world (in-the-wild clips), only the relative pose counts."""
     from egox_core.trajectory.poses import compose, invert
 
     wild = []

@@ -401,7 +401,7 @@ def test_exact_leaves_out_what_exo_sees_of_the_head(take, scene) -> None:
 
 
 def visible_points(scene: PointCloud, path: CameraTrajectory, options: PriorOptions) -> PointSet:
-    """What of the first frame is drawn."""
+    """Drawn part of the first frame."""
     return render._visible_points(
         scene.static, scene, 0, path.w2c[0], path.camera.quarter_turns, options
     )

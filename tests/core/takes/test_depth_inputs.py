@@ -1,4 +1,4 @@
-"""What Depth Align works on: the file's role, the sockets' priority, whose camera and poses
+"""Inputs of Depth Align: the file's role, the sockets' priority, whose camera and poses
 count."""
 
 from __future__ import annotations

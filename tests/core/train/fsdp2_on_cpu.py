@@ -26,7 +26,7 @@ def init_without_refusal(self, *args, fsdp_plugin=None, **more) -> None:
 
 
 def prepare_and_say(self, *args, **more):
-    """What the test looks for, since a run that spread nothing would train all the same."""
+    """Sign that the test looks for, since a run that spread nothing would train all the same."""
     prepared = prepare(self, *args, **more)
     parameters = list(prepared[0].parameters())
     print(f"FSDP2 {self.is_fsdp2}, {sum(isinstance(p, DTensor) for p in parameters)} of {len(parameters)} spread")

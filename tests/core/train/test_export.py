@@ -42,7 +42,7 @@ def output_of(model) -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def trained_output(run, tiny) -> torch.Tensor:
-    """What the model says with the adapter as it was trained."""
+    """Output of the model with the adapter as it was trained."""
     config = tiny.config(run, lora={"rank": 4, "alpha": 8, "targets": ["attn1", "attn2", "ffn"]})
     made = make_trainable(config, torch.device("cpu"))
     before = output_of(made.model)

@@ -1,4 +1,4 @@
-"""What is refused before a run starts, the global batch of a resumed one, and where its average
+"""Refusals before a run starts, the global batch of a resumed one, and where its average
 lies."""
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def test_processes_wait_an_hour_for_each_other():
 
 @dataclass
 class Plugin:
-    """What of accelerate's DeepSpeedPlugin is written to."""
+    """Part of accelerate's DeepSpeedPlugin that is written to."""
 
     deepspeed_config: dict
 

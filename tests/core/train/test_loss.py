@@ -210,7 +210,7 @@ def test_a_small_batch_with_shared_bias_equals_clip_by_clip(monkeypatch, clips):
 
 
 def test_backward_keeps_no_bias_map():
-    """What autograd holds between forward and backward stays far under one L x L_ego map."""
+    """Memory of autograd between forward and backward stays far under one L x L_ego map."""
     geometry = geometry_of(6, 12, 12, 12, seed=3)
     q, k, v = (torch.randn(1, geometry.tokens, 8, requires_grad=True) for _ in range(3))
     saved: dict[int, int] = {}

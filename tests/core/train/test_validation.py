@@ -88,7 +88,7 @@ def test_a_clip_that_cannot_be_read_does_not_end_the_run(workplace, tiny):
 
 def test_killed_between_save_and_validation_ends_like_never_killed(workplace, tiny, monkeypatch):
     class Killed(BaseException):
-        """What no handler of errors may swallow, as a signal."""
+        """Exception that no handler of errors may swallow, as a signal."""
 
     def killed(*_, **__):
         raise Killed

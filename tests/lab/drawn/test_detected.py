@@ -1,4 +1,4 @@
-"""What a detector would see of drawn people."""
+"""Detections of drawn people."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""How large the clips are that the tests of the small model's training draw."""
+"""Size of the clips that the tests of the small model's training draw."""
 
 from lab.small_model.settings import ClipSettings
 
