@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.support.record import bench_parser, finish
+from egox_core.metrics.image import psnr
 from egox_core.prior.options import prior_preset
 from egox_core.prior.render import render_ego_prior
 from egox_core.scene.build import build_scene
@@ -106,18 +107,14 @@ def scores(video: Tensor, first: Tensor, clip: HeldOutClip, known: int) -> dict[
     truth = as_float(clip.truth)
     joins = [chunk.start + chunk.known for chunk in plan_chunks(len(truth), LENGTH, known)[1:]]
     near = np.isin(np.arange(len(truth)), [j + k for j in joins for k in (-1, 0)])
-    quarter, values = len(truth) // 4, psnr(video, truth)
+    quarter, values = len(truth) // 4, psnr(video, truth).numpy()
     return {
         "psnr": values.mean(),
         "jump at joins": jump(video, joins) / jump(truth, joins),
         "psnr at joins": values[near].mean() - values[~near].mean(),
         "drift": values[-quarter:].mean() - values[:quarter].mean(),
-        "against first chunks": (values - psnr(first, truth))[LENGTH:].mean(),
+        "against first chunks": (values - psnr(first, truth).numpy())[LENGTH:].mean(),
     }
-
-
-def psnr(video: Tensor, truth: Tensor) -> np.ndarray:  # [T] dB
-    return (-10 * (video - truth).square().mean((1, 2, 3)).log10()).numpy()
 
 
 def jump(video: Tensor, joins: list[int]) -> float:
