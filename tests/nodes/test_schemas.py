@@ -1,9 +1,14 @@
 """Every node keeps the promises of its schema: ids, inputs, tooltips, category."""
 
 import inspect
+import json
 import re
+from pathlib import Path
 
 import pytest
+
+VERSION_1_0 = Path(__file__).with_name("version_1_0.json")
+"""Inputs, choices and outputs of version 1.0. It never changes; what is added later isn't in it."""
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +62,19 @@ def test_execute_takes_exactly_the_declared_inputs(pack, schemas):
             assert has_default or not entry.optional, (
                 f"{schema.node_id}.{entry.id}: optional, without a default"
             )
+
+
+def test_saved_workflows_of_version_1_0_keep_loading(schemas):
+    now = {schema.node_id: schema for _, schema in schemas}
+    for node_id, form in json.loads(VERSION_1_0.read_text(encoding="utf-8")).items():
+        entries = inputs_of(now[node_id])
+        inputs = [f"{entry.id} {entry.get_io_type()}" for entry in entries]
+        outputs = [output.get_io_type() for output in now[node_id].outputs]
+        assert inputs[: len(form["inputs"])] == form["inputs"], node_id
+        assert outputs[: len(form["outputs"])] == form["outputs"], node_id
+        choices = {entry.id: getattr(entry, "options", None) for entry in entries}
+        for name, known in form.get("choices", {}).items():
+            assert set(known) <= set(choices[name]), f"{node_id}.{name}"
 
 
 def test_helpers_take_declared_inputs_only(schemas):
