@@ -102,8 +102,8 @@ ONE_VIDEO = f"""## One video, nothing by hand
 |---|---|---|
 | [sam3.1_multiplex_fp16]({HUB}/sam3.1/resolve/main/checkpoints/sam3.1_multiplex_fp16.safetensors): who, where | `checkpoints` | 1.75 |
 | [sdpose_wholebody_fp16]({HUB}/SDPose/resolve/main/checkpoints/sdpose_wholebody_fp16.safetensors): the head's points | `checkpoints` | 1.9 |
-| [moge_2_vitl_normal_fp16]({HUB}/MoGe/resolve/main/geometry_estimation/moge_2_vitl_normal_fp16.safetensors): metres | `geometry_estimation` | about 0.7 |
-| [depth_anything_3_base]({HUB}/Depth-Anything-3/resolve/main/geometry_estimation/depth_anything_3_base.safetensors): steady depth | `geometry_estimation` | under 1 |
+| [moge_2_vitl_normal_fp16]({HUB}/MoGe/resolve/main/geometry_estimation/moge_2_vitl_normal_fp16.safetensors): metres | `geometry_estimation` | 0.66 |
+| [depth_anything_3_base]({HUB}/Depth-Anything-3/resolve/main/geometry_estimation/depth_anything_3_base.safetensors): steady depth | `geometry_estimation` | 0.54 |
 
 2. **For the ego video** the five files of `egox_basic` (28 GB, in its note *Weights*), and for the words:
 

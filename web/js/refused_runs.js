@@ -6,8 +6,20 @@ import { findNode } from "./previews/node.mjs";
 import { sayerOf } from "./page_texts.mjs";
 
 const LIFE = 20000; // ms
-// What only the prior of a video without files needs, in GB: the rest is looked for after a look at the prior.
-const SIZES = { sam3: 1.75, sdpose: 1.9, moge: 0.7 };
+// GB of the files that the shipped graphs name (docs/weights.md).
+const SIZES = {
+  sam3: 1.75,
+  sdpose: 1.9,
+  moge: 0.66,
+  depth_anything_3_base: 0.54,
+  "wan2.1_i2v_480p_14B_fp8": 16.4,
+  umt5_xxl_fp8: 6.7,
+  "wan_2.1_vae": 0.25,
+  clip_vision_h: 1.3,
+  pytorch_lora_weights: 3.4,
+  qwen3vl_4b: 5.2,
+  lightx2v: 0.74,
+};
 
 app.registerExtension({
   name: "EgoX.RefusedRuns",
