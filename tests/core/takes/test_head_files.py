@@ -74,7 +74,7 @@ def distance(folder: Path, take: SyntheticTake) -> float:
     assert (
         path.confidence is not None
         and path.confidence.shape == (9,)
-        and float(path.confidence.min()) > 0.2
+        and 0 < float(path.confidence.min()) <= float(path.confidence.max()) <= 1
     )
     return float((camera_centre(path.w2c) - camera_centre(take.ego_w2c)).norm(dim=-1).median())
 
