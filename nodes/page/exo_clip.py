@@ -13,6 +13,7 @@ from aiohttp import web
 
 from ...egox_core.errors import EgoXInputError
 from ...egox_core.video.reader import decode_frames, resize_picture
+from ...egox_core.video.selection import VideoInfo
 from ..host.graph import probed
 from ..host.paths import resolve
 from .requests import refuse
@@ -24,8 +25,8 @@ MOST_HIGH = 448
 
 
 async def exo_clip(request: web.Request) -> web.StreamResponse:
-    """Frames, frames a second, width and height (px) and ``hdr`` (HLG, PQ or empty) of
-    ``?file=…``."""
+    """Frames, frames a second, width and height (px), ``hdr`` (HLG, PQ or empty) and, where they
+    aren't even, ``times`` (s) of ``?file=…``."""
     if (name := _name(request)) is None:
         return refuse(403, "only this server's own page may ask")
     try:
@@ -39,8 +40,16 @@ async def exo_clip(request: web.Request) -> web.StreamResponse:
             "width": info.width,
             "height": info.height,
             "hdr": info.hdr,
+            "times": uneven_times(info),
         }
     )
+
+
+def uneven_times(info: VideoInfo) -> list[float] | None:
+    """Seconds of every frame; None where counting by the rate is at most half a frame off."""
+    times = [round(t, 4) for t in info.times_s]
+    even = all(abs(t * info.fps - frame) <= 0.5 for frame, t in enumerate(times))
+    return None if even else times
 
 
 async def exo_frame(request: web.Request) -> web.StreamResponse:

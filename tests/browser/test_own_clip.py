@@ -29,19 +29,31 @@ _PREVIEW = """() => {
 @pytest.fixture
 def upright(tmp_path) -> Path:
     """An upright phone's clip of 60 frames a second, two seconds long."""
-    frames = torch.zeros(120, 128, 72, 3, dtype=torch.uint8)
-    frames += (2 * torch.arange(120, dtype=torch.uint8))[:, None, None, None]
-    write_video(tmp_path / "IMG.mp4", frames, 60.0)
-    return Path((tmp_path / "IMG.mp4").rename(tmp_path / "IMG.mov"))
+    return phone_clip(tmp_path / "IMG.mp4", 60)
+
+
+def phone_clip(file: Path, fps: int) -> Path:
+    frames = torch.zeros(2 * fps, 128, 72, 3, dtype=torch.uint8)
+    frames += (2 * torch.arange(2 * fps, dtype=torch.uint8))[:, None, None, None]
+    write_video(file, frames, float(fps))
+    return file.rename(file.with_suffix(".mov"))
 
 
 def trim(page, name: str):
     return page.page.locator(FORM_ROW).get_by_test_id(f"egox-trim-{name}")
 
 
-def test_the_part_and_the_crop_are_chosen_by_eye(same_page, shipped, uploads, upright):
+def choose_seconds(page, start: str, length: str) -> tuple[int, int]:
+    """First frame and count in the loader after both were typed in the form."""
+    for name, seconds in (("start-s", start), ("length-s", length)):
+        trim(page, name).fill(seconds)
+        trim(page, name).press("Tab")
+    return value(page, LOADER, "start_frame"), value(page, LOADER, "frame_count")
+
+
+def test_the_part_and_the_crop_are_chosen_by_eye(same_page, shipped, uploads, upright, tmp_path):
     page = same_page(size=(1600, 900))
-    open_form(page, shipped("egox_demo"))
+    open_form(page, shipped("egox_long"))
     choose(page, LOADER, upright)
     told(page, LOADER, "Set in")
     trim(page, "note").get_by_text("An upright video").wait_for(timeout=30_000)
@@ -49,6 +61,8 @@ def test_the_part_and_the_crop_are_chosen_by_eye(same_page, shipped, uploads, up
         "of 2 s" in trim(page, "note").inner_text()
         and "60 a second" in trim(page, "note").inner_text()
     )
+    assert choose_seconds(page, "0.4", "1.2") == (24, 73)
+    assert "2 chunks" in trim(page, "note").inner_text()
     trim(page, "fit").click()
     trim(page, "half").click()
     trim(page, "start").fill("30")
@@ -66,6 +80,10 @@ def test_the_part_and_the_crop_are_chosen_by_eye(same_page, shipped, uploads, up
     )
     box = picture.bounding_box()
     assert box["width"] > 200 and box["width"] / box["height"] == pytest.approx(1.75, rel=0.05), box
+    set_value(page, LOADER, "target_fps", 0)
+    choose(page, LOADER, phone_clip(tmp_path / "PAL.mp4", 25))
+    trim(page, "note").get_by_text("25 a second").wait_for(timeout=30_000)
+    assert choose_seconds(page, "0.4", "1.2") == (10, 29)
 
 
 def test_from_a_clip_to_its_prior_in_a_few_clicks(same_page, shipped, uploads, repo_root, tmp_path):

@@ -205,12 +205,10 @@ def test_few_steps_without_guidance():
     assert 4 <= steps <= 8 and cfg == 1.0 and solver != "released"
 
 
-def test_a_long_video_of_its_seconds(client, load_workflow, server_base):
-    """Start and length in seconds reach the loader as frames, and chunk after chunk is sampled."""
+def test_a_long_video_chunk_after_chunk(client, load_workflow, server_base):
     prompt = with_standins(load_workflow("egox_long"))
-    start, length = (node for node in prompt.values() if node["class_type"] == "PrimitiveFloat")
-    start["inputs"]["value"], length["inputs"]["value"] = 0.5, 0.55  # of 30 frames a second
-    of_type(prompt, "EgoXLoadExoVideo").update(width=112, height=SIZE)
+    part = {"start_frame": 15, "frame_count": 17}
+    of_type(prompt, "EgoXLoadExoVideo").update(width=112, height=SIZE, **part)
     of_type(prompt, "EgoXSampleLong").update(length=9, steps=STEPS)
     assert of_type(prompt, "EgoXSampleLong")["continue_motion_max_frames"] == 5
     outcome = ran(client, prompt)

@@ -1,5 +1,9 @@
 """The uploads' modules that need no page, run by Node."""
 
+import pytest
+
+from egox_core.errors import EgoXInputError
+from egox_core.video.selection import VideoInfo, select_frames
 from egox_core.wan.chunks import plan_chunks
 
 
@@ -12,3 +16,27 @@ def test_the_pages_count_of_chunks_is_that_of_the_plan():
     frames = (49, 53, 93, 97, 193)
     assert [len(plan_chunks(count, 49, 5)) for count in frames] == [1, 2, 2, 3, 5]
     assert len(plan_chunks(33, 17, 1)) == 2
+
+
+UNEVEN = tuple(t / 30 if t < 20 else 20 / 30 + (t - 20) / 10 for t in range(40))
+
+
+@pytest.mark.parametrize(
+    ("fps", "times_s", "most"),
+    [
+        (25.0, tuple(t / 25 for t in range(200)), 76),
+        (60.0, tuple(t / 60 for t in range(200)), 32),
+        (15.0, UNEVEN, 23),
+    ],
+)
+def test_the_pages_count_of_frames_is_the_loaders(fps, times_s, most):
+    """The table of ``uploads.test.mjs``: frames from the tenth on at 10 a second."""
+    plain = dict.fromkeys(("name", "pts", "keyframes"), ()) | {"width": 64, "height": 64}
+    info = VideoInfo(
+        **plain, fps=fps, frame_count=len(times_s), times_s=times_s, has_audio=False, start_s=0.0
+    )
+    fits = most - (most - 1) % 4
+    chosen = select_frames(info, start_frame=10, frame_count=fits, target_fps=10.0)
+    assert len(chosen.source_indices) == fits
+    with pytest.raises(EgoXInputError, match=f"got {most} frames"):
+        select_frames(info, start_frame=10, frame_count=fits + 4, target_fps=10.0)

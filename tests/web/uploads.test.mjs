@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { chunksOf } from "../../web/js/uploads/chunks.mjs";
+import { countFor, frameAt, mostFrames, secondsOf, timeOf } from "../../web/js/uploads/seconds.mjs";
 import { entriesOf, filesIn } from "../../web/js/uploads/folders.mjs";
 
 // As a browser gives them: a file's content on request, a folder's entries some at a time.
@@ -68,4 +69,39 @@ test("a long video's chunks are counted by the sampler's own length and overlap,
   assert.equal(chunksOf(graph(new Sampler(17, 1)), 33), 2);
   assert.equal(chunksOf(graph(new Sampler(49, 49)), 97), null); // refused by the node
   assert.equal(chunksOf(graph(), 97), null);
+});
+
+test("seconds become frames by the video's own rate, and by its own times where they are uneven", () => {
+  // 40 frames, the first 20 at 30 a second and the others at 10.
+  const times = Array.from({ length: 40 }, (_, frame) => (frame < 20 ? frame / 30 : 20 / 30 + (frame - 20) / 10));
+  const clips = [25, 60].map((fps) => ({ fps, frames: 200 })).concat({ fps: 15, frames: 40, times });
+  // start and length in seconds, rate -> first frame, count
+  const wanted = [
+    [1, 1.6, 0, [25, 60, 23], [41, 97, 17]],
+    [0, 1, 0, [0, 0, 0], [25, 61, 25]],
+    [0.5, 1.6, 10, [13, 30, 15], [17, 17, 17]],
+    [99, 9, 0, [199, 199, 39], [1, 1, 1]],
+    [1, 99, 0, [25, 60, 23], [173, 137, 17]],
+    [1, 99, 10, [25, 60, 23], [69, 21, 17]],
+  ];
+  for (const [from, lasts, rate, firsts, counts] of wanted) {
+    assert.deepEqual(
+      clips.map((clip) => frameAt(clip, from)),
+      firsts,
+    );
+    assert.deepEqual(
+      clips.map((clip, at) => countFor(clip, firsts[at], lasts, rate)),
+      counts,
+    );
+  }
+  assert.deepEqual(
+    clips.map((clip) => mostFrames(clip, 10, 10)),
+    [76, 32, 23],
+  );
+  assert.equal(timeOf(clips[2], 23).toFixed(3), "0.967");
+  assert.deepEqual(
+    clips.map((clip) => secondsOf(clip, 10, 13, 0).toFixed(3)),
+    ["0.520", "0.217", "0.633"],
+  );
+  assert.equal(secondsOf(clips[2], 10, 13, 10), 1.3);
 });

@@ -29,7 +29,6 @@ class Row:
 ROWS = (
     Row("EgoXLoadExoVideo", "file", "Exo video"),
     Row("EgoXLoadExoVideo", "egox_upload"),
-    Row("PrimitiveFloat", "value", "Seconds"),
     Row("EgoXEgoPoseInput", "egox_pose_editor"),
     Row("EgoXText", "caption", "Caption"),
     Row("EgoXPrompt", "exo_view", "What the exo camera sees"),

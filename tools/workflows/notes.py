@@ -211,11 +211,11 @@ between 0.6 and 1 for both, 4 to 8 steps, and shift 3 to 8.*
 LONG = f"""## Seconds, not 49 frames
 
 *EgoX Sample Long Video* samples chunk after chunk: each is a clip of 49 frames with its own exo and prior, and begins
-with the last 5 ego frames of the one before. Start and length stand in the form, in seconds.
+with the last 5 ego frames of the one before.
 
 1. **Weights** as in `egox_basic`, whose note lists them.
-2. **Choose the video**, with depth and poses for all its frames, and how much of it. The sample has 49 frames, one
-   chunk; each further chunk brings 44, about 1.5 seconds.
+2. **Choose the video**, with depth and poses for all its frames, and in the form start and length in seconds, whatever
+   its frame rate (the graph has frames). The sample has 49 frames, one chunk; each further chunk brings 44.
 3. **Remember places** when the person looks away and back: the same room is there then, as the first chunk made it.
 4. Press **Run**. *A chunk takes what `egox_basic` takes.* Cancelled, it goes on where it was: finished chunks are kept.
 

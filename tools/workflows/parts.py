@@ -505,7 +505,6 @@ class Page:
     color: str = "#3f789e"
     head: Node | None = None
     """Stands over *Load Exo Video*; the note then stands under the last column."""
-    head_title: str = "2  Wearer's head"
     weights: Node | None = None
     """A second, long note under the last column, where it may grow: the newer nodes show a note at
     its whole height."""
@@ -532,7 +531,7 @@ class Page:
         )
         long_note, beside = self.weights, []
         if self.head:
-            first, long_note = Frame(self.head_title, columns[0], 0, [self.head]), self.read_me
+            first, long_note = Frame("2  Wearer's head", columns[0], 0, [self.head]), self.read_me
         if long_note:
             under = (
                 last_top

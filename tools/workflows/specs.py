@@ -153,12 +153,9 @@ def egox_from_any_video(graph: Graph) -> Page:
 
 
 def egox_long(graph: Graph) -> Page:
-    """Seconds instead of a blink: chunk after chunk, with start and length in seconds."""
+    """Seconds instead of a blink: chunk after chunk."""
     read_me = note(graph, "Seconds, not 49 frames", notes.LONG)
     stages = geometry(graph)
-    part = graph.add_subgraph(part_of_video(graph), 360)
-    for name in ("start_frame", "frame_count"):
-        stages.load.sources[name] = (part, name)
     stage = egox(graph, long=True, steps=50, cfg=5.0)
     promote(stage, tuned=False)  # LoRA strength would be a form's twelfth row
     for widget, label in (
@@ -166,35 +163,7 @@ def egox_long(graph: Graph) -> Page:
         ("look_away_memory", "Remember places when the person looks away"),
     ):
         stage.inside.promote(stage.sampler, widget, label=label)
-    page = sampled_long(graph, read_me, stages, stage, "egox_long")
-    return replace(page, head=part, head_title="1  Part of the video")
-
-
-def part_of_video(graph: Graph) -> Subgraph:
-    """Seconds to frames, by the host's own nodes."""
-    inside = graph.subgraph(
-        "Part of the video",
-        "Start and length in seconds, as frames of a video of 30 a second; "
-        "for another rate change the 30 in both expressions.",
-    )
-    columns = []
-    for name, title, value, expression in (
-        ("start_frame", "start", 0.0, "round(a * 30)"),
-        ("frame_count", "length", 1.6, "4 * round((a * 30 - 1) / 4) + 1"),
-    ):
-        seconds = inside.add("PrimitiveFloat", 300, title=f"Seconds, {title}", value=value)
-        frames = inside.add(
-            "ComfyMathExpression",
-            340,
-            title=f"Frames, {title}",
-            expression=expression,
-            **{"values.a": (seconds, "FLOAT")},
-        )
-        inside.promote(seconds, "value", name, label=f"{title.capitalize()}, seconds")
-        inside.give(name, (frames, "INT"))
-        columns.append(Block(title.capitalize(), [[seconds], [frames]]))
-    inside.rows = [columns]
-    return inside
+    return sampled_long(graph, read_me, stages, stage, "egox_long")
 
 
 def egox_fast(graph: Graph) -> Page:

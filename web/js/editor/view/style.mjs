@@ -7,6 +7,8 @@ const STYLE = `
 .egox-ed-trim { display: none; }
 [data-widget-key] .egox-ed-trim:not([hidden]) { display: flex; flex-wrap: wrap; gap: 4px; }
 .egox-ed-trim :is(img, input, .egox-ed-node-note) { width: 100%; margin: 0; white-space: normal; text-align: left; }
+.egox-ed-trim .egox-ed-trim-s { width: 100%; display: flex; justify-content: space-between; align-items: center; }
+.egox-ed-trim .egox-ed-trim-s input { width: 90px; }
 [data-widget-key] .egox-ed-node { overflow: visible; height: auto; }
 .egox-ed-node-fault { color: var(--error-text, #ff6b6b); }
 .egox-ed-back { position: fixed; inset: 0; z-index: 3000; background: var(--comfy-menu-bg, #222); display: flex;
