@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import folder_paths
+import numpy as np
 from comfy_api.latest import io
 
 from ..egox_core.errors import EgoXInputError
+from ..egox_core.frame_store import FrameStore
 from ..egox_core.prior.look_away import LookAwayMemory
 from ..egox_core.sizes import FRAMES_PER_LATENT
 from ..egox_core.wan.canvas import MASK_MODES, check_pictures, ego_half
@@ -301,7 +303,10 @@ class EgoXSampleLong(io.ComfyNode):
 
         files = chunk_files(prompt, node) if node in prompt else None
         memory = LookAwayMemory(host_progress()) if look_away_memory else None
-        ego = sample_chunks(chunks, exo_images, prior, depth, trajectory, sample, files, memory)
+        given = FrameStore(frames, tuple(prior.shape[1:]), np.float32) if memory else None
+        ego = sample_chunks(
+            chunks, exo_images, prior, depth, trajectory, sample, files, memory, given
+        )
         if files is not None:
             files.clear()
         fps = None if trajectory is None else clip_fps(trajectory.times_s)
@@ -310,7 +315,11 @@ class EgoXSampleLong(io.ComfyNode):
             text += f", {len(chunks) - len(notes)} of them from a run that was ended"
         streams = [
             Stream(name=name, label=name, frames=clip)
-            for name, clip in (("exo", exo_images), ("prior", prior), ("ego", ego))
+            for name, clip in (
+                ("exo", exo_images),
+                ("prior", given.tensor() if given else prior),
+                ("ego", ego),
+            )
         ]
         return io.NodeOutput(
             ego,

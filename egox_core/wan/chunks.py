@@ -228,6 +228,7 @@ def sample_chunks(
     ],
     files: ChunkFiles | None = None,
     memory: ChunkMemory | None = None,  # needs depth and trajectory
+    given: FrameStore | None = None,  # takes each frame's prior as its chunk was given it
 ) -> Tensor:  # [T, H, W, 3] float32 0...1, mapped from a file where it is long
     """The ego video; ``sample`` makes a chunk's frames from its exo, prior, depth, poses and known
     ego frames."""
@@ -239,6 +240,8 @@ def sample_chunks(
         of_depth, poses = take_frames(depth, chunk), take_frames(trajectory, chunk)
         if memory is not None and len(chunks) > 1:
             pictures = memory.fill(exo, pictures, of_depth, poses)
+        for picture in pictures[chunk.known :] if given is not None else ():
+            given.append(picture.cpu().numpy())
         ego = None
         if files is not None:
             maps = () if of_depth is None else (of_depth.depth_m, of_depth.trust)

@@ -16,6 +16,7 @@ import torch
 
 from egox_core.cameras.presets import preset_camera
 from egox_core.errors import EgoXInputError
+from egox_core.frame_store import FrameStore
 from egox_core.types import CameraTrajectory, DepthVideo
 from egox_core.wan.chunks import (
     ChunkFiles,
@@ -151,6 +152,27 @@ def test_each_chunk_begins_with_the_frames_that_the_one_before_ended_with() -> N
             seen, prior[chunk.frames]
         )
     assert torch.equal(ego[:9], 0.5 * prior[:9]), "the first chunk's colours are its own"
+
+
+class LightMemory:
+    """Brings each chunk's prior nearer to white than the one before."""
+
+    kept = 0
+
+    def fill(self, exo, prior, depth, trajectory) -> torch.Tensor:
+        return prior + (1 - prior) * self.kept / 9
+
+    def keep(self, ego, trajectory) -> None:
+        self.kept += 1
+
+
+def test_the_prior_is_shown_as_the_chunk_of_each_frame_was_given_it() -> None:
+    exo, prior = pictures(29)
+    sampler, given = Sampler(), FrameStore(29, (16, 16, 3), np.float32)
+    chunks = plan_chunks(29, 9, 5)
+    sample_chunks(chunks, exo, prior, *clip(29), sampler, memory=LightMemory(), given=given)
+    own = [seen[chunk.known :] for chunk, (_, seen, _) in zip(chunks, sampler.asked, strict=True)]
+    assert torch.equal(given.tensor(), torch.cat(own)) and not torch.equal(own[1], prior[9:13])
 
 
 def test_a_cancelled_run_goes_on(tmp_path) -> None:
