@@ -216,22 +216,17 @@ class EgoXSampleLong(io.ComfyNode):
         look_away_memory,
         seed,
         steps,
-        cfg,
-        sampler,
-        scheduler,
-        shift,
         switch_step,
         mask_mode,
         image_embedding,
         noise,
-        recompute_exo,
         low_memory,
         clip_vision=None,
         low_noise_model=None,
         depth=None,
         trajectory=None,
         audio=None,
-        **gga,
+        **sampling,  # the rest of what sample_clip takes
     ) -> io.NodeOutput:
         check_overlap(length, continue_motion_max_frames)
         frames, prior = check_pictures(exo_images, prior)
@@ -285,17 +280,12 @@ class EgoXSampleLong(io.ComfyNode):
                     canvas,
                     of_depth,
                     poses,
-                    gga,
                     seed=own_seed,
                     steps=steps,
-                    cfg=cfg,
-                    sampler=sampler,
-                    scheduler=scheduler,
-                    shift=shift,
                     noise=noise,
-                    recompute_exo=recompute_exo,
                     part=part,
                     known=known,
+                    **sampling,
                     **of_pair,
                 )
             notes.append(note)

@@ -51,8 +51,6 @@ from .patch.patch import KEY, patch_calls, patch_model
 from .search_words import searched
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from comfy.model_patcher import ModelPatcher
 
     from ..egox_core.types import CameraTrajectory, DepthVideo
@@ -277,46 +275,13 @@ class EgoXWanSampler(io.ComfyNode):
         negative,
         latent,
         canvas,
-        seed,
-        steps,
-        cfg,
-        sampler,
-        scheduler,
-        shift,
-        start_step,
-        end_step,
-        add_noise,
-        leftover_noise,
-        noise=HOST,
-        recompute_exo=1,
         depth=None,
         trajectory=None,
-        **gga,
+        **sampling,  # named by sample_clip
     ) -> io.NodeOutput:
         node_id = cls.hidden.unique_id if cls.hidden else None
-        out, note = sample_clip(
-            node_id,
-            model,
-            positive,
-            negative,
-            latent,
-            canvas,
-            depth,
-            trajectory,
-            gga,
-            seed=seed,
-            steps=steps,
-            cfg=cfg,
-            sampler=sampler,
-            scheduler=scheduler,
-            shift=shift,
-            start_step=start_step,
-            end_step=end_step,
-            add_noise=add_noise,
-            leftover_noise=leftover_noise,
-            noise=noise,
-            recompute_exo=recompute_exo,
-        )
+        clip = (model, positive, negative, latent, canvas, depth, trajectory)
+        out, note = sample_clip(node_id, *clip, **sampling)
         return io.NodeOutput(out, ui=ui.PreviewText(note))
 
 
@@ -329,7 +294,6 @@ def sample_clip(
     canvas: CanvasWithEncoders,
     depth: DepthVideo | None,
     trajectory: CameraTrajectory | None,
-    gga: Mapping[str, Any],  # values of gga_inputs
     *,
     seed: int,
     steps: int,
@@ -346,6 +310,7 @@ def sample_clip(
     part: str = "",  # said before the time left
     known: torch.Tensor
     | None = None,  # [1, 16, n, h, w_ego] raw: what the first latent frames are to become
+    **gga: Any,  # values of gga_inputs
 ) -> tuple[dict, str]:
     """The sampled ego LATENT, and what there is to say about it.
 

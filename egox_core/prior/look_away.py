@@ -140,11 +140,9 @@ def draw(
 
 def near(kept: Sequence[Kept], w2c: Tensor) -> PointSet:
     """Points of the chunks that may be drawn from a pose."""
-    centre, found = camera_centre(w2c), no_points()
-    for chunk in kept:
-        if float((centre - chunk.centre).norm()) <= MOST_PARALLAX * chunk.distance_m:
-            found = join(found, chunk.points)
-    return found
+    centre = camera_centre(w2c)
+    reached = (c for c in kept if (centre - c.centre).norm() <= MOST_PARALLAX * c.distance_m)
+    return join(no_points(), *(chunk.points for chunk in reached))
 
 
 def of_size(

@@ -199,7 +199,7 @@ def _visible_points(
                 moving, ~_is_wearer(moving, camera_centre(ego_from_frame), options.head_radius_m)
             )
         parts.append(_reliable(moving, options))
-    points = parts[0] if len(parts) == 1 else join(*parts)
+    points = join(*parts)
     if options.dynamic not in ("without wearer", "without head"):
         return points
     centre = camera_centre(ego_from_frame).float()

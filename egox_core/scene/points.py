@@ -27,13 +27,12 @@ def select(
     return PointSet(**{name: getattr(points, name)[keep] for name in FIELDS})
 
 
-def join(first: PointSet, second: PointSet) -> PointSet:
-    """Both sets in order."""
-    if not len(first) or not len(second):
-        return first if len(first) else second
-    return PointSet(
-        **{name: torch.cat((getattr(first, name), getattr(second, name))) for name in FIELDS}
-    )
+def join(*sets: PointSet) -> PointSet:
+    """All points in order; of the sets one at least."""
+    full = [points for points in sets if len(points)] or sets[:1]
+    if len(full) == 1:
+        return full[0]
+    return PointSet(**{name: torch.cat([getattr(each, name) for each in full]) for name in FIELDS})
 
 
 def to_device(points: PointSet, device: torch.device) -> PointSet:

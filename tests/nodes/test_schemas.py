@@ -33,33 +33,25 @@ def test_ids_and_categories(schemas):
 
 
 def test_execute_takes_exactly_the_declared_inputs(pack, schemas):
+    # What a node may hand on as a whole -> whether it has a default there.
+    gga = {entry.id: False for entry in pack.nodes.gga_inputs.gga_inputs()}
+    clip = inspect.signature(pack.nodes.sampling.sample_clip).parameters.values()
+    whole = {"gga": gga, "sampling": gga | {p.name: p.default is not p.empty for p in clip}}
     for node, schema in schemas:
         declared = [entry.id for entry in schema.inputs]
         assert len(declared) == len(set(declared)), f"{schema.node_id}: an input is declared twice"
         parameters = dict(inspect.signature(node.execute).parameters)
-        shared = (
-            set()
-        )  # the inputs of geometry-guided attention, which two nodes take and hand on as a whole
-        if "gga" in parameters:
-            assert parameters.pop("gga").kind is inspect.Parameter.VAR_KEYWORD
-            shared = {entry.id for entry in pack.nodes.gga_inputs.gga_inputs()}
-        assert all(
-            p.kind is not p.VAR_KEYWORD and p.kind is not p.VAR_POSITIONAL
-            for p in parameters.values()
-        )
-        assert not shared & set(parameters), f"{schema.node_id}: a shared input is named again"
-        assert set(declared) == set(parameters) | shared, (
-            f"{schema.node_id}: {declared}, execute {list(parameters)}"
+        assert all(p.kind is not p.VAR_POSITIONAL for p in parameters.values())
+        rest = [name for name, p in parameters.items() if p.kind is p.VAR_KEYWORD]
+        named = {k: p.default is not p.empty for k, p in parameters.items() if k not in rest}
+        shared = {k: v for name in rest for k, v in whole[name].items() if k not in named}
+        assert not rest or gga.keys() <= shared.keys(), f"{schema.node_id}: named again"
+        assert named.keys() <= set(declared) <= named.keys() | shared.keys(), (
+            f"{schema.node_id}: {declared}, execute {list(named)}"
         )
         for entry in schema.inputs:
-            if entry.id in shared:
-                assert not entry.optional, (
-                    f"{schema.node_id}.{entry.id}: the host may leave it out of the call"
-                )
-                continue
-            has_default = parameters[entry.id].default is not inspect.Parameter.empty
             # The host leaves an unlinked optional input out of the call.
-            assert has_default or not entry.optional, (
+            assert (named | shared)[entry.id] or not entry.optional, (
                 f"{schema.node_id}.{entry.id}: optional, without a default"
             )
 
