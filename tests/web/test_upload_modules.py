@@ -19,24 +19,30 @@ def test_the_pages_count_of_chunks_is_that_of_the_plan():
 
 
 UNEVEN = tuple(t / 30 if t < 20 else 20 / 30 + (t - 20) / 10 for t in range(40))
+"""Seconds of frames at 30 a second, later at 10."""
+
+
+def clip(fps: float, times_s: tuple[float, ...] = ()) -> VideoInfo:
+    """200 frames, or those of the times."""
+    times_s = times_s or tuple(t / fps for t in range(200))
+    plain = dict.fromkeys(("name", "pts", "keyframes"), ()) | {"width": 64, "height": 64}
+    shown = {"frame_count": len(times_s), "has_audio": False, "start_s": 0.0}
+    return VideoInfo(**plain, **shown, fps=fps, times_s=times_s)
 
 
 @pytest.mark.parametrize(
-    ("fps", "times_s", "most"),
-    [
-        (25.0, tuple(t / 25 for t in range(200)), 76),
-        (60.0, tuple(t / 60 for t in range(200)), 32),
-        (15.0, UNEVEN, 23),
-    ],
+    ("info", "most"), [(clip(25.0), 76), (clip(60.0), 32), (clip(15.0, UNEVEN), 23)]
 )
-def test_the_pages_count_of_frames_is_the_loaders(fps, times_s, most):
+def test_the_pages_count_of_frames_is_the_loaders(info, most):
     """The table of ``uploads.test.mjs``: frames from the tenth on at 10 a second."""
-    plain = dict.fromkeys(("name", "pts", "keyframes"), ()) | {"width": 64, "height": 64}
-    info = VideoInfo(
-        **plain, fps=fps, frame_count=len(times_s), times_s=times_s, has_audio=False, start_s=0.0
-    )
     fits = most - (most - 1) % 4
     chosen = select_frames(info, start_frame=10, frame_count=fits, target_fps=10.0)
     assert len(chosen.source_indices) == fits
     with pytest.raises(EgoXInputError, match=f"got {most} frames"):
         select_frames(info, start_frame=10, frame_count=fits + 4, target_fps=10.0)
+
+
+def test_the_page_is_told_uneven_times_alone(pack):
+    told = pack.nodes.page.exo_clip.uneven_times
+    assert told(clip(15.0, UNEVEN)) == [round(t, 4) for t in UNEVEN]
+    assert told(clip(30000 / 1001)) is None
