@@ -162,7 +162,7 @@ class EgoXSampleLong(io.ComfyNode):
                     options=[AUTO, *MASK_MODES],
                     default=AUTO,
                     advanced=True,
-                    tooltip="What the model is told to know, as in EgoX Conditioning.",
+                    tooltip="Which pixels the model takes as known, as in EgoX Conditioning.",
                 ),
                 io.Combo.Input(
                     "image_embedding",
