@@ -1,5 +1,7 @@
 """The uploads' modules that need no page, run by Node."""
 
+import importlib
+
 import pytest
 
 from egox_core.errors import EgoXInputError
@@ -43,6 +45,7 @@ def test_the_pages_count_of_frames_is_the_loaders(info, most):
 
 
 def test_the_page_is_told_uneven_times_alone(pack):
-    told = pack.nodes.page.exo_clip.uneven_times
+    exo_clip = importlib.import_module(f"{pack.__name__}.nodes.page.exo_clip")
+    told = exo_clip.uneven_times
     assert told(clip(15.0, UNEVEN)) == [round(t, 4) for t in UNEVEN]
     assert told(clip(30000 / 1001)) is None
