@@ -1,9 +1,8 @@
 """Remakes docs/img: ``python3 run.py test --browser --screenshots``. Skipped otherwise.
 
 With ``EGOX_SCREENSHOTS=small`` in the environment the graphs run small, to try the pictures out;
-never commit those. Every picture shows the synthetic sample only. Dark pictures are of the classic
-nodes, light ones of the newer nodes, so that both renderings are seen. Each picture has to be
-looked at before it is committed."""
+never commit those. Every picture shows the synthetic sample only, with the classic nodes in the dark
+theme. Each picture has to be looked at before it is committed."""
 
 from __future__ import annotations
 
@@ -27,7 +26,6 @@ pytestmark = pytest.mark.skipif(
 
 IMG = ROOT / "docs" / "img"
 LIMIT = 4_000_000
-LOOKS = [pytest.param("dark", False, id="dark"), pytest.param("light", True, id="light")]
 WIDE = (2400, 1500)
 PREVIEWS = {
     "depth": "EgoXDepthAlign",
@@ -70,30 +68,28 @@ def picture_of_node(page: PageUnderTest, node: str, name: str, width: int) -> No
     page.save_picture(IMG / f"{name}.jpg", page.on_page(bounds), width=width, quality=76)
 
 
-def picture_of_graph(page: PageUnderTest, name: str, theme: str) -> None:
+def picture_of_graph(page: PageUnderTest, name: str) -> None:
     bounds = page.graph_bounds()
     page.show(bounds)
     page.page.wait_for_timeout(1500)
     page.save_picture(
-        IMG / f"workflow_{name}_{theme}.jpg", page.on_page(bounds), width=1900, quality=66
+        IMG / f"workflow_{name}_dark.jpg", page.on_page(bounds), width=1900, quality=66
     )
 
 
-@pytest.mark.parametrize(("theme", "vue_nodes"), LOOKS)
-def test_workflows(open_page, shipped, theme, vue_nodes):
-    page = open_page(theme=theme, vue_nodes=vue_nodes, size=WIDE)
+def test_workflows(open_page, shipped):
+    page = open_page(size=WIDE)
     for name in NAMES:
         if name != "egox_demo":
             page.load(shipped(name))
-            picture_of_graph(page, name, theme)
+            picture_of_graph(page, name)
 
 
-@pytest.mark.parametrize(("theme", "vue_nodes"), LOOKS)
-def test_demo_previews_and_editor(open_page, shipped, unpacked, theme, vue_nodes):
-    page = open_page(theme=theme, vue_nodes=vue_nodes, size=WIDE, webgl=True)
+def test_demo_previews_and_editor(open_page, shipped, unpacked):
+    page = open_page(size=WIDE, webgl=True)
     page.load(shipped("egox_demo"))
     run(page)
-    picture_of_graph(page, "egox_demo", theme)
+    picture_of_graph(page, "egox_demo")
     page.load(unpacked("egox_demo"))
     connect_everything(page)
     page.evaluate(TRUTH)
@@ -111,7 +107,7 @@ def test_demo_previews_and_editor(open_page, shipped, unpacked, theme, vue_nodes
     page.show(page.node_bounds("EgoXDecodeEgoHalf"))
     choose_view(page, "EgoXDecodeEgoHalf", "side")  # after a second run: the difference
     for name, node in PREVIEWS.items():
-        picture_of_node(page, node, f"preview_{name}_{theme}", 560)
+        picture_of_node(page, node, f"preview_{name}_dark", 560)
     bounds = page.node_bounds("EgoXEgoPoseInput")
     page.show(bounds)
     page.page.set_viewport_size({"width": 1500, "height": 900})
@@ -123,7 +119,7 @@ def test_demo_previews_and_editor(open_page, shipped, unpacked, theme, vue_nodes
         timeout=30_000
     )  # the take's, as keyframes
     page.page.wait_for_timeout(6000)  # points, exo picture and the coarse prior are fetched
-    page.save_picture(IMG / f"editor_{theme}.jpg", width=1300, quality=78)
+    page.save_picture(IMG / "editor_dark.jpg", width=1300, quality=78)
 
 
 def test_form(open_page, shipped):
@@ -139,12 +135,11 @@ def test_form(open_page, shipped):
     page.save_picture(IMG / "form.jpg", width=1300, quality=78)
 
 
-@pytest.mark.parametrize("theme", ["dark", "light"])
-def test_template_cards(open_page, theme):
-    page = open_page(theme=theme, size=(1700, 1150))  # so that no card is cut off
+def test_template_cards(open_page):
+    page = open_page(size=(1700, 1150))  # so that no card is cut off
     page.open_templates(PACK)
     page.page.wait_for_timeout(2500)
-    page.save_picture(IMG / f"templates_{theme}.jpg", width=1200, quality=78)
+    page.save_picture(IMG / "templates_dark.jpg", width=1200, quality=78)
 
 
 def test_tutorial_steps(open_page, unpacked):
