@@ -233,10 +233,10 @@ def sample_chunks(
     """The ego video; ``sample`` makes a chunk's frames from its exo, prior, depth, poses and known
     ego frames."""
     joined = None
-    tail = prior[:0]
-    for chunk in chunks:
+    before = prior[:0]
+    following = [*(chunk.known for chunk in chunks[1:]), 0]
+    for chunk, next_known in zip(chunks, following, strict=True):
         exo, pictures = exo_images[chunk.frames], prior[chunk.frames]
-        before = tail[len(tail) - chunk.known :]
         of_depth, poses = take_frames(depth, chunk), take_frames(trajectory, chunk)
         if memory is not None and len(chunks) > 1:
             pictures = memory.fill(exo, pictures, of_depth, poses)
@@ -266,5 +266,7 @@ def sample_chunks(
         joined = joined or FrameStore(chunks[-1].frames.stop, tuple(ego.shape[1:]), np.float32)
         for frame in ego[chunk.known :]:
             joined.append(frame.numpy())
-        tail = torch.cat((tail, ego[chunk.known :]))[-chunk.count :]
+        ended = torch.cat((before, ego[chunk.known :]))
+        before = ended[len(ended) - next_known :].clone()  # a slice would hold all of them
+        del ended, ego
     return joined.tensor()
