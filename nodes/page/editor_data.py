@@ -31,6 +31,8 @@ PATH_INPUTS: Mapping[str, tuple[str, ...]] = {
     "constant": ("x", "y", "z", "yaw", "pitch", "roll"),
 }
 """Further inputs that a path depends on, by its source; keyframes are the editor's own."""
+SURE = 0.5
+"""Confidence of a pose under which it is rather wrong than right, a guess."""
 
 
 def editor_data(
@@ -44,7 +46,8 @@ def editor_data(
     is kept.
 
     ``path`` is upright w2c [T][3][4]; ``exo_from_scene`` one or T poses; ``up`` the scene's upward
-    direction; ``video`` the mark of the video in use, where it is a file."""
+    direction; ``video`` the mark of the video in use, where it is a file; ``guessed`` the frames
+    whose pose is a guess."""
     count = len(trajectory.w2c)
     indices, times_s = clip_of(trajectory, frames, scene)
     data = {
@@ -56,6 +59,9 @@ def editor_data(
         "camera": camera_to_json(trajectory.camera),
         "scene": None,
         "video": mark_of(None if frames is None else frames.source_path),
+        "guessed": []
+        if trajectory.confidence is None
+        else (trajectory.confidence < SURE).nonzero()[:, 0].tolist(),
     }
     poses = trajectory.w2c
     if scene is not None:

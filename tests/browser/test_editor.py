@@ -18,7 +18,7 @@ from egox_core.prior.options import prior_preset
 from egox_core.prior.render import render_ego_prior
 from egox_core.scene.build import build_scene
 from egox_core.takes.take import load_take
-from egox_core.takes.trajectory_files import read_trajectory
+from egox_core.takes.trajectory_files import read_trajectory, write_trajectory
 from tests.browser.editor_page import NODE, EditorPage, editor_graph
 from tests.browser.head_graph import HEAD, add_head
 from tests.browser.small_graph import HEIGHT, WIDTH
@@ -324,6 +324,25 @@ def test_an_estimate_is_corrected_undone_and_kept(open_page, unpacked):
     other = np.array(run_path(page))
     assert editor.keyframes() == corrected
     assert np.abs(other - np.array(kept)).max() > 0.15
+
+
+def test_guessed_frames_are_marked_and_opened(open_page, unpacked, uploads, repo_root):
+    editor = start(open_page, unpacked)
+    take = load_take(repo_root / "sample" / "synthetic_room", frame_count=FRAMES)
+    sure = torch.tensor([0.9] * 4 + [0.3] * 3 + [0.9] * 2)
+    uploads.mkdir(exist_ok=True)
+    write_trajectory(uploads / "estimate.json", replace(take.trajectory, confidence=sure))
+    editor.page.set_widget(NODE, "file", "egox/estimate.json")
+    editor.open(load=True)
+    editor.hands.wait_for_function(f"() => {editor.script('shown')}", timeout=30_000)
+    assert editor.ask("timeline.guessed") == [4, 5, 6] and editor.ask("state.frame") == 4
+    assert "3 of 9 frames" in editor.at("track-notes").inner_text()
+    # A correction leaves the marks; the node's own keyframes have none.
+    editor.type_into("yaw", 10)
+    assert editor.ask("timeline.guessed") == [4, 5, 6]
+    editor.close()
+    editor.open(load=False)
+    assert editor.ask("timeline.guessed") == [] and editor.at("track-notes").is_hidden()
 
 
 def run_path(page) -> list:

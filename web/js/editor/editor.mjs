@@ -175,6 +175,8 @@ export class PoseEditor {
       if (this.closed || !nothingDone || data !== this.data) return;
       this.shown = true;
       state.show(parseDocument(content, state.clip, this.camera.quarter_turns));
+      this.timeline.showGuessed(data.guessed);
+      if (data.guessed.length && !state.frame) state.setFrame(data.guessed[0]);
       this.showBanner();
     } catch (error) {
       this.scene.failed(error);

@@ -10,6 +10,7 @@ export class Timeline {
     this.say = say;
     this.playing = null; // the animation frame of the next step
     this.drawn = null; // what the ruler was drawn for
+    this.guessed = []; // frames whose pose is a guess, of a path from elsewhere
     this.handles = make("div", "egox-ed-keys");
     this.ruler = make("canvas", "egox-ed-ruler");
     this.cursor = make("div", "egox-ed-cursor");
@@ -36,8 +37,8 @@ export class Timeline {
     this.element = make("section", "egox-ed-timeline", { "aria-label": say("timeline") }, row, this.track);
     dragging(this.track, { start: (event) => this.seek(event), move: (event) => this.seek(event) });
     this.track.addEventListener("keydown", (event) => this.key(event));
-    this.outside = make("div", "egox-ed-hint", { hidden: true });
-    this.element.append(this.outside);
+    this.notes = make("div", "egox-ed-hint", { hidden: true, "data-testid": "egox-track-notes" });
+    this.element.append(this.notes);
     state.on(() => this.show());
     this.resizing = new ResizeObserver(() => this.show());
     this.resizing.observe(this.track);
@@ -86,8 +87,10 @@ export class Timeline {
       handle.title = this.say("keyTitle", { frame: Math.round(state.frameOfKey(i)), mode: this.say(key.mode) });
       handle.setAttribute("aria-label", handle.title);
     });
-    this.outside.hidden = !outside;
-    this.outside.textContent = outside ? this.say("outside", { count: outside }) : "";
+    const notes = outside ? [this.say("outside", { count: outside })] : [];
+    if (this.guessed.length) notes.push(this.say("guessed", { count: this.guessed.length, frames: last + 1 }));
+    this.notes.hidden = !notes.length;
+    this.notes.textContent = notes.join(" ");
     this.remove.disabled = at < 0 || keys.length < 2;
     this.add.disabled = at >= 0;
     this.clear.disabled = !keys.length;
@@ -95,6 +98,11 @@ export class Timeline {
     const modes = new Set(keys.map((key) => key.mode));
     this.mode.value = this.every.checked ? (modes.size === 1 ? [...modes][0] : "") : (keys[this.segment()]?.mode ?? "");
     this.draw();
+  }
+
+  showGuessed(frames) {
+    this.guessed = frames;
+    this.show();
   }
 
   // The keyframe from which the path runs on at the current frame.
@@ -114,7 +122,7 @@ export class Timeline {
     const { ruler } = this;
     const { width, height } = this.track.getBoundingClientRect();
     const dpr = window.devicePixelRatio || 1;
-    const known = [width, height, dpr, this.state.clip.count].join();
+    const known = [width, height, dpr, this.state.clip.count, this.guessed].join();
     if (width < 2 || known === this.drawn) return; // while a pose is dragged nothing of it changes
     this.drawn = known;
     [ruler.width, ruler.height] = [width * dpr, height * dpr];
@@ -124,6 +132,8 @@ export class Timeline {
     const each = (width - 2 * PAD) / last;
     const step = [1, 2, 4, 5, 8, 10, 20, 50, 100, 200, 500, 1000, 5000].find((s) => s * each >= 38) ?? last;
     const colors = getComputedStyle(this.element);
+    context.fillStyle = GUESS;
+    for (const frame of this.guessed) context.fillRect(PAD + (frame - 0.5) * each, height - 14, each + 0.5, 14);
     context.strokeStyle = context.fillStyle = colors.color;
     context.font = "10px sans-serif";
     context.textAlign = "center";
@@ -210,3 +220,4 @@ export class Timeline {
 }
 
 const PAD = 14; // px at both ends of the track: handles at the ends are seen whole
+const GUESS = "rgba(230, 160, 40, 0.55)";
