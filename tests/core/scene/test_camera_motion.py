@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from egox_core.cameras.model import CameraModel
+from egox_core.scene.build import build_scene
 from egox_core.scene.camera_motion import camera_motion
 from egox_core.takes.take import load_take
+from egox_core.types import DepthVideo
 
 FRAMES, SIZE = 49, (448, 252)
 
@@ -46,6 +49,15 @@ def test_pans_and_zooms_are_noticed(
 ) -> None:
     gone, frame = camera_motion(moved(standing, pan_px, zoom), None)
     assert gone == pytest.approx(pixels, abs=1.0) and frame == FRAMES - 1
+
+
+def test_the_scene_says_it(standing: np.ndarray) -> None:
+    """Its notes are those of *Build Scene* and of a prepared clip (``core/data/test_masks.py``)."""
+    camera = CameraModel(lens="pinhole", width=448, height=252, fx=400, fy=400, cx=223.5, cy=125.5)
+    depth = DepthVideo(depth_m=torch.full((FRAMES, 252, 448), 3.0), camera=camera)
+    notes = " ".join(build_scene(moved(standing, 11.0), depth).notes)
+    assert "moved by 11 px from frame 0 to frame 48" in notes
+    assert "px from frame" not in " ".join(build_scene(torch.from_numpy(standing), depth).notes)
 
 
 def test_who_walks_through_is_not_the_camera(standing: np.ndarray) -> None:
