@@ -215,10 +215,9 @@ def strays(origin: np.ndarray, from_camera: np.ndarray, seen: np.ndarray) -> np.
 
 LENGTHS = {  # between points, metres
     ("right_ear", "left_ear"): BITRAGION,
-    ("right_eye", "right_ear"): float(np.hypot(EAR_BACK, (BITRAGION - INTERPUPILLARY) / 2)),
-    ("left_eye", "left_ear"): float(np.hypot(EAR_BACK, (BITRAGION - INTERPUPILLARY) / 2)),
-    ("right_ear", "nose"): float(np.hypot(EAR_BACK + NOSE_FORWARD, BITRAGION / 2)),
-    ("left_ear", "nose"): float(np.hypot(EAR_BACK + NOSE_FORWARD, BITRAGION / 2)),
+    **{(f"{side}_eye", f"{side}_ear"): float(np.hypot(EAR_BACK, (BITRAGION - INTERPUPILLARY) / 2))
+       for side in ("right", "left")},
+    **{(f"{side}_ear", "nose"): float(np.hypot(EAR_BACK + NOSE_FORWARD, BITRAGION / 2)) for side in ("right", "left")},
     ("right_shoulder", "left_shoulder"): SHOULDERS,
     ("right_eye", "left_eye"): INTERPUPILLARY,  # short, so it counts where there is nothing else
 }

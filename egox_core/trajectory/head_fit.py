@@ -36,8 +36,9 @@ from .head_template import (
     HEAD_HALF,
     NORMAL_GAZE_DEG,
     SHAPE_SIGMA,
-    head_points,
+    placed_points,
     turned_shares,
+    unit,
 )
 
 TURN_ACCELERATION_DEG = 300.0  # per s²: of heads at everyday tasks; judged, gaze shifts have more, work has less
@@ -114,38 +115,39 @@ class _Model:
     def __init__(self, evidence: Evidence, distance: np.ndarray, walking: np.ndarray, noise: float,
                  times_s: np.ndarray) -> None:
         self.evidence, self.walking, self.noise = evidence, walking, noise
-        self.habit = np.sqrt(habit_weight(np.ones(len(times_s), dtype=bool), times_s))[:, None]
+
+        def habit(telling: np.ndarray) -> np.ndarray:  # [T, 1]
+            return np.sqrt(habit_weight(telling, times_s))[:, None]
+
+        self.habit = habit(np.ones(len(times_s), dtype=bool))
         seen = evidence.seen
         rays = np.where(seen[..., None], evidence.rays, np.array([0.0, 0.0, 1.0]))
         helper = np.where(np.abs(rays[..., :1]) < 0.9, [1.0, 0, 0], [0, 1.0, 0])
-        first = np.cross(rays, helper)
-        first /= np.linalg.norm(first, axis=-1, keepdims=True)
+        first = unit(np.cross(rays, helper))
         self.rays, self.tangents = rays, np.stack([first, np.cross(rays, first)], axis=-2)  # [T, P, 2, 3]
         self.point = np.where(seen, 1 / np.where(seen, evidence.sigma * noise, 1.0), 0.0)
         self.has = np.isfinite(evidence.reach)
-        self.reach = np.where(self.has, evidence.reach, 0.0)
+        self.reach = np.nan_to_num(evidence.reach)
         solid = np.isfinite(evidence.relative)
         self.solid = np.where(solid.sum(1, keepdims=True) > 1, solid, False)
         self.relative = np.where(self.solid, evidence.relative, 0.0)
         common = np.isfinite(evidence.common)
         by_size = ~common & ~self.has.any(1) & seen.any(1)
-        self.far = np.where(common, np.where(common, evidence.common, 0.0), distance)
+        self.far = np.where(common, evidence.common, distance)
         self.far_weight = np.where(common, 1 / (METRES_SCALE * self.far), np.where(
             by_size, 1 / (DISTANCE_SHARE * self.far), 0.0))
         self.middle = np.isfinite(evidence.middle)
         # Heads come out flat, hair and glasses stand before the points: alike in neighbouring frames. Were each frame's
         # surface an observation of its own, the head would turn until points and middle agree with it.
-        self.depth_habit = np.sqrt(habit_weight(self.has.any(1) | self.middle, times_s))
-        self.middle_reach = np.where(self.middle, evidence.middle, 0.0)
+        self.depth_habit = habit(self.has.any(1) | self.middle)
+        self.middle_reach = np.nan_to_num(evidence.middle)
         shoulders = np.isfinite(evidence.shoulders_sigma)
         self.right_known = np.isfinite(evidence.right).all(-1)
-        self.right = np.where(self.right_known[:, None], evidence.right, 0.0)
-        ahead = np.cross(self.right, -evidence.up)
-        ahead /= np.maximum(np.linalg.norm(ahead, axis=-1, keepdims=True), 1e-9)
-        base = np.where(shoulders[:, None], evidence.shoulders, 0.0)
+        self.right = np.nan_to_num(evidence.right)
+        ahead = unit(np.cross(self.right, -evidence.up))
+        base = np.nan_to_num(evidence.shoulders)
         self.over = base + EYES_OVER_SHOULDERS * evidence.up + EYES_BEFORE_SHOULDERS * ahead
-        toward = base - evidence.origin
-        toward = toward / np.maximum(np.linalg.norm(toward, axis=-1, keepdims=True), 1e-9)
+        toward = unit(base - evidence.origin)
         sigma = np.where(shoulders, evidence.shoulders_sigma, 1.0)
         # Along the ray the shoulders' own distance comes in, across it only how a head sits.
         lateral = np.eye(3) - toward[:, :, None] * toward[:, None]
@@ -153,21 +155,20 @@ class _Model:
             NECK_SIGMA_M, sigma)[:, None, None]
         self.over_weight = np.where(shoulders[:, None, None], weight, 0.0)
         tilt = 0.0 if evidence.up_known else UNKNOWN_UP_DEG
-        habit = np.sqrt(habit_weight(evidence.sighted, times_s))[:, None]
-        self.missing = habit * np.sqrt(-2 * np.log(MISSED)) * ~seen
+        self.missing = habit(evidence.sighted) * np.sqrt(-2 * np.log(MISSED)) * ~seen
         self.distance = distance
-        with_shoulders = np.isfinite(evidence.shoulders_sigma)
-        self.neck_habit = np.sqrt(habit_weight(with_shoulders, times_s))[:, None]
-        self.torso_habit = np.sqrt(habit_weight(np.isfinite(evidence.right).all(-1), times_s))[:, None]
-        self.walk_habit = np.sqrt(habit_weight(np.isfinite(walking).all(-1), times_s))[:, None]
+        self.neck_habit = habit(shoulders)
+        self.torso_habit = habit(self.right_known)
+        self.walks = np.isfinite(walking).all(-1)
+        self.walk_habit = habit(self.walks)
         self.pitch = np.radians(np.hypot(PITCH_SIGMA_DEG, tilt))
         self.roll = np.radians(np.hypot(ROLL_SIGMA_DEG, tilt))
 
     def residuals(self, rotation: np.ndarray, place: np.ndarray, shape: np.ndarray) -> tuple[np.ndarray, int]:
         """([T, M] in standard deviations, how many of them, the first, are robust)."""
-        e, head = self.evidence, head_points(shape)
+        e = self.evidence
         from_camera = place - e.origin
-        at = np.einsum("tij,pj->tpi", rotation, head) + from_camera[:, None]
+        at = placed_points(rotation, from_camera, shape)
         far = np.linalg.norm(at, axis=-1)
         across = np.einsum("tpki,tpi->tpk", self.tangents, at / np.maximum(far, 1e-6)[..., None])
         # A direction behind the ray would fit as well as one along it.
@@ -179,13 +180,13 @@ class _Model:
         facing = np.einsum("tpi,tpi->tp", self.rays, at) > 0
         across = np.where(facing[..., None], across, np.sign(across) * (2 - np.abs(across)))
         parts = [(across * self.point[..., None]).reshape(len(at), -1),
-                 (self.depth_habit * gap / SURFACE_M)[:, None]]
+                 self.depth_habit * gap[:, None] / SURFACE_M]
         centre = np.einsum("tij,j->ti", rotation, HEAD_CENTRE * np.exp(shape[0])) + from_camera
         out = np.linalg.norm(centre, axis=-1)
         look = np.einsum("tji,tj->ti", rotation, centre / np.maximum(out, 1e-6)[:, None])
         half = np.exp(shape[0]) / np.linalg.norm(look / HEAD_HALF, axis=-1)
         off = np.where(self.middle, out - half - self.middle_reach, 0.0)
-        parts.append((self.depth_habit * off / HEAD_SURFACE_M)[:, None])
+        parts.append(self.depth_habit * off[:, None] / HEAD_SURFACE_M)
         robust = sum(p.shape[1] for p in parts)
         number = np.maximum(self.solid.sum(1), 1)
         mean = np.where(self.solid, far, 0.0).sum(1) / number
@@ -196,8 +197,7 @@ class _Model:
                   self.neck_habit * np.einsum("tij,tj->ti", self.over_weight, place - self.over)]
         parts.append(self.missing * sight)
         chord = (rotation[..., 0] - self.right) / TORSO_SIGMA * self.right_known[:, None]
-        walks = np.isfinite(self.walking).all(-1)[:, None]
-        along = np.where(walks, rotation[..., 2] - np.where(walks, self.walking, 0.0), 0.0)
+        along = np.where(self.walks[:, None], rotation[..., 2] - self.walking, 0.0)
         along = along - (along @ e.up)[:, None] * e.up  # where a walker looks up and down is not told
         parts += [self.torso_habit * chord, self.walk_habit * along / WALK_SIGMA]
         pitch = np.arcsin(np.clip(rotation[..., 2] @ e.up, -1, 1)) - np.radians(NORMAL_GAZE_DEG)
@@ -224,8 +224,7 @@ class _Model:
         weight = np.ones_like(base)
         pairs = 2 * self.point.shape[1]
         points = np.linalg.norm(base[:, :pairs].reshape(len(base), -1, 2), axis=-1).repeat(2, axis=1)
-        at = np.einsum("tij,pj->tpi", rotation, head_points(shape)) \
-            + (place - self.evidence.origin)[:, None]
+        at = placed_points(rotation, place - self.evidence.origin, shape)
         off = points[:, ::2] / np.maximum(self.point, 1e-9) * self.distance[:, None]
         share = in_sight(self.evidence, *turned_shares(rotation, at))
         true, made_up = likelihoods(self.evidence, off[:, None], share[:, None], self.distance)
@@ -267,15 +266,11 @@ def _normal(model: _Model, rotation: np.ndarray, place: np.ndarray, shape: np.nd
     rows, columns = np.tril_indices(POSE)
     for row, column in zip(rows, columns, strict=True):
         band[row - column, column::POSE] += blocks[:, row, column]
-    for axis in range(POSE):
-        turning = axis < 3
-        acceleration = np.radians(TURN_ACCELERATION_DEG) if turning else PLACE_ACCELERATION
-        speed = np.radians(TURN_SPEED_DEG) if turning else SWAY_M
-        if count > 1:
-            if turning:
-                steps = Rotation.from_matrix(rotation[:-1].transpose(0, 2, 1) @ rotation[1:]).as_rotvec()[:, axis]
-            else:
-                steps = np.diff(place[:, axis - 3])
+    if count > 1:
+        turns = Rotation.from_matrix(rotation[:-1].transpose(0, 2, 1) @ rotation[1:]).as_rotvec()
+        for axis, steps in enumerate([*turns.T, *np.diff(place, axis=0).T]):
+            speed, acceleration = (SWAY_M, PLACE_ACCELERATION) if axis > 2 else np.radians(
+                (TURN_SPEED_DEG, TURN_ACCELERATION_DEG))
             _add(band, gradient, axis, np.array([-1.0, 1.0]), steps, 1 / (speed * step_s * np.sqrt(1 / step_s)))
             if count > 2:
                 _add(band, gradient, axis, np.array([1.0, -2.0, 1.0]), np.diff(steps), 1 / (acceleration * step_s**2))
@@ -321,13 +316,12 @@ def _spread(model: _Model, rotation: np.ndarray, place: np.ndarray, shape: np.nd
     shared = np.linalg.inv(own - mixed.T @ by_shape)  # what is not known of the person is not known in any frame
     count = len(place)
     angle, across = np.empty(count), np.empty(count)
-    toward = place - model.evidence.origin
-    toward = toward / np.maximum(np.linalg.norm(toward, axis=-1, keepdims=True), 1e-9)
+    toward = unit(place - model.evidence.origin)
     for begin in range(0, count, 64):  # some columns of the inverse at a time
         frames = range(begin, min(begin + 64, count))
-        unit = np.zeros((count * POSE, len(frames) * POSE))
-        unit[np.arange(begin * POSE, begin * POSE + unit.shape[1]), np.arange(unit.shape[1])] = 1
-        columns = solveh_banded(band, unit, lower=True)
+        wanted = np.zeros((count * POSE, len(frames) * POSE))
+        np.fill_diagonal(wanted[begin * POSE:], 1)
+        columns = solveh_banded(band, wanted, lower=True)
         for i, t in enumerate(frames):
             own_rows = by_shape[t * POSE:(t + 1) * POSE]
             block = columns[t * POSE:(t + 1) * POSE, i * POSE:(i + 1) * POSE] + own_rows @ shared @ own_rows.T

@@ -127,11 +127,7 @@ def mhr_people(payload: Any) -> People:
         EgoXInputError: another form, a key missing.
     """
     source = "pose (MHR)"
-    frames = payload.get("frames") if isinstance(payload, Mapping) else None
-    size = payload.get("image_size") if isinstance(payload, Mapping) else None
-    if frames is None or size is None:
-        raise EgoXInputError(source, got=sorted(payload) if isinstance(payload, Mapping) else type(payload).__name__,
-                             expected="frames and image_size", fix="connect SAM 3D Body's pose data")
+    frames, size = _keys(payload, ("frames", "image_size"), source, "connect SAM 3D Body's pose data")
     picture = _picture(_array(size, f"image_size of {source}").reshape(-1)[::-1], source)
     return People(frames=tuple(tuple(_mhr_person(p, picture, source) for p in _listed(frame,
                                                                                       source))
@@ -139,13 +135,10 @@ def mhr_people(payload: Any) -> People:
 
 
 def _mhr_person(person: Any, size: tuple[int, int], source: str) -> Person:
-    needed = ("pred_keypoints_3d", "pred_cam_t")
-    if not isinstance(person, Mapping) or any(person.get(k) is None for k in needed):
-        raise EgoXInputError(source, got=sorted(person) if isinstance(person, Mapping) else type(person).__name__,
-                             expected=f"a person with {' and '.join(needed)}", fix="connect SAM 3D Body's pose data")
+    given, middle = _keys(person, ("pred_keypoints_3d", "pred_cam_t"), source, "connect SAM 3D Body's pose data")
     rows = [MHR_POINTS[name] for name in POINTS]
-    solid = _points(person["pred_keypoints_3d"], 3, max(rows) + 1, f"pred_keypoints_3d of {source}")
-    metres = solid[rows] + _vector(person["pred_cam_t"], 3, f"pred_cam_t of {source}")
+    solid = _points(given, 3, max(rows) + 1, f"pred_keypoints_3d of {source}")
+    metres = solid[rows] + _vector(middle, 3, f"pred_cam_t of {source}")
     if person.get("pred_keypoints_2d") is not None:
         uv = _points(person["pred_keypoints_2d"], 2, max(rows) + 1,
                      f"pred_keypoints_2d of {source}")[rows]
@@ -174,11 +167,7 @@ def face_people(payload: Any) -> People:
         EgoXInputError: another form.
     """
     source = "face landmarks"
-    frames = payload.get("frames") if isinstance(payload, Mapping) else None
-    size = payload.get("image_size") if isinstance(payload, Mapping) else None
-    if frames is None or size is None:
-        raise EgoXInputError(source, got=sorted(payload) if isinstance(payload, Mapping) else type(payload).__name__,
-                             expected="frames and image_size", fix="connect the face landmarker's output")
+    frames, size = _keys(payload, ("frames", "image_size"), source, "connect the face landmarker's output")
     picture = _picture(_array(size, f"image_size of {source}").reshape(-1)[1::-1], source)
     return People(frames=tuple(tuple(_face(face, source) for face in _listed(frame, source))
                                for frame in _listed(frames, source)), picture=picture, source=source)
@@ -192,6 +181,15 @@ def _face(face: Any, source: str) -> Person:
         uv[POINTS.index(name)] = landmarks[list(rows), :2].mean(0)
         scores[POINTS.index(name)] = trust
     return *_seen(uv, scores), None
+
+
+def _keys(given: Any, keys: tuple[str, ...], source: str, fix: str) -> tuple[Any, ...]:
+    """The values under these keys, of which none may be missing."""
+    values = tuple(given.get(key) for key in keys) if isinstance(given, Mapping) else (None,)
+    if any(value is None for value in values):
+        raise EgoXInputError(source, got=sorted(given) if isinstance(given, Mapping) else type(given).__name__,
+                             expected=" and ".join(keys), fix=fix)
+    return values
 
 
 def _listed(entries: Any, source: str) -> Iterable[Any]:

@@ -8,7 +8,7 @@ and looks where the shoulders and its motion point.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from .head_evidence import Evidence, ExoView, gather, with_middle, without_wall
 from .head_fit import FittedPath, fit
 from .head_points import SEEN_KINDS, HeadPoints, check_points
 from .head_search import FirstAnswer, search
-from .head_template import HEAD_POINTS, head_points, turned_shares
+from .head_template import HEAD_POINTS, placed_points, turned_shares, unit
 
 SURE_DEG = 10.0  # the confidence is the chance that the head is turned by no more than that wrongly
 SPREAD, MADE_UP = 0.55, 4.0
@@ -178,8 +178,7 @@ def _jumps(first: FirstAnswer, evidence: Evidence, shots: list[tuple[int, int]])
         now, before = seen[i], seen[i - 1]
         if now in begins or now - before > 2:
             continue
-        ray = first.place[now] - evidence.origin[now]
-        ray = ray / max(np.linalg.norm(ray), 1e-9)
+        ray = unit(first.place[now] - evidence.origin[now])
 
         def apart(a: int, b: int, ray: np.ndarray = ray) -> float:
             step = first.place[a] - first.place[b]
@@ -213,7 +212,7 @@ def _fit_shots(evidence: Evidence, view: ExoView, first: FirstAnswer, distance: 
         source = min(near, key=lambda t: min(abs(t - begin), abs(t - end)))
         rotation[begin:end], place[begin:end] = rotation[source], place[source]
         notes.append(f"nobody in frames {begin} to {end - 1}: the head stays where it is in frame {source}")
-    longest = _longest_gap(evident)
+    longest = np.diff(_runs(~evident)).max(initial=0)
     if longest > 1.0 / max(np.median(np.diff(times)), 1e-3) and not empty:
         notes.append(f"the person is out of sight for {longest} frames in a row: bridged, with low confidence")
     return rotation, place, confidence
@@ -225,7 +224,7 @@ def _turned_kinds(
     from_camera: np.ndarray,  # [T, 3] metres, between the eyes, world axes
 ) -> tuple[str, ...]:
     """``kinds`` with faces told apart by how many eyes the head hides: none, one or both."""
-    at = (rotation @ head_points().T).transpose(0, 2, 1) + from_camera[:, None]
+    at = placed_points(rotation, from_camera)
     eyes = (turned_shares(rotation, at)[1][:, :2] > 0.5).sum(1)  # the first two points
     return tuple(SEEN_KINDS[n] if kind == "face" else kind
                  for kind, n in zip(kinds, eyes.tolist(), strict=True))
@@ -233,16 +232,12 @@ def _turned_kinds(
 
 def _stretches(kinds: Sequence[str], kind: str) -> str:
     """Runs of frames of a kind, as "3 to 9, 12 to 12"."""
-    edges = np.nonzero(np.diff([0, *(own == kind for own in kinds), 0]))[0].reshape(-1, 2)
-    return ", ".join(f"{begin} to {end - 1}" for begin, end in edges)
+    return ", ".join(f"{begin} to {end - 1}" for begin, end in _runs(np.array(kinds) == kind))
 
 
-def _longest_gap(evident: np.ndarray) -> int:
-    longest = now = 0
-    for value in evident:
-        now = 0 if value else now + 1
-        longest = max(longest, now)
-    return longest
+def _runs(there: np.ndarray) -> np.ndarray:
+    """(first frame, end) of each run [N, 2] of frames [T] bool."""
+    return np.nonzero(np.diff([0, *there, 0]))[0].reshape(-1, 2)
 
 
 def _refresh(view: ExoView, begin: int, end: int):
@@ -258,9 +253,8 @@ def _refresh(view: ExoView, begin: int, end: int):
 
 
 def _frames(evidence: Evidence, begin: int, end: int) -> Evidence:
-    names = ("origin", "rays", "sigma", "scores", "reach", "relative", "common", "shoulders", "shoulders_sigma",
-             "right", "middle")
-    return replace(evidence, **{name: getattr(evidence, name)[begin:end] for name in names})
+    return replace(evidence, **{field.name: getattr(evidence, field.name)[begin:end] for field in fields(evidence)
+                                if field.name not in ("up", "up_known")})
 
 
 def _bridged(rotation: np.ndarray, place: np.ndarray, evident: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -279,7 +273,7 @@ def _confidence(path: FittedPath, evidence: Evidence) -> np.ndarray:
     By the fit's own deviation, the clip's noise, and whether points are reported that the head hides: a detector that
     makes points up is off at the others, too, by much the same in all frames, which no residual shows.
     """
-    at = (path.rotation @ head_points(path.shape).T).transpose(0, 2, 1) + (path.place - evidence.origin)[:, None]
+    at = placed_points(path.rotation, path.place - evidence.origin, path.shape)
     hidden = (turned_shares(path.rotation, at)[1] > 0.5) & evidence.sighted[:, None]
     made_up = float(evidence.scores[hidden].mean()) if hidden.any() else 0.0
     deviation = SPREAD * path.angle_sigma * np.hypot(path.noise, MADE_UP * made_up)

@@ -19,6 +19,7 @@ from .head_template import (
     NORMAL_GAZE_DEG,
     head_points,
     turned_shares,
+    unit,
 )
 
 YAWS_DEG = np.arange(0, 360, 15)
@@ -173,7 +174,7 @@ def _costs(evidence: Evidence, turns: np.ndarray, distance: np.ndarray, times_s:
     cost = REPEAT * (-2 * np.log(told).sum(-1) * seen.any(1)[:, None]
                      + np.minimum(far_weight[:, None] * off**2, MOST)
                      + np.minimum(neck_weight[:, None] * ((place - neck[:, None]) ** 2).sum(-1), MOST))
-    chord = turns[None, :, :, 0] - np.where(np.isfinite(evidence.right), evidence.right, 0.0)[:, None]
+    chord = turns[None, :, :, 0] - np.nan_to_num(evidence.right)[:, None]
     torso = np.minimum((chord**2).sum(-1) / TORSO_SIGMA**2, MOST)
     cost += habit_weight(np.isfinite(evidence.right).all(-1), times_s)[:, None] * torso
     # Shoulders without a head: the face at least is not in sight.
@@ -202,8 +203,7 @@ def _toward(evidence: Evidence, distance: np.ndarray) -> tuple[np.ndarray, np.nd
 def _over_shoulders(evidence: Evidence) -> tuple[np.ndarray, np.ndarray]:
     """(where the eyes are by the shoulders [T, 3] from the exo camera, weight [T])."""
     with_shoulders = np.isfinite(evidence.shoulders_sigma)
-    ahead = np.where(np.isfinite(evidence.right), np.cross(evidence.right, -evidence.up), 0.0)
-    ahead /= np.maximum(np.linalg.norm(ahead, axis=-1, keepdims=True), 1e-9)
+    ahead = unit(np.nan_to_num(np.cross(evidence.right, -evidence.up)))
     place = np.where(with_shoulders[:, None], evidence.shoulders, 0.0) + EYES_OVER_SHOULDERS * evidence.up \
         + EYES_BEFORE_SHOULDERS * ahead - evidence.origin
     sigma = np.hypot(NECK_SIGMA_M, np.where(with_shoulders, evidence.shoulders_sigma, 1.0))

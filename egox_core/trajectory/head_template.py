@@ -75,13 +75,26 @@ def head_points(
     return points if shape is None else points * np.exp(shape[0])
 
 
+def unit(vectors: np.ndarray) -> np.ndarray:  # [..., 3]
+    """The same directions at length 1; none stays none."""
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-9)
+
+
+def placed_points(
+    rotation: np.ndarray,  # [T, 3, 3] world_from_head
+    from_camera: np.ndarray,  # [T, 3] metres, between the eyes, world axes
+    shape: np.ndarray | None = None,  # see head_points
+) -> np.ndarray:  # [T, 5, 3] metres
+    """The head's points from the exo camera, world axes."""
+    return np.einsum("tij,pj->tpi", rotation, head_points(shape)) + from_camera[:, None]
+
+
 def turned_shares(
     rotation: np.ndarray,  # [..., 3, 3] world_from_head
     at: np.ndarray,  # [..., 5, 3] metres, of the points from the exo camera, world axes
 ) -> tuple[np.ndarray, np.ndarray]:  # [..., 5] each, 0...1
     """Certainty that each of the head's points is in sight, and that it is hidden; neither in between."""
-    toward = -at / np.maximum(np.linalg.norm(at, axis=-1, keepdims=True), 1e-9)
-    over = (np.einsum("...ij,pj->...pi", rotation, OUTWARD) * toward).sum(-1) - SEEN_FROM
+    over = (np.einsum("...ij,pj->...pi", rotation, OUTWARD) * unit(-at)).sum(-1) - SEEN_FROM
     return np.clip((over - SEEN_DOUBT) / SEEN_WIDTH, 0, 1), np.clip((-over - SEEN_DOUBT) / SEEN_WIDTH, 0, 1)
 
 
