@@ -15,6 +15,8 @@ from .head_points import HeadPoints
 from .head_template import (
     BITRAGION,
     EAR_BACK,
+    EYES_BEFORE_SHOULDERS,
+    EYES_OVER_SHOULDERS,
     HEAD_CENTRE,
     HEAD_HALF,
     HEAD_POINTS,
@@ -24,6 +26,7 @@ from .head_template import (
     POINTS,
     SHOULDER_DEPTH,
     SHOULDERS,
+    unit,
 )
 
 POINT_M, POINT_PX = 0.006, 0.5
@@ -67,6 +70,12 @@ class Evidence:
     def seen(self) -> np.ndarray:  # [T, P] bool
         """Mask of the head's points that are seen."""
         return np.isfinite(self.sigma)
+
+    @property
+    def over_shoulders(self) -> np.ndarray:  # [T, 3]
+        """Place of the eyes by the shoulders; anywhere where there are none."""
+        ahead = unit(np.nan_to_num(np.cross(self.right, -self.up)))
+        return np.nan_to_num(self.shoulders) + EYES_OVER_SHOULDERS * self.up + EYES_BEFORE_SHOULDERS * ahead
 
     def mirrored(self, swapped: np.ndarray) -> Evidence:  # swapped [T] bool
         """Right and left exchanged in some frames."""

@@ -30,8 +30,6 @@ from .head_search import (
     likelihoods,
 )
 from .head_template import (
-    EYES_BEFORE_SHOULDERS,
-    EYES_OVER_SHOULDERS,
     HEAD_CENTRE,
     HEAD_HALF,
     NORMAL_GAZE_DEG,
@@ -124,7 +122,7 @@ class _Model:
         rays = np.where(seen[..., None], evidence.rays, np.array([0.0, 0.0, 1.0]))
         helper = np.where(np.abs(rays[..., :1]) < 0.9, [1.0, 0, 0], [0, 1.0, 0])
         first = unit(np.cross(rays, helper))
-        self.rays, self.tangents = rays, np.stack([first, np.cross(rays, first)], axis=-2)  # [T, P, 2, 3]
+        self.tangents = np.stack([first, np.cross(rays, first)], axis=-2)  # [T, P, 2, 3]
         self.point = np.where(seen, 1 / np.where(seen, evidence.sigma * noise, 1.0), 0.0)
         self.has = np.isfinite(evidence.reach)
         self.reach = np.nan_to_num(evidence.reach)
@@ -144,9 +142,8 @@ class _Model:
         shoulders = np.isfinite(evidence.shoulders_sigma)
         self.right_known = np.isfinite(evidence.right).all(-1)
         self.right = np.nan_to_num(evidence.right)
-        ahead = unit(np.cross(self.right, -evidence.up))
         base = np.nan_to_num(evidence.shoulders)
-        self.over = base + EYES_OVER_SHOULDERS * evidence.up + EYES_BEFORE_SHOULDERS * ahead
+        self.over = evidence.over_shoulders
         toward = unit(base - evidence.origin)
         sigma = np.where(shoulders, evidence.shoulders_sigma, 1.0)
         # Along the ray the shoulders' own distance comes in, across it only how a head sits.
@@ -171,14 +168,11 @@ class _Model:
         at = placed_points(rotation, from_camera, shape)
         far = np.linalg.norm(at, axis=-1)
         across = np.einsum("tpki,tpi->tpk", self.tangents, at / np.maximum(far, 1e-6)[..., None])
-        # A direction behind the ray would fit as well as one along it.
         # Depth tells where the head is, not how it is turned: models melt heads flat.
         # What is seen over a point that looks away is the head's other side.
         sight, hidden = turned_shares(rotation, at)
         solid = self.has & (hidden < 0.5)
         gap = _middle_value(np.where(solid, far - self.reach, 0.0), solid)
-        facing = np.einsum("tpi,tpi->tp", self.rays, at) > 0
-        across = np.where(facing[..., None], across, np.sign(across) * (2 - np.abs(across)))
         parts = [(across * self.point[..., None]).reshape(len(at), -1),
                  self.depth_habit * gap[:, None] / SURFACE_M]
         centre = np.einsum("tij,j->ti", rotation, HEAD_CENTRE * np.exp(shape[0])) + from_camera

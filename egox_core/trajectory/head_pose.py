@@ -12,7 +12,6 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
-from scipy.spatial.transform import Rotation, Slerp
 from scipy.special import gammainc
 from torch import Tensor
 
@@ -202,8 +201,7 @@ def _fit_shots(evidence: Evidence, view: ExoView, first: FirstAnswer, distance: 
             empty.append((begin, end))
             continue
         part = _frames(evidence, begin, end)
-        start_rotation, start_place = _bridged(first.rotation[begin:end], first.place[begin:end], evident[begin:end])
-        path = fit(part, start_rotation, start_place, distance[begin:end], times[begin:end],
+        path = fit(part, first.rotation[begin:end], first.place[begin:end], distance[begin:end], times[begin:end],
                    refresh=_refresh(view, begin, end) if np.isfinite(part.reach).any() else None)
         rotation[begin:end], place[begin:end] = path.rotation, path.place
         confidence[begin:end] = _confidence(path, part)
@@ -255,16 +253,6 @@ def _refresh(view: ExoView, begin: int, end: int):
 def _frames(evidence: Evidence, begin: int, end: int) -> Evidence:
     return replace(evidence, **{field.name: getattr(evidence, field.name)[begin:end] for field in fields(evidence)
                                 if field.name not in ("up", "up_known")})
-
-
-def _bridged(rotation: np.ndarray, place: np.ndarray, evident: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Frames that say nothing begin between their neighbours."""
-    anchors, all_frames = np.nonzero(evident)[0], np.arange(len(evident))
-    place = np.stack([np.interp(all_frames, anchors, place[anchors, axis]) for axis in range(3)], axis=-1)
-    if len(anchors) == 1:
-        return np.broadcast_to(rotation[anchors], rotation.shape).copy(), place
-    turns = Slerp(anchors, Rotation.from_matrix(rotation[anchors]))
-    return turns(np.clip(all_frames, anchors[0], anchors[-1])).as_matrix(), place
 
 
 def _confidence(path: FittedPath, evidence: Evidence) -> np.ndarray:

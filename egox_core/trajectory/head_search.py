@@ -13,13 +13,9 @@ from scipy.spatial.transform import Rotation
 
 from .head_evidence import HEAD_SURFACE_M, Evidence
 from .head_template import (
-    EYES_BEFORE_SHOULDERS,
-    EYES_OVER_SHOULDERS,
-    HEAD_POINTS,
     NORMAL_GAZE_DEG,
     head_points,
     turned_shares,
-    unit,
 )
 
 YAWS_DEG = np.arange(0, 360, 15)
@@ -31,9 +27,8 @@ UNKNOWN_UP_DEG = 15.0  # what the exo camera's own up may be off
 HABIT_S = 1.0
 """Time over which a head's habit changes: within it frames repeat each other and count once."""
 TORSO_SIGMA = 0.7  # chord of the angle between head and shoulders: 40 degrees
-NECK_SIGMA_M = 0.07  # of the eyes against the shoulders
+NECK_SIGMA_M, NECK_MOST = 0.07, 9.0  # of the eyes against the shoulders; no more than three standard deviations cost
 DISTANCE_SHARE = 0.3  # of a distance that is told by size alone
-MOST = 9.0  # no distance or shoulder costs more than three standard deviations: it may be wrong
 SWAP_COSTS, SWAPPED_MOST = (4.5, np.inf), 0.25
 """Right and left exchanged by the detector: not at all where more frames would be, since a head
 that is taken for its mirrored self is exchanged in many."""
@@ -159,7 +154,8 @@ def _costs(evidence: Evidence, turns: np.ndarray, distance: np.ndarray, times_s:
     share = in_sight(evidence, *turned_shares(turns[None], toward[:, None, None]))
     variance = (np.where(seen, evidence.sigma, np.inf) * distance[:, None]) ** 2 + BLUR_M**2
     weight = share * evidence.scores[:, None] / variance[:, None]
-    neck, neck_weight = _over_shoulders(evidence)
+    neck = evidence.over_shoulders - evidence.origin
+    neck_weight = 1 / (NECK_SIGMA_M**2 + evidence.shoulders_sigma**2)  # none where there are no shoulders
     left = np.einsum("tnp,tpij->tnij", weight, flat) \
         + (far_weight[:, None, None] * toward[:, :, None] * toward[:, None, :]
            + (neck_weight + 1e-3)[:, None, None] * np.eye(3))[:, None]
@@ -170,16 +166,11 @@ def _costs(evidence: Evidence, turns: np.ndarray, distance: np.ndarray, times_s:
     across = np.linalg.norm(np.einsum("tpij,tnpj->tnpi", flat, at), axis=-1)
     told = np.where(seen[:, None], sum(likelihoods(evidence, across, share, distance)),
                     1 - (1 - MISSED) * share)
-    off = np.einsum("tni,ti->tn", place, toward) - far[:, None]
     cost = REPEAT * (-2 * np.log(told).sum(-1) * seen.any(1)[:, None]
-                     + np.minimum(far_weight[:, None] * off**2, MOST)
-                     + np.minimum(neck_weight[:, None] * ((place - neck[:, None]) ** 2).sum(-1), MOST))
+                     + np.minimum(neck_weight[:, None] * ((place - neck[:, None]) ** 2).sum(-1), NECK_MOST))
     chord = turns[None, :, :, 0] - np.nan_to_num(evidence.right)[:, None]
-    torso = np.minimum((chord**2).sum(-1) / TORSO_SIGMA**2, MOST)
+    torso = (chord**2).sum(-1) / TORSO_SIGMA**2
     cost += habit_weight(np.isfinite(evidence.right).all(-1), times_s)[:, None] * torso
-    # Shoulders without a head: the face at least is not in sight.
-    blind = ~seen.any(-1) & np.isfinite(evidence.shoulders_sigma)
-    cost += habit_weight(blind, times_s)[:, None] * -2 * np.log(MISSED) * share[..., HEAD_POINTS.index("nose")]
     return cost, place + evidence.origin[:, None]
 
 
@@ -198,13 +189,3 @@ def _toward(evidence: Evidence, distance: np.ndarray) -> tuple[np.ndarray, np.nd
         far, share = np.where(np.isfinite(own), own, far), np.where(np.isfinite(own), spread, share)
     weight = np.where(length[:, 0] > 0, 1 / (share * far + HEAD_SURFACE_M) ** 2, 0.0)
     return toward, weight, far
-
-
-def _over_shoulders(evidence: Evidence) -> tuple[np.ndarray, np.ndarray]:
-    """(where the eyes are by the shoulders [T, 3] from the exo camera, weight [T])."""
-    with_shoulders = np.isfinite(evidence.shoulders_sigma)
-    ahead = unit(np.nan_to_num(np.cross(evidence.right, -evidence.up)))
-    place = np.where(with_shoulders[:, None], evidence.shoulders, 0.0) + EYES_OVER_SHOULDERS * evidence.up \
-        + EYES_BEFORE_SHOULDERS * ahead - evidence.origin
-    sigma = np.hypot(NECK_SIGMA_M, np.where(with_shoulders, evidence.shoulders_sigma, 1.0))
-    return np.where(with_shoulders[:, None], place, 0.0), np.where(with_shoulders, 1 / sigma**2, 0.0)
