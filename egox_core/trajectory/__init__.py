@@ -5,7 +5,7 @@ keypoints of detectors. Out: :class:`PoseTrack` (poses at known moments), poses 
 :class:`~egox_core.types.CameraTrajectory`.
 """
 
-from .head_payloads import face_points, mhr_points, openpose_points
+from .head_payloads import mhr_points, openpose_points
 from .head_points import HeadPoints
 from .head_pose import HeadPath, HeadReport, estimate_head
 from .head_sources import HEAD_SOURCES, joined_points, lens_note
@@ -15,6 +15,6 @@ from .path import PoseTrack, interpolate_poses, trajectory_from_track
 from .poses import camera_centre, compose, invert, look_at, validate_w2c
 
 __all__ = ["HEAD_MOUNTS", "HEAD_SOURCES", "HeadMount", "HeadPath", "HeadPoints", "HeadReport", "PoseTrack",
-           "camera_centre", "compose", "estimate_head", "face_points", "head_mount", "head_trajectory",
+           "camera_centre", "compose", "estimate_head", "head_mount", "head_trajectory",
            "interpolate_poses", "invert", "joined_points", "keyframe_track", "lens_note", "look_at", "mhr_points",
            "openpose_points", "trajectory_from_track", "validate_w2c"]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor
 
 from ..cameras.model import CameraModel, project, unproject
@@ -26,6 +27,7 @@ from .head_template import (
     POINTS,
     SHOULDER_DEPTH,
     SHOULDERS,
+    row_medians,
     unit,
 )
 
@@ -158,8 +160,7 @@ def world_up(view: ExoView, rotation: np.ndarray) -> tuple[np.ndarray, bool]:
     """(upwards in the world [3], whether it is known): as given; else the world's axis near the exo camera's up."""
     if view.up is not None:
         return unit_up(view.up), True
-    up = -rotation[:, :, 1].mean(0)
-    up /= max(np.linalg.norm(up), 1e-9)
+    up = unit(-rotation[:, :, 1].mean(0))
     own = view.exo_w2c is None or np.abs(rotation - np.eye(3)).max() < 1e-9
     axis = int(np.abs(up).argmax())
     if not own and abs(up[axis]) > np.cos(np.radians(45)):  # worlds of trackers are built along gravity
@@ -197,11 +198,9 @@ def gather(points: HeadPoints, view: ExoView) -> tuple[Evidence, np.ndarray]:
     sigma = np.where(seen, sigma, np.inf)[:, :heads]
     shoulders, spread, right = _shoulders(origin, world_rays, seen, reach, metres, guess)
     relative = np.full((count, heads), np.nan) if metres is None else metres[:, :heads]
-    with_reach = np.isfinite(reach[:, :heads]).any(1)
     common = np.full(count, np.nan)
-    if metres is not None:
-        finite = np.isfinite(relative).any(1) & ~with_reach
-        common[finite] = np.nanmean(relative[finite], axis=1)
+    finite = np.isfinite(relative).any(1) & ~np.isfinite(reach[:, :heads]).any(1)
+    common[finite] = np.nanmean(relative[finite], axis=1)
     evidence = Evidence(
         origin=origin, rays=world_rays[:, :heads], sigma=sigma, reach=reach[:, :heads], relative=relative,
         scores=np.where(seen, np.clip(scores, 0, 1), 0.0)[:, :heads],
@@ -239,20 +238,14 @@ def rough_distance(rays: np.ndarray, seen: np.ndarray, metres: np.ndarray | None
     takes out what single detections are off by.
     """
     if metres is not None and np.isfinite(metres).any():
-        each = np.array([np.median(row[np.isfinite(row)]) if np.isfinite(row).any() else np.nan for row in metres])
-        return _filled(each)
+        return _filled(row_medians(metres))
     nearest = np.full(len(rays), np.nan)
     for (first, second), length in LENGTHS.items():
         a, b = POINTS.index(first), POINTS.index(second)
         angle = np.linalg.norm(rays[:, a] - rays[:, b], axis=-1)
         far = np.where(seen[:, a] & seen[:, b] & (angle > 1e-4), length / np.maximum(angle, 1e-4), np.nan)
         nearest = np.fmin(nearest, far) if length > INTERPUPILLARY else np.where(np.isfinite(nearest), nearest, far)
-    steady = np.full(len(rays), np.nan)
-    for t in range(len(rays)):
-        window = nearest[max(0, t - 6):t + 7]
-        if np.isfinite(window).any():
-            steady[t] = np.median(window[np.isfinite(window)])
-    return _filled(steady)
+    return _filled(row_medians(sliding_window_view(np.pad(nearest, 6, constant_values=np.nan), 13)))
 
 
 def _filled(values: np.ndarray) -> np.ndarray:

@@ -35,6 +35,7 @@ from .head_template import (
     NORMAL_GAZE_DEG,
     SHAPE_SIGMA,
     placed_points,
+    row_medians,
     turned_shares,
     unit,
 )
@@ -61,7 +62,6 @@ class FittedPath:
     rotation: np.ndarray  # [T, 3, 3] world_from_head
     place: np.ndarray  # [T, 3] between the eyes, world
     angle_sigma: np.ndarray  # [T] radians, standard deviation of the angle
-    across_sigma: np.ndarray  # [T] metres, of the place across the viewing ray
     shape: np.ndarray  # [7] of this person, see head_template.head_points
     noise: float  # of points, in what was assumed
 
@@ -86,8 +86,8 @@ def fit(evidence: Evidence, rotation: np.ndarray, place: np.ndarray, distance: n
         if number in NOISE_ROUNDS:
             noise = _noise(model, rotation, place, shape)
     model = _Model(evidence, distance, _walking(place, evidence.up, times_s), max(noise, 1.0), times_s)
-    angle, across = _spread(model, rotation, place, shape, step_s)
-    return FittedPath(rotation=rotation, place=place, angle_sigma=angle, across_sigma=across, shape=shape, noise=noise)
+    angle = _spread(model, rotation, place, shape, step_s)
+    return FittedPath(rotation=rotation, place=place, angle_sigma=angle, shape=shape, noise=noise)
 
 
 def _walking(place: np.ndarray, up: np.ndarray, times_s: np.ndarray) -> np.ndarray:
@@ -103,7 +103,7 @@ def _walking(place: np.ndarray, up: np.ndarray, times_s: np.ndarray) -> np.ndarr
         speed = moment @ place[window] / (moment**2).sum()
         speed = speed - (speed @ up) * up
         if np.linalg.norm(speed) > WALK_SPEED:
-            result[t] = speed / np.linalg.norm(speed)
+            result[t] = unit(speed)
     return result
 
 
@@ -139,25 +139,19 @@ class _Model:
         # surface an observation of its own, the head would turn until points and middle agree with it.
         self.depth_habit = habit(self.has.any(1) | self.middle)
         self.middle_reach = np.nan_to_num(evidence.middle)
-        shoulders = np.isfinite(evidence.shoulders_sigma)
-        self.right_known = np.isfinite(evidence.right).all(-1)
         self.right = np.nan_to_num(evidence.right)
-        base = np.nan_to_num(evidence.shoulders)
         self.over = evidence.over_shoulders
-        toward = unit(base - evidence.origin)
-        sigma = np.where(shoulders, evidence.shoulders_sigma, 1.0)
+        toward = unit(np.nan_to_num(evidence.shoulders - evidence.origin))
         # Along the ray the shoulders' own distance comes in, across it only how a head sits.
         lateral = np.eye(3) - toward[:, :, None] * toward[:, None]
-        weight = lateral / NECK_SIGMA_M + toward[:, :, None] * toward[:, None] / np.hypot(
-            NECK_SIGMA_M, sigma)[:, None, None]
-        self.over_weight = np.where(shoulders[:, None, None], weight, 0.0)
+        self.over_weight = lateral / NECK_SIGMA_M + toward[:, :, None] * toward[:, None] / np.hypot(
+            NECK_SIGMA_M, evidence.shoulders_sigma)[:, None, None]
         tilt = 0.0 if evidence.up_known else UNKNOWN_UP_DEG
         self.missing = habit(evidence.sighted) * np.sqrt(-2 * np.log(MISSED)) * ~seen
         self.distance = distance
-        self.neck_habit = habit(shoulders)
-        self.torso_habit = habit(self.right_known)
-        self.walks = np.isfinite(walking).all(-1)
-        self.walk_habit = habit(self.walks)
+        self.neck_habit = habit(np.isfinite(evidence.shoulders_sigma))
+        self.torso_habit = habit(np.isfinite(evidence.right).all(-1))
+        self.walk_habit = habit(np.isfinite(walking).all(-1))
         self.pitch = np.radians(np.hypot(PITCH_SIGMA_DEG, tilt))
         self.roll = np.radians(np.hypot(ROLL_SIGMA_DEG, tilt))
 
@@ -172,7 +166,7 @@ class _Model:
         # What is seen over a point that looks away is the head's other side.
         sight, hidden = turned_shares(rotation, at)
         solid = self.has & (hidden < 0.5)
-        gap = _middle_value(np.where(solid, far - self.reach, 0.0), solid)
+        gap = np.nan_to_num(row_medians(np.where(solid, far - self.reach, np.nan)))  # a wall behind one moves it little
         parts = [(across * self.point[..., None]).reshape(len(at), -1),
                  self.depth_habit * gap[:, None] / SURFACE_M]
         centre = np.einsum("tij,j->ti", rotation, HEAD_CENTRE * np.exp(shape[0])) + from_camera
@@ -190,8 +184,8 @@ class _Model:
                   * self.far_weight[:, None],
                   self.neck_habit * np.einsum("tij,tj->ti", self.over_weight, place - self.over)]
         parts.append(self.missing * sight)
-        chord = (rotation[..., 0] - self.right) / TORSO_SIGMA * self.right_known[:, None]
-        along = np.where(self.walks[:, None], rotation[..., 2] - self.walking, 0.0)
+        chord = (rotation[..., 0] - self.right) / TORSO_SIGMA
+        along = rotation[..., 2] - np.nan_to_num(self.walking)
         along = along - (along @ e.up)[:, None] * e.up  # where a walker looks up and down is not told
         parts += [self.torso_habit * chord, self.walk_habit * along / WALK_SIGMA]
         pitch = np.arcsin(np.clip(rotation[..., 2] @ e.up, -1, 1)) - np.radians(NORMAL_GAZE_DEG)
@@ -226,14 +220,6 @@ class _Model:
             / np.sqrt(1 + (points / CAUCHY) ** 2)
         weight[:, pairs:robust] = 1 / np.sqrt(1 + (base[:, pairs:robust] / CAUCHY) ** 2)
         return base * weight, by_pose * weight[..., None], by_shape * weight[..., None]
-
-
-def _middle_value(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """[T] median of the valid values of a row, 0 where there are none: one point at the wall behind moves it little."""
-    result = np.zeros(len(values))
-    rows = valid.any(1)
-    result[rows] = np.nanmedian(np.where(valid[rows], values[rows], np.nan), axis=1)
-    return result
 
 
 def _noise(model: _Model, rotation: np.ndarray, place: np.ndarray, shape: np.ndarray) -> float:
@@ -303,14 +289,13 @@ def _advance(model: _Model, rotation: np.ndarray, place: np.ndarray, shape: np.n
 
 
 def _spread(model: _Model, rotation: np.ndarray, place: np.ndarray, shape: np.ndarray,
-            step_s: float) -> tuple[np.ndarray, np.ndarray]:
-    """(angle [T] radians, place across the ray [T] metres): marginal standard deviations at the answer."""
+            step_s: float) -> np.ndarray:
+    """[T] radians, the angle's marginal standard deviation at the answer."""
     band, _, mixed, own, _ = _normal(model, rotation, place, shape, step_s)
     by_shape = solveh_banded(band, mixed, lower=True)
     shared = np.linalg.inv(own - mixed.T @ by_shape)  # what is not known of the person is not known in any frame
     count = len(place)
-    angle, across = np.empty(count), np.empty(count)
-    toward = unit(place - model.evidence.origin)
+    angle = np.empty(count)
     for begin in range(0, count, 64):  # some columns of the inverse at a time
         frames = range(begin, min(begin + 64, count))
         wanted = np.zeros((count * POSE, len(frames) * POSE))
@@ -320,6 +305,4 @@ def _spread(model: _Model, rotation: np.ndarray, place: np.ndarray, shape: np.nd
             own_rows = by_shape[t * POSE:(t + 1) * POSE]
             block = columns[t * POSE:(t + 1) * POSE, i * POSE:(i + 1) * POSE] + own_rows @ shared @ own_rows.T
             angle[t] = np.sqrt(max(np.trace(block[:3, :3]), 0))
-            lateral = np.eye(3) - np.outer(toward[t], toward[t])
-            across[t] = np.sqrt(max(np.trace(lateral @ block[3:, 3:]), 0))
-    return angle, across
+    return angle

@@ -151,15 +151,6 @@ def _mhr_person(person: Any, size: tuple[int, int], source: str) -> Person:
     return *_seen(uv, np.full(len(rows), 0.9)), metres
 
 
-def face_points(payload: Any, *, person: int | None = None, mask: Tensor | None = None) -> HeadPoints:
-    """One face's points in FACE_LANDMARKS: eyes, tip of the nose, and the mesh's rim for the ears.
-
-    Raises:
-        EgoXInputError: see :func:`face_people` and :func:`~.head_points.choose_person`.
-    """
-    return choose_person(face_people(payload), index=person, mask=mask)
-
-
 def face_people(payload: Any) -> People:
     """Everybody in FACE_LANDMARKS.
 

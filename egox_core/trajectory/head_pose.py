@@ -111,9 +111,9 @@ def estimate_head(
             notes.append(f"the turn is a guess, a {kind}, in frames {_stretches(kinds, kind)}")
     if not evidence.up_known:
         notes.append("upwards is taken to be the exo camera's own up: give 'up' if it is tilted")
-    far = np.linalg.norm(place - evidence.origin, axis=-1)
-    if np.median(far) < HEIGHT_SPAN_M[0] or np.median(far) > HEIGHT_SPAN_M[1]:
-        notes.append(f"the head would be {np.median(far):.1f} m from the camera: check the camera and the depth")
+    far = np.median(np.linalg.norm(place - evidence.origin, axis=-1))
+    if not HEIGHT_SPAN_M[0] <= far <= HEIGHT_SPAN_M[1]:
+        notes.append(f"the head would be {far:.1f} m from the camera: check the camera and the depth")
     poses = np.concatenate([rotation, place[..., None]], axis=-1)
     return HeadPath(world_from_head=torch.from_numpy(poses), confidence=torch.from_numpy(confidence),
                     up=torch.from_numpy(evidence.up), report=HeadReport(frames=count, kinds=kinds, notes=tuple(notes)))
@@ -241,7 +241,7 @@ def _runs(there: np.ndarray) -> np.ndarray:
 def _refresh(view: ExoView, begin: int, end: int):
     """Lookup of the head's middle in the frames of a shot."""
     poses = view.exo_w2c[begin:end] if view.exo_w2c is not None and view.exo_w2c.ndim == 3 else view.exo_w2c
-    part = replace(view, exo_w2c=poses, depth_m=None if view.depth_m is None else view.depth_m[begin:end],
+    part = replace(view, exo_w2c=poses, depth_m=view.depth_m[begin:end],
                    mask=None if view.mask is None else view.mask[begin:end])
 
     def refresh(evidence: Evidence, rotation: np.ndarray, place: np.ndarray) -> Evidence:

@@ -15,7 +15,9 @@ from .head_evidence import HEAD_SURFACE_M, Evidence
 from .head_template import (
     NORMAL_GAZE_DEG,
     head_points,
+    row_medians,
     turned_shares,
+    unit,
 )
 
 YAWS_DEG = np.arange(0, 360, 15)
@@ -75,8 +77,7 @@ def likelihoods(
 def level_frame(up: np.ndarray) -> np.ndarray:
     """Rotation [3, 3] world_from_level: columns right, down and forward of some head that is held upright."""
     helper = np.eye(3)[int(np.abs(up).argmin())]
-    forward = helper - (helper @ up) * up
-    forward /= np.linalg.norm(forward)
+    forward = unit(helper - (helper @ up) * up)
     return np.stack([np.cross(-up, forward), -up, forward], axis=-1)
 
 
@@ -177,15 +178,10 @@ def _costs(evidence: Evidence, turns: np.ndarray, distance: np.ndarray, times_s:
 def _toward(evidence: Evidence, distance: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(unit direction to the head [T, 3], weight of its distance [T], distance [T])."""
     rays = np.where(evidence.seen[..., None], evidence.rays, 0.0).sum(1)
-    fallback = np.where(np.isfinite(evidence.shoulders), evidence.shoulders - evidence.origin, 0.0)
-    toward = np.where(evidence.seen.any(1)[:, None], rays, fallback)
-    length = np.linalg.norm(toward, axis=-1, keepdims=True)
-    toward = toward / np.maximum(length, 1e-9)
+    toward = np.where(evidence.seen.any(1)[:, None], rays, np.nan_to_num(evidence.shoulders - evidence.origin))
+    toward = unit(toward)
     far, share = distance, np.full(len(distance), DISTANCE_SHARE)
-    surface = np.full(len(distance), np.nan)
-    told = np.isfinite(evidence.reach).any(1)
-    surface[told] = np.nanmedian(evidence.reach[told], axis=1)
-    for own, spread in ((surface, SURFACE_SHARE), (evidence.common, 0.08)):
+    for own, spread in ((row_medians(evidence.reach), SURFACE_SHARE), (evidence.common, 0.08)):
         far, share = np.where(np.isfinite(own), own, far), np.where(np.isfinite(own), spread, share)
-    weight = np.where(length[:, 0] > 0, 1 / (share * far + HEAD_SURFACE_M) ** 2, 0.0)
+    weight = toward.any(1) / (share * far + HEAD_SURFACE_M) ** 2
     return toward, weight, far

@@ -80,6 +80,13 @@ def unit(vectors: np.ndarray) -> np.ndarray:  # [..., 3]
     return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-9)
 
 
+def row_medians(values: np.ndarray) -> np.ndarray:  # [T, N]
+    """[T] medians of the finite values of each row, NaN where there are none."""
+    result, rows = np.full(len(values), np.nan), np.isfinite(values).any(1)
+    result[rows] = np.nanmedian(values[rows], axis=1)
+    return result
+
+
 def placed_points(
     rotation: np.ndarray,  # [T, 3, 3] world_from_head
     from_camera: np.ndarray,  # [T, 3] metres, between the eyes, world axes

@@ -40,7 +40,8 @@ from egox_core.takes.mask_files import find_mask, open_mask
 from egox_core.takes.meta import depth_camera, read_meta
 from egox_core.takes.trajectory_files import read_trajectory
 from egox_core.takes.uploads import contents, told_apart, unpack_uploads
-from egox_core.trajectory.head_payloads import face_points, mhr_points, openpose_points
+from egox_core.trajectory.head_payloads import face_people, mhr_people, openpose_people
+from egox_core.trajectory.head_points import choose_person
 from egox_core.video.reader import decode_frames, probe_video
 from egox_core.wan.lora_keys import convert_lora
 from egox_core.wan.weights import file_metadata, weights_hash
@@ -349,13 +350,13 @@ def read_points(folder: Path) -> None:
 
 def read_payloads(folder: Path) -> None:
     """Sockets bring Python values, not text."""
-    readers = {"openpose": openpose_points, "face": face_points, "mhr": mhr_points}
+    readers = {"openpose": openpose_people, "face": face_people, "mhr": mhr_people}
     for path in folder.iterdir():
         try:
             payload = json.loads(path.read_bytes())
         except (ValueError, RecursionError):
             continue
-        assert np.isfinite(readers[path.name](payload, person=0).uv).all()
+        assert np.isfinite(choose_person(readers[path.name](payload), index=0).uv).all()
 
 
 def read_weights(folder: Path) -> None:
