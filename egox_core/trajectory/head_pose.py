@@ -221,11 +221,11 @@ def _turned_kinds(
     rotation: np.ndarray,  # [T, 3, 3] world_from_head
     from_camera: np.ndarray,  # [T, 3] metres, between the eyes, world axes
 ) -> tuple[str, ...]:
-    """``kinds`` with faces told apart by how many eyes the head hides: none, one or both."""
-    at = placed_points(rotation, from_camera)
-    eyes = (turned_shares(rotation, at)[1][:, :2] > 0.5).sum(1)  # the first two points
+    """``kinds`` with faces told apart: of a back both eyes are hidden, of a profile one may be."""
+    hidden = turned_shares(rotation, placed_points(rotation, from_camera))[1][:, :2]  # of the eyes
+    turned = np.where((hidden > 0.5).all(1), 2, (hidden > 0).any(1))
     return tuple(SEEN_KINDS[n] if kind == "face" else kind
-                 for kind, n in zip(kinds, eyes.tolist(), strict=True))
+                 for kind, n in zip(kinds, turned.tolist(), strict=True))
 
 
 def _stretches(kinds: Sequence[str], kind: str) -> str:
