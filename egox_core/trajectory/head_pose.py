@@ -25,9 +25,10 @@ from .head_search import FirstAnswer, search
 from .head_template import HEAD_POINTS, placed_points, turned_shares, unit
 
 SURE_DEG = 10.0  # the confidence is the chance that the head is turned by no more than that wrongly
-SPREAD, MADE_UP = 0.55, 4.0
+SPREAD, BIASED_DEG, ALWAYS = 0.5, 18.0, 8
 """Fitted to drawn people (exact points, a detector's, and those as of small real networks): the share of the fit's own
-deviation that errors have, and the noise of the points of a detector that gives hidden ones with full score."""
+deviation that errors have; the deviation by a detector that always gives all points; and the power of the share of
+points given at which it counts as one."""
 JUMP_M = 0.6  # across the ray between two frames: no head moves so, the picture was cut or the person changed
 WALL_SHARE = 0.5  # of the frames in which depth lies far behind the head: then it is not the wearer's
 HEIGHT_SPAN_M = (0.25, 30.0)  # distances of a wearer from the camera
@@ -258,11 +259,10 @@ def _frames(evidence: Evidence, begin: int, end: int) -> Evidence:
 def _confidence(path: FittedPath, evidence: Evidence) -> np.ndarray:
     """[T] chance of an error of at most SURE_DEG, in any direction.
 
-    By the fit's own deviation, the clip's noise, and whether points are reported that the head hides: a detector that
-    makes points up is off at the others, too, by much the same in all frames, which no residual shows.
+    By the fit's own deviation and the clip's noise; and a detector that never leaves a point out also makes hidden
+    ones up and is off at the others, by much the same in all frames, which no residual shows.
     """
-    at = placed_points(path.rotation, path.place - evidence.origin, path.shape)
-    hidden = (turned_shares(path.rotation, at)[1] > 0.5) & evidence.sighted[:, None]
-    made_up = float(evidence.scores[hidden].mean()) if hidden.any() else 0.0
-    deviation = SPREAD * path.angle_sigma * np.hypot(path.noise, MADE_UP * made_up)
+    reported = evidence.seen[evidence.sighted]
+    always = reported.mean() ** ALWAYS if len(reported) else 0.0
+    deviation = np.hypot(SPREAD * path.angle_sigma * path.noise, np.radians(BIASED_DEG) * always)
     return gammainc(1.5, 1.5 * (np.radians(SURE_DEG) / deviation) ** 2)
