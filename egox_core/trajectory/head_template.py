@@ -3,8 +3,8 @@
 Head frame: origin between the pupils, x to the wearer's right, y down, z forward; metres. Forward is level when the
 head is held upright (Frankfurt plane).
 
-- ANSUR II: 2012 Anthropometric Survey of U.S. Army Personnel, NATICK/TR-15/007; means over all 6,068 people of its
-  public tables.
+- ANSUR II: 2012 Anthropometric Survey of U.S. Army Personnel, NATICK/TR-15/007; means of men's and women's means, by
+  its public tables (4,082 and 1,986 people). "all": over the 6,068 of them, the sexes' own means unconfirmed.
 - ANSUR 1988: NATICK/TR-89/044; means of men's and women's means.
 - Canonical face: ``canonical_face_model`` of MediaPipe, metric, Apache-2.0.
 - Bodyspace: S. Pheasant, Bodyspace: the eye lies 20 mm behind the foremost point of head length.
@@ -31,21 +31,21 @@ POINTS = (*HEAD_POINTS, *BODY_POINTS)
 FACE_POINTS = ("right_eye", "left_eye", "nose")
 MIRROR = (1, 0, 3, 2, 4, 5, 7, 6)  # the order of POINTS with right and left exchanged
 
-INTERPUPILLARY = 0.0633  # ANSUR II, interpupillary breadth
+INTERPUPILLARY = 0.0629  # ANSUR II, interpupillary breadth
 BITRAGION = 0.139  # ANSUR 1988, bitragion breadth
-EAR_DOWN = 0.012  # ANSUR II tragion to top of head, 129.6 mm, less ANSUR 1988 sitting height above eye height, 117.5 mm
+EAR_DOWN = 0.0114  # ANSUR II tragion to top of head, 128.9 mm, less ANSUR 1988 sitting height above eye height, 117.5
 EAR_BACK = 0.0805  # ANSUR 1988, infraorbitale less tragion to back of head; where the Oculus SDK has a neck turn
 NOSE_DOWN, NOSE_FORWARD = 0.0375, 0.040  # canonical face, tip of the nose against the middle of both eyes
-HEAD_LENGTH, HEAD_BREADTH = 0.1963, 0.1522  # ANSUR II
+HEAD_LENGTH, HEAD_BREADTH = 0.1946, 0.1511  # ANSUR II
 VERTEX_TO_CHIN = 0.225  # ANSUR 1988, menton to top of head
 
 SHARE_SIZE, SHARE_PLACE = 0.045, 0.055
 """Standard deviations between people: ANSUR II has 4.3 % for head length, 5.1 % for tragion to top of head and 5.8 %
 for interpupillary breadth. The first is of the head as a whole, the second of one length against it."""
 
-EYES_OVER_SHOULDERS = 0.189  # ANSUR II stature and acromial height, less vertex to eye; of a person who stands upright
+EYES_OVER_SHOULDERS = 0.189  # ANSUR II (all) stature and acromial height, less vertex to eye; of one who stands
 EYES_BEFORE_SHOULDERS = 0.10  # the ear lies some 20 mm before the shoulder, the eyes as said above; judged
-SHOULDERS = 0.355  # between the joints: ANSUR II biacromial breadth, 399 mm, less a thumb's breadth at each side
+SHOULDERS = 0.355  # between the joints: ANSUR II (all) biacromial breadth, 399 mm, less a thumb's breadth at each side
 SHOULDER_DEPTH = 0.06  # of a shoulder's joint behind the skin that a camera sees; judged
 NORMAL_GAZE_DEG = -15.0  # MIL-STD-1472: the normal line of sight is 15 degrees under the horizon
 

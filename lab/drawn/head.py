@@ -61,14 +61,14 @@ MEAN_HEADS: Mapping[str, HeadLengths] = {
         nose_ahead=0.0415,
         nose_down=0.035,
     ),
-    # Interpupillary breadth 63.3 mm (ANSUR II); bitragion breadth 139 mm, eye to tragus 80.5 mm
-    # back and 12 mm down (ANSUR 1988); the nose of MediaPipe's canonical face.
+    # Interpupillary breadth 62.9 mm (ANSUR II); bitragion breadth 139 mm, eye to tragus 80.5 mm
+    # back and 11.4 mm down (ANSUR 1988); the nose of MediaPipe's canonical face.
     "surveyed": HeadLengths(
-        eye_side=0.03165,
+        eye_side=0.03145,
         eye_ahead=0.0785,
         ear_side=0.0695,
         ear_back=0.002,
-        ear_down=0.012,
+        ear_down=0.0114,
         nose_ahead=0.040,
         nose_down=0.0375,
     ),
