@@ -29,11 +29,14 @@ export function trimBar(app, api, node, say) {
   const picture = make("img", "", { "data-testid": "egox-trim-picture", alt: "" });
   const fit = button("egox-trim-fit", say("fit"), say("fit"), () => set("resize", "pad"));
   const half = button("egox-trim-half", say("half"), say("half"), () => set("target_fps", clip.fps / 2));
+  const shorten = button("egox-trim-shorten", say("shorten"), say("shorten"), () => set("frame_count", longest()));
   const note = make("div", "egox-ed-node-note", { "data-testid": "egox-trim-note" });
   const element = make("div", "egox-ed-trim", { hidden: true });
-  element.append(picture, labelled("start", from), start, labelled("length", lasts), length, fit, half, note);
+  element.append(picture, labelled("start", from), start, labelled("length", lasts), length, fit, half, shorten, note);
   const address = (route, more) => `/egox/${route}?${new URLSearchParams({ file, ...more })}`;
   let [clip, file] = [null, null];
+  const most = () => mostFrames(clip, value("start_frame"), value("target_fps"));
+  const longest = () => most() - ((most() - 1) % 4);
 
   const show = async () => {
     if (file !== value("file")) {
@@ -46,20 +49,21 @@ export function trimBar(app, api, node, say) {
     element.hidden = !clip;
     if (!clip) return;
     const [first, count, rate] = [value("start_frame"), value("frame_count"), value("target_fps")];
-    const most = mostFrames(clip, first, rate);
+    const short = count > most();
     Object.assign(start, { max: clip.frames - 1, value: first });
-    Object.assign(length, { max: Math.max(count, most - ((most - 1) % 4)), value: count });
+    Object.assign(length, { max: Math.max(count, longest()), value: count });
     const [begin, long] = [timeOf(clip, first), secondsOf(clip, first, count, rate)];
     from.value = Number(begin.toFixed(2));
     lasts.value = Number(long.toFixed(2));
     fit.hidden = clip.height <= clip.width || value("resize") === "pad";
     half.hidden = (rate || clip.fps) < FAST;
+    shorten.hidden = !short;
     picture.style.aspectRatio = `${value("width")} / ${value("height")}`;
     picture.style.objectFit = value("resize") === "pad" ? "contain" : "cover";
     picture.src = api.apiURL(address("exo_frame", { frame: first }));
     const times = [begin, begin + long, timeOf(clip, clip.frames), rate || clip.fps];
     const [at, to, whole, fps] = times.map((number) => Number(number.toFixed(1)));
-    const said = say("used", { from: at, to, whole, count, fps });
+    const said = short ? say("short", { count, most: most() }) : say("used", { from: at, to, whole, count, fps });
     const chunks = chunksOf(app.rootGraph ?? app.graph, count);
     note.textContent = [
       said,
