@@ -19,7 +19,7 @@ Plain torch and numpy; knows no host. The rooms, each importing only rooms furth
     gga         geometry-guided attention; λ_g acts here
     types       the payloads between the rooms
     cameras     lenses and intrinsics: points to pixels and back
-    parallel, safe_files, file_names, sizes, frame_store, progress, errors: the ground
+    parallel, archives, safe_files, file_names, sizes, frame_store, progress, errors: the ground
 
 The pipeline in six calls, here of a small take (a test runs this):
 

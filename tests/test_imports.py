@@ -54,6 +54,7 @@ ROOMS = (
     "types",
     "cameras",
     "parallel",
+    "archives",
     "safe_files",
     "file_names",
     "sizes",

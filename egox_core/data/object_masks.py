@@ -20,9 +20,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from ..archives import open_zip
 from ..errors import EgoXInputError
 from ..file_names import OBJECTS
-from ..safe_files import atomic_write, open_zip
+from ..safe_files import atomic_write
 from ..types import ObjectMasks
 
 TRUE_KEYS, GENERATED_KEYS = ("clip", "truth", "truth_ids"), ("generated", "generated_ids")

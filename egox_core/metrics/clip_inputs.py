@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..archives import open_zip
 from ..data.manifest import ClipRecord
 from ..errors import EgoXInputError
 from ..file_names import COVERAGE, DEPTH, EXO, META, OBJECTS, PRIOR, TRUTH
-from ..safe_files import open_zip, require_file
+from ..safe_files import require_file
 from ..scene.build import build_scene
 from ..takes.take import load_take
 from ..types import CameraTrajectory, PointCloud

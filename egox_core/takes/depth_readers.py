@@ -21,8 +21,9 @@ from typing import BinaryIO
 import cv2
 import numpy as np
 
+from ..archives import Member, open_member, open_zip, read_npy_header
 from ..errors import EgoXInputError, intact
-from ..safe_files import Member, open_member, open_zip, read_npy_header, require_file
+from ..safe_files import require_file
 
 PNG_UNIT_M = 0.001  # metres per unit of 16-bit PNG files
 PICTURE_SUFFIXES = (".npy", ".exr", ".png")

@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..archives import open_zip, read_array
 from ..cameras.model import camera_to_json, intrinsics_matrix
 from ..cameras.presets import preset_camera
 from ..errors import EgoXInputError
 from ..file_names import DEPTH_NAMES, EXO, HEAD_TRAJECTORY, META
 from ..progress import Progress, no_progress
-from ..safe_files import open_zip, read_array, read_json, write_json
+from ..safe_files import read_json, write_json
 from ..trajectory.head_payloads import mhr_points, openpose_points
 from ..trajectory.head_points import HeadPoints
 from ..trajectory.head_pose import HeadReport, estimate_head

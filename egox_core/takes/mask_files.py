@@ -21,11 +21,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..archives import open_member, open_zip, read_npy_header
 from ..depth.resample import depth_window, fit_mask
 from ..errors import EgoXInputError
 from ..frame_store import FrameStore
 from ..progress import Progress, no_progress
-from ..safe_files import open_member, open_zip, read_npy_header
 from ..sizes import same_aspect
 from ..types import FrameSelection
 from ..video.reader import decode_frames, probe_video

@@ -15,10 +15,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ..archives import open_member, open_zip, read_npy_header, unpack_zip
 from ..cameras.presets import preset_camera
 from ..errors import EgoXInputError
 from ..file_names import COVERAGE, DEPTH_NAMES, EXO, META, OBJECTS, PRIOR, TRUTH, VIDEO_SUFFIXES
-from ..safe_files import open_member, open_zip, read_json, read_npy_header, safe_name, unpack_zip
+from ..safe_files import read_json, safe_name
 from ..sizes import REFERENCE_SIZE
 from ..video.reader import probe_video
 from .depth_readers import PICTURE_SUFFIXES, open_depth
@@ -59,7 +60,7 @@ def unpack_uploads(folder: Path) -> None:
     """Unpack the zip archives in a folder, each into a folder of its name, and delete them.
 
     Raises:
-        EgoXInputError: as :func:`..safe_files.unpack_zip`.
+        EgoXInputError: as :func:`..archives.unpack_zip`.
     """
     room = MOST_BYTES
     for archive in sorted(path for path in folder.iterdir() if path.suffix.lower() == ".zip"):

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..archives import open_zip, read_array
 from ..errors import EgoXInputError
-from ..safe_files import open_zip, read_array
 from ..trajectory.poses import invert, validate_w2c
 from ..types import TakeMeta
 

@@ -20,9 +20,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..archives import NPY_ERRORS
 from ..errors import EgoXInputError
 from ..frame_store import FrameStore
-from ..safe_files import NPY_ERRORS, atomic_write
+from ..safe_files import atomic_write
 from ..sizes import FRAMES_PER_LATENT, latent_frames
 from ..types import CameraTrajectory, DepthVideo
 

@@ -23,6 +23,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
+from egox_core.archives import open_member, open_zip
 from egox_core.cameras.model import CameraModel, camera_to_json
 from egox_core.cameras.presets import preset_camera
 from egox_core.data.cache_store import INDEX, CacheReader
@@ -33,7 +34,6 @@ from egox_core.data.manifest import ClipRecord, read_manifest, write_manifest
 from egox_core.data.take_list import TAKE_LIST
 from egox_core.editor.paths import clip_moments, export_path, import_path
 from egox_core.errors import EgoXInputError
-from egox_core.safe_files import open_member, open_zip
 from egox_core.takes.depth_readers import open_depth
 from egox_core.takes.head_files import keypoint_frames, read_keypoints
 from egox_core.takes.mask_files import find_mask, open_mask

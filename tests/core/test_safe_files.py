@@ -17,16 +17,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from egox_core.archives import open_zip, read_npy_header, unpack_zip
 from egox_core.safe_files import (
     atomic_write,
-    open_zip,
     parse_json,
     read_json,
-    read_npy_header,
     refuse_pickled,
     replace_folder,
     safe_name,
-    unpack_zip,
     write_json,
 )
 from tests.refusals import refuses
@@ -233,7 +231,7 @@ def test_what_an_archive_holds_is_counted_while_it_is_unpacked(tmp_path, monkeyp
     # The sizes in the headers are the stranger's word: here they say nothing of what comes out.
     path = archive_of(tmp_path / "liar.zip", "a.npy", "b.npy", content=bytes(2**20))
     monkeypatch.setattr(
-        "egox_core.safe_files.open_zip", lambda path, what, limit: zipfile.ZipFile(path)
+        "egox_core.archives.open_zip", lambda path, what, limit: zipfile.ZipFile(path)
     )
     with refuses("more than it claims"):
         unpacked(path)
