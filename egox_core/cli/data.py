@@ -1,5 +1,5 @@
-"""The subcommands of ``train_egox.py`` that make data: ``headpose``, ``undistort``, ``prepare`` and
-``cache``."""
+"""The subcommands of ``train_egox.py`` that make training sets: ``undistort``, ``prepare`` and
+``join``; and options of all that run over many takes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from ..progress import Progress
 from ..sizes import REFERENCE_EXO_SIZE
 from ..takes.exo_camera import EXO_LENSES
 from ..takes.metric_scale import parse_scale
-from ..trajectory.head_template import HEAD_MOUNTS, head_mount
 
 if TYPE_CHECKING:
     from ..data.prepare import PrepareOutcome
@@ -144,11 +143,11 @@ def undistort_arguments(parser: argparse.ArgumentParser) -> None:
         "out", type=Path, help="folder for <take>__<camera>.mp4, and .json with its camera"
     )
     _picture_arguments(parser)
-    _part_argument(parser, "write part I of N of the videos")
+    add_part_argument(parser, "write part I of N of the videos")
     add_engine_arguments(parser)
 
 
-def _part_argument(parser: argparse.ArgumentParser, what: str) -> None:
+def add_part_argument(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument(
         "--shard",
         type=_part,
@@ -292,7 +291,7 @@ def prepare_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="say how many clips, files, GB and hours it would be; makes a few clips to measure",
     )
-    _part_argument(
+    add_part_argument(
         parser, "prepare part I of N of the takes, of which `train_egox.py join` makes one set"
     )
     add_engine_arguments(parser)
@@ -384,179 +383,4 @@ def run_join(args: argparse.Namespace, progress: Progress) -> int:
     from ..data.prepare import join
 
     _say_prepared(join(args.out), args.out / REPORT)
-    return 0
-
-
-def cache_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("manifest", type=Path, help="manifest.jsonl of prepare")
-    parser.add_argument("out", type=Path, help="cache to make (or to complete)")
-    parser.add_argument(
-        "--vae", type=Path, required=True, help="diffusers folder, or ComfyUI's Wan VAE file"
-    )
-    parser.add_argument(
-        "--text",
-        required=True,
-        help="text encoder (folder or ComfyUI's file), a file with one fixed "
-        "embedding, or zeros:TOKENSxDIM",
-    )
-    parser.add_argument(
-        "--clip-vision", type=Path, help="for models with an image embedding (Wan 2.1 I2V)"
-    )
-    parser.add_argument(
-        "--image-embedding",
-        default="released",
-        choices=("released", "exo+prior", "exo only", "trainer", "none"),
-    )
-    parser.add_argument(
-        "--rays", default="released", choices=("released", "exact", "pinhole", "trainer")
-    )
-    parser.add_argument(
-        "--text-encoding",
-        default="released",
-        choices=("released", "trainer"),
-        help="trainer: unmasked and padded, as the released trainer encodes",
-    )
-    parser.add_argument(
-        "--views", action="store_true", help="also what training a base on single views needs"
-    )
-    parser.add_argument("--dtype", choices=("bfloat16", "float16", "float32"), default="bfloat16")
-    parser.add_argument(
-        "--shard-clips", type=int, default=16, help="most clips in a shard, all of one take"
-    )
-    parser.add_argument(
-        "--device", default="cpu", help="where the encoders run; cuda:0,cuda:1 spreads the workers"
-    )
-    _part_argument(parser, "make part I of N")
-    add_engine_arguments(parser)
-
-
-def run_cache(args: argparse.Namespace, progress: Progress) -> int:
-    from ..data.cache_build import CacheSettings, build_cache
-
-    settings = CacheSettings(
-        vae=args.vae,
-        text=args.text,
-        clip_vision=args.clip_vision,
-        image_embedding=args.image_embedding,
-        rays=args.rays,
-        views=args.views,
-        text_encoding=args.text_encoding,
-        dtype=args.dtype,
-        shard_clips=args.shard_clips,
-        device=args.device,
-    )
-    outcome = build_cache(
-        args.manifest,
-        args.out,
-        settings,
-        engine=args.engine,
-        workers=args.workers,
-        part=args.shard,
-        progress=progress,
-    )
-    if outcome.remade_because:
-        print(f"made anew because of changes in: {outcome.remade_because}")
-    for clip, why in outcome.left_out:
-        print(f"left out: {clip}: {why}")
-    print(f"{outcome.clips} clips; {outcome.new} shards made, {outcome.kept} kept: {args.out}")
-    if outcome.missing:
-        print(
-            f"{outcome.missing} shards of other parts aren't there yet; the part that ends last finishes the cache"
-        )
-    return 0
-
-
-def _triple(text: str) -> tuple[float, float, float]:
-    try:
-        first, second, third = (float(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not three numbers such as 0,-1,0") from None
-    return first, second, third
-
-
-def headpose_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "take",
-        type=Path,
-        help="folder with exo.mp4, meta.json (the exo camera) and, if known, depth",
-    )
-    parser.add_argument(
-        "--keypoints",
-        type=Path,
-        required=True,
-        metavar="FILE",
-        help="folder of OpenPose JSON files, one JSON file with all frames, or an npz of SAM 3D Body",
-    )
-    parser.add_argument(
-        "--person",
-        type=int,
-        metavar="N",
-        help="who wears the camera, where several are seen; from 0",
-    )
-    parser.add_argument(
-        "--mask",
-        type=Path,
-        help="of the wearer: video, npz or folder of PNG; chooses the person, too",
-    )
-    parser.add_argument(
-        "--mount",
-        choices=sorted(HEAD_MOUNTS),
-        default="glasses",
-        help="where the camera sits on the head (default: glasses)",
-    )
-    parser.add_argument(
-        "--offset",
-        type=_triple,
-        default=(0.0, 0.0, 0.0),
-        metavar="RIGHT,DOWN,FORWARD",
-        help="metres by which it sits elsewhere",
-    )
-    parser.add_argument("--pitch", type=float, default=0.0, help="degrees that it looks further up")
-    parser.add_argument(
-        "--exo-lens",
-        choices=sorted(EXO_LENSES),
-        default="as-given",
-        help="the file's K, or the raw lens of Ego-Exo4D's videos",
-    )
-    parser.add_argument(
-        "--up",
-        type=_triple,
-        metavar="X,Y,Z",
-        help="upwards in the take's world (default: the world's axis near the exo camera's own up)",
-    )
-    parser.add_argument(
-        "--cut",
-        type=int,
-        action="append",
-        default=[],
-        metavar="FRAME",
-        help="first frame of a new shot; may be given again",
-    )
-    parser.add_argument(
-        "--entry", default="", help="the take's name, where meta.json lists several"
-    )
-    parser.add_argument(
-        "--meta", action="store_true", help="write the poses into meta.json, which `prepare` reads"
-    )
-    parser.add_argument("--replace", action="store_true", help="write over a file that is there")
-
-
-def run_headpose(args: argparse.Namespace, progress: Progress) -> int:
-    from ..takes.head_files import HeadOptions, estimate_take, head_target, write_head
-
-    head_target(args.take, meta=args.meta, replace=args.replace)
-    options = HeadOptions(
-        mount=head_mount(args.mount, args.offset, args.pitch),
-        person=args.person,
-        mask=args.mask,
-        exo_lens=EXO_LENSES[args.exo_lens],
-        up=args.up,
-        cuts=tuple(args.cut),
-        entry=args.entry,
-    )
-    trajectory, report = estimate_take(args.take, args.keypoints, options, progress)
-    path = write_head(args.take, trajectory, meta=args.meta, replace=args.replace)
-    print(f"{report.text()}; median confidence {float(trajectory.confidence.median()):.2f}: {path}")
-    for note in report.notes:
-        print(f"note: {note}")
     return 0
