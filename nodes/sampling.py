@@ -1,7 +1,5 @@
-"""EgoX Released Sampling: the authors' solver and schedule as a native SAMPLER and SIGMAS.
-
-Wan EgoX Sampler: model patch and sampling in one node, by the same functions as the separate nodes.
-"""
+"""Wan EgoX Sampler: model patch and sampling in one node, by the same functions as the separate
+nodes."""
 
 from __future__ import annotations
 
@@ -23,14 +21,7 @@ import nodes as host_nodes
 
 from ..egox_core.wan.canvas import check_sampled_latent
 from ..egox_core.wan.noise import NOISES
-from ..egox_core.wan.schedule import (
-    RELEASED_CFG,
-    RELEASED_FLOW_SHIFT,
-    RELEASED_STEPS,
-    make_scheduler,
-    released_schedule,
-    sample_released,
-)
+from ..egox_core.wan.schedule import RELEASED_CFG, RELEASED_FLOW_SHIFT, RELEASED_STEPS
 from .gga_inputs import (
     LAMBDA,
     check_geometry,
@@ -48,6 +39,7 @@ from .page.previews import LivePreview, clip_fps
 from .patch.checks import check_conditioning, has_image_embedding, with_kernels
 from .patch.lora_metadata import lora_metadata
 from .patch.patch import KEY, patch_calls, patch_model
+from .released_sampling import SHIFT_TOOLTIP, released_sampler
 from .search_words import searched
 
 if TYPE_CHECKING:
@@ -56,85 +48,8 @@ if TYPE_CHECKING:
     from ..egox_core.types import CameraTrajectory, DepthVideo
     from .io_types import CanvasWithEncoders
 
-SHIFT_TOOLTIP = (
-    "Flow shift of the schedule. 3.0 is the released model's, as its converter to diffusers writes it; higher values "
-    "spend more steps on the coarse picture."
-)
 RELEASED = "released"
 LAST_STEP = 10000
-
-
-def released_sampler(steps: int, flow_shift: float) -> tuple[comfy.samplers.KSAMPLER, object]:
-    """The host's sampler object and the sigmas [steps + 1] of the released inference.
-
-    Raises:
-        EgoXInputError: steps or shift out of range.
-        ImportError: diffusers is missing.
-    """
-    schedule = released_schedule(steps, flow_shift)
-    make_scheduler(
-        schedule[0], schedule
-    )  # a missing or unfit diffusers is found here, not at the first step
-    return comfy.samplers.KSAMPLER(sample_released, extra_options={"schedule": schedule}), schedule[
-        0
-    ]
-
-
-class EgoXReleasedSampling(io.ComfyNode):
-    """diffusers' UniPC with the golden sigma table, truncated timesteps and unscaled initial
-    noise."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="EgoXReleasedSampling",
-            display_name="EgoX Released Sampling",
-            category="EgoX/model",
-            **searched("EgoXReleasedSampling"),
-            description="The authors' scheduler for SamplerCustomAdvanced. (The host's uni_pc is another solver.)",
-            inputs=[
-                io.Int.Input(
-                    "steps",
-                    default=RELEASED_STEPS,
-                    min=1,
-                    max=999,
-                    tooltip="Sampling steps; the authors use 50.",
-                ),
-                io.Float.Input(
-                    "shift",
-                    default=RELEASED_FLOW_SHIFT,
-                    min=0.01,
-                    max=1000.0,
-                    step=0.01,
-                    tooltip=SHIFT_TOOLTIP,
-                ),
-                io.Int.Input(
-                    "noise_seed",
-                    default=0,
-                    min=0,
-                    max=0xFFFFFFFFFFFFFFFF,
-                    control_after_generate=True,
-                    optional=True,
-                    tooltip="Seed of the authors' noise, for the output noise alone.",
-                ),
-            ],
-            outputs=[
-                io.Sampler.Output(display_name="sampler", tooltip="For SamplerCustomAdvanced."),
-                io.Sigmas.Output(
-                    display_name="sigmas", tooltip="For SamplerCustomAdvanced; may be split."
-                ),
-                io.Noise.Output(
-                    display_name="noise",
-                    tooltip="The authors' noise of noise_seed, in place of Random "
-                    "Noise. Set noise_seed and noise of EgoX Conditioning "
-                    "to match.",
-                ),
-            ],
-        )
-
-    @classmethod
-    def execute(cls, steps, shift, noise_seed=0) -> io.NodeOutput:
-        return io.NodeOutput(*released_sampler(steps, shift), ReleasedNoise(noise_seed))
 
 
 def solver_inputs() -> tuple[io.Input, ...]:

@@ -173,7 +173,7 @@ def denoise(
     )
     guider.set_cfg(CFG)
     sampler, sigmas, _ = (
-        nodes(pack, "sampling").EgoXReleasedSampling.execute(STEPS, FLOW_SHIFT).result
+        nodes(pack, "released_sampling").EgoXReleasedSampling.execute(STEPS, FLOW_SHIFT).result
     )
     before_step: list[Tensor] = []
     end = guider.sample(
@@ -210,7 +210,7 @@ def noise_checks(pack: ModuleType) -> Iterator[Check]:
         generator = torch.Generator("cpu").manual_seed(seed)
         expected = torch.randn(latent.shape, dtype=torch.bfloat16, generator=generator).float()
         noise = (
-            nodes(pack, "sampling")
+            nodes(pack, "released_sampling")
             .EgoXReleasedSampling.execute(STEPS, FLOW_SHIFT, noise_seed=seed)
             .result[2]
         )

@@ -43,7 +43,7 @@ def test_sampler_node_equals_the_graph_with_ksampler(rig, name):
 
 
 def test_sampler_node_equals_the_graph_with_released_sampling(rig):
-    sampler, sigmas, _ = rig.nodes("sampling").EgoXReleasedSampling.execute(4, 3.0).result
+    sampler, sigmas, _ = rig.nodes("released_sampling").EgoXReleasedSampling.execute(4, 3.0).result
     expected = custom_advanced(rig.patch(), sampler, sigmas, rig, seed=5, cfg=3.0)
     assert torch.equal(rig.wan_sample(sampler="released", steps=4), expected)
 
@@ -143,7 +143,7 @@ def test_the_authors_noise_is_the_samplers_first_latent(rig, monkeypatch, sample
     with torch.inference_mode():
         (model,) = ModelSamplingSD3().patch(rig.patch(), 3.0)
         solver, sigmas, noise = (
-            rig.nodes("sampling").EgoXReleasedSampling.execute(3, 3.0, noise_seed=5).result
+            rig.nodes("released_sampling").EgoXReleasedSampling.execute(3, 3.0, noise_seed=5).result
         )
         if sampler != "released":
             solver, sigmas = (

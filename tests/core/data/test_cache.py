@@ -17,9 +17,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from egox_core.data import cache_build
-from egox_core.data.cache_build import CacheSettings, build_cache, clip_geometry
+from egox_core.data.cache_build import build_cache
 from egox_core.data.cache_store import CacheReader, shard_name
 from egox_core.data.clip_files import read_clip
+from egox_core.data.clip_tensors import CacheSettings, clip_geometry
 from egox_core.data.manifest import ClipRecord, read_manifest
 from egox_core.data.prepare import prepare
 from egox_core.data.prepare_options import PrepareOptions

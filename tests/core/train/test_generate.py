@@ -12,8 +12,9 @@ import torch
 from diffusers import WanTransformer3DModel
 from safetensors.torch import load_file
 
-from egox_core.data.cache_build import CacheSettings, build_cache
+from egox_core.data.cache_build import build_cache
 from egox_core.data.cache_store import CacheReader
+from egox_core.data.clip_tensors import CacheSettings
 from egox_core.gga.diffusers_processor import install_gga
 from egox_core.train.config import ConditioningConfig, parse_config
 from egox_core.train.generate import GenerateOptions, conditioning_of, generate

@@ -1,0 +1,94 @@
+"""EgoX Released Sampling: the authors' solver and schedule as a native SAMPLER and SIGMAS."""
+
+from __future__ import annotations
+
+import comfy.samplers
+from comfy_api.latest import io
+
+from ..egox_core.wan.schedule import (
+    RELEASED_FLOW_SHIFT,
+    RELEASED_STEPS,
+    make_scheduler,
+    released_schedule,
+    sample_released,
+)
+from .host.noise import ReleasedNoise
+from .search_words import searched
+
+SHIFT_TOOLTIP = (
+    "Flow shift of the schedule. 3.0 is the released model's, as its converter to diffusers writes it; higher values "
+    "spend more steps on the coarse picture."
+)
+
+
+def released_sampler(steps: int, flow_shift: float) -> tuple[comfy.samplers.KSAMPLER, object]:
+    """The host's sampler object and the sigmas [steps + 1] of the released inference.
+
+    Raises:
+        EgoXInputError: steps or shift out of range.
+        ImportError: diffusers is missing.
+    """
+    schedule = released_schedule(steps, flow_shift)
+    make_scheduler(
+        schedule[0], schedule
+    )  # a missing or unfit diffusers is found here, not at the first step
+    return comfy.samplers.KSAMPLER(sample_released, extra_options={"schedule": schedule}), schedule[
+        0
+    ]
+
+
+class EgoXReleasedSampling(io.ComfyNode):
+    """diffusers' UniPC with the golden sigma table, truncated timesteps and unscaled initial
+    noise."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="EgoXReleasedSampling",
+            display_name="EgoX Released Sampling",
+            category="EgoX/model",
+            **searched("EgoXReleasedSampling"),
+            description="The authors' scheduler for SamplerCustomAdvanced. (The host's uni_pc is another solver.)",
+            inputs=[
+                io.Int.Input(
+                    "steps",
+                    default=RELEASED_STEPS,
+                    min=1,
+                    max=999,
+                    tooltip="Sampling steps; the authors use 50.",
+                ),
+                io.Float.Input(
+                    "shift",
+                    default=RELEASED_FLOW_SHIFT,
+                    min=0.01,
+                    max=1000.0,
+                    step=0.01,
+                    tooltip=SHIFT_TOOLTIP,
+                ),
+                io.Int.Input(
+                    "noise_seed",
+                    default=0,
+                    min=0,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    control_after_generate=True,
+                    optional=True,
+                    tooltip="Seed of the authors' noise, for the output noise alone.",
+                ),
+            ],
+            outputs=[
+                io.Sampler.Output(display_name="sampler", tooltip="For SamplerCustomAdvanced."),
+                io.Sigmas.Output(
+                    display_name="sigmas", tooltip="For SamplerCustomAdvanced; may be split."
+                ),
+                io.Noise.Output(
+                    display_name="noise",
+                    tooltip="The authors' noise of noise_seed, in place of Random "
+                    "Noise. Set noise_seed and noise of EgoX Conditioning "
+                    "to match.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, steps, shift, noise_seed=0) -> io.NodeOutput:
+        return io.NodeOutput(*released_sampler(steps, shift), ReleasedNoise(noise_seed))
