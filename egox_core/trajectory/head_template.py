@@ -3,8 +3,9 @@
 Head frame: origin between the pupils, x to the wearer's right, y down, z forward; metres. Forward is level when the
 head is held upright (Frankfurt plane).
 
-- ANSUR II: 2012 Anthropometric Survey of U.S. Army Personnel, NATICK/TR-15/007; means of men's and women's means, by
-  its public tables (4,082 and 1,986 people). "all": over the 6,068 of them, the sexes' own means unconfirmed.
+- ANSUR II: 2012 Anthropometric Survey of U.S. Army Personnel, NATICK/TR-15/007; means of men's and women's means. The
+  men's (4,082) are as somebody else computed them from the public table, unconfirmed; the women's (1,986) follow from
+  them and from the means of all. "all": means of all 6,068 people, the sexes' own unconfirmed.
 - ANSUR 1988: NATICK/TR-89/044; means of men's and women's means.
 - Canonical face: ``canonical_face_model`` of MediaPipe, metric, Apache-2.0.
 - Bodyspace: S. Pheasant, Bodyspace: the eye lies 20 mm behind the foremost point of head length.

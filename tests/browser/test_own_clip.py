@@ -86,7 +86,9 @@ def test_the_part_and_the_crop_are_chosen_by_eye(same_page, shipped, uploads, up
     assert choose_seconds(page, "0.4", "1.2") == (10, 29)
     assert trim(page, "shorten").is_hidden()
     set_value(page, LOADER, "frame_count", 49)
-    trim(page, "note").get_by_text("49 frames are asked for: from here on this video has 40").wait_for()
+    trim(page, "note").get_by_text(
+        "49 frames are asked for: from here on this video has 40"
+    ).wait_for(timeout=30_000)
     trim(page, "shorten").click()
     assert value(page, LOADER, "frame_count") == 37
 

@@ -141,7 +141,8 @@ def test_other_body_payloads_are_refused() -> None:
 def test_face_landmarks() -> None:
     landmarks = np.zeros((478, 2), dtype=np.float32)
     landmarks[33], landmarks[133], landmarks[1] = (10, 20), (14, 20), (30, 40)
-    points = choose_person(face_people({"frames": [[{"landmarks_xy": landmarks}], []], "image_size": (100, 200)}))
+    payload = {"frames": [[{"landmarks_xy": landmarks}], []], "image_size": (100, 200)}
+    points = choose_person(face_people(payload))
     assert at(points, "right_eye") == pytest.approx((12, 20, 1)) and at(points, "nose") == pytest.approx((30, 40, 1))
     assert at(points, "neck")[2] == 0 and 0 < at(points, "left_ear")[2] < 1 and len(FACE_MESH) == 5
     with pytest.raises(EgoXInputError, match="landmarks_xy"):
