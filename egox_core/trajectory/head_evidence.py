@@ -22,7 +22,6 @@ from .head_template import (
     HEAD_HALF,
     HEAD_POINTS,
     INTERPUPILLARY,
-    MIRROR,
     NOSE_FORWARD,
     POINTS,
     SHOULDER_DEPTH,
@@ -78,16 +77,6 @@ class Evidence:
         """Place of the eyes by the shoulders; anywhere where there are none."""
         ahead = unit(np.nan_to_num(np.cross(self.right, -self.up)))
         return np.nan_to_num(self.shoulders) + EYES_OVER_SHOULDERS * self.up + EYES_BEFORE_SHOULDERS * ahead
-
-    def mirrored(self, swapped: np.ndarray) -> Evidence:  # swapped [T] bool
-        """Right and left exchanged in some frames."""
-        order = np.array(MIRROR[:len(HEAD_POINTS)])
-        fields = {}
-        for name in ("rays", "sigma", "scores", "reach", "relative"):
-            values = getattr(self, name).copy()
-            values[swapped] = values[swapped][:, order]
-            fields[name] = values
-        return replace(self, right=np.where(swapped[:, None], -self.right, self.right), **fields)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -101,10 +101,6 @@ def estimate_head(
                      "across it")
         shots = parted(count, (*cuts, *jumps))
         first = search(evidence, distance, shots, times)
-    swaps = int(first.swapped.sum())
-    if swaps:
-        notes.append(f"right and left exchanged back in {swaps} frames")
-    evidence = evidence.mirrored(first.swapped)
     rotation, place, confidence = _fit_shots(evidence, view, first, distance, times, shots, notes)
     kinds = _turned_kinds(points.kinds(), rotation, place - evidence.origin)
     for kind in ("profile", "back"):

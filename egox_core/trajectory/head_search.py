@@ -31,16 +31,13 @@ HABIT_S = 1.0
 TORSO_SIGMA = 0.7  # chord of the angle between head and shoulders: 40 degrees
 NECK_SIGMA_M, NECK_MOST = 0.07, 9.0  # of the eyes against the shoulders; no more than three standard deviations cost
 DISTANCE_SHARE = 0.3  # of a distance that is told by size alone
-SWAP_COSTS, SWAPPED_MOST = (4.5, np.inf), 0.25
-"""Right and left exchanged by the detector: not at all where more frames would be, since a head
-that is taken for its mirrored self is exchanged in many."""
 MISSED = 0.12  # share of points in sight that detectors don't report
 DOUBT = 0.03  # of a point's being in sight, or hidden, by a pose
 BLUR_M = 0.015  # by which a grid of 15 degrees moves points, and detectors all through a clip
 OUTLINE_M2 = 0.04  # of a head in the picture, anywhere on which a hidden point may be made up
 SURFACE_SHARE = 0.2  # of depth's own distance, whose scale may be off
 REPEAT = 0.5  # of an independent observation: what a frame's points say beside their neighbours'
-STEP_DEG, STEP_MOST = 12.0, 12.0  # a head's turn from frame to frame, and the most that a jump costs
+STEP_DEG, STEP_MOST = 30.0, 12.0  # a head's turn from frame to frame, and the most that a jump costs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +46,6 @@ class FirstAnswer:
 
     rotation: np.ndarray  # [T, 3, 3] world_from_head
     place: np.ndarray  # [T, 3] between the eyes, world
-    swapped: np.ndarray  # [T] bool, right and left were exchanged
 
 
 def in_sight(evidence: Evidence, sight: np.ndarray, hidden: np.ndarray) -> np.ndarray:
@@ -111,20 +107,13 @@ def search(evidence: Evidence, distance: np.ndarray, shots: list[tuple[int, int]
     prior = ((angles[:, 1] - NORMAL_GAZE_DEG) / np.hypot(PITCH_SIGMA_DEG, tilt)) ** 2 \
         + (angles[:, 2] / np.hypot(ROLL_SIGMA_DEG, tilt)) ** 2
     prior = habit_weight(np.ones(len(distance), dtype=bool), times_s)[:, None] * prior
-    straight, place = _costs(evidence, turns, distance, times_s, swap=False)
-    exchanged, swapped_place = _costs(evidence, turns, distance, times_s, swap=True)
+    cost, place = _costs(evidence, turns, distance, times_s)
+    cost += prior
     apart = np.degrees(2 * np.arcsin(np.clip(np.linalg.norm(
         turns[:, None] - turns[None], axis=(-2, -1)) / np.sqrt(8), 0, 1)))
     step = np.minimum((apart / STEP_DEG) ** 2, STEP_MOST)
-    frames = np.arange(len(distance))
-    for swap_cost in SWAP_COSTS:
-        swap = exchanged + swap_cost < straight
-        cost = np.where(swap, exchanged + swap_cost, straight) + prior
-        way = np.concatenate([_best_way(cost[a:b], step) for a, b in shots])
-        if swap[frames, way].mean() <= SWAPPED_MOST:
-            break
-    place = np.where(swap[..., None], swapped_place, place)
-    return FirstAnswer(rotation=turns[way], place=place[frames, way], swapped=swap[frames, way])
+    way = np.concatenate([_best_way(cost[a:b], step) for a, b in shots])
+    return FirstAnswer(rotation=turns[way], place=place[np.arange(len(distance)), way])
 
 
 def _best_way(cost: np.ndarray, step: np.ndarray) -> np.ndarray:
@@ -141,11 +130,10 @@ def _best_way(cost: np.ndarray, step: np.ndarray) -> np.ndarray:
     return np.array(way[::-1])
 
 
-def _costs(evidence: Evidence, turns: np.ndarray, distance: np.ndarray, times_s: np.ndarray, *,
-           swap: bool) -> tuple[np.ndarray, np.ndarray]:
+def _costs(
+    evidence: Evidence, turns: np.ndarray, distance: np.ndarray, times_s: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """(cost [T, N] of every rotation, the best place of each [T, N, 3])."""
-    if swap:
-        evidence = evidence.mirrored(np.ones(len(distance), dtype=bool))
     arms = (turns @ head_points().T).transpose(0, 2, 1)  # [N, P, 3] from between the eyes, world
     seen = evidence.seen
     rays = np.where(seen[..., None], evidence.rays, 0.0)

@@ -13,7 +13,7 @@ from egox_core.errors import EgoXInputError
 from egox_core.takes.take import load_take
 from egox_core.trajectory import HeadPoints, estimate_head, head_mount, head_trajectory
 from egox_core.trajectory.head_evidence import Evidence, without_wall
-from egox_core.trajectory.head_template import MIRROR, POINTS, head_points, turned_shares
+from egox_core.trajectory.head_template import POINTS, head_points, turned_shares
 from egox_core.trajectory.poses import camera_centre, compose, invert
 from lab.drawn.rig import sway
 from tests.core.drawn_heads import DrawnHeads, drawn_heads
@@ -87,16 +87,6 @@ def test_a_gap_closes_and_is_trusted_less(clip: DrawnHeads) -> None:
     doubt = 1 - path.confidence
     assert float(doubt[10]) > 2 * float(doubt[0])
     assert path.report.text().endswith("6: nothing")
-
-
-@pytest.mark.parametrize("first", [2, 8, 14, 19])
-def test_swapped_sides_are_put_back(first: int) -> None:
-    clip, frames = drawn_heads(seed=502, turning_deg=40.0), slice(first, first + 3)
-    uv = clip.uv.copy()
-    uv[frames] = uv[frames][:, list(MIRROR)]
-    path = estimate(clip, clip.points(uv=uv))
-    assert clip.errors(path, frames)[2] < 5.0
-    assert any("exchanged back in 3 frames" in note for note in path.report.notes)
 
 
 def test_points_that_jump_to_somebody_else_are_dropped(clip: DrawnHeads) -> None:
