@@ -28,8 +28,8 @@ MAKERS = {
     "sample": "tools.sample",
     "standins": "tools.rigs.standins",
 }
-"""Targets of ``run.py make``: the shipped workflows, the texts from the nodes' schemas (English
-locale and help pages), the sample takes, the stand-in weights."""
+"""Targets of ``run.py make``: the shipped workflows, the English locale from the nodes' schemas,
+the sample takes, the stand-in weights."""
 
 VARIABLES = """environment variables:
   COMFYUI_DIR       a ComfyUI folder to use instead of fetching one; its own Python is used, nothing in it is changed

@@ -1,1 +1,1 @@
-"""Texts that follow from the nodes' schemas: the English locale and the help pages' lists (``run.py make texts``)."""
+"""Texts that follow from the nodes' schemas: the English locale (``run.py make texts``)."""
