@@ -220,11 +220,18 @@ def build_scene(
             )
         moved = camera_motion(exo_frames, masks)
         if moved is not None:
+            pixels, frame = moved
+            how = (
+                f"it moves, how far isn't known (at frame {frame} the background of frame 0 is no "
+                "longer found)"
+                if pixels is None
+                else f"the background has moved by {pixels:.0f} px from frame 0 to frame {frame}"
+            )
             notes += (
-                f"the exo camera is given one pose, but the background has moved by "
-                f"{moved[0]:.0f} px from frame 0 to frame {moved[1]}: the static scene "
-                "smears; give a pose for every frame (ViPE, COLMAP), or use a part of the "
-                "clip in which it stands",
+                f"the exo camera is given one pose, but {how}: the static scene smears; give a "
+                "pose for every frame (camera_extrinsics as T x 3 x 4 in meta.json, ViPE's "
+                "intrinsics and pose npz, or 'exo_moves' of Depth Align with Depth Anything 3) "
+                "and a mask of what moves, or use a part of the clip in which it stands",
             )
         static = clip.lift(
             0, background.depth_m, background.rgb, torch.isfinite(background.depth_m)

@@ -15,26 +15,30 @@ CORNERS, LEAST_CORNERS = 400, 30  # that are followed, and that must agree
 AGREE_PX = 1.0  # with the common motion
 SURROUNDS = 0.5  # of the picture, between the corners that agree: a walker fills less
 MOVED = 0.004  # of the picture's width, 3 px of 784
+STANDING = 0.1  # of the corners, in their places: fewer, and the camera doesn't stand
+LOST = 1 / 3  # of the looks: somebody who passes close by hides the background for fewer
 
 
 def camera_motion(
     exo_frames: Sequence[Tensor] | Tensor,  # [T, H, W, 3] 0...1 or uint8
     masks: Sequence[Tensor] | None,  # T of [H, W] bool, what moves or is sky
-) -> tuple[float, int] | None:  # (pixels, frame)
-    """The farthest that the background has gone since frame 0; None: it stood, or can't be known.
+) -> tuple[float | None, int] | None:  # (pixels, frame)
+    """Find the farthest that the background has gone since frame 0; None: it stood, or nothing tells.
 
     Corners of frame 0 are followed to the others, and the shift, turn and zoom that most of them
-    share is the camera's; its pixels are the mean over the picture's corners.
+    share is the camera's; its pixels are the mean over the picture's corners. Pixels None: in many
+    looks, the first of them at that frame, corners neither share a motion nor are in their places,
+    as when somebody walks with the camera. How far it moves isn't known then.
     """
     picked = np.unique(np.linspace(0, len(exo_frames) - 1, LOOKS).round().astype(int)).tolist()
     first = _grey(exo_frames[0])
     height, width = first.shape
     free = None if masks is None else (~masks[0].numpy()).astype(np.uint8)
     start = cv2.goodFeaturesToTrack(first, CORNERS, 0.01, 0.015 * width, mask=free)
-    if start is None:
+    if start is None or len(start) < LEAST_CORNERS:
         return None
     rim = np.array([[0, 0], [width, 0], [0, height], [width, height]], dtype=float)
-    common, best = np.eye(2, 3), (0.0, 0)
+    common, best, lost = np.eye(2, 3), (0.0, 0), []
     for t in picked[1:]:
         # Looked for where the camera's last motion puts them: hidden corners are found again.
         now, found, _ = cv2.calcOpticalFlowPyrLK(
@@ -45,20 +49,31 @@ def camera_motion(
             flags=cv2.OPTFLOW_USE_INITIAL_FLOW,
         )
         there = found[:, 0] > 0
-        if there.sum() < LEAST_CORNERS:
-            continue
-        fitted, agree = cv2.estimateAffinePartial2D(
-            start[there], now[there], ransacReprojThreshold=AGREE_PX
-        )
-        if fitted is None or agree.sum() < LEAST_CORNERS:
-            continue
-        outline = cv2.convexHull(start[there][agree[:, 0] > 0])
-        if cv2.contourArea(outline) < SURROUNDS * width * height:
-            continue
-        common = fitted
-        gone = float(np.linalg.norm(rim @ common[:, :2].T + common[:, 2] - rim, axis=1).mean())
-        best = max(best, (gone, t))
+        fitted = _common_motion(start[there], now[there], SURROUNDS * width * height)
+        if fitted is not None:
+            common = fitted
+            gone = float(np.linalg.norm(rim @ common[:, :2].T + common[:, 2] - rim, axis=1).mean())
+            best = max(best, (gone, t))
+        else:
+            off = np.linalg.norm(now - start, axis=-1)[:, 0]
+            if (there & (off < MOVED * width)).mean() < STANDING:
+                lost.append(t)
+    if len(lost) > LOST * (len(picked) - 1):
+        return None, lost[0]
     return best if best[0] > MOVED * width else None
+
+
+def _common_motion(
+    start: np.ndarray,  # [N, 1, 2] px
+    now: np.ndarray,  # [N, 1, 2] px
+    area: float,  # px², least between the corners that agree
+) -> np.ndarray | None:  # [2, 3]
+    if len(start) < LEAST_CORNERS:
+        return None
+    fitted, agree = cv2.estimateAffinePartial2D(start, now, ransacReprojThreshold=AGREE_PX)
+    if fitted is None or agree.sum() < LEAST_CORNERS:
+        return None
+    return fitted if cv2.contourArea(cv2.convexHull(start[agree[:, 0] > 0])) >= area else None
 
 
 def _grey(frame: Tensor) -> np.ndarray:  # [H, W, 3] -> [H, W] uint8

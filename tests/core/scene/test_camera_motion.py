@@ -51,13 +51,34 @@ def test_pans_and_zooms_are_noticed(
     assert gone == pytest.approx(pixels, abs=1.0) and frame == FRAMES - 1
 
 
+def walked(standing: np.ndarray) -> torch.Tensor:
+    """``standing`` by a camera that is carried: what is near goes by faster than what is far."""
+    rows, columns = np.mgrid[: SIZE[1], : SIZE[0]].astype(np.float32)
+    near = 1 + np.sin(columns / 40) * np.sin(rows / 30)
+    result = [
+        cv2.remap(picture, columns + np.float32(60 * share) * near, rows, cv2.INTER_LINEAR)
+        for share, picture in zip(np.linspace(0, 1, FRAMES), standing, strict=True)
+    ]
+    return torch.from_numpy(np.stack(result))
+
+
+def test_what_goes_too_far_to_be_followed_moves_too(standing: np.ndarray) -> None:
+    for pictures in (walked(standing), moved(standing, 600.0)):
+        pixels, frame = camera_motion(pictures, None)
+        assert pixels is None and 0 < frame < FRAMES / 2
+    hidden = torch.from_numpy(standing.copy())
+    hidden[12:24] = hidden[12:24].flip(2)  # three of twelve looks: somebody passes close by
+    assert camera_motion(hidden, None) is None
+
+
 def test_the_scene_says_it(standing: np.ndarray) -> None:
     """Its notes are those of *Build Scene* and of a prepared clip (``core/data/test_masks.py``)."""
     camera = CameraModel(lens="pinhole", width=448, height=252, fx=400, fy=400, cx=223.5, cy=125.5)
     depth = DepthVideo(depth_m=torch.full((FRAMES, 252, 448), 3.0), camera=camera)
     notes = " ".join(build_scene(moved(standing, 11.0), depth).notes)
     assert "moved by 11 px from frame 0 to frame 48" in notes
-    assert "px from frame" not in " ".join(build_scene(torch.from_numpy(standing), depth).notes)
+    assert "how far isn't known" in " ".join(build_scene(walked(standing), depth).notes)
+    assert "one pose" not in " ".join(build_scene(torch.from_numpy(standing), depth).notes)
 
 
 def test_who_walks_through_is_not_the_camera(standing: np.ndarray) -> None:
