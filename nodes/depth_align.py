@@ -8,7 +8,7 @@ from pathlib import Path
 
 from comfy_api.latest import io
 
-from ..egox_core.depth.adapters import DepthSocket
+from ..egox_core.depth.adapters import DEPTH_ADAPTERS, DepthSocket
 from ..egox_core.depth.align import ADVICE, MISSING_METRIC
 from ..egox_core.depth.report import AlignOptions
 from ..egox_core.depth.roles import align_sources
@@ -44,7 +44,6 @@ from .sliders import Slider
 
 MoGeGeometry = io.Custom("MOGE_GEOMETRY")
 DA3Geometry = io.Custom("DA3_GEOMETRY")
-SOCKETS = ("moge_geometry", "da3_geometry", "depth_image")
 EXO_FOV = Slider("exo field of view", usual=(0.0, 150.0), step=1.0, wide=(0.0, 150.0))
 SCALES = {"as is": "as is", "from the wearer": "wearer", "number": None}
 """The core's word for each choice of the menu; None: scale_factor."""
@@ -347,7 +346,7 @@ def check_depth_inputs(graph: Graph, node: str) -> None:
         resolve(camera_file, "camera file")
     if isinstance(fov_deg, (int, float)) and fov_deg > 0:
         camera_of_view(1, 1, fov_deg)
-    sockets = {name: None for name in SOCKETS if linked(graph, node, name) is not None}
+    sockets = {name: None for name in DEPTH_ADAPTERS if linked(graph, node, name) is not None}
     if isinstance(depth_file, list) or not file_counts(role, sockets):
         return
     if not depth_file.strip() and not sockets and sidecar_missing(graph, node, DEPTH):
