@@ -1,7 +1,8 @@
 """Write every text that follows from the nodes' schemas: ``python3 run.py make texts [--check]``.
 
 The English locale is written, what the translations lack is printed; with ``--check`` nothing is
-written. The exit code is 1 where something is left to do."""
+written. Missing translations are no error; where English has changed or no longer has a text, the
+exit code is 1 until it is translated anew or deleted."""
 
 from __future__ import annotations
 
@@ -21,9 +22,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="write nothing")
     write = not parser.parse_args(arguments).check
     schemas = pack_schemas()
-    to_do = locales.renew(schemas, write)
-    print("\n".join(to_do) or f"{len(schemas)} nodes, all texts complete")
-    return 1 if to_do else 0
+    missing, wrong = locales.renew(schemas, write)
+    print("\n".join([*missing, *wrong]) or f"{len(schemas)} nodes, all texts complete")
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":

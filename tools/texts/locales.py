@@ -8,6 +8,7 @@ Choices of a menu are not translated there, so tooltips quote them as they are."
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,29 +22,68 @@ SOURCE, NODES, PAGE = "en", "nodeDefs", "main"
 TRANSLATIONS = ("ko", "zh", "ja")
 HELP = REPO_ROOT / "web" / "js" / "docs"
 """A page ``<node id>.md`` of help for each node, written by hand."""
+MARKS = Path(__file__).with_name("translated.json")
+"""By language and key: hashes of the English text and of its translation when they last agreed. A
+translation that still says the same after a change of English: take its line out."""
 
 
-def renew(schemas: Sequence[NodeSchema], write: bool = True) -> list[str]:
-    """English written (or only compared), translations compared; what is left to do, a line
-    each."""
+def renew(schemas: Sequence[NodeSchema], write: bool = True) -> tuple[list[str], list[str]]:
+    """Write the English texts and the marks of the translations (or only compare).
+
+    Returns:
+        A line each: translations that are missing, which the page shows in English; what is wrong.
+    """
     english = node_defs(schemas)
-    path, before = locale_file(SOURCE), read_locale(SOURCE)
-    if write:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(
-            json.dumps(english, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n"
-        )
-    to_do = [
-        f"en {key}: English is new or changed, look at its translations"
-        for key, text in leaves(english)
-        if dict(leaves(before)).get(key) != text
-    ]
+    missing, wrong, marks = review(english)
+    for path, now in ((locale_file(SOURCE), english), (MARKS, marks)):
+        if write:
+            _write(path, now)
+        elif json.loads(path.read_text(encoding="utf-8")) != now:
+            wrong.append(f"{path.relative_to(REPO_ROOT).as_posix()}: not up to date")
+    return missing, wrong
+
+
+def review(nodes: dict[str, Any]) -> tuple[list[str], list[str], dict[str, dict[str, str]]]:
+    """Compare the translations with the English texts of ``nodes`` and of the page.
+
+    Returns:
+        Lines of what is missing and of what is wrong, and what MARKS should hold.
+    """
+    was = json.loads(MARKS.read_text(encoding="utf-8"))
+    english = _texts(nodes, read_locale(SOURCE, PAGE))
+    missing, wrong, marks = [], [], {}
     for language in TRANSLATIONS:
-        for wanted, name in ((english, NODES), (read_locale(SOURCE, PAGE), PAGE)):
-            missing, stale = differences(wanted, read_locale(language, name))
-            to_do += [f"{language} {key}: missing" for key in missing]
-            to_do += [f"{language} {key}: stale" for key in stale]
-    return to_do
+        texts = _texts(read_locale(language), read_locale(language, PAGE))
+        marks[language], known = {}, was.get(language, {})
+        missing += [f"{language} {key}: missing" for key in english if key not in texts]
+        wrong += [
+            f"{language} {key}: English no longer has it" for key in texts if key not in english
+        ]
+        for key in english:
+            if key not in texts:
+                continue
+            now = [_mark(english[key]), _mark(texts[key])]
+            then = known.get(key, " ".join(now)).split()
+            if then[0] != now[0] and then[1] == now[1]:
+                wrong.append(f"{language} {key}: English has changed")
+                now = then
+            marks[language][key] = " ".join(now)
+    return missing, wrong, marks
+
+
+def _texts(nodes: dict[str, Any], page: dict[str, Any]) -> dict[str, str]:
+    """Texts by their dotted keys, empty ones left out."""
+    return {key: text for key, text in leaves({NODES: nodes, PAGE: page}) if text.strip()}
+
+
+def _mark(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    path.write_text(text, encoding="utf-8", newline="\n")
 
 
 def locale_file(language: str, name: str = NODES) -> Path:
@@ -76,15 +116,6 @@ def leaves(tree: dict[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
             yield from leaves(value, f"{above}{key}.")
         else:
             yield f"{above}{key}", value
-
-
-def differences(english: dict[str, Any], other: dict[str, Any]) -> tuple[list[str], list[str]]:
-    """Keys that the translation lacks (or leaves empty), and keys that English no longer has."""
-    wanted, there = dict(leaves(english)), dict(leaves(other))
-    return (
-        [key for key in wanted if not str(there.get(key, "")).strip()],
-        [key for key in there if key not in wanted],
-    )
 
 
 def _slot_texts(slot: Slot) -> dict[str, str]:
