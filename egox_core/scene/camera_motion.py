@@ -23,7 +23,7 @@ def camera_motion(
     exo_frames: Sequence[Tensor] | Tensor,  # [T, H, W, 3] 0...1 or uint8
     masks: Sequence[Tensor] | None,  # T of [H, W] bool, what moves or is sky
 ) -> tuple[float | None, int] | None:  # (pixels, frame)
-    """Find the farthest that the background has gone since frame 0; None: it stood, or nothing tells.
+    """Find the farthest that the background has gone since frame 0; None: it stood, or unknown.
 
     Corners of frame 0 are followed to the others, and the shift, turn and zoom that most of them
     share is the camera's; its pixels are the mean over the picture's corners. Pixels None: in many
