@@ -22,8 +22,8 @@ import torch
 from benchmarks.support.record import add_arguments, finish
 from egox_core.errors import EgoXInputError
 from egox_core.file_names import EXO, TRUTH
-from egox_core.metrics import compare_clips
 from egox_core.video.reader import resize_picture
+from egox_train.metrics.frame_metrics import frame_metrics
 from tools.setup.api_client import read_prompt
 from tools.setup.base_dir import make_base_dir, read_models, share_models
 from tools.setup.demo import (
@@ -92,7 +92,7 @@ def compare(ego: Path, truth: Path) -> dict[str, float]:
     true = read_frames(truth, 0, len(ours))
     ours = torch.from_numpy(ours[: len(true)]).float() / 255
     true = torch.stack([torch.from_numpy(resize_picture(x, width, height)) for x in true]) / 255
-    values = compare_clips(ours, true)
+    values = frame_metrics(ours, true)
     return {key: float(values[key]) for key in PUBLIC}
 
 

@@ -26,7 +26,7 @@ NODE_FILES = {
     "decode_ego_half": ("EgoXDecodeEgoHalf",),
     "sample_long": ("EgoXSampleLong",),
     "attention": ("EgoXAttentionCapture", "EgoXAttentionView"),
-    "study": ("EgoXSweep", "EgoXLabelledGrid", "EgoXEvaluate"),
+    "study": ("EgoXSweep", "EgoXLabelledGrid"),
 }
 """Files of this folder and the nodes in them, in the order in which the host lists them."""
 

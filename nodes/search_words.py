@@ -171,7 +171,6 @@ SEARCH_WORDS: dict[str, tuple[str, ...]] = {
         "나란히 비교",
         "并排比较",
     ),
-    "EgoXEvaluate": ("metrics", "psnr", "ssim", "lpips", "評価", "평가", "评估"),
 }
 """Node id -> its words."""
 ESSENTIALS = {

@@ -1,14 +1,11 @@
 """Studying results: EgoX Sweep makes lists of λ_g and LoRA strength, over which the host runs the
-rest of the graph; Labelled Video Grid shows a list of videos as one; EgoX Evaluate scores a
-generated ego video against the true one."""
+rest of the graph; Labelled Video Grid shows a list of videos as one."""
 
 from __future__ import annotations
 
 from comfy_api.latest import io, ui
 
 from ..egox_core.errors import EgoXInputError
-from ..egox_core.metrics.columns import metric_lines
-from ..egox_core.metrics.frame_metrics import compare_clips
 from ..egox_core.metrics.sweep import read_numbers, sweep_points
 from ..egox_core.previews.grid import labelled_grid
 from .host.progress import host_progress
@@ -161,56 +158,3 @@ class EgoXLabelledGrid(io.ComfyNode):
             )
         grid = labelled_grid(videos, names, columns[0], cell_height[0], host_progress())
         return io.NodeOutput(grid, native_video(grid, fps[0]))
-
-
-class EgoXEvaluate(io.ComfyNode):
-    """Two videos in, a table out."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="EgoXEvaluate",
-            display_name="EgoX Evaluate",
-            category="EgoX/evaluation",
-            **searched("EgoXEvaluate"),
-            description="Scores a generated ego video against the true one: PSNR, SSIM, flicker; inside and outside "
-            "the prior's coverage; one object's place and outline from masks. For whole sets, LPIPS and "
-            "CLIP-I use train_egox.py evaluate. Needs torchmetrics (pip install torchmetrics).",
-            inputs=[
-                io.Image.Input(
-                    "generated",
-                    tooltip="The generated ego video, upright, as Decode Ego Half gives it.",
-                ),
-                io.Image.Input("truth", tooltip="The wearer's own video: same frames, same size."),
-                io.Mask.Input(
-                    "coverage",
-                    optional=True,
-                    tooltip="From Render Ego Prior: quality inside and outside of it is distinguished.",
-                ),
-                io.Mask.Input(
-                    "generated_mask",
-                    optional=True,
-                    tooltip="One object in the generated video, a mask a frame, as SAM3 Track to Mask gives "
-                    "it.",
-                ),
-                io.Mask.Input(
-                    "true_mask",
-                    optional=True,
-                    tooltip="The same object in the true video, tracked from the same first mask.",
-                ),
-            ],
-            outputs=[
-                io.String.Output(display_name="report", tooltip="All values with their meaning."),
-                io.Float.Output(display_name="psnr", tooltip="dB, mean over frames."),
-                io.Float.Output(display_name="ssim", tooltip="Mean over frames, 1 is equal."),
-            ],
-            is_output_node=True,
-        )
-
-    @classmethod
-    def execute(
-        cls, generated, truth, coverage=None, generated_mask=None, true_mask=None
-    ) -> io.NodeOutput:
-        values = compare_clips(generated, truth, coverage, generated_mask, true_mask)
-        text = metric_lines(values)
-        return io.NodeOutput(text, values["psnr"], values["ssim"], ui=ui.PreviewText(text))

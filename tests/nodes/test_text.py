@@ -111,7 +111,7 @@ def released(encoder_file):
     transformers' classes."""
     transformers = pytest.importorskip("transformers")
     wan = pytest.importorskip("diffusers.pipelines.wan.pipeline_wan_i2v")
-    from egox_core.wan.text import UmT5Text
+    from egox_train.wan.text import UmT5Text
 
     tokenizer = transformers.T5TokenizerFast(vocab=vocabulary_of(encoder_file), extra_ids=0)
     pipeline = SimpleNamespace(
@@ -181,7 +181,7 @@ def test_ids_and_embedding_are_the_released_ones(texts, clip, released, name):
 
 @pytest.mark.parametrize("name", PROMPTS)
 def test_the_trainers_encoder_gives_the_same(texts, clip, encoder_file, name):
-    from egox_core.wan.text import UmT5Text
+    from egox_train.wan.text import UmT5Text
 
     ((ours, _),) = run(texts, clip, PROMPTS[name])[0]
     cached = UmT5Text(encoder_file, dtype=torch.float32).encode(PROMPTS[name])[None]
