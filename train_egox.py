@@ -9,13 +9,18 @@ import os
 import sys
 from pathlib import Path
 
-from egox_core.cli.data import engine_of
-from egox_core.cli.progress_line import ProgressLine
-from egox_core.cli.train import COMMANDS
-from egox_core.errors import EgoXInputError
-from egox_core.parallel import LostClusterError
-
 ROOT = Path(__file__).resolve().parent
+if not (ROOT / "egox_train").is_dir():
+    sys.exit(
+        "This copy of the pack holds the nodes alone. To train, prepare data or measure, clone the "
+        'repository and run there: pip install -e ".[train]"'
+    )
+
+from egox_core.errors import EgoXInputError  # noqa: E402
+from egox_train.cli.data import engine_of  # noqa: E402
+from egox_train.cli.progress_line import ProgressLine  # noqa: E402
+from egox_train.cli.train import COMMANDS  # noqa: E402
+from egox_train.parallel import LostClusterError  # noqa: E402
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -20,9 +20,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from benchmarks.support.record import bench_parser, figure_text, finish
-from egox_core.cli.progress_line import ProgressLine
-from egox_core.metrics.bootstrap import paired_difference
 from egox_core.progress import Progress, no_progress
+from egox_train.cli.progress_line import ProgressLine
+from egox_train.metrics.bootstrap import paired_difference
 from lab.drawn import DepthErrors, with_errors
 from lab.small_model.held_out import HeldOutClip, held_out_clips, with_prior
 from lab.small_model.sampler import FULL, SampleSettings

@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.support.record import bench_parser, figure_text, finish
-from egox_core.cli.progress_line import ProgressLine
-from egox_core.metrics.bootstrap import bootstrap_mean, paired_difference
 from egox_core.progress import Progress, no_progress
+from egox_train.cli.progress_line import ProgressLine
+from egox_train.metrics.bootstrap import bootstrap_mean, paired_difference
 from lab.small_model.held_out import HeldOutClip, held_out_clips, with_exo_of, with_prior_of
 from lab.small_model.sampler import SampleSettings
 from lab.small_model.scores import mean_of, pictures_move, score_method

@@ -46,7 +46,7 @@ from egox_core.takes.take import load_take
 from egox_core.trajectory.poses import compose, invert, transform
 from egox_core.types import CameraTrajectory, DepthVideo, MovingPoints, PointCloud, PointSet
 from egox_core.video.reader import decode_frames, probe_video
-from egox_core.video.writer import write_video
+from egox_train.video_writer import write_video
 from lab.drawn import (
     DepthErrors,
     SyntheticSpec,

@@ -23,9 +23,9 @@ import numpy as np
 
 from benchmarks.support.drawn_features import KernelDistance, features_of, load_net
 from benchmarks.support.record import RESULTS, bench_parser, figure_text, finish
-from egox_core.cli.progress_line import ProgressLine
 from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import atomic_write
+from egox_train.cli.progress_line import ProgressLine
 from lab.small_model.held_out import HeldOutClip, held_out_clips, with_exo_of, with_prior_of
 from lab.small_model.sampler import SampleSettings
 from lab.small_model.scores import (

@@ -1,12 +1,9 @@
 """EgoX: from a third-person video with depth to the input and the attention that make its
 first-person video.
 
-Plain torch and numpy; knows no host. The rooms, each importing only rooms further down:
+What a graph runs, in plain torch and numpy; knows no host. The rooms, each importing only rooms further down:
 
-    cli         argument parsing of the commands
-    train       LoRA training: samples, loss, loop, checkpoints, sampling
-    metrics     scores of generated videos, tables and reports
-    data        training sets: raw recordings to clips to a latent cache
+    metrics     figures that a node shows
     editor      core of the page's pose editor
     prior       points to the ego picture; which exo camera shows most of it
     previews    pictures for people
@@ -19,7 +16,7 @@ Plain torch and numpy; knows no host. The rooms, each importing only rooms furth
     gga         geometry-guided attention; λ_g acts here
     types       the payloads between the rooms
     cameras     lenses and intrinsics: points to pixels and back
-    parallel, archives, safe_files, file_names, sizes, frame_store, progress, errors: the ground
+    archives, safe_files, file_names, sizes, frame_store, progress, errors: the ground
 
 The pipeline in six calls, here of a small take (a test runs this):
 

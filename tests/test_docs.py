@@ -11,7 +11,7 @@ from pathlib import Path
 import egox_core
 from tests.paths import ROOT
 
-from .test_imports import ROOMS, TREES
+from .test_imports import PACKAGES, ROOMS, TREES
 
 NOT_OURS = frozenset({"node_modules", "output", "vendor", "__pycache__"})
 CITATION = re.compile(
@@ -188,10 +188,10 @@ def test_comments_name_only_source_files_that_exist():
 
 def test_pages_list_every_room_in_the_order_of_imports():
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    listed = re.findall(
-        r"`egox_core/(\w+)(?:/|\.py)`", page.split("## The rooms")[1].split("\n## ")[0]
-    )
-    assert listed == list(reversed(ROOMS))
+    for package, rooms in PACKAGES.items():
+        chapter = page.split(f"## The rooms of {package}")[1].split("\n## ")[0]
+        listed = re.findall(rf"`{package}/(\w+)(?:/|\.py)`", chapter)
+        assert listed == list(reversed(rooms))
     listing = [
         line
         for line in egox_core.__doc__.split("The pipeline")[0].splitlines()

@@ -1,5 +1,5 @@
-"""Imports go one way: nodes -> egox_core -> torch and numpy, room to room to the right; the core
-knows no host."""
+"""Imports go one way: nodes and egox_train -> egox_core -> torch and numpy, room to room to the
+right; neither core nor trainer knows a host, and the core holds what a graph runs."""
 
 from __future__ import annotations
 
@@ -34,13 +34,10 @@ HOST_MODULES = frozenset(
         "utils",
     }
 )
-# The rooms of egox_core; each imports only rooms that stand after it. A flat module is a room of
-# its own.
+# The rooms of both packages; each imports only rooms that stand after it. A flat module is a room
+# of its own.
 ROOMS = (
-    "cli",
-    "train",
     "metrics",
-    "data",
     "editor",
     "prior",
     "previews",
@@ -53,7 +50,6 @@ ROOMS = (
     "gga",
     "types",
     "cameras",
-    "parallel",
     "archives",
     "safe_files",
     "file_names",
@@ -62,8 +58,20 @@ ROOMS = (
     "progress",
     "errors",
 )
+TRAIN_ROOMS = (
+    "cli",
+    "train",
+    "metrics",
+    "data",
+    "takes",
+    "wan",
+    "parallel",
+    "contact_sheet",
+    "video_writer",
+)
+PACKAGES = {"egox_core": ROOMS, "egox_train": TRAIN_ROOMS}
 # Everything that is ours and written in Python; tests may import all of it.
-TREES = ("egox_core", "nodes", "lab", "tools", "benchmarks", "tests")
+TREES = ("egox_core", "egox_train", "nodes", "lab", "tools", "benchmarks", "tests")
 OUTSIDE_THE_CORE = ("lab", "tools", "benchmarks", "tests")
 MAKERS = ("tools/sample.py", "tools/workflows/")
 
@@ -131,6 +139,22 @@ def imported_files(path: Path) -> Iterator[tuple[int, Path]]:
                 yield line, target
 
 
+def named_files(path: Path, wanted: frozenset[str] | None = None) -> Iterator[Path]:
+    """Files that hold what ``path`` imports (only the names in ``wanted``): a name of a package's
+    ``__init__.py`` is followed to the module that it comes from."""
+    package = path.relative_to(ROOT).parent.parts
+    for _, level, module, names in imports(path):
+        parts = tuple(part for part in module.split(".") if part)
+        base = ROOT.joinpath(*package[: len(package) - level + 1] if level else (), *parts)
+        for name in names or ("",):
+            if wanted is None or name in wanted:
+                target = (_file(base / name) if name else None) or _file(base)
+                if target is not None and target.name == "__init__.py" and name:
+                    yield from named_files(target, frozenset({name}))
+                elif target is not None:
+                    yield target
+
+
 def _file(stem: Path) -> Path | None:
     for candidate in (stem.with_suffix(".py"), stem / "__init__.py"):
         if candidate.is_file():
@@ -173,25 +197,43 @@ def room_arrows() -> dict[str, set[str]]:
     return arrows
 
 
-def test_every_room_is_named_once_and_exists():
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_room_is_named_once_and_exists(package):
     there = {
         path.stem if path.is_file() else path.name
-        for path in (ROOT / "egox_core").iterdir()
+        for path in (ROOT / package).iterdir()
         if path.suffix == ".py" or (path / "__init__.py").is_file()
     } - {"__init__"}
-    assert there == set(ROOMS) and len(ROOMS) == len(set(ROOMS))
+    assert there == set(PACKAGES[package]) and len(there) == len(PACKAGES[package])
 
 
-def test_each_room_imports_only_rooms_after_it():
-    for path in sources("egox_core"):
-        if path == ROOT / "egox_core" / "__init__.py":
+@pytest.mark.parametrize("package", PACKAGES)
+def test_each_room_imports_only_rooms_after_it(package):
+    rooms = PACKAGES[package]
+    for path in sources(package):
+        if path == ROOT / package / "__init__.py":
             continue
         here = room_of(path).split("/")[1]
         for line, target in imported_files(path):
-            there = room_of(target).split("/")[1]
-            assert there == "__init__" or ROOMS.index(there) >= ROOMS.index(here), (
+            tree, there = room_of(target).split("/")
+            assert (
+                tree != package or there == "__init__" or rooms.index(there) >= rooms.index(here)
+            ), (
                 f"{path.relative_to(ROOT).as_posix()}:{line} imports {target.relative_to(ROOT).as_posix()}"
             )
+
+
+def test_each_module_of_the_core_is_reached_from_the_nodes():
+    """Through the names that files really take of a room's ``__init__``, not through all that it
+    offers."""
+    waiting, reached = [ROOT / "__init__.py", *sources("nodes")], set()
+    while waiting:
+        path = waiting.pop()
+        reached.add(path)
+        waiting += [target for target in named_files(path) if target not in reached]
+    modules = {path for path in sources("egox_core") if path.name != "__init__.py"}
+    unreached = sorted(path.relative_to(ROOT).as_posix() for path in modules - reached)
+    assert not unreached, f"only a lab or a test needs {unreached}: see egox_train and tests/twins"
 
 
 def test_no_circle_of_files_or_rooms():
@@ -202,15 +244,17 @@ def test_no_circle_of_files_or_rooms():
 
 def test_each_tree_imports_what_it_may():
     """The core no host and nothing of ours; nodes the core alone, both by relative imports, as one
-    pack; only benches and their tests import benches, only tests import tests; of the tools, makers
-    alone import the lab."""
+    pack; the trainer the core and no host; only benches and their tests import benches, only tests
+    import tests; of the tools, makers alone import the lab."""
     for path, line, level, module, names in all_imports(*TREES):
         here = path.relative_to(ROOT).as_posix()
         tree, depth, top = here.split("/")[0], here.count("/"), module.split(".")[0]
         refused = set() if tree == "tests" else {"tests"}
         if tree in ("egox_core", "nodes"):
-            refused |= {"egox_core", *OUTSIDE_THE_CORE}
-        if tree == "egox_core":
+            refused |= {"egox_core", "egox_train", *OUTSIDE_THE_CORE}
+        if tree == "egox_train":
+            refused |= {"nodes", *OUTSIDE_THE_CORE}
+        if tree in PACKAGES:
             refused |= HOST_MODULES
         elif not here.startswith(("benchmarks/", "tests/benchmarks/")):
             refused.add("benchmarks")
@@ -218,15 +262,15 @@ def test_each_tree_imports_what_it_may():
             refused.add("lab")
         where = f"{here}:{line} imports {'.' * level}{module}"
         assert level or top not in refused, where
-        if tree == "egox_core":
-            assert level <= depth, f"{where}: reaches out of egox_core"
+        if tree in PACKAGES:
+            assert level <= depth, f"{where}: reaches out of {tree}"
         elif tree == "nodes" and level > depth:
             assert {(module or name).split(".")[0] for name in names} == {"egox_core"}, (
                 f"{where}: the core only"
             )
 
 
-def test_training_needs_the_core_only():
+def test_train_egox_needs_no_host():
     for line, level, module, _ in imports(ROOT / "train_egox.py"):
         assert level == 0 and module.split(".")[0] not in {*HOST_MODULES, *OUTSIDE_THE_CORE}, (
             f"train_egox.py:{line}"
@@ -267,8 +311,8 @@ class Refuse:
         if top in HOST: raise ImportError("host import: " + name)
         if top in OPTIONAL: raise ModuleNotFoundError("left out: " + name, name=name)
 sys.meta_path.insert(0, Refuse())
-import egox_core
-for module in pkgutil.walk_packages(egox_core.__path__, "egox_core."):
+import egox_core, egox_train
+for module in (m for p in (egox_core, egox_train) for m in pkgutil.walk_packages(p.__path__, p.__name__ + ".")):
     if not module.name.endswith("__main__"):
         try: importlib.import_module(module.name)
         except ModuleNotFoundError as error:
@@ -280,9 +324,9 @@ for module in pkgutil.walk_packages(egox_core.__path__, "egox_core."):
 @pytest.mark.parametrize(
     "left_out", ["diffusers transformers peft accelerate", pytest.param("", marks=pytest.mark.slow)]
 )
-def test_core_imports_without_a_host(left_out):
-    """Really imported, in a fresh interpreter in which the host's names can't be found; the rooms
-    that nodes use, without what training alone needs too."""
+def test_core_and_trainer_import_without_a_host(left_out):
+    """Really imported, in a fresh interpreter in which the host's names can't be found; the core
+    without what training alone needs too."""
     run = subprocess.run(
         [sys.executable, "-c", IMPORT_ALL, " ".join(HOST_MODULES), left_out],
         cwd=ROOT,
@@ -290,6 +334,8 @@ def test_core_imports_without_a_host(left_out):
         text=True,
     )
     assert run.returncode == 0, run.stderr
-    there = {name.split(".")[1] for name in run.stdout.split()}
-    assert there >= set(ROOMS) - ({"cli", "train"} if left_out else set()), there
-    assert left_out == "" or "egox_core.wan.vae" not in run.stdout.split()
+    there = {tuple(name.split(".")[:2]) for name in run.stdout.split()}
+    wanted = {(package, room) for package, rooms in PACKAGES.items() for room in rooms}
+    needy = {("egox_train", "cli"), ("egox_train", "train"), ("egox_train", "wan")}
+    assert there >= wanted - (needy if left_out else set()), there
+    assert left_out == "" or "egox_train.wan.vae" not in run.stdout.split()

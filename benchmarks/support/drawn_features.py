@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from egox_core.metrics.bootstrap import LEVEL, SAMPLES, Estimate
+from egox_train.metrics.bootstrap import LEVEL, SAMPLES, Estimate
 
 WEIGHTS = Path(__file__).resolve().parent / "drawn_features.safetensors"
 SIZE = 128

@@ -9,14 +9,14 @@ from collections.abc import Callable
 import torch
 from diffusers import WanTransformer3DModel
 
-from egox_core.gga.diffusers_processor import install_gga
 from egox_core.gga.options import GgaOptions
-from egox_core.train.config import LoraSettings
-from egox_core.train.lora import add_lora
-from egox_core.train.offload import store_base
 from egox_core.types import GgaGeometry
-from egox_core.wan.step_memory import ModelSize
-from egox_core.wan.transformer import cast_base
+from egox_train.train.config import LoraSettings
+from egox_train.train.lora import add_lora
+from egox_train.train.offload import store_base
+from egox_train.wan.diffusers_processor import install_gga
+from egox_train.wan.step_memory import ModelSize
+from egox_train.wan.transformer import cast_base
 
 RELEASED_GRID = (13, 28, 49, 28)  # (t, h, w_exo, w_ego) in tokens of the released clip
 NORM_GAIN = 3.0

@@ -3,7 +3,7 @@ section 3.1).
 
 α and β come from least squares on the static, sky-free pixels that are inside both depths' 10-90 %
 quantile ranges, and run through a momentum of 0.99, so that the clip's scale is steady. The plain
-twin is in ``reference.py``."""
+twin is ``tests/twins/align_depth.py``."""
 
 from __future__ import annotations
 

@@ -6,8 +6,8 @@ In: metric depth of exo and the ego camera's poses give :func:`gga_geometry`, un
     with the bias of mode and strength in :class:`GgaOptions`, for any host and for training. λ_g
     acts in one formula, :func:`bias_from_cosine`.
 
-diffusers' Wan transformer gets it from :mod:`.diffusers_processor` (``install_gga``), which alone
-needs diffusers; rows of a real attention to look at are in :mod:`.record`."""
+diffusers' Wan transformer gets it from ``install_gga`` of :mod:`egox_train.wan.diffusers_processor`;
+rows of a real attention to look at are in :mod:`.record`."""
 
 from .attention import gga_attention
 from .bias import bias_from_cosine

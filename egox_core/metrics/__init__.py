@@ -1,16 +1,11 @@
-"""Quality of a generated ego video: one file per family of metrics, an evaluation over a manifest,
-its report.
+"""Figures that a node shows: how far a generated view is off its path, PSNR, and the pairs of a
+sweep.
 
-In: generated and true ego video [T, H, W, 3] (float 0...1), the prior's coverage, object masks; or
-    a manifest and a folder of videos. Out: values by the keys of :data:`METRICS`; report.json,
-    report.md and a contact sheet.
+In: generated and true ego video [T, H, W, 3] (float 0...1), the ego prior and its geometry. Out:
+degrees and dB per frame; lists of λ_g and LoRA strength.
+"""
 
-Metrics without weights need the ``evaluate`` extra (torchmetrics), those with weights take a path
-to them. The evaluation of a whole set (``metrics.evaluate.evaluate``) reads manifests and so needs
-the ``train`` extra too."""
-
-from .columns import METRICS, Metric
-from .frame_metrics import compare_clips, frame_metrics
+from .path_error import PathError, path_error
 from .sweep import SweepPoint, sweep_points
 
-__all__ = ["METRICS", "Metric", "SweepPoint", "compare_clips", "frame_metrics", "sweep_points"]
+__all__ = ["PathError", "SweepPoint", "path_error", "sweep_points"]

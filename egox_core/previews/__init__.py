@@ -5,10 +5,15 @@ uint8 where they are drawn for a file), JPEG sheets for the page, legends as pla
 """
 
 from .align_plot import plot_report
-from .contact_sheet import SheetRow, make_contact_sheet
 from .grid import labelled_grid
 from .maps import coverage_preview, depth_preview
 from .sheets import Sheets, make_sheets
 
-__all__ = ["SheetRow", "Sheets", "coverage_preview", "depth_preview", "labelled_grid", "make_contact_sheet",
-           "make_sheets", "plot_report"]
+__all__ = [
+    "Sheets",
+    "coverage_preview",
+    "depth_preview",
+    "labelled_grid",
+    "make_sheets",
+    "plot_report",
+]

@@ -1,14 +1,13 @@
-"""Frames in and out of video files, and the choice of frames that depth and poses follow.
+"""Frames of video files, and the choice of frames that depth and poses follow.
 
-In: a file (or frames in memory) and how many frames to take from where, at which rate and size;
-    frames to write. Out: :class:`VideoInfo`, :class:`~egox_core.types.FrameSelection`, frames [T,
-    H, W, 3] uint8, their sound; mp4 files; pictures redrawn for another lens."""
+In: a file (or frames in memory) and how many frames to take from where, at which rate and size.
+    Out: :class:`VideoInfo`, :class:`~egox_core.types.FrameSelection`, frames [T,
+    H, W, 3] uint8, their sound; pictures redrawn for another lens."""
 
 from .audio import Sound, read_sound
 from .reader import probe_video, read_frames
 from .reproject import reproject
 from .selection import VideoInfo, select_frames
-from .writer import write_video
 
 __all__ = [
     "Sound",
@@ -18,6 +17,4 @@ __all__ = [
     "read_sound",
     "reproject",
     "select_frames",
-    "undistort",
-    "write_video",
 ]

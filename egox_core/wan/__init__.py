@@ -8,8 +8,7 @@ In: latents of exo, ego prior and noise, all in model space. Out: the 36 channel
     model writes them.
 
 What needs more than torch is named by its module, so that a host's start doesn't pay for it:
-:mod:`.transformer` and :mod:`.vae` (diffusers), :mod:`.text` and :mod:`.vision` (transformers, when
-one is opened), :mod:`.weights`."""
+:mod:`.vision` (transformers, when one is opened), :mod:`.weights`."""
 
 from .canvas import build_mask, check_canvas, crop_ego, model_input, widen
 from .lora_keys import convert_lora

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from egox_core.cameras.model import inside_picture, project
-from egox_core.parallel import single_threaded
 from egox_core.trajectory.poses import camera_centre
+from egox_train.parallel import single_threaded
 
 from .casting import RayBundle, first_hits
 from .solids import MOVING_GROUPS, normals

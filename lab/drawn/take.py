@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from egox_core.cameras.model import CameraModel, intrinsics_matrix
-from egox_core.parallel import map_chunks, single_threaded
 from egox_core.progress import Progress, no_progress
 from egox_core.types import CameraTrajectory, DepthVideo
+from egox_train.parallel import map_chunks, single_threaded
 
 from .layout import draw_layout
 from .scene import Scene

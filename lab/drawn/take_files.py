@@ -13,7 +13,7 @@ from egox_core.cameras.model import CameraModel, intrinsics_matrix
 from egox_core.file_names import DEPTH, EXO, META, OBJECTS, TRUTH
 from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import atomic_write, write_json
-from egox_core.video.writer import QUALITY, write_video
+from egox_train.video_writer import QUALITY, write_video
 
 from .ground_truth import take_objects
 from .take import SyntheticTake

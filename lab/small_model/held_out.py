@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from egox_core.errors import EgoXInputError
-from egox_core.metrics.objects import MIN_OBJECT, SEEN_SHARE
 from egox_core.prior.options import prior_preset
 from egox_core.prior.render import render_ego_prior
 from egox_core.scene.build import build_scene
 from egox_core.types import CameraTrajectory, DepthVideo, ObjectMasks
+from egox_train.metrics.objects import MIN_OBJECT, SEEN_SHARE
 from lab.drawn import SyntheticSpec, SyntheticTake, make_take
 from lab.drawn.ground_truth import take_objects
 

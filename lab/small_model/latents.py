@@ -11,7 +11,11 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from egox_core.data.cache_store import (
+from egox_core.errors import EgoXInputError
+from egox_core.types import GgaGeometry
+from egox_core.wan.latents import normalise_latent
+from egox_core.wan.weights import weights_hash
+from egox_train.data.cache_store import (
     CacheEntry,
     CacheIndex,
     fingerprint,
@@ -20,12 +24,8 @@ from egox_core.data.cache_store import (
     write_index,
     write_shard,
 )
-from egox_core.data.clip_files import first_frame_then_grey
-from egox_core.errors import EgoXInputError
-from egox_core.types import GgaGeometry
-from egox_core.wan.latents import normalise_latent
-from egox_core.wan.vae import VaeEncoder
-from egox_core.wan.weights import weights_hash
+from egox_train.data.clip_files import first_frame_then_grey
+from egox_train.wan.vae import VaeEncoder
 
 from .clips import CLIPS_PER_SHARD, DIRECTIONS, DemoClip, read_shard, shard_file, shard_files
 from .settings import ClipSettings

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from egox_core.metrics.objects import MIN_OBJECT, boundary, boundary_f, ring_of
 from egox_core.types import ObjectMasks
+from egox_train.metrics.objects import MIN_OBJECT, boundary, boundary_f, ring_of
 
 GREY = torch.tensor((0.299, 0.587, 0.114))
 """Lightness of a picture, BT.601."""

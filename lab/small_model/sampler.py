@@ -17,16 +17,16 @@ import torch
 from torch import Tensor
 
 from egox_core.errors import check_choice
-from egox_core.gga.diffusers_processor import GgaScope, install_gga
 from egox_core.gga.geometry import gga_geometry
-from egox_core.train.config import ConditioningConfig
-from egox_core.train.lora import fuse, read_lora
-from egox_core.train.samples import TrainSample, collate
-from egox_core.train.sampling import sample_ego
-from egox_core.wan.text import make_text_encoder
-from egox_core.wan.transformer import load_base
-from egox_core.wan.vae import VaeEncoder
 from egox_core.wan.weights import file_metadata, weights_hash
+from egox_train.train.config import ConditioningConfig
+from egox_train.train.lora import fuse, read_lora
+from egox_train.train.samples import TrainSample, collate
+from egox_train.train.sampling import sample_ego
+from egox_train.wan.diffusers_processor import GgaScope, install_gga
+from egox_train.wan.text import make_text_encoder
+from egox_train.wan.transformer import load_base
+from egox_train.wan.vae import VaeEncoder
 from tools.setup.environment import this_environment
 
 from .files import WorkFiles

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from egox_core.metrics.baselines import BASELINES
-from egox_core.metrics.bootstrap import Estimate, bootstrap_mean, paired_difference
 from egox_core.metrics.image import psnr, region_psnr, squared_error, ssim_map
-from egox_core.metrics.objects import colour_hits
-from egox_core.metrics.retrieval import retrieval_ranks, thumbnail
-from egox_core.metrics.temporal import temporal_flickering
+from egox_train.metrics.baselines import BASELINES
+from egox_train.metrics.bootstrap import Estimate, bootstrap_mean, paired_difference
+from egox_train.metrics.objects import colour_hits
+from egox_train.metrics.retrieval import retrieval_ranks, thumbnail
+from egox_train.metrics.temporal import temporal_flickering
 
 from .held_out import HeldOutClip
 from .outlines import object_outlines, outline_share, quiet_gradient

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from egox_core.previews.contact_sheet import SheetRow, make_contact_sheet, spread, write_png
+from egox_train.contact_sheet import SheetRow, make_contact_sheet, spread, write_png
 
 from .held_out import HeldOutClip
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from egox_core.safe_files import read_json, write_json
-from egox_core.train.checkpoints import StopRequest
 from egox_core.wan.weights import weights_hash
+from egox_train.train.checkpoints import StopRequest
 from tools.setup.environment import this_environment
 
 from .clips import make_clips

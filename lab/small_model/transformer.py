@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 
 import train_egox
 from egox_core.safe_files import atomic_write
-from egox_core.train.export import export
-from egox_core.wan.transformer import save_untrained
+from egox_train.train.export import export
+from egox_train.wan.transformer import save_untrained
 
 from .settings import DemoTraining, Schedule, TransformerSettings
 

@@ -18,9 +18,9 @@ from lab.drawn import SyntheticSpec, make_take  # noqa: E402
 from lab.small_model.held_out import HeldOutClip, clip_of_take  # noqa: E402
 from lab.small_model.sampler import FULL, SampleSettings, SmallModelSampler  # noqa: E402
 from lab.small_model.videos import VideoStore  # noqa: E402
-from tests.core import tiny_cache as tiny  # noqa: E402
 from tests.paths import STANDIN_VAE  # noqa: E402
 from tests.refusals import refuses  # noqa: E402
+from tests.train import tiny_cache as tiny  # noqa: E402
 
 SPEC = SyntheticSpec(
     frames=5,
@@ -69,8 +69,8 @@ def test_wrong_depth_is_off_by_some_per_cent_and_always_the_same(clips):
 
 
 def test_a_batch_is_its_clips_one_by_one(sampler, clips):
-    from egox_core.train.samples import collate
-    from egox_core.train.sampling import sample_ego
+    from egox_train.train.samples import collate
+    from egox_train.train.sampling import sample_ego
 
     own = sampler.conditioning_of(SETTINGS)
     assert (own.lambda_g, own.exo_clean, own.prior) == (2.0, True, "prior")

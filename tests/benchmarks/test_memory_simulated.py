@@ -19,7 +19,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from benchmarks.support.record import peak_of_storages
 from egox_core.types import GgaGeometry
-from egox_core.wan.step_memory import ModelSize, TrainSetting, estimate
+from egox_train.wan.step_memory import ModelSize, TrainSetting, estimate
 from tools.rigs import wan_shapes
 from tools.rigs.model_rig import core
 
@@ -155,7 +155,8 @@ def take_place(a, b) -> None:
 def test_a_training_step_stays_below_its_prediction(monkeypatch):
     """Of the trainer's model, on CPU tensors, since autograd would ask a GPU's driver."""
     from benchmarks.support.training_step import RELEASED_GRID, make_step
-    from egox_core.gga import attention, backends, diffusers_processor, rows
+    from egox_core.gga import attention, backends, rows
+    from egox_train.wan import diffusers_processor
 
     monkeypatch.setattr(backends, "_choice", lambda *_: backends.Choice(names=["sdpa"]))
     monkeypatch.setattr(rows, "fused_rows", lambda *_: rows.FusedChoice(None, ""))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from egox_core.video.writer import write_video
+from egox_train.video_writer import write_video
 from tests.browser.known_graph import with_known_detectors
 from tests.browser.small_graph import make_small
 from tests.browser.test_form import open_form

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from egox_core.video.writer import write_video
+from egox_train.video_writer import write_video
 from tools.setup import demo
 from tools.setup.api_client import Outcome, read_prompt
 from tools.setup.demo import (

@@ -16,7 +16,7 @@ from .environment import Environment, prepare, this_environment
 from .layout import Layout, SetupError
 
 MODULES = {
-    "prior": ("egox_core.cli.prior", "render the ego prior of a take, without a graph"),
+    "prior": ("egox_train.cli.prior", "render the ego prior of a take, without a graph"),
     "fidelity": ("benchmarks.fidelity", "compare our numbers with those of the released code"),
     "train-demo": ("lab.small_model", "train the small model that ships, in slices of any length"),
 }

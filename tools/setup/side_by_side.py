@@ -9,9 +9,9 @@ import torch
 
 from egox_core.errors import EgoXInputError
 from egox_core.metrics.image import region_psnr, squared_error
-from egox_core.previews.contact_sheet import SheetRow, beside, make_contact_sheet, spread, write_png
 from egox_core.video.reader import decode_frames, probe_video, resize_picture
-from egox_core.video.writer import write_video
+from egox_train.contact_sheet import SheetRow, beside, make_contact_sheet, spread, write_png
+from egox_train.video_writer import write_video
 
 SHEET_ROWS, SHEET_HEIGHT = 5, 224
 

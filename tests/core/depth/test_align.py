@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from egox_core.depth.align import align_depth
-from egox_core.depth.reference import align_depth_reference
 from egox_core.depth.report import AlignOptions
 from egox_core.errors import EgoXInputError
 from egox_core.types import DepthVideo
 from lab.drawn.depth_cases import AlignCase, make_case
+from tests.twins.align_depth import align_depth_reference
 
 SIZE = dict(frames=3, height=224, width=392)
 MODES = ("least squares", "robust")

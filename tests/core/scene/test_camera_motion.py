@@ -72,7 +72,7 @@ def test_what_goes_too_far_to_be_followed_moves_too(standing: np.ndarray) -> Non
 
 
 def test_the_scene_says_it(standing: np.ndarray) -> None:
-    """Its notes are those of *Build Scene* and of a prepared clip (``core/data/test_masks.py``)."""
+    """Its notes are those of *Build Scene* and of a prepared clip (``train/data/test_masks.py``)."""
     camera = CameraModel(lens="pinhole", width=448, height=252, fx=400, fy=400, cx=223.5, cy=125.5)
     depth = DepthVideo(depth_m=torch.full((FRAMES, 252, 448), 3.0), camera=camera)
     notes = " ".join(build_scene(moved(standing, 11.0), depth).notes)

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from egox_core.cli.prior import peak_memory_bytes
 from egox_core.safe_files import write_json
-from egox_core.video.writer import write_video
+from egox_train.cli.prior import peak_memory_bytes
+from egox_train.video_writer import write_video
 
 HEIGHT, WIDTH, COUNT = 224, 400, 481
 
@@ -48,7 +48,7 @@ def test_480_frames_stay_near_the_peak_of_49(tmp_path: Path, repo_root: Path) ->
     peaks = {}
     for frames in (49, COUNT):
         out = tmp_path / str(frames)
-        subprocess.run([sys.executable, "-m", "egox_core.cli.prior", "--take", str(tmp_path), "--out", str(out),
+        subprocess.run([sys.executable, "-m", "egox_train.cli.prior", "--take", str(tmp_path), "--out", str(out),
                         "--frames", str(frames), "--size", "64"], cwd=repo_root, check=True, capture_output=True)
         report = json.loads((out / "report.json").read_text(encoding="utf-8"))
         assert report["frames"] == frames

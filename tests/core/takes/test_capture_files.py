@@ -12,13 +12,13 @@ import torch
 
 from egox_core.cameras.model import pixel_rays, project
 from egox_core.cameras.presets import preset_camera
-from egox_core.data.aria import read_aria_calibration
 from egox_core.takes.colmap import write_colmap
 from egox_core.takes.meta import read_meta
 from egox_core.takes.trajectory_files import read_trajectory
 from egox_core.takes.vipe import read_vipe
 from egox_core.trajectory.poses import invert, look_at
 from egox_core.types import CameraTrajectory
+from egox_train.data.aria import read_aria_calibration
 from tests.refusals import refuses
 
 

@@ -17,7 +17,7 @@ from egox_core.errors import EgoXInputError
 from egox_core.video.audio import read_sound
 from egox_core.video.reader import decode_frames, probe_video, read_frames
 from egox_core.video.selection import camera_of_frames, select_frames, source_rectangle
-from egox_core.video.writer import write_video
+from egox_train.video_writer import write_video
 from tests.refusals import refuses
 
 RATE = 20.0

@@ -6,7 +6,6 @@ import re
 import pytest
 import torch
 
-from egox_core.data.captions import check_caption
 from egox_core.wan.caption import (
     ACTION,
     NO_CAPTION,
@@ -17,6 +16,7 @@ from egox_core.wan.caption import (
     request_text,
 )
 from egox_core.wan.prompt import split_sections
+from egox_train.data.captions import check_caption
 from tests.refusals import refuses
 
 EXO_SCENE = "A kitchen with a white table. A kettle stands on the left."

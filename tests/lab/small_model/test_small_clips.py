@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from egox_core.data.cache_store import CacheReader
 from egox_core.gga.geometry import gga_geometry
+from egox_train.data.cache_store import CacheReader
 from lab.drawn import make_take
 from lab.small_model.clips import (
     clip_depth,

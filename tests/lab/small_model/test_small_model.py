@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from egox_core.wan.vae import VaeEncoder
+from egox_train.wan.vae import VaeEncoder
 from lab.small_model.files import WorkFiles
 from lab.small_model.settings import DemoTraining, Schedule
 from tests.lab.small_model.tiny import TINY

@@ -1,0 +1,12 @@
+"""EgoX for a lab: data sets, training, generation and evaluation without ComfyUI.
+
+Imports :mod:`egox_core` and no host; no node imports it. The rooms, each importing only rooms further down:
+
+    cli         arguments of `train_egox.py` and of `run.py prior`
+    train       LoRA training: samples, loss, loop, checkpoints, sampling
+    metrics     scores of generated videos, tables and reports
+    data        training sets: raw recordings to clips to a latent cache
+    takes       files of head points and masks beside a take
+    wan         text encoder, VAE and transformer by diffusers and transformers
+    parallel, contact_sheet, video_writer: the ground
+"""

@@ -1,0 +1,59 @@
+"""``train_egox.py launch``: a launcher's command, kept from the signals that it would end its
+processes by."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+from egox_core.errors import EgoXInputError
+
+KILLED = 128  # plus the signal: the exit code that shells give
+
+
+def launch(command: Sequence[str]) -> int:
+    """Runs ``command`` and returns its exit code; SIGTERM, SIGUSR1 and Ctrl-C ask its trainings to
+    save and end.
+
+    The launchers answer a signal by ending what they started: accelerate at once, torchrun after
+    half a minute, both with a code that isn't 0. So they get none: the processes look for a file
+    instead, after each step. A second Ctrl-C ends the launcher.
+
+    Raises:
+        EgoXInputError: no command.
+        OSError: one that can't be run.
+    """
+    from ..train.checkpoints import STOP_FILE, STOP_SIGNALS, stop_with_parent
+
+    if not command:
+        raise EgoXInputError(
+            "launch",
+            got="no command",
+            expected="a launcher with its arguments",
+            fix="for example: train_egox.py launch accelerate launch --config_file "
+            "configs/accelerate_ddp.yaml train_egox.py train --config FILE",
+        )
+    with tempfile.TemporaryDirectory(prefix="egox-") as folder:
+        stop = Path(folder) / "stop"
+        more = {"preexec_fn": stop_with_parent} if os.name == "posix" else {}
+        process = subprocess.Popen(
+            command, env={**os.environ, STOP_FILE: str(stop)}, start_new_session=True, **more
+        )
+
+        def ask(number: int, frame: FrameType | None) -> None:
+            if number == signal.SIGINT and stop.exists():
+                process.terminate()
+            stop.touch()
+
+        before = {number: signal.signal(number, ask) for number in STOP_SIGNALS}
+        try:
+            code = process.wait()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+    return code if code >= 0 else KILLED - code

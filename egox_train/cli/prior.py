@@ -1,0 +1,203 @@
+"""Headless ego prior: ``run.py prior --take FOLDER [--preset released|released_wild|clean|exact] --out FOLDER``.
+
+Writes prior.mp4 (stored, that is upright, orientation), coverage.mp4 and report.json, through the
+same functions as the nodes."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from egox_core.cameras.presets import CAMERA_PRESETS
+from egox_core.errors import EgoXInputError
+from egox_core.frame_store import FrameStore
+from egox_core.prior.options import DYNAMIC_CHOICES, PRESET_GEOMETRY, PRIOR_PRESETS, prior_preset
+from egox_core.prior.render import PriorFrame, iter_ego_prior
+from egox_core.prior.splatter import has_pytorch3d
+from egox_core.safe_files import atomic_write, write_json
+from egox_core.scene.build import build_scene
+from egox_core.scene.points import scene_points, write_ply
+from egox_core.takes.exo_camera import EXO_LENSES
+from egox_core.takes.metric_scale import parse_scale
+from egox_core.takes.take import load_take
+
+from ..video_writer import write_video
+from .progress_line import ProgressLine
+
+
+def peak_memory_bytes() -> int | None:
+    """Peak resident memory of the process in bytes; None where the system can't say.
+
+    Pages of files mapped into memory count while they are resident, though the system may drop them
+    at any time."""
+    if find_spec("resource") is not None:
+        import resource
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return int(peak if sys.platform == "darwin" else peak * 1024)
+    if find_spec("psutil") is not None:  # Windows; the host brings it
+        import psutil
+
+        return int(getattr(psutil.Process().memory_info(), "peak_wset", 0)) or None
+    return None
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Render one take; the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="run.py prior", description="Render the ego prior of a take."
+    )
+    parser.add_argument(
+        "--take", type=Path, required=True, metavar="FOLDER", help="exo.mp4, depth.npz, meta.json"
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FOLDER", help="where the results go"
+    )
+    parser.add_argument("--preset", choices=sorted(PRIOR_PRESETS), default="released")
+    parser.add_argument(
+        "--exo-lens",
+        choices=sorted(EXO_LENSES),
+        help="the file's K, or the raw lens of Ego-Exo4D's videos (default: as-given; preset exact: "
+        "raw where it is known)",
+    )
+    parser.add_argument(
+        "--scale",
+        metavar="as-is|wearer|NUMBER",
+        help="of the depth: as it is, from where the wearer's head and trunk must be, or a factor "
+        "(default: as-is; preset exact: wearer where he can be seen)",
+    )
+    parser.add_argument(
+        "--dynamic", choices=DYNAMIC_CHOICES, help="moving points (default: the preset's)"
+    )
+    parser.add_argument("--backend", choices=("torch", "pytorch3d", "reference"), default="torch")
+    parser.add_argument(
+        "--camera", choices=sorted(CAMERA_PRESETS), default="aria_released", help="the ego camera"
+    )
+    parser.add_argument(
+        "--start", type=int, default=0, metavar="N", help="first frame (default: 0)"
+    )
+    parser.add_argument(
+        "--frames", type=int, default=49, metavar="N", help="frames, 4n+1 (default: 49; 0: all)"
+    )
+    parser.add_argument(
+        "--size", type=int, metavar="PX", help="side of the picture (default: the exo height)"
+    )
+    parser.add_argument(
+        "--entry", default="", help="the take's name, where meta.json lists several"
+    )
+    parser.add_argument(
+        "--ply", action="store_true", help="write the scene of the first frame as scene.ply, too"
+    )
+    args = parser.parse_args(arguments)
+    try:
+        report = render_take(args)
+    except EgoXInputError as error:
+        print(f"run.py prior: {error}", file=sys.stderr)
+        return 1
+    seconds = ", ".join(f"{name} {value:.1f} s" for name, value in report["seconds"].items())
+    print(
+        f"{report['frames']} frames of {report['size'][0]}x{report['size'][1]} px, coverage "
+        f"{100 * report['coverage_mean']:.1f} %; {seconds}\nresults in {args.out}"
+    )
+    for note in report["notes"]:
+        print(f"note: {note}")
+    return 0
+
+
+def render_take(args: argparse.Namespace) -> dict:
+    """All stages; returns the report that it has written."""
+    show = ProgressLine()
+    started = time.perf_counter()
+    seconds: dict[str, float] = {}
+
+    def lap(name: str) -> None:
+        nonlocal started
+        now = time.perf_counter()
+        seconds[name], started = round(now - started, 3), now
+
+    exo_lens, scale = PRESET_GEOMETRY.get(args.preset, ("as given", "as is"))
+    take = load_take(
+        args.take,
+        start_frame=args.start,
+        frame_count=args.frames or None,
+        camera_preset=args.camera,
+        ego_size=args.size,
+        entry=args.entry,
+        exo_lens=EXO_LENSES[args.exo_lens] if args.exo_lens else exo_lens,
+        scale=parse_scale(args.scale) if args.scale else scale,
+        progress=show,
+    )
+    options = replace(prior_preset(args.preset), backend=args.backend)
+    if args.dynamic:
+        options = replace(options, dynamic=args.dynamic)
+    frames = take.read_exo(show)
+    lap("load")
+    scene = build_scene(frames, take.depth, progress=show)
+    lap("scene")
+    width, height = take.trajectory.camera.stored_size
+    args.out.mkdir(parents=True, exist_ok=True)
+    masks = FrameStore(scene.frame_count, (height, width), np.uint8)
+    shares: list[float] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        rendered = iter_ego_prior(scene, take.trajectory, options, progress=show)
+        write_video(args.out / "prior.mp4", _pictures(rendered, masks, shares), take.frames.fps)
+    write_video(args.out / "coverage.mp4", masks.tensor(), take.frames.fps)
+    lap("render and write")
+    if args.ply:
+        with atomic_write(args.out / "scene.ply") as path, path.open("wb") as file:
+            write_ply(scene_points(scene, 0), file)
+    peak = peak_memory_bytes()
+    report = {
+        "take": take.name,
+        "preset": args.preset,
+        "backend": args.backend,
+        "camera": args.camera,
+        "exo_lens": take.lens_note,
+        "scale": take.scale.content(),
+        "frames": scene.frame_count,
+        "size": [width, height],
+        "seconds": seconds,
+        "coverage_mean": round(float(np.mean(shares)), 5),
+        "coverage": [round(s, 5) for s in shares],
+        "static_points": len(scene.static),
+        "peak_memory_mb": None if peak is None else round(peak / 2**20, 1),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "pytorch3d_installed": has_pytorch3d(),
+        "notes": [
+            take.lens_note,
+            take.scale.note,
+            *scene.notes,
+            *(str(w.message) for w in caught if issubclass(w.category, UserWarning)),
+        ],
+    }
+    write_json(args.out / "report.json", report)
+    return report
+
+
+def _pictures(
+    rendered: Iterator[PriorFrame], masks: FrameStore, shares: list[float]
+) -> Iterator[Tensor]:
+    """The prior's pictures; coverage goes aside on the way, so that no frame is rendered twice."""
+    for frame in rendered:
+        masks.append(frame.coverage.numpy().astype(np.uint8) * 255)
+        shares.append(float(frame.coverage.float().mean()))
+        yield frame.rgb
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

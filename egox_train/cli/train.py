@@ -1,0 +1,290 @@
+"""The subcommands of ``train_egox.py``: arguments in, one call into the core, a line of result
+out."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from egox_core.progress import Progress, no_progress
+
+from .cache import cache_arguments, run_cache
+from .data import (
+    add_engine_arguments,
+    join_arguments,
+    prepare_arguments,
+    run_join,
+    run_prepare,
+    run_undistort,
+    undistort_arguments,
+)
+from .evaluate import evaluate_arguments, masks_arguments, run_evaluate, run_masks
+from .headpose import headpose_arguments, run_headpose
+from .launch import launch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """One subcommand. ``run`` returns the exit code; heavy packages are imported inside it."""
+
+    help: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace, Progress], int]
+
+
+def _launch_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "launcher",
+        nargs=argparse.REMAINDER,
+        metavar="COMMAND",
+        help="accelerate launch --config_file FILE train_egox.py train --config FILE, or torchrun",
+    )
+
+
+def _launch(args: argparse.Namespace, progress: Progress) -> int:
+    return launch(args.launcher)
+
+
+def _train_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, help="YAML file; configs/ holds examples")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="one setting, as optimizer.learning_rate=2e-4; may be given again and again",
+    )
+    parser.add_argument(
+        "--fresh", action="store_true", help="refuse to go on from checkpoints in the output folder"
+    )
+    parser.add_argument(
+        "--print-defaults",
+        action="store_true",
+        help="print every setting with its default and stop",
+    )
+
+
+def _train(args: argparse.Namespace, progress: Progress) -> int:
+    from ..train.config import dump_config, load_config, parse_config
+
+    if args.print_defaults:
+        print(
+            dump_config(
+                parse_config({"base": "BASE", "cache": "CACHE", "output": "OUTPUT", "steps": 1000})
+            )
+        )
+        return 0
+    from egox_core.errors import EgoXInputError
+
+    from ..train.checkpoints import checkpoint_folders
+    from ..train.loop import train
+
+    config = load_config(args.config, args.overrides)
+    if args.fresh and checkpoint_folders(Path(config.output)):
+        raise EgoXInputError(
+            "output folder",
+            got="checkpoints of an earlier run",
+            expected="none (--fresh)",
+            fix="choose another folder, or leave --fresh out to go on",
+        )
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("egox_train.train").setLevel(logging.INFO)
+    outcome = train(
+        config, progress=progress if os.environ.get("RANK", "0") == "0" else no_progress
+    )
+    if os.environ.get("RANK", "0") != "0":  # of several processes one speaks
+        return 0
+    print(
+        f"{'finished' if outcome.finished else 'stopped and saved'} at step {outcome.step}, loss "
+        f"{outcome.last_loss:.4f}: {config.output}"
+    )
+    return 0
+
+
+def _export_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", type=Path, help="LoRA file, or output folder of train")
+    parser.add_argument("file", type=Path, help=".safetensors file to write")
+    parser.add_argument(
+        "--form",
+        choices=("released", "native", "fused"),
+        default="released",
+        help="released or native (ComfyUI) naming, or fused into --base as a ComfyUI file",
+    )
+    parser.add_argument("--base", type=Path, help="base model, for --form fused")
+    parser.add_argument(
+        "--strength", type=float, default=1.0, help="scales the delta that is fused"
+    )
+    parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="bfloat16")
+
+
+def _export(args: argparse.Namespace, progress: Progress) -> int:
+    import torch
+
+    from ..train.export import export
+
+    export(
+        args.source,
+        args.file,
+        args.form,
+        base=args.base,
+        strength=args.strength,
+        dtype=getattr(torch, args.dtype),
+    )
+    print(f"wrote {args.file}")
+    return 0
+
+
+def _inspect_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, help="LoRA file")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+
+
+def _inspect(args: argparse.Namespace, progress: Progress) -> int:
+    from ..train.export import inspect
+
+    facts = inspect(args.file)
+    print(
+        json.dumps(facts, indent=1)
+        if args.json
+        else "\n".join(f"{k}: {v}" for k, v in facts.items())
+    )
+    return 0
+
+
+def _generate_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("cache", type=Path, help="cache of the clips")
+    parser.add_argument("out", type=Path, help="folder for one mp4 a clip")
+    parser.add_argument("--base", type=Path, required=True)
+    parser.add_argument("--vae", type=Path, required=True)
+    parser.add_argument("--lora", type=Path, help="its metadata sets mask, rays and lambda_g")
+    parser.add_argument("--strength", type=float, default=1.0)
+    parser.add_argument("--split", default="validation", choices=("train", "validation", "test"))
+    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--shift", type=float, default=3.0)
+    parser.add_argument(
+        "--recompute-exo",
+        type=int,
+        default=1,
+        metavar="N",
+        help="compute exo at every N-th step and keep it between (4: about half the time; 0: once)",
+    )
+    parser.add_argument("--seed", type=int, default=1234)
+    parser.add_argument(
+        "--cfg", type=float, default=1.0, help="guidance scale; the authors use 5, twice the time"
+    )
+    parser.add_argument(
+        "--negative", help="negative prompt of the guidance; default: empty, as the authors'"
+    )
+    parser.add_argument("--text", help="text encoder of the cache, to encode the negative prompt")
+    parser.add_argument(
+        "--mode", choices=("released", "trainer", "paper"), help="instead of the LoRA's own"
+    )
+    parser.add_argument("--lambda-g", type=float, help="instead of the LoRA's own")
+    parser.add_argument(
+        "--dtype", choices=("float32", "bfloat16"), help="default: bfloat16 on a GPU, else float32"
+    )
+    parser.add_argument("--device", default="cpu", help="cuda:0,cuda:1 spreads the workers")
+    add_engine_arguments(parser)
+
+
+def _generate(args: argparse.Namespace, progress: Progress) -> int:
+    from ..train.generate import GenerateOptions, generate
+
+    options = GenerateOptions(
+        **{
+            k: getattr(args, k)
+            for k in (
+                "base",
+                "vae",
+                "lora",
+                "strength",
+                "split",
+                "steps",
+                "shift",
+                "recompute_exo",
+                "seed",
+                "mode",
+                "lambda_g",
+                "dtype",
+                "device",
+                "cfg",
+                "text",
+            )
+        },
+        **({} if args.negative is None else {"negative": args.negative}),
+    )
+    clips, new = generate(
+        args.cache, args.out, options, engine=args.engine, workers=args.workers, progress=progress
+    )
+    print(f"{clips} clips ({new} made now): {args.out}")
+    return 0
+
+
+COMMANDS: Mapping[str, Command] = {
+    "undistort": Command(
+        help="the exo videos as prepare shows them, for any depth or mask tool",
+        add_arguments=undistort_arguments,
+        run=run_undistort,
+    ),
+    "headpose": Command(
+        help="the wearer's camera from keypoints of the exo video, for takes without ego poses",
+        add_arguments=headpose_arguments,
+        run=run_headpose,
+    ),
+    "prepare": Command(
+        help="raw takes to a training set: clips, manifest, splits, contact sheet, report",
+        add_arguments=prepare_arguments,
+        run=run_prepare,
+    ),
+    "join": Command(
+        help="one training set of the parts that `prepare --shard` made",
+        add_arguments=join_arguments,
+        run=run_join,
+    ),
+    "cache": Command(
+        help="latents, embeddings and attention geometry of a training set",
+        add_arguments=cache_arguments,
+        run=run_cache,
+    ),
+    "train": Command(
+        help="train a LoRA (or a base) on a cache; goes on where it stopped",
+        add_arguments=_train_arguments,
+        run=_train,
+    ),
+    "launch": Command(
+        help="run a launcher's command so that SIGTERM and SIGUSR1 save, and end with 0",
+        add_arguments=_launch_arguments,
+        run=_launch,
+    ),
+    "export": Command(
+        help="write a LoRA in released or native naming, or fused into its base",
+        add_arguments=_export_arguments,
+        run=_export,
+    ),
+    "generate": Command(
+        help="ego videos for a whole cache, headless and resumable",
+        add_arguments=_generate_arguments,
+        run=_generate,
+    ),
+    "inspect": Command(
+        help="print rank, alpha, targets, hash and training configuration of a LoRA file",
+        add_arguments=_inspect_arguments,
+        run=_inspect,
+    ),
+    "masks": Command(
+        help="object masks of true and generated ego videos by SAM 2, for evaluate",
+        add_arguments=masks_arguments,
+        run=run_masks,
+    ),
+    "evaluate": Command(
+        help="score generated ego videos against the true ones of a manifest",
+        add_arguments=evaluate_arguments,
+        run=run_evaluate,
+    ),
+}

@@ -1,0 +1,298 @@
+"""``cache``: all that training needs of a clip, so that VAE, text and vision encoders can stay away
+from it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from egox_core.errors import EgoXInputError
+from egox_core.progress import Progress, no_progress
+from egox_core.safe_files import file_lock, read_json
+from egox_core.wan.prompt import has_ftfy
+from egox_core.wan.weights import weights_hash
+
+from ..parallel import devices_of, part_of, run_items
+from .cache_store import (
+    EMPTY_CAPTION,
+    INDEX,
+    MAX_INDEX_BYTES,
+    CacheEntry,
+    CacheIndex,
+    fingerprint,
+    shard_header,
+    shard_name,
+    stored,
+    write_index,
+    write_shard,
+)
+from .clip_files import read_clip
+from .clip_tensors import CacheSettings, clip_tensors, encoders
+from .manifest import SPLITS, ClipRecord, read_manifest
+
+VERSION = 2  # raised when the contents of a shard change their meaning
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheOutcome:
+    """Result of a call."""
+
+    clips: int
+    new: int  # shards written now
+    kept: int  # shards that were there and fit, or that another process made meanwhile
+    missing: int = (
+        0  # shards of other parts that aren't there yet; the cache has no index until they are
+    )
+    remade_because: str = ""  # what had changed, "" where nothing
+    left_out: tuple[tuple[str, str], ...] = ()  # (clip, why it can't be read)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shard:
+    """One unit of work, picklable."""
+
+    root: Path
+    file: Path
+    fingerprint: str
+    records: tuple[ClipRecord, ...]
+    settings: CacheSettings
+    wait: bool = False  # for another process that makes this very shard
+
+    def fits(self) -> bool:
+        """True with a file of these clips. One that lacks a clip which can be read by now is
+        none."""
+        actual, left_out = shard_header(self.file)
+        return actual == self.fingerprint and not any(
+            _is_readable(self.root, record) for record in self.records if record.clip in left_out
+        )
+
+
+def build_cache(
+    manifest: Path,
+    folder: Path,
+    settings: CacheSettings,
+    *,
+    engine: str = "local",
+    workers: int = 1,
+    part: tuple[int, int] = (0, 1),
+    progress: Progress = no_progress,
+) -> CacheOutcome:
+    """Makes (or completes) the cache of a manifest; shards that fit their fingerprint are kept.
+
+    Several processes, on several machines too, may work on one folder: none makes a shard that
+        another one makes.
+
+    Args:
+        part: (i, n) makes every n-th shard from the i-th on. The part that ends last writes the
+            index.
+
+    Raises:
+        EgoXInputError: bad manifest or models, a full disk, no clip at all that can be read. Others
+            are left out by name.
+    """
+    records = [r for r in read_manifest(manifest) if r.ground_truth]
+    if not records:
+        raise EgoXInputError(
+            "cache",
+            got="no clip with a ground truth",
+            expected="at least one",
+            fix="training needs the wearer's own video",
+        )
+    if settings.image_embedding != "none" and settings.clip_vision is None:
+        raise EgoXInputError(
+            "cache",
+            got=f"image embedding {settings.image_embedding} without a CLIP vision model",
+            expected="--clip-vision, or --image-embedding none",
+            fix="a base without img_emb (Wan 2.2) takes none; Wan 2.1 needs clip_vision_h",
+        )
+    devices = devices_of(settings.device, engine)
+    models = _model_hashes(settings)
+    shards = _shards(records, manifest.parent, folder, settings, models)
+    own = part_of(shards, part)
+    todo = [s for s in own if not s.fits()]
+    changed = _what_changed(folder, settings, models) or _changed_takes(todo)
+    folder.mkdir(parents=True, exist_ok=True)
+    failures, made, done = [], 0, len(own) - len(todo)
+    while todo:
+        busy = []
+        for index, state, error in run_items(
+            _make_shard, todo, engine=engine, workers=workers, devices=devices
+        ):
+            if error:
+                failures.append(f"{todo[index].file.name}: {error}")
+                continue
+            if state == "busy":
+                busy.append(replace(todo[index], wait=True))
+                continue
+            made += state == "made"
+            done += 1
+            progress(done, len(own), "cache shards")
+        todo = busy
+    if failures:
+        raise EgoXInputError(
+            "cache",
+            got=f"{len(failures)} shards that could not be made; first: {failures[0]}",
+            expected="room on the disk, and models that run",
+            fix="see the message, then start again: shards that are done are kept",
+        )
+    headers = [shard_header(s.file) for s in shards]
+    left_out = {clip: why for _, lacking in headers for clip, why in lacking.items()}
+    outcome = CacheOutcome(
+        clips=len(records) - len(left_out),
+        new=made,
+        kept=len(own) - made,
+        missing=sum(
+            actual != s.fingerprint for s, (actual, _) in zip(shards, headers, strict=True)
+        ),
+        remade_because=changed,
+        left_out=tuple(sorted(left_out.items())),
+    )
+    if outcome.missing:
+        return outcome
+    if not outcome.clips:
+        raise EgoXInputError(
+            "cache",
+            got=f"no clip that can be read; first {': '.join(outcome.left_out[0])}",
+            expected="at least one",
+            fix="run prepare again: it makes what is damaged",
+        )
+    splits = _splits(manifest)
+    write_index(
+        folder,
+        CacheIndex(
+            settings=_content_settings(settings),
+            models=models,
+            shards={s.file.name: s.fingerprint for s in shards},
+            entries=tuple(
+                CacheEntry(
+                    clip=r.clip,
+                    take=r.take,
+                    split=splits.get(r.clip, "train"),
+                    shard=s.file.name,
+                    start=r.start,
+                    rank=r.rank,
+                    fps=r.fps,
+                )
+                for s in shards
+                for r in s.records
+                if r.clip not in left_out
+            ),
+        ),
+    )
+    for extra in sorted(folder.glob("shard-*.safetensors")):
+        if extra.name not in {s.file.name for s in shards}:
+            extra.unlink()
+    return outcome
+
+
+def _shards(
+    records: list[ClipRecord],
+    root: Path,
+    folder: Path,
+    settings: CacheSettings,
+    models: dict[str, str],
+) -> list[_Shard]:
+    """Each take's clips in shards of their own, so that one more or less touches no other
+    take's."""
+    shards = []
+    made_with = {"version": VERSION, "models": models, "settings": _content_settings(settings)}
+    for take, of_take in groupby(
+        sorted(records, key=lambda r: (r.take, r.clip)), key=lambda r: r.take
+    ):
+        of_take = list(of_take)
+        for number, first in enumerate(range(0, len(of_take), settings.shard_clips)):
+            clips = tuple(of_take[first : first + settings.shard_clips])
+            shards.append(
+                _Shard(
+                    root=root,
+                    file=folder / shard_name(take, number),
+                    records=clips,
+                    settings=settings,
+                    fingerprint=fingerprint(
+                        {**made_with, "clips": [[r.clip, r.files] for r in clips]}
+                    ),
+                )
+            )
+    return shards
+
+
+def _changed_takes(todo: list[_Shard]) -> str:
+    """Takes whose shards are there and don't fit."""
+    takes = sorted({s.records[0].take for s in todo if s.file.is_file()})
+    return f"the clips of {len(takes)} takes, first {takes[0]}" if takes else ""
+
+
+def _content_settings(settings: CacheSettings) -> dict[str, Any]:
+    """Settings that change the contents; paths and device don't (models are known by hash)."""
+    values = asdict(settings)
+    kept = ("image_embedding", "rays", "views", "dtype", "shard_clips", "text_encoding")
+    return {k: values[k] for k in kept} | {"text_cleaning": "ftfy" if has_ftfy() else "plain"}
+
+
+def _model_hashes(settings: CacheSettings) -> dict[str, str]:
+    hashes = {
+        "vae": weights_hash(
+            settings.vae / "vae" if (settings.vae / "vae").is_dir() else settings.vae, "VAE"
+        ),
+        "text": settings.text
+        if settings.text.startswith("zeros:")
+        else weights_hash(Path(settings.text), "text encoder"),
+    }
+    if settings.clip_vision is not None and settings.image_embedding != "none":
+        hashes["clip_vision"] = weights_hash(settings.clip_vision, "CLIP vision")
+    return hashes
+
+
+def _what_changed(folder: Path, settings: CacheSettings, models: dict[str, str]) -> str:
+    """Names of models and settings that differ from those of the cache that is there."""
+    if not (folder / INDEX).is_file():
+        return ""
+    before = read_json(folder / INDEX, "cache index", MAX_INDEX_BYTES)
+    now = {**_content_settings(settings), **models}
+    then = {**before.get("settings", {}), **before.get("models", {})}
+    return ", ".join(sorted(k for k in now.keys() | then.keys() if now.get(k) != then.get(k)))
+
+
+def _splits(manifest: Path) -> dict[str, str]:
+    """Clip -> split from the lists beside the manifest."""
+    out = {}
+    for split in SPLITS:
+        file = manifest.parent / "splits" / f"{split}.txt"
+        if file.is_file():
+            out.update(dict.fromkeys(file.read_text(encoding="utf-8").split(), split))
+    return out
+
+
+def _make_shard(shard: _Shard, device: str) -> Literal["made", "there", "busy"]:
+    """Makes a shard, unless another process has made it meanwhile or is at it. A clip that can't be
+    read is left out, and named in it."""
+    settings = replace(shard.settings, device=device)
+    _, text, _ = encoders(settings)  # what is wrong with a model is no clip's fault
+    with file_lock(shard.file, wait=shard.wait) as free:
+        if not free:
+            return "busy"
+        if shard.fits():
+            return "there"
+        tensors = {EMPTY_CAPTION: stored(text.encode(""), getattr(torch, settings.dtype))}
+        left_out = {}
+        for record in shard.records:
+            try:
+                clip = clip_tensors(read_clip(shard.root, record), settings)
+            except EgoXInputError as error:
+                left_out[record.clip] = str(error)
+                continue
+            tensors |= {f"{record.clip}/{name}": tensor for name, tensor in clip.items()}
+        write_shard(shard.file, tensors, shard.fingerprint, left_out)
+    return "made"
+
+
+def _is_readable(root: Path, record: ClipRecord) -> bool:
+    try:
+        read_clip(root, record)
+    except EgoXInputError:
+        return False
+    return True

@@ -1,0 +1,290 @@
+"""The cache on disk: safetensors shards of a few clips each, and an index that says what they were
+made from.
+
+    cache/index.json            settings, fingerprints, clip -> shard
+    cache/shard-<hash of the take's name>-000.safetensors   tensors "<clip>/<name>", and the
+        embedding of the empty caption, which any clip can be trained with; in the metadata its
+        fingerprint, and the clips that could not be read, with the reason
+
+A shard holds clips of one take. Its fingerprint covers the clips' files, the models and the
+settings. A shard made from anything else is made again, and a training run refuses an index that
+its shards don't match.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from egox_core.errors import EgoXInputError
+from egox_core.safe_files import atomic_write, read_json, require_safe_name, write_json
+
+FORMAT = "egox-cache/1"
+INDEX = "index.json"
+EMPTY_CAPTION = "empty caption"
+FINGERPRINT, LEFT_OUT = "egox.fingerprint", "egox.left_out"
+MAX_INDEX_BYTES = 2**30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheEntry:
+    """One clip of the index."""
+
+    clip: str
+    take: str
+    split: str
+    shard: str
+    start: int  # first source frame
+    rank: int  # of its exo camera within the take, 1 is the best
+    fps: float  # of its videos
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheIndex:
+    """Contents of a cache and what it was made from."""
+
+    settings: Mapping[str, Any]  # image_embedding, rays, sizes, views, ...
+    models: Mapping[str, str]  # vae, text, clip_vision -> weights hash
+    shards: Mapping[str, str]  # shard file -> fingerprint
+    entries: tuple[CacheEntry, ...]
+
+
+def fingerprint(parts: Mapping[str, Any]) -> str:
+    """64 hex digits of everything in ``parts``; key order doesn't matter."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
+
+
+def shard_name(take: str, number: int = 0) -> str:
+    """File name of a take's ``number``-th shard. A take's own name may fit no file."""
+    return f"shard-{hashlib.sha256(take.encode()).hexdigest()[:16]}-{number:03d}.safetensors"
+
+
+def shard_header(file: Path) -> tuple[str | None, dict[str, str]]:
+    """The fingerprint in a shard, None where it can't be read, and why it lacks which clips."""
+    if not file.is_file():
+        return None, {}
+    try:
+        with safe_open(file, "pt") as stream:
+            metadata = stream.metadata() or {}
+        return metadata.get(FINGERPRINT), json.loads(metadata.get(LEFT_OUT, "{}"))
+    except (SafetensorError, OSError, ValueError):
+        return None, {}
+
+
+def write_shard(
+    file: Path,
+    tensors: Mapping[str, Tensor],
+    content_hash: str,
+    left_out: Mapping[str, str] | None = None,
+) -> None:
+    """One shard, whole or not at all.
+
+    Args:
+        left_out: by name, why a clip that belongs here isn't in it.
+
+    Raises:
+        EgoXInputError: the disk is full (or the file system refuses); nothing half-written is left.
+    """
+    metadata = {FINGERPRINT: content_hash} | ({LEFT_OUT: json.dumps(left_out)} if left_out else {})
+    try:
+        with atomic_write(file) as temporary:
+            save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, metadata=metadata)
+    except (SafetensorError, OSError) as error:
+        raise EgoXInputError(
+            f"cache shard {file.name}",
+            got=f"it can't be written ({error})",
+            expected="room on the disk",
+            fix="free some space and start again",
+        ) from error
+
+
+def write_index(folder: Path, index: CacheIndex) -> None:
+    """The index, whole or not at all, last of all: a cache without one is unfinished."""
+    write_json(
+        folder / INDEX,
+        {
+            "format": FORMAT,
+            "settings": dict(index.settings),
+            "models": dict(index.models),
+            "shards": dict(index.shards),
+            "clips": [asdict(entry) for entry in index.entries],
+        },
+    )
+
+
+def read_index(folder: Path) -> CacheIndex:
+    """The index of a cache, its shards checked against it.
+
+    Raises:
+        EgoXInputError: missing (unfinished), not an index, a shard gone or made from other data
+            than the index says.
+    """
+    file = folder / INDEX
+    if not file.is_file():
+        raise EgoXInputError(
+            "cache",
+            got=f"{folder.name!r} without {INDEX}",
+            expected="a finished cache",
+            fix="run `train_egox.py cache` (again: it goes on where it stopped)",
+        )
+    content = read_json(file, "cache index", MAX_INDEX_BYTES)
+    if isinstance(content, dict) and content.get("format", FORMAT) != FORMAT:
+        raise EgoXInputError(
+            "cache",
+            got=f"format {str(content['format'])[:40]}",
+            expected=FORMAT,
+            fix="make the cache again with this version",
+        )
+    parts = dict.fromkeys(("settings", "models", "shards"), dict) | {"clips": list}
+    wrong = [
+        key
+        for key, kind in parts.items()
+        if not isinstance(content, dict) or not isinstance(content.get(key), kind)
+    ]
+    if wrong or not all(_is_entry(e) and e["shard"] in content["shards"] for e in content["clips"]):
+        raise EgoXInputError(
+            "cache index",
+            got=f"{file.name!r} without proper {(wrong or ['clips'])[0]}",
+            expected=FORMAT,
+            fix="run `train_egox.py cache` again",
+        )
+    index = CacheIndex(
+        settings=content["settings"],
+        models=content["models"],
+        shards=content["shards"],
+        entries=tuple(CacheEntry(**e) for e in content["clips"]),
+    )
+    for name, expected in index.shards.items():
+        require_safe_name(name, "cache shard")
+        actual, _ = shard_header(folder / name)
+        if actual != expected:
+            raise EgoXInputError(
+                f"cache shard {name}",
+                got="no readable file"
+                if actual is None
+                else "data made from other clips, models or settings",
+                expected="what the index names",
+                fix="run `train_egox.py cache` again: it remakes what doesn't fit",
+            )
+    return index
+
+
+def _is_entry(entry: object) -> bool:
+    kinds = {"str": str, "int": int, "float": int | float}
+    return (
+        isinstance(entry, dict)
+        and entry.keys() == {f.name for f in fields(CacheEntry)}
+        and all(isinstance(entry[f.name], kinds[f.type]) for f in fields(CacheEntry))
+    )
+
+
+class CacheReader:
+    """Reads clips of a cache; holds open one shard at a time (files are memory-mapped)."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.index = read_index(folder)
+        self._entries = {e.clip: e for e in self.index.entries}
+        self._open: tuple[str, Any] | None = None
+
+    def clips(self, split: str) -> list[str]:
+        """Clip names of a split, in the index's order.
+
+        Raises:
+            EgoXInputError: none.
+        """
+        names = [e.clip for e in self.index.entries if e.split == split]
+        if not names:
+            raise EgoXInputError(
+                f"cache split {split}",
+                got="no clip",
+                expected="at least one",
+                fix="prepare more takes, or larger split fractions",
+            )
+        return names
+
+    def views(self, split: str) -> list[tuple[str, ...]]:
+        """The clips of a split that show the same frames of a take, the best exo camera first, in
+        the index's order.
+
+        Raises:
+            EgoXInputError: none.
+        """
+        groups: dict[tuple[str, int], list[CacheEntry]] = {}
+        for name in self.clips(split):
+            entry = self._entries[name]
+            groups.setdefault((entry.take, entry.start), []).append(entry)
+        return [
+            tuple(e.clip for e in sorted(group, key=lambda e: (e.rank, e.clip)))
+            for group in groups.values()
+        ]
+
+    def take_of(self, clip: str) -> str:
+        return self._entries[clip].take
+
+    def fps_of(self, clip: str) -> float:
+        """Frames a second of the clip's videos."""
+        return self._entries[clip].fps
+
+    def tensors(self, clip: str, names: Sequence[str]) -> dict[str, Tensor]:
+        """The named tensors of a clip, those that it has.
+
+        Raises:
+            EgoXInputError: no such clip, or a shard that can't be read.
+        """
+        found = self._read(clip, [f"{clip}/{name}" for name in names])
+        return {key[len(clip) + 1 :]: tensor for key, tensor in found.items()}
+
+    def empty_caption(self, clip: str) -> Tensor:  # [tokens, width]
+        """The embedding of no caption, by the encoder of the clip's own.
+
+        Raises:
+            EgoXInputError: as :meth:`tensors`, or a cache that was made without it.
+        """
+        found = self._read(clip, [EMPTY_CAPTION])
+        if not found:
+            raise EgoXInputError(
+                "cache",
+                got="no embedding of the empty caption",
+                expected="one for caption dropout",
+                fix="make the cache again, or set conditioning.caption_dropout=0",
+            )
+        return found[EMPTY_CAPTION]
+
+    def _read(self, clip: str, keys: Sequence[str]) -> dict[str, Tensor]:
+        """Those of the tensors that the clip's shard has."""
+        entry = self._entries.get(clip)
+        if entry is None:
+            raise EgoXInputError(
+                "clip", got=repr(clip), expected="a clip of the cache", fix="see index.json"
+            )
+        try:
+            if self._open is None or self._open[0] != entry.shard:
+                stream = safe_open(self.folder / entry.shard, "pt")
+                self._open = (entry.shard, (stream, set(stream.keys())))
+            stream, have = self._open[1]
+            return {key: stream.get_tensor(key) for key in keys if key in have}
+        except (SafetensorError, OSError) as error:
+            raise EgoXInputError(
+                f"cache shard {entry.shard}",
+                got=f"an unreadable file ({error})",
+                expected="an intact shard",
+                fix="run `train_egox.py cache` again",
+            ) from error
+
+
+def stored(
+    tensor: Tensor,  # of any shape
+    dtype: torch.dtype,
+) -> Tensor:
+    """A tensor as it goes into a shard: memory of its own, which safetensors asks for."""
+    return tensor.detach().to("cpu", dtype, copy=True).contiguous()

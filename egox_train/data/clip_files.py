@@ -1,0 +1,134 @@
+"""A prepared clip: its folder (our take layout plus the rendered prior), and where clips start in a
+take.
+
+Clips are full windows of frames whose poses are all known.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from egox_core.errors import EgoXInputError
+from egox_core.file_names import PRIOR, TRUTH
+from egox_core.takes.take import Take, load_take
+from egox_core.video.reader import decode_frames, probe_video, read_frames
+from egox_core.video.selection import select_frames
+
+from .manifest import ClipRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clip:
+    """A clip's pictures and geometry, all of the same frames."""
+
+    record: ClipRecord
+    take: Take
+    exo: Tensor  # [T, H, W, 3] uint8
+    prior: Tensor  # [T, H, W, 3] uint8
+    ego: Tensor | None  # [T, H, W, 3] uint8, where there is a ground truth
+
+
+def read_clip(root: Path, record: ClipRecord) -> Clip:
+    """Reads a clip of a manifest in ``root``.
+
+    Raises:
+        EgoXInputError: a file missing or corrupt, videos of other lengths or sizes than the record
+            says.
+    """
+    folder = root / record.folder
+    take = load_take(
+        folder, frame_count=record.frames, size=record.exo_size, ego_size=record.ego_size[0]
+    )
+    exo = take.read_exo()
+    prior = read_all(folder / PRIOR, record.frames, record.ego_size)
+    ego = read_all(folder / TRUTH, record.frames, record.ego_size) if record.ground_truth else None
+    return Clip(record=record, take=take, exo=exo, prior=prior, ego=ego)
+
+
+def read_all(file: Path, frames: int, size: tuple[int, int]) -> Tensor:  # [T, H, W, 3] uint8
+    """The first ``frames`` frames of a video of exactly this (width, height).
+
+    Raises:
+        EgoXInputError: shorter, of another size, corrupt.
+    """
+    info = probe_video(file)
+    if (info.width, info.height) != tuple(size) or info.frame_count < frames:
+        raise EgoXInputError(
+            f"video {file.parent.name}/{file.name}",
+            got=f"{info.frame_count} frames of {info.width}x{info.height}",
+            expected=f"{frames} frames of {size[0]}x{size[1]}",
+            fix="run prepare again",
+        )
+    return read_frames(
+        file, info, select_frames(info, frame_count=frames, width=size[0], height=size[1])
+    )
+
+
+def middle_picture(file: Path, frames: int) -> np.ndarray:  # [H, W, 3] uint8
+    """The frame in the middle of a video's first ``frames``."""
+    _, picture = next(decode_frames(file, probe_video(file), [frames // 2]))
+    return picture
+
+
+def first_frame_then_grey(
+    frames: Tensor,  # [T, H, W, 3] uint8
+) -> Tensor:  # [T, H, W, 3] uint8
+    """Wan's image-to-video condition: the first frame, grey after it."""
+    out = torch.full_like(frames, 128)
+    out[0] = frames[0]
+    return out
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClipWindow:
+    """One clip: source frames ``start``, ``start + step``, ... (``frames`` of them)."""
+
+    start: int
+    frames: int
+    step: int
+
+    @property
+    def indices(self) -> Tensor:  # [frames] int64
+        return torch.arange(self.start, self.start + self.frames * self.step, self.step)
+
+
+def clip_windows(
+    pose_known: Tensor,  # [T] bool
+    available: int,  # frames that all videos of the take have
+    *,
+    first: int = 0,  # frame at which the take's task begins
+    frames: int,
+    stride: int,  # source frames from one clip's start to the next
+    step: int = 1,
+) -> tuple[list[ClipWindow], list[int]]:
+    """Windows of a take, and the starts that were skipped because a pose is lost inside.
+
+    Starts stay on the stride's grid, from ``first`` on, whatever is lost, so that clips keep their
+    names when a hole is mended."""
+    length = min(available, len(pose_known))
+    windows: list[ClipWindow] = []
+    skipped: list[int] = []
+    for start in range(first, length - (frames - 1) * step, stride):
+        window = ClipWindow(start=start, frames=frames, step=step)
+        if bool(pose_known[window.indices].all()):
+            windows.append(window)
+        else:
+            skipped.append(start)
+    return windows, skipped
+
+
+def longest_known(
+    pose_known: Tensor,  # [T] bool
+) -> int:
+    """Length of the longest run of known poses; says how many frames a clip of this take may have
+    at most."""
+    best = run = 0
+    for has_pose in torch.as_tensor(pose_known).tolist():
+        run = run + 1 if has_pose else 0
+        best = max(best, run)
+    return best

@@ -1,0 +1,81 @@
+"""Masks of what moves in a clip: out of a mask file, from a segmentation model, or with the depth
+file; else nobody says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torch import Tensor
+
+from egox_core.errors import EgoXInputError
+from egox_core.video.reader import probe_video
+
+from ..parallel import on_device
+from ..takes.mask_files import MaskFrames, check_mask, find_mask, read_mask
+from .clip_files import ClipWindow
+from .exo_pictures import ExoPictures, exo_pictures
+from .manifest import MaskSource
+from .prepare_options import PrepareOptions
+from .raw_take import ExoView, RawTake
+
+FIRST = ClipWindow(start=0, frames=1, step=1)
+
+
+def check_mask_source(options: PrepareOptions) -> None:
+    """Check what every take's masks need, before anything else is read.
+
+    Raises:
+        EgoXInputError: no such folder of masks; see :func:`.mask_model.load_mask_model`.
+    """
+    if options.mask_root is not None and not options.mask_root.is_dir():
+        raise EgoXInputError(
+            "mask root",
+            got=f"{options.mask_root.name!r}, which is no folder",
+            expected="the folder of <take>__<camera> masks",
+            fix="check the path",
+        )
+    if options.mask_model is not None:
+        from .mask_model import load_mask_model
+
+        load_mask_model(options, options.device)
+
+
+def with_mask(view: ExoView, take: RawTake, options: PrepareOptions) -> ExoView:
+    """The view with its mask file, where there is a folder of them.
+
+    Raises:
+        EgoXInputError: none for this view, or one of another length or shape than its video.
+    """
+    if options.mask_root is None:
+        return view
+    mask = find_mask(options.mask_root, f"{take.name}__{view.name}")
+    pictures = exo_pictures(view, probe_video(view.video), take.layout, options)
+    check_mask(
+        mask, pictures.info.frame_count, pictures.maps(FIRST), redrawn=pictures.redrawn is not None
+    )
+    return replace(view, mask=mask)
+
+
+def moving_in_clip(
+    pictures: ExoPictures,
+    window: ClipWindow,
+    options: PrepareOptions,
+    frames: Tensor,  # [T, H, W, 3] uint8, the clip's pictures
+    opened: MaskFrames | None = None,  # of the view's mask file
+) -> tuple[Tensor | None, MaskSource]:  # [T, H, W] bool
+    """Masks of what moves in the clip's pictures, and their source; None: neither a mask file nor a
+    model.
+
+    Raises:
+        EgoXInputError: as :func:`..takes.mask_files.read_mask` and
+            :func:`.mask_model.moving_masks`.
+    """
+    if pictures.view.mask is not None:
+        return read_mask(pictures.view.mask, pictures.maps(window), opened=opened), "mask file"
+    if options.mask_model is not None:
+        from .mask_model import moving_masks
+
+        return on_device(
+            options.device, moving_masks, replace(options, device=None), frames
+        ), "mask model"
+    return None, "derived"

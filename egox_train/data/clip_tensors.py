@@ -1,0 +1,144 @@
+"""Tensors of one clip as a cache's shard holds them: latents, embeddings, directions."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from egox_core.gga.geometry import gga_geometry, with_trainer_rays
+from egox_core.sizes import FRAMES_PER_LATENT, PIXELS_PER_LATENT
+from egox_core.types import GgaGeometry
+from egox_core.wan.latents import denormalise_latent, normalise_latent
+from egox_core.wan.vision import VisionEncoder, embedding_picture
+
+from ..wan.text import TextEncoder, make_text_encoder
+from ..wan.vae import VaeEncoder
+from .cache_store import stored
+from .clip_files import Clip, first_frame_then_grey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheSettings:
+    """Settings of a cache. ``image_embedding`` and ``rays`` as in the training configuration."""
+
+    vae: Path
+    text: str  # see wan.text.make_text_encoder
+    clip_vision: Path | None = None
+    image_embedding: str = "released"  # released | exo+prior | exo only | trainer | none
+    rays: str = "released"  # released | exact | pinhole | trainer
+    text_encoding: str = "released"  # released | trainer, see wan.text.UmT5Text
+    views: bool = False  # also what plain image-to-video on single views needs
+    dtype: str = "bfloat16"  # of latents and embeddings; directions stay float32
+    shard_clips: int = 16  # of one take
+    device: str = "cpu"  # or several, ``cuda:0,cuda:1``: each worker keeps to one
+
+
+_ENCODERS: dict[str, tuple[VaeEncoder, TextEncoder, VisionEncoder | None]] = {}
+
+
+def encoders(settings: CacheSettings) -> tuple[VaeEncoder, TextEncoder, VisionEncoder | None]:
+    """Loaded once a process."""
+    key = repr(settings)
+    if key not in _ENCODERS:
+        _ENCODERS.clear()
+        half = torch.float32 if settings.device == "cpu" else torch.bfloat16
+        vision = (
+            None
+            if settings.image_embedding == "none"
+            else VisionEncoder(settings.clip_vision, settings.device, half)
+        )
+        _ENCODERS[key] = (
+            VaeEncoder(settings.vae, settings.device),
+            make_text_encoder(settings.text, settings.device, settings.text_encoding),
+            vision,
+        )
+    return _ENCODERS[key]
+
+
+def clip_tensors(clip: Clip, settings: CacheSettings) -> dict[str, Tensor]:
+    """All that a shard holds of one clip: latents [16, t, h, w] in model space, embeddings [tokens,
+    width]."""
+    vae, text, vision = encoders(settings)
+    dtype = getattr(torch, settings.dtype)
+    frames = {
+        "exo": clip.exo,
+        "ego": clip.ego,
+        "prior": clip.prior,
+        "grey": torch.full_like(clip.prior, 128),
+    }
+    if settings.views:
+        frames |= {
+            "exo_first": first_frame_then_grey(clip.exo),
+            "ego_first": first_frame_then_grey(clip.ego),
+        }
+    out = {name: vae.encode(video) for name, video in frames.items()}
+    out["text"] = text.encode(clip.take.prompt)
+    if vision is not None:
+        out |= _image_embeddings(clip, settings, out["exo"], vae, vision)
+    geometry = clip_geometry(clip, settings.rays)
+    return {name: stored(tensor, dtype) for name, tensor in out.items()} | {
+        "query_dirs": stored(geometry.query_dirs, torch.float32),
+        "key_dirs": stored(geometry.key_dirs, torch.float32),
+        "key_trust": stored(geometry.key_trust, torch.float32),
+        "grid": torch.tensor(geometry.grid),
+    }
+
+
+def clip_geometry(clip: Clip, rays: str) -> GgaGeometry:
+    """GGA directions of a clip, in a few MB (never the L x L map)."""
+    record = clip.record
+    geometry = gga_geometry(
+        clip.take.depth,
+        clip.take.trajectory,
+        "exact" if rays == "trainer" else rays,
+        frames=record.frames,
+        exo_size=record.exo_size,
+        ego_size=record.ego_size,
+    )
+    if rays == "trainer":
+        geometry = with_trainer_rays(
+            geometry, clip.take.trajectory, torch.arange(geometry.grid[0]) * FRAMES_PER_LATENT
+        )
+    return geometry
+
+
+def noise_seed_of(clip: str) -> int:
+    """Seed of the noise in the ``released`` image embedding; at inference it is the sampler's."""
+    return int.from_bytes(hashlib.sha256(clip.encode()).digest()[:6], "big")
+
+
+def _image_embeddings(
+    clip: Clip, settings: CacheSettings, exo_latent: Tensor, vae: VaeEncoder, vision: VisionEncoder
+) -> dict[str, Tensor]:
+    exo, prior, ego = (video[:1].float() / 255 for video in (clip.exo, clip.prior, clip.ego))
+    mode = settings.image_embedding
+    if mode == "trainer":
+        picture = torch.cat((exo, ego), dim=2)
+    else:
+        t, h, w_ego = (
+            exo_latent.shape[1],
+            exo_latent.shape[2],
+            clip.record.ego_size[0] // PIXELS_PER_LATENT,
+        )
+        generator = torch.Generator().manual_seed(noise_seed_of(clip.record.clip))
+        picture = embedding_picture(
+            mode,
+            exo_frame=exo,
+            prior_frame=prior,
+            exo_latent=denormalise_latent(exo_latent[None]),
+            ego_noise=torch.randn(1, 16, t, h, w_ego, generator=generator),
+            to_raw=denormalise_latent,
+            decode=lambda raw: _decode_raw(vae, raw),
+        )
+    out = {"image": vision.encode(picture, twice_rescaled=mode == "trainer")}
+    if settings.views:
+        out |= {"image_exo": vision.encode(exo), "image_ego": vision.encode(ego)}
+    return out
+
+
+def _decode_raw(vae: VaeEncoder, raw: Tensor) -> Tensor:
+    return vae.decode(normalise_latent(raw)[0])

@@ -1,0 +1,375 @@
+"""Makes one clip's folder from a raw take: undistorted exo, truth, depth, cameras and the rendered
+prior."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import shutil
+import uuid
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from egox_core.cameras.model import CameraModel, camera_to_json, intrinsics_matrix, rescale
+from egox_core.errors import EgoXInputError
+from egox_core.file_names import COVERAGE, DEPTH, EXO, META, OBJECTS, PRIOR, TRUTH
+from egox_core.prior.options import prior_preset
+from egox_core.prior.render import render_ego_prior
+from egox_core.safe_files import atomic_write, file_lock, read_json, replace_folder, write_json
+from egox_core.scene.build import build_scene
+from egox_core.takes.depth_files import check_depth, depth_of_frames
+from egox_core.takes.depth_readers import DepthFile, open_depth
+from egox_core.takes.metric_scale import with_scale
+from egox_core.takes.take import load_take
+from egox_core.types import DepthVideo, TakeMeta
+from egox_core.video.cuts import refuse_cuts
+from egox_core.video.reader import probe_video, read_frames
+
+from ..parallel import on_device
+from ..takes.mask_files import MaskFile, MaskFrames, open_mask
+from ..video_writer import write_video
+from .captions import caption_for
+from .clip_files import ClipWindow
+from .clip_masks import moving_in_clip
+from .exo_pictures import ExoPictures, exo_pictures, frames_of
+from .ground_plane import GroundPlane, plane_depth
+from .manifest import STAND_IN_DEPTH, ClipRecord
+from .object_masks import carry_objects, objects_of
+from .prepare_options import PrepareOptions
+from .raw_take import ExoView, RawTake
+
+logger = logging.getLogger(__name__)
+RECORD = "clip.json"
+KEPT_BYTES = 256 * 2**20
+"""Depth that was unpacked for one clip is kept for the next one, which may overlap it: 360 maps of
+796x448."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClipJob:
+    """One clip to make."""
+
+    take: RawTake
+    view: ExoView
+    window: ClipWindow
+    rank: int
+    predicted_coverage: float
+    plane: GroundPlane | None  # for stand-in depth
+    options: PrepareOptions
+
+    @property
+    def name(self) -> str:
+        return f"{self.take.name}__{self.view.name}__{self.window.start:06d}"
+
+    def fingerprint(self, captions: Mapping[str, str]) -> str:
+        """Changes with settings, window, cameras, poses, captions and the source videos' sizes."""
+        used = self.take.ego_w2c[self.window.indices]
+        sizes = [
+            p.stat().st_size if p is not None and p.is_file() else 0
+            for p in (self.view.video, self.take.ego_video, self.view.depth)
+        ]
+        objects = objects_of(self.take.ego_video)
+        sizes += [objects.stat().st_size] if objects is not None else []
+        if self.view.mask is not None:
+            file = self.view.mask.path
+            sizes.append(file.stat().st_size if file.is_file() else self.view.mask.frame_count)
+        parts = [
+            self.options.content(),
+            [self.window.start, self.window.frames, self.window.step],
+            sizes,
+            camera_to_json(self.view.camera),
+            self.view.w2c.tolist(),
+            hashlib.sha256(used.contiguous().numpy().tobytes()).hexdigest(),
+            caption_for(self.name, self.take.name, captions, self.take.prompt),
+            self.rank,
+            round(self.predicted_coverage, 6),
+        ]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def clips_without_depth(clips: Sequence[ClipJob], pictures: ExoPictures) -> dict[str, str]:
+    """Clips of one view whose depth file is missing, too short or of another size, and why; no map
+    is read."""
+    options, take, view = clips[0].options, clips[0].take, clips[0].view
+    if options.depth != "files":
+        return {}
+    name = f"{take.name}__{view.name}"
+    problems: dict[str, str] = {}
+    try:
+        if view.depth is None and options.depth_root is not None:
+            raise EgoXInputError(
+                f"depth of {name}",
+                got=f"nothing of that name in {options.depth_root.name!r}",
+                expected=f"{name}.npz, .npy or .zip, or a folder {name} of frames",
+                fix="run the depth tool on the video that `train_egox.py undistort` writes",
+            )
+        if view.depth is None:
+            raise EgoXInputError(
+                f"depth of {name}",
+                got="no depth file",
+                expected="depth of the exo video",
+                fix="give --depth-root, --depth-model or --depth plane",
+            )
+        with open_depth(view.depth) as source:
+            for clip in clips:
+                try:
+                    check_depth(
+                        source, pictures.maps(clip.window), redrawn=pictures.redrawn is not None
+                    )
+                except EgoXInputError as error:
+                    problems[clip.name] = str(error)
+    except EgoXInputError as error:
+        return {clip.name: str(error) for clip in clips}
+    return problems
+
+
+class OpenMaps:
+    """Depth and mask files that stay open from clip to clip, so that a take's clips read a packed
+    one in one pass."""
+
+    def __init__(self) -> None:
+        self._stack, self._open = ExitStack(), {}
+
+    def __enter__(self) -> OpenMaps:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def depth(self, path: Path) -> DepthFile:
+        """The file; it is opened at the first call. Raises what
+        :func:`..takes.depth_readers.open_depth` does."""
+        if path not in self._open:
+            self._open[path] = self._stack.enter_context(open_depth(path, keep_bytes=KEPT_BYTES))
+        return self._open[path]
+
+    def mask(self, mask: MaskFile | None) -> MaskFrames | None:
+        """Its frames, None for no file. Raises what :func:`..takes.mask_files.open_mask` does."""
+        if mask is not None and mask.path not in self._open:
+            self._open[mask.path] = self._stack.enter_context(
+                open_mask(mask, keep_bytes=KEPT_BYTES)
+            )
+        return None if mask is None else self._open[mask.path]
+
+
+def make_clip(
+    job: ClipJob, root: Path, captions: Mapping[str, str], maps: OpenMaps
+) -> tuple[ClipRecord, bool]:
+    """The clip's record, and whether it had to be made: one that is there with this fingerprint is
+    taken as it is.
+
+    The folder is written under another name and moved into place, so it is whole or not there.
+
+    Raises:
+        EgoXInputError: videos, depth or poses that don't allow it.
+    """
+    fingerprint = job.fingerprint(captions)
+    folder = root / "clips" / job.name
+    finished = _finished(folder, fingerprint)
+    if finished is not None:
+        return finished, False
+    with file_lock(folder):
+        finished = _finished(folder, fingerprint)  # by another process meanwhile?
+        if finished is not None:
+            return finished, False
+        temporary = folder.with_name(f".{job.name}.{uuid.uuid4().hex[:8]}")
+        temporary.mkdir(parents=True)
+        try:
+            record = _write(job, temporary, captions, maps)
+            write_json(
+                temporary / RECORD,
+                {"fingerprint": fingerprint, "record": record.model_dump(mode="json")},
+            )
+            replace_folder(temporary, folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return record, True
+
+
+def _finished(folder: Path, fingerprint: str) -> ClipRecord | None:
+    """The record of a whole clip of this fingerprint; a damaged one is named in a warning."""
+    try:
+        content = read_json(folder / RECORD, RECORD)
+        entries = content if isinstance(content, dict) else {}
+        record = ClipRecord.model_validate(entries.get("record"))
+    except ValueError as error:  # EgoXInputError, and pydantic's
+        if (folder / RECORD).exists():
+            logger.warning(
+                "clip %s has a damaged %s and is made again: %s", folder.name, RECORD, error
+            )
+        return None
+    if entries.get("fingerprint") != fingerprint:
+        return None
+    wrong = [name for name, digest in record.files.items() if _digest(folder / name) != digest]
+    if wrong:
+        logger.warning("clip %s is damaged and made again: %s", folder.name, ", ".join(wrong))
+        return None
+    return record
+
+
+def _digest(file: Path) -> str:
+    """Of a file's content; "" where there is none."""
+    if not file.is_file():
+        return ""
+    with file.open("rb") as stream:
+        digest = hashlib.sha256()
+        while block := stream.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _write(job: ClipJob, folder: Path, captions: Mapping[str, str], maps: OpenMaps) -> ClipRecord:
+    options, take = job.options, job.take
+    info = probe_video(job.view.video)
+    fps = info.fps / job.window.step
+    pictures = exo_pictures(job.view, info, take.layout, options)
+    frames, camera = pictures.read(job.window), pictures.camera
+    shown = replace(pictures.selection(job.window), source_frames=info.frame_count)
+    refuse_cuts(frames, shown, info.name)
+    write_video(folder / EXO, frames, fps, quality=options.quality, threads=1)
+    ego_size = (options.ego_size, options.ego_size)
+    ego = None
+    if take.ego_video is not None:
+        ego_info = probe_video(take.ego_video)
+        ego = read_frames(take.ego_video, ego_info, frames_of(ego_info, job.window, ego_size))
+        write_video(folder / TRUTH, ego, fps, quality=options.quality, threads=1)
+    objects = objects_of(take.ego_video)
+    if objects is not None:
+        carry_objects(objects, folder / OBJECTS, job.name, job.window.indices, options.ego_size)
+    prompt, caption = caption_for(job.name, take.name, captions, take.prompt)
+    if caption == "none" and options.caption_model is not None:
+        from .captions import model_caption
+
+        prompt, caption = (
+            on_device(options.device, model_caption, options.caption_model, frames, ego),
+            "model",
+        )
+    dynamic, masked = moving_in_clip(
+        pictures, job.window, options, frames, maps.mask(job.view.mask)
+    )
+    depth_m, own, depth_kind = _depth(job, pictures, frames, maps, dynamic)
+    if dynamic is None and own is not None:
+        dynamic, masked = own, "depth file"
+    depth_m = torch.where(pictures.seen, depth_m, math.nan)  # bars and corners were never seen
+    depth_m, scaled = _scaled(job, depth_m, dynamic, camera)
+    with atomic_write(folder / DEPTH) as temporary:
+        more = {} if dynamic is None else {"dynamic": dynamic.numpy()}
+        np.savez_compressed(temporary, depth_m=depth_m.half().numpy(), **more)
+    write_json(folder / META, _meta(job, prompt, camera, fps))
+    loaded = load_take(
+        folder, frame_count=options.frames, size=options.exo_size, ego_size=options.ego_size
+    )
+    scene = build_scene(loaded.read_exo(), loaded.depth)
+    prior = render_ego_prior(scene, loaded.trajectory, prior_preset(options.prior))
+    write_video(folder / PRIOR, prior.rgb, fps, quality=options.quality, threads=1)
+    with atomic_write(folder / COVERAGE) as temporary:
+        np.savez_compressed(temporary, coverage=prior.coverage.numpy())
+    files = {p.name: _digest(p) for p in sorted(folder.iterdir())}
+    return ClipRecord(
+        clip=job.name,
+        take=take.name,
+        layout=take.layout,
+        exo_camera=job.view.name,
+        folder=f"clips/{job.name}",
+        start=job.window.start,
+        step=job.window.step,
+        frames=options.frames,
+        fps=fps,
+        exo_size=options.exo_size,
+        ego_size=ego_size,
+        pictures=pictures.kind,
+        depth=depth_kind,
+        depth_scale=scaled,
+        moving=masked,
+        notes=scene.notes,
+        caption=caption,
+        rank=job.rank,
+        predicted_coverage=round(job.predicted_coverage, 6),
+        coverage=round(float(prior.coverage.double().mean()), 6),
+        ground_truth=take.ego_video is not None,
+        files=files,
+    )
+
+
+def _depth(
+    job: ClipJob, pictures: ExoPictures, frames: Tensor, maps: OpenMaps, dynamic: Tensor | None
+) -> tuple[Tensor, Tensor | None, str]:
+    """(z depth [T, H, W] float32 in the written exo camera, the dynamic mask of its file, where it
+    is from).
+
+    ``dynamic`` [T, H, W] bool, what moves: left out where two depths are aligned.
+    """
+    options = job.options
+    if options.depth == "plane":
+        depth = plane_depth(job.plane, pictures.camera, _pose(job, 0))
+        return depth[None].expand(options.frames, -1, -1), None, STAND_IN_DEPTH
+    if options.depth == "model":
+        from .depth_model import model_depth
+
+        depth = on_device(
+            options.device,
+            model_depth,
+            replace(options, device=None),
+            frames,
+            pictures.camera,
+            dynamic,
+        )
+        return depth, None, "model"
+    meta = TakeMeta(
+        name=job.take.name,
+        prompt="",
+        camera_intrinsics=intrinsics_matrix(job.view.camera),
+        camera_extrinsics=job.view.w2c,
+        ego_intrinsics=None,
+        ego_extrinsics=None,
+        exact_exo_camera=job.view.camera if pictures.redrawn is None else pictures.camera,
+    )
+    depth, _ = depth_of_frames(maps.depth(job.view.depth), meta, pictures.maps(job.window))
+    return depth.depth_m.float(), depth.dynamic, "file"
+
+
+def _scaled(
+    job: ClipJob, depth_m: Tensor, dynamic: Tensor | None, camera: CameraModel
+) -> tuple[Tensor, dict[str, object]]:
+    """The depth [T, H, W] in the scale that is asked for, and what was done in plain numbers; {}:
+    nothing was asked."""
+    if job.options.depth_scale == "as is":
+        return depth_m, {}
+    exo_w2c = job.view.w2c if job.view.w2c.ndim == 2 else job.view.w2c[job.window.indices]
+    video = DepthVideo(depth_m=depth_m, camera=camera, dynamic=dynamic, exo_w2c=exo_w2c)
+    video, report = with_scale(
+        video,
+        job.options.depth_scale,
+        job.take.ego_w2c[job.window.indices],
+        quarter_turns=job.take.ego_camera.quarter_turns,
+        pose_source=job.take.pose_source,
+    )
+    return video.depth_m, report.content()
+
+
+def _pose(job: ClipJob, frame: int) -> Tensor:
+    w2c = job.view.w2c
+    return w2c if w2c.ndim == 2 else w2c[job.window.indices[frame]]
+
+
+def _meta(job: ClipJob, prompt: str, camera: CameraModel, fps: float) -> dict[str, object]:
+    exo_w2c = job.view.w2c if job.view.w2c.ndim == 2 else job.view.w2c[job.window.indices]
+    size = job.options.ego_size
+    return {
+        "prompt": prompt,
+        "camera_intrinsics": intrinsics_matrix(camera).tolist(),
+        "camera_extrinsics": exo_w2c.tolist(),
+        "ego_intrinsics": job.take.meta_intrinsics.tolist(),
+        "ego_extrinsics": job.take.ego_w2c[job.window.indices].tolist(),
+        "exo_camera": camera_to_json(camera),
+        "ego_camera": camera_to_json(rescale(job.take.ego_camera, size, size)),
+        "fps": fps,
+    }

@@ -1,0 +1,164 @@
+"""Depth from models that transformers can load: a metric one alone, or a steadier relative one
+aligned to it.
+
+Metric: Depth Anything V2 metric, ZoeDepth, Depth Pro, ... Relative: Depth Anything V2, DPT, ... No
+    folder of transformers holds a video depth model, so the second one, too, looks at each frame
+    for itself: it gives sharper edges and no scale that jumps, since its scale is the fit's, but it
+    isn't one depth over time as a video model's is."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from egox_core.cameras.model import CameraModel
+from egox_core.depth.align import align_depth
+from egox_core.depth.sources import clean_depth
+from egox_core.errors import EgoXInputError
+from egox_core.types import DepthVideo
+from egox_core.wan.weights import model_device, open_model_folder
+
+from .prepare_options import PrepareOptions
+
+METRIC_TYPES = (
+    "zoedepth",
+    "depth_pro",
+)  # always metric; Depth Anything says so in its configuration
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+SHORT_SIDE, PATCH = 518, 14
+FAR_M = 80.0
+BATCH = 8  # frames at once: a ViT-L takes some 6 GB for them
+
+_LOADED: dict[tuple[str, str], torch.nn.Module] = {}
+
+
+def check_models(options: PrepareOptions) -> None:
+    """Load the models that are asked for, before any long work.
+
+    Raises:
+        EgoXInputError: no transformers, no such model or device; the first one isn't metric, the
+            second one is.
+    """
+    if not _is_metric(_load(options.depth_model, options.device)):
+        raise EgoXInputError(
+            f"depth model {options.depth_model.name}",
+            got="relative depth",
+            expected="metric depth",
+            fix="give its metric variant; a relative one may stand second, after a metric one",
+        )
+    if options.relative_depth_model is not None and _is_metric(
+        _load(options.relative_depth_model, options.device)
+    ):
+        raise EgoXInputError(
+            f"depth model {options.relative_depth_model.name}",
+            got="a second metric depth",
+            expected="a relative one, whose scale the first one gives",
+            fix="name the relative variant second, or one model alone",
+        )
+
+
+def model_depth(
+    options: PrepareOptions,
+    frames: Tensor,  # [T, H, W, 3] uint8
+    camera: CameraModel,  # of the frames
+    dynamic: Tensor | None,  # [T, H, W] bool, what moves: left out of the alignment
+    device: str | None,  # None: a GPU where there is one
+) -> Tensor:  # [T, H, W] float32 metres
+    """z depth of every frame, NaN beyond 80 m: the metric model's, or the relative one's aligned to
+    it (Eq. 1 and 2).
+
+    Raises:
+        EgoXInputError: as :func:`check_models` and :func:`..depth.align.align_depth`.
+    """
+    metric_m = run_model(_load(options.depth_model, device), frames)
+    metric_m = torch.where((metric_m > 0) & (metric_m < FAR_M), metric_m, math.nan)
+    if options.relative_depth_model is None:
+        return metric_m
+    model = _load(options.relative_depth_model, device)
+    disparity, _ = clean_depth(
+        run_model(model, frames), options.relative_depth_model.name, zero_is_valid=True
+    )
+    aligned, _ = align_depth(
+        DepthVideo(depth_m=metric_m, camera=camera),
+        DepthVideo(depth_m=disparity, camera=camera, kind="disparity"),
+        dynamic,
+    )
+    return torch.where(aligned.depth_m < FAR_M, aligned.depth_m, math.nan)
+
+
+@torch.no_grad()
+def run_model(
+    model: torch.nn.Module,
+    frames: Tensor,  # [T, H, W, 3] uint8
+) -> Tensor:  # [T, H, W] float32 on the CPU: metres of a metric model, disparity of a relative one
+    """Depth of each frame at the frames' size, a few frames at once, on the model's device."""
+    height, width = frames.shape[1:3]
+    multiple = _multiple(model)
+    scale = SHORT_SIDE / min(height, width)
+    size = tuple(max(multiple, round(x * scale / multiple) * multiple) for x in (height, width))
+    first = next(model.parameters())
+    out = []
+    for batch in frames.split(BATCH):
+        pictures = imagenet_pictures(batch.to(first.device).float() / 255, size).to(first.dtype)
+        depth = model(pixel_values=pictures).predicted_depth.float()
+        depth = depth.reshape(len(batch), 1, *depth.shape[-2:])
+        out.append(
+            interpolate(depth, size=(height, width), mode="bilinear", align_corners=False)[
+                :, 0
+            ].cpu()
+        )
+    return torch.cat(out)
+
+
+def imagenet_pictures(
+    frames: Tensor,  # [T, H, W, 3] float 0...1
+    size: tuple[int, int],  # (height, width) px
+) -> Tensor:  # [T, 3, height, width]
+    """Resized and normalised as networks expect that were trained on ImageNet (DINOv2 and the depth
+    models on it)."""
+    pictures = interpolate(
+        frames.float().movedim(-1, 1),
+        size=size,
+        mode="bicubic",
+        antialias=True,
+        align_corners=False,
+    ).clamp(0, 1)
+    mean, std = (
+        torch.tensor(x, device=frames.device).view(1, 3, 1, 1)
+        for x in (IMAGENET_MEAN, IMAGENET_STD)
+    )
+    return (pictures - mean) / std
+
+
+def _load(folder: Path, device: str | None) -> torch.nn.Module:
+    where = model_device(device)
+    key = str(folder), str(where)
+    if key not in _LOADED:
+        (model,) = open_model_folder(
+            folder,
+            "AutoModelForDepthEstimation",
+            what="depth model",
+            expected="a depth estimation model",
+            where="download a metric depth model, such as Depth Anything V2 Metric",
+            instead=", or give depth files",
+        )
+        _LOADED[key] = model.to(where)
+    return _LOADED[key]
+
+
+def _is_metric(model: torch.nn.Module) -> bool:
+    return (
+        model.config.model_type in METRIC_TYPES
+        or getattr(model.config, "depth_estimation_type", "relative") == "metric"
+    )
+
+
+def _multiple(model: torch.nn.Module) -> int:
+    backbone = getattr(model.config, "backbone_config", None)
+    return int(
+        getattr(backbone, "patch_size", None) or getattr(model.config, "patch_size", None) or PATCH
+    )

@@ -1,0 +1,124 @@
+"""``prepare --dry-run``: what a run would leave and how long it would take."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from egox_core.errors import EgoXInputError
+from egox_core.progress import Progress, no_progress
+
+from ..parallel import cluster_cpus
+from .clip_writer import OpenMaps, make_clip
+from .object_masks import objects_of
+from .planned_run import plan_run
+from .prepare_options import PrepareOptions
+
+MEASURED = 4  # clips that are made to tell what all of them take
+FILES_OF_A_CLIP = 6  # exo, prior, depth, coverage, meta.json, clip.json
+FILES_OF_A_SET = 6  # manifest, report, contact sheet, three splits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrepareSums:
+    """Sums of a whole run: what it would leave, and how long it would take."""
+
+    takes: int
+    clips: int
+    skipped: int
+    files: int
+    size_bytes: int
+    hours: float
+    at_once: int  # clips that are made at the same time
+    measured: int  # clips that were made, to tell
+
+
+def dry_run(
+    source: Path,
+    root: Path,
+    options: PrepareOptions,
+    *,
+    layout: str = "auto",
+    engine: str = "local",
+    workers: int = 1,
+    captions: Path | None = None,
+    part: tuple[int, int] = (0, 1),
+    progress: Progress = no_progress,
+) -> PrepareSums:
+    """Sums of a :func:`.prepare.prepare`: clips and files are counted, bytes and hours follow from
+    a few clips.
+
+    Those are made in a folder that is removed again; only the plans stay in ``root``.
+
+    Raises:
+        EgoXInputError: as :func:`.prepare.prepare`; no clip could be made.
+    """
+    run = plan_run(
+        source,
+        root,
+        options,
+        layout=layout,
+        engine=engine,
+        workers=workers,
+        captions=captions,
+        part=part,
+        progress=progress,
+    )
+    clips = [clip for plan in run.plans for clip in plan.clips]
+    if not clips:
+        raise EgoXInputError(
+            "prepare",
+            got=f"no clip from {len(run.part.takes)} takes",
+            expected="at least one clip",
+            fix="start without --dry-run and see the reasons",
+        )
+    sizes, times, why = [], [], ""
+    with tempfile.TemporaryDirectory(prefix="egox-") as folder, OpenMaps() as maps:
+        for index in range(min(MEASURED, len(clips))):
+            clip = clips[(2 * index + 1) * len(clips) // (2 * min(MEASURED, len(clips)))]
+            device = (
+                run.devices[0] if run.devices and engine != "ray" else None
+            )  # a cluster's aren't here
+            clip = replace(clip, options=replace(clip.options, device=device))
+            began = time.monotonic()
+            try:
+                record, _ = make_clip(clip, Path(folder), run.captions, maps)
+            except EgoXInputError as error:
+                why = str(error)
+                continue
+            times.append(time.monotonic() - began)
+            sizes.append(
+                sum(file.stat().st_size for file in (Path(folder) / record.folder).iterdir())
+            )
+            progress(index + 1, MEASURED, "clips measured")
+    if not sizes:
+        raise EgoXInputError(
+            "prepare",
+            got=f"none of {MEASURED} clips that could be made; {why}",
+            expected="clips to measure",
+            fix="see the reason",
+        )
+    # The first one has the models to load, which a run does once.
+    each_s = sorted(times)[(len(times) - 1) // 2]
+    at_once = min(
+        len(clips), cluster_cpus() if engine == "ray" else max(workers, len(run.devices), 1)
+    )
+    files = sum(
+        FILES_OF_A_CLIP
+        + (clip.take.ego_video is not None)
+        + (objects_of(clip.take.ego_video) is not None)
+        for clip in clips
+    )
+    plans = len(list((root / "plans").glob("*.json")))
+    return PrepareSums(
+        takes=sum(bool(plan.clips) for plan in run.plans),
+        clips=len(clips),
+        skipped=len(run.part.skipped),
+        files=files + FILES_OF_A_SET + plans,
+        size_bytes=round(sum(sizes) / len(sizes) * len(clips)),
+        measured=len(sizes),
+        hours=each_s * len(clips) / at_once / 3600,
+        at_once=at_once,
+    )

@@ -1,0 +1,352 @@
+"""Ego-Exo4D's own folder layout, read as it is downloaded.
+
+    takes.json                                            task, room and best exo of each take,
+    where it was downloaded annotations/ego_pose/<split>/camera_pose/<uid>.json
+    metadata.take_name, one entry a camera
+    takes/<take>/frame_aligned_videos/[downscaled/448/]<camera>.mp4
+    takes/<take>/trajectory/online_calibration.jsonl                 the wearer's own lens, where it
+    was downloaded takes/<take>/trajectory/gopro_calibs.csv                         the raw exo
+    lenses, where it was downloaded
+
+The annotation's exo intrinsics are those of undistorted pictures (3840x2160, recognised by the
+principal point); the raw lens comes from the table or, without it, from them
+(:mod:`egox_core.cameras.gopro`). The wearer's pose is given a frame, and may be null or missing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from egox_core.cameras.gopro import GOPRO_DISTORTION, raw_gopro
+from egox_core.cameras.model import CameraModel, camera_from_intrinsics
+from egox_core.cameras.presets import CAMERA_PRESETS
+from egox_core.errors import NO_NUMBERS, EgoXInputError, intact
+from egox_core.safe_files import read_json, require_safe_name
+from egox_core.sizes import MOST_SIDE
+from egox_core.takes.exo_camera import ExoLens
+from egox_core.trajectory.poses import validate_w2c
+
+from .aria import read_aria_calibration
+from .gopro_calibs import GoProCalibration, read_gopro_calibs
+from .raw_take import ExoView, RawTake, Split
+from .take_list import ListedTake, read_take_list, room_of_name
+
+VIDEO_FOLDERS = ("frame_aligned_videos/downscaled/448", "frame_aligned_videos")
+EGO_PREFIX = "aria"
+CALIBRATION = "trajectory/online_calibration.jsonl"
+EGO_STREAM = "_214-1"  # Aria's RGB camera
+MAX_ANNOTATION_BYTES = 512 * 2**20  # an hour of poses
+MOST_FRAMES = 10**6  # nine hours: more is a damaged number, and would ask for that much memory
+EXO_CALIBRATION = "trajectory/gopro_calibs.csv"
+OFFICIAL_SPLITS: dict[str, Split] = {"train": "train", "val": "validation", "test": "test"}
+"""Our splits by the folder that holds a take's annotation."""
+NO_TASK = (
+    "when its task begins and ends isn't known (no takes.json entry, no --task): its first and last clips may "
+    "show the separator with its QR code"
+)
+
+
+def is_egoexo4d(root: Path) -> bool:
+    """Check whether the folder has this layout."""
+    return (root / "takes").is_dir() and (root / "annotations" / "ego_pose").is_dir()
+
+
+def pose_files(root: Path) -> list[Path]:
+    """Camera-pose annotations of all splits, in a fixed order."""
+    return sorted((root / "annotations" / "ego_pose").glob("*/camera_pose/*.json"))
+
+
+def read_egoexo4d(
+    root: Path, skipped: list[tuple[str, str]], exo_lens: ExoLens = "raw"
+) -> Iterator[RawTake]:
+    """The takes of a folder. One that can't be used is appended to ``skipped`` as (name, why),
+    never raised.
+
+    Args:
+        exo_lens: ``as given`` takes the annotation's K for a pinhole of the raw video, as the
+            released priors do.
+
+    Raises:
+        EgoXInputError: the folder hasn't this layout, or holds no camera-pose annotation at all; a
+            takes.json that is no list of takes.
+    """
+    if not is_egoexo4d(root):
+        raise EgoXInputError(
+            "Ego-Exo4D folder",
+            got=f"{root.name!r} without takes/ and annotations/ego_pose/",
+            expected="the dataset's own folder layout",
+            fix="give the folder that holds both",
+        )
+    files = pose_files(root)
+    if not files:
+        raise EgoXInputError(
+            "Ego-Exo4D folder",
+            got="no annotations/ego_pose/*/camera_pose/*.json",
+            expected="a camera-pose annotation a take",
+            fix="download the ego_pose annotations",
+        )
+    listed = read_take_list(root)
+    for file in files:
+        try:
+            take = read_take(root, file, exo_lens, listed)
+        except EgoXInputError as error:
+            skipped.append((file.stem, str(error)))
+        else:
+            yield take
+
+
+def read_take(
+    root: Path,
+    pose_file: Path,
+    exo_lens: ExoLens = "raw",
+    listed: Mapping[str, ListedTake] | None = None,
+) -> RawTake:
+    """One take by its camera-pose annotation; ``exo_lens`` as in :func:`read_egoexo4d`, ``listed``
+    by :func:`.take_list.read_take_list`.
+
+    Raises:
+        EgoXInputError: no such take folder, no usable exo camera, no wearer's camera, not one
+            usable pose.
+    """
+    annotation = read_json(pose_file, "camera-pose annotation", MAX_ANNOTATION_BYTES)
+    if not isinstance(annotation, Mapping) or not isinstance(annotation.get("metadata"), Mapping):
+        raise EgoXInputError(
+            f"camera-pose annotation {pose_file.name}",
+            got="no metadata",
+            expected="metadata.take_name",
+            fix="download the annotation again",
+        )
+    name = require_safe_name(str(annotation["metadata"].get("take_name", "")), "take name")
+    folder = _video_folder(root, name)
+    notes: list[str] = []
+    ego_name = next((k for k in annotation if k.startswith(EGO_PREFIX)), None)
+    if ego_name is None:
+        raise EgoXInputError(
+            f"take {name}",
+            got="no wearer's camera in the annotation",
+            expected=f"{EGO_PREFIX}NN",
+            fix="leave this take out",
+        )
+    calibrations = {} if exo_lens == "as given" else _exo_calibrations(root / "takes" / name, notes)
+    exos = tuple(_exo_views(annotation, folder, name, exo_lens, calibrations, notes))
+    if not exos:
+        raise EgoXInputError(
+            f"take {name}",
+            got="no usable exo camera: " + "; ".join(notes),
+            expected="at least one with video, intrinsics and pose",
+            fix="leave this take out",
+        )
+    ego = _camera_entry(annotation, ego_name, name)
+    w2c = _ego_poses(ego, name, notes)
+    camera_from_intrinsics(ego["camera_intrinsics"], 1, 1, name=f"intrinsics of {name}/{ego_name}")
+    videos = sorted(folder.glob(f"{ego_name}*{EGO_STREAM}.mp4")) or sorted(
+        folder.glob(f"{ego_name}*.mp4")
+    )
+    if not videos:
+        raise EgoXInputError(
+            f"take {name}",
+            got=f"no {ego_name}*.mp4 in {folder.name}",
+            expected="the wearer's video",
+            fix="download the frame-aligned videos",
+        )
+    entry = (listed or {}).get(str(annotation["metadata"].get("take_uid", ""))) or (
+        listed or {}
+    ).get(name)
+    return RawTake(
+        name=name,
+        layout="egoexo4d",
+        exos=exos,
+        ego_video=videos[0],
+        ego_w2c=w2c,
+        task_s=entry.task_s if entry else None,
+        best_exo=entry.best_exo if entry else "",
+        room=(entry.room if entry else "") or room_of_name(name),
+        split=OFFICIAL_SPLITS.get(pose_file.parent.parent.name),
+        ego_camera=_ego_camera(root / "takes" / name, notes),
+        meta_intrinsics=torch.tensor(ego["camera_intrinsics"], dtype=torch.float64),
+        notes=tuple(notes),
+    )
+
+
+def _camera_entry(annotation: Mapping, camera: str, take: str) -> Mapping:
+    entry = annotation[require_safe_name(camera, "camera name")]
+    if not isinstance(entry, Mapping):
+        raise EgoXInputError(
+            f"{take}/{camera}",
+            got=type(entry).__name__,
+            expected="intrinsics and extrinsics",
+            fix="download the annotation again",
+        )
+    return entry
+
+
+def _ego_camera(take: Path, notes: list[str]) -> CameraModel:
+    """The glasses' own calibrated lens; that of the released priors where the take holds no
+    readable calibration."""
+    file = take / CALIBRATION
+    if file.is_file():
+        try:
+            return read_aria_calibration(file)
+        except EgoXInputError as error:
+            notes.append(
+                f"the calibration can't be used, the released priors' lens is taken: {error}"
+            )
+    else:
+        notes.append(f"no {CALIBRATION}: the released priors' lens is taken for the wearer's")
+    return CAMERA_PRESETS["aria_released"].camera
+
+
+def _video_folder(root: Path, name: str) -> Path:
+    for part in VIDEO_FOLDERS:
+        folder = root / "takes" / name / part
+        if folder.is_dir() and any(folder.glob("*.mp4")):
+            return folder
+    raise EgoXInputError(
+        f"take {name}",
+        got="no frame-aligned videos",
+        expected=f"takes/{name}/{VIDEO_FOLDERS[0]}/*.mp4",
+        fix="download the downscaled take videos",
+    )
+
+
+def _exo_calibrations(take: Path, notes: list[str]) -> dict[str, GoProCalibration]:
+    """The raw lenses that the take's own table holds; none where it holds no readable table."""
+    file = take / EXO_CALIBRATION
+    if not file.is_file():
+        return {}
+    try:
+        return read_gopro_calibs(file, notes)
+    except EgoXInputError as error:
+        notes.append(f"the raw exo lenses are derived from the annotation: {error}")
+        return {}
+
+
+def _exo_views(
+    annotation: Mapping,
+    folder: Path,
+    take: str,
+    exo_lens: ExoLens,
+    calibrations: Mapping[str, GoProCalibration],
+    notes: list[str],
+) -> Iterator[ExoView]:
+    for name in annotation:
+        if name == "metadata" or name.startswith(EGO_PREFIX):
+            continue
+        try:
+            if sum(other.casefold() == name.casefold() for other in annotation) > 1:
+                raise EgoXInputError(
+                    "camera name",
+                    got=f"{name!r} twice, in another case",
+                    expected="names that every system distinguishes",
+                    fix="rename one, and its video",
+                )
+            entry = _camera_entry(annotation, name, take)
+            video = folder / f"{name}.mp4"
+            if not video.is_file():
+                notes.append(f"{name}: no video")
+                continue
+            k, pose = entry.get("camera_intrinsics"), entry.get("camera_extrinsics")
+            if k is None or pose is None:
+                raise EgoXInputError(
+                    f"{take}/{name}",
+                    got="null intrinsics or extrinsics",
+                    expected="numbers",
+                    fix="leave the camera out",
+                )
+            w2c, name_of_k = (
+                validate_w2c(pose, f"pose of {take}/{name}"),
+                f"intrinsics of {take}/{name}",
+            )
+            plain = camera_from_intrinsics(k, 1, 1, name=name_of_k)
+            width, height = round(2 * plain.cx), round(2 * plain.cy)
+            if not 0 < min(width, height) <= max(width, height) <= MOST_SIDE:
+                raise EgoXInputError(
+                    name_of_k,
+                    got=f"a centre of ({plain.cx:g}, {plain.cy:g})",
+                    expected="the middle of a picture",
+                    fix="leave the camera out",
+                )
+            camera = replace(plain, width=width, height=height)
+            calibration = calibrations.get(name)
+            if calibration is not None:
+                yield ExoView(
+                    name=name,
+                    video=video,
+                    camera=calibration.camera,
+                    w2c=w2c,
+                    frames=calibration.frames,
+                )
+            elif exo_lens == "as given":
+                yield ExoView(name=name, video=video, camera=camera, w2c=w2c)
+            else:
+                with intact(f"distortion of {take}/{name}", NO_NUMBERS, expected="numbers"):
+                    distortion = tuple(
+                        float(d) for d in entry.get("distortion_coeffs") or GOPRO_DISTORTION
+                    )
+                yield ExoView(name=name, video=video, camera=raw_gopro(k, distortion), w2c=w2c)
+        except EgoXInputError as error:
+            notes.append(f"{name}: {error}")
+
+
+def _ego_poses(ego: Mapping, take: str, notes: list[str]) -> Tensor:  # [T, 3, 4] float64
+    """Poses by frame number; null, missing, non-finite and non-rigid ones become NaN and are
+    counted in ``notes``."""
+    poses = ego.get("camera_extrinsics")
+    if not isinstance(poses, Mapping) or not poses or ego.get("camera_intrinsics") is None:
+        raise EgoXInputError(
+            f"take {take}",
+            got="no poses or intrinsics of the wearer's camera",
+            expected="camera_extrinsics with one entry a frame",
+            fix="leave this take out",
+        )
+    try:
+        frames = {int(key): value for key, value in poses.items()}
+    except ValueError as error:
+        raise EgoXInputError(
+            f"take {take}",
+            got=f"a pose under a key that is no frame number ({error})",
+            expected="frame numbers",
+            fix="download the annotation again",
+        ) from error
+    count = max(frames) + 1
+    if not 0 < count <= MOST_FRAMES:
+        raise EgoXInputError(
+            f"take {take}",
+            got=f"a last pose of frame {count - 1}",
+            expected=f"one from 0 to {MOST_FRAMES - 1}",
+            fix="download the annotation again",
+        )
+    out = torch.full((count, 3, 4), math.nan, dtype=torch.float64)
+    bad = 0
+    for index, pose in frames.items():
+        if pose is None or index < 0:
+            continue
+        try:
+            w2c = validate_w2c(pose, f"ego pose {index} of {take}")
+        except EgoXInputError:
+            bad += 1
+            continue
+        if w2c.ndim != 2:
+            raise EgoXInputError(
+                f"ego pose {index} of {take}",
+                got=f"shape {tuple(w2c.shape)}",
+                expected="(3, 4)",
+                fix="download the annotation again",
+            )
+        out[index] = w2c
+    lost = int((~torch.isfinite(out).flatten(1).all(dim=1)).sum())
+    if lost == count:
+        raise EgoXInputError(
+            f"take {take}",
+            got="not one usable ego pose",
+            expected="poses of at least one clip",
+            fix="leave this take out",
+        )
+    if lost:
+        notes.append(f"{lost} of {count} ego poses lost ({bad} of them no rigid motion)")
+    return out

@@ -1,0 +1,118 @@
+"""Ego-Exo4D's table of raw exo lenses, trajectory/gopro_calibs.csv.
+
+One row a camera and calibrated stretch: ``cam_uid``, pose, ``image_width``, ``image_height``,
+    ``intrinsics_type`` (KANNALABRANDTK3, which is OpenCV's fisheye), ``intrinsics_0``...``7`` (fx,
+    fy, cx, cy, k1...k4), ``start_frame_idx`` and ``end_frame_idx`` (-1: the camera stood still all
+    the time) and ``quality`` (1: good)."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+from egox_core.cameras.gopro import MAX_ANGLE_DEG
+from egox_core.cameras.model import CameraModel
+from egox_core.errors import EgoXInputError
+from egox_core.safe_files import require_file
+
+COLUMNS = (
+    "cam_uid",
+    "image_width",
+    "image_height",
+    "intrinsics_type",
+    *(f"intrinsics_{i}" for i in range(8)),
+)
+LENS_TYPE = "KANNALABRANDTK3"
+GOOD = 1.0
+MAX_BYTES = 2**20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoProCalibration:
+    """The raw lens of one exo camera, and the frames of its video for which it holds."""
+
+    camera: CameraModel
+    frames: tuple[int, int] | None  # first and last; None: all
+
+
+def read_gopro_calibs(path: Path, notes: list[str]) -> dict[str, GoProCalibration]:
+    """The good rows by camera; rows of bad quality or another lens are dropped and named in
+    ``notes``.
+
+    Of several good rows of a camera the one for the whole video counts, else the one for the
+    longest stretch.
+
+    Raises:
+        EgoXInputError: no such file, not a table of these columns.
+    """
+    if require_file(path, "exo calibration").stat().st_size > MAX_BYTES:
+        raise EgoXInputError(
+            f"exo calibration {path.name}",
+            got="more than 1 MiB",
+            expected="a row a camera",
+            fix="download the take's trajectory folder again",
+        )
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            table = csv.DictReader(stream, skipinitialspace=True)
+            missing = [name for name in COLUMNS if name not in (table.fieldnames or ())]
+            rows = [] if missing else list(table)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise EgoXInputError(
+            f"exo calibration {path.name}",
+            got=f"no table ({error})",
+            expected="CSV in UTF-8",
+            fix="download the take's trajectory folder again",
+        ) from error
+    if missing:
+        raise EgoXInputError(
+            f"exo calibration {path.name}",
+            got=f"no column {missing[0]}",
+            expected=list(COLUMNS),
+            fix="download the take's trajectory folder again",
+        )
+    calibrations: dict[str, GoProCalibration] = {}
+    for row in rows:
+        name = (row["cam_uid"] or "").strip()
+        try:
+            calibration = _calibration(row)
+        except ValueError as error:  # of float and int, of ours
+            notes.append(f"{name}: its row of {path.name} is dropped: {error}")
+            continue
+        if name not in calibrations or _length(calibration) > _length(calibrations[name]):
+            calibrations[name] = calibration
+    return calibrations
+
+
+def _calibration(row: dict[str, str]) -> GoProCalibration:
+    quality = (row.get("quality") or "").strip()
+    if quality and float(quality) != GOOD:
+        raise ValueError(f"quality {quality}")
+    lens = (row["intrinsics_type"] or "").strip()
+    if lens != LENS_TYPE:
+        raise ValueError(f"lens {lens}, not {LENS_TYPE}")
+    fx, fy, cx, cy, *distortion = (float(row[f"intrinsics_{i}"] or "nan") for i in range(8))
+    width, height = (int(row[key] or 0) for key in ("image_width", "image_height"))
+    camera = CameraModel(
+        lens="opencv_fisheye",
+        width=width,
+        height=height,
+        fx=fx,
+        fy=fy,
+        cx=cx,
+        cy=cy,
+        distortion=tuple(distortion),
+        max_angle_deg=MAX_ANGLE_DEG,
+    )
+    first, last = (int(row.get(key) or -1) for key in ("start_frame_idx", "end_frame_idx"))
+    if first < 0 and last < 0:
+        return GoProCalibration(camera=camera, frames=None)
+    if not 0 <= first <= last:
+        raise ValueError(f"frames {first} to {last}")
+    return GoProCalibration(camera=camera, frames=(first, last))
+
+
+def _length(calibration: GoProCalibration) -> float:
+    frames = calibration.frames
+    return float("inf") if frames is None else frames[1] - frames[0] + 1

@@ -1,0 +1,106 @@
+"""Stand-in depth where a take has none: the floor under the wearer, found from the poses alone.
+
+Good for proving layout, poses and undistortion, and for ranking exo cameras; not a substitute for
+depth. Whatever is made with it is marked ``stand-in depth``."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from egox_core.cameras.model import (
+    CameraModel,
+    inside_picture,
+    pixel_grid,
+    pixel_rays,
+    project,
+    unproject,
+)
+from egox_core.errors import EgoXInputError
+from egox_core.trajectory.gravity import down_axis
+from egox_core.trajectory.poses import camera_centre, pose_of_frame, transform
+
+from .raw_take import RawTake
+
+EYE_HEIGHT_M = 1.6  # of a standing adult
+FAR_M = 30.0  # the plane beyond is left out: it would be a sliver of the picture at the horizon
+RANKING_FRAMES = 9
+RANKING_GRID = 24
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroundPlane:
+    """Points p with up . p = height, world axes, metres."""
+
+    up: Tensor  # [3] float64, unit
+    height: float
+
+
+def ground_plane(take: RawTake, eye_height_m: float = EYE_HEIGHT_M) -> GroundPlane:
+    """The plane ``eye_height_m`` under the wearer's median camera height; up is the opposite of
+    what cameras say."""
+    ego_w2c = take.ego_w2c[take.pose_known]
+    exo = torch.stack([pose_of_frame(e.w2c, 0) for e in take.exos])
+    up = -down_axis(exo, ego_w2c, take.ego_camera.quarter_turns)
+    heights = camera_centre(ego_w2c) @ up
+    return GroundPlane(up=up, height=float(heights.median()) - eye_height_m)
+
+
+def plane_depth(
+    plane: GroundPlane,
+    camera: CameraModel,
+    w2c: Tensor,  # [3, 4] camera_from_world
+) -> Tensor:  # [H, W] float32 z depth, metres
+    """The plane as that camera sees it; NaN above the horizon.
+
+    Raises:
+        EgoXInputError: the camera sees nothing of it.
+    """
+    rays, seen = pixel_rays(camera, dtype=torch.float64)
+    world = rays @ w2c[:, :3].double()  # row vectors: R^T ray
+    centre_height = float(camera_centre(w2c.double()) @ plane.up) - plane.height
+    slope = -(world @ plane.up)
+    distance = centre_height / slope.clamp_min(1e-9)
+    depth = distance * rays[..., 2]
+    ok = seen & (slope > 0) & (depth > 0) & (depth < FAR_M) & (centre_height > 0)
+    if not bool(ok.any()):
+        raise EgoXInputError(
+            "--depth plane",
+            got="an exo camera that doesn't see the floor",
+            expected="some of it",
+            fix="leave the camera out, or give depth files",
+        )
+    return torch.where(ok, depth, torch.full_like(depth, math.nan)).float()
+
+
+def plane_coverage(plane: GroundPlane, take: RawTake, exo: int) -> float:
+    """Share of the wearer's view whose floor point is inside the exo picture; how cameras are
+    ranked without depth.
+
+    A coarse grid of ego rays at a few frames; rays that miss the floor count for the far point on
+    them."""
+    view = take.exos[exo]
+    frames = take.pose_known.nonzero().flatten()
+    picked = frames[torch.linspace(0, len(frames) - 1, min(RANKING_FRAMES, len(frames))).long()]
+    grid = pixel_grid(take.ego_camera, torch.float64)
+    step = max(1, grid.shape[0] // RANKING_GRID)
+    rays, valid = unproject(take.ego_camera, grid[::step, ::step].flatten(0, 1))
+    rays = rays[valid]
+    shares = []
+    for frame in picked.tolist():
+        w2c = take.ego_w2c[frame]
+        world, centre = rays @ w2c[:, :3], camera_centre(w2c)
+        slope = -(world @ plane.up)
+        distance = torch.where(
+            slope > 1e-3,
+            (centre @ plane.up - plane.height) / slope.clamp_min(1e-3),
+            torch.tensor(FAR_M, dtype=torch.float64),
+        ).clamp(0, FAR_M)
+        points = centre + world * distance[:, None]
+        exo_w2c = view.w2c if view.w2c.ndim == 2 else view.w2c[min(frame, len(view.w2c) - 1)]
+        uv, ok = project(view.camera, transform(exo_w2c.double(), points))
+        shares.append(float((ok & inside_picture(view.camera, uv)).double().mean()))
+    return sum(shares) / max(1, len(shares))

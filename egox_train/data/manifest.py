@@ -1,0 +1,208 @@
+"""The manifest, one checked JSON line a clip, and the split of its takes into train, validation and
+test.
+
+A take's split is the dataset's own, or follows from its room's name alone (the take's, where no
+room is known): no room leaks and a new take never moves an old one. Each name is hashed to a number
+in [0, 1) and the numbers are cut at fixed places. Only where a set is so small that a split would
+stay empty, the takes of one room are put there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from egox_core.errors import EgoXInputError, intact
+from egox_core.safe_files import NO_NAMES, atomic_write
+
+FORMAT = "egox-clip/1"
+STAND_IN_DEPTH = "stand-in depth"
+MaskSource = Literal["mask file", "mask model", "depth file", "derived"]
+SPLITS = ("train", "validation", "test")
+
+
+class ClipRecord(BaseModel):
+    """Record of one clip; ``folder`` is relative to the manifest."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal["egox-clip/1"] = FORMAT
+    clip: str = Field(min_length=1)
+    take: str = Field(min_length=1)
+    layout: Literal["egoexo4d", "released", "take"]
+    exo_camera: str
+    folder: str
+    start: int = Field(ge=0)  # first source frame
+    step: int = Field(ge=1)
+    frames: int = Field(ge=1)
+    fps: float = Field(gt=0)
+    exo_size: tuple[int, int]  # (width, height) px
+    ego_size: tuple[int, int]
+    pictures: Literal["undistorted", "as filmed"]  # of the exo camera
+    depth: Literal["file", "model", "stand-in depth"]
+    depth_scale: dict[str, Any] = Field(
+        default_factory=dict
+    )  # what the depth was multiplied by, and why; {}: nothing
+    moving: MaskSource  # source of the motion mask; derived: guessed from change
+    notes: tuple[str, ...] = ()  # what the user should know about how its scene was built
+    caption: Literal["file", "source", "model", "none"]
+    predicted_coverage: float = Field(
+        ge=0, le=1
+    )  # of the ego view, by which exo cameras were ranked
+    rank: int = Field(ge=1)  # of this exo camera within its take, 1 is the best
+    coverage: float = Field(ge=0, le=1)  # of the rendered prior, mean over frames
+    ground_truth: bool
+    files: dict[str, str]  # name -> sha256
+
+
+def write_manifest(file: Path, records: Iterable[ClipRecord]) -> None:
+    """All records, sorted by clip, whole or not at all."""
+    lines = [
+        json.dumps(r.model_dump(mode="json"), ensure_ascii=False)
+        for r in sorted(records, key=lambda r: r.clip)
+    ]
+    with atomic_write(file) as temporary:
+        temporary.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+
+
+def read_manifest(file: Path, check_files: bool = True) -> list[ClipRecord]:
+    """The records of a manifest.
+
+    Raises:
+        EgoXInputError: missing, empty, a line that doesn't fit the schema (its number is named), a
+            clip named twice, a file that is not there.
+    """
+    if not file.is_file():
+        raise EgoXInputError(
+            "manifest",
+            got=f"{file.name!r}, which is not there",
+            expected="a manifest.jsonl",
+            fix="make it with `train_egox.py prepare`",
+        )
+    records: list[ClipRecord] = []
+    seen: set[str] = set()
+    with intact(f"manifest {file.name}", (UnicodeDecodeError,), expected="text in UTF-8"):
+        lines = file.read_text(encoding="utf-8").splitlines()
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            record = ClipRecord.model_validate_json(line)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise EgoXInputError(
+                f"manifest {file.name}, line {number}",
+                got=f"{'.'.join(map(str, first['loc']))}: {first['msg']}",
+                expected=f"a record of {FORMAT}",
+                fix="run prepare again, or mend the line",
+            ) from error
+        if record.clip in seen:
+            raise EgoXInputError(
+                f"manifest {file.name}, line {number}",
+                got=f"clip {record.clip} once more",
+                expected="each clip once",
+                fix="remove one of the lines",
+            )
+        seen.add(record.clip)
+        records.append(record)
+        if check_files:
+            _check_files(file, record)
+    if not records:
+        raise EgoXInputError(
+            "manifest", got="no clip", expected="at least one", fix="see prepare's report.json"
+        )
+    return records
+
+
+def _check_files(file: Path, record: ClipRecord) -> None:
+    with intact(f"clip {record.clip[:120]}", NO_NAMES, expected="names of files"):
+        folder = (file.parent / record.folder).resolve()
+        missing = [name for name in record.files if not (folder / name).is_file()]
+    if not folder.is_relative_to(file.parent.resolve()):
+        raise EgoXInputError(
+            f"clip {record.clip}",
+            got=f"folder {record.folder!r}",
+            expected="a folder beside the manifest",
+            fix="correct the manifest",
+        )
+    if missing:
+        raise EgoXInputError(
+            f"clip {record.clip}",
+            got=f"no file {record.folder}/{missing[0]}",
+            expected="a whole take",
+            fix="run prepare again: it makes what is missing",
+        )
+
+
+def split_of(room: str, fractions: Mapping[str, float], seed: int = 0) -> str:
+    """The split that a room's takes belong to."""
+    place = int.from_bytes(hashlib.sha256(f"{seed}:{room}".encode()).digest()[:8], "big") / 2**64
+    for name in ("test", "validation"):
+        if place < fractions.get(name, 0.0):
+            return name
+        place -= fractions.get(name, 0.0)
+    return "train"
+
+
+def check_fractions(fractions: Mapping[str, float]) -> Mapping[str, float]:
+    """The fractions of validation and test, if they leave something to train on.
+
+    Raises:
+        EgoXInputError: unknown split, negative, or together 1 or more.
+    """
+    unknown = set(fractions) - {"validation", "test"}
+    if unknown or any(f < 0 for f in fractions.values()) or sum(fractions.values()) >= 1:
+        raise EgoXInputError(
+            "split fractions",
+            got=dict(fractions),
+            expected="validation and test, together under 1",
+            fix="for example validation 0.05, test 0.05; the rest is train",
+        )
+    return fractions
+
+
+def split_lists(
+    clips_of_take: Mapping[str, Iterable[str]],
+    fractions: Mapping[str, float],
+    seed: int = 0,
+    *,
+    rooms: Mapping[str, str] | None = None,
+    official: Mapping[str, str] | None = None,
+) -> dict[str, list[str]]:
+    """Clip names of each split, sorted. None that was asked for is empty where there are rooms
+    enough: train first, then validation, then test.
+
+    Args:
+        rooms: room by take; a take without one is a room of its own.
+        official: split by take, where the dataset has one: it counts before the room's.
+    """
+    rooms, official = rooms or {}, official or {}
+    takes: dict[str, dict[str, list[str]]] = {name: {} for name in SPLITS}  # by split and room
+    for take in sorted(clips_of_take):
+        room = rooms.get(take) or take
+        takes[official.get(take) or split_of(room, fractions, seed)].setdefault(room, []).append(
+            take
+        )
+    asked = [name for name in SPLITS if name == "train" or fractions.get(name, 0.0) > 0]
+    for number, name in enumerate(asked):
+        if takes[name]:
+            continue
+        # A full one gives a room, else one that is less needed (also one that only the dataset
+        # asked for).
+        order = [*asked, *(other for other in SPLITS if other not in asked)]
+        giver = max(
+            order, key=lambda other: (len(takes[other]) > 1, len(takes[other]), order.index(other))
+        )
+        if len(takes[giver]) > 1 or (takes[giver] and order.index(giver) > number):
+            room = next(iter(takes[giver]))
+            takes[name][room] = takes[giver].pop(room)
+    return {
+        name: sorted(
+            clip for own in by_room.values() for take in own for clip in clips_of_take[take]
+        )
+        for name, by_room in takes.items()
+    }

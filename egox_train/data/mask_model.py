@@ -1,0 +1,136 @@
+"""Masks of what moves in a clip, from a segmentation model that transformers can load (Mask2Former,
+SegFormer, ...).
+
+Chosen by the labels of the model's own ``id2label``: whatever can move by itself or be moved
+counts, whether it moves in this clip or not, as in the released pipeline."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from egox_core.errors import EgoXInputError
+from egox_core.wan.weights import model_device, open_model_folder
+
+from .prepare_options import PrepareOptions
+
+MODEL_CLASSES: Mapping[str, str] = {
+    "ForUniversalSegmentation": "AutoModelForUniversalSegmentation",
+    "ForInstanceSegmentation": "AutoModelForUniversalSegmentation",
+    "ForSemanticSegmentation": "AutoModelForSemanticSegmentation",
+}
+"""Class of transformers for an architecture, by the end of its name."""
+BATCH = 4
+THRESHOLD = 0.5  # of a segment's score: a mask too large leaves a hole, one too small leaves a person in the scene
+
+_LOADED: dict[tuple[str, str], tuple[Any, torch.nn.Module]] = {}
+
+
+@torch.no_grad()
+def moving_masks(
+    options: PrepareOptions,
+    frames: Tensor,  # [T, H, W, 3] uint8
+    device: str | None,  # None: a GPU where there is one
+) -> Tensor:  # [T, H, W] bool
+    """Pixels of every frame that belong to one of ``mask_classes``; a few frames at once.
+
+    Raises:
+        EgoXInputError: see :func:`load_mask_model`.
+    """
+    processor, model = load_mask_model(options, device)
+    wanted = moving_labels(model.config.id2label, options.mask_classes)
+    masks = []
+    for batch in frames.split(BATCH):
+        inputs = processor(
+            images=[frame.numpy() for frame in batch],
+            input_data_format="channels_last",
+            return_tensors="pt",
+        ).to(model.device)
+        answer, sizes = model(**inputs), [tuple(frame.shape[:2]) for frame in batch]
+        if hasattr(processor, "post_process_panoptic_segmentation"):
+            maps = processor.post_process_panoptic_segmentation(
+                answer, threshold=THRESHOLD, label_ids_to_fuse=set(), target_sizes=sizes
+            )
+            masks += [
+                _any_of(
+                    m["segmentation"],
+                    [part["id"] for part in m["segments_info"] if part["label_id"] in wanted],
+                )
+                for m in maps
+            ]
+        else:
+            maps = processor.post_process_semantic_segmentation(answer, target_sizes=sizes)
+            masks += [_any_of(m, sorted(wanted)) for m in maps]
+    return torch.stack(masks)
+
+
+def _any_of(numbers: Tensor, wanted: Sequence[int]) -> Tensor:
+    """[H, W] integers -> [H, W] bool on the CPU."""
+    return torch.isin(numbers.long().cpu(), torch.tensor(wanted, dtype=torch.int64))
+
+
+def moving_labels(id2label: Mapping[int, str], classes: Sequence[str]) -> frozenset[int]:
+    """Ids of the labels that name one of the classes; a label may have several names ("animal,
+    animate being")."""
+    wanted = {c.strip().lower() for c in classes}
+    return frozenset(
+        number
+        for number, label in id2label.items()
+        if wanted & {name.strip().lower() for name in label.replace(";", ",").split(",")}
+    )
+
+
+def load_mask_model(options: PrepareOptions, device: str | None) -> tuple[Any, torch.nn.Module]:
+    """(image processor, model) of ``mask_model``, loaded once a process and device.
+
+    Raises:
+        EgoXInputError: no transformers, no folder of a segmentation model, none of the classes
+            among its labels, no such device.
+    """
+    folder, device = options.mask_model, model_device(device)
+    key = str(folder), str(device)
+    if key not in _LOADED:
+        processor, model = open_model_folder(
+            folder,
+            "AutoImageProcessor",
+            _model_class(folder),
+            what="mask model",
+            expected="the folder of a segmentation model with its image processor",
+            where="download one, such as Mask2Former (COCO)",
+            instead=", or give --mask-root",
+        )
+        _LOADED[key] = processor, model.to(device)
+    labels = _LOADED[key][1].config.id2label
+    if not moving_labels(labels, options.mask_classes):
+        raise EgoXInputError(
+            f"mask model {folder.name}",
+            got=f"labels {', '.join(list(labels.values())[:8])}, ...",
+            expected=f"one of {', '.join(options.mask_classes)}",
+            fix="name its own labels with --mask-classes",
+        )
+    return _LOADED[key]
+
+
+def _model_class(folder: Path) -> str:
+    """The auto class for the folder's architecture."""
+    try:
+        names = json.loads((folder / "config.json").read_text(encoding="utf-8"))["architectures"]
+    except (OSError, ValueError, KeyError):
+        names = []
+    for name in names or ():
+        for ending, model_class in MODEL_CLASSES.items():
+            if name.endswith(ending) and not name.startswith(
+                "OneFormer"
+            ):  # it wants a task in words besides
+                return model_class
+    raise EgoXInputError(
+        f"mask model {folder.name}",
+        got=f"architecture {names or 'none'}",
+        expected=f"one that ends in {', '.join(MODEL_CLASSES)}",
+        fix="use Mask2Former, MaskFormer or SegFormer, or make masks elsewhere for --mask-root",
+    )

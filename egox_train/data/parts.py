@@ -1,0 +1,265 @@
+"""Files that ``prepare`` leaves beside its clips: manifest, splits, report and contact sheet.
+
+manifest.jsonl, splits/<split>.txt, report.json, contact_sheet.png
+parts/<i>-of-<n>.json   of ``--shard i/n``, until ``join`` makes the four of all parts
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from egox_core.errors import EgoXInputError
+from egox_core.file_names import EXO, PRIOR, TRUTH
+from egox_core.safe_files import atomic_write, read_json, write_json
+
+from ..contact_sheet import SheetRow, make_contact_sheet, spread, write_png
+from .clip_files import middle_picture
+from .egoexo4d import NO_TASK
+from .manifest import ClipRecord, split_lists, write_manifest
+from .raw_take import RawTake
+
+MANIFEST, REPORT, SHEET, PARTS = "manifest.jsonl", "report.json", "contact_sheet.png", "parts"
+SplitSource = Literal["official", "rooms"]
+SHEET_CLIPS, SHEET_HEIGHT = 24, 112  # of the contact sheet: clips shown, px of their pictures
+MAX_PART_BYTES = 2**32
+
+
+@dataclass(slots=True, kw_only=True)
+class Part:
+    """Some takes of a set, with what has become of them so far."""
+
+    settings: dict[
+        str, Any
+    ]  # options, fractions, split seed and source, number of parts: the same for all parts
+    takes: dict[
+        str, dict[str, Any]
+    ]  # by name: room, split of the dataset, whether its task is not known
+    records: list[ClipRecord] = field(default_factory=list)
+    skipped: list[tuple[str, str]] = field(default_factory=list)  # (clip, camera or take, why)
+    notes: dict[str, list[str]] = field(default_factory=dict)  # by take
+    new: int = 0  # clips made by this call; the others were there
+    seconds: float = 0.0
+    finished: bool = False
+
+    @classmethod
+    def of(cls, takes: Sequence[RawTake], settings: dict[str, Any]) -> Part:
+        """Nothing yet of these takes."""
+        return cls(
+            settings=settings,
+            takes={
+                take.name: {
+                    "room": take.room,
+                    "split": take.split,
+                    "untimed": NO_TASK in take.notes,
+                }
+                for take in takes
+            },
+        )
+
+
+def part_file(root: Path, part: tuple[int, int]) -> Path:
+    """File of part i of n."""
+    return root / PARTS / f"{part[0]}-of-{part[1]}.json"
+
+
+def write_part(file: Path, part: Part) -> None:
+    """For :func:`join_parts`."""
+    content = {
+        name: getattr(part, name)
+        for name in ("settings", "takes", "skipped", "notes", "new", "seconds", "finished")
+    }
+    write_json(
+        file, {**content, "records": [record.model_dump(mode="json") for record in part.records]}
+    )
+
+
+def join_parts(root: Path) -> Part:
+    """All parts of a set as one.
+
+    Raises:
+        EgoXInputError: none, some are missing or unfinished, or they were made with other settings.
+    """
+    files = sorted((root / PARTS).glob("*-of-*.json"))
+    counts = sorted({file.stem.rpartition("-")[2] for file in files}, key=int)
+    if len(counts) != 1:
+        raise EgoXInputError(
+            "parts",
+            got=f"parts of {' and of '.join(counts) or 'no run'}",
+            expected="those of one number of parts",
+            fix=f"run prepare with --shard I/N for each I; remove old files from {PARTS}",
+        )
+    whole, lacking = None, []
+    for index in range(int(counts[0])):
+        file = part_file(root, (index, int(counts[0])))
+        part = _read_part(file) if file.is_file() else None
+        if part is None or not part.finished:
+            lacking.append(f"{index}/{counts[0]}")
+            continue
+        if whole is None:
+            whole = part
+            continue
+        if whole.settings != part.settings:
+            differs = [k for k in whole.settings if whole.settings[k] != part.settings.get(k)]
+            raise EgoXInputError(
+                "parts",
+                got=f"part {index} made with other {', '.join(differs)}",
+                expected="one command for all",
+                fix="run prepare of that part again",
+            )
+        whole.takes |= part.takes
+        whole.notes |= part.notes
+        whole.records += part.records
+        whole.skipped = sorted({*whole.skipped, *part.skipped})
+        whole.new, whole.seconds = whole.new + part.new, max(whole.seconds, part.seconds)
+    if lacking:
+        raise EgoXInputError(
+            "parts",
+            got=f"none finished of {', '.join(lacking)}",
+            expected="all of them",
+            fix="run prepare with --shard of those",
+        )
+    return whole
+
+
+def _read_part(file: Path) -> Part:
+    content = read_json(file, "part", MAX_PART_BYTES)
+    try:
+        return Part(
+            **{
+                **content,
+                "records": [ClipRecord.model_validate(r) for r in content["records"]],
+                "skipped": [(what, why) for what, why in content["skipped"]],
+            }
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise EgoXInputError(
+            f"part {file.name}",
+            got=f"another content ({error})",
+            expected="what prepare wrote",
+            fix="run prepare of that part again",
+        ) from error
+
+
+def write_lists(root: Path, part: Part, records: Iterable[ClipRecord]) -> dict[str, list[str]]:
+    """Manifest and splits; returns the latter. Takes that are elsewhere than their dataset has them
+    get a note."""
+    by_take: dict[str, list[str]] = {}
+    records = list(records)
+    for record in records:
+        by_take.setdefault(record.take, []).append(record.clip)
+    settings = part.settings
+    official = {
+        take: part.takes[take]["split"]
+        for take in by_take
+        if part.takes[take]["split"] and settings["splits"] == "official"
+    }
+    lists = split_lists(
+        by_take,
+        settings["fractions"],
+        settings["split_seed"],
+        official=official,
+        rooms={take: part.takes[take]["room"] for take in by_take},
+    )
+    split_of = {clip: name for name, clips in lists.items() for clip in clips}
+    for take, split in official.items():
+        actual = split_of[by_take[take][0]]
+        note = f"in {actual}, which would be empty; its dataset has it in {split}"
+        if actual != split and note not in part.notes.get(take, []):
+            part.notes.setdefault(take, []).append(note)
+    write_manifest(root / MANIFEST, records)
+    for name, clips in lists.items():
+        with atomic_write(root / "splits" / f"{name}.txt") as temporary:
+            temporary.write_text("".join(c + "\n" for c in clips), encoding="utf-8")
+    return lists
+
+
+def finish(root: Path, part: Part) -> tuple[str, ...]:
+    """Manifest, splits, contact sheet and report of a whole set; returns what the user should be
+    warned of."""
+    lists = write_lists(root, part, part.records)
+    records = sorted(part.records, key=lambda r: r.clip)
+    _write_sheet(root, records)
+    reasons: dict[str, list[str]] = {}
+    for what, why in sorted(part.skipped):
+        reasons.setdefault(why, []).append(what)
+    write_json(
+        root / REPORT,
+        {
+            "clips": len(records),
+            "takes": len({r.take for r in records}),
+            "splits": {k: len(v) for k, v in lists.items()},
+            "depth": sorted({r.depth for r in records}),
+            "moving": dict(sorted(Counter(r.moving for r in records).items())),
+            "skipped": [{"why": why, "what": what} for why, what in sorted(reasons.items())],
+            "notes": dict(
+                sorted(
+                    (take, [*own, *_of_clips(records_of)])
+                    for take, own, records_of in _by_take(part, records)
+                    if own or any(r.notes for r in records_of)
+                )
+            ),
+            "options": part.settings["options"],
+            "this_run": {
+                "made": part.new,
+                "kept": len(records) - part.new,
+                "seconds": round(part.seconds, 1),
+            },
+        },
+    )
+    kept = sorted({r.take for r in records})
+    untimed = [take for take in kept if part.takes[take]["untimed"]]
+    warnings = (
+        (f"{len(untimed)} of {len(kept)} takes, first {untimed[0]}: {NO_TASK}",) if untimed else ()
+    )
+    guessed = sum(r.moving == "derived" for r in records)
+    if guessed:
+        warnings += (
+            f"{guessed} of {len(records)} clips have no mask of what moves, so it was derived from "
+            "change, "
+            "which is poor on real footage: give --mask-root or --mask-model",
+        )
+    return warnings
+
+
+def _by_take(
+    part: Part, records: Sequence[ClipRecord]
+) -> list[tuple[str, list[str], list[ClipRecord]]]:
+    own: dict[str, list[ClipRecord]] = {take: [] for take in part.notes}
+    for record in records:
+        own.setdefault(record.take, []).append(record)
+    return [(take, part.notes.get(take, []), clips) for take, clips in own.items()]
+
+
+def _of_clips(records: Sequence[ClipRecord]) -> list[str]:
+    """The notes of a take's clips, each once, with the clips that it is about."""
+    clips: dict[str, list[str]] = {}
+    for record in records:
+        for note in record.notes:
+            clips.setdefault(note, []).append(record.clip)
+    return [
+        f"{own[0]}{f' and {len(own) - 1} more' if len(own) > 1 else ''}: {note}"
+        for note, own in clips.items()
+    ]
+
+
+def _write_sheet(root: Path, records: list[ClipRecord]) -> None:
+    """One row a clip: exo, rendered prior, the wearer's own picture; what is stand-in is written
+    above."""
+    rows = []
+    for record in (records[index] for index in spread(len(records), SHEET_CLIPS)):
+        files = (EXO, PRIOR, TRUTH) if record.ground_truth else (EXO, PRIOR)
+        rows.append(
+            SheetRow(
+                pictures=[
+                    middle_picture(root / record.folder / file, record.frames) for file in files
+                ],
+                labels=[
+                    f"{record.clip}  prior covers {record.coverage:.0%}, depth: {record.depth}"
+                ],
+            )
+        )
+    write_png(root / SHEET, make_contact_sheet(rows, SHEET_HEIGHT))

@@ -1,0 +1,370 @@
+"""The clips of a take, before any frame is decoded: cameras, windows, what is lacking, and which
+ones are drawn.
+
+Findings are in ``plans/<take>.json`` of the set, and are taken from there while sources and options
+are the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+
+from egox_core.cameras.model import camera_to_json
+from egox_core.errors import EgoXInputError
+from egox_core.prior.rank import ExoCandidate, rank_exo_cameras
+from egox_core.safe_files import write_json
+from egox_core.types import CameraTrajectory
+from egox_core.video.reader import probe_video
+from egox_core.video.selection import VideoInfo
+
+from .clip_files import ClipWindow, clip_windows, longest_known
+from .clip_masks import with_mask
+from .clip_writer import ClipJob, clips_without_depth
+from .exo_pictures import exo_pictures, turned_against
+from .ground_plane import GroundPlane, ground_plane, plane_coverage
+from .prepare_options import DRAWING, PrepareOptions
+from .raw_take import ExoView, RawTake
+
+PLANS = "plans"
+DEPTH_SUFFIXES = (".npz", ".npy", ".zip", "")  # of --depth-root; the last: a folder of frames
+Skipped = tuple[str, str]  # (clip, camera or take, why)
+Chosen = TypeVar("Chosen")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakeJob:
+    """One take to prepare; picklable, so that a process or a Ray worker can have it."""
+
+    take: RawTake
+    root: Path
+    options: PrepareOptions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakePlan:
+    """The clips of a take, exo camera by exo camera, after their inputs were checked; nothing is
+    decoded yet."""
+
+    clips: tuple[ClipJob, ...]
+    skipped: tuple[Skipped, ...]
+    unread: int  # of them, clips and cameras whose depth or mask can't be had
+    notes: tuple[str, ...]
+
+
+def plan_take(job: TakeJob) -> TakePlan:
+    """The clips of one take whose inputs are there; no frame is decoded.
+
+    Raises:
+        EgoXInputError: the take as a whole can't be used.
+    """
+    take, options = job.take, job.options
+    plane = ground_plane(take, options.eye_height_m) if options.depth == "plane" else None
+    file, made_from = job.root / PLANS / f"{take.name}.json", _made_from(take, options)
+    kept = _kept(file, made_from)
+    if kept is not None:
+        clips = [
+            clip
+            for row in kept["cameras"]
+            for clip in _clips(take, _found(take, row["camera"], options), row, plane, options)
+        ]
+        return TakePlan(
+            clips=_drawn_clips(clips, options),
+            unread=0,
+            notes=tuple(kept["notes"]),
+            skipped=tuple((what, why) for what, why in kept["skipped"]),
+        )
+    skipped: list[Skipped] = []
+    unread: list[Skipped] = []
+    notes = list(take.notes)
+    cameras = []
+    clips = []
+    views = _usable_views(take, options, skipped, notes)
+    for rank, (coverage, view, span) in enumerate(_ranked(take, views, plane), start=1):
+        if options.cameras and rank > options.cameras:
+            skipped.append(
+                (
+                    f"{take.name}__{view.name}",
+                    f"rank {rank}: only the best {options.cameras} cameras kept",
+                )
+            )
+            continue
+        windows, lost = clip_windows(
+            view.known(take.pose_known),
+            span.stop,
+            first=span.start,
+            frames=options.frames,
+            stride=options.stride,
+            step=options.step,
+        )
+        why = "a pose is lost in this clip" + (
+            "" if view.frames is None else ", or its exo camera isn't calibrated"
+        )
+        skipped += [(f"{take.name}__{view.name}__{start:06d}", why) for start in lost]
+        if not windows:
+            notes.append(
+                f"{view.name}: no window of {options.frames} frames (longest run of known poses "
+                f"{longest_known(take.pose_known)}, video {span.stop - span.start})"
+            )
+        try:
+            view = _found(take, view.name, options)
+        except EgoXInputError as error:
+            unread.append((f"{take.name}__{view.name}", str(error)))
+            continue
+        row = {
+            "camera": view.name,
+            "rank": rank,
+            "coverage": coverage,
+            "starts": [w.start for w in windows],
+        }
+        of_view = _clips(take, view, row, plane, options)
+        if not of_view:
+            continue
+        lacking = clips_without_depth(
+            of_view, exo_pictures(view, probe_video(view.video), take.layout, options)
+        )
+        unread += lacking.items()
+        clips += [clip for clip in of_view if clip.name not in lacking]
+        cameras.append(row)
+    if not unread:  # what lacks may be there by the next call
+        write_json(
+            file, {"made_from": made_from, "cameras": cameras, "skipped": skipped, "notes": notes}
+        )
+    return TakePlan(
+        clips=_drawn_clips(clips, options),
+        skipped=(*skipped, *unread),
+        unread=len(unread),
+        notes=tuple(notes),
+    )
+
+
+def _clips(
+    take: RawTake, view: ExoView, row: Mapping, plane: GroundPlane | None, options: PrepareOptions
+) -> list[ClipJob]:
+    """Those of one camera, by its entry in the plan's file."""
+    return [
+        ClipJob(
+            take=take,
+            view=view,
+            rank=row["rank"],
+            predicted_coverage=row["coverage"],
+            plane=plane,
+            window=ClipWindow(start=start, frames=options.frames, step=options.step),
+            options=options,
+        )
+        for start in row["starts"]
+    ]
+
+
+def _made_from(take: RawTake, options: PrepareOptions) -> str:
+    """Changes with all that a plan depends on: options, the take's videos, cameras, poses, depth
+    and mask files."""
+    values = {
+        field.name: str(getattr(options, field.name))
+        for field in fields(options)
+        if field.name not in ("device", *DRAWING)
+    }
+    files = [file for view in take.exos for file in (view.video, view.depth)] + [take.ego_video]
+    if options.depth_root is not None:
+        files += [_named_after(options.depth_root, take, view) for view in take.exos]
+    if options.mask_root is not None:
+        files += sorted(
+            file
+            for view in take.exos
+            for file in options.mask_root.glob(f"{take.name}__{view.name}*")
+        )
+    stats = [
+        [file.name, file.stat().st_size, file.stat().st_mtime_ns]
+        if file is not None and file.exists()
+        else None
+        for file in files
+    ]
+    poses = hashlib.sha256(take.ego_w2c.contiguous().numpy().tobytes()).hexdigest()
+    views = [[v.name, camera_to_json(v.camera), v.w2c.tolist(), v.frames] for v in take.exos]
+    parts = [
+        values,
+        stats,
+        poses,
+        camera_to_json(take.ego_camera),
+        views,
+        take.task_s,
+        take.best_exo,
+        take.notes,
+    ]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _kept(file: Path, made_from: str) -> Mapping | None:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        return content if content["made_from"] == made_from else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _found(take: RawTake, camera: str, options: PrepareOptions) -> ExoView:
+    """The camera with its depth and mask files."""
+    view = next(view for view in take.exos if view.name == camera)
+    if options.depth_root is not None:
+        view = replace(view, depth=_named_after(options.depth_root, take, view))
+    return with_mask(view, take, options)
+
+
+def drawn(clips: Sequence[Chosen], count: int, options: PrepareOptions, name: str) -> list[Chosen]:
+    """``count`` of the clips in their order, 0: all. Spread evenly, or by chance from the seed and
+    ``name``."""
+    if not count or len(clips) <= count:
+        return list(clips)
+    if options.draw == "spread":
+        return [clips[(2 * index + 1) * len(clips) // (2 * count)] for index in range(count)]
+    digest = hashlib.sha256(f"{options.draw_seed}:{name}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+    return [
+        clips[index]
+        for index in sorted(torch.randperm(len(clips), generator=generator)[:count].tolist())
+    ]
+
+
+def _drawn_clips(clips: Sequence[ClipJob], options: PrepareOptions) -> tuple[ClipJob, ...]:
+    """Of each camera, then of the take: neighbours in time before cameras of one moment."""
+    cameras: dict[str, list[ClipJob]] = {}
+    for clip in clips:
+        cameras.setdefault(clip.view.name, []).append(clip)
+    kept = [
+        clip
+        for own in cameras.values()
+        for clip in drawn(own, options.clips_per_camera, options, own[0].name)
+    ]
+    if options.clips_per_take:
+        kept = drawn(
+            sorted(kept, key=lambda c: (c.window.start, c.rank)),
+            options.clips_per_take,
+            options,
+            kept[0].take.name if kept else "",
+        )
+    return tuple(sorted(kept, key=lambda c: (c.rank, c.window.start)))
+
+
+def most_of(plans: Sequence[TakePlan], most: int, options: PrepareOptions) -> list[TakePlan]:
+    """The plans with at most so many clips together: each take gives one before any gives two."""
+    shares, left = [0] * len(plans), most
+    open_ = [index for index, plan in enumerate(plans) if plan.clips]
+    while open_ and left:
+        if left < len(open_):
+            open_ = drawn(open_, left, options, "takes")
+        give = max(1, min(left // len(open_), min(len(plans[i].clips) - shares[i] for i in open_)))
+        for index in open_:
+            shares[index] += give
+        left -= give * len(open_)
+        open_ = [index for index in open_ if shares[index] < len(plans[index].clips)]
+    return [_with_clips(plan, share, options) for plan, share in zip(plans, shares, strict=True)]
+
+
+def _with_clips(plan: TakePlan, count: int, options: PrepareOptions) -> TakePlan:
+    """The plan with ``count`` of its clips."""
+    if not count:
+        return replace(plan, clips=())
+    in_time = sorted(plan.clips, key=lambda c: (c.window.start, c.rank))
+    kept = drawn(in_time, count, options, plan.clips[0].take.name)
+    return replace(plan, clips=tuple(sorted(kept, key=lambda c: (c.rank, c.window.start))))
+
+
+def _usable_views(
+    take: RawTake, options: PrepareOptions, skipped: list[tuple[str, str]], notes: list[str]
+) -> list[tuple[ExoView, range]]:
+    """Exo cameras whose video can be read, and the frames that all of a clip's sources have within
+    the task."""
+    ego_frames = probe_video(take.ego_video).frame_count if take.ego_video is not None else None
+    out = []
+    for view in take.exos:
+        try:
+            info = probe_video(view.video)
+        except EgoXInputError as error:
+            skipped.append((f"{take.name}__{view.name}", str(error)))
+            continue
+        if turned_against(info, options.exo_size):
+            notes.append(
+                f"{view.name}: its picture of {info.width}x{info.height} is fitted whole into the "
+                "clip's, "
+                "with black bars"
+            )
+        counts = {"exo": info.frame_count, "poses": len(take.ego_w2c)}
+        counts |= {} if ego_frames is None else {"ego": ego_frames}
+        if len(set(counts.values())) > 1:
+            notes.append(
+                f"{view.name}: lengths differ "
+                f"({', '.join(f'{k} {v}' for k, v in counts.items())}), "
+                f"the first {min(counts.values())} frames are used"
+            )
+        frames = range(min(counts.values()))
+        if take.task_s is not None:
+            frames = _frames_of_task(info, take.task_s, len(frames))
+            notes.append(
+                f"{view.name}: task from {take.task_s[0]:g} to {take.task_s[1]:g} s, "
+                f"frames {frames.start} to "
+                f"{frames.stop - 1} of {min(counts.values())}"
+            )
+        out.append((view, frames))
+    if not out:
+        raise EgoXInputError(
+            f"take {take.name}",
+            got="no readable exo video",
+            expected="at least one",
+            fix=f"first reason: {skipped[-1][1] if skipped else 'none given'}",
+        )
+    return out
+
+
+def _frames_of_task(info: VideoInfo, task_s: tuple[float, float], count: int) -> range:
+    """The first ``count`` frames' part from start to end, in seconds of the video."""
+    inside = [
+        i for i, t in enumerate(info.times_s[:count]) if task_s[0] - 1e-6 <= t <= task_s[1] + 1e-6
+    ]
+    return range(inside[0], inside[-1] + 1) if inside else range(count, count)
+
+
+def _ranked(
+    take: RawTake, views: list[tuple[ExoView, range]], plane: GroundPlane | None
+) -> list[tuple[float, ExoView, range]]:
+    """(predicted coverage, camera, frames): what annotators chose, then the best coverage first,
+    equal ones by name."""
+    if plane is not None:
+        rated = [(plane_coverage(plane, take, take.exos.index(v)), v, n) for v, n in views]
+    else:
+        frames = take.pose_known.nonzero().flatten()
+        path = CameraTrajectory(
+            w2c=take.ego_w2c[frames], camera=take.ego_camera, times_s=frames.double()
+        )
+        candidates = [
+            ExoCandidate(
+                name=v.name,
+                camera=v.camera,
+                exo_w2c=v.w2c if v.w2c.ndim == 2 else v.w2c[frames],
+                trajectory=path,
+            )
+            for v, _ in views
+        ]
+        coverages = {r.name: r.coverage for r in rank_exo_cameras(candidates)}
+        rated = [(coverages[v.name], v, n) for v, n in views]
+    return sorted(
+        rated, key=lambda item: (item[1].name != take.best_exo, -round(item[0], 6), item[1].name)
+    )
+
+
+def _named_after(root: Path, take: RawTake, view: ExoView) -> Path | None:
+    """The depth file or folder ``<take>__<camera>`` that is there."""
+    name = f"{take.name}__{view.name}"
+    return next(
+        (
+            root / f"{name}{suffix}"
+            for suffix in DEPTH_SUFFIXES
+            if (root / f"{name}{suffix}").exists()
+        ),
+        None,
+    )

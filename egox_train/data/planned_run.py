@@ -1,0 +1,187 @@
+"""A ``prepare`` up to its first frame: takes, checks of all that a run needs, and the clips of each
+take."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from egox_core.errors import EgoXInputError
+from egox_core.progress import Progress, no_progress
+
+from ..parallel import devices_of, has_gpu, part_of, run_items
+from .captions import read_captions
+from .clip_masks import check_mask_source
+from .egoexo4d import NO_TASK
+from .manifest import check_fractions
+from .parts import Part, SplitSource
+from .plan import TakeJob, TakePlan, most_of, plan_take
+from .prepare_options import PrepareOptions
+from .raw_take import RawTake
+from .sources import list_takes
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, kw_only=True)
+class PlannedRun:
+    """A run up to its first frame."""
+
+    part: Part
+    plans: list[TakePlan]
+    devices: tuple[str, ...]
+    options: PrepareOptions
+    captions: Mapping[str, str]
+
+
+def plan_run(
+    source: Path,
+    root: Path,
+    options: PrepareOptions,
+    *,
+    layout: str,
+    engine: str,
+    workers: int,
+    captions: Path | None,
+    part: tuple[int, int],
+    fractions: Mapping[str, float] | None = None,
+    split_seed: int = 0,
+    splits: SplitSource = "official",
+    progress: Progress = no_progress,
+) -> PlannedRun:
+    """Checks and plans a run, as :func:`.prepare.prepare` is asked for it.
+
+    Raises:
+        EgoXInputError: no such source or nothing usable in it, bad options, models or captions.
+    """
+    fractions = check_fractions(
+        fractions if fractions is not None else {"validation": 0.05, "test": 0.05}
+    )
+    prompts = read_captions(captions) if captions is not None else {}
+    skipped: list[tuple[str, str]] = []
+    takes = list(list_takes(source, layout, skipped, options.source_lens))
+    if not takes:
+        raise EgoXInputError(
+            "source",
+            got="no usable take" + (f"; first: {skipped[0][1]}" if skipped else ""),
+            expected="at least one",
+            fix="see the messages; check the folder's layout",
+        )
+    _refuse_twins(takes)
+    devices = _model_devices(options, engine)
+    if devices:  # a cluster's workers get theirs later; the checks here run on what is here
+        options = replace(options, device=None if engine == "ray" else devices[0])
+    _check_depth_source(takes, options)
+    alone = len(takes) == 1
+    takes = [_with_task(take, options, alone) for take in sorted(takes, key=lambda take: take.name)]
+    takes = part_of(takes, part)
+    check_mask_source(options)
+    if options.caption_model is not None:
+        from .captions import load_caption_model
+
+        load_caption_model(
+            options.caption_model, options.device
+        )  # a folder that is none must not cost a day's clips
+    root.mkdir(parents=True, exist_ok=True)
+    own = Part.of(
+        takes,
+        {
+            "options": {
+                k: str(v) if isinstance(v, Path) else v for k, v in options.content().items()
+            },
+            "fractions": dict(fractions),
+            "split_seed": split_seed,
+            "splits": splits,
+        },
+    )
+    own.skipped += skipped
+    plans, unread = [], []
+    jobs = [TakeJob(take=t, root=root, options=options) for t in takes]
+    for count, (index, plan, error) in enumerate(
+        run_items(plan_take, jobs, engine=engine, workers=workers), 1
+    ):
+        name = takes[index].name
+        if error:
+            own.skipped.append((name, error))
+        else:
+            plans.append((name, plan))
+            own.skipped += plan.skipped
+            unread += plan.skipped[-plan.unread :] if plan.unread else ()
+            if plan.notes:
+                own.notes[name] = list(plan.notes)
+        progress(count, len(jobs), "takes checked")
+    if unread:
+        logger.warning(
+            "%d clips or cameras are left out, whose depth or mask can't be had; first %s: %s",
+            len(unread),
+            *unread[0],
+        )
+    most = options.most_clips // part[1] + (part[0] < options.most_clips % part[1])
+    plans = [plan for _, plan in sorted(plans, key=lambda named: named[0])]
+    return PlannedRun(
+        part=own,
+        devices=devices,
+        options=options,
+        captions=prompts,
+        plans=most_of(plans, most, options) if options.most_clips else plans,
+    )
+
+
+def _model_devices(options: PrepareOptions, engine: str) -> tuple[str, ...]:
+    """Devices of depth, mask and caption models; none without models."""
+    if options.depth != "model" and options.mask_model is None and options.caption_model is None:
+        return ()
+    return devices_of(options.device or ("cuda" if has_gpu(engine) else "cpu"), engine)
+
+
+def _check_depth_source(takes: list[RawTake], options: PrepareOptions) -> None:
+    """Check what every take of the run needs, before anything else is read."""
+    if (
+        options.depth == "files"
+        and options.depth_root is None
+        and all(t.layout == "egoexo4d" for t in takes)
+    ):
+        raise EgoXInputError(
+            "prepare",
+            got="--depth files without --depth-root, of a dataset that holds no depth",
+            expected="depth of its exo videos",
+            fix="give --depth-model FOLDER; or write the videos "
+            "with `train_egox.py undistort`, run any depth tool on them and give --depth-root "
+            "FOLDER; "
+            "--depth plane is a stand-in to try the way with",
+        )
+    if options.depth_root is not None and not options.depth_root.is_dir():
+        raise EgoXInputError(
+            "depth root",
+            got=f"{options.depth_root.name!r}, which is no folder",
+            expected="the folder of <take>__<camera>.npz",
+            fix="check the path",
+        )
+    if options.depth == "model":
+        from .depth_model import check_models
+
+        check_models(options)
+
+
+def _with_task(take: RawTake, options: PrepareOptions, alone: bool) -> RawTake:
+    """The take with the task that was asked for: of the only take, or where the source doesn't
+    say."""
+    if options.task_s is not None and (alone or take.task_s is None):
+        take = replace(take, task_s=options.task_s)
+    if take.task_s is None and take.layout == "egoexo4d":
+        take = replace(take, notes=(*take.notes, NO_TASK))
+    return take
+
+
+def _refuse_twins(takes: list[RawTake]) -> None:
+    twins = sorted(name for name, count in Counter(t.name for t in takes).items() if count > 1)
+    if twins:
+        raise EgoXInputError(
+            "source",
+            got=f"two takes named {twins[0]}",
+            expected="a name of its own for each",
+            fix="rename one: clips and splits go by the take's name",
+        )

@@ -1,0 +1,67 @@
+"""Common form of every source layout before clips are cut: one wearer, one or more exo cameras,
+paths and poses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from egox_core.cameras.model import CameraModel
+
+from ..takes.mask_files import MaskFile
+
+SourceLayout = Literal["egoexo4d", "released", "take"]
+Split = Literal["train", "validation", "test"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExoView:
+    """One exo camera of a take."""
+
+    name: str
+    video: Path
+    camera: CameraModel  # calibrated lens and size; the video may be smaller by the same factor in both directions
+    w2c: Tensor  # [3, 4] float64 (fixed camera) or [T, 3, 4], exo_from_world
+    depth: Path | None = None  # z depth file of this view, where the source has one
+    mask: MaskFile | None = None  # what moves in its pictures, where a file says so
+    frames: tuple[int, int] | None = (
+        None  # first and last frame for which lens and pose hold; None: all
+    )
+
+    def known(self, poses: Tensor) -> Tensor:  # [T] bool -> [T] bool
+        """Frames with an ego pose for which this camera's calibration holds."""
+        if self.frames is None:
+            return poses
+        index = torch.arange(len(poses))
+        return poses & (index >= self.frames[0]) & (index <= self.frames[1])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RawTake:
+    """One take as its source has it. Frame i of all videos and poses is the same moment."""
+
+    name: str
+    layout: SourceLayout
+    exos: tuple[ExoView, ...]
+    ego_video: Path | None  # ground truth, stored (upright) orientation
+    ego_w2c: Tensor  # [T, 3, 4] float64, ego_from_world; all NaN where the pose is null or missing
+    ego_camera: CameraModel  # lens that the prior is drawn with, at any size
+    meta_intrinsics: Tensor  # [3, 3] float64, K as the source states it
+    prompt: str = ""
+    pose_source: str = ""  # who made the ego poses, where the source says so
+    task_s: tuple[float, float] | None = (
+        None  # when the task begins and ends; None: not known, all frames count
+    )
+    room: str = ""  # the same for all takes of one place or recording, whose splits must not differ; "": its name
+    split: Split | None = None  # that the dataset itself puts the take in
+    best_exo: str = ""  # the exo camera that the dataset's annotators chose
+    notes: tuple[str, ...] = ()  # what was odd about the source, for the report
+
+    @property
+    def pose_known(self) -> Tensor:  # [T] bool
+        """Frames with a pose."""
+        return torch.isfinite(self.ego_w2c).flatten(1).all(dim=1)

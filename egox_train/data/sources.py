@@ -1,0 +1,189 @@
+"""Finds out which layout a folder has and lists its takes: Ego-Exo4D, the released meta.json, or
+take folders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from egox_core.cameras.presets import preset_camera
+from egox_core.errors import EgoXInputError
+from egox_core.file_names import DEPTH, EXO, META, TRUTH
+from egox_core.safe_files import read_json, require_safe_name
+from egox_core.takes.exo_camera import ExoLens, exo_camera_of_size, with_exo_lens
+from egox_core.takes.meta import LIST_KEY, parse_meta, read_meta
+from egox_core.takes.take import find_depth
+from egox_core.trajectory.poses import validate_w2c
+from egox_core.types import TakeMeta
+from egox_core.video.reader import probe_video
+
+from .egoexo4d import is_egoexo4d, read_egoexo4d
+from .raw_take import ExoView, RawTake
+from .take_list import room_of_name
+
+TRUTH_NAMES = (TRUTH, "ego_GT.mp4", "ego.mp4")
+LAYOUTS = ("auto", "egoexo4d", "released", "take")
+MAX_META_BYTES = 2**30
+
+
+def list_takes(
+    root: Path, layout: str, skipped: list[tuple[str, str]], exo_lens: ExoLens | None = None
+) -> Iterator[RawTake]:
+    """All takes of a source folder; unusable ones are appended to ``skipped`` as (name, why).
+
+    Args:
+        exo_lens: see :func:`..takes.exo_camera.with_exo_lens`. None: raw for Ego-Exo4D's own
+            folders, as given else.
+
+    Raises:
+        EgoXInputError: no such folder, unknown layout, nothing in it that is a take.
+    """
+    if layout not in LAYOUTS:
+        raise EgoXInputError(
+            "layout", got=repr(layout), expected=f"one of {', '.join(LAYOUTS)}", fix="choose one"
+        )
+    if not root.is_dir():
+        raise EgoXInputError(
+            "source",
+            got=f"{root.name!r}, which is no folder",
+            expected="a folder of takes",
+            fix="check the path",
+        )
+    layout = _detect(root) if layout == "auto" else layout
+    if layout == "egoexo4d":
+        yield from read_egoexo4d(root, skipped, exo_lens or "raw")
+    elif layout == "released":
+        yield from _released(root, skipped, exo_lens or "as given")
+    else:
+        folders = (
+            [root] if (root / META).is_file() else sorted(p.parent for p in root.glob(f"*/{META}"))
+        )
+        if not folders:
+            raise EgoXInputError(
+                "source",
+                got=f"{root.name!r} without a {META}",
+                expected="take folders",
+                fix=f"each take's folder holds {EXO}, {DEPTH} and {META}",
+            )
+        for folder in folders:
+            try:
+                take = _from_meta(
+                    folder.name,
+                    folder,
+                    None,
+                    read_meta(folder / META),
+                    "take",
+                    exo_lens or "as given",
+                )
+            except EgoXInputError as error:
+                skipped.append((folder.name, str(error)))
+            else:
+                yield take
+
+
+def _detect(root: Path) -> str:
+    if is_egoexo4d(root):
+        return "egoexo4d"
+    if (root / META).is_file():
+        content = read_json(root / META, META, MAX_META_BYTES)
+        if isinstance(content, dict) and LIST_KEY in content:
+            return "released"
+    return "take"
+
+
+def _released(root: Path, skipped: list[tuple[str, str]], exo_lens: ExoLens) -> Iterator[RawTake]:
+    """``meta.json`` with a list, ``videos/<take>/exo.mp4`` and ``depth_maps/<take>/*.npy`` beside
+    it.
+
+    Paths in the list start wherever their author ran a script; only the take's name is taken from
+    them."""
+    content = read_json(root / META, META, MAX_META_BYTES)
+    entries = content.get(LIST_KEY) if isinstance(content, dict) else None
+    if not isinstance(entries, list) or not entries:
+        raise EgoXInputError(
+            "released meta.json",
+            got=f"no list under {LIST_KEY!r}",
+            expected="the authors' form",
+            fix="choose --layout take for single take folders",
+        )
+    for number, entry in enumerate(entries):
+        name = str(number)
+        try:
+            meta = parse_meta(entry, root / META)
+            # Without a path it is called after its file; the number tells entries apart.
+            name = require_safe_name(meta.name, "take name") if meta.exo_path else name
+            folders = root / "videos" / name, root / name
+            folder = next((f for f in folders if (f / EXO).is_file()), None)
+            if folder is None:
+                raise EgoXInputError(
+                    f"take {name}",
+                    got=f"no {EXO}",
+                    expected=f"videos/{name}/{EXO}",
+                    fix=f"put the videos beside {META}",
+                )
+            depth = root / "depth_maps" / name
+            take = _from_meta(
+                name, folder, depth if depth.is_dir() else None, meta, "released", exo_lens
+            )
+        except EgoXInputError as error:
+            skipped.append((name, str(error)))
+        else:
+            yield take
+
+
+def _from_meta(
+    name: str, folder: Path, depth: Path | None, meta: TakeMeta, layout: str, exo_lens: ExoLens
+) -> RawTake:
+    if meta.ego_extrinsics is None or meta.camera_extrinsics is None or meta.exo_camera is None:
+        raise EgoXInputError(
+            f"take {name}",
+            got="no ego_extrinsics, camera_extrinsics or camera_intrinsics",
+            expected="cameras of both views",
+            fix="complete its meta.json",
+        )
+    video = folder / EXO
+    info = probe_video(video)
+    lensed, note = with_exo_lens(meta, exo_lens)
+    # The raw lens' picture may be wider than the video, its middle; K as given is taken to be the
+    # video's own.
+    camera = (
+        meta.exo_camera
+        if lensed is meta
+        else exo_camera_of_size(lensed, None, (info.width, info.height))
+    )
+    if depth is None:
+        try:
+            depth = find_depth(folder)
+        except EgoXInputError:
+            depth = None
+    ego = meta.ego_extrinsics
+    ego = ego[None].expand(info.frame_count, 3, 4) if ego.ndim == 2 else ego
+    truth = next((folder / n for n in TRUTH_NAMES if (folder / n).is_file()), None)
+    k = (
+        meta.ego_intrinsics
+        if meta.ego_intrinsics is not None
+        else torch.eye(3, dtype=torch.float64)
+    )
+    return RawTake(
+        name=name,
+        layout=layout,
+        ego_video=truth,
+        ego_w2c=ego.double(),
+        meta_intrinsics=k,
+        prompt=meta.prompt,
+        pose_source=meta.pose_source,
+        room=room_of_name(name, 3) if layout == "released" else "",
+        ego_camera=meta.ego_camera or preset_camera("aria_released", info.height),
+        notes=() if exo_lens == "as given" else (note,),
+        exos=(
+            ExoView(
+                name="exo",
+                video=video,
+                camera=camera,
+                depth=depth,
+                w2c=validate_w2c(meta.camera_extrinsics, f"camera_extrinsics of {name}"),
+            ),
+        ),
+    )

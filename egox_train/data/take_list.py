@@ -1,0 +1,85 @@
+"""Ego-Exo4D's list of takes, ``takes.json`` in the dataset's root (part ``metadata`` of the
+download).
+
+One entry a take. Read are ``take_name`` and ``take_uid``, ``task_start_sec`` and ``task_end_sec``
+(the task in the take's own videos, without the separator and its QR code), ``physical_setting_uid``
+and ``capture_uid`` (the room and the recording), and ``best_exo`` (the exo camera that annotators
+chose). Any of them may be null or missing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from egox_core.errors import NO_NUMBERS, EgoXInputError
+from egox_core.safe_files import read_json
+
+TAKE_LIST = "takes.json"
+MAX_LIST_BYTES = 2**30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedTake:
+    """Entry of the list for one take."""
+
+    task_s: tuple[float, float] | None  # start and end, seconds from the first frame
+    room: str  # the same for all takes that were recorded in one place; "": not said
+    best_exo: str  # name of a camera; "": not said
+
+
+def read_take_list(root: Path) -> dict[str, ListedTake]:
+    """Takes by name and by uid; none where the dataset's root holds no list.
+
+    Raises:
+        EgoXInputError: a file that is no such list.
+    """
+    file = root / TAKE_LIST
+    if not file.is_file():
+        return {}
+    content = read_json(file, "list of takes", MAX_LIST_BYTES)
+    if not isinstance(content, list) or not all(isinstance(entry, Mapping) for entry in content):
+        raise EgoXInputError(
+            f"list of takes {TAKE_LIST}",
+            got=type(content).__name__,
+            expected="a list with one object a take",
+            fix="download the dataset's metadata again, or move the file away",
+        )
+    takes: dict[str, ListedTake] = {}
+    for entry in content:
+        listed = ListedTake(
+            task_s=_task(entry), room=_room(entry), best_exo=str(entry.get("best_exo") or "")
+        )
+        takes |= {str(entry[key]): listed for key in ("take_uid", "take_name") if entry.get(key)}
+    return takes
+
+
+def _task(entry: Mapping) -> tuple[float, float] | None:
+    start, end = entry.get("task_start_sec"), entry.get("task_end_sec")
+    try:
+        start, end = float(start), float(end)
+    except NO_NUMBERS:
+        return None
+    return (
+        (start, end) if math.isfinite(start) and math.isfinite(end) and 0 <= start < end else None
+    )
+
+
+def _room(entry: Mapping) -> str:
+    for key in ("physical_setting_uid", "capture_uid"):
+        if entry.get(key) not in (None, ""):
+            return f"{key} {entry[key]}"
+    return ""
+
+
+def room_of_name(take: str, numbers: int = 1) -> str:
+    """The recording that a take belongs to, by its name without the last ``numbers`` numbers.
+
+    ``cmu_bike08_2`` is the second take of ``cmu_bike08``; the released dataset's names have first
+    and last frame as well (``cmu_soccer06_6_877_925``, three numbers). A name of another form is a
+    recording of its own."""
+    room, *last = take.rsplit("_", numbers)
+    return (
+        room if room and len(last) == numbers and all(part.isdecimal() for part in last) else take
+    )

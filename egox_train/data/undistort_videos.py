@@ -1,0 +1,139 @@
+"""Exo videos of a source as ``prepare`` shows them, for any depth or mask tool (``undistort``).
+
+    OUT/<take>__<camera>.mp4    every frame of the source video, in its order, so that maps made of
+    it keep its indices OUT/<take>__<camera>.json   the camera that the picture belongs to, and what
+    it was made from
+
+Maps that a tool names after them, in a folder of their own, are what ``prepare`` looks for in
+``--depth-root`` and ``--mask-root``. Goes on where it stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from egox_core.cameras.model import camera_to_json
+from egox_core.errors import EgoXInputError
+from egox_core.progress import Progress, no_progress
+from egox_core.safe_files import write_json
+from egox_core.video.reader import probe_video
+
+from ..parallel import part_of, run_items
+from ..video_writer import write_video
+from .exo_pictures import ExoPictures, exo_pictures
+from .prepare_options import PrepareOptions
+from .raw_take import ExoView, SourceLayout
+from .sources import list_takes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideosOutcome:
+    """Result of ``undistort``."""
+
+    videos: int
+    new: int  # this time; the others were there
+    skipped: tuple[tuple[str, str], ...]  # (take or video, why)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _VideoJob:
+    """One video to write, picklable."""
+
+    name: str  # <take>__<camera>
+    view: ExoView
+    layout: SourceLayout
+    out: Path
+    options: PrepareOptions
+
+
+def undistort_videos(
+    source: Path,
+    out: Path,
+    options: PrepareOptions,
+    *,
+    layout: str = "auto",
+    engine: str = "local",
+    workers: int = 1,
+    part: tuple[int, int] = (0, 1),
+    progress: Progress = no_progress,
+) -> VideosOutcome:
+    """Writes the exo videos of all takes of ``source`` into ``out``; of the options those of the
+    picture count.
+
+    Args:
+        part: (i, n) writes every n-th video from the i-th on.
+
+    Raises:
+        EgoXInputError: no such source or part, or no video that could be written. One that can't is
+            named in the outcome.
+    """
+    skipped: list[tuple[str, str]] = []
+    jobs = [
+        _VideoJob(
+            name=f"{take.name}__{view.name}",
+            view=view,
+            layout=take.layout,
+            out=out,
+            options=options,
+        )
+        for take in list_takes(source, layout, skipped, options.source_lens)
+        for view in take.exos
+    ]
+    jobs = part_of(jobs, part)
+    videos = new = 0
+    for count, (index, is_new, error) in enumerate(
+        run_items(_write, jobs, engine=engine, workers=workers), 1
+    ):
+        if error:
+            skipped.append((jobs[index].name, error))
+        else:
+            videos, new = videos + 1, new + is_new
+        progress(count, len(jobs), "exo videos")
+    if not videos:
+        raise EgoXInputError(
+            "undistort",
+            got="no video" + (f"; first: {': '.join(skipped[0])}" if skipped else ""),
+            expected="at least one exo video",
+            fix="see the message; check the source folder",
+        )
+    return VideosOutcome(videos=videos, new=new, skipped=tuple(skipped))
+
+
+def _write(job: _VideoJob) -> bool:
+    """Check whether the video had to be made: one that is there with its camera is taken as it
+    is."""
+    pictures = exo_pictures(job.view, probe_video(job.view.video), job.layout, job.options)
+    video, camera_file = job.out / f"{job.name}.mp4", job.out / f"{job.name}.json"
+    about = _about(job, pictures)
+    try:
+        if video.is_file() and json.loads(camera_file.read_text(encoding="utf-8")) == about:
+            return False
+    except (OSError, ValueError):
+        pass
+    camera_file.unlink(missing_ok=True)  # written last, so that it stands for a whole video
+    frames = map(torch.from_numpy, pictures.drawn(list(range(pictures.info.frame_count))))
+    write_video(video, frames, pictures.info.fps, quality=job.options.quality, threads=1)
+    write_json(camera_file, about)
+    return True
+
+
+def _about(job: _VideoJob, pictures: ExoPictures) -> Mapping[str, object]:
+    camera = camera_to_json(pictures.camera)
+    made_from = [
+        camera,
+        camera_to_json(job.view.camera),
+        job.view.video.stat().st_size,
+        job.options.quality,
+    ]
+    return {
+        "exo_camera": camera,
+        "pictures": pictures.kind,
+        "frames": pictures.info.frame_count,
+        "fps": pictures.info.fps,
+        "made_from": hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest(),
+    }

@@ -1,0 +1,15 @@
+"""Quality of a generated ego video: one file per family of metrics, an evaluation over a manifest,
+its report.
+
+In: generated and true ego video [T, H, W, 3] (float 0...1), the prior's coverage, object masks; or
+    a manifest and a folder of videos. Out: values by the keys of :data:`METRICS`; report.json,
+    report.md and a contact sheet.
+
+Metrics without weights need the ``evaluate`` extra (torchmetrics), those with weights take a path
+to them. The evaluation of a whole set (``metrics.evaluate.evaluate``) reads manifests and so needs
+the ``train`` extra too."""
+
+from .columns import METRICS, Metric
+from .frame_metrics import frame_metrics
+
+__all__ = ["METRICS", "Metric", "frame_metrics"]

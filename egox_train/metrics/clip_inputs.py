@@ -1,0 +1,179 @@
+"""The videos of one row, read and checked against what the manifest says of the clip."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from egox_core.archives import open_zip
+from egox_core.errors import EgoXInputError
+from egox_core.file_names import COVERAGE, DEPTH, EXO, META, OBJECTS, PRIOR, TRUTH
+from egox_core.safe_files import require_file
+from egox_core.scene.build import build_scene
+from egox_core.takes.take import load_take
+from egox_core.types import CameraTrajectory, PointCloud
+from egox_core.video.reader import decode_frames, probe_video
+
+from ..data.manifest import ClipRecord
+from .prior_regions import coverage_of_picture
+
+FPS_TOLERANCE = 0.01
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClipFiles:
+    """Paths of a row's files."""
+
+    record: ClipRecord
+    folder: Path
+    videos: tuple[tuple[str, Path], ...]  # (method, file): "generated" first
+    masks: Path | None
+
+    @property
+    def has_scene(self) -> bool:
+        """True where depth and poses are there, from which the path is rendered."""
+        return all((self.folder / name).is_file() for name in (EXO, DEPTH, META))
+
+    def used(self, with_exo: bool) -> list[Path]:
+        """All files that the row follows from."""
+        names = [TRUTH, PRIOR, *([EXO] if with_exo or self.has_scene else [])]
+        names += [DEPTH, META] if self.has_scene else []
+        more = [
+            p for p in (self.folder / COVERAGE, self.masks or self.folder / OBJECTS) if p.is_file()
+        ]
+        return [*(self.folder / name for name in names), *(file for _, file in self.videos), *more]
+
+
+def clip_files(
+    root: Path, record: ClipRecord, videos: tuple[tuple[str, Path], ...], masks: Path | None
+) -> ClipFiles:
+    """Files of a clip: ``videos`` and ``masks`` are folders with <clip>.mp4 and <clip>.npz.
+
+    Raises:
+        EgoXInputError: a name or folder that leads elsewhere, no ground truth.
+    """
+    folder = (root / record.folder).resolve()
+    if (
+        not folder.is_relative_to(root.resolve())
+        or any(c in record.clip for c in "/\\\0")
+        or record.clip == ".."
+    ):
+        raise EgoXInputError(
+            f"clip {record.clip!r}",
+            got=f"folder {record.folder!r}",
+            expected="a plain name, and a folder beside the manifest",
+            fix="correct the manifest",
+        )
+    if not record.ground_truth:
+        raise EgoXInputError(
+            f"clip {record.clip}",
+            got="no ground truth",
+            expected="the wearer's own video",
+            fix="leave it out of the manifest: nothing can be compared",
+        )
+    return ClipFiles(
+        record=record,
+        folder=folder,
+        videos=tuple((name, where / f"{record.clip}.mp4") for name, where in videos),
+        masks=None if masks is None else masks / f"{record.clip}.npz",
+    )
+
+
+def read_ego(file: Path, record: ClipRecord, what: str) -> Tensor:  # [T, H, W, 3] float32 0...1
+    """All frames of a video that must fit the clip's ego size, length and rate.
+
+    Raises:
+        EgoXInputError: missing, corrupt, of another size, length or rate.
+    """
+    require_file(file, f"{what} of clip {record.clip}")
+    info = probe_video(file)
+    got = (info.width, info.height, info.frame_count)
+    if got != (*record.ego_size, record.frames):
+        raise EgoXInputError(
+            f"{what} {file.name}",
+            got=f"{got[2]} frames of {got[0]}x{got[1]}",
+            expected=f"{record.frames} frames of {record.ego_size[0]}x{record.ego_size[1]}",
+            fix="generate this clip at its own size and length; nothing is resized or cut here",
+        )
+    if abs(info.fps / record.fps - 1) > FPS_TOLERANCE:
+        raise EgoXInputError(
+            f"{what} {file.name}",
+            got=f"{info.fps:g} frames a second",
+            expected=f"{record.fps:g}",
+            fix="save the video at the clip's own rate: other frames would be compared",
+        )
+    return _frames(file, info, record.frames)
+
+
+def read_exo(folder: Path, record: ClipRecord) -> Tensor:  # [T, h, w, 3] float32 0...1
+    """The exo frames.
+
+    Raises:
+        EgoXInputError: missing, corrupt, too short.
+    """
+    info = probe_video(require_file(folder / EXO, f"exo video of clip {record.clip}"))
+    return _frames(folder / EXO, info, record.frames)
+
+
+def _frames(file: Path, info, count: int) -> Tensor:
+    pictures = [picture for _, picture in decode_frames(file, info, list(range(count)))]
+    return torch.from_numpy(np.stack(pictures)).float() / 255
+
+
+def clip_scene(files: ClipFiles) -> tuple[PointCloud, CameraTrajectory] | None:
+    """Scene and path of a clip; None where its folder has no depth or no poses.
+
+    Raises:
+        EgoXInputError: files that can't be read, or that don't fit each other.
+    """
+    if not files.has_scene:
+        return None
+    record = files.record
+    take = load_take(
+        files.folder, frame_count=record.frames, size=record.exo_size, ego_size=record.ego_size[0]
+    )
+    return build_scene(take.read_exo().float() / 255, take.depth), take.trajectory
+
+
+def read_coverage(
+    folder: Path,
+    prior: Tensor,  # [T, H, W, 3] float 0...1
+) -> tuple[Tensor, str]:  # [T, H, W] bool
+    """(coverage, where it is from: "renderer", or "picture" where there is no such file).
+
+    Raises:
+        EgoXInputError: a coverage.npz that can't be read or doesn't fit the prior.
+    """
+    file = folder / COVERAGE
+    if not file.is_file():
+        return coverage_of_picture(prior), "picture"
+    with open_zip(file, "coverage"):
+        pass
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            mask = torch.from_numpy(archive["coverage"].astype(bool))
+    except (KeyError, ValueError, OSError, EOFError) as error:
+        raise EgoXInputError(
+            COVERAGE,
+            got=f"no readable array ({error})",
+            expected="coverage [T, H, W] bool",
+            fix="delete it: the prior's picture is then used",
+        ) from error
+    if mask.shape != prior.shape[:3]:
+        raise EgoXInputError(
+            COVERAGE,
+            got=tuple(mask.shape),
+            expected=tuple(prior.shape[:3]),
+            fix="write it with the prior that is beside it",
+        )
+    return mask, "renderer"
+
+
+def content_hash(files: list[Path]) -> list[str]:
+    """sha256 of each file; "" for one that is not there."""
+    return [hashlib.sha256(f.read_bytes()).hexdigest() if f.is_file() else "" for f in files]

@@ -1,0 +1,229 @@
+"""All metrics of one clip: one picklable job in, one row out, kept on disk so that a restart goes
+on from there."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from egox_core.file_names import OBJECTS, PRIOR, TRUTH
+from egox_core.metrics.path_error import path_error
+from egox_core.safe_files import atomic_write, write_json
+from egox_core.types import ObjectMasks
+
+from ..data.manifest import ClipRecord
+from ..data.object_masks import read_masks
+from ..parallel import single_threaded
+from .baselines import BASELINES
+from .clip_inputs import (
+    ClipFiles,
+    clip_files,
+    clip_scene,
+    content_hash,
+    read_coverage,
+    read_ego,
+    read_exo,
+)
+from .columns import of_family
+from .frame_metrics import Values, frame_metrics
+from .objects import check_sizes
+from .retrieval import thumbnail
+from .temporal import (
+    amt_of,
+    is_dynamic,
+    motion_smoothness,
+    raft_of,
+    temporal_flickering,
+    thinned,
+)
+
+VERSION = 5  # raised when a metric changes its meaning
+GENERATED, TRUE = "generated", "truth"
+SETS = {metric.key for metric in of_family("set")}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowSettings:
+    """Settings of a row, apart from its files."""
+
+    baselines: bool = True
+    weights: Mapping[str, Path]  # of columns.WEIGHTS
+    hashes: Mapping[str, str]  # of the weights, for the fingerprint
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowJob:
+    """One clip to evaluate."""
+
+    root: Path  # the manifest's folder
+    record: ClipRecord
+    videos: tuple[tuple[str, Path], ...]  # (method, folder), "generated" first
+    masks: Path | None
+    rows: Path  # folder that finished rows are kept in
+    settings: RowSettings
+    one_thread: bool = False  # several jobs run side by side
+
+
+def make_row(job: RowJob, device: str = "cpu") -> dict[str, Any]:
+    """The clip's row: ``clip``, ``take``, ``metrics`` by method; ``kept`` says that it was there
+    already.
+
+    Args:
+        device: of the networks.
+
+    Raises:
+        EgoXInputError: anything about this clip's files that doesn't fit.
+    """
+    files = clip_files(job.root, job.record, job.videos, job.masks)
+    fingerprint = _fingerprint(job, content_hash(files.used(job.settings.baselines)))
+    finished = _finished(job, fingerprint)
+    if finished is not None:
+        return {**finished, "kept": True}
+    with single_threaded() if job.one_thread else contextlib.nullcontext():
+        row, thumbnails = _compute(job, files, device)
+    packed = io.BytesIO()
+    np.savez(packed, **thumbnails)
+    with atomic_write(thumbnail_file(job.rows, job.record.clip)) as temporary:
+        temporary.write_bytes(packed.getvalue())
+    row = {
+        **row,
+        "fingerprint": fingerprint,
+        "thumbnails": hashlib.sha256(packed.getvalue()).hexdigest(),
+    }
+    write_json(job.rows / f"{job.record.clip}.json", row)  # last: a row with it is whole
+    return {**row, "kept": False}
+
+
+def features_key(column: str, video: str) -> str:
+    """Beside a video's thumbnail: what a column of whole sets compares of it."""
+    return f"{column} of {video}"
+
+
+def thumbnail_file(rows: Path, clip: str) -> Path:
+    """Folder of a row's thumbnails."""
+    return rows / f"{clip}.npz"
+
+
+def _compute(
+    job: RowJob, files: ClipFiles, device: str
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    record = job.record
+    truth = read_ego(files.folder / TRUTH, record, "ground truth")
+    videos = {name: read_ego(file, record, f"{name} video") for name, file in files.videos}
+    prior = read_ego(files.folder / PRIOR, record, "prior")
+    coverage, source = read_coverage(files.folder, prior)
+    masks = _masks(job, files, videos[GENERATED], truth, device)
+    sampled, scene = set(videos), clip_scene(files)
+    if job.settings.baselines:
+        exo = read_exo(files.folder, record)
+        videos.update({name: make(exo, prior, coverage) for name, make in BASELINES.items()})
+    metrics, kept = {}, {TRUE: thumbnail(truth)}
+    # Masks were tracked in the generated video: of the others only the true ones tell something.
+    of_others = None if masks is None else replace(masks, generated=None)
+    for name, frames in videos.items():
+        values = frame_metrics(frames, truth, coverage, masks if name == GENERATED else of_others)
+        if scene is not None and name in sampled:
+            followed = path_error(frames, *scene)
+            values.update(
+                path_error=followed.median_deg, path_judged=float(followed.judged.float().mean())
+            )
+        values.update(_weighted(frames, truth, record.fps, job.settings.weights, device))
+        metrics[name] = {k: None if v is None else round(v, 6) for k, v in values.items()}
+        kept[name] = thumbnail(frames)
+    for column in SETS & job.settings.weights.keys():
+        from .fvd import NETWORKS
+
+        for name, frames in ((TRUE, truth), *((name, videos[name]) for name, _ in job.videos)):
+            kept[features_key(column, name)] = NETWORKS[column](
+                job.settings.weights[column], device
+            )(frames)
+    true_flicker = round(temporal_flickering(truth), 6) if len(truth) > 1 else None
+    return (
+        {
+            "clip": record.clip,
+            "take": record.take,
+            "same_truth": f"{record.take}:{record.start}:{record.step}",
+            "truth": content_hash([files.folder / TRUTH])[0],
+            "coverage_from": source,
+            "true_temporal_flickering": true_flicker,
+            "metrics": metrics,
+        },
+        kept,
+    )
+
+
+def _masks(
+    job: RowJob, files: ClipFiles, generated: Tensor, truth: Tensor, device: str
+) -> ObjectMasks | None:
+    """The given masks, else what the clip's own folder holds of the true ones."""
+    if files.masks is None:
+        own = files.folder / OBJECTS
+        return read_masks(own, None) if own.is_file() else None
+    dino = job.settings.weights.get("dino")
+    masks = read_masks(files.masks, job.record.clip, by_id=dino is None)
+    if dino is None or masks.generated is None:
+        return masks
+    from .dino_matching import dino_of, match_by_looks
+
+    check_sizes(masks, truth)
+    return match_by_looks(masks, generated, truth, dino_of(dino, device))
+
+
+def _weighted(
+    frames: Tensor, truth: Tensor, fps: float, weights: Mapping[str, Path], device: str
+) -> Values:
+    from .perceptual import clip_of, lpips_of
+
+    values: Values = {}
+    if "lpips" in weights:
+        values["lpips"] = float(lpips_of(weights["lpips"], device)(frames, truth).mean())
+    if "clip" in weights:
+        values["clip_i"] = float(clip_of(weights["clip"], device)(frames, truth).mean())
+    if "amt" in weights:
+        values["motion_smoothness"] = motion_smoothness(frames, amt_of(weights["amt"], device))
+    if "raft" in weights:
+        few = thinned(frames, fps)
+        motion_px = raft_of(weights["raft"], device)(few)
+        values["dynamic_degree"] = float(is_dynamic(motion_px, len(few), min(few.shape[1:3])))
+    return values
+
+
+def _fingerprint(job: RowJob, hashes: list[str]) -> str:
+    try:
+        library = version("torchmetrics")
+    except PackageNotFoundError:
+        library = ""
+    parts = [
+        VERSION,
+        library,
+        job.record.model_dump(mode="json"),
+        hashes,
+        [name for name, _ in job.videos],
+        job.masks is not None,
+        job.settings.baselines,
+        dict(job.settings.hashes),
+    ]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _finished(job: RowJob, fingerprint: str) -> dict[str, Any] | None:
+    try:
+        row = json.loads((job.rows / f"{job.record.clip}.json").read_text(encoding="utf-8"))
+        packed = thumbnail_file(job.rows, job.record.clip).read_bytes()
+    except (OSError, ValueError):
+        return None
+    whole = (
+        row.get("fingerprint") == fingerprint
+        and row.get("thumbnails") == hashlib.sha256(packed).hexdigest()
+    )
+    return row if whole else None

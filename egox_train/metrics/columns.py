@@ -1,0 +1,424 @@
+"""Every metric as data: its name, its unit, which way is better, what it needs, and the tables it
+stands in.
+
+The order here is that of the tables; the first three families stand as in the paper's Table 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Family = Literal["image", "object", "video", "condition", "prior", "time", "retrieval", "set"]
+"""A ``set`` figure is one of all clips together; every other metric has a value for each clip."""
+Table = Literal["paper", "paired", "clips"]
+"""Tables with metrics of several families: the paper's columns, paired differences to the
+baselines, a row a clip."""
+
+LPIPS_WEIGHTS = (
+    "torchvision's AlexNet, alexnet-owt-7be5be79.pth from download.pytorch.org/models, "
+    "through tools/convert_to_safetensors.py (the linear layers come with torchmetrics)"
+)
+CLIP_WEIGHTS = (
+    "a CLIP folder as openai/clip-vit-base-patch32 on Hugging Face (config.json, model.safetensors)"
+)
+
+MASKS = "--masks FOLDER, with masks of the true and of the generated videos"
+TRUE_MASKS = "masks of the true videos (--masks FOLDER, or objects.npz in the clips' folders)"
+RAFT_WEIGHTS = (
+    "torchvision's RAFT, raft_large_C_T_V1-22a6c225.pth from download.pytorch.org/models, through "
+    "tools/convert_to_safetensors.py"
+)
+FVD_WEIGHTS = (
+    "cd-fvd's I3D, i3d_pretrained_400.pt from github.com/songweige/TATS (tats/fvd), through "
+    "tools/convert_to_safetensors.py"
+)
+AMT_WEIGHTS = (
+    "vbench's AMT-S, amt-s.pth from lalala125/AMT on Hugging Face, through "
+    "tools/convert_to_safetensors.py; and its code: pip install --no-deps vbench"
+)
+DINO_WEIGHTS = (
+    "a DINOv3 or DINOv2 folder, as facebook/dinov3-vitb16-pretrain-lvd1689m or "
+    "facebook/dinov2-base on Hugging Face (config.json, model.safetensors)"
+)
+MAE_WEIGHTS = (
+    "cd-fvd's VideoMAE v2, vit_g_hybrid_pt_1200e_ssv2_ft.pth of OpenGVLab, through "
+    "tools/convert_to_safetensors.py"
+)
+
+WEIGHTS: Mapping[str, str] = {
+    "lpips": f"weights for LPIPS: {LPIPS_WEIGHTS}",
+    "clip": f"weights for CLIP-I: {CLIP_WEIGHTS}",
+    "raft": f"weights for Dynamic Degree: {RAFT_WEIGHTS}",
+    "amt": f"weights for Motion Smoothness: {AMT_WEIGHTS}",
+    "fvd": f"weights for FVD: {FVD_WEIGHTS}",
+    "fvd-videomae": f"weights for FVD (VideoMAE): {MAE_WEIGHTS}",
+    "dino": f"matches objects by looks, not by id: {DINO_WEIGHTS}",
+}
+"""Networks that a call may give files of: name -> what they are for, and where they come from."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """One column."""
+
+    key: str
+    label: str
+    family: Family
+    better: Literal["higher", "lower", "neither"]
+    digits: int = 3
+    meaning: str = ""
+    needs: str = ""  # where the value is None without it
+    tables: tuple[Table, ...] = ()  # beside the table of its family
+
+    @property
+    def heading(self) -> str:
+        """The label with an arrow."""
+        return self.label + {"higher": " ↑", "lower": " ↓", "neither": ""}[self.better]
+
+
+METRICS: tuple[Metric, ...] = (
+    Metric(
+        key="psnr",
+        label="PSNR",
+        family="image",
+        better="higher",
+        digits=2,
+        meaning="dB, mean over frames, 100 for equal frames",
+        tables=("paper", "paired", "clips"),
+    ),
+    Metric(
+        key="ssim",
+        label="SSIM",
+        family="image",
+        better="higher",
+        meaning="Gaussian window of 11 px, mean over channels and frames",
+        tables=("paper", "paired", "clips"),
+    ),
+    Metric(
+        key="lpips",
+        label="LPIPS",
+        family="image",
+        better="lower",
+        meaning="AlexNet, mean over frames",
+        needs=f"--lpips FILE: {LPIPS_WEIGHTS}",
+        tables=("paper", "paired"),
+    ),
+    Metric(
+        key="clip_i",
+        label="CLIP-I",
+        family="image",
+        better="higher",
+        meaning="cosine of CLIP image embeddings of the same frame, mean over frames",
+        needs=f"--clip FOLDER: {CLIP_WEIGHTS}",
+        tables=("paper", "paired"),
+    ),
+    Metric(
+        key="location_error_px",
+        label="Location Err (px)",
+        family="object",
+        better="lower",
+        digits=2,
+        needs=MASKS,
+        tables=("paper", "clips"),
+        meaning="distance of the largest outlines' mean points, pixels of the picture",
+    ),
+    Metric(
+        key="iou",
+        label="IoU",
+        family="object",
+        better="higher",
+        meaning="of masks; a mask missing in the generated video has 0",
+        needs=MASKS,
+        tables=("paper", "clips"),
+    ),
+    Metric(
+        key="contour_accuracy",
+        label="Contour Acc",
+        family="object",
+        better="higher",
+        meaning="F-measure of boundaries to 0.8 % of the diagonal; a missing mask has 0",
+        needs=MASKS,
+        tables=("paper",),
+    ),
+    Metric(
+        key="fvd",
+        label="FVD",
+        family="set",
+        better="lower",
+        digits=1,
+        tables=("paper",),
+        meaning="Fréchet distance of I3D features (cd-fvd) between all generated and all true videos; comparable "
+        "between sets of the same clips only",
+        needs=f"--fvd FILE: {FVD_WEIGHTS}",
+    ),
+    Metric(
+        key="fvd-videomae",
+        label="FVD (VideoMAE)",
+        family="set",
+        better="lower",
+        digits=1,
+        tables=("paper",),
+        meaning="the same of VideoMAE v2's features (cd-fvd), which judge motion more",
+        needs=f"--fvd-videomae FILE: {MAE_WEIGHTS}",
+    ),
+    Metric(
+        key="temporal_flickering",
+        label="Temporal Flickering",
+        family="video",
+        better="higher",
+        meaning="1 - mean absolute difference of following frames (values 0 to 1)",
+        tables=("paper", "paired", "clips"),
+    ),
+    Metric(
+        key="motion_smoothness",
+        label="Motion Smoothness",
+        family="video",
+        better="higher",
+        meaning="1 - mean absolute difference of every second frame to its neighbours' interpolation by AMT-S",
+        needs=f"--amt FILE: {AMT_WEIGHTS}",
+        tables=("paper",),
+    ),
+    Metric(
+        key="dynamic_degree",
+        label="Dynamic Degree",
+        family="video",
+        better="higher",
+        meaning="share of clips that move, by vbench's rule over RAFT flow",
+        needs=f"--raft FILE: {RAFT_WEIGHTS}",
+        tables=("paper",),
+    ),
+    Metric(
+        key="patch_zncc",
+        label="Patch ZNCC",
+        family="condition",
+        better="higher",
+        meaning="correlation of luma in each square of 64 px, without its mean and contrast; "
+        "mean over the squares in which the true picture shows something",
+        tables=("paired", "clips"),
+    ),
+    Metric(
+        key="sharpness",
+        label="Sharpness",
+        family="condition",
+        better="higher",
+        meaning="variance of the luma's Laplacian, generated to true or the other way round, so "
+        "that 1 is equal; mean over frames",
+        tables=("paired",),
+    ),
+    Metric(
+        key="chroma",
+        label="Chroma",
+        family="condition",
+        better="higher",
+        meaning="mean distance from grey, generated to true or the other way round, so that 1 is "
+        "equal; mean over frames",
+        tables=("paired",),
+    ),
+    Metric(
+        key="location_error",
+        label="Location Err (share)",
+        family="object",
+        better="lower",
+        meaning="the same as a share of the picture's diagonal",
+        needs=MASKS,
+    ),
+    Metric(
+        key="location_error_box",
+        label="Location Err (box)",
+        family="object",
+        better="lower",
+        meaning="distance of bounding boxes' centres, share of the diagonal: what the benchmark's script scores",
+        needs=MASKS,
+    ),
+    Metric(
+        key="contour_accuracy_registered",
+        label="Contour Acc (registered)",
+        family="object",
+        better="higher",
+        meaning="after moving the generated mask's centroid onto the true one, as the benchmark's text says",
+        needs=MASKS,
+    ),
+    Metric(
+        key="visibility_accuracy",
+        label="Visibility Acc",
+        family="object",
+        better="higher",
+        meaning="balanced accuracy of an object being there at all",
+        needs=MASKS,
+    ),
+    Metric(
+        key="object_frames",
+        label="Object frames",
+        family="object",
+        better="neither",
+        digits=0,
+        meaning="frames times objects with a true mask",
+        needs=MASKS,
+    ),
+    Metric(
+        key="missing_masks",
+        label="Missing masks",
+        family="object",
+        better="lower",
+        digits=0,
+        meaning="of those, without a mask in the generated video; left out of the location errors",
+        needs=MASKS,
+        tables=("clips",),
+    ),
+    Metric(
+        key="extra_masks",
+        label="Extra masks",
+        family="object",
+        better="lower",
+        digits=0,
+        meaning="masks in the generated video where the object isn't in the true one",
+        needs=MASKS,
+    ),
+    Metric(
+        key="colours_right",
+        label="Colours right",
+        family="object",
+        better="higher",
+        meaning="share of object frames (true mask at least 2 % of the picture) whose mean colour in the generated "
+        "picture is nearer to the true object's than to its surroundings'",
+        needs=TRUE_MASKS,
+    ),
+    Metric(
+        key="colours_right_seen",
+        label="Colours right, seen from exo",
+        family="object",
+        better="higher",
+        meaning="the same, of object frames of which exo sees a tenth of the object's ego pixels",
+        needs=f"{TRUE_MASKS}, as synthetic takes have them",
+    ),
+    Metric(
+        key="colour_frames",
+        label="Colour frames",
+        family="object",
+        better="neither",
+        digits=0,
+        meaning="object frames that Colours right judges",
+        needs=TRUE_MASKS,
+    ),
+    Metric(
+        key="coverage",
+        label="Coverage",
+        family="prior",
+        better="neither",
+        meaning="share of the ego picture that the prior covers",
+        tables=("clips",),
+    ),
+    Metric(
+        key="psnr_inside",
+        label="PSNR inside",
+        family="prior",
+        better="higher",
+        digits=2,
+        meaning="dB over all covered pixels of the clip",
+        tables=("paired", "clips"),
+    ),
+    Metric(
+        key="psnr_outside",
+        label="PSNR outside",
+        family="prior",
+        better="higher",
+        digits=2,
+        meaning="dB over all pixels that the prior leaves open",
+        tables=("paired", "clips"),
+    ),
+    Metric(key="ssim_inside", label="SSIM inside", family="prior", better="higher"),
+    Metric(key="ssim_outside", label="SSIM outside", family="prior", better="higher"),
+    Metric(
+        key="psnr_inside_deep",
+        label="inside, deep",
+        family="prior",
+        better="higher",
+        digits=2,
+        meaning="PSNR, further than 1/32 of the picture's height from the coverage's edge",
+    ),
+    Metric(
+        key="psnr_inside_edge",
+        label="inside, edge",
+        family="prior",
+        better="higher",
+        digits=2,
+        meaning="PSNR, up to 1/32 of the height from the edge",
+    ),
+    Metric(
+        key="psnr_outside_edge",
+        label="outside, edge",
+        family="prior",
+        better="higher",
+        digits=2,
+        meaning="PSNR, up to 1/32 of the height from the edge",
+    ),
+    Metric(
+        key="psnr_outside_near",
+        label="outside, near",
+        family="prior",
+        better="higher",
+        digits=2,
+        meaning="PSNR, from 1/32 to 1/8 of the height",
+    ),
+    Metric(
+        key="psnr_outside_far",
+        label="outside, far",
+        family="prior",
+        better="higher",
+        digits=2,
+        meaning="PSNR, further than 1/8 of the height",
+    ),
+    Metric(
+        key="path_error",
+        label="Path Err",
+        family="prior",
+        better="lower",
+        digits=1,
+        meaning="degrees between view and rendered path, median over the frames that can be judged; with wrong "
+        "depth it tells of the depth",
+        tables=("clips",),
+    ),
+    Metric(
+        key="path_judged",
+        label="Path judged",
+        family="prior",
+        better="higher",
+        digits=2,
+        meaning="share of frames whose view could be compared with the path",
+    ),
+    Metric(key="psnr_begin", label="PSNR, first third", family="time", better="higher", digits=2),
+    Metric(key="psnr_middle", label="PSNR, second third", family="time", better="higher", digits=2),
+    Metric(key="psnr_end", label="PSNR, last third", family="time", better="higher", digits=2),
+    Metric(
+        key="retrieval_hit",
+        label="Retrieval",
+        family="retrieval",
+        better="higher",
+        meaning="1 where the true ego video is the nearest of all held-out ones (thumbnails, squared error)",
+        tables=("paired",),
+    ),
+    Metric(
+        key="retrieval_rank",
+        label="Retrieval rank",
+        family="retrieval",
+        better="lower",
+        digits=1,
+        meaning="place of the true video among all, 1 is the nearest",
+        tables=("clips",),
+    ),
+)
+
+PER_CLIP = tuple(m for m in METRICS if m.family != "set")
+"""The metrics of a row."""
+
+
+def of_family(*families: Family) -> Sequence[Metric]:
+    """The metrics of these families, in table order."""
+    return [m for m in METRICS if m.family in families]
+
+
+def of_table(table: Table) -> Sequence[Metric]:
+    """The metrics of one table, in its order."""
+    return [m for m in METRICS if table in m.tables]

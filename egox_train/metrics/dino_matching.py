@@ -1,0 +1,123 @@
+"""Matches objects of the generated video to those of the true one by what they look like: DINOv2
+features."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from egox_core.errors import check_choice
+from egox_core.safe_files import read_json
+from egox_core.types import ObjectMasks
+from egox_core.wan.weights import open_model_folder
+
+from ..data.depth_model import imagenet_pictures
+from .columns import DINO_WEIGHTS
+
+MODELS = {"dinov3_vit": "DINOv3ViTModel", "dinov2": "Dinov2Model"}
+"""The class of transformers, by a folder's ``model_type``."""
+SIDE_PATCHES = 16
+"""Patches of the picture's shorter side at least: small pictures are enlarged, so that an object
+has patches at all."""
+FRAMES = 8
+"""Frames of each video that are looked at, spread over it."""
+
+
+class DinoFeatures:
+    """Patch features of DINOv3, which the paper matches by, or DINOv2, from a transformers folder.
+
+    Raises:
+        EgoXInputError: transformers missing or without that model, no such folder.
+    """
+
+    def __init__(self, folder: Path, device: str = "cpu") -> None:
+        config = folder / "config.json"
+        kind = (
+            read_json(config, "DINO matching").get("model_type") if config.is_file() else "dinov2"
+        )
+        check_choice(f"model_type of {folder.name}", kind, MODELS, fix=DINO_WEIGHTS)
+        (self.model,) = open_model_folder(
+            folder,
+            MODELS[kind],
+            what="DINO matching",
+            expected="a DINOv3 or DINOv2 folder",
+            where=DINO_WEIGHTS,
+        )
+        self.device, self.model = device, self.model.to(device)
+        # The picture's own token comes first, then those that DINOv3 has for itself.
+        self.others = 1 + getattr(self.model.config, "num_register_tokens", 0)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        frames: Tensor,  # [T, H, W, 3] float 0...1
+    ) -> Tensor:  # [T, h, w, d]
+        """Features of the patches of each frame."""
+        patch = self.model.config.patch_size
+        height, width = frames.shape[1:3]
+        scale = max(1.0, SIDE_PATCHES * patch / min(height, width))
+        rows, columns = (max(1, round(n * scale / patch)) for n in (height, width))
+        pictures = imagenet_pictures(frames, (rows * patch, columns * patch)).to(self.device)
+        tokens = torch.stack(
+            [
+                self.model(picture[None]).last_hidden_state[0, self.others :].cpu()
+                for picture in pictures
+            ]
+        )
+        return tokens.unflatten(1, (rows, columns))
+
+
+def looks(
+    masks: np.ndarray,  # [N, T, H, W] bool
+    features: Tensor,  # [T, h, w, d] of patches
+) -> np.ndarray:  # [N, d] float64
+    """One unit vector an object: the mean feature of its patches over all frames; zero where it has
+    none.
+
+    A patch counts by the share of it that the mask covers.
+    """
+    size = features.shape[2::-1][:2]  # (w, h)
+    vectors = np.zeros((len(masks), features.shape[-1]))
+    values = features.double().numpy()
+    for number, frames in enumerate(masks):
+        small = np.stack(
+            [cv2.resize(f.astype(np.float32), size, interpolation=cv2.INTER_AREA) for f in frames]
+        )
+        total = (small[..., None] * values).sum(axis=(0, 1, 2))
+        length = np.linalg.norm(total)
+        vectors[number] = total / length if length > 0 and small.any() else 0
+    return vectors
+
+
+def match_by_looks(
+    masks: ObjectMasks,
+    generated: Tensor,  # [T, H, W, 3] float 0...1
+    truth: Tensor,  # [T, H, W, 3] float 0...1
+    dino: DinoFeatures,
+) -> ObjectMasks:
+    """The same true objects with the generated masks that look most like each: the assignment with
+    the greatest sum of cosines. True objects that are left over get empty masks; generated ones
+    that are left over are dropped.
+
+    ``masks.truth`` [N, ...] and ``masks.generated`` [M, ...] need not correspond.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    picked = np.linspace(0, len(truth) - 1, min(FRAMES, len(truth))).round().astype(int)
+    own_looks, other_looks = (
+        looks(side[:, picked], dino(frames[picked]))
+        for side, frames in ((masks.truth, truth), (masks.generated, generated))
+    )
+    matched = np.zeros_like(masks.truth)
+    for own, other in zip(*linear_sum_assignment(-(own_looks @ other_looks.T)), strict=True):
+        matched[own] = masks.generated[other]
+    return ObjectMasks(ids=masks.ids, truth=masks.truth, generated=matched, seen=masks.seen)
+
+
+dino_of = lru_cache(maxsize=1)(DinoFeatures)
+"""The network of a folder, read once a process."""

@@ -1,0 +1,269 @@
+"""Evaluates a folder of generated ego videos over a manifest: rows, report, contact sheet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from egox_core.errors import EgoXInputError, check_choice
+from egox_core.file_names import EXO, PRIOR, TRUTH
+from egox_core.metrics.image import require_torchmetrics
+from egox_core.progress import Progress, no_progress
+from egox_core.safe_files import atomic_write, read_json, write_json
+from egox_core.wan.weights import weights_hash
+
+from ..contact_sheet import SheetRow, make_contact_sheet, spread, write_png
+from ..data.clip_files import middle_picture
+from ..data.manifest import SPLITS, ClipRecord, read_manifest
+from ..parallel import devices_of, run_items
+from .baselines import BASELINES
+from .bootstrap import SAMPLES
+from .clip_row import (
+    GENERATED,
+    SETS,
+    TRUE,
+    RowJob,
+    RowSettings,
+    features_key,
+    make_row,
+    thumbnail_file,
+)
+from .report import FORMAT, build_report, markdown_report, protocol_of
+from .retrieval import retrieval_ranks
+
+REPORT, TABLE, SHEET, ROWS = "report.json", "report.md", "contact_sheet.png", "rows"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluateOptions:
+    """Inputs of an evaluation, beside the generated videos."""
+
+    masks: Path | None = None  # folder of <clip>.npz, see data/object_masks.py
+    also: tuple[
+        tuple[str, Path], ...
+    ] = ()  # (name, folder): further videos of the same clips, as rows of their own
+    split: str = ""  # train | validation | test; "": all clips of the manifest
+    baselines: bool = True
+    weights: Mapping[str, Path] = field(
+        default_factory=dict
+    )  # of columns.WEIGHTS; what lacks them isn't computed
+    device: str = "cpu"  # of the networks, or several, ``cuda:0,cuda:1``: each worker keeps to one
+    compare: Path | None = None  # report.json of another run
+    sheet_clips: int = 12  # 0: no contact sheet
+    samples: int = SAMPLES  # bootstrap
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluateOutcome:
+    """Result of a call."""
+
+    report: dict[str, Any]
+    clips: int
+    kept: int  # rows that were there already
+    errors: Mapping[str, str]  # clip -> why it has no row
+
+
+def evaluate(
+    manifest: Path,
+    generated: Path,
+    out: Path,
+    options: EvaluateOptions | None = None,
+    *,
+    engine: str = "local",
+    workers: int = 1,
+    progress: Progress = no_progress,
+) -> EvaluateOutcome:
+    """Evaluates ``generated``/<clip>.mp4 of every clip; writes report.json, report.md and
+    contact_sheet.png to ``out``.
+
+    Finished rows stay in ``out``/rows and are taken as they are while their files and settings are
+    the same, so a call that was killed goes on, and gives the report that it would have given. A
+    clip that can't be evaluated is named in the report with the reason; the others are evaluated.
+
+    Raises:
+        EgoXInputError: nothing to evaluate, bad manifest, missing folders or weights, a report that
+            can't be compared.
+    """
+    options = options or EvaluateOptions()
+    records = _records(manifest, options.split)
+    videos = ((GENERATED, generated), *options.also)
+    _check_folders(videos, options)
+    require_torchmetrics()
+    other = None if options.compare is None else _other_report(options.compare)
+    devices = devices_of(options.device, engine)
+    hashes = {name: weights_hash(file, f"{name} weights") for name, file in options.weights.items()}
+    settings = RowSettings(baselines=options.baselines, weights=options.weights, hashes=hashes)
+    jobs = [
+        RowJob(
+            root=manifest.parent,
+            record=r,
+            videos=videos,
+            masks=options.masks,
+            rows=out / ROWS,
+            settings=settings,
+            one_thread=workers > 1 or len(devices) > 1 or engine == "ray",
+        )
+        for r in records
+    ]
+    rows, errors = [], {}
+    for count, (index, row, error) in enumerate(
+        run_items(make_row, jobs, engine=engine, workers=workers, devices=devices), start=1
+    ):
+        if error:
+            errors[records[index].clip] = error
+        else:
+            rows.append(row)
+        progress(count, len(jobs), "evaluating clips")
+    rows.sort(key=lambda row: row["clip"])
+    kept = sum(row.pop("kept") for row in rows)
+    kept_arrays = _kept_arrays(rows, out / ROWS)
+    _add_retrieval(rows, kept_arrays)
+    sets = _set_distances(kept_arrays, [name for name, _ in videos], options.weights)
+    report = build_report(
+        rows,
+        dict(sorted(errors.items())),
+        options=_content(options),
+        weights=hashes,
+        protocol=protocol_of(records, hashes),
+        other=other,
+        sets=sets,
+        samples=options.samples,
+        seed=options.seed,
+    )
+    write_json(out / REPORT, report)
+    with atomic_write(out / TABLE) as temporary:
+        temporary.write_text(markdown_report(report), encoding="utf-8")
+    if options.sheet_clips > 0 and rows:
+        good = {row["clip"] for row in rows}
+        shown = [r for r in records if r.clip in good]
+        write_png(
+            out / SHEET,
+            make_contact_sheet(
+                [
+                    _sheet_row(manifest.parent, shown[index], generated)
+                    for index in spread(len(shown), options.sheet_clips)
+                ]
+            ),
+        )
+    return EvaluateOutcome(report=report, clips=len(records), kept=kept, errors=errors)
+
+
+def _sheet_row(root: Path, record: ClipRecord, generated: Path) -> SheetRow:
+    """Middle frames of a clip; the ego ones pixel by pixel, exo scaled to their height."""
+    folder = root / record.folder
+    files = (folder / EXO, folder / PRIOR, generated / f"{record.clip}.mp4", folder / TRUTH)
+    return SheetRow(
+        pictures=[middle_picture(file, record.frames) for file in files],
+        labels=(f"{record.clip[-28:]} exo", "prior", "generated", "truth"),
+    )
+
+
+def _records(manifest: Path, split: str) -> list[ClipRecord]:
+    # Files are checked row by row, so that one missing file doesn't stop the others.
+    records = sorted(read_manifest(manifest, check_files=False), key=lambda r: r.clip)
+    if not split:
+        return records
+    check_choice("split", split, SPLITS)
+    file = manifest.parent / "splits" / f"{split}.txt"
+    clips = set(file.read_text(encoding="utf-8").split()) if file.is_file() else set()
+    records = [r for r in records if r.clip in clips]
+    if not records:
+        raise EgoXInputError(
+            "split",
+            got=f"no clip of {split}",
+            expected="at least one",
+            fix="choose another split, or leave --split out",
+        )
+    return records
+
+
+def _check_folders(videos: Sequence[tuple[str, Path]], options: EvaluateOptions) -> None:
+    names = [name for name, _ in videos]
+    taken = {GENERATED, TRUE, *BASELINES}
+    if len(set(names)) < len(names) or any(n in taken or not n.strip() for n in names[1:]):
+        raise EgoXInputError(
+            "--also",
+            got=", ".join(names[1:]),
+            expected="names of their own",
+            fix=f"don't use one twice, nor {', '.join(sorted(taken))}",
+        )
+    for what, folder in (*videos, *([("masks", options.masks)] if options.masks else [])):
+        if not folder.is_dir():
+            raise EgoXInputError(
+                f"folder of {what}",
+                got=f"{folder.name!r}, which is no folder",
+                expected="a folder with one file a clip",
+                fix="check the path",
+            )
+
+
+def _other_report(file: Path) -> dict[str, Any]:
+    report = read_json(file, "report to compare with")
+    if not isinstance(report, dict) or report.get("format") != FORMAT:
+        raise EgoXInputError(
+            "report to compare with",
+            got=f"{file.name!r} of another kind",
+            expected=FORMAT,
+            fix="give the report.json of an evaluation",
+        )
+    return {**report, "name": file.resolve().parent.name}
+
+
+def _content(options: EvaluateOptions) -> dict[str, Any]:
+    """Options as the report has them; without paths, which mean nothing elsewhere."""
+    return {
+        "split": options.split or "all",
+        "baselines": options.baselines,
+        "bootstrap_samples": options.samples,
+        "bootstrap_seed": options.seed,
+    }
+
+
+def _kept_arrays(rows: list[dict[str, Any]], folder: Path) -> list[dict[str, np.ndarray]]:
+    kept = []
+    for row in rows:
+        with np.load(thumbnail_file(folder, row["clip"]), allow_pickle=False) as archive:
+            kept.append({name: archive[name] for name in archive.files})
+    return kept
+
+
+def _set_distances(
+    kept: list[dict[str, np.ndarray]], methods: Sequence[str], weights: Mapping[str, Path]
+) -> dict[str, dict[str, float]]:
+    """By column and method whose videos were given; the baselines' would take as long again for
+    each."""
+    if len(kept) < 2:
+        return {}
+    from .fvd import frechet_distance
+
+    return {
+        column: {
+            name: round(
+                frechet_distance(
+                    *(
+                        [arrays[features_key(column, video)] for arrays in kept]
+                        for video in (name, TRUE)
+                    )
+                ),
+                4,
+            )
+            for name in methods
+        }
+        for column in sorted(SETS & weights.keys())
+    }
+
+
+def _add_retrieval(rows: list[dict[str, Any]], pictures: list[dict[str, np.ndarray]]) -> None:
+    truths, same = [p[TRUE] for p in pictures], [row["same_truth"] for row in rows]
+    for method in rows[0]["metrics"] if rows else ():
+        ranks = retrieval_ranks([p[method] for p in pictures], truths, same)
+        for row, (rank, candidates) in zip(rows, ranks, strict=True):
+            alone = candidates < 2
+            row["metrics"][method]["retrieval_rank"] = None if alone else float(rank)
+            row["metrics"][method]["retrieval_hit"] = None if alone else float(rank == 1)
+            row["retrieval_candidates"] = candidates

@@ -1,0 +1,165 @@
+"""Fréchet video distance between two sets of videos, over cd-fvd's I3D or VideoMAE with weights
+from a file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from egox_core.errors import EgoXInputError
+from egox_core.wan.weights import load_network
+
+from .columns import FVD_WEIGHTS, MAE_WEIGHTS
+
+CLASSES = 400
+FRAMES = 16
+"""Frames of a video that are looked at, spread over it, as cd-fvd takes 16 a video."""
+SMALLEST = 9
+"""Frames that I3D needs."""
+
+
+class VideoFeatures:
+    """I3D's 400 logits of a video, with cd-fvd's network and preparation (224 px, bilinear,
+    -1...1).
+
+    Raises:
+        EgoXInputError: cd-fvd missing, the file missing or of another model.
+    """
+
+    def __init__(self, weights: Path, device: str = "cpu") -> None:
+        self.device = device
+        try:
+            from cdfvd.third_party.i3d.pytorch_i3d import InceptionI3d
+            from cdfvd.third_party.i3d.utils import preprocess_i3d
+        except ImportError as error:
+            raise _missing("FVD", error) from error
+        self.prepare = preprocess_i3d
+        self.model = load_network(
+            InceptionI3d(CLASSES, in_channels=3),
+            weights,
+            "FVD weights",
+            expected="cd-fvd's I3D",
+            where=FVD_WEIGHTS,
+        ).to(device)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        frames: Tensor,  # [T, H, W, 3] float 0...1
+    ) -> np.ndarray:  # [400] float32
+        """The features of one video.
+
+        Raises:
+            EgoXInputError: fewer than 9 frames.
+        """
+        _check_length("FVD", frames, SMALLEST, "--fvd")
+        video = self.prepare(_picked(frames)[None].cpu().numpy()).to(self.device)
+        return self.model(video).flatten().cpu().numpy()
+
+
+class MotionFeatures:
+    """VideoMAE v2's 1,408 features of a video (Ge and others 2024), with cd-fvd's network and
+    preparation (16 frames of 224 px, 0...1).
+
+    Raises:
+        EgoXInputError: cd-fvd missing, the file missing or of another model.
+    """
+
+    def __init__(self, weights: Path, device: str = "cpu") -> None:
+        try:
+            from cdfvd.third_party.VideoMAEv2.utils import (
+                preprocess_videomae,
+                vit_giant_patch14_224,
+            )
+        except ImportError as error:
+            raise _missing("FVD (VideoMAE)", error) from error
+        self.prepare, self.device = preprocess_videomae, device
+        network = vit_giant_patch14_224(
+            img_size=224,
+            pretrained=False,
+            num_classes=174,
+            all_frames=FRAMES,
+            tubelet_size=2,
+            drop_path_rate=0.3,
+            use_mean_pooling=True,
+        )
+        self.model = load_network(
+            network,
+            weights,
+            "FVD (VideoMAE) weights",
+            expected="cd-fvd's VideoMAE v2 (ViT-g)",
+            where=MAE_WEIGHTS,
+        ).to(device)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        frames: Tensor,  # [T, H, W, 3] float 0...1
+    ) -> np.ndarray:  # [1408] float32
+        """The features of one video.
+
+        Raises:
+            EgoXInputError: fewer than 16 frames.
+        """
+        _check_length("FVD (VideoMAE)", frames, FRAMES, "--fvd-videomae")
+        video = self.prepare(_picked(frames)[None].cpu().numpy()).to(self.device)
+        return self.model.forward_features(video).flatten().cpu().numpy()
+
+
+def _missing(what: str, error: ImportError) -> EgoXInputError:
+    return EgoXInputError(
+        what, got=f"cd-fvd can't be imported ({error})", expected="cd-fvd", fix="pip install cd-fvd"
+    )
+
+
+def _check_length(what: str, frames: Tensor, least: int, option: str) -> None:
+    if len(frames) < least:
+        raise EgoXInputError(
+            what,
+            got=f"{len(frames)} frames",
+            expected=f"at least {least}",
+            fix=f"leave {option} out",
+        )
+
+
+def _picked(frames: Tensor) -> Tensor:  # [at most 16, H, W, 3] uint8
+    """Frames spread over a video, as a file holds them."""
+    picked = torch.linspace(0, len(frames) - 1, min(FRAMES, len(frames))).round().long()
+    return (frames[picked].float() * 255).round().clamp(0, 255).to(torch.uint8)
+
+
+def frechet_distance(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> float:
+    """|mean difference|² + trace(Sa + Sb - 2 (Sa Sb)^½) of two sets of features [n][d]; 0 for equal sets.
+
+    Covariances divide by n, as cd-fvd's. With fewer videos than features they are singular, and
+    the value depends on their number: only sets of the same size compare.
+
+    Raises:
+        EgoXInputError: a set of fewer than two.
+    """
+    if min(len(a), len(b)) < 2:
+        raise EgoXInputError(
+            "FVD",
+            got=f"sets of {len(a)} and {len(b)} videos",
+            expected="at least two each",
+            fix="evaluate more clips",
+        )
+    first, second = (np.asarray(x, dtype=np.float64) for x in (a, b))
+    gap = first.mean(0) - second.mean(0)
+    first, second = ((x - x.mean(0)) / np.sqrt(len(x)) for x in (first, second))
+    # Sa = AᵀA, Sb = BᵀB: the eigenvalues of Sa Sb are the squared singular values of A Bᵀ, which is
+    # small and exact.
+    root = np.linalg.svd(first @ second.T, compute_uv=False).sum()
+    return float(max(0.0, gap @ gap + np.square(first).sum() + np.square(second).sum() - 2 * root))
+
+
+NETWORKS = {
+    "fvd": lru_cache(maxsize=1)(VideoFeatures),
+    "fvd-videomae": lru_cache(maxsize=1)(MotionFeatures),
+}
+"""By column, the network of a file, each read once a process."""

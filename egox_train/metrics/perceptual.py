@@ -1,0 +1,142 @@
+"""LPIPS and CLIP-I. Both need weights; a path to them is given, nothing is downloaded."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from egox_core.errors import EgoXInputError, needs_package
+from egox_core.metrics.image import check_pair
+from egox_core.wan.weights import open_model_folder, read_header
+
+from .columns import CLIP_WEIGHTS, LPIPS_WEIGHTS
+
+BATCH = 8
+LPIPS_SMALLEST = 63
+"""Pixels a side that AlexNet's last layer needs."""
+
+
+class Lpips:
+    """LPIPS (AlexNet) of frame pairs: linear layers from torchmetrics, the network from a file.
+
+    Raises:
+        EgoXInputError: torchmetrics or torchvision missing, the file missing or of another model.
+    """
+
+    def __init__(self, weights: Path, device: str = "cpu") -> None:
+        with needs_package("torchmetrics", "LPIPS", expected="the evaluate extra"):
+            from torchmetrics.functional.image.lpips import _LPIPS
+        read_header(weights, "LPIPS weights")
+        # Most of the file is the classifier, which LPIPS has no use for.
+        features = {k: v for k, v in load_file(weights).items() if k.startswith("features.")}
+        self.model = _LPIPS(net="alex", pretrained=True, pnet_rand=True)
+        wanted = {
+            k: k.split(".", 1)[1] for k in self.model.net.state_dict()
+        }  # slice2.3.weight -> 3.weight
+        try:
+            self.model.net.load_state_dict(
+                {k: features[f"features.{short}"].float() for k, short in wanted.items()}
+            )
+        except (KeyError, RuntimeError) as error:
+            raise EgoXInputError(
+                "LPIPS weights",
+                got=f"{weights.name!r} without {str(error).splitlines()[0]}",
+                expected="AlexNet of torchvision",
+                fix=LPIPS_WEIGHTS,
+            ) from error
+        self.device, self.model = device, self.model.to(device)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        generated: Tensor,  # [T, H, W, 3] float 0...1
+        truth: Tensor,  # [T, H, W, 3] float 0...1
+    ) -> Tensor:  # [T]
+        """Distance of each frame, 0 for equal ones.
+
+        Raises:
+            EgoXInputError: see image.check_pair; pictures under 63 px.
+        """
+        check_pair(generated, truth)
+        if min(truth.shape[1:3]) < LPIPS_SMALLEST:
+            raise EgoXInputError(
+                "LPIPS",
+                got=f"{truth.shape[2]}x{truth.shape[1]} px",
+                expected=f"at least {LPIPS_SMALLEST}x{LPIPS_SMALLEST}",
+                fix="leave --lpips out",
+            )
+        pairs = zip(generated.split(BATCH), truth.split(BATCH), strict=True)
+        return torch.cat(
+            [
+                self.model(
+                    *(x.to(self.device).float().movedim(-1, 1) for x in pair), normalize=True
+                )
+                .flatten()
+                .cpu()
+                for pair in pairs
+            ]
+        )
+
+
+class ClipImage:
+    """CLIP-I: the cosine between CLIP's image embeddings of a generated and a true frame.
+
+    Raises:
+        EgoXInputError: transformers missing, no CLIP folder.
+    """
+
+    def __init__(self, folder: Path, device: str = "cpu") -> None:
+        (self.model,) = open_model_folder(
+            folder,
+            "CLIPVisionModelWithProjection",
+            what="CLIP-I",
+            expected="a CLIP folder",
+            where=CLIP_WEIGHTS,
+        )
+        self.device, self.model = device, self.model.to(device)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        generated: Tensor,  # [T, H, W, 3] float 0...1
+        truth: Tensor,  # [T, H, W, 3] float 0...1
+    ) -> Tensor:  # [T] -1...1
+        """Cosine of each frame."""
+        check_pair(generated, truth)
+        pairs = zip(generated.split(BATCH), truth.split(BATCH), strict=True)
+        return torch.cat(
+            [
+                torch.nn.functional.cosine_similarity(self._embed(a), self._embed(b))
+                for a, b in pairs
+            ]
+        )
+
+    def _embed(self, frames: Tensor) -> Tensor:
+        """CLIP's own preparation: shortest side to the model's, centre crop, its mean and
+        deviation."""
+        from egox_core.wan.vision import MEAN, STD
+
+        size, frames = self.model.config.image_size, frames.to(self.device)
+        height, width = frames.shape[1:3]
+        scale = size / min(height, width)
+        resized = interpolate(
+            frames.float().movedim(-1, 1),
+            size=(round(height * scale), round(width * scale)),
+            mode="bicubic",
+            antialias=True,
+            align_corners=False,
+        ).clamp(0, 1)
+        top, left = (resized.shape[-2] - size) // 2, (resized.shape[-1] - size) // 2
+        mean, std = (torch.tensor(x, device=self.device).view(1, 3, 1, 1) for x in (MEAN, STD))
+        return self.model(
+            (resized[..., top : top + size, left : left + size] - mean) / std
+        ).image_embeds.cpu()
+
+
+lpips_of, clip_of = lru_cache(maxsize=1)(Lpips), lru_cache(maxsize=1)(ClipImage)
+"""The network of a file or folder, each read once a process."""

@@ -1,0 +1,249 @@
+"""Change of a video over time, by vbench's three measures.
+
+Temporal flickering needs no weights. Motion smoothness asks whether every second frame can be
+interpolated from its neighbours (AMT-S), dynamic degree whether the video moves at all (RAFT flow);
+their networks come from files."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from egox_core.errors import EgoXInputError, needs_package
+from egox_core.wan.weights import load_network
+
+from .columns import AMT_WEIGHTS, RAFT_WEIGHTS
+
+Between = Callable[[Tensor, Tensor], Tensor]
+"""Frames [1, 3, H, W] float 0...1 twice -> the frame half way between them."""
+SMALLEST_PX = 128
+"""Pixels a side, for both networks: they compare at an eighth of it and three times half of that,
+where RAFT needs two pixels and one has no scale for AMT-S (NaN)."""
+AMT_STEP, RAFT_STEP = 16, 8
+"""Pixels that the sides must be multiples of; pictures are padded to them."""
+AMT_NETWORK = {"corr_radius": 3, "corr_lvls": 4, "num_flows": 3}  # vbench's AMT-S.yaml
+RATE_FPS = 8.0
+"""Frames are thinned to about this rate before their flow is taken."""
+UPDATES = 20
+TOP_SHARE = 0.05
+"""A pair's motion is the mean of the largest 5 % of flow lengths."""
+THRESHOLD_PX, OF_SIDE_PX = 6.0, 256.0
+MOVING_PAIRS, OF_FRAMES = 4, 16
+
+
+def temporal_flickering(
+    frames: Tensor,  # [T, H, W, 3] float 0...1
+) -> float:
+    """1 - mean |following frame - frame|, in 0...1; 1: nothing changes.
+
+    vbench's measure (255 - mean difference) / 255. It is meant for still scenes: a moving head
+    lowers it as flicker does, so it only means something beside the true video's own value.
+
+    Raises:
+        EgoXInputError: fewer than two frames.
+    """
+    if len(frames) < 2:
+        raise EgoXInputError(
+            "temporal flickering",
+            got=f"{len(frames)} frames",
+            expected="at least 2",
+            fix="evaluate a video, not a picture",
+        )
+    return 1.0 - float((frames[1:] - frames[:-1]).abs().double().mean())
+
+
+def motion_smoothness(
+    frames: Tensor,  # [T, H, W, 3] float 0...1
+    between: Between,
+) -> float:
+    """1 - mean absolute difference of the odd frames to what is between their neighbours, in 0...1;
+    1: all motion is as even as the interpolation. A last frame without a successor is left out.
+
+    Raises:
+        EgoXInputError: fewer than three frames, pictures under 128 px.
+    """
+    if len(frames) < 3 or min(frames.shape[1:3]) < SMALLEST_PX:
+        raise EgoXInputError(
+            "motion smoothness",
+            got=f"{tuple(frames.shape)}",
+            expected=f"at least three frames of {SMALLEST_PX}x{SMALLEST_PX}",
+            fix="leave --amt out",
+        )
+    video = frames.float().movedim(-1, 1)
+    gaps = []
+    for middle in range(1, len(video) - 1, 2):
+        expected = between(video[middle - 1, None], video[middle + 1, None]).clamp(0, 1)
+        expected = (expected * 255).floor() / 255  # vbench cuts to whole levels before it compares
+        gaps.append(float((expected[0] - video[middle]).abs().double().mean()))
+    return 1.0 - sum(gaps) / len(gaps)
+
+
+class AmtBetween:
+    """AMT-S as vbench has it: the frame between two.
+
+    Raises:
+        EgoXInputError: vbench's code missing, the file missing or of another model.
+    """
+
+    def __init__(self, weights: Path, device: str = "cpu") -> None:
+        self.device = device
+        self.model = load_network(
+            _amt_module().Model(**AMT_NETWORK),
+            weights,
+            "AMT-S weights",
+            expected="AMT-S",
+            where=AMT_WEIGHTS,
+        ).to(device)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        before: Tensor,  # [1, 3, H, W] float 0...1
+        after: Tensor,  # [1, 3, H, W] float 0...1
+    ) -> Tensor:  # [1, 3, H, W]
+        """The frame half way between the two."""
+        first, second = (_padded(frame, AMT_STEP).to(self.device) for frame in (before, after))
+        half_way = torch.full((1, 1, 1, 1), 0.5, device=self.device)
+        picture = self.model(first, second, half_way, scale_factor=1.0, eval=True)["imgt_pred"]
+        return _unpadded(picture, before.shape[-2:]).cpu()
+
+
+def _amt_module() -> ModuleType:
+    """vbench's AMT-S network without the rest of vbench, whose start needs packages of other
+    versions than ours.
+
+    Raises:
+        EgoXInputError: vbench isn't there, or its network needs something that is missing.
+    """
+    name = "vbench.third_party.amt.networks.AMT-S"
+    spec = importlib.util.find_spec("vbench")
+    if spec is None or not spec.submodule_search_locations:
+        raise EgoXInputError(
+            "motion smoothness",
+            got="vbench is not installed",
+            expected="its code (not its packages)",
+            fix="pip install --no-deps vbench",
+        )
+    # A package object with its path and nothing run; vbench.__init__ would import all of vbench's
+    # metrics.
+    shell = ModuleType("vbench")
+    shell.__path__ = list(spec.submodule_search_locations)
+    before = sys.modules.get("vbench")
+    sys.modules["vbench"] = before or shell
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise EgoXInputError(
+            "motion smoothness",
+            got=f"vbench's AMT-S can't be imported ({error})",
+            expected="vbench 0.1.5 or newer",
+            fix="pip install --no-deps --upgrade vbench",
+        ) from error
+    finally:
+        if before is None:
+            del sys.modules["vbench"]
+
+
+class RaftFlow:
+    """RAFT (large) flow between following frames.
+
+    Raises:
+        EgoXInputError: torchvision missing, the file missing or of another model.
+    """
+
+    def __init__(self, weights: Path, device: str = "cpu") -> None:
+        with needs_package("torchvision", "dynamic degree", expected="torchvision"):
+            from torchvision.models.optical_flow import raft_large
+        self.model = load_network(
+            raft_large(weights=None),
+            weights,
+            "RAFT weights",
+            expected="torchvision's raft_large",
+            where=RAFT_WEIGHTS,
+        ).to(device)
+        self.device = device
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        frames: Tensor,  # [T, H, W, 3] float 0...1
+    ) -> Tensor:  # [T-1] px
+        """The motion between following frames (see TOP_SHARE).
+
+        Raises:
+            EgoXInputError: under 128 px.
+        """
+        height, width = frames.shape[1:3]
+        if min(height, width) < SMALLEST_PX:
+            raise EgoXInputError(
+                "dynamic degree",
+                got=f"{width}x{height} px",
+                expected=f"at least {SMALLEST_PX}x{SMALLEST_PX}",
+                fix="leave --raft out",
+            )
+        video = _padded(frames.float().movedim(-1, 1) * 2 - 1, RAFT_STEP).to(self.device)
+        lengths = []
+        for first, second in zip(video[:-1], video[1:], strict=True):
+            flow = self.model(first[None], second[None], num_flow_updates=UPDATES)[-1][0]
+            lengths.append(top_mean(_unpadded(flow, (height, width)).norm(dim=0)))
+        return torch.tensor(lengths)
+
+
+def top_mean(
+    lengths: Tensor,  # [H, W] of the flow, px
+) -> float:
+    """Mean of the largest 5 %."""
+    return float(
+        lengths.flatten().topk(max(1, int(lengths.numel() * TOP_SHARE))).values.double().mean()
+    )
+
+
+def thinned(
+    frames: Tensor,  # [T, ...]
+    fps: float,
+) -> Tensor:
+    """Every n-th frame, so that about 8 a second are left."""
+    return frames[:: max(1, round(fps / RATE_FPS))]
+
+
+def is_dynamic(
+    motion_px: Tensor,  # [T-1] of RaftFlow
+    frame_count: int,
+    side_px: int,  # of the picture's shorter side
+) -> bool:
+    """Check whether enough of the pairs' motions are over the threshold: 6 px of 256 (the shorter
+    side), in 4 of 16 frames.
+
+    A clip of so few frames that no pair would be needed counts as moving, as it does in vbench once
+    it has a pair."""
+    over = int((motion_px > THRESHOLD_PX * side_px / OF_SIDE_PX).sum())
+    return len(motion_px) > 0 and over >= round(MOVING_PAIRS * frame_count / OF_FRAMES)
+
+
+def _padded(pictures: Tensor, step: int) -> Tensor:
+    """[..., H, W] with sides that are multiples of ``step``, the picture in the middle, its edges
+    repeated."""
+    down, right = (-side % step for side in pictures.shape[-2:])
+    return torch.nn.functional.pad(
+        pictures, (right // 2, right - right // 2, down // 2, down - down // 2), mode="replicate"
+    )
+
+
+def _unpadded(pictures: Tensor, size: tuple[int, int]) -> Tensor:
+    """The middle (height, width) of what :func:`_padded` has enlarged."""
+    top, left = (
+        (side - wanted) // 2 for side, wanted in zip(pictures.shape[-2:], size, strict=True)
+    )
+    return pictures[..., top : top + size[0], left : left + size[1]]
+
+
+amt_of, raft_of = lru_cache(maxsize=1)(AmtBetween), lru_cache(maxsize=1)(RaftFlow)
+"""The network of a file, each read once a process."""

@@ -1,0 +1,256 @@
+"""Object masks of true and generated ego videos by a SAM 2 video model: what ``evaluate --masks``
+reads.
+
+Both videos are tracked from one shared first mask, so that ids agree; or, where nobody drew one,
+each from the objects that a grid of points hits in its first frame, which ``evaluate --dino`` then
+matches by their looks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from egox_core.errors import EgoXInputError
+from egox_core.file_names import OBJECTS, TRUTH
+from egox_core.progress import Progress, no_progress
+from egox_core.wan.weights import open_model_folder, weights_hash
+
+from ..data.manifest import ClipRecord, read_manifest
+from ..data.object_masks import read_masks, write_masks
+from ..parallel import devices_of, run_all
+from .clip_inputs import clip_files, read_ego
+
+SAM_WEIGHTS = "a SAM 2 folder as facebook/sam2.1-hiera-large on Hugging Face"
+GRID = 8
+"""Points a side that are asked for an object each, where there is no first mask."""
+SMALLEST, LARGEST = 0.002, 0.5
+"""Shares of the picture between which an outline counts as an object."""
+SAME = 0.7
+"""Overlap (IoU) from which two outlines are one object."""
+Masks = dict[str, np.ndarray]  # by id, [T, H, W] bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaskJob:
+    """One clip to track."""
+
+    root: Path
+    record: ClipRecord
+    generated: Path
+    first: Path | None
+    out: Path
+    model: Path
+
+
+def track_masks(
+    manifest: Path,
+    generated: Path,
+    out: Path,
+    model: Path,
+    *,
+    first: Path | None = None,
+    device: str = "cpu",
+    engine: str = "local",
+    workers: int = 1,
+    progress: Progress = no_progress,
+) -> dict[str, str]:
+    """Writes ``out``/<clip>.npz for every clip of a manifest; returns why some have none. Files
+    that are there stay.
+
+    Args:
+        generated: folder with <clip>.mp4.
+        first: folder with <clip>.png, the objects of the true video's first frame: 0 is background,
+            n the object n. Without a picture of a clip, the true masks of its ``objects.npz``
+            count; without those, the grid.
+
+    Raises:
+        EgoXInputError: bad manifest, no such folder, no SAM 2 video model in ``model``.
+    """
+    records = sorted(read_manifest(manifest, check_files=False), key=lambda r: r.clip)
+    devices = devices_of(device, engine)
+    weights_hash(model, "SAM 2")
+    for what, folder in (
+        ("generated videos", generated),
+        *([("first masks", first)] if first else []),
+    ):
+        if not folder.is_dir():
+            raise EgoXInputError(
+                f"folder of {what}",
+                got=f"{folder.name!r}, which is no folder",
+                expected="a folder with one file a clip",
+                fix="check the path",
+            )
+    out.mkdir(parents=True, exist_ok=True)
+    jobs = [
+        MaskJob(
+            root=manifest.parent,
+            record=record,
+            generated=generated,
+            first=first,
+            out=out,
+            model=model,
+        )
+        for record in records
+        if not (out / f"{record.clip}.npz").is_file()
+    ]
+    failures = run_all(
+        _track_clip,
+        jobs,
+        [job.record.clip for job in jobs],
+        engine=engine,
+        workers=workers,
+        devices=devices,
+        before=len(records) - len(jobs),
+        stage="clips tracked",
+        progress=progress,
+    )
+    return dict(failure.split(": ", 1) for failure in failures)
+
+
+def _track_clip(job: MaskJob, device: str) -> None:
+    files = clip_files(job.root, job.record, (("generated", job.generated),), None)
+    truth = read_ego(files.folder / TRUTH, job.record, "ground truth")
+    made = read_ego(files.videos[0][1], job.record, "generated video")
+    tracker = tracker_of(job.model, device)
+    shared = first_masks(job, files.folder, tuple(truth.shape[1:3]))
+    if shared:
+        true, other = tracker.follow(truth, shared), tracker.follow(made, shared)
+    else:
+        true, other = (tracker.follow(video, tracker.objects(video)) for video in (truth, made))
+    if not true:
+        raise EgoXInputError(
+            f"objects of clip {job.record.clip}",
+            got="none in the true video's first frame",
+            expected="at least one",
+            fix="draw a first mask: --first FOLDER",
+        )
+    nothing = np.zeros((0, *truth.shape[:3]), bool)
+    write_masks(
+        job.out / f"{job.record.clip}.npz",
+        job.record.clip,
+        np.stack(list(true.values())),
+        list(true),
+        np.stack(list(other.values())) if other else nothing,
+        list(other),
+    )
+
+
+def first_masks(
+    job: MaskJob, folder: Path, size: tuple[int, int]
+) -> dict[str, np.ndarray]:  # by id, [H, W] bool
+    """The objects of the true video's first frame, where somebody said them.
+
+    Raises:
+        EgoXInputError: a picture that can't be read or is of another size.
+    """
+    file = None if job.first is None else job.first / f"{job.record.clip}.png"
+    if file is not None and file.is_file():
+        picture = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+        if picture is None or picture.shape != size:
+            raise EgoXInputError(
+                f"first mask {file.name}",
+                got="no picture" if picture is None else picture.shape,
+                expected=f"one number a pixel, {size[1]}x{size[0]}",
+                fix="draw it at the ego size",
+            )
+        return {str(number): picture == number for number in np.unique(picture) if number}
+    own = folder / OBJECTS
+    if not own.is_file():
+        return {}
+    masks = read_masks(own, None)
+    return {
+        name: mask[0] for name, mask in zip(masks.ids, masks.truth, strict=True) if mask[0].any()
+    }
+
+
+class Tracker:
+    """A SAM 2 video model of transformers.
+
+    Raises:
+        EgoXInputError: transformers missing or too old, no such folder.
+    """
+
+    def __init__(self, folder: Path, device: str) -> None:
+        self.device = device
+        self.processor, self.model = open_model_folder(
+            folder,
+            "Sam2VideoProcessor",
+            "Sam2VideoModel",
+            what="SAM 2",
+            expected="a SAM 2 folder",
+            where=SAM_WEIGHTS,
+        )
+        self.model = self.model.to(device)
+
+    def _session(self, video: Tensor) -> Any:
+        frames = (video * 255).round().to(torch.uint8).numpy()
+        return self.processor.init_video_session(video=list(frames), inference_device=self.device)
+
+    @torch.no_grad()
+    def follow(
+        self,
+        video: Tensor,  # [T, H, W, 3] float 0...1
+        first: Mapping[str, np.ndarray],  # by id, [H, W] bool
+    ) -> Masks:
+        """The objects through the video; one that is lost has empty masks."""
+        if not first:
+            return {}
+        session, names = self._session(video), list(first)
+        self.processor.add_inputs_to_inference_session(
+            inference_session=session,
+            frame_idx=0,
+            obj_ids=list(range(len(names))),
+            input_masks=[torch.from_numpy(np.ascontiguousarray(mask)) for mask in first.values()],
+        )
+        found = {name: np.zeros(video.shape[:3], bool) for name in names}
+        for output in self.model.propagate_in_video_iterator(session, start_frame_idx=0):
+            masks = self._masks(output.pred_masks, video)
+            for number, mask in zip(session.obj_ids, masks, strict=True):
+                found[names[number]][output.frame_idx] = mask
+        return found
+
+    @torch.no_grad()
+    def objects(
+        self,
+        video: Tensor,  # [T, H, W, 3] float 0...1
+    ) -> dict[str, np.ndarray]:  # by number, [H, W] bool
+        """Outlines that a grid of points hits in the first frame, each once, the largest first."""
+        height, width = video.shape[1:3]
+        steps = (np.arange(GRID) + 0.5) / GRID
+        points = [[float(x * width), float(y * height)] for y in steps for x in steps]
+        session = self._session(video[:1])
+        self.processor.add_inputs_to_inference_session(
+            inference_session=session,
+            frame_idx=0,
+            obj_ids=list(range(len(points))),
+            input_points=[[[point] for point in points]],
+            input_labels=[[[1] for _ in points]],
+        )
+        hit = self._masks(self.model(inference_session=session, frame_idx=0).pred_masks, video)
+        kept: list[np.ndarray] = []
+        for mask in sorted(hit, key=lambda m: -int(m.sum())):
+            fits = SMALLEST <= mask.mean() <= LARGEST
+            if fits and all((mask & other).sum() < SAME * (mask | other).sum() for other in kept):
+                kept.append(mask)
+        return {str(number): mask for number, mask in enumerate(kept, start=1)}
+
+    def _masks(self, logits: Tensor, video: Tensor) -> np.ndarray:  # [N, H, W] bool
+        size = [list(video.shape[1:3])]
+        return (
+            self.processor.post_process_masks([logits], original_sizes=size, binarize=True)[0][:, 0]
+            .cpu()
+            .numpy()
+        )
+
+
+tracker_of = lru_cache(maxsize=1)(Tracker)
+"""The model of a folder, read once a process."""

@@ -1,0 +1,121 @@
+"""Many items at once: in this process, in several, or on a Ray cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import torch
+
+from egox_core.errors import EgoXInputError, check_choice
+from egox_core.progress import Progress, no_progress
+
+from .cluster import run_on_ray
+from .pool import call, run_pool
+
+ENGINES = ("local", "ray")
+Item = TypeVar("Item")
+
+
+def devices_of(text: str, engine: str = "local") -> tuple[str, ...]:
+    """The devices of a list such as ``cuda:0,cuda:1``. On a Ray cluster, which hands out GPUs
+    itself, only their kind counts.
+
+    Raises:
+        EgoXInputError: no such device.
+    """
+    devices = tuple(part.strip() for part in text.split(","))
+    for device in devices:
+        try:
+            kind, index = torch.device(device).type, torch.device(device).index
+        except RuntimeError as error:
+            raise EgoXInputError(
+                "device",
+                got=repr(device),
+                expected="cpu, cuda, or a list such as cuda:0,cuda:1",
+                fix="correct it",
+            ) from error
+        if kind == "cuda" and engine != "ray" and (index or 0) >= torch.cuda.device_count():
+            raise EgoXInputError(
+                "device",
+                got=f"{device!r}, where torch sees {torch.cuda.device_count()} CUDA devices",
+                expected="devices that are there",
+                fix="name those, or cpu",
+            )
+    return devices if engine != "ray" else (torch.device(devices[0]).type,)
+
+
+def part_of(items: Sequence[Item], part: tuple[int, int]) -> Sequence[Item]:
+    """Every n-th item from the i-th on, of part (i, n).
+
+    Raises:
+        EgoXInputError: no such part.
+    """
+    if not 0 <= part[0] < part[1]:
+        raise EgoXInputError(
+            "--shard",
+            got=f"{part[0]}/{part[1]}",
+            expected="I/N with I from 0 to N - 1",
+            fix="for example 0/2 and 1/2",
+        )
+    return items[part[0] :: part[1]]
+
+
+def run_items(
+    function: Callable[..., Any],
+    items: Sequence[Any],
+    *,
+    engine: str = "local",
+    workers: int = 1,
+    devices: Sequence[str] = (),
+) -> Iterator[tuple[int, Any, str]]:
+    """Yields (index, result, error) as items finish; ``error`` is "" where the function returned.
+
+    ``function`` and items must be picklable (workers are spawned, also on Linux: a forked torch
+    hangs). Exceptions, one for lack of memory too, and dead workers come back as text, so that one
+    bad take never stops the others. Worker processes share the threads that torch has here.
+
+    Args:
+        devices: of :func:`devices_of`; ``function`` then gets (item, device). Each worker keeps to
+            one of them, and there are at least as many workers. A Ray task asks for one GPU.
+
+    Raises:
+        EgoXInputError: unknown engine, no Ray as :func:`ray_cluster` says.
+    """
+    check_choice("engine", engine, ENGINES)
+    if engine == "ray":
+        yield from run_on_ray(function, items, workers, devices)
+    elif max(workers, len(devices)) <= 1:
+        for index, item in enumerate(items):
+            yield index, *call(function, item, *devices)
+    else:
+        yield from run_pool(function, items, max(workers, len(devices)), devices)
+
+
+def run_all(
+    function: Callable[..., Any],
+    items: Sequence[Any],
+    names: Sequence[str],
+    *,
+    engine: str = "local",
+    workers: int = 1,
+    devices: Sequence[str] = (),
+    before: int = 0,
+    stage: str = "",
+    progress: Progress = no_progress,
+) -> list[str]:
+    """Runs all items and returns the failures, as ``name: error``.
+
+    Args:
+        before: items finished in an earlier run, counted by the progress.
+
+    Raises:
+        EgoXInputError: as :func:`run_items`.
+    """
+    failures = []
+    run = run_items(function, items, engine=engine, workers=workers, devices=devices)
+    for count, (index, _, error) in enumerate(run, before + 1):
+        if error:
+            failures.append(f"{names[index]}: {error}")
+        progress(count, before + len(items), stage)
+    return failures

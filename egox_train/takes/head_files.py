@@ -1,0 +1,311 @@
+"""Head poses of a take from files of keypoints: read them, estimate, write the trajectory beside
+the take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from egox_core.archives import open_zip, read_array
+from egox_core.cameras.model import camera_to_json, intrinsics_matrix
+from egox_core.cameras.presets import preset_camera
+from egox_core.errors import EgoXInputError
+from egox_core.file_names import DEPTH_NAMES, EXO, HEAD_TRAJECTORY, META
+from egox_core.progress import Progress, no_progress
+from egox_core.safe_files import read_json, write_json
+from egox_core.takes.depth_files import load_depth_file
+from egox_core.takes.exo_camera import ExoLens, exo_camera_of_size, exo_poses, with_exo_lens
+from egox_core.takes.meta import LIST_KEY, read_meta
+from egox_core.takes.trajectory_files import write_trajectory
+from egox_core.trajectory.head_payloads import mhr_points, openpose_points
+from egox_core.trajectory.head_points import HeadPoints
+from egox_core.trajectory.head_pose import HeadReport, estimate_head
+from egox_core.trajectory.head_template import HeadMount, head_trajectory
+from egox_core.types import CameraTrajectory, FrameSelection
+from egox_core.video.reader import probe_video
+from egox_core.video.selection import VideoInfo
+
+from .mask_files import check_mask, find_mask, read_mask
+
+POSE_SOURCE = "head keypoints"
+"""Note in meta.json on such poses: they were made on this very depth, so its scale can't be told
+from them."""
+MHR_KEYS = ("pred_keypoints_3d", "pred_cam_t", "pred_keypoints_2d", "focal_length", "image_size")
+MOST_JSON_BYTES = 512 * 2**20  # whole-body keypoints of an hour
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadOptions:
+    """Options of estimating a take's head."""
+
+    mount: HeadMount
+    person: int | None = (
+        None  # in the first frame that shows so many; None: there is one, or the mask tells
+    )
+    mask: Path | None = None  # of the wearer: a video, an npz or a folder, see takes/mask_files.py
+    exo_lens: ExoLens = "as given"
+    ego_camera: str = "aria_released"  # preset
+    up: tuple[float, float, float] | None = None
+    cuts: tuple[int, ...] = ()
+    entry: str = ""  # the take's name, where meta.json lists several
+
+
+def estimate_take(
+    folder: Path, keypoints: Path, options: HeadOptions, progress: Progress = no_progress
+) -> tuple[CameraTrajectory, HeadReport]:
+    """The wearer's camera over all frames of a take's video that the keypoints have.
+
+    Depth is used where the take has it. The video is not decoded.
+
+    Raises:
+        EgoXInputError: files missing or bad, another number of frames, nobody seen, several and
+            none chosen.
+    """
+    folder = Path(folder)
+    meta, _ = with_exo_lens(read_meta(folder / META, options.entry), options.exo_lens)
+    video = probe_video(folder / EXO)
+    mask = None if options.mask is None else find_mask(options.mask.parent, options.mask.stem)
+    count = keypoint_frames(keypoints)
+    if count > video.frame_count:
+        raise EgoXInputError(
+            f"keypoints {keypoints.name}",
+            got=f"{count} frames",
+            expected=f"at most {video.frame_count}, the frames of {EXO}",
+            fix="run the detector on the take's own video",
+        )
+    frames = _all_frames(video, count, folder / EXO)
+    wearer = None
+    if mask is not None:
+        check_mask(mask, video.frame_count, frames)
+        wearer = read_mask(mask, frames, progress)
+    depth_m = None
+    depth = next((folder / name for name in DEPTH_NAMES if (folder / name).exists()), None)
+    if depth is not None:
+        loaded, _ = load_depth_file(depth, meta, frames, progress=progress)
+        depth_m, camera, exo_w2c = loaded.depth_m, loaded.camera, loaded.exo_w2c
+        wearer = loaded.dynamic if wearer is None else wearer
+    else:
+        if meta.exo_camera is None:
+            raise EgoXInputError(
+                f"take {meta.name}",
+                got="no camera_intrinsics",
+                expected="the exo camera's K",
+                fix="add them to meta.json",
+            )
+        camera, exo_w2c = exo_camera_of_size(meta, frames, frames.size), exo_poses(meta, frames)
+    points = read_keypoints(
+        keypoints,
+        frames.size,
+        person=options.person,
+        mask=wearer if options.mask is not None else None,
+    )
+    path = estimate_head(
+        points,
+        camera,
+        exo_w2c=exo_w2c,
+        depth_m=depth_m,
+        mask=wearer,
+        times_s=frames.times_s,
+        up=options.up,
+        cuts=options.cuts,
+    )
+    ego = meta.ego_camera or preset_camera(options.ego_camera, frames.size[1])
+    return head_trajectory(
+        path.world_from_head,
+        ego,
+        options.mount,
+        frames.times_s,
+        confidence=path.confidence,
+        exo_w2c=exo_w2c,
+        exo_camera=camera,
+        prompt=meta.prompt,
+    ), path.report
+
+
+def _all_frames(video: VideoInfo, count: int, path: Path) -> FrameSelection:
+    """The first frames of a video at its own size."""
+    size = (video.width, video.height)
+    return FrameSelection(
+        source_indices=torch.arange(count),
+        source_fps=video.fps,
+        fps=video.fps,
+        source_size=size,
+        times_s=torch.tensor(video.times_s[:count], dtype=torch.float64),
+        size=size,
+        resize="crop",
+        source_path=path,
+    )
+
+
+def keypoint_frames(path: Path) -> int:
+    """Number of frames in a keypoints file, or a folder of them."""
+    if path.is_dir():
+        return len(_openpose_files(path))
+    if path.suffix.lower() == ".npz":
+        return len(_mhr_arrays(path)["pred_keypoints_3d"])
+    return len(_openpose_list(path))
+
+
+def read_keypoints(
+    path: Path, size: tuple[int, int], *, person: int | None = None, mask: Tensor | None = None
+) -> HeadPoints:
+    """The wearer's head points in a folder of OpenPose JSON files (one a frame), one JSON file, or
+    an MHR npz.
+
+    The npz has the names of SAM 3D Body's payload, each with a leading axis of frames and, where
+    several people are known, a second one of people: ``pred_keypoints_3d`` [T, (P,) 70, 3],
+    ``pred_cam_t`` [T, (P,) 3], and ``pred_keypoints_2d`` or ``focal_length``; ``image_size``
+    (height, width). Who is absent is NaN.
+
+    Args:
+        size: (width, height) px of the video, for files that don't say what their pixels belong to.
+
+    Raises:
+        EgoXInputError: no such file, another form, see ``openpose_points`` and ``mhr_points``.
+    """
+    if path.suffix.lower() == ".npz" and not path.is_dir():
+        return mhr_points(_mhr_payload(path, size), person=person, mask=mask)
+    frames = (
+        [read_json(file, "keypoints") for file in _openpose_files(path)]
+        if path.is_dir()
+        else _openpose_list(path)
+    )
+    return openpose_points(frames, picture=size, person=person, mask=mask)
+
+
+def _openpose_files(folder: Path) -> list[Path]:
+    files = sorted(folder.glob("*.json"))
+    if not files:
+        raise EgoXInputError(
+            f"keypoints {folder.name}",
+            got="a folder without JSON files",
+            expected="OpenPose's JSON files, one a frame",
+            fix="choose the folder that OpenPose wrote",
+        )
+    return files
+
+
+def _openpose_list(path: Path) -> list:
+    content = read_json(path, "keypoints", limit=MOST_JSON_BYTES)
+    if isinstance(content, Mapping) and isinstance(content.get("frames"), list):
+        content = content["frames"]
+    if not isinstance(content, list) or not content:
+        raise EgoXInputError(
+            f"keypoints {path.name}",
+            got=repr(content)[:40],
+            expected="a list with one object a frame, as the host's POSE_KEYPOINT",
+            fix="save the detector's output for the whole clip",
+        )
+    return content
+
+
+def _mhr_arrays(path: Path) -> dict[str, np.ndarray]:
+    with open_zip(path, "keypoints") as archive:
+        names = {name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")}
+        if not {"pred_keypoints_3d", "pred_cam_t"} <= names:
+            raise EgoXInputError(
+                f"keypoints {path.name}",
+                got=f"arrays {sorted(names)[:8]}",
+                expected=f"{MHR_KEYS}",
+                fix="save SAM 3D Body's output under its own names",
+            )
+        arrays = {
+            key: read_array(archive, key, f"{key} of {path.name}")
+            for key in MHR_KEYS
+            if key in names
+        }
+    solid = arrays["pred_keypoints_3d"]
+    leading = solid.shape[:-2]
+    for key, value in arrays.items():
+        fits = (
+            value.size >= 2
+            if key == "image_size"
+            else value.ndim == 0 or value.shape[: len(leading)] == leading
+        )
+        if value.dtype.kind not in "fiu" or not fits or solid.ndim not in (3, 4):
+            raise EgoXInputError(
+                f"{key} of {path.name}",
+                got=f"{value.dtype} of shape {value.shape}",
+                expected=f"numbers of shape (T, (P,) …), as {MHR_KEYS[0]}",
+                fix="save SAM 3D Body's output under its own names",
+            )
+    if solid.ndim == 3:  # one person
+        arrays |= {
+            key: value[:, None]
+            for key, value in arrays.items()
+            if key != "image_size" and value.ndim > 0
+        }
+    return arrays
+
+
+def _mhr_payload(path: Path, size: tuple[int, int]) -> dict[str, object]:
+    arrays = _mhr_arrays(path)
+    image_size = arrays.pop("image_size", np.array([size[1], size[0]])).reshape(-1)
+    count, people = arrays["pred_keypoints_3d"].shape[:2]
+    frames = []
+    for t in range(count):
+        there = [p for p in range(people) if np.isfinite(arrays["pred_keypoints_3d"][t, p]).all()]
+        frames.append(
+            [
+                {key: value if value.ndim == 0 else value[t, p] for key, value in arrays.items()}
+                for p in there
+            ]
+        )
+    return {"frames": frames, "image_size": image_size[:2]}
+
+
+def head_target(folder: Path, *, meta: bool = False, replace: bool = False) -> Path:
+    """The file that the poses go to: head_trajectory.json, or the take's meta.json.
+
+    Raises:
+        EgoXInputError: it is there and ``replace`` wasn't asked for; a meta.json of several takes.
+    """
+    path = Path(folder) / (META if meta else HEAD_TRAJECTORY)
+    if path.exists() and not replace:
+        raise EgoXInputError(
+            path.name,
+            got="a file that is there already",
+            expected="none",
+            fix="add --replace to put these ego poses into it; all else in it stays"
+            if meta
+            else "add --replace to write it anew",
+        )
+    if meta and path.exists():
+        content = read_json(path, META)
+        if not isinstance(content, dict) or LIST_KEY in content:
+            raise EgoXInputError(
+                path.name,
+                got="a list of takes",
+                expected="the meta.json of one take",
+                fix="leave --meta out: Ego Pose Input reads head_trajectory.json as well",
+            )
+    return path
+
+
+def write_head(
+    folder: Path, trajectory: CameraTrajectory, *, meta: bool = False, replace: bool = False
+) -> Path:
+    """Write head_trajectory.json beside the take, or the poses into its meta.json; the file.
+
+    Raises:
+        EgoXInputError: see :func:`head_target`.
+    """
+    path = head_target(folder, meta=meta, replace=replace)
+    if not meta:
+        write_trajectory(path, trajectory)
+        return path
+    content = read_json(path, META) if path.exists() else {}
+    assert isinstance(content, dict)
+    content |= {
+        "ego_extrinsics": trajectory.w2c.tolist(),
+        "ego_camera": camera_to_json(trajectory.camera),
+        "ego_intrinsics": intrinsics_matrix(trajectory.camera).tolist(),
+        "pose_source": POSE_SOURCE,
+    }
+    write_json(path, content)
+    return path

@@ -1,0 +1,235 @@
+"""Masks of what moves in an exo video, from a file beside it: a video, an array, or a folder of
+pictures.
+
+Found by name, ``<take>__<camera>`` in one folder for all takes: ``.mkv`` or ``.mp4`` (grey, best
+lossless), ``.npz`` (``mask`` [T, H, W], bool or uint8), or a folder of that name with numbered PNG
+files. White (255, True) is what moves: the wearer, other people and animals, vehicles, balls, and
+whatever they hold. A file has exactly the frames of its video. Its picture is the video's, or that
+of the frames handed on, at any size of the same shape."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from egox_core.archives import open_member, open_zip, read_npy_header
+from egox_core.depth.resample import depth_window, fit_mask
+from egox_core.errors import EgoXInputError
+from egox_core.frame_store import FrameStore
+from egox_core.progress import Progress, no_progress
+from egox_core.sizes import same_aspect
+from egox_core.takes.depth_readers import PackedFrames, decode_picture, numbered_files
+from egox_core.types import FrameSelection
+from egox_core.video.reader import decode_frames, probe_video
+
+MASK_SUFFIXES = (
+    ".mkv",
+    ".mp4",
+    ".npz",
+    "",
+)  # the first that exists; the last: a folder of PNG files
+MASK_KEY = "mask"
+MaskFrames = Callable[[list[int]], Iterator[np.ndarray]]
+"""Ascending indices -> what moves in each frame, [H, W] bool."""
+WHITE = 128  # from here on a grey value means "moves": lossy videos are neither black nor white
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaskFile:
+    """A mask file of which only header and length were read."""
+
+    path: Path
+    frame_count: int
+    size: tuple[int, int]  # (width, height) px
+
+    @property
+    def what(self) -> str:
+        """Its name in messages."""
+        return f"mask {self.path.name}"
+
+
+def find_mask(root: Path, stem: str) -> MaskFile:
+    """The mask named ``stem`` in ``root``.
+
+    Raises:
+        EgoXInputError: none there, or one that can't be read.
+    """
+    path = next((p for suffix in MASK_SUFFIXES if (p := root / f"{stem}{suffix}").exists()), None)
+    if path is None:
+        raise EgoXInputError(
+            f"mask of {stem}",
+            got=f"nothing of that name in {root.name!r}",
+            expected=f"{stem}.mkv, .mp4 or .npz, or a folder {stem} of PNG files",
+            fix="run a segmentation on the video that `train_egox.py undistort` writes, or leave the "
+            "masks out",
+        )
+    if path.is_dir():
+        pictures = _pictures(path)
+        first = _picture(pictures[0], path.name)
+        return MaskFile(path=path, frame_count=len(pictures), size=(first.shape[1], first.shape[0]))
+    if path.suffix == ".npz":
+        with open_zip(path, "mask file") as archive:
+            shape, _ = _array_header(archive, path)
+        return MaskFile(path=path, frame_count=shape[0], size=(shape[2], shape[1]))
+    info = probe_video(path)
+    return MaskFile(path=path, frame_count=info.frame_count, size=(info.width, info.height))
+
+
+def check_mask(
+    mask: MaskFile,
+    frame_count: int,  # of the exo video
+    frames: FrameSelection,  # as the mask will be read
+    *,
+    redrawn: bool = False,  # the exo picture is another camera's than the video's
+) -> None:
+    """Refuse a mask of another video, before anything is decoded.
+
+    Raises:
+        EgoXInputError: another number of frames, another shape.
+    """
+    if mask.frame_count != frame_count:
+        raise EgoXInputError(
+            mask.what,
+            got=f"{mask.frame_count} frames",
+            expected=f"{frame_count}, as the exo video",
+            fix="segment the whole video, without dropping frames",
+        )
+    depth_window(mask.size, frames, mask.what)
+    if redrawn and not same_aspect(
+        mask.size, frames.size
+    ):  # the rule for wider maps is for videos as filmed
+        raise EgoXInputError(
+            mask.what,
+            got=f"{mask.size[0]}x{mask.size[1]} px",
+            expected=f"the shape of the undistorted picture, {frames.size[0]}x{frames.size[1]}",
+            fix="segment the video that `train_egox.py undistort` writes, not the one as filmed",
+        )
+
+
+@contextmanager
+def open_mask(mask: MaskFile, keep_bytes: int = 0) -> Iterator[MaskFrames]:
+    """Frames of a mask file on demand, within the ``with`` block.
+
+    Several reads one after the other, each from later frames on, unpack a packed file once;
+    ``keep_bytes`` as in :func:`.depth_readers.open_depth`.
+
+    Raises:
+        EgoXInputError: no array of masks.
+    """
+    if mask.path.suffix != ".npz" or mask.path.is_dir():
+        yield partial(_frames, mask)
+        return
+    with open_zip(mask.path, "mask file") as archive:
+        shape, _ = _array_header(archive, mask.path)
+        packed = PackedFrames(mask.what, archive, f"{MASK_KEY}.npy", shape, keep_bytes)
+        yield lambda indices: (frame != 0 for frame in packed.read(indices))
+
+
+def read_mask(
+    mask: MaskFile,
+    frames: FrameSelection,  # the frames in use
+    progress: Progress = no_progress,
+    opened: MaskFrames
+    | None = None,  # of :func:`open_mask`, so that the clips of a take share one pass over the file
+) -> Tensor:  # [T, H, W] bool
+    """Masks of what moves in the frames in use, by their source index, cropped and scaled as they
+    are.
+
+    Raises:
+        EgoXInputError: another shape, too few frames, damaged, a PNG that is a map of labels.
+    """
+    if opened is None:
+        with open_mask(mask) as opened:
+            return read_mask(mask, frames, progress, opened)
+    window = depth_window(mask.size, frames, mask.what)
+    unique, places = torch.unique(
+        frames.source_indices, return_inverse=True
+    )  # uneven time stamps may repeat one
+    indices = unique.tolist()
+    if indices[-1] >= mask.frame_count:
+        raise EgoXInputError(
+            mask.what,
+            got=f"{mask.frame_count} frames",
+            expected=f"at least {indices[-1] + 1}",
+            fix="segment the whole video",
+        )
+    width, height = window.size
+    store = FrameStore(len(indices), (height, width), np.bool_)
+    for place, picture in enumerate(opened(indices)):
+        if picture.shape != mask.size[::-1]:
+            raise EgoXInputError(
+                mask.what,
+                got=f"frame {indices[place]} of shape {picture.shape}",
+                expected=f"{mask.size[::-1]} as the first",
+                fix="store all frames at one size",
+            )
+        store.append(fit_mask(picture, window))
+        progress(place + 1, len(indices), "reading masks")
+    return store.tensor() if len(indices) == len(places) else store.tensor()[places]
+
+
+def _frames(mask: MaskFile, indices: list[int]) -> Iterator[np.ndarray]:  # [H, W] bool each
+    if mask.path.is_dir():
+        pictures = _pictures(mask.path)
+        yield from (_picture(pictures[index], mask.path.name) >= WHITE for index in indices)
+    else:
+        for _, picture in decode_frames(mask.path, probe_video(mask.path), indices):
+            yield picture.max(-1) >= WHITE
+
+
+def _array_header(archive: zipfile.ZipFile, path: Path) -> tuple[tuple[int, ...], np.dtype]:
+    what = f"mask {path.name}"
+    if f"{MASK_KEY}.npy" not in archive.namelist():
+        raise EgoXInputError(
+            what,
+            got=f"arrays {sorted(archive.namelist())}",
+            expected=f"one named {MASK_KEY}",
+            fix=f"save it with numpy.savez_compressed(path, {MASK_KEY}=…)",
+        )
+    with open_member(archive, f"{MASK_KEY}.npy", what) as stream:
+        shape, dtype = read_npy_header(stream, what, archive.getinfo(f"{MASK_KEY}.npy").file_size)
+    if len(shape) != 3 or min(shape) < 1 or dtype.itemsize != 1 or dtype.kind not in "bu":
+        raise EgoXInputError(
+            what,
+            got=f"{dtype} of shape {shape}",
+            expected="bool or uint8 of shape (T, H, W)",
+            fix="save one mask a frame; what moves is not zero",
+        )
+    return shape, dtype
+
+
+def _pictures(folder: Path) -> list[Path]:
+    """PNG files in the order of their numbers."""
+    _, files = numbered_files(
+        f"mask {folder.name}", [p.name for p in sorted(folder.iterdir()) if p.is_file()], (".png",)
+    )
+    return [folder / name for name in files]
+
+
+def _picture(file: Path, name: str) -> np.ndarray:  # [H, W] uint8
+    picture = decode_picture(file.read_bytes(), f"mask {name}/{file.name}", cv2.IMREAD_GRAYSCALE)
+    if picture is None:
+        raise EgoXInputError(
+            f"mask {name}",
+            got=f"{file.name!r}, which is no PNG",
+            expected="grey PNG files",
+            fix="write it again",
+        )
+    brightest = int(picture.max())
+    if 0 < brightest < WHITE:  # a map of labels would be taken for "nothing moves"
+        raise EgoXInputError(
+            f"mask {name}",
+            got=f"{file.name!r} with values up to {brightest}",
+            expected="0 and 255",
+            fix="multiply it; a map of labels needs the labels that move as 255",
+        )
+    return picture

@@ -1,0 +1,279 @@
+"""Checkpoints: whole or not at all, the last N kept, resumed bit for bit; and the request to stop.
+
+    checkpoints/step-00000500/trainable.safetensors   float32 weights that are trained
+                              optimizer.pt            optimizer and EMA state (tensors only: read
+                              with weights_only) state.json              step, configuration, global
+                              batch, base hash
+
+There is no random state to keep: noise, timesteps and order follow from the seed and the sample's
+    number, dropout from the seed and the step.
+
+SIGTERM, SIGUSR1 and Ctrl-C ask the loop to finish its step, save, and end with 0
+(:class:`StopRequest`).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import logging
+import os
+import pickle
+import shutil
+import signal
+import struct
+import sys
+import threading
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from egox_core.errors import EgoXInputError, intact
+from egox_core.safe_files import atomic_write, file_lock, read_json, replace_folder
+
+PREFIX = "step-"
+STOP_FILE = "EGOX_STOP_FILE"
+"""Variable of the environment: a file that is there once the run should stop. ``train_egox.py
+launch`` sets it."""
+STOP_SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name)
+)
+LAUNCHED = ("ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID")
+"""Variables that a launcher sets for the processes that it starts."""
+PR_SET_PDEATHSIG = 1
+TORCH_ERRORS = (
+    AttributeError,
+    EOFError,
+    IndexError,
+    KeyError,
+    MemoryError,
+    OSError,
+    OverflowError,
+    RuntimeError,
+    SafetensorError,
+    TypeError,
+    ValueError,
+    pickle.UnpicklingError,
+    struct.error,
+)
+"""Raised by torch's and safetensors' readers at damaged files."""
+logger = logging.getLogger(__name__)
+FREE_TO_CHANGE = (
+    "steps",
+    "checkpoint",
+    "validation",
+    "log",
+    "output",
+    "cache",
+    "base",
+    "batch_size",
+    "gradient_accumulation",
+)
+"""Settings that a resumed run may have otherwise; paths may move, what they hold is checked by
+hash. Of batch and accumulation the global batch counts, see :func:`.launch.accumulation_for`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainState:
+    """State from which a run goes on as if it had never stopped."""
+
+    step: int  # optimizer steps done
+    weights: Mapping[str, Tensor]  # what is trained, by name, float32
+    optimizer: Mapping[str, Any]
+    ema: Mapping[str, Any] | None
+    config: Mapping[str, Any]
+    base_hash: str
+    cache_hash: str
+    global_batch: int  # clips per step, of all processes
+
+
+def checkpoint_folders(output: Path) -> list[Path]:
+    """Finished checkpoints, oldest first. Unfinished ones have another name."""
+    return sorted(
+        p for p in (output / "checkpoints").glob(f"{PREFIX}*") if (p / "state.json").is_file()
+    )
+
+
+def save_checkpoint(output: Path, state: TrainState, keep: int) -> Path:
+    """Writes one, then removes the oldest beyond ``keep``. What was there stays if the writing
+    fails.
+
+    Raises:
+        EgoXInputError: the disk is full (or the file system refuses); nothing half-written is left.
+    """
+    folder = output / "checkpoints" / f"{PREFIX}{state.step:08d}"
+    temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        with file_lock(folder):
+            temporary.mkdir(parents=True)
+            with atomic_write(temporary / "trainable.safetensors") as weights:
+                save_file(
+                    {k: v.detach().cpu().contiguous() for k, v in state.weights.items()}, weights
+                )
+            torch.save({"optimizer": state.optimizer, "ema": state.ema}, temporary / "optimizer.pt")
+            (temporary / "state.json").write_text(
+                json.dumps(
+                    {
+                        "step": state.step,
+                        "config": state.config,
+                        "global_batch": state.global_batch,
+                        "base_hash": state.base_hash,
+                        "cache_hash": state.cache_hash,
+                    },
+                    indent=1,
+                ),
+                encoding="utf-8",
+            )
+            replace_folder(temporary, folder)
+    except (
+        Exception
+    ) as error:  # safetensors and torch.save have error types of their own for a full disk
+        shutil.rmtree(temporary, ignore_errors=True)
+        folders = checkpoint_folders(output)
+        raise EgoXInputError(
+            f"checkpoint at step {state.step}",
+            got=f"it can't be written ({error})",
+            expected="room on the disk",
+            fix="free some space and start again: training goes on from "
+            f"{folders[-1].name if folders else 'the beginning'}, which is untouched",
+        ) from error
+    for old in checkpoint_folders(output)[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
+    return folder
+
+
+def load_checkpoint(folder: Path) -> TrainState:
+    """A finished checkpoint.
+
+    Raises:
+        EgoXInputError: something in it can't be read.
+    """
+    what, fix = (
+        f"checkpoint {folder.name}",
+        "training goes on from the one before; remove this folder",
+    )
+    state = read_json(folder / "state.json", what)
+    with intact(what, TORCH_ERRORS, expected="a whole checkpoint", fix=fix):
+        weights = load_file(folder / "trainable.safetensors")
+        more = torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True)
+    kinds = (
+        dict.fromkeys(("step", "global_batch"), int)
+        | {"config": dict}
+        | dict.fromkeys(("base_hash", "cache_hash"), str)
+    )
+    if (
+        not isinstance(state, dict)
+        or not all(isinstance(state.get(k), t) for k, t in kinds.items())
+        or not isinstance(more, dict)
+        or not isinstance(more.get("optimizer"), dict)
+    ):
+        raise EgoXInputError(
+            what, got="a part of another form", expected="a whole checkpoint", fix=fix
+        )
+    return TrainState(
+        weights=weights,
+        optimizer=more["optimizer"],
+        ema=more.get("ema"),
+        **{key: state[key] for key in kinds},
+    )
+
+
+def last_checkpoint(output: Path) -> TrainState | None:
+    """The newest whole checkpoint, None before the first; newer ones that can't be read are named
+    and passed over.
+
+    Raises:
+        EgoXInputError: there are some, and none of them can be read.
+    """
+    first_error = None
+    for folder in reversed(checkpoint_folders(output)):
+        try:
+            state = load_checkpoint(folder)
+        except EgoXInputError as error:
+            logger.warning("%s", error)
+            first_error = first_error or error
+            continue
+        if first_error is not None:
+            logger.warning("training goes on from %s instead", folder.name)
+        return state
+    if first_error is not None:
+        raise first_error
+    return None
+
+
+def _with_defaults(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A checkpoint's configuration with the defaults of settings that came later."""
+    from .config import parse_config
+
+    try:
+        return parse_config(config).model_dump(mode="json")
+    except EgoXInputError:
+        return config
+
+
+def check_resumable(
+    state: TrainState, config: Mapping[str, Any], base_hash: str, cache_hash: str
+) -> None:
+    """Refuses to go on with another base, cache or setting than the checkpoint was trained with.
+
+    Raises:
+        EgoXInputError: names what differs.
+    """
+    before = _with_defaults(state.config)
+    differs = [k for k in config if k not in FREE_TO_CHANGE and before.get(k) != config[k]]
+    if state.base_hash != base_hash:
+        differs.append(f"base model ({state.base_hash} then, {base_hash} now)")
+    if state.cache_hash != cache_hash:
+        differs.append("cache contents")
+    if differs:
+        raise EgoXInputError(
+            "resumed training",
+            got=f"other {', '.join(differs)} than the checkpoint",
+            expected="the same settings",
+            fix="restore them, or train into another output folder",
+        )
+
+
+class StopRequest:
+    """Set by SIGTERM, SIGUSR1, Ctrl-C or the launcher's file while the ``with`` block runs; the
+    handlers of before come back afterwards."""
+
+    def __init__(self) -> None:
+        self._asked = False
+        self._file = os.environ.get(STOP_FILE)
+        self._before: dict[int, object] = {}
+
+    @property
+    def requested(self) -> bool:
+        return self._asked or (self._file is not None and os.path.exists(self._file))
+
+    def __enter__(self) -> StopRequest:
+        if threading.current_thread() is threading.main_thread():
+            for number in STOP_SIGNALS:
+                self._before[number] = signal.signal(number, self._ask)
+            if any(name in os.environ for name in LAUNCHED):
+                stop_with_parent()  # accelerate's of one process ends without telling its child
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self._asked and number == signal.SIGINT:
+            raise KeyboardInterrupt  # a second Ctrl-C: the user doesn't want to wait for the step
+        self._asked = True
+
+
+def stop_with_parent() -> None:
+    """Lets Linux send this process SIGTERM when its parent dies."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,0 +1,26 @@
+"""Blocks of the transformer compiled by torch: what stands between the matrix products becomes one pass over memory."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from egox_core.errors import EgoXInputError
+
+
+def compile_blocks(model: nn.Module, device: torch.device) -> None:
+    """Compiles each block where it stands; all share one program a shape of the batch.
+
+    The guided attention stays as it is: its bias is another at each step (:mod:`..wan.diffusers_processor`).
+
+    Raises:
+        EgoXInputError: torch can't compile for this device.
+    """
+    try:
+        torch.compile(torch.sin)(torch.zeros(2, device=device))
+    except Exception as error:  # what is missing raises anything: a C++ compiler, Triton, a Python that torch knows
+        raise EgoXInputError("memory.compile", got=f"torch can't compile here: {str(error).strip().splitlines()[0]}",
+                             expected="a C++ compiler for a CPU, Triton for a GPU",
+                             fix="install it, or set memory.compile=false") from error
+    for block in model.blocks:
+        block.compile(dynamic=False)

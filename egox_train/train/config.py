@@ -1,0 +1,389 @@
+"""One validated configuration for ``train``: from YAML, from the command line, saved resolved
+beside the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from egox_core.errors import EgoXInputError
+from egox_core.gga.options import GgaOptions
+from egox_core.wan.lora_settings import trained_with
+
+YAML_ERRORS = (yaml.YAMLError, RecursionError, TypeError, ValueError)
+"""Raised by YAML at text that is none, numbers and dates that are none, and keys that can't be."""
+Mode = Literal["released", "trainer", "paper"]
+
+MODE_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    # What the nodes do at inference with their own defaults.
+    "released": {
+        "mask_mode": "released",
+        "image_embedding": "released",
+        "gga_mode": "released",
+        "lambda_g": 3.0,
+        "rays": "released",
+        "text_encoding": "released",
+        "timesteps": "table",
+        "shift": 3.0,
+    },
+    # The released trainer: last pixel frame of exo left known, lambda 1, unshifted table (quirks 31
+    # to 33, 36, 38, 39).
+    "trainer": {
+        "mask_mode": "trainer",
+        "image_embedding": "trainer",
+        "gga_mode": "released",
+        "lambda_g": 1.0,
+        "rays": "trainer",
+        "text_encoding": "trainer",
+        "timesteps": "table",
+        "shift": 1.0,
+    },
+    # Eq. 3 and 4 as written: the whole exo half is known, lambda times every exo key's weight.
+    "paper": {
+        "mask_mode": "paper",
+        "image_embedding": "exo+prior",
+        "gga_mode": "paper",
+        "lambda_g": 1.0,
+        "rays": "exact",
+        "text_encoding": "released",
+        "timesteps": "table",
+        "shift": 3.0,
+    },
+}
+RELEASED_OPTIMIZER: Mapping[str, Any] = {
+    # What the released trainer runs with: its script sets none of them, so its defaults. The paper
+    # states none.
+    "learning_rate": 2e-5,
+    "betas": (0.9, 0.95),
+    "warmup_steps": 100,
+    "decay": "constant",
+}
+MODE_OPTIMIZER: Mapping[str, Mapping[str, Any]] = {
+    "trainer": RELEASED_OPTIMIZER,
+    "paper": RELEASED_OPTIMIZER,
+}
+ABLATION_FIELDS = ("prior", "exo_clean", "exo_loss", "exo")
+"""Fields in which comparison LoRAs differ; a LoRA that was trained without something is sampled
+without it."""
+FROM_LORA = ("mode", "mask_mode", "gga_mode", "lambda_g", "rays", *ABLATION_FIELDS)
+"""Fields that a LoRA's metadata sets at sampling; embeddings are those of the cache."""
+
+
+class _Strict(BaseModel):
+    """Unknown keys are an error: a misspelt option must not train for a day unnoticed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class ConditioningConfig(_Strict):
+    """Conditioning by exo, prior and geometry; unset fields follow ``mode``."""
+
+    mode: Mode = "released"
+    mask_mode: Literal["released", "paper", "trainer"] | None = None
+    image_embedding: Literal["released", "exo+prior", "exo only", "trainer", "none"] | None = None
+    gga_mode: Literal["released", "paper", "power", "off"] | None = None
+    lambda_g: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    rays: Literal["released", "exact", "pinhole", "trainer"] | None = None
+    text_encoding: Literal["released", "trainer"] | None = None
+    # The paper's ablations; gga_mode off is the third.
+    exo_clean: bool = (
+        True  # False, "without clean latent": the exo half is noised like the ego half
+    )
+    exo_loss: bool = False  # with exo_clean off: the exo half is learnt, and sampled, too
+    # alone: exo attends to exo at time step 0, so that sampling computes it once a run
+    exo: Literal["sees_ego", "alone"] = "sees_ego"
+    # none, zero: "without ego prior": latent of a grey video, zeros
+    prior: Literal["prior", "none", "zero"] = "prior"
+    # Share of the samples whose caption is the empty one, as guidance (`generate --cfg`) takes it;
+    # the released: 0
+    caption_dropout: float = Field(default=0.0, ge=0, lt=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _follow_mode(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        values = dict(values)
+        for key, value in MODE_DEFAULTS.get(values.get("mode", "released"), {}).items():
+            if key in cls.model_fields and values.get(key) is None:
+                values[key] = value
+        return values
+
+    @model_validator(mode="after")
+    def _lambda_fits_mode(self) -> ConditioningConfig:
+        if self.gga_mode == "paper" and self.lambda_g == 0:
+            raise ValueError(
+                "lambda_g 0 would silence every exo key in gga_mode paper; use gga_mode off"
+            )
+        if self.exo_loss and self.exo_clean:
+            raise ValueError(
+                "exo_loss needs exo_clean false: a clean exo half has nothing to predict"
+            )
+        if self.exo == "alone" and not self.exo_clean:
+            raise ValueError(
+                "exo alone needs exo_clean true: a noised exo half is another at each step"
+            )
+        return self
+
+    @classmethod
+    def from_lora(
+        cls, metadata: Mapping[str, str], *, mode: str | None = None, **instead: Any
+    ) -> ConditioningConfig:
+        """Read a LoRA's conditioning from its file's metadata; a file without any counts as the
+        released one.
+
+        Args:
+            mode: another mode than its own, of which only what the LoRA was trained without is then
+                kept.
+            instead: fields with other values than the LoRA's; None leaves its own.
+        """
+        trained = {key: value for key, value in trained_with(metadata).items() if key in FROM_LORA}
+        if mode is not None:
+            trained = {
+                "mode": mode,
+                **{key: value for key, value in trained.items() if key in ABLATION_FIELDS},
+            }
+        return cls.model_validate(
+            {**trained, **{key: value for key, value in instead.items() if value is not None}}
+        )
+
+    def gga_options(self, *, soft_trust: bool = False) -> GgaOptions:
+        """The nodes' options with the same meaning; without the trust mask unless asked, as the
+        released code."""
+        return GgaOptions(mode=self.gga_mode, lambda_g=self.lambda_g, soft_trust=soft_trust)
+
+
+class TimestepConfig(_Strict):
+    """Distribution of noise levels: ``table`` (the scheduler's own levels), ``uniform`` or
+    ``logit_normal``."""
+
+    kind: Literal["table", "uniform", "logit_normal"] = "table"
+    shift: float | None = Field(
+        default=None, gt=0
+    )  # s' = shift s / (1 + (shift - 1) s); None: follows the mode
+    levels: int = Field(default=1000, ge=1)
+    logit_mean: float = 0.0
+    logit_std: float = Field(default=1.0, gt=0)
+
+
+class LoraSettings(_Strict):
+    """The released LoRA's shape by default: rank 256, alpha 256, eight matrices a block."""
+
+    rank: int = Field(default=256, ge=1)
+    alpha: float = Field(default=256, gt=0)
+    targets: tuple[str, ...] = ("attn1", "attn2")  # groups of lora.TARGET_GROUPS or module names
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+
+
+class OptimizerConfig(_Strict):
+    """Unset fields follow the conditioning's mode: ``trainer`` and ``paper`` as the released
+    trainer, else these."""
+
+    name: Literal["adamw", "adamw8bit", "adafactor", "muon"] = "adamw"  # muon: matrices alone
+    learning_rate: float = Field(default=1e-4, gt=0)
+    betas: tuple[float, float] = (0.9, 0.99)
+    eps: float = 1e-8
+    weight_decay: float = Field(default=1e-4, ge=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    warmup_steps: int = Field(default=100, ge=0)
+    decay: Literal["cosine", "constant"] = "cosine"
+    final_factor: float = Field(
+        default=0.0, ge=0, le=1
+    )  # of the learning rate, at the last step of the cosine
+
+
+class MemoryConfig(_Strict):
+    """Options that trade time for memory; ``train`` says the predicted peak before its first
+    step."""
+
+    gradient_checkpointing: bool = True
+    base_dtype: Literal["float32", "bfloat16", "float8", "int4"] = "bfloat16"
+    compute_dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    block_offload: bool = False
+    checkpoint_offload: bool = False  # the blocks' inputs wait on the CPU for their backward
+    compile: bool = False  # blocks compiled by torch: time, not memory; some minutes at the start
+
+
+class CheckpointConfig(_Strict):
+    every: int = Field(default=500, ge=1)  # steps
+    minutes: float = Field(
+        default=0.0, ge=0
+    )  # also when so many have passed since the last one; 0: by steps alone
+    keep: int = Field(default=3, ge=1)
+
+
+class ValidationConfig(_Strict):
+    every: int = Field(default=500, ge=0)  # 0: never
+    clips: int = Field(default=4, ge=1)
+    sample_steps: int = Field(
+        default=0, ge=0
+    )  # 0: loss only; else steps of samples with PSNR and SSIM
+    recompute_exo: int = Field(
+        default=1, ge=0
+    )  # of samples: exo at every n-th step, 0: at the first alone
+    vae: Path | None = None  # decodes the samples
+
+
+class LogConfig(_Strict):
+    every: int = Field(default=10, ge=1)
+    trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    timestep_buckets: int = Field(default=4, ge=1)
+
+
+class TrainConfig(_Strict):
+    """Everything that ``train`` depends on."""
+
+    task: Literal["egox_lora", "base_i2v"] = (
+        "egox_lora"  # base_i2v: all weights, plain image-to-video on single views
+    )
+    base: Path  # diffusers folder, or a single file in diffusers or ComfyUI naming
+    cache: Path
+    output: Path
+    init_lora: Path | None = (
+        None  # weights to start from, optimizer fresh: same base and targets, rank no higher
+    )
+    steps: int = Field(ge=1)
+    batch_size: int = Field(default=1, ge=1)  # a process and micro-step
+    gradient_accumulation: int = Field(default=1, ge=1)
+    seed: int = 0
+    conditioning: ConditioningConfig = ConditioningConfig()
+    timesteps: TimestepConfig = TimestepConfig()
+    lora: LoraSettings = LoraSettings()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    memory: MemoryConfig = MemoryConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    validation: ValidationConfig = ValidationConfig()
+    log: LogConfig = LogConfig()
+    ema_decay: float | None = Field(default=None, gt=0, lt=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _follow_mode(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        values = dict(values)
+        conditioning = values.get("conditioning") or {}
+        mode = (
+            conditioning.get("mode", "released")
+            if isinstance(conditioning, Mapping)
+            else conditioning.mode
+        )
+        timesteps, optimizer = values.get("timesteps") or {}, values.get("optimizer") or {}
+        if (
+            isinstance(timesteps, Mapping)
+            and timesteps.get("shift") is None
+            and mode in MODE_DEFAULTS
+        ):
+            values["timesteps"] = {**timesteps, "shift": MODE_DEFAULTS[mode]["shift"]}
+        if isinstance(optimizer, Mapping) and mode in MODE_OPTIMIZER:
+            values["optimizer"] = {**MODE_OPTIMIZER[mode], **optimizer}
+        return values
+
+    @model_validator(mode="after")
+    def _fits_the_task(self) -> TrainConfig:
+        if self.init_lora is not None and not self.trains_lora:
+            raise ValueError("init_lora is for task egox_lora; a base starts from `base`")
+        if self.task != "egox_lora" and self.conditioning.exo == "alone":
+            raise ValueError("conditioning.exo=alone is for task egox_lora")
+        return self
+
+    @property
+    def trains_lora(self) -> bool:
+        """Check whether a LoRA is trained on a frozen base."""
+        return self.task == "egox_lora"
+
+
+def load_config(file: Path | None, overrides: Sequence[str] = ()) -> TrainConfig:
+    """The configuration of a YAML file, with ``a.b=value`` overrides (values read as YAML) on top.
+
+    Raises:
+        EgoXInputError: no such file, not YAML, unknown or missing key, value outside its range.
+    """
+    values: dict[str, Any] = {}
+    if file is not None:
+        if not file.is_file():
+            raise EgoXInputError(
+                "training configuration",
+                got=f"no file {file}",
+                expected="a YAML file",
+                fix="give --config FILE, or all settings as --set key=value",
+            )
+        try:
+            values = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+        except YAML_ERRORS as error:
+            raise EgoXInputError(
+                f"training configuration {file.name}",
+                got=str(error).replace("\n", " ")[:200],
+                expected="valid YAML",
+                fix="correct the file",
+            ) from error
+        if not isinstance(values, dict):
+            raise EgoXInputError(
+                f"training configuration {file.name}",
+                got=type(values).__name__,
+                expected="keys and values",
+                fix="see configs/train_example.yaml",
+            )
+    for override in overrides:
+        key, separator, text = override.partition("=")
+        if not separator:
+            raise EgoXInputError(
+                "override",
+                got=repr(override),
+                expected="key=value, as optimizer.learning_rate=1e-4",
+                fix="put an equals sign between key and value",
+            )
+        try:
+            value = yaml.safe_load(text)
+        except YAML_ERRORS as error:
+            raise EgoXInputError(
+                f"override {key}", got=text, expected="a YAML value", fix="quote the value"
+            ) from error
+        _put(values, key.strip().split("."), _number_or(value))
+    return parse_config(values)
+
+
+def parse_config(values: Mapping[str, Any]) -> TrainConfig:
+    """As :func:`load_config`, from a dictionary."""
+    try:
+        return TrainConfig.model_validate({str(key): value for key, value in values.items()})
+    except ValidationError as error:
+        lines = [
+            f"{'.'.join(map(str, e['loc'])) or 'configuration'}: {e['msg']} (got {e['input']!r})"
+            for e in error.errors()[:6]
+        ]
+        raise EgoXInputError(
+            "training configuration",
+            got="; ".join(lines),
+            expected="known keys with values in range",
+            fix="correct these keys; `train_egox.py train --print-defaults` lists all",
+        ) from error
+
+
+def dump_config(config: TrainConfig) -> str:
+    """The resolved configuration as YAML, every default written out."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _put(values: dict[str, Any], path: list[str], value: Any) -> None:
+    for key in path[:-1]:
+        child = values.get(key)
+        if not isinstance(child, dict):
+            child = {}
+        values[key] = child
+        values = child
+    values[path[-1]] = value
+
+
+def _number_or(value: Any) -> Any:
+    """YAML 1.1 reads 1e-4 (without a point) as text."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value

@@ -1,0 +1,150 @@
+"""From a checkpoint to files: the LoRA in both namings, the base with it fused in, and what
+``inspect`` says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from egox_core.errors import EgoXInputError, check_choice
+from egox_core.wan.lora_settings import PREFIX
+from egox_core.wan.weights import file_metadata, read_header, weights_hash
+
+from ..wan.transformer import load_base, save_native
+from .checkpoints import checkpoint_folders, load_checkpoint
+from .config import TrainConfig, parse_config
+from .lora import fuse, read_lora, save_lora, training_metadata
+
+if TYPE_CHECKING:
+    from .model import TrainableModel
+
+LORA_FILE = "lora.safetensors"
+BASE_FILE = "base.safetensors"
+FORMS = ("released", "native", "fused")
+
+
+def write_results(
+    config: TrainConfig,
+    tensors: Mapping[str, Tensor],  # the trained weights by name
+    trainable: TrainableModel,
+    step: int,
+) -> Path:
+    """Write the files that a run leaves beside its checkpoints: ``lora.safetensors`` in the
+    released naming; or a trained base."""
+    output = Path(config.output)
+    if config.trains_lora:
+        metadata = training_metadata(config, base_hash=trainable.base_hash, step=step)
+        save_lora(tensors, output / LORA_FILE, metadata, "released")
+        return output / LORA_FILE
+    trainable.put(tensors, "trained base")
+    save_native(trainable.model, output / BASE_FILE, {"egox.base_steps": str(step)}, torch.float32)
+    return output / BASE_FILE
+
+
+def export(
+    source: Path,
+    file: Path,
+    form: str,
+    *,
+    base: Path | None = None,
+    strength: float = 1.0,
+    dtype: torch.dtype = torch.float32,
+) -> dict[str, str]:
+    """Writes a LoRA (or a training run's last checkpoint) in another form; its metadata.
+
+    Args:
+        source: a LoRA file, or an output folder of ``train``.
+        form: ``released`` or ``native`` naming, or ``fused`` into ``base`` (a ComfyUI file).
+
+    Raises:
+        EgoXInputError: unknown form, no checkpoint, fused without a base or into another base than
+            it was trained on.
+    """
+    check_choice("export form", form, FORMS)
+    tensors, metadata = _tensors_of(source)
+    if form != "fused":
+        save_lora(tensors, file, metadata, form, dtype)
+        return metadata
+    if base is None:
+        raise EgoXInputError(
+            "export fused",
+            got="no base",
+            expected="--base FILE or folder",
+            fix="name the base model",
+        )
+    trained_on, base_hash = metadata.get("egox.base_hash", ""), weights_hash(base, "base model")
+    if trained_on and trained_on != base_hash:
+        raise EgoXInputError(
+            "base model to fuse into",
+            got=f"{base.name} ({base_hash})",
+            expected=f"{metadata.get('egox.base')} ({trained_on})",
+            fix="use the base that the LoRA was trained on",
+        )
+    model = load_base(base)
+    fuse(model, tensors, strength)
+    save_native(model, file, {k: v for k, v in metadata.items() if k != "format"}, dtype)
+    return metadata
+
+
+def _tensors_of(source: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors with scale 1 and metadata whose rank and alpha say so (what a file written again must
+    carry)."""
+    if source.is_file():
+        tensors, metadata = read_lora(source)
+        rank = next(v.shape[0] for k, v in tensors.items() if k.endswith(".lora_A.weight"))
+        metadata = {"egox.rank": str(rank), **metadata, "egox.alpha": str(rank)}
+        return tensors, metadata
+    folders = checkpoint_folders(source)
+    if not folders:
+        raise EgoXInputError(
+            "export",
+            got=f"{source.name!r}: neither a LoRA file nor a run with checkpoints",
+            expected="a .safetensors file or train's output folder",
+            fix="check the path",
+        )
+    state = load_checkpoint(folders[-1])
+    config = parse_config(state.config)
+    if not config.trains_lora:
+        raise EgoXInputError(
+            "export",
+            got=f"a run of task {config.task}",
+            expected="a LoRA's run",
+            fix=f"its {BASE_FILE} is a finished file",
+        )
+    scale = config.lora.alpha / config.lora.rank
+    tensors = {k: v * scale if ".lora_B." in k else v for k, v in state.weights.items()}
+    metadata = training_metadata(config, base_hash=state.base_hash, step=state.step)
+    return tensors, {**metadata, "egox.alpha": metadata["egox.rank"]}
+
+
+def inspect(file: Path) -> dict[str, str]:
+    """Describe a LoRA file's metadata and tensors, for printing.
+
+    Raises:
+        EgoXInputError: not a safetensors file, no LoRA.
+    """
+    tensors, metadata = read_lora(file)
+    ranks = sorted({v.shape[0] for k, v in tensors.items() if k.endswith(".lora_A.weight")})
+    modules = sorted({".".join(k.split(".")[2:-2]) for k in tensors})
+    blocks = len({k.split(".")[1] for k in tensors})
+    facts = {
+        "file": file.name,
+        "hash": weights_hash(file, "LoRA"),
+        "rank": ", ".join(map(str, ranks)),
+        "alpha": metadata.get(
+            "egox.alpha", "not in the file: rank is taken, as the released code does"
+        ),
+        "targets": " ".join(modules),
+        "blocks": str(blocks),
+        "parameters": str(sum(v.numel() for v in tensors.values())),
+        "naming": metadata.get("egox.naming", "unknown"),
+        "dtype": next(
+            iter({e["dtype"] for k, e in read_header(file, "LoRA").items() if k != "__metadata__"})
+        ),
+    }
+    own = {k: v for k, v in file_metadata(file, "LoRA").items() if k.startswith(PREFIX)}
+    return {**facts, **dict(sorted(own.items()))}

@@ -1,0 +1,254 @@
+"""``generate``: ego videos for a whole cache, for evaluation at scale; resumable, one file a
+clip."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from egox_core.errors import EgoXInputError
+from egox_core.progress import Progress, no_progress
+from egox_core.safe_files import write_json
+from egox_core.wan.lora_settings import trained_with
+from egox_core.wan.prompt import RELEASED_NEGATIVE
+from egox_core.wan.weights import file_metadata, weights_hash
+
+from ..data.cache_store import CacheReader
+from ..parallel import devices_of, run_all
+from ..video_writer import write_video
+from ..wan.diffusers_processor import GgaScope, install_gga
+from ..wan.text import make_text_encoder
+from ..wan.transformer import load_base
+from ..wan.vae import VaeEncoder
+from .config import ConditioningConfig, TrainConfig, parse_config
+from .lora import fuse, read_lora
+from .model import DTYPES
+from .samples import CachedSamples, Item
+from .sampling import sample_ego
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerateOptions:
+    """Model, conditioning and sampling. Conditioning left at None follows the LoRA's own
+    metadata."""
+
+    base: Path
+    vae: Path
+    lora: Path | None = None
+    strength: float = 1.0
+    split: str = "validation"
+    steps: int = 50
+    shift: float = 3.0
+    recompute_exo: int = 1  # steps from one computation of exo to the next; 0: the first alone
+    seed: int = 1234
+    mode: str | None = None
+    lambda_g: float | None = None
+    dtype: str | None = None  # None: bfloat16 on a GPU, float32 on the CPU
+    device: str = "cpu"  # or several, ``cuda:0,cuda:1``: each worker keeps to one
+    cfg: float = 1.0  # guidance scale, as a sampler node's; 1: the prompt alone
+    negative: str = RELEASED_NEGATIVE  # prompt that guidance leads away from
+    text: str | None = None  # encoder of the negative prompt, see wan.text.make_text_encoder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _ClipJob:
+    cache: Path
+    clip: str
+    fps: float
+    out: Path
+    options: GenerateOptions
+    key: str  # of cache, weights and options
+
+
+def generate(
+    cache: Path,
+    out: Path,
+    options: GenerateOptions,
+    *,
+    engine: str = "local",
+    workers: int = 1,
+    progress: Progress = no_progress,
+) -> tuple[int, int]:
+    """Writes ``out/<clip>.mp4`` for every clip of the split; (clips, how many of them this call
+    wrote).
+
+    A clip whose file is from the same cache, weights and options is kept.
+
+    Raises:
+        EgoXInputError: bad base, LoRA or cache; clips that failed are named after all others are
+            written.
+    """
+    reader = CacheReader(cache)
+    clips = reader.clips(options.split)
+    if options.steps < 1 or not math.isfinite(options.strength) or not math.isfinite(options.cfg):
+        raise EgoXInputError(
+            "generate",
+            got=f"steps {options.steps}, strength {options.strength}, cfg {options.cfg}",
+            expected="at least one step and numbers",
+            fix="correct them",
+        )
+    if options.cfg != 1.0 and options.text is None:
+        raise EgoXInputError(
+            "generate with cfg",
+            got="no text encoder",
+            fix="give the cache's, or leave --cfg at 1",
+            expected="--text, to encode the negative prompt",
+        )
+    _check_encoder(options, reader)
+    devices = devices_of(options.device, engine)
+    if options.dtype is None:
+        on_gpu = any(device.startswith("cuda") for device in devices)
+        options = replace(options, dtype="bfloat16" if on_gpu else "float32")
+    apart = ("base", "vae", "lora", "text", "device")  # hashed below, or without effect
+    parts = {
+        "options": {k: str(v) for k, v in asdict(options).items() if k not in apart},
+        "base": weights_hash(options.base, "base model"),
+        "vae": weights_hash(options.vae, "VAE"),
+        "lora": weights_hash(options.lora, "LoRA") if options.lora else "",
+        "shards": dict(reader.index.shards),
+    }
+    key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    conditioning_of(
+        options, reader
+    )  # refuses a LoRA that doesn't fit this cache before anything is loaded
+    todo = [c for c in clips if not _is_done(out / f"{c}.json", out / f"{c}.mp4", key)]
+    jobs = [
+        _ClipJob(cache=cache, clip=c, fps=reader.fps_of(c), out=out, options=options, key=key)
+        for c in todo
+    ]
+    failed = run_all(
+        _generate_clip,
+        jobs,
+        todo,
+        engine=engine,
+        workers=workers,
+        devices=devices,
+        before=len(clips) - len(todo),
+        stage="clips generated",
+        progress=progress,
+    )
+    if failed:
+        raise EgoXInputError(
+            "generate",
+            got=f"{len(failed)} clips that failed; first: {failed[0]}",
+            expected="all of them",
+            fix="see the message; the others are done and will be kept",
+        )
+    return len(clips), len(todo)
+
+
+def conditioning_of(options: GenerateOptions, reader: CacheReader) -> ConditioningConfig:
+    """Combine the LoRA's training settings, the cache's, and the options on top.
+
+    Raises:
+        EgoXInputError: the cache was made with other rays than the LoRA was trained with.
+    """
+    metadata = file_metadata(options.lora, "LoRA") if options.lora else {}
+    cache_rays = reader.index.settings.get("rays")
+    lora_rays = trained_with(metadata).get("rays") if options.mode is None else None
+    if None not in (cache_rays, lora_rays) and cache_rays != lora_rays:
+        raise EgoXInputError(
+            "cache setting rays",
+            got=repr(cache_rays),
+            expected=f"{lora_rays!r}, as the LoRA has it",
+            fix="make a cache with --rays of the LoRA",
+        )
+    return ConditioningConfig.from_lora(
+        metadata, mode=options.mode, lambda_g=options.lambda_g, rays=cache_rays
+    )
+
+
+def _check_encoder(options: GenerateOptions, reader: CacheReader) -> None:
+    if options.cfg == 1.0:
+        return
+    cached = reader.index.models.get("text")
+    zeros = options.text.startswith("zeros:")
+    own = options.text if zeros else weights_hash(Path(options.text), "text encoder")
+    if cached is not None and own != cached:
+        raise EgoXInputError(
+            "text encoder of the negative prompt",
+            got=own,
+            expected=f"that of the cache, {cached}",
+            fix="give the encoder that the cache was made with",
+        )
+
+
+def _is_done(note: Path, video: Path, key: str) -> bool:
+    try:
+        return video.is_file() and json.loads(note.read_text(encoding="utf-8"))["made_from"] == key
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+_MODELS: dict[str, tuple[torch.nn.Module, GgaScope, VaeEncoder, Tensor | None]] = {}
+
+
+def _models(
+    options: GenerateOptions,
+) -> tuple[torch.nn.Module, GgaScope, VaeEncoder, Tensor | None]:
+    """Loaded once a process."""
+    key = repr(options)
+    if key not in _MODELS:
+        _MODELS.clear()
+        model = load_base(options.base, DTYPES[options.dtype])
+        if options.lora is not None:
+            fuse(model, read_lora(options.lora)[0], options.strength)
+        scope = install_gga(model)
+        negative = None  # [1, tokens, dim]; its encoder isn't kept
+        if options.cfg != 1.0:
+            negative = make_text_encoder(options.text, options.device).encode(options.negative)[
+                None
+            ]
+        _MODELS[key] = (
+            model.to(options.device).eval(),
+            scope,
+            VaeEncoder(options.vae, options.device),
+            negative,
+        )
+    return _MODELS[key]
+
+
+def _generate_clip(job: _ClipJob, device: str) -> str:
+    options = replace(job.options, device=device)
+    model, scope, vae, negative = _models(options)
+    samples = CachedSamples(_config_of(job), options.split)
+    conditioning = samples.config.conditioning
+    sample = samples.load(Item(clip=job.clip)).to(options.device, DTYPES[options.dtype])
+    if negative is not None:
+        negative = negative.to(sample.text)
+    latent = sample_ego(
+        model,
+        scope,
+        sample,
+        conditioning,
+        steps=options.steps,
+        shift=options.shift,
+        seed=options.seed,
+        recompute_exo=options.recompute_exo,
+        cfg=options.cfg,
+        negative=negative,
+    )
+    write_video(job.out / f"{job.clip}.mp4", vae.decode(latent[0].cpu()), job.fps, threads=1)
+    write_json(job.out / f"{job.clip}.json", {"clip": job.clip, "made_from": job.key})
+    return job.clip
+
+
+def _config_of(job: _ClipJob) -> TrainConfig:
+    reader = CacheReader(job.cache)
+    conditioning = conditioning_of(job.options, reader).model_dump()
+    conditioning["image_embedding"] = reader.index.settings.get("image_embedding")
+    return parse_config(
+        {
+            "base": str(job.options.base),
+            "cache": str(job.cache),
+            "output": str(job.out),
+            "steps": 1,
+            "conditioning": conditioning,
+        }
+    )

@@ -1,0 +1,407 @@
+"""The training loop: one process or many (accelerate), resumable bit for bit, stopped cleanly."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from diffusers.training_utils import EMAModel
+from torch import Tensor, nn
+
+from egox_core.errors import EgoXInputError
+from egox_core.progress import Progress, no_progress
+from egox_core.safe_files import atomic_write, clear_leftovers
+
+from ..wan.diffusers_processor import GgaScope
+from ..wan.vae import VaeEncoder
+from . import zero3
+from .checkpoints import (
+    StopRequest,
+    TrainState,
+    check_resumable,
+    checkpoint_folders,
+    last_checkpoint,
+    save_checkpoint,
+)
+from .config import TrainConfig, dump_config
+from .export import write_results
+from .launch import (
+    accumulation_for,
+    check_launch,
+    launch_of,
+    process_group,
+    resume_notes,
+)
+from .loss import StepResult, draw_sigmas, flow_loss
+from .memory import in_words, predict, size_of
+from .model import (
+    TrainableModel,
+    learning_rate,
+    make_optimizer,
+    make_trainable,
+    set_learning_rate,
+)
+from .samples import CachedSamples, Item, collate, noise_for, sample_generator
+from .sharded import is_sharded, optimizer_state, put_optimizer_state, whole
+from .step_log import StepLog, bucket_losses
+from .validation import COLUMNS, HeldOut, check_validation
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainOutcome:
+    """End of a run."""
+
+    step: int
+    finished: bool  # False: stopped by a signal, saved, can be resumed
+    last_loss: float
+
+
+def train(
+    config: TrainConfig, *, resume: bool = True, progress: Progress = no_progress
+) -> TrainOutcome:
+    """Trains up to ``config.steps`` optimizer steps, going on from the last checkpoint of the
+    output folder.
+
+    On another number of processes than the checkpoint's its global batch is kept, by more or fewer
+    micro-steps.
+
+    Raises:
+        EgoXInputError: bad base, cache or settings; settings that no test covers together; a
+            checkpoint of another run or with a global batch that these processes can't share; a
+            loss that is not finite (names the clip; the last good checkpoint stays); a full disk.
+    """
+    accelerator = Accelerator(
+        gradient_accumulation_steps=config.gradient_accumulation,
+        kwargs_handlers=process_group(),
+        mixed_precision="no",
+    )  # dtypes are the configuration's own, see TrainableModel
+    launch = launch_of(accelerator)
+    check_launch(config, launch)
+    check_validation(config)
+    if accelerator.is_main_process:
+        clear_leftovers(Path(config.output) / "checkpoints")
+    samples = CachedSamples(config, "train")
+    held_out = HeldOut.of(config, samples.reader)
+    if held_out is None and config.validation.every and accelerator.is_main_process:
+        logger.warning(
+            "validation is off: the cache holds no validation clip. For held-out losses prepare more takes "
+            "or larger split fractions; validation.every=0 says that none are wanted"
+        )
+    state = last_checkpoint(Path(config.output)) if resume else None
+    accumulation = accumulation_for(config, accelerator.num_processes, state)
+    accelerator.gradient_accumulation_steps = accumulation
+    if launch == "zero3":
+        zero3.configure(accelerator.deepspeed_plugin, config, accumulation)
+    trainable = make_trainable(config, accelerator.device)
+    if accelerator.is_main_process:
+        shards = accelerator.num_processes if launch in ("fsdp2", "zero3") else 1
+        _say_memory(config, trainable.model, samples, shards)
+    if state is not None:
+        check_resumable(
+            state, config.model_dump(mode="json"), trainable.base_hash, samples.content_hash
+        )
+        trainable.put(state.weights, f"checkpoint at step {state.step}")
+        for note in resume_notes(config, accumulation, accelerator.num_processes, state):
+            if accelerator.is_main_process:
+                logger.warning(note)
+    optimizer = make_optimizer(config.optimizer, trainable.parameters)
+    placement = None if launch == "zero3" else [not config.memory.block_offload, True]
+    model, optimizer = accelerator.prepare(trainable.model, optimizer, device_placement=placement)
+    trainable.model = accelerator.unwrap_model(model)
+    # FSDP2 puts new parameters in their place.
+    trainable.parameters = [p for p in trainable.model.parameters() if p.requires_grad]
+    if state is not None:
+        put_optimizer_state(trainable.model, optimizer, state.optimizer)
+    run = _Run(
+        config=config,
+        accelerator=accelerator,
+        samples=samples,
+        trainable=trainable,
+        model=model,
+        optimizer=optimizer,
+        accumulation=accumulation,
+        held_out=held_out,
+        scope=trainable.scope,
+        ema=moving_average(config, trainable.parameters, None if state is None else state.ema),
+    )
+    return run.go(0 if state is None else state.step, progress)
+
+
+def _say_memory(config: TrainConfig, model: nn.Module, samples: CachedSamples, shards: int) -> None:
+    """Log the predicted peak for the largest canvas of the cache."""
+    grid = max((samples.load(items[0]).grid for items in samples.groups), key=math.prod)
+    if (memory := predict(config, size_of(model), grid, shards=shards)) is not None:
+        logger.info(in_words(memory))
+
+
+def moving_average(
+    config: TrainConfig,
+    parameters: Sequence[nn.Parameter],  # all on one device
+    state: Mapping[str, Any] | None,  # of a checkpoint, on the CPU
+) -> EMAModel | None:
+    """The average of the trained weights beside them, as far as the checkpoint had it; None where
+    none is wanted."""
+    if not config.ema_decay:
+        return None
+    ema = EMAModel(parameters, decay=config.ema_decay, foreach=True)
+    if state is not None:
+        ema.load_state_dict(dict(state))
+        ema.to(parameters[0].device)  # load_state_dict leaves it where the file was read to
+    return ema
+
+
+@dataclass(slots=True, kw_only=True)
+class _Run:
+    """Parts that one call of :func:`train` works with."""
+
+    config: TrainConfig
+    accelerator: Accelerator
+    samples: CachedSamples
+    trainable: TrainableModel
+    model: nn.Module
+    optimizer: Any
+    accumulation: (
+        int  # micro-steps of a step; the configuration's, unless a resumed run has other processes
+    )
+    held_out: HeldOut | None
+    ema: EMAModel | None
+    scope: GgaScope
+
+    def go(self, first_step: int, progress: Progress) -> TrainOutcome:
+        config, main = self.config, self.accelerator.is_main_process
+        if main:
+            output = Path(config.output)
+            output.mkdir(parents=True, exist_ok=True)
+            with atomic_write(output / "config.yaml") as temporary:
+                temporary.write_text(dump_config(config), encoding="utf-8")
+        log = StepLog(config, first_step, main)
+        loss, noted = float("nan"), ""
+        self.model.train()
+        with StopRequest() as stop, closing(log):
+            step, saved, saved_s = first_step, first_step, time.monotonic()
+            # A run that died while it validated had its weights saved, but not this line of the
+            # curve.
+            if self._validates_at(step) and self._any(main and not log.has(step, COLUMNS[0]))[0]:
+                self._validate(step, log)
+            while step < config.steps:
+                started = time.perf_counter()
+                sigmas, losses, norm = self._step(step)
+                step += 1
+                if main and self.scope.note != noted:
+                    noted = self.scope.note
+                    log.note(step, noted)
+                loss = sum(losses) / len(losses)
+                if main and (step % config.log.every == 0 or step == config.steps):
+                    log.write(
+                        step,
+                        {
+                            "loss": loss,
+                            "gradient_norm": norm,
+                            "learning_rate": learning_rate(
+                                config.optimizer, step - 1, config.steps
+                            ),
+                            **bucket_losses(sigmas, losses, config.log.timestep_buckets),
+                        },
+                    )
+                minutes = (time.monotonic() - saved_s) / 60
+                stopping, due = self._any(
+                    stop.requested, main and 0 < config.checkpoint.minutes <= minutes
+                )
+                if step % config.checkpoint.every == 0 or step == config.steps or stopping or due:
+                    self._save(step)
+                    saved, saved_s = step, time.monotonic()
+                if self._validates_at(step) and not stopping:
+                    self._validate(step, log)
+                progress(
+                    step,
+                    config.steps,
+                    f"loss {loss:.4f}, {time.perf_counter() - started:.2f} s a step",
+                )
+                if stopping:
+                    break
+        if saved != step:
+            self._save(step)
+        final = self._final_tensors()  # on all processes: each may hold a part
+        if main:
+            write_results(config, final, self.trainable, step)
+        self.accelerator.wait_for_everyone()
+        return TrainOutcome(step=step, finished=step >= config.steps, last_loss=loss)
+
+    def _step(self, step: int) -> tuple[list[float], list[float], float]:
+        """One optimizer step: (noise levels, losses) of the whole global batch in a fixed order,
+        gradient norm."""
+        config, accelerator = self.config, self.accelerator
+        processes, size = accelerator.num_processes, config.batch_size
+        items = self.samples.items_of_step(step, self._global_batch())
+        set_learning_rate(self.optimizer, learning_rate(config.optimizer, step, config.steps))
+        torch.manual_seed(_dropout_seed(config.seed, step, accelerator.process_index))
+        levels, losses, norm = [], [], 0.0
+        for micro in range(self.accumulation):
+            first = (micro * processes + accelerator.process_index) * size
+            batch = items[first : first + size]
+            with accelerator.accumulate(self.model):
+                sigmas, result = self._forward(batch)
+                by_clip = accelerator.gather(
+                    torch.stack((sigmas.double(), result.per_clip.double())).T.contiguous()
+                )
+                self._check_finite(by_clip[:, 1], items[micro * processes * size :], step)
+                levels += by_clip[:, 0].tolist()
+                losses += by_clip[:, 1].tolist()
+                accelerator.backward(result.loss)
+                if accelerator.sync_gradients:
+                    norm = float(
+                        whole(
+                            accelerator.clip_grad_norm_(
+                                self.trainable.parameters, config.optimizer.max_grad_norm
+                            )
+                        )
+                    )
+                    if not norm < float("inf"):
+                        self._not_finite(
+                            "gradient", ", ".join(sorted({i.clip for i, _ in items})), step
+                        )
+                self.optimizer.step()
+                self.optimizer.zero_grad(set_to_none=True)
+        if self.ema is not None:
+            self.ema.step(self.trainable.parameters)
+        return levels, losses, norm
+
+    def _global_batch(self) -> int:
+        return self.config.batch_size * self.accumulation * self.accelerator.num_processes
+
+    def _forward(self, items: Sequence[tuple[Item, int]]) -> tuple[Tensor, StepResult]:
+        """Noise levels [B] and loss of these items; each draws from its own sample number."""
+        config, device, dtype = self.config, self.accelerator.device, self.trainable.compute_dtype
+        clips = [self.samples.load(item) for item, _ in items]
+        noise, sigmas = [], []
+        for sample, (_, number) in zip(clips, items, strict=True):
+            generator = sample_generator(config.seed, number, "noise")
+            sigmas.append(draw_sigmas(config.timesteps, 1, generator))
+            noise.append(noise_for(sample, generator, not config.conditioning.exo_clean))
+        batch, sigma = collate(clips), torch.cat(sigmas).to(device)
+        with torch.autocast(device.type, dtype=dtype, enabled=self.trainable.autocast):
+            result = flow_loss(
+                self.model,
+                self.scope,
+                batch.to(device, dtype),
+                torch.cat(noise).to(device, dtype),
+                sigma,
+                config.conditioning,
+            )
+        return sigma, result
+
+    def _check_finite(self, losses: Tensor, items: list, step: int) -> None:
+        bad = [items[i][0].name for i in (~torch.isfinite(losses)).nonzero().flatten().tolist()]
+        if bad:
+            self._not_finite("loss", ", ".join(bad), step)
+
+    def _not_finite(self, what: str, clips: str, step: int) -> None:
+        folders = checkpoint_folders(Path(self.config.output))
+        raise EgoXInputError(
+            f"{what} at step {step + 1}",
+            got=f"NaN or infinity from clip {clips}",
+            expected="finite numbers",
+            fix="look at that clip, or lower the learning rate; the last good checkpoint "
+            f"is {folders[-1].name if folders else 'none'}",
+        )
+
+    def _validates_at(self, step: int) -> bool:
+        return self.held_out is not None and step > 0 and step % self.config.validation.every == 0
+
+    def _validate(self, step: int, log: StepLog) -> None:
+        """Every process scores its share of the held-out clips. Never ends the run: a failure is
+        named and noted.
+
+        What can fail on one process alone stands before the forwards or after them, since spread
+        weights need all processes in each."""
+        held_out, accelerator, why = self.held_out, self.accelerator, None
+        rows = torch.zeros(len(held_out.items), 1 + len(COLUMNS), dtype=torch.float64)
+        share, vae = [], None
+        try:
+            share = held_out.load_share(
+                accelerator.process_index,
+                accelerator.num_processes,
+                even=is_sharded(self.trainable.model),
+            )
+            if held_out.samples_wanted and share:
+                vae = VaeEncoder(Path(self.config.validation.vae), accelerator.device)
+        except Exception as error:
+            why = error
+        if not self._any(why is not None)[0]:
+            try:
+                rows = held_out.score(
+                    accelerator.unwrap_model(self.model),
+                    self.scope,
+                    share,
+                    step,
+                    vae,
+                    device=accelerator.device,
+                    dtype=self.trainable.compute_dtype,
+                    autocast=self.trainable.autocast,
+                )
+            except Exception as error:
+                why = error
+        if why is not None:
+            logger.warning(
+                "validation at step %d failed, training goes on: %s: %s",
+                step,
+                type(why).__name__,
+                why,
+            )
+        values = held_out.values(accelerator.reduce(rows.to(accelerator.device), "sum"))
+        if accelerator.is_main_process and values is not None:
+            log.write(step, values)
+            log.show(step, held_out.videos(step))
+        elif accelerator.is_main_process:
+            log.note(
+                step,
+                f"validation failed: {type(why).__name__}: {why}"
+                if why is not None
+                else "validation failed on another process, which says why",
+            )
+
+    def _save(self, step: int) -> None:
+        state = TrainState(
+            step=step,
+            weights=self.trainable.tensors(),
+            optimizer=optimizer_state(self.trainable.model, self.optimizer),
+            ema=None if self.ema is None else self.ema.state_dict(),
+            config=self.config.model_dump(mode="json"),
+            base_hash=self.trainable.base_hash,
+            cache_hash=self.samples.content_hash,
+            global_batch=self._global_batch(),
+        )
+        if self.accelerator.is_main_process:
+            save_checkpoint(Path(self.config.output), state, self.config.checkpoint.keep)
+        self.accelerator.wait_for_everyone()
+
+    def _final_tensors(self) -> dict[str, Tensor]:
+        """Averaged weights where an average is kept, else the last ones."""
+        if self.ema is None:
+            return self.trainable.tensors()
+        self.ema.store(self.trainable.parameters)
+        self.ema.copy_to(self.trainable.parameters)
+        tensors = {k: v.clone() for k, v in self.trainable.tensors().items()}
+        self.ema.restore(self.trainable.parameters)
+        return tensors
+
+    def _any(self, *flags: bool) -> list[bool]:
+        """Of each flag, whether any process has it set."""
+        if self.accelerator.num_processes == 1:
+            return list(flags)
+        own = torch.tensor([flags], dtype=torch.float32, device=self.accelerator.device)
+        return self.accelerator.gather(own).any(dim=0).tolist()
+
+
+def _dropout_seed(seed: int, step: int, process: int) -> int:
+    return sample_generator(seed, step, f"dropout {process}").initial_seed()

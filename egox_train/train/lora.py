@@ -1,0 +1,313 @@
+"""The LoRA: which matrices it trains, in and out of the model, and the three namings of its
+file."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import torch
+from peft import LoraConfig
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from egox_core.errors import EgoXInputError
+from egox_core.safe_files import atomic_write
+from egox_core.wan.lora_keys import convert_lora
+from egox_core.wan.lora_settings import PREFIX, trained_with
+from egox_core.wan.weights import read_header
+
+from .config import LoraSettings, TrainConfig
+from .sharded import whole
+
+log = logging.getLogger(__name__)
+ADAPTER = "egox"
+TARGET_GROUPS: Mapping[str, tuple[str, ...]] = {
+    # The released LoRA's eight matrices a block; the image projections stay as they are (quirks,
+    # key names).
+    "attn1": tuple(f"attn1.{m}" for m in ("to_q", "to_k", "to_v", "to_out.0")),
+    "attn2": tuple(f"attn2.{m}" for m in ("to_q", "to_k", "to_v", "to_out.0")),
+    "attn2_image": ("attn2.add_k_proj", "attn2.add_v_proj"),
+    "ffn": ("ffn.net.0.proj", "ffn.net.2"),
+}
+RELEASED_PREFIX = "transformer."
+Naming = Literal["released", "native"]
+
+
+def target_modules(targets: tuple[str, ...]) -> tuple[str, ...]:
+    """Module names within a block, groups spelt out.
+
+    Raises:
+        EgoXInputError: neither a group nor a module of a block.
+    """
+    modules = {m for group in TARGET_GROUPS.values() for m in group}
+    out: list[str] = []
+    for target in targets:
+        members = TARGET_GROUPS.get(target) or ((target,) if target in modules else ())
+        if not members:
+            raise EgoXInputError(
+                "LoRA target",
+                got=repr(target),
+                expected=f"one of {', '.join(TARGET_GROUPS)} or a module",
+                fix="the released LoRA trains attn1 and attn2",
+            )
+        out.extend(m for m in members if m not in out)
+    return tuple(out)
+
+
+def add_lora(model: nn.Module, settings: LoraSettings, seed: int) -> list[nn.Parameter]:
+    """Puts LoRA layers (A random, B zero: the model starts as the base) into the frozen model;
+    their parameters.
+
+    Raises:
+        EgoXInputError: a target that this model hasn't.
+    """
+    modules = target_modules(settings.targets)
+    pattern = rf"blocks\.\d+\.({'|'.join(map(re.escape, modules))})"
+    missing = [
+        m
+        for m in modules
+        if not any(
+            re.fullmatch(rf"blocks\.\d+\.{re.escape(m)}", n) for n, _ in model.named_modules()
+        )
+    ]
+    if missing:
+        raise EgoXInputError(
+            "LoRA target",
+            got=f"{', '.join(missing)}",
+            expected="modules of this base model",
+            fix="leave them out: this base has no image embedding",
+        )
+    model.requires_grad_(False)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model.add_adapter(
+            LoraConfig(
+                r=settings.rank,
+                lora_alpha=settings.alpha,
+                target_modules=pattern,
+                lora_dropout=settings.dropout,
+                init_lora_weights=True,
+            ),
+            adapter_name=ADAPTER,
+        )
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    for parameter in parameters:
+        parameter.data = parameter.data.float()
+    for module in model.modules():
+        # Under autocast a float32 copy of every input would be made (and a bfloat16 one of that be
+        # kept) for nothing.
+        if isinstance(module, BaseTunerLayer):
+            module.cast_input_dtype_enabled = False
+    return parameters
+
+
+def lora_tensors(
+    model: nn.Module,
+) -> dict[str, Tensor]:  # A [r, in], B [out, r] of each matrix, float32
+    """``blocks.0.attn1.to_q.lora_A.weight`` and so on, whole and on the CPU."""
+    return {
+        k: whole(v.detach()).cpu().clone().contiguous()
+        for k, v in get_peft_model_state_dict(model, adapter_name=ADAPTER).items()
+    }
+
+
+def put_lora_tensors(
+    model: nn.Module,
+    tensors: Mapping[str, Tensor],  # A [r, in], B [out, r] of each matrix
+    what: str,  # used in error messages
+) -> None:
+    """Loads tensors of :func:`lora_tensors` back.
+
+    Raises:
+        EgoXInputError: tensors missing or too many, or of another shape: a LoRA of another model or
+            rank.
+    """
+    have = lora_tensors(model)
+    wrong = sorted(set(have) ^ set(tensors)) + [
+        k for k in have if k in tensors and have[k].shape != tensors[k].shape
+    ]
+    if wrong:
+        shown = wrong[0]
+        got = f"{tuple(tensors[shown].shape)}" if shown in tensors else "nothing"
+        expected = f"{tuple(have[shown].shape)}" if shown in have else "nothing"
+        raise EgoXInputError(
+            f"{what}: {len(wrong)} tensors, first {shown}",
+            got=got,
+            expected=expected,
+            fix="it belongs to another model, rank or targets; give the file that was trained here",
+        )
+    set_peft_model_state_dict(model, dict(tensors), adapter_name=ADAPTER)
+
+
+def start_from_lora(model: nn.Module, file: Path, settings: LoraSettings, base_hash: str) -> None:
+    """Puts a trained LoRA's weights into the fresh layers of :func:`add_lora`: where an earlier run
+    ended, in effect.
+
+    A file of lower rank fills the first rows; the others start as those of a fresh LoRA do, without
+    effect. A pose injection beside it is the caller's to take, else a warning says that it is left
+    out.
+
+    Raises:
+        EgoXInputError: no LoRA, or one of another model, higher rank or other targets. Another base
+            of the same shape is a warning.
+    """
+    tensors, metadata = read_lora(file)
+    trained = trained_with(metadata)
+    if trained.get("base_hash", base_hash) != base_hash:
+        log.warning(
+            "init_lora %s was trained on %s (%s), not on this base (%s)",
+            file.name,
+            trained.get("base", "another base"),
+            trained["base_hash"],
+            base_hash,
+        )
+    scale = (
+        settings.alpha / settings.rank
+    )  # read_lora has it inside B; these layers multiply it again
+    start = {k: v.float() / scale if ".lora_B." in k else v.float() for k, v in tensors.items()}
+    fresh = lora_tensors(model)  # its B is zero
+    put_lora_tensors(
+        model,
+        {k: _widened(v, fresh[k]) if k in fresh else v for k, v in start.items()},
+        f"init_lora {file.name}",
+    )
+
+
+def _widened(start: Tensor, fresh: Tensor) -> Tensor:
+    """``start`` in the first rows (of an A) or columns (of a B) of ``fresh``, where it is smaller
+    in that alone."""
+    sides = list(zip(start.shape, fresh.shape, strict=True))
+    if any(have > want for have, want in sides) or sum(have < want for have, want in sides) != 1:
+        return start  # equal, or of another model, which put_lora_tensors refuses
+    out = fresh.clone()
+    out[tuple(slice(size) for size in start.shape)] = start
+    return out
+
+
+def training_metadata(config: TrainConfig, *, base_hash: str, step: int) -> dict[str, str]:
+    """Metadata that *EgoX LoRA* and *EgoX Model Patch* read and ``inspect`` prints. All values are
+    strings."""
+    conditioning = config.conditioning
+    settings = config.model_dump(mode="json")
+    # A file that is passed on says which base and cache by name, not where they lay on the
+    # trainer's machine.
+    for key in ("base", "cache", "output", "init_lora"):
+        settings[key] = Path(settings[key]).name if settings[key] else None
+    entries = {
+        "format": "egox-lora/1",
+        "mask_mode": str(conditioning.mask_mode),
+        "mode": conditioning.mode,
+        "gga_mode": str(conditioning.gga_mode),
+        "lambda_g": f"{conditioning.lambda_g:g}",
+        "rays": str(conditioning.rays),
+        "image_embedding": str(conditioning.image_embedding),
+        "prior": conditioning.prior,
+        "exo_clean": str(conditioning.exo_clean).lower(),
+        "exo_loss": str(conditioning.exo_loss).lower(),
+        "exo": conditioning.exo,
+        "shift": f"{config.timesteps.shift:g}",
+        "rank": str(config.lora.rank),
+        "alpha": f"{config.lora.alpha:g}",
+        "targets": " ".join(target_modules(config.lora.targets)),
+        "base": config.base.name,
+        "base_hash": base_hash,
+        "steps": str(step),
+        "config": json.dumps(settings),
+    }
+    return {"format": "pt", **{PREFIX + key: value for key, value in entries.items()}}
+
+
+def save_lora(
+    tensors: Mapping[
+        str, Tensor
+    ],  # A [r, in], B [out, r] of each matrix, as :func:`lora_tensors` names them
+    file: Path,
+    metadata: Mapping[str, str],
+    naming: Naming,
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """The LoRA's file, whole or not at all.
+
+    ``released``: ``transformer.`` and diffusers' names, no alpha; since every reader of that naming
+    takes alpha = rank (quirks 41), alpha / rank is multiplied into B, so that the file works as it
+    was trained. ``native``: ComfyUI's names with an alpha for each matrix."""
+    rank, alpha = int(metadata["egox.rank"]), float(metadata["egox.alpha"])
+    if naming == "released":
+        scale = alpha / rank
+        out = {
+            RELEASED_PREFIX + k: (v * scale if ".lora_B." in k else v) for k, v in tensors.items()
+        }
+    else:
+        alphas = {
+            k.replace(".lora_A.weight", ".alpha"): torch.tensor(alpha)
+            for k in tensors
+            if ".lora_A." in k
+        }
+        out = convert_lora(
+            {RELEASED_PREFIX + k: v for k, v in {**tensors, **alphas}.items()}
+        ).tensors
+    with atomic_write(file) as temporary:
+        save_file(
+            {k: v.to(dtype).contiguous() for k, v in out.items()},
+            temporary,
+            metadata={**metadata, "egox.naming": naming},
+        )
+
+
+def read_lora(
+    file: Path,
+) -> tuple[dict[str, Tensor], dict[str, str]]:  # A [r, in], B [out, r]; metadata
+    """Tensors under :func:`lora_tensors`' names with alpha / rank multiplied into B, and the
+    metadata.
+
+    Raises:
+        EgoXInputError: no LoRA of a Wan transformer in any known naming.
+    """
+    metadata = dict(read_header(file, f"LoRA {file.name}").get("__metadata__") or {})
+    out: dict[str, Tensor] = {}
+    loaded = convert_lora(load_file(file), metadata, to="diffusers").tensors
+    for key, tensor in loaded.items():
+        name = key.removeprefix(RELEASED_PREFIX)
+        if name.endswith(".lora_B.weight"):
+            alpha = loaded.get(key.replace(".lora_B.weight", ".alpha"))
+            tensor = tensor if alpha is None else tensor * (float(alpha) / tensor.shape[1])
+        if not name.endswith(".alpha"):
+            out[name] = tensor
+    return out, metadata
+
+
+def fuse(
+    model: nn.Module,
+    tensors: Mapping[str, Tensor],  # A [r, in], B [out, r] of each matrix, scale inside B
+    strength: float = 1.0,
+) -> int:
+    """Adds B A to the model's weights in place; the number of matrices changed.
+
+    Raises:
+        EgoXInputError: a matrix that the model hasn't, or of another shape.
+    """
+    weights = dict(model.named_parameters())
+    count = 0
+    for name in sorted(k for k in tensors if k.endswith(".lora_A.weight")):
+        module = name.removesuffix(".lora_A.weight")
+        a, b = tensors[name], tensors.get(f"{module}.lora_B.weight")
+        weight = weights.get(f"{module}.weight")
+        if weight is None or b is None or (b.shape[0], a.shape[1]) != tuple(weight.shape):
+            raise EgoXInputError(
+                f"LoRA matrix {module}",
+                got="no such weight"
+                if weight is None
+                else f"a delta of {None if b is None else b.shape[0]}x{a.shape[1]}",
+                expected="a matrix of this base" if weight is None else str(tuple(weight.shape)),
+                fix="the LoRA belongs to another base model",
+            )
+        weight.data += strength * (b.double() @ a.double()).to(weight.dtype)
+        count += 1
+    return count

@@ -1,0 +1,160 @@
+"""The loss: flow matching on the ego half only, exo clean (quirks 34), and the noise level of each
+training sample."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+
+from egox_core.errors import EgoXInputError
+from egox_core.gga.exo_cache import ExoHalves
+from egox_core.sizes import PATCH
+from egox_core.wan.canvas import build_mask, crop_ego, crop_exo, model_input
+from egox_core.wan.schedule import TRAIN_TIMESTEPS
+
+from ..wan.diffusers_processor import GgaScope
+from .config import ConditioningConfig, TimestepConfig
+from .samples import TrainSample
+
+
+def shift_sigma(sigma: Tensor, shift: float) -> Tensor:  # [...] in (0, 1] -> the same
+    """Shifted noise levels s' = shift s / (1 + (shift - 1) s), as the flow schedulers do (quirks 30)."""
+    return shift * sigma / (1 + (shift - 1) * sigma)
+
+
+def sigma_table(config: TimestepConfig) -> Tensor:  # [levels] float32, falling
+    """The scheduler's levels. With shift 1 and 1,000 levels: 1.000, 0.999, ... 0.001, the trainer's
+    table (quirks 31).
+
+    Built by diffusers' flow-matching scheduler, so that training and its sampling agree on every
+    digit."""
+    return _table(config.levels, config.shift or 1.0).clone()
+
+
+@lru_cache(maxsize=8)
+def _table(levels: int, shift: float) -> Tensor:
+    """Kept, since every sample draws from it."""
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    return (
+        FlowMatchEulerDiscreteScheduler(num_train_timesteps=levels, shift=shift)
+        .sigmas[:levels]
+        .clone()
+    )
+
+
+def draw_sigmas(
+    config: TimestepConfig, count: int, generator: torch.Generator
+) -> Tensor:  # [count] float32
+    """Noise levels of ``count`` samples, from the given generator alone (so that a resumed run
+    draws the same)."""
+    if config.kind == "table":
+        table = sigma_table(config)
+        return table[torch.randint(0, len(table), (count,), generator=generator)]
+    if config.kind == "uniform":
+        sigma = torch.rand(count, generator=generator)
+    else:
+        sigma = torch.sigmoid(
+            torch.randn(count, generator=generator) * config.logit_std + config.logit_mean
+        )
+    return shift_sigma(sigma.clamp(1e-3, 1.0), config.shift or 1.0)
+
+
+def model_timesteps(sigmas: Tensor) -> Tensor:  # [B] -> [B] float32
+    """The model's timestep, 1000 sigma truncated to a whole number, as the released inference does
+    (quirks 30).
+
+    A sum of float32 errors must not turn 14.000 into 13: anything within 1e-3 of a whole number is
+        that number."""
+    scaled = sigmas.double() * TRAIN_TIMESTEPS
+    return torch.floor(scaled + 1e-3).float()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepResult:
+    """Result of one forward. ``target`` and ``prediction`` are of the ego half, float32."""
+
+    loss: Tensor  # [] mean over the batch
+    per_clip: Tensor  # [B] detached
+    prediction: Tensor  # [B, 16, t, h, w_ego]
+    target: Tensor  # [B, 16, t, h, w_ego] noise - clean
+
+
+def noised_input(
+    sample: TrainSample,
+    noise: Tensor,  # [B, 16, t, h, w_ego], or of the whole canvas where ``exo_clean`` is off
+    sigmas: Tensor,  # [B]
+    conditioning: ConditioningConfig,
+) -> Tensor:  # [B, 36, t, h, w_exo + w_ego]
+    """The model's 36 channels: (1 - s) x0 + s n on the ego half, exo clean."""
+    t, h, w_exo, w_ego = sample.grid
+    s = sigmas.to(sample.ego).view(-1, 1, 1, 1, 1)
+    noisy_ego = (1 - s) * sample.ego + s * crop_ego(noise, noise.shape[-1] - w_ego)
+    exo = sample.exo
+    if not conditioning.exo_clean:
+        exo = (1 - s) * exo + s * noise[..., :w_exo]
+    if w_exo:
+        mask = build_mask(conditioning.mask_mode, t, h, w_exo, w_ego)
+    else:  # plain image-to-video: the first latent frame of the one view is known
+        mask = torch.zeros(1, 4, t, h, w_ego)
+        mask[:, :, 0] = 1
+    mask = mask.to(sample.ego).expand(sample.ego.shape[0], -1, -1, -1, -1)
+    return model_input(noisy_ego, exo, mask, sample.exo, sample.cond_ego)
+
+
+def flow_loss(
+    model: nn.Module,  # diffusers' Wan transformer whose self-attention reads ``scope``
+    scope: GgaScope,
+    sample: TrainSample,
+    noise: Tensor,  # [B, 16, t, h, w_ego], or of the whole canvas where ``exo_clean`` is off
+    sigmas: Tensor,  # [B]
+    conditioning: ConditioningConfig,
+) -> StepResult:
+    """Loss of a batch.
+
+    float32 mean squared error of the predicted velocity against noise - clean, unweighted; with
+    ``exo_loss`` over the whole canvas. With ``exo`` alone the exo half goes through the model
+    first, at time step 0.
+
+    Raises:
+        EgoXInputError: exo alone with halves of one width.
+    """
+    t, h, w_exo, w_ego = sample.grid
+    batch = sample.ego.shape[0]
+    packed = noised_input(sample, noise, sigmas, conditioning)
+    geometry = sample.geometry if sample.geometry and w_exo else (None,) * batch
+    scope.set(geometry, conditioning.gga_options())
+    shown = {
+        "encoder_hidden_states": sample.text,
+        "encoder_hidden_states_image": sample.image,
+        "return_dict": False,
+    }
+    timestep = model_timesteps(sigmas).to(packed.device)
+    if conditioning.exo == "alone" and w_exo:
+        if w_exo == w_ego:
+            raise EgoXInputError(
+                "conditioning.exo",
+                got="alone, with halves of one width",
+                expected="an exo half that is wider than the ego half, or sees_ego",
+                fix="cache the exo videos at their own width",
+            )
+        scope.exo = ExoHalves((t, h // PATCH, w_exo // PATCH, w_ego // PATCH))
+        model(hidden_states=crop_exo(packed, w_exo), timestep=torch.zeros_like(timestep), **shown)
+        scope.exo.kept = True
+        packed = crop_ego(packed, w_exo)
+    output = model(hidden_states=packed, timestep=timestep, **shown)[0]
+    prediction = crop_ego(output, output.shape[-1] - w_ego).float()
+    target = crop_ego(noise, noise.shape[-1] - w_ego).float() - sample.ego.float()
+    error = (prediction - target).square().flatten(1).mean(dim=1)
+    if conditioning.exo_loss and w_exo:
+        exo_error = (
+            output[..., :w_exo].float() - (noise[..., :w_exo].float() - sample.exo.float())
+        ).square()
+        share = w_ego / (w_exo + w_ego)
+        error = share * error + (1 - share) * exo_error.flatten(1).mean(dim=1)
+    return StepResult(
+        loss=error.mean(), per_clip=error.detach(), prediction=prediction, target=target
+    )

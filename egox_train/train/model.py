@@ -1,0 +1,202 @@
+"""Parts that the loop trains with: model, optimizer, learning rate.
+
+The base is in its storage type, the LoRA (or all weights) in float32, memory options applied. The
+learning rate is a pure function of the step, so that a resumed run needs no state for it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from egox_core.errors import EgoXInputError, needs_package
+from egox_core.wan.weights import weights_hash
+
+from ..wan.diffusers_processor import GgaScope, install_gga
+from ..wan.transformer import load_base
+from . import zero3
+from .compiled import compile_blocks
+from .config import OptimizerConfig, TrainConfig
+from .lora import add_lora, lora_tensors, put_lora_tensors, start_from_lora
+from .offload import offload_blocks, offload_checkpoints, store_base
+from .sharded import whole
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(slots=True, kw_only=True)
+class TrainableModel:
+    """diffusers' Wan transformer ready for the loop."""
+
+    model: nn.Module
+    parameters: list[nn.Parameter]  # those that are trained, float32
+    scope: GgaScope
+    base_hash: str
+    compute_dtype: torch.dtype  # of latents and activations
+    autocast: bool  # what is trained stays float32 while computing in bfloat16
+    lora: bool
+
+    def tensors(self) -> dict[str, Tensor]:  # by name, as trained
+        """The trained weights by name, on the CPU."""
+        with zero3.gathered(self.model):
+            own = lora_tensors(self.model) if self.lora else {}
+            return {**own, **{k: whole(v.detach()).cpu().clone() for k, v in self._whole().items()}}
+
+    def put(
+        self,
+        tensors: Mapping[str, Tensor],  # by name, as trained
+        what: str,  # used in error messages
+    ) -> None:
+        """Loads :meth:`tensors` back.
+
+        Raises:
+            EgoXInputError: tensors of another model.
+        """
+        if self.lora:
+            put_lora_tensors(self.model, tensors, what)
+            return
+        own = self._whole()
+        wrong = [
+            k
+            for k in set(own) | set(tensors)
+            if k not in own or k not in tensors or own[k].shape != tensors[k].shape
+        ]
+        if wrong:
+            raise EgoXInputError(
+                what,
+                got=f"{len(wrong)} weights of another model, such as {wrong[0]}",
+                expected="weights of this base",
+                fix="train into another output folder",
+            )
+        for name, parameter in own.items():
+            parameter.data.copy_(tensors[name])
+
+    def _whole(self) -> dict[str, nn.Parameter]:
+        """All weights, where no LoRA is trained."""
+        return (
+            {} if self.lora else {k: v for k, v in self.model.named_parameters() if v.requires_grad}
+        )
+
+
+def make_trainable(config: TrainConfig, device: torch.device) -> TrainableModel:
+    """Reads the base and prepares it for the task of ``config``.
+
+    Raises:
+        EgoXInputError: bad base (see :func:`..wan.transformer.load_base`), LoRA target that it
+            lacks, missing packages.
+    """
+    memory, lora = config.memory, config.trains_lora
+    compute = DTYPES[memory.compute_dtype]
+    if not lora and memory.base_dtype != "float32":
+        raise EgoXInputError(
+            "memory.base_dtype",
+            got=memory.base_dtype,
+            expected="float32 when all weights are trained",
+            fix="set memory.base_dtype=float32 (compute_dtype may be bfloat16)",
+        )
+    stored = DTYPES.get(memory.base_dtype, torch.bfloat16)
+    base = Path(config.base)
+    model = load_base(base, stored)
+    base_hash = weights_hash(base if base.is_file() else _transformer_folder(base), "base model")
+    if lora:
+        model.requires_grad_(False)
+        store_base(model, memory.base_dtype, device)
+        parameters = add_lora(model, config.lora, config.seed)
+        if config.init_lora is not None:
+            start_from_lora(model, config.init_lora, config.lora, base_hash)
+    else:
+        model.requires_grad_(True)
+        parameters = list(model.parameters())
+    scope = install_gga(model)
+    if memory.gradient_checkpointing:
+        model.enable_gradient_checkpointing()
+    if memory.checkpoint_offload:
+        offload_checkpoints(model)
+    if memory.block_offload:
+        offload_blocks(model, device)
+    if memory.compile:
+        compile_blocks(model, device)
+    return TrainableModel(
+        model=model,
+        parameters=parameters,
+        scope=scope,
+        base_hash=base_hash,
+        compute_dtype=compute,
+        autocast=compute != torch.float32,
+        lora=lora,
+    )
+
+
+def _transformer_folder(base: Path) -> Path:
+    return base / "transformer" if (base / "transformer").is_dir() else base
+
+
+def make_optimizer(
+    config: OptimizerConfig, parameters: Iterable[nn.Parameter]
+) -> torch.optim.Optimizer:
+    """The optimizer over the trainable parameters.
+
+    Raises:
+        EgoXInputError: 8-bit Adam without bitsandbytes; Muon in a torch without it, or for what
+            isn't a matrix.
+    """
+    common = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
+    if config.name == "adafactor":
+        return torch.optim.Adafactor(parameters, **common)
+    if config.name == "adamw8bit":
+        with needs_package(
+            "bitsandbytes",
+            "optimizer adamw8bit",
+            expected="the train extra",
+            instead=", or use adamw",
+        ):
+            from bitsandbytes.optim import AdamW8bit
+        return AdamW8bit(parameters, betas=config.betas, eps=config.eps, **common)
+    if config.name == "muon":
+        return _muon(parameters, common)
+    return torch.optim.AdamW(parameters, betas=config.betas, eps=config.eps, **common)
+
+
+def _muon(parameters: Iterable[nn.Parameter], common: Mapping[str, float]) -> torch.optim.Optimizer:
+    """Momentum whose step is the nearest orthogonal matrix (K. Jordan and others, 2024), as large
+    as one of Adam (Liu and others, 2025), so that a rate for AdamW is one for it."""
+    if not hasattr(torch.optim, "Muon"):
+        raise EgoXInputError(
+            "optimizer.name",
+            got=f"muon, which torch {torch.__version__} lacks",
+            expected="torch 2.9 or newer",
+            fix="update torch, or set optimizer.name=adamw",
+        )
+    try:
+        return torch.optim.Muon(parameters, adjust_lr_fn="match_rms_adamw", **common)
+    except ValueError as error:
+        raise EgoXInputError(
+            "optimizer.name",
+            got=f"muon: {error}",
+            expected="matrices alone, as a LoRA's",
+            fix="set optimizer.name=adamw for a base",
+        ) from error
+
+
+def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
+    """At optimizer step ``step`` (from 0): linear warm-up, then cosine to ``final_factor`` or
+    constant."""
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / config.warmup_steps
+    if config.decay == "constant":
+        return config.learning_rate
+    share = (step - config.warmup_steps) / max(1, steps - config.warmup_steps)
+    factor = config.final_factor + (1 - config.final_factor) * 0.5 * (
+        1 + math.cos(math.pi * min(1.0, share))
+    )
+    return config.learning_rate * factor
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
+    """For all parameter groups."""
+    for group in optimizer.param_groups:
+        group["lr"] = value

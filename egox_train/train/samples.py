@@ -1,0 +1,275 @@
+"""Training samples as they come out of the cache, batches of them, and which of them each step
+takes.
+
+All latents in model space.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from egox_core.errors import EgoXInputError
+from egox_core.types import GgaGeometry
+
+from ..data.cache_store import CacheReader, fingerprint
+from .config import TrainConfig
+
+LATENTS = (
+    "exo",
+    "ego",
+    "prior",
+    "grey",
+    "exo_first",
+    "ego_first",
+    "text",
+    "image",
+    "image_exo",
+    "image_ego",
+    "query_dirs",
+    "key_dirs",
+    "key_trust",
+    "grid",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainSample:
+    """A clip (or a batch of clips of one size) with everything that the loss needs."""
+
+    clips: tuple[str, ...]  # B names, for messages
+    exo: Tensor  # [B, 16, t, h, w_exo] clean exo latent (for plain image-to-video: w_exo = 0)
+    ego: Tensor  # [B, 16, t, h, w_ego] true ego latent
+    cond_ego: (
+        Tensor  # [B, 16, t, h, w_ego] prior latent (for image-to-video: first frame, then grey)
+    )
+    text: Tensor  # [B, tokens, text_dim]
+    image: Tensor | None = (
+        None  # [B, image tokens, image_dim]; None: the model has no image embedding
+    )
+    geometry: tuple[GgaGeometry | None, ...] = ()  # B of them, or none
+
+    @property
+    def grid(self) -> tuple[int, int, int, int]:
+        """(t, h, w_exo, w_ego) in latents."""
+        _, _, t, h, w_ego = self.ego.shape
+        return t, h, self.exo.shape[-1], w_ego
+
+    def to(self, device: torch.device | str, dtype: torch.dtype) -> TrainSample:
+        """Latents and embeddings moved and cast; geometry moves but stays float32 (a logarithm)."""
+        moved = {
+            f.name: getattr(self, f.name).to(device=device, dtype=dtype)
+            for f in fields(self)
+            if isinstance(getattr(self, f.name), Tensor)
+        }
+        return replace(
+            self, **moved, geometry=tuple(g if g is None else g.to(device) for g in self.geometry)
+        )
+
+
+def collate(samples: Sequence[TrainSample]) -> TrainSample:
+    """A batch of clips of one size.
+
+    Raises:
+        EgoXInputError: clips of different sizes; names them.
+    """
+    first = samples[0]
+    for other in samples[1:]:
+        if other.grid != first.grid or other.text.shape[1:] != first.text.shape[1:]:
+            raise EgoXInputError(
+                "clips of one batch",
+                got=f"{first.clips[0]} of {first.grid}, text "
+                f"{tuple(first.text.shape[1:])} and {other.clips[0]} of {other.grid}, "
+                f"text {tuple(other.text.shape[1:])}",
+                expected="one size",
+                fix="cache all clips at one size, or train with batch_size 1",
+            )
+    images = [s.image for s in samples]
+    return TrainSample(
+        clips=tuple(c for s in samples for c in s.clips),
+        exo=torch.cat([s.exo for s in samples]),
+        ego=torch.cat([s.ego for s in samples]),
+        cond_ego=torch.cat([s.cond_ego for s in samples]),
+        text=torch.cat([s.text for s in samples]),
+        image=None if images[0] is None else torch.cat(images),
+        geometry=tuple(g for s in samples for g in s.geometry),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """One thing to train on: a clip as EgoX sees it, or one of its two views alone."""
+
+    clip: str
+    view: str = "canvas"  # canvas | exo | ego
+    silent: bool = False  # whether the caption is the empty one
+
+    @property
+    def name(self) -> str:
+        """For messages and files."""
+        return self.clip
+
+
+class CachedSamples:
+    """Samples of one split of a cache, as a task wants them.
+
+    Raises:
+        EgoXInputError: the cache was made with another image embedding or ray geometry than the
+            configuration asks for, or lacks what the task needs.
+    """
+
+    def __init__(self, config: TrainConfig, split: str) -> None:
+        self.config = config
+        self.reader = CacheReader(Path(config.cache))
+        self._check_settings()
+        clips = self.reader.clips(split)
+        views = ("exo", "ego") if config.task == "base_i2v" else ("canvas",)
+        self.groups: list[list[Item]] = [[Item(clip=c, view=v) for c in clips] for v in views]
+
+    def _check_text(self) -> None:
+        encoder = self.reader.index.models.get("text", "zeros:")
+        cached = self.reader.index.settings.get("text_encoding", "released")
+        own = self.config.conditioning.text_encoding
+        if cached != own and not encoder.startswith("zeros"):
+            raise EgoXInputError(
+                "cache setting text_encoding",
+                got=repr(cached),
+                expected=repr(own),
+                fix=f"make the cache again with --text-encoding {own}, or train with "
+                f"conditioning.text_encoding={cached}",
+            )
+
+    @property
+    def content_hash(self) -> str:
+        """Changes with any clip, model or setting of the cache."""
+        index = self.reader.index
+        return fingerprint(
+            {"shards": dict(index.shards), "clips": [[e.clip, e.split] for e in index.entries]}
+        )[:16]
+
+    def _check_settings(self) -> None:
+        cached, own = self.reader.index.settings, self.config.conditioning
+        if self.config.task == "base_i2v":
+            if not cached.get("views"):
+                raise EgoXInputError(
+                    "cache",
+                    got="no single views",
+                    expected="views for plain image-to-video",
+                    fix="make the cache with --views",
+                )
+            return
+        self._check_text()
+        for key in ("rays", "image_embedding"):
+            if cached.get(key) not in (None, getattr(own, key), "none"):
+                raise EgoXInputError(
+                    f"cache setting {key}",
+                    got=repr(cached.get(key)),
+                    expected=repr(getattr(own, key)),
+                    fix=f"make the cache again with --{key.replace('_', '-')}, or train with its own",
+                )
+
+    def load(self, item: Item) -> TrainSample:
+        """The sample of an item, a batch of one, float32."""
+        have = self.reader.tensors(item.clip, LATENTS)
+        text = self._text(item, have)
+        if item.view != "canvas":
+            latent, condition = _batch(have[item.view]), _batch(have[f"{item.view}_first"])
+            image = have.get(f"image_{item.view}")
+            return TrainSample(
+                clips=(f"{item.clip}:{item.view}",),
+                exo=latent[..., :0],
+                ego=latent,
+                cond_ego=condition,
+                text=text,
+                image=None if image is None else _batch(image),
+            )
+        prior = have["grey"] if self.config.conditioning.prior == "none" else have["prior"]
+        if self.config.conditioning.prior == "zero":
+            prior = torch.zeros_like(prior)
+        image = have.get("image")
+        return TrainSample(
+            clips=(item.clip,),
+            exo=_batch(have["exo"]),
+            ego=_batch(have["ego"]),
+            cond_ego=_batch(prior),
+            text=text,
+            image=None if image is None else _batch(image),
+            geometry=(_geometry(have, self),),
+        )
+
+    def _text(self, item: Item, have: dict[str, Tensor]) -> Tensor:  # [1, tokens, text_dim]
+        """The clip's caption, or the empty one."""
+        return _batch(self.reader.empty_caption(item.clip) if item.silent else have["text"])
+
+    def items_of_step(self, step: int, global_batch: int) -> list[tuple[Item, int]]:
+        """The items of one optimizer step with their sample numbers (which alone decide noise and
+        timestep).
+
+        A pure function of seed, step and batch, so a resumed run and one on more processes see the
+        same samples. Groups of different size take turns; within a group every epoch is a new
+        permutation."""
+        items, group = [], self.groups[step % len(self.groups)]
+        first = step // len(self.groups) * global_batch
+        for number in range(first, first + global_batch):
+            epoch, index = divmod(number, len(group))
+            order = _permutation(len(group), self.config.seed, epoch)
+            sample_number = step * global_batch + number - first
+            items.append(
+                (replace(group[order[index]], silent=self._silent(sample_number)), sample_number)
+            )
+        return items
+
+    def _silent(self, number: int) -> bool:
+        share = self.config.conditioning.caption_dropout
+        return (
+            share > 0
+            and float(
+                torch.rand((), generator=sample_generator(self.config.seed, number, "caption"))
+            )
+            < share
+        )
+
+
+def sample_generator(seed: int, number: int, purpose: str) -> torch.Generator:
+    """A generator for one sample, on the CPU, so that every device and process count draws the
+    same."""
+    digest = hashlib.sha256(f"{seed}:{number}:{purpose}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+
+
+def noise_for(
+    sample: TrainSample,
+    generator: torch.Generator,
+    whole_canvas: bool,
+) -> Tensor:  # [1, 16, t, h, w_ego], or of the whole canvas
+    """Unit noise for one clip."""
+    t, h, w_exo, w_ego = sample.grid
+    width = w_ego + (w_exo if whole_canvas else 0)
+    return torch.randn(1, sample.ego.shape[1], t, h, width, generator=generator)
+
+
+@lru_cache(maxsize=8)
+def _permutation(count: int, seed: int, epoch: int) -> list[int]:
+    return torch.randperm(count, generator=sample_generator(seed, epoch, "order")).tolist()
+
+
+def _batch(tensor: Tensor) -> Tensor:
+    return tensor.float()[None]
+
+
+def _geometry(have: dict[str, Tensor], samples: CachedSamples) -> GgaGeometry | None:
+    if "key_dirs" not in have:
+        return None
+    return GgaGeometry(
+        query_dirs=have["query_dirs"].float(),
+        key_dirs=have["key_dirs"].float(),
+        key_trust=have["key_trust"].float(),
+        grid=tuple(have["grid"].tolist()),
+        rays=str(samples.reader.index.settings.get("rays", "released")),
+    )

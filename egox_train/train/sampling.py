@@ -1,0 +1,141 @@
+"""Sampling without the host: diffusers' Wan transformer, the authors' schedule, exo as it was in
+training."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from egox_core.errors import EgoXInputError
+from egox_core.gga.exo_cache import ExoCache, kept_size
+from egox_core.progress import Progress, no_progress
+from egox_core.sizes import PATCH
+from egox_core.wan.canvas import build_mask, crop_ego, crop_exo, model_input
+from egox_core.wan.schedule import make_scheduler, released_schedule
+
+from ..wan.diffusers_processor import GgaScope
+from .config import ConditioningConfig
+from .samples import TrainSample
+
+
+@torch.no_grad()
+def sample_ego(
+    model: nn.Module,  # diffusers' Wan transformer whose self-attention reads ``scope``
+    scope: GgaScope,
+    sample: TrainSample,  # B clips on the model's device and dtype; of ``ego`` only the size matters
+    conditioning: ConditioningConfig,
+    *,
+    steps: int = 50,
+    shift: float = 3.0,
+    seed: int = 1234,
+    cfg: float = 1.0,  # guidance scale; both predictions get the geometry (quirks 25)
+    negative: Tensor
+    | None = None,  # [1, tokens, text_dim] embedding of the negative prompt, for guidance
+    noise: Tensor
+    | None = None,  # instead of the seed's: [1 or B, 16, t, h, w_ego], without exo_clean the whole canvas
+    soft_trust: bool = False,  # scale the bias by how far the depth behind a key is to be believed
+    recompute_exo: int = 1,  # exo is computed at every n-th step and kept between; 0: at the first alone
+    autocast: bool = False,  # for a model whose LoRA is float32 while it computes in the sample's dtype
+    progress: Progress = no_progress,
+) -> Tensor:  # [B, 16, t, h, w_ego] model space
+    """The ego latents of B clips by the released loop (UniPC, truncated timesteps; quirks 25, 30).
+
+    Every clip starts from the same noise as it would alone. Without ``exo_clean`` the exo half is
+    the clean one at the level's noise, or with ``exo_loss`` sampled along.
+
+    Raises:
+        EgoXInputError: guidance without the negative prompt's embedding, geometry for some of the
+            clips only, exo to be kept where it is noisy.
+    """
+    if recompute_exo != 1 and not conditioning.exo_clean:
+        raise EgoXInputError(
+            "recompute_exo",
+            got=recompute_exo,
+            fix="set recompute_exo to 1",
+            expected="1 for a LoRA whose exo half is noisy",
+        )
+    if cfg != 1.0 and negative is None:
+        raise EgoXInputError(
+            "cfg",
+            got=cfg,
+            expected="1, or an embedding of the negative prompt",
+            fix="give the text encoder that the clips were cached with, or leave cfg at 1",
+        )
+    t, h, w_exo, w_ego = sample.grid
+    batch, channels = sample.ego.shape[:2]
+    width = w_ego if conditioning.exo_clean else w_exo + w_ego
+    sigmas, timesteps = released_schedule(steps, shift)
+    scheduler = make_scheduler(sigmas, (sigmas, timesteps))
+    device, dtype = sample.exo.device, sample.exo.dtype
+    # On the CPU, so that every device starts from the same noise.
+    if noise is None:
+        noise = torch.randn(1, channels, t, h, width, generator=torch.Generator().manual_seed(seed))
+    noise = noise.to(device).expand(batch, -1, -1, -1, -1)
+    latent = noise if conditioning.exo_loss else crop_ego(noise, width - w_ego)
+    mask = build_mask(conditioning.mask_mode, t, h, w_exo, w_ego).to(device, dtype)
+    texts = [sample.text] if cfg == 1.0 else [sample.text, negative.expand(batch, -1, -1)]
+    scope.set(sample.geometry, conditioning.gga_options(soft_trust=soft_trust))
+    alone = conditioning.exo == "alone"
+    cache = (
+        None
+        if recompute_exo == 1 and not alone
+        else ExoCache(0 if alone else recompute_exo, alone=alone)
+    )
+    grid = (t, h // PATCH, w_exo // PATCH, w_ego // PATCH)
+    dim = model.config.num_attention_heads * model.config.attention_head_dim
+    exo_bytes = kept_size(len(model.blocks), batch, grid, dim, dtype.itemsize)
+
+    def ask(latents: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
+        # Around the model alone: the solver's own sums stay float32.
+        with torch.autocast(device.type, dtype, enabled=autocast):
+            return model(
+                hidden_states=latents,
+                timestep=timestep,
+                encoder_hidden_states=text,
+                encoder_hidden_states_image=sample.image,
+                return_dict=False,
+            )[0]
+
+    for step, moment in enumerate(scheduler.timesteps):
+        exo = exo_half(sample.exo, noise, latent, float(sigmas[step]), conditioning)
+        ego = crop_ego(latent, latent.shape[-1] - w_ego).to(dtype)
+        packed = model_input(ego, exo.to(dtype), mask, sample.exo, sample.cond_ego)
+        timestep = moment[None].float().to(device).expand(batch)
+        predictions = []
+        for number, text in enumerate(texts):
+            shown = packed
+            if cache is not None:
+                scope.exo = cache.forward(
+                    (), (number,), float(sigmas[step]), sigmas.tolist(), grid, exo_bytes, device
+                )
+                if alone and not scope.exo.kept:
+                    ask(crop_exo(packed, w_exo), torch.zeros_like(timestep), text)
+                    scope.exo.finish(len(model.blocks))
+                shown = crop_ego(packed, w_exo) if scope.exo.kept else packed
+            out = ask(shown, timestep, text)
+            if scope.exo is not None:
+                scope.exo.finish(len(model.blocks))
+                scope.exo = None
+            predictions.append(crop_ego(out, out.shape[-1] - latent.shape[-1]).float())
+        velocity = predictions[0]
+        if cfg != 1.0:
+            velocity = predictions[1] + cfg * (predictions[0] - predictions[1])
+        latent = scheduler.step(velocity, moment, latent, return_dict=False)[0]
+        progress(step + 1, steps, "sampling")
+    return crop_ego(latent, latent.shape[-1] - w_ego)
+
+
+def exo_half(
+    clean: Tensor,  # [B, 16, t, h, w_exo]
+    noise: Tensor,  # [B, 16, t, h, w] first noise, of the whole canvas where ``exo_clean`` is off
+    latent: Tensor,  # [B, 16, t, h, w] where the sampling stands; of the whole canvas with ``exo_loss``
+    sigma: float,
+    conditioning: ConditioningConfig,
+) -> Tensor:  # [B, 16, t, h, w_exo]
+    """Exo latent that the model sees at this noise level, as the LoRA was trained."""
+    w_exo = clean.shape[-1]
+    if conditioning.exo_clean:
+        return clean
+    if conditioning.exo_loss:
+        return latent[..., :w_exo]
+    return (1 - sigma) * clean + sigma * noise[..., :w_exo]

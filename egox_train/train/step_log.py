@@ -1,0 +1,200 @@
+"""The curve of a run: one JSON line a logged step, and the same to TensorBoard or Weights &
+Biases."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from egox_core.errors import needs_package
+from egox_core.safe_files import atomic_write
+from egox_core.video.reader import decode_frames, probe_video
+
+from .config import TrainConfig
+
+SHOWN_WIDTH = 960
+"""Pixels of a sample video in TensorBoard, which keeps moving pictures as GIF."""
+
+
+class Tracker(Protocol):
+    """Display of a run's curve beside its file."""
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Adds values by name."""
+
+    def show(self, step: int, videos: Sequence[Path]) -> None:
+        """Adds sample videos, under the names of their files."""
+
+    def close(self) -> None:
+        """Hands over what is still held."""
+
+
+class StepLog:
+    """Writes ``metrics.jsonl``; a resumed run first drops the lines behind its checkpoint, so no
+    step stands twice."""
+
+    def __init__(self, config: TrainConfig, first_step: int, active: bool) -> None:
+        self.file = Path(config.output) / "metrics.jsonl"
+        self.trackers: list[Tracker] = []
+        if not active:
+            return
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        before = [line for line in self._lines() if json.loads(line)["step"] <= first_step]
+        with atomic_write(self.file) as temporary:
+            temporary.write_text("".join(line + "\n" for line in before), encoding="utf-8")
+        kinds = {"tensorboard": TensorBoard, "wandb": WeightsAndBiases}
+        self.trackers = [kinds[name](config, first_step) for name in config.log.trackers]
+
+    def _lines(self) -> list[str]:
+        if not self.file.is_file():
+            return []
+        lines = self.file.read_text(encoding="utf-8").splitlines()
+        return [
+            line for line in lines if line.endswith("}")
+        ]  # a killed run may have left half a line
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """``step`` counts optimizer steps done."""
+        with self.file.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps({"step": step, **values}) + "\n")
+        for tracker in self.trackers:
+            tracker.write(step, values)
+
+    def show(self, step: int, videos: Sequence[Path]) -> None:
+        """Sample videos, to the trackers; the files are in the run's folder anyhow."""
+        for tracker in self.trackers:
+            tracker.show(step, videos)
+
+    def note(self, step: int, text: str) -> None:
+        """Words in the file alone: what happened at that step."""
+        with self.file.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps({"step": step, "note": text}, ensure_ascii=False) + "\n")
+
+    def has(self, step: int, key: str) -> bool:
+        """Check whether a value of that name was written at that step, by this run or the one that
+        it goes on from."""
+        return any(line["step"] == step and key in line for line in map(json.loads, self._lines()))
+
+    def close(self) -> None:
+        """Hands over what trackers still hold; a process that is killed loses their last lines,
+        never the file's."""
+        for tracker in self.trackers:
+            tracker.close()
+        self.trackers = []
+
+
+def bucket_losses(
+    sigmas: Sequence[float], losses: Sequence[float], buckets: int
+) -> dict[str, float]:
+    """Mean loss by range of noise level: ``loss/sigma_0.25-0.50`` and so on; empty ranges are left
+    out."""
+    sums: dict[int, list[float]] = {}
+    for sigma, loss in zip(sigmas, losses, strict=True):
+        sums.setdefault(min(int(sigma * buckets), buckets - 1), []).append(loss)
+    return {
+        f"loss/sigma_{i / buckets:.2f}-{(i + 1) / buckets:.2f}": sum(v) / len(v)
+        for i, v in sorted(sums.items())
+    }
+
+
+def _folder(config: TrainConfig) -> Path:
+    folder = Path(config.output) / "log"
+    folder.mkdir(parents=True, exist_ok=True)  # wandb would write elsewhere
+    return folder
+
+
+class TensorBoard:
+    """Events in ``log/``; a resumed run hides the steps behind its checkpoint, which it takes
+    again."""
+
+    def __init__(self, config: TrainConfig, first_step: int) -> None:
+        with needs_package(
+            "tensorboard",
+            "tracker tensorboard",
+            expected="the train extra",
+            instead=", or leave the tracker out",
+        ):
+            from torch.utils.tensorboard import SummaryWriter
+        self.writer = SummaryWriter(str(_folder(config)), purge_step=first_step + 1)
+        self.close = self.writer.close
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        for key, value in values.items():
+            self.writer.add_scalar(key, value, step)
+        self.writer.flush()
+
+    def show(self, step: int, videos: Sequence[Path]) -> None:
+        """As its own ``add_video``, which asks for one more package."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        for file in videos:
+            gif, (width, height) = _gif(file)
+            picture = Summary.Image(
+                height=height, width=width, colorspace=3, encoded_image_string=gif
+            )
+            self.writer.file_writer.add_summary(
+                Summary(value=[Summary.Value(tag=f"validation/{file.stem}", image=picture)]), step
+            )
+        self.writer.flush()
+
+
+class WeightsAndBiases:
+    """One run of the service for one output folder, however often it is resumed.
+
+    WANDB_PROJECT, WANDB_ENTITY, WANDB_NAME, WANDB_RUN_GROUP and WANDB_MODE (offline keeps
+    everything in the folder) are read from the environment.
+    """
+
+    def __init__(self, config: TrainConfig, first_step: int) -> None:
+        with needs_package(
+            "wandb",
+            "tracker wandb",
+            expected="the track extra",
+            instead=", or leave the tracker out",
+        ):
+            import wandb
+        folder = _folder(config)
+        known = folder / "wandb_run_id"
+        if not known.is_file():
+            with atomic_write(known) as temporary:
+                temporary.write_text(uuid.uuid4().hex[:12], encoding="utf-8")
+        self.run = wandb.init(
+            project=os.environ.get("WANDB_PROJECT", "egox"),
+            dir=str(folder),
+            resume="allow",
+            id=known.read_text(encoding="utf-8").strip(),
+            config=config.model_dump(mode="json"),
+            name=os.environ.get("WANDB_NAME", Path(config.output).name),
+        )
+        self.video, self.close = wandb.Video, self.run.finish
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        self.run.log(dict(values), step=step)
+
+    def show(self, step: int, videos: Sequence[Path]) -> None:
+        self.run.log(
+            {f"validation/{file.stem}": self.video(str(file), format="mp4") for file in videos},
+            step=step,
+        )
+
+
+def _gif(file: Path) -> tuple[bytes, tuple[int, int]]:
+    """A video as a GIF of at most :data:`SHOWN_WIDTH` pixels, and its (width, height)."""
+    from PIL import Image
+
+    info = probe_video(file)
+    size = (min(info.width, SHOWN_WIDTH), round(info.height * min(1, SHOWN_WIDTH / info.width)))
+    frames = [
+        Image.fromarray(frame).resize(size)
+        for _, frame in decode_frames(file, info, range(info.frame_count))
+    ]
+    out = io.BytesIO()
+    frames[0].save(
+        out, "GIF", save_all=True, append_images=frames[1:], loop=0, duration=round(1000 / info.fps)
+    )
+    return out.getvalue(), size

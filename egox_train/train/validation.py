@@ -1,0 +1,264 @@
+"""Held-out clips during training: their loss, and samples of them as videos, PSNR and SSIM.
+
+The loss is at fixed noise and noise levels, so that two models are compared on the very same task.
+The truth of the samples is what the VAE makes of the true latent, so the figures are those of the
+transformer alone: a perfect one would reach the cap, whatever the VAE loses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from egox_core.errors import EgoXInputError
+from egox_core.metrics.image import psnr, ssim_map
+
+from ..data.cache_store import CacheReader
+from ..video_writer import write_video
+from ..wan.diffusers_processor import GgaScope
+from ..wan.vae import VaeEncoder
+from .config import ConditioningConfig, TrainConfig
+from .loss import flow_loss
+from .samples import CachedSamples, Item, TrainSample, noise_for, sample_generator
+from .sampling import sample_ego
+
+COLUMNS = ("validation/loss", "validation/zero", "validation/psnr", "validation/ssim")
+VALIDATION_SEED = 20_000
+LEVELS = (
+    0.21,
+    0.5,
+    0.68,
+    0.81,
+    0.9,
+    0.97,
+)  # the middles of six equal parts of the released schedule (shift 3)
+SEED = 1234
+FPS = 20.0
+
+
+@torch.no_grad()
+def clip_loss(
+    model: nn.Module,
+    scope: GgaScope,
+    sample: TrainSample,
+    number: int,
+    conditioning: ConditioningConfig,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    autocast: bool = False,
+) -> tuple[float, float]:
+    """Loss of one held-out clip, and that of predicting zero, means over :data:`LEVELS`.
+
+    Args:
+        number: of the clip among all that are held out; with the level it decides the noise.
+    """
+    losses, zeros = [], []
+    ready = sample.to(device, dtype)
+    for level in LEVELS:
+        noise = noise_for(
+            sample,
+            sample_generator(VALIDATION_SEED, number, f"{level:g}"),
+            not conditioning.exo_clean,
+        )
+        with torch.autocast(torch.device(device).type, dtype, enabled=autocast):
+            result = flow_loss(
+                model,
+                scope,
+                ready,
+                noise.to(device, dtype),
+                torch.tensor([level], device=device),
+                conditioning,
+            )
+        losses.append(float(result.loss))
+        zeros.append(float(result.target.square().mean()))
+    return sum(losses) / len(losses), sum(zeros) / len(zeros)
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
+def check_validation(config: TrainConfig) -> None:
+    """Checks that samples can be decoded.
+
+    Raises:
+        EgoXInputError: samples are wanted, and there is no VAE.
+    """
+    vae = config.validation.vae
+    if (
+        config.validation.every
+        and config.validation.sample_steps
+        and (vae is None or not vae.exists())
+    ):
+        raise EgoXInputError(
+            "validation.sample_steps",
+            got="no validation.vae"
+            if vae is None
+            else f"validation.vae {vae.name!r}, which is not there",
+            expected="the VAE of the cache",
+            fix="set validation.vae, or sample_steps to 0",
+        )
+
+
+def spread_over_takes(samples: CachedSamples, items: Sequence[Item], count: int) -> list[Item]:
+    """At most ``count`` of the items, from as many takes as can be and from all parts of each:
+    neighbouring clips of one camera say little that one of them doesn't."""
+    by_take: dict[str, list[Item]] = {}
+    for item in items:
+        by_take.setdefault(samples.reader.take_of(item.clip), []).append(item)
+    takes = list(by_take)
+    takes = [
+        takes[index * len(takes) // min(count, len(takes))]
+        for index in range(min(count, len(takes)))
+    ]
+    count = min(count, sum(len(by_take[take]) for take in takes))
+    shares = dict.fromkeys(takes, 0)
+    while sum(shares.values()) < count:
+        for take in takes:
+            if shares[take] < len(by_take[take]) and sum(shares.values()) < count:
+                shares[take] += 1
+    return [
+        own[index * len(own) // shares[take]]
+        for take in takes
+        for own in [by_take[take]]
+        for index in range(shares[take])
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldOut:
+    """The clips that a run validates on, each scored by one process."""
+
+    config: TrainConfig
+    samples: CachedSamples
+    items: tuple[Item, ...]
+
+    @classmethod
+    def of(cls, config: TrainConfig, reader: CacheReader) -> HeldOut | None:
+        """None where the configuration wants no validation, or the cache holds no clip for it."""
+        if not config.validation.every or not any(
+            e.split == "validation" for e in reader.index.entries
+        ):
+            return None
+        samples = CachedSamples(config, "validation")
+        return cls(
+            config=config,
+            samples=samples,
+            items=tuple(
+                item
+                for group in samples.groups
+                for item in spread_over_takes(samples, group, config.validation.clips)
+            ),
+        )
+
+    def load_share(
+        self, process: int, processes: int, *, even: bool
+    ) -> list[tuple[int, TrainSample]]:
+        """(number among all, clip) of one process.
+
+        Args:
+            even: every process gets equally many, since weights that are spread need all of them in
+                each forward; what is only there to fill up has the number -1.
+
+        Raises:
+            EgoXInputError: a clip that can't be read.
+        """
+        numbers = list(range(process, len(self.items), processes))
+        if even:
+            numbers += [-1] * (-(-len(self.items) // processes) - len(numbers))
+        return [(number, self.samples.load(self.items[number])) for number in numbers]
+
+    @torch.no_grad()
+    def score(
+        self,
+        model: nn.Module,
+        scope: GgaScope,
+        share: Sequence[tuple[int, TrainSample]],
+        step: int,  # optimizer steps done, for the names of sample videos
+        vae: VaeEncoder | None,  # decodes samples; None: losses only
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        autocast: bool = False,
+    ) -> Tensor:  # [items, 1 + len(COLUMNS)] float64: 1 where scored, then the values; zeros for others' clips
+        """Losses of a share, and with ``vae`` samples as videos with PSNR and SSIM. Leaves the
+        model's mode alone.
+
+        All forwards come before the first decoding, which may fail on one process alone.
+        """
+        config, rows = (
+            self.config,
+            torch.zeros(len(self.items), 1 + len(COLUMNS), dtype=torch.float64),
+        )
+        how = {"device": device, "dtype": dtype, "autocast": autocast}
+        latents = []
+        with _evaluating(model):
+            for number, sample in share:
+                values = clip_loss(model, scope, sample, max(number, 0), config.conditioning, **how)
+                if number >= 0:
+                    rows[number, :3] = torch.tensor((1.0, *values))
+                if vae is not None:
+                    latents.append(
+                        sample_ego(
+                            model,
+                            scope,
+                            sample.to(device, dtype),
+                            config.conditioning,
+                            autocast=autocast,
+                            seed=SEED,
+                            steps=config.validation.sample_steps,
+                            shift=config.timesteps.shift or 1.0,
+                            recompute_exo=config.validation.recompute_exo,
+                        ).cpu()
+                    )
+        for (number, sample), latent in zip(
+            share, latents, strict=False
+        ):  # without a VAE there are none
+            if number >= 0 and vae is not None:
+                rows[number, 3:] = torch.tensor(
+                    self._write(vae, self.items[number], sample, latent, step)
+                )
+        return rows
+
+    def _write(
+        self, vae: VaeEncoder, item: Item, sample: TrainSample, latent: Tensor, step: int
+    ) -> tuple[float, float]:
+        """PSNR and SSIM of a sample; ``samples/step-N/<clip>.mp4`` shows exo, prior, sample and
+        truth."""
+        video, truth = vae.decode(latent[0]), vae.decode(sample.ego[0])
+        given = [vae.decode(part[0]) for part in (sample.exo, sample.cond_ego)]
+        file = self._folder(step) / f"{item.name.replace(':', '_')}.mp4"
+        write_video(file, torch.cat((*given, video, truth), dim=2), FPS, threads=1)
+        return float(psnr(video, truth).mean()), float(ssim_map(video, truth).mean())
+
+    def _folder(self, step: int) -> Path:
+        return Path(self.config.output) / "samples" / f"step-{step:08d}"
+
+    def videos(self, step: int) -> list[Path]:
+        """The samples of a step, of all processes."""
+        return sorted(self._folder(step).glob("*.mp4"))
+
+    def values(
+        self, rows: Tensor
+    ) -> dict[str, float] | None:  # [items, 1 + len(COLUMNS)] of all processes together
+        """Means by the name that they have in the log; None where a clip was not scored."""
+        if not bool((rows[:, 0] == 1).all()):
+            return None
+        count = len(COLUMNS) if self.samples_wanted else 2
+        return dict(zip(COLUMNS[:count], rows[:, 1 : 1 + count].mean(0).tolist(), strict=True))
+
+    @property
+    def samples_wanted(self) -> bool:
+        """Check whether clips are sampled, not only their losses taken."""
+        return self.config.validation.sample_steps > 0 and self.config.task != "base_i2v"

@@ -1,0 +1,6 @@
+"""The Wan model without a host: text encoder, VAE, transformer, and what a training step needs.
+
+In: weight files by path; latents, text and geometry. Out: encoders, a diffusers transformer that a
+LoRA is trained on, with geometry-guided attention (:mod:`.diffusers_processor`). Each module is
+imported by its name, since each needs another optional package.
+"""

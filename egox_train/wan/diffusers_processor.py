@@ -1,0 +1,203 @@
+"""Geometry-guided attention inside diffusers' Wan transformer: the same bias as at inference,
+forward and backward.
+
+The attention itself is :func:`.attention.gga_attention` with ``recompute``: the bias of some ego
+queries is computed, used and dropped, and computed once more in backward, so neither direction
+holds the L x L map. Where the map of the whole batch is small (tiny models), it is computed once a
+step and all blocks share it instead."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from diffusers.models.transformers.transformer_wan import WanAttnProcessor
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+from egox_core.errors import EgoXInputError
+from egox_core.gga.attention import check_tokens, ego_attention, gga_attention, plain_attention
+from egox_core.gga.backends import STEADY, KernelsUsed
+from egox_core.gga.bias import dense_bias
+from egox_core.gga.exo_cache import ExoForward, ExoHalves, ego_tokens
+from egox_core.gga.options import GgaOptions
+from egox_core.sizes import PATCH
+from egox_core.types import GgaGeometry
+
+SHARED_BIAS_BYTES = 64 * 2**20
+"""A batch's whole bias up to this size (float32) is computed once for all blocks: thousands of
+small kernels a step less. The released size (3.1 GB a clip) is far above it."""
+
+
+class GgaScope:
+    """Geometry of the forward and of its recomputation in backward; one per instance of the
+    model."""
+
+    def __init__(self) -> None:
+        self.geometry: tuple[
+            GgaGeometry, ...
+        ] = ()  # one a clip of the batch; empty: plain attention
+        self.options = GgaOptions(mode="off")
+        self.kernels = KernelsUsed()
+        self.exo: ExoForward | ExoHalves | None = None  # kept: the model sees the ego half
+        self._shared: Tensor | None = None
+
+    def set(self, geometry: Sequence[GgaGeometry | None], options: GgaOptions) -> None:
+        """Set the geometry of all forwards from now on, one per clip of the batch.
+
+        It stays until the next call, because checkpointed blocks run again in backward.
+
+        Raises:
+            EgoXInputError: geometry for some clips of the batch only.
+        """
+        present = tuple(g for g in geometry if g is not None)
+        if options.biases and present and len(present) != len(geometry):
+            raise EgoXInputError(
+                "GGA geometry of the batch",
+                got=f"{len(present)} of {len(geometry)} clips have one",
+                expected="all or none",
+                fix="cache all clips with the same settings",
+            )
+        self.geometry = present if options.biases else ()
+        self.options = options
+        self.exo = None
+        self._shared = None
+
+    @property
+    def note(self) -> str:
+        """For people: the stand-in for a first kernel that is wrong or fails; else empty."""
+        return self.kernels.words() if self.kernels.lost(STEADY) else ""
+
+    def shared_bias(
+        self, dtype: torch.dtype
+    ) -> Tensor | None:  # -> [B, 1, tokens, tokens], rows of exo queries 0
+        """The whole batch's bias where it is small, the same tensor for every block; None where it
+        isn't."""
+        size = sum(4 * g.tokens**2 for g in self.geometry)
+        if (
+            not self.geometry
+            or size > SHARED_BIAS_BYTES
+            or len({g.grid for g in self.geometry}) > 1
+        ):
+            return None
+        if self._shared is None or self._shared.dtype != dtype:
+            self._shared = torch.stack([dense_bias(g, self.options) for g in self.geometry])[
+                :, None
+            ].to(dtype)
+        return self._shared
+
+
+class GgaAttnProcessor(WanAttnProcessor):
+    """Self-attention with the bias of ``scope``; without one, diffusers' own path bit for bit."""
+
+    def __init__(self, scope: GgaScope, block: int) -> None:
+        super().__init__()
+        self.scope = scope
+        self.block = block
+
+    def __call__(
+        self,
+        attn: nn.Module,  # diffusers' WanAttention
+        hidden_states: Tensor,  # [B, tokens, heads * d]
+        encoder_hidden_states: Tensor | None = None,  # [B, text tokens, heads * d]: cross-attention
+        attention_mask: Tensor | None = None,
+        rotary_emb: tuple[Tensor, Tensor] | None = None,  # as diffusers' rope gives
+    ) -> Tensor:  # [B, tokens, heads * d]
+        exo = self.scope.exo
+        if encoder_hidden_states is not None or not (self.scope.geometry or exo):
+            return super().__call__(
+                attn, hidden_states, encoder_hidden_states, attention_mask, rotary_emb
+            )
+        query, key = attn.norm_q(attn.to_q(hidden_states)), attn.norm_k(attn.to_k(hidden_states))
+        value = attn.to_v(hidden_states)
+        # Under autocast the norms leave float32, which each call of the kernel would cast anew.
+        query, key = (
+            rotate(x.unflatten(2, (attn.heads, -1)), rotary_emb).flatten(2).type_as(value)
+            for x in (query, key)
+        )
+        if exo is not None:
+            key, value = self._with_exo(key, value)
+        return attn.to_out[1](attn.to_out[0](self._attend(query, key, value, attn.heads)))
+
+    @torch.compiler.disable  # what is kept is another at each step
+    def _with_exo(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        return self.scope.exo.keys_and_values(self.block, k, v)
+
+    @torch.compiler.disable  # the scope's bias is another at each step
+    def _attend(
+        self, q: Tensor, k: Tensor, v: Tensor, heads: int
+    ) -> Tensor:  # [B, tokens, heads * d] each
+        exo = self.scope.exo
+        if not self.scope.geometry or (
+            exo is not None and k.shape[1] < self.scope.geometry[0].tokens
+        ):
+            return plain_attention(q, k, v, heads)  # of exo alone, too
+        bias, kept = self.scope.shared_bias(q.dtype), q.shape[1] < k.shape[1]
+        if bias is None:
+            attend = ego_attention if kept else gga_attention
+            return torch.cat(
+                [
+                    attend(
+                        q[b : b + 1],
+                        k[b : b + 1],
+                        v[b : b + 1],
+                        heads,
+                        geometry,
+                        self.scope.options,
+                        # Not auto: which kernel is fastest may change when a run is resumed.
+                        backend="steady",
+                        recompute=True,
+                        used=self.scope.kernels,
+                    )
+                    for b, geometry in enumerate(self.scope.geometry)
+                ]
+            )
+        if kept:
+            bias = ego_tokens(bias, self.scope.geometry[0].grid, 2)
+        else:
+            check_tokens(q, k, self.scope.geometry[0])
+        q, k, v = (x.unflatten(2, (heads, -1)).transpose(1, 2) for x in (q, k, v))
+        return scaled_dot_product_attention(q, k, v, attn_mask=bias).transpose(1, 2).flatten(2)
+
+
+def rotate(
+    x: Tensor,  # [B, tokens, heads, d]
+    rotary_emb: tuple[
+        Tensor, Tensor
+    ],  # cosines and sines [1, tokens, 1, d], as diffusers' rope gives
+) -> Tensor:  # [B, tokens, heads, d]
+    """Rotary embedding of neighbouring pairs of channels."""
+    cos, sin = rotary_emb[0][..., 0::2], rotary_emb[1][..., 1::2]
+    even, odd = x[..., 0::2], x[..., 1::2]
+    return (
+        torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1).flatten(-2).type_as(x)
+    )
+
+
+def install_gga(model: nn.Module) -> GgaScope:
+    """Gives every self-attention of diffusers' Wan transformer the processor; returns the scope
+    that steers them.
+
+    Where exo is kept, the rotary embedding is that of the whole canvas, of which the ego half takes
+    its own tokens.
+    """
+    scope = GgaScope()
+    for number, block in enumerate(model.blocks):
+        block.attn1.set_processor(GgaAttnProcessor(scope, number))
+
+    def whole(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+        if scope.exo is None or not scope.exo.kept:
+            return None
+        width = PATCH * sum(scope.exo.grid[2:])
+        return (inputs[0].new_empty(1).expand(*inputs[0].shape[:-1], width),)
+
+    def right(
+        module: nn.Module, inputs: tuple, tables: tuple[Tensor, ...]
+    ) -> tuple[Tensor, ...] | None:
+        if scope.exo is None or not scope.exo.kept:
+            return None
+        return tuple(ego_tokens(table, scope.exo.grid, 1) for table in tables)
+
+    model.rope.register_forward_pre_hook(whole)
+    model.rope.register_forward_hook(right)
+    return scope

@@ -1,0 +1,151 @@
+"""Embeddings of prompts for training: from umT5 (a folder or ComfyUI's single file), one fixed embedding, or zeros."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from egox_core.errors import EgoXInputError, needs_package
+from egox_core.wan.prompt import TOKENS, clean_prompt, cut_tokens
+from egox_core.wan.weights import read_header, weights_hash
+
+PAD = 0  # umT5's padding token
+
+
+class TextEncoder(Protocol):
+    """``hash`` changes with whatever the embeddings depend on."""
+
+    hash: str
+
+    def encode(self, prompt: str) -> Tensor:  # -> [tokens, text_dim] float32
+        """The embedding of one prompt."""
+
+
+class FixedText:
+    """The same embedding for every clip, from a safetensors file with one tensor [tokens, dim] or [1, tokens, dim]."""
+
+    def __init__(self, file: Path) -> None:
+        tensors = load_file(file) if read_header(file, f"text embedding {file.name}") else {}
+        tensor = next(iter(tensors.values()), torch.zeros(0))
+        tensor = tensor[0] if tensor.ndim == 3 else tensor
+        if len(tensors) != 1 or tensor.ndim != 2:
+            raise EgoXInputError(f"text embedding {file.name}", got=f"{len(tensors)} tensors of {tuple(tensor.shape)}",
+                                 expected="one tensor [tokens, text_dim]", fix="save the embedding alone")
+        self.embedding, self.hash = tensor.float(), weights_hash(file)
+
+    def encode(self, prompt: str) -> Tensor:  # -> [tokens, text_dim] float32
+        del prompt
+        return self.embedding
+
+
+class NoText:
+    """Zeros of a given shape, for models that are trained without text."""
+
+    def __init__(self, tokens: int, text_dim: int) -> None:
+        self.embedding, self.hash = torch.zeros(tokens, text_dim), f"zeros {tokens}x{text_dim}"
+
+    def encode(self, prompt: str) -> Tensor:  # -> [tokens, text_dim] float32
+        del prompt
+        return self.embedding
+
+
+class UmT5Text:
+    """umT5's encoder, as inference uses it or as the released trainer does (quirks 38).
+
+    ``released``: the prompt cleaned, the encoder sees its tokens alone, zeros after them. ``trainer``: the prompt as it
+    is, padded to 512 tokens which the encoder attends to, and what it makes of the padding kept.
+
+    ``path``: a diffusers folder (text_encoder, tokenizer) or ComfyUI's single file with the tokenizer inside.
+    """
+
+    def __init__(self, path: Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.bfloat16,
+                 encoding: str = "released") -> None:
+        self.device, self.encoding = torch.device(device), encoding
+        self.model, self.tokenize = _umt5_folder(path, dtype) if path.is_dir() else _umt5_file(path, dtype)
+        self.model = self.model.to(self.device).eval().requires_grad_(False)
+        self.hash = weights_hash(path / "text_encoder" if (path / "text_encoder").is_dir() else path, "text encoder")
+
+    @torch.no_grad()
+    def encode(self, prompt: str) -> Tensor:  # -> [tokens, text_dim] float32
+        as_trainer = self.encoding == "trainer"
+        ids = cut_tokens(self.tokenize(prompt if as_trainer else clean_prompt(prompt)))
+        if as_trainer:
+            ids = [*ids, *[PAD] * (TOKENS - len(ids))]
+        batch = torch.tensor([ids], device=self.device)
+        embedding = self.model(input_ids=batch).last_hidden_state[0].float().cpu()
+        return torch.nn.functional.pad(embedding, (0, 0, 0, TOKENS - len(ids)))
+
+
+def make_text_encoder(source: str, device: torch.device | str, encoding: str = "released") -> TextEncoder:
+    """From ``zeros:TOKENSxDIM``, a fixed embedding's file, or the text encoder's folder or file.
+
+    ``encoding``: see :class:`UmT5Text`; without meaning for the others.
+
+    Raises:
+        EgoXInputError: none of these, or missing packages.
+    """
+    if source.startswith("zeros:"):
+        try:
+            tokens, dim = (int(x) for x in source.removeprefix("zeros:").split("x"))
+        except ValueError as error:
+            raise EgoXInputError("text", got=source, expected="zeros:TOKENSxDIM, as zeros:512x4096",
+                                 fix="write the numbers") from error
+        return NoText(tokens, dim)
+    path = Path(source)
+    if path.is_file() and len(read_header(path, f"text encoder {path.name}").keys() - {"__metadata__"}) == 1:
+        return FixedText(path)
+    return UmT5Text(path, device, torch.float32 if str(device) == "cpu" else torch.bfloat16, encoding)
+
+
+def _umt5_folder(path: Path, dtype: torch.dtype):
+    transformers = _transformers()
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(path / "tokenizer", local_files_only=True)
+        model = transformers.UMT5EncoderModel.from_pretrained(path / "text_encoder", dtype=dtype, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise EgoXInputError(f"text encoder folder {path.name}", got=str(error).splitlines()[0],
+                             expected="text_encoder and tokenizer", fix="give the diffusers folder of Wan") from error
+    return model, lambda text: tokenizer(text, add_special_tokens=True).input_ids
+
+
+def _umt5_file(path: Path, dtype: torch.dtype):
+    transformers = _transformers()
+    what = f"text encoder {path.name}"
+    header = read_header(path, what)
+    if "shared.weight" not in header or "spiece_model" not in header:
+        raise EgoXInputError(what, got="tensors without shared.weight and spiece_model",
+                             expected="ComfyUI's umt5_xxl single file", fix="give umt5_xxl_*.safetensors")
+    with needs_package("sentencepiece", what, expected="the train extra"):
+        import sentencepiece
+    weights = load_file(path)
+    pieces = sentencepiece.SentencePieceProcessor(model_proto=bytes(weights.pop("spiece_model").numpy().tobytes()))
+    model = transformers.UMT5EncoderModel(transformers.UMT5Config(**_umt5_shape(weights)))
+    encoder = {k: v.to(dtype) for k, v in weights.items() if k in model.state_dict()}
+    missing = model.to(dtype).load_state_dict(encoder, strict=False).missing_keys
+    missing = [k for k in missing if k != "encoder.embed_tokens.weight"]
+    if missing:
+        raise EgoXInputError(what, got=f"no {missing[0]}", expected="all tensors of umT5", fix="download it again")
+    return model, lambda text: [*pieces.encode(text), 1]  # 1: end of sequence
+
+
+def _umt5_shape(weights: Mapping[str, Tensor]) -> dict[str, int]:
+    """umT5's configuration from tensor shapes."""
+    vocabulary, width = weights["shared.weight"].shape
+    layer = "encoder.block.0.layer"
+    heads = weights[f"{layer}.0.SelfAttention.relative_attention_bias.weight"].shape[1]
+    layers = sum(k.endswith("SelfAttention.q.weight") for k in weights)
+    return {"vocab_size": vocabulary, "d_model": width, "num_heads": heads, "num_layers": layers,
+            "d_kv": weights[f"{layer}.0.SelfAttention.q.weight"].shape[0] // heads,
+            "d_ff": weights[f"{layer}.1.DenseReluDense.wi_0.weight"].shape[0], "feed_forward_proj": "gated-gelu"}
+
+
+def _transformers():
+    with needs_package("transformers", "text encoder", expected="the train extra",
+                       instead=", or give a fixed embedding"):
+        import transformers
+    return transformers

@@ -1,0 +1,178 @@
+"""The base transformer: from a diffusers folder or a single file in diffusers or ComfyUI naming,
+and back to one."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import WanTransformer3DModel
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from egox_core.errors import EgoXInputError
+from egox_core.safe_files import atomic_write
+from egox_core.sizes import CHANNELS, MODEL_CHANNELS
+from egox_core.wan.lora_keys import convert_transformer
+from egox_core.wan.weights import file_metadata, read_header
+
+HEAD_DIM = 128  # of every published Wan; other models say their heads in the metadata
+NATIVE_MARKER = "head.modulation"
+DIFFUSERS_MARKER = "condition_embedder.time_proj.weight"
+
+
+def load_base(path: Path, dtype: torch.dtype = torch.float32) -> WanTransformer3DModel:
+    """The transformer, weights frozen as they are, norms and time embedding in float32 as diffusers
+    keeps them.
+
+    Raises:
+        EgoXInputError: nothing there, pickled, not a Wan transformer, not a 36-channel
+            image-to-video one, weights that don't fit the configuration.
+    """
+    model = (_from_folder if path.is_dir() else _from_single_file)(path, dtype)
+    if model.config.in_channels != MODEL_CHANNELS:
+        raise EgoXInputError(
+            f"base model {path.name}",
+            got=f"{model.config.in_channels} input channels",
+            expected=f"{MODEL_CHANNELS} (Wan image-to-video)",
+            fix="give Wan 2.1 I2V 14B or Wan 2.2 I2V; a text-to-video model can't take the exo half",
+        )
+    return cast_base(model, dtype)
+
+
+def cast_base(model: WanTransformer3DModel, dtype: torch.dtype) -> WanTransformer3DModel:
+    """All weights in ``dtype``, except those that diffusers keeps in float32."""
+    keep = tuple(model._keep_in_fp32_modules or ())
+    for name, parameter in model.named_parameters():
+        parts = name.split(".")
+        parameter.data = parameter.data.to(
+            torch.float32 if any(p in keep for p in parts) else dtype
+        )
+    return model
+
+
+def transformer_config(
+    weights: Mapping[str, Tensor],  # by diffusers' names
+    metadata: Mapping[str, str],
+) -> dict[str, Any]:
+    """diffusers' configuration from tensor shapes; heads from the file's metadata where they aren't
+    dim / 128."""
+    patch = weights["patch_embedding.weight"]
+    dim = patch.shape[0]
+    settings = json.loads(metadata.get("config", "{}")).get("transformer", {})
+    heads = int(settings.get("num_heads", max(1, dim // HEAD_DIM)))
+    layers = 1 + max(int(k.split(".")[1]) for k in weights if k.startswith("blocks."))
+    image = weights.get("condition_embedder.image_embedder.norm1.weight")
+    added = weights.get("blocks.0.attn2.add_k_proj.weight")
+    return {
+        "patch_size": tuple(patch.shape[2:]),
+        "num_attention_heads": heads,
+        "attention_head_dim": dim // heads,
+        "in_channels": patch.shape[1],
+        "out_channels": weights["proj_out.weight"].shape[0] // math.prod(patch.shape[2:]),
+        "text_dim": weights["condition_embedder.text_embedder.linear_1.weight"].shape[1],
+        "freq_dim": weights["condition_embedder.time_embedder.linear_1.weight"].shape[1],
+        "ffn_dim": weights["blocks.0.ffn.net.0.proj.weight"].shape[0],
+        "num_layers": layers,
+        "cross_attn_norm": "blocks.0.norm2.weight" in weights,
+        "image_dim": None if image is None else image.shape[0],
+        "added_kv_proj_dim": None if added is None else added.shape[1],
+    }
+
+
+def save_untrained(file: Path, seed: int, **sizes: int) -> None:
+    """A Wan image-to-video transformer before its first step, as :func:`save_native` writes it;
+    ``sizes`` as its class takes them."""
+    torch.manual_seed(seed)
+    model = WanTransformer3DModel(in_channels=MODEL_CHANNELS, out_channels=CHANNELS, **sizes)
+    save_native(model, file, {}, torch.float32)
+
+
+def save_native(
+    model: WanTransformer3DModel, file: Path, metadata: Mapping[str, str], dtype: torch.dtype
+) -> None:
+    """One safetensors file that ComfyUI's loader takes, whole or not at all."""
+    config = model.config
+    settings = {
+        "transformer": {"num_heads": config.num_attention_heads, "text_dim": config.text_dim}
+    }
+    weights = {
+        k: v.to(dtype).contiguous()
+        for k, v in convert_transformer(model.state_dict(), "native")[0].items()
+    }
+    with atomic_write(file) as temporary:
+        save_file(
+            weights,
+            temporary,
+            metadata={"format": "pt", "config": json.dumps(settings), **metadata},
+        )
+
+
+def _from_folder(path: Path, dtype: torch.dtype) -> WanTransformer3DModel:
+    folder = path / "transformer" if (path / "transformer" / "config.json").is_file() else path
+    if not (folder / "config.json").is_file():
+        raise EgoXInputError(
+            f"base model folder {path.name}",
+            got="no transformer/config.json or config.json",
+            expected="a diffusers folder",
+            fix="give the folder of a Wan I2V diffusers model, or a file",
+        )
+    try:
+        return WanTransformer3DModel.from_pretrained(
+            folder, torch_dtype=dtype, local_files_only=True
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise EgoXInputError(
+            f"base model folder {path.name}",
+            got=str(error).splitlines()[0],
+            expected="weights of a Wan transformer",
+            fix="download the folder again",
+        ) from error
+
+
+def _from_single_file(path: Path, dtype: torch.dtype) -> WanTransformer3DModel:
+    what = f"base model {path.name}"
+    if not any(
+        name.endswith((NATIVE_MARKER, DIFFUSERS_MARKER)) for name in read_header(path, what)
+    ):
+        raise EgoXInputError(
+            what,
+            got="tensors of another model",
+            expected="a Wan transformer",
+            fix="give the diffusion model's file (not VAE, text encoder or LoRA)",
+        )
+    weights, unknown = convert_transformer(load_file(path), "diffusers")
+    if unknown:
+        raise EgoXInputError(
+            what,
+            got=f"{len(unknown)} tensors such as {unknown[0]}",
+            expected="a plain Wan transformer",
+            fix="camera, VACE and other variants can't be trained; give plain Wan I2V",
+        )
+    try:
+        config = transformer_config(weights, file_metadata(path, what))
+        with torch.device("meta"):
+            model = WanTransformer3DModel(**config)
+        # Not through float32: any dtype holds float8 exactly.
+        weights = {k: v.to(dtype) if v.element_size() < 2 else v for k, v in weights.items()}
+        model.load_state_dict(weights, strict=True, assign=True)
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise EgoXInputError(
+            what,
+            got=str(error).splitlines()[0][:300],
+            expected="all tensors of a Wan transformer",
+            fix="the file is incomplete: download it again",
+        ) from error
+    _materialise_buffers(model, config)
+    return model
+
+
+def _materialise_buffers(model: WanTransformer3DModel, config: dict[str, Any]) -> None:
+    """Rotary tables are computed, not stored: on the CPU, after the weights were assigned to a meta
+    model."""
+    rope = type(model.rope)(config["attention_head_dim"], config["patch_size"], 1024)
+    model.rope = rope

@@ -1,0 +1,89 @@
+"""The Wan VAE outside the host: from a diffusers folder or the single file that ComfyUI uses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKLWan
+from diffusers.loaders.single_file_utils import convert_wan_vae_to_diffusers
+from safetensors.torch import load_file
+from torch import Tensor
+
+from egox_core.errors import EgoXInputError
+from egox_core.wan.latents import denormalise_latent, normalise_latent
+from egox_core.wan.weights import read_header, weights_hash
+
+NATIVE_MARKER = "decoder.middle.0.residual.0.gamma"
+
+
+class VaeEncoder:
+    """Encodes frames to model-space latents, and back. The posterior's mean, as the host's VAE gives it.
+
+    Raises:
+        EgoXInputError: nothing there, or no Wan 2.1 VAE.
+    """
+
+    def __init__(self, path: Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> None:
+        self.device, self.dtype = torch.device(device), dtype
+        self.model = _load(path).eval().requires_grad_(False)
+        for tensor in (*self.model.parameters(), *self.model.buffers()):
+            tensor.data = tensor.data.to(self.device, dtype)
+        self.hash = weights_hash(path / "vae" if (path / "vae").is_dir() else path, "VAE")
+
+    def encode(
+        self,
+        frames: Tensor,  # [T, H, W, 3] uint8, or float 0...1
+    ) -> Tensor:  # [16, t, H / 8, W / 8] float32, model space, on the CPU
+        """The latent of one video."""
+        return self.encode_batch(frames[None])[0]
+
+    @torch.no_grad()
+    def encode_batch(
+        self,
+        frames: Tensor,  # [N, T, H, W, 3] uint8, or float 0...1
+    ) -> Tensor:  # [N, 16, t, H / 8, W / 8] float32, model space, on the CPU
+        """The latents of several videos of one size."""
+        video = frames.float() / 255 if frames.dtype == torch.uint8 else frames.float()
+        video = (video * 2 - 1).movedim(-1, 1).to(self.device, self.dtype)
+        raw = self.model.encode(video).latent_dist.mode().float()
+        return normalise_latent(raw).cpu()
+
+    def decode(
+        self,
+        latent: Tensor,  # [16, t, h, w] model space
+    ) -> Tensor:  # [T, H, W, 3] float32 0...1, on the CPU
+        """The video of one latent."""
+        return self.decode_batch(latent[None])[0]
+
+    @torch.no_grad()
+    def decode_batch(
+        self,
+        latents: Tensor,  # [N, 16, t, h, w] model space
+    ) -> Tensor:  # [N, T, H, W, 3] float32 0...1, on the CPU
+        """The videos of several latents of one size."""
+        raw = denormalise_latent(latents.float()).to(self.device, self.dtype)
+        video = self.model.decode(raw).sample.float().cpu()
+        return ((video.movedim(1, -1) + 1) / 2).clamp(0, 1)
+
+
+def _load(path: Path) -> AutoencoderKLWan:
+    if path.is_dir():
+        folder = path / "vae" if (path / "vae" / "config.json").is_file() else path
+        try:
+            return AutoencoderKLWan.from_pretrained(folder, local_files_only=True)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise EgoXInputError(f"VAE folder {path.name}", got=str(error).splitlines()[0], expected="a Wan VAE",
+                                 fix="give the diffusers folder of Wan 2.1, or its single VAE file") from error
+    if NATIVE_MARKER not in read_header(path, f"VAE {path.name}"):
+        raise EgoXInputError(f"VAE {path.name}", got="tensors of another model", expected="the Wan 2.1 VAE",
+                             fix="give wan_2.1_vae.safetensors")
+    weights = {k: v.float() for k, v in load_file(path).items()}
+    base_dim = weights["decoder.head.0.gamma"].shape[0]
+    try:
+        model = AutoencoderKLWan(base_dim=base_dim)
+        model.load_state_dict(convert_wan_vae_to_diffusers(weights), strict=True)
+    except (KeyError, RuntimeError) as error:
+        raise EgoXInputError(f"VAE {path.name}", got=str(error).splitlines()[0][:200], expected="the Wan 2.1 VAE",
+                             fix="the Wan 2.2 5B VAE and others don't fit a 16-channel latent") from error
+    return model

@@ -1,0 +1,131 @@
+"""The headless prior: what it writes, what it says, and how much memory a long clip takes."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from egox_core.prior.options import PRIOR_PRESETS
+from egox_core.prior.render import iter_ego_prior
+from egox_core.scene.build import build_scene
+from egox_core.scene.points import write_ply
+from egox_train.cli.prior import main
+from lab.drawn import SyntheticSpec, make_take, write_take
+
+SPEC = SyntheticSpec(
+    seed=4, frames=9, fps=5.0, exo_width=128, exo_height=64, ego_size=64, edge_samples=1
+)
+
+
+@pytest.fixture(scope="module")
+def take():
+    return make_take(SPEC)
+
+
+@pytest.fixture(scope="module")
+def folder(take, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("takes") / "täke with a space"
+    write_take(take, path)
+    return path
+
+
+def decoded(path: Path) -> np.ndarray:
+    with av.open(str(path)) as container:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+
+
+@pytest.mark.parametrize("preset", list(PRIOR_PRESETS))
+def test_it_writes_prior_coverage_and_report(folder, tmp_path, preset, read_ply, capsys):
+    assert (
+        main(
+            [
+                "--take",
+                str(folder),
+                "--preset",
+                preset,
+                "--out",
+                str(tmp_path),
+                "--frames",
+                "9",
+                "--ply",
+            ]
+        )
+        == 0
+    )
+    prior, coverage = decoded(tmp_path / "prior.mp4"), decoded(tmp_path / "coverage.mp4")
+    assert prior.shape == coverage.shape == (9, 64, 64, 3)
+    report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert report["preset"] == preset and report["frames"] == 9 and len(report["coverage"]) == 9
+    assert set(report["seconds"]) == {"load", "scene", "render and write"}
+    assert report["peak_memory_mb"] is None or report["peak_memory_mb"] > 50
+    covered = coverage[..., 0] > 127
+    assert abs(covered.mean() - report["coverage_mean"]) < 0.02
+    assert (
+        prior[covered].mean() > 20 and prior[~covered].mean() < 6
+    )  # compression smears outlines a little
+    with (tmp_path / "scene.ply").open("rb") as file:
+        xyz, rgb = read_ply(file)
+    assert len(xyz) == len(rgb) > report["static_points"] > 1000
+    assert "9 frames of 64x64" in capsys.readouterr().out
+
+
+def test_bad_takes_end_with_a_message(folder, tmp_path, capsys):
+    assert main(["--take", str(tmp_path / "none"), "--out", str(tmp_path / "out")]) == 1
+    assert "Fix:" in capsys.readouterr().err
+    assert main(["--take", str(folder), "--out", str(tmp_path / "out"), "--frames", "49"]) == 1
+    assert "Fix:" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_ply_keeps_points_and_colours(take, read_ply):
+    points = build_scene(take.exo_rgb, take.depth_video()).static
+    file = io.BytesIO()
+    write_ply(points, file)
+    file.seek(0)
+    xyz, rgb = read_ply(file)
+    assert np.array_equal(xyz, points.xyz.numpy()) and np.array_equal(rgb, points.rgb.numpy())
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="counts through Linux' /proc")
+@pytest.mark.slow
+def test_from_files_to_previews_memory_is_that_of_a_chunk(repo_root, tmp_path):
+    """At full size, both depths, masks and trust: 193 frames within 1.2 times 49."""
+    peaks = {}
+    for count in (49, 193):
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        script = repo_root / "tests" / "core" / "cli" / "core_path_memory.py"
+        command = [sys.executable, str(script), str(repo_root), str(folder), str(count)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+        assert done.returncode == 0, done.stderr[-2000:]
+        peaks[count] = float(done.stdout)
+    assert peaks[193] <= 1.2 * peaks[49], peaks
+
+
+def test_streamed_frames_give_the_same_prior(take):
+    """Sequences that only give single frames, as a mapped file or a decoder would."""
+
+    class Frames:
+        def __init__(self, stack: torch.Tensor) -> None:
+            self._stack = stack
+
+        def __len__(self) -> int:
+            return len(self._stack)
+
+        def __getitem__(self, frame: int) -> torch.Tensor:
+            assert isinstance(frame, int)
+            return self._stack[frame]
+
+    whole = build_scene(take.exo_frames(), take.depth_video())
+    streamed = build_scene(Frames(take.exo_rgb), take.depth_video())
+    assert torch.equal(whole.static.rgb, streamed.static.rgb)
+    one, other = (next(iter_ego_prior(scene, take.trajectory())) for scene in (whole, streamed))
+    assert torch.equal(one.coverage, other.coverage)

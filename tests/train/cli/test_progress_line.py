@@ -1,0 +1,48 @@
+"""The progress line of the console: time left, one line, a line now and then in a log."""
+
+from __future__ import annotations
+
+import pytest
+
+from egox_train.cli.progress_line import ProgressLine
+
+
+@pytest.fixture
+def clock(monkeypatch) -> list[float]:
+    now = [100.0]
+    monkeypatch.setattr("egox_train.cli.progress_line.time.monotonic", lambda: now[0])
+    return now
+
+
+def test_a_console_has_one_line_a_piece_of_work(clock, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    line = ProgressLine()
+    for done in range(1, 5):
+        clock[0] += 10.0
+        line(done, 4, "first")
+    line(1, 4, "second")  # as many steps: it stepped back
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == 1 and printed.count("\r") == 5
+    assert "[2/4] first, 0:00:10 left" in printed and "[4/4] first in 0:00:30" in printed
+    assert printed.endswith(f"\r{'[1/4] second, 0:00:00 left':<100}")
+
+
+def test_a_run_that_goes_on_counts_its_own_steps(clock, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    line = ProgressLine()
+    line(901, 1000, "steps")
+    clock[0] += 1.0
+    line(902, 1000, "steps")
+    assert "[902/1000] steps, 0:00:49 left" in capsys.readouterr().err
+
+
+def test_a_log_gets_a_line_now_and_then(clock, capsys):
+    line = ProgressLine()
+    for done in range(1, 41):
+        line(done, 40, "work")
+        clock[0] += 1.0
+    assert [text.split(" ")[0] for text in capsys.readouterr().err.splitlines()] == [
+        "[16/40]",
+        "[31/40]",
+        "[40/40]",
+    ]

@@ -1,0 +1,220 @@
+"""Captions by a vision-language model: a tiny one of random weights, and one that knows six
+answers."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from egox_core.safe_files import read_json, write_json
+from egox_train.data import captions
+from egox_train.data.captions import QUESTIONS, model_caption
+from egox_train.data.clip_files import read_clip
+from egox_train.data.manifest import read_manifest
+from egox_train.data.prepare import prepare
+from egox_train.data.prepare_options import PrepareOptions
+from tests.refusals import refuses
+
+transformers = pytest.importorskip("transformers")
+ANSWERS = (
+    "a person in a small room moves a red box",
+    "two hands lift the red box again",
+    "the box is red and stands on a table",
+    "own hands hold the red box still",
+    "a table stands before the person",
+    "both hands move the box again",
+)
+SEEN = dict(
+    zip((question for pair in QUESTIONS.values() for question in pair), ANSWERS, strict=True)
+)
+TEMPLATE = (
+    "{% for m in messages %}{% for c in m['content'] %}{% if c['type'] == 'image' %}<image> "
+    "{% else %}{{ c['text'] }}{% endif %}{% endfor %}{% endfor %} answer"
+)
+
+
+def write_model(folder: Path) -> None:
+    """A LLaVA of two layers whose vocabulary is the words of these questions and answers."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    words = sorted(
+        {
+            w
+            for text in [*SEEN, *SEEN.values()]
+            for w in text.replace(".", " .").replace(",", " ,").replace(":", " :").split()
+        }
+        | {"answer"}
+    )
+    vocabulary = {w: i for i, w in enumerate(["<pad>", "<unk>", "<s>", "</s>", "<image>", *words])}
+    inner = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=inner,
+        pad_token="<pad>",
+        unk_token="<unk>",
+        bos_token="<s>",
+        eos_token="</s>",
+        additional_special_tokens=["<image>"],
+    )
+    size = {"height": 28, "width": 28}
+    pictures = transformers.CLIPImageProcessor(size={"shortest_edge": 28}, crop_size=size)
+    processor = transformers.LlavaProcessor(
+        image_processor=pictures,
+        tokenizer=tokenizer,
+        patch_size=14,
+        vision_feature_select_strategy="default",
+        chat_template=TEMPLATE,
+        num_additional_image_tokens=1,
+    )
+    config = transformers.LlavaConfig(
+        vision_config=transformers.CLIPVisionConfig(
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            image_size=28,
+            patch_size=14,
+        ),
+        text_config=transformers.LlamaConfig(
+            hidden_size=48,
+            intermediate_size=96,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            vocab_size=len(vocabulary),
+            pad_token_id=0,
+            bos_token_id=2,
+            eos_token_id=3,
+        ),
+        image_token_index=vocabulary["<image>"],
+        vision_feature_layer=-1,
+    )
+    torch.manual_seed(0)
+    model = transformers.LlavaForConditionalGeneration(config)
+    model.generation_config.eos_token_id, model.generation_config.pad_token_id = 3, 0
+    with torch.no_grad():
+        model.get_output_embeddings().weight[3] = 0  # or noise might find the end mark by luck
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+
+
+class Taught:
+    """The model, but with the sentence of the question among what it is shown."""
+
+    def __init__(self, processor, model) -> None:
+        self.model, self.words = model, processor.tokenizer
+        self.device, self.generation_config = model.device, model.generation_config
+
+    def ids(self, text: str) -> list[int]:
+        return self.words(text, add_special_tokens=False).input_ids
+
+    def generate(self, input_ids: torch.Tensor, **_) -> torch.Tensor:
+        shown = str(input_ids[0].tolist())
+        (answer,) = (
+            a for question, a in SEEN.items() if str(self.ids(question)).strip("[]") in shown
+        )
+        return torch.cat((input_ids, torch.tensor([[*self.ids(answer), 3]])), dim=1)
+
+
+@pytest.fixture(scope="module")
+def untaught(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("vlm") / "noise"
+    write_model(folder)
+    return folder
+
+
+@pytest.fixture
+def taught(untaught, tmp_path, monkeypatch) -> Path:
+    """A folder whose model answers each question, asked with any pictures, by its sentence."""
+    folder, load = tmp_path / "taught", captions.load_caption_model
+
+    def loaded(asked: Path, device: str | None = None):
+        processor, model = load(asked, device)
+        return processor, Taught(processor, model) if asked == folder else model
+
+    shutil.copytree(untaught, folder)
+    monkeypatch.setattr(captions, "load_caption_model", loaded)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def silent_takes(synthetic_takes, tmp_path_factory) -> Path:
+    """Two takes; the second has a prompt of its own."""
+    folder = tmp_path_factory.mktemp("silent")
+    for number, take in enumerate(sorted(synthetic_takes.iterdir())[:2]):
+        shutil.copytree(take, folder / take.name)
+        if number == 0:
+            file = folder / take.name / "meta.json"
+            meta = read_json(file)
+            write_json(file, {**meta, "prompt": ""})
+    return folder
+
+
+def frames(seed: int) -> torch.Tensor:
+    return torch.randint(
+        0, 256, (9, 32, 64, 3), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8
+    )
+
+
+def test_each_paragraph_is_the_answer_to_its_own_question(taught):
+    def section(mark: str, scene: str, action: str) -> str:
+        return f"{mark}\n**Scene Overview:**\n{scene}\n\n**Action Analysis:**\n{action}"
+
+    exo = section("[Exo view]", *ANSWERS[:2])
+    assert (
+        model_caption(taught, frames(0), frames(1))
+        == f"{exo}\n\n{section('[Ego view]', *ANSWERS[2:4])}"
+    )
+    assert (
+        model_caption(taught, frames(0), None) == f"{exo}\n\n{section('[Ego view]', *ANSWERS[4:])}"
+    )
+
+
+def test_a_heading_of_the_models_own_is_taken_off():
+    assert (
+        captions._checked("**Scene Overview:** two red boxes lie here", "section")
+        == "two red boxes lie here"
+    )
+
+
+def test_noise_is_no_caption(untaught):
+    with refuses("without an end"):  # words without sense, for ever
+        model_caption(untaught, frames(0), frames(1))
+
+
+@pytest.mark.parametrize(
+    "answer", ["", "box box box box box", "1 2 3 4 5 6", "a [Ego view] of two red boxes again"]
+)
+def test_answers_that_are_refused(answer):
+    with refuses("description"):
+        captions._checked(answer, "section")
+
+
+def test_prepare_captions_what_nobody_captioned(silent_takes, taught, untaught, tmp_path):
+    options = PrepareOptions(
+        frames=5, stride=5, exo_size=(64, 32), ego_size=32, caption_model=taught
+    )
+    outcome = prepare(silent_takes, tmp_path / "set", options, fractions={})
+    records = sorted(read_manifest(outcome.manifest), key=lambda r: r.take)
+    assert [r.caption for r in records] == ["model", "source"]
+    assert ANSWERS[3] in read_clip(tmp_path / "set", records[0]).take.prompt
+    assert prepare(silent_takes, tmp_path / "set", options, fractions={}).new == 0
+    noise = PrepareOptions(
+        frames=5, stride=5, exo_size=(64, 32), ego_size=32, caption_model=untaught
+    )
+    outcome = prepare(silent_takes, tmp_path / "noise", noise, fractions={})
+    assert (outcome.clips, outcome.skipped) == (1, 1)
+    report = read_json(tmp_path / "noise" / "report.json")
+    assert "caption by noise" in report["skipped"][0]["why"]
+
+
+def test_folders_that_are_no_such_model(silent_takes, tmp_path):
+    options = PrepareOptions(
+        frames=5, stride=5, exo_size=(64, 32), ego_size=32, caption_model=tmp_path
+    )
+    with refuses("config.json"):
+        prepare(silent_takes, tmp_path / "set", options)
+    assert not (tmp_path / "set").exists()

@@ -1,0 +1,131 @@
+"""Clips, captions, splits and manifest: the parts of data preparation that need no video."""
+
+import pytest
+import torch
+
+pytest.importorskip("pydantic")
+
+from egox_core.errors import EgoXInputError  # noqa: E402
+from egox_train.data.captions import NO_CAPTION, caption_for, check_caption  # noqa: E402
+from egox_train.data.clip_files import clip_windows, longest_known  # noqa: E402
+from egox_train.data.manifest import (
+    check_fractions,
+    read_manifest,
+    split_lists,
+    split_of,
+    write_manifest,
+)  # noqa: E402
+from tests.refusals import refuses  # noqa: E402
+from tests.train.clip_record import clip_record  # noqa: E402
+
+
+def test_windows_skip_lost_poses_and_keep_the_grid():
+    known = torch.ones(100, dtype=torch.bool)
+    whole, skipped = clip_windows(known, 100, frames=9, stride=9)
+    assert [w.start for w in whole] == list(range(0, 92, 9)) and not skipped
+    known[20] = False
+    holed, skipped = clip_windows(known, 100, frames=9, stride=9)
+    assert skipped == [18] and [w.start for w in holed] == [s for s in range(0, 92, 9) if s != 18]
+    assert longest_known(known) == 79
+
+
+def test_windows_respect_the_shortest_video_step_and_limit():
+    known = torch.ones(50, dtype=torch.bool)
+    windows, _ = clip_windows(known, 33, frames=5, stride=10, step=3)
+    assert [w.start for w in windows] == [0, 10, 20] and windows[1].indices.tolist() == [
+        10,
+        13,
+        16,
+        19,
+        22,
+    ]
+    assert clip_windows(known, 4, frames=5, stride=5) == ([], [])
+
+
+def test_a_pose_that_is_lost_between_the_frames_in_use_does_no_harm():
+    known = torch.ones(20, dtype=torch.bool)
+    known[1] = False
+    windows, skipped = clip_windows(known, 20, frames=5, stride=20, step=2)
+    assert [w.start for w in windows] == [0] and not skipped
+
+
+def test_splits_never_move_a_take_and_leak_none():
+    fractions = {"validation": 0.2, "test": 0.2}
+    names = [f"take{i}" for i in range(300)]
+    before = {n: split_of(n, fractions) for n in names[:100]}
+    lists = split_lists({n: [f"{n}__a", f"{n}__b"] for n in names}, fractions)
+    assert sum(map(len, lists.values())) == 600
+    for name, split in before.items():
+        assert {f"{name}__a", f"{name}__b"} <= set(lists[split])
+    assert 60 <= len(lists["validation"]) <= 180 and 60 <= len(lists["test"]) <= 180
+    assert split_lists({n: [n] for n in names}, fractions, seed=1) != split_lists(
+        {n: [n] for n in names}, fractions
+    )
+    for bad in ({"validation": 0.5, "test": 0.5}, {"train": 0.1}, {"test": -0.1}):
+        with pytest.raises(EgoXInputError):
+            check_fractions(bad)
+
+
+@pytest.mark.parametrize(
+    ("takes", "filled"),
+    [
+        (1, ["train"]),
+        (2, ["train", "validation"]),
+        (3, ["train", "validation", "test"]),
+        (4, ["train", "validation", "test"]),
+        (10, ["train", "validation", "test"]),
+    ],
+)
+@pytest.mark.parametrize("seed", range(4))
+def test_no_split_that_was_asked_for_is_empty_where_takes_are_enough(takes, filled, seed):
+    names = [f"take{i}" for i in range(takes)]
+    lists = split_lists(
+        {n: [f"{n}__a", f"{n}__b"] for n in names}, {"validation": 0.05, "test": 0.05}, seed
+    )
+    assert [name for name, clips in lists.items() if clips] == filled
+    assert sorted(sum(lists.values(), [])) == [f"{n}__{c}" for n in names for c in "ab"]
+    assert all(len(clips) % 2 == 0 for clips in lists.values())  # both clips of a take on one side
+    assert not split_lists({n: [n] for n in names}, {}, seed)["validation"]
+
+
+def test_captions_need_both_sections():
+    assert check_caption(NO_CAPTION, "x") == NO_CAPTION
+    for bad in (
+        "",
+        "[Exo view] a",
+        "[Ego view] b [Exo view] a",
+        "[Exo view][Ego view] b",
+        "[Exo view] a [Ego view] ",
+    ):
+        with refuses("Exo view"):
+            check_caption(bad, "caption")
+    by_take = {"t": "[Exo view] a [Ego view] b"}
+    assert caption_for("t__c", "t", by_take, "") == (by_take["t"], "file")
+    assert caption_for("u__c", "u", by_take, "")[1] == "none"
+
+
+def test_manifest_round_trip_and_its_errors(tmp_path):
+    file = tmp_path / "manifest.jsonl"
+    for name in ("b", "a"):
+        (tmp_path / "clips" / name).mkdir(parents=True)
+        (tmp_path / "clips" / name / "exo.mp4").write_bytes(b"x")
+    write_manifest(file, [clip_record("b"), clip_record("a")])
+    assert [r.clip for r in read_manifest(file)] == ["a", "b"]
+    (tmp_path / "clips" / "b" / "exo.mp4").unlink()
+    with refuses("clips/b/exo.mp4"):
+        read_manifest(file)
+    lines = file.read_text(encoding="utf-8").splitlines()
+    file.write_text("\n".join([lines[0], lines[0]]), encoding="utf-8")
+    with refuses("line 2"):
+        read_manifest(file)
+    file.write_text(lines[0].replace('"frames"', '"framez"'), encoding="utf-8")
+    with refuses("line 1"):
+        read_manifest(file)
+    write_manifest(file, [clip_record("a", folder="../elsewhere")])
+    with refuses("elsewhere"):
+        read_manifest(file)
+    file.write_text("", encoding="utf-8")
+    with refuses("no clip"):
+        read_manifest(file)
+    with refuses("not there"):
+        read_manifest(tmp_path / "none.jsonl")

@@ -1,0 +1,216 @@
+"""Depth of a real download: the videos for a tool to read, files checked before anything is
+decoded, models on them."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import interpolate
+
+from egox_core.cameras.model import CameraModel, camera_to_json
+from egox_core.safe_files import read_json, write_json
+from egox_core.video.reader import decode_frames, probe_video
+from egox_train.data import depth_model, exo_pictures
+from egox_train.data.clip_files import read_clip
+from egox_train.data.depth_model import model_depth, run_model
+from egox_train.data.manifest import read_manifest
+from egox_train.data.prepare import prepare
+from egox_train.data.prepare_options import PrepareOptions
+from egox_train.data.undistort_videos import undistort_videos
+from tests.refusals import refuses
+
+FRAMES, SIZE = 12, (112, 64)
+OPTIONS = PrepareOptions(frames=5, stride=5, exo_size=SIZE, ego_size=SIZE[1])
+TAKE = "cmu_bike08_2"
+
+
+@pytest.fixture(scope="module")
+def raw(takes, tmp_path_factory) -> Path:
+    """One take of twelve frames, two cameras, in Ego-Exo4D's own layout, which holds no depth."""
+    return takes.write_egoexo4d(
+        tmp_path_factory.mktemp("raw") / "raw",
+        TAKE,
+        frames=FRAMES,
+        cameras={"cam01": (224, 126), "cam02": (224, 126)},
+    )
+
+
+def write_depth(
+    root: Path, camera: str, frames: int = FRAMES, size: tuple[int, int] = SIZE
+) -> None:
+    root.mkdir(exist_ok=True)
+    maps = np.full((frames, size[1], size[0]), 2, np.float16) + np.linspace(
+        0, 1, size[0], dtype=np.float16
+    )
+    np.savez_compressed(root / f"{TAKE}__{camera}.npz", depth_m=maps)
+
+
+def pictures_of(video: Path) -> np.ndarray:  # [T, H, W, 3]
+    info = probe_video(video)
+    return np.stack(
+        [p for _, p in decode_frames(video, info, list(range(info.frame_count)))]
+    ).astype(int)
+
+
+@pytest.mark.parametrize("pictures", ["undistorted", "as filmed"])
+def test_a_tool_reads_what_prepare_shows(raw, tmp_path, pictures):
+    """Frame for frame and with the same camera; a second run makes nothing anew, a lost camera file
+    does."""
+    options = replace(OPTIONS, pictures=pictures)
+    outcome = undistort_videos(raw, tmp_path / "exo", options)
+    assert (outcome.videos, outcome.new, outcome.skipped) == (2, 2, ())
+    for camera in ("cam01", "cam02"):
+        write_depth(tmp_path / "depth", camera)
+    prepare(raw, tmp_path / "set", replace(options, depth_root=tmp_path / "depth"), fractions={})
+    for record in read_manifest(tmp_path / "set" / "manifest.jsonl"):
+        name = f"{record.take}__{record.exo_camera}"
+        about = read_json(tmp_path / "exo" / f"{name}.json")
+        shown = read_clip(tmp_path / "set", record)
+        assert (
+            about["exo_camera"] == camera_to_json(shown.take.depth.camera)
+            and about["frames"] == FRAMES
+        )
+        assert record.pictures == about["pictures"] == pictures
+        video = pictures_of(tmp_path / "exo" / f"{name}.mp4")
+        assert len(video) == FRAMES
+        clip = pictures_of(tmp_path / "set" / record.folder / "exo.mp4")
+        assert (
+            np.abs(clip - video[record.start : record.start + 5]).mean() < 1
+        )  # encoded in another order
+    assert undistort_videos(raw, tmp_path / "exo", options).new == 0
+    (tmp_path / "exo" / f"{TAKE}__cam02.json").unlink()
+    assert undistort_videos(raw, tmp_path / "exo", options).new == 1
+    assert (
+        undistort_videos(
+            raw, tmp_path / "exo", replace(options, exo_size=(64, 32), ego_size=32)
+        ).new
+        == 2
+    )
+    assert [
+        undistort_videos(raw, tmp_path / "parts", options, part=(part, 2)).new for part in range(2)
+    ] == [1, 1]
+
+
+def test_names_in_an_annotation_lead_nowhere_else(raw, tmp_path):
+    """A camera named as a path would be read above the data set, and written above the output."""
+    source = tmp_path / "raw"
+    shutil.copytree(raw, source)
+    (annotation,) = source.glob("annotations/ego_pose/*/camera_pose/*.json")
+    content = read_json(annotation)
+    outside = "../../../../outside"
+    content[outside] = content["cam02"]
+    write_json(annotation, content)
+    content["metadata"]["take_name"] = ".."
+    write_json(annotation.with_stem("other"), content)
+    videos = source / "takes" / TAKE / "frame_aligned_videos" / "downscaled" / "448"
+    shutil.copy(videos / "cam02.mp4", videos / f"{outside}.mp4")
+    out = tmp_path / "a" / "b" / "out"
+    outcome = undistort_videos(source, out, OPTIONS)
+    assert sorted(p.stem for p in tmp_path.rglob("*.mp4") if not p.is_relative_to(source)) == [
+        f"{TAKE}__cam01",
+        f"{TAKE}__cam02",
+    ]
+    ((name, why),) = outcome.skipped
+    assert name == "other" and "take name" in why
+
+
+def test_pictures_as_filmed_are_the_authors(raw, tmp_path):
+    """The video's middle and a pinhole of the annotation's K; other clips than undistorted ones."""
+    options = replace(OPTIONS, depth="plane", clips_per_camera=1, cameras=1)
+    prepare(raw, tmp_path / "set", options, fractions={})
+    before = read_manifest(tmp_path / "set" / "manifest.jsonl")[0]
+    as_filmed = replace(options, pictures="as filmed")
+    assert prepare(raw, tmp_path / "set", as_filmed, fractions={}).new == 1
+    record = read_manifest(tmp_path / "set" / "manifest.jsonl")[0]
+    assert (
+        record.files["exo.mp4"] != before.files["exo.mp4"]
+    )  # from which a cache's fingerprint follows
+    report = read_json(tmp_path / "set" / "report.json")
+    assert report["options"]["pictures"] == "as filmed"
+    camera = read_clip(tmp_path / "set", record).take.depth.camera
+    poses = read_json(next(raw.glob("annotations/ego_pose/*/camera_pose/*.json")))
+    k = poses[record.exo_camera]["camera_intrinsics"]
+    assert camera.lens == "pinhole" and camera.fx == pytest.approx(k[0][0] * 112 / 3840, rel=0.02)
+    video = pictures_of(next(raw.glob(f"takes/*/*/*/*/{record.exo_camera}.mp4")))
+    lamps = [
+        (frames[0].min(axis=-1) > 160).sum() / frames[0, ..., 0].size
+        for frames in (video, pictures_of(tmp_path / "set" / record.folder / "exo.mp4"))
+    ]
+    assert lamps[1] == pytest.approx(lamps[0], rel=0.3)
+    raw_lens = replace(
+        as_filmed, exo_lens="raw"
+    )  # beside it: the picture stays, the lens is the true one
+    prepare(raw, tmp_path / "raw_lens", raw_lens, fractions={})
+    clip = read_clip(
+        tmp_path / "raw_lens", read_manifest(tmp_path / "raw_lens" / "manifest.jsonl")[0]
+    )
+    assert clip.take.depth.camera.lens == "opencv_fisheye"
+
+
+def test_a_dataset_without_depth_is_refused_at_once(raw, tmp_path):
+    with refuses("train_egox.py undistort"):
+        prepare(raw, tmp_path / "set", OPTIONS)
+    with refuses("no folder"):
+        prepare(raw, tmp_path / "set", replace(OPTIONS, depth_root=tmp_path / "none"))
+    assert not (tmp_path / "set").exists()
+
+
+@pytest.mark.parametrize(
+    ("depth", "said", "clips"),
+    [
+        (None, "nothing of that name", 2),
+        ({"frames": 7}, "7 frames", 3),
+        ({"size": (120, 64)}, "undistort", 2),
+        ({"size": (64, 64)}, "64x64", 2),
+    ],
+)
+def test_depth_that_does_not_fit_is_told_before_a_frame_is_decoded(
+    raw, tmp_path, monkeypatch, caplog, depth, said, clips
+):
+    root = tmp_path / "depth"
+    write_depth(root, "cam01")
+    if depth is not None:
+        write_depth(root, "cam02", **depth)
+    decoded = []
+
+    def decode(source, info, indices):
+        decoded.append((Path(source).stem, list(caplog.records)))
+        return decode_frames(source, info, indices)
+
+    monkeypatch.setattr(exo_pictures, "decode_frames", decode)
+    with caplog.at_level(logging.WARNING):
+        outcome = prepare(raw, tmp_path / "set", replace(OPTIONS, depth_root=root), fractions={})
+    assert (outcome.clips, outcome.skipped) == (clips, 4 - clips)
+    assert len(decoded) == clips
+    assert all("depth or mask can't be had" in records[0].getMessage() for _, records in decoded)
+    report = read_json(tmp_path / "set" / "report.json")
+    assert all("cam02" in s["what"][0] and said in s["why"] for s in report["skipped"])
+
+
+def test_a_relative_model_is_aligned_to_a_metric_one(raw, depth_models):
+    """Eq. 1 and 2: the relative model's shape in the metric one's metres; both run a few frames at
+    once."""
+    metric, relative = depth_models
+    alone = replace(OPTIONS, depth="model", depth_model=metric, device="cpu")
+    both = replace(alone, relative_depth_model=relative)
+    coarse = torch.rand(depth_model.BATCH + 3, 3, 5, 9, generator=torch.Generator().manual_seed(1))
+    frames = (interpolate(coarse, size=(64, 112), mode="bilinear") * 255).byte().movedim(1, -1)
+    camera = CameraModel(lens="pinhole", width=112, height=64, fx=60, fy=60, cx=55.5, cy=31.5)
+    metric_m, aligned = (model_depth(o, frames, camera, None, None) for o in (alone, both))
+    assert metric_m.shape == aligned.shape == frames.shape[:3]
+    one = depth_model._load(metric, "cpu")
+    torch.testing.assert_close(metric_m[-1:], run_model(one, frames[-1:]), rtol=1e-3, atol=1e-3)
+    known = torch.isfinite(aligned) & torch.isfinite(metric_m)
+    assert float(known.double().mean()) > 0.9
+    assert float((aligned / metric_m)[known].median()) == pytest.approx(1, abs=0.05)
+    with refuses("a second metric depth"):
+        prepare(raw, raw.parent / "set", replace(both, relative_depth_model=metric))
+    with refuses("device"):
+        prepare(raw, raw.parent / "set", replace(alone, device="cuda:99"))
+    assert not (raw.parent / "set").exists()

@@ -1,0 +1,262 @@
+"""``prepare`` at a lab's scale: what it would cost, which clips are drawn, parts, and a run that
+ends early."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from egox_core.safe_files import read_json, write_json
+from egox_train.data import plan as planning
+from egox_train.data import prepare as preparing
+from egox_train.data.dry_run import dry_run
+from egox_train.data.manifest import ClipRecord, read_manifest
+from egox_train.data.parts import Part, write_lists
+from egox_train.data.plan import drawn
+from egox_train.data.prepare import join, prepare
+from egox_train.data.prepare_options import PrepareOptions
+from tests.refusals import refuses
+from train_egox import main
+
+SMALL = PrepareOptions(frames=5, stride=5, exo_size=(64, 32), ego_size=32)
+COMMAND = [
+    "--frames",
+    "5",
+    "--stride",
+    "5",
+    "--size",
+    "64x32",
+    "--validation",
+    "0.5",
+    "--test",
+    "0",
+]
+
+
+@pytest.fixture(scope="module")
+def long_takes(takes, tmp_path_factory) -> Path:
+    """Three takes of 29 frames: five clips each."""
+    return takes.write_synthetic(tmp_path_factory.mktemp("long"), 3, frames=29)
+
+
+@pytest.fixture(scope="module")
+def long_set(long_takes, tmp_path_factory) -> Path:
+    """The set that the command makes of them: read only."""
+    root = tmp_path_factory.mktemp("long_set")
+    assert main(["prepare", str(long_takes), str(root), *COMMAND]) == 0
+    return root
+
+
+def starts(manifest: Path) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for record in read_manifest(manifest):
+        found.setdefault(record.take, []).append(record.start)
+    return found
+
+
+def files_of(root: Path) -> dict[str, bytes]:
+    return {
+        str(p.relative_to(root)): p.read_bytes()
+        for p in sorted(root.rglob("*"))
+        if p.is_file() and p.name != "report.json" and p.parent.name != "parts"
+    }
+
+
+def test_a_dry_run_says_what_a_run_then_leaves(long_takes, long_set, tmp_path, capsys):
+    out = tmp_path / "set"
+    assert main(["prepare", str(long_takes), str(out), *COMMAND, "--dry-run"]) == 0
+    clips, files, gigabytes, hours, measured = re.fullmatch(
+        r"(\d+) clips of 3 takes \(0 skipped\), (\d+) files, (\S+) GB, (\S+) hours with 1 at once "
+        r"\((\d+) clips were made to measure\)",
+        capsys.readouterr().out.splitlines()[-1],
+    ).groups()
+    assert not (out / "clips").exists() and int(measured) == 4 and float(hours) > 0
+    assert len(read_manifest(long_set / "manifest.jsonl")) == int(clips) == 15
+    there = [p for p in long_set.rglob("*") if p.is_file()]
+    assert len(there) == int(files)
+    size = sum(p.stat().st_size for p in (long_set / "clips").rglob("*") if p.is_file())
+    assert float(gigabytes) * 1e9 == pytest.approx(size, rel=0.2)
+    limited = dry_run(long_takes, out, replace(SMALL, most_clips=4))
+    assert (limited.clips, limited.takes) == (4, 3)
+    one = replace(SMALL, most_clips=1)
+    assert dry_run(long_takes, out, one, part=(0, 2)).clips == 1
+    with refuses("no clip"):  # the other part gives none
+        dry_run(long_takes, out, one, part=(1, 2))
+
+
+def test_clips_are_drawn_over_the_whole_take(long_takes, tmp_path):
+    spread = prepare(long_takes, tmp_path, replace(SMALL, clips_per_take=2), fractions={})
+    assert set(map(tuple, starts(spread.manifest).values())) == {(5, 15)}  # of 0, 5, 10, 15, 20
+    few = prepare(long_takes, tmp_path, replace(SMALL, most_clips=4), fractions={})
+    assert sorted(Counter(r.take for r in read_manifest(few.manifest)).values()) == [1, 1, 2]
+    chosen = [
+        prepare(
+            long_takes,
+            tmp_path,
+            replace(SMALL, clips_per_take=2, draw="random", draw_seed=seed),
+            fractions={},
+        ).manifest.read_bytes()
+        for seed in (0, 0, 1)
+    ]
+    assert chosen[0] == chosen[1] != chosen[2]
+    assert drawn(range(10), 3, SMALL, "") == [1, 5, 8] and drawn(range(3), 0, SMALL, "") == [
+        0,
+        1,
+        2,
+    ]
+    with refuses("most_clips"):
+        replace(SMALL, most_clips=-1)
+
+
+def test_parts_make_the_set_of_one_run(long_takes, long_set, tmp_path, capsys):
+    whole, parts = long_set, tmp_path / "joined"
+    for index in (1, 0):
+        assert main(["join", str(parts)]) == 2
+        assert not (parts / "manifest.jsonl").exists()
+        assert (
+            main(["prepare", str(long_takes), str(parts), *COMMAND, "--shard", f"{index}/2"]) == 0
+        )
+    assert main(["join", str(parts)]) == 0
+    assert "15 clips (15 made now), 0 skipped" in capsys.readouterr().out
+    assert files_of(parts) == files_of(whole)
+    reports = [read_json(root / "report.json") for root in (whole, parts)]
+    for report in reports:
+        del report["this_run"]
+    assert reports[0] == reports[1]
+    first = parts / "parts" / "0-of-2.json"
+    content = read_json(first)
+    for change, match in (
+        ({"finished": False}, "none finished of 0/2"),
+        ({"settings": {**content["settings"], "split_seed": 7}}, "other split_seed"),
+        ({"records": [{}]}, "another content"),
+    ):
+        write_json(first, {**content, **change})
+        with refuses(match):
+            join(parts)
+    assert main(["prepare", str(long_takes), str(parts), *COMMAND, "--shard", "2/2"]) == 2
+
+
+def test_a_plan_is_made_once(long_takes, long_set, tmp_path, monkeypatch):
+    root = shutil.copytree(long_set, tmp_path / "set")
+    before = files_of(root)
+    ranked = []
+    monkeypatch.setattr(planning, "_ranked", lambda *given: ranked.append(given) or [])
+    assert prepare(long_takes, root, SMALL, fractions={"validation": 0.5}).clips == 15
+    assert not ranked and files_of(root) == before
+    with refuses("no clip"):
+        prepare(long_takes, root, replace(SMALL, stride=4), fractions={})
+    assert len(ranked) == 3
+
+
+def test_a_run_that_ends_leaves_what_is_finished(long_takes, long_set, tmp_path, monkeypatch):
+    """With lists of it; clips of a run before that weren't looked at again stay in them. It ends
+    like one that was never stopped."""
+    made = []
+
+    def interrupted(*given):
+        if len(made) == 1:
+            raise KeyboardInterrupt
+        made.append(given[0])
+        return make(*given)
+
+    make = preparing.make_clips
+    monkeypatch.setattr(preparing, "make_clips", interrupted)
+    for expected in (1, 1):
+        made.clear()
+        with pytest.raises(KeyboardInterrupt):
+            prepare(long_takes, tmp_path, SMALL, fractions={"validation": 0.5})
+        assert len(starts(tmp_path / "manifest.jsonl")) == expected
+    monkeypatch.setattr(preparing, "make_clips", make)
+    prepare(long_takes, tmp_path, SMALL, fractions={"validation": 0.5})
+    assert files_of(tmp_path) == files_of(long_set)
+    before = (tmp_path / "manifest.jsonl").read_bytes()
+    monkeypatch.setattr(preparing, "make_clips", interrupted)
+    made.clear()
+    with pytest.raises(KeyboardInterrupt):
+        prepare(long_takes, tmp_path, SMALL, fractions={"validation": 0.5})
+    assert (tmp_path / "manifest.jsonl").read_bytes() == before
+    listed = [
+        (tmp_path / "splits" / f"{name}.txt").read_text("utf-8").split()
+        for name in ("train", "validation")
+    ]
+    assert sorted(sum(listed, [])) == [
+        record.clip for record in read_manifest(tmp_path / "manifest.jsonl")
+    ]
+
+
+def test_twenty_failures_of_the_disk_are_enough(takes, tmp_path, monkeypatch):
+    """Of 25 cameras, the first of which is made; the line of progress counts."""
+    (one,) = takes.write_synthetic(tmp_path / "takes", 1).iterdir()
+    for number in range(24):
+        shutil.copytree(one, one.with_name(f"copy_{number:02d}"))
+    tried, seen = [], []
+
+    def full(clip, *given):
+        tried.append(clip.name)
+        if len(tried) > 1:
+            raise OSError(28, "No space left on device", f"/somewhere/{clip.name}")
+        return make(clip, *given)
+
+    make = preparing.make_clip
+    monkeypatch.setattr(preparing, "make_clip", full)
+    with refuses("20 cameras that could not be written, of 25.*No space left"):
+        prepare(
+            one.parent,
+            tmp_path / "set",
+            SMALL,
+            fractions={},
+            progress=lambda *now: seen.append(now),
+        )
+    assert len(tried) == 21 and seen[-1] == (20, 25, "cameras prepared, 19 failed")
+    assert len(read_manifest(tmp_path / "set" / "manifest.jsonl")) == 1
+
+
+class CountedName(str):
+    """A take's name that counts how often it is compared with another."""
+
+    compared = 0
+
+    def __eq__(self, other: object) -> bool:
+        CountedName.compared += 1
+        return str.__eq__(self, other)
+
+    __hash__ = str.__hash__
+
+
+def test_splitting_grows_with_the_clips_alone(training_set, tmp_path):
+    """2,000 clips of 100 takes: each clip looked for in each take would be 200,000 comparisons."""
+    record = read_manifest(training_set / "manifest.jsonl")[0].model_dump()
+    records = [
+        ClipRecord.model_construct(
+            **{**record, "take": CountedName(f"t{n // 20}"), "clip": f"c{n}"}
+        )
+        for n in range(2_000)
+    ]
+    part = Part(
+        settings={"fractions": {"validation": 0.05}, "split_seed": 0, "splits": "official"},
+        takes={f"t{n}": {"room": "", "split": "train", "untimed": False} for n in range(100)},
+    )
+    CountedName.compared = 0
+    lists = write_lists(tmp_path, part, records)
+    assert 0 < CountedName.compared < 10_000 and sum(map(len, lists.values())) == 2_000
+
+
+def test_the_report_says_once_what_many_clips_share(long_takes, tmp_path):
+    takes = tmp_path / "takes"
+    for take in long_takes.iterdir():
+        (takes / take.name).mkdir(parents=True)
+        for file in take.iterdir():
+            (takes / take.name / file.name).write_bytes(file.read_bytes())
+        if (takes / take.name / "depth.npz").is_file():
+            (takes / take.name / "depth.npz").unlink()
+    with refuses("no clip"):
+        prepare(takes, tmp_path / "none", SMALL)
+    outcome = prepare(takes, tmp_path / "set", replace(SMALL, depth="plane"), fractions={})
+    report = read_json(tmp_path / "set" / "report.json")
+    notes = [note for own in report["notes"].values() for note in own]
+    assert outcome.clips == 15 and len(notes) < 15 and any("and 4 more: " in note for note in notes)

@@ -1,0 +1,265 @@
+"""takes.json of Ego-Exo4D, --task, and splits: the dataset's own, or by room."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from egox_core.safe_files import read_json, write_json
+from egox_train.data.egoexo4d import read_egoexo4d
+from egox_train.data.manifest import SPLITS, read_manifest, split_lists
+from egox_train.data.prepare import prepare
+from egox_train.data.prepare_options import PrepareOptions
+from egox_train.data.take_list import read_take_list, room_of_name
+from tests.refusals import refuses
+from train_egox import main
+
+OPTIONS = PrepareOptions(frames=5, stride=5, exo_size=(112, 64), ego_size=64, depth="plane")
+FRAMES = 30  # a second
+
+
+def write_list(root: Path, *takes: dict) -> None:
+    """takes.json with the documented columns; what a take doesn't give is as the dataset has it for
+    unlabelled ones."""
+    entries = [
+        {
+            "root_dir": f"takes/{take['take_name']}",
+            "participant_uid": 657,
+            "is_dropped": False,
+            "take_idx": 1,
+            "duration_sec": FRAMES / 30,
+            "task_name": "Remove a Wheel",
+            "take_uid": f"uid-{take['take_name']}",
+            "capture_uid": "d37b",
+            "physical_setting_uid": 97,
+            "task_start_sec": None,
+            "task_end_sec": None,
+            "best_exo": None,
+            "university_name": "cmu",
+            "validated": True,
+        }
+        | take
+        for take in takes
+    ]
+    write_json(root / "takes.json", entries)
+
+
+def write_lenses(file: Path, **focal: float) -> None:
+    """gopro_calibs.csv with the documented columns, cameras by name with their raw focal length in
+    px."""
+    columns = [
+        "cam_uid",
+        "graph_uid",
+        *(f"t{axis}_world_cam" for axis in "xyz"),
+        *(f"q{axis}_world_cam" for axis in "xyzw"),
+        "image_width",
+        "image_height",
+        "intrinsics_type",
+        *(f"intrinsics_{i}" for i in range(8)),
+        "start_frame_idx",
+        "end_frame_idx",
+        "quality",
+    ]
+    lines = [
+        f"{name},g,0,0,0,0,0,0,1,3840,2160,KANNALABRANDTK3,{f},{f},1920,1080,0.04,0.06,-0.06,0.02,-1,-1,1.0"
+        for name, f in focal.items()
+    ]
+    file.parent.mkdir(parents=True)
+    file.write_text("\n".join((",".join(columns), *lines)) + "\n", encoding="utf-8")
+
+
+def splits(root: Path) -> dict[str, str]:
+    """Take -> split."""
+    return {
+        clip.split("__")[0]: name
+        for name in SPLITS
+        for clip in (root / "splits" / f"{name}.txt").read_text("utf-8").split()
+    }
+
+
+def notes(root: Path, take: str) -> str:
+    return " ".join(read_json(root / "report.json")["notes"].get(take, []))
+
+
+def test_clips_stay_within_the_task_and_the_annotators_camera_goes_first(takes, tmp_path):
+    """The csv of raw lenses and takes.json in the documented columns, together."""
+    source = takes.write_egoexo4d(
+        tmp_path / "raw",
+        "cmu_bike08_2",
+        frames=FRAMES,
+        cameras={"cam01": (112, 64), "cam02": (112, 64)},
+    )
+    write_list(
+        source,
+        {
+            "take_name": "cmu_bike08_2",
+            "task_start_sec": 0.21,
+            "task_end_sec": 0.6,
+            "best_exo": "cam02",
+        },
+    )
+    write_lenses(
+        source / "takes" / "cmu_bike08_2" / "trajectory" / "gopro_calibs.csv",
+        cam01=1761.28,
+        cam02=1700,
+    )
+    (take,) = read_egoexo4d(source, [])
+    assert (take.task_s, take.best_exo, take.room) == (
+        (0.21, 0.6),
+        "cam02",
+        "physical_setting_uid 97",
+    )
+    assert [e.camera.fx for e in take.exos] == [1761.28, 1700]
+    outcome = prepare(source, tmp_path / "set", OPTIONS)
+    records = read_manifest(outcome.manifest)
+    assert {r.start for r in records} == {7, 12} and not any(
+        "QR code" in warning for warning in outcome.warnings
+    )  # frames 7 to 18
+    assert {r.rank for r in records if r.exo_camera == "cam02"} == {1}
+    assert "frames 7 to 18 of 30" in notes(tmp_path / "set", "cmu_bike08_2")
+    alone = prepare(
+        source, tmp_path / "alone", replace(OPTIONS, task_s=(0.5, 9.0))
+    )  # what is asked for wins
+    assert {r.start for r in read_manifest(alone.manifest)} == {15, 20, 25}
+
+
+def test_without_a_task_there_is_a_warning_and_task_fills_in(takes, tmp_path, capsys):
+    source = takes.write_egoexo4d(tmp_path / "raw", "cmu_bike08_2", frames=FRAMES)
+    takes.write_egoexo4d(source, "cmu_bike08_3", frames=FRAMES)
+    call = [
+        "prepare",
+        str(source),
+        str(tmp_path / "set"),
+        "--frames",
+        "5",
+        "--stride",
+        "5",
+        "--size",
+        "112x64",
+        "--depth",
+        "plane",
+    ]
+    assert main(call) == 0
+    assert "warning: 2 of 2 takes" in capsys.readouterr().out and "QR code" in notes(
+        tmp_path / "set", "cmu_bike08_3"
+    )
+    write_list(
+        source,
+        {"take_name": "cmu_bike08_2", "task_start_sec": 0.5, "task_end_sec": 0.8},
+        {"take_name": "cmu_bike08_3"},
+    )
+    assert main([*call, "--task", "0", "0.4"]) == 0
+    assert "QR code" not in capsys.readouterr().out
+    starts = {(r.take, r.start) for r in read_manifest(tmp_path / "set" / "manifest.jsonl")}
+    assert starts == {
+        ("cmu_bike08_2", 15),
+        ("cmu_bike08_2", 20),
+        ("cmu_bike08_3", 0),
+        ("cmu_bike08_3", 5),
+    }
+    assert main([*call, "--task", "4", "2"]) == 2
+
+
+def test_a_file_that_is_no_such_list_is_refused(takes, tmp_path):
+    source = takes.write_egoexo4d(tmp_path / "raw", "cmu_bike08_2", frames=5)
+    (source / "takes.json").write_text('{"takes": []}', encoding="utf-8")
+    with refuses("takes.json"):
+        prepare(source, tmp_path / "set", OPTIONS)
+    write_list(
+        source,
+        {"take_name": "a", "task_start_sec": "x"},
+        {"take_name": "b", "task_start_sec": 3, "task_end_sec": 2, "physical_setting_uid": None},
+    )
+    listed = read_take_list(source)
+    assert (
+        listed["a"].task_s is None is listed["uid-b"].task_s
+        and listed["b"].room == "capture_uid d37b"
+    )
+
+
+def test_two_takes_of_one_capture_share_a_split(takes, tmp_path):
+    """By takes.json, or else by name; whatever the seed. A folder that is no split of the dataset's
+    says nothing."""
+    source = tmp_path / "raw"
+    for name in ("cmu_bike08_2", "cmu_bike08_3", "cmu_bike09_1", "cmu_bike10_1"):
+        takes.write_egoexo4d(source, name, frames=5, split="all")
+    seen = set()
+    for seed in range(8):
+        prepare(
+            source,
+            tmp_path / "set",
+            OPTIONS,
+            fractions={"validation": 0.4, "test": 0.2},
+            split_seed=seed,
+        )
+        of = splits(tmp_path / "set")
+        assert of["cmu_bike08_2"] == of["cmu_bike08_3"] and set(of.values()) == set(SPLITS)
+        seen.add(tuple(sorted(of.items())))
+    assert len(seen) > 1
+    write_list(
+        source,
+        *(
+            {"take_name": n, "physical_setting_uid": u}
+            for n, u in (
+                ("cmu_bike08_2", 1),
+                ("cmu_bike08_3", 1),
+                ("cmu_bike09_1", 2),
+                ("cmu_bike10_1", 1),
+            )
+        ),
+    )
+    for seed in range(4):
+        prepare(source, tmp_path / "set", OPTIONS, fractions={"validation": 0.4}, split_seed=seed)
+        of = splits(tmp_path / "set")
+        assert of["cmu_bike08_2"] == of["cmu_bike10_1"] != of["cmu_bike09_1"]
+
+
+def test_the_datasets_own_splits_count_and_train_is_never_empty(takes, tmp_path):
+    source = tmp_path / "raw"
+    for name, split in (
+        ("cmu_bike08_2", "train"),
+        ("cmu_bike08_3", "test"),
+        ("cmu_bike09_1", "val"),
+    ):
+        takes.write_egoexo4d(source, name, frames=5, split=split)
+    prepare(source, tmp_path / "set", OPTIONS, fractions={})
+    assert splits(tmp_path / "set") == {
+        "cmu_bike08_2": "train",
+        "cmu_bike08_3": "test",
+        "cmu_bike09_1": "validation",
+    }
+    prepare(source, tmp_path / "set", OPTIONS, fractions={}, splits="rooms")
+    assert set(splits(tmp_path / "set").values()) == {"train"}
+    alone = takes.write_egoexo4d(tmp_path / "alone", "cmu_bike08_2", frames=5, split="test")
+    prepare(alone, tmp_path / "one", OPTIONS)
+    assert splits(tmp_path / "one") == {"cmu_bike08_2": "train"}
+    assert "its dataset has it in test" in notes(tmp_path / "one", "cmu_bike08_2")
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_room_stands_on_both_sides(seed):
+    names = [f"lab{n // 4}_{n % 4}" for n in range(40)]
+    lists = split_lists(
+        {n: [f"{n}__a", f"{n}__b"] for n in names},
+        {"validation": 0.1, "test": 0.1},
+        seed,
+        rooms={n: room_of_name(n) for n in names},
+    )
+    rooms = {split: {clip.split("_")[0] for clip in clips} for split, clips in lists.items()}
+    assert all(rooms.values()) and sum(map(len, rooms.values())) == 10
+    assert sum(map(len, lists.values())) == 80
+
+
+def test_a_recording_by_its_takes_name():
+    assert [room_of_name(n) for n in ("cmu_bike08_2", "sfu_covid_009_4", "kitchen", "_3")] == [
+        "cmu_bike08",
+        "sfu_covid_009",
+        "kitchen",
+        "_3",
+    ]
+    assert (
+        room_of_name("cmu_soccer06_6_877_925", 3) == "cmu_soccer06"
+        and room_of_name("joker", 3) == "joker"
+    )

@@ -1,0 +1,175 @@
+"""FVD, motion smoothness and DINO matching: arithmetic against closed forms, real networks with
+random weights."""
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+pytest.importorskip("torchmetrics")
+
+from egox_core.errors import EgoXInputError  # noqa: E402
+from egox_core.types import ObjectMasks  # noqa: E402
+from egox_train.metrics.fvd import VideoFeatures, frechet_distance  # noqa: E402
+from egox_train.metrics.temporal import AmtBetween, motion_smoothness  # noqa: E402
+from tests.refusals import refuses  # noqa: E402
+
+
+def test_frechet_distance_of_known_sets():
+    draw = np.random.default_rng(0)
+    a = draw.normal(size=(50, 4))
+    assert frechet_distance(a, a) == pytest.approx(0, abs=1e-9)
+    assert frechet_distance(a, a + [3.0, 0, 4.0, 0]) == pytest.approx(25)
+    # Doubled about its mean: every deviation s becomes 2 s, and (2 s - s)² adds up to the trace.
+    twice = a.mean(0) + 2 * (a - a.mean(0))
+    assert frechet_distance(a, twice) == pytest.approx(np.trace(np.cov(a, rowvar=False, bias=True)))
+    b = draw.normal(size=(50, 4)) @ draw.normal(size=(4, 4))
+    assert (
+        frechet_distance(a, b) == pytest.approx(frechet_distance(b, a))
+        and frechet_distance(a, b) > 0
+    )
+    with refuses("at least two"):
+        frechet_distance(a[:1], a)
+
+
+@pytest.mark.parametrize("count", [30, 5])
+def test_frechet_distance_is_that_of_its_definition(count):
+    """With scipy's matrix root of the covariances' product, also where they are singular (5 videos
+    of 8 features)."""
+    scipy_linalg = pytest.importorskip("scipy.linalg")
+    draw = np.random.default_rng(1)
+    a, b = draw.normal(size=(count, 8)), draw.normal(size=(count, 8)) * 2 + 1
+    first, second = np.cov(a, rowvar=False, bias=True), np.cov(b, rowvar=False, bias=True)
+    # A touch of the identity keeps scipy's root of a singular product real; it is far below the
+    # tolerance.
+    root = scipy_linalg.sqrtm((first + 1e-9 * np.eye(8)) @ (second + 1e-9 * np.eye(8))).real
+    expected = np.square(a.mean(0) - b.mean(0)).sum() + np.trace(first + second - 2 * root)
+    assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-3)
+
+
+def test_smoothness_is_one_for_even_motion_and_less_for_jerks():
+    def mean_of(before, after):
+        return (before + after) / 2
+
+    even = torch.arange(0, 36, 4).view(9, 1, 1, 1).expand(9, 128, 128, 3) / 255
+    # The interpolated frame is cut to whole levels, and rounding may leave it a hair below one.
+    assert motion_smoothness(even, mean_of) == pytest.approx(1, abs=1.001 / 255)
+    jerky = torch.zeros(9, 128, 128, 3)
+    jerky[1::2] = 0.2
+    assert motion_smoothness(jerky, mean_of) == pytest.approx(0.8)
+    # Of four frames only the second lies between two others that are looked at; the last has no
+    # successor.
+    four = torch.zeros(4, 128, 128, 3)
+    four[1], four[3] = 0.4, 1.0
+    assert motion_smoothness(four, mean_of) == pytest.approx(0.6)
+    for frames in (torch.zeros(2, 128, 128, 3), torch.zeros(5, 64, 128, 3)):
+        with refuses("three frames"):
+            motion_smoothness(frames, mean_of)
+
+
+def test_amt_of_vbench_takes_its_own_weights_alone(tmp_path):
+    import sys
+
+    from egox_train.metrics.temporal import AMT_NETWORK, _amt_module
+
+    try:
+        module = _amt_module()
+    except EgoXInputError as error:
+        pytest.skip(str(error))
+    assert "vbench" not in sys.modules  # the shell is gone again
+    torch.manual_seed(0)
+    state = {k: v.clone().contiguous() for k, v in module.Model(**AMT_NETWORK).state_dict().items()}
+    save_file(state, tmp_path / "amt.safetensors")
+    save_file({"other": torch.zeros(1)}, tmp_path / "other.safetensors")
+    video = torch.rand(3, 128, 136, 3, generator=torch.Generator().manual_seed(1))
+    between = AmtBetween(tmp_path / "amt.safetensors")
+    assert between(*video[:2].movedim(-1, 1).split(1)).shape == (
+        1,
+        3,
+        128,
+        136,
+    )  # padded to 16 and cut again
+    assert 0 < motion_smoothness(video, between) < 1
+    with refuses("another model"):
+        AmtBetween(tmp_path / "other.safetensors")
+
+
+@pytest.fixture(scope="module")
+def i3d_file(tmp_path_factory):
+    """I3D as cd-fvd builds it, at random: the metric's arithmetic needs no trained one."""
+    network = pytest.importorskip("cdfvd.third_party.i3d.pytorch_i3d")
+    torch.manual_seed(0)
+    file = tmp_path_factory.mktemp("i3d") / "i3d.safetensors"
+    save_file(
+        {
+            k: v.clone().contiguous()
+            for k, v in network.InceptionI3d(400, in_channels=3).state_dict().items()
+        },
+        file,
+    )
+    return file
+
+
+def test_i3d_features_follow_the_video(i3d_file, tmp_path):
+    features = VideoFeatures(i3d_file)
+    video = torch.rand(9, 16, 16, 3, generator=torch.Generator().manual_seed(0))
+    one, other = features(video), features(video.flip(0))
+    assert one.shape == (400,) and np.isfinite(one).all() and not np.allclose(one, other)
+    assert np.array_equal(one, features(video))
+    with refuses("at least 9"):
+        features(video[:5])
+    save_file({"other": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with refuses("another model"):
+        VideoFeatures(tmp_path / "other.safetensors")
+
+
+@pytest.mark.parametrize("kind", ["dinov2", "dinov3"])
+def test_objects_are_matched_by_what_they_look_like(tmp_path, kind):
+    transformers = pytest.importorskip("transformers")
+    from egox_train.metrics.dino_matching import DinoFeatures, looks, match_by_looks
+
+    torch.manual_seed(0)
+    sizes = {
+        "hidden_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "patch_size": 14,
+        "image_size": 224,
+    }
+    if kind == "dinov2":
+        transformers.Dinov2Model(transformers.Dinov2Config(**sizes, mlp_ratio=2)).save_pretrained(
+            tmp_path / "dino"
+        )
+    else:
+        transformers.DINOv3ViTModel(
+            transformers.DINOv3ViTConfig(**sizes, intermediate_size=64, num_register_tokens=4)
+        ).save_pretrained(tmp_path / "dino")
+    dino = DinoFeatures(tmp_path / "dino")
+    truth, made = torch.full((2, 64, 64, 3), 0.5), torch.full((2, 64, 64, 3), 0.5)
+    true_masks, made_masks = (np.zeros((count, 2, 64, 64), bool) for count in (2, 3))
+    colours = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.1, 1.0]])
+    for number, place in enumerate(
+        (slice(4, 28), slice(34, 58))
+    ):  # red above, blue below; swapped in the made one
+        for video, masks, row in ((truth, true_masks, number), (made, made_masks, 1 - number)):
+            video[:, place, 20:44] = colours[number if video is truth else 1 - number]
+            masks[row, :, place, 20:44] = True
+    # In the made video the red one lies below and is number 1 - 1 = 0 there.
+    assert dino(truth).shape == (2, 16, 16, 32)
+    vectors = looks(true_masks, dino(truth))
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1)
+    found = match_by_looks(
+        ObjectMasks(ids=("red", "blue"), truth=true_masks, generated=made_masks), made, truth, dino
+    )
+    for number in range(2):
+        inside = made[torch.from_numpy(found.generated[number])]
+        assert torch.equal(inside.unique(dim=0), colours[number : number + 1]), number
+    lone = match_by_looks(
+        ObjectMasks(ids=("red", "blue"), truth=true_masks, generated=made_masks[:1]),
+        made,
+        truth,
+        dino,
+    )
+    assert sorted(lone.generated.any(axis=(1, 2, 3)).tolist()) == [False, True]
+    with refuses("DINOv3 or DINOv2 folder"):
+        DinoFeatures(tmp_path)

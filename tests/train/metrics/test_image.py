@@ -1,0 +1,125 @@
+"""PSNR and SSIM against hand-computed values and scikit-image; flicker by its definition."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("torchmetrics")
+
+from egox_core.metrics.image import (  # noqa: E402
+    PSNR_CAP_DB,
+    psnr,
+    region_psnr,
+    require_torchmetrics,
+    squared_error,
+    ssim_map,
+)
+from egox_train.metrics.temporal import temporal_flickering  # noqa: E402
+from tests.refusals import refuses  # noqa: E402
+
+
+def noise(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.rand(*shape, 3, generator=torch.Generator().manual_seed(seed))
+
+
+def test_psnr_of_a_known_error():
+    truth = torch.full((2, 16, 16, 3), 0.5)
+    generated = truth.clone()
+    generated[0] += 0.1  # mean square error 0.01: 20 dB
+    generated[1, :8] += 0.2  # half of the pixels, 0.02: 16.99 dB
+    assert psnr(generated, truth).tolist() == pytest.approx(
+        [20.0, 10 * np.log10(1 / 0.02)], abs=1e-4
+    )
+
+
+def test_equal_frames_have_the_cap_and_full_similarity():
+    video = noise(3, 24, 20)
+    assert psnr(video, video).tolist() == [PSNR_CAP_DB] * 3
+    assert float(ssim_map(video, video).min()) == pytest.approx(1, abs=1e-5)
+    assert (
+        region_psnr(squared_error(video, video), torch.ones(3, 24, 20, dtype=torch.bool))
+        == PSNR_CAP_DB
+    )
+
+
+def test_psnr_is_scikit_images():
+    metrics = pytest.importorskip("skimage.metrics")
+    a, b = noise(3, 24, 20), noise(3, 24, 20, seed=1)
+    for frame, value in enumerate(psnr(a, b).tolist()):
+        assert value == pytest.approx(
+            metrics.peak_signal_noise_ratio(b[frame].numpy(), a[frame].numpy(), data_range=1),
+            abs=1e-5,
+        )
+
+
+def test_ssim_is_scikit_images_away_from_the_border():
+    # The two mirror the picture differently at its border (with or without the outermost pixel), 5
+    # px deep.
+    metrics = pytest.importorskip("skimage.metrics")
+    a = noise(9, 32, 28)  # more frames than are filtered at once
+    b = (a + 0.2 * noise(9, 32, 28, seed=1)).clamp(0, 1)
+    ours = ssim_map(a, b)
+    assert ours.shape == (9, 32, 28)
+    for frame in (0, 8):
+        _, theirs = metrics.structural_similarity(
+            a[frame].double().numpy(),
+            b[frame].double().numpy(),
+            data_range=1,
+            channel_axis=-1,
+            gaussian_weights=True,
+            sigma=1.5,
+            full=True,
+            use_sample_covariance=False,
+        )
+        difference = np.abs(theirs.mean(-1) - ours[frame].numpy())[5:-5, 5:-5]
+        assert (
+            difference.max() < 2e-4
+        )  # float32 against float64 where a variance is a small difference
+
+
+def test_region_psnr_is_pooled_over_the_clip():
+    truth = torch.zeros(2, 16, 16, 3)
+    generated = truth.clone()
+    generated[0, 0, 0] = 1.0  # one of four marked pixels, all the rest of the error lies outside
+    generated[1, 8:] = 0.7
+    region = torch.zeros(2, 16, 16, dtype=torch.bool)
+    region[0, 0, :3] = region[1, 0, 0] = True
+    assert region_psnr(squared_error(generated, truth), region) == pytest.approx(
+        10 * np.log10(4), abs=1e-9
+    )
+    assert region_psnr(squared_error(generated, truth), torch.zeros_like(region)) is None
+
+
+def test_what_cannot_be_compared_is_refused():
+    for a, b in (
+        (noise(2, 16, 16), noise(3, 16, 16)),
+        (noise(2, 16, 16), noise(2, 16, 20)),
+        (noise(2, 8, 8), noise(2, 8, 8)),
+        (noise(0, 16, 16), noise(0, 16, 16)),
+    ):
+        with refuses("frames to compare"):
+            psnr(a, b)
+
+
+def test_missing_torchmetrics_is_told_with_its_fix(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchmetrics.functional.image", None)
+    with refuses("pip install torchmetrics"):
+        require_torchmetrics()
+
+
+def test_flicker_of_known_videos():
+    still = noise(1, 8, 8).expand(4, -1, -1, -1)
+    assert temporal_flickering(still) == 1
+    blinking = torch.zeros(5, 8, 8, 3)
+    blinking[1::2] = 0.25
+    assert temporal_flickering(blinking) == pytest.approx(0.75)
+    assert temporal_flickering(torch.arange(2.0).view(2, 1, 1, 1).expand(2, 8, 8, 3)) == 0
+    ramp = torch.linspace(0, 1, 16).view(1, 1, 16, 1).expand(1, 8, 16, 3)
+    moving = torch.cat([ramp, torch.roll(ramp, 1, dims=2)])  # 15 columns change by 1/15, one by 1
+    assert temporal_flickering(moving) == pytest.approx(1 - 2 / 16)
+    with refuses("at least 2"):
+        temporal_flickering(still[:1])

@@ -1,0 +1,256 @@
+"""Object metrics on masks whose values can be counted by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from egox_core.errors import EgoXInputError
+from egox_core.types import ObjectMasks
+from egox_train.data.object_masks import read_masks, write_masks
+from egox_train.metrics.objects import (
+    boundary,
+    box_error_px,
+    contour_accuracy,
+    iou,
+    location_error_px,
+    moved_onto,
+    object_rows,
+)
+from tests.refusals import refuses
+
+SIZE = 60
+
+
+def square(row: int, column: int, side: int = 10) -> np.ndarray:
+    mask = np.zeros((SIZE, SIZE), bool)
+    mask[row : row + side, column : column + side] = True
+    return mask
+
+
+def masks(truth: list[np.ndarray], generated: list[np.ndarray]) -> ObjectMasks:
+    """One object over time."""
+    return ObjectMasks(ids=("a",), truth=np.stack(truth)[None], generated=np.stack(generated)[None])
+
+
+def grey(frames: int) -> torch.Tensor:
+    return torch.full((frames, SIZE, SIZE, 3), 0.5)
+
+
+def test_iou_by_counting():
+    assert iou(square(0, 0), square(0, 0)) == 1
+    assert iou(square(0, 0), square(0, 5)) == pytest.approx(50 / 150)
+    assert iou(square(0, 0), square(30, 30)) == 0
+    assert iou(np.zeros((4, 4), bool), np.zeros((4, 4), bool)) == 1
+
+
+def test_location_is_the_way_between_the_outlines():
+    assert location_error_px(square(5, 5), square(5, 5)) == 0
+    assert location_error_px(square(5, 5), square(9, 8)) == pytest.approx(5)
+    assert box_error_px(square(5, 5), square(9, 8)) == pytest.approx(5)
+    # A speck far away moves the box, not the largest outline.
+    speck = square(5, 5) | square(55, 55, 1)
+    assert location_error_px(square(5, 5), speck) == 0
+    assert box_error_px(square(5, 5), speck) == pytest.approx(np.hypot(21, 21))
+
+
+def test_boundary_is_that_of_the_davis_definition():
+    """Pixel by pixel: unlike its right, lower, or lower right neighbour inside the picture."""
+    random = np.random.default_rng(0).random((9, 7)) > 0.5
+    expected = np.zeros_like(random)
+    for r in range(9):
+        for c in range(7):
+            near = [(r, c + 1), (r + 1, c), (r + 1, c + 1)]
+            expected[r, c] = any(random[y, x] != random[r, c] for y, x in near if y < 9 and x < 7)
+    assert (boundary(random) == expected).all()
+
+
+def test_contour_accuracy_forgives_its_bound_and_no_more():
+    assert int(np.ceil(0.008 * np.hypot(SIZE, SIZE))) == 1
+    assert contour_accuracy(square(5, 5), square(5, 5)) == 1
+    assert contour_accuracy(square(20, 20), square(20, 21)) == 1  # one pixel aside
+    assert contour_accuracy(square(20, 20), square(40, 40)) == 0
+    assert contour_accuracy(square(5, 5), np.zeros((SIZE, SIZE), bool)) == 0
+    empty = np.zeros((SIZE, SIZE), bool)
+    assert contour_accuracy(empty, empty) == 1
+    # Outlines of 40 pixels, 4 aside: 8 match on the top line, 8 on the bottom line, 2 on the side
+    # between them.
+    assert contour_accuracy(square(20, 20), square(20, 24)) == pytest.approx(18 / 40)
+
+
+def test_registered_contours_see_shape_alone():
+    assert (moved_onto(square(40, 35), square(5, 5)) == square(5, 5)).all()
+    rows = object_rows(masks([square(5, 5)], [square(40, 35)]), grey(1), grey(1))
+    assert (
+        rows["contour_accuracy"] == 0
+        and rows["contour_accuracy_registered"] == 1
+        and rows["iou"] == 0
+    )
+
+
+def test_missing_masks_are_counted_and_never_averaged_as_minus_one():
+    empty = np.zeros((SIZE, SIZE), bool)
+    truth = [square(5, 5), square(5, 5), square(5, 5), empty]
+    guess = [square(5, 5), square(8, 9), empty, square(5, 5)]
+    rows = object_rows(masks(truth, guess), grey(4), grey(4))
+    assert rows["object_frames"] == 3 and rows["missing_masks"] == 1 and rows["extra_masks"] == 1
+    assert rows["location_error_px"] == pytest.approx(
+        2.5
+    )  # (0 + 5) / 2, the missing one has no place
+    assert rows["location_error"] == pytest.approx(2.5 / np.hypot(SIZE, SIZE))
+    assert rows["iou"] == pytest.approx((1 + iou(truth[1], guess[1]) + 0) / 3)
+    assert rows["visibility_accuracy"] == pytest.approx((2 / 3 + 0) / 2)
+
+
+def test_all_masks_missing_gives_no_location():
+    empty = np.zeros((SIZE, SIZE), bool)
+    rows = object_rows(masks([square(5, 5)], [empty]), grey(1), grey(1))
+    assert rows["location_error"] is None and rows["location_error_box"] is None
+    assert rows["iou"] == 0 and rows["missing_masks"] == 1
+
+
+def test_colours_are_right_where_they_are_the_objects_own():
+    truth = torch.zeros(2, SIZE, SIZE, 3)
+    there = torch.from_numpy(square(20, 20, 20))
+    truth[:, there] = torch.tensor([1.0, 0.0, 0.0])
+    generated = truth.clone()
+    generated[1, there] = torch.tensor([0.4, 0.0, 0.0])  # nearer to the black around it
+    found = masks([there.numpy()] * 2, [there.numpy()] * 2)
+    assert object_rows(found, truth, truth)["colours_right"] == 1
+    assert object_rows(found, generated, truth)["colours_right"] == 0.5
+    small = masks([square(5, 5, 5)] * 2, [square(5, 5, 5)] * 2)  # under 2 % of the picture
+    assert object_rows(small, truth, truth)["colours_right"] is None
+
+
+def test_true_masks_alone_tell_of_colours_and_of_nothing_else(tmp_path):
+    truth = torch.zeros(1, SIZE, SIZE, 3)
+    truth[:, torch.from_numpy(square(20, 20, 20))] = 1.0
+    write_masks(tmp_path / "clip.npz", "clip", square(20, 20, 20)[None, None], ["a"])
+    found = read_masks(tmp_path / "clip.npz", "clip")
+    assert object_rows(found, truth, truth) == {
+        "object_frames": 1,
+        "colours_right": 1,
+        "colour_frames": 1,
+    }
+    assert object_rows(found, torch.zeros_like(truth), truth)["colours_right"] == 0
+    # Looked for and not found is another thing.
+    write_masks(
+        tmp_path / "none.npz",
+        "clip",
+        square(20, 20, 20)[None, None],
+        ["a"],
+        np.zeros((0, 1, SIZE, SIZE)),
+        [],
+    )
+    assert (
+        object_rows(read_masks(tmp_path / "none.npz", "clip"), truth, truth)["missing_masks"] == 1
+    )
+
+
+def test_colours_of_what_exo_sees_are_told_apart(tmp_path):
+    truth = torch.zeros(2, SIZE, SIZE, 3)
+    there = square(20, 20, 20)
+    truth[:, torch.from_numpy(there)] = 1.0
+    generated = truth.clone()
+    generated[1] = 0
+    share = np.array([[0.1, 0.05]])
+    write_masks(
+        tmp_path / "clip.npz", "clip", np.stack([there, there])[None], ["a"], truth_seen=share
+    )
+    found = read_masks(tmp_path / "clip.npz", None)
+    rows = object_rows(found, generated, truth)
+    assert (rows["colours_right"], rows["colours_right_seen"], rows["colour_frames"]) == (0.5, 1, 2)
+    write_masks(
+        tmp_path / "odd.npz", "clip", np.stack([there, there])[None], ["a"], truth_seen=share[:, :1]
+    )
+    with refuses("truth_seen"):
+        read_masks(tmp_path / "odd.npz", "clip")
+    write_masks(
+        tmp_path / "none.npz", "clip", np.zeros((0, 2, SIZE, SIZE)), [], truth_seen=share[:0]
+    )
+    empty = object_rows(read_masks(tmp_path / "none.npz", "clip"), generated, truth)
+    assert (
+        empty["object_frames"] == 0
+        and empty["colours_right"] is None
+        and empty["colours_right_seen"] is None
+    )
+
+
+def test_masks_that_something_else_matches_stay_as_they_are(tmp_path):
+    one, two = (square(r, r)[None, None] for r in (5, 30))
+    write_masks(tmp_path / "clip.npz", "clip", one, ["cup"], np.concatenate([two, one]), ["1", "2"])
+    with refuses("ids in common"):
+        read_masks(tmp_path / "clip.npz", "clip")
+    found = read_masks(tmp_path / "clip.npz", "clip", by_id=False)
+    assert (
+        found.ids == ("cup",)
+        and found.truth.shape[0] == 1
+        and (found.generated == np.concatenate([two, one])).all()
+    )
+
+
+def test_mask_files_match_by_id(tmp_path):
+    file = tmp_path / "clip.npz"
+    two = np.stack([square(5, 5), square(30, 30)])[:, None]
+    write_masks(file, "clip", two, ["cup", "box"], two[1:], ["box"])
+    found = read_masks(file, "clip")
+    assert found.ids == ("box", "cup")
+    assert (found.truth[1, 0] == square(5, 5)).all() and not found.generated[1].any()
+    assert (found.generated[0] == found.truth[0]).all()
+
+
+def test_mask_files_that_do_not_fit_are_refused(tmp_path):
+    one = square(5, 5)[None, None]
+    cases = {
+        "of clip": ("other", one, ["a"], one, ["a"]),
+        "ids in common": ("clip", one, ["a"], one, ["b"]),
+        "one size": ("clip", one, ["a"], one[..., :40], ["a"]),
+        "with 2 ids": ("clip", one, ["a", "b"], one, ["a"]),
+        "an id twice": ("clip", np.concatenate([one, one]), ["a", "a"], one, ["a"]),
+    }
+    for number, (message, content) in enumerate(cases.items()):
+        write_masks(tmp_path / f"{number}.npz", *content)
+        with refuses(message):
+            read_masks(tmp_path / f"{number}.npz", "clip")
+    (tmp_path / "broken.npz").write_bytes(b"no zip")
+    np.savez(tmp_path / "few.npz", clip=np.array("clip"))
+    np.savez(
+        tmp_path / "objects.npz",
+        clip=np.array("clip"),
+        truth=np.array([None]),
+        truth_ids=["a"],
+        generated=one,
+        generated_ids=["a"],
+    )
+    for name in ("broken", "few", "objects", "absent"):
+        with pytest.raises(EgoXInputError):
+            read_masks(tmp_path / f"{name}.npz", "clip")
+    write_masks(tmp_path / "fits.npz", "clip", one, ["a"], one, ["a"])
+    with refuses("object masks"):
+        object_rows(read_masks(tmp_path / "fits.npz", "clip"), grey(2), grey(2))
+
+
+def test_a_clip_carries_the_masks_of_its_own_frames(tmp_path):
+    from egox_train.data.object_masks import carry_objects, objects_of
+
+    early, late = np.zeros((2, 6, 20, 20), bool)
+    early[:2, 4:8, 4:8] = late[3:, 10:16, 10:16] = True
+    share = np.arange(12).reshape(2, 6) / 12
+    write_masks(
+        tmp_path / "objects.npz",
+        "take",
+        np.stack([early, late]),
+        ["early", "late"],
+        truth_seen=share,
+    )
+    assert objects_of(tmp_path / "ego.mp4") == tmp_path / "objects.npz" and objects_of(None) is None
+    carry_objects(tmp_path / "objects.npz", tmp_path / "clip.npz", "clip", torch.tensor([2, 4]), 10)
+    found = read_masks(tmp_path / "clip.npz", "clip")
+    assert found.ids == ("late",) and found.truth.shape == (1, 2, 10, 10)
+    assert np.argwhere(found.truth[0, 1]).min(0).tolist() == [5, 5] and found.truth[0, 1].sum() == 9
+    assert not found.truth[0, 0].any() and found.seen == pytest.approx(share[1:, [2, 4]])
+    with refuses("at least 7 frames"):
+        carry_objects(
+            tmp_path / "objects.npz", tmp_path / "clip.npz", "clip", torch.tensor([6]), 10
+        )

@@ -1,0 +1,177 @@
+"""Regions of the prior, baselines, retrieval and bootstrap intervals."""
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("torchmetrics")
+
+from egox_core.metrics.image import ssim_map  # noqa: E402
+from egox_train.metrics.baselines import BASELINES  # noqa: E402
+from egox_train.metrics.bootstrap import bootstrap_mean, paired_difference  # noqa: E402
+from egox_train.metrics.prior_regions import (
+    coverage_of_picture,
+    distance_to_edge,
+    region_rows,
+    time_rows,
+)  # noqa: E402
+from egox_train.metrics.retrieval import retrieval_ranks, thumbnail  # noqa: E402
+from tests.refusals import refuses  # noqa: E402
+
+
+def rows_of(generated, truth, coverage):
+    return region_rows(generated, truth, ssim_map(generated, truth), coverage)
+
+
+def test_errors_are_found_where_they_are():
+    truth = torch.rand(2, 64, 64, 3, generator=torch.Generator().manual_seed(0)) * 0.5
+    coverage = torch.zeros(2, 64, 64, dtype=torch.bool)
+    coverage[:, :, :32] = True  # columns 0-31 covered; 1/32 of the height is 2 px, 1/8 is 8 px
+    for columns, error, hit in (
+        (slice(0, 30), 0.1, "psnr_inside_deep"),
+        (slice(30, 32), 0.1, "psnr_inside_edge"),
+        (slice(32, 34), 0.1, "psnr_outside_edge"),
+        (slice(34, 40), 0.1, "psnr_outside_near"),
+        (slice(40, 64), 0.1, "psnr_outside_far"),
+    ):
+        generated = truth.clone()
+        generated[:, :, columns] += error
+        rows = rows_of(generated, truth, coverage)
+        names = [
+            n for n in rows if n.startswith("psnr_") and n not in ("psnr_inside", "psnr_outside")
+        ]
+        assert {n: round(rows[n], 3) for n in names} == {
+            n: 20.0 if n == hit else 100.0 for n in names
+        }
+        side = "inside" if "inside" in hit else "outside"
+        share = (columns.stop - columns.start) / 32
+        assert rows[f"psnr_{side}"] == pytest.approx(20 - 10 * np.log10(share), abs=1e-3)
+        assert rows["coverage"] == 0.5 and rows[f"ssim_{side}"] < 1
+
+
+def test_empty_and_full_coverage():
+    truth = torch.rand(1, 16, 16, 3, generator=torch.Generator().manual_seed(0))
+    generated = truth * 0.9
+    full, none = (torch.full((1, 16, 16), value) for value in (True, False))
+    rows = rows_of(generated, truth, full)
+    assert (
+        rows["psnr_outside"] is None
+        and rows["ssim_outside"] is None
+        and rows["psnr_inside_edge"] is None
+    )
+    assert rows["psnr_inside_deep"] == rows["psnr_inside"]
+    rows = rows_of(generated, truth, none)
+    assert rows["psnr_inside"] is None and rows["psnr_outside_far"] == rows["psnr_outside"]
+    with refuses("coverage"):
+        rows_of(generated, truth, full[:, :8])
+
+
+def test_distances_are_euclidean():
+    coverage = torch.zeros(1, 9, 9, dtype=torch.bool)
+    coverage[0, 4, 4] = True
+    distance = distance_to_edge(coverage)[0]
+    assert (
+        float(distance[4, 4]) == 1
+        and float(distance[0, 1]) == pytest.approx(5)
+        and float(distance[4, 0]) == 4
+    )
+
+
+def test_thirds_of_a_clip():
+    rows = time_rows(torch.tensor([1.0, 2, 3, 4, 5, 6]))
+    assert rows == {"psnr_begin": 1.5, "psnr_middle": 3.5, "psnr_end": 5.5}
+    assert time_rows(torch.tensor([1.0]))["psnr_end"] is None
+
+
+def test_baselines_by_their_definitions():
+    exo = torch.zeros(2, 8, 16, 3)
+    exo[0] = 0.4  # mean over the clip: 0.2
+    exo[:, :, :8, 0] += 0.5
+    prior = torch.zeros(2, 16, 16, 3)
+    coverage = torch.zeros(2, 16, 16, dtype=torch.bool)
+    coverage[:, :10] = True
+    prior[coverage] = 0.8
+    made = {name: make(exo, prior, coverage) for name, make in BASELINES.items()}
+    assert all(
+        video.shape == prior.shape and 0 <= video.min() and video.max() <= 1
+        for video in made.values()
+    )
+    mean = torch.tensor([0.45, 0.2, 0.2])
+    assert torch.allclose(made["exo mean colour"], mean.expand(2, 16, 16, 3))
+    assert torch.allclose(made["shrink"][:, :10], 0.6 * 0.8 + 0.4 * mean)
+    assert torch.allclose(made["shrink"][:, 10:], mean.expand(2, 6, 16, 3))
+    assert torch.equal(made["prior"], prior)
+    # One colour all around the hole; Telea carries gradients on, and sees one towards the black
+    # that it fills.
+    assert torch.allclose(made["prior + Telea"], torch.tensor(0.8), atol=0.03)
+    assert torch.allclose(made["prior + Telea"][coverage], prior[coverage], atol=1e-6)
+    assert made["exo resized"][0, :, 2, 0].tolist() == pytest.approx([0.9] * 16, abs=1e-5)
+    assert not BASELINES["prior + Telea"](exo, prior, torch.zeros_like(coverage)).any()
+
+
+def test_coverage_read_off_a_picture():
+    prior = torch.zeros(1, 4, 4, 3)
+    prior[0, 0] = torch.tensor([0.0, 0.2, 0.0])
+    prior[0, 1] = 0.05  # what compression makes of black
+    assert coverage_of_picture(prior)[0].tolist() == [[True] * 4] + [[False] * 4] * 3
+
+
+def test_retrieval_finds_the_own_video_and_counts_ties_against_it():
+    videos = [
+        torch.rand(5, 24, 24, 3, generator=torch.Generator().manual_seed(s)) for s in range(4)
+    ]
+    truths = [thumbnail(v) for v in videos]
+    assert truths[0].shape == (8, 16, 16, 3)
+    names = list("abcd")
+    noisy = [thumbnail((v + 0.1 * torch.rand_like(v)).clamp(0, 1)) for v in videos]
+    assert retrieval_ranks(noisy, truths, names) == [(1, 4)] * 4
+    assert [
+        rank for rank, _ in retrieval_ranks([truths[1], truths[0], *truths[2:]], truths, names)
+    ][2:] == [1, 1]
+    swapped = retrieval_ranks([truths[1], truths[0], *truths[2:]], truths, names)
+    assert swapped[0][0] > 1 and swapped[1][0] > 1
+    equal = retrieval_ranks(truths[:1] * 2, truths[:1] * 2, ["a", "b"])
+    assert equal == [(2, 2), (2, 2)]  # the same true video twice: nothing was found
+    assert retrieval_ranks(truths[:1] * 2, truths[:1] * 2, ["a", "a"]) == [
+        (1, 1),
+        (1, 1),
+    ]  # two cameras of one event
+
+
+def test_interval_holds_the_mean_and_repeats():
+    values = np.random.default_rng(0).normal(3.0, 1.0, 200).tolist()
+    takes = [f"t{i}" for i in range(200)]
+    estimate = bootstrap_mean(values, takes)
+    assert estimate == bootstrap_mean(values, takes)
+    assert (
+        estimate.mean == pytest.approx(np.mean(values))
+        and estimate.low < estimate.mean < estimate.high
+    )
+    # Textbook: 1.96 standard errors on either side; the drawn quantiles wobble by a few per cent.
+    width = 2 * 1.96 * np.std(values) / np.sqrt(200)
+    assert estimate.high - estimate.low == pytest.approx(width, rel=0.1)
+
+
+def test_clips_of_one_take_do_not_narrow_the_interval():
+    values = [0.0, 1.0, 2.0, 3.0] * 1
+    one = bootstrap_mean(values, list("abcd"))
+    many = bootstrap_mean(
+        [v for v in values for _ in range(25)], [t for t in "abcd" for _ in range(25)]
+    )
+    assert (many.low, many.high, many.takes, many.clips) == (one.low, one.high, 4, 100)
+    alone = bootstrap_mean(values, ["a"] * 4)
+    assert alone.low == alone.high == alone.mean == 1.5
+    assert bootstrap_mean([], []) is None
+
+
+def test_pairs_are_differences_within_a_clip():
+    names = [f"c{i}" for i in range(40)]
+    take_of = {n: n for n in names}
+    level = dict(zip(names, np.random.default_rng(1).normal(15, 5, 40).tolist(), strict=True))
+    better = {n: v + 1 for n, v in level.items()}
+    difference = paired_difference(better, level, take_of)
+    assert difference.low == pytest.approx(1) and difference.high == pytest.approx(
+        1
+    )  # though clips differ by 5 dB
+    assert paired_difference({**better, "c0": None}, level, take_of).clips == 39
+    assert paired_difference(better, {"x": 1.0}, take_of) is None

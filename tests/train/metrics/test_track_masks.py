@@ -1,0 +1,181 @@
+"""``masks``: SAM 2 over true and generated videos, with a model of random weights and one that
+answers as told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("pydantic")
+
+from egox_train.data.manifest import write_manifest  # noqa: E402
+from egox_train.data.object_masks import read_masks  # noqa: E402
+from egox_train.metrics import track_masks as tracking  # noqa: E402
+from egox_train.metrics.track_masks import Tracker, track_masks  # noqa: E402
+from egox_train.video_writer import write_video  # noqa: E402
+from tests.refusals import refuses  # noqa: E402
+from tests.train.clip_record import clip_record  # noqa: E402
+from train_egox import main  # noqa: E402
+
+SIZE, FRAMES = 64, 3
+
+
+@pytest.fixture(scope="module")
+def sam(tmp_path_factory) -> Path:
+    """A SAM 2 video model of random weights, in a folder as transformers reads it."""
+    transformers = pytest.importorskip("transformers")
+    if not hasattr(transformers, "Sam2VideoModel"):
+        pytest.skip("transformers is too old for SAM 2")
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("sam")
+    hiera = {
+        "model_type": "sam2_hiera_det_model",
+        "hidden_size": 8,
+        "num_attention_heads": 1,
+        "blocks_per_stage": [1, 1, 2, 1],
+        "embed_dim_per_stage": [8, 16, 32, 64],
+        "num_attention_heads_per_stage": [1, 1, 1, 1],
+        "window_size_per_stage": [4, 4, 4, 4],
+        "global_attention_blocks": [3],
+        "image_size": [128, 128],
+        "window_positional_embedding_background_size": [4, 4],
+    }
+    vision = {
+        "model_type": "sam2_vision_model",
+        "backbone_config": hiera,
+        "backbone_channel_list": [64, 32, 16, 8],
+        "backbone_feature_sizes": [[32, 32], [16, 16], [8, 8]],
+        "fpn_hidden_size": 128,
+    }
+    config = transformers.Sam2VideoConfig(
+        vision_config=vision,
+        image_size=128,
+        prompt_encoder_config={"hidden_size": 128, "image_size": 128},
+        mask_decoder_config={
+            "hidden_size": 128,
+            "mlp_dim": 32,
+            "num_attention_heads": 2,
+            "iou_head_hidden_dim": 16,
+        },
+        memory_attention_hidden_size=128,
+        memory_attention_num_layers=1,
+        memory_attention_feed_forward_hidden_size=32,
+        memory_attention_rope_feat_sizes=[8, 8],
+        memory_encoder_hidden_size=128,
+        memory_encoder_output_channels=64,
+        mask_downsampler_embed_dim=128,
+        memory_fuser_embed_dim=128,
+        memory_fuser_intermediate_dim=32,
+    )
+    transformers.Sam2VideoModel(config).save_pretrained(folder)
+    pictures = (
+        getattr(transformers, "Sam2ImageProcessor", None) or transformers.Sam2ImageProcessorFast
+    )
+    transformers.Sam2VideoProcessor(
+        pictures(size={"height": 128, "width": 128}, mask_size={"height": 32, "width": 32}),
+        transformers.Sam2VideoVideoProcessor(size={"height": 128, "width": 128}),
+        target_size=128,
+    ).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def place(tmp_path) -> Path:
+    """Two clips; a cup lies at the left in the first one's first frame."""
+    records = []
+    for name in ("a", "b"):
+        truth = torch.rand(1, SIZE, SIZE, 3, generator=torch.Generator().manual_seed(ord(name)))
+        for file in (
+            tmp_path / "clips" / name / "ego_ground_truth.mp4",
+            tmp_path / "generated" / f"{name}.mp4",
+        ):
+            write_video(file, truth.expand(FRAMES, -1, -1, -1), 10.0, threads=1)
+        records.append(
+            clip_record(
+                name,
+                take=name,
+                frames=FRAMES,
+                fps=10.0,
+                exo_size=(2 * SIZE, SIZE),
+                ego_size=(SIZE, SIZE),
+            )
+        )
+    write_manifest(tmp_path / "manifest.jsonl", records)
+    (tmp_path / "first").mkdir()
+    picture = np.zeros((SIZE, SIZE), np.uint8)
+    picture[10:40, 5:30], picture[45:60, 40:60] = 3, 7
+    cv2.imwrite(str(tmp_path / "first" / "a.png"), picture)
+    return tmp_path
+
+
+def test_both_videos_are_followed_from_one_first_mask(sam, place, capsys):
+    (place / "manifest.jsonl").write_text(
+        (place / "manifest.jsonl").read_text("utf-8").splitlines()[0] + "\n", encoding="utf-8"
+    )
+    assert (
+        main(
+            [
+                "masks",
+                str(place / "manifest.jsonl"),
+                str(place / "generated"),
+                str(place / "masks"),
+                "--model",
+                str(sam),
+                "--first",
+                str(place / "first"),
+            ]
+        )
+        == 0
+    )
+    masks = read_masks(place / "masks" / "a.npz", "a")
+    assert masks.ids == ("3", "7") and masks.truth.shape == masks.generated.shape == (
+        2,
+        FRAMES,
+        SIZE,
+        SIZE,
+    )
+    drawn = cv2.imread(str(place / "first" / "a.png"), cv2.IMREAD_UNCHANGED)
+    for number, mask in zip((3, 7), masks.truth, strict=True):
+        assert (mask[0] & (drawn == number)).sum() > 0.9 * (mask[0] | (drawn == number)).sum()
+    assert np.array_equal(masks.truth, masks.generated)  # the two videos are the same
+    assert "masks of 1 clips" in capsys.readouterr().out
+
+
+def test_a_grid_finds_each_outline_once(sam):
+    tracker, asked = Tracker(sam, "cpu"), []
+    square, same, dot = (np.zeros((SIZE, SIZE), bool) for _ in range(3))
+    square[8:40, 8:40] = same[8:40, 8:41] = True
+    dot[0, 0] = True
+    hit = [
+        square,
+        same,
+        dot,
+        np.ones((SIZE, SIZE), bool),
+        ~square & ~same & np.tri(SIZE, dtype=bool),
+    ]
+    tracker.model = lambda **given: asked.append(given) or SimpleNamespace(pred_masks=None)
+    tracker._masks = lambda logits, video: np.stack(hit)
+    found = tracker.objects(torch.zeros(FRAMES, SIZE, SIZE, 3))
+    assert list(found) == ["1", "2"] and np.array_equal(found["2"], same) and len(asked) == 1
+    assert len(asked[0]["inference_session"].obj_ids) == tracking.GRID**2
+
+
+def test_clips_without_masks_are_named_and_the_rest_kept(sam, place, monkeypatch):
+    monkeypatch.setattr(Tracker, "objects", lambda self, video: {})
+    failures = track_masks(
+        place / "manifest.jsonl", place / "generated", place / "masks", sam, first=place / "first"
+    )
+    assert failures.keys() == {"b"} and "--first" in failures["b"]
+    before = (place / "masks" / "a.npz").stat().st_mtime_ns
+    monkeypatch.setattr(Tracker, "objects", lambda self, video: {"1": np.eye(SIZE, dtype=bool)})
+    assert not track_masks(place / "manifest.jsonl", place / "generated", place / "masks", sam)
+    assert (place / "masks" / "a.npz").stat().st_mtime_ns == before and (
+        place / "masks" / "b.npz"
+    ).is_file()
+    with refuses("generated videos"):
+        track_masks(place / "manifest.jsonl", place / "none", place / "masks", sam)

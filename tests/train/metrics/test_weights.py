@@ -1,0 +1,149 @@
+"""LPIPS and CLIP-I with small or random networks: equal pictures, order, and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+pytest.importorskip("torchmetrics")
+pytest.importorskip("torchvision")
+
+from egox_train.metrics.perceptual import ClipImage, Lpips  # noqa: E402
+from egox_train.metrics.temporal import RaftFlow, is_dynamic, thinned, top_mean  # noqa: E402
+from tests.refusals import refuses  # noqa: E402
+
+ALEXNET = {
+    "0": (64, 3, 11),
+    "3": (192, 64, 5),
+    "6": (384, 192, 3),
+    "8": (256, 384, 3),
+    "10": (256, 256, 3),
+}
+
+
+@pytest.fixture(scope="module")
+def pictures() -> torch.Tensor:
+    return torch.rand(2, 64, 64, 3, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="module")
+def lpips_file(tmp_path_factory):
+    """AlexNet's layers as torchvision names them, at random: the metric's arithmetic needs no
+    trained ones."""
+    generator = torch.Generator().manual_seed(1)
+    weights = {}
+    for name, (out, inner, size) in ALEXNET.items():
+        scale = (2 / (inner * size * size)) ** 0.5
+        weights[f"features.{name}.weight"] = (
+            torch.randn(out, inner, size, size, generator=generator) * scale
+        )
+        weights[f"features.{name}.bias"] = torch.zeros(out)
+    file = tmp_path_factory.mktemp("lpips") / "alexnet.safetensors"
+    save_file({**weights, "classifier.6.bias": torch.zeros(3)}, file)
+    return file
+
+
+def test_lpips_is_zero_for_equal_pictures_and_grows(lpips_file, pictures):
+    lpips = Lpips(lpips_file)
+    other = torch.rand(pictures.shape, generator=torch.Generator().manual_seed(2))
+    values = [float(lpips((1 - s) * pictures + s * other, pictures).mean()) for s in (0, 0.2, 1)]
+    assert values[0] == pytest.approx(0, abs=1e-6) and values[0] < values[1] < values[2]
+    assert torch.allclose(lpips(pictures, other), lpips(other, pictures), atol=1e-6)
+
+
+def test_lpips_uses_the_layers_of_the_file(lpips_file):
+    from safetensors.torch import load_file
+
+    weights, model = load_file(lpips_file), Lpips(lpips_file).model.net
+    for slice_name, layer in (
+        ("slice1", "0"),
+        ("slice2", "3"),
+        ("slice3", "6"),
+        ("slice4", "8"),
+        ("slice5", "10"),
+    ):
+        assert torch.equal(
+            model.state_dict()[f"{slice_name}.{layer}.weight"], weights[f"features.{layer}.weight"]
+        )
+
+
+def test_lpips_refuses_other_files(lpips_file, pictures, tmp_path):
+    save_file({"features.0.weight": torch.zeros(64, 3, 11, 11)}, tmp_path / "part.safetensors")
+    (tmp_path / "alexnet.pth").write_bytes(b"pickled")
+    for name, message in (
+        ("part.safetensors", "AlexNet"),
+        ("alexnet.pth", "convert"),
+        ("absent.safetensors", "there"),
+    ):
+        with refuses(message):
+            Lpips(tmp_path / name)
+    with refuses("63x63"):
+        Lpips(lpips_file)(pictures[:, :32, :32], pictures[:, :32, :32])
+
+
+def test_clip_i_of_a_small_clip(tmp_path, pictures):
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    config = transformers.CLIPVisionConfig(
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        image_size=32,
+        num_attention_heads=2,
+        patch_size=8,
+        projection_dim=16,
+    )
+    transformers.CLIPVisionModelWithProjection(config).save_pretrained(tmp_path / "clip")
+    clip = ClipImage(tmp_path / "clip")
+    assert clip(pictures, pictures).tolist() == pytest.approx([1, 1], abs=1e-5)
+    wide = torch.rand(2, 40, 90, 3, generator=torch.Generator().manual_seed(3))
+    values = clip(wide, wide.flip(2))
+    assert (
+        values.shape == (2,)
+        and float(values.abs().max()) < 1.0001
+        and float(values.max()) < 0.99999
+    )
+    # The middle square is what CLIP sees: what lies at the sides changes nothing.
+    beside = wide.clone()
+    beside[:, :, :15] = 0
+    assert clip(beside, wide).tolist() == pytest.approx([1, 1], abs=1e-5)
+    with refuses("CLIP folder"):
+        ClipImage(tmp_path)
+
+
+def test_top_mean_is_that_of_the_largest_twentieth():
+    lengths = torch.zeros(10, 20)
+    lengths[0, :10] = torch.arange(1.0, 11)  # 200 values: the ten largest
+    assert top_mean(lengths) == 5.5
+
+
+def test_a_clip_is_dynamic_by_enough_moving_pairs():
+    motion = torch.tensor([3.1] * 4 + [2.9] * 11)  # threshold at 128 px: 3 px, in 4 of 16 frames
+    assert is_dynamic(motion, 16, 128) and not is_dynamic(motion, 16, 256)
+    assert not is_dynamic(motion[1:], 16, 128) and is_dynamic(motion[1:], 12, 128)
+    assert not is_dynamic(torch.tensor([]), 1, 128)
+    frames = torch.arange(49.0).view(49, 1, 1, 1)
+    assert (
+        thinned(frames, 30).flatten().tolist() == list(range(0, 49, 4))
+        and len(thinned(frames, 8)) == 49
+    )
+    assert len(thinned(frames, 2)) == 49
+
+
+def test_raft_takes_torchvisions_weights_alone(tmp_path):
+    from torchvision.models.optical_flow import raft_large
+
+    torch.manual_seed(0)
+    save_file(
+        {k: v.clone() for k, v in raft_large(weights=None).state_dict().items()},
+        tmp_path / "raft.safetensors",
+    )
+    save_file({"other": torch.zeros(1)}, tmp_path / "other.safetensors")
+    flow = RaftFlow(tmp_path / "raft.safetensors")
+    motion = flow(torch.rand(2, 128, 130, 3, generator=torch.Generator().manual_seed(0)))
+    assert motion.shape == (1,) and bool(torch.isfinite(motion).all()) and float(motion) > 0
+    with refuses("128x128"):
+        flow(torch.rand(2, 64, 64, 3))
+    with refuses("another model"):
+        RaftFlow(tmp_path / "other.safetensors")

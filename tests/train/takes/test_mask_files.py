@@ -1,0 +1,132 @@
+"""Mask files in every form: found by name, checked before anything is decoded, read for the frames
+in use."""
+
+from __future__ import annotations
+
+import zipfile
+
+import av
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from egox_core.types import FrameSelection
+from egox_train.takes.mask_files import check_mask, find_mask, open_mask, read_mask
+from egox_train.video_writer import write_video
+from tests.refusals import refuses
+
+T, H, W = 7, 24, 48
+
+
+def moving() -> np.ndarray:
+    """A block that goes to the right. [T, H, W] bool"""
+    mask = np.zeros((T, H, W), bool)
+    for t in range(T):
+        mask[t, 8:16, 4 * t : 4 * t + 12] = True
+    return mask
+
+
+def frames(
+    indices: list[int], source: tuple[int, int] = (W, H), size: tuple[int, int] = (W, H)
+) -> FrameSelection:
+    index = torch.tensor(indices)
+    return FrameSelection(
+        source_indices=index,
+        times_s=index / 30.0,
+        source_fps=30.0,
+        fps=30.0,
+        source_size=source,
+        size=size,
+        resize="crop",
+    )
+
+
+def write(folder, form: str, mask: np.ndarray):
+    grey = mask.astype(np.uint8) * 255
+    if form == "png":
+        (folder / "room__cam").mkdir()
+        for t, picture in enumerate(grey):
+            cv2.imwrite(str(folder / "room__cam" / f"{t + 1:05d}.png"), picture)
+    elif form == "mp4":
+        write_video(folder / "room__cam.mp4", torch.from_numpy(grey), 30)
+    elif form == "mkv":
+        with av.open(str(folder / "room__cam.mkv"), "w") as container:
+            stream = container.add_stream("ffv1", rate=30)
+            stream.width, stream.height, stream.pix_fmt = W, H, "gray"
+            for picture in grey:
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="gray")))
+            container.mux(stream.encode(None))
+    else:
+        save = np.savez if form == "npz stored" else np.savez_compressed
+        save(folder / "room__cam.npz", mask=mask if form == "npz" else grey)
+    return find_mask(folder, "room__cam")
+
+
+@pytest.mark.parametrize("form", ["png", "mp4", "mkv", "npz", "npz stored"])
+def test_every_form_says_the_same(tmp_path, form):
+    mask = write(tmp_path, form, moving())
+    assert (mask.frame_count, mask.size) == (T, (W, H))
+    check_mask(mask, T, frames([]))
+    read = read_mask(mask, frames([1, 4, 4, 6])).numpy()
+    assert read.dtype == bool and np.array_equal(read, moving()[[1, 4, 4, 6]])
+
+
+def test_a_mask_follows_the_crop_of_its_frames(tmp_path):
+    mask = write(tmp_path, "png", moving())
+    half = read_mask(mask, frames([0], size=(W // 2, H)))[0]
+    assert half.shape == (H, W // 2) and np.array_equal(
+        half.numpy(), moving()[0, :, W // 4 : 3 * W // 4]
+    )
+    large = read_mask(mask, frames([2], source=(2 * W, 2 * H), size=(2 * W, 2 * H)))[0]
+    assert large.shape == (2 * H, 2 * W) and int(large.sum()) == 4 * moving()[2].sum()
+
+
+@pytest.mark.parametrize("form", ["png", "npz", "npz stored"])
+def test_the_clips_of_a_take_share_one_pass(tmp_path, form, monkeypatch):
+    mask, opened = write(tmp_path, form, moving()), []
+    enter = zipfile.ZipFile.open
+    monkeypatch.setattr(
+        zipfile.ZipFile,
+        "open",
+        lambda self, *args, **more: opened.append(args) or enter(self, *args, **more),
+    )
+    with open_mask(mask, keep_bytes=2**20) as reader:
+        for clip in ([0, 1, 2, 3], [2, 3, 4, 5], [4, 5, 6]):
+            assert np.array_equal(
+                read_mask(mask, frames(clip), opened=reader).numpy(), moving()[clip]
+            )
+        assert len(opened) == (0 if form == "png" else 2)  # the header, the frames
+        assert np.array_equal(read_mask(mask, frames([0]), opened=reader).numpy(), moving()[[0]])
+
+
+def test_masks_of_another_video_are_refused(tmp_path):
+    with refuses("room__cam.*mkv"):
+        find_mask(tmp_path, "room__cam")
+    mask = write(tmp_path, "npz", moving())
+    with refuses("7 frames.*8"):
+        check_mask(mask, 8, frames([]))
+    with refuses("aspect"):
+        check_mask(mask, T, frames([], source=(W, W), size=(W, W)))
+    # As wide as the raw video: cropped where pictures stay as filmed, another camera's where they
+    # are redrawn.
+    check_mask(mask, T, frames([], source=(W - 2, H), size=(W - 2, H)))
+    with refuses("undistort"):
+        check_mask(mask, T, frames([], source=(W - 2, H), size=(W - 2, H)), redrawn=True)
+    with refuses("at least 8"):
+        read_mask(mask, frames([7]))
+
+
+def test_what_is_no_mask_is_named(tmp_path):
+    np.savez(tmp_path / "a.npz", other=moving())
+    np.savez(tmp_path / "b.npz", mask=moving().astype(np.float32))
+    (tmp_path / "c").mkdir()
+    cv2.imwrite(str(tmp_path / "c" / "0.png"), moving()[0].astype(np.uint8))  # labels 0 and 1
+    for name, said in (("a", "named mask"), ("b", "float32"), ("c", "up to 1")):
+        with refuses(said):
+            find_mask(tmp_path, name)
+    whole = write(tmp_path, "npz stored", moving())
+    content = whole.path.read_bytes()
+    whole.path.write_bytes(content[:200] + bytes(len(content) - 400) + content[-200:])
+    with refuses("mask"):
+        read_mask(find_mask(tmp_path, "room__cam"), frames([0, 6]))

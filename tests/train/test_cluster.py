@@ -1,0 +1,146 @@
+"""``--engine ray`` on a real cluster of two nodes: equal to one process, whatever of it dies."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from egox_train.data.manifest import read_manifest
+from train_egox import main
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = Path(__file__).with_name("engine_run.py")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them"),
+    pytest.mark.skipif(
+        importlib.util.find_spec("ray") is None, reason="ray is not installed (the cluster extra)"
+    ),
+]
+HEAD_LIMIT_S = 90
+
+
+@pytest.fixture
+def cluster(monkeypatch, clusters) -> Iterator:
+    folders = filter(None, [str(ROOT), str(SCRIPT.parent), os.environ.get("PYTHONPATH")])
+    for name, value in (
+        ("RAY_AUTH_MODE", "disabled"),
+        ("OMP_NUM_THREADS", "1"),
+        ("PYTHONPATH", os.pathsep.join(folders)),
+    ):
+        monkeypatch.setenv(name, value)
+    with clusters.two_nodes() as nodes:
+        monkeypatch.setenv("RAY_ADDRESS", nodes.address)
+        yield nodes
+
+
+def options(source: Path, out: Path) -> list[str]:
+    return [
+        "prepare",
+        str(source),
+        str(out),
+        "--depth",
+        "plane",
+        "--frames",
+        "5",
+        "--stride",
+        "5",
+        "--size",
+        "112x64",
+        "--validation",
+        "0.3",
+        "--test",
+        "0",
+    ]
+
+
+def start(source: Path, out: Path) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "train_egox.py"), *options(source, out), "--engine", "ray"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@pytest.fixture
+def recordings(takes, tmp_path) -> Path:
+    """Four takes of two cameras with five clips each, and one for each kind of malformed
+    annotation."""
+    source = tmp_path / "raw"
+    cameras = {"cam01": (112, 64), "cam02": (112, 64)}
+    for number in range(4):
+        takes.write_egoexo4d(source, f"take_{number}", frames=25, cameras=cameras)
+    takes.write_damaged(source)
+    return source
+
+
+def test_a_cluster_whose_workers_die_makes_the_set_of_one_process(
+    cluster, recordings, takes, tmp_path
+):
+    run = start(recordings, tmp_path / "cluster")
+    for _ in range(2):
+        cluster.kill_worker()
+        time.sleep(2)
+    said = run.communicate(timeout=1200)[0]
+    assert run.returncode == 0, said[-3000:]
+    assert "runs on the Ray cluster at" in said and "died" in said and "2 CPUs" in said
+    assert main(options(recordings, tmp_path / "one")) == 0
+    ours, alone = ((tmp_path / name / "manifest.jsonl").read_bytes() for name in ("cluster", "one"))
+    assert ours == alone and len(ours.splitlines()) == 40
+    skipped = json.loads((tmp_path / "cluster" / "report.json").read_text("utf-8"))["skipped"]
+    assert {what for row in skipped for what in row["what"]} == {
+        f"uid-{name}" for name in takes.DAMAGES
+    }
+
+
+def test_a_lost_head_ends_the_command_with_what_is_finished(cluster, recordings, tmp_path):
+    run = start(recordings, tmp_path / "set")
+    clips = tmp_path / "set" / "clips"
+    deadline = time.monotonic() + 600
+    while not (clips.is_dir() and sum(not p.name.startswith(".") for p in clips.iterdir()) > 8):
+        assert run.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    cluster.kill_head()
+    began = time.monotonic()
+    said = run.communicate(timeout=300)[0]
+    assert run.returncode == 2 and time.monotonic() - began < HEAD_LIMIT_S, said[-3000:]
+    assert (
+        "error: Ray cluster: got no answer from its head" in said
+        and "what is finished is kept" in said
+    )
+    finished = read_manifest(tmp_path / "set" / "manifest.jsonl")
+    assert 0 < len(finished) < 40
+    listed = [
+        (tmp_path / "set" / "splits" / f"{name}.txt").read_text("utf-8").split()
+        for name in ("train", "validation")
+    ]
+    assert sorted(sum(listed, [])) == [record.clip for record in finished]
+
+
+def test_models_hold_the_gpus_and_nothing_else_does(cluster, tmp_path):
+    """On a node that says it has a GPU; the model is a function that tells where it ran."""
+    cluster.cluster.add_node(
+        num_cpus=1, num_gpus=1, object_store_memory=80 * 2**20, memory=4 * 2**30
+    )
+    run = subprocess.run(
+        [sys.executable, str(SCRIPT), "models", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    found = json.loads(run.stdout.rpartition("FOUND ")[2].splitlines()[0])
+    assert len({model for _, model, _, _ in found}) == 1  # one process for one GPU
+    assert not {own for own, *_ in found} & {model for _, model, _, _ in found}
+    assert {gpus for *_, gpus, _ in found} == {1} and {error for *_, error in found} == {
+        "item: got 1"
+    }

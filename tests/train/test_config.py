@@ -1,0 +1,104 @@
+"""The training configuration: validated, unknown keys refused, defaults those of the nodes."""
+
+import pytest
+
+pytest.importorskip("pydantic")
+
+from egox_core.errors import EgoXInputError  # noqa: E402
+from egox_core.gga.options import GgaOptions  # noqa: E402
+from egox_train.train.config import MODE_DEFAULTS, dump_config, load_config, parse_config  # noqa: E402
+from egox_train.train.model import learning_rate  # noqa: E402
+from tests.refusals import refuses  # noqa: E402
+
+NEEDED = {"base": "b", "cache": "c", "output": "o", "steps": 5}
+
+
+def test_defaults_are_the_nodes_defaults():
+    conditioning = parse_config(NEEDED).conditioning
+    nodes = GgaOptions()
+    assert (conditioning.gga_mode, conditioning.lambda_g) == (nodes.mode, nodes.lambda_g)
+    assert (conditioning.mask_mode, conditioning.rays, conditioning.image_embedding) == (
+        "released",
+    ) * 3
+    assert parse_config(NEEDED).timesteps.shift == 3.0
+
+
+def test_modes_set_what_is_not_given():
+    trainer = parse_config({**NEEDED, "conditioning": {"mode": "trainer"}})
+    assert (trainer.conditioning.lambda_g, trainer.timesteps.shift, trainer.conditioning.rays) == (
+        1.0,
+        1.0,
+        "trainer",
+    )
+    paper = parse_config({**NEEDED, "conditioning": {"mode": "paper", "lambda_g": 2.0}})
+    assert (
+        paper.conditioning.mask_mode,
+        paper.conditioning.gga_mode,
+        paper.conditioning.lambda_g,
+    ) == ("paper", "paper", 2.0)
+
+
+def test_the_papers_configuration_has_the_released_trainers_optimizer(repo_root):
+    paper = load_config(repo_root / "configs" / "train_paper_8gpu.yaml")
+    assert paper.conditioning.mode == "paper"
+    by_mode = {
+        mode: parse_config({**NEEDED, "conditioning": {"mode": mode}}).optimizer
+        for mode in MODE_DEFAULTS
+    }
+    for optimizer in (paper.optimizer, by_mode["paper"], by_mode["trainer"]):
+        assert (optimizer.learning_rate, optimizer.betas, optimizer.warmup_steps) == (
+            2e-5,
+            (0.9, 0.95),
+            100,
+        )
+        assert [
+            learning_rate(optimizer, step, 7500) for step in (0, 49, 99, 100, 4000, 7499)
+        ] == pytest.approx([2e-7, 1e-5, 2e-5, 2e-5, 2e-5, 2e-5])
+    assert by_mode["released"].decay == "cosine"
+    own = parse_config(
+        {**NEEDED, "conditioning": {"mode": "paper"}, "optimizer": {"learning_rate": 1e-3}}
+    ).optimizer
+    assert (own.learning_rate, own.decay) == (1e-3, "constant")
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"stepz": 5},
+        {"steps": 0},
+        {"optimizer": {"learning_rat": 1}},
+        {"conditioning": {"lambda_g": -1}},
+        {"conditioning": {"lambda_g": float("nan")}},
+        {"conditioning": {"mode": "papers"}},
+        {"lora": {"rank": 0}},
+        {"conditioning": {"mode": "paper", "lambda_g": 0}},
+        {"memory": {"base_dtype": "int3"}},
+    ],
+)
+def test_wrong_settings_are_refused(bad):
+    with refuses("training configuration"):
+        parse_config({**NEEDED, **bad})
+
+
+def test_file_overrides_and_the_resolved_file_read_back(tmp_path):
+    file = tmp_path / "c.yaml"
+    file.write_text("base: b\ncache: c\noutput: o\nsteps: 7\nlora: {rank: 8}\n", encoding="utf-8")
+    config = load_config(
+        file, ["optimizer.learning_rate=2e-4", "lora.alpha=4", "conditioning.mode=paper"]
+    )
+    assert (config.optimizer.learning_rate, config.lora.rank, config.lora.alpha) == (2e-4, 8, 4.0)
+    resolved = tmp_path / "resolved.yaml"
+    resolved.write_text(dump_config(config), encoding="utf-8")
+    assert load_config(resolved) == config
+
+
+@pytest.mark.parametrize("text", ["a: [", "just words"])
+def test_files_that_are_no_configuration(tmp_path, text):
+    file = tmp_path / "c.yaml"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(EgoXInputError):
+        load_config(file)
+    with refuses("key=value"):
+        load_config(None, ["steps"])
+    with refuses("no file"):
+        load_config(tmp_path / "none.yaml")

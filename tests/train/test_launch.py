@@ -1,0 +1,220 @@
+"""Refusals before a run starts, the global batch of a resumed one, and where its average
+lies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import pytest
+import torch
+from accelerate.utils import DistributedType
+from torch import nn
+
+from egox_core.errors import EgoXInputError
+from egox_train.train import zero3
+from egox_train.train.checkpoints import TrainState
+from egox_train.train.launch import (
+    TIMEOUT,
+    accumulation_for,
+    check_launch,
+    launch_of,
+    process_group,
+    resume_notes,
+)
+from egox_train.train.loop import moving_average
+from tests.refusals import refuses
+
+SMALL = {"base_dtype": "float8"}, {"base_dtype": "int4"}
+REFUSED = [
+    *(
+        (launch, {"memory": memory}, "memory.base_dtype")
+        for launch in ("ddp", "fsdp2", "zero3")
+        for memory in SMALL
+    ),
+    *(
+        (launch, {"memory": {"block_offload": True}}, "memory.block_offload")
+        for launch in ("ddp", "fsdp2", "zero3")
+    ),
+    *(
+        (launch, {"memory": {"checkpoint_offload": True}}, "memory.checkpoint_offload")
+        for launch in ("fsdp2", "zero3")
+    ),
+    *((launch, {"ema_decay": 0.9}, "ema_decay") for launch in ("fsdp2", "zero3")),
+    *(
+        (launch, {"optimizer": {"name": name}}, "optimizer.name")
+        for launch in ("fsdp2", "zero3")
+        for name in ("adafactor", "adamw8bit", "muon")
+    ),
+    *((launch, {"task": "base_i2v"}, "task") for launch in ("fsdp2", "zero3")),
+    ("zero3", {"validation": {"sample_steps": 2}}, "validation.sample_steps"),
+    *(
+        ("one", {"memory": {"block_offload": True, **memory}}, "memory.block_offload")
+        for memory in SMALL
+    ),
+    ("one", {"task": "base_i2v", "memory": {"block_offload": True}}, "memory.block_offload"),
+    *(
+        (launch, {"memory": {"compile": True}}, "memory.compile")
+        for launch in ("ddp", "fsdp2", "zero3")
+    ),
+    *(
+        ("one", {"memory": {"compile": True, **memory}}, "memory.compile")
+        for memory in (*SMALL, {"block_offload": True}, {"checkpoint_offload": True})
+    ),
+]
+
+
+@pytest.mark.parametrize(("launch", "change", "name"), REFUSED)
+def test_what_no_test_covers_is_refused(tiny, tmp_path, launch, change, name):
+    with pytest.raises(EgoXInputError) as error:
+        check_launch(tiny.config(tmp_path, **change), launch)
+    assert str(error.value).startswith(name)
+
+
+@pytest.mark.parametrize(
+    ("launch", "change"),
+    [
+        ("one", {"memory": {"base_dtype": "float8", "checkpoint_offload": True}}),
+        ("one", {"memory": {"base_dtype": "bfloat16", "block_offload": True}}),
+        ("ddp", {"ema_decay": 0.9, "gradient_accumulation": 2}),
+        ("ddp", {"memory": {"checkpoint_offload": True}}),
+        ("fsdp2", {"gradient_accumulation": 2}),
+        ("zero3", {"gradient_accumulation": 2}),
+    ],
+)
+def test_what_tests_cover_is_taken(tiny, tmp_path, launch, change):
+    assert check_launch(tiny.config(tmp_path, **change), launch) is None
+
+
+def test_the_check_comes_before_the_base_is_read(workplace, tiny):
+    (workplace / "base.safetensors").unlink()
+    with refuses("memory.block_offload"):
+        tiny.train(
+            workplace, task="base_i2v", memory={"base_dtype": "float32", "block_offload": True}
+        )
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "expected"),
+    [
+        (DistributedType.NO, {}, "one"),
+        (DistributedType.MULTI_CPU, {}, "ddp"),
+        (DistributedType.MULTI_GPU, {}, "ddp"),
+        (DistributedType.FSDP, {"is_fsdp2": True}, "fsdp2"),
+        (DistributedType.DEEPSPEED, {"deepspeed_plugin": SimpleNamespace(zero_stage=3)}, "zero3"),
+        (DistributedType.FSDP, {"is_fsdp2": False}, "version 1"),
+        (DistributedType.DEEPSPEED, {"deepspeed_plugin": SimpleNamespace(zero_stage=2)}, "ZeRO-2"),
+        (DistributedType.MEGATRON_LM, {}, "MEGATRON_LM"),
+    ],
+)
+def test_ways_to_launch(kind, more, expected):
+    accelerator = SimpleNamespace(distributed_type=kind, **more)
+    if expected in ("one", "ddp", "fsdp2", "zero3"):
+        assert launch_of(accelerator) == expected
+    else:
+        with refuses(expected):
+            launch_of(accelerator)
+
+
+def test_processes_wait_an_hour_for_each_other():
+    handler, ddp = process_group()
+    assert ddp.gradient_as_bucket_view
+    assert handler.to_kwargs() == {"timeout": TIMEOUT} and TIMEOUT.total_seconds() == 3600
+
+
+@dataclass
+class Plugin:
+    """Part of accelerate's DeepSpeedPlugin that is written to."""
+
+    deepspeed_config: dict
+
+
+def test_deepspeed_gets_batch_and_clipping_from_the_training_configuration(tiny, tmp_path):
+    plugin = Plugin({})
+    zero3.configure(plugin, tiny.config(tmp_path), 4)
+    assert plugin.deepspeed_config == {
+        "train_micro_batch_size_per_gpu": 2,
+        "gradient_accumulation_steps": 4,
+        "gradient_clipping": 1.0,
+    }
+
+
+def checkpoint(global_batch: int, batch_size: int = 2, accumulation: int = 2) -> TrainState:
+    return TrainState(
+        step=4,
+        weights={},
+        optimizer={},
+        ema=None,
+        base_hash="",
+        cache_hash="",
+        config={"batch_size": batch_size, "gradient_accumulation": accumulation},
+        global_batch=global_batch,
+    )
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "expected"), [(2, 1, 4), (2, 2, 2), (2, 4, 1), (4, 2, 4), (1, 2, 1)]
+)
+def test_other_processes_keep_the_global_batch(tiny, tmp_path, then, now, expected):
+    config = tiny.config(tmp_path, batch_size=2, gradient_accumulation=2)
+    assert accumulation_for(config, now, checkpoint(4 * then)) == expected
+    notes = [
+        note
+        for note in resume_notes(config, expected, now, checkpoint(4 * then))
+        if "clips" in note
+    ]
+    assert len(notes) == (then != now) and all(f"{4 * then} clips" in note for note in notes)
+    assert accumulation_for(config, now, None) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "now", "match"),
+    [
+        ({}, 3, "3 processes"),
+        ({}, 8, "8 processes"),
+        ({"gradient_accumulation": 3}, 2, "gradient_accumulation"),
+        ({"batch_size": 1}, 2, "batch_size"),
+    ],
+)
+def test_a_global_batch_that_cannot_be_kept_is_refused(tiny, tmp_path, change, now, match):
+    config = tiny.config(tmp_path, **{"batch_size": 2, "gradient_accumulation": 2, **change})
+    with refuses(match):
+        accumulation_for(config, now, checkpoint(8))
+
+
+def test_the_same_global_batch_may_be_split_otherwise(tiny, tmp_path):
+    config = tiny.config(tmp_path, batch_size=1, gradient_accumulation=4)
+    assert accumulation_for(config, 2, checkpoint(8)) == 4
+
+
+def test_another_end_of_a_cosine_is_said(tiny, tmp_path):
+    state = checkpoint(4)
+    state.config["steps"] = 99
+    for decay, said in (("cosine", 1), ("constant", 0)):
+        config = tiny.config(tmp_path, optimizer={"decay": decay}, gradient_accumulation=2)
+        assert sum("another cosine" in note for note in resume_notes(config, 2, 1, state)) == said
+
+
+def test_the_average_goes_on_where_the_weights_are(tiny, tmp_path):
+    """A checkpoint is read to the CPU; the weights of a run lie elsewhere (here on meta, which
+    mixes with nothing)."""
+    config = tiny.config(tmp_path, ema_decay=0.9)
+    before = moving_average(
+        config, [nn.Parameter(torch.ones(3)), nn.Parameter(torch.zeros(2, 2))], None
+    )
+    before.step([nn.Parameter(torch.zeros(3)), nn.Parameter(torch.ones(2, 2))])
+    elsewhere = [
+        nn.Parameter(torch.empty(3, device="meta")),
+        nn.Parameter(torch.empty(2, 2, device="meta")),
+    ]
+    ema = moving_average(config, elsewhere, before.state_dict())
+    assert [p.device.type for p in ema.shadow_params] == ["meta"] * 2 and ema.optimization_step == 1
+    ema.step(elsewhere)  # fails where the average stayed behind
+    assert ema.optimization_step == 2
+    here = moving_average(
+        config, [nn.Parameter(torch.ones(3)), nn.Parameter(torch.zeros(2, 2))], before.state_dict()
+    )
+    assert all(
+        torch.equal(a, b) for a, b in zip(here.shadow_params, before.shadow_params, strict=True)
+    )
+    assert moving_average(tiny.config(tmp_path), elsewhere, None) is None

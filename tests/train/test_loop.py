@@ -1,0 +1,378 @@
+"""The training loop on the CPU: resumed bit for bit, stopped cleanly, stopped by bad numbers,
+refused when mixed up."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from egox_core.safe_files import read_json, write_json
+from egox_core.video.reader import probe_video
+from egox_train.data.cache_store import EMPTY_CAPTION, shard_header, write_shard
+from egox_train.train import loop
+from egox_train.train.checkpoints import checkpoint_folders
+from egox_train.train.config import parse_config
+from egox_train.train.loop import train
+from egox_train.train.model import make_optimizer
+from egox_train.train.samples import CachedSamples, Item
+from egox_train.train.step_log import StepLog
+from tests.paths import STANDIN_VAE
+from tests.refusals import refuses
+
+needs_muon = pytest.mark.skipif(
+    not hasattr(torch.optim, "Muon"), reason="torch.optim.Muon came with torch 2.9"
+)
+
+
+class Killed(Exception):
+    """Stands for a process that dies between two steps."""
+
+
+def dies_at(step: int):
+    def progress(done: int, total: int, stage: str) -> None:
+        if done == step:
+            raise Killed
+
+    return progress
+
+
+def trained(output: Path) -> dict[str, torch.Tensor]:
+    return load_file(checkpoint_folders(output)[-1] / "trainable.safetensors")
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {
+            "ema_decay": 0.9,
+            "lora": {"rank": 4, "alpha": 8, "dropout": 0.2},
+            "gradient_accumulation": 2,
+        },
+        {"task": "base_i2v"},
+        {"optimizer": {"name": "adafactor", "learning_rate": 1e-3, "warmup_steps": 0}},
+        pytest.param({"optimizer": {"name": "muon"}}, marks=needs_muon),
+    ],
+)
+def test_a_run_that_died_ends_like_one_that_did_not(workplace, tiny, more):
+    whole = tiny.config(workplace, output=str(workplace / "whole"), **more)
+    broken = tiny.config(workplace, output=str(workplace / "broken"), **more)
+    train(whole)
+    with pytest.raises(Killed):
+        train(broken, progress=dies_at(3))  # behind the checkpoint of step 2
+    outcome = train(broken)
+    assert (outcome.step, outcome.finished) == (6, True)
+    assert same(trained(workplace / "whole"), trained(workplace / "broken"))
+    assert tiny.curve(workplace / "whole") == tiny.curve(workplace / "broken")
+    result = "base.safetensors" if more.get("task") else "lora.safetensors"
+    assert same(load_file(workplace / "whole" / result), load_file(workplace / "broken" / result))
+
+
+@needs_muon
+def test_muon_steps_in_all_directions_alike_and_takes_matrices_alone(tmp_path, tiny, workplace):
+    config = tiny.config(
+        tmp_path, optimizer={"name": "muon", "learning_rate": 0.1, "weight_decay": 0}
+    )
+    weight = torch.nn.Parameter(torch.zeros(4, 8))
+    weight.grad = torch.diag(torch.tensor([1.0, 0.3, 0.1, 0.03])) @ torch.eye(4, 8)
+    make_optimizer(config.optimizer, [weight]).step()
+    sizes = torch.linalg.svdvals(weight.detach())
+    # Newton and Schulz in bfloat16 leave .7 to 1.2; a step is .2 of the root of the longer side, as
+    # Adam's.
+    assert ((sizes / (0.1 * 0.2 * 8**0.5) - 0.95).abs() < 0.35).all(), sizes
+    with refuses(r"optimizer.name.*matrices alone"):
+        tiny.train(workplace, task="base_i2v", optimizer={"name": "muon"})
+
+
+def test_training_learns_and_keeps_the_last_n(workplace, tiny):
+    config = tiny.config(
+        workplace,
+        steps=60,
+        checkpoint={"every": 10, "keep": 2},
+        validation={"every": 60, "clips": 2},
+    )
+    train(config)
+    lines = tiny.curve(workplace / "run")
+    losses = [line["loss"] for line in lines if "loss" in line]
+    assert sum(losses[-10:]) < 0.95 * sum(losses[:10])
+    validation = [line for line in lines if "validation/loss" in line]
+    assert len(validation) == 1 and validation[0]["step"] == 60
+    assert [f.name for f in checkpoint_folders(workplace / "run")] == [
+        "step-00000050",
+        "step-00000060",
+    ]
+    assert not list((workplace / "run" / "checkpoints").glob(".*"))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_samples_on_the_way(workplace, tiny, dtype):
+    pytest.importorskip("torchmetrics", reason="torchmetrics is not installed (the evaluate extra)")
+    tiny.train(
+        workplace,
+        steps=2,
+        memory={"base_dtype": dtype, "compute_dtype": dtype},
+        validation={"every": 2, "clips": 1, "sample_steps": 2, "vae": str(STANDIN_VAE)},
+    )
+    (line,) = [line for line in tiny.curve(workplace / "run") if "validation/psnr" in line]
+    assert 0 < line["validation/psnr"] < 100 and -1 <= line["validation/ssim"] <= 1
+    (video,) = (workplace / "run" / "samples" / "step-00000002").glob("*.mp4")
+    assert probe_video(video).frame_count == 5
+    with refuses("validation.vae"):
+        tiny.train(workplace, validation={"every": 2, "sample_steps": 2})
+
+
+def test_trackers_hold_one_curve_of_a_run_that_died(workplace, tiny, monkeypatch):
+    """TensorBoard with its sample videos, and Weights & Biases without a network."""
+    event_accumulator = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator"
+    )
+    names = ["tensorboard", *(["wandb"] if importlib.util.find_spec("wandb") else [])]
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    values = tiny.settings(
+        workplace,
+        steps=5,
+        log={"every": 1, "trackers": names},
+        validation={"every": 5, "clips": 1, "sample_steps": 1, "vae": str(STANDIN_VAE)},
+    )
+    with pytest.raises(Killed):
+        train(parse_config(values), progress=dies_at(3))  # behind the checkpoint of step 2
+    train(parse_config(values))
+    folder = workplace / "run" / "log"
+    events = event_accumulator.EventAccumulator(str(folder))
+    events.Reload()
+    ours = [line["loss"] for line in tiny.curve(workplace / "run") if "loss" in line]
+    assert [e.step for e in events.Scalars("loss")] == [1, 2, 3, 4, 5]
+    assert [e.value for e in events.Scalars("loss")] == pytest.approx(ours, rel=1e-6)
+    (video,) = events.Images("validation/take4__cam")
+    assert (
+        video.step == 5
+        and video.encoded_image_string.startswith(b"GIF89a")
+        and video.width == 8 * (6 + 3 * 4)
+    )
+    if "wandb" in names:
+        files = sorted(folder.glob("wandb/offline-run-*/*.wandb"))
+        assert len({file.stem.rpartition("-")[2] for file in files}) == 1  # of one run, by its id
+        written = b"".join(
+            file.read_bytes() for file in files
+        )  # records with their numbers as JSON text
+        assert b"gradient_norm" in written and all(
+            json.dumps(loss).encode() in written for loss in ours
+        )
+
+
+def test_a_service_gets_one_run_by_its_id(tmp_path, tiny, monkeypatch):
+    """By a stand-in of W&B that keeps what it is asked for."""
+    asked = []
+
+    def init(**options) -> SimpleNamespace:
+        asked.append(options)
+        return SimpleNamespace(
+            log=lambda values, step: asked.append((step, values)), finish=lambda: None
+        )
+
+    monkeypatch.setitem(
+        sys.modules, "wandb", SimpleNamespace(init=init, Video=lambda file, format: (file, format))
+    )
+    config = tiny.config(tmp_path, log={"every": 1, "trackers": ["wandb"]})
+    for first_step in (0, 2):
+        log = StepLog(config, first_step, True)
+        log.write(first_step + 1, {"loss": 1.0})
+        log.show(first_step + 1, [Path("a.mp4")])
+    (first, _, shown, second, *_) = asked
+    assert first["id"] == second["id"] and first["resume"] == "allow" and first["name"] == "run"
+    assert shown == (1, {"validation/a": ("a.mp4", "mp4")})
+
+
+def test_a_checkpoint_comes_with_the_minutes_too(workplace, tiny, monkeypatch):
+    steps = []
+    monkeypatch.setattr(
+        loop, "save_checkpoint", lambda output, state, keep: steps.append(state.step)
+    )
+    clock = iter(range(0, 10_000, 25))  # seconds, at each look
+    monkeypatch.setattr(
+        loop, "time", SimpleNamespace(monotonic=lambda: next(clock), perf_counter=lambda: 0.0)
+    )
+    tiny.train(workplace, checkpoint={"every": 100, "minutes": 1.0})
+    assert steps == [3, 6]
+
+
+def test_captions_are_dropped_by_their_share(workplace, tiny):
+    values = tiny.settings(workplace, conditioning={"caption_dropout": 0.5})
+    samples = CachedSamples(parse_config(values), "train")
+    drawn = [item for step in range(100) for item, _ in samples.items_of_step(step, 2)]
+    assert 70 < sum(item.silent for item in drawn) < 130
+    assert drawn == [item for step in range(100) for item, _ in samples.items_of_step(step, 2)]
+    with refuses("caption_dropout=0"):
+        train(parse_config(values))  # a cache without the empty caption
+    shard = workplace / "cache" / "shard-00000.safetensors"
+    made_from, _ = shard_header(shard)
+    write_shard(shard, {**load_file(shard), EMPTY_CAPTION: torch.full((4, 24), 7.0)}, made_from)
+    reader = CachedSamples(parse_config(values), "train")
+    silent, spoken = (
+        reader.load(Item(clip="take0__cam", silent=silent)).text for silent in (True, False)
+    )
+    assert (
+        bool((silent == 7).all())
+        and silent.shape == spoken.shape
+        and not torch.equal(silent, spoken)
+    )
+    none = CachedSamples(tiny.config(workplace), "train")
+    assert not any(item.silent for step in range(100) for item, _ in none.items_of_step(step, 2))
+
+
+def test_a_loss_that_is_not_finite_stops_and_names_the_clip(workplace, tiny):
+    tiny.make_cache(workplace / "cache", spoil="take2__cam")
+    config = tiny.config(workplace, batch_size=1, checkpoint={"every": 1, "keep": 9}, steps=4)
+    with refuses("take2__cam") as error:
+        train(config)
+    assert "NaN" in str(error.value) and "last good checkpoint" in str(error.value)
+    for folder in checkpoint_folders(workplace / "run"):
+        assert all(
+            torch.isfinite(t).all() for t in load_file(folder / "trainable.safetensors").values()
+        )
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"seed": 4}, "seed"),
+        ({"lora": {"rank": 8, "alpha": 8}}, "lora"),
+        ({"conditioning": {"mode": "paper", "rays": "released"}}, "conditioning"),
+    ],
+)
+def test_other_settings_do_not_go_on_from_a_checkpoint(workplace, tiny, change, match):
+    tiny.train(workplace, steps=2)
+    with refuses(match):
+        tiny.train(workplace, steps=4, **change)
+
+
+def test_a_checkpoint_from_before_a_setting_existed_goes_on(workplace, tiny):
+    tiny.train(workplace, steps=2)
+    file = checkpoint_folders(workplace / "run")[-1] / "state.json"
+    state = read_json(file)
+    del state["config"]["conditioning"]["text_encoding"], state["config"]["init_lora"]
+    write_json(file, state)
+    assert tiny.train(workplace, steps=3).step == 3
+
+
+def test_other_base_or_cache_does_not_go_on_from_a_checkpoint(workplace, tiny):
+    tiny.train(workplace, steps=2)
+    tiny.make_cache(workplace / "cache", clips=5)
+    with refuses("cache contents"):
+        tiny.train(workplace, steps=4)
+    tiny.make_cache(workplace / "cache")
+    tiny.make_base(workplace / "base.safetensors", layers=3)
+    with refuses("base model"):
+        tiny.train(workplace, steps=4)
+
+
+def test_wrong_bases_are_refused(workplace, tiny):
+    cases = {
+        "t2v": (tiny.make_base(workplace / "t2v.safetensors", in_channels=16), "36"),
+        "missing": (workplace / "none.safetensors", "not there"),
+        "lora": (workplace / "cache" / "shard-00000.safetensors", "another model"),
+    }
+    (workplace / "cut.safetensors").write_bytes(
+        (workplace / "base.safetensors").read_bytes()[:5000]
+    )
+    cases["cut"] = (workplace / "cut.safetensors", "safetensors")
+    (workplace / "old.ckpt").write_bytes(b"x")
+    cases["pickled"] = (workplace / "old.ckpt", "pickled")
+    for base, match in cases.values():
+        with refuses(match):
+            tiny.train(workplace, base=str(base))
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(workplace, tiny, caplog):
+    tiny.train(workplace, output=str(workplace / "whole"))
+    tiny.train(workplace, steps=4)
+    before, newest = checkpoint_folders(workplace / "run")
+    whole = (newest / "trainable.safetensors").read_bytes()
+    (newest / "trainable.safetensors").write_bytes(whole[: len(whole) // 2])
+    assert tiny.train(workplace).finished
+    assert newest.name in caplog.text and f"goes on from {before.name} instead" in caplog.text
+    steps = [line["step"] for line in tiny.curve(workplace / "run")]
+    assert steps == [1, 2, 3, 4, 5, 6]
+    for folder in checkpoint_folders(workplace / "run"):
+        (folder / "optimizer.pt").write_bytes(b"")
+    with refuses("step-00000006"):
+        tiny.train(workplace, steps=8)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="modes as POSIX has them")
+def test_others_can_read_what_a_training_leaves(workplace, tiny):
+    before = os.umask(0o022)
+    try:
+        tiny.train(workplace, steps=2)
+    finally:
+        os.umask(before)
+    files = [path for path in (workplace / "run").rglob("*") if path.is_file()]
+    assert {path.name for path in files} >= {
+        "lora.safetensors",
+        "trainable.safetensors",
+        "state.json",
+    }
+    assert {oct(path.stat().st_mode & 0o777) for path in files} == {"0o644"}
+
+
+def test_what_a_killed_run_had_begun_to_save_is_cleared_at_the_next_start(workplace, tiny):
+    begun = workplace / "run" / "checkpoints" / ".step-00000002.0123abcd"
+    begun.mkdir(parents=True)
+    (begun / "trainable.safetensors").write_bytes(b"half")
+    tiny.train(workplace, steps=2)
+    assert not begun.exists() and checkpoint_folders(workplace / "run")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a file size limit of POSIX")
+def test_a_full_disk_loses_nothing(workplace, tiny):
+    import resource
+
+    tiny.train(workplace, steps=4)
+    before = {
+        p: p.read_bytes() for p in (workplace / "run" / "checkpoints").rglob("*") if p.is_file()
+    }
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # Larger than the log and configuration, smaller than the weights: the kernel refuses the write
+    # itself.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8000, hard))
+    try:
+        with refuses("room on the disk") as error:
+            tiny.train(workplace, steps=8, log={"every": 100})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "step-00000004" in str(error.value)
+    assert {
+        p: p.read_bytes() for p in (workplace / "run" / "checkpoints").rglob("*") if p.is_file()
+    } == before
+    assert tiny.train(workplace, steps=8).step == 8
+
+
+def test_cache_of_other_rays_is_refused(workplace, tiny):
+    tiny.make_cache(workplace / "cache", rays="exact")
+    with refuses("rays"):
+        tiny.train(workplace)
+
+
+def test_a_changed_shard_is_noticed(workplace, tiny):
+    other = tiny.make_cache(workplace / "other", spoil="take0__cam")
+    (workplace / "cache" / "shard-00000.safetensors").write_bytes(
+        (other / "shard-00000.safetensors").read_bytes()
+    )
+    with refuses("shard-00000"):
+        tiny.train(workplace)
+    (workplace / "cache" / "shard-00000.safetensors").write_bytes(b"not a shard")
+    with refuses("shard-00000"):
+        tiny.train(workplace)

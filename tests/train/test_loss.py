@@ -1,0 +1,245 @@
+"""The training step against the numbers that the released trainer's own code gave (golden
+``train_step``)."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from egox_core.gga.attention import gga_attention
+from egox_core.gga.bias import reference_attention
+from egox_core.gga.options import GgaOptions
+from egox_core.types import GgaGeometry
+
+pytest.importorskip("pydantic")
+
+from egox_train.train.config import ConditioningConfig, TimestepConfig  # noqa: E402
+from egox_train.train.loss import draw_sigmas, flow_loss, model_timesteps, noised_input, sigma_table  # noqa: E402
+from egox_train.train.samples import TrainSample, collate  # noqa: E402
+from egox_train.wan import diffusers_processor  # noqa: E402
+from egox_train.wan.diffusers_processor import install_gga  # noqa: E402
+from tests.paths import GOLDEN  # noqa: E402
+
+GRADIENTS = (
+    "blocks.0.attn1.to_q.weight",
+    "blocks.1.attn1.to_v.weight",
+    "blocks.1.attn2.to_out.0.weight",
+)
+
+
+@pytest.fixture(scope="module")
+def golden() -> dict[str, torch.Tensor]:
+    return load_file(GOLDEN / "train_step.safetensors")
+
+
+def tiny_wan():
+    from diffusers import WanTransformer3DModel
+
+    config = json.loads((GOLDEN / "tiny_config.json").read_text(encoding="utf-8"))
+    config = {k: v for k, v in config.items() if not k.startswith("note")}
+    model = WanTransformer3DModel(**config)
+    weights = load_file(GOLDEN / "tiny_transformer.safetensors")
+    model.load_state_dict(
+        {k.removeprefix("weights."): v for k, v in weights.items() if k.startswith("weights.")}
+    )
+    return model
+
+
+def tiny_wan_of(dim: int):
+    """Random, without image embedding; its text is 24 wide."""
+    from diffusers import WanTransformer3DModel
+
+    return WanTransformer3DModel(
+        num_attention_heads=2,
+        attention_head_dim=dim // 2,
+        in_channels=36,
+        out_channels=16,
+        text_dim=24,
+        freq_dim=32,
+        ffn_dim=2 * dim,
+        num_layers=2,
+    )
+
+
+def random_sample(seed: int) -> TrainSample:
+    """A clip of 2 latent frames, exo 4x6 and ego 4x4, with geometry."""
+    generator = torch.Generator().manual_seed(seed)
+    exo, ego, prior = (torch.randn(1, 16, 2, 4, w, generator=generator) for w in (6, 4, 4))
+    return TrainSample(
+        clips=(f"c{seed}",),
+        exo=exo,
+        ego=ego,
+        cond_ego=prior,
+        text=torch.randn(1, 4, 24, generator=generator),
+        geometry=(geometry_of(2, 2, 3, 2, seed),),
+    )
+
+
+@pytest.mark.parametrize(
+    ("case", "noise_of", "mode"),
+    [
+        ("gc_on_gga", "gc_on_gga", "released"),
+        ("gc_on_gga_b", "gc_on_gga_b", "released"),
+        ("gc_off_nogga", "gc_on_gga", "off"),
+    ],
+)
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_loss_and_gradients_equal_the_released_trainers(
+    golden, golden_geometry, case, noise_of, mode, checkpointing
+):
+    model = tiny_wan()
+    scope = install_gga(model)
+    if checkpointing:
+        model.enable_gradient_checkpointing()
+    sample = TrainSample(
+        clips=("golden",),
+        exo=golden["in.exo_latent_norm"],
+        ego=golden["in.ego_gt_latent_norm"],
+        cond_ego=golden["in.ego_prior_latent_norm"],
+        text=golden["in.text_embeds"],
+        image=golden["in.image_embeds"],
+        geometry=(golden_geometry(golden["in.point_vecs_per_frame"], golden["in.cam_rays"]),),
+    )
+    conditioning = ConditioningConfig(mode="trainer", gga_mode=mode)
+    assert (conditioning.mask_mode, conditioning.lambda_g) == ("trainer", 1.0)
+    sigmas, noise = golden[f"{case}.sigma"], golden[f"{noise_of}.noise"]
+    packed = noised_input(sample, noise, sigmas, conditioning)
+    torch.testing.assert_close(packed, golden[f"{noise_of}.model_input_36ch"], atol=1e-6, rtol=0)
+    assert model_timesteps(sigmas).tolist() == golden[f"{case}.timestep"].tolist()
+
+    result = flow_loss(model, scope, sample, noise, sigmas, conditioning)
+    result.loss.backward()
+    assert abs(float(result.loss.detach()) - float(golden[f"{case}.loss"])) < 1e-4
+    torch.testing.assert_close(result.target, golden[f"{noise_of}.target_ego"], atol=1e-6, rtol=0)
+    # float32, other kernels: the forward's own tolerance (quirks: tiny forward 5e-5)
+    torch.testing.assert_close(
+        result.prediction, golden[f"{case}.prediction_ego"], atol=5e-5, rtol=0
+    )
+    weights = dict(model.named_parameters())
+    for name in GRADIENTS:
+        expected = golden[f"{case}.grad.{name}"]
+        assert (weights[name].grad - expected).norm() / expected.norm() < 1e-4, name
+
+
+def geometry_of(t: int, h: int, w_exo: int, w_ego: int, seed: int) -> GgaGeometry:
+    generator = torch.Generator().manual_seed(seed)
+    keys = torch.nn.functional.normalize(
+        torch.randn(t, t, h, w_exo + w_ego, 3, generator=generator), dim=-1
+    )
+    trust = torch.rand(t, h, w_exo + w_ego, generator=generator)
+    keys[..., w_exo:, :] = 0
+    trust[..., w_exo:] = 0
+    queries = torch.nn.functional.normalize(
+        torch.randn(t, h * w_ego, 3, generator=generator), dim=-1
+    )
+    return GgaGeometry(
+        query_dirs=queries,
+        key_dirs=keys.flatten(1, 3),
+        key_trust=trust.flatten(),
+        grid=(t, h, w_exo, w_ego),
+    )
+
+
+@pytest.mark.parametrize(("mode", "lambda_g"), [("released", 3.0), ("power", 1.5)])
+def test_attention_and_its_gradients_equal_the_dense_reference(mode, lambda_g):
+    geometry, options = geometry_of(3, 4, 6, 4, seed=1), GgaOptions(mode=mode, lambda_g=lambda_g)
+    generator = torch.Generator().manual_seed(2)
+    heads, d = 2, 16
+    ours = [
+        torch.randn(1, geometry.tokens, heads * d, generator=generator, requires_grad=True)
+        for _ in range(3)
+    ]
+    dense = [x.detach().double().requires_grad_() for x in ours]
+    out = gga_attention(
+        *ours, heads, geometry, options, recompute=True, chunk_bytes=1
+    )  # 1: many chunks
+    expected = reference_attention(*dense, heads, geometry, options)
+    torch.testing.assert_close(out.double(), expected, atol=1e-5, rtol=0)
+    weight = torch.randn(out.shape, generator=generator)
+    (out * weight).sum().backward()
+    (expected * weight.double()).sum().backward()
+    for ours_x, dense_x in zip(ours, dense, strict=True):
+        # against float64, so the bar of the issue (1e-4, float32) is met with room
+        assert (ours_x.grad.double() - dense_x.grad).norm() / dense_x.grad.norm() < 1e-5
+
+
+def test_recomputing_the_bias_changes_no_number():
+    """Bit for bit: backward then works on the bias that forward had."""
+    geometry, options = geometry_of(3, 4, 6, 4, seed=1), GgaOptions()
+    generator = torch.Generator().manual_seed(2)
+    inputs = [
+        torch.randn(1, geometry.tokens, 32, generator=generator, requires_grad=True)
+        for _ in range(3)
+    ]
+    results = []
+    for recompute in (False, True):
+        out = gga_attention(*inputs, 2, geometry, options, recompute=recompute, chunk_bytes=1)
+        results.append((out, *torch.autograd.grad(out.square().sum(), inputs)))
+    assert all(torch.equal(kept, again) for kept, again in zip(*results, strict=True))
+    with torch.no_grad():
+        assert torch.equal(
+            gga_attention(*inputs, 2, geometry, options, chunk_bytes=1), results[0][0]
+        )
+
+
+@pytest.mark.parametrize("clips", [1, 3])
+def test_a_small_batch_with_shared_bias_equals_clip_by_clip(monkeypatch, clips):
+    """Loss and gradients of the path that makes the bias once a step, against the one for large
+    canvases."""
+    samples = [random_sample(seed) for seed in range(clips)]
+    noise = torch.randn(clips, 16, 2, 4, 4, generator=torch.Generator().manual_seed(9))
+    results = {}
+    for path, limit in (("shared", diffusers_processor.SHARED_BIAS_BYTES), ("pieces", 0)):
+        monkeypatch.setattr(diffusers_processor, "SHARED_BIAS_BYTES", limit)
+        torch.manual_seed(0)
+        model = tiny_wan_of(dim=32)
+        scope = install_gga(model)
+        result = flow_loss(
+            model, scope, collate(samples), noise, torch.full((clips,), 0.5), ConditioningConfig()
+        )
+        assert (scope.shared_bias(torch.float32) is not None) == (path == "shared")
+        result.loss.backward()
+        results[path] = result.per_clip, model.blocks[0].attn1.to_q.weight.grad
+    for ours, expected in zip(*results.values(), strict=True):
+        torch.testing.assert_close(
+            ours, expected, atol=1e-6, rtol=1e-5
+        )  # float32 sums in another order
+
+
+def test_backward_keeps_no_bias_map():
+    """Memory of autograd between forward and backward stays far under one L x L_ego map."""
+    geometry = geometry_of(6, 12, 12, 12, seed=3)
+    q, k, v = (torch.randn(1, geometry.tokens, 8, requires_grad=True) for _ in range(3))
+    saved: dict[int, int] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        saved[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        gga_attention(
+            q, k, v, 1, geometry, GgaOptions(mode="released", lambda_g=3.0), recompute=True
+        )
+    ego_map = 4 * geometry.tokens * 6 * 12 * 12
+    geometry_bytes = geometry.key_dirs.numel() * 4  # the inputs themselves
+    assert sum(saved.values()) < ego_map / 4 + geometry_bytes
+
+
+def test_trainer_table_is_the_released_trainers():
+    table = sigma_table(TimestepConfig(kind="table", shift=1.0))
+    torch.testing.assert_close(table, torch.arange(1000, 0, -1) / 1000, atol=1e-6, rtol=0)
+    assert model_timesteps(table).tolist() == list(range(1000, 0, -1))
+    golden_table = load_file(GOLDEN / "schedule_50.safetensors")
+    name = next(k for k in golden_table if "trainer" in k and "sigma" in k)
+    torch.testing.assert_close(table, golden_table[name][:1000].float(), atol=1e-6, rtol=0)
+
+
+def test_drawn_noise_levels_follow_shift_and_generator():
+    config = TimestepConfig(kind="uniform", shift=3.0)
+    draw = draw_sigmas(config, 20000, torch.Generator().manual_seed(5))
+    again = draw_sigmas(config, 20000, torch.Generator().manual_seed(5))
+    assert torch.equal(draw, again)
+    assert float(draw.median()) == pytest.approx(0.75, abs=0.01)  # 3 * 0.5 / (1 + 2 * 0.5)

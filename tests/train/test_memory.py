@@ -1,0 +1,130 @@
+"""Memory options change nothing but memory."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+import torch
+
+from egox_train.train.config import parse_config
+from egox_train.train.loss import flow_loss
+from egox_train.train.model import make_trainable
+from egox_train.train.samples import CachedSamples, noise_for, sample_generator
+from tests.refusals import refuses
+
+
+def gradients(workplace, tiny, **memory) -> tuple[float, dict[str, torch.Tensor]]:
+    """Loss and LoRA gradients of one fixed sample under some memory options."""
+    values = tiny.settings(workplace)
+    values["memory"] = {**values["memory"], **memory}
+    config = parse_config(values)
+    made = make_trainable(config, torch.device("cpu"))
+    # B starts at zero, which would hide A's gradients.
+    for number, parameter in enumerate(made.parameters):
+        with torch.no_grad():
+            parameter.copy_(
+                0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(number))
+            )
+    samples = CachedSamples(config, "train")
+    sample = samples.load(samples.groups[0][0])
+    noise = noise_for(sample, sample_generator(0, 0, "noise"), False)
+    dtype = made.compute_dtype
+    with torch.autocast("cpu", dtype=dtype, enabled=made.autocast):
+        result = flow_loss(
+            made.model,
+            made.scope,
+            sample.to("cpu", dtype),
+            noise.to(dtype),
+            torch.tensor([0.5]),
+            config.conditioning,
+        )
+    result.loss.backward()
+    return float(result.loss.detach()), {
+        n: p.grad.clone() for n, p in made.model.named_parameters() if p.requires_grad
+    }
+
+
+@pytest.mark.parametrize(
+    "memory",
+    [
+        {"gradient_checkpointing": True},
+        {"block_offload": True},
+        {"checkpoint_offload": True},
+        {"block_offload": True, "checkpoint_offload": True},
+    ],
+)
+def test_what_saves_memory_changes_no_gradient(workplace, tiny, memory):
+    loss, expected = gradients(workplace, tiny, gradient_checkpointing=False)
+    other, found = gradients(workplace, tiny, **memory)
+    assert other == loss and found.keys() == expected.keys() and len(found) == 2 * 10 * 2
+    for name, gradient in expected.items():
+        assert float(gradient.abs().max()) > 0
+        torch.testing.assert_close(found[name], gradient, atol=1e-7, rtol=1e-5)
+
+
+@pytest.mark.slow  # compiles for a minute
+def test_compiled_blocks_have_the_same_gradients(workplace, tiny, compiling):
+    loss, expected = gradients(workplace, tiny, gradient_checkpointing=False)
+    other, found = gradients(workplace, tiny, gradient_checkpointing=False, compile=True)
+    assert other == pytest.approx(loss, rel=1e-5) and found.keys() == expected.keys()
+    for name, gradient in expected.items():  # the same float32 sums in another order
+        torch.testing.assert_close(found[name], gradient, atol=1e-6, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("base", "memory"),
+    [
+        ("float8", {"checkpoint_offload": True}),
+        ("bfloat16", {"checkpoint_offload": True}),
+        ("bfloat16", {"block_offload": True}),
+    ],
+)
+def test_what_saves_memory_changes_no_gradient_of_a_smaller_base(workplace, tiny, base, memory):
+    """configs/train_48gb.yaml is the first."""
+    if base == "float8":
+        pytest.importorskip("torchao", reason="torchao is not installed (part of the train extra)")
+    how = {"base_dtype": base, "compute_dtype": "bfloat16"}
+    loss, expected = gradients(workplace, tiny, **how)
+    other, found = gradients(workplace, tiny, **how, **memory)
+    assert other == loss and found.keys() == expected.keys()
+    for name, gradient in expected.items():
+        # The same operations on the same numbers, run once more or on a copy; a LoRA's own sums are
+        # float32.
+        torch.testing.assert_close(found[name], gradient, atol=1e-7, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("memory", "bar"),
+    [
+        ({"base_dtype": "bfloat16", "compute_dtype": "bfloat16"}, 0.06),
+        ({"base_dtype": "float8"}, 0.15),
+        ({"base_dtype": "int4"}, 0.25),
+    ],
+)
+def test_a_base_in_fewer_bits_gives_nearly_the_same_gradients(workplace, tiny, memory, bar):
+    package = {"float8": "torchao", "int4": "bitsandbytes"}.get(memory["base_dtype"])
+    if package and importlib.util.find_spec(package) is None:
+        pytest.skip(f"{package} is not installed (part of the train extra)")
+    loss, expected = gradients(workplace, tiny)
+    other, found = gradients(workplace, tiny, **{"compute_dtype": "bfloat16", **memory})
+    assert other == pytest.approx(loss, rel=bar / 3)
+    ours, theirs = (
+        torch.cat([g[n].float().flatten() for n in sorted(expected)]) for g in (found, expected)
+    )
+    # bfloat16 keeps 8 bits, e4m3 four, NF4 has sixteen values: the direction must be the same, the
+    # digits can't be.
+    assert float((ours - theirs).norm() / theirs.norm()) < bar
+    assert all(g.dtype == torch.float32 for g in found.values())
+
+
+@pytest.mark.parametrize(
+    ("memory", "match"),
+    [
+        ({"block_offload": True, "gradient_checkpointing": False}, "gradient_checkpointing"),
+        ({"checkpoint_offload": True, "gradient_checkpointing": False}, "gradient_checkpointing"),
+    ],
+)
+def test_options_that_need_each_other(workplace, tiny, memory, match):
+    with refuses(match):
+        gradients(workplace, tiny, **memory)

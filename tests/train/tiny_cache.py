@@ -1,0 +1,172 @@
+"""A small cache of random latents with a learnable rule, and a tiny base in ComfyUI's naming: what
+trainings need."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+
+from egox_core.progress import no_progress
+from egox_train.data.cache_store import (
+    CacheEntry,
+    CacheIndex,
+    fingerprint,
+    write_index,
+    write_shard,
+)
+
+
+def make_cache(
+    folder: Path,
+    clips: int = 6,
+    *,
+    t: int = 2,
+    h: int = 4,
+    w_exo: int = 6,
+    text_dim: int = 24,
+    spoil: str = "",
+    rays: str = "released",
+    image_dim: int = 0,
+) -> Path:
+    """Clips ``take0__cam`` ...; the last third is validation. The ego latent is the prior plus a
+    little noise."""
+    folder.mkdir(parents=True, exist_ok=True)
+    entries, shards = [], {}
+    for number in range(clips):
+        generator = torch.Generator().manual_seed(number)
+        name, w_ego = f"take{number}__cam", h
+        prior = torch.randn(16, t, h, w_ego, generator=generator)
+        ego = prior + 0.1 * torch.randn(prior.shape, generator=generator)
+        if name == spoil:
+            ego[0, 0, 0, 0] = float("nan")
+        keys = torch.nn.functional.normalize(
+            torch.randn(t, t, h // 2, (w_exo + w_ego) // 2, 3, generator=generator), dim=-1
+        )
+        trust = torch.ones(t, h // 2, (w_exo + w_ego) // 2)
+        keys[..., w_exo // 2 :, :], trust[..., w_exo // 2 :] = 0, 0
+        tensors = {
+            "exo": torch.randn(16, t, h, w_exo, generator=generator),
+            "ego": ego,
+            "prior": prior,
+            "grey": torch.zeros_like(prior),
+            "text": torch.randn(4, text_dim, generator=generator),
+            "exo_first": torch.randn(16, t, h, w_exo, generator=generator),
+            "ego_first": ego.clone(),
+            "query_dirs": torch.nn.functional.normalize(
+                torch.randn(t, h // 2 * w_ego // 2, 3, generator=generator), dim=-1
+            ),
+            "key_dirs": keys.flatten(1, 3),
+            "key_trust": trust.flatten(),
+            "grid": torch.tensor([t, h // 2, w_exo // 2, w_ego // 2]),
+        }
+        if image_dim:
+            tensors["image"] = torch.randn(257, image_dim, generator=generator)
+        shard, made_from = (
+            f"shard-{number:05d}.safetensors",
+            fingerprint({"clip": name, "spoil": spoil}),
+        )
+        write_shard(folder / shard, {f"{name}/{k}": v for k, v in tensors.items()}, made_from)
+        shards[shard] = made_from
+        split = "validation" if number >= clips - clips // 3 else "train"
+        entries.append(
+            CacheEntry(
+                clip=name, take=f"take{number}", split=split, shard=shard, start=0, rank=1, fps=12.5
+            )
+        )
+    write_index(
+        folder,
+        CacheIndex(
+            settings={
+                "rays": rays,
+                "image_embedding": "released" if image_dim else "none",
+                "views": True,
+            },
+            models={},
+            shards=shards,
+            entries=tuple(entries),
+        ),
+    )
+    return folder
+
+
+def make_base(
+    file: Path,
+    *,
+    dim: int = 32,
+    heads: int = 2,
+    layers: int = 2,
+    text_dim: int = 24,
+    in_channels: int = 36,
+    image_dim: int | None = None,
+    seed: int = 0,
+) -> Path:
+    """A random Wan transformer as a single ComfyUI file."""
+    from diffusers import WanTransformer3DModel
+
+    from egox_train.wan.transformer import save_native
+
+    torch.manual_seed(seed)
+    model = WanTransformer3DModel(
+        num_attention_heads=heads,
+        attention_head_dim=dim // heads,
+        in_channels=in_channels,
+        out_channels=16,
+        text_dim=text_dim,
+        freq_dim=32,
+        ffn_dim=2 * dim,
+        num_layers=layers,
+        image_dim=image_dim,
+        added_kv_proj_dim=dim if image_dim else None,
+    )
+    save_native(model, file, {}, torch.float32)
+    return file
+
+
+def settings(folder: Path, **more) -> dict:
+    """A configuration for these two, small and quick."""
+    values = {
+        "base": str(folder / "base.safetensors"),
+        "cache": str(folder / "cache"),
+        "output": str(folder / "run"),
+        "steps": 6,
+        "batch_size": 2,
+        "seed": 3,
+        "lora": {"rank": 4, "alpha": 4, "targets": ["attn1", "attn2", "ffn"]},
+        "memory": {"base_dtype": "float32", "compute_dtype": "float32"},
+        "log": {"every": 1},
+        "optimizer": {"warmup_steps": 2, "learning_rate": 1e-2},
+        "checkpoint": {"every": 2, "keep": 2},
+        "validation": {"every": 0},
+    }
+    return {**values, **more}
+
+
+def config(folder: Path, **more):
+    from egox_train.train.config import parse_config
+
+    return parse_config(settings(folder, **more))
+
+
+def train(folder: Path, *, progress=no_progress, **more):
+    """The outcome of a training in these settings."""
+    from egox_train.train import loop
+
+    return loop.train(config(folder, **more), progress=progress)
+
+
+def curve(output: Path) -> list[dict]:
+    """The lines that a run has written."""
+    return [
+        json.loads(line)
+        for line in (output / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
+
+
+def first_sample(config):
+    """Of the training clips in the cache of a configuration."""
+    from egox_train.train.samples import CachedSamples
+
+    samples = CachedSamples(config, "train")
+    return samples.load(samples.groups[0][0])

@@ -1,0 +1,70 @@
+"""Reading the base transformer: a folder in diffusers' layout, in shards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("accelerate", reason="accelerate is not installed (the train extra)")
+
+from diffusers import WanTransformer3DModel  # noqa: E402
+
+from egox_train.wan import transformer  # noqa: E402
+from egox_train.wan.transformer import load_base, save_native  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def bases(tmp_path_factory) -> dict[str, Path]:
+    """The same float32 weights as a folder of shards and as one file."""
+    torch.manual_seed(0)
+    model = WanTransformer3DModel(
+        num_attention_heads=2,
+        attention_head_dim=128,
+        in_channels=36,
+        out_channels=16,
+        text_dim=24,
+        freq_dim=32,
+        ffn_dim=64,
+        num_layers=2,
+    )
+    place = tmp_path_factory.mktemp("bases")
+    model.save_pretrained(place / "folder" / "transformer", max_shard_size="1MB")
+    assert len(list((place / "folder" / "transformer").glob("*.safetensors"))) > 2
+    save_native(model, place / "base.safetensors", {}, torch.float32)
+    return {"folder": place / "folder", "file": place / "base.safetensors"}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_shards_are_read_in_the_dtype_asked_for(bases, monkeypatch, dtype):
+    """As they are read, not cast afterwards: the 14B model is 66 GB as float32."""
+    monkeypatch.setattr(transformer, "cast_base", lambda model, dtype: model)
+    kept, may = set(), WanTransformer3DModel._keep_in_fp32_modules
+    for name, parameter in load_base(bases["folder"], dtype).named_parameters():
+        if parameter.dtype != dtype:
+            assert parameter.dtype == torch.float32, name
+            kept.add(next(part for part in name.split(".") if part in may))
+    exact = {"time_embedder", "scale_shift_table", "norm2"}
+    assert kept == (set() if dtype == torch.float32 else exact)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_folder_and_a_file_give_the_same_model(bases, dtype):
+    """Weights that stay float32 were not rounded on the way; rotary tables are compared too."""
+    folder, file = (
+        {**model.state_dict(), **dict(model.named_buffers())}
+        for model in (load_base(bases[kind], dtype) for kind in ("folder", "file"))
+    )
+    assert folder.keys() == file.keys()
+    for name, value in folder.items():
+        assert value.dtype == file[name].dtype and torch.equal(value, file[name]), name
+
+
+def test_a_float8_file_is_read_in_the_dtype_asked_for(bases, tmp_path, monkeypatch):
+    save_native(load_base(bases["file"]), tmp_path / "small.safetensors", {}, torch.float8_e4m3fn)
+    exact = load_base(tmp_path / "small.safetensors").state_dict()
+    monkeypatch.setattr(transformer, "cast_base", lambda model, dtype: model)
+    half = load_base(tmp_path / "small.safetensors", torch.bfloat16).state_dict()
+    for name, value in half.items():
+        assert value.dtype == torch.bfloat16 and torch.equal(value.float(), exact[name])

@@ -1,0 +1,97 @@
+"""The plain twin of ``egox_core/depth/align.py``: double precision, every pixel, one obvious step
+after the other. Slow.
+
+Same signature, same meaning; the tests hold the fast path to it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from egox_core.depth.align import make_report
+from egox_core.depth.fit import SCALE_FLOOR, TUKEY, FrameFit
+from egox_core.depth.report import AlignOptions, AlignReport
+from egox_core.progress import Progress, no_progress
+from egox_core.types import DepthVideo
+
+
+def align_depth_reference(
+    metric: DepthVideo,  # z depth, metres
+    video: DepthVideo,  # relative depth or disparity
+    dynamic: Tensor | None = None,  # [T, H, W] bool
+    sky: Tensor | None = None,  # [T, H, W] bool
+    options: AlignOptions = AlignOptions(),  # noqa: B008  frozen
+    progress: Progress = no_progress,
+) -> tuple[DepthVideo, AlignReport]:
+    """As :func:`depth.align.align_depth` for two valid inputs of one size; checks nothing."""
+    fits, reasons, used = [], [], []
+    for t in range(len(metric.depth_m)):
+        y = 1 / metric.depth_m[t].double().numpy()
+        x = video.depth_m[t].double().numpy()
+        x = x if video.kind == "disparity" else 1 / x
+        counts = np.isfinite(x) & np.isfinite(y)
+        for mask in (dynamic, sky, metric.dynamic, metric.sky, video.dynamic, video.sky):
+            if mask is not None:
+                counts &= ~mask[t].numpy()
+        fit = None
+        if counts.mean() >= options.min_valid_share:
+            fit = (_robust if options.mode == "robust" else _least_squares)(
+                np.where(counts, x, np.nan), np.where(counts, y, np.nan), options)
+        fits.append(fit)
+        reasons.append("" if fit is not None else "too few pixels")
+        used.append(0.0 if fit is None else fit.used / x.size)
+    first = next(fit for fit in fits if fit is not None)
+    alpha, beta, states, frames = first.alpha, first.beta, [], []
+    for t, fit in enumerate(fits):
+        if fit is not None:
+            alpha = options.momentum * alpha + (1 - options.momentum) * fit.alpha
+            beta = options.momentum * beta + (1 - options.momentum) * fit.beta
+        states.append((alpha, beta))
+        x = video.depth_m[t].double()
+        x = x if video.kind == "disparity" else 1 / x
+        depth = 1 / (alpha * x + beta).clamp_min(options.min_inverse_depth)
+        for mask in (sky, metric.sky, video.sky):
+            if mask is not None:
+                depth = depth.masked_fill(mask[t], float("nan"))
+        frames.append(depth.float())
+    return replace(metric, depth_m=torch.stack(frames)), make_report(fits, reasons, used, states, options)
+
+
+def _gate(values: np.ndarray, options: AlignOptions) -> np.ndarray:
+    low, high = np.nanquantile(values, [options.low_quantile, options.high_quantile], method="nearest")
+    return (values >= low) & (values <= high)
+
+
+def _least_squares(x: np.ndarray, y: np.ndarray, options: AlignOptions) -> FrameFit:
+    keep = _gate(x, options) & _gate(y, options)
+    x, y = x[keep], y[keep]
+    (alpha, beta), *_ = np.linalg.lstsq(np.stack([x, np.ones_like(x)], axis=1), y, rcond=None)
+    return _summary(x, y, np.ones_like(x), alpha, beta)
+
+
+def _robust(x: np.ndarray, y: np.ndarray, options: AlignOptions) -> FrameFit:
+    start = _least_squares(x, y, options)
+    alpha, beta = start.alpha, start.beta
+    valid = np.isfinite(x) & np.isfinite(y)
+    x, y = x[valid], y[valid]
+    design = np.stack([x, np.ones_like(x)], axis=1)
+    for _ in range(60):  # far past convergence
+        residual = y - alpha * x - beta
+        scale = max(1.4826 * np.median(np.abs(residual)), SCALE_FLOOR * start.mean_y)
+        w = np.clip(1 - (residual / (TUKEY * scale)) ** 2, 0, None) ** 2
+        weighted = design * w[:, None]
+        alpha, beta = np.linalg.solve(weighted.T @ design, weighted.T @ y)
+    return _summary(x, y, w, alpha, beta)
+
+
+def _summary(x: np.ndarray, y: np.ndarray, w: np.ndarray, alpha: float, beta: float) -> FrameFit:
+    mean_x, mean_y = np.average(x, weights=w), np.average(y, weights=w)
+    return FrameFit(
+        alpha=float(alpha), beta=float(beta),
+        residual=float(np.average((y - alpha * x - beta) ** 2, weights=w)) ** 0.5,
+        mean_x=float(mean_x), mean_y=float(mean_y), var_x=float(np.average((x - mean_x) ** 2, weights=w)),
+        used=int(np.count_nonzero(w)))
