@@ -51,6 +51,7 @@ ROOMS = (
     "types",
     "cameras",
     "archives",
+    "finite",
     "safe_files",
     "file_names",
     "sizes",

@@ -33,6 +33,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.checkpoint import checkpoint
 
 from ..errors import EgoXInputError
+from ..finite import all_finite
 from .bias import without_autocast
 from .flash import PROVEN_ON, guided_flash
 from .rows import BiasRows
@@ -128,6 +129,13 @@ class KernelsUsed:
 
 
 _choice_of: dict[tuple, Choice] = {}
+
+
+def forget_wrong() -> None:
+    """Have kernels that gave wrong numbers compared anew: a run begins, perhaps with a mended
+    file."""
+    for key in [key for key, choice in _choice_of.items() if WRONG in choice.refused.values()]:
+        del _choice_of[key]
 
 
 def backend_choices(device: torch.device) -> tuple[str, ...]:
@@ -278,7 +286,10 @@ def _softmax_attention(
 
 
 def _choice(name: str, q: Tensor, k: Tensor, v: Tensor, heads: int, bias_rows: BiasRows) -> Choice:
-    """Kernels for a name, after comparing with the twin on some queries; remembered by shape."""
+    """Kernels for a name, after comparing with the twin on some queries; remembered by shape.
+
+    Where a number isn't finite, all of them, not compared and not remembered.
+    """
     device = q.device
     where = torch.cuda.get_device_name(device) if q.is_cuda else device.type
     key = (name, where, q.dtype, tuple(q.shape), heads, bias_rows.geometry.grid)
@@ -296,7 +307,10 @@ def _choice(name: str, q: Tensor, k: Tensor, v: Tensor, heads: int, bias_rows: B
             names = (name,) if name in BACKENDS else backend_choices(device)
             if name == "steady":
                 names = (STEADY, *(other for other in names if other != STEADY))
-            choice = _compared(names, args)
+            twin = _twin(*args)
+            if not all_finite(q, k, v, twin):  # by no kernel's fault: nothing can be compared
+                return Choice(names=list(names))
+            choice = _compared(names, args, twin)
             if name == "auto" and len(choice.names) > 1:
                 times = {name: _seconds(BACKENDS[name], args, device) for name in choice.names}
                 choice.names = sorted(times, key=times.get)
@@ -306,9 +320,9 @@ def _choice(name: str, q: Tensor, k: Tensor, v: Tensor, heads: int, bias_rows: B
     return _choice_of[key]
 
 
-def _compared(names: tuple[str, ...], args: tuple) -> Choice:
+def _compared(names: tuple[str, ...], args: tuple, twin: Tensor) -> Choice:
     """Those of these kernels that run and agree with the twin."""
-    twin, choice, heads = _twin(*args), Choice(names=[]), args[3]
+    choice, heads = Choice(names=[]), args[3]
     for name in names:
         try:
             fault = None if _agrees(BACKENDS[name](*args), twin, heads) else WRONG

@@ -3,17 +3,19 @@ training."""
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
 from egox_core.errors import EgoXInputError
+from egox_core.finite import check_finite
+from ..wan.diffusers_processor import GgaScope
 from egox_core.gga.exo_cache import ExoCache, kept_size
 from egox_core.progress import Progress, no_progress
 from egox_core.sizes import PATCH
 from egox_core.wan.canvas import build_mask, crop_ego, crop_exo, model_input
 from egox_core.wan.schedule import make_scheduler, released_schedule
-
-from ..wan.diffusers_processor import GgaScope
 from .config import ConditioningConfig
 from .samples import TrainSample
 
@@ -113,6 +115,13 @@ def sample_ego(
                     scope.exo.finish(len(model.blocks))
                 shown = crop_ego(packed, w_exo) if scope.exo.kept else packed
             out = ask(shown, timestep, text)
+            check_finite(
+                out,
+                step + 1,
+                {"the latent": shown, "the text": text, "the picture embedding": sample.image},
+                () if torch.distributed.is_initialized() else model.blocks,
+                partial(ask, shown, timestep, text),
+            )
             if scope.exo is not None:
                 scope.exo.finish(len(model.blocks))
                 scope.exo = None

@@ -13,7 +13,7 @@ import comfy.model_base
 from torch import Tensor
 
 from ...egox_core.errors import EgoXInputError
-from ...egox_core.gga.backends import KernelsUsed
+from ...egox_core.gga.backends import KernelsUsed, forget_wrong
 from ...egox_core.gga.exo_cache import ExoCache
 from ...egox_core.sizes import MODEL_CHANNELS
 from ...egox_core.types import Canvas
@@ -282,6 +282,7 @@ class PatchCalls:
         self.ego_share = 1.0  # of the tokens
         self.seconds.clear()
         self.kernels.clear()
+        forget_wrong()
 
     @property
     def lost(self) -> str | None:

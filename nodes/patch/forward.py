@@ -10,6 +10,7 @@ torch.compile: the host's compile node drops every guard on transformer_options,
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,6 +22,7 @@ except ImportError:  # hosts before 0.35
     from contextlib import nullcontext as pause_malloc_graph
 
 from ...egox_core.errors import EgoXInputError
+from ...egox_core.finite import check_finite
 from ...egox_core.gga.attention import ego_attention, gga_attention
 from ...egox_core.gga.exo_cache import ExoCache, ExoForward, kept_size
 from ...egox_core.gga.options import GgaOptions
@@ -159,18 +161,32 @@ class WideningWrapper:
             options[OVERRIDE] = AttentionOverride(
                 geometry, self.guidance, options.get(OVERRIDE), others, self.calls, exo_forward
             )
-        if exo_forward is not None and exo_forward.kept:
+        kept = exo_forward is not None and exo_forward.kept
+        if kept:
             kwargs[KEPT_MARK] = None
             options["rope_options"] = rope_right_of(exo.shape[-1], options.get("rope_options"))
-            with self.calls.seconds.of(KEPT, x.device):
-                return executor(x, timestep, context, clip_fea, time_dim_concat, options, **kwargs)
-        wide = widen(x, exo, mask_exo, cond_exo)
-        self.calls.ego_share = x.shape[-1] / wide.shape[-1]
-        with self.calls.seconds.of(FULL, x.device):
-            out = executor(wide, timestep, context, clip_fea, time_dim_concat, options, **kwargs)
-        if exo_forward is not None:
+            shown = x
+        else:
+            shown = widen(x, exo, mask_exo, cond_exo)
+            self.calls.ego_share = x.shape[-1] / shown.shape[-1]
+
+        # No function of ours, which compiling hosts would trace.
+        forward = partial(
+            executor, shown, timestep, context, clip_fea, time_dim_concat, options, **kwargs
+        )
+        with self.calls.seconds.of(KEPT if kept else FULL, x.device):
+            out = forward()
+        ego = out if kept else crop_ego(out, exo.shape[-1])
+        check_finite(
+            ego,
+            self.calls.steps + 1,
+            {"the latent": shown, "the text": context, "the picture embedding": clip_fea},
+            executor.class_obj.blocks,
+            forward,
+        )
+        if exo_forward is not None and not kept:
             exo_forward.finish(len(executor.class_obj.blocks))
-        return crop_ego(out, exo.shape[-1])
+        return ego
 
 
 def check_call(

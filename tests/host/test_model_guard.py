@@ -217,6 +217,26 @@ def test_missing_depth_is_masked_and_reported(rig):
     assert got.isfinite().all() and not torch.equal(got, rig.ksample(rig.patch()))
 
 
+@pytest.mark.parametrize("recompute_exo", [1, 2])
+@pytest.mark.parametrize("backend", ["auto", "sdpa"])
+def test_a_nan_ends_the_run_where_it_began(rig, recompute_exo, backend):
+    """Not the kernel's fault, whether one was chosen before or not; the mended model runs."""
+    patched = rig.patch(backend=backend, recompute_exo=recompute_exo)
+    expected = rig.ksample(patched)
+    blocks = rig.model.model.diffusion_model.blocks
+    for block, words in ((1, "first in blocks.1 of 2"), (0, "first in blocks.0 of 2")):
+        weight = blocks[block].ffn[0].weight
+        with torch.inference_mode():
+            kept = weight[0, 0].clone()
+            weight[0, 0] = torch.nan
+        refused(rig, f"step 1 of the sampling: got NaN.*{words}", lambda: rig.ksample(patched))
+        with torch.inference_mode():
+            weight[0, 0] = kept
+    text = [[x * torch.nan, values] for x, values in rig.positive]
+    refused(rig, "from the text on", lambda: rig.ksample(patched, positive=text))
+    assert torch.equal(rig.ksample(patched), expected)
+
+
 def test_cancelled_sampling_leaves_a_working_model(rig):
     import comfy.model_management
 

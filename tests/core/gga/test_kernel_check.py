@@ -139,6 +139,22 @@ def test_a_head_that_says_nothing_condemns_no_kernel(dtype):
     assert used.words() == "guided attention by sdpa"
 
 
+@pytest.mark.parametrize("backend", ["auto", "sdpa"])
+def test_a_nan_is_no_kernel_s_fault(monkeypatch, backend):
+    """A wrong kernel is judged anew at a run's start."""
+    used, (q, k, v) = KernelsUsed(), peaked(torch.float16, 1)
+    for broken in ((q * torch.inf, k, v), (q, k * torch.nan, v), (q, k, v + torch.inf)):
+        gga_attention(*broken, HEADS, geometry(), OPTIONS, backend=backend, used=used)
+    assert not backends._choice_of and not used.lost("sdpa")
+    with monkeypatch.context() as wrong:
+        wrong.setitem(BACKENDS, "sdpa", wrong_in_one_head(slice(None)))
+        gga_attention(q, k, v, HEADS, geometry(), OPTIONS)
+    backends.forget_wrong()
+    used.clear()
+    gga_attention(q, k, v, HEADS, geometry(), OPTIONS, backend=backend, used=used)
+    assert used.words() == "guided attention by sdpa"
+
+
 def test_steady_takes_the_next_kernel_and_times_none(monkeypatch):
     monkeypatch.setattr(backends, "backend_choices", lambda device: ("slow", "fast"))
     monkeypatch.setattr(backends, "_seconds", lambda *args: pytest.fail("timed"))
