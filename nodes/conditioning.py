@@ -19,6 +19,7 @@ from ..egox_core.wan.lora_settings import AUTO, resolve_auto
 from ..egox_core.wan.noise import NOISES
 from ..egox_core.wan.prompt import clean_prompt, escape_emphasis, join_sections, split_sections
 from ..egox_core.wan.vision import IMAGE_EMBEDDING_MODES, embedding_note, embedding_picture
+from .host.graph import check_encoders, check_or_message
 from .host.noise import HOST, NOISE_TOOLTIP
 from .host.vae import LOW_MEMORY_TILE, encode_picture, encode_video, released_embedding
 from .io_types import MADE_OF, CanvasWithEncoders, EgoXCanvas
@@ -177,7 +178,12 @@ class EgoXConditioning(io.ComfyNode):
                     tooltip="Both halves and their masks, for the model patch.",
                 ),
             ],
+            hidden=[io.Hidden.unique_id],  # for check_or_message
         )
+
+    @classmethod
+    def validate_inputs(cls, vae=None) -> bool | str:
+        return check_or_message(cls, check_encoders)
 
     @classmethod
     def execute(

@@ -15,7 +15,7 @@ from ..egox_core.gga.options import DEFAULT_LAMBDA, GGA_MODES, GgaOptions
 from ..egox_core.gga.rays import RAY_MODES
 from ..egox_core.types import DepthVideo
 from ..egox_core.wan.lora_settings import AUTO, resolve_auto
-from .host.graph import Graph, inputs_of, linked
+from .host.graph import Graph, check_weights_of, inputs_of, linked
 from .io_types import EgoXDepth, EgoXTrajectory
 from .patch.patch import no_geometry
 from .sliders import Slider
@@ -101,11 +101,13 @@ def recompute_exo_input(advanced: bool = False) -> io.Input:
 
 
 def check_geometry(graph: Graph, node: str) -> None:
-    """Check what is known of the geometry before a run.
+    """Check what is known of the geometry and of the weights' files before a run.
 
     Raises:
-        EgoXInputError: a strength or mode that makes no sense, no depth or trajectory to guide by.
+        EgoXInputError: a strength or mode that makes no sense, no depth or trajectory to guide by,
+            files as :func:`.host.graph.check_weights_of` refuses them.
     """
+    check_weights_of(graph, node)
     values = inputs_of(graph, node)
     gga = {entry.id: values.get(entry.id) for entry in gga_inputs()}
     from_wire = any(value is None or isinstance(value, list) for value in gga.values())

@@ -16,13 +16,14 @@ from torch import Tensor
 
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.safe_files import refuse_pickled
+from ..egox_core.wan.file_kinds import check_lora
 from ..egox_core.wan.lora_keys import (
     RELEASED_FILE,
     check_lora_fits,
     convert_lora,
     released_note,
 )
-from .host.graph import Graph, check_or_message, inputs_of
+from .host.graph import SAFETENSORS, Graph, check_or_message, inputs_of, weights_file
 from .patch.lora_metadata import attach_lora_metadata
 from .search_words import searched
 from .sliders import Slider
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
 
 FLOAT8 = re.compile(r"(fp8|float8|e4m3|e5m2).*\.(safetensors|sft)$", re.IGNORECASE)
 """Names of files with float8 weights."""
+OF_WAN_21 = (
+    "made for Wan 2.1 I2V, while this model takes no picture embedding (Wan 2.2): load "
+    "wan2.1_i2v_480p_14B_fp8_scaled.safetensors, or a LoRA of Wan 2.2"
+)
 STRENGTH = Slider("strength", usual=(0.0, 2.0), step=0.05, wide=(-100.0, 100.0))
 
 
@@ -92,11 +97,15 @@ def check_files(graph: Graph, node: str) -> None:
     """Tell what is known of the weights' files before a run, and before they are downloaded.
 
     Raises:
-        EgoXInputError: a LoRA in a format that runs code when it is read; float8 files on a Mac.
+        EgoXInputError: a LoRA in a format that runs code when it is read, cut off, or of another
+            model than the one before it; float8 files on a Mac.
     """
     name = inputs_of(graph, node).get("lora_name")
     if isinstance(name, str):
         refuse_pickled(Path(name), "LoRA file")
+        path = folder_paths.get_full_path("loras", name)
+        if path and path.endswith(SAFETENSORS):
+            check_lora(Path(path), weights_file(graph, node, "model"))
     if comfy.model_management.get_torch_device().type != "mps":
         return
     values = [value for each in graph for value in inputs_of(graph, each).values()]
@@ -127,9 +136,12 @@ def load_lora(model: ModelPatcher, path: Path, strength: float) -> tuple[ModelPa
     Raises:
         EgoXInputError: nothing of the file fits this model, a rank or size that doesn't fit.
     """
+    if path.name.endswith(SAFETENSORS):
+        check_lora(path)  # a name that was not known before the run
     state, metadata = comfy.utils.load_torch_file(str(path), safe_load=True, return_metadata=True)
     lora = convert_lora(state, metadata)
-    absent = check_lora_fits(lora, weight_shapes(model))
+    shapes = weight_shapes(model)
+    absent = check_lora_fits(lora, shapes)
 
     patched = model.clone()
     keys = comfy.lora.model_lora_keys_unet(model.model, {})
@@ -151,8 +163,12 @@ def load_lora(model: ModelPatcher, path: Path, strength: float) -> tuple[ModelPa
     report = f"{path.name}: {lora.report}; {len(changed)} weights changed"
     if differences:
         report += f"; {len(differences)} more by names of the host (norms, biases)"
-    if path.name == RELEASED_FILE and (words := released_note(lora)):
+    words = released_note(lora) if path.name == RELEASED_FILE else None
+    if words:
         report += f"; {words}"
+    of_21 = words == "" or any("cross_attn.k_img" in name for name in absent)
+    if of_21 and not any(name.startswith("img_emb.") for name in shapes):
+        report += f"; {OF_WAN_21}"
     if absent:
         report += f"; {len(absent)} parts are not in this model, such as {absent[0]}"
     for name in attach_lora_metadata(patched, metadata or {}):

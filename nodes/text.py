@@ -18,6 +18,7 @@ from ..egox_core.wan.prompt import (
     plain_emphasis,
     wants_ftfy,
 )
+from .host.graph import check_encoders, check_or_message
 from .search_words import searched
 
 if TYPE_CHECKING:
@@ -84,7 +85,12 @@ class EgoXText(io.ComfyNode):
                     "had to be put right in a caption.",
                 ),
             ],
+            hidden=[io.Hidden.unique_id],  # for check_or_message
         )
+
+    @classmethod
+    def validate_inputs(cls, clip=None) -> bool | str:
+        return check_or_message(cls, check_encoders)
 
     @classmethod
     def check_lazy_status(cls, caption, prompt=None, **others) -> list[str]:

@@ -5,18 +5,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import EgoXInputError
 from ..safe_files import parse_json, refuse_pickled, require_file
 
+FLOAT8 = (torch.float8_e4m3fn, torch.float8_e5m2)
 SAMPLE_BYTES = 4096
 MAX_HEADER_BYTES = 100 * 2**20
+PEEKED_BYTES = 64
+SCALES = ("scale_weight", "weight_scale")
+SCALE_PARTS = ("scaled_fp8", *SCALES, "scale_input", "input_scale", ".comfy_quant")
+"""Ends of names that scaled float8 files have beside the weights, by ComfyUI's old and new form."""
+LFS_POINTER = b"version https://git-lfs"
 Network = TypeVar("Network", bound=nn.Module)
 
 
@@ -29,20 +36,47 @@ def read_header(file: Path, what: str) -> dict:
     refuse_pickled(file, what)
     size = require_file(file, what).stat().st_size
     with file.open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
+        start = stream.read(8)
+        length = int.from_bytes(start, "little")
         if not 0 < length <= min(size - 8, MAX_HEADER_BYTES):
-            raise _no_safetensors(what, file, "a header longer than the file")
+            raise _no_safetensors(what, file, *_instead(start + stream.read(PEEKED_BYTES)))
         header = parse_json(stream.read(length), f"{what} {file.name!r}")
     if not isinstance(header, dict) or not isinstance(header.get("__metadata__") or {}, dict):
         raise _no_safetensors(what, file, "a header that is no object")
+    whole = 8 + length
     for name, entry in header.items():
-        if name != "__metadata__" and not _is_entry(entry, size - 8 - length):
-            raise _no_safetensors(what, file, f"{name[:80]!r} cut off or malformed")
+        if name == "__metadata__":
+            continue
+        if not _is_entry(entry):
+            raise _no_safetensors(what, file, f"{name[:80]!r} malformed")
+        whole = max(whole, 8 + length + entry["data_offsets"][1])
+    if whole > size:
+        raise _no_safetensors(what, file, f"cut off: {size_words(whole)} belong to it")
     return header
 
 
-def _is_entry(entry: object, size: int) -> bool:
-    """True where a tensor is described by dtype, shape and a place within ``size`` bytes."""
+def size_words(size: int) -> str:
+    """A size of bytes for people."""
+    return f"{size / 1e9:.4g} GB" if size >= 1e8 else f"{size:,} bytes"
+
+
+def _instead(start: bytes) -> tuple[str, ...]:
+    """The kind of a file that begins so and is no safetensors file, and where it has one what to
+    do."""
+    if not start:
+        return ("empty",)
+    if start.startswith(LFS_POINTER):
+        return "a Git LFS pointer", "run git lfs pull in its folder, or download the file itself"
+    if start.lstrip()[:1] == b"<":
+        return (
+            "a web page",
+            "open its page in a browser, accept what it asks for, and download the file itself",
+        )
+    return ("a header longer than the file",)
+
+
+def _is_entry(entry: object) -> bool:
+    """True where a tensor is described by dtype, shape and place."""
     if not isinstance(entry, dict) or not isinstance(entry.get("dtype"), str):
         return False
     shape, place = entry.get("shape"), entry.get("data_offsets")
@@ -52,16 +86,18 @@ def _is_entry(entry: object, size: int) -> bool:
             for numbers in (shape, place)
         )
         and len(place) == 2
-        and place[0] <= place[1] <= size
+        and place[0] <= place[1]
     )
 
 
-def _no_safetensors(what: str, file: Path, problem: str) -> EgoXInputError:
+def _no_safetensors(
+    what: str, file: Path, problem: str, fix: str = "download it again"
+) -> EgoXInputError:
     return EgoXInputError(
         what,
-        got=f"{file.name!r}, which is no whole safetensors file ({problem})",
+        got=f"{file.name!r} of {size_words(file.stat().st_size)}, which is no whole safetensors file ({problem})",
         expected="a .safetensors file",
-        fix="download it again",
+        fix=fix,
     )
 
 
@@ -99,6 +135,32 @@ def weights_hash(path: Path, what: str = "weights") -> str:
 def file_metadata(file: Path, what: str) -> dict[str, str]:
     """The ``__metadata__`` of a safetensors file."""
     return dict(read_header(file, what).get("__metadata__") or {})
+
+
+def unscaled(weights: Mapping[str, Tensor], dtype: torch.dtype, what: str) -> dict[str, Tensor]:
+    """Weights of a scaled float8 file times their scales, in ``dtype``; others as they are.
+
+    Raises:
+        EgoXInputError: weights that are quantised otherwise.
+    """
+    out = {}
+    for name, value in weights.items():
+        if name.endswith(SCALE_PARTS):
+            continue
+        stem = name.removesuffix("weight")
+        scale = next((weights[stem + s] for s in SCALES if stem + s in weights), None)
+        if scale is not None and name != stem:
+            if value.dtype not in FLOAT8 or scale.numel() not in (1, len(value)):
+                raise EgoXInputError(
+                    what,
+                    got=f"{name} quantised to {value.dtype}, scales {tuple(scale.shape)}",
+                    expected="bf16, fp16, float8, or float8 with a scale of each matrix",
+                    fix="give the file that ends in _bf16, _fp16 or _fp8_scaled",
+                )
+            rows = scale.float().reshape(-1, *(1 for _ in value.shape[1:]))
+            value = (value.float() * rows).to(dtype)
+        out[name] = value
+    return out
 
 
 def load_network(network: Network, file: Path, what: str, *, expected: str, where: str) -> Network:

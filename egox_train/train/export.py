@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from egox_core.errors import EgoXInputError, check_choice
+from egox_core.wan.file_kinds import check_lora, check_run_files
 from egox_core.wan.lora_settings import PREFIX
-from egox_core.wan.weights import file_metadata, read_header, weights_hash
-
 from ..wan.transformer import load_base, save_native
 from .checkpoints import checkpoint_folders, load_checkpoint
 from .config import TrainConfig, parse_config
@@ -76,6 +75,7 @@ def export(
             expected="--base FILE or folder",
             fix="name the base model",
         )
+    check_run_files(base, source if source.is_file() else None)
     trained_on, base_hash = metadata.get("egox.base_hash", ""), weights_hash(base, "base model")
     if trained_on and trained_on != base_hash:
         raise EgoXInputError(
@@ -127,6 +127,7 @@ def inspect(file: Path) -> dict[str, str]:
     Raises:
         EgoXInputError: not a safetensors file, no LoRA.
     """
+    check_lora(file)
     tensors, metadata = read_lora(file)
     ranks = sorted({v.shape[0] for k, v in tensors.items() if k.endswith(".lora_A.weight")})
     modules = sorted({".".join(k.split(".")[2:-2]) for k in tensors})

@@ -21,8 +21,12 @@ from egox_core.wan.weights import file_metadata, weights_hash
 
 from ..data.cache_store import CacheReader
 from ..parallel import devices_of, run_all
+from egox_core.progress import Progress, no_progress
+from egox_core.safe_files import write_json
 from ..video_writer import write_video
-from ..wan.diffusers_processor import GgaScope, install_gga
+from egox_core.wan.file_kinds import check_run_files
+from egox_core.wan.lora_settings import trained_with
+from egox_core.wan.prompt import RELEASED_NEGATIVE
 from ..wan.text import make_text_encoder
 from ..wan.transformer import load_base
 from ..wan.vae import VaeEncoder
@@ -100,6 +104,7 @@ def generate(
             fix="give the cache's, or leave --cfg at 1",
             expected="--text, to encode the negative prompt",
         )
+    check_run_files(options.base, options.lora, options.vae)
     _check_encoder(options, reader)
     devices = devices_of(options.device, engine)
     if options.dtype is None:

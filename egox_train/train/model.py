@@ -14,9 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from egox_core.errors import EgoXInputError, needs_package
-from egox_core.wan.weights import weights_hash
-
 from ..wan.diffusers_processor import GgaScope, install_gga
+from egox_core.wan.file_kinds import check_run_files
 from ..wan.transformer import load_base
 from . import zero3
 from .compiled import compile_blocks
@@ -100,6 +99,7 @@ def make_trainable(config: TrainConfig, device: torch.device) -> TrainableModel:
         )
     stored = DTYPES.get(memory.base_dtype, torch.bfloat16)
     base = Path(config.base)
+    check_run_files(base, config.init_lora)
     model = load_base(base, stored)
     base_hash = weights_hash(base if base.is_file() else _transformer_folder(base), "base model")
     if lora:

@@ -11,8 +11,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from egox_core.errors import EgoXInputError, needs_package
+from egox_core.wan.file_kinds import TEXT, check_weights
 from egox_core.wan.prompt import TOKENS, clean_prompt, cut_tokens
-from egox_core.wan.weights import read_header, weights_hash
+from egox_core.wan.weights import read_header, unscaled, weights_hash
 
 PAD = 0  # umT5's padding token
 
@@ -116,14 +117,12 @@ def _umt5_folder(path: Path, dtype: torch.dtype):
 def _umt5_file(path: Path, dtype: torch.dtype):
     transformers = _transformers()
     what = f"text encoder {path.name}"
-    header = read_header(path, what)
-    if "shared.weight" not in header or "spiece_model" not in header:
-        raise EgoXInputError(what, got="tensors without shared.weight and spiece_model",
-                             expected="ComfyUI's umt5_xxl single file", fix="give umt5_xxl_*.safetensors")
+    check_weights(path, TEXT)
     with needs_package("sentencepiece", what, expected="the train extra"):
         import sentencepiece
     weights = load_file(path)
     pieces = sentencepiece.SentencePieceProcessor(model_proto=bytes(weights.pop("spiece_model").numpy().tobytes()))
+    weights = unscaled(weights, dtype, what)
     model = transformers.UMT5EncoderModel(transformers.UMT5Config(**_umt5_shape(weights)))
     encoder = {k: v.to(dtype) for k, v in weights.items() if k in model.state_dict()}
     missing = model.to(dtype).load_state_dict(encoder, strict=False).missing_keys

@@ -17,12 +17,11 @@ from torch import Tensor
 from egox_core.errors import EgoXInputError
 from egox_core.safe_files import atomic_write
 from egox_core.sizes import CHANNELS, MODEL_CHANNELS
+from egox_core.wan.file_kinds import MODEL, check_weights
 from egox_core.wan.lora_keys import convert_transformer
-from egox_core.wan.weights import file_metadata, read_header
+from egox_core.wan.weights import file_metadata, unscaled
 
 HEAD_DIM = 128  # of every published Wan; other models say their heads in the metadata
-NATIVE_MARKER = "head.modulation"
-DIFFUSERS_MARKER = "condition_embedder.time_proj.weight"
 
 
 def load_base(path: Path, dtype: torch.dtype = torch.float32) -> WanTransformer3DModel:
@@ -136,16 +135,8 @@ def _from_folder(path: Path, dtype: torch.dtype) -> WanTransformer3DModel:
 
 def _from_single_file(path: Path, dtype: torch.dtype) -> WanTransformer3DModel:
     what = f"base model {path.name}"
-    if not any(
-        name.endswith((NATIVE_MARKER, DIFFUSERS_MARKER)) for name in read_header(path, what)
-    ):
-        raise EgoXInputError(
-            what,
-            got="tensors of another model",
-            expected="a Wan transformer",
-            fix="give the diffusion model's file (not VAE, text encoder or LoRA)",
-        )
-    weights, unknown = convert_transformer(load_file(path), "diffusers")
+    check_weights(path, MODEL)
+    weights, unknown = convert_transformer(unscaled(load_file(path), dtype, what), "diffusers")
     if unknown:
         raise EgoXInputError(
             what,

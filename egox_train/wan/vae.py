@@ -11,10 +11,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from egox_core.errors import EgoXInputError
+from egox_core.wan.file_kinds import VAE, check_weights
 from egox_core.wan.latents import denormalise_latent, normalise_latent
-from egox_core.wan.weights import read_header, weights_hash
-
-NATIVE_MARKER = "decoder.middle.0.residual.0.gamma"
+from egox_core.wan.weights import weights_hash
 
 
 class VaeEncoder:
@@ -75,9 +74,7 @@ def _load(path: Path) -> AutoencoderKLWan:
         except (OSError, ValueError, RuntimeError) as error:
             raise EgoXInputError(f"VAE folder {path.name}", got=str(error).splitlines()[0], expected="a Wan VAE",
                                  fix="give the diffusers folder of Wan 2.1, or its single VAE file") from error
-    if NATIVE_MARKER not in read_header(path, f"VAE {path.name}"):
-        raise EgoXInputError(f"VAE {path.name}", got="tensors of another model", expected="the Wan 2.1 VAE",
-                             fix="give wan_2.1_vae.safetensors")
+    check_weights(path, VAE)
     weights = {k: v.float() for k, v in load_file(path).items()}
     base_dim = weights["decoder.head.0.gamma"].shape[0]
     try:

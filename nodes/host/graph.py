@@ -16,10 +16,13 @@ from functools import lru_cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
+import folder_paths
+
 from ...egox_core.errors import EgoXInputError
 from ...egox_core.types import FrameSelection
 from ...egox_core.video.reader import probe_video
 from ...egox_core.video.selection import VideoInfo, select_frames
+from ...egox_core.wan.file_kinds import MODEL, TEXT, VAE, VISION, check_weights
 from .paths import TAKE_FILES, resolve
 
 Graph = Mapping[str, Mapping]
@@ -33,6 +36,15 @@ MOST_LOOKUPS = 500
 """Texts of a graph that are looked for on the disk, in some twenty folders each; it has tens."""
 LONGEST_SHOWN = 60
 """Characters of a text that is told as it is."""
+SAFETENSORS = (".safetensors", ".sft")
+LOADERS = {
+    "model": ("unet_name", "diffusion_models", MODEL),
+    "low_noise_model": ("unet_name", "diffusion_models", MODEL),
+    "clip": ("clip_name", "text_encoders", TEXT),
+    "vae": ("vae_name", "vae", VAE),
+    "clip_vision": ("clip_name", "clip_vision", VISION),
+}
+"""Input of a node -> the loader's input that names the file, the host's folder, the file's place."""
 _CHECKED: ContextVar[Graph | None] = ContextVar("egox_checked_graph", default=None)
 
 
@@ -154,6 +166,38 @@ def _shown(value: object) -> object:
             json.dumps(value, sort_keys=True, default=str).encode()
         ).hexdigest()[:16]
     }
+
+
+def weights_file(graph: Graph, node_id: str, name: str) -> Path | None:
+    """The safetensors file that the loader behind an input (:data:`LOADERS`) reads, over nodes that
+    hand it on under the same name; None where it isn't known before a run."""
+    key, folder, _ = LOADERS[name]
+    at, passed = linked(graph, node_id, name), set[str]()
+    while at is not None and at not in passed:
+        value = inputs_of(graph, at).get(key)
+        if isinstance(value, str):
+            path = folder_paths.get_full_path(folder, value)
+            return Path(path) if path and path.lower().endswith(SAFETENSORS) else None
+        passed.add(at)
+        at = linked(graph, at, name.removeprefix("low_noise_"))
+    return None
+
+
+def check_weights_of(graph: Graph, node_id: str, names: Iterable[str] = LOADERS) -> None:
+    """Refuse files behind a node's inputs that aren't whole or of the right kind, by their headers.
+
+    Raises:
+        EgoXInputError: names the file, what it is and what to take.
+    """
+    for name in names:
+        if file := weights_file(graph, node_id, name):
+            # The host takes small VAEs of other names, too.
+            check_weights(file, LOADERS[name][2], unknown=name in ("vae", "clip_vision"))
+
+
+def check_encoders(graph: Graph, node_id: str) -> None:
+    """As :func:`check_weights_of`, without the model, of which the sampler tells."""
+    check_weights_of(graph, node_id, ("clip", "vae", "clip_vision"))
 
 
 def exo_video(graph: Graph, node_id: str) -> Path | None:

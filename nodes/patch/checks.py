@@ -18,6 +18,7 @@ from ...egox_core.gga.exo_cache import ExoCache
 from ...egox_core.sizes import MODEL_CHANNELS
 from ...egox_core.types import Canvas
 from ...egox_core.wan.canvas import check_sampled_latent
+from ...egox_core.wan.file_kinds import MODEL_FIX
 from ..host.memory import HostMemory
 from ..host.steps import CALLBACK, PartSeconds, running_server
 
@@ -25,11 +26,6 @@ if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
     from comfy.patcher_extension import WrapperExecutor
 
-MODEL_FIX = (
-    "load an image-to-video Wan transformer with 36 input channels: Wan 2.1 I2V 14B 480P or 720P (the released LoRA "
-    "belongs to the 480P one), or the Wan 2.2 I2V high/low noise pair; text-to-video, Fun Control, VACE, Camera, "
-    "Animate, S2V, HuMo, SCAIL and Dancer models have another input and can't hold the EgoX canvas"
-)
 REFUSED_CONDITIONING = {
     "time_dim_concat": "frames appended in time",
     "context_latents": "in-context reference latents",

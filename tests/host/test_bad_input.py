@@ -11,7 +11,7 @@ import pytest
 
 from tools.setup.api_client import ApiClient, PromptRefused
 
-from .prompts import of_type, ran, small
+from .prompts import of_type, ran, small, with_standins
 
 
 @pytest.fixture(scope="module")
@@ -101,8 +101,41 @@ def test_a_model_that_is_no_36_channel_wan(client, prompt, server_base):
         tensors, str(server_base.models / "diffusion_models" / "t2v.safetensors"), metadata=metadata
     )
     check(
-        client, change(prompt, "UNETLoader", unet_name="t2v.safetensors"), "16", "36", before=False
+        client,
+        change(prompt, "UNETLoader", unet_name="t2v.safetensors"),
+        "t2v.safetensors",
+        "text-to-video",
+        "36",
     )
+
+
+@pytest.mark.parametrize(
+    ("loader", "key", "folder", "content", "word"),
+    [
+        ("UNETLoader", "unet_name", "diffusion_models", b"<!DOCTYPE html>", "a web page"),
+        ("EgoXLoadLora", "lora_name", "loras", b"version https://git-lfs", "git lfs pull"),
+        ("VAELoader", "vae_name", "vae", b"", "empty"),
+        ("EgoXTestsLoadTextEncoder", "clip_name", "text_encoders", "loras", "a LoRA"),
+        ("EgoXTestsLoadClipVision", "clip_name", "clip_vision", "vae", "a Wan 2.1 VAE"),
+        ("EgoXLoadLora", "lora_name", "loras", "wide", "another model"),
+    ],
+)
+def test_weights_that_are_no_weights(
+    client, load_workflow, server_base, loader, key, folder, content, word
+):
+    """At Run, by headers alone: no loader has run."""
+    if content == "wide":
+        from safetensors.torch import save
+
+        from tools.rigs.standins import TransformerForm, lora_shapes, random_tensors
+
+        content = save(random_tensors(lora_shapes(TransformerForm(dim=256), 4), 1))
+    elif isinstance(content, str):
+        content = next((server_base.models / content).glob("egox_standin_*")).read_bytes()
+    (server_base.models / folder / "bad.safetensors").write_bytes(content)
+    changed = with_standins(small(load_workflow("egox_basic")))
+    of_type(changed, loader)[key] = "bad.safetensors"
+    check(client, changed, "bad.safetensors", word)
 
 
 def test_a_lens_that_nobody_knows(client, prompt, put, repo_root):

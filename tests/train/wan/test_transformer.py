@@ -10,9 +10,12 @@ import torch
 pytest.importorskip("accelerate", reason="accelerate is not installed (the train extra)")
 
 from diffusers import WanTransformer3DModel  # noqa: E402
+from safetensors.torch import load_file, save_file  # noqa: E402
 
 from egox_train.wan import transformer  # noqa: E402
+from egox_core.wan.lora_keys import rename_parameter  # noqa: E402
 from egox_train.wan.transformer import load_base, save_native  # noqa: E402
+from tests.refusals import refuses  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -68,3 +71,30 @@ def test_a_float8_file_is_read_in_the_dtype_asked_for(bases, tmp_path, monkeypat
     half = load_base(tmp_path / "small.safetensors", torch.bfloat16).state_dict()
     for name, value in half.items():
         assert value.dtype == torch.bfloat16 and torch.equal(value.float(), exact[name])
+
+
+@pytest.mark.parametrize("suffix", ["scale_weight", "weight_scale"])
+def test_scaled_float8_is_taken_times_its_scale(bases, tmp_path, suffix):
+    """ComfyUI's old form (with ``scaled_fp8``) and its new one, a scale of each matrix or row."""
+    weights, expected = load_file(bases["file"]), {}
+    for name in [name for name in weights if name.endswith("ffn.0.weight")]:
+        scale = weights[name].abs().amax(*([1] if "blocks.1." in name else [])) / 448
+        small = (weights[name] / scale.reshape(-1, 1)).to(torch.float8_e4m3fn)
+        expected[name] = small.float() * scale.reshape(-1, 1)
+        weights |= {name: small, name.removesuffix("weight") + suffix: scale}
+    weights["scaled_fp8"] = torch.zeros(2, dtype=torch.float8_e4m3fn)
+    save_file(weights, tmp_path / "scaled.safetensors")
+    got = load_base(tmp_path / "scaled.safetensors", torch.bfloat16).state_dict()
+    assert len(expected) == 2
+    for name, value in expected.items():
+        found = got[rename_parameter(name, "diffusers")]
+        assert found.dtype == torch.bfloat16 and torch.equal(found, value.bfloat16())
+
+
+def test_other_quantised_files_are_named(bases, tmp_path):
+    weights = load_file(bases["file"])
+    name = "blocks.0.ffn.0.weight"
+    weights |= {name: weights[name].to(torch.int8), name + "_scale": torch.ones(1)}
+    save_file(weights, tmp_path / "int8.safetensors")
+    with refuses("quantised to torch.int8.*ends in _bf16"):
+        load_base(tmp_path / "int8.safetensors")
