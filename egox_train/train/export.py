@@ -75,7 +75,6 @@ def export(
             expected="--base FILE or folder",
             fix="name the base model",
         )
-    check_run_files(base, source if source.is_file() else None)
     trained_on, base_hash = metadata.get("egox.base_hash", ""), weights_hash(base, "base model")
     if trained_on and trained_on != base_hash:
         raise EgoXInputError(
@@ -84,6 +83,7 @@ def export(
             expected=f"{metadata.get('egox.base')} ({trained_on})",
             fix="use the base that the LoRA was trained on",
         )
+    check_run_files(base, source if source.is_file() else None)
     model = load_base(base)
     fuse(model, tensors, strength)
     save_native(model, file, {k: v for k, v in metadata.items() if k != "format"}, dtype)
