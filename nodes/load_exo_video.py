@@ -27,7 +27,7 @@ from ..egox_core.video.reader import (
     probe_video,
     read_frames,
 )
-from ..egox_core.video.selection import select_frames, trim_info
+from ..egox_core.video.selection import select_frames, trim_info, uneven_times
 from .host.graph import Graph, check_or_message, inputs_of, selection_of
 from .host.paths import TAKE_FILES, fingerprint, list_files, resolve
 from .host.progress import host_progress
@@ -228,8 +228,13 @@ def _stream_source(video) -> tuple[VideoSource, tuple[float, float]]:
 
 def _from_file(source: VideoSource, window: tuple[float, float], options: dict, node: str | None):
     whole = probe_video(source)
-    if whole.hdr and node:
-        tell_on_node(f"{whole.hdr} brought to the standard range", node)
+    told = [f"{whole.hdr} brought to the standard range"] if whole.hdr else []
+    if uneven_times(whole):
+        told.append(
+            f"frame times are uneven (variable frame rate): {whole.fps:.4g} fps is their mean"
+        )
+    if told and node:
+        tell_on_node("; ".join(told), node)
     info, first = trim_info(whole, *window)
     selection = replace(
         select_frames(info, **options | {"start_frame": options["start_frame"] + first}),

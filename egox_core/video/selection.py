@@ -37,6 +37,13 @@ class VideoInfo:
     hdr: str = ""  # HLG or PQ: frames are brought to the standard range
 
 
+def uneven_times(info: VideoInfo) -> list[float] | None:
+    """Seconds of every frame; None where counting by the rate is at most half a frame off."""
+    times = [round(t, 4) for t in info.times_s]
+    even = all(abs(t * info.fps - frame) <= 0.5 for frame, t in enumerate(times))
+    return None if even else times
+
+
 def trim_info(info: VideoInfo, start_s: float, duration_s: float) -> tuple[VideoInfo, int]:
     """The video up to the end of a trim window (the host's Trim Video; duration 0: to the end), and
     its first frame.

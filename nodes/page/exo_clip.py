@@ -13,7 +13,7 @@ from aiohttp import web
 
 from ...egox_core.errors import EgoXInputError
 from ...egox_core.video.reader import decode_frames, resize_picture
-from ...egox_core.video.selection import VideoInfo
+from ...egox_core.video.selection import uneven_times
 from ..host.graph import probed
 from ..host.paths import resolve
 from .requests import refuse
@@ -43,13 +43,6 @@ async def exo_clip(request: web.Request) -> web.StreamResponse:
             "times": uneven_times(info),
         }
     )
-
-
-def uneven_times(info: VideoInfo) -> list[float] | None:
-    """Seconds of every frame; None where counting by the rate is at most half a frame off."""
-    times = [round(t, 4) for t in info.times_s]
-    even = all(abs(t * info.fps - frame) <= 0.5 for frame, t in enumerate(times))
-    return None if even else times
 
 
 async def exo_frame(request: web.Request) -> web.StreamResponse:

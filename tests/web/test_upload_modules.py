@@ -1,11 +1,9 @@
 """The uploads' modules that need no page, run by Node."""
 
-import importlib
-
 import pytest
 
 from egox_core.errors import EgoXInputError
-from egox_core.video.selection import VideoInfo, select_frames
+from egox_core.video.selection import VideoInfo, select_frames, uneven_times
 from egox_core.wan.chunks import plan_chunks
 
 
@@ -44,8 +42,6 @@ def test_the_pages_count_of_frames_is_the_loaders(info, most):
         select_frames(info, start_frame=10, frame_count=fits + 4, target_fps=10.0)
 
 
-def test_the_page_is_told_uneven_times_alone(pack):
-    exo_clip = importlib.import_module(f"{pack.__name__}.nodes.page.exo_clip")
-    told = exo_clip.uneven_times
-    assert told(clip(15.0, UNEVEN)) == [round(t, 4) for t in UNEVEN]
-    assert told(clip(30000 / 1001)) is None
+def test_the_page_is_told_uneven_times_alone():
+    assert uneven_times(clip(15.0, UNEVEN)) == [round(t, 4) for t in UNEVEN]
+    assert uneven_times(clip(30000 / 1001)) is None

@@ -3,7 +3,7 @@ import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { nodesOf } from "./graph_change.mjs";
 import { timeRuns } from "./previews/strip.mjs";
-import { KEY, attachPreview, findNode, showKept, showOutput } from "./previews/node.mjs";
+import { KEY, attachPreview, findNode, showKept, showNew, showOfClip } from "./previews/node.mjs";
 
 const NODES = {
   // node -> what its preview is of: "empty" and "label" before it make keys of locales/en/main.json
@@ -54,7 +54,7 @@ app.registerExtension({
     });
     api.addEventListener("executed", ({ detail }) => {
       const node = shownOn(detail.node);
-      if (node) showOutput(node, detail.output);
+      if (node) showNew(app, node, detail.output);
     });
   },
   nodeCreated(node) {
@@ -72,6 +72,6 @@ app.registerExtension({
     const inner = innerShown(node);
     const key = inner ? `${node.subgraph.id}:${inner.id}` : String(node.id);
     showKept(app, node);
-    setTimeout(() => showOutput(node, app.nodeOutputs?.[key]), 0);
+    setTimeout(() => showOfClip(app, node, app.nodeOutputs?.[key]), 0);
   },
 });

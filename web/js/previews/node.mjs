@@ -3,7 +3,7 @@ import { Preview } from "./player.mjs";
 import { runBefore } from "./runs.mjs";
 import { send } from "./saving.mjs";
 import { makeStrip, minutesOf } from "./strip.mjs";
-import { findWidget, setWidget } from "../graph_change.mjs";
+import { findWidget, nodesOf, setWidget } from "../graph_change.mjs";
 import { addElement } from "../node_element.mjs";
 import { sayerOf } from "../page_texts.mjs";
 
@@ -11,6 +11,7 @@ export const KEY = "egox_preview"; // of the node's result, as nodes/page/previe
 const VIEW = "egox_preview_view"; // node property: the chosen view, so that a saved workflow opens as it was left
 // px, the whole widget: pictures side by side need more room than one
 const MIN_HEIGHT = { Depth: 340, Live: 240, Attention: 440 };
+const LOADER = "EgoXLoadExoVideo";
 const PRIOR = "EgoXRenderEgoPrior";
 const DECODER = "EgoXDecodeEgoHalf"; // a node at the top level of its graph
 const SMALL_LORA = "egox_demo_lora.safetensors"; // whose strip ships
@@ -59,7 +60,7 @@ export function attachPreview(app, api, node, subject, slot) {
   const { onExecuted, onRemoved } = node;
   node.onExecuted = function (output) {
     onExecuted?.apply(this, arguments);
-    const shown = showOutput(this, output);
+    const shown = showNew(app, this, output);
     if (node.constructor.comfyClass === DECODER) shown?.then(() => intoSight(preview.element));
   };
   node.onRemoved = function () {
@@ -74,7 +75,28 @@ function takePlace(node, slot, widget, widgetId) {
   if (extra >= 0) node._extraWidgets.splice(extra, 1); // else it would be listed twice
 }
 
-export function showOutput(node, output) {
+// The exo videos that the page had when a run's results came, by the run's id.
+const clipsOf = new Map();
+const clipsIn = (app) =>
+  [...nodesOf(app.rootGraph ?? app.graph)]
+    .filter(({ constructor }) => constructor.comfyClass === LOADER)
+    .map((node) => findWidget(node, "file")?.value)
+    .join();
+const runOf = (output) => output?.[KEY]?.[0]?.run;
+
+export function showNew(app, node, output) {
+  const run = runOf(output);
+  if (run && !clipsOf.has(run)) clipsOf.set(run, clipsIn(app)); // a result of the server's cache is of its own run
+  return showOutput(node, output);
+}
+
+// What the page still has: a template that is opened over its used tab is given the results of the clip before.
+export function showOfClip(app, node, output) {
+  const clips = clipsIn(app);
+  if ((clipsOf.get(runOf(output)) ?? clips) === clips) showOutput(node, output);
+}
+
+function showOutput(node, output) {
   const previews = output?.[KEY];
   if (!previews?.length) return;
   const before = previews[0].kind === "compare" ? runBefore(keyOf(node), previews) : null;

@@ -36,3 +36,5 @@ export function countFor(clip, first, seconds, rate) {
   const most = mostFrames(clip, first, rate);
   return Math.max(1, Math.min(4 * Math.round((count - 1) / 4), 4 * Math.floor((most - 1) / 4)) + 1);
 }
+
+export const framesSaid = (say, count) => say(count === 1 ? "oneFrame" : "frames", { count });

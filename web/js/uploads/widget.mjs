@@ -1,12 +1,16 @@
 // What stands on the node: a button for the user's own files, and a line that says what became of them. They may be
 // dropped anywhere on the node as well, folders too.
 import { button, make } from "../editor/view/elements.mjs";
+import { onChange } from "../graph_change.mjs";
 import { addRow } from "../node_element.mjs";
 import { postForm } from "../post_form.mjs";
 import { entriesOf, filesIn } from "./folders.mjs";
 import { UPLOAD, megabytes, sizeOf, takenBy, toast, tooLarge } from "./limit.mjs";
 import { LOADER, placeUpload } from "./place.mjs";
+import { framesSaid } from "./seconds.mjs";
 import { trimBar } from "./trim.mjs";
+
+const FILES = ["file", "depth_file", "camera_file"]; // the nodes' inputs
 
 export function attachUpload(app, api, node, say) {
   const note = make("div", "egox-ed-node-note", { "data-testid": "egox-upload-note", title: say("hint") }, say("hint"));
@@ -27,6 +31,8 @@ export function attachUpload(app, api, node, say) {
     note.classList.toggle("egox-ed-node-fault", severity === "error");
     if (severity) toast(app, severity, text);
   };
+  // Of a file that came another way the line knows nothing.
+  onChange(node, FILES, () => tell(say("hint")));
   // ``chosen``: promises [{ path, file }].
   const take = async (chosen) => {
     open.disabled = true;
@@ -83,8 +89,8 @@ async function send(api, files, size, say) {
 function outcome(answer, { given, several }, say) {
   const { folder, name, video, depth, camera, poses, unused } = answer;
   const parts = [
-    video && say("video", { count: answer.frames }),
-    depth && say("depth", { count: answer.depth_frames }),
+    video && say("video", { frames: framesSaid(say, answer.frames) }),
+    depth && say("depth", { frames: framesSaid(say, answer.depth_frames) }),
     camera && say("camera"),
     poses && say("poses"),
   ].filter(Boolean);

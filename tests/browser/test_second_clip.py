@@ -1,0 +1,158 @@
+"""The clip after the first: what was pressed for one ends with it, and the row and the players say
+what is used."""
+
+from __future__ import annotations
+
+import shutil
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+
+from egox_core.video.writer import write_video
+from tests.browser.test_form import open_form
+from tests.browser.test_own_clip import trim
+from tests.browser.test_without_weights import ALONE
+from tests.browser.upload_page import (
+    DEPTH,
+    LOADER,
+    box_of,
+    choose,
+    drop,
+    set_value,
+    told,
+    value,
+)
+
+SAMPLE = "sample/synthetic_room/exo.mp4"
+SETTINGS = ("start_frame", "frame_count", "target_fps", "resize")
+SHIPPED = [0, 49, 0, "crop"]
+HINT = "or drop a folder"
+_PICTURE = "(picture, file) => new URL(picture.src).searchParams.get('file') === file"
+_CLIPS = """() => app.rootGraph.nodes.flatMap(
+  (node) => (node.egoxPreview?.clips ?? []).map(({ name }) => name))"""
+
+
+def clip(file: Path, fps: int, frames: int, *, upright: bool = False) -> Path:
+    size = (128, 72) if upright else (72, 128)
+    grey = (torch.arange(frames, dtype=torch.uint8) + 1)[:, None, None, None]
+    write_video(file, grey.expand(frames, *size, 3).contiguous(), float(fps))
+    return file
+
+
+def uneven_clip(file: Path) -> Path:
+    """60 frames, half of them at 30 a second and the others at 10."""
+    with av.open(str(file), "w") as container:
+        stream = container.add_stream("libx264", rate=30)
+        stream.width, stream.height, stream.pix_fmt = 128, 80, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 90)
+        for number in range(60):
+            frame = av.VideoFrame.from_ndarray(np.full((80, 128, 3), 4 * number, np.uint8))
+            frame.pts = 3 * number if number < 30 else 90 + 9 * (number - 30)
+            frame.time_base = Fraction(1, 90)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return file
+
+
+def settings(page) -> list:
+    return [value(page, LOADER, name) for name in SETTINGS]
+
+
+def says(page, words: str) -> str:
+    """The line below the bars, as soon as it has these words."""
+    trim(page, "note").get_by_text(words).wait_for(timeout=30_000)
+    return trim(page, "note").inner_text()
+
+
+def use(page, file: Path, words: str) -> str:
+    choose(page, LOADER, file)
+    told(page, LOADER, "Set in")
+    return says(page, words)
+
+
+def test_what_was_pressed_for_a_clip_ends_with_it(same_page, shipped, uploads, tmp_path):
+    page = same_page(size=(1600, 900))
+    open_form(page, shipped("egox_one_video"))
+    use(page, clip(tmp_path / "fast.mp4", 60, 120, upright=True), "60 a second")
+    for name, there, back in (
+        ("half", "every second", "every frame"),
+        ("fit", "bars", "Fill the frame"),
+    ):
+        assert there in trim(page, name).inner_text()
+        trim(page, name).click()
+        assert back in trim(page, name).inner_text()
+    trim(page, "start").fill("12")
+    assert settings(page) == [12, 49, 30, "pad"] and "30 a second" in says(page, "49 frames")
+    page.load(page.saved() | {"extra": shipped("egox_one_video")["extra"]}, form=True)
+    says(page, "30 a second")
+    trim(page, "half").click()
+    assert settings(page) == [12, 49, 0, "pad"]
+    trim(page, "half").click()
+
+    set_value(page, LOADER, "file", SAMPLE)  # as from the list
+    says(page, "of 2.5 s: 49 frames, 20 a second")
+    assert settings(page) == SHIPPED and HINT in told(page, LOADER, HINT)
+
+    use(page, clip(tmp_path / "short.mp4", 25, 3), "this video has 3")
+    trim(page, "shorten").click()
+    assert "1 frame," in says(page, "25 a second") and settings(page)[1] == 1
+    assert "Ask for 49" in trim(page, "shorten").inner_text()
+    trim(page, "shorten").click()
+    assert settings(page)[1] == 49
+    trim(page, "shorten").click()
+    use(page, clip(tmp_path / "next.mp4", 25, 60), "of 2.4 s: 49 frames, 25 a second")
+    assert settings(page) == SHIPPED
+
+    assert "variable frame rate" in use(page, uneven_clip(tmp_path / "uneven.mp4"), "49 frames")
+
+
+def test_what_was_typed_stays_and_can_be_undone_in_the_form(same_page, shipped, uploads, tmp_path):
+    page = same_page(size=(1600, 900))
+    open_form(page, shipped("egox_one_video"))
+    use(page, clip(tmp_path / "fast.mp4", 60, 120), "60 a second")
+    for name, typed in (("target_fps", 30), ("frame_count", 17), ("start_frame", 100)):
+        set_value(page, LOADER, name, typed)
+    set_value(page, LOADER, "file", SAMPLE)
+    said = says(page, "30 frames a second are asked for: this video has 20.")
+    assert "17 frames, 20 a second" in said
+    assert settings(page) == [0, 17, 30, "crop"], "a start behind the last frame is none"
+    trim(page, "half").click()
+    assert settings(page) == [0, 17, 0, "crop"] and "asked for" not in says(page, "17 frames")
+
+
+def test_the_row_follows_a_file_that_the_host_took(same_page, shipped, uploads, tmp_path):
+    page = same_page(size=(1600, 900))
+    open_form(page, shipped("egox_basic"))
+    use(page, clip(tmp_path / "first.mp4", 25, 60), "of 2.4 s")
+    x, y, width, height = box_of(page, LOADER)
+    drop(page, (x + width / 2, y + height - 8), clip(tmp_path / "second.mp4", 30, 60))
+    says(page, "of 2 s: 49 frames, 30 a second")
+    told(page, LOADER, HINT)
+    assert value(page, LOADER, "file") == "second.mp4"
+    picture = trim(page, "picture").element_handle()
+    page.page.wait_for_function(
+        f"([picture, file]) => ({_PICTURE})(picture, file)", arg=[picture, "second.mp4"]
+    )
+
+
+def test_a_template_opened_over_its_used_tab_shows_nothing_of_the_clip_before(
+    same_page, shipped, uploads, repo_root, tmp_path
+):
+    own = shutil.copytree(repo_root / "sample" / "calm_room", tmp_path / "own")
+    page = same_page(size=(1600, 900))
+    open_form(page, shipped("egox_demo"))
+    choose(page, LOADER, *(own / name for name in ("exo.mp4", "depth.npz", "meta.json")))
+    told(page, LOADER, "Set in")
+    page.evaluate("() => { window.egoxSeen.length = 0; }")
+    page.page.locator(ALONE).first.click()
+    page.wait_for_run()
+    page.page.wait_for_function(f"() => ({_CLIPS})().includes('prior')", timeout=30_000)
+    page.load(page.saved() | {"extra": shipped("egox_demo")["extra"]}, form=True)
+    page.page.wait_for_function(f"() => ({_CLIPS})().includes('prior')", timeout=30_000)
+    page.load(shipped("egox_demo"), form=True)
+    page.page.wait_for_timeout(2000)
+    assert value(page, LOADER, "file").startswith("sample/") and page.evaluate(_CLIPS) == []
+    assert value(page, DEPTH, "depth_file") == ""
