@@ -3,6 +3,7 @@ what is used."""
 
 from __future__ import annotations
 
+import json
 import shutil
 from fractions import Fraction
 from pathlib import Path
@@ -21,10 +22,12 @@ from tests.browser.upload_page import (
     box_of,
     choose,
     drop,
+    drop_from_desktop,
     set_value,
     told,
     value,
 )
+from tools.rigs.comfy_page import FORM_ROW
 
 SAMPLE = "sample/synthetic_room/exo.mp4"
 SETTINGS = ("start_frame", "frame_count", "target_fps", "resize")
@@ -111,7 +114,7 @@ def test_what_was_pressed_for_a_clip_ends_with_it(same_page, shipped, uploads, t
 
 def test_what_was_typed_stays_and_can_be_undone_in_the_form(same_page, shipped, uploads, tmp_path):
     page = same_page(size=(1600, 900))
-    open_form(page, shipped("egox_one_video"))
+    open_form(page, shipped("egox_compare"))
     use(page, clip(tmp_path / "fast.mp4", 60, 120), "60 a second")
     for name, typed in (("target_fps", 30), ("frame_count", 17), ("start_frame", 100)):
         set_value(page, LOADER, name, typed)
@@ -138,21 +141,86 @@ def test_the_row_follows_a_file_that_the_host_took(same_page, shipped, uploads, 
     )
 
 
+def in_tab(page, saved: dict) -> None:
+    """Open a form over the one that was opened before, as the host's cards do."""
+    page.evaluate("(saved) => app.loadGraphData(saved, true, true, 'second clip')", saved)
+    page.page.locator(FORM_ROW).first.wait_for(timeout=30_000)
+
+
 def test_a_template_opened_over_its_used_tab_shows_nothing_of_the_clip_before(
     same_page, shipped, uploads, repo_root, tmp_path
 ):
     own = shutil.copytree(repo_root / "sample" / "calm_room", tmp_path / "own")
     page = same_page(size=(1600, 900))
-    open_form(page, shipped("egox_demo"))
+    in_tab(page, shipped("egox_demo"))
     choose(page, LOADER, *(own / name for name in ("exo.mp4", "depth.npz", "meta.json")))
     told(page, LOADER, "Set in")
     page.evaluate("() => { window.egoxSeen.length = 0; }")
     page.page.locator(ALONE).first.click()
     page.wait_for_run()
     page.page.wait_for_function(f"() => ({_CLIPS})().includes('prior')", timeout=30_000)
-    page.load(page.saved() | {"extra": shipped("egox_demo")["extra"]}, form=True)
+    in_tab(page, page.saved() | {"extra": shipped("egox_demo")["extra"]})
     page.page.wait_for_function(f"() => ({_CLIPS})().includes('prior')", timeout=30_000)
-    page.load(shipped("egox_demo"), form=True)
+    in_tab(page, shipped("egox_demo"))
     page.page.wait_for_timeout(2000)
     assert value(page, LOADER, "file").startswith("sample/") and page.evaluate(_CLIPS) == []
     assert value(page, DEPTH, "depth_file") == ""
+
+
+def drop_address(page, place: tuple[float, float], address: str) -> None:
+    """As a picture or video of the host's own lists is dragged."""
+    session = page.page.context.new_cdp_session(page.page)
+    item = {"mimeType": "text/uri-list", "data": address}
+    data = {"items": [item], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        session.send(
+            "Input.dispatchDragEvent", {"type": kind, "x": place[0], "y": place[1], "data": data}
+        )
+        page.page.wait_for_timeout(100)
+
+
+def with_workflow(video: Path, file: Path, workflow: dict) -> Path:
+    """The video with a workflow in its container, as the host saves one."""
+    with (
+        av.open(str(video)) as source,
+        av.open(str(file), "w", options={"movflags": "use_metadata_tags"}) as out,
+    ):
+        out.metadata["workflow"] = json.dumps(workflow)
+        stream = out.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(source.streams.video[0]):
+            if packet.dts is not None:
+                packet.stream = stream
+                out.mux(packet)
+    return file
+
+
+def test_a_dropped_workflow_opens_as_one_and_another_file_does_not(
+    same_page, shipped, uploads, repo_root, browser_server, tmp_path
+):
+    """In the middle of the form and on its row; JSON, a video that carries one, and a plain one."""
+    page = same_page(size=(1600, 900))
+    plain = clip(tmp_path / "plain.mp4", 25, 60)
+    own = Path(shutil.copy(repo_root / "workflows/more/egox_long.json", tmp_path / "mine.json"))
+    made = with_workflow(plain, tmp_path / "made.mp4", shipped("egox_fast"))
+    shutil.copy(made, browser_server.base.root / "output" / "listed.mp4")
+    listed = f"{page.address}/api/view?filename=listed.mp4&type=output"
+    for dropped, in_middle, name in (
+        (own, True, "egox_long"),
+        (own, False, "egox_long"),
+        (made, True, "egox_fast"),
+        (made, False, "egox_fast"),
+        (listed, True, "egox_fast"),
+        (listed, False, "egox_fast"),
+    ):
+        open_form(page, shipped("egox_basic"))
+        x, y, width, height = box_of(page, LOADER)
+        place = (500, 600) if in_middle else (x + width / 2, y + height - 8)
+        (drop_address if dropped is listed else drop_from_desktop)(page, place, dropped)
+        page.page.wait_for_function(
+            "(id) => app.rootGraph.id === id", arg=shipped(name)["id"], timeout=30_000
+        )
+        assert value(page, LOADER, "file") == SAMPLE and not list(uploads.glob("*"))
+    open_form(page, shipped("egox_basic"))
+    drop_from_desktop(page, (500, 600), plain)
+    says(page, "of 2.4 s")
+    assert value(page, LOADER, "file") == "plain.mp4"

@@ -4,6 +4,7 @@ import test from "node:test";
 import { chunksOf } from "../../web/js/uploads/chunks.mjs";
 import { countFor, frameAt, mostFrames, secondsOf, timeOf } from "../../web/js/uploads/seconds.mjs";
 import { entriesOf, filesIn } from "../../web/js/uploads/folders.mjs";
+import { carriesWorkflow } from "../../web/js/uploads/workflows.mjs";
 
 // As a browser gives them: a file's content on request, a folder's entries some at a time.
 function entry(name, inside, above = "") {
@@ -51,6 +52,17 @@ test("a drop without a folder is left to others", () => {
   assert.equal(entriesOf(drop(entry("a.npy"), null)), null);
   assert.equal(entriesOf({ items: [{}] }) ?? entriesOf(undefined), null);
   assert.equal(entriesOf(drop(entry("a.npy"), take())).length, 2);
+});
+
+test("a file carries a workflow where it is one, or holds one at its start or end", async () => {
+  const filler = "\0".repeat(2 ** 24 + 7);
+  const files = ['{"last_node_id": 3, "nodes": []}', `${filler}{"prompt": "{\\"1\\": {\\"class_type\\": 1}}"}`];
+  const others = ['{"intrinsics": [], "class": "type"}', filler, ""];
+  for (const [texts, wanted] of [
+    [files, true],
+    [others, false],
+  ])
+    for (const text of texts) assert.equal(await carriesWorkflow(new File([text], "any")), wanted);
 });
 
 test("a long video's chunks are counted by the sampler's own length and overlap, wherever it stands", () => {

@@ -9,6 +9,7 @@ import { UPLOAD, megabytes, sizeOf, takenBy, toast, tooLarge } from "./limit.mjs
 import { LOADER, placeUpload } from "./place.mjs";
 import { framesSaid } from "./seconds.mjs";
 import { trimBar } from "./trim.mjs";
+import { carriesWorkflow, keptDrop, loneFile } from "./workflows.mjs";
 
 const FILES = ["file", "depth_file", "camera_file"]; // the nodes' inputs
 
@@ -60,11 +61,17 @@ export function attachUpload(app, api, node, say) {
     return carriesFiles || (onDragOver?.apply(this, arguments) ?? false);
   };
   node.onDragDrop = async function (event) {
-    const entries = entriesOf(event?.dataTransfer);
-    const files = [...(event?.dataTransfer?.files ?? [])].filter(isOurs);
-    // One video goes the host's way, and one picture may be a workflow.
+    if (!event?.dataTransfer) return false;
+    const entries = entriesOf(event.dataTransfer);
+    const onPage = event.currentTarget === document; // else it is a row of the form, where the host goes no further
+    const kept = keptDrop(event);
+    const lone = entries ? null : await loneFile(kept);
+    const files = [...kept.dataTransfer.files].filter(isOurs);
+    const openLone = () => app.handleFile(lone, "file_drop").then(() => true);
+    if (lone && (await carriesWorkflow(lone))) return openLone();
+    // One video goes the host's way, and of one picture the host may make something.
     if (!entries && (!files.length || (files.length === 1 && /^(video|image)\//.test(files[0].type))))
-      return (await onDragDrop?.apply(this, arguments)) ?? false;
+      return (await onDragDrop?.call(this, kept)) || (lone && onPage ? openLone() : false);
     await take(entries ? inFolders(api, entries, isOurs, say) : plain(files));
     return true;
   };
