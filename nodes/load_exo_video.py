@@ -231,7 +231,7 @@ def _from_file(source: VideoSource, window: tuple[float, float], options: dict, 
     told = [f"{whole.hdr} brought to the standard range"] if whole.hdr else []
     if uneven_times(whole):
         told.append(
-            f"frame times are uneven (variable frame rate): {whole.fps:.4g} fps is their mean"
+            f"frame times are uneven (variable frame rate): {whole.fps:.4g} fps is an average"
         )
     if told and node:
         tell_on_node("; ".join(told), node)

@@ -88,7 +88,7 @@ def another_run(page, unpacked) -> None:
     enlarged(page)
     page.set_widget("EgoXLoadExoVideo", "frame_count", 1)
     last = run(page)
-    assert "1 frames" in about(page) and "no difference" in about(page), about(page)
+    assert "frames of this run: 1," in about(page) and "no difference" in about(page), about(page)
     assert "before" in last["views"] and "difference" not in last["views"]
 
     # A run of another video is compared with nothing, whatever view was chosen.

@@ -5,11 +5,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from fractions import Fraction
 from pathlib import Path
 
 import av
-import numpy as np
 import torch
 
 from egox_core.video.writer import write_video
@@ -27,6 +25,7 @@ from tests.browser.upload_page import (
     told,
     value,
 )
+from tests.uneven_clip import uneven_clip
 from tools.rigs.comfy_page import FORM_ROW
 
 SAMPLE = "sample/synthetic_room/exo.mp4"
@@ -42,21 +41,6 @@ def clip(file: Path, fps: int, frames: int, *, upright: bool = False) -> Path:
     size = (128, 72) if upright else (72, 128)
     grey = (torch.arange(frames, dtype=torch.uint8) + 1)[:, None, None, None]
     write_video(file, grey.expand(frames, *size, 3).contiguous(), float(fps))
-    return file
-
-
-def uneven_clip(file: Path) -> Path:
-    """60 frames, half of them at 30 a second and the others at 10."""
-    with av.open(str(file), "w") as container:
-        stream = container.add_stream("libx264", rate=30)
-        stream.width, stream.height, stream.pix_fmt = 128, 80, "yuv420p"
-        stream.codec_context.time_base = Fraction(1, 90)
-        for number in range(60):
-            frame = av.VideoFrame.from_ndarray(np.full((80, 128, 3), 4 * number, np.uint8))
-            frame.pts = 3 * number if number < 30 else 90 + 9 * (number - 30)
-            frame.time_base = Fraction(1, 90)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
     return file
 
 

@@ -13,7 +13,9 @@ import pytest
 import torch
 
 from egox_core.safe_files import write_json
+from tests.host.asking import Page
 from tests.refusals import refuses
+from tests.uneven_clip import uneven_clip
 
 COUNT = 34
 
@@ -138,6 +140,22 @@ def test_load_refuses_before_reading(pack, clip):
             continue
         with refuses(message):
             check_video(graph, "1")
+
+
+def test_uneven_times_are_told_on_the_node(pack, comfy_host, clip, monkeypatch):
+    from egox_pack.nodes import load_exo_video
+    from egox_pack.nodes.host import steps
+
+    page = Page()
+    monkeypatch.setattr(steps, "running_server", lambda: page)
+    hidden = type("Hidden", (), {"unique_id": "7"})
+    monkeypatch.setattr(load_exo_video.EgoXLoadExoVideo, "hidden", hidden, raising=False)
+    load(pack)
+    assert page.texts == []
+    uneven_clip(comfy_host.input / "clips" / "uneven.mp4")
+    assert load(pack, file="clips/uneven.mp4")[2] == pytest.approx(15, abs=1)
+    ((node, said),) = page.texts
+    assert node == "7" and "variable frame rate" in said and "fps is an average" in said
 
 
 def test_a_cut_is_refused_and_both_parts_are_taken(pack, comfy_host, clip):

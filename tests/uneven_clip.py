@@ -1,0 +1,24 @@
+"""A video of uneven frame times, as phones record them."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+
+def uneven_clip(file: Path) -> Path:
+    """60 frames, half of them at 30 a second and the others at 10."""
+    with av.open(str(file), "w") as container:
+        stream = container.add_stream("libx264", rate=30)
+        stream.width, stream.height, stream.pix_fmt = 128, 80, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 90)
+        for number in range(60):
+            frame = av.VideoFrame.from_ndarray(np.full((80, 128, 3), 4 * number, np.uint8))
+            frame.pts = 3 * number if number < 30 else 90 + 9 * (number - 30)
+            frame.time_base = Fraction(1, 90)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return file
