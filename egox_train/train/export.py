@@ -13,6 +13,8 @@ from torch import Tensor
 from egox_core.errors import EgoXInputError, check_choice
 from egox_core.wan.file_kinds import check_lora, check_run_files
 from egox_core.wan.lora_settings import PREFIX
+from egox_core.wan.weights import file_metadata, read_header, weights_hash
+
 from ..wan.transformer import load_base, save_native
 from .checkpoints import checkpoint_folders, load_checkpoint
 from .config import TrainConfig, parse_config

@@ -15,18 +15,15 @@ from torch import Tensor
 from egox_core.errors import EgoXInputError
 from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import write_json
+from egox_core.wan.file_kinds import check_run_files
 from egox_core.wan.lora_settings import trained_with
 from egox_core.wan.prompt import RELEASED_NEGATIVE
 from egox_core.wan.weights import file_metadata, weights_hash
 
 from ..data.cache_store import CacheReader
 from ..parallel import devices_of, run_all
-from egox_core.progress import Progress, no_progress
-from egox_core.safe_files import write_json
 from ..video_writer import write_video
-from egox_core.wan.file_kinds import check_run_files
-from egox_core.wan.lora_settings import trained_with
-from egox_core.wan.prompt import RELEASED_NEGATIVE
+from ..wan.diffusers_processor import GgaScope, install_gga
 from ..wan.text import make_text_encoder
 from ..wan.transformer import load_base
 from ..wan.vae import VaeEncoder

@@ -14,8 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from egox_core.errors import EgoXInputError, needs_package
-from ..wan.diffusers_processor import GgaScope, install_gga
 from egox_core.wan.file_kinds import check_run_files
+from egox_core.wan.weights import weights_hash
+
+from ..wan.diffusers_processor import GgaScope, install_gga
 from ..wan.transformer import load_base
 from . import zero3
 from .compiled import compile_blocks
