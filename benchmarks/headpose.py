@@ -59,19 +59,39 @@ from egox_core.trajectory.poses import camera_centre
 SURVEYED = "exact, surveyed"
 MASKS = ("no mask", "loose mask", "full mask")
 REAL = "real-like"
-CASES = ("exact", "exact, gap", SURVEYED, *(f"exact, {mask}" for mask in MASKS), "detector", "detector, depth",
-         "detector, depth, no mask", "detector, no depth", "body model", "body model, no depth",
-         REAL)
+CASES = (
+    "exact",
+    "exact, gap",
+    SURVEYED,
+    *(f"exact, {mask}" for mask in MASKS),
+    "detector",
+    "detector, depth",
+    "detector, depth, no mask",
+    "detector, no depth",
+    "body model",
+    "body model, no depth",
+    REAL,
+)
 REAL_SCALE, REAL_HEAD_PX, WITHIN_DEG, CLASSES = (0.75, 1.3), 16, 10.0, 5
 BARS = {  # case -> figure -> at most
     "exact": {"across_m": 0.01, "angle_deg": 3.0, "back_angle_deg": 10.0},
     SURVEYED: {"angle_deg": 2.0},
     "exact, gap": {"gap_angle_deg": 10.0},
-    "detector, depth": {"across_m": 0.025, "across_90_m": 0.06, "along": 0.03, "along_90": 0.06, "angle_deg": 8.0,
-                        "angle_90_deg": 20.0},
+    "detector, depth": {
+        "across_m": 0.025,
+        "across_90_m": 0.06,
+        "along": 0.03,
+        "along_90": 0.06,
+        "angle_deg": 8.0,
+        "angle_90_deg": 20.0,
+    },
     "body model": {"across_m": 0.03, "along": 0.03, "angle_deg": 5.0},
-    REAL: {"all_angle_deg": 15.0, "surest_share": 0.5, "calibration": 0.10,
-           "backs_called_face": 0.05},
+    REAL: {
+        "all_angle_deg": 15.0,
+        "surest_share": 0.5,
+        "calibration": 0.10,
+        "backs_called_face": 0.05,
+    },
 }
 LOOSE_PX = 5
 RANDOM = 7  # of the detectors' errors
@@ -104,8 +124,14 @@ def measure(clip: HeadClip, case: str, number: int) -> dict[str, np.ndarray]:
     """Errors of every frame [T]."""
     points, depth = case_input(clip, case, number)
     start = time.process_time()
-    path = estimate_head(points, clip.camera, exo_w2c=clip.exo_w2c, depth_m=depth,
-                         mask=None if depth is None else case_mask(clip, case), times_s=clip.times_s)
+    path = estimate_head(
+        points,
+        clip.camera,
+        exo_w2c=clip.exo_w2c,
+        depth_m=depth,
+        mask=None if depth is None else case_mask(clip, case),
+        times_s=clip.times_s,
+    )
     seconds = time.process_time() - start
     truth, answer = clip.head.world_from_eyes, path.world_from_head.numpy()
     eye = camera_centre(clip.exo_w2c).numpy()
@@ -114,14 +140,21 @@ def measure(clip: HeadClip, case: str, number: int) -> dict[str, np.ndarray]:
     ray, error = away / distance[:, None], answer[..., 3] - truth[..., 3]
     along = (error * ray).sum(-1)
     turn = Rotation.from_matrix(truth[..., :3].transpose(0, 2, 1) @ answer[..., :3]).magnitude()
-    pairs = [[POINTS.index(f"{side}_{name}") for name in ("eye", "ear")] for side in ("right", "left")]
+    pairs = [
+        [POINTS.index(f"{side}_{name}") for name in ("eye", "ear")] for side in ("right", "left")
+    ]
     seen = points.seen.numpy()
-    return {"across": np.linalg.norm(error - along[:, None] * ray, axis=-1), "along": np.abs(along) / distance,
-            "angle": np.degrees(turn), "back": clip.back, "gap": ~seen.any(1),
-            "one_side": ~clip.back & ~(seen[:, pairs[0]].any(1) & seen[:, pairs[1]].any(1)),
-            "sure": path.confidence.numpy(),
-            "face": np.array([kind == "face" for kind in path.report.kinds]),
-            "seconds": np.full(1, seconds)}
+    return {
+        "across": np.linalg.norm(error - along[:, None] * ray, axis=-1),
+        "along": np.abs(along) / distance,
+        "angle": np.degrees(turn),
+        "back": clip.back,
+        "gap": ~seen.any(1),
+        "one_side": ~clip.back & ~(seen[:, pairs[0]].any(1) & seen[:, pairs[1]].any(1)),
+        "sure": path.confidence.numpy(),
+        "face": np.array([kind == "face" for kind in path.report.kinds]),
+        "seconds": np.full(1, seconds),
+    }
 
 
 def summary(rows: list[dict[str, np.ndarray]]) -> dict[str, float]:
@@ -129,9 +162,14 @@ def summary(rows: list[dict[str, np.ndarray]]) -> dict[str, float]:
     frames = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
     face = ~frames["back"]
     both = face & ~frames["one_side"]
-    parts = {"across_m": frames["across"], "along": frames["along"], "angle_deg": frames["angle"][face],
-             "both_sides_angle_deg": frames["angle"][both], "back_angle_deg": frames["angle"][frames["back"]],
-             "gap_angle_deg": frames["angle"][frames["gap"] & face]}
+    parts = {
+        "across_m": frames["across"],
+        "along": frames["along"],
+        "angle_deg": frames["angle"][face],
+        "both_sides_angle_deg": frames["angle"][both],
+        "back_angle_deg": frames["angle"][frames["back"]],
+        "gap_angle_deg": frames["angle"][frames["gap"] & face],
+    }
     figures = {}
     for name, values in parts.items():
         stem, _, unit = name.rpartition("_") if name != "along" else (name, "", "")
@@ -142,19 +180,29 @@ def summary(rows: list[dict[str, np.ndarray]]) -> dict[str, float]:
     third = len(order) // 3
     surest = float(np.median(frames["angle"][order[:third]]))
     least = float(np.median(frames["angle"][order[-third:]]))
-    classes = [(frames["sure"][part].mean(), (frames["angle"][part] <= WITHIN_DEG).mean())
-               for part in np.array_split(order, CLASSES)]
+    classes = [
+        (frames["sure"][part].mean(), (frames["angle"][part] <= WITHIN_DEG).mean())
+        for part in np.array_split(order, CLASSES)
+    ]
     said_face = frames["face"][frames["back"]]
-    figures |= {"all_angle_deg": round(float(np.median(frames["angle"])), 5),
-                "surest_deg": round(surest, 5), "least_sure_deg": round(least, 5),
-                "surest_share": round(surest / max(least, 1e-9), 5),
-                "said_and_held": [[round(float(value), 3) for value in pair] for pair in classes],
-                "calibration": round(float(max(abs(said - held) for said, held in classes)), 5),
-                "backs_called_face": round(float(said_face.mean()), 5) if len(said_face) else None}
+    figures |= {
+        "all_angle_deg": round(float(np.median(frames["angle"])), 5),
+        "surest_deg": round(surest, 5),
+        "least_sure_deg": round(least, 5),
+        "surest_share": round(surest / max(least, 1e-9), 5),
+        "said_and_held": [[round(float(value), 3) for value in pair] for pair in classes],
+        "calibration": round(float(max(abs(said - held) for said, held in classes)), 5),
+        "backs_called_face": round(float(said_face.mean()), 5) if len(said_face) else None,
+    }
     wrong = ~np.isfinite(frames["angle"]) | ~np.isfinite(frames["across"])
-    return {**figures, "frames": len(face), "back_frames": int(frames["back"].sum()),
-            "one_side_frames": int(frames["one_side"].sum()), "not_finite": int(wrong.sum()),
-            "seconds_a_clip": round(float(frames["seconds"].mean()), 2)}
+    return {
+        **figures,
+        "frames": len(face),
+        "back_frames": int(frames["back"].sum()),
+        "one_side_frames": int(frames["one_side"].sum()),
+        "not_finite": int(wrong.sum()),
+        "seconds_a_clip": round(float(frames["seconds"].mean()), 2),
+    }
 
 
 def run(clips: int = 64, frames: int = 49) -> dict[str, object]:
@@ -165,8 +213,11 @@ def run(clips: int = 64, frames: int = 49) -> dict[str, object]:
         large = np.median(clip.people[0].head_px) * clip.camera.fx >= REAL_HEAD_PX
         for case in CASES if large else CASES[:-1]:
             rows[case].append(measure(surveyed if case == SURVEYED else clip, case, number))
-    result: dict[str, object] = {"clips": clips, "frames": frames,
-                                 "cases": {case: summary(values) for case, values in rows.items()}}
+    result: dict[str, object] = {
+        "clips": clips,
+        "frames": frames,
+        "cases": {case: summary(values) for case, values in rows.items()},
+    }
     result |= {"bars": BARS, "failed": failures(result["cases"])}
     return result
 
@@ -179,35 +230,52 @@ def failures(cases: dict[str, dict[str, float]]) -> list[str]:
             value = cases[case][name]
             if value is None or not value <= bar:
                 failed.append(f"{case}: {name} {value}, bar {bar}")
-    failed += [f"{case}: {figures['not_finite']} numbers that are none" for case, figures in cases.items()
-               if figures["not_finite"]]
+    failed += [
+        f"{case}: {figures['not_finite']} numbers that are none"
+        for case, figures in cases.items()
+        if figures["not_finite"]
+    ]
     return failed
 
 
 def table(result: dict) -> str:
     """The result for people."""
-    lines = [f"{result['clips']} clips of {result['frames']} frames; median / 90 %",
-             f"{'case':>20} {'across cm':>12} {'along %':>12} {'face deg':>13} {'both sides':>13} {'back deg':>13} "
-             f"{'in gaps':>13} {'s a clip':>8}"]
+    lines = [
+        f"{result['clips']} clips of {result['frames']} frames; median / 90 %",
+        f"{'case':>20} {'across cm':>12} {'along %':>12} {'face deg':>13} {'both sides':>13} {'back deg':>13} "
+        f"{'in gaps':>13} {'s a clip':>8}",
+    ]
     for case, row in result["cases"].items():
         cells = []
-        for name, scale in (("across_m", 100), ("along", 100), ("angle_deg", 1), ("both_sides_angle_deg", 1),
-                            ("back_angle_deg", 1), ("gap_angle_deg", 1)):
+        for name, scale in (
+            ("across_m", 100),
+            ("along", 100),
+            ("angle_deg", 1),
+            ("both_sides_angle_deg", 1),
+            ("back_angle_deg", 1),
+            ("gap_angle_deg", 1),
+        ):
             stem, _, unit = name.rpartition("_") if name != "along" else (name, "", "")
             middle, high = row[name], row[f"{stem}_90_{unit}" if unit else f"{stem}_90"]
             cells.append("-" if middle is None else f"{scale * middle:.1f} / {scale * high:.1f}")
-        lines.append(f"{case:>20} {cells[0]:>12} {cells[1]:>12} {cells[2]:>13} {cells[3]:>13} {cells[4]:>13} "
-                     f"{cells[5]:>13} {row['seconds_a_clip']:8.2f}")
+        lines.append(
+            f"{case:>20} {cells[0]:>12} {cells[1]:>12} {cells[2]:>13} {cells[3]:>13} {cells[4]:>13} "
+            f"{cells[5]:>13} {row['seconds_a_clip']:8.2f}"
+        )
     real = result["cases"][REAL]
-    lines.append(f"{REAL}, all frames: {real['all_angle_deg']:.1f} deg, surest third "
-                 f"{real['surest_deg']:.1f}, least sure {real['least_sure_deg']:.1f}; "
-                 f"said and held {real['said_and_held']}; backs called a face "
-                 f"{real['backs_called_face']}")
+    lines.append(
+        f"{REAL}, all frames: {real['all_angle_deg']:.1f} deg, surest third "
+        f"{real['surest_deg']:.1f}, least sure {real['least_sure_deg']:.1f}; "
+        f"said and held {real['said_and_held']}; backs called a face "
+        f"{real['backs_called_face']}"
+    )
     return "\n".join([*lines, *result["failed"]] if result["failed"] else [*lines, "all bars hold"])
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--clips", type=int, default=64)
     add_arguments(parser)
     args = parser.parse_args(arguments)

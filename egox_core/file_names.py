@@ -11,5 +11,17 @@ TRUTH = "ego_ground_truth.mp4"  # where the ego video is known
 PRIOR = "ego_prior.mp4"  # of a prepared clip
 COVERAGE = "coverage.npz"  # of a prepared clip: key ``coverage`` [T, H, W] bool, where the prior holds something
 OBJECTS = "objects.npz"  # of a synthetic take: masks of its objects in the ego picture, see data/object_masks.py
-DEPTH_NAMES = (DEPTH, "depth.zip", "depth.npy", "depth")  # of a take's depth, the first that exists; the last: a folder
-VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")  # containers that PyAV decodes, in lower case
+DEPTH_NAMES = (
+    DEPTH,
+    "depth.zip",
+    "depth.npy",
+    "depth",
+)  # of a take's depth, the first that exists; the last: a folder
+VIDEO_SUFFIXES = (
+    ".mp4",
+    ".mov",
+    ".mkv",
+    ".webm",
+    ".avi",
+    ".m4v",
+)  # containers that PyAV decodes, in lower case

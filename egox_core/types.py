@@ -39,9 +39,8 @@ class FrameSelection:
     source_size: tuple[int, int]  # (width, height) of the source video, px
     size: tuple[int, int]  # (width, height) of the frames handed on, px
     resize: Literal["crop", "pad"]  # how the aspect difference was taken up
-    source_path: Path | None = (
-        None  # the video's file, where there is one: depth and poses may be beside it
-    )
+    # the video's file, where there is one: depth and poses may be beside it
+    source_path: Path | None = None
     source_frames: int | None = None  # of the whole source video, where that is known
 
 
@@ -54,12 +53,10 @@ class DepthVideo:
     kind: DepthKind = "metric z"
     dynamic: Tensor | None = None  # [T, H, W] bool, moving objects
     sky: Tensor | None = None  # [T, H, W] bool
-    trust: Tensor | None = (
-        None  # [T, H, W] float32 0...1, how reliable a pixel's depth is; None: fully
-    )
-    exo_w2c: Tensor | None = (
-        None  # [3, 4] or [T, 3, 4] float64; None: the world is the exo camera frame
-    )
+    # [T, H, W] float32 0...1, how reliable a pixel's depth is; None: fully
+    trust: Tensor | None = None
+    # [3, 4] or [T, 3, 4] float64; None: the world is the exo camera frame
+    exo_w2c: Tensor | None = None
     source_indices: Tensor | None = None  # [T] int64, as in FrameSelection
     times_s: Tensor | None = None  # [T] float64, seconds
     camera_guessed: bool = False  # nothing told the lens: ``camera`` has an assumed field of view
@@ -77,18 +74,15 @@ class CameraTrajectory:
     w2c: Tensor  # [T, 3, 4] float64, ego_from_world
     camera: CameraModel  # ego camera that the prior is drawn with
     times_s: Tensor  # [T] float64, seconds
-    exo_w2c: Tensor | None = (
-        None  # [3, 4] or [T, 3, 4] float64, exo_from_world; None: the world is the exo camera
-    )
+    # [3, 4] or [T, 3, 4] float64, exo_from_world; None: the world is the exo camera
+    exo_w2c: Tensor | None = None
     exo_camera: CameraModel | None = None
-    meta_intrinsics: Tensor | None = (
-        None  # [3, 3] float64, K as meta.json carries it (released GGA rays use it)
-    )
+    # [3, 3] float64, K as meta.json carries it (released GGA rays use it)
+    meta_intrinsics: Tensor | None = None
     prompt: str = ""
     source: str = ""  # where it came from, used in error messages
-    confidence: Tensor | None = (
-        None  # [T] float64 0...1, of poses that were estimated; None: measured or set by hand
-    )
+    # [T] float64 0...1, of poses that were estimated; None: measured or set by hand
+    confidence: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,9 +96,8 @@ class PointSet:
     edge: Tensor  # [N] float32, largest relative depth step to a 4-neighbour in the exo depth (0: flat)
     stray: Tensor  # [N] float32, relative depth step by which the point hangs between surfaces (0: on one)
     depth_range: Tensor  # [N] float32, (max - min) / mean of the exo depth in the 5 x 5 window around (0: flat)
-    instance: (
-        Tensor  # [N] int16: 0 static, else the number of a connected moving object in its frame
-    )
+    # [N] int16: 0 static, else the number of a connected moving object in its frame
+    instance: Tensor
     coarse: Tensor  # [N] bool: one of the samples that the released renderer takes, every second each way
 
     def __len__(self) -> int:
@@ -133,17 +126,15 @@ class PointCloud:
     ]  # the frame of all points: the exo camera's (its pose is unknown), or the world
     frame_count: int
     exo_camera: CameraModel  # of the depth maps that the points came from
-    exo_w2c: Tensor | None = (
-        None  # [3, 4] or [T, 3, 4] float64, exo_from_world; None with frame "exo"
-    )
+    # [3, 4] or [T, 3, 4] float64, exo_from_world; None with frame "exo"
+    exo_w2c: Tensor | None = None
     times_s: Tensor | None = None  # [T] float64, seconds
     notes: tuple[str, ...] = ()  # what the user should know about how it was built
     mean_static: Callable[[Progress], PointSet] | None = None
     """The background as the authors' renderer makes it, the mean over time, computed anew whenever
     it is asked for; None (an exo camera that moves): :attr:`static` is the only one."""
-    camera_guessed: bool = (
-        False  # as in DepthVideo: sideways all lengths are wrong by an unknown factor
-    )
+    # as in DepthVideo: sideways all lengths are wrong by an unknown factor
+    camera_guessed: bool = False
     parts: tuple[
         PointCloud, ...
     ] = ()  # the scenes that it was fused of, each of one exo camera; empty: not fused
@@ -174,13 +165,11 @@ class Canvas:
     ego_size: tuple[int, int]  # (width, height) px
     mask_mode: MaskMode = "released"
     image_embedding: ImageEmbeddingMode = "released"
-    noise_seed: int | None = (
-        None  # the sampler's seed that the image embedding was drawn with; None: unknown
-    )
+    # the sampler's seed that the image embedding was drawn with; None: unknown
+    noise_seed: int | None = None
     noise: str = "host"  # whose noise that embedding shows, of wan.noise.NOISES
-    latent_colours: Tensor | None = (
-        None  # [17, 3] rough colours of raw latents, for previews; see wan.latents
-    )
+    # [17, 3] rough colours of raw latents, for previews; see wan.latents
+    latent_colours: Tensor | None = None
 
     @property
     def latent_grid(self) -> tuple[int, int, int, int]:
@@ -256,14 +245,12 @@ class TakeMeta:
     ego_extrinsics: (
         Tensor | None
     )  # [3, 4] or [T, 3, 4] float64, ego_from_world, numbered by source frame
-    exact_exo_camera: CameraModel | None = (
-        None  # our extensions: the true cameras with their sizes, where known
-    )
+    # our extensions: the true cameras with their sizes, where known
+    exact_exo_camera: CameraModel | None = None
     ego_camera: CameraModel | None = None
     exo_path: str = ""  # as written, never opened
-    pose_source: str = (
-        ""  # who made the ego poses, where the file says so; empty: somebody who measured them
-    )
+    # who made the ego poses, where the file says so; empty: somebody who measured them
+    pose_source: str = ""
 
     @property
     def exo_camera(self) -> CameraModel | None:
@@ -282,6 +269,5 @@ class ObjectMasks:
     ids: tuple[str, ...]
     truth: np.ndarray  # [N, T, H, W] bool
     generated: np.ndarray | None  # [N, T, H, W] bool; None: not segmented there
-    seen: np.ndarray | None = (
-        None  # [N, T] share of an object's true pixels whose surface exo sees; None: unknown
-    )
+    # [N, T] share of an object's true pixels whose surface exo sees; None: unknown
+    seen: np.ndarray | None = None

@@ -33,9 +33,8 @@ class ComfyHost:
     """The host imported into the test process, with folders of its own."""
 
     root: Path
-    base: (
-        Path  # its base directory: base/input, base/models/loras, ... as ``folder_paths`` sees them
-    )
+    # its base directory: base/input, base/models/loras, ... as ``folder_paths`` sees them
+    base: Path
 
     @property
     def input(self) -> Path:

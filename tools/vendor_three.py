@@ -26,7 +26,9 @@ BUNDLE, LICENCE = "three.mjs", "three.LICENSE.txt"
 def main(arguments: list[str] | None = None) -> int:
     """Bundle, or check; the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="only compare the files with their recorded hashes")
+    parser.add_argument(
+        "--check", action="store_true", help="only compare the files with their recorded hashes"
+    )
     args = parser.parse_args(arguments)
     data = json.loads(DATA.read_text(encoding="utf-8"))
     if not args.check:
@@ -46,27 +48,50 @@ def bundle(data: dict) -> None:
         raise SystemExit("npm is not installed: it comes with Node.js")
     with tempfile.TemporaryDirectory(prefix="egox_three_") as name:
         folder = Path(name)
-        (folder / "package.json").write_text(json.dumps({"private": True, "dependencies": data["packages"]}), "utf-8")
-        subprocess.run([npm, "install", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=folder, check=True)
+        (folder / "package.json").write_text(
+            json.dumps({"private": True, "dependencies": data["packages"]}), "utf-8"
+        )
+        subprocess.run(
+            [npm, "install", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=folder, check=True
+        )
         (folder / "entry.mjs").write_text(entry(data), encoding="utf-8")
         TARGET.mkdir(parents=True, exist_ok=True)
-        esbuild = folder / "node_modules" / ".bin" / ("esbuild.cmd" if os.name == "nt" else "esbuild")
-        subprocess.run([str(esbuild), "entry.mjs", "--bundle", "--minify", "--format=esm", "--legal-comments=inline",
-                        "--target=es2022", f"--outfile={TARGET / BUNDLE}"], cwd=folder, check=True)
+        esbuild = (
+            folder / "node_modules" / ".bin" / ("esbuild.cmd" if os.name == "nt" else "esbuild")
+        )
+        subprocess.run(
+            [
+                str(esbuild),
+                "entry.mjs",
+                "--bundle",
+                "--minify",
+                "--format=esm",
+                "--legal-comments=inline",
+                "--target=es2022",
+                f"--outfile={TARGET / BUNDLE}",
+            ],
+            cwd=folder,
+            check=True,
+        )
         shutil.copyfile(folder / "node_modules" / "three" / "LICENSE", TARGET / LICENCE)
 
 
 def entry(data: dict) -> str:
     """The module that is bundled: everything else of the library is left out."""
     lines = [f'export {{ {", ".join(data["core"])} }} from "three";']
-    lines += [f'export {{ {name} }} from "three/addons/{path}";' for name, path in data["addons"].items()]
+    lines += [
+        f'export {{ {name} }} from "three/addons/{path}";' for name, path in data["addons"].items()
+    ]
     return "\n".join(lines) + "\n"
 
 
 def differing(data: dict) -> list[str]:
     """Vendored files that are missing or not the recorded ones."""
-    return [name for name, digest in data["files"].items()
-            if not (TARGET / name).is_file() or sha256(TARGET / name) != digest]
+    return [
+        name
+        for name, digest in data["files"].items()
+        if not (TARGET / name).is_file() or sha256(TARGET / name) != digest
+    ]
 
 
 def sha256(path: Path) -> str:
@@ -81,8 +106,10 @@ def written(data: dict) -> str:
             lines.append("")
         lines[-1] += ("" if not lines[-1] else " ") + name + ","
     core = "\n".join("  " + line for line in lines).rstrip(",")
-    return (f'{{\n "packages": {json.dumps(data["packages"])},\n "core": [\n{core}\n ],\n'
-            f' "addons": {json.dumps(data["addons"])},\n "files": {json.dumps(data["files"], indent=1)}\n}}\n')
+    return (
+        f'{{\n "packages": {json.dumps(data["packages"])},\n "core": [\n{core}\n ],\n'
+        f' "addons": {json.dumps(data["addons"])},\n "files": {json.dumps(data["files"], indent=1)}\n}}\n'
+    )
 
 
 if __name__ == "__main__":

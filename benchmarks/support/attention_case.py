@@ -18,11 +18,19 @@ from egox_core.types import GgaGeometry
 
 from .record import seconds
 
-LATENTS = {"full": (13, 56, 98, 56), "quarter": (13, 28, 50, 28), "small": (3, 8, 14, 8)}  # t, h, w_exo, w_ego
+LATENTS = {
+    "full": (13, 56, 98, 56),
+    "quarter": (13, 28, 50, 28),
+    "small": (3, 8, 14, 8),
+}  # t, h, w_exo, w_ego
 TIME_BAR = 1.15
 """Guided attention's time, of plain attention's by the fastest kernel."""
-PLAIN_KERNELS = {"default": None, "flash": SDPBackend.FLASH_ATTENTION, "cudnn": SDPBackend.CUDNN_ATTENTION,
-                 "efficient": SDPBackend.EFFICIENT_ATTENTION}
+PLAIN_KERNELS = {
+    "default": None,
+    "flash": SDPBackend.FLASH_ATTENTION,
+    "cudnn": SDPBackend.CUDNN_ATTENTION,
+    "efficient": SDPBackend.EFFICIENT_ATTENTION,
+}
 ERROR_ROWS = 32
 
 
@@ -37,8 +45,11 @@ class Case:
     geometry: GgaGeometry
 
 
-def random_geometry(latents: tuple[int, int, int, int], generator: torch.Generator,
-                    make: Callable[[Tensor, Tensor], GgaGeometry] = tokens_from_latents) -> GgaGeometry:
+def random_geometry(
+    latents: tuple[int, int, int, int],
+    generator: torch.Generator,
+    make: Callable[[Tensor, Tensor], GgaGeometry] = tokens_from_latents,
+) -> GgaGeometry:
     """Random unit directions for a clip of (t, h, w_exo, w_ego) latents, on the CPU.
 
     ``make``: ``tokens_from_latents`` of another import of the core, as the pack has one.
@@ -54,13 +65,25 @@ def random_geometry(latents: tuple[int, int, int, int], generator: torch.Generat
     return make(unit(t, t, h // 2, w_exo // 2), unit(t, h // 2, w_ego // 2))
 
 
-def make_case(latents: tuple[int, int, int, int], heads: int, dim: int, dtype: torch.dtype,
-              device: torch.device, batch: int = 1) -> Case:
+def make_case(
+    latents: tuple[int, int, int, int],
+    heads: int,
+    dim: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    batch: int = 1,
+) -> Case:
     """Unit normal q, k, v (what the model's norms leave) and random unit directions."""
     geometry = random_geometry(latents, torch.Generator().manual_seed(0)).to(device)
-    generator = torch.Generator(device=device).manual_seed(0)  # a CPU takes many seconds for as many numbers
-    q, k, v = (torch.randn(batch, geometry.tokens, heads * dim, generator=generator, device=device).to(dtype)
-               for _ in range(3))
+    generator = torch.Generator(device=device).manual_seed(
+        0
+    )  # a CPU takes many seconds for as many numbers
+    q, k, v = (
+        torch.randn(batch, geometry.tokens, heads * dim, generator=generator, device=device).to(
+            dtype
+        )
+        for _ in range(3)
+    )
     return Case(q=q, k=k, v=v, heads=heads, geometry=geometry)
 
 
@@ -72,7 +95,9 @@ def kernel(name: str) -> Iterator[None]:
         yield
 
 
-def in_turns(works: dict[str, Callable[[], object]], device: torch.device, rounds: int) -> dict[str, float]:
+def in_turns(
+    works: dict[str, Callable[[], object]], device: torch.device, rounds: int
+) -> dict[str, float]:
     """Best seconds of each, measured in turns after one warm-up; those that don't run here are left out."""
     best: dict[str, float] = {}
     for name, work in works.items():
@@ -89,18 +114,26 @@ def in_turns(works: dict[str, Callable[[], object]], device: torch.device, round
     return best
 
 
-def exact_rows(case: Case, options: GgaOptions | None) -> tuple[Tensor, Tensor]:  # [n], [B, n, heads * dim]
+def exact_rows(
+    case: Case, options: GgaOptions | None
+) -> tuple[Tensor, Tensor]:  # [n], [B, n, heads * dim]
     """Sampled ego tokens of three frames, and their attention in float64; without bias where ``options`` is None."""
     geometry, heads = case.geometry, case.heads
     t, h, w_exo, w_ego = geometry.grid
     generator = torch.Generator().manual_seed(1)
     every: list[Tensor] = []
     rows: list[list[Tensor]] = []
-    picked = [(frame, torch.randperm(h * w_ego, generator=generator)[:ERROR_ROWS].to(case.q.device))
-              for frame in sorted({0, t // 2, t - 1})]
+    picked = [
+        (frame, torch.randperm(h * w_ego, generator=generator)[:ERROR_ROWS].to(case.q.device))
+        for frame in sorted({0, t // 2, t - 1})
+    ]
     for frame, ego in picked:
-        every.append(frame * h * (w_exo + w_ego) + ego // w_ego * (w_exo + w_ego) + w_exo + ego % w_ego)
-    for q_all, k_all, v_all in zip(case.q, case.k, case.v, strict=True):  # one of the batch at a time: float64 is large
+        every.append(
+            frame * h * (w_exo + w_ego) + ego // w_ego * (w_exo + w_ego) + w_exo + ego % w_ego
+        )
+    for q_all, k_all, v_all in zip(
+        case.q, case.k, case.v, strict=True
+    ):  # one of the batch at a time: float64 is large
         k, v = (x.double().unflatten(-1, (heads, -1)).transpose(0, 1) for x in (k_all, v_all))
         rows.append([])
         for (frame, ego), tokens in zip(picked, every, strict=True):

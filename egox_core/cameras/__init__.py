@@ -7,15 +7,27 @@ stored pixels [..., 2]. Out: :class:`CameraModel`, stored pixels, unit rays. Kno
 from .gopro import raw_gopro
 from .lenses import LENSES, Lens
 from .model import (
-           CameraModel,
-           camera_from_intrinsics,
-           crop,
-           pixel_rays,
-           project,
-           rescale,
-           unproject,
+    CameraModel,
+    camera_from_intrinsics,
+    crop,
+    pixel_rays,
+    project,
+    rescale,
+    unproject,
 )
 from .presets import CAMERA_PRESETS, preset_camera
 
-__all__ = ["CAMERA_PRESETS", "LENSES", "CameraModel", "Lens", "camera_from_intrinsics", "crop", "pixel_rays",
-           "preset_camera", "project", "raw_gopro", "rescale", "unproject"]
+__all__ = [
+    "CAMERA_PRESETS",
+    "LENSES",
+    "CameraModel",
+    "Lens",
+    "camera_from_intrinsics",
+    "crop",
+    "pixel_rays",
+    "preset_camera",
+    "project",
+    "raw_gopro",
+    "rescale",
+    "unproject",
+]

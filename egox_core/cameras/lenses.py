@@ -48,14 +48,12 @@ class Lens:
     """(plane [..., 2], distortion, largest angle) -> (unit rays [..., 3], valid [...])."""
     distortion_count: int
     straight: bool = False  # straight lines stay straight in the picture
-    sensor_turns: int = (
-        0  # quarter turns that the sensor behind such a lens usually has (Aria's glasses: one)
-    )
+    # quarter turns that the sensor behind such a lens usually has (Aria's glasses: one)
+    sensor_turns: int = 0
     turn_distortion: Callable[[Distortion], Distortion] = lambda distortion: distortion
     """The numbers after one clockwise turn of the picture; radial ones don't change."""
-    colmap: (
-        str  # name in COLMAP's cameras.txt; its numbers are fx, fy, cx, cy, then ours in our order
-    )
+    # name in COLMAP's cameras.txt; its numbers are fx, fy, cx, cy, then ours in our order
+    colmap: str
     blender: str  # camera_model of transforms.json; of several lenses the first in the table is read back
     blender_keys: tuple[str, ...] = ()  # of its distortion numbers there
     blender_numbers: Callable[[Distortion, float], Distortion] = lambda distortion, max_angle: (

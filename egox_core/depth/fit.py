@@ -27,9 +27,8 @@ ROBUST_SAMPLE = 20_000  # pixels that the iterations run on; their line need onl
 TUKEY = 4.685  # biweight constant: 95 % efficiency with Gaussian noise
 ITERATIONS = 40  # at most; 6 to 20 settle with 20 % outliers
 SETTLED = 1e-4  # relative change of α at which the iterations end
-SCALE_FLOOR = (
-    1e-5  # of the mean inverse depth; exact data would make every rounding error an outlier
-)
+# of the mean inverse depth; exact data would make every rounding error an outlier
+SCALE_FLOOR = 1e-5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

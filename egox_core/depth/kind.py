@@ -17,9 +17,8 @@ from torch import Tensor
 from ..errors import EgoXInputError
 from ..types import DepthVideo
 
-CLEAR_ORDER = (
-    0.3  # |rank correlation| below this says nothing (a flat wall, or depths of different videos)
-)
+# |rank correlation| below this says nothing (a flat wall, or depths of different videos)
+CLEAR_ORDER = 0.3
 SAMPLE = 4_000  # pixels a frame; the standard error of a rank correlation is then about 0.016
 FRAMES = 5  # spread over the clip: one odd frame must not decide
 
@@ -28,12 +27,10 @@ FRAMES = 5  # spread over the clip: one odd frame must not decide
 class OrderCheck:
     """Correlation of a video depth's values with the metric depth's."""
 
-    correlation: (
-        float  # Spearman's, of the values as given with z depth in metres; median over a few frames
-    )
-    depth_fit: (
-        float  # share of 1/D^m's variance explained by 1/value (best of the linear fits), 0...1
-    )
+    # Spearman's, of the values as given with z depth in metres; median over a few frames
+    correlation: float
+    # share of 1/D^m's variance explained by 1/value (best of the linear fits), 0...1
+    depth_fit: float
     disparity_fit: float  # the same by the value itself
 
     @property

@@ -57,9 +57,8 @@ def moge_depth(
     cleaned, notes = clean_depth(depth, "MoGe", hidden=sky)
     height, width = cleaned.shape[1:]
     k = intrinsics.detach().cpu().double() * torch.tensor([width, height, 1.0]).reshape(3, 1)
-    k[:, :2, 2] -= (
-        0.5  # normalised coordinates count from the outline, pixels from the first pixel's centre
-    )
+    # normalised coordinates count from the outline, pixels from the first pixel's centre
+    k[:, :2, 2] -= 0.5
     camera, camera_notes = median_camera(k, width, height, "MoGe")
     is_metric = metric == "metric" or (metric == "auto" and "normal" in payload)
     if metric == "auto" and not is_metric:

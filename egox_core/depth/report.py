@@ -28,9 +28,8 @@ class AlignOptions:
     high_quantile: float = 0.90
     momentum: float = 0.99  # state = momentum * state + (1 - momentum) * fit of the frame; 0: every frame on its own
     min_inverse_depth: float = 1e-3  # 1/m, so nothing lies further than 1000 m
-    min_valid_share: float = (
-        0.05  # of a frame's pixels; below it the frame takes the momentum state
-    )
+    # of a frame's pixels; below it the frame takes the momentum state
+    min_valid_share: float = 0.05
 
     def __post_init__(self) -> None:
         check_choice(
@@ -72,9 +71,8 @@ class AlignReport:
     fit_beta: Tensor  # [T] float64, 1/m
     residual: Tensor  # [T] float64, RMS of 1/D^m - (α / D^v + β) over the used pixels, with the applied state
     fit_residual: Tensor  # [T] float64, the same with the frame's own fit
-    mean_inverse: (
-        Tensor  # [T] float64, mean 1/D^m of the used pixels, 1/m: what the residuals compare with
-    )
+    # [T] float64, mean 1/D^m of the used pixels, 1/m: what the residuals compare with
+    mean_inverse: Tensor
     used_share: Tensor  # [T] float64, share of the frame's pixels that the fit used
     reported_frames: tuple[tuple[int, str], ...] = ()  # frames without a fit of their own, and why
     notes: tuple[str, ...] = ()  # what was assumed or detected, in plain words

@@ -17,11 +17,15 @@ from .report import AlignOptions, AlignReport
 from .resample import fit_depth_size, fit_host_mask, mask_share
 from .sources import GUESSED_FOV_DEG, DepthSource, cut_frames
 
-NO_MASK = ("warning: no mask of what moves, so people are part of the fit, and the scene has to guess what moves; "
-           "connect a dynamic_mask (a SAM3 track)")
+NO_MASK = (
+    "warning: no mask of what moves, so people are part of the fit, and the scene has to guess what moves; "
+    "connect a dynamic_mask (a SAM3 track)"
+)
 
-LENS_GUESSED = (f"warning: no intrinsics of the exo camera anywhere; a field of view of {GUESSED_FOV_DEG:g} degrees "
-                "across is assumed (set exo_fov if you know it, or connect MoGe, which estimates it)")
+LENS_GUESSED = (
+    f"warning: no intrinsics of the exo camera anywhere; a field of view of {GUESSED_FOV_DEG:g} degrees "
+    "across is assumed (set exo_fov if you know it, or connect MoGe, which estimates it)"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,15 +48,20 @@ def choose_roles(sources: Sequence[DepthSource]) -> DepthRoles:
     metric = next((source for source in sources if source.depth.kind == "metric z"), None)
     if metric is None:
         names = ", ".join(f"{source.name} ({source.depth.kind})" for source in sources)
-        raise EgoXInputError(MISSING_METRIC, got=names or "no depth at all",
-                             expected="a metric depth: a depth file, MoGe v2, or Depth Anything 3 Metric", fix=ADVICE)
+        raise EgoXInputError(
+            MISSING_METRIC,
+            got=names or "no depth at all",
+            expected="a metric depth: a depth file, MoGe v2, or Depth Anything 3 Metric",
+            fix=ADVICE,
+        )
     others = [source for source in sources if source is not metric]
     notes = tuple(f"{source.name} is not used" for source in others[1:])
     return DepthRoles(metric=metric, video=others[0] if others else None, notes=notes)
 
 
-def best_camera(roles: DepthRoles, given: CameraModel | None, width: int,
-                height: int) -> tuple[CameraModel, tuple[str, ...], bool]:
+def best_camera(
+    roles: DepthRoles, given: CameraModel | None, width: int, height: int
+) -> tuple[CameraModel, tuple[str, ...], bool]:
     """(the exo camera at ``width`` x ``height``, notes, whether it is a guess): given, else the metric source's, else
     the video source's, else a guess.
 
@@ -63,20 +72,31 @@ def best_camera(roles: DepthRoles, given: CameraModel | None, width: int,
     """
     if given is not None:
         if given.stored_size != (width, height):
-            raise EgoXInputError("exo camera", got=f"intrinsics for {given.stored_size[0]}x{given.stored_size[1]}",
-                                 expected=f"{width}x{height}", fix="rescale the intrinsics to the exo frames")
+            raise EgoXInputError(
+                "exo camera",
+                got=f"intrinsics for {given.stored_size[0]}x{given.stored_size[1]}",
+                expected=f"{width}x{height}",
+                fix="rescale the intrinsics to the exo frames",
+            )
         return given, (), False
     for source in (roles.metric, roles.video):
         if source is not None and source.camera_known:
-            return source.depth.camera, (f"exo camera from {source.name}: focal length {source.depth.camera.fx:.0f} px"
-                                         f" at {width} px width",), False
+            return (
+                source.depth.camera,
+                (
+                    f"exo camera from {source.name}: focal length {source.depth.camera.fx:.0f} px"
+                    f" at {width} px width",
+                ),
+                False,
+            )
     return roles.metric.depth.camera, (LENS_GUESSED,), True
 
 
 def align_sources(
     sources: Sequence[DepthSource],  # by priority; sizes and lengths may differ, by the rules
     *,
-    frames: FrameSelection | None = None,  # the exo frames in use; None: the metric depth's own count and size
+    frames: FrameSelection
+    | None = None,  # the exo frames in use; None: the metric depth's own count and size
     camera: CameraModel | None = None,  # the exo camera at the frames' size, where it is known
     exo_w2c: Tensor | None = None,  # [3, 4] or [T, 3, 4] float64, where it is known
     dynamic_mask: Tensor | None = None,  # [B, h, w] host MASK, in place of the sources' own
@@ -98,26 +118,47 @@ def align_sources(
         (width, height), count = frames.size, len(frames.source_indices)
 
     def fit(source: DepthSource) -> DepthSource:
-        depth = fit_depth_size(cut_frames(source.depth, count, source.name), width, height, f"depth of {source.name}")
+        depth = fit_depth_size(
+            cut_frames(source.depth, count, source.name), width, height, f"depth of {source.name}"
+        )
         return replace(source, depth=depth)
 
-    roles = replace(roles, metric=fit(roles.metric), video=None if roles.video is None else fit(roles.video))
+    roles = replace(
+        roles, metric=fit(roles.metric), video=None if roles.video is None else fit(roles.video)
+    )
     used, camera_notes, guessed = best_camera(roles, camera, width, height)
     metric = replace(roles.metric.depth, camera=used, camera_guessed=guessed)
     if exo_w2c is not None:
         metric = replace(metric, exo_w2c=exo_w2c)
     if frames is not None:
         metric = replace(metric, source_indices=frames.source_indices, times_s=frames.times_s)
-    dynamic = None if dynamic_mask is None else fit_host_mask(dynamic_mask, count, height, width, "dynamic mask")
+    dynamic = (
+        None
+        if dynamic_mask is None
+        else fit_host_mask(dynamic_mask, count, height, width, "dynamic mask")
+    )
     sky = None if sky_mask is None else fit_host_mask(sky_mask, count, height, width, "sky mask")
     video = None if roles.video is None else roles.video.depth
     if dynamic is not None:
-        metric, video = replace(metric, dynamic=None), None if video is None else replace(video, dynamic=None)
+        metric, video = (
+            replace(metric, dynamic=None),
+            None if video is None else replace(video, dynamic=None),
+        )
     depth, report = align_depth(metric, video, dynamic, sky, options, progress)
     names = f"metric depth: {roles.metric.name}; video depth: " + (
-        "none" if roles.video is None else f"{roles.video.name} ({roles.video.depth.kind})")
+        "none" if roles.video is None else f"{roles.video.name} ({roles.video.depth.kind})"
+    )
     masks = f"dynamic {100 * mask_share(depth.dynamic):.1f} %, sky {100 * mask_share(depth.sky):.1f} % of the pixels"
     unmasked = (NO_MASK,) if video is not None and depth.dynamic is None else ()
-    notes = (names, masks, *unmasked, *roles.notes, *roles.metric.notes, *(roles.video.notes if roles.video else ()),
-             *camera_notes, *scale_notes(metric), *report.notes)
+    notes = (
+        names,
+        masks,
+        *unmasked,
+        *roles.notes,
+        *roles.metric.notes,
+        *(roles.video.notes if roles.video else ()),
+        *camera_notes,
+        *scale_notes(metric),
+        *report.notes,
+    )
     return depth, replace(report, notes=notes)

@@ -37,12 +37,10 @@ class TrustOptions:
     """
 
     edge_tolerance: float = 0.03  # relative bend of inverse depth at which the trust is one half
-    flicker_tolerance: float = (
-        0.05  # relative change against the static background at which it is one half
-    )
-    reach: int = (
-        2  # px that an edge or a hole spoils around it: a depth model's smear at 448 px height
-    )
+    # relative change against the static background at which it is one half
+    flicker_tolerance: float = 0.05
+    # px that an edge or a hole spoils around it: a depth model's smear at 448 px height
+    reach: int = 2
 
     def __post_init__(self) -> None:
         if not (self.edge_tolerance > 0 and self.flicker_tolerance > 0 and self.reach >= 0):

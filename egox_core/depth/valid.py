@@ -34,13 +34,20 @@ def check_valid_shares(
         EgoXInputError: no valid pixel at all, or a frame with under 5 %.
     """
     if len(shares) == 0 or float(shares.max()) == 0:
-        raise EgoXInputError(f"depth {name}", got="no valid pixel in the clip (all NaN, infinite, zero or negative)",
-                             expected="positive, finite depth", fix="check the depth source and its unit")
+        raise EgoXInputError(
+            f"depth {name}",
+            got="no valid pixel in the clip (all NaN, infinite, zero or negative)",
+            expected="positive, finite depth",
+            fix="check the depth source and its unit",
+        )
     worst = int(shares.argmin())
     if float(shares[worst]) < MIN_VALID_SHARE:
-        raise EgoXInputError(f"depth {name}", got=f"frame {worst} with {100 * float(shares[worst]):.1f} % valid pixels",
-                             expected=f"at least {100 * MIN_VALID_SHARE:.0f} % in every frame",
-                             fix="leave the frame out, or take another depth source")
+        raise EgoXInputError(
+            f"depth {name}",
+            got=f"frame {worst} with {100 * float(shares[worst]):.1f} % valid pixels",
+            expected=f"at least {100 * MIN_VALID_SHARE:.0f} % in every frame",
+            fix="leave the frame out, or take another depth source",
+        )
     return 1 - float(shares.double().mean())
 
 

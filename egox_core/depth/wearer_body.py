@@ -14,9 +14,8 @@ from torch import Tensor
 
 from ..trajectory.poses import invert, sensor_from_upright
 
-HEADGEAR_M = (
-    0.04  # hair, a cap, a bicycle helmet (liners are 25 to 40 mm thick) about the bare head
-)
+# hair, a cap, a bicycle helmet (liners are 25 to 40 mm thick) about the bare head
+HEADGEAR_M = 0.04
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,14 +29,12 @@ STEP = 0.04  # relative depth step to a neighbour at which another surface begin
 SLICE_M = 0.1  # height of a trunk slice; every slice counts alike, however many pixels it has
 MIN_PIXELS = 20  # of a part in a frame
 MIN_FRAMES = 3
-MIN_SHARE = (
-    0.2  # of the frames in which a slice must show: what shows once is an arm or a passer-by
-)
+# of the frames in which a slice must show: what shows once is an arm or a passer-by
+MIN_SHARE = 0.2
 NEAR_HEAD = 0.1  # relative depth off the head's own within which a pixel can be the head
 SAMPLES = 49  # frames that are looked at, spread over the clip
-MOST_REPEATED = (
-    0.2  # share of ego poses that may equal the one before: a tracker on a head never stands still
-)
+# share of ego poses that may equal the one before: a tracker on a head never stands still
+MOST_REPEATED = 0.2
 # Standard deviations; of logarithms unless metres are said. Judged, but for the first two, which
 # are what papers on zero-shot metric depth (ZoeDepth, UniDepth) report for cameras that a model
 # wasn't trained on.

@@ -36,15 +36,23 @@ def read_numbers(text: str, what: str) -> tuple[float, ...]:
         except ValueError:
             number = math.nan
         if not math.isfinite(number):
-            raise EgoXInputError(what, got=repr(part), expected="numbers separated by commas",
-                                 fix="write for instance 0, 1, 3")
+            raise EgoXInputError(
+                what,
+                got=repr(part),
+                expected="numbers separated by commas",
+                fix="write for instance 0, 1, 3",
+            )
         numbers.append(number)
     if not numbers:
-        raise EgoXInputError(what, got="nothing", expected="at least one number", fix="write for instance 0, 1, 3")
+        raise EgoXInputError(
+            what, got="nothing", expected="at least one number", fix="write for instance 0, 1, 3"
+        )
     return tuple(dict.fromkeys(numbers))
 
 
-def sweep_points(lambdas: tuple[float, ...], strengths: tuple[float, ...]) -> tuple[SweepPoint, ...]:
+def sweep_points(
+    lambdas: tuple[float, ...], strengths: tuple[float, ...]
+) -> tuple[SweepPoint, ...]:
     """Every pair: a row for each strength, in it a column for each λ_g.
 
     λ_g changes fastest, since another strength changes the model's weights, which takes far longer to set up.
@@ -54,8 +62,18 @@ def sweep_points(lambdas: tuple[float, ...], strengths: tuple[float, ...]) -> tu
     """
     count = len(lambdas) * len(strengths)
     if count > MAX_POINTS:
-        raise EgoXInputError("sweep", got=f"{len(lambdas)} x {len(strengths)} = {count} runs",
-                             expected=f"at most {MAX_POINTS}", fix="try fewer values at a time")
+        raise EgoXInputError(
+            "sweep",
+            got=f"{len(lambdas)} x {len(strengths)} = {count} runs",
+            expected=f"at most {MAX_POINTS}",
+            fix="try fewer values at a time",
+        )
     if min(lambdas) < 0:
-        raise EgoXInputError("λ_g", got=f"{min(lambdas):g}", expected="0 or more", fix="0 switches the geometry off")
-    return tuple(SweepPoint(lambda_g=lambda_g, strength=strength) for strength in strengths for lambda_g in lambdas)
+        raise EgoXInputError(
+            "λ_g", got=f"{min(lambdas):g}", expected="0 or more", fix="0 switches the geometry off"
+        )
+    return tuple(
+        SweepPoint(lambda_g=lambda_g, strength=strength)
+        for strength in strengths
+        for lambda_g in lambdas
+    )

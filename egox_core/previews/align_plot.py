@@ -33,22 +33,34 @@ def plot_report(report: AlignReport) -> Tensor:  # [1, H, W, 3] float32 0...1
     _text(canvas, "applied", (WIDTH - 230, 46), 0.45, APPLIED)
     _text(canvas, "fit of the frame", (WIDTH - 150, 46), 0.45, FIT)
     for index, (name, applied, fit) in enumerate(panels):
-        _panel(canvas, TITLE + index * (PANEL + GAP), name, applied.numpy(), fit.numpy(),
-               [frame for frame, _ in report.reported_frames])
+        _panel(
+            canvas,
+            TITLE + index * (PANEL + GAP),
+            name,
+            applied.numpy(),
+            fit.numpy(),
+            [frame for frame, _ in report.reported_frames],
+        )
     return torch.from_numpy(canvas).float()[None] / 255
 
 
 def report_curves(report: AlignReport) -> list[dict[str, Any]]:
     """The panels as numbers, for a page that draws them itself: label, and values a frame, None where there is none."""
-    return [{"label": name, "applied": _listed(applied), "fit": _listed(fit)}
-            for name, applied, fit in _panels(report)]
+    return [
+        {"label": name, "applied": _listed(applied), "fit": _listed(fit)}
+        for name, applied, fit in _panels(report)
+    ]
 
 
 def _panels(report: AlignReport) -> tuple[tuple[str, Tensor, Tensor], ...]:
     return (
         ("alpha", report.alpha, report.fit_alpha),
         ("beta [1/m]", report.beta, report.fit_beta),
-        ("residual [% of 1/D]", 100 * report.relative_residual, 100 * report.fit_residual / report.mean_inverse),
+        (
+            "residual [% of 1/D]",
+            100 * report.relative_residual,
+            100 * report.fit_residual / report.mean_inverse,
+        ),
     )
 
 
@@ -56,7 +68,9 @@ def _listed(values: Tensor) -> list[float | None]:
     return [value if math.isfinite(value) else None for value in values.tolist()]
 
 
-def _panel(canvas: np.ndarray, top: int, name: str, applied: np.ndarray, fit: np.ndarray, marked: list[int]) -> None:
+def _panel(
+    canvas: np.ndarray, top: int, name: str, applied: np.ndarray, fit: np.ndarray, marked: list[int]
+) -> None:
     count, right, bottom = len(applied), WIDTH - RIGHT, top + PANEL
     finite = np.concatenate([applied[np.isfinite(applied)], fit[np.isfinite(fit)]])
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
@@ -68,8 +82,10 @@ def _panel(canvas: np.ndarray, top: int, name: str, applied: np.ndarray, fit: np
     low, high = low - margin, high + margin
 
     def at(frame: float, value: float) -> tuple[int, int]:
-        return (round(LEFT + (right - LEFT) * frame / max(count - 1, 1)),
-                round(bottom - PANEL * (value - low) / (high - low)))
+        return (
+            round(LEFT + (right - LEFT) * frame / max(count - 1, 1)),
+            round(bottom - PANEL * (value - low) / (high - low)),
+        )
 
     for value in np.linspace(low, high, 5):
         y = at(0, value)[1]
@@ -87,7 +103,9 @@ def _panel(canvas: np.ndarray, top: int, name: str, applied: np.ndarray, fit: np
         cv2.circle(canvas, at(frame, low), 4, MARK, -1, cv2.LINE_AA)
 
 
-def _curve(canvas: np.ndarray, values: np.ndarray, at, colour: tuple[int, int, int], thickness: int) -> None:
+def _curve(
+    canvas: np.ndarray, values: np.ndarray, at, colour: tuple[int, int, int], thickness: int
+) -> None:
     """A polyline broken at NaN; a point that stands alone becomes a dot."""
     run: list[tuple[int, int]] = []
     for frame in range(len(values) + 1):
@@ -101,6 +119,11 @@ def _curve(canvas: np.ndarray, values: np.ndarray, at, colour: tuple[int, int, i
         run = []
 
 
-def _text(canvas: np.ndarray, text: str, at: tuple[int, int], size: float,
-          colour: tuple[int, int, int] = INK) -> None:
+def _text(
+    canvas: np.ndarray,
+    text: str,
+    at: tuple[int, int],
+    size: float,
+    colour: tuple[int, int, int] = INK,
+) -> None:
     cv2.putText(canvas, text, at, FONT, size, colour, 1, cv2.LINE_AA)

@@ -46,15 +46,16 @@ def labelled_grid(
     size = [rows * cell[0] + (rows - 1) * GAP, columns * cell[1] + (columns - 1) * GAP]
     canvas = np.full((size[0] + size[0] % 2, size[1] + size[1] % 2, 3), GAP_GREY, np.uint8)
     result = torch.empty((frames, *canvas.shape), dtype=torch.float32)
-    names = [*labels, *[""] * len(videos)][:len(videos)]
+    names = [*labels, *[""] * len(videos)][: len(videos)]
     for index, name in enumerate(names):
         top, left = _corner(index, columns, cell)
-        canvas[top:top + strip, left:left + width] = label_strip(name, width, strip)
+        canvas[top : top + strip, left : left + width] = label_strip(name, width, strip)
     for t in range(frames):
         for index, video in enumerate(videos):
             top, left = _corner(index, columns, cell)
-            canvas[top + strip:top + strip + height, left:left + width] = _fitted(
-                video[min(t, video.shape[0] - 1)], width, height)
+            canvas[top + strip : top + strip + height, left : left + width] = _fitted(
+                video[min(t, video.shape[0] - 1)], width, height
+            )
         result[t] = torch.from_numpy(canvas).float() / 255.0
         progress(t + 1, frames, "grid")
     return result
@@ -63,11 +64,17 @@ def labelled_grid(
 def check_videos(videos: Sequence[Tensor]) -> None:
     """Refuse what is no list of videos."""
     if not videos:
-        raise EgoXInputError("videos of the grid", got="none", expected="at least one", fix="connect videos")
+        raise EgoXInputError(
+            "videos of the grid", got="none", expected="at least one", fix="connect videos"
+        )
     for video in videos:
         if video.ndim != 4 or video.shape[-1] < 3 or not video.shape[0]:
-            raise EgoXInputError("video of the grid", got=f"shape {list(video.shape)}", expected="[T, H, W, 3]",
-                                 fix="connect the pictures of a video")
+            raise EgoXInputError(
+                "video of the grid",
+                got=f"shape {list(video.shape)}",
+                expected="[T, H, W, 3]",
+                fix="connect the pictures of a video",
+            )
 
 
 def label_height(picture_height: int) -> int:
@@ -95,15 +102,24 @@ def _corner(index: int, columns: int, cell: tuple[int, int]) -> tuple[int, int]:
     return (index // columns) * (cell[0] + GAP), (index % columns) * (cell[1] + GAP)
 
 
-def _fitted(frame: Tensor, width: int, height: int) -> np.ndarray:  # [H, W, 3] 0...1 -> [height, width, 3] uint8
-    picture = (frame[..., :3].detach().float().cpu().clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+def _fitted(
+    frame: Tensor, width: int, height: int
+) -> np.ndarray:  # [H, W, 3] 0...1 -> [height, width, 3] uint8
+    picture = (
+        (frame[..., :3].detach().float().cpu().clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+    )
     factor = min(width / picture.shape[1], height / picture.shape[0])
-    size = (max(1, min(width, round(picture.shape[1] * factor))), max(1, min(height, round(picture.shape[0] * factor))))
+    size = (
+        max(1, min(width, round(picture.shape[1] * factor))),
+        max(1, min(height, round(picture.shape[0] * factor))),
+    )
     if size != (picture.shape[1], picture.shape[0]):
-        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
+        picture = cv2.resize(
+            picture, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+        )
     if size == (width, height):
         return picture
     whole = np.zeros((height, width, 3), np.uint8)
     top, left = (height - size[1]) // 2, (width - size[0]) // 2
-    whole[top:top + size[1], left:left + size[0]] = picture
+    whole[top : top + size[1], left : left + size[0]] = picture
     return whole

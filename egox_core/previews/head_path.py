@@ -16,7 +16,10 @@ from ..trajectory.poses import compose, transform
 from .maps import STOPS, colour_table
 
 AXIS_M = 0.12
-CONE_M, CONE_DEG = 0.35, 25.0  # length, and half of its angle: where people look without moving the eyes far
+CONE_M, CONE_DEG = (
+    0.35,
+    25.0,
+)  # length, and half of its angle: where people look without moving the eyes far
 SIDES, STEPS = 24, 12  # of the cone's rim; of a line, so that it bends as the lens does
 AXES = ((1.0, 0.25, 0.25), (0.25, 0.9, 0.25), (0.35, 0.5, 1.0))  # right, down, forward: RGB
 UNSURE, SURE = 0.88, 0.45  # places in the colour map: from red to green
@@ -26,7 +29,9 @@ EDGE = (0.05, 0.05, 0.05)  # round every line, so that it shows on any picture
 def confidence_colour(confidence: float) -> tuple[float, float, float]:
     """RGB 0...1: red for none, green for all."""
     sure = min(max(confidence, 0.0), 1.0)
-    red, green, blue = (float(c) for c in colour_table()[round(255 * (UNSURE + (SURE - UNSURE) * sure))])
+    red, green, blue = (
+        float(c) for c in colour_table()[round(255 * (UNSURE + (SURE - UNSURE) * sure))]
+    )
     return red, green, blue
 
 
@@ -34,7 +39,10 @@ def confidence_legend() -> dict[str, Any]:
     """Colours from no confidence to all of it, with ticks in percent."""
     colours = [confidence_colour(step / (STOPS - 1)) for step in range(STOPS)]
     stops = ["#" + "".join(f"{round(255 * c):02x}" for c in colour) for colour in colours]
-    return {"colours": stops, "ticks": [{"at": at, "label": f"{100 * at:.0f} %"} for at in (0.0, 0.5, 1.0)]}
+    return {
+        "colours": stops,
+        "ticks": [{"at": at, "label": f"{100 * at:.0f} %"} for at in (0.0, 0.5, 1.0)],
+    }
 
 
 def draw_head_path(
@@ -51,10 +59,17 @@ def draw_head_path(
         EgoXInputError: frames, poses and confidences of different numbers, frames of another size than the camera's.
     """
     count, height, width = exo.shape[:3]
-    if not len(world_from_head) == len(confidence) == count or camera.stored_size != (width, height):
-        raise EgoXInputError("frames to draw a head into", got=f"{count} of {width}x{height} px, {len(world_from_head)}"
-                             f" poses, {len(confidence)} confidences, a camera of {camera.stored_size}",
-                             expected="one of each a frame, the camera's size", fix="use the frames in use")
+    if not len(world_from_head) == len(confidence) == count or camera.stored_size != (
+        width,
+        height,
+    ):
+        raise EgoXInputError(
+            "frames to draw a head into",
+            got=f"{count} of {width}x{height} px, {len(world_from_head)}"
+            f" poses, {len(confidence)} confidences, a camera of {camera.stored_size}",
+            expected="one of each a frame, the camera's size",
+            fix="use the frames in use",
+        )
     poses = world_from_head.double()
     if exo_w2c is not None:
         poses = compose(exo_w2c.double().expand(count, 3, 4), poses)
@@ -62,7 +77,9 @@ def draw_head_path(
     shape = torch.stack([line for line, _ in lines])  # [L, S, 3]
     thin = max(1, round(height / 240))
     pictures = np.ascontiguousarray(exo.detach().float().cpu().numpy())
-    pictures = pictures.copy() if np.shares_memory(pictures, exo.detach().cpu().numpy()) else pictures
+    pictures = (
+        pictures.copy() if np.shares_memory(pictures, exo.detach().cpu().numpy()) else pictures
+    )
     for t, picture in enumerate(pictures):
         progress(t, count, "drawing the head")
         uv, valid = project(camera, transform(poses[t], shape.reshape(-1, 3)))
@@ -82,10 +99,15 @@ def _lines() -> list[tuple[Tensor, int | None]]:
     axes = [(part * AXIS_M * torch.eye(3, dtype=torch.float64)[axis], axis) for axis in range(3)]
     turn = torch.linspace(0, 2 * torch.pi, SIDES + 1, dtype=torch.float64)
     angle = torch.deg2rad(torch.tensor(CONE_DEG, dtype=torch.float64))
-    rim = CONE_M * torch.stack((angle.tan() * turn.cos(), angle.tan() * turn.sin(), torch.ones_like(turn)), dim=-1)
+    rim = CONE_M * torch.stack(
+        (angle.tan() * turn.cos(), angle.tan() * turn.sin(), torch.ones_like(turn)), dim=-1
+    )
     edges = [part * rim[number] for number in range(0, SIDES, SIDES // 4)]
-    arcs = [rim[start:start + SIDES // 4 + 1] for start in range(0, SIDES, SIDES // 4)]
-    return [*((_of_length(line), None) for line in (*edges, *arcs)), *((_of_length(line), axis) for line, axis in axes)]
+    arcs = [rim[start : start + SIDES // 4 + 1] for start in range(0, SIDES, SIDES // 4)]
+    return [
+        *((_of_length(line), None) for line in (*edges, *arcs)),
+        *((_of_length(line), axis) for line, axis in axes),
+    ]
 
 
 def _of_length(line: Tensor) -> Tensor:  # [S, 3] -> [STEPS, 3]
@@ -95,12 +117,19 @@ def _of_length(line: Tensor) -> Tensor:  # [S, 3] -> [STEPS, 3]
     return torch.lerp(line[low], line[low + 1], (at - low)[:, None])
 
 
-def _draw(picture: np.ndarray, uv: np.ndarray, valid: np.ndarray, colour: tuple[float, float, float],
-          thick: int) -> None:
+def _draw(
+    picture: np.ndarray,
+    uv: np.ndarray,
+    valid: np.ndarray,
+    colour: tuple[float, float, float],
+    thick: int,
+) -> None:
     """The parts of a line that the lens can see; what is far outside is left to the picture's border."""
     height, width = picture.shape[:2]
     near = valid & (np.abs(uv) < 4 * max(height, width)).all(1)
     points = np.round(uv * 16).astype(np.int64).astype(np.int32)  # sixteenths of a pixel
     for i in range(len(uv) - 1):
         if near[i] and near[i + 1]:
-            cv2.line(picture, points[i].tolist(), points[i + 1].tolist(), colour, thick, cv2.LINE_8, 4)
+            cv2.line(
+                picture, points[i].tolist(), points[i + 1].tolist(), colour, thick, cv2.LINE_8, 4
+            )

@@ -47,8 +47,11 @@ def fill_gaps(tight: SplatImage, wide: SplatImage, size_px: int) -> SplatImage:
                     side |= (beside >= near) & (beside <= far)
             gap |= sides[0] & sides[1]
         gap &= empty
-    return SplatImage(rgb=torch.where(gap[..., None], wide.rgb, tight.rgb), coverage=tight.coverage | gap,
-                      depth=torch.where(gap, wide.depth, tight.depth))
+    return SplatImage(
+        rgb=torch.where(gap[..., None], wide.rgb, tight.rgb),
+        coverage=tight.coverage | gap,
+        depth=torch.where(gap, wide.depth, tight.depth),
+    )
 
 
 def _shifted(depth: Tensor, dv: int, du: int) -> Tensor:
@@ -57,8 +60,9 @@ def _shifted(depth: Tensor, dv: int, du: int) -> Tensor:
     height, width = depth.shape
     if abs(dv) >= height or abs(du) >= width:
         return out
-    out[max(0, -dv):height - max(0, dv), max(0, -du):width - max(0, du)] = (
-        depth[max(0, dv):height + min(0, dv), max(0, du):width + min(0, du)])
+    out[max(0, -dv) : height - max(0, dv), max(0, -du) : width - max(0, du)] = depth[
+        max(0, dv) : height + min(0, dv), max(0, du) : width + min(0, du)
+    ]
     return out
 
 
@@ -80,8 +84,11 @@ def draw_points(
     screen = screen_points(points, camera, ego_from_frame, options)
     image = draw(screen, *size, options.splat)
     if options.gap_reach:
-        image = fill_gaps(image, draw(screen, *size, replace(options.splat, reach=options.gap_reach)),
-                          max(1, round(options.gap_px * size[1] / REFERENCE_SIZE)))
+        image = fill_gaps(
+            image,
+            draw(screen, *size, replace(options.splat, reach=options.gap_reach)),
+            max(1, round(options.gap_px * size[1] / REFERENCE_SIZE)),
+        )
     return shrink(image, factor) if factor > 1 else image
 
 
@@ -102,15 +109,22 @@ def screen_points(
     keep = keep.nonzero()[:, 0]
     xyz, uv, distance, rgb = xyz[keep], uv[keep], distance[keep], points.rgb[keep].float() / 255
     if options.splat.depth_is_z:
-        return ScreenPoints(uv=uv, depth=xyz[:, 2].contiguous(), rgb=rgb, axes=uv.new_zeros(len(uv), 2, 2),
-                            extent=uv.new_zeros(len(uv)))
+        return ScreenPoints(
+            uv=uv,
+            depth=xyz[:, 2].contiguous(),
+            rgb=rgb,
+            axes=uv.new_zeros(len(uv), 2, 2),
+            extent=uv.new_zeros(len(uv)),
+        )
     steps = rotation @ points.steps[keep]
     axes, extent = [], torch.zeros_like(distance)
     for axis in (0, 1):
         ahead = xyz + steps[:, :, axis]
         axes.append(project(camera, ahead)[0] - uv)
         extent = extent + (ahead.norm(dim=-1) - distance).abs()
-    return ScreenPoints(uv=uv, depth=distance, rgb=rgb, axes=torch.stack(axes, dim=-1), extent=extent)
+    return ScreenPoints(
+        uv=uv, depth=distance, rgb=rgb, axes=torch.stack(axes, dim=-1), extent=extent
+    )
 
 
 def shrink(image: SplatImage, factor: int) -> SplatImage:

@@ -31,33 +31,26 @@ class PriorOptions:
 
     splat: SplatOptions = field(default_factory=SplatOptions)
     backend: Backend = "torch"
-    device: Literal["auto", "cpu", "cuda"] = (
-        "auto"  # where points are drawn; auto: a GPU if there is one
-    )
+    # where points are drawn; auto: a GPU if there is one
+    device: Literal["auto", "cpu", "cuda"] = "auto"
     near_m: float = 0.05  # distance in metres; nearer points (a hand on the lens) are left out
     far_m: float = 1000.0  # distance in metres; farther points are left out
-    max_edge: float = (
-        0.03  # points with a larger relative depth step to a neighbour in exo are left out
-    )
-    max_stray: float = (
-        1.0  # points that hang between two surfaces by a larger relative step are left out
-    )
+    # points with a larger relative depth step to a neighbour in exo are left out
+    max_edge: float = 0.03
+    # points that hang between two surfaces by a larger relative step are left out
+    max_stray: float = 1.0
     max_range: float = OFF  # points around which exo depth ranges over a larger share of its mean (5 x 5) are left out
-    static: Literal["farthest", "mean"] = (
-        "farthest"  # the background: each pixel's farthest depth, or mean over time
-    )
+    # the background: each pixel's farthest depth, or mean over time
+    static: Literal["farthest", "mean"] = "farthest"
     coarse: bool = False  # only the samples that the released renderer takes: every second each way
-    dynamic: Dynamic = (
-        "keep"  # moving points: all, none (the paper's way), all but the wearer's body or head
-    )
+    # moving points: all, none (the paper's way), all but the wearer's body or head
+    dynamic: Dynamic = "keep"
     supersample: int = 1  # pictures are drawn this many times finer and averaged: smooth outlines
     gap_reach: float = 0.0  # style surface: half a patch in samples for filling gaps between patches; 0: not filled
-    gap_px: float = (
-        2.0  # half the widest gap that is filled, px of a picture of the reference height
-    )
-    head_radius_m: float = (
-        0.25  # metres; "without head" and "without wearer" leave out all within it of the camera
-    )
+    # half the widest gap that is filled, px of a picture of the reference height
+    gap_px: float = 2.0
+    # metres; "without head" and "without wearer" leave out all within it of the camera
+    head_radius_m: float = 0.25
     head_sight: bool = False  # those two also leave out what moves on exo lines of sight that meet the wearer's head
     background: tuple[float, float, float] = (
         0.0,

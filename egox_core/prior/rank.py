@@ -55,9 +55,8 @@ class ExoCandidate:
     name: str
     camera: CameraModel
     trajectory: CameraTrajectory  # [T] poses; its world is that of exo_w2c
-    exo_w2c: Tensor | None = (
-        None  # [3, 4] or [T, 3, 4] float64, exo_from_world; None: the world is the exo camera
-    )
+    # [3, 4] or [T, 3, 4] float64, exo_from_world; None: the world is the exo camera
+    exo_w2c: Tensor | None = None
     depth: DepthVideo | None = None
 
 

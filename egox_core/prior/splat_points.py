@@ -44,16 +44,13 @@ class SplatOptions:
     radius_px: float = 5.0  # composite: radius of every disc
     points_per_pixel: int = 20  # composite: layers laid over each other
     reach: float = 0.52  # surface: half a patch in samples; over 0.5, since neighbouring patches don't fit exactly
-    blend: float = (
-        1.0  # surface: how far a sample's colour reaches, in samples (1: interpolated linearly)
-    )
-    min_size_px: float = (
-        1.0  # surface: smallest side of a patch, px of any picture: denser points leave no gaps
-    )
+    # surface: how far a sample's colour reaches, in samples (1: interpolated linearly)
+    blend: float = 1.0
+    # surface: smallest side of a patch, px of any picture: denser points leave no gaps
+    min_size_px: float = 1.0
     max_size_px: float = 20.0  # surface: largest side; sparser samples leave gaps, which is honest
-    depth_tolerance: float = (
-        0.003  # surface: relative depth within which two samples belong to one surface
-    )
+    # surface: relative depth within which two samples belong to one surface
+    depth_tolerance: float = 0.003
 
     @property
     def depth_is_z(self) -> bool:

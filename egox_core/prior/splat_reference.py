@@ -18,7 +18,9 @@ from .splat_points import (
 )
 
 
-def splat_reference(points: ScreenPoints, width: int, height: int, options: SplatOptions) -> SplatImage:
+def splat_reference(
+    points: ScreenPoints, width: int, height: int, options: SplatOptions
+) -> SplatImage:
     """See :func:`splatter.splat`."""
     draw = _composite if options.style == "composite" else _surface
     return draw(points, width, height, options)
@@ -27,18 +29,30 @@ def splat_reference(points: ScreenPoints, width: int, height: int, options: Spla
 def _surface(points: ScreenPoints, width: int, height: int, options: SplatOptions) -> SplatImage:
     image = blank(width, height)
     inverse, half = (t.tolist() for t in patches(points, options, height / REFERENCE_SIZE))
-    uv, depth, rgb, extent = (t.tolist() for t in (points.uv, points.depth, points.rgb, points.extent))
+    uv, depth, rgb, extent = (
+        t.tolist() for t in (points.uv, points.depth, points.rgb, points.extent)
+    )
     reach = blend_reach(options)
-    inside: dict[tuple[int, int], list[tuple[int, float, bool]]] = {}  # pixel -> (point, weight, covered by its patch)
+    inside: dict[
+        tuple[int, int], list[tuple[int, float, bool]]
+    ] = {}  # pixel -> (point, weight, covered by its patch)
     for i, (u, v) in enumerate(uv):
         (a_u, a_v), (b_u, b_v) = inverse[i]
-        for row in range(max(0, math.floor(v - half[i][1])), min(height, math.ceil(v + half[i][1]) + 1)):
-            for col in range(max(0, math.floor(u - half[i][0])), min(width, math.ceil(u + half[i][0]) + 1)):
+        for row in range(
+            max(0, math.floor(v - half[i][1])), min(height, math.ceil(v + half[i][1]) + 1)
+        ):
+            for col in range(
+                max(0, math.floor(u - half[i][0])), min(width, math.ceil(u + half[i][0]) + 1)
+            ):
                 a = abs(a_u * (col - u) + a_v * (row - v))
                 b = abs(b_u * (col - u) + b_v * (row - v))
                 if max(a, b) <= reach:
-                    weight = max(1 - a / options.blend, MIN_WEIGHT) * max(1 - b / options.blend, MIN_WEIGHT)
-                    inside.setdefault((row, col), []).append((i, weight, max(a, b) <= options.reach))
+                    weight = max(1 - a / options.blend, MIN_WEIGHT) * max(
+                        1 - b / options.blend, MIN_WEIGHT
+                    )
+                    inside.setdefault((row, col), []).append(
+                        (i, weight, max(a, b) <= options.reach)
+                    )
     for (row, col), samples in inside.items():
         front = min((depth[i] for i, _, covers in samples if covers), default=math.inf)
         if math.isinf(front):
@@ -61,12 +75,16 @@ def _composite(points: ScreenPoints, width: int, height: int, options: SplatOpti
     image = blank(width, height)
     radius = options.radius_px * height / REFERENCE_SIZE
     uv, depth, rgb = points.uv.tolist(), points.depth.tolist(), points.rgb.tolist()
-    nearest: dict[tuple[int, int], int] = {}  # of the points whose centres share a pixel only the nearest takes part
+    nearest: dict[
+        tuple[int, int], int
+    ] = {}  # of the points whose centres share a pixel only the nearest takes part
     for i, (u, v) in enumerate(uv):
         cell = (round(v), round(u))  # halves to even, as torch rounds
         if cell not in nearest or depth[i] < depth[nearest[cell]]:
             nearest[cell] = i
-    hits: dict[tuple[int, int], list[tuple[float, int, float]]] = {}  # pixel -> (depth, point, squared distance)
+    hits: dict[
+        tuple[int, int], list[tuple[float, int, float]]
+    ] = {}  # pixel -> (depth, point, squared distance)
     for i in nearest.values():
         u, v = uv[i]
         for row in range(max(0, math.floor(v - radius)), min(height, math.ceil(v + radius) + 1)):
@@ -77,7 +95,7 @@ def _composite(points: ScreenPoints, width: int, height: int, options: SplatOpti
     for (row, col), discs in hits.items():
         discs.sort()
         transmittance, colour = 1.0, [0.0, 0.0, 0.0]
-        for _, i, squared in discs[:options.points_per_pixel]:
+        for _, i, squared in discs[: options.points_per_pixel]:
             alpha = 1 - squared / (radius * radius)
             colour = [c + transmittance * alpha * x for c, x in zip(colour, rgb[i], strict=True)]
             transmittance *= 1 - alpha

@@ -2,9 +2,9 @@
 programs.
 
 In: a take folder, or a depth, meta.json or trajectory file, and the frames in use. Out:
-    :class:`Take`, :class:`~egox_core.types.DepthVideo`, :class:`~egox_core.types.TakeMeta`,
-    :class:`~egox_core.types.CameraTrajectory`, all for those frames. Files of bad content are
-    refused with :class:`~egox_core.errors.EgoXInputError`."""
+:class:`Take`, :class:`~egox_core.types.DepthVideo`, :class:`~egox_core.types.TakeMeta`,
+:class:`~egox_core.types.CameraTrajectory`, all for those frames. Files of bad content are
+refused with :class:`~egox_core.errors.EgoXInputError`."""
 
 from .blender import write_blender
 from .colmap import write_colmap

@@ -41,7 +41,10 @@ RELATIVE_M = 0.015  # of such points' distances against each other
 WALL_RATIO = 1.35  # a surface so much further than the head's size says is what stands behind it
 HEAD_DEPTH_M = 0.2  # a surface so far behind that at another point of the head is not the head's
 LEAST_PATCH_PX = 1.0
-STRAY_M, STRAY_FRAMES = 0.3, 5  # off the places in so many frames before and after, and off their middle
+STRAY_M, STRAY_FRAMES = (
+    0.3,
+    5,
+)  # off the places in so many frames before and after, and off their middle
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,11 +53,15 @@ class Evidence:
 
     origin: np.ndarray  # [T, 3] exo camera centres
     rays: np.ndarray  # [T, P, 3] unit
-    sigma: np.ndarray  # [T, P] radians, standard deviation of a ray, infinite where the point is not seen
+    sigma: (
+        np.ndarray
+    )  # [T, P] radians, standard deviation of a ray, infinite where the point is not seen
     scores: np.ndarray  # [T, P] 0...1 of the detector, 0 where the point is not seen
     reach: np.ndarray  # [T, P] metres along the ray to the surface there
     relative: np.ndarray  # [T, P] metres along the ray, right up to a common factor
-    common: np.ndarray  # [T] mean of ``relative`` where its distance is believed (no depth), else NaN
+    common: (
+        np.ndarray
+    )  # [T] mean of ``relative`` where its distance is believed (no depth), else NaN
     shoulders: np.ndarray  # [T, 3] the middle between the shoulder joints
     shoulders_sigma: np.ndarray  # [T] metres along the ray, infinite where there are none
     right: np.ndarray  # [T, 3] unit, from the left shoulder to the right one
@@ -76,7 +83,11 @@ class Evidence:
     def over_shoulders(self) -> np.ndarray:  # [T, 3]
         """Place of the eyes by the shoulders; anywhere where there are none."""
         ahead = unit(np.nan_to_num(np.cross(self.right, -self.up)))
-        return np.nan_to_num(self.shoulders) + EYES_OVER_SHOULDERS * self.up + EYES_BEFORE_SHOULDERS * ahead
+        return (
+            np.nan_to_num(self.shoulders)
+            + EYES_OVER_SHOULDERS * self.up
+            + EYES_BEFORE_SHOULDERS * ahead
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,8 +137,12 @@ def camera_poses(view: ExoView, count: int) -> tuple[np.ndarray, np.ndarray]:
         return np.broadcast_to(np.eye(3), (count, 3, 3)), np.zeros((count, 3))
     w2c = view.exo_w2c.double().numpy()
     if w2c.ndim == 3 and len(w2c) != count:
-        raise EgoXInputError("exo poses", got=f"{len(w2c)}", expected=f"{count}, one a frame, or one for all",
-                             fix="give the moving camera's pose for every frame in use")
+        raise EgoXInputError(
+            "exo poses",
+            got=f"{len(w2c)}",
+            expected=f"{count}, one a frame, or one for all",
+            fix="give the moving camera's pose for every frame in use",
+        )
     w2c = np.broadcast_to(w2c, (count, 3, 4))
     rotation = w2c[..., :3].transpose(0, 2, 1)
     return rotation, -(rotation @ w2c[..., 3:])[..., 0]
@@ -141,7 +156,9 @@ def unit_up(given: Sequence[float]) -> np.ndarray:
     """
     up = np.asarray(given, dtype=float)
     if up.shape != (3,) or not np.isfinite(up).all() or np.linalg.norm(up) < 1e-6:
-        raise EgoXInputError("up", got=tuple(given), expected="a direction (x, y, z)", fix="for instance 0, -1, 0")
+        raise EgoXInputError(
+            "up", got=tuple(given), expected="a direction (x, y, z)", fix="for instance 0, -1, 0"
+        )
     return up / np.linalg.norm(up)
 
 
@@ -152,7 +169,9 @@ def world_up(view: ExoView, rotation: np.ndarray) -> tuple[np.ndarray, bool]:
     up = unit(-rotation[:, :, 1].mean(0))
     own = view.exo_w2c is None or np.abs(rotation - np.eye(3)).max() < 1e-9
     axis = int(np.abs(up).argmax())
-    if not own and abs(up[axis]) > np.cos(np.radians(45)):  # worlds of trackers are built along gravity
+    if not own and abs(up[axis]) > np.cos(
+        np.radians(45)
+    ):  # worlds of trackers are built along gravity
         snapped = np.zeros(3)
         snapped[axis] = np.sign(up[axis])
         return snapped, True
@@ -169,11 +188,19 @@ def gather(points: HeadPoints, view: ExoView) -> tuple[Evidence, np.ndarray]:
     up, up_known = world_up(view, rotation)
     seen = points.seen.numpy()
     rays, inside = unproject(view.camera, points.uv.double())
-    beside, _ = unproject(view.camera, points.uv.double() + torch.tensor([1.0, 0.0], dtype=torch.float64))
+    beside, _ = unproject(
+        view.camera, points.uv.double() + torch.tensor([1.0, 0.0], dtype=torch.float64)
+    )
     pixel = (rays - beside).norm(dim=-1).clamp_min(1e-6).numpy()  # radians a pixel
     seen &= inside.numpy()
-    world_rays = np.einsum("tij,tnj->tni", rotation, np.where(inside.numpy()[..., None], rays.numpy(), 0.0))
-    metres = None if points.metres is None else np.where(seen, points.metres.norm(dim=-1).numpy(), np.nan)
+    world_rays = np.einsum(
+        "tij,tnj->tni", rotation, np.where(inside.numpy()[..., None], rays.numpy(), 0.0)
+    )
+    metres = (
+        None
+        if points.metres is None
+        else np.where(seen, points.metres.norm(dim=-1).numpy(), np.nan)
+    )
     guess = rough_distance(world_rays, seen, metres)
     seen &= ~strays(origin, world_rays * guess[:, None, None], seen)[:, None]
     reach = np.full(seen.shape, np.nan)
@@ -191,10 +218,20 @@ def gather(points: HeadPoints, view: ExoView) -> tuple[Evidence, np.ndarray]:
     finite = np.isfinite(relative).any(1) & ~np.isfinite(reach[:, :heads]).any(1)
     common[finite] = np.nanmean(relative[finite], axis=1)
     evidence = Evidence(
-        origin=origin, rays=world_rays[:, :heads], sigma=sigma, reach=reach[:, :heads], relative=relative,
+        origin=origin,
+        rays=world_rays[:, :heads],
+        sigma=sigma,
+        reach=reach[:, :heads],
+        relative=relative,
         scores=np.where(seen, np.clip(scores, 0, 1), 0.0)[:, :heads],
-        common=common, shoulders=shoulders, shoulders_sigma=spread, right=right, middle=np.full(count, np.nan), up=up,
-        up_known=up_known)
+        common=common,
+        shoulders=shoulders,
+        shoulders_sigma=spread,
+        right=right,
+        middle=np.full(count, np.nan),
+        up=up,
+        up_known=up_known,
+    )
     return evidence, guess
 
 
@@ -203,8 +240,12 @@ def strays(origin: np.ndarray, from_camera: np.ndarray, seen: np.ndarray) -> np.
     there, result = np.nonzero(seen.any(1))[0], np.zeros(len(seen), dtype=bool)
     place = np.array([origin[t] + from_camera[t][seen[t]].mean(0) for t in there])
     for i in range(1, len(there) - 1):
-        sides = np.stack([np.median(place[max(i - STRAY_FRAMES, 0):i], axis=0),
-                          np.median(place[i + 1:i + 1 + STRAY_FRAMES], axis=0)])
+        sides = np.stack(
+            [
+                np.median(place[max(i - STRAY_FRAMES, 0) : i], axis=0),
+                np.median(place[i + 1 : i + 1 + STRAY_FRAMES], axis=0),
+            ]
+        )
         off = np.linalg.norm(place[i] - [*sides, sides.mean(0)], axis=-1)
         result[there[i]] = off.min() > STRAY_M
     return result
@@ -212,9 +253,14 @@ def strays(origin: np.ndarray, from_camera: np.ndarray, seen: np.ndarray) -> np.
 
 LENGTHS = {  # between points, metres
     ("right_ear", "left_ear"): BITRAGION,
-    **{(f"{side}_eye", f"{side}_ear"): float(np.hypot(EAR_BACK, (BITRAGION - INTERPUPILLARY) / 2))
-       for side in ("right", "left")},
-    **{(f"{side}_ear", "nose"): float(np.hypot(EAR_BACK + NOSE_FORWARD, BITRAGION / 2)) for side in ("right", "left")},
+    **{
+        (f"{side}_eye", f"{side}_ear"): float(np.hypot(EAR_BACK, (BITRAGION - INTERPUPILLARY) / 2))
+        for side in ("right", "left")
+    },
+    **{
+        (f"{side}_ear", "nose"): float(np.hypot(EAR_BACK + NOSE_FORWARD, BITRAGION / 2))
+        for side in ("right", "left")
+    },
     ("right_shoulder", "left_shoulder"): SHOULDERS,
     ("right_eye", "left_eye"): INTERPUPILLARY,  # short, so it counts where there is nothing else
 }
@@ -232,8 +278,14 @@ def rough_distance(rays: np.ndarray, seen: np.ndarray, metres: np.ndarray | None
     for (first, second), length in LENGTHS.items():
         a, b = POINTS.index(first), POINTS.index(second)
         angle = np.linalg.norm(rays[:, a] - rays[:, b], axis=-1)
-        far = np.where(seen[:, a] & seen[:, b] & (angle > 1e-4), length / np.maximum(angle, 1e-4), np.nan)
-        nearest = np.fmin(nearest, far) if length > INTERPUPILLARY else np.where(np.isfinite(nearest), nearest, far)
+        far = np.where(
+            seen[:, a] & seen[:, b] & (angle > 1e-4), length / np.maximum(angle, 1e-4), np.nan
+        )
+        nearest = (
+            np.fmin(nearest, far)
+            if length > INTERPUPILLARY
+            else np.where(np.isfinite(nearest), nearest, far)
+        )
     return _filled(row_medians(sliding_window_view(np.pad(nearest, 6, constant_values=np.nan), 13)))
 
 
@@ -241,11 +293,19 @@ def _filled(values: np.ndarray) -> np.ndarray:
     finite = np.isfinite(values)
     if not finite.any():
         return np.full(len(values), 2.5)  # one point alone in all frames: a room's usual distance
-    return np.clip(np.interp(np.arange(len(values)), np.nonzero(finite)[0], values[finite]), 0.3, 30.0)
+    return np.clip(
+        np.interp(np.arange(len(values)), np.nonzero(finite)[0], values[finite]), 0.3, 30.0
+    )
 
 
-def _shoulders(origin: np.ndarray, rays: np.ndarray, seen: np.ndarray, reach: np.ndarray, metres: np.ndarray | None,
-               guess: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _shoulders(
+    origin: np.ndarray,
+    rays: np.ndarray,
+    seen: np.ndarray,
+    reach: np.ndarray,
+    metres: np.ndarray | None,
+    guess: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(middle of the joints [T, 3], its standard deviation along the ray [T], from left to right [T, 3])."""
     count = len(rays)
     neck, right, left = (POINTS.index(name) for name in ("neck", "right_shoulder", "left_shoulder"))
@@ -274,7 +334,9 @@ def _shoulders(origin: np.ndarray, rays: np.ndarray, seen: np.ndarray, reach: np
     return middle, spread, across
 
 
-def with_middle(evidence: Evidence, view: ExoView, rotation: np.ndarray, place: np.ndarray) -> Evidence:
+def with_middle(
+    evidence: Evidence, view: ExoView, rotation: np.ndarray, place: np.ndarray
+) -> Evidence:
     """The surface at the head's middle, looked up where the head is taken to be.
 
     Args:
@@ -309,6 +371,13 @@ def without_wall(evidence: Evidence, size_distance: np.ndarray) -> tuple[Evidenc
     has = np.isfinite(near)
     wall = has & (near > WALL_RATIO * size_distance)
     behind = wall[:, None] | (evidence.reach > near[:, None] + HEAD_DEPTH_M)
-    return (replace(evidence, reach=np.where(behind, np.nan, evidence.reach),
-                    shoulders_sigma=np.where(wall, np.inf, evidence.shoulders_sigma),
-                    right=np.where(wall[:, None], np.nan, evidence.right)), int(wall.sum()), int(has.sum()))
+    return (
+        replace(
+            evidence,
+            reach=np.where(behind, np.nan, evidence.reach),
+            shoulders_sigma=np.where(wall, np.inf, evidence.shoulders_sigma),
+            right=np.where(wall[:, None], np.nan, evidence.right),
+        ),
+        int(wall.sum()),
+        int(has.sum()),
+    )

@@ -40,11 +40,15 @@ from .head_template import (
     unit,
 )
 
-TURN_ACCELERATION_DEG = 300.0  # per s²: of heads at everyday tasks; judged, gaze shifts have more, work has less
+# per s²: of heads at everyday tasks; judged, gaze shifts have more, work has less
+TURN_ACCELERATION_DEG = 300.0
 PLACE_ACCELERATION = 1.5  # m/s²: a walking head bobs by two centimetres, twice a second
 SWAY_M = 1.0  # m/s: what is not seen at all does not run away
 TURN_SPEED_DEG = 60.0  # per s
-WALK_SPEED, WALK_SIGMA = 0.35, 0.7  # m/s from which the direction of motion tells; chord of the angle to it
+WALK_SPEED, WALK_SIGMA = (
+    0.35,
+    0.7,
+)  # m/s from which the direction of motion tells; chord of the angle to it
 WALK_WINDOW_S = 0.5
 DEPTH_SHARE = 0.10  # of depth's scale at the person: one object's depth against its scene's (see depth/wearer_scale.py)
 CAUCHY = 2.0  # standard deviations at which a point loses half of its weight
@@ -66,8 +70,15 @@ class FittedPath:
     noise: float  # of points, in what was assumed
 
 
-def fit(evidence: Evidence, rotation: np.ndarray, place: np.ndarray, distance: np.ndarray, times_s: np.ndarray, *,
-        refresh: Callable[[Evidence, np.ndarray, np.ndarray], Evidence] | None = None) -> FittedPath:
+def fit(
+    evidence: Evidence,
+    rotation: np.ndarray,
+    place: np.ndarray,
+    distance: np.ndarray,
+    times_s: np.ndarray,
+    *,
+    refresh: Callable[[Evidence, np.ndarray, np.ndarray], Evidence] | None = None,
+) -> FittedPath:
     """Fit one shot.
 
     Args:
@@ -85,7 +96,9 @@ def fit(evidence: Evidence, rotation: np.ndarray, place: np.ndarray, distance: n
         rotation, place, shape = _advance(model, rotation, place, shape, step_s)
         if number in NOISE_ROUNDS:
             noise = _noise(model, rotation, place, shape)
-    model = _Model(evidence, distance, _walking(place, evidence.up, times_s), max(noise, 1.0), times_s)
+    model = _Model(
+        evidence, distance, _walking(place, evidence.up, times_s), max(noise, 1.0), times_s
+    )
     angle = _spread(model, rotation, place, shape, step_s)
     return FittedPath(rotation=rotation, place=place, angle_sigma=angle, shape=shape, noise=noise)
 
@@ -110,8 +123,14 @@ def _walking(place: np.ndarray, up: np.ndarray, times_s: np.ndarray) -> np.ndarr
 class _Model:
     """Residuals of single frames, in standard deviations, and which of them are robust."""
 
-    def __init__(self, evidence: Evidence, distance: np.ndarray, walking: np.ndarray, noise: float,
-                 times_s: np.ndarray) -> None:
+    def __init__(
+        self,
+        evidence: Evidence,
+        distance: np.ndarray,
+        walking: np.ndarray,
+        noise: float,
+        times_s: np.ndarray,
+    ) -> None:
         self.evidence, self.walking, self.noise = evidence, walking, noise
 
         def habit(telling: np.ndarray) -> np.ndarray:  # [T, 1]
@@ -132,8 +151,11 @@ class _Model:
         common = np.isfinite(evidence.common)
         by_size = ~common & ~self.has.any(1) & seen.any(1)
         self.far = np.where(common, evidence.common, distance)
-        self.far_weight = np.where(common, 1 / (METRES_SCALE * self.far), np.where(
-            by_size, 1 / (DISTANCE_SHARE * self.far), 0.0))
+        self.far_weight = np.where(
+            common,
+            1 / (METRES_SCALE * self.far),
+            np.where(by_size, 1 / (DISTANCE_SHARE * self.far), 0.0),
+        )
         self.middle = np.isfinite(evidence.middle)
         # Heads come out flat, hair and glasses stand before the points: alike in neighbouring frames. Were each frame's
         # surface an observation of its own, the head would turn until points and middle agree with it.
@@ -144,8 +166,12 @@ class _Model:
         toward = unit(np.nan_to_num(evidence.shoulders - evidence.origin))
         # Along the ray the shoulders' own distance comes in, across it only how a head sits.
         lateral = np.eye(3) - toward[:, :, None] * toward[:, None]
-        self.over_weight = lateral / NECK_SIGMA_M + toward[:, :, None] * toward[:, None] / np.hypot(
-            NECK_SIGMA_M, evidence.shoulders_sigma)[:, None, None]
+        self.over_weight = (
+            lateral / NECK_SIGMA_M
+            + toward[:, :, None]
+            * toward[:, None]
+            / np.hypot(NECK_SIGMA_M, evidence.shoulders_sigma)[:, None, None]
+        )
         tilt = 0.0 if evidence.up_known else UNKNOWN_UP_DEG
         self.missing = habit(evidence.sighted) * np.sqrt(-2 * np.log(MISSED)) * ~seen
         self.distance = distance
@@ -155,7 +181,9 @@ class _Model:
         self.pitch = np.radians(np.hypot(PITCH_SIGMA_DEG, tilt))
         self.roll = np.radians(np.hypot(ROLL_SIGMA_DEG, tilt))
 
-    def residuals(self, rotation: np.ndarray, place: np.ndarray, shape: np.ndarray) -> tuple[np.ndarray, int]:
+    def residuals(
+        self, rotation: np.ndarray, place: np.ndarray, shape: np.ndarray
+    ) -> tuple[np.ndarray, int]:
         """([T, M] in standard deviations, how many of them, the first, are robust)."""
         e = self.evidence
         from_camera = place - e.origin
@@ -166,9 +194,13 @@ class _Model:
         # What is seen over a point that looks away is the head's other side.
         sight, hidden = turned_shares(rotation, at)
         solid = self.has & (hidden < 0.5)
-        gap = np.nan_to_num(row_medians(np.where(solid, far - self.reach, np.nan)))  # a wall behind one moves it little
-        parts = [(across * self.point[..., None]).reshape(len(at), -1),
-                 self.depth_habit * gap[:, None] / SURFACE_M]
+        gap = np.nan_to_num(
+            row_medians(np.where(solid, far - self.reach, np.nan))
+        )  # a wall behind one moves it little
+        parts = [
+            (across * self.point[..., None]).reshape(len(at), -1),
+            self.depth_habit * gap[:, None] / SURFACE_M,
+        ]
         centre = np.einsum("tij,j->ti", rotation, HEAD_CENTRE * np.exp(shape[0])) + from_camera
         out = np.linalg.norm(centre, axis=-1)
         look = np.einsum("tji,tj->ti", rotation, centre / np.maximum(out, 1e-6)[:, None])
@@ -179,31 +211,43 @@ class _Model:
         number = np.maximum(self.solid.sum(1), 1)
         mean = np.where(self.solid, far, 0.0).sum(1) / number
         mean_given = self.relative.sum(1) / number
-        parts += [np.where(self.solid, (far - mean[:, None]) - (self.relative - mean_given[:, None]), 0.0) / RELATIVE_M,
-                  ((mean if self.solid.any() else np.linalg.norm(from_camera, axis=-1)) - self.far)[:, None]
-                  * self.far_weight[:, None],
-                  self.neck_habit * np.einsum("tij,tj->ti", self.over_weight, place - self.over)]
+        parts += [
+            np.where(self.solid, (far - mean[:, None]) - (self.relative - mean_given[:, None]), 0.0)
+            / RELATIVE_M,
+            ((mean if self.solid.any() else np.linalg.norm(from_camera, axis=-1)) - self.far)[
+                :, None
+            ]
+            * self.far_weight[:, None],
+            self.neck_habit * np.einsum("tij,tj->ti", self.over_weight, place - self.over),
+        ]
         parts.append(self.missing * sight)
         chord = (rotation[..., 0] - self.right) / TORSO_SIGMA
         along = rotation[..., 2] - np.nan_to_num(self.walking)
-        along = along - (along @ e.up)[:, None] * e.up  # where a walker looks up and down is not told
+        along = (
+            along - (along @ e.up)[:, None] * e.up
+        )  # where a walker looks up and down is not told
         parts += [self.torso_habit * chord, self.walk_habit * along / WALK_SIGMA]
         pitch = np.arcsin(np.clip(rotation[..., 2] @ e.up, -1, 1)) - np.radians(NORMAL_GAZE_DEG)
         roll = np.arcsin(np.clip(rotation[..., 0] @ e.up, -1, 1))
         parts.append(self.habit * np.stack([pitch / self.pitch, roll / self.roll], axis=-1))
         return np.concatenate(parts, axis=1), robust
 
-    def jacobian(self, rotation: np.ndarray, place: np.ndarray,
-                 shape: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def jacobian(
+        self, rotation: np.ndarray, place: np.ndarray, shape: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(residuals [T, M], derivatives by pose [T, M, 6] and by shape [T, M, 7]), robust ones already weighted."""
         base, robust = self.residuals(rotation, place, shape)
         by_pose = np.empty((*base.shape, POSE))
         for axis in range(3):
             turn = np.zeros(3)
             turn[axis] = STEP
-            by_pose[..., axis] = (self.residuals(rotation @ Rotation.from_rotvec(turn).as_matrix(), place,
-                                                 shape)[0] - base) / STEP
-            by_pose[..., 3 + axis] = (self.residuals(rotation, place + turn, shape)[0] - base) / STEP
+            by_pose[..., axis] = (
+                self.residuals(rotation @ Rotation.from_rotvec(turn).as_matrix(), place, shape)[0]
+                - base
+            ) / STEP
+            by_pose[..., 3 + axis] = (
+                self.residuals(rotation, place + turn, shape)[0] - base
+            ) / STEP
         by_shape = np.empty((*base.shape, len(shape)))
         for number in range(len(shape)):
             moved = shape.copy()
@@ -211,13 +255,16 @@ class _Model:
             by_shape[..., number] = (self.residuals(rotation, place, moved)[0] - base) / STEP
         weight = np.ones_like(base)
         pairs = 2 * self.point.shape[1]
-        points = np.linalg.norm(base[:, :pairs].reshape(len(base), -1, 2), axis=-1).repeat(2, axis=1)
+        points = np.linalg.norm(base[:, :pairs].reshape(len(base), -1, 2), axis=-1).repeat(
+            2, axis=1
+        )
         at = placed_points(rotation, place - self.evidence.origin, shape)
         off = points[:, ::2] / np.maximum(self.point, 1e-9) * self.distance[:, None]
         share = in_sight(self.evidence, *turned_shares(rotation, at))
         true, made_up = likelihoods(self.evidence, off[:, None], share[:, None], self.distance)
-        weight[:, :pairs] = np.sqrt(true / (true + made_up))[:, 0].repeat(2, axis=1) \
-            / np.sqrt(1 + (points / CAUCHY) ** 2)
+        weight[:, :pairs] = np.sqrt(true / (true + made_up))[:, 0].repeat(2, axis=1) / np.sqrt(
+            1 + (points / CAUCHY) ** 2
+        )
         weight[:, pairs:robust] = 1 / np.sqrt(1 + (base[:, pairs:robust] / CAUCHY) ** 2)
         return base * weight, by_pose * weight[..., None], by_shape * weight[..., None]
 
@@ -228,15 +275,16 @@ def _noise(model: _Model, rotation: np.ndarray, place: np.ndarray, shape: np.nda
     Only what a pose leaves over tells: three points always fit. Some frames' worth of the assumption stays in.
     """
     points = model.point.shape[1]
-    residuals = model.residuals(rotation, place, shape)[0][:, :2 * points].reshape(-1, points, 2)
+    residuals = model.residuals(rotation, place, shape)[0][:, : 2 * points].reshape(-1, points, 2)
     squares = np.minimum((residuals**2).sum(-1), 9.0)
     over = np.maximum(2 * (model.point > 0).sum(1) - POSE, 0)
     now = squares[over > 0].sum() * model.noise**2
     return float(np.clip(np.sqrt((NOISE_FRAMES + now) / (NOISE_FRAMES + over.sum())), *NOISE_SPAN))
 
 
-def _normal(model: _Model, rotation: np.ndarray, place: np.ndarray, shape: np.ndarray,
-            step_s: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _normal(
+    model: _Model, rotation: np.ndarray, place: np.ndarray, shape: np.ndarray, step_s: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """The normal equations: (band of the poses, their right side, poses by shape, shape, its right side)."""
     residual, by_pose, by_shape = model.jacobian(rotation, place, shape)
     count = len(place)
@@ -249,34 +297,66 @@ def _normal(model: _Model, rotation: np.ndarray, place: np.ndarray, shape: np.nd
     if count > 1:
         turns = Rotation.from_matrix(rotation[:-1].transpose(0, 2, 1) @ rotation[1:]).as_rotvec()
         for axis, steps in enumerate([*turns.T, *np.diff(place, axis=0).T]):
-            speed, acceleration = (SWAY_M, PLACE_ACCELERATION) if axis > 2 else np.radians(
-                (TURN_SPEED_DEG, TURN_ACCELERATION_DEG))
-            _add(band, gradient, axis, np.array([-1.0, 1.0]), steps, 1 / (speed * step_s * np.sqrt(1 / step_s)))
+            speed, acceleration = (
+                (SWAY_M, PLACE_ACCELERATION)
+                if axis > 2
+                else np.radians((TURN_SPEED_DEG, TURN_ACCELERATION_DEG))
+            )
+            _add(
+                band,
+                gradient,
+                axis,
+                np.array([-1.0, 1.0]),
+                steps,
+                1 / (speed * step_s * np.sqrt(1 / step_s)),
+            )
             if count > 2:
-                _add(band, gradient, axis, np.array([1.0, -2.0, 1.0]), np.diff(steps), 1 / (acceleration * step_s**2))
+                _add(
+                    band,
+                    gradient,
+                    axis,
+                    np.array([1.0, -2.0, 1.0]),
+                    np.diff(steps),
+                    1 / (acceleration * step_s**2),
+                )
     band[0] += 1e-9
     stiff = 1 / SHAPE_SIGMA**2
-    if model.has.any():  # the place is then that of the scene's own scale, and so is the head's size
+    if (
+        model.has.any()
+    ):  # the place is then that of the scene's own scale, and so is the head's size
         sigma = np.hypot(SHAPE_SIGMA[0], DEPTH_SHARE)
         stiff[0] = 1 / (sigma**2 + (shape[0] / CAUCHY) ** 2)
-    return (band, gradient.reshape(-1), np.einsum("tmi,tmk->tik", by_pose, by_shape).reshape(count * POSE, -1),
-            np.einsum("tmi,tmk->ik", by_shape, by_shape) + np.diag(stiff),
-            -np.einsum("tmi,tm->i", by_shape, residual) - shape * stiff)
+    return (
+        band,
+        gradient.reshape(-1),
+        np.einsum("tmi,tmk->tik", by_pose, by_shape).reshape(count * POSE, -1),
+        np.einsum("tmi,tmk->ik", by_shape, by_shape) + np.diag(stiff),
+        -np.einsum("tmi,tm->i", by_shape, residual) - shape * stiff,
+    )
 
 
-def _add(band: np.ndarray, gradient: np.ndarray, axis: int, stencil: np.ndarray, values: np.ndarray,
-         weight: float) -> None:
+def _add(
+    band: np.ndarray,
+    gradient: np.ndarray,
+    axis: int,
+    stencil: np.ndarray,
+    values: np.ndarray,
+    weight: float,
+) -> None:
     """Residuals of neighbouring frames, ``values`` [T - len + 1] with derivatives ``stencil``."""
     count = len(values)
     for i, a in enumerate(stencil):
-        gradient[i:i + count, axis] -= weight**2 * a * values
+        gradient[i : i + count, axis] -= weight**2 * a * values
         for j in range(i + 1):
             first = j * POSE + axis
-            band[(i - j) * POSE, first:first + count * POSE:POSE][:count] += weight**2 * a * stencil[j]
+            band[(i - j) * POSE, first : first + count * POSE : POSE][:count] += (
+                weight**2 * a * stencil[j]
+            )
 
 
-def _advance(model: _Model, rotation: np.ndarray, place: np.ndarray, shape: np.ndarray,
-             step_s: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _advance(
+    model: _Model, rotation: np.ndarray, place: np.ndarray, shape: np.ndarray, step_s: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """One step of Gauss and Newton, its rotations no longer than 30 degrees."""
     band, right, mixed, own, own_right = _normal(model, rotation, place, shape, step_s)
     solved = solveh_banded(band, np.column_stack([right, mixed]), lower=True)
@@ -288,21 +368,27 @@ def _advance(model: _Model, rotation: np.ndarray, place: np.ndarray, shape: np.n
     return rotation @ turns, place + share * poses[:, 3:], shape + share * change
 
 
-def _spread(model: _Model, rotation: np.ndarray, place: np.ndarray, shape: np.ndarray,
-            step_s: float) -> np.ndarray:
+def _spread(
+    model: _Model, rotation: np.ndarray, place: np.ndarray, shape: np.ndarray, step_s: float
+) -> np.ndarray:
     """[T] radians, the angle's marginal standard deviation at the answer."""
     band, _, mixed, own, _ = _normal(model, rotation, place, shape, step_s)
     by_shape = solveh_banded(band, mixed, lower=True)
-    shared = np.linalg.inv(own - mixed.T @ by_shape)  # what is not known of the person is not known in any frame
+    shared = np.linalg.inv(
+        own - mixed.T @ by_shape
+    )  # what is not known of the person is not known in any frame
     count = len(place)
     angle = np.empty(count)
     for begin in range(0, count, 64):  # some columns of the inverse at a time
         frames = range(begin, min(begin + 64, count))
         wanted = np.zeros((count * POSE, len(frames) * POSE))
-        np.fill_diagonal(wanted[begin * POSE:], 1)
+        np.fill_diagonal(wanted[begin * POSE :], 1)
         columns = solveh_banded(band, wanted, lower=True)
         for i, t in enumerate(frames):
-            own_rows = by_shape[t * POSE:(t + 1) * POSE]
-            block = columns[t * POSE:(t + 1) * POSE, i * POSE:(i + 1) * POSE] + own_rows @ shared @ own_rows.T
+            own_rows = by_shape[t * POSE : (t + 1) * POSE]
+            block = (
+                columns[t * POSE : (t + 1) * POSE, i * POSE : (i + 1) * POSE]
+                + own_rows @ shared @ own_rows.T
+            )
             angle[t] = np.sqrt(max(np.trace(block[:3, :3]), 0))
     return angle

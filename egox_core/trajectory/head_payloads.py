@@ -22,23 +22,57 @@ from .head_points import HeadPoints, People, Person, choose_person
 from .head_template import POINTS
 
 OPENPOSE_POINTS: Mapping[int, Mapping[str, int]] = {  # by how many points a person has
-    18: {"nose": 0, "neck": 1, "right_shoulder": 2, "left_shoulder": 5, "right_eye": 14, "left_eye": 15,
-         "right_ear": 16, "left_ear": 17},
-    25: {"nose": 0, "neck": 1, "right_shoulder": 2, "left_shoulder": 5, "right_eye": 15, "left_eye": 16,
-         "right_ear": 17, "left_ear": 18},
+    18: {
+        "nose": 0,
+        "neck": 1,
+        "right_shoulder": 2,
+        "left_shoulder": 5,
+        "right_eye": 14,
+        "left_eye": 15,
+        "right_ear": 16,
+        "left_ear": 17,
+    },
+    25: {
+        "nose": 0,
+        "neck": 1,
+        "right_shoulder": 2,
+        "left_shoulder": 5,
+        "right_eye": 15,
+        "left_eye": 16,
+        "right_ear": 17,
+        "left_ear": 18,
+    },
 }
-MHR_POINTS: Mapping[str, int] = {"nose": 0, "left_eye": 1, "right_eye": 2, "left_ear": 3, "right_ear": 4,
-                                 "left_shoulder": 5, "right_shoulder": 6, "neck": 69}
-FACE_MESH: Mapping[str, tuple[tuple[int, ...], float]] = {  # landmarks whose mean is the point, and how far to trust it
-    "nose": ((1,), 1.0), "right_eye": ((33, 133), 1.0), "left_eye": ((263, 362), 1.0),
-    "right_ear": ((234,), 0.4), "left_ear": ((454,), 0.4),  # the mesh ends a finger's breadth before the ear
+MHR_POINTS: Mapping[str, int] = {
+    "nose": 0,
+    "left_eye": 1,
+    "right_eye": 2,
+    "left_ear": 3,
+    "right_ear": 4,
+    "left_shoulder": 5,
+    "right_shoulder": 6,
+    "neck": 69,
+}
+FACE_MESH: Mapping[
+    str, tuple[tuple[int, ...], float]
+] = {  # landmarks whose mean is the point, and how far to trust it
+    "nose": ((1,), 1.0),
+    "right_eye": ((33, 133), 1.0),
+    "left_eye": ((263, 362), 1.0),
+    "right_ear": ((234,), 0.4),
+    "left_ear": ((454,), 0.4),  # the mesh ends a finger's breadth before the ear
 }
 
 DETECTORS_OWN = "give the detector's own output"
 
 
-def openpose_points(frames: Any, *, picture: tuple[int, int] | None = None, person: int | None = None,
-                    mask: Tensor | None = None) -> HeadPoints:
+def openpose_points(
+    frames: Any,
+    *,
+    picture: tuple[int, int] | None = None,
+    person: int | None = None,
+    mask: Tensor | None = None,
+) -> HeadPoints:
     """One person's head points in POSE_KEYPOINT, or in the JSON files of OpenPose itself.
 
     Args:
@@ -52,7 +86,8 @@ def openpose_points(frames: Any, *, picture: tuple[int, int] | None = None, pers
 
 def openpose_people(
     frames: Any,  # one dictionary a frame, in order
-    picture: tuple[int, int] | None = None,  # (width, height) px, where the dictionaries have no canvas
+    picture: tuple[int, int]
+    | None = None,  # (width, height) px, where the dictionaries have no canvas
 ) -> People:
     """Everybody in POSE_KEYPOINT, or in the JSON files of OpenPose itself.
 
@@ -62,34 +97,60 @@ def openpose_people(
     source = "keypoints (OpenPose)"
     if isinstance(frames, Mapping):
         frames = [frames]
-    if not isinstance(frames, Sequence) or not frames or not all(
-            isinstance(f, Mapping) and isinstance(f.get("people"), Sequence) for f in frames):
-        raise EgoXInputError(source, got=type(frames).__name__, expected="a list with one object a frame, each with "
-                             "people", fix="give the detector's POSE_KEYPOINT, or OpenPose's own JSON files")
-    sizes = {_picture((f["canvas_width"], f["canvas_height"]), source) for f in frames
-             if f.get("canvas_width") and f.get("canvas_height")}
+    if (
+        not isinstance(frames, Sequence)
+        or not frames
+        or not all(isinstance(f, Mapping) and isinstance(f.get("people"), Sequence) for f in frames)
+    ):
+        raise EgoXInputError(
+            source,
+            got=type(frames).__name__,
+            expected="a list with one object a frame, each with people",
+            fix="give the detector's POSE_KEYPOINT, or OpenPose's own JSON files",
+        )
+    sizes = {
+        _picture((f["canvas_width"], f["canvas_height"]), source)
+        for f in frames
+        if f.get("canvas_width") and f.get("canvas_height")
+    }
     if len(sizes) > 1:
-        raise EgoXInputError(source, got=f"canvases of {len(sizes)} sizes", expected="one size for the whole clip",
-                             fix="run the detector on one clip")
+        raise EgoXInputError(
+            source,
+            got=f"canvases of {len(sizes)} sizes",
+            expected="one size for the whole clip",
+            fix="run the detector on one clip",
+        )
     size = next(iter(sizes), picture)
     if size is None:
-        raise EgoXInputError(source, got="no canvas_width and canvas_height", expected="the size of the picture",
-                             fix="give the size that the detector ran at")
+        raise EgoXInputError(
+            source,
+            got="no canvas_width and canvas_height",
+            expected="the size of the picture",
+            fix="give the size that the detector ran at",
+        )
     people = ([_openpose_person(p, source) for p in f["people"]] for f in frames)
-    return People(frames=tuple(tuple(p for p in frame if p is not None) for frame in people), picture=size,
-                  source=source)
+    return People(
+        frames=tuple(tuple(p for p in frame if p is not None) for frame in people),
+        picture=size,
+        source=source,
+    )
 
 
 def _openpose_person(person: Any, source: str) -> Person | None:
     numbers = person.get("pose_keypoints_2d") if isinstance(person, Mapping) else None
-    values = _array([] if numbers is None else numbers,
-                    f"pose_keypoints_2d of {source}").reshape(-1)
+    values = _array([] if numbers is None else numbers, f"pose_keypoints_2d of {source}").reshape(
+        -1
+    )
     if values.size == 0:
         return None  # hands or a face alone
     table = OPENPOSE_POINTS.get(values.size // 3) if values.size % 3 == 0 else None
     if table is None:
-        raise EgoXInputError(source, got=f"{values.size / 3:g} points a person", expected="18 (COCO) or 25 (BODY_25)",
-                             fix="choose the body model COCO or BODY_25")
+        raise EgoXInputError(
+            source,
+            got=f"{values.size / 3:g} points a person",
+            expected="18 (COCO) or 25 (BODY_25)",
+            fix="choose the body model COCO or BODY_25",
+        )
     rows = values.reshape(-1, 3)[[table[name] for name in POINTS]]
     rows = np.where(np.isfinite(rows), rows, 0.0)
     # OpenPose writes (0, 0) with score 0 for what it did not find; some writers keep a score.
@@ -104,14 +165,24 @@ def openpose_content(people: People) -> list[dict[str, Any]]:
 
     def written(person: Person) -> dict[str, Any]:
         values = np.zeros((18, 3))
-        values[rows] = np.where((person[1] > 0)[:, None], np.column_stack([person[0], person[1]]), 0.0)
+        values[rows] = np.where(
+            (person[1] > 0)[:, None], np.column_stack([person[0], person[1]]), 0.0
+        )
         return {"pose_keypoints_2d": np.round(values, 2).ravel().tolist()}
 
-    return [{"canvas_width": width, "canvas_height": height, "people": [written(person) for person in frame]}
-            for frame in people.frames]
+    return [
+        {
+            "canvas_width": width,
+            "canvas_height": height,
+            "people": [written(person) for person in frame],
+        }
+        for frame in people.frames
+    ]
 
 
-def mhr_points(payload: Any, *, person: int | None = None, mask: Tensor | None = None) -> HeadPoints:
+def mhr_points(
+    payload: Any, *, person: int | None = None, mask: Tensor | None = None
+) -> HeadPoints:
     """One person's head points in MHR_POSE_DATA: pixels by its own camera, and metres whose distance is not trusted.
 
     Raises:
@@ -127,27 +198,41 @@ def mhr_people(payload: Any) -> People:
         EgoXInputError: another form, a key missing.
     """
     source = "pose (MHR)"
-    frames, size = _keys(payload, ("frames", "image_size"), source, "connect SAM 3D Body's pose data")
+    frames, size = _keys(
+        payload, ("frames", "image_size"), source, "connect SAM 3D Body's pose data"
+    )
     picture = _picture(_array(size, f"image_size of {source}").reshape(-1)[::-1], source)
-    return People(frames=tuple(tuple(_mhr_person(p, picture, source) for p in _listed(frame,
-                                                                                      source))
-                               for frame in _listed(frames, source)), picture=picture, source=source)
+    return People(
+        frames=tuple(
+            tuple(_mhr_person(p, picture, source) for p in _listed(frame, source))
+            for frame in _listed(frames, source)
+        ),
+        picture=picture,
+        source=source,
+    )
 
 
 def _mhr_person(person: Any, size: tuple[int, int], source: str) -> Person:
-    given, middle = _keys(person, ("pred_keypoints_3d", "pred_cam_t"), source, "connect SAM 3D Body's pose data")
+    given, middle = _keys(
+        person, ("pred_keypoints_3d", "pred_cam_t"), source, "connect SAM 3D Body's pose data"
+    )
     rows = [MHR_POINTS[name] for name in POINTS]
     solid = _points(given, 3, max(rows) + 1, f"pred_keypoints_3d of {source}")
     metres = solid[rows] + _vector(middle, 3, f"pred_cam_t of {source}")
     if person.get("pred_keypoints_2d") is not None:
-        uv = _points(person["pred_keypoints_2d"], 2, max(rows) + 1,
-                     f"pred_keypoints_2d of {source}")[rows]
+        uv = _points(
+            person["pred_keypoints_2d"], 2, max(rows) + 1, f"pred_keypoints_2d of {source}"
+        )[rows]
     elif person.get("focal_length") is not None:
         focal = _vector(person["focal_length"], 1, f"focal_length of {source}")
         uv = focal * metres[:, :2] / np.maximum(metres[:, 2:], 1e-6) + np.array(size) / 2
     else:
-        raise EgoXInputError(source, got="neither pred_keypoints_2d nor focal_length", expected="one of them",
-                             fix="connect SAM 3D Body's pose data")
+        raise EgoXInputError(
+            source,
+            got="neither pred_keypoints_2d nor focal_length",
+            expected="one of them",
+            fix="connect SAM 3D Body's pose data",
+        )
     return *_seen(uv, np.full(len(rows), 0.9)), metres
 
 
@@ -158,15 +243,27 @@ def face_people(payload: Any) -> People:
         EgoXInputError: another form.
     """
     source = "face landmarks"
-    frames, size = _keys(payload, ("frames", "image_size"), source, "connect the face landmarker's output")
+    frames, size = _keys(
+        payload, ("frames", "image_size"), source, "connect the face landmarker's output"
+    )
     picture = _picture(_array(size, f"image_size of {source}").reshape(-1)[1::-1], source)
-    return People(frames=tuple(tuple(_face(face, source) for face in _listed(frame, source))
-                               for frame in _listed(frames, source)), picture=picture, source=source)
+    return People(
+        frames=tuple(
+            tuple(_face(face, source) for face in _listed(frame, source))
+            for frame in _listed(frames, source)
+        ),
+        picture=picture,
+        source=source,
+    )
 
 
 def _face(face: Any, source: str) -> Person:
-    landmarks = _points(face.get("landmarks_xy") if isinstance(face, Mapping) else face, 2, 468,
-                        f"landmarks_xy of {source}")
+    landmarks = _points(
+        face.get("landmarks_xy") if isinstance(face, Mapping) else face,
+        2,
+        468,
+        f"landmarks_xy of {source}",
+    )
     uv, scores = np.zeros((len(POINTS), 2)), np.zeros(len(POINTS))
     for name, (rows, trust) in FACE_MESH.items():
         uv[POINTS.index(name)] = landmarks[list(rows), :2].mean(0)
@@ -178,8 +275,12 @@ def _keys(given: Any, keys: tuple[str, ...], source: str, fix: str) -> tuple[Any
     """The values under these keys, of which none may be missing."""
     values = tuple(given.get(key) for key in keys) if isinstance(given, Mapping) else (None,)
     if any(value is None for value in values):
-        raise EgoXInputError(source, got=sorted(given) if isinstance(given, Mapping) else type(given).__name__,
-                             expected=" and ".join(keys), fix=fix)
+        raise EgoXInputError(
+            source,
+            got=sorted(given) if isinstance(given, Mapping) else type(given).__name__,
+            expected=" and ".join(keys),
+            fix=fix,
+        )
     return values
 
 
@@ -187,24 +288,29 @@ def _listed(entries: Any, source: str) -> Iterable[Any]:
     """Entries of a list; one alone stands for a list of one."""
     entries = [] if entries is None else [entries] if isinstance(entries, Mapping) else entries
     if not isinstance(entries, Sequence | np.ndarray) or getattr(entries, "ndim", 1) == 0:
-        raise EgoXInputError(source, got=type(entries).__name__, expected="a list",
-                             fix=DETECTORS_OWN)
+        raise EgoXInputError(
+            source, got=type(entries).__name__, expected="a list", fix=DETECTORS_OWN
+        )
     return entries
 
 
 def _array(values: Any, what: str) -> np.ndarray:
     """Numbers as float64, whether they came as lists, numpy or torch (on any device)."""
     with intact(what, NO_NUMBERS, expected="a regular array of numbers", fix=DETECTORS_OWN):
-        return np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values,
-                          dtype=float)
+        return np.asarray(
+            values.detach().cpu() if isinstance(values, Tensor) else values, dtype=float
+        )
 
 
 def _points(values: Any, axes: int, count: int, what: str) -> np.ndarray:  # [N, axes], N >= count
     points = _array(values, what)
     if points.ndim != 2 or len(points) < count or points.shape[1] < axes:
-        raise EgoXInputError(what, got=f"shape {points.shape}",
-                             expected=f"({count} or more, {axes})",
-                             fix=DETECTORS_OWN)
+        raise EgoXInputError(
+            what,
+            got=f"shape {points.shape}",
+            expected=f"({count} or more, {axes})",
+            fix=DETECTORS_OWN,
+        )
     return points[:, :axes]
 
 
@@ -219,8 +325,12 @@ def _picture(size: Any, source: str) -> tuple[int, int]:
     """(width, height) px."""
     sides = _vector(size, 2, f"size of the picture of {source}")
     if not (sides >= 1).all() or not (sides <= MOST_SIDE).all():
-        raise EgoXInputError(f"size of the picture of {source}", got=sides.tolist(),
-                             expected=f"1 to {MOST_SIDE} px a side", fix=DETECTORS_OWN)
+        raise EgoXInputError(
+            f"size of the picture of {source}",
+            got=sides.tolist(),
+            expected=f"1 to {MOST_SIDE} px a side",
+            fix=DETECTORS_OWN,
+        )
     return int(sides[0]), int(sides[1])
 
 

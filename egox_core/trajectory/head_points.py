@@ -24,7 +24,8 @@ class HeadPoints:
     uv: Tensor  # [T, 8, 2] float64, stored pixels of the exo picture, in the order of head_template.POINTS
     scores: Tensor  # [T, 8] float64, 0...1
     picture: tuple[int, int]  # (width, height) px that the pixels belong to
-    metres: Tensor | None = None  # [T, 8, 3] float64, exo camera frame; the scale of the whole is not trusted; frames
+    # [T, 8, 3] float64, exo camera frame; the scale of the whole is not trusted; frames
+    metres: Tensor | None = None
     # in which only pixels are known are NaN
     source: str = "keypoints"  # used in error messages and notes
 
@@ -35,8 +36,12 @@ class HeadPoints:
             expected["metres"] = (count, len(POINTS), 3)
         for name, shape in expected.items():
             if tuple(getattr(self, name).shape) != shape:
-                raise EgoXInputError(f"{name} of {self.source}", got=f"shape {tuple(getattr(self, name).shape)}",
-                                     expected=f"{shape}", fix=f"give {', '.join(POINTS)} for every frame")
+                raise EgoXInputError(
+                    f"{name} of {self.source}",
+                    got=f"shape {tuple(getattr(self, name).shape)}",
+                    expected=f"{shape}",
+                    fix=f"give {', '.join(POINTS)} for every frame",
+                )
 
     @property
     def seen(self) -> Tensor:  # [T, 8] bool
@@ -49,7 +54,9 @@ class HeadPoints:
 
     def resized(self, picture: tuple[int, int]) -> HeadPoints:
         """The same points in pixels of the picture resized to (width, height)."""
-        scale = torch.tensor(picture, dtype=torch.float64) / torch.tensor(self.picture, dtype=torch.float64)
+        scale = torch.tensor(picture, dtype=torch.float64) / torch.tensor(
+            self.picture, dtype=torch.float64
+        )
         return replace(self, uv=(self.uv + 0.5) * scale - 0.5, picture=picture)
 
     def kinds(self) -> tuple[str, ...]:
@@ -58,8 +65,10 @@ class HeadPoints:
         face = seen[:, [POINTS.index(p) for p in FACE_POINTS]].any(1)
         ears = seen[:, [POINTS.index(p) for p in HEAD_POINTS]].any(1)
         anything = seen.any(1)
-        return tuple(SEEN_KINDS[0 if f else 3 if e else 4 if a else 5]
-                     for f, e, a in zip(face.tolist(), ears.tolist(), anything.tolist(), strict=True))
+        return tuple(
+            SEEN_KINDS[0 if f else 3 if e else 4 if a else 5]
+            for f, e, a in zip(face.tolist(), ears.tolist(), anything.tolist(), strict=True)
+        )
 
 
 def check_points(points: HeadPoints, count: int, size: tuple[int, int]) -> HeadPoints:
@@ -69,24 +78,41 @@ def check_points(points: HeadPoints, count: int, size: tuple[int, int]) -> HeadP
         EgoXInputError: another number of frames, a picture of another shape, no person in any frame.
     """
     if len(points.uv) != count:
-        raise EgoXInputError(points.source, got=f"{len(points.uv)} frames", expected=f"{count}, the frames in use",
-                             fix="run the detector on the very frames that Load Exo Video gives")
+        raise EgoXInputError(
+            points.source,
+            got=f"{len(points.uv)} frames",
+            expected=f"{count}, the frames in use",
+            fix="run the detector on the very frames that Load Exo Video gives",
+        )
     width, height = points.picture
     if (width, height) != size:
         if abs(width * size[1] - height * size[0]) > 0.01 * width * size[1]:
-            raise EgoXInputError(points.source, got=f"points of a {width}x{height} px picture",
-                                 expected=f"{size[0]}x{size[1]} px, the exo picture's shape",
-                                 fix="run the detector on the cropped frames in use, not on the source video")
+            raise EgoXInputError(
+                points.source,
+                got=f"points of a {width}x{height} px picture",
+                expected=f"{size[0]}x{size[1]} px, the exo picture's shape",
+                fix="run the detector on the cropped frames in use, not on the source video",
+            )
         points = points.resized(size)
     seen = points.seen
     if not bool(seen.any()):
-        raise EgoXInputError(points.source, got="no person in any frame", expected="eyes, ears, nose, neck or "
-                             "shoulders of the wearer in some frames", fix="lower the detector's threshold, look at "
-                             "its picture, or place the head in the pose editor")
-    outside = ((points.uv < -0.5 * torch.tensor(size)) | (points.uv > 1.5 * torch.tensor(size))).any(-1) & seen
+        raise EgoXInputError(
+            points.source,
+            got="no person in any frame",
+            expected="eyes, ears, nose, neck or shoulders of the wearer in some frames",
+            fix="lower the detector's threshold, look at "
+            "its picture, or place the head in the pose editor",
+        )
+    outside = (
+        (points.uv < -0.5 * torch.tensor(size)) | (points.uv > 1.5 * torch.tensor(size))
+    ).any(-1) & seen
     if float(outside.sum()) > 0.5 * float(seen.sum()):
-        raise EgoXInputError(points.source, got="most points far outside the picture", expected=f"pixels of a "
-                             f"{size[0]}x{size[1]} px picture", fix="check which size the detector's points belong to")
+        raise EgoXInputError(
+            points.source,
+            got="most points far outside the picture",
+            expected=f"pixels of a {size[0]}x{size[1]} px picture",
+            fix="check which size the detector's points belong to",
+        )
     return points
 
 
@@ -125,23 +151,41 @@ def choose_person(
     """
     source, count = people.source, len(people.frames)
     if people.most == 0:
-        raise EgoXInputError(source, got="no person in any frame", expected="the wearer in some frames",
-                             fix="lower the detector's threshold, or place the head in the pose editor")
-    for name, other in (("mask of the wearer", mask), ("other keypoints", None if like is None else like.uv)):
+        raise EgoXInputError(
+            source,
+            got="no person in any frame",
+            expected="the wearer in some frames",
+            fix="lower the detector's threshold, or place the head in the pose editor",
+        )
+    for name, other in (
+        ("mask of the wearer", mask),
+        ("other keypoints", None if like is None else like.uv),
+    ):
         if other is not None and len(other) != count:
-            raise EgoXInputError(name, got=f"{len(other)} frames", expected=f"{count}, as {source}",
-                                 fix="make both from the frames in use")
+            raise EgoXInputError(
+                name,
+                got=f"{len(other)} frames",
+                expected=f"{count}, as {source}",
+                fix="make both from the frames in use",
+            )
     if mask is None and like is None and index is None and people.most > 1:
         several = sum(len(frame) > 1 for frame in people.frames)
-        raise EgoXInputError(source, got=f"up to {people.most} people, several in {several} of {count} frames",
-                             expected="to know who wears the camera",
-                             fix="choose a person by number (0 is the first), or connect a mask of the wearer")
+        raise EgoXInputError(
+            source,
+            got=f"up to {people.most} people, several in {several} of {count} frames",
+            expected="to know who wears the camera",
+            fix="choose a person by number (0 is the first), or connect a mask of the wearer",
+        )
     if mask is not None:
         persons = _by_mask(people, mask)
     elif like is None and index is None:  # never two in a frame: a cut may put the one anywhere
         persons = [frame[0] if frame else None for frame in people.frames]
     else:
-        persons = _followed(people, index or 0) if like is None else _alike(people, like.resized(people.picture))
+        persons = (
+            _followed(people, index or 0)
+            if like is None
+            else _alike(people, like.resized(people.picture))
+        )
     number = len(POINTS)
     uv, scores = np.zeros((count, number, 2)), np.zeros((count, number))
     metres = np.full((count, number, 3), np.nan)
@@ -151,8 +195,13 @@ def choose_person(
             uv[t], scores[t] = person[0], person[1]
             if person[2] is not None:
                 metres[t], solid = person[2], True
-    return HeadPoints(uv=torch.from_numpy(uv), scores=torch.from_numpy(scores), picture=people.picture, source=source,
-                      metres=torch.from_numpy(metres) if solid else None)
+    return HeadPoints(
+        uv=torch.from_numpy(uv),
+        scores=torch.from_numpy(scores),
+        picture=people.picture,
+        source=source,
+        metres=torch.from_numpy(metres) if solid else None,
+    )
 
 
 def _alike(people: People, other: HeadPoints) -> list[Person | None]:
@@ -189,7 +238,13 @@ def _by_mask(people: People, mask: Tensor) -> list[Person | None]:
             uv, scores = candidate[0], candidate[1]
             column = ((uv[:, 0] + 0.5) * width / picture[0]).astype(int)
             row = ((uv[:, 1] + 0.5) * height / picture[1]).astype(int)
-            inside = (scores >= MIN_SCORE) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
+            inside = (
+                (scores >= MIN_SCORE)
+                & (column >= 0)
+                & (column < width)
+                & (row >= 0)
+                & (row < height)
+            )
             inside[inside] = mask[t].numpy()[row[inside], column[inside]]
             total = float((scores * inside).sum() / max(1e-6, np.sqrt((scores >= MIN_SCORE).sum())))
             if inside.sum() > 0.3 * (scores >= MIN_SCORE).sum() and total > best * 0.2:
@@ -203,15 +258,25 @@ def _followed(people: People, index: int) -> list[Person | None]:
     frames = people.frames
     start = next((t for t, frame in enumerate(frames) if len(frame) > index), None)
     if start is None or index < 0:
-        raise EgoXInputError(f"person of {people.source}", got=index, expected=f"0 to {people.most - 1}",
-                             fix="choose the number of a person that the detector found")
+        raise EgoXInputError(
+            f"person of {people.source}",
+            got=index,
+            expected=f"0 to {people.most - 1}",
+            fix="choose the number of a person that the detector found",
+        )
     result: list[Person | None] = [None] * len(frames)
     for step in (1, -1):
         place, lost = _place(frames[start][index]), 0
         for t in range(start, len(frames) if step > 0 else -1, step):
             frame = [person for person in frames[t] if (person[1] >= MIN_SCORE).any()]
-            nearest = min(frame, key=lambda person: float(np.linalg.norm(_place(person) - place)), default=None)
-            reach = LOST_SHARE * people.picture[1] * (1 + lost / 10)  # who was out of sight may come back further off
+            nearest = min(
+                frame,
+                key=lambda person: float(np.linalg.norm(_place(person) - place)),
+                default=None,
+            )
+            reach = (
+                LOST_SHARE * people.picture[1] * (1 + lost / 10)
+            )  # who was out of sight may come back further off
             if nearest is None or np.linalg.norm(_place(nearest) - place) > reach:
                 lost += 1
                 continue

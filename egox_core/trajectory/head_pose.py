@@ -30,7 +30,8 @@ SPREAD, BIASED_DEG, ALWAYS = 0.5, 18.0, 8
 deviation that errors have; the deviation by a detector that always gives all points; and the power of the share of
 points given at which it counts as one."""
 JUMP_M = 0.6  # across the ray between two frames: no head moves so, the picture was cut or the person changed
-WALL_SHARE = 0.5  # of the frames in which depth lies far behind the head: then it is not the wearer's
+# of the frames in which depth lies far behind the head: then it is not the wearer's
+WALL_SHARE = 0.5
 HEIGHT_SPAN_M = (0.25, 30.0)  # distances of a wearer from the camera
 
 
@@ -51,8 +52,12 @@ class HeadReport:
 
     def content(self) -> dict[str, object]:
         """Plain values for JSON."""
-        return {"frames": self.frames, "seen": {kind: self.kinds.count(kind) for kind in SEEN_KINDS},
-                "text": self.text(), "notes": list(self.notes)}
+        return {
+            "frames": self.frames,
+            "seen": {kind: self.kinds.count(kind) for kind in SEEN_KINDS},
+            "text": self.text(),
+            "notes": list(self.notes),
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,8 +74,10 @@ def estimate_head(
     points: HeadPoints,
     camera: CameraModel,  # the exo camera; its stored size is that of the frames in use
     *,
-    exo_w2c: Tensor | None = None,  # [3, 4], or [T, 3, 4] where it moves; None: the world is the exo camera
-    depth_m: Tensor | None = None,  # [T, H, W] metric z depth (convert ray depth first), NaN where it is invalid
+    exo_w2c: Tensor
+    | None = None,  # [3, 4], or [T, 3, 4] where it moves; None: the world is the exo camera
+    depth_m: Tensor
+    | None = None,  # [T, H, W] metric z depth (convert ray depth first), NaN where it is invalid
     mask: Tensor | None = None,  # [T, H, W] bool, the wearer
     times_s: Tensor | None = None,  # [T] seconds; None: 30 frames a second
     up: tuple[float, float, float] | None = None,  # of the world; None: from the exo camera
@@ -86,8 +93,12 @@ def estimate_head(
     count = len(points.uv)
     for name, value in (("depth", depth_m), ("mask of the wearer", mask)):
         if value is not None and tuple(value.shape) != (count, height, width):
-            raise EgoXInputError(name, got=f"shape {tuple(value.shape)}", expected=f"{(count, height, width)}: frames "
-                                 "of the points, size of the exo camera", fix="take all of the same frames in use")
+            raise EgoXInputError(
+                name,
+                got=f"shape {tuple(value.shape)}",
+                expected=f"{(count, height, width)}: frames of the points, size of the exo camera",
+                fix="take all of the same frames in use",
+            )
     points = check_points(points, count, (width, height))
     times = _times(times_s, count)
     notes: list[str] = []
@@ -97,8 +108,10 @@ def estimate_head(
     first = search(evidence, distance, shots, times)
     jumps = _jumps(first, evidence, shots)
     if jumps:
-        notes.append(f"the person jumps at frame {', '.join(map(str, jumps))}: taken as a cut, nothing is smoothed "
-                     "across it")
+        notes.append(
+            f"the person jumps at frame {', '.join(map(str, jumps))}: taken as a cut, nothing is smoothed "
+            "across it"
+        )
         shots = parted(count, (*cuts, *jumps))
         first = search(evidence, distance, shots, times)
     rotation, place, confidence = _fit_shots(evidence, view, first, distance, times, shots, notes)
@@ -110,10 +123,16 @@ def estimate_head(
         notes.append("upwards is taken to be the exo camera's own up: give 'up' if it is tilted")
     far = np.median(np.linalg.norm(place - evidence.origin, axis=-1))
     if not HEIGHT_SPAN_M[0] <= far <= HEIGHT_SPAN_M[1]:
-        notes.append(f"the head would be {far:.1f} m from the camera: check the camera and the depth")
+        notes.append(
+            f"the head would be {far:.1f} m from the camera: check the camera and the depth"
+        )
     poses = np.concatenate([rotation, place[..., None]], axis=-1)
-    return HeadPath(world_from_head=torch.from_numpy(poses), confidence=torch.from_numpy(confidence),
-                    up=torch.from_numpy(evidence.up), report=HeadReport(frames=count, kinds=kinds, notes=tuple(notes)))
+    return HeadPath(
+        world_from_head=torch.from_numpy(poses),
+        confidence=torch.from_numpy(confidence),
+        up=torch.from_numpy(evidence.up),
+        report=HeadReport(frames=count, kinds=kinds, notes=tuple(notes)),
+    )
 
 
 def _times(times_s: Tensor | None, count: int) -> np.ndarray:
@@ -121,8 +140,12 @@ def _times(times_s: Tensor | None, count: int) -> np.ndarray:
         return np.arange(count) / UNTIMED_FPS
     times = times_s.double().numpy()
     if times.shape != (count,) or not np.isfinite(times).all() or (np.diff(times) < 0).any():
-        raise EgoXInputError("times of the frames", got=f"shape {times.shape}", expected=f"{count} rising seconds",
-                             fix="give one moment a frame")
+        raise EgoXInputError(
+            "times of the frames",
+            got=f"shape {times.shape}",
+            expected=f"{count} rising seconds",
+            fix="give one moment a frame",
+        )
     return times
 
 
@@ -134,8 +157,12 @@ def parted(count: int, cuts: Sequence[int]) -> list[tuple[int, int]]:
     """
     firsts = {int(cut) for cut in cuts}
     if any(not 0 <= first < count for first in firsts):
-        raise EgoXInputError("cuts", got=list(cuts), expected=f"frames between 1 and {count - 1}",
-                             fix="number the frames in use from 0")
+        raise EgoXInputError(
+            "cuts",
+            got=list(cuts),
+            expected=f"frames between 1 and {count - 1}",
+            fix="number the frames in use from 0",
+        )
     borders = sorted({0, count, *firsts})
     return list(zip(borders[:-1], borders[1:], strict=True))
 
@@ -143,25 +170,37 @@ def parted(count: int, cuts: Sequence[int]) -> list[tuple[int, int]]:
 def _evidence(points: HeadPoints, view: ExoView, notes: list[str]) -> tuple[Evidence, np.ndarray]:
     """(what the frames say, the head's distance by its size [T])."""
     evidence, distance = gather(points, view)
-    strays = np.nonzero(points.seen[:, :len(HEAD_POINTS)].any(1).numpy() & ~evidence.seen.any(1))[0]
+    strays = np.nonzero(points.seen[:, : len(HEAD_POINTS)].any(1).numpy() & ~evidence.seen.any(1))[
+        0
+    ]
     if len(strays):
-        notes.append(f"points elsewhere for a moment, as if on somebody else, in frames "
-                     f"{', '.join(map(str, strays))}: not used")
+        notes.append(
+            f"points elsewhere for a moment, as if on somebody else, in frames "
+            f"{', '.join(map(str, strays))}: not used"
+        )
     if view.depth_m is None:
-        notes.append("no depth: the distance is that of points in metres, good to some per cent"
-                     if points.metres is not None else
-                     "no depth: the distance follows from the size of the head, good to a tenth")
+        notes.append(
+            "no depth: the distance is that of points in metres, good to some per cent"
+            if points.metres is not None
+            else "no depth: the distance follows from the size of the head, good to a tenth"
+        )
         return evidence, distance
     trusted, walls, surfaces = without_wall(evidence, distance)
     if surfaces == 0:
-        notes.append("depth shows no surface at the head's points (is the mask another person's?): not used")
+        notes.append(
+            "depth shows no surface at the head's points (is the mask another person's?): not used"
+        )
     elif walls > WALL_SHARE * surfaces:
-        notes.append(f"depth at the head is that of what stands behind in {walls} of {surfaces} frames: not used, the "
-                     "distance follows from the size of the head")
+        notes.append(
+            f"depth at the head is that of what stands behind in {walls} of {surfaces} frames: not used, the "
+            "distance follows from the size of the head"
+        )
         return gather(points, replace(view, depth_m=None))
     elif walls:
-        notes.append(f"depth at the head is that of what stands behind in {walls} of {surfaces} frames: not used "
-                     "there")
+        notes.append(
+            f"depth at the head is that of what stands behind in {walls} of {surfaces} frames: not used "
+            "there"
+        )
     return trusted, distance
 
 
@@ -186,8 +225,15 @@ def _jumps(first: FirstAnswer, evidence: Evidence, shots: list[tuple[int, int]])
     return result
 
 
-def _fit_shots(evidence: Evidence, view: ExoView, first: FirstAnswer, distance: np.ndarray, times: np.ndarray,
-               shots: list[tuple[int, int]], notes: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _fit_shots(
+    evidence: Evidence,
+    view: ExoView,
+    first: FirstAnswer,
+    distance: np.ndarray,
+    times: np.ndarray,
+    shots: list[tuple[int, int]],
+    notes: list[str],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(rotation [T, 3, 3], place [T, 3], confidence [T])."""
     count = len(times)
     rotation, place, confidence = np.empty((count, 3, 3)), np.empty((count, 3)), np.zeros(count)
@@ -198,18 +244,28 @@ def _fit_shots(evidence: Evidence, view: ExoView, first: FirstAnswer, distance: 
             empty.append((begin, end))
             continue
         part = _frames(evidence, begin, end)
-        path = fit(part, first.rotation[begin:end], first.place[begin:end], distance[begin:end], times[begin:end],
-                   refresh=_refresh(view, begin, end) if np.isfinite(part.reach).any() else None)
+        path = fit(
+            part,
+            first.rotation[begin:end],
+            first.place[begin:end],
+            distance[begin:end],
+            times[begin:end],
+            refresh=_refresh(view, begin, end) if np.isfinite(part.reach).any() else None,
+        )
         rotation[begin:end], place[begin:end] = path.rotation, path.place
         confidence[begin:end] = _confidence(path, part)
     for begin, end in empty:
         near = [t for a, b in shots if (a, b) not in empty for t in (a, b - 1)]
         source = min(near, key=lambda t: min(abs(t - begin), abs(t - end)))
         rotation[begin:end], place[begin:end] = rotation[source], place[source]
-        notes.append(f"nobody in frames {begin} to {end - 1}: the head stays where it is in frame {source}")
+        notes.append(
+            f"nobody in frames {begin} to {end - 1}: the head stays where it is in frame {source}"
+        )
     longest = np.diff(_runs(~evident)).max(initial=0)
     if longest > 1.0 / max(np.median(np.diff(times)), 1e-3) and not empty:
-        notes.append(f"the person is out of sight for {longest} frames in a row: bridged, with low confidence")
+        notes.append(
+            f"the person is out of sight for {longest} frames in a row: bridged, with low confidence"
+        )
     return rotation, place, confidence
 
 
@@ -221,8 +277,10 @@ def _turned_kinds(
     """``kinds`` with faces told apart: of a back both eyes are hidden, of a profile one may be."""
     hidden = turned_shares(rotation, placed_points(rotation, from_camera))[1][:, :2]  # of the eyes
     turned = np.where((hidden > 0.5).all(1), 2, (hidden > 0).any(1))
-    return tuple(SEEN_KINDS[n] if kind == "face" else kind
-                 for kind, n in zip(kinds, turned.tolist(), strict=True))
+    return tuple(
+        SEEN_KINDS[n] if kind == "face" else kind
+        for kind, n in zip(kinds, turned.tolist(), strict=True)
+    )
 
 
 def _stretches(kinds: Sequence[str], kind: str) -> str:
@@ -237,9 +295,17 @@ def _runs(there: np.ndarray) -> np.ndarray:
 
 def _refresh(view: ExoView, begin: int, end: int):
     """Lookup of the head's middle in the frames of a shot."""
-    poses = view.exo_w2c[begin:end] if view.exo_w2c is not None and view.exo_w2c.ndim == 3 else view.exo_w2c
-    part = replace(view, exo_w2c=poses, depth_m=view.depth_m[begin:end],
-                   mask=None if view.mask is None else view.mask[begin:end])
+    poses = (
+        view.exo_w2c[begin:end]
+        if view.exo_w2c is not None and view.exo_w2c.ndim == 3
+        else view.exo_w2c
+    )
+    part = replace(
+        view,
+        exo_w2c=poses,
+        depth_m=view.depth_m[begin:end],
+        mask=None if view.mask is None else view.mask[begin:end],
+    )
 
     def refresh(evidence: Evidence, rotation: np.ndarray, place: np.ndarray) -> Evidence:
         return with_middle(evidence, part, rotation, place)
@@ -248,8 +314,14 @@ def _refresh(view: ExoView, begin: int, end: int):
 
 
 def _frames(evidence: Evidence, begin: int, end: int) -> Evidence:
-    return replace(evidence, **{field.name: getattr(evidence, field.name)[begin:end] for field in fields(evidence)
-                                if field.name not in ("up", "up_known")})
+    return replace(
+        evidence,
+        **{
+            field.name: getattr(evidence, field.name)[begin:end]
+            for field in fields(evidence)
+            if field.name not in ("up", "up_known")
+        },
+    )
 
 
 def _confidence(path: FittedPath, evidence: Evidence) -> np.ndarray:

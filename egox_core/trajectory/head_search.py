@@ -29,7 +29,10 @@ UNKNOWN_UP_DEG = 15.0  # what the exo camera's own up may be off
 HABIT_S = 1.0
 """Time over which a head's habit changes: within it frames repeat each other and count once."""
 TORSO_SIGMA = 0.7  # chord of the angle between head and shoulders: 40 degrees
-NECK_SIGMA_M, NECK_MOST = 0.07, 9.0  # of the eyes against the shoulders; no more than three standard deviations cost
+NECK_SIGMA_M, NECK_MOST = (
+    0.07,
+    9.0,
+)  # of the eyes against the shoulders; no more than three standard deviations cost
 DISTANCE_SHARE = 0.3  # of a distance that is told by size alone
 MISSED = 0.12  # share of points in sight that detectors don't report
 DOUBT = 0.03  # of a point's being in sight, or hidden, by a pose
@@ -37,7 +40,10 @@ BLUR_M = 0.015  # by which a grid of 15 degrees moves points, and detectors all 
 OUTLINE_M2 = 0.04  # of a head in the picture, anywhere on which a hidden point may be made up
 SURFACE_SHARE = 0.2  # of depth's own distance, whose scale may be off
 REPEAT = 0.5  # of an independent observation: what a frame's points say beside their neighbours'
-STEP_DEG, STEP_MOST = 30.0, 12.0  # a head's turn from frame to frame, and the most that a jump costs
+STEP_DEG, STEP_MOST = (
+    30.0,
+    12.0,
+)  # a head's turn from frame to frame, and the most that a jump costs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,9 +71,13 @@ def likelihoods(
     variance = (sigma**2 + BLUR_M**2)[:, None]
     honest = share * (1 - DOUBT)
     there = evidence.seen[evidence.seen.any(1)]
-    reported = np.clip(there.mean() ** 2 if len(there) else 0.5, DOUBT, 1 - DOUBT)  # of hidden points
-    return (honest * np.exp(-off_m**2 / (2 * variance)) / (2 * np.pi * variance),
-            (1 - honest) * reported / OUTLINE_M2)
+    reported = np.clip(
+        there.mean() ** 2 if len(there) else 0.5, DOUBT, 1 - DOUBT
+    )  # of hidden points
+    return (
+        honest * np.exp(-(off_m**2) / (2 * variance)) / (2 * np.pi * variance),
+        (1 - honest) * reported / OUTLINE_M2,
+    )
 
 
 def level_frame(up: np.ndarray) -> np.ndarray:
@@ -86,13 +96,17 @@ def habit_weight(telling: np.ndarray, times_s: np.ndarray) -> np.ndarray:
     weight, moments = np.zeros(len(telling)), np.nonzero(telling)[0]
     if len(moments) > 1:
         gaps = np.diff(times_s[moments])
-        weight[moments] = np.concatenate([gaps[:1], (gaps[1:] + gaps[:-1]) / 2, gaps[-1:]]) / HABIT_S
+        weight[moments] = (
+            np.concatenate([gaps[:1], (gaps[1:] + gaps[:-1]) / 2, gaps[-1:]]) / HABIT_S
+        )
     else:
         weight[moments] = 1.0
     return np.clip(weight, 1e-3, 1.0) * telling
 
 
-def search(evidence: Evidence, distance: np.ndarray, shots: list[tuple[int, int]], times_s: np.ndarray) -> FirstAnswer:
+def search(
+    evidence: Evidence, distance: np.ndarray, shots: list[tuple[int, int]], times_s: np.ndarray
+) -> FirstAnswer:
     """The best way through time over a grid of rotations.
 
     Args:
@@ -101,16 +115,25 @@ def search(evidence: Evidence, distance: np.ndarray, shots: list[tuple[int, int]
         shots: (first frame, frame after the last) between cuts.
     """
     level = level_frame(evidence.up)
-    angles = np.stack(np.meshgrid(YAWS_DEG, PITCHES_DEG, ROLLS_DEG, indexing="ij"), -1).reshape(-1, 3)
-    turns = level @ Rotation.from_euler("YXZ", angles, degrees=True).as_matrix()  # [N, 3, 3] world_from_head
+    angles = np.stack(np.meshgrid(YAWS_DEG, PITCHES_DEG, ROLLS_DEG, indexing="ij"), -1).reshape(
+        -1, 3
+    )
+    turns = (
+        level @ Rotation.from_euler("YXZ", angles, degrees=True).as_matrix()
+    )  # [N, 3, 3] world_from_head
     tilt = UNKNOWN_UP_DEG if not evidence.up_known else 0.0
-    prior = ((angles[:, 1] - NORMAL_GAZE_DEG) / np.hypot(PITCH_SIGMA_DEG, tilt)) ** 2 \
-        + (angles[:, 2] / np.hypot(ROLL_SIGMA_DEG, tilt)) ** 2
+    prior = ((angles[:, 1] - NORMAL_GAZE_DEG) / np.hypot(PITCH_SIGMA_DEG, tilt)) ** 2 + (
+        angles[:, 2] / np.hypot(ROLL_SIGMA_DEG, tilt)
+    ) ** 2
     prior = habit_weight(np.ones(len(distance), dtype=bool), times_s)[:, None] * prior
     cost, place = _costs(evidence, turns, distance, times_s)
     cost += prior
-    apart = np.degrees(2 * np.arcsin(np.clip(np.linalg.norm(
-        turns[:, None] - turns[None], axis=(-2, -1)) / np.sqrt(8), 0, 1)))
+    apart = np.degrees(
+        2
+        * np.arcsin(
+            np.clip(np.linalg.norm(turns[:, None] - turns[None], axis=(-2, -1)) / np.sqrt(8), 0, 1)
+        )
+    )
     step = np.minimum((apart / STEP_DEG) ** 2, STEP_MOST)
     way = np.concatenate([_best_way(cost[a:b], step) for a, b in shots])
     return FirstAnswer(rotation=turns[way], place=place[np.arange(len(distance)), way])
@@ -144,19 +167,29 @@ def _costs(
     variance = (np.where(seen, evidence.sigma, np.inf) * distance[:, None]) ** 2 + BLUR_M**2
     weight = share * evidence.scores[:, None] / variance[:, None]
     neck = evidence.over_shoulders - evidence.origin
-    neck_weight = 1 / (NECK_SIGMA_M**2 + evidence.shoulders_sigma**2)  # none where there are no shoulders
-    left = np.einsum("tnp,tpij->tnij", weight, flat) \
-        + (far_weight[:, None, None] * toward[:, :, None] * toward[:, None, :]
-           + (neck_weight + 1e-3)[:, None, None] * np.eye(3))[:, None]
-    right = (((far_weight + 1e-3) * far)[:, None] * toward + neck_weight[:, None] * neck)[:, None] \
-        - np.einsum("tnp,tpij,npj->tni", weight, flat, arms, optimize=True)
+    neck_weight = 1 / (
+        NECK_SIGMA_M**2 + evidence.shoulders_sigma**2
+    )  # none where there are no shoulders
+    left = (
+        np.einsum("tnp,tpij->tnij", weight, flat)
+        + (
+            far_weight[:, None, None] * toward[:, :, None] * toward[:, None, :]
+            + (neck_weight + 1e-3)[:, None, None] * np.eye(3)
+        )[:, None]
+    )
+    right = (((far_weight + 1e-3) * far)[:, None] * toward + neck_weight[:, None] * neck)[
+        :, None
+    ] - np.einsum("tnp,tpij,npj->tni", weight, flat, arms, optimize=True)
     place = np.linalg.solve(left, right[..., None])[..., 0]  # [T, N, 3] from the exo camera
     at = place[:, :, None] + arms[None]  # [T, N, P, 3]
     across = np.linalg.norm(np.einsum("tpij,tnpj->tnpi", flat, at), axis=-1)
-    told = np.where(seen[:, None], sum(likelihoods(evidence, across, share, distance)),
-                    1 - (1 - MISSED) * share)
-    cost = REPEAT * (-2 * np.log(told).sum(-1) * seen.any(1)[:, None]
-                     + np.minimum(neck_weight[:, None] * ((place - neck[:, None]) ** 2).sum(-1), NECK_MOST))
+    told = np.where(
+        seen[:, None], sum(likelihoods(evidence, across, share, distance)), 1 - (1 - MISSED) * share
+    )
+    cost = REPEAT * (
+        -2 * np.log(told).sum(-1) * seen.any(1)[:, None]
+        + np.minimum(neck_weight[:, None] * ((place - neck[:, None]) ** 2).sum(-1), NECK_MOST)
+    )
     chord = turns[None, :, :, 0] - np.nan_to_num(evidence.right)[:, None]
     torso = (chord**2).sum(-1) / TORSO_SIGMA**2
     cost += habit_weight(np.isfinite(evidence.right).all(-1), times_s)[:, None] * torso
@@ -166,7 +199,9 @@ def _costs(
 def _toward(evidence: Evidence, distance: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(unit direction to the head [T, 3], weight of its distance [T], distance [T])."""
     rays = np.where(evidence.seen[..., None], evidence.rays, 0.0).sum(1)
-    toward = np.where(evidence.seen.any(1)[:, None], rays, np.nan_to_num(evidence.shoulders - evidence.origin))
+    toward = np.where(
+        evidence.seen.any(1)[:, None], rays, np.nan_to_num(evidence.shoulders - evidence.origin)
+    )
     toward = unit(toward)
     far, share = distance, np.full(len(distance), DISTANCE_SHARE)
     for own, spread in ((row_medians(evidence.reach), SURFACE_SHARE), (evidence.common, 0.08)):

@@ -16,7 +16,9 @@ from .head_payloads import face_people, mhr_people, openpose_people
 from .head_points import HeadPoints, People, choose_person
 
 HEAD_SOURCES: Mapping[str, Callable[[Any], People]] = {
-    "POSE_KEYPOINT": openpose_people, "MHR_POSE_DATA": mhr_people, "FACE_LANDMARKS": face_people,
+    "POSE_KEYPOINT": openpose_people,
+    "MHR_POSE_DATA": mhr_people,
+    "FACE_LANDMARKS": face_people,
 }
 """The host's types, and how each is read. The first of those that are there says who is who."""
 OFF_CENTRE = 0.02  # of the picture's width
@@ -24,8 +26,12 @@ OFF_CENTRE = 0.02  # of the picture's width
 
 def no_detector() -> EgoXInputError:
     """Advice for a head that nobody has looked for."""
-    return EgoXInputError("head points", got="no detector connected", expected=f"any of {', '.join(HEAD_SOURCES)}",
-                          fix="connect the output of SDPose, SAM 3D Body or the face landmarker")
+    return EgoXInputError(
+        "head points",
+        got="no detector connected",
+        expected=f"any of {', '.join(HEAD_SOURCES)}",
+        fix="connect the output of SDPose, SAM 3D Body or the face landmarker",
+    )
 
 
 def joined_points(
@@ -44,14 +50,24 @@ def joined_points(
         EgoXInputError: no detector, another number of frames, pictures of different shapes, and what
             :func:`~.head_points.choose_person` raises.
     """
-    people = {name: read(payloads[name]) for name, read in HEAD_SOURCES.items() if payloads.get(name) is not None}
+    people = {
+        name: read(payloads[name])
+        for name, read in HEAD_SOURCES.items()
+        if payloads.get(name) is not None
+    }
     if not people:
         raise no_detector()
     for each in people.values():
         if len(each.frames) != count:
-            raise EgoXInputError(each.source, got=f"{len(each.frames)} frames", expected=f"{count}, the frames in use",
-                                 fix="run the detector on the very frames that Load Exo Video gives")
-    notes = tuple(f"{each.source}: nobody in any frame" for each in people.values() if not each.most)
+            raise EgoXInputError(
+                each.source,
+                got=f"{len(each.frames)} frames",
+                expected=f"{count}, the frames in use",
+                fix="run the detector on the very frames that Load Exo Video gives",
+            )
+    notes = tuple(
+        f"{each.source}: nobody in any frame" for each in people.values() if not each.most
+    )
     there = {name: each for name, each in people.items() if each.most} or people
     result: dict[str, HeadPoints] = {}
     first: HeadPoints | None = None
@@ -61,8 +77,12 @@ def joined_points(
             continue
         (width, height), (own_width, own_height) = first.picture, each.picture
         if abs(width * own_height - height * own_width) > 0.01 * width * own_height:
-            raise EgoXInputError(each.source, got=f"{own_width}x{own_height} px", expected=f"the shape of {width}x"
-                                 f"{height} px, as {first.source}", fix="run both on the frames in use")
+            raise EgoXInputError(
+                each.source,
+                got=f"{own_width}x{own_height} px",
+                expected=f"the shape of {width}x{height} px, as {first.source}",
+                fix="run both on the frames in use",
+            )
         result[name] = choose_person(each, mask=mask, like=first).resized(first.picture)
     flat = [points for name, points in result.items() if points.metres is None]
     joined = _surer(flat) if flat else None
@@ -70,9 +90,12 @@ def joined_points(
     if solid is None or joined is None:
         return solid or joined or first, notes
     own = solid.seen.any(1)
-    return replace(solid, uv=torch.where(own[:, None, None], solid.uv, joined.uv),
-                   scores=torch.where(own[:, None], solid.scores, joined.scores),
-                   source=f"{solid.source} and {joined.source}"), notes
+    return replace(
+        solid,
+        uv=torch.where(own[:, None, None], solid.uv, joined.uv),
+        scores=torch.where(own[:, None], solid.scores, joined.scores),
+        source=f"{solid.source} and {joined.source}",
+    ), notes
 
 
 def _surer(points: list[HeadPoints]) -> HeadPoints:
@@ -80,9 +103,12 @@ def _surer(points: list[HeadPoints]) -> HeadPoints:
     best = points[0]
     for other in points[1:]:
         surer = torch.where(other.seen, other.scores, 0) > torch.where(best.seen, best.scores, 0)
-        best = replace(best, uv=torch.where(surer[..., None], other.uv, best.uv),
-                       scores=torch.where(surer, other.scores, best.scores),
-                       source=f"{best.source} and {other.source}")
+        best = replace(
+            best,
+            uv=torch.where(surer[..., None], other.uv, best.uv),
+            scores=torch.where(surer, other.scores, best.scores),
+            source=f"{best.source} and {other.source}",
+        )
     return best
 
 
@@ -97,5 +123,7 @@ def lens_note(camera: CameraModel) -> str | None:
     if straight and off <= OFF_CENTRE:
         return None
     kind = f"off its middle by {100 * off:.0f} %" if straight else f"a {camera.lens} lens"
-    return (f"SAM 3D Body expects pictures of a pinhole camera, and these are {kind}: its bodies "
-            "lean. Give it a straightened video, or use another detector")
+    return (
+        f"SAM 3D Body expects pictures of a pinhole camera, and these are {kind}: its bodies "
+        "lean. Give it a straightened video, or use another detector"
+    )

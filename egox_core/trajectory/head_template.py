@@ -36,7 +36,10 @@ INTERPUPILLARY = 0.0629  # ANSUR II, interpupillary breadth
 BITRAGION = 0.139  # ANSUR 1988, bitragion breadth
 EAR_DOWN = 0.0114  # ANSUR II tragion to top of head, 128.9 mm, less ANSUR 1988 sitting height above eye height, 117.5
 EAR_BACK = 0.0805  # ANSUR 1988, infraorbitale less tragion to back of head; where the Oculus SDK has a neck turn
-NOSE_DOWN, NOSE_FORWARD = 0.0375, 0.040  # canonical face, tip of the nose against the middle of both eyes
+NOSE_DOWN, NOSE_FORWARD = (
+    0.0375,
+    0.040,
+)  # canonical face, tip of the nose against the middle of both eyes
 HEAD_LENGTH, HEAD_BREADTH = 0.1946, 0.1511  # ANSUR II
 VERTEX_TO_CHIN = 0.225  # ANSUR 1988, menton to top of head
 
@@ -44,29 +47,42 @@ SHARE_SIZE, SHARE_PLACE = 0.045, 0.055
 """Standard deviations between people: ANSUR II has 4.3 % for head length, 5.1 % for tragion to top of head and 5.8 %
 for interpupillary breadth. The first is of the head as a whole, the second of one length against it."""
 
-EYES_OVER_SHOULDERS = 0.189  # ANSUR II (all) stature and acromial height, less vertex to eye; of one who stands
-EYES_BEFORE_SHOULDERS = 0.10  # the ear lies some 20 mm before the shoulder, the eyes as said above; judged
+# ANSUR II (all) stature and acromial height, less vertex to eye; of one who stands
+EYES_OVER_SHOULDERS = 0.189
+# the ear lies some 20 mm before the shoulder, the eyes as said above; judged
+EYES_BEFORE_SHOULDERS = 0.10
 SHOULDERS = 0.355  # between the joints: ANSUR II (all) biacromial breadth, 399 mm, less a thumb's breadth at each side
 SHOULDER_DEPTH = 0.06  # of a shoulder's joint behind the skin that a camera sees; judged
 NORMAL_GAZE_DEG = -15.0  # MIL-STD-1472: the normal line of sight is 15 degrees under the horizon
 
 # Directions in which a point looks out of the head, and the cosine of the angle to the camera from which it is seen:
 # the far eye hides behind the nose at some 60 degrees of profile, ears and nose stand out.
-OUTWARD = np.array([[0.35, 0, 0.94], [-0.35, 0, 0.94], [0.98, 0, -0.2], [-0.98, 0, -0.2], [0, 0.1, 0.99]])
+OUTWARD = np.array(
+    [[0.35, 0, 0.94], [-0.35, 0, 0.94], [0.98, 0, -0.2], [-0.98, 0, -0.2], [0, 0.1, 0.99]]
+)
 SEEN_FROM = np.array([0.17, 0.17, -0.35, -0.35, -0.17])
-SEEN_DOUBT, SEEN_WIDTH = 0.2, 0.25  # of the cosine: either may be within the first, and is sure the second beyond it
+SEEN_DOUBT, SEEN_WIDTH = (
+    0.2,
+    0.25,
+)  # of the cosine: either may be within the first, and is sure the second beyond it
 HEAD_CENTRE = np.array([0.0, 0.0, 0.02 - HEAD_LENGTH / 2])
 HEAD_HALF = np.array([HEAD_BREADTH, VERTEX_TO_CHIN, HEAD_LENGTH]) / 2
 
 _SHAPE = (  # (rows of HEAD_POINTS, axis, sign of each, mean): one free length each
-    ((0, 1), 0, (1, -1), INTERPUPILLARY / 2), ((2, 3), 0, (1, -1), BITRAGION / 2), ((2, 3), 1, (1, 1), EAR_DOWN),
-    ((2, 3), 2, (-1, -1), EAR_BACK), ((4,), 1, (1,), NOSE_DOWN), ((4,), 2, (1,), NOSE_FORWARD))
+    ((0, 1), 0, (1, -1), INTERPUPILLARY / 2),
+    ((2, 3), 0, (1, -1), BITRAGION / 2),
+    ((2, 3), 1, (1, 1), EAR_DOWN),
+    ((2, 3), 2, (-1, -1), EAR_BACK),
+    ((4,), 1, (1,), NOSE_DOWN),
+    ((4,), 2, (1,), NOSE_FORWARD),
+)
 SHAPE_SIGMA = np.array([SHARE_SIZE, *(max(SHARE_PLACE * mean, 0.003) for *_, mean in _SHAPE)])
 """[7] of the parameters of :func:`head_points`: the logarithm of the size, and six lengths in metres."""
 
 
 def head_points(
-    shape: np.ndarray | None = None,  # [7] logarithm of the size, then additions to six lengths, metres; None: the mean
+    shape: np.ndarray
+    | None = None,  # [7] logarithm of the size, then additions to six lengths, metres; None: the mean
 ) -> np.ndarray:  # [5, 3] metres, head frame
     """The head's points in the order of HEAD_POINTS."""
     points = np.zeros((len(HEAD_POINTS), 3))
@@ -103,7 +119,9 @@ def turned_shares(
 ) -> tuple[np.ndarray, np.ndarray]:  # [..., 5] each, 0...1
     """Certainty that each of the head's points is in sight, and that it is hidden; neither in between."""
     over = (np.einsum("...ij,pj->...pi", rotation, OUTWARD) * unit(-at)).sum(-1) - SEEN_FROM
-    return np.clip((over - SEEN_DOUBT) / SEEN_WIDTH, 0, 1), np.clip((-over - SEEN_DOUBT) / SEEN_WIDTH, 0, 1)
+    return np.clip((over - SEEN_DOUBT) / SEEN_WIDTH, 0, 1), np.clip(
+        (-over - SEEN_DOUBT) / SEEN_WIDTH, 0, 1
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,10 +139,18 @@ class HeadMount:
             EgoXInputError: no numbers, more than half a metre or 90 degrees.
         """
         numbers = (*offset, pitch_deg)
-        if len(offset) != 3 or not np.isfinite(numbers).all() or max(map(abs, offset)) > 0.5 or abs(pitch_deg) > 90:
-            raise EgoXInputError("mount of the ego camera", got=f"offset {offset}, pitch {pitch_deg}",
-                                 expected="three numbers of at most 0.5 m, and at most 90 degrees",
-                                 fix="give metres: right, down, forward of the eyes")
+        if (
+            len(offset) != 3
+            or not np.isfinite(numbers).all()
+            or max(map(abs, offset)) > 0.5
+            or abs(pitch_deg) > 90
+        ):
+            raise EgoXInputError(
+                "mount of the ego camera",
+                got=f"offset {offset}, pitch {pitch_deg}",
+                expected="three numbers of at most 0.5 m, and at most 90 degrees",
+                fix="give metres: right, down, forward of the eyes",
+            )
         place = tuple(float(a + b) for a, b in zip(self.place, offset, strict=True))
         return replace(self, place=place, pitch_deg=self.pitch_deg + pitch_deg)
 
@@ -132,33 +158,50 @@ class HeadMount:
 HEAD_MOUNTS: Mapping[str, HeadMount] = {
     # Means of the two frame sizes in projectaria_tools' CAD extrinsics (DVT-S, DVT-L), camera-rgb in the central pupil
     # frame; a test reads them there.
-    "glasses": HeadMount(place=(-0.0571, -0.0072, 0.0125), pitch_deg=-7.5,
-                         source="Project Aria's RGB camera against the central pupil frame"),
-    "between the eyes": HeadMount(place=(0.0, 0.0, 0.0), source="the middle of the pupils, looking straight ahead"),
+    "glasses": HeadMount(
+        place=(-0.0571, -0.0072, 0.0125),
+        pitch_deg=-7.5,
+        source="Project Aria's RGB camera against the central pupil frame",
+    ),
+    "between the eyes": HeadMount(
+        place=(0.0, 0.0, 0.0), source="the middle of the pupils, looking straight ahead"
+    ),
     # The authors also pitch the view by where the neck lies; the pitch is left to the user.
-    "eyes 0.1 m forward": HeadMount(place=(0.0, 0.0, 0.1), source="the rule of EgoX-Body (arXiv 2605.15477)"),
+    "eyes 0.1 m forward": HeadMount(
+        place=(0.0, 0.0, 0.1), source="the rule of EgoX-Body (arXiv 2605.15477)"
+    ),
 }
 
 
-def head_mount(name: str, offset: tuple[float, float, float] = (0.0, 0.0, 0.0), pitch_deg: float = 0.0) -> HeadMount:
+def head_mount(
+    name: str, offset: tuple[float, float, float] = (0.0, 0.0, 0.0), pitch_deg: float = 0.0
+) -> HeadMount:
     """A named mount, moved and tilted.
 
     Raises:
         EgoXInputError: no such mount, as :meth:`HeadMount.shifted`.
     """
     if name not in HEAD_MOUNTS:
-        raise EgoXInputError("mount of the ego camera", got=repr(name), expected=f"one of {sorted(HEAD_MOUNTS)}",
-                             fix="choose a named mount, and shift it")
+        raise EgoXInputError(
+            "mount of the ego camera",
+            got=repr(name),
+            expected=f"one of {sorted(HEAD_MOUNTS)}",
+            fix="choose a named mount, and shift it",
+        )
     return HEAD_MOUNTS[name].shifted(offset, pitch_deg)
 
 
 def ego_from_head(mount: HeadMount, quarter_turns: int) -> Tensor:
     """Pose [3, 4] float64 from the head frame to the ego sensor, which is turned by so many quarter turns."""
     pitch = np.radians(mount.pitch_deg)
-    upright = torch.tensor([[1, 0, 0], [0, np.cos(pitch), np.sin(pitch)], [0, -np.sin(pitch), np.cos(pitch)]],
-                           dtype=torch.float64)
+    upright = torch.tensor(
+        [[1, 0, 0], [0, np.cos(pitch), np.sin(pitch)], [0, -np.sin(pitch), np.cos(pitch)]],
+        dtype=torch.float64,
+    )
     rotation = sensor_from_upright(quarter_turns) @ upright
-    return torch.cat((rotation, -rotation @ torch.tensor(mount.place, dtype=torch.float64)[:, None]), dim=-1)
+    return torch.cat(
+        (rotation, -rotation @ torch.tensor(mount.place, dtype=torch.float64)[:, None]), dim=-1
+    )
 
 
 def head_trajectory(
@@ -174,5 +217,13 @@ def head_trajectory(
 ) -> CameraTrajectory:
     """The ego camera's trajectory of a head that wears it."""
     w2c = compose(ego_from_head(mount, camera.quarter_turns), invert(world_from_head.double()))
-    return CameraTrajectory(w2c=w2c, camera=camera, times_s=times_s.double(), exo_w2c=exo_w2c, exo_camera=exo_camera,
-                            prompt=prompt, source="estimated from head points", confidence=confidence)
+    return CameraTrajectory(
+        w2c=w2c,
+        camera=camera,
+        times_s=times_s.double(),
+        exo_w2c=exo_w2c,
+        exo_camera=exo_camera,
+        prompt=prompt,
+        source="estimated from head points",
+        confidence=confidence,
+    )

@@ -35,12 +35,10 @@ class PoseTrack:
     clock: Clock
     name: str  # used in error messages
     constant: bool = False  # one pose that holds for all time
-    between: Between | tuple[Between, ...] = (
-        "spline"  # from each pose to the next: one for all, or N - 1
-    )
-    ends_hold: bool = (
-        False  # the first pose holds before it, the last one after it; else such frames are refused
-    )
+    # from each pose to the next: one for all, or N - 1
+    between: Between | tuple[Between, ...] = "spline"
+    # the first pose holds before it, the last one after it; else such frames are refused
+    ends_hold: bool = False
 
     def __post_init__(self) -> None:
         if self.moments.shape != self.w2c.shape[:1] or not (self.moments.abs() <= FARTHEST).all():

@@ -61,8 +61,12 @@ def read_sound(source: VideoSource, info: VideoInfo, selection: FrameSelection) 
     skip = round((start - first) * rate)
     if skip < 0:
         samples, skip = np.pad(samples, ((0, 0), (-skip, 0))), 0
-    samples = samples[:, skip:skip + count]
-    return Sound(waveform=torch.from_numpy(samples.astype(np.float32)), sample_rate=rate) if samples.size else None
+    samples = samples[:, skip : skip + count]
+    return (
+        Sound(waveform=torch.from_numpy(samples.astype(np.float32)), sample_rate=rate)
+        if samples.size
+        else None
+    )
 
 
 def trim_sound(sound: Sound | None, selection: FrameSelection) -> Sound | None:
@@ -71,5 +75,5 @@ def trim_sound(sound: Sound | None, selection: FrameSelection) -> Sound | None:
         return None
     first = round(float(selection.times_s[0]) * sound.sample_rate)
     count = round(len(selection.times_s) / selection.fps * sound.sample_rate)
-    part = sound.waveform[:, first:first + count]
+    part = sound.waveform[:, first : first + count]
     return Sound(waveform=part, sample_rate=sound.sample_rate) if part.shape[-1] else None

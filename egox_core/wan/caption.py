@@ -18,9 +18,8 @@ from .prompt import EGO_MARK, EXO_MARK, join_sections
 SCENE, ACTION = "**Scene Overview:**", "**Action Analysis:**"
 PICTURES = 4  # evenly over the clip, shown in order, as the authors' captioner picks them
 MIN_WORDS = 4  # different ones, of a section
-PARAGRAPH_WORDS = (
-    70  # four of them, and a model's usual excess, stay below the 512 tokens that are read
-)
+# four of them, and a model's usual excess, stay below the 512 tokens that are read
+PARAGRAPH_WORDS = 70
 NO_CAPTION = join_sections(
     f"{SCENE} A camera watches a person and the place around them. "
     f"{ACTION} The person goes on with what they are doing, while the camera and the background stay as they are.",

@@ -17,10 +17,42 @@ from torch.nn.functional import interpolate
 
 from ..sizes import CHANNELS, FRAMES_PER_LATENT
 
-LATENT_MEAN = (-0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508,
-               0.4134, -0.0715, 0.5517, -0.3632, -0.1922, -0.9497, 0.2503, -0.2921)
-LATENT_STD = (2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743,
-              3.2687, 2.1526, 2.8652, 1.5579, 1.6382, 1.1253, 2.8251, 1.9160)
+LATENT_MEAN = (
+    -0.7571,
+    -0.7089,
+    -0.9113,
+    0.1075,
+    -0.1745,
+    0.9653,
+    -0.1517,
+    1.5508,
+    0.4134,
+    -0.0715,
+    0.5517,
+    -0.3632,
+    -0.1922,
+    -0.9497,
+    0.2503,
+    -0.2921,
+)
+LATENT_STD = (
+    2.8184,
+    1.4541,
+    2.3275,
+    2.6558,
+    1.2196,
+    1.7708,
+    2.6052,
+    2.0743,
+    3.2687,
+    2.1526,
+    2.8652,
+    1.5579,
+    1.6382,
+    1.1253,
+    2.8251,
+    1.9160,
+)
 RIDGE = 1e-3
 """Ridge of the colours' fit, as a share of the latent's variance: damps directions that the clip hardly has."""
 
@@ -38,20 +70,28 @@ def denormalise_latent(latent: Tensor) -> Tensor:  # [B, 16, t, h, w] model spac
 
 
 def fit_latent_colours(
-    pairs: Sequence[tuple[Tensor, Tensor]],  # (latent [1, 16, t, h, w], frames [T, H, W, 3] 0...1), T = 4 (t - 1) + 1
+    pairs: Sequence[
+        tuple[Tensor, Tensor]
+    ],  # (latent [1, 16, t, h, w], frames [T, H, W, 3] 0...1), T = 4 (t - 1) + 1
 ) -> Tensor:  # [17, 3] float32: 16 rows for the channels, one for the offset
     """Least squares from latents to the mean colour of the pixels that each stands for."""
     latents = torch.cat([latent[0].detach().float().cpu().flatten(1).T for latent, _ in pairs])
-    colours = torch.cat([_latent_sized(frames, latent.shape[-3:]).flatten(0, 2) for latent, frames in pairs])
+    colours = torch.cat(
+        [_latent_sized(frames, latent.shape[-3:]).flatten(0, 2) for latent, frames in pairs]
+    )
     means = latents.double().mean(0), colours.double().mean(0)
     x, y = latents.double() - means[0], colours.double() - means[1]
     gram = x.T @ x
     ridge = RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
-    factors = torch.linalg.solve(gram + ridge + 1e-12 * torch.eye(len(gram), dtype=gram.dtype), x.T @ y)
+    factors = torch.linalg.solve(
+        gram + ridge + 1e-12 * torch.eye(len(gram), dtype=gram.dtype), x.T @ y
+    )
     return torch.cat((factors, (means[1] - means[0] @ factors)[None])).float()
 
 
-def latent_colours(latent: Tensor, factors: Tensor) -> Tensor:  # [16, t, h, w], [17, 3] -> [t, h, w, 3] 0...1
+def latent_colours(
+    latent: Tensor, factors: Tensor
+) -> Tensor:  # [16, t, h, w], [17, 3] -> [t, h, w, 3] 0...1
     """The latent's rough picture, one frame a latent frame."""
     flat = latent.detach().float().cpu().movedim(0, -1)
     return (flat @ factors[:-1] + factors[-1]).clamp(0, 1)
@@ -66,7 +106,9 @@ def _statistics(like: Tensor) -> tuple[Tensor, Tensor]:
 def _latent_sized(frames: Tensor, size: torch.Size) -> Tensor:  # -> [t, h, w, 3]
     """Frames averaged over what each latent stands for: the first frame alone, then four at a time."""
     t, h, w = size
-    small = interpolate(frames[..., :3].detach().float().cpu().movedim(-1, 1), size=(h, w), mode="area")
-    first, rest = small[:1], small[1:1 + FRAMES_PER_LATENT * (t - 1)]
+    small = interpolate(
+        frames[..., :3].detach().float().cpu().movedim(-1, 1), size=(h, w), mode="area"
+    )
+    first, rest = small[:1], small[1 : 1 + FRAMES_PER_LATENT * (t - 1)]
     grouped = rest.unflatten(0, (t - 1, FRAMES_PER_LATENT)).mean(1) if t > 1 else rest
     return torch.cat((first, grouped)).movedim(1, -1)

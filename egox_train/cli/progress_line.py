@@ -28,10 +28,18 @@ class ProgressLine:
             return
         self.shown = now
         rate = (now - self.started) / max(1, count - self.first)
-        left = f", {_span(rate * (total - count))} left" if count < total else f" in {_span(now - self.started)}"
+        left = (
+            f", {_span(rate * (total - count))} left"
+            if count < total
+            else f" in {_span(now - self.started)}"
+        )
         line = f"[{count}/{total}] {stage}{left}"
-        print(f"\r{line:<100}" if self.terminal else line, end="" if self.terminal and count < total else "\n",
-              file=sys.stderr, flush=True)
+        print(
+            f"\r{line:<100}" if self.terminal else line,
+            end="" if self.terminal and count < total else "\n",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def _span(seconds: float) -> str:

@@ -44,9 +44,8 @@ class CacheOutcome:
     clips: int
     new: int  # shards written now
     kept: int  # shards that were there and fit, or that another process made meanwhile
-    missing: int = (
-        0  # shards of other parts that aren't there yet; the cache has no index until they are
-    )
+    # shards of other parts that aren't there yet; the cache has no index until they are
+    missing: int = 0
     remade_because: str = ""  # what had changed, "" where nothing
     left_out: tuple[tuple[str, str], ...] = ()  # (clip, why it can't be read)
 

@@ -30,26 +30,39 @@ from egox_core.wan.caption import ACTION, MIN_WORDS, NO_CAPTION, SCENE, even_mom
 from egox_core.wan.prompt import EGO_MARK, EXO_MARK
 from egox_core.wan.weights import model_device, open_model_folder
 
-ANSWER_TOKENS = 512  # a long paragraph takes half of it; a model that doesn't understand finds no end
+# a long paragraph takes half of it; a model that doesn't understand finds no end
+ANSWER_TOKENS = 512
 _FIXED = "These pictures are moments, in order, of a video from a fixed camera. "
 _WORN = "These pictures are moments, in order, of a video from a camera on a person's head. "
 _PARAGRAPH = " Write one full paragraph of plain sentences, without a heading or a list."
 QUESTIONS: Mapping[str, tuple[str, str]] = {
     "exo": (
-        _FIXED + "Describe the place in detail: what kind of room or outdoor place it is, floor or ground, walls and "
-        "light, and the furniture and objects with their colours and where in the picture they stand." + _PARAGRAPH,
-        _FIXED + "Describe in detail what the person does, one picture after the other: the posture, what each hand "
-        "holds and does, and what has changed since the picture before." + _PARAGRAPH),
+        _FIXED
+        + "Describe the place in detail: what kind of room or outdoor place it is, floor or ground, walls and "
+        "light, and the furniture and objects with their colours and where in the picture they stand."
+        + _PARAGRAPH,
+        _FIXED
+        + "Describe in detail what the person does, one picture after the other: the posture, what each hand "
+        "holds and does, and what has changed since the picture before." + _PARAGRAPH,
+    ),
     "ego": (
-        _WORN + "Describe in detail what lies before the person: the surfaces and objects with their colours, where "
+        _WORN
+        + "Describe in detail what lies before the person: the surfaces and objects with their colours, where "
         "they are as the person sees them, and what surrounds them." + _PARAGRAPH,
-        _WORN + "Describe in detail what the person's own hands do, one picture after the other: what the left and the "
-        "right hand hold and do, and what happens to the things." + _PARAGRAPH),
+        _WORN
+        + "Describe in detail what the person's own hands do, one picture after the other: what the left and the "
+        "right hand hold and do, and what happens to the things." + _PARAGRAPH,
+    ),
     "ego, guessed from exo": (
-        _FIXED + "Describe in detail what lies before the eyes of the person in it: the surfaces and objects with "
-        "their colours, where they are as that person sees them, and what surrounds them." + _PARAGRAPH,
-        _FIXED + "Describe in detail, as the person in it sees it, what the own hands do, one picture after the other: "
-        "what the left and the right hand hold and do, and what happens to the things." + _PARAGRAPH),
+        _FIXED
+        + "Describe in detail what lies before the eyes of the person in it: the surfaces and objects with "
+        "their colours, where they are as that person sees them, and what surrounds them."
+        + _PARAGRAPH,
+        _FIXED
+        + "Describe in detail, as the person in it sees it, what the own hands do, one picture after the other: "
+        "what the left and the right hand hold and do, and what happens to the things."
+        + _PARAGRAPH,
+    ),
 }
 """For the scene and the actions, by what is shown and what is asked for."""
 _HEADING = re.compile(r"^\W*(?:scene overview|action analysis)\W+", re.IGNORECASE)
@@ -63,10 +76,18 @@ def check_caption(prompt: str, what: str) -> str:
         EgoXInputError: a section missing, empty or in the wrong order.
     """
     exo, ego = prompt.find(EXO_MARK), prompt.find(EGO_MARK)
-    complete = 0 <= exo < ego and prompt[exo + len(EXO_MARK):ego].strip() and prompt[ego + len(EGO_MARK):].strip()
+    complete = (
+        0 <= exo < ego
+        and prompt[exo + len(EXO_MARK) : ego].strip()
+        and prompt[ego + len(EGO_MARK) :].strip()
+    )
     if not complete:
-        raise EgoXInputError(what, got=repr(prompt[:60]), expected=f"{EXO_MARK} text {EGO_MARK} text",
-                             fix="write both sections; the model was trained with them")
+        raise EgoXInputError(
+            what,
+            got=repr(prompt[:60]),
+            expected=f"{EXO_MARK} text {EGO_MARK} text",
+            fix="write both sections; the model was trained with them",
+        )
     return prompt
 
 
@@ -78,8 +99,12 @@ def read_captions(file: Path) -> Mapping[str, str]:
     """
     content = read_json(file, "captions file", 512 * 2**20)
     if not isinstance(content, dict) or not all(isinstance(v, str) for v in content.values()):
-        raise EgoXInputError("captions file", got=type(content).__name__, expected='{"<clip or take>": "prompt", ...}',
-                             fix="write one prompt a clip or take")
+        raise EgoXInputError(
+            "captions file",
+            got=type(content).__name__,
+            expected='{"<clip or take>": "prompt", ...}',
+            fix="write one prompt a clip or take",
+        )
     return content
 
 
@@ -105,11 +130,18 @@ def model_caption(
         EgoXInputError: no transformers, no such model, or an answer that is no description.
     """
     sections = []
-    for mark, shown, asked in ((EXO_MARK, exo, "exo"),
-                               (EGO_MARK, exo if ego is None else ego, "ego" if ego is not None
-                                else "ego, guessed from exo")):
-        scene, action = (_checked(_answer(folder, shown, question, device), f"{mark} by {folder.name}")
-                         for question in QUESTIONS[asked])
+    for mark, shown, asked in (
+        (EXO_MARK, exo, "exo"),
+        (
+            EGO_MARK,
+            exo if ego is None else ego,
+            "ego" if ego is not None else "ego, guessed from exo",
+        ),
+    ):
+        scene, action = (
+            _checked(_answer(folder, shown, question, device), f"{mark} by {folder.name}")
+            for question in QUESTIONS[asked]
+        )
         sections.append(f"{mark}\n{SCENE}\n{scene}\n\n{ACTION}\n{action}")
     return check_caption("\n\n".join(sections), f"caption by {folder.name}")
 
@@ -119,27 +151,45 @@ def _answer(folder: Path, frames: Tensor, question: str, device: str | None) -> 
     from PIL import Image
 
     processor, model = load_caption_model(folder, device)
-    content = [{"type": "image", "image": Image.fromarray(frames[i].numpy())} for i in even_moments(len(frames))]
+    content = [
+        {"type": "image", "image": Image.fromarray(frames[i].numpy())}
+        for i in even_moments(len(frames))
+    ]
     inputs = processor.apply_chat_template(
-        [{"role": "user", "content": [*content, {"type": "text", "text": question}]}], add_generation_prompt=True,
-        tokenize=True, return_dict=True, return_tensors="pt").to(model.device)
+        [{"role": "user", "content": [*content, {"type": "text", "text": question}]}],
+        add_generation_prompt=True,
+        tokenize=True,
+        return_dict=True,
+        return_tensors="pt",
+    ).to(model.device)
     tokens = model.generate(**inputs, max_new_tokens=ANSWER_TOKENS, do_sample=False)
-    answer = tokens[0, inputs["input_ids"].shape[1]:]
+    answer = tokens[0, inputs["input_ids"].shape[1] :]
     text = processor.batch_decode(answer[None], skip_special_tokens=True)[0]
     ends = model.generation_config.eos_token_id
     if int(answer[-1]) not in (ends if isinstance(ends, list) else [ends]):
-        raise EgoXInputError(f"caption by {folder.name}", got=f"{text[:80]!r}... without an end",
-                             expected=f"a description of less than {ANSWER_TOKENS} tokens",
-                             fix="use a larger vision-language model, or --captions FILE")
+        raise EgoXInputError(
+            f"caption by {folder.name}",
+            got=f"{text[:80]!r}... without an end",
+            expected=f"a description of less than {ANSWER_TOKENS} tokens",
+            fix="use a larger vision-language model, or --captions FILE",
+        )
     return text
 
 
 def _checked(answer: str, what: str) -> str:
     text = _HEADING.sub("", " ".join(answer.split()))  # many models write one all the same
     words = {w.lower() for w in re.findall(r"[^\W\d_]{2,}", text)}
-    if len(words) < MIN_WORDS or EXO_MARK.lower() in text.lower() or EGO_MARK.lower() in text.lower():
-        raise EgoXInputError(what, got=repr(text[:80]), expected=f"a description of {MIN_WORDS} words or more, "
-                             "without section marks", fix="use a larger vision-language model, or --captions FILE")
+    if (
+        len(words) < MIN_WORDS
+        or EXO_MARK.lower() in text.lower()
+        or EGO_MARK.lower() in text.lower()
+    ):
+        raise EgoXInputError(
+            what,
+            got=repr(text[:80]),
+            expected=f"a description of {MIN_WORDS} words or more, without section marks",
+            fix="use a larger vision-language model, or --captions FILE",
+        )
     return text
 
 
@@ -153,11 +203,21 @@ def load_caption_model(folder: Path, device: str | None = None) -> tuple[Any, An
     key = str(folder), str(where)
     if key not in _LOADED:
         processor, model = open_model_folder(
-            folder, "AutoProcessor", "AutoModelForImageTextToText", what="caption model",
-            expected="the folder of an image-text-to-text model", where="download one, such as Qwen2.5-VL",
-            instead=", or give --captions FILE", dtype="auto")
+            folder,
+            "AutoProcessor",
+            "AutoModelForImageTextToText",
+            what="caption model",
+            expected="the folder of an image-text-to-text model",
+            where="download one, such as Qwen2.5-VL",
+            instead=", or give --captions FILE",
+            dtype="auto",
+        )
         if not getattr(processor, "chat_template", None):
-            raise EgoXInputError(f"caption model {folder.name}", got="no chat template",
-                                 expected="an instruction model", fix="use the instruct or chat variant")
+            raise EgoXInputError(
+                f"caption model {folder.name}",
+                got="no chat template",
+                expected="an instruction model",
+                fix="use the instruct or chat variant",
+            )
         _LOADED[key] = processor, model.to(where)
     return _LOADED[key]

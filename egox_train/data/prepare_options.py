@@ -74,9 +74,8 @@ class PrepareOptions:
     frames: int = 49
     stride: int = 49  # source frames from one clip's start to the next
     step: int = 1  # every n-th source frame
-    task_s: tuple[float, float] | None = (
-        None  # start and end of the task in the source video, seconds
-    )
+    # start and end of the task in the source video, seconds
+    task_s: tuple[float, float] | None = None
     clips_per_camera: int = 0  # 0: all
     clips_per_take: int = 0  # of all its cameras, 0: all
     most_clips: int = 0  # of all takes, each of which gives as evenly as it can; 0: all
@@ -88,30 +87,25 @@ class PrepareOptions:
     undistort: Literal["inside", "all"] = "inside"
     exo_fov_deg: float = 110.0  # widest horizontal view of an undistorted exo camera
     depth: DepthSource = "files"
-    depth_root: Path | None = (
-        None  # depth files <take>__<camera>.npz of the videos that ``undistort`` writes
-    )
+    # depth files <take>__<camera>.npz of the videos that ``undistort`` writes
+    depth_root: Path | None = None
     depth_model: Path | None = None  # folder of a metric depth model (transformers)
     relative_depth_model: Path | None = None  # of one that is steadier, to be aligned to it
-    caption_model: Path | None = (
-        None  # folder of a vision-language model (transformers), where nobody wrote a caption
-    )
+    # folder of a vision-language model (transformers), where nobody wrote a caption
+    caption_model: Path | None = None
     eye_height_m: float = 1.6  # of the wearer, for --depth plane
     prior: str = "released"  # preset of the renderer
-    exo_lens: ExoLens | None = (
-        None  # None: the preset's; else raw for Ego-Exo4D's own folders, as given for meta.json
-    )
+    # None: the preset's; else raw for Ego-Exo4D's own folders, as given for meta.json
+    exo_lens: ExoLens | None = None
     scale: ScaleSource | float | None = None  # of the depth; None: the preset's, else as is
     quality: int = 12  # x264 constant rate factor
-    pictures: PictureChoice = (
-        "undistorted"  # of Ego-Exo4D's own folders; as filmed: the released LoRA's
-    )
+    # of Ego-Exo4D's own folders; as filmed: the released LoRA's
+    pictures: PictureChoice = "undistorted"
     # where depth, mask and caption models run; None: a GPU where there is one
     device: str | RemoteModels | None = None
     mask_root: Path | None = None  # masks <take>__<camera> of what moves, see takes.mask_files
-    mask_model: Path | None = (
-        None  # folder of a segmentation model (transformers), where nobody made masks
-    )
+    # folder of a segmentation model (transformers), where nobody made masks
+    mask_model: Path | None = None
     mask_classes: tuple[str, ...] = MOVING_CLASSES  # of its labels, what counts as moving
 
     def __post_init__(self) -> None:

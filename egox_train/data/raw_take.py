@@ -28,9 +28,8 @@ class ExoView:
     w2c: Tensor  # [3, 4] float64 (fixed camera) or [T, 3, 4], exo_from_world
     depth: Path | None = None  # z depth file of this view, where the source has one
     mask: MaskFile | None = None  # what moves in its pictures, where a file says so
-    frames: tuple[int, int] | None = (
-        None  # first and last frame for which lens and pose hold; None: all
-    )
+    # first and last frame for which lens and pose hold; None: all
+    frames: tuple[int, int] | None = None
 
     def known(self, poses: Tensor) -> Tensor:  # [T] bool -> [T] bool
         """Frames with an ego pose for which this camera's calibration holds."""
@@ -53,9 +52,8 @@ class RawTake:
     meta_intrinsics: Tensor  # [3, 3] float64, K as the source states it
     prompt: str = ""
     pose_source: str = ""  # who made the ego poses, where the source says so
-    task_s: tuple[float, float] | None = (
-        None  # when the task begins and ends; None: not known, all frames count
-    )
+    # when the task begins and ends; None: not known, all frames count
+    task_s: tuple[float, float] | None = None
     room: str = ""  # the same for all takes of one place or recording, whose splits must not differ; "": its name
     split: Split | None = None  # that the dataset itself puts the take in
     best_exo: str = ""  # the exo camera that the dataset's annotators chose

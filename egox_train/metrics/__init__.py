@@ -2,8 +2,8 @@
 its report.
 
 In: generated and true ego video [T, H, W, 3] (float 0...1), the prior's coverage, object masks; or
-    a manifest and a folder of videos. Out: values by the keys of :data:`METRICS`; report.json,
-    report.md and a contact sheet.
+a manifest and a folder of videos. Out: values by the keys of :data:`METRICS`; report.json,
+report.md and a contact sheet.
 
 Metrics without weights need the ``evaluate`` extra (torchmetrics), those with weights take a path
 to them. The evaluation of a whole set (``metrics.evaluate.evaluate``) reads manifests and so needs

@@ -22,12 +22,18 @@ class Estimate:
     takes: int
 
     def as_dict(self) -> dict[str, float | int]:
-        return {"mean": round(self.mean, 6), "low": round(self.low, 6), "high": round(self.high, 6),
-                "clips": self.clips, "takes": self.takes}
+        return {
+            "mean": round(self.mean, 6),
+            "low": round(self.low, 6),
+            "high": round(self.high, 6),
+            "clips": self.clips,
+            "takes": self.takes,
+        }
 
 
-def bootstrap_mean(values: Sequence[float], takes: Sequence[str], *, samples: int = SAMPLES,
-                   seed: int = 0) -> Estimate | None:
+def bootstrap_mean(
+    values: Sequence[float], takes: Sequence[str], *, samples: int = SAMPLES, seed: int = 0
+) -> Estimate | None:
     """Mean of ``values`` with the 95 % interval from drawing takes with replacement; None without values.
 
     Deterministic for a seed. With a single take the interval has no width, since nothing is known of other takes.
@@ -40,12 +46,25 @@ def bootstrap_mean(values: Sequence[float], takes: Sequence[str], *, samples: in
     drawn = np.random.default_rng(seed).integers(0, len(names), size=(samples, len(names)))
     means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Estimate(mean=float(sums.sum() / counts.sum()), low=float(low), high=float(high), clips=len(values),
-                    takes=len(names))
+    return Estimate(
+        mean=float(sums.sum() / counts.sum()),
+        low=float(low),
+        high=float(high),
+        clips=len(values),
+        takes=len(names),
+    )
 
 
-def paired_difference(a: Mapping[str, float | None], b: Mapping[str, float | None], take_of: Mapping[str, str], *,
-                      samples: int = SAMPLES, seed: int = 0) -> Estimate | None:
+def paired_difference(
+    a: Mapping[str, float | None],
+    b: Mapping[str, float | None],
+    take_of: Mapping[str, str],
+    *,
+    samples: int = SAMPLES,
+    seed: int = 0,
+) -> Estimate | None:
     """Mean of a - b over the clips that have both, with its interval; None where there are none."""
     clips = sorted(c for c in a if a[c] is not None and b.get(c) is not None)
-    return bootstrap_mean([a[c] - b[c] for c in clips], [take_of[c] for c in clips], samples=samples, seed=seed)
+    return bootstrap_mean(
+        [a[c] - b[c] for c in clips], [take_of[c] for c in clips], samples=samples, seed=seed
+    )

@@ -33,8 +33,12 @@ def distance_to_edge(
         if frame.all() or not frame.any():
             distances.append(np.full(frame.shape, np.inf, np.float32))
             continue
-        inside, outside = (cv2.distanceTransform(np.ascontiguousarray(part, dtype=np.uint8), cv2.DIST_L2,
-                                                 cv2.DIST_MASK_PRECISE) for part in (frame, ~frame))
+        inside, outside = (
+            cv2.distanceTransform(
+                np.ascontiguousarray(part, dtype=np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE
+            )
+            for part in (frame, ~frame)
+        )
         distances.append(np.where(frame, inside, outside))
     return torch.from_numpy(np.stack(distances))
 
@@ -51,12 +55,18 @@ def region_rows(
         EgoXInputError: a coverage of another size.
     """
     if coverage.shape != truth.shape[:3]:
-        raise EgoXInputError("prior's coverage", got=tuple(coverage.shape), expected=tuple(truth.shape[:3]),
-                             fix="render the prior at the size and length of the true ego video")
+        raise EgoXInputError(
+            "prior's coverage",
+            got=tuple(coverage.shape),
+            expected=tuple(truth.shape[:3]),
+            fix="render the prior at the size and length of the true ego video",
+        )
     distance = distance_to_edge(coverage) / truth.shape[1]
     regions = {
-        "psnr_inside": coverage, "psnr_outside": ~coverage,
-        "psnr_inside_deep": coverage & (distance > EDGE), "psnr_inside_edge": coverage & (distance <= EDGE),
+        "psnr_inside": coverage,
+        "psnr_outside": ~coverage,
+        "psnr_inside_deep": coverage & (distance > EDGE),
+        "psnr_inside_edge": coverage & (distance <= EDGE),
         "psnr_outside_edge": ~coverage & (distance <= EDGE),
         "psnr_outside_near": ~coverage & (distance > EDGE) & (distance <= NEAR),
         "psnr_outside_far": ~coverage & (distance > NEAR),
@@ -74,5 +84,7 @@ def time_rows(
 ) -> dict[str, float | None]:
     """Means over the three thirds of the clip; None for a clip of fewer than three frames."""
     parts = torch.tensor_split(psnr.double(), 3)
-    return {name: float(part.mean()) if len(part) else None
-            for name, part in zip(("psnr_begin", "psnr_middle", "psnr_end"), parts, strict=True)}
+    return {
+        name: float(part.mean()) if len(part) else None
+        for name, part in zip(("psnr_begin", "psnr_middle", "psnr_end"), parts, strict=True)
+    }

@@ -17,14 +17,19 @@ def thumbnail(
 ) -> np.ndarray:  # [8, 16, 16, 3] uint8
     """A few tiny frames of the whole clip."""
     picked = np.linspace(0, len(frames) - 1, TIMES).round().astype(int)
-    small = [cv2.resize(frames[i].float().cpu().numpy(), (SIDE, SIDE), interpolation=cv2.INTER_AREA) for i in picked]
+    small = [
+        cv2.resize(frames[i].float().cpu().numpy(), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+        for i in picked
+    ]
     return (np.stack(small) * 255).round().clip(0, 255).astype(np.uint8)
 
 
 def retrieval_ranks(
     generated: Sequence[np.ndarray],  # n thumbnails
     truths: Sequence[np.ndarray],  # n thumbnails, in the same order
-    same_truth: Sequence[str],  # n names; clips of one name show one true video (two exo cameras) and never compete
+    same_truth: Sequence[
+        str
+    ],  # n names; clips of one name show one true video (two exo cameras) and never compete
 ) -> list[tuple[int, int]]:
     """(place of the own truth, number of candidates) of each clip; others as near as it stand before it."""
     true = np.stack([t.reshape(-1) for t in truths]).astype(np.float64)

@@ -44,9 +44,8 @@ class HeadOptions:
     """Options of estimating a take's head."""
 
     mount: HeadMount
-    person: int | None = (
-        None  # in the first frame that shows so many; None: there is one, or the mask tells
-    )
+    # in the first frame that shows so many; None: there is one, or the mask tells
+    person: int | None = None
     mask: Path | None = None  # of the wearer: a video, an npz or a folder, see takes/mask_files.py
     exo_lens: ExoLens = "as given"
     ego_camera: str = "aria_released"  # preset

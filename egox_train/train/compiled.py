@@ -19,8 +19,11 @@ def compile_blocks(model: nn.Module, device: torch.device) -> None:
     try:
         torch.compile(torch.sin)(torch.zeros(2, device=device))
     except Exception as error:  # what is missing raises anything: a C++ compiler, Triton, a Python that torch knows
-        raise EgoXInputError("memory.compile", got=f"torch can't compile here: {str(error).strip().splitlines()[0]}",
-                             expected="a C++ compiler for a CPU, Triton for a GPU",
-                             fix="install it, or set memory.compile=false") from error
+        raise EgoXInputError(
+            "memory.compile",
+            got=f"torch can't compile here: {str(error).strip().splitlines()[0]}",
+            expected="a C++ compiler for a CPU, Triton for a GPU",
+            fix="install it, or set memory.compile=false",
+        ) from error
     for block in model.blocks:
         block.compile(dynamic=False)

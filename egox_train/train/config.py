@@ -90,9 +90,8 @@ class ConditioningConfig(_Strict):
     rays: Literal["released", "exact", "pinhole", "trainer"] | None = None
     text_encoding: Literal["released", "trainer"] | None = None
     # The paper's ablations; gga_mode off is the third.
-    exo_clean: bool = (
-        True  # False, "without clean latent": the exo half is noised like the ego half
-    )
+    # False, "without clean latent": the exo half is noised like the ego half
+    exo_clean: bool = True
     exo_loss: bool = False  # with exo_clean off: the exo half is learnt, and sampled, too
     # alone: exo attends to exo at time step 0, so that sampling computes it once a run
     exo: Literal["sees_ego", "alone"] = "sees_ego"
@@ -237,15 +236,13 @@ class LogConfig(_Strict):
 class TrainConfig(_Strict):
     """Everything that ``train`` depends on."""
 
-    task: Literal["egox_lora", "base_i2v"] = (
-        "egox_lora"  # base_i2v: all weights, plain image-to-video on single views
-    )
+    # base_i2v: all weights, plain image-to-video on single views
+    task: Literal["egox_lora", "base_i2v"] = "egox_lora"
     base: Path  # diffusers folder, or a single file in diffusers or ComfyUI naming
     cache: Path
     output: Path
-    init_lora: Path | None = (
-        None  # weights to start from, optimizer fresh: same base and targets, rank no higher
-    )
+    # weights to start from, optimizer fresh: same base and targets, rank no higher
+    init_lora: Path | None = None
     steps: int = Field(ge=1)
     batch_size: int = Field(default=1, ge=1)  # a process and micro-step
     gradient_accumulation: int = Field(default=1, ge=1)

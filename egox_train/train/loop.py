@@ -170,9 +170,8 @@ class _Run:
     trainable: TrainableModel
     model: nn.Module
     optimizer: Any
-    accumulation: (
-        int  # micro-steps of a step; the configuration's, unless a resumed run has other processes
-    )
+    # micro-steps of a step; the configuration's, unless a resumed run has other processes
+    accumulation: int
     held_out: HeldOut | None
     ema: EMAModel | None
     scope: GgaScope

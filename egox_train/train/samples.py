@@ -46,13 +46,11 @@ class TrainSample:
     clips: tuple[str, ...]  # B names, for messages
     exo: Tensor  # [B, 16, t, h, w_exo] clean exo latent (for plain image-to-video: w_exo = 0)
     ego: Tensor  # [B, 16, t, h, w_ego] true ego latent
-    cond_ego: (
-        Tensor  # [B, 16, t, h, w_ego] prior latent (for image-to-video: first frame, then grey)
-    )
+    # [B, 16, t, h, w_ego] prior latent (for image-to-video: first frame, then grey)
+    cond_ego: Tensor
     text: Tensor  # [B, tokens, text_dim]
-    image: Tensor | None = (
-        None  # [B, image tokens, image_dim]; None: the model has no image embedding
-    )
+    # [B, image tokens, image_dim]; None: the model has no image embedding
+    image: Tensor | None = None
     geometry: tuple[GgaGeometry | None, ...] = ()  # B of them, or none
 
     @property

@@ -10,12 +10,13 @@ from torch import Tensor, nn
 
 from egox_core.errors import EgoXInputError
 from egox_core.finite import check_finite
-from ..wan.diffusers_processor import GgaScope
 from egox_core.gga.exo_cache import ExoCache, kept_size
 from egox_core.progress import Progress, no_progress
 from egox_core.sizes import PATCH
 from egox_core.wan.canvas import build_mask, crop_ego, crop_exo, model_input
 from egox_core.wan.schedule import make_scheduler, released_schedule
+
+from ..wan.diffusers_processor import GgaScope
 from .config import ConditioningConfig
 from .samples import TrainSample
 

@@ -35,8 +35,12 @@ class FixedText:
         tensor = next(iter(tensors.values()), torch.zeros(0))
         tensor = tensor[0] if tensor.ndim == 3 else tensor
         if len(tensors) != 1 or tensor.ndim != 2:
-            raise EgoXInputError(f"text embedding {file.name}", got=f"{len(tensors)} tensors of {tuple(tensor.shape)}",
-                                 expected="one tensor [tokens, text_dim]", fix="save the embedding alone")
+            raise EgoXInputError(
+                f"text embedding {file.name}",
+                got=f"{len(tensors)} tensors of {tuple(tensor.shape)}",
+                expected="one tensor [tokens, text_dim]",
+                fix="save the embedding alone",
+            )
         self.embedding, self.hash = tensor.float(), weights_hash(file)
 
     def encode(self, prompt: str) -> Tensor:  # -> [tokens, text_dim] float32
@@ -64,12 +68,21 @@ class UmT5Text:
     ``path``: a diffusers folder (text_encoder, tokenizer) or ComfyUI's single file with the tokenizer inside.
     """
 
-    def __init__(self, path: Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.bfloat16,
-                 encoding: str = "released") -> None:
+    def __init__(
+        self,
+        path: Path,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.bfloat16,
+        encoding: str = "released",
+    ) -> None:
         self.device, self.encoding = torch.device(device), encoding
-        self.model, self.tokenize = _umt5_folder(path, dtype) if path.is_dir() else _umt5_file(path, dtype)
+        self.model, self.tokenize = (
+            _umt5_folder(path, dtype) if path.is_dir() else _umt5_file(path, dtype)
+        )
         self.model = self.model.to(self.device).eval().requires_grad_(False)
-        self.hash = weights_hash(path / "text_encoder" if (path / "text_encoder").is_dir() else path, "text encoder")
+        self.hash = weights_hash(
+            path / "text_encoder" if (path / "text_encoder").is_dir() else path, "text encoder"
+        )
 
     @torch.no_grad()
     def encode(self, prompt: str) -> Tensor:  # -> [tokens, text_dim] float32
@@ -82,7 +95,9 @@ class UmT5Text:
         return torch.nn.functional.pad(embedding, (0, 0, 0, TOKENS - len(ids)))
 
 
-def make_text_encoder(source: str, device: torch.device | str, encoding: str = "released") -> TextEncoder:
+def make_text_encoder(
+    source: str, device: torch.device | str, encoding: str = "released"
+) -> TextEncoder:
     """From ``zeros:TOKENSxDIM``, a fixed embedding's file, or the text encoder's folder or file.
 
     ``encoding``: see :class:`UmT5Text`; without meaning for the others.
@@ -94,23 +109,40 @@ def make_text_encoder(source: str, device: torch.device | str, encoding: str = "
         try:
             tokens, dim = (int(x) for x in source.removeprefix("zeros:").split("x"))
         except ValueError as error:
-            raise EgoXInputError("text", got=source, expected="zeros:TOKENSxDIM, as zeros:512x4096",
-                                 fix="write the numbers") from error
+            raise EgoXInputError(
+                "text",
+                got=source,
+                expected="zeros:TOKENSxDIM, as zeros:512x4096",
+                fix="write the numbers",
+            ) from error
         return NoText(tokens, dim)
     path = Path(source)
-    if path.is_file() and len(read_header(path, f"text encoder {path.name}").keys() - {"__metadata__"}) == 1:
+    if (
+        path.is_file()
+        and len(read_header(path, f"text encoder {path.name}").keys() - {"__metadata__"}) == 1
+    ):
         return FixedText(path)
-    return UmT5Text(path, device, torch.float32 if str(device) == "cpu" else torch.bfloat16, encoding)
+    return UmT5Text(
+        path, device, torch.float32 if str(device) == "cpu" else torch.bfloat16, encoding
+    )
 
 
 def _umt5_folder(path: Path, dtype: torch.dtype):
     transformers = _transformers()
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(path / "tokenizer", local_files_only=True)
-        model = transformers.UMT5EncoderModel.from_pretrained(path / "text_encoder", dtype=dtype, local_files_only=True)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
+            path / "tokenizer", local_files_only=True
+        )
+        model = transformers.UMT5EncoderModel.from_pretrained(
+            path / "text_encoder", dtype=dtype, local_files_only=True
+        )
     except (OSError, ValueError) as error:
-        raise EgoXInputError(f"text encoder folder {path.name}", got=str(error).splitlines()[0],
-                             expected="text_encoder and tokenizer", fix="give the diffusers folder of Wan") from error
+        raise EgoXInputError(
+            f"text encoder folder {path.name}",
+            got=str(error).splitlines()[0],
+            expected="text_encoder and tokenizer",
+            fix="give the diffusers folder of Wan",
+        ) from error
     return model, lambda text: tokenizer(text, add_special_tokens=True).input_ids
 
 
@@ -121,14 +153,18 @@ def _umt5_file(path: Path, dtype: torch.dtype):
     with needs_package("sentencepiece", what, expected="the train extra"):
         import sentencepiece
     weights = load_file(path)
-    pieces = sentencepiece.SentencePieceProcessor(model_proto=bytes(weights.pop("spiece_model").numpy().tobytes()))
+    pieces = sentencepiece.SentencePieceProcessor(
+        model_proto=bytes(weights.pop("spiece_model").numpy().tobytes())
+    )
     weights = unscaled(weights, dtype, what)
     model = transformers.UMT5EncoderModel(transformers.UMT5Config(**_umt5_shape(weights)))
     encoder = {k: v.to(dtype) for k, v in weights.items() if k in model.state_dict()}
     missing = model.to(dtype).load_state_dict(encoder, strict=False).missing_keys
     missing = [k for k in missing if k != "encoder.embed_tokens.weight"]
     if missing:
-        raise EgoXInputError(what, got=f"no {missing[0]}", expected="all tensors of umT5", fix="download it again")
+        raise EgoXInputError(
+            what, got=f"no {missing[0]}", expected="all tensors of umT5", fix="download it again"
+        )
     return model, lambda text: [*pieces.encode(text), 1]  # 1: end of sequence
 
 
@@ -138,13 +174,23 @@ def _umt5_shape(weights: Mapping[str, Tensor]) -> dict[str, int]:
     layer = "encoder.block.0.layer"
     heads = weights[f"{layer}.0.SelfAttention.relative_attention_bias.weight"].shape[1]
     layers = sum(k.endswith("SelfAttention.q.weight") for k in weights)
-    return {"vocab_size": vocabulary, "d_model": width, "num_heads": heads, "num_layers": layers,
-            "d_kv": weights[f"{layer}.0.SelfAttention.q.weight"].shape[0] // heads,
-            "d_ff": weights[f"{layer}.1.DenseReluDense.wi_0.weight"].shape[0], "feed_forward_proj": "gated-gelu"}
+    return {
+        "vocab_size": vocabulary,
+        "d_model": width,
+        "num_heads": heads,
+        "num_layers": layers,
+        "d_kv": weights[f"{layer}.0.SelfAttention.q.weight"].shape[0] // heads,
+        "d_ff": weights[f"{layer}.1.DenseReluDense.wi_0.weight"].shape[0],
+        "feed_forward_proj": "gated-gelu",
+    }
 
 
 def _transformers():
-    with needs_package("transformers", "text encoder", expected="the train extra",
-                       instead=", or give a fixed embedding"):
+    with needs_package(
+        "transformers",
+        "text encoder",
+        expected="the train extra",
+        instead=", or give a fixed embedding",
+    ):
         import transformers
     return transformers

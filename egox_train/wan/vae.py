@@ -23,7 +23,9 @@ class VaeEncoder:
         EgoXInputError: nothing there, or no Wan 2.1 VAE.
     """
 
-    def __init__(self, path: Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self, path: Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    ) -> None:
         self.device, self.dtype = torch.device(device), dtype
         self.model = _load(path).eval().requires_grad_(False)
         for tensor in (*self.model.parameters(), *self.model.buffers()):
@@ -72,8 +74,12 @@ def _load(path: Path) -> AutoencoderKLWan:
         try:
             return AutoencoderKLWan.from_pretrained(folder, local_files_only=True)
         except (OSError, ValueError, RuntimeError) as error:
-            raise EgoXInputError(f"VAE folder {path.name}", got=str(error).splitlines()[0], expected="a Wan VAE",
-                                 fix="give the diffusers folder of Wan 2.1, or its single VAE file") from error
+            raise EgoXInputError(
+                f"VAE folder {path.name}",
+                got=str(error).splitlines()[0],
+                expected="a Wan VAE",
+                fix="give the diffusers folder of Wan 2.1, or its single VAE file",
+            ) from error
     check_weights(path, VAE)
     weights = {k: v.float() for k, v in load_file(path).items()}
     base_dim = weights["decoder.head.0.gamma"].shape[0]
@@ -81,6 +87,10 @@ def _load(path: Path) -> AutoencoderKLWan:
         model = AutoencoderKLWan(base_dim=base_dim)
         model.load_state_dict(convert_wan_vae_to_diffusers(weights), strict=True)
     except (KeyError, RuntimeError) as error:
-        raise EgoXInputError(f"VAE {path.name}", got=str(error).splitlines()[0][:200], expected="the Wan 2.1 VAE",
-                             fix="the Wan 2.2 5B VAE and others don't fit a 16-channel latent") from error
+        raise EgoXInputError(
+            f"VAE {path.name}",
+            got=str(error).splitlines()[0][:200],
+            expected="the Wan 2.1 VAE",
+            fix="the Wan 2.2 5B VAE and others don't fit a 16-channel latent",
+        ) from error
     return model

@@ -2,8 +2,8 @@
 training data.
 
 In: a :class:`SyntheticSpec` (equal specs give equal takes). Out: a :class:`SyntheticTake` (both
-    videos, exact depth, masks, poses, prompt), the take folder of it, which ego pixels exo sees
-    too, and its depth with a network's errors."""
+videos, exact depth, masks, poses, prompt), the take folder of it, which ego pixels exo sees
+too, and its depth with a network's errors."""
 
 from .depth_errors import DepthErrors, with_errors
 from .ground_truth import Covisible, covisible

@@ -22,9 +22,8 @@ from egox_core.errors import EgoXInputError
 from egox_core.types import DepthVideo
 
 CORRELATION_HEIGHTS = 0.25  # picture heights over which the slow error falls to e^-1/2 of itself
-CORRELATION_S = (
-    1.0  # seconds over which it does: what stands still is mistaken alike in neighbouring frames
-)
+# seconds over which it does: what stands still is mistaken alike in neighbouring frames
+CORRELATION_S = 1.0
 FALLBACK_FPS = 30.0  # of depth without times
 
 
@@ -37,12 +36,10 @@ class DepthErrors:
     """
 
     low_frequency: float = 0.03  # standard deviation of a smooth field of the logarithm of depth
-    bleed_px: float = (
-        2.0  # px of the depth map; near and far mix at outlines with a spread of half of it
-    )
-    flicker: float = (
-        0.01  # standard deviation of the logarithm of a frame's scale, drawn anew in every frame
-    )
+    # px of the depth map; near and far mix at outlines with a spread of half of it
+    bleed_px: float = 2.0
+    # standard deviation of the logarithm of a frame's scale, drawn anew in every frame
+    flicker: float = 0.01
 
     def __post_init__(self) -> None:
         amounts = (self.low_frequency, self.bleed_px, self.flicker)

@@ -32,14 +32,12 @@ no body."""
 class Covisible:
     """Masks over one frame of the stored ego picture."""
 
-    static: (
-        Tensor  # [S, S] bool, co-visible (both incidence angles under the bar), standing surface
-    )
+    # [S, S] bool, co-visible (both incidence angles under the bar), standing surface
+    static: Tensor
     moving: Tensor  # [S, S] bool, co-visible, moving surface
     visible: Tensor  # [S, S] bool, inside the exo picture and its first hit there, at any incidence angle
-    exo_uv: (
-        Tensor  # [S, S, 2] exo pixel of each ego ray's first hit (meaningless where not visible)
-    )
+    # [S, S, 2] exo pixel of each ego ray's first hit (meaningless where not visible)
+    exo_uv: Tensor
 
 
 def covisible(

@@ -50,23 +50,18 @@ class SyntheticSpec:
     texture: Texture = "detailed"  # detailed: 2...8 exo px, for geometric tests; soft: large patterns; plain: colours
     clutter: Clutter = "normal"
     posture: Posture = "any"
-    table_objects: int | None = (
-        None  # things on the table besides what the hands hold; None: drawn, by clutter
-    )
-    object_scale: float = (
-        1.0  # of the things on the table and in the hands: larger ones are readable at 64...128 px
-    )
+    # things on the table besides what the hands hold; None: drawn, by clutter
+    table_objects: int | None = None
+    # of the things on the table and in the hands: larger ones are readable at 64...128 px
+    object_scale: float = 1.0
     motion: float = 1.0  # scales the path of head and hands; 0: a still person
     exo_motion: float = 0.0  # how far the exo camera is carried about, metres; 0: it stands, as in all released takes
-    moving_light: bool = (
-        False  # the lamp wanders and flickers: for training only, since static pixels then change
-    )
-    edge_samples: int = (
-        2  # sub-rays a side for pixels at an outline; inside surfaces textures are filtered exactly
-    )
-    wearer: Wearer = (
-        "usual"  # else head, lengths and camera seat differ by person, about a mean of head.py
-    )
+    # the lamp wanders and flickers: for training only, since static pixels then change
+    moving_light: bool = False
+    # sub-rays a side for pixels at an outline; inside surfaces textures are filtered exactly
+    edge_samples: int = 2
+    # else head, lengths and camera seat differ by person, about a mean of head.py
+    wearer: Wearer = "usual"
     turning_deg: float = 0.0  # the head turns so far to both sides
     walking: float = 0.0  # m/s, past the table; the wearer stands then
     company: bool = False  # a second person in the room

@@ -19,9 +19,8 @@ from .solids import MOVING_GROUPS
 from .spec import SyntheticSpec
 from .views import Renderer, View
 
-CHUNK_PIXELS = (
-    150_000  # frames of small pictures are cast together up to this many pixels, to save overhead
-)
+# frames of small pictures are cast together up to this many pixels, to save overhead
+CHUNK_PIXELS = 150_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

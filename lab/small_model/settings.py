@@ -29,9 +29,8 @@ class ClipSettings:
     preset: str = "exact"  # of the ego prior
     rays: str = "exact"  # of the GGA directions
     wearer: Wearer = "drawn"
-    depth_errors: float = (
-        0.2  # share of training clips with a network's depth instead of the true one
-    )
+    # share of training clips with a network's depth instead of the true one
+    depth_errors: float = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

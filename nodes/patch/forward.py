@@ -127,9 +127,8 @@ class WideningWrapper:
             exo, mask_exo, cond_exo = (part[:, :, frames] for part in (exo, mask_exo, cond_exo))
         check_call(x, (*exo.shape[2:4], x.shape[4] if self.w_ego is None else self.w_ego))
         if executor.class_obj.img_emb is None:
-            clip_fea = (
-                None  # Wan 2.2 I2V takes no picture embedding, whatever the conditioning holds
-            )
+            # Wan 2.2 I2V takes no picture embedding, whatever the conditioning holds
+            clip_fea = None
         geometry = None if self.guidance is None else self.guidance.directions(x.device, frames)
         exo_forward, cache = None, self.calls.exo_cache
         others = {context.shape[1]} if clip_fea is None else {context.shape[1], clip_fea.shape[-2]}

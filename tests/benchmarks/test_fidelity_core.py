@@ -37,4 +37,6 @@ def test_lora_deltas():
 def test_a_missing_number_is_a_difference():
     import torch
 
-    assert not fidelity.Check("", fidelity.worst(torch.tensor([float("nan"), 0.0]), torch.zeros(2)), 1.0).passed
+    assert not fidelity.Check(
+        "", fidelity.worst(torch.tensor([float("nan"), 0.0]), torch.zeros(2)), 1.0
+    ).passed

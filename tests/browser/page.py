@@ -63,7 +63,9 @@ class PageUnderTest(ComfyPage):
 
     def open_templates(self, pack: str) -> None:
         """The template chooser, at the cards of a pack."""
-        self.page.evaluate("async () => { await app.extensionManager.command.execute('Comfy.BrowseTemplates'); }")
+        self.page.evaluate(
+            "async () => { await app.extensionManager.command.execute('Comfy.BrowseTemplates'); }"
+        )
         self.page.get_by_text(pack, exact=True).first.click(timeout=30_000)
         self.page.wait_for_selector('[data-testid^="template-workflow-"]', timeout=30_000)
         self.settle()
@@ -94,15 +96,20 @@ class PageUnderTest(ComfyPage):
                 return seen
             if "execution_error" in kinds or "execution_interrupted" in kinds:
                 failed = seen[-1]["data"]
-                raise PageError(f"{failed.get('node_type')}: {failed.get('exception_message', 'interrupted')}")
+                raise PageError(
+                    f"{failed.get('node_type')}: {failed.get('exception_message', 'interrupted')}"
+                )
             self.page.wait_for_timeout(200)
-        raise PageError(f"the run did not end within {timeout:.0f} s; seen: {kinds}; console: {self.said[-8:]}")
+        raise PageError(
+            f"the run did not end within {timeout:.0f} s; seen: {kinds}; console: {self.said[-8:]}"
+        )
 
     def wait_for_node(self, kind: str, timeout: float = 240.0) -> dict[str, Any]:
         """Wait until a node of a type has given its result to the page; that result."""
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
-            output = self.page.evaluate("""(kind) => {
+            output = self.page.evaluate(
+                """(kind) => {
               for (const { kind: what, data } of window.egoxSeen) {
                 if (what !== 'executed') continue;
                 let node = null, graph = app.graph;
@@ -113,35 +120,49 @@ class PageUnderTest(ComfyPage):
                 if (node?.type === kind) return data.output;
               }
               return null;
-            }""", kind)
+            }""",
+                kind,
+            )
             if output is not None:
                 return output
             self.page.wait_for_timeout(200)
         raise PageError(f"{kind} gave the page no result within {timeout:.0f} s")
 
-    def on_page(self, bounds: tuple[float, float, float, float], margin: float = 12.0) -> dict[str, float]:
+    def on_page(
+        self, bounds: tuple[float, float, float, float], margin: float = 12.0
+    ) -> dict[str, float]:
         """A part of the graph as a rectangle of the page, for a picture of it alone."""
         x, y, w, h = bounds
-        left, top, scale = self.page.evaluate("([x, y]) => { const ds = app.canvas.ds, box = "
-                                              "app.canvas.canvas.getBoundingClientRect(); return [(x + ds.offset[0]) * "
-                                              "ds.scale + box.left, (y + ds.offset[1]) * ds.scale + box.top, "
-                                              "ds.scale]; }", [x, y])
+        left, top, scale = self.page.evaluate(
+            "([x, y]) => { const ds = app.canvas.ds, box = "
+            "app.canvas.canvas.getBoundingClientRect(); return [(x + ds.offset[0]) * "
+            "ds.scale + box.left, (y + ds.offset[1]) * ds.scale + box.top, "
+            "ds.scale]; }",
+            [x, y],
+        )
         size = self.page.viewport_size
         left, top = max(0.0, left - margin), max(0.0, top - margin)
-        return {"x": left, "y": top, "width": min(size["width"] - left, w * scale + 2 * margin),
-                "height": min(size["height"] - top, h * scale + 2 * margin)}
+        return {
+            "x": left,
+            "y": top,
+            "width": min(size["width"] - left, w * scale + 2 * margin),
+            "height": min(size["height"] - top, h * scale + 2 * margin),
+        }
 
     def picture(self, clip: dict[str, float] | None = None) -> bytes:
         """Screenshot of the page, as PNG."""
         return self.page.screenshot(type="png", clip=clip, animations="disabled", caret="hide")
 
-    def save_picture(self, path: Path, clip: dict[str, float] | None = None, *, width: int = 0,
-                     quality: int = 82) -> None:
+    def save_picture(
+        self, path: Path, clip: dict[str, float] | None = None, *, width: int = 0, quality: int = 82
+    ) -> None:
         """A JPEG of the page (or a part), scaled down to ``width`` px."""
         from PIL import Image
 
         image = Image.open(io.BytesIO(self.picture(clip))).convert("RGB")
         if width and image.width > width:
-            image = image.resize((width, round(image.height * width / image.width)), Image.Resampling.LANCZOS)
+            image = image.resize(
+                (width, round(image.height * width / image.width)), Image.Resampling.LANCZOS
+            )
         path.parent.mkdir(parents=True, exist_ok=True)
         image.save(path, quality=quality, optimize=True, progressive=True)

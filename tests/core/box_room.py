@@ -10,7 +10,10 @@ from torch import Tensor
 from egox_core.cameras.model import CameraModel, inside_picture, pixel_rays, project
 from egox_core.trajectory.poses import camera_centre, invert, transform
 
-LOW, HIGH = torch.tensor([-3.0, -1.5, -2.5]).double(), torch.tensor([3.0, 1.2, 2.5]).double()  # x right, y down, z
+LOW, HIGH = (
+    torch.tensor([-3.0, -1.5, -2.5]).double(),
+    torch.tensor([3.0, 1.2, 2.5]).double(),
+)  # x right, y down, z
 
 
 @dataclass(frozen=True)

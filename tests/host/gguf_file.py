@@ -14,7 +14,9 @@ def write_gguf(path: Path, tensors: dict[str, torch.Tensor], kind: str = "Q8_0")
     writer = gguf.GGUFWriter(str(path), "wan")
     for name, tensor in tensors.items():
         array = tensor.float().numpy()
-        if array.ndim > 4:  # the format holds four dimensions; the loader reads the true shape from this field
+        if (
+            array.ndim > 4
+        ):  # the format holds four dimensions; the loader reads the true shape from this field
             writer.add_array(f"comfy.gguf.orig_shape.{name}", list(array.shape))
             array = array.reshape(array.shape[0], -1)
         elif array.ndim == 2 and name.startswith("blocks."):

@@ -32,16 +32,29 @@ class StandinTextEncoderLoader(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="EgoXTestsLoadTextEncoder", display_name="Load Stand-in Text Encoder (tests)", category=CATEGORY,
-            inputs=[io.Combo.Input("clip_name", options=folder_paths.get_filename_list("text_encoders"),
-                                   tooltip="A stand-in made by run.py make standins --all.")],
-            outputs=[io.Clip.Output()])
+            node_id="EgoXTestsLoadTextEncoder",
+            display_name="Load Stand-in Text Encoder (tests)",
+            category=CATEGORY,
+            inputs=[
+                io.Combo.Input(
+                    "clip_name",
+                    options=folder_paths.get_filename_list("text_encoders"),
+                    tooltip="A stand-in made by run.py make standins --all.",
+                )
+            ],
+            outputs=[io.Clip.Output()],
+        )
 
     @classmethod
     def execute(cls, clip_name: str) -> io.NodeOutput:
         path = folder_paths.get_full_path_or_raise("text_encoders", clip_name)
-        return io.NodeOutput(comfy.sd.load_clip([path], clip_type=comfy.sd.CLIPType.WAN,
-                                                model_options={"umt5xxl_model_config": _config(path)}))
+        return io.NodeOutput(
+            comfy.sd.load_clip(
+                [path],
+                clip_type=comfy.sd.CLIPType.WAN,
+                model_options={"umt5xxl_model_config": _config(path)},
+            )
+        )
 
 
 class StandinClipVisionLoader(io.ComfyNode):
@@ -50,10 +63,18 @@ class StandinClipVisionLoader(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="EgoXTestsLoadClipVision", display_name="Load Stand-in CLIP Vision (tests)", category=CATEGORY,
-            inputs=[io.Combo.Input("clip_name", options=folder_paths.get_filename_list("clip_vision"),
-                                   tooltip="A stand-in made by run.py make standins --all.")],
-            outputs=[io.ClipVision.Output()])
+            node_id="EgoXTestsLoadClipVision",
+            display_name="Load Stand-in CLIP Vision (tests)",
+            category=CATEGORY,
+            inputs=[
+                io.Combo.Input(
+                    "clip_name",
+                    options=folder_paths.get_filename_list("clip_vision"),
+                    tooltip="A stand-in made by run.py make standins --all.",
+                )
+            ],
+            outputs=[io.ClipVision.Output()],
+        )
 
     @classmethod
     def execute(cls, clip_name: str) -> io.NodeOutput:
@@ -61,7 +82,9 @@ class StandinClipVisionLoader(io.ComfyNode):
         vision = comfy.clip_vision.ClipVisionModel(_config(path))
         missing, unexpected = vision.load_sd(comfy.utils.load_torch_file(path))
         if missing or unexpected:
-            raise ValueError(f"{clip_name} is no stand-in: missing {missing}, unexpected {unexpected}")
+            raise ValueError(
+                f"{clip_name} is no stand-in: missing {missing}, unexpected {unexpected}"
+            )
         return io.NodeOutput(vision)
 
 

@@ -29,7 +29,9 @@ def prepare_and_say(self, *args, **more):
     """Sign that the test looks for, since a run that spread nothing would train all the same."""
     prepared = prepare(self, *args, **more)
     parameters = list(prepared[0].parameters())
-    print(f"FSDP2 {self.is_fsdp2}, {sum(isinstance(p, DTensor) for p in parameters)} of {len(parameters)} spread")
+    print(
+        f"FSDP2 {self.is_fsdp2}, {sum(isinstance(p, DTensor) for p in parameters)} of {len(parameters)} spread"
+    )
     return prepared
 
 

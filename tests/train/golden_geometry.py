@@ -15,7 +15,13 @@ def golden_geometry(vectors: torch.Tensor, rays: torch.Tensor) -> GgaGeometry:
     keys = torch.zeros(t, t, h // 2, (w_exo + w_ego) // 2, 3)
     trust = torch.zeros(t, h // 2, (w_exo + w_ego) // 2)
     for q in range(t):
-        keys[q, :, :, : w_exo // 2], trust[..., : w_exo // 2] = pool_tokens(vectors[q], torch.ones(t, h, w_exo))
+        keys[q, :, :, : w_exo // 2], trust[..., : w_exo // 2] = pool_tokens(
+            vectors[q], torch.ones(t, h, w_exo)
+        )
     queries, _ = pool_tokens(rays, torch.ones(rays.shape[:3]))
-    return GgaGeometry(query_dirs=queries.flatten(1, 2), key_dirs=keys.flatten(1, 3), key_trust=trust.flatten(),
-                       grid=(t, h // 2, w_exo // 2, w_ego // 2))
+    return GgaGeometry(
+        query_dirs=queries.flatten(1, 2),
+        key_dirs=keys.flatten(1, 3),
+        key_trust=trust.flatten(),
+        grid=(t, h // 2, w_exo // 2, w_ego // 2),
+    )

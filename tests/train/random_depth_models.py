@@ -11,16 +11,33 @@ def write_models(folder: Path) -> tuple[Path, Path]:
     """A metric model of about 2 to 6 m, and a relative one whose disparity falls as that depth rises."""
     import transformers
 
-    backbone = transformers.Dinov2Config(hidden_size=24, num_hidden_layers=2, num_attention_heads=2, mlp_ratio=2,
-                                         image_size=56, patch_size=14, out_features=["stage1", "stage2"],
-                                         reshape_hidden_states=False)
+    backbone = transformers.Dinov2Config(
+        hidden_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        mlp_ratio=2,
+        image_size=56,
+        patch_size=14,
+        out_features=["stage1", "stage2"],
+        reshape_hidden_states=False,
+    )
     weights = None
     for kind in ("metric", "relative"):
         torch.manual_seed(0)
-        model = transformers.DepthAnythingForDepthEstimation(transformers.DepthAnythingConfig(
-            backbone_config=backbone, patch_size=14, reassemble_hidden_size=24, reassemble_factors=[2, 1],
-            neck_hidden_sizes=[8, 8], fusion_hidden_size=8, head_in_index=-1, head_hidden_size=8,
-            depth_estimation_type=kind, max_depth=20)).eval()
+        model = transformers.DepthAnythingForDepthEstimation(
+            transformers.DepthAnythingConfig(
+                backbone_config=backbone,
+                patch_size=14,
+                reassemble_hidden_size=24,
+                reassemble_factors=[2, 1],
+                neck_hidden_sizes=[8, 8],
+                fusion_hidden_size=8,
+                head_in_index=-1,
+                head_hidden_size=8,
+                depth_estimation_type=kind,
+                max_depth=20,
+            )
+        ).eval()
         last = model.head.conv3
         if weights is None:
             _spread(model, last)

@@ -40,7 +40,8 @@ def align_depth_reference(
         fit = None
         if counts.mean() >= options.min_valid_share:
             fit = (_robust if options.mode == "robust" else _least_squares)(
-                np.where(counts, x, np.nan), np.where(counts, y, np.nan), options)
+                np.where(counts, x, np.nan), np.where(counts, y, np.nan), options
+            )
         fits.append(fit)
         reasons.append("" if fit is not None else "too few pixels")
         used.append(0.0 if fit is None else fit.used / x.size)
@@ -58,11 +59,15 @@ def align_depth_reference(
             if mask is not None:
                 depth = depth.masked_fill(mask[t], float("nan"))
         frames.append(depth.float())
-    return replace(metric, depth_m=torch.stack(frames)), make_report(fits, reasons, used, states, options)
+    return replace(metric, depth_m=torch.stack(frames)), make_report(
+        fits, reasons, used, states, options
+    )
 
 
 def _gate(values: np.ndarray, options: AlignOptions) -> np.ndarray:
-    low, high = np.nanquantile(values, [options.low_quantile, options.high_quantile], method="nearest")
+    low, high = np.nanquantile(
+        values, [options.low_quantile, options.high_quantile], method="nearest"
+    )
     return (values >= low) & (values <= high)
 
 
@@ -91,7 +96,11 @@ def _robust(x: np.ndarray, y: np.ndarray, options: AlignOptions) -> FrameFit:
 def _summary(x: np.ndarray, y: np.ndarray, w: np.ndarray, alpha: float, beta: float) -> FrameFit:
     mean_x, mean_y = np.average(x, weights=w), np.average(y, weights=w)
     return FrameFit(
-        alpha=float(alpha), beta=float(beta),
+        alpha=float(alpha),
+        beta=float(beta),
         residual=float(np.average((y - alpha * x - beta) ** 2, weights=w)) ** 0.5,
-        mean_x=float(mean_x), mean_y=float(mean_y), var_x=float(np.average((x - mean_x) ** 2, weights=w)),
-        used=int(np.count_nonzero(w)))
+        mean_x=float(mean_x),
+        mean_y=float(mean_y),
+        var_x=float(np.average((x - mean_x) ** 2, weights=w)),
+        used=int(np.count_nonzero(w)),
+    )

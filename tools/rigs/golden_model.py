@@ -16,8 +16,19 @@ from .model_rig import core
 
 GOLDEN = REPO_ROOT / "tests" / "golden"
 SETTINGS = {  # tests/golden/tiny_config.json in the host's words
-    "image_model": "wan2.1", "model_type": "i2v", "in_dim": 36, "out_dim": 16, "dim": 64, "num_heads": 2,
-    "num_layers": 2, "ffn_dim": 96, "freq_dim": 32, "text_dim": 24, "text_len": 512, "eps": 1e-6, "qk_norm": True,
+    "image_model": "wan2.1",
+    "model_type": "i2v",
+    "in_dim": 36,
+    "out_dim": 16,
+    "dim": 64,
+    "num_heads": 2,
+    "num_layers": 2,
+    "ffn_dim": 96,
+    "freq_dim": 32,
+    "text_dim": 24,
+    "text_len": 512,
+    "eps": 1e-6,
+    "qk_norm": True,
     "cross_attn_norm": True,
 }
 IMAGE_DIM = 20
@@ -30,7 +41,11 @@ def golden(name: str, folder: Path = GOLDEN) -> dict[str, Tensor]:
 
 def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """Those tensors whose key starts with ``prefix``, under the rest of their key."""
-    return {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+    return {
+        key.removeprefix(prefix): tensor
+        for key, tensor in tensors.items()
+        if key.startswith(prefix)
+    }
 
 
 def golden_model(pack: ModuleType) -> Any:
@@ -45,13 +60,22 @@ def golden_model(pack: ModuleType) -> Any:
 
     config = comfy.supported_models.WAN21_I2V({**SETTINGS, "dtype": torch.float32})
     model = comfy.model_base.WAN21(config, image_to_video=True, device=torch.device("cpu"))
-    operations = {"operations": comfy.ops.manual_cast, "device": torch.device("cpu"), "dtype": torch.float32}
+    operations = {
+        "operations": comfy.ops.manual_cast,
+        "device": torch.device("cpu"),
+        "dtype": torch.float32,
+    }
     # The class fixes 1280 features of CLIP vision; the golden has 20.
-    model.diffusion_model.img_emb = comfy.ldm.wan.model.MLPProj(IMAGE_DIM, SETTINGS["dim"],
-                                                                operation_settings=operations)
-    weights, unmatched = core(pack, "wan.lora_keys").convert_transformer(part(golden("tiny_transformer"), "weights."))
+    model.diffusion_model.img_emb = comfy.ldm.wan.model.MLPProj(
+        IMAGE_DIM, SETTINGS["dim"], operation_settings=operations
+    )
+    weights, unmatched = core(pack, "wan.lora_keys").convert_transformer(
+        part(golden("tiny_transformer"), "weights.")
+    )
     assert not unmatched, unmatched
     model.diffusion_model.load_state_dict(weights, strict=True)
     model.diffusion_model.requires_grad_(False).eval()
     device = comfy.model_management.get_torch_device()
-    return comfy.model_patcher.ModelPatcher(model, load_device=device, offload_device=torch.device("cpu"))
+    return comfy.model_patcher.ModelPatcher(
+        model, load_device=device, offload_device=torch.device("cpu")
+    )

@@ -47,8 +47,9 @@ def import_host(root: Path, base: Path, **options: Any) -> None:
 def load_root(name: str) -> ModuleType:
     """Import the repository root as package ``name``, as the host does. Nothing of the pack is imported yet."""
     if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, REPO_ROOT / "__init__.py",
-                                                      submodule_search_locations=[str(REPO_ROOT)])
+        spec = importlib.util.spec_from_file_location(
+            name, REPO_ROOT / "__init__.py", submodule_search_locations=[str(REPO_ROOT)]
+        )
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
         spec.loader.exec_module(module)

@@ -12,7 +12,8 @@ from egox_core.wan.lora_keys import convert_transformer
 
 Shapes = dict[str, tuple[int, ...]]
 
-CLIP_VISION_WIDTH = 1280  # the host's img_emb is fixed to it, and so is the picture encoder that feeds it
+# the host's img_emb is fixed to it, and so is the picture encoder that feeds it
+CLIP_VISION_WIDTH = 1280
 LATENT_CHANNELS = 16
 
 
@@ -56,15 +57,28 @@ def transformer_shapes(form: TransformerForm) -> Shapes:
     import torch
     from diffusers import WanTransformer3DModel
 
-    image = {"image_dim": CLIP_VISION_WIDTH, "added_kv_proj_dim": form.dim} if form.image_embedding else {}
+    image = (
+        {"image_dim": CLIP_VISION_WIDTH, "added_kv_proj_dim": form.dim}
+        if form.image_embedding
+        else {}
+    )
     with torch.device("meta"):
         model = WanTransformer3DModel(
-            num_attention_heads=form.heads, attention_head_dim=form.dim // form.heads, in_channels=form.in_channels,
-            out_channels=LATENT_CHANNELS, text_dim=form.text_dim, ffn_dim=form.ffn_dim, num_layers=form.layers, **image)
+            num_attention_heads=form.heads,
+            attention_head_dim=form.dim // form.heads,
+            in_channels=form.in_channels,
+            out_channels=LATENT_CHANNELS,
+            text_dim=form.text_dim,
+            ffn_dim=form.ffn_dim,
+            num_layers=form.layers,
+            **image,
+        )
     weights, _ = convert_transformer(model.state_dict())
     shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
     if form.vace_channels:
-        shapes |= {f"vace_{name}": shape for name, shape in shapes.items() if name.startswith("blocks.0.")}
+        shapes |= {
+            f"vace_{name}": shape for name, shape in shapes.items() if name.startswith("blocks.0.")
+        }
         _conv(shapes, "vace_patch_embedding", form.dim, form.vace_channels, 1, 2, 2)
         for projection in ("before_proj", "after_proj"):
             _linear(shapes, f"vace_blocks.0.{projection}", form.dim, form.dim)
@@ -115,9 +129,24 @@ def vae_shapes(dim: int) -> Shapes:
             _residual(shapes, f"encoder.downsamples.{layer}", in_channels, widths[level + 1])
             layer += 1
         if level < 3:
-            _conv(shapes, f"encoder.downsamples.{layer}.resample.1", widths[level + 1], widths[level + 1], 3, 3)
+            _conv(
+                shapes,
+                f"encoder.downsamples.{layer}.resample.1",
+                widths[level + 1],
+                widths[level + 1],
+                3,
+                3,
+            )
             if level > 0:  # the first halving is in space only
-                _conv(shapes, f"encoder.downsamples.{layer}.time_conv", widths[level + 1], widths[level + 1], 3, 1, 1)
+                _conv(
+                    shapes,
+                    f"encoder.downsamples.{layer}.time_conv",
+                    widths[level + 1],
+                    widths[level + 1],
+                    3,
+                    1,
+                    1,
+                )
             layer += 1
     _middle(shapes, "encoder", 4 * dim)
     shapes["encoder.head.0.gamma"] = (4 * dim, 1, 1, 1)
@@ -162,7 +191,9 @@ def umt5_shapes(vocabulary: int) -> Shapes:
     }
 
 
-def clip_vision_shapes(layers: int = 2, width: int = CLIP_VISION_WIDTH, ffn_dim: int = 64) -> Shapes:
+def clip_vision_shapes(
+    layers: int = 2, width: int = CLIP_VISION_WIDTH, ffn_dim: int = 64
+) -> Shapes:
     """A CLIP ViT-H/14 with few layers and a narrow feed-forward: 257 tokens, 1280 wide."""
     shapes: Shapes = {
         "vision_model.embeddings.class_embedding": (width,),

@@ -62,10 +62,10 @@ def run_tests(environment: Environment, rest: list[str]) -> int:
         raise SetupError(f"The tests in a browser need one: {install_advice()}.")
     if other:
         return _test_other(environment, rest, in_browser=in_browser, browser=browser is not None)
-    print("ruff check", flush=True)
-    code = environment.run(["-m", "ruff", "check", "."])
-    if code:
-        return code
+    for gate in (["check", "."], ["format", "--check", "."]):
+        print("ruff", *gate[:-1], flush=True)
+        if code := environment.run(["-m", "ruff", *gate]):
+            return code
     print("pytest", flush=True)
     if not rest:
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # a processor each

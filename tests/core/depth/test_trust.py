@@ -47,7 +47,11 @@ def test_flicker_lowers_trust_of_static_pixels_only():
     dynamic = torch.zeros(T, H, W, dtype=torch.bool)
     dynamic[:, 12:38, 10:18] = True
     trust = depth_trust(depth, dynamic)
-    assert float(trust[2, 25, 7]) < 0.1 and float(trust[2, 25, 13]) > 0.99 and float(trust[1, 25, 7]) > 0.99
+    assert (
+        float(trust[2, 25, 7]) < 0.1
+        and float(trust[2, 25, 13]) > 0.99
+        and float(trust[1, 25, 7]) > 0.99
+    )
     assert float(depth_trust(depth, fixed_camera=False)[2, 25, 7]) > 0.99
 
 
@@ -60,7 +64,9 @@ def test_noise_alone_does_not_take_the_trust_away():
 
 
 def test_equals_a_pixel_by_pixel_twin():
-    depth = planes()[:, :14, :24] * (1 + 0.01 * torch.randn(T, 14, 24, generator=torch.Generator().manual_seed(1)))
+    depth = planes()[:, :14, :24] * (
+        1 + 0.01 * torch.randn(T, 14, 24, generator=torch.Generator().manual_seed(1))
+    )
     depth[3, 4, 4] = float("nan")
     options = TrustOptions(reach=1)
     fast = depth_trust(depth, options=options)
@@ -78,12 +84,23 @@ def test_equals_a_pixel_by_pixel_twin():
 
     middle = [bent(2, i, j) for i in range(h) for j in range(w)][::7]
     noise = statistics.median(middle)
-    for t, i, j in [(0, 5, 5), (1, 9, 21), (2, 11, 19), (3, 4, 5), (3, 4, 4), (4, 13, 23), (3, 7, 7)]:
+    for t, i, j in [
+        (0, 5, 5),
+        (1, 9, 21),
+        (2, 11, 19),
+        (3, 4, 5),
+        (3, 4, 4),
+        (4, 13, 23),
+        (3, 7, 7),
+    ]:
         if depth[t, i, j] != depth[t, i, j]:
             assert float(fast[t, i, j]) == 0
             continue
-        worst = max(bent(t, y, x) for y in range(max(i - 1, 0), min(i + 2, h))
-                    for x in range(max(j - 1, 0), min(j + 2, w)))
+        worst = max(
+            bent(t, y, x)
+            for y in range(max(i - 1, 0), min(i + 2, h))
+            for x in range(max(j - 1, 0), min(j + 2, w))
+        )
         change = abs(at(t, i, j) / float(background[i, j]) - 1)
         value = 1 / (1 + (worst / max(options.edge_tolerance, 3 * noise)) ** 2)
         value /= 1 + (change / max(options.flicker_tolerance, 3 * noise)) ** 2
@@ -98,7 +115,9 @@ def test_a_models_confidence_is_kept_where_it_is_lower():
     depth = planes()
     depth[:, 0, 0] = float("nan")
     trust = with_trust(DepthVideo(depth_m=depth, camera=camera, trust=confidence)).trust
-    assert float(trust[0, 4, 4]) == pytest.approx(0.3) and float(trust[0, 0, 30]) == pytest.approx(FLOOR)
+    assert float(trust[0, 4, 4]) == pytest.approx(0.3) and float(trust[0, 0, 30]) == pytest.approx(
+        FLOOR
+    )
     assert float(trust[0, 0, 0]) == 0
 
 
@@ -118,5 +137,10 @@ def test_median_over_frames_leaves_missing_pixels_out():
     values[torch.rand(7, 20, 30, generator=torch.Generator().manual_seed(1)) < 0.4] = float("nan")
     values[:, 3, 3] = float("nan")
     expected = values.nanmedian(dim=0).values
-    torch.testing.assert_close(torch.from_numpy(median_over_frames(values.numpy())), expected, rtol=0, atol=0,
-                               equal_nan=True)
+    torch.testing.assert_close(
+        torch.from_numpy(median_over_frames(values.numpy())),
+        expected,
+        rtol=0,
+        atol=0,
+        equal_nan=True,
+    )

@@ -19,30 +19,53 @@ SURFACE = SplatOptions(style="surface", max_size_px=160.0)
 def points_on_two_planes(count: int = 3000, width: int = 64, height: int = 56) -> ScreenPoints:
     """Points of a near patch on the left and a slanted plane behind, with patches of many shapes."""
     generator = torch.Generator().manual_seed(3)
-    uv = torch.rand(count, 2, generator=generator) * torch.tensor([width + 20.0, height + 20.0]) - 10
+    uv = (
+        torch.rand(count, 2, generator=generator) * torch.tensor([width + 20.0, height + 20.0]) - 10
+    )
     near = uv[:, 0] < 24
     depth = torch.where(near, torch.full((count,), 1.5), 3 + 0.02 * uv[:, 1])
     axes = torch.randn(count, 2, 2, generator=generator) * 1.5
-    return ScreenPoints(uv=uv, depth=depth + 0.001 * torch.rand(count, generator=generator),
-                        rgb=torch.rand(count, 3, generator=generator), axes=axes, extent=torch.full((count,), 0.02))
+    return ScreenPoints(
+        uv=uv,
+        depth=depth + 0.001 * torch.rand(count, generator=generator),
+        rgb=torch.rand(count, 3, generator=generator),
+        axes=axes,
+        extent=torch.full((count,), 0.02),
+    )
 
 
 def one_point(u: float, v: float, depth: float = 2.0, size: float = 4.0) -> ScreenPoints:
-    return ScreenPoints(uv=torch.tensor([[float(u), float(v)]]), depth=torch.tensor([depth]),
-                        rgb=torch.tensor([[1.0, 0.5, 0.25]]),
-                        axes=size * torch.eye(2)[None], extent=torch.zeros(1))
+    return ScreenPoints(
+        uv=torch.tensor([[float(u), float(v)]]),
+        depth=torch.tensor([depth]),
+        rgb=torch.tensor([[1.0, 0.5, 0.25]]),
+        axes=size * torch.eye(2)[None],
+        extent=torch.zeros(1),
+    )
 
 
 def join(*parts: ScreenPoints) -> ScreenPoints:
-    return ScreenPoints(**{name: torch.cat([getattr(p, name) for p in parts]) for name in ScreenPoints.__slots__})
+    return ScreenPoints(
+        **{name: torch.cat([getattr(p, name) for p in parts]) for name in ScreenPoints.__slots__}
+    )
 
 
-@pytest.mark.parametrize("options", [COMPOSITE, replace(COMPOSITE, points_per_pixel=3), SURFACE,
-                                     replace(SURFACE, reach=0.9, depth_tolerance=0.02)])
+@pytest.mark.parametrize(
+    "options",
+    [
+        COMPOSITE,
+        replace(COMPOSITE, points_per_pixel=3),
+        SURFACE,
+        replace(SURFACE, reach=0.9, depth_tolerance=0.02),
+    ],
+)
 @pytest.mark.parametrize("count", [40, 3000])
 def test_torch_equals_reference(options: SplatOptions, count: int) -> None:
     points = points_on_two_planes(count)
-    fast, plain = splat(points, 64, 56, options), splat(points, 64, 56, options, backend="reference")
+    fast, plain = (
+        splat(points, 64, 56, options),
+        splat(points, 64, 56, options, backend="reference"),
+    )
     # Both decide by the same float32 comparisons; a pixel exactly on a rim may fall either way by one rounding.
     assert float(((fast.rgb - plain.rgb).abs().amax(-1) > 2 / 255).float().mean()) <= 0.005
     both, any_ = (fast.coverage & plain.coverage).sum(), (fast.coverage | plain.coverage).sum()
@@ -85,7 +108,9 @@ def test_a_patch_covers_exactly_its_pixels() -> None:
 
 def test_a_disc_fades_to_its_rim() -> None:
     image = splat(one_point(30, 28), 64, 56, COMPOSITE)
-    assert torch.allclose(image.rgb[28, 33], (1 - 9 / 25) * torch.tensor([1.0, 0.5, 0.25]), atol=1e-6)
+    assert torch.allclose(
+        image.rgb[28, 33], (1 - 9 / 25) * torch.tensor([1.0, 0.5, 0.25]), atol=1e-6
+    )
     assert bool(image.coverage[28, 34]) and not bool(image.coverage[28, 35])
 
 
@@ -102,28 +127,44 @@ def test_a_dense_surface_has_no_holes_and_a_sparse_one_keeps_them() -> None:
         steps = torch.arange(-5.0, 75.0, spacing)
         v, u = torch.meshgrid(steps, steps, indexing="ij")
         count = u.numel()
-        grid = ScreenPoints(uv=torch.stack((u, v), -1).view(-1, 2), depth=torch.ones(count), rgb=torch.ones(count, 3),
-                            axes=spacing * torch.eye(2).expand(count, 2, 2).clone(), extent=torch.zeros(count))
+        grid = ScreenPoints(
+            uv=torch.stack((u, v), -1).view(-1, 2),
+            depth=torch.ones(count),
+            rgb=torch.ones(count, 3),
+            axes=spacing * torch.eye(2).expand(count, 2, 2).clone(),
+            extent=torch.zeros(count),
+        )
         image = splat(grid, 64, 56, replace(SURFACE, max_size_px=100.0))
         assert bool((~image.coverage).any()) == holes, spacing
 
 
 def test_no_points_give_black() -> None:
-    nothing = ScreenPoints(**{name: getattr(one_point(0, 0), name)[:0] for name in ScreenPoints.__slots__})
+    nothing = ScreenPoints(
+        **{name: getattr(one_point(0, 0), name)[:0] for name in ScreenPoints.__slots__}
+    )
     for backend in ("torch", "reference", *(["pytorch3d"] if has_pytorch3d() else [])):
         image = splat(nothing, 8, 6, COMPOSITE, backend=backend)
-        assert image.rgb.shape == (6, 8, 3) and not image.coverage.any() and bool(torch.isnan(image.depth).all())
+        assert (
+            image.rgb.shape == (6, 8, 3)
+            and not image.coverage.any()
+            and bool(torch.isnan(image.depth).all())
+        )
 
 
 def test_gaps_close_but_outlines_do_not_grow() -> None:
     depth = torch.full((20, 20), 4.0)
     depth[5:15, 5:15] = 2.0
     depth[:, 10] = torch.where(depth[:, 10] == 2.0, 4.0, depth[:, 10])  # a crack of one column
-    tight = SplatImage(rgb=depth[..., None].expand(-1, -1, 3) / 4, coverage=torch.ones(20, 20, dtype=torch.bool),
-                       depth=depth)
+    tight = SplatImage(
+        rgb=depth[..., None].expand(-1, -1, 3) / 4,
+        coverage=torch.ones(20, 20, dtype=torch.bool),
+        depth=depth,
+    )
     grown = torch.full((20, 20), 4.0)
     grown[3:17, 3:17] = 2.0
-    wide = SplatImage(rgb=grown[..., None].expand(-1, -1, 3) / 4, coverage=tight.coverage, depth=grown)
+    wide = SplatImage(
+        rgb=grown[..., None].expand(-1, -1, 3) / 4, coverage=tight.coverage, depth=grown
+    )
     filled = fill_gaps(tight, wide, 2)
     expected = torch.full((20, 20), 4.0)
     expected[5:15, 5:15] = 2.0
@@ -138,10 +179,17 @@ def test_pytorch3d_draws_the_same() -> None:
     steps = torch.arange(0.0, 64.0, 0.9)
     v, u = torch.meshgrid(steps[:62], steps, indexing="ij")
     count = u.numel()
-    points = ScreenPoints(uv=torch.stack((u, v), -1).view(-1, 2), depth=(3 - 0.01 * u).flatten(),
-                          rgb=torch.stack((u / 64, v / 64, 0.5 + 0.4 * (u / 9).sin()), -1).view(-1, 3),
-                          axes=torch.zeros(count, 2, 2), extent=torch.zeros(count))
-    fast, other = splat(points, 64, 56, COMPOSITE), splat(points, 64, 56, COMPOSITE, backend="pytorch3d")
+    points = ScreenPoints(
+        uv=torch.stack((u, v), -1).view(-1, 2),
+        depth=(3 - 0.01 * u).flatten(),
+        rgb=torch.stack((u / 64, v / 64, 0.5 + 0.4 * (u / 9).sin()), -1).view(-1, 3),
+        axes=torch.zeros(count, 2, 2),
+        extent=torch.zeros(count),
+    )
+    fast, other = (
+        splat(points, 64, 56, COMPOSITE),
+        splat(points, 64, 56, COMPOSITE, backend="pytorch3d"),
+    )
     both = fast.coverage & other.coverage
     assert both.sum() / (fast.coverage | other.coverage).sum() >= 0.999
     assert float(-10 * torch.log10((fast.rgb - other.rgb)[both].square().mean())) >= 25
@@ -149,9 +197,18 @@ def test_pytorch3d_draws_the_same() -> None:
         splat(points, 64, 56, SURFACE, backend="pytorch3d")
 
 
-@pytest.mark.parametrize("changes", [{"radius_px": -1.0}, {"radius_px": 0.0}, {"radius_px": float("nan")},
-                                     {"reach": -0.5}, {"max_size_px": float("inf")}, {"points_per_pixel": 0},
-                                     {"style": "gaussian"}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"radius_px": -1.0},
+        {"radius_px": 0.0},
+        {"radius_px": float("nan")},
+        {"reach": -0.5},
+        {"max_size_px": float("inf")},
+        {"points_per_pixel": 0},
+        {"style": "gaussian"},
+    ],
+)
 def test_bad_options_are_refused(changes: dict) -> None:
     with pytest.raises(EgoXInputError):
         SplatOptions(**changes)
@@ -168,5 +225,7 @@ def test_pixels_of_large_pictures_are_counted_exactly() -> None:
     """Beyond 2^24 pixels, where float32 knows even numbers only."""
     from egox_core.prior.splat_torch import _pairs
 
-    (_, pixel, covered, _), *_ = _pairs(one_point(5001, 5000, size=0.5), replace(SURFACE, max_size_px=0.5), 6000, 6000)
+    (_, pixel, covered, _), *_ = _pairs(
+        one_point(5001, 5000, size=0.5), replace(SURFACE, max_size_px=0.5), 6000, 6000
+    )
     assert 5000 * 6000 + 5001 in pixel[covered].tolist() and (pixel % 2 == 1).any()

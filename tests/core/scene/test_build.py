@@ -72,9 +72,8 @@ def test_the_background_is_what_lies_behind(noise: float) -> None:
 
 def test_a_masked_sample_is_never_background() -> None:
     frames, depth, moving = wall_with_ball()
-    depth[:, 20:28, 28:36] = (
-        2.0  # something that stands still in front, known by the mask in half of the frames
-    )
+    # something that stands still in front, known by the mask in half of the frames
+    depth[:, 20:28, 28:36] = 2.0
     depth[T // 2 :, 20:28, 28:36] = 4.3
     moving[: T // 2, 20:28, 28:36] = True
     background = fuse_static(frames, depth, moving)

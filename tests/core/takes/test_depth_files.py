@@ -197,9 +197,8 @@ def test_depth_of_another_resolution_follows_the_video_crop():
             resize == "pad"
         )
         inner = known.copy()
-        inner[:, [0, -1]] = inner[[0, -1]] = (
-            False  # half a sample at the rim is held, not extrapolated
-        )
+        # half a sample at the rim is held, not extrapolated
+        inner[:, [0, -1]] = inner[[0, -1]] = False
         assert np.abs(fitted / expected - 1)[inner].max() < 2e-3
 
 

@@ -75,6 +75,7 @@ def test_the_mask_chooses_whoever_comes_first() -> None:
 
 def test_a_person_is_followed_by_place() -> None:
     """Detectors number people anew in every frame, and one may be gone for a while."""
+
     def pair(t: int) -> list[dict]:
         return [person({"nose": (20.0 + t, 50.0, 0.9)}), person({"nose": (150.0 - t, 50.0, 0.9)})]
 
@@ -82,7 +83,13 @@ def test_a_person_is_followed_by_place() -> None:
     frames[3] = frame(pair(3)[0])
     points = openpose_points(frames, person=0)  # in frame 0 the one on the right is named first
     nose = points.uv[:, POINTS.index("nose"), 0].tolist()
-    assert [nose[t] for t in (0, 1, 2, 4, 7)] == [150.0, 149.0, 148.0, 146.0, 143.0] and points.kinds()[3] == "nothing"
+    assert [nose[t] for t in (0, 1, 2, 4, 7)] == [
+        150.0,
+        149.0,
+        148.0,
+        146.0,
+        143.0,
+    ] and points.kinds()[3] == "nothing"
     with pytest.raises(EgoXInputError, match="several in 7 of 8 frames"):
         openpose_points(frames)
     with pytest.raises(EgoXInputError, match="0 to 1"):
@@ -96,11 +103,20 @@ def test_who_is_never_one_of_two_may_be_anywhere_after_a_cut() -> None:
     assert openpose_points(frames, person=0).kinds() == ("face", "face", "nothing", "nothing")
 
 
-@pytest.mark.parametrize(("content", "message"), [
-    (7, "expected a list"), ([], "expected a list"), ([{"people": 3}], "expected a list"),
-    ([frame({"pose_keypoints_2d": [1.0] * 30})], "10 points a person"), ([frame(), frame()], "no person in any frame"),
-    ([frame(person({"nose": (1, 1, 1)})), {**frame(), "canvas_width": 7}], "canvases of 2 sizes"),
-])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (7, "expected a list"),
+        ([], "expected a list"),
+        ([{"people": 3}], "expected a list"),
+        ([frame({"pose_keypoints_2d": [1.0] * 30})], "10 points a person"),
+        ([frame(), frame()], "no person in any frame"),
+        (
+            [frame(person({"nose": (1, 1, 1)})), {**frame(), "canvas_width": 7}],
+            "canvases of 2 sizes",
+        ),
+    ],
+)
 def test_other_forms_are_refused(content: object, message: str) -> None:
     with pytest.raises(EgoXInputError, match=message):
         openpose_points(content)
@@ -111,7 +127,11 @@ def mhr_person(place: tuple[float, float, float] = (0.1, 0.0, 2.0), as_torch: bo
     points = np.zeros((70, 3), dtype=np.float32)
     for i, row in enumerate(MHR_POINTS.values()):
         points[row] = [0.01 * i, -0.02 * i, 0.005 * i]
-    values = {"pred_keypoints_3d": points, "pred_cam_t": np.array(place, dtype=np.float32), "focal_length": 150.0}
+    values = {
+        "pred_keypoints_3d": points,
+        "pred_cam_t": np.array(place, dtype=np.float32),
+        "focal_length": 150.0,
+    }
     return {name: torch.as_tensor(value) for name, value in values.items()} if as_torch else values
 
 
@@ -119,12 +139,17 @@ def mhr_person(place: tuple[float, float, float] = (0.1, 0.0, 2.0), as_torch: bo
 def test_body_models_give_metres_and_pixels_of_their_own_camera(as_torch: bool) -> None:
     points = mhr_points({"frames": [[mhr_person(as_torch=as_torch)], []], "image_size": (100, 200)})
     nose = POINTS.index("nose")
-    assert points.metres is not None and points.metres[0, nose].tolist() == pytest.approx([0.1, 0.0, 2.0])
+    assert points.metres is not None and points.metres[0, nose].tolist() == pytest.approx(
+        [0.1, 0.0, 2.0]
+    )
     assert points.uv[0, nose].tolist() == pytest.approx([150 * 0.1 / 2 + 100, 50.0])
     assert points.kinds() == ("face", "nothing") and not bool(points.seen[1].any())
     given = mhr_person()
     given["pred_keypoints_2d"] = np.full((70, 2), 7.0)
-    assert mhr_points({"frames": [[given]], "image_size": (100, 200)}).uv[0, nose].tolist() == [7.0, 7.0]
+    assert mhr_points({"frames": [[given]], "image_size": (100, 200)}).uv[0, nose].tolist() == [
+        7.0,
+        7.0,
+    ]
 
 
 def test_other_body_payloads_are_refused() -> None:
@@ -133,7 +158,12 @@ def test_other_body_payloads_are_refused() -> None:
     with pytest.raises(EgoXInputError, match="pred_cam_t"):
         mhr_points({"frames": [[{"pred_keypoints_3d": np.zeros((70, 3))}]], "image_size": (1, 1)})
     with pytest.raises(EgoXInputError, match=r"\(17, 3\)"):
-        mhr_points({"frames": [[{**mhr_person(), "pred_keypoints_3d": np.zeros((17, 3))}]], "image_size": (1, 1)})
+        mhr_points(
+            {
+                "frames": [[{**mhr_person(), "pred_keypoints_3d": np.zeros((17, 3))}]],
+                "image_size": (1, 1),
+            }
+        )
     with pytest.raises(EgoXInputError, match="focal_length"):
         mhr_points({"frames": [[{**mhr_person(), "focal_length": None}]], "image_size": (1, 1)})
 
@@ -143,7 +173,9 @@ def test_face_landmarks() -> None:
     landmarks[33], landmarks[133], landmarks[1] = (10, 20), (14, 20), (30, 40)
     payload = {"frames": [[{"landmarks_xy": landmarks}], []], "image_size": (100, 200)}
     points = choose_person(face_people(payload))
-    assert at(points, "right_eye") == pytest.approx((12, 20, 1)) and at(points, "nose") == pytest.approx((30, 40, 1))
+    assert at(points, "right_eye") == pytest.approx((12, 20, 1)) and at(
+        points, "nose"
+    ) == pytest.approx((30, 40, 1))
     assert at(points, "neck")[2] == 0 and 0 < at(points, "left_ear")[2] < 1 and len(FACE_MESH) == 5
     with pytest.raises(EgoXInputError, match="landmarks_xy"):
         face_people({"frames": [[{"landmarks_xy": landmarks[:68]}]], "image_size": (100, 200)})

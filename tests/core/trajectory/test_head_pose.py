@@ -27,7 +27,12 @@ def clip() -> DrawnHeads:
 
 
 def estimate(clip: DrawnHeads, points: HeadPoints | None = None, **changes):
-    arguments = {"exo_w2c": clip.exo_w2c, "depth_m": clip.depth(), "times_s": clip.times_s, **changes}
+    arguments = {
+        "exo_w2c": clip.exo_w2c,
+        "depth_m": clip.depth(),
+        "times_s": clip.times_s,
+        **changes,
+    }
     return estimate_head(points or clip.points(), clip.camera, **arguments)
 
 
@@ -61,9 +66,14 @@ def test_noise_is_smoothed_without_lag(clip: DrawnHeads) -> None:
     path = estimate(clip, points)
     across, _, angle = clip.errors(path)
     assert across < 0.01 and angle < 7.0
-    backwards = estimate(clip, HeadPoints(uv=points.uv.flip(0), scores=points.scores, picture=points.picture),
-                         depth_m=clip.depth().flip(0))
-    torch.testing.assert_close(backwards.world_from_head.flip(0), path.world_from_head, atol=2e-3, rtol=0)
+    backwards = estimate(
+        clip,
+        HeadPoints(uv=points.uv.flip(0), scores=points.scores, picture=points.picture),
+        depth_m=clip.depth().flip(0),
+    )
+    torch.testing.assert_close(
+        backwards.world_from_head.flip(0), path.world_from_head, atol=2e-3, rtol=0
+    )
 
 
 def test_a_head_that_depth_melts_flat_does_not_turn(clip: DrawnHeads) -> None:
@@ -75,7 +85,10 @@ def test_a_head_that_depth_melts_flat_does_not_turn(clip: DrawnHeads) -> None:
     scores = np.ones(clip.uv.shape[:2])
     scores[:, [POINTS.index("left_eye"), POINTS.index("left_ear")]] = 0
     points = clip.points(scores=scores)
-    assert clip.errors(estimate(clip, points, depth_m=flat))[2] < clip.errors(estimate(clip, points))[2] + 1.5
+    assert (
+        clip.errors(estimate(clip, points, depth_m=flat))[2]
+        < clip.errors(estimate(clip, points))[2] + 1.5
+    )
 
 
 def test_a_gap_closes_and_is_trusted_less(clip: DrawnHeads) -> None:
@@ -127,7 +140,9 @@ def test_shoulders_alone_give_a_place_and_a_heading() -> None:
 
 def test_metres_that_jitter_are_pulled_onto_depth(clip: DrawnHeads) -> None:
     rng = np.random.default_rng(1)
-    metres = clip.metres + clip.metres.mean(1, keepdims=True) * 0.05 * rng.normal(size=(len(clip.metres), 1, 1))
+    metres = clip.metres + clip.metres.mean(1, keepdims=True) * 0.05 * rng.normal(
+        size=(len(clip.metres), 1, 1)
+    )
     across, along, angle = clip.errors(estimate(clip, clip.points(metres=metres)))
     assert across < 0.02 and along < 0.015 and angle < 4.0
     across, along, angle = clip.errors(estimate(clip, clip.points(metres=metres), depth_m=None))
@@ -166,7 +181,9 @@ def test_nothing_is_smoothed_across_a_cut(clip: DrawnHeads) -> None:
 def test_depth_of_the_wall_is_not_believed(clip: DrawnHeads) -> None:
     wall = torch.full_like(clip.depth(), 6.0)
     path = estimate(clip, depth_m=wall)
-    assert clip.errors(path)[1] < 0.15 and any("stands behind" in note for note in path.report.notes)
+    assert clip.errors(path)[1] < 0.15 and any(
+        "stands behind" in note for note in path.report.notes
+    )
     path = estimate(clip, depth_m=None)
     assert clip.errors(path)[1] < 0.15 and any("no depth" in note for note in path.report.notes)
     elsewhere = torch.zeros_like(wall, dtype=torch.bool)
@@ -203,9 +220,14 @@ def test_bad_input_is_refused(clip: DrawnHeads) -> None:
 
 def test_points_of_a_larger_picture_are_scaled(clip: DrawnHeads) -> None:
     width, height = clip.camera.stored_size
-    doubled = HeadPoints(uv=torch.from_numpy((clip.uv + 0.5) * 2 - 0.5), scores=clip.points().scores,
-                         picture=(2 * width, 2 * height))
-    torch.testing.assert_close(estimate(clip, doubled).world_from_head, estimate(clip).world_from_head)
+    doubled = HeadPoints(
+        uv=torch.from_numpy((clip.uv + 0.5) * 2 - 0.5),
+        scores=clip.points().scores,
+        picture=(2 * width, 2 * height),
+    )
+    torch.testing.assert_close(
+        estimate(clip, doubled).world_from_head, estimate(clip).world_from_head
+    )
 
 
 def test_a_long_clip_has_an_answer_everywhere() -> None:
@@ -217,7 +239,9 @@ def test_a_long_clip_has_an_answer_everywhere() -> None:
 def test_gravity_and_sway_leave_no_mark(clip: DrawnHeads) -> None:
     """Another up within some degrees changes little where the face is seen."""
     rng = np.random.default_rng(3)
-    tilt = tuple(float(x) for x in np.array([0.0, 0.0, 1.0]) + 0.1 * sway(rng, np.arange(3.0), size=1.0))
+    tilt = tuple(
+        float(x) for x in np.array([0.0, 0.0, 1.0]) + 0.1 * sway(rng, np.arange(3.0), size=1.0)
+    )
     assert clip.errors(estimate(clip, up=tilt))[2] < 4.0
 
 
@@ -231,11 +255,23 @@ def test_a_real_side_view(shared_dir) -> None:
     uv, scores = np.zeros((49, len(POINTS), 2)), np.zeros((49, len(POINTS)))
     for frame, marks in picks.items():
         for name, (column, row, score) in marks.items():
-            uv[int(frame), POINTS.index(name)], scores[int(frame), POINTS.index(name)] = (column, row), score
-    points = HeadPoints(uv=torch.from_numpy(uv), scores=torch.from_numpy(scores), picture=take.frames.size)
-    path = estimate_head(points, take.depth.camera, exo_w2c=take.depth.exo_w2c, depth_m=take.depth.depth_m,
-                         times_s=take.frames.times_s)
-    ego = head_trajectory(path.world_from_head, take.trajectory.camera, head_mount("glasses"), take.frames.times_s)
+            uv[int(frame), POINTS.index(name)], scores[int(frame), POINTS.index(name)] = (
+                (column, row),
+                score,
+            )
+    points = HeadPoints(
+        uv=torch.from_numpy(uv), scores=torch.from_numpy(scores), picture=take.frames.size
+    )
+    path = estimate_head(
+        points,
+        take.depth.camera,
+        exo_w2c=take.depth.exo_w2c,
+        depth_m=take.depth.depth_m,
+        times_s=take.frames.times_s,
+    )
+    ego = head_trajectory(
+        path.world_from_head, take.trajectory.camera, head_mount("glasses"), take.frames.times_s
+    )
     frames = sorted(int(frame) for frame in picks)
     answer, truth = invert(ego.w2c)[frames], invert(take.trajectory.w2c)[frames]
     away = truth[..., 3] - camera_centre(take.depth.exo_w2c)
@@ -243,19 +279,33 @@ def test_a_real_side_view(shared_dir) -> None:
     error = answer[..., 3] - truth[..., 3]
     across = (error - (error * ray).sum(-1, keepdim=True) * ray).norm(dim=-1)
     turns = answer[..., :3].transpose(-1, -2) @ truth[..., :3]
-    angles = torch.rad2deg(torch.acos(((turns.diagonal(dim1=-2, dim2=-1).sum(-1) - 1) / 2).clamp(-1, 1)))
+    angles = torch.rad2deg(
+        torch.acos(((turns.diagonal(dim1=-2, dim2=-1).sum(-1) - 1) / 2).clamp(-1, 1))
+    )
     assert float(angles.median()) <= 20.0 and float(across.median()) <= 0.06
 
 
 def test_depth_behind_the_head_says_nothing() -> None:
     """A point on the outline takes the wall's depth; the points on the head keep theirs."""
-    reach = np.array([[2.0, 2.05, 2.1, 3.4, np.nan], [4.0, 4.1, np.nan, np.nan, np.nan],
-                      [np.nan] * 5])
+    reach = np.array(
+        [[2.0, 2.05, 2.1, 3.4, np.nan], [4.0, 4.1, np.nan, np.nan, np.nan], [np.nan] * 5]
+    )
     still = np.zeros((3, 5))
     evidence = Evidence(
-        origin=np.zeros((3, 3)), rays=np.zeros((3, 5, 3)), sigma=still, scores=still, reach=reach, relative=still,
-        common=np.zeros(3), shoulders=np.zeros((3, 3)), shoulders_sigma=np.full(3, 0.05), right=np.ones((3, 3)),
-        middle=np.zeros(3), up=np.array([0.0, -1, 0]), up_known=True)
+        origin=np.zeros((3, 3)),
+        rays=np.zeros((3, 5, 3)),
+        sigma=still,
+        scores=still,
+        reach=reach,
+        relative=still,
+        common=np.zeros(3),
+        shoulders=np.zeros((3, 3)),
+        shoulders_sigma=np.full(3, 0.05),
+        right=np.ones((3, 3)),
+        middle=np.zeros(3),
+        up=np.array([0.0, -1, 0]),
+        up_known=True,
+    )
     trusted, walls, surfaces = without_wall(evidence, np.full(3, 2.0))
     np.testing.assert_array_equal(trusted.reach[0], [2.0, 2.05, 2.1, np.nan, np.nan])
     assert np.isnan(trusted.reach[1:]).all() and (walls, surfaces) == (1, 2)

@@ -21,13 +21,19 @@ def body(left: float, score: float = 0.8) -> dict:
     """Somebody 30 px wide, from ``left`` on."""
     numbers = np.zeros((18, 3))
     for place, (name, row) in enumerate(OPENPOSE_POINTS[18].items()):
-        numbers[row] = (left + 4 * place, 60.0 if "shoulder" in name or name == "neck" else 40.0, score)
+        numbers[row] = (
+            left + 4 * place,
+            60.0 if "shoulder" in name or name == "neck" else 40.0,
+            score,
+        )
     return {"pose_keypoints_2d": numbers.reshape(-1).tolist()}
 
 
 def keypoints(*lefts: float, frames: int = 3) -> list[dict]:
-    return [{"canvas_width": 200, "canvas_height": 100, "people": [body(left) for left in lefts]}
-            for _ in range(frames)]
+    return [
+        {"canvas_width": 200, "canvas_height": 100, "people": [body(left) for left in lefts]}
+        for _ in range(frames)
+    ]
 
 
 def face(left: float, factor: float = 1.0) -> dict:
@@ -41,20 +47,26 @@ def face(left: float, factor: float = 1.0) -> dict:
 @pytest.mark.parametrize("factor", [1.0, 2.0])
 def test_the_surer_point_counts(factor: float) -> None:
     """Landmarks are surer of the nose, keypoints of the ear; the second picture may be larger."""
-    faces = {"frames": [[face(20, factor)], [], [face(20, factor)]],
-             "image_size": (int(100 * factor), int(200 * factor))}
+    faces = {
+        "frames": [[face(20, factor)], [], [face(20, factor)]],
+        "image_size": (int(100 * factor), int(200 * factor)),
+    }
     points, notes = joined_points({"POSE_KEYPOINT": keypoints(20), "FACE_LANDMARKS": faces}, 3)
     alone, _ = joined_points({"POSE_KEYPOINT": keypoints(20)}, 3)
     moved = (points.uv - alone.uv)[..., 0]
     assert moved[:, NOSE].tolist() == pytest.approx([1, 0, 1]) and notes == ()
-    assert moved[:, EAR].tolist() == pytest.approx([0, 0, 0]) and moved[:, NECK].tolist() == pytest.approx([0, 0, 0])
+    assert moved[:, EAR].tolist() == pytest.approx([0, 0, 0]) and moved[
+        :, NECK
+    ].tolist() == pytest.approx([0, 0, 0])
     assert points.scores[:, NOSE].tolist() == pytest.approx([1.0, 0.8, 1.0])
 
 
 def test_another_persons_face_is_left_out() -> None:
     """The number counts in the first detector; the others are asked for the same person."""
     faces = {"frames": [[face(140)], [face(140), face(20)], []], "image_size": (100, 200)}
-    points, _ = joined_points({"POSE_KEYPOINT": keypoints(20, 140), "FACE_LANDMARKS": faces}, 3, person=0)
+    points, _ = joined_points(
+        {"POSE_KEYPOINT": keypoints(20, 140), "FACE_LANDMARKS": faces}, 3, person=0
+    )
     assert points.scores[:, NOSE].tolist() == pytest.approx([0.8, 1.0, 0.8])
     assert float(points.uv[:, NOSE, 0].max()) < 60
 
@@ -62,7 +74,9 @@ def test_another_persons_face_is_left_out() -> None:
 def test_who_saw_nobody_is_told_and_left_out() -> None:
     nobody = {"frames": [[], [], []], "image_size": (100, 200)}
     points, notes = joined_points({"POSE_KEYPOINT": keypoints(20), "FACE_LANDMARKS": nobody}, 3)
-    assert points.source == "keypoints (OpenPose)" and notes == ("face landmarks: nobody in any frame",)
+    assert points.source == "keypoints (OpenPose)" and notes == (
+        "face landmarks: nobody in any frame",
+    )
     with pytest.raises(EgoXInputError, match="no person in any frame"):
         joined_points({"FACE_LANDMARKS": nobody}, 3)
     with pytest.raises(EgoXInputError, match="no detector connected"):

@@ -39,10 +39,15 @@ def test_glasses_are_where_the_published_calibration_has_them() -> None:
     calibration = pytest.importorskip("projectaria_tools.core.calibration")
     poses = []
     for frame in ("DVT-S", "DVT-L"):
-        cad = calibration.DeviceCadExtrinsics(calibration.DeviceVersion.Gen1, frame, "camera-slam-left")
-        device = calibration.DeviceCalibration(device_cad_extrinsics=cad, device_subtype=frame,
-                                               origin_label="camera-slam-left",
-                                               device_version=calibration.DeviceVersion.Gen1)
+        cad = calibration.DeviceCadExtrinsics(
+            calibration.DeviceVersion.Gen1, frame, "camera-slam-left"
+        )
+        device = calibration.DeviceCalibration(
+            device_cad_extrinsics=cad,
+            device_subtype=frame,
+            origin_label="camera-slam-left",
+            device_version=calibration.DeviceVersion.Gen1,
+        )
         poses.append(device.get_transform_cpf_sensor("camera-rgb", True).to_matrix())
     mean = np.mean(poses, axis=0)  # central pupil frame: x left, y up, z forward
     head_from_cpf = np.diag([-1.0, -1.0, 1.0])
@@ -60,9 +65,13 @@ def test_a_camera_sits_on_the_head(turns: int) -> None:
     mount = head_mount("between the eyes", (0.01, -0.02, 0.1), 30.0)
     ego = head_trajectory(head, camera, mount, torch.zeros(1))
     assert camera.quarter_turns == turns
-    torch.testing.assert_close(camera_centre(ego.w2c)[0], torch.tensor([1.01, 1.98, 3.1], dtype=torch.float64))
+    torch.testing.assert_close(
+        camera_centre(ego.w2c)[0], torch.tensor([1.01, 1.98, 3.1], dtype=torch.float64)
+    )
     forward = ego.w2c[0, 2, :3]
-    assert float(forward[1]) == pytest.approx(-0.5) and float(forward[2]) == pytest.approx(np.cos(np.radians(30)))
+    assert float(forward[1]) == pytest.approx(-0.5) and float(forward[2]) == pytest.approx(
+        np.cos(np.radians(30))
+    )
 
 
 def test_mounts_that_are_none_are_refused() -> None:

@@ -22,7 +22,9 @@ from egox_core.trajectory.poses import (
 
 def random_poses(count: int) -> torch.Tensor:  # [T, 3, 4] float64
     rotation = Rotation.random(count, random_state=5).as_matrix()
-    return torch.from_numpy(np.concatenate((rotation, np.random.default_rng(5).normal(size=(count, 3, 1))), axis=-1))
+    return torch.from_numpy(
+        np.concatenate((rotation, np.random.default_rng(5).normal(size=(count, 3, 1))), axis=-1)
+    )
 
 
 def test_inverse_composition_and_centre() -> None:
@@ -37,7 +39,9 @@ def test_good_poses_pass() -> None:
     poses = random_poses(5)
     assert torch.equal(validate_w2c(poses.tolist(), "poses"), poses)
     assert validate_w2c(poses[0].float(), "pose").shape == (3, 4)
-    square = torch.cat((poses, torch.tensor([0.0, 0, 0, 1], dtype=torch.float64).expand(5, 1, 4)), dim=1)
+    square = torch.cat(
+        (poses, torch.tensor([0.0, 0, 0, 1], dtype=torch.float64).expand(5, 1, 4)), dim=1
+    )
     assert torch.equal(validate_w2c(square, "poses"), poses)
     rounded = (poses * 2000).round() / 2000  # released files carry few digits: within 1e-3
     assert validate_w2c(rounded, "poses").shape == (5, 3, 4)
@@ -51,9 +55,15 @@ def test_bad_poses_are_refused_by_name() -> None:
     scaled[2, :, :3] *= 1.01
     broken = poses.clone()
     broken[1, 0, 3] = float("nan")
-    for bad, message in ((mirrored, "reflection .*frame 3"), (scaled, "not a rotation.*frame 2"), (broken, "NaN"),
-                         (poses[..., :3], r"shape \(5, 3, 3\)"), (poses[:0], "shape"), ([[1, 2], [3]], "equal length"),
-                         (torch.eye(4).T + torch.tensor([[0.0] * 4] * 3 + [[1.0, 2, 3, 0]]), "last row")):
+    for bad, message in (
+        (mirrored, "reflection .*frame 3"),
+        (scaled, "not a rotation.*frame 2"),
+        (broken, "NaN"),
+        (poses[..., :3], r"shape \(5, 3, 3\)"),
+        (poses[:0], "shape"),
+        ([[1, 2], [3]], "equal length"),
+        (torch.eye(4).T + torch.tensor([[0.0] * 4] * 3 + [[1.0, 2, 3, 0]]), "last row"),
+    ):
         with pytest.raises(EgoXInputError, match=message) as caught:
             validate_w2c(bad, "ego_extrinsics")
         assert "ego_extrinsics" in str(caught.value)
@@ -62,14 +72,22 @@ def test_bad_poses_are_refused_by_name() -> None:
 @pytest.mark.parametrize("turns", [0, 1, 2, 3])
 def test_upright_axes_are_those_of_the_stored_picture(turns: int) -> None:
     """Rays of the stored picture, taken to upright axes, run right with the column and down with the row."""
-    camera = CameraModel(lens="pinhole", width=9, height=7, fx=5, fy=5, cx=4, cy=3, quarter_turns=turns)
-    upright = pixel_rays(camera, torch.float64)[0] @ sensor_from_upright(turns)  # row vectors: the inverse rotation
-    assert (upright[:, 1:, 0] > upright[:, :-1, 0]).all() and (upright[1:, :, 1] > upright[:-1, :, 1]).all()
+    camera = CameraModel(
+        lens="pinhole", width=9, height=7, fx=5, fy=5, cx=4, cy=3, quarter_turns=turns
+    )
+    upright = pixel_rays(camera, torch.float64)[0] @ sensor_from_upright(
+        turns
+    )  # row vectors: the inverse rotation
+    assert (upright[:, 1:, 0] > upright[:, :-1, 0]).all() and (
+        upright[1:, :, 1] > upright[:-1, :, 1]
+    ).all()
 
 
 def test_look_at() -> None:
     pose = look_at((1.0, 2.0, 3.0), (1.0, 2.0, 8.0))
-    assert torch.allclose(pose[:, :3], torch.eye(3, dtype=torch.float64))  # level, along z: the world's own axes
+    assert torch.allclose(
+        pose[:, :3], torch.eye(3, dtype=torch.float64)
+    )  # level, along z: the world's own axes
     assert torch.allclose(camera_centre(pose), torch.tensor([1.0, 2, 3], dtype=torch.float64))
     pose = validate_w2c(look_at((0.0, 0, 0), (3.0, 1.0, 0.5), up=(0.0, 0, 1)), "pose")
     seen = transform(pose, torch.tensor([[3.0, 1, 0.5], [3.0, 1, 1.5]], dtype=torch.float64))
@@ -77,8 +95,10 @@ def test_look_at() -> None:
     assert seen[1, 1] < 0 and abs(float(seen[1, 0])) < 1e-12  # what is above is seen above (y down)
     tilted = look_at((0.0, 0, 0), (0.0, 0, 1), roll_deg=90)
     # A camera tilted clockwise sees the world tilted anticlockwise: what was on the right goes up.
-    assert torch.allclose(transform(tilted, torch.tensor([[1.0, 0, 0]], dtype=torch.float64)),
-                          torch.tensor([[0.0, -1, 0]], dtype=torch.float64))
+    assert torch.allclose(
+        transform(tilted, torch.tensor([[1.0, 0, 0]], dtype=torch.float64)),
+        torch.tensor([[0.0, -1, 0]], dtype=torch.float64),
+    )
     for target in ((0.0, 0, 0), (0.0, -2, 0)):
         with pytest.raises(EgoXInputError, match="look_at"):
             look_at((0.0, 0, 0), target)

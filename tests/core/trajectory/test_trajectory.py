@@ -35,15 +35,26 @@ from egox_core.types import CameraTrajectory, FrameSelection
 CAMERA = preset_camera("aria_released", 64)
 
 
-def circle(count: int) -> torch.Tensor:  # [T, 3, 4] float64: a camera that walks a circle and looks at its middle
+def circle(
+    count: int,
+) -> torch.Tensor:  # [T, 3, 4] float64: a camera that walks a circle and looks at its middle
     angles = torch.linspace(0, 1.5, count, dtype=torch.float64)
-    return torch.stack([look_at((2 * math.cos(a), 0.1 * a, 2 * math.sin(a)), (0.0, 0.0, 0.0)) for a in angles])
+    return torch.stack(
+        [look_at((2 * math.cos(a), 0.1 * a, 2 * math.sin(a)), (0.0, 0.0, 0.0)) for a in angles]
+    )
 
 
 def selection(indices: list[int], fps: float = 20.0) -> FrameSelection:
     index = torch.tensor(indices)
-    return FrameSelection(source_indices=index, times_s=index.double() / fps, source_fps=fps, fps=fps,
-                          source_size=(80, 48), size=(80, 48), resize="crop")
+    return FrameSelection(
+        source_indices=index,
+        times_s=index.double() / fps,
+        source_fps=fps,
+        fps=fps,
+        source_size=(80, 48),
+        size=(80, 48),
+        resize="crop",
+    )
 
 
 def test_interpolation_is_exact_at_the_poses_and_close_between() -> None:
@@ -55,7 +66,9 @@ def test_interpolation_is_exact_at_the_poses_and_close_between() -> None:
     truth = circle(61)
     between = interpolate_poses(poses, times, torch.arange(61, dtype=torch.float64) / 2)
     assert (camera_centre(between) - camera_centre(truth)).norm(dim=-1).max() < 1e-5
-    turn = Rotation.from_matrix((between[:, :, :3] @ truth[:, :, :3].transpose(1, 2)).numpy()).magnitude()
+    turn = Rotation.from_matrix(
+        (between[:, :, :3] @ truth[:, :, :3].transpose(1, 2)).numpy()
+    ).magnitude()
     assert turn.max() < 2e-3  # slerp turns evenly between two poses, the circle does not quite
     straight = interpolate_poses(poses, times, torch.tensor([0.5], dtype=torch.float64), "linear")
     assert torch.allclose(camera_centre(straight)[0], camera_centre(poses[:2]).mean(0))
@@ -70,9 +83,11 @@ def test_numbered_poses_follow_the_source_index() -> None:
     assert torch.allclose(poses_of_frames(track, selection(list(range(8, 49, 2)))), poses[8:49:2])
     whole = trajectory_from_track(track, CAMERA, count=49)
     assert torch.equal(whole.w2c, poses[:49])
-    for call in (lambda: poses_of_frames(track, selection([48, 49, 50])),
-                 lambda: trajectory_from_track(track, CAMERA, count=53),
-                 lambda: poses_of_frames(numbered_track(poses[:1], "take"), selection([0, 1]))):
+    for call in (
+        lambda: poses_of_frames(track, selection([48, 49, 50])),
+        lambda: trajectory_from_track(track, CAMERA, count=53),
+        lambda: poses_of_frames(numbered_track(poses[:1], "take"), selection([0, 1])),
+    ):
         with pytest.raises(EgoXInputError, match="frames in use"):
             call()
     still = trajectory_from_track(numbered_track(poses[3], "take"), CAMERA, selection([4, 9]))
@@ -81,7 +96,12 @@ def test_numbered_poses_follow_the_source_index() -> None:
 
 def test_timed_poses_follow_the_time() -> None:
     poses = circle(40)
-    track = PoseTrack(w2c=poses, moments=torch.arange(40, dtype=torch.float64) / 10, clock="seconds", name="editor")
+    track = PoseTrack(
+        w2c=poses,
+        moments=torch.arange(40, dtype=torch.float64) / 10,
+        clock="seconds",
+        name="editor",
+    )
     at = poses_of_frames(track, selection([0, 2, 4]))  # at 20 fps every second frame has a pose
     assert torch.allclose(at, poses[:3], atol=1e-12)
     with pytest.raises(EgoXInputError, match="times 0 to 3.9 s"):
@@ -110,7 +130,9 @@ def test_smoothing_calms_noise_and_keeps_steady_motion() -> None:
     assert torch.equal(smooth_poses(poses, 0), poses)
     with pytest.raises(EgoXInputError, match="smoothing"):
         smooth_poses(poses, -1)
-    path = CameraTrajectory(w2c=noisy, camera=CAMERA, times_s=torch.arange(60, dtype=torch.float64) / 20)
+    path = CameraTrajectory(
+        w2c=noisy, camera=CAMERA, times_s=torch.arange(60, dtype=torch.float64) / 20
+    )
     assert torch.allclose(smoothed(path, 0.1).w2c, calm)
 
 
@@ -120,7 +142,8 @@ def meta_content(count: int = 50, moving_exo: bool = False) -> dict:
         "prompt": "[Exo view] a room\n[Ego view] hands",
         "camera_intrinsics": [[900.0, 0, 960], [0, 900, 540], [0, 0, 1]],
         "camera_extrinsics": (exo.expand(count, 3, 4) if moving_exo else exo).tolist(),
-        "ego_intrinsics": [[150.0, 0, 255.5], [0, 150, 255.5], [0, 0, 1]], "ego_extrinsics": circle(count).tolist(),
+        "ego_intrinsics": [[150.0, 0, 255.5], [0, 150, 255.5], [0, 0, 1]],
+        "ego_extrinsics": circle(count).tolist(),
     }
 
 
@@ -129,12 +152,16 @@ def test_released_meta_in_both_forms(tmp_path: Path) -> None:
     folder.mkdir()
     write_json(folder / "meta.json", meta_content())
     one = read_trajectory(folder / "meta.json", CAMERA, selection(list(range(0, 49))))
-    assert one.w2c.shape == (49, 3, 4) and one.prompt.startswith("[Exo view]") and one.camera == CAMERA
+    assert (
+        one.w2c.shape == (49, 3, 4) and one.prompt.startswith("[Exo view]") and one.camera == CAMERA
+    )
     assert one.exo_camera.stored_size == (1920, 1080) and float(one.meta_intrinsics[0, 0]) == 150
     other = meta_content() | {"prompt": "other", "exo_path": "./videos/garden/exo.mp4"}
     wanted = meta_content() | {"exo_path": "./videos/kitchen/exo.mp4"}
     write_json(folder / "list.json", {"test_datasets": [other, wanted]})
-    assert torch.equal(read_trajectory(folder / "list.json", CAMERA, count=49).w2c, one.w2c)  # by the folder's name
+    assert torch.equal(
+        read_trajectory(folder / "list.json", CAMERA, count=49).w2c, one.w2c
+    )  # by the folder's name
     assert read_meta(folder / "list.json", "garden").prompt == "other"
     assert read_meta(folder / "list.json", "0").prompt == "other"
     with pytest.raises(EgoXInputError, match="'garden', 'kitchen'"):
@@ -169,9 +196,16 @@ def test_bad_meta_is_refused(tmp_path: Path) -> None:
 
 def test_own_format_round_trip(tmp_path: Path) -> None:
     path = tmp_path / "path.json"
-    before = CameraTrajectory(w2c=circle(21), camera=CAMERA, times_s=torch.arange(21, dtype=torch.float64) / 20,
-                              exo_w2c=circle(1)[0], exo_camera=preset_camera("pinhole", 32), prompt="ä",
-                              source="editor", meta_intrinsics=torch.eye(3, dtype=torch.float64))
+    before = CameraTrajectory(
+        w2c=circle(21),
+        camera=CAMERA,
+        times_s=torch.arange(21, dtype=torch.float64) / 20,
+        exo_w2c=circle(1)[0],
+        exo_camera=preset_camera("pinhole", 32),
+        prompt="ä",
+        source="editor",
+        meta_intrinsics=torch.eye(3, dtype=torch.float64),
+    )
     write_trajectory(path, before)
     after = read_trajectory(path, preset_camera("pinhole", 8))
     assert after.camera == CAMERA and after.exo_camera == before.exo_camera
@@ -184,57 +218,92 @@ def test_own_format_round_trip(tmp_path: Path) -> None:
     twice = resample(before, selection([0, 2, 2, 4]))
     assert torch.allclose(resample(twice, selection([0, 2, 4])).w2c, half.w2c)
     content = json.loads(path.read_text(encoding="utf-8"))
-    for broken, message in ((content | {"colour": 1}, "unknown .'colour'"), (content | {"version": 9}, "version 9"),
-                            ({k: v for k, v in content.items() if k != "w2c"}, "missing keys .'w2c'"),
-                            (content | {"times_s": [0, 1]}, "one finite time"),
-                            (content | {"times_s": "soon"}, "times_s")):
+    for broken, message in (
+        (content | {"colour": 1}, "unknown .'colour'"),
+        (content | {"version": 9}, "version 9"),
+        ({k: v for k, v in content.items() if k != "w2c"}, "missing keys .'w2c'"),
+        (content | {"times_s": [0, 1]}, "one finite time"),
+        (content | {"times_s": "soon"}, "times_s"),
+    ):
         write_json(path, broken)
         with pytest.raises(EgoXInputError, match=message):
             read_trajectory(path, CAMERA)
 
 
 def test_keyframes() -> None:
-    content = {"keyframes": [
-        {"time_s": 0, "position": [0, 0, 1], "look_at": [0, 0, 3]},
-        {"time_s": 1, "position": [1, 0, 1], "yaw_deg": 0, "pitch_deg": 0, "roll_deg": 0},
-        {"time_s": 2, "w2c": sensor_pose(look_at((2.0, 0, 1), (2.0, 0, 3)), CAMERA).tolist()},
-    ], "interpolation": "linear"}
-    path = trajectory_from_track(keyframe_track(content, CAMERA), CAMERA, selection([0, 10, 20, 30, 40]))
-    assert torch.allclose(camera_centre(path.w2c)[:, 0], torch.tensor([0, 0.5, 1, 1.5, 2], dtype=torch.float64))
+    content = {
+        "keyframes": [
+            {"time_s": 0, "position": [0, 0, 1], "look_at": [0, 0, 3]},
+            {"time_s": 1, "position": [1, 0, 1], "yaw_deg": 0, "pitch_deg": 0, "roll_deg": 0},
+            {"time_s": 2, "w2c": sensor_pose(look_at((2.0, 0, 1), (2.0, 0, 3)), CAMERA).tolist()},
+        ],
+        "interpolation": "linear",
+    }
+    path = trajectory_from_track(
+        keyframe_track(content, CAMERA), CAMERA, selection([0, 10, 20, 30, 40])
+    )
+    assert torch.allclose(
+        camera_centre(path.w2c)[:, 0], torch.tensor([0, 0.5, 1, 1.5, 2], dtype=torch.float64)
+    )
     # The picture is upright: the middle of the stored picture looks along z, its right side towards +x, its foot to +y.
     rays = pixel_rays(CAMERA, torch.float64)[0] @ invert(path.w2c[0])[:, :3].T
     assert rays[32, 32, 2] > 0.99 and rays[32, 60, 0] > 0.5 and rays[60, 32, 1] > 0.5
     constant = keyframe_track([content["keyframes"][0]], CAMERA)
     resting = keyframe_track([], CAMERA, rest=upright_pose((1.0, 2, 3), 20, 0, 0))
-    assert resting.constant and torch.equal(resting.w2c[0], sensor_pose(upright_pose((1.0, 2, 3), 20, 0, 0), CAMERA))
-    assert torch.equal(keyframe_track({"keyframes": []}, CAMERA).w2c[0],
-                       sensor_pose(torch.eye(3, 4, dtype=torch.float64), CAMERA))
+    assert resting.constant and torch.equal(
+        resting.w2c[0], sensor_pose(upright_pose((1.0, 2, 3), 20, 0, 0), CAMERA)
+    )
+    assert torch.equal(
+        keyframe_track({"keyframes": []}, CAMERA).w2c[0],
+        sensor_pose(torch.eye(3, 4, dtype=torch.float64), CAMERA),
+    )
     assert trajectory_from_track(constant, CAMERA, selection([0, 5, 99])).w2c.shape == (3, 3, 4)
 
 
 def test_angles_turn_the_upright_way() -> None:
     def seen(point, **angles):
-        pose = upright_pose((0.0, 0, 0), angles.get("yaw", 0), angles.get("pitch", 0), angles.get("roll", 0))
+        pose = upright_pose(
+            (0.0, 0, 0), angles.get("yaw", 0), angles.get("pitch", 0), angles.get("roll", 0)
+        )
         return (pose[:, :3] @ torch.tensor(point, dtype=torch.float64)).round(decimals=9).tolist()
 
     assert seen((1.0, 0, 0), yaw=90) == [0, 0, 1]  # turned right, what was on the right is ahead
     assert seen((0.0, -1, 0), pitch=90) == [0, 0, 1]  # looking up (y is down)
-    assert seen((1.0, 0, 0), roll=90) == [0, -1, 0]  # tilted clockwise, what was on the right is above
+    assert seen((1.0, 0, 0), roll=90) == [
+        0,
+        -1,
+        0,
+    ]  # tilted clockwise, what was on the right is above
     z_up = upright_pose((0.0, 0, 0), 0, 0, 0, up=(0.0, 0, 1))
     assert (z_up[:, :3] @ torch.tensor([0.0, 0, 1], dtype=torch.float64))[1] < -0.99
 
 
-@pytest.mark.parametrize(("content", "message"), [
-    ({"frames": []}, "list of keyframes"), ([{"time_s": 0}], "keys"),
-    ([{"time_s": 0, "position": [0, 0], "look_at": [0, 0, 1]}], "position"),
-    ([{"time_s": 0, "position": [0, 0, 0], "look_at": [0, 0, 1], "zoom": 2}], "keys"),
-    ([{"time_s": 0, "position": [0, 0, 0], "yaw_deg": "left"}], "yaw_deg"),
-    ([{"time_s": 0, "position": [0, 0, 0], "yaw_deg": 0}, {"frame": 4, "position": [0, 0, 0], "yaw_deg": 0}],
-     "throughout"),
-    ([{"time_s": 1, "position": [0, 0, 0], "yaw_deg": 0}, {"time_s": 0, "position": [0, 0, 0], "yaw_deg": 0}], "rise"),
-    ({"keyframes": [{"time_s": 0, "w2c": [[1]]}]}, "shape"),
-    ({"keyframes": [], "interpolation": "jump"}, "spline, linear or hold"),
-])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"frames": []}, "list of keyframes"),
+        ([{"time_s": 0}], "keys"),
+        ([{"time_s": 0, "position": [0, 0], "look_at": [0, 0, 1]}], "position"),
+        ([{"time_s": 0, "position": [0, 0, 0], "look_at": [0, 0, 1], "zoom": 2}], "keys"),
+        ([{"time_s": 0, "position": [0, 0, 0], "yaw_deg": "left"}], "yaw_deg"),
+        (
+            [
+                {"time_s": 0, "position": [0, 0, 0], "yaw_deg": 0},
+                {"frame": 4, "position": [0, 0, 0], "yaw_deg": 0},
+            ],
+            "throughout",
+        ),
+        (
+            [
+                {"time_s": 1, "position": [0, 0, 0], "yaw_deg": 0},
+                {"time_s": 0, "position": [0, 0, 0], "yaw_deg": 0},
+            ],
+            "rise",
+        ),
+        ({"keyframes": [{"time_s": 0, "w2c": [[1]]}]}, "shape"),
+        ({"keyframes": [], "interpolation": "jump"}, "spline, linear or hold"),
+    ],
+)
 def test_bad_keyframes_are_refused(content, message: str) -> None:
     with pytest.raises(EgoXInputError, match=message):
         keyframe_track(content, CAMERA)
@@ -247,13 +316,19 @@ def test_ego_camera_of_the_file_overrules(tmp_path: Path) -> None:
 
 
 def test_another_camera_keeps_the_view_upright() -> None:
-    path = CameraTrajectory(w2c=circle(3), camera=CAMERA, times_s=torch.arange(3, dtype=torch.float64))
+    path = CameraTrajectory(
+        w2c=circle(3), camera=CAMERA, times_s=torch.arange(3, dtype=torch.float64)
+    )
     assert torch.equal(with_camera(path, preset_camera("aria_meta", 64)).w2c, path.w2c)
     upright = with_camera(path, preset_camera("pinhole", 64))
     for before, after in ((path, upright), (upright, with_camera(upright, CAMERA))):
-        worlds = [pixel_rays(p.camera, torch.float64)[0][32, [32, 60]] @ invert(p.w2c[1])[:, :3].T
-                  for p in (before, after)]
+        worlds = [
+            pixel_rays(p.camera, torch.float64)[0][32, [32, 60]] @ invert(p.w2c[1])[:, :3].T
+            for p in (before, after)
+        ]
         # The lenses differ, so only directions from the middle are compared: the same way is ahead and to the right.
         assert (worlds[0][0] * worlds[1][0]).sum() > 0.99
-        sideways = [torch.nn.functional.normalize(w[1] - (w[1] @ w[0]) * w[0], dim=0) for w in worlds]
+        sideways = [
+            torch.nn.functional.normalize(w[1] - (w[1] @ w[0]) * w[0], dim=0) for w in worlds
+        ]
         assert (sideways[0] * sideways[1]).sum() > 0.99

@@ -12,8 +12,8 @@ pytest.importorskip("accelerate", reason="accelerate is not installed (the train
 from diffusers import WanTransformer3DModel  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 
-from egox_train.wan import transformer  # noqa: E402
 from egox_core.wan.lora_keys import rename_parameter  # noqa: E402
+from egox_train.wan import transformer  # noqa: E402
 from egox_train.wan.transformer import load_base, save_native  # noqa: E402
 from tests.refusals import refuses  # noqa: E402
 
