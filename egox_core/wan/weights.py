@@ -132,6 +132,17 @@ def weights_hash(path: Path, what: str = "weights") -> str:
     return digest.hexdigest()[:16]
 
 
+def weights_bytes(*paths: Path | None) -> int:
+    """Size of weight files, and of those in folders: what a process that loads them needs."""
+    files = {
+        file
+        for path in paths
+        if path is not None
+        for file in (path.rglob("*.safetensors") if path.is_dir() else [path])
+    }
+    return sum(file.stat().st_size for file in files)
+
+
 def file_metadata(file: Path, what: str) -> dict[str, str]:
     """The ``__metadata__`` of a safetensors file."""
     return dict(read_header(file, what).get("__metadata__") or {})

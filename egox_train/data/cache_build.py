@@ -14,7 +14,7 @@ from egox_core.errors import EgoXInputError
 from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import file_lock, read_json
 from egox_core.wan.prompt import has_ftfy
-from egox_core.wan.weights import weights_hash
+from egox_core.wan.weights import weights_bytes, weights_hash
 
 from ..parallel import devices_of, part_of, run_items
 from .cache_store import (
@@ -111,6 +111,8 @@ def build_cache(
     devices = devices_of(settings.device, engine)
     models = _model_hashes(settings)
     shards = _shards(records, manifest.parent, folder, settings, models)
+    text = None if settings.text.startswith("zeros:") else Path(settings.text)
+    model_bytes = weights_bytes(settings.vae, text, settings.clip_vision)
     own = part_of(shards, part)
     todo = [s for s in own if not s.fits()]
     changed = _what_changed(folder, settings, models) or _changed_takes(todo)
@@ -119,7 +121,12 @@ def build_cache(
     while todo:
         busy = []
         for index, state, error in run_items(
-            _make_shard, todo, engine=engine, workers=workers, devices=devices
+            _make_shard,
+            todo,
+            engine=engine,
+            workers=workers,
+            devices=devices,
+            model_bytes=model_bytes,
         ):
             if error:
                 failures.append(f"{todo[index].file.name}: {error}")

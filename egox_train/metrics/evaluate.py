@@ -14,7 +14,7 @@ from egox_core.file_names import EXO, PRIOR, TRUTH
 from egox_core.metrics.image import require_torchmetrics
 from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import atomic_write, read_json, write_json
-from egox_core.wan.weights import weights_hash
+from egox_core.wan.weights import weights_bytes, weights_hash
 
 from ..contact_sheet import SheetRow, make_contact_sheet, spread, write_png
 from ..data.clip_files import middle_picture
@@ -111,9 +111,15 @@ def evaluate(
         for r in records
     ]
     rows, errors = [], {}
-    for count, (index, row, error) in enumerate(
-        run_items(make_row, jobs, engine=engine, workers=workers, devices=devices), start=1
-    ):
+    run = run_items(
+        make_row,
+        jobs,
+        engine=engine,
+        workers=workers,
+        devices=devices,
+        model_bytes=weights_bytes(*options.weights.values()),
+    )
+    for count, (index, row, error) in enumerate(run, start=1):
         if error:
             errors[records[index].clip] = error
         else:

@@ -22,7 +22,7 @@ from torch import Tensor
 from egox_core.errors import EgoXInputError
 from egox_core.file_names import OBJECTS, TRUTH
 from egox_core.progress import Progress, no_progress
-from egox_core.wan.weights import open_model_folder, weights_hash
+from egox_core.wan.weights import open_model_folder, weights_bytes, weights_hash
 
 from ..data.manifest import ClipRecord, read_manifest
 from ..data.object_masks import read_masks, write_masks
@@ -109,6 +109,7 @@ def track_masks(
         engine=engine,
         workers=workers,
         devices=devices,
+        model_bytes=weights_bytes(model),
         before=len(records) - len(jobs),
         stage="clips tracked",
         progress=progress,

@@ -1,7 +1,7 @@
 """A Ray cluster: which one, whether its head is there, tasks on its CPUs and models on its GPUs.
 
-Models live in actors that hold a GPU each, and all other work in tasks without one. An item whose
-worker dies is given out again as in :mod:`.pool`.
+Models live in actors that hold a GPU each, since Ray ends the process of a task that had one; all
+other work is tasks. An item whose worker dies is given out again as in :mod:`.pool`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import torch
@@ -26,21 +26,14 @@ from .pool import MAX_RETRIES, call
 PRIVATE_RAY = "local"  # Ray's own word for a cluster that begins and ends with the process
 TASK_BYTES = 2 * 2**30
 """Memory that a Ray task asks for: a take's is below, whatever the size of its videos."""
+GPU_DEVICE = "EGOX_GPU_DEVICE"
+"""Environment variable: torch's name for the GPU that Ray gave to a process, ``cuda`` by default.
+Tests set it to cpu on nodes that only say they have one."""
 LOOK_S, LOST_S = 5.0, 30.0
 """Between two looks at the head of a Ray cluster, and the longest that it may be away."""
 GCS_PATIENCE = "RAY_gcs_rpc_server_reconnect_timeout_s"
 Result = TypeVar("Result")
 logger = logging.getLogger(__name__)
-
-
-def ray_needs(devices: Sequence[str]) -> dict[str, int]:
-    """Resources that a Ray task asks for; without its GPU it would see none."""
-    return {
-        "num_cpus": 1,
-        "num_gpus": int(any(device.startswith("cuda") for device in devices)),
-        "memory": TASK_BYTES,
-        "max_retries": 0,
-    }
 
 
 @contextmanager
@@ -156,29 +149,146 @@ def has_gpu(engine: str) -> bool:
         return ray.cluster_resources().get("GPU", 0) > 0
 
 
-def run_on_ray(function, items, workers, devices) -> Iterator[tuple[int, Any, str]]:
+class _Tasks:
+    """Items as tasks, which need no place of their own."""
+
+    def __init__(self, function: Callable[..., Any], devices: Sequence[str], memory: int) -> None:
+        import ray
+
+        self.given, self.starting = (function, devices), {}
+        self.remote = ray.remote(num_cpus=1, memory=memory, max_retries=0)(call)
+
+    def room(self) -> int:
+        """Twice what runs at once, so that nobody waits for the driver; a cluster may grow
+        meanwhile."""
+        import ray
+
+        return max(8, 4 * int(ray.cluster_resources().get("CPU", 1)))
+
+    def give(self, item: Any) -> Any:
+        function, devices = self.given
+        return self.remote.remote(function, item, *devices)
+
+    def ended(self, reference: Any, alive: bool) -> None:
+        """Nothing: Ray starts another process for the next task."""
+
+
+@dataclass(slots=True)
+class _GpuHosts:
+    """Items in processes that keep a GPU and what was loaded; Ray ends one that nobody refers to.
+
+    A process gets its first item once it runs, so that no item waits for a GPU that others hold.
+    """
+
+    function: Callable[..., Any]
+    memory: int
+    items: int
+    free: deque[Any] = field(default_factory=deque)
+    starting: dict[Any, Any] = field(default_factory=dict)  # by the reference of a first answer
+    busy: dict[Any, Any] = field(default_factory=dict)  # by the item's reference
+    never: int = 0  # processes in a row that did not come to run
+
+    def room(self) -> int:
+        """Items that run and may run; starts processes for GPUs that have none."""
+        import ray
+
+        has = max(1, int(ray.cluster_resources().get("GPU", 0)))
+        while len(self.free) + len(self.starting) + len(self.busy) < min(has, self.items):
+            host = _host_class(num_cpus=1, memory=self.memory).remote()
+            self.starting[host.run.remote(call, str)] = host
+        return len(self.busy) + len(self.free)
+
+    def give(self, item: Any) -> Any:
+        host = self.free.popleft()
+        reference = host.run.remote(call, self.function, item)
+        self.busy[reference] = host
+        return reference
+
+    def started(self, reference: Any) -> None:
+        """Takes a process in use.
+
+        Raises:
+            EgoXInputError: none comes to run.
+        """
+        import ray
+
+        host = self.starting.pop(reference)
+        try:
+            ray.get(reference)
+        except ray.exceptions.RayError as error:
+            self.never += 1
+            if self.never > MAX_RETRIES:
+                raise EgoXInputError(
+                    "Ray cluster",
+                    got=f"a process for a GPU that does not start ({str(error).splitlines()[-1]})",
+                    expected="nodes with this program and its packages",
+                    fix="see the node's log (`ray logs`)",
+                ) from error
+            return
+        self.never = 0
+        self.free.append(host)
+
+    def ended(self, reference: Any, alive: bool) -> None:
+        """Has the process free again, or forgets it: :meth:`room` starts another one."""
+        host = self.busy.pop(reference)
+        if alive:
+            self.free.append(host)
+
+
+def _check_room(memory: int, kind: str) -> None:
+    """Refuse what Ray would wait for without a word.
+
+    Raises:
+        EgoXInputError: no node with a ``kind`` (CPU, GPU) has that much memory.
+    """
+    import ray
+
+    has = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    sizes = [resources.get("memory", 0) for resources in has if resources.get(kind, 0) >= 1]
+    if not sizes:
+        logger.warning("the Ray cluster has no %s so far: waiting for a node with one", kind)
+    elif max(sizes) < memory:
+        raise EgoXInputError(
+            "Ray cluster",
+            got=f"{max(sizes) / 2**30:.1f} GB of memory on its largest node with a {kind}",
+            expected=f"{memory / 2**30:.1f} GB: the models, and {TASK_BYTES / 2**30:g} GB for a clip",
+            fix="start its nodes with more (`ray start --memory BYTES`)",
+        )
+
+
+def run_on_ray(function, items, workers, devices, model_bytes=0) -> Iterator[tuple[int, Any, str]]:
     with ray_cluster(workers=workers):
         import ray
 
-        remote = ray.remote(**ray_needs(devices))(call)
+        memory, on_gpus = TASK_BYTES + model_bytes, "cuda" in devices
+        _check_room(memory, "GPU" if on_gpus else "CPU")
+        places = (
+            _GpuHosts(function, memory, len(items))
+            if on_gpus
+            else _Tasks(function, devices, memory)
+        )
         head = _Head(address=ray.get_runtime_context().gcs_address, seen_s=time.monotonic())
-        # Twice what runs at once, so that nobody waits for the driver; a cluster may grow
-        # meanwhile.
-        window = max(8, 4 * int(ray.cluster_resources().get("CPU", 1)))
         todo, deaths, waiting = deque(range(len(items))), Counter(), {}
         while todo or waiting:
             head.check()
-            while todo and len(waiting) < window:
+            room = places.room()
+            while todo and len(waiting) < room:
                 index = todo.popleft()
-                waiting[remote.remote(function, items[index], *devices)] = index
-            for reference in ray.wait(list(waiting), num_returns=1, timeout=LOOK_S)[0]:
-                index = waiting.pop(reference)
+                waiting[places.give(items[index])] = index
+            wait_for = [*waiting, *places.starting]
+            for reference in ray.wait(wait_for, num_returns=1, timeout=LOOK_S)[0]:
+                if reference in places.starting:
+                    places.started(reference)
+                    continue
+                index, alive = waiting.pop(reference), True
                 try:
                     result, error = ray.get(reference)
+                    alive = "CUDA error" not in error  # after one, all that follow fail
                 except ray.exceptions.RayTaskError as failure:  # it could not be brought there
                     reason = str(failure).splitlines()[-1]
                     result, error = None, f"{type(failure).__name__}: {reason}"
                 except ray.exceptions.RayError as failure:
+                    alive = False
                     deaths[index] += 1
                     if deaths[index] <= MAX_RETRIES:
                         logger.warning(
@@ -191,6 +301,8 @@ def run_on_ray(function, items, workers, devices) -> Iterator[tuple[int, Any, st
                         todo.append(index)
                         continue
                     result, error = None, f"its worker process died ({type(failure).__name__})"
+                finally:
+                    places.ended(reference, alive)
                 yield index, result, error
 
 
@@ -198,7 +310,13 @@ class _ModelHost:
     """A process of a Ray cluster that holds a GPU and the models that run on it."""
 
     def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        return function(*arguments, "cuda" if torch.cuda.is_available() else "cpu")
+        return function(*arguments, os.environ.get(GPU_DEVICE, "cuda"))
+
+
+def _host_class(**needs: int) -> Any:
+    import ray
+
+    return ray.remote(num_gpus=1, **needs)(_ModelHost)
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,9 +356,7 @@ def remote_models(engine: str, devices: Sequence[str]) -> Iterator[RemoteModels 
             return
         import ray
 
-        host = ray.remote(num_gpus=1, num_cpus=0, max_restarts=-1, max_task_retries=MAX_RETRIES)(
-            _ModelHost
-        )
+        host = _host_class(num_cpus=0, max_restarts=-1, max_task_retries=MAX_RETRIES)
         models = RemoteModels(
             tuple(host.remote() for _ in range(int(ray.cluster_resources().get("GPU", 1))))
         )

@@ -68,6 +68,7 @@ def run_items(
     engine: str = "local",
     workers: int = 1,
     devices: Sequence[str] = (),
+    model_bytes: int = 0,
 ) -> Iterator[tuple[int, Any, str]]:
     """Yields (index, result, error) as items finish; ``error`` is "" where the function returned.
 
@@ -77,14 +78,16 @@ def run_items(
 
     Args:
         devices: of :func:`devices_of`; ``function`` then gets (item, device). Each worker keeps to
-            one of them, and there are at least as many workers. A Ray task asks for one GPU.
+            one of them, and there are at least as many workers. On a Ray cluster each GPU has one
+            worker, so that models are loaded once.
+        model_bytes: memory of a worker's models, which Ray is asked for beside that of an item.
 
     Raises:
         EgoXInputError: unknown engine, no Ray as :func:`ray_cluster` says.
     """
     check_choice("engine", engine, ENGINES)
     if engine == "ray":
-        yield from run_on_ray(function, items, workers, devices)
+        yield from run_on_ray(function, items, workers, devices, model_bytes)
     elif max(workers, len(devices)) <= 1:
         for index, item in enumerate(items):
             yield index, *call(function, item, *devices)
@@ -100,6 +103,7 @@ def run_all(
     engine: str = "local",
     workers: int = 1,
     devices: Sequence[str] = (),
+    model_bytes: int = 0,
     before: int = 0,
     stage: str = "",
     progress: Progress = no_progress,
@@ -113,7 +117,9 @@ def run_all(
         EgoXInputError: as :func:`run_items`.
     """
     failures = []
-    run = run_items(function, items, engine=engine, workers=workers, devices=devices)
+    run = run_items(
+        function, items, engine=engine, workers=workers, devices=devices, model_bytes=model_bytes
+    )
     for count, (index, _, error) in enumerate(run, before + 1):
         if error:
             failures.append(f"{names[index]}: {error}")

@@ -18,7 +18,7 @@ from egox_core.safe_files import write_json
 from egox_core.wan.file_kinds import check_run_files
 from egox_core.wan.lora_settings import trained_with
 from egox_core.wan.prompt import RELEASED_NEGATIVE
-from egox_core.wan.weights import file_metadata, weights_hash
+from egox_core.wan.weights import file_metadata, weights_bytes, weights_hash
 
 from ..data.cache_store import CacheReader
 from ..parallel import devices_of, run_all
@@ -55,6 +55,12 @@ class GenerateOptions:
     cfg: float = 1.0  # guidance scale, as a sampler node's; 1: the prompt alone
     negative: str = RELEASED_NEGATIVE  # prompt that guidance leads away from
     text: str | None = None  # encoder of the negative prompt, see wan.text.make_text_encoder
+
+    @property
+    def text_file(self) -> Path | None:
+        """The encoder's file or folder, where it is loaded."""
+        zeros = self.text is None or self.text.startswith("zeros:")
+        return None if zeros or self.cfg == 1.0 else Path(self.text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +137,7 @@ def generate(
         engine=engine,
         workers=workers,
         devices=devices,
+        model_bytes=weights_bytes(options.base, options.vae, options.lora, options.text_file),
         before=len(clips) - len(todo),
         stage="clips generated",
         progress=progress,
@@ -170,8 +177,8 @@ def _check_encoder(options: GenerateOptions, reader: CacheReader) -> None:
     if options.cfg == 1.0:
         return
     cached = reader.index.models.get("text")
-    zeros = options.text.startswith("zeros:")
-    own = options.text if zeros else weights_hash(Path(options.text), "text encoder")
+    file = options.text_file
+    own = options.text if file is None else weights_hash(file, "text encoder")
     if cached is not None and own != cached:
         raise EgoXInputError(
             "text encoder of the negative prompt",

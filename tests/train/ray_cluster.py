@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-SMALL = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "memory": 4 * 2**30}
+SMALL = {"num_cpus": 1, "num_gpus": 1, "object_store_memory": 80 * 2**20, "memory": 4 * 2**30}
 ATTEMPTS = 4  # Ray gives a node half a minute to start, which a busy machine needs for itself
 
 
@@ -36,7 +36,8 @@ class TwoNodes:
             ["ps", "-o", "pid=,args=", "--ppid", ",".join(raylets)], capture_output=True, text=True
         )
         rows = (line.split(maxsplit=1) for line in found.stdout.splitlines())
-        return [int(pid) for pid, name in rows if name.startswith("ray::call")]
+        at_work = ("ray::call", "ray::_ModelHost.run")
+        return [int(pid) for pid, name in rows if name.startswith(at_work)]
 
     def kill_worker(self, limit_s: float = 300) -> None:
         """Ends one of them, as a kernel without memory does."""

@@ -14,10 +14,12 @@ from pathlib import Path
 import pytest
 
 from egox_train.data.manifest import read_manifest
+from tests.paths import STANDIN_VAE
 from train_egox import main
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = Path(__file__).with_name("engine_run.py")
+GENERATE = "import counted_generate, sys, train_egox; sys.exit(train_egox.main())"
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them"),
@@ -29,11 +31,13 @@ HEAD_LIMIT_S = 90
 
 
 @pytest.fixture
-def cluster(monkeypatch, clusters) -> Iterator:
+def cluster(monkeypatch, clusters, tmp_path) -> Iterator:
     folders = filter(None, [str(ROOT), str(SCRIPT.parent), os.environ.get("PYTHONPATH")])
     for name, value in (
         ("RAY_AUTH_MODE", "disabled"),
         ("OMP_NUM_THREADS", "1"),
+        ("EGOX_GPU_DEVICE", "cpu"),
+        ("EGOX_TEST_LOADS", str(tmp_path / "loads")),
         ("PYTHONPATH", os.pathsep.join(folders)),
     ):
         monkeypatch.setenv(name, value)
@@ -127,10 +131,7 @@ def test_a_lost_head_ends_the_command_with_what_is_finished(cluster, recordings,
 
 
 def test_models_hold_the_gpus_and_nothing_else_does(cluster, tmp_path):
-    """On a node that says it has a GPU; the model is a function that tells where it ran."""
-    cluster.cluster.add_node(
-        num_cpus=1, num_gpus=1, object_store_memory=80 * 2**20, memory=4 * 2**30
-    )
+    """The model is a function that tells where it ran."""
     run = subprocess.run(
         [sys.executable, str(SCRIPT), "models", str(tmp_path)],
         capture_output=True,
@@ -139,8 +140,44 @@ def test_models_hold_the_gpus_and_nothing_else_does(cluster, tmp_path):
     )
     assert run.returncode == 0, run.stderr[-3000:]
     found = json.loads(run.stdout.rpartition("FOUND ")[2].splitlines()[0])
-    assert len({model for _, model, _, _ in found}) == 1  # one process for one GPU
+    assert len({model for _, model, _, _ in found}) <= 2  # one process for each GPU
     assert not {own for own, *_ in found} & {model for _, model, _, _ in found}
     assert {gpus for *_, gpus, _ in found} == {1} and {error for *_, error in found} == {
         "item: got 1"
     }
+
+
+def test_each_gpu_loads_the_model_once_and_again_only_after_a_death(cluster, tiny, tmp_path):
+    """40 clips on two GPUs, twice; in the second run a process is killed."""
+    cache, loads = tiny.make_cache(tmp_path / "cache", 60), tmp_path / "loads"
+    base = tiny.make_base(tmp_path / "base.safetensors")
+
+    def start(name: str, *more: str) -> subprocess.Popen:
+        loads.unlink(missing_ok=True)
+        arguments = [cache, tmp_path / name, "--base", base, "--vae", STANDIN_VAE, *more]
+        steps = ["--split", "train", "--steps", "1", "--dtype", "float32"]
+        return subprocess.Popen(
+            [sys.executable, "-c", GENERATE, "generate", *map(str, arguments), *steps],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def counted() -> int:
+        return len(loads.read_text("utf-8").split()) if loads.exists() else 0
+
+    def videos(run: subprocess.Popen, name: str) -> dict[str, bytes]:
+        said = run.communicate(timeout=600)[0]
+        assert run.returncode == 0 and "40 clips (40 made now)" in said, said[-3000:]
+        return {file.name: file.read_bytes() for file in (tmp_path / name).glob("[!.]*.mp4")}
+
+    alone = videos(start("alone"), "alone")
+    assert counted() == 1
+    on_gpus = ("--engine", "ray", "--device", "cuda")
+    assert videos(start("whole", *on_gpus), "whole") == alone and counted() == 2
+    run = start("killed", *on_gpus)
+    while counted() < 2:
+        assert run.poll() is None
+        time.sleep(0.02)
+    cluster.kill_worker()
+    assert videos(run, "killed") == alone and counted() == 3

@@ -20,7 +20,6 @@ from egox_core.errors import EgoXInputError
 from egox_train.data.planned_run import _model_devices
 from egox_train.data.prepare_options import PrepareOptions
 from egox_train.parallel import LostClusterError, devices_of, ray_cluster, run_all, run_items
-from egox_train.parallel.cluster import ray_needs
 from tests.paths import ROOT
 from tests.refusals import refuses
 
@@ -82,7 +81,6 @@ def test_devices_are_checked_and_handed_on():
     assert list(run_items(lambda item, device: (item, device), [7], devices=("cpu",))) == [
         (0, (7, "cpu"), "")
     ]
-    assert ray_needs(("cuda",))["num_gpus"] == 1 and ray_needs(("cpu",))["num_gpus"] == 0
 
 
 def test_an_item_without_memory_stops_no_other():
@@ -103,7 +101,7 @@ class FakeRay(ModuleType):
 
     def __init__(self, **resources: float) -> None:
         super().__init__("ray")
-        self.asked, self.resources = [], {"CPU": 8.0, **resources}
+        self.asked, self.resources = [], {"CPU": 8.0, "memory": 8.0 * 2**30, **resources}
         self.exceptions = SimpleNamespace(RayError=OSError, RayTaskError=LookupError)
 
     def init(self, address: str, **options) -> SimpleNamespace:
@@ -120,6 +118,9 @@ class FakeRay(ModuleType):
 
     def cluster_resources(self) -> dict[str, float]:
         return self.resources
+
+    def nodes(self) -> list[dict]:
+        return [{"Alive": True, "Resources": self.resources}]
 
     def remote(self, **needs):
         return lambda function: SimpleNamespace(remote=lambda *given: (function, given))
@@ -166,6 +167,12 @@ def test_a_private_ray_is_started_only_when_asked_for(fake_ray):
         assert where == "a private Ray on this machine: 8 CPUs, 0 GPUs"
     (address, options), _ = fake_ray.asked
     assert address == "local" and options["num_cpus"] == 3
+
+
+def test_models_larger_than_any_node_are_refused(fake_ray, listening, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", listening)
+    with refuses("8.0 GB of memory.*30.0 GB"):
+        list(run_items(square, range(3), engine="ray", model_bytes=28 * 2**30))
 
 
 def test_an_address_where_nothing_answers_is_refused_at_once(fake_ray, listening):

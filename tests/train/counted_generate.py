@@ -1,0 +1,25 @@
+"""Once imported, ``generate`` writes a line to the file of $EGOX_TEST_LOADS for each base that a
+process loads, on a cluster too."""
+
+from __future__ import annotations
+
+import os
+
+from egox_train.train import generate
+
+LOADS = "EGOX_TEST_LOADS"
+load, generate_clip = generate.load_base, generate._generate_clip
+
+
+def load_counted(*arguments):
+    with open(os.environ[LOADS], "a", encoding="utf-8") as file:
+        file.write(f"{os.getpid()}\n")
+    return load(*arguments)
+
+
+def clip_counted(job, device: str) -> str:
+    """A worker imports this module for it, and so counts too."""
+    return generate_clip(job, device)
+
+
+generate.load_base, generate._generate_clip = load_counted, clip_counted
