@@ -228,7 +228,8 @@ def _check_member(member: zipfile.ZipInfo, path: Path, what: str) -> None:
     # Both readings of the name must stay inside: the archive may have been made for the other
     # system.
     if (
-        posix.is_absolute()
+        not member.filename
+        or posix.is_absolute()
         or windows.drive
         or windows.root
         or ".." in posix.parts

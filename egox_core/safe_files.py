@@ -19,6 +19,8 @@ from pathlib import Path
 from .errors import EgoXInputError
 
 MAX_JSON_BYTES = 16 * 2**20
+MOST_DIGITS = 18
+"""Of a number in 64 bits; Python refuses to read some thousand."""
 LONGEST_NAME = 120
 """Characters of a file's name."""
 MOST_NAME_BYTES = 240
@@ -146,6 +148,23 @@ def read_json(path: Path, what: str = "JSON file", limit: int = MAX_JSON_BYTES) 
     return parse_json(path.read_bytes(), f"{what} {path.name!r}")
 
 
+def read_json_object(path: Path, what: str, limit: int = MAX_JSON_BYTES) -> dict:
+    """As :func:`read_json`, of a file that holds keys and values.
+
+    Raises:
+        EgoXInputError: as there; anything else in it.
+    """
+    content = read_json(path, what, limit)
+    if not isinstance(content, dict):
+        raise EgoXInputError(
+            what,
+            got=f"{path.name!r} with a {type(content).__name__}",
+            expected="a JSON object",
+            fix="check the file; copy or write it again",
+        )
+    return content
+
+
 def parse_json(text: str | bytes, what: str) -> object:
     """The content of a JSON text; ``what`` names it in the error.
 
@@ -167,7 +186,12 @@ def parse_json(text: str | bytes, what: str) -> object:
 
 def _integer(digits: str) -> int | float:
     """An integer of 64 bits, or a longer one as float: Python limits the digits of an int."""
-    return int(digits) if len(digits) <= 20 else float(digits)
+    return int(digits) if len(digits) <= MOST_DIGITS + 2 else float(digits)
+
+
+def whole_number(text: str) -> int | None:
+    """A number that a stranger writes in digits; None of other text, and of one beyond 64 bits."""
+    return int(text) if text.isdecimal() and len(text) <= MOST_DIGITS else None
 
 
 def safe_name(name: str) -> str:
@@ -213,7 +237,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     an exception.
 
     Its mode is that of any new file, whatever the writer asked for: safetensors lets nobody else
-    read.
+    read. An error of the disk names ``path``: writing itself tells none.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays last: encoders take the container format from it.
@@ -224,6 +248,10 @@ def atomic_write(path: Path) -> Iterator[Path]:
         yield temporary
         temporary.chmod(mode)
         os.replace(temporary, path)
+    except OSError as error:
+        if error.filename in (None, str(temporary)):
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

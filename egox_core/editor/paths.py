@@ -17,7 +17,7 @@ from ..cameras.model import CameraModel, camera_to_json, intrinsics_matrix
 from ..errors import NO_NUMBERS, EgoXInputError
 from ..file_names import META
 from ..prior.render import ego_from_scene
-from ..safe_files import read_json, write_json
+from ..safe_files import read_json, safe_name, write_json
 from ..takes.blender import write_blender
 from ..takes.colmap import write_colmap
 from ..takes.trajectory_files import read_trajectory, write_trajectory
@@ -35,7 +35,6 @@ from ..types import UNTIMED_FPS, CameraTrajectory, FrameSelection, PointCloud
 from .queries import scene_rest
 
 MAX_FILES = 4
-MAX_NAME = 120
 MAX_CLIP_FRAMES, MAX_SOURCE_FRAMES = 20_000, 200_000
 """Bounds of what a page may ask for: a meta.json has a pose for every source frame (two hours at 30
 a second)."""
@@ -154,13 +153,7 @@ def import_path(
             clip.
     """
     for name in files:
-        if (
-            not name
-            or len(name) > MAX_NAME
-            or Path(name).name != name
-            or "\\" in name
-            or name in (".", "..")
-        ):
+        if name in ("", ".", "..") or {"/", "\\"} & set(name):
             raise EgoXInputError(
                 "file to import",
                 got=repr(name)[:60],
@@ -172,9 +165,9 @@ def import_path(
             "files to import", got=len(files), expected=f"1 to {MAX_FILES}", fix="choose one path"
         )
     with tempfile.TemporaryDirectory(prefix="egox_") as folder:
-        paths = [Path(folder, name) for name in files]
+        paths = [Path(folder, safe_name(name)) for name in files]
         for path, text in zip(paths, files.values(), strict=True):
-            path.write_text(text, encoding="utf-8")
+            path.write_text(text, encoding="utf-8", errors="replace")
         main = next((p for p in paths if p.name == "images.txt"), paths[0])
         return import_file(main, camera, clip, scene, up, entry)
 

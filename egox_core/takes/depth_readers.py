@@ -23,7 +23,7 @@ import numpy as np
 
 from ..archives import Member, open_member, open_zip, read_npy_header
 from ..errors import EgoXInputError, intact
-from ..safe_files import require_file
+from ..safe_files import require_file, whole_number
 
 PNG_UNIT_M = 0.001  # metres per unit of 16-bit PNG files
 PICTURE_SUFFIXES = (".npy", ".exr", ".png")
@@ -258,16 +258,17 @@ def numbered_files(
     by_kind: dict[str, dict[int, str]] = {}
     for file in files:
         suffix, numbers = Path(file).suffix.lower(), re.findall(r"\d+", Path(file).stem)
-        if suffix in suffixes and numbers and not Path(file).name.startswith("."):
+        number = whole_number(numbers[-1]) if numbers else None
+        if suffix in suffixes and number is not None and not Path(file).name.startswith("."):
             kind = by_kind.setdefault(suffix, {})
-            if int(numbers[-1]) in kind:
+            if number in kind:
                 raise EgoXInputError(
                     what,
-                    got=f"{kind[int(numbers[-1])]!r} and {file!r} of one number",
+                    got=f"{kind[number]!r} and {file!r} of one number",
                     expected="one file a frame",
                     fix="keep one take a folder",
                 )
-            kind[int(numbers[-1])] = file
+            kind[number] = file
     if len(by_kind) != 1:
         raise EgoXInputError(
             what,

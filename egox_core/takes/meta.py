@@ -12,7 +12,7 @@ from torch import Tensor
 from ..cameras.model import CameraModel, camera_from_intrinsics, camera_from_json, crop, rescale
 from ..errors import EgoXInputError
 from ..file_names import META
-from ..safe_files import read_json
+from ..safe_files import read_json, whole_number
 from ..sizes import centre_crop_left, same_aspect
 from ..trajectory.poses import validate_w2c
 from ..types import TakeMeta
@@ -74,8 +74,9 @@ def _choose_entry(entries: object, path: Path, entry: str) -> dict:
     for wanted in (entry, *(() if entry else (path.parent.name,))):
         if wanted in names:
             return entries[names.index(wanted)]
-        if wanted.isdecimal() and len(wanted) < 10 and int(wanted) < len(entries):
-            return entries[int(wanted)]
+        number = whole_number(wanted)
+        if number is not None and number < len(entries):
+            return entries[number]
     if not entry and len(entries) == 1:
         return entries[0]
     raise EgoXInputError(

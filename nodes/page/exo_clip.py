@@ -12,6 +12,7 @@ import torch
 from aiohttp import web
 
 from ...egox_core.errors import EgoXInputError
+from ...egox_core.safe_files import whole_number
 from ...egox_core.video.reader import decode_frames, resize_picture
 from ...egox_core.video.selection import uneven_times
 from ..host.graph import probed
@@ -49,9 +50,8 @@ async def exo_frame(request: web.Request) -> web.StreamResponse:
     """JPEG of frame ``frame`` of ``?file=…``, the whole picture."""
     if (name := _name(request)) is None:
         return refuse(403, "only this server's own page may ask")
-    number = request.query.get("frame", "0")
+    wanted = whole_number(request.query.get("frame", "0")) or 0
     try:
-        wanted = int(number) if number.isdecimal() else 0
         picture = await asyncio.to_thread(lambda: frame_jpeg(resolve(name, "exo video"), wanted))
     except EgoXInputError as error:
         return refuse(400, str(error))

@@ -22,9 +22,11 @@ from egox_core.safe_files import (
     atomic_write,
     parse_json,
     read_json,
+    read_json_object,
     refuse_pickled,
     replace_folder,
     safe_name,
+    whole_number,
     write_json,
 )
 from tests.refusals import refuses
@@ -48,15 +50,28 @@ def test_json_is_limited_and_must_be_json(tmp_path):
         read_json(tmp_path)
     with refuses("keyframes"):
         parse_json("[1,", "keyframes")
+    path.write_bytes(b"[]")
+    with refuses("with a list"):
+        read_json_object(path, "settings")
+    assert (whole_number("007"), whole_number("9" * 5000), whole_number("-1")) == (7, None, None)
 
 
 @pytest.mark.parametrize(
-    "name", ["../outside.npy", "/absolute.npy", "..\\outside.npy", "C:\\x.npy", "a/../../b.npy"]
+    "name",
+    [
+        "../outside.npy",
+        "/absolute.npy",
+        "..\\outside.npy",
+        "C:\\x.npy",
+        "a/../../b.npy",
+        "nameless",
+    ],
 )
 def test_zip_members_stay_inside(tmp_path, name):
     path = tmp_path / "depth.zip"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr(name, b"1")
+    path.write_bytes(path.read_bytes().replace(b"nameless", bytes(8)))
     with refuses("tree"), open_zip(path):
         pass
 
@@ -132,6 +147,8 @@ def test_the_named_command_converts(tmp_path, repo_root, monkeypatch):
 
 def test_whole_writes(tmp_path):
     path = tmp_path / "new" / "a.txt"
+    with pytest.raises(OSError, match="No space left.*a.txt"), atomic_write(path):
+        raise OSError(28, "No space left on device")  # as a file's own write says it
     with atomic_write(path) as temporary:
         temporary.write_text("done", encoding="utf-8")
         assert not path.exists()

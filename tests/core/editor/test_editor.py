@@ -198,6 +198,9 @@ def test_imports_are_refused_with_a_reason():
     ):
         with refuses(message):
             import_path(files, EGO, CLIP)
+    for name in ("😀" * 63 + ".json", "a\0b.json", "\ud800.json"):  # no file's on some system
+        with refuses("meta file"):
+            import_path({name: '{"x": "\ud800"}'}, EGO, CLIP)
     with refuses("form"):
         export_path("fbx", DOCUMENT, EGO, CLIP)
     for moments in (
