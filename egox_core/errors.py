@@ -39,7 +39,7 @@ def check_choice(
     Raises:
         EgoXInputError: names them.
     """
-    if value not in choices:
+    if value not in list(choices):  # a value from a file may fit no set
         raise EgoXInputError(
             what, got=repr(value), expected=f"one of {', '.join(choices)}", fix=fix
         )

@@ -12,7 +12,7 @@ import torch
 
 from egox_core.errors import EgoXInputError
 from egox_core.progress import Progress, no_progress
-from egox_core.safe_files import file_lock, read_json
+from egox_core.safe_files import file_lock
 from egox_core.wan.prompt import has_ftfy
 from egox_core.wan.weights import weights_bytes, weights_hash
 
@@ -20,10 +20,10 @@ from ..parallel import devices_of, part_of, run_items
 from .cache_store import (
     EMPTY_CAPTION,
     INDEX,
-    MAX_INDEX_BYTES,
     CacheEntry,
     CacheIndex,
     fingerprint,
+    parse_index,
     shard_header,
     shard_name,
     stored,
@@ -257,9 +257,12 @@ def _what_changed(folder: Path, settings: CacheSettings, models: dict[str, str])
     """Names of models and settings that differ from those of the cache that is there."""
     if not (folder / INDEX).is_file():
         return ""
-    before = read_json(folder / INDEX, "cache index", MAX_INDEX_BYTES)
+    try:
+        before = parse_index(folder)
+    except EgoXInputError:
+        return f"{INDEX}, which is damaged"
     now = {**_content_settings(settings), **models}
-    then = {**before.get("settings", {}), **before.get("models", {})}
+    then = {**before.settings, **before.models}
     return ", ".join(sorted(k for k in now.keys() | then.keys() if now.get(k) != then.get(k)))
 
 

@@ -26,7 +26,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from egox_core.errors import EgoXInputError
-from egox_core.safe_files import atomic_write, read_json, require_safe_name, write_json
+from egox_core.safe_files import (
+    atomic_write,
+    read_json_object,
+    require_safe_name,
+    write_json,
+)
 
 FORMAT = "egox-cache/1"
 INDEX = "index.json"
@@ -75,8 +80,8 @@ def shard_header(file: Path) -> tuple[str | None, dict[str, str]]:
     try:
         with safe_open(file, "pt") as stream:
             metadata = stream.metadata() or {}
-        return metadata.get(FINGERPRINT), json.loads(metadata.get(LEFT_OUT, "{}"))
-    except (SafetensorError, OSError, ValueError):
+        return metadata.get(FINGERPRINT), dict(json.loads(metadata.get(LEFT_OUT, "{}")))
+    except (SafetensorError, OSError, RecursionError, TypeError, ValueError):
         return None, {}
 
 
@@ -121,12 +126,11 @@ def write_index(folder: Path, index: CacheIndex) -> None:
     )
 
 
-def read_index(folder: Path) -> CacheIndex:
-    """The index of a cache, its shards checked against it.
+def parse_index(folder: Path) -> CacheIndex:
+    """The index of a cache, whatever its shards are.
 
     Raises:
-        EgoXInputError: missing (unfinished), not an index, a shard gone or made from other data
-            than the index says.
+        EgoXInputError: missing (unfinished), not an index.
     """
     file = folder / INDEX
     if not file.is_file():
@@ -136,8 +140,8 @@ def read_index(folder: Path) -> CacheIndex:
             expected="a finished cache",
             fix="run `train_egox.py cache` (again: it goes on where it stopped)",
         )
-    content = read_json(file, "cache index", MAX_INDEX_BYTES)
-    if isinstance(content, dict) and content.get("format", FORMAT) != FORMAT:
+    content = read_json_object(file, "cache index", MAX_INDEX_BYTES)
+    if content.get("format", FORMAT) != FORMAT:
         raise EgoXInputError(
             "cache",
             got=f"format {str(content['format'])[:40]}",
@@ -145,11 +149,7 @@ def read_index(folder: Path) -> CacheIndex:
             fix="make the cache again with this version",
         )
     parts = dict.fromkeys(("settings", "models", "shards"), dict) | {"clips": list}
-    wrong = [
-        key
-        for key, kind in parts.items()
-        if not isinstance(content, dict) or not isinstance(content.get(key), kind)
-    ]
+    wrong = [key for key, kind in parts.items() if not isinstance(content.get(key), kind)]
     if wrong or not all(_is_entry(e) and e["shard"] in content["shards"] for e in content["clips"]):
         raise EgoXInputError(
             "cache index",
@@ -157,12 +157,21 @@ def read_index(folder: Path) -> CacheIndex:
             expected=FORMAT,
             fix="run `train_egox.py cache` again",
         )
-    index = CacheIndex(
+    return CacheIndex(
         settings=content["settings"],
         models=content["models"],
         shards=content["shards"],
         entries=tuple(CacheEntry(**e) for e in content["clips"]),
     )
+
+
+def read_index(folder: Path) -> CacheIndex:
+    """As :func:`parse_index`, the shards checked against it.
+
+    Raises:
+        EgoXInputError: as there; a shard gone or made from other data than the index says.
+    """
+    index = parse_index(folder)
     for name, expected in index.shards.items():
         require_safe_name(name, "cache shard")
         actual, _ = shard_header(folder / name)

@@ -6,7 +6,6 @@ counts, whether it moves in this clip or not, as in the released pipeline."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from egox_core.errors import EgoXInputError
+from egox_core.safe_files import read_json_object
 from egox_core.wan.weights import model_device, open_model_folder
 
 from .prepare_options import PrepareOptions
@@ -118,11 +118,9 @@ def load_mask_model(options: PrepareOptions, device: str | None) -> tuple[Any, t
 
 def _model_class(folder: Path) -> str:
     """The auto class for the folder's architecture."""
-    try:
-        names = json.loads((folder / "config.json").read_text(encoding="utf-8"))["architectures"]
-    except (OSError, ValueError, KeyError):
-        names = []
-    for name in names or ():
+    config = folder / "config.json"
+    names = read_json_object(config, "mask model").get("architectures") if config.is_file() else ()
+    for name in map(str, names if isinstance(names, list) else ()):
         for ending, model_class in MODEL_CLASSES.items():
             if name.endswith(ending) and not name.startswith(
                 "OneFormer"

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from egox_core.errors import check_choice
-from egox_core.safe_files import read_json
+from egox_core.safe_files import read_json_object
 from egox_core.types import ObjectMasks
 from egox_core.wan.weights import open_model_folder
 
@@ -37,9 +37,9 @@ class DinoFeatures:
 
     def __init__(self, folder: Path, device: str = "cpu") -> None:
         config = folder / "config.json"
-        kind = (
-            read_json(config, "DINO matching").get("model_type") if config.is_file() else "dinov2"
-        )
+        kind = "dinov2"
+        if config.is_file():
+            kind = read_json_object(config, "DINO matching").get("model_type")
         check_choice(f"model_type of {folder.name}", kind, MODELS, fix=DINO_WEIGHTS)
         (self.model,) = open_model_folder(
             folder,

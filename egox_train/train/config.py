@@ -79,6 +79,14 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
+def _mode_of(conditioning: Any) -> str:
+    """The mode of a section, whose defaults count; "" of what is refused later."""
+    if not isinstance(conditioning, Mapping):
+        return getattr(conditioning, "mode", "")
+    mode = conditioning.get("mode", "released")
+    return mode if isinstance(mode, str) else ""
+
+
 class ConditioningConfig(_Strict):
     """Conditioning by exo, prior and geometry; unset fields follow ``mode``."""
 
@@ -107,7 +115,7 @@ class ConditioningConfig(_Strict):
         if not isinstance(values, Mapping):
             return values
         values = dict(values)
-        for key, value in MODE_DEFAULTS.get(values.get("mode", "released"), {}).items():
+        for key, value in MODE_DEFAULTS.get(_mode_of(values), {}).items():
             if key in cls.model_fields and values.get(key) is None:
                 values[key] = value
         return values
@@ -263,12 +271,7 @@ class TrainConfig(_Strict):
         if not isinstance(values, Mapping):
             return values
         values = dict(values)
-        conditioning = values.get("conditioning") or {}
-        mode = (
-            conditioning.get("mode", "released")
-            if isinstance(conditioning, Mapping)
-            else conditioning.mode
-        )
+        mode = _mode_of(values.get("conditioning") or {})
         timesteps, optimizer = values.get("timesteps") or {}, values.get("optimizer") or {}
         if (
             isinstance(timesteps, Mapping)

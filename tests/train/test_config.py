@@ -73,6 +73,8 @@ def test_the_papers_configuration_has_the_released_trainers_optimizer(repo_root)
         {"lora": {"rank": 0}},
         {"conditioning": {"mode": "paper", "lambda_g": 0}},
         {"memory": {"base_dtype": "int3"}},
+        {"conditioning": ["mode"]},
+        {"conditioning": {"mode": ["paper"]}, "optimizer": [1]},
     ],
 )
 def test_wrong_settings_are_refused(bad):

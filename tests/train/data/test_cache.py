@@ -319,6 +319,10 @@ def test_a_clip_that_cannot_be_read_is_left_out_by_name_until_it_can(
     victim.write_bytes(whole)
     mended = build_cache(manifest, out, settings())
     assert (mended.clips, mended.new, mended.left_out) == (4, 1, ())
+    (out / "index.json").write_text("[]", encoding="utf-8")
+    again = build_cache(manifest, out, settings())
+    assert (again.new, again.remade_because) == (0, "index.json, which is damaged")
+    assert len(CacheReader(out).index.entries) == 4
     for clip in (root / "clips").iterdir():
         (clip / "ego_prior.mp4").write_bytes(b"")
     with refuses("no clip that can be read"):
