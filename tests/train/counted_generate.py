@@ -1,9 +1,11 @@
 """Once imported, ``generate`` writes a line to the file of $EGOX_TEST_LOADS for each base that a
-process loads, on a cluster too."""
+process loads, on a cluster too. Clips are held back while
+there is a file of that name with .hold behind."""
 
 from __future__ import annotations
 
 import os
+import time
 
 from egox_train.train import generate
 
@@ -19,7 +21,10 @@ def load_counted(*arguments):
 
 def clip_counted(job, device: str) -> str:
     """A worker imports this module for it, and so counts too."""
-    return generate_clip(job, device)
+    result = generate_clip(job, device)
+    while os.path.exists(os.environ[LOADS] + ".hold"):
+        time.sleep(0.05)
+    return result
 
 
 generate.load_base, generate._generate_clip = load_counted, clip_counted
