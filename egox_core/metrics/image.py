@@ -1,10 +1,12 @@
-"""PSNR and SSIM of frames, by torchmetrics."""
+"""PSNR of frames by torchmetrics, and SSIM as torchmetrics has it, by a separable filter."""
 
 from __future__ import annotations
 
 import math
 from types import ModuleType
 
+import cv2
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,9 +17,10 @@ PSNR_CAP_DB = 100.0
 255 in up to three of a 448x448 frame's 602,112 values are above it. """
 SMALLEST = 11
 """Pixels a side: SSIM's window."""
-CHUNK = 4
-"""Frames at once: SSIM holds five filtered copies of each; with twice as many the time at 128 px
-goes into memory pages (0.16 s of CPU a 17-frame clip instead of 0.11 s)."""
+SIGMA_PX = 1.5
+"""Of that window, a Gaussian."""
+STEADY = (0.01**2, 0.03**2)
+"""SSIM's constants for values of 0...1, which keep it steady where a picture is dark or even."""
 
 
 def require_torchmetrics() -> ModuleType:
@@ -79,20 +82,28 @@ def ssim_map(
     """SSIM of each pixel, mean over channels; the mean over a frame is its SSIM.
 
     Raises:
-        EgoXInputError: see :func:`check_pair`; no torchmetrics.
+        EgoXInputError: see :func:`check_pair`.
     """
     check_pair(generated, truth)
-    functional = require_torchmetrics()
-    maps = []
-    for first in range(0, len(generated), CHUNK):
-        pair = [
-            x[first : first + CHUNK].float().movedim(-1, 1).contiguous() for x in (generated, truth)
-        ]
-        _, full = functional.structural_similarity_index_measure(
-            *pair, data_range=1.0, reduction="none", return_full_image=True
-        )
-        maps.append(full.double().mean(dim=1))
-    return torch.cat(maps)
+    pairs = zip(generated, truth, strict=True)
+    maps = [_ssim(*(x.double().cpu().numpy() for x in pair)).mean(axis=-1) for pair in pairs]
+    return torch.from_numpy(np.stack(maps))
+
+
+def _ssim(
+    a: np.ndarray,  # [H, W, 3] float64
+    b: np.ndarray,  # [H, W, 3] float64
+) -> np.ndarray:  # [H, W, 3]
+    """Of each value. A column filter after a row filter: a quarter of the time of torchmetrics'
+    square one."""
+    mean_a, mean_b, square_a, square_b, product = (
+        cv2.GaussianBlur(x, (SMALLEST, SMALLEST), SIGMA_PX, borderType=cv2.BORDER_REFLECT_101)
+        for x in (a, b, a * a, b * b, a * b)
+    )
+    means, both = mean_a * mean_b, mean_a**2 + mean_b**2
+    variance = np.maximum(square_a - mean_a**2, 0) + np.maximum(square_b - mean_b**2, 0)
+    luminance = (2 * means + STEADY[0]) / (both + STEADY[0])
+    return luminance * (2 * (product - means) + STEADY[1]) / (variance + STEADY[1])
 
 
 def squared_error(
