@@ -5,10 +5,15 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from pathlib import Path
 
+# diffusers and transformers import both wherever they are installed, and each then warns of what
+# it lacks; where one is used (base_dtype, optimizer), we say so ourselves.
+for _name in ("bitsandbytes.backends.cpu.ops", "diffusers.quantizers.torchao.torchao_quantizer"):
+    logging.getLogger(_name).setLevel(logging.ERROR)
 ROOT = Path(__file__).resolve().parent
 if not (ROOT / "egox_train").is_dir():
     sys.exit(

@@ -33,8 +33,8 @@ def read_header(file: Path, what: str) -> dict:
     Raises:
         EgoXInputError: missing, pickled, not safetensors, cut off.
     """
-    refuse_pickled(file, what)
     size = require_file(file, what).stat().st_size
+    refuse_pickled(file, what)
     with file.open("rb") as stream:
         start = stream.read(8)
         length = int.from_bytes(start, "little")

@@ -63,6 +63,7 @@ def evaluate_arguments(parser: argparse.ArgumentParser) -> None:
 def run_evaluate(args: argparse.Namespace, progress: Progress) -> int:
     """0; 1 where some clips could not be evaluated (the report names them)."""
     from ..metrics.evaluate import REPORT, TABLE, EvaluateOptions, evaluate
+    from ..metrics.report import failure_lines
 
     options = EvaluateOptions(
         masks=args.masks,
@@ -89,8 +90,8 @@ def run_evaluate(args: argparse.Namespace, progress: Progress) -> int:
         workers=args.workers,
         progress=progress,
     )
-    for clip, why in sorted(outcome.errors.items()):
-        print(f"not evaluated: {clip}: {why}")
+    for line in failure_lines(outcome.errors):
+        print(f"not evaluated: {line}")
     count = outcome.clips - len(outcome.errors)
     print(
         f"{count} of {outcome.clips} clips evaluated ({outcome.kept} kept from before): {args.out / TABLE}, "
@@ -120,6 +121,7 @@ def masks_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_masks(args: argparse.Namespace, progress: Progress) -> int:
     """0; 1 where some clips have no masks."""
+    from ..metrics.report import failure_lines
     from ..metrics.track_masks import track_masks
 
     failures = track_masks(
@@ -133,7 +135,7 @@ def run_masks(args: argparse.Namespace, progress: Progress) -> int:
         workers=args.workers,
         progress=progress,
     )
-    for clip, why in sorted(failures.items()):
-        print(f"no masks: {clip}: {why}")
+    for line in failure_lines(failures):
+        print(f"no masks: {line}")
     print(f"masks of {len(list(args.out.glob('*.npz')))} clips: {args.out}")
     return SOME_FAILED if failures else 0

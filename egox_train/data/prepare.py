@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from egox_core.errors import EgoXInputError
-from egox_core.progress import Progress, no_progress
+from egox_core.progress import Progress, no_progress, with_failures
 from egox_core.safe_files import clear_leftovers
 
 from ..parallel import (
@@ -148,10 +148,8 @@ def prepare(
                     own.new += result.new
                     own.skipped += result.skipped
                 keeper.now_and_then(started)
-                lost = sum(failed.values())
-                progress(
-                    count, len(jobs), "cameras prepared" + (f", {lost} failed" if lost else "")
-                )
+                stage = with_failures("cameras prepared", sum(failed.values()))
+                progress(count, len(jobs), stage)
     except BaseException:
         with contextlib.suppress(OSError):
             keeper.write(started)

@@ -7,8 +7,9 @@ import contextlib
 import hashlib
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -34,21 +35,23 @@ from .clip_inputs import (
     read_ego,
     read_exo,
 )
-from .columns import of_family
+from .columns import WEIGHTS, of_family
 from .frame_metrics import Values, frame_metrics
 from .objects import check_sizes
 from .retrieval import thumbnail
 from .temporal import (
-    amt_of,
+    AmtBetween,
+    RaftFlow,
     is_dynamic,
     motion_smoothness,
-    raft_of,
     temporal_flickering,
     thinned,
 )
 
-VERSION = 5  # raised when a metric changes its meaning
+VERSION = 6  # raised when a metric changes its meaning
 GENERATED, TRUE = "generated", "truth"
+PER_VIDEO = ("lpips", "clip", "amt", "raft")
+"""Networks of columns.WEIGHTS that judge one video at a time."""
 SETS = {metric.key for metric in of_family("set")}
 
 
@@ -104,6 +107,27 @@ def make_row(job: RowJob, device: str = "cpu") -> dict[str, Any]:
     return {**row, "kept": False}
 
 
+@lru_cache(maxsize=len(WEIGHTS))
+def network(name: str, file: Path, device: str) -> Callable[..., Any]:
+    """The network of columns.WEIGHTS from its file or folder, read once a process.
+
+    Raises:
+        EgoXInputError: the file missing or of another model, a package missing.
+    """
+    from .dino_matching import DinoFeatures
+    from .fvd import NETWORKS
+    from .perceptual import ClipImage, Lpips
+
+    classes = {
+        "lpips": Lpips,
+        "clip": ClipImage,
+        "amt": AmtBetween,
+        "raft": RaftFlow,
+        "dino": DinoFeatures,
+    }
+    return {**classes, **NETWORKS}[name](file, device)
+
+
 def features_key(column: str, video: str) -> str:
     """Beside a video's thumbnail: what a column of whole sets compares of it."""
     return f"{column} of {video}"
@@ -141,12 +165,9 @@ def _compute(
         metrics[name] = {k: None if v is None else round(v, 6) for k, v in values.items()}
         kept[name] = thumbnail(frames)
     for column in SETS & job.settings.weights.keys():
-        from .fvd import NETWORKS
-
+        features = network(column, job.settings.weights[column], device)
         for name, frames in ((TRUE, truth), *((name, videos[name]) for name, _ in job.videos)):
-            kept[features_key(column, name)] = NETWORKS[column](
-                job.settings.weights[column], device
-            )(frames)
+            kept[features_key(column, name)] = features(frames)
     true_flicker = round(temporal_flickering(truth), 6) if len(truth) > 1 else None
     return (
         {
@@ -173,27 +194,26 @@ def _masks(
     masks = read_masks(files.masks, job.record.clip, by_id=dino is None)
     if dino is None or masks.generated is None:
         return masks
-    from .dino_matching import dino_of, match_by_looks
+    from .dino_matching import match_by_looks
 
     check_sizes(masks, truth)
-    return match_by_looks(masks, generated, truth, dino_of(dino, device))
+    return match_by_looks(masks, generated, truth, network("dino", dino, device))
 
 
 def _weighted(
     frames: Tensor, truth: Tensor, fps: float, weights: Mapping[str, Path], device: str
 ) -> Values:
-    from .perceptual import clip_of, lpips_of
-
     values: Values = {}
-    if "lpips" in weights:
-        values["lpips"] = float(lpips_of(weights["lpips"], device)(frames, truth).mean())
-    if "clip" in weights:
-        values["clip_i"] = float(clip_of(weights["clip"], device)(frames, truth).mean())
-    if "amt" in weights:
-        values["motion_smoothness"] = motion_smoothness(frames, amt_of(weights["amt"], device))
-    if "raft" in weights:
+    of = {n: network(n, weights[n], device) for n in PER_VIDEO if n in weights}
+    if "lpips" in of:
+        values["lpips"] = float(of["lpips"](frames, truth).mean())
+    if "clip" in of:
+        values["clip_i"] = float(of["clip"](frames, truth).mean())
+    if "amt" in of:
+        values["motion_smoothness"] = motion_smoothness(frames, of["amt"])
+    if "raft" in of:
         few = thinned(frames, fps)
-        motion_px = raft_of(weights["raft"], device)(few)
+        motion_px = of["raft"](few)
         values["dynamic_degree"] = float(is_dynamic(motion_px, len(few), min(few.shape[1:3])))
     return values
 

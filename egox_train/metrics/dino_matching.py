@@ -3,7 +3,6 @@ features."""
 
 from __future__ import annotations
 
-from functools import lru_cache
 from pathlib import Path
 
 import cv2
@@ -117,7 +116,3 @@ def match_by_looks(
     for own, other in zip(*linear_sum_assignment(-(own_looks @ other_looks.T)), strict=True):
         matched[own] = masks.generated[other]
     return ObjectMasks(ids=masks.ids, truth=masks.truth, generated=matched, seen=masks.seen)
-
-
-dino_of = lru_cache(maxsize=1)(DinoFeatures)
-"""The network of a folder, read once a process."""

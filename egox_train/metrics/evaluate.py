@@ -12,7 +12,7 @@ import numpy as np
 from egox_core.errors import EgoXInputError, check_choice
 from egox_core.file_names import EXO, PRIOR, TRUTH
 from egox_core.metrics.image import require_torchmetrics
-from egox_core.progress import Progress, no_progress
+from egox_core.progress import Progress, no_progress, with_failures
 from egox_core.safe_files import atomic_write, read_json, write_json
 from egox_core.wan.weights import weights_bytes, weights_hash
 
@@ -30,6 +30,7 @@ from .clip_row import (
     RowSettings,
     features_key,
     make_row,
+    network,
     thumbnail_file,
 )
 from .report import FORMAT, build_report, markdown_report, protocol_of
@@ -86,8 +87,8 @@ def evaluate(
     clip that can't be evaluated is named in the report with the reason; the others are evaluated.
 
     Raises:
-        EgoXInputError: nothing to evaluate, bad manifest, missing folders or weights, a report that
-            can't be compared.
+        EgoXInputError: nothing to evaluate, bad manifest, missing folders, weights missing or of
+            another network, a report that can't be compared.
     """
     options = options or EvaluateOptions()
     records = _records(manifest, options.split)
@@ -96,7 +97,12 @@ def evaluate(
     require_torchmetrics()
     other = None if options.compare is None else _other_report(options.compare)
     devices = devices_of(options.device, engine)
+    alone = engine == "local" and max(workers, len(devices)) <= 1
     hashes = {name: weights_hash(file, f"{name} weights") for name, file in options.weights.items()}
+    for name, file in options.weights.items():  # a wrong one must not cost a day of rows
+        network(name, file, devices[0] if alone else "cpu")
+        if not alone:  # the workers open their own
+            network.cache_clear()
     settings = RowSettings(baselines=options.baselines, weights=options.weights, hashes=hashes)
     jobs = [
         RowJob(
@@ -106,7 +112,7 @@ def evaluate(
             masks=options.masks,
             rows=out / ROWS,
             settings=settings,
-            one_thread=workers > 1 or len(devices) > 1 or engine == "ray",
+            one_thread=not alone,
         )
         for r in records
     ]
@@ -124,7 +130,7 @@ def evaluate(
             errors[records[index].clip] = error
         else:
             rows.append(row)
-        progress(count, len(jobs), "evaluating clips")
+        progress(count, len(jobs), with_failures("evaluating clips", len(errors)))
     rows.sort(key=lambda row: row["clip"])
     kept = sum(row.pop("kept") for row in rows)
     kept_arrays = _kept_arrays(rows, out / ROWS)

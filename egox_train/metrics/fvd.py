@@ -4,7 +4,6 @@ from a file."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -158,8 +157,5 @@ def frechet_distance(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> float:
     return float(max(0.0, gap @ gap + np.square(first).sum() + np.square(second).sum() - 2 * root))
 
 
-NETWORKS = {
-    "fvd": lru_cache(maxsize=1)(VideoFeatures),
-    "fvd-videomae": lru_cache(maxsize=1)(MotionFeatures),
-}
-"""By column, the network of a file, each read once a process."""
+NETWORKS = {"fvd": VideoFeatures, "fvd-videomae": MotionFeatures}
+"""By column."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -136,7 +135,3 @@ class ClipImage:
         return self.model(
             (resized[..., top : top + size, left : left + size] - mean) / std
         ).image_embeds.cpu()
-
-
-lpips_of, clip_of = lru_cache(maxsize=1)(Lpips), lru_cache(maxsize=1)(ClipImage)
-"""The network of a file or folder, each read once a process."""

@@ -260,7 +260,7 @@ def markdown_report(report: Mapping[str, Any]) -> str:
         lines += [
             "## Not evaluated",
             "",
-            *(f"- `{clip}`: {why}" for clip, why in report["errors"].items()),
+            *(f"- {line}" for line in failure_lines(report["errors"])),
             "",
         ]
     lines += [
@@ -366,3 +366,14 @@ def _interval(estimate: Mapping[str, float] | None, column: Metric) -> str:
 
 def _number(value: float | None, column: Metric) -> str:
     return "–" if value is None else f"{value:.{column.digits}f}"
+
+
+def failure_lines(errors: Mapping[str, str]) -> list[str]:
+    """Reasons of clips that failed, each once with the first clip and the count of the others."""
+    clips: dict[str, list[str]] = {}
+    for clip, why in sorted(errors.items()):
+        clips.setdefault(why, []).append(clip)
+    return [
+        f"{first}{f' and {len(more)} more' if more else ''}: {why}"
+        for why, (first, *more) in clips.items()
+    ]

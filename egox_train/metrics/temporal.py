@@ -10,7 +10,6 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Callable
-from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 
@@ -243,7 +242,3 @@ def _unpadded(pictures: Tensor, size: tuple[int, int]) -> Tensor:
         (side - wanted) // 2 for side, wanted in zip(pictures.shape[-2:], size, strict=True)
     )
     return pictures[..., top : top + size[0], left : left + size[1]]
-
-
-amt_of, raft_of = lru_cache(maxsize=1)(AmtBetween), lru_cache(maxsize=1)(RaftFlow)
-"""The network of a file, each read once a process."""

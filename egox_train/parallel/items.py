@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import torch
 
 from egox_core.errors import EgoXInputError, check_choice
-from egox_core.progress import Progress, no_progress
+from egox_core.progress import Progress, no_progress, with_failures
 
 from .cluster import run_on_ray
 from .pool import call, run_pool
@@ -123,5 +123,5 @@ def run_all(
     for count, (index, _, error) in enumerate(run, before + 1):
         if error:
             failures.append(f"{names[index]}: {error}")
-        progress(count, before + len(items), stage)
+        progress(count, before + len(items), with_failures(stage, len(failures)))
     return failures

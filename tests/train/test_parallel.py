@@ -67,7 +67,7 @@ def test_what_failed_is_named_and_progress_counts_what_was_there():
         square, range(5), "abcde", before=2, stage="squares", progress=lambda *a: seen.append(a)
     )
     assert len(failures) == 1 and failures[0].startswith("d: EgoXInputError: ")
-    assert seen == [(n, 7, "squares") for n in range(3, 8)]
+    assert seen == [(n, 7, "squares" if n < 6 else "squares, 1 failed") for n in range(3, 8)]
 
 
 def test_devices_are_checked_and_handed_on():

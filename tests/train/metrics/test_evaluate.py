@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from egox_train.metrics.report import failure_lines
+
 pytest.importorskip("torchmetrics")
 pytest.importorskip("pydantic")
 
@@ -276,7 +278,7 @@ def test_bad_clips_are_named_and_the_rest_is_evaluated(place):
         )
     assert [row["clip"] for row in outcome.report["rows"]] == list(CLIPS)
     table = (place / "out" / TABLE).read_text(encoding="utf-8")
-    assert all(f"`{name}`" in table for name in expected)
+    assert all(f"- {name}: " in table for name in expected)
 
 
 def test_nothing_left_to_evaluate_still_gives_a_report(place):
@@ -434,6 +436,22 @@ def test_command_ends_non_zero_where_a_clip_failed(place, capsys):
     assert "not evaluated: c: " in told and "3 of 4 clips evaluated (3 kept" in told
     assert train_egox.main([*command, "--masks", str(place / "no")]) == 2
     assert "folder of masks" in capsys.readouterr().err
+
+
+def test_wrong_weights_are_refused_before_the_first_row(place):
+    from safetensors.torch import save_file
+
+    other = place / "other.safetensors"
+    save_file({"any": torch.zeros(1)}, other)
+    for weights, why in ({"lpips": other}, "AlexNet"), ({"clip": place}, "config.json"):
+        with refuses(why):
+            run(place, options=EvaluateOptions(weights=weights))
+    assert not (place / "out" / ROWS).exists()
+
+
+def test_equal_reasons_are_told_once():
+    errors = {"b": "no video", "a": "no video", "c": "cut off"}
+    assert failure_lines(errors) == ["a and 1 more: no video", "c: cut off"]
 
 
 def test_a_synthetic_takes_objects_reach_the_report(tmp_path):
