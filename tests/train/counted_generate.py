@@ -1,6 +1,6 @@
 """Once imported, ``generate`` writes a line to the file of $EGOX_TEST_LOADS for each base that a
-process loads, on a cluster too. Clips are held back while
-there is a file of that name with .hold behind."""
+process loads, on a cluster too. Processes are held back after a clip while there is a file of that
+name with .hold behind."""
 
 from __future__ import annotations
 

@@ -168,7 +168,7 @@ def test_each_gpu_loads_the_model_once_and_again_only_after_a_death(cluster, tin
 
     def videos(run: subprocess.Popen, name: str) -> dict[str, bytes]:
         said = run.communicate(timeout=600)[0]
-        assert run.returncode == 0 and "40 clips (40 made now)" in said, said[-3000:]
+        assert run.returncode == 0 and "40 clips (" in said, said[-3000:]
         return {file.name: file.read_bytes() for file in (tmp_path / name).glob("[!.]*.mp4")}
 
     alone = videos(start("alone"), "alone")
