@@ -31,6 +31,8 @@ NO_NAMES = (OSError, ValueError)
 """Raised by pathlib at names that are too long, or hold a NUL or half a surrogate pair."""
 NAME_CLASHES = (FileExistsError, IsADirectoryError, NotADirectoryError)
 """Raised where a file and a folder are to have one name."""
+HALF_MADE = re.compile(r"\.(.+)\.[0-9a-f]{8}(?:\.(?!lock$)\w+)?")
+"""What :func:`atomic_write` and :func:`replace_folder` write to, with the name that it is for."""
 PICKLED_SUFFIXES = (".pt", ".pt2", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
 
 
@@ -71,11 +73,16 @@ def file_lock(path: Path, wait: bool = True) -> Iterator[bool]:
 
 def clear_leftovers(folder: Path, pattern: str = ".*") -> None:
     """Remove what killed processes left in ``folder``: ``.<name>.<anything>`` of what they made
-    under :func:`file_lock`, and its lock. What another process is at stays."""
+    under :func:`file_lock` of ``name``, files of :func:`atomic_write`, and the lock. What another
+    process is at stays."""
     for leftover in list(folder.glob(pattern)):
-        with file_lock(folder / leftover.name[1:].rpartition(".")[0], wait=False) as free:
+        half = HALF_MADE.fullmatch(leftover.name)
+        name = half[1] if half else leftover.name[1:].rpartition(".")[0]
+        with file_lock(folder / name, wait=False) as free:
             if free and leftover.is_dir():
                 shutil.rmtree(leftover, ignore_errors=True)
+            elif free and half:
+                leftover.unlink(missing_ok=True)
 
 
 def replace_folder(new: Path, folder: Path) -> None:

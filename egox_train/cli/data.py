@@ -158,6 +158,21 @@ def add_part_argument(parser: argparse.ArgumentParser, what: str) -> None:
     )
 
 
+def add_share_arguments(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add the options of commands that run models over the clips of a set."""
+    parser.add_argument(
+        "--clips", type=int, default=0, metavar="N", help="only N clips, spread over all"
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="make one clip on --device in a folder that is removed again, and say device hours, "
+        "GB, and hours with 1, 8 and 64 devices",
+    )
+    add_part_argument(parser, what)
+    add_engine_arguments(parser)
+
+
 def run_undistort(args: argparse.Namespace, progress: Progress) -> int:
     from ..data.prepare_options import PrepareOptions
     from ..data.undistort_videos import undistort_videos

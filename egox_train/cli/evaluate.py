@@ -8,7 +8,7 @@ from pathlib import Path
 from egox_core.progress import Progress
 
 from ..metrics.columns import WEIGHTS
-from .data import add_engine_arguments
+from .data import add_share_arguments
 
 SOME_FAILED = 1
 """Exit code of ``evaluate`` where some clips could not be evaluated."""
@@ -57,7 +57,9 @@ def evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sheet", type=int, default=12, help="clips on the contact sheet, 0: none")
     parser.add_argument("--samples", type=int, default=2000, help="bootstrap samples")
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")
-    add_engine_arguments(parser)
+    add_share_arguments(
+        parser, "score part I of N; then the command without it takes up all rows and reports"
+    )
 
 
 def run_evaluate(args: argparse.Namespace, progress: Progress) -> int:
@@ -80,6 +82,9 @@ def run_evaluate(args: argparse.Namespace, progress: Progress) -> int:
         sheet_clips=args.sheet,
         samples=args.samples,
         seed=args.seed,
+        most_clips=args.clips,
+        part=args.shard,
+        sums=args.dry_run,
     )
     outcome = evaluate(
         args.manifest,
@@ -90,9 +95,15 @@ def run_evaluate(args: argparse.Namespace, progress: Progress) -> int:
         workers=args.workers,
         progress=progress,
     )
+    if args.dry_run:
+        print(outcome)
+        return 0
     for line in failure_lines(outcome.errors):
         print(f"not evaluated: {line}")
     count = outcome.clips - len(outcome.errors)
+    if not outcome.report:
+        print(f"{count} of {outcome.clips} rows of part {args.shard[0]}/{args.shard[1]} are there")
+        return SOME_FAILED if outcome.errors else 0
     print(
         f"{count} of {outcome.clips} clips evaluated ({outcome.kept} kept from before): {args.out / TABLE}, "
         f"{args.out / REPORT}"
@@ -116,7 +127,7 @@ def masks_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device", default="cpu", help="where the model runs; cuda:0,cuda:1 spreads the workers"
     )
-    add_engine_arguments(parser)
+    add_share_arguments(parser, "track part I of N")
 
 
 def run_masks(args: argparse.Namespace, progress: Progress) -> int:
@@ -133,9 +144,15 @@ def run_masks(args: argparse.Namespace, progress: Progress) -> int:
         device=args.device,
         engine=args.engine,
         workers=args.workers,
+        part=args.shard,
+        most_clips=args.clips,
+        sums=args.dry_run,
         progress=progress,
     )
+    if args.dry_run:
+        print(failures)
+        return 0
     for line in failure_lines(failures):
         print(f"no masks: {line}")
-    print(f"masks of {len(list(args.out.glob('*.npz')))} clips: {args.out}")
+    print(f"masks of {len(list(args.out.glob('[!.]*.npz')))} clips: {args.out}")
     return SOME_FAILED if failures else 0

@@ -15,7 +15,7 @@ from egox_core.progress import Progress, no_progress
 
 from .cache import cache_arguments, run_cache
 from .data import (
-    add_engine_arguments,
+    add_share_arguments,
     join_arguments,
     prepare_arguments,
     run_join,
@@ -190,7 +190,7 @@ def _generate_arguments(parser: argparse.ArgumentParser) -> None:
         "--dtype", choices=("float32", "bfloat16"), help="default: bfloat16 on a GPU, else float32"
     )
     parser.add_argument("--device", default="cpu", help="cuda:0,cuda:1 spreads the workers")
-    add_engine_arguments(parser)
+    add_share_arguments(parser, "make part I of N")
 
 
 def _generate(args: argparse.Namespace, progress: Progress) -> int:
@@ -219,9 +219,21 @@ def _generate(args: argparse.Namespace, progress: Progress) -> int:
         },
         **({} if args.negative is None else {"negative": args.negative}),
     )
-    clips, new = generate(
-        args.cache, args.out, options, engine=args.engine, workers=args.workers, progress=progress
+    made = generate(
+        args.cache,
+        args.out,
+        options,
+        engine=args.engine,
+        workers=args.workers,
+        part=args.shard,
+        most_clips=args.clips,
+        sums=args.dry_run,
+        progress=progress,
     )
+    if args.dry_run:
+        print(made)
+        return 0
+    clips, new = made
     print(f"{clips} clips ({new} made now): {args.out}")
     return 0
 

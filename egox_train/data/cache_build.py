@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -16,7 +16,7 @@ from egox_core.safe_files import file_lock
 from egox_core.wan.prompt import has_ftfy
 from egox_core.wan.weights import weights_bytes, weights_hash
 
-from ..parallel import devices_of, part_of, run_items
+from ..parallel import BUSY, MADE, THERE, devices_of, part_of, run_shared
 from .cache_store import (
     EMPTY_CAPTION,
     INDEX,
@@ -118,26 +118,20 @@ def build_cache(
     changed = _what_changed(folder, settings, models) or _changed_takes(todo)
     folder.mkdir(parents=True, exist_ok=True)
     failures, made, done = [], 0, len(own) - len(todo)
-    while todo:
-        busy = []
-        for index, state, error in run_items(
-            _make_shard,
-            todo,
-            engine=engine,
-            workers=workers,
-            devices=devices,
-            model_bytes=model_bytes,
-        ):
-            if error:
-                failures.append(f"{todo[index].file.name}: {error}")
-                continue
-            if state == "busy":
-                busy.append(replace(todo[index], wait=True))
-                continue
-            made += state == "made"
-            done += 1
-            progress(done, len(own), "cache shards")
-        todo = busy
+    for index, state, error in run_shared(
+        _make_shard,
+        todo,
+        engine=engine,
+        workers=workers,
+        devices=devices,
+        model_bytes=model_bytes,
+    ):
+        if error:
+            failures.append(f"{todo[index].file.name}: {error}")
+            continue
+        made += state == MADE
+        done += 1
+        progress(done, len(own), "cache shards")
     if failures:
         raise EgoXInputError(
             "cache",
@@ -276,16 +270,16 @@ def _splits(manifest: Path) -> dict[str, str]:
     return out
 
 
-def _make_shard(shard: _Shard, device: str) -> Literal["made", "there", "busy"]:
+def _make_shard(shard: _Shard, device: str) -> str:
     """Makes a shard, unless another process has made it meanwhile or is at it. A clip that can't be
     read is left out, and named in it."""
     settings = replace(shard.settings, device=device)
     _, text, _ = encoders(settings)  # what is wrong with a model is no clip's fault
     with file_lock(shard.file, wait=shard.wait) as free:
         if not free:
-            return "busy"
+            return BUSY
         if shard.fits():
-            return "there"
+            return THERE
         tensors = {EMPTY_CAPTION: stored(text.encode(""), getattr(torch, settings.dtype))}
         left_out = {}
         for record in shard.records:
@@ -296,7 +290,7 @@ def _make_shard(shard: _Shard, device: str) -> Literal["made", "there", "busy"]:
                 continue
             tensors |= {f"{record.clip}/{name}": tensor for name, tensor in clip.items()}
         write_shard(shard.file, tensors, shard.fingerprint, left_out)
-    return "made"
+    return MADE
 
 
 def _is_readable(root: Path, record: ClipRecord) -> bool:

@@ -19,12 +19,12 @@ from torch import Tensor
 
 from egox_core.file_names import OBJECTS, PRIOR, TRUTH
 from egox_core.metrics.path_error import path_error
-from egox_core.safe_files import atomic_write, write_json
+from egox_core.safe_files import atomic_write, file_lock, write_json
 from egox_core.types import ObjectMasks
 
 from ..data.manifest import ClipRecord
 from ..data.object_masks import read_masks
-from ..parallel import single_threaded
+from ..parallel import BUSY, single_threaded
 from .baselines import BASELINES
 from .clip_inputs import (
     ClipFiles,
@@ -75,11 +75,12 @@ class RowJob:
     rows: Path  # folder that finished rows are kept in
     settings: RowSettings
     one_thread: bool = False  # several jobs run side by side
+    wait: bool = False  # for another process that makes this very row
 
 
-def make_row(job: RowJob, device: str = "cpu") -> dict[str, Any]:
+def make_row(job: RowJob, device: str = "cpu") -> dict[str, Any] | str:
     """The clip's row: ``clip``, ``take``, ``metrics`` by method; ``kept`` says that it was there
-    already.
+    already. BUSY while another process makes it.
 
     Args:
         device: of the networks.
@@ -89,9 +90,16 @@ def make_row(job: RowJob, device: str = "cpu") -> dict[str, Any]:
     """
     files = clip_files(job.root, job.record, job.videos, job.masks)
     fingerprint = _fingerprint(job, content_hash(files.used(job.settings.baselines)))
-    finished = _finished(job, fingerprint)
-    if finished is not None:
-        return {**finished, "kept": True}
+    with file_lock(job.rows / job.record.clip, wait=job.wait) as free:
+        if not free:
+            return BUSY
+        finished = _finished(job, fingerprint)
+        if finished is not None:
+            return {**finished, "kept": True}
+        return {**_written(job, files, fingerprint, device), "kept": False}
+
+
+def _written(job: RowJob, files: ClipFiles, fingerprint: str, device: str) -> dict[str, Any]:
     with single_threaded() if job.one_thread else contextlib.nullcontext():
         row, thumbnails = _compute(job, files, device)
     packed = io.BytesIO()
@@ -104,7 +112,7 @@ def make_row(job: RowJob, device: str = "cpu") -> dict[str, Any]:
         "thumbnails": hashlib.sha256(packed.getvalue()).hexdigest(),
     }
     write_json(job.rows / f"{job.record.clip}.json", row)  # last: a row with it is whole
-    return {**row, "kept": False}
+    return row
 
 
 @lru_cache(maxsize=len(WEIGHTS))

@@ -13,13 +13,13 @@ from egox_core.errors import EgoXInputError, check_choice
 from egox_core.file_names import EXO, PRIOR, TRUTH
 from egox_core.metrics.image import require_torchmetrics
 from egox_core.progress import Progress, no_progress, with_failures
-from egox_core.safe_files import atomic_write, read_json, write_json
+from egox_core.safe_files import atomic_write, clear_leftovers, read_json, write_json
 from egox_core.wan.weights import weights_bytes, weights_hash
 
 from ..contact_sheet import SheetRow, make_contact_sheet, spread, write_png
 from ..data.clip_files import middle_picture
 from ..data.manifest import SPLITS, ClipRecord, read_manifest
-from ..parallel import devices_of, run_items
+from ..parallel import RunSums, devices_of, part_of, run_shared, run_sums
 from .baselines import BASELINES
 from .bootstrap import SAMPLES
 from .clip_row import (
@@ -57,13 +57,16 @@ class EvaluateOptions:
     sheet_clips: int = 12  # 0: no contact sheet
     samples: int = SAMPLES  # bootstrap
     seed: int = 0
+    most_clips: int = 0  # of the split, spread over it; 0: all
+    part: tuple[int, int] = (0, 1)  # (i, n): only rows, of every n-th clip from the i-th on
+    sums: bool = False  # only say what the rows would cost
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluateOutcome:
     """Result of a call."""
 
-    report: dict[str, Any]
+    report: dict[str, Any]  # empty of a part, whose rows a call for the whole takes up
     clips: int
     kept: int  # rows that were there already
     errors: Mapping[str, str]  # clip -> why it has no row
@@ -78,7 +81,7 @@ def evaluate(
     engine: str = "local",
     workers: int = 1,
     progress: Progress = no_progress,
-) -> EvaluateOutcome:
+) -> EvaluateOutcome | RunSums:
     """Evaluates ``generated``/<clip>.mp4 of every clip; writes report.json, report.md and
     contact_sheet.png to ``out``.
 
@@ -91,7 +94,7 @@ def evaluate(
             another network, a report that can't be compared.
     """
     options = options or EvaluateOptions()
-    records = _records(manifest, options.split)
+    records = part_of(_records(manifest, options.split), options.part, options.most_clips)
     videos = ((GENERATED, generated), *options.also)
     _check_folders(videos, options)
     require_torchmetrics()
@@ -116,14 +119,19 @@ def evaluate(
         )
         for r in records
     ]
+    model_bytes = weights_bytes(*options.weights.values())
+    if options.sums:
+        how = {"engine": engine, "devices": devices, "model_bytes": model_bytes}
+        return run_sums(make_row, jobs, "rows", **how)
+    clear_leftovers(out / ROWS)
     rows, errors = [], {}
-    run = run_items(
+    run = run_shared(
         make_row,
         jobs,
         engine=engine,
         workers=workers,
         devices=devices,
-        model_bytes=weights_bytes(*options.weights.values()),
+        model_bytes=model_bytes,
     )
     for count, (index, row, error) in enumerate(run, start=1):
         if error:
@@ -133,6 +141,8 @@ def evaluate(
         progress(count, len(jobs), with_failures("evaluating clips", len(errors)))
     rows.sort(key=lambda row: row["clip"])
     kept = sum(row.pop("kept") for row in rows)
+    if options.part != (0, 1):
+        return EvaluateOutcome(report={}, clips=len(records), kept=kept, errors=errors)
     kept_arrays = _kept_arrays(rows, out / ROWS)
     _add_retrieval(rows, kept_arrays)
     sets = _set_distances(kept_arrays, [name for name, _ in videos], options.weights)
@@ -230,6 +240,7 @@ def _content(options: EvaluateOptions) -> dict[str, Any]:
     """Options as the report has them; without paths, which mean nothing elsewhere."""
     return {
         "split": options.split or "all",
+        **({"most_clips": options.most_clips} if options.most_clips else {}),
         "baselines": options.baselines,
         "bootstrap_samples": options.samples,
         "bootstrap_seed": options.seed,

@@ -22,11 +22,12 @@ from torch import Tensor
 from egox_core.errors import EgoXInputError
 from egox_core.file_names import OBJECTS, TRUTH
 from egox_core.progress import Progress, no_progress
+from egox_core.safe_files import clear_leftovers, file_lock
 from egox_core.wan.weights import open_model_folder, weights_bytes, weights_hash
 
 from ..data.manifest import ClipRecord, read_manifest
 from ..data.object_masks import read_masks, write_masks
-from ..parallel import devices_of, run_all
+from ..parallel import BUSY, MADE, THERE, RunSums, devices_of, part_of, run_all, run_sums
 from .clip_inputs import clip_files, read_ego
 
 SAM_WEIGHTS = "a SAM 2 folder as facebook/sam2.1-hiera-large on Hugging Face"
@@ -49,6 +50,7 @@ class MaskJob:
     first: Path | None
     out: Path
     model: Path
+    wait: bool = False  # for another process that tracks this very clip
 
 
 def track_masks(
@@ -61,12 +63,16 @@ def track_masks(
     device: str = "cpu",
     engine: str = "local",
     workers: int = 1,
+    part: tuple[int, int] = (0, 1),
+    most_clips: int = 0,
+    sums: bool = False,
     progress: Progress = no_progress,
-) -> dict[str, str]:
+) -> dict[str, str] | RunSums:
     """Writes ``out``/<clip>.npz for every clip of a manifest; returns why some have none. Files
-    that are there stay.
+    that are there stay, and several processes share a folder.
 
     Args:
+        part, most_clips, sums: as of :func:`.generate.generate`.
         generated: folder with <clip>.mp4.
         first: folder with <clip>.png, the objects of the true video's first frame: 0 is background,
             n the object n. Without a picture of a clip, the true masks of its ``objects.npz``
@@ -76,6 +82,7 @@ def track_masks(
         EgoXInputError: bad manifest, no such folder, no SAM 2 video model in ``model``.
     """
     records = sorted(read_manifest(manifest, check_files=False), key=lambda r: r.clip)
+    records = part_of(records, part, most_clips)
     devices = devices_of(device, engine)
     weights_hash(model, "SAM 2")
     for what, folder in (
@@ -102,14 +109,19 @@ def track_masks(
         for record in records
         if not (out / f"{record.clip}.npz").is_file()
     ]
-    failures = run_all(
+    model_bytes = weights_bytes(model)
+    if sums:
+        how = {"engine": engine, "devices": devices, "model_bytes": model_bytes}
+        return run_sums(_track_clip, jobs, "out", **how)
+    clear_leftovers(out)
+    failures, _ = run_all(
         _track_clip,
         jobs,
         [job.record.clip for job in jobs],
         engine=engine,
         workers=workers,
         devices=devices,
-        model_bytes=weights_bytes(model),
+        model_bytes=model_bytes,
         before=len(records) - len(jobs),
         stage="clips tracked",
         progress=progress,
@@ -117,7 +129,18 @@ def track_masks(
     return dict(failure.split(": ", 1) for failure in failures)
 
 
-def _track_clip(job: MaskJob, device: str) -> None:
+def _track_clip(job: MaskJob, device: str) -> str:
+    """MADE, THERE or BUSY."""
+    with file_lock(job.out / job.record.clip, wait=job.wait) as free:
+        if not free:
+            return BUSY
+        if (job.out / f"{job.record.clip}.npz").is_file():
+            return THERE
+        _write_masks(job, device)
+    return MADE
+
+
+def _write_masks(job: MaskJob, device: str) -> None:
     files = clip_files(job.root, job.record, (("generated", job.generated),), None)
     truth = read_ego(files.folder / TRUTH, job.record, "ground truth")
     made = read_ego(files.videos[0][1], job.record, "generated video")

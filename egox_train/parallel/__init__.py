@@ -13,13 +13,28 @@ from .cluster import (
     ray_cluster,
     remote_models,
 )
-from .items import ENGINES, devices_of, part_of, run_all, run_items
+from .items import (
+    BUSY,
+    ENGINES,
+    MADE,
+    THERE,
+    devices_of,
+    part_of,
+    run_all,
+    run_items,
+    run_shared,
+)
+from .measured import RunSums, run_sums
 from .threads import map_chunks, single_threaded
 
 __all__ = [
+    "BUSY",
     "ENGINES",
+    "MADE",
+    "THERE",
     "LostClusterError",
     "RemoteModels",
+    "RunSums",
     "cluster_cpus",
     "devices_of",
     "has_gpu",
@@ -30,5 +45,7 @@ __all__ = [
     "remote_models",
     "run_all",
     "run_items",
+    "run_shared",
+    "run_sums",
     "single_threaded",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import torch
@@ -14,6 +15,8 @@ from .cluster import run_on_ray
 from .pool import call, run_pool
 
 ENGINES = ("local", "ray")
+MADE, THERE, BUSY = "made", "there", "busy"
+"""Of an item that several processes share: made now, by another one, or another one is at it."""
 Item = TypeVar("Item")
 
 
@@ -45,8 +48,11 @@ def devices_of(text: str, engine: str = "local") -> tuple[str, ...]:
     return devices if engine != "ray" else (torch.device(devices[0]).type,)
 
 
-def part_of(items: Sequence[Item], part: tuple[int, int]) -> Sequence[Item]:
+def part_of(items: Sequence[Item], part: tuple[int, int], most: int = 0) -> Sequence[Item]:
     """Every n-th item from the i-th on, of part (i, n).
+
+    Args:
+        most: of this many items, spread over all with the first and the last; 0: of all.
 
     Raises:
         EgoXInputError: no such part.
@@ -58,6 +64,8 @@ def part_of(items: Sequence[Item], part: tuple[int, int]) -> Sequence[Item]:
             expected="I/N with I from 0 to N - 1",
             fix="for example 0/2 and 1/2",
         )
+    if 0 < most < len(items):
+        items = [items[round(i * (len(items) - 1) / max(1, most - 1))] for i in range(most)]
     return items[part[0] :: part[1]]
 
 
@@ -95,6 +103,23 @@ def run_items(
         yield from run_pool(function, items, max(workers, len(devices)), devices)
 
 
+def run_shared(
+    function: Callable[..., Any], items: Sequence[Any], **how: Any
+) -> Iterator[tuple[int, Any, str]]:
+    """As :func:`run_items`, of items that other processes may be at: where ``function`` returns
+    BUSY, it is asked again with the item's ``wait`` set, after all others."""
+    todo = list(enumerate(items))
+    while todo:
+        busy = []
+        for place, result, error in run_items(function, [item for _, item in todo], **how):
+            index, item = todo[place]
+            if result == BUSY and not error:
+                busy.append((index, replace(item, wait=True)))
+            else:
+                yield index, result, error
+        todo = busy
+
+
 def run_all(
     function: Callable[..., Any],
     items: Sequence[Any],
@@ -107,8 +132,9 @@ def run_all(
     before: int = 0,
     stage: str = "",
     progress: Progress = no_progress,
-) -> list[str]:
-    """Runs all items and returns the failures, as ``name: error``.
+) -> tuple[list[str], int]:
+    """Runs all items as :func:`run_shared`; returns the failures, as ``name: error``, and how many
+    items returned MADE.
 
     Args:
         before: items finished in an earlier run, counted by the progress.
@@ -116,12 +142,13 @@ def run_all(
     Raises:
         EgoXInputError: as :func:`run_items`.
     """
-    failures = []
-    run = run_items(
+    failures, made = [], 0
+    run = run_shared(
         function, items, engine=engine, workers=workers, devices=devices, model_bytes=model_bytes
     )
-    for count, (index, _, error) in enumerate(run, before + 1):
+    for count, (index, result, error) in enumerate(run, before + 1):
+        made += result == MADE
         if error:
             failures.append(f"{names[index]}: {error}")
         progress(count, before + len(items), with_failures(stage, len(failures)))
-    return failures
+    return failures, made

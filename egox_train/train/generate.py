@@ -14,14 +14,14 @@ from torch import Tensor
 
 from egox_core.errors import EgoXInputError
 from egox_core.progress import Progress, no_progress
-from egox_core.safe_files import write_json
+from egox_core.safe_files import clear_leftovers, file_lock, write_json
 from egox_core.wan.file_kinds import check_run_files
 from egox_core.wan.lora_settings import trained_with
 from egox_core.wan.prompt import RELEASED_NEGATIVE
 from egox_core.wan.weights import file_metadata, weights_bytes, weights_hash
 
 from ..data.cache_store import CacheReader
-from ..parallel import devices_of, run_all
+from ..parallel import BUSY, MADE, THERE, RunSums, devices_of, part_of, run_all, run_sums
 from ..video_writer import write_video
 from ..wan.diffusers_processor import GgaScope, install_gga
 from ..wan.text import make_text_encoder
@@ -71,6 +71,7 @@ class _ClipJob:
     out: Path
     options: GenerateOptions
     key: str  # of cache, weights and options
+    wait: bool = False  # for another process that makes this very clip
 
 
 def generate(
@@ -80,19 +81,28 @@ def generate(
     *,
     engine: str = "local",
     workers: int = 1,
+    part: tuple[int, int] = (0, 1),
+    most_clips: int = 0,
+    sums: bool = False,
     progress: Progress = no_progress,
-) -> tuple[int, int]:
+) -> tuple[int, int] | RunSums:
     """Writes ``out/<clip>.mp4`` for every clip of the split; (clips, how many of them this call
     wrote).
 
-    A clip whose file is from the same cache, weights and options is kept.
+    A clip whose file is from the same cache, weights and options is kept. Several processes may
+    work on one folder: none makes a clip that another one makes.
+
+    Args:
+        part: (i, n) makes every n-th clip from the i-th on.
+        most_clips: of the split, spread over it; 0: all.
+        sums: only say what the clips that are to be made would cost.
 
     Raises:
         EgoXInputError: bad base, LoRA or cache; clips that failed are named after all others are
             written.
     """
     reader = CacheReader(cache)
-    clips = reader.clips(options.split)
+    clips = part_of(sorted(reader.clips(options.split)), part, most_clips)
     if options.steps < 1 or not math.isfinite(options.strength) or not math.isfinite(options.cfg):
         raise EgoXInputError(
             "generate",
@@ -130,14 +140,19 @@ def generate(
         _ClipJob(cache=cache, clip=c, fps=reader.fps_of(c), out=out, options=options, key=key)
         for c in todo
     ]
-    failed = run_all(
+    model_bytes = weights_bytes(options.base, options.vae, options.lora, options.text_file)
+    if sums:
+        how = {"engine": engine, "devices": devices, "model_bytes": model_bytes}
+        return run_sums(_generate_clip, jobs, "out", **how)
+    clear_leftovers(out)
+    failed, made = run_all(
         _generate_clip,
         jobs,
         todo,
         engine=engine,
         workers=workers,
         devices=devices,
-        model_bytes=weights_bytes(options.base, options.vae, options.lora, options.text_file),
+        model_bytes=model_bytes,
         before=len(clips) - len(todo),
         stage="clips generated",
         progress=progress,
@@ -149,7 +164,7 @@ def generate(
             expected="all of them",
             fix="see the message; the others are done and will be kept",
         )
-    return len(clips), len(todo)
+    return len(clips), made
 
 
 def conditioning_of(options: GenerateOptions, reader: CacheReader) -> ConditioningConfig:
@@ -224,6 +239,19 @@ def _models(
 
 
 def _generate_clip(job: _ClipJob, device: str) -> str:
+    """MADE, THERE or BUSY."""
+    video, note = (job.out / f"{job.clip}{suffix}" for suffix in (".mp4", ".json"))
+    with file_lock(job.out / job.clip, wait=job.wait) as free:
+        if not free:
+            return BUSY
+        if _is_done(note, video, job.key):
+            return THERE
+        write_video(video, _sampled(job, device), job.fps, threads=1)
+        write_json(note, {"clip": job.clip, "made_from": job.key})
+    return MADE
+
+
+def _sampled(job: _ClipJob, device: str) -> Tensor:  # [T, H, W, 3]
     options = replace(job.options, device=device)
     model, scope, vae, negative = _models(options)
     samples = CachedSamples(_config_of(job), options.split)
@@ -243,9 +271,7 @@ def _generate_clip(job: _ClipJob, device: str) -> str:
         cfg=options.cfg,
         negative=negative,
     )
-    write_video(job.out / f"{job.clip}.mp4", vae.decode(latent[0].cpu()), job.fps, threads=1)
-    write_json(job.out / f"{job.clip}.json", {"clip": job.clip, "made_from": job.key})
-    return job.clip
+    return vae.decode(latent[0].cpu())
 
 
 def _config_of(job: _ClipJob) -> TrainConfig:

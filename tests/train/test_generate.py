@@ -4,6 +4,9 @@ matters."""
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +24,7 @@ from egox_train.train.generate import GenerateOptions, conditioning_of, generate
 from egox_train.train.samples import TrainSample
 from egox_train.train.sampling import sample_ego
 from egox_train.wan.diffusers_processor import install_gga
-from tests.paths import GOLDEN, STANDIN_VAE
+from tests.paths import GOLDEN, ROOT, STANDIN_VAE
 from tests.refusals import refuses
 
 
@@ -66,6 +69,36 @@ def test_one_video_a_clip_made_once(place, tmp_path):
     assert generate(place / "cache", tmp_path, options(place))[1] == 0
     assert generate(place / "cache", tmp_path, options(place, seed=5))[1] == clips
     assert files[0].read_bytes() != before[files[0]]
+
+
+@pytest.mark.slow
+def test_two_commands_in_one_folder_make_each_clip_once(place, tiny, tmp_path):
+    """40 clips, by two processes that begin in the same order."""
+    cache, one = tiny.make_cache(tmp_path / "cache", 60), tmp_path / "one"
+    command = [sys.executable, str(ROOT / "train_egox.py"), "generate", str(cache)]
+    more = ["--base", str(place / "base.safetensors"), "--vae", str(STANDIN_VAE)]
+    more += ["--split", "train", "--steps", "1"]
+    runs = [
+        subprocess.Popen([*command, str(one), *more], stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    made = [re.search(r"40 clips \((\d+) made", run.communicate(timeout=300)[0]) for run in runs]
+    assert sum(int(found[1]) for found in made) == 40
+    assert len(list(one.glob("[!.]*.mp4"))) == 40
+
+
+def test_parts_make_what_one_call_makes_and_say_what_it_would_cost(place, tiny, tmp_path):
+    cache = tiny.make_cache(tmp_path / "cache", 12)
+    usual, one, parts = options(place, lora=None, steps=1), tmp_path / "one", tmp_path / "parts"
+    one.mkdir()
+    (one / ".take0__cam.0123abcd.mp4").touch()  # of a killed run
+    assert generate(cache, one, usual) == (8, 8)
+    assert generate(cache, parts, usual, part=(0, 2), most_clips=4) == (2, 2)
+    sums = generate(cache, parts, usual, sums=True)
+    assert sums.clips == 6 and sums.size_bytes > 0 and "with 1, 8, 64 devices" in str(sums)
+    assert generate(cache, parts, usual) == (8, 6)
+    one, parts = ({f.name: f.read_bytes() for f in folder.iterdir()} for folder in (one, parts))
+    assert one == parts and len(one) == 16
 
 
 def test_the_lora_says_how_it_wants_to_be_used(place):

@@ -393,12 +393,18 @@ def test_a_clip_that_another_process_is_at_stays(synthetic_takes, tmp_path):
     clips = tmp_path / "clips"
     for name in ("killed", "theirs"):
         (clips / f".{name}.0123abcd").mkdir(parents=True)
-    (clips / ".killed.lock").touch()
+    for name in (".killed.lock", ".killed.0123abcd.mp4", ".theirs.0123abcd.mp4", ".mine.mp4"):
+        (clips / name).touch()
     with file_lock(clips / "theirs"):
         clear_leftovers(clips)
-        assert sorted(p.name for p in clips.iterdir()) == [".theirs.0123abcd", ".theirs.lock"]
+        assert sorted(p.name for p in clips.iterdir()) == [
+            ".mine.mp4",
+            ".theirs.0123abcd",
+            ".theirs.0123abcd.mp4",
+            ".theirs.lock",
+        ]
     clear_leftovers(clips)
-    assert not list(clips.iterdir())
+    assert [p.name for p in clips.iterdir()] == [".mine.mp4"]
 
 
 @pytest.mark.slow  # in short: test_prepare_sums.py, a run that ends

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -436,6 +437,20 @@ def test_command_ends_non_zero_where_a_clip_failed(place, capsys):
     assert "not evaluated: c: " in told and "3 of 4 clips evaluated (3 kept" in told
     assert train_egox.main([*command, "--masks", str(place / "no")]) == 2
     assert "folder of masks" in capsys.readouterr().err
+
+
+def test_parts_of_rows_make_the_report_of_all(place):
+    whole = run(place).report
+    shutil.rmtree(place / "out")
+    part = run(place, options=replace(FAST, part=(1, 2)))
+    assert (part.clips, part.kept, part.report) == (2, 0, {})
+    assert not (place / "out" / REPORT).exists()
+    sums = run(place, options=replace(FAST, sums=True))
+    assert sums.clips == 4 and sums.seconds > 0
+    again = run(place)
+    assert again.kept == 2 and again.report == whole
+    few = run(place, options=replace(FAST, most_clips=2))
+    assert [row["clip"] for row in few.report["rows"]] == ["a", "d"]
 
 
 def test_wrong_weights_are_refused_before_the_first_row(place):

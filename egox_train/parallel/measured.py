@@ -1,0 +1,78 @@
+"""``--dry-run`` of commands that run models over many clips: what all would cost, from one of
+them."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from egox_core.errors import EgoXInputError
+
+from .items import run_items
+
+MACHINES = (1, 8, 64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSums:
+    """Sums of the clips that a run would make."""
+
+    clips: int
+    seconds: float  # of one clip on one device, models loaded
+    size_bytes: int  # of all
+
+    def __str__(self) -> str:
+        hours = self.seconds / 3600
+        walls = ", ".join(f"{hours * math.ceil(self.clips / n):.3g}" for n in MACHINES)
+        return (
+            f"{self.clips} clips to make, {hours * self.clips:.3g} device hours "
+            f"({self.seconds:.3g} s a clip, measured), {self.size_bytes / 1e9:.3g} GB; "
+            f"hours with {', '.join(map(str, MACHINES))} devices: {walls}"
+        )
+
+
+def run_sums(
+    function: Callable[..., Any],
+    jobs: Sequence[Any],
+    field: str,
+    *,
+    engine: str,
+    devices: Sequence[str],
+    model_bytes: int,
+) -> RunSums:
+    """Makes the middle clip twice in folders that are removed again; the first time loads models.
+
+    Args:
+        field: of a job, the folder that it writes to.
+
+    Raises:
+        EgoXInputError: that clip can't be made.
+    """
+    if not jobs:
+        return RunSums(clips=0, seconds=0.0, size_bytes=0)
+    item = (function, jobs[len(jobs) // 2], field)
+    how = {"engine": engine, "devices": devices[:1], "model_bytes": model_bytes}
+    ((_, result, error),) = run_items(_timed, [item], **how)
+    if error:
+        raise EgoXInputError(
+            "--dry-run", got=error, expected="a clip that can be made", fix="see the reason"
+        )
+    seconds, size = result
+    return RunSums(clips=len(jobs), seconds=seconds, size_bytes=size * len(jobs))
+
+
+def _timed(item: tuple[Callable[..., Any], Any, str], device: str) -> tuple[float, int]:
+    """(seconds, bytes) of the second time."""
+    function, job, field = item
+    for _ in range(2):
+        with tempfile.TemporaryDirectory(prefix="egox-") as folder:
+            began = time.monotonic()
+            function(replace(job, **{field: Path(folder)}), device)
+            seconds = time.monotonic() - began
+            size = sum(file.stat().st_size for file in Path(folder).iterdir())
+    return seconds, size
