@@ -13,7 +13,7 @@ import re
 import shutil
 import unicodedata
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from .errors import EgoXInputError
@@ -31,8 +31,8 @@ NO_NAMES = (OSError, ValueError)
 """Raised by pathlib at names that are too long, or hold a NUL or half a surrogate pair."""
 NAME_CLASHES = (FileExistsError, IsADirectoryError, NotADirectoryError)
 """Raised where a file and a folder are to have one name."""
-HALF_MADE = re.compile(r"\.(.+)\.[0-9a-f]{8}(?:\.(?!lock$)\w+)?")
-"""What :func:`atomic_write` and :func:`replace_folder` write to, with the name that it is for."""
+HALF_MADE = re.compile(r"\.(.+)\.(?:lock|part|[0-9a-f]{8}(?:\.\w+)?)")
+"""What is made under :func:`file_lock` of a name, which comes first, and the lock itself."""
 PICKLED_SUFFIXES = (".pt", ".pt2", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
 
 
@@ -71,17 +71,22 @@ def file_lock(path: Path, wait: bool = True) -> Iterator[bool]:
         lock.release()
 
 
-def clear_leftovers(folder: Path, pattern: str = ".*") -> None:
-    """Remove what killed processes left in ``folder``: ``.<name>.<anything>`` of what they made
-    under :func:`file_lock` of ``name``, files of :func:`atomic_write`, and the lock. What another
-    process is at stays."""
+def clear_leftovers(
+    folder: Path, pattern: str = ".*", names: Collection[str] | None = None
+) -> None:
+    """Remove what killed processes left half made in ``folder``; what another process is at stays.
+
+    Args:
+        names: of what is made there, where the folder is a user's own; None: whatever has the form.
+    """
     for leftover in list(folder.glob(pattern)):
         half = HALF_MADE.fullmatch(leftover.name)
-        name = half[1] if half else leftover.name[1:].rpartition(".")[0]
-        with file_lock(folder / name, wait=False) as free:
+        if half is None or (names is not None and half[1] not in names):
+            continue
+        with file_lock(folder / half[1], wait=False) as free:
             if free and leftover.is_dir():
                 shutil.rmtree(leftover, ignore_errors=True)
-            elif free and half:
+            elif free and leftover.suffix != ".lock":
                 leftover.unlink(missing_ok=True)
 
 

@@ -123,7 +123,7 @@ def evaluate(
     if options.sums:
         how = {"engine": engine, "devices": devices, "model_bytes": model_bytes}
         return run_sums(make_row, jobs, "rows", **how)
-    clear_leftovers(out / ROWS)
+    clear_leftovers(out / ROWS, names={record.clip for record in records})
     rows, errors = [], {}
     run = run_shared(
         make_row,

@@ -113,7 +113,7 @@ def track_masks(
     if sums:
         how = {"engine": engine, "devices": devices, "model_bytes": model_bytes}
         return run_sums(_track_clip, jobs, "out", **how)
-    clear_leftovers(out)
+    clear_leftovers(out, names={record.clip for record in records})
     failures, _ = run_all(
         _track_clip,
         jobs,

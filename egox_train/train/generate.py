@@ -144,7 +144,7 @@ def generate(
     if sums:
         how = {"engine": engine, "devices": devices, "model_bytes": model_bytes}
         return run_sums(_generate_clip, jobs, "out", **how)
-    clear_leftovers(out)
+    clear_leftovers(out, names=set(clips))
     failed, made = run_all(
         _generate_clip,
         jobs,

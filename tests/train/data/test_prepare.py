@@ -395,16 +395,18 @@ def test_a_clip_that_another_process_is_at_stays(synthetic_takes, tmp_path):
         (clips / f".{name}.0123abcd").mkdir(parents=True)
     for name in (".killed.lock", ".killed.0123abcd.mp4", ".theirs.0123abcd.mp4", ".mine.mp4"):
         (clips / name).touch()
+    (clips / ".git").mkdir()
     with file_lock(clips / "theirs"):
         clear_leftovers(clips)
         assert sorted(p.name for p in clips.iterdir()) == [
+            ".git",
             ".mine.mp4",
             ".theirs.0123abcd",
             ".theirs.0123abcd.mp4",
             ".theirs.lock",
         ]
     clear_leftovers(clips)
-    assert [p.name for p in clips.iterdir()] == [".mine.mp4"]
+    assert sorted(p.name for p in clips.iterdir()) == [".git", ".mine.mp4"]
 
 
 @pytest.mark.slow  # in short: test_prepare_sums.py, a run that ends
