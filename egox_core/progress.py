@@ -14,8 +14,3 @@ leave nothing half-written behind.
 
 def no_progress(count: int, total: int, stage: str) -> None:
     """The default: does nothing."""
-
-
-def with_failures(stage: str, count: int) -> str:
-    """A stage with what failed in it so far."""
-    return f"{stage}, {count} failed" if count else stage

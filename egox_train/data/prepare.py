@@ -13,14 +13,10 @@ from functools import partial
 from pathlib import Path
 
 from egox_core.errors import EgoXInputError
-from egox_core.progress import Progress, no_progress, with_failures
+from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import clear_leftovers
 
-from ..parallel import (
-    RemoteModels,
-    remote_models,
-    run_items,
-)
+from ..parallel import RemoteModels, remote_models, run_items, with_failures
 from .clip_writer import ClipJob, OpenMaps, make_clip
 from .manifest import ClipRecord, read_manifest
 from .parts import (

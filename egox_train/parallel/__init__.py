@@ -23,6 +23,7 @@ from .items import (
     run_all,
     run_items,
     run_shared,
+    with_failures,
 )
 from .measured import RunSums, run_sums
 from .threads import map_chunks, single_threaded
@@ -48,4 +49,5 @@ __all__ = [
     "run_shared",
     "run_sums",
     "single_threaded",
+    "with_failures",
 ]

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import torch
 
 from egox_core.errors import EgoXInputError, check_choice
-from egox_core.progress import Progress, no_progress, with_failures
+from egox_core.progress import Progress, no_progress
 
 from .cluster import run_on_ray
 from .pool import call, run_pool
@@ -152,3 +152,8 @@ def run_all(
             failures.append(f"{names[index]}: {error}")
         progress(count, before + len(items), with_failures(stage, len(failures)))
     return failures, made
+
+
+def with_failures(stage: str, count: int) -> str:
+    """A stage with what failed in it so far."""
+    return f"{stage}, {count} failed" if count else stage
