@@ -112,7 +112,8 @@ def build_cache(
     models = _model_hashes(settings)
     shards = _shards(records, manifest.parent, folder, settings, models)
     text = None if settings.text.startswith("zeros:") else Path(settings.text)
-    model_bytes = weights_bytes(settings.vae, text, settings.clip_vision)
+    vision = None if settings.image_embedding == "none" else settings.clip_vision
+    model_bytes = weights_bytes(settings.vae, text, vision)
     own = part_of(shards, part)
     todo = [s for s in own if not s.fits()]
     changed = _what_changed(folder, settings, models) or _changed_takes(todo)
