@@ -3,6 +3,7 @@ here.
 
     python3 run.py make sample synthetic_room              # detailed enough for the geometry
     python3 run.py make sample calm_room                   # the small model's: its first test scene
+    python3 run.py make sample four_cameras                # the same room from four sides
     python3 run.py make sample synthetic_room --out DIR --seed 33    # another room
 
 Where the wearer has a person's proportions, head_keypoints.json holds the points that a detector
@@ -46,21 +47,18 @@ class Sample:
 
 def samples() -> Mapping[str, Sample]:
     """The takes under sample/, by folder."""
-    clips = ClipSettings()
-    first = clip_spec(FIRST_SEED["test"], clips)
+    first = replace(
+        clip_spec(FIRST_SEED["test"], ClipSettings()),
+        exo_width=FINE_WIDTH,
+        exo_height=FINE_SIZE,
+        ego_size=FINE_SIZE,
+        wearer="drawn",
+    )
     return {
         "synthetic_room": Sample(spec=SyntheticSpec(seed=44, texture="soft")),
         # What is shrunk to a few pixels must not bring its blocks along: stored finer than usual.
-        "calm_room": Sample(
-            quality=12,
-            spec=replace(
-                first,
-                exo_width=FINE_WIDTH,
-                exo_height=FINE_SIZE,
-                ego_size=FINE_SIZE,
-                wearer="drawn",
-            ),
-        ),
+        "calm_room": Sample(quality=12, spec=first),
+        "four_cameras": Sample(quality=12, spec=replace(first, exo_views=4)),
     }
 
 
@@ -89,9 +87,10 @@ def main() -> int:
     folder = options.out or REPO_ROOT / "sample" / options.name
 
     write_take(make_take(spec, ProgressLine()), folder, quality=sample.quality)
-    if spec.wearer == "drawn":
+    if spec.wearer == "drawn" and spec.exo_views == 1:
         write_keypoints(spec, folder / HEAD_KEYPOINTS)
-    sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
     for name, size in sizes.items():
         print(f"{name:24s} {size / 1000:8.0f} kB")
     print(f"{'together':24s} {sum(sizes.values()) / 1000:8.0f} kB in {folder}")

@@ -82,6 +82,7 @@ def test_the_ones_that_were_promised():
         "egox_from_any_video",
         "egox_compare_baselines",
         "egox_attention",
+        "egox_several_cameras",
     }
     assert {path.stem for path in (ROOT / "workflows").glob("*.jpg")} == CARDS, (
         "a card without a picture"
@@ -190,7 +191,7 @@ def test_texts_are_encoded_as_released(name):
         prompt, "EgoXSampleLong" if name in ("egox_long", "egox_one_video") else "EgoXConditioning"
     )
     if not encoder:
-        assert name == "egox_demo"
+        assert name in ("egox_demo", "egox_several_cameras")
         return
     text = of_type(prompt, "EgoXText")
     assert text["clip"] == [encoder[0], 0] and text["negative"] == ""
@@ -294,6 +295,23 @@ def test_the_sweep_makes_one_grid(client, load_workflow, server_base):
     for one, other in combinations(range(4), 2):
         difference = abs(cells[one] - cells[other]).mean()
         assert difference > 0.5, f"cells {one} and {other} are alike: a value did not arrive"
+
+
+def test_several_cameras_show_more_than_one(client, load_workflow, server_base):
+    """Whole, with the small model: each camera fills holes of the priors before."""
+    prompt = load_workflow("egox_several_cameras")
+    of_type(prompt, "EgoXWanSampler")["steps"] = 1
+    (grid,) = saved_videos(ran(client, prompt), prompt, server_base).values()
+    frames, size = frames_of(grid).astype(float), prompt["2"]["inputs"]["height"]
+    strip = (frames.shape[1] - 4) // 2 - size
+    one, two, four, ego = (
+        frames[:, row * (size + strip + 4) + strip :][:, :size, column * (size + 4) :][:, :, :size]
+        for row in (0, 1)
+        for column in (0, 1)
+    )
+    black = [(prior.mean(-1) < 8).mean() for prior in (one, two, four)]
+    assert black[0] > black[1] + 0.05 > black[2] + 0.1, black
+    assert (ego.mean(-1) < 8).mean() < black[2]
 
 
 def test_the_sweep_encodes_the_videos_once(client, load_workflow):

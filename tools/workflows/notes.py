@@ -44,6 +44,21 @@ It knows drawn rooms only. For real footage open `egox_basic`.
 """
 
 
+SEVERAL = """## Several exo cameras
+
+The same moment from up to four sides: what one camera's prior lacks, another one's may have. Press **Run**: the room is
+the pack's own, sampled by its small model, and the file *grid* shows what one camera gives, two and four, and the ego
+video of all four.
+
+1. *Rank Exo Cameras* says how much of the person's view each camera could show. Take the best one as the first: it is
+   the one that the model is shown and that λ_g refers to.
+2. *Further cameras* holds the other videos: the button in its title opens it. With two cameras, disconnect
+   *scene_3* and *scene_4* of *Scenes and priors*.
+3. **Your own**: all cameras need `camera_extrinsics` in one world, and clips that begin at the same moment; synchronise
+   them first. Depth comes from files beside each video.
+"""
+
+
 def cost(files: str, minutes: str) -> str:
     """Files, memory and time of a graph, in its first note."""
     return (

@@ -42,7 +42,7 @@ def egox_one_video(graph: Graph) -> Page:
     stage = egox(graph, captioned=True, long=True, steps=50, cfg=5.0)
     stage.inside.promote(stage.texts[0], "caption", label="Caption")
     promote(stage, weights=False)
-    return replace(sampled_long(graph, read_me, stages, stage, "egox_one_video"), head=head)
+    return replace(sampled_long(graph, read_me, stages, stage, "egox_one_video"), above=(head,))
 
 
 def wearer(graph: Graph) -> Subgraph:

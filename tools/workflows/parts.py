@@ -10,11 +10,12 @@ from egox_core.file_names import EXO
 from egox_core.wan.lora_keys import RELEASED_FILE
 
 from .graph import Graph, Node, Subgraph
-from .layout import GROUP_TITLE, PAD, Block, Frame
+from .layout import GROUP_TITLE, NODE_GAP, PAD, Block, Frame
 from .notes import HUB, KIJAI, LORA_URL, WAN
 
 SAMPLE_VIDEO = f"sample/synthetic_room/{EXO}"
 CALM_VIDEO = f"sample/calm_room/{EXO}"
+FOUR_TAKES = tuple(f"sample/four_cameras/exo{number}" for number in (1, 2, 3, 4))
 UNET, VAE = "wan2.1_i2v_480p_14B_fp8_scaled.safetensors", "wan_2.1_vae.safetensors"
 TEXT, VISION = "umt5_xxl_fp8_e4m3fn_scaled.safetensors", "clip_vision_h.safetensors"
 LANGUAGE = "qwen3vl_4b_fp8_scaled.safetensors"
@@ -71,8 +72,8 @@ class Stages:
     prior: Node
 
 
-def scene_and_prior(graph: Graph) -> tuple[Subgraph, dict[str, Node]]:
-    """Stages 2 and 4 as a subgraph, and its nodes."""
+def scene_and_prior(graph: Graph, *, of_a_take: bool = False) -> tuple[Subgraph, dict[str, Node]]:
+    """Stages 2 and 4 as a subgraph, and its nodes; a take's files say lens and what moves."""
     inside = graph.subgraph(
         "Scene and prior",
         "Depth in metres, the scene's points, and what the ego camera sees of "
@@ -93,8 +94,9 @@ def scene_and_prior(graph: Graph) -> tuple[Subgraph, dict[str, Node]]:
         preset=(depth, "preset"),
     )
     inside.promote(depth, "preset", label="How the prior is drawn")
-    inside.promote(depth, "exo_fov", label="Field of view of the exo camera (0: known)")
-    inside.promote(scene, "moving", label="What moves")
+    if not of_a_take:
+        inside.promote(depth, "exo_fov", label="Field of view of the exo camera (0: known)")
+        inside.promote(scene, "moving", label="What moves")
     inside.give("scene", (scene, "scene"))
     inside.give("depth", (depth, "depth"))
     inside.give("prior", (prior, "prior"))
@@ -109,11 +111,12 @@ def geometry(
     *,
     depth: dict[str, Any] | None = None,
     pose: dict[str, Any] | None = None,
+    of_a_take: bool = False,
     **load: Any,
 ) -> Stages:
     """Stages 1 to 4; ``depth`` and ``pose`` are values of those nodes."""
     loaded = graph.add("EgoXLoadExoVideo", WIDE, 300, file=video, **load)
-    inside, nodes = scene_and_prior(graph)
+    inside, nodes = scene_and_prior(graph, of_a_take=of_a_take)
     # Depth and poses are not named: they are found beside the video, so that choosing another video
     # is one step, and a video without them is refused instead of being run with the sample's.
     nodes["depth"].values.update(depth or {})
@@ -503,8 +506,9 @@ class Page:
     """Place among the sockets of the last column's first node that takes something from *Load Exo
     Video*."""
     color: str = "#3f789e"
-    head: Node | None = None
-    """Stands over *Load Exo Video*; the note then stands under the last column."""
+    above: tuple[Node, ...] = ()
+    """Nodes over *Load Exo Video*; the note is then under the last column."""
+    above_title: str = "2  Wearer's head"
     weights: Node | None = None
     """A second, long note under the last column, where it may grow: the newer nodes show a note at
     its whole height."""
@@ -517,10 +521,10 @@ class Page:
             max(heights.get(stages.scene_and_prior.number, 0.0), stages.scene_and_prior.wanted[1])
             + SLOT
         )
-        if self.head:
-            level = max(
-                level, heights.get(self.head.number, 0.0) + PAD + GROUP_TITLE + TITLE_AND_BADGE
-            )
+        if self.above:
+            high = sum(max(heights.get(node.number, 0.0), node.wanted[1]) for node in self.above)
+            high += (len(self.above) - 1) * (NODE_GAP + TITLE_AND_BADGE)
+            level = max(level, high + PAD + GROUP_TITLE + TITLE_AND_BADGE)
         saved = [Frame("6  Saved", columns[2], 0, self.saved)] if self.saved else []
         over_egox = level + SLOT + TITLE_AND_BADGE
         self.read_me.wanted = (WIDE, round(level - 2 * TITLE_AND_BADGE - 2 * SLOT))
@@ -530,8 +534,9 @@ class Page:
             level - (self.slot + rise) * SLOT,
         )
         long_note, beside = self.weights, []
-        if self.head:
-            first, long_note = Frame("2  Wearer's head", columns[0], 0, [self.head]), self.read_me
+        if self.above:
+            first = Frame(self.above_title, columns[0], 0, list(self.above))
+            long_note = self.read_me
         if long_note:
             under = (
                 last_top

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from egox_core.file_names import EXO
 from egox_core.video.reader import video_mark
 from lab.small_model.settings import DemoTraining
 
@@ -24,14 +25,17 @@ from .parts import (
     CALM_VIDEO,
     DISTILLED,
     DISTILLED_LINK,
+    FOUR_TAKES,
     SAMPLE_VIDEO,
     STUDY_COLOR,
     TEXT,
     VACE_COLOR,
     VAE,
     VISION,
+    EgoX,
     Page,
     Source,
+    Stages,
     close,
     decode_inside,
     depth_models,
@@ -74,17 +78,28 @@ def egox_demo(graph: Graph) -> Page:
     """Everything from this pack: the small model at its own size, conditioning from a stock node
     that needs no file."""
     read_me = note(graph, "Read me", notes.DEMO)
+    stages = small_geometry(graph, CALM_VIDEO)
+    stage = small_egox(graph)
+    promote(stage)
+    return finished(graph, read_me, stages, stage, "egox_demo")
+
+
+def small_clip() -> dict[str, int]:
+    """What *Load Exo Video* takes for the small model."""
+    clips = DemoTraining().clips
+    return {"width": clips.exo_width, "height": clips.size, "frame_count": clips.frames}
+
+
+def small_geometry(graph: Graph, video: str, **options: Any) -> Stages:
+    """Stages 1 to 4 as the small model was trained on them."""
+    depth = {"preset": DemoTraining().clips.preset}
+    return geometry(graph, video, depth=depth, **options, **small_clip())
+
+
+def small_egox(graph: Graph) -> EgoX:
+    """Stage 5 with the weights that come with the pack."""
     training = DemoTraining()
-    clips = training.clips
-    stages = geometry(
-        graph,
-        CALM_VIDEO,
-        depth={"preset": clips.preset},
-        width=clips.exo_width,
-        height=clips.size,
-        frame_count=clips.frames,
-    )
-    stage = egox(
+    return egox(
         graph,
         small={
             "unet": "egox_demo_wan22_i2v.safetensors",
@@ -96,8 +111,6 @@ def egox_demo(graph: Graph) -> Page:
         rays="auto",
         shift=training.transformer.sample_shift,
     )
-    promote(stage)
-    return finished(graph, read_me, stages, stage, "egox_demo")
 
 
 def with_weights(graph: Graph, page: Page, text: str) -> Page:
@@ -460,6 +473,107 @@ def egox_attention(graph: Graph) -> Page:
     )
 
 
+def egox_several_cameras(graph: Graph) -> Page:
+    """Two exo cameras and four of one moment, by the small model."""
+    read_me = note(graph, "Several cameras", notes.SEVERAL)
+    stages = small_geometry(graph, f"{FOUR_TAKES[0]}/{EXO}", of_a_take=True)
+    further = graph.add_subgraph(further_cameras(graph), 360)
+    inside = stages.inside
+    inside.title = stages.scene_and_prior.title = "Scenes and priors"
+    scenes: dict[str, Source] = {"scene_1": (stages.scene, "scene")}
+    for name in ("scene_2", "scene_3", "scene_4"):
+        stages.scene_and_prior.sources[name] = (further, name)
+        scenes[name] = inside.take(name, "EGOX_SCENE")
+    two = {name: scenes[name] for name in ("scene_1", "scene_2")}
+    of_two, of_four = (
+        inside.add("EgoXFuseScenes", 340, title=f"Fuse Scenes: {word}", **joined)
+        for word, joined in (("two", two), ("four", scenes))
+    )
+    seen = stages.prior.sources | stages.prior.values
+    priors = {"one": scenes["scene_1"], "two": (of_two, "scene")}
+    nodes = {
+        word: inside.add(
+            "EgoXRenderEgoPrior", 380, title=f"Ego prior: {word}", **seen | {"scene": scene}
+        )
+        for word, scene in priors.items()
+    }
+    stages.prior.sources["scene"] = inside.given["scene"] = (of_four, "scene")
+    for word, node in nodes.items():
+        inside.give(f"prior_of_{word}", (node, "prior"))
+    inside.rows.append(
+        [Block("Two cameras, four", [[of_two, of_four], *([n] for n in nodes.values())])]
+    )
+    stages.scene_and_prior.info = inside.info()
+    stage = small_egox(graph)
+    promote(stage)
+    decode_inside(stage)
+    run = place_egox(graph, stages, stage)
+    outer = graph.add_subgraph(
+        beside_each_other(graph),
+        400,
+        prior=(stages.scene_and_prior, "prior"),
+        **{f"prior_of_{word}": (stages.scene_and_prior, f"prior_of_{word}") for word in nodes},
+        **{name: (run, name) for name in ("ego", "fps")},
+    )
+    saved = save(graph, (outer, "video"), "egox_several_cameras", "grid")
+    rank = graph.add("EgoXRankExoCameras", 400, 166, takes="\n".join(FOUR_TAKES))
+    return Page(
+        read_me,
+        stages,
+        run,
+        [outer, rank],
+        [saved],
+        "6  Beside each other",
+        color=STUDY_COLOR,
+        above=(further,),
+        above_title="1, 2  Further cameras",
+    )
+
+
+def further_cameras(graph: Graph) -> Subgraph:
+    """The scenes of three more exo cameras of the same moment."""
+    inside = graph.subgraph(
+        "Further cameras",
+        "Video, depth and points of three more exo cameras, whose clips show the same moment and "
+        "whose poses share the first one's world.",
+    )
+    for number, take in enumerate(FOUR_TAKES[1:], start=2):
+        load = inside.add("EgoXLoadExoVideo", 360, 300, file=f"{take}/{EXO}", **small_clip())
+        depth = inside.add("EgoXDepthAlign", 380, frames=(load, "frames"))
+        scene = inside.add(
+            "EgoXBuildScene", 340, exo_images=(load, "exo_images"), depth=(depth, "depth")
+        )
+        inside.give(f"scene_{number}", (scene, "scene"))
+        inside.rows.append([Block(f"Camera {number}", [[load], [depth], [scene]])])
+    return inside
+
+
+def beside_each_other(graph: Graph) -> Subgraph:
+    """The priors of one camera, two and four, and the ego video, as one video."""
+    inside = graph.subgraph(
+        "Beside each other", "What one exo camera shows, two and four, and the ego video of four."
+    )
+    names = ("prior_of_one", "prior_of_two", "prior", "ego")
+    videos = [inside.take(name, "IMAGE") for name in names]
+    gathered = inside.add(
+        "CreateList",
+        300,
+        title="The four videos",
+        **{f"inputs.input{place}": video for place, video in enumerate(videos)},
+    )
+    grid = inside.add(
+        "EgoXLabelledGrid",
+        360,
+        videos=(gathered, "list"),
+        columns=2,
+        fps=inside.take("fps", "FLOAT"),
+        labels="Prior of one camera\nPrior of two\nPrior of four\nEgo video",
+    )
+    inside.give("video", (grid, "video"))
+    inside.rows = [[Block("Beside each other", [[gathered], [grid]], STUDY_COLOR)]]
+    return inside
+
+
 CARDS: dict[str, Callable[[Graph], Page]] = {
     "egox_demo": egox_demo,
     "egox_one_video": egox_one_video,
@@ -473,6 +587,7 @@ MORE: dict[str, Callable[[Graph], Page]] = {
     "egox_from_any_video": egox_from_any_video,
     "egox_compare_baselines": egox_compare_baselines,
     "egox_attention": egox_attention,
+    "egox_several_cameras": egox_several_cameras,
 }
 """``workflows/more/NAME.json``, for the file menu."""
 SPECS = CARDS | MORE
