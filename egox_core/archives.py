@@ -15,7 +15,7 @@ import tokenize
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Generator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO
 
@@ -65,7 +65,7 @@ MOST_AXES = 32
 @contextlib.contextmanager
 def open_zip(
     path: Path, what: str = "archive", limit: int = MAX_UNPACKED_BYTES
-) -> Iterator[zipfile.ZipFile]:
+) -> Generator[zipfile.ZipFile]:
     """A zip archive whose member paths and unpacked size have been checked before anything is read.
 
     Raises:

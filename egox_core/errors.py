@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Generator
 from contextlib import contextmanager
 from functools import partial
 
@@ -46,7 +46,7 @@ def check_choice(
 
 
 @contextmanager
-def needs_package(name: str, what: str, *, expected: str, instead: str = "") -> Iterator[None]:
+def needs_package(name: str, what: str, *, expected: str, instead: str = "") -> Generator[None]:
     """Import a package inside that not everybody has installed.
 
     Args:
@@ -75,7 +75,7 @@ def intact(
     *,
     expected: str = "an intact file",
     fix: str = "copy or write it again",
-) -> Iterator[None]:
+) -> Generator[None]:
     """Call a library on data that may be damaged; code of ours inside would hide its bugs.
 
     Args:

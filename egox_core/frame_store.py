@@ -52,9 +52,9 @@ class FrameStore:
         if self._file is None:
             return torch.from_numpy(self._array)
         self._file.flush()
-        mapped = np.memmap(self._file, dtype=self._dtype, mode="c", shape=self._shape)
-        tensor = torch.from_numpy(mapped)
-        _MAPPED[tensor.data_ptr()] = weakref.ref(mapped._mmap)
+        pages = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_COPY)
+        tensor = torch.from_numpy(np.ndarray(self._shape, self._dtype, pages))
+        _MAPPED[tensor.data_ptr()] = weakref.ref(pages)
         return tensor
 
 
@@ -68,6 +68,8 @@ def store_frames(
         array = frame.numpy()
         store = store or FrameStore(count, array.shape, array.dtype)
         store.append(array)
+    if store is None:
+        raise RuntimeError(f"0 of {count} frames stored")
     return store.tensor()
 
 
@@ -82,13 +84,19 @@ def drop_pages(
 
     Does nothing for tensors in memory, and on systems that have no such call. Long loops call it
     every few frames, so that their peak memory stays that of a chunk."""
-    if is_mapped(frames) and hasattr(mmap.mmap, "madvise"):
-        _MAPPED[frames.data_ptr()]().madvise(mmap.MADV_DONTNEED)
+    pages = _pages(frames)
+    if pages is not None and hasattr(mmap.mmap, "madvise"):
+        pages.madvise(mmap.MADV_DONTNEED)
 
 
 def is_mapped(frames: Tensor) -> bool:
     """Tell tensors that are in a file of a :class:`FrameStore`."""
-    if _MAPPED.get(frames.data_ptr(), lambda: None)() is None:
+    return _pages(frames) is not None
+
+
+def _pages(frames: Tensor) -> mmap.mmap | None:
+    reference = _MAPPED.get(frames.data_ptr())
+    pages = None if reference is None else reference()
+    if pages is None:
         _MAPPED.pop(frames.data_ptr(), None)
-        return False
-    return True
+    return pages

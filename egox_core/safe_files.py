@@ -13,7 +13,7 @@ import re
 import shutil
 import unicodedata
 import uuid
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Generator
 from pathlib import Path
 
 from .errors import EgoXInputError
@@ -37,7 +37,7 @@ PICKLED_SUFFIXES = (".pt", ".pt2", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
 
 
 @contextlib.contextmanager
-def file_lock(path: Path, wait: bool = True) -> Iterator[bool]:
+def file_lock(path: Path, wait: bool = True) -> Generator[bool]:
     """Holds ``path`` for this process while it is made; yields False where another process holds
     it.
 
@@ -244,7 +244,7 @@ def require_safe_name(name: str, what: str) -> str:
 
 
 @contextlib.contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Generator[Path]:
     """A temporary path beside ``path`` to write to; becomes ``path`` at the end, or vanishes with
     an exception.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import MISSING, dataclass, fields, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -324,7 +324,7 @@ def camera_from_json(content: object, name: str = "camera") -> CameraModel:
             fix="correct the keys",
         )
     try:
-        values = {
+        values: dict[str, Any] = {
             k: str(v)
             if k == "lens"
             else tuple(float(x) for x in v)

@@ -130,7 +130,7 @@ def align_depth(
 def fit_frame(
     metric_m: FloatArray,  # [H, W] float32, metres, NaN invalid
     video: FloatArray,  # [H, W] float32, relative depth or disparity, NaN invalid
-    excluded: FloatArray | None,  # [H, W] bool
+    excluded: np.ndarray | None,  # [H, W] bool
     disparity: bool,  # the video values are inverse depth already
     options: AlignOptions,
 ) -> tuple[FrameFit | None, str]:

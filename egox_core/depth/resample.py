@@ -194,7 +194,8 @@ def fit_depth_size(depth: DepthVideo, width: int, height: int, name: str = "dept
     Raises:
         EgoXInputError: another aspect.
     """
-    size, depth_size = (width, height), tuple(depth.depth_m.shape[:0:-1])
+    _, depth_height, depth_width = depth.depth_m.shape
+    size, depth_size = (width, height), (depth_width, depth_height)
     if depth_size == size:
         return depth
     left = centre_crop_left(depth_size, size)

@@ -123,7 +123,7 @@ def bend(
     return np.nan_to_num(np.maximum(across, down) / inverse, nan=np.inf, posinf=np.inf)
 
 
-def _spread(values: FloatArray, reach: int) -> FloatArray:
+def _spread(values: FloatArray, reach: int) -> np.ndarray:
     """The worst value within ``reach`` px, so that the smear beside an edge is not believed
     either."""
     return (

@@ -101,7 +101,7 @@ class WearerScale:
 def check_pose_source(
     exo_w2c: Tensor | None,  # [3, 4] or [T, 3, 4]
     ego_w2c: Tensor,  # [T, 3, 4]
-) -> None:
+) -> Tensor:  # the exo poses
     """Refuse poses that carry the depth's own scale, or no measured one.
 
     Raises:
@@ -111,7 +111,11 @@ def check_pose_source(
     expected = "poses of a tracker, in a world of their own (Ego-Exo4D's, a SLAM's)"
     fix = "use scale as is, or give a number"
     first = None if exo_w2c is None else pose_of_frame(exo_w2c, 0).double()
-    if first is None or bool((first - torch.eye(3, 4, dtype=torch.float64)).abs().max() < 1e-9):
+    if (
+        exo_w2c is None
+        or first is None
+        or bool((first - torch.eye(3, 4, dtype=torch.float64)).abs().max() < 1e-9)
+    ):
         raise EgoXInputError(
             "scale from the wearer",
             got="a world that is the exo camera's own frame: poses set by "
@@ -128,6 +132,7 @@ def check_pose_source(
             expected=expected,
             fix=fix,
         )
+    return exo_w2c
 
 
 def wearer_scale(
@@ -151,9 +156,8 @@ def wearer_scale(
             expected="metric z depth",
             fix="align it with a metric depth first",
         )
-    check_pose_source(depth.exo_w2c, ego_w2c)
+    exo = check_pose_source(depth.exo_w2c, ego_w2c).double()
     ego_w2c, count = ego_w2c.double(), min(len(depth.depth_m), len(ego_w2c))
-    exo = depth.exo_w2c.double()
     gravity = down_axis(exo[None] if exo.ndim == 2 else exo, ego_w2c, quarter_turns)
     frames = sorted({round(t) for t in np.linspace(0, count - 1, min(SAMPLES, count))})
     rows = []

@@ -313,7 +313,7 @@ def _choice(name: str, q: Tensor, k: Tensor, v: Tensor, heads: int, bias_rows: B
             choice = _compared(names, args, twin)
             if name == "auto" and len(choice.names) > 1:
                 times = {name: _seconds(BACKENDS[name], args, device) for name in choice.names}
-                choice.names = sorted(times, key=times.get)
+                choice.names = sorted(times, key=times.__getitem__)
         good = choice.names and WRONG not in choice.refused.values()
         (log.info if good else log.warning)("EgoX: attention by %s", choice.words())
         _choice_of[key] = choice

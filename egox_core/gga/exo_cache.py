@@ -216,7 +216,8 @@ class ExoCache:
             for old, new in zip(entry.blocks[block], pair, strict=True):
                 old.copy_(new, non_blocking=True)
             return
-        kept = tuple(torch.empty(x.shape, dtype=x.dtype, device=entry.home) for x in pair)
+        keys, values = (torch.empty(x.shape, dtype=x.dtype, device=entry.home) for x in pair)
+        kept = keys, values
         for old, new in zip(kept, pair, strict=True):
             if new.is_cuda and entry.home.type == "cpu" and self.memory.pin(old):
                 entry.pinned.append(old)
@@ -225,14 +226,14 @@ class ExoCache:
 
     def fetch(self, entry: _Entry, block: int, device: torch.device) -> Transfer:
         """Start to bring a block's keys and values to the device, beside what it computes."""
-        pair = entry.blocks[block]
+        keys, values = entry.blocks[block]
         if entry.home == device or device.type != "cuda":
-            return Transfer(tuple(x.to(device) for x in pair), None)
+            return Transfer((keys.to(device), values.to(device)), None)
         if self._lane is None:
             self._lane = torch.cuda.Stream(device)
         self._lane.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(self._lane):
-            there = tuple(x.to(device, non_blocking=True) for x in pair)
+            there = keys.to(device, non_blocking=True), values.to(device, non_blocking=True)
             return Transfer(there, self._lane.record_event())
 
 

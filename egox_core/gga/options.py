@@ -29,7 +29,8 @@ class GgaOptions:
     """
 
     mode: str = "released"
-    lambda_g: float | None = None  # None: the mode's default
+    # None asks for the mode's default, which __post_init__ puts in its place.
+    lambda_g: float = None  # ty: ignore[invalid-assignment]
     soft_trust: bool = False  # scale the bias by how far the depth behind a key is to be believed (not as released)
 
     def __post_init__(self) -> None:

@@ -121,12 +121,13 @@ def attention_rows(
     head."""
     index = torch.as_tensor(list(queries), dtype=torch.int64)
     size = record.k.shape[1] // record.heads
+    geometry, options = record.geometry, record.options
     bias = weight = None
-    if record.has_bias:
-        rows = BiasRows(record.geometry, record.options, torch.float32, reuse=False, fused=False)
+    if geometry is not None and options is not None and options.biases:
+        rows = BiasRows(geometry, options, torch.float32, reuse=False, fused=False)
         bias = torch.cat([rows(slice(q, q + 1)) for q in index.tolist()])
-    if record.geometry is not None:
-        weight = torch.stack([_weight(record.geometry, q) for q in index.tolist()])
+    if geometry is not None:
+        weight = torch.stack([_weight(geometry, q) for q in index.tolist()])
     without = torch.zeros(len(index), record.k.shape[0])
     guided = None if bias is None else torch.zeros_like(without)
     for head in range(record.heads):
@@ -137,7 +138,7 @@ def attention_rows(
             / math.sqrt(size)
         )
         without += scores.softmax(-1)
-        if guided is not None:
+        if bias is not None and guided is not None:
             guided += (scores + bias).softmax(-1)
         progress(head + 1, record.heads, "attention")
     return AttentionRows(

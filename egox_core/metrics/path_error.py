@@ -347,7 +347,10 @@ def _aligned(view: _View, pose: _Pose, level: _Level) -> _Pose:
         )
         if valid.mean() < LEAST_OVERLAP or used.sum() < 20:
             return _Pose(rotation, shift)
-        seen = cv2.remap(view.video, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+        # OpenCV takes None for the second map, which its stubs don't know.
+        seen = cv2.remap(  # ty: ignore[no-matching-overload]
+            view.video, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
+        )
         seen, scene = _even_contrast([seen, view.scene], mask, LOCAL_PX / level.stride)
         off = (seen - scene)[used]
         error = np.square(off).mean(1)

@@ -70,7 +70,7 @@ def heats(record: AttentionRecord, rows: AttentionRows, place: int, key_frame: i
             )
         )
     named = [("plain", "attention without GGA", rows.without, not record.has_bias)]
-    if rows.guided is not None:
+    if rows.guided is not None and record.options is not None:
         strength = f"{record.options.mode}, lambda_g {record.options.lambda_g:g}"
         named.insert(0, ("guided", f"attention with GGA ({strength})", rows.guided, True))
     maps = [even * exo_part(row[place], record.grid)[key_frame].numpy() for *_, row, _ in named]

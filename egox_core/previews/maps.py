@@ -130,7 +130,7 @@ def coverage_preview(
     coverage: Tensor,  # [T, H, W] bool
 ) -> Drawn:  # [T, H, W, 3] float32 0...1
     """The prior, diagonal magenta stripes where no point landed."""
-    height, width = coverage.shape[1:]
+    count, height, width = coverage.shape
     diagonal = torch.arange(height)[:, None] + torch.arange(width)[None]
     stripes = (diagonal // HATCH_PX % 2).float()[..., None] * 0.35 + 0.45
     hatch = stripes * torch.tensor(UNCOVERED)
@@ -138,7 +138,7 @@ def coverage_preview(
     def draw(frame: int) -> Tensor:
         return torch.where(coverage[frame, ..., None], rgb[frame].float(), hatch.to(rgb.device))
 
-    return Drawn(shape=(*coverage.shape, 3), draw=draw)
+    return Drawn(shape=(count, height, width, 3), draw=draw)
 
 
 def covered_share(coverage: Tensor) -> list[float]:  # [T, H, W] bool

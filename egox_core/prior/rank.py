@@ -164,6 +164,7 @@ def coverage_by_depth(candidate: ExoCandidate, frames: Sequence[int]) -> Tensor:
     """Share of the ego picture that a prior of this take would cover, from a thinned scene of these
     frames."""
     depth, path = candidate.depth, candidate.trajectory
+    assert depth is not None  # a candidate without is judged by its poses
     index = torch.as_tensor(frames)
     step = max(1, depth.depth_m.shape[1] // EXO_HEIGHT)
     maps = torch.stack([depth.depth_m[t][::step, ::step].float() for t in frames])
@@ -183,14 +184,17 @@ def coverage_by_depth(candidate: ExoCandidate, frames: Sequence[int]) -> Tensor:
         if depth.camera.quarter_turns == 0
         else rescale(depth.camera, width, height)
     )
-    masks = {
-        name: None
-        if (mask := getattr(depth, name)) is None
-        else torch.stack([mask[t][::step, ::step] for t in frames])
-        for name in ("dynamic", "sky")
-    }
+    dynamic, sky = (
+        None if mask is None else torch.stack([mask[t][::step, ::step] for t in frames])
+        for mask in (depth.dynamic, depth.sky)
+    )
     thin = DepthVideo(
-        depth_m=maps, camera=camera, kind=depth.kind, exo_w2c=_at(candidate.exo_w2c, index), **masks
+        depth_m=maps,
+        camera=camera,
+        kind=depth.kind,
+        exo_w2c=_at(candidate.exo_w2c, index),
+        dynamic=dynamic,
+        sky=sky,
     )
     # Colour plays no part in coverage; with black pictures motion is derived from depth alone.
     scene = build_scene(torch.zeros(len(frames), height, width, 3, dtype=torch.uint8), thin)

@@ -192,12 +192,12 @@ def build_scene(
         else None
     )
     derived, background, notes = options.dynamic == "auto" and depth.dynamic is None, None, ()
-    if is_moving(depth.exo_w2c):
+    if is_moving(exo_w2c := depth.exo_w2c):
         static = fuse_moving(
             exo_frames,
             depth.depth_m,
             depth.camera,
-            depth.exo_w2c,
+            exo_w2c,
             masks,
             tolerance=options.tolerance,
             max_edge=options.max_edge,
@@ -256,15 +256,16 @@ class StillMasks(Sequence[Tensor]):
     access."""
 
     def __init__(self, depth: DepthVideo, dynamic: Moving) -> None:
-        self._depth, self._use_dynamic = depth, dynamic != "none" and depth.dynamic is not None
+        self._depth, self._dynamic = depth, None if dynamic == "none" else depth.dynamic
 
     def __len__(self) -> int:
         return len(self._depth.depth_m)
 
-    def __getitem__(self, frame: int) -> Tensor:  # [H, W] bool
+    # Frames are taken one at a time, never as a slice.
+    def __getitem__(self, frame: int) -> Tensor:  # ty: ignore[incompatible-method-override]
         mask = torch.zeros(self._depth.depth_m[frame].shape, dtype=torch.bool)
-        if self._use_dynamic:
-            mask |= self._depth.dynamic[frame].bool()
+        if self._dynamic is not None:
+            mask |= self._dynamic[frame].bool()
         if self._depth.sky is not None:
             mask |= self._depth.sky[frame].bool()
         return mask

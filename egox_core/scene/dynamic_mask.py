@@ -71,7 +71,7 @@ def _tidied(mask: Tensor) -> Tensor:
     _, labels, stats, _ = cv2.connectedComponentsWithStats(grid, connectivity=8)
     large = stats[:, cv2.CC_STAT_AREA] >= MIN_AREA * grid.size
     large[0] = False
-    return torch.from_numpy(large[labels])
+    return torch.from_numpy(large[labels.astype(np.int32, copy=False)])
 
 
 def label_instances(

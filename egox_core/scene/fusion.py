@@ -103,5 +103,5 @@ def _in_step(scene: PointCloud, first: PointCloud) -> bool:
     """Check whether both clips run at one pace; each video counts from its own 0."""
     if scene.times_s is None or first.times_s is None or first.frame_count < 2:
         return True
-    own, other = (s.times_s.double() - s.times_s[0].double() for s in (scene, first))
+    own, other = (s.double() - s[0].double() for s in (scene.times_s, first.times_s))
     return float((own - other).abs().max()) <= 0.5 * float(other[-1]) / (first.frame_count - 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypeGuard
 
 import torch
 from torch import Tensor
@@ -24,7 +25,7 @@ EMPTY = torch.iinfo(torch.int64).max
 
 def is_moving(
     exo_w2c: Tensor | None,  # [3, 4] or [T, 3, 4]
-) -> bool:
+) -> TypeGuard[Tensor]:
     """Check whether the poses differ by more than rounding: 1e-6 in rotation, a micrometre in
     place."""
     return (

@@ -14,7 +14,7 @@ from torch import Tensor
 from ..types import PointCloud, PointSet
 
 FIELDS = ("xyz", "rgb", "steps", "edge", "stray", "depth_range", "instance", "coarse")
-VERTEX = np.dtype(
+VERTEX: np.dtype = np.dtype(
     [("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("red", "u1"), ("green", "u1"), ("blue", "u1")]
 )
 
@@ -64,6 +64,8 @@ def write_ply(points: PointSet, file: IO[bytes]) -> None:
         vertices[name] = points.rgb[:, channel].numpy()
     lines = ["ply", "format binary_little_endian 1.0"]
     lines.append(f"element vertex {len(points)}")
-    lines += [f"property {'float' if name in 'xyz' else 'uchar'} {name}" for name in VERTEX.names]
+    lines += [
+        f"property {'float' if name in 'xyz' else 'uchar'} {name}" for name in VERTEX.names or ()
+    ]
     file.write(("\n".join(lines) + "\nend_header\n").encode("ascii"))
     file.write(vertices.tobytes())

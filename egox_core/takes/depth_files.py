@@ -134,9 +134,8 @@ def depth_of_frames(
             moving.append(fit_mask(dynamic, window))
         progress(place + 1, len(ordered), "reading depth")
     invalid = check_valid_shares(torch.tensor(shares), source.name)
-    depth_m, dynamic = (
-        None if store is None else _placed(store.tensor(), places) for store in (depths, moving)
-    )
+    depth_m = _placed(depths.tensor(), places)
+    dynamic = None if moving is None else _placed(moving.tensor(), places)
     video = DepthVideo(
         depth_m=depth_m,
         camera=window_camera(camera, window),

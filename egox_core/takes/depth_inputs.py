@@ -6,7 +6,7 @@ poses go before what a depth model estimated."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +59,7 @@ class DepthInputs:
     )  # [3, 4] or [T, 3, 4] float64, where the take knows it; None: the sources' own
 
 
-def file_counts(role: FileRole, sockets: Mapping[str, DepthSocket]) -> bool:
+def file_counts(role: FileRole, sockets: Collection[str]) -> bool:
     """Check whether a depth file is used: a file of role auto (one left in the workflow) gives way
     to the sockets."""
     return role != "auto" or not sockets
@@ -105,7 +105,7 @@ def depth_inputs(
 
 
 @contextmanager
-def depth_advice() -> Iterator[None]:
+def depth_advice() -> Generator[None]:
     """Whatever is wrong with a depth file, a user with a video of their own needs another depth:
     errors say so."""
     try:
@@ -128,7 +128,7 @@ def check_same_take(depth_path: Path, video_path: Path | None) -> None:
         EgoXInputError: another video.
     """
     other = other_takes_video(depth_path, video_path)
-    if other is None:
+    if other is None or video_path is None:
         return
     raise EgoXInputError(
         f"depth file {depth_path.name}",

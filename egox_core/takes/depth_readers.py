@@ -12,7 +12,7 @@ import os
 import re
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +49,7 @@ class DepthFile:
 
 
 @contextmanager
-def open_depth(path: Path, keep_bytes: int = 0) -> Iterator[DepthFile]:
+def open_depth(path: Path, keep_bytes: int = 0) -> Generator[DepthFile]:
     """Open a depth file or folder, by its suffix; usable within the ``with`` block.
 
     Several reads one after the other, each from later frames on, unpack a packed file once. A .npy
@@ -184,22 +184,22 @@ class PackedFrames:
                 yield frame
 
     def _frame_bytes(self) -> int:
-        return int(np.prod(self._shape[1:])) * self._open().itemsize
+        return int(np.prod(self._shape[1:])) * self._open()[1].itemsize
 
-    def _open(self) -> np.dtype:
+    def _open(self) -> tuple[Member, np.dtype]:
         if self._stream is None:
             self._stream, self._next = open_member(self._archive, self._member, self._what), 0
             size = self._archive.getinfo(self._member).file_size
             _, self._dtype = read_npy_header(self._stream, self._what, size)
-        return self._dtype
+        return self._stream, self._dtype
 
     def _unpack(self, number: int) -> np.ndarray:
-        if number < self._next:
+        if self._stream is not None and number < self._next:
             self._stream.close()
             self._stream = None
-        dtype, size, content = self._open(), self._frame_bytes(), b""
+        (stream, dtype), size, content = self._open(), self._frame_bytes(), b""
         while self._next <= number:
-            content = self._stream.read(size)
+            content = stream.read(size)
             if len(content) < size:
                 raise EgoXInputError(
                     self._what,
@@ -364,7 +364,7 @@ def _frames_header(
     shape, dtype = read_npy_header(stream, what, size)
     shape = (1, *shape) if len(shape) == 2 else shape
     _check_shape(shape, dtype, what)
-    return shape, dtype
+    return (shape[0], shape[1], shape[2]), dtype
 
 
 def _check_shape(shape: tuple[int, ...], dtype: np.dtype, what: str) -> None:

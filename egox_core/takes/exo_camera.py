@@ -129,7 +129,9 @@ def exo_poses(
         EgoXInputError: a pose a frame, but fewer than frames in use, or neither frames nor numbers
             to choose them by.
     """
-    poses = None if meta is None else meta.camera_extrinsics
+    if meta is None:
+        return None
+    poses = meta.camera_extrinsics
     if poses is None or poses.ndim == 2:
         return poses
     name = f"camera_extrinsics of {meta.name}"

@@ -55,7 +55,7 @@ def check_poses_of(path: Path, video: Path | None) -> None:
         EgoXInputError: another video.
     """
     other = other_takes_video(path, video)
-    if other is not None:
+    if other is not None and video is not None:
         raise EgoXInputError(
             f"poses {path.name}",
             got=f"the poses of {other}, while the video in use is {video.name}",
@@ -75,7 +75,11 @@ def check_same_count(what: str, count: int, frames: FrameSelection | None, fix: 
         EgoXInputError: another count.
     """
     whole = None if frames is None else frames.source_frames
-    if whole is not None and abs(count - whole) > max(1, SPARE_SHARE * whole):
+    if (
+        frames is not None
+        and whole is not None
+        and abs(count - whole) > max(1, SPARE_SHARE * whole)
+    ):
         raise EgoXInputError(
             what,
             got=f"{count} for a video of {whole} frames ({frames.source_fps:g} a second)",

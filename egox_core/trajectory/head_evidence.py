@@ -72,7 +72,7 @@ class Evidence:
     @property
     def sighted(self) -> np.ndarray:  # [T] bool
         """Frames whose points tell by being seen or not; body models give all of them, hidden or not."""
-        return self.seen.any(1) & ~np.isfinite(self.relative).any(1)
+        return np.any(self.seen, 1) & ~np.any(np.isfinite(self.relative), 1)
 
     @property
     def seen(self) -> np.ndarray:  # [T, P] bool
@@ -98,7 +98,7 @@ class ExoView:
     exo_w2c: Tensor | None  # [3, 4] or [T, 3, 4]; None: the world is the exo camera
     depth_m: Tensor | None  # [T, H, W] z depth, metres, NaN where it is invalid
     mask: Tensor | None  # [T, H, W] bool, the wearer
-    up: tuple[float, float, float] | None  # of the world
+    up: Sequence[float] | None  # x, y, z of the world
 
 
 def surface_reach(view: ExoView, frame: int, uv: np.ndarray, radius_px: float) -> float:

@@ -176,8 +176,8 @@ class _Model:
         self.missing = habit(evidence.sighted) * np.sqrt(-2 * np.log(MISSED)) * ~seen
         self.distance = distance
         self.neck_habit = habit(np.isfinite(evidence.shoulders_sigma))
-        self.torso_habit = habit(np.isfinite(evidence.right).all(-1))
-        self.walk_habit = habit(np.isfinite(walking).all(-1))
+        self.torso_habit = habit(np.all(np.isfinite(evidence.right), -1))
+        self.walk_habit = habit(np.all(np.isfinite(walking), -1))
         self.pitch = np.radians(np.hypot(PITCH_SIGMA_DEG, tilt))
         self.roll = np.radians(np.hypot(ROLL_SIGMA_DEG, tilt))
 

@@ -336,5 +336,5 @@ def _picture(size: Any, source: str) -> tuple[int, int]:
 
 def _seen(uv: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Points without a place, or far off every picture, are not seen."""
-    there = (np.abs(uv) <= 16 * MOST_SIDE).all(1)
+    there = np.all(np.abs(uv) <= 16 * MOST_SIDE, 1)
     return np.where(there[:, None], uv, 0.0), np.where(there, scores, 0.0)

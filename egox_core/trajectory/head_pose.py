@@ -80,7 +80,7 @@ def estimate_head(
     | None = None,  # [T, H, W] metric z depth (convert ray depth first), NaN where it is invalid
     mask: Tensor | None = None,  # [T, H, W] bool, the wearer
     times_s: Tensor | None = None,  # [T] seconds; None: 30 frames a second
-    up: tuple[float, float, float] | None = None,  # of the world; None: from the exo camera
+    up: Sequence[float] | None = None,  # x, y, z of the world; None: from the exo camera
     cuts: Sequence[int] = (),  # first frames of new shots
 ) -> HeadPath:
     """The head in every frame, with a confidence; never a frame without an answer.
@@ -295,6 +295,7 @@ def _runs(there: np.ndarray) -> np.ndarray:
 
 def _refresh(view: ExoView, begin: int, end: int):
     """Lookup of the head's middle in the frames of a shot."""
+    assert view.depth_m is not None  # or no reach is known
     poses = (
         view.exo_w2c[begin:end]
         if view.exo_w2c is not None and view.exo_w2c.ndim == 3

@@ -115,9 +115,9 @@ def search(
         shots: (first frame, frame after the last) between cuts.
     """
     level = level_frame(evidence.up)
-    angles = np.stack(np.meshgrid(YAWS_DEG, PITCHES_DEG, ROLLS_DEG, indexing="ij"), -1).reshape(
-        -1, 3
-    )
+    angles: np.ndarray = np.stack(
+        np.meshgrid(YAWS_DEG, PITCHES_DEG, ROLLS_DEG, indexing="ij"), -1
+    ).reshape(-1, 3)
     turns = (
         level @ Rotation.from_euler("YXZ", angles, degrees=True).as_matrix()
     )  # [N, 3, 3] world_from_head
@@ -187,12 +187,12 @@ def _costs(
         seen[:, None], sum(likelihoods(evidence, across, share, distance)), 1 - (1 - MISSED) * share
     )
     cost = REPEAT * (
-        -2 * np.log(told).sum(-1) * seen.any(1)[:, None]
+        -2 * np.log(told).sum(-1) * np.any(seen, 1)[:, None]
         + np.minimum(neck_weight[:, None] * ((place - neck[:, None]) ** 2).sum(-1), NECK_MOST)
     )
     chord = turns[None, :, :, 0] - np.nan_to_num(evidence.right)[:, None]
     torso = (chord**2).sum(-1) / TORSO_SIGMA**2
-    cost += habit_weight(np.isfinite(evidence.right).all(-1), times_s)[:, None] * torso
+    cost += habit_weight(np.all(np.isfinite(evidence.right), -1), times_s)[:, None] * torso
     return cost, place + evidence.origin[:, None]
 
 
@@ -200,7 +200,7 @@ def _toward(evidence: Evidence, distance: np.ndarray) -> tuple[np.ndarray, np.nd
     """(unit direction to the head [T, 3], weight of its distance [T], distance [T])."""
     rays = np.where(evidence.seen[..., None], evidence.rays, 0.0).sum(1)
     toward = np.where(
-        evidence.seen.any(1)[:, None], rays, np.nan_to_num(evidence.shoulders - evidence.origin)
+        np.any(evidence.seen, 1)[:, None], rays, np.nan_to_num(evidence.shoulders - evidence.origin)
     )
     toward = unit(toward)
     far, share = distance, np.full(len(distance), DISTANCE_SHARE)

@@ -85,10 +85,12 @@ def joined_points(
             )
         result[name] = choose_person(each, mask=mask, like=first).resized(first.picture)
     flat = [points for name, points in result.items() if points.metres is None]
-    joined = _surer(flat) if flat else None
     solid = next((points for points in result.values() if points.metres is not None), None)
-    if solid is None or joined is None:
-        return solid or joined or first, notes
+    if solid is None:
+        return _surer(flat), notes
+    if not flat:
+        return solid, notes
+    joined = _surer(flat)
     own = solid.seen.any(1)
     return replace(
         solid,

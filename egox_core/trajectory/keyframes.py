@@ -240,14 +240,15 @@ def _level_rotation(up) -> Tensor:
 
 
 def _between(value: object, name: str) -> Between:
-    if not isinstance(value, str) or value not in get_args(Between):
-        raise EgoXInputError(
-            f"interpolation of {name}",
-            got=repr(value)[:40],
-            expected="spline, linear or hold",
-            fix="choose one of them",
-        )
-    return value
+    for choice in get_args(Between):
+        if value == choice:
+            return choice
+    raise EgoXInputError(
+        f"interpolation of {name}",
+        got=repr(value)[:40],
+        expected="spline, linear or hold",
+        fix="choose one of them",
+    )
 
 
 def _pose(keyframe: dict, camera: CameraModel, up: Tensor, name: str) -> Tensor:

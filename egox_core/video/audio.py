@@ -39,7 +39,7 @@ def read_sound(source: VideoSource, info: VideoInfo, selection: FrameSelection) 
         if stream is None:
             return None
         rate, resampler = stream.rate, av.AudioResampler(format="fltp")
-        if start > 1:
+        if start > 1 and stream.time_base is not None:
             # A second early: audio frames may straddle the point and decoders need a few to settle.
             container.seek(int((start - 1) / stream.time_base), stream=stream)
         first, count = None, round(length * rate)

@@ -108,7 +108,7 @@ def _pattern(frame: Tensor) -> np.ndarray:  # [H, W, 3] -> [72, 128] float32
 
 def _alike(first: np.ndarray, second: np.ndarray) -> bool:
     """Find enough cells of one pattern in the other; two plain pictures are alike."""
-    around = cv2.copyMakeBorder(second, *[SHIFT] * 4, cv2.BORDER_REFLECT)
+    around = cv2.copyMakeBorder(second, SHIFT, SHIFT, SHIFT, SHIFT, cv2.BORDER_REFLECT)
     (width, height), same = CELL, []
     for y in range(0, SIZE[1], height):
         for x in range(0, SIZE[0], width):

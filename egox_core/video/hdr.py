@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
+from typing import Any
 
 import av
 import numpy as np
@@ -32,7 +33,8 @@ _MOST = 16.0
 
 def sdr_picture(frame: av.VideoFrame, transfer: str) -> np.ndarray:  # [H, W, 3] uint8, sRGB
     """A frame of the transfer ``HLG`` or ``PQ`` as a picture of the standard range."""
-    light = _light(transfer)[frame.to_ndarray(format="rgb48le")]
+    codes: Any = frame.to_ndarray(format="rgb48le")  # [H, W, 3] uint16
+    light = _light(transfer)[codes]
     if transfer == "HLG":  # scene light: the system's gamma acts on its brightness
         light *= ((light @ _LUMA_2020) ** (HLG_GAMMA - 1))[..., None] * np.float32(
             HLG_PEAK_NITS / WHITE_NITS

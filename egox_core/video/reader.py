@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -60,7 +60,7 @@ def video_mark(path: Path) -> dict[str, str]:
 
 
 @contextmanager
-def open_video(source: VideoSource) -> Iterator[av.container.InputContainer]:
+def open_video(source: VideoSource) -> Generator[av.container.InputContainer]:
     """A container opened for reading, its errors turned into ours.
 
     Raises:
@@ -95,6 +95,7 @@ def _container(source: VideoSource, name: str) -> av.container.InputContainer:
     try:
         return av.open(
             source if isinstance(source, io.BytesIO) else str(source),
+            mode="r",
             options={"format_whitelist": FORMATS},
         )
     except UnicodeDecodeError as error:  # of PyAV, at odd metadata
@@ -140,13 +141,11 @@ def probe_video(source: VideoSource) -> VideoInfo:
                 fix="copy it again, or re-encode it with ffmpeg",
             )
         fps = float(stream.average_rate or stream.guessed_rate or 0)
-        if all(pts is not None for pts, _ in packets) and len({pts for pts, _ in packets}) == len(
-            packets
-        ):
+        scale, pts = stream.time_base, tuple(sorted({p for p, _ in packets if p is not None}))
+        if scale is not None and len(pts) == len(packets):
             packets.sort()
-            pts = tuple(pts for pts, _ in packets)
-            times = tuple(float((p - pts[0]) * stream.time_base) for p in pts)
-            start = float(pts[0] * stream.time_base)
+            times = tuple(float((p - pts[0]) * scale) for p in pts)
+            start = float(pts[0] * scale)
             if fps <= 0:
                 fps = (len(pts) - 1) / times[-1] if len(pts) > 1 and times[-1] > 0 else UNTIMED_FPS
             keyframes = tuple(i for i, (_, key) in enumerate(packets) if key)
@@ -204,7 +203,7 @@ def read_frames(
 
 
 def decode_frames(
-    source: VideoSource, info: VideoInfo, indices: list[int]
+    source: VideoSource, info: VideoInfo, indices: Sequence[int]
 ) -> Iterator[tuple[int, np.ndarray]]:
     """(index, picture [H, W, 3] uint8 RGB, as shown) for ascending ``indices``; decodes from the
     nearest keyframes.
@@ -238,7 +237,7 @@ def decode_frames(
 
 
 def _walk(
-    container, stream, info: VideoInfo, indices: list[int]
+    container, stream, info: VideoInfo, indices: Sequence[int]
 ) -> Iterator[tuple[int, av.VideoFrame]]:
     """The wanted frames in order. Stops early where one can't be had."""
     if not info.pts:

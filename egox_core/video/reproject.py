@@ -184,8 +184,9 @@ class Undistortion:
         shrink = source.fx / target.fx
         self._small: tuple[int, int] | None = None
         if shrink > SHRINK_FIRST:
-            self._small = tuple(max(1, round(side / shrink)) for side in source.stored_size)
-            source = rescale(source, *self._small)
+            width, height = (max(1, round(side / shrink)) for side in source.stored_size)
+            self._small = (width, height)
+            source = rescale(source, width, height)
         # The outermost half pixel is seen too, but has no sample beyond it to interpolate with:
         # repeat the rim.
         width, height = source.stored_size

@@ -184,7 +184,7 @@ class ChunkFiles:
         for part in parts:
             if part is not None:
                 digest.update(f"|{part.dtype}{tuple(part.shape)}".encode())
-                digest.update(np.ascontiguousarray(part.detach().cpu().numpy()))
+                digest.update(np.ascontiguousarray(part.detach().cpu().numpy()).data)
         return self.folder / f"{digest.hexdigest()[:40]}.npy"
 
     def get(self, path: Path) -> Tensor | None:
@@ -240,9 +240,11 @@ def sample_chunks(
         exo, pictures = exo_images[chunk.frames], prior[chunk.frames]
         of_depth, poses = take_frames(depth, chunk), take_frames(trajectory, chunk)
         if memory is not None and len(chunks) > 1:
+            assert of_depth is not None and poses is not None  # as check_covers has seen
             pictures = memory.fill(exo, pictures, of_depth, poses)
-        for picture in pictures[chunk.known :] if given is not None else ():
-            given.append(picture.cpu().numpy())
+        if given is not None:
+            for picture in pictures[chunk.known :]:
+                given.append(picture.cpu().numpy())
         ego = None
         if files is not None:
             maps = () if of_depth is None else (of_depth.depth_m, of_depth.trust)
@@ -262,7 +264,7 @@ def sample_chunks(
                 files.put(path, ego)
         if len(chunks) == 1:
             return ego
-        if memory is not None:
+        if memory is not None and poses is not None:
             memory.keep(ego, poses)
         joined = joined or FrameStore(chunks[-1].frames.stop, tuple(ego.shape[1:]), np.float32)
         for frame in ego[chunk.known :]:
@@ -270,4 +272,5 @@ def sample_chunks(
         ended = torch.cat((before, ego[chunk.known :]))
         before = ended[len(ended) - next_known :].clone()  # a slice would hold all of them
         del ended, ego
+    assert joined is not None  # of at least one chunk
     return joined.tensor()

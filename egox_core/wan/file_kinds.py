@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 from ..errors import EgoXInputError
 from ..sizes import MODEL_CHANNELS
@@ -128,7 +129,7 @@ def check_lora(file: Path, base: Path | None = None) -> None:
         EgoXInputError: as above; a base that isn't whole.
     """
     header = read_header(file, LORA)
-    tensors = {
+    tensors: dict[str, Any] = {  # of which only the shapes are looked at
         name: SimpleNamespace(shape=tuple(entry["shape"]), ndim=len(entry["shape"]))
         for name, entry in header.items()
         if name != "__metadata__" and not name.endswith(".alpha")
@@ -138,9 +139,9 @@ def check_lora(file: Path, base: Path | None = None) -> None:
         lora = convert_lora(tensors)
         if base is not None:
             shapes = {
-                rename_parameter(name): tuple(entry["shape"])
+                native: tuple(entry["shape"])
                 for name, entry in weights.items()
-                if name != "__metadata__"
+                if name != "__metadata__" and (native := rename_parameter(name)) is not None
             }
             check_lora_fits(lora, shapes)
     except EgoXInputError as error:

@@ -103,7 +103,7 @@ def _statistics(like: Tensor) -> tuple[Tensor, Tensor]:
     return mean, torch.tensor(LATENT_STD, dtype=like.dtype, device=like.device).view(shape)
 
 
-def _latent_sized(frames: Tensor, size: torch.Size) -> Tensor:  # -> [t, h, w, 3]
+def _latent_sized(frames: Tensor, size: tuple[int, ...]) -> Tensor:  # -> [t, h, w, 3]
     """Frames averaged over what each latent stands for: the first frame alone, then four at a time."""
     t, h, w = size
     small = interpolate(

@@ -384,7 +384,9 @@ def _peft_scale(metadata: Mapping[str, str] | None) -> float | None:
         else {}
     )
     alpha, rank = entries.get("lora_alpha"), entries.get("r")
-    if not all(isinstance(n, int | float) for n in (alpha, rank)) or not 0 < rank < math.inf:
+    if not isinstance(alpha, int | float) or not isinstance(rank, int | float):
+        return None
+    if not 0 < rank < math.inf:
         return None
     # Rank-stabilised LoRA divides by the root of the rank.
     return alpha / rank**0.5 if entries.get("use_rslora") else alpha / rank

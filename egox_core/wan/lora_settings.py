@@ -7,6 +7,7 @@ Our trainer writes ``egox.*`` metadata. Files of the EgoX authors carry none: th
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from ..gga.options import GGA_MODES
 from ..gga.rays import RAY_MODES
@@ -42,7 +43,7 @@ def trained_with(metadata: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def resolve_auto(name: str, choice: str, metadata: Mapping[str, str]) -> str:
+def resolve_auto(name: str, choice: str, metadata: Mapping[str, str]) -> Any:  # of CHOICES[name]
     """``auto`` becomes what the LoRA was trained with, where inference has that mode, else
     ``released``.
 

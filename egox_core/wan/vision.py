@@ -53,11 +53,18 @@ def embedding_picture(
     """
     if mode == "none":
         return None
-    if mode == "exo only":
-        return exo_frame[:1]
-    if mode == "exo+prior":
-        return torch.cat((exo_frame[:1], prior_frame[:1].to(exo_frame)), dim=2)
     check_choice("image embedding", mode, IMAGE_EMBEDDING_MODES, "choose one of the named modes")
+    if mode == "exo only" and exo_frame is not None:
+        return exo_frame[:1]
+    if mode == "exo+prior" and exo_frame is not None and prior_frame is not None:
+        return torch.cat((exo_frame[:1], prior_frame[:1].to(exo_frame)), dim=2)
+    if mode != "released":
+        raise EgoXInputError(
+            f"image embedding in mode {mode}",
+            got="no first frame",
+            expected="that of each video that the mode names",
+            fix="give exo_frame, and prior_frame in mode exo+prior",
+        )
     if exo_latent is None or ego_noise is None or to_raw is None or decode is None:
         raise EgoXInputError(
             "image embedding in mode released",

@@ -81,10 +81,9 @@ def _is_entry(entry: object) -> bool:
         return False
     shape, place = entry.get("shape"), entry.get("data_offsets")
     return (
-        all(
-            isinstance(numbers, list) and all(isinstance(n, int) and n >= 0 for n in numbers)
-            for numbers in (shape, place)
-        )
+        isinstance(shape, list)
+        and isinstance(place, list)
+        and all(isinstance(n, int) and n >= 0 for n in (*shape, *place))
         and len(place) == 2
         and place[0] <= place[1]
     )
