@@ -62,7 +62,8 @@ class AttentionCapture:
             EgoXInputError: no plain Wan model, no such block.
         """
         check_model(model)
-        blocks = len(model.get_model_object("diffusion_model").blocks)
+        transformer: Any = model.get_model_object("diffusion_model")
+        blocks = len(transformer.blocks)
         self.block = from_start("block", self.block, blocks, "the transformer's blocks")
         patched = model.clone()
         patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, CAPTURE_KEY, mark_capture)
@@ -99,28 +100,27 @@ class AttentionCapture:
         """The host's hook: ``x`` [B, N, heads * d] is handed back as it is; ``q`` and ``k`` are [B,
         N, heads, d]."""
         options = call["transformer_options"]
-        if (
-            self._sigmas is not None
-            and self.record is None
-            and options.get("block_index") == self.block
-        ):
+        if self.record is None and options.get("block_index") == self.block:
             self._take(call["q"], call["k"], options)
         return call["x"]
 
     def _take(self, q: Tensor, k: Tensor, options: dict[str, Any]) -> None:
+        sigmas, widening = self._sigmas, self._widening
+        if sigmas is None or widening is None:
+            return
         stacked = list(options.get("cond_or_uncond", [COND]))
-        steps = len(self._sigmas) - 1
+        steps = len(sigmas) - 1
         sigma = float(options["sigmas"].flatten()[0])
-        nearest = int((self._sigmas[:-1] - sigma).abs().argmin())
+        nearest = int((sigmas[:-1] - sigma).abs().argmin())
         if COND not in stacked or nearest != self.step % steps:
             return
         clip = stacked.index(COND) * (
             q.shape[0] // len(stacked)
         )  # the first one of the batch, its positive prompt
         t, h, w = options["grid_sizes"]
-        w_exo = self._widening.exo.shape[-1] // 2
-        frames = tuple(window_frames(options, self._widening.exo.shape[2], t) or range(t))
-        guidance = self._widening.guidance
+        w_exo = widening.exo.shape[-1] // 2
+        frames = tuple(window_frames(options, widening.exo.shape[2], t) or range(t))
+        guidance = widening.guidance
         geometry = (
             None if guidance is None else guidance.geometry.select_frames(list(frames)).to("cpu")
         )

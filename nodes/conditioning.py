@@ -272,37 +272,37 @@ def condition_clip(
     exo_latent, prior_latent = (
         encode_video(vae, pictures, tile_size) for pictures in (exo_images, prior)
     )
-    canvas = check_canvas(
-        CanvasWithEncoders(
-            exo_latent=exo_latent,
-            prior_latent=prior_latent,
-            latent_colours=fit_latent_colours([(exo_latent, exo_images), (prior_latent, prior)]),
-            frames=frames,
-            exo_size=(exo_images.shape[2], exo_images.shape[1]),
-            ego_size=(prior.shape[2], prior.shape[1]),
-            mask_mode=resolve_auto("mask_mode", mask_mode, metadata),
-            image_embedding=image_embedding,
-            noise_seed=None if noise_seed == SEED_UNKNOWN else noise_seed,
-            noise=noise,
-            vae=vae,
-            clip_vision=clip_vision,
-        )
+    canvas = CanvasWithEncoders(
+        exo_latent=exo_latent,
+        prior_latent=prior_latent,
+        latent_colours=fit_latent_colours([(exo_latent, exo_images), (prior_latent, prior)]),
+        frames=frames,
+        exo_size=(exo_images.shape[2], exo_images.shape[1]),
+        ego_size=(prior.shape[2], prior.shape[1]),
+        mask_mode=resolve_auto("mask_mode", mask_mode, metadata),
+        image_embedding=image_embedding,
+        noise_seed=None if noise_seed == SEED_UNKNOWN else noise_seed,
+        noise=noise,
+        vae=vae,
+        clip_vision=clip_vision,
     )
+    check_canvas(canvas)
     t, h, w_exo, w_ego = canvas.latent_grid
     mask_ego = crop_ego(build_mask(canvas.mask_mode, t, h, w_exo, w_ego), w_exo)
     values = {
         "concat_latent_image": canvas.prior_latent,
         "concat_mask": 1.0 - mask_ego,
     }  # the host inverts it
-    if image_embedding == "released":
+    if clip_vision is not None and image_embedding == "released":
         values["clip_vision_output"] = released_embedding(
             vae, clip_vision, canvas.exo_latent, canvas.prior_latent, max(noise_seed, 0), noise
         )
-    elif image_embedding != "none":
+    elif clip_vision is not None:
         picture = embedding_picture(
             image_embedding, exo_frame=exo_images[:1], prior_frame=prior[:1]
         )
-        values["clip_vision_output"] = encode_picture(clip_vision, picture)
+        if picture is not None:  # mode none has none
+            values["clip_vision_output"] = encode_picture(clip_vision, picture)
     latent = torch.zeros_like(
         canvas.prior_latent, device=comfy.model_management.intermediate_device()
     )

@@ -153,7 +153,7 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
         mask = circle.float()[None].expand(len(frames), -1, -1)
         prompt, node = (cls.hidden.prompt, str(cls.hidden.unique_id)) if cls.hidden else ({}, "")
         if ground_truth is None and target is None:
-            ground_truth = truth_beside(prompt, frames.shape[1:3])
+            ground_truth = truth_beside(prompt, (frames.shape[1], frames.shape[2]))
         clips = (
             ("exo", "exo", exo_images),
             ("prior", "prior", prior),
@@ -208,7 +208,10 @@ def truth_beside(graph: Graph, size: tuple[int, int]) -> torch.Tensor | None:
     loaders = [node for node, entry in (graph or {}).items() if entry["class_type"] == LOADER]
     try:  # what doesn't fit here must not cost a sampled video
         selection = selection_of(graph, loaders[0]) if len(loaders) == 1 else None
-        if selection is None or not (path := selection.source_path.with_name(TRUTH)).is_file():
+        if selection is None or selection.source_path is None:
+            return None
+        path = selection.source_path.with_name(TRUTH)
+        if not path.is_file():
             return None
         info, (height, width) = probed(path), size
         if (

@@ -3,8 +3,10 @@ exo video."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from comfy_api.latest import io
 
@@ -32,7 +34,7 @@ from ..egox_core.takes.depth_inputs import (
 from ..egox_core.takes.depth_readers import open_depth
 from ..egox_core.takes.exo_camera import EXO_LENSES, ExoLens, meta_beside, with_exo_lens
 from ..egox_core.takes.meta import read_meta
-from ..egox_core.takes.metric_scale import with_takes_scale
+from ..egox_core.takes.metric_scale import ScaleSource, with_takes_scale
 from ..egox_core.types import FrameSelection, TakeMeta
 from .host.graph import Graph, check_or_message, frames_in_use, inputs_of, linked, sidecar_missing
 from .host.paths import beside_video, fingerprint, resolve
@@ -45,7 +47,11 @@ from .sliders import Slider
 MoGeGeometry = io.Custom("MOGE_GEOMETRY")
 DA3Geometry = io.Custom("DA3_GEOMETRY")
 EXO_FOV = Slider("exo field of view", usual=(0.0, 150.0), step=1.0, wide=(0.0, 150.0))
-SCALES = {"as is": "as is", "from the wearer": "wearer", "number": None}
+SCALES: Mapping[str, ScaleSource | None] = {
+    "as is": "as is",
+    "from the wearer": "wearer",
+    "number": None,
+}
 """The core's word for each choice of the menu; None: scale_factor."""
 BY_PRESET = "by preset"
 
@@ -338,16 +344,15 @@ def check_depth_inputs(graph: Graph, node: str) -> None:
             field of view or a lens that can't be.
     """
     values = inputs_of(graph, node)
-    depth_file, camera_file, role = (
-        values.get(name) for name in ("depth_file", "camera_file", "file_role")
-    )
+    depth_file, camera_file = (values.get(name) for name in ("depth_file", "camera_file"))
+    role = values.get("file_role", "auto")
     fov_deg = values.get("exo_fov")
     if isinstance(camera_file, str) and camera_file.strip():
         resolve(camera_file, "camera file")
     if isinstance(fov_deg, (int, float)) and fov_deg > 0:
         camera_of_view(1, 1, fov_deg)
-    sockets = {name: None for name in DEPTH_ADAPTERS if linked(graph, node, name) is not None}
-    if isinstance(depth_file, list) or not file_counts(role, sockets):
+    sockets = [name for name in DEPTH_ADAPTERS if linked(graph, node, name) is not None]
+    if not isinstance(depth_file, str) or not file_counts(role, sockets):
         return
     if not depth_file.strip() and not sockets and sidecar_missing(graph, node, DEPTH):
         raise EgoXInputError(
@@ -368,7 +373,9 @@ def check_depth_inputs(graph: Graph, node: str) -> None:
                 if role == "auto":
                     check_depth_count(depth, frames)
     if isinstance(camera_file, str) and frames is not None:
-        exo_meta(camera_file, path, frames, str(values.get("exo_lens")), str(values.get("preset")))
+        exo_meta(
+            camera_file, path, frames, values.get("exo_lens", BY_PRESET), str(values.get("preset"))
+        )
 
 
 def _file_path(name: str, frames: FrameSelection | None) -> Path | None:
@@ -379,7 +386,7 @@ def _file_path(name: str, frames: FrameSelection | None) -> Path | None:
         return resolve(name, "depth file", folder_too=True)
 
 
-def geometry_of(preset: str) -> tuple[ExoLens, str]:
+def geometry_of(preset: str) -> tuple[ExoLens, ScaleSource]:
     """Exo lens and scale that 'by preset' means."""
     return PRESET_GEOMETRY.get(preset, ("as given", "as is"))
 
@@ -388,7 +395,7 @@ def exo_meta(
     camera_file: str,
     depth_path: Path | None,
     frames: FrameSelection | None,
-    exo_lens: str,
+    exo_lens: ExoLens | Literal["by preset"],
     preset: str,
 ) -> tuple[TakeMeta | None, str]:
     """Exo camera as far as it is known, and a note on its lens.

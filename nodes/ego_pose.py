@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from comfy_api.latest import io
@@ -51,8 +52,8 @@ class EgoXEgoPoseInput(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        number = {"min": -1000.0, "max": 1000.0, "step": 0.01, "default": 0.0}
-        angle = {"min": -360.0, "max": 360.0, "step": 0.5, "default": 0.0}
+        number: dict[str, Any] = {"min": -1000.0, "max": 1000.0, "step": 0.01, "default": 0.0}
+        angle: dict[str, Any] = {"min": -360.0, "max": 360.0, "step": 0.5, "default": 0.0}
         return io.Schema(
             node_id="EgoXEgoPoseInput",
             display_name="Ego Pose Input",

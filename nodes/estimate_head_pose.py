@@ -4,6 +4,7 @@ path."""
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import torch
 from comfy_api.latest import io
@@ -52,7 +53,13 @@ class EgoXEstimateHeadPose(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        metres = {"default": 0.0, "min": -0.5, "max": 0.5, "step": 0.005, "round": 0.0001}
+        metres: dict[str, Any] = {
+            "default": 0.0,
+            "min": -0.5,
+            "max": 0.5,
+            "step": 0.005,
+            "round": 0.0001,
+        }
         return io.Schema(
             node_id="EgoXEstimateHeadPose",
             display_name="Estimate Head Pose",

@@ -66,13 +66,10 @@ def _serve_page() -> None:
 
     from .page import clips, exo_clip, routes, uploads
 
-    if (
-        getattr(PromptServer, "instance", None) is not None
-    ):  # none where only the nodes are wanted, as in tests
-        routes.register(PromptServer.instance.routes)
-        uploads.register(PromptServer.instance.routes)
-        clips.register(PromptServer.instance.routes)
-        exo_clip.register(PromptServer.instance.routes)
+    server = getattr(PromptServer, "instance", None)
+    if server is not None:  # none where only the nodes are wanted, as in tests
+        for part in (routes, uploads, clips, exo_clip):
+            part.register(server.routes)
 
 
 def _note_graphs() -> None:

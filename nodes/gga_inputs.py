@@ -93,7 +93,8 @@ def recompute_exo_input(advanced: bool = False) -> io.Input:
         default=1,
         min=0,
         max=100,
-        advanced=advanced or None,
+        # The host's own default is None, which its annotation lacks.
+        advanced=advanced or None,  # ty: ignore[invalid-argument-type]
         tooltip="How often exo is computed anew. 1: at every step, as the authors do. 4: at every fourth step; the "
         "steps between compute the ego half alone, about a third of the work, and the picture moves a little. "
         "0: at the first step alone. Needs memory: see the note after the run.",

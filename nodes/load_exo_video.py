@@ -176,9 +176,8 @@ class EgoXLoadExoVideo(io.ComfyNode):
                 source, window = resolve(file, "exo video"), (0.0, 0.0)
             else:
                 source, window = _stream_source(video)
-            images, sound, selection = _from_file(
-                source, window, options, cls.hidden and str(cls.hidden.unique_id)
-            )
+            node = str(cls.hidden.unique_id) if cls.hidden else None
+            images, sound, selection = _from_file(source, window, options, node)
         audio = (
             None
             if sound is None
@@ -193,11 +192,13 @@ def check_video(graph: Graph, node: str) -> None:
     Raises:
         EgoXInputError: no 4n+1 frames, no multiples of 16 px; as :func:`.host.graph.selection_of`.
     """
-    count, *size = (inputs_of(graph, node).get(name) for name in ("frame_count", "width", "height"))
+    count, width, height = (
+        inputs_of(graph, node).get(name) for name in ("frame_count", "width", "height")
+    )
     if isinstance(count, int):
         latent_frames(count)
-    if all(isinstance(side, int) for side in size):
-        latent_size(*size, "video size")
+    if isinstance(width, int) and isinstance(height, int):
+        latent_size(width, height, "video size")
     selection_of(graph, node)
 
 
@@ -207,8 +208,9 @@ def has_edited_picture(video: InputImpl.VideoFromFile) -> bool:
 
     Hosts from 0.35 on put such edits on a VIDEO and carry them out when its frames are asked for.
     """
-    if hasattr(video, "has_pending_frame_edits"):
-        return video.has_pending_frame_edits()
+    has_edits = getattr(video, "has_pending_frame_edits", None)
+    if has_edits is not None:
+        return has_edits()
     if not hasattr(video, "as_cropped"):
         return False
     return (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import comfy.samplers
+import torch
 from comfy_api.latest import io
 
 from ..egox_core.wan.schedule import (
@@ -21,7 +22,7 @@ SHIFT_TOOLTIP = (
 )
 
 
-def released_sampler(steps: int, flow_shift: float) -> tuple[comfy.samplers.KSAMPLER, object]:
+def released_sampler(steps: int, flow_shift: float) -> tuple[comfy.samplers.KSAMPLER, torch.Tensor]:
     """The host's sampler object and the sigmas [steps + 1] of the released inference.
 
     Raises:

@@ -329,11 +329,12 @@ def reembed(
 ) -> tuple[list, list]:
     """In mode ``released``, conditioning with the picture embedding of this run's own noise, else
     what came in."""
-    same = canvas.noise_seed == seed and canvas.noise == noise
+    clip_vision, same = canvas.clip_vision, canvas.noise_seed == seed and canvas.noise == noise
     if canvas.image_embedding != RELEASED or not has_image_embedding(model) or same:
         return positive, negative
+    assert clip_vision is not None  # EgoX Conditioning says none of a canvas without
     embedding = released_embedding(
-        canvas.vae, canvas.clip_vision, canvas.exo_latent, canvas.prior_latent, seed, noise
+        canvas.vae, clip_vision, canvas.exo_latent, canvas.prior_latent, seed, noise
     )
     values = {"clip_vision_output": embedding}
     return tuple(

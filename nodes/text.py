@@ -175,7 +175,7 @@ def words_of(prompt: str | None, caption: str) -> tuple[str, tuple[str, ...]]:
     Raises:
         EgoXInputError: a language model's answer that is no caption.
     """
-    if caption == NONE:
+    if caption == NONE or prompt is None:
         return NO_CAPTION, ("none; a neutral text takes its place",)
     if caption == GENERATED:
         return repair_caption(plain_emphasis(prompt))

@@ -15,6 +15,7 @@ from dataclasses import replace
 from functools import lru_cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from typing import Any, TypeGuard
 
 import folder_paths
 
@@ -52,8 +53,9 @@ def note_graphs() -> None:
     """Have the host show every graph that it is about to check."""
     from server import PromptServer
 
-    if getattr(PromptServer, "instance", None) is not None:
-        PromptServer.instance.add_on_prompt_handler(note_graph)
+    server = getattr(PromptServer, "instance", None)
+    if server is not None:
+        server.add_on_prompt_handler(note_graph)
 
 
 def note_graph(request: dict) -> dict:
@@ -236,7 +238,7 @@ def selection_of(graph: Graph, loader: str) -> FrameSelection | None:
         EgoXInputError: a file that is not there or no video, frames that it doesn't have.
     """
     values = inputs_of(graph, loader)
-    options = {name: values.get(name) for name in SELECTION}
+    options: dict[str, Any] = {name: values.get(name) for name in SELECTION}
     if linked(graph, loader, "video") is not None or not isinstance(values.get("file"), str):
         return None
     path = resolve(values["file"], "exo video")
@@ -306,7 +308,7 @@ class _Origins:
             [name, self._of_value(node_id, name, inputs[name])] for name in names if name in inputs
         ]
 
-    def _of_value(self, node_id: str, name: str, value: object) -> object:
+    def _of_value(self, node_id: str, name: str, value: Any) -> object:
         source = linked(self._graph, node_id, name)
         if source is None:
             return [_plain(value), self._of_file(value)]
@@ -354,7 +356,7 @@ def _file_state(value: object) -> list[int]:
     ]
 
 
-def _may_be_file(value: object) -> bool:
+def _may_be_file(value: object) -> TypeGuard[str]:
     return (
         isinstance(value, str)
         and bool(value.strip())

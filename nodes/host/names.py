@@ -65,8 +65,10 @@ _FORM = re.compile(
 def is_there(name: str) -> bool:
     """True on a host that has ``name``, written in one of the module's forms."""
     form = _FORM.fullmatch(name)
+    if form is None:
+        return False
     try:
-        thing = importlib.import_module(form["module"])
+        thing: Any = importlib.import_module(form["module"])
         for part in (form["attribute"] or "").split("."):
             thing = getattr(thing, part) if part else thing
     except Exception:  # a moved module may fail on import in any way

@@ -4,7 +4,7 @@ the node."""
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,7 @@ class PartSeconds:
         self._spans.clear()
 
     @contextmanager
-    def of(self, part: str, device: torch.device) -> Iterator[None]:
+    def of(self, part: str, device: torch.device) -> Generator[None]:
         """Measure what is done in this block."""
         if device.type == "cuda":
             begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))

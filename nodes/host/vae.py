@@ -3,7 +3,7 @@ needs its decoder."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,7 @@ LOW_MEMORY_TILE = 256  # px
 
 
 @contextmanager
-def told_passes(vae: VAE, part: str, passes: int) -> Iterator[None]:
+def told_passes(vae: VAE, part: str, passes: int) -> Generator[None]:
     """Show the running node's progress by the passes of the VAE's ``encoder`` or ``decoder``.
 
     The host's video VAEs go through a clip a few frames at a time; ``passes`` are those of a clip
@@ -89,16 +89,15 @@ def released_embedding(
 
     The noise is that from which a sampler with the same ``seed`` and ``noise`` starts.
     """
-    return encode_picture(
-        clip_vision,
-        embedding_picture(
-            "released",
-            exo_latent=exo_latent,
-            ego_noise=first_noise(ego_latent, seed, noise),
-            to_raw=comfy.latent_formats.Wan21().process_out,
-            decode=lambda latent: vae.decode(latent)[:, 0],
-        ),
+    picture = embedding_picture(
+        "released",
+        exo_latent=exo_latent,
+        ego_noise=first_noise(ego_latent, seed, noise),
+        to_raw=comfy.latent_formats.Wan21().process_out,
+        decode=lambda latent: vae.decode(latent)[:, 0],
     )
+    assert picture is not None  # only mode none has none
+    return encode_picture(clip_vision, picture)
 
 
 def encode_picture(

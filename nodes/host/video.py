@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from comfy_api.latest import InputImpl, Types
+from comfy_api.latest import Input, InputImpl, Types
 from torch import Tensor
 
 from ...egox_core.types import UNTIMED_FPS
 
 
 def native_video(
-    frames: Tensor, fps: float | None, audio: dict | None = None
+    frames: Tensor, fps: float | None, audio: Input.Audio | None = None
 ) -> InputImpl.VideoFromComponents:
     """The host's VIDEO of ``frames`` [T, H, W, 3], 0...1, as its own Create Video makes it; fps None is not known."""
     rate = Fraction(fps or UNTIMED_FPS).limit_denominator(1001)  # 29.97 is 30000/1001

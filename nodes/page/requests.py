@@ -95,8 +95,9 @@ async def read_body(request: web.Request, limit: int) -> dict:
         EgoXInputError: not JSON, no object.
         web.HTTPRequestEntityTooLarge: over ``limit`` bytes.
     """
-    if (request.content_length or 0) > limit:
-        raise web.HTTPRequestEntityTooLarge(max_size=limit, actual_size=request.content_length)
+    length = request.content_length or 0
+    if length > limit:
+        raise web.HTTPRequestEntityTooLarge(max_size=limit, actual_size=length)
     raw = bytearray()
     with intact("request", BAD_BODIES, expected="a body as its headers say", fix="send it again"):
         async for part in request.content.iter_chunked(65536):

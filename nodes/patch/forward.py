@@ -125,7 +125,8 @@ class WideningWrapper:
         frames = window_frames(options, exo.shape[2], x.shape[2])
         if frames is not None:
             exo, mask_exo, cond_exo = (part[:, :, frames] for part in (exo, mask_exo, cond_exo))
-        check_call(x, (*exo.shape[2:4], x.shape[4] if self.w_ego is None else self.w_ego))
+        w_ego = x.shape[4] if self.w_ego is None else self.w_ego
+        check_call(x, (exo.shape[2], exo.shape[3], w_ego))
         if executor.class_obj.img_emb is None:
             # Wan 2.2 I2V takes no picture embedding, whatever the conditioning holds
             clip_fea = None
@@ -135,7 +136,7 @@ class WideningWrapper:
         if cache is not None:
             exo_forward = open_exo_cache(cache, executor, x, options, frames, exo.shape[-1])
         if cache is not None and cache.alone:
-            check_alone(cache, exo_forward)
+            exo_forward = check_alone(cache, exo_forward)
             if not exo_forward.kept:
                 override = AttentionOverride(
                     None, None, options.get(OVERRIDE), others, self.calls, exo_forward
@@ -265,14 +266,14 @@ def inner_code(executor: WrapperExecutor, options: Mapping[str, Any]) -> list[An
     ]
 
 
-def check_alone(cache: ExoCache, forward: ExoForward | None) -> None:
+def check_alone(cache: ExoCache, forward: ExoForward | None) -> ExoForward:
     """Refuse a forward without exo's own, for a LoRA that was trained so.
 
     Raises:
         EgoXInputError: code of another node that needs whole canvases, no memory.
     """
     if forward is not None:
-        return
+        return forward
     if cache.in_the_way:
         raise EgoXInputError(
             "a LoRA that was trained with exo alone",
@@ -370,7 +371,9 @@ class AttentionOverride:
         self.previous = previous
         self.calls = calls
         self.exo = exo
-        self.tokens = geometry.tokens if exo is None else exo.tokens  # that go through the model
+        whole = geometry if exo is None else exo
+        assert whole is not None  # or there is nothing to override
+        self.tokens = whole.tokens  # that go through the model
         # Self- and cross-attention differ in the number of keys. Where they don't (a canvas of 512
         # or 257 tokens), the first call of a block is the self-attention.
         self.ambiguous = self.tokens in cross_lengths
@@ -401,7 +404,7 @@ class AttentionOverride:
             with seconds.of(CACHE, q.device):
                 k, v = self.exo.keys_and_values(block, k, v)
         with seconds.of(ATTENTION, q.device):
-            if self.geometry is None:
+            if self.geometry is None or self.guidance is None:
                 return plain(q, k, v, heads)
             attend = gga_attention if q.shape[1] == k.shape[1] else ego_attention
             return attend(

@@ -51,9 +51,9 @@ def patch_model(
     check_canvas(canvas)
     geometry = canvas_geometry(canvas, depth, trajectory, rays) if options.biases else None
     patched, note = patch_with_geometry(model, canvas, geometry, options, backend, recompute_exo)
-    of_k = (
-        released_k_note(trajectory) if geometry is not None and geometry.rays == "released" else ""
-    )
+    if geometry is None or trajectory is None or geometry.rays != "released":
+        return patched, note
+    of_k = released_k_note(trajectory)
     return patched, f"{note}; {of_k}" if of_k else note
 
 
@@ -128,9 +128,8 @@ def canvas_geometry(
     Raises:
         EgoXInputError: depth or trajectory missing or unfit.
     """
-    for name, value in (("depth", depth), ("trajectory", trajectory)):
-        if value is None:
-            raise no_geometry(name)
+    if depth is None or trajectory is None:
+        raise no_geometry("depth" if depth is None else "trajectory")
     return gga_geometry(
         depth,
         trajectory,
@@ -157,7 +156,7 @@ def contradiction_notes(
     model: ModelPatcher, canvas: Canvas, options: GgaOptions, geometry: GgaGeometry | None
 ) -> list[str]:
     """Differences from the LoRA's own training, also logged as warnings."""
-    inputs = {"mask_mode": canvas.mask_mode, "gga_mode": options.mode}
+    inputs: dict[str, str | float] = {"mask_mode": canvas.mask_mode, "gga_mode": options.mode}
     if geometry is not None:
         inputs |= {"lambda_g": options.lambda_g, "rays": geometry.rays}
     if has_image_embedding(model):
