@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,7 +61,7 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 @contextmanager
-def engine_of(args: argparse.Namespace) -> Iterator[None]:
+def engine_of(args: argparse.Namespace) -> Generator[None]:
     """Holds what a command's engine needs, and says on which cluster it runs.
 
     Raises:

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from egox_core.errors import EgoXInputError
 
@@ -40,7 +41,7 @@ def launch(command: Sequence[str]) -> int:
         )
     with tempfile.TemporaryDirectory(prefix="egox-") as folder:
         stop = Path(folder) / "stop"
-        more = {"preexec_fn": stop_with_parent} if os.name == "posix" else {}
+        more: dict[str, Any] = {"preexec_fn": stop_with_parent} if os.name == "posix" else {}
         process = subprocess.Popen(
             command, env={**os.environ, STOP_FILE: str(stop)}, start_new_session=True, **more
         )

@@ -192,7 +192,7 @@ def _is_entry(entry: object) -> bool:
     return (
         isinstance(entry, dict)
         and entry.keys() == {f.name for f in fields(CacheEntry)}
-        and all(isinstance(entry[f.name], kinds[f.type]) for f in fields(CacheEntry))
+        and all(isinstance(entry[f.name], kinds[str(f.type)]) for f in fields(CacheEntry))
     )
 
 

@@ -30,6 +30,8 @@ from egox_core.wan.caption import ACTION, MIN_WORDS, NO_CAPTION, SCENE, even_mom
 from egox_core.wan.prompt import EGO_MARK, EXO_MARK
 from egox_core.wan.weights import model_device, open_model_folder
 
+from .manifest import CaptionSource
+
 # a long paragraph takes half of it; a model that doesn't understand finds no end
 ANSWER_TOKENS = 512
 _FIXED = "These pictures are moments, in order, of a video from a fixed camera. "
@@ -108,7 +110,9 @@ def read_captions(file: Path) -> Mapping[str, str]:
     return content
 
 
-def caption_for(clip: str, take: str, captions: Mapping[str, str], own: str) -> tuple[str, str]:
+def caption_for(
+    clip: str, take: str, captions: Mapping[str, str], own: str
+) -> tuple[str, CaptionSource]:
     """(prompt, where it is from): the clip's caption, the take's, the source's own, else NO_CAPTION ("none")."""
     for key in (clip, take):
         if key in captions:

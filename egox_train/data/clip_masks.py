@@ -37,7 +37,7 @@ def check_mask_source(options: PrepareOptions) -> None:
     if options.mask_model is not None:
         from .mask_model import load_mask_model
 
-        load_mask_model(options, options.device)
+        load_mask_model(options, options.local_device)
 
 
 def with_mask(view: ExoView, take: RawTake, options: PrepareOptions) -> ExoView:

@@ -48,7 +48,7 @@ def encoders(settings: CacheSettings) -> tuple[VaeEncoder, TextEncoder, VisionEn
         half = torch.float32 if settings.device == "cpu" else torch.bfloat16
         vision = (
             None
-            if settings.image_embedding == "none"
+            if settings.image_embedding == "none" or settings.clip_vision is None
             else VisionEncoder(settings.clip_vision, settings.device, half)
         )
         _ENCODERS[key] = (
@@ -63,22 +63,23 @@ def clip_tensors(clip: Clip, settings: CacheSettings) -> dict[str, Tensor]:
     """All that a shard holds of one clip: latents [16, t, h, w] in model space, embeddings [tokens,
     width]."""
     vae, text, vision = encoders(settings)
-    dtype = getattr(torch, settings.dtype)
+    dtype, ego = getattr(torch, settings.dtype), clip.ego
+    assert ego is not None  # a cache is built of clips with a ground truth
     frames = {
         "exo": clip.exo,
-        "ego": clip.ego,
+        "ego": ego,
         "prior": clip.prior,
         "grey": torch.full_like(clip.prior, 128),
     }
     if settings.views:
         frames |= {
             "exo_first": first_frame_then_grey(clip.exo),
-            "ego_first": first_frame_then_grey(clip.ego),
+            "ego_first": first_frame_then_grey(ego),
         }
     out = {name: vae.encode(video) for name, video in frames.items()}
     out["text"] = text.encode(clip.take.prompt)
     if vision is not None:
-        out |= _image_embeddings(clip, settings, out["exo"], vae, vision)
+        out |= _image_embeddings(clip, ego, settings, out["exo"], vae, vision)
     geometry = clip_geometry(clip, settings.rays)
     return {name: stored(tensor, dtype) for name, tensor in out.items()} | {
         "query_dirs": stored(geometry.query_dirs, torch.float32),
@@ -112,9 +113,14 @@ def noise_seed_of(clip: str) -> int:
 
 
 def _image_embeddings(
-    clip: Clip, settings: CacheSettings, exo_latent: Tensor, vae: VaeEncoder, vision: VisionEncoder
+    clip: Clip,
+    ego: Tensor,
+    settings: CacheSettings,
+    exo_latent: Tensor,
+    vae: VaeEncoder,
+    vision: VisionEncoder,
 ) -> dict[str, Tensor]:
-    exo, prior, ego = (video[:1].float() / 255 for video in (clip.exo, clip.prior, clip.ego))
+    exo, prior, ego = (video[:1].float() / 255 for video in (clip.exo, clip.prior, ego))
     mode = settings.image_embedding
     if mode == "trainer":
         picture = torch.cat((exo, ego), dim=2)
@@ -134,6 +140,7 @@ def _image_embeddings(
             to_raw=denormalise_latent,
             decode=lambda raw: _decode_raw(vae, raw),
         )
+    assert picture is not None  # only mode none has none
     out = {"image": vision.encode(picture, twice_rescaled=mode == "trainer")}
     if settings.views:
         out |= {"image_exo": vision.encode(exo), "image_ego": vision.encode(ego)}

@@ -41,7 +41,7 @@ from .clip_files import ClipWindow
 from .clip_masks import moving_in_clip
 from .exo_pictures import ExoPictures, exo_pictures, frames_of
 from .ground_plane import GroundPlane, plane_depth
-from .manifest import STAND_IN_DEPTH, ClipRecord
+from .manifest import STAND_IN_DEPTH, ClipRecord, DepthSource
 from .object_masks import carry_objects, objects_of
 from .prepare_options import PrepareOptions
 from .raw_take import ExoView, RawTake
@@ -301,14 +301,14 @@ def _write(job: ClipJob, folder: Path, captions: Mapping[str, str], maps: OpenMa
 
 def _depth(
     job: ClipJob, pictures: ExoPictures, frames: Tensor, maps: OpenMaps, dynamic: Tensor | None
-) -> tuple[Tensor, Tensor | None, str]:
+) -> tuple[Tensor, Tensor | None, DepthSource]:
     """(z depth [T, H, W] float32 in the written exo camera, the dynamic mask of its file, where it
     is from).
 
     ``dynamic`` [T, H, W] bool, what moves: left out where two depths are aligned.
     """
     options = job.options
-    if options.depth == "plane":
+    if options.depth == "plane" and job.plane is not None:
         depth = plane_depth(job.plane, pictures.camera, _pose(job, 0))
         return depth[None].expand(options.frames, -1, -1), None, STAND_IN_DEPTH
     if options.depth == "model":
@@ -332,6 +332,7 @@ def _depth(
         ego_extrinsics=None,
         exact_exo_camera=job.view.camera if pictures.redrawn is None else pictures.camera,
     )
+    assert job.view.depth is not None  # or the run was refused before
     depth, _ = depth_of_frames(maps.depth(job.view.depth), meta, pictures.maps(job.window))
     return depth.depth_m.float(), depth.dynamic, "file"
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,15 +44,17 @@ def check_models(options: PrepareOptions) -> None:
         EgoXInputError: no transformers, no such model or device; the first one isn't metric, the
             second one is.
     """
-    if not _is_metric(_load(options.depth_model, options.device)):
+    folder, device = options.depth_model, options.local_device
+    assert folder is not None  # PrepareOptions refuses depth model without
+    if not _is_metric(_load(folder, device)):
         raise EgoXInputError(
-            f"depth model {options.depth_model.name}",
+            f"depth model {folder.name}",
             got="relative depth",
             expected="metric depth",
             fix="give its metric variant; a relative one may stand second, after a metric one",
         )
     if options.relative_depth_model is not None and _is_metric(
-        _load(options.relative_depth_model, options.device)
+        _load(options.relative_depth_model, device)
     ):
         raise EgoXInputError(
             f"depth model {options.relative_depth_model.name}",
@@ -74,6 +77,7 @@ def model_depth(
     Raises:
         EgoXInputError: as :func:`check_models` and :func:`..depth.align.align_depth`.
     """
+    assert options.depth_model is not None  # PrepareOptions refuses depth model without
     metric_m = run_model(_load(options.depth_model, device), frames)
     metric_m = torch.where((metric_m > 0) & (metric_m < FAR_M), metric_m, math.nan)
     if options.relative_depth_model is None:
@@ -99,11 +103,13 @@ def run_model(
     height, width = frames.shape[1:3]
     multiple = _multiple(model)
     scale = SHORT_SIDE / min(height, width)
-    size = tuple(max(multiple, round(x * scale / multiple) * multiple) for x in (height, width))
+    rows, columns = (max(multiple, round(x * scale / multiple) * multiple) for x in (height, width))
     first = next(model.parameters())
     out = []
     for batch in frames.split(BATCH):
-        pictures = imagenet_pictures(batch.to(first.device).float() / 255, size).to(first.dtype)
+        pictures = imagenet_pictures(batch.to(first.device).float() / 255, (rows, columns)).to(
+            first.dtype
+        )
         depth = model(pixel_values=pictures).predicted_depth.float()
         depth = depth.reshape(len(batch), 1, *depth.shape[-2:])
         out.append(
@@ -150,7 +156,7 @@ def _load(folder: Path, device: str | None) -> torch.nn.Module:
     return _LOADED[key]
 
 
-def _is_metric(model: torch.nn.Module) -> bool:
+def _is_metric(model: Any) -> bool:  # of transformers
     return (
         model.config.model_type in METRIC_TYPES
         or getattr(model.config, "depth_estimation_type", "relative") == "metric"

@@ -21,6 +21,8 @@ from egox_core.safe_files import NO_NAMES, atomic_write
 
 FORMAT = "egox-clip/1"
 STAND_IN_DEPTH = "stand-in depth"
+DepthSource = Literal["file", "model", "stand-in depth"]
+CaptionSource = Literal["file", "source", "model", "none"]
 MaskSource = Literal["mask file", "mask model", "depth file", "derived"]
 SPLITS = ("train", "validation", "test")
 
@@ -43,13 +45,13 @@ class ClipRecord(BaseModel):
     exo_size: tuple[int, int]  # (width, height) px
     ego_size: tuple[int, int]
     pictures: Literal["undistorted", "as filmed"]  # of the exo camera
-    depth: Literal["file", "model", "stand-in depth"]
+    depth: DepthSource
     depth_scale: dict[str, Any] = Field(
         default_factory=dict
     )  # what the depth was multiplied by, and why; {}: nothing
     moving: MaskSource  # source of the motion mask; derived: guessed from change
     notes: tuple[str, ...] = ()  # what the user should know about how its scene was built
-    caption: Literal["file", "source", "model", "none"]
+    caption: CaptionSource
     predicted_coverage: float = Field(
         ge=0, le=1
     )  # of the ego view, by which exo cameras were ranked

@@ -28,7 +28,7 @@ MODEL_CLASSES: Mapping[str, str] = {
 BATCH = 4
 THRESHOLD = 0.5  # of a segment's score: a mask too large leaves a hole, one too small leaves a person in the scene
 
-_LOADED: dict[tuple[str, str], tuple[Any, torch.nn.Module]] = {}
+_LOADED: dict[tuple[str, str], tuple[Any, Any]] = {}
 
 
 @torch.no_grad()
@@ -85,15 +85,16 @@ def moving_labels(id2label: Mapping[int, str], classes: Sequence[str]) -> frozen
     )
 
 
-def load_mask_model(options: PrepareOptions, device: str | None) -> tuple[Any, torch.nn.Module]:
+def load_mask_model(options: PrepareOptions, device: str | None) -> tuple[Any, Any]:
     """(image processor, model) of ``mask_model``, loaded once a process and device.
 
     Raises:
         EgoXInputError: no transformers, no folder of a segmentation model, none of the classes
             among its labels, no such device.
     """
-    folder, device = options.mask_model, model_device(device)
-    key = str(folder), str(device)
+    folder, where = options.mask_model, model_device(device)
+    assert folder is not None  # callers ask whether there is one
+    key = str(folder), str(where)
     if key not in _LOADED:
         processor, model = open_model_folder(
             folder,
@@ -104,7 +105,7 @@ def load_mask_model(options: PrepareOptions, device: str | None) -> tuple[Any, t
             where="download one, such as Mask2Former (COCO)",
             instead=", or give --mask-root",
         )
-        _LOADED[key] = processor, model.to(device)
+        _LOADED[key] = processor, model.to(where)
     labels = _LOADED[key][1].config.id2label
     if not moving_labels(labels, options.mask_classes):
         raise EgoXInputError(

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,7 +41,7 @@ def write_masks(
     truth_seen: np.ndarray | None = None,
 ) -> None:
     """Write the masks of a clip, packed; shapes as said above."""
-    more = (
+    more: dict[str, Any] = (
         {}
         if generated is None
         else {

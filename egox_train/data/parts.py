@@ -115,7 +115,7 @@ def join_parts(root: Path) -> Part:
         whole.records += part.records
         whole.skipped = sorted({*whole.skipped, *part.skipped})
         whole.new, whole.seconds = whole.new + part.new, max(whole.seconds, part.seconds)
-    if lacking:
+    if whole is None or lacking:
         raise EgoXInputError(
             "parts",
             got=f"none finished of {', '.join(lacking)}",
@@ -126,15 +126,14 @@ def join_parts(root: Path) -> Part:
 
 
 def _read_part(file: Path) -> Part:
-    content = read_json(file, "part", MAX_PART_BYTES)
+    content: Any = read_json(file, "part", MAX_PART_BYTES)
     try:
-        return Part(
-            **{
-                **content,
-                "records": [ClipRecord.model_validate(r) for r in content["records"]],
-                "skipped": [(what, why) for what, why in content["skipped"]],
-            }
-        )
+        values: dict[str, Any] = {
+            **content,
+            "records": [ClipRecord.model_validate(r) for r in content["records"]],
+            "skipped": [(what, why) for what, why in content["skipped"]],
+        }
+        return Part(**values)
     except (KeyError, TypeError, ValueError) as error:
         raise EgoXInputError(
             f"part {file.name}",

@@ -83,7 +83,7 @@ def plan_run(
         from .captions import load_caption_model
 
         load_caption_model(
-            options.caption_model, options.device
+            options.caption_model, options.local_device
         )  # a folder that is none must not cost a day's clips
     root.mkdir(parents=True, exist_ok=True)
     own = Part.of(
@@ -134,7 +134,7 @@ def _model_devices(options: PrepareOptions, engine: str) -> tuple[str, ...]:
     """Devices of depth, mask and caption models; none without models."""
     if options.depth != "model" and options.mask_model is None and options.caption_model is None:
         return ()
-    return devices_of(options.device or ("cuda" if has_gpu(engine) else "cpu"), engine)
+    return devices_of(options.local_device or ("cuda" if has_gpu(engine) else "cpu"), engine)
 
 
 def _check_depth_source(takes: list[RawTake], options: PrepareOptions) -> None:

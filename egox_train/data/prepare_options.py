@@ -189,6 +189,11 @@ class PrepareOptions:
             )
 
     @property
+    def local_device(self) -> str | None:
+        """The device by name; None: a GPU where there is one, or models elsewhere."""
+        return self.device if isinstance(self.device, str) else None
+
+    @property
     def source_lens(self) -> ExoLens | None:
         """The exo lens to read takes with; None: as their layout has it. Pictures as filmed go with
         the K as given."""

@@ -20,7 +20,7 @@ from egox_core.types import TakeMeta
 from egox_core.video.reader import probe_video
 
 from .egoexo4d import is_egoexo4d, read_egoexo4d
-from .raw_take import ExoView, RawTake
+from .raw_take import ExoView, RawTake, SourceLayout
 from .take_list import room_of_name
 
 TRUTH_NAMES = (TRUTH, "ego_GT.mp4", "ego.mp4")
@@ -134,7 +134,12 @@ def _released(root: Path, skipped: list[tuple[str, str]], exo_lens: ExoLens) -> 
 
 
 def _from_meta(
-    name: str, folder: Path, depth: Path | None, meta: TakeMeta, layout: str, exo_lens: ExoLens
+    name: str,
+    folder: Path,
+    depth: Path | None,
+    meta: TakeMeta,
+    layout: SourceLayout,
+    exo_lens: ExoLens,
 ) -> RawTake:
     if meta.ego_extrinsics is None or meta.camera_extrinsics is None or meta.exo_camera is None:
         raise EgoXInputError(

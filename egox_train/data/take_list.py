@@ -12,6 +12,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from egox_core.errors import NO_NUMBERS, EgoXInputError
 from egox_core.safe_files import read_json
@@ -56,9 +57,9 @@ def read_take_list(root: Path) -> dict[str, ListedTake]:
 
 
 def _task(entry: Mapping) -> tuple[float, float] | None:
-    start, end = entry.get("task_start_sec"), entry.get("task_end_sec")
+    given: Any = (entry.get("task_start_sec"), entry.get("task_end_sec"))
     try:
-        start, end = float(start), float(end)
+        start, end = (float(moment) for moment in given)
     except NO_NUMBERS:
         return None
     return (

@@ -64,7 +64,11 @@ def paired_difference(
     seed: int = 0,
 ) -> Estimate | None:
     """Mean of a - b over the clips that have both, with its interval; None where there are none."""
-    clips = sorted(c for c in a if a[c] is not None and b.get(c) is not None)
+    differences = {
+        clip: x - y
+        for clip in sorted(a)
+        if (x := a[clip]) is not None and (y := b.get(clip)) is not None
+    }
     return bootstrap_mean(
-        [a[c] - b[c] for c in clips], [take_of[c] for c in clips], samples=samples, seed=seed
+        list(differences.values()), [take_of[c] for c in differences], samples=samples, seed=seed
     )

@@ -103,7 +103,8 @@ def _written(job: RowJob, files: ClipFiles, fingerprint: str, device: str) -> di
     with single_threaded() if job.one_thread else contextlib.nullcontext():
         row, thumbnails = _compute(job, files, device)
     packed = io.BytesIO()
-    np.savez(packed, **thumbnails)
+    # Arrays by name; numpy's stubs take one of them for allow_pickle.
+    np.savez(packed, **thumbnails)  # ty: ignore[invalid-argument-type]
     with atomic_write(thumbnail_file(job.rows, job.record.clip)) as temporary:
         temporary.write_bytes(packed.getvalue())
     row = {

@@ -107,12 +107,14 @@ def match_by_looks(
     """
     from scipy.optimize import linear_sum_assignment
 
+    made = masks.generated
+    assert made is not None  # callers ask whether there are any
     picked = np.linspace(0, len(truth) - 1, min(FRAMES, len(truth))).round().astype(int)
     own_looks, other_looks = (
         looks(side[:, picked], dino(frames[picked]))
-        for side, frames in ((masks.truth, truth), (masks.generated, generated))
+        for side, frames in ((masks.truth, truth), (made, generated))
     )
     matched = np.zeros_like(masks.truth)
     for own, other in zip(*linear_sum_assignment(-(own_looks @ other_looks.T)), strict=True):
-        matched[own] = masks.generated[other]
+        matched[own] = made[other]
     return ObjectMasks(ids=masks.ids, truth=masks.truth, generated=matched, seen=masks.seen)

@@ -50,7 +50,7 @@ def object_rows(
     colours = colour_rows(masks, generated, truth)
     if masks.generated is None:
         return {"object_frames": float(masks.truth.any(axis=(2, 3)).sum()), **colours}
-    present, detected = masks.truth.any(axis=(2, 3)), masks.generated.any(axis=(2, 3))
+    present, detected = (np.any(side, axis=(2, 3)) for side in (masks.truth, masks.generated))
     overlaps, locations, boxes, contours, registered = [], [], [], [], []
     diagonal = float(np.hypot(*masks.truth.shape[2:]))
     for index, frame in zip(*np.nonzero(present), strict=True):

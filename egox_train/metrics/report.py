@@ -176,8 +176,8 @@ def _column(rows: Rows, method: str, key: str) -> dict[str, float | None]:
 def _values(
     column: Mapping[str, float | None], take_of: Mapping[str, str]
 ) -> tuple[list[float], list[str]]:
-    clips = [clip for clip, value in column.items() if value is not None]
-    return [column[clip] for clip in clips], [take_of[clip] for clip in clips]
+    known = {clip: value for clip, value in column.items() if value is not None}
+    return list(known.values()), [take_of[clip] for clip in known]
 
 
 def _known(estimates: Mapping[str, Any]) -> dict[str, Any]:

@@ -236,7 +236,7 @@ def _padded(pictures: Tensor, step: int) -> Tensor:
     )
 
 
-def _unpadded(pictures: Tensor, size: tuple[int, int]) -> Tensor:
+def _unpadded(pictures: Tensor, size: tuple[int, ...]) -> Tensor:
     """The middle (height, width) of what :func:`_padded` has enlarged."""
     top, left = (
         (side - wanted) // 2 for side, wanted in zip(pictures.shape[-2:], size, strict=True)

@@ -145,7 +145,7 @@ def _write_masks(job: MaskJob, device: str) -> None:
     truth = read_ego(files.folder / TRUTH, job.record, "ground truth")
     made = read_ego(files.videos[0][1], job.record, "generated video")
     tracker = tracker_of(job.model, device)
-    shared = first_masks(job, files.folder, tuple(truth.shape[1:3]))
+    shared = first_masks(job, files.folder, (truth.shape[1], truth.shape[2]))
     if shared:
         true, other = tracker.follow(truth, shared), tracker.follow(made, shared)
     else:

@@ -12,7 +12,7 @@ import random
 import socket
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def ray_cluster(address: str = "", workers: int = 1) -> Iterator[str]:
+def ray_cluster(address: str = "", workers: int = 1) -> Generator[str]:
     """Connects to a Ray cluster, unless this process is, and yields which one, in words.
 
     Args:
@@ -347,7 +347,7 @@ def on_device(
 
 
 @contextmanager
-def remote_models(engine: str, devices: Sequence[str]) -> Iterator[RemoteModels | None]:
+def remote_models(engine: str, devices: Sequence[str]) -> Generator[RemoteModels | None]:
     """One process for each GPU of the cluster, where models are asked to run on them; they end with
     the block."""
     with ray_cluster() if engine == "ray" and "cuda" in devices else nullcontext("") as where:

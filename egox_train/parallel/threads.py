@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
@@ -14,7 +14,7 @@ Result = TypeVar("Result")
 
 
 @contextmanager
-def single_threaded() -> Iterator[int]:
+def single_threaded() -> Generator[int]:
     """Torch without threads inside its operations, in this and in new threads; yields how many
     there were before.
 

@@ -10,7 +10,7 @@ of the frames handed on, at any size of the same shape."""
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -116,7 +116,7 @@ def check_mask(
 
 
 @contextmanager
-def open_mask(mask: MaskFile, keep_bytes: int = 0) -> Iterator[MaskFrames]:
+def open_mask(mask: MaskFile, keep_bytes: int = 0) -> Generator[MaskFrames]:
     """Frames of a mask file on demand, within the ``with`` block.
 
     Several reads one after the other, each from later frames on, unpack a packed file once;

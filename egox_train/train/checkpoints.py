@@ -249,7 +249,7 @@ class StopRequest:
     def __init__(self) -> None:
         self._asked = False
         self._file = os.environ.get(STOP_FILE)
-        self._before: dict[int, object] = {}
+        self._before: dict[int, Any] = {}
 
     @property
     def requested(self) -> bool:

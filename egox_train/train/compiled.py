@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
-from torch import nn
 
 from egox_core.errors import EgoXInputError
 
+if TYPE_CHECKING:
+    from diffusers import WanTransformer3DModel
 
-def compile_blocks(model: nn.Module, device: torch.device) -> None:
+
+def compile_blocks(model: WanTransformer3DModel, device: torch.device) -> None:
     """Compiles each block where it stands; all share one program a shape of the batch.
 
     The guided attention stays as it is: its bias is another at each step (:mod:`..wan.diffusers_processor`).

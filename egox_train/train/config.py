@@ -66,6 +66,8 @@ MODE_OPTIMIZER: Mapping[str, Mapping[str, Any]] = {
     "trainer": RELEASED_OPTIMIZER,
     "paper": RELEASED_OPTIMIZER,
 }
+OF_MODE: Any = None
+"""Default of the fields that follow ``mode``, put in its place before they are validated."""
 ABLATION_FIELDS = ("prior", "exo_clean", "exo_loss", "exo")
 """Fields in which comparison LoRAs differ; a LoRA that was trained without something is sampled
 without it."""
@@ -91,12 +93,12 @@ class ConditioningConfig(_Strict):
     """Conditioning by exo, prior and geometry; unset fields follow ``mode``."""
 
     mode: Mode = "released"
-    mask_mode: Literal["released", "paper", "trainer"] | None = None
-    image_embedding: Literal["released", "exo+prior", "exo only", "trainer", "none"] | None = None
-    gga_mode: Literal["released", "paper", "power", "off"] | None = None
-    lambda_g: float | None = Field(default=None, ge=0, allow_inf_nan=False)
-    rays: Literal["released", "exact", "pinhole", "trainer"] | None = None
-    text_encoding: Literal["released", "trainer"] | None = None
+    mask_mode: Literal["released", "paper", "trainer"] = OF_MODE
+    image_embedding: Literal["released", "exo+prior", "exo only", "trainer", "none"] = OF_MODE
+    gga_mode: Literal["released", "paper", "power", "off"] = OF_MODE
+    lambda_g: float = Field(default=OF_MODE, ge=0, allow_inf_nan=False)
+    rays: Literal["released", "exact", "pinhole", "trainer"] = OF_MODE
+    text_encoding: Literal["released", "trainer"] = OF_MODE
     # The paper's ablations; gga_mode off is the third.
     # False, "without clean latent": the exo half is noised like the ego half
     exo_clean: bool = True
@@ -115,7 +117,7 @@ class ConditioningConfig(_Strict):
         if not isinstance(values, Mapping):
             return values
         values = dict(values)
-        for key, value in MODE_DEFAULTS.get(_mode_of(values), {}).items():
+        for key, value in MODE_DEFAULTS.get(_mode_of(values), MODE_DEFAULTS["released"]).items():
             if key in cls.model_fields and values.get(key) is None:
                 values[key] = value
         return values

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
@@ -49,7 +49,7 @@ def write_results(
 def export(
     source: Path,
     file: Path,
-    form: str,
+    form: Literal["released", "native", "fused"],
     *,
     base: Path | None = None,
     strength: float = 1.0,

@@ -189,7 +189,7 @@ def conditioning_of(options: GenerateOptions, reader: CacheReader) -> Conditioni
 
 
 def _check_encoder(options: GenerateOptions, reader: CacheReader) -> None:
-    if options.cfg == 1.0:
+    if options.cfg == 1.0 or options.text is None:
         return
     cached = reader.index.models.get("text")
     file = options.text_file
@@ -220,12 +220,12 @@ def _models(
     key = repr(options)
     if key not in _MODELS:
         _MODELS.clear()
-        model = load_base(options.base, DTYPES[options.dtype])
+        model = load_base(options.base, DTYPES[str(options.dtype)])
         if options.lora is not None:
             fuse(model, read_lora(options.lora)[0], options.strength)
         scope = install_gga(model)
         negative = None  # [1, tokens, dim]; its encoder isn't kept
-        if options.cfg != 1.0:
+        if options.cfg != 1.0 and options.text is not None:
             negative = make_text_encoder(options.text, options.device).encode(options.negative)[
                 None
             ]
@@ -256,7 +256,7 @@ def _sampled(job: _ClipJob, device: str) -> Tensor:  # [T, H, W, 3]
     model, scope, vae, negative = _models(options)
     samples = CachedSamples(_config_of(job), options.split)
     conditioning = samples.config.conditioning
-    sample = samples.load(Item(clip=job.clip)).to(options.device, DTYPES[options.dtype])
+    sample = samples.load(Item(clip=job.clip)).to(options.device, DTYPES[str(options.dtype)])
     if negative is not None:
         negative = negative.to(sample.text)
     latent = sample_ego(

@@ -324,6 +324,8 @@ class _Run:
         What can fail on one process alone stands before the forwards or after them, since spread
         weights need all processes in each."""
         held_out, accelerator, why = self.held_out, self.accelerator, None
+        if held_out is None:
+            return
         rows = torch.zeros(len(held_out.items), 1 + len(COLUMNS), dtype=torch.float64)
         share, vae = [], None
         try:
@@ -332,8 +334,9 @@ class _Run:
                 accelerator.num_processes,
                 even=is_sharded(self.trainable.model),
             )
-            if held_out.samples_wanted and share:
-                vae = VaeEncoder(Path(self.config.validation.vae), accelerator.device)
+            vae_file = self.config.validation.vae
+            if held_out.samples_wanted and share and vae_file is not None:
+                vae = VaeEncoder(Path(vae_file), accelerator.device)
         except Exception as error:
             why = error
         if not self._any(why is not None)[0]:

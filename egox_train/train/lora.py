@@ -8,7 +8,7 @@ import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from peft import LoraConfig
@@ -25,6 +25,9 @@ from egox_core.wan.weights import read_header
 
 from .config import LoraSettings, TrainConfig
 from .sharded import whole
+
+if TYPE_CHECKING:
+    from diffusers import WanTransformer3DModel
 
 log = logging.getLogger(__name__)
 ADAPTER = "egox"
@@ -61,7 +64,7 @@ def target_modules(targets: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(out)
 
 
-def add_lora(model: nn.Module, settings: LoraSettings, seed: int) -> list[nn.Parameter]:
+def add_lora(model: WanTransformer3DModel, settings: LoraSettings, seed: int) -> list[nn.Parameter]:
     """Puts LoRA layers (A random, B zero: the model starts as the base) into the frozen model;
     their parameters.
 
@@ -90,7 +93,7 @@ def add_lora(model: nn.Module, settings: LoraSettings, seed: int) -> list[nn.Par
         model.add_adapter(
             LoraConfig(
                 r=settings.rank,
-                lora_alpha=settings.alpha,
+                lora_alpha=settings.alpha,  # ty: ignore[invalid-argument-type]  PEFT divides it
                 target_modules=pattern,
                 lora_dropout=settings.dropout,
                 init_lora_weights=True,
@@ -100,11 +103,11 @@ def add_lora(model: nn.Module, settings: LoraSettings, seed: int) -> list[nn.Par
     parameters = [p for p in model.parameters() if p.requires_grad]
     for parameter in parameters:
         parameter.data = parameter.data.float()
-    for module in model.modules():
+    tuned: list[Any] = [m for m in model.modules() if isinstance(m, BaseTunerLayer)]
+    for module in tuned:
         # Under autocast a float32 copy of every input would be made (and a bfloat16 one of that be
         # kept) for nothing.
-        if isinstance(module, BaseTunerLayer):
-            module.cast_input_dtype_enabled = False
+        module.cast_input_dtype_enabled = False
     return parameters
 
 

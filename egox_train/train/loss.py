@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -39,11 +40,8 @@ def _table(levels: int, shift: float) -> Tensor:
     """Kept, since every sample draws from it."""
     from diffusers import FlowMatchEulerDiscreteScheduler
 
-    return (
-        FlowMatchEulerDiscreteScheduler(num_train_timesteps=levels, shift=shift)
-        .sigmas[:levels]
-        .clone()
-    )
+    scheduler: Any = FlowMatchEulerDiscreteScheduler(num_train_timesteps=levels, shift=shift)
+    return scheduler.sigmas[:levels].clone()
 
 
 def draw_sigmas(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from ..wan.step_memory import MemoryEstimate, ModelSize, TrainSetting, estimate
 from .config import TrainConfig
 from .lora import TARGET_GROUPS
+
+if TYPE_CHECKING:
+    from diffusers import WanTransformer3DModel
 
 
 def predict(
@@ -41,9 +44,9 @@ def predict(
     )
 
 
-def size_of(model: nn.Module) -> ModelSize:
+def size_of(model: WanTransformer3DModel) -> ModelSize:
     """Read the sizes of a diffusers Wan transformer."""
-    have = model.config
+    have: Any = model.config
     return ModelSize(
         dim=have.num_attention_heads * have.attention_head_dim,
         ffn_dim=have.ffn_dim,

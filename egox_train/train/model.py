@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -146,7 +147,7 @@ def make_optimizer(
         EgoXInputError: 8-bit Adam without bitsandbytes; Muon in a torch without it, or for what
             isn't a matrix.
     """
-    common = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
+    common: dict[str, Any] = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
     if config.name == "adafactor":
         return torch.optim.Adafactor(parameters, **common)
     if config.name == "adamw8bit":
@@ -163,7 +164,7 @@ def make_optimizer(
     return torch.optim.AdamW(parameters, betas=config.betas, eps=config.eps, **common)
 
 
-def _muon(parameters: Iterable[nn.Parameter], common: Mapping[str, float]) -> torch.optim.Optimizer:
+def _muon(parameters: Iterable[nn.Parameter], common: dict[str, Any]) -> torch.optim.Optimizer:
     """Momentum whose step is the nearest orthogonal matrix (K. Jordan and others, 2024), as large
     as one of Adam (Liu and others, 2025), so that a rate for AdamW is one for it."""
     if not hasattr(torch.optim, "Muon"):

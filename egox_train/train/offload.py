@@ -6,14 +6,19 @@ Checkpoints on the CPU are 11.5 GB less on the GPU at 14B and 28,028 tokens.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from egox_core.errors import EgoXInputError, needs_package
 
+if TYPE_CHECKING:
+    from diffusers import WanTransformer3DModel
 
-def store_base(model: nn.Module, kind: str, device: torch.device) -> None:
+
+def store_base(model: WanTransformer3DModel, kind: str, device: torch.device) -> None:
     """Keeps the linear layers of the blocks in ``kind``; float32 and bfloat16 are what the model
     was loaded in.
 
@@ -28,7 +33,7 @@ def store_base(model: nn.Module, kind: str, device: torch.device) -> None:
         _nf4(model, device)
 
 
-def _float8(model: nn.Module) -> None:
+def _float8(model: WanTransformer3DModel) -> None:
     with needs_package(
         "torchao", "base_dtype float8", expected="the package torchao", instead=", or use bfloat16"
     ):
@@ -36,7 +41,7 @@ def _float8(model: nn.Module) -> None:
     quantize_(model.blocks, Float8WeightOnlyConfig())
 
 
-def _nf4(model: nn.Module, device: torch.device) -> None:
+def _nf4(model: WanTransformer3DModel, device: torch.device) -> None:
     with needs_package(
         "bitsandbytes",
         "base_dtype int4",
@@ -102,7 +107,7 @@ def _pinned(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.pin_memory() if device.type == "cuda" else tensor
 
 
-def offload_blocks(model: nn.Module, device: torch.device) -> None:
+def offload_blocks(model: WanTransformer3DModel, device: torch.device) -> None:
     """Parks the blocks of diffusers' Wan transformer on the CPU, everything else on ``device``.
 
     Raises:
@@ -146,7 +151,7 @@ class _ParkedBlock(torch.autograd.Function):
             return block(hidden, *rest)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor):
+    def backward(ctx, gradient: Tensor):  # ty: ignore[incompatible-method-override]  of one output
         hidden = ctx.parked.to(ctx.device).requires_grad_()
         device_type, dtype, enabled = ctx.autocast
         with torch.enable_grad(), torch.autocast(device_type, dtype=dtype, enabled=enabled):
@@ -155,7 +160,7 @@ class _ParkedBlock(torch.autograd.Function):
         return (None, hidden.grad, *(None for _ in ctx.rest))
 
 
-def offload_checkpoints(model: nn.Module) -> None:
+def offload_checkpoints(model: WanTransformer3DModel) -> None:
     """Makes diffusers' Wan transformer park its checkpoints; for frozen bases (LoRA) without
     dropout.
 

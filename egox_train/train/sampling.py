@@ -4,9 +4,10 @@ training."""
 from __future__ import annotations
 
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from egox_core.errors import EgoXInputError
 from egox_core.finite import check_finite
@@ -20,10 +21,13 @@ from ..wan.diffusers_processor import GgaScope
 from .config import ConditioningConfig
 from .samples import TrainSample
 
+if TYPE_CHECKING:
+    from diffusers import WanTransformer3DModel
+
 
 @torch.no_grad()
 def sample_ego(
-    model: nn.Module,  # diffusers' Wan transformer whose self-attention reads ``scope``
+    model: WanTransformer3DModel,  # whose self-attention reads ``scope``
     scope: GgaScope,
     sample: TrainSample,  # B clips on the model's device and dtype; of ``ego`` only the size matters
     conditioning: ConditioningConfig,
@@ -76,7 +80,9 @@ def sample_ego(
     noise = noise.to(device).expand(batch, -1, -1, -1, -1)
     latent = noise if conditioning.exo_loss else crop_ego(noise, width - w_ego)
     mask = build_mask(conditioning.mask_mode, t, h, w_exo, w_ego).to(device, dtype)
-    texts = [sample.text] if cfg == 1.0 else [sample.text, negative.expand(batch, -1, -1)]
+    texts = [sample.text]
+    if cfg != 1.0 and negative is not None:
+        texts.append(negative.expand(batch, -1, -1))
     scope.set(sample.geometry, conditioning.gga_options(soft_trust=soft_trust))
     alone = conditioning.exo == "alone"
     cache = (
@@ -85,7 +91,8 @@ def sample_ego(
         else ExoCache(0 if alone else recompute_exo, alone=alone)
     )
     grid = (t, h // PATCH, w_exo // PATCH, w_ego // PATCH)
-    dim = model.config.num_attention_heads * model.config.attention_head_dim
+    sizes: Any = model.config
+    dim = sizes.num_attention_heads * sizes.attention_head_dim
     exo_bytes = kept_size(len(model.blocks), batch, grid, dim, dtype.itemsize)
 
     def ask(latents: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
@@ -106,15 +113,17 @@ def sample_ego(
         timestep = moment[None].float().to(device).expand(batch)
         predictions = []
         for number, text in enumerate(texts):
-            shown = packed
+            shown, forward = packed, None
             if cache is not None:
-                scope.exo = cache.forward(
+                forward = cache.forward(
                     (), (number,), float(sigmas[step]), sigmas.tolist(), grid, exo_bytes, device
                 )
-                if alone and not scope.exo.kept:
+            scope.exo = forward
+            if forward is not None:
+                if alone and not forward.kept:
                     ask(crop_exo(packed, w_exo), torch.zeros_like(timestep), text)
-                    scope.exo.finish(len(model.blocks))
-                shown = crop_ego(packed, w_exo) if scope.exo.kept else packed
+                    forward.finish(len(model.blocks))
+                shown = crop_ego(packed, w_exo) if forward.kept else packed
             out = ask(shown, timestep, text)
             check_finite(
                 out,
@@ -123,8 +132,8 @@ def sample_ego(
                 () if torch.distributed.is_initialized() else model.blocks,
                 partial(ask, shown, timestep, text),
             )
-            if scope.exo is not None:
-                scope.exo.finish(len(model.blocks))
+            if forward is not None:
+                forward.finish(len(model.blocks))
                 scope.exo = None
             predictions.append(crop_ego(out, out.shape[-1] - latent.shape[-1]).float())
         velocity = predictions[0]

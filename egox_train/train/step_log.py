@@ -7,7 +7,7 @@ import io
 import json
 import os
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -47,7 +47,10 @@ class StepLog:
         before = [line for line in self._lines() if json.loads(line)["step"] <= first_step]
         with atomic_write(self.file) as temporary:
             temporary.write_text("".join(line + "\n" for line in before), encoding="utf-8")
-        kinds = {"tensorboard": TensorBoard, "wandb": WeightsAndBiases}
+        kinds: Mapping[str, Callable[[TrainConfig, int], Tracker]] = {
+            "tensorboard": TensorBoard,
+            "wandb": WeightsAndBiases,
+        }
         self.trackers = [kinds[name](config, first_step) for name in config.log.trackers]
 
     def _lines(self) -> list[str]:
@@ -121,7 +124,9 @@ class TensorBoard:
         ):
             from torch.utils.tensorboard import SummaryWriter
         self.writer = SummaryWriter(str(_folder(config)), purge_step=first_step + 1)
-        self.close = self.writer.close
+
+    def close(self) -> None:
+        self.writer.close()
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         for key, value in values.items():
@@ -132,12 +137,15 @@ class TensorBoard:
         """As its own ``add_video``, which asks for one more package."""
         from tensorboard.compat.proto.summary_pb2 import Summary
 
+        events = self.writer.file_writer
+        if events is None:  # closed
+            return
         for file in videos:
             gif, (width, height) = _gif(file)
             picture = Summary.Image(
                 height=height, width=width, colorspace=3, encoded_image_string=gif
             )
-            self.writer.file_writer.add_summary(
+            events.add_summary(
                 Summary(value=[Summary.Value(tag=f"validation/{file.stem}", image=picture)]), step
             )
         self.writer.flush()
@@ -171,7 +179,10 @@ class WeightsAndBiases:
             config=config.model_dump(mode="json"),
             name=os.environ.get("WANDB_NAME", Path(config.output).name),
         )
-        self.video, self.close = wandb.Video, self.run.finish
+        self.video = wandb.Video
+
+    def close(self) -> None:
+        self.run.finish()
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         self.run.log(dict(values), step=step)

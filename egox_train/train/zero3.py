@@ -87,7 +87,7 @@ def _adam_of(optimizer: Any) -> tuple[torch.optim.Optimizer, list[Tensor]]:
     return optimizer.optimizer, optimizer.fp32_partitioned_groups_flat
 
 
-def _share_of(parameter: nn.Parameter, whole: Tensor) -> Tensor:
+def _share_of(parameter: Any, whole: Tensor) -> Tensor:
     """This process's piece of a whole tensor; the last one is filled up with zeros."""
     size = parameter.ds_tensor.ds_numel
     start = torch.distributed.get_rank() * size

@@ -9,6 +9,7 @@ step and all blocks share it instead."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from diffusers.models.transformers.transformer_wan import WanAttnProcessor
@@ -23,6 +24,10 @@ from egox_core.gga.exo_cache import ExoForward, ExoHalves, ego_tokens
 from egox_core.gga.options import GgaOptions
 from egox_core.sizes import PATCH
 from egox_core.types import GgaGeometry
+
+if TYPE_CHECKING:
+    from diffusers import WanTransformer3DModel
+    from diffusers.models.transformers.transformer_wan import WanAttention
 
 SHARED_BIAS_BYTES = 64 * 2**20
 """A batch's whole bias up to this size (float32) is computed once for all blocks: thousands of
@@ -97,7 +102,7 @@ class GgaAttnProcessor(WanAttnProcessor):
 
     def __call__(
         self,
-        attn: nn.Module,  # diffusers' WanAttention
+        attn: WanAttention,
         hidden_states: Tensor,  # [B, tokens, heads * d]
         encoder_hidden_states: Tensor | None = None,  # [B, text tokens, heads * d]: cross-attention
         attention_mask: Tensor | None = None,
@@ -109,6 +114,7 @@ class GgaAttnProcessor(WanAttnProcessor):
                 attn, hidden_states, encoder_hidden_states, attention_mask, rotary_emb
             )
         query, key = attn.norm_q(attn.to_q(hidden_states)), attn.norm_k(attn.to_k(hidden_states))
+        assert rotary_emb is not None  # of every self-attention
         value = attn.to_v(hidden_states)
         # Under autocast the norms leave float32, which each call of the kernel would cast anew.
         query, key = (
@@ -116,12 +122,12 @@ class GgaAttnProcessor(WanAttnProcessor):
             for x in (query, key)
         )
         if exo is not None:
-            key, value = self._with_exo(key, value)
+            key, value = self._with_exo(exo, key, value)
         return attn.to_out[1](attn.to_out[0](self._attend(query, key, value, attn.heads)))
 
     @torch.compiler.disable  # what is kept is another at each step
-    def _with_exo(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        return self.scope.exo.keys_and_values(self.block, k, v)
+    def _with_exo(self, exo: ExoForward | ExoHalves, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        return exo.keys_and_values(self.block, k, v)
 
     @torch.compiler.disable  # the scope's bias is another at each step
     def _attend(
@@ -174,7 +180,7 @@ def rotate(
     )
 
 
-def install_gga(model: nn.Module) -> GgaScope:
+def install_gga(model: WanTransformer3DModel) -> GgaScope:
     """Gives every self-attention of diffusers' Wan transformer the processor; returns the scope
     that steers them.
 
@@ -182,7 +188,8 @@ def install_gga(model: nn.Module) -> GgaScope:
     its own tokens.
     """
     scope = GgaScope()
-    for number, block in enumerate(model.blocks):
+    blocks: Any = model.blocks
+    for number, block in enumerate(blocks):
         block.attn1.set_processor(GgaAttnProcessor(scope, number))
 
     def whole(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from safetensors.torch import load_file
@@ -168,7 +168,7 @@ def _umt5_file(path: Path, dtype: torch.dtype):
     return model, lambda text: [*pieces.encode(text), 1]  # 1: end of sequence
 
 
-def _umt5_shape(weights: Mapping[str, Tensor]) -> dict[str, int]:
+def _umt5_shape(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     """umT5's configuration from tensor shapes."""
     vocabulary, width = weights["shared.weight"].shape
     layer = "encoder.block.0.layer"

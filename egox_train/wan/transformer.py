@@ -33,10 +33,11 @@ def load_base(path: Path, dtype: torch.dtype = torch.float32) -> WanTransformer3
             image-to-video one, weights that don't fit the configuration.
     """
     model = (_from_folder if path.is_dir() else _from_single_file)(path, dtype)
-    if model.config.in_channels != MODEL_CHANNELS:
+    config: Any = model.config
+    if config.in_channels != MODEL_CHANNELS:
         raise EgoXInputError(
             f"base model {path.name}",
-            got=f"{model.config.in_channels} input channels",
+            got=f"{config.in_channels} input channels",
             expected=f"{MODEL_CHANNELS} (Wan image-to-video)",
             fix="give Wan 2.1 I2V 14B or Wan 2.2 I2V; a text-to-video model can't take the exo half",
         )
@@ -95,7 +96,7 @@ def save_native(
     model: WanTransformer3DModel, file: Path, metadata: Mapping[str, str], dtype: torch.dtype
 ) -> None:
     """One safetensors file that ComfyUI's loader takes, whole or not at all."""
-    config = model.config
+    config: Any = model.config
     settings = {
         "transformer": {"num_heads": config.num_attention_heads, "text_dim": config.text_dim}
     }
