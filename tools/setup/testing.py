@@ -1,4 +1,4 @@
-"""``run.py test``: ruff and pytest, on the host that is there, on another release or another
+"""``run.py test``: ruff, ty and pytest, on the host that is there, on another release or another
 page."""
 
 from __future__ import annotations
@@ -7,7 +7,11 @@ import argparse
 import os
 import re
 import shutil
+import subprocess
+import tempfile
+from pathlib import Path
 
+from .base_dir import link_folder
 from .browser import install_advice, prepare_browser
 from .environment import Environment, install
 from .host import MINIMUM_VERSION, PINNED, Host, Release, fetch_host, read_version
@@ -26,23 +30,28 @@ FRONTEND = "comfyui-frontend-package"
 OF_THE_HOST = ["tests/host", "tests/nodes"]
 """Tests that another release of the host can break."""
 
+TYPED = ("egox_core", "egox_train", "nodes")
+"""Folders whose types are checked; what to leave out and why is in pyproject.toml."""
+
 SIDE_BY_SIDE = ["-n", "3", "--no-loadscope-reorder"]
 """The whole suite, on two processors too: a third of it waits for a server or a browser, while
 other tests run."""
 
 
 def run_tests(environment: Environment, rest: list[str]) -> int:
-    """ruff, then pytest; with --browser only the tests in a browser, with --screenshots these also
-    remake docs/img.
+    """The gates (ruff and ty), then pytest; with --gates no pytest, with --browser only the tests in
+    a browser, with --screenshots these also remake docs/img.
 
     --host and --frontend run the tests that a host or its page can break, on another one than the pinned.
     """
     parser = argparse.ArgumentParser(prog="run.py test", add_help=False, allow_abbrev=False)
     parser.add_argument("--host")
     parser.add_argument("--frontend")
-    for name in ("--all", "--browser", "--screenshots"):
+    for name in ("--all", "--browser", "--gates", "--screenshots"):
         parser.add_argument(name, action="store_true")
     ours, rest = parser.parse_known_args(rest)
+    if ours.gates:
+        return check_gates(environment)
     if ours.all:
         os.environ["EGOX_TEST_ALL"] = "1"
     if ours.screenshots:
@@ -62,14 +71,48 @@ def run_tests(environment: Environment, rest: list[str]) -> int:
         raise SetupError(f"The tests in a browser need one: {install_advice()}.")
     if other:
         return _test_other(environment, rest, in_browser=in_browser, browser=browser is not None)
-    for gate in (["check", "."], ["format", "--check", "."]):
-        print("ruff", *gate[:-1], flush=True)
-        if code := environment.run(["-m", "ruff", *gate]):
-            return code
+    if code := check_gates(environment):
+        return code
     print("pytest", flush=True)
     if not rest:
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # a processor each
     return environment.run(["-m", "pytest", *(rest or SIDE_BY_SIDE)])
+
+
+def check_gates(environment: Environment) -> int:
+    """What a commit has to pass before any test: lints, format and types."""
+    for gate in (["check", "."], ["format", "--check", "."]):
+        print("ruff", *gate[:-1], flush=True)
+        if code := environment.run(["-m", "ruff", *gate]):
+            return code
+    print("ty check", flush=True)
+    return check_types(environment)
+
+
+def check_types(environment: Environment) -> int:
+    """Check the types of core, trainer and nodes; the exit code.
+
+    Nodes import the core as a neighbour in one package (``..egox_core``), so ty looks at the
+    repository through a link whose name can be a package's.
+    """
+    with tempfile.TemporaryDirectory(prefix="egox_") as folder:
+        package = Path(folder) / "egox_pack"
+        link_folder(environment.layout.repo, package)
+        command = [environment.python, "-m", "ty", "check", "--output-format", "concise"]
+        command += ["--project", package, "--python", environment.python]
+        for place in (folder, environment.host.root):
+            command += ["--extra-search-path", place]
+        done = subprocess.run(
+            [*map(str, command), *(str(package / name) for name in TYPED)],
+            cwd=environment.layout.repo,
+            # ty would take PYTHONPATH for further places of the same files.
+            env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+        )
+        print(done.stdout.replace(f"{package}{os.sep}", ""), end="", flush=True)
+    return done.returncode
 
 
 def _test_other(

@@ -1,0 +1,39 @@
+"""The gates before the tests: what ty is shown, and what it says."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tools.setup.environment import Environment
+from tools.setup.host import Host
+from tools.setup.layout import Layout
+from tools.setup.testing import check_types
+
+
+@pytest.mark.parametrize(
+    ("argument", "found"),
+    [("3", ""), ("'three'", f"{Path('nodes/patch/node.py')}:5:8: error[invalid-argument-type]")],
+)
+def test_types_are_checked_through_the_pack_and_the_host(tmp_path, capfd, argument, found):
+    """A node's import of the core and one of the host resolve, or their types would be unknown."""
+    files = {
+        "pack/pyproject.toml": "",
+        "pack/egox_core/__init__.py": "",
+        "pack/egox_core/sizes.py": "def half(size: int) -> int:\n    return size // 2\n",
+        "pack/egox_train/__init__.py": "from egox_core.sizes import half\n",
+        "pack/nodes/patch/node.py": "from host_module import told\n\n"
+        "from ...egox_core.sizes import half\n\n"
+        f"a=half({argument})\nb: str = told()\n",
+        "host/host_module.py": "def told() -> str:\n    return ''\n",
+    }
+    for name, text in files.items():
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    host = Host(tmp_path / "host", (0, 26, 0), "test", owned=False)
+    environment = Environment(host, Path(sys.executable), Layout(tmp_path / "pack"))
+    code, said = check_types(environment), capfd.readouterr().out
+    assert (code, said.startswith(found)) == (1 if found else 0, True), said
