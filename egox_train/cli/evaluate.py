@@ -66,6 +66,7 @@ def run_evaluate(args: argparse.Namespace, progress: Progress) -> int:
     """0; 1 where some clips could not be evaluated (the report names them)."""
     from ..metrics.evaluate import REPORT, TABLE, EvaluateOptions, evaluate
     from ..metrics.report import failure_lines
+    from ..parallel import RunSums
 
     options = EvaluateOptions(
         masks=args.masks,
@@ -95,7 +96,7 @@ def run_evaluate(args: argparse.Namespace, progress: Progress) -> int:
         workers=args.workers,
         progress=progress,
     )
-    if args.dry_run:
+    if isinstance(outcome, RunSums):
         print(outcome)
         return 0
     for line in failure_lines(outcome.errors):
@@ -134,6 +135,7 @@ def run_masks(args: argparse.Namespace, progress: Progress) -> int:
     """0; 1 where some clips have no masks."""
     from ..metrics.report import failure_lines
     from ..metrics.track_masks import track_masks
+    from ..parallel import RunSums
 
     failures = track_masks(
         args.manifest,
@@ -149,7 +151,7 @@ def run_masks(args: argparse.Namespace, progress: Progress) -> int:
         sums=args.dry_run,
         progress=progress,
     )
-    if args.dry_run:
+    if isinstance(failures, RunSums):
         print(failures)
         return 0
     for line in failure_lines(failures):

@@ -194,6 +194,7 @@ def _generate_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _generate(args: argparse.Namespace, progress: Progress) -> int:
+    from ..parallel import RunSums
     from ..train.generate import GenerateOptions, generate
 
     options = GenerateOptions(
@@ -230,7 +231,7 @@ def _generate(args: argparse.Namespace, progress: Progress) -> int:
         sums=args.dry_run,
         progress=progress,
     )
-    if args.dry_run:
+    if isinstance(made, RunSums):
         print(made)
         return 0
     clips, new = made

@@ -3,6 +3,7 @@ features."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -38,7 +39,7 @@ class DinoFeatures:
         config = folder / "config.json"
         kind = "dinov2"
         if config.is_file():
-            kind = read_json_object(config, "DINO matching").get("model_type")
+            kind = str(read_json_object(config, "DINO matching").get("model_type"))
         check_choice(f"model_type of {folder.name}", kind, MODELS, fix=DINO_WEIGHTS)
         (self.model,) = open_model_folder(
             folder,
@@ -97,7 +98,7 @@ def match_by_looks(
     masks: ObjectMasks,
     generated: Tensor,  # [T, H, W, 3] float 0...1
     truth: Tensor,  # [T, H, W, 3] float 0...1
-    dino: DinoFeatures,
+    dino: Callable[[Tensor], Tensor],  # DinoFeatures
 ) -> ObjectMasks:
     """The same true objects with the generated masks that look most like each: the assignment with
     the greatest sum of cosines. True objects that are left over get empty masks; generated ones

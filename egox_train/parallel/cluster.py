@@ -277,7 +277,7 @@ def run_on_ray(function, items, workers, devices, model_bytes=0) -> Iterator[tup
                 waiting[places.give(items[index])] = index
             wait_for = [*waiting, *places.starting]
             for reference in ray.wait(wait_for, num_returns=1, timeout=LOOK_S)[0]:
-                if reference in places.starting:
+                if isinstance(places, _GpuHosts) and reference in places.starting:
                     places.started(reference)
                     continue
                 index, alive = waiting.pop(reference), True

@@ -56,7 +56,7 @@ def run_sums(
     if not jobs:
         return RunSums(clips=0, seconds=0.0, size_bytes=0)
     item = (function, jobs[len(jobs) // 2], field)
-    how = {"engine": engine, "devices": devices[:1], "model_bytes": model_bytes}
+    how: dict[str, Any] = {"engine": engine, "devices": devices[:1], "model_bytes": model_bytes}
     ((_, result, error),) = run_items(_timed, [item], **how)
     if error:
         raise EgoXInputError(
