@@ -81,8 +81,8 @@ class CameraTrajectory:
     meta_intrinsics: Tensor | None = None
     prompt: str = ""
     source: str = ""  # where it came from, used in error messages
-    # [T] float64 0...1, of poses that were estimated; None: measured or set by hand
-    confidence: Tensor | None = None
+    # [T] bool, frames whose turn was estimated from too little; None: measured or set by hand
+    guessed: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

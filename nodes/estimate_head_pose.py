@@ -15,7 +15,7 @@ from ..egox_core.depth.sources import GUESSED_FOV_DEG, camera_of_view, guessed_c
 from ..egox_core.editor.paths import clip_moments, keyframes_of_path
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.file_names import META
-from ..egox_core.previews.head_path import confidence_legend, draw_head_path
+from ..egox_core.previews.head_path import draw_head_path, head_legend
 from ..egox_core.takes.exo_camera import exo_camera_of_size, exo_poses
 from ..egox_core.takes.meta import read_meta
 from ..egox_core.trajectory import (
@@ -173,7 +173,7 @@ class EgoXEstimateHeadPose(io.ComfyNode):
             outputs=[
                 EgoXTrajectory.Output(
                     display_name="trajectory",
-                    tooltip="The ego camera over time, with a confidence a frame: to 'estimated' of "
+                    tooltip="The ego camera over time, frames that are a guess marked: to 'estimated' of "
                     "Ego Pose Input, or wherever a trajectory goes.",
                 ),
                 io.String.Output(
@@ -182,11 +182,11 @@ class EgoXEstimateHeadPose(io.ComfyNode):
                 ),
                 io.Image.Output(
                     display_name="preview",
-                    tooltip="The exo frames with the head's axes and look, coloured by confidence.",
+                    tooltip="The exo frames with the head's axes and look, orange where the turn is a guess.",
                 ),
                 io.String.Output(
                     display_name="report",
-                    tooltip="What was seen in how many frames, and each fallback.",
+                    tooltip="What each stretch of frames rests on, and each fallback.",
                 ),
             ],
             hidden=[io.Hidden.unique_id],  # for check_or_message
@@ -264,7 +264,7 @@ class EgoXEstimateHeadPose(io.ComfyNode):
             preset_camera(DEFAULT_PRESET, height),
             place,
             times_s,
-            confidence=path.confidence,
+            guessed=path.report.guessed,
             exo_w2c=exo_w2c,
             exo_camera=exo_camera,
         )
@@ -273,10 +273,8 @@ class EgoXEstimateHeadPose(io.ComfyNode):
             clip_moments(indices, times_s),
             path.up.tolist(),
         )
-        sure = f"confidence {100 * float(path.confidence.median()):.0f} % (median)"
         lines = [
             path.report.text(),
-            sure,
             *([] if lens is None else [lens]),
             *notes,
             *path.report.notes,
@@ -284,15 +282,13 @@ class EgoXEstimateHeadPose(io.ComfyNode):
         ]
         text = "\n".join(lines)
         drawn = draw_head_path(
-            pictures, exo_camera, path.world_from_head, path.confidence, exo_w2c, progress
+            pictures, exo_camera, path.world_from_head, path.report.guessed, exo_w2c, progress
         )
-        curve = {"label": "confidence", "unit": "%", "values": (100 * path.confidence).tolist()}
         ui = preview_ui(
             "head",
-            [Stream(name="head", label="head", frames=drawn, legend=confidence_legend())],
+            [Stream(name="head", label="head", frames=drawn, legend=head_legend())],
             text=text,
             fps=clip_fps(times_s),
-            curve=curve,
             badge="lensGuessed" if guessed else None,
             progress=progress,
         )

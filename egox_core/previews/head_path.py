@@ -1,4 +1,4 @@
-"""A head's poses drawn into the exo video: its axes and what lies before its eyes, in the colour of the confidence."""
+"""A head's poses drawn into the exo video: its axes, and what lies before its eyes, orange where that is a guess."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from ..cameras.model import CameraModel, project
 from ..errors import EgoXInputError
 from ..progress import Progress, no_progress
 from ..trajectory.poses import compose, transform
-from .maps import STOPS, colour_table
 
 AXIS_M = 0.12
 CONE_M, CONE_DEG = (
@@ -22,51 +21,39 @@ CONE_M, CONE_DEG = (
 )  # length, and half of its angle: where people look without moving the eyes far
 SIDES, STEPS = 24, 12  # of the cone's rim; of a line, so that it bends as the lens does
 AXES = ((1.0, 0.25, 0.25), (0.25, 0.9, 0.25), (0.35, 0.5, 1.0))  # right, down, forward: RGB
-UNSURE, SURE = 0.88, 0.45  # places in the colour map: from red to green
+GUESSED, SEEN = (0.95, 0.45, 0.1), (0.2, 0.8, 0.3)  # RGB of the cone
 EDGE = (0.05, 0.05, 0.05)  # round every line, so that it shows on any picture
 
 
-def confidence_colour(confidence: float) -> tuple[float, float, float]:
-    """RGB 0...1: red for none, green for all."""
-    sure = min(max(confidence, 0.0), 1.0)
-    red, green, blue = (
-        float(c) for c in colour_table()[round(255 * (UNSURE + (SURE - UNSURE) * sure))]
-    )
-    return red, green, blue
-
-
-def confidence_legend() -> dict[str, Any]:
-    """Colours from no confidence to all of it, with ticks in percent."""
-    colours = [confidence_colour(step / (STOPS - 1)) for step in range(STOPS)]
-    stops = ["#" + "".join(f"{round(255 * c):02x}" for c in colour) for colour in colours]
-    return {
-        "colours": stops,
-        "ticks": [{"at": at, "label": f"{100 * at:.0f} %"} for at in (0.0, 0.5, 1.0)],
-    }
+def head_legend() -> dict[str, Any]:
+    """Both colours of the cone, with their words."""
+    css = ["#" + "".join(f"{round(255 * c):02x}" for c in colour) for colour in (GUESSED, SEEN)]
+    ticks = [{"at": 0.15, "label": "a guess"}, {"at": 0.85, "label": "seen"}]
+    return {"colours": [css[0], css[0], css[1], css[1]], "ticks": ticks}
 
 
 def draw_head_path(
     exo: Tensor,  # [T, H, W, 3] 0...1
     camera: CameraModel,  # the exo camera, of that size
     world_from_head: Tensor,  # [T, 3, 4]
-    confidence: Tensor,  # [T] 0...1
+    guessed: Tensor,  # [T] bool
     exo_w2c: Tensor | None = None,  # [3, 4] or [T, 3, 4]; None: the world is the exo camera
     progress: Progress = no_progress,
 ) -> Tensor:  # [T, H, W, 3] float32 0...1
     """The head's axes (right red, down green, forward blue) and a cone along its look.
 
     Raises:
-        EgoXInputError: frames, poses and confidences of different numbers, frames of another size than the camera's.
+        EgoXInputError: frames, poses and flags of different numbers, frames of another size than the camera's.
     """
     count, height, width = exo.shape[:3]
-    if not len(world_from_head) == len(confidence) == count or camera.stored_size != (
+    if not len(world_from_head) == len(guessed) == count or camera.stored_size != (
         width,
         height,
     ):
         raise EgoXInputError(
             "frames to draw a head into",
             got=f"{count} of {width}x{height} px, {len(world_from_head)}"
-            f" poses, {len(confidence)} confidences, a camera of {camera.stored_size}",
+            f" poses, {len(guessed)} flags, a camera of {camera.stored_size}",
             expected="one of each a frame, the camera's size",
             fix="use the frames in use",
         )
@@ -84,7 +71,7 @@ def draw_head_path(
         progress(t, count, "drawing the head")
         uv, valid = project(camera, transform(poses[t], shape.reshape(-1, 3)))
         uv, valid = uv.reshape(len(lines), -1, 2).numpy(), valid.reshape(len(lines), -1).numpy()
-        own = confidence_colour(float(confidence[t]))
+        own = GUESSED if bool(guessed[t]) else SEEN
         for under in (True, False):
             for (_, axis), places, sees in zip(lines, uv, valid, strict=True):
                 colour = EDGE if under else own if axis is None else AXES[axis]

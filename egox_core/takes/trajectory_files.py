@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,7 +12,13 @@ from ..cameras.model import CameraModel, camera_from_json, camera_to_json
 from ..errors import NO_NUMBERS, EgoXInputError
 from ..safe_files import read_json, write_json
 from ..trajectory.keyframes import check_made_on, keyframe_track
-from ..trajectory.path import PoseTrack, numbered_track, poses_of_frames, trajectory_from_track
+from ..trajectory.path import (
+    PoseTrack,
+    flags_at,
+    numbered_track,
+    poses_of_frames,
+    trajectory_from_track,
+)
 from ..trajectory.poses import FARTHEST, validate_w2c
 from ..types import CameraTrajectory, FrameSelection, TakeMeta
 from .blender import read_blender
@@ -26,8 +31,9 @@ FORMAT = "egox_trajectory"
 VERSION = 1
 REQUIRED_KEYS = frozenset({"format", "version", "camera", "times_s", "w2c"})
 OPTIONAL_KEYS = frozenset(
-    {"prompt", "source", "exo_w2c", "exo_camera", "meta_intrinsics", "confidence"}
+    {"prompt", "source", "exo_w2c", "exo_camera", "meta_intrinsics", "guessed", "confidence"}
 )
+"""``confidence`` is of older files and says nothing."""
 
 
 def read_trajectory(
@@ -142,7 +148,9 @@ def write_trajectory(path: Path, trajectory: CameraTrajectory) -> None:
     }
     if trajectory.exo_camera is not None:
         content["exo_camera"] = camera_to_json(trajectory.exo_camera)
-    for key in ("exo_w2c", "meta_intrinsics", "confidence"):
+    if trajectory.guessed is not None:
+        content["guessed"] = trajectory.guessed.tolist()
+    for key in ("exo_w2c", "meta_intrinsics"):
         value: Tensor | None = getattr(trajectory, key)
         if value is not None:
             content[key] = value.double().tolist()
@@ -215,22 +223,18 @@ def parse_trajectory(
         if intrinsics is None
         else _numbers(intrinsics, f"meta_intrinsics of {name}", (3, 3)),
         source=str(content.get("source") or name),
-        confidence=_confidence(content, times, name, frames, count),
+        guessed=_guessed(content, times, name, frames, count),
     )
 
 
-def _confidence(
+def _guessed(
     content: dict, times: Tensor, name: str, frames: FrameSelection | None, count: int | None
 ) -> Tensor | None:
-    """[T] of the frames in use."""
-    if content.get("confidence") is None:
+    """[T] bool of the frames in use."""
+    if content.get("guessed") is None:
         return None
-    values = _numbers(content["confidence"], f"confidence of {name}", tuple(times.shape))
-    if frames is None:
-        return values[:count]
-    return torch.from_numpy(
-        np.interp(frames.times_s.double().numpy(), times.numpy(), values.numpy())
-    )
+    flags = _numbers(content["guessed"], f"guessed of {name}", tuple(times.shape)) > 0
+    return flags[:count] if frames is None else flags_at(flags, times, frames.times_s)
 
 
 def _numbers(values: object, name: str, shape: tuple[int, ...] | None = None) -> Tensor:

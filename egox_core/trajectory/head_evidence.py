@@ -16,7 +16,6 @@ from .head_points import HeadPoints
 from .head_template import (
     BITRAGION,
     EAR_BACK,
-    EYES_BEFORE_SHOULDERS,
     EYES_OVER_SHOULDERS,
     HEAD_CENTRE,
     HEAD_HALF,
@@ -64,7 +63,6 @@ class Evidence:
     )  # [T] mean of ``relative`` where its distance is believed (no depth), else NaN
     shoulders: np.ndarray  # [T, 3] the middle between the shoulder joints
     shoulders_sigma: np.ndarray  # [T] metres along the ray, infinite where there are none
-    right: np.ndarray  # [T, 3] unit, from the left shoulder to the right one
     middle: np.ndarray  # [T] metres along the ray through the head's middle to its surface
     up: np.ndarray  # [3] unit
     up_known: bool  # by the world's axes, not just by the exo camera
@@ -82,12 +80,7 @@ class Evidence:
     @property
     def over_shoulders(self) -> np.ndarray:  # [T, 3]
         """Place of the eyes by the shoulders; anywhere where there are none."""
-        ahead = unit(np.nan_to_num(np.cross(self.right, -self.up)))
-        return (
-            np.nan_to_num(self.shoulders)
-            + EYES_OVER_SHOULDERS * self.up
-            + EYES_BEFORE_SHOULDERS * ahead
-        )
+        return np.nan_to_num(self.shoulders) + EYES_OVER_SHOULDERS * self.up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,7 +205,7 @@ def gather(points: HeadPoints, view: ExoView) -> tuple[Evidence, np.ndarray]:
     scores = points.scores.numpy()
     sigma = np.hypot(POINT_M / guess[:, None], POINT_PX * pixel) / np.clip(scores, 0.1, 1.0)
     sigma = np.where(seen, sigma, np.inf)[:, :heads]
-    shoulders, spread, right = _shoulders(origin, world_rays, seen, reach, metres, guess)
+    shoulders, spread = _shoulders(origin, world_rays, seen, reach, metres, guess)
     relative = np.full((count, heads), np.nan) if metres is None else metres[:, :heads]
     common = np.full(count, np.nan)
     finite = np.isfinite(relative).any(1) & ~np.isfinite(reach[:, :heads]).any(1)
@@ -227,7 +220,6 @@ def gather(points: HeadPoints, view: ExoView) -> tuple[Evidence, np.ndarray]:
         common=common,
         shoulders=shoulders,
         shoulders_sigma=spread,
-        right=right,
         middle=np.full(count, np.nan),
         up=up,
         up_known=up_known,
@@ -305,12 +297,11 @@ def _shoulders(
     reach: np.ndarray,
     metres: np.ndarray | None,
     guess: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(middle of the joints [T, 3], its standard deviation along the ray [T], from left to right [T, 3])."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """(middle of the joints [T, 3], its standard deviation along the ray [T])."""
     count = len(rays)
     neck, right, left = (POINTS.index(name) for name in ("neck", "right_shoulder", "left_shoulder"))
     middle, spread = np.full((count, 3), np.nan), np.full(count, np.inf)
-    across = np.full((count, 3), np.nan)
     for t in range(count):
         places = {}
         for point in (neck, right, left):
@@ -323,15 +314,11 @@ def _shoulders(
                 far, sigma = metres[t, point], METRES_SCALE * metres[t, point]
             places[point] = origin[t] + far * rays[t, point], sigma
         if right in places and left in places:
-            a, b = places[right][0], places[left][0]
-            middle[t], spread[t] = (a + b) / 2, max(places[right][1], places[left][1])
-            solid = np.isfinite(reach[t, right]) and np.isfinite(reach[t, left])
-            length = np.linalg.norm(a - b)
-            if (solid or metres is not None) and 0.5 * SHOULDERS < length < 1.6 * SHOULDERS:
-                across[t] = (a - b) / length
+            middle[t] = (places[right][0] + places[left][0]) / 2
+            spread[t] = max(places[right][1], places[left][1])
         elif neck in places:
             middle[t], spread[t] = places[neck]
-    return middle, spread, across
+    return middle, spread
 
 
 def with_middle(
@@ -376,7 +363,6 @@ def without_wall(evidence: Evidence, size_distance: np.ndarray) -> tuple[Evidenc
             evidence,
             reach=np.where(behind, np.nan, evidence.reach),
             shoulders_sigma=np.where(wall, np.inf, evidence.shoulders_sigma),
-            right=np.where(wall[:, None], np.nan, evidence.right),
         ),
         int(wall.sum()),
         int(has.sum()),

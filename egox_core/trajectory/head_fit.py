@@ -1,7 +1,7 @@
 """The head's way through a shot: all frames, the head's own lengths and the errors' size fitted together.
 
 What is minimised: distances of the rigid head's points from their rays and from the surface there, how heads are held
-over shoulders and against gravity, where walking people look, and accelerations. The last make it a smoother: gaps
+over shoulders and against gravity, and accelerations. The last make it a smoother: gaps
 close and noise goes, and since every frame sees all others, before and after alike, nothing lags. It is the estimate
 that a Rauch-Tung-Striebel smoother of the same model gives, and works with several clips' worth of frames since the
 normal equations are a narrow band.
@@ -10,7 +10,6 @@ normal equations are a narrow band.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg import solveh_banded
@@ -19,11 +18,9 @@ from scipy.spatial.transform import Rotation
 from .head_evidence import HEAD_SURFACE_M, METRES_SCALE, RELATIVE_M, SURFACE_M, Evidence
 from .head_search import (
     DISTANCE_SHARE,
-    MISSED,
     NECK_SIGMA_M,
     PITCH_SIGMA_DEG,
     ROLL_SIGMA_DEG,
-    TORSO_SIGMA,
     UNKNOWN_UP_DEG,
     habit_weight,
     in_sight,
@@ -45,11 +42,6 @@ TURN_ACCELERATION_DEG = 300.0
 PLACE_ACCELERATION = 1.5  # m/s²: a walking head bobs by two centimetres, twice a second
 SWAY_M = 1.0  # m/s: what is not seen at all does not run away
 TURN_SPEED_DEG = 60.0  # per s
-WALK_SPEED, WALK_SIGMA = (
-    0.35,
-    0.7,
-)  # m/s from which the direction of motion tells; chord of the angle to it
-WALK_WINDOW_S = 0.5
 DEPTH_SHARE = 0.10  # of depth's scale at the person: one object's depth against its scene's (see depth/wearer_scale.py)
 CAUCHY = 2.0  # standard deviations at which a point loses half of its weight
 NOISE_SPAN = (0.2, 3.0)  # how far the clip's own residuals may change the assumed noise of points
@@ -57,17 +49,6 @@ NOISE_FRAMES = 10.0  # how many numbers the assumed noise weighs as much as
 ROUNDS, NOISE_ROUNDS = 14, (4, 7, 10)
 STEP = 1e-5  # of numeric derivatives, radians and metres
 POSE = 6
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FittedPath:
-    """The head over one shot."""
-
-    rotation: np.ndarray  # [T, 3, 3] world_from_head
-    place: np.ndarray  # [T, 3] between the eyes, world
-    angle_sigma: np.ndarray  # [T] radians, standard deviation of the angle
-    shape: np.ndarray  # [7] of this person, see head_template.head_points
-    noise: float  # of points, in what was assumed
 
 
 def fit(
@@ -78,8 +59,8 @@ def fit(
     times_s: np.ndarray,
     *,
     refresh: Callable[[Evidence, np.ndarray, np.ndarray], Evidence] | None = None,
-) -> FittedPath:
-    """Fit one shot.
+) -> tuple[np.ndarray, np.ndarray]:
+    """Fit one shot: (rotation [T, 3, 3] world_from_head, place [T, 3] between the eyes, world).
 
     Args:
         rotation, place: a first answer, [T, 3, 3] and [T, 3].
@@ -92,32 +73,11 @@ def fit(
     for number in range(ROUNDS):
         if refresh is not None and number in (0, 3, 6):
             evidence = refresh(evidence, rotation, place)
-        model = _Model(evidence, distance, _walking(place, evidence.up, times_s), noise, times_s)
+        model = _Model(evidence, distance, noise, times_s)
         rotation, place, shape = _advance(model, rotation, place, shape, step_s)
         if number in NOISE_ROUNDS:
             noise = _noise(model, rotation, place, shape)
-    model = _Model(
-        evidence, distance, _walking(place, evidence.up, times_s), max(noise, 1.0), times_s
-    )
-    angle = _spread(model, rotation, place, shape, step_s)
-    return FittedPath(rotation=rotation, place=place, angle_sigma=angle, shape=shape, noise=noise)
-
-
-def _walking(place: np.ndarray, up: np.ndarray, times_s: np.ndarray) -> np.ndarray:
-    """[T, 3] unit direction in which the head is carried, level; NaN for who stands."""
-    result = np.full(place.shape, np.nan)
-    if len(place) < 3:
-        return result
-    for t in range(len(place)):
-        window = np.abs(times_s - times_s[t]) <= WALK_WINDOW_S
-        moment = times_s[window] - times_s[window].mean()
-        if (moment**2).sum() < 1e-9:
-            continue
-        speed = moment @ place[window] / (moment**2).sum()
-        speed = speed - (speed @ up) * up
-        if np.linalg.norm(speed) > WALK_SPEED:
-            result[t] = unit(speed)
-    return result
+    return rotation, place
 
 
 class _Model:
@@ -127,11 +87,10 @@ class _Model:
         self,
         evidence: Evidence,
         distance: np.ndarray,
-        walking: np.ndarray,
         noise: float,
         times_s: np.ndarray,
     ) -> None:
-        self.evidence, self.walking, self.noise = evidence, walking, noise
+        self.evidence, self.noise = evidence, noise
 
         def habit(telling: np.ndarray) -> np.ndarray:  # [T, 1]
             return np.sqrt(habit_weight(telling, times_s))[:, None]
@@ -161,7 +120,6 @@ class _Model:
         # surface an observation of its own, the head would turn until points and middle agree with it.
         self.depth_habit = habit(self.has.any(1) | self.middle)
         self.middle_reach = np.nan_to_num(evidence.middle)
-        self.right = np.nan_to_num(evidence.right)
         self.over = evidence.over_shoulders
         toward = unit(np.nan_to_num(evidence.shoulders - evidence.origin))
         # Along the ray the shoulders' own distance comes in, across it only how a head sits.
@@ -173,11 +131,8 @@ class _Model:
             / np.hypot(NECK_SIGMA_M, evidence.shoulders_sigma)[:, None, None]
         )
         tilt = 0.0 if evidence.up_known else UNKNOWN_UP_DEG
-        self.missing = habit(evidence.sighted) * np.sqrt(-2 * np.log(MISSED)) * ~seen
         self.distance = distance
         self.neck_habit = habit(np.isfinite(evidence.shoulders_sigma))
-        self.torso_habit = habit(np.all(np.isfinite(evidence.right), -1))
-        self.walk_habit = habit(np.all(np.isfinite(walking), -1))
         self.pitch = np.radians(np.hypot(PITCH_SIGMA_DEG, tilt))
         self.roll = np.radians(np.hypot(ROLL_SIGMA_DEG, tilt))
 
@@ -192,7 +147,7 @@ class _Model:
         across = np.einsum("tpki,tpi->tpk", self.tangents, at / np.maximum(far, 1e-6)[..., None])
         # Depth tells where the head is, not how it is turned: models melt heads flat.
         # What is seen over a point that looks away is the head's other side.
-        sight, hidden = turned_shares(rotation, at)
+        hidden = turned_shares(rotation, at)[1]
         solid = self.has & (hidden < 0.5)
         gap = np.nan_to_num(
             row_medians(np.where(solid, far - self.reach, np.nan))
@@ -220,13 +175,6 @@ class _Model:
             * self.far_weight[:, None],
             self.neck_habit * np.einsum("tij,tj->ti", self.over_weight, place - self.over),
         ]
-        parts.append(self.missing * sight)
-        chord = (rotation[..., 0] - self.right) / TORSO_SIGMA
-        along = rotation[..., 2] - np.nan_to_num(self.walking)
-        along = (
-            along - (along @ e.up)[:, None] * e.up
-        )  # where a walker looks up and down is not told
-        parts += [self.torso_habit * chord, self.walk_habit * along / WALK_SIGMA]
         pitch = np.arcsin(np.clip(rotation[..., 2] @ e.up, -1, 1)) - np.radians(NORMAL_GAZE_DEG)
         roll = np.arcsin(np.clip(rotation[..., 0] @ e.up, -1, 1))
         parts.append(self.habit * np.stack([pitch / self.pitch, roll / self.roll], axis=-1))
@@ -366,29 +314,3 @@ def _advance(
     share = min(1.0, np.radians(30) / longest)
     turns = Rotation.from_rotvec(share * poses[:, :3]).as_matrix()
     return rotation @ turns, place + share * poses[:, 3:], shape + share * change
-
-
-def _spread(
-    model: _Model, rotation: np.ndarray, place: np.ndarray, shape: np.ndarray, step_s: float
-) -> np.ndarray:
-    """[T] radians, the angle's marginal standard deviation at the answer."""
-    band, _, mixed, own, _ = _normal(model, rotation, place, shape, step_s)
-    by_shape = solveh_banded(band, mixed, lower=True)
-    shared = np.linalg.inv(
-        own - mixed.T @ by_shape
-    )  # what is not known of the person is not known in any frame
-    count = len(place)
-    angle = np.empty(count)
-    for begin in range(0, count, 64):  # some columns of the inverse at a time
-        frames = range(begin, min(begin + 64, count))
-        wanted = np.zeros((count * POSE, len(frames) * POSE))
-        np.fill_diagonal(wanted[begin * POSE :], 1)
-        columns = solveh_banded(band, wanted, lower=True)
-        for i, t in enumerate(frames):
-            own_rows = by_shape[t * POSE : (t + 1) * POSE]
-            block = (
-                columns[t * POSE : (t + 1) * POSE, i * POSE : (i + 1) * POSE]
-                + own_rows @ shared @ own_rows.T
-            )
-            angle[t] = np.sqrt(max(np.trace(block[:3, :3]), 0))
-    return angle

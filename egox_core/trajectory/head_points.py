@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 
 from ..errors import EgoXInputError
-from .head_template import FACE_POINTS, HEAD_POINTS, POINTS
+from .head_template import POINTS
 
 MIN_SCORE = 0.1
 """Points with a lower score are guesses of the detector and count as not seen."""
-SEEN_KINDS = ("face", "profile", "back", "ears and shoulders only", "shoulders only", "nothing")
 LOST_SHARE = 0.25  # of the picture's height: a person does not move further from frame to frame
 
 
@@ -58,17 +57,6 @@ class HeadPoints:
             self.picture, dtype=torch.float64
         )
         return replace(self, uv=(self.uv + 0.5) * scale - 0.5, picture=picture)
-
-    def kinds(self) -> tuple[str, ...]:
-        """One of SEEN_KINDS per frame, by the points alone; networks put faces on backs, too."""
-        seen = self.seen
-        face = seen[:, [POINTS.index(p) for p in FACE_POINTS]].any(1)
-        ears = seen[:, [POINTS.index(p) for p in HEAD_POINTS]].any(1)
-        anything = seen.any(1)
-        return tuple(
-            SEEN_KINDS[0 if f else 3 if e else 4 if a else 5]
-            for f, e, a in zip(face.tolist(), ears.tolist(), anything.tolist(), strict=True)
-        )
 
 
 def check_points(points: HeadPoints, count: int, size: tuple[int, int]) -> HeadPoints:

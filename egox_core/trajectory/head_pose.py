@@ -1,8 +1,7 @@
 """Head poses from points that a detector saw, the exo camera, depth and a mask: the whole way, and what it rests on.
 
-What is seen decides the way: with a face the rigid head is fitted to it; from behind the ears, neck and shoulders tell
-where the head is and how it is turned, and gravity and habit how it is tilted; a head of some pixels lies at its depth
-and looks where the shoulders and its motion point.
+With a face the rigid head is fitted to it; from behind the ears, neck and shoulders tell where the head is, and habit
+and gravity how it is held.
 """
 
 from __future__ import annotations
@@ -12,23 +11,34 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
-from scipy.special import gammainc
 from torch import Tensor
 
 from ..cameras.model import CameraModel
 from ..errors import EgoXInputError
 from ..types import UNTIMED_FPS
 from .head_evidence import Evidence, ExoView, gather, with_middle, without_wall
-from .head_fit import FittedPath, fit
-from .head_points import SEEN_KINDS, HeadPoints, check_points
+from .head_fit import fit
+from .head_points import HeadPoints, check_points
 from .head_search import FirstAnswer, search
-from .head_template import HEAD_POINTS, placed_points, turned_shares, unit
+from .head_template import (
+    FACE_POINTS,
+    HEAD_POINTS,
+    POINTS,
+    VERTEX_TO_CHIN,
+    placed_points,
+    turned_shares,
+    unit,
+)
 
-SURE_DEG = 10.0  # the confidence is the chance that the head is turned by no more than that wrongly
-SPREAD, BIASED_DEG, ALWAYS = 0.5, 18.0, 8
-"""Fitted to drawn people (exact points, a detector's, and those as of small real networks): the share of the fit's own
-deviation that errors have; the deviation by a detector that always gives all points; and the power of the share of
-points given at which it counts as one."""
+SEEN = {
+    "body model": "the body model sees the head (not measured on people here)",
+    "face": "face seen, the turn is off by about 10 to 20° (real people, small detectors)",
+    "unclear": "profile, back or small: the turn is a guess",
+    "nobody": "nobody seen: bridged, a guess",
+}
+"""What a frame rests on, in words: no score of a detector tells good frames from bad."""
+GUESSED = ("unclear", "nobody")
+SMALL_PX = 24.0  # height of a head, vertex to chin, of which no detector sees a turn; judged
 JUMP_M = 0.6  # across the ray between two frames: no head moves so, the picture was cut or the person changed
 # of the frames in which depth lies far behind the head: then it is not the wearer's
 WALL_SHARE = 0.5
@@ -39,25 +49,19 @@ HEIGHT_SPAN_M = (0.25, 30.0)  # distances of a wearer from the camera
 class HeadReport:
     """Evidence that the estimate rests on."""
 
-    frames: int
-    kinds: tuple[str, ...]  # a frame, of head_points.SEEN_KINDS
+    seen: tuple[str, ...]  # a key of SEEN per frame
     notes: tuple[str, ...] = ()  # fallbacks and suspicions, in words
 
-    def text(self) -> str:
-        """One sentence: "41 of 49 frames: face; 8: ears and shoulders only"."""
-        counts = [(kind, self.kinds.count(kind)) for kind in SEEN_KINDS]
-        words = [f"{number}: {kind}" for kind, number in counts if number]
-        first, _, rest = words[0].partition(": ")
-        return "; ".join([f"{first} of {self.frames} frames: {rest}", *words[1:]])
+    @property
+    def guessed(self) -> Tensor:  # [T] bool
+        """Frames whose turn rests on too little."""
+        return torch.tensor([kind in GUESSED for kind in self.seen])
 
-    def content(self) -> dict[str, object]:
-        """Plain values for JSON."""
-        return {
-            "frames": self.frames,
-            "seen": {kind: self.kinds.count(kind) for kind in SEEN_KINDS},
-            "text": self.text(),
-            "notes": list(self.notes),
-        }
+    def text(self) -> str:
+        """What each stretch of frames rests on: "frames 0 to 30: face seen, ...; 31 to 48: ..."."""
+        there = np.array(self.seen)
+        parts = [f"{_stretches(there == k)}: {words}" for k, words in SEEN.items() if k in there]
+        return "frames " + "; ".join(parts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +69,6 @@ class HeadPath:
     """The wearer's head over a clip. Head frame: see :mod:`.head_template`."""
 
     world_from_head: Tensor  # [T, 3, 4] float64, camera-to-world
-    confidence: Tensor  # [T] float64 0...1, chance that the head is turned right to 10 degrees
     up: Tensor  # [3] float64, unit: what was taken to be upwards in the world
     report: HeadReport
 
@@ -83,7 +86,7 @@ def estimate_head(
     up: Sequence[float] | None = None,  # x, y, z of the world; None: from the exo camera
     cuts: Sequence[int] = (),  # first frames of new shots
 ) -> HeadPath:
-    """The head in every frame, with a confidence; never a frame without an answer.
+    """The head in every frame; never a frame without an answer.
 
     Raises:
         EgoXInputError: nobody in any frame; points, depth, mask or poses of another size or number of frames; a cut
@@ -114,11 +117,8 @@ def estimate_head(
         )
         shots = parted(count, (*cuts, *jumps))
         first = search(evidence, distance, shots, times)
-    rotation, place, confidence = _fit_shots(evidence, view, first, distance, times, shots, notes)
-    kinds = _turned_kinds(points.kinds(), rotation, place - evidence.origin)
-    for kind in ("profile", "back"):
-        if kind in kinds and points.metres is None:  # body models know the hidden side
-            notes.append(f"the turn is a guess, a {kind}, in frames {_stretches(kinds, kind)}")
+    rotation, place = _fit_shots(evidence, view, first, distance, times, shots, notes)
+    seen = _seen(points, rotation, place - evidence.origin, camera.fx)
     if not evidence.up_known:
         notes.append("upwards is taken to be the exo camera's own up: give 'up' if it is tilted")
     far = np.median(np.linalg.norm(place - evidence.origin, axis=-1))
@@ -129,9 +129,8 @@ def estimate_head(
     poses = np.concatenate([rotation, place[..., None]], axis=-1)
     return HeadPath(
         world_from_head=torch.from_numpy(poses),
-        confidence=torch.from_numpy(confidence),
         up=torch.from_numpy(evidence.up),
-        report=HeadReport(frames=count, kinds=kinds, notes=tuple(notes)),
+        report=HeadReport(seen=seen, notes=tuple(notes)),
     )
 
 
@@ -233,10 +232,10 @@ def _fit_shots(
     times: np.ndarray,
     shots: list[tuple[int, int]],
     notes: list[str],
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(rotation [T, 3, 3], place [T, 3], confidence [T])."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """(rotation [T, 3, 3], place [T, 3])."""
     count = len(times)
-    rotation, place, confidence = np.empty((count, 3, 3)), np.empty((count, 3)), np.zeros(count)
+    rotation, place = np.empty((count, 3, 3)), np.empty((count, 3))
     evident = np.isfinite(evidence.shoulders_sigma) | evidence.seen.any(1)
     empty = []
     for begin, end in shots:
@@ -244,7 +243,7 @@ def _fit_shots(
             empty.append((begin, end))
             continue
         part = _frames(evidence, begin, end)
-        path = fit(
+        rotation[begin:end], place[begin:end] = fit(
             part,
             first.rotation[begin:end],
             first.place[begin:end],
@@ -252,8 +251,6 @@ def _fit_shots(
             times[begin:end],
             refresh=_refresh(view, begin, end) if np.isfinite(part.reach).any() else None,
         )
-        rotation[begin:end], place[begin:end] = path.rotation, path.place
-        confidence[begin:end] = _confidence(path, part)
     for begin, end in empty:
         near = [t for a, b in shots if (a, b) not in empty for t in (a, b - 1)]
         source = min(near, key=lambda t: min(abs(t - begin), abs(t - end)))
@@ -263,29 +260,30 @@ def _fit_shots(
         )
     longest = np.diff(_runs(~evident)).max(initial=0)
     if longest > 1.0 / max(np.median(np.diff(times)), 1e-3) and not empty:
-        notes.append(
-            f"the person is out of sight for {longest} frames in a row: bridged, with low confidence"
-        )
-    return rotation, place, confidence
+        notes.append(f"the person is out of sight for {longest} frames in a row: bridged")
+    return rotation, place
 
 
-def _turned_kinds(
-    kinds: Sequence[str],
+def _seen(
+    points: HeadPoints,
     rotation: np.ndarray,  # [T, 3, 3] world_from_head
     from_camera: np.ndarray,  # [T, 3] metres, between the eyes, world axes
+    focal_px: float,
 ) -> tuple[str, ...]:
-    """``kinds`` with faces told apart: of a back both eyes are hidden, of a profile one may be."""
+    """A key of SEEN per frame; networks put faces on backs, too, so the pose tells those apart."""
+    seen = points.seen.numpy()
     hidden = turned_shares(rotation, placed_points(rotation, from_camera))[1][:, :2]  # of the eyes
-    turned = np.where((hidden > 0.5).all(1), 2, (hidden > 0).any(1))
-    return tuple(
-        SEEN_KINDS[n] if kind == "face" else kind
-        for kind, n in zip(kinds, turned.tolist(), strict=True)
-    )
+    large = focal_px * VERTEX_TO_CHIN > SMALL_PX * np.linalg.norm(from_camera, axis=-1)
+    face = seen[:, [POINTS.index(p) for p in FACE_POINTS]].any(1) & (hidden == 0).all(1) & large
+    solid = np.zeros(len(seen), dtype=bool)
+    if points.metres is not None:
+        solid = seen.any(1) & torch.isfinite(points.metres).all(-1).any(1).numpy()
+    return tuple(np.select([solid, face, seen.any(1)], list(SEEN)[:3], "nobody").tolist())
 
 
-def _stretches(kinds: Sequence[str], kind: str) -> str:
-    """Runs of frames of a kind, as "3 to 9, 12 to 12"."""
-    return ", ".join(f"{begin} to {end - 1}" for begin, end in _runs(np.array(kinds) == kind))
+def _stretches(there: np.ndarray) -> str:
+    """Runs of frames [T] bool, as "3 to 9, 12 to 12"."""
+    return ", ".join(f"{begin} to {end - 1}" for begin, end in _runs(there))
 
 
 def _runs(there: np.ndarray) -> np.ndarray:
@@ -323,15 +321,3 @@ def _frames(evidence: Evidence, begin: int, end: int) -> Evidence:
             if field.name not in ("up", "up_known")
         },
     )
-
-
-def _confidence(path: FittedPath, evidence: Evidence) -> np.ndarray:
-    """[T] chance of an error of at most SURE_DEG, in any direction.
-
-    By the fit's own deviation and the clip's noise; and a detector that never leaves a point out also makes hidden
-    ones up and is off at the others, by much the same in all frames, which no residual shows.
-    """
-    reported = evidence.seen[evidence.sighted]
-    always = reported.mean() ** ALWAYS if len(reported) else 0.0
-    deviation = np.hypot(SPREAD * path.angle_sigma * path.noise, np.radians(BIASED_DEG) * always)
-    return gammainc(1.5, 1.5 * (np.radians(SURE_DEG) / deviation) ** 2)

@@ -28,7 +28,6 @@ PITCH_SIGMA_DEG, ROLL_SIGMA_DEG = 20.0, 12.0
 UNKNOWN_UP_DEG = 15.0  # what the exo camera's own up may be off
 HABIT_S = 1.0
 """Time over which a head's habit changes: within it frames repeat each other and count once."""
-TORSO_SIGMA = 0.7  # chord of the angle between head and shoulders: 40 degrees
 NECK_SIGMA_M, NECK_MOST = (
     0.07,
     9.0,
@@ -126,7 +125,7 @@ def search(
         angles[:, 2] / np.hypot(ROLL_SIGMA_DEG, tilt)
     ) ** 2
     prior = habit_weight(np.ones(len(distance), dtype=bool), times_s)[:, None] * prior
-    cost, place = _costs(evidence, turns, distance, times_s)
+    cost, place = _costs(evidence, turns, distance)
     cost += prior
     apart = np.degrees(
         2
@@ -154,7 +153,7 @@ def _best_way(cost: np.ndarray, step: np.ndarray) -> np.ndarray:
 
 
 def _costs(
-    evidence: Evidence, turns: np.ndarray, distance: np.ndarray, times_s: np.ndarray
+    evidence: Evidence, turns: np.ndarray, distance: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """(cost [T, N] of every rotation, the best place of each [T, N, 3])."""
     arms = (turns @ head_points().T).transpose(0, 2, 1)  # [N, P, 3] from between the eyes, world
@@ -190,9 +189,6 @@ def _costs(
         -2 * np.log(told).sum(-1) * np.any(seen, 1)[:, None]
         + np.minimum(neck_weight[:, None] * ((place - neck[:, None]) ** 2).sum(-1), NECK_MOST)
     )
-    chord = turns[None, :, :, 0] - np.nan_to_num(evidence.right)[:, None]
-    torso = (chord**2).sum(-1) / TORSO_SIGMA**2
-    cost += habit_weight(np.all(np.isfinite(evidence.right), -1), times_s)[:, None] * torso
     return cost, place + evidence.origin[:, None]
 
 

@@ -49,8 +49,6 @@ for interpupillary breadth. The first is of the head as a whole, the second of o
 
 # ANSUR II (all) stature and acromial height, less vertex to eye; of one who stands
 EYES_OVER_SHOULDERS = 0.189
-# the ear lies some 20 mm before the shoulder, the eyes as said above; judged
-EYES_BEFORE_SHOULDERS = 0.10
 SHOULDERS = 0.355  # between the joints: ANSUR II (all) biacromial breadth, 399 mm, less a thumb's breadth at each side
 SHOULDER_DEPTH = 0.06  # of a shoulder's joint behind the skin that a camera sees; judged
 NORMAL_GAZE_DEG = -15.0  # MIL-STD-1472: the normal line of sight is 15 degrees under the horizon
@@ -210,7 +208,7 @@ def head_trajectory(
     mount: HeadMount,
     times_s: Tensor,  # [T] float64, seconds
     *,
-    confidence: Tensor | None = None,  # [T] 0...1
+    guessed: Tensor | None = None,  # [T] bool
     exo_w2c: Tensor | None = None,  # [3, 4] or [T, 3, 4]
     exo_camera: CameraModel | None = None,
     prompt: str = "",
@@ -225,5 +223,5 @@ def head_trajectory(
         exo_camera=exo_camera,
         prompt=prompt,
         source="estimated from head points",
-        confidence=confidence,
+        guessed=guessed,
     )

@@ -242,12 +242,15 @@ def resample(trajectory: CameraTrajectory, frames: FrameSelection) -> CameraTraj
     if trajectory.exo_w2c is not None and trajectory.exo_w2c.ndim == 3:
         exo = replace(track, w2c=validate_w2c(trajectory.exo_w2c, "exo poses")[later])
         path = replace(path, exo_w2c=poses_of_frames(exo, frames))
-    if trajectory.confidence is not None:
-        confidence = np.interp(
-            frames.times_s.double().numpy(), times.numpy(), trajectory.confidence.double().numpy()
-        )
-        path = replace(path, confidence=torch.from_numpy(confidence))
+    if trajectory.guessed is not None:
+        path = replace(path, guessed=flags_at(trajectory.guessed, times, frames.times_s))
     return path
+
+
+def flags_at(flags: Tensor, times_s: Tensor, targets_s: Tensor) -> Tensor:
+    """Flags [T] bool of moments [T] at other moments [M]: those of the nearest ones."""
+    near = (targets_s.double()[:, None] - times_s.double()).abs().argmin(1)
+    return flags[near]
 
 
 def with_camera(trajectory: CameraTrajectory, camera: CameraModel) -> CameraTrajectory:

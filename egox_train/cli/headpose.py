@@ -100,9 +100,7 @@ def run_headpose(args: argparse.Namespace, progress: Progress) -> int:
     )
     trajectory, report = estimate_take(args.take, args.keypoints, options, progress)
     path = write_head(args.take, trajectory, meta=args.meta, replace=args.replace)
-    surely = trajectory.confidence
-    told = "" if surely is None else f"; median confidence {float(surely.median()):.2f}"
-    print(f"{report.text()}{told}: {path}")
+    print(f"{report.text()}: {path}")
     for note in report.notes:
         print(f"note: {note}")
     return 0

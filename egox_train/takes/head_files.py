@@ -119,7 +119,7 @@ def estimate_take(
         ego,
         options.mount,
         frames.times_s,
-        confidence=path.confidence,
+        guessed=path.report.guessed,
         exo_w2c=exo_w2c,
         exo_camera=camera,
         prompt=meta.prompt,

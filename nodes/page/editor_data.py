@@ -31,8 +31,6 @@ PATH_INPUTS: Mapping[str, tuple[str, ...]] = {
     "constant": ("x", "y", "z", "yaw", "pitch", "roll"),
 }
 """Further inputs that a path depends on, by its source; keyframes are the editor's own."""
-SURE = 0.5
-"""Confidence of a pose under which it is rather wrong than right, a guess."""
 
 
 def editor_data(
@@ -60,8 +58,8 @@ def editor_data(
         "scene": None,
         "video": mark_of(None if frames is None else frames.source_path),
         "guessed": []
-        if trajectory.confidence is None
-        else (trajectory.confidence < SURE).nonzero()[:, 0].tolist(),
+        if trajectory.guessed is None
+        else trajectory.guessed.nonzero()[:, 0].tolist(),
     }
     poses = trajectory.w2c
     if scene is not None:

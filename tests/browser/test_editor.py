@@ -329,9 +329,9 @@ def test_an_estimate_is_corrected_undone_and_kept(open_page, unpacked):
 def test_guessed_frames_are_marked_and_opened(open_page, unpacked, uploads, repo_root):
     editor = start(open_page, unpacked)
     take = load_take(repo_root / "sample" / "synthetic_room", frame_count=FRAMES)
-    sure = torch.tensor([0.9] * 4 + [0.3] * 3 + [0.9] * 2)
+    guessed = torch.tensor([False] * 4 + [True] * 3 + [False] * 2)
     uploads.mkdir(exist_ok=True)
-    write_trajectory(uploads / "estimate.json", replace(take.trajectory, confidence=sure))
+    write_trajectory(uploads / "estimate.json", replace(take.trajectory, guessed=guessed))
     editor.page.set_widget(NODE, "file", "egox/estimate.json")
     editor.open(load=True)
     editor.hands.wait_for_function(f"() => {editor.script('shown')}", timeout=30_000)

@@ -38,6 +38,10 @@ def at(points: HeadPoints, name: str) -> tuple[float, float, float]:
     return (*points.uv[0, i].tolist(), float(points.scores[0, i]))
 
 
+def there(points: HeadPoints) -> list[bool]:
+    return points.seen.any(1).tolist()
+
+
 @pytest.mark.parametrize("count", [18, 25])
 def test_openpose(count: int) -> None:
     marks = {name: (10.0 + i, 20.0 + i, 0.5 + 0.05 * i) for i, name in enumerate(POINTS)}
@@ -45,7 +49,7 @@ def test_openpose(count: int) -> None:
     assert points.picture == SIZE and points.uv.shape == (2, 8, 2)
     for name, values in marks.items():
         assert at(points, name) == pytest.approx(values)
-    assert points.kinds() == ("face", "nothing")
+    assert there(points) == [True, False]
 
 
 def test_openpose_files_have_no_canvas() -> None:
@@ -68,7 +72,7 @@ def test_the_mask_chooses_whoever_comes_first() -> None:
     mask[:, :, 12:] = True
     points = openpose_points(frames, mask=mask)
     assert points.uv[:2, POINTS.index("nose"), 0].tolist() == [150.0, 150.0]
-    assert points.kinds() == ("face", "face", "nothing")
+    assert there(points) == [True, True, False]
     with pytest.raises(EgoXInputError, match="mask of the wearer"):
         openpose_points(frames, mask=mask[:2])
 
@@ -89,7 +93,7 @@ def test_a_person_is_followed_by_place() -> None:
         148.0,
         146.0,
         143.0,
-    ] and points.kinds()[3] == "nothing"
+    ] and not there(points)[3]
     with pytest.raises(EgoXInputError, match="several in 7 of 8 frames"):
         openpose_points(frames)
     with pytest.raises(EgoXInputError, match="0 to 1"):
@@ -100,7 +104,7 @@ def test_who_is_never_one_of_two_may_be_anywhere_after_a_cut() -> None:
     places = [20.0, 21.0, 170.0, 171.0]
     frames = [frame(person({"nose": (x, 50.0, 0.9)})) for x in places]
     assert openpose_points(frames).uv[:, POINTS.index("nose"), 0].tolist() == places
-    assert openpose_points(frames, person=0).kinds() == ("face", "face", "nothing", "nothing")
+    assert there(openpose_points(frames, person=0)) == [True, True, False, False]
 
 
 @pytest.mark.parametrize(
@@ -143,7 +147,7 @@ def test_body_models_give_metres_and_pixels_of_their_own_camera(as_torch: bool) 
         [0.1, 0.0, 2.0]
     )
     assert points.uv[0, nose].tolist() == pytest.approx([150 * 0.1 / 2 + 100, 50.0])
-    assert points.kinds() == ("face", "nothing") and not bool(points.seen[1].any())
+    assert there(points) == [True, False]
     given = mhr_person()
     given["pred_keypoints_2d"] = np.full((70, 2), 7.0)
     assert mhr_points({"frames": [[given]], "image_size": (100, 200)}).uv[0, nose].tolist() == [

@@ -47,16 +47,15 @@ def test_exact_points_give_the_head(height: int) -> None:
     away = clip.truth[..., 3] - camera_centre(clip.exo_w2c).numpy()
     at = (clip.truth[..., :3] @ head_points().T).transpose(0, 2, 1) + away[:, None]
     shares = turned_shares(clip.truth[..., :3], at)[1]
-    hidden, doubtful = shares > 0.5, shares[:, :2] > 0
-    kinds = np.where(hidden[:, :2].all(1), "back", np.where(doubtful.any(1), "profile", "face"))
-    assert len(set(kinds)) == 3  # the head turns far
-    assert np.mean(np.array(path.report.kinds) == kinds) > 0.9
+    hidden = shares > 0.5
+    large = clip.camera.fx * 0.225 > 24 * np.linalg.norm(away, axis=-1)
+    face = (shares[:, :2] == 0).all(1) & large
+    assert face.any() == (height == 448) and not face.all()  # the head turns far
+    assert np.mean((np.array(path.report.seen) == "face") == face) > 0.9
     points = clip.points()
     points.scores[:, : hidden.shape[1]][torch.from_numpy(hidden)] = 0
     honest = estimate(clip, points)
     assert clip.errors(honest)[2] < 4.0
-    # Whoever never leaves a point out makes hidden ones up, and is off at the others as well.
-    assert float(honest.confidence.median()) > 0.9 > 0.2 + float(path.confidence.median())
 
 
 def test_noise_is_smoothed_without_lag(clip: DrawnHeads) -> None:
@@ -91,15 +90,13 @@ def test_a_head_that_depth_melts_flat_does_not_turn(clip: DrawnHeads) -> None:
     )
 
 
-def test_a_gap_closes_and_is_trusted_less(clip: DrawnHeads) -> None:
+def test_a_gap_closes_and_is_told(clip: DrawnHeads) -> None:
     scores = np.ones(clip.uv.shape[:2])
-    scores[:, POINTS.index("left_ear")] = 0  # who never leaves a point out is trusted nowhere
     scores[8:14] = 0
     path = estimate(clip, clip.points(scores=scores))
     assert clip.errors(path, slice(8, 14))[2] < 10.0
-    doubt = 1 - path.confidence
-    assert float(doubt[10]) > 2 * float(doubt[0])
-    assert path.report.text().endswith("6: nothing")
+    assert path.report.text().endswith("8 to 13: nobody seen: bridged, a guess")
+    assert bool(path.report.guessed[8:14].all())
 
 
 def test_points_that_jump_to_somebody_else_are_dropped(clip: DrawnHeads) -> None:
@@ -119,23 +116,22 @@ def test_a_back_view_has_ears_and_shoulders_only() -> None:
     path = estimate(clip, clip.points(scores=scores))
     across, along, angle = clip.errors(path)
     assert across < 0.04 and along < 0.04 and angle < 20.0
-    assert path.report.text() == "25 of 25 frames: ears and shoulders only"
+    assert path.report.text() == "frames 0 to 24: profile, back or small: the turn is a guess"
 
 
 def test_a_face_on_a_back_is_not_called_one() -> None:
     """Networks report all points of a head that shows its back."""
     path = estimate(drawn_heads(seed=502, exo_side="behind"))
-    assert "face" not in path.report.kinds
-    assert "the turn is a guess, a back, in frames 0 to 24" in path.report.notes
+    assert set(path.report.seen) == {"unclear"}
 
 
-def test_shoulders_alone_give_a_place_and_a_heading() -> None:
+def test_shoulders_alone_give_a_place() -> None:
     clip = drawn_heads()
     scores = np.zeros(clip.uv.shape[:2])
     scores[:, [POINTS.index(p) for p in ("right_shoulder", "left_shoulder")]] = 1
     path = estimate(clip, clip.points(scores=scores))
-    across, _, angle = clip.errors(path)
-    assert across < 0.12 and angle < 40.0 and float(path.confidence.max()) < 0.5
+    # The eyes are 10 cm before them, whichever way that is.
+    assert clip.errors(path)[0] < 0.15 and bool(path.report.guessed.all())
 
 
 def test_metres_that_jitter_are_pulled_onto_depth(clip: DrawnHeads) -> None:
@@ -195,7 +191,7 @@ def test_who_leaves_the_picture_is_bridged(clip: DrawnHeads) -> None:
     scores = np.ones(clip.uv.shape[:2])
     scores[10:] = 0
     path = estimate(clip, clip.points(scores=scores))
-    assert bool(torch.isfinite(path.world_from_head).all()) and float(path.confidence[-1]) < 0.3
+    assert bool(torch.isfinite(path.world_from_head).all())
     assert any("out of sight for 15 frames" in note for note in path.report.notes)
 
 
@@ -301,7 +297,6 @@ def test_depth_behind_the_head_says_nothing() -> None:
         common=np.zeros(3),
         shoulders=np.zeros((3, 3)),
         shoulders_sigma=np.full(3, 0.05),
-        right=np.ones((3, 3)),
         middle=np.zeros(3),
         up=np.array([0.0, -1, 0]),
         up_known=True,
