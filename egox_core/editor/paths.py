@@ -272,7 +272,7 @@ def released_meta(
     )  # what a document without keyframes stands for
     track = keyframe_track(document, trajectory.camera, rest=rest)
     moments = numbers if track.clock == "index" else _times_of(numbers, clip)
-    poses = interpolate_poses(track.w2c, track.moments, moments, track.between)
+    poses = track.at(moments)
     content: dict[str, object] = {
         "prompt": prompt,
         "pose_source": "pose editor",

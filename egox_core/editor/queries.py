@@ -11,7 +11,7 @@ from torch import Tensor
 from ..cameras.model import CameraModel, project, unproject, upright_camera
 from ..scene.points import exo_from_scene
 from ..trajectory.head_template import HEAD_LENGTH, VERTEX_TO_CHIN
-from ..trajectory.keyframes import upright_from_sensor
+from ..trajectory.keyframes import OWN_BODY_M, upright_from_sensor
 from ..trajectory.poses import invert, sensor_from_upright, transform
 from ..types import PointCloud, PointSet
 from .coarse_prior import CoarsePoints
@@ -59,6 +59,8 @@ def pick_point(
     exo_from_scene: Tensor,  # [3, 4] float64
     pixel: tuple[float, float],  # (u, v), stored px of ``camera``
     reach_px: float = REACH_PX,
+    *,
+    wearer: Tensor | None = None,  # [3] the head's place, scene frame: what is near is no surface
 ) -> Pick | None:
     """The surface at an exo pixel; None where no point is near.
 
@@ -66,6 +68,8 @@ def pick_point(
     the pixel's own ray, so that a click is exact however thin the cloud."""
     xyz = transform(exo_from_scene.float(), points.xyz)
     uv, valid = project(camera, xyz)
+    if wearer is not None:
+        valid &= (points.xyz - wearer.to(points.xyz)).norm(dim=-1) > OWN_BODY_M
     off = (uv - uv.new_tensor(pixel)).norm(dim=-1)
     near = (valid & (xyz[:, 2] > 0) & (off <= reach_px)).nonzero()[:, 0]
     if not len(near):

@@ -3,6 +3,7 @@ told apart."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -11,7 +12,13 @@ from torch import Tensor
 from ..cameras.model import CameraModel, camera_from_json, camera_to_json
 from ..errors import NO_NUMBERS, EgoXInputError
 from ..safe_files import read_json, write_json
-from ..trajectory.keyframes import check_made_on, keyframe_track
+from ..trajectory.keyframes import (
+    DEFAULT_UP,
+    check_made_on,
+    direction,
+    keyframe_track,
+    with_looks,
+)
 from ..trajectory.path import (
     PoseTrack,
     flags_at,
@@ -31,7 +38,8 @@ FORMAT = "egox_trajectory"
 VERSION = 1
 REQUIRED_KEYS = frozenset({"format", "version", "camera", "times_s", "w2c"})
 OPTIONAL_KEYS = frozenset(
-    {"prompt", "source", "exo_w2c", "exo_camera", "meta_intrinsics", "guessed", "confidence"}
+    {"prompt", "source", "exo_w2c", "exo_camera", "meta_intrinsics", "guessed", "looks", "up"}
+    | {"confidence"}
 )
 """``confidence`` is of older files and says nothing."""
 
@@ -135,7 +143,12 @@ def meta_trajectory(
     )
 
 
-def write_trajectory(path: Path, trajectory: CameraTrajectory) -> None:
+def write_trajectory(
+    path: Path,
+    trajectory: CameraTrajectory,
+    looks: Sequence[Mapping] = (),  # that the poses follow already: reading changes nothing
+    up: Sequence[float] = DEFAULT_UP,  # of the world, for the looks
+) -> None:
     """Write our own JSON, whole or not at all; what is None is left out."""
     content: dict[str, object] = {
         "format": FORMAT,
@@ -148,6 +161,8 @@ def write_trajectory(path: Path, trajectory: CameraTrajectory) -> None:
     }
     if trajectory.exo_camera is not None:
         content["exo_camera"] = camera_to_json(trajectory.exo_camera)
+    if looks:
+        content |= {"looks": list(looks), "up": list(up)}
     if trajectory.guessed is not None:
         content["guessed"] = trajectory.guessed.tolist()
     for key in ("exo_w2c", "meta_intrinsics"):
@@ -194,6 +209,12 @@ def parse_trajectory(
         name=name,
         constant=constant,
     )
+    track = with_looks(
+        track,
+        _timed_looks(content.get("looks") or [], times, name),
+        direction(content.get("up", DEFAULT_UP), f"up of {name}"),
+        camera_from_json(content["camera"], f"camera of {name}").quarter_turns,
+    )
     exo_w2c = (
         None
         if content.get("exo_w2c") is None
@@ -225,6 +246,18 @@ def parse_trajectory(
         source=str(content.get("source") or name),
         guessed=_guessed(content, times, name, frames, count),
     )
+
+
+def _timed_looks(looks: object, times: Tensor, name: str) -> object:
+    """Looks with ``frame`` of the file's own poses, by their times."""
+    if not isinstance(looks, list):
+        return looks
+    result = []
+    for look in looks:
+        if isinstance(look, dict) and look.get("frame") in range(len(times)):
+            look = {"time_s": float(times[look["frame"]]), "point": look.get("point")}
+        result.append(look)
+    return result
 
 
 def _guessed(

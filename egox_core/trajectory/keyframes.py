@@ -13,6 +13,10 @@ How the camera goes on from a keyframe to the next is the document's ``interpola
 keyframe's own: ``spline`` (smooth), ``linear`` or ``hold``; before the first keyframe and after the
 last one it stands still.
 
+``looks`` of a document, ``[{"frame": 24, "point": [x, y, z]}, ...]`` (or ``time_s``), says what the
+wearer looks at: the path looks there at these moments, without roll, and in between it keeps its own
+change of turn, bent to both ends (:func:`.path.bent`).
+
 ``made_on`` of a document names the video that it was made on, ``{"video": file name, "id": its
 video_mark}``: a path places a head in a room, so :func:`check_made_on` refuses it for another one.
 
@@ -23,6 +27,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import get_args
 
 import numpy as np
@@ -32,14 +37,16 @@ from torch import Tensor
 
 from ..cameras.model import CameraModel
 from ..errors import NO_NUMBERS, EgoXInputError
-from .path import Between, PoseTrack, interpolate_poses
+from .path import Between, Clock, PoseTrack, bends_to, interpolate_poses
 from .poses import FARTHEST, camera_centre, compose, look_at, sensor_from_upright, validate_w2c
 
-DOCUMENT_KEYS = frozenset({"keyframes", "up", "interpolation", "made_on"})
+DOCUMENT_KEYS = frozenset({"keyframes", "up", "interpolation", "made_on", "looks"})
 MOMENT_KEYS = frozenset({"time_s", "frame"})
 ANGLE_KEYS = frozenset({"yaw_deg", "pitch_deg", "roll_deg"})
 KEYFRAME_KEYS = MOMENT_KEYS | ANGLE_KEYS | {"w2c", "position", "look_at", "interpolation"}
 DEFAULT_UP = (0.0, -1.0, 0.0)
+OWN_BODY_M = 0.3
+"""Surfaces so near to the head are the wearer's own, and not what the wearer looks at."""
 MAX_KEYFRAMES = 200
 """Beyond that nobody edits keyframes by hand, and fitting takes long: every pose becomes one."""
 
@@ -78,36 +85,89 @@ def keyframe_track(
         )
     between = tuple(_between(k.get("interpolation", common), name) for k in keyframes)
     up = direction(document.get("up", DEFAULT_UP), f"up of {name}")
+    track = _own_track(keyframes, between, camera, up, name, rest)
+    return with_looks(track, document.get("looks") or [], up, camera.quarter_turns)
+
+
+def _own_track(
+    keyframes: list[dict],
+    between: tuple[Between, ...],
+    camera: CameraModel,
+    up: Tensor,
+    name: str,
+    rest: Tensor | None,
+) -> PoseTrack:
     if not keyframes:
         return constant_track(
             sensor_pose(torch.eye(3, 4, dtype=torch.float64) if rest is None else rest, camera),
             name,
         )
     poses = torch.stack([_pose(k, camera, up, f"{name} {i}") for i, k in enumerate(keyframes)])
-    clocks = {next(iter(MOMENT_KEYS & k.keys()), None) for k in keyframes}
-    moments = [
-        _vector([k[clock]], f"{clock} of {name} {i}", 1)
-        for i, k in enumerate(keyframes)
-        for clock in MOMENT_KEYS & k.keys()
-    ]
     if len(keyframes) == 1:
+        for clock in MOMENT_KEYS & keyframes[0].keys():
+            _vector([keyframes[0][clock]], f"{clock} of {name} 0", 1)
         return constant_track(poses[0], name)
-    if len(clocks) != 1 or None in clocks or len(moments) != len(keyframes):
-        raise EgoXInputError(
-            name,
-            got=f"moments given as {sorted(str(c) for c in clocks)}",
-            expected="time_s in all keyframes, or frame in all",
-            fix="use one of them throughout",
-        )
-    clock = clocks.pop()
+    clock, moments = _moments(keyframes, name)
     return PoseTrack(
         w2c=poses,
-        moments=torch.cat(moments),
-        clock="index" if clock == "frame" else "seconds",
+        moments=moments,
+        clock=clock,
         name=name,
         between=between[:-1],
         ends_hold=True,
     )
+
+
+def _moments(entries: list[dict], name: str) -> tuple[Clock, Tensor]:
+    """(clock, moments [N] float64) of keyframes or looks."""
+    clocks = {next(iter(MOMENT_KEYS & entry.keys()), None) for entry in entries}
+    moments = [
+        _vector([entry[clock]], f"{clock} of {name} {i}", 1)
+        for i, entry in enumerate(entries)
+        for clock in MOMENT_KEYS & entry.keys()
+    ]
+    if len(clocks) != 1 or None in clocks or len(moments) != len(entries):
+        raise EgoXInputError(
+            name,
+            got=f"moments given as {sorted(str(c) for c in clocks)}",
+            expected="time_s in all of them, or frame in all",
+            fix="use one of them throughout",
+        )
+    return "index" if clocks.pop() == "frame" else "seconds", torch.cat(moments)
+
+
+def with_looks(track: PoseTrack, looks: object, up: Tensor, quarter_turns: int) -> PoseTrack:
+    """The track bent to the points that the wearer looks at, ``[{"frame" or "time_s", "point"}, ...]``.
+
+    Raises:
+        EgoXInputError: another form, a clock that is not the track's, a point that can't be looked
+            at, moments that do not rise.
+    """
+    name = f"looks of {track.name}"
+    keys = ({"frame", "point"}, {"time_s", "point"})
+    if not isinstance(looks, list) or not all(
+        isinstance(k, dict) and k.keys() in keys for k in looks
+    ):
+        raise EgoXInputError(
+            name,
+            got=repr(looks)[:60],
+            expected="a list of objects with point, and frame or time_s",
+            fix='for example [{"frame": 24, "point": [0.2, 0.4, 1.5]}]',
+        )
+    if not looks:
+        return track
+    clock, moments = _moments(looks, name)
+    if track.constant:
+        track = replace(track, clock=clock, constant=False, ends_hold=True)
+    if clock != track.clock or (moments.diff() <= 0).any():
+        raise EgoXInputError(
+            name,
+            got=f"{'frame' if clock == 'index' else 'time_s'}: {moments.tolist()[:8]}",
+            expected="rising moments on the clock of the path's own",
+            fix="sort them, one per moment, and use frame or time_s as the path does",
+        )
+    points = torch.stack([_vector(k["point"], f"point of {name}") for k in looks])
+    return replace(track, bends=bends_to(track.at(moments), moments, points, up, quarter_turns))
 
 
 def check_made_on(content: object, video: Mapping[str, str] | None) -> None:

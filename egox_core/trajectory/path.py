@@ -18,12 +18,27 @@ from torch import Tensor
 from ..cameras.model import CameraModel
 from ..errors import EgoXInputError
 from ..types import UNTIMED_FPS, CameraTrajectory, FrameSelection
-from .poses import FARTHEST, camera_centre, compose, sensor_from_upright, validate_w2c
+from .poses import (
+    FARTHEST,
+    camera_centre,
+    compose,
+    look_at,
+    sensor_from_upright,
+    validate_w2c,
+)
 
 Clock = Literal["index", "seconds"]
 Between = Literal["spline", "linear", "hold"]
 """Ways of a camera from one pose to the next: on a smooth curve, straight, or not at all until the
 next one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bends:
+    """Turns at some moments by which a path is to look elsewhere than by itself."""
+
+    moments: Tensor  # [N] float64, strictly rising, on the path's clock
+    turns: Tensor  # [N, 3, 3] float64, in the world, after the camera's own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +54,12 @@ class PoseTrack:
     between: Between | tuple[Between, ...] = "spline"
     # the first pose holds before it, the last one after it; else such frames are refused
     ends_hold: bool = False
+    bends: Bends | None = None  # over the whole of it
+
+    def at(self, moments: Tensor) -> Tensor:  # [M] -> [M, 3, 4]
+        """The poses at other moments on the track's clock."""
+        poses = interpolate_poses(self.w2c, self.moments, moments, self.between)
+        return poses if self.bends is None else bent(poses, moments, self.bends)
 
     def __post_init__(self) -> None:
         if self.moments.shape != self.w2c.shape[:1] or not (self.moments.abs() <= FARTHEST).all():
@@ -121,6 +142,36 @@ def interpolate_poses(
     return torch.where(exact[:, None, None], w2c.double()[near], poses)
 
 
+def bends_to(
+    w2c: Tensor,  # [N, 3, 4] sensor axes, the path's own poses at the moments
+    moments: Tensor,  # [N] strictly rising
+    points: Tensor,  # [N, 3] metres, world, what the wearer looks at
+    up: Tensor,  # [3] of the world
+    quarter_turns: int,  # of the camera
+) -> Bends:
+    """Bends by which the camera looks at each point at its moment, without roll.
+
+    Raises:
+        EgoXInputError: a point at the camera, or straight above or below it.
+    """
+    turn = sensor_from_upright(quarter_turns)
+    centres = camera_centre(w2c)
+    level = torch.stack([look_at(c, p, up)[:, :3] for c, p in zip(centres, points, strict=True)])
+    turns = (turn @ level).transpose(-1, -2) @ w2c[:, :, :3]
+    return Bends(moments=moments, turns=turns)
+
+
+def bent(w2c: Tensor, moments: Tensor, bends: Bends) -> Tensor:  # [T, 3, 4], [T] -> [T, 3, 4]
+    """The path with its change of turn kept and bent: between two moments from one bend to the next
+    (slerp), before the first and after the last one by those. No place changes."""
+    turns, times = Rotation.from_matrix(bends.turns.numpy()), bends.moments.double().numpy()
+    if len(times) > 1:
+        turns = Slerp(times, turns)(np.clip(moments.double().numpy(), times[0], times[-1]))
+    turns = torch.from_numpy(turns.as_matrix())
+    rotation = w2c[:, :, :3].double() @ turns.transpose(-1, -2)
+    return torch.cat((rotation, -rotation @ camera_centre(w2c.double())[..., None]), dim=-1)
+
+
 def smooth_poses(
     w2c: Tensor,  # [T, 3, 4]
     sigma_frames: float,
@@ -173,7 +224,7 @@ def poses_of_frames(track: PoseTrack, frames: FrameSelection) -> Tensor:  # [T, 
             expected=f"poses for {float(moments.min()):g} to {float(moments.max()):g}{unit}, the frames in use",
             fix="use fewer frames or an earlier start, or a longer trajectory",
         )
-    return interpolate_poses(track.w2c, track.moments, moments, track.between)
+    return track.at(moments)
 
 
 def trajectory_from_track(
@@ -198,9 +249,7 @@ def trajectory_from_track(
     elif track.ends_hold and count is not None:
         index = torch.arange(count, dtype=torch.float64)
         times = index / UNTIMED_FPS if clip_times_s is None else clip_times_s.double()
-        w2c = interpolate_poses(
-            track.w2c, track.moments, index if track.clock == "index" else times, track.between
-        )
+        w2c = track.at(index if track.clock == "index" else times)
     else:
         if count is not None and len(track.w2c) < count and not track.constant:
             raise EgoXInputError(
@@ -209,7 +258,7 @@ def trajectory_from_track(
                 expected=f"at least {count}, the frames in use",
                 fix="use fewer frames, or a longer trajectory",
             )
-        w2c = track.w2c.double()
+        w2c = track.at(track.moments)
         if track.constant:
             w2c = w2c.expand(count or 1, 3, 4).clone()
         w2c = w2c[:count]

@@ -77,6 +77,14 @@ def headpose_arguments(parser: argparse.ArgumentParser) -> None:
         help="first frame of a new shot; may be given again",
     )
     parser.add_argument(
+        "--look-at",
+        type=_triple,
+        action="append",
+        default=[],
+        metavar="FRAME,X,Y",
+        help="what the wearer looks at in a frame, in pixels of exo.mp4; may be given again",
+    )
+    parser.add_argument(
         "--entry", default="", help="the take's name, where meta.json lists several"
     )
     parser.add_argument(
@@ -97,9 +105,10 @@ def run_headpose(args: argparse.Namespace, progress: Progress) -> int:
         up=args.up,
         cuts=tuple(args.cut),
         entry=args.entry,
+        clicks=tuple(args.look_at),
     )
-    trajectory, report = estimate_take(args.take, args.keypoints, options, progress)
-    path = write_head(args.take, trajectory, meta=args.meta, replace=args.replace)
+    trajectory, report, looks = estimate_take(args.take, args.keypoints, options, progress)
+    path = write_head(args.take, trajectory, looks, meta=args.meta, replace=args.replace)
     print(f"{report.text()}: {path}")
     for note in report.notes:
         print(f"note: {note}")

@@ -3,8 +3,8 @@ the take."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from egox_core.archives import open_zip, read_array
-from egox_core.cameras.model import camera_to_json, intrinsics_matrix
+from egox_core.cameras.model import camera_to_json, intrinsics_matrix, unproject
 from egox_core.cameras.presets import preset_camera
 from egox_core.errors import EgoXInputError
 from egox_core.file_names import DEPTH_NAMES, EXO, HEAD_TRAJECTORY, META
@@ -22,10 +22,14 @@ from egox_core.takes.depth_files import load_depth_file
 from egox_core.takes.exo_camera import ExoLens, exo_camera_of_size, exo_poses, with_exo_lens
 from egox_core.takes.meta import LIST_KEY, read_meta
 from egox_core.takes.trajectory_files import write_trajectory
+from egox_core.trajectory.head_evidence import ExoView, camera_poses, surface_reach
 from egox_core.trajectory.head_payloads import mhr_points, openpose_points
 from egox_core.trajectory.head_points import HeadPoints
 from egox_core.trajectory.head_pose import HeadReport, estimate_head
 from egox_core.trajectory.head_template import HeadMount, head_trajectory
+from egox_core.trajectory.keyframes import OWN_BODY_M, with_looks
+from egox_core.trajectory.path import numbered_track
+from egox_core.trajectory.poses import camera_centre
 from egox_core.types import CameraTrajectory, FrameSelection
 from egox_core.video.reader import probe_video
 from egox_core.video.selection import VideoInfo
@@ -51,13 +55,16 @@ class HeadOptions:
     ego_camera: str = "aria_released"  # preset
     up: tuple[float, float, float] | None = None
     cuts: tuple[int, ...] = ()
+    # (frame, x, y): what the wearer looks at, in pixels of the exo video
+    clicks: tuple[tuple[float, float, float], ...] = ()
     entry: str = ""  # the take's name, where meta.json lists several
 
 
 def estimate_take(
     folder: Path, keypoints: Path, options: HeadOptions, progress: Progress = no_progress
-) -> tuple[CameraTrajectory, HeadReport]:
-    """The wearer's camera over all frames of a take's video that the keypoints have.
+) -> tuple[CameraTrajectory, HeadReport, dict[str, object]]:
+    """(the wearer's camera over all frames of a take's video that the keypoints have, what it rests
+    on, the points that it was made to look at as fields of a trajectory file).
 
     Depth is used where the take has it. The video is not decoded.
 
@@ -114,7 +121,7 @@ def estimate_take(
         cuts=options.cuts,
     )
     ego = meta.ego_camera or preset_camera(options.ego_camera, frames.size[1])
-    return head_trajectory(
+    trajectory = head_trajectory(
         path.world_from_head,
         ego,
         options.mount,
@@ -123,7 +130,64 @@ def estimate_take(
         exo_w2c=exo_w2c,
         exo_camera=camera,
         prompt=meta.prompt,
-    ), path.report
+    )
+    if not options.clicks:
+        return trajectory, path.report, {}
+    view = ExoView(camera=camera, exo_w2c=exo_w2c, depth_m=depth_m, mask=None, up=None)
+    looks = looks_of_clicks(options.clicks, view, camera_centre(trajectory.w2c))
+    track = with_looks(
+        numbered_track(trajectory.w2c, "estimate"), looks, path.up, ego.quarter_turns
+    )
+    bent = replace(trajectory, w2c=track.at(track.moments))
+    return bent, path.report, {"looks": looks, "up": path.up.tolist()}
+
+
+def looks_of_clicks(
+    clicks: Sequence[tuple[float, float, float]],  # (frame, x, y)
+    view: ExoView,
+    heads: Tensor,  # [T, 3] metres, world
+) -> list[dict[str, object]]:
+    """Points of the scene under clicks in the exo video, as ``looks`` of a path.
+
+    A surface within OWN_BODY_M of the wearer's head is the wearer's own: what is seen there in the
+    nearest other frame counts then, where the exo camera stands still.
+
+    Raises:
+        EgoXInputError: no depth, a frame or pixel outside the video, nothing there but the wearer.
+    """
+    if view.depth_m is None:
+        raise EgoXInputError(
+            "--look-at", got="no depth", expected="the take's depth", fix="add it to the take"
+        )
+    count, height, width = view.depth_m.shape
+    rotation, origin = camera_poses(view, count)
+    moving = view.exo_w2c is not None and view.exo_w2c.ndim == 3
+    looks = {}
+    for number, x, y in clicks:
+        frame, uv = int(number), np.array([x, y])
+        name = f"--look-at {frame},{x:g},{y:g}"
+        if frame != number or not (0 <= frame < count and 0 <= x < width and 0 <= y < height):
+            raise EgoXInputError(
+                name,
+                got="a place outside the video",
+                expected=f"frames 0 to {count - 1}, {width}x{height} px",
+                fix="number the frames from 0",
+            )
+        ray = rotation[frame] @ unproject(view.camera, torch.from_numpy(uv))[0].numpy()
+        order = [frame] if moving else sorted(range(count), key=lambda t: abs(t - frame))
+        for t in order:
+            point = origin[frame] + surface_reach(view, t, uv, 1.0) * ray
+            if np.linalg.norm(point - heads[frame].numpy()) > OWN_BODY_M:  # not for NaN either
+                break
+        else:
+            raise EgoXInputError(
+                name,
+                got="the wearer's own body, or no depth",
+                expected="something that the wearer looks at",
+                fix="click on a thing beside the wearer",
+            )
+        looks[frame] = {"frame": frame, "point": point.round(5).tolist()}
+    return [looks[frame] for frame in sorted(looks)]
 
 
 def _all_frames(video: VideoInfo, count: int, path: Path) -> FrameSelection:
@@ -287,7 +351,12 @@ def head_target(folder: Path, *, meta: bool = False, replace: bool = False) -> P
 
 
 def write_head(
-    folder: Path, trajectory: CameraTrajectory, *, meta: bool = False, replace: bool = False
+    folder: Path,
+    trajectory: CameraTrajectory,
+    looks: Mapping[str, object],  # of estimate_take
+    *,
+    meta: bool = False,
+    replace: bool = False,
 ) -> Path:
     """Write head_trajectory.json beside the take, or the poses into its meta.json; the file.
 
@@ -296,7 +365,7 @@ def write_head(
     """
     path = head_target(folder, meta=meta, replace=replace)
     if not meta:
-        write_trajectory(path, trajectory)
+        write_trajectory(path, trajectory, **looks)
         return path
     content = read_json(path, META) if path.exists() else {}
     assert isinstance(content, dict)

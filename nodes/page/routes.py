@@ -203,17 +203,26 @@ async def exo_frame(body: dict) -> web.Response:
 @guarded(SMALL_BODY)
 async def pick(body: dict) -> web.Response:
     """The point of the scene under an exo pixel (``u``, ``v`` as shares 0…1 of the picture); with
-    ``head`` true the centre of the head there."""
+    ``head`` true the centre of the head there; with ``wearer``, the head's place, what is no part
+    of that person."""
     entry = scene_entry(body)
     frame = whole_number(body, "frame", 0, entry.frames - 1, 0)
     camera = entry.scene.exo_camera
     width, height = camera.stored_size
     pixel = number(body, "u", 0, 1) * width - 0.5, number(body, "v", 0, 1) * height - 0.5
-    hit = await beside(
-        _pick, entry, frame, pixel, pick_head if body.get("head") is True else pick_point
-    )
+    if body.get("head") is True:
+        query = pick_head
+    else:
+        given = body.get("wearer")
+        wearer = None if given is None else direction(given, "wearer")
+        query = functools.partial(pick_point, wearer=wearer)
+    hit = await beside(_pick, entry, frame, pixel, query)
     if hit is None:
-        return refuse(404, "no depth is known there: click on something that the cloud shows")
+        return refuse(
+            404,
+            "nothing to look at is known there (the wearer's own body doesn't count): click on "
+            "something that the cloud shows",
+        )
     return web.json_response(
         {"point": hit.point.tolist(), "depth_m": hit.depth_m, "off_px": hit.off_px}
     )

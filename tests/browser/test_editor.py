@@ -326,6 +326,65 @@ def test_an_estimate_is_corrected_undone_and_kept(open_page, unpacked):
     assert np.abs(other - np.array(kept)).max() > 0.15
 
 
+def test_what_the_wearer_looks_at(open_page, unpacked):
+    """One click turns the whole estimate; more, moved and taken back; kept, and what a run makes."""
+    editor = start(open_page, unpacked)
+    page, hands = editor.page, editor.hands
+    page.set_widget("EgoXLoadExoVideo", "file", "sample/calm_room/exo.mp4")
+    add_head(page)
+    page.set_widget(NODE, "source", "estimated")
+    editor.open(load=True)
+    hands.wait_for_function(f"() => {editor.script('exo.step')} === 'look'", timeout=30_000)
+    middle = FRAMES // 2
+    assert editor.ask("state.frame") == middle and not hands.evaluate(CUT_OFF)
+    assert "What does the wearer look at" in editor.at("exo-note").inner_text()
+
+    def looks() -> list[dict]:
+        return json.loads(editor.ask("state.text")).get("looks", [])
+
+    def click(x: float, y: float) -> None:
+        before = editor.keyframes()
+        hands.mouse.click(*editor.in_box("exo", x, y))
+        editor.wait_for_change(before)
+
+    def turns() -> np.ndarray:
+        q = np.array([pose["turn"] for pose in editor.ask("poses")])
+        return np.degrees(2 * np.arccos(np.abs((q[1:] * q[:-1]).sum(1)).clip(0, 1)))
+
+    own, begun = turns(), editor.prior()
+    click(0.3, 0.85)
+    assert [look["frame"] for look in looks()] == [middle]
+    assert turns().max() < own.max() + 2 and differ(editor.prior(), begun) > 2
+    editor.at("look-next").click()
+    assert editor.ask("state.frame") == 1
+    click(0.5, 0.9)
+    two = editor.keyframes()
+    assert [look["frame"] for look in looks()] == [1, middle]
+    box, track = editor.at("look-0").bounding_box(), editor.at("track").bounding_box()
+    each = (track["width"] - 28) / (FRAMES - 1)
+    editor.drag((box["x"] + box["width"] / 2, box["y"] + box["height"] / 2), (each, 0))
+    assert [look["frame"] for look in looks()] == [2, middle]
+    hands.keyboard.press("Delete")
+    assert [look["frame"] for look in looks()] == [middle]
+    for _ in range(2):
+        hands.keyboard.press("Control+z")
+    assert editor.keyframes() == two
+    editor.close()
+    editor.open(load=False)
+    assert json.loads(editor.ask("state.text")) == json.loads(two)
+    editor.close()
+    point = json.loads(two)["looks"][1]["point"]
+    w2c = np.array(run_path(page))[middle]
+    seen = w2c[:, :3] @ point + w2c[:, 3]
+    assert seen[2] / np.linalg.norm(seen) > 0.9999
+    page.set_widget("EgoXLoadExoVideo", "file", "sample/synthetic_room/exo.mp4")
+    hands.wait_for_function(
+        f"() => !app.graph.nodes.find((n) => n.type === '{NODE}')"
+        ".widgets.find((w) => w.name === 'keyframes').value.includes('looks')",
+        timeout=30_000,
+    )
+
+
 def test_guessed_frames_are_marked_and_opened(open_page, unpacked, uploads, repo_root):
     editor = start(open_page, unpacked)
     take = load_take(repo_root / "sample" / "synthetic_room", frame_count=FRAMES)

@@ -102,6 +102,36 @@ test("the camera of a frame is its keyframe, or a new one", () => {
   assert.equal(state.content.keys.length, 1); // one must stay
 });
 
+test("what is looked at bends the path; hands, moves and undo work on it", () => {
+  const state = stateOf(key(0, 0), key(48, 1, { yaw_deg: 30 }));
+  const ahead = ({ turn }) => toW2c({ position: [0, 0, 0], turn })[2].slice(0, 3);
+  state.setFrame(24);
+  const own = state.poseAt();
+  state.setLook([0.5, 1, 1.9]);
+  close(ahead(state.poseAt()), ahead(lookAt(own.position, [0.5, 1, 1.9])));
+  const [before, text] = [state.poseAt(10), state.text];
+  assert.equal(parseDocument(text, clip).looks.length, 1);
+  state.setPose({ ...state.poseAt(), position: [0.5, 0.2, 1] }); // moved only: it still looks there
+  close(ahead(state.poseAt()), ahead(lookAt([0.5, 0.2, 1], [0.5, 1, 1.9])));
+  state.undo();
+  state.setFrame(10);
+  const wanted = fromAngles([0.2, 0, 1], 12, 3, 1);
+  state.setPose(wanted); // turned by hand elsewhere: the bent path passes through that pose
+  close(ahead(state.poseAt()), ahead(wanted), 1e-4);
+  assert.equal(state.content.looks.length, 1);
+  state.undo();
+  close(state.poseAt().turn, before.turn);
+  state.moveKey(0, 30, "looks");
+  assert.deepEqual([state.keyAt(30, "looks"), state.keyAt(24, "looks")], [0, -1]);
+  state.setFrame(30);
+  state.setPose(wanted); // turned by hand at its own frame: the point goes
+  assert.equal(state.content.looks.length, 0);
+  state.undo();
+  state.deleteKey();
+  assert.equal(state.content.looks.length, 0);
+  close(state.poseAt(24).turn, own.turn);
+});
+
 test("keyframes move between their neighbours only", () => {
   const state = stateOf(key(0, 0), key(10, 1), key(20, 2));
   state.moveKey(1, 15);

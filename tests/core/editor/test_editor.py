@@ -34,7 +34,7 @@ from egox_core.trajectory.keyframes import (
     upright_pose,
 )
 from egox_core.trajectory.path import interpolate_poses
-from egox_core.trajectory.poses import look_at
+from egox_core.trajectory.poses import invert, look_at
 from egox_core.types import CameraTrajectory, DepthVideo, PointCloud
 from tests.core.box_room import view
 from tests.refusals import refuses
@@ -117,6 +117,15 @@ def test_a_click_finds_the_surface(world):
         )  # on the pixel's own ray
         assert found.depth_m == pytest.approx(float(seen.depth_m[v, u]), rel=0.03)
     assert pick_point(points, EXO, pose, (-500.0, 0.0)) is None
+    # What is near the wearer's head is the wearer: the click goes on to what is behind, or nowhere.
+    wall = pick_point(points, EXO, pose, (60, 80))
+    nearer = (wall.point - invert(pose)[:, 3]) * 0.6 + invert(pose)[:, 3]
+    body = replace(points.first(200), xyz=nearer.float() + 0.02 * torch.randn(200, 3))
+    both = joined(body, points)
+    assert pick_point(both, EXO, pose, (60, 80)).depth_m < 0.7 * wall.depth_m
+    behind = pick_point(both, EXO, pose, (60, 80), wearer=nearer)
+    assert behind.depth_m == pytest.approx(wall.depth_m, rel=1e-3)
+    assert pick_point(body, EXO, pose, (60, 80), wearer=nearer) is None
 
 
 def test_up_is_what_the_floor_says():

@@ -17,7 +17,12 @@ from egox_core.errors import EgoXInputError
 from egox_core.safe_files import write_json
 from egox_core.takes.meta import read_meta
 from egox_core.takes.trajectory_files import read_trajectory, write_trajectory
-from egox_core.trajectory.keyframes import keyframe_track, sensor_pose, upright_pose
+from egox_core.trajectory.keyframes import (
+    keyframe_track,
+    sensor_pose,
+    upright_from_sensor,
+    upright_pose,
+)
 from egox_core.trajectory.path import (
     PoseTrack,
     interpolate_poses,
@@ -218,7 +223,18 @@ def test_own_format_round_trip(tmp_path: Path) -> None:
     twice = resample(before, selection([0, 2, 2, 4]))
     assert torch.allclose(resample(twice, selection([0, 2, 4])).w2c, half.w2c)
     content = json.loads(path.read_text(encoding="utf-8"))
+    point = (camera_centre(before.w2c)[8] + torch.tensor([0.3, 1.0, 2.0])).tolist()
+    write_json(path, content | {"looks": [{"frame": 8, "point": point}], "confidence": [1.0] * 21})
+    bent = read_trajectory(path, CAMERA)
+    assert torch.allclose(camera_centre(bent.w2c), camera_centre(before.w2c))
+    ray = upright_from_sensor(bent.w2c, CAMERA)[8, 2, :3]
+    aim = torch.tensor(point, dtype=torch.float64) - camera_centre(before.w2c)[8]
+    assert float(ray @ aim) == pytest.approx(float(aim.norm()))
+    write_trajectory(path, bent, [{"time_s": 0.4, "point": point}])  # as the command does
+    assert torch.allclose(read_trajectory(path, CAMERA).w2c, bent.w2c, atol=1e-12)
     for broken, message in (
+        (content | {"looks": [{"frame": 40, "point": point}]}, "frame or time_s|clock"),
+        (content | {"looks": 5}, "a list of objects"),
         (content | {"colour": 1}, "unknown .'colour'"),
         (content | {"version": 9}, "version 9"),
         ({k: v for k, v in content.items() if k != "w2c"}, "missing keys .'w2c'"),
@@ -258,6 +274,46 @@ def test_keyframes() -> None:
         sensor_pose(torch.eye(3, 4, dtype=torch.float64), CAMERA),
     )
     assert trajectory_from_track(constant, CAMERA, selection([0, 5, 99])).w2c.shape == (3, 3, 4)
+
+
+def test_looks_bend_the_path_and_keep_its_own_turns() -> None:
+    """At their frames the camera looks at the points without roll; between two of them, and with one
+    everywhere, the path turns from frame to frame as it did."""
+    frames = selection(list(range(0, 49)))
+    wave = [
+        {"frame": t, "position": [0.02 * t, 0, 1], "yaw_deg": 30 * math.sin(t / 5), "roll_deg": 5}
+        for t in range(0, 49, 4)
+    ]
+    up, points = [0.1, -1.0, 0.2], [[0.5, 0.6, 2.0], [2.5, -0.3, 1.5]]
+
+    def path(*looks: tuple[int, int], keys=wave) -> torch.Tensor:
+        content = {"keyframes": keys, "up": up}
+        content |= {"looks": [{"frame": t, "point": points[i]} for t, i in looks]} if looks else {}
+        return trajectory_from_track(keyframe_track(content, CAMERA), CAMERA, frames).w2c
+
+    def turns(w2c: torch.Tensor) -> np.ndarray:
+        steps = w2c[1:, :, :3] @ w2c[:-1, :, :3].transpose(-1, -2)
+        return Rotation.from_matrix(steps.numpy()).magnitude()
+
+    own, one, two = path(), path((24, 0)), path((8, 0), (40, 1))
+    assert np.allclose(turns(one), turns(own), atol=1e-9)
+    assert np.degrees(np.abs(turns(two) - turns(own)).max()) < 6
+    for bent, t, i in ((one, 24, 0), (two, 8, 0), (two, 40, 1)):
+        centre = camera_centre(own)[t]
+        assert torch.allclose(
+            upright_from_sensor(bent[t], CAMERA), look_at(centre, points[i], up), atol=1e-9
+        )
+    assert torch.allclose(camera_centre(two), camera_centre(own))
+    still = path((8, 0), (40, 1), keys=wave[:1])  # one pose: the shortest way from look to look
+    assert np.ptp(turns(still)[8:40]) < 1e-9 and turns(still)[:8].max() < 1e-7
+    for looks, message in (
+        ([{"frame": 3}], "a list of objects"),
+        ([{"time_s": 3, "point": [0, 0, 9]}], "clock of the path"),
+        ([{"frame": 3, "point": [0, 0, 9]}] * 2, "rising"),
+        ([{"frame": 0, "point": [0.1, -1, 1.2]}], "straight above"),
+    ):
+        with pytest.raises(EgoXInputError, match=message):
+            keyframe_track({"keyframes": wave, "up": up, "looks": looks}, CAMERA)
 
 
 def test_angles_turn_the_upright_way() -> None:

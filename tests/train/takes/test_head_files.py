@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import torch
 
+from egox_core.cameras.model import project
 from egox_core.file_names import DEPTH, HEAD_TRAJECTORY, META
 from egox_core.safe_files import read_json, write_json
 from egox_core.takes.take import load_take
 from egox_core.takes.trajectory_files import read_trajectory
 from egox_core.trajectory.head_payloads import MHR_POINTS, OPENPOSE_POINTS
 from egox_core.trajectory.head_template import POINTS
-from egox_core.trajectory.poses import camera_centre, transform
+from egox_core.trajectory.poses import camera_centre, invert, transform
 from lab.drawn import SyntheticSpec, SyntheticTake, make_take, write_take
 from lab.drawn.layout import draw_layout
 from train_egox import main
@@ -99,6 +100,27 @@ def test_a_folder_of_openpose_files(folder, take, marks, capsys):
         )
         == 0
     )
+
+
+def test_clicks_say_what_the_wearer_looks_at(folder, take, marks, capsys):
+    points = folder.parent / "points.json"
+    write_json(points, openpose_frames(marks, take))
+    command = ["headpose", str(folder), "--keypoints", str(points), "--replace"]
+    frame, world = 4, take.ego_w2c.new_tensor([0.0, 0.0, 0.0])
+    ahead = invert(take.ego_w2c)[frame] @ torch.tensor([0, 0, 1.0, 1.0], dtype=torch.float64)
+    seen = transform(take.exo_w2c.reshape(-1, 3, 4)[0], ahead[None] + world)
+    (u, v), _ = (value[0] for value in project(take.exo_camera, seen))
+    click = f"{frame},{float(u.clamp(0, 223)):.1f},{float(v.clamp(0, 127)):.1f}"
+    assert main([*command, "--look-at", click]) == 0
+    looks = read_json(folder / HEAD_TRAJECTORY)["looks"]
+    path = read_trajectory(folder / HEAD_TRAJECTORY, take.ego_camera)
+    aim = torch.tensor(looks[0]["point"], dtype=torch.float64) - camera_centre(path.w2c)[frame]
+    assert [look["frame"] for look in looks] == [frame]
+    assert float(path.w2c[frame, 2, :3] @ aim / aim.norm()) == pytest.approx(1)
+    for bad, message in (("99,5,5", "outside the video"), ("0,900,5", "outside the video")):
+        assert main([*command, "--look-at", bad]) == 2 and message in capsys.readouterr().err
+    (folder / DEPTH).unlink()
+    assert main([*command, "--look-at", click]) == 2 and "no depth" in capsys.readouterr().err
 
 
 def test_one_file_and_no_depth(folder, take, marks, capsys):

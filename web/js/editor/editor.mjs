@@ -15,6 +15,8 @@ import { SideView } from "./view/side_view.mjs";
 import { addStyle } from "./view/style.mjs";
 import { Timeline } from "./view/timeline.mjs";
 
+const LOOK_FRAMES = [1 / 2, 1 / 6, 5 / 6]; // shares of the clip
+
 export class PoseEditor {
   // host: what the node and the page offer, see node_widget.mjs
   constructor(host, server, say) {
@@ -39,6 +41,9 @@ export class PoseEditor {
     this.exo = new ExoView(server, say, {
       onPlace: (point) => this.placeAt(point),
       onAim: (point) => this.aimAt(point),
+      onLook: (point) => this.lookAt(point),
+      onLookTool: () => this.chooseTool("aim"),
+      onFrame: (frame) => this.state.setFrame(frame),
       onGone: () => this.scene.forget(),
     });
     this.wishes = this.makeWishes();
@@ -79,7 +84,7 @@ export class PoseEditor {
       // path from elsewhere, that one is to be seen and edited.
       if (!this.host.isExample() && this.host.source() === "keyframes") return content;
       this.own = this.host.isExample() ? null : content;
-      return { ...content, keys: [] };
+      return { ...content, keys: [], looks: [] };
     } catch (error) {
       if (!(error instanceof DocumentError)) throw error;
       this.fault = error.message;
@@ -123,7 +128,7 @@ export class PoseEditor {
       onGrab: () => state.begin(),
       onPose: (pose) => state.setPose(pose),
       onRelease: () => state.end(),
-      onPick: (point, tool) => (tool === "snap" ? this.placeAt(point) : this.aimAt(point)),
+      onPick: (point, tool) => (tool === "snap" ? this.placeAt(point) : this.lookAt(point)),
     });
   }
 
@@ -176,11 +181,29 @@ export class PoseEditor {
       this.shown = true;
       state.show(parseDocument(content, state.clip, this.camera.quarter_turns));
       this.timeline.showGuessed(data.guessed);
-      if (data.guessed.length && !state.frame) state.setFrame(data.guessed[0]);
+      const estimated = data.guessed.length || host.source() === "estimated";
+      if (estimated && data.scene && !state.frame) this.startLooking();
       this.showBanner();
     } catch (error) {
       this.scene.failed(error);
     }
+  }
+
+  // The first thing to do with an estimate: say what the wearer looks at, in the large exo frame.
+  startLooking() {
+    this.layout.root.classList.add("egox-ed-large");
+    this.chooseTool("aim");
+    this.state.setFrame(this.nextLook());
+    this.layout.tell(this.say("clickLook"));
+  }
+
+  // The frame in which one more point helps most; null where there are enough.
+  nextLook() {
+    const { state } = this;
+    const last = state.clip.count - 1;
+    const frames = state.content.looks.map((_, i) => state.frameOfKey(i, "looks"));
+    const far = (frame) => frames.every((other) => Math.abs(other - frame) > last / 8);
+    return LOOK_FRAMES.map((share) => Math.round(share * last)).find(far) ?? null;
   }
 
   async askCamera() {
@@ -242,12 +265,13 @@ export class PoseEditor {
       view.path.set(
         this.poses,
         state.content.keys.map((key) => key.pose),
+        state.content.looks.flatMap(({ moment, point }) => [state.track.at(moment).position, point]),
       );
       view.setUp(state.content.up);
     }
     view.setPose(pose);
     this.side.show(pose, state.frame);
-    this.exo.show(state.frame, this.poses, pose);
+    this.exo.show(state.frame, this.poses, pose, state.content.looks[state.keyAt(state.frame, "looks")]?.point);
     if (kind === "frame" || kind === "clip") this.scene.showMoving();
     this.layout.showSteps(state.undoable, state.redoable);
     if (kind === "commit") {
@@ -279,6 +303,12 @@ export class PoseEditor {
     this.view.showMark(point);
   }
 
+  lookAt(point) {
+    this.state.setLook(point);
+    this.view.showMark(point);
+    this.exo.propose(this.nextLook());
+  }
+
   // A path from nothing: the first click makes its only keyframe.
   newPath() {
     const { state } = this;
@@ -290,6 +320,8 @@ export class PoseEditor {
     if (this.layout.tools[tool].disabled) return;
     this.view.setTool(tool);
     this.layout.showTool(tool);
+    if (tool === "aim") this.exo.begin("look");
+    else if (this.exo.step === "look") this.exo.begin(null);
   }
 
   frameAll() {

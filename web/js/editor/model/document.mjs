@@ -1,6 +1,6 @@
 // The node's value: a keyframe document as egox_core/trajectory/keyframes.py reads it, in and out
 // of text.
-// In memory: { up, upGiven, mode, clock: "frame" | "time_s", keys: [{ moment, pose, mode }], madeOn }, never changed in
+// In memory: { up, upGiven, mode, clock: "frame" | "time_s", keys: [{ moment, pose, mode }], looks: [{ moment, point }], madeOn }, never changed in
 // place; upGiven: the text says what up is (else the scene may); madeOn: { video, id } of the video that it belongs to.
 import { DEFAULT_UP, fromAngles, fromW2c, lookAt, toAngles } from "./pose.mjs";
 import { MODES, Track } from "./track.mjs";
@@ -26,14 +26,22 @@ export function parseDocument(text, clip, quarterTurns = 0) {
   const up = content.up === undefined ? [...DEFAULT_UP] : numbers(content.up, 3, "up");
   if (Math.hypot(...up) < 1e-9) throw new DocumentError("up has no direction");
   const mode = checkedMode(content.interpolation ?? "spline");
-  const clock = list.length && "time_s" in list[0] ? "time_s" : "frame";
+  const given = content.looks ?? [];
+  if (!Array.isArray(given) || given.some((look) => !look || typeof look !== "object"))
+    throw new DocumentError("looks is no list of points");
+  const clock = "time_s" in ((list.length < 2 ? given[0] : null) ?? list[0] ?? {}) ? "time_s" : "frame";
   const keys = list.map((item, i) =>
     parseKey(item, i, { up, mode, clock, clip, quarterTurns, alone: list.length === 1 }),
   );
   for (let i = 1; i < keys.length; i++)
     if (!(keys[i].moment > keys[i - 1].moment))
       throw new DocumentError(`keyframe ${i} is not later than the one before`);
-  return { up, upGiven: content.up !== undefined, mode, clock, keys, madeOn: content.made_on };
+  const looks = given.map((look, i) => ({
+    moment: numbers([look[clock]], 1, `${clock} of look ${i}`)[0],
+    point: numbers(look.point, 3, `point of look ${i}`),
+  }));
+  if (looks.some((look, i) => i && look.moment <= looks[i - 1].moment)) throw new DocumentError("looks do not rise");
+  return { up, upGiven: content.up !== undefined, mode, clock, keys, looks, madeOn: content.made_on };
 }
 
 function parseKey(item, i, { up, mode, clock, clip, quarterTurns, alone }) {
@@ -81,11 +89,13 @@ const round = (value, digits) => {
 };
 
 // A document as plain JSON: one keyframe a line, so that it can also be read and edited by hand.
-export function writeDocument({ up, mode, clock, keys, madeOn }) {
+export function writeDocument({ up, mode, clock, keys, looks, madeOn }) {
   const head = [];
   if (madeOn) head.push(`"made_on": ${JSON.stringify(madeOn)}`);
   if (up.some((v, i) => v !== DEFAULT_UP[i])) head.push(`"up": ${JSON.stringify(up)}`);
   head.push(`"interpolation": ${JSON.stringify(mode)}`);
+  const points = looks.map(({ moment, point }) => ({ [clock]: moment, point: point.map((v) => round(v, 5)) }));
+  if (points.length) head.push(`"looks": ${JSON.stringify(points)}`);
   const lines = keys.map(
     (key) => `  ${JSON.stringify(writeKey(key, up, mode, clock)).replace(/([:,])(?=["[\d-])/g, "$1 ")}`,
   );
@@ -101,7 +111,9 @@ function writeKey(key, up, mode, clock) {
   return written;
 }
 
-export const trackOf = (content) => new Track(content.keys);
+// rest: the pose while there is no keyframe
+export const trackOf = ({ keys, looks, up }, rest) =>
+  new Track(keys.length ? keys : [{ moment: 0, pose: rest, mode: "spline" }], looks, up);
 
 // No keyframe: the camera rests where the exo camera is.
 export const emptyDocument = (up = DEFAULT_UP) => ({
@@ -110,6 +122,7 @@ export const emptyDocument = (up = DEFAULT_UP) => ({
   mode: "spline",
   clock: "frame",
   keys: [],
+  looks: [],
 });
 
 // One pose, standing still: where every path begins.

@@ -68,6 +68,15 @@ export function quaternion(m) {
   return q.map((v) => v / size);
 }
 
+// The rotation b, then a.
+export const times = ([ax, ay, az, aw], [bx, by, bz, bw]) => [
+  aw * bx + ax * bw + ay * bz - az * by,
+  aw * by - ax * bz + ay * bw + az * bx,
+  aw * bz + ax * by - ay * bx + az * bw,
+  aw * bw - ax * bx - ay * by - az * bz,
+];
+export const inverse = ([x, y, z, w]) => [-x, -y, -z, w];
+
 export function matrix([x, y, z, w]) {
   return [
     [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],

@@ -1,9 +1,21 @@
 // What is being edited: the keyframe document, the frame that is looked at, the copied pose, and what can be undone.
 import { trackOf, writeDocument } from "./document.mjs";
+import { inverse, times } from "./pose.mjs";
 
 const UNDO_STEPS = 200;
 const STILL = { position: [0, 0, 0], turn: [0, 0, 0, 1] };
+const angleBetween = (a, b) => 2 * Math.acos(Math.min(1, Math.abs(times(a, inverse(b))[3])));
 const NEAR = 0.5 - 1e-6; // a keyframe within half a frame belongs to that frame
+
+// A document with a keyframe of this pose at a moment.
+function keyed(content, moment, pose) {
+  const { keys, mode } = content;
+  const before = keys.filter((key) => key.moment < moment - 1e-9);
+  const after = keys.filter((key) => key.moment > moment + 1e-9);
+  const old = keys.find((key) => Math.abs(key.moment - moment) <= 1e-9);
+  const added = { moment, pose, mode: (old ?? before.at(-1))?.mode ?? mode };
+  return { ...content, keys: [...before, added, ...after] };
+}
 
 export class EditorState {
   constructor(content, clip) {
@@ -20,7 +32,8 @@ export class EditorState {
   }
 
   get track() {
-    if (this.path.content !== this.content) this.path = { content: this.content, track: trackOf(this.content) };
+    if (this.path.content !== this.content)
+      this.path = { content: this.content, track: trackOf(this.content, this.rest) };
     return this.path.track;
   }
 
@@ -38,7 +51,7 @@ export class EditorState {
   }
 
   poseAt(frame = this.frame) {
-    return this.content.keys.length ? this.track.at(this.momentAt(frame)) : this.rest;
+    return this.content.keys.length || this.content.looks.length ? this.track.at(this.momentAt(frame)) : this.rest;
   }
 
   momentAt(frame) {
@@ -48,13 +61,13 @@ export class EditorState {
     return moments[low] + (moments[high] - moments[low]) * (frame - low);
   }
 
-  frameOfKey(i) {
-    return this.clip.frameOf(this.content.keys[i].moment, this.content.clock);
+  frameOfKey(i, kind = "keys") {
+    return this.clip.frameOf(this.content[kind][i].moment, this.content.clock);
   }
 
-  // The keyframe of a frame, -1 without one.
-  keyAt(frame = this.frame) {
-    const { keys, clock } = this.content;
+  // The keyframe (or look) of a frame, -1 without one.
+  keyAt(frame = this.frame, kind = "keys") {
+    const { [kind]: keys, clock } = this.content;
     let best = -1;
     let off = NEAR;
     keys.forEach((key, i) => {
@@ -122,43 +135,65 @@ export class EditorState {
     this.change({ ...this.content, keys });
   }
 
-  // The camera of the current frame: its keyframe is changed, or one is added.
+  // The camera of the current frame: its keyframe is changed, or one is added. Who turns it by hand where the wearer
+  // looks at a point takes that point away. Elsewhere the bent path is to pass through this very pose: the path's own
+  // poses at the points become keyframes, so that no bend changes by the new one.
   setPose(pose) {
-    const { keys, clock, mode } = this.content;
+    const { looks } = this.content;
+    const look = this.keyAt(this.frame, "looks");
+    const turned = look < 0 || angleBetween(pose.turn, this.poseAt().turn) > 1e-6;
+    let content = { ...this.content, looks: turned ? looks.filter((_, i) => i !== look) : looks };
+    const track = trackOf(content, this.rest);
+    for (const { moment } of content.looks) content = keyed(content, moment, track.own(moment));
     const at = this.keyAt();
-    if (at >= 0) return this.withKeys(keys.map((key, i) => (i === at ? { ...key, pose } : key)));
-    const moment = this.clip.momentAt(this.frame, clock);
-    const before = keys.filter((key) => key.moment < moment);
-    const added = { moment, pose, mode: before.at(-1)?.mode ?? mode };
-    return this.withKeys([...before, added, ...keys.slice(before.length)]);
+    const moment = at < 0 ? this.clip.momentAt(this.frame, content.clock) : this.content.keys[at].moment;
+    const own = track.own(moment).turn;
+    const turn = !turned
+      ? own
+      : looks.length
+        ? times(times(own, inverse(track.at(moment).turn)), pose.turn)
+        : pose.turn;
+    this.change(keyed(content, moment, { ...pose, turn }));
+  }
+
+  // What the wearer looks at in this frame.
+  setLook(point) {
+    const moment = this.clip.momentAt(this.frame, this.content.clock);
+    const others = this.content.looks.filter((_, i) => i !== this.keyAt(this.frame, "looks"));
+    const looks = [...others, { moment, point }].sort((a, b) => a.moment - b.moment);
+    this.change({ ...this.content, looks });
   }
 
   setRest(pose) {
     this.rest = pose;
+    this.path.content = null;
     if (!this.content.keys.length) this.tell("content");
   }
 
   // No keyframe: the camera rests.
   clear() {
-    if (this.content.keys.length) this.withKeys([]);
+    if (this.content.keys.length || this.content.looks.length) this.change({ ...this.content, keys: [], looks: [] });
   }
 
   addKey() {
     if (this.keyAt() < 0) this.setPose(this.poseAt());
   }
 
+  // A look of this frame goes before its keyframe.
   deleteKey(i = this.keyAt()) {
-    const { keys } = this.content;
+    const { keys, looks } = this.content;
+    const look = this.keyAt(this.frame, "looks");
+    if (look >= 0) return this.change({ ...this.content, looks: looks.filter((_, k) => k !== look) });
     if (i >= 0 && keys.length > 1) this.withKeys(keys.filter((_, k) => k !== i));
   }
 
   // To another frame, but not past its neighbours; where that frame is taken the keyframe stays.
-  moveKey(i, frame) {
-    const { keys, clock } = this.content;
+  moveKey(i, frame, kind = "keys") {
+    const { [kind]: keys, clock } = this.content;
     const moment = this.clip.momentAt(frame, clock);
     if (moment === keys[i].moment || keys.some((key, k) => k !== i && Math.abs(key.moment - moment) < 1e-9)) return;
     if (keys[i - 1]?.moment >= moment || keys[i + 1]?.moment <= moment) return;
-    this.withKeys(keys.map((key, k) => (k === i ? { ...key, moment } : key)));
+    this.change({ ...this.content, [kind]: keys.map((key, k) => (k === i ? { ...key, moment } : key)) });
   }
 
   copy() {

@@ -2,12 +2,15 @@
 // egox_core/trajectory/path.py (scipy's cubic spline and slerp), so that the page
 // shows what a run will render. A test holds the two together.
 
+import { inverse, lookAt, times } from "./pose.mjs";
+
 export const MODES = ["spline", "linear", "hold"];
 const SAME = 1e-9; // a moment this near to a keyframe's is that keyframe's
 
 export class Track {
   // keys: [{ moment, pose: { position, turn }, mode }], moments rising; mode: how the path goes on from that key.
-  constructor(keys) {
+  // looks: [{ moment, point }], what the wearer looks at: the path is bent to it (path.py's bends_to and bent).
+  constructor(keys, looks = [], up = undefined) {
     this.keys = keys;
     this.moments = keys.map((key) => key.moment);
     const curved = keys.length > 2 && keys.slice(0, -1).some((key) => key.mode === "spline");
@@ -19,10 +22,28 @@ export class Track {
           ),
         )
       : null;
+    this.bends = looks.flatMap(({ moment, point }) => {
+      const own = this.own(moment);
+      const seen = lookAt(own.position, point, up); // null straight above or below it
+      return seen ? [{ moment, turn: times(seen.turn, inverse(own.turn)) }] : [];
+    });
   }
 
-  // The pose at a moment; before the first key and after the last one they hold.
   at(moment) {
+    const { position, turn } = this.own(moment);
+    const { bends } = this;
+    if (!bends.length) return { position, turn };
+    const next = bends.findIndex((bend) => bend.moment > moment);
+    const [a, b] = [
+      bends[Math.max(next < 0 ? bends.length - 1 : next - 1, 0)],
+      bends[next < 0 ? bends.length - 1 : next],
+    ];
+    const share = a === b ? 0 : (moment - a.moment) / (b.moment - a.moment);
+    return { position, turn: times(slerp(a.turn, b.turn, share), turn) };
+  }
+
+  // The pose between the keys alone; before the first key and after the last one they hold.
+  own(moment) {
     const { keys, moments } = this;
     const last = keys.length - 1;
     const given = moments.findIndex((m) => Math.abs(m - moment) <= SAME);

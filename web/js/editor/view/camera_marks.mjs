@@ -17,6 +17,7 @@ import { apply, matrix, transpose } from "../model/pose.mjs";
 const EGO = 0xffb000;
 const EXO = 0x4aa3ff;
 const PATH = 0x35c26b;
+const AIM = 0xff4060;
 const FRUSTUM_M = 0.22; // length of a ray
 const SPOKES = 8;
 
@@ -63,12 +64,14 @@ export class PathMark {
     this.line = new Line(new BufferGeometry(), lineMaterial(PATH));
     this.keys = new Points(new BufferGeometry(), new PointsMaterial({ color: EGO, size: 8, sizeAttenuation: false }));
     this.looks = new LineSegments(new BufferGeometry(), lineMaterial(PATH));
-    for (const part of [this.line, this.keys, this.looks]) part.frustumCulled = false;
-    this.object.add(this.line, this.keys, this.looks);
+    this.aims = new LineSegments(new BufferGeometry(), lineMaterial(AIM));
+    for (const part of [this.line, this.keys, this.looks, this.aims]) part.frustumCulled = false;
+    this.object.add(this.line, this.keys, this.looks, this.aims);
   }
 
-  // Poses of all frames, and of the keyframes.
-  set(poses, keys) {
+  // Poses of all frames, and of the keyframes; lines to what is looked at, their ends.
+  set(poses, keys, aims = []) {
+    setPositions(this.aims, aims);
     const places = (all) => all.map(({ position }) => position);
     setPositions(this.line, places(poses));
     setPositions(this.keys, places(keys));

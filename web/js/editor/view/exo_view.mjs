@@ -1,4 +1,5 @@
-// The exo frame: two clicks place the head and say where it looks; the server knows the depth under a click.
+// The exo frame: a click says what the wearer looks at, or two place the head and aim it; the server knows the depth
+// under a click.
 import { LatestOnly, SceneGone } from "../server.mjs";
 import { button, make } from "./elements.mjs";
 import { Loupe } from "./loupe.mjs";
@@ -6,6 +7,8 @@ import { apply, toW2c } from "../model/pose.mjs";
 
 const AXES = ["#ff5a4f", "#35c26b", "#4a9eff"]; // right, down, ahead
 const AXIS_M = 0.25;
+const SAID = { place: "clickHead", aim: "clickTarget", look: "clickLook" };
+const AGAIN = 0.015; // of the picture's sides: a second click at the same place
 
 // By what a lens multiplies x and y of a point before it (egox_core/cameras/lenses.py has the same formulas).
 const RADIAL = {
@@ -20,7 +23,7 @@ const RADIAL = {
 };
 
 export class ExoView {
-  // wishes: { onPlace(point), onAim(point), onGone() }
+  // wishes: { onPlace(point), onAim(point), onLook(point), onLookTool(), onFrame(frame), onGone() }
   constructor(server, say, wishes) {
     this.server = server;
     this.say = say;
@@ -35,6 +38,7 @@ export class ExoView {
     this.message = make("div", "egox-ed-message");
     this.note = make("div", "egox-ed-note", { "data-testid": "egox-exo-note" });
     this.place = button("egox-place", say("placeHead"), say("placeHeadHelp"), () => this.begin("place"));
+    this.looking = button("egox-look", say("aim"), say("lookAtHelp"), () => wishes.onLookTool());
     const enlarge = () => this.element.closest(".egox-ed").classList.toggle("egox-ed-large");
     const large = button("egox-exo-large", "⤢", say("large"), enlarge);
     this.badge = make("span", "egox-ed-badge", { hidden: true, title: say("lensGuessedHelp") }, say("lensGuessed"));
@@ -44,14 +48,16 @@ export class ExoView {
       "section",
       "egox-ed-panel",
       { "aria-label": say("exo") },
-      make("div", "egox-ed-panel-head", {}, make("b", "", {}, say("exo")), this.badge, this.place, large),
+      make("div", "egox-ed-panel-head", {}, make("b", "", {}, say("exo")), this.badge, this.looking, this.place, large),
       make("div", "egox-ed-picture egox-ed-picture-exo", {}, this.canvas, this.message),
       this.note,
       this.loupe.element,
     );
     this.scene = null; // what the node told of it
     this.trusted = true; // whether clicks count: not in the scene of an earlier run
-    this.step = null; // null, "place" or "aim"
+    this.step = null; // null, "place" and then "aim", or "look"
+    this.last = null; // the last click on what is looked at: again at that place it may be the wearer's own
+    this.look = null; // what is looked at in this frame
     this.frame = 0;
     this.poses = []; // of every frame
     this.pose = null; // of this frame
@@ -73,7 +79,7 @@ export class ExoView {
     this.loupe.hide();
     this.badge.hidden = !scene?.lens_guessed;
     this.shown = null;
-    this.place.disabled = !scene || !this.trusted;
+    this.looking.disabled = this.place.disabled = !scene || !this.trusted;
     if (!scene) {
       this.begin(null); // another scene isn't trusted at first, which ends it, too
       return this.tell(this.say("exoEmpty"));
@@ -86,20 +92,35 @@ export class ExoView {
   // trusted: whether the scene is that of the graph as it is now
   trust(trusted) {
     this.trusted = trusted;
-    this.place.disabled = !this.scene || !trusted;
+    this.looking.disabled = this.place.disabled = !this.scene || !trusted;
     if (!trusted) this.begin(null);
   }
 
   begin(step) {
     if (step && (!this.scene || !this.trusted)) return;
     this.step = step;
-    this.place.classList.toggle("egox-ed-on", step !== null);
-    this.place.setAttribute("aria-pressed", String(step !== null));
+    for (const [part, on] of [
+      [this.looking, step === "look"],
+      [this.place, step === "place" || step === "aim"],
+    ]) {
+      part.classList.toggle("egox-ed-on", on);
+      part.setAttribute("aria-pressed", String(on));
+    }
     this.canvas.style.cursor = step ? "crosshair" : "";
-    this.note.textContent = step ? this.say(step === "place" ? "clickHead" : "clickTarget") : "";
+    this.note.textContent = step ? this.say(SAID[step]) : "";
   }
 
-  show(frame, poses, pose) {
+  // After a click: the frame in which another one helps most, null for none.
+  propose(frame) {
+    const words = this.say(frame === null ? "lookSet" : "lookMore");
+    const go = () => this.wishes.onFrame(frame);
+    const next = frame === null ? [] : [button("egox-look-next", this.say("lookNext", { frame }), words, go)];
+    this.note.replaceChildren(`${words} `, ...next);
+  }
+
+  // look: the point that is looked at in this frame, or null
+  show(frame, poses, pose, look = null) {
+    this.look = look;
     this.frame = frame;
     this.poses = poses;
     this.pose = pose;
@@ -146,6 +167,15 @@ export class ExoView {
     context.beginPath();
     context.arc(...at, line * 4, 0, 7);
     context.stroke();
+    const aim = this.look && this.pixel(this.look);
+    if (aim) {
+      context.strokeStyle = "#ff4060";
+      context.beginPath();
+      context.moveTo(...at);
+      context.lineTo(...aim);
+      context.arc(...aim, line * 3, 0, 7);
+      context.stroke();
+    }
     toW2c(this.pose).forEach((axis, i) => {
       const tip = this.pixel(this.pose.position.map((v, k) => v + AXIS_M * axis[k]));
       if (!tip) return;
@@ -178,14 +208,20 @@ export class ExoView {
     const box = this.canvas.getBoundingClientRect();
     const share = (value, low, size) => Math.min(1, Math.max(0, (value - low) / size));
     const placing = this.step === "place";
+    const looking = this.step === "look";
+    const [u, v] = [share(event.clientX, box.left, box.width), share(event.clientY, box.top, box.height)];
+    const again = this.last?.frame === this.frame && Math.hypot(u - this.last.u, v - this.last.v) < AGAIN;
+    if (looking) this.last = { frame: this.frame, u, v };
     try {
       const { point } = await this.server.json("pick", {
         head: placing,
         token: this.scene.token,
         frame: Math.min(this.frame, this.scene.frames - 1),
-        u: share(event.clientX, box.left, box.width),
-        v: share(event.clientY, box.top, box.height),
+        u,
+        v,
+        ...(looking && !again && this.pose ? { wearer: this.pose.position } : {}),
       });
+      if (looking) return this.wishes.onLook(point);
       this.begin(placing ? "aim" : null);
       if (placing) this.wishes.onPlace(point);
       else this.wishes.onAim(point);

@@ -42,7 +42,11 @@ export function handleKey(event, { state, timeline, view, exo, layout }, wishes)
     End: () => state.setFrame(1e9),
     ArrowLeft: () => state.setFrame(state.frame - 1),
     ArrowRight: () => state.setFrame(state.frame + 1),
-    Escape: () => (exo.step ? exo.begin(null) : wishes.onClose()),
+    Escape: () => {
+      if (!exo.step) return wishes.onClose();
+      exo.begin(null);
+      if (view.tool === "aim") wishes.onTool("move");
+    },
   };
   if (key in TOOLS) wishes.onTool(view.tool === TOOLS[key] ? "move" : TOOLS[key]);
   else if (actions[key]) actions[key]();

@@ -86,6 +86,8 @@ const STYLE = `
 .egox-ed-key[data-mode="linear"]::after { border-radius: 0;
   background: linear-gradient(45deg, #ffb000 50%, #fff2cc 50%); }
 .egox-ed-key[data-mode="hold"]::after { transform: none; }
+.egox-ed-key[data-mode="look"] { margin-top: -23px; }
+.egox-ed-key[data-mode="look"]::after { transform: none; border-radius: 50%; background: #ff4060; }
 .egox-ed-key.egox-ed-now-key::after { box-shadow: 0 0 0 2px var(--p-primary-color, #4a9eff); }
 .egox-ed-field { display: inline-flex; gap: 4px; align-items: center; }
 .egox-ed-number { width: 84px; padding: 0 4px; font-variant-numeric: tabular-nums; }

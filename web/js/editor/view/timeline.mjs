@@ -12,10 +12,19 @@ export class Timeline {
     this.drawn = null; // what the ruler was drawn for
     this.guessed = []; // frames whose pose is a guess, of a path from elsewhere
     this.handles = make("div", "egox-ed-keys");
+    this.marks = make("div", "egox-ed-keys"); // of what the wearer looks at
     this.ruler = make("canvas", "egox-ed-ruler");
     this.cursor = make("div", "egox-ed-cursor");
     const slider = { role: "slider", "aria-label": say("frame"), "data-testid": "egox-track", "aria-valuemin": "0" };
-    this.track = make("div", "egox-ed-track", { tabIndex: 0, ...slider }, this.ruler, this.handles, this.cursor);
+    this.track = make(
+      "div",
+      "egox-ed-track",
+      { tabIndex: 0, ...slider },
+      this.ruler,
+      this.handles,
+      this.marks,
+      this.cursor,
+    );
     this.now = make("output", "egox-ed-now", { "data-testid": "egox-frame" });
     this.play = button("egox-play", "▶", say("play"), () => this.toggle());
     const modes = MODES.map((mode) => [mode, say(mode)]);
@@ -61,7 +70,7 @@ export class Timeline {
 
   show() {
     const { state } = this;
-    const { keys, clock } = state.content;
+    const { keys, looks } = state.content;
     const last = state.clip.count - 1;
     const at = state.keyAt();
     this.now.textContent = this.say("frameOf", {
@@ -72,32 +81,38 @@ export class Timeline {
     this.track.setAttribute("aria-valuemax", last);
     this.track.setAttribute("aria-valuenow", state.frame);
     this.cursor.style.left = this.place(state.frame);
-    while (this.handles.children.length > keys.length) this.handles.lastChild.remove();
-    while (this.handles.children.length < keys.length)
-      this.handles.append(this.makeHandle(this.handles.children.length));
-    let outside = 0;
-    keys.forEach((key, i) => {
-      const handle = this.handles.children[i];
-      const inside = state.clip.contains(key.moment, clock);
-      outside += inside ? 0 : 1;
-      handle.hidden = !inside;
-      handle.style.left = this.place(state.frameOfKey(i));
-      handle.classList.toggle("egox-ed-now-key", i === at);
-      handle.dataset.mode = key.mode;
-      handle.title = this.say("keyTitle", { frame: Math.round(state.frameOfKey(i)), mode: this.say(key.mode) });
-      handle.setAttribute("aria-label", handle.title);
-    });
+    const outside = this.showHandles("keys", this.handles) + this.showHandles("looks", this.marks);
     const notes = outside ? [this.say("outside", { count: outside })] : [];
     if (this.guessed.length) notes.push(this.say("guessed", { count: this.guessed.length, frames: last + 1 }));
     this.notes.hidden = !notes.length;
     this.notes.textContent = notes.join(" ");
-    this.remove.disabled = at < 0 || keys.length < 2;
+    this.remove.disabled = state.keyAt(state.frame, "looks") < 0 && (at < 0 || keys.length < 2);
     this.add.disabled = at >= 0;
-    this.clear.disabled = !keys.length;
+    this.clear.disabled = !keys.length && !looks.length;
     this.paste.disabled = !state.copied;
     const modes = new Set(keys.map((key) => key.mode));
     this.mode.value = this.every.checked ? (modes.size === 1 ? [...modes][0] : "") : (keys[this.segment()]?.mode ?? "");
     this.draw();
+  }
+
+  // A handle for each keyframe or look; how many of them lie outside of the clip.
+  showHandles(kind, handles) {
+    const { state } = this;
+    const { [kind]: keys, clock } = state.content;
+    while (handles.children.length > keys.length) handles.lastChild.remove();
+    while (handles.children.length < keys.length) handles.append(this.makeHandle(handles.children.length, kind));
+    keys.forEach((key, i) => {
+      const handle = handles.children[i];
+      const frame = state.frameOfKey(i, kind);
+      handle.hidden = !state.clip.contains(key.moment, clock);
+      handle.style.left = this.place(frame);
+      handle.classList.toggle("egox-ed-now-key", i === state.keyAt(state.frame, kind));
+      handle.dataset.mode = key.mode ?? "look";
+      const said = { frame: Math.round(frame), mode: key.mode && this.say(key.mode) };
+      handle.title = this.say(key.mode ? "keyTitle" : "lookTitle", said);
+      handle.setAttribute("aria-label", handle.title);
+    });
+    return keys.filter((key) => !state.clip.contains(key.moment, clock)).length;
   }
 
   showGuessed(frames) {
@@ -150,19 +165,20 @@ export class Timeline {
     }
   }
 
-  makeHandle(i) {
-    const handle = make("button", "egox-ed-key", { type: "button", "data-testid": `egox-key-${i}` });
+  makeHandle(i, kind) {
+    const id = `egox-${kind.slice(0, -1)}-${i}`; // egox-key-0, egox-look-0
+    const handle = make("button", "egox-ed-key", { type: "button", "data-testid": id });
+    const moveTo = (frame) => {
+      this.state.moveKey(i, frame, kind);
+      this.state.setFrame(this.state.frameOfKey(i, kind));
+    };
     dragging(handle, {
       start: (event) => {
         event.stopPropagation();
-        this.state.setFrame(this.state.frameOfKey(i));
+        this.state.setFrame(this.state.frameOfKey(i, kind));
         this.state.begin();
       },
-      move: (event) => {
-        const frame = Math.round(this.frameAt(event));
-        this.state.moveKey(i, frame);
-        this.state.setFrame(this.state.frameOfKey(i));
-      },
+      move: (event) => moveTo(Math.round(this.frameAt(event))),
       end: () => this.state.end(),
     });
     handle.addEventListener("keydown", (event) => {
@@ -170,8 +186,7 @@ export class Timeline {
       if (!by) return;
       event.preventDefault();
       event.stopPropagation();
-      this.state.moveKey(i, Math.round(this.state.frameOfKey(i)) + by);
-      this.state.setFrame(this.state.frameOfKey(i));
+      moveTo(Math.round(this.state.frameOfKey(i, kind)) + by);
     });
     return handle;
   }
