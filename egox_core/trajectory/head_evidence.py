@@ -35,8 +35,6 @@ PATCH_M = 0.015  # half side of the patch of surface round a point
 SURFACE_M = 0.025  # of the surface at the points against the points themselves, all together: hair, the nose's flank
 HEAD_SURFACE_M = 0.03  # of the head's middle against an ellipsoid
 SHOULDER_M = 0.05  # of a shoulder's distance, from the skin
-METRES_SCALE = 0.05  # of the distance of points that come in metres: networks jitter along the ray
-RELATIVE_M = 0.015  # of such points' distances against each other
 WALL_RATIO = 1.35  # a surface so much further than the head's size says is what stands behind it
 HEAD_DEPTH_M = 0.2  # a surface so far behind that at another point of the head is not the head's
 LEAST_PATCH_PX = 1.0
@@ -57,20 +55,11 @@ class Evidence:
     )  # [T, P] radians, standard deviation of a ray, infinite where the point is not seen
     scores: np.ndarray  # [T, P] 0...1 of the detector, 0 where the point is not seen
     reach: np.ndarray  # [T, P] metres along the ray to the surface there
-    relative: np.ndarray  # [T, P] metres along the ray, right up to a common factor
-    common: (
-        np.ndarray
-    )  # [T] mean of ``relative`` where its distance is believed (no depth), else NaN
     shoulders: np.ndarray  # [T, 3] the middle between the shoulder joints
     shoulders_sigma: np.ndarray  # [T] metres along the ray, infinite where there are none
     middle: np.ndarray  # [T] metres along the ray through the head's middle to its surface
     up: np.ndarray  # [3] unit
     up_known: bool  # by the world's axes, not just by the exo camera
-
-    @property
-    def sighted(self) -> np.ndarray:  # [T] bool
-        """Frames whose points tell by being seen or not; body models give all of them, hidden or not."""
-        return np.any(self.seen, 1) & ~np.any(np.isfinite(self.relative), 1)
 
     @property
     def seen(self) -> np.ndarray:  # [T, P] bool
@@ -189,12 +178,7 @@ def gather(points: HeadPoints, view: ExoView) -> tuple[Evidence, np.ndarray]:
     world_rays = np.einsum(
         "tij,tnj->tni", rotation, np.where(inside.numpy()[..., None], rays.numpy(), 0.0)
     )
-    metres = (
-        None
-        if points.metres is None
-        else np.where(seen, points.metres.norm(dim=-1).numpy(), np.nan)
-    )
-    guess = rough_distance(world_rays, seen, metres)
+    guess = rough_distance(world_rays, seen)
     seen &= ~strays(origin, world_rays * guess[:, None, None], seen)[:, None]
     reach = np.full(seen.shape, np.nan)
     if view.depth_m is not None:
@@ -205,19 +189,13 @@ def gather(points: HeadPoints, view: ExoView) -> tuple[Evidence, np.ndarray]:
     scores = points.scores.numpy()
     sigma = np.hypot(POINT_M / guess[:, None], POINT_PX * pixel) / np.clip(scores, 0.1, 1.0)
     sigma = np.where(seen, sigma, np.inf)[:, :heads]
-    shoulders, spread = _shoulders(origin, world_rays, seen, reach, metres, guess)
-    relative = np.full((count, heads), np.nan) if metres is None else metres[:, :heads]
-    common = np.full(count, np.nan)
-    finite = np.isfinite(relative).any(1) & ~np.isfinite(reach[:, :heads]).any(1)
-    common[finite] = np.nanmean(relative[finite], axis=1)
+    shoulders, spread = _shoulders(origin, world_rays, seen, reach, guess)
     evidence = Evidence(
         origin=origin,
         rays=world_rays[:, :heads],
         sigma=sigma,
         reach=reach[:, :heads],
-        relative=relative,
         scores=np.where(seen, np.clip(scores, 0, 1), 0.0)[:, :heads],
-        common=common,
         shoulders=shoulders,
         shoulders_sigma=spread,
         middle=np.full(count, np.nan),
@@ -258,14 +236,12 @@ LENGTHS = {  # between points, metres
 }
 
 
-def rough_distance(rays: np.ndarray, seen: np.ndarray, metres: np.ndarray | None) -> np.ndarray:
+def rough_distance(rays: np.ndarray, seen: np.ndarray) -> np.ndarray:
     """[T] metres: from the size at which the points appear; between frames that tell nothing, of those that do.
 
     A head turns its lengths away from the camera, so the nearest answer counts; the median over half a second or so
     takes out what single detections are off by.
     """
-    if metres is not None and np.isfinite(metres).any():
-        return _filled(row_medians(metres))
     nearest = np.full(len(rays), np.nan)
     for (first, second), length in LENGTHS.items():
         a, b = POINTS.index(first), POINTS.index(second)
@@ -295,7 +271,6 @@ def _shoulders(
     rays: np.ndarray,
     seen: np.ndarray,
     reach: np.ndarray,
-    metres: np.ndarray | None,
     guess: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """(middle of the joints [T, 3], its standard deviation along the ray [T])."""
@@ -310,8 +285,6 @@ def _shoulders(
             far, sigma = guess[t], 0.25 * guess[t]
             if np.isfinite(reach[t, point]):
                 far, sigma = reach[t, point] + SHOULDER_DEPTH, SHOULDER_M
-            elif metres is not None:
-                far, sigma = metres[t, point], METRES_SCALE * metres[t, point]
             places[point] = origin[t] + far * rays[t, point], sigma
         if right in places and left in places:
             middle[t] = (places[right][0] + places[left][0]) / 2

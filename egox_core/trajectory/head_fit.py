@@ -15,7 +15,7 @@ import numpy as np
 from scipy.linalg import solveh_banded
 from scipy.spatial.transform import Rotation
 
-from .head_evidence import HEAD_SURFACE_M, METRES_SCALE, RELATIVE_M, SURFACE_M, Evidence
+from .head_evidence import HEAD_SURFACE_M, SURFACE_M, Evidence
 from .head_search import (
     DISTANCE_SHARE,
     NECK_SIGMA_M,
@@ -104,17 +104,8 @@ class _Model:
         self.point = np.where(seen, 1 / np.where(seen, evidence.sigma * noise, 1.0), 0.0)
         self.has = np.isfinite(evidence.reach)
         self.reach = np.nan_to_num(evidence.reach)
-        solid = np.isfinite(evidence.relative)
-        self.solid = np.where(solid.sum(1, keepdims=True) > 1, solid, False)
-        self.relative = np.where(self.solid, evidence.relative, 0.0)
-        common = np.isfinite(evidence.common)
-        by_size = ~common & ~self.has.any(1) & seen.any(1)
-        self.far = np.where(common, evidence.common, distance)
-        self.far_weight = np.where(
-            common,
-            1 / (METRES_SCALE * self.far),
-            np.where(by_size, 1 / (DISTANCE_SHARE * self.far), 0.0),
-        )
+        by_size = ~self.has.any(1) & seen.any(1)
+        self.far_weight = np.where(by_size, 1 / (DISTANCE_SHARE * distance), 0.0)
         self.middle = np.isfinite(evidence.middle)
         # Heads come out flat, hair and glasses stand before the points: alike in neighbouring frames. Were each frame's
         # surface an observation of its own, the head would turn until points and middle agree with it.
@@ -163,16 +154,9 @@ class _Model:
         off = np.where(self.middle, out - half - self.middle_reach, 0.0)
         parts.append(self.depth_habit * off[:, None] / HEAD_SURFACE_M)
         robust = sum(p.shape[1] for p in parts)
-        number = np.maximum(self.solid.sum(1), 1)
-        mean = np.where(self.solid, far, 0.0).sum(1) / number
-        mean_given = self.relative.sum(1) / number
+        off = np.linalg.norm(from_camera, axis=-1) - self.distance
         parts += [
-            np.where(self.solid, (far - mean[:, None]) - (self.relative - mean_given[:, None]), 0.0)
-            / RELATIVE_M,
-            ((mean if self.solid.any() else np.linalg.norm(from_camera, axis=-1)) - self.far)[
-                :, None
-            ]
-            * self.far_weight[:, None],
+            (off * self.far_weight)[:, None],
             self.neck_habit * np.einsum("tij,tj->ti", self.over_weight, place - self.over),
         ]
         pitch = np.arcsin(np.clip(rotation[..., 2] @ e.up, -1, 1)) - np.radians(NORMAL_GAZE_DEG)
@@ -208,7 +192,7 @@ class _Model:
         )
         at = placed_points(rotation, place - self.evidence.origin, shape)
         off = points[:, ::2] / np.maximum(self.point, 1e-9) * self.distance[:, None]
-        share = in_sight(self.evidence, *turned_shares(rotation, at))
+        share = in_sight(*turned_shares(rotation, at))
         true, made_up = likelihoods(self.evidence, off[:, None], share[:, None], self.distance)
         weight[:, :pairs] = np.sqrt(true / (true + made_up))[:, 0].repeat(2, axis=1) / np.sqrt(
             1 + (points / CAUCHY) ** 2

@@ -3,9 +3,10 @@
 - ``POSE_KEYPOINT``: a list per frame of OpenPose's dictionaries: ``canvas_width``, ``canvas_height``, ``people`` with
   ``pose_keypoints_2d``, 18 (COCO) or 25 (BODY_25) times (x, y, score) in pixels.
 - ``MHR_POSE_DATA`` of SAM 3D Body: ``frames`` with one dictionary a person, ``pred_keypoints_3d`` (70, 3) in metres
-  about ``pred_cam_t``, OpenCV axes, ``pred_keypoints_2d``, ``focal_length``; ``image_size`` (height, width).
-- ``FACE_LANDMARKS`` of MediaPipe: ``frames`` with ``landmarks_xy`` (478, 2) a face, ``image_size``. Its matrix is not
-  used, since it assumes a field of view of its own.
+  about ``pred_cam_t``, OpenCV axes, ``pred_keypoints_2d``, ``focal_length``, ``pred_face_keypoints_3d`` (238, 3); a
+  pose for an empty ``bbox`` or ``mask``, too. ``image_size`` (height, width).
+- ``FACE_LANDMARKS`` of MediaPipe: ``frames`` with ``landmarks_xy`` (478, 2) a face, and the same as a relief,
+  ``landmarks_3d``, ``image_size``. Its matrix is not used, since it assumes a field of view of its own.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from torch import Tensor
 from ..errors import NO_NUMBERS, EgoXInputError, intact
 from ..sizes import MOST_SIDE
 from .head_points import HeadPoints, People, Person, choose_person
-from .head_template import POINTS
+from .head_template import HEAD_POINTS, POINTS
 
 OPENPOSE_POINTS: Mapping[int, Mapping[str, int]] = {  # by how many points a person has
     18: {
@@ -155,7 +156,7 @@ def _openpose_person(person: Any, source: str) -> Person | None:
     rows = np.where(np.isfinite(rows), rows, 0.0)
     # OpenPose writes (0, 0) with score 0 for what it did not find; some writers keep a score.
     score = np.where((rows[:, :2] == 0).all(1), 0.0, np.clip(rows[:, 2], 0, 1))
-    return (rows[:, :2], score, None) if (score > 0).any() else None
+    return Person(rows[:, :2], score) if (score > 0).any() else None
 
 
 def openpose_content(people: People) -> list[dict[str, Any]]:
@@ -204,12 +205,26 @@ def mhr_people(payload: Any) -> People:
     picture = _picture(_array(size, f"image_size of {source}").reshape(-1)[::-1], source)
     return People(
         frames=tuple(
-            tuple(_mhr_person(p, picture, source) for p in _listed(frame, source))
+            tuple(
+                _mhr_person(p, picture, source)
+                for p in _listed(frame, source)
+                if _somebody(p, source)
+            )
             for frame in _listed(frames, source)
         ),
         picture=picture,
         source=source,
     )
+
+
+def _somebody(person: Any, source: str) -> bool:
+    """Say whether the model looked at anything: it gives a pose for an empty box or mask, too."""
+    box, mask = (person.get(k) if isinstance(person, Mapping) else None for k in ("bbox", "mask"))
+    if box is not None:
+        left, top, right, bottom = _vector(box, 4, f"bbox of {source}")
+        if right <= left or bottom <= top:
+            return False
+    return mask is None or bool((_array(mask, f"mask of {source}") > 0).any())
 
 
 def _mhr_person(person: Any, size: tuple[int, int], source: str) -> Person:
@@ -233,7 +248,20 @@ def _mhr_person(person: Any, size: tuple[int, int], source: str) -> Person:
             expected="one of them",
             fix="connect SAM 3D Body's pose data",
         )
-    return *_seen(uv, np.full(len(rows), 0.9)), metres
+    if (np.ptp(uv, axis=0) > 1).all() and (
+        (uv - uv.mean(0)) * (metres - metres.mean(0))[:, :2]
+    ).sum(0).min() < 0:
+        raise EgoXInputError(
+            source,
+            got="points in metres that lie mirrored or upside down against those in the picture",
+            expected="OpenCV's axes: x right, y down, z forward",
+            fix=DETECTORS_OWN,
+        )
+    rigid, face = metres[[POINTS.index(name) for name in HEAD_POINTS]], "pred_face_keypoints_3d"
+    if person.get(face) is not None:
+        points = _points(person[face], 3, len(HEAD_POINTS), f"{face} of {source}")
+        rigid = np.concatenate([rigid, points])
+    return Person(*_seen(uv, np.full(len(rows), 0.9)), metres, rigid)
 
 
 def face_people(payload: Any) -> People:
@@ -268,7 +296,19 @@ def _face(face: Any, source: str) -> Person:
     for name, (rows, trust) in FACE_MESH.items():
         uv[POINTS.index(name)] = landmarks[list(rows), :2].mean(0)
         scores[POINTS.index(name)] = trust
-    return *_seen(uv, scores), None
+    rigid = None
+    if isinstance(face, Mapping) and face.get("landmarks_3d") is not None:
+        relief = _points(face["landmarks_3d"], 3, 468, f"landmarks_3d of {source}")
+        rigid = _relief(landmarks, relief[: len(landmarks)])
+    return Person(*_seen(uv, scores), None, rigid)
+
+
+def _relief(landmarks: np.ndarray, relief: np.ndarray) -> np.ndarray:  # [N, 2] px, [N, 3]
+    """A face's eyes, ears and nose, then all of its landmarks, px, with the relief's depth at the same scale."""
+    size = [np.linalg.norm(points - points.mean(0)) for points in (landmarks, relief[:, :2])]
+    solid = np.column_stack([landmarks, relief[:, 2] * size[0] / max(size[1], 1e-9)])
+    own = [solid[list(FACE_MESH[name][0])].mean(0) for name in HEAD_POINTS]
+    return np.concatenate([own, solid])
 
 
 def _keys(given: Any, keys: tuple[str, ...], source: str, fix: str) -> tuple[Any, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -26,6 +27,8 @@ class HeadPoints:
     # [T, 8, 3] float64, exo camera frame; the scale of the whole is not trusted; frames
     metres: Tensor | None = None
     # in which only pixels are known are NaN
+    # [T, N, 3] of a whole face or body model, see head_solid.solid_heads; NaN where nobody is
+    rigid: Tensor | None = None
     source: str = "keypoints"  # used in error messages and notes
 
     def __post_init__(self) -> None:
@@ -104,8 +107,13 @@ def check_points(points: HeadPoints, count: int, size: tuple[int, int]) -> HeadP
     return points
 
 
-Person = tuple[np.ndarray, np.ndarray, np.ndarray | None]
-"""(uv [8, 2] px, scores [8], metres [8, 3] or None) of somebody in a frame."""
+class Person(NamedTuple):
+    """Somebody in a frame."""
+
+    uv: np.ndarray  # [8, 2] px
+    scores: np.ndarray  # [8]
+    metres: np.ndarray | None = None  # [8, 3] exo camera frame
+    rigid: np.ndarray | None = None  # [N, 3] see HeadPoints
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,18 +185,22 @@ def choose_person(
     number = len(POINTS)
     uv, scores = np.zeros((count, number, 2)), np.zeros((count, number))
     metres = np.full((count, number, 3), np.nan)
-    solid = False
+    shared = [len(p.rigid) for p in persons if p is not None and p.rigid is not None]
+    rigid = np.full((count, min(shared, default=0), 3), np.nan)
     for t, person in enumerate(persons):
         if person is not None:
-            uv[t], scores[t] = person[0], person[1]
-            if person[2] is not None:
-                metres[t], solid = person[2], True
+            uv[t], scores[t] = person.uv, person.scores
+            if person.metres is not None:
+                metres[t] = person.metres
+            if person.rigid is not None:
+                rigid[t] = person.rigid[: rigid.shape[1]]
     return HeadPoints(
         uv=torch.from_numpy(uv),
         scores=torch.from_numpy(scores),
         picture=people.picture,
         source=source,
-        metres=torch.from_numpy(metres) if solid else None,
+        metres=torch.from_numpy(metres) if np.isfinite(metres).any() else None,
+        rigid=torch.from_numpy(rigid) if shared else None,
     )
 
 

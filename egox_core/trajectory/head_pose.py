@@ -13,19 +13,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..cameras.model import CameraModel
+from ..cameras.model import CameraModel, unproject
 from ..errors import EgoXInputError
 from ..types import UNTIMED_FPS
-from .head_evidence import Evidence, ExoView, gather, with_middle, without_wall
+from .head_evidence import Evidence, ExoView, camera_poses, gather, with_middle, without_wall
 from .head_fit import fit
 from .head_points import HeadPoints, check_points
 from .head_search import FirstAnswer, search
+from .head_solid import bent_to, ray_turns, solid_heads
 from .head_template import (
     FACE_POINTS,
     HEAD_POINTS,
     POINTS,
     VERTEX_TO_CHIN,
     placed_points,
+    row_medians,
     turned_shares,
     unit,
 )
@@ -108,6 +110,9 @@ def estimate_head(
     view = ExoView(camera=camera, exo_w2c=exo_w2c, depth_m=depth_m, mask=mask, up=up)
     evidence, distance = _evidence(points, view, notes)
     shots = parted(count, cuts)
+    solid, solid_place = _solid(points, evidence, view)
+    if np.isfinite(solid).all() and np.isfinite(solid_place).all():
+        return _path(points, evidence, camera, solid, solid_place, solid, notes)
     first = search(evidence, distance, shots, times)
     jumps = _jumps(first, evidence, shots)
     if jumps:
@@ -118,7 +123,29 @@ def estimate_head(
         shots = parted(count, (*cuts, *jumps))
         first = search(evidence, distance, shots, times)
     rotation, place = _fit_shots(evidence, view, first, distance, times, shots, notes)
-    seen = _seen(points, rotation, place - evidence.origin, camera.fx)
+    for begin, end in shots:
+        part = slice(begin, end)
+        rotation[part], place[part] = bent_to(
+            rotation[part], place[part], solid[part], solid_place[part]
+        )
+    return _path(points, evidence, camera, rotation, place, solid, notes)
+
+
+def _path(
+    points: HeadPoints,
+    evidence: Evidence,
+    camera: CameraModel,
+    rotation: np.ndarray,  # [T, 3, 3]
+    place: np.ndarray,  # [T, 3]
+    solid: np.ndarray,  # [T, 3, 3] NaN where no model has the head
+    notes: list[str],
+) -> HeadPath:
+    known = np.isfinite(solid).all((1, 2))
+    seen = _seen(points, rotation, place - evidence.origin, camera.fx, known)
+    if points.rigid is not None:
+        odd = torch.isfinite(points.rigid).all(-1).all(-1).numpy() & ~known
+        if odd.any():
+            notes.append(f"the model's head is no head in frames {_stretches(odd)}: not used")
     if not evidence.up_known:
         notes.append("upwards is taken to be the exo camera's own up: give 'up' if it is tilted")
     far = np.median(np.linalg.norm(place - evidence.origin, axis=-1))
@@ -132,6 +159,32 @@ def estimate_head(
         up=torch.from_numpy(evidence.up),
         report=HeadReport(seen=seen, notes=tuple(notes)),
     )
+
+
+def _solid(points: HeadPoints, evidence: Evidence, view: ExoView) -> tuple[np.ndarray, np.ndarray]:
+    """(world_from_head [T, 3, 3], place between the eyes [T, 3]) as a model has them, NaN elsewhere.
+
+    Its distance is not trusted where depth shows the head's surface: depth counts there, and tells the scale elsewhere.
+    """
+    count = len(points.uv)
+    place = np.full((count, 3), np.nan)
+    if points.rigid is None:
+        return np.full((count, 3, 3), np.nan), place
+    world_from_exo, origin = camera_poses(view, count)
+    ray = unproject(view.camera, points.uv[:, :2].mean(1))[0].numpy()
+    heads = solid_heads(points.rigid.numpy())
+    if points.metres is None:  # a relief about its ray of sight
+        heads = ray_turns(ray) @ heads
+    else:
+        eyes = points.metres[:, :2].mean(1).numpy()
+        reach = points.metres[:, : len(HEAD_POINTS)].norm(dim=-1).numpy()
+        scale = row_medians(evidence.reach / reach)
+        usual = np.nanmedian(scale) if np.isfinite(scale).any() else 1.0
+        scale = np.where(np.isfinite(scale), scale, usual)
+        far = np.linalg.norm(eyes, axis=-1) * scale
+        place = origin + np.einsum("tij,tj->ti", world_from_exo, ray * far[:, None])
+    solid = world_from_exo @ heads
+    return solid, np.where(np.isfinite(solid).all((1, 2))[:, None], place, np.nan)
 
 
 def _times(times_s: Tensor | None, count: int) -> np.ndarray:
@@ -269,6 +322,7 @@ def _seen(
     rotation: np.ndarray,  # [T, 3, 3] world_from_head
     from_camera: np.ndarray,  # [T, 3] metres, between the eyes, world axes
     focal_px: float,
+    known: np.ndarray,  # [T] bool, heads as a model has them
 ) -> tuple[str, ...]:
     """A key of SEEN per frame; networks put faces on backs, too, so the pose tells those apart."""
     seen = points.seen.numpy()
@@ -277,7 +331,7 @@ def _seen(
     face = seen[:, [POINTS.index(p) for p in FACE_POINTS]].any(1) & (hidden == 0).all(1) & large
     solid = np.zeros(len(seen), dtype=bool)
     if points.metres is not None:
-        solid = seen.any(1) & torch.isfinite(points.metres).all(-1).any(1).numpy()
+        solid = known & torch.isfinite(points.metres).all(-1).all(-1).numpy()
     return tuple(np.select([solid, face, seen.any(1)], list(SEEN)[:3], "nobody").tolist())
 
 

@@ -53,10 +53,9 @@ class FirstAnswer:
     place: np.ndarray  # [T, 3] between the eyes, world
 
 
-def in_sight(evidence: Evidence, sight: np.ndarray, hidden: np.ndarray) -> np.ndarray:
-    """The chance [...] of each point of being in sight; body models tell of hidden ones, too."""
-    share = np.clip((1 + sight - hidden) / 2, DOUBT, 1 - DOUBT)
-    return np.where(evidence.sighted.reshape(-1, *[1] * (share.ndim - 1)), share, 1 - DOUBT)
+def in_sight(sight: np.ndarray, hidden: np.ndarray) -> np.ndarray:
+    """The chance [...] of each point of being in sight."""
+    return np.clip((1 + sight - hidden) / 2, DOUBT, 1 - DOUBT)
 
 
 def likelihoods(
@@ -162,7 +161,7 @@ def _costs(
     flat = np.eye(3) - rays[..., :, None] * rays[..., None, :]  # [T, P, 3, 3] across the ray
     # Normal equations of the place: across the rays, and weakly along them where depth or size says.
     toward, far_weight, far = _toward(evidence, distance)
-    share = in_sight(evidence, *turned_shares(turns[None], toward[:, None, None]))
+    share = in_sight(*turned_shares(turns[None], toward[:, None, None]))
     variance = (np.where(seen, evidence.sigma, np.inf) * distance[:, None]) ** 2 + BLUR_M**2
     weight = share * evidence.scores[:, None] / variance[:, None]
     neck = evidence.over_shoulders - evidence.origin
@@ -199,8 +198,8 @@ def _toward(evidence: Evidence, distance: np.ndarray) -> tuple[np.ndarray, np.nd
         np.any(evidence.seen, 1)[:, None], rays, np.nan_to_num(evidence.shoulders - evidence.origin)
     )
     toward = unit(toward)
-    far, share = distance, np.full(len(distance), DISTANCE_SHARE)
-    for own, spread in ((row_medians(evidence.reach), SURFACE_SHARE), (evidence.common, 0.08)):
-        far, share = np.where(np.isfinite(own), own, far), np.where(np.isfinite(own), spread, share)
+    own = row_medians(evidence.reach)
+    far = np.where(np.isfinite(own), own, distance)
+    share = np.where(np.isfinite(own), SURFACE_SHARE, DISTANCE_SHARE)
     weight = toward.any(1) / (share * far + HEAD_SURFACE_M) ** 2
     return toward, weight, far

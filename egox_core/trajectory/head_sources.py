@@ -86,11 +86,11 @@ def joined_points(
         result[name] = choose_person(each, mask=mask, like=first).resized(first.picture)
     flat = [points for name, points in result.items() if points.metres is None]
     solid = next((points for points in result.values() if points.metres is not None), None)
-    if solid is None:
-        return _surer(flat), notes
-    if not flat:
-        return solid, notes
-    joined = _surer(flat)
+    face = next((points.rigid for points in flat if points.rigid is not None), None)
+    if joined is not None:
+        joined = replace(joined, rigid=face)
+    if solid is None or joined is None:
+        return solid or joined or first, notes
     own = solid.seen.any(1)
     return replace(
         solid,

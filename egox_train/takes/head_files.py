@@ -39,7 +39,15 @@ from .mask_files import check_mask, find_mask, read_mask
 POSE_SOURCE = "head keypoints"
 """Note in meta.json on such poses: they were made on this very depth, so its scale can't be told
 from them."""
-MHR_KEYS = ("pred_keypoints_3d", "pred_cam_t", "pred_keypoints_2d", "focal_length", "image_size")
+MHR_KEYS = (
+    "pred_keypoints_3d",
+    "pred_cam_t",
+    "pred_keypoints_2d",
+    "pred_face_keypoints_3d",
+    "bbox",
+    "focal_length",
+    "image_size",
+)
 MOST_JSON_BYTES = 512 * 2**20  # whole-body keypoints of an hour
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from egox_core.cameras.model import CameraModel, project
-from egox_core.trajectory.head_points import People
+from egox_core.trajectory.head_points import People, Person
 from egox_core.trajectory.head_template import HEAD_POINTS, MIRROR, POINTS
 from egox_core.trajectory.poses import invert, pose_of_frame, transform
 
@@ -138,7 +138,7 @@ def detected_people(
             order = list(MIRROR) if rng.random() < SWAPPED else list(range(len(POINTS)))
             if (number == 0 and start <= t < start + gap) or not (scores[t] > 0).any():
                 continue
-            frames[t].append((uv[t, order], scores[t, order], None))
+            frames[t].append(Person(uv[t, order], scores[t, order]))
     for frame in frames:
         rng.shuffle(frame)
     return People(frames=tuple(map(tuple, frames)), picture=camera.stored_size, source="detector")

@@ -41,6 +41,14 @@ class DrawnHeads:
             metres=None if metres is None else torch.from_numpy(metres),
         )
 
+    def face(self, count: int = 238) -> np.ndarray:  # [T, count, 3] metres
+        """Points all over the face, in the exo camera's axes, as a model's mesh has them."""
+        rng = np.random.default_rng(0)
+        at = rng.uniform([-0.07, -0.07, -0.05], [0.07, 0.11, 0.02], (count, 3))
+        local = self.exo_w2c.numpy()[:, :3] @ self.truth[..., :3]
+        eyes = self.metres[:, :2].mean(1, keepdims=True)
+        return at @ local.transpose(0, 2, 1) + eyes
+
     def depth(self) -> Tensor:  # [T, H, W]
         """Depth of patches round the points: at the head their own, at the shoulders the skin's."""
         width, height = self.camera.stored_size

@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 import torch
 
+from egox_core.cameras.model import project
 from egox_core.trajectory import camera_centre
 from egox_core.trajectory.head_payloads import FACE_MESH, MHR_POINTS
+from egox_core.trajectory.head_solid import ray_turns
 from egox_core.trajectory.head_template import POINTS
 from tests.core.drawn_heads import DrawnHeads, drawn_heads
 from tests.refusals import refuses
@@ -120,6 +122,12 @@ def of_mediapipe(clip: DrawnHeads, seen: range = range(FRAMES)) -> dict:
 
     generator = np.random.default_rng(0)
     canonical = generator.normal(size=(478, 3)).astype(np.float32)
+    metres = clip.face(478)
+    for name, (rows, _) in FACE_MESH.items():
+        metres[:, list(rows)] = clip.metres[:, [POINTS.index(name)]]
+    uv = project(clip.camera, torch.from_numpy(metres))[0].numpy()
+    near = metres.mean(1, keepdims=True)  # the relief is one about the ray of sight
+    turned = (metres - near) @ ray_turns(near[:, 0] / np.linalg.norm(near, axis=-1))
 
     class KnowsTheAnswer:
         canonical_data = {
@@ -135,15 +143,13 @@ def of_mediapipe(clip: DrawnHeads, seen: range = range(FRAMES)) -> dict:
 
         def faces(self) -> list[dict]:
             t, self.frame = self.frame, self.frame + 1
-            marks = np.tile(clip.uv[t].mean(0), (478, 1)) + 5 * canonical[:, :2]
-            for name, (rows, _) in FACE_MESH.items():
-                marks[list(rows)] = clip.uv[t, POINTS.index(name)]
+            marks = uv[t]
             face = {
                 "bbox_xyxy": np.array([*marks.min(0), *marks.max(0)]),
                 "blendshapes": {},
                 "presence": 9.0,
                 "landmarks_xy": marks.astype(np.float32),
-                "landmarks_3d": canonical,
+                "landmarks_3d": 700 * turned[t].astype(np.float32) + 96,
                 "score": 0.9,
             }
             return [face] if t in seen else []
@@ -184,11 +190,12 @@ def of_sam3d_body(clip: DrawnHeads) -> dict:
     frames = [
         [
             {
-                "bbox": np.zeros(4),
+                "bbox": np.array([0.0, 0, 9, 9]),
                 "focal_length": clip.camera.fx,
                 "pred_cam_t": points[t].mean(0),
                 "pred_keypoints_3d": points[t] - points[t].mean(0),
                 "pred_keypoints_2d": uv[t],
+                "pred_face_keypoints_3d": 1.05 * clip.face()[t] - points[t].mean(0),
             }
         ]
         for t in range(FRAMES)

@@ -13,6 +13,7 @@ from egox_core.trajectory.head_payloads import (
     MHR_POINTS,
     OPENPOSE_POINTS,
     face_people,
+    mhr_people,
     openpose_content,
     openpose_people,
 )
@@ -170,6 +171,26 @@ def test_other_body_payloads_are_refused() -> None:
         )
     with pytest.raises(EgoXInputError, match="focal_length"):
         mhr_points({"frames": [[{**mhr_person(), "focal_length": None}]], "image_size": (1, 1)})
+
+
+def test_a_body_model_s_empty_and_turned_poses() -> None:
+    """It has a pose for an empty box or mask, too; and its axes must be the picture's."""
+    people = [
+        {**mhr_person(), "bbox": np.zeros(4)},
+        {**mhr_person(), "mask": np.zeros((4, 4))},
+        {**mhr_person(), "bbox": [1, 2, 30, 40], "mask": np.ones((4, 4))},
+    ]
+    found = mhr_people({"frames": [[p] for p in people], "image_size": (100, 200)})
+    assert [len(frame) for frame in found.frames] == [0, 0, 1]
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(70, 3))
+    for axis in (0, 1):
+        flipped = points.copy()
+        flipped[:, axis] *= -1
+        person = {**mhr_person(), "pred_keypoints_3d": flipped}
+        person |= {"pred_keypoints_2d": 100 + 40 * points[:, :2], "pred_cam_t": [0, 0, 9.0]}
+        with pytest.raises(EgoXInputError, match="mirrored or upside down"):
+            mhr_people({"frames": [[person]], "image_size": (100, 200)})
 
 
 def test_face_landmarks() -> None:

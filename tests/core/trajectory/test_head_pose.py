@@ -134,15 +134,34 @@ def test_shoulders_alone_give_a_place() -> None:
     assert clip.errors(path)[0] < 0.15 and bool(path.report.guessed.all())
 
 
-def test_metres_that_jitter_are_pulled_onto_depth(clip: DrawnHeads) -> None:
-    rng = np.random.default_rng(1)
-    metres = clip.metres + clip.metres.mean(1, keepdims=True) * 0.05 * rng.normal(
-        size=(len(clip.metres), 1, 1)
-    )
-    across, along, angle = clip.errors(estimate(clip, clip.points(metres=metres)))
-    assert across < 0.02 and along < 0.015 and angle < 4.0
-    across, along, angle = clip.errors(estimate(clip, clip.points(metres=metres), depth_m=None))
-    assert across < 0.02 and along < 0.03 and angle < 4.0
+def body_model(clip: DrawnHeads, noise_m: float = 0.0, seed: int = 0) -> HeadPoints:
+    """What a body model gives of the drawn head: all points, whatever hides them, and a face."""
+    rng = np.random.default_rng(seed)
+    rigid = np.concatenate([clip.metres[:, :5], clip.face()], axis=1)
+    points = clip.points(metres=1.05 * clip.metres)
+    return replace(points, rigid=torch.from_numpy(rigid + noise_m * rng.normal(size=rigid.shape)))
+
+
+@pytest.mark.parametrize("side", ["front", "behind"])
+def test_a_body_model_s_head_is_taken_as_it_is(side: str) -> None:
+    clip = drawn_heads(frames=49, height=80, turning_deg=60.0, exo_side=side)
+    path = estimate(clip, body_model(clip, 0.01))
+    across, along, angle = clip.errors(path)
+    assert across < 0.005 and along < 0.015 and angle < 2.0
+    assert set(path.report.seen) == {"body model"}
+    # Where it has nobody the other points' own change counts, bent to both ends.
+    points = body_model(clip, 0.01)
+    points.rigid[20:30] = torch.nan
+    gap = estimate(clip, points)
+    assert "body model" not in gap.report.seen[20:30] and clip.errors(gap)[2] < 3.0
+    # A shape that is no head, and a mirrored one.
+    odd = body_model(clip)
+    odd.rigid[5] = torch.randn(odd.rigid.shape[1:], dtype=torch.float64)
+    assert any("no head in frames 5 to 5" in n for n in estimate(clip, odd).report.notes)
+    mirrored = body_model(clip)
+    mirrored.rigid[..., 0] *= -1
+    with pytest.raises(EgoXInputError, match="right and left are exchanged"):
+        estimate(clip, mirrored)
 
 
 def test_a_moving_exo_camera_changes_nothing(clip: DrawnHeads) -> None:
@@ -293,8 +312,6 @@ def test_depth_behind_the_head_says_nothing() -> None:
         sigma=still,
         scores=still,
         reach=reach,
-        relative=still,
-        common=np.zeros(3),
         shoulders=np.zeros((3, 3)),
         shoulders_sigma=np.full(3, 0.05),
         middle=np.zeros(3),
