@@ -130,8 +130,8 @@ ONE_VIDEO = f"""## One video, nothing by hand
    take the time above; a longer part is sampled in chunks, as many as the form says below the video.
 4. Press **Run**. Look at *Wearer's head*: axes and cone on the head, orange where the turn is a guess. *On two real takes with
    small detectors the head was 1 to 5 cm off across the line of sight, but the turn of a profile or a back some 20°.*
-5. **Correct it** where it is wrong: *Open pose editor* on *Ego Pose Input* begins with the estimate, at the first frame
-   that is a guess; what you change there counts from then on, and `source` back at *estimated* drops it. It belongs to this video: another one begins with its
+5. **Correct it** where it is wrong: *Open pose editor* on *Ego Pose Input* begins with the estimate and asks what the wearer
+   looks at: click on it in the exo frame, and the whole path turns with it. What you change there counts from then on, and `source` back at *estimated* drops it. It belongs to this video: another one begins with its
    own estimate, and the correction comes back with the video.
 
 Each part can be replaced (open a subgraph by its corner):
