@@ -15,6 +15,9 @@ from egox_core.trajectory import HeadPoints, estimate_head, head_mount, head_tra
 from egox_core.trajectory.head_evidence import Evidence, without_wall
 from egox_core.trajectory.head_template import POINTS, head_points, turned_shares
 from egox_core.trajectory.poses import camera_centre, compose, invert
+from lab.drawn import SyntheticSpec
+from lab.drawn.detected import network_points, seen_people
+from lab.drawn.layout import draw_layout
 from lab.drawn.rig import sway
 from tests.core.drawn_heads import DrawnHeads, drawn_heads
 
@@ -322,3 +325,29 @@ def test_depth_behind_the_head_says_nothing() -> None:
     np.testing.assert_array_equal(trusted.reach[0], [2.0, 2.05, 2.1, np.nan, np.nan])
     assert np.isnan(trusted.reach[1:]).all() and (walls, surfaces) == (1, 2)
     np.testing.assert_array_equal(trusted.shoulders_sigma, [0.05, np.inf, 0.05])
+
+
+@pytest.mark.parametrize(("seed", "side"), [(708, "front"), (709, "behind")])
+def test_front_and_back_of_a_turning_head_are_not_exchanged(seed: int, side: str) -> None:
+    """By the habits of small networks: every point in every frame, hidden ones made up; 20 degrees per frame."""
+    spec = SyntheticSpec(
+        seed=seed,
+        frames=25,
+        fps=10.0,
+        exo_height=160,
+        exo_width=280,
+        ego_size=160,
+        wearer="drawn",
+        turning_deg=80.0,
+        exo_side=side,
+    )
+    layout = draw_layout(spec)
+    person, camera = seen_people(layout)[0], layout.scene.exo_camera
+    uv, scores = network_points(person, camera, np.random.default_rng(seed - 700))
+    points = HeadPoints(
+        uv=torch.from_numpy(uv), scores=torch.from_numpy(scores), picture=camera.stored_size
+    )
+    times = torch.arange(25, dtype=torch.float64) / spec.fps
+    path = estimate_head(points, camera, exo_w2c=layout.scene.exo_w2c, times_s=times)
+    truth = layout.heads[0].world_from_eyes
+    assert ((path.world_from_head.numpy()[..., 2] * truth[..., 2]).sum(-1) > 0).all()
