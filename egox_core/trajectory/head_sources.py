@@ -86,11 +86,11 @@ def joined_points(
         result[name] = choose_person(each, mask=mask, like=first).resized(first.picture)
     flat = [points for name, points in result.items() if points.metres is None]
     solid = next((points for points in result.values() if points.metres is not None), None)
-    face = next((points.rigid for points in flat if points.rigid is not None), None)
-    if joined is not None:
-        joined = replace(joined, rigid=face)
-    if solid is None or joined is None:
-        return solid or joined or first, notes
+    if solid is None:
+        return _surer(flat), notes
+    if not flat:
+        return solid, notes
+    joined = _surer(flat)
     own = solid.seen.any(1)
     return replace(
         solid,
@@ -107,6 +107,7 @@ def _surer(points: list[HeadPoints]) -> HeadPoints:
         surer = torch.where(other.seen, other.scores, 0) > torch.where(best.seen, best.scores, 0)
         best = replace(
             best,
+            rigid=other.rigid if best.rigid is None else best.rigid,
             uv=torch.where(surer[..., None], other.uv, best.uv),
             scores=torch.where(surer, other.scores, best.scores),
             source=f"{best.source} and {other.source}",
