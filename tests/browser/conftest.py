@@ -117,7 +117,8 @@ _TIDY = """async () => {
     held.forEach((step) => window.requestAnimationFrame(step));
   }
   await app.extensionManager.setting.set('Comfy.RightSidePanel.IsOpen', false);
-  app.extensionManager.toast.removeAll();
+  const { toast } = app.extensionManager;
+  (toast.dismissAll ?? toast.removeAll)();
   app.canvas.deselectAll();
 }"""
 

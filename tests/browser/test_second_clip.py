@@ -10,7 +10,7 @@ from pathlib import Path
 import av
 import torch
 
-from egox_core.video.writer import write_video
+from egox_train.video_writer import write_video
 from tests.browser.test_form import open_form
 from tests.browser.test_own_clip import trim
 from tests.browser.test_without_weights import ALONE

@@ -17,7 +17,7 @@ CROP = (48, 0, 32, 32)  # x, y, width, height: inside the bright right half
 @pytest.fixture(scope="module")
 def clip(pack, comfy_host) -> Path:
     """Dark on the left, bright on the right; the rows grow brighter with the frames."""
-    from egox_pack.egox_core.video.writer import write_video
+    from egox_train.video_writer import write_video
 
     frames = torch.zeros(COUNT, SIZE[1], SIZE[0], 3, dtype=torch.uint8)
     frames[:, :, 48:] = (100 + 5 * torch.arange(COUNT, dtype=torch.uint8))[:, None, None, None]

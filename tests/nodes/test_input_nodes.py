@@ -22,7 +22,7 @@ COUNT = 34
 
 @pytest.fixture(scope="module")
 def clip(pack, comfy_host, add_sound) -> Path:
-    from egox_pack.egox_core.video.writer import write_video
+    from egox_train.video_writer import write_video
 
     path = comfy_host.input / "clips" / "exo.mp4"
     frames = (
@@ -160,7 +160,8 @@ def test_uneven_times_are_told_on_the_node(pack, comfy_host, clip, monkeypatch):
 
 def test_a_cut_is_refused_and_both_parts_are_taken(pack, comfy_host, clip):
     from comfy_api.latest import InputImpl, Types
-    from egox_pack.egox_core.video.writer import write_video
+
+    from egox_train.video_writer import write_video
 
     rooms = np.random.default_rng(0).integers(0, 255, (2, 12, 20, 3), np.uint8)
     frames = torch.from_numpy(rooms.repeat(17, 0).repeat(4, 1).repeat(4, 2))

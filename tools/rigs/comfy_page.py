@@ -136,6 +136,7 @@ class ComfyPage:
         touch: bool = False,
     ) -> None:
         self.client, self.address, self.vue_nodes = client, client.address, vue_nodes
+        self._loaded = 0
         self.outside: list[str] = []
         self.faults: list[str] = []
         self.said: list[str] = []
@@ -212,11 +213,16 @@ class ComfyPage:
 
     def load(self, workflow: dict[str, Any], *, form: bool = False) -> None:
         """Load a saved workflow as the page's own file menu would, as a graph or as the form that
-        it may have."""
+        it may have.
+
+        In a tab of its own: newer pages open a file of the active tab's name in that tab, in the
+        view that it was left in."""
         if not form:
             workflow = {**workflow, "extra": {**workflow.get("extra", {}), "linearMode": False}}
+        self._loaded += 1
         self.page.evaluate(
-            "async (saved) => { await app.loadGraphData(saved, true, true, 'egox'); }", workflow
+            "async ([saved, name]) => { await app.loadGraphData(saved, true, true, name); }",
+            [workflow, f"egox {self._loaded}"],
         )
         self.settle()
 
