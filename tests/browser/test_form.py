@@ -4,6 +4,7 @@ one click away."""
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import pytest
@@ -71,6 +72,25 @@ def test_the_demo_s_form_has_its_button_and_players_and_leads_to_the_graph(same_
     scale, *offset = to_graph(page)
     assert scale > 0.2 and all(map(math.isfinite, offset))
     assert not page.problems(shipped("egox_demo"))
+
+
+_LOCALE = "(locale) => app.extensionManager.setting.set('Comfy.Locale', locale)"
+
+
+def test_the_rows_are_in_the_page_s_language(same_page, shipped):
+    """Also those of a graph that a page in another language saved."""
+    page = same_page(size=(1600, 900))
+    form = shipped("egox_basic")
+    page.evaluate(_LOCALE, "ja")
+    try:
+        open_form(page, form)
+        for text in labels(page):
+            assert re.search("[ぁ-ヶ一-鿿]", text), text
+        saved = page.saved() | {"extra": form["extra"]}
+    finally:
+        page.evaluate(_LOCALE, "en")
+    open_form(page, saved)
+    assert {"Exo video", "λ_g (3 as trained)", "Seed"} <= set(labels(page))
 
 
 def test_a_form_keeps_the_values(same_page, shipped):

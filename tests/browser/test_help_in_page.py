@@ -92,9 +92,10 @@ def test_help_on_what_a_subgraph_s_node_shows(same_page, shipped):
     browser's."""
     page = same_page(size=(1400, 900))
     open_form(page, shipped("egox_demo"))
-    row = page.page.locator(FORM_ROW).filter(has_text="Steps")
-    row.hover()
-    assert row.get_attribute("title") == STEPS
+    for label, tip in (("Steps", STEPS), ("λ_g", "0 none")):
+        row = page.page.locator(FORM_ROW).filter(has_text=label).first
+        row.hover()
+        assert tip in row.get_attribute("title")
     page = same_page(size=(1400, 900))
     page.load(shipped("egox_demo"))
     page.show()

@@ -41,11 +41,11 @@ def test_three_clicks_to_a_video_and_one_drag_to_a_difference(first_page):
     card = page.page.get_by_test_id("template-workflow-egox_demo")
     card.scroll_into_view_if_needed(timeout=30_000)
     card.click()
-    row(page, "Strength of the geometry").locator('[role="slider"]').wait_for(timeout=30_000)
+    row(page, "λ_g (3 as trained)").locator('[role="slider"]').wait_for(timeout=30_000)
     make_small(page)
     run(page)
 
-    slider = row(page, "Strength of the geometry")
+    slider = row(page, "λ_g (3 as trained)")
     thumb = slider.locator('[role="slider"]')
     thumb.scroll_into_view_if_needed()
     box, track = thumb.bounding_box(), slider.locator('[data-slot="slider-track"]').bounding_box()

@@ -42,7 +42,9 @@ def run_tests(environment: Environment, rest: list[str]) -> int:
     """The gates (ruff and ty), then pytest; with --gates no pytest, with --browser only the tests in
     a browser, with --screenshots these also remake docs/img.
 
-    --host and --frontend run the tests that a host or its page can break, on another one than the pinned.
+    Without further arguments the page is the newest on PyPI, which is what people have; --all takes
+    the tests in a browser to the host's own page, too. --host and --frontend run the tests that a
+    host or its page can break, on another one than the pinned.
     """
     parser = argparse.ArgumentParser(prog="run.py test", add_help=False, allow_abbrev=False)
     parser.add_argument("--host")
@@ -73,10 +75,38 @@ def run_tests(environment: Environment, rest: list[str]) -> int:
         return _test_other(environment, rest, in_browser=in_browser, browser=browser is not None)
     if code := check_gates(environment):
         return code
-    print("pytest", flush=True)
+    if rest and rest != ["tests/browser"]:
+        print("pytest", flush=True)
+        return environment.run(["-m", "pytest", *rest])
+    newest = None if ours.screenshots or browser is None else newest_frontend(environment)
+    if newest is not None:
+        environment = other_host(environment, None, newest)
+    print(f"pytest, page {newest or 'of the host'}", flush=True)
     if not rest:
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # a processor each
-    return environment.run(["-m", "pytest", *(rest or SIDE_BY_SIDE)])
+    code = environment.run(["-m", "pytest", *(rest or SIDE_BY_SIDE)])
+    if newest is None or not ours.all:
+        return code
+    print("pytest tests/browser, page of the host", flush=True)
+    del os.environ["EGOX_PACKAGES"]
+    return environment.run(["-m", "pytest", "tests/browser"]) or code
+
+
+def newest_frontend(environment: Environment) -> str | None:
+    """Version of the newest page on PyPI; without a network the newest that was installed before,
+    None if none was."""
+    if os.environ.get("EGOX_NO_SETUP") != "1":
+        said = subprocess.run(
+            [str(environment.python), "-m", "pip", "index", "versions", FRONTEND],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+        ).stdout
+        if match := re.match(rf"{FRONTEND} \(([\d.]+)\)", said):
+            return match[1]
+    folder = environment.layout.state / "hosts" / environment.host.version_text
+    there = [path.name.removeprefix("packages_") for path in folder.glob("packages_[0-9]*[0-9]")]
+    return max(there, key=lambda version: [int(part) for part in version.split(".")], default=None)
 
 
 def check_gates(environment: Environment) -> int:

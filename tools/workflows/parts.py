@@ -95,7 +95,7 @@ def scene_and_prior(graph: Graph, *, of_a_take: bool = False) -> tuple[Subgraph,
     )
     inside.promote(depth, "preset", label="How the prior is drawn")
     if not of_a_take:
-        inside.promote(depth, "exo_fov", label="Field of view of the exo camera (0: known)")
+        inside.promote(depth, "exo_fov", label="Field of view (0: known)")
         inside.promote(scene, "moving", label="What moves")
     inside.give("scene", (scene, "scene"))
     inside.give("depth", (depth, "depth"))
@@ -389,12 +389,8 @@ def promote(stage: EgoX, *, tuned: bool = True, weights: bool = True) -> None:
     """Promote widgets of *EgoX* to the node itself; ``tuned`` off: λ_g and strength come from
     elsewhere."""
     if tuned:
-        stage.inside.promote(
-            stage.sampler, "lambda_g", label="Strength of the geometry, λ_g (3 as trained, 0 none)"
-        )
-        stage.inside.promote(
-            stage.lora, "strength", label="LoRA strength (1 as trained, 0 the plain model)"
-        )
+        stage.inside.promote(stage.sampler, "lambda_g", label="λ_g (3 as trained)")
+        stage.inside.promote(stage.lora, "strength", label="LoRA (1 as trained)")
     stage.inside.promote(stage.sampler, "steps", label="Steps")
     stage.inside.promote(stage.sampler, "seed", label="Seed")
     if weights:

@@ -128,9 +128,7 @@ def egox_basic(graph: Graph) -> Page:
     stages.inside.rows[0].insert(0, Block("", [[own]]))
     stage = egox(graph, steps=50, cfg=5.0)
     promote(stage)
-    stage.inside.promote(
-        stage.sampler, "recompute_exo", label="Recompute exo every … steps (4: −20 of 47 min)"
-    )
+    stage.inside.promote(stage.sampler, "recompute_exo", label="Recompute exo every … steps")
     return with_weights(
         graph, finished(graph, read_me, stages, stage, "egox_basic"), notes.BASIC_WEIGHTS
     )
@@ -172,8 +170,8 @@ def egox_long(graph: Graph) -> Page:
     stage = egox(graph, long=True, steps=50, cfg=5.0)
     promote(stage, tuned=False)  # LoRA strength would be a form's twelfth row
     for widget, label in (
-        ("lambda_g", "Strength of the geometry, λ_g (3 as trained, 0 none)"),
-        ("look_away_memory", "Remember places when the person looks away"),
+        ("lambda_g", "λ_g (3 as trained)"),
+        ("look_away_memory", "Remember places"),
     ):
         stage.inside.promote(stage.sampler, widget, label=label)
     return sampled_long(graph, read_me, stages, stage, "egox_long")

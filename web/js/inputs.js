@@ -4,7 +4,7 @@ import { app } from "../../scripts/app.js";
 import { hideAdvanced } from "./inputs/advanced.mjs";
 import { helpOnCanvas, helpOnRows } from "./inputs/help.mjs";
 import { openAll, openConfigured, openSliders, takeTyped } from "./inputs/slider.mjs";
-import { sayerOf } from "./page_texts.mjs";
+import { sayerOf, translateLabels } from "./page_texts.mjs";
 
 app.registerExtension({
   name: "EgoX.Inputs",
@@ -12,7 +12,12 @@ app.registerExtension({
     takeTyped(app);
     helpOnRows(app);
   },
-  afterConfigureGraph: () => app.graph.nodes.forEach((node) => openAll(node)),
+  afterConfigureGraph() {
+    for (const node of app.graph.nodes) {
+      openAll(node);
+      translateLabels(node);
+    }
+  },
   nodeCreated(node) {
     if (node.isSubgraphNode?.()) {
       openConfigured(node);

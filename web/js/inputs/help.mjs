@@ -20,7 +20,7 @@ export function helpOnRows(app) {
     const { nodeId, widgetsGridNodeId } = row.closest("[data-node-id], [data-widgets-grid-node-id]")?.dataset ?? {};
     const node = (app.canvas?.graph ?? app.graph).getNodeById(id ?? nodeId ?? widgetsGridNodeId);
     const label = row.querySelector("[data-testid=widget-layout-field-label]")?.textContent.trim();
-    const widget = node?.widgets?.find(({ name, label: own }) => name === key || [name, own].includes(label));
+    const widget = node?.widgets?.find(({ name, label: own }) => (key ? name === key : [name, own].includes(label)));
     row.title = (widget && helpOf(node, widget.name)) ?? "";
   });
 }
