@@ -128,21 +128,24 @@ def pick_head(
     camera: CameraModel,
     exo_from_scene: Tensor,  # [3, 4] float64
     pixel: tuple[float, float],  # (u, v), stored px of ``camera``
+    lens_guessed: bool = False,
 ) -> Pick | None:
     """The centre of the head that an exo pixel is on; None where no point is near.
 
     From the surface under the click the centre lies half a head's length further along the ray
     (ANSUR II, as ``trajectory/head_template.py`` has it). A click is seldom on the middle of a
     head, so the centre then moves to the middle of the surface that is seen within half a head's
-    height around it, until it stays."""
+    height around it, until it stays. It stays on the ray of the click where it would end further
+    than half a head from it, which is no head's middle, and where the lens is guessed: a head's
+    size in metres is then not known."""
     surface = pick_point(points, camera, exo_from_scene, pixel)
     if surface is None:
         return None
     xyz = transform(exo_from_scene.double(), points.xyz.double())
     on_surface = transform(exo_from_scene.double(), surface.point[None])[0]
-    centre = on_surface * (1 + HEAD_LENGTH / 2 / float(on_surface.norm()))
+    centre = clicked = on_surface * (1 + HEAD_LENGTH / 2 / float(on_surface.norm()))
     xyz = xyz[(xyz - centre).norm(dim=-1) < 3 * VERTEX_TO_CHIN]  # it moves by less than a head
-    for _ in range(HEAD_STEPS):
+    for _ in range(0 if lens_guessed else HEAD_STEPS):
         far = float(centre.norm())
         ray = centre / far
         along = xyz @ ray
@@ -155,6 +158,10 @@ def pick_head(
             break
         front = float(along[seen].quantile(0.1))  # the foremost, but for strays
         centre = aside[seen].mean(0) + ray * (front + HEAD_LENGTH / 2)
+    ray = _ray(camera, pixel)
+    one_px = float((_ray(camera, (pixel[0] + 1, pixel[1])) - ray).norm() * centre.norm())
+    if float((centre - (centre @ ray) * ray).norm()) > VERTEX_TO_CHIN / 2 + one_px:
+        centre = clicked
     return Pick(
         point=transform(invert(exo_from_scene.double()), centre[None])[0],
         depth_m=float(centre[2]),

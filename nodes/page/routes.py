@@ -211,7 +211,7 @@ async def pick(body: dict) -> web.Response:
     width, height = camera.stored_size
     pixel = number(body, "u", 0, 1) * width - 0.5, number(body, "v", 0, 1) * height - 0.5
     if body.get("head") is True:
-        query = pick_head
+        query = functools.partial(pick_head, lens_guessed=entry.scene.camera_guessed)
     else:
         given = body.get("wearer")
         wearer = None if given is None else direction(given, "wearer")

@@ -4,6 +4,7 @@ run makes of it."""
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -431,3 +432,49 @@ def test_touch_and_a_narrow_page(open_page, unpacked):
     assert editor.ask("state.frame") == (FRAMES - 1) // 2
     editor.at("key-add").tap()
     assert editor.ask("state.text") != before
+
+
+def test_a_guessed_lens_is_set_and_the_head_stays_where_it_was_clicked(
+    open_page, unpacked, uploads, repo_root
+):
+    editor = start(open_page, unpacked)
+    page, hands = editor.page, editor.hands
+    uploads.mkdir(exist_ok=True)
+    for name in ("exo.mp4", "depth.npz"):  # no meta.json
+        shutil.copy(repo_root / "sample" / "synthetic_room" / name, uploads / name)
+    page.set_widget("EgoXLoadExoVideo", "file", "egox/exo.mp4")
+    page.set_widget(NODE, "source", "keyframes")
+    editor.open(load=True)
+    guessed = editor.at("lens-guessed").locator("visible=true")
+    assert guessed.count() == 1
+    editor.at("place").click()
+    for x, y in ((0.62, 0.25), (0.4, 0.65)):
+        before = editor.keyframes()
+        hands.mouse.click(*editor.in_box("exo", x, y))
+        editor.wait_for_change(before)
+    ring = f"({editor.script('exo')}).pixel({editor.script('state')}.poseAt().position)"
+    clicked = np.array(hands.evaluate(f"() => {ring}"))
+    width, height = editor.ask("exo.scene.exo_size")
+    assert np.abs(clicked - np.array([0.62 * width, 0.25 * height])).max() < 2
+    old = editor.ask("scene.known.token")
+    editor.at("exo-fov").locator("visible=true").fill("80")
+    hands.wait_for_function(
+        f"() => {editor.script('scene.trusted')} && "
+        f"{editor.script('scene.known.token')} !== {json.dumps(old)}",
+        timeout=120_000,
+    )
+    assert widget(page, "EgoXDepthAlign", "exo_fov") == 80 and guessed.count() == 0
+    fov = 2 * np.degrees(np.arctan(width / 2 / editor.ask("exo.scene.exo_camera.fx")))
+    assert abs(fov - 80) < 0.1
+    assert np.abs(np.array(hands.evaluate(f"() => {ring}")) - clicked).max() < 2
+    # Set elsewhere it counts as well, at the latest before a run.
+    before = editor.keyframes()
+    editor.close()
+    page.set_widget("EgoXDepthAlign", "exo_fov", 60)
+    page.queue()
+    page.wait_for_run()
+    now, then = (json.loads(text)["keyframes"][0] for text in (editor.keyframes(), before))
+    assert now["position"][2] == then["position"][2]
+    assert now["position"][0] == pytest.approx(
+        then["position"][0] * np.tan(np.pi / 6) / np.tan(np.pi / 4.5), rel=1e-4
+    )

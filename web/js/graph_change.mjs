@@ -12,6 +12,19 @@ export function setWidget(app, node, name, value) {
   node.setDirtyCanvas?.(true, true);
 }
 
+// [node, name] of all widgets that hold a node's input: of one that stands on the sub-graph's own node, that one first.
+export function holdersOf(app, node, name) {
+  const link = node.graph?.getLink?.(node.inputs?.find((input) => input.widget?.name === name)?.link);
+  const entry = node.graph?.inputNode;
+  const outer = link && link.origin_id === entry?.id ? entry.slots[link.origin_slot] : null;
+  const hosts = outer ? [...nodesOf(app.rootGraph ?? app.graph)].filter((host) => host.subgraph === node.graph) : [];
+  return [...hosts.map((host) => [host, outer.name]), [node, name]];
+}
+
+export function setValue(app, node, name, value) {
+  for (const [holder, own] of holdersOf(app, node, name)) setWidget(app, holder, own, value);
+}
+
 // After a hand or a script has changed one of these widgets.
 export function onChange(node, names, changed) {
   for (const widget of names.map((name) => findWidget(node, name)).filter(Boolean)) {

@@ -16,6 +16,7 @@ from egox_core.cameras.model import CameraModel, project
 from egox_core.editor.coarse_prior import CoarsePoints, coarse_points, joined
 from egox_core.editor.queries import pick_head, pick_point
 from egox_core.scene.build import build_scene
+from egox_core.trajectory.head_template import VERTEX_TO_CHIN
 from egox_core.trajectory.poses import look_at, transform
 from egox_core.types import DepthVideo
 from lab.drawn.layout import draw_layout
@@ -23,7 +24,7 @@ from lab.drawn.shading import crease_neighbours
 from lab.drawn.spec import SyntheticSpec
 from lab.drawn.views import Renderer
 
-CLICKS = 8
+CLICKS = 9
 SMALLEST_PX, LARGEST_PX = 12, 80
 SIDES = {"front": 0, "side": 90, "back": 180}
 HEAD_BREADTH_M = 0.216  # of the drawn head, hair included
@@ -118,6 +119,23 @@ def test_the_heads_centre(heads):
             side,
             np.median(off_m),
         )
+
+
+@pytest.mark.parametrize("off_deg", [0, -20, 20])
+def test_the_centre_is_seen_where_one_clicked(heads, off_deg):
+    """Within half a head, whatever lens was guessed: what is seen stays, its metres don't."""
+    for head in heads:
+        half = math.atan(head.camera.width / 2 / head.camera.fx)
+        focal = head.camera.width / 2 / math.tan(max(0.1, half + math.radians(off_deg / 2)))
+        wider = torch.tensor([head.camera.fx / focal, head.camera.fx / focal, 1])
+        camera = replace(head.camera, fx=focal, fy=focal)
+        points = replace(head.points, xyz=head.points.xyz * wider)
+        still = torch.eye(3, 4, dtype=torch.float64)
+        half_head = VERTEX_TO_CHIN / 2 * head.camera.fx / float(head.centre[2])
+        for pixel in head.clicks():
+            centre = pick_head(points, camera, still, pixel, lens_guessed=off_deg != 0).point
+            seen = project(camera, centre[None])[0][0]
+            assert float((seen - torch.tensor(pixel)).norm()) <= half_head
 
 
 def test_a_click_beside_a_small_head_is_one_on_it(heads):

@@ -18,8 +18,8 @@ import { Timeline } from "./view/timeline.mjs";
 const LOOK_FRAMES = [1 / 2, 1 / 6, 5 / 6]; // shares of the clip
 
 export class PoseEditor {
-  // host: what the node and the page offer, see node_widget.mjs
-  constructor(host, server, say) {
+  // host: what the node and the page offer, see node_widget.mjs; lens: the row of the exo lens
+  constructor(host, server, say, lens) {
     addStyle();
     const data = host.data();
     const clip = clockOf(data);
@@ -38,7 +38,7 @@ export class PoseEditor {
     this.fields = new Fields(this.state, say);
     this.files = this.makeFiles();
     this.side = new SideView(server, say, () => this.scene.forget());
-    this.exo = new ExoView(server, say, {
+    this.exo = new ExoView(server, say, lens, {
       onPlace: (point) => this.placeAt(point),
       onAim: (point) => this.aimAt(point),
       onLook: (point) => this.lookAt(point),
@@ -252,6 +252,14 @@ export class PoseEditor {
     if (!still) return this.files.take(other);
     const [x, y, z, yaw, pitch, roll] = still;
     this.state.replace(stillDocument(fromAngles([x, y, z], yaw, pitch, roll), this.state.clip));
+  }
+
+  // Another field of view: the node has moved its keyframes, the scene is made anew.
+  async takeLens() {
+    if (this.host.source() === "keyframes" && !this.host.isExample())
+      this.state.replace(this.readDocument(this.state.clip));
+    await this.scene.compare();
+    if (!this.closed && !this.scene.running) this.scene.load();
   }
 
   // -- changes

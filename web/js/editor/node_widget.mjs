@@ -7,6 +7,7 @@ import { button, make } from "./view/elements.mjs";
 import { findWidget, noteChange, onChange, setWidget } from "../graph_change.mjs";
 import { addRow } from "../node_element.mjs";
 import { findNode } from "../previews/node.mjs";
+import { followLens, lensRow, noteLens } from "./lens.mjs";
 import { followVideo, graphOf, keptVideos } from "./own_video.mjs";
 import { sayerOf } from "../page_texts.mjs";
 
@@ -18,9 +19,15 @@ export function attachEditor(app, api, node) {
   const say = sayerOf("editor");
   const note = make("div", "egox-ed-node-note", { "data-testid": "egox-node-note" });
   const open = button("egox-open", say("open"), say("open"), () => openEditor(app, api, node, say));
-  addRow(node, "egox_pose_editor", "egoxPoseEditor", say("nodeLabel"), open, note);
+  const lens = makeLens(app, node, say);
+  addRow(node, "egox_pose_editor", "egoxPoseEditor", say("nodeLabel"), open, note, lens);
+  findWidget(node, "egox_pose_editor").beforeQueued = () => followLens(app, node);
   // video: { video, id } of the video in use, as far as the server knows it.
-  node.egoxPose = { video: null, note: () => (note.textContent = noteOf(node, say)), data: null, editor: null };
+  const tell = () => {
+    note.textContent = noteOf(node, say);
+    lens.show();
+  };
+  node.egoxPose = { video: null, note: tell, data: null, editor: null };
   node.setSize([Math.max(node.size[0], 320), Math.max(node.size[1], node.computeSize()[1])]);
   node.egoxPose.note();
 
@@ -55,11 +62,14 @@ export async function openEditor(app, api, node, say) {
   // three.js is fetched when the editor is first opened, not at every page load.
   const { PoseEditor } = await import("./editor.mjs");
   await followVideo(app, api, node);
+  followLens(app, node);
   const holder = node.egoxPose;
-  holder.editor ??= new PoseEditor(hostOf(app, api, node), new Server(api), say);
+  holder.editor ??= new PoseEditor(hostOf(app, api, node), new Server(api), say, makeLens(app, node, say));
   holder.release = holdPage(app);
   return holder.editor;
 }
+
+const makeLens = (app, node, say) => lensRow(app, node, say, () => node.egoxPose.editor?.takeLens());
 
 // While the editor lies over the page, the page's graph is not drawn (it would take half of a small machine's time).
 // Its Ctrl+Z listens before anything else and would undo the graph beneath; it asks whether an editor is open, and is
@@ -107,6 +117,7 @@ function hostOf(app, api, node) {
       setWidget(app, node, "keyframes", text);
       setWidget(app, node, "source", "keyframes");
       (node.properties ??= {})[WRITTEN_IN] = scene;
+      noteLens(app, node);
       noteChange(app);
     },
     run: (told) => run(app, api, node, told),

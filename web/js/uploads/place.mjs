@@ -1,5 +1,5 @@
 // Which inputs an upload's files belong into: the node that took them, and the only one of each other kind there is.
-import { findWidget, nodesOf, noteChange, setWidget } from "../graph_change.mjs";
+import { findWidget, holdersOf, nodesOf, noteChange, setWidget } from "../graph_change.mjs";
 
 export const LOADER = "EgoXLoadExoVideo";
 
@@ -32,25 +32,17 @@ export function placeUpload(app, taker, answer) {
       several.push(kind);
       continue;
     }
-    for (const [name, value] of values) setValue(app, all, node, name, value);
+    for (const [name, value] of values)
+      for (const [holder, own] of holdersOf(app, node, name)) choose(app, holder, own, value);
     if (values.some(([, value]) => Object.values(answer).includes(value))) given.push(node.title);
   }
   noteChange(app);
   return { given, several };
 }
 
-function setValue(app, all, node, name, value) {
-  if (value === undefined) return;
-  // An input that stands on the sub-graph's own node has its value there.
-  const link = node.graph?.getLink?.(node.inputs?.find((input) => input.widget?.name === name)?.link);
-  const entry = node.graph?.inputNode;
-  const outer = link && link.origin_id === entry?.id ? entry.slots[link.origin_slot] : null;
-  if (outer) for (const host of all) if (host.subgraph === node.graph) choose(app, host, outer.name, value);
-  choose(app, node, name, value);
-}
-
 // A file that was not yet there when the page made its list is a choice, too.
 function choose(app, node, name, value) {
+  if (value === undefined) return;
   const { values } = findWidget(node, name)?.options ?? {};
   if (Array.isArray(values) && !values.includes(value)) values.push(value);
   setWidget(app, node, name, value);

@@ -2,7 +2,7 @@
 // of text.
 // In memory: { up, upGiven, mode, clock: "frame" | "time_s", keys: [{ moment, pose, mode }], looks: [{ moment, point }], madeOn }, never changed in
 // place; upGiven: the text says what up is (else the scene may); madeOn: { video, id } of the video that it belongs to.
-import { DEFAULT_UP, fromAngles, fromW2c, lookAt, toAngles } from "./pose.mjs";
+import { DEFAULT_UP, add, forward, fromAngles, fromW2c, lookAt, toAngles } from "./pose.mjs";
 import { MODES, Track } from "./track.mjs";
 
 const ANGLES = ["yaw_deg", "pitch_deg", "roll_deg"];
@@ -114,6 +114,17 @@ function writeKey(key, up, mode, clock) {
 // rest: the pose while there is no keyframe
 export const trackOf = ({ keys, looks, up }, rest) =>
   new Track(keys.length ? keys : [{ moment: 0, pose: rest, mode: "spline" }], looks, up);
+
+// The same places and gazes in the exo picture when its lens is another one: of what is seen at the same depth, x and y
+// are `wider` times as far out (scene in the exo camera's own frame).
+export function throughLens(content, wider) {
+  const seen = ([x, y, z]) => [x * wider, y * wider, z];
+  const moved = ({ position, turn }) => {
+    const [place, target] = [position, add(position, forward(turn))].map(seen);
+    return lookAt(place, target, content.up, toAngles(turn, content.up)[2]) ?? { position: place, turn };
+  };
+  return { ...content, keys: content.keys.map((key) => ({ ...key, pose: moved(key.pose) })) };
+}
 
 // No keyframe: the camera rests where the exo camera is.
 export const emptyDocument = (up = DEFAULT_UP) => ({

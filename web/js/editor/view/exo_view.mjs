@@ -23,8 +23,8 @@ const RADIAL = {
 };
 
 export class ExoView {
-  // wishes: { onPlace(point), onAim(point), onLook(point), onLookTool(), onFrame(frame), onGone() }
-  constructor(server, say, wishes) {
+  // lens: a row with show(); wishes: { onPlace(point), onAim(point), onLook(point), onLookTool(), onFrame(frame), onGone() }
+  constructor(server, say, lens, wishes) {
     this.server = server;
     this.say = say;
     this.wishes = wishes;
@@ -41,14 +41,14 @@ export class ExoView {
     this.looking = button("egox-look", say("aim"), say("lookAtHelp"), () => wishes.onLookTool());
     const enlarge = () => this.element.closest(".egox-ed").classList.toggle("egox-ed-large");
     const large = button("egox-exo-large", "⤢", say("large"), enlarge);
-    this.badge = make("span", "egox-ed-badge", { hidden: true, title: say("lensGuessedHelp") }, say("lensGuessed"));
-    this.badge.dataset.testid = "egox-lens-guessed";
+    this.lens = lens;
     this.loupe = new Loupe(this.canvas, () => (this.scene?.pictures ? this.image : null));
     this.element = make(
       "section",
       "egox-ed-panel",
       { "aria-label": say("exo") },
-      make("div", "egox-ed-panel-head", {}, make("b", "", {}, say("exo")), this.badge, this.looking, this.place, large),
+      make("div", "egox-ed-panel-head", {}, make("b", "", {}, say("exo")), this.looking, this.place, large),
+      lens,
       make("div", "egox-ed-picture egox-ed-picture-exo", {}, this.canvas, this.message),
       this.note,
       this.loupe.element,
@@ -77,7 +77,7 @@ export class ExoView {
   setScene(scene) {
     this.scene = scene;
     this.loupe.hide();
-    this.badge.hidden = !scene?.lens_guessed;
+    this.lens.show();
     this.shown = null;
     this.looking.disabled = this.place.disabled = !scene || !this.trusted;
     if (!scene) {

@@ -9,6 +9,10 @@ const STYLE = `
 .egox-ed-trim :is(img, input, .egox-ed-node-note) { width: 100%; margin: 0; white-space: normal; text-align: left; }
 .egox-ed-trim .egox-ed-trim-s { width: 100%; display: flex; justify-content: space-between; align-items: center; }
 .egox-ed-trim .egox-ed-trim-s input { width: 90px; }
+.egox-ed-lens { display: flex; align-items: center; gap: 6px; }
+.egox-ed-lens[hidden], .egox-ed-node .egox-ed-lens { display: none; }
+[data-widget-key] .egox-ed-lens:not([hidden]) { display: flex; }
+.egox-ed-lens input { flex: 1; min-width: 60px; }
 [data-widget-key] .egox-ed-node { overflow: visible; height: auto; }
 .egox-ed-node-fault { color: var(--error-text, #ff6b6b); }
 .egox-ed-back { position: fixed; inset: 0; z-index: 3000; background: var(--comfy-menu-bg, #222); display: flex;
