@@ -136,7 +136,7 @@ class ComfyPage:
         touch: bool = False,
     ) -> None:
         self.client, self.address, self.vue_nodes = client, client.address, vue_nodes
-        self._loaded = 0
+        self._tabs: dict[Any, int] = {}
         self.outside: list[str] = []
         self.faults: list[str] = []
         self.said: list[str] = []
@@ -215,14 +215,15 @@ class ComfyPage:
         """Load a saved workflow as the page's own file menu would, as a graph or as the form that
         it may have.
 
-        In a tab of its own: newer pages open a file of the active tab's name in that tab, in the
-        view that it was left in."""
+        A graph has a tab of its own, a form a new one each time: newer pages open a file of the
+        active tab's name in that tab, in the view that it was left in."""
         if not form:
             workflow = {**workflow, "extra": {**workflow.get("extra", {}), "linearMode": False}}
-        self._loaded += 1
+        new = len(self._tabs) + 1
+        tab = self._tabs.setdefault(new if form else workflow.get("id"), new)
         self.page.evaluate(
             "async ([saved, name]) => { await app.loadGraphData(saved, true, true, name); }",
-            [workflow, f"egox {self._loaded}"],
+            [workflow, f"egox {tab}"],
         )
         self.settle()
 
