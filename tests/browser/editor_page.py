@@ -42,7 +42,8 @@ class EditorPage:
         self.at("open").first.click()
         self.hands.wait_for_selector("[data-testid=egox-editor]", timeout=60_000)
         if load:
-            self.at("load-empty").click(timeout=60_000)
+            if not self.ask("scene.running"):  # by itself, where no head was placed
+                self.at("load-empty").click(timeout=60_000)
             self.wait_for_scene()
         return self
 

@@ -151,9 +151,9 @@ ANY_VIDEO = """## Any video of your own
 
 1. **Weights** as in `egox_basic`, and those of the note *Weights*.
 2. **Choose the video** in *Load Exo Video*: a camera that stands still, the person and the table in view.
-3. **Open the pose editor** on *Ego Pose Input* and press *Load scene*: MoGe gives the scale, Depth Anything 3 the
+3. **Open the pose editor** on *Ego Pose Input* and wait for the scene: MoGe gives the scale, Depth Anything 3 the
    steadiness, SAM3 tells what moves.
-4. **Place head**: click on the head in the exo frame, then on what it looks at; again wherever the head has moved.
+4. **Click on the head** in the exo frame, then on what it looks at; by *Place head* again wherever the head has moved.
 5. **Write** what the exo camera sees and what the person sees into *EgoX Prompt*, and press **Run**.
 """
 

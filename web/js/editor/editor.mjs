@@ -74,6 +74,12 @@ export class PoseEditor {
     this.view.setTheme(this.layout.light ? "#e6e8eb" : "#15171a");
     this.setData(data);
     this.askCamera();
+    if (this.isHeadless && !data?.scene && host.isLinked("scene")) this.scene.load();
+  }
+
+  // Nobody has placed a head yet, and the node has none from elsewhere.
+  get isHeadless() {
+    return this.host.source() === "keyframes" && this.host.isExample();
   }
 
   readDocument(clip) {
@@ -161,6 +167,7 @@ export class PoseEditor {
   // Whether the scene is that of the graph as it is now: in another one no click counts.
   setTrust(trusted) {
     this.exo.trust(trusted);
+    if (trusted && this.isHeadless) this.exo.begin("place");
     if (!trusted && ["snap", "aim"].includes(this.view.tool)) this.chooseTool("move");
     for (const tool of ["snap", "aim"]) this.layout.tools[tool].disabled = Boolean(this.data?.scene) && !trusted;
     this.showGhost();
@@ -233,7 +240,7 @@ export class PoseEditor {
         lines.push(button("egox-take-over", this.say("takeOver"), this.say("takeOver"), () => this.takeOver()));
       if (this.own)
         lines.push(button("egox-own", this.say("own"), this.say("own"), () => this.state.replace(this.own)));
-    } else if (this.host.isExample() && this.scene.known && !this.fault) lines.push(this.say("start"));
+    } else if (this.isHeadless && this.scene.known && !this.fault) lines.push(this.say("start"));
     if (this.host.kept()) lines.push(this.say("kept", { videos: this.host.kept() }));
     if (this.host.isLinked("base")) lines.push(this.say("baseNote"));
     if (this.host.smoothing() > 0) lines.push(this.say("smoothNote", { seconds: this.host.smoothing() }));
