@@ -31,8 +31,9 @@ Result = TypeVar("Result")
 
 MISSING_METRIC = "metric depth (the scale of the scene)"
 ADVICE = (
-    "for your own video press 'Upload own files' on Load Exo Video and add its depth; or load the MoGe and Depth "
-    "Anything 3 models and un-bypass the depth group"
+    "for your own video press 'Upload own files' on Load Exo Video and add its depth; or fetch "
+    "moge_2_vitl_normal_fp16.safetensors (0.66 GB) and depth_anything_3_base.safetensors (0.54 GB), "
+    "all that the prior needs, and un-bypass the depth group"
 )
 
 

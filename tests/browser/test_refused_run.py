@@ -15,6 +15,12 @@ from tools.rigs.comfy_page import FORM_ROW
 
 # The second is a newer page's.
 TOASTS = """() => [...document.querySelectorAll('.p-toast-message, [data-testid="toast"]')].map((e) => e.innerText)"""
+# But for what became of an upload.
+OURS = f"() => ({TOASTS})().filter((text) => text.includes('EgoX') && !text.includes('Set in'))"
+# Of each message, and of the button that lies nearest to them.
+BOXES = """() => [...document.querySelectorAll('.p-toast-message, [data-testid="toast"]')].map(
+  (message) => [message, document.querySelector('[data-widget-key] [data-testid="egox-upload"]')].map(
+    (element) => element.getBoundingClientRect().toJSON()))"""
 # Of the form's rows: the label of each that the page marks as faulty.
 MARKED = f"""() => [...document.querySelectorAll('{FORM_ROW}')].filter(
   (row) => row.querySelector('[class*="ring-node-stroke-error"], .ring-destructive')).map(
@@ -46,14 +52,19 @@ def test_the_form_names_the_field_and_the_next_click(same_page, shipped, lone_vi
     choose(page, LOADER, lone_video)
     told(page, LOADER, "Set in")
     press_run(page)
-    poses = toast_of(page, "Ego Pose Input: file")
-    assert "Open pose editor" in poses and "Load scene" in poses
-    assert "Upload own files" in toast_of(page, "Depth Align: depth_file")
+    said = toast_of(page, "Ego Pose Input: file")
+    assert "Open pose editor" in said and "Load scene" in said
+    assert said.index("Upload own files") < said.index("Ego Pose Input"), "what to do first"
+    assert "(0.66 GB)" in said and "prior is made" not in said
     assert page.evaluate(MARKED) == ["Head: place and gaze"]
+    only, boxes = page.evaluate(OURS), page.evaluate(BOXES)
+    assert len(only) == 1, only
+    assert all(box["right"] <= button["left"] for box, button in boxes), boxes
 
     set_value(page, LOADER, "file", "egox/lone/gone.mp4")
     press_run(page)
-    assert "not there" in toast_of(page, "Load Exo Video: Exo video")
+    said = toast_of(page, "Load Exo Video: Exo video")
+    assert said.count("not there") == 1
     assert "Exo video" in page.evaluate(MARKED)
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.browser.editor_page import EditorPage
 from tests.browser.page import PageUnderTest
 from tests.browser.test_form import open_form
-from tests.browser.test_refused_run import press_run, toast_of
-from tests.browser.upload_page import LOADER, set_value
+from tests.browser.test_refused_run import OURS, press_run, toast_of
+from tests.browser.upload_page import LOADER, POSES, choose, set_value, told, value
 
 FRAMES, HEIGHT, WIDTH = 5, 128, 224
 PRIOR = "EgoXRenderEgoPrior"
@@ -32,11 +34,11 @@ def no_weights(browser_server) -> Iterator[None]:
         shutil.move(away, models)
 
 
-def opened(same_page, saved: dict) -> PageUnderTest:
-    page = same_page(size=(1600, 900))
+def opened(same_page, saved: dict, **options) -> PageUnderTest:
+    page = same_page(size=(1600, 900), **options)
     open_form(page, saved)
-    for name, value in (("frame_count", FRAMES), ("height", HEIGHT), ("width", WIDTH)):
-        set_value(page, LOADER, name, value)
+    for name, small in (("frame_count", FRAMES), ("height", HEIGHT), ("width", WIDTH)):
+        set_value(page, LOADER, name, small)
     page.evaluate("() => { window.egoxSeen.length = 0; }")
     return page
 
@@ -50,6 +52,7 @@ def test_run_makes_the_prior(same_page, shipped, no_weights, name):
     assert f"{FRAMES} frames of {HEIGHT}x{HEIGHT}, coverage" in prior["text"][0]
     said = toast_of(page, "Missing weights")
     assert "wan2.1_i2v_480p_14B" in said and "wan_2.1_vae" in said
+    assert "The ego prior is made without them" in said
 
 
 def test_one_video_names_what_the_prior_alone_needs(same_page, shipped, no_weights):
@@ -58,6 +61,42 @@ def test_one_video_names_what_the_prior_alone_needs(same_page, shipped, no_weigh
     said = toast_of(page, "moge_2_vitl")
     assert "sdpose_wholebody" in said and "sam3" in said and "GB" in said
     assert "wan" not in said and "qwen" not in said, "only the prior's models"
+    assert "The ego prior alone lacks" in said and "is made" not in said
+    press_run(page)
+    page.page.wait_for_timeout(1500)
+    assert all("qwen" not in text for text in page.evaluate(OURS)), "the prior comes first"
+
+
+def test_one_video_with_its_own_depth_makes_the_prior_in_six_clicks(
+    same_page, shipped, no_weights, uploads, repo_root, tmp_path
+):
+    page = opened(same_page, shipped("egox_one_video"), webgl=True)
+    take = repo_root / "sample" / "synthetic_room"
+    choose(page, LOADER, take / "exo.mp4", take / "depth.npz")  # 1
+    assert "Wearer's head" in told(page, LOADER, "left out")
+    assert value(page, POSES, "source") == "keyframes", "by hand: nothing can estimate it"
+    editor = EditorPage(page)
+    editor.at("open").first.click()  # 2
+    page.page.wait_for_selector("[data-testid=egox-editor]", timeout=60_000)
+    editor.wait_for_scene()
+    for x, y in ((0.6, 0.25), (0.4, 0.65)):  # 3, 4
+        before = editor.keyframes()
+        editor.hands.mouse.click(*editor.in_box("exo", x, y))
+        editor.wait_for_change(before)
+    editor.close()  # 5
+    assert not page.evaluate(OURS)
+    page.evaluate("() => { window.egoxSeen.length = 0; }")
+    page.page.locator(ALONE).first.click()  # 6
+    page.wait_for_run()
+    assert f"{FRAMES} frames of {HEIGHT}x{HEIGHT}" in page.wait_for_node(PRIOR)["text"][0]
+    assert not page.evaluate(OURS)
+    kinds = {node["class_type"] for node in page.to_prompt().values()}
+    assert not kinds & {"MoGeInference", "DA3Inference", "EgoXEstimateHeadPose"}
+    choose(page, LOADER, Path(shutil.copy(take / "exo.mp4", tmp_path / "lone.mp4")))
+    told(page, LOADER, "lone")
+    assert value(page, POSES, "source") == "estimated"
+    kinds = {node["class_type"] for node in page.to_prompt().values()}
+    assert {"MoGeInference", "DA3Inference", "EgoXEstimateHeadPose"} <= kinds
 
 
 def test_prior_only_runs_no_sampler(same_page, shipped):

@@ -21,49 +21,70 @@ const SIZES = {
   lightx2v: 0.74,
 };
 
+const ORDER = ["EgoXLoadExoVideo", "EgoXDepthAlign", "EgoXEgoPoseInput"]; // what to mend first
+const PRIOR = "EgoXRenderEgoPrior";
+
 app.registerExtension({
   name: "EgoX.RefusedRuns",
   setup() {
     const { fetchApi } = api;
     api.fetchApi = async function (route, options) {
       const answer = await fetchApi.apply(this, arguments);
-      if (route === "/prompt" && options?.method === "POST") tell(answer.clone());
+      if (route === "/prompt" && options?.method === "POST") tell(answer.clone(), JSON.parse(options.body).prompt);
       return answer;
     };
   },
 });
 
-async function tell(answer) {
+// One message of a press of Run.
+async function tell(answer, prompt) {
   const { node_errors: refused } = await answer.json().catch(() => ({}));
-  tellMissing(refused);
-  if (answer.ok) return;
-  for (const [id, { class_type: kind, errors }] of Object.entries(refused ?? {})) {
-    if (!kind.startsWith("EgoX")) continue;
-    const node = findNode(app, id);
-    // The host repeats a reason for each input that the node looks at; the first is the one it is about.
-    const reasons = new Map();
-    for (const { message, details, extra_info: info } of errors) {
-      const field = info?.input_name;
-      const reason = details?.startsWith(`${field} - `) ? details.slice(field.length + 3) : `${message}: ${details}`;
-      if (!reasons.has(reason)) reasons.set(reason, field);
-    }
-    for (const [reason, field] of reasons) {
-      const label = node?.inputs?.find(({ name }) => name === field)?.label ?? field;
-      const summary = [node?.title ?? kind, label].filter(Boolean).join(": ");
-      app.extensionManager?.toast?.add({ severity: "error", summary, detail: reason, life: LIFE });
-    }
-  }
+  const isPrior = (id) => prompt?.[id]?.class_type === PRIOR;
+  const faults = Object.entries(refused ?? {});
+  const before = faults.filter(([, { dependent_outputs: outputs }]) => outputs?.some(isPrior));
+  const lines = answer.ok ? [] : ownFaults(faults);
+  // The prior comes first: while something is in its way, the sampler's files are of no use.
+  lines.push(...missing(before.length ? before : faults, before.length > 0, answer.ok));
+  if (!lines.length) return;
+  keepOffForm();
+  const severity = answer.ok ? "info" : "error";
+  app.extensionManager?.toast?.add({ severity, summary: "EgoX", detail: lines.join("\n"), life: LIFE });
 }
 
-function tellMissing(refused) {
-  const errors = Object.values(refused ?? {}).flatMap((node) => node.errors);
-  const lacking = errors
-    .filter(({ type }) => type === "value_not_in_list")
-    .map(({ extra_info: i }) => i?.received_value);
-  const missing = [...new Set(lacking)].filter((name) => String(name).endsWith(".safetensors"));
-  if (!missing.length) return;
+function ownFaults(faults) {
+  const rank = ([, { class_type: kind }]) => ORDER.indexOf(kind) + 1 || ORDER.length + 1;
+  // The host repeats a reason for each input that the node looks at, and nodes that need the same file for each of
+  // them; the first is the one it is about.
+  const reasons = new Map();
+  for (const [id, { class_type: kind, errors }] of faults.sort((a, b) => rank(a) - rank(b))) {
+    if (!kind.startsWith("EgoX")) continue;
+    const node = findNode(app, id);
+    for (const { type, message, details, extra_info: info } of errors) {
+      if (type === "value_not_in_list" && isWeights(info)) continue;
+      const field = info?.input_name;
+      const reason = details?.startsWith(`${field} - `) ? details.slice(field.length + 3) : `${message}: ${details}`;
+      const label = node?.inputs?.find(({ name }) => name === field)?.label ?? field;
+      if (!reasons.has(reason)) reasons.set(reason, [node?.title ?? kind, label].filter(Boolean).join(": "));
+    }
+  }
+  return [...reasons].map(([reason, place]) => `${place}: ${reason}`);
+}
+
+const isWeights = (info) => String(info?.received_value).endsWith(".safetensors");
+
+function missing(faults, forPrior, priorMade) {
+  const errors = faults.flatMap(([, { errors }]) => errors);
+  const lacking = errors.filter(({ type, extra_info: info }) => type === "value_not_in_list" && isWeights(info));
+  const files = [...new Set(lacking.map(({ extra_info: info }) => info.received_value))];
+  if (!files.length) return [];
   const sizeOf = (name) => Object.entries(SIZES).find(([stem]) => name.startsWith(stem))?.[1];
-  const names = missing.map((name) => (sizeOf(name) ? `${name} (${sizeOf(name)} GB)` : name)).join(", ");
-  const detail = sayerOf("previews")("missing", { names });
-  app.extensionManager?.toast?.add({ severity: "info", summary: "EgoX", detail, life: LIFE });
+  const names = files.map((name) => (sizeOf(name) ? `${name} (${sizeOf(name)} GB)` : name)).join(", ");
+  const say = sayerOf("previews");
+  return [say(forPrior ? "missingForPrior" : "missing", { names }), ...(priorMade ? [say("priorMade")] : [])];
+}
+
+// Messages stand at the page's upper right, over the form's first rows.
+function keepOffForm() {
+  const form = document.querySelector("[data-testid=app-mode-widget-item]")?.getBoundingClientRect();
+  document.documentElement.style.setProperty("--egox-form", form ? `${innerWidth - form.left}px` : "0px");
 }

@@ -36,9 +36,43 @@ export function placeUpload(app, taker, answer) {
       for (const [holder, own] of holdersOf(app, node, name)) choose(app, holder, own, value);
     if (values.some(([, value]) => Object.values(answer).includes(value))) given.push(node.title);
   }
+  const out = leaveOut([...all], answer);
   noteChange(app);
-  return { given, several };
+  return { given, several, out };
 }
+
+const MUTED = 2;
+const LEFT_OUT = "egox_left_out"; // node property: muted here, not by hand
+const MODELS = ["moge_geometry", "da3_geometry"];
+
+// One's own depth takes the place of depth models, and leaves the head to poses or a hand where the estimate's weights
+// aren't there; a video without it brings them back. Gives the titles of those that are left out.
+function leaveOut(all, { video, depth }) {
+  if (!depth && !video) return [];
+  const linkedTo = (node, name) => node.getInputNode?.(node.inputs.findIndex((input) => input.name === name));
+  const change = (node) => {
+    if (!node || (depth ? node.mode : !node.properties[LEFT_OUT])) return null;
+    node.mode = depth ? MUTED : 0;
+    node.properties[LEFT_OUT] = Boolean(depth);
+    return node;
+  };
+  const changed = all.flatMap((node) => {
+    const kind = node.constructor.comfyClass;
+    if (kind === "EgoXDepthAlign") return MODELS.map((name) => change(linkedTo(node, name)));
+    const estimate = kind === "EgoXEgoPoseInput" ? linkedTo(node, "estimated") : null;
+    if (depth && !lacksWeights(estimate)) return [];
+    const [before, after] = depth ? ["estimated", "keyframes"] : [findWidget(node, "source")?.value, "estimated"];
+    const isOut = change(estimate);
+    if (isOut && findWidget(node, "source").value === before) findWidget(node, "source").value = after;
+    return [isOut];
+  });
+  return depth ? changed.filter(Boolean).map(({ title }) => title) : [];
+}
+
+const lacksWeights = (node) =>
+  [...nodesOf(node?.subgraph)].some(({ widgets }) =>
+    widgets?.some(({ value, options }) => /\.safetensors$/.test(value) && options?.values?.includes?.(value) === false),
+  );
 
 // A file that was not yet there when the page made its list is a choice, too.
 function choose(app, node, name, value) {

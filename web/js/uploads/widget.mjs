@@ -93,7 +93,7 @@ async function send(api, files, size, say) {
 }
 
 // In words: what it was, whether its name was taken, and where it went.
-function outcome(answer, { given, several }, say) {
+function outcome(answer, { given, several, out }, say) {
   const { folder, name, video, depth, camera, poses, unused } = answer;
   const parts = [
     video && say("video", { frames: framesSaid(say, answer.frames) }),
@@ -105,6 +105,7 @@ function outcome(answer, { given, several }, say) {
     answer.reused ? say("reused", { folder }) : folder === name ? "" : say("renamed", { folder, name }),
     given.length ? say("given", { nodes: given.join(", ") }) : "",
     several.length ? say("several") : "",
+    out.length ? say("leftOut", { nodes: out.join(", ") }) : "",
     unused.length ? say("unused", { names: unused.join(", ") }) : "",
   ];
   return [`${folder}: ${parts.join(", ")}.`, ...sentences.filter(Boolean)].join(" ");
