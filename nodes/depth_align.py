@@ -37,7 +37,7 @@ from ..egox_core.takes.meta import read_meta
 from ..egox_core.takes.metric_scale import ScaleSource, with_takes_scale
 from ..egox_core.types import FrameSelection, TakeMeta
 from .host.graph import Graph, check_or_message, frames_in_use, inputs_of, linked, sidecar_missing
-from .host.paths import beside_video, fingerprint, resolve
+from .host.paths import beside_video, fingerprint, inside, resolve
 from .host.progress import host_progress
 from .io_types import EgoXDepth, EgoXFrames
 from .page.previews import Stream, clip_fps, preview_ui
@@ -422,7 +422,8 @@ def _meta_path(name: str, depth_path: Path | None, frames: FrameSelection | None
     video."""
     if name.strip():
         return resolve(name, "camera file")
-    return (None if depth_path is None else meta_beside(depth_path)) or beside_video(frames, META)
+    path = None if depth_path is None else meta_beside(depth_path)
+    return beside_video(frames, META) if path is None else inside(path, META)
 
 
 def _fingerprints(name: str) -> list[str]:
@@ -431,4 +432,4 @@ def _fingerprints(name: str) -> list[str]:
         meta_path = meta_beside(resolve(name, "depth file", folder_too=True))
     except EgoXInputError:
         meta_path = None
-    return [fingerprint(name), *([] if meta_path is None else [fingerprint(str(meta_path))])]
+    return [fingerprint(name), *([] if meta_path is None else [fingerprint(meta_path)])]

@@ -2,8 +2,9 @@
 model folders.
 
 A workflow comes from anywhere, so a name in it must not reach the rest of the disk: not by ``..``,
-    not by an absolute path, not by a symlink that leads out. Only the host's own folders and the
-    pack's ``sample/`` are open to it."""
+not by an absolute path (refused even where it lies inside, so that a reviewer has one rule to check
+and a workflow works on the next machine, too), not by a symlink that leads out. Only the host's own
+folders and the pack's ``sample/`` are open to it."""
 
 from __future__ import annotations
 
@@ -55,11 +56,10 @@ def resolve(name: str, what: str, *, folder_too: bool = False) -> Path:
     """The existing file (or folder) that ``name`` stands for; ``what`` names it in errors.
 
     ``name`` is relative to the input, output or temp folder (with the host's "[output]" endings
-    too), to a model folder, to the pack if it begins with ``sample/``, or an absolute path inside
-    one of them.
+    too), to a model folder, or to the pack if it begins with ``sample/``.
 
     Raises:
-        EgoXInputError: empty, outside all of them, not there.
+        EgoXInputError: empty, absolute, outside all of them, not there.
     """
     if not name.strip() or "\0" in name:
         raise EgoXInputError(
@@ -72,26 +72,23 @@ def resolve(name: str, what: str, *, folder_too: bool = False) -> Path:
     plain = plain.strip().replace("\\", "/")
     if ".." in PurePosixPath(plain).parts:
         raise _outside(name, what)
+    # By name, before anything is looked at: on Windows, to ask whether //server/share/x exists logs
+    # in to that server.
+    if plain.startswith("/") or Path(plain).anchor:
+        raise _absolute(plain, what)
     roots = [Path(annotated)] if annotated else [*input_roots(), *model_roots()]
-    if Path(plain).is_absolute():
-        candidates = [(root, Path(plain)) for root in (*roots, SAMPLE)]
-    else:
-        candidates = [(root, root / plain) for root in roots]
-        if plain.split("/")[0] == "sample" and not annotated:
-            candidates.insert(
-                1, (SAMPLE, PACK_ROOT / plain)
-            )  # a user's own input/sample/… comes first
+    candidates = [(root, root / plain) for root in roots]
+    if plain.split("/")[0] == "sample" and not annotated:
+        candidates.insert(1, (SAMPLE, PACK_ROOT / plain))  # a user's own input/sample/… comes first
     escaped = False
     for root, path in candidates:
-        # By name first: on Windows, to ask whether //server/share/x exists logs in to that server.
-        named_inside = path.is_relative_to(root) or path.is_relative_to(root.resolve())
-        if not named_inside or not _exists(path):
+        if not _exists(path):
             continue
         if not path.resolve().is_relative_to(root.resolve()):
             escaped = True
         elif path.is_file() or folder_too:
             return path.resolve()
-    if escaped or Path(plain).is_absolute():
+    if escaped:
         raise _outside(name, what)
     raise EgoXInputError(
         what,
@@ -99,6 +96,20 @@ def resolve(name: str, what: str, *, folder_too: bool = False) -> Path:
         expected="a file in the input folder or the pack's sample folder",
         fix="check the name, or upload the file",
     )
+
+
+def inside(path: Path, what: str) -> Path:
+    """The path that the pack itself put together, once its links are followed and lie inside.
+
+    Raises:
+        EgoXInputError: it leads out of the host's folders (a symlink).
+    """
+    real = path.resolve()
+    if any(
+        real.is_relative_to(root.resolve()) for root in (*input_roots(), *model_roots(), SAMPLE)
+    ):
+        return real
+    raise _outside(str(path), what)
 
 
 def _exists(path: Path) -> bool:
@@ -117,13 +128,14 @@ def check(name: str, what: str, *, folder_too: bool = False) -> bool | str:
     return True
 
 
-def fingerprint(name: str) -> str:
-    """Changes when the file behind ``name`` does; the name itself while there is none."""
+def fingerprint(name: str | Path) -> str:
+    """Changes when the file behind ``name`` (or at that path) does; the name itself while there is
+    none."""
     try:
-        path = resolve(name, "file", folder_too=True)
+        path = resolve(name, "file", folder_too=True) if isinstance(name, str) else name
         state = path.stat()
     except (EgoXInputError, OSError):
-        return name
+        return str(name)
     newest = (
         max((p.stat().st_mtime_ns for p in path.iterdir()), default=0)
         if path.is_dir()
@@ -164,6 +176,19 @@ def _outside(name: str, what: str) -> EgoXInputError:
     )
 
 
+def _absolute(name: str, what: str) -> EgoXInputError:
+    own = Path(name)
+    inputs = input_roots()[0]
+    return EgoXInputError(
+        what,
+        got=f"{name!r}, an absolute path",
+        expected="a name relative to the input folder, the same on every machine",
+        fix=f"write {own.relative_to(inputs).as_posix()!r}"
+        if own.is_relative_to(inputs)
+        else "copy the file into the input folder and choose it there",
+    )
+
+
 def beside_video(frames: FrameSelection | None, name: str) -> Path | None:
     """The file ``name`` in the folder of the exo video, or None where there is none.
 
@@ -173,7 +198,7 @@ def beside_video(frames: FrameSelection | None, name: str) -> Path | None:
     if frames is None or frames.source_path is None:
         return None
     path = Path(frames.source_path).parent / name
-    return resolve(str(path), name) if path.is_file() else None
+    return inside(path, name) if path.is_file() else None
 
 
 def add_model_folders(root: Path = SMALL_MODEL) -> None:
