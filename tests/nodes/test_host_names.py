@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import types
+from importlib import import_module
 
 import pytest
 
@@ -40,6 +42,8 @@ def test_forms_of_names(names, monkeypatch, tmp_path):
         encoding="utf-8",
     )
     monkeypatch.syspath_prepend(tmp_path)
+    for module in ("egox_test_host", "egox_no_such_host"):
+        monkeypatch.setitem(names.MODULES, module, functools.partial(import_module, module))
     for name, there in {
         "egox_test_host": True,
         "egox_no_such_host": False,
@@ -61,6 +65,10 @@ def test_forms_of_names(names, monkeypatch, tmp_path):
 
 
 def test_a_file_that_cannot_be_imported_costs_its_own_nodes(pack, caplog):
-    files = {"moved_away": ("EgoXGone",), "scene": pack.nodes.extension.NODE_FILES["scene"]}
-    found = pack.nodes.extension.load_nodes(files)
-    assert tuple(node.__name__ for node in found) == files["scene"] and "EgoXGone" in caplog.text
+    def moved_away() -> types.ModuleType:
+        raise ImportError("moved away")
+
+    extension = pack.nodes.extension
+    scene = extension.NODE_FILES[extension._scene]
+    found = extension.load_nodes({moved_away: ("EgoXGone",), extension._scene: scene})
+    assert tuple(node.__name__ for node in found) == scene and "EgoXGone" in caplog.text

@@ -36,7 +36,7 @@ function showOutside(node) {
 
 // The node that has a player of its own for what the inner one of this path ("5:3") gives.
 function shownOn(path) {
-  const [, host, inner] = /^(.*):([^:]+)$/.exec(String(path)) ?? [];
+  const [, host, inner] = String(path).match(/^(.*):([^:]+)$/) ?? [];
   const node = inner ? findNode(app, host) : null;
   return node?.egoxPreview && String(innerShown(node)?.id) === inner ? node : null;
 }

@@ -61,7 +61,7 @@ export class Files {
     if (!form) return;
     try {
       const answer = await this.server.post("export", { ...this.context(), form });
-      const name = /filename="([^"]+)"/.exec(answer.headers.get("Content-Disposition") ?? "")?.[1] ?? "path.json";
+      const name = answer.headers.get("Content-Disposition")?.match(/filename="([^"]+)"/)?.[1] ?? "path.json";
       const address = URL.createObjectURL(await answer.blob());
       const link = make("a", "", { href: address, download: name });
       document.body.append(link);
