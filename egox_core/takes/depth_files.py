@@ -92,7 +92,7 @@ def check_depth(
             what,
             got=f"{source.size[0]}x{source.size[1]} px",
             expected=f"the shape of the undistorted picture, {frames.size[0]}x{frames.size[1]}",
-            fix="make it from the video that `train_egox.py undistort` writes, not the one as filmed",
+            fix="make it from the undistorted video, not the one as filmed",
         )
 
 

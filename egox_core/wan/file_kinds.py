@@ -13,7 +13,7 @@ from .lora_keys import LORA_SUFFIXES, check_lora_fits, convert_lora, rename_para
 from .weights import SCALE_PARTS, read_header, size_words
 
 MODEL, TEXT, VAE, VISION, LORA = "model", "text encoder", "VAE", "CLIP vision", "LoRA"
-REPACKAGED = "from Comfy-Org/Wan_2.1_ComfyUI_repackaged (docs/weights.md has sizes and SHA-256)"
+REPACKAGED = "from Comfy-Org/Wan_2.1_ComfyUI_repackaged (its page has sizes and SHA-256)"
 MODEL_FIX = (
     "load an image-to-video Wan transformer with 36 input channels: Wan 2.1 I2V 14B 480P or 720P (the released LoRA "
     "belongs to the 480P one), or the Wan 2.2 I2V high/low noise pair; text-to-video, Fun Control, VACE, Camera, "
