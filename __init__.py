@@ -1,5 +1,8 @@
 """EgoX for ComfyUI: exocentric video in, egocentric video out."""
 
+import logging
+from pathlib import Path
+
 WEB_DIRECTORY = "./web/js"
 
 
@@ -11,3 +14,25 @@ async def comfy_entrypoint():
     from .nodes.extension import EgoXExtension
 
     return EgoXExtension()
+
+
+def _copy_before() -> Path | None:
+    """Folder of another copy of this pack that the host has loaded already."""
+    try:
+        import folder_paths  # noqa: F401  only a host has it; elsewhere `nodes` is this pack's folder
+
+        from nodes import EXTENSION_WEB_DIRS
+    except ImportError:
+        return None
+    webs = map(Path, EXTENSION_WEB_DIRS.values())
+    return next((w.parents[1] for w in webs if (w / "docs" / "EgoXModelPatch.md").is_file()), None)
+
+
+if _copy := _copy_before():
+    # With this the host asks for nothing else: a route or a node twice would end its start.
+    WEB_DIRECTORY, NODE_CLASS_MAPPINGS = None, {}
+    logging.warning(
+        "[EgoX] Two copies in custom_nodes: %s is in use, %s is left out. Remove one of them.",
+        _copy,
+        Path(__file__).parent,
+    )
