@@ -4,19 +4,30 @@ host."""
 from __future__ import annotations
 
 import ast
+import functools
+import importlib.util
 import os
 import re
 import shutil
 import subprocess
 import sys
+import sysconfig
+import threading
+import urllib.request
 import zipfile
 from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from safetensors import safe_open
+from safetensors.torch import save_file
 
+from tests.browser.page import PageUnderTest
+from tools.rigs.comfy_page import open_browsers, read_workflow, shipped_workflows
 from tools.setup.api_client import read_prompt
-from tools.setup.base_dir import make_base_dir
+from tools.setup.base_dir import PACK_NAME, make_base_dir
+from tools.setup.browser import find_browser
 from tools.setup.environment import Environment, venv_python
 from tools.setup.host import failure, find_host
 from tools.setup.layout import Layout
@@ -222,84 +233,188 @@ def test_nothing_that_a_user_reads_names_a_file_that_stays_behind(shipped, repo_
                 assert "/" not in word or word.split("/")[0] not in folders, f"{name} names {word}"
 
 
+HOST_SETTINGS = {"OMP_NUM_THREADS": "2"}
+
+
+def test_two_copies_are_one_pack_and_one_sentence(host_root, repo_root, tmp_path):
+    """As the Manager's and a clone: a route twice would end the host's start."""
+    base = make_base_dir(tmp_path, Layout(repo_root), {"comfyui-egox-clone": repo_root})
+    environment = Environment(find_host(), Path(sys.executable), Layout(repo_root))
+    with Server(environment, base, tmp_path / "server.log", variables=HOST_SETTINGS) as server:
+        scripts = [name for name in server.client.get("/extensions") if "egox" in name]
+        info = server.client.object_info()
+        log = server.log.read_text(encoding="utf-8")
+    modules = {node["python_module"] for name, node in info.items() if name.startswith("EgoX")}
+    assert len(modules) == 1 and len({name.split("/")[2] for name in scripts}) == 1
+    assert log.count("Two copies in custom_nodes") == 1 and "Traceback" not in log
+    assert "IMPORT FAILED" not in log
+
+
 @pytest.fixture(scope="module")
-def comfy(tmp_path_factory) -> Path:
-    """The registry's command-line tool, in an environment of its own."""
-    folder = tmp_path_factory.mktemp("comfy_cli")
+def programs(tmp_path_factory) -> Path:
+    """The registry's command-line tool and the Manager's, in an environment of their own which sees
+    the host's packages, as in a user's."""
+    folder = tmp_path_factory.mktemp("programs")
     subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True, capture_output=True)
-    if problem := failure([venv_python(folder), "-m", "pip", "install", "--quiet", "comfy-cli"]):
-        pytest.skip(f"needs comfy-cli, which can't be installed here: {problem[-200:]}")
-    return next(
-        path
-        for path in (folder / "bin" / "comfy", folder / "Scripts" / "comfy.exe")
-        if path.is_file()
-    )
+    python = venv_python(folder)
+    packages = ("comfy-cli", "comfyui-manager>=4.3,<5")
+    if problem := failure([python, "-m", "pip", "install", "--quiet", *packages]):
+        pytest.skip(f"needs {' and '.join(packages)}, which can't be installed: {problem[-200:]}")
+    where = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    site = subprocess.check_output([python, "-c", where], text=True).strip()
+    Path(site, "host.pth").write_text(sysconfig.get_path("purelib"), encoding="utf-8")
+    return python.parent
 
 
 @pytest.fixture(scope="module")
 def checkout(repo_root, tmp_path_factory) -> Path:
     """The tracked files as they are now, in a repository of their own."""
-    folder = tmp_path_factory.mktemp("checkout")
+    folder = tmp_path_factory.mktemp("checkout") / "comfyui-egox"
     for name in git(repo_root, "ls-files", "-z", "-c", "-o", "--exclude-standard"):
         if (repo_root / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(repo_root / name, folder / name)
+    who = ("-c", "user.name=test", "-c", "user.email=test@localhost")
     git(folder, "init", "--quiet")
     git(folder, "add", "--all")
+    git(folder, *who, "commit", "--quiet", "--message", "as it is")
     return folder
 
 
-def call(comfy: Path, folder: Path, *arguments: str) -> str:
+def call(program: Path, folder: Path, *arguments: str, **variables: str) -> str:
     quiet = {
         **os.environ,
         "COMFY_CLI_SKIP_PROMPT": "1",
         "DO_NOT_TRACK": "1",
         "NO_COLOR": "1",
         "COLUMNS": "200",
+        **variables,
     }
     quiet.pop("PYTHONPATH", None)
     done = subprocess.run(
-        [str(comfy), "--skip-prompt", *arguments],
+        [str(program.with_suffix(".exe" if os.name == "nt" else "")), *arguments],
         cwd=folder,
         capture_output=True,
         text=True,
         encoding="utf-8",
         env=quiet,
-        timeout=300,
+        timeout=600,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
 
 @pytest.mark.slow
-def test_the_registrys_checker_has_nothing_to_say(comfy, checkout):
-    said = call(comfy, checkout, "node", "validate")
+def test_the_registrys_checker_has_nothing_to_say(programs, checkout):
+    said = call(programs / "comfy", checkout, "--skip-prompt", "node", "validate")
     words = [line for line in said.splitlines() if re.search("warning|error", line, re.IGNORECASE)]
     assert [line for line in words if "Repository" not in line] == [], said
     assert "All validation checks passed" in said
 
 
-@pytest.mark.slow
-def test_the_archive_runs_the_demo_in_a_fresh_host(comfy, checkout, shipped, host_root, tmp_path):
-    call(comfy, checkout, "node", "pack")
-    pack = tmp_path / "egox"
+def unpacked(programs: Path, checkout: Path, folder: Path) -> Path:
+    """The archive that would be published, unpacked."""
+    call(programs / "comfy", checkout, "--skip-prompt", "node", "pack")
     with zipfile.ZipFile(checkout / "node.zip") as archive:
-        names = archive.namelist()
-        archive.extractall(pack)
-    assert set(shipped) <= set(names), "the fast tests above look at what is really packed"
-    assert {name.split("/")[0] for name in names} == FOLDERS | FILES
+        archive.extractall(folder / "egox")
+    return folder / "egox"
+
+
+def by_the_manager(programs: Path, checkout: Path, folder: Path) -> Path:
+    """The pack where the Manager's own command installs it from a repository's address."""
+    served = folder / "served" / "comfyui-egox.git"
+    git(checkout, "clone", "--quiet", "--bare", str(checkout), str(served))
+    git(served, "update-server-info")
+    handler = functools.partial(Quiet, directory=str(served.parent))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/{served.name}"
+        root, host = find_host().root, folder / "ComfyUI"
+        host.mkdir()
+        for file in root.glob("*.py"):
+            shutil.copy2(file, host)
+        for name in ("comfy", "utils"):  # all that the Manager asks of a host
+            shutil.copytree(root / name, host / name)
+        (host / "custom_nodes").mkdir()
+        arguments = ("install", address, "--mode", "local", "--exit-on-fail")
+        call(programs / "cm-cli", folder, *arguments, COMFYUI_PATH=str(host))
+        server.shutdown()
+    return host / "custom_nodes" / "comfyui-egox"
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [unpacked, by_the_manager])
+def test_installed_it_runs_and_opens_all_that_it_brings(
+    how, programs, checkout, shipped, host_root, tmp_path
+):
+    """The demo; LoRAs that a clone exports, of this version and of its neighbours; every graph and
+    help page."""
+    pack = how(programs, checkout, tmp_path)
+    names = {path.relative_to(pack).as_posix() for path in pack.rglob("*") if path.is_file()}
+    assert set(shipped) <= names, "the fast tests above look at what is really packed"
+    if how is unpacked:
+        assert {name.split("/")[0] for name in names} == FOLDERS | FILES
     base = make_base_dir(tmp_path / "base", Layout(pack))
+    loras = exported_loras(checkout, base.models / "loras")
     environment = Environment(find_host(), Path(sys.executable), Layout(pack))
-    with Server(
-        environment, base, tmp_path / "server.log", variables={"OMP_NUM_THREADS": "2"}
-    ) as server:
-        prompt = read_prompt("egox_demo", pack)
-        for node in prompt.values():
-            node["inputs"].update({"steps": 2} if "steps" in node["inputs"] else {})
-        outcome = server.client.run(prompt)
-        assert outcome.status == "success", outcome.error_text + server.log_tail(40)
-        assert "[EgoX]" not in "".join(
-            line for line in server.log_tail(400).splitlines() if "lacks names" in line
-        )
-    made = [path for path in base.output.rglob("*.mp4")]
+    with Server(environment, base, tmp_path / "server.log", variables=HOST_SETTINGS) as server:
+        for lora in (None, *loras):
+            prompt = read_prompt("egox_demo", pack)
+            for node in prompt.values():
+                node["inputs"].update({"steps": 1} if "steps" in node["inputs"] else {})
+                if lora and "lora_name" in node["inputs"]:
+                    node["inputs"]["lora_name"] = lora
+            outcome = server.client.run(prompt)
+            assert outcome.status == "success", outcome.error_text + server.log_tail(40)
+        assert "lacks names" not in server.log.read_text(encoding="utf-8")
+        for page in (pack / "web" / "js" / "docs").iterdir():
+            if page.is_file():
+                address = f"{server.address}/extensions/{PACK_NAME}/docs/{page.name}"
+                with urllib.request.urlopen(address) as answer:
+                    assert answer.read() == page.read_bytes()
+        open_graphs(server, pack)
+    made = list(base.output.rglob("*.mp4"))
     assert made and all(path.stat().st_size > 1000 for path in made)
+
+
+def exported_loras(checkout: Path, folder: Path) -> list[str]:
+    """Names of the demo's LoRA as a clone exports it, and as the version before and after might."""
+    folder.mkdir(parents=True, exist_ok=True)
+    source = checkout / "models" / "demo" / "loras" / "egox_demo_lora.safetensors"
+    command = [sys.executable, "train_egox.py", "export", source, folder / "this.safetensors"]
+    subprocess.run(command, cwd=checkout, check=True, capture_output=True)
+    with safe_open(folder / "this.safetensors", "pt") as file:
+        said = file.metadata()
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
+    kept = ("format", "egox.rank", "egox.alpha")
+    versions = {
+        "older": {key: said[key] for key in kept},
+        "newer": {
+            **said,
+            "egox.format": "egox-lora/2",
+            "egox.gga_mode": "newer",
+            "egox.lambda_g": "learned",
+            "egox.something": "new",
+        },
+    }
+    for name, metadata in versions.items():
+        save_file(tensors, folder / f"{name}.safetensors", metadata)
+    return ["this.safetensors", *(f"{name}.safetensors" for name in versions)]
+
+
+def open_graphs(server: Server, pack: Path) -> None:
+    """Each shipped graph in the page of that host; left out where there is no browser."""
+    if importlib.util.find_spec("playwright") is None or (browser := find_browser()) is None:
+        return
+    with open_browsers(browser) as pages:
+        page = PageUnderTest(pages(False), server.client).open()
+        for file in shipped_workflows(pack).values():
+            saved = read_workflow(file)
+            page.load(saved)
+            assert not page.problems(saved), file.name
+        page.close()
