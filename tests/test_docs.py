@@ -37,7 +37,8 @@ PATH_SUFFIXES = (
 )
 ELSEWHERE = (
     "output/*",  # what run.py makes
-    "ComfyUI/*",  # the user's own host
+    "ComfyUI/*",
+    "comfyui-egox/*",  # the user's own host, and the pack in it
     "data/*",
     "runs/*",
     "SET/*",
@@ -94,7 +95,7 @@ def test_every_cited_quirk_has_an_entry():
 def pages() -> Iterator[tuple[Path, str]]:
     """(file, text) of all that must be true of this checkout; of the changelog, what is newest."""
     docs = sorted((ROOT / "docs").glob("*.md"))
-    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *docs):
+    for path in (*(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "SECURITY")), *docs):
         yield path, path.read_text(encoding="utf-8")
     changelog = ROOT / "CHANGELOG.md"
     yield changelog, re.split(r"(?m)^## ", changelog.read_text(encoding="utf-8"))[1]

@@ -1,10 +1,13 @@
-"""The route that shows the pack's sample videos in the page."""
+"""Routes that read a file by the name in their address, and where a saved clip may go."""
 
 from __future__ import annotations
 
+import io
+import json
 import urllib.parse
 
 import pytest
+from PIL import Image
 
 from tests.host.asking import Answer, request
 from tools.setup.api_client import ApiClient
@@ -12,9 +15,9 @@ from tools.setup.api_client import ApiClient
 SAMPLE = "sample/synthetic_room/exo.mp4"
 
 
-def ask(client: ApiClient, file: str, **headers: str) -> Answer:
+def ask(client: ApiClient, file: str, route: str = "sample_video", **headers: str) -> Answer:
     query = urllib.parse.urlencode({"file": file})
-    return request(client, f"/egox/sample_video?{query}", **{"Origin": "", **headers})
+    return request(client, f"/egox/{route}?{query}", **{"Origin": "", **headers})
 
 
 def test_a_sample_is_shown(client, repo_root):
@@ -43,5 +46,27 @@ def test_nothing_else_is(client, file):
 
 
 def test_another_page_may_not_ask(client):
-    assert ask(client, SAMPLE, Sec_Fetch_Site="cross-site").status == 403
-    assert ask(client, SAMPLE, Sec_Fetch_Site="same-origin").status == 200
+    for route in ("sample_video", "exo_clip", "exo_frame"):
+        assert ask(client, SAMPLE, route, Sec_Fetch_Site="cross-site").status == 403
+        assert ask(client, SAMPLE, route, Sec_Fetch_Site="same-origin").status == 200
+
+
+@pytest.mark.parametrize("route", ["exo_clip", "exo_frame"])
+@pytest.mark.parametrize("file", ["", "/etc/passwd", "../x.mp4", "sample/../README.md"])
+def test_the_trim_bar_reads_videos_inside_only(client, route, file):
+    assert ask(client, file, route).status == 400
+
+
+def test_a_saved_clip_stays_in_its_folder(client, server_base):
+    picture = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(picture, "JPEG")
+    about = json.dumps({"name": "../../out\\of", "fps": 8}).encode()
+    parts = (("about", about), ("frame", picture.getvalue()))
+    body = b"".join(
+        b'--B\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n' % (name.encode(), data)
+        for name, data in parts
+    )
+    kind = "multipart/form-data; boundary=B"
+    answer = request(client, "/egox/save_clip", body + b"--B--\r\n", Content_Type=kind)
+    file = server_base.output / json.loads(answer.body)["file"]
+    assert file.is_file() and file.parent == server_base.output / "egox_previews"

@@ -1,0 +1,73 @@
+"""What a reviewer, GitHub and the registry read: complete, valid, and true of the code."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from tools.setup.environment import venv_python
+from tools.setup.host import failure
+
+OF_THE_OWNER = ("Repository", "PublisherId", "Icon", "Banner")
+
+
+def test_nothing_is_published_while_the_owners_names_are_empty(repo_root, tmp_path):
+    pytest.importorskip("tomllib")
+    from tools.publish_check import faults
+
+    for name in ("pyproject.toml", "CHANGELOG.md", "CITATION.cff"):
+        shutil.copy2(repo_root / name, tmp_path)
+    page = tmp_path / "pyproject.toml"
+    text = page.read_text(encoding="utf-8")
+    version = re.search(r'(?m)^version = "(.+)"$', text).group(1)
+    empty = text.replace("[project.urls]\n", "[project.urls_of_old]\n")
+    empty = re.sub(r'(?m)^(PublisherId|Icon|Banner) = ".*"$', r'\1 = ""', empty)
+    page.write_text(empty, encoding="utf-8")
+    found = faults(tmp_path, f"v{version}")
+    assert [name for name in OF_THE_OWNER if any(name in each for each in found)] == [*OF_THE_OWNER]
+    given = re.sub(r'(?m)^(PublisherId|Icon|Banner) = ""$', r'\1 = "given"', empty)
+    given += '\n[project.urls]\nRepository = "given"\n'
+    page.write_text(given, encoding="utf-8")
+    assert faults(tmp_path, f"v{version}") == []
+    assert len(faults(tmp_path, "v0.0.1")) == 1
+
+
+def test_the_security_page_has_every_route_and_names_tests_that_are_there(pack, repo_root):
+    from aiohttp import web
+    from egox_pack.nodes.page import clips, exo_clip, routes, uploads
+
+    table = web.RouteTableDef()
+    for module in (routes, uploads, clips, exo_clip):
+        module.register(table)
+    page = (repo_root / "SECURITY.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"`((?:GET|POST) /egox/[^`]+)`", page)) == {
+        f"{route.method} {route.path}" for route in table
+    }
+    for file, name in re.findall(r"`(tests/[^`]+)`(?: `(test_\w+)`)?", page):
+        assert f"def {name}" in (repo_root / file).read_text(encoding="utf-8"), f"{file} {name}"
+
+
+@pytest.mark.slow
+def test_what_github_reads_is_valid(repo_root, tmp_path):
+    """By the schemas of check-jsonschema, in an environment of its own."""
+    subprocess.run([sys.executable, "-m", "venv", str(tmp_path)], check=True, capture_output=True)
+    python = venv_python(tmp_path)
+    if problem := failure([python, "-m", "pip", "install", "--quiet", "check-jsonschema"]):
+        pytest.skip(f"needs check-jsonschema, which can't be installed: {problem[-200:]}")
+    github = repo_root / ".github"
+    *forms, config = sorted(
+        (github / "ISSUE_TEMPLATE").iterdir(), key=lambda path: path.name == "config.yml"
+    )
+    for schema, *files in (
+        ("github-workflows", *(github / "workflows").iterdir()),
+        ("github-issue-forms", *forms),
+        ("github-issue-config", config),
+        ("citation-file-format", repo_root / "CITATION.cff"),
+    ):
+        command = [python.with_name("check-jsonschema"), "--builtin-schema", f"vendor.{schema}"]
+        done = subprocess.run([*command, *files], capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr

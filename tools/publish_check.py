@@ -1,0 +1,41 @@
+#!/usr/bin/env python3
+"""Refuse to publish while something is empty that only the owner can give, or while versions differ.
+
+python tools/publish_check.py v1.0.0      # the tag; run by .github/workflows/publish.yml
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import tomllib
+
+REPO = Path(__file__).resolve().parent.parent
+
+
+def faults(repo: Path, tag: str) -> list[str]:
+    """What keeps this tag from being published."""
+    data = tomllib.loads((repo / "pyproject.toml").read_text(encoding="utf-8"))
+    project, comfy = data["project"], data["tool"]["comfy"]
+    given = {
+        "[project.urls] Repository": project.get("urls", {}).get("Repository", ""),
+        "[tool.comfy] PublisherId": comfy["PublisherId"],
+        "[tool.comfy] Icon": comfy["Icon"],
+        "[tool.comfy] Banner": comfy["Banner"],
+    }
+    found = [f"pyproject.toml: {name} is empty" for name, value in given.items() if not value]
+    version = project["version"]
+    if tag != f"v{version}":
+        found.append(f"the tag is {tag}, pyproject.toml has version {version}")
+    for file, words in (("CHANGELOG.md", f"## {version}"), ("CITATION.cff", f"version: {version}")):
+        if not re.search(rf"(?m)^{re.escape(words)}$", (repo / file).read_text(encoding="utf-8")):
+            found.append(f"{file} has no line {words!r}")
+    return found
+
+
+if __name__ == "__main__":
+    found = faults(REPO, sys.argv[1])
+    print("\n".join(found) or f"{sys.argv[1]} may be published")
+    sys.exit(1 if found else 0)
