@@ -108,7 +108,8 @@ def edit(data: dict, three: Path) -> None:
 def banner(data: dict) -> str:
     """Say in the file itself where it comes from."""
     return (
-        f"// Parts of three.js {data['packages']['three']} (MIT, see {LICENCE}; npm package three), "
+        f"// SPDX-License-Identifier: MIT (see {LICENCE}). "
+        f"Parts of three.js {data['packages']['three']} (npm package three), "
         f"bundled by esbuild {data['packages']['esbuild']}: tools/vendor_three.py of the repository "
         "makes this file again from its data, edits included."
     )

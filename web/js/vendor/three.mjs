@@ -1,4 +1,4 @@
-// Parts of three.js 0.187.0 (MIT, see three.LICENSE.txt; npm package three), bundled by esbuild 0.28.2: tools/vendor_three.py of the repository makes this file again from its data, edits included.
+// SPDX-License-Identifier: MIT (see three.LICENSE.txt). Parts of three.js 0.187.0 (npm package three), bundled by esbuild 0.28.2: tools/vendor_three.py of the repository makes this file again from its data, edits included.
 
 // node_modules/three/src/constants.js
 var REVISION = "187";
