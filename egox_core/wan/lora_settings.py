@@ -73,7 +73,10 @@ def contradictions(inputs: Mapping[str, str | float], metadata: Mapping[str, str
         if own is None or (name in CHOICES and own not in CHOICES[name]):
             continue
         if name == "lambda_g":
-            same = float(own) == float(value) or trained.get("mode") == "trainer"
+            try:
+                same = float(own) == float(value) or trained.get("mode") == "trainer"
+            except ValueError:  # a word of a newer trainer, as with the choices above
+                continue
         else:
             same = own == value
         if not same:

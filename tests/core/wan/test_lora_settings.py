@@ -30,3 +30,9 @@ def test_differences_are_named():
     assert contradictions({"lambda_g": 3.0, "gga_mode": "paper"}, metadata) == [
         "the LoRA was trained with lambda_g 1, not 3.0"
     ]
+
+
+def test_words_of_a_newer_trainer_contradict_nothing():
+    newer = {"egox.lambda_g": "learned", "egox.gga_mode": "newer", "egox.something": "new"}
+    assert contradictions({"lambda_g": 3.0, "gga_mode": "released"}, newer) == []
+    assert resolve_auto("gga_mode", "auto", newer) == "released"
