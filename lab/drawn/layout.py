@@ -17,7 +17,7 @@ from .looks import draw_material
 from .palettes import Colour, colour_name
 from .parts import Part, placed, turn_z
 from .person import Person, draw_person
-from .rig import carried, draw_exo, ego_camera, reach_path, sway
+from .rig import STEPS_A_SECOND, draw_exo, ego_camera, handheld, reach_path, sway
 from .room import Room, draw_room
 from .scene import Light, Scene
 from .solids import Solid
@@ -47,7 +47,7 @@ QUARTER_SPREAD_DEG = (
 )  # to either side of that; so two cameras are 30 degrees apart or more
 QUARTER_FAR_M = (1.2, 2.7)  # nearer than the first may stand, since a quarter may end at a wall
 WALK_LINE_M = -0.45  # a walker passes the table on this side, metres before it
-STEPS_A_SECOND, STRIDE = 1.8, 0.42  # radians a leg swings each way
+STRIDE = 0.42  # radians a leg swings each way
 
 
 def _listed(things: tuple[tuple[str, Colour], ...]) -> str:
@@ -164,9 +164,11 @@ def draw_layout(spec: SyntheticSpec) -> Layout:
         ego_from_room = _ego_of_walker(person.ego_from_body, bodies)
     else:
         ego_from_room = _right_turned(person.ego_from_body, turn.T)
-    if spec.exo_motion > 0:
+    if spec.exo_moves:
+        way = {"path": spec.exo_path, "size_m": spec.exo_motion, "turn_deg": spec.exo_turn_deg}
+        way |= {"room": (np.asarray(room.low), np.asarray(room.high)), "parts": parts}
         exo = [
-            (camera, carried(streams[name], pose, target, times_s, spec.exo_motion))
+            (camera, handheld(streams[name], pose, target, times_s, **way))
             for name, (camera, pose) in zip(EXO_STREAMS, exo, strict=False)
         ]
     (exo_camera, exo_w2c), *further = [

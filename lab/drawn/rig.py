@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 import torch
+from scipy.spatial.transform import Rotation
 
 from egox_core.cameras.model import CameraModel, rescale
 from egox_core.sizes import REFERENCE_SIZE
@@ -30,6 +31,10 @@ EGO_CAMERA = CameraModel(
 is fitted anew."""
 UP = (0.0, 0.0, 1.0)
 WALL_MARGIN_M = 0.2
+FREE_M = 0.35  # around a camera that is carried
+HAND = (0.012, 0.9)  # metres, degrees: of the hand that carries it
+HAND_S = {"slowest_s": 2.5, "fastest_s": 0.35}
+STEP_M, STEPS_A_SECOND = 0.015, 1.8
 
 
 def sway(
@@ -93,6 +98,62 @@ def carried(
     path = np.stack([sway(rng, times_s, size=0.5 * size_m) for _ in range(3)], axis=-1)
     path *= np.minimum(1.0, size_m / np.maximum(np.linalg.norm(path, axis=-1, keepdims=True), 1e-9))
     return np.stack([look_at(eye + step, target, UP).numpy() for step in path])
+
+
+def handheld(
+    rng: np.random.Generator,
+    camera_from_room: np.ndarray,  # [3, 4]
+    target: np.ndarray,  # [3]
+    times_s: np.ndarray,  # [T]
+    *,
+    path: str,  # of SyntheticSpec.exo_path
+    size_m: float,
+    turn_deg: float,
+    room: tuple[np.ndarray, np.ndarray],  # its corners [3], metres
+    parts: Iterable[Part],
+) -> np.ndarray:  # [T, 3, 4]
+    """Poses of a camera that is carried or turned; of several ways the one that stays freest."""
+    if path == "wander":
+        return carried(rng, camera_from_room, target, times_s, size_m)
+    shake = {"shake": (size_m, turn_deg), "pan": (size_m, 0.0)}.get(path, HAND)
+    hand_m, hand = (
+        np.stack([sway(rng, times_s, size=s * 3**-0.5, **HAND_S) for _ in range(3)], -1)
+        for s in (shake[0], np.radians(shake[1]))
+    )
+    share = (times_s - times_s[0]) / max(times_s[-1] - times_s[0], 1e-9)
+    share = 0.5 * (share + ease(share))  # of the way: never quite at rest
+    turned, start = camera_from_room[:, :3], -camera_from_room[:, :3].T @ camera_from_room[:, 3]
+    parts, sign = list(parts), rng.choice((-1.0, 1.0))
+    ways = []
+    for begin in (0.5, 0.0, 1.0):  # of the way: where the standing camera is
+        for side in (sign, -sign):
+            angle = side * np.radians(turn_deg) * (share - begin)
+            spin = np.stack([_turn_z(a) for a in angle])
+            place = np.repeat(start[None], len(share), 0)
+            if path == "walk-around":
+                place = target + (spin @ (start - target))
+                place[:, 2] += STEP_M * np.cos(2 * np.pi * STEPS_A_SECOND * times_s)
+            elif path == "dolly":
+                along = side * 0.85 * turned[0] + 0.5 * turned[2]
+                along[2] = 0.0
+                way = size_m * along / np.linalg.norm(along)
+                place = place + (share - begin)[:, None] * way
+            if path not in ("pan", "walk-around"):
+                spin = np.repeat(np.eye(3)[None], len(share), 0)
+            ways.append((place + hand_m, turned @ spin.transpose(0, 2, 1)))
+    place, rotation = max(ways, key=lambda way: _room_left(parts, way[0][::8], *room))
+    rotation = Rotation.from_rotvec(hand).as_matrix() @ rotation
+    return np.concatenate([rotation, -(rotation @ place[..., None])], axis=-1)
+
+
+def _turn_z(angle: float) -> np.ndarray:
+    return Rotation.from_euler("z", angle).as_matrix()
+
+
+def _room_left(parts: list[Part], places: np.ndarray, low: np.ndarray, high: np.ndarray) -> float:
+    """Metres, at most what is enough, between some places and the nearest wall or furniture."""
+    walls = min((places - low).min(), (high - places)[:, :2].min())
+    return min(FREE_M, walls, *(_nearest(parts, place) for place in places))
 
 
 def draw_exo(

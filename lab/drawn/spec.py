@@ -13,6 +13,7 @@ Clutter = Literal["calm", "normal", "busy"]
 Posture = Literal["any", "seated", "standing"]
 Wearer = Literal["usual", "drawn", "surveyed"]
 ExoSide = Literal["front", "behind"]
+ExoPath = Literal["wander", "shake", "pan", "dolly", "walk-around"]
 
 CHOICES = {
     "texture": ("plain", "soft", "detailed"),
@@ -20,9 +21,19 @@ CHOICES = {
     "posture": ("any", "seated", "standing"),
     "wearer": ("usual", "drawn", "surveyed"),
     "exo_side": ("front", "behind"),
+    "exo_path": ("wander", "shake", "pan", "dolly", "walk-around"),
 }
 
-LATER_OPTIONS = ("wearer", "turning_deg", "walking", "company", "exo_side", "exo_views")
+LATER_OPTIONS = (
+    "wearer",
+    "turning_deg",
+    "walking",
+    "company",
+    "exo_side",
+    "exo_views",
+    "exo_path",
+    "exo_turn_deg",
+)
 """Off by default, so that every take of an older seed stays what it was, its file's text too."""
 
 MOST_EXO_VIEWS = 4
@@ -55,7 +66,12 @@ class SyntheticSpec:
     # of the things on the table and in the hands: larger ones are readable at 64...128 px
     object_scale: float = 1.0
     motion: float = 1.0  # scales the path of head and hands; 0: a still person
-    exo_motion: float = 0.0  # how far the exo camera is carried about, metres; 0: it stands, as in all released takes
+    # how far the exo camera is carried, metres; 0: it stands, as in all released takes
+    exo_motion: float = 0.0
+    exo_turn_deg: float = 0.0  # and how far it turns: of a shake, a pan and a walk-around
+    # wander: slowly about its place; shake: in an unsteady hand; pan: turned on the spot; dolly:
+    # carried along a line, in a hand; walk-around: about what it looks at, in a hand
+    exo_path: ExoPath = "wander"
     # the lamp wanders and flickers: for training only, since static pixels then change
     moving_light: bool = False
     # sub-rays a side for pixels at an outline; inside surfaces textures are filtered exactly
@@ -141,13 +157,19 @@ class SyntheticSpec:
                 expected=f"1...{MOST_EXO_VIEWS}",
                 fix="a camera has a quarter of the circle to itself",
             )
-        if not 0 <= self.exo_motion <= 0.15:
+        most_m = 0.15 if self.exo_path == "wander" else 1.0
+        if not (0 <= self.exo_motion <= most_m and 0 <= self.exo_turn_deg <= 60):
             raise EgoXInputError(
-                "synthetic take: exo_motion",
-                got=self.exo_motion,
-                expected="0...0.15 m",
+                "synthetic take: exo_motion, exo_turn_deg",
+                got=f"{self.exo_motion} m, {self.exo_turn_deg} degrees, {self.exo_path}",
+                expected=f"0...{most_m} m, 0...60 degrees",
                 fix="the camera is kept that far off walls and furniture, not further",
             )
+
+    @property
+    def exo_moves(self) -> bool:
+        """Check whether the exo camera has a pose per frame."""
+        return self.exo_motion > 0 or self.exo_turn_deg > 0
 
     def text(self) -> str:
         """The spec for a take's file; options of later versions stand there only where they are

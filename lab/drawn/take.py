@@ -43,7 +43,7 @@ class SyntheticTake:
     ego_dynamic: Tensor  # [T, S, S] bool
     exo_camera: CameraModel
     ego_camera: CameraModel
-    exo_w2c: Tensor  # [3, 4] float64; [T, 3, 4] with ``spec.exo_motion``
+    exo_w2c: Tensor  # [3, 4] float64; [T, 3, 4] where it moves
     ego_w2c: Tensor  # [T, 3, 4] float64
     times_s: Tensor  # [T] float64
     further: tuple[
@@ -141,7 +141,7 @@ def _render(
     standing, moving = scene.indices(moving=False), scene.indices(moving=True)
     everything, without_head = scene.indices(), scene.indices(head=False)
     changes = (
-        spec.moving_light or spec.exo_motion > 0
+        spec.moving_light or spec.exo_moves
     )  # else one picture of the standing solids serves all frames
     backgrounds = [exo.full([0], standing) for exo in exos]
     length = max(1, CHUNK_PIXELS // max(exos[0].pixels, ego.pixels))

@@ -16,6 +16,7 @@ from egox_core.takes.take import load_take
 from egox_core.trajectory.poses import camera_centre, validate_w2c
 from lab.drawn import SyntheticSpec, SyntheticTake, covisible, make_take, write_take
 from lab.drawn.layout import draw_layout
+from lab.drawn.shutter import shuttered_take
 from lab.drawn.solids import distance
 from tests.refusals import refuses
 
@@ -175,6 +176,34 @@ def test_a_carried_exo_camera_is_exact_too():
         assert _psnr(looked_up, truth) > 25
 
 
+HANDHELD = [
+    ("shake", {"exo_motion": 0.03, "exo_turn_deg": 3.0}, (0.01, 0.15), (1, 12)),
+    ("pan", {"exo_turn_deg": 40.0}, (0.0, 1e-6), (39, 41)),
+    ("dolly", {"exo_motion": 1.0}, (0.9, 1.1), (0, 6)),
+    ("walk-around", {"exo_turn_deg": 40.0}, (0.9, 2.3), (36, 45)),
+]
+
+
+@pytest.mark.parametrize("path, size, metres, degrees", HANDHELD, ids=lambda v: str(v)[:12])
+def test_a_handheld_exo_camera_goes_its_way(path, size, metres, degrees):
+    spec = replace(FEW, exo_path=path, frames=5, fps=2.0, **size)
+    poses = draw_layout(spec).scene.exo_w2c
+    way = (camera_centre(poses) - camera_centre(poses[:1])).norm(dim=-1).max()
+    turn = poses[:, :, :3] @ poses[0, :, :3].T
+    angle = ((turn.diagonal(dim1=1, dim2=2).sum(-1) - 1) / 2).clamp(-1, 1).acos().max().rad2deg()
+    assert metres[0] <= way <= metres[1] and degrees[0] <= angle <= degrees[1]
+    assert spec.text() != replace(spec, exo_path="wander", exo_motion=0.1).text()
+
+
+def test_a_rolling_shutter_shears_what_a_pan_passes():
+    spec = replace(FEW, exo_path="pan", exo_turn_deg=40.0, frames=3, fps=4.0, edge_samples=1)
+    sharp, rolled = make_take(spec), shuttered_take(spec, exposure=0.0, readout=1.0, steps=4)
+    assert torch.equal(sharp.exo_depth_m, rolled.exo_depth_m)
+    off = (sharp.exo_rgb[1].float() - rolled.exo_rgb[1].float()).abs().mean((1, 2))
+    middle = len(off) // 2
+    assert off[middle - 1 : middle + 1].mean() < 0.5 * min(off[:9].mean(), off[-9:].mean())
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -187,6 +216,7 @@ def test_a_carried_exo_camera_is_exact_too():
         {"clutter": "heaps"},
         {"table_objects": -1},
         {"exo_motion": 1.0},
+        {"exo_path": "dolly", "exo_motion": 1.1},
         {"object_scale": 9.0},
         {"exo_views": 0},
         {"exo_views": 5},
