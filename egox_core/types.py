@@ -132,7 +132,7 @@ class PointCloud:
     notes: tuple[str, ...] = ()  # what the user should know about how it was built
     mean_static: Callable[[Progress], PointSet] | None = None
     """The background as the authors' renderer makes it, the mean over time, computed anew whenever
-    it is asked for; None (an exo camera that moves): :attr:`static` is the only one."""
+    it is asked for; None (an exo camera that moves): :attr:`static` is that mean already."""
     # as in DepthVideo: sideways all lengths are wrong by an unknown factor
     camera_guessed: bool = False
     parts: tuple[

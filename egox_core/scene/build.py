@@ -18,7 +18,7 @@ from ..types import DepthVideo, PointCloud, PointSet
 from .background import SAME_SURFACE, StaticBackground, fuse_static, mean_background, to_uint8
 from .camera_motion import camera_motion
 from .dynamic_mask import WARNING, derive_dynamic, label_instances, unsteady_pixels
-from .moving_camera import fuse_moving, is_moving
+from .moving_camera import cloud_background, fuse_moving, is_moving
 from .surface import MAX_EDGE, depth_rays, lift, no_points
 
 Moving = Literal["auto", "mask", "none"]
@@ -98,14 +98,14 @@ class FrameMovingPoints:
     """Moving points of the clip's frames, lifted on access."""
 
     def __init__(
-        self, clip: ClipFrames, background: StaticBackground | None, dynamic: Moving
+        self,
+        clip: ClipFrames,
+        background: StaticBackground | PointSet,  # points: of an exo camera that moves
+        dynamic: Moving,
+        tolerance: float = SAME_SURFACE,  # of those points
     ) -> None:
-        self._clip, self._depth, self._background, self._dynamic = (
-            clip,
-            clip.depth,
-            background,
-            dynamic,
-        )
+        self._clip, self._depth, self._dynamic = clip, clip.depth, dynamic
+        self._background, self._tolerance = background, tolerance
 
     def __len__(self) -> int:
         return len(self._depth.depth_m)
@@ -115,9 +115,12 @@ class FrameMovingPoints:
         depth_m = self._depth.depth_m[frame]
         if self._depth.dynamic is not None and self._dynamic in ("auto", "mask"):
             return self._depth.dynamic[frame].bool() & torch.isfinite(depth_m)
-        if self._background is None or self._dynamic != "auto":
+        if self._dynamic != "auto":
             return torch.zeros(depth_m.shape, dtype=torch.bool)
-        return derive_dynamic(self._clip.rgb[frame], depth_m.float(), self._background)
+        behind = self._background
+        if isinstance(behind, PointSet):
+            behind = cloud_background(behind, self._depth.camera, self._depth.exo_w2c[frame])
+        return derive_dynamic(self._clip.rgb[frame], depth_m.float(), behind, self._tolerance)
 
     def __getitem__(self, frame: int) -> PointSet:
         self._clip.release()  # what earlier frames read of mapped files
@@ -193,7 +196,7 @@ def build_scene(
     )
     derived, background, notes = options.dynamic == "auto" and depth.dynamic is None, None, ()
     if is_moving(exo_w2c := depth.exo_w2c):
-        static = fuse_moving(
+        static, tolerance = fuse_moving(
             exo_frames,
             depth.depth_m,
             depth.camera,
@@ -203,11 +206,8 @@ def build_scene(
             max_edge=options.max_edge,
             progress=progress,
         )
-        if derived:
-            notes = (
-                "the exo camera moves and no dynamic mask is given: everything is taken for static; give a mask "
-                "(a SAM3 track) of what moves",
-            )
+        notes = (WARNING,) if derived else ()
+        moving = FrameMovingPoints(clip, static, options.dynamic, tolerance)
     else:
         background = fuse_static(
             exo_frames, depth.depth_m, masks, tolerance=options.tolerance, progress=progress
@@ -228,15 +228,15 @@ def build_scene(
                 else f"the background has moved by {pixels:.0f} px from frame 0 to frame {frame}"
             )
             notes += (
-                f"the exo camera is given one pose, but {how}: the static scene smears; give a "
-                "pose for every frame (camera_extrinsics as T x 3 x 4 in meta.json, ViPE's "
-                "intrinsics and pose npz, or 'exo_moves' of Depth Align with Depth Anything 3) "
-                "and a mask of what moves, or use a part of the clip in which it stands",
+                f"the exo camera is given one pose, but {how}: the static scene smears; put "
+                "Exo Camera Motion after Depth Align, give a pose for every frame "
+                "(camera_extrinsics as T x 3 x 4 in meta.json, ViPE's intrinsics and pose npz), or "
+                "use a part of the clip in which it stands",
             )
         static = clip.lift(
             0, background.depth_m, background.rgb, torch.isfinite(background.depth_m)
         )
-    moving = FrameMovingPoints(clip, background, options.dynamic)
+        moving = FrameMovingPoints(clip, background, options.dynamic)
     return PointCloud(
         static=static,
         moving=moving,

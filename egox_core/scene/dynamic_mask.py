@@ -1,4 +1,4 @@
-"""Mask of what moves before a fixed exo camera, where none is given: from change detection.
+"""Mask of what moves, where none is given: from change detection.
 
 A pixel moves where it is nearer than the static background or has another colour, and wherever its
 colour is unsteady over the clip (whoever works in one place hides what is behind all the time).
@@ -39,9 +39,10 @@ def derive_dynamic(
     frame: Tensor,  # [H, W, 3] 0...1 or uint8
     depth_m: Tensor,  # [H, W] z depth, NaN invalid
     background: StaticBackground,  # depth NaN where there is none: whatever is visible there hides it
+    tolerance: float = SAME_SURFACE,  # relative depth difference of one surface's samples
 ) -> Tensor:  # [H, W] bool; False where depth is invalid
     """Pixels of one frame that do not show the static background."""
-    nearer = depth_m < (1 - SAME_SURFACE) * background.depth_m
+    nearer = depth_m < (1 - tolerance) * background.depth_m
     colour = (to_uint8(frame).float() - background.rgb.float()).abs().mean(-1)
     changed = _tidied(nearer | (_typical(colour) > OTHER_COLOUR))
     return (changed | ~torch.isfinite(background.depth_m)) & torch.isfinite(depth_m)

@@ -227,6 +227,30 @@ def test_a_moving_exo_camera_gives_one_world() -> None:
     assert any("mask" in note for note in scene.notes)
 
 
+def test_who_leaves_is_voted_out_of_a_moving_camera_s_scene() -> None:
+    """A ball rolls by while the camera slides past a wall; nobody gives a mask."""
+    v, u = torch.meshgrid(torch.arange(H).float(), torch.arange(W).float(), indexing="ij")
+    w2c = torch.eye(3, 4, dtype=torch.float64).repeat(T, 1, 1)
+    w2c[:, 0, 3] = -torch.linspace(0, 0.4, T).double()
+    frames, depths, balls = [], [], []
+    for t, pose in enumerate(w2c):
+        x = (u - 31.5) / 60 * 4 - float(pose[0, 3])
+        wall = torch.stack(
+            [120 + 60 * torch.sin(3 * x + k) * torch.cos(v / 6) for k in range(3)], -1
+        )
+        ball = (u - 5 * t) ** 2 + (v - 24) ** 2 < 64
+        frames.append(torch.where(ball[..., None], 250.0, wall).to(torch.uint8))
+        depths.append(torch.where(ball, 2.0, 4.0) * (1 + 0.03 * (-1) ** t))  # flicker
+        balls.append(ball)
+    depth = DepthVideo(depth_m=torch.stack(depths), camera=CAMERA, exo_w2c=w2c)
+    scene = build_scene(torch.stack(frames), depth)
+    z = scene.static.xyz[:, 2]
+    assert len(scene.static) < 1.3 * H * W and float((z < 3).float().mean()) < 0.01
+    assert float((z - z.median()).abs().quantile(0.95)) < 0.03 * 4
+    found, true = scene.moving.mask(6), balls[6]
+    assert float((found & true).sum() / true.sum()) > 0.8 and float((found & ~true).sum()) < 80
+
+
 def test_edges_and_strays() -> None:
     depth = torch.full((20, 30), 4.0)
     depth[:, 15:] = 2.0
