@@ -121,7 +121,8 @@ def test_poses_and_depth(kind: str, motion: str, degrees: float, metres: float) 
     assert found.motion == motion and turn <= degrees and way_off <= metres + 1e-9
     assert f"the exo camera {motion}" in found.text() and "warning" not in found.text()
     wrong, less = (torch.log(d.depth_m / exact).flatten(1) for d in (depth, mended))
-    assert less.median(1).values.std() < 0.5 * wrong.median(1).values.std()  # the flicker
+    if motion == "moves":
+        assert less.median(1).values.std() < 0.5 * wrong.median(1).values.std()  # the flicker
     assert (less - less.median()).abs().mean() < (wrong - wrong.median()).abs().mean()
     if kind == "pan":
         base = torch.from_numpy(way("walk")[5])
