@@ -34,6 +34,12 @@ def _depth_align() -> ModuleType:
     return depth_align
 
 
+def _exo_motion() -> ModuleType:
+    from . import exo_motion
+
+    return exo_motion
+
+
 def _estimate_head_pose() -> ModuleType:
     from . import estimate_head_pose
 
@@ -117,6 +123,7 @@ NODE_FILES: Mapping[Callable[[], ModuleType], tuple[str, ...]] = {
     _exo_cameras: ("EgoXRankExoCameras",),
     _ego_pose: ("EgoXEgoPoseInput",),
     _depth_align: ("EgoXDepthAlign",),
+    _exo_motion: ("EgoXExoMotion",),
     _estimate_head_pose: ("EgoXEstimateHeadPose",),
     _scene: ("EgoXBuildScene", "EgoXFuseScenes"),
     _render_ego_prior: ("EgoXRenderEgoPrior",),

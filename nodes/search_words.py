@@ -49,6 +49,17 @@ SEARCH_WORDS: dict[str, tuple[str, ...]] = {
         "깊이 정렬",
         "深度对齐",
     ),
+    "EgoXExoMotion": (
+        *EXO,
+        *PATH,
+        "camera motion",
+        "camera tracking",
+        "handheld",
+        "structure from motion",
+        "カメラの動き",
+        "카메라 움직임",
+        "相机运动",
+    ),
     "EgoXEstimateHeadPose": (
         "head pose",
         "head tracking",

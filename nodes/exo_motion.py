@@ -1,0 +1,84 @@
+"""Exo Camera Motion: the poses of an exo camera in the hand, from its frames and their depth."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ..egox_core.depth.resample import with_host_masks
+from ..egox_core.previews.exo_motion import path_from_above, residual_legend, sightings_picture
+from ..egox_core.scene.exo_motion import MOTIONS, estimate_exo_motion
+from .host.progress import host_progress
+from .io_types import EgoXDepth
+from .page.previews import Stream, clip_fps, preview_ui
+from .search_words import searched
+
+
+class EgoXExoMotion(io.ComfyNode):
+    """Frames and depth in, depth with a pose per frame out."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="EgoXExoMotion",
+            display_name="Exo Camera Motion",
+            category="EgoX/geometry",
+            **searched("EgoXExoMotion"),
+            description="For an exo video from the hand: finds where the camera was in each frame, in metres, and "
+            "mends the depth maps so that they agree. Goes between Depth Align and what uses the depth. Depth of "
+            "a camera that stands passes unchanged.",
+            inputs=[
+                io.Image.Input(
+                    "exo_images", tooltip="The exo video's frames, from Load Exo Video."
+                ),
+                EgoXDepth.Input("depth", tooltip="Their depth in metres, from Depth Align."),
+                io.Combo.Input(
+                    "motion",
+                    options=list(MOTIONS),
+                    default="auto",
+                    tooltip="How the exo camera moves. auto: found out. stands: on a tripod. turns: on "
+                    "the spot, as in a pan. moves: carried about.",
+                ),
+                io.Mask.Input(
+                    "dynamic_mask",
+                    optional=True,
+                    tooltip="What moves, for example a SAM3 track: points on it don't count. Helps where "
+                    "people fill the picture. Overrides the depth's own mask.",
+                ),
+            ],
+            outputs=[
+                EgoXDepth.Output(
+                    display_name="depth",
+                    tooltip="The depth with the exo camera's pose in each frame, for all that "
+                    "takes a depth.",
+                ),
+                io.String.Output(
+                    display_name="report",
+                    tooltip="How the camera moves, how well that is known, and what to do.",
+                ),
+            ],
+            has_intermediate_output=True,  # a cached run shows its preview again
+        )
+
+    @classmethod
+    def execute(cls, exo_images, depth, motion, dynamic_mask=None) -> io.NodeOutput:
+        frames, progress = exo_images[..., :3].cpu(), host_progress()
+        if dynamic_mask is not None:
+            depth = with_host_masks(depth, dynamic=dynamic_mask, sky=None)
+        depth, found = estimate_exo_motion(frames, depth, motion, progress=progress)
+        text = found.text()
+        points = Stream(
+            name="points",
+            label="points",
+            frames=sightings_picture(frames, found.sightings),
+            legend=residual_legend(),
+        )
+        path = Stream(name="path", label="path", frames=path_from_above(depth.exo_w2c))
+        ui = preview_ui(
+            "motion",
+            [points, path] if found.sightings is not None else [points],
+            text=text,
+            fps=clip_fps(depth.times_s),
+            badge="lensGuessed" if depth.camera_guessed else None,
+            progress=progress,
+        )
+        return io.NodeOutput(depth, text, ui=ui)
