@@ -46,7 +46,8 @@ def sightings_picture(
                 cv2.circle(picture, (round(x), round(y)), radius, colour, -1, cv2.LINE_AA)
         return torch.from_numpy(picture).float() / 255
 
-    return Drawn(shape=(len(exo_frames), *exo_frames[0].shape), draw=draw)
+    height, width = exo_frames[0].shape[:2]
+    return Drawn(shape=(len(exo_frames), height, width, 3), draw=draw)
 
 
 def path_from_above(

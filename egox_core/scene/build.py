@@ -119,7 +119,8 @@ class FrameMovingPoints:
             return torch.zeros(depth_m.shape, dtype=torch.bool)
         behind = self._background
         if isinstance(behind, PointSet):
-            behind = cloud_background(behind, self._depth.camera, self._depth.exo_w2c[frame])
+            assert is_moving(exo_w2c := self._depth.exo_w2c)
+            behind = cloud_background(behind, self._depth.camera, exo_w2c[frame])
         return derive_dynamic(self._clip.rgb[frame], depth_m.float(), behind, self._tolerance)
 
     def __getitem__(self, frame: int) -> PointSet:

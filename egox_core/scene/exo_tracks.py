@@ -150,7 +150,7 @@ def _first_pose(
     )
     if not solved or agree is None or len(agree) < LEAST_MATCHES:
         return None
-    agree = agree[:, 0]
+    agree = agree[:, 0].astype(int)
     turn, shift = cv2.solvePnPRefineLM(world[agree], plane[agree], np.eye(3), None, turn, shift)
     rotation[t], place[t] = cv2.Rodrigues(turn)[0], shift[:, 0]
     return pairs[agree]
@@ -163,7 +163,7 @@ def _corners(
     masks: Sequence[Tensor] | None,
 ) -> Iterator[_Corners]:
     """SIFT corners of each frame, off depth edges and off what moves."""
-    sift = cv2.SIFT_create(CORNERS, contrastThreshold=CONTRAST)
+    sift = cv2.SIFT.create(CORNERS, contrastThreshold=CONTRAST)
     width, height = camera.stored_size
     shrink = min(1.0, (WORK_PIXELS / (width * height)) ** 0.5)
     size = round(width * shrink), round(height * shrink)
