@@ -7,14 +7,15 @@ import numpy as np
 from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
 
-from egox_core.scene.exo_adjust import CAUCHY, DEPTH_CAUCHY, DEPTH_SIGMA, NOISE_PX
+from egox_core.scene.exo_adjust import CAUCHY, DEPTH_CAUCHY, DEPTH_SIGMA, NOISE_PX, Adjusted
 from egox_core.scene.exo_tracks import Tracks
 
 
 def adjust_reference(
-    tracks: Tracks, *, turns: bool
+    tracks: Tracks, start_at: Adjusted, *, turns: bool
 ) -> tuple[np.ndarray, np.ndarray, float]:  # rotations [T, 3, 3], places [T, 3], the cost
-    """As :func:`exo_adjust.adjust` without a shutter."""
+    """As :func:`exo_adjust.adjust` without a shutter, from a start of its own: scipy alone takes
+    minutes from afar."""
     later = len(tracks.rotation) - 1
 
     def poses(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -40,8 +41,8 @@ def adjust_reference(
             result += list(DEPTH_CAUCHY * np.sqrt(np.log1p(pull**2 / DEPTH_CAUCHY**2)))
         return np.array(result)
 
-    start = Rotation.from_matrix(tracks.rotation[1:]).as_rotvec().ravel()
+    start = Rotation.from_matrix(start_at.rotation[1:]).as_rotvec().ravel()
     if not turns:
-        start = np.r_[start, tracks.place[1:].ravel(), -np.log(tracks.depth_m)]
+        start = np.r_[start, start_at.place[1:].ravel(), -np.log(start_at.depth_m)]
     found = least_squares(residuals, start, ftol=1e-9, x_scale="jac", max_nfev=40)
     return *poses(found.x), 2 * found.cost

@@ -195,8 +195,8 @@ def test_the_adjustment_is_that_of_scipy(turns: bool) -> None:
         rotation=start @ poses[:, :, :3],
         place=poses[:, :, 3],
     )
-    rotation, place, cost = adjust_reference(tracks, turns=turns)
     found = adjust(tracks, SIZE, turns=turns)
+    rotation, place, cost = adjust_reference(tracks, found, turns=turns)
     assert found.cost == pytest.approx(cost, rel=1e-3)
     if not found.shutter.any():
         assert np.abs(found.rotation - rotation).max() < 1e-3
