@@ -13,18 +13,26 @@ from torch import Tensor
 from ..scene.background import to_uint8
 from ..scene.exo_motion import AGREES_PX, Sightings
 from ..trajectory.poses import camera_centre, compose, invert
-from .head_path import confidence_colour
-from .maps import STOPS
+from .maps import STOPS, colour_table
 from .sheets import Drawn
 
 SIDE, MARGIN, LEAST_M = 384, 40, 0.05  # px; px; of the square that is shown
 GAZE_PX, GAZES = 18, 12
+RED, GREEN = 0.88, 0.45  # places in the colour map
 LENGTHS_M = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+
+
+def agreement_colour(share: float) -> tuple[float, float, float]:
+    """RGB 0...1: green where a point agrees wholly, red where it doesn't at all."""
+    red, green, blue = colour_table()[
+        round(255 * (RED + (GREEN - RED) * min(max(share, 0.0), 1.0)))
+    ]
+    return float(red), float(green), float(blue)
 
 
 def residual_legend() -> dict[str, Any]:
     """Colours from no residual to one that no longer agrees."""
-    colours = [confidence_colour(1 - step / (STOPS - 1)) for step in range(STOPS)]
+    colours = [agreement_colour(1 - step / (STOPS - 1)) for step in range(STOPS)]
     stops = ["#" + "".join(f"{round(255 * c):02x}" for c in colour) for colour in colours]
     ticks = [{"at": at, "label": f"{at * AGREES_PX:.1f} px"} for at in (0.0, 0.5, 1.0)]
     return {"colours": stops, "ticks": ticks}
@@ -42,7 +50,7 @@ def sightings_picture(
             at = sightings.frame == frame
             radius = max(1, round(picture.shape[0] / 200))
             for (x, y), off in zip(sightings.uv[at], sightings.off_px[at], strict=True):
-                colour = [round(255 * c) for c in confidence_colour(1 - off / AGREES_PX)]
+                colour = [round(255 * c) for c in agreement_colour(1 - off / AGREES_PX)]
                 cv2.circle(picture, (round(x), round(y)), radius, colour, -1, cv2.LINE_AA)
         return torch.from_numpy(picture).float() / 255
 
