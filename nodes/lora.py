@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.safe_files import refuse_pickled
-from ..egox_core.wan.file_kinds import check_lora
+from ..egox_core.wan.file_kinds import MODEL, check_lora, check_weights
 from ..egox_core.wan.lora_keys import (
     RELEASED_FILE,
     check_lora_fits,
@@ -105,7 +105,13 @@ def check_files(graph: Graph, node: str) -> None:
         refuse_pickled(Path(name), "LoRA file")
         path = folder_paths.get_full_path("loras", name)
         if path and path.endswith(SAFETENSORS):
-            check_lora(Path(path), weights_file(graph, node, "model"))
+            base = weights_file(graph, node, "model")
+            try:
+                if base:
+                    check_weights(base, MODEL)
+            except EgoXInputError:
+                base = None  # the node that samples tells of it
+            check_lora(Path(path), base)
     if comfy.model_management.get_torch_device().type != "mps":
         return
     values = [value for each in graph for value in inputs_of(graph, each).values()]

@@ -347,8 +347,9 @@ def _twin(
 
 def _agrees(ours: Tensor, twin: Tensor, heads: int) -> bool:  # [B, n, heads * d] each
     """True where each head of each sample is right by its own largest value, however small."""
-    kind = torch.finfo(twin.dtype)
-    limit, last_bit = AGREEMENT.get(twin.dtype, FINE_AGREEMENT), kind.smallest_normal * kind.eps
+    kind, limit = torch.finfo(twin.dtype), AGREEMENT.get(twin.dtype, FINE_AGREEMENT)
+    # Sums are of float32, whose subnormals a processor's bf16 instructions take for 0.
+    last_bit = max(kind.smallest_normal * kind.eps, torch.finfo(torch.float32).smallest_normal)
     error, largest = (
         x.float().unflatten(-1, (heads, -1)).abs().amax((1, 3)) for x in (ours - twin, twin)
     )
