@@ -21,6 +21,7 @@ from ..egox_core.wan.prompt import clean_prompt, escape_emphasis, join_sections,
 from ..egox_core.wan.vision import IMAGE_EMBEDDING_MODES, embedding_note, embedding_picture
 from .host.graph import check_encoders, check_or_message
 from .host.noise import HOST, NOISE_TOOLTIP
+from .host.remember import remembered
 from .host.vae import LOW_MEMORY_TILE, encode_picture, encode_video, released_embedding
 from .io_types import MADE_OF, CanvasWithEncoders, EgoXCanvas
 from .patch.checks import check_model, has_image_embedding
@@ -28,7 +29,7 @@ from .patch.lora_metadata import lora_metadata
 from .search_words import searched
 
 if TYPE_CHECKING:
-    from comfy.clip_vision import ClipVisionModel
+    from comfy.clip_vision import ClipVisionModel, Output
     from comfy.model_patcher import ModelPatcher
     from comfy.sd import VAE
 
@@ -261,21 +262,18 @@ def condition_clip(
             expected="one, as this Wan 2.1 I2V reads pictures",
             fix="connect Load CLIP Vision (clip_vision_h)",
         )
-    frames, prior = check_pictures(exo_images, prior)
+    frames, cut_prior = check_pictures(exo_images, prior)
     note = embedding_note(
         image_embedding, connected=clip_vision is not None, seeded=noise_seed != SEED_UNKNOWN
     )
     if clip_vision is None:
         image_embedding = "none"
 
-    exo_images, prior = exo_images[..., :3], prior[..., :3]
-    exo_latent, prior_latent = (
-        encode_video(vae, pictures, tile_size) for pictures in (exo_images, prior)
-    )
+    exo_latent, prior_latent, colours = encode_halves(vae, exo_images, prior, tile_size)
     canvas = CanvasWithEncoders(
         exo_latent=exo_latent,
         prior_latent=prior_latent,
-        latent_colours=fit_latent_colours([(exo_latent, exo_images), (prior_latent, prior)]),
+        latent_colours=colours,
         frames=frames,
         exo_size=(exo_images.shape[2], exo_images.shape[1]),
         ego_size=(prior.shape[2], prior.shape[1]),
@@ -297,12 +295,10 @@ def condition_clip(
         values["clip_vision_output"] = released_embedding(
             vae, clip_vision, canvas.exo_latent, canvas.prior_latent, max(noise_seed, 0), noise
         )
-    elif clip_vision is not None:
-        picture = embedding_picture(
-            image_embedding, exo_frame=exo_images[:1], prior_frame=prior[:1]
+    elif clip_vision is not None and image_embedding != "none":
+        values["clip_vision_output"] = embed_pictures(
+            clip_vision, image_embedding, exo_images, prior
         )
-        if picture is not None:  # mode none has none
-            values["clip_vision_output"] = encode_picture(clip_vision, picture)
     latent = torch.zeros_like(
         canvas.prior_latent, device=comfy.model_management.intermediate_device()
     )
@@ -311,9 +307,40 @@ def condition_clip(
         node_helpers.conditioning_set_values(negative, values),
         {
             "samples": latent,
-            MADE_OF: {"exo_images": exo_images, "prior": prior, "tile_size": tile_size},
+            MADE_OF: {
+                "exo_images": exo_images[..., :3],
+                "prior": cut_prior[..., :3],
+                "tile_size": tile_size,
+            },
         },
         canvas,
         f"{frames} frames, exo {canvas.exo_size[0]}x{canvas.exo_size[1]}, "
         f"ego {canvas.ego_size[0]}x{canvas.ego_size[1]}; mask {canvas.mask_mode}; {note}",
+    )
+
+
+@remembered(slots=2)
+def encode_halves(
+    vae: VAE,
+    exo_images: torch.Tensor,  # [T, H, W, 3 or 4] 0...1
+    prior: torch.Tensor,  # [T or more, H, W_ego, 3 or 4] 0...1
+    tile_size: int,  # px; 0: whole
+) -> tuple:
+    """Latents of exo and prior, and the colours of latents that they show; remembered, as a changed
+    LoRA strength has EgoX Conditioning run again."""
+    pairs = [
+        (encode_video(vae, pictures, tile_size), pictures)
+        for pictures in (exo_images[..., :3], prior[: len(exo_images), ..., :3])
+    ]
+    return pairs[0][0], pairs[1][0], fit_latent_colours(pairs)
+
+
+@remembered(slots=2)
+def embed_pictures(
+    clip_vision: ClipVisionModel, mode: str, exo_images: torch.Tensor, prior: torch.Tensor
+) -> Output:
+    """The embedding of the first frames; remembered as :func:`encode_halves`."""
+    first, prior_first = (pictures[:1, ..., :3] for pictures in (exo_images, prior))
+    return encode_picture(
+        clip_vision, embedding_picture(mode, exo_frame=first, prior_frame=prior_first)
     )

@@ -3,8 +3,8 @@ needs its decoder."""
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
 import comfy.latent_formats
@@ -14,6 +14,7 @@ from torch import Tensor
 from ...egox_core.wan.vision import embedding_picture
 from .noise import first_noise
 from .progress import host_progress
+from .remember import remembered
 
 if TYPE_CHECKING:
     from comfy.clip_vision import ClipVisionModel, Output
@@ -23,30 +24,35 @@ LOW_MEMORY_TILE = 256  # px
 
 
 @contextmanager
-def told_passes(vae: VAE, part: str, passes: int) -> Generator[None]:
-    """Show the running node's progress by the passes of the VAE's ``encoder`` or ``decoder``.
+def told_calls(modules: Iterable[object], calls: int, stage: str) -> Generator[None]:
+    """Show the running node's progress by the calls of a model's parts, and let Cancel end them.
 
-    The host's video VAEs go through a clip a few frames at a time; ``passes`` are those of a clip
-    (or a tile of one)."""
-    module, report, count = (
-        getattr(getattr(vae, "first_stage_model", None), part, None),
-        host_progress(passes),
-        0,
-    )
+    Args:
+        modules: what is none of torch's is left out.
+        calls: in one round of the work, which may be repeated.
+    """
+    modules = [module for module in modules if isinstance(module, torch.nn.Module)]
+    report, count = host_progress(calls), 0
 
     def told(*_: object) -> None:
         nonlocal count
         count += 1
-        report(count, passes * -(-count // passes), part)
+        report(count, calls * -(-count // calls), stage)
 
-    if not isinstance(module, torch.nn.Module):
-        yield
-        return
-    handle = module.register_forward_hook(told)
+    handles = [module.register_forward_hook(told) for module in modules]
     try:
         yield
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
+
+
+def told_passes(vae: VAE, part: str, passes: int) -> AbstractContextManager:
+    """Progress by the passes of the VAE's ``encoder`` or ``decoder``.
+
+    The host's video VAEs go through a clip a few frames at a time; ``passes`` are those of a clip
+    (or a tile of one)."""
+    return told_calls((getattr(getattr(vae, "first_stage_model", None), part, None),), passes, part)
 
 
 def encode_video(
@@ -77,6 +83,7 @@ def decode_video(
     return images.reshape(-1, *images.shape[-3:])
 
 
+@remembered(slots=4)
 def released_embedding(
     vae: VAE,
     clip_vision: ClipVisionModel,

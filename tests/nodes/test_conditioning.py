@@ -174,3 +174,30 @@ def test_the_vae_tells_how_far_it_is(pack, standins, monkeypatch):
     told.clear()
     rig.vae.decode(latent)
     assert not told, "nothing is left behind"
+
+
+@torch.inference_mode()
+def test_the_same_pictures_are_encoded_once(pack, standins, monkeypatch):
+    """Behind another LoRA strength, and for another seed."""
+    rig = model_rig.make_rig(pack, standins, image_embedding=True, noise_seed=7)
+    _, conditioning = node(pack)
+    exo, prior = model_rig.clip_pictures(rig.size)
+    vision = rig.canvas.clip_vision
+    encoded, seen = [], []
+    encode, see = rig.vae.encode, vision.encode_image
+    monkeypatch.setattr(rig.vae, "encode", lambda x: encoded.append(x) or encode(x))
+    monkeypatch.setattr(vision, "encode_image", lambda x, **k: seen.append(x) or see(x, **k))
+    for mode, seed, vae_runs, clip_runs in (
+        ("released", 7, 2, 1),
+        ("released", 7, 2, 1),
+        ("released", 8, 2, 2),
+        ("exo+prior", 8, 2, 3),
+        ("exo+prior", 9, 2, 3),
+    ):
+        conditioning.condition_clip(
+            [], [], rig.vae, exo, prior, "auto", mode, seed, clip_vision=vision
+        )
+        assert (len(encoded), len(seen)) == (vae_runs, clip_runs), (mode, seed)
+    other = (exo.clone(), prior)
+    conditioning.condition_clip([], [], rig.vae, *other, "auto", "none", 9, clip_vision=vision)
+    assert len(encoded) == 4
