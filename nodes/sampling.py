@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import comfy.samplers
 import node_helpers
 import torch
-from comfy.patcher_extension import WrappersMP
+from comfy.patcher_extension import CallbacksMP, WrappersMP
 from comfy_api.latest import io, ui
 from comfy_extras.nodes_custom_sampler import (
     Noise_EmptyNoise,
@@ -252,7 +252,11 @@ def sample_clip(
         )
     (patched,) = ModelSamplingSD3().patch(patched, shift)
     fps = None if trajectory is None else clip_fps(trajectory.times_s)
-    for listener in (TimeLeft(node_id, part), LivePreview(node_id, canvas.latent_colours, fps)):
+    calls = patch_calls(patched)
+    time_left = TimeLeft(node_id, part, lambda: calls.warning)
+    if node_id is not None:
+        patched.add_callback_with_key(CallbacksMP.ON_PRE_RUN, KEY, time_left.loaded)
+    for listener in (time_left, LivePreview(node_id, canvas.latent_colours, fps)):
         patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, listener)
     if released is None and noise == RELEASED:  # the host's KSampler draws its own
         released = host_sampler(patched, steps, sampler, scheduler)
@@ -287,7 +291,7 @@ def sample_clip(
             force_full_denoise=not leftover_noise,
         )
     out = {**out, MADE_OF: {**latent.get(MADE_OF, {}), "trajectory": trajectory, "depth": depth}}
-    return out, with_kernels(note, patch_calls(patched))
+    return out, with_kernels(note, calls)
 
 
 class HeldLatents:

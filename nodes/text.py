@@ -3,9 +3,11 @@ them and encodes them as the released pipeline does."""
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io, ui
+from torch.nn import Module
 
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.wan.caption import NO_CAPTION, repair_caption, request_pictures, request_text
@@ -19,6 +21,7 @@ from ..egox_core.wan.prompt import (
     wants_ftfy,
 )
 from .host.graph import check_encoders, check_or_message
+from .host.vae import told_calls
 from .search_words import searched
 
 if TYPE_CHECKING:
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 AS_WRITTEN, GENERATED, NONE = "as written", "from a model", "no caption"
 ENCODER = "umt5xxl"
 PAD = 0
+BLOCK = re.compile(r"encoder\.block\.\d+$")
 
 
 class EgoXText(io.ComfyNode):
@@ -109,7 +113,9 @@ class EgoXText(io.ComfyNode):
             )
         prompt, repairs = words_of(prompt, caption)
         texts = [clean_prompt(text) for text in (prompt, plain_emphasis(negative))]
-        encoded = [encode(clip, text) for text in texts]
+        blocks = text_blocks(clip)
+        with told_calls(blocks, max(1, len(texts) * len(blocks)), "text"):
+            encoded = [encode(clip, text) for text in texts]
         note = "\n".join(
             f"{name}: {said}"
             for name, (_, said) in zip(("prompt", "negative"), encoded, strict=True)
@@ -180,6 +186,13 @@ def words_of(prompt: str | None, caption: str) -> tuple[str, tuple[str, ...]]:
     if caption == GENERATED:
         return repair_caption(plain_emphasis(prompt))
     return plain_emphasis(prompt), ()
+
+
+def text_blocks(clip: CLIP) -> list[Module]:
+    """The encoder's blocks, each of which runs once per text."""
+    model = getattr(clip, "cond_stage_model", None)
+    modules = model.named_modules() if isinstance(model, Module) else ()
+    return [module for name, module in modules if BLOCK.search(name)]
 
 
 def encode(

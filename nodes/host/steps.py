@@ -1,20 +1,24 @@
-"""A sampler's steps, followed without changing a number: time per part, and the time left, shown on
-the node."""
+"""A sampling, followed without changing a number: loading, steps and the time left, shown on the
+node, and time per part."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import comfy.model_management
 import torch
 from torch import Tensor
 
+from .progress import host_progress
+
 if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
     from comfy.patcher_extension import WrapperExecutor
 
-CALLBACK = 4  # place of the step callback among outer_sample's arguments after the noise
+SIGMAS, CALLBACK = 2, 4  # places among outer_sample's arguments after the noise
 
 
 class PartSeconds:
@@ -107,27 +111,83 @@ def tell_on_node(text: str, node_id: str | None) -> None:
 
 
 class TimeLeft(StepListener):
-    """Tells the running node after each step how long the rest will take.
+    """Tells the running node what a sampling is at: loading, merging, which step, and from the
+    second on how long the rest will take.
 
     Args:
         part: said before it, for a run of several samplings.
+        warning: gives what to say with it, once the run has begun.
     """
 
-    def __init__(self, node_id: str | None, part: str = "") -> None:
+    def __init__(
+        self, node_id: str | None, part: str = "", warning: Callable[[], str] = str
+    ) -> None:
         super().__init__(node_id)
-        self.part = part
+        self.part, self.warning = part, warning
+        self.total, self.first_s = 0, 0.0
+
+    def __call__(
+        self, executor: WrapperExecutor, noise: Tensor, *args: Any, **kwargs: Any
+    ) -> Tensor:
+        if self.node_id is None or len(args) <= CALLBACK:
+            return executor(noise, *args, **kwargs)
+        model, self.total = executor.class_obj.model_patcher, len(args[SIGMAS]) - 1
+        host_progress(self.total)(0, self.total, "sampling")  # not the bar of what was before
+        self.show(
+            f"loading the model ({model.model_size() / 1e9:.0f} GB), then step 1 of {self.total}"
+        )
+        with told_merging(model, self.show):
+            return super().__call__(executor, noise, *args, **kwargs)
+
+    def loaded(self, *_: object) -> None:
+        """Callback of the host once the model is where it computes."""
+        self.show(f"step 1 of {self.total}")
 
     def after_step(
         self, step: int, total: int, elapsed_s: float, x0: Tensor, latent_format: Any
     ) -> None:
-        self.show(self.part + time_left_text(step, total, elapsed_s))
+        if step == 1:
+            self.first_s = elapsed_s
+        self.show(time_left_text(step, total, elapsed_s - self.first_s))
 
     def show(self, text: str) -> None:
         """Show a line on the node."""
-        tell_on_node(text, self.node_id)
+        warning = self.warning()
+        tell_on_node(self.part + text + (f"; {warning}" if warning else ""), self.node_id)
 
 
-def time_left_text(steps: int, total: int, elapsed_s: float) -> str:
-    """``step 3/50, 4:10 left``: the mean step so far, times what remains."""
-    left = round(elapsed_s / steps * (total - steps))
-    return f"step {steps}/{total}, {left // 60}:{left % 60:02d} left"
+def time_left_text(done: int, total: int, seconds: float) -> str:
+    """``step 4 of 50, 4:10 left``, of steps that are done: the mean of those after the first, which
+    reads the model's file, times what remains."""
+    if done == total:
+        return f"{total} of {total} steps"
+    words = f"step {done + 1} of {total}"
+    if done < 2:
+        return words
+    left = round(seconds / (done - 1) * (total - done))
+    return f"{words}, {left // 60}:{left % 60:02d} left"
+
+
+@contextmanager
+def told_merging(model: ModelPatcher, show: Callable[[str], None]) -> Generator[None]:
+    """Show how far the host is in merging LoRAs into weights, by its own order (the largest first),
+    and let Cancel end it: with a file of 28 GB and no GPU it takes half an hour."""
+    merge, total, count = model.patch_weight_to_device, len(model.patches), 0
+
+    def told(key: str, *args: Any, **kwargs: Any) -> Any:
+        nonlocal count
+        if key in model.patches:
+            try:
+                comfy.model_management.throw_exception_if_processing_interrupted()
+            except BaseException:
+                model.detach()  # the host would take half merged weights for whole
+                raise
+            count += 1
+            show(f"merging the LoRA, weight {count} of {total}")
+        return merge(key, *args, **kwargs)
+
+    model.patch_weight_to_device = told
+    try:
+        yield
+    finally:
+        del model.patch_weight_to_device

@@ -111,7 +111,9 @@ def test_preview_sees_the_ego_half(rig, monkeypatch):
 
 def test_the_words_of_the_time_that_is_left(rig):
     """That they reach the page: test_model_server."""
-    assert rig.nodes("host.steps").time_left_text(3, 50, 16.0) == "step 3/50, 4:11 left"
+    words = rig.nodes("host.steps").time_left_text
+    said = [words(done, 50, seconds) for done, seconds in ((1, 0.0), (4, 16.0), (50, 99.0))]
+    assert said == ["step 2 of 50", "step 5 of 50, 4:05 left", "50 of 50 steps"]
 
 
 def released_noise_of(rig, seed: int = 5) -> torch.Tensor:

@@ -10,7 +10,7 @@ import pytest
 from tools.rigs import standins as standins
 from tools.setup.api_client import WebSocket
 
-from .prompts import id_of, of_type, ran, small
+from .prompts import id_of, of_type, ran, small, with_standins
 
 SHARED_BY_PATCH = ("depth", "trajectory", "canvas", "lambda_g", "gga_mode", "rays", "recompute_exo")
 
@@ -80,7 +80,7 @@ def test_the_graph_of_separate_nodes(client, load_workflow, sampler):
 
 def test_the_sampler_tells_the_time_that_is_left(client, load_workflow):
     prompt = small(load_workflow("egox_demo"))
-    of_type(prompt, "EgoXWanSampler")["seed"] = 77  # so that it really runs
+    of_type(prompt, "EgoXWanSampler").update(seed=77, steps=3)  # so that it really runs
     texts = []
     with WebSocket(client.address, "listener") as listener:
         ran(client, prompt)
@@ -89,7 +89,28 @@ def test_the_sampler_tells_the_time_that_is_left(client, load_workflow):
                 isinstance(message, bytes) and message[:4] == b"\x00\x00\x00\x03"
             ):  # the host's TEXT event
                 texts.append(message[4:].decode("utf-8", errors="replace"))
-    told = [text for text in texts if text.endswith(" left")]
-    assert [text[-len("step 1/2, 0:00 left") :][:8] for text in told] == ["step 1/2", "step 2/2"], (
-        texts
-    )
+    told = [text.split(id_of(prompt, "EgoXWanSampler"), 1)[-1] for text in texts]
+    begun = next(i for i, text in enumerate(told) if text.startswith("loading the model ("))
+    assert told[begun].endswith("GB), then step 1 of 3")
+    assert told[begun + 1 : begun + 3] == ["step 1 of 3", "step 2 of 3"], texts
+    assert told[begun + 3].startswith("step 3 of 3, 0:0") and told[begun + 3].endswith(" left")
+
+
+def test_a_change_runs_only_what_depends_on_it(client, load_workflow):
+    """Loaders, text, video and prior are none of it."""
+    prompt = with_standins(small(load_workflow("egox_basic")))
+    ran(client, prompt)
+    last = {"EgoXWanSampler", "EgoXDecodeEgoHalf"}
+    lora = {"EgoXLoadLora", "EgoXConditioning"}  # the latter by what it remembers
+    for kind, name, value, expected in (
+        ("EgoXWanSampler", "lambda_g", 1.5, last),
+        ("EgoXWanSampler", "seed", 78, last),
+        ("EgoXWanSampler", "steps", 1, last),
+        ("EgoXWanSampler", "recompute_exo", 4, last),
+        ("EgoXLoadLora", "strength", 0.9, last | lora),
+        ("EgoXText", "negative", "blurred", last | {"EgoXText", "EgoXConditioning"}),
+    ):
+        of_type(prompt, kind)[name] = value
+        kinds = {prompt[node]["class_type"] for node in ran(client, prompt).ran}
+        egox = {kind for kind in kinds if kind.startswith("EgoX")}
+        assert egox == expected and not any("Loader" in kind for kind in kinds), (name, kinds)

@@ -196,3 +196,30 @@ def test_metadata_sets_auto_inputs_and_contradictions_are_said(rig, released, tm
         assert [r for r in caplog.records if r.levelname == "WARNING" and words in r.getMessage()]
     _, report = rig.nodes("lora").load_lora(model, tmp_path / "trainer.safetensors", 1.0)
     assert "egox.mask_mode contradicts" in report
+
+
+def test_a_merge_is_told_and_can_be_cancelled(rig, released):
+    """What was half merged is taken back: the next load is whole."""
+    import comfy.model_management as management
+
+    (rig.model.detach(), told := [])
+    patched, _ = load(rig, released)
+    with rig.nodes("host.steps").told_merging(patched, told.append):
+        expected = weights_with(patched)
+    assert told[::15] == [f"merging the LoRA, weight {n} of 16" for n in (1, 16)]
+    patched.detach()
+    plain = weights_with(rig.model)
+    weaker, _ = load(rig, released, 0.5)
+
+    def cancel(text: str) -> None:
+        if "weight 5 " in text:
+            management.interrupt_current_processing()
+
+    with (
+        rig.nodes("host.steps").told_merging(weaker, cancel),
+        pytest.raises(management.InterruptProcessingException),
+    ):
+        weights_with(weaker)
+    for model, right in ((rig.model, plain), (patched, expected)):
+        weights = weights_with(model)
+        assert all(torch.equal(weights[k], v) for k, v in right.items())
