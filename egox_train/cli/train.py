@@ -93,8 +93,7 @@ def _train(args: argparse.Namespace, progress: Progress) -> int:
             expected="none (--fresh)",
             fix="choose another folder, or leave --fresh out to go on",
         )
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("egox_train.train").setLevel(logging.INFO)
+    _say_info()
     outcome = train(
         config, progress=progress if os.environ.get("RANK", "0") == "0" else no_progress
     )
@@ -187,15 +186,25 @@ def _generate_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--lambda-g", type=float, help="instead of the LoRA's own")
     parser.add_argument(
-        "--dtype", choices=("float32", "bfloat16"), help="default: bfloat16 on a GPU, else float32"
+        "--dtype",
+        choices=("float32", "bfloat16"),
+        help="default: bfloat16 on a GPU, else the base's own",
     )
     parser.add_argument("--device", default="cpu", help="cuda:0,cuda:1 spreads the workers")
     add_share_arguments(parser, "make part I of N")
 
 
+def _say_info() -> None:
+    """Show what training and generating log of memory."""
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("egox_train.train").setLevel(logging.INFO)
+
+
 def _generate(args: argparse.Namespace, progress: Progress) -> int:
     from ..parallel import RunSums
     from ..train.generate import GenerateOptions, generate
+
+    _say_info()
 
     options = GenerateOptions(
         **{

@@ -12,13 +12,15 @@ from torch import Tensor
 
 from egox_core.errors import EgoXInputError, check_choice
 from egox_core.wan.file_kinds import check_lora, check_run_files
+from egox_core.wan.lora_keys import rename_parameter
 from egox_core.wan.lora_settings import PREFIX
 from egox_core.wan.weights import file_metadata, read_header, weights_hash
 
-from ..wan.transformer import load_base, save_native
+from ..wan.streamed import StreamedWeights, write_streamed
+from ..wan.transformer import base_form, native_metadata, save_native, weight_files
 from .checkpoints import checkpoint_folders, load_checkpoint
 from .config import TrainConfig, parse_config
-from .lora import fuse, read_lora, save_lora, training_metadata
+from .lora import matrix_pairs, read_lora, save_lora, training_metadata
 
 if TYPE_CHECKING:
     from .model import TrainableModel
@@ -86,10 +88,40 @@ def export(
             fix="use the base that the LoRA was trained on",
         )
     check_run_files(base, source if source.is_file() else None)
-    model = load_base(base)
-    fuse(model, tensors, strength)
-    save_native(model, file, {k: v for k, v in metadata.items() if k != "format"}, dtype)
+    own = {k: v for k, v in metadata.items() if k != "format"}
+    _write_fused(base, tensors, strength, file, own, dtype)
     return metadata
+
+
+def _write_fused(
+    base: Path,
+    tensors: Mapping[str, Tensor],
+    strength: float,
+    file: Path,
+    metadata: Mapping[str, str],
+    dtype: torch.dtype,
+) -> None:
+    """The base with the LoRA in it, one weight after the other: no more than one is in memory."""
+    form = base_form(base)
+    weights = StreamedWeights(weight_files(base), f"base model {base.name}")
+    shapes = weights.shapes()
+    diffusers = {name: rename_parameter(name, "diffusers") for name in shapes}
+    pairs = matrix_pairs(tensors, {diffusers[name]: shape for name, shape in shapes.items()})
+    sources = {rename_parameter(name): name for name in shapes}
+
+    def fused(name: str) -> Tensor:
+        weight, pair = weights[sources[name]], pairs.get(diffusers[sources[name]])
+        if pair is not None:
+            a, b = (x.double() for x in pair)
+            weight = weight.float() + strength * (b @ a).float()
+        return weight
+
+    write_streamed(
+        file,
+        {name: (shapes[source], dtype) for name, source in sources.items()},
+        fused,
+        {**native_metadata(form), **metadata},
+    )
 
 
 def _tensors_of(source: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

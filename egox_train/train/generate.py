@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -25,13 +26,15 @@ from ..parallel import BUSY, MADE, THERE, RunSums, devices_of, part_of, run_all,
 from ..video_writer import write_video
 from ..wan.diffusers_processor import GgaScope, install_gga
 from ..wan.text import make_text_encoder
-from ..wan.transformer import load_base
+from ..wan.transformer import base_form, load_base, own_dtype
 from ..wan.vae import VaeEncoder
 from .config import ConditioningConfig, TrainConfig, parse_config
 from .lora import fuse, read_lora
 from .model import DTYPES
 from .samples import CachedSamples, Item
 from .sampling import sample_ego
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +53,7 @@ class GenerateOptions:
     seed: int = 1234
     mode: str | None = None
     lambda_g: float | None = None
-    dtype: str | None = None  # None: bfloat16 on a GPU, float32 on the CPU
+    dtype: str | None = None  # None: bfloat16 on a GPU, the base's own on the CPU
     device: str = "cpu"  # or several, ``cuda:0,cuda:1``: each worker keeps to one
     cfg: float = 1.0  # guidance scale, as a sampler node's; 1: the prompt alone
     negative: str = RELEASED_NEGATIVE  # prompt that guidance leads away from
@@ -122,7 +125,14 @@ def generate(
     devices = devices_of(options.device, engine)
     if options.dtype is None:
         on_gpu = any(device.startswith("cuda") for device in devices)
-        options = replace(options, dtype="bfloat16" if on_gpu else "float32")
+        options = replace(options, dtype="bfloat16" if on_gpu else own_dtype(options.base))
+    weights = sum(p.numel() for p in base_form(options.base).parameters())
+    logger.info(
+        "base of %.2g G weights in %s: at most %.1f GB a worker, less where its file is mapped",
+        weights / 1e9,
+        options.dtype,
+        weights * DTYPES[options.dtype].itemsize / 1e9,
+    )
     apart = ("base", "vae", "lora", "text", "device")  # hashed below, or without effect
     parts = {
         "options": {k: str(v) for k, v in asdict(options).items() if k not in apart},

@@ -21,6 +21,7 @@ from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import atomic_write, clear_leftovers
 
 from ..wan.diffusers_processor import GgaScope
+from ..wan.transformer import base_form
 from ..wan.vae import VaeEncoder
 from . import zero3
 from .checkpoints import (
@@ -102,10 +103,10 @@ def train(
     accelerator.gradient_accumulation_steps = accumulation
     if launch == "zero3":
         zero3.configure(accelerator.deepspeed_plugin, config, accumulation)
-    trainable = make_trainable(config, accelerator.device)
-    if accelerator.is_main_process:
+    if accelerator.is_main_process:  # before the base is read
         shards = accelerator.num_processes if launch in ("fsdp2", "zero3") else 1
-        _say_memory(config, trainable.model, samples, shards)
+        _say_memory(config, base_form(Path(config.base)), samples, shards)
+    trainable = make_trainable(config, accelerator.device)
     if state is not None:
         check_resumable(
             state, config.model_dump(mode="json"), trainable.base_hash, samples.content_hash

@@ -297,20 +297,34 @@ def fuse(
         EgoXInputError: a matrix that the model hasn't, or of another shape.
     """
     weights = dict(model.named_parameters())
-    count = 0
+    pairs = matrix_pairs(tensors, {name: tuple(w.shape) for name, w in weights.items()})
+    for name, (a, b) in pairs.items():
+        weight = weights[name]
+        weight.data += strength * (b.double() @ a.double()).to(weight.dtype)
+    return len(pairs)
+
+
+def matrix_pairs(
+    tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Name of a weight -> A and B of its change; ``shapes`` of the model's weights.
+
+    Raises:
+        EgoXInputError: as :func:`fuse`.
+    """
+    pairs = {}
     for name in sorted(k for k in tensors if k.endswith(".lora_A.weight")):
         module = name.removesuffix(".lora_A.weight")
         a, b = tensors[name], tensors.get(f"{module}.lora_B.weight")
-        weight = weights.get(f"{module}.weight")
-        if weight is None or b is None or (b.shape[0], a.shape[1]) != tuple(weight.shape):
+        shape = shapes.get(f"{module}.weight")
+        if shape is None or b is None or (b.shape[0], a.shape[1]) != shape:
             raise EgoXInputError(
                 f"LoRA matrix {module}",
                 got="no such weight"
-                if weight is None
+                if shape is None
                 else f"a delta of {None if b is None else b.shape[0]}x{a.shape[1]}",
-                expected="a matrix of this base" if weight is None else str(tuple(weight.shape)),
+                expected="a matrix of this base" if shape is None else str(shape),
                 fix="the LoRA belongs to another base model",
             )
-        weight.data += strength * (b.double() @ a.double()).to(weight.dtype)
-        count += 1
-    return count
+        pairs[f"{module}.weight"] = (a, b)
+    return pairs

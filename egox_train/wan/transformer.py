@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -19,7 +21,9 @@ from egox_core.safe_files import atomic_write
 from egox_core.sizes import CHANNELS, MODEL_CHANNELS
 from egox_core.wan.file_kinds import MODEL, check_weights
 from egox_core.wan.lora_keys import convert_transformer
-from egox_core.wan.weights import file_metadata, unscaled
+from egox_core.wan.weights import file_metadata, read_header, unscaled
+
+from .streamed import StreamedWeights
 
 HEAD_DIM = 128  # of every published Wan; other models say their heads in the metadata
 
@@ -29,19 +33,79 @@ def load_base(path: Path, dtype: torch.dtype = torch.float32) -> WanTransformer3
     keeps them.
 
     Raises:
-        EgoXInputError: nothing there, pickled, not a Wan transformer, not a 36-channel
-            image-to-video one, weights that don't fit the configuration.
+        EgoXInputError: as :func:`base_form`; weights that don't fit the configuration, or memory.
     """
-    model = (_from_folder if path.is_dir() else _from_single_file)(path, dtype)
-    config: Any = model.config
-    if config.in_channels != MODEL_CHANNELS:
+    model = base_form(path)
+    try:
+        read = _read_folder(path, dtype) if path.is_dir() else _read_file(model, path, dtype)
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "allocate memory" not in str(error):
+            raise
+        size = sum(file.stat().st_size for file in weight_files(path))
         raise EgoXInputError(
-            f"base model {path.name}",
-            got=f"{config.in_channels} input channels",
+            f"memory for base model {path.name}",
+            got=f"too little for its {size / 1e9:.0f} GB, which the system wants as memory and swap "
+            "together",
+            expected="as much, or a smaller file",
+            fix="close other programs, add swap, or take the file that ends in _fp8_scaled or _bf16",
+        ) from error
+    return cast_base(read, dtype)
+
+
+def base_form(path: Path) -> WanTransformer3DModel:
+    """The transformer without its weights, by headers and configuration alone.
+
+    Raises:
+        EgoXInputError: nothing there, pickled, not a Wan transformer, not a 36-channel
+            image-to-video one.
+    """
+    what = f"base model {path.name}"
+    if path.is_dir():
+        config = _config_of(path)
+    else:
+        check_weights(path, MODEL)
+        shapes = {
+            n: SimpleNamespace(shape=s) for n, s in StreamedWeights([path], what).shapes().items()
+        }
+        weights, unknown = convert_transformer(shapes, "diffusers")
+        if unknown:
+            raise EgoXInputError(
+                what,
+                got=f"{len(unknown)} tensors such as {unknown[0]}",
+                expected="a plain Wan transformer",
+                fix="camera, VACE and other variants can't be trained; give plain Wan I2V",
+            )
+        try:
+            config = transformer_config(weights, file_metadata(path, what))
+        except (KeyError, ValueError) as error:
+            raise _incomplete(what, error) from error
+    with torch.device("meta"):
+        model = WanTransformer3DModel.from_config(config)
+    form: Any = model.config
+    if form.in_channels != MODEL_CHANNELS:
+        raise EgoXInputError(
+            what,
+            got=f"{form.in_channels} input channels",
             expected=f"{MODEL_CHANNELS} (Wan image-to-video)",
             fix="give Wan 2.1 I2V 14B or Wan 2.2 I2V; a text-to-video model can't take the exo half",
         )
-    return cast_base(model, dtype)
+    return model
+
+
+def weight_files(path: Path) -> list[Path]:
+    """The safetensors files of a base: itself, or those of its diffusers folder."""
+    return sorted(_folder(path).glob("*.safetensors")) if path.is_dir() else [path]
+
+
+def own_dtype(path: Path) -> str:
+    """float32 for a base of such weights, else bfloat16: the type in which its file is mapped, not
+    copied."""
+    sizes = Counter[str]()
+    for file in weight_files(path):
+        for name, entry in read_header(file, f"base model {path.name}").items():
+            if name != "__metadata__":
+                sizes[entry["dtype"]] += math.prod(entry["shape"])
+    return "float32" if sizes.most_common(1)[0][0] == "F32" else "bfloat16"
 
 
 def cast_base(model: WanTransformer3DModel, dtype: torch.dtype) -> WanTransformer3DModel:
@@ -96,24 +160,28 @@ def save_native(
     model: WanTransformer3DModel, file: Path, metadata: Mapping[str, str], dtype: torch.dtype
 ) -> None:
     """One safetensors file that ComfyUI's loader takes, whole or not at all."""
-    config: Any = model.config
-    settings = {
-        "transformer": {"num_heads": config.num_attention_heads, "text_dim": config.text_dim}
-    }
     weights = {
         k: v.to(dtype).contiguous()
         for k, v in convert_transformer(model.state_dict(), "native")[0].items()
     }
     with atomic_write(file) as temporary:
-        save_file(
-            weights,
-            temporary,
-            metadata={"format": "pt", "config": json.dumps(settings), **metadata},
-        )
+        save_file(weights, temporary, metadata={**native_metadata(model), **metadata})
 
 
-def _from_folder(path: Path, dtype: torch.dtype) -> WanTransformer3DModel:
-    folder = path / "transformer" if (path / "transformer" / "config.json").is_file() else path
+def native_metadata(model: WanTransformer3DModel) -> dict[str, str]:
+    """Facts that ComfyUI's loader can't read off the shapes."""
+    config: Any = model.config
+    settings = {"num_heads": config.num_attention_heads, "text_dim": config.text_dim}
+    return {"format": "pt", "config": json.dumps({"transformer": settings})}
+
+
+def _folder(path: Path) -> Path:
+    return path / "transformer" if (path / "transformer" / "config.json").is_file() else path
+
+
+def _config_of(path: Path) -> dict[str, Any]:
+    """A diffusers folder's configuration."""
+    folder = _folder(path)
     if not (folder / "config.json").is_file():
         raise EgoXInputError(
             f"base model folder {path.name}",
@@ -122,49 +190,57 @@ def _from_folder(path: Path, dtype: torch.dtype) -> WanTransformer3DModel:
             fix="give the folder of a Wan I2V diffusers model, or a file",
         )
     try:
+        return WanTransformer3DModel.load_config(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise _no_folder(path, error) from error
+
+
+def _read_folder(path: Path, dtype: torch.dtype) -> WanTransformer3DModel:
+    try:
         return WanTransformer3DModel.from_pretrained(
-            folder, torch_dtype=dtype, local_files_only=True
+            _folder(path), torch_dtype=dtype, local_files_only=True
         )
     except (OSError, ValueError, RuntimeError) as error:
-        raise EgoXInputError(
-            f"base model folder {path.name}",
-            got=str(error).splitlines()[0],
-            expected="weights of a Wan transformer",
-            fix="download the folder again",
-        ) from error
+        if "allocate memory" in str(error):
+            raise MemoryError from error
+        raise _no_folder(path, error) from error
 
 
-def _from_single_file(path: Path, dtype: torch.dtype) -> WanTransformer3DModel:
+def _no_folder(path: Path, error: Exception) -> EgoXInputError:
+    return EgoXInputError(
+        f"base model folder {path.name}",
+        got=str(error).splitlines()[0],
+        expected="weights of a Wan transformer",
+        fix="download the folder again",
+    )
+
+
+def _read_file(
+    model: WanTransformer3DModel, path: Path, dtype: torch.dtype
+) -> WanTransformer3DModel:
     what = f"base model {path.name}"
-    check_weights(path, MODEL)
-    weights, unknown = convert_transformer(unscaled(load_file(path), dtype, what), "diffusers")
-    if unknown:
-        raise EgoXInputError(
-            what,
-            got=f"{len(unknown)} tensors such as {unknown[0]}",
-            expected="a plain Wan transformer",
-            fix="camera, VACE and other variants can't be trained; give plain Wan I2V",
-        )
+    weights, _ = convert_transformer(unscaled(load_file(path), dtype, what), "diffusers")
+    # Not through float32: any dtype holds float8 exactly.
+    weights = {k: v.to(dtype) if v.element_size() < 2 else v for k, v in weights.items()}
     try:
-        config = transformer_config(weights, file_metadata(path, what))
-        with torch.device("meta"):
-            model = WanTransformer3DModel(**config)
-        # Not through float32: any dtype holds float8 exactly.
-        weights = {k: v.to(dtype) if v.element_size() < 2 else v for k, v in weights.items()}
         model.load_state_dict(weights, strict=True, assign=True)
     except (KeyError, RuntimeError, ValueError) as error:
-        raise EgoXInputError(
-            what,
-            got=str(error).splitlines()[0][:300],
-            expected="all tensors of a Wan transformer",
-            fix="the file is incomplete: download it again",
-        ) from error
-    _materialise_buffers(model, config)
+        raise _incomplete(what, error) from error
+    _materialise_buffers(model)
     return model
 
 
-def _materialise_buffers(model: WanTransformer3DModel, config: dict[str, Any]) -> None:
+def _incomplete(what: str, error: Exception) -> EgoXInputError:
+    return EgoXInputError(
+        what,
+        got=str(error).splitlines()[0][:300],
+        expected="all tensors of a Wan transformer",
+        fix="the file is incomplete: download it again",
+    )
+
+
+def _materialise_buffers(model: WanTransformer3DModel) -> None:
     """Rotary tables are computed, not stored: on the CPU, after the weights were assigned to a meta
     model."""
-    rope = type(model.rope)(config["attention_head_dim"], config["patch_size"], 1024)
-    model.rope = rope
+    config: Any = model.config
+    model.rope = type(model.rope)(config.attention_head_dim, config.patch_size, 1024)
