@@ -96,8 +96,9 @@ def recompute_exo_input(advanced: bool = False) -> io.Input:
         # The host's own default is None, which its annotation lacks.
         advanced=advanced or None,  # ty: ignore[invalid-argument-type]
         tooltip="How often exo is computed anew. 1: at every step, as the authors do. 4: at every fourth step; the "
-        "steps between compute the ego half alone, about a third of the work, and the picture moves a little. "
-        "0: at the first step alone. Needs memory: see the note after the run.",
+        "steps between compute the ego half alone, about two fifths of the work, and the picture moves a little. "
+        "0: at the first step alone. Takes memory beside the model: 7.5 GB for 49 frames of 784x448 with cfg above 1, "
+        "half of that at cfg 1. Without room every step is full, and the node says so before the first one.",
     )
 
 

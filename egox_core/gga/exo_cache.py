@@ -1,12 +1,13 @@
-"""Keys and values of the exo tokens, kept between sampling steps.
+"""The exo half, kept between sampling steps.
 
 Exo is clean at every step and what the model says of it is thrown away, yet it is 64 % of the
 tokens. In a kept step only ego tokens go through the model; their self-attention sees exo's keys
-and values (after norm and RoPE) of the last full step. Block inputs would take half the memory, but
-each kept step would project them anew."""
+and values (after norm and RoPE) of the last full step. Kept are these, exactly; or, in a quarter of
+the memory, what came into each block, in 8 bits, from which each kept step projects them anew."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -70,6 +71,34 @@ def join_tokens(
     return torch.cat((exo, ego.unflatten(1, (exo.shape[1], -1))), dim=2).flatten(1, 2)
 
 
+GROUP = 64
+"""Channels that share a scale in 8 bits."""
+
+
+def pack(x: Tensor) -> tuple[Tensor, Tensor]:
+    """``x`` [..., D] in 8 bits: whole numbers [..., D] and the scale [..., groups, 1] of each
+    :data:`GROUP` channels. (A few channels of a video model are a hundred times the others.)"""
+    groups = x.unflatten(-1, (-1, math.gcd(GROUP, x.shape[-1])))
+    half = torch.finfo(torch.float16)
+    scale = groups.abs().amax(-1, keepdim=True).float() / 127
+    scale = scale.clamp(half.smallest_normal, half.max).half()
+    codes = (groups / scale.float()).round_().clamp_(-127, 127).to(torch.int8)
+    return codes.flatten(-2), scale
+
+
+def unpack(codes: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
+    """What :func:`pack` was given, to half a scale."""
+    groups = codes.unflatten(-1, (scale.shape[-2], -1))
+    return (groups * scale.float()).flatten(-2).to(dtype)
+
+
+def packed_size(blocks: int, batch: int, grid: Grid, width: int) -> int:
+    """Bytes of what comes into all blocks, in 8 bits."""
+    t, h, w_exo, _ = grid
+    groups = width // math.gcd(GROUP, width)
+    return blocks * batch * t * h * w_exo * (width + 2 * groups)
+
+
 def kept_size(blocks: int, batch: int, grid: Grid, width: int, itemsize: int) -> int:
     """Bytes of exo's keys and values of all blocks."""
     t, h, w_exo, _ = grid
@@ -115,23 +144,24 @@ class ExoHalves:
 class _Entry:
     step: int
     sigma: float
-    home: torch.device  # where keys and values are kept
-    blocks: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    home: torch.device  # where all is kept
+    blocks: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)  # k, v; or 8 bits, scale
+    beside: tuple[Tensor, Tensor] | None = None  # modulation and rotations, the same in all blocks
     pinned: list[Tensor] = field(default_factory=list)
     whole: bool = False  # every block was stored at this step
 
 
 class ExoCache:
-    """Exo keys and values of one sampling run, by condition and whatever else makes a forward
-    another.
+    """The exo half of one sampling run, by condition and whatever else makes a forward another.
 
     ``every``: a full forward at every n-th step; 0: at the first step alone. ``alone``: exo attends
     to exo at time step 0, so a full forward is one of the exo half, and what it gives is exact for
-    all steps."""
+    all steps. ``packed``: what comes into each block is kept, in 8 bits (:func:`pack`)."""
 
-    def __init__(self, every: int, *, alone: bool = False) -> None:
+    def __init__(self, every: int, *, alone: bool = False, packed: bool = False) -> None:
         self.every = every
         self.alone = alone
+        self.packed = packed
         self.memory: Memory = UnlimitedMemory()
         self.full = self.kept = 0  # forwards of this run
         self.refused_bytes = 0  # largest request that found no room
@@ -154,7 +184,7 @@ class ExoCache:
 
     @property
     def kept_bytes(self) -> int:
-        """Memory of all keys and values."""
+        """Memory of all that is kept."""
         return sum(
             x.nbytes
             for entry in self._entries.values()
@@ -169,7 +199,7 @@ class ExoCache:
         sigma: float,
         sigmas: Sequence[float],
         grid: Grid,
-        needed_bytes: int,  # keys and values of all blocks
+        needed_bytes: int,  # of all blocks
         device: torch.device,
     ) -> ExoForward | None:
         """The part that one forward has in the cache; None where nothing can be kept."""
@@ -183,7 +213,7 @@ class ExoCache:
             return ExoForward(self, entry, grid, device, kept=True)
         self.full += 1
         if entry is None:
-            home = self._home(needed_bytes, device)
+            home = self.home(needed_bytes, device)
             if home is None:
                 self.refused_bytes = max(self.refused_bytes, needed_bytes)
                 return None
@@ -196,7 +226,8 @@ class ExoCache:
             return False  # a restart: the sampler went back to more noise
         return self.every == 0 or step // self.every == entry.step // self.every
 
-    def _home(self, needed_bytes: int, device: torch.device) -> torch.device | None:
+    def home(self, needed_bytes: int, device: torch.device) -> torch.device | None:
+        """Where so much is kept; None where there is no room."""
         for place in dict.fromkeys((device, torch.device("cpu"))):
             if self.memory.room(place) >= needed_bytes:
                 return place
@@ -211,7 +242,7 @@ class ExoCache:
         entry.blocks.clear()
 
     def store(self, entry: _Entry, block: int, pair: tuple[Tensor, Tensor]) -> None:
-        """Copy a block's keys and values [B, t * h, w_exo, D] to where they are kept."""
+        """Copy a block's pair, [B, t * h, w_exo, ...] each, to where it is kept."""
         if block in entry.blocks:
             for old, new in zip(entry.blocks[block], pair, strict=True):
                 old.copy_(new, non_blocking=True)
@@ -225,21 +256,21 @@ class ExoCache:
         entry.blocks[block] = kept
 
     def fetch(self, entry: _Entry, block: int, device: torch.device) -> Transfer:
-        """Start to bring a block's keys and values to the device, beside what it computes."""
-        keys, values = entry.blocks[block]
+        """Start to bring a block's pair to the device, beside what it computes."""
+        first, second = entry.blocks[block]
         if entry.home == device or device.type != "cuda":
-            return Transfer((keys.to(device), values.to(device)), None)
+            return Transfer((first.to(device), second.to(device)), None)
         if self._lane is None:
             self._lane = torch.cuda.Stream(device)
         self._lane.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(self._lane):
-            there = keys.to(device, non_blocking=True), values.to(device, non_blocking=True)
+            there = first.to(device, non_blocking=True), second.to(device, non_blocking=True)
             return Transfer(there, self._lane.record_event())
 
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """Keys and values that are on their way to the device."""
+    """A pair that is on its way to the device."""
 
     pair: tuple[Tensor, Tensor]
     arrived: torch.cuda.Event | None
@@ -255,15 +286,17 @@ class Transfer:
 
 
 class ExoForward:
-    """One forward's access to the cache: stores exo's keys and values, or puts them beside
-    ego's."""
+    """One forward's access to the cache: stores what is kept of exo, or puts exo's keys and values
+    beside ego's."""
 
     def __init__(
         self, cache: ExoCache, entry: _Entry, grid: Grid, device: torch.device, *, kept: bool
     ) -> None:
         self.cache, self.entry, self.grid, self.device, self.kept = cache, entry, grid, device, kept
         self._next: dict[int, Transfer] = {}
-        self._stored: set[int] = set()
+        self._projected: dict[int, tuple[Tensor, ...]] = {}
+        self._given: set[int] = set()  # blocks whose input is kept
+        self._stored: set[int] = set()  # those of them that went on to their self-attention
 
     @property
     def tokens(self) -> int:
@@ -279,19 +312,48 @@ class ExoForward:
     ) -> tuple[Tensor, Tensor]:  # [B, tokens of the whole canvas, D] each
         """Keys and values of the whole canvas for one self-attention."""
         if not self.kept:
-            t, h, w_exo, _ = self.grid
-            if self.cache.alone:
-                pair = tuple(x.unflatten(1, (t * h, w_exo)) for x in (k, v))
-            else:
-                pair = (exo_tokens(k, self.grid), exo_tokens(v, self.grid))
-            self.cache.store(self.entry, block, pair)
-            self._stored.add(block)
+            if not self.cache.packed:
+                self.cache.store(self.entry, block, (self._exo(k), self._exo(v)))
+            if not self.cache.packed or block in self._given:
+                self._stored.add(block)
             return k, v
+        exo_k, exo_v = self._projected.pop(block) if self.cache.packed else self._fetched(block)
+        return join_tokens(exo_k, k), join_tokens(exo_v, v)
+
+    def keep_input(self, block: int, x: Tensor, modulation: Tensor, rotations: Tensor) -> None:
+        """Keep what comes into a block of a full forward.
+
+        Args:
+            x: [B, tokens, D].
+            modulation: of all its tokens.
+            rotations: [1, tokens, ...].
+        """
+        if not self._given:
+            self.entry.beside = modulation, self._exo(rotations).flatten(1, 2).clone()
+        self.cache.store(self.entry, block, pack(self._exo(x)))
+        self._given.add(block)
+
+    def kept_input(
+        self, block: int, dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor, Tensor]:  # [B, exo tokens, D], modulation, rotations
+        """What :meth:`keep_input` kept."""
+        x = unpack(*self._fetched(block), dtype).flatten(1, 2)
+        return x, *(part.to(self.device) for part in self.entry.beside)
+
+    def put_projected(self, block: int, *pair: Tensor) -> None:
+        """Keys and values [B, exo tokens, D] of what :meth:`kept_input` gave."""
+        t, h, w_exo, _ = self.grid
+        self._projected[block] = tuple(x.unflatten(1, (t * h, w_exo)) for x in pair)
+
+    def _exo(self, x: Tensor) -> Tensor:  # [B, tokens, D] -> [B, t * h, w_exo, D]
+        t, h, w_exo, _ = self.grid
+        return x.unflatten(1, (t * h, w_exo)) if self.cache.alone else exo_tokens(x, self.grid)
+
+    def _fetched(self, block: int) -> tuple[Tensor, Tensor]:
         transfer = self._next.pop(block, None) or self.cache.fetch(self.entry, block, self.device)
         if block + 1 in self.entry.blocks:
             self._next[block + 1] = self.cache.fetch(self.entry, block + 1, self.device)
-        exo_k, exo_v = transfer.wait()
-        return join_tokens(exo_k, k), join_tokens(exo_v, v)
+        return transfer.wait()
 
     def finish(self, blocks: int) -> None:
         """Accept what a full forward stored, if it passed through every block's attention.

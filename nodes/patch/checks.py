@@ -6,21 +6,23 @@ error, so the run counts what passed through the patch."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import comfy.model_base
+import torch
 from torch import Tensor
 
 from ...egox_core.errors import EgoXInputError
 from ...egox_core.gga.backends import KernelsUsed, forget_wrong
-from ...egox_core.gga.exo_cache import ExoCache
-from ...egox_core.sizes import MODEL_CHANNELS
+from ...egox_core.gga.exo_cache import ExoCache, packed_size
+from ...egox_core.sizes import MODEL_CHANNELS, PATCH
 from ...egox_core.types import Canvas
 from ...egox_core.wan.canvas import check_sampled_latent
 from ...egox_core.wan.file_kinds import MODEL_FIX
 from ..host.memory import HostMemory
-from ..host.steps import CALLBACK, PartSeconds, running_server
+from ..host.steps import CALLBACK, PartSeconds, tell_on_node
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -47,7 +49,7 @@ clip's frame of that number (``retain_first_frame``: place 0)."""
 TIME = 2  # dimension of the latent
 FULL, KEPT, ATTENTION, CACHE = "full", "kept", "attention", "cache"
 """Parts of a run that are timed: forwards of the whole canvas and of the ego half; within them
-guided or plain self-attention, and exo's keys and values on their way."""
+guided or plain self-attention, and what is kept of exo, in and out."""
 OFFERED = 4
 """Setting of *recompute exo* that the note offers."""
 
@@ -128,10 +130,29 @@ class SamplingCheck:
             return executor(noise, *args, **kwargs)
         t, h, w_exo, w_ego = self.canvas.latent_grid
         cache.begin_run(HostMemory(model, [2 * noise.shape[0], 1, t, h, w_exo + w_ego]))
+        # A guider without a cfg of its own asks for all of its conditions.
+        conditions = 1 if getattr(guider, "cfg", None) == 1.0 else len(guider.conds)
+        self.calls.warning = room_words(cache, model, conditions * noise.shape[0], self.canvas)
         try:
             return executor(noise, *args, **kwargs)
         finally:
             cache.clear()
+
+
+def room_words(cache: ExoCache, model: ModelPatcher, batch: int, canvas: Canvas) -> str:
+    """The memory that is missing to keep exo, before a model is loaded and a step is computed;
+    empty where there is room."""
+    t, h, w_exo, w_ego = canvas.latent_grid
+    transformer = model.get_model_object("diffusion_model")
+    grid = t, h // PATCH, w_exo // PATCH, w_ego // PATCH
+    needed = packed_size(len(transformer.blocks), batch, grid, transformer.dim)
+    to_load = model.model_size() - model.loaded_size()
+    on_device = cache.memory.room(model.load_device) - to_load
+    if max(on_device, cache.memory.room(torch.device("cpu"))) >= needed:
+        return ""
+    words = f"no room to keep exo, which takes {needed / 1e9:.3g} GB: every step computes all of it"
+    logging.warning("[EgoX] %s", words)
+    return words
 
 
 class WholeCanvasMemory:
@@ -275,6 +296,7 @@ class PatchCalls:
         self.guided = 0  # those of them in which geometry was to act
         self.attended = 0  # self-attentions that the override was asked about
         self.steps = 0
+        self.warning = ""  # before the first step, for people
         self.ego_share = 1.0  # of the tokens
         self.seconds.clear()
         self.kernels.clear()
@@ -326,10 +348,11 @@ class NoteAfterRun:
     def __call__(
         self, executor: WrapperExecutor, noise: Tensor, *args: Any, **kwargs: Any
     ) -> Tensor:
+        if self.calls.warning and self.node_id is not None:
+            tell_on_node(self.calls.warning, self.node_id)
         out = executor(noise, *args, **kwargs)
-        server = None if self.node_id is None else running_server()
-        if server is not None:
-            server.send_progress_text(with_kernels(self.note, self.calls), self.node_id)
+        if self.node_id is not None:
+            tell_on_node(with_kernels(self.note, self.calls), self.node_id)
         return out
 
 
@@ -345,7 +368,7 @@ def exo_words(cache: ExoCache | None) -> str:
         return ""
     words = f"exo computed in {cache.full} of {cache.full + cache.kept} forwards"
     if cache.refused_bytes:
-        words += f"; no room to keep it: it takes {cache.refused_bytes / 2**30:.1f} GB"
+        words += f"; no room to keep it: it takes {cache.refused_bytes / 1e9:.3g} GB"
     if cache.in_the_way:
         words += (
             f"; {', '.join(sorted(cache.in_the_way))} needs the whole canvas at every step: add that node "
@@ -365,7 +388,7 @@ def time_words(calls: PatchCalls) -> str:
     if attention := calls.seconds.total(ATTENTION):
         words += f", {100 * attention / total:.0f} % of it in self-attention"
     if stored := calls.seconds.total(CACHE):
-        words += f", {100 * stored / total:.0f} % in storing and fetching exo"
+        words += f", {100 * stored / total:.0f} % in keeping exo"
     if calls.exo_cache is None and calls.steps >= 2 * OFFERED:
         full = -(-calls.steps // OFFERED) / calls.steps
         share = full + (1 - full) * calls.ego_share

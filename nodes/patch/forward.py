@@ -24,7 +24,7 @@ except ImportError:  # hosts before 0.35
 from ...egox_core.errors import EgoXInputError
 from ...egox_core.finite import check_finite
 from ...egox_core.gga.attention import ego_attention, gga_attention
-from ...egox_core.gga.exo_cache import ExoCache, ExoForward, kept_size
+from ...egox_core.gga.exo_cache import ExoCache, ExoForward, kept_size, packed_size
 from ...egox_core.gga.options import GgaOptions
 from ...egox_core.sizes import PATCH
 from ...egox_core.types import GgaGeometry
@@ -44,6 +44,8 @@ from .checks import (
 if TYPE_CHECKING:
     from comfy.patcher_extension import WrapperExecutor
 
+    from ..host.steps import PartSeconds
+
 OVERRIDE = "optimized_attention_override"
 PLACED_BYTES = 64 * 2**20
 """Directions kept on the devices that the model runs on, those of context windows too. The host's
@@ -53,6 +55,7 @@ CANVAS_MARK = "egox_canvas"
 GUIDED_MARK = "egox_guided"
 SLOTS = "patches_replace"
 KEPT_MARK = "egox_exo_kept"
+STORED_MARK = "egox_exo_stored"
 ALONE_MARK = "egox_exo_alone"
 
 
@@ -149,7 +152,12 @@ class WideningWrapper:
                         context,
                         clip_fea,
                         time_dim_concat,
-                        {**options, OVERRIDE: override},
+                        with_inputs(
+                            {**options, OVERRIDE: override},
+                            exo_forward,
+                            executor,
+                            self.calls.seconds,
+                        ),
                         **kwargs,
                         **{ALONE_MARK: None},
                     )
@@ -162,6 +170,10 @@ class WideningWrapper:
                 geometry, self.guidance, options.get(OVERRIDE), others, self.calls, exo_forward
             )
         kept = exo_forward is not None and exo_forward.kept
+        if exo_forward is not None:
+            options = with_inputs(options, exo_forward, executor, self.calls.seconds)
+            if not kept:
+                kwargs[STORED_MARK] = None
         if kept:
             kwargs[KEPT_MARK] = None
             options["rope_options"] = rope_right_of(exo.shape[-1], options.get("rope_options"))
@@ -241,10 +253,77 @@ def open_exo_cache(
     )
     batch, _, t, h, w_ego = x.shape
     grid = t, h // PATCH, w_exo // PATCH, w_ego // PATCH
-    needed = kept_size(len(transformer.blocks), batch, grid, transformer.dim, x.element_size())
+    sizes = len(transformer.blocks), batch, grid, transformer.dim
+    needed = packed_size(*sizes) if cache.packed else kept_size(*sizes, x.element_size())
     return cache.forward(
         key, conditions, float(sigma.flatten()[0]), sigmas.tolist(), grid, needed, x.device
     )
+
+
+def with_inputs(
+    options: dict[str, Any], exo: ExoForward, executor: WrapperExecutor, seconds: PartSeconds
+) -> dict[str, Any]:
+    """``options`` with which each block's input is kept in 8 bits, or exo's keys and values are
+    projected anew; as they are where these are kept themselves."""
+    if not exo.cache.packed:
+        return options
+    slots = options.get(SLOTS) or {}
+    blocks = dict(slots.get("dit") or {})
+    for number in range(len(executor.class_obj.blocks)):
+        place = ("double_block", number)
+        blocks[place] = BlockInput(exo, number, blocks.get(place), seconds)
+    return {**options, SLOTS: {**slots, "dit": blocks}}
+
+
+class BlockInput:
+    """Takes a block's place in the host: keeps what comes into it, or has the block itself project
+    exo's keys and values from what was kept. What stood there before it (the host skips layers so)
+    decides whether the block runs."""
+
+    def __init__(
+        self, exo: ExoForward, number: int, previous: Callable | None, seconds: PartSeconds
+    ) -> None:
+        self.exo, self.number, self.previous, self.seconds = exo, number, previous, seconds
+
+    @torch.compiler.disable(recursive=False)
+    def __call__(self, args: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:
+        original = extra["original_block"]
+
+        def block(args: dict[str, Any]) -> dict[str, Any]:
+            with self.seconds.of(CACHE, args["img"].device):
+                if self.exo.kept:
+                    self.project(args, original)
+                else:
+                    self.exo.keep_input(self.number, args["img"], args["vec"], args["pe"])
+            return original(args)
+
+        if self.previous is not None:
+            return self.previous(args, {**extra, "original_block": block})
+        return block(args)
+
+    def project(self, args: dict[str, Any], original: Callable) -> None:
+        """Exo's keys and values, by the block's own code up to its self-attention."""
+        x, modulation, rotations = self.exo.kept_input(self.number, args["img"].dtype)
+        options = {**args["transformer_options"], OVERRIDE: catch_keys}
+        of_exo = {"img": x, "vec": modulation, "pe": rotations, "transformer_options": options}
+        try:
+            original({**args, **of_exo})
+        except _CaughtError as caught:
+            self.exo.put_projected(self.number, *caught.pair)
+
+
+class _CaughtError(Exception):
+    """Ends a block at its self-attention."""
+
+    def __init__(self, *pair: Tensor) -> None:  # [B, tokens, heads * d] each
+        super().__init__()
+        self.pair = pair
+
+
+@torch.compiler.disable
+def catch_keys(func: Callable, q: Tensor, k: Tensor, v: Tensor, *args: Any, **kwargs: Any) -> None:
+    """An attention override that goes no further than its keys and values."""
+    raise _CaughtError(k, v)
 
 
 def inner_code(executor: WrapperExecutor, options: Mapping[str, Any]) -> list[Any]:
@@ -283,7 +362,7 @@ def check_alone(cache: ExoCache, forward: ExoForward | None) -> ExoForward:
         )
     raise EgoXInputError(
         "memory for the exo half, which this LoRA takes by itself",
-        got=f"no room for {cache.refused_bytes / 2**30:.1f} GB",
+        got=f"no room for {cache.refused_bytes / 1e9:.3g} GB",
         expected="that much on the GPU or in main memory",
         fix="close other programs, or take a LoRA that was trained with exo sees_ego",
     )

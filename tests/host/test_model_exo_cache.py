@@ -60,15 +60,23 @@ def sample_twice(rig, model, cfg: float = 3.0) -> list[tuple[torch.Tensor, torch
     return pairs
 
 
+PACKED = 1e-2
+"""Of the largest value: what 8 bits may change."""
+
+
+@pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("lambda_g", [0.0, 3.0])
-def test_a_kept_forward_equals_a_full_one_at_the_same_noise(rig, lambda_g):
+def test_a_kept_forward_equals_a_full_one_at_the_same_noise(rig, lambda_g, packed):
     """Positions, masks, geometry and conditions of the ego half are those that it has in the whole
-    canvas."""
+    canvas. To rounding with keys and values kept as they are, the twin of 8 bits."""
     model = rig.patch(lambda_g=lambda_g, recompute_exo=2)
     cache = cache_of(model)
+    assert cache.packed
+    cache.packed = packed
     for full, kept in sample_twice(rig, model):
         # The same sums over other shapes of matrices; float32.
-        assert (full - kept).abs().max() <= 1e-5 * full.abs().max()
+        error = (full - kept).abs().max() / full.abs().max()
+        assert error <= (PACKED if packed else 1e-5)
     assert (cache.full, cache.kept) == (1, 3), "both steps are of one group of two"
 
 
@@ -113,7 +121,7 @@ def test_prompts_of_other_lengths_are_kept_apart(pack, repo_root):
         other = model_rig.make_rig(pack, repo_root / "models", prompt_tokens=(6, 9))
     model = other.patch(recompute_exo=2)
     for full, kept in sample_twice(other, model):
-        assert (full - kept).abs().max() <= 1e-5 * full.abs().max()
+        assert (full - kept).abs().max() <= PACKED * full.abs().max()
     assert cache_of(model).full == 2, "one per prompt"
 
 
@@ -121,7 +129,7 @@ def test_context_windows_have_keys_of_their_own(pack, repo_root):
     long = long_rig(pack, repo_root, 97)
     model = windowed(long.patch(recompute_exo=2))
     for full, kept in sample_twice(long, model, cfg=1.0):
-        assert (full - kept).abs().max() <= 1e-5 * full.abs().max()
+        assert (full - kept).abs().max() <= PACKED * full.abs().max()
     assert cache_of(model).full > 1 and cache_of(model).kept > cache_of(model).full
 
 
@@ -179,7 +187,7 @@ def test_weights_in_other_types(pack, repo_root, options):
             repo_root / "models" / model_rig.standins.SHIPPED["transformer"], **options
         )
     model = other.patch(recompute_exo=2)
-    tolerance = 2e-2 if other.model.model.manual_cast_dtype is None else 1e-5
+    tolerance = 2e-2 if other.model.model.manual_cast_dtype is None else PACKED
     for full, kept in sample_twice(other, model):
         assert (full - kept).abs().max() <= tolerance * full.abs().max()
     assert (cache_of(model).full, cache_of(model).kept) == (1, 3)
@@ -198,7 +206,7 @@ def test_weights_that_are_brought_in_block_by_block(pack, repo_root, monkeypatch
     )
     model = rig.patch(recompute_exo=2).clone(disable_dynamic=True)
     for full, kept in sample_twice(rig, model):
-        assert (full - kept).abs().max() <= 1e-5 * full.abs().max()
+        assert (full - kept).abs().max() <= PACKED * full.abs().max()
     assert model.model.model_lowvram and (cache_of(model).full, cache_of(model).kept) == (1, 3)
 
 
@@ -279,7 +287,9 @@ def test_without_room_the_note_says_how_much_is_missing(rig, monkeypatch):
     model = rig.patch(recompute_exo=4)
     out = rig.ksample(model, steps=4)
     assert torch.equal(out, rig.ksample(rig.patch(), steps=4)), "every step is full"
-    note = rig.nodes("patch.checks").with_kernels("", rig.nodes("patch.patch").patch_calls(model))
+    calls = rig.nodes("patch.patch").patch_calls(model)
+    assert calls.warning.startswith("no room to keep exo, which takes "), "before the first step"
+    note = rig.nodes("patch.checks").with_kernels("", calls)
     assert "exo computed in 4 of 4 forwards; no room to keep it" in note
 
 
@@ -299,7 +309,7 @@ def test_exo_alone_is_computed_once_and_exactly(rig, monkeypatch, lambda_g):
     monkeypatch.setattr(type(cache), "_still_good", lambda *args: False)
     anew = rig.ksample(model, steps=4)
     assert (cache.full, cache.kept) == (4, 0)
-    assert (kept - anew).abs().max() <= 1e-5 * anew.abs().max()
+    assert (kept - anew).abs().max() <= PACKED * anew.abs().max()
     sees = rig.ksample(rig.patch(lambda_g=lambda_g), steps=4)
     assert (kept - sees).abs().max() > 1e-3 * sees.abs().max(), (
         "another model than one whose exo sees ego"
@@ -341,7 +351,7 @@ def test_host_and_trainer_sample_the_same(rig, repo_root, exo):
         noise=noise,
     )
     trainer = rig.model.get_model_object("latent_format").process_out(trainer)
-    assert (host - trainer).abs().max() <= 1e-3 * trainer.abs().max()
+    assert (host - trainer).abs().max() <= PACKED * trainer.abs().max()
 
 
 def test_exo_alone_is_refused_where_it_cannot_be(rig, monkeypatch):
@@ -366,11 +376,7 @@ def test_the_note_says_where_time_went_and_what_keeping_exo_would_bring(rig):
     model = rig.patch(recompute_exo=4)
     rig.ksample(model, steps=8)
     words, seconds = checks.time_words(calls_of(model)), calls_of(model).seconds
-    assert (
-        "with exo kept" in words
-        and "storing and fetching exo" in words
-        and "would take" not in words
-    )
+    assert "with exo kept" in words and "in keeping exo" in words and "would take" not in words
     parts = (checks.ATTENTION, checks.CACHE)
     assert 0 < seconds.total(*parts) < seconds.total(checks.FULL, checks.KEPT)
 
@@ -384,7 +390,7 @@ def test_a_scheduled_lora_s_strength_is_part_of_the_key(rig):
     keys = []
 
     class Cache:
-        in_the_way = set()
+        in_the_way, packed = set(), True
 
         def forward(self, key, *rest):
             keys.append((key, rest[0]))

@@ -62,7 +62,8 @@ video of all four.
 def cost(files: str, minutes: str) -> str:
     """Files, memory and time of a graph, in its first note."""
     return (
-        f"**{files}**, a card of 16 GB or more, {minutes} on an RTX 4090 (reckoned, not measured)."
+        f"**{files}**, a card of 16 GB or more, 32 GB of main memory, {minutes} on an RTX 4090 "
+        "(reckoned, not measured)."
     )
 
 
@@ -73,8 +74,8 @@ BASIC = f"""## EgoX
 1. **Load the weights**: five files, which the note *Weights* lists.
 2. Press **Run**: the graph opens with the pack's synthetic take (video, `depth.npz`, `meta.json` in one folder).
 3. **Tune** λ_g (3 = the authors' inference, 0 = no geometry) and the LoRA's strength on *EgoX*.
-4. **Faster**: *Recompute exo* 4 computes the exo half in 13 of the 50 steps: about half of the time, reckoned; the
-   picture moves a little.
+4. **Faster**: *Recompute exo* 4 computes the exo half in 13 of the 50 steps: about half of the time, reckoned; it takes
+   7.5 GB beside the model, and the picture moves a little.
 
 *Scene and prior*, *EgoX*: the button in their title opens them.
 

@@ -128,7 +128,9 @@ def egox_basic(graph: Graph) -> Page:
     stages.inside.rows[0].insert(0, Block("", [[own]]))
     stage = egox(graph, steps=50, cfg=5.0)
     promote(stage)
-    stage.inside.promote(stage.sampler, "recompute_exo", label="Recompute exo every … steps")
+    stage.inside.promote(
+        stage.sampler, "recompute_exo", label="Recompute exo every … steps (above 1: 7.5 GB)"
+    )
     return with_weights(
         graph, finished(graph, read_me, stages, stage, "egox_basic"), notes.BASIC_WEIGHTS
     )

@@ -6,7 +6,17 @@ from __future__ import annotations
 import pytest
 import torch
 
-from egox_core.gga.exo_cache import ExoCache, UnlimitedMemory, exo_tokens, join_tokens, step_of
+from egox_core.gga.exo_cache import (
+    ExoCache,
+    UnlimitedMemory,
+    exo_tokens,
+    join_tokens,
+    kept_size,
+    pack,
+    packed_size,
+    step_of,
+    unpack,
+)
 
 GRID = (2, 3, 4, 2)  # t, h, w_exo, w_ego
 SIGMAS = (1.0, 0.8, 0.6, 0.3, 0.0)
@@ -153,3 +163,15 @@ def test_without_room_every_step_is_full():
     cache.begin_run(Full())
     assert [forward(cache, sigma) for sigma in SIGMAS[:2]] == ["refused", "refused"]
     assert cache.refused_bytes == 100 and cache.full == 2 and cache.kept_bytes == 0
+
+
+def test_8_bits_lose_half_a_scale_and_both_prompts_fit_in_8_gb():
+    x = torch.randn(3, 5, 96, generator=torch.Generator().manual_seed(0))
+    x[..., 7] *= 1e3  # as a video model's largest channels
+    x[0, 0] = 0
+    codes, scale = pack(x)
+    assert codes.dtype == torch.int8 and scale.shape == (3, 5, 3, 1), "32 channels share a scale"
+    error = (unpack(codes, scale, x.dtype) - x).abs().unflatten(-1, (3, 32))
+    assert (error <= 0.51 * scale.float()).all() and error[..., 1:, :].max() < 0.02
+    sizes = (40, 2, (13, 28, 49, 28), 5120)
+    assert kept_size(*sizes, 2) == 29_222_502_400 and packed_size(*sizes) == 7_533_926_400
