@@ -18,6 +18,10 @@ from .layout import Layout, SetupError
 MODULES = {
     "prior": ("egox_train.cli.prior", "render the ego prior of a take, without a graph"),
     "fidelity": ("benchmarks.fidelity", "compare our numbers with those of the released code"),
+    "rehearse": (
+        "tools.setup.rehearse",
+        "run egox_basic with random files of true size (32 GB of disk)",
+    ),
     "train-demo": ("lab.small_model", "train the small model that ships, in slices of any length"),
 }
 """Sub-commands that are modules; with EGOX_NO_SETUP=1 they run without a host, too."""
