@@ -3,7 +3,6 @@ with."""
 
 from __future__ import annotations
 
-from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -320,7 +319,12 @@ def test_exo_alone_is_computed_once_and_exactly(rig, monkeypatch, lambda_g):
 def test_host_and_trainer_sample_the_same(rig, repo_root, exo):
     import comfy.sample
 
-    core = partial(model_rig.core, rig.pack)
+    from egox_train.train.config import ConditioningConfig
+    from egox_train.train.samples import TrainSample
+    from egox_train.train.sampling import sample_ego
+    from egox_train.wan.diffusers_processor import install_gga
+    from egox_train.wan.transformer import load_base
+
     noise = comfy.sample.prepare_noise(rig.latent["samples"], 5)
     host = rig.wan_sample(
         alone(rig.model) if exo == "alone" else rig.model, steps=3, cfg=1.0, seed=5
@@ -330,7 +334,7 @@ def test_host_and_trainer_sample_the_same(rig, repo_root, exo):
         rig.canvas, rig.depth, rig.trajectory, "released"
     )
     prior = into(rig.canvas.prior_latent)
-    sample = core("train.samples").TrainSample(
+    sample = TrainSample(
         clips=("rig",),
         exo=into(rig.canvas.exo_latent),
         ego=torch.zeros_like(prior),
@@ -339,14 +343,12 @@ def test_host_and_trainer_sample_the_same(rig, repo_root, exo):
         image=None,
         geometry=(geometry,),
     )
-    model = core("wan.transformer").load_base(
-        repo_root / "models" / model_rig.standins.SHIPPED["transformer"]
-    )
-    trainer = core("train.sampling").sample_ego(
+    model = load_base(repo_root / "models" / model_rig.standins.SHIPPED["transformer"])
+    trainer = sample_ego(
         model.eval(),
-        core("gga.diffusers_processor").install_gga(model),
+        install_gga(model),
         sample,
-        core("train.config").ConditioningConfig(exo=exo, image_embedding="none"),
+        ConditioningConfig(exo=exo, image_embedding="none"),
         steps=3,
         noise=noise,
     )
