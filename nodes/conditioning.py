@@ -338,9 +338,8 @@ def encode_halves(
 @remembered(slots=2)
 def embed_pictures(
     clip_vision: ClipVisionModel, mode: str, exo_images: torch.Tensor, prior: torch.Tensor
-) -> Output:
-    """The embedding of the first frames; remembered as :func:`encode_halves`."""
+) -> Output | None:
+    """The embedding of the first frames, None in mode none; remembered as :func:`encode_halves`."""
     first, prior_first = (pictures[:1, ..., :3] for pictures in (exo_images, prior))
-    return encode_picture(
-        clip_vision, embedding_picture(mode, exo_frame=first, prior_frame=prior_first)
-    )
+    picture = embedding_picture(mode, exo_frame=first, prior_frame=prior_first)
+    return None if picture is None else encode_picture(clip_vision, picture)

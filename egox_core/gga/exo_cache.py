@@ -338,7 +338,10 @@ class ExoForward:
     ) -> tuple[Tensor, Tensor, Tensor]:  # [B, exo tokens, D], modulation, rotations
         """What :meth:`keep_input` kept."""
         x = unpack(*self._fetched(block), dtype).flatten(1, 2)
-        return x, *(part.to(self.device) for part in self.entry.beside)
+        if self.entry.beside is None:
+            raise RuntimeError("a kept forward before a full one")
+        modulation, rotations = self.entry.beside
+        return x, modulation.to(self.device), rotations.to(self.device)
 
     def put_projected(self, block: int, *pair: Tensor) -> None:
         """Keys and values [B, exo tokens, D] of what :meth:`kept_input` gave."""

@@ -105,9 +105,10 @@ def _write_fused(
     form = base_form(base)
     weights = StreamedWeights(weight_files(base), f"base model {base.name}")
     shapes = weights.shapes()
-    diffusers = {name: rename_parameter(name, "diffusers") for name in shapes}
+    # base_form has refused names of another model
+    sources = {str(rename_parameter(name)): name for name in shapes}
+    diffusers = {name: str(rename_parameter(name, "diffusers")) for name in shapes}
     pairs = matrix_pairs(tensors, {diffusers[name]: shape for name, shape in shapes.items()})
-    sources = {rename_parameter(name): name for name in shapes}
 
     def fused(name: str) -> Tensor:
         weight, pair = weights[sources[name]], pairs.get(diffusers[sources[name]])

@@ -123,15 +123,15 @@ def generate(
     check_run_files(options.base, options.lora, options.vae)
     _check_encoder(options, reader)
     devices = devices_of(options.device, engine)
-    if options.dtype is None:
-        on_gpu = any(device.startswith("cuda") for device in devices)
-        options = replace(options, dtype="bfloat16" if on_gpu else own_dtype(options.base))
+    on_gpu = any(device.startswith("cuda") for device in devices)
+    dtype = options.dtype or ("bfloat16" if on_gpu else own_dtype(options.base))
+    options = replace(options, dtype=dtype)
     weights = sum(p.numel() for p in base_form(options.base).parameters())
     logger.info(
         "base of %.2g G weights in %s: at most %.1f GB a worker, less where its file is mapped",
         weights / 1e9,
-        options.dtype,
-        weights * DTYPES[options.dtype].itemsize / 1e9,
+        dtype,
+        weights * DTYPES[dtype].itemsize / 1e9,
     )
     apart = ("base", "vae", "lora", "text", "device")  # hashed below, or without effect
     parts = {

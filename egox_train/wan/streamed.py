@@ -92,7 +92,8 @@ def write_streamed(
         tensor_of: asked for one after the other; of any type.
     """
     kinds = {dtype: kind for kind, dtype in DTYPES.items()}
-    header, end = {"__metadata__": dict(metadata)}, 0
+    header: dict[str, dict] = {"__metadata__": dict(metadata)}
+    end = 0
     for name, (shape, dtype) in entries.items():
         begin, end = end, end + math.prod(shape) * dtype.itemsize
         header[name] = {

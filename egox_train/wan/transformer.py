@@ -64,7 +64,7 @@ def base_form(path: Path) -> WanTransformer3DModel:
         config = _config_of(path)
     else:
         check_weights(path, MODEL)
-        shapes = {
+        shapes: dict[str, Any] = {
             n: SimpleNamespace(shape=s) for n, s in StreamedWeights([path], what).shapes().items()
         }
         weights, unknown = convert_transformer(shapes, "diffusers")
@@ -80,8 +80,8 @@ def base_form(path: Path) -> WanTransformer3DModel:
         except (KeyError, ValueError) as error:
             raise _incomplete(what, error) from error
     with torch.device("meta"):
-        model = WanTransformer3DModel.from_config(config)
-    form: Any = model.config
+        model: Any = WanTransformer3DModel.from_config(config)
+    form = model.config
     if form.in_channels != MODEL_CHANNELS:
         raise EgoXInputError(
             what,
@@ -190,7 +190,8 @@ def _config_of(path: Path) -> dict[str, Any]:
             fix="give the folder of a Wan I2V diffusers model, or a file",
         )
     try:
-        return WanTransformer3DModel.load_config(folder, local_files_only=True)
+        config: Any = WanTransformer3DModel.load_config(folder, local_files_only=True)
+        return config
     except (OSError, ValueError) as error:
         raise _no_folder(path, error) from error
 

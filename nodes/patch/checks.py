@@ -143,7 +143,7 @@ def room_words(cache: ExoCache, model: ModelPatcher, batch: int, canvas: Canvas)
     """The memory that is missing to keep exo, before a model is loaded and a step is computed;
     empty where there is room."""
     t, h, w_exo, w_ego = canvas.latent_grid
-    transformer = model.get_model_object("diffusion_model")
+    transformer: Any = model.get_model_object("diffusion_model")
     grid = t, h // PATCH, w_exo // PATCH, w_ego // PATCH
     needed = packed_size(len(transformer.blocks), batch, grid, transformer.dim)
     to_load = model.model_size() - model.loaded_size()
