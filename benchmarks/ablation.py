@@ -1,22 +1,18 @@
-"""Is a part of the training worth it? LoRAs of the same base, with and without it.
+"""How much depends on the depth? The shipped model beside itself on poor depth.
 
-    python3 run.py train-demo --stage clips --stage arms     # trains the arms that lab/small_model
-    names python3 run.py bench ablation [--count N] [--save]
+    python3 run.py bench ablation [--count N] [--save]
 
-For whoever changes the conditioning. An arm is an entry of ``ARMS``
-(``lab/small_model/transformer.py``: changes to the training's conditioning), trained where
-``DemoTraining.arms`` names it with a seed. Rows: "full", the LoRA that ships; each trained arm
-beside the "full" of its seed; and the shipped LoRA on depth as a poor network gives it (slow error
-6 %, 2 px of bleeding, 2 % flicker), prior and geometry made from that. The demo's steps, no CFG, 95
-% bootstrap intervals over the takes of ``bench small_model``. Earlier arms and rows are in
-``results/ablation.md``.
+For whoever changes the conditioning. Rows: the model as it ships, and on depth as a poor network
+gives it (slow error 6 %, 2 px of bleeding, 2 % flicker), prior and geometry made from that. The
+demo's steps, no CFG, 95 % bootstrap intervals over the takes of ``bench small_model``. LoRAs that
+were trained without a part of the conditioning are in ``results/ablation.md``.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from benchmarks.support.record import bench_parser, figure_text, finish
@@ -25,11 +21,11 @@ from egox_train.cli.progress_line import ProgressLine
 from egox_train.metrics.bootstrap import paired_difference
 from lab.drawn import DepthErrors, with_errors
 from lab.small_model.held_out import HeldOutClip, held_out_clips, with_prior
-from lab.small_model.sampler import FULL, SampleSettings
+from lab.small_model.sampler import SampleSettings
 from lab.small_model.scores import mean_of, score_method
 from lab.small_model.videos import VideoStore
 
-DEPTH_ROW = "depth error 6 %, bleeding, flicker"
+FULL, DEPTH_ROW = "as it ships", "depth error 6 %, bleeding, flicker"
 DEPTH_ERRORS = DepthErrors(low_frequency=0.06, bleed_px=2.0, flicker=0.02)
 COLUMNS = (
     ("psnr", "PSNR", 2),
@@ -43,30 +39,6 @@ COLUMNS = (
 DIFFERENCES = COLUMNS[:5]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One row; its differences are to ``against`` on the same takes."""
-
-    name: str
-    lora: str = FULL
-    against: str = FULL
-    wrong_depth: bool = False
-
-
-def rows_of(loras: Collection[str]) -> list[Row]:
-    """The shipped LoRA, its row with wrong depth, and the trained arms after their twins."""
-    rows = [Row(name=FULL), Row(name=DEPTH_ROW, wrong_depth=True)]
-    for lora in sorted(
-        set(loras) - {FULL}, key=lambda lora: (not lora.startswith(f"{FULL}@"), lora)
-    ):
-        name, _, seed = lora.partition("@")
-        twin = f"{FULL}@{seed}"
-        rows.append(
-            Row(name=lora, lora=lora, against=twin if name != FULL and twin in loras else FULL)
-        )
-    return rows
-
-
 def with_wrong_depth(clip: HeldOutClip) -> HeldOutClip:
     """The clip with a poor network's depth, the same in every run."""
     seed = int.from_bytes(hashlib.sha256(f"{clip.name}:depth errors".encode()).digest()[:7], "big")
@@ -76,23 +48,23 @@ def with_wrong_depth(clip: HeldOutClip) -> HeldOutClip:
 def measure(
     clips: Sequence[HeldOutClip], store: VideoStore, progress: Progress = no_progress
 ) -> list[dict[str, Any]]:
-    """Means and differences of each row; regions are those of the true prior."""
+    """Means of each row and differences to the first; regions are those of the true prior."""
     scores, rows, takes = {}, [], {clip.name: clip.name for clip in clips}
-    for row in rows_of(store.sampler.files):
-        asked = [with_wrong_depth(clip) for clip in clips] if row.wrong_depth else clips
-        videos = store.generated(asked, SampleSettings(lora=row.lora), row.name, progress)
-        own = scores[row.name] = score_method(videos, clips)
+    inputs = {FULL: clips, DEPTH_ROW: [with_wrong_depth(clip) for clip in clips]}
+    for name, asked in inputs.items():
+        videos = store.generated(asked, SampleSettings(), name, progress)
+        own = scores[name] = score_method(videos, clips)
         means = {
             key: estimate.as_dict()
             for key, _, _ in COLUMNS
             if (estimate := mean_of(own, key)) is not None
         }
         leads = {
-            key: paired_difference(own[key], scores[row.against][key], takes).as_dict()
+            key: paired_difference(own[key], scores[FULL][key], takes).as_dict()
             for key, _, _ in DIFFERENCES
-            if key in means and row.name != row.against
+            if key in means and name != FULL
         }
-        rows.append({"row": row.name, "against": row.against, "means": means, "differences": leads})
+        rows.append({"row": name, "means": means, "differences": leads})
     return rows
 
 
@@ -100,7 +72,6 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     """The table, for a person."""
     heads = [
         "",
-        "compared with",
         *(f"Δ {label}" for _, label, _ in DIFFERENCES),
         *(label for _, label, _ in COLUMNS),
     ]
@@ -113,8 +84,7 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
             ),
             *(figure_text(row["means"].get(key), digits) for key, _, digits in COLUMNS),
         ]
-        twin = row["against"] if row["differences"] else ""
-        lines.append(f"| {row['row']} | {twin} | {' | '.join(cells)} |")
+        lines.append(f"| {row['row']} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

@@ -35,12 +35,12 @@ from lab.drawn.views import Renderer
 from lab.small_model.held_out import HeldOutClip, clip_of_take, held_out_rooms
 from lab.small_model.outlines import outline_share
 from lab.small_model.scores import as_float
-from lab.small_model.settings import DemoTraining
+from lab.small_model.settings import SHIPPED, DemoTraining
 from tools.rigs.model_rig import load_transformer, load_vae
 from tools.rigs.pack_in_process import pack_on_host
 from tools.setup.layout import REPO_ROOT
 
-LENGTH, DEMO = DemoTraining().clips.frames, REPO_ROOT / "models" / "demo"
+LENGTH, DEMO = SHIPPED.frames, REPO_ROOT / "models" / "demo"
 AWAY_FRAMES, AWAY_DEG, VISIT = 33, 55.0, 6
 
 
@@ -53,7 +53,7 @@ class LongSampler:
         base = load_transformer(DEMO / "diffusion_models" / "egox_demo_wan22_i2v.safetensors")
         lora = DEMO / "loras" / "egox_demo_lora.safetensors"
         text = LotusConditioning.execute()[0]
-        steps = DemoTraining().transformer
+        training = DemoTraining()
         self.node = pack.nodes.sample_long.EgoXSampleLong
         inputs = {entry.id: entry for entry in self.node.define_schema().inputs}
         self.inputs = {
@@ -61,7 +61,7 @@ class LongSampler:
             **{"vae": load_vae(DEMO / "vae" / "egox_demo_vae.safetensors"), "seed": 1234},
             **{"model": pack.nodes.lora.load_lora(base, lora, 1.0)[0], "length": LENGTH},
             **{"positive": text, "negative": text, "cfg": 1.0, "rays": "auto"},
-            **{"steps": steps.sample_steps, "shift": steps.sample_shift},
+            **{"steps": training.sample_steps, "shift": training.shift},
         }
 
     def __call__(self, clip: HeldOutClip, known: int, **changes: Any) -> Tensor:  # [T, S, S, 3]

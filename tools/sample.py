@@ -29,7 +29,7 @@ from lab.drawn import SyntheticSpec, make_take, write_take
 from lab.drawn.detected import detected_people, seen_people
 from lab.drawn.layout import draw_layout
 from lab.small_model.clips import clip_spec
-from lab.small_model.settings import FIRST_SEED, ClipSettings
+from lab.small_model.settings import FIRST_SEED, SHIPPED
 from tools.setup.layout import REPO_ROOT
 
 LIMIT_BYTES = 3_000_000
@@ -48,7 +48,7 @@ class Sample:
 def samples() -> Mapping[str, Sample]:
     """The takes under sample/, by folder."""
     first = replace(
-        clip_spec(FIRST_SEED["test"], ClipSettings()),
+        clip_spec(FIRST_SEED["test"], SHIPPED),
         exo_width=FINE_WIDTH,
         exo_height=FINE_SIZE,
         ego_size=FINE_SIZE,

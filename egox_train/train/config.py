@@ -175,6 +175,8 @@ class TimestepConfig(_Strict):
         default=None, gt=0
     )  # s' = shift s / (1 + (shift - 1) s); None: follows the mode
     levels: int = Field(default=1000, ge=1)
+    # share of the samples whose level is uniform in 0...1 instead: a large shift draws few low ones
+    uniform_share: float = Field(default=0.0, ge=0, le=1)
     logit_mean: float = 0.0
     logit_std: float = Field(default=1.0, gt=0)
 

@@ -49,6 +49,14 @@ def draw_sigmas(
 ) -> Tensor:  # [count] float32
     """Noise levels of ``count`` samples, from the given generator alone (so that a resumed run
     draws the same)."""
+    drawn = _draw_kind(config, count, generator)
+    if not config.uniform_share:
+        return drawn
+    uniform = torch.rand(count, generator=generator) < config.uniform_share
+    return torch.where(uniform, torch.rand(count, generator=generator).clamp(1e-3, 1.0), drawn)
+
+
+def _draw_kind(config: TimestepConfig, count: int, generator: torch.Generator) -> Tensor:
     if config.kind == "table":
         table = sigma_table(config)
         return table[torch.randint(0, len(table), (count,), generator=generator)]
@@ -96,9 +104,9 @@ def noised_input(
         exo = (1 - s) * exo + s * noise[..., :w_exo]
     if w_exo:
         mask = build_mask(conditioning.mask_mode, t, h, w_exo, w_ego)
-    else:  # plain image-to-video: the first latent frame of the one view is known
+    else:
         mask = torch.zeros(1, 4, t, h, w_ego)
-        mask[:, :, 0] = 1
+        mask[:, :, 0] = float(sample.first_known)
     mask = mask.to(sample.ego).expand(sample.ego.shape[0], -1, -1, -1, -1)
     return model_input(noisy_ego, exo, mask, sample.exo, sample.cond_ego)
 

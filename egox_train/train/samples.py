@@ -28,6 +28,7 @@ LATENTS = (
     "grey",
     "exo_first",
     "ego_first",
+    "partial",
     "text",
     "image",
     "image_exo",
@@ -46,12 +47,15 @@ class TrainSample:
     clips: tuple[str, ...]  # B names, for messages
     exo: Tensor  # [B, 16, t, h, w_exo] clean exo latent (for plain image-to-video: w_exo = 0)
     ego: Tensor  # [B, 16, t, h, w_ego] true ego latent
-    # [B, 16, t, h, w_ego] prior latent (for image-to-video: first frame, then grey)
+    # [B, 16, t, h, w_ego] prior latent; of a single view see ``first_known``
     cond_ego: Tensor
     text: Tensor  # [B, tokens, text_dim]
     # [B, image tokens, image_dim]; None: the model has no image embedding
     image: Tensor | None = None
     geometry: tuple[GgaGeometry | None, ...] = ()  # B of them, or none
+    # of a single view: True, the condition is its first frame, then grey, as in image-to-video;
+    # False, the whole video with a prior's holes
+    first_known: bool = True
 
     @property
     def grid(self) -> tuple[int, int, int, int]:
@@ -97,6 +101,7 @@ def collate(samples: Sequence[TrainSample]) -> TrainSample:
         text=torch.cat([s.text for s in samples]),
         image=torch.cat(images) if images else None,
         geometry=tuple(g for s in samples for g in s.geometry),
+        first_known=first.first_known,
     )
 
 
@@ -105,7 +110,7 @@ class Item:
     """One thing to train on: a clip as EgoX sees it, or one of its two views alone."""
 
     clip: str
-    view: str = "canvas"  # canvas | exo | ego
+    view: str = "canvas"  # canvas | exo | ego | partial, the ego view known in parts
     silent: bool = False  # whether the caption is the empty one
 
     @property
@@ -127,7 +132,10 @@ class CachedSamples:
         self.reader = CacheReader(Path(config.cache))
         self._check_settings()
         clips = self.reader.clips(split)
-        views = ("exo", "ego") if config.task == "base_i2v" else ("canvas",)
+        # A cache may name its views: without exo, or with the ego view known in parts.
+        own = self.reader.index.settings.get("views")
+        views = ("exo", "ego") if own is True else own
+        views = views if config.task == "base_i2v" else ("canvas",)
         self.groups: list[list[Item]] = [[Item(clip=c, view=v) for c in clips] for v in views]
 
     def _check_text(self) -> None:
@@ -177,15 +185,18 @@ class CachedSamples:
         have = self.reader.tensors(item.clip, LATENTS)
         text = self._text(item, have)
         if item.view != "canvas":
-            latent, condition = _batch(have[item.view]), _batch(have[f"{item.view}_first"])
-            image = have.get(f"image_{item.view}")
+            partial = item.view == "partial"
+            view = "ego" if partial else item.view
+            latent = _batch(have[view])
+            image = have.get(f"image_{view}")
             return TrainSample(
                 clips=(f"{item.clip}:{item.view}",),
                 exo=latent[..., :0],
                 ego=latent,
-                cond_ego=condition,
+                cond_ego=_batch(have["partial" if partial else f"{view}_first"]),
                 text=text,
                 image=None if image is None else _batch(image),
+                first_known=not partial,
             )
         prior = have["grey"] if self.config.conditioning.prior == "none" else have["prior"]
         if self.config.conditioning.prior == "zero":

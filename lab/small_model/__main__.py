@@ -1,21 +1,19 @@
 """``run.py train-demo``: trains the small model on the VAE that ships, stage by stage, in slices of
 any length.
 
-    python3 run.py train-demo --out FOLDER [--stage NAME ...] [--work FOLDER] [--threads N]
+    python3 run.py train-demo --out FOLDER [--stage base|lora] [--work FOLDER] [--threads N]
     [--workers N]
 
-SIGTERM or Ctrl-C saves and ends with 0; the same command goes on. A stage whose weights and record
-are in the folder of the weights is done; without ``--out`` that is the folder of the shipped ones.
-``--stage clips --stage arms`` trains the arms of the ablation on the base that is there; of the
-rooms only those are drawn that the stages of the call need. The model
-card, ``demo.json`` beside the records (the figure of ``run.py demo``) and the tables of the benches
-are written after a look at the new weights.
+Each stage draws the rooms that it needs, makes their latents and trains, from the weights that
+ship. SIGTERM or Ctrl-C saves and ends with 0; the same command goes on. A stage whose weights and
+record are in the folder of the weights is done; without ``--out`` that is the folder of the shipped
+ones. The model card, ``demo.json`` beside the records (the figure of ``run.py demo``) and the tables
+of the benches are written after a look at the new weights.
 """
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -31,9 +29,7 @@ def main() -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--stage", action="append", choices=tuple(STAGES), help="only this one (again for more)"
-    )
+    parser.add_argument("--stage", choices=tuple(STAGES), help="only this one")
     parser.add_argument(
         "--work",
         type=Path,
@@ -48,19 +44,14 @@ def main() -> int:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    training = DemoTraining()
-    of, asked = training.transformer, args.stage or ["lora"]
-    wants = {"base": of.base, "lora": of.lora, "arms": of.arm}
-    if counts := [wants[name].clips for name in asked if name in wants]:
-        training = replace(training, train_clips=max(counts))
     context = StageContext(
         files=WorkFiles(args.work, args.out),
-        training=training,
+        training=DemoTraining(),
         device=args.device,
         workers=args.workers,
         tell=lambda text: print(text, flush=True),
     )
-    for name in args.stage or [name for name in STAGES if name != "arms"]:
+    for name in [args.stage] if args.stage else STAGES:
         print(f"stage {name}", flush=True)
         if not STAGES[name](context):
             print(f"stage {name} stopped and saved; the same command goes on", flush=True)

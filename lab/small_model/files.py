@@ -45,14 +45,11 @@ class WorkFiles:
         """One JSON per finished stage."""
         return self.shipped / "stages"
 
-    def cache(self, name: str) -> Path:
-        """Latents of a training."""
-        return self.work / f"latents_{name}"
+    @property
+    def cache(self) -> Path:
+        """Latents of the clips."""
+        return self.work / "latents"
 
     def run(self, name: str) -> Path:
-        """Output folder of a training: ``base``, ``lora`` or an arm's name."""
+        """Output folder of a training: ``base`` or ``lora``."""
         return self.work / "runs" / name
-
-    def arm(self, name: str, seed: int) -> Path:
-        """LoRA of an arm of the ablation; seeds count from 1."""
-        return self.run(f"arm/{name}@{seed}") / LORA_FILE

@@ -18,9 +18,9 @@ from lab.drawn import SyntheticSpec, SyntheticTake, make_take
 from lab.drawn.ground_truth import take_objects
 
 from .clips import clip_spec
-from .settings import FIRST_SEED, DemoTraining
+from .settings import FIRST_SEED, SHIPPED
 
-PRESET = DemoTraining().transformer.preset
+PRESET = SHIPPED.preset
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,9 +81,8 @@ def with_prior(clip: HeldOutClip) -> HeldOutClip:
 
 def held_out_rooms(count: int, cameras: int = 1) -> list[SyntheticSpec]:
     """The first test scenes of the small model; no training saw their seeds."""
-    clips = DemoTraining().clips
     return [
-        replace(clip_spec(FIRST_SEED["test"] + number, clips), exo_views=cameras)
+        replace(clip_spec(FIRST_SEED["test"] + number, SHIPPED), exo_views=cameras)
         for number in range(count)
     ]
 

@@ -67,8 +67,6 @@ class LatentMaker:
         }
         embedding = load_file(text)["embedding"]
         self.text = embedding.reshape(-1, embedding.shape[-1])  # the host's has a batch axis
-        grey = torch.full((clips.frames, clips.size, clips.size, 3), 128, dtype=torch.uint8)
-        self.grey = self.encode([grey])[0]
 
     @torch.no_grad()
     def encode(self, videos: list[Tensor]) -> Tensor:
@@ -83,29 +81,28 @@ class LatentMaker:
                 made.append(encode(self.model, batch).float().cpu())
         return normalise_latent(torch.cat(made))
 
-    def tensors(self, clips: list[DemoClip], variant: int, views: bool) -> list[dict[str, Tensor]]:
-        """Tensors of each clip in the cache: of single views for the base, else those of EgoX."""
+    def tensors(self, clips: list[DemoClip], variant: int) -> list[dict[str, Tensor]]:
+        """Tensors of each clip in the cache: those of EgoX, and the ego view's two conditions for
+        the base."""
         change = VARIANTS[variant]
-        videos = {
-            name: [_changed(getattr(c, name), c.seed + variant, change) for c in clips]
-            for name in (("exo", "ego") if views else ("exo", "ego", "prior"))
-        }
-        if views:
-            videos |= {
-                f"{name}_first": [first_frame_then_grey(v) for v in videos[name]]
-                for name in ("exo", "ego")
-            }
+        videos: dict[str, list[Tensor]] = {}
+        for clip in clips:
+            for name, video in {
+                "exo": clip.exo,
+                "ego": clip.ego,
+                "prior": clip.prior,
+                "partial": clip.ego * clip.coverage[..., None],
+                "ego_first": first_frame_then_grey(clip.ego),
+            }.items():
+                changed = _changed(video, clip.seed + variant, change)
+                videos.setdefault(name, []).append(changed)
         latents = {name: self.encode(pictures) for name, pictures in videos.items()}
         out = []
         for i, clip in enumerate(clips):
             tensors = {name: stored(latent[i], DTYPE) for name, latent in latents.items()}
-            tensors["text"] = stored(self.text, DTYPE)
-            if not views:
-                geometry = mirrored(clip.geometry) if change.mirrored else clip.geometry
-                tensors |= {"grey": stored(self.grey, DTYPE), "grid": torch.tensor(geometry.grid)}
-                tensors |= {
-                    name: stored(getattr(geometry, name), torch.float32) for name in DIRECTIONS
-                }
+            geometry = mirrored(clip.geometry) if change.mirrored else clip.geometry
+            tensors |= {"text": stored(self.text, DTYPE), "grid": torch.tensor(geometry.grid)}
+            tensors |= {name: stored(getattr(geometry, name), torch.float32) for name in DIRECTIONS}
             out.append(tensors)
         return out
 
@@ -117,7 +114,6 @@ def make_latents(
     *,
     clips: int,
     variants: int = 1,
-    views: bool = False,
     wanted: Callable[[], bool] = lambda: True,
     tell: Callable[[int, int], None] = lambda count, total: None,
 ) -> bool:
@@ -126,8 +122,7 @@ def make_latents(
 
     Args:
         drawn: folder of the clips. clips: the first so many training clips, in whole shards.
-        variants: of each training clip, the first so many of VARIANTS. views: single views, for the
-        base.
+        variants: of each training clip, the first so many of VARIANTS.
 
     Raises:
         EgoXInputError: training clips that aren't drawn yet.
@@ -139,14 +134,14 @@ def make_latents(
             "training clips",
             got=f"{there} of {len(files)} shards in {drawn.name!r}",
             expected=f"the first {clips} clips",
-            fix="draw them: python3 run.py train-demo --stage clips",
+            fix="draw them first",
         )
     jobs = [("train", file, variant) for variant in range(variants) for file in files]
     jobs += [("validation", file, 0) for file in shard_files(drawn, "validation")]
     values = {
         "rays": maker.clips.rays,
         "image_embedding": "none",
-        "views": views,
+        "views": ["ego", "partial"],
         "dtype": "bfloat16",
     }
     shards, entries = {}, []
@@ -167,7 +162,7 @@ def make_latents(
         if shard_header(folder / name)[0] != content_hash:
             if not wanted():
                 return False
-            made = maker.tensors(read_shard(file), variant, views)
+            made = maker.tensors(read_shard(file), variant)
             write_shard(
                 folder / name,
                 {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from egox_core.errors import check_choice
 from egox_core.gga.geometry import gga_geometry
 from egox_core.wan.weights import file_metadata, weights_hash
 from egox_train.train.config import ConditioningConfig
@@ -35,7 +34,6 @@ from .lotus import save_text_embedding
 from .scores import to_uint8
 from .settings import DemoTraining
 
-FULL = "full"
 GREY = 128
 TOGETHER = 2
 """Videos that the VAE takes at once: from two on, a small VAE's convolutions get torch's fast path
@@ -46,19 +44,17 @@ on a CPU (a third of the time per video); more of them leave its caches."""
 class SampleSettings:
     """Settings of a sampled video; None: as the LoRA was trained."""
 
-    lora: str = FULL  # the one that ships, or an arm of the ablation with its seed, as "full@1"
     strength: float = 1.0
-    steps: int = DemoTraining().transformer.sample_steps
+    steps: int = DemoTraining().sample_steps
     recompute_exo: int = 1
     seed: int = 1234
     lambda_g: float | None = None
 
 
 class SmallModelSampler:
-    """Base, VAE and LoRAs in a released sampling loop.
+    """Base, VAE and LoRA in a released sampling loop.
 
     Args:
-        loras: name -> file; "full" is the one that all others are compared with.
         text: file of the one embedding that the model knows.
         shift: of the flow schedule.
 
@@ -70,11 +66,11 @@ class SmallModelSampler:
         self,
         base: Path,
         vae: Path,
-        loras: Mapping[str, Path],
+        lora: Path,
         text: Path,
-        shift: float = DemoTraining().transformer.sample_shift,
+        shift: float = DemoTraining().shift,
     ) -> None:
-        self.base, self.files, self.shift = base, dict(loras), shift
+        self.base, self.lora, self.shift = base, lora, shift
         self.vae = VaeEncoder(vae)
         self.text = make_text_encoder(str(text), "cpu").encode("")
         self.parts = {
@@ -82,33 +78,22 @@ class SmallModelSampler:
             "vae": self.vae.hash,
             "text": weights_hash(text, "text embedding"),
             "shift": shift,
-            **{f"lora {name}": weights_hash(file, "LoRA") for name, file in self.files.items()},
+            "lora": weights_hash(lora, "LoRA"),
         }
         self._latents: dict[str, Tensor] = {}
-        self._fused: tuple[tuple[str, float], torch.nn.Module, GgaScope] | None = None
+        self._fused: tuple[float, torch.nn.Module, GgaScope] | None = None
 
     @classmethod
     def shipped(cls, files: WorkFiles | None = None) -> SmallModelSampler:
-        """The model that ships, with the ablation's LoRAs where they are trained."""
+        """The model that ships."""
         files = files or WorkFiles()
-        arms = {f"{name}@{seed}": files.arm(name, seed) for name, seed in DemoTraining().arms}
         if not files.text.is_file():
             save_text_embedding(this_environment(), files.text)
-        return cls(
-            files.base,
-            files.vae,
-            {FULL: files.lora, **{name: file for name, file in arms.items() if file.is_file()}},
-            files.text,
-        )
+        return cls(files.base, files.vae, files.lora, files.text)
 
-    def fingerprint(self, lora: str = FULL) -> str:
-        """Changes with any weight that videos of this LoRA are sampled with, and with the shift."""
-        parts = {
-            part: value
-            for part, value in self.parts.items()
-            if not part.startswith("lora ") or part == f"lora {lora}"
-        }
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+    def fingerprint(self) -> str:
+        """Changes with any weight that videos are sampled with, and with the shift."""
+        return hashlib.sha256(json.dumps(self.parts, sort_keys=True).encode()).hexdigest()[:16]
 
     def through_vae(self, videos: np.ndarray) -> np.ndarray:
         """[N, T, S, S, 3] uint8 -> the same, encoded and decoded."""
@@ -116,11 +101,7 @@ class SmallModelSampler:
 
     def generate(self, clips: Sequence[HeldOutClip], settings: SampleSettings) -> np.ndarray:
         """[N, T, S, S, 3] uint8; the clips are sampled together, each from the same noise as it
-        would be alone.
-
-        Raises:
-            EgoXInputError: a LoRA that this sampler hasn't.
-        """
+        would be alone."""
         conditioning = self.conditioning_of(settings)
         model, scope = self._model(settings)
         latents = sample_ego(
@@ -136,27 +117,19 @@ class SmallModelSampler:
         return self._decode(latents)
 
     def conditioning_of(self, settings: SampleSettings) -> ConditioningConfig:
-        """The LoRA's own conditioning, with the settings' λ_g.
-
-        Raises:
-            EgoXInputError: no such LoRA.
-        """
-        check_choice(
-            "LoRA", settings.lora, self.files, "train it: python3 run.py train-demo --stage arms"
-        )
+        """The LoRA's own conditioning, with the settings' λ_g."""
         return ConditioningConfig.from_lora(
-            file_metadata(self.files[settings.lora], "LoRA"),
+            file_metadata(self.lora, "LoRA"),
             lambda_g=settings.lambda_g,
             image_embedding="none",
         )
 
     def _model(self, settings: SampleSettings) -> tuple[torch.nn.Module, GgaScope]:
-        key = (settings.lora, settings.strength)
-        if self._fused is None or self._fused[0] != key:
+        if self._fused is None or self._fused[0] != settings.strength:
             model = load_base(self.base)
             if settings.strength != 0:
-                fuse(model, read_lora(self.files[settings.lora])[0], settings.strength)
-            self._fused = key, model.eval(), install_gga(model)
+                fuse(model, read_lora(self.lora)[0], settings.strength)
+            self._fused = settings.strength, model.eval(), install_gga(model)
         return self._fused[1:]
 
     def _samples(

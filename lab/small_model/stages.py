@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from egox_core.safe_files import read_json, write_json
-from egox_core.wan.weights import weights_hash
+from egox_core.safe_files import write_json
 from egox_train.train.checkpoints import StopRequest
 from tools.setup.environment import this_environment
 
@@ -17,7 +16,7 @@ from .files import WorkFiles
 from .latents import LatentMaker, make_latents
 from .lotus import save_text_embedding
 from .settings import DemoTraining, Schedule
-from .transformer import ARMS, base_values, lora_values, ship_base, ship_lora, train, untrained
+from .transformer import base_values, lora_values, ship_base, ship_lora, train
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,126 +30,70 @@ class StageContext:
     tell: Callable[[str], None] = print
 
 
+def base(context: StageContext) -> bool:
+    """Trains all weights of the shipped base: image-to-video, and copying what is known."""
+    values = base_values(WorkFiles().base, context.training)
+    return _trained(context, "base", context.training.base, values, context.files.base, ship_base)
+
+
+def lora(context: StageContext) -> bool:
+    """Trains the EgoX LoRA, from the shipped one, on the base of the stage before."""
+    values = lora_values(context.files.base, WorkFiles().lora, context.training)
+    return _trained(context, "lora", context.training.lora, values, context.files.lora, ship_lora)
+
+
 Stage = Callable[[StageContext], bool]
 """True where the stage is done, False where a signal stopped it."""
+STAGES: Mapping[str, Stage] = {"base": base, "lora": lora}
 
 
-def clips(context: StageContext) -> bool:
-    """Draws all clips."""
-    training, files = context.training, context.files
+def _trained(
+    context: StageContext,
+    name: str,
+    schedule: Schedule,
+    values: Mapping[str, Any],
+    target: Path,
+    ship: Callable[[Path, Path], None],
+) -> bool:
+    """True where the stage's weights and record are there, made where they are not."""
+    files, record = context.files, context.files.records / f"{name}.json"
+    if target.is_file() and record.is_file():
+        return True
+    cache = _latents(context, schedule.clips)
+    done = cache and train(files.run(name), {**values, "cache": str(cache)})
+    if done:
+        ship(files.run(name), target)
+        write_json(record, {"stage": name, **done})
+    return bool(done)
+
+
+def _latents(context: StageContext, clips: int) -> Path | None:
+    """The cache of the first training clips, drawn and encoded where they aren't yet; None where a
+    signal stopped it."""
+    files, training = context.files, context.training
+    if not files.text.is_file():
+        save_text_embedding(this_environment(), files.text)
     with StopRequest() as stop:
-        return all(
-            make_clips(
+        for split, count in (("validation", training.validation_clips), ("train", clips)):
+            if not make_clips(
                 files.clips,
                 split,
-                training.clips_of(split),
+                count,
                 training.clips,
                 workers=context.workers,
                 wanted=lambda: not stop.requested,
                 tell=lambda done, of, split=split: context.tell(
                     f"clips, {split}: {done}/{of} shards"
                 ),
-            )
-            for split in ("validation", "train", "test")
-        )
-
-
-def base(context: StageContext) -> bool:
-    """Trains the base on single views."""
-    files, form = context.files, context.training.transformer
-
-    def trained() -> dict[str, Any] | None:
-        start = files.work / "untrained.safetensors"
-        untrained(start, form)
-        cache = _latents(context, form.base, views=True)
-        record = cache and train(files.run("base"), base_values(start, form, cache))
-        if record:
-            ship_base(files.run("base"), files.base, record)
-        return record
-
-    return _done(files, "base", files.base, trained)
-
-
-def lora(context: StageContext) -> bool:
-    """Trains the EgoX LoRA that ships."""
-    files, form = context.files, context.training.transformer
-    return _done(
-        files,
-        "lora",
-        files.lora,
-        lambda: _lora(context, "lora", files.lora, form.lora, {}, form.seed),
-    )
-
-
-def arms(context: StageContext) -> bool:
-    """Trains the LoRAs of the ablation; they do not ship."""
-    files, form = context.files, context.training.transformer
-    return all(
-        files.arm(name, seed).is_file()
-        or _lora(
-            context, f"arm/{name}@{seed}", files.arm(name, seed), form.arm, ARMS[name], seed - 1
-        )
-        is not None
-        for name, seed in context.training.arms
-    )
-
-
-STAGES: Mapping[str, Stage] = {"clips": clips, "base": base, "lora": lora, "arms": arms}
-
-
-def _lora(
-    context: StageContext,
-    name: str,
-    target: Path,
-    schedule: Schedule,
-    changes: Mapping[str, Any],
-    seed: int,
-) -> dict[str, Any] | None:
-    """The record of a trained LoRA, shipped to ``target``; None where a signal stopped it."""
-    files = context.files
-    cache = _latents(context, schedule, views=False)
-    record = cache and train(
-        files.run(name), lora_values(files.base, context.training, schedule, cache, changes, seed)
-    )
-    if record:
-        ship_lora(files.run(name), target)
-    return record
-
-
-def _done(
-    files: WorkFiles, stage: str, weights: Path, make: Callable[[], Mapping[str, Any] | None]
-) -> bool:
-    """True where the stage's weights and record are there, made where they are not."""
-    file = files.records / f"{stage}.json"
-    if weights.is_file() and file.is_file():
-        return True
-    record = make()
-    if record:
-        write_json(file, {"stage": stage, **record})
-    return bool(record)
-
-
-def _latents(context: StageContext, schedule: Schedule, *, views: bool) -> Path | None:
-    """The cache that the schedule is trained on; None where a signal stopped its making."""
-    files = context.files
-    folder = files.cache(f"{'views' if views else 'egox'}_{schedule.clips}x{schedule.variants}")
-    index = folder / "index.json"
-    if index.is_file() and read_json(index, "index of the latents")["models"][
-        "vae"
-    ] == weights_hash(files.vae, "VAE"):
-        return folder
-    if not files.text.is_file():
-        save_text_embedding(this_environment(), files.text)
-    maker = LatentMaker(files.vae, files.text, context.training.clips, context.device)
-    with StopRequest() as stop:
+            ):
+                return None
         done = make_latents(
             files.clips,
-            folder,
-            maker,
-            clips=schedule.clips,
-            variants=schedule.variants,
-            views=views,
+            files.cache,
+            LatentMaker(files.vae, files.text, training.clips, context.device),
+            clips=clips,
+            variants=training.variants,
             wanted=lambda: not stop.requested,
             tell=lambda count, of: context.tell(f"latents: {count}/{of} shards"),
         )
-    return folder if done else None
+    return files.cache if done else None

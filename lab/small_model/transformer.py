@@ -15,28 +15,8 @@ from safetensors.torch import load_file, save_file
 import train_egox
 from egox_core.safe_files import atomic_write
 from egox_train.train.export import export
-from egox_train.wan.transformer import save_untrained
 
-from .settings import DemoTraining, Schedule, TransformerSettings
-
-ARMS: Mapping[str, Mapping[str, Any]] = {"full": {}, "exo_alone": {"exo": "alone"}}
-"""Arms of the ablation, as changes to the training's ``conditioning``; DemoTraining.arms names
-those to train."""
-
-
-def untrained(file: Path, form: TransformerSettings) -> None:
-    """Writes the base before its first step: Wan's own class and start."""
-    if not file.is_file():
-        save_untrained(
-            file,
-            form.seed,
-            num_attention_heads=form.heads,
-            attention_head_dim=form.head_dim,
-            text_dim=form.text_dim,
-            freq_dim=256,
-            ffn_dim=form.ffn,
-            num_layers=form.layers,
-        )
+from .settings import DemoTraining, Schedule
 
 
 def train(folder: Path, values: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -64,80 +44,72 @@ def train(folder: Path, values: Mapping[str, Any]) -> dict[str, Any] | None:
     }
 
 
-def base_values(start: Path, form: TransformerSettings, cache: Path) -> dict[str, Any]:
-    """Config that trains all weights of ``start`` on single views, as plain image-to-video."""
+def base_values(start: Path, training: DemoTraining) -> dict[str, Any]:
+    """Config that trains all weights of ``start`` on the ego view alone: half of the clips as plain
+    image-to-video, half with a prior's holes."""
     return {
-        **_values(form.base, cache, form.seed),
+        **_values(training, training.base, "float32"),
         "task": "base_i2v",
         "base": str(start),
-        "memory": _memory(form, "float32"),
     }
 
 
-def lora_values(
-    base: Path,
-    training: DemoTraining,
-    schedule: Schedule,
-    cache: Path,
-    changes: Mapping[str, Any],
-    seed: int,
-) -> dict[str, Any]:
-    """Config of an EgoX LoRA on ``base``; ``changes`` are those of its conditioning."""
-    form = training.transformer
+def lora_values(base: Path, start: Path, training: DemoTraining) -> dict[str, Any]:
+    """Config of an EgoX LoRA on ``base``, from the LoRA ``start``."""
     return {
-        **_values(schedule, cache, seed),
+        **_values(training, training.lora, "bfloat16"),
         "task": "egox_lora",
         "base": str(base),
+        "init_lora": str(start),
         "conditioning": {
             "mode": "released",
             "image_embedding": "none",
             "rays": training.clips.rays,
-            "lambda_g": form.lambda_g,
-            **changes,
+            "lambda_g": training.lambda_g,
+            "exo": "alone",
         },
-        "lora": {"rank": form.rank, "alpha": form.rank, "targets": ["attn1", "attn2", "ffn"]},
-        "memory": _memory(form, "bfloat16"),
+        "lora": {
+            "rank": training.rank,
+            "alpha": training.rank,
+            "targets": ["attn1", "attn2", "ffn"],
+        },
     }
 
 
-def _memory(form: TransformerSettings, base_dtype: str) -> dict[str, Any]:
+def _values(training: DemoTraining, schedule: Schedule, base_dtype: str) -> dict[str, Any]:
     return {
-        "base_dtype": base_dtype,
-        "compute_dtype": "bfloat16",
-        "gradient_checkpointing": False,
-        "compile": form.compile,
-    }
-
-
-def _values(schedule: Schedule, cache: Path, seed: int) -> dict[str, Any]:
-    return {
-        "seed": seed,
-        "cache": str(cache),
+        "seed": training.seed,
         "steps": schedule.steps,
         "batch_size": schedule.batch,
-        "timesteps": {"shift": schedule.shift},
+        "timesteps": {"shift": training.shift, "uniform_share": training.uniform_share},
         "optimizer": {
             "name": schedule.optimizer,
             "learning_rate": schedule.learning_rate,
-            "warmup_steps": 100,
+            "warmup_steps": 50,
             "weight_decay": 0.01,
-            "final_factor": schedule.final_factor,
+            "final_factor": 0.05,
         },
         "ema_decay": 0.995,
-        "checkpoint": {"every": 100, "keep": 1},
-        "validation": {"every": 250, "clips": 16},
-        "log": {"every": 10},
+        "memory": {
+            "base_dtype": base_dtype,
+            "compute_dtype": "bfloat16",
+            "gradient_checkpointing": False,
+            "compile": training.compile,
+        },
+        "checkpoint": {"every": 100, "minutes": 10, "keep": 1},
+        "validation": {"every": 100, "clips": 8},
+        "log": {"every": 5},
     }
 
 
-def ship_base(run: Path, target: Path, record: Mapping[str, Any]) -> None:
+def ship_base(run: Path, target: Path) -> None:
     """Writes the base in float16, in ComfyUI's naming."""
     source = run / "base.safetensors"
     with safe_open(source, "pt") as stream:
         metadata = dict(stream.metadata())
     weights = {k: v.half() for k, v in load_file(source).items()}
     with atomic_write(target) as temporary:
-        save_file(weights, temporary, metadata={**metadata, "egox.stage": json.dumps(dict(record))})
+        save_file(weights, temporary, metadata=metadata)
 
 
 def ship_lora(run: Path, target: Path) -> None:

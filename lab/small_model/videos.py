@@ -38,7 +38,7 @@ class VideoStore:
         progress: Progress = no_progress,
     ) -> Videos:
         """Sampled videos of the clips; those that are there are read."""
-        model = self.sampler.fingerprint(settings.lora)
+        model = self.sampler.fingerprint()
         keys = [_key(model, asdict(settings), *_input_hashes(clip)) for clip in clips]
         return self._filled(
             keys, clips, lambda some: self.sampler.generate(some, settings), label, progress

@@ -16,10 +16,9 @@ for package in ("torchmetrics", "diffusers", "peft", "pydantic"):
 from benchmarks import ablation as bench  # noqa: E402
 from lab.drawn import SyntheticSpec, make_take  # noqa: E402
 from lab.small_model.held_out import HeldOutClip, clip_of_take  # noqa: E402
-from lab.small_model.sampler import FULL, SampleSettings, SmallModelSampler  # noqa: E402
+from lab.small_model.sampler import SampleSettings, SmallModelSampler  # noqa: E402
 from lab.small_model.videos import VideoStore  # noqa: E402
 from tests.paths import STANDIN_VAE  # noqa: E402
-from tests.refusals import refuses  # noqa: E402
 from tests.train import tiny_cache as tiny  # noqa: E402
 
 SPEC = SyntheticSpec(
@@ -42,21 +41,19 @@ def clips() -> list[HeldOutClip]:
 
 @pytest.fixture(scope="module")
 def sampler(tmp_path_factory) -> SmallModelSampler:
-    """A random base with two LoRAs of two steps, one without prior and geometry."""
+    """A random base with a LoRA of two steps."""
 
     folder = tmp_path_factory.mktemp("models")
     tiny.make_cache(folder / "cache")
     tiny.make_base(folder / "base.safetensors")
     save_file({"embedding": torch.zeros(1, 24)}, folder / "text.safetensors")
-    files = {}
-    for name, conditioning in (
-        (FULL, {"lambda_g": 2.0}),
-        ("exo_alone@1", {"prior": "none", "gga_mode": "off"}),
-    ):
-        tiny.train(folder, output=str(folder / name), steps=2, conditioning=conditioning)
-        files[name] = folder / name / "lora.safetensors"
+    tiny.train(folder, output=str(folder), steps=2, conditioning={"lambda_g": 2.0})
     return SmallModelSampler(
-        folder / "base.safetensors", STANDIN_VAE, files, folder / "text.safetensors", shift=3.0
+        folder / "base.safetensors",
+        STANDIN_VAE,
+        folder / "lora.safetensors",
+        folder / "text.safetensors",
+        shift=3.0,
     )
 
 
@@ -95,7 +92,6 @@ def test_each_setting_and_lora_makes_a_video_of_its_own(sampler, clips):
         "strength": {"strength": 0.0},
         "λ": {"lambda_g": 0.0},
         "seed": {"seed": 5},
-        "arm": {"lora": "exo_alone@1"},
     }
     made = {
         name: sampler.generate(one, replace(SETTINGS, **more)) for name, more in changes.items()
@@ -105,32 +101,17 @@ def test_each_setting_and_lora_makes_a_video_of_its_own(sampler, clips):
         assert all(
             name == other or not np.array_equal(video, twin) for other, twin in made.items()
         ), name
-    arm = sampler.conditioning_of(replace(SETTINGS, lora="exo_alone@1"))
-    assert (arm.prior, arm.gga_mode) == ("none", "off")
-    fewer = SmallModelSampler(
-        sampler.base,
-        STANDIN_VAE,
-        {FULL: sampler.files[FULL]},
-        sampler.base.parent / "text.safetensors",
-        shift=3.0,
-    )
-    assert fewer.fingerprint() == sampler.fingerprint() != sampler.fingerprint("exo_alone@1")
     assert sampler.through_vae(np.stack([clips[0].truth.numpy()])).shape == (1, 5, 32, 32, 3)
-    with refuses("LoRA"):
-        sampler.generate(one, replace(SETTINGS, lora="other"))
 
 
 def test_rows_are_compared_on_the_same_takes(clips, tmp_path):
     def generate(some, settings: SampleSettings) -> np.ndarray:
-        grey = 0.9 if settings.lora == FULL else 0.5
-        return np.stack([(grey * clip.truth.numpy()).astype(np.uint8) for clip in some])
+        own = {clip.name: clip.prior for clip in clips}
+        return np.stack(
+            [(0.9 if c.prior is own[c.name] else 0.5) * c.truth.numpy() for c in some]
+        ).astype(np.uint8)
 
-    fake = SimpleNamespace(generate=generate, fingerprint=str, files=(FULL, "full@1"))
-    rows = {
-        row["row"]: row for row in bench.measure(clips, VideoStore(folder=tmp_path, sampler=fake))
-    }
-    assert rows[FULL]["differences"] == {} and rows["full@1"]["differences"]["psnr"]["high"] < -5
-    # The same video in the row of wrong depth: its regions are those of the true prior.
-    same = rows[bench.DEPTH_ROW]["differences"]
-    assert same["psnr"]["mean"] == same["psnr_inside"]["mean"] == 0
-    assert "| full@1 | full | -" in bench.markdown(list(rows.values()))
+    fake = SimpleNamespace(generate=generate, fingerprint=str)
+    shipped, wrong = bench.measure(clips, VideoStore(folder=tmp_path, sampler=fake))
+    assert shipped["differences"] == {} and wrong["differences"]["psnr"]["high"] < -5
+    assert f"| {bench.DEPTH_ROW} | -" in bench.markdown([shipped, wrong])

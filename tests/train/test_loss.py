@@ -243,3 +243,6 @@ def test_drawn_noise_levels_follow_shift_and_generator():
     again = draw_sigmas(config, 20000, torch.Generator().manual_seed(5))
     assert torch.equal(draw, again)
     assert float(draw.median()) == pytest.approx(0.75, abs=0.01)  # 3 * 0.5 / (1 + 2 * 0.5)
+    half = TimestepConfig(kind="table", shift=100.0, uniform_share=0.5)  # under 1 % below .5
+    draw = draw_sigmas(half, 20000, torch.Generator().manual_seed(5))
+    assert float((draw < 0.5).float().mean()) == pytest.approx(0.255, abs=0.01)

@@ -14,7 +14,7 @@ from typing import Any
 
 from egox_core.file_names import EXO
 from egox_core.video.reader import video_mark
-from lab.small_model.settings import DemoTraining
+from lab.small_model.settings import SHIPPED, DemoTraining
 
 from . import notes as notes
 from .graph import Graph, Node, Subgraph
@@ -86,13 +86,13 @@ def egox_demo(graph: Graph) -> Page:
 
 def small_clip() -> dict[str, int]:
     """What *Load Exo Video* takes for the small model."""
-    clips = DemoTraining().clips
-    return {"width": clips.exo_width, "height": clips.size, "frame_count": clips.frames}
+    size = {"width": SHIPPED.exo_width, "height": SHIPPED.size}
+    return {**size, "frame_count": SHIPPED.frames}
 
 
 def small_geometry(graph: Graph, video: str, **options: Any) -> Stages:
     """Stages 1 to 4 as the small model was trained on them."""
-    depth = {"preset": DemoTraining().clips.preset}
+    depth = {"preset": SHIPPED.preset}
     return geometry(graph, video, depth=depth, **options, **small_clip())
 
 
@@ -106,10 +106,10 @@ def small_egox(graph: Graph) -> EgoX:
             "vae": "egox_demo_vae.safetensors",
             "lora": "egox_demo_lora.safetensors",
         },
-        steps=training.transformer.sample_steps,
+        steps=training.sample_steps,
         cfg=1.0,
         rays="auto",
-        shift=training.transformer.sample_shift,
+        shift=training.shift,
     )
 
 
