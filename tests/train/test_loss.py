@@ -246,3 +246,22 @@ def test_drawn_noise_levels_follow_shift_and_generator():
     half = TimestepConfig(kind="table", shift=100.0, uniform_share=0.5)  # under 1 % below .5
     draw = draw_sigmas(half, 20000, torch.Generator().manual_seed(5))
     assert float((draw < 0.5).float().mean()) == pytest.approx(0.255, abs=0.01)
+
+
+@pytest.mark.parametrize("first_known", [True, False])
+def test_of_a_single_view_the_first_frame_is_known_or_parts_of_all(first_known):
+    ego, condition = torch.randn(1, 16, 2, 4, 4), torch.randn(1, 16, 2, 4, 4)
+    view = TrainSample(
+        clips=("view",),
+        exo=ego[..., :0],
+        ego=ego,
+        cond_ego=condition,
+        text=torch.zeros(1, 1, 24),
+        first_known=first_known,
+    )
+    noise = torch.randn_like(ego)
+    batch = collate([view, view])
+    packed = noised_input(batch, torch.cat([noise, noise]), torch.ones(2), ConditioningConfig())
+    torch.testing.assert_close(packed[:1, :16], noise)
+    assert torch.equal(packed[1:, 20:], condition)
+    assert (packed[:, 16:20, 0] == first_known).all() and not packed[:, 16:20, 1:].any()

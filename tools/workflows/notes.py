@@ -37,8 +37,8 @@ nothing on computer-drawn rooms, 9 frames at 128 x 128. The room here is one tha
 
 Try it: **λ_g** on *EgoX* (3 as trained, 0 = no geometry), **LoRA strength** beside it (0 = the base, which knows
 nothing of exo videos), the head's path on *Ego Pose Input*. *Scene and prior* and *EgoX* are subgraphs: the button in
-their title opens them. With one **step** it draws the mean of what it holds possible, which is soft; with eight
-it commits to something.
+their title opens them. Two **steps** draw what it knows: with eight it invents more, pictures on the walls for
+one, and is no sharper.
 
 It knows drawn rooms only. For real footage open `egox_basic`.
 """
