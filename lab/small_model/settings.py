@@ -61,7 +61,7 @@ class DemoTraining:
     rank: int = 56
     shift: float = 12.0  # of noise levels, drawn and sampled
     uniform_share: float = 0.25  # of noise levels
-    sample_steps: int = 2  # more only add what isn't there: its low noise levels were hardly trained
+    sample_steps: int = 2  # what ships draws with more only what isn't there
     lambda_g: float = 3.0
     compile: bool = True
     seed: int = 2
