@@ -57,7 +57,7 @@ class DemoTraining:
     variants: int = 2  # of each training clip, see latents.VARIANTS
     validation_clips: int = 16
     base: Schedule = Schedule(steps=4000, clips=368, learning_rate=4e-4, optimizer="adamw")
-    lora: Schedule = Schedule(steps=6000, clips=1104, learning_rate=6e-4, optimizer="muon")
+    lora: Schedule = Schedule(steps=6000, clips=736, learning_rate=6e-4, optimizer="muon")
     rank: int = 56
     shift: float = 12.0  # of noise levels, drawn and sampled
     uniform_share: float = 0.25  # of noise levels

@@ -31,9 +31,10 @@ MAKERS = {
     "texts": "tools.texts",
     "sample": "tools.sample",
     "standins": "tools.rigs.standins",
+    "pictures": "tools.pictures",
 }
 """Targets of ``run.py make``: the shipped workflows, the English locale from the nodes' schemas,
-the sample takes, the stand-in weights."""
+the sample takes, the stand-in weights, the λ_g strip."""
 
 VARIABLES = """environment variables:
   COMFYUI_DIR       a ComfyUI folder to use instead of fetching one; its own Python is used, nothing in it is changed

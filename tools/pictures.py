@@ -1,0 +1,96 @@
+"""The strip: the demo's ego video for each pair of λ_g and LoRA strength, as the pictures that ship.
+
+python3 run.py make pictures    # runs the small model eight times through the host, some minutes
+
+What is written: ``docs/img/lambda_strip.jpg`` for the pages that are read, and
+``web/js/previews/strip.webp``, which the player on *Decode Ego Half* shows in the demo, under names
+of its own, until its user makes one.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from egox_core.previews.grid import labelled_grid
+from tools.setup.api_client import read_prompt
+from tools.setup.base_dir import make_base_dir
+from tools.setup.environment import this_environment
+from tools.setup.layout import REPO_ROOT, Layout, SetupError
+from tools.setup.server import Server
+from tools.setup.side_by_side import read_frames
+
+# As web/js/previews/strip.mjs cuts the picture.
+LAMBDAS, STRENGTHS = (0, 1, 3, 10), (0.5, 1)
+FOR_READING = REPO_ROOT / "docs" / "img" / "lambda_strip.jpg"
+FOR_THE_PAGE = REPO_ROOT / "web" / "js" / "previews" / "strip.webp"
+CELL = 240  # px
+
+
+def main() -> int:
+    layout = Layout()
+    environment = this_environment(layout)
+    if environment is None:
+        raise SetupError("There is no ComfyUI here: run `python3 run.py demo` once.")
+    with tempfile.TemporaryDirectory() as folder:
+        base = make_base_dir(Path(folder), layout)
+        with Server(environment, base, Path(folder) / "server.log") as server:
+            outcome = server.client.run(strip_prompt(read_prompt("egox_demo")), timeout=3600)
+            if outcome.status != "success":
+                raise SetupError(outcome.error_text)
+            videos = [
+                read_frames(base.output / entry["subfolder"] / entry["filename"])
+                for entry in outcome.outputs["save"]["images"]
+            ]
+    # The last frame has gone the farthest from what the exo video shows.
+    pictures = [video[-1] for video in videos]
+    labels = [f"λ_g {value:g}, LoRA {strength:g}" for strength in STRENGTHS for value in LAMBDAS]
+    cells = [torch.from_numpy(picture)[None] / 255 for picture in pictures]
+    grid = labelled_grid(cells, labels, len(LAMBDAS), CELL)[0]
+    rows = [
+        np.concatenate(pictures[: len(LAMBDAS)], 1),
+        np.concatenate(pictures[len(LAMBDAS) :], 1),
+    ]
+    for file, picture in (
+        (FOR_READING, (grid * 255).round().to(torch.uint8).numpy()),
+        (FOR_THE_PAGE, np.concatenate(rows)),
+    ):
+        Image.fromarray(picture).save(file, quality=88)
+        print(f"{file.relative_to(REPO_ROOT)}: {file.stat().st_size / 1000:.0f} kB")
+    return 0
+
+
+def strip_prompt(prompt: dict[str, Any]) -> dict[str, Any]:
+    """The demo with a sweep over both values, as the player's own button asks for it; it saves each
+    ego video."""
+    kinds = {node["class_type"]: name for name, node in prompt.items()}
+    kept = {
+        name: node
+        for name, node in prompt.items()
+        if node["class_type"] not in ("CreateVideo", "SaveVideo")
+    }
+    values = {
+        "lambda_g": ", ".join(map(str, LAMBDAS)),
+        "strength": ", ".join(map(str, STRENGTHS)),
+    }
+    # The conditioning keeps the LoRA that it had: of the model it reads what the LoRA says of itself.
+    lora = kept[kinds["EgoXLoadLora"]]
+    sampler = kept[kinds["EgoXWanSampler"]]
+    sampler["inputs"] |= {"model": ["lora", 0], "lambda_g": ["sweep", 0]}
+    saved = {"filename_prefix": "strip", "format": "mp4", "codec": "h264", "video": ["video", 0]}
+    decoded = {"images": [kinds["EgoXDecodeEgoHalf"], 0], "fps": 8.0}
+    return kept | {
+        "sweep": {"class_type": "EgoXSweep", "inputs": values},
+        "lora": {**lora, "inputs": {**lora["inputs"], "strength": ["sweep", 1]}},
+        "video": {"class_type": "CreateVideo", "inputs": decoded},
+        "save": {"class_type": "SaveVideo", "inputs": saved},
+    }
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
