@@ -132,10 +132,11 @@ class CachedSamples:
         self.reader = CacheReader(Path(config.cache))
         self._check_settings()
         clips = self.reader.clips(split)
-        # A cache may name its views: without exo, or with the ego view known in parts.
-        own = self.reader.index.settings.get("views")
-        views = ("exo", "ego") if own is True else own
-        views = views if config.task == "base_i2v" else ("canvas",)
+        views: tuple[str, ...] = ("canvas",)
+        if config.task == "base_i2v":
+            # A cache may name its views: without exo, or with the ego view known in parts.
+            own = self.reader.index.settings["views"]
+            views = ("exo", "ego") if own is True else tuple(own)
         self.groups: list[list[Item]] = [[Item(clip=c, view=v) for c in clips] for v in views]
 
     def _check_text(self) -> None:
