@@ -4,12 +4,12 @@
     python3 run.py bench exo_cache --time [--frames 49] [--save]
 
 For whoever changes the cache, the schedule or the small model. Pictures: the small model's videos
-    of the held-out takes, from the same noise, with exo computed at every step, every 2nd, 4th, 8th
-    and once; scores as in ``bench small_model``, each beside every step's on the same takes, with
-    95 % bootstrap intervals over takes. Other takes' exo and prior are tried at the steps and
-    settings of the bars. Time: the host's sampler and a random Wan of two blocks with 8 heads of
-    128 at the released 28,028 tokens; full and kept steps take turns. ``results/exo_cache.md`` has
-    the table with its note, kept by hand."""
+of the held-out takes, from the same noise, with exo computed at every step, every 2nd, 4th, 8th
+and once; scores as in ``bench small_model``, each beside every step's on the same takes, with
+95 % bootstrap intervals over takes. Other takes' exo and prior are tried at the steps and
+settings of the bars. Time: the host's sampler and a random Wan of two blocks with 8 heads of
+128 at the released 28,028 tokens; full and kept steps take turns. ``results/exo_cache.md`` has
+the table with its note, kept by hand."""
 
 from __future__ import annotations
 

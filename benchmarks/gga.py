@@ -4,9 +4,9 @@ the error.
     python3 run.py bench gga [--tokens quarter|full] [--heads 8] [--dim 64] [--dtype float32|bfloat16] [--save]
 
 On a GPU the default is the real thing: 28,028 tokens, 40 heads of 128, bfloat16. On a CPU it is a
-    quarter of the tokens with 8 heads of 64 in float32: few heads share the cost of the bias, more
-    of them would look better. Geometry is of the released shape with random directions, which cost
-    what real ones do.
+quarter of the tokens with 8 heads of 64 in float32: few heads share the cost of the bias, more
+of them would look better. Geometry is of the released shape with random directions, which cost
+what real ones do.
 
 Plain and biased attention take turns, and the fastest of each counts, so that other work on the
 machine disturbs both alike. The error is that of sampled query rows against float64, for plain and

@@ -184,9 +184,9 @@ class GgaGeometry:
     float32.
 
     Tokens: t latent frames of h x (w_exo + w_ego) patches, token = f * h * w + r * w + c with w =
-        w_exo + w_ego, exo columns first. A query's direction is its pixel's viewing ray, a key's
-        the way from the ego camera (of the query's frame) to the exo point that it shows; both in
-        world axes. Ego keys and keys without depth are the zero vector."""
+    w_exo + w_ego, exo columns first. A query's direction is its pixel's viewing ray, a key's
+    the way from the ego camera (of the query's frame) to the exo point that it shows; both in
+    world axes. Ego keys and keys without depth are the zero vector."""
 
     query_dirs: Tensor  # [t, h * w_ego, 3] float32, |dir| <= 1 (pooled, not renormalised)
     key_dirs: Tensor  # [t (query frame), t * h * w, 3] float32, over all tokens; zero vectors as said above

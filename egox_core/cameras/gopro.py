@@ -1,9 +1,9 @@
 """The raw lens of Ego-Exo4D's exo cameras, from the K that its annotations carry.
 
 That K is not the lens of the raw video: it is what OpenCV's fisheye undistortion gives as the new
-    camera matrix, with balance 0.8, for the raw lens and the four distortion numbers beside it,
-    which are the raw lens' own. The new focal length grows with the raw one, so the raw one is
-    found by bisection."""
+camera matrix, with balance 0.8, for the raw lens and the four distortion numbers beside it,
+which are the raw lens' own. The new focal length grows with the raw one, so the raw one is
+found by bisection."""
 
 from __future__ import annotations
 

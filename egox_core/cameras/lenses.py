@@ -5,9 +5,9 @@ Focal lengths, centres, sizes and quarter turns belong to the camera
 (:mod:`egox_core.cameras.model`).
 
 Pinhole: ``x / z``. Fisheye lenses measure the incidence angle theta and put the point at radius
-    ``theta * (1 + k1 theta^2 + k2 theta^4 + ...)``: four numbers in OpenCV's fisheye model, six in
-    Aria's, whose plane then moves by a tangential and a thin-prism part (the FisheyeRadTanThinPrism
-    of projectaria_tools)."""
+``theta * (1 + k1 theta^2 + k2 theta^4 + ...)``: four numbers in OpenCV's fisheye model, six in
+Aria's, whose plane then moves by a tangential and a thin-prism part (the FisheyeRadTanThinPrism
+of projectaria_tools)."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 """A camera: lens, intrinsics, size and quarter turns; project, unproject, rescale, crop, turn.
 
 Pixel convention: integer coordinates are pixel centres (no +0.5), u is the column, v the row. A
-    picture of width W therefore spans -0.5 ... W-0.5. ``K`` and size belong to the unturned sensor;
-    pixels that go in and out of :func:`project` and :func:`unproject` are those of the stored
-    picture, which is the sensor's turned clockwise by ``quarter_turns`` steps of 90 degrees (Aria:
-    one step; the stored picture is the upright one)."""
+picture of width W therefore spans -0.5 ... W-0.5. ``K`` and size belong to the unturned sensor;
+pixels that go in and out of :func:`project` and :func:`unproject` are those of the stored
+picture, which is the sensor's turned clockwise by ``quarter_turns`` steps of 90 degrees (Aria:
+one step; the stored picture is the upright one)."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def project(
     """Stored pixels of points in the camera frame. Differentiable, float32 or float64.
 
     Valid: inside the lens' angle, in front of a pinhole. A valid point may be outside the picture
-        (see :func:`inside_picture`); invalid ones hold finite, meaningless pixels."""
+    (see :func:`inside_picture`); invalid ones hold finite, meaningless pixels."""
     plane, valid = LENSES[camera.lens].project(
         points_cam, camera.distortion, math.radians(camera.max_angle_deg)
     )

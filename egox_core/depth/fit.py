@@ -6,8 +6,8 @@ goes on from its line with Tukey's biweight over all valid pixels. It needs no r
 cut what is off the line, whereas cutting noisy values at their own quantiles flattens the slope.
 
 numpy, not torch: frames are fitted side by side in a few threads, each of them single-threaded,
-    which on a small or busy machine beats splitting each of the many short array passes over all
-    cores."""
+which on a small or busy machine beats splitting each of the many short array passes over all
+cores."""
 
 from __future__ import annotations
 

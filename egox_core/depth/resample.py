@@ -189,7 +189,7 @@ def fit_depth_size(depth: DepthVideo, width: int, height: int, name: str = "dept
     """The depth, its masks and its camera at ``width`` x ``height``.
 
     Same height, but wider: centre-cropped. Same aspect (to 0.5 %): resampled; between near and far
-        the nearest sample is taken, because a mean of them is on neither surface.
+    the nearest sample is taken, because a mean of them is on neither surface.
 
     Raises:
         EgoXInputError: another aspect.

@@ -1,9 +1,9 @@
 """Trust in each depth pixel: a soft map for geometry-guided attention.
 
 Reconstruction errors would otherwise go straight into the attention bias. Depth models err in three
-    known ways: they smear depth across edges, they miss pixels, and they flicker. Each lowers the
-    trust smoothly; where nothing is wrong it is 1. Valid pixels keep ``FLOOR``, because 0 means
-    that there is no depth at all."""
+known ways: they smear depth across edges, they miss pixels, and they flicker. Each lowers the
+trust smoothly; where nothing is wrong it is 1. Valid pixels keep ``FLOOR``, because 0 means
+that there is no depth at all."""
 
 from __future__ import annotations
 

@@ -203,7 +203,7 @@ class Fallback:
     same queries.
 
     Once none is left, the mathematical form does the work. Memory that runs out is raised: no
-        kernel's fault."""
+    kernel's fault."""
 
     def __init__(self, choice: Choice, recompute: bool) -> None:
         self.choice = choice

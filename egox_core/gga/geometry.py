@@ -2,10 +2,10 @@
 1 to 11).
 
 Steps, as in the released inference: exo pixels to world points, cropped and sampled to latents; for
-    every ego frame the unit directions from its camera centre to the points of every frame; ego
-    rays in world axes; 2x2 pooling to tokens by averaging without renormalising. All in float64 on
-    the CPU, kept in float32. Golden: ``gga_geometry_*``. LoRAs trained as the released trainer does
-    see other ego rays: :func:`with_trainer_rays`."""
+every ego frame the unit directions from its camera centre to the points of every frame; ego
+rays in world axes; 2x2 pooling to tokens by averaging without renormalising. All in float64 on
+the CPU, kept in float32. Golden: ``gga_geometry_*``. LoRAs trained as the released trainer does
+see other ego rays: :func:`with_trainer_rays`."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ class AttentionRecord:
     (normed, rotated).
 
     Holds all keys and the ego queries, so that any pixel can be looked at afterwards: 0.4 GB for
-        the 14B model at the released size, on the CPU."""
+    the 14B model at the released size, on the CPU."""
 
     q_ego: Tensor  # [t * h * w_ego, heads * d], in the model's dtype
     k: Tensor  # [tokens, heads * d]

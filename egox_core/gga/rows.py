@@ -167,7 +167,7 @@ def linear_part(geometry: GgaGeometry, options: GgaOptions) -> tuple[Tensor | No
     None: 1 and 0.
 
     Keys without geometry are not scaled by their trust of 0: their bias is nearly 0 as it is, and
-        the twin keeps it."""
+    the twin keeps it."""
     has_geometry = geometry.key_trust > 0
     gain = offset = None
     if options.mode == "power":

@@ -121,7 +121,7 @@ def region_psnr(
     """dB over all marked pixels of the clip together; None where nothing is marked.
 
     Pooled, not a mean over frames: a frame in which a handful of pixels is marked must not weigh as
-        much as a full one."""
+    much as a full one."""
     if not bool(region.any()):
         return None
     mean = float(error[region].mean())

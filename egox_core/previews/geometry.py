@@ -2,8 +2,8 @@
 λ_g.
 
 The weight is what the bias makes of a score: exp(bias) times the attention that the key would have
-    got. The page's own twin of the formula (``web/js/previews/weights.mjs``) is held to
-    :func:`..gga.bias.bias_from_cosine` by a test."""
+got. The page's own twin of the formula (``web/js/previews/weights.mjs``) is held to
+:func:`..gga.bias.bias_from_cosine` by a test."""
 
 from __future__ import annotations
 

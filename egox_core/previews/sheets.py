@@ -1,7 +1,7 @@
 """A clip as a few contact sheets (JPEG), from which a browser draws any frame at once.
 
 Sheets rather than a video: several of them stay in step to the frame while one scrubs, and no
-    browser lacks the codec."""
+browser lacks the codec."""
 
 from __future__ import annotations
 

@@ -114,9 +114,9 @@ def patches(points: ScreenPoints, options: SplatOptions, scale: float) -> tuple[
     takes the point's colour where |inverse d| <= blend (:func:`blend_reach`).
 
     A patch is the parallelogram of the projected steps: neighbours tile the surface, and an outline
-        is overdrawn by about the half sample that it may really reach. Its axes are stretched to at
-        least ``min_size_px``, for pixels are no smaller, and cut at ``max_size_px``; the directions
-        stay.
+    is overdrawn by about the half sample that it may really reach. Its axes are stretched to at
+    least ``min_size_px``, for pixels are no smaller, and cut at ``max_size_px``; the directions
+    stay.
 
     Args:
         scale: picture height / reference height.

@@ -2,8 +2,8 @@
 up, z backward).
 
 The layout is the common one of NeRF data sets: ``fl_x``, ``cx``, ``w``,
-    ``frames[].transform_matrix``. Cameras are upright, as in COLMAP files; the Aria lens is written
-    as OpenCV fisheye fitted to it, and the exact camera beside it."""
+``frames[].transform_matrix``. Cameras are upright, as in COLMAP files; the Aria lens is written
+as OpenCV fisheye fitted to it, and the exact camera beside it."""
 
 from __future__ import annotations
 

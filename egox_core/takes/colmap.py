@@ -1,8 +1,8 @@
 """Camera paths as COLMAP text files (cameras.txt, images.txt), which most 3D tools read.
 
 COLMAP knows no turned sensors and puts pixel centres at half integers: cameras are written upright
-    (quarter turns worked into intrinsics and pose, the same pixels) and with 0.5 added to the
-    centre."""
+(quarter turns worked into intrinsics and pose, the same pixels) and with 0.5 added to the
+centre."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def meta_beside(depth_path: Path) -> Path | None:
     where there is none.
 
     A link that leads to another folder is not followed: the depth's place was allowed, its target's
-        was not."""
+    was not."""
     folders = (depth_path, depth_path.parent) if depth_path.is_dir() else (depth_path.parent,)
     paths = (folder / META for folder in folders)
     return next(

@@ -2,8 +2,8 @@
 nothing.
 
 What is uploaded at once belongs together and gets a folder of its own: two takes' depth.npz never
-    are in one, and what is looked for beside a file (a meta.json beside its depth) is never another
-    take's."""
+are in one, and what is looked for beside a file (a meta.json beside its depth) is never another
+take's."""
 
 from __future__ import annotations
 

@@ -22,8 +22,8 @@ def down_axis(
     axis.
 
     Exo cameras are pitched on purpose and a wearer looks down, but both are seldom rolled: their
-        right-hand axes are level, their down axes are not. The wearer's whole path weighs as much
-        as one exo camera."""
+    right-hand axes are level, their down axes are not. The wearer's whole path weighs as much
+    as one exo camera."""
     turn = sensor_from_upright(quarter_turns)
     ego_rotation, exo_rotation = ego_w2c[:, :, :3].double(), exo_w2c[:, :, :3].double()
     rights = torch.einsum("tij,i->tj", ego_rotation, turn[:, 0])

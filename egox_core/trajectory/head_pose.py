@@ -140,7 +140,7 @@ def _path(
     solid: np.ndarray,  # [T, 3, 3] NaN where no model has the head
     notes: list[str],
 ) -> HeadPath:
-    known = np.isfinite(solid).all((1, 2))
+    known = np.asarray(np.isfinite(solid).all((1, 2)))
     seen = _seen(points, rotation, place - evidence.origin, camera.fx, known)
     if points.rigid is not None:
         odd = torch.isfinite(points.rigid).all(-1).all(-1).numpy() & ~known
@@ -184,7 +184,8 @@ def _solid(points: HeadPoints, evidence: Evidence, view: ExoView) -> tuple[np.nd
         far = np.linalg.norm(eyes, axis=-1) * scale
         place = origin + np.einsum("tij,tj->ti", world_from_exo, ray * far[:, None])
     solid = world_from_exo @ heads
-    return solid, np.where(np.isfinite(solid).all((1, 2))[:, None], place, np.nan)
+    whole = np.isfinite(solid.reshape(count, -1)).all(-1, keepdims=True)
+    return solid, np.where(whole, place, np.nan)
 
 
 def _times(times_s: Tensor | None, count: int) -> np.ndarray:

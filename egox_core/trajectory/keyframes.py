@@ -378,7 +378,7 @@ def fit_keyframes(
     within the tolerances.
 
     Greedy: the pose that is missed by most is added until none is missed. The first and the last
-        are always kept."""
+    are always kept."""
     count = len(w2c)
     if count < 3:
         return list(range(count))

@@ -114,9 +114,9 @@ def interpolate_poses(
     no change.
 
     A target that has a pose gets it bit for bit: released poses carry few digits and are not
-        renormalised. The spline runs through all poses, also where single gaps are linear or hold.
-        The page's editor has the same in ``web/js/editor/model/track.mjs``; a test holds the two
-        together."""
+    renormalised. The spline runs through all poses, also where single gaps are linear or hold.
+    The page's editor has the same in ``web/js/editor/model/track.mjs``; a test holds the two
+    together."""
     if len(w2c) == 1:
         return w2c.double().expand(len(targets), 3, 4).clone()
     near = torch.searchsorted(moments.double(), targets.double() - 1e-9).clamp(max=len(w2c) - 1)

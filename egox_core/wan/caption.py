@@ -2,7 +2,7 @@
 answer is worth.
 
 The form is that of the captions which the released LoRA was trained with: two sections, each with a
-    scene and actions."""
+scene and actions."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ The host's stock loader skips files in the released naming
 they matched and refuse a file that matches nothing.
 
 The tables: diffusers' names on the left, the native ones (ComfyUI, Wan's own) on the right; block
-    parts are relative to ``blocks.N.``. Verified on a whole converted transformer."""
+parts are relative to ``blocks.N.``. Verified on a whole converted transformer."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def build_cache(
     """Makes (or completes) the cache of a manifest; shards that fit their fingerprint are kept.
 
     Several processes, on several machines too, may work on one folder: none makes a shard that
-        another one makes.
+    another one makes.
 
     Args:
         part: (i, n) makes every n-th shard from the i-th on. The part that ends last writes the

@@ -2,9 +2,9 @@
 aligned to it.
 
 Metric: Depth Anything V2 metric, ZoeDepth, Depth Pro, ... Relative: Depth Anything V2, DPT, ... No
-    folder of transformers holds a video depth model, so the second one, too, looks at each frame
-    for itself: it gives sharper edges and no scale that jumps, since its scale is the fit's, but it
-    isn't one depth over time as a video model's is."""
+folder of transformers holds a video depth model, so the second one, too, looks at each frame
+for itself: it gives sharper edges and no scale that jumps, since its scale is the fit's, but it
+isn't one depth over time as a video model's is."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
 """Object masks of one clip from a file: ``<clip>.npz``.
 
 Arrays: ``clip`` (the clip's name), ``truth`` [N, T, H, W] and ``truth_ids`` [N] of the true ego
-    video, ``generated`` [M, T, H, W] and ``generated_ids`` [M] of the generated one; bool or 0/1
-    integers. Objects are matched by id, as a tracker gives them when both videos are tracked from
-    one shared first mask. Without ``generated`` and ``generated_ids`` only what the true masks
-    alone tell is measured: whether the objects' colours are right. ``truth_seen`` [N, T], which
-    synthetic takes carry, is the share of an object's ego pixels whose surface exo sees too.
+video, ``generated`` [M, T, H, W] and ``generated_ids`` [M] of the generated one; bool or 0/1
+integers. Objects are matched by id, as a tracker gives them when both videos are tracked from
+one shared first mask. Without ``generated`` and ``generated_ids`` only what the true masks
+alone tell is measured: whether the objects' colours are right. ``truth_seen`` [N, T], which
+synthetic takes carry, is the share of an object's ego pixels whose surface exo sees too.
 
 ``prepare`` cuts the masks of a synthetic take to its clips: the same frames, the same size as the
 true ego video."""

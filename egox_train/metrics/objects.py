@@ -40,8 +40,8 @@ def object_rows(
     nothing to average.
 
     An object without a mask in the generated video counts as missing: IoU and contour accuracy are
-        0 for it by their definitions, and it has no location, so it is left out of the location
-        errors and counted.
+    0 for it by their definitions, and it has no location, so it is left out of the location
+    errors and counted.
 
     Raises:
         EgoXInputError: masks of another size or length than the videos.

@@ -19,7 +19,7 @@ def single_threaded() -> Generator[int]:
     there were before.
 
     Ray casting is thousands of small operations: threads inside each would spend their time waiting
-        for one another, on a busy machine twenty times as long as the work takes."""
+    for one another, on a busy machine twenty times as long as the work takes."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -361,7 +362,7 @@ def head_target(folder: Path, *, meta: bool = False, replace: bool = False) -> P
 def write_head(
     folder: Path,
     trajectory: CameraTrajectory,
-    looks: Mapping[str, object],  # of estimate_take
+    looks: Mapping[str, Any],  # of estimate_take
     *,
     meta: bool = False,
     replace: bool = False,

@@ -6,7 +6,7 @@
                               batch, base hash
 
 There is no random state to keep: noise, timesteps and order follow from the seed and the sample's
-    number, dropout from the seed and the step.
+number, dropout from the seed and the step.
 
 SIGTERM, SIGUSR1 and Ctrl-C ask the loop to finish its step, save, and end with 0
 (:class:`StopRequest`).

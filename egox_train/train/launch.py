@@ -2,7 +2,7 @@
 batch.
 
 A combination that no test covers is refused at the start: it would train wrongly, or fail after
-    hours."""
+hours."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ def model_timesteps(sigmas: Tensor) -> Tensor:  # [B] -> [B] float32
     (quirks 30).
 
     A sum of float32 errors must not turn 14.000 into 13: anything within 1e-3 of a whole number is
-        that number."""
+    that number."""
     scaled = sigmas.double() * TRAIN_TIMESTEPS
     return torch.floor(scaled + 1e-3).float()
 

@@ -134,7 +134,7 @@ class _ParkedBlock(torch.autograd.Function):
     gradients.
 
     Only the first input gets a gradient: text and time come from frozen layers. Gradients of what
-        is trained inside the block (the LoRA) are added to the parameters by the inner backward.
+    is trained inside the block (the LoRA) are added to the parameters by the inner backward.
     """
 
     @staticmethod

@@ -2,7 +2,7 @@
 looks for, and where the ego camera sits.
 
 Drawn frame of a head: x to the wearer's right, y forward, z up, origin in the middle of the skull;
-    metres."""
+metres."""
 
 from __future__ import annotations
 

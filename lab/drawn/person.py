@@ -1,7 +1,7 @@
 """The wearer: a jointed figure of capsules and spheres, both arms reaching for given palm paths.
 
 Body frame: hips above the origin, facing +y, x to the wearer's right, z up, metres. The head turns
-    to a gaze point and carries the ego camera at the left temple, where such glasses have it."""
+to a gaze point and carries the ego camera at the left temple, where such glasses have it."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class Solid:
         """Spheres that together contain the solid.
 
         A slab gets up to 6 x 6 of them: one sphere about a wall would contain the whole room, and
-            cull nothing."""
+        cull nothing."""
         if self.kind != "box":
             return torch.tensor([[0.0, 0.0, 0.0, self.bounding_radius]])
         edges = [2 * half for half in self.size]

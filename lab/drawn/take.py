@@ -90,9 +90,9 @@ def make_take(spec: SyntheticSpec | None = None, progress: Progress = no_progres
     """Draw and render a take.
 
     Every ray is intersected with the solids in closed form: depth, masks and poses are exact
-        (float32 rounding, about 1e-6 of the distance), and the picture of a surface is the same
-        from both cameras but for each camera's own pixel footprint. The head hides from the ego
-        camera; arms, hands and body are seen."""
+    (float32 rounding, about 1e-6 of the distance), and the picture of a surface is the same
+    from both cameras but for each camera's own pixel footprint. The head hides from the ego
+    camera; arms, hands and body are seen."""
     spec = spec or SyntheticSpec()
     layout = draw_layout(spec)
     with single_threaded() as threads:

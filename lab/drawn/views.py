@@ -98,7 +98,7 @@ class Renderer:
     from frame to frame.
 
     Pixels of F frames are numbered through: frame * H * W + row * W + column ("flat"). Small
-        pictures are cast several frames at once, since each cast has a fixed cost."""
+    pictures are cast several frames at once, since each cast has a fixed cost."""
 
     def __init__(
         self,

@@ -1,11 +1,11 @@
 """One forward of the patched model: the whole canvas in, geometry in its self-attention, ego out.
 
 torch.compile: the host's compile node drops every guard on transformer_options, so compiled code of
-    an earlier run is taken again although another wrapper, another strength or another window is in
-    there. What changes from run to run and from call to call therefore runs outside of compiled
-    code (``torch.compiler.disable``); whether there is a canvas, whether geometry guides and
-    whether tokens have positions of their own shows in the names of keyword arguments, whose guards
-    stay."""
+an earlier run is taken again although another wrapper, another strength or another window is in
+there. What changes from run to run and from call to call therefore runs outside of compiled
+code (``torch.compiler.disable``); whether there is a canvas, whether geometry guides and
+whether tokens have positions of their own shows in the names of keyword arguments, whose guards
+stay."""
 
 from __future__ import annotations
 

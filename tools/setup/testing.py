@@ -110,7 +110,7 @@ def newest_frontend(environment: Environment) -> str | None:
 
 
 def check_gates(environment: Environment) -> int:
-    """What a commit has to pass before any test: lints, format and types."""
+    """Run what a commit has to pass before any test: lints, format and types."""
     for gate in (["check", "."], ["format", "--check", "."]):
         print("ruff", *gate[:-1], flush=True)
         if code := environment.run(["-m", "ruff", *gate]):

@@ -173,7 +173,7 @@ class Graph:
         such as "5:3".
 
         A bypassed node is left out and passes nothing on: none of ours has an input of the type of
-            its output."""
+        its output."""
         prompt: dict[str, Any] = {}
         for node in self.nodes:
             if node.number in self.insides:

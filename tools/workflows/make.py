@@ -1,14 +1,14 @@
 """Write the shipped workflows from one description of each graph.
 
-    python3 run.py make workflows             # all of them python3 run.py make workflows egox_fast
-    # some python3 run.py make workflows --measure   # first measure each node's height in a browser
-    (nodes have changed)
+    python3 run.py make workflows             # all of them
+    python3 run.py make workflows egox_fast   # some
+    python3 run.py make workflows --measure   # first each node's height in a browser: nodes changed
 
 It starts the host with the pack. Each graph is written twice: as the page saves it, and in the API
-    form that is queued without a page (``workflows/api``). Widget order, socket types and defaults
-    come from its ``/object_info``, so that what is written is what its front end would have saved.
-    Node heights come from ``node_heights.json``: the larger of those in which the front end's two
-    renderings draw a node, so that nothing overlaps in either."""
+form that is queued without a page (``workflows/api``). Widget order, socket types and defaults
+come from its ``/object_info``, so that what is written is what its front end would have saved.
+Node heights come from ``node_heights.json``: the larger of those in which the front end's two
+renderings draw a node, so that nothing overlaps in either."""
 
 from __future__ import annotations
 

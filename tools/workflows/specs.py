@@ -85,7 +85,7 @@ def egox_demo(graph: Graph) -> Page:
 
 
 def small_clip() -> dict[str, int]:
-    """What *Load Exo Video* takes for the small model."""
+    """Values of *Load Exo Video* for the small model."""
     size = {"width": SHIPPED.exo_width, "height": SHIPPED.size}
     return {**size, "frame_count": SHIPPED.frames}
 

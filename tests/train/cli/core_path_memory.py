@@ -2,7 +2,7 @@
 do.
 
 Arguments: the repository, an empty folder, frames. Prints its peak in MB, without the float32
-    pictures and masks that the host's sockets hold by contract."""
+pictures and masks that the host's sockets hold by contract."""
 
 from __future__ import annotations
 
