@@ -3,10 +3,12 @@ encoder."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
-from tools.setup.environment import Environment
-from tools.setup.layout import SetupError
+from egox_core.errors import EgoXInputError
 
 CODE = """
 import sys
@@ -19,19 +21,24 @@ save_file({"embedding": LotusConditioning.execute().result[0][0][0].float().cpu(
 """
 
 
-def save_text_embedding(environment: Environment | None, file: Path) -> None:
+def save_text_embedding(file: Path) -> None:
     """Writes ``embedding`` [tokens, width] as the stock node gives it, so that training and
     sampling share it.
 
     Raises:
-        SetupError: no host, or one that can't run the node.
+        EgoXInputError: no host (``run.py`` names it in EGOX_HOST_DIR), or one that can't run the
+            node.
     """
-    if environment is None or environment.host is None:
-        raise SetupError(
-            f"{file.name} comes from the host's LotusConditioning, and there is no host here; make it "
-            "where there is one, and bring it along."
+    host = os.environ.get("EGOX_HOST_DIR")
+    if host:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        subprocess.run([sys.executable, "-c", CODE, host, str(file)])
+    if not file.is_file():
+        raise EgoXInputError(
+            file.name,
+            got=f"a ComfyUI in {host} that does not run LotusConditioning"
+            if host
+            else "no ComfyUI",
+            expected="the host's LotusConditioning, whose text the small model is trained with",
+            fix="begin by `python3 run.py train-demo` where there is a host, or bring the file along",
         )
-    file.parent.mkdir(parents=True, exist_ok=True)
-    code = environment.run(["-c", CODE, str(environment.host.root), str(file)])
-    if code or not file.is_file():
-        raise SetupError("The host's LotusConditioning could not be run.")

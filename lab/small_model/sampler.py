@@ -26,7 +26,6 @@ from egox_train.wan.diffusers_processor import GgaScope, install_gga
 from egox_train.wan.text import make_text_encoder
 from egox_train.wan.transformer import load_base
 from egox_train.wan.vae import VaeEncoder
-from tools.setup.environment import this_environment
 
 from .files import WorkFiles
 from .held_out import HeldOutClip
@@ -88,7 +87,7 @@ class SmallModelSampler:
         """The model that ships."""
         files = files or WorkFiles()
         if not files.text.is_file():
-            save_text_embedding(this_environment(), files.text)
+            save_text_embedding(files.text)
         return cls(files.base, files.vae, files.lora, files.text)
 
     def fingerprint(self) -> str:

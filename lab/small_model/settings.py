@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from lab.drawn.spec import Wearer
@@ -33,7 +35,10 @@ class ClipSettings:
     depth_errors: float = 0.2
 
 
-SHIPPED = ClipSettings(size=128, exo_width=224)
+_DEMO = json.loads(
+    (Path(__file__).parents[2] / "models/demo/stages/demo.json").read_text(encoding="utf-8")
+)
+SHIPPED = ClipSettings(size=_DEMO["height"], exo_width=_DEMO["width"])
 """Clips of the weights in models/demo: no training at the sizes above has replaced them yet."""
 
 

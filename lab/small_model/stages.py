@@ -9,7 +9,6 @@ from typing import Any
 
 from egox_core.safe_files import write_json
 from egox_train.train.checkpoints import StopRequest
-from tools.setup.environment import this_environment
 
 from .clips import make_clips
 from .files import WorkFiles
@@ -72,7 +71,7 @@ def _latents(context: StageContext, clips: int) -> Path | None:
     signal stopped it."""
     files, training = context.files, context.training
     if not files.text.is_file():
-        save_text_embedding(this_environment(), files.text)
+        save_text_embedding(files.text)
     with StopRequest() as stop:
         for split, count in (("validation", training.validation_clips), ("train", clips)):
             if not make_clips(

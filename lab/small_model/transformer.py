@@ -12,8 +12,8 @@ import yaml
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-import train_egox
 from egox_core.safe_files import atomic_write
+from egox_train.cli import front
 from egox_train.train.export import export
 
 from .settings import DemoTraining, Schedule
@@ -24,7 +24,7 @@ def train(folder: Path, values: Mapping[str, Any]) -> dict[str, Any] | None:
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "asked.yaml"
     config.write_text(yaml.safe_dump({**values, "output": str(folder)}), encoding="utf-8")
-    if code := train_egox.main(["train", "--config", str(config)]):
+    if code := front.main(["train", "--config", str(config)]):
         raise SystemExit(code)
     log = [
         json.loads(line)

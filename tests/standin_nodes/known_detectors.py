@@ -33,7 +33,7 @@ from egox_core.takes.take import Take, load_take  # noqa: E402
 from egox_core.trajectory.head_template import POINTS  # noqa: E402
 from lab.drawn.detected import SeenPerson, seen_people  # noqa: E402
 from lab.drawn.layout import draw_layout  # noqa: E402
-from tools.sample import samples  # noqa: E402
+from lab.sample import samples  # noqa: E402
 
 CATEGORY = "EgoX/tests"
 PREFIX = "EgoXTests"

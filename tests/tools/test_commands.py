@@ -133,7 +133,7 @@ class Recorder(Environment):
         (["bench", "some_bench", "--size", "64"], ["-m", "benchmarks.some_bench", "--size", "64"]),
         (
             ["make", "sample", "calm_room", "--out", "x"],
-            ["-m", "tools.sample", "calm_room", "--out", "x"],
+            ["-m", "lab.sample", "calm_room", "--out", "x"],
         ),
         (["make", "texts", "--check"], ["-m", "tools.texts", "--check"]),
     ],

@@ -29,7 +29,7 @@ MODULES = {
 MAKERS = {
     "workflows": "tools.workflows.make",
     "texts": "tools.texts",
-    "sample": "tools.sample",
+    "sample": "lab.sample",
     "standins": "tools.rigs.standins",
     "pictures": "tools.pictures",
 }

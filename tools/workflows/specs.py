@@ -14,7 +14,6 @@ from typing import Any
 
 from egox_core.file_names import EXO
 from egox_core.video.reader import video_mark
-from lab.small_model.settings import SHIPPED, DemoTraining
 
 from . import notes as notes
 from .graph import Graph, Node, Subgraph
@@ -51,6 +50,10 @@ from .parts import (
     scene_and_prior,
 )
 
+DEMO = json.loads(
+    (Path(__file__).parents[2] / "models/demo/stages/demo.json").read_text(encoding="utf-8")
+)
+"""Sizes and sampling of the small model that ships."""
 # The sample's own path at its first, middle and last frame, for a graph whose poses are set by
 # hand.
 SAMPLE_MARK = json.dumps(video_mark(Path(__file__).resolve().parents[2] / SAMPLE_VIDEO))
@@ -86,19 +89,17 @@ def egox_demo(graph: Graph) -> Page:
 
 def small_clip() -> dict[str, int]:
     """Values of *Load Exo Video* for the small model."""
-    size = {"width": SHIPPED.exo_width, "height": SHIPPED.size}
-    return {**size, "frame_count": SHIPPED.frames}
+    return {"width": DEMO["width"], "height": DEMO["height"], "frame_count": DEMO["frames"]}
 
 
 def small_geometry(graph: Graph, video: str, **options: Any) -> Stages:
     """Stages 1 to 4 as the small model was trained on them."""
-    depth = {"preset": SHIPPED.preset}
+    depth = {"preset": DEMO["preset"]}
     return geometry(graph, video, depth=depth, **options, **small_clip())
 
 
 def small_egox(graph: Graph) -> EgoX:
     """Stage 5 with the weights that come with the pack."""
-    training = DemoTraining()
     return egox(
         graph,
         small={
@@ -106,10 +107,10 @@ def small_egox(graph: Graph) -> EgoX:
             "vae": "egox_demo_vae.safetensors",
             "lora": "egox_demo_lora.safetensors",
         },
-        steps=training.sample_steps,
+        steps=DEMO["steps"],
         cfg=1.0,
         rays="auto",
-        shift=training.shift,
+        shift=DEMO["shift"],
     )
 
 

@@ -102,6 +102,6 @@ def test_a_stopped_training_leaves_its_stage_open(tiny_training, tmp_path, monke
     context = stages.StageContext(files=files, training=tiny_training)
     files.work.mkdir(parents=True)
     for step, done in ((2, False), (3, True)):
-        monkeypatch.setattr(transformer.train_egox, "main", stopped_at(step))
+        monkeypatch.setattr(transformer.front, "main", stopped_at(step))
         assert stages.base(context) is done
     assert shipped == [files.base]

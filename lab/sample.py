@@ -30,13 +30,12 @@ from lab.drawn.detected import detected_people, seen_people
 from lab.drawn.layout import draw_layout
 from lab.small_model.clips import clip_spec
 from lab.small_model.settings import FIRST_SEED, SHIPPED
-from tools.setup.layout import REPO_ROOT
+
+REPO_ROOT = Path(__file__).resolve().parents[1]
 
 LIMIT_BYTES = 3_000_000
-FINE_WIDTH, FINE_SIZE = (
-    448,
-    256,
-)  # px of the small model's sample: finer than it works, so that one can see it
+# px of the small model's sample: finer than it works, so that one can see it
+FINE_WIDTH, FINE_SIZE = 448, 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

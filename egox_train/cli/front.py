@@ -1,0 +1,55 @@
+"""The front of ``train_egox.py``: its subcommands, and exit codes for what they raise."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from egox_core.errors import EgoXInputError
+
+from ..parallel import LostClusterError
+from .data import engine_of
+from .progress_line import ProgressLine
+from .train import COMMANDS
+
+ROOT = Path(__file__).resolve().parents[2]
+ABOUT = "Train an EgoX LoRA without ComfyUI: see docs/training.md. Each subcommand explains itself with --help."
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one subcommand; 0, 2 for input that was refused, 130 when interrupted."""
+    parser = argparse.ArgumentParser(prog="train_egox.py", description=ABOUT)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, command in COMMANDS.items():
+        command.add_arguments(
+            commands.add_parser(name, help=command.help, description=command.help)
+        )
+    args = parser.parse_args(arguments)
+    try:
+        with engine_of(args):
+            return COMMANDS[args.command].run(args, ProgressLine())
+    except LostClusterError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        sys.stdout.flush()
+        os._exit(2)  # Ray's own end of the process is a crash then
+    except EgoXInputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:  # a full disk, a folder without rights: whatever was finished is whole
+        print(
+            f"error: {error}. What was finished before stays; mend this and start the same command again.",
+            file=sys.stderr,
+        )
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    except ModuleNotFoundError as error:
+        print(
+            f"error: the package {error.name} is not installed. Install the train extra: "
+            f'pip install -e "{ROOT}[train]"',
+            file=sys.stderr,
+        )
+        return 2
