@@ -2,10 +2,9 @@
 sweep.
 
 In: generated and true ego video [T, H, W, 3] (float 0...1), the ego prior and its geometry. Out:
-degrees and dB per frame; lists of λ_g and LoRA strength.
+degrees and dB per frame (:mod:`.path_error`, :mod:`.image`); lists of λ_g and LoRA strength.
 """
 
-from .path_error import PathError, path_error
 from .sweep import SweepPoint, sweep_points
 
-__all__ = ["PathError", "SweepPoint", "path_error", "sweep_points"]
+__all__ = ["SweepPoint", "sweep_points"]
