@@ -333,9 +333,10 @@ def reembed(
 ) -> tuple[list, list]:
     """In mode ``released``, conditioning with the picture embedding of this run's own noise, else
     what came in."""
-    clip_vision, same = canvas.clip_vision, canvas.noise_seed == seed and canvas.noise == noise
+    same = canvas.noise_seed == seed and canvas.noise == noise
     if canvas.image_embedding != RELEASED or not has_image_embedding(model) or same:
         return positive, negative
+    clip_vision = canvas.clip_vision
     assert clip_vision is not None  # EgoX Conditioning says none of a canvas without
     embedding = released_embedding(
         canvas.vae, clip_vision, canvas.exo_latent, canvas.prior_latent, seed, noise
