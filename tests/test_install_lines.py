@@ -18,7 +18,7 @@ import train_egox
 from tests.paths import ROOT
 
 PAGES = ("docs/training.md", "docs/evaluation.md")
-SPEAKING = ("egox_core", "nodes", "benchmarks")
+SPEAKING = ("egox_core", "egox_train", "nodes", "benchmarks")
 """Folders whose messages name packages."""
 ALL_EXTRAS = "geometry,evaluate,train,cluster,track,zero3"  # but run.py's own
 
@@ -45,7 +45,8 @@ def shell(tmp_path) -> Path:
     for path in ROOT.iterdir():
         if path.is_dir() and not path.name.startswith((".", "__")):
             (tmp_path / path.name).mkdir()
-    for name in ("pyproject.toml", "README.md", "egox_core/__init__.py"):
+    faces = ("egox_core/__init__.py", "egox_train/__init__.py")
+    for name in ("pyproject.toml", "README.md", *faces):
         shutil.copy(ROOT / name, tmp_path / name)
     return tmp_path
 
@@ -99,7 +100,7 @@ def test_the_repository_is_one_package(shell):
     )
     assert run.returncode == 0, run.stderr[-3000:]
     (top,) = (shell / "egg").glob("*/top_level.txt")
-    assert top.read_text(encoding="utf-8").split() == ["egox_core"]
+    assert top.read_text(encoding="utf-8").split() == ["egox_core", "egox_train"]
 
 
 def test_commands_are_quoted_for_every_shell():

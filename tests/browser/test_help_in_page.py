@@ -106,7 +106,7 @@ def test_help_on_what_a_subgraph_s_node_shows(same_page, shipped):
     newer = same_page(size=(1400, 900), vue_nodes=True)
     newer.load(shipped("egox_demo"))
     newer.show()
-    row = newer.page.get_by_test_id("node-widget").filter(has_text="Steps")
+    row = newer.page.locator('[data-testid="node-widget"][data-widget-name="steps"]')
     row.hover()
     assert row.get_attribute("title") == STEPS
 

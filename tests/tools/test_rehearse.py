@@ -7,8 +7,8 @@ import re
 
 import pytest
 
+from tools.rehearse import scaled_float8, umt5_shapes
 from tools.rigs import standin_shapes as rig
-from tools.setup.rehearse import scaled_float8, umt5_shapes
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ MODULES = {
     "prior": ("egox_train.cli.prior", "render the ego prior of a take, without a graph"),
     "fidelity": ("benchmarks.fidelity", "compare our numbers with those of the released code"),
     "rehearse": (
-        "tools.setup.rehearse",
+        "tools.rehearse",
         "run egox_basic with random files of true size (32 GB of disk)",
     ),
     "train-demo": ("lab.small_model", "train the small model that ships, in slices of any length"),

@@ -41,7 +41,12 @@ ROWS = (
     Row("EgoXLoadLora", "strength", "LoRA (1 as trained)"),
     Row("EgoXWanSampler", "steps", "Steps"),
     Row("EgoXSampleLong", "steps", "Steps"),
-    Row("EgoXWanSampler", "recompute_exo", "Recompute exo every … steps", where_promoted=True),
+    Row(
+        "EgoXWanSampler",
+        "recompute_exo",
+        "Recompute exo every … steps (above 1: 7.5 GB)",
+        where_promoted=True,
+    ),
     Row("EgoXWanSampler", "seed", "Seed"),
     Row("EgoXSampleLong", "seed", "Seed"),
     Row("EgoXConditioning", "low_memory", "Little memory"),

@@ -50,8 +50,8 @@ The same moment from up to four sides: what one camera's prior lacks, another on
 the pack's own, sampled by its small model, and the file *grid* shows what one camera gives, two and four, and the ego
 video of all four.
 
-1. *Rank Exo Cameras* says how much of the person's view each camera could show. Take the best one as the first: it is
-   the one that the model is shown and that λ_g refers to.
+1. *Rank Exo Cameras*, in *Further cameras*, says how much of the person's view each camera could show. Take the best
+   one as the first: it is the one that the model is shown and that λ_g refers to.
 2. *Further cameras* holds the other videos: the button in its title opens it. With two cameras, disconnect
    *scene_3* and *scene_4* of *Scenes and priors*.
 3. **Your own**: all cameras need `camera_extrinsics` in one world, and clips that begin at the same moment; synchronise

@@ -517,13 +517,12 @@ def egox_several_cameras(graph: Graph) -> Page:
         **{name: (run, name) for name in ("ego", "fps")},
     )
     saved = save(graph, (outer, "video"), "egox_several_cameras", "grid")
-    rank = graph.add("EgoXRankExoCameras", 400, 166, takes="\n".join(FOUR_TAKES))
     return Page(
         read_me,
         stages,
         run,
-        [outer, rank],
-        [saved],
+        [outer, saved],
+        [],
         "6  Beside each other",
         color=STUDY_COLOR,
         above=(further,),
@@ -538,6 +537,8 @@ def further_cameras(graph: Graph) -> Subgraph:
         "Video, depth and points of three more exo cameras, whose clips show the same moment and "
         "whose poses share the first one's world.",
     )
+    rank = inside.add("EgoXRankExoCameras", 380, 166, takes="\n".join(FOUR_TAKES))
+    inside.rows.append([Block("Which one first?", [[rank]], STUDY_COLOR)])
     for number, take in enumerate(FOUR_TAKES[1:], start=2):
         load = inside.add("EgoXLoadExoVideo", 360, 300, file=f"{take}/{EXO}", **small_clip())
         depth = inside.add("EgoXDepthAlign", 380, frames=(load, "frames"))

@@ -22,12 +22,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .api_client import Event, PromptRefused, read_prompt
-from .base_dir import BaseDir, make_base_dir
-from .demo import DemoOptions, apply_options, of_type
-from .environment import Environment, this_environment
-from .layout import Layout, SetupError
-from .server import Server
+from .setup.api_client import Event, PromptRefused, read_prompt
+from .setup.base_dir import BaseDir, make_base_dir
+from .setup.demo import DemoOptions, apply_options, of_type
+from .setup.environment import Environment, this_environment
+from .setup.layout import Layout, SetupError
+from .setup.server import Server
 
 DISK_GB, MEMORY_GB = 32, 20
 FRAMES, SIZE = 5, 64
@@ -87,8 +87,8 @@ def write_models(models: Path, prompt: Mapping[str, Any]) -> None:
 
     from egox_train.wan.streamed import write_streamed
 
-    from ..rigs import standin_shapes as rig
-    from ..rigs.standins import tokenizer_model
+    from .rigs import standin_shapes as rig
+    from .rigs.standins import tokenizer_model
 
     form = rig.TransformerForm(dim=5120, ffn_dim=13824, layers=40, heads=40)
     model, vision = rig.transformer_shapes(form), rig.clip_vision_shapes(32, 1280, 5120)
