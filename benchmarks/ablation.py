@@ -1,4 +1,4 @@
-"""How much depends on the depth? The shipped model beside itself on poor depth.
+"""Measure how much depends on the depth: the shipped model beside itself on poor depth.
 
     python3 run.py bench ablation [--count N] [--save]
 

@@ -32,7 +32,7 @@ NO_NAMES = (OSError, ValueError)
 NAME_CLASHES = (FileExistsError, IsADirectoryError, NotADirectoryError)
 """Raised where a file and a folder are to have one name."""
 HALF_MADE = re.compile(r"\.(.+)\.(?:lock|part|[0-9a-f]{8}(?:\.\w+)?)")
-"""What is made under :func:`file_lock` of a name, which comes first, and the lock itself."""
+"""Files made under :func:`file_lock`: that of the name, which comes first, and the lock itself."""
 PICKLED_SUFFIXES = (".pt", ".pt2", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
 
 

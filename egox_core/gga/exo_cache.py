@@ -87,7 +87,7 @@ def pack(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def unpack(codes: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
-    """What :func:`pack` was given, to half a scale."""
+    """Give back the input of :func:`pack`, to half a scale."""
     groups = codes.unflatten(-1, (scale.shape[-2], -1))
     return (groups * scale.float()).flatten(-2).to(dtype)
 
@@ -336,7 +336,7 @@ class ExoForward:
     def kept_input(
         self, block: int, dtype: torch.dtype
     ) -> tuple[Tensor, Tensor, Tensor]:  # [B, exo tokens, D], modulation, rotations
-        """What :meth:`keep_input` kept."""
+        """Give back the input kept by :meth:`keep_input`."""
         x = unpack(*self._fetched(block), dtype).flatten(1, 2)
         if self.entry.beside is None:
             raise RuntimeError("a kept forward before a full one")

@@ -229,7 +229,7 @@ def _shutter_step(
     shutter: FloatArray,
     size: tuple[int, int],
 ) -> FloatArray:  # [2]
-    """How the rows' and the columns' times should change, the poses held."""
+    """Solve for the change of the rows' and the columns' times, the poses held."""
     off, step = seen.residuals(*state)[2], 0.05
     robust = 1 / (1 + (off**2).sum(1) / CAUCHY**2)
     change = []

@@ -53,7 +53,7 @@ class Sightings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExoMotion:
-    """How the exo camera moves, and how well that is known."""
+    """An exo camera's motion, and how well it is known."""
 
     motion: Motion  # never auto
     travel_m: float = 0.0  # farthest from frame 0
@@ -237,7 +237,7 @@ def _agree(tracks: Tracks, fit: Adjusted) -> FloatArray:  # [T - 1] of frames 1.
 def _lens(
     tracks: Tracks, fit: Adjusted, camera: CameraModel, turns: bool
 ) -> tuple[float | None, tuple[str, ...]]:
-    """What a turn says of a guessed lens: its field of view, and words."""
+    """Find a guessed lens's field of view from a turn; the words for it."""
     guess = (
         "warning: the lens was guessed, and the path is as wrong as the lens: give exo_fov of "
         "Depth Align"

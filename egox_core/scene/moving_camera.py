@@ -99,7 +99,7 @@ def fuse_moving(
 def _against(
     key: _KeyFrame, other: _KeyFrame, camera: CameraModel, rays: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """How another key frame has the pixels of one.
+    """The pixels of one key frame as another one has them.
 
     Returns:
         (logarithm [H, W] of the other's depth over that of the point, NaN where it isn't known;

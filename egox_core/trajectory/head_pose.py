@@ -38,7 +38,7 @@ SEEN = {
     "unclear": "profile, back or small: the turn is a guess",
     "nobody": "nobody seen: bridged, a guess",
 }
-"""What a frame rests on, in words: no score of a detector tells good frames from bad."""
+"""The grounds of a frame's pose, in words: no score of a detector tells good frames from bad."""
 GUESSED = ("unclear", "nobody")
 SMALL_PX = 24.0  # height of a head, vertex to chin, of which no detector sees a turn; judged
 JUMP_M = 0.6  # across the ray between two frames: no head moves so, the picture was cut or the person changed
@@ -60,7 +60,7 @@ class HeadReport:
         return torch.tensor([kind in GUESSED for kind in self.seen])
 
     def text(self) -> str:
-        """What each stretch of frames rests on: "frames 0 to 30: face seen, ...; 31 to 48: ..."."""
+        """The grounds of each stretch of frames: "frames 0 to 30: face seen, ...; 31 to 48: ..."."""
         there = np.array(self.seen)
         parts = [f"{_stretches(there == k)}: {words}" for k, words in SEEN.items() if k in there]
         return "frames " + "; ".join(parts)
