@@ -18,7 +18,7 @@ from torch import Tensor
 
 from egox_core.errors import EgoXInputError
 from egox_core.safe_files import atomic_write
-from egox_core.sizes import CHANNELS, MODEL_CHANNELS
+from egox_core.sizes import MODEL_CHANNELS
 from egox_core.wan.file_kinds import MODEL, check_weights
 from egox_core.wan.lora_keys import convert_transformer
 from egox_core.wan.weights import file_metadata, read_header, unscaled
@@ -146,14 +146,6 @@ def transformer_config(
         "image_dim": None if image is None else image.shape[0],
         "added_kv_proj_dim": None if added is None else added.shape[1],
     }
-
-
-def save_untrained(file: Path, seed: int, **sizes: int) -> None:
-    """A Wan image-to-video transformer before its first step, as :func:`save_native` writes it;
-    ``sizes`` as its class takes them."""
-    torch.manual_seed(seed)
-    model = WanTransformer3DModel(in_channels=MODEL_CHANNELS, out_channels=CHANNELS, **sizes)
-    save_native(model, file, {}, torch.float32)
 
 
 def save_native(
