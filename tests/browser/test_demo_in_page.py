@@ -27,6 +27,8 @@ SEEN = """async (name) => {
   };
   // A busy software renderer has a frame's data some time before it has the frame.
   for (let tries = 0; tries < 100 && spread() < 1; tries++) await later();
+  // The video is loaded before the page has laid it out.
+  for (let tries = 0; tries < 100 && !video.getBoundingClientRect().width; tries++) await later();
   const box = video.getBoundingClientRect();
   return { width: video.videoWidth, height: video.videoHeight, seconds: video.duration,
            deviation: spread(), shown: box.width * box.height };
