@@ -10,7 +10,6 @@ HEAD_TRAJECTORY = "head_trajectory.json"  # the wearer's camera as estimated fro
 TRUTH = "ego_ground_truth.mp4"  # where the ego video is known
 PRIOR = "ego_prior.mp4"  # of a prepared clip
 COVERAGE = "coverage.npz"  # of a prepared clip: key ``coverage`` [T, H, W] bool, where the prior holds something
-OBJECTS = "objects.npz"  # of a synthetic take: masks of its objects in the ego picture, see data/object_masks.py
 DEPTH_NAMES = (
     DEPTH,
     "depth.zip",

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -260,14 +259,3 @@ class TakeMeta:
             return self.exact_exo_camera
         size = max(1, round(2 * float(k[0, 2]))), max(1, round(2 * float(k[1, 2])))
         return camera_from_intrinsics(k, *size, name=f"camera_intrinsics of {self.name}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ObjectMasks:
-    """Masks of the same objects in the true and in the generated ego video, matched by id."""
-
-    ids: tuple[str, ...]
-    truth: np.ndarray  # [N, T, H, W] bool
-    generated: np.ndarray | None  # [N, T, H, W] bool; None: not segmented there
-    # [N, T] share of an object's true pixels whose surface exo sees; None: unknown
-    seen: np.ndarray | None = None

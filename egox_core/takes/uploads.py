@@ -18,7 +18,7 @@ from pathlib import Path
 from ..archives import open_member, open_zip, read_npy_header, unpack_zip
 from ..cameras.presets import preset_camera
 from ..errors import EgoXInputError
-from ..file_names import COVERAGE, DEPTH_NAMES, EXO, META, OBJECTS, PRIOR, TRUTH, VIDEO_SUFFIXES
+from ..file_names import COVERAGE, DEPTH_NAMES, EXO, META, PRIOR, TRUTH, VIDEO_SUFFIXES
 from ..safe_files import read_json, safe_name
 from ..sizes import REFERENCE_SIZE
 from ..video.reader import probe_video
@@ -31,7 +31,6 @@ MOST_BYTES, MOST_FILES = 4 * 2**30, 2000
 UPLOAD_SUFFIXES = (*VIDEO_SUFFIXES, *PICTURE_SUFFIXES, ".npz", ".zip", ".json", ".txt")
 COLMAP_POSES = "images.txt"
 VIPE_CAMERA, VIPE_POSES = "intrinsics", "pose"  # folders
-NOT_DEPTH = (COVERAGE, OBJECTS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,7 +183,7 @@ def _depths(root: Path, files: list[Path]) -> list[Path]:
         p
         for p in files
         if p.suffix.lower() in (".npz", ".zip")
-        and p.name not in NOT_DEPTH
+        and p.name != COVERAGE
         and p.parent.name not in (VIPE_CAMERA, VIPE_POSES)
     ]
     frames = [p for p in files if p.suffix.lower() in PICTURE_SUFFIXES]

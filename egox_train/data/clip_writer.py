@@ -20,7 +20,7 @@ from torch import Tensor
 
 from egox_core.cameras.model import CameraModel, camera_to_json, intrinsics_matrix, rescale
 from egox_core.errors import EgoXInputError
-from egox_core.file_names import COVERAGE, DEPTH, EXO, META, OBJECTS, PRIOR, TRUTH
+from egox_core.file_names import COVERAGE, DEPTH, EXO, META, PRIOR, TRUTH
 from egox_core.prior.options import prior_preset
 from egox_core.prior.render import render_ego_prior
 from egox_core.safe_files import atomic_write, file_lock, read_json, replace_folder, write_json
@@ -42,7 +42,6 @@ from .clip_masks import moving_in_clip
 from .exo_pictures import ExoPictures, exo_pictures, frames_of
 from .ground_plane import GroundPlane, plane_depth
 from .manifest import STAND_IN_DEPTH, ClipRecord, DepthSource
-from .object_masks import carry_objects, objects_of
 from .prepare_options import PrepareOptions
 from .raw_take import ExoView, RawTake
 
@@ -76,8 +75,6 @@ class ClipJob:
             p.stat().st_size if p is not None and p.is_file() else 0
             for p in (self.view.video, self.take.ego_video, self.view.depth)
         ]
-        objects = objects_of(self.take.ego_video)
-        sizes += [objects.stat().st_size] if objects is not None else []
         if self.view.mask is not None:
             file = self.view.mask.path
             sizes.append(file.stat().st_size if file.is_file() else self.view.mask.frame_count)
@@ -241,9 +238,6 @@ def _write(job: ClipJob, folder: Path, captions: Mapping[str, str], maps: OpenMa
         ego_info = probe_video(take.ego_video)
         ego = read_frames(take.ego_video, ego_info, frames_of(ego_info, job.window, ego_size))
         write_video(folder / TRUTH, ego, fps, quality=options.quality, threads=1)
-    objects = objects_of(take.ego_video)
-    if objects is not None:
-        carry_objects(objects, folder / OBJECTS, job.name, job.window.indices, options.ego_size)
     prompt, caption = caption_for(job.name, take.name, captions, take.prompt)
     if caption == "none" and options.caption_model is not None:
         from .captions import model_caption

@@ -12,7 +12,6 @@ from egox_core.progress import Progress, no_progress
 
 from ..parallel import cluster_cpus
 from .clip_writer import OpenMaps, make_clip
-from .object_masks import objects_of
 from .planned_run import plan_run
 from .prepare_options import PrepareOptions
 
@@ -105,12 +104,7 @@ def dry_run(
     at_once = min(
         len(clips), cluster_cpus() if engine == "ray" else max(workers, len(run.devices), 1)
     )
-    files = sum(
-        FILES_OF_A_CLIP
-        + (clip.take.ego_video is not None)
-        + (objects_of(clip.take.ego_video) is not None)
-        for clip in clips
-    )
+    files = sum(FILES_OF_A_CLIP + (clip.take.ego_video is not None) for clip in clips)
     plans = len(list((root / "plans").glob("*.json")))
     return PrepareSums(
         takes=sum(bool(plan.clips) for plan in run.plans),

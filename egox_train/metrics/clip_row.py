@@ -8,7 +8,7 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,13 +17,12 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from egox_core.file_names import OBJECTS, PRIOR, TRUTH
+from egox_core.file_names import PRIOR, TRUTH
 from egox_core.metrics.path_error import path_error
 from egox_core.safe_files import atomic_write, file_lock, write_json
-from egox_core.types import ObjectMasks
 
 from ..data.manifest import ClipRecord
-from ..data.object_masks import read_masks
+from ..data.object_masks import ObjectMasks, read_masks
 from ..parallel import BUSY, single_threaded
 from .baselines import BASELINES
 from .clip_inputs import (
@@ -38,17 +37,15 @@ from .clip_inputs import (
 from .columns import WEIGHTS, of_family
 from .frame_metrics import Values, frame_metrics
 from .objects import check_sizes
-from .retrieval import thumbnail
 from .temporal import (
     AmtBetween,
     RaftFlow,
     is_dynamic,
     motion_smoothness,
-    temporal_flickering,
     thinned,
 )
 
-VERSION = 6  # raised when a metric changes its meaning
+VERSION = 7  # raised when a metric changes its meaning
 GENERATED, TRUE = "generated", "truth"
 PER_VIDEO = ("lpips", "clip", "amt", "raft")
 """Networks of columns.WEIGHTS that judge one video at a time."""
@@ -101,16 +98,16 @@ def make_row(job: RowJob, device: str = "cpu") -> dict[str, Any] | str:
 
 def _written(job: RowJob, files: ClipFiles, fingerprint: str, device: str) -> dict[str, Any]:
     with single_threaded() if job.one_thread else contextlib.nullcontext():
-        row, thumbnails = _compute(job, files, device)
+        row, features = _compute(job, files, device)
     packed = io.BytesIO()
     # Arrays by name; numpy's stubs take one of them for allow_pickle.
-    np.savez(packed, **thumbnails)  # ty: ignore[invalid-argument-type]
-    with atomic_write(thumbnail_file(job.rows, job.record.clip)) as temporary:
+    np.savez(packed, **features)  # ty: ignore[invalid-argument-type]
+    with atomic_write(features_file(job.rows, job.record.clip)) as temporary:
         temporary.write_bytes(packed.getvalue())
     row = {
         **row,
         "fingerprint": fingerprint,
-        "thumbnails": hashlib.sha256(packed.getvalue()).hexdigest(),
+        "features": hashlib.sha256(packed.getvalue()).hexdigest(),
     }
     write_json(job.rows / f"{job.record.clip}.json", row)  # last: a row with it is whole
     return row
@@ -138,12 +135,12 @@ def network(name: str, file: Path, device: str) -> Callable[..., Any]:
 
 
 def features_key(column: str, video: str) -> str:
-    """Beside a video's thumbnail: what a column of whole sets compares of it."""
+    """Name of what a column of whole sets compares of a video."""
     return f"{column} of {video}"
 
 
-def thumbnail_file(rows: Path, clip: str) -> Path:
-    """Folder of a row's thumbnails."""
+def features_file(rows: Path, clip: str) -> Path:
+    """File beside a row: what columns of whole sets compare of its videos."""
     return rows / f"{clip}.npz"
 
 
@@ -160,11 +157,9 @@ def _compute(
     if job.settings.baselines:
         exo = read_exo(files.folder, record)
         videos.update({name: make(exo, prior, coverage) for name, make in BASELINES.items()})
-    metrics, kept = {}, {TRUE: thumbnail(truth)}
-    # Masks were tracked in the generated video: of the others only the true ones tell something.
-    of_others = None if masks is None else replace(masks, generated=None)
+    metrics, kept = {}, {}
     for name, frames in videos.items():
-        values = frame_metrics(frames, truth, coverage, masks if name == GENERATED else of_others)
+        values = frame_metrics(frames, truth, coverage, masks if name == GENERATED else None)
         if scene is not None and name in sampled:
             followed = path_error(frames, *scene)
             values.update(
@@ -172,20 +167,16 @@ def _compute(
             )
         values.update(_weighted(frames, truth, record.fps, job.settings.weights, device))
         metrics[name] = {k: None if v is None else round(v, 6) for k, v in values.items()}
-        kept[name] = thumbnail(frames)
     for column in SETS & job.settings.weights.keys():
         features = network(column, job.settings.weights[column], device)
         for name, frames in ((TRUE, truth), *((name, videos[name]) for name, _ in job.videos)):
             kept[features_key(column, name)] = features(frames)
-    true_flicker = round(temporal_flickering(truth), 6) if len(truth) > 1 else None
     return (
         {
             "clip": record.clip,
             "take": record.take,
-            "same_truth": f"{record.take}:{record.start}:{record.step}",
             "truth": content_hash([files.folder / TRUTH])[0],
             "coverage_from": source,
-            "true_temporal_flickering": true_flicker,
             "metrics": metrics,
         },
         kept,
@@ -195,13 +186,11 @@ def _compute(
 def _masks(
     job: RowJob, files: ClipFiles, generated: Tensor, truth: Tensor, device: str
 ) -> ObjectMasks | None:
-    """The given masks, else what the clip's own folder holds of the true ones."""
     if files.masks is None:
-        own = files.folder / OBJECTS
-        return read_masks(own, None) if own.is_file() else None
+        return None
     dino = job.settings.weights.get("dino")
     masks = read_masks(files.masks, job.record.clip, by_id=dino is None)
-    if dino is None or masks.generated is None:
+    if dino is None:
         return masks
     from .dino_matching import match_by_looks
 
@@ -248,11 +237,11 @@ def _fingerprint(job: RowJob, hashes: list[str]) -> str:
 def _finished(job: RowJob, fingerprint: str) -> dict[str, Any] | None:
     try:
         row = json.loads((job.rows / f"{job.record.clip}.json").read_text(encoding="utf-8"))
-        packed = thumbnail_file(job.rows, job.record.clip).read_bytes()
+        packed = features_file(job.rows, job.record.clip).read_bytes()
     except (OSError, ValueError):
         return None
     whole = (
         row.get("fingerprint") == fingerprint
-        and row.get("thumbnails") == hashlib.sha256(packed).hexdigest()
+        and row.get("features") == hashlib.sha256(packed).hexdigest()
     )
     return row if whole else None

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-Family = Literal["image", "object", "video", "condition", "prior", "time", "retrieval", "set"]
+Family = Literal["image", "object", "video", "structure", "prior", "set"]
 """A ``set`` figure is one of all clips together; every other metric has a value for each clip."""
 Table = Literal["paper", "paired", "clips"]
 """Tables with metrics of several families: the paper's columns, paired differences to the
@@ -25,7 +25,6 @@ CLIP_WEIGHTS = (
 )
 
 MASKS = "--masks FOLDER, with masks of the true and of the generated videos"
-TRUE_MASKS = "masks of the true videos (--masks FOLDER, or objects.npz in the clips' folders)"
 RAFT_WEIGHTS = (
     "torchvision's RAFT, raft_large_C_T_V1-22a6c225.pth from download.pytorch.org/models, through "
     "tools/convert_to_safetensors.py"
@@ -192,70 +191,11 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         key="patch_zncc",
         label="Patch ZNCC",
-        family="condition",
+        family="structure",
         better="higher",
         meaning="correlation of luma in each square of 64 px, without its mean and contrast; "
         "mean over the squares in which the true picture shows something",
         tables=("paired", "clips"),
-    ),
-    Metric(
-        key="sharpness",
-        label="Sharpness",
-        family="condition",
-        better="higher",
-        meaning="variance of the luma's Laplacian, generated to true or the other way round, so "
-        "that 1 is equal; mean over frames",
-        tables=("paired",),
-    ),
-    Metric(
-        key="chroma",
-        label="Chroma",
-        family="condition",
-        better="higher",
-        meaning="mean distance from grey, generated to true or the other way round, so that 1 is "
-        "equal; mean over frames",
-        tables=("paired",),
-    ),
-    Metric(
-        key="location_error",
-        label="Location Err (share)",
-        family="object",
-        better="lower",
-        meaning="the same as a share of the picture's diagonal",
-        needs=MASKS,
-    ),
-    Metric(
-        key="location_error_box",
-        label="Location Err (box)",
-        family="object",
-        better="lower",
-        meaning="distance of bounding boxes' centres, share of the diagonal: what the benchmark's script scores",
-        needs=MASKS,
-    ),
-    Metric(
-        key="contour_accuracy_registered",
-        label="Contour Acc (registered)",
-        family="object",
-        better="higher",
-        meaning="after moving the generated mask's centroid onto the true one, as the benchmark's text says",
-        needs=MASKS,
-    ),
-    Metric(
-        key="visibility_accuracy",
-        label="Visibility Acc",
-        family="object",
-        better="higher",
-        meaning="balanced accuracy of an object being there at all",
-        needs=MASKS,
-    ),
-    Metric(
-        key="object_frames",
-        label="Object frames",
-        family="object",
-        better="neither",
-        digits=0,
-        meaning="frames times objects with a true mask",
-        needs=MASKS,
     ),
     Metric(
         key="missing_masks",
@@ -266,41 +206,6 @@ METRICS: tuple[Metric, ...] = (
         meaning="of those, without a mask in the generated video; left out of the location errors",
         needs=MASKS,
         tables=("clips",),
-    ),
-    Metric(
-        key="extra_masks",
-        label="Extra masks",
-        family="object",
-        better="lower",
-        digits=0,
-        meaning="masks in the generated video where the object isn't in the true one",
-        needs=MASKS,
-    ),
-    Metric(
-        key="colours_right",
-        label="Colours right",
-        family="object",
-        better="higher",
-        meaning="share of object frames (true mask at least 2 % of the picture) whose mean colour in the generated "
-        "picture is nearer to the true object's than to its surroundings'",
-        needs=TRUE_MASKS,
-    ),
-    Metric(
-        key="colours_right_seen",
-        label="Colours right, seen from exo",
-        family="object",
-        better="higher",
-        meaning="the same, of object frames of which exo sees a tenth of the object's ego pixels",
-        needs=f"{TRUE_MASKS}, as synthetic takes have them",
-    ),
-    Metric(
-        key="colour_frames",
-        label="Colour frames",
-        family="object",
-        better="neither",
-        digits=0,
-        meaning="object frames that Colours right judges",
-        needs=TRUE_MASKS,
     ),
     Metric(
         key="coverage",
@@ -328,48 +233,6 @@ METRICS: tuple[Metric, ...] = (
         meaning="dB over all pixels that the prior leaves open",
         tables=("paired", "clips"),
     ),
-    Metric(key="ssim_inside", label="SSIM inside", family="prior", better="higher"),
-    Metric(key="ssim_outside", label="SSIM outside", family="prior", better="higher"),
-    Metric(
-        key="psnr_inside_deep",
-        label="inside, deep",
-        family="prior",
-        better="higher",
-        digits=2,
-        meaning="PSNR, further than 1/32 of the picture's height from the coverage's edge",
-    ),
-    Metric(
-        key="psnr_inside_edge",
-        label="inside, edge",
-        family="prior",
-        better="higher",
-        digits=2,
-        meaning="PSNR, up to 1/32 of the height from the edge",
-    ),
-    Metric(
-        key="psnr_outside_edge",
-        label="outside, edge",
-        family="prior",
-        better="higher",
-        digits=2,
-        meaning="PSNR, up to 1/32 of the height from the edge",
-    ),
-    Metric(
-        key="psnr_outside_near",
-        label="outside, near",
-        family="prior",
-        better="higher",
-        digits=2,
-        meaning="PSNR, from 1/32 to 1/8 of the height",
-    ),
-    Metric(
-        key="psnr_outside_far",
-        label="outside, far",
-        family="prior",
-        better="higher",
-        digits=2,
-        meaning="PSNR, further than 1/8 of the height",
-    ),
     Metric(
         key="path_error",
         label="Path Err",
@@ -387,26 +250,6 @@ METRICS: tuple[Metric, ...] = (
         better="higher",
         digits=2,
         meaning="share of frames whose view could be compared with the path",
-    ),
-    Metric(key="psnr_begin", label="PSNR, first third", family="time", better="higher", digits=2),
-    Metric(key="psnr_middle", label="PSNR, second third", family="time", better="higher", digits=2),
-    Metric(key="psnr_end", label="PSNR, last third", family="time", better="higher", digits=2),
-    Metric(
-        key="retrieval_hit",
-        label="Retrieval",
-        family="retrieval",
-        better="higher",
-        meaning="1 where the true ego video is the nearest of all held-out ones (thumbnails, squared error)",
-        tables=("paired",),
-    ),
-    Metric(
-        key="retrieval_rank",
-        label="Retrieval rank",
-        family="retrieval",
-        better="lower",
-        digits=1,
-        meaning="place of the true video among all, 1 is the nearest",
-        tables=("clips",),
     ),
 )
 

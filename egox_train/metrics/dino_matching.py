@@ -13,10 +13,10 @@ from torch import Tensor
 
 from egox_core.errors import check_choice
 from egox_core.safe_files import read_json_object
-from egox_core.types import ObjectMasks
 from egox_core.wan.weights import open_model_folder
 
 from ..data.depth_model import imagenet_pictures
+from ..data.object_masks import ObjectMasks
 from .columns import DINO_WEIGHTS
 
 MODELS = {"dinov3_vit": "DINOv3ViTModel", "dinov2": "Dinov2Model"}
@@ -109,7 +109,6 @@ def match_by_looks(
     from scipy.optimize import linear_sum_assignment
 
     made = masks.generated
-    assert made is not None  # callers ask whether there are any
     picked = np.linspace(0, len(truth) - 1, min(FRAMES, len(truth))).round().astype(int)
     own_looks, other_looks = (
         looks(side[:, picked], dino(frames[picked]))
@@ -118,4 +117,4 @@ def match_by_looks(
     matched = np.zeros_like(masks.truth)
     for own, other in zip(*linear_sum_assignment(-(own_looks @ other_looks.T)), strict=True):
         matched[own] = made[other]
-    return ObjectMasks(ids=masks.ids, truth=masks.truth, generated=matched, seen=masks.seen)
+    return ObjectMasks(ids=masks.ids, truth=masks.truth, generated=matched)

@@ -28,13 +28,12 @@ from .clip_row import (
     TRUE,
     RowJob,
     RowSettings,
+    features_file,
     features_key,
     make_row,
     network,
-    thumbnail_file,
 )
 from .report import FORMAT, build_report, markdown_report, protocol_of
-from .retrieval import retrieval_ranks
 
 REPORT, TABLE, SHEET, ROWS = "report.json", "report.md", "contact_sheet.png", "rows"
 
@@ -143,9 +142,8 @@ def evaluate(
     kept = sum(row.pop("kept") for row in rows)
     if options.part != (0, 1):
         return EvaluateOutcome(report={}, clips=len(records), kept=kept, errors=errors)
-    kept_arrays = _kept_arrays(rows, out / ROWS)
-    _add_retrieval(rows, kept_arrays)
-    sets = _set_distances(kept_arrays, [name for name, _ in videos], options.weights)
+    features = _features(rows, out / ROWS) if SETS & options.weights.keys() else []
+    sets = _set_distances(features, [name for name, _ in videos], options.weights)
     report = build_report(
         rows,
         dict(sorted(errors.items())),
@@ -247,10 +245,10 @@ def _content(options: EvaluateOptions) -> dict[str, Any]:
     }
 
 
-def _kept_arrays(rows: list[dict[str, Any]], folder: Path) -> list[dict[str, np.ndarray]]:
+def _features(rows: list[dict[str, Any]], folder: Path) -> list[dict[str, np.ndarray]]:
     kept = []
     for row in rows:
-        with np.load(thumbnail_file(folder, row["clip"]), allow_pickle=False) as archive:
+        with np.load(features_file(folder, row["clip"]), allow_pickle=False) as archive:
             kept.append({name: archive[name] for name in archive.files})
     return kept
 
@@ -279,14 +277,3 @@ def _set_distances(
         }
         for column in sorted(SETS & weights.keys())
     }
-
-
-def _add_retrieval(rows: list[dict[str, Any]], pictures: list[dict[str, np.ndarray]]) -> None:
-    truths, same = [p[TRUE] for p in pictures], [row["same_truth"] for row in rows]
-    for method in rows[0]["metrics"] if rows else ():
-        ranks = retrieval_ranks([p[method] for p in pictures], truths, same)
-        for row, (rank, candidates) in zip(rows, ranks, strict=True):
-            alone = candidates < 2
-            row["metrics"][method]["retrieval_rank"] = None if alone else float(rank)
-            row["metrics"][method]["retrieval_hit"] = None if alone else float(rank == 1)
-            row["retrieval_candidates"] = candidates

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from egox_core.metrics.image import psnr, ssim_map
-from egox_core.types import ObjectMasks
+from egox_core.metrics.image import psnr, squared_error, ssim_map
 
-from .conditions import condition_rows
+from ..data.object_masks import ObjectMasks
 from .objects import object_rows
-from .prior_regions import region_rows, time_rows
+from .patches import patch_zncc
+from .prior_regions import region_rows
 from .temporal import temporal_flickering
 
 Values = dict[str, float | None]
@@ -27,16 +27,14 @@ def frame_metrics(
     Raises:
         EgoXInputError: shapes that don't fit, torchmetrics missing.
     """
-    decibels, similarity = psnr(generated, truth), ssim_map(generated, truth)
     values: Values = {
-        "psnr": float(decibels.mean()),
-        "ssim": float(similarity.mean()),
-        **time_rows(decibels),
+        "psnr": float(psnr(generated, truth).mean()),
+        "ssim": float(ssim_map(generated, truth).mean()),
         "temporal_flickering": temporal_flickering(generated) if len(generated) > 1 else None,
-        **condition_rows(generated, truth),
+        "patch_zncc": patch_zncc(generated, truth),
     }
     if coverage is not None:
-        values.update(region_rows(generated, truth, similarity, coverage))
+        values.update(region_rows(squared_error(generated, truth), coverage))
     if masks is not None:
-        values.update(object_rows(masks, generated, truth))
+        values.update(object_rows(masks, truth))
     return values

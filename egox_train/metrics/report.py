@@ -85,7 +85,7 @@ def build_report(
         **report,
         "errors": dict(errors),
         "rows": [
-            {k: v for k, v in row.items() if k not in ("fingerprint", "thumbnails")} for row in rows
+            {k: v for k, v in row.items() if k not in ("fingerprint", "features")} for row in rows
         ],
     }
 
@@ -219,13 +219,11 @@ def markdown_report(report: Mapping[str, Any]) -> str:
     if report["clips"]:
         means = report["means"]
         lines += ["## In the paper's columns", "", *_paper_table(means, report["sets"]), ""]
-        for title, families in (
-            ("Structure, sharpness, colour", ("condition",)),
-            ("Inside and outside the prior's coverage", ("prior",)),
-            ("Over time", ("time",)),
-            ("Retrieval", ("retrieval",)),
+        for title, family in (
+            ("Structure", "structure"),
+            ("Inside and outside the prior's coverage", "prior"),
         ):
-            lines += [f"## {title}", "", *_means_table(means, of_family(*families)), ""]
+            lines += [f"## {title}", "", *_means_table(means, of_family(family)), ""]
         objects = [
             m for m in of_family("object") if "paper" not in m.tables and m.key in means[GENERATED]
         ]

@@ -20,13 +20,13 @@ import torch
 from torch import Tensor
 
 from egox_core.errors import EgoXInputError
-from egox_core.file_names import OBJECTS, TRUTH
+from egox_core.file_names import TRUTH
 from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import clear_leftovers, file_lock
 from egox_core.wan.weights import open_model_folder, weights_bytes, weights_hash
 
 from ..data.manifest import ClipRecord, read_manifest
-from ..data.object_masks import read_masks, write_masks
+from ..data.object_masks import write_masks
 from ..parallel import BUSY, MADE, THERE, RunSums, devices_of, part_of, run_all, run_sums
 from .clip_inputs import clip_files, read_ego
 
@@ -75,8 +75,7 @@ def track_masks(
         part, most_clips, sums: as of :func:`.generate.generate`.
         generated: folder with <clip>.mp4.
         first: folder with <clip>.png, the objects of the true video's first frame: 0 is background,
-            n the object n. Without a picture of a clip, the true masks of its ``objects.npz``
-            count; without those, the grid.
+            n the object n. A clip without a picture takes the grid.
 
     Raises:
         EgoXInputError: bad manifest, no such folder, no SAM 2 video model in ``model``.
@@ -187,13 +186,7 @@ def first_masks(
                 fix="draw it at the ego size",
             )
         return {str(number): picture == number for number in np.unique(picture) if number}
-    own = folder / OBJECTS
-    if not own.is_file():
-        return {}
-    masks = read_masks(own, None)
-    return {
-        name: mask[0] for name, mask in zip(masks.ids, masks.truth, strict=True) if mask[0].any()
-    }
+    return {}
 
 
 class Tracker:

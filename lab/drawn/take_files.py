@@ -10,12 +10,11 @@ import numpy as np
 from torch import Tensor
 
 from egox_core.cameras.model import CameraModel, intrinsics_matrix
-from egox_core.file_names import DEPTH, EXO, META, OBJECTS, TRUTH
+from egox_core.file_names import DEPTH, EXO, META, TRUTH
 from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import atomic_write, write_json
 from egox_train.video_writer import QUALITY, write_video
 
-from .ground_truth import take_objects
 from .take import SyntheticTake
 
 
@@ -24,7 +23,6 @@ def write_take(
     folder: Path,
     *,
     quality: int = QUALITY,
-    objects: bool = False,
     progress: Progress = no_progress,
 ) -> None:
     """Write exo.mp4, ego_ground_truth.mp4, depth.npz and meta.json; each file is written whole or
@@ -40,8 +38,6 @@ def write_take(
 
     Args:
         quality: x264 constant rate factor of both videos.
-        objects: also write objects.npz: masks of the objects in the ego picture, an id each, and
-            the share that exo sees, as the evaluator reads masks (``clip`` is the folder's name).
     """
     folder = Path(folder)
     if take.further:
@@ -50,7 +46,6 @@ def write_take(
                 replace(view, further=()),
                 folder / f"exo{number}",
                 quality=quality,
-                objects=objects,
                 progress=progress,
             )
         return
@@ -60,23 +55,7 @@ def write_take(
     write_packed(
         folder / DEPTH, depth_m=take.exo_depth_m.half().numpy(), dynamic=take.exo_dynamic.numpy()
     )
-    if objects:
-        write_objects(take, folder / OBJECTS, folder.resolve().name)
     write_json(folder / META, take_meta(take))
-
-
-def write_objects(take: SyntheticTake, file: Path, clip: str) -> None:
-    """The take's object masks under the evaluator's keys (data/object_masks.py), for the clip of
-    this name."""
-    objects = take_objects(take)
-    write_packed(
-        file,
-        clip=np.array(clip),
-        truth=objects.masks.numpy(),
-        truth_ids=np.array(objects.ids, dtype="U"),
-        truth_seen=objects.seen_share.numpy(),
-        exo_pixels=objects.exo_pixels.numpy(),
-    )
 
 
 def take_meta(take: SyntheticTake) -> dict[str, object]:

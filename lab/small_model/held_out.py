@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,12 +13,12 @@ from egox_core.errors import EgoXInputError
 from egox_core.prior.options import prior_preset
 from egox_core.prior.render import render_ego_prior
 from egox_core.scene.build import build_scene
-from egox_core.types import CameraTrajectory, DepthVideo, ObjectMasks
-from egox_train.metrics.objects import MIN_OBJECT, SEEN_SHARE
+from egox_core.types import CameraTrajectory, DepthVideo
 from lab.drawn import SyntheticSpec, SyntheticTake, make_take
 from lab.drawn.ground_truth import take_objects
 
 from .clips import clip_spec
+from .colours import MIN_OBJECT, SEEN_SHARE
 from .settings import FIRST_SEED, SHIPPED
 
 PRESET = SHIPPED.preset
@@ -34,27 +35,13 @@ class HeldOutClip:
     truth: Tensor  # [T, S, S, 3] uint8
     depth: DepthVideo  # of exo, as the pipeline takes it
     trajectory: CameraTrajectory
-    objects: ObjectMasks  # true masks of all objects, and the share of each that exo sees
+    objects: np.ndarray  # [N, T, S, S] bool: true masks, empty where exo doesn't see it
     preset: str = PRESET  # of the prior
-
-    @property
-    def judged(self) -> ObjectMasks:
-        """The objects' masks, emptied in frames in which exo doesn't see them."""
-        return replace(
-            self.objects,
-            truth=self.objects.truth & (self.objects.seen >= SEEN_SHARE)[..., None, None],
-        )
 
 
 def clip_of_take(take: SyntheticTake, preset: str = PRESET) -> HeldOutClip:
     """The clip of a take as it was rendered, without video compression."""
     objects = take_objects(take, least_share=MIN_OBJECT)
-    masks = ObjectMasks(
-        ids=objects.ids,
-        truth=objects.masks.numpy(),
-        generated=None,
-        seen=objects.seen_share.numpy(),
-    )
     return with_prior(
         HeldOutClip(
             name=f"seed {take.spec.seed}",
@@ -64,7 +51,7 @@ def clip_of_take(take: SyntheticTake, preset: str = PRESET) -> HeldOutClip:
             truth=take.ego_rgb,
             depth=take.depth_video(),
             trajectory=take.trajectory(),
-            objects=masks,
+            objects=(objects.masks & (objects.seen_share >= SEEN_SHARE)[..., None, None]).numpy(),
             preset=preset,
         )
     )

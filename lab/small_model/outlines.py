@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from egox_core.types import ObjectMasks
-from egox_train.metrics.objects import MIN_OBJECT, boundary, boundary_f, ring_of
+from egox_train.metrics.objects import boundary, boundary_f
+
+from .colours import MIN_OBJECT, ring_of
 
 GREY = torch.tensor((0.299, 0.587, 0.114))
 """Lightness of a picture, BT.601."""
@@ -59,7 +60,7 @@ def quiet_gradient(
 
 
 def object_outlines(
-    masks: ObjectMasks,
+    masks: np.ndarray,  # [N, T, H, W] bool, of the true video
     generated: Tensor,  # [T, H, W, 3] float 0...1
     truth: Tensor,  # [T, H, W, 3] float 0...1
 ) -> float | None:
@@ -71,13 +72,13 @@ def object_outlines(
     mask's, at a tolerance of 1.5 % of the side; the sum over object frames is divided by what the
     true picture reaches."""
     pictures, shown = truth.double().cpu().numpy(), generated.double().cpu().numpy()
-    height, width = masks.truth.shape[2:]
+    height, width = masks.shape[2:]
     radius = max(1, round(OBJECT_TOLERANCE * height))
     scores = []
     for number, frame in zip(
-        *np.nonzero(masks.truth.sum(axis=(2, 3)) >= MIN_OBJECT * height * width), strict=True
+        *np.nonzero(masks.sum(axis=(2, 3)) >= MIN_OBJECT * height * width), strict=True
     ):
-        mask = masks.truth[number, frame]
+        mask = masks[number, frame]
         near, edge = mask | ring_of(mask), boundary(mask)
         if (near == mask).all():
             continue

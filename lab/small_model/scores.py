@@ -13,12 +13,12 @@ from torch import Tensor
 from egox_core.metrics.image import psnr, region_psnr, squared_error, ssim_map
 from egox_train.metrics.baselines import BASELINES
 from egox_train.metrics.bootstrap import Estimate, bootstrap_mean, paired_difference
-from egox_train.metrics.objects import colour_hits
-from egox_train.metrics.retrieval import retrieval_ranks, thumbnail
 from egox_train.metrics.temporal import temporal_flickering
 
+from .colours import colour_hits
 from .held_out import HeldOutClip
 from .outlines import object_outlines, outline_share, quiet_gradient
+from .retrieval import retrieval_ranks, thumbnail
 
 MODEL, BASE, WRONG_EXO, WRONG_PRIOR = (
     "model",
@@ -97,7 +97,7 @@ def scores_of(video: np.ndarray | Tensor, clip: HeldOutClip) -> dict[str, float 
     """
     generated, truth = as_float(video), as_float(clip.truth)
     similar, error = ssim_map(generated, truth), squared_error(generated, truth)
-    hits = colour_hits(clip.judged, generated, truth)
+    hits = colour_hits(clip.objects, generated, truth)
     values = hits[~np.isnan(hits)]
     by_object = [float(np.nanmean(row) >= 0.5) for row in hits if not np.isnan(row).all()]
     return {
@@ -111,7 +111,7 @@ def scores_of(video: np.ndarray | Tensor, clip: HeldOutClip) -> dict[str, float 
         "objects": float(len(by_object)),
         "outlines": outline_share(generated, truth),
         "quiet": quiet_gradient(generated, truth),
-        "object_outlines": object_outlines(clip.judged, generated, truth),
+        "object_outlines": object_outlines(clip.objects, generated, truth),
         "flicker": flicker(generated, truth),
     }
 
@@ -134,9 +134,8 @@ def score_method(
         ranks = retrieval_ranks(
             [thumbnail(as_float(v)) for v in videos],
             [thumbnail(as_float(c.truth)) for c in clips],
-            names,
         )
-        for row, (rank, _) in zip(per_clip, ranks, strict=True):
+        for row, rank in zip(per_clip, ranks, strict=True):
             row["retrieval_hit"] = float(rank == 1)
     return {
         metric: {name: row[metric] for name, row in zip(names, per_clip, strict=True)}

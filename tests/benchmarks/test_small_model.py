@@ -13,7 +13,6 @@ for package in ("torchmetrics", "diffusers", "peft"):
     pytest.importorskip(package)
 
 from benchmarks.small_model import markdown, prove  # noqa: E402
-from egox_core.types import ObjectMasks  # noqa: E402
 from lab.drawn import SyntheticSpec, make_take  # noqa: E402
 from lab.drawn.ground_truth import solids_of_objects, take_objects  # noqa: E402
 from lab.small_model.held_out import (  # noqa: E402
@@ -22,6 +21,7 @@ from lab.small_model.held_out import (  # noqa: E402
     with_exo_of,
     with_prior_of,
 )
+from lab.small_model.retrieval import retrieval_ranks, thumbnail  # noqa: E402
 from lab.small_model.sampler import SampleSettings  # noqa: E402
 from lab.small_model.scores import (  # noqa: E402
     MODEL,
@@ -91,7 +91,7 @@ def flat_clip(clip: HeldOutClip) -> HeldOutClip:
     """A grey picture with a red square that exo sees in two frames; left half covered."""
     truth = torch.full((5, 32, 32, 3), 100, dtype=torch.uint8)
     mask = np.zeros((1, 5, 32, 32), bool)
-    mask[:, :, 8:16, 8:16] = True
+    mask[:, :2, 8:16, 8:16] = True
     truth[:, 8:16, 8:16] = torch.tensor([200, 0, 0], dtype=torch.uint8)
     coverage = torch.zeros(5, 32, 32, dtype=torch.bool)
     coverage[:, :, :16] = True
@@ -100,9 +100,7 @@ def flat_clip(clip: HeldOutClip) -> HeldOutClip:
         truth=truth,
         prior=truth,
         coverage=coverage,
-        objects=ObjectMasks(
-            ids=("square",), truth=mask, generated=None, seen=np.array([[0.5, 0.1, 0.09, 0, 0]])
-        ),
+        objects=mask,
     )
 
 
@@ -129,6 +127,14 @@ def test_scores_by_hand(clips):
     )
     faded[0, 8:16, 8:16] = 100
     assert scores_of(faded, clip)["objects_right"] == 0
+
+
+def test_retrieval_counts_ties_against_the_own_video(clips):
+    truths = [thumbnail(clip.truth / 255) for clip in clips]
+    assert retrieval_ranks(truths, truths) == [1, 1, 1]
+    first, second, third = retrieval_ranks([truths[1], truths[0], truths[2]], truths)
+    assert min(first, second) > 1 and third == 1
+    assert retrieval_ranks(truths[:1] * 2, truths[:1] * 2) == [2, 2]
 
 
 class FakeSampler(SimpleNamespace):

@@ -20,7 +20,7 @@ import cv2  # noqa: E402
 
 from egox_core.errors import EgoXInputError  # noqa: E402
 from egox_train.data.manifest import write_manifest  # noqa: E402
-from egox_train.data.object_masks import read_masks, write_masks  # noqa: E402
+from egox_train.data.object_masks import write_masks  # noqa: E402
 from egox_train.metrics.evaluate import REPORT, ROWS, SHEET, TABLE, EvaluateOptions, evaluate  # noqa: E402
 from egox_train.video_writer import write_video  # noqa: E402
 from tests.refusals import refuses  # noqa: E402
@@ -111,16 +111,11 @@ def test_report_holds_what_was_put_in(place):
     assert generated["psnr"]["low"] < generated["psnr"]["mean"] < generated["psnr"]["high"]
     assert generated["coverage"]["mean"] == pytest.approx(0.5, abs=0.03)
     assert generated["temporal_flickering"]["mean"] > 0.99  # a still picture
-    assert (
-        generated["retrieval_hit"]["mean"] == 1 and report["rows"][0]["retrieval_candidates"] == 4
-    )
     assert means["prior"]["psnr_inside"]["mean"] > means["prior"]["psnr_outside"]["mean"] + 10
     assert report["paired"]["generated - prior"]["psnr"]["low"] > 0
-    diagonal = np.hypot(SIZE, SIZE)
     assert generated["location_error_px"]["mean"] == 3 and generated["iou"][
         "mean"
     ] == pytest.approx(5 / 11, abs=1e-6)
-    assert generated["location_error"]["mean"] == pytest.approx(3 / diagonal, abs=1e-6)
     assert generated["missing_masks"]["mean"] == 0 and "iou" not in means["shrink"]
     assert report["object_matching"] == "by id" and report["coverage_from"] == ["picture"]
     assert set(report["not_computed"]) == {
@@ -130,7 +125,6 @@ def test_report_holds_what_was_put_in(place):
         "FVD (VideoMAE)",
         "Motion Smoothness",
         "Dynamic Degree",
-        "Colours right, seen from exo",
     }
     table = (place / "out" / TABLE).read_text(encoding="utf-8")
     heading = next(line for line in table.splitlines() if line.startswith("|"))
@@ -197,8 +191,7 @@ def test_a_row_is_made_anew_when_its_files_or_settings_change(place):
     (place / "out" / ROWS / "d.json").write_text("{", encoding="utf-8")
     changed = run(place)
     assert (
-        changed.kept == 1
-        and changed.report["rows"][1]["metrics"]["generated"]["retrieval_hit"] == 0
+        changed.kept == 1 and changed.report["rows"][1]["metrics"]["generated"]["patch_zncc"] < 0.5
     )
     np.savez(place / "clips" / "a" / "coverage.npz", coverage=np.ones((FRAMES, SIZE, SIZE), bool))
     exact = run(place).report
@@ -334,41 +327,6 @@ def test_further_methods_stand_in_the_same_tables(place):
             run(place, options=EvaluateOptions(also=also))
 
 
-def test_objects_that_lie_in_the_clips_folder_are_judged_for_all_methods(place):
-    mask = np.zeros((1, FRAMES, SIZE, SIZE), bool)
-    mask[:, :, 4:12, 4:12] = True
-    for name in CLIPS:
-        write_masks(
-            place / "clips" / name / "objects.npz",
-            "take",
-            mask,
-            ["cup"],
-            truth_seen=np.ones((1, FRAMES)),
-        )
-        shutil.copy(
-            place / "clips" / name / "ego_ground_truth.mp4", place / "generated" / f"{name}.mp4"
-        )
-    outcome = run(place)
-    means = outcome.report["means"]
-    assert (
-        means["generated"]["colours_right_seen"]["mean"]
-        == means["generated"]["colours_right"]["mean"]
-        == 1
-    )
-    assert means["generated"]["colour_frames"]["mean"] == FRAMES and "iou" not in means["generated"]
-    assert means["exo mean colour"]["colours_right"]["mean"] < 1  # one colour everywhere
-    assert (
-        "| shrink | 5 [5, 5] |"
-        in (place / "out" / TABLE).read_text(encoding="utf-8").split("## Objects")[1]
-    )
-    write_masks(place / "clips" / "b" / "objects.npz", "take", mask[..., :16], ["cup"])
-    again = run(place)
-    assert again.kept == 3 and "object masks" in again.errors["b"]
-    # Masks that are given come first.
-    given = run(place, options=EvaluateOptions(masks=place / "masks", samples=200, sheet_clips=0))
-    assert not given.errors and given.report["means"]["generated"]["iou"]["mean"] > 0
-
-
 def test_fvd_is_one_figure_a_method_and_survives_a_restart(place, monkeypatch):
     """With another feature than I3D's (the mean colour): what is tested is the way from rows to
     report."""
@@ -467,41 +425,3 @@ def test_wrong_weights_are_refused_before_the_first_row(place):
 def test_equal_reasons_are_told_once():
     errors = {"b": "no video", "a": "no video", "c": "cut off"}
     assert failure_lines(errors) == ["a and 1 more: no video", "c: cut off"]
-
-
-def test_a_synthetic_takes_objects_reach_the_report(tmp_path):
-    from egox_train.data.prepare import prepare
-    from egox_train.data.prepare_options import PrepareOptions
-    from lab.drawn import SyntheticSpec, make_take, write_take
-
-    spec = SyntheticSpec(
-        seed=1,
-        frames=FRAMES,
-        fps=FPS,
-        exo_width=2 * SIZE,
-        exo_height=SIZE,
-        ego_size=SIZE,
-        texture="plain",
-        clutter="calm",
-        edge_samples=1,
-        object_scale=2.5,
-    )
-    write_take(make_take(spec), tmp_path / "takes" / "one", objects=True)
-    options = PrepareOptions(
-        frames=FRAMES, stride=FRAMES, exo_size=(2 * SIZE, SIZE), ego_size=SIZE, prior="clean"
-    )
-    prepare(tmp_path / "takes", tmp_path / "set", options, layout="take")
-    (clip,) = (tmp_path / "set" / "clips").iterdir()
-    (tmp_path / "generated").mkdir()
-    shutil.copy(clip / "ego_ground_truth.mp4", tmp_path / "generated" / f"{clip.name}.mp4")
-    report = evaluate(
-        tmp_path / "set" / "manifest.jsonl", tmp_path / "generated", tmp_path / "out", FAST
-    ).report
-    means = report["means"]
-    assert report["failed"] == 0 and report["coverage_from"] == ["renderer"]
-    assert (
-        means["generated"]["colours_right"]["mean"] == 1
-        and means["generated"]["colour_frames"]["mean"] >= 1
-    )
-    assert means["exo mean colour"]["colours_right"]["mean"] < 1
-    assert read_masks(clip / "objects.npz", clip.name).seen.max() > 0

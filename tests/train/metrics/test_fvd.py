@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 pytest.importorskip("torchmetrics")
 
 from egox_core.errors import EgoXInputError  # noqa: E402
-from egox_core.types import ObjectMasks  # noqa: E402
+from egox_train.data.object_masks import ObjectMasks  # noqa: E402
 from egox_train.metrics.fvd import VideoFeatures, frechet_distance  # noqa: E402
 from egox_train.metrics.temporal import AmtBetween, motion_smoothness  # noqa: E402
 from tests.refusals import refuses  # noqa: E402

@@ -1,4 +1,5 @@
-"""PSNR and SSIM against hand-computed values and scikit-image; flicker by its definition."""
+"""PSNR and SSIM against hand-computed values and scikit-image; flicker and patches by their
+definitions."""
 
 from __future__ import annotations
 
@@ -18,6 +19,7 @@ from egox_core.metrics.image import (  # noqa: E402
     squared_error,
     ssim_map,
 )
+from egox_train.metrics.patches import patch_zncc  # noqa: E402
 from egox_train.metrics.temporal import temporal_flickering  # noqa: E402
 from tests.refusals import refuses  # noqa: E402
 
@@ -128,3 +130,23 @@ def test_flicker_of_known_videos():
     assert temporal_flickering(moving) == pytest.approx(1 - 2 / 16)
     with refuses("at least 2"):
         temporal_flickering(still[:1])
+
+
+def test_patches_correlate_as_numpy_says_whatever_brightness_and_contrast():
+    ours, truth = noise(2, 128, 128, seed=1), noise(2, 128, 128, seed=2)
+    weights = np.array([0.299, 0.587, 0.114])
+    expected = [
+        np.corrcoef(
+            *(
+                (video[t, y : y + 64, x : x + 64].double().numpy() @ weights).ravel()
+                for video in (ours, truth)
+            )
+        )[0, 1]
+        for t in range(2)
+        for y in (0, 64)
+        for x in (0, 64)
+    ]
+    assert patch_zncc(ours, truth) == pytest.approx(np.mean(expected), abs=1e-9)
+    assert patch_zncc(0.5 * truth + 0.3, truth) == pytest.approx(1)
+    flat = torch.full_like(truth, 0.5)
+    assert patch_zncc(flat, truth) == 0 and patch_zncc(truth, flat) is None

@@ -1,4 +1,4 @@
-"""Regions of the prior, baselines, retrieval and bootstrap intervals."""
+"""Regions of the prior, baselines and bootstrap intervals."""
 
 import numpy as np
 import pytest
@@ -6,81 +6,36 @@ import torch
 
 pytest.importorskip("torchmetrics")
 
-from egox_core.metrics.image import ssim_map  # noqa: E402
+from egox_core.metrics.image import squared_error  # noqa: E402
 from egox_train.metrics.baselines import BASELINES  # noqa: E402
 from egox_train.metrics.bootstrap import bootstrap_mean, paired_difference  # noqa: E402
-from egox_train.metrics.prior_regions import (
-    coverage_of_picture,
-    distance_to_edge,
-    region_rows,
-    time_rows,
-)  # noqa: E402
-from egox_train.metrics.retrieval import retrieval_ranks, thumbnail  # noqa: E402
+from egox_train.metrics.prior_regions import coverage_of_picture, region_rows  # noqa: E402
 from tests.refusals import refuses  # noqa: E402
-
-
-def rows_of(generated, truth, coverage):
-    return region_rows(generated, truth, ssim_map(generated, truth), coverage)
 
 
 def test_errors_are_found_where_they_are():
     truth = torch.rand(2, 64, 64, 3, generator=torch.Generator().manual_seed(0)) * 0.5
     coverage = torch.zeros(2, 64, 64, dtype=torch.bool)
-    coverage[:, :, :32] = True  # columns 0-31 covered; 1/32 of the height is 2 px, 1/8 is 8 px
-    for columns, error, hit in (
-        (slice(0, 30), 0.1, "psnr_inside_deep"),
-        (slice(30, 32), 0.1, "psnr_inside_edge"),
-        (slice(32, 34), 0.1, "psnr_outside_edge"),
-        (slice(34, 40), 0.1, "psnr_outside_near"),
-        (slice(40, 64), 0.1, "psnr_outside_far"),
+    coverage[:, :, :32] = True
+    for columns, side, other in (
+        (slice(0, 8), "inside", "outside"),
+        (slice(40, 64), "outside", "inside"),
     ):
         generated = truth.clone()
-        generated[:, :, columns] += error
-        rows = rows_of(generated, truth, coverage)
-        names = [
-            n for n in rows if n.startswith("psnr_") and n not in ("psnr_inside", "psnr_outside")
-        ]
-        assert {n: round(rows[n], 3) for n in names} == {
-            n: 20.0 if n == hit else 100.0 for n in names
-        }
-        side = "inside" if "inside" in hit else "outside"
+        generated[:, :, columns] += 0.1
+        rows = region_rows(squared_error(generated, truth), coverage)
         share = (columns.stop - columns.start) / 32
         assert rows[f"psnr_{side}"] == pytest.approx(20 - 10 * np.log10(share), abs=1e-3)
-        assert rows["coverage"] == 0.5 and rows[f"ssim_{side}"] < 1
+        assert rows[f"psnr_{other}"] == 100 and rows["coverage"] == 0.5
 
 
 def test_empty_and_full_coverage():
-    truth = torch.rand(1, 16, 16, 3, generator=torch.Generator().manual_seed(0))
-    generated = truth * 0.9
+    error = torch.full((1, 16, 16), 0.01)
     full, none = (torch.full((1, 16, 16), value) for value in (True, False))
-    rows = rows_of(generated, truth, full)
-    assert (
-        rows["psnr_outside"] is None
-        and rows["ssim_outside"] is None
-        and rows["psnr_inside_edge"] is None
-    )
-    assert rows["psnr_inside_deep"] == rows["psnr_inside"]
-    rows = rows_of(generated, truth, none)
-    assert rows["psnr_inside"] is None and rows["psnr_outside_far"] == rows["psnr_outside"]
+    assert region_rows(error, full)["psnr_outside"] is None
+    assert region_rows(error, none)["psnr_inside"] is None
     with refuses("coverage"):
-        rows_of(generated, truth, full[:, :8])
-
-
-def test_distances_are_euclidean():
-    coverage = torch.zeros(1, 9, 9, dtype=torch.bool)
-    coverage[0, 4, 4] = True
-    distance = distance_to_edge(coverage)[0]
-    assert (
-        float(distance[4, 4]) == 1
-        and float(distance[0, 1]) == pytest.approx(5)
-        and float(distance[4, 0]) == 4
-    )
-
-
-def test_thirds_of_a_clip():
-    rows = time_rows(torch.tensor([1.0, 2, 3, 4, 5, 6]))
-    assert rows == {"psnr_begin": 1.5, "psnr_middle": 3.5, "psnr_end": 5.5}
-    assert time_rows(torch.tensor([1.0]))["psnr_end"] is None
+        region_rows(error, full[:, :8])
 
 
 def test_baselines_by_their_definitions():
@@ -114,28 +69,6 @@ def test_coverage_read_off_a_picture():
     prior[0, 0] = torch.tensor([0.0, 0.2, 0.0])
     prior[0, 1] = 0.05  # what compression makes of black
     assert coverage_of_picture(prior)[0].tolist() == [[True] * 4] + [[False] * 4] * 3
-
-
-def test_retrieval_finds_the_own_video_and_counts_ties_against_it():
-    videos = [
-        torch.rand(5, 24, 24, 3, generator=torch.Generator().manual_seed(s)) for s in range(4)
-    ]
-    truths = [thumbnail(v) for v in videos]
-    assert truths[0].shape == (8, 16, 16, 3)
-    names = list("abcd")
-    noisy = [thumbnail((v + 0.1 * torch.rand_like(v)).clamp(0, 1)) for v in videos]
-    assert retrieval_ranks(noisy, truths, names) == [(1, 4)] * 4
-    assert [
-        rank for rank, _ in retrieval_ranks([truths[1], truths[0], *truths[2:]], truths, names)
-    ][2:] == [1, 1]
-    swapped = retrieval_ranks([truths[1], truths[0], *truths[2:]], truths, names)
-    assert swapped[0][0] > 1 and swapped[1][0] > 1
-    equal = retrieval_ranks(truths[:1] * 2, truths[:1] * 2, ["a", "b"])
-    assert equal == [(2, 2), (2, 2)]  # the same true video twice: nothing was found
-    assert retrieval_ranks(truths[:1] * 2, truths[:1] * 2, ["a", "a"]) == [
-        (1, 1),
-        (1, 1),
-    ]  # two cameras of one event
 
 
 def test_interval_holds_the_mean_and_repeats():

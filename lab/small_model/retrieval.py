@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 from torch import Tensor
 
+# A thumbnail: frames spread over the clip, pixels a side. Coarse on purpose, so that layout and
+# colour decide.
 TIMES, SIDE = 8, 16
-"""A thumbnail: frames spread over the clip, pixels a side. Coarse on purpose, so that layout and colour decide."""
 
 
 def thumbnail(
@@ -27,15 +28,11 @@ def thumbnail(
 def retrieval_ranks(
     generated: Sequence[np.ndarray],  # n thumbnails
     truths: Sequence[np.ndarray],  # n thumbnails, in the same order
-    same_truth: Sequence[
-        str
-    ],  # n names; clips of one name show one true video (two exo cameras) and never compete
-) -> list[tuple[int, int]]:
-    """(place of the own truth, number of candidates) of each clip; others as near as it stand before it."""
+) -> list[int]:
+    """Place of each clip's own truth; others as near as it stand before it."""
     true = np.stack([t.reshape(-1) for t in truths]).astype(np.float64)
     ranks = []
     for own, picture in enumerate(generated):
         errors = np.square(true - picture.reshape(-1).astype(np.float64)).mean(axis=1)
-        rivals = [i for i in range(len(true)) if same_truth[i] != same_truth[own]]
-        ranks.append((1 + sum(bool(errors[i] <= errors[own]) for i in rivals), 1 + len(rivals)))
+        ranks.append(int((errors <= errors[own]).sum()))
     return ranks

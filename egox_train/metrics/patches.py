@@ -1,0 +1,38 @@
+"""Structure of the true picture that a generated one keeps, whatever its brightness and contrast."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from egox_core.metrics.image import check_pair
+
+PATCH = 64  # px a side
+# Variance of luma (0...1) under which a square shows nothing that could correlate: 2.5 of 255
+# levels.
+FLAT = 1e-4
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+
+
+def patch_zncc(
+    generated: Tensor,  # [T, H, W, 3] float 0...1
+    truth: Tensor,  # [T, H, W, 3] float 0...1
+) -> float | None:
+    """Mean correlation of luma over squares of :data:`PATCH` px from the top left on; smaller
+    pictures are one.
+
+    A square that is flat in ``generated`` alone has 0; None where the truth shows nothing."""
+    check_pair(generated, truth)
+    weights = torch.tensor(LUMA, dtype=torch.float64)
+    side = min(PATCH, *truth.shape[1:3])
+    first, second = (
+        (x.double() @ weights).unfold(1, side, side).unfold(2, side, side).flatten(3).flatten(0, 2)
+        for x in (generated, truth)
+    )
+    first, second = (x - x.mean(dim=1, keepdim=True) for x in (first, second))
+    own, others = first.square().mean(dim=1), second.square().mean(dim=1)
+    shown = others > FLAT
+    if not bool(shown.any()):
+        return None
+    spread = (own * others).sqrt().clamp(min=FLAT)
+    return float(((first * second).mean(dim=1) / spread)[shown].mean())
