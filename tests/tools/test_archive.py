@@ -24,6 +24,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from tests.browser.page import PageUnderTest
+from tests.browser.placeholder_weights import place_weights
 from tools.rigs.comfy_page import open_browsers, read_workflow, shipped_workflows
 from tools.setup.api_client import read_prompt
 from tools.setup.base_dir import PACK_NAME, make_base_dir
@@ -360,6 +361,8 @@ def test_installed_it_runs_and_opens_all_that_it_brings(
     if how is unpacked:
         assert {name.split("/")[0] for name in names} == FOLDERS | FILES
     base = make_base_dir(tmp_path / "base", Layout(pack))
+    # The page marks nodes that name a file which isn't there.
+    place_weights(base.models, map(read_workflow, shipped_workflows(pack).values()))
     loras = exported_loras(checkout, base.models / "loras")
     environment = Environment(find_host(), Path(sys.executable), Layout(pack))
     with Server(environment, base, tmp_path / "server.log", variables=HOST_SETTINGS) as server:
