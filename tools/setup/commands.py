@@ -32,9 +32,10 @@ MAKERS = {
     "sample": "lab.sample",
     "standins": "tools.rigs.standins",
     "pictures": "tools.pictures",
+    "first_screen": "lab.first_screen",
 }
 """Targets of ``run.py make``: the shipped workflows, the English locale from the nodes' schemas,
-the sample takes, the stand-in weights, the λ_g strip."""
+the sample takes, the stand-in weights, the λ_g strip, README's moving picture."""
 
 VARIABLES = """environment variables:
   COMFYUI_DIR       a ComfyUI folder to use instead of fetching one; its own Python is used, nothing in it is changed

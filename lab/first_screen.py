@@ -1,0 +1,66 @@
+"""The moving picture that README begins with: exo, the ego prior that turns with the head, and the
+pose editor (its screenshot, of `run.py test --browser --screenshots`).
+
+    python3 run.py make first_screen
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from egox_core.prior.options import prior_preset
+from egox_core.prior.render import iter_ego_prior
+from egox_core.scene.build import build_scene
+from egox_core.takes.take import load_take
+from egox_train.cli.progress_line import ProgressLine
+from lab.drawn import SyntheticSpec, make_take, write_take
+
+IMAGES = Path(__file__).resolve().parents[1] / "docs" / "img"
+FPS = 10
+SPEC = SyntheticSpec(
+    seed=44,
+    frames=5 * FPS - 1,  # 4n+1
+    fps=FPS,
+    exo_width=448,
+    exo_height=256,
+    ego_size=256,
+    texture="soft",
+    wearer="drawn",
+    turning_deg=35,
+)
+
+
+def main() -> int:
+    show = ProgressLine()
+    with tempfile.TemporaryDirectory() as folder:
+        write_take(make_take(SPEC, show), Path(folder))
+        take = load_take(Path(folder), frame_count=None, ego_size=SPEC.ego_size)
+        exo = take.read_exo()
+        scene = build_scene(exo, take.depth, progress=show)
+        prior = [
+            (frame.rgb * 255).round().byte().numpy()
+            for frame in iter_ego_prior(
+                scene, take.trajectory, prior_preset("clean"), progress=show
+            )
+        ]
+    with Image.open(IMAGES / "editor_dark.jpg") as shot:
+        width = round(shot.width * SPEC.exo_height / shot.height)
+        editor = np.asarray(shot.resize((width, SPEC.exo_height), Image.Resampling.LANCZOS))
+    pictures = [
+        Image.fromarray(np.concatenate((np.asarray(seen), ego, editor), axis=1))
+        for seen, ego in zip(exo, prior, strict=True)
+    ]
+    file = IMAGES / "first_screen.webp"
+    pictures[0].save(
+        file, save_all=True, append_images=pictures[1:], duration=1000 // FPS, loop=0, quality=55
+    )
+    print(f"{file.name}: {file.stat().st_size / 1000:.0f} kB")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
