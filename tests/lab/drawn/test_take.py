@@ -195,6 +195,20 @@ def test_a_handheld_exo_camera_goes_its_way(path, size, metres, degrees):
     assert spec.text() != replace(spec, exo_path="wander", exo_motion=0.1).text()
 
 
+def test_another_recording_and_another_lens_in_the_same_room():
+    usual, moved, seen = (
+        draw_layout(replace(SMALL, **more)).scene
+        for more in ({}, {"motion_seed": 4}, {"ego_lens": "pinhole"})
+    )
+    still = usual.indices(moving=False)
+    sizes = [[scene.solids[i].size for i in still] for scene in (usual, moved)]
+    assert sizes[0] == sizes[1] and usual.solids == seen.solids
+    place = [scene.world_from_solid[:, still] for scene in (usual, moved)]
+    assert torch.equal(*place) and not torch.allclose(usual.ego_w2c, moved.ego_w2c, atol=1e-3)
+    assert torch.equal(usual.ego_w2c, seen.ego_w2c) and seen.ego_camera.lens == "pinhole"
+    assert seen.ego_camera.quarter_turns == usual.ego_camera.quarter_turns
+
+
 def test_a_rolling_shutter_shears_what_a_pan_passes():
     spec = replace(FEW, exo_path="pan", exo_turn_deg=40.0, frames=3, fps=4.0, edge_samples=1)
     sharp, rolled = make_take(spec), shuttered_take(spec, exposure=0.0, readout=1.0, steps=4)
