@@ -51,7 +51,13 @@ def _launch(args: argparse.Namespace, progress: Progress) -> int:
 
 
 def _train_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", type=Path, help="YAML file; configs/ holds examples")
+    parser.add_argument(
+        "--config",
+        type=Path,
+        nargs="+",
+        default=[None],
+        help="YAML file; configs/ holds examples. Further files lie on top of it",
+    )
     parser.add_argument(
         "--set",
         action="append",
@@ -85,7 +91,7 @@ def _train(args: argparse.Namespace, progress: Progress) -> int:
     from ..train.checkpoints import checkpoint_folders
     from ..train.loop import train
 
-    config = load_config(args.config, args.overrides)
+    config = load_config(args.config[0], args.overrides, more=args.config[1:])
     if args.fresh and checkpoint_folders(Path(config.output)):
         raise EgoXInputError(
             "output folder",

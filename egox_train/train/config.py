@@ -301,37 +301,18 @@ class TrainConfig(_Strict):
         return self.task == "egox_lora"
 
 
-def load_config(file: Path | None, overrides: Sequence[str] = ()) -> TrainConfig:
-    """The configuration of a YAML file, with ``a.b=value`` overrides (values read as YAML) on top.
+def load_config(
+    file: Path | None, overrides: Sequence[str] = (), *, more: Sequence[Path] = ()
+) -> TrainConfig:
+    """The configuration of a YAML file, with further files (``more``) and then ``a.b=value``
+    overrides (values read as YAML) on top.
 
     Raises:
         EgoXInputError: no such file, not YAML, unknown or missing key, value outside its range.
     """
     values: dict[str, Any] = {}
-    if file is not None:
-        if not file.is_file():
-            raise EgoXInputError(
-                "training configuration",
-                got=f"no file {file}",
-                expected="a YAML file",
-                fix="give --config FILE, or all settings as --set key=value",
-            )
-        try:
-            values = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-        except YAML_ERRORS as error:
-            raise EgoXInputError(
-                f"training configuration {file.name}",
-                got=str(error).replace("\n", " ")[:200],
-                expected="valid YAML",
-                fix="correct the file",
-            ) from error
-        if not isinstance(values, dict):
-            raise EgoXInputError(
-                f"training configuration {file.name}",
-                got=type(values).__name__,
-                expected="keys and values",
-                fix="see configs/train_example.yaml",
-            )
+    for each in (file, *more) if file is not None else ():
+        values = _on_top(values, _read_yaml(each))
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator:
@@ -371,6 +352,43 @@ def parse_config(values: Mapping[str, Any]) -> TrainConfig:
 def dump_config(config: TrainConfig) -> str:
     """The resolved configuration as YAML, every default written out."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        raise EgoXInputError(
+            "training configuration",
+            got=f"no file {file}",
+            expected="a YAML file",
+            fix="give --config FILE, or all settings as --set key=value",
+        )
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    except YAML_ERRORS as error:
+        raise EgoXInputError(
+            f"training configuration {file.name}",
+            got=str(error).replace("\n", " ")[:200],
+            expected="valid YAML",
+            fix="correct the file",
+        ) from error
+    if not isinstance(values, dict):
+        raise EgoXInputError(
+            f"training configuration {file.name}",
+            got=type(values).__name__,
+            expected="keys and values",
+            fix="see configs/train_example.yaml",
+        )
+    return values
+
+
+def _on_top(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Values of ``above``, and of ``below`` what they leave; sections likewise."""
+    sections = {
+        key: _on_top(below[key], value)
+        for key, value in above.items()
+        if isinstance(value, dict) and isinstance(below.get(key), dict)
+    }
+    return {**below, **above, **sections}
 
 
 def _put(values: dict[str, Any], path: list[str], value: Any) -> None:

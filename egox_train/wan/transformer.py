@@ -87,7 +87,8 @@ def base_form(path: Path) -> WanTransformer3DModel:
             what,
             got=f"{form.in_channels} input channels",
             expected=f"{MODEL_CHANNELS} (Wan image-to-video)",
-            fix="give Wan 2.1 I2V 14B or Wan 2.2 I2V; a text-to-video model can't take the exo half",
+            fix="give Wan 2.1 I2V 14B, Wan 2.1 Fun InP or Wan 2.2 I2V; text-to-video and Fun Control "
+            "models can't take the exo half",
         )
     return model
 

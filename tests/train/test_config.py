@@ -92,6 +92,10 @@ def test_file_overrides_and_the_resolved_file_read_back(tmp_path):
     resolved = tmp_path / "resolved.yaml"
     resolved.write_text(dump_config(config), encoding="utf-8")
     assert load_config(resolved) == config
+    above = tmp_path / "above.yaml"
+    above.write_text("steps: 9\nlora: {alpha: 2}\n", encoding="utf-8")
+    config = load_config(file, ["lora.alpha=5"], more=[above])
+    assert (config.steps, config.lora.rank, config.lora.alpha) == (9, 8, 5.0)
 
 
 @pytest.mark.parametrize("text", ["a: [", "just words"])
