@@ -10,6 +10,7 @@ from egox_core.progress import Progress
 from ..metrics.columns import WEIGHTS
 from .data import add_share_arguments
 
+SPLIT_HELP = "train, validation or test, or several with commas; without it all clips"
 SOME_FAILED = 1
 """Exit code of ``evaluate`` where some clips could not be evaluated."""
 
@@ -38,11 +39,10 @@ def evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=FOLDER",
-        help="another method's videos of the same clips, in the same tables; may be given again",
+        help="another method's videos of the same clips, in the same tables; may be given again. "
+        "With a name that is there (generated, too): another seed's, in the row of that name",
     )
-    parser.add_argument(
-        "--split", default="", help="train, validation or test; without it all clips"
-    )
+    parser.add_argument("--split", default="", help=SPLIT_HELP)
     parser.add_argument(
         "--no-baselines", action="store_true", help="leave out prior, Telea, exo and shrink"
     )
@@ -119,6 +119,7 @@ def masks_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("out", type=Path, help="folder for <clip>.npz, for `evaluate --masks`")
     parser.add_argument("--model", type=Path, required=True, help="folder of a SAM 2 video model")
+    parser.add_argument("--split", default="", help=SPLIT_HELP)
     parser.add_argument(
         "--first",
         type=Path,
@@ -143,6 +144,7 @@ def run_masks(args: argparse.Namespace, progress: Progress) -> int:
         args.out,
         args.model,
         first=args.first,
+        split=args.split,
         device=args.device,
         engine=args.engine,
         workers=args.workers,

@@ -270,6 +270,8 @@ def _write(job: ClipJob, folder: Path, captions: Mapping[str, str], maps: OpenMa
     return ClipRecord(
         clip=job.name,
         take=take.name,
+        room=take.room,
+        task=take.task,
         layout=take.layout,
         exo_camera=job.view.name,
         folder=f"clips/{job.name}",

@@ -165,6 +165,7 @@ def read_take(
         ego_w2c=w2c,
         task_s=entry.task_s if entry else None,
         best_exo=entry.best_exo if entry else "",
+        task=entry.task if entry else "",
         room=(entry.room if entry else "") or room_of_name(name),
         split=OFFICIAL_SPLITS.get(pose_file.parent.parent.name),
         ego_camera=_ego_camera(root / "takes" / name, notes),

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from egox_core.errors import EgoXInputError, intact
+from egox_core.errors import EgoXInputError, check_choice, intact
 from egox_core.safe_files import NO_NAMES, atomic_write
 
 FORMAT = "egox-clip/1"
@@ -35,6 +35,8 @@ class ClipRecord(BaseModel):
     format: Literal["egox-clip/1"] = FORMAT
     clip: str = Field(min_length=1)
     take: str = Field(min_length=1)
+    room: str = ""  # as RawTake's
+    task: str = ""
     layout: Literal["egoexo4d", "released", "take"]
     exo_camera: str
     folder: str
@@ -116,6 +118,40 @@ def read_manifest(file: Path, check_files: bool = True) -> list[ClipRecord]:
     if not records:
         raise EgoXInputError(
             "manifest", got="no clip", expected="at least one", fix="see prepare's report.json"
+        )
+    return records
+
+
+def read_splits(manifest: Path) -> dict[str, str]:
+    """The split of each clip, as the lists beside the manifest have it."""
+    files = {name: manifest.parent / "splits" / f"{name}.txt" for name in SPLITS}
+    return {
+        clip: name
+        for name, file in files.items()
+        if file.is_file()
+        for clip in file.read_text(encoding="utf-8").split()
+    }
+
+
+def in_splits(records: Sequence[ClipRecord], manifest: Path, wanted: str) -> list[ClipRecord]:
+    """The records, sorted by clip, of some splits ("test,validation"); "": all.
+
+    Raises:
+        EgoXInputError: no such split, or no clip in them.
+    """
+    records = sorted(records, key=lambda r: r.clip)
+    if not wanted:
+        return records
+    names, split_of = wanted.split(","), read_splits(manifest)
+    for name in names:
+        check_choice("split", name, SPLITS)
+    records = [r for r in records if split_of.get(r.clip) in names]
+    if not records:
+        raise EgoXInputError(
+            "split",
+            got=f"no clip of {wanted}",
+            expected="at least one",
+            fix="choose another split, or leave --split out",
         )
     return records
 

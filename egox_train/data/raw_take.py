@@ -55,6 +55,7 @@ class RawTake:
     # when the task begins and ends; None: not known, all frames count
     task_s: tuple[float, float] | None = None
     room: str = ""  # the same for all takes of one place or recording, whose splits must not differ; "": its name
+    task: str = ""  # what is done in it, in the dataset's words
     split: Split | None = None  # that the dataset itself puts the take in
     best_exo: str = ""  # the exo camera that the dataset's annotators chose
     notes: tuple[str, ...] = ()  # what was odd about the source, for the report

@@ -3,8 +3,8 @@ download).
 
 One entry a take. Read are ``take_name`` and ``take_uid``, ``task_start_sec`` and ``task_end_sec``
 (the task in the take's own videos, without the separator and its QR code), ``physical_setting_uid``
-and ``capture_uid`` (the room and the recording), and ``best_exo`` (the exo camera that annotators
-chose). Any of them may be null or missing."""
+and ``capture_uid`` (the room and the recording), ``parent_task_name`` (what is done), and ``best_exo`` (the
+exo camera that annotators chose). Any of them may be null or missing."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ class ListedTake:
 
     task_s: tuple[float, float] | None  # start and end, seconds from the first frame
     room: str  # the same for all takes that were recorded in one place; "": not said
+    task: str  # "Cooking"; "": not said
     best_exo: str  # name of a camera; "": not said
 
 
@@ -50,7 +51,10 @@ def read_take_list(root: Path) -> dict[str, ListedTake]:
     takes: dict[str, ListedTake] = {}
     for entry in content:
         listed = ListedTake(
-            task_s=_task(entry), room=_room(entry), best_exo=str(entry.get("best_exo") or "")
+            task_s=_task(entry),
+            room=_room(entry),
+            task=str(entry.get("parent_task_name") or ""),
+            best_exo=str(entry.get("best_exo") or ""),
         )
         takes |= {str(entry[key]): listed for key in ("take_uid", "take_name") if entry.get(key)}
     return takes

@@ -1,14 +1,19 @@
-"""Means with bootstrap confidence intervals. Whole takes are drawn: clips of one take are not independent."""
+"""Means with bootstrap confidence intervals, and tests of paired differences. Whole takes are drawn:
+clips of one take are not independent."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from scipy.stats import wilcoxon
 
 SAMPLES = 2000
 LEVEL = 0.95
+FEWEST_TAKES = 5
+"""Takes under an interval or a test: of fewer nothing is known but their mean."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +26,7 @@ class Estimate:
     clips: int
     takes: int
 
-    def as_dict(self) -> dict[str, float | int]:
+    def as_dict(self) -> dict[str, Any]:
         return {
             "mean": round(self.mean, 6),
             "low": round(self.low, 6),
@@ -72,3 +77,27 @@ def paired_difference(
     return bootstrap_mean(
         list(differences.values()), [take_of[c] for c in differences], samples=samples, seed=seed
     )
+
+
+def signed_rank(
+    a: Mapping[str, float | None], b: Mapping[str, float | None], take_of: Mapping[str, str]
+) -> float | None:
+    """Wilcoxon's two-sided p of a - b, whose mean over each take's clips counts once; None with
+    fewer takes than a test needs."""
+    by_take: dict[str, list[float]] = {}
+    for clip in sorted(a):
+        if (x := a[clip]) is not None and (y := b.get(clip)) is not None:
+            by_take.setdefault(take_of[clip], []).append(x - y)
+    differences = [float(np.mean(values)) for values in by_take.values()]
+    if len(differences) < FEWEST_TAKES:
+        return None
+    return float(wilcoxon(differences).pvalue) if any(differences) else 1.0
+
+
+def holm(values: Mapping[Any, float]) -> dict[Any, float]:
+    """Holm's p of each of many comparisons: under .05 none is wrong at that level, however many."""
+    adjusted, highest = {}, 0.0
+    for rank, key in enumerate(sorted(values, key=lambda k: values[k])):
+        highest = max(highest, min(1.0, (len(values) - rank) * values[key]))
+        adjusted[key] = highest
+    return adjusted

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from egox_core.errors import EgoXInputError, check_choice
+from egox_core.errors import EgoXInputError
 from egox_core.file_names import EXO, PRIOR, TRUTH
 from egox_core.metrics.image import require_torchmetrics
 from egox_core.progress import Progress, no_progress
@@ -18,7 +18,7 @@ from egox_core.wan.weights import weights_bytes, weights_hash
 
 from ..contact_sheet import SheetRow, make_contact_sheet, spread, write_png
 from ..data.clip_files import middle_picture
-from ..data.manifest import SPLITS, ClipRecord, read_manifest
+from ..data.manifest import ClipRecord, in_splits, read_manifest, read_splits
 from ..parallel import RunSums, devices_of, part_of, run_shared, run_sums, with_failures
 from .baselines import BASELINES
 from .bootstrap import SAMPLES
@@ -33,7 +33,7 @@ from .clip_row import (
     make_row,
     network,
 )
-from .report import FORMAT, build_report, markdown_report, protocol_of
+from .report import FORMAT, SEED, build_report, markdown_report, protocol_of, seed_name
 
 REPORT, TABLE, SHEET, ROWS = "report.json", "report.md", "contact_sheet.png", "rows"
 
@@ -45,8 +45,8 @@ class EvaluateOptions:
     masks: Path | None = None  # folder of <clip>.npz, see data/object_masks.py
     also: tuple[
         tuple[str, Path], ...
-    ] = ()  # (name, folder): further videos of the same clips, as rows of their own
-    split: str = ""  # train | validation | test; "": all clips of the manifest
+    ] = ()  # (name, folder): further videos of the same clips; of a name that is there, another seed's
+    split: str = ""  # train, validation or test, or several with commas; "": all clips
     baselines: bool = True
     weights: Mapping[str, Path] = field(
         default_factory=dict
@@ -93,8 +93,11 @@ def evaluate(
             another network, a report that can't be compared.
     """
     options = options or EvaluateOptions()
-    records = part_of(_records(manifest, options.split), options.part, options.most_clips)
-    videos = ((GENERATED, generated), *options.also)
+    # Files are checked row by row, so that one missing file doesn't stop the others.
+    everyone = read_manifest(manifest, check_files=False)
+    records = in_splits(everyone, manifest, options.split)
+    records = part_of(records, options.part, options.most_clips)
+    videos = _numbered(((GENERATED, generated), *options.also))
     _check_folders(videos, options)
     require_torchmetrics()
     other = None if options.compare is None else _other_report(options.compare)
@@ -142,8 +145,7 @@ def evaluate(
     kept = sum(row.pop("kept") for row in rows)
     if options.part != (0, 1):
         return EvaluateOutcome(report={}, clips=len(records), kept=kept, errors=errors)
-    features = _features(rows, out / ROWS) if SETS & options.weights.keys() else []
-    sets = _set_distances(features, [name for name, _ in videos], options.weights)
+    features = _features(rows, out / ROWS) if SETS & options.weights.keys() else {}
     report = build_report(
         rows,
         dict(sorted(errors.items())),
@@ -151,7 +153,12 @@ def evaluate(
         weights=hashes,
         protocol=protocol_of(records, hashes),
         other=other,
-        sets=sets,
+        sets_of=lambda clips: _set_distances(
+            [features[clip] for clip in clips if clip in features],
+            [name for name, _ in videos],
+            options.weights,
+        ),
+        groups=_groups(everyone, records, read_splits(manifest)),
         samples=options.samples,
         seed=options.seed,
     )
@@ -183,34 +190,45 @@ def _sheet_row(root: Path, record: ClipRecord, generated: Path) -> SheetRow:
     )
 
 
-def _records(manifest: Path, split: str) -> list[ClipRecord]:
-    # Files are checked row by row, so that one missing file doesn't stop the others.
-    records = sorted(read_manifest(manifest, check_files=False), key=lambda r: r.clip)
-    if not split:
-        return records
-    check_choice("split", split, SPLITS)
-    file = manifest.parent / "splits" / f"{split}.txt"
-    clips = set(file.read_text(encoding="utf-8").split()) if file.is_file() else set()
-    records = [r for r in records if r.clip in clips]
-    if not records:
-        raise EgoXInputError(
-            "split",
-            got=f"no clip of {split}",
-            expected="at least one",
-            fix="choose another split, or leave --split out",
-        )
-    return records
+def _numbered(videos: Sequence[tuple[str, Path]]) -> tuple[tuple[str, Path], ...]:
+    """The videos of further seeds under names of their own."""
+    names = [name for name, _ in videos]
+    return tuple(
+        (seed_name(name, 1 + names[:place].count(name)), folder)
+        for place, (name, folder) in enumerate(videos)
+    )
+
+
+def _groups(
+    everyone: Sequence[ClipRecord], records: Sequence[ClipRecord], split_of: Mapping[str, str]
+) -> dict[str, dict[str, list[str]]]:
+    """Clips by kind of group and name, where there are several; not those of which it isn't known."""
+    trained = {r.room for r in everyone if split_of.get(r.clip) == "train"}
+    groups: dict[str, dict[str, list[str]]] = {}
+    for record in records:
+        seen = "seen in training" if record.room in trained else "unseen"
+        names = {
+            "split": split_of.get(record.clip, ""),
+            "seen and unseen scenes": seen if record.room else "",
+            "scene": record.room,
+            "task": record.task,
+        }
+        for kind, name in names.items():
+            if name:
+                groups.setdefault(kind, {}).setdefault(name, []).append(record.clip)
+    return {
+        kind: dict(sorted(by_name.items())) for kind, by_name in groups.items() if len(by_name) > 1
+    }
 
 
 def _check_folders(videos: Sequence[tuple[str, Path]], options: EvaluateOptions) -> None:
-    names = [name for name, _ in videos]
-    taken = {GENERATED, TRUE, *BASELINES}
-    if len(set(names)) < len(names) or any(n in taken or not n.strip() for n in names[1:]):
+    taken = {TRUE, *BASELINES}
+    if any(n in taken or not n.strip() or SEED in n for n, _ in options.also):
         raise EgoXInputError(
             "--also",
-            got=", ".join(names[1:]),
-            expected="names of their own",
-            fix=f"don't use one twice, nor {', '.join(sorted(taken))}",
+            got=", ".join(n for n, _ in options.also),
+            expected=f"{GENERATED}, or names of their own",
+            fix=f"don't use {', '.join(sorted(taken))}",
         )
     for what, folder in (*videos, *([("masks", options.masks)] if options.masks else [])):
         if not folder.is_dir():
@@ -245,11 +263,11 @@ def _content(options: EvaluateOptions) -> dict[str, Any]:
     }
 
 
-def _features(rows: list[dict[str, Any]], folder: Path) -> list[dict[str, np.ndarray]]:
-    kept = []
+def _features(rows: list[dict[str, Any]], folder: Path) -> dict[str, dict[str, np.ndarray]]:
+    kept = {}
     for row in rows:
         with np.load(features_file(folder, row["clip"]), allow_pickle=False) as archive:
-            kept.append({name: archive[name] for name in archive.files})
+            kept[row["clip"]] = {name: archive[name] for name in archive.files}
     return kept
 
 

@@ -4,19 +4,31 @@ differences, a row a clip. Which metric stands in which table says :mod:`.column
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from statistics import fmean, stdev
 from typing import Any
 
 from egox_core.errors import EgoXInputError
 
 from ..data.manifest import ClipRecord
-from .bootstrap import bootstrap_mean, paired_difference
+from .baselines import BASELINES
+from .bootstrap import (
+    FEWEST_TAKES,
+    Estimate,
+    bootstrap_mean,
+    holm,
+    paired_difference,
+    signed_rank,
+)
 from .clip_row import GENERATED, VERSION
 from .columns import METRICS, PER_CLIP, Metric, of_family, of_table
 
 FORMAT = "egox-evaluation/2"
 LIBRARIES = ("torch", "torchmetrics", "numpy")
+SEED = ", seed "
+Sets = Mapping[str, Mapping[str, float]]
+"""Figures of whole sets, by column and video."""
 Rows = Sequence[Mapping[str, Any]]
 
 
@@ -28,43 +40,35 @@ def build_report(
     weights: Mapping[str, str],
     protocol: Mapping[str, Any],
     other: Mapping[str, Any] | None,
-    sets: Mapping[str, Mapping[str, float]] | None = None,
+    sets_of: Callable[[Collection[str]], Sets] = lambda clips: {},
+    groups: Mapping[str, Mapping[str, Collection[str]]] | None = None,
     samples: int,
     seed: int,
 ) -> dict[str, Any]:
     """All of it; the same rows give the same report. ``rows`` in the order of clips; ``other``: a
-    report with a name; ``sets``: by column of whole sets and method, where there are weights.
+    report with a name; ``sets_of``: figures of the set of some clips; ``groups``: clips by kind
+    of group and name.
 
     Raises:
         EgoXInputError: ``other`` was made by another protocol, or has no clip in common.
     """
-    methods = list(rows[0]["metrics"]) if rows else []
-    take_of = {row["clip"]: row["take"] for row in rows}
-    columns = {m: {k.key: _column(rows, m, k.key) for k in PER_CLIP} for m in methods}
-    means = {
-        m: _known(
-            {
-                k: bootstrap_mean(*_values(column, take_of), samples=samples, seed=seed)
-                for k, column in columns[m].items()
-            }
+    seeds, sets = _seeds(rows), sets_of([row["clip"] for row in rows])
+    means = _means(rows, seeds, samples, seed)
+    ours = _columns(rows, seeds.get(GENERATED, ()))
+    paired = {
+        f"{GENERATED} - {method}": _differences(
+            ours, _columns(rows, keys), _take_of(rows), samples, seed
         )
-        for m in methods
+        for method, keys in seeds.items()
+        if method != GENERATED
     }
-    paired = {}
-    for method in methods[1:]:
-        paired[f"{GENERATED} - {method}"] = _known(
-            {
-                k: paired_difference(
-                    columns[GENERATED][k], columns[method][k], take_of, samples=samples, seed=seed
-                )
-                for k in columns[method]
-            }
-        )
+    _correct(paired)
+    given = {name: keys for name, keys in seeds.items() if name not in BASELINES}
     report: dict[str, Any] = {
         "format": FORMAT,
         "metrics_version": VERSION,
         "clips": len(rows),
-        "takes": len(set(take_of.values())),
+        "takes": len(set(_take_of(rows).values())),
         "failed": len(errors),
         "protocol": dict(protocol),
         "options": dict(options),
@@ -73,9 +77,20 @@ def build_report(
         "coverage_from": sorted({row["coverage_from"] for row in rows}),
         "object_matching": _matching(means.get(GENERATED, {}), weights),
         "not_computed": _not_computed(means.get(GENERATED, {}), sets),
-        "sets": dict(sets or {}),
+        "sets": sets,
         "means": means,
         "paired": paired,
+        "seeds": {name: list(keys) for name, keys in seeds.items() if len(keys) > 1},
+        "groups": {
+            kind: {
+                name: {
+                    "means": _means([r for r in rows if r["clip"] in clips], given, samples, seed),
+                    "sets": sets_of(clips),
+                }
+                for name, clips in by_name.items()
+            }
+            for kind, by_name in (groups or {}).items()
+        },
     }
     if other is not None:
         check_protocols(protocol, other)
@@ -139,11 +154,11 @@ def compare_rows(
     Raises:
         EgoXInputError: no such clip.
     """
-    before = {row["clip"]: row for row in others}
+    earlier = {row["clip"]: row for row in others}
     same = [
         row
         for row in rows
-        if row["clip"] in before and before[row["clip"]]["truth"] == row["truth"]
+        if row["clip"] in earlier and earlier[row["clip"]]["truth"] == row["truth"]
     ]
     if not same:
         raise EgoXInputError(
@@ -152,36 +167,98 @@ def compare_rows(
             expected="at least one",
             fix="compare runs over the same manifest",
         )
-    take_of = {row["clip"]: row["take"] for row in same}
-    theirs = [before[row["clip"]] for row in same]
-    differences = _known(
-        {
-            k.key: paired_difference(
-                _column(same, GENERATED, k.key),
-                _column(theirs, GENERATED, k.key),
-                take_of,
-                samples=samples,
-                seed=seed,
-            )
-            for k in PER_CLIP
-        }
-    )
+    theirs = [earlier[row["clip"]] for row in same]
+    ours, before = (_columns(some, _seeds(some)[GENERATED]) for some in (same, theirs))
+    differences = _differences(ours, before, _take_of(same), samples, seed)
+    _correct({"": differences})
     return differences, len(same)
 
 
-def _column(rows: Rows, method: str, key: str) -> dict[str, float | None]:
-    return {row["clip"]: row["metrics"].get(method, {}).get(key) for row in rows}
+def seed_name(method: str, number: int) -> str:
+    """Name of a method's video in a row, of the n-th seed that it was made with."""
+    return method if number == 1 else f"{method}{SEED}{number}"
 
 
-def _values(
-    column: Mapping[str, float | None], take_of: Mapping[str, str]
-) -> tuple[list[float], list[str]]:
-    known = {clip: value for clip, value in column.items() if value is not None}
-    return list(known.values()), [take_of[clip] for clip in known]
+def _seeds(rows: Rows) -> dict[str, list[str]]:
+    """Names of the rows' videos by method, in order."""
+    seeds: dict[str, list[str]] = {}
+    for name in rows[0]["metrics"] if rows else ():
+        seeds.setdefault(name.split(SEED)[0], []).append(name)
+    return seeds
 
 
-def _known(estimates: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: estimate.as_dict() for key, estimate in estimates.items() if estimate is not None}
+def _take_of(rows: Rows) -> dict[str, str]:
+    return {row["clip"]: row["take"] for row in rows}
+
+
+def _columns(rows: Rows, keys: Sequence[str]) -> dict[str, dict[str, float | None]]:
+    """By metric and clip the mean over the seeds that have a value, as masks may be of one alone."""
+    return {m.key: {row["clip"]: _of_clip(row, keys, m.key) for row in rows} for m in PER_CLIP}
+
+
+def _of_clip(row: Mapping[str, Any], keys: Sequence[str], metric: str) -> float | None:
+    given = (row["metrics"].get(key, {}).get(metric) for key in keys)
+    values = [value for value in given if value is not None]
+    return fmean(values) if values else None
+
+
+def _means(
+    rows: Rows, seeds: Mapping[str, Sequence[str]], samples: int, seed: int
+) -> dict[str, dict[str, Any]]:
+    """By method and metric: mean, clips, takes; the interval where there are takes enough; over
+    several seeds the standard deviation of the mean."""
+    take_of, means = _take_of(rows), {}
+    for method, keys in seeds.items():
+        means[method] = found = {}
+        each = [_columns(rows, [key]) for key in keys]
+        for metric, column in _columns(rows, keys).items():
+            known = {clip: value for clip, value in column.items() if value is not None}
+            takes = [take_of[clip] for clip in known]
+            estimate = bootstrap_mean(list(known.values()), takes, samples=samples, seed=seed)
+            if estimate is not None:
+                found[metric] = _shown(estimate)
+                by_seed = [[one[metric][clip] for clip in known] for one in each]
+                of_all = [
+                    fmean(v for v in some if v is not None) for some in by_seed if None not in some
+                ]
+                if len(of_all) > 1:
+                    found[metric]["spread"] = round(stdev(of_all), 6)
+    return means
+
+
+def _shown(estimate: Estimate) -> dict[str, Any]:
+    values = estimate.as_dict()
+    hidden = ("low", "high") if estimate.takes < FEWEST_TAKES else ()
+    return {key: value for key, value in values.items() if key not in hidden}
+
+
+def _differences(
+    ours: Mapping[str, Mapping[str, float | None]],
+    theirs: Mapping[str, Mapping[str, float | None]],
+    take_of: Mapping[str, str],
+    samples: int,
+    seed: int,
+) -> dict[str, dict[str, Any]]:
+    found = {}
+    for key, column in ours.items():
+        pair = (column, theirs[key], take_of)
+        estimate = paired_difference(*pair, samples=samples, seed=seed)
+        if estimate is not None:
+            p = signed_rank(*pair)
+            found[key] = {**_shown(estimate), **({} if p is None else {"p": p})}
+    return found
+
+
+def _correct(paired: Mapping[str, dict[str, dict[str, Any]]]) -> None:
+    """Puts Holm's p beside each, of all comparisons that one table shows."""
+    shown = {
+        (name, m.key): paired[name][m.key]
+        for name in paired
+        for m in of_table("paired")
+        if "p" in paired[name].get(m.key, {})
+    }
+    for place, p in holm({place: values["p"] for place, values in shown.items()}).items():
+        shown[place]["p_holm"] = round(p, 6)
 
 
 def _matching(means: Mapping[str, Any], weights: Mapping[str, str]) -> str:
@@ -190,8 +267,8 @@ def _matching(means: Mapping[str, Any], weights: Mapping[str, str]) -> str:
     return f"by DINO features (weights {weights['dino']})" if "dino" in weights else "by id"
 
 
-def _not_computed(means: Mapping[str, Any], sets: Mapping[str, Any] | None) -> dict[str, str]:
-    computed = {*means, *(sets or {})}
+def _not_computed(means: Mapping[str, Any], sets: Sets) -> dict[str, str]:
+    computed = {*means, *sets}
     return {m.label: f"needs {m.needs}" for m in METRICS if m.needs and m.key not in computed}
 
 
@@ -211,14 +288,20 @@ def markdown_report(report: Mapping[str, Any]) -> str:
         "# Evaluation",
         "",
         f"{report['clips']} clips of {report['takes']} takes, {report['failed']} failed. "
-        "Means with 95 % bootstrap intervals over takes.",
+        "Means with 95 % bootstrap intervals over takes, where there are five or more.",
         "",
         *_protocol_lines(report["protocol"]),
         "",
     ]
     if report["clips"]:
         means = report["means"]
-        lines += ["## In the paper's columns", "", *_paper_table(means, report["sets"]), ""]
+        lines += ["## In the paper's columns", ""]
+        if report["seeds"]:
+            seeds = ", ".join(f"{name} {len(keys)}" for name, keys in report["seeds"].items())
+            lines += [f"± is the standard deviation over the seeds: {seeds}.", ""]
+        lines += [*_paper_table({"": report}, report["seeds"]), ""]
+        for kind, by_name in report["groups"].items():
+            lines += [f"## By {kind}", "", *_paper_table(by_name, report["seeds"]), ""]
         for title, family in (
             ("Structure", "structure"),
             ("Inside and outside the prior's coverage", "prior"),
@@ -239,6 +322,8 @@ def markdown_report(report: Mapping[str, Any]) -> str:
         if report["paired"]:
             lines += [
                 "## Paired differences",
+                "",
+                "p is of Wilcoxon's signed-rank test over takes, after Holm for all in this table.",
                 "",
                 *_means_table(report["paired"], _differing(report["paired"])),
                 "",
@@ -292,33 +377,36 @@ def _protocol_lines(protocol: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _paper_table(means: Mapping[str, Any], sets: Mapping[str, Mapping[str, float]]) -> list[str]:
-    columns = of_table("paper")
-    return _table(
-        ["", *(m.heading for m in columns)],
-        [
-            [
-                method,
-                *(
-                    _number(sets.get(m.key, {}).get(method), m)
-                    if m.family == "set"
-                    else _interval(values.get(m.key), m)
-                    for m in columns
-                ),
-            ]
-            for method, values in means.items()
-        ],
-    )
+def _paper_table(
+    groups: Mapping[str, Mapping[str, Any]], seeds: Mapping[str, Sequence[str]]
+) -> list[str]:
+    """A row for each group ("": all clips) and method."""
+    rows, columns = {}, of_table("paper")
+    for name, group in groups.items():
+        for method, values in group["means"].items():
+            own = rows[", ".join(filter(None, (name, method)))] = dict(values)
+            for column, by_video in group["sets"].items():
+                known = [by_video[k] for k in seeds.get(method, [method]) if k in by_video]
+                if known:
+                    spread = {"spread": stdev(known)} if len(known) > 1 else {}
+                    own[column] = {"mean": fmean(known), **spread}
+    return _means_table(rows, columns)
 
 
 def _means_table(means: Mapping[str, Any], columns: Sequence[Metric]) -> list[str]:
     return _table(
-        ["", *(m.heading for m in columns)],
+        ["", "clips, takes", *(m.heading for m in columns)],
         [
-            [method, *(_interval(values.get(m.key), m) for m in columns)]
+            [method, _count(values), *(_interval(values.get(m.key), m) for m in columns)]
             for method, values in means.items()
         ],
     )
+
+
+def _count(values: Mapping[str, Any]) -> str:
+    """Clips and takes of the row; single metrics may have fewer."""
+    counts = [(v["clips"], v["takes"]) for v in values.values() if v and "clips" in v]
+    return ", ".join(map(str, max(counts, default=(0, 0))))
 
 
 def _differences_table(differences: Mapping[str, Any]) -> list[str]:
@@ -332,11 +420,10 @@ def _differing(paired: Mapping[str, Any]) -> list[Metric]:
     return [m for m in of_table("paired") if any(m.key in values for values in paired.values())]
 
 
-def _row_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def _row_table(rows: Rows) -> list[str]:
+    keys = _seeds(rows)[GENERATED]
     columns = [
-        m
-        for m in of_table("clips")
-        if any(r["metrics"][GENERATED].get(m.key) is not None for r in rows)
+        m for m in of_table("clips") if any(_of_clip(r, keys, m.key) is not None for r in rows)
     ]
     return _table(
         ["clip", "take", *(m.heading for m in columns)],
@@ -344,7 +431,7 @@ def _row_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
             [
                 row["clip"],
                 row["take"],
-                *(_number(row["metrics"][GENERATED].get(m.key), m) for m in columns),
+                *(_number(_of_clip(row, keys, m.key), m) for m in columns),
             ]
             for row in rows
         ],
@@ -358,8 +445,13 @@ def _table(headings: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
 def _interval(estimate: Mapping[str, float] | None, column: Metric) -> str:
     if estimate is None:
         return "–"
-    mean, low, high = (_number(estimate[k], column) for k in ("mean", "low", "high"))
-    return f"{mean} [{low}, {high}]"
+    text = {k: _number(v, column) for k, v in estimate.items() if k not in ("clips", "takes")}
+    return (
+        text["mean"]
+        + (f" [{text['low']}, {text['high']}]" if "low" in text else "")
+        + (f" ± {text['spread']}" if "spread" in text else "")
+        + (f", p {estimate['p_holm']:.3f}" if "p_holm" in text else "")
+    )
 
 
 def _number(value: float | None, column: Metric) -> str:

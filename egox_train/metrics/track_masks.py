@@ -25,7 +25,7 @@ from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import clear_leftovers, file_lock
 from egox_core.wan.weights import open_model_folder, weights_bytes, weights_hash
 
-from ..data.manifest import ClipRecord, read_manifest
+from ..data.manifest import ClipRecord, in_splits, read_manifest
 from ..data.object_masks import write_masks
 from ..parallel import BUSY, MADE, THERE, RunSums, devices_of, part_of, run_all, run_sums
 from .clip_inputs import clip_files, read_ego
@@ -60,6 +60,7 @@ def track_masks(
     model: Path,
     *,
     first: Path | None = None,
+    split: str = "",
     device: str = "cpu",
     engine: str = "local",
     workers: int = 1,
@@ -74,13 +75,14 @@ def track_masks(
     Args:
         part, most_clips, sums: as of :func:`.generate.generate`.
         generated: folder with <clip>.mp4.
+        split: as of EvaluateOptions.
         first: folder with <clip>.png, the objects of the true video's first frame: 0 is background,
             n the object n. A clip without a picture takes the grid.
 
     Raises:
         EgoXInputError: bad manifest, no such folder, no SAM 2 video model in ``model``.
     """
-    records = sorted(read_manifest(manifest, check_files=False), key=lambda r: r.clip)
+    records = in_splits(read_manifest(manifest, check_files=False), manifest, split)
     records = part_of(records, part, most_clips)
     devices = devices_of(device, engine)
     weights_hash(model, "SAM 2")

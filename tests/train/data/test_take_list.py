@@ -31,6 +31,7 @@ def write_list(root: Path, *takes: dict) -> None:
             "take_idx": 1,
             "duration_sec": FRAMES / 30,
             "task_name": "Remove a Wheel",
+            "parent_task_name": "Bike Repair",
             "take_uid": f"uid-{take['take_name']}",
             "capture_uid": "d37b",
             "physical_setting_uid": 97,
@@ -114,6 +115,7 @@ def test_clips_stay_within_the_task_and_the_annotators_camera_goes_first(takes, 
     assert [e.camera.fx for e in take.exos] == [1761.28, 1700]
     outcome = prepare(source, tmp_path / "set", OPTIONS)
     records = read_manifest(outcome.manifest)
+    assert {(r.room, r.task) for r in records} == {("physical_setting_uid 97", "Bike Repair")}
     assert {r.start for r in records} == {7, 12} and not any(
         "QR code" in warning for warning in outcome.warnings
     )  # frames 7 to 18

@@ -68,6 +68,7 @@ def clean(tmp_path_factory) -> Path:
             clip_record(
                 name,
                 take=f"take_{name}",
+                room={"a": "hall", "c": "hall", "d": "yard"}.get(name, ""),
                 fps=FPS,
                 frames=FRAMES,
                 exo_size=(2 * SIZE, SIZE),
@@ -108,11 +109,11 @@ def test_report_holds_what_was_put_in(place):
     ]
     generated = means["generated"]
     assert 20 < generated["psnr"]["mean"] < 40 and 0.5 < generated["ssim"]["mean"] < 1
-    assert generated["psnr"]["low"] < generated["psnr"]["mean"] < generated["psnr"]["high"]
+    assert "low" not in generated["psnr"] and generated["psnr"]["takes"] == 4  # too few
     assert generated["coverage"]["mean"] == pytest.approx(0.5, abs=0.03)
     assert generated["temporal_flickering"]["mean"] > 0.99  # a still picture
     assert means["prior"]["psnr_inside"]["mean"] > means["prior"]["psnr_outside"]["mean"] + 10
-    assert report["paired"]["generated - prior"]["psnr"]["low"] > 0
+    assert report["paired"]["generated - prior"]["psnr"]["mean"] > 0
     assert generated["location_error_px"]["mean"] == 3 and generated["iou"][
         "mean"
     ] == pytest.approx(5 / 11, abs=1e-6)
@@ -130,6 +131,7 @@ def test_report_holds_what_was_put_in(place):
     heading = next(line for line in table.splitlines() if line.startswith("|"))
     assert [h.strip(" ↑↓") for h in heading.strip("|").split("|")] == [
         "",
+        "clips, takes",
         "PSNR",
         "SSIM",
         "LPIPS",
@@ -296,7 +298,7 @@ def test_paired_comparison_with_another_run(place):
     )
     compared = run(place, out="better", options=options).report["compared_with"]
     assert compared["name"] == "out" and compared["clips"] == 3  # the fourth has another truth now
-    assert compared["differences"]["psnr"]["low"] > 5
+    assert compared["differences"]["psnr"]["mean"] > 5
     options = EvaluateOptions(
         compare=place / "out" / REPORT, split="test", samples=200, sheet_clips=0
     )
@@ -321,8 +323,24 @@ def test_further_methods_stand_in_the_same_tables(place):
         list(report["means"])[:2] == ["generated", "vae"]
         and report["means"]["vae"]["psnr"]["mean"] == 100
     )
-    assert report["paired"]["generated - vae"]["psnr"]["high"] < 0
-    for also in ((("prior", place),), (("x", place), ("x", place)), (("x", place / "absent"),)):
+    assert report["paired"]["generated - vae"]["psnr"]["mean"] < 0
+    (place / "splits").mkdir()
+    for split, clips in ("train", "a\nb\n"), ("test", "c\nd\n"):
+        (place / "splits" / f"{split}.txt").write_text(clips, encoding="utf-8")
+    options = replace(options, also=(("generated", place / "through_vae"),))
+    seeds = run(place, options=options).report
+    both = [seeds["rows"][0]["metrics"][k]["psnr"] for k in ("generated", "generated, seed 2")]
+    assert list(seeds["means"]) == list(report["means"])[:1] + list(report["means"])[2:]
+    assert both == [report["rows"][0]["metrics"]["generated"]["psnr"], 100]
+    assert {
+        kind: {name: g["means"]["generated"]["psnr"]["clips"] for name, g in groups.items()}
+        for kind, groups in seeds["groups"].items()
+    } == {
+        "split": {"test": 2, "train": 2},
+        "seen and unseen scenes": {"seen in training": 2, "unseen": 1},
+        "scene": {"hall": 2, "yard": 1},
+    }
+    for also in ((("prior", place),), (("x", place / "absent"),)):
         with pytest.raises(EgoXInputError):
             run(place, options=EvaluateOptions(also=also))
 
@@ -369,6 +387,10 @@ def test_split_and_missing_manifest(place):
     (place / "splits" / "test.txt").write_text("b\nd\n", encoding="utf-8")
     outcome = run(place, options=EvaluateOptions(split="test", samples=200, baselines=False))
     assert [row["clip"] for row in outcome.report["rows"]] == ["b", "d"]
+    both = run(
+        place, options=EvaluateOptions(split="validation,test", samples=200, baselines=False)
+    )
+    assert both.report["clips"] == 2
     for split in ("validation", "nonsense"):
         with refuses("split"):
             run(place, options=EvaluateOptions(split=split))

@@ -1,0 +1,92 @@
+"""The report of twelve clips of six takes, in two splits, by three seeds: figures worked out by
+hand."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("pydantic")
+
+from egox_train.metrics.bootstrap import holm  # noqa: E402
+from egox_train.metrics.report import build_report, markdown_report  # noqa: E402
+
+TAKES = range(6)  # 0 to 2 in test, 3 to 5 in validation
+SEEDS = {"generated": 0.0, "generated, seed 2": 0.3, "generated, seed 3": 0.6}
+SSIM = (-0.01, 0.02, 0.03, 0.04, 0.05, 0.06)  # lead over "other", by take
+ZNCC = (-0.01, -0.02, 0.03, 0.04, 0.05, 0.06)
+PROTOCOL = {
+    "clips": 12,
+    "clip_list": "x",
+    "sizes": ["32x32"],
+    "resize": "none",
+    "frames": [5],
+    "fps": [10.0],
+    "networks": {},
+    "metrics_version": 1,
+}
+
+
+def row(take: int, half: int) -> dict:
+    psnr = 20 + take + 0.5 * half
+    lead = {"ssim": 0.5 + SSIM[take], "patch_zncc": 0.5 + ZNCC[take]}
+    return {
+        "clip": f"{take}{'ab'[half]}",
+        "take": str(take),
+        "truth": "",
+        "coverage_from": "renderer",
+        "metrics": {
+            **{name: {"psnr": psnr + more, **lead} for name, more in SEEDS.items()},
+            "other": {"psnr": psnr - take - 1, "ssim": 0.5, "patch_zncc": 0.5},
+        },
+    }
+
+
+def test_splits_seeds_counts_and_tests_by_hand():
+    rows = [row(take, half) for take in TAKES for half in (0, 1)]
+    clips = [r["clip"] for r in rows]
+    report = build_report(
+        rows,
+        {},
+        options={},
+        weights={},
+        protocol=PROTOCOL,
+        other=None,
+        sets_of=lambda some: {
+            "fvd": {name: len(some) + 100 * more for name, more in SEEDS.items()} | {"other": 7.0}
+        },
+        groups={"split": {"test": clips[:6], "validation": clips[6:]}},
+        samples=500,
+        seed=0,
+    )
+    # (20 + ... + 25) / 6 of the takes, .25 of the halves, .3 of the seeds, whose means are .3 apart
+    ours = report["means"]["generated"]["psnr"]
+    assert (ours["mean"], ours["spread"], ours["clips"], ours["takes"]) == (23.05, 0.3, 12, 6)
+    assert 20.55 < ours["low"] < 23.05 < ours["high"] < 25.55
+    assert "spread" not in report["means"]["other"]["psnr"]
+    by_split = report["groups"]["split"]
+    for split, mean in (("test", 21.55), ("validation", 24.55)):
+        values = by_split[split]["means"]["generated"]["psnr"]
+        assert values == {"mean": mean, "clips": 6, "takes": 3, "spread": 0.3}
+    # Wilcoxon of six takes: no rank against it, rank 1, ranks 1 and 2: 1, 2 and 5 of 64, two-sided
+    pair = report["paired"]["generated - other"]
+    assert pair["psnr"]["mean"] == 3.8  # 1 + ... + 6 by take, and .3
+    assert [pair[k]["p"] for k in ("psnr", "ssim", "patch_zncc")] == [2 / 64, 4 / 64, 10 / 64]
+    assert [pair[k]["p_holm"] for k in ("psnr", "ssim", "patch_zncc")] == [0.09375, 0.125, 0.15625]
+    text = markdown_report(report)
+    low, high = (f"{ours[k]:.2f}" for k in ("low", "high"))
+    for cells in (
+        f"| generated | 12, 6 | 23.05 [{low}, {high}] ± 0.30 |",
+        "| 42.0 ± 30.0 |",  # 12, 42 and 72
+        "## By split",
+        "| test, generated | 6, 3 | 21.55 ± 0.30 |",
+        "| validation, other | 6, 3 | 19.25 |",  # 24.25 less 4, 5 and 6
+        "± is the standard deviation over the seeds: generated 3.",
+        "p 0.094 |",
+    ):
+        assert cells in text, cells
+
+
+def test_holm_keeps_the_order():
+    assert holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.5}) == pytest.approx(
+        {"a": 0.04, "c": 0.09, "b": 0.09, "d": 0.5}
+    )
