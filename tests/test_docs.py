@@ -41,6 +41,8 @@ ELSEWHERE = (
     "comfyui-egox/*",  # the user's own host, and the pack in it
     "data/*",
     "runs/*",
+    "out/*",
+    "models/diffusion_models/wan*",
     "SET/*",
     "OTHER/*",  # where an example's files lie on the user's disk
     "annotations/*",
@@ -144,7 +146,7 @@ def _is_path(word: str) -> bool:
 
 
 def _is_there(word: str, file: Path) -> bool:
-    pattern = word.replace("…", "*").rstrip("/")
+    pattern = re.sub(r"…|\$\w+", "*", word).rstrip("/")
     if "/" not in word:  # a module by its bare name, in whatever room
         return any(name.endswith(f"/{word}") for name in NAMES)
     if "*" in pattern:

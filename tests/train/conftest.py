@@ -45,6 +45,12 @@ def tiny() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def networks() -> ModuleType:
+    """The module that makes the networks of metrics."""
+    return _load("random_networks")
+
+
+@pytest.fixture(scope="session")
 def launching() -> ModuleType:
     """The module that starts trainings as processes."""
     return _load("launching")

@@ -1,5 +1,5 @@
-"""The first commands of docs/training.md, as they stand there, on the real raw take: from the
-download to a video.
+"""The commands of docs/training.md and docs/paper_table.md, as they stand there: from the download to
+a video, on the real raw take, and to the paper's table, on two drawn ones.
 
 Models are stand-ins of random weights, masks are discs round the projected wearer: this proves the
 way, not a picture."""
@@ -10,6 +10,7 @@ import json
 import re
 import shlex
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +20,17 @@ from safetensors.torch import save_file
 
 import train_egox
 from egox_core.cameras.model import camera_from_json, pixel_grid, project
+from egox_core.safe_files import read_json
 from egox_core.trajectory.poses import camera_centre, transform
 from egox_core.video.reader import probe_video
 from egox_train.data.egoexo4d import read_egoexo4d
 from egox_train.data.manifest import read_manifest
+from egox_train.metrics import track_masks
+from egox_train.train.export import inspect
+from egox_train.video_writer import write_video
 from tests.paths import ROOT
+from tools import convert_to_safetensors
 
-PAGE = ROOT / "docs" / "training.md"
 FRAMES, SIZE, CLIPS = 5, (112, 64), 2
 HEAD_M = 0.35  # radius of a disc: head and shoulders
 SMALLER = {  # what is added to a command, so that it fits a test
@@ -60,8 +65,6 @@ SMALLER = {  # what is added to a command, so that it fits a test
     "generate": [
         "--base",
         "base.safetensors",
-        "--split",
-        "train",
         "--steps",
         "2",
         "--device",
@@ -72,23 +75,27 @@ SMALLER = {  # what is added to a command, so that it fits a test
 }
 
 
-def documented_commands() -> list[list[str]]:
-    """The words of each train_egox.py command in the page's first indented block."""
-    block = re.search(r"(?m)(?:^    .*\n)+", PAGE.read_text(encoding="utf-8")).group()
-    lines = block.replace("\\\n", " ").splitlines()
-    commands = [shlex.split(line, comments=True) for line in lines]
-    return [
-        words[words.index("train_egox.py") + 1 :] for words in commands if "train_egox.py" in words
-    ]
+def documented_commands(page: str) -> list[list[str]]:
+    """The words of each command of ours in a page's first indented block, loops written out."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    block = re.search(r"(?m)(?:^    .*\n)+", text).group().replace("\\\n", " ")
+    loop = re.compile(r"for (\w+) in (.*?); do (.*?); done")
+    block = loop.sub(
+        lambda m: "\n".join(m[3].replace(f"${m[1]}", value) for value in m[2].split()), block
+    )
+    commands = [shlex.split(line, comments=True) for line in block.splitlines()]
+    ours = ("train_egox.py", "tools/convert_to_safetensors.py")
+    starts = [(words, [i for i, word in enumerate(words) if word in ours]) for words in commands]
+    return [words[at[0] + (words[at[0]] == ours[0]) :] for words, at in starts if at]
 
 
 def draw_masks(source: Path, videos: Path, out: Path) -> None:
     """For every video that undistort wrote a mask file: discs round the wearer's camera, where its
     pose is known."""
     out.mkdir()
-    (take,) = read_egoexo4d(source, [])
-    centres = camera_centre(take.ego_w2c)
-    for view in take.exos:
+    views = [(take, view) for take in read_egoexo4d(source, []) for view in take.exos]
+    for take, view in views:
+        centres = camera_centre(take.ego_w2c)
         about = json.loads((videos / f"{take.name}__{view.name}.json").read_text(encoding="utf-8"))
         camera = camera_from_json(about["exo_camera"], "exo camera")
         seen = transform(view.w2c, centres)
@@ -121,13 +128,14 @@ def workplace(tmp_path, tiny, depth_models, monkeypatch) -> Path:
 
 def test_from_the_download_to_a_video(shared_dir, workplace):
     source = shared_dir / "data" / "egoexo4d_raw"
-    commands = documented_commands()
+    commands = documented_commands("training.md")
     assert [words[0] for words in commands] == list(SMALLER)
     for words in commands:
         words = [str(source) if word == "/data/egoexo4d" else word for word in words]
         if words[0] == "prepare":
             draw_masks(source, workplace / "data" / "exo", workplace / "data" / "masks")
-        assert train_egox.main([*words, *SMALLER[words[0]]]) == 0, words
+        words += [*SMALLER[words[0]], *(("--split", "train") if words[0] == "generate" else ())]
+        assert train_egox.main(words) == 0, words
     records = read_manifest(workplace / "data" / "set" / "manifest.jsonl")
     assert len(records) == CLIPS and {r.depth for r in records} == {"model"}
     for record in records:
@@ -144,3 +152,60 @@ def test_from_the_download_to_a_video(shared_dir, workplace):
     assert (workplace / "egox_lora_native.safetensors").is_file()
     manifest = workplace / "data" / "set" / "manifest.jsonl"
     assert train_egox.main(["evaluate", str(manifest), "out", "OUT"]) == 0
+
+
+AT_TABLE = {
+    "prepare": [*SMALLER["prepare"], "--validation", "0"],
+    "train": [*SMALLER["train"], "--set", "steps=2"],
+    "generate": [*SMALLER["generate"], "--steps", "1"],
+    "masks": ["--device", "cpu", "--clips", "1"],
+    "evaluate": ["--device", "cpu", "--samples", "200", "--no-baselines", "--clips", "1"],
+}
+USUAL = {"gga_mode": "released", "prior": "prior", "exo_clean": "true", "exo": "sees_ego"}
+ROWS = {
+    "full": {},
+    "no_gga": {"gga_mode": "off"},
+    "no_prior": {"prior": "none"},
+    "no_clean_latent": {"exo_clean": "false"},
+}
+NEEDS_MORE = ("--raft", "--fvd")  # more pixels, more frames
+
+
+def test_from_the_download_to_the_papers_table(workplace, takes, networks, monkeypatch):
+    pytest.importorskip("torchmetrics")
+    monkeypatch.setattr(track_masks, "GRID", 3)
+    source = workplace / "raw"
+    for number, (name, split) in enumerate([("a_1", "train"), ("b_1", "test")]):
+        takes.write_egoexo4d(source, name, frames=FRAMES, split=split)
+        coarse = torch.rand(1, 3, 4, 4, generator=torch.Generator().manual_seed(number))
+        picture = torch.nn.functional.interpolate(coarse, size=(64, 64)).movedim(1, -1)
+        (ego,) = source.glob(f"takes/{name}/**/aria01*.mp4")
+        write_video(ego, picture.expand(FRAMES, -1, -1, -1), 30, threads=1)
+    base = workplace / "models" / "diffusion_models" / "wan2.1_fun_inp_1.3B_bf16.safetensors"
+    base.parent.mkdir(parents=True)
+    shutil.copy("base.safetensors", base)
+    torch.save(networks.alexnet(), "alexnet-owt-7be5be79.pth")
+    networks.write_clip(workplace / "clip-vit-base-patch32")
+    networks.write_dino(workplace / "dinov3-vitb16-pretrain-lvd1689m", "dinov3")
+    networks.write_sam(workplace / "sam2.1-hiera-large")
+    commands = documented_commands("paper_table.md")
+    for words in commands:
+        words = [str(source) if word == "/data/egoexo4d" else word for word in words]
+        if words[0].startswith("tools/"):
+            words = [word for word in words if Path(word).is_file() or word == words[0]]
+            monkeypatch.setattr(sys, "argv", words)
+            assert convert_to_safetensors.main() == 0
+            continue
+        if words[0] == "prepare":
+            draw_masks(source, Path("data/exo"), Path("data/masks"))
+        left_out = [words.index(option) for option in NEEDS_MORE if option in words]
+        words = [w for at, w in enumerate(words) if not {at, at - 1} & {*left_out}]
+        words += AT_TABLE.get(words[0]) or SMALLER[words[0]]
+        assert train_egox.main(words) == 0, words
+    report = read_json(workplace / "out" / "table" / "report.json")
+    rows = ["generated", "without GGA", "without ego prior", "without clean latent"]
+    assert list(report["means"])[:4] == rows and len(report["seeds"]["generated"]) == 3
+    assert {"LPIPS", "CLIP-I", "IoU"}.isdisjoint(report["not_computed"])
+    loras = [workplace / "runs" / "table2" / row / "lora.safetensors" for row in ROWS]
+    told = [{k: inspect(lora)[f"egox.{k}"] for k in USUAL} for lora in loras]
+    assert told == [{**USUAL, **changed} for changed in ROWS.values()]

@@ -124,26 +124,11 @@ def test_i3d_features_follow_the_video(i3d_file, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["dinov2", "dinov3"])
-def test_objects_are_matched_by_what_they_look_like(tmp_path, kind):
-    transformers = pytest.importorskip("transformers")
+def test_objects_are_matched_by_what_they_look_like(networks, tmp_path, kind):
+    pytest.importorskip("transformers")
     from egox_train.metrics.dino_matching import DinoFeatures, looks, match_by_looks
 
-    torch.manual_seed(0)
-    sizes = {
-        "hidden_size": 32,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "patch_size": 14,
-        "image_size": 224,
-    }
-    if kind == "dinov2":
-        transformers.Dinov2Model(transformers.Dinov2Config(**sizes, mlp_ratio=2)).save_pretrained(
-            tmp_path / "dino"
-        )
-    else:
-        transformers.DINOv3ViTModel(
-            transformers.DINOv3ViTConfig(**sizes, intermediate_size=64, num_register_tokens=4)
-        ).save_pretrained(tmp_path / "dino")
+    networks.write_dino(tmp_path / "dino", kind)
     dino = DinoFeatures(tmp_path / "dino")
     truth, made = torch.full((2, 64, 64, 3), 0.5), torch.full((2, 64, 64, 3), 0.5)
     true_masks, made_masks = (np.zeros((count, 2, 64, 64), bool) for count in (2, 3))

@@ -26,62 +26,12 @@ SIZE, FRAMES = 64, 3
 
 
 @pytest.fixture(scope="module")
-def sam(tmp_path_factory) -> Path:
+def sam(networks, tmp_path_factory) -> Path:
     """A SAM 2 video model of random weights, in a folder as transformers reads it."""
     transformers = pytest.importorskip("transformers")
     if not hasattr(transformers, "Sam2VideoModel"):
         pytest.skip("transformers is too old for SAM 2")
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("sam")
-    hiera = {
-        "model_type": "sam2_hiera_det_model",
-        "hidden_size": 8,
-        "num_attention_heads": 1,
-        "blocks_per_stage": [1, 1, 2, 1],
-        "embed_dim_per_stage": [8, 16, 32, 64],
-        "num_attention_heads_per_stage": [1, 1, 1, 1],
-        "window_size_per_stage": [4, 4, 4, 4],
-        "global_attention_blocks": [3],
-        "image_size": [128, 128],
-        "window_positional_embedding_background_size": [4, 4],
-    }
-    vision = {
-        "model_type": "sam2_vision_model",
-        "backbone_config": hiera,
-        "backbone_channel_list": [64, 32, 16, 8],
-        "backbone_feature_sizes": [[32, 32], [16, 16], [8, 8]],
-        "fpn_hidden_size": 128,
-    }
-    config = transformers.Sam2VideoConfig(
-        vision_config=vision,
-        image_size=128,
-        prompt_encoder_config={"hidden_size": 128, "image_size": 128},
-        mask_decoder_config={
-            "hidden_size": 128,
-            "mlp_dim": 32,
-            "num_attention_heads": 2,
-            "iou_head_hidden_dim": 16,
-        },
-        memory_attention_hidden_size=128,
-        memory_attention_num_layers=1,
-        memory_attention_feed_forward_hidden_size=32,
-        memory_attention_rope_feat_sizes=[8, 8],
-        memory_encoder_hidden_size=128,
-        memory_encoder_output_channels=64,
-        mask_downsampler_embed_dim=128,
-        memory_fuser_embed_dim=128,
-        memory_fuser_intermediate_dim=32,
-    )
-    transformers.Sam2VideoModel(config).save_pretrained(folder)
-    pictures = (
-        getattr(transformers, "Sam2ImageProcessor", None) or transformers.Sam2ImageProcessorFast
-    )
-    transformers.Sam2VideoProcessor(
-        pictures(size={"height": 128, "width": 128}, mask_size={"height": 32, "width": 32}),
-        transformers.Sam2VideoVideoProcessor(size={"height": 128, "width": 128}),
-        target_size=128,
-    ).save_pretrained(folder)
-    return folder
+    return networks.write_sam(tmp_path_factory.mktemp("sam"))
 
 
 @pytest.fixture

@@ -13,14 +13,6 @@ from egox_train.metrics.perceptual import ClipImage, Lpips  # noqa: E402
 from egox_train.metrics.temporal import RaftFlow, is_dynamic, thinned, top_mean  # noqa: E402
 from tests.refusals import refuses  # noqa: E402
 
-ALEXNET = {
-    "0": (64, 3, 11),
-    "3": (192, 64, 5),
-    "6": (384, 192, 3),
-    "8": (256, 384, 3),
-    "10": (256, 256, 3),
-}
-
 
 @pytest.fixture(scope="module")
 def pictures() -> torch.Tensor:
@@ -28,19 +20,11 @@ def pictures() -> torch.Tensor:
 
 
 @pytest.fixture(scope="module")
-def lpips_file(tmp_path_factory):
+def lpips_file(networks, tmp_path_factory):
     """AlexNet's layers as torchvision names them, at random: the metric's arithmetic needs no
     trained ones."""
-    generator = torch.Generator().manual_seed(1)
-    weights = {}
-    for name, (out, inner, size) in ALEXNET.items():
-        scale = (2 / (inner * size * size)) ** 0.5
-        weights[f"features.{name}.weight"] = (
-            torch.randn(out, inner, size, size, generator=generator) * scale
-        )
-        weights[f"features.{name}.bias"] = torch.zeros(out)
     file = tmp_path_factory.mktemp("lpips") / "alexnet.safetensors"
-    save_file({**weights, "classifier.6.bias": torch.zeros(3)}, file)
+    save_file({**networks.alexnet(), "classifier.6.bias": torch.zeros(3)}, file)
     return file
 
 
@@ -82,19 +66,9 @@ def test_lpips_refuses_other_files(lpips_file, pictures, tmp_path):
         Lpips(lpips_file)(pictures[:, :32, :32], pictures[:, :32, :32])
 
 
-def test_clip_i_of_a_small_clip(tmp_path, pictures):
-    transformers = pytest.importorskip("transformers")
-    torch.manual_seed(0)
-    config = transformers.CLIPVisionConfig(
-        hidden_size=32,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        image_size=32,
-        num_attention_heads=2,
-        patch_size=8,
-        projection_dim=16,
-    )
-    transformers.CLIPVisionModelWithProjection(config).save_pretrained(tmp_path / "clip")
+def test_clip_i_of_a_small_clip(networks, tmp_path, pictures):
+    pytest.importorskip("transformers")
+    networks.write_clip(tmp_path / "clip")
     clip = ClipImage(tmp_path / "clip")
     assert clip(pictures, pictures).tolist() == pytest.approx([1, 1], abs=1e-5)
     wide = torch.rand(2, 40, 90, 3, generator=torch.Generator().manual_seed(3))

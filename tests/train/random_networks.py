@@ -1,0 +1,124 @@
+"""Networks that judge videos, of random weights, as their files and folders have them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+ALEXNET = {
+    "0": (64, 3, 11),
+    "3": (192, 64, 5),
+    "6": (384, 192, 3),
+    "8": (256, 384, 3),
+    "10": (256, 256, 3),
+}
+"""Layers of AlexNet that LPIPS uses: name -> (out, in, kernel size)."""
+
+
+def alexnet() -> dict[str, torch.Tensor]:
+    """AlexNet's layers as torchvision names them."""
+    generator = torch.Generator().manual_seed(1)
+    weights = {}
+    for name, (out, inner, size) in ALEXNET.items():
+        scale = (2 / (inner * size * size)) ** 0.5
+        weights[f"features.{name}.weight"] = (
+            torch.randn(out, inner, size, size, generator=generator) * scale
+        )
+        weights[f"features.{name}.bias"] = torch.zeros(out)
+    return weights
+
+
+def write_clip(folder: Path) -> None:
+    """A CLIP of one layer."""
+    import transformers
+
+    torch.manual_seed(0)
+    config = transformers.CLIPVisionConfig(
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        image_size=32,
+        num_attention_heads=2,
+        patch_size=8,
+        projection_dim=16,
+    )
+    transformers.CLIPVisionModelWithProjection(config).save_pretrained(folder)
+
+
+def write_dino(folder: Path, kind: str) -> None:
+    """A DINOv2 or DINOv3 of one layer."""
+    import transformers
+
+    torch.manual_seed(0)
+    sizes = {
+        "hidden_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "patch_size": 14,
+        "image_size": 224,
+    }
+    if kind == "dinov2":
+        transformers.Dinov2Model(transformers.Dinov2Config(**sizes, mlp_ratio=2)).save_pretrained(
+            folder
+        )
+    else:
+        transformers.DINOv3ViTModel(
+            transformers.DINOv3ViTConfig(**sizes, intermediate_size=64, num_register_tokens=4)
+        ).save_pretrained(folder)
+
+
+def write_sam(folder: Path) -> Path:
+    """A SAM 2 video model."""
+    import transformers
+
+    torch.manual_seed(0)
+    hiera = {
+        "model_type": "sam2_hiera_det_model",
+        "hidden_size": 8,
+        "num_attention_heads": 1,
+        "blocks_per_stage": [1, 1, 2, 1],
+        "embed_dim_per_stage": [8, 16, 32, 64],
+        "num_attention_heads_per_stage": [1, 1, 1, 1],
+        "window_size_per_stage": [4, 4, 4, 4],
+        "global_attention_blocks": [3],
+        "image_size": [128, 128],
+        "window_positional_embedding_background_size": [4, 4],
+    }
+    vision = {
+        "model_type": "sam2_vision_model",
+        "backbone_config": hiera,
+        "backbone_channel_list": [64, 32, 16, 8],
+        "backbone_feature_sizes": [[32, 32], [16, 16], [8, 8]],
+        "fpn_hidden_size": 128,
+    }
+    config = transformers.Sam2VideoConfig(
+        vision_config=vision,
+        image_size=128,
+        prompt_encoder_config={"hidden_size": 128, "image_size": 128},
+        mask_decoder_config={
+            "hidden_size": 128,
+            "mlp_dim": 32,
+            "num_attention_heads": 2,
+            "iou_head_hidden_dim": 16,
+        },
+        memory_attention_hidden_size=128,
+        memory_attention_num_layers=1,
+        memory_attention_feed_forward_hidden_size=32,
+        memory_attention_rope_feat_sizes=[8, 8],
+        memory_encoder_hidden_size=128,
+        memory_encoder_output_channels=64,
+        mask_downsampler_embed_dim=128,
+        memory_fuser_embed_dim=128,
+        memory_fuser_intermediate_dim=32,
+    )
+    transformers.Sam2VideoModel(config).save_pretrained(folder)
+    pictures = (
+        getattr(transformers, "Sam2ImageProcessor", None) or transformers.Sam2ImageProcessorFast
+    )
+    transformers.Sam2VideoProcessor(
+        pictures(size={"height": 128, "width": 128}, mask_size={"height": 32, "width": 32}),
+        transformers.Sam2VideoVideoProcessor(size={"height": 128, "width": 128}),
+        target_size=128,
+    ).save_pretrained(folder)
+    return folder
