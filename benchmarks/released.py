@@ -58,7 +58,6 @@ def released_prompt(
     prompt = save_prior(apply_options(prompt, options, staged))
     for kind, values in {
         "EgoXWanSampler": {"seed": SEED, "noise": "released"},
-        "EgoXConditioning": {"noise_seed": SEED, "noise": "released"},
     }.items():
         for inputs in of_type(prompt, kind):
             inputs.update(values)

@@ -9,17 +9,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 import torch
 from torch import Tensor
 
 from .cameras.model import CameraModel, camera_from_intrinsics
+from .errors import EgoXInputError, check_choice
 from .progress import Progress
+from .sizes import CHANNELS, latent_frames, latent_size
 
 DepthKind = Literal["metric z", "relative z", "disparity"]
+Resize = Literal["crop", "pad"]
 MaskMode = Literal["released", "paper", "trainer"]
+MASK_MODES: tuple[MaskMode, ...] = get_args(MaskMode)
 ImageEmbeddingMode = Literal["released", "exo+prior", "exo only", "none"]
+IMAGE_EMBEDDING_MODES: tuple[ImageEmbeddingMode, ...] = get_args(ImageEmbeddingMode)
+RayMode = Literal["released", "exact", "pinhole"]
+RAY_MODES: tuple[RayMode, ...] = get_args(RayMode)
 UNTIMED_FPS = 30.0
 """Frames a second that are assumed wherever neither a video nor a file of poses says otherwise."""
 
@@ -37,13 +44,13 @@ class FrameSelection:
     fps: float  # of the frames in use
     source_size: tuple[int, int]  # (width, height) of the source video, px
     size: tuple[int, int]  # (width, height) of the frames handed on, px
-    resize: Literal["crop", "pad"]  # how the aspect difference was taken up
+    resize: Resize  # how the aspect difference was taken up
     # the video's file, where there is one: depth and poses may be beside it
     source_path: Path | None = None
     source_frames: int | None = None  # of the whole source video, where that is known
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # no slots: nodes hold it weakly
 class DepthVideo:
     """Depth of the exo video, one map a frame. Invalid pixels are NaN, never 0."""
 
@@ -66,7 +73,7 @@ class DepthVideo:
         return torch.isfinite(self.depth_m)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # no slots: nodes hold it weakly
 class CameraTrajectory:
     """The ego camera over time, and what the take's file says about the exo camera."""
 
@@ -114,7 +121,7 @@ class MovingPoints(Protocol):
         """The moving points of one frame."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # no slots: nodes hold it weakly
 class PointCloud:
     """The scene: a static background and moving points per frame. Built without any ego pose."""
 
@@ -155,7 +162,11 @@ class Canvas:
 
     Latents are raw, as the host's VAE gives them (its LATENT space); :mod:`egox_core.wan.canvas`
     works in model space, so a node puts them through the host's ``latent_format.process_in`` once.
-    Checked by ``check_canvas``."""
+
+    Raises:
+        EgoXInputError: latents of other sizes than frames and pixels say, ego not as high as exo,
+            unknown mask mode.
+    """
 
     exo_latent: Tensor  # [B, 16, t, h, w_exo] raw VAE latent; t, h, w in latents (see sizes)
     prior_latent: Tensor  # [B, 16, t, h, w_ego] raw VAE latent of the ego prior
@@ -164,11 +175,36 @@ class Canvas:
     ego_size: tuple[int, int]  # (width, height) px
     mask_mode: MaskMode = "released"
     image_embedding: ImageEmbeddingMode = "released"
-    # the sampler's seed that the image embedding was drawn with; None: unknown
+    # the sampler's seed that the image embedding was drawn with, from the host's noise; None: unknown
     noise_seed: int | None = None
-    noise: str = "host"  # whose noise that embedding shows, of wan.noise.NOISES
     # [17, 3] rough colours of raw latents, for previews; see wan.latents
     latent_colours: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        t = latent_frames(self.frames)
+        w_exo, h = latent_size(*self.exo_size, what="exo size")
+        w_ego, h_ego = latent_size(*self.ego_size, what="ego size")
+        if h != h_ego:
+            raise EgoXInputError(
+                "ego height",
+                got=f"{self.ego_size[1]} px",
+                expected=f"the exo height, {self.exo_size[1]} px",
+                fix="render the ego prior as high as the exo video",
+            )
+        for name, latent, w in (
+            ("exo latent", self.exo_latent, w_exo),
+            ("prior latent", self.prior_latent, w_ego),
+        ):
+            if latent.ndim != 5 or latent.shape[1:] != (CHANNELS, t, h, w):
+                raise EgoXInputError(
+                    name,
+                    got=f"shape {tuple(latent.shape)}",
+                    expected=f"[B, {CHANNELS}, {t}, {h}, {w}]",
+                    fix="encode exactly the frames and size of the canvas with the Wan VAE",
+                )
+        check_choice(
+            "mask mode", self.mask_mode, MASK_MODES, "resolve auto before the canvas is made"
+        )
 
     @property
     def latent_grid(self) -> tuple[int, int, int, int]:
@@ -191,7 +227,7 @@ class GgaGeometry:
     key_dirs: Tensor  # [t (query frame), t * h * w, 3] float32, over all tokens; zero vectors as said above
     key_trust: Tensor  # [t * h * w] float32 0...1: share of the token whose depth is known and trusted; 0 for ego keys
     grid: tuple[int, int, int, int]  # (t, h, w_exo, w_ego) in tokens
-    rays: str = "released"  # which ray geometry: released | exact | pinhole
+    rays: RayMode = "released"
     all_or_nothing: bool = field(
         init=False
     )  # every key_trust is 0 or 1; asked once, since a GPU has to wait for it

@@ -13,18 +13,18 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..egox_core.errors import EgoXInputError
-from ..egox_core.wan.canvas import MASK_MODES, build_mask, check_canvas, check_pictures, crop_ego
+from ..egox_core.types import IMAGE_EMBEDDING_MODES
+from ..egox_core.wan.canvas import build_mask, check_pictures, crop_ego
 from ..egox_core.wan.latents import fit_latent_colours
 from ..egox_core.wan.lora_settings import AUTO, resolve_auto
-from ..egox_core.wan.noise import NOISES
 from ..egox_core.wan.prompt import clean_prompt, escape_emphasis, join_sections, split_sections
-from ..egox_core.wan.vision import IMAGE_EMBEDDING_MODES, embedding_note, embedding_picture
+from ..egox_core.wan.vision import embedding_note, embedding_picture
 from .host.graph import check_encoders, check_or_message
-from .host.noise import HOST, NOISE_TOOLTIP
-from .host.remember import remembered
+from .host.noise import HOST
+from .host.remember import DRAWN_FROM, remembered
 from .host.vae import LOW_MEMORY_TILE, encode_picture, encode_video, released_embedding
 from .io_types import MADE_OF, CanvasWithEncoders, EgoXCanvas
-from .patch.checks import check_model, has_image_embedding
+from .patch.checks import has_image_embedding
 from .patch.lora_metadata import lora_metadata
 from .search_words import searched
 
@@ -79,6 +79,54 @@ class EgoXPrompt(io.ComfyNode):
         return io.NodeOutput(escape_emphasis(clean_prompt(positive)))
 
 
+def conditioning_inputs() -> tuple[io.Input, ...]:
+    """Conditioning, pictures and encoders, alike on every node that makes a canvas."""
+    return (
+        io.Conditioning.Input(
+            "positive", tooltip="The encoded prompt (both sections: exo view and ego view)."
+        ),
+        io.Conditioning.Input("negative", tooltip="The encoded negative prompt."),
+        io.Vae.Input("vae", tooltip="The Wan 2.1 VAE (Wan 2.2 14B uses the same)."),
+        io.Image.Input(
+            "exo_images", tooltip="The exo video's frames: 4n+1 of them, sides multiples of 16."
+        ),
+        io.Image.Input(
+            "prior", tooltip="The ego prior, as high as the exo video, one frame for each of it."
+        ),
+        io.ClipVision.Input(
+            "clip_vision",
+            optional=True,
+            tooltip="CLIP vision H, for models with a picture embedding (Wan 2.1 I2V). "
+            "Wan 2.2 I2V has none: leave it open.",
+        ),
+    )
+
+
+def encoding_inputs() -> tuple[io.Input, ...]:
+    """Settings of the encoders, alike on the same nodes."""
+    return (
+        io.Combo.Input(
+            "image_embedding",
+            options=[AUTO, *IMAGE_EMBEDDING_MODES],
+            default="released",
+            advanced=True,
+            tooltip="What CLIP vision sees; change it for a LoRA that was trained otherwise than the "
+            "authors'. released: first frame of the decoded canvas, exo beside noise (for the "
+            "authors' LoRA). exo+prior: first frame of exo beside prior. exo only: the exo frame "
+            "alone. none: nothing. auto: from the LoRA's metadata, else released.",
+        ),
+        io.Boolean.Input(
+            "low_memory",
+            default=False,
+            optional=True,
+            tooltip="For cards with little memory: the VAE works in tiles of "
+            f"{LOW_MEMORY_TILE} px, in Decode Ego Half too. Slower, and "
+            "slightly other latents. (The host falls back to tiles by "
+            "itself when it runs out of memory.)",
+        ),
+    )
+
+
 class EgoXConditioning(io.ComfyNode):
     """Encodes both halves and says which latents the model may take as known."""
 
@@ -92,51 +140,12 @@ class EgoXConditioning(io.ComfyNode):
             description="Encodes the exo video and the ego prior side by side. Gives conditioning, the empty ego "
             "latent to sample, and the canvas for EgoX Model Patch or Wan EgoX Sampler.",
             inputs=[
-                io.Conditioning.Input(
-                    "positive", tooltip="The encoded prompt (both sections: exo view and ego view)."
-                ),
-                io.Conditioning.Input("negative", tooltip="The encoded negative prompt."),
-                io.Vae.Input("vae", tooltip="The Wan 2.1 VAE (Wan 2.2 14B uses the same)."),
-                io.Image.Input(
-                    "exo_images",
-                    tooltip="The exo video's frames: 4n+1 of them, sides multiples of 16.",
-                ),
-                io.Image.Input(
-                    "prior",
-                    tooltip="The ego prior, as high as the exo video, one frame for each of it.",
-                ),
-                io.ClipVision.Input(
-                    "clip_vision",
-                    optional=True,
-                    tooltip="CLIP vision H, for models with a picture embedding (Wan 2.1 I2V). "
-                    "Wan 2.2 I2V has none: leave it open.",
-                ),
+                *conditioning_inputs(),
                 io.Model.Input(
                     "model",
                     optional=True,
-                    tooltip="The model after EgoX LoRA. Only read: mask 'auto' follows the LoRA's metadata, "
+                    tooltip="The model after EgoX LoRA. Only read: the mask follows the LoRA's metadata, "
                     "and the picture embedding is left out if the model has none.",
-                ),
-                io.Combo.Input(
-                    "mask_mode",
-                    options=[AUTO, *MASK_MODES],
-                    default=AUTO,
-                    advanced=True,
-                    tooltip="Latents that are marked as known to the model. released: the exo half of the "
-                    "first latent frame (authors' inference). paper: the whole exo half (Eq. 3). "
-                    "trainer: as released, plus the last exo frame, as the authors' trainer "
-                    "leaves it. "
-                    "auto: from the LoRA's metadata, else released.",
-                ),
-                io.Combo.Input(
-                    "image_embedding",
-                    options=[AUTO, *IMAGE_EMBEDDING_MODES],
-                    default="released",
-                    advanced=True,
-                    tooltip="What CLIP vision sees. released: first frame of the decoded canvas, exo beside "
-                    "noise (for the authors' LoRA). exo+prior: first frame of exo beside prior "
-                    "(for a LoRA trained so). exo only: the exo frame alone. none: nothing. "
-                    "auto: from the LoRA's metadata, else released.",
                 ),
                 io.Int.Input(
                     "noise_seed",
@@ -145,28 +154,11 @@ class EgoXConditioning(io.ComfyNode):
                     max=0xFFFFFFFFFFFFFFFF,
                     control_after_generate=False,
                     advanced=True,
-                    tooltip="For image_embedding 'released': set it to the seed of your sampler, so that the "
-                    "picture shows the noise that sampling starts from. -1: not set, seed 0 is drawn "
-                    "(Wan EgoX Sampler ignores it and uses its own seed).",
+                    tooltip="For image_embedding 'released' before a sampler of the host: set it to that "
+                    "sampler's seed, so that the picture shows the noise that sampling starts from. "
+                    "-1: not set, seed 0 is drawn (Wan EgoX Sampler ignores it and uses its own seed).",
                 ),
-                io.Combo.Input(
-                    "noise",
-                    options=list(NOISES),
-                    default=HOST,
-                    optional=True,
-                    advanced=True,
-                    tooltip="For image_embedding 'released' in graphs of separate nodes: set it as the "
-                    "sampling has it. " + NOISE_TOOLTIP,
-                ),
-                io.Boolean.Input(
-                    "low_memory",
-                    default=False,
-                    optional=True,
-                    tooltip="For cards with little memory: the VAE works in tiles of "
-                    f"{LOW_MEMORY_TILE} px, in Decode Ego Half too. Slower, and "
-                    "slightly other latents. (The host falls back to tiles by "
-                    "itself when it runs out of memory.)",
-                ),
+                *encoding_inputs(),
             ],
             outputs=[
                 io.Conditioning.Output(display_name="positive"),
@@ -194,10 +186,8 @@ class EgoXConditioning(io.ComfyNode):
         vae,
         exo_images,
         prior,
-        mask_mode,
-        image_embedding,
         noise_seed,
-        noise=HOST,
+        image_embedding,
         low_memory=False,
         clip_vision=None,
         model=None,
@@ -208,10 +198,8 @@ class EgoXConditioning(io.ComfyNode):
             vae,
             exo_images,
             prior,
-            mask_mode,
-            image_embedding,
             noise_seed,
-            noise,
+            image_embedding,
             low_memory,
             clip_vision,
             model,
@@ -225,10 +213,8 @@ def condition_clip(
     vae: VAE,
     exo_images: torch.Tensor,  # [T, H, W, 3 or 4] 0...1
     prior: torch.Tensor,  # [T or more, H, W_ego, 3 or 4] 0...1
-    mask_mode: str,
-    image_embedding: str,
     noise_seed: int,
-    noise: str = HOST,
+    image_embedding: str,
     low_memory: bool = False,
     clip_vision: ClipVisionModel | None = None,
     model: ModelPatcher | None = None,
@@ -237,31 +223,24 @@ def condition_clip(
     say about them.
 
     Raises:
-        EgoXInputError: pictures that don't fit each other, a model that isn't EgoX's or lacks CLIP
-            vision.
+        EgoXInputError: pictures that don't fit each other, a model that lacks CLIP vision.
     """
     tile_size = LOW_MEMORY_TILE * low_memory
-    if model is not None:
-        check_model(model)
     metadata = {} if model is None else lora_metadata(model)
     image_embedding = resolve_auto("image_embedding", image_embedding, metadata)
-    if model is not None and image_embedding != "none" and not has_image_embedding(model):
-        logging.info(
-            "[EgoX] this model takes no picture embedding (Wan 2.2 I2V form): none is made"
-        )
-        image_embedding, clip_vision = "none", None
-    if (
-        model is not None
-        and has_image_embedding(model)
-        and clip_vision is None
-        and image_embedding != "none"
-    ):
-        raise EgoXInputError(
-            "CLIP vision",
-            got="none",
-            expected="one, as this Wan 2.1 I2V reads pictures",
-            fix="connect Load CLIP Vision (clip_vision_h)",
-        )
+    if model is not None and image_embedding != "none":
+        if not has_image_embedding(model):
+            logging.info(
+                "[EgoX] this model takes no picture embedding (Wan 2.2 I2V form): none is made"
+            )
+            image_embedding, clip_vision = "none", None
+        elif clip_vision is None:
+            raise EgoXInputError(
+                "CLIP vision",
+                got="none",
+                expected="one, as this Wan 2.1 I2V reads pictures",
+                fix="connect Load CLIP Vision (clip_vision_h)",
+            )
     frames, cut_prior = check_pictures(exo_images, prior)
     note = embedding_note(
         image_embedding, connected=clip_vision is not None, seeded=noise_seed != SEED_UNKNOWN
@@ -277,14 +256,12 @@ def condition_clip(
         frames=frames,
         exo_size=(exo_images.shape[2], exo_images.shape[1]),
         ego_size=(prior.shape[2], prior.shape[1]),
-        mask_mode=resolve_auto("mask_mode", mask_mode, metadata),
+        mask_mode=resolve_auto("mask_mode", AUTO, metadata),
         image_embedding=image_embedding,
         noise_seed=None if noise_seed == SEED_UNKNOWN else noise_seed,
-        noise=noise,
         vae=vae,
         clip_vision=clip_vision,
     )
-    check_canvas(canvas)
     t, h, w_exo, w_ego = canvas.latent_grid
     mask_ego = crop_ego(build_mask(canvas.mask_mode, t, h, w_exo, w_ego), w_exo)
     values = {
@@ -293,7 +270,7 @@ def condition_clip(
     }  # the host inverts it
     if clip_vision is not None and image_embedding == "released":
         values["clip_vision_output"] = released_embedding(
-            vae, clip_vision, canvas.exo_latent, canvas.prior_latent, max(noise_seed, 0), noise
+            vae, clip_vision, canvas.exo_latent, canvas.prior_latent, max(noise_seed, 0), HOST
         )
     elif clip_vision is not None and image_embedding != "none":
         values["clip_vision_output"] = embed_pictures(
@@ -302,17 +279,16 @@ def condition_clip(
     latent = torch.zeros_like(
         canvas.prior_latent, device=comfy.model_management.intermediate_device()
     )
+    made_of = {
+        **DRAWN_FROM.get(prior, {}),
+        "exo_images": exo_images[..., :3],
+        "prior": cut_prior[..., :3],
+        "tile_size": tile_size,
+    }
     return (
         node_helpers.conditioning_set_values(positive, values),
         node_helpers.conditioning_set_values(negative, values),
-        {
-            "samples": latent,
-            MADE_OF: {
-                "exo_images": exo_images[..., :3],
-                "prior": cut_prior[..., :3],
-                "tile_size": tile_size,
-            },
-        },
+        {"samples": latent, MADE_OF: made_of},
         canvas,
         f"{frames} frames, exo {canvas.exo_size[0]}x{canvas.exo_size[1]}, "
         f"ego {canvas.ego_size[0]}x{canvas.ego_size[1]}; mask {canvas.mask_mode}; {note}",

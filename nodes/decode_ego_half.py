@@ -12,15 +12,15 @@ from ..egox_core.cameras.presets import preset_camera
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.file_names import TRUTH
 from ..egox_core.metrics.image import PSNR_CAP_DB
-from ..egox_core.metrics.path_error import PathError, path_error
-from ..egox_core.scene.build import build_scene
+from ..egox_core.metrics.path_error import PathError, PathViews, path_error, path_views
 from ..egox_core.sizes import PIXELS_PER_LATENT
-from ..egox_core.types import CameraTrajectory, DepthVideo, PointCloud
+from ..egox_core.types import CameraTrajectory, PointCloud
 from ..egox_core.video.reader import read_frames
 from ..egox_core.video.reproject import lens_circle, pinhole_camera, reproject
 from ..egox_core.wan.canvas import ego_half
-from .host.graph import LOADER, Graph, probed, selection_of, upstream_values
+from .host.graph import LOADER, Graph, probed, selection_of, this_node, upstream_values
 from .host.progress import host_progress
+from .host.remember import remembered
 from .host.vae import decode_video
 from .host.video import native_video
 from .io_types import MADE_OF, EgoXDepth, EgoXScene, EgoXTrajectory
@@ -30,7 +30,7 @@ from .page.previews import Stream, clip_fps, preview_ui
 from .search_words import searched
 
 _last_psnr: dict[str, tuple[torch.Size, float, float]] = {}
-"""By node: shape and mean of the truth that the last run was compared with, and its PSNR, dB."""
+"""Node id -> shape and mean of the truth that its last run was compared with, and the PSNR, dB."""
 
 
 class EgoXDecodeEgoHalf(io.ComfyNode):
@@ -96,8 +96,8 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
                     "scene",
                     optional=True,
                     tooltip="The scene that the prior was rendered from: how far the view is off the "
-                    "ordered path is measured against it. Without it one is built of "
-                    "exo_images and depth, where both are there.",
+                    "ordered path is measured against it. Without it the one that came along with "
+                    "the latent; only a prior that was changed on its way needs it here.",
                 ),
             ],
             outputs=[
@@ -129,13 +129,14 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
         scene=None,
     ) -> io.NodeOutput:
         samples, made_of = ego_half(latent["samples"]), latent.get(MADE_OF, {})
-        trajectory, exo_images, prior, depth = (
+        trajectory, exo_images, prior, depth, scene = (
             made_of.get(name) if linked is None else linked
             for name, linked in (
                 ("trajectory", trajectory),
                 ("exo_images", exo_images),
                 ("prior", prior),
                 ("depth", depth),
+                ("scene", scene),
             )
         )
         height, width = (PIXELS_PER_LATENT * n for n in samples.shape[-2:])
@@ -145,13 +146,13 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
         target = pinhole_camera(lens, pinhole_fov) if pinhole_fov else None
 
         frames = decode_video(vae, samples, made_of.get("tile_size", 0))
-        followed = followed_path(frames, scene, exo_images, depth, trajectory)
+        followed = followed_path(frames, scene, trajectory)
         circle = lens_circle(lens)
         if target is not None:
             frames = reproject(frames, lens, target, host_progress(len(frames)))
             circle = torch.ones_like(circle)
         mask = circle.float()[None].expand(len(frames), -1, -1)
-        prompt, node = (cls.hidden.prompt, str(cls.hidden.unique_id)) if cls.hidden else ({}, "")
+        prompt, node = this_node(cls)
         if ground_truth is None and target is None:
             ground_truth = truth_beside(prompt, (frames.shape[1], frames.shape[2]))
         clips = (
@@ -228,26 +229,22 @@ def truth_beside(graph: Graph, size: tuple[int, int]) -> torch.Tensor | None:
 
 
 def followed_path(
-    frames: torch.Tensor,
-    scene: PointCloud | None,
-    exo_images: torch.Tensor | None,
-    depth: DepthVideo | None,
-    trajectory: CameraTrajectory | None,
+    frames: torch.Tensor, scene: PointCloud | None, trajectory: CameraTrajectory | None
 ) -> PathError | str | None:
     """The angle of decoded frames to the rendered path, or why there is none; None without scene or
     path."""
-    if trajectory is None:
+    if scene is None or trajectory is None:
         return None
     try:  # what doesn't fit here must not cost a sampled video
-        if scene is None and depth is not None and exo_images is not None:
-            scene = build_scene(exo_images[..., :3], depth)
-        if scene is None:
-            return None
-        return path_error(
-            frames.float().cpu(), scene, trajectory, progress=host_progress(len(frames))
-        )
+        return path_error(frames.float().cpu(), ordered_views(scene, trajectory))
     except EgoXInputError as error:
         return f"Whether the view follows the path can't be judged: {error}"
+
+
+@remembered(slots=1)
+def ordered_views(scene: PointCloud, trajectory: CameraTrajectory) -> PathViews:
+    """The scene from the ordered path; remembered, as the next λ_g is compared with the same."""
+    return path_views(scene, trajectory, progress=host_progress())
 
 
 def truth_line(frames: torch.Tensor, truth: torch.Tensor, node: str) -> str:

@@ -3,38 +3,24 @@ exo video."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 from comfy_api.latest import io
 
 from ..egox_core.depth.adapters import DEPTH_ADAPTERS, DepthSocket
 from ..egox_core.depth.align import ADVICE, MISSING_METRIC
-from ..egox_core.depth.report import AlignOptions
-from ..egox_core.depth.roles import align_sources
-from ..egox_core.depth.sources import camera_of_view
+from ..egox_core.depth.report import ALIGN_MODES, AlignOptions
+from ..egox_core.depth.sources import BRIGHT, camera_of_view
 from ..egox_core.depth.trust import with_trust
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.file_names import DEPTH, META
 from ..egox_core.previews.align_plot import plot_report, report_curves
 from ..egox_core.previews.maps import depth_preview, depth_scale
-from ..egox_core.prior.options import PRESET_GEOMETRY, PRIOR_PRESETS
-from ..egox_core.takes.depth_files import check_depth
-from ..egox_core.takes.depth_inputs import (
-    FILE_ROLES,
-    DepthFileInput,
-    check_depth_count,
-    check_same_take,
-    depth_advice,
-    depth_inputs,
-    file_counts,
-)
-from ..egox_core.takes.depth_readers import open_depth
-from ..egox_core.takes.exo_camera import EXO_LENSES, ExoLens, meta_beside, with_exo_lens
+from ..egox_core.prior.options import AS_GIVEN, PRESET_GEOMETRY, PRIOR_PRESETS
+from ..egox_core.takes.depth_inputs import check_depth_file, depth_advice, take_depth
+from ..egox_core.takes.exo_camera import meta_beside, with_exo_lens
 from ..egox_core.takes.meta import read_meta
-from ..egox_core.takes.metric_scale import ScaleSource, with_takes_scale
 from ..egox_core.types import FrameSelection, TakeMeta
 from .host.graph import Graph, check_or_message, frames_in_use, inputs_of, linked, sidecar_missing
 from .host.paths import beside_video, fingerprint, inside, resolve
@@ -47,13 +33,6 @@ from .sliders import Slider
 MoGeGeometry = io.Custom("MOGE_GEOMETRY")
 DA3Geometry = io.Custom("DA3_GEOMETRY")
 EXO_FOV = Slider("exo field of view", usual=(0.0, 150.0), step=1.0, wide=(0.0, 150.0))
-SCALES: Mapping[str, ScaleSource | None] = {
-    "as is": "as is",
-    "from the wearer": "wearer",
-    "number": None,
-}
-"""The core's word for each choice of the menu; None: scale_factor."""
-BY_PRESET = "by preset"
 
 
 class EgoXDepthAlign(io.ComfyNode):
@@ -61,14 +40,13 @@ class EgoXDepthAlign(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        default = AlignOptions()
         return io.Schema(
             node_id="EgoXDepthAlign",
             display_name="Depth Align",
             category="EgoX/geometry",
             **searched("EgoXDepthAlign"),
             description="Brings a steady video depth to the metric scale of another depth: D = 1 / (α / D_video + β), "
-            "fitted a frame in inverse depth, with momentum. One metric depth alone passes through. Also "
+            "fitted per frame in inverse depth, with momentum. One metric depth alone passes through. Also "
             "loads depth from files.",
             inputs=[
                 EgoXFrames.Input(
@@ -81,9 +59,8 @@ class EgoXDepthAlign(io.ComfyNode):
                     "depth_file",
                     default="",
                     tooltip="Depth of the whole source video, in the input or output folder or the pack's "
-                    "sample: npz (depth_m), npy, or a folder or zip of npy, EXR or 16-bit PNG. "
-                    "Empty: depth comes from the sockets or, while none is connected, from the "
-                    "depth.npz beside the video.",
+                    "sample: npz (depth_m), npy, or a folder or zip of npy, EXR or 16-bit PNG, in metres. "
+                    "Empty: the depth.npz beside the video. Not used while a depth socket is connected.",
                 ),
                 io.String.Input(
                     "camera_file",
@@ -92,15 +69,6 @@ class EgoXDepthAlign(io.ComfyNode):
                     tooltip="meta.json with the exo camera (camera_intrinsics, camera_extrinsics). Empty: "
                     "the meta.json beside the depth file or the video; where there is none, the "
                     "camera that the depth model estimated.",
-                ),
-                io.Combo.Input(
-                    "file_role",
-                    options=list(FILE_ROLES),
-                    default="auto",
-                    advanced=True,
-                    tooltip="What the depth file is. auto: metric depth, and only used while no depth "
-                    "socket is connected. The others use it together with the sockets. Ray depth: "
-                    "distances from the camera's centre, not along its axis.",
                 ),
                 MoGeGeometry.Input(
                     "moge_geometry",
@@ -111,12 +79,12 @@ class EgoXDepthAlign(io.ComfyNode):
                     "da3_geometry",
                     optional=True,
                     tooltip="From Run Depth Anything 3, on the exo frames. Small or Base in multiview "
-                    "mode gives a steady video depth; Metric-Large can give the scale.",
+                    "mode gives a steady video depth.",
                 ),
                 io.Image.Input(
                     "depth_image",
                     optional=True,
-                    tooltip="A grey depth map of any pack, one picture a frame. Used as disparity.",
+                    tooltip="A grey depth map of any pack, one picture per frame. Used as disparity.",
                 ),
                 io.Mask.Input(
                     "dynamic_mask",
@@ -132,44 +100,18 @@ class EgoXDepthAlign(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "mode",
-                    options=["least squares", "robust"],
-                    default=default.mode,
+                    options=list(ALIGN_MODES),
+                    default=ALIGN_MODES[0],
                     advanced=True,
                     tooltip="least squares: as the paper. robust: for depths that disagree in places; what "
                     "lies far off the line does not count. Takes up to five times as long.",
                 ),
-                io.Float.Input(
-                    "momentum",
-                    default=default.momentum,
-                    min=0.0,
-                    max=1.0,
-                    step=0.001,
-                    round=0.0001,
-                    advanced=True,
-                    tooltip="How much of α and β is kept from frame to frame. 0: every frame on its own.",
-                ),
                 io.Combo.Input(
                     "depth_image_bright",
-                    options=["near", "far"],
-                    default="near",
+                    options=list(BRIGHT),
+                    default=BRIGHT[0],
                     advanced=True,
                     tooltip="What bright pixels of depth_image mean.",
-                ),
-                io.Combo.Input(
-                    "moge_scale",
-                    options=["auto", "metric", "relative"],
-                    default="auto",
-                    advanced=True,
-                    tooltip="auto: metric if the geometry has normals (MoGe v2), else of unknown scale "
-                    "(v1). Set 'metric' for a MoGe v2 without normals.",
-                ),
-                io.Combo.Input(
-                    "da3_variant",
-                    options=["auto", "small or base", "mono", "metric"],
-                    default="auto",
-                    advanced=True,
-                    tooltip="Which Depth Anything 3 it is. auto: Small or Base if there is a confidence "
-                    "map, else Mono. Metric-Large must be named; it is scaled by the focal length.",
                 ),
                 io.Boolean.Input(
                     "exo_moves",
@@ -186,24 +128,6 @@ class EgoXDepthAlign(io.ComfyNode):
                     "the model's own confidence): EgoX Model Patch then turns the attention's "
                     "bias down there. Off: every valid pixel counts alike, as the authors do.",
                 ),
-                io.Combo.Input(
-                    "exo_lens",
-                    options=[*EXO_LENSES.values(), BY_PRESET],
-                    default=BY_PRESET,
-                    tooltip="as given: the camera file's K, as a pinhole; what the released LoRA's priors "
-                    "were made with. raw: the true lens of Ego-Exo4D's GoPro videos, which follows "
-                    "from their K; geometry then meets the ego view. by preset: raw where it is "
-                    "known with preset exact, else as given.",
-                ),
-                io.Combo.Input(
-                    "scale",
-                    options=[*SCALES, BY_PRESET],
-                    default=BY_PRESET,
-                    tooltip="Of the depth. from the wearer: by where the head and trunk of the tracked "
-                    "wearer must be (ego_extrinsics of the camera file, measured ones only). "
-                    "number: times scale_factor. by preset: from the wearer, where that can be, "
-                    "with preset exact, else as is.",
-                ),
                 io.Float.Input(
                     "scale_factor",
                     default=1.0,
@@ -212,16 +136,17 @@ class EgoXDepthAlign(io.ComfyNode):
                     step=0.01,
                     round=0.0001,
                     advanced=True,
-                    tooltip="With scale 'number': what the depth is multiplied by.",
+                    tooltip="Multiplies the depth, for one in another unit or off by a known factor, in place of "
+                    "the preset's scale. 1: as the preset has it.",
                 ),
                 io.Combo.Input(
                     "preset",
                     options=list(PRIOR_PRESETS),
                     default="released",
                     tooltip="What the prior shall be, handed on to Render Ego Prior by the output preset. "
-                    "Here it says what 'by preset' means: exact takes the raw lens where it is "
-                    "known and the scale from the wearer where that can be; all others take both "
-                    "as they are given.",
+                    "exact takes the true lens of Ego-Exo4D's GoPro videos where the camera file's K "
+                    "tells it, and the scale from the tracked wearer's head and trunk where the file "
+                    "has measured poses; all others take both as they are given.",
                 ),
                 EXO_FOV.input(
                     "exo_fov",
@@ -272,16 +197,10 @@ class EgoXDepthAlign(io.ComfyNode):
         cls,
         depth_file,
         camera_file,
-        file_role,
         mode,
-        momentum,
         depth_image_bright,
-        moge_scale,
-        da3_variant,
         exo_moves,
         trust_map,
-        exo_lens,
-        scale,
         scale_factor,
         preset,
         exo_fov,
@@ -292,34 +211,32 @@ class EgoXDepthAlign(io.ComfyNode):
         dynamic_mask=None,
         sky_mask=None,
     ) -> io.NodeOutput:
-        _, preset_scale = geometry_of(preset)
-        wanted_scale = preset_scale if scale == BY_PRESET else SCALES[scale] or scale_factor
+        _, scale = PRESET_GEOMETRY.get(preset, AS_GIVEN)
         progress = host_progress()
         sockets = {
             name: DepthSocket(payload=payload, options=settings)
             for name, payload, settings in (
-                ("moge_geometry", moge_geometry, {"metric": moge_scale}),
-                ("da3_geometry", da3_geometry, {"variant": da3_variant, "camera_moves": exo_moves}),
+                ("moge_geometry", moge_geometry, {}),
+                ("da3_geometry", da3_geometry, {"camera_moves": exo_moves}),
                 ("depth_image", depth_image, {"bright": depth_image_bright}),
             )
             if payload is not None
         }
-        depth_path = _file_path(depth_file, frames) if file_counts(file_role, sockets) else None
-        file = None if depth_path is None else DepthFileInput(path=depth_path, role=file_role)
-        meta, lens_note = exo_meta(camera_file, depth_path, frames, exo_lens, preset)
-        inputs = depth_inputs(file, meta, frames, sockets, fov_deg=exo_fov, progress=progress)
-        depth, report = align_sources(
-            inputs.sources,
-            frames=frames,
-            camera=inputs.camera,
-            exo_w2c=inputs.exo_w2c,
+        depth_path = None if sockets else _file_path(depth_file, frames)
+        meta, lens_note = exo_meta(camera_file, depth_path, frames, preset)
+        depth, report, _ = take_depth(
+            depth_path,
+            meta,
+            frames,
+            sockets,
+            fov_deg=exo_fov,
+            scale=scale if scale_factor == 1 else scale_factor,
             dynamic_mask=dynamic_mask,
             sky_mask=sky_mask,
-            options=AlignOptions(mode=mode, momentum=momentum),
+            options=AlignOptions(mode=mode),
             progress=progress,
         )
-        depth, scaled = with_takes_scale(depth, wanted_scale, meta, frames, progress=progress)
-        report = replace(report, notes=(*report.notes, lens_note, scaled.note))
+        report = replace(report, notes=(*report.notes, lens_note))
         depth = with_trust(depth, progress=progress) if trust_map else replace(depth, trust=None)
         text = report.text()
         colours = depth_scale(depth.depth_m)
@@ -345,16 +262,15 @@ def check_depth_inputs(graph: Graph, node: str) -> None:
     """
     values = inputs_of(graph, node)
     depth_file, camera_file = (values.get(name) for name in ("depth_file", "camera_file"))
-    role = values.get("file_role", "auto")
     fov_deg = values.get("exo_fov")
     if isinstance(camera_file, str) and camera_file.strip():
         resolve(camera_file, "camera file")
     if isinstance(fov_deg, (int, float)) and fov_deg > 0:
         camera_of_view(1, 1, fov_deg)
     sockets = [name for name in DEPTH_ADAPTERS if linked(graph, node, name) is not None]
-    if not isinstance(depth_file, str) or not file_counts(role, sockets):
+    if not isinstance(depth_file, str) or sockets:
         return
-    if not depth_file.strip() and not sockets and sidecar_missing(graph, node, DEPTH):
+    if not depth_file.strip() and sidecar_missing(graph, node, DEPTH):
         raise EgoXInputError(
             MISSING_METRIC,
             got=f"no depth at all: no {DEPTH} beside the video, no depth_file, and no "
@@ -365,17 +281,9 @@ def check_depth_inputs(graph: Graph, node: str) -> None:
     frames = frames_in_use(graph, node)
     path = _file_path(depth_file, frames)
     if path is not None and frames is not None:
-        with depth_advice():
-            if role == "auto":
-                check_same_take(path, frames.source_path)
-            with open_depth(path) as depth:
-                check_depth(depth, frames)
-                if role == "auto":
-                    check_depth_count(depth, frames)
+        check_depth_file(path, frames)
     if isinstance(camera_file, str) and frames is not None:
-        exo_meta(
-            camera_file, path, frames, values.get("exo_lens", BY_PRESET), str(values.get("preset"))
-        )
+        exo_meta(camera_file, path, frames, str(values.get("preset")))
 
 
 def _file_path(name: str, frames: FrameSelection | None) -> Path | None:
@@ -386,34 +294,20 @@ def _file_path(name: str, frames: FrameSelection | None) -> Path | None:
         return resolve(name, "depth file", folder_too=True)
 
 
-def geometry_of(preset: str) -> tuple[ExoLens, ScaleSource]:
-    """Exo lens and scale that 'by preset' means."""
-    return PRESET_GEOMETRY.get(preset, ("as given", "as is"))
-
-
 def exo_meta(
     camera_file: str,
     depth_path: Path | None,
     frames: FrameSelection | None,
-    exo_lens: ExoLens | Literal["by preset"],
     preset: str,
 ) -> tuple[TakeMeta | None, str]:
     """Exo camera as far as it is known, and a note on its lens.
 
     Raises:
-        EgoXInputError: a file that can't be read, a raw lens that isn't known.
+        EgoXInputError: a file that can't be read.
     """
-    lens = geometry_of(preset)[0] if exo_lens == BY_PRESET else exo_lens
     path = _meta_path(camera_file, depth_path, frames)
     if path is not None:
-        return with_exo_lens(read_meta(path), lens)
-    if lens == "raw":
-        raise EgoXInputError(
-            "exo lens",
-            got="raw, but no camera file",
-            expected="the take's meta.json, whose K tells the lens",
-            fix="press 'Upload own files' and add the meta.json, or set exo_lens to 'as given'",
-        )
+        return with_exo_lens(read_meta(path), PRESET_GEOMETRY.get(preset, AS_GIVEN)[0])
     return None, "exo lens as given"
 
 

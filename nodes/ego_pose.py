@@ -1,11 +1,9 @@
-"""Ego Pose Input: the ego path from a file, one pose, keyframes or an estimate."""
+"""Ego Pose Input: the ego path from a file, keyframes or an estimate."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import torch
 from comfy_api.latest import io
 
 from ..egox_core.cameras.model import rescale
@@ -17,13 +15,7 @@ from ..egox_core.safe_files import parse_json
 from ..egox_core.sizes import REFERENCE_SIZE
 from ..egox_core.takes.same_take import check_poses_of, mark_of
 from ..egox_core.takes.trajectory_files import read_trajectory
-from ..egox_core.trajectory.keyframes import (
-    check_made_on,
-    constant_track,
-    keyframe_track,
-    sensor_pose,
-    upright_pose,
-)
+from ..egox_core.trajectory.keyframes import check_made_on, keyframe_track
 from ..egox_core.trajectory.path import resample, smoothed, trajectory_from_track, with_camera
 from ..egox_core.types import FrameSelection
 from .host.graph import (
@@ -34,6 +26,7 @@ from .host.graph import (
     inputs_of,
     linked,
     sidecar_missing,
+    this_node,
 )
 from .host.paths import beside_video, fingerprint, list_files, resolve
 from .io_types import EgoXFrames, EgoXScene, EgoXTrajectory
@@ -52,20 +45,18 @@ class EgoXEgoPoseInput(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        number: dict[str, Any] = {"min": -1000.0, "max": 1000.0, "step": 0.01, "default": 0.0}
-        angle: dict[str, Any] = {"min": -360.0, "max": 360.0, "step": 0.5, "default": 0.0}
         return io.Schema(
             node_id="EgoXEgoPoseInput",
             display_name="Ego Pose Input",
             category="EgoX/input",
             **searched("EgoXEgoPoseInput"),
-            description="The first-person camera over time: the released meta.json, a trajectory JSON, one constant "
-            "pose, or keyframes. Positions are metres in the world of the take; without one the world is "
+            description="The first-person camera over time: the released meta.json, a trajectory JSON, "
+            "keyframes or an estimate. Positions are metres in the world of the take; without one the world is "
             "the exo camera (x right, y down, z forward).",
             inputs=[
                 io.Combo.Input(
                     "source",
-                    options=["file", "constant", "keyframes", "estimated"],
+                    options=["file", "keyframes", "estimated"],
                     default="file",
                     tooltip="Where the poses come from; the inputs of the other sources are not used.",
                 ),
@@ -102,28 +93,14 @@ class EgoXEgoPoseInput(io.ComfyNode):
                     advanced=True,
                     tooltip="Smooths the path: width of the average in seconds; 0 leaves it as it is.",
                 ),
-                io.Float.Input(
-                    "x", **number, advanced=True, tooltip="constant: metres to the right."
-                ),
-                io.Float.Input("y", **number, advanced=True, tooltip="constant: metres downwards."),
-                io.Float.Input("z", **number, advanced=True, tooltip="constant: metres forward."),
-                io.Float.Input(
-                    "yaw", **angle, advanced=True, tooltip="constant: degrees turned to the right."
-                ),
-                io.Float.Input(
-                    "pitch", **angle, advanced=True, tooltip="constant: degrees looking up."
-                ),
-                io.Float.Input(
-                    "roll", **angle, advanced=True, tooltip="constant: degrees tilted clockwise."
-                ),
                 io.String.Input(
                     "keyframes",
                     default=KEYFRAMES_EXAMPLE,
                     multiline=True,
                     advanced=True,
                     tooltip="keyframes: JSON, a list of moments (time_s or frame), each with position and "
-                    "look_at, or position and yaw_deg, pitch_deg, roll_deg, or w2c. Empty: at rest "
-                    "where the exo camera is.",
+                    "look_at, or position and yaw_deg, pitch_deg, roll_deg, or w2c. One alone holds for "
+                    "the whole clip. Empty: at rest where the exo camera is.",
                 ),
                 EgoXFrames.Input(
                     "frames",
@@ -176,7 +153,7 @@ class EgoXEgoPoseInput(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, source, file, **settings) -> str:
         # A page that asked for a scene which was dropped meanwhile has the node run again.
-        renewed = SCENES.renewals(str(cls.hidden.unique_id)) if cls.hidden is not None else 0
+        renewed = SCENES.renewals(this_node(cls)[1])
         changed = (
             fingerprint(file)
             if source == "file" and isinstance(file, str) and file != BESIDE
@@ -192,12 +169,6 @@ class EgoXEgoPoseInput(io.ComfyNode):
         entry,
         camera,
         smooth_s,
-        x,
-        y,
-        z,
-        yaw,
-        pitch,
-        roll,
         keyframes,
         frames=None,
         base=None,
@@ -205,14 +176,9 @@ class EgoXEgoPoseInput(io.ComfyNode):
         exo_images=None,
         estimated=None,
     ) -> io.NodeOutput:
-        count = (
-            len(exo_images)
-            if exo_images is not None
-            else scene.frame_count
-            if scene is not None
-            else None
-        )
-        size = REFERENCE_SIZE if exo_images is None else exo_images.shape[1]
+        count, size = None if scene is None else scene.frame_count, REFERENCE_SIZE
+        if exo_images is not None:
+            count, size = len(exo_images), exo_images.shape[1]
         if frames is not None:
             size = frames.size[1]
         given_camera = None if camera == AUTO else preset_camera(camera, size)
@@ -234,14 +200,10 @@ class EgoXEgoPoseInput(io.ComfyNode):
                 count=count,
             )
         else:
-            if source == "constant":
-                pose = upright_pose(torch.tensor((x, y, z)), yaw, pitch, roll)
-                track = constant_track(sensor_pose(pose, camera_model))
-            else:
-                content = parse_json(keyframes, "keyframes") if keyframes.strip() else []
-                check_made_on(content, mark_of(None if frames is None else frames.source_path))
-                rest = None if scene is None else scene_rest(scene)
-                track = keyframe_track(content, camera_model, rest=rest)
+            content = parse_json(keyframes, "keyframes") if keyframes.strip() else []
+            check_made_on(content, mark_of(None if frames is None else frames.source_path))
+            rest = None if scene is None else scene_rest(scene)
+            track = keyframe_track(content, camera_model, rest=rest)
             trajectory = trajectory_from_track(
                 track,
                 camera_model,
@@ -254,8 +216,7 @@ class EgoXEgoPoseInput(io.ComfyNode):
         trajectory = with_camera(trajectory, rescale(given_camera or trajectory.camera, size, size))
         if smooth_s > 0:
             trajectory = smoothed(trajectory, smooth_s)
-        node = str(cls.hidden.unique_id) if cls.hidden is not None else ""
-        graph = cls.hidden.prompt or {} if cls.hidden is not None else {}
+        graph, node = this_node(cls)
         origin = editor_origin(graph, node) if node in graph else None
         data = editor_data(trajectory, frames, scene, exo_images, node) | {"origin": origin}
         return io.NodeOutput(trajectory, trajectory.prompt, ui={"egox_pose": [data]})

@@ -4,7 +4,6 @@ path."""
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import torch
 from comfy_api.latest import io
@@ -19,7 +18,6 @@ from ..egox_core.previews.head_path import draw_head_path, head_legend
 from ..egox_core.takes.exo_camera import exo_camera_of_size, exo_poses
 from ..egox_core.takes.meta import read_meta
 from ..egox_core.trajectory import (
-    HEAD_MOUNTS,
     estimate_head,
     head_mount,
     head_trajectory,
@@ -42,6 +40,8 @@ PoseKeypoint = io.Custom("POSE_KEYPOINT")
 MhrPoseData = io.Custom("MHR_POSE_DATA")  # of newer hosts
 FaceLandmarks = io.Custom("FACE_LANDMARKS")
 DETECTORS = {"pose_keypoints", "mhr_pose_data", "face_landmarks"}
+MOUNT = "glasses"
+"""Where the ego camera sits on the head: as in the takes that the released LoRA was trained on."""
 LENS_GUESSED = (
     f"warning: nothing says what the exo camera is; {GUESSED_FOV_DEG:.0f} degrees across are assumed. "
     "Connect depth, or give exo_fov"
@@ -53,13 +53,6 @@ class EgoXEstimateHeadPose(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        metres: dict[str, Any] = {
-            "default": 0.0,
-            "min": -0.5,
-            "max": 0.5,
-            "step": 0.005,
-            "round": 0.0001,
-        }
         return io.Schema(
             node_id="EgoXEstimateHeadPose",
             display_name="Estimate Head Pose",
@@ -119,38 +112,14 @@ class EgoXEstimateHeadPose(io.ComfyNode):
                     "the first frame with so many, from 0; of the topmost detector connected. -1: "
                     "there is only one.",
                 ),
-                io.Combo.Input(
-                    "mount",
-                    options=list(HEAD_MOUNTS),
-                    default="glasses",
-                    tooltip="Where the ego camera sits on the head. "
-                    + " ".join(f"{name}: {mount.source}." for name, mount in HEAD_MOUNTS.items()),
-                ),
-                io.Float.Input(
-                    "offset_right",
-                    **metres,
-                    advanced=True,
-                    tooltip="Moves the mount to the wearer's right, metres.",
-                ),
-                io.Float.Input(
-                    "offset_down",
-                    **metres,
-                    advanced=True,
-                    tooltip="Moves the mount downwards, metres.",
-                ),
-                io.Float.Input(
-                    "offset_forward",
-                    **metres,
-                    advanced=True,
-                    tooltip="Moves the mount forwards, metres.",
-                ),
                 io.Float.Input(
                     "pitch",
                     default=0.0,
                     min=-90.0,
                     max=90.0,
                     step=0.5,
-                    tooltip="Degrees that the camera looks further up than the mount says.",
+                    tooltip="Degrees that the ego camera looks further up than that of Aria glasses, which "
+                    "the released LoRA was trained on: for a camera on a forehead or a cap.",
                 ),
                 io.String.Input(
                     "up",
@@ -202,10 +171,6 @@ class EgoXEstimateHeadPose(io.ComfyNode):
         cls,
         exo_images,
         person,
-        mount,
-        offset_right,
-        offset_down,
-        offset_forward,
         pitch,
         up,
         exo_fov,
@@ -219,7 +184,7 @@ class EgoXEstimateHeadPose(io.ComfyNode):
         pictures = exo_images[..., :3].cpu()
         count, height, width = pictures.shape[:3]
         check_counts(count, depth, person_mask, frames)
-        place = head_mount(mount, (offset_right, offset_down, offset_forward), pitch)
+        place = head_mount(MOUNT, pitch_deg=pitch)
         upwards = None if not up.strip() else tuple(numbers(up, "up"))
         mask = (
             None

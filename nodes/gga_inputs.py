@@ -12,8 +12,7 @@ from comfy_api.latest import io
 
 from ..egox_core.gga.backends import BACKENDS
 from ..egox_core.gga.options import DEFAULT_LAMBDA, GGA_MODES, GgaOptions
-from ..egox_core.gga.rays import RAY_MODES
-from ..egox_core.types import DepthVideo
+from ..egox_core.types import RAY_MODES, DepthVideo, RayMode
 from ..egox_core.wan.lora_settings import AUTO, resolve_auto
 from .host.graph import Graph, check_weights_of, inputs_of, linked
 from .io_types import EgoXDepth, EgoXTrajectory
@@ -21,6 +20,13 @@ from .patch.patch import no_geometry
 from .sliders import Slider
 
 LAMBDA = Slider("λ_g", usual=(0.0, 10.0), step=0.1, wide=(0.0, 100.0))
+
+
+def model_input() -> io.Input:
+    """The transformer that is to be sampled."""
+    return io.Model.Input(
+        "model", tooltip="A Wan image-to-video transformer (36 input channels), after EgoX LoRA."
+    )
 
 
 def geometry_inputs() -> list[io.Input]:
@@ -123,7 +129,7 @@ def check_geometry(graph: Graph, node: str) -> None:
 
 def gga_options(
     metadata: Mapping[str, str], inputs: Mapping[str, Any], depth: DepthVideo | None
-) -> tuple[GgaOptions, str]:
+) -> tuple[GgaOptions, RayMode]:
     """Options of the core and kind of rays, from the inputs above.
 
     Args:

@@ -28,7 +28,7 @@ from ..egox_core.video.reader import (
     read_frames,
 )
 from ..egox_core.video.selection import select_frames, trim_info, uneven_times
-from .host.graph import Graph, check_or_message, inputs_of, selection_of
+from .host.graph import Graph, check_or_message, inputs_of, selection_of, this_node
 from .host.paths import TAKE_FILES, fingerprint, list_files, resolve
 from .host.progress import host_progress
 from .host.steps import tell_on_node
@@ -176,8 +176,7 @@ class EgoXLoadExoVideo(io.ComfyNode):
                 source, window = resolve(file, "exo video"), (0.0, 0.0)
             else:
                 source, window = _stream_source(video)
-            node = str(cls.hidden.unique_id) if cls.hidden else None
-            images, sound, selection = _from_file(source, window, options, node)
+            images, sound, selection = _from_file(source, window, options, this_node(cls)[1])
         audio = (
             None
             if sound is None
@@ -228,7 +227,7 @@ def _stream_source(video) -> tuple[VideoSource, tuple[float, float]]:
     return Path(source) if isinstance(source, str) else source, window
 
 
-def _from_file(source: VideoSource, window: tuple[float, float], options: dict, node: str | None):
+def _from_file(source: VideoSource, window: tuple[float, float], options: dict, node: str):
     whole = probe_video(source)
     told = [f"{whole.hdr} brought to the standard range"] if whole.hdr else []
     if uneven_times(whole):

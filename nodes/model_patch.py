@@ -15,9 +15,10 @@ from .gga_inputs import (
     geometry_inputs,
     gga_inputs,
     gga_options,
+    model_input,
     recompute_exo_input,
 )
-from .host.graph import check_or_message
+from .host.graph import check_or_message, this_node
 from .io_types import EgoXCanvas
 from .patch.checks import NoteAfterRun, has_image_embedding
 from .patch.lora_metadata import lora_metadata
@@ -38,10 +39,7 @@ class EgoXModelPatch(io.ComfyNode):
             description="Lets a Wan image-to-video model see the exo video beside the ego latent that is sampled, and "
             "guides its attention by geometry. Works with every sampler, scheduler and guider.",
             inputs=[
-                io.Model.Input(
-                    "model",
-                    tooltip="A Wan image-to-video transformer (36 input channels), after EgoX LoRA.",
-                ),
+                model_input(),
                 EgoXCanvas.Input("canvas", tooltip="From EgoX Conditioning."),
                 *geometry_inputs(),
                 *gga_inputs(),
@@ -66,9 +64,9 @@ class EgoXModelPatch(io.ComfyNode):
     def execute(
         cls, model, canvas, backend="auto", recompute_exo=1, depth=None, trajectory=None, **gga
     ) -> io.NodeOutput:
-        options = gga_options(lora_metadata(model), gga, depth)
+        options, rays = gga_options(lora_metadata(model), gga, depth)
         patched, note = patch_model(
-            model, canvas, depth, trajectory, *options, backend, recompute_exo
+            model, canvas, depth, trajectory, options, rays, backend, recompute_exo
         )
         if (
             canvas.image_embedding == "released"
@@ -80,7 +78,7 @@ class EgoXModelPatch(io.ComfyNode):
                 "Conditioning isn't set; set it to your sampler's seed"
             )
             note += "; set noise_seed of EgoX Conditioning to your sampler's seed"
-        node_id = cls.hidden.unique_id if cls.hidden else None
+        node_id = this_node(cls)[1] or None
         patched.add_wrapper_with_key(
             WrappersMP.OUTER_SAMPLE, KEY, NoteAfterRun(node_id, note, patch_calls(patched))
         )

@@ -83,9 +83,8 @@ class EgoXReleasedSampling(io.ComfyNode):
                 ),
                 io.Noise.Output(
                     display_name="noise",
-                    tooltip="The authors' noise of noise_seed, in place of Random "
-                    "Noise. Set noise_seed and noise of EgoX Conditioning "
-                    "to match.",
+                    tooltip="The authors' noise of noise_seed, in place of Random Noise. A picture "
+                    "embedding shows it in Wan EgoX Sampler alone.",
                 ),
             ],
         )

@@ -13,8 +13,9 @@ from ..egox_core.prior.options import DYNAMIC_CHOICES, PRIOR_PRESETS, prior_pres
 from ..egox_core.prior.render import ego_depth, render_ego_prior
 from ..egox_core.scene.build import build_scene
 from ..egox_core.takes.exo_camera import lens_text
-from .host.graph import Graph, check_or_message, inputs_of, linked
+from .host.graph import Graph, check_or_message, inputs_of, linked, this_node
 from .host.progress import host_progress
+from .host.remember import DRAWN_FROM
 from .io_types import EgoXDepth, EgoXScene, EgoXTrajectory
 from .page.geometry import geometry_data
 from .page.previews import Stream, clip_fps, preview_ui
@@ -104,8 +105,9 @@ class EgoXRenderEgoPrior(io.ComfyNode):
             scene = build_scene(exo_images[..., :3].cpu(), depth, progress=progress)
             notes = scene.notes  # else Build Scene shows them
         size = trajectory.camera.height
-        trajectory = replace(trajectory, camera=rescale(trajectory.camera, size, size))
-        prior = render_ego_prior(scene, trajectory, options, progress=progress)
+        square = replace(trajectory, camera=rescale(trajectory.camera, size, size))
+        prior = render_ego_prior(scene, square, options, progress=progress)
+        DRAWN_FROM[prior.rgb] = {"scene": scene, "trajectory": trajectory}
         coverage = prior.coverage.float()
         text = (
             f"{len(prior.rgb)} frames of {size}x{size}, coverage {100 * float(coverage.mean()):.0f} %\n"
@@ -128,7 +130,7 @@ class EgoXRenderEgoPrior(io.ComfyNode):
         ]
         if exo_images is not None:
             streams.append(Stream(name="exo", label="exo", frames=exo_images[..., :3]))
-        prompt, node = (cls.hidden.prompt, str(cls.hidden.unique_id)) if cls.hidden else ({}, "")
+        prompt, node = this_node(cls)
         ui = preview_ui(
             "prior",
             streams,

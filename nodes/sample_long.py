@@ -17,7 +17,7 @@ from ..egox_core.errors import EgoXInputError
 from ..egox_core.frame_store import FrameStore
 from ..egox_core.prior.look_away import LookAwayMemory
 from ..egox_core.sizes import FRAMES_PER_LATENT
-from ..egox_core.wan.canvas import MASK_MODES, check_pictures, ego_half
+from ..egox_core.wan.canvas import check_pictures, ego_half
 from ..egox_core.wan.chunks import (
     ChunkFiles,
     check_covers,
@@ -25,36 +25,39 @@ from ..egox_core.wan.chunks import (
     plan_chunks,
     sample_chunks,
 )
-from ..egox_core.wan.lora_settings import AUTO
-from ..egox_core.wan.noise import NOISES
-from ..egox_core.wan.schedule import RELEASED_STEPS
-from ..egox_core.wan.vision import IMAGE_EMBEDDING_MODES
-from .conditioning import condition_clip
-from .gga_inputs import LAMBDA, check_geometry, geometry_inputs, gga_inputs, recompute_exo_input
+from .conditioning import condition_clip, conditioning_inputs, encoding_inputs
+from .gga_inputs import (
+    LAMBDA,
+    check_geometry,
+    geometry_inputs,
+    model_input,
+    recompute_exo_input,
+)
 from .host.graph import (
     Graph,
     check_or_message,
     input_digest,
     inputs_of,
     linked,
+    this_node,
     upstream_files,
     upstream_values,
 )
-from .host.noise import HOST, NOISE_TOOLTIP
 from .host.paths import fingerprint
 from .host.progress import host_progress
 from .host.vae import decode_video, encode_video
 from .host.video import native_video
 from .io_types import MADE_OF
 from .page.previews import Stream, clip_fps, preview_ui
-from .sampling import sample_clip, solver_inputs
+from .sampling import sample_clip, sampling_inputs
 from .search_words import searched
 
 CHUNK_DAYS = 3
 """Days for which the chunks of a run are kept that nobody went on with."""
 OF_CHUNKS = ("exo_images", "prior", "depth", "trajectory", "audio")
 """Inputs whose content is looked at chunk by chunk, or changes no chunk."""
-MOST_SEEDS = 2**64
+SEEDS = 2**64
+"""Count of seeds that the host takes."""
 
 
 class EgoXSampleLong(io.ComfyNode):
@@ -72,29 +75,8 @@ class EgoXSampleLong(io.ComfyNode):
             "what EgoX Conditioning, Wan EgoX Sampler and Decode Ego Half give. Run again after Cancel or "
             "a crash, it computes only the chunks that are missing.",
             inputs=[
-                io.Model.Input(
-                    "model",
-                    tooltip="A Wan image-to-video transformer (36 input channels), after EgoX LoRA.",
-                ),
-                io.Conditioning.Input(
-                    "positive", tooltip="The encoded prompt (both sections: exo view and ego view)."
-                ),
-                io.Conditioning.Input("negative", tooltip="The encoded negative prompt."),
-                io.Vae.Input("vae", tooltip="The Wan 2.1 VAE (Wan 2.2 14B uses the same)."),
-                io.Image.Input(
-                    "exo_images",
-                    tooltip="All frames of the exo video: 4n+1, sides multiples of 16.",
-                ),
-                io.Image.Input(
-                    "prior",
-                    tooltip="The ego prior, as high as the exo video, one frame for each of it.",
-                ),
-                io.ClipVision.Input(
-                    "clip_vision",
-                    optional=True,
-                    tooltip="CLIP vision H, for models with a picture embedding (Wan 2.1 I2V). Wan 2.2 "
-                    "I2V has none: leave it open.",
-                ),
+                model_input(),
+                *conditioning_inputs(),
                 io.Model.Input(
                     "low_noise_model",
                     optional=True,
@@ -132,23 +114,7 @@ class EgoXSampleLong(io.ComfyNode):
                     "remembered as the first chunk made them, and drawn into the prior from the second "
                     "chunk after it on. Needs depth and trajectory.",
                 ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=MOST_SEEDS - 1,
-                    control_after_generate=True,
-                    tooltip="Seed of the first chunk's noise; each further chunk has the next number.",
-                ),
-                io.Int.Input(
-                    "steps",
-                    default=RELEASED_STEPS,
-                    min=1,
-                    max=999,
-                    tooltip="Sampling steps of each chunk; the authors use 50.",
-                ),
-                *solver_inputs(),
-                *gga_inputs(),
+                *sampling_inputs(),
                 io.Int.Input(
                     "switch_step",
                     default=0,
@@ -157,35 +123,8 @@ class EgoXSampleLong(io.ComfyNode):
                     advanced=True,
                     tooltip="With low_noise_model: the step at which it takes over. 0: half of the steps.",
                 ),
-                io.Combo.Input(
-                    "mask_mode",
-                    options=[AUTO, *MASK_MODES],
-                    default=AUTO,
-                    advanced=True,
-                    tooltip="Which pixels the model takes as known, as in EgoX Conditioning.",
-                ),
-                io.Combo.Input(
-                    "image_embedding",
-                    options=[AUTO, *IMAGE_EMBEDDING_MODES],
-                    default="released",
-                    advanced=True,
-                    tooltip="What CLIP vision sees of each chunk, as in EgoX Conditioning.",
-                ),
-                io.Combo.Input(
-                    "noise",
-                    options=list(NOISES),
-                    default=HOST,
-                    advanced=True,
-                    tooltip=NOISE_TOOLTIP,
-                ),
                 recompute_exo_input(advanced=True),
-                io.Boolean.Input(
-                    "low_memory",
-                    default=False,
-                    advanced=True,
-                    tooltip="For cards with little memory: the VAE works in tiles. Slower, and slightly "
-                    "other latents.",
-                ),
+                *encoding_inputs(),
             ],
             outputs=[
                 io.Image.Output(display_name="ego", tooltip="The ego video's frames."),
@@ -217,10 +156,8 @@ class EgoXSampleLong(io.ComfyNode):
         seed,
         steps,
         switch_step,
-        mask_mode,
         image_embedding,
-        noise,
-        low_memory,
+        low_memory=False,
         clip_vision=None,
         low_noise_model=None,
         depth=None,
@@ -233,9 +170,7 @@ class EgoXSampleLong(io.ComfyNode):
         exo_images, prior = exo_images[..., :3], prior[..., :3]
         check_covers(depth, trajectory, frames, needed=look_away_memory)
         chunks = plan_chunks(frames, length, continue_motion_max_frames)
-        prompt, node = (
-            (cls.hidden.prompt or {}, str(cls.hidden.unique_id)) if cls.hidden else ({}, "")
-        )
+        prompt, node = this_node(cls)
         models = ((model, {}),)
         if low_noise_model is not None:
             switch = switch_step or max(1, steps // 2)
@@ -253,7 +188,7 @@ class EgoXSampleLong(io.ComfyNode):
         notes = []
 
         def sample(chunk, exo, pictures, of_depth, poses, before):
-            own_seed = (seed + chunk.number) % MOST_SEEDS
+            own_seed = (seed + chunk.number) % SEEDS
             part = "" if len(chunks) == 1 else f"chunk {chunk.number + 1}/{len(chunks)}, "
             *conds, latent, canvas, _ = condition_clip(
                 positive,
@@ -261,10 +196,8 @@ class EgoXSampleLong(io.ComfyNode):
                 vae,
                 exo,
                 pictures,
-                mask_mode,
-                image_embedding,
                 own_seed,
-                noise,
+                image_embedding,
                 low_memory,
                 clip_vision,
                 model,
@@ -282,7 +215,6 @@ class EgoXSampleLong(io.ComfyNode):
                     poses,
                     seed=own_seed,
                     steps=steps,
-                    noise=noise,
                     part=part,
                     known=known,
                     **sampling,

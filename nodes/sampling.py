@@ -28,9 +28,10 @@ from .gga_inputs import (
     geometry_inputs,
     gga_inputs,
     gga_options,
+    model_input,
     recompute_exo_input,
 )
-from .host.graph import check_or_message
+from .host.graph import check_or_message, this_node
 from .host.noise import HOST, NOISE_TOOLTIP, ReleasedNoise
 from .host.steps import TimeLeft
 from .host.vae import released_embedding
@@ -52,9 +53,25 @@ RELEASED = "released"
 LAST_STEP = 10000
 
 
-def solver_inputs() -> tuple[io.Input, ...]:
-    """Guidance, solver, its schedule and shift, alike on every node that samples."""
+def sampling_inputs() -> tuple[io.Input, ...]:
+    """Seed, steps, solver and geometry, alike on every node that samples."""
     return (
+        io.Int.Input(
+            "seed",
+            default=0,
+            min=0,
+            max=0xFFFFFFFFFFFFFFFF,
+            control_after_generate=True,
+            tooltip="Seed of the noise, which a picture embedding 'released' shows, too. In Sample "
+            "Long Video each further chunk has the next number.",
+        ),
+        io.Int.Input(
+            "steps",
+            default=RELEASED_STEPS,
+            min=1,
+            max=999,
+            tooltip="Sampling steps; the authors use 50.",
+        ),
         io.Float.Input(
             "cfg",
             default=RELEASED_CFG,
@@ -87,6 +104,7 @@ def solver_inputs() -> tuple[io.Input, ...]:
             advanced=True,
             tooltip=SHIFT_TOOLTIP,
         ),
+        *gga_inputs(),
     )
 
 
@@ -103,62 +121,13 @@ class EgoXWanSampler(io.ComfyNode):
             description="EgoX Model Patch and a sampler in one node. Gives the same numbers as EgoX Model Patch with "
             "SamplerCustomAdvanced (released) or KSampler (all others).",
             inputs=[
-                io.Model.Input(
-                    "model",
-                    tooltip="A Wan image-to-video transformer (36 input channels), after EgoX LoRA.",
-                ),
+                model_input(),
                 io.Conditioning.Input("positive", tooltip="From EgoX Conditioning."),
                 io.Conditioning.Input("negative", tooltip="From EgoX Conditioning."),
                 io.Latent.Input("latent", tooltip="From EgoX Conditioning: the empty ego half."),
                 EgoXCanvas.Input("canvas", tooltip="From EgoX Conditioning."),
                 *geometry_inputs(),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=0xFFFFFFFFFFFFFFFF,
-                    control_after_generate=True,
-                    tooltip="Seed of the noise. In image embedding 'released' the picture embedding is redone "
-                    "from it.",
-                ),
-                io.Int.Input(
-                    "steps",
-                    default=RELEASED_STEPS,
-                    min=1,
-                    max=999,
-                    tooltip="Sampling steps; the authors use 50.",
-                ),
-                *solver_inputs(),
-                *gga_inputs(),
-                io.Int.Input(
-                    "start_step",
-                    default=0,
-                    min=0,
-                    max=LAST_STEP,
-                    advanced=True,
-                    tooltip="First step to take; for the second model of a Wan 2.2 pair the step at which the "
-                    "first one stopped.",
-                ),
-                io.Int.Input(
-                    "end_step",
-                    default=LAST_STEP,
-                    min=0,
-                    max=LAST_STEP,
-                    advanced=True,
-                    tooltip="Step before which to stop.",
-                ),
-                io.Boolean.Input(
-                    "add_noise",
-                    default=True,
-                    advanced=True,
-                    tooltip="Off for a latent that still holds noise (the second model of a pair).",
-                ),
-                io.Boolean.Input(
-                    "leftover_noise",
-                    default=False,
-                    advanced=True,
-                    tooltip="Leave the noise in when stopping early (the first model of a pair).",
-                ),
+                *sampling_inputs(),
                 io.Combo.Input(
                     "noise",
                     options=list(NOISES),
@@ -194,7 +163,7 @@ class EgoXWanSampler(io.ComfyNode):
         trajectory=None,
         **sampling,  # named by sample_clip
     ) -> io.NodeOutput:
-        node_id = cls.hidden.unique_id if cls.hidden else None
+        node_id = this_node(cls)[1] or None
         clip = (model, positive, negative, latent, canvas, depth, trajectory)
         out, note = sample_clip(node_id, *clip, **sampling)
         return io.NodeOutput(out, ui=ui.PreviewText(note))
@@ -232,11 +201,11 @@ def sample_clip(
     Raises:
         EgoXInputError: a model, canvas, geometry or schedule that can't be sampled.
     """
-    options = gga_options(lora_metadata(model), gga, depth)
+    options, rays = gga_options(lora_metadata(model), gga, depth)
     check_sampled_latent(canvas, latent["samples"])
     released = released_sampler(steps, shift) if sampler == RELEASED else None
     patched, note = patch_model(
-        model, canvas, depth, trajectory, *options, recompute_exo=recompute_exo
+        model, canvas, depth, trajectory, options, rays, recompute_exo=recompute_exo
     )
     positive, negative = reembed(patched, canvas, seed, noise, positive, negative)
     check_conditioning(
@@ -290,7 +259,9 @@ def sample_clip(
             last_step=end_step,
             force_full_denoise=not leftover_noise,
         )
-    out = {**out, MADE_OF: {**latent.get(MADE_OF, {}), "trajectory": trajectory, "depth": depth}}
+    connected = {"trajectory": trajectory, "depth": depth}
+    made_of = {name: value for name, value in connected.items() if value is not None}
+    out = {**out, MADE_OF: latent.get(MADE_OF, {}) | made_of}
     return out, with_kernels(note, calls)
 
 
@@ -333,7 +304,7 @@ def reembed(
 ) -> tuple[list, list]:
     """In mode ``released``, conditioning with the picture embedding of this run's own noise, else
     what came in."""
-    same = canvas.noise_seed == seed and canvas.noise == noise
+    same = canvas.noise_seed == seed and noise == HOST
     if canvas.image_embedding != RELEASED or not has_image_embedding(model) or same:
         return positive, negative
     clip_vision = canvas.clip_vision

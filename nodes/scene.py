@@ -45,16 +45,6 @@ class EgoXBuildScene(io.ComfyNode):
                     tooltip="What counts as moving. auto: the mask or, without one, what differs from the "
                     "background in depth or colour. mask: the mask only. none: all is static.",
                 ),
-                io.Float.Input(
-                    "edge_filter",
-                    default=SceneOptions().max_edge,
-                    min=0.01,
-                    max=10.0,
-                    step=0.01,
-                    advanced=True,
-                    tooltip="Points whose depth steps by more than this share to a neighbour are dropped: "
-                    "they hang in the air between two surfaces. Render Ego Prior filters finer.",
-                ),
             ],
             outputs=[
                 EgoXScene.Output(display_name="scene", tooltip="The points, for Render Ego Prior.")
@@ -62,10 +52,8 @@ class EgoXBuildScene(io.ComfyNode):
         )
 
     @classmethod
-    def execute(
-        cls, exo_images, depth, moving, edge_filter, dynamic_mask=None, sky_mask=None
-    ) -> io.NodeOutput:
-        options = SceneOptions(dynamic=moving, max_edge=edge_filter)
+    def execute(cls, exo_images, depth, moving, dynamic_mask=None, sky_mask=None) -> io.NodeOutput:
+        options = SceneOptions(dynamic=moving)
         depth = with_host_masks(depth, dynamic=dynamic_mask, sky=sky_mask)
         scene = build_scene(exo_images[..., :3].cpu(), depth, options, progress=host_progress())
         text = (

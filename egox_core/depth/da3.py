@@ -7,32 +7,25 @@ pixels of the smaller picture that the model saw, while depth is at the full siz
 [1, S, 3 or 4, 4] are w2c in the depth's own unit; both are identities where no pose was estimated.
 No key names the variant, nor the scale:
 
-- Small and Base (``confidence``): unknown scale; in multiview mode one scale for all frames, in mono mode one a frame;
-- Mono-Large (``sky``): unknown scale, a frame;
-- Metric-Large (``sky``, too): depth for a focal length of 300 px in the picture that the model saw. Metres are
-  focal / 300 times that (the authors' documentation; the host's table calls the raw output metres).
+- Small and Base (``confidence``): unknown scale; in multiview mode one for all frames, in mono
+  mode one per frame;
+- Mono-Large (``sky``): unknown scale, one per frame;
+- Metric-Large (``sky``, too) looks like Mono and counts as it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from ..cameras.model import CameraModel
-from ..errors import EgoXInputError, check_choice
+from ..errors import EgoXInputError
 from ..frame_store import store_frames
 from ..types import DepthVideo
 from .sources import DepthSource, clean_depth, guessed_camera, median_camera
 
-DA3Variant = Literal["auto", "small or base", "mono", "metric"]
-
-CANONICAL_FOCAL_PX = 300.0
-RESOLUTION = 504
-"""Longer side in px of the picture that the model sees: the default of Run Depth Anything 3."""
-PATCH = 14
 SKY_PROBABILITY = 0.3
 """From here on a pixel is sky; the model's own non-sky test. Doubtful pixels must not pull the
 fit."""
@@ -40,23 +33,14 @@ fit."""
 
 def da3_depth(
     payload: Mapping[str, object],  # DA3_GEOMETRY
-    variant: DA3Variant = "auto",  # auto: by the payload's keys; Mono and Metric look alike and count as Mono
     camera: CameraModel | None = None,  # the exo camera in pixels of the depth, where it is known
-    resolution: int = RESOLUTION,  # as set in Run Depth Anything 3; counts for Metric only
     camera_moves: bool = False,  # take the estimated poses; else the exo camera stands still and they are noise
 ) -> DepthSource:
-    """Z depth, relative or in metres by the variant.
+    """Z depth of unknown scale.
 
     Raises:
-        EgoXInputError: no depth, a variant that the payload contradicts, a frame without valid
-            pixels.
+        EgoXInputError: no depth, a frame without valid pixels.
     """
-    check_choice(
-        "Depth Anything 3 variant",
-        variant,
-        ("auto", "small or base", "mono", "metric"),
-        "choose one of the four",
-    )
     depth = payload.get("depth")
     if not isinstance(depth, Tensor):
         raise EgoXInputError(
@@ -66,13 +50,6 @@ def da3_depth(
             fix="connect the output of Run Depth Anything 3",
         )
     confidence, sky_probability = payload.get("confidence"), payload.get("sky")
-    if variant == "metric" and isinstance(confidence, Tensor):
-        raise EgoXInputError(
-            "Depth Anything 3 variant",
-            got="'metric', with a confidence map in the geometry",
-            expected="the Metric variant, which has a sky map and no confidence",
-            fix="choose 'auto': the loaded model is Small or Base, whose scale is unknown",
-        )
     cleaned, notes = clean_depth(depth, "Depth Anything 3")
     height, width = cleaned.shape[1:]
     multiview = payload.get("mode") == "multiview"
@@ -85,30 +62,14 @@ def da3_depth(
             expected=f"{width}x{height}, as the depth",
             fix="rescale the intrinsics first",
         )
-    if variant == "metric":
-        used_for_scale = used or guessed_camera(width, height)
-        scale = metric_scale(used_for_scale, resolution)
-        cleaned = store_frames((frame * scale for frame in cleaned), len(cleaned))
+    if isinstance(sky_probability, Tensor):
         notes += (
-            f"Depth Anything 3 Metric: raw depth times {scale:.3f} (focal length / 300 in the "
-            f"model's picture, taken to be {resolution} px long: keep that resolution in Run "
-            "Depth Anything 3)"
-            + (
-                ""
-                if used is not None
-                else "; the focal length is a guess (60 degrees across): give the exo "
-                "camera's intrinsics for the right scale"
-            ),
+            "Depth Anything 3: the geometry has a sky map, so the model is Mono or Metric; it is taken "
+            "for Mono, of unknown scale",
         )
-    elif variant == "auto" and isinstance(sky_probability, Tensor):
+    if not multiview and len(cleaned) > 1:
         notes += (
-            "Depth Anything 3: the geometry has a sky map, so the model is Mono or Metric; it is taken for Mono, "
-            "of unknown scale. For Metric-Large set the variant to 'metric'",
-        )
-    if not multiview and len(cleaned) > 1 and variant != "metric":
-        notes += (
-            "Depth Anything 3 ran in mono mode, so every frame has a scale of its own: use multiview mode, or "
-            "set the momentum to 0",
+            "Depth Anything 3 ran in mono mode, so every frame has a scale of its own: use multiview mode",
         )
     poses, pose_notes = (
         _poses(payload, len(cleaned), cleaned) if multiview and camera_moves else (None, ())
@@ -116,7 +77,7 @@ def da3_depth(
     result = DepthVideo(
         depth_m=cleaned,
         camera=used or guessed_camera(width, height),
-        kind="metric z" if variant == "metric" else "relative z",
+        kind="relative z",
         exo_w2c=poses,
         sky=_sky(sky_probability) if isinstance(sky_probability, Tensor) else None,
         trust=confidence_trust(confidence) if isinstance(confidence, Tensor) else None,
@@ -127,20 +88,6 @@ def da3_depth(
         camera_known=used is not None,
         notes=notes + camera_notes + pose_notes,
     )
-
-
-def metric_scale(camera: CameraModel, resolution: int = RESOLUTION) -> float:
-    """Metres per unit of Metric-Large's raw depth: the mean focal length in the picture the model
-    saw, over 300 px.
-
-    Args:
-        camera: pinhole or fisheye, in pixels of the full picture.
-        resolution: as set in the host's node; its rule for the model's picture size is followed.
-    """
-    scale = resolution / max(camera.width, camera.height)
-    seen_width, seen_height = _patches(camera.width * scale), _patches(camera.height * scale)
-    focal = 0.5 * (camera.fx * seen_width / camera.width + camera.fy * seen_height / camera.height)
-    return focal / CANONICAL_FOCAL_PX
 
 
 def confidence_trust(confidence: Tensor) -> Tensor:  # [T, H, W] >= 1 -> [T, H, W] float32 0...1
@@ -161,13 +108,6 @@ def confidence_trust(confidence: Tensor) -> Tensor:  # [T, H, W] >= 1 -> [T, H, 
 def _sky(probability: Tensor) -> Tensor:
     frames = (frame.detach().cpu() >= SKY_PROBABILITY for frame in probability)
     return store_frames(frames, len(probability))
-
-
-def _patches(length: float) -> int:
-    """Nearest multiple of 14 px, at least 1, upwards at a tie: the host's rule."""
-    rounded = int(round(length))
-    down = rounded // PATCH * PATCH
-    return max(1, down + PATCH if abs(down + PATCH - rounded) <= abs(rounded - down) else down)
 
 
 def _estimated_camera(

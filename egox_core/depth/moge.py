@@ -10,29 +10,25 @@ panorama's payload has no intrinsics and holds ray lengths on a sphere."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from ..errors import EgoXInputError, check_choice
+from ..errors import EgoXInputError
 from ..frame_store import store_frames
 from ..types import DepthVideo
 from .sources import DepthSource, clean_depth, median_camera
 
-MetricFlag = Literal["auto", "metric", "relative"]
-
 
 def moge_depth(
     payload: Mapping[str, object],  # MOGE_GEOMETRY
-    metric: MetricFlag = "auto",  # auto: metric where the payload has normals, which only MoGe v2 predicts
 ) -> DepthSource:
-    """Z depth and one camera for the clip.
+    """Z depth and one camera for the clip; metric where the payload has normals, which only MoGe v2
+    predicts.
 
     Raises:
-        EgoXInputError: a panorama, no depth, a frame without valid pixels, unknown ``metric``.
+        EgoXInputError: a panorama, no depth, a frame without valid pixels.
     """
-    check_choice("MoGe scale", metric, ("auto", "metric", "relative"), "choose one of the three")
     depth = payload.get("depth")
     if not isinstance(depth, Tensor):
         raise EgoXInputError(
@@ -60,11 +56,11 @@ def moge_depth(
     # normalised coordinates count from the outline, pixels from the first pixel's centre
     k[:, :2, 2] -= 0.5
     camera, camera_notes = median_camera(k, width, height, "MoGe")
-    is_metric = metric == "metric" or (metric == "auto" and "normal" in payload)
-    if metric == "auto" and not is_metric:
+    is_metric = "normal" in payload
+    if not is_metric:
         notes += (
-            "MoGe: no normals in the geometry, so it is taken for MoGe v1, whose scale is unknown; for a MoGe v2 "
-            "without normals set its scale to 'metric'",
+            "MoGe: no normals in the geometry, so it is taken for MoGe v1, whose scale is unknown; take a "
+            "MoGe v2 with normals (moge_2_vitl_normal)",
         )
     result = DepthVideo(
         depth_m=cleaned, camera=camera, kind="metric z" if is_metric else "relative z", sky=sky

@@ -51,7 +51,7 @@ def choose_roles(sources: Sequence[DepthSource]) -> DepthRoles:
         raise EgoXInputError(
             MISSING_METRIC,
             got=names or "no depth at all",
-            expected="a metric depth: a depth file, MoGe v2, or Depth Anything 3 Metric",
+            expected="a metric depth: a depth file or MoGe v2",
             fix=ADVICE,
         )
     others = [source for source in sources if source is not metric]

@@ -5,14 +5,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from ..cameras.lenses import PINHOLE
-from ..cameras.model import CameraModel, pixel_rays
-from ..errors import EgoXInputError
+from ..cameras.model import CameraModel
+from ..errors import EgoXInputError, check_choice
 from ..frame_store import store_frames
 from ..types import DepthVideo
 from .valid import check_valid_shares, mark_invalid
@@ -23,6 +23,7 @@ camcorder."""
 MOST_FOV_DEG = (5.0, 150.0)
 """Of a pinhole: a long tele lens; beyond the other end a picture is mostly its stretched rim."""
 Bright = Literal["near", "far"]
+BRIGHT: tuple[Bright, ...] = get_args(Bright)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,14 +134,6 @@ def median_camera(
     )
 
 
-def z_from_ray_depth(depth: DepthVideo) -> DepthVideo:
-    """Distances along each pixel's ray (as range scanners and some renderers store them) to z
-    depth: d times the unit ray's z. Needs the true camera; masks are kept."""
-    rays, valid = pixel_rays(depth.camera)
-    z_of_ray = torch.where(valid, rays[..., 2], torch.nan)
-    return replace(depth, depth_m=depth.depth_m * z_of_ray)
-
-
 def cut_frames(depth: DepthVideo, count: int, name: str) -> DepthVideo:
     """The first ``count`` frames; a longer clip is cut at its end.
 
@@ -189,13 +182,7 @@ def image_depth(
         EgoXInputError: not [T, H, W, C], a picture in colour (a colour map can't be undone), a flat
             picture.
     """
-    if bright not in ("near", "far"):
-        raise EgoXInputError(
-            "depth picture",
-            got=f"bright = {bright!r}",
-            expected="near or far",
-            fix="choose what bright pixels mean",
-        )
+    check_choice("bright of the depth picture", bright, BRIGHT)
     if image.dim() != 4 or image.shape[-1] not in (1, 3, 4):
         raise EgoXInputError(
             "depth picture",

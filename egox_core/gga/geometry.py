@@ -30,14 +30,14 @@ from ..sizes import (
     latent_size,
     same_aspect,
 )
-from ..types import CameraTrajectory, DepthVideo, GgaGeometry
-from .rays import RAY_MODES, ego_rays, trainer_rays, world_rays
+from ..types import RAY_MODES, CameraTrajectory, DepthVideo, GgaGeometry, RayMode
+from .rays import ego_rays, trainer_rays, world_rays
 
 
 def gga_geometry(
     depth: DepthVideo,
     trajectory: CameraTrajectory,
-    rays: str = "released",  # released | exact | pinhole, see :mod:`.rays`
+    rays: RayMode = "released",  # see :mod:`.rays`
     *,
     frames: int = 49,  # video frames of the canvas, 4n+1
     exo_size: tuple[int, int] = REFERENCE_EXO_SIZE,  # (width, height) px

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal, get_args
 
-from ..errors import EgoXInputError
+from ..errors import EgoXInputError, check_choice
 
-GGA_MODES = ("released", "paper", "power", "off")
-DEFAULT_LAMBDA: Mapping[str, float] = {"released": 3.0, "paper": 1.0, "power": 1.0, "off": 0.0}
+GgaMode = Literal["released", "paper", "power", "off"]
+GGA_MODES: tuple[GgaMode, ...] = get_args(GgaMode)
+DEFAULT_LAMBDA: Mapping[GgaMode, float] = {"released": 3.0, "paper": 1.0, "power": 1.0, "off": 0.0}
 """released: the authors' inference scripts (quirks 19). paper, power: the plain logarithm of the
 weight."""
 
@@ -28,19 +30,13 @@ class GgaOptions:
             would silence the exo video).
     """
 
-    mode: str = "released"
+    mode: GgaMode = "released"
     # None asks for the mode's default, which __post_init__ puts in its place.
     lambda_g: float = None  # ty: ignore[invalid-assignment]
     soft_trust: bool = False  # scale the bias by how far the depth behind a key is to be believed (not as released)
 
     def __post_init__(self) -> None:
-        if self.mode not in GGA_MODES:
-            raise EgoXInputError(
-                "attention mode",
-                got=repr(self.mode),
-                expected=f"one of {', '.join(GGA_MODES)}",
-                fix="choose one of the named modes",
-            )
+        check_choice("attention mode", self.mode, GGA_MODES, "choose one of the named modes")
         if self.lambda_g is None:
             object.__setattr__(self, "lambda_g", DEFAULT_LAMBDA[self.mode])
         if not math.isfinite(self.lambda_g) or self.lambda_g < 0:

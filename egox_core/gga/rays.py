@@ -21,9 +21,8 @@ from ..cameras.model import CameraModel, intrinsics_matrix, unproject
 from ..cameras.presets import ARIA_DISTORTION, CAMERA_PRESETS
 from ..errors import EgoXInputError
 from ..sizes import REFERENCE_SIZE
-from ..types import CameraTrajectory
+from ..types import CameraTrajectory, RayMode
 
-RAY_MODES = ("released", "exact", "pinhole")
 RELEASED_UNDISTORT_ITERATIONS = 5
 RELEASED_QUARTER_TURNS = 1
 SAME_K_PX = 0.5
@@ -35,7 +34,7 @@ camera's."""
 
 
 def ego_rays(
-    mode: str,  # released | exact | pinhole
+    mode: RayMode,
     trajectory: CameraTrajectory,
     h: int,  # latents
     w: int,  # latents; as many as h in mode ``released``

@@ -10,7 +10,6 @@ reference is the *rendered* path: where depth is wrong, the angle tells of the d
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -30,7 +29,7 @@ from ..trajectory.poses import sensor_from_upright
 from ..types import CameraTrajectory, PointCloud
 
 MOST_FRAMES = 17
-"""Compared of a clip, evenly spaced: all of 49 take 8 s on two cores."""
+"""Frames compared of a clip, evenly spaced: all of 49 take 8 s on two cores."""
 FOCAL = 58.0
 """Pixels per radian of the compared pictures: a pixel is about a degree."""
 WIDE = 160
@@ -43,11 +42,11 @@ OF_ALL_FRAMES = 0.5
 """Weight of the clip's mean score beside the frame's own: a path is mostly wrong by one turn
 throughout."""
 MOST_STEP, LEAST_STEP = 0.2, 1e-3
-"""Of an update, radians and metres together."""
+"""Bounds of an update's length, radians and metres together."""
 LOCAL_PX, LEAST_CONTRAST = 8.0, 0.03
 SHIFT_PRIOR_M = 0.1
 NEIGHBOURS = 30.0
-"""Pixels whose errors go together."""
+"""Count of pixels whose errors go together."""
 BLOCK = 8
 SPREAD_FACTOR = 5.0
 """True error per frame of drawn rooms over what its residuals say."""
@@ -109,45 +108,117 @@ class PathError:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class PathViews:
+    """A scene as it looks from the ordered poses, wider than the lens; made once per path."""
+
+    frame_count: int  # of the clip
+    step: int  # from one drawn frame to the next
+    camera: CameraModel  # of the ordered path
+    pictures: list[np.ndarray]  # [S, S, 3] per drawn frame
+    masks: list[np.ndarray]  # [S, S] float, 1 where the scene covers
+    metres: list[np.ndarray]  # [S, S] along the ray
+    rays: np.ndarray  # [S, S, 3]
+    by_point: np.ndarray  # [S, S, 2, 3] px per metre of a point at 1 m
+    by_turn: np.ndarray  # [S, S, 2, 3] px per radian
+
+
+def path_views(
+    scene: PointCloud, trajectory: CameraTrajectory, *, progress: Progress = no_progress
+) -> PathViews:
+    """Draw at most :data:`MOST_FRAMES` frames of the scene from the ordered poses.
+
+    Raises:
+        EgoXInputError: as :func:`iter_ego_prior`.
+    """
+    step = math.ceil(scene.frame_count / MOST_FRAMES)
+    centre = (WIDE - 1) / 2
+    wide = CameraModel(
+        lens="opencv_fisheye",
+        width=WIDE,
+        height=WIDE,
+        fx=FOCAL,
+        fy=FOCAL,
+        cx=centre,
+        cy=centre,
+        max_angle_deg=80.0,
+        quarter_turns=trajectory.camera.quarter_turns,
+    )
+    options = replace(
+        prior_preset("exact"), supersample=1, gap_reach=0.0, coarse=len(scene.static) > 100_000
+    )
+    views = list(
+        iter_ego_prior(
+            scene,
+            replace(trajectory, camera=wide),
+            options,
+            frames=range(0, scene.frame_count, step),
+            progress=progress,
+        )
+    )
+    rays, inside = pixel_rays(wide)
+    size = 1e-3
+    by_point = torch.stack(
+        [
+            (project(wide, rays + size * axis)[0] - project(wide, rays - size * axis)[0])
+            / (2 * size)
+            for axis in torch.eye(3)
+        ],
+        -1,
+    ).numpy()
+    x, y, z = rays.numpy()[..., None].transpose(2, 0, 1, 3)
+    none = np.zeros_like(x)
+    minus_cross = np.concatenate((none, z, -y, -z, none, x, y, -x, none), -1).reshape(
+        WIDE, WIDE, 3, 3
+    )
+    along = rays[..., 2].clamp_min(1e-3)
+    return PathViews(
+        frame_count=scene.frame_count,
+        step=step,
+        camera=trajectory.camera,
+        pictures=[view.rgb.numpy() for view in views],
+        masks=[(inside & torch.isfinite(view.depth_m)).float().numpy() for view in views],
+        metres=[(view.depth_m / along).nan_to_num(1.0).numpy() for view in views],
+        rays=rays.numpy(),
+        by_point=by_point,
+        by_turn=by_point @ minus_cross,
+    )
+
+
 @torch.inference_mode()
 def path_error(
     video: Tensor,  # [T, H, W, 3] float 0...1, stored (upright) orientation
-    scene: PointCloud,
-    trajectory: CameraTrajectory,
-    *,
-    progress: Progress = no_progress,
+    views: PathViews,
 ) -> PathError:
-    """Turn and shift of at most :data:`MOST_FRAMES` frames against the scene seen from the ordered
-    poses.
+    """Turn and shift of the frames that were drawn, against the scene seen from the ordered poses.
 
     Raises:
-        EgoXInputError: another count of frames than the scene's; as :func:`iter_ego_prior`.
+        EgoXInputError: another count of frames than the scene's.
     """
-    if len(video) != scene.frame_count:
+    if len(video) != views.frame_count:
         raise EgoXInputError(
             "ego video and scene",
-            got=f"{len(video)} and {scene.frame_count} frames",
+            got=f"{len(video)} and {views.frame_count} frames",
             expected="as many",
             fix="connect the scene that the ego prior was rendered from",
         )
-    step = math.ceil(len(video) / MOST_FRAMES)
-    match = _Match.of(video, scene, trajectory, range(0, len(video), step), progress)
+    match = _Match.of(video, views)
     with ThreadPoolExecutor() as pool:
         found = list(
             pool.map(partial(_of_frame, match), range(len(match.video)), _coarse_turns(match))
         )
-    upright = sensor_from_upright(trajectory.camera.quarter_turns).numpy()
+    upright = sensor_from_upright(views.camera.quarter_turns).numpy()
     turn = Rotation.from_matrix(np.stack([pose.rotation for pose in found])).as_rotvec(degrees=True)
     score = np.array([pose.score for pose in found])
     spread = np.rad2deg([pose.spread for pose in found]) * SPREAD_FACTOR
-    covered = np.array([mask.mean() for mask in match.masks])
+    covered = np.array([mask.mean() for mask in views.masks])
     judged = (score >= LEAST_SCORE) & (spread <= MOST_SPREAD_DEG) & (covered >= LEAST_COVERED)
     unknown = np.where(judged, 0.0, np.nan)
     return PathError(
         turn_deg=torch.from_numpy(turn @ upright + unknown[:, None]).float(),
         spread_deg=torch.from_numpy(spread + unknown).float(),
         score=torch.from_numpy(score).float(),
-        step=step,
+        step=views.step,
     )
 
 
@@ -158,75 +229,22 @@ class _Match:
     video: list[np.ndarray]  # [h, w, 3] per frame
     camera: CameraModel  # of it
     lens: np.ndarray  # [h, w] float, 1 inside the lens
-    wide: list[np.ndarray]  # [S, S, 3] the scene
-    masks: list[np.ndarray]  # [S, S] float, 1 where it covers
-    metres: list[np.ndarray]  # [S, S] along the ray
-    rays: np.ndarray  # [S, S, 3] of wide
-    by_point: np.ndarray  # [S, S, 2, 3] px per metre of a point at 1 m
-    by_turn: np.ndarray  # [S, S, 2, 3] px per radian
+    views: PathViews
 
     @staticmethod
-    def of(
-        video: Tensor,
-        scene: PointCloud,
-        trajectory: CameraTrajectory,
-        frames: Sequence[int],
-        progress: Progress,
-    ) -> _Match:
-        camera = rescale(trajectory.camera, video.shape[2], video.shape[1])
+    def of(video: Tensor, views: PathViews) -> _Match:
+        camera = rescale(views.camera, video.shape[2], video.shape[1])
         scale = min(1.0, FOCAL / camera.fx)
         height, width = (max(2, round(n * scale)) for n in video.shape[1:3])
         camera = rescale(camera, width, height)
-        pictures = [
-            cv2.resize(video[t].float().numpy(), (width, height), interpolation=cv2.INTER_AREA)
-            for t in frames
-        ]
-        centre = (WIDE - 1) / 2
-        wide = CameraModel(
-            lens="opencv_fisheye",
-            width=WIDE,
-            height=WIDE,
-            fx=FOCAL,
-            fy=FOCAL,
-            cx=centre,
-            cy=centre,
-            max_angle_deg=80.0,
-            quarter_turns=camera.quarter_turns,
-        )
-        options = replace(
-            prior_preset("exact"), supersample=1, gap_reach=0.0, coarse=len(scene.static) > 100_000
-        )
-        views = list(
-            iter_ego_prior(
-                scene, replace(trajectory, camera=wide), options, frames=frames, progress=progress
-            )
-        )
-        rays, inside = pixel_rays(wide)
-        step = 1e-3
-        by_point = torch.stack(
-            [
-                (project(wide, rays + step * axis)[0] - project(wide, rays - step * axis)[0])
-                / (2 * step)
-                for axis in torch.eye(3)
-            ],
-            -1,
-        ).numpy()
-        x, y, z = rays.numpy()[..., None].transpose(2, 0, 1, 3)
-        none = np.zeros_like(x)
-        minus_cross = np.concatenate((none, z, -y, -z, none, x, y, -x, none), -1).reshape(
-            WIDE, WIDE, 3, 3
-        )
-        along = rays[..., 2].clamp_min(1e-3)
         return _Match(
-            video=pictures,
+            video=[
+                cv2.resize(frame.float().numpy(), (width, height), interpolation=cv2.INTER_AREA)
+                for frame in video[:: views.step]
+            ],
             camera=camera,
             lens=pixel_rays(camera)[1].float().numpy(),
-            rays=rays.numpy(),
-            wide=[view.rgb.numpy() for view in views],
-            masks=[(inside & torch.isfinite(view.depth_m)).float().numpy() for view in views],
-            metres=[(view.depth_m / along).nan_to_num(1.0).numpy() for view in views],
-            by_point=by_point,
-            by_turn=by_point @ minus_cross,
+            views=views,
         )
 
 
@@ -237,7 +255,7 @@ def _coarse_turns(match: _Match) -> np.ndarray:  # [T, STARTS, 3] rad, sensor ax
     picked = (slice(GRID_STEP // 2, None, GRID_STEP),) * 2
     rotations = Rotation.from_rotvec(turns).as_matrix().astype(np.float32)
     uv, valid = _pixels(
-        match.camera, match.rays[picked].reshape(-1, 3) @ rotations.transpose(0, 2, 1)
+        match.camera, match.views.rays[picked].reshape(-1, 3) @ rotations.transpose(0, 2, 1)
     )
     pixel = np.rint(uv).astype(np.int64)
     height, width = match.lens.shape
@@ -246,7 +264,7 @@ def _coarse_turns(match: _Match) -> np.ndarray:  # [T, STARTS, 3] rad, sensor ax
     valid &= match.lens.ravel()[flat] > 0.5
     scores = np.zeros((len(match.video), len(turns)))
     for scores_of, frame, scene, mask in zip(
-        scores, match.video, match.wide, match.masks, strict=True
+        scores, match.video, match.views.pictures, match.views.masks, strict=True
     ):
         seen = mask[picked].ravel() > 0
         if seen.any():
@@ -281,7 +299,7 @@ class _Pose:
 
 def _of_frame(match: _Match, t: int, starts: np.ndarray) -> _Pose:
     """The best pose of a frame, from a few turns on."""
-    if not match.masks[t].any():
+    if not match.views.masks[t].any():
         return _Pose(np.eye(3), np.zeros(3))
     begun = [_Pose(rotation, np.zeros(3)) for rotation in Rotation.from_rotvec(starts).as_matrix()]
     view = _View.of(match, t, COARSE)
@@ -304,21 +322,21 @@ class _View:
 
     @staticmethod
     def of(match: _Match, t: int, level: _Level) -> _View:
-        mask, step = match.masks[t], level.stride
+        mask, step = match.views.masks[t], level.stride
         picked = (slice(step // 2, None, step),) * 2
         on = mask[picked] > 0
-        metres = match.metres[t][picked][on][:, None]
+        metres = match.views.metres[t][picked][on][:, None]
         by_point, by_turn = (
-            slopes[picked][on] / step for slopes in (match.by_point, match.by_turn)
+            slopes[picked][on] / step for slopes in (match.views.by_point, match.views.by_turn)
         )
         row, column = np.argwhere(on).T * step // BLOCK
         return _View(
             camera=match.camera,
             lens=match.lens,
             video=cv2.GaussianBlur(match.video[t], (0, 0), level.blur_px),
-            scene=_blur(match.wide[t], mask, level.blur_px)[picked],
+            scene=_blur(match.views.pictures[t], mask, level.blur_px)[picked],
             on=on,
-            points=match.rays[picked][on] * metres,
+            points=match.views.rays[picked][on] * metres,
             block=row * (WIDE // BLOCK) + column,
             slope=np.concatenate((by_turn, by_point / metres[..., None]), -1),
         )

@@ -4,35 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 
 from ..depth.edges import RELEASED_RANGE
-from ..errors import EgoXInputError
+from ..errors import check_choice
 from ..takes.exo_camera import ExoLens
 from ..takes.metric_scale import ScaleSource
 from .splat_points import Backend, SplatOptions
 
 Dynamic = Literal["keep", "leave out", "without wearer", "without head"]
-DYNAMIC_CHOICES: tuple[Dynamic, ...] = ("keep", "leave out", "without wearer", "without head")
+DYNAMIC_CHOICES: tuple[Dynamic, ...] = get_args(Dynamic)
+Device = Literal["auto", "cpu", "cuda"]
+Static = Literal["farthest", "mean"]
 CPU = torch.device("cpu")
 OFF = float("inf")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PriorOptions:
-    """Choice of what is drawn of the scene, and how. Unknown names are refused by the dataclass
-    itself.
+    """Choice of what is drawn of the scene, and how.
 
     Raises:
-        EgoXInputError: unknown dynamic handling, bounds that are not positive or not in order.
+        EgoXInputError: unknown dynamic handling, device or static background.
     """
 
     splat: SplatOptions = field(default_factory=SplatOptions)
     backend: Backend = "torch"
     # where points are drawn; auto: a GPU if there is one
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Device = "auto"
     near_m: float = 0.05  # distance in metres; nearer points (a hand on the lens) are left out
     far_m: float = 1000.0  # distance in metres; farther points are left out
     # points with a larger relative depth step to a neighbour in exo are left out
@@ -41,7 +42,7 @@ class PriorOptions:
     max_stray: float = 1.0
     max_range: float = OFF  # points around which exo depth ranges over a larger share of its mean (5 x 5) are left out
     # the background: each pixel's farthest depth, or mean over time
-    static: Literal["farthest", "mean"] = "farthest"
+    static: Static = "farthest"
     coarse: bool = False  # only the samples that the released renderer takes: every second each way
     # moving points: all, none (the paper's way), all but the wearer's body or head
     dynamic: Dynamic = "keep"
@@ -68,60 +69,9 @@ class PriorOptions:
         )
 
     def __post_init__(self) -> None:
-        if self.dynamic not in DYNAMIC_CHOICES:
-            raise EgoXInputError(
-                "dynamic handling",
-                got=repr(self.dynamic),
-                expected=f"one of {DYNAMIC_CHOICES}",
-                fix="choose one of them",
-            )
-        if self.device not in ("auto", "cpu", "cuda"):
-            raise EgoXInputError(
-                "device",
-                got=repr(self.device),
-                expected="auto, cpu or cuda",
-                fix="auto takes a GPU where there is one",
-            )
-        if not 0 < self.near_m < self.far_m:
-            raise EgoXInputError(
-                "near and far bounds",
-                got=f"near {self.near_m} m, far {self.far_m} m",
-                expected="0 < near < far",
-                fix="give near in metres below far",
-            )
-        if self.static not in ("farthest", "mean"):
-            raise EgoXInputError(
-                "static background",
-                got=repr(self.static),
-                expected="farthest or mean",
-                fix="choose one of them",
-            )
-        if not (self.max_edge > 0 and self.max_stray > 0 and self.max_range > 0):
-            raise EgoXInputError(
-                "edge filter",
-                got=(self.max_edge, self.max_stray, self.max_range),
-                expected="a positive relative depth step",
-                fix="0.03 is usual; a large value switches the filter off",
-            )
-        if self.supersample not in (1, 2, 3, 4) or self.gap_reach < 0 or self.gap_px < 0:
-            raise EgoXInputError(
-                "prior drawing",
-                got=f"supersample {self.supersample}, gap_reach {self.gap_reach}, "
-                f"gap_px {self.gap_px}",
-                expected="supersample 1 to 4, the others 0 or more",
-                fix="the presets use 1 or 2, 0 to 0.9 and 2 px",
-            )
-        if self.head_radius_m < 0:
-            raise EgoXInputError(
-                "head radius", got=self.head_radius_m, expected="0 m or more", fix="0.25 m is usual"
-            )
-        if len(self.background) != 3 or not all(0 <= c <= 1 for c in self.background):
-            raise EgoXInputError(
-                "background colour",
-                got=self.background,
-                expected="three numbers from 0 to 1",
-                fix="black is (0, 0, 0)",
-            )
+        check_choice("dynamic handling", self.dynamic, DYNAMIC_CHOICES)
+        check_choice("device", self.device, get_args(Device))
+        check_choice("static background", self.static, get_args(Static))
 
 
 # Fading discs of 5 px, the nearest 20 laid over each other, one point for every second pixel each
@@ -165,6 +115,7 @@ PRESET_GEOMETRY: Mapping[str, tuple[ExoLens, ScaleSource]] = {
 }
 """Exo lens and scale of the presets that choose them; the others leave both as the source has
 them."""
+AS_GIVEN: tuple[ExoLens, ScaleSource] = ("as given", "as is")
 
 
 def prior_preset(name: str) -> PriorOptions:
@@ -173,11 +124,5 @@ def prior_preset(name: str) -> PriorOptions:
     Raises:
         EgoXInputError: no such preset.
     """
-    if name not in PRIOR_PRESETS:
-        raise EgoXInputError(
-            "prior preset",
-            got=repr(name),
-            expected=f"one of {sorted(PRIOR_PRESETS)}",
-            fix="choose a named preset",
-        )
+    check_choice("prior preset", name, PRIOR_PRESETS)
     return PRIOR_PRESETS[name]

@@ -4,14 +4,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from ..errors import EgoXInputError
+from ..errors import check_choice
 
 Backend = Literal["torch", "reference", "pytorch3d"]
+Style = Literal["composite", "surface"]
 MIN_WEIGHT = 0.01
 """Least weight of a sample within its own reach, so that a pixel covered by one far corner of a
 patch has a colour."""
@@ -37,10 +38,10 @@ class SplatOptions:
     with the picture.
 
     Raises:
-        EgoXInputError: unknown style, a radius that is not positive, counts under 1.
+        EgoXInputError: unknown style.
     """
 
-    style: Literal["composite", "surface"] = "surface"
+    style: Style = "surface"
     radius_px: float = 5.0  # composite: radius of every disc
     points_per_pixel: int = 20  # composite: layers laid over each other
     reach: float = 0.52  # surface: half a patch in samples; over 0.5, since neighbouring patches don't fit exactly
@@ -59,36 +60,7 @@ class SplatOptions:
         return self.style == "composite"
 
     def __post_init__(self) -> None:
-        if self.style not in ("composite", "surface"):
-            raise EgoXInputError(
-                "splat style",
-                got=repr(self.style),
-                expected="composite or surface",
-                fix="choose one of them",
-            )
-        for name in (
-            "radius_px",
-            "reach",
-            "blend",
-            "min_size_px",
-            "max_size_px",
-            "depth_tolerance",
-        ):
-            value = getattr(self, name)
-            if not 0 < value < float("inf"):
-                raise EgoXInputError(
-                    f"splat option {name}",
-                    got=value,
-                    expected="a positive number",
-                    fix="give a radius above 0, e.g. the preset's",
-                )
-        if self.points_per_pixel < 1:
-            raise EgoXInputError(
-                "splat option points_per_pixel",
-                got=self.points_per_pixel,
-                expected="at least 1",
-                fix="the released renderer uses 20",
-            )
+        check_choice("splat style", self.style, get_args(Style))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

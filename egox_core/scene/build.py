@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from ..errors import EgoXInputError
+from ..errors import EgoXInputError, check_choice
 from ..frame_store import drop_pages
 from ..progress import Progress, no_progress
 from ..trajectory.poses import invert, pose_of_frame, validate_w2c
@@ -22,7 +22,7 @@ from .moving_camera import cloud_background, fuse_moving, is_moving
 from .surface import MAX_EDGE, depth_rays, lift, no_points
 
 Moving = Literal["auto", "mask", "none"]
-MOVING_CHOICES: tuple[Moving, ...] = ("auto", "mask", "none")
+MOVING_CHOICES: tuple[Moving, ...] = get_args(Moving)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,21 +39,7 @@ class SceneOptions:
     """Relative depth difference within which two samples of a pixel show the same surface."""
 
     def __post_init__(self) -> None:
-        if self.dynamic not in MOVING_CHOICES:
-            raise EgoXInputError(
-                "scene option dynamic",
-                got=repr(self.dynamic),
-                expected="auto, mask or none",
-                fix="choose one of them",
-            )
-        for name in ("max_edge", "tolerance"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise EgoXInputError(
-                    f"scene option {name}",
-                    got=getattr(self, name),
-                    expected="a positive number",
-                    fix=f"the default is {MAX_EDGE if name == 'max_edge' else SAME_SURFACE}",
-                )
+        check_choice("scene option dynamic", self.dynamic, MOVING_CHOICES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

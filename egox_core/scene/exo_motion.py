@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from .exo_tracks import FloatArray, Tracks, find_tracks
 from .moving_camera import is_moving
 
 Motion = Literal["auto", "stands", "turns", "moves"]
-MOTIONS: tuple[Motion, ...] = ("auto", "stands", "turns", "moves")
+MOTIONS: tuple[Motion, ...] = get_args(Motion)
 AGREES_PX = 3.0
 AS_MUCH, AS_MUCH_PX = (
     1.1,

@@ -9,18 +9,18 @@ refused with :class:`~egox_core.errors.EgoXInputError`."""
 from .blender import write_blender
 from .colmap import write_colmap
 from .depth_files import load_depth_file
-from .depth_inputs import depth_inputs
+from .depth_inputs import take_depth
 from .meta import read_meta
 from .take import Take, load_take
 from .trajectory_files import read_trajectory, write_trajectory
 
 __all__ = [
     "Take",
-    "depth_inputs",
     "load_depth_file",
     "load_take",
     "read_meta",
     "read_trajectory",
+    "take_depth",
     "write_blender",
     "write_colmap",
     "write_trajectory",

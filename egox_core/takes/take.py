@@ -1,11 +1,10 @@
-"""A take folder (CONVENTIONS.md) as what the pipeline works on: frames, depth, ego path, all of the
-same frames."""
+"""A take folder (docs/conventions.md) as what the pipeline works on: frames, depth, ego path, all of
+the same frames."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from torch import Tensor
 
@@ -15,14 +14,14 @@ from ..file_names import DEPTH, DEPTH_NAMES, EXO, META
 from ..progress import Progress, no_progress
 from ..sizes import longest_clip
 from ..trajectory.path import with_camera
-from ..types import CameraTrajectory, DepthVideo, FrameSelection
+from ..types import CameraTrajectory, DepthVideo, FrameSelection, Resize
 from ..video.cuts import refuse_cuts
 from ..video.reader import probe_video, read_frames
 from ..video.selection import VideoInfo, select_frames
-from .depth_files import load_depth_file
+from .depth_inputs import take_depth
 from .exo_camera import ExoLens, with_exo_lens
 from .meta import META_PRESET, read_meta
-from .metric_scale import ScaleReport, ScaleSource, with_scale
+from .metric_scale import ScaleReport, ScaleSource
 from .trajectory_files import meta_trajectory
 
 DEFAULT_FRAMES = 49
@@ -59,7 +58,7 @@ def load_take(
     start_frame: int = 0,
     frame_count: int | None = DEFAULT_FRAMES,
     target_fps: float = 0.0,
-    resize: Literal["crop", "pad"] = "crop",
+    resize: Resize = "crop",
     size: tuple[int, int] | None = None,
     camera_preset: str = "aria_released",
     ego_size: int | None = None,
@@ -113,14 +112,8 @@ def load_take(
     )
     if meta.ego_camera is None:
         trajectory = with_camera(trajectory, camera)
-    depth, _ = load_depth_file(find_depth(folder), meta, frames, progress=progress)
-    depth, scale_report = with_scale(
-        depth,
-        scale,
-        trajectory.w2c,
-        quarter_turns=trajectory.camera.quarter_turns,
-        pose_source=meta.pose_source,
-        progress=progress,
+    depth, _, scaled = take_depth(
+        find_depth(folder), meta, frames, guess_camera=False, scale=scale, progress=progress
     )
     return Take(
         name=meta.name,
@@ -131,7 +124,7 @@ def load_take(
         trajectory=trajectory,
         prompt=meta.prompt,
         lens_note=lens_note,
-        scale=scale_report,
+        scale=scaled,
     )
 
 

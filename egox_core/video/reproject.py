@@ -7,7 +7,7 @@ filmed. Beside it: the lens circle of the ego picture."""
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -24,7 +24,7 @@ from ..cameras.model import (
     rescale,
     unproject,
 )
-from ..errors import EgoXInputError
+from ..errors import EgoXInputError, check_choice
 from ..progress import Progress, no_progress
 from .reader import resize_picture
 
@@ -140,10 +140,7 @@ def undistorted_camera(
     Raises:
         EgoXInputError: unknown ``keep``, a lens too narrow or too far off centre to leave anything.
     """
-    if keep not in ("inside", "all"):
-        raise EgoXInputError(
-            "undistortion", got=repr(keep), expected="inside or all", fix="choose one of the two"
-        )
+    check_choice("undistortion", keep, get_args(Keep))
     width, height = size or source.stored_size
     narrowest = max(width, height) / 2 / math.tan(math.radians(WIDEST_DEG) / 2)
 

@@ -8,14 +8,14 @@ it exactly."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import get_args
 
 import torch
 
 from ..cameras.model import CameraModel, crop, rescale
-from ..errors import EgoXInputError
+from ..errors import EgoXInputError, check_choice
 from ..sizes import latent_frames, latent_size, longest_clip
-from ..types import FrameSelection
+from ..types import FrameSelection, Resize
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +82,7 @@ def select_frames(
     start_frame: int = 0,
     frame_count: int = 49,
     target_fps: float = 0.0,
-    resize: Literal["crop", "pad"] = "crop",
+    resize: Resize = "crop",
     width: int | None = None,
     height: int | None = None,
 ) -> FrameSelection:
@@ -101,10 +101,7 @@ def select_frames(
         (info.width, info.height) if width is None or height is None else (width, height)
     )
     latent_size(width, height, "video size")
-    if resize not in ("crop", "pad"):
-        raise EgoXInputError(
-            "resize", got=repr(resize), expected="crop or pad", fix="choose one of the two"
-        )
+    check_choice("resize", resize, get_args(Resize))
     if not 0 <= start_frame < info.frame_count:
         raise EgoXInputError(
             "start_frame",

@@ -10,13 +10,12 @@ model writes them.
 What needs more than torch is named by its module, so that a host's start doesn't pay for it:
 :mod:`.vision` (transformers, when one is opened), :mod:`.weights`."""
 
-from .canvas import build_mask, check_canvas, crop_ego, model_input, widen
+from .canvas import build_mask, crop_ego, model_input, widen
 from .lora_keys import convert_lora
 from .schedule import released_schedule
 
 __all__ = [
     "build_mask",
-    "check_canvas",
     "convert_lora",
     "crop_ego",
     "model_input",

@@ -12,10 +12,8 @@ import torch
 from torch import Tensor
 
 from ..errors import EgoXInputError, check_choice
-from ..sizes import CHANNELS, MASK_CHANNELS, MODEL_CHANNELS, latent_frames, latent_size
-from ..types import Canvas
-
-MASK_MODES = ("released", "paper", "trainer")
+from ..sizes import MASK_CHANNELS, MODEL_CHANNELS, latent_frames, latent_size
+from ..types import MASK_MODES, Canvas
 
 
 def build_mask(
@@ -152,40 +150,6 @@ def check_pictures(
             fix="render the prior for every frame of the exo video, or load fewer exo frames",
         )
     return frames, prior[:frames]
-
-
-def check_canvas(canvas: Canvas) -> Canvas:
-    """Returns the canvas if its parts fit each other.
-
-    Raises:
-        EgoXInputError: latents of other sizes than frames and pixels say, ego not as high as exo,
-            unknown mask mode.
-    """
-    t = latent_frames(canvas.frames)
-    w_exo, h = latent_size(*canvas.exo_size, what="exo size")
-    w_ego, h_ego = latent_size(*canvas.ego_size, what="ego size")
-    if h != h_ego:
-        raise EgoXInputError(
-            "ego height",
-            got=f"{canvas.ego_size[1]} px",
-            expected=f"the exo height, {canvas.exo_size[1]} px",
-            fix="render the ego prior as high as the exo video",
-        )
-    for name, latent, w in (
-        ("exo latent", canvas.exo_latent, w_exo),
-        ("prior latent", canvas.prior_latent, w_ego),
-    ):
-        if latent.ndim != 5 or latent.shape[1:] != (CHANNELS, t, h, w):
-            raise EgoXInputError(
-                name,
-                got=f"shape {tuple(latent.shape)}",
-                expected=f"[B, {CHANNELS}, {t}, {h}, {w}]",
-                fix="encode exactly the frames and size of the canvas with the Wan VAE",
-            )
-    check_choice(
-        "mask mode", canvas.mask_mode, MASK_MODES, "resolve auto before the canvas is made"
-    )
-    return canvas
 
 
 def check_sampled_latent(

@@ -10,9 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..gga.options import GGA_MODES
-from ..gga.rays import RAY_MODES
-from .canvas import MASK_MODES
-from .vision import IMAGE_EMBEDDING_MODES
+from ..types import IMAGE_EMBEDDING_MODES, MASK_MODES, RAY_MODES
 
 AUTO = "auto"
 FALLBACK = "released"

@@ -16,12 +16,12 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ..errors import EgoXInputError, check_choice, needs_package
+from ..types import IMAGE_EMBEDDING_MODES
 from .weights import read_header, weights_hash
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 HEAD_WIDTH = 80  # of ViT-H/14
-IMAGE_EMBEDDING_MODES = ("released", "exo+prior", "exo only", "none")
 
 
 def noisy_canvas_latent(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 import torch
@@ -19,7 +18,7 @@ from egox_core.cameras.lenses import LENSES
 from egox_core.cameras.model import CameraModel, crop, rescale
 from egox_core.errors import EgoXInputError
 from egox_core.frame_store import FrameStore
-from egox_core.types import FrameSelection
+from egox_core.types import FrameSelection, Resize
 from egox_core.video.reader import decode_frames, fit_picture
 from egox_core.video.reproject import Undistortion, undistorted_camera
 from egox_core.video.selection import VideoInfo, camera_of_frames, source_rectangle
@@ -180,7 +179,7 @@ def frames_of(
     info: VideoInfo,
     window: ClipWindow,
     size: tuple[int, int],
-    resize: Literal["crop", "pad"] = "crop",
+    resize: Resize = "crop",
 ) -> FrameSelection:
     """The clip's frames of a video.
 
@@ -207,7 +206,7 @@ def frames_of(
     )
 
 
-def _resize(info: VideoInfo, size: tuple[int, int]) -> Literal["crop", "pad"]:
+def _resize(info: VideoInfo, size: tuple[int, int]) -> Resize:
     return "pad" if turned_against(info, size) else "crop"
 
 

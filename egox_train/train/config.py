@@ -11,7 +11,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from egox_core.errors import EgoXInputError
-from egox_core.gga.options import GgaOptions
+from egox_core.gga.options import GgaMode, GgaOptions
+from egox_core.types import ImageEmbeddingMode, MaskMode, RayMode
 from egox_core.wan.lora_settings import trained_with
 
 YAML_ERRORS = (yaml.YAMLError, RecursionError, TypeError, ValueError)
@@ -93,11 +94,11 @@ class ConditioningConfig(_Strict):
     """Conditioning by exo, prior and geometry; unset fields follow ``mode``."""
 
     mode: Mode = "released"
-    mask_mode: Literal["released", "paper", "trainer"] = OF_MODE
-    image_embedding: Literal["released", "exo+prior", "exo only", "trainer", "none"] = OF_MODE
-    gga_mode: Literal["released", "paper", "power", "off"] = OF_MODE
+    mask_mode: MaskMode = OF_MODE
+    image_embedding: Literal[ImageEmbeddingMode, "trainer"] = OF_MODE
+    gga_mode: GgaMode = OF_MODE
     lambda_g: float = Field(default=OF_MODE, ge=0, allow_inf_nan=False)
-    rays: Literal["released", "exact", "pinhole", "trainer"] = OF_MODE
+    rays: Literal[RayMode, "trainer"] = OF_MODE
     text_encoding: Literal["released", "trainer"] = OF_MODE
     # The paper's ablations; gga_mode off is the third.
     # False, "without clean latent": the exo half is noised like the ego half

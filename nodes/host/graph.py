@@ -69,9 +69,15 @@ def note_graph(request: dict) -> dict:
 def checked_inputs(node: type) -> tuple[Graph, str]:
     """(graph, the node's id in it) while ``validate_inputs`` of a node class runs; ({}, "") where
     that isn't known."""
-    graph, hidden = _CHECKED.get(), getattr(node, "hidden", None)
-    node_id = "" if hidden is None else str(hidden.unique_id)
+    graph, (_, node_id) = _CHECKED.get(), this_node(node)
     return (graph, node_id) if graph is not None and node_id in graph else ({}, "")
+
+
+def this_node(node: type) -> tuple[Graph, str]:
+    """(the graph that is run, the node's id in it) of a node class that asks for them; ({}, "")
+    where no host runs it."""
+    hidden = getattr(node, "hidden", None)
+    return ({}, "") if hidden is None else (hidden.prompt or {}, str(hidden.unique_id))
 
 
 def check_or_message(node: type, check: Callable[[Graph, str], None]) -> bool | str:

@@ -1,4 +1,5 @@
-"""Results of a function's last calls, for a node that runs again because another input changed."""
+"""Results of a function's last calls, for a node that runs again because another input changed, and
+what pictures were drawn from."""
 
 from __future__ import annotations
 
@@ -7,6 +8,12 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import Any
+
+from torch.utils.weak import WeakTensorKeyDictionary
+
+DRAWN_FROM = WeakTensorKeyDictionary()
+"""Pictures of Render Ego Prior -> the ``scene`` and ``trajectory`` that they were drawn from, by name.
+EgoX Conditioning sends them along with the ego latent."""
 
 
 def remembered(slots: int) -> Callable[[Callable], Callable]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor
 
@@ -21,16 +19,13 @@ from ..host.graph import Graph, input_digest, inputs_of
 from .scenes import SCENES
 
 DIGITS = 6
-"""Of lengths in metres and rotations: a micrometre."""
+"""Decimals of lengths in metres (a micrometre) and of rotations."""
 BESIDE = f"{META} beside the video"
 AUTO = "auto"
 DEFAULT_PRESET = "aria_released"
 SCENE_INPUTS = ("frames", "scene", "exo_images")
-PATH_INPUTS: Mapping[str, tuple[str, ...]] = {
-    "file": ("file", "entry"),
-    "constant": ("x", "y", "z", "yaw", "pitch", "roll"),
-}
-"""Further inputs that a path depends on, by its source; keyframes are the editor's own."""
+OF_FILE = ("file", "entry")
+"""Inputs that a path from a file depends on; keyframes are the editor's own."""
 
 
 def editor_data(
@@ -78,7 +73,7 @@ def editor_data(
 def editor_origin(graph: Graph, node: str) -> dict[str, str]:
     """Inputs of the editor's scene and of a path from elsewhere: where they differ from the run's,
     the run was of another video, depth or path."""
-    path = PATH_INPUTS.get(str(inputs_of(graph, node).get("source")), ())
+    path = OF_FILE if inputs_of(graph, node).get("source") == "file" else ()
     return {
         "scene": input_digest(graph, node, SCENE_INPUTS),
         "path": input_digest(graph, node, ("source", "base", *path)),

@@ -12,11 +12,11 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ...egox_core.errors import EgoXInputError
-from ...egox_core.gga.geometry import gga_geometry
 from ...egox_core.previews.geometry import geometry_bytes, weight_legend
 from ...egox_core.types import CameraTrajectory, DepthVideo
 from ...egox_core.wan.lora_settings import AUTO, FALLBACK, resolve_auto
 from ..host.graph import Graph, inputs_of, upstream_ids
+from ..patch.patch import clip_geometry
 from .previews import temp_file
 
 GUIDED = ("EgoXWanSampler", "EgoXSampleLong", "EgoXModelPatch")
@@ -46,13 +46,8 @@ def geometry_data(
     chosen = chosen_geometry(graph, guide)
     frames, height, width = exo_images.shape[:3]
     try:
-        geometry = gga_geometry(
-            depth,
-            trajectory,
-            chosen["rays"],
-            frames=frames,
-            exo_size=(width, height),
-            ego_size=(ego_size, ego_size),
+        geometry = clip_geometry(
+            depth, trajectory, chosen["rays"], frames, (width, height), (ego_size, ego_size)
         )
     except EgoXInputError as error:
         return {"reason": str(error)}

@@ -92,7 +92,7 @@ def check_model(model: ModelPatcher) -> None:
 def has_image_embedding(model: ModelPatcher) -> bool:
     """Check whether the transformer reads a picture embedding (Wan 2.1 I2V does, Wan 2.2 I2V
     doesn't)."""
-    return model.get_model_object("diffusion_model").img_emb is not None
+    return getattr(model.get_model_object("diffusion_model"), "img_emb", None) is not None
 
 
 class SamplingCheck:
@@ -112,7 +112,6 @@ class SamplingCheck:
     ) -> Tensor:  # [B, 16, t, h, w_ego]
         guider = executor.class_obj
         model = guider.model_patcher
-        check_model(model)
         check_sampled_latent(self.canvas, noise)
         check_conditioning(model, guider.conds)
         check_patches(guider.model_options)

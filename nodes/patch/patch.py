@@ -15,10 +15,11 @@ from ...egox_core.gga.exo_cache import ExoCache
 from ...egox_core.gga.geometry import gga_geometry, missing_depth_note
 from ...egox_core.gga.options import GgaOptions
 from ...egox_core.gga.rays import released_k_note
-from ...egox_core.types import CameraTrajectory, Canvas, DepthVideo, GgaGeometry
-from ...egox_core.wan.canvas import build_mask, check_canvas, crop_exo
+from ...egox_core.types import CameraTrajectory, Canvas, DepthVideo, GgaGeometry, RayMode
+from ...egox_core.wan.canvas import build_mask, crop_exo
 from ...egox_core.wan.lora_settings import contradictions, trained_with
 from ..host.progress import host_progress
+from ..host.remember import remembered
 from .checks import PatchCalls, SamplingCheck, WholeCanvasMemory, check_model, has_image_embedding
 from .forward import GeometryGuidance, WideningWrapper, mark_canvas
 from .lora_metadata import lora_metadata
@@ -35,7 +36,7 @@ def patch_model(
     depth: DepthVideo | None,
     trajectory: CameraTrajectory | None,
     options: GgaOptions,
-    rays: str,  # of :data:`.rays.RAY_MODES`
+    rays: RayMode,
     backend: str = "auto",
     recompute_exo: int = 1,
 ) -> tuple[ModelPatcher, str]:
@@ -44,11 +45,10 @@ def patch_model(
     Patching a patched model replaces the first patch: wrappers under one key would stack.
 
     Raises:
-        EgoXInputError: not a plain 36-channel Wan model, a canvas whose parts don't fit, geometry
-            asked for without depth or trajectory, depth or trajectory shorter than the canvas.
+        EgoXInputError: not a plain 36-channel Wan model, geometry asked for without depth or
+            trajectory, depth or trajectory shorter than the canvas.
     """
     check_model(model)
-    check_canvas(canvas)
     geometry = canvas_geometry(canvas, depth, trajectory, rays) if options.biases else None
     patched, note = patch_with_geometry(model, canvas, geometry, options, backend, recompute_exo)
     if geometry is None or trajectory is None or geometry.rays != "released":
@@ -65,13 +65,7 @@ def patch_with_geometry(
     backend: str = "auto",
     recompute_exo: int = 1,  # every n-th step; 0: at the first step alone
 ) -> tuple[ModelPatcher, str]:
-    """As :func:`patch_model`, with directions that are already there.
-
-    Raises:
-        EgoXInputError: not a plain 36-channel Wan model, a canvas whose parts don't fit.
-    """
-    check_model(model)
-    check_canvas(canvas)
+    """As :func:`patch_model`, of a model that was checked, with directions that are already there."""
     notes = [f"mask {canvas.mask_mode}"]
     guidance = None
     if geometry is not None:
@@ -121,7 +115,7 @@ def patch_calls(patched: ModelPatcher) -> PatchCalls:
 
 
 def canvas_geometry(
-    canvas: Canvas, depth: DepthVideo | None, trajectory: CameraTrajectory | None, rays: str
+    canvas: Canvas, depth: DepthVideo | None, trajectory: CameraTrajectory | None, rays: RayMode
 ) -> GgaGeometry:
     """The directions of the canvas' tokens.
 
@@ -130,13 +124,30 @@ def canvas_geometry(
     """
     if depth is None or trajectory is None:
         raise no_geometry("depth" if depth is None else "trajectory")
+    return clip_geometry(depth, trajectory, rays, canvas.frames, canvas.exo_size, canvas.ego_size)
+
+
+@remembered(slots=2)
+def clip_geometry(
+    depth: DepthVideo,
+    trajectory: CameraTrajectory,
+    rays: RayMode,
+    frames: int,  # of the canvas, 4n+1
+    exo_size: tuple[int, int],  # (width, height) px
+    ego_size: tuple[int, int],  # (width, height) px
+) -> GgaGeometry:
+    """The directions of a clip's tokens; remembered, as the players show what the sampler uses.
+
+    Raises:
+        EgoXInputError: depth or trajectory unfit.
+    """
     return gga_geometry(
         depth,
         trajectory,
         rays,
-        frames=canvas.frames,
-        exo_size=canvas.exo_size,
-        ego_size=canvas.ego_size,
+        frames=frames,
+        exo_size=exo_size,
+        ego_size=ego_size,
         progress=host_progress(),
     )
 

@@ -17,7 +17,6 @@ def test_the_graph_is_set_as_the_public_run_was(repo_root, stand_in):
     assert (sampler["seed"], sampler["steps"], sampler["noise"]) == (42, 50, "released")
     assert load["file"] == "take_x/exo.mp4" and load["frame_count"] == 49
     assert (load["width"], load["height"]) == (784, 448)
-    assert of_type(prompt, "EgoXConditioning")[0]["noise"] == "released"
     if not stand_in:
         released_settings = {"cfg": 5.0, "lambda_g": 3.0, "sampler": "released", "shift": 3.0}
         assert released_settings.items() <= sampler.items()

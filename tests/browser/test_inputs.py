@@ -73,7 +73,7 @@ def test_rare_inputs_come_and_go_on_the_classic_canvas(same_page, unpacked):
     assert len(edited(before["names"])) <= MOST and packed(before), before["rows"]
     press(page, node, ROW)
     opened = seen(page, node)
-    assert {"gga_mode", "rays", "shift", "start_step"} <= set(opened["names"]) and packed(opened), (
+    assert {"gga_mode", "rays", "shift", "scheduler"} <= set(opened["names"]) and packed(opened), (
         opened["rows"]
     )
     assert opened["height"] > before["height"] + 200 and opened["text"] != before["text"]
@@ -124,7 +124,7 @@ def test_a_link_or_the_hosts_setting_shows_a_rare_input(same_page, unpacked):
     page.evaluate("(name) => app.extensionManager.setting.set(name, true)", setting)
     try:
         always = seen(page, node)
-        assert "start_step" in always["names"] and ROW not in always["names"]
+        assert "scheduler" in always["names"] and ROW not in always["names"]
     finally:
         page.evaluate("(name) => app.extensionManager.setting.set(name, false)", setting)
 
@@ -149,7 +149,7 @@ def test_saved_with_rare_inputs_open_or_shut_the_values_are_the_same(
             other = next(n for n in loaded["nodes"] if n["id"] == node["id"])
             assert other.get("widgets_values") == node.get("widgets_values"), node["type"]
     assert next(n for n in again["nodes"] if n["id"] == sampler["id"])["showAdvanced"] is True
-    assert "start_step" in seen(page, "EgoXWanSampler")["names"]
+    assert "scheduler" in seen(page, "EgoXWanSampler")["names"]
 
 
 # Of the node that has λ_g on the canvas: the sampler, or the subgraph around it.

@@ -142,11 +142,11 @@ def test_the_second_video_as_a_take_in_a_reopened_workflow(same_page, unpacked, 
     page = start(same_page, unpacked).page
     upload(page, *sorted(takes["first"].iterdir()))
     wait_for_video(page, "kitchen.mp4")
-    for name, own in (("source", "constant"), ("yaw", 30)):
+    for name, own in (("source", "keyframes"), ("smooth_s", 3)):
         page.set_widget(NODE, name, own)
     page.load(page.saved())
     wait_for_video(page, "kitchen.mp4")
-    assert (widget(page, NODE, "source"), widget(page, NODE, "yaw")) == ("constant", 30), (
+    assert (widget(page, NODE, "source"), widget(page, NODE, "smooth_s")) == ("keyframes", 3), (
         "as it was saved"
     )
     upload(page, takes["zip"])
@@ -160,7 +160,7 @@ def test_the_second_video_as_a_take_in_a_reopened_workflow(same_page, unpacked, 
     assert widget(page, NODE, "source") == "file" and "kitchen.mp4" in note(page)
     page.set_widget(LOADER, "file", FIRST)
     wait_for_video(page, "kitchen.mp4")
-    assert (widget(page, NODE, "source"), widget(page, NODE, "yaw")) == ("constant", 30), (
+    assert (widget(page, NODE, "source"), widget(page, NODE, "smooth_s")) == ("keyframes", 3), (
         "it came back with its video"
     )
 

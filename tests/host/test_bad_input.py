@@ -138,15 +138,6 @@ def test_weights_that_are_no_weights(
     check(client, changed, "bad.safetensors", word)
 
 
-def test_a_lens_that_nobody_knows(client, prompt, put, repo_root):
-    name = put("exo.mp4", sample_file(prompt, repo_root, "exo.mp4").read_bytes())
-    put("depth.npz", sample_file(prompt, repo_root, "depth.npz").read_bytes())
-    changed = change(prompt, "EgoXLoadExoVideo", file=name)
-    of_type(changed, "EgoXDepthAlign").update(exo_lens="raw", camera_file="", depth_file="")
-    of_type(changed, "EgoXEgoPoseInput").update(source="keyframes")
-    check(client, changed, "raw", "Upload own files")
-
-
 def test_geometry_that_makes_no_sense(client, prompt):
     check(client, change(prompt, "EgoXWanSampler", lambda_g=0.0, gga_mode="paper"), "silence")
     without = change(prompt, "EgoXWanSampler", lambda_g=3.0)

@@ -24,7 +24,10 @@ def test_every_step_shows_the_ego_clip(rig, monkeypatch, sampler):
     for module in (live, listener):
         monkeypatch.setattr(module, "running_server", lambda: page)
     monkeypatch.setattr(
-        sampler_node.EgoXWanSampler, "hidden", type("Hidden", (), {"unique_id": "7"}), raising=False
+        sampler_node.EgoXWanSampler,
+        "hidden",
+        type("Hidden", (), {"unique_id": "7", "prompt": {}}),
+        raising=False,
     )
     assert torch.equal(rig.wan_sample(sampler=sampler), plain)
     assert [event for event, _, _ in page.sent] == [live.EVENT] * 3 and listener.CALLBACK == 4

@@ -346,7 +346,7 @@ def test_the_kernel_stands_in_the_nodes_note(rig, monkeypatch, changes, kernel):
     ends."""
     page = Page()
     monkeypatch.setattr(rig.nodes("host.steps"), "running_server", lambda: page)
-    hidden = type("Hidden", (), {"unique_id": "7"})
+    hidden = type("Hidden", (), {"unique_id": "7", "prompt": {}})
     monkeypatch.setattr(rig.nodes("model_patch").EgoXModelPatch, "hidden", hidden, raising=False)
     model = rig.patch(**changes)
     assert page.texts == [], "not known yet"

@@ -67,10 +67,8 @@ def test_sampler_node_redoes_the_picture_embedding_from_its_seed(wan21, pack):
             wan21.vae,
             exo,
             prior,
-            "auto",
-            "released",
             99,
-            0,
+            "released",
             clip_vision=wan21.canvas.clip_vision,
         ).result
     assert not torch.equal(other.ksample(other.patch(), seed=5), of_graph), (
@@ -178,7 +176,6 @@ def test_one_path_of_the_host_or_of_the_pack_with_the_hosts_noise(rig, monkeypat
 
 
 def test_the_picture_shows_the_authors_noise(wan21):
-    """As the sampler redoes it, and as EgoX Conditioning makes it for separate nodes."""
     import comfy.latent_formats
 
     canvas = wan21.canvas
@@ -186,28 +183,9 @@ def test_the_picture_shows_the_authors_noise(wan21):
     with torch.inference_mode():
         picture = wan21.vae.decode(torch.cat((canvas.exo_latent[:, :, :1], raw), dim=-1))[:, 0]
         expected = canvas.clip_vision.encode_image(picture).penultimate_hidden_states
-        exo, prior = model_rig.clip_pictures(wan21.size)
-        plain = [[[text, {}]] for ((text, _),) in (wan21.positive, wan21.negative)]
-        made = (
-            wan21.nodes("conditioning")
-            .EgoXConditioning.execute(
-                *plain,
-                wan21.vae,
-                exo,
-                prior,
-                "auto",
-                "released",
-                5,
-                noise="released",
-                clip_vision=canvas.clip_vision,
-            )
-            .result
-        )
         ((_, redone),), _ = wan21.nodes("sampling").reembed(
             wan21.model, canvas, 5, "released", wan21.positive, wan21.negative
         )
-    assert made[3].noise == "released"
-    assert torch.equal(made[0][0][1]["clip_vision_output"].penultimate_hidden_states, expected)
     assert torch.equal(redone["clip_vision_output"].penultimate_hidden_states, expected)
 
 

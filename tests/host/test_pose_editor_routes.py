@@ -70,7 +70,7 @@ def test_the_node_tells_the_page_what_it_needs(told, client, load_workflow):
     # The same scene keeps its token, in a run that comes from the cache and in one with another
     # path.
     assert run(client, graph(load_workflow))["scene"]["token"] == scene["token"]
-    moved = run(client, graph(load_workflow, source="constant", z=1.0))
+    moved = run(client, graph(load_workflow, source="keyframes", keyframes="[]"))
     assert moved["scene"]["token"] == scene["token"] and moved["path"] != told["path"]
 
 
@@ -106,7 +106,7 @@ def test_a_graph_of_another_video_depth_or_path_has_another_origin(client, told,
     assert of({names[k]: v for k, v in renumbered.items()})["origin"] == told["origin"]
     video, depth = (
         changed("EgoXLoadExoVideo", start_frame=2),
-        changed("EgoXDepthAlign", momentum=0.5),
+        changed("EgoXDepthAlign", scale_factor=0.5),
     )
     assert len({told["origin"]["scene"], video["scene"], depth["scene"]}) == 3
     # The camera and the keyframes are not what a scene is made from, and keyframes are the editor's
@@ -131,7 +131,7 @@ def test_what_is_missing_is_said_before_a_run(client, load_workflow, server_base
         ("EgoXEgoPoseInput", {"source": "file", "file": "alone/none.json"}, "not there"),
         ("EgoXEgoPoseInput", {"source": "keyframes", "keyframes": '[{"frame": 0}]'}, "keys"),
     ):
-        prompt = graph(load_workflow, source="constant")
+        prompt = graph(load_workflow, source="keyframes", keyframes="[]")
         prompt[id_of(prompt, "EgoXDepthAlign")]["inputs"]["depth_file"] = ""
         prompt[id_of(prompt, kind)]["inputs"] |= values
         with pytest.raises(PromptRefused, match=message):

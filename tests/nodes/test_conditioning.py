@@ -76,7 +76,7 @@ def test_refused_before_the_vae_runs(pack, change, words):
     height = change.get("prior_height", 32)
     prior = torch.rand(change.get("prior_frames", frames), height, height, 3)
     with pytest.raises(error, match=words):
-        conditioning.EgoXConditioning.execute([], [], None, exo, prior, "auto", "released", -1)
+        conditioning.EgoXConditioning.execute([], [], None, exo, prior, -1, "released")
 
 
 def test_longer_prior_is_cut(pack):
@@ -95,9 +95,8 @@ def test_a_model_that_reads_pictures_wants_clip_vision(pack, standins):
             None,
             torch.rand(9, 32, 64, 3),
             torch.rand(9, 32, 32, 3),
-            "auto",
-            "released",
             -1,
+            "released",
             model=model,
         )
 
@@ -116,9 +115,8 @@ def test_a_model_without_picture_embedding_gets_none(pack, standins, caplog):
             rig.vae,
             exo,
             prior,
-            "auto",
-            "released",
             3,
+            "released",
             clip_vision=rig.canvas.clip_vision,
             model=wan22,
         )
@@ -138,7 +136,7 @@ def test_low_memory_is_the_hosts_own_tiles_in_both_nodes(pack, standins):
     exo, prior = model_rig.clip_pictures(rig.size)
     plain = model_rig.text_conditioning(1024, 6, 1)
     out = conditioning.EgoXConditioning.execute(
-        plain, plain, rig.vae, exo, prior, "auto", "none", -1, low_memory=True
+        plain, plain, rig.vae, exo, prior, -1, "none", low_memory=True
     )
     (expected,) = host_nodes.VAEEncodeTiled().encode(rig.vae, exo, 256, 64)
     assert (
@@ -194,10 +192,8 @@ def test_the_same_pictures_are_encoded_once(pack, standins, monkeypatch):
         ("exo+prior", 8, 2, 3),
         ("exo+prior", 9, 2, 3),
     ):
-        conditioning.condition_clip(
-            [], [], rig.vae, exo, prior, "auto", mode, seed, clip_vision=vision
-        )
+        conditioning.condition_clip([], [], rig.vae, exo, prior, seed, mode, clip_vision=vision)
         assert (len(encoded), len(seen)) == (vae_runs, clip_runs), (mode, seed)
     other = (exo.clone(), prior)
-    conditioning.condition_clip([], [], rig.vae, *other, "auto", "none", 9, clip_vision=vision)
+    conditioning.condition_clip([], [], rig.vae, *other, 9, "none", clip_vision=vision)
     assert len(encoded) == 4

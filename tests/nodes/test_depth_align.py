@@ -134,7 +134,6 @@ def test_the_samples_depth_is_refused_for_another_video(run, pack, comfy_host, t
     mine.write_bytes(b"another video")
     frames = replace(selection(pack), source_path=mine)
     assert ADVICE in refused(run, pack, "my_video.mp4", depth_file="room/depth.npz", frames=frames)
-    run(depth_file="room/depth.npz", file_role="metric depth", frames=frames)
     run(depth_file="room/depth.npz", frames=replace(frames, source_path=take / "exo.mp4"))
     mine.write_bytes(b"the take's own video")  # a copy
     run(depth_file="room/depth.npz", frames=frames)
@@ -153,7 +152,6 @@ def test_depth_of_another_frame_rate_is_refused(run, pack, take):
     )
     with refuses("7 for a video of 10 frames .30 a second"):
         run(depth_file="room/depth.npz", frames=selection)
-    run(depth_file="room/depth.npz", frames=selection, file_role="metric depth")
     run(depth_file="room/depth.npz", frames=replace(selection, source_frames=FRAMES + 3))
 
 
@@ -226,38 +224,6 @@ def da3(depth: torch.Tensor) -> dict:
     }
 
 
-def test_a_file_can_be_the_video_depth(run, pack, take):
-    depth, _, _, report, _ = run(
-        depth_file="room/depth.npz",
-        file_role="video depth",
-        frames=selection(pack),
-        moge_geometry=moge(2 * room()),
-    )
-    torch.testing.assert_close(depth.depth_m, 2 * room(), rtol=1e-4, atol=0)
-    assert "video depth: depth.npz" in report
-
-
-def test_ray_depth_of_a_file_becomes_z(run, pack, take):
-    v, u = torch.meshgrid(
-        torch.arange(HEIGHT) - HEIGHT / 2, torch.arange(WIDTH) - WIDTH / 2, indexing="ij"
-    )
-    stretch = (1 + (u / FOCAL).square() + (v / FOCAL).square()).sqrt()
-    np.savez(take / "rays.npz", depth_m=(room() * stretch).numpy())
-    depth, *_ = run(
-        depth_file="room/rays.npz", file_role="metric ray depth", frames=selection(pack)
-    )
-    torch.testing.assert_close(depth.depth_m, room(), rtol=1e-5, atol=0)
-    (take / "meta.json").unlink()
-    refused(
-        run,
-        pack,
-        "no camera",
-        depth_file="room/rays.npz",
-        file_role="metric ray depth",
-        frames=selection(pack),
-    )
-
-
 def test_depth_pictures_are_disparity(run, pack, take):
     inverse = 1 / room()
     grey = ((inverse - inverse.min()) / (inverse.max() - inverse.min()))[..., None].expand(
@@ -321,64 +287,23 @@ def test_changed_files_run_again(node, take):
     )
 
 
-def test_exo_lens_and_scale_are_chosen_here(run, pack, take):
-    """The raw lens from Ego-Exo4D's K, a factor, and a scale from the wearer only where the file
-    has his poses."""
-    meta = read_json(take / "meta.json")
-    given, *_, report, _ = run(
-        depth_file="room/depth.npz", frames=selection(pack), scale="number", scale_factor=1.5
-    )
-    torch.testing.assert_close(given.depth_m, 1.5 * room())
-    assert (
-        given.camera.lens == "pinhole"
-        and "exo lens as given" in report
-        and "scale 1.5, as given" in report
-    )
-    refused(
-        run,
-        pack,
-        "only its raw lens is known",
-        depth_file="room/depth.npz",
-        frames=selection(pack),
-        exo_lens="raw",
-    )
-    refused(
-        run,
-        pack,
-        "no ego_extrinsics",
-        depth_file="room/depth.npz",
-        frames=selection(pack),
-        scale="from the wearer",
-    )
-    k = [[1240, 0, 1920], [0, 1240, 1080], [0, 0, 1]]
-    write_json(take / "meta.json", {**meta, "camera_intrinsics": k})
-    raw, *_, report, _ = run(depth_file="room/depth.npz", frames=selection(pack), exo_lens="raw")
-    assert (
-        raw.camera.lens == "opencv_fisheye"
-        and len(raw.camera.distortion) == 4
-        and "exo lens raw" in report
-    )
-    assert raw.camera.stored_size == (WIDTH, HEIGHT)
-
-
-def test_the_preset_sets_what_is_left_to_it(run, pack, take):
-    """Exact: the raw lens where it is known, the wearer's scale where it can be had; a choice
-    beside it wins."""
+def test_the_preset_chooses_lens_and_scale(run, pack, take):
+    """Exact: the raw lens where it is known, the wearer's scale where it can be had; a factor goes
+    before."""
     shared = dict(depth_file="room/depth.npz", frames=selection(pack))
     depth, _, _, report, preset = run(**shared, preset="released_wild")
     assert preset == "released_wild" and depth.camera.lens == "pinhole" and "scale as is" in report
-    depth, _, _, report, preset = run(**shared, preset="exact")
-    assert (
-        preset == "exact"
-        and "no raw lens is known" in report
-        and "scale as is: scale from the wearer" in report
-    )
+    _, _, _, report, preset = run(**shared, preset="exact")
+    assert preset == "exact" and "no raw lens is known" in report
+    assert "scale as is: scale from the wearer" in report
     meta = read_json(take / "meta.json")
     k = [[1237.0, 0, 1920], [0, 1237.0, 1080], [0, 0, 1]]
     write_json(take / "meta.json", {**meta, "camera_intrinsics": k})
-    assert run(**shared, preset="exact")[0].camera.lens == "opencv_fisheye"
-    beside = run(**shared, preset="exact", exo_lens="as given", scale="number", scale_factor=2.0)
-    assert beside[0].camera.lens == "pinhole" and "scale 2, as given" in beside[3]
+    raw, _, _, report, _ = run(**shared, preset="exact", scale_factor=1.5)
+    assert raw.camera.lens == "opencv_fisheye" and "exo lens raw" in report
+    assert len(raw.camera.distortion) == 4 and raw.camera.stored_size == (WIDTH, HEIGHT)
+    torch.testing.assert_close(raw.depth_m, 1.5 * room())
+    assert "scale 1.5, as given" in report
 
 
 def test_cancel_passes_through(run, pack, take, monkeypatch):

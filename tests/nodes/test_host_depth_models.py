@@ -214,37 +214,13 @@ def test_da3_multiview(pack, pictures, small, pose_method):
     )
 
 
-def test_da3_metric_is_scaled_by_the_focal_length_of_the_picture_it_saw(pack, pictures):
-    from comfy.ldm.depth_anything_3.preprocess import compute_target_size
-
+def test_da3_with_a_sky_head(pack, pictures):
     payload = run_da3(da3_model(True, pictures), pictures, {"mode": "mono"})
     assert "sky" in payload and "confidence" not in payload
     payload["sky"] = torch.zeros_like(payload["sky"])  # random weights know no sky
-    camera = core(pack, "depth.sources").guessed_camera(WIDTH, HEIGHT)
-    source = core(pack, "depth.da3").da3_depth(payload, "metric", camera, resolution=140)
-    height, width = compute_target_size(HEIGHT, WIDTH, 140)
-    scale = 0.5 * (camera.fx * width / WIDTH + camera.fy * height / HEIGHT) / 300
-    torch.testing.assert_close(source.depth.depth_m, payload["depth"] * scale)
-    assert source.depth.kind == "metric z"
-
-
-def test_the_models_size_follows_the_hosts_rule(pack, comfy_host):
-    from comfy.ldm.depth_anything_3.preprocess import compute_target_size
-
-    metric_scale, camera_of = (
-        core(pack, "depth.da3").metric_scale,
-        core(pack, "depth.sources").guessed_camera,
-    )
-    for width, height, resolution in (
-        (784, 448, 504),
-        (796, 448, 504),
-        (1920, 1080, 518),
-        (640, 640, 252),
-    ):
-        camera = camera_of(width, height)
-        seen_height, seen_width = compute_target_size(height, width, resolution)
-        expected = 0.5 * (camera.fx * seen_width / width + camera.fy * seen_height / height) / 300
-        assert metric_scale(camera, resolution) == pytest.approx(expected)
+    source = core(pack, "depth.da3").da3_depth(payload)
+    torch.testing.assert_close(source.depth.depth_m, payload["depth"])
+    assert source.depth.kind == "relative z"
 
 
 def test_the_node_takes_what_the_hosts_nodes_give(pack, pictures, moge_payload, small):

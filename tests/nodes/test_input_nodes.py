@@ -148,7 +148,7 @@ def test_uneven_times_are_told_on_the_node(pack, comfy_host, clip, monkeypatch):
 
     page = Page()
     monkeypatch.setattr(steps, "running_server", lambda: page)
-    hidden = type("Hidden", (), {"unique_id": "7"})
+    hidden = type("Hidden", (), {"unique_id": "7", "prompt": {}})
     monkeypatch.setattr(load_exo_video.EgoXLoadExoVideo, "hidden", hidden, raising=False)
     load(pack)
     assert page.texts == []
@@ -194,7 +194,6 @@ def pose_node(pack: ModuleType, **changes):
         "entry": "",
         "camera": "auto",
         "smooth_s": 0.0,
-        **dict.fromkeys(("x", "y", "z", "yaw", "pitch", "roll"), 0.0),
         "keyframes": KEYFRAMES_EXAMPLE,
         "exo_images": torch.zeros(COUNT, 48, 80, 3),
     } | changes
@@ -235,14 +234,8 @@ def test_cameras(pack, meta):
     )
 
 
-def test_constant_and_keyframes(pack, meta):
+def test_keyframes(pack, meta):
     frames = load(pack)[3]
-    constant, prompt = pose_node(pack, source="constant", x=1.0, z=2.0, frames=frames)
-    assert (
-        constant.w2c.shape == (13, 3, 4)
-        and prompt == ""
-        and torch.equal(constant.w2c[0], constant.w2c[12])
-    )
     moving = pose_node(pack, source="keyframes", frames=frames)[0]
     assert moving.w2c.shape == (13, 3, 4) and not torch.equal(moving.w2c[0], moving.w2c[12])
     for nothing in ("", "[]"):

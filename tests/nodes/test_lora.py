@@ -168,7 +168,7 @@ def test_metadata_sets_auto_inputs_and_contradictions_are_said(rig, released, tm
     node = rig.nodes("conditioning").EgoXConditioning
     with torch.inference_mode():
         canvas = node.execute(
-            rig.positive, rig.negative, rig.vae, exo, prior, "auto", "released", -1, model=model
+            rig.positive, rig.negative, rig.vae, exo, prior, -1, "released", model=model
         ).result[3]
     assert canvas.mask_mode == "paper"
 

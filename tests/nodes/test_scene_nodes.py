@@ -23,7 +23,7 @@ def take(pack, comfy_host):
 def scene(take):
     from egox_pack.nodes.scene import EgoXBuildScene
 
-    return EgoXBuildScene.execute(take.exo_frames(), take.depth_video(), "auto", 0.3).args[0]
+    return EgoXBuildScene.execute(take.exo_frames(), take.depth_video(), "auto").args[0]
 
 
 def render(take, **changes):
@@ -59,6 +59,20 @@ def test_images_and_depth_do_instead_of_a_scene(take, scene):
         render(take, exo_images=take.exo_frames())
 
 
+def test_what_was_drawn_is_drawn_once(pack, take, scene, monkeypatch):
+    """The prior's pictures lead to scene and path; Decode Ego Half looks at them once per path."""
+    from egox_pack.nodes import decode_ego_half as decode
+    from egox_pack.nodes.host.remember import DRAWN_FROM
+
+    path = take.trajectory()
+    prior = render(take, scene=scene, trajectory=path)[0]
+    assert DRAWN_FROM[prior]["scene"] is scene and DRAWN_FROM[prior]["trajectory"] is path
+    drawn, draw = [], decode.path_views
+    monkeypatch.setattr(decode, "path_views", lambda *a, **k: drawn.append(1) or draw(*a, **k))
+    first, again = (decode.followed_path(prior * gain, scene, path) for gain in (1.0, 0.5))
+    assert drawn == [1] and first.text().startswith("The view follows") and again.step == 1
+
+
 def test_dynamic_overrides_the_preset(take, scene):
     base = render(take, scene=scene, preset="released")[1].mean()
     assert render(take, scene=scene, preset="released", dynamic="keep")[1].mean() > base
@@ -71,10 +85,10 @@ def test_host_masks_stand_in_for_the_depths_own(take):
     still = torch.zeros(5, 64, 128)
     still[:, :8, :8] = 1
     frames, depth = take.exo_frames(), take.depth_video()
-    own = EgoXBuildScene.execute(frames, depth, "mask", 0.3, dynamic_mask=nothing).args[0]
-    masked = EgoXBuildScene.execute(
-        frames, depth, "mask", 0.3, dynamic_mask=still, sky_mask=still
-    ).args[0]
+    own = EgoXBuildScene.execute(frames, depth, "mask", dynamic_mask=nothing).args[0]
+    masked = EgoXBuildScene.execute(frames, depth, "mask", dynamic_mask=still, sky_mask=still).args[
+        0
+    ]
     assert len(own.moving[0]) == int(
         (take.exo_dynamic[0] & torch.isfinite(take.exo_depth_m[0])).sum()
     )

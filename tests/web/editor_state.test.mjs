@@ -2,13 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { FrameClock } from "../../web/js/editor/model/frame_clock.mjs";
-import {
-  DocumentError,
-  emptyDocument,
-  parseDocument,
-  stillDocument,
-  writeDocument,
-} from "../../web/js/editor/model/document.mjs";
+import { DocumentError, emptyDocument, parseDocument, writeDocument } from "../../web/js/editor/model/document.mjs";
 import { LatestOnly } from "../../web/js/editor/server.mjs";
 import { EditorState } from "../../web/js/editor/model/state.mjs";
 import { fromAngles, fromW2c, lookAt, toAngles, toW2c } from "../../web/js/editor/model/pose.mjs";
@@ -189,8 +183,8 @@ test("another clip keeps keyframes at their moments", () => {
 });
 
 test("a lone pose stands still", () => {
-  const state = new EditorState(stillDocument(fromAngles([1, 2, 3], 0, 0, 0), clip), clip);
-  assert.deepEqual(state.poseAt(48).position, [1, 2, 3]);
+  const state = stateOf(key(0, 1));
+  assert.deepEqual(state.poseAt(48).position, [1, 0, 1]);
   assert.deepEqual(JSON.parse(state.text).keyframes.length, 1);
 });
 

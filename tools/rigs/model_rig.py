@@ -118,10 +118,6 @@ class ModelRig:
             "trajectory": self.trajectory,
             "scheduler": "simple",
             "shift": 3.0,
-            "start_step": 0,
-            "end_step": 10000,
-            "add_noise": True,
-            "leftover_noise": False,
             **self.gga_defaults,
             **changes,
         }
@@ -245,7 +241,6 @@ def make_rig(
     )
     node = importlib.import_module(f"{pack.__name__}.nodes.conditioning").EgoXConditioning
     inputs = {
-        "mask_mode": "auto",
         "image_embedding": image_embedding_mode,
         "noise_seed": noise_seed,
         "clip_vision": clip_vision,

@@ -143,7 +143,7 @@ Each part can be replaced (open a subgraph by its corner):
   prompt into *EgoX Text* and choose *as written*. In a published ablation of a like model
   no caption cost 1.4 dB.
 - Several people: *The wearer*, inside *Wearer's head*, takes SAM3's number of the one, from 0. A camera that isn't worn as
-  glasses: `mount` and `pitch` of *Estimate Head Pose* there.
+  glasses: `pitch` of *Estimate Head Pose* there.
 
 {UNTRIED} *SAM3, SDPose, MoGe, Depth Anything 3 and Qwen3-VL were not run either, for want of their weights: tests put
 nodes in their places that answer the truth of a drawn take.*

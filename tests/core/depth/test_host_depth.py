@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from egox_core.cameras.model import CameraModel, project
-from egox_core.depth.da3 import confidence_trust, da3_depth, metric_scale
+from egox_core.depth.da3 import confidence_trust, da3_depth
 from egox_core.depth.moge import moge_depth
 from egox_core.depth.resample import fit_depth_size, fit_host_mask, mask_share
 from egox_core.depth.roles import NO_MASK, align_sources
@@ -55,11 +55,9 @@ def test_moge_intrinsics_become_pixels_that_project_like_the_hosts_own():
     assert torch.isinf(payload["depth"]).any(), "the host's payload must not be changed"
 
 
-def test_moge_v1_has_no_scale_and_the_flag_overrides():
-    assert moge_depth(moge_payload(normal=False)).depth.kind == "relative z"
-    assert any("MoGe v1" in note for note in moge_depth(moge_payload(normal=False)).notes)
-    assert moge_depth(moge_payload(normal=False), "metric").depth.kind == "metric z"
-    assert moge_depth(moge_payload(), "relative").depth.kind == "relative z"
+def test_moge_v1_has_no_scale():
+    source = moge_depth(moge_payload(normal=False))
+    assert source.depth.kind == "relative z" and any("MoGe v1" in note for note in source.notes)
 
 
 def test_moge_raw_depth_under_the_mask_is_not_believed():
@@ -87,8 +85,6 @@ def test_moge_refusals():
     dark["mask"][1] = False
     with refuses("frame 1"):
         moge_depth(dark)
-    with refuses("MoGe scale"):
-        moge_depth(moge_payload(), "v2")
 
 
 def da3_payload(mode: str = "multiview", seen: tuple[int, int] = (42, 28)) -> dict:
@@ -150,41 +146,15 @@ def test_da3_mono_scales_every_frame_on_its_own_and_says_so():
     assert any("mono mode" in note for note in source.notes) and source.depth.kind == "relative z"
 
 
-def metric_payload() -> dict:
+def test_da3_with_a_sky_is_of_unknown_scale():
     sky = torch.zeros(T, H, W)
     sky[:, :5] = 0.9
-    return {
-        "depth": torch.full((T, H, W), 2.0),
-        "image": torch.rand(T, H, W, 3),
-        "mode": "mono",
-        "sky": sky,
-    }
-
-
-def test_da3_metric_is_focal_over_300_times_the_raw_depth():
-    camera = CameraModel(
-        lens="pinhole", width=784, height=448, fx=700.0, fy=700.0, cx=391.5, cy=223.5
-    )
-    # The model sees 504 x 288 rounded to patches: 504 x 294 (an up-rounding at the tie, as the host
-    # does).
-    expected = 0.5 * (700 * 504 / 784 + 700 * 294 / 448) / 300
-    assert metric_scale(camera, 504) == pytest.approx(expected)
-    small = CameraModel(lens="pinhole", width=W, height=H, fx=60.0, fy=60.0, cx=41.5, cy=27.5)
-    source = da3_depth(metric_payload(), "metric", small)
-    assert source.depth.kind == "metric z"
-    torch.testing.assert_close(
-        source.depth.depth_m, torch.full((T, H, W), 2.0 * metric_scale(small))
-    )
-    assert source.depth.sky[:, :5].all() and not source.depth.sky[:, 5:].any()
-    assert any("guess" in note for note in da3_depth(metric_payload(), "metric").notes)
-    assert da3_depth(metric_payload()).depth.kind == "relative z"
+    payload = {"depth": torch.full((T, H, W), 2.0), "mode": "mono", "sky": sky}
+    depth = da3_depth(payload).depth
+    assert depth.kind == "relative z" and depth.sky[:, :5].all() and not depth.sky[:, 5:].any()
 
 
 def test_da3_refusals():
-    with refuses("confidence"):
-        da3_depth(da3_payload(), "metric")
-    with refuses("variant"):
-        da3_depth(da3_payload(), "giant")
     with refuses("keys"):
         da3_depth({"mode": "mono"})
     with refuses("exo camera"):
@@ -208,7 +178,7 @@ def test_pictures_are_disparity_with_bright_near_or_far():
         image_depth(torch.rand(T, H, W, 3))
     with refuses("flat"):
         image_depth(torch.full((T, H, W, 3), 0.5))
-    with refuses("near or far"):
+    with refuses("one of near, far"):
         image_depth(grey, "dark")
 
 

@@ -272,20 +272,7 @@ def test_an_empty_cloud_and_singular_intrinsics_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "change",
-    [
-        dict(near_m=-1.0),
-        dict(near_m=5.0, far_m=1.0),
-        dict(dynamic="some"),
-        dict(max_edge=0.0),
-        dict(background=(0.0, 2.0, 0.0)),
-        dict(supersample=0),
-        dict(head_radius_m=-0.1),
-        dict(gap_reach=-1.0),
-        dict(device="tpu"),
-        dict(static="median"),
-        dict(max_range=0.0),
-    ],
+    "change", [dict(dynamic="some"), dict(device="tpu"), dict(static="median")]
 )
 def test_bad_options_are_refused(change: dict) -> None:
     with pytest.raises(EgoXInputError):

@@ -1,5 +1,4 @@
-"""Inputs of Depth Align: the file's role, the sockets' priority, whose camera and poses
-count."""
+"""A take's depth: file or sockets, their priority, whose camera and poses count."""
 
 from __future__ import annotations
 
@@ -11,7 +10,7 @@ import torch
 
 from egox_core.depth.adapters import DEPTH_ADAPTERS, DepthSocket, socket_sources
 from egox_core.depth.align import ADVICE
-from egox_core.takes.depth_inputs import DepthFileInput, depth_inputs, file_counts
+from egox_core.takes.depth_inputs import take_depth
 from egox_core.types import FrameSelection, TakeMeta
 from tests.refusals import refuses
 
@@ -46,49 +45,44 @@ def selection(path: Path | None = None) -> FrameSelection:
     )
 
 
-def moge(focal: float = 30.0) -> DepthSocket:
+def moge(focal: float = 30.0, size: tuple[int, int] = (W, H)) -> DepthSocket:
+    width, height = size
     k = torch.tensor([[focal / W, 0, 0.5], [0, focal / H, 0.5], [0, 0, 1]]).expand(T, 3, 3)
-    return DepthSocket(
-        payload={"depth": torch.full((T, H, W), 2.0), "intrinsics": k, "normal": torch.zeros(1)}
-    )
+    depth = torch.linspace(2, 4, width).expand(T, height, width)
+    return DepthSocket(payload={"depth": depth, "intrinsics": k, "normal": torch.zeros(1)})
 
 
 def da3(height: int = H, width: int = W) -> DepthSocket:
     return DepthSocket(
         payload={
-            "depth": torch.full((T, height, width), 3.0),
+            "depth": torch.linspace(3, 6, width).expand(T, height, width),
             "mode": "mono",
             "sky": torch.zeros(T, height, width),
         },
-        options={"variant": "metric"},
     )
 
 
 @pytest.fixture
-def file(tmp_path) -> DepthFileInput:
+def file(tmp_path) -> Path:
     np.savez(tmp_path / "depth.npz", depth_m=np.full((T, H, W), 4, np.float32))
-    return DepthFileInput(path=tmp_path / "depth.npz")
+    return tmp_path / "depth.npz"
 
 
-def test_sockets_come_by_priority_after_the_file_and_beside_the_takes_camera(file):
-    sockets = {
-        "da3_geometry": da3(2 * H, 2 * W),
-        "moge_geometry": moge(),
-    }  # whatever the order they are given in
-    inputs = depth_inputs(file, meta_of(poses=torch.eye(3, 4).double()), selection(), sockets)
-    assert [source.name for source in inputs.sources] == ["depth.npz", "MoGe", "Depth Anything 3"]
-    assert inputs.camera.fx == FOCAL and inputs.exo_w2c.shape == (3, 4)
-    assert inputs.sources[2].depth.camera.fx == pytest.approx(2 * FOCAL), (
-        "the take's camera, at this depth's size"
-    )
+def test_sockets_go_before_the_file_and_the_takes_camera_before_theirs(file):
+    sockets = {"da3_geometry": da3(2 * H, 2 * W), "moge_geometry": moge()}  # in any order
+    meta = meta_of(poses=torch.eye(3, 4).double())
+    depth, report, _ = take_depth(file, meta, selection(), sockets)
+    assert "metric depth: MoGe; video depth: Depth Anything 3" in report.text()
+    assert depth.camera.fx == FOCAL and depth.exo_w2c.shape == (3, 4)
+    alone, report, _ = take_depth(file, meta, selection())
+    assert float(alone.depth_m.mean()) == 4 and "metric depth: depth.npz" in report.text()
+    assert alone.camera.fx == FOCAL and alone.exo_w2c.shape == (3, 4)
 
 
 def test_the_first_known_camera_is_handed_to_later_sockets():
     sockets = {"moge_geometry": moge(30.0), "da3_geometry": da3()}
-    inputs = depth_inputs(None, None, selection(), sockets)
-    assert (
-        inputs.camera is None and inputs.sources[1].depth.camera == inputs.sources[0].depth.camera
-    )
+    first, second = socket_sources(sockets)
+    assert first.depth.camera == second.depth.camera
     (alone,) = socket_sources({"da3_geometry": da3()})
     assert not alone.camera_known
     assert list(DEPTH_ADAPTERS) == ["moge_geometry", "da3_geometry", "depth_image"], (
@@ -96,23 +90,13 @@ def test_the_first_known_camera_is_handed_to_later_sockets():
     )
 
 
-def test_a_file_left_in_the_workflow_gives_way_to_sockets():
-    assert file_counts("auto", {}) and file_counts("video depth", {"moge_geometry": moge()})
-    assert not file_counts("auto", {"moge_geometry": moge()})
-
-
 def test_without_frames_the_takes_camera_has_the_first_sources_size():
-    inputs = depth_inputs(None, meta_of(), None, {"da3_geometry": da3(2 * H, 2 * W)})
-    assert inputs.camera.stored_size == (2 * W, 2 * H) and inputs.camera.fx == pytest.approx(
-        2 * FOCAL
-    )
+    depth, *_ = take_depth(None, meta_of(), None, {"moge_geometry": moge(size=(2 * W, 2 * H))})
+    assert depth.camera.stored_size == (2 * W, 2 * H)
+    assert depth.camera.fx == pytest.approx(2 * FOCAL)
+    moving = meta_of(poses=torch.eye(3, 4).double().expand(T, 3, 4))
     with refuses("connect 'frames'"):
-        depth_inputs(
-            None,
-            meta_of(poses=torch.eye(3, 4).double().expand(T, 3, 4)),
-            None,
-            {"moge_geometry": moge()},
-        )
+        take_depth(None, moving, None, {"moge_geometry": moge()})
 
 
 def test_the_depth_of_another_take_is_refused_but_not_one_beside_the_video(file, tmp_path):
@@ -122,9 +106,6 @@ def test_the_depth_of_another_take_is_refused_but_not_one_beside_the_video(file,
     for folder in (tmp_path, tmp_path / "mine"):
         (folder / "mine.ts").write_bytes(b"another video")
     with refuses("the video in use is mine.ts") as caught:
-        depth_inputs(file, meta_of(), selection(path=tmp_path / "mine" / "mine.ts"), {})
+        take_depth(file, meta_of(), selection(path=tmp_path / "mine" / "mine.ts"))
     assert ADVICE in str(caught.value)
-    assert (
-        depth_inputs(file, meta_of(), selection(path=tmp_path / "mine.ts"), {}).sources[0].name
-        == "depth.npz"
-    )
+    take_depth(file, meta_of(), selection(path=tmp_path / "mine.ts"))

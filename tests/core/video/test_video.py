@@ -350,7 +350,7 @@ def test_bad_requests_are_refused(clip):
         ({"start_frame": 60}, "start_frame"),
         ({"target_fps": 60}, "target_fps"),
         ({"frame_count": 5, "width": 100, "height": 50}, "use 96x48"),
-        ({"frame_count": 5, "resize": "stretch"}, "crop or pad"),
+        ({"frame_count": 5, "resize": "stretch"}, "one of crop, pad"),
     ):
         with refuses(message):
             select_frames(info, **options)

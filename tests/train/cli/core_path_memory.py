@@ -16,8 +16,8 @@ import torch
 sys.path.insert(0, sys.argv[1])
 torch.set_num_threads(1)
 
-from egox_core.depth.adapters import DepthSocket  # noqa: E402
 from egox_core.depth.roles import align_sources  # noqa: E402
+from egox_core.depth.sources import image_depth  # noqa: E402
 from egox_core.depth.trust import with_trust  # noqa: E402
 from egox_core.previews.maps import coverage_preview, depth_preview, ego_depth_preview  # noqa: E402
 from egox_core.previews.sheets import common_step, make_sheets  # noqa: E402
@@ -25,7 +25,7 @@ from egox_core.prior.options import prior_preset  # noqa: E402
 from egox_core.prior.render import ego_depth, render_ego_prior  # noqa: E402
 from egox_core.safe_files import write_json  # noqa: E402
 from egox_core.scene.build import build_scene  # noqa: E402
-from egox_core.takes.depth_inputs import DepthFileInput, depth_inputs  # noqa: E402
+from egox_core.takes.depth_inputs import file_source  # noqa: E402
 from egox_core.takes.meta import read_meta  # noqa: E402
 from egox_core.takes.take import load_take  # noqa: E402
 from egox_train.video_writer import write_video  # noqa: E402
@@ -102,17 +102,10 @@ def main(folder: Path, count: int) -> float:
     first = take.depth.depth_m[:1].clone()
     disparity = (1 / first)[..., None].expand(count, -1, -1, 3)
     moving, sky = (mask.float().expand(count, -1, -1) for mask in (first < 2, first > 4.3))
-    inputs = depth_inputs(
-        DepthFileInput(path=folder / "depth.npy", role="metric depth"),
-        read_meta(folder / "meta.json"),
-        take.frames,
-        {"depth_image": DepthSocket(payload=disparity)},
-    )
+    meta = read_meta(folder / "meta.json")
     depth, _ = align_sources(
-        inputs.sources,
+        [file_source(folder / "depth.npy", meta, take.frames), image_depth(disparity)],
         frames=take.frames,
-        camera=inputs.camera,
-        exo_w2c=inputs.exo_w2c,
         dynamic_mask=moving,
         sky_mask=sky,
     )

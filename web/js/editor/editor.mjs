@@ -1,7 +1,7 @@
 // The editor: its parts put together over the page, and what one tells the other.
-import { DocumentError, emptyDocument, parseDocument, stillDocument, writeDocument } from "./model/document.mjs";
+import { DocumentError, emptyDocument, parseDocument, writeDocument } from "./model/document.mjs";
 import { FrameClock } from "./model/frame_clock.mjs";
-import { fromAngles, fromW2c, lookAt } from "./model/pose.mjs";
+import { fromW2c, lookAt } from "./model/pose.mjs";
 import { EditorState } from "./model/state.mjs";
 import { button } from "./view/elements.mjs";
 import { ExoView } from "./view/exo_view.mjs";
@@ -247,18 +247,15 @@ export class PoseEditor {
     this.layout.showBanner(lines);
   }
 
-  // Where else the node has its path from: the last run's path, a file of the host's, or one standing pose.
+  // Where else the node has its path from: the last run's path, or a file of the host's.
   otherPath() {
     if (this.scene.trusted && this.data?.path?.length === this.state.clip.count) return { poses: this.data.path };
     if (this.host.source() === "file" && this.host.file()) return { file: this.host.file(), entry: this.host.entry() };
-    return this.host.source() === "constant" ? { still: this.host.constant() } : null;
+    return null;
   }
 
   takeOver() {
-    const { still, ...other } = this.otherPath();
-    if (!still) return this.files.take(other);
-    const [x, y, z, yaw, pitch, roll] = still;
-    this.state.replace(stillDocument(fromAngles([x, y, z], yaw, pitch, roll), this.state.clip));
+    return this.files.take(this.otherPath());
   }
 
   // Another field of view: the node has moved its keyframes, the scene is made anew.

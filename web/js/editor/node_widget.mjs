@@ -99,7 +99,6 @@ function hostOf(app, api, node) {
       return options?.values?.indexOf?.(value) > 0 ? value : null;
     },
     entry: () => findWidget(node, "entry")?.value ?? "",
-    constant: () => ["x", "y", "z", "yaw", "pitch", "roll"].map((name) => Number(findWidget(node, name)?.value ?? 0)),
     isExample: () => findWidget(node, "keyframes")?.value === exampleOf(node),
     smoothing: () => Number(findWidget(node, "smooth_s")?.value ?? 0),
     isLinked: (name) => node.inputs?.find((input) => input.name === name)?.link != null,

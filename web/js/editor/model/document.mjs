@@ -135,8 +135,3 @@ export const emptyDocument = (up = DEFAULT_UP) => ({
   keys: [],
   looks: [],
 });
-
-// One pose, standing still: where every path begins.
-export function stillDocument(pose, clip, up = DEFAULT_UP) {
-  return { ...emptyDocument(up), keys: [{ moment: clip.momentAt(0, "frame"), pose, mode: "spline" }] };
-}
