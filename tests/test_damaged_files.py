@@ -36,7 +36,6 @@ from egox_core.trajectory.head_payloads import face_people, mhr_people, openpose
 from egox_core.trajectory.head_points import choose_person
 from egox_core.video.reader import decode_frames, probe_video
 from egox_core.wan.lora_keys import convert_lora
-from egox_core.wan.weights import file_metadata, weights_hash
 from egox_train.data.cache_store import INDEX, CacheReader
 from egox_train.data.captions import read_captions
 from egox_train.data.egoexo4d import read_egoexo4d
@@ -45,6 +44,7 @@ from egox_train.data.manifest import ClipRecord, read_manifest, write_manifest
 from egox_train.data.take_list import TAKE_LIST
 from egox_train.takes.head_files import keypoint_frames, read_keypoints
 from egox_train.takes.mask_files import find_mask, open_mask
+from egox_train.wan.weights import file_metadata, weights_hash
 from tests.damage import damaged
 from tests.refusals import refuses
 from tests.train.prepared_takes import EGO_POSE, EXO_POSE, write_egoexo4d, write_lamps

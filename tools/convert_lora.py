@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from egox_core.errors import EgoXInputError
 from egox_core.safe_files import atomic_write
 from egox_core.wan.lora_keys import convert_lora, convert_transformer
-from egox_core.wan.weights import file_metadata
+from egox_train.wan.weights import file_metadata
 
 
 def main(arguments: list[str] | None = None) -> int:

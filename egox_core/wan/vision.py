@@ -1,4 +1,4 @@
-"""The picture that CLIP vision sees, and CLIP vision outside the host.
+"""The picture that CLIP vision sees.
 
 Only models with an image embedding read it (Wan 2.1 I2V; Wan 2.2 I2V has none). ``released``: first
 frame of the decoded noisy canvas, exo left and decoded NOISE right (quirks 26): what the authors'
@@ -8,20 +8,12 @@ canvas's first frame. ``exo only``: the exo first frame. ``none``: no image embe
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
-from torch.nn.functional import interpolate
 
-from ..errors import EgoXInputError, check_choice, needs_package
+from ..errors import EgoXInputError, check_choice
 from ..types import IMAGE_EMBEDDING_MODES
-from .weights import read_header, weights_hash
-
-MEAN = (0.48145466, 0.4578275, 0.40821073)
-STD = (0.26862954, 0.26130258, 0.27577711)
-HEAD_WIDTH = 80  # of ViT-H/14
 
 
 def noisy_canvas_latent(
@@ -90,102 +82,3 @@ def embedding_note(
     if mode == "released" and not seeded:
         return "picture embedding released, with seed 0 because noise_seed is not set"
     return f"picture embedding {mode}"
-
-
-class VisionEncoder:
-    """CLIP vision from a folder or ComfyUI's single file (quirks 26, 28: shortest edge resized,
-    centre crop, hidden state -2).
-
-    Raises:
-        EgoXInputError: nothing there, no CLIP vision model.
-    """
-
-    def __init__(
-        self, path: Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
-    ) -> None:
-        self.device, self.dtype = torch.device(device), dtype
-        self.model = _load(path).to(self.device, dtype).train(False).requires_grad_(False)
-        self.size = self.model.config.image_size
-        self.hash = weights_hash(
-            path / "image_encoder" if (path / "image_encoder").is_dir() else path, "CLIP vision"
-        )
-
-    @torch.no_grad()
-    def encode(
-        self,
-        picture: Tensor,  # [1, H, W, 3] float 0...1
-        twice_rescaled: bool = False,  # as the released trainer does (quirks 39)
-    ) -> Tensor:  # [tokens, width] float32, on the CPU
-        """The embedding of one picture."""
-        picture = picture.float().movedim(-1, 1)
-        height, width = picture.shape[-2:]
-        scale = self.size / min(height, width)
-        size = (max(self.size, round(height * scale)), max(self.size, round(width * scale)))
-        picture = interpolate(
-            picture, size=size, mode="bicubic", antialias=True, align_corners=False
-        )
-        picture = (
-            picture.clamp(0, 1) * 255
-        ).round() / 255  # as the host and the released code hand it on: bytes
-        top, left = (size[0] - self.size) // 2, (size[1] - self.size) // 2
-        picture = picture[..., top : top + self.size, left : left + self.size]
-        if twice_rescaled:
-            picture = picture / 255
-        mean, std = (torch.tensor(x).view(1, 3, 1, 1) for x in (MEAN, STD))
-        out = self.model(
-            ((picture - mean) / std).to(self.device, self.dtype), output_hidden_states=True
-        )
-        return out.hidden_states[-2][0].float().cpu()
-
-
-def _load(path: Path):
-    with needs_package("transformers", "CLIP vision", expected="the train extra"):
-        import transformers
-    if path.is_dir():
-        folder = path / "image_encoder" if (path / "image_encoder").is_dir() else path
-        try:
-            return transformers.CLIPVisionModel.from_pretrained(folder, local_files_only=True)
-        except (OSError, ValueError) as error:
-            raise EgoXInputError(
-                f"CLIP vision folder {path.name}",
-                got=str(error).splitlines()[0],
-                expected="a CLIP vision model",
-                fix="give the diffusers folder of Wan I2V",
-            ) from error
-    what = f"CLIP vision {path.name}"
-    if "vision_model.embeddings.class_embedding" not in read_header(path, what):
-        raise EgoXInputError(
-            what,
-            got="tensors of another model",
-            expected="clip_vision_h.safetensors",
-            fix="give the file of ComfyUI's models/clip_vision folder",
-        )
-    weights = {k: v.float() for k, v in load_file(path).items() if k.startswith("vision_model.")}
-    width = weights["vision_model.embeddings.class_embedding"].shape[0]
-    tokens = weights["vision_model.embeddings.position_embedding.weight"].shape[0]
-    patch = weights["vision_model.embeddings.patch_embedding.weight"].shape[-1]
-    layers = sum(k.endswith("self_attn.q_proj.weight") for k in weights)
-    config = transformers.CLIPVisionConfig(
-        hidden_size=width,
-        num_hidden_layers=layers,
-        num_attention_heads=max(1, width // HEAD_WIDTH),
-        patch_size=patch,
-        image_size=round((tokens - 1) ** 0.5) * patch,
-        hidden_act="gelu",
-        intermediate_size=weights["vision_model.encoder.layers.0.mlp.fc1.weight"].shape[0],
-    )
-    model = transformers.CLIPVisionModel(config)
-    if not any(
-        k.startswith("vision_model.") for k in model.state_dict()
-    ):  # transformers 5 dropped the prefix
-        weights = {k.removeprefix("vision_model."): v for k, v in weights.items()}
-    missing = model.load_state_dict(weights, strict=False).missing_keys
-    missing = [k for k in missing if not k.endswith("position_ids")]
-    if missing:
-        raise EgoXInputError(
-            what,
-            got=f"no {missing[0]}",
-            expected="all tensors of the model",
-            fix="download it again",
-        )
-    return model

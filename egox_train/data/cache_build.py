@@ -14,9 +14,9 @@ from egox_core.errors import EgoXInputError
 from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import file_lock
 from egox_core.wan.prompt import has_ftfy
-from egox_core.wan.weights import weights_bytes, weights_hash
 
 from ..parallel import BUSY, MADE, THERE, devices_of, part_of, run_shared
+from ..wan.weights import weights_bytes, weights_hash
 from .cache_store import (
     EMPTY_CAPTION,
     INDEX,

@@ -28,8 +28,8 @@ from egox_core.errors import EgoXInputError
 from egox_core.safe_files import read_json
 from egox_core.wan.caption import ACTION, MIN_WORDS, NO_CAPTION, SCENE, even_moments
 from egox_core.wan.prompt import EGO_MARK, EXO_MARK
-from egox_core.wan.weights import model_device, open_model_folder
 
+from ..wan.weights import model_device, open_model_folder
 from .manifest import CaptionSource
 
 # a long paragraph takes half of it; a model that doesn't understand finds no end

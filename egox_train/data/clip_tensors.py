@@ -13,10 +13,11 @@ from egox_core.gga.geometry import gga_geometry, with_trainer_rays
 from egox_core.sizes import FRAMES_PER_LATENT, PIXELS_PER_LATENT
 from egox_core.types import GgaGeometry
 from egox_core.wan.latents import denormalise_latent, normalise_latent
-from egox_core.wan.vision import VisionEncoder, embedding_picture
+from egox_core.wan.vision import embedding_picture
 
 from ..wan.text import TextEncoder, make_text_encoder
 from ..wan.vae import VaeEncoder
+from ..wan.vision import VisionEncoder
 from .cache_store import stored
 from .clip_files import Clip, first_frame_then_grey
 

@@ -21,8 +21,8 @@ from egox_core.depth.align import align_depth
 from egox_core.depth.sources import clean_depth
 from egox_core.errors import EgoXInputError
 from egox_core.types import DepthVideo
-from egox_core.wan.weights import model_device, open_model_folder
 
+from ..wan.weights import model_device, open_model_folder
 from .prepare_options import PrepareOptions
 
 METRIC_TYPES = (

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from egox_core.errors import EgoXInputError
 from egox_core.safe_files import read_json_object
-from egox_core.wan.weights import model_device, open_model_folder
 
+from ..wan.weights import model_device, open_model_folder
 from .prepare_options import PrepareOptions
 
 MODEL_CLASSES: Mapping[str, str] = {

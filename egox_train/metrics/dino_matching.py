@@ -13,10 +13,10 @@ from torch import Tensor
 
 from egox_core.errors import check_choice
 from egox_core.safe_files import read_json_object
-from egox_core.wan.weights import open_model_folder
 
 from ..data.depth_model import imagenet_pictures
 from ..data.object_masks import ObjectMasks
+from ..wan.weights import open_model_folder
 from .columns import DINO_WEIGHTS
 
 MODELS = {"dinov3_vit": "DINOv3ViTModel", "dinov2": "Dinov2Model"}

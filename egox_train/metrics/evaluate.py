@@ -14,12 +14,12 @@ from egox_core.file_names import EXO, PRIOR, TRUTH
 from egox_core.metrics.image import require_torchmetrics
 from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import atomic_write, clear_leftovers, read_json, write_json
-from egox_core.wan.weights import weights_bytes, weights_hash
 
 from ..contact_sheet import SheetRow, make_contact_sheet, spread, write_png
 from ..data.clip_files import middle_picture
 from ..data.manifest import ClipRecord, in_splits, read_manifest, read_splits
 from ..parallel import RunSums, devices_of, part_of, run_shared, run_sums, with_failures
+from ..wan.weights import weights_bytes, weights_hash
 from .baselines import BASELINES
 from .bootstrap import SAMPLES
 from .clip_row import (

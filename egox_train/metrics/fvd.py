@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from egox_core.errors import EgoXInputError
-from egox_core.wan.weights import load_network
 
+from ..wan.weights import load_network
 from .columns import FVD_WEIGHTS, MAE_WEIGHTS
 
 CLASSES = 400

@@ -11,8 +11,9 @@ from torch.nn.functional import interpolate
 
 from egox_core.errors import EgoXInputError, needs_package
 from egox_core.metrics.image import check_pair
-from egox_core.wan.weights import open_model_folder, read_header
+from egox_core.wan.weights import read_header
 
+from ..wan.weights import open_model_folder
 from .columns import CLIP_WEIGHTS, LPIPS_WEIGHTS
 
 BATCH = 8

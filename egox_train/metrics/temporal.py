@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from egox_core.errors import EgoXInputError, needs_package
-from egox_core.wan.weights import load_network
 
+from ..wan.weights import load_network
 from .columns import AMT_WEIGHTS, RAFT_WEIGHTS
 
 Between = Callable[[Tensor, Tensor], Tensor]

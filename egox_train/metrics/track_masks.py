@@ -23,11 +23,11 @@ from egox_core.errors import EgoXInputError
 from egox_core.file_names import TRUTH
 from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import clear_leftovers, file_lock
-from egox_core.wan.weights import open_model_folder, weights_bytes, weights_hash
 
 from ..data.manifest import ClipRecord, in_splits, read_manifest
 from ..data.object_masks import write_masks
 from ..parallel import BUSY, MADE, THERE, RunSums, devices_of, part_of, run_all, run_sums
+from ..wan.weights import open_model_folder, weights_bytes, weights_hash
 from .clip_inputs import clip_files, read_ego
 
 SAM_WEIGHTS = "a SAM 2 folder as facebook/sam2.1-hiera-large on Hugging Face"

@@ -14,10 +14,11 @@ from egox_core.errors import EgoXInputError, check_choice
 from egox_core.wan.file_kinds import check_lora, check_run_files
 from egox_core.wan.lora_keys import rename_parameter
 from egox_core.wan.lora_settings import PREFIX
-from egox_core.wan.weights import file_metadata, read_header, weights_hash
+from egox_core.wan.weights import read_header
 
 from ..wan.streamed import StreamedWeights, write_streamed
 from ..wan.transformer import base_form, native_metadata, save_native, weight_files
+from ..wan.weights import file_metadata, weights_hash
 from .checkpoints import checkpoint_folders, load_checkpoint
 from .config import TrainConfig, parse_config
 from .lora import matrix_pairs, read_lora, save_lora, training_metadata

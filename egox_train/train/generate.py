@@ -19,7 +19,6 @@ from egox_core.safe_files import clear_leftovers, file_lock, write_json
 from egox_core.wan.file_kinds import check_run_files
 from egox_core.wan.lora_settings import trained_with
 from egox_core.wan.prompt import RELEASED_NEGATIVE
-from egox_core.wan.weights import file_metadata, weights_bytes, weights_hash
 
 from ..data.cache_store import CacheReader
 from ..parallel import BUSY, MADE, THERE, RunSums, devices_of, part_of, run_all, run_sums
@@ -28,6 +27,7 @@ from ..wan.diffusers_processor import GgaScope, install_gga
 from ..wan.text import make_text_encoder
 from ..wan.transformer import base_form, load_base, own_dtype
 from ..wan.vae import VaeEncoder
+from ..wan.weights import file_metadata, weights_bytes, weights_hash
 from .config import ConditioningConfig, TrainConfig, parse_config
 from .lora import fuse, read_lora
 from .model import DTYPES

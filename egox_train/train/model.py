@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from egox_core.errors import EgoXInputError, needs_package
 from egox_core.wan.file_kinds import check_run_files
-from egox_core.wan.weights import weights_hash
 
 from ..wan.diffusers_processor import GgaScope, install_gga
 from ..wan.transformer import load_base
+from ..wan.weights import weights_hash
 from . import zero3
 from .compiled import compile_blocks
 from .config import OptimizerConfig, TrainConfig

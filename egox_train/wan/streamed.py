@@ -12,7 +12,9 @@ from torch import Tensor
 
 from egox_core.errors import EgoXInputError
 from egox_core.safe_files import atomic_write
-from egox_core.wan.weights import SCALE_PARTS, SCALES, read_header, unscaled
+from egox_core.wan.weights import SCALE_PARTS, SCALES, read_header
+
+from .weights import unscaled
 
 DTYPES: Mapping[str, torch.dtype] = {
     "F64": torch.float64,

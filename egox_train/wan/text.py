@@ -13,7 +13,9 @@ from torch import Tensor
 from egox_core.errors import EgoXInputError, needs_package
 from egox_core.wan.file_kinds import TEXT, check_weights
 from egox_core.wan.prompt import TOKENS, clean_prompt, cut_tokens
-from egox_core.wan.weights import read_header, unscaled, weights_hash
+from egox_core.wan.weights import read_header
+
+from .weights import unscaled, weights_hash
 
 PAD = 0  # umT5's padding token
 

@@ -21,9 +21,10 @@ from egox_core.safe_files import atomic_write
 from egox_core.sizes import MODEL_CHANNELS
 from egox_core.wan.file_kinds import MODEL, check_weights
 from egox_core.wan.lora_keys import convert_transformer
-from egox_core.wan.weights import file_metadata, read_header, unscaled
+from egox_core.wan.weights import read_header
 
 from .streamed import StreamedWeights
+from .weights import file_metadata, unscaled
 
 HEAD_DIM = 128  # of every published Wan; other models say their heads in the metadata
 

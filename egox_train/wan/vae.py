@@ -13,7 +13,8 @@ from torch import Tensor
 from egox_core.errors import EgoXInputError
 from egox_core.wan.file_kinds import VAE, check_weights
 from egox_core.wan.latents import denormalise_latent, normalise_latent
-from egox_core.wan.weights import weights_hash
+
+from .weights import weights_hash
 
 
 class VaeEncoder:

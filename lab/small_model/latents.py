@@ -14,7 +14,6 @@ from torch import Tensor
 from egox_core.errors import EgoXInputError
 from egox_core.types import GgaGeometry
 from egox_core.wan.latents import normalise_latent
-from egox_core.wan.weights import weights_hash
 from egox_train.data.cache_store import (
     CacheEntry,
     CacheIndex,
@@ -26,6 +25,7 @@ from egox_train.data.cache_store import (
 )
 from egox_train.data.clip_files import first_frame_then_grey
 from egox_train.wan.vae import VaeEncoder
+from egox_train.wan.weights import weights_hash
 
 from .clips import CLIPS_PER_SHARD, DIRECTIONS, DemoClip, read_shard, shard_file, shard_files
 from .settings import ClipSettings

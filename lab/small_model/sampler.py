@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from egox_core.gga.geometry import gga_geometry
-from egox_core.wan.weights import file_metadata, weights_hash
 from egox_train.train.config import ConditioningConfig
 from egox_train.train.lora import fuse, read_lora
 from egox_train.train.samples import TrainSample, collate
@@ -26,6 +25,7 @@ from egox_train.wan.diffusers_processor import GgaScope, install_gga
 from egox_train.wan.text import make_text_encoder
 from egox_train.wan.transformer import load_base
 from egox_train.wan.vae import VaeEncoder
+from egox_train.wan.weights import file_metadata, weights_hash
 
 from .files import WorkFiles
 from .held_out import HeldOutClip

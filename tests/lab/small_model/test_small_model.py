@@ -20,8 +20,8 @@ pytest.importorskip("accelerate")
 pytest.importorskip("peft")
 
 from egox_core.safe_files import read_json  # noqa: E402
-from egox_core.wan.weights import file_metadata  # noqa: E402
 from egox_train.train.config import ConditioningConfig  # noqa: E402
+from egox_train.wan.weights import file_metadata  # noqa: E402
 from lab.drawn import make_take  # noqa: E402
 from lab.small_model import stages, transformer  # noqa: E402
 from lab.small_model.clips import clip_spec  # noqa: E402

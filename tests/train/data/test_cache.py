@@ -429,7 +429,7 @@ def test_the_vision_encoder_equals_the_hosts(comfy_host, standins):
     import comfy.utils
     from safetensors import safe_open
 
-    from egox_core.wan.vision import VisionEncoder
+    from egox_train.wan.vision import VisionEncoder
 
     (vision_file,) = (standins / "clip_vision").iterdir()
     with safe_open(vision_file, "pt") as stream:

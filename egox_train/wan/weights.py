@@ -1,0 +1,188 @@
+"""Weight files and folders: metadata, a short hash without reading 28 GB, models in transformers'
+folders."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from egox_core.errors import EgoXInputError
+from egox_core.wan.weights import SCALE_PARTS, SCALES, read_header
+
+FLOAT8 = (torch.float8_e4m3fn, torch.float8_e5m2)
+SAMPLE_BYTES = 4096
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def weights_hash(path: Path, what: str = "weights") -> str:
+    """16 hex digits that change with any tensor's name, shape or beginning. A folder: of all its
+    weight files.
+
+    Raises:
+        EgoXInputError: nothing there, or no safetensors.
+    """
+    files = sorted(path.rglob("*.safetensors")) if path.is_dir() else [path]
+    if not files:
+        raise EgoXInputError(
+            what,
+            got=f"{path.name!r} without .safetensors files",
+            expected="weights",
+            fix="give a diffusers folder or a single file",
+        )
+    digest = hashlib.sha256()
+    for file in files:
+        header = read_header(file, what)
+        with file.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            for name in sorted(header):
+                if name == "__metadata__":
+                    continue
+                entry = header[name]
+                digest.update(json.dumps([name, entry["dtype"], entry["shape"]]).encode())
+                begin, end = entry["data_offsets"]
+                stream.seek(8 + length + begin)
+                digest.update(stream.read(min(SAMPLE_BYTES, end - begin)))
+    return digest.hexdigest()[:16]
+
+
+def weights_bytes(*paths: Path | None) -> int:
+    """Size of weight files, and of those in folders: what a process that loads them needs."""
+    files = {
+        file
+        for path in paths
+        if path is not None
+        for file in (path.rglob("*.safetensors") if path.is_dir() else [path])
+    }
+    return sum(file.stat().st_size for file in files)
+
+
+def file_metadata(file: Path, what: str) -> dict[str, str]:
+    """The ``__metadata__`` of a safetensors file."""
+    return dict(read_header(file, what).get("__metadata__") or {})
+
+
+def unscaled(weights: Mapping[str, Tensor], dtype: torch.dtype, what: str) -> dict[str, Tensor]:
+    """Weights of a scaled float8 file times their scales, in ``dtype``; others as they are.
+
+    Raises:
+        EgoXInputError: weights that are quantised otherwise.
+    """
+    out = {}
+    for name, value in weights.items():
+        if name.endswith(SCALE_PARTS):
+            continue
+        stem = name.removesuffix("weight")
+        scale = next((weights[stem + s] for s in SCALES if stem + s in weights), None)
+        if scale is not None and name != stem:
+            if value.dtype not in FLOAT8 or scale.numel() not in (1, len(value)):
+                raise EgoXInputError(
+                    what,
+                    got=f"{name} quantised to {value.dtype}, scales {tuple(scale.shape)}",
+                    expected="bf16, fp16, float8, or float8 with a scale of each matrix",
+                    fix="give the file that ends in _bf16, _fp16 or _fp8_scaled",
+                )
+            rows = scale.float().reshape(-1, *(1 for _ in value.shape[1:]))
+            value = (value.float() * rows).to(dtype)
+        out[name] = value
+    return out
+
+
+def load_network(network: Network, file: Path, what: str, *, expected: str, where: str) -> Network:
+    """The network with the weights of a file, for evaluation.
+
+    Args:
+        what: names the file in errors.
+        expected: the network's name.
+        where: where its weights come from.
+
+    Raises:
+        EgoXInputError: missing, no safetensors, weights of another network.
+    """
+    read_header(file, what)
+    try:
+        network.load_state_dict(load_file(file))
+    except RuntimeError as error:
+        raise EgoXInputError(
+            what, got=f"{file.name!r} of another model", expected=expected, fix=where
+        ) from error
+    return network.train(False)
+
+
+def open_model_folder(
+    folder: Path,
+    *class_names: str,
+    what: str,
+    expected: str,
+    where: str,
+    instead: str = "",
+    **options: Any,
+) -> tuple[Any, ...]:
+    """One object of each transformers class, read from ``folder`` alone: nothing is fetched.
+
+    Args:
+        class_names: of transformers; all read the same folder.
+        what: names the model in errors.
+        expected: the kind of folder.
+        where: where such a folder comes from.
+        instead: what to do without transformers, appended to the advice to install it.
+        options: for ``from_pretrained`` of the last class, the model.
+
+    Raises:
+        EgoXInputError: transformers missing, no configuration or weights there, files of another
+            model.
+    """
+    try:
+        import transformers
+
+        classes = [getattr(transformers, name) for name in class_names]
+    except (ImportError, AttributeError) as error:
+        raise EgoXInputError(
+            what,
+            got="transformers is not installed, or too old",
+            expected="the train extra",
+            fix=f"pip install --upgrade transformers{instead}",
+        ) from error
+    if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
+        raise EgoXInputError(
+            what,
+            got=f"{folder.name!r} without config.json or .safetensors",
+            expected=expected,
+            fix=where,
+        )
+    try:
+        *others, last = classes
+        return (
+            *(c.from_pretrained(folder, local_files_only=True) for c in others),
+            last.from_pretrained(
+                folder, local_files_only=True, use_safetensors=True, **options
+            ).train(False),
+        )
+    except (OSError, ValueError, RuntimeError, ImportError) as error:
+        raise EgoXInputError(
+            f"{what} {folder.name}", got=str(error).splitlines()[0], expected=expected, fix=where
+        ) from error
+
+
+def model_device(name: str | None) -> torch.device:
+    """The device asked for; None: a GPU where there is one.
+
+    Raises:
+        EgoXInputError: no such device here.
+    """
+    name = name or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:  # AssertionError: a torch without CUDA
+        raise EgoXInputError(
+            "device",
+            got=f"{name!r}, which can't be used ({str(error).splitlines()[0]})",
+            expected="cpu, or a GPU that torch sees",
+            fix="correct --device",
+        ) from error
