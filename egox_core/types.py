@@ -227,7 +227,7 @@ class GgaGeometry:
     key_dirs: Tensor  # [t (query frame), t * h * w, 3] float32, over all tokens; zero vectors as said above
     key_trust: Tensor  # [t * h * w] float32 0...1: share of the token whose depth is known and trusted; 0 for ego keys
     grid: tuple[int, int, int, int]  # (t, h, w_exo, w_ego) in tokens
-    rays: RayMode = "released"
+    rays: str = "released"  # a RayMode, or the trainer's
     all_or_nothing: bool = field(
         init=False
     )  # every key_trust is 0 or 1; asked once, since a GPU has to wait for it

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from egox_core.gga.geometry import gga_geometry, with_trainer_rays
 from egox_core.sizes import FRAMES_PER_LATENT, PIXELS_PER_LATENT
-from egox_core.types import GgaGeometry
+from egox_core.types import GgaGeometry, RayMode
 from egox_core.wan.latents import denormalise_latent, normalise_latent
 from egox_core.wan.vision import embedding_picture
 
@@ -30,7 +31,7 @@ class CacheSettings:
     text: str  # see wan.text.make_text_encoder
     clip_vision: Path | None = None
     image_embedding: str = "released"  # released | exo+prior | exo only | trainer | none
-    rays: str = "released"  # released | exact | pinhole | trainer
+    rays: Literal[RayMode, "trainer"] = "released"
     text_encoding: str = "released"  # released | trainer, see wan.text.UmT5Text
     views: bool = False  # also what plain image-to-video on single views needs
     dtype: str = "bfloat16"  # of latents and embeddings; directions stay float32
@@ -90,7 +91,7 @@ def clip_tensors(clip: Clip, settings: CacheSettings) -> dict[str, Tensor]:
     }
 
 
-def clip_geometry(clip: Clip, rays: str) -> GgaGeometry:
+def clip_geometry(clip: Clip, rays: Literal[RayMode, "trainer"]) -> GgaGeometry:
     """GGA directions of a clip, in a few MB (never the L x L map)."""
     record = clip.record
     geometry = gga_geometry(

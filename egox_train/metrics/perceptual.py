@@ -119,7 +119,7 @@ class ClipImage:
     def _embed(self, frames: Tensor) -> Tensor:
         """CLIP's own preparation: shortest side to the model's, centre crop, its mean and
         deviation."""
-        from egox_core.wan.vision import MEAN, STD
+        from ..wan.vision import MEAN, STD
 
         size, frames = self.model.config.image_size, frames.to(self.device)
         height, width = frames.shape[1:3]
