@@ -30,7 +30,7 @@ except ImportError:  # a Python built without it refuses such members (NotImplem
     LZMAError = zlib.error
 
 MAX_UNPACKED_BYTES = 32 * 2**30
-"""Of a zip's members together: an hour of 448x784 depth in float16 is a third of it."""
+"""Bytes of a zip's members together: an hour of 448x784 depth in float16 is a third of it."""
 MAX_PACKING_RATIO = 1200
 """Deflate cannot pack tighter than 1:1032; a member that claims more is a forged header."""
 ZIP_ERRORS = (
@@ -59,7 +59,7 @@ NPY_ERRORS = (
     tokenize.TokenError,
 )
 """Raised by numpy's reader of .npy headers, which parses Python source."""
-MOST_AXES = 32
+MAX_AXES = 32
 
 
 @contextlib.contextmanager
@@ -301,7 +301,7 @@ def read_npy_header(
             fix="save numpy.ascontiguousarray(array)",
         )
     if (
-        len(shape) > MOST_AXES
+        len(shape) > MAX_AXES
         or dtype.itemsize == 0
         or not all(0 <= length <= size for length in shape)
     ):

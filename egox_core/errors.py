@@ -6,7 +6,7 @@ from collections.abc import Collection, Generator
 from contextlib import contextmanager
 from functools import partial
 
-MOST_SHOWN = 1000
+MAX_SHOWN = 1000
 """Characters of a value that a message shows."""
 NO_NUMBERS = (OverflowError, RuntimeError, TypeError, ValueError)
 """Raised by float, numpy.asarray and torch.as_tensor at what is no regular array of numbers."""
@@ -21,7 +21,7 @@ class EgoXInputError(ValueError):
     def __init__(self, what: str, *, got: object, expected: object, fix: str) -> None:
         self.what, self.got, self.expected, self.fix = what, got, expected, fix
         shown = str(got)
-        shown = shown if len(shown) <= MOST_SHOWN else f"{shown[:MOST_SHOWN]}…"
+        shown = shown if len(shown) <= MAX_SHOWN else f"{shown[:MAX_SHOWN]}…"
         super().__init__(f"{what}: got {shown}; expected {expected}. Fix: {fix}")
 
     def __reduce__(self) -> tuple:

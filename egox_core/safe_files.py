@@ -19,12 +19,12 @@ from pathlib import Path
 from .errors import EgoXInputError
 
 MAX_JSON_BYTES = 16 * 2**20
-MOST_DIGITS = 18
-"""Of a number in 64 bits; Python refuses to read some thousand."""
+MAX_DIGITS = 18
+"""Digits of a number in 64 bits; Python refuses to read some thousand."""
 LONGEST_NAME = 120
 """Characters of a file's name."""
-MOST_NAME_BYTES = 240
-"""Of a name in UTF-8: file systems hold 255, and what is being written has a few more."""
+MAX_NAME_BYTES = 240
+"""Length of a name in UTF-8: file systems hold 255, and what is being written has a few more."""
 RESERVED_NAMES = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?", re.IGNORECASE)
 """Devices of Windows, with any suffix."""
 NO_NAMES = (OSError, ValueError)
@@ -198,12 +198,12 @@ def parse_json(text: str | bytes, what: str) -> object:
 
 def _integer(digits: str) -> int | float:
     """An integer of 64 bits, or a longer one as float: Python limits the digits of an int."""
-    return int(digits) if len(digits) <= MOST_DIGITS + 2 else float(digits)
+    return int(digits) if len(digits) <= MAX_DIGITS + 2 else float(digits)
 
 
 def whole_number(text: str) -> int | None:
     """A number that a stranger writes in digits; None of other text, and of one beyond 64 bits."""
-    return int(text) if text.isdecimal() and len(text) <= MOST_DIGITS else None
+    return int(text) if text.isdecimal() and len(text) <= MAX_DIGITS else None
 
 
 def safe_name(name: str) -> str:
@@ -221,7 +221,7 @@ def safe_name(name: str) -> str:
     stem, suffix = os.path.splitext(name)
     suffix = suffix[: LONGEST_NAME // 4]
     stem = stem[: LONGEST_NAME - len(suffix)]
-    while len((stem + suffix).encode()) > MOST_NAME_BYTES:
+    while len((stem + suffix).encode()) > MAX_NAME_BYTES:
         stem, suffix = (stem[:-1], suffix) if stem else (stem, suffix[:-1])
     name = stem + suffix
     return f"_{name}" if not name or RESERVED_NAMES.fullmatch(name) else name

@@ -19,7 +19,7 @@ PIXEL_STEP = (
 )  # px a side of a token; an odd latent width would let one straddle the seam
 REFERENCE_SIZE = 448  # px a side of the released ego picture, and the height that drawing radii in px are given for
 REFERENCE_EXO_SIZE = (784, REFERENCE_SIZE)  # (width, height) px of the released exo picture
-MOST_SIDE = 2**20  # px of any picture: more is a damaged number
+MAX_SIDE = 2**20  # px of any picture: more is a damaged number
 ASPECT_TOLERANCE = 0.005
 """Largest difference of two aspects that count as one: rounding sides to whole pixels moves them by
 less."""

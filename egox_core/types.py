@@ -52,7 +52,7 @@ class FrameSelection:
 
 @dataclass(frozen=True, kw_only=True)  # no slots: nodes hold it weakly
 class DepthVideo:
-    """Depth of the exo video, one map a frame. Invalid pixels are NaN, never 0."""
+    """Depth of the exo video, one map per frame. Invalid pixels are NaN, never 0."""
 
     depth_m: Tensor  # [T, H, W] float32, z depth along the optical axis, metres (or the unit of ``kind``)
     camera: CameraModel  # exo camera, in depth pixels

@@ -321,7 +321,7 @@ def _meta_path(name: str, depth_path: Path | None, frames: FrameSelection | None
 
 
 def _fingerprints(name: str) -> list[str]:
-    """Of a named file, and of the meta.json that is read with it."""
+    """State of a named file, and of the meta.json that is read with it."""
     try:
         meta_path = meta_beside(resolve(name, "depth file", folder_too=True))
     except EgoXInputError:

@@ -22,7 +22,7 @@ from .sliders import Slider
 LAMBDA = Slider("λ_g", usual=(0.0, 10.0), step=0.1, wide=(0.0, 100.0))
 
 
-def model_input() -> io.Input:
+def wan_model_input() -> io.Input:
     """The transformer that is to be sampled."""
     return io.Model.Input(
         "model", tooltip="A Wan image-to-video transformer (36 input channels), after EgoX LoRA."

@@ -35,7 +35,7 @@ from .host.steps import tell_on_node
 from .io_types import EgoXFrames
 from .search_words import searched
 
-MOST_SIDE = 4096
+MAX_SIDE = 4096
 """Pixels of a frame's width or height."""
 
 
@@ -96,7 +96,7 @@ class EgoXLoadExoVideo(io.ComfyNode):
                     "width",
                     default=REFERENCE_EXO_SIZE[0],
                     min=PIXEL_STEP,
-                    max=MOST_SIDE,
+                    max=MAX_SIDE,
                     step=PIXEL_STEP,
                     tooltip="Width of the exo frames, px, a multiple of 16. EgoX was trained on 784.",
                 ),
@@ -104,7 +104,7 @@ class EgoXLoadExoVideo(io.ComfyNode):
                     "height",
                     default=REFERENCE_SIZE,
                     min=PIXEL_STEP,
-                    max=MOST_SIDE,
+                    max=MAX_SIDE,
                     step=PIXEL_STEP,
                     tooltip="Height of the exo frames, px, a multiple of 16; the ego picture is as high and "
                     "as wide. EgoX was trained on 448.",
@@ -157,11 +157,11 @@ class EgoXLoadExoVideo(io.ComfyNode):
             "width": width,
             "height": height,
         }
-        if max(width, height) > MOST_SIDE:  # of a wire, which the host does not check
+        if max(width, height) > MAX_SIDE:  # of a wire, which the host does not check
             raise EgoXInputError(
                 "video size",
                 got=f"{width}x{height} px",
-                expected=f"at most {MOST_SIDE} px a side",
+                expected=f"at most {MAX_SIDE} px a side",
                 fix="ask for less",
             )
         if isinstance(video, InputImpl.VideoFromFile):

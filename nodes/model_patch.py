@@ -15,8 +15,8 @@ from .gga_inputs import (
     geometry_inputs,
     gga_inputs,
     gga_options,
-    model_input,
     recompute_exo_input,
+    wan_model_input,
 )
 from .host.graph import check_or_message, this_node
 from .io_types import EgoXCanvas
@@ -39,7 +39,7 @@ class EgoXModelPatch(io.ComfyNode):
             description="Lets a Wan image-to-video model see the exo video beside the ego latent that is sampled, and "
             "guides its attention by geometry. Works with every sampler, scheduler and guider.",
             inputs=[
-                model_input(),
+                wan_model_input(),
                 EgoXCanvas.Input("canvas", tooltip="From EgoX Conditioning."),
                 *geometry_inputs(),
                 *gga_inputs(),

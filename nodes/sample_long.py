@@ -30,8 +30,8 @@ from .gga_inputs import (
     LAMBDA,
     check_geometry,
     geometry_inputs,
-    model_input,
     recompute_exo_input,
+    wan_model_input,
 )
 from .host.graph import (
     Graph,
@@ -75,7 +75,7 @@ class EgoXSampleLong(io.ComfyNode):
             "what EgoX Conditioning, Wan EgoX Sampler and Decode Ego Half give. Run again after Cancel or "
             "a crash, it computes only the chunks that are missing.",
             inputs=[
-                model_input(),
+                wan_model_input(),
                 *conditioning_inputs(),
                 io.Model.Input(
                     "low_noise_model",

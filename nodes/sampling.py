@@ -28,8 +28,8 @@ from .gga_inputs import (
     geometry_inputs,
     gga_inputs,
     gga_options,
-    model_input,
     recompute_exo_input,
+    wan_model_input,
 )
 from .host.graph import check_or_message, this_node
 from .host.noise import HOST, NOISE_TOOLTIP, ReleasedNoise
@@ -121,7 +121,7 @@ class EgoXWanSampler(io.ComfyNode):
             description="EgoX Model Patch and a sampler in one node. Gives the same numbers as EgoX Model Patch with "
             "SamplerCustomAdvanced (released) or KSampler (all others).",
             inputs=[
-                model_input(),
+                wan_model_input(),
                 io.Conditioning.Input("positive", tooltip="From EgoX Conditioning."),
                 io.Conditioning.Input("negative", tooltip="From EgoX Conditioning."),
                 io.Latent.Input("latent", tooltip="From EgoX Conditioning: the empty ego half."),

@@ -17,7 +17,7 @@ from .model import CameraModel
 GOPRO_SIZE = (3840, 2160)
 """(width, height) px of the picture that annotations and calibrations of the dataset belong to."""
 GOPRO_DISTORTION = (0.036902, 0.057131, -0.057154, 0.018458)
-"""Of OpenCV's fisheye; one set for all GoPros of the dataset (annotations of three takes, a
+"""Numbers of OpenCV's fisheye; one set for all GoPros of the dataset (annotations of three takes, a
 calibration table)."""
 BALANCE = 0.8  # of the dataset's own undistortion
 FOCAL_SPAN = (0.3, 2.0)  # raw focal lengths that are tried, in widths of the picture

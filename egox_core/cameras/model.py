@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..errors import NO_NUMBERS, EgoXInputError, check_choice
-from ..sizes import MOST_SIDE
+from ..sizes import MAX_SIDE
 from .lenses import LENSES, PINHOLE
 
 Convention = Literal["half_pixel", "integer"]
@@ -67,11 +67,11 @@ class CameraModel:
                 expected="over 0 and at most 180",
                 fix="correct the camera",
             )
-        if not (1 <= self.width <= MOST_SIDE and 1 <= self.height <= MOST_SIDE):
+        if not (1 <= self.width <= MAX_SIDE and 1 <= self.height <= MAX_SIDE):
             raise EgoXInputError(
                 "camera size",
                 got=f"{self.width}x{self.height}",
-                expected=f"at least 1x1 px, at most {MOST_SIDE} a side",
+                expected=f"at least 1x1 px, at most {MAX_SIDE} a side",
                 fix="give the size of the picture that the intrinsics belong to",
             )
 

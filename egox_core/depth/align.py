@@ -161,7 +161,7 @@ def fit_frame(
 
 
 def momentum_states(fits: list[FrameFit | None], momentum: float) -> list[tuple[float, float]]:
-    """The (α, β) applied a frame. The first fit starts the state; frames before it take it as well.
+    """The (α, β) applied per frame. The first fit starts the state; frames before it take it as well.
 
     Raises:
         EgoXInputError: no frame has a fit.

@@ -19,7 +19,7 @@ from ..types import DepthVideo
 
 # |rank correlation| below this says nothing (a flat wall, or depths of different videos)
 CLEAR_ORDER = 0.3
-SAMPLE = 4_000  # pixels a frame; the standard error of a rank correlation is then about 0.016
+SAMPLE = 4_000  # pixels per frame; the standard error of a rank correlation is then about 0.016
 FRAMES = 5  # spread over the clip: one odd frame must not decide
 
 

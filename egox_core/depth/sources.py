@@ -20,8 +20,8 @@ from .valid import check_valid_shares, mark_invalid
 GUESSED_FOV_DEG = 60.0
 """Horizontal field of view where nothing says better: MoGe's own fallback, and a usual phone or
 camcorder."""
-MOST_FOV_DEG = (5.0, 150.0)
-"""Of a pinhole: a long tele lens; beyond the other end a picture is mostly its stretched rim."""
+MAX_FOV_DEG = (5.0, 150.0)
+"""Bounds of a pinhole: a long tele lens; beyond the other end a picture is mostly its stretched rim."""
 Bright = Literal["near", "far"]
 BRIGHT: tuple[Bright, ...] = get_args(Bright)
 
@@ -42,11 +42,11 @@ def camera_of_view(width: int, height: int, fov_deg: float) -> CameraModel:
     Raises:
         EgoXInputError: no angle that a pinhole can see.
     """
-    if not MOST_FOV_DEG[0] <= fov_deg <= MOST_FOV_DEG[1]:
+    if not MAX_FOV_DEG[0] <= fov_deg <= MAX_FOV_DEG[1]:
         raise EgoXInputError(
             "exo field of view",
             got=f"{fov_deg:g} degrees",
-            expected=f"{MOST_FOV_DEG[0]:g} to {MOST_FOV_DEG[1]:g} degrees across, or 0: unknown",
+            expected=f"{MAX_FOV_DEG[0]:g} to {MAX_FOV_DEG[1]:g} degrees across, or 0: unknown",
             fix="a phone has some 65 degrees, an action camera some 90",
         )
     focal = 0.5 * width / math.tan(math.radians(fov_deg / 2))

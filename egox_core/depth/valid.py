@@ -10,7 +10,7 @@ from torch import Tensor
 from ..errors import EgoXInputError
 
 MIN_VALID_SHARE = 0.05
-"""Of a frame's pixels; under it a frame is refused: a scene of scattered specks is no scene."""
+"""Share of a frame's pixels; under it a frame is refused: a scene of scattered specks is no scene."""
 
 
 def mark_invalid(

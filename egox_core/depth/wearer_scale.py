@@ -34,7 +34,7 @@ MIN_SHARE = 0.2
 NEAR_HEAD = 0.1  # relative depth off the head's own within which a pixel can be the head
 SAMPLES = 49  # frames that are looked at, spread over the clip
 # share of ego poses that may equal the one before: a tracker on a head never stands still
-MOST_REPEATED = 0.2
+MAX_REPEATED = 0.2
 # Standard deviations; of logarithms unless metres are said. Judged, but for the first two, which
 # are what papers on zero-shot metric depth (ZoeDepth, UniDepth) report for cameras that a model
 # wasn't trained on.
@@ -124,7 +124,7 @@ def check_pose_source(
             fix=fix,
         )
     still = (ego_w2c[1:] - ego_w2c[:-1]).abs().amax(dim=(1, 2)) == 0
-    if len(still) and float(still.double().mean()) > MOST_REPEATED:
+    if len(still) and float(still.double().mean()) > MAX_REPEATED:
         raise EgoXInputError(
             "scale from the wearer",
             got=f"{100 * float(still.double().mean()):.0f} % of the ego "

@@ -25,7 +25,7 @@ MAX_POINTS = 300_000
 PREVIEW_SIZE = REFERENCE_SIZE // 2
 """Side of the picture, px."""
 LAYERS = 6
-"""Of the released preset's 20: six discs let through so little light that the rest hardly shows."""
+"""Layers, of the released preset's 20: six discs let through so little light that the rest hardly shows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -79,7 +79,7 @@ def clip_moments(indices: object, times_s: object) -> ClipMoments:
             "moments of the clip",
             got="no lists of numbers",
             expected="indices and times_s",
-            fix="send one of each a frame",
+            fix="send one of each per frame",
         ) from error
     shapes = {tuple(n.shape) for n in numbers}
     if (
@@ -94,7 +94,7 @@ def clip_moments(indices: object, times_s: object) -> ClipMoments:
             got=f"shapes {sorted(shapes)}",
             expected=f"1 to {MAX_CLIP_FRAMES} finite, rising numbers, as many indices (0 to "
             f"{MAX_SOURCE_FRAMES - 1}) as times",
-            fix="send one of each a frame",
+            fix="send one of each per frame",
         )
     return ClipMoments(indices=numbers[0], times_s=numbers[1])
 

@@ -41,7 +41,7 @@ it is level."""
 SAMPLES, CANDIDATES = 20_000, 256
 """Points that vote for the level direction, and how many of their normals stand for election."""
 LEAST_SHARE = 0.08
-"""Of all surface that must be level, else the exo camera's own up is taken."""
+"""Share of all surface that must be level, else the exo camera's own up is taken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

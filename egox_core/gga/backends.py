@@ -72,7 +72,7 @@ TIMED_RUNS = 3
 TIMED_QUERIES = 512  # as many rows as a chunk has at the released size; their bias is 29 MB
 AGREEMENT = {torch.bfloat16: 2e-2, torch.float16: 4e-3}
 FINE_AGREEMENT = 2e-3
-"""Of a head's largest value: what a kernel may differ from the twin there. Rounding to the type
+"""Largest difference of a kernel from the twin, as a share of a head's largest value. Rounding to the type
 allows it; float32 may be multiplied as TF32 where the host says so."""
 SCORE_BYTES, SCORE_COPIES = 32 * 2**20, 4
 """Working memory of the mathematical form, and so of the comparison: bias, scores, sum and softmax

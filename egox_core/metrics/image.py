@@ -18,7 +18,7 @@ PSNR_CAP_DB = 100.0
 SMALLEST = 11
 """Pixels a side: SSIM's window."""
 SIGMA_PX = 1.5
-"""Of that window, a Gaussian."""
+"""Spread of that window, a Gaussian."""
 STEADY = (0.01**2, 0.03**2)
 """SSIM's constants for values of 0...1, which keep it steady where a picture is dark or even."""
 
@@ -94,7 +94,7 @@ def _ssim(
     a: np.ndarray,  # [H, W, 3] float64
     b: np.ndarray,  # [H, W, 3] float64
 ) -> np.ndarray:  # [H, W, 3]
-    """Of each value. A column filter after a row filter: a quarter of the time of torchmetrics'
+    """SSIM of each value. A column filter after a row filter: a quarter of the time of torchmetrics'
     square one."""
     mean_a, mean_b, square_a, square_b, product = (
         cv2.GaussianBlur(x, (SMALLEST, SMALLEST), SIGMA_PX, borderType=cv2.BORDER_REFLECT_101)

@@ -28,7 +28,7 @@ from ..progress import Progress, no_progress
 from ..trajectory.poses import sensor_from_upright
 from ..types import CameraTrajectory, PointCloud
 
-MOST_FRAMES = 17
+MAX_FRAMES = 17
 """Frames compared of a clip, evenly spaced: all of 49 take 8 s on two cores."""
 FOCAL = 58.0
 """Pixels per radian of the compared pictures: a pixel is about a degree."""
@@ -41,7 +41,7 @@ APART_RAD = math.radians(9)
 OF_ALL_FRAMES = 0.5
 """Weight of the clip's mean score beside the frame's own: a path is mostly wrong by one turn
 throughout."""
-MOST_STEP, LEAST_STEP = 0.2, 1e-3
+MAX_STEP, LEAST_STEP = 0.2, 1e-3
 """Bounds of an update's length, radians and metres together."""
 LOCAL_PX, LEAST_CONTRAST = 8.0, 0.03
 SHIFT_PRIOR_M = 0.1
@@ -51,7 +51,7 @@ BLOCK = 8
 SPREAD_FACTOR = 5.0
 """True error per frame of drawn rooms over what its residuals say."""
 LEAST_OVERLAP = 0.2
-LEAST_COVERED, LEAST_SCORE, MOST_SPREAD_DEG = 0.03, 0.45, 3.0
+LEAST_COVERED, LEAST_SCORE, MAX_SPREAD_DEG = 0.03, 0.45, 3.0
 """Share of the scene's picture that must be covered; correlation and spread from which on a frame
 counts as judged: of drawn rooms, another room's frames and noise reach 0.34, 95 % of the true ones
 0.55 or more."""
@@ -126,12 +126,12 @@ class PathViews:
 def path_views(
     scene: PointCloud, trajectory: CameraTrajectory, *, progress: Progress = no_progress
 ) -> PathViews:
-    """Draw at most :data:`MOST_FRAMES` frames of the scene from the ordered poses.
+    """Draw at most :data:`MAX_FRAMES` frames of the scene from the ordered poses.
 
     Raises:
         EgoXInputError: as :func:`iter_ego_prior`.
     """
-    step = math.ceil(scene.frame_count / MOST_FRAMES)
+    step = math.ceil(scene.frame_count / MAX_FRAMES)
     centre = (WIDE - 1) / 2
     wide = CameraModel(
         lens="opencv_fisheye",
@@ -212,7 +212,7 @@ def path_error(
     score = np.array([pose.score for pose in found])
     spread = np.rad2deg([pose.spread for pose in found]) * SPREAD_FACTOR
     covered = np.array([mask.mean() for mask in views.masks])
-    judged = (score >= LEAST_SCORE) & (spread <= MOST_SPREAD_DEG) & (covered >= LEAST_COVERED)
+    judged = (score >= LEAST_SCORE) & (spread <= MAX_SPREAD_DEG) & (covered >= LEAST_COVERED)
     unknown = np.where(judged, 0.0, np.nan)
     return PathError(
         turn_deg=torch.from_numpy(turn @ upright + unknown[:, None]).float(),
@@ -389,7 +389,7 @@ def _aligned(view: _View, pose: _Pose, level: _Level) -> _Pose:
         size = np.linalg.norm(change)
         if size < LEAST_STEP:
             break
-        change *= MOST_STEP / max(size, MOST_STEP)
+        change *= MAX_STEP / max(size, MAX_STEP)
         turn = Rotation.from_rotvec(change[:3]).as_matrix()
         rotation, shift = rotation @ turn, turn.T @ (shift + change[3:])
     kept = mask > 0

@@ -45,7 +45,8 @@ def plot_report(report: AlignReport) -> Tensor:  # [1, H, W, 3] float32 0...1
 
 
 def report_curves(report: AlignReport) -> list[dict[str, Any]]:
-    """The panels as numbers, for a page that draws them itself: label, and values a frame, None where there is none."""
+    """The panels as numbers, for a page that draws them itself: label, and values per frame, None where
+    there is none."""
     return [
         {"label": name, "applied": _listed(applied), "fit": _listed(fit)}
         for name, applied, fit in _panels(report)

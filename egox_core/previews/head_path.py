@@ -54,7 +54,7 @@ def draw_head_path(
             "frames to draw a head into",
             got=f"{count} of {width}x{height} px, {len(world_from_head)}"
             f" poses, {len(guessed)} flags, a camera of {camera.stored_size}",
-            expected="one of each a frame, the camera's size",
+            expected="one of each per frame, the camera's size",
             fix="use the frames in use",
         )
     poses = world_from_head.double()

@@ -4,7 +4,7 @@ prior of the chunks after it, so that who looks away and back sees the same room
 A place without a surface in the scene gets a guessed one. A wrong guess shows only where the head
 has moved: at a distance z, an error of the guess by a share e turns into an angle of about e times
 the head's way / z. Hence the memory is drawn near the place where it was made only
-(:data:`MOST_PARALLAX`).
+(:data:`MAX_PARALLAX`).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ SAME_COLOUR = 0.08
 """Mean difference of a place's colours in two frames from which on it moves. Drawn rooms, true
 pictures: remembered places equal the first visit to 30.7 and 34.7 dB at 0.04, 33.2 and 35.4 at 0.08,
 33.2 and 35.2 at 0.16, 32.6 and 35.2 without a limit, which also draws more of what has moved."""
-MOST_PARALLAX = 0.4
+MAX_PARALLAX = 0.4
 """Head's way, as a share of the scene's median distance, up to which a place is drawn again. Drawn
 rooms, true pictures lifted: 32.0 dB at 0, 24.8 at 0.1, 22.2 at 0.2, 20.2 at 0.4; the small model
 invents such places at 17."""
@@ -143,7 +143,7 @@ def draw(
 def near(kept: Sequence[Kept], w2c: Tensor) -> PointSet:
     """Points of the chunks that may be drawn from a pose."""
     centre = camera_centre(w2c)
-    reached = (c for c in kept if (centre - c.centre).norm() <= MOST_PARALLAX * c.distance_m)
+    reached = (c for c in kept if (centre - c.centre).norm() <= MAX_PARALLAX * c.distance_m)
     return join(no_points(), *(chunk.points for chunk in reached))
 
 

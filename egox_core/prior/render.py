@@ -91,7 +91,7 @@ def iter_ego_prior(
 
 
 def ego_depth(prior: EgoPrior) -> DepthVideo:
-    """The prior's depth as any other depth: its camera is the ego camera, with a pose a frame."""
+    """The prior's depth as any other depth: its camera is the ego camera, with a pose per frame."""
     trajectory, count = prior.trajectory, len(prior.depth_m)
     return DepthVideo(
         depth_m=prior.depth_m,

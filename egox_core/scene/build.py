@@ -279,7 +279,7 @@ def check_scene_input(
         raise EgoXInputError(
             "exo frames and depth",
             got=f"{len(exo_frames)} frames and {count} depth maps",
-            expected="one depth map a frame",
+            expected="one depth map per frame",
             fix="load both with the same frame selection",
         )
     if tuple(exo_frames[0].shape) != (height, width, 3):
@@ -310,7 +310,7 @@ def check_scene_input(
             raise EgoXInputError(
                 "exo extrinsics",
                 got=f"{len(pose)} poses for {count} frames",
-                expected="one pose, or one a frame",
+                expected="one pose, or one per frame",
                 fix="give the pose of every frame in use",
             )
     if not any(bool(torch.isfinite(depth.depth_m[t]).any()) for t in range(count)):

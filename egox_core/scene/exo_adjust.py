@@ -15,7 +15,7 @@ from .exo_tracks import FloatArray, Tracks
 DEPTH_SIGMA = 0.08  # of the logarithm of a point's depth
 NOISE_PX, CAUCHY = 0.7, 2.5  # of a sighting; times the noise, where it counts half
 DEPTH_CAUCHY = 2.0
-MOST_STEPS, ENOUGH = 25, 1e-4  # relative change of the cost at which it is done
+MAX_STEPS, ENOUGH = 25, 1e-4  # relative change of the cost at which it is done
 SHUTTER_RIDGE = 100.0  # px², what the rows' times must explain before they count
 SHUTTER_ROUNDS, SHUTTER_LEAST = 3, 0.03
 
@@ -164,7 +164,7 @@ def _minimise(
     seen: _Sightings, state: tuple[FloatArray, FloatArray, FloatArray]
 ) -> tuple[tuple[FloatArray, FloatArray, FloatArray], float]:
     damping, cost = 1e-4, seen.cost(seen.residuals(*state)[2], state[2])
-    for _ in range(MOST_STEPS):
+    for _ in range(MAX_STEPS):
         matrix, gradient, mixed, diagonal, down = seen.normal(*state)
         while damping < 1e3:
             left = matrix + sp.diags(damping * matrix.diagonal() + 1e-9)

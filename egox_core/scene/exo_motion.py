@@ -35,7 +35,7 @@ AS_MUCH, AS_MUCH_PX = (
 DOUBTFUL = 1.3  # times, where the travel is so small that a rolling shutter looks like it
 DEPTH_DOUBT = 0.12  # spread of the points' depth around the maps' from which travel isn't believed
 LEAST_AGREE, POOR_AGREE = 0.3, 0.5  # of a clip's matches; of the worst frame's
-MOST_LOST = 2  # frames in a row without a pose of their own; poses between are interpolated
+MAX_LOST = 2  # frames in a row without a pose of their own; poses between are interpolated
 LENS_STEPS, LENS_TURN_DEG = (0.8, 0.9, 1.0, 1.12, 1.25), 10.0
 LENS_GAIN = 0.01  # of the cost
 TERMS = ((0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2))  # powers of x and y
@@ -189,7 +189,7 @@ def _lost(tracks: Tracks) -> str:
     by_run = groupby(enumerate(tracks.weak), lambda pair: pair[1] - pair[0])
     runs = [[frame for _, frame in run] for _, run in by_run]
     longest = max(runs, key=len, default=[])
-    if len(longest) <= MOST_LOST:
+    if len(longest) <= MAX_LOST:
         return ""
     return f"frames {longest[0]} to {longest[-1]}"
 

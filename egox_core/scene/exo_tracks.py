@@ -22,7 +22,7 @@ WORK_PIXELS = 240_000  # of the picture that corners are searched in: larger one
 FLAT = 0.06  # relative depth range around a corner that is used: at an edge its depth is anyone's
 AROUND_MASK = 7  # px, of the reduced picture
 WIDEST = 1.7  # of a ray at z = 1, 60 degrees: a wide lens' rim is left out
-LEAST_MATCHES, MOST_SIGHTINGS = 12, 700  # per frame
+LEAST_MATCHES, MAX_SIGHTINGS = 12, 700  # per frame
 GATE_PX = 6.0  # for the first poses
 
 
@@ -92,7 +92,7 @@ def find_tracks(
             weak.append(t)
         else:
             agreed[t] = len(kept) / len(pairs)
-            kept = kept[:: -(-len(kept) // MOST_SIGHTINGS)]
+            kept = kept[:: -(-len(kept) // MAX_SIGHTINGS)]
             sightings.append(np.c_[kept, np.full(len(kept), t)])
     rows = np.concatenate(sightings) if sightings else np.zeros((0, 4), int)
     points, point = np.unique(rows[:, :2], axis=0, return_inverse=True)

@@ -1,4 +1,4 @@
-"""Camera paths for Blender and NeRF tools: transforms.json with one c2w a frame in OpenGL axes (y
+"""Camera paths for Blender and NeRF tools: transforms.json with one c2w per frame in OpenGL axes (y
 up, z backward).
 
 The layout is the common one of NeRF data sets: ``fl_x``, ``cx``, ``w``,
@@ -17,7 +17,7 @@ from ..cameras.lenses import LENSES, PINHOLE
 from ..cameras.model import CameraModel, camera_from_json, camera_to_json, upright_camera
 from ..errors import NO_NUMBERS, EgoXInputError, intact
 from ..safe_files import write_json
-from ..sizes import MOST_SIDE
+from ..sizes import MAX_SIDE
 from ..trajectory.poses import invert, validate_w2c
 from ..types import CameraTrajectory
 from .colmap import upright_poses
@@ -82,14 +82,17 @@ def read_blender(content: dict, name: str) -> tuple[CameraModel, Tensor, Tensor 
     c2w = validate_w2c([f.get("transform_matrix") for f in frames], f"transform_matrix of {name}")
     times = [f.get("time") for f in frames]
     with intact(
-        f"time of {name}", NO_NUMBERS, expected="one number a frame", fix="export the camera again"
+        f"time of {name}",
+        NO_NUMBERS,
+        expected="one number per frame",
+        fix="export the camera again",
     ):
         times_s = torch.tensor(times, dtype=torch.float64) if None not in times else None
     if times_s is not None and times_s.ndim != 1:
         raise EgoXInputError(
             f"time of {name}",
             got=f"shape {tuple(times_s.shape)}",
-            expected="one number a frame",
+            expected="one number per frame",
             fix="export the camera again",
         )
     if "egox_camera" in content:
@@ -110,7 +113,7 @@ def _camera_of(content: dict, what: str) -> CameraModel:
             return float(content.get(key, default))
 
     width, height = number("w", 0), number("h", 0)
-    if not (1 <= width <= MOST_SIDE and 1 <= height <= MOST_SIDE):
+    if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE):
         raise EgoXInputError(
             what, got=f"w {width:g} and h {height:g}", expected=FORM, fix="export the camera again"
         )

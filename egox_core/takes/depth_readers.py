@@ -136,7 +136,7 @@ def _npz(path: Path, archive: zipfile.ZipFile, keep_bytes: int) -> DepthFile:
                 f"dynamic mask of {name}",
                 got=f"{dynamic_dtype} of shape {dynamic_shape}",
                 expected=f"bool of the depth's shape {shape}",
-                fix="save it as bool, one a frame",
+                fix="save it as bool, one per frame",
             )
 
     depths = PackedFrames(f"depth {name}", archive, members[key], shape, keep_bytes)
@@ -265,7 +265,7 @@ def numbered_files(
                 raise EgoXInputError(
                     what,
                     got=f"{kind[number]!r} and {file!r} of one number",
-                    expected="one file a frame",
+                    expected="one file per frame",
                     fix="keep one take a folder",
                 )
             kind[number] = file

@@ -126,7 +126,7 @@ def exo_poses(
     """The exo camera's pose in the frames in use.
 
     Raises:
-        EgoXInputError: a pose a frame, but fewer than frames in use, or neither frames nor numbers
+        EgoXInputError: a pose per frame, but fewer than frames in use, or neither frames nor numbers
             to choose them by.
     """
     if meta is None:
@@ -141,7 +141,7 @@ def exo_poses(
     if numbers is None:
         raise EgoXInputError(
             name,
-            got="a pose a frame, without knowing which frames are in use",
+            got="a pose per frame, without knowing which frames are in use",
             expected="the frames output of Load Exo Video",
             fix="connect 'frames'",
         )
@@ -150,6 +150,6 @@ def exo_poses(
             name,
             got=f"{len(poses)} poses",
             expected=f"{len(numbers)}, the frames in use",
-            fix="give one pose a frame, or one for all",
+            fix="give one pose per frame, or one for all",
         )
     return poses[numbers]

@@ -12,7 +12,7 @@ from ..video.reader import video_mark
 from .exo_camera import meta_beside
 
 SPARE_SHARE = 0.02
-"""Of a video's frames: how many more or fewer maps or poses are taken as the same count."""
+"""Share of a video's frames: how many more or fewer maps or poses are taken as the same count."""
 
 
 def other_takes_video(path: Path, video_path: Path | None) -> str | None:

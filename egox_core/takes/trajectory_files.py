@@ -111,7 +111,7 @@ def meta_trajectory(
         raise EgoXInputError(
             f"take {meta.name}",
             got="no ego_extrinsics",
-            expected="one w2c a frame",
+            expected="one w2c per frame",
             fix="add them; or press 'Open pose editor' on Ego Pose Input, then 'Load scene', and make "
             "a path there",
         )

@@ -26,8 +26,8 @@ from .depth_readers import PICTURE_SUFFIXES, open_depth
 from .meta import ENTRY_KEYS, LIST_KEY, META_PRESET, parse_meta, read_meta
 from .trajectory_files import read_trajectory
 
-MOST_BYTES, MOST_FILES = 4 * 2**30, 2000
-"""Of one upload, unpacked."""
+MAX_BYTES, MAX_FILES = 4 * 2**30, 2000
+"""Bounds of one upload, unpacked."""
 UPLOAD_SUFFIXES = (*VIDEO_SUFFIXES, *PICTURE_SUFFIXES, ".npz", ".zip", ".json", ".txt")
 COLMAP_POSES = "images.txt"
 VIPE_CAMERA, VIPE_POSES = "intrinsics", "pose"  # folders
@@ -61,10 +61,10 @@ def unpack_uploads(folder: Path) -> None:
     Raises:
         EgoXInputError: as :func:`..archives.unpack_zip`.
     """
-    room = MOST_BYTES
+    room = MAX_BYTES
     for archive in sorted(path for path in folder.iterdir() if path.suffix.lower() == ".zip"):
         room -= unpack_zip(
-            archive, folder / archive.stem, UPLOAD_SUFFIXES, most_bytes=room, most_files=MOST_FILES
+            archive, folder / archive.stem, UPLOAD_SUFFIXES, most_bytes=room, most_files=MAX_FILES
         )
         archive.unlink()
 

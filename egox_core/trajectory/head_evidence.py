@@ -122,7 +122,7 @@ def camera_poses(view: ExoView, count: int) -> tuple[np.ndarray, np.ndarray]:
         raise EgoXInputError(
             "exo poses",
             got=f"{len(w2c)}",
-            expected=f"{count}, one a frame, or one for all",
+            expected=f"{count}, one per frame, or one for all",
             fix="give the moving camera's pose for every frame in use",
         )
     w2c = np.broadcast_to(w2c, (count, 3, 4))

@@ -18,7 +18,7 @@ import numpy as np
 from torch import Tensor
 
 from ..errors import NO_NUMBERS, EgoXInputError, intact
-from ..sizes import MOST_SIDE
+from ..sizes import MAX_SIDE
 from .head_points import HeadPoints, People, Person, choose_person
 from .head_template import HEAD_POINTS, POINTS
 
@@ -364,11 +364,11 @@ def _vector(values: Any, length: int, what: str) -> np.ndarray:  # [length]
 def _picture(size: Any, source: str) -> tuple[int, int]:
     """(width, height) px."""
     sides = _vector(size, 2, f"size of the picture of {source}")
-    if not (sides >= 1).all() or not (sides <= MOST_SIDE).all():
+    if not (sides >= 1).all() or not (sides <= MAX_SIDE).all():
         raise EgoXInputError(
             f"size of the picture of {source}",
             got=sides.tolist(),
-            expected=f"1 to {MOST_SIDE} px a side",
+            expected=f"1 to {MAX_SIDE} px a side",
             fix=DETECTORS_OWN,
         )
     return int(sides[0]), int(sides[1])
@@ -376,5 +376,5 @@ def _picture(size: Any, source: str) -> tuple[int, int]:
 
 def _seen(uv: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Points without a place, or far off every picture, are not seen."""
-    there = np.all(np.abs(uv) <= 16 * MOST_SIDE, 1)
+    there = np.all(np.abs(uv) <= 16 * MAX_SIDE, 1)
     return np.where(there[:, None], uv, 0.0), np.where(there, scores, 0.0)

@@ -120,7 +120,7 @@ class Person(NamedTuple):
 class People:
     """Everybody that a detector saw. Detectors number people anew in every frame."""
 
-    frames: tuple[tuple[Person, ...], ...]  # one a frame
+    frames: tuple[tuple[Person, ...], ...]  # one per frame
     picture: tuple[int, int]  # (width, height) px that the pixels belong to
     source: str  # used in error messages and notes
 

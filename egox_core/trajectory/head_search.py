@@ -64,7 +64,7 @@ def likelihoods(
     share: np.ndarray,  # [T, N, P] see in_sight
     distance: np.ndarray,  # [T] metres
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Of points [T, N, P] that are reported, per square metre: (each is where it is seen, each is made up)."""
+    """Rate points [T, N, P] that are reported, per square metre: (each is where it is seen, each is made up)."""
     sigma = np.where(evidence.seen, evidence.sigma, 1.0) * distance[:, None]
     variance = (sigma**2 + BLUR_M**2)[:, None]
     honest = share * (1 - DOUBT)

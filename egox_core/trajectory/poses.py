@@ -21,7 +21,7 @@ def validate_w2c(
     Raises:
         EgoXInputError: wrong shape, NaN, not a rotation within 1e-3, a reflection.
     """
-    expected = "[R|t] of shape (3, 4), or (T, 3, 4) with one a frame"
+    expected = "[R|t] of shape (3, 4), or (T, 3, 4) with one per frame"
     try:
         pose = torch.as_tensor(w2c, dtype=torch.float64)
     except NO_NUMBERS as error:

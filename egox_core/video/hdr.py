@@ -15,12 +15,12 @@ import av
 import numpy as np
 
 TRANSFERS: Mapping[int, str] = {16: "PQ", 18: "HLG"}
-"""Of a stream's ``color_trc`` (ITU-T H.273)."""
+"""Values of a stream's ``color_trc`` (ITU-T H.273)."""
 WHITE_NITS = 203.0
 HLG_PEAK_NITS = 1000.0
 HLG_GAMMA = 1.2
 KNEE = 0.75
-"""Of the reference white, linear light."""
+"""Multiples of the reference white, linear light."""
 _LUMA_2020 = np.array((0.2627, 0.6780, 0.0593), dtype=np.float32)
 _709_FROM_2020 = np.array(
     ((1.6605, -0.5876, -0.0728), (-0.1246, 1.1329, -0.0083), (-0.0182, -0.1006, 1.1187)),

@@ -30,8 +30,8 @@ from .selection import VideoInfo, source_rectangle
 VideoSource = Path | io.BytesIO
 FORMATS = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,gif,h264,hevc,wav,mp3,aac,flac"
 """FFmpeg's readers of files that hold their own data; a playlist would open others, anywhere."""
-MOST_ASPECT = 16.0
-"""Of a pixel, in either direction; more is damage."""
+MAX_ASPECT = 16.0
+"""Aspect of a pixel, in either direction; more is damage."""
 SQUARE_TOLERANCE = 0.005
 """Sample aspect ratios this near to 1 are rounding of the writer (1792/1791 occurs), not another
 shape."""
@@ -281,7 +281,7 @@ def _advance(frames, index_of: dict[int, int], index: int) -> av.VideoFrame | No
 
 def _pixel_aspect(stream) -> float:
     aspect = float(stream.sample_aspect_ratio or 1)
-    damaged = not 1 / MOST_ASPECT <= aspect <= MOST_ASPECT
+    damaged = not 1 / MAX_ASPECT <= aspect <= MAX_ASPECT
     return 1.0 if damaged or abs(aspect - 1) < SQUARE_TOLERANCE else aspect
 
 

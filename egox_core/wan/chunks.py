@@ -31,7 +31,7 @@ OF_FRAMES = ("depth_m", "dynamic", "sky", "trust", "source_indices", "times_s", 
 """Fields of payloads with an entry per frame; ``exo_w2c`` has one too where the exo camera
 moves."""
 SMALLEST_SPREAD = 1e-3
-"""Of a Lab channel: a flat one has no spread that could be scaled."""
+"""Least spread of a Lab channel: a flat one has no spread that could be scaled."""
 Payload = TypeVar("Payload", DepthVideo, CameraTrajectory)
 
 

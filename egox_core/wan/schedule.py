@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 TRAIN_TIMESTEPS = 1000
 RELEASED_FLOW_SHIFT = 3.0
-"""Of Wan 2.1 I2V in diffusers, by the script that converts it (quirks 29)."""
+"""Shift of Wan 2.1 I2V in diffusers, by the script that converts it (quirks 29)."""
 RELEASED_STEPS = 50
 RELEASED_CFG = 5.0
 UNIPC_SETTINGS = {  # the scheduler configuration kept with the goldens

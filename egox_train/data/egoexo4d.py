@@ -27,7 +27,7 @@ from egox_core.cameras.model import CameraModel, camera_from_intrinsics
 from egox_core.cameras.presets import CAMERA_PRESETS
 from egox_core.errors import NO_NUMBERS, EgoXInputError, intact
 from egox_core.safe_files import read_json, require_safe_name
-from egox_core.sizes import MOST_SIDE
+from egox_core.sizes import MAX_SIDE
 from egox_core.takes.exo_camera import ExoLens
 from egox_core.trajectory.poses import validate_w2c
 
@@ -265,7 +265,7 @@ def _exo_views(
             )
             plain = camera_from_intrinsics(k, 1, 1, name=name_of_k)
             width, height = round(2 * plain.cx), round(2 * plain.cy)
-            if not 0 < min(width, height) <= max(width, height) <= MOST_SIDE:
+            if not 0 < min(width, height) <= max(width, height) <= MAX_SIDE:
                 raise EgoXInputError(
                     name_of_k,
                     got=f"a centre of ({plain.cx:g}, {plain.cy:g})",

@@ -33,7 +33,7 @@ LOADER = "EgoXLoadExoVideo"
 SELECTION = ("start_frame", "frame_count", "target_fps", "resize", "width", "height")
 """Its inputs that say which frames."""
 LONGEST_NAME = 1000
-MOST_LOOKUPS = 500
+MAX_LOOKUPS = 500
 """Texts of a graph that are looked for on the disk, in some twenty folders each; it has tens."""
 LONGEST_SHOWN = 60
 """Characters of a text that is told as it is."""
@@ -283,7 +283,7 @@ def input_digest(graph: Graph, node_id: str, names: Iterable[str]) -> str:
     """Fingerprint of some inputs of a node: it changes with any value, link or file behind them.
 
     The numbers of the nodes don't count, and files do with their sizes, so that a graph that was
-    saved and opened on another machine keeps its own. Files beyond the first MOST_LOOKUPS count by
+    saved and opened on another machine keeps its own. Files beyond the first MAX_LOOKUPS count by
     their names alone.
 
     Raises:
@@ -335,7 +335,7 @@ class _Origins:
     def _of_file(self, value: object) -> list[int]:
         if not _may_be_file(value):
             return []
-        if value not in self._files and len(self._files) < MOST_LOOKUPS:
+        if value not in self._files and len(self._files) < MAX_LOOKUPS:
             self._files[value] = _file_state(value)
         return self._files.get(value, [])
 

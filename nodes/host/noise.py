@@ -33,7 +33,7 @@ class ReleasedNoise:
 
 
 def first_noise(latent: Tensor, seed: int, noise: str) -> Tensor:  # [B, ...] -> [1, ...]
-    """Of one clip, as a sampler with this seed and choice starts from it."""
+    """Noise of one clip, as a sampler with this seed and choice starts from it."""
     one = torch.zeros_like(latent[:1], device="cpu")
     return (
         released_noise(tuple(one.shape), seed)

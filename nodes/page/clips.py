@@ -29,8 +29,8 @@ SAVE_PATH = "/egox/save_clip"
 FOLDER = "egox_previews"
 """Below the output folder."""
 ABOUT_BYTES = 4096
-MOST_PIXELS = 2**27
-"""Of all frames together: 1.6 GB as the host's video takes them."""
+MAX_PIXELS = 2**27
+"""Pixels of all frames together: 1.6 GB as the host's video takes them."""
 
 
 @takes_files
@@ -105,7 +105,7 @@ def clip_frames(pictures: list[bytes]) -> Tensor:  # [T, H, W, 3] 0...1
         for data in pictures[: MAX_FRAMES + 1]:
             with Image.open(io.BytesIO(data), formats=("JPEG",)) as picture:
                 size = size or picture.size
-                too_large = picture.width * picture.height * len(pictures) > MOST_PIXELS
+                too_large = picture.width * picture.height * len(pictures) > MAX_PIXELS
                 if picture.size != size or too_large or picture.width % 2 or picture.height % 2:
                     break
                 frames.append(torch.from_numpy(np.array(picture.convert("RGB"))))
@@ -115,7 +115,7 @@ def clip_frames(pictures: list[bytes]) -> Tensor:  # [T, H, W, 3] 0...1
         raise EgoXInputError(
             "frames",
             got=f"{len(pictures)} pictures, the first of {size}",
-            expected=f"1 to {MAX_FRAMES} JPEGs of one even size, at most {MOST_PIXELS} px together",
+            expected=f"1 to {MAX_FRAMES} JPEGs of one even size, at most {MAX_PIXELS} px together",
             fix="look at fewer pictures at once",
         )
     return torch.stack(frames).float() / 255

@@ -21,7 +21,7 @@ from .requests import refuse
 from .scenes import jpeg
 
 CLIP_PATH, FRAME_PATH = "/egox/exo_clip", "/egox/exo_frame"
-MOST_HIGH = 448
+MAX_HIGH = 448
 """px of a frame that is sent."""
 
 
@@ -67,14 +67,14 @@ def _name(request: web.Request) -> str | None:
 
 
 def frame_jpeg(path: Path, number: int) -> bytes:
-    """A frame of a video, at most MOST_HIGH px high; the last one where it has fewer.
+    """A frame of a video, at most MAX_HIGH px high; the last one where it has fewer.
 
     Raises:
         EgoXInputError: no video that can be read.
     """
     info = probed(path)
     ((_, picture),) = decode_frames(path, info, [min(number, info.frame_count - 1)])
-    scale = min(1.0, MOST_HIGH / picture.shape[0])
+    scale = min(1.0, MAX_HIGH / picture.shape[0])
     size = max(1, round(scale * picture.shape[1])), max(1, round(scale * picture.shape[0]))
     return jpeg(torch.from_numpy(resize_picture(picture, *size)))
 

@@ -58,12 +58,12 @@ def preview_ui(
     text: str = "",
     fps: float | None = None,
     curve: dict[str, Any]
-    | None = None,  # label, unit, values: one a frame, drawn over the timeline
+    | None = None,  # label, unit, values: one per frame, drawn over the timeline
     mark: dict[str, Any]
     | None = None,  # x, y (px of the picked stream), frame: where the crosshair is
     plots: Sequence[
         dict[str, Any]
-    ] = (),  # label, applied and fit (values a frame, None: none): a view of curves
+    ] = (),  # label, applied and fit (values per frame, None: none): a view of curves
     badge: str | None = None,  # the key of a text of the page: what must not be overlooked
     values: dict[str, dict]
     | None = None,  # what it was made with (see upstream_values), to tell runs apart

@@ -105,7 +105,7 @@ def guarded(
     return wrap
 
 
-async def beside(function: Callable, *arguments, worker: ThreadPoolExecutor = WORKER):
+async def in_worker(function: Callable, *arguments, worker: ThreadPoolExecutor = WORKER):
     """Run on the editor's thread."""
     return await asyncio.get_running_loop().run_in_executor(worker, function, *arguments)
 
@@ -122,11 +122,11 @@ async def cloud(body: dict) -> web.Response:
         )
     most = whole_number(body, "most", 1, MAX_POINTS, MAX_POINTS)
     frame = whole_number(body, "frame", 0, entry.frames - 1, 0)
-    points = entry.static if part == "static" else await beside(entry.moving, frame)
+    points = entry.static if part == "static" else await in_worker(entry.moving, frame)
     if len(points) > most:
         points = points.first(most)
     return web.Response(
-        body=await beside(points.packed),
+        body=await in_worker(points.packed),
         content_type="application/octet-stream",
         headers={"X-EgoX-Points": str(len(points)), "Cache-Control": "no-store"},
     )
@@ -159,7 +159,7 @@ async def prior(body: dict) -> web.Response:
         moving=body.get("moving") is True,
         dense=body.get("dense") is True,
     )
-    result = await beside(lambda: None if LATEST.is_late(view, count) else draw())
+    result = await in_worker(lambda: None if LATEST.is_late(view, count) else draw())
     if result is None:
         return web.Response(status=204)
     picture, coverage = result
@@ -192,7 +192,7 @@ def _draw(
 async def exo_frame(body: dict) -> web.Response:
     """JPEG of an exo frame."""
     entry = scene_entry(body)
-    picture = await beside(entry.picture, whole_number(body, "frame", 0, entry.frames - 1, 0))
+    picture = await in_worker(entry.picture, whole_number(body, "frame", 0, entry.frames - 1, 0))
     if picture is None:
         return refuse(404, "no exo frames are connected to the node")
     return web.Response(
@@ -216,7 +216,7 @@ async def pick(body: dict) -> web.Response:
         given = body.get("wearer")
         wearer = None if given is None else direction(given, "wearer")
         query = functools.partial(pick_point, wearer=wearer)
-    hit = await beside(_pick, entry, frame, pixel, query)
+    hit = await in_worker(_pick, entry, frame, pixel, query)
     if hit is None:
         return refuse(
             404,
@@ -239,7 +239,7 @@ async def camera(body: dict) -> web.Response:
     axes."""
     name = str(body.get("camera"))
     model = preset_camera(DEFAULT_PRESET if name == AUTO else name, REFERENCE_SIZE)
-    outline = await beside(lens_outline, model)
+    outline = await in_worker(lens_outline, model)
     return web.json_response(
         {
             "camera": camera_to_json(model),
@@ -254,7 +254,7 @@ async def import_keyframes(body: dict) -> web.Response:
     """A keyframe document from files' ``texts``, from a ``file`` in the host's folders, or from
     upright ``poses``."""
     scene = scene_entry(body).scene if body.get("token") is not None else None
-    document, note = await beside(_imported, body, scene, worker=FILES)
+    document, note = await in_worker(_imported, body, scene, worker=FILES)
     return web.json_response({"document": document, "note": note})
 
 
@@ -272,7 +272,7 @@ def _imported(body: dict, scene: PointCloud | None) -> tuple[dict, str]:
                 "poses",
                 got=f"shape {tuple(poses.shape)}",
                 expected=f"({len(clip)}, 3, 4)",
-                fix="send one pose a frame",
+                fix="send one pose per frame",
             )
         return keyframes_of_path(poses, clip, up)
     texts = body.get("texts")
@@ -290,7 +290,7 @@ def _imported(body: dict, scene: PointCloud | None) -> tuple[dict, str]:
 async def export_keyframes(body: dict) -> web.Response:
     """A keyframe ``document`` as a file of some ``form``, for the page to save."""
     scene = scene_entry(body).scene if body.get("token") is not None else None
-    name, content = await beside(
+    name, content = await in_worker(
         lambda: export_path(
             str(body.get("form", "")),
             body.get("document"),

@@ -21,8 +21,8 @@ from ...egox_core.trajectory.poses import pose_of_frame
 from ...egox_core.types import PointCloud
 
 MAX_SCENES = 4
-MOST_BYTES = 2 * 2**30
-"""Of all scenes together: a usual clip (49 frames of 784 x 448 with depth) has some 300 MB."""
+MAX_BYTES = 2 * 2**30
+"""Size of all scenes together: a usual clip (49 frames of 784 x 448 with depth) has some 300 MB."""
 MOVING_AT_ONCE = 100_000
 """Moving points of one frame that are kept; a person fills some 30,000 px of a released exo
 frame."""
@@ -34,7 +34,7 @@ PICTURE_QUALITY = 85
 def cap_bytes() -> int:
     """Limit of all scenes together: less where the machine has little, for a model must fit beside
     them."""
-    return min(MOST_BYTES, psutil.virtual_memory().total // 8)
+    return min(MAX_BYTES, psutil.virtual_memory().total // 8)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -20,7 +20,7 @@ from aiohttp import web
 from ...egox_core.errors import EgoXInputError
 from ...egox_core.safe_files import clear_leftovers, file_lock, safe_name
 from ...egox_core.takes.uploads import (
-    MOST_FILES,
+    MAX_FILES,
     UPLOAD_SUFFIXES,
     contents,
     name_of_upload,
@@ -44,7 +44,7 @@ async def limit(request: web.Request) -> web.Response:
     """Limits of one upload: bytes, kinds and count of files, for the page to check before it
     sends."""
     return web.json_response(
-        {"limit": request.client_max_size, "suffixes": UPLOAD_SUFFIXES, "files": MOST_FILES}
+        {"limit": request.client_max_size, "suffixes": UPLOAD_SUFFIXES, "files": MAX_FILES}
     )
 
 
@@ -87,11 +87,11 @@ async def _receive(request: web.Request, folder: Path) -> list[str]:
                 expected=f"one of {', '.join(UPLOAD_SUFFIXES)}",
                 fix="choose the files of a take, or a zip of them",
             )
-        if len(names) == MOST_FILES or name.casefold() in map(str.casefold, names):
+        if len(names) == MAX_FILES or name.casefold() in map(str.casefold, names):
             raise EgoXInputError(
                 "upload",
-                got=f"{name!r} twice" if len(names) < MOST_FILES else "too many files",
-                expected=f"at most {MOST_FILES} files of different names",
+                got=f"{name!r} twice" if len(names) < MAX_FILES else "too many files",
+                expected=f"at most {MAX_FILES} files of different names",
                 fix="choose one take",
             )
         names.append(name)

@@ -47,7 +47,7 @@ def test_few_texts_are_looked_for_on_the_disk(graphs, monkeypatch):
         "2": {"class_type": "Last", "inputs": {"value": ["1", 0]}},
     }
     before = graphs.input_digest(graph, "2", ["value"])
-    assert 0 < len(asked) == len(set(asked)) <= graphs.MOST_LOOKUPS
+    assert 0 < len(asked) == len(set(asked)) <= graphs.MAX_LOOKUPS
     graph["1"]["inputs"]["text_8999"] = "another file"
     assert graphs.input_digest(graph, "2", ["value"]) != before
 

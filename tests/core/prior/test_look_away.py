@@ -10,7 +10,7 @@ import torch
 
 from egox_core.cameras.model import rescale
 from egox_core.cameras.presets import preset_camera
-from egox_core.prior.look_away import MOST_PARALLAX, LookAwayMemory, guess_depth
+from egox_core.prior.look_away import MAX_PARALLAX, LookAwayMemory, guess_depth
 from egox_core.types import CameraTrajectory, DepthVideo
 
 from ..box_room import RoomView, view
@@ -119,7 +119,7 @@ def test_chunks_that_show_no_surface_end_no_run(recwarn: pytest.WarningsRecorder
 @pytest.mark.parametrize(("share", "drawn"), [(0.5, True), (1.5, False)])
 def test_a_guessed_place_is_drawn_near_its_own_view_only(share: float, drawn: bool) -> None:
     memory = after(truth(clip(AWAY)[3]))
-    x = share * MOST_PARALLAX * memory._kept[0].distance_m
+    x = share * MAX_PARALLAX * memory._kept[0].distance_m
     exo, depth, path, _ = clip([turned(66, x=x)])
     assert bool(memory.fill(exo, torch.zeros(1, 64, 64, 3), depth, path).any()) == drawn
 

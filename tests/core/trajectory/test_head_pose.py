@@ -177,7 +177,7 @@ def test_a_moving_exo_camera_changes_nothing(clip: DrawnHeads) -> None:
     still = compose(shift, path.world_from_head)
     difference = (still - estimate(clip).world_from_head)[..., 3].norm(dim=-1)
     assert float(difference.median()) < 0.01
-    with pytest.raises(EgoXInputError, match="one a frame"):
+    with pytest.raises(EgoXInputError, match="one per frame"):
         estimate(clip, exo_w2c=moving[:5])
 
 
