@@ -20,7 +20,6 @@ from .record import seconds
 
 LATENTS = {
     "full": (13, 56, 98, 56),
-    "quarter": (13, 28, 50, 28),
     "small": (3, 8, 14, 8),
 }  # t, h, w_exo, w_ego
 TIME_BAR = 1.15

@@ -16,7 +16,7 @@ from .rows import BiasRows, linear_part
 BLOCK_QUERIES, BLOCK_KEYS, WARPS = 64, 32, 4
 """A frame of the released size is 784 queries, so 6 % of its last block idles; twice as many
 queries a block would idle 12 %. 64 keys at once spill registers at head size 128
-(``benchmarks/triton_cubins.py``)."""
+(``benchmarks/results/triton_cubins.md``)."""
 PROVEN_ON: frozenset[tuple[int, int]] = frozenset()
 """Compute capabilities for which ``benchmarks/results`` has a run of it: there ``auto`` tries it.
 Elsewhere it must be named, since a wrong address would end the server."""
