@@ -7,26 +7,20 @@ import argparse
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from egox_core.errors import EgoXInputError
 from egox_core.progress import Progress
-from egox_core.sizes import REFERENCE_EXO_SIZE
-from egox_core.takes.exo_camera import EXO_LENSES
-from egox_core.takes.metric_scale import parse_scale
 
+from ..data.prepare_options import PICTURES, PrepareOptions
+from ..options import add_dataclass_arguments, from_arguments
 from ..parallel import ENGINES, ray_cluster
 
 if TYPE_CHECKING:
     from ..data.prepare import PrepareOutcome
 
 
-def _size(text: str) -> tuple[int, int]:
-    width, _, height = text.partition("x")
-    try:
-        return int(width), int(height)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size such as 784x448") from None
+LAYOUTS = ("auto", "egoexo4d", "released", "take")
 
 
 def _part(text: str) -> tuple[int, int]:
@@ -82,60 +76,6 @@ def engine_of(args: argparse.Namespace) -> Generator[None]:
         yield
 
 
-def _picture_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options that decide how an exo picture looks: ``prepare`` and ``undistort`` must be
-    given the same."""
-    parser.add_argument(
-        "--layout", choices=("auto", "egoexo4d", "released", "take"), default="auto"
-    )
-    parser.add_argument(
-        "--size",
-        type=_size,
-        default=REFERENCE_EXO_SIZE,
-        help="exo size; ego is as high, and square",
-    )
-    parser.add_argument(
-        "--pictures",
-        choices=("undistorted", "as-filmed"),
-        default="undistorted",
-        help="exo pictures of Ego-Exo4D; as-filmed, with the lens as given, is what the released LoRA "
-        "was trained on. Takes with a meta.json stay as filmed",
-    )
-    parser.add_argument(
-        "--undistort",
-        choices=("inside", "all"),
-        default="inside",
-        help="no black corner, or everything the lens saw",
-    )
-    parser.add_argument(
-        "--exo-fov", type=float, default=110.0, help="widest view of an undistorted exo, degrees"
-    )
-    parser.add_argument(
-        "--exo-lens",
-        choices=sorted(EXO_LENSES),
-        help="default: raw for Ego-Exo4D's own folders, as-given for takes with a meta.json and for "
-        "pictures as filmed",
-    )
-    parser.add_argument(
-        "--quality", type=int, default=12, help="x264 rate factor of the videos, smaller is better"
-    )
-
-
-def _picture_options(args: argparse.Namespace) -> dict[str, Any]:
-    """Those as fields of PrepareOptions."""
-    from ..data.prepare_options import EXO_PICTURES
-
-    return {
-        "exo_size": args.size,
-        "ego_size": args.size[1],
-        "pictures": EXO_PICTURES[args.pictures],
-        "undistort": args.undistort,
-        "exo_fov_deg": args.exo_fov,
-        "quality": args.quality,
-        "exo_lens": EXO_LENSES[args.exo_lens] if args.exo_lens else None,
-    }
-
-
 def undistort_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source", type=Path, help="Ego-Exo4D folder, released dataset folder, or folder of takes"
@@ -143,7 +83,8 @@ def undistort_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "out", type=Path, help="folder for <take>__<camera>.mp4, and .json with its camera"
     )
-    _picture_arguments(parser)
+    parser.add_argument("--layout", choices=LAYOUTS, default="auto")
+    add_dataclass_arguments(parser, PrepareOptions, only=PICTURES)
     add_part_argument(parser, "write part I of N of the videos")
     add_engine_arguments(parser)
 
@@ -174,13 +115,12 @@ def add_share_arguments(parser: argparse.ArgumentParser, what: str) -> None:
 
 
 def run_undistort(args: argparse.Namespace, progress: Progress) -> int:
-    from ..data.prepare_options import PrepareOptions
     from ..data.undistort_videos import undistort_videos
 
     outcome = undistort_videos(
         args.source,
         args.out,
-        PrepareOptions(**_picture_options(args)),
+        from_arguments(PrepareOptions, args, ego_size=args.exo_size[1]),
         layout=args.layout,
         engine=args.engine,
         workers=args.workers,
@@ -198,97 +138,9 @@ def prepare_arguments(parser: argparse.ArgumentParser) -> None:
         "source", type=Path, help="Ego-Exo4D folder, released dataset folder, or folder of takes"
     )
     parser.add_argument("out", type=Path, help="training set to make (or to complete)")
-    _picture_arguments(parser)
-    parser.add_argument("--frames", type=int, default=49, help="frames a clip, 4n+1")
-    parser.add_argument(
-        "--stride", type=int, default=49, help="source frames from one clip's start to the next"
-    )
-    parser.add_argument("--step", type=int, default=1, help="take every n-th source frame")
-    parser.add_argument(
-        "--task",
-        type=float,
-        nargs=2,
-        metavar=("START", "END"),
-        help="seconds of the video between which clips are taken, of one take or of those that "
-        "takes.json doesn't time",
-    )
-    parser.add_argument("--clips-per-camera", type=int, default=0, help="at most so many, 0: all")
-    parser.add_argument(
-        "--clips-per-take", type=int, default=0, help="at most so many of all its cameras, 0: all"
-    )
-    parser.add_argument(
-        "--most-clips",
-        type=int,
-        default=0,
-        help="at most so many of all takes, of each as evenly as can be, 0: all",
-    )
-    parser.add_argument(
-        "--draw",
-        choices=("spread", "random"),
-        default="spread",
-        help="which clips, where there are more: evenly over the take's time, or by chance",
-    )
-    parser.add_argument("--draw-seed", type=int, default=0, help="of --draw random")
-    parser.add_argument(
-        "--cameras", type=int, default=0, help="keep the best so many exo cameras of a take, 0: all"
-    )
-    parser.add_argument(
-        "--depth",
-        choices=("files", "plane", "model"),
-        help="default: model where --depth-model is given, else files; plane: the floor under the "
-        "wearer as stand-in depth",
-    )
-    parser.add_argument(
-        "--depth-root",
-        type=Path,
-        help="depth <take>__<camera> (.npz, .npy, .zip or a folder) of the videos of undistort",
-    )
-    parser.add_argument(
-        "--depth-model",
-        type=Path,
-        nargs="+",
-        metavar="FOLDER",
-        help="a metric depth model, and optionally a relative one that is aligned to it",
-    )
-    parser.add_argument(
-        "--mask-root",
-        type=Path,
-        help="masks <take>__<camera> (.mkv, .mp4, .npz or a folder of PNG) of what moves there",
-    )
-    parser.add_argument(
-        "--mask-model", type=Path, help="folder of a segmentation model, where there are no masks"
-    )
-    parser.add_argument(
-        "--mask-classes",
-        nargs="+",
-        metavar="LABEL",
-        help="labels of --mask-model that count as moving (default: people, animals, vehicles, balls)",
-    )
-    parser.add_argument(
-        "--device",
-        help="where depth, mask and caption models run; default: a GPU where there is one",
-    )
-    parser.add_argument(
-        "--eye-height", type=float, default=1.6, help="of the wearer, metres, for --depth plane"
-    )
-    parser.add_argument(
-        "--prior",
-        default="released",
-        help="preset of the prior renderer: released, released_wild "
-        "(with what moves), clean or exact (with the raw lens and the wearer's scale)",
-    )
-    parser.add_argument(
-        "--scale",
-        type=parse_scale,
-        metavar="as-is|wearer|NUMBER",
-        help="of the depth (default: as-is)",
-    )
+    parser.add_argument("--layout", choices=LAYOUTS, default="auto")
+    add_dataclass_arguments(parser, PrepareOptions)
     parser.add_argument("--captions", type=Path, help="JSON: prompt by clip or take name")
-    parser.add_argument(
-        "--caption-model",
-        type=Path,
-        help="folder of a vision-language model, for clips without a caption of their own",
-    )
     parser.add_argument(
         "--validation", type=float, default=0.05, help="share of takes held out for validation"
     )
@@ -317,7 +169,6 @@ def run_prepare(args: argparse.Namespace, progress: Progress) -> int:
     from ..data.dry_run import dry_run
     from ..data.parts import REPORT
     from ..data.prepare import prepare
-    from ..data.prepare_options import MOVING_CLASSES, PrepareOptions
 
     metric, relative, *more = (*(args.depth_model or ()), None, None)
     if len(more) > 2:
@@ -327,30 +178,13 @@ def run_prepare(args: argparse.Namespace, progress: Progress) -> int:
             expected="one or two",
             fix="a metric model, and optionally a relative one",
         )
-    options = PrepareOptions(
-        frames=args.frames,
-        stride=args.stride,
-        step=args.step,
-        clips_per_camera=args.clips_per_camera,
-        clips_per_take=args.clips_per_take,
-        most_clips=args.most_clips,
-        draw=args.draw,
-        draw_seed=args.draw_seed,
-        task_s=tuple(args.task) if args.task else None,
-        cameras=args.cameras,
+    options = from_arguments(
+        PrepareOptions,
+        args,
+        ego_size=args.exo_size[1],
         depth=args.depth or ("model" if metric else "files"),
-        depth_root=args.depth_root,
         depth_model=metric,
         relative_depth_model=relative,
-        caption_model=args.caption_model,
-        device=args.device,
-        mask_root=args.mask_root,
-        mask_model=args.mask_model,
-        mask_classes=tuple(args.mask_classes or MOVING_CLASSES),
-        eye_height_m=args.eye_height,
-        prior=args.prior,
-        scale=args.scale,
-        **_picture_options(args),
     )
     how = {
         "layout": args.layout,

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from egox_core.progress import Progress, no_progress
 
+from ..options import GenerateOptions, add_dataclass_arguments, from_arguments
 from .cache import cache_arguments, run_cache
 from .data import (
     add_share_arguments,
@@ -165,38 +166,7 @@ def _inspect(args: argparse.Namespace, progress: Progress) -> int:
 def _generate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("cache", type=Path, help="cache of the clips")
     parser.add_argument("out", type=Path, help="folder for one mp4 a clip")
-    parser.add_argument("--base", type=Path, required=True)
-    parser.add_argument("--vae", type=Path, required=True)
-    parser.add_argument("--lora", type=Path, help="its metadata sets mask, rays and lambda_g")
-    parser.add_argument("--strength", type=float, default=1.0)
-    parser.add_argument("--split", default="validation", choices=("train", "validation", "test"))
-    parser.add_argument("--steps", type=int, default=50)
-    parser.add_argument("--shift", type=float, default=3.0)
-    parser.add_argument(
-        "--recompute-exo",
-        type=int,
-        default=1,
-        metavar="N",
-        help="compute exo at every N-th step and keep it between (4: about half the time; 0: once)",
-    )
-    parser.add_argument("--seed", type=int, default=1234)
-    parser.add_argument(
-        "--cfg", type=float, default=1.0, help="guidance scale; the authors use 5, twice the time"
-    )
-    parser.add_argument(
-        "--negative", help="negative prompt of the guidance; default: empty, as the authors'"
-    )
-    parser.add_argument("--text", help="text encoder of the cache, to encode the negative prompt")
-    parser.add_argument(
-        "--mode", choices=("released", "trainer", "paper"), help="instead of the LoRA's own"
-    )
-    parser.add_argument("--lambda-g", type=float, help="instead of the LoRA's own")
-    parser.add_argument(
-        "--dtype",
-        choices=("float32", "bfloat16"),
-        help="default: bfloat16 on a GPU, else the base's own",
-    )
-    parser.add_argument("--device", default="cpu", help="cuda:0,cuda:1 spreads the workers")
+    add_dataclass_arguments(parser, GenerateOptions)
     add_share_arguments(parser, "make part I of N")
 
 
@@ -208,37 +178,13 @@ def _say_info() -> None:
 
 def _generate(args: argparse.Namespace, progress: Progress) -> int:
     from ..parallel import RunSums
-    from ..train.generate import GenerateOptions, generate
+    from ..train.generate import generate
 
     _say_info()
-
-    options = GenerateOptions(
-        **{
-            k: getattr(args, k)
-            for k in (
-                "base",
-                "vae",
-                "lora",
-                "strength",
-                "split",
-                "steps",
-                "shift",
-                "recompute_exo",
-                "seed",
-                "mode",
-                "lambda_g",
-                "dtype",
-                "device",
-                "cfg",
-                "text",
-            )
-        },
-        **({} if args.negative is None else {"negative": args.negative}),
-    )
     made = generate(
         args.cache,
         args.out,
-        options,
+        from_arguments(GenerateOptions, args),
         engine=args.engine,
         workers=args.workers,
         part=args.shard,

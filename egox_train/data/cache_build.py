@@ -15,6 +15,7 @@ from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import file_lock
 from egox_core.wan.prompt import has_ftfy
 
+from ..options import CacheSettings
 from ..parallel import BUSY, MADE, THERE, devices_of, part_of, run_shared
 from ..wan.weights import weights_bytes, weights_hash
 from .cache_store import (
@@ -31,7 +32,7 @@ from .cache_store import (
     write_shard,
 )
 from .clip_files import read_clip
-from .clip_tensors import CacheSettings, clip_tensors, encoders
+from .clip_tensors import clip_tensors, encoders
 from .manifest import SPLITS, ClipRecord, read_manifest
 
 VERSION = 2  # raised when the contents of a shard change their meaning

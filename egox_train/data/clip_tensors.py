@@ -3,41 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from egox_core.gga.geometry import gga_geometry, with_trainer_rays
 from egox_core.sizes import FRAMES_PER_LATENT, PIXELS_PER_LATENT
-from egox_core.types import GgaGeometry, RayMode
+from egox_core.types import GgaGeometry
 from egox_core.wan.latents import denormalise_latent, normalise_latent
 from egox_core.wan.vision import embedding_picture
 
+from ..options import CacheSettings
 from ..wan.text import TextEncoder, make_text_encoder
 from ..wan.vae import VaeEncoder
 from ..wan.vision import VisionEncoder
 from .cache_store import stored
 from .clip_files import Clip, first_frame_then_grey
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CacheSettings:
-    """Settings of a cache. ``image_embedding`` and ``rays`` as in the training configuration."""
-
-    vae: Path
-    text: str  # see wan.text.make_text_encoder
-    clip_vision: Path | None = None
-    image_embedding: str = "released"  # released | exo+prior | exo only | trainer | none
-    rays: Literal[RayMode, "trainer"] = "released"
-    text_encoding: str = "released"  # released | trainer, see wan.text.UmT5Text
-    views: bool = False  # also what plain image-to-video on single views needs
-    dtype: str = "bfloat16"  # of latents and embeddings; directions stay float32
-    shard_clips: int = 16  # of one take
-    device: str = "cpu"  # or several, ``cuda:0,cuda:1``: each worker keeps to one
-
 
 _ENCODERS: dict[str, tuple[VaeEncoder, TextEncoder, VisionEncoder | None]] = {}
 

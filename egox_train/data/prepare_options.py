@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from egox_core.errors import EgoXInputError, check_choice
 from egox_core.prior.options import PRESET_GEOMETRY, prior_preset
 from egox_core.sizes import REFERENCE_EXO_SIZE, REFERENCE_SIZE, latent_frames, latent_size
-from egox_core.takes.exo_camera import ExoLens
-from egox_core.takes.metric_scale import ScaleSource
+from egox_core.takes.exo_camera import EXO_LENSES, ExoLens
+from egox_core.takes.metric_scale import ScaleSource, parse_scale
 
+from ..options import argument, size_of_text
 from ..parallel import RemoteModels
 
 DepthSource = Literal["files", "plane", "model"]
@@ -56,6 +57,8 @@ DRAWING = ("clips_per_camera", "clips_per_take", "most_clips", "draw", "draw_see
 """Options that choose among the clips of a plan."""
 CHOOSES_CLIPS = (*DRAWING, "stride", "task_s", "cameras")
 """Options that say which clips are made; all others change what is in them."""
+PICTURES = ("exo_size", "pictures", "undistort", "exo_fov_deg", "exo_lens", "quality")
+"""Options that decide how an exo picture looks: ``prepare`` and ``undistort`` are given the same."""
 Draw = Literal["spread", "random"]
 PictureChoice = Literal["undistorted", "as filmed"]
 EXO_PICTURES: Mapping[str, PictureChoice] = {"undistorted": "undistorted", "as-filmed": "as filmed"}
@@ -71,42 +74,106 @@ class PrepareOptions:
             unknown choices.
     """
 
-    frames: int = 49
-    stride: int = 49  # source frames from one clip's start to the next
-    step: int = 1  # every n-th source frame
-    # start and end of the task in the source video, seconds
-    task_s: tuple[float, float] | None = None
-    clips_per_camera: int = 0  # 0: all
-    clips_per_take: int = 0  # of all its cameras, 0: all
-    most_clips: int = 0  # of all takes, each of which gives as evenly as it can; 0: all
-    draw: Draw = "spread"  # which, where there are more: evenly over time, or by chance
-    draw_seed: int = 0
-    exo_size: tuple[int, int] = REFERENCE_EXO_SIZE  # (width, height) px
+    exo_size: tuple[int, int] = argument(
+        REFERENCE_EXO_SIZE,
+        "exo size; ego is as high, and square",
+        flag="size",
+        type=size_of_text,
+        metavar="SIZE",
+    )
     ego_size: int = REFERENCE_SIZE
-    cameras: int = 0  # keep the best so many exo cameras of a take, 0: all
-    undistort: Literal["inside", "all"] = "inside"
-    exo_fov_deg: float = 110.0  # widest horizontal view of an undistorted exo camera
-    depth: DepthSource = "files"
-    # depth files <take>__<camera>.npz of the videos that ``undistort`` writes
-    depth_root: Path | None = None
-    depth_model: Path | None = None  # folder of a metric depth model (transformers)
-    relative_depth_model: Path | None = None  # of one that is steadier, to be aligned to it
-    # folder of a vision-language model (transformers), where nobody wrote a caption
-    caption_model: Path | None = None
-    eye_height_m: float = 1.6  # of the wearer, for --depth plane
-    prior: str = "released"  # preset of the renderer
-    # None: the preset's; else raw for Ego-Exo4D's own folders, as given for meta.json
-    exo_lens: ExoLens | None = None
-    scale: ScaleSource | float | None = None  # of the depth; None: the preset's, else as is
-    quality: int = 12  # x264 constant rate factor
-    # of Ego-Exo4D's own folders; as filmed: the released LoRA's
-    pictures: PictureChoice = "undistorted"
-    # where depth, mask and caption models run; None: a GPU where there is one
-    device: str | RemoteModels | None = None
-    mask_root: Path | None = None  # masks <take>__<camera> of what moves, see takes.mask_files
-    # folder of a segmentation model (transformers), where nobody made masks
-    mask_model: Path | None = None
-    mask_classes: tuple[str, ...] = MOVING_CLASSES  # of its labels, what counts as moving
+    pictures: PictureChoice = argument(
+        "undistorted",
+        "exo pictures of Ego-Exo4D; as-filmed, with the lens as given, is what the released LoRA "
+        "was trained on. Takes with a meta.json stay as filmed",
+        values=EXO_PICTURES,
+    )
+    undistort: Literal["inside", "all"] = argument(
+        "inside", "no black corner, or everything the lens saw"
+    )
+    exo_fov_deg: float = argument(
+        110.0, "widest view of an undistorted exo, degrees", flag="exo-fov"
+    )
+    # None: the preset's, else by layout
+    exo_lens: ExoLens | None = argument(
+        None,
+        "default: raw for Ego-Exo4D's own folders, as-given for takes with a meta.json and for "
+        "pictures as filmed",
+        values=EXO_LENSES,
+    )
+    quality: int = argument(12, "x264 rate factor of the videos, smaller is better")
+    frames: int = argument(49, "frames a clip, 4n+1")
+    stride: int = argument(49, "source frames from one clip's start to the next")
+    step: int = argument(1, "take every n-th source frame")
+    task_s: tuple[float, float] | None = argument(
+        None,
+        "seconds of the video between which clips are taken, of one take or of those that "
+        "takes.json doesn't time",
+        flag="task",
+        type=float,
+        nargs=2,
+        metavar=("START", "END"),
+    )
+    clips_per_camera: int = argument(0, "at most so many, 0: all")
+    clips_per_take: int = argument(0, "at most so many of all its cameras, 0: all")
+    most_clips: int = argument(
+        0, "at most so many of all takes, of each as evenly as can be, 0: all"
+    )
+    draw: Draw = argument(
+        "spread",
+        "which clips, where there are more: evenly over the take's time, or by chance",
+    )
+    draw_seed: int = argument(0, "of --draw random")
+    cameras: int = argument(0, "keep the best so many exo cameras of a take, 0: all")
+    depth: DepthSource = argument(
+        "files",
+        "default: model where --depth-model is given, else files; plane: the floor under the "
+        "wearer as stand-in depth",
+        unset=None,
+    )
+    depth_root: Path | None = argument(
+        None, "depth <take>__<camera> (.npz, .npy, .zip or a folder) of the videos of undistort"
+    )
+    depth_model: Path | None = argument(
+        None,
+        "a metric depth model, and optionally a relative one that is aligned to it",
+        nargs="+",
+        metavar="FOLDER",
+    )
+    relative_depth_model: Path | None = None
+    mask_root: Path | None = argument(
+        None, "masks <take>__<camera> (.mkv, .mp4, .npz or a folder of PNG) of what moves there"
+    )
+    mask_model: Path | None = argument(
+        None, "folder of a segmentation model, where there are no masks"
+    )
+    mask_classes: tuple[str, ...] = argument(
+        MOVING_CLASSES,
+        "labels of --mask-model that count as moving (default: people, animals, vehicles, balls)",
+        type=str,
+        nargs="+",
+        metavar="LABEL",
+    )
+    device: str | RemoteModels | None = argument(
+        None,
+        "where depth, mask and caption models run; default: a GPU where there is one",
+        type=str,
+    )
+    eye_height_m: float = argument(
+        1.6, "of the wearer, metres, for --depth plane", flag="eye-height"
+    )
+    prior: str = argument(
+        "released",
+        "preset of the prior renderer: released, released_wild (with what moves), clean or exact "
+        "(with the raw lens and the wearer's scale)",
+    )
+    # None: the preset's, else as is
+    scale: ScaleSource | float | None = argument(
+        None, "of the depth (default: as-is)", type=parse_scale, metavar="as-is|wearer|NUMBER"
+    )
+    caption_model: Path | None = argument(
+        None, "folder of a vision-language model, for clips without a caption of their own"
+    )
 
     def __post_init__(self) -> None:
         latent_frames(self.frames)
@@ -120,7 +187,9 @@ class PrepareOptions:
                 expected=f"the exo height, {self.exo_size[1]}",
                 fix="the two halves share one canvas",
             )
-        check_choice("draw", self.draw, ("spread", "random"))
+        check_choice("draw", self.draw, get_args(Draw))
+        check_choice("depth", self.depth, get_args(DepthSource))
+        check_choice("pictures", self.pictures, get_args(PictureChoice))
         for name in ("clips_per_camera", "clips_per_take", "most_clips", "cameras"):
             if getattr(self, name) < 0:
                 raise EgoXInputError(
@@ -148,10 +217,6 @@ class PrepareOptions:
                 expected="20 to 150 degrees",
                 fix="110 keeps about the fisheye's own resolution in the middle",
             )
-        if self.depth not in ("files", "plane", "model"):
-            raise EgoXInputError(
-                "depth", got=repr(self.depth), expected="files, plane or model", fix="choose one"
-            )
         if self.depth == "model" and self.depth_model is None:
             raise EgoXInputError(
                 "depth model",
@@ -172,13 +237,6 @@ class PrepareOptions:
                 got="files and a model",
                 expected="one of the two",
                 fix="leave --mask-root or --mask-model out",
-            )
-        if self.pictures not in EXO_PICTURES.values():
-            raise EgoXInputError(
-                "pictures",
-                got=repr(self.pictures),
-                expected="undistorted or as filmed",
-                fix="choose one",
             )
         if self.depth == "plane" and self.scale is not None:
             raise EgoXInputError(

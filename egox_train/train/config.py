@@ -12,12 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from egox_core.errors import EgoXInputError
 from egox_core.gga.options import GgaMode, GgaOptions
-from egox_core.types import ImageEmbeddingMode, MaskMode, RayMode
+from egox_core.types import MaskMode
 from egox_core.wan.lora_settings import trained_with
+
+from ..options import ImageEmbedding, Mode, Rays, TextEncoding
 
 YAML_ERRORS = (yaml.YAMLError, RecursionError, TypeError, ValueError)
 """Raised by YAML at text that is none, numbers and dates that are none, and keys that can't be."""
-Mode = Literal["released", "trainer", "paper"]
 
 MODE_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     # What the nodes do at inference with their own defaults.
@@ -95,11 +96,11 @@ class ConditioningConfig(_Strict):
 
     mode: Mode = "released"
     mask_mode: MaskMode = OF_MODE
-    image_embedding: Literal[ImageEmbeddingMode, "trainer"] = OF_MODE
+    image_embedding: ImageEmbedding = OF_MODE
     gga_mode: GgaMode = OF_MODE
     lambda_g: float = Field(default=OF_MODE, ge=0, allow_inf_nan=False)
-    rays: Literal[RayMode, "trainer"] = OF_MODE
-    text_encoding: Literal["released", "trainer"] = OF_MODE
+    rays: Rays = OF_MODE
+    text_encoding: TextEncoding = OF_MODE
     # The paper's ablations; gga_mode off is the third.
     # False, "without clean latent": the exo half is noised like the ego half
     exo_clean: bool = True

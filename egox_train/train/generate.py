@@ -18,9 +18,9 @@ from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import clear_leftovers, file_lock, write_json
 from egox_core.wan.file_kinds import check_run_files
 from egox_core.wan.lora_settings import trained_with
-from egox_core.wan.prompt import RELEASED_NEGATIVE
 
 from ..data.cache_store import CacheReader
+from ..options import GenerateOptions
 from ..parallel import BUSY, MADE, THERE, RunSums, devices_of, part_of, run_all, run_sums
 from ..video_writer import write_video
 from ..wan.diffusers_processor import GgaScope, install_gga
@@ -35,35 +35,6 @@ from .samples import CachedSamples, Item
 from .sampling import sample_ego
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GenerateOptions:
-    """Model, conditioning and sampling. Conditioning left at None follows the LoRA's own
-    metadata."""
-
-    base: Path
-    vae: Path
-    lora: Path | None = None
-    strength: float = 1.0
-    split: str = "validation"
-    steps: int = 50
-    shift: float = 3.0
-    recompute_exo: int = 1  # steps from one computation of exo to the next; 0: the first alone
-    seed: int = 1234
-    mode: str | None = None
-    lambda_g: float | None = None
-    dtype: str | None = None  # None: bfloat16 on a GPU, the base's own on the CPU
-    device: str = "cpu"  # or several, ``cuda:0,cuda:1``: each worker keeps to one
-    cfg: float = 1.0  # guidance scale, as a sampler node's; 1: the prompt alone
-    negative: str = RELEASED_NEGATIVE  # prompt that guidance leads away from
-    text: str | None = None  # encoder of the negative prompt, see wan.text.make_text_encoder
-
-    @property
-    def text_file(self) -> Path | None:
-        """The encoder's file or folder, where it is loaded."""
-        zeros = self.text is None or self.text.startswith("zeros:")
-        return None if zeros or self.cfg == 1.0 else Path(self.text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

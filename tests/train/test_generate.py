@@ -18,9 +18,9 @@ from safetensors.torch import load_file
 from egox_core.video.reader import probe_video
 from egox_train.data.cache_build import build_cache
 from egox_train.data.cache_store import CacheReader
-from egox_train.data.clip_tensors import CacheSettings
+from egox_train.options import CacheSettings, GenerateOptions
 from egox_train.train.config import ConditioningConfig, parse_config
-from egox_train.train.generate import GenerateOptions, conditioning_of, generate
+from egox_train.train.generate import conditioning_of, generate
 from egox_train.train.samples import TrainSample
 from egox_train.train.sampling import sample_ego
 from egox_train.wan.diffusers_processor import install_gga

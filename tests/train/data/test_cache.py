@@ -24,10 +24,11 @@ from egox_train.data import cache_build
 from egox_train.data.cache_build import build_cache
 from egox_train.data.cache_store import CacheReader, shard_name
 from egox_train.data.clip_files import read_clip
-from egox_train.data.clip_tensors import CacheSettings, clip_geometry
+from egox_train.data.clip_tensors import clip_geometry
 from egox_train.data.manifest import ClipRecord, read_manifest
 from egox_train.data.prepare import prepare
 from egox_train.data.prepare_options import PrepareOptions
+from egox_train.options import CacheSettings
 from egox_train.wan.text import make_text_encoder
 from egox_train.wan.vae import VaeEncoder
 from tests.paths import ROOT

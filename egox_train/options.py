@@ -1,0 +1,144 @@
+"""Options of commands as dataclasses, from which their arguments are generated."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Collection, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from egox_core.types import ImageEmbeddingMode, RayMode
+from egox_core.wan.prompt import RELEASED_NEGATIVE
+
+ImageEmbedding = Literal[ImageEmbeddingMode, "trainer"]
+Mode = Literal["released", "trainer", "paper"]
+Rays = Literal[RayMode, "trainer"]
+Split = Literal["train", "validation", "test"]
+TextEncoding = Literal["released", "trainer"]
+Options = TypeVar("Options")
+
+
+def argument(default: Any = MISSING, help: str | None = None, **words: Any) -> Any:
+    """A field that is an argument, too; without a default it is required.
+
+    Args:
+        words: what the field's name, type and default don't tell argparse. ``flag``: another name;
+            ``values``: the field's value by the word of a user; ``unset``: what stands for the
+            field's default while nothing is given.
+    """
+    return field(default=default, metadata={"help": help, **words})
+
+
+def add_dataclass_arguments(
+    parser: argparse.ArgumentParser, options: type[Any], only: Collection[str] = ()
+) -> None:
+    """Add what :func:`argument` says of the fields (``only``: of these)."""
+    hints = get_type_hints(options)
+    for entry in fields(options):
+        if not entry.metadata or (only and entry.name not in only):
+            continue
+        words = dict(entry.metadata)
+        flag = words.pop("flag", entry.name.replace("_", "-"))
+        hint, values = hints[entry.name], words.pop("values", None)
+        kinds = [hint]
+        if get_origin(hint) in (Union, UnionType):
+            kinds = [kind for kind in get_args(hint) if kind is not type(None)]
+        if hint is bool:
+            words["action"] = "store_true"
+        elif choices := values or get_args(kinds[0]) * (get_origin(kinds[0]) is Literal):
+            words["choices"] = tuple(choices)
+        else:
+            name = flag.upper().replace("-", "_")
+            words = {"type": kinds[0], "metavar": name, **words}
+        if entry.default is MISSING:
+            words["required"] = True
+        elif hint is not bool:
+            words["default"] = words.pop("unset", entry.default)
+        parser.add_argument(f"--{flag}", dest=entry.name, **words)
+
+
+def from_arguments(options: type[Options], args: argparse.Namespace, **more: Any) -> Options:
+    """The dataclass with what was given, and ``more``, which counts before it.
+
+    Raises:
+        EgoXInputError: as the dataclass itself.
+    """
+    given = {}
+    for entry in fields(options):  # ty: ignore[invalid-argument-type]
+        if entry.metadata and hasattr(args, entry.name):
+            value = getattr(args, entry.name)
+            values: Mapping[str, Any] = entry.metadata.get("values") or {}
+            value = tuple(value) if isinstance(value, list) else value
+            given[entry.name] = values.get(value, value)
+    return options(**{**given, **more})
+
+
+def size_of_text(text: str) -> tuple[int, int]:
+    """784x448 -> (784, 448)."""
+    width, _, height = text.partition("x")
+    try:
+        return int(width), int(height)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size such as 784x448") from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheSettings:
+    """Settings of a cache. ``image_embedding`` and ``rays`` as in the training configuration."""
+
+    vae: Path = argument(help="diffusers folder, or ComfyUI's Wan VAE file")
+    text: str = argument(
+        help="text encoder (folder or ComfyUI's file), a file with one fixed embedding, or "
+        "zeros:TOKENSxDIM"
+    )
+    clip_vision: Path | None = argument(None, "for models with an image embedding (Wan 2.1 I2V)")
+    image_embedding: ImageEmbedding = argument("released")
+    rays: Rays = argument("released")
+    text_encoding: TextEncoding = argument(
+        "released", "trainer: unmasked and padded, as the released trainer encodes"
+    )
+    views: bool = argument(False, "also what training a base on single views needs")
+    # of latents and embeddings; directions stay float32
+    dtype: Literal["bfloat16", "float16", "float32"] = argument("bfloat16")
+    shard_clips: int = argument(16, "most clips in a shard, all of one take")
+    device: str = argument("cpu", "where the encoders run; cuda:0,cuda:1 spreads the workers")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerateOptions:
+    """Model, conditioning and sampling. Conditioning left at None follows the LoRA's own
+    metadata."""
+
+    base: Path = argument()
+    vae: Path = argument()
+    lora: Path | None = argument(None, "its metadata sets mask, rays and lambda_g")
+    strength: float = argument(1.0)
+    split: Split = argument("validation")
+    steps: int = argument(50)
+    shift: float = argument(3.0)
+    recompute_exo: int = argument(
+        1,
+        "compute exo at every N-th step and keep it between (4: about half the time; 0: once)",
+        metavar="N",
+    )
+    seed: int = argument(1234)
+    cfg: float = argument(1.0, "guidance scale; the authors use 5, twice the time")
+    negative: str = argument(
+        RELEASED_NEGATIVE, "negative prompt of the guidance; default: empty, as the authors'"
+    )
+    # see wan.text.make_text_encoder
+    text: str | None = argument(None, "text encoder of the cache, to encode the negative prompt")
+    mode: Mode | None = argument(None, "instead of the LoRA's own")
+    lambda_g: float | None = argument(None, "instead of the LoRA's own")
+    dtype: Literal["float32", "bfloat16"] | None = argument(
+        None, "default: bfloat16 on a GPU, else the base's own"
+    )
+    device: str = argument("cpu", "cuda:0,cuda:1 spreads the workers")
+
+    @property
+    def text_file(self) -> Path | None:
+        """The encoder's file or folder, where it is loaded."""
+        zeros = self.text is None or self.text.startswith("zeros:")
+        return None if zeros or self.cfg == 1.0 else Path(self.text)
