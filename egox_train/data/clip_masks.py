@@ -8,7 +8,6 @@ from dataclasses import replace
 from torch import Tensor
 
 from egox_core.errors import EgoXInputError
-from egox_core.video.reader import probe_video
 
 from ..parallel import on_device
 from ..takes.mask_files import MaskFrames, check_mask, find_mask, read_mask
@@ -49,7 +48,7 @@ def with_mask(view: ExoView, take: RawTake, options: PrepareOptions) -> ExoView:
     if options.mask_root is None:
         return view
     mask = find_mask(options.mask_root, f"{take.name}__{view.name}")
-    pictures = exo_pictures(view, probe_video(view.video), take.layout, options)
+    pictures = exo_pictures(view, take.layout, options)
     check_mask(
         mask, pictures.info.frame_count, pictures.maps(FIRST), redrawn=pictures.redrawn is not None
     )

@@ -31,7 +31,7 @@ from egox_core.takes.metric_scale import with_scale
 from egox_core.takes.take import load_take
 from egox_core.types import DepthVideo, TakeMeta
 from egox_core.video.cuts import refuse_cuts
-from egox_core.video.reader import probe_video, read_frames
+from egox_core.video.reader import read_frames
 
 from ..parallel import on_device
 from ..takes.mask_files import MaskFile, MaskFrames, open_mask
@@ -43,7 +43,7 @@ from .exo_pictures import ExoPictures, exo_pictures, frames_of
 from .ground_plane import GroundPlane, plane_depth
 from .manifest import STAND_IN_DEPTH, ClipRecord, DepthSource
 from .prepare_options import PrepareOptions
-from .raw_take import ExoView, RawTake
+from .raw_take import ExoView, RawTake, video_info
 
 logger = logging.getLogger(__name__)
 RECORD = "clip.json"
@@ -225,9 +225,9 @@ def _digest(file: Path) -> str:
 
 def _write(job: ClipJob, folder: Path, captions: Mapping[str, str], maps: OpenMaps) -> ClipRecord:
     options, take = job.options, job.take
-    info = probe_video(job.view.video)
+    pictures = exo_pictures(job.view, take.layout, options)
+    info = pictures.info
     fps = info.fps / job.window.step
-    pictures = exo_pictures(job.view, info, take.layout, options)
     frames, camera = pictures.read(job.window), pictures.camera
     shown = replace(pictures.selection(job.window), source_frames=info.frame_count)
     refuse_cuts(frames, shown, info.name)
@@ -235,7 +235,7 @@ def _write(job: ClipJob, folder: Path, captions: Mapping[str, str], maps: OpenMa
     ego_size = (options.ego_size, options.ego_size)
     ego = None
     if take.ego_video is not None:
-        ego_info = probe_video(take.ego_video)
+        ego_info = video_info(take.ego_video)
         ego = read_frames(take.ego_video, ego_info, frames_of(ego_info, job.window, ego_size))
         write_video(folder / TRUTH, ego, fps, quality=options.quality, threads=1)
     prompt, caption = caption_for(job.name, take.name, captions, take.prompt)

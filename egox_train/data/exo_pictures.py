@@ -25,7 +25,7 @@ from egox_core.video.selection import VideoInfo, camera_of_frames, source_rectan
 
 from .clip_files import ClipWindow
 from .prepare_options import PictureChoice, PrepareOptions
-from .raw_take import ExoView, SourceLayout
+from .raw_take import ExoView, SourceLayout, video_info
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,17 +102,16 @@ class ExoPictures:
             yield out
 
 
-def exo_pictures(
-    view: ExoView, info: VideoInfo, layout: SourceLayout, options: PrepareOptions
-) -> ExoPictures:
+def exo_pictures(view: ExoView, layout: SourceLayout, options: PrepareOptions) -> ExoPictures:
     """Picture recipe of an exo camera under the options.
 
     Ego-Exo4D's own pictures become a pinhole's, unless they are to stay as filmed. A take's depth
     belongs to its picture as it was filmed, so both stay.
 
     Raises:
-        EgoXInputError: a video of another aspect than the calibration.
+        EgoXInputError: a video that can't be read, or of another aspect than the calibration.
     """
+    info = video_info(view.video)
     size, source = options.exo_size, camera_of_video(view, info)
     if LENSES[view.camera.lens].straight or layout != "egoexo4d" or options.pictures == "as filmed":
         first = frames_of(info, ClipWindow(start=0, frames=1, step=1), size, _resize(info, size))

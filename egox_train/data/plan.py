@@ -21,7 +21,6 @@ from egox_core.errors import EgoXInputError
 from egox_core.prior.rank import ExoCandidate, rank_exo_cameras
 from egox_core.safe_files import write_json
 from egox_core.types import CameraTrajectory
-from egox_core.video.reader import probe_video
 from egox_core.video.selection import VideoInfo
 
 from .clip_files import ClipWindow, clip_windows, longest_known
@@ -30,7 +29,7 @@ from .clip_writer import ClipJob, clips_without_depth
 from .exo_pictures import exo_pictures, turned_against
 from .ground_plane import GroundPlane, ground_plane, plane_coverage
 from .prepare_options import DRAWING, PrepareOptions
-from .raw_take import ExoView, RawTake
+from .raw_take import ExoView, RawTake, video_info
 
 PLANS = "plans"
 DEPTH_SUFFIXES = (".npz", ".npy", ".zip", "")  # of --depth-root; the last: a folder of frames
@@ -126,9 +125,7 @@ def plan_take(job: TakeJob) -> TakePlan:
         of_view = _clips(take, view, row, plane, options)
         if not of_view:
             continue
-        lacking = clips_without_depth(
-            of_view, exo_pictures(view, probe_video(view.video), take.layout, options)
-        )
+        lacking = clips_without_depth(of_view, exo_pictures(view, take.layout, options))
         unread += lacking.items()
         clips += [clip for clip in of_view if clip.name not in lacking]
         cameras.append(row)
@@ -280,11 +277,11 @@ def _usable_views(
 ) -> list[tuple[ExoView, range]]:
     """Exo cameras whose video can be read, and the frames that all of a clip's sources have within
     the task."""
-    ego_frames = probe_video(take.ego_video).frame_count if take.ego_video is not None else None
+    ego_frames = video_info(take.ego_video).frame_count if take.ego_video is not None else None
     out = []
     for view in take.exos:
         try:
-            info = probe_video(view.video)
+            info = video_info(view.video)
         except EgoXInputError as error:
             skipped.append((f"{take.name}__{view.name}", str(error)))
             continue

@@ -4,6 +4,7 @@ paths and poses."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +12,8 @@ import torch
 from torch import Tensor
 
 from egox_core.cameras.model import CameraModel
+from egox_core.video.reader import probe_video
+from egox_core.video.selection import VideoInfo
 
 from ..takes.mask_files import MaskFile
 
@@ -64,3 +67,21 @@ class RawTake:
     def pose_known(self) -> Tensor:  # [T] bool
         """Frames with a pose."""
         return torch.isfinite(self.ego_w2c).flatten(1).all(dim=1)
+
+
+def video_info(video: Path) -> VideoInfo:
+    """:func:`.probe_video` of a source's video, once while the file is the same: all packets of a
+    long one are listed.
+
+    Raises:
+        EgoXInputError: as it does.
+    """
+    if not video.is_file():
+        return probe_video(video)
+    stat = video.stat()
+    return _probed(video, stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=16)
+def _probed(video: Path, size: int, changed_ns: int) -> VideoInfo:
+    return probe_video(video)

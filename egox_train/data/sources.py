@@ -17,10 +17,9 @@ from egox_core.takes.meta import LIST_KEY, parse_meta, read_meta
 from egox_core.takes.take import find_depth
 from egox_core.trajectory.poses import validate_w2c
 from egox_core.types import TakeMeta
-from egox_core.video.reader import probe_video
 
 from .egoexo4d import is_egoexo4d, read_egoexo4d
-from .raw_take import ExoView, RawTake, SourceLayout
+from .raw_take import ExoView, RawTake, SourceLayout, video_info
 from .take_list import room_of_name
 
 TRUTH_NAMES = (TRUTH, "ego_GT.mp4", "ego.mp4")
@@ -149,7 +148,7 @@ def _from_meta(
             fix="complete its meta.json",
         )
     video = folder / EXO
-    info = probe_video(video)
+    info = video_info(video)
     lensed, note = with_exo_lens(meta, exo_lens)
     # The raw lens' picture may be wider than the video, its middle; K as given is taken to be the
     # video's own.

@@ -21,7 +21,6 @@ from egox_core.cameras.model import camera_to_json
 from egox_core.errors import EgoXInputError
 from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import write_json
-from egox_core.video.reader import probe_video
 
 from ..parallel import part_of, run_items
 from ..video_writer import write_video
@@ -107,7 +106,7 @@ def undistort_videos(
 def _write(job: _VideoJob) -> bool:
     """Check whether the video had to be made: one that is there with its camera is taken as it
     is."""
-    pictures = exo_pictures(job.view, probe_video(job.view.video), job.layout, job.options)
+    pictures = exo_pictures(job.view, job.layout, job.options)
     video, camera_file = job.out / f"{job.name}.mp4", job.out / f"{job.name}.json"
     about = _about(job, pictures)
     try:

@@ -13,7 +13,7 @@ import torch
 
 from egox_core.cameras.model import CameraModel, project
 from egox_core.trajectory.poses import camera_centre, transform
-from egox_core.video.reader import decode_frames, probe_video
+from egox_core.video.reader import decode_frames
 from egox_train.data import exo_pictures
 from egox_train.data.clip_files import ClipWindow, read_clip
 from egox_train.data.depth_model import model_depth
@@ -90,7 +90,7 @@ def test_masks_go_into_the_clip_and_the_cloud(synthetic_takes, training_set, tmp
     assert record.files["ego_prior.mp4"] != before.files["ego_prior.mp4"]
     mask = read_mask(
         find_mask(tmp_path / "masks", name),
-        exo_pictures.exo_pictures(view, probe_video(view.video), take.layout, masked).maps(
+        exo_pictures.exo_pictures(view, take.layout, masked).maps(
             ClipWindow(start=record.start, frames=5, step=1)
         ),
     )
