@@ -13,7 +13,7 @@ from egox_core.previews.grid import label_height, label_strip
 from egox_core.safe_files import atomic_write
 from egox_core.video.reader import resize_picture
 
-PAPER = 255  # between pictures and beside rows that are narrower than the sheet
+PAPER = 255  # beside rows that are narrower than the sheet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,10 +27,9 @@ class SheetRow:
 def make_contact_sheet(
     rows: Sequence[SheetRow],
     height: int = 0,  # px of every picture; 0: each row as high as its last one
-    gap: int = 0,  # px right of and below each picture
 ) -> np.ndarray:  # [H, W, 3] uint8 RGB
     """All rows under each other."""
-    strips = [_row(row, height or row.pictures[-1].shape[0], gap) for row in rows]
+    strips = [_row(row, height or row.pictures[-1].shape[0]) for row in rows]
     width = max(strip.shape[1] for strip in strips)
     return np.concatenate(
         [
@@ -43,17 +42,10 @@ def make_contact_sheet(
 def beside(
     pictures: Sequence[np.ndarray],  # each [H, W, 3] uint8
     height: int,  # px
-    gap: int = 0,  # px right of and below each
-) -> np.ndarray:  # [height + gap, sum of widths, 3] uint8
+) -> np.ndarray:  # [height, sum of widths, 3] uint8
     """Pictures at one height side by side; each width is even, so that rows can be frames of a
     video."""
-    return np.concatenate(
-        [
-            np.pad(_at_height(picture, height), ((0, gap), (0, gap), (0, 0)), constant_values=PAPER)
-            for picture in pictures
-        ],
-        axis=1,
-    )
+    return np.concatenate([_at_height(picture, height) for picture in pictures], axis=1)
 
 
 def spread(count: int, most: int) -> list[int]:
@@ -70,11 +62,11 @@ def write_png(file: Path, picture: np.ndarray) -> None:  # [H, W, 3] uint8 RGB
         temporary.write_bytes(data.tobytes())
 
 
-def _row(row: SheetRow, height: int, gap: int) -> np.ndarray:
-    pictures = beside(row.pictures, height, gap)
+def _row(row: SheetRow, height: int) -> np.ndarray:
+    pictures = beside(row.pictures, height)
     if not row.labels:
         return pictures
-    widths = [_width(picture, height) + gap for picture in row.pictures]
+    widths = [_width(picture, height) for picture in row.pictures]
     if len(row.labels) == 1:
         widths = [sum(widths)]
     strips = [

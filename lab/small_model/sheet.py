@@ -39,4 +39,4 @@ def write_sheet(
                     labels=() if rows else tuple(columns),
                 )
             )
-    write_png(file, make_contact_sheet(rows, clips[0].truth.shape[1], gap=2))
+    write_png(file, make_contact_sheet(rows, clips[0].truth.shape[1]))

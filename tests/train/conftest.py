@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-import sys
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
@@ -24,7 +24,7 @@ def pytest_report_header() -> str:
 @pytest.fixture(scope="session")
 def clusters() -> ModuleType:
     """The module that starts Ray clusters."""
-    return _load("ray_cluster")
+    return import_module("tests.train.ray_cluster")
 
 
 @pytest.fixture(scope="session")
@@ -41,7 +41,7 @@ def compiling() -> None:
 @pytest.fixture(scope="session")
 def tiny() -> ModuleType:
     """The module that makes small caches and bases."""
-    return _load("tiny_cache")
+    return import_module("tests.train.tiny_cache")
 
 
 @pytest.fixture(scope="session")
@@ -53,13 +53,13 @@ def networks() -> ModuleType:
 @pytest.fixture(scope="session")
 def launching() -> ModuleType:
     """The module that starts trainings as processes."""
-    return _load("launching")
+    return import_module("tests.train.launching")
 
 
 @pytest.fixture(scope="session")
 def golden_geometry():
     """golden_geometry(vectors, rays) -> GgaGeometry."""
-    return _load("golden_geometry").golden_geometry
+    return import_module("tests.train.golden_geometry").golden_geometry
 
 
 @pytest.fixture
@@ -70,22 +70,10 @@ def workplace(tmp_path, tiny) -> Path:
     return tmp_path
 
 
-def _load(name: str) -> ModuleType:
-    module_name = f"egox_tests_{name}"
-    if module_name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(
-            module_name, Path(__file__).with_name(f"{name}.py")
-        )
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[module_name] = module
-        spec.loader.exec_module(module)
-    return sys.modules[module_name]
-
-
 @pytest.fixture(scope="session")
 def takes() -> ModuleType:
     """The module that writes small takes."""
-    return _load("prepared_takes")
+    return import_module("tests.train.prepared_takes")
 
 
 @pytest.fixture(scope="session")
@@ -95,31 +83,37 @@ def synthetic_takes(takes, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def training_set(synthetic_takes, tmp_path_factory) -> Path:
+def training_set(takes, synthetic_takes, tmp_path_factory) -> Path:
     """Set that ``prepare`` makes of them: read only."""
-    from egox_train.data.prepare import prepare
-    from egox_train.data.prepare_options import PrepareOptions
-
     root = tmp_path_factory.mktemp("set")
-    prepare(
-        synthetic_takes,
-        root,
-        PrepareOptions(frames=5, stride=5, exo_size=(64, 32), ego_size=32),
-        fractions={"validation": 0.5},
-    )
+    takes.prepared(synthetic_takes, root, fractions={"validation": 0.5})
     return root
+
+
+@pytest.fixture(scope="session")
+def raw(takes, tmp_path_factory) -> Path:
+    """A take of twelve frames, two cameras, in Ego-Exo4D's own layout, which holds no depth: read
+    only."""
+    cameras = dict.fromkeys(("cam01", "cam02"), (224, 126))
+    folder = tmp_path_factory.mktemp("raw") / "raw"
+    return takes.write_egoexo4d(folder, takes.TAKE, frames=12, cameras=cameras)
 
 
 @pytest.fixture(scope="session")
 def depth_models(tmp_path_factory) -> tuple[Path, Path]:
     """Folders of a metric and a relative depth model of random weights."""
     pytest.importorskip("transformers", reason="transformers is not installed")
-    return _load("random_depth_models").write_models(tmp_path_factory.mktemp("depth_models"))
+    return import_module("tests.train.random_depth_models").write_models(
+        tmp_path_factory.mktemp("depth_models")
+    )
 
 
 @pytest.fixture(scope="session")
 def mask_models(tmp_path_factory) -> tuple[Path, Path]:
     """Folders of a semantic and a universal segmentation model of random weights."""
     pytest.importorskip("transformers", reason="transformers is not installed")
-    models, folder = _load("random_mask_models"), tmp_path_factory.mktemp("mask_models")
+    models, folder = (
+        import_module("tests.train.random_mask_models"),
+        tmp_path_factory.mktemp("mask_models"),
+    )
     return models.write_semantic(folder / "semantic"), models.write_universal(folder / "universal")

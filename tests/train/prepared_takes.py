@@ -14,9 +14,29 @@ import torch
 from egox_core.cameras.gopro import undistorted_focal
 from egox_core.cameras.model import CameraModel, project, rescale
 from egox_core.safe_files import read_json, write_json
+from egox_train.data.manifest import ClipRecord, read_manifest
+from egox_train.data.prepare import prepare
+from egox_train.data.prepare_options import PrepareOptions
 from lab.drawn import SyntheticSpec, make_take, write_take
 
 FRAMES = 5
+SMALL = PrepareOptions(frames=5, stride=5, exo_size=(64, 32), ego_size=32, device="cpu")
+"""Of takes that :func:`write_synthetic` writes."""
+TAKE = "cmu_bike08_2"
+
+
+def prepared(
+    source: Path, out: Path, options: PrepareOptions = SMALL, **more
+) -> tuple[list[ClipRecord], dict]:
+    """Records and report of the set that ``prepare`` makes, all of it training where nothing else
+    is said."""
+    outcome = prepare(source, out, options, **{"fractions": {}, **more})
+    return read_manifest(outcome.manifest), read_json(out / "report.json")
+
+
+def reasons(report: dict) -> dict[str, str]:
+    """What was skipped -> why."""
+    return {what: row["why"] for row in report["skipped"] for what in row["what"]}
 
 
 def write_synthetic(
@@ -123,6 +143,21 @@ def write_egoexo4d(
     poses.mkdir(parents=True, exist_ok=True)
     write_json(poses / f"uid-{name}.json", annotation)
     return root
+
+
+LENS_COLUMNS = (
+    "cam_uid,graph_uid,tx_world_cam,ty_world_cam,tz_world_cam,qx_world_cam,qy_world_cam,qz_world_cam,"
+    "qw_world_cam,image_width,image_height,intrinsics_type,"
+    + ",".join(f"intrinsics_{i}" for i in range(8))
+    + ",start_frame_idx,end_frame_idx,quality"
+)
+
+
+def write_lens_table(path: Path, *rows: str) -> Path:
+    """gopro_calibs.csv with the documented columns."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join((LENS_COLUMNS, *rows)) + "\n", encoding="utf-8")
+    return path
 
 
 def _poses(content: dict) -> dict:

@@ -159,11 +159,6 @@ def test_exo_alone_is_one_function_in_training_and_sampling(workplace, tiny, mon
         flow_loss(model, scope, wide, noise, torch.tensor([0.5]), conditioning)
 
 
-def test_exo_loss_alone_is_refused(workplace, tiny):
-    with refuses("exo_clean"):
-        tiny.config(workplace, conditioning={"exo_loss": True})
-
-
 def first_run(workplace, tiny, **more):
     values = tiny.settings(
         workplace, lora={"rank": 4, "alpha": 8, "targets": ["attn1", "ffn"]}, **more

@@ -47,23 +47,8 @@ def cluster(monkeypatch, clusters, tmp_path) -> Iterator:
 
 
 def options(source: Path, out: Path) -> list[str]:
-    return [
-        "prepare",
-        str(source),
-        str(out),
-        "--depth",
-        "plane",
-        "--frames",
-        "5",
-        "--stride",
-        "5",
-        "--size",
-        "112x64",
-        "--validation",
-        "0.3",
-        "--test",
-        "0",
-    ]
+    words = "--depth plane --frames 5 --stride 5 --size 112x64 --validation 0.3 --test 0"
+    return ["prepare", str(source), str(out), *words.split()]
 
 
 def start(source: Path, out: Path) -> subprocess.Popen:

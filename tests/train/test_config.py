@@ -74,6 +74,7 @@ def test_the_papers_configuration_has_the_released_trainers_optimizer(repo_root)
         {"conditioning": {"mode": "paper", "lambda_g": 0}},
         {"memory": {"base_dtype": "int3"}},
         {"conditioning": ["mode"]},
+        {"conditioning": {"exo_loss": True}},
         {"conditioning": {"mode": ["paper"]}, "optimizer": [1]},
     ],
 )

@@ -34,14 +34,6 @@ def test_rows_stand_under_each_other_with_their_labels():
     assert wide.shape == (strip + 40, 120, 3)
 
 
-def test_a_gap_frames_each_picture():
-    sheet = make_contact_sheet(
-        [SheetRow(pictures=[flat(8, 8, 0)] * 2, labels=("a", "b"))] * 2, gap=2
-    )
-    assert sheet.shape == (2 * (label_height(8) + 10), 20, 3)
-    assert (sheet[-2:] == PAPER).all() and (sheet[-10:, 8:10] == PAPER).all()
-
-
 def test_enlarged_pixels_stay_squares_and_widths_are_even():
     picture = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
     assert np.array_equal(beside([picture], 6), picture.repeat(3, 0).repeat(3, 1))

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from egox_core.wan.weights import file_metadata
 from egox_train.train.checkpoints import checkpoint_folders
 from egox_train.train.export import export, inspect
 from egox_train.train.lora import fuse, read_lora
@@ -73,6 +73,8 @@ def test_fused_and_native_files_mean_the_same(run, trained_output, tmp_path):
     native = load_file(tmp_path / "native.safetensors")
     assert "diffusion_model.blocks.0.self_attn.q.lora_A.weight" in native
     assert float(native["diffusion_model.blocks.0.self_attn.q.alpha"]) == 4
+    metadata = file_metadata(tmp_path / "native.safetensors", "LoRA")
+    assert metadata["egox.mask_mode"] == "released"
     tensors, _ = read_lora(tmp_path / "native.safetensors")
     model = load_base(run / "base.safetensors")
     fuse(model, tensors)
@@ -86,42 +88,6 @@ def test_fused_and_native_files_mean_the_same(run, trained_output, tmp_path):
     assert ours.keys() == first.keys() and all(
         torch.allclose(ours[k], first[k], atol=1e-7) for k in first
     )
-
-
-def test_the_host_takes_the_native_file_whole(run, tmp_path, comfy_host):
-    """The stock loader's own table matches every tensor of it, and none of the released naming
-    (HOST.md)."""
-    import comfy.lora
-    import comfy.model_detection
-    import comfy.ops
-    import comfy.sd
-    from comfy.ldm.wan.model import WanModel
-
-    native = tmp_path / "native.safetensors"
-    export(run / "run", native, "native")
-    base = load_file(run / "base.safetensors")
-    model = WanModel(
-        model_type="t2v",
-        dim=32,
-        num_heads=2,
-        num_layers=2,
-        ffn_dim=64,
-        freq_dim=32,
-        text_dim=24,
-        in_dim=36,
-        out_dim=16,
-        operations=comfy.ops.disable_weight_init,
-    )
-    model.load_state_dict(base)
-    keys = {
-        f"diffusion_model.{k.removesuffix('.weight')}": f"diffusion_model.{k}"
-        for k in base
-        if k.endswith(".weight")
-    }
-    patches = comfy.lora.load_lora(load_file(native), keys)
-    assert len(patches) == 2 * 10
-    with safe_open(native, "pt") as stream:
-        assert stream.metadata()["egox.mask_mode"] == "released"
 
 
 def test_a_base_of_the_1_3bs_form_is_trained_and_taken(tiny, tmp_path, comfy_host):

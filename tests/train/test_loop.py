@@ -26,6 +26,7 @@ from egox_train.train.samples import CachedSamples, Item
 from egox_train.train.step_log import StepLog
 from tests.paths import STANDIN_VAE
 from tests.refusals import refuses
+from tests.train.full_disk import files_up_to
 
 needs_muon = pytest.mark.skipif(
     not hasattr(torch.optim, "Muon"), reason="torch.optim.Muon came with torch 2.9"
@@ -245,34 +246,25 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_clip(workplace, tiny):
         )
 
 
-@pytest.mark.parametrize(
-    ("change", "match"),
-    [
+def test_other_settings_base_or_cache_do_not_go_on_from_a_checkpoint(workplace, tiny):
+    tiny.train(workplace, steps=2)
+    for change, match in (
         ({"seed": 4}, "seed"),
         ({"lora": {"rank": 8, "alpha": 8}}, "lora"),
         ({"conditioning": {"mode": "paper", "rays": "released"}}, "conditioning"),
-    ],
-)
-def test_other_settings_do_not_go_on_from_a_checkpoint(workplace, tiny, change, match):
-    tiny.train(workplace, steps=2)
-    with refuses(match):
-        tiny.train(workplace, steps=4, **change)
-
-
-def test_a_checkpoint_from_before_a_setting_existed_goes_on(workplace, tiny):
-    tiny.train(workplace, steps=2)
+    ):
+        with refuses(match):
+            tiny.train(workplace, steps=4, **change)
+    # One from before a setting existed goes on.
     file = checkpoint_folders(workplace / "run")[-1] / "state.json"
     state = read_json(file)
     del state["config"]["conditioning"]["text_encoding"], state["config"]["init_lora"]
     write_json(file, state)
     assert tiny.train(workplace, steps=3).step == 3
-
-
-def test_other_base_or_cache_does_not_go_on_from_a_checkpoint(workplace, tiny):
-    tiny.train(workplace, steps=2)
-    tiny.make_cache(workplace / "cache", clips=5)
-    with refuses("cache contents"):
-        tiny.train(workplace, steps=4)
+    for rays, match in (("exact", "rays"), ("released", "cache contents")):
+        tiny.make_cache(workplace / "cache", clips=5, rays=rays)
+        with refuses(match):
+            tiny.train(workplace, steps=4)
     tiny.make_cache(workplace / "cache")
     tiny.make_base(workplace / "base.safetensors", layers=3)
     with refuses("base model"):
@@ -280,20 +272,19 @@ def test_other_base_or_cache_does_not_go_on_from_a_checkpoint(workplace, tiny):
 
 
 def test_wrong_bases_are_refused(workplace, tiny):
-    cases = {
-        "t2v": (tiny.make_base(workplace / "t2v.safetensors", in_channels=16), "36"),
-        "missing": (workplace / "none.safetensors", "not there"),
-        "lora": (workplace / "cache" / "shard-00000.safetensors", "another model"),
-    }
-    (workplace / "cut.safetensors").write_bytes(
-        (workplace / "base.safetensors").read_bytes()[:5000]
-    )
-    cases["cut"] = (workplace / "cut.safetensors", "safetensors")
+    whole = (workplace / "base.safetensors").read_bytes()
+    (workplace / "cut.safetensors").write_bytes(whole[:5000])
     (workplace / "old.ckpt").write_bytes(b"x")
-    cases["pickled"] = (workplace / "old.ckpt", "pickled")
-    for base, match in cases.values():
+    tiny.make_base(workplace / "t2v.safetensors", in_channels=16)
+    for base, match in (
+        ("t2v.safetensors", "36"),
+        ("none.safetensors", "not there"),
+        ("cache/shard-00000.safetensors", "another model"),
+        ("cut.safetensors", "safetensors"),
+        ("old.ckpt", "pickled"),
+    ):
         with refuses(match):
-            tiny.train(workplace, base=str(base))
+            tiny.train(workplace, base=str(workplace / base))
 
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(workplace, tiny, caplog):
@@ -338,32 +329,18 @@ def test_what_a_killed_run_had_begun_to_save_is_cleared_at_the_next_start(workpl
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a file size limit of POSIX")
 def test_a_full_disk_loses_nothing(workplace, tiny):
-    import resource
+    def kept() -> dict[Path, bytes]:
+        folder = workplace / "run" / "checkpoints"
+        return {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
     tiny.train(workplace, steps=4)
-    before = {
-        p: p.read_bytes() for p in (workplace / "run" / "checkpoints").rglob("*") if p.is_file()
-    }
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    # Larger than the log and configuration, smaller than the weights: the kernel refuses the write
-    # itself.
-    resource.setrlimit(resource.RLIMIT_FSIZE, (8000, hard))
-    try:
-        with refuses("room on the disk") as error:
-            tiny.train(workplace, steps=8, log={"every": 100})
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    before = kept()
+    # Larger than the log and configuration, smaller than the weights.
+    with files_up_to(8000), refuses("room on the disk") as error:
+        tiny.train(workplace, steps=8, log={"every": 100})
     assert "step-00000004" in str(error.value)
-    assert {
-        p: p.read_bytes() for p in (workplace / "run" / "checkpoints").rglob("*") if p.is_file()
-    } == before
+    assert kept() == before
     assert tiny.train(workplace, steps=8).step == 8
-
-
-def test_cache_of_other_rays_is_refused(workplace, tiny):
-    tiny.make_cache(workplace / "cache", rays="exact")
-    with refuses("rays"):
-        tiny.train(workplace)
 
 
 def test_a_changed_shard_is_noticed(workplace, tiny):

@@ -33,45 +33,16 @@ from tools import convert_to_safetensors
 
 FRAMES, SIZE, CLIPS = 5, (112, 64), 2
 HEAD_M = 0.35  # radius of a disc: head and shoulders
-SMALLER = {  # what is added to a command, so that it fits a test
-    "undistort": ["--size", "112x64"],
-    "prepare": [
-        "--size",
-        "112x64",
-        "--frames",
-        str(FRAMES),
-        "--clips-per-camera",
-        "1",
-        "--cameras",
-        str(CLIPS),
-    ],
-    "cache": ["--image-embedding", "none", "--dtype", "float32", "--device", "cpu"],
-    "train": [
-        word
-        for setting in (
-            "base=base.safetensors",
-            "steps=10",
-            "gradient_accumulation=1",
-            "memory.base_dtype=float32",
-            "memory.compute_dtype=float32",
-            "memory.checkpoint_offload=false",
-            "log.trackers=[]",
-            "lora.rank=4",
-            "lora.alpha=4",
-        )
-        for word in ("--set", setting)
-    ],
-    "export": [],
-    "generate": [
-        "--base",
-        "base.safetensors",
-        "--steps",
-        "2",
-        "--device",
-        "cpu",
-        "--dtype",
-        "float32",
-    ],
+# What is added to a command, so that it fits a test.
+SMALLER = {
+    "undistort": "--size 112x64",
+    "prepare": f"--size 112x64 --frames {FRAMES} --clips-per-camera 1 --cameras {CLIPS}",
+    "cache": "--image-embedding none --dtype float32 --device cpu",
+    "train": "--set base=base.safetensors --set steps=10 --set gradient_accumulation=1 "
+    "--set memory.base_dtype=float32 --set memory.compute_dtype=float32 --set lora.rank=4 "
+    "--set memory.checkpoint_offload=false --set log.trackers=[] --set lora.alpha=4",
+    "export": "",
+    "generate": "--base base.safetensors --steps 2 --device cpu --dtype float32",
 }
 
 
@@ -134,8 +105,8 @@ def test_from_the_download_to_a_video(shared_dir, workplace):
         words = [str(source) if word == "/data/egoexo4d" else word for word in words]
         if words[0] == "prepare":
             draw_masks(source, workplace / "data" / "exo", workplace / "data" / "masks")
-        words += [*SMALLER[words[0]], *(("--split", "train") if words[0] == "generate" else ())]
-        assert train_egox.main(words) == 0, words
+        split = ["--split", "train"] if words[0] == "generate" else []
+        assert train_egox.main([*words, *SMALLER[words[0]].split(), *split]) == 0, words
     records = read_manifest(workplace / "data" / "set" / "manifest.jsonl")
     assert len(records) == CLIPS and {r.depth for r in records} == {"model"}
     for record in records:

@@ -9,6 +9,7 @@ import shutil
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,29 +27,29 @@ from egox_train.data.cache_store import CacheReader, shard_name
 from egox_train.data.clip_files import read_clip
 from egox_train.data.clip_tensors import clip_geometry
 from egox_train.data.manifest import ClipRecord, read_manifest
-from egox_train.data.prepare import prepare
-from egox_train.data.prepare_options import PrepareOptions
 from egox_train.options import CacheSettings
 from egox_train.wan.text import make_text_encoder
 from egox_train.wan.vae import VaeEncoder
 from tests.paths import ROOT
 from tests.refusals import refuses
+from tests.train.full_disk import files_up_to
+from tests.train.prepared_takes import SMALL, prepared
 from train_egox import main
 
 VAE = ROOT / "models" / "vae" / "egox_standin_wan_vae.safetensors"
 
 
+USUAL = {"text": "zeros:2x24", "image_embedding": "none", "dtype": "float32", "shard_clips": 2}
+
+
 def settings(**more) -> CacheSettings:
-    return CacheSettings(
-        **{
-            "vae": VAE,
-            "text": "zeros:2x24",
-            "image_embedding": "none",
-            "dtype": "float32",
-            "shard_clips": 2,
-            **more,
-        }
-    )
+    return CacheSettings(**{"vae": VAE, **USUAL, **more})
+
+
+def call(manifest: Path, out: Path, *more: str) -> int:
+    """The command with the usual settings."""
+    words = [w for k, v in USUAL.items() for w in (f"--{k.replace('_', '-')}", str(v))]
+    return main(["cache", str(manifest), str(out), "--vae", str(VAE), *words, *more])
 
 
 def hashes(folder: Path) -> dict[str, str]:
@@ -69,26 +70,10 @@ def test_a_clip_holds_what_training_needs(training_set, whole):
     clip = read_clip(training_set, record)
     have = reader.tensors(
         record.clip,
-        (
-            "exo",
-            "ego",
-            "prior",
-            "grey",
-            "text",
-            "query_dirs",
-            "key_dirs",
-            "key_trust",
-            "grid",
-            "exo_first",
-            "ego_first",
-        ),
+        "exo ego prior grey text query_dirs key_dirs key_trust grid exo_first ego_first".split(),
     )
-    assert have["exo"].shape == (16, 2, 4, 8) and have["ego"].shape == have["prior"].shape == (
-        16,
-        2,
-        4,
-        4,
-    )
+    assert have["exo"].shape == (16, 2, 4, 8)
+    assert have["ego"].shape == have["prior"].shape == (16, 2, 4, 4)
     vae = VaeEncoder(VAE)
     torch.testing.assert_close(have["ego"], vae.encode(clip.ego))
     torch.testing.assert_close(
@@ -129,34 +114,18 @@ def test_the_same_again_makes_nothing_and_a_change_is_noticed(training_set, tmp_
 
 
 def test_two_parts_equal_one_run(training_set, tmp_path):
-    manifest, more = str(training_set / "manifest.jsonl"), settings(shard_clips=1)
-    build_cache(training_set / "manifest.jsonl", tmp_path / "whole", more)
-    first = build_cache(training_set / "manifest.jsonl", tmp_path / "parts", more, part=(0, 2))
+    manifest, more = training_set / "manifest.jsonl", settings(shard_clips=1)
+    build_cache(manifest, tmp_path / "whole", more)
+    first = build_cache(manifest, tmp_path / "parts", more, part=(0, 2))
     assert (first.clips, first.new, first.missing) == (4, 2, 2)
     with refuses("finished cache"):
         CacheReader(tmp_path / "parts")
-    arguments = [
-        "cache",
-        manifest,
-        str(tmp_path / "parts"),
-        "--vae",
-        str(VAE),
-        "--text",
-        "zeros:2x24",
-        "--image-embedding",
-        "none",
-        "--dtype",
-        "float32",
-        "--shard-clips",
-        "1",
-        "--shard",
-    ]
-    assert main([*arguments, "1/2"]) == 0
+    one = (manifest, tmp_path / "parts", "--shard-clips", "1", "--shard")
+    assert call(*one, "1/2") == 0
     assert hashes(tmp_path / "parts") == hashes(tmp_path / "whole")
-    assert main([*arguments, "2/2"]) == 2
+    assert call(*one, "2/2") == 2 == call(*one[:-1], "--device", "cpu,nowhere")
     with pytest.raises(SystemExit):
-        main([*arguments, "half"])
-    assert main([*arguments[:-1], "--device", "cpu,nowhere"]) == 2
+        call(*one, "half")
 
 
 def test_a_shard_that_another_process_is_at_is_not_made_twice(training_set, tmp_path):
@@ -242,26 +211,7 @@ def test_a_clip_that_goes_touches_its_own_take_alone(training_set, tmp_path, mon
     before = {p.name: p.stat().st_mtime_ns for p in out.glob("shard-*")}
     assert len(before) == 8
     written(root / "manifest.jsonl", records[1:])
-    assert (
-        main(
-            [
-                "cache",
-                str(root / "manifest.jsonl"),
-                str(out),
-                "--vae",
-                str(VAE),
-                "--text",
-                "zeros:2x24",
-                "--image-embedding",
-                "none",
-                "--dtype",
-                "float32",
-                "--shard-clips",
-                "2",
-            ]
-        )
-        == 0
-    )
+    assert call(root / "manifest.jsonl", out) == 0
     said = capsys.readouterr().out
     assert (
         f"made anew because of changes in: the clips of 1 takes, first {records[0]['take']}" in said
@@ -284,26 +234,7 @@ def test_a_clip_that_cannot_be_read_is_left_out_by_name_until_it_can(
     whole = victim.read_bytes()
     victim.write_bytes(whole[:300])
     manifest = root / "manifest.jsonl"
-    assert (
-        main(
-            [
-                "cache",
-                str(manifest),
-                str(out),
-                "--vae",
-                str(VAE),
-                "--text",
-                "zeros:2x24",
-                "--image-embedding",
-                "none",
-                "--dtype",
-                "float32",
-                "--shard-clips",
-                "2",
-            ]
-        )
-        == 0
-    )
+    assert call(manifest, out) == 0
     said = capsys.readouterr().out
     assert (
         f"left out: {victim.parent.name}: " in said
@@ -529,63 +460,23 @@ def test_a_cache_of_the_other_text_encoding_is_refused(training_set, tmp_path):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a file size limit of POSIX")
 def test_a_full_disk_is_named_and_keeps_what_is_done(training_set, whole, tmp_path):
-    import resource
-
     build_cache(training_set / "manifest.jsonl", tmp_path, settings(views=True))
     (tmp_path / shard_name("synthetic_001")).unlink()
     before = hashes(tmp_path)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(
-        resource.RLIMIT_FSIZE, (4000, hard)
-    )  # the kernel itself refuses larger files
-    try:
-        with refuses("room on the disk") as error:
-            build_cache(training_set / "manifest.jsonl", tmp_path, settings(views=True))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with files_up_to(4000), refuses("room on the disk") as error:
+        build_cache(training_set / "manifest.jsonl", tmp_path, settings(views=True))
     assert shard_name("synthetic_001") in str(error.value) and "are kept" in str(error.value)
     assert hashes(tmp_path) == before  # no half shard, no temporary file
     assert build_cache(training_set / "manifest.jsonl", tmp_path, settings(views=True)).new == 1
     assert hashes(tmp_path) == hashes(whole)
 
 
-@pytest.mark.slow
-def test_a_wan21_cache_with_every_image_embedding(training_set, comfy_host, standins, tmp_path):
-    """Models with an image embedding: 257 tokens of 1280 for each mode, and the modes differ."""
-    (vision_file,) = (standins / "clip_vision").iterdir()
-    clip = read_manifest(training_set / "manifest.jsonl")[0].clip
-    seen = {}
-    for mode in ("released", "exo+prior", "exo only", "trainer"):
-        build_cache(
-            training_set / "manifest.jsonl",
-            tmp_path / mode,
-            settings(image_embedding=mode, clip_vision=vision_file, text="zeros:512x24"),
-        )
-        seen[mode] = CacheReader(tmp_path / mode).tensors(clip, ("image",))["image"]
-        assert seen[mode].shape == (257, 1280)
-    modes = list(seen)
-    assert all(
-        not torch.allclose(seen[a], seen[b]) for i, a in enumerate(modes) for b in modes[i + 1 :]
-    )
-
-
-def test_clips_of_several_cameras_are_one_sample(takes, tmp_path):
+def test_clips_of_several_cameras_are_one_sample(raw, tmp_path):
     """From the dataset's layout: clips of one take and start are grouped, the best camera first."""
-    takes.write_egoexo4d(
-        tmp_path / "raw",
-        "cmu_bike01_1",
-        frames=13,
-        cameras={"cam01": (112, 64), "cam02": (112, 64)},
-    )
-    prepare(
-        tmp_path / "raw",
-        tmp_path / "set",
-        PrepareOptions(frames=5, stride=30, step=3, exo_size=(96, 64), ego_size=64, depth="plane"),
-        fractions={},
-    )
-    manifest, out = tmp_path / "set" / "manifest.jsonl", tmp_path / "cache"
-    build_cache(manifest, out, settings())
-    reader, records = CacheReader(out), read_manifest(manifest)
+    options = replace(SMALL, stride=30, step=2, exo_size=(96, 64), ego_size=64, depth="plane")
+    records, _ = prepared(raw, tmp_path / "set", options)
+    build_cache(tmp_path / "set" / "manifest.jsonl", tmp_path / "cache", settings())
+    reader = CacheReader(tmp_path / "cache")
     (views,) = reader.views(reader.index.entries[0].split)
-    assert sorted(views) == sorted(r.clip for r in records) and len(views) == 2
-    assert [r.rank for name in views for r in records if r.clip == name] == [1, 2]
+    rank = {r.clip: r.rank for r in records}
+    assert [rank[name] for name in views] == [1, 2] and len(records) == 2

@@ -4,6 +4,7 @@ answers."""
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,9 @@ from egox_core.safe_files import read_json, write_json
 from egox_train.data import captions
 from egox_train.data.captions import QUESTIONS, model_caption
 from egox_train.data.clip_files import read_clip
-from egox_train.data.manifest import read_manifest
 from egox_train.data.prepare import prepare
-from egox_train.data.prepare_options import PrepareOptions
 from tests.refusals import refuses
+from tests.train.prepared_takes import SMALL, prepared
 
 transformers = pytest.importorskip("transformers")
 ANSWERS = (
@@ -173,13 +173,6 @@ def test_each_paragraph_is_the_answer_to_its_own_question(taught):
     )
 
 
-def test_a_heading_of_the_models_own_is_taken_off():
-    assert (
-        captions._checked("**Scene Overview:** two red boxes lie here", "section")
-        == "two red boxes lie here"
-    )
-
-
 def test_noise_is_no_caption(untaught):
     with refuses("without an end"):  # words without sense, for ever
         model_caption(untaught, frames(0), frames(1))
@@ -188,33 +181,23 @@ def test_noise_is_no_caption(untaught):
 @pytest.mark.parametrize(
     "answer", ["", "box box box box box", "1 2 3 4 5 6", "a [Ego view] of two red boxes again"]
 )
-def test_answers_that_are_refused(answer):
+def test_answers_that_are_refused_and_a_heading_that_is_taken_off(answer):
+    told = captions._checked("**Scene Overview:** two red boxes lie here", "section")
+    assert told == "two red boxes lie here"
     with refuses("description"):
         captions._checked(answer, "section")
 
 
 def test_prepare_captions_what_nobody_captioned(silent_takes, taught, untaught, tmp_path):
-    options = PrepareOptions(
-        frames=5, stride=5, exo_size=(64, 32), ego_size=32, caption_model=taught
-    )
-    outcome = prepare(silent_takes, tmp_path / "set", options, fractions={})
-    records = sorted(read_manifest(outcome.manifest), key=lambda r: r.take)
+    options = replace(SMALL, caption_model=taught)
+    records, _ = prepared(silent_takes, tmp_path / "set", options)
+    records.sort(key=lambda r: r.take)
     assert [r.caption for r in records] == ["model", "source"]
     assert ANSWERS[3] in read_clip(tmp_path / "set", records[0]).take.prompt
     assert prepare(silent_takes, tmp_path / "set", options, fractions={}).new == 0
-    noise = PrepareOptions(
-        frames=5, stride=5, exo_size=(64, 32), ego_size=32, caption_model=untaught
-    )
-    outcome = prepare(silent_takes, tmp_path / "noise", noise, fractions={})
-    assert (outcome.clips, outcome.skipped) == (1, 1)
-    report = read_json(tmp_path / "noise" / "report.json")
-    assert "caption by noise" in report["skipped"][0]["why"]
-
-
-def test_folders_that_are_no_such_model(silent_takes, tmp_path):
-    options = PrepareOptions(
-        frames=5, stride=5, exo_size=(64, 32), ego_size=32, caption_model=tmp_path
-    )
+    noise = replace(SMALL, caption_model=untaught)
+    records, report = prepared(silent_takes, tmp_path / "noise", noise)
+    assert len(records) == 1 and "caption by noise" in report["skipped"][0]["why"]
     with refuses("config.json"):
-        prepare(silent_takes, tmp_path / "set", options)
-    assert not (tmp_path / "set").exists()
+        prepare(silent_takes, tmp_path / "none", replace(SMALL, caption_model=tmp_path))
+    assert not (tmp_path / "none").exists()

@@ -19,26 +19,14 @@ from egox_core.video.reader import decode_frames, probe_video
 from egox_train.data import depth_model, exo_pictures
 from egox_train.data.clip_files import read_clip
 from egox_train.data.depth_model import model_depth, run_model
-from egox_train.data.manifest import read_manifest
 from egox_train.data.prepare import prepare
 from egox_train.data.prepare_options import PrepareOptions
 from egox_train.data.undistort_videos import undistort_videos
 from tests.refusals import refuses
+from tests.train.prepared_takes import SMALL, TAKE, prepared, reasons
 
 FRAMES, SIZE = 12, (112, 64)
-OPTIONS = PrepareOptions(frames=5, stride=5, exo_size=SIZE, ego_size=SIZE[1])
-TAKE = "cmu_bike08_2"
-
-
-@pytest.fixture(scope="module")
-def raw(takes, tmp_path_factory) -> Path:
-    """One take of twelve frames, two cameras, in Ego-Exo4D's own layout, which holds no depth."""
-    return takes.write_egoexo4d(
-        tmp_path_factory.mktemp("raw") / "raw",
-        TAKE,
-        frames=FRAMES,
-        cameras={"cam01": (224, 126), "cam02": (224, 126)},
-    )
+OPTIONS = replace(SMALL, exo_size=SIZE, ego_size=SIZE[1])
 
 
 def write_depth(
@@ -63,12 +51,15 @@ def test_a_tool_reads_what_prepare_shows(raw, tmp_path, pictures):
     """Frame for frame and with the same camera; a second run makes nothing anew, a lost camera file
     does."""
     options = replace(OPTIONS, pictures=pictures)
-    outcome = undistort_videos(raw, tmp_path / "exo", options)
-    assert (outcome.videos, outcome.new, outcome.skipped) == (2, 2, ())
+
+    def new(folder: str = "exo", options: PrepareOptions = options, **more) -> int:
+        return undistort_videos(raw, tmp_path / folder, options, **more).new
+
+    assert new() == 2
     for camera in ("cam01", "cam02"):
         write_depth(tmp_path / "depth", camera)
-    prepare(raw, tmp_path / "set", replace(options, depth_root=tmp_path / "depth"), fractions={})
-    for record in read_manifest(tmp_path / "set" / "manifest.jsonl"):
+    records, _ = prepared(raw, tmp_path / "set", replace(options, depth_root=tmp_path / "depth"))
+    for record in records:
         name = f"{record.take}__{record.exo_camera}"
         about = read_json(tmp_path / "exo" / f"{name}.json")
         shown = read_clip(tmp_path / "set", record)
@@ -83,18 +74,11 @@ def test_a_tool_reads_what_prepare_shows(raw, tmp_path, pictures):
         assert (
             np.abs(clip - video[record.start : record.start + 5]).mean() < 1
         )  # encoded in another order
-    assert undistort_videos(raw, tmp_path / "exo", options).new == 0
+    assert new() == 0
     (tmp_path / "exo" / f"{TAKE}__cam02.json").unlink()
-    assert undistort_videos(raw, tmp_path / "exo", options).new == 1
-    assert (
-        undistort_videos(
-            raw, tmp_path / "exo", replace(options, exo_size=(64, 32), ego_size=32)
-        ).new
-        == 2
-    )
-    assert [
-        undistort_videos(raw, tmp_path / "parts", options, part=(part, 2)).new for part in range(2)
-    ] == [1, 1]
+    assert new() == 1
+    assert new(options=replace(options, exo_size=(64, 32), ego_size=32)) == 2
+    assert [new("parts", part=(part, 2)) for part in range(2)] == [1, 1]
 
 
 def test_names_in_an_annotation_lead_nowhere_else(raw, tmp_path):
@@ -123,34 +107,27 @@ def test_names_in_an_annotation_lead_nowhere_else(raw, tmp_path):
 def test_pictures_as_filmed_are_the_authors(raw, tmp_path):
     """The video's middle and a pinhole of the annotation's K; other clips than undistorted ones."""
     options = replace(OPTIONS, depth="plane", clips_per_camera=1, cameras=1)
-    prepare(raw, tmp_path / "set", options, fractions={})
-    before = read_manifest(tmp_path / "set" / "manifest.jsonl")[0]
-    as_filmed = replace(options, pictures="as filmed")
-    assert prepare(raw, tmp_path / "set", as_filmed, fractions={}).new == 1
-    record = read_manifest(tmp_path / "set" / "manifest.jsonl")[0]
-    assert (
-        record.files["exo.mp4"] != before.files["exo.mp4"]
-    )  # from which a cache's fingerprint follows
-    report = read_json(tmp_path / "set" / "report.json")
+    ((before,), _), ((record,), report) = (
+        prepared(raw, tmp_path / "set", replace(options, pictures=pictures))
+        for pictures in ("undistorted", "as filmed")
+    )
+    # From which a cache's fingerprint follows.
+    assert record.files["exo.mp4"] != before.files["exo.mp4"]
     assert report["options"]["pictures"] == "as filmed"
     camera = read_clip(tmp_path / "set", record).take.depth.camera
-    poses = read_json(next(raw.glob("annotations/ego_pose/*/camera_pose/*.json")))
-    k = poses[record.exo_camera]["camera_intrinsics"]
-    assert camera.lens == "pinhole" and camera.fx == pytest.approx(k[0][0] * 112 / 3840, rel=0.02)
+    k = read_json(next(raw.glob("annotations/ego_pose/*/camera_pose/*.json")))[record.exo_camera]
+    focal = k["camera_intrinsics"][0][0]
+    assert camera.lens == "pinhole" and camera.fx == pytest.approx(focal * 112 / 3840, rel=0.02)
     video = pictures_of(next(raw.glob(f"takes/*/*/*/*/{record.exo_camera}.mp4")))
     lamps = [
-        (frames[0].min(axis=-1) > 160).sum() / frames[0, ..., 0].size
+        (frames[0].min(axis=-1) > 160).mean()
         for frames in (video, pictures_of(tmp_path / "set" / record.folder / "exo.mp4"))
     ]
     assert lamps[1] == pytest.approx(lamps[0], rel=0.3)
-    raw_lens = replace(
-        as_filmed, exo_lens="raw"
-    )  # beside it: the picture stays, the lens is the true one
-    prepare(raw, tmp_path / "raw_lens", raw_lens, fractions={})
-    clip = read_clip(
-        tmp_path / "raw_lens", read_manifest(tmp_path / "raw_lens" / "manifest.jsonl")[0]
-    )
-    assert clip.take.depth.camera.lens == "opencv_fisheye"
+    # Beside it: the picture stays, the lens is the true one.
+    true_lens = replace(options, pictures="as filmed", exo_lens="raw")
+    (record,), _ = prepared(raw, tmp_path / "raw_lens", true_lens)
+    assert read_clip(tmp_path / "raw_lens", record).take.depth.camera.lens == "opencv_fisheye"
 
 
 def test_a_dataset_without_depth_is_refused_at_once(raw, tmp_path):
@@ -185,19 +162,17 @@ def test_depth_that_does_not_fit_is_told_before_a_frame_is_decoded(
 
     monkeypatch.setattr(exo_pictures, "decode_frames", decode)
     with caplog.at_level(logging.WARNING):
-        outcome = prepare(raw, tmp_path / "set", replace(OPTIONS, depth_root=root), fractions={})
-    assert (outcome.clips, outcome.skipped) == (clips, 4 - clips)
-    assert len(decoded) == clips
-    assert all("depth or mask can't be had" in records[0].getMessage() for _, records in decoded)
-    report = read_json(tmp_path / "set" / "report.json")
-    assert all("cam02" in s["what"][0] and said in s["why"] for s in report["skipped"])
+        records, report = prepared(raw, tmp_path / "set", replace(OPTIONS, depth_root=root))
+    assert len(records) == len(decoded) == clips
+    assert all("depth or mask can't be had" in told[0].getMessage() for _, told in decoded)
+    assert all("cam02" in what and said in why for what, why in reasons(report).items())
 
 
 def test_a_relative_model_is_aligned_to_a_metric_one(raw, depth_models):
     """Eq. 1 and 2: the relative model's shape in the metric one's metres; both run a few frames at
     once."""
     metric, relative = depth_models
-    alone = replace(OPTIONS, depth="model", depth_model=metric, device="cpu")
+    alone = replace(OPTIONS, depth="model", depth_model=metric)
     both = replace(alone, relative_depth_model=relative)
     coarse = torch.rand(depth_model.BATCH + 3, 3, 5, 9, generator=torch.Generator().manual_seed(1))
     frames = (interpolate(coarse, size=(64, 112), mode="bilinear") * 255).byte().movedim(1, -1)

@@ -3,6 +3,7 @@ picked head."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,19 +17,12 @@ from egox_train.cli.prior import main
 from egox_train.data.clip_files import read_clip
 from egox_train.data.egoexo4d import read_egoexo4d
 from egox_train.data.gopro_calibs import read_gopro_calibs
-from egox_train.data.manifest import read_manifest
-from egox_train.data.prepare import prepare
 from egox_train.data.prepare_options import PrepareOptions
 from egox_train.video_writer import write_video
 from tests.refusals import refuses
+from tests.train.prepared_takes import SMALL, prepared, write_lens_table
 
 PICTURE = (796, 448)  # the downscaled videos
-HEADER = (
-    "cam_uid,graph_uid,tx_world_cam,ty_world_cam,tz_world_cam,qx_world_cam,qy_world_cam,qz_world_cam,"
-    "qw_world_cam,image_width,image_height,intrinsics_type,"
-    + ",".join(f"intrinsics_{i}" for i in range(8))
-    + ",start_frame_idx,end_frame_idx,quality"
-)
 POSE = "g,0,0,0,0,0,0,1"
 
 
@@ -45,16 +39,10 @@ def row(
     )
 
 
-def write_table(path: Path, *rows: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join((HEADER, *rows)) + "\n", encoding="utf-8")
-    return path
-
-
 def test_the_table_gives_good_rows_and_names_the_others(tmp_path):
     notes: list[str] = []
     table = read_gopro_calibs(
-        write_table(
+        write_lens_table(
             tmp_path / "gopro_calibs.csv",
             row("cam01", 1761.28),
             row("cam02", 1700, quality=0),
@@ -72,9 +60,8 @@ def test_the_table_gives_good_rows_and_names_the_others(tmp_path):
         -0.05,
         0.01,
     )
-    assert (
-        table["cam03"].frames == (20, 90) and table["cam03"].camera.fx == 1755
-    )  # the longer stretch
+    # The longer stretch.
+    assert table["cam03"].frames == (20, 90) and table["cam03"].camera.fx == 1755
     said = " ".join(notes)
     assert "cam02" in said and "quality 0" in said and "PINHOLE" in said and "frames 9 to 3" in said
 
@@ -114,22 +101,15 @@ def released_layout(tmp_path) -> Path:
 def test_prepare_takes_lens_and_scale_as_asked(released_layout, tmp_path):
     """A meta.json is read as given unless raw is asked for; pictures and depth stay as filmed, the
     camera tells."""
-    small = {"frames": 5, "exo_size": (112, 64), "ego_size": 64}
     for asked, lens in ((None, "pinhole"), ("raw", "opencv_fisheye")):
-        options = PrepareOptions(**small, exo_lens=asked, scale=1.5)
-        outcome = prepare(released_layout, tmp_path / str(asked), options, fractions={})
-        (record,) = read_manifest(outcome.manifest)
-        clip = read_clip(tmp_path / str(asked), record)
-        assert clip.take.depth.camera.lens == lens and record.depth_scale["scale"] == 1.5
-        assert (
-            torch.isfinite(clip.take.depth.depth_m).all()
-            and float(clip.take.depth.depth_m[0, 0, 0]) == 3.0
-        )
-        if (
-            lens != "pinhole"
-        ):  # 1761 px at 3840 wide, of which the video shows the middle at 1/33.75
-            assert clip.take.depth.camera.fx == pytest.approx(1765 / 33.75, rel=0.01)
-            assert clip.take.depth.camera.cx == pytest.approx((112 - 1) / 2, abs=0.6)
+        options = replace(SMALL, exo_size=(112, 64), ego_size=64, exo_lens=asked, scale=1.5)
+        (record,), _ = prepared(released_layout, tmp_path / str(asked), options)
+        depth = read_clip(tmp_path / str(asked), record).take.depth
+        assert depth.camera.lens == lens and record.depth_scale["scale"] == 1.5
+        assert torch.isfinite(depth.depth_m).all() and float(depth.depth_m[0, 0, 0]) == 3.0
+    # 1761 px at 3840 wide, of which the video shows the middle at 1/33.75.
+    assert depth.camera.fx == pytest.approx(1765 / 33.75, rel=0.01)
+    assert depth.camera.cx == pytest.approx((112 - 1) / 2, abs=0.6)
 
 
 def test_exact_is_a_preset_of_the_whole_way(released_layout, tmp_path):
@@ -142,16 +122,7 @@ def test_exact_is_a_preset_of_the_whole_way(released_layout, tmp_path):
     with refuses("stand-in"):
         PrepareOptions(depth="plane", scale="wearer")
     folder = released_layout / "room"
-    call = [
-        "--take",
-        str(folder),
-        "--frames",
-        "5",
-        "--preset",
-        "exact",
-        "--out",
-        str(tmp_path / "out"),
-    ]
+    call = f"--frames 5 --preset exact --out {tmp_path / 'out'} --take {folder}".split()
     assert main(call) == 0
     report = read_json(tmp_path / "out" / "report.json")
     assert (
@@ -211,7 +182,7 @@ def test_the_picked_head_lies_where_the_exact_lens_sees_it(raw_folder):
 def test_the_takes_own_table_goes_first_and_as_given_is_a_pinhole(raw_folder, takes, tmp_path):
     source = takes.copy_raw(raw_folder, tmp_path / "raw", lambda content: None)
     (derived,) = read_egoexo4d(source, [])
-    write_table(
+    write_lens_table(
         source / "takes" / derived.name / "trajectory" / "gopro_calibs.csv",
         row("cam01", 1700, (30, 60)),
         row("cam02", 1700, quality=0),

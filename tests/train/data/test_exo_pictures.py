@@ -4,7 +4,6 @@ memory."""
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import subprocess
 import sys
@@ -19,13 +18,12 @@ from egox_core.cameras.model import project
 from egox_core.video.reader import decode_frames
 from egox_train.data import exo_pictures
 from egox_train.data.clip_files import read_clip
-from egox_train.data.manifest import read_manifest
 from egox_train.data.prepare import prepare
-from egox_train.data.prepare_options import PrepareOptions
 from tests.paths import ROOT
+from tests.train.prepared_takes import SMALL, prepared
 
 SIZE = (224, 128)
-OPTIONS = PrepareOptions(frames=5, stride=5, exo_size=SIZE, ego_size=SIZE[1], depth="plane")
+OPTIONS = replace(SMALL, exo_size=SIZE, ego_size=SIZE[1], depth="plane")
 SCRIPT = """
 import sys, json
 from pathlib import Path
@@ -68,9 +66,8 @@ def test_an_upright_camera_is_fitted_whole(takes, tmp_path, exo_lens):
         frames=5,
         cameras={"cam01": (144, 256), "cam02": (256, 144)},
     )
-    prepare(source, tmp_path / "set", replace(OPTIONS, exo_lens=exo_lens), fractions={})
-    records = {r.exo_camera: r for r in read_manifest(tmp_path / "set" / "manifest.jsonl")}
-    report = json.loads((tmp_path / "set" / "report.json").read_text(encoding="utf-8"))
+    records, report = prepared(source, tmp_path / "set", replace(OPTIONS, exo_lens=exo_lens))
+    records = {r.exo_camera: r for r in records}
     notes = " ".join(report["notes"]["upenn_boulder_2"])
     assert "cam01: its picture of 144x256 is fitted whole" in notes and "cam02: its" not in notes
     for name, bars in (("cam01", True), ("cam02", False)):
@@ -123,15 +120,7 @@ def test_a_4k_video_needs_little_memory(takes, tmp_path, frames, height):
         folder="frame_aligned_videos",
     )
     run = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            SCRIPT,
-            str(source),
-            str(tmp_path / "set"),
-            str(frames),
-            str(height),
-        ],
+        [sys.executable, "-c", SCRIPT, *map(str, (source, tmp_path / "set", frames, height))],
         cwd=ROOT,
         capture_output=True,
         text=True,

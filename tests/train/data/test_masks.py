@@ -3,7 +3,6 @@ model, or nobody says."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 import torch
 
 from egox_core.cameras.model import CameraModel, project
+from egox_core.safe_files import read_json
 from egox_core.trajectory.poses import camera_centre, transform
 from egox_core.video.reader import decode_frames
 from egox_train.data import exo_pictures
@@ -20,27 +20,14 @@ from egox_train.data.depth_model import model_depth
 from egox_train.data.manifest import read_manifest
 from egox_train.data.mask_model import moving_labels, moving_masks
 from egox_train.data.prepare import prepare
-from egox_train.data.prepare_options import MOVING_CLASSES, PrepareOptions
+from egox_train.data.prepare_options import MOVING_CLASSES
 from egox_train.data.sources import list_takes
 from egox_train.takes.mask_files import find_mask, read_mask
 from tests.refusals import refuses
+from tests.train.prepared_takes import SMALL, TAKE, prepared, reasons
 
-FRAMES, SIZE, TAKE = 10, (112, 64), "cmu_bike08_2"
-OPTIONS = PrepareOptions(
-    frames=5, stride=5, exo_size=SIZE, ego_size=SIZE[1], depth="plane", device="cpu"
-)
-SYNTHETIC = PrepareOptions(frames=5, stride=5, exo_size=(64, 32), ego_size=32, device="cpu")
-
-
-@pytest.fixture(scope="module")
-def raw(takes, tmp_path_factory) -> Path:
-    """One take of ten frames, two cameras, in Ego-Exo4D's own layout."""
-    return takes.write_egoexo4d(
-        tmp_path_factory.mktemp("raw") / "raw",
-        TAKE,
-        frames=FRAMES,
-        cameras={"cam01": (224, 126), "cam02": (224, 126)},
-    )
+FRAMES, SIZE = 12, (112, 64)
+OPTIONS = replace(SMALL, exo_size=SIZE, ego_size=SIZE[1], depth="plane")
 
 
 def write_disc(
@@ -55,14 +42,6 @@ def write_disc(
     v, u = np.mgrid[: size[1], : size[0]]
     disc = (u - middle[0]) ** 2 + (v - middle[1]) ** 2 < 10**2
     np.savez_compressed(root / f"{name}.npz", mask=np.broadcast_to(disc, (frames, *disc.shape)))
-
-
-def records(root: Path) -> list:
-    return read_manifest(root / "manifest.jsonl")
-
-
-def report(root: Path) -> dict:
-    return json.loads((root / "report.json").read_text(encoding="utf-8"))
 
 
 def test_masks_go_into_the_clip_and_the_cloud(synthetic_takes, training_set, tmp_path):
@@ -82,46 +61,33 @@ def test_masks_go_into_the_clip_and_the_cloud(synthetic_takes, training_set, tmp
             other.exos[0].camera.stored_size,
             tuple(uv[0].tolist()),
         )
-    masked = replace(SYNTHETIC, mask_root=tmp_path / "masks")
-    prepare(synthetic_takes, tmp_path / "set", masked, fractions={"validation": 0.5})
-    record = next(r for r in records(tmp_path / "set") if r.take == take.name)
-    before = next(r for r in records(training_set) if r.clip == record.clip)
+    masked, how = replace(SMALL, mask_root=tmp_path / "masks"), {"fractions": {"validation": 0.5}}
+    records, report = prepared(synthetic_takes, tmp_path / "set", masked, **how)
+    record = next(r for r in records if r.take == take.name)
+    before = next(
+        r for r in read_manifest(training_set / "manifest.jsonl") if r.clip == record.clip
+    )
     assert (before.moving, record.moving) == ("depth file", "mask file")
     assert record.files["ego_prior.mp4"] != before.files["ego_prior.mp4"]
-    mask = read_mask(
-        find_mask(tmp_path / "masks", name),
-        exo_pictures.exo_pictures(view, take.layout, masked).maps(
-            ClipWindow(start=record.start, frames=5, step=1)
-        ),
-    )
-    assert bool(mask.any()) and torch.equal(
-        read_clip(tmp_path / "set", record).take.depth.dynamic, mask
-    )
-    assert report(tmp_path / "set")["moving"] == {"mask file": len(records(tmp_path / "set"))}
-    assert (
-        prepare(synthetic_takes, tmp_path / "set", masked, fractions={"validation": 0.5}).new == 0
-    )
-    write_disc(
-        tmp_path / "masks", name, len(take.ego_w2c), view.camera.stored_size
-    )  # another mask: made anew
-    assert (
-        prepare(synthetic_takes, tmp_path / "set", masked, fractions={"validation": 0.5}).new >= 1
-    )
+    window = ClipWindow(start=record.start, frames=5, step=1)
+    maps = exo_pictures.exo_pictures(view, take.layout, masked).maps(window)
+    mask = read_mask(find_mask(tmp_path / "masks", name), maps)
+    shown = read_clip(tmp_path / "set", record).take.depth.dynamic
+    assert bool(mask.any()) and torch.equal(shown, mask)
+    assert report["moving"] == {"mask file": len(records)}
+    assert prepare(synthetic_takes, tmp_path / "set", masked, **how).new == 0
+    write_disc(tmp_path / "masks", name, len(take.ego_w2c), view.camera.stored_size)  # another one
+    assert prepare(synthetic_takes, tmp_path / "set", masked, **how).new >= 1
 
 
 def test_nobody_says_what_moves_and_the_report_says_so(raw, tmp_path):
-    outcome = prepare(raw, tmp_path / "set", OPTIONS, fractions={})
-    assert {r.moving for r in records(tmp_path / "set")} == {"derived"}
-    assert report(tmp_path / "set")["moving"] == {"derived": outcome.clips}
-    assert any(
-        "4 of 4 clips" in warning and "--mask-root" in warning for warning in outcome.warnings
-    )
-    notes = report(tmp_path / "set")["notes"].get(TAKE, [])
-    (derived,) = [note for note in notes if "derived from change" in note]  # once, of all of them
-    first = records(tmp_path / "set")[0]
-    assert any(
-        derived == f"{first.clip} and {outcome.clips - 1} more: {note}" for note in first.notes
-    )
+    outcome = prepare(raw, tmp_path, OPTIONS, fractions={})
+    records, report = read_manifest(outcome.manifest), read_json(tmp_path / "report.json")
+    assert {r.moving for r in records} == {"derived"} and report["moving"] == {"derived": 4}
+    assert any("4 of 4 clips" in w and "--mask-root" in w for w in outcome.warnings)
+    # Once, of all of them.
+    (derived,) = [note for note in report["notes"][TAKE] if "derived from change" in note]
+    assert any(derived == f"{records[0].clip} and 3 more: {note}" for note in records[0].notes)
 
 
 @pytest.mark.parametrize(
@@ -146,21 +112,16 @@ def test_a_mask_that_does_not_fit_is_told_before_a_frame_is_decoded(
         return decode_frames(source, info, indices)
 
     monkeypatch.setattr(exo_pictures, "decode_frames", decode)
-    outcome = prepare(
-        raw, tmp_path / "set", replace(OPTIONS, mask_root=tmp_path / "masks"), fractions={}
-    )
-    assert outcome.clips == len(decoded) == 2 and set(decoded) == {"cam01"}
-    assert [(s["what"], said in s["why"]) for s in report(tmp_path / "set")["skipped"]] == [
-        ([f"{TAKE}__cam02"], True)
-    ]
-    (tmp_path / "masks" / f"{TAKE}__cam01.npz").unlink()
-    decoded.clear()
-    (tmp_path / "masks" / f"{TAKE}__cam02.npz").unlink(missing_ok=True)
+    options = replace(OPTIONS, mask_root=tmp_path / "masks")
+    records, report = prepared(raw, tmp_path / "set", options)
+    assert decoded == ["cam01"] * len(records) == ["cam01"] * 2
+    (skipped,) = reasons(report).items()
+    assert skipped[0] == f"{TAKE}__cam02" and said in skipped[1]
+    for file in options.mask_root.iterdir():
+        file.unlink()
     with refuses("no clip.*nothing of that name"):
-        prepare(
-            raw, tmp_path / "none", replace(OPTIONS, mask_root=tmp_path / "masks"), fractions={}
-        )
-    assert not decoded
+        prepare(raw, tmp_path / "none", options)
+    assert len(decoded) == 2
 
 
 def test_a_mask_changes_the_fit(depth_models):
@@ -189,10 +150,11 @@ def test_a_mask_changes_the_fit(depth_models):
 def test_a_mask_model_is_run(raw, mask_models, tmp_path):
     semantic, universal = mask_models
     options = replace(OPTIONS, mask_model=semantic, clips_per_camera=1)
-    prepare(raw, tmp_path / "set", options, fractions={})
-    assert {r.moving for r in records(tmp_path / "set")} == {"mask model"}
-    clips = [read_clip(tmp_path / "set", r) for r in records(tmp_path / "set")]
-    assert all(0 < float(clip.take.depth.dynamic.double().mean()) < 1 for clip in clips)
+    records, _ = prepared(raw, tmp_path / "set", options)
+    assert {r.moving for r in records} == {"mask model"}
+    for record in records:
+        moving = read_clip(tmp_path / "set", record).take.depth.dynamic
+        assert 0 < float(moving.double().mean()) < 1
     frames = (torch.rand(6, 32, 64, 3, generator=torch.Generator().manual_seed(0)) * 255).byte()
     people, floors = (
         moving_masks(replace(options, mask_classes=(c,)), frames, None) for c in ("person", "floor")
@@ -201,21 +163,16 @@ def test_a_mask_model_is_run(raw, mask_models, tmp_path):
     assert torch.equal(
         people[4:], moving_masks(options, frames[4:], None)
     )  # batches change nothing
-    assert (
-        0
-        < float(moving_masks(replace(options, mask_model=universal), frames, None).double().mean())
-        < 1
-    )
-    assert not bool(
-        moving_masks(
-            replace(options, mask_model=universal, mask_classes=("floor",)), frames, None
-        ).any()
-    )
-    with refuses("--mask-classes"):
-        prepare(raw, tmp_path / "none", replace(options, mask_classes=("cat",)))
+    other = replace(options, mask_model=universal)
+    assert 0 < float(moving_masks(other, frames, None).double().mean()) < 1
+    assert not moving_masks(replace(other, mask_classes=("floor",)), frames, None).any()
     (tmp_path / "empty").mkdir()
-    with refuses("architecture none"):
-        prepare(raw, tmp_path / "none", replace(options, mask_model=tmp_path / "empty"))
+    for said, bad in (
+        ("--mask-classes", {"mask_classes": ("cat",)}),
+        ("architecture none", {"mask_model": tmp_path / "empty"}),
+    ):
+        with refuses(said):
+            prepare(raw, tmp_path / "none", replace(options, **bad))
     with refuses("one of the two"):
         replace(options, mask_root=tmp_path)
     assert not (tmp_path / "none").exists()

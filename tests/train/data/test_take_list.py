@@ -11,12 +11,12 @@ from egox_core.safe_files import read_json, write_json
 from egox_train.data.egoexo4d import read_egoexo4d
 from egox_train.data.manifest import SPLITS, read_manifest, split_lists
 from egox_train.data.prepare import prepare
-from egox_train.data.prepare_options import PrepareOptions
 from egox_train.data.take_list import read_take_list, room_of_name
 from tests.refusals import refuses
+from tests.train.prepared_takes import SMALL, TAKE, prepared
 from train_egox import main
 
-OPTIONS = PrepareOptions(frames=5, stride=5, exo_size=(112, 64), ego_size=64, depth="plane")
+OPTIONS = replace(SMALL, exo_size=(112, 64), ego_size=64, depth="plane")
 FRAMES = 30  # a second
 
 
@@ -47,30 +47,6 @@ def write_list(root: Path, *takes: dict) -> None:
     write_json(root / "takes.json", entries)
 
 
-def write_lenses(file: Path, **focal: float) -> None:
-    """gopro_calibs.csv with the documented columns, cameras by name with their raw focal length in
-    px."""
-    columns = [
-        "cam_uid",
-        "graph_uid",
-        *(f"t{axis}_world_cam" for axis in "xyz"),
-        *(f"q{axis}_world_cam" for axis in "xyzw"),
-        "image_width",
-        "image_height",
-        "intrinsics_type",
-        *(f"intrinsics_{i}" for i in range(8)),
-        "start_frame_idx",
-        "end_frame_idx",
-        "quality",
-    ]
-    lines = [
-        f"{name},g,0,0,0,0,0,0,1,3840,2160,KANNALABRANDTK3,{f},{f},1920,1080,0.04,0.06,-0.06,0.02,-1,-1,1.0"
-        for name, f in focal.items()
-    ]
-    file.parent.mkdir(parents=True)
-    file.write_text("\n".join((",".join(columns), *lines)) + "\n", encoding="utf-8")
-
-
 def splits(root: Path) -> dict[str, str]:
     """Take -> split."""
     return {
@@ -86,78 +62,53 @@ def notes(root: Path, take: str) -> str:
 
 def test_clips_stay_within_the_task_and_the_annotators_camera_goes_first(takes, tmp_path):
     """The csv of raw lenses and takes.json in the documented columns, together."""
-    source = takes.write_egoexo4d(
-        tmp_path / "raw",
-        "cmu_bike08_2",
-        frames=FRAMES,
-        cameras={"cam01": (112, 64), "cam02": (112, 64)},
-    )
-    write_list(
-        source,
-        {
-            "take_name": "cmu_bike08_2",
-            "task_start_sec": 0.21,
-            "task_end_sec": 0.6,
-            "best_exo": "cam02",
-        },
-    )
-    write_lenses(
-        source / "takes" / "cmu_bike08_2" / "trajectory" / "gopro_calibs.csv",
-        cam01=1761.28,
-        cam02=1700,
+    cameras = dict.fromkeys(("cam01", "cam02"), (112, 64))
+    source = takes.write_egoexo4d(tmp_path / "raw", TAKE, frames=FRAMES, cameras=cameras)
+    times = {"task_start_sec": 0.21, "task_end_sec": 0.6}
+    write_list(source, {"take_name": TAKE, "best_exo": "cam02", **times})
+    takes.write_lens_table(
+        source / "takes" / TAKE / "trajectory" / "gopro_calibs.csv",
+        *(
+            f"{name},g,0,0,0,0,0,0,1,3840,2160,KANNALABRANDTK3,{f},{f},1920,1080,0.04,0.06,-0.06,0.02,-1,-1,1.0"
+            for name, f in (("cam01", 1761.28), ("cam02", 1700))
+        ),
     )
     (take,) = read_egoexo4d(source, [])
-    assert (take.task_s, take.best_exo, take.room) == (
-        (0.21, 0.6),
-        "cam02",
-        "physical_setting_uid 97",
-    )
+    facts = (take.task_s, take.best_exo, take.room)
+    assert facts == ((0.21, 0.6), "cam02", "physical_setting_uid 97")
     assert [e.camera.fx for e in take.exos] == [1761.28, 1700]
     outcome = prepare(source, tmp_path / "set", OPTIONS)
     records = read_manifest(outcome.manifest)
     assert {(r.room, r.task) for r in records} == {("physical_setting_uid 97", "Bike Repair")}
-    assert {r.start for r in records} == {7, 12} and not any(
-        "QR code" in warning for warning in outcome.warnings
-    )  # frames 7 to 18
+    assert {r.start for r in records} == {7, 12}  # frames 7 to 18
+    assert not any("QR code" in warning for warning in outcome.warnings)
     assert {r.rank for r in records if r.exo_camera == "cam02"} == {1}
-    assert "frames 7 to 18 of 30" in notes(tmp_path / "set", "cmu_bike08_2")
-    alone = prepare(
-        source, tmp_path / "alone", replace(OPTIONS, task_s=(0.5, 9.0))
-    )  # what is asked for wins
-    assert {r.start for r in read_manifest(alone.manifest)} == {15, 20, 25}
+    assert "frames 7 to 18 of 30" in notes(tmp_path / "set", TAKE)
+    # What is asked for wins.
+    alone, _ = prepared(source, tmp_path / "alone", replace(OPTIONS, task_s=(0.5, 9.0)))
+    assert {r.start for r in alone} == {15, 20, 25}
 
 
 def test_without_a_task_there_is_a_warning_and_task_fills_in(takes, tmp_path, capsys):
-    source = takes.write_egoexo4d(tmp_path / "raw", "cmu_bike08_2", frames=FRAMES)
+    source = takes.write_egoexo4d(tmp_path / "raw", TAKE, frames=FRAMES)
     takes.write_egoexo4d(source, "cmu_bike08_3", frames=FRAMES)
-    call = [
-        "prepare",
-        str(source),
-        str(tmp_path / "set"),
-        "--frames",
-        "5",
-        "--stride",
-        "5",
-        "--size",
-        "112x64",
-        "--depth",
-        "plane",
-    ]
+    call = f"prepare {source} {tmp_path / 'set'} --frames 5 --stride 5 --size 112x64 --depth plane"
+    call = call.split()
     assert main(call) == 0
     assert "warning: 2 of 2 takes" in capsys.readouterr().out and "QR code" in notes(
         tmp_path / "set", "cmu_bike08_3"
     )
     write_list(
         source,
-        {"take_name": "cmu_bike08_2", "task_start_sec": 0.5, "task_end_sec": 0.8},
+        {"take_name": TAKE, "task_start_sec": 0.5, "task_end_sec": 0.8},
         {"take_name": "cmu_bike08_3"},
     )
     assert main([*call, "--task", "0", "0.4"]) == 0
     assert "QR code" not in capsys.readouterr().out
     starts = {(r.take, r.start) for r in read_manifest(tmp_path / "set" / "manifest.jsonl")}
     assert starts == {
-        ("cmu_bike08_2", 15),
-        ("cmu_bike08_2", 20),
+        (TAKE, 15),
+        (TAKE, 20),
         ("cmu_bike08_3", 0),
         ("cmu_bike08_3", 5),
     }
@@ -165,7 +116,7 @@ def test_without_a_task_there_is_a_warning_and_task_fills_in(takes, tmp_path, ca
 
 
 def test_a_file_that_is_no_such_list_is_refused(takes, tmp_path):
-    source = takes.write_egoexo4d(tmp_path / "raw", "cmu_bike08_2", frames=5)
+    source = takes.write_egoexo4d(tmp_path / "raw", TAKE, frames=5)
     (source / "takes.json").write_text('{"takes": []}', encoding="utf-8")
     with refuses("takes.json"):
         prepare(source, tmp_path / "set", OPTIONS)
@@ -185,10 +136,10 @@ def test_two_takes_of_one_capture_share_a_split(takes, tmp_path):
     """By takes.json, or else by name; whatever the seed. A folder that is no split of the dataset's
     says nothing."""
     source = tmp_path / "raw"
-    for name in ("cmu_bike08_2", "cmu_bike08_3", "cmu_bike09_1", "cmu_bike10_1"):
+    for name in (TAKE, "cmu_bike08_3", "cmu_bike09_1", "cmu_bike10_1"):
         takes.write_egoexo4d(source, name, frames=5, split="all")
     seen = set()
-    for seed in range(8):
+    for seed in range(3):
         prepare(
             source,
             tmp_path / "set",
@@ -197,7 +148,7 @@ def test_two_takes_of_one_capture_share_a_split(takes, tmp_path):
             split_seed=seed,
         )
         of = splits(tmp_path / "set")
-        assert of["cmu_bike08_2"] == of["cmu_bike08_3"] and set(of.values()) == set(SPLITS)
+        assert of[TAKE] == of["cmu_bike08_3"] and set(of.values()) == set(SPLITS)
         seen.add(tuple(sorted(of.items())))
     assert len(seen) > 1
     write_list(
@@ -205,39 +156,39 @@ def test_two_takes_of_one_capture_share_a_split(takes, tmp_path):
         *(
             {"take_name": n, "physical_setting_uid": u}
             for n, u in (
-                ("cmu_bike08_2", 1),
+                (TAKE, 1),
                 ("cmu_bike08_3", 1),
                 ("cmu_bike09_1", 2),
                 ("cmu_bike10_1", 1),
             )
         ),
     )
-    for seed in range(4):
+    for seed in range(2):
         prepare(source, tmp_path / "set", OPTIONS, fractions={"validation": 0.4}, split_seed=seed)
         of = splits(tmp_path / "set")
-        assert of["cmu_bike08_2"] == of["cmu_bike10_1"] != of["cmu_bike09_1"]
+        assert of[TAKE] == of["cmu_bike10_1"] != of["cmu_bike09_1"]
 
 
 def test_the_datasets_own_splits_count_and_train_is_never_empty(takes, tmp_path):
     source = tmp_path / "raw"
     for name, split in (
-        ("cmu_bike08_2", "train"),
+        (TAKE, "train"),
         ("cmu_bike08_3", "test"),
         ("cmu_bike09_1", "val"),
     ):
         takes.write_egoexo4d(source, name, frames=5, split=split)
     prepare(source, tmp_path / "set", OPTIONS, fractions={})
     assert splits(tmp_path / "set") == {
-        "cmu_bike08_2": "train",
+        TAKE: "train",
         "cmu_bike08_3": "test",
         "cmu_bike09_1": "validation",
     }
     prepare(source, tmp_path / "set", OPTIONS, fractions={}, splits="rooms")
     assert set(splits(tmp_path / "set").values()) == {"train"}
-    alone = takes.write_egoexo4d(tmp_path / "alone", "cmu_bike08_2", frames=5, split="test")
+    alone = takes.write_egoexo4d(tmp_path / "alone", TAKE, frames=5, split="test")
     prepare(alone, tmp_path / "one", OPTIONS)
-    assert splits(tmp_path / "one") == {"cmu_bike08_2": "train"}
-    assert "its dataset has it in test" in notes(tmp_path / "one", "cmu_bike08_2")
+    assert splits(tmp_path / "one") == {TAKE: "train"}
+    assert "its dataset has it in test" in notes(tmp_path / "one", TAKE)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -255,7 +206,7 @@ def test_no_room_stands_on_both_sides(seed):
 
 
 def test_a_recording_by_its_takes_name():
-    assert [room_of_name(n) for n in ("cmu_bike08_2", "sfu_covid_009_4", "kitchen", "_3")] == [
+    assert [room_of_name(n) for n in (TAKE, "sfu_covid_009_4", "kitchen", "_3")] == [
         "cmu_bike08",
         "sfu_covid_009",
         "kitchen",

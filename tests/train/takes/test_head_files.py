@@ -70,6 +70,10 @@ def openpose_frames(marks: np.ndarray, take: SyntheticTake) -> list[dict]:
     return frames
 
 
+def headpose(folder: Path, points: Path, *more: str) -> int:
+    return main(["headpose", str(folder), "--keypoints", str(points), *more])
+
+
 def distance(folder: Path, take: SyntheticTake) -> float:
     path = read_trajectory(folder / HEAD_TRAJECTORY, take.ego_camera)
     assert path.guessed is not None and path.guessed.shape == (9,)
@@ -81,53 +85,45 @@ def test_a_folder_of_openpose_files(folder, take, marks, capsys):
     points.mkdir()
     for t, frame in enumerate(openpose_frames(marks, take)):
         write_json(points / f"exo_{t:012d}_keypoints.json", frame)
-    assert main(["headpose", str(folder), "--keypoints", str(points)]) == 0
+    assert headpose(folder, points) == 0
     assert "the turn is a guess" in capsys.readouterr().out
     assert distance(folder, take) < 0.06
-    assert main(["headpose", str(folder), "--keypoints", str(points)]) == 2
+    assert headpose(folder, points) == 2
     assert "--replace" in capsys.readouterr().err
-    assert (
-        main(
-            [
-                "headpose",
-                str(folder),
-                "--keypoints",
-                str(points),
-                "--replace",
-                "--mount",
-                "between the eyes",
-            ]
-        )
-        == 0
-    )
+    assert headpose(folder, points, "--replace", "--mount", "between the eyes") == 0
 
 
 def test_clicks_say_what_the_wearer_looks_at(folder, take, marks, capsys):
     points = folder.parent / "points.json"
     write_json(points, openpose_frames(marks, take))
-    command = ["headpose", str(folder), "--keypoints", str(points), "--replace"]
     frame, world = 4, take.ego_w2c.new_tensor([0.0, 0.0, 0.0])
     ahead = invert(take.ego_w2c)[frame] @ torch.tensor([0, 0, 1.0, 1.0], dtype=torch.float64)
     seen = transform(take.exo_w2c.reshape(-1, 3, 4)[0], ahead[None] + world)
     (u, v), _ = (value[0] for value in project(take.exo_camera, seen))
     click = f"{frame},{float(u.clamp(0, 223)):.1f},{float(v.clamp(0, 127)):.1f}"
-    assert main([*command, "--look-at", click]) == 0
+    assert headpose(folder, points, "--replace", "--look-at", click) == 0
     looks = read_json(folder / HEAD_TRAJECTORY)["looks"]
     path = read_trajectory(folder / HEAD_TRAJECTORY, take.ego_camera)
     aim = torch.tensor(looks[0]["point"], dtype=torch.float64) - camera_centre(path.w2c)[frame]
     assert [look["frame"] for look in looks] == [frame]
     assert float(path.w2c[frame, 2, :3] @ aim / aim.norm()) == pytest.approx(1)
     for bad, message in (("99,5,5", "outside the video"), ("0,900,5", "outside the video")):
-        assert main([*command, "--look-at", bad]) == 2 and message in capsys.readouterr().err
+        assert (
+            headpose(folder, points, "--replace", "--look-at", bad) == 2
+            and message in capsys.readouterr().err
+        )
     (folder / DEPTH).unlink()
-    assert main([*command, "--look-at", click]) == 2 and "no depth" in capsys.readouterr().err
+    assert (
+        headpose(folder, points, "--replace", "--look-at", click) == 2
+        and "no depth" in capsys.readouterr().err
+    )
 
 
 def test_one_file_and_no_depth(folder, take, marks, capsys):
     (folder / DEPTH).unlink()
     points = folder.parent / "points.json"
     write_json(points, openpose_frames(marks, take))
-    assert main(["headpose", str(folder), "--keypoints", str(points)]) == 0
+    assert headpose(folder, points) == 0
     assert "note: no depth" in capsys.readouterr().out and distance(folder, take) < 0.35
 
 
@@ -145,8 +141,8 @@ def test_a_body_models_npz_into_meta_json(folder, take, marks):
         image_size=np.array([128, 224]),
     )
     before = read_json(folder / META)
-    assert main(["headpose", str(folder), "--keypoints", str(points), "--meta"]) == 2
-    assert main(["headpose", str(folder), "--keypoints", str(points), "--meta", "--replace"]) == 0
+    assert headpose(folder, points, "--meta") == 2
+    assert headpose(folder, points, "--meta", "--replace") == 0
     after = read_json(folder / META)
     kept = before.keys() - {"ego_intrinsics"}  # written anew with all its digits
     assert {k: after[k] for k in kept} == {k: before[k] for k in kept} and after[
@@ -170,5 +166,5 @@ def test_other_keypoints_are_refused(folder, take, marks, capsys, frames, messag
     content = [{"people": []}] * 9 if frames < 0 else (content * 2)[:frames]
     points = folder.parent / "points.json"
     write_json(points, content)
-    assert main(["headpose", str(folder), "--keypoints", str(points)]) == 2
+    assert headpose(folder, points) == 2
     assert message in capsys.readouterr().err and not (folder / HEAD_TRAJECTORY).exists()

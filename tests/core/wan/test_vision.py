@@ -1,0 +1,32 @@
+"""CLIP vision: the picture that it sees."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from egox_core.wan.vision import VisionEncoder
+
+
+@pytest.mark.parametrize("size", [(28, 61), (61, 28), (56, 120)])
+def test_clip_sees_the_middle_of_the_shortest_edge_as_its_own_processor_does(tmp_path, size):
+    """A picture for each training cache; the embedding is the last hidden state but one."""
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    layers = {"num_hidden_layers": 3, "num_attention_heads": 2}
+    config = transformers.CLIPVisionConfig(
+        hidden_size=16, intermediate_size=32, image_size=28, patch_size=14, **layers
+    )
+    model = transformers.CLIPVisionModel(config).eval()
+    model.save_pretrained(tmp_path)
+    coarse = np.random.default_rng(0).integers(0, 256, (*(n // 4 for n in size), 3), np.uint8)
+    picture = np.pad(coarse.repeat(4, 0).repeat(4, 1), [(0, n % 4) for n in size] + [(0, 0)])
+    processor = transformers.CLIPImageProcessor(size={"shortest_edge": 28}, crop_size=28)
+    with torch.no_grad():
+        expected = model(
+            **processor(images=picture, return_tensors="pt"), output_hidden_states=True
+        ).hidden_states[-2][0]
+    found = VisionEncoder(tmp_path).encode(torch.from_numpy(picture)[None] / 255)
+    assert found.shape == (5, 16)
+    torch.testing.assert_close(found, expected, atol=2e-2 if min(size) > 28 else 1e-4, rtol=0)
