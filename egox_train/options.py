@@ -47,8 +47,8 @@ def add_dataclass_arguments(
             kinds = [kind for kind in get_args(hint) if kind is not type(None)]
         if hint is bool:
             words["action"] = "store_true"
-        elif choices := values or get_args(kinds[0]) * (get_origin(kinds[0]) is Literal):
-            words["choices"] = tuple(choices)
+        elif values or ("type" not in words and get_origin(kinds[0]) is Literal):
+            words["choices"] = tuple(values or get_args(kinds[0]))
         else:
             name = flag.upper().replace("-", "_")
             words = {"type": kinds[0], "metavar": name, **words}

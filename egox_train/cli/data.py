@@ -167,8 +167,8 @@ def prepare_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_prepare(args: argparse.Namespace, progress: Progress) -> int:
     from ..data.dry_run import dry_run
-    from ..data.parts import REPORT
     from ..data.prepare import prepare
+    from ..data.set_files import REPORT
 
     metric, relative, *more = (*(args.depth_model or ()), None, None)
     if len(more) > 2:
@@ -229,8 +229,8 @@ def join_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_join(args: argparse.Namespace, progress: Progress) -> int:
-    from ..data.parts import REPORT
     from ..data.prepare import join
+    from ..data.set_files import REPORT
 
     _say_prepared(join(args.out), args.out / REPORT)
     return 0

@@ -13,7 +13,7 @@ from egox_core.types import GgaGeometry
 from egox_core.wan.latents import denormalise_latent, normalise_latent
 from egox_core.wan.vision import embedding_picture
 
-from ..options import CacheSettings
+from ..options import CacheSettings, Rays
 from ..wan.text import TextEncoder, make_text_encoder
 from ..wan.vae import VaeEncoder
 from ..wan.vision import VisionEncoder
@@ -72,7 +72,7 @@ def clip_tensors(clip: Clip, settings: CacheSettings) -> dict[str, Tensor]:
     }
 
 
-def clip_geometry(clip: Clip, rays: Literal[RayMode, "trainer"]) -> GgaGeometry:
+def clip_geometry(clip: Clip, rays: Rays) -> GgaGeometry:
     """GGA directions of a clip, in a few MB (never the L x L map)."""
     record = clip.record
     geometry = gga_geometry(

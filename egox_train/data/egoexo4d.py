@@ -10,7 +10,8 @@
 
 The annotation's exo intrinsics are those of undistorted pictures (3840x2160, recognised by the
 principal point); the raw lens comes from the table or, without it, from them
-(:mod:`egox_core.cameras.gopro`). The wearer's pose is given a frame, and may be null or missing."""
+(:mod:`egox_core.cameras.gopro`). The wearer's pose is given per frame, and may be null or
+missing."""
 
 from __future__ import annotations
 
@@ -41,7 +42,7 @@ EGO_PREFIX = "aria"
 CALIBRATION = "trajectory/online_calibration.jsonl"
 EGO_STREAM = "_214-1"  # Aria's RGB camera
 MAX_ANNOTATION_BYTES = 512 * 2**20  # an hour of poses
-MOST_FRAMES = 10**6  # nine hours: more is a damaged number, and would ask for that much memory
+MAX_FRAMES = 10**6  # nine hours: more is a damaged number, and would ask for that much memory
 EXO_CALIBRATION = "trajectory/gopro_calibs.csv"
 OFFICIAL_SPLITS: dict[str, Split] = {"train": "train", "val": "validation", "test": "test"}
 """Our splits by the folder that holds a take's annotation."""
@@ -315,11 +316,11 @@ def _ego_poses(ego: Mapping, take: str, notes: list[str]) -> Tensor:  # [T, 3, 4
             fix="download the annotation again",
         ) from error
     count = max(frames) + 1
-    if not 0 < count <= MOST_FRAMES:
+    if not 0 < count <= MAX_FRAMES:
         raise EgoXInputError(
             f"take {take}",
             got=f"a last pose of frame {count - 1}",
-            expected=f"one from 0 to {MOST_FRAMES - 1}",
+            expected=f"one from 0 to {MAX_FRAMES - 1}",
             fix="download the annotation again",
         )
     out = torch.full((count, 3, 4), math.nan, dtype=torch.float64)

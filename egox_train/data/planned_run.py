@@ -17,10 +17,10 @@ from .captions import read_captions
 from .clip_masks import check_mask_source
 from .egoexo4d import NO_TASK
 from .manifest import check_fractions
-from .parts import Part, SplitSource
 from .plan import TakeJob, TakePlan, most_of, plan_take
 from .prepare_options import PrepareOptions
 from .raw_take import RawTake
+from .set_files import Part, SplitSource
 from .sources import list_takes
 
 logger = logging.getLogger(__name__)

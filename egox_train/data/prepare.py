@@ -19,7 +19,9 @@ from egox_core.safe_files import clear_leftovers
 from ..parallel import RemoteModels, remote_models, run_items, with_failures
 from .clip_writer import ClipJob, OpenMaps, make_clip
 from .manifest import ClipRecord, read_manifest
-from .parts import (
+from .planned_run import plan_run
+from .prepare_options import PrepareOptions
+from .set_files import (
     MANIFEST,
     Part,
     SplitSource,
@@ -29,12 +31,10 @@ from .parts import (
     write_lists,
     write_part,
 )
-from .planned_run import plan_run
-from .prepare_options import PrepareOptions
 
 KEPT_EVERY_S = 30.0
 """Between two writings of manifest and splits; more where one takes long."""
-MOST_ALIKE = 20
+MAX_ALIKE = 20
 """Failures of the file system of one kind after which nothing more is tried."""
 SYSTEM_ERROR = re.compile(r"(\w*Error: \[Errno \d+\] [^:]*)")
 
@@ -137,7 +137,7 @@ def prepare(
                 if error:
                     own.skipped.append((jobs[index].name, error))
                     failed[_kind(error)] += 1
-                    if failed[_kind(error)] >= MOST_ALIKE and _kind(error):
+                    if failed[_kind(error)] >= MAX_ALIKE and _kind(error):
                         break
                 else:
                     own.records += result.records
@@ -182,7 +182,7 @@ def join(root: Path) -> PrepareOutcome:
     """The set of all parts that are in ``root``.
 
     Raises:
-        EgoXInputError: as :func:`.parts.join_parts`; no clip in any.
+        EgoXInputError: as :func:`.set_files.join_parts`; no clip in any.
     """
     whole = join_parts(root)
     if not whole.records:

@@ -7,12 +7,12 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from egox_core.errors import EgoXInputError, needs_package
 from egox_core.metrics.image import check_pair
 from egox_core.wan.weights import read_header
 
+from ..wan.vision import clip_pixels
 from ..wan.weights import open_model_folder
 from .columns import CLIP_WEIGHTS, LPIPS_WEIGHTS
 
@@ -117,22 +117,5 @@ class ClipImage:
         )
 
     def _embed(self, frames: Tensor) -> Tensor:
-        """CLIP's own preparation: shortest side to the model's, centre crop, its mean and
-        deviation."""
-        from ..wan.vision import MEAN, STD
-
-        size, frames = self.model.config.image_size, frames.to(self.device)
-        height, width = frames.shape[1:3]
-        scale = size / min(height, width)
-        resized = interpolate(
-            frames.float().movedim(-1, 1),
-            size=(round(height * scale), round(width * scale)),
-            mode="bicubic",
-            antialias=True,
-            align_corners=False,
-        ).clamp(0, 1)
-        top, left = (resized.shape[-2] - size) // 2, (resized.shape[-1] - size) // 2
-        mean, std = (torch.tensor(x, device=self.device).view(1, 3, 1, 1) for x in (MEAN, STD))
-        return self.model(
-            (resized[..., top : top + size, left : left + size] - mean) / std
-        ).image_embeds.cpu()
+        pixels = clip_pixels(frames.to(self.device), self.model.config.image_size)
+        return self.model(pixels).image_embeds.cpu()

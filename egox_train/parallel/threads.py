@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import torch
 
-MOST_THREADS = 8  # more would mostly wait for the interpreter's lock
+MAX_THREADS = 8  # more would mostly wait for the interpreter's lock
 Result = TypeVar("Result")
 
 
@@ -31,7 +31,7 @@ def single_threaded() -> Generator[int]:
 def map_chunks(work: Callable[[int], Result], count: int, workers: int) -> Iterator[Result]:
     """``work(0)`` ... ``work(count - 1)``, in order; an error or a caller that stops early leaves
     no thread behind."""
-    pool = ThreadPoolExecutor(max_workers=max(1, min(workers, MOST_THREADS)))
+    pool = ThreadPoolExecutor(max_workers=max(1, min(workers, MAX_THREADS)))
     try:
         yield from pool.map(work, range(count))
     finally:

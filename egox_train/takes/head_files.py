@@ -49,7 +49,7 @@ MHR_KEYS = (
     "focal_length",
     "image_size",
 )
-MOST_JSON_BYTES = 512 * 2**20  # whole-body keypoints of an hour
+MAX_JSON_BYTES = 512 * 2**20  # whole-body keypoints of an hour
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,8 +226,8 @@ def keypoint_frames(path: Path) -> int:
 def read_keypoints(
     path: Path, size: tuple[int, int], *, person: int | None = None, mask: Tensor | None = None
 ) -> HeadPoints:
-    """The wearer's head points in a folder of OpenPose JSON files (one a frame), one JSON file, or
-    an MHR npz.
+    """The wearer's head points in a folder of OpenPose JSON files (one per frame), one JSON file,
+    or an MHR npz.
 
     The npz has the names of SAM 3D Body's payload, each with a leading axis of frames and, where
     several people are known, a second one of people: ``pred_keypoints_3d`` [T, (P,) 70, 3],
@@ -263,7 +263,7 @@ def _openpose_files(folder: Path) -> list[Path]:
 
 
 def _openpose_list(path: Path) -> list:
-    content = read_json(path, "keypoints", limit=MOST_JSON_BYTES)
+    content = read_json(path, "keypoints", limit=MAX_JSON_BYTES)
     if isinstance(content, Mapping) and isinstance(content.get("frames"), list):
         content = content["frames"]
     if not isinstance(content, list) or not content:

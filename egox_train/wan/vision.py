@@ -19,6 +19,32 @@ STD = (0.26862954, 0.26130258, 0.27577711)
 HEAD_WIDTH = 80  # of ViT-H/14
 
 
+def clip_pixels(
+    pictures: Tensor,  # [N, H, W, 3] float 0...1
+    size: int,  # px
+    twice_rescaled: bool = False,  # as the released trainer does (quirks 39)
+) -> Tensor:  # [N, 3, size, size] float32
+    """What CLIP sees: the shortest edge at ``size``, the middle square, its mean and deviation."""
+    pictures = pictures.float().movedim(-1, 1)
+    height, width = pictures.shape[-2:]
+    scale = size / min(height, width)
+    pictures = interpolate(
+        pictures,
+        size=(max(size, round(height * scale)), max(size, round(width * scale))),
+        mode="bicubic",
+        antialias=True,
+        align_corners=False,
+    )
+    # As the host and the released code hand it on: bytes.
+    pictures = (pictures.clamp(0, 1) * 255).round() / 255
+    top, left = (pictures.shape[-2] - size) // 2, (pictures.shape[-1] - size) // 2
+    pictures = pictures[..., top : top + size, left : left + size]
+    if twice_rescaled:
+        pictures = pictures / 255
+    mean, std = (torch.tensor(x, device=pictures.device).view(1, 3, 1, 1) for x in (MEAN, STD))
+    return (pictures - mean) / std
+
+
 class VisionEncoder:
     """CLIP vision from a folder or ComfyUI's single file (quirks 26, 28: shortest edge resized,
     centre crop, hidden state -2).
@@ -44,24 +70,8 @@ class VisionEncoder:
         twice_rescaled: bool = False,  # as the released trainer does (quirks 39)
     ) -> Tensor:  # [tokens, width] float32, on the CPU
         """The embedding of one picture."""
-        picture = picture.float().movedim(-1, 1)
-        height, width = picture.shape[-2:]
-        scale = self.size / min(height, width)
-        size = (max(self.size, round(height * scale)), max(self.size, round(width * scale)))
-        picture = interpolate(
-            picture, size=size, mode="bicubic", antialias=True, align_corners=False
-        )
-        picture = (
-            picture.clamp(0, 1) * 255
-        ).round() / 255  # as the host and the released code hand it on: bytes
-        top, left = (size[0] - self.size) // 2, (size[1] - self.size) // 2
-        picture = picture[..., top : top + self.size, left : left + self.size]
-        if twice_rescaled:
-            picture = picture / 255
-        mean, std = (torch.tensor(x).view(1, 3, 1, 1) for x in (MEAN, STD))
-        out = self.model(
-            ((picture - mean) / std).to(self.device, self.dtype), output_hidden_states=True
-        )
+        pixels = clip_pixels(picture, self.size, twice_rescaled).to(self.device, self.dtype)
+        out = self.model(pixels, output_hidden_states=True)
         return out.hidden_states[-2][0].float().cpu()
 
 

@@ -40,7 +40,7 @@ LATER_OPTIONS = (
 )
 """Off by default, so that every take of an older seed stays what it was, its file's text too."""
 
-MOST_EXO_VIEWS = 4
+MAX_EXO_VIEWS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,11 +157,11 @@ class SyntheticSpec:
                 expected="0.5...2.5",
                 fix="1 is the size of everyday things",
             )
-        if not 1 <= self.exo_views <= MOST_EXO_VIEWS:
+        if not 1 <= self.exo_views <= MAX_EXO_VIEWS:
             raise EgoXInputError(
                 "synthetic take: exo_views",
                 got=self.exo_views,
-                expected=f"1...{MOST_EXO_VIEWS}",
+                expected=f"1...{MAX_EXO_VIEWS}",
                 fix="a camera has a quarter of the circle to itself",
             )
         most_m = 0.15 if self.exo_path == "wander" else 1.0

@@ -21,7 +21,7 @@ from egox_core.scene.build import build_scene
 from egox_core.types import DepthVideo, GgaGeometry
 from lab.drawn import DepthErrors, SyntheticSpec, SyntheticTake, make_take, with_errors
 
-from .settings import FIRST_SEED, MOST_CLIPS, ClipSettings, Split
+from .settings import FIRST_SEED, MAX_CLIPS, ClipSettings, Split
 
 CLIPS_PER_SHARD = 16
 VIDEOS = ("exo", "ego", "prior")
@@ -112,9 +112,9 @@ def make_clips(
         ValueError: the folder holds clips of other settings, or more clips than the split has
         seeds.
     """
-    if count > MOST_CLIPS[split]:
+    if count > MAX_CLIPS[split]:
         raise ValueError(
-            f"{split}: {count} clips, but only {MOST_CLIPS[split]} seeds; ask for fewer"
+            f"{split}: {count} clips, but only {MAX_CLIPS[split]} seeds; ask for fewer"
         )
     values = {
         name: list(value) if isinstance(value, tuple) else value

@@ -15,7 +15,7 @@ Split = Literal["train", "validation", "test"]
 FIRST_SEED: Mapping[str, int] = {"train": 100_000, "validation": 900_000, "test": 950_000}
 """First scene seed of each split; the splits share none."""
 
-MOST_CLIPS: Mapping[str, int] = {"train": 800_000, "validation": 50_000, "test": 50_000}
+MAX_CLIPS: Mapping[str, int] = {"train": 800_000, "validation": 50_000, "test": 50_000}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -47,7 +47,7 @@ def tiny() -> ModuleType:
 @pytest.fixture(scope="session")
 def networks() -> ModuleType:
     """The module that makes the networks of metrics."""
-    return _load("random_networks")
+    return import_module("tests.train.random_networks")
 
 
 @pytest.fixture(scope="session")

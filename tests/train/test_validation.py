@@ -71,21 +71,6 @@ def test_a_validation_that_fails_is_noted_and_training_goes_on(
     assert all(torch.equal(plain[k], own[k]) for k in plain)
 
 
-def test_a_clip_that_cannot_be_read_does_not_end_the_run(workplace, tiny):
-    config = tiny.config(workplace, steps=4, **EVERY_2)
-    lost = workplace / "cache" / "shard-00005.safetensors"  # a validation clip's
-
-    def lose(done: int, total: int, stage: str) -> None:
-        if done == 3:
-            lost.unlink()
-
-    assert train(config, progress=lose).finished
-    assert (
-        "shard-00005"
-        in [line for line in tiny.curve(workplace / "run") if "note" in line][0]["note"]
-    )
-
-
 def test_killed_between_save_and_validation_ends_like_never_killed(workplace, tiny, monkeypatch):
     class Killed(BaseException):
         """Exception that no handler of errors may swallow, as a signal."""

@@ -50,7 +50,6 @@ def test_the_slow_error_has_the_asked_spread_and_reach():
         return float((other * own).mean())
 
     quarter = HEIGHT // 4
-    assert alike(unit[:, :, 1:], unit[:, :, :-1]) > 0.99  # nothing from pixel to pixel
     assert alike(unit[..., quarter:], unit[..., :-quarter]) == pytest.approx(
         0.61, abs=0.08
     )  # exp(-1/2)

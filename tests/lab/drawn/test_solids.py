@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 
@@ -12,7 +11,6 @@ from lab.drawn import SyntheticSpec
 from lab.drawn.casting import Bounds, RayBundle, first_hits, tile_picture, visible_tiles
 from lab.drawn.layout import draw_layout
 from lab.drawn.solids import distance, intersect, normals
-from lab.drawn.textures import PIXEL_SIGMA, Material, albedo_at, draw_waves
 
 SIZES = {
     "box": (0.3, 0.2, 0.1),
@@ -109,22 +107,3 @@ def test_tiles_never_lose_a_hit(frames):
             fast[0], torch.cat([depth for depth, _ in alone]), rtol=1e-5, atol=1e-5
         )
         assert close.float().mean() > 0.9999
-
-
-def test_textures_are_filtered_as_a_blurred_pixel_would_be():
-    rng = np.random.default_rng(0)
-    waves = draw_waves(rng, count=8, lengths_m=(0.02, 0.2), contrast=0.15, tint=0.5)
-    material = Material(albedo=(0.5, 0.5, 0.5), **waves)
-    generator = torch.Generator().manual_seed(1)
-    points = torch.randn(40, 3, generator=generator)
-    step_x, step_y = 0.012 * torch.randn(2, 40, 3, generator=generator)
-    spread = torch.randn(4000, 2, generator=generator) * PIXEL_SIGMA
-    samples = points[:, None] + spread[:, :1] * step_x[:, None] + spread[:, 1:] * step_y[:, None]
-    still = torch.zeros(40 * 4000, 3)
-    blurred = albedo_at(material, samples.reshape(-1, 3), still, still).reshape(40, 4000, 3).mean(1)
-    # 4000 draws of values with a spread of 0.15 leave an error of 0.0024; five of those.
-    assert (albedo_at(material, points, step_x, step_y) - blurred).abs().max() < 0.012
-    contrast = albedo_at(
-        material, torch.rand(20000, 3, generator=generator) * 5, *torch.zeros(2, 20000, 3)
-    ).std()
-    assert 0.5 * 0.15 < contrast < 2 * 0.15

@@ -19,19 +19,18 @@ from lab.small_model.clips import (
     read_shard,
     shard_files,
 )
-from lab.small_model.settings import FIRST_SEED, MOST_CLIPS
+from lab.small_model.settings import FIRST_SEED, MAX_CLIPS
 from tests.lab.small_model.tiny import TINY
 
 pytest.importorskip("diffusers")
 
 from lab.small_model import latents  # noqa: E402
 from lab.small_model.files import WorkFiles  # noqa: E402
-from tests.lab.small_model.conftest import drawn_here  # noqa: E402
 from tests.refusals import refuses  # noqa: E402
 
 
 def test_splits_share_no_scene():
-    ranges = sorted((FIRST_SEED[s], FIRST_SEED[s] + MOST_CLIPS[s]) for s in FIRST_SEED)
+    ranges = sorted((FIRST_SEED[s], FIRST_SEED[s] + MAX_CLIPS[s]) for s in FIRST_SEED)
     assert all(before[1] <= after[0] for before, after in zip(ranges, ranges[1:], strict=False))
 
 
@@ -43,21 +42,6 @@ def test_clips_are_what_their_seed_says(clips):
     assert torch.equal(again.geometry.key_dirs.float(), held[1].geometry.key_dirs)
     assert take.spec == clip_spec(100_001, TINY) and again.ego.shape == (5, 32, 32, 3)
     assert not again.prior[~again.coverage].any() and again.coverage.any()
-
-
-def test_a_stop_waits_for_the_shard_that_is_drawn_and_for_no_other(tmp_path, monkeypatch):
-    monkeypatch.setattr("lab.small_model.clips.CLIPS_PER_SHARD", 1)
-    drawn = []
-    with drawn_here():
-        assert not make_clips(
-            tmp_path,
-            "train",
-            4,
-            TINY,
-            wanted=lambda: not drawn,
-            tell=lambda count, _: drawn.append(count),
-        )
-    assert drawn == [1] and len(shard_files(tmp_path, "train")) == 1
 
 
 def test_a_share_of_the_clips_has_the_depth_of_a_network():

@@ -3,12 +3,15 @@ what to do."""
 
 from __future__ import annotations
 
+import argparse
 import sys
 
 import pytest
 import yaml
 
 from egox_train.cli.train import COMMANDS
+from egox_train.data.prepare_options import PrepareOptions
+from egox_train.options import add_dataclass_arguments, from_arguments
 from egox_train.train.config import load_config
 from tests.paths import ROOT
 
@@ -50,6 +53,33 @@ def test_bad_input_is_refused_with_a_fix(arguments, capsys):
         -1
     ]  # libraries may have said something of their own while they were imported
     assert code == 2 and line.startswith("error: ") and "Fix: " in line
+
+
+def test_arguments_fill_the_dataclass_that_they_are_made_of(capsys):
+    parser = argparse.ArgumentParser()
+    add_dataclass_arguments(parser, PrepareOptions)
+
+    def filled(words: str, **more) -> PrepareOptions:
+        return from_arguments(
+            PrepareOptions, parser.parse_args(words.split()), depth="files", **more
+        )
+
+    assert filled("") == PrepareOptions()
+    words = (
+        "--size 64x32 --pictures as-filmed --exo-lens raw --task 1 2 --scale 2 --mask-classes a b"
+    )
+    assert filled(words, ego_size=32) == PrepareOptions(
+        exo_size=(64, 32),
+        ego_size=32,
+        pictures="as filmed",
+        exo_lens="raw",
+        task_s=(1.0, 2.0),
+        scale=2.0,
+        mask_classes=("a", "b"),
+    )
+    for bad in ("--draw never", "--frames x", "--size 64"):
+        with pytest.raises(SystemExit):
+            filled(bad)
 
 
 def test_defaults_are_a_configuration(tmp_path, capsys):

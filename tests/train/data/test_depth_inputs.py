@@ -184,6 +184,13 @@ def test_a_relative_model_is_aligned_to_a_metric_one(raw, depth_models):
     known = torch.isfinite(aligned) & torch.isfinite(metric_m)
     assert float(known.double().mean()) > 0.9
     assert float((aligned / metric_m)[known].median()) == pytest.approx(1, abs=0.05)
+    # What a mask marks is left out of the alignment.
+    block = torch.zeros(frames.shape[:3], dtype=torch.bool)
+    block[:, 10:50, 30:90] = True
+    frames[block] = 255  # whatever the models say of it
+    masked, whole = (model_depth(both, frames, camera, mask, None) for mask in (block, None))
+    still = torch.isfinite(masked) & torch.isfinite(whole) & ~block
+    assert float((masked / whole - 1)[still].abs().median()) > 1e-3
     with refuses("a second metric depth"):
         prepare(raw, raw.parent / "set", replace(both, relative_depth_model=metric))
     with refuses("device"):

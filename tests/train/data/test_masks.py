@@ -10,13 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from egox_core.cameras.model import CameraModel, project
+from egox_core.cameras.model import project
 from egox_core.safe_files import read_json
 from egox_core.trajectory.poses import camera_centre, transform
 from egox_core.video.reader import decode_frames
 from egox_train.data import exo_pictures
 from egox_train.data.clip_files import ClipWindow, read_clip
-from egox_train.data.depth_model import model_depth
 from egox_train.data.manifest import read_manifest
 from egox_train.data.mask_model import moving_labels, moving_masks
 from egox_train.data.prepare import prepare
@@ -122,29 +121,6 @@ def test_a_mask_that_does_not_fit_is_told_before_a_frame_is_decoded(
     with refuses("no clip.*nothing of that name"):
         prepare(raw, tmp_path / "none", options)
     assert len(decoded) == 2
-
-
-def test_a_mask_changes_the_fit(depth_models):
-    """Two depth models on a clip: what the mask marks is left out of their alignment."""
-    metric, relative = depth_models
-    options = replace(OPTIONS, depth="model", depth_model=metric, relative_depth_model=relative)
-    coarse = torch.rand(2, 3, 5, 9, generator=torch.Generator().manual_seed(1))
-    frames = (
-        (torch.nn.functional.interpolate(coarse, size=SIZE[::-1], mode="bilinear") * 255)
-        .byte()
-        .movedim(1, -1)
-    )
-    frames[:, 10:50, 30:90] = 255  # whatever the models say of it
-    block = torch.zeros(2, SIZE[1], SIZE[0], dtype=torch.bool)
-    block[:, 10:50, 30:90] = True
-    camera = CameraModel(
-        lens="pinhole", width=SIZE[0], height=SIZE[1], fx=60, fy=60, cx=55.5, cy=31.5
-    )
-    with_mask, without = (
-        model_depth(options, frames, camera, mask, None) for mask in (block, None)
-    )
-    still = torch.isfinite(with_mask) & torch.isfinite(without) & ~block
-    assert float((with_mask / without - 1)[still].abs().median()) > 1e-3
 
 
 def test_a_mask_model_is_run(raw, mask_models, tmp_path):

@@ -15,9 +15,9 @@ from egox_train.data import plan as planning
 from egox_train.data import prepare as preparing
 from egox_train.data.dry_run import dry_run
 from egox_train.data.manifest import ClipRecord, read_manifest
-from egox_train.data.parts import Part, write_lists
 from egox_train.data.plan import drawn
 from egox_train.data.prepare import join, prepare
+from egox_train.data.set_files import Part, write_lists
 from tests.refusals import refuses
 from tests.train.prepared_takes import SMALL, prepared
 from train_egox import main

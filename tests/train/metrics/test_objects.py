@@ -86,20 +86,7 @@ def test_missing_masks_are_counted_and_never_averaged_as_minus_one():
     assert rows["location_error_px"] is None and rows["iou"] == 0 and rows["missing_masks"] == 1
 
 
-def test_masks_that_something_else_matches_stay_as_they_are(tmp_path):
-    one, two = (square(r, r)[None, None] for r in (5, 30))
-    write_masks(tmp_path / "clip.npz", "clip", one, ["cup"], np.concatenate([two, one]), ["1", "2"])
-    with refuses("ids in common"):
-        read_masks(tmp_path / "clip.npz", "clip")
-    found = read_masks(tmp_path / "clip.npz", "clip", by_id=False)
-    assert (
-        found.ids == ("cup",)
-        and found.truth.shape[0] == 1
-        and (found.generated == np.concatenate([two, one])).all()
-    )
-
-
-def test_mask_files_match_by_id(tmp_path):
+def test_mask_files_match_by_id_or_stay_as_they_are(tmp_path):
     file = tmp_path / "clip.npz"
     two = np.stack([square(5, 5), square(30, 30)])[:, None]
     write_masks(file, "clip", two, ["cup", "box"], two[1:], ["box"])
@@ -107,6 +94,10 @@ def test_mask_files_match_by_id(tmp_path):
     assert found.ids == ("box", "cup")
     assert (found.truth[1, 0] == square(5, 5)).all() and not found.generated[1].any()
     assert (found.generated[0] == found.truth[0]).all()
+    # Something else matches them.
+    write_masks(file, "clip", two[:1], ["cup"], two[::-1], ["1", "2"])
+    found = read_masks(file, "clip", by_id=False)
+    assert found.ids == ("cup",) and (found.generated == two[::-1]).all()
 
 
 def test_mask_files_that_do_not_fit_are_refused(tmp_path):

@@ -50,6 +50,11 @@ def test_features_of_pictures_are_cd_fvds(video, tmp_path):
     ours = VideoFeatures(tmp_path / "i3d.safetensors")
     theirs, own = features_of_both(package.get_i3d_logits, network, ours, video)
     np.testing.assert_allclose(own, theirs, rtol=1e-5, atol=1e-9)
+    with refuses("at least 9"):
+        ours(video)
+    save_file({"other": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with refuses("another model"):
+        VideoFeatures(tmp_path / "other.safetensors")
 
 
 def test_features_of_motion_are_cd_fvds(video, tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from egox_core.wan.vision import VisionEncoder
+from egox_train.wan.vision import VisionEncoder
 
 
 @pytest.mark.parametrize("size", [(28, 61), (61, 28), (56, 120)])
