@@ -67,6 +67,7 @@ TRAIN_ROOMS = (
     "takes",
     "wan",
     "parallel",
+    "options",
     "contact_sheet",
     "video_writer",
 )
