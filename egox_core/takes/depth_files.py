@@ -17,7 +17,7 @@ from ..errors import EgoXInputError
 from ..frame_store import FrameStore, store_frames
 from ..progress import Progress, no_progress
 from ..sizes import same_aspect
-from ..types import DepthKind, DepthVideo, FrameSelection, TakeMeta
+from ..types import DepthVideo, FrameSelection, TakeMeta
 from .depth_readers import DepthFile, open_depth
 from .exo_camera import exo_poses
 from .meta import depth_camera
@@ -43,7 +43,6 @@ def load_depth_file(
     frames: FrameSelection
     | None = None,  # the frames in use; None: every frame, at the file's own size
     *,
-    kind: DepthKind = "metric z",  # what the numbers are; nothing is converted
     guess_camera: bool = False,  # a meta without intrinsics gets a guess, too, instead of being refused
     count: int
     | None = None,  # without frames, how many are in use; a longer file is cut at its end
@@ -64,7 +63,6 @@ def load_depth_file(
             source,
             meta,
             frames,
-            kind=kind,
             guess_camera=guess_camera,
             count=count,
             progress=progress,
@@ -101,7 +99,6 @@ def depth_of_frames(
     meta: TakeMeta | None,
     frames: FrameSelection | None = None,
     *,
-    kind: DepthKind = "metric z",
     guess_camera: bool = False,
     count: int | None = None,
     progress: Progress = no_progress,
@@ -139,7 +136,6 @@ def depth_of_frames(
     video = DepthVideo(
         depth_m=depth_m,
         camera=window_camera(camera, window),
-        kind=kind,
         dynamic=dynamic,
         exo_w2c=exo_poses(meta, frames, wanted),
         source_indices=wanted.clone(),
