@@ -76,7 +76,7 @@ def test_rare_inputs_come_and_go_on_the_classic_canvas(same_page, unpacked):
     assert {"gga_mode", "rays", "shift", "scheduler"} <= set(opened["names"]) and packed(opened), (
         opened["rows"]
     )
-    assert opened["height"] > before["height"] + 200 and opened["text"] != before["text"]
+    assert opened["height"] > before["height"] + 100 and opened["text"] != before["text"]
     press(page, node, ROW)
     after = seen(page, node)
     assert after["names"] == before["names"] and after["height"] == pytest.approx(
