@@ -10,7 +10,7 @@ import json
 import re
 import shlex
 import shutil
-import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +29,6 @@ from egox_train.metrics import track_masks
 from egox_train.train.export import inspect
 from egox_train.video_writer import write_video
 from tests.paths import ROOT
-from tools import convert_to_safetensors
 
 FRAMES, SIZE, CLIPS = 5, (112, 64), 2
 HEAD_M = 0.35  # radius of a disc: head and shoulders
@@ -47,17 +46,26 @@ SMALLER = {
 
 
 def documented_commands(page: str) -> list[list[str]]:
-    """The words of each command of ours in a page's first indented block, loops written out."""
+    """The words of each train_egox.py command in a page's first indented block, loops written out."""
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
     block = re.search(r"(?m)(?:^    .*\n)+", text).group().replace("\\\n", " ")
-    loop = re.compile(r"for (\w+) in (.*?); do (.*?); done")
-    block = loop.sub(
-        lambda m: "\n".join(m[3].replace(f"${m[1]}", value) for value in m[2].split()), block
-    )
+    block = re.sub(r"--(raft|fvd) \S+", "", block)  # need larger and longer videos
+    for loop in re.finditer(r"for (\w+) in (.*?); do (.*?); done", block):
+        lines = [loop[3].replace(f"${loop[1]}", value) for value in loop[2].split()]
+        block = block.replace(loop[0], "\n".join(lines))
     commands = [shlex.split(line, comments=True) for line in block.splitlines()]
-    ours = ("train_egox.py", "tools/convert_to_safetensors.py")
-    starts = [(words, [i for i, word in enumerate(words) if word in ours]) for words in commands]
-    return [words[at[0] + (words[at[0]] == ours[0]) :] for words, at in starts if at]
+    return [
+        words[words.index("train_egox.py") + 1 :] for words in commands if "train_egox.py" in words
+    ]
+
+
+def run_page(page: str, source: Path, more: Mapping[str, str]) -> None:
+    """Runs its commands on a data set, with ``more`` words behind each, in the current folder."""
+    for words in documented_commands(page):
+        words = [str(source) if word == "/data/egoexo4d" else word for word in words]
+        if words[0] == "prepare":
+            draw_masks(source, Path("data/exo"), Path("data/masks"))
+        assert train_egox.main([*words, *more[words[0]].split()]) == 0, words
 
 
 def draw_masks(source: Path, videos: Path, out: Path) -> None:
@@ -99,14 +107,8 @@ def workplace(tmp_path, tiny, depth_models, monkeypatch) -> Path:
 
 def test_from_the_download_to_a_video(shared_dir, workplace):
     source = shared_dir / "data" / "egoexo4d_raw"
-    commands = documented_commands("training.md")
-    assert [words[0] for words in commands] == list(SMALLER)
-    for words in commands:
-        words = [str(source) if word == "/data/egoexo4d" else word for word in words]
-        if words[0] == "prepare":
-            draw_masks(source, workplace / "data" / "exo", workplace / "data" / "masks")
-        split = ["--split", "train"] if words[0] == "generate" else []
-        assert train_egox.main([*words, *SMALLER[words[0]].split(), *split]) == 0, words
+    assert [words[0] for words in documented_commands("training.md")] == list(SMALLER)
+    run_page("training.md", source, SMALLER | {"generate": SMALLER["generate"] + " --split train"})
     records = read_manifest(workplace / "data" / "set" / "manifest.jsonl")
     assert len(records) == CLIPS and {r.depth for r in records} == {"model"}
     for record in records:
@@ -121,11 +123,9 @@ def test_from_the_download_to_a_video(shared_dir, workplace):
     assert [v.stem for v in videos] == sorted(r.clip for r in records)
     assert probe_video(videos[0]).frame_count == FRAMES
     assert (workplace / "egox_lora_native.safetensors").is_file()
-    manifest = workplace / "data" / "set" / "manifest.jsonl"
-    assert train_egox.main(["evaluate", str(manifest), "out", "OUT"]) == 0
 
 
-AT_TABLE = {
+AT_TABLE = SMALLER | {
     "prepare": SMALLER["prepare"] + " --validation 0",
     "train": SMALLER["train"] + " --set steps=2",
     "generate": SMALLER["generate"] + " --steps 1",
@@ -139,7 +139,6 @@ ROWS = {
     "no_prior": {"prior": "none"},
     "no_clean_latent": {"exo_clean": "false"},
 }
-NEEDS_MORE = ("--raft", "--fvd")  # more pixels, more frames
 
 
 def test_from_the_download_to_the_papers_table(workplace, takes, networks, monkeypatch):
@@ -155,24 +154,11 @@ def test_from_the_download_to_the_papers_table(workplace, takes, networks, monke
     base = workplace / "models" / "diffusion_models" / "wan2.1_fun_inp_1.3B_bf16.safetensors"
     base.parent.mkdir(parents=True)
     shutil.copy("base.safetensors", base)
-    torch.save(networks.alexnet(), "alexnet-owt-7be5be79.pth")
+    save_file(networks.alexnet(), "alexnet-owt-7be5be79.safetensors")
     networks.write_clip(workplace / "clip-vit-base-patch32")
     networks.write_dino(workplace / "dinov3-vitb16-pretrain-lvd1689m", "dinov3")
     networks.write_sam(workplace / "sam2.1-hiera-large")
-    commands = documented_commands("paper_table.md")
-    for words in commands:
-        words = [str(source) if word == "/data/egoexo4d" else word for word in words]
-        if words[0].startswith("tools/"):
-            words = [word for word in words if Path(word).is_file() or word == words[0]]
-            monkeypatch.setattr(sys, "argv", words)
-            assert convert_to_safetensors.main() == 0
-            continue
-        if words[0] == "prepare":
-            draw_masks(source, Path("data/exo"), Path("data/masks"))
-        left_out = [words.index(option) for option in NEEDS_MORE if option in words]
-        words = [w for at, w in enumerate(words) if not {at, at - 1} & {*left_out}]
-        words += (AT_TABLE.get(words[0]) or SMALLER[words[0]]).split()
-        assert train_egox.main(words) == 0, words
+    run_page("paper_table.md", source, AT_TABLE)
     report = read_json(workplace / "out" / "table" / "report.json")
     rows = ["generated", "without GGA", "without ego prior", "without clean latent"]
     assert list(report["means"])[:4] == rows and len(report["seeds"]["generated"]) == 3
