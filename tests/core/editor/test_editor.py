@@ -170,9 +170,10 @@ def test_every_form_comes_back_as_the_same_path(form, world):
         with zipfile.ZipFile(BytesIO(content)) as archive:
             files = {
                 n: archive.read(n).decode("utf-8")
-                for n in archive.namelist()
+                for n in sorted(archive.namelist())
                 if n != "points3D.txt"
             }
+        files = {"about.md": "the folder's files, chosen together"} | files
         # COLMAP numbers pictures from 0 and knows no times: it is read back for a clip that begins
         # there.
         clip = clip_moments(list(range(40)), [i / 20 for i in range(40)])

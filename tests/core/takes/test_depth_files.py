@@ -12,14 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from egox_core.cameras.model import CameraModel, unproject
-from egox_core.depth.resample import DepthWindow, depth_window, fit_depth, fit_mask, window_camera
+from egox_core.cameras.model import CameraModel
+from egox_core.depth.resample import depth_window
 from egox_core.depth.valid import mark_invalid
 from egox_core.frame_store import FrameStore, drop_pages, store_frames
 from egox_core.takes.depth_files import load_depth_file
 from egox_core.takes.depth_readers import open_depth
 from egox_core.types import FrameSelection, TakeMeta
-from egox_core.video.selection import camera_of_frames
 from tests.refusals import refuses
 
 COUNT, HEIGHT, WIDTH = 12, 48, 84
@@ -175,59 +174,6 @@ def test_an_exact_camera_is_believed(tmp_path):
         27,
         71,
     ) and not report.notes
-
-
-def test_depth_of_another_resolution_follows_the_video_crop():
-    """A slanted plane at half the video's size lands on the frames as if it had been computed for
-    them."""
-    source = CameraModel(lens="pinhole", width=240, height=120, fx=150, fy=150, cx=121, cy=58)
-    half = CameraModel(lens="pinhole", width=120, height=60, fx=75, fy=75, cx=60.25, cy=28.75)
-    for resize in ("crop", "pad"):
-        frames = selection([0], (240, 120), (160, 96), resize)
-        camera = camera_of_frames(source, frames)
-        window = depth_window((120, 60), frames, "plane")
-        followed = window_camera(half, window)
-        assert followed.stored_size == camera.stored_size
-        assert (followed.fx, followed.fy, followed.cx, followed.cy) == pytest.approx(
-            (camera.fx, camera.fy, camera.cx, camera.cy)
-        )
-        fitted, expected = fit_depth(plane(half), window), plane(camera)
-        known = np.isfinite(fitted)
-        assert known.mean() > (0.99 if resize == "crop" else 0.82) and (~known[:8]).all() == (
-            resize == "pad"
-        )
-        inner = known.copy()
-        # half a sample at the rim is held, not extrapolated
-        inner[:, [0, -1]] = inner[[0, -1]] = False
-        assert np.abs(fitted / expected - 1)[inner].max() < 2e-3
-
-
-def plane(camera: CameraModel) -> np.ndarray:  # [H, W]
-    """z depth of the plane z = 2 + 0.3 x + 0.2 y."""
-    rays, _ = unproject(
-        camera,
-        torch.stack(
-            torch.meshgrid(torch.arange(camera.width), torch.arange(camera.height), indexing="xy"),
-            dim=-1,
-        ).double(),
-    )
-    x, y, z = rays.unbind(-1)
-    depth = (2 * z / (z - 0.3 * x - 0.2 * y)).numpy().astype(np.float32)
-    return depth
-
-
-def test_no_surface_appears_between_two():
-    step = np.where(np.arange(20) < 10, 1.0, 5.0).astype(np.float32)[None].repeat(8, 0)
-    step[4, 4] = np.nan
-    window = DepthWindow(left=0.3, top=0.2, width=18.0, height=7.0, size=(50, 30))
-    fitted = fit_depth(step, window)
-    known = fitted[np.isfinite(fitted)]
-    assert (
-        np.minimum(np.abs(known - 1), np.abs(known - 5)).max() < 1e-5
-    )  # rounding of the interpolation's weights
-    assert 0 < np.isnan(fitted).sum() < 40
-    mask = fit_mask(step > 2, window)
-    assert (mask == (fitted > 2))[np.isfinite(fitted)].all()
 
 
 def test_other_shapes_are_refused(tmp_path):
