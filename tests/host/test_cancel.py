@@ -3,7 +3,6 @@ runs."""
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +26,27 @@ STAGE_NODES = (
 PREVIEWS = {
     "EgoXDepthAlign": {"depth"},
     "EgoXRenderEgoPrior": {"prior", "coverage", "depth", "exo", "geometry"},
+    "EgoXDecodeEgoHalf": {"ego"},
 }
 """Clips that a finished stage shows on its node, by the first part of their files' names in
 temp/egox."""
+
+
+def forget_results(client: ApiClient) -> None:
+    """Unload models and drop cached results, so that the next prompt runs every node.
+
+    The host's worker hears the wish when it waits for a prompt or has ended one, and says nothing of
+    it: with a small prompt between, it has heard it before the next prompt begins.
+    """
+    client.post("/free", {"unload_models": True, "free_memory": True})
+    image = {"width": 8, "height": 8, "batch_size": 1, "color": 0}
+    ran(
+        client,
+        {
+            "1": {"class_type": "EmptyImage", "inputs": image},
+            "2": {"class_type": "PreviewAny", "inputs": {"source": ["1", 0]}},
+        },
+    )
 
 
 def files(folder: Path) -> set[str]:
@@ -37,8 +54,8 @@ def files(folder: Path) -> set[str]:
 
 
 def decoding_much(prompt: dict[str, Any]) -> dict[str, Any]:
-    """``prompt`` with a latent of many frames to decode: the stand-ins' own is decoded in less than
-    a message takes."""
+    """``prompt`` with a latent of many frames to decode, and none to sample: the stand-ins' own is
+    decoded in less than a message takes."""
     decode = of_type(prompt, "EgoXDecodeEgoHalf")
     long = {"width": SIZE, "height": SIZE, "length": 241, "batch_size": 1}
     return {
@@ -54,37 +71,41 @@ def decoding_much(prompt: dict[str, Any]) -> dict[str, Any]:
 def cancel_in(client: ApiClient, prompt: dict[str, Any], kind: str) -> Outcome:
     """Run ``prompt`` and interrupt it as soon as the node of type ``kind`` has begun."""
     target = id_of(prompt, kind)
-    sent: list[float] = []
 
     def on_event(event) -> None:
         name, data = event
-        if name == "executing" and data.get("node") == target and not sent:
-            sent.append(time.monotonic())
+        if name == "executing" and data.get("node") == target:
             client.interrupt(data["prompt_id"])
 
-    outcome = client.run(prompt, on_event, timeout=300)
-    assert sent, f"{kind} did not run: {outcome}"
+    outcome = client.run(prompt, on_event, timeout=600)
+    assert outcome.status == "interrupted" and target in outcome.ran, outcome
     return outcome
+
+
+def finished(outcome: Outcome, prompt: dict[str, Any]) -> set[str]:
+    """Types of the nodes that had ended when the interrupt struck, as the host tells."""
+    return {prompt[node]["class_type"] for node in outcome.error["executed"] if node in prompt}
 
 
 @pytest.fixture(scope="module")
 def prompt(load_workflow) -> dict[str, Any]:
-    return small(load_workflow("egox_demo"), steps=4)
+    """With so many steps that it never ends before an interrupt strikes."""
+    return small(load_workflow("egox_demo"), steps=400)
 
 
 @pytest.mark.parametrize("kind", STAGE_NODES)
 def test_cancel_during(client, prompt, server_base, kind):
-    client.forget_results()
+    forget_results(client)
     before = files(server_base.output), files(server_base.temp)
     outcome = cancel_in(
         client, decoding_much(prompt) if kind == "EgoXDecodeEgoHalf" else prompt, kind
     )
-    assert outcome.status == "interrupted", outcome.error_text
-    assert id_of(prompt, kind) in outcome.ran
-    # Previews of finished stages may stay; the cancelled one and what follows left nothing.
+    # Previews of finished stages may stay; the cancelled one and what follows left nothing. On a
+    # busy machine a short stage may have ended before the interrupt struck.
+    ended = finished(outcome, prompt)
+    assert kind in ended or outcome.error["node_type"] == kind
     assert files(server_base.output) == before[0]
-    finished = STAGE_NODES[: STAGE_NODES.index(kind)]
-    shown = {name for stage in finished for name in PREVIEWS.get(stage, ())}
+    shown = {name for stage in ended for name in PREVIEWS.get(stage, ())}
     made = {name for name in files(server_base.temp) - before[1] if "egox" in name.lower()}
     assert {name.removeprefix("egox/").split("_")[0] for name in made} <= shown, made
     assert not [
@@ -92,29 +113,29 @@ def test_cancel_during(client, prompt, server_base, kind):
     ]
 
 
-def test_the_next_prompt_runs_after_all_that(client, prompt, server_base):
+def test_the_next_prompt_runs_after_all_that(client, prompt, load_workflow):
     for kind in ("EgoXWanSampler", "EgoXBuildScene"):
-        client.forget_results()
-        assert cancel_in(client, prompt, kind).status == "interrupted"
-        ran(client, prompt)
+        forget_results(client)
+        cancel_in(client, prompt, kind)
+        ran(client, small(load_workflow("egox_demo"), steps=1))
 
 
-def test_cancel_in_the_sampler_does_not_wait_for_its_end(client, load_workflow):
+def test_cancel_in_the_sampler_does_not_wait_for_its_end(client, prompt):
     """With many steps ahead the interrupt takes effect between two of them."""
-    long = small(load_workflow("egox_demo"), steps=400)
-    client.forget_results()
-    sampler = id_of(long, "EgoXWanSampler")
+    forget_results(client)
+    sampler = id_of(prompt, "EgoXWanSampler")
     steps: list[int] = []
-    asked: list[float] = []
+    asked: list[str] = []
 
     def on_event(event) -> None:
         name, data = event
         state = data.get("nodes", {}).get(sampler) if name == "progress_state" else None
-        if state and state["value"] >= 2 and not steps:
+        if state:
             steps.append(int(state["value"]))
-            asked.append(time.monotonic())
-            client.interrupt(data["prompt_id"])
+            if steps[-1] >= 2 and not asked:
+                asked.append(data["prompt_id"])
+                client.interrupt(*asked)
 
-    outcome = client.run(long, on_event, timeout=300)
-    assert outcome.status == "interrupted" and steps and steps[0] < 100
-    assert time.monotonic() - asked[0] < 30
+    outcome = client.run(prompt, on_event, timeout=600)
+    assert outcome.status == "interrupted" and outcome.error["node_id"] == sampler
+    assert steps[-1] < 400

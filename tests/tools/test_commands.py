@@ -217,9 +217,7 @@ def test_the_whole_process_tree_ends(tmp_path):
         child = int((root / "child").read_text(encoding="utf-8"))
         assert alive(child)
     assert process.poll() is not None
-    deadline = (
-        time.monotonic() + 10
-    )  # the signal was sent; on a busy machine the child takes a moment to end
+    deadline = time.monotonic() + 120  # the signal was sent; a busy machine takes its time
     while alive(child) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not alive(child)

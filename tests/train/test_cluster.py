@@ -27,7 +27,7 @@ pytestmark = [
         importlib.util.find_spec("ray") is None, reason="ray is not installed (the cluster extra)"
     ),
 ]
-HEAD_LIMIT_S = 90
+HEAD_LIMIT_S = 240
 
 
 @pytest.fixture
