@@ -10,7 +10,6 @@ import numpy as np
 
 from tools.setup.api_client import Outcome
 from tools.setup.base_dir import BaseDir
-from tools.setup.progress_bar import STAGES, stage_of
 
 from .prompts import FRAMES, SIZE, small, with_standins
 
@@ -34,8 +33,6 @@ def frames_of(path: Path) -> np.ndarray:
 
 def check_run(outcome: Outcome, prompt: dict[str, Any], base: BaseDir) -> dict[str, Path]:
     assert outcome.status == "success", outcome.error_text
-    ran = {stage_of(prompt[node_id]["class_type"]) for node_id in [*outcome.ran, *outcome.cached]}
-    assert ran >= set(range(1, len(STAGES) + 1)), "a stage did not run"
     videos = saved_videos(outcome, prompt, base)
     assert set(videos) == {"ego"}
     for name, path in videos.items():
@@ -65,10 +62,5 @@ def test_egox_basic_with_stand_in_loaders(client, load_workflow, server_base):
     prompt = with_standins(small(load_workflow("egox_basic")))
     outcome = client.run(prompt, timeout=300)
     check_run(outcome, prompt, server_base)
-
-
-def test_the_same_prompt_again_is_served_from_the_cache(client, load_workflow):
-    prompt = small(load_workflow("egox_demo"))
-    client.run(prompt, timeout=300)
     again = client.run(prompt, timeout=300)
     assert again.status == "success" and not again.ran, "nothing changed, so nothing runs"

@@ -1,95 +1,40 @@
-"""The demo's own steps: options, staging, results, the side-by-side."""
+"""The demo's own steps: options, keypoints, the side-by-side."""
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from egox_core import file_names
+from egox_core.cameras.model import CameraModel, project
+from egox_core.safe_files import read_json, write_json
+from egox_core.trajectory.head_payloads import OPENPOSE_POINTS, openpose_points
+from egox_core.trajectory.head_template import POINTS
+from egox_core.video.reader import probe_video
+from egox_core.video.selection import camera_of_frames, select_frames
 from egox_train.video_writer import write_video
-from tools.setup import demo
-from tools.setup.api_client import Outcome, read_prompt
-from tools.setup.demo import (
-    DemoOptions,
-    apply_options,
-    check_options,
-    check_stages,
-)
+from tests.paths import ROOT
+from tools.setup.api_client import read_prompt
+from tools.setup.demo import DemoOptions, apply_options, check_options, of_type
+from tools.setup.demo_head import keypoints_in_use
 from tools.setup.layout import SetupError
-from tools.setup.progress_bar import ProgressBar
 from tools.setup.side_by_side import join, read_frames
 
-
-def prompt() -> dict:
-    return read_prompt("egox_demo")
-
-
-def inputs(graph: dict, kind: str) -> dict:
-    (found,) = demo.of_type(graph, kind)
-    return found
+CALM_ROOM = ROOT / "sample" / "calm_room"
+EXO = CALM_ROOM / file_names.EXO
 
 
 def test_a_take_runs_at_full_size():
-    made = apply_options(prompt(), DemoOptions(take=Path("x")), "take_x")
-    load = inputs(made, "EgoXLoadExoVideo")
-    assert (load["frame_count"], load["width"], load["height"], load["file"]) == (
-        49,
-        784,
-        448,
-        "take_x/exo.mp4",
-    )
-
-
-def test_a_changed_graph_is_told():
+    made = apply_options(read_prompt("egox_demo"), DemoOptions(take=Path("x")), "take_x")
+    (load,) = of_type(made, "EgoXLoadExoVideo")
+    values = [load[name] for name in ("frame_count", "width", "height", "file")]
+    assert values == [49, 784, 448, "take_x/exo.mp4"]
     with pytest.raises(SetupError, match="no EgoXWanSampler node with an input steps"):
         apply_options({}, DemoOptions(steps=3), None)
-    changed = prompt()
-    del inputs(changed, "EgoXLoadExoVideo")["width"]
-    with pytest.raises(SetupError, match="no EgoXLoadExoVideo node with an input width"):
-        apply_options(changed, DemoOptions(size=64), None)
-
-
-def test_a_folder_that_is_no_take(tmp_path):
-    (tmp_path / "exo.mp4").write_bytes(b"")
-    with pytest.raises(SetupError, match="lacks depth.npz, meta.json"):
-        check_options(DemoOptions(take=tmp_path))
-
-
-def test_every_stage_must_have_run(capsys):
-    graph = prompt()
-    check_stages(graph, Outcome("x", "success", ran=list(graph)))
-    assert "All 6 stages ran" in capsys.readouterr().out
-    ran = [name for name, node in graph.items() if node["class_type"] != "EgoXDecodeEgoHalf"]
-    with pytest.raises(SetupError, match="Decode Ego Half"):
-        check_stages(graph, Outcome("x", "success", ran=ran))
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-@pytest.mark.parametrize("kind", [io.StringIO, Terminal])
-def test_progress_shows_each_node_once(kind):
-    out, graph = kind(), prompt()
-    (load,) = (name for name, node in graph.items() if node["class_type"] == "EgoXLoadExoVideo")
-    (save,) = (name for name, node in graph.items() if node["class_type"] == "SaveVideo")
-    bar = ProgressBar(graph, out)
-    bar.on_event(("execution_cached", {"nodes": []}))
-    bar.on_event(("executing", {"node": load}))
-    bar.on_event(("progress_state", {"nodes": {load: {"state": "running", "value": 3, "max": 17}}}))
-    bar.on_event(("executing", {"node": save}))
-    bar.on_event(("execution_success", {}))
-    finished = [line.split("\r")[-1].split() for line in out.getvalue().split("\n")]
-    assert [words[-3] for words in finished if words and words[-1] == "s"] == [
-        "EgoXLoadExoVideo",
-        "SaveVideo",
-    ]
-    assert "stage 1 of 6" in out.getvalue()
-    assert ("3/17" in out.getvalue()) == (kind is Terminal), "no bar where nobody watches"
 
 
 def test_side_by_side(tmp_path):
@@ -99,13 +44,81 @@ def test_side_by_side(tmp_path):
         flat = random.integers(0, 255, (7 if name in ("exo", "truth") else 5, 1, 1, 3))
         frames = np.broadcast_to(flat, (len(flat), height, width, 3)).astype(np.uint8)
         write_video(tmp_path / f"{name}.mp4", torch.from_numpy(frames), 10.0)
-    join(tmp_path, tmp_path / "exo.mp4", tmp_path / "truth.mp4", start=2)
+    join(tmp_path, tmp_path / "exo.mp4", tmp_path / "truth.mp4", range(2, 7), "")
     joined = read_frames(tmp_path / "side_by_side.mp4")
     assert joined.shape == (5, 64, 112 + 3 * 64, 3), "as long as the ego video, one height"
     exo = read_frames(tmp_path / "exo.mp4")
     # Flat pictures: what differs is the second encoding only.
-    assert np.abs(joined[:, 20:40, 20:90].astype(int) - exo[2:, 20:40, 20:90]).mean() < 4, (
-        "exo from its start frame on"
-    )
+    assert np.abs(joined[:, 20:40, 20:90].astype(int) - exo[2:, 20:40, 20:90]).mean() < 4
     assert (tmp_path / "contact_sheet.png").stat().st_size > 1000
-    assert not list(tmp_path.glob(".part-*"))
+
+
+def seen(nose: tuple[float, float], width: int = 64, height: int = 48) -> dict:
+    values = [0.0] * 54
+    row = 3 * OPENPOSE_POINTS[18]["nose"]
+    values[row : row + 3] = [*nose, 0.9]
+    people = [{"pose_keypoints_2d": values}]
+    return {"canvas_width": width, "canvas_height": height, "people": people}
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "resize"), [(144, 80, "crop"), (128, 128, "crop"), (128, 128, "pad")]
+)
+def test_keypoints_follow_the_picture_like_cameras(width, height, resize, tmp_path):
+    """A point seen by the source's camera and by that of the frames in use."""
+    video = probe_video(EXO)
+    chosen = select_frames(video, frame_count=9, width=width, height=height, resize=resize)
+    source = CameraModel(
+        lens="pinhole",
+        width=video.width,
+        height=video.height,
+        fx=300.0,
+        fy=300.0,
+        cx=230.0,
+        cy=120.0,
+    )
+    place = torch.tensor([[0.1, -0.2, 2.0]], dtype=torch.float64)
+    before, _ = project(source, place)
+    after, _ = project(camera_of_frames(source, chosen), place)
+    frames = [seen(before[0].tolist(), video.width, video.height)] * video.frame_count
+    write_json(tmp_path / "keypoints.json", frames)
+    moved = openpose_points(keypoints_in_use(tmp_path / "keypoints.json", EXO, chosen))
+    assert moved.picture == (width, height)
+    torch.testing.assert_close(moved.uv[0, POINTS.index("nose")], after[0], atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ({}, "0 frames"),
+        ([{}], "canvas_width"),
+        ([seen((8.0, 8.0))], r"1 frames of \[\(64, 48\)\] px; the video has"),
+        (None, "No such file"),
+    ],
+)
+def test_keypoints_of_another_form_or_video_are_refused(content: Any, told, tmp_path):
+    if content is not None:
+        write_json(tmp_path / "keypoints.json", content)
+    chosen = select_frames(probe_video(EXO), frame_count=1, width=64, height=64)
+    with pytest.raises(SetupError, match=f"{told}(?s:.*)--keypoints FILE"):
+        keypoints_in_use(tmp_path / "keypoints.json", EXO, chosen)
+
+
+def test_options_that_no_node_would_see(tmp_path):
+    (tmp_path / "exo.mp4").write_bytes(b"")
+    for options, told in (
+        (DemoOptions(take=tmp_path), "lacks depth.npz, meta.json"),
+        (DemoOptions(keypoints=tmp_path), "is for --head estimated"),
+    ):
+        with pytest.raises(SetupError, match=told):
+            check_options(options)
+
+
+def test_the_sample_s_keypoints_are_of_its_video():
+    """As a detector gives them: some frames without anybody, never a point outside the picture by
+    far."""
+    video, frames = probe_video(EXO), read_json(CALM_ROOM / file_names.HEAD_KEYPOINTS)
+    points = openpose_points(frames)
+    assert len(frames) == video.frame_count and points.picture == (video.width, video.height)
+    there = points.seen.any(1)
+    assert bool(there.any()) and not bool(there.all())

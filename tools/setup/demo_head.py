@@ -7,8 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from egox_core.types import FrameSelection
 from egox_core.video.reader import probe_video
-from egox_core.video.selection import select_frames, source_rectangle
+from egox_core.video.selection import source_rectangle
 
 from .layout import SetupError
 from .node_inputs import default_value, input_specs
@@ -21,66 +22,46 @@ LOAD, DEPTH, HEAD, POSE = (
 )
 
 
-def keypoints_in_use(file: Path, exo: Path, load: dict[str, Any]) -> list[dict[str, Any]]:
+def keypoints_in_use(file: Path, exo: Path, chosen: FrameSelection) -> list[dict[str, Any]]:
     """Keypoints of a whole video as those of the frames in use: chosen, cropped and scaled alike.
 
     Raises:
         SetupError: no such file, another form, or of another video.
-        EgoXInputError: frames that the video doesn't have.
     """
-    try:
-        frames = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SetupError(
-            f"--head estimated: {file} can't be read ({error}). Give --keypoints FILE: what a "
-            "detector saw of the wearer in the video, in OpenPose's form."
-        ) from None
-    fits = isinstance(frames, list) and all(isinstance(f, dict) and "people" in f for f in frames)
-    if not fits:
-        raise SetupError(
-            f"{file}: expected a list with one object per frame, each with its people "
-            "(OpenPose's form)."
-        )
     video = probe_video(exo)
-    sizes = {(frame.get("canvas_width"), frame.get("canvas_height")) for frame in frames}
-    if len(frames) != video.frame_count or sizes != {(video.width, video.height)}:
-        raise SetupError(
-            f"{file}: {len(frames)} frames of {sorted(map(str, sizes))} px; the video has "
-            f"{video.frame_count} of {(video.width, video.height)} (canvas_width, canvas_height)"
-        )
-    chosen = select_frames(
-        video,
-        **{
-            name: load[name]
-            for name in ("start_frame", "frame_count", "target_fps", "resize", "width", "height")
-            if name in load
-        },
-    )
     left, top, shown_width, shown_height = source_rectangle(chosen)
     width, height = chosen.size
 
-    def moved(values: list[float]) -> list[float]:
-        result = []
+    def moved(person: dict[str, Any]) -> list[float]:
+        result, values = [], person["pose_keypoints_2d"]
         for column, row, score in zip(values[::3], values[1::3], values[2::3], strict=True):
-            found = score > 0
-            result += [
-                (column + 0.5 - left) * width / shown_width - 0.5 if found else 0.0,
-                (row + 0.5 - top) * height / shown_height - 0.5 if found else 0.0,
-                score,
-            ]
+            x = (column + 0.5 - left) * width / shown_width - 0.5
+            y = (row + 0.5 - top) * height / shown_height - 0.5
+            result += [x, y, score] if score > 0 else [0.0, 0.0, score]
         return result
 
-    return [
-        {
-            "canvas_width": width,
-            "canvas_height": height,
-            "people": [
-                {"pose_keypoints_2d": moved(person["pose_keypoints_2d"])}
-                for person in frames[index]["people"]
-            ],
-        }
-        for index in chosen.source_indices.tolist()
-    ]
+    try:
+        frames = json.loads(file.read_text(encoding="utf-8"))
+        sizes = {(frame["canvas_width"], frame["canvas_height"]) for frame in frames}
+        if len(frames) != video.frame_count or sizes != {(video.width, video.height)}:
+            raise ValueError(
+                f"{len(frames)} frames of {sorted(sizes)} px; the video has {video.frame_count} of "
+                f"{(video.width, video.height)}"
+            )
+        return [
+            {
+                "canvas_width": width,
+                "canvas_height": height,
+                "people": [{"pose_keypoints_2d": moved(p)} for p in frames[index]["people"]],
+            }
+            for index in chosen.source_indices.tolist()
+        ]
+    except (OSError, LookupError, TypeError, ValueError) as error:
+        raise SetupError(
+            f"--head estimated: {file} can't be used ({type(error).__name__}: {error}). Give "
+            "--keypoints FILE: what a detector saw of the wearer in the video, in OpenPose's form, a "
+            "list with one object per frame (canvas_width, canvas_height, people)."
+        ) from None
 
 
 def estimate_head(
@@ -93,11 +74,9 @@ def estimate_head(
     def link(node_id: str, kind: str, name: str) -> list[Any]:
         return [node_id, object_info[kind]["output_name"].index(name)]
 
-    pose = prompt[ids[POSE]]["inputs"]
     defaults = {name: default_value(spec) for name, spec in input_specs(object_info[HEAD])}
     prompt["head"] = {
         "class_type": HEAD,
-        "_meta": {"title": "Estimate Head Pose"},
         "inputs": {
             **{name: value for name, value in defaults.items() if value is not None},
             "depth": link(ids[DEPTH], DEPTH, "depth"),
@@ -105,5 +84,8 @@ def estimate_head(
             "pose_keypoints": {"__value__": keypoints},
         },
     }
-    pose |= {"source": "estimated", "estimated": link("head", HEAD, "trajectory")}
+    prompt[ids[POSE]]["inputs"] |= {
+        "source": "estimated",
+        "estimated": link("head", HEAD, "trajectory"),
+    }
     return prompt

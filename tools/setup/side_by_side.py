@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from egox_core.errors import EgoXInputError
 from egox_core.metrics.image import region_psnr, squared_error
 from egox_core.video.reader import decode_frames, probe_video, resize_picture
 from egox_train.contact_sheet import SheetRow, beside, make_contact_sheet, spread, write_png
@@ -16,27 +16,16 @@ from egox_train.video_writer import write_video
 SHEET_ROWS, SHEET_HEIGHT = 5, 224
 
 
-def read_frames(
-    path: Path, start: int = 0, count: int | None = None, step: float = 1.0
-) -> np.ndarray:
-    """Frames [T, H, W, 3] uint8 RGB of a video: ``start``, ``start + step``, ... rounded down, at
-    most ``count``.
+def read_frames(path: Path, indices: Sequence[int] | None = None) -> np.ndarray:
+    """Frames [T, H, W, 3] uint8 RGB of a video, all or those of some indices.
 
     Raises:
-        EgoXInputError: no video, or no frame from ``start`` on.
+        EgoXInputError: no video.
     """
     info = probe_video(path)
-    indices = (start + np.arange(info.frame_count / step) * step).astype(int)[:count]
-    indices = indices[indices < info.frame_count]
-    if not len(indices):
-        raise EgoXInputError(
-            f"video {path.name}",
-            got=f"{info.frame_count} frames",
-            expected=f"more than {start}",
-            fix="start earlier",
-        )
-    pictures = dict(decode_frames(path, info, np.unique(indices).tolist()))
-    return np.stack([pictures[index] for index in indices.tolist()])
+    wanted = range(info.frame_count) if indices is None else indices
+    pictures = dict(decode_frames(path, info, sorted(set(wanted))))
+    return np.stack([pictures[index] for index in wanted])
 
 
 def psnr(video: np.ndarray, truth: np.ndarray) -> float:  # [T, H, W, 3] uint8 each
@@ -49,54 +38,29 @@ def psnr(video: np.ndarray, truth: np.ndarray) -> float:  # [T, H, W, 3] uint8 e
     return region_psnr(error, torch.ones_like(error, dtype=torch.bool))
 
 
-def rows_of(clips: dict[str, np.ndarray], most: int = SHEET_ROWS) -> list[SheetRow]:
-    """Some moments of the clips, each clip a column under its name."""
-    moments = spread(min(len(clip) for clip in clips.values()), most)
-    return [
-        SheetRow(
-            pictures=[clip[moment] for clip in clips.values()], labels=() if place else tuple(clips)
-        )
-        for place, moment in enumerate(moments)
-    ]
-
-
-def join(
-    results: Path,
-    exo: Path,
-    truth: Path | None,
-    *,
-    start: int = 0,
-    fps: float = 0.0,
-    label: str = "",
-) -> None:
+def join(results: Path, exo: Path, truth: Path | None, used: Sequence[int], label: str) -> None:
     """Write side_by_side.mp4 and contact_sheet.png; print the ego video's PSNR where it can be
     known.
 
     Args:
-        results: folder with ego.mp4 and prior.mp4. start, fps: first frame of the exo video that
-            was used, and frames per second taken of it (0: every frame).
+        results: folder with ego.mp4 and prior.mp4. used: the exo video's frames that it was made of.
         label: said beside the word ego on the sheet, for instance: stand-in; there is no PSNR then.
-
-    Raises:
-        EgoXInputError: no video, or too short.
     """
-    ego, prior = read_frames(results / "ego.mp4"), read_frames(results / "prior.mp4")
-    step = probe_video(exo).fps / fps if fps > 0 else 1.0
+    ego = read_frames(results / "ego.mp4")
     clips = {
-        "exo": read_frames(exo, start, len(ego), step),
-        "prior": prior,
+        "exo": read_frames(exo, used),
+        "prior": read_frames(results / "prior.mp4"),
         f"ego {label}".strip(): ego,
     }
     if truth is not None:
-        clips["ego ground truth"] = read_frames(truth, start, len(ego), step)
+        clips["ego ground truth"] = known = read_frames(truth, used)
         if not label:
-            print(
-                f"The ego video against the truth: PSNR {psnr(ego, clips['ego ground truth']):.2f} dB",
-                flush=True,
-            )
-    joined = (
-        torch.from_numpy(beside(pictures, ego.shape[1]))
-        for pictures in zip(*clips.values(), strict=False)
-    )
+            print(f"The ego video against the truth: PSNR {psnr(ego, known):.2f} dB", flush=True)
+    moments = list(zip(*clips.values(), strict=False))
+    joined = (torch.from_numpy(beside(pictures, ego.shape[1])) for pictures in moments)
     write_video(results / "side_by_side.mp4", joined, probe_video(results / "ego.mp4").fps)
-    write_png(results / "contact_sheet.png", make_contact_sheet(rows_of(clips), SHEET_HEIGHT))
+    rows = [
+        SheetRow(pictures=moments[moment], labels=() if moment else tuple(clips))
+        for moment in spread(len(moments), SHEET_ROWS)
+    ]
+    write_png(results / "contact_sheet.png", make_contact_sheet(rows, SHEET_HEIGHT))
