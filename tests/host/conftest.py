@@ -21,9 +21,6 @@ from tools.setup.layout import Layout, SetupError
 from tools.setup.server import Server
 
 STANDIN_NODES = "egox_standin_nodes"
-GGUF_PACK = Layout().repo.parent / "shared" / "peers" / "ComfyUI-GGUF"
-"""Another pack, which loads quantised weights; beside the repository where there is development
-data."""
 
 
 @pytest.fixture(scope="session")
@@ -39,8 +36,6 @@ def environment(host_root) -> Environment:
 def server(environment, standins, tmp_path_factory) -> Iterator[Server]:
     """The host's own main.py, with folders of this session only."""
     packs = {STANDIN_NODES: environment.layout.repo / "tests" / "standin_nodes"}
-    if GGUF_PACK.is_dir():
-        packs[GGUF_PACK.name] = GGUF_PACK
     base = make_base_dir(tmp_path_factory.mktemp("server_base"), environment.layout, packs)
     shutil.copytree(standins, base.models, dirs_exist_ok=True)
     # Two cores are shared with the tests themselves.

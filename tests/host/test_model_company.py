@@ -25,34 +25,6 @@ def with_override(model, override):
     return other
 
 
-@pytest.mark.parametrize("patch_first", [True, False])
-def test_another_override_is_delegated_to(rig, patch_first):
-    """It gets every cross-attention, the exo queries, and (without geometry) everything."""
-    lengths = []
-
-    def other(func, q, k, v, heads, mask=None, **kwargs):
-        lengths.append((q.shape[1], k.shape[1]))
-        return 0.5 * func(q, k, v, heads, mask=mask, **kwargs)
-
-    def build(**changes):
-        if patch_first:
-            return with_override(rig.patch(**changes), other)
-        return rig.patch(with_override(rig.model, other), **changes)
-
-    halved = rig.ksample(build(), steps=1, cfg=1.0)
-    exo = [q for q, k in lengths if k == 36]
-    assert sum(exo) == 2 * 24, (
-        "the 24 exo queries of each of the two blocks, the ego queries are ours"
-    )
-    assert [q for q, k in lengths if k == 6] == [36, 36], "cross-attention whole"
-    plain = rig.ksample(rig.patch(), steps=1, cfg=1.0)
-    assert not torch.equal(halved, plain)
-
-    lengths.clear()
-    rig.ksample(build(lambda_g=0.0), steps=1, cfg=1.0)
-    assert [q for q, k in lengths if k == 36] == [36, 36]
-
-
 def test_the_override_ends_with_the_forward(rig):
     """The host's options of the run never hold ours, so that nothing outside the forward can meet
     it."""
@@ -70,78 +42,6 @@ def test_the_override_ends_with_the_forward(rig):
     }
     rig.ksample(patched, steps=1)
     assert seen == [False]
-
-
-def test_easycache_gives_the_right_picture_in_both_orders(rig):
-    """Equal bit for bit if it skips nothing; if it skips, each step that it takes sees the canvas
-    and is guided."""
-    from comfy_extras.nodes_easycache import EasyCacheNode
-
-    def cached(model, threshold: float):
-        return EasyCacheNode.execute(
-            model, reuse_threshold=threshold, start_percent=0.0, end_percent=1.0, verbose=False
-        )[0]
-
-    steps, pictures = 8, []
-    for build in (
-        lambda threshold, **changes: cached(rig.patch(**changes), threshold),
-        lambda threshold, **changes: rig.patch(cached(rig.model, threshold), **changes),
-    ):
-        assert torch.equal(
-            rig.ksample(build(0.0), steps=steps), rig.ksample(rig.patch(), steps=steps)
-        )
-        model, widths = build(3.0), []
-
-        def note(executor, x, *args, widths=widths, **kwargs):
-            widths.append(x.shape[-1])
-            return executor(x, *args, **kwargs)
-
-        model.add_wrapper_with_key("diffusion_model", "zz_note", note)
-        pictures.append(rig.ksample(model, steps=steps))
-        assert 0 < len(widths) < steps and set(widths) == {12}, (
-            "it must skip something; what it runs is the canvas"
-        )
-        assert rig.nodes("patch.patch").patch_calls(model).attended == 2 * len(widths), (
-            "both blocks of each call"
-        )
-        unguided = rig.ksample(build(3.0, lambda_g=0.0), steps=steps)
-        assert (pictures[-1] - unguided).abs().max() > 0.05, "skipped steps carry the geometry on"
-    assert torch.equal(*pictures)
-
-
-def quantised(x: torch.Tensor) -> torch.Tensor:  # [B, n, heads * d]
-    """In 8 bits, with a scale for each token."""
-    scale = x.abs().amax(dim=-1, keepdim=True).clamp_min(1e-8) / 127
-    return (x / scale).round() * scale
-
-
-def test_a_quantising_override_gives_the_right_picture_in_both_orders(rig):
-    """Sage's interface: it takes no mask, so it gets none; its own error is all that it adds."""
-
-    def sage(func, q, k, v, heads, mask=None, **kwargs):
-        assert mask is None and k.shape == v.shape
-        smooth = k - k.mean(
-            dim=1, keepdim=True
-        )  # over all keys, which each call needs whole; no softmax sees it
-        return func(quantised(q), quantised(smooth), v, heads, mask=mask, **kwargs)
-
-    def sampled(**changes):
-        plain = rig.ksample(rig.patch(**changes))
-        after, before = (
-            rig.ksample(model)
-            for model in (
-                with_override(rig.patch(**changes), sage),
-                rig.patch(with_override(rig.model, sage), **changes),
-            )
-        )
-        assert torch.equal(after, before)
-        return plain, after
-
-    (guided, guided_sage), (unguided, unguided_sage) = sampled(), sampled(lambda_g=0.0)
-    own_error = (unguided_sage - unguided).abs().max()
-    assert 0 < own_error < 0.05 * unguided.abs().max(), "a kernel of that kind, on its own"
-    assert (guided_sage - guided).abs().max() <= 1.5 * own_error
-    assert (guided_sage - unguided_sage).abs().max() > 3 * own_error, "the geometry is there"
 
 
 @pytest.mark.parametrize("batch", [1, 2])
@@ -216,23 +116,6 @@ def cfg_zero_star(model):
     return CFGZeroStar.execute(model)[0]
 
 
-def attention_guidance(model):
-    from comfy_extras.nodes_nag import NAGuidance
-
-    return NAGuidance.execute(model, nag_scale=5.0, nag_alpha=0.5, nag_tau=1.5)[0]
-
-
-@pytest.mark.parametrize("guidance", [skip_layer, cfg_zero_star, attention_guidance])
-def test_the_hosts_guidance_nodes(rig, guidance):
-    """After the patch or before it, they give the same, and have their effect."""
-    after, before = rig.ksample(guidance(rig.patch())), rig.ksample(rig.patch(guidance(rig.model)))
-    assert after.isfinite().all() and torch.equal(after, before)
-    plain = rig.ksample(rig.patch())
-    assert torch.equal(after, plain) is (guidance is attention_guidance), (
-        "NAG acts on single-stream models only"
-    )
-
-
 def compiled(model, backend: str):
     """Model of the host's compile node, with any backend (``eager`` traces and guards, but builds
     no kernels)."""
@@ -249,8 +132,7 @@ def compiled(model, backend: str):
 @pytest.mark.parametrize(
     ("backend", "runs"),
     [
-        ("eager", ("none", "kept")),
-        pytest.param("eager", ("none", "guided", "plain", "weaker"), marks=pytest.mark.slow),
+        ("eager", ("kept",)),
         pytest.param(
             "inductor",
             ("none", "guided", "plain", "weaker", "none", "guided", "plain"),
@@ -262,8 +144,7 @@ def test_torch_compile_never_takes_the_code_of_another_run(
     pack, repo_root, tmp_path, backend, runs
 ):
     """The host's node drops the guards on transformer_options, where wrappers and overrides live.
-    ``kept``: full forwards and those whose exo half is kept; shapes and keyword names still
-    differ."""
+    ``kept``: full forwards and those whose exo half is kept, of other shapes."""
     torch._dynamo.reset()
     counters.clear()
     rig = model_rig.random_rig(pack, repo_root / "models", model_rig.RigSize())
@@ -290,47 +171,6 @@ def test_torch_compile_never_takes_the_code_of_another_run(
         "the transformer itself was compiled"
     )
     torch._dynamo.reset()
-
-
-def test_high_and_low_noise_pair(rig, repo_root, tmp_path):
-    """Wan 2.2 I2V: two transformers share a schedule; each is patched, the exo half rides along
-    with both."""
-    standins.write(
-        tmp_path / "low.safetensors", *standins.transformer(standins.WAN22_I2V, standins.SEED + 9)
-    )
-    low = model_rig.load_transformer(tmp_path / "low.safetensors")
-    first = rig.wan_sample(sampler="euler", steps=4, end_step=2, leftover_noise=True)
-    both = rig.wan_sample(
-        low, sampler="euler", steps=4, start_step=2, add_noise=False, latent={"samples": first}
-    )
-    assert both.isfinite().all()
-    assert not torch.equal(both, rig.wan_sample(sampler="euler", steps=4))
-
-    from comfy_extras.nodes_model_advanced import ModelSamplingSD3
-
-    import nodes as host_nodes
-
-    with torch.inference_mode():
-        shifted = [ModelSamplingSD3().patch(rig.patch(model), 3.0)[0] for model in (rig.model, low)]
-        stages = [("enable", 0, 2, "enable"), ("disable", 2, 10000, "disable")]
-        latent = rig.latent
-        for model, (noise, start, end, leftover) in zip(shifted, stages, strict=True):
-            (latent,) = host_nodes.KSamplerAdvanced().sample(
-                model,
-                noise,
-                5,
-                4,
-                3.0,
-                "euler",
-                "simple",
-                rig.positive,
-                rig.negative,
-                latent,
-                start,
-                end,
-                leftover,
-            )
-    assert torch.equal(latent["samples"], both), "the same as two stock KSamplerAdvanced"
 
 
 @pytest.mark.parametrize(
@@ -399,39 +239,21 @@ def replaced_block(model):
     )
 
 
-def skipped_layer(model):
-    return skip_layer(model)
+def halved(kind: str):
+    """A wrapper of one of the host's kinds."""
 
+    def wrapper(model):
+        model.add_wrapper_with_key(
+            kind, "other", lambda executor, *args, **kwargs: 0.5 * executor(*args, **kwargs)
+        )
 
-def model_wrapper(model):
-    model.add_wrapper_with_key(
-        "diffusion_model",
-        "other",
-        lambda executor, *args, **kwargs: 0.5 * executor(*args, **kwargs),
-    )
-
-
-def apply_wrapper(model):
-    model.add_wrapper_with_key(
-        "apply_model", "other", lambda executor, *args, **kwargs: 0.5 * executor(*args, **kwargs)
-    )
-
-
-def sampling_wrapper(model):
-    model.add_wrapper_with_key(
-        "outer_sample", "other", lambda executor, *args, **kwargs: 0.5 * executor(*args, **kwargs)
-    )
+    wrapper.__name__ = f"halved_{kind}"
+    return wrapper
 
 
 def function_wrapper(model):
     model.set_model_unet_function_wrapper(
         lambda apply, call: 0.5 * apply(call["input"], call["timestep"], **call["c"])
-    )
-
-
-def sampler_wrapper(model):
-    model.add_wrapper_with_key(
-        "sampler_sample", "other", lambda executor, *args, **kwargs: 0.5 * executor(*args, **kwargs)
     )
 
 
@@ -523,11 +345,12 @@ COMPANY = {
     cross_attention_patch: (False, False),
     attention_override: (True, True),
     replaced_block: (False, False),
-    skipped_layer: (True, True),
-    model_wrapper: (False, True),
-    apply_wrapper: (True, True),
-    sampling_wrapper: (True, True),
-    sampler_wrapper: (True, True),
+    skip_layer: (True, True),
+    cfg_zero_star: (True, True),
+    halved("diffusion_model"): (False, True),
+    halved("apply_model"): (True, True),
+    halved("outer_sample"): (True, True),
+    halved("sampler_sample"): (True, True),
     function_wrapper: (True, True),
     changed_guidance: (True, True),
     changed_result: (True, True),
@@ -540,7 +363,7 @@ COMPANY = {
 
 @pytest.mark.parametrize("patch_first", [True, False], ids=["after the patch", "before it"])
 @pytest.mark.parametrize("stranger", COMPANY, ids=lambda stranger: stranger.__name__)
-def test_a_strangers_patch(rig, stranger, patch_first):
+def test_a_strangers_patch(rig, stranger, patch_first, is_pinned_host):
     """As a canvas that the test itself puts together; guided too; and exo is kept only where that
     is the same."""
 
@@ -550,6 +373,8 @@ def test_a_strangers_patch(rig, stranger, patch_first):
         return rig.patch(joined(stranger, rig.model), **changes)
 
     reference = rig.ksample(widened_by_hand(rig, stranger, patch_first=patch_first))
+    if not is_pinned_host and torch.equal(reference, rig.ksample(rig.patch(lambda_g=0.0))):
+        pytest.skip("this host never calls such a patch")
     unguided = rig.ksample(patched(lambda_g=0.0))
     assert torch.equal(unguided, reference)
     assert not torch.equal(unguided, rig.ksample(rig.patch(lambda_g=0.0))), "the stranger acts"
@@ -571,11 +396,14 @@ def test_a_strangers_patch(rig, stranger, patch_first):
 @pytest.mark.parametrize("kind", ["WanUni3CCnetPatch", "MultiTalkCrossAttnPatch"])
 def test_patches_that_take_the_canvas_for_a_picture_are_refused(rig, pack, kind, patch_first):
     """The host's own classes, before anything is computed."""
-    from comfy.ldm.wan.model_multitalk import MultiTalkCrossAttnPatch
-    from comfy_extras.nodes_model_patch import WanUni3CCnetPatch
-
-    classes = {each.__name__: each for each in (WanUni3CCnetPatch, MultiTalkCrossAttnPatch)}
-    patch = classes[kind].__new__(classes[kind])  # never called: it needs weights
+    modules = {
+        "WanUni3CCnetPatch": "comfy_extras.nodes_model_patch",
+        "MultiTalkCrossAttnPatch": "comfy.ldm.wan.model_multitalk",
+    }
+    own = getattr(pytest.importorskip(modules[kind]), kind, None)
+    if own is None:
+        pytest.skip(f"this host has no {kind}")
+    patch = own.__new__(own)  # never called: it needs weights
     patch.models, patch.prepared_render = list, None
     model = rig.patch() if patch_first else rig.model.clone()
     model.set_model_patch(patch, "double_block" if "Uni3C" in kind else "attn2_patch")
@@ -607,43 +435,3 @@ def test_parts_whose_place_is_unknown_are_refused(rig, patch_first, cut):
     ) as refused:
         rig.ksample(base if patch_first else rig.patch(base, lambda_g=0.0))
     assert type(refused.value).__name__ == "EgoXInputError"
-
-
-def test_a_context_handler_of_another_pack(rig):
-    """Whole calls work; its windows, whose frames it doesn't tell, are refused."""
-
-    class Handler:
-        def __init__(self, frames: int) -> None:
-            self.frames = frames
-
-        def should_use_context(self, *args) -> bool:
-            return True
-
-        def execute(self, calc_cond_batch, model, conds, x_in, timestep, model_options):
-            def cut(cond):
-                concat = cond["model_conds"]["c_concat"]
-                return {
-                    **cond,
-                    "model_conds": {
-                        **cond["model_conds"],
-                        "c_concat": type(concat)(concat.cond[:, :, : self.frames]),
-                    },
-                }
-
-            part = calc_cond_batch(
-                model,
-                [[cut(one) for one in each] for each in conds],
-                x_in[:, :, : self.frames],
-                timestep,
-                model_options,
-            )
-            return [torch.cat([out] * 2, dim=2)[:, :, : x_in.shape[2]] for out in part]
-
-    def sampled(frames: int):
-        model = rig.patch()
-        model.model_options["context_handler"] = Handler(frames)
-        return rig.ksample(model)
-
-    assert torch.equal(sampled(3), rig.ksample(rig.patch()))
-    with pytest.raises(Exception, match="(?s)latent in a call.*windows or tiles"):
-        sampled(2)

@@ -87,18 +87,8 @@ def test_one_is_the_model_without_a_cache(rig):
     assert torch.equal(pairs[0][0], first) and torch.equal(*pairs[0])
 
 
-@pytest.mark.parametrize(
-    ("sampler", "steps", "full"),
-    [
-        ("euler", 8, 2),
-        ("euler_ancestral", 8, 2),
-        ("dpmpp_2m", 8, 2),
-        ("res_multistep", 8, 2),
-        ("heun", 8, 2),
-        ("dpm_2", 8, 2),
-    ],
-)
-def test_samplers_of_the_host(rig, sampler, steps, full):
+@pytest.mark.parametrize("sampler", ["euler_ancestral", "dpmpp_2m", "dpm_2"])
+def test_samplers_of_the_host(rig, sampler, steps=8, full=2):
     model = rig.patch(recompute_exo=4)
     every = rig.ksample(rig.patch(), sampler=sampler, steps=steps)
     out = rig.ksample(model, sampler=sampler, steps=steps)
@@ -173,7 +163,6 @@ def test_the_hosts_step_caches_skip_kept_and_full_forwards_alike(rig, patch_firs
     "options",
     [
         {"dtype": torch.float8_e4m3fn},
-        {"dtype": torch.bfloat16},
         {"dtype": torch.float8_e4m3fn, "fp8_optimizations": True},
     ],
 )

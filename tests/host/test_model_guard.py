@@ -36,25 +36,6 @@ SPECIAL = {  # what a class needs beyond the common shape
 }
 
 
-def host_wan_classes() -> list[str]:
-    return [
-        "WAN21_T2V",
-        "WAN21_CausalAR_T2V",
-        "WAN21_FunControl2V",
-        "WAN21_Camera",
-        "WAN22_Camera",
-        "WAN21_Vace",
-        "WAN21_HuMo",
-        "WAN22_S2V",
-        "WAN22_Animate",
-        "WAN22_T2V",
-        "WAN21_FlowRVS",
-        "WAN21_SCAIL",
-        "WAN21_SCAIL2",
-        "WAN22_WanDancer",
-    ]
-
-
 def tiny_model(name: str):
     """A model of one of the host's Wan configurations, small, on the meta device (nothing is
     computed with it)."""
@@ -77,23 +58,18 @@ def tiny_model(name: str):
     )
 
 
-def test_the_list_of_wan_classes_is_the_hosts(comfy_host, pinned_host):
+def test_other_wan_models_are_refused(rig):
     import comfy.supported_models
 
-    known = {
+    names = [
         name
         for name, kind in vars(comfy.supported_models).items()
         if inspect.isclass(kind) and issubclass(kind, comfy.supported_models.WAN21_T2V)
-    }
-    assert known - {"WAN21_I2V"} == set(host_wan_classes()), (
-        "a new Wan class: decide whether it may be patched"
-    )
-
-
-@pytest.mark.parametrize("name", host_wan_classes())
-def test_other_wan_models_are_refused(rig, name):
-    with refuses("Wan 2.1 I2V 14B"):
-        rig.patch(tiny_model(name))
+    ]
+    assert len(names) > 10
+    for name in set(names) - {"WAN21_I2V"}:
+        with refuses("Wan 2.1 I2V 14B"):
+            rig.patch(tiny_model(name))
 
 
 def test_another_family_is_refused(rig):

@@ -12,21 +12,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.flat_graph import nodes_of
-from tests.host.gguf_file import write_gguf
 from tests.paths import ROOT
 from tools.rigs import standins as standins
 from tools.rigs.comfy_page import read_workflow, shipped_workflows
 from tools.setup.api_client import ApiClient, read_prompt
 from tools.setup.base_dir import BaseDir
-from tools.setup.node_inputs import BYPASSED, NOTES, is_widget
+from tools.setup.node_inputs import BYPASSED, is_widget
 from tools.workflows.graph import Graph
 from tools.workflows.make import BLUEPRINT_FOLDER, HEIGHTS, blueprint, described, workflow_file
 from tools.workflows.make import saved as saved_graph
 from tools.workflows.specs import BLUEPRINTS as DESCRIBED
 from tools.workflows.specs import SPECS
 
-from .prompts import SIZE, STANDIN_LOADERS, id_of, of_type, ran, with_standins
+from .prompts import SIZE, id_of, of_type, ran, with_standins
 from .prompts import small as smaller
 from .test_workflows import frames_of, saved_videos
 
@@ -56,41 +54,6 @@ def check_run(
             f"{name}: {frames.shape}, one flat colour or too short"
         )
     return saved
-
-
-def boxes(saved: dict[str, Any]) -> list[tuple[str, float, float, float, float]]:
-    """(who, left, top, right, bottom) of every node, with its title bar."""
-    return [
-        (
-            f"{node['id']} {node['type']}",
-            node["pos"][0],
-            node["pos"][1] - 30,
-            node["pos"][0] + node["size"][0],
-            node["pos"][1] + node["size"][1],
-        )
-        for node in saved["nodes"]
-    ]
-
-
-def test_the_ones_that_were_promised():
-    assert (
-        CARDS >= {"egox_demo", "egox_one_video", "egox_basic", "egox_fast", "egox_compare"}
-        and len(CARDS) <= 5
-    )
-    assert set(NAMES) >= CARDS | {
-        "egox_long",
-        "egox_from_any_video",
-        "egox_compare_baselines",
-        "egox_attention",
-        "egox_several_cameras",
-    }
-    assert {path.stem for path in (ROOT / "workflows").glob("*.jpg")} == CARDS, (
-        "a card without a picture"
-    )
-    assert {path.stem for path in BLUEPRINTS} == {"EgoX", "EgoX Scene and prior"}
-    assert all(re.fullmatch(r"[a-zA-Z0-9_.-]+", name) for name in NAMES), (
-        "the host opens templates by such names only"
-    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -145,39 +108,6 @@ def graphs_of(saved: dict[str, Any]) -> list[tuple[dict[str, Any], list[list[Any
     ]
 
 
-MOST_NODES, MOST_LINKS, MOST_PROMOTED, MOST_WIDE, MOST_HIGH = 12, 20, 6, 2000, 1125
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_it_is_seen_at_a_glance(name):
-    """Few nodes and links, all within what the page shows at 0.6 of 1600 x 900, and few inputs on
-    each subgraph."""
-    saved = read(name)
-    assert len([node for node in saved["nodes"] if node["type"] not in NOTES]) <= MOST_NODES
-    assert len(saved["links"]) <= MOST_LINKS
-    sides = [
-        *((left, top, right, bottom) for _, left, top, right, bottom in boxes(saved)),
-        *((x, y, x + w, y + h) for x, y, w, h in (group["bounding"] for group in saved["groups"])),
-    ]
-    lefts, tops, rights, bottoms = zip(*sides, strict=True)
-    assert max(rights) - min(lefts) <= MOST_WIDE and max(bottoms) - min(tops) <= MOST_HIGH, (
-        max(rights) - min(lefts),
-        max(bottoms) - min(tops),
-    )
-    for node in saved["nodes"]:
-        if node["type"] in {inside["id"] for inside in saved["definitions"]["subgraphs"]}:
-            promoted = [
-                slot["name"]
-                for slot in node["inputs"]
-                if "widget" in slot and slot["link"] is None and slot["name"] != "egox_preview"
-            ]
-            assert len(promoted) <= MOST_PROMOTED, promoted
-    assert not [node for node in saved["nodes"] if node["type"] == "CreateVideo"], (
-        "Decode Ego Half gives the video"
-    )
-    assert sum(node["type"] == "SaveVideo" for node in nodes_of(saved)) == 1
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_texts_are_encoded_as_released(name):
     """Cut to 512 tokens and with an empty negative prompt, wherever there is a text encoder."""
@@ -197,13 +127,6 @@ def test_texts_are_encoded_as_released(name):
     assert text["clip"] == [encoder[0], 0] and text["negative"] == ""
     text_id = id_of(prompt, "EgoXText")
     assert (conditioning["positive"], conditioning["negative"]) == ([text_id, 0], [text_id, 1])
-
-
-def test_few_steps_without_guidance():
-    """egox_fast: what the step-distilled LoRA wants."""
-    sampler = next(node for node in nodes_of(read("egox_fast")) if node["type"] == "EgoXWanSampler")
-    seed, _, steps, cfg, solver = sampler["widgets_values"][:5]
-    assert 4 <= steps <= 8 and cfg == 1.0 and solver != "released"
 
 
 def test_a_long_video_chunk_after_chunk(client, load_workflow, server_base):
@@ -239,25 +162,10 @@ def with_baselines(prompt: dict[str, Any]) -> dict[str, Any]:
     return prompt
 
 
-@pytest.mark.parametrize("little", [False, True])
-def test_fast_runs_with_little_memory_too(client, load_workflow, server_base, little):
+def test_fast_runs_with_little_memory_too(client, load_workflow, server_base):
     prompt = with_standins(small(load_workflow("egox_fast")))
     assert of_type(prompt, "EgoXConditioning")["low_memory"] is False
-    of_type(prompt, "EgoXConditioning")["low_memory"] = little
-    check_run(client, prompt, server_base, {"ego"})
-
-
-def test_little_memory_with_one_node_swapped_for_gguf(
-    client, load_workflow, shared_dir, server_base
-):
-    """Follow the note: another loader, connected to EgoX LoRA; nothing else is touched."""
-    pytest.importorskip("gguf", reason="the gguf package (extra: dev) quantises the stand-in")
-    tensors, _ = standins.transformer(standins.WAN21_I2V, standins.SEED + 1)
-    write_gguf(server_base.models / "diffusion_models" / "low_vram-Q8_0.gguf", tensors)
-    prompt = with_standins(small(load_workflow("egox_basic")))
-    loader = id_of(prompt, "UNETLoader")
-    assert of_type(prompt, "EgoXLoadLora")["model"] == [loader, 0]
-    prompt[loader] = {"class_type": "UnetLoaderGGUF", "inputs": {"unet_name": "low_vram-Q8_0.gguf"}}
+    of_type(prompt, "EgoXConditioning")["low_memory"] = True
     check_run(client, prompt, server_base, {"ego"})
 
 
@@ -298,9 +206,12 @@ def test_the_sweep_makes_one_grid(client, load_workflow, server_base):
 
 
 def test_several_cameras_show_more_than_one(client, load_workflow, server_base):
-    """Whole, with the small model: each camera fills holes of the priors before."""
+    """Each camera fills holes of the priors before."""
     prompt = load_workflow("egox_several_cameras")
-    of_type(prompt, "EgoXWanSampler")["steps"] = 1
+    for node in prompt.values():
+        if "frame_count" in node["inputs"]:
+            node["inputs"]["frame_count"] = FRAMES
+    of_type(prompt, "EgoXWanSampler")["steps"] = STEPS
     (grid,) = saved_videos(ran(client, prompt), prompt, server_base).values()
     frames, size = frames_of(grid).astype(float), prompt["2"]["inputs"]["height"]
     strip = (frames.shape[1] - 4) // 2 - size
@@ -312,19 +223,6 @@ def test_several_cameras_show_more_than_one(client, load_workflow, server_base):
     black = [(prior.mean(-1) < 8).mean() for prior in (one, two, four)]
     assert black[0] > black[1] + 0.05 > black[2] + 0.1, black
     assert (ego.mean(-1) < 8).mean() < black[2]
-
-
-def test_the_sweep_encodes_the_videos_once(client, load_workflow):
-    prompt = load_workflow("egox_compare")
-    conditioning = of_type(prompt, "EgoXConditioning")
-    before: set[str] = set()
-    waiting = [link[0] for link in conditioning.values() if isinstance(link, list)]
-    while waiting:
-        before.add(node_id := waiting.pop())
-        waiting += [
-            link[0] for link in prompt[node_id]["inputs"].values() if isinstance(link, list)
-        ]
-    assert id_of(prompt, "EgoXSweep") not in before
 
 
 def test_the_baselines_beside_each_other(client, load_workflow, server_base):
@@ -349,18 +247,6 @@ def test_attention_is_drawn(client, load_workflow, server_base):
     outcome = ran(client, prompt)
     (view,) = saved_videos(outcome, prompt, server_base).values()
     assert frames_of(view).std() > 3
-
-
-def test_every_loader_has_a_stand_in():
-    """A new workflow with another loader is not run in silence with a file that nobody has."""
-    loaders = {
-        node["type"]
-        for name in NAMES
-        for node in nodes_of(read(name))
-        if (node.get("properties") or {}).get("models") and node.get("mode") != BYPASSED
-    }
-    geometry = {"LoadMoGeModel", "LoadDA3Model", "CheckpointLoaderSimple"}
-    assert loaders <= set(STANDIN_LOADERS) | geometry
 
 
 def without_newer_inputs(object_info: dict[str, Any]) -> dict[str, Any]:

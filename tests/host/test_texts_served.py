@@ -21,20 +21,6 @@ def test_translations_are_served(client, object_info):
     assert served["ko"]["nodeDefs"]["EgoXDepthAlign"]["display_name"] == "깊이 정렬"
 
 
-def test_the_server_and_english_name_the_same_slots(client, object_info):
-    """Schema of a node for the front end, and the keys under which it looks up the texts."""
-    english = client.get("/i18n")[SOURCE]["nodeDefs"]
-    for node, texts in read_locale(SOURCE).items():
-        info = object_info[node]
-        assert list(english[node]["inputs"]) == list(texts["inputs"])
-        assert set(texts["inputs"]) == set(info["input"].get("required", {})) | set(
-            info["input"].get("optional", {})
-        )
-        assert [texts["outputs"][str(i)]["name"] for i in range(len(info["output"]))] == list(
-            info["output_name"]
-        )
-
-
 def test_help_pages_are_served(client, object_info):
     for node in read_locale(SOURCE):
         answer = request(client, f"/extensions/{PACK_NAME}/docs/{node}.md")
