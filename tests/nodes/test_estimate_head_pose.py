@@ -2,8 +2,8 @@
 is known.
 
 The detectors' weights can't be had here, so their answers are the drawn truth; what packs them is
-the host's code (SDPose, MediaPipe, SAM3). SAM 3D Body is newer than the host here: its payload is
-written from its documented fields."""
+the host's code (SDPose, MediaPipe, SAM3). SAM 3D Body is newer than the host here: its payload's
+fields are tested in tests/core/trajectory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import torch
 
 from egox_core.cameras.model import project
 from egox_core.trajectory import camera_centre
-from egox_core.trajectory.head_payloads import FACE_MESH, MHR_POINTS
+from egox_core.trajectory.head_payloads import FACE_MESH
 from egox_core.trajectory.head_solid import ray_turns
 from egox_core.trajectory.head_template import POINTS
 from tests.core.drawn_heads import DrawnHeads, drawn_heads
@@ -184,36 +184,9 @@ def of_sam3(clip: DrawnHeads, shift: float = 0.0) -> torch.Tensor:
     return SAM3_TrackToMask.execute(track, "0").result[0]
 
 
-def of_sam3d_body(clip: DrawnHeads) -> dict:
-    """MHR_POSE_DATA after the documented fields; its translation is off along the ray, as it is in
-    life."""
-    points = np.zeros((FRAMES, 70, 3))
-    for name, row in MHR_POINTS.items():
-        points[:, row] = 1.05 * clip.metres[:, POINTS.index(name)]
-    width, height = clip.camera.stored_size
-    uv = np.zeros((FRAMES, 70, 2))
-    for name, row in MHR_POINTS.items():
-        uv[:, row] = clip.uv[:, POINTS.index(name)]
-    frames = [
-        [
-            {
-                "bbox": np.array([0.0, 0, 9, 9]),
-                "focal_length": clip.camera.fx,
-                "pred_cam_t": points[t].mean(0),
-                "pred_keypoints_3d": points[t] - points[t].mean(0),
-                "pred_keypoints_2d": uv[t],
-                "pred_face_keypoints_3d": 1.05 * clip.face()[t] - points[t].mean(0),
-            }
-        ]
-        for t in range(FRAMES)
-    ]
-    return {"frames": frames, "faces": np.zeros((0, 3)), "image_size": (height, width)}
-
-
 DETECTORS = {
     "pose_keypoints": of_sdpose,
     "face_landmarks": of_mediapipe,
-    "mhr_pose_data": of_sam3d_body,
 }
 
 
@@ -223,40 +196,18 @@ def test_any_one_detector_is_enough(comfy_host, run, clip, depth, socket):
     answer = run(depth=depth, **{socket: payload})
     place, angle = answer.errors(clip)
     assert place < 0.05 and angle < 6.0
-    body = socket == "mhr_pose_data"
-    words = (
-        "the body model sees the head" if body else "profile, back or small: the turn is a guess"
-    )
+    words = "profile, back or small: the turn is a guess"
     assert answer.report.startswith(f"frames 0 to {FRAMES - 1}: {words}")
-    assert answer.trajectory.guessed.tolist() == [not body] * FRAMES
+    assert answer.trajectory.guessed.tolist() == [True] * FRAMES
     assert answer.trajectory.exo_w2c is clip.exo_w2c
 
 
-def test_all_together_fill_each_other_in(comfy_host, run, clip, depth):
-    body = of_sam3d_body(clip)
-    body["frames"][4:8] = [[], [], [], []]
-    keypoints = of_sdpose(clip, 0.0)
-    keypoints[6] = {**keypoints[6], "people": []}
-    answer = run(
-        depth=depth, mhr_pose_data=body, pose_keypoints=keypoints, face_landmarks=of_mediapipe(clip)
-    )
-    place, angle = answer.errors(clip)
-    assert place < 0.05 and angle < 6.0 and "nobody" not in answer.report.splitlines()[0]
-    nobody = run(
-        depth=depth,
-        pose_keypoints=of_sdpose(clip, 0.0),
-        face_landmarks=of_mediapipe(clip, range(0)),
-    )
-    assert "face landmarks: nobody in any frame" in nobody.report
-
-
-@pytest.mark.parametrize("chosen", ["mask", "number"])
-def test_of_two_people_the_chosen_one(comfy_host, run, clip, depth, chosen):
+def test_of_two_people_the_chosen_one(comfy_host, run, clip, depth):
     two = of_sdpose(clip, 98.0, 0.0)
     for t in range(0, FRAMES, 2):  # detectors number people anew in every frame
         two[t]["people"].reverse()
-    choice = {"person_mask": of_sam3(clip)} if chosen == "mask" else {"person": 0}
-    answer = run(depth=depth, pose_keypoints=two, face_landmarks=of_mediapipe(clip), **choice)
+    shared = {"pose_keypoints": two, "face_landmarks": of_mediapipe(clip)}
+    answer = run(depth=depth, **shared, person_mask=of_sam3(clip))
     assert answer.errors(clip)[0] < 0.05
 
 
@@ -335,13 +286,6 @@ def test_fallbacks_are_told(pack, comfy_host, run, clip, depth):
     assert "stands behind" in run(pose_keypoints=keypoints, depth=wall).report
     empty = run(pose_keypoints=keypoints, depth=depth, person_mask=torch.zeros(FRAMES, 64, 64))
     assert "mask of the wearer is empty" in empty.report
-    bent = replace(clip.camera, lens="opencv_fisheye", distortion=(0.0, 0.0, 0.0, 0.0))
-    report = run(mhr_pose_data=of_sam3d_body(clip), depth=replace(depth, camera=bent)).report
-    assert "its bodies lean" in report and "opencv_fisheye" in report
-    assert (
-        "its bodies lean"
-        not in run(pose_keypoints=keypoints, depth=replace(depth, camera=bent)).report
-    )
 
 
 OTHER_SIZE = {
@@ -349,7 +293,6 @@ OTHER_SIZE = {
         {**frame, "canvas_width": 100, "canvas_height": 300} for frame in frames
     ],
     "face_landmarks": lambda payload: {**payload, "image_size": (300, 100)},
-    "mhr_pose_data": lambda payload: {**payload, "image_size": (300, 100)},
 }
 
 
