@@ -178,9 +178,6 @@ def standins(tmp_path_factory) -> Path:
 
 ONE_PROCESS = ("browser", "host", "nodes")
 """Folders whose tests share what takes long to start: a server, a browser, the imported host."""
-SECOND_BROWSER = "tests/browser/test_i"
-"""From here on the tests in a browser, a third of the suite, have a server and a browser of their
-own."""
 
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist
@@ -193,8 +190,6 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.split("::")[0]
             folder = file.split("/")[1]
-            if folder == "browser" and file >= SECOND_BROWSER:
-                return SECOND_BROWSER
             return folder if folder in ONE_PROCESS else file
 
     return Together(config, log)

@@ -8,7 +8,7 @@ import torch
 
 from tools.rigs import model_rig
 
-SAMPLERS = ("euler", "dpmpp_2m", "uni_pc", "lcm", "res_multistep", "heun", "euler_ancestral")
+SAMPLERS = ("euler", "dpmpp_2m", "uni_pc", "heun", "euler_ancestral")
 
 
 @torch.inference_mode()
@@ -120,7 +120,7 @@ def released_noise_of(rig, seed: int = 5) -> torch.Tensor:
     return torch.randn(shape, dtype=torch.bfloat16, generator=generator).float()
 
 
-@pytest.mark.parametrize("sampler", ["released", "euler", "uni_pc", "euler_ancestral"])
+@pytest.mark.parametrize("sampler", ["released", "euler_ancestral"])
 def test_the_authors_noise_is_the_samplers_first_latent(rig, monkeypatch, sampler):
     """And the node gives what the graph gives with the NOISE of EgoX Released Sampling."""
     import comfy.samplers

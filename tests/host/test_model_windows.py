@@ -65,10 +65,7 @@ def calls_of(rig, model, steps: int) -> list[tuple[torch.Tensor, Any, list[int] 
     "changes",
     [
         {},
-        {"retain_first_frame": True},
-        {"context_schedule": "looped_uniform"},
         {"context_schedule": "looped_uniform", "closed_loop": True, "retain_first_frame": True},
-        {"context_schedule": "standard_static"},
         {"context_schedule": "batched", "context_stride": 2},
     ],
     ids=lambda changes: "-".join(map(str, changes.values())) or "defaults",

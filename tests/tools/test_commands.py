@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tools.setup import commands
@@ -225,20 +226,7 @@ def test_the_whole_process_tree_ends(tmp_path):
 
 def alive(pid: int) -> bool:
     """Check whether the process runs; one that ended and waits to be reaped does not."""
-    if sys.platform == "win32":
-        listed = subprocess.run(
-            ["tasklist", "/FI", f"PID eq {pid}"], capture_output=True, text=True
-        ).stdout
-        return str(pid) in listed
-    if Path("/proc/self/stat").is_file():
-        try:
-            state = (
-                Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[0]
-            )
-        except OSError:
-            return False
-    else:
-        state = subprocess.run(
-            ["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True
-        ).stdout.strip()
-    return bool(state) and not state.startswith("Z")
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
