@@ -40,18 +40,17 @@ class EditorPage:
         coarse prior."""
         self.page.show(self.page.node_bounds(NODE))
         self.at("open").first.click()
-        self.hands.wait_for_selector("[data-testid=egox-editor]", timeout=60_000)
+        self.hands.wait_for_selector("[data-testid=egox-editor]")
         if load:
             if not self.ask("scene.running"):  # by itself, where no head was placed
-                self.at("load-empty").click(timeout=60_000)
+                self.at("load-empty").click()
             self.wait_for_scene()
         return self
 
     def wait_for_scene(self) -> None:
         self.hands.wait_for_function(
             "() => document.querySelector('[data-testid=egox-empty]').hidden && "
-            f"{self.script('view.cloud.count')} > 1000",
-            timeout=180_000,
+            f"{self.script('view.cloud.count')} > 1000"
         )
         self.wait_until_seen()
 
@@ -71,8 +70,7 @@ class EditorPage:
         nothing on its way."""
         self.hands.wait_for_function(
             f"() => {self.script('side.latest')}.wish === null && "
-            f"!{self.script('side.latest')}.busy && {self.script('side.count')} > 0",
-            timeout=60_000,
+            f"!{self.script('side.latest')}.busy && {self.script('side.count')} > 0"
         )
 
     def prior(self) -> np.ndarray:
@@ -97,7 +95,6 @@ class EditorPage:
             f"(old) => app.graph.nodes.find((n) => n.type === '{NODE}')"
             ".widgets.find((w) => w.name === 'keyframes').value !== old",
             arg=before,
-            timeout=120_000,
         )
 
     def go_to_frame(self, frame: int) -> None:

@@ -66,8 +66,8 @@ class PageUnderTest(ComfyPage):
         self.page.evaluate(
             "async () => { await app.extensionManager.command.execute('Comfy.BrowseTemplates'); }"
         )
-        self.page.get_by_text(pack, exact=True).first.click(timeout=30_000)
-        self.page.wait_for_selector('[data-testid^="template-workflow-"]', timeout=30_000)
+        self.page.get_by_text(pack, exact=True).first.click()
+        self.page.wait_for_selector('[data-testid^="template-workflow-"]')
         self.settle()
 
     # -- running
@@ -81,7 +81,7 @@ class PageUnderTest(ComfyPage):
         self.page.mouse.move(size["width"] / 2, size["height"] * 0.9)
         self.page.get_by_test_id("queue-button").first.click()
 
-    def wait_for_run(self, timeout: float = 240.0) -> list[dict[str, Any]]:
+    def wait_for_run(self, timeout: float = 600.0) -> list[dict[str, Any]]:
         """Wait for the end of the run; the messages that the page got from the server.
 
         Raises:
@@ -104,7 +104,7 @@ class PageUnderTest(ComfyPage):
             f"the run did not end within {timeout:.0f} s; seen: {kinds}; console: {self.said[-8:]}"
         )
 
-    def wait_for_node(self, kind: str, timeout: float = 240.0) -> dict[str, Any]:
+    def wait_for_node(self, kind: str, timeout: float = 600.0) -> dict[str, Any]:
         """Wait until a node of a type has given its result to the page; that result."""
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:

@@ -73,6 +73,17 @@ def connect_everything(page: PageUnderTest) -> None:
     page.settle()
 
 
+def loaded(page: PageUnderTest, node: str) -> dict[str, Any]:
+    """Content of the preview of the one node of a type, once the pictures of its last result are
+    there."""
+    page.page.wait_for_function(
+        "(type) => { const p = app.graph.nodes.find((n) => n.type === type).egoxPreview; "
+        "return p.clips.length && p.run === p.items[p.item]?.run; }",
+        arg=node,
+    )
+    return state(page, node)
+
+
 def state(page: PageUnderTest, node: str) -> dict[str, Any]:
     """Content of the preview of the one node of a type."""
     page.settle(2)

@@ -25,13 +25,6 @@ from tests.browser.head_graph import HEAD, add_head
 from tests.browser.small_graph import HEIGHT, WIDTH
 
 FRAMES = 9
-SLOW_PICTURES = """() => {
-  const own = window.createImageBitmap;
-  window.createImageBitmap = async (...given) => {
-    await new Promise((done) => setTimeout(done, 300));
-    return own(...given);
-  };
-}"""  # so that the picture before is drawn, and under the pointer, while the next one is made
 CUT_OFF = """() => {
   const controls = ':is(button, select, input, canvas, output)';
   const seen = [...document.querySelectorAll(`[data-testid=egox-editor] ${controls}`)].filter(
@@ -180,11 +173,8 @@ def headless_prior(repo_root: Path, exported: Path) -> np.ndarray:
     return (prior.rgb * 255).clamp(0, 255).numpy().astype(np.uint8).astype(np.float64)
 
 
-@pytest.mark.parametrize(
-    ("vue_nodes", "theme"), [(False, "light"), (True, "dark")], ids=["classic light", "vue dark"]
-)
-def test_without_a_scene_it_says_what_to_do(open_page, unpacked, vue_nodes, theme):
-    editor = start(open_page, unpacked, vue_nodes=vue_nodes, theme=theme)
+def test_without_a_scene_it_says_what_to_do(open_page, unpacked):
+    editor = start(open_page, unpacked, vue_nodes=True)
     hands = editor.hands
     assert "Path from: file" in editor.at("node-note").first.inner_text()
     editor.open(load=False)
@@ -216,57 +206,33 @@ def test_a_scene_that_is_gone_is_said_and_comes_back(open_page, unpacked, browse
     editor.open(load=True)
     # Where no keyframes were written it begins with the file's path, and leaves the node's value
     # alone.
-    editor.hands.wait_for_function(
-        f"() => {editor.script('state.content.keys.length')} >= 2", timeout=30_000
-    )
+    editor.hands.wait_for_function(f"() => {editor.script('state.content.keys.length')} >= 2")
     assert "look_at" in editor.keyframes() and editor.prior().std() > 10
     # What the node told is of a server that has since dropped the scene.
     editor.hands.evaluate(
         f"() => {{ {editor.script('scene.known')}.token = 'x'.repeat(32); "
         f"{editor.script('side.scene')}.token = 'x'.repeat(32); {editor.script('side')}.again(); }}"
     )
-    editor.hands.wait_for_selector("[data-testid=egox-load-empty]", timeout=30_000)
+    editor.hands.wait_for_selector("[data-testid=egox-load-empty]")
     assert "Run the graph again" in editor.at("empty").inner_text()
     editor.at("load-empty").click()
     editor.wait_for_scene()
     # The path of the file is taken over as keyframes.
     editor.at("take-over").click()
-    editor.hands.wait_for_function(
-        f"() => {editor.script('state.undoable.length')} === 1", timeout=30_000
-    )
+    editor.hands.wait_for_function(f"() => {editor.script('state.undoable.length')} === 1")
     assert len(json.loads(editor.keyframes())["keyframes"]) >= 2
+    editor.close()
 
 
 def test_a_scene_of_an_earlier_run_takes_no_click(open_page, unpacked):
     editor = start(open_page, unpacked)
     page, hands = editor.page, editor.hands
     editor.open(load=True)
-    # A path from nothing holds what was put into it and nothing of the file's, and both steps can
-    # be undone.
-    editor.hands.wait_for_function(
-        f"() => {editor.script('state.content.keys.length')} >= 2", timeout=30_000
-    )
-    hands.evaluate(SLOW_PICTURES)
-    editor.go_to_frame(2)
-    editor.at("new-path").click()
-    before = editor.keyframes()
-    assert editor.at("loupe").is_hidden()
-    hands.mouse.move(*editor.in_box("exo", 0.6, 0.25))
-    assert editor.at("loupe").is_visible()
-    hands.mouse.click(*editor.in_box("exo", 0.6, 0.25))
-    editor.wait_for_change(before)
-    hands.keyboard.press("Escape")
-    own = editor.keyframes()
-    assert [k["frame"] for k in json.loads(own)["keyframes"]] == [2]
-    editor.at("clear").click()
-    assert json.loads(editor.keyframes())["keyframes"] == [] and editor.prior().std() > 1
-    hands.keyboard.press("Control+z")
-    assert editor.keyframes() == own
     editor.close()
 
     page.set_widget("EgoXLoadExoVideo", "start_frame", 8)
     editor.open(load=False)
-    hands.wait_for_selector("[data-testid=egox-load-stale]", timeout=30_000)
+    hands.wait_for_selector("[data-testid=egox-load-stale]")
     assert "earlier run" in editor.at("banner").inner_text() and not hands.evaluate(CUT_OFF)
     assert all(editor.at(name).is_disabled() for name in ("place", "tool-snap", "tool-aim"))
     for key in "hs":
@@ -278,13 +244,13 @@ def test_a_scene_of_an_earlier_run_takes_no_click(open_page, unpacked):
     editor.at("load-stale").click()
     hands.wait_for_function(
         f"() => {editor.script('scene.trusted')} && "
-        f"{editor.script('scene.known.token')} !== {json.dumps(old)}",
-        timeout=120_000,
+        f"{editor.script('scene.known.token')} !== {json.dumps(old)}"
     )
     editor.at("place").click()
     before = editor.keyframes()
     hands.mouse.click(*editor.in_box("exo", 0.6, 0.3))
     editor.wait_for_change(before)
+    editor.close()
 
 
 def test_an_estimate_is_corrected_undone_and_kept(open_page, unpacked):
@@ -296,9 +262,7 @@ def test_an_estimate_is_corrected_undone_and_kept(open_page, unpacked):
     example = editor.keyframes()
     editor.open(load=True)
     # It begins with the estimate, and nothing is written before something is corrected.
-    hands.wait_for_function(
-        f"() => {editor.script('state.content.keys.length')} >= 2", timeout=30_000
-    )
+    hands.wait_for_function(f"() => {editor.script('state.content.keys.length')} >= 2")
     assert "estimated" in editor.at("banner").inner_text() and editor.keyframes() == example
     estimate = [key["position"] for key in json.loads(editor.ask("state.text"))["keyframes"]]
     editor.go_to_frame(0)  # it opens in the middle of the clip
@@ -336,7 +300,7 @@ def test_what_the_wearer_looks_at(open_page, unpacked):
     add_head(page)
     page.set_widget(NODE, "source", "estimated")
     editor.open(load=True)
-    hands.wait_for_function(f"() => {editor.script('exo.step')} === 'look'", timeout=30_000)
+    hands.wait_for_function(f"() => {editor.script('exo.step')} === 'look'")
     middle = FRAMES // 2
     assert editor.ask("state.frame") == middle and not hands.evaluate(CUT_OFF)
     assert "What does the wearer look at" in editor.at("exo-note").inner_text()
@@ -362,15 +326,6 @@ def test_what_the_wearer_looks_at(open_page, unpacked):
     click(0.5, 0.9)
     two = editor.keyframes()
     assert [look["frame"] for look in looks()] == [1, middle]
-    box, track = editor.at("look-0").bounding_box(), editor.at("track").bounding_box()
-    each = (track["width"] - 28) / (FRAMES - 1)
-    editor.drag((box["x"] + box["width"] / 2, box["y"] + box["height"] / 2), (each, 0))
-    assert [look["frame"] for look in looks()] == [2, middle]
-    hands.keyboard.press("Delete")
-    assert [look["frame"] for look in looks()] == [middle]
-    for _ in range(2):
-        hands.keyboard.press("Control+z")
-    assert editor.keyframes() == two
     editor.close()
     editor.open(load=False)
     assert json.loads(editor.ask("state.text")) == json.loads(two)
@@ -382,8 +337,7 @@ def test_what_the_wearer_looks_at(open_page, unpacked):
     page.set_widget("EgoXLoadExoVideo", "file", "sample/synthetic_room/exo.mp4")
     hands.wait_for_function(
         f"() => !app.graph.nodes.find((n) => n.type === '{NODE}')"
-        ".widgets.find((w) => w.name === 'keyframes').value.includes('looks')",
-        timeout=30_000,
+        ".widgets.find((w) => w.name === 'keyframes').value.includes('looks')"
     )
 
 
@@ -395,7 +349,7 @@ def test_guessed_frames_are_marked_and_opened(open_page, unpacked, uploads, repo
     write_trajectory(uploads / "estimate.json", replace(take.trajectory, guessed=guessed))
     editor.page.set_widget(NODE, "file", "egox/estimate.json")
     editor.open(load=True)
-    editor.hands.wait_for_function(f"() => {editor.script('shown')}", timeout=30_000)
+    editor.hands.wait_for_function(f"() => {editor.script('shown')}")
     assert editor.ask("timeline.guessed") == [4, 5, 6] and editor.ask("state.frame") == 4
     assert "3 of 9 frames" in editor.at("track-notes").inner_text()
     # A correction leaves the marks; the node's own keyframes have none.
@@ -404,6 +358,7 @@ def test_guessed_frames_are_marked_and_opened(open_page, unpacked, uploads, repo
     editor.close()
     editor.open(load=False)
     assert editor.ask("timeline.guessed") == [] and editor.at("track-notes").is_hidden()
+    editor.close()
 
 
 def run_path(page) -> list:
@@ -461,21 +416,10 @@ def test_a_guessed_lens_is_set_and_the_head_stays_where_it_was_clicked(
     editor.at("exo-fov").locator("visible=true").fill("80")
     hands.wait_for_function(
         f"() => {editor.script('scene.trusted')} && "
-        f"{editor.script('scene.known.token')} !== {json.dumps(old)}",
-        timeout=120_000,
+        f"{editor.script('scene.known.token')} !== {json.dumps(old)}"
     )
     assert widget(page, "EgoXDepthAlign", "exo_fov") == 80 and guessed.count() == 0
     fov = 2 * np.degrees(np.arctan(width / 2 / editor.ask("exo.scene.exo_camera.fx")))
     assert abs(fov - 80) < 0.1
     assert np.abs(np.array(hands.evaluate(f"() => {ring}")) - clicked).max() < 2
-    # Set elsewhere it counts as well, at the latest before a run.
-    before = editor.keyframes()
     editor.close()
-    page.set_widget("EgoXDepthAlign", "exo_fov", 60)
-    page.queue()
-    page.wait_for_run()
-    now, then = (json.loads(text)["keyframes"][0] for text in (editor.keyframes(), before))
-    assert now["position"][2] == then["position"][2]
-    assert now["position"][0] == pytest.approx(
-        then["position"][0] * np.tan(np.pi / 6) / np.tan(np.pi / 4.5), rel=1e-4
-    )

@@ -32,16 +32,15 @@ def run(page: PageUnderTest) -> None:
     page.evaluate("() => { window.egoxSeen.length = 0; }")
     page.page.get_by_role("button", name="Run", exact=True).last.click()
     page.wait_for_run()
-    page.page.wait_for_timeout(2000)  # the pictures are fetched
 
 
 def test_three_clicks_to_a_video_and_one_drag_to_a_difference(first_page):
     page = first_page
-    page.page.get_by_text(PACK, exact=True).first.click(timeout=60_000)
+    page.page.get_by_text(PACK, exact=True).first.click()
     card = page.page.get_by_test_id("template-workflow-egox_demo")
-    card.scroll_into_view_if_needed(timeout=30_000)
+    card.scroll_into_view_if_needed()
     card.click()
-    row(page, "λ_g (3 as trained)").locator('[role="slider"]').wait_for(timeout=30_000)
+    row(page, "λ_g (3 as trained)").locator('[role="slider"]').wait_for()
     make_small(page)
     run(page)
 
@@ -56,7 +55,7 @@ def test_three_clicks_to_a_video_and_one_drag_to_a_difference(first_page):
     page.page.mouse.up()
     run(page)
     about = page.page.get_by_test_id("egox-preview-about").filter(has_text="λ_g 3 → ")
-    about.wait_for(timeout=30_000)
+    about.wait_for()
     assert "mean difference" in about.inner_text()
     stage = about.locator("xpath=..").get_by_test_id("egox-preview-stage").bounding_box()
     run_button = page.page.get_by_role("button", name="Run", exact=True).last.bounding_box()

@@ -71,7 +71,7 @@ def set_outside(page, name: str, value) -> None:
 def test_from_the_video_alone_to_the_ego_video(open_page, shipped, repo_root, lone_video):
     page = start(open_page, shipped, lone_video)
     page.queue()
-    page.wait_for_run(timeout=400)
+    page.wait_for_run()
     said = "\n".join(page.evaluate(SAYS))
     assert "profile, back or small: the turn is a guess" in said
     assert (
@@ -99,8 +99,7 @@ def test_from_the_video_alone_to_the_ego_video(open_page, shipped, repo_root, lo
     page.show()
     page.page.wait_for_function(
         "() => [...document.querySelectorAll('video')].some((v) => (v.currentSrc || v.src || "
-        "v.querySelector('source')?.src || '').includes('ego_'))",
-        timeout=30_000,
+        "v.querySelector('source')?.src || '').includes('ego_'))"
     )
     seen = page.evaluate(SEEN, "ego_")
     assert (seen["width"], seen["height"]) == (HEIGHT, HEIGHT) and seen["deviation"] > 1
@@ -108,9 +107,7 @@ def test_from_the_video_alone_to_the_ego_video(open_page, shipped, repo_root, lo
     # The estimate can be corrected: the editor begins with it.
     editor = EditorPage(page).open(load=False)
     editor.wait_for_scene()
-    editor.hands.wait_for_function(
-        f"() => {editor.script('state.content.keys.length')} >= 2", timeout=30_000
-    )
+    editor.hands.wait_for_function(f"() => {editor.script('state.content.keys.length')} >= 2")
     first = json.loads(editor.ask("state.text"))["keyframes"][0]["position"]
     assert np.linalg.norm(np.array(first) - camera_centre(path)[0].numpy()) < 0.02
     editor.close()

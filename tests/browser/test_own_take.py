@@ -92,7 +92,7 @@ def test_an_own_take_runs_through_egox_basic(
         name for name in ("moge_geometry", "da3_geometry") if name in inputs["EgoXDepthAlign"]
     ]
     page.queue()
-    page.wait_for_run(timeout=400)
+    page.wait_for_run()
     page.show()
     seen = page.evaluate(SEEN, "ego_")
     assert (seen["width"], seen["height"]) == (HEIGHT, HEIGHT) and seen["deviation"] > 3

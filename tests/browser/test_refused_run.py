@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser.renderers import CLASSIC
 from tests.browser.test_form import open_form
 from tests.browser.upload_page import LOADER, POSES, choose, set_value, told
 from tools.rigs.comfy_page import FORM_ROW
@@ -37,7 +36,7 @@ def lone_video(tmp_path, repo_root) -> Path:
 
 def toast_of(page, words: str) -> str:
     page.page.wait_for_function(
-        f"(words) => ({TOASTS})().some((text) => text.includes(words))", arg=words, timeout=30_000
+        f"(words) => ({TOASTS})().some((text) => text.includes(words))", arg=words
     )
     return next(text for text in page.evaluate(TOASTS) if words in text)
 
@@ -68,9 +67,8 @@ def test_the_form_names_the_field_and_the_next_click(same_page, shipped, lone_vi
     assert "Exo video" in page.evaluate(MARKED)
 
 
-@pytest.mark.parametrize("vue_nodes", CLASSIC)
-def test_the_graph_names_it_too(same_page, shipped, vue_nodes):
-    page = same_page(vue_nodes=vue_nodes, size=(1200, 800))
+def test_the_graph_names_it_too(same_page, shipped):
+    page = same_page(size=(1200, 800))
     page.load(shipped("egox_demo"))
     set_value(page, POSES, "source", "keyframes")
     set_value(page, POSES, "keyframes", "[3]")

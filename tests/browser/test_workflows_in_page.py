@@ -97,23 +97,3 @@ def test_the_host_offers_the_blueprints(browser_client):
     assert {entry["name"] for entry in entries if entry["info"]["node_pack"].endswith(PACK)} == {
         path.stem for path in BLUEPRINTS
     }
-
-
-def test_a_template_opens_by_its_address_and_by_its_card(open_page, shipped):
-    """Templates -> Extensions -> the pack: a card for each workflow, each with its picture."""
-    page = open_page(f"/?template=egox_basic&source={PACK}")
-    page.page.wait_for_function(
-        "() => app.graph.nodes.some((node) => node.type === 'EgoXDecodeEgoHalf')", timeout=30_000
-    )
-    assert not page.problems(shipped("egox_basic"))
-    page.open_templates(PACK)
-    assert len(CARDS) <= 5
-    for name in CARDS:
-        card = page.page.get_by_test_id(f"template-workflow-{name}")
-        card.scroll_into_view_if_needed(timeout=20_000)
-        picture = card.locator("img").first
-        page.page.wait_for_function(
-            "(img) => img.complete && img.naturalWidth > 100",
-            arg=picture.element_handle(),
-            timeout=20_000,
-        )

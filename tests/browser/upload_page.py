@@ -69,7 +69,7 @@ def box_of(page: PageUnderTest, kind: str) -> tuple[float, float, float, float]:
 def choose(page: PageUnderTest, kind: str, *files: Path) -> None:
     """By the node's button."""
     button = page.page.evaluate_handle(_ELEMENT, kind).as_element().query_selector("button")
-    with page.page.expect_file_chooser(timeout=30_000) as chooser:
+    with page.page.expect_file_chooser() as chooser:
         button.click()
     offered = chooser.value.element.get_attribute("accept").split(",")
     assert {file.suffix for file in files} <= set(offered), offered
@@ -79,9 +79,7 @@ def choose(page: PageUnderTest, kind: str, *files: Path) -> None:
 def told(page: PageUnderTest, kind: str, words: str) -> str:
     """Text of the node, as soon as these words are in it."""
     page.page.wait_for_function(
-        f"([kind, words]) => {{ {_NODE} return {_SAID}.includes(words); }}",
-        arg=[kind, words],
-        timeout=60_000,
+        f"([kind, words]) => {{ {_NODE} return {_SAID}.includes(words); }}", arg=[kind, words]
     )
     return page.evaluate(_NOTE, kind)
 

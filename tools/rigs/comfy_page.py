@@ -16,7 +16,7 @@ from typing import Any
 from tools.setup.api_client import ApiClient
 from tools.setup.browser import ARGUMENTS, WITHOUT_WEBGL
 
-READY_S = 90.0
+PATIENCE_S = 240.0  # of one wait, on a machine that does other work
 QUIET_PLACE = "/system_stats"
 FORM_ROW = '[data-testid="app-mode-widget-item"]'
 LOOPBACK = ("http://127.0.0.1:", "ws://127.0.0.1:", "data:", "blob:", "about:")
@@ -146,6 +146,7 @@ class ComfyPage:
             {**SETTINGS, "Comfy.ColorPalette": theme, "Comfy.VueNodes.Enabled": vue_nodes},
         )
         self.page = pages.take(size, touch)
+        self.page.set_default_timeout(PATIENCE_S * 1000)
         self._give_back = partial(pages.give_back, self.page, self.address, touch)
         self._listeners = {
             "request": self._on_request,
@@ -174,7 +175,6 @@ class ComfyPage:
             "&& Object.keys(window.LiteGraph?.registered_node_types ?? {}).length > 200 "
             "&& 'EgoXLoadExoVideo' in window.LiteGraph.registered_node_types "
             "&& app.extensionManager.workflow?.activeWorkflow && !app.extensionManager.spinner",
-            timeout=READY_S * 1000,
         )
         # A template may open as a form, which covers the canvas.
         self.page.locator(f"canvas#graph-canvas:visible, {FORM_ROW}:visible").first.wait_for()
