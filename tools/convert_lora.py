@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from egox_core.errors import EgoXInputError
 from egox_core.safe_files import atomic_write
 from egox_core.wan.lora_keys import convert_lora, convert_transformer
-from egox_train.wan.weights import file_metadata
+from egox_core.wan.weights import read_header
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
                 expected="a name ending in .safetensors",
                 fix=f"use {options.target.with_suffix('.safetensors').name}",
             )
-        metadata = file_metadata(options.source, "weights file")
+        metadata = dict(read_header(options.source, "weights file").get("__metadata__") or {})
         state = load_file(options.source)
         if any(".lora_" in key for key in state):
             lora = convert_lora(state, metadata, options.to)
