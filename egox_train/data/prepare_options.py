@@ -190,18 +190,18 @@ class PrepareOptions:
         check_choice("draw", self.draw, get_args(Draw))
         check_choice("depth", self.depth, get_args(DepthSource))
         check_choice("pictures", self.pictures, get_args(PictureChoice))
-        for name in ("clips_per_camera", "clips_per_take", "most_clips", "cameras"):
-            if getattr(self, name) < 0:
+        for name in (
+            "stride",
+            "step",
+            "clips_per_camera",
+            "clips_per_take",
+            "most_clips",
+            "cameras",
+        ):
+            least = int(name in ("stride", "step"))
+            if getattr(self, name) < least:
                 raise EgoXInputError(
-                    name,
-                    got=getattr(self, name),
-                    expected="a number, or 0 for all",
-                    fix="correct it",
-                )
-        for name in ("stride", "step"):
-            if getattr(self, name) < 1:
-                raise EgoXInputError(
-                    name, got=getattr(self, name), expected="1 or more", fix="correct it"
+                    name, got=getattr(self, name), expected=f"{least} or more", fix="correct it"
                 )
         if self.task_s is not None and not 0 <= self.task_s[0] < self.task_s[1]:
             raise EgoXInputError(

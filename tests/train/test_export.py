@@ -9,12 +9,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from egox_core.wan.weights import file_metadata
 from egox_train.train.checkpoints import checkpoint_folders
 from egox_train.train.export import export, inspect
 from egox_train.train.lora import fuse, read_lora
 from egox_train.train.model import make_trainable
 from egox_train.wan.transformer import load_base
+from egox_train.wan.weights import file_metadata
 from tests.refusals import refuses
 
 
