@@ -54,7 +54,9 @@ def gga_inputs() -> list[io.Input]:
             default=DEFAULT_LAMBDA["released"],
             tooltip="Strength of the geometry. Mode released: 0 none (the plain model, bit for bit), 1 "
             "plain log(1 + cos), 3 the authors' inference. Modes paper and power: start from 1; "
-            "choosing a mode on the canvas sets its start value while this one is untouched.",
+            "choosing a mode on the canvas sets its start value while this one is untouched. For another "
+            "model (LEGO, arXiv 2610.12442, on Ego-Exo4D) geometry gained 0.22 dB in unseen scenes and "
+            "cost 0.29 in seen ones; the small model on drawn rooms gains in both.",
         ),
         io.Combo.Input(
             "gga_mode",
