@@ -102,8 +102,8 @@ def conditioning_inputs() -> tuple[io.Input, ...]:
     )
 
 
-def encoding_inputs() -> tuple[io.Input, ...]:
-    """Settings of the encoders, alike on the same nodes."""
+def encoding_inputs(advanced: bool = False) -> tuple[io.Input, ...]:
+    """Settings of the encoders, alike on the same nodes; ``advanced`` folds the last one, too."""
     return (
         io.Combo.Input(
             "image_embedding",
@@ -119,6 +119,8 @@ def encoding_inputs() -> tuple[io.Input, ...]:
             "low_memory",
             default=False,
             optional=True,
+            # The host's own default is None, which its annotation lacks.
+            advanced=advanced or None,  # ty: ignore[invalid-argument-type]
             tooltip="For cards with little memory: the VAE works in tiles of "
             f"{LOW_MEMORY_TILE} px, in Decode Ego Half too. Slower, and "
             "slightly other latents. (The host falls back to tiles by "

@@ -124,7 +124,7 @@ class EgoXSampleLong(io.ComfyNode):
                     tooltip="With low_noise_model: the step at which it takes over. 0: half of the steps.",
                 ),
                 recompute_exo_input(advanced=True),
-                *encoding_inputs(),
+                *encoding_inputs(advanced=True),
             ],
             outputs=[
                 io.Image.Output(display_name="ego", tooltip="The ego video's frames."),
