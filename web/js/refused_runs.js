@@ -39,9 +39,9 @@ app.registerExtension({
 // One message of a press of Run.
 async function tell(answer, prompt) {
   const { node_errors: refused } = await answer.json().catch(() => ({}));
-  const isPrior = (id) => prompt?.[id]?.class_type === PRIOR;
   const faults = Object.entries(refused ?? {});
-  const before = faults.filter(([, { dependent_outputs: outputs }]) => outputs?.some(isPrior));
+  const needed = upstreamOf(PRIOR, prompt ?? {});
+  const before = faults.filter(([id]) => needed.has(id));
   const lines = answer.ok ? [] : ownFaults(faults);
   // The prior comes first: while something is in its way, the sampler's files are of no use.
   lines.push(...missing(before.length ? before : faults, before.length > 0, answer.ok));
@@ -49,6 +49,20 @@ async function tell(answer, prompt) {
   keepOffForm();
   const severity = answer.ok ? "info" : "error";
   app.extensionManager?.toast?.add({ severity, summary: "EgoX", detail: lines.join("\n"), life: LIFE });
+}
+
+// Ids of the nodes of a kind and of all that they are made from. The host's own dependent_outputs also hold the faults
+// of outputs that it happened to look at before.
+function upstreamOf(kind, prompt) {
+  const found = new Set();
+  const waiting = Object.keys(prompt).filter((id) => prompt[id].class_type === kind);
+  for (const id of waiting) {
+    if (found.has(id)) continue;
+    found.add(id);
+    const links = Object.values(prompt[id]?.inputs ?? {}).filter(Array.isArray);
+    waiting.push(...links.map(([from]) => String(from)));
+  }
+  return found;
 }
 
 function ownFaults(faults) {
