@@ -8,7 +8,7 @@ import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -93,8 +93,9 @@ class ApiClient:
                 return json.loads(answer.read() or b"null")
         except urllib.error.HTTPError:
             raise  # it answered
-        except urllib.error.URLError as error:
-            raise ConnectionError(f"no answer from the server: {error.reason}") from error
+        except (urllib.error.URLError, TimeoutError) as error:
+            reason = getattr(error, "reason", error)
+            raise ConnectionError(f"no answer from the server: {reason}") from error
 
     def is_up(self) -> bool:
         try:
@@ -146,7 +147,11 @@ class ApiClient:
         pool = ThreadPoolExecutor(1)
         try:
             followed = asyncio.wait_for(self._follow(prompt, on_event), timeout)
-            return pool.submit(asyncio.run, followed).result()
+            future = pool.submit(asyncio.run, followed)
+            # Windows hears Ctrl-C only between two waits.
+            while not wait([future], timeout=1.0).done:
+                pass
+            return future.result()
         except asyncio.TimeoutError:  # no TimeoutError before Python 3.11
             raise TimeoutError(f"the prompt did not end in {timeout:.0f} s") from None
         except aiohttp.ClientError as error:
