@@ -32,6 +32,8 @@ from .sliders import Slider
 
 MoGeGeometry = io.Custom("MOGE_GEOMETRY")
 DA3Geometry = io.Custom("DA3_GEOMETRY")
+METRIC_SOCKET = "moge_geometry"
+"""The one of :data:`DEPTH_ADAPTERS` that can give metres."""
 EXO_FOV = Slider("exo field of view", usual=(0.0, 150.0), step=1.0, wide=(0.0, 150.0))
 
 
@@ -257,7 +259,7 @@ def check_depth_inputs(graph: Graph, node: str) -> None:
     """Check what is known of depth and camera before a run.
 
     Raises:
-        EgoXInputError: no depth from anywhere, a file that is not there or of another video, a
+        EgoXInputError: no metric depth from anywhere, a file that is not there or of another video, a
             field of view or a lens that can't be.
     """
     values = inputs_of(graph, node)
@@ -268,6 +270,13 @@ def check_depth_inputs(graph: Graph, node: str) -> None:
     if isinstance(fov_deg, (int, float)) and fov_deg > 0:
         camera_of_view(1, 1, fov_deg)
     sockets = [name for name in DEPTH_ADAPTERS if linked(graph, node, name) is not None]
+    if sockets and METRIC_SOCKET not in sockets:
+        raise EgoXInputError(
+            MISSING_METRIC,
+            got=f"no scale from {' and '.join(sockets)} alone",
+            expected=f"{METRIC_SOCKET}, or a depth file and no depth model",
+            fix=ADVICE,
+        )
     if not isinstance(depth_file, str) or sockets:
         return
     if not depth_file.strip() and sidecar_missing(graph, node, DEPTH):

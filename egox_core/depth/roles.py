@@ -51,7 +51,7 @@ def choose_roles(sources: Sequence[DepthSource]) -> DepthRoles:
         raise EgoXInputError(
             MISSING_METRIC,
             got=names or "no depth at all",
-            expected="a metric depth: a depth file or MoGe v2",
+            expected="a metric depth: MoGe v2, or a depth file and no depth model",
             fix=ADVICE,
         )
     others = [source for source in sources if source is not metric]

@@ -128,6 +128,16 @@ def test_a_meta_file_without_intrinsics_leaves_the_estimate(run, pack, take):
     assert "60 degrees" in run(frames=selection(pack), depth_file="room/depth.npz")[3]
 
 
+def test_sockets_without_a_scale_are_refused_before_a_run(pack):
+    module = importlib.import_module(f"{pack.__name__}.nodes.depth_align")
+    inputs = {"depth_file": "", "camera_file": "", "da3_geometry": ["2", 0]}
+    graph = {"1": {"class_type": "EgoXDepthAlign", "inputs": inputs}, "2": {}}
+    with refuses("no scale from da3_geometry alone"):
+        module.check_depth_inputs(graph, "1")
+    inputs["moge_geometry"] = ["2", 0]
+    module.check_depth_inputs(graph, "1")
+
+
 def test_the_samples_depth_is_refused_for_another_video(run, pack, comfy_host, take):
     (take / "exo.mp4").write_bytes(b"the take's own video")
     mine = comfy_host.input / "my_video.mp4"
