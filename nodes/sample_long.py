@@ -173,14 +173,7 @@ class EgoXSampleLong(io.ComfyNode):
         prompt, node = this_node(cls)
         models = ((model, {}),)
         if low_noise_model is not None:
-            switch = switch_step or max(1, steps // 2)
-            if switch >= steps:
-                raise EgoXInputError(
-                    "switch_step",
-                    got=switch,
-                    expected=f"less than the {steps} steps",
-                    fix="0 takes half of the steps",
-                )
+            switch = pair_switch(steps, switch_step)
             models = (
                 (model, {"end_step": switch, "leftover_noise": True}),
                 (low_noise_model, {"start_step": switch, "add_noise": False}),
@@ -257,10 +250,10 @@ class EgoXSampleLong(io.ComfyNode):
 
 
 def check_long(graph: Graph, node: str) -> None:
-    """Check lengths, geometry and what look-away memory needs before a run.
+    """Check lengths, geometry, a pair's steps and what look-away memory needs before a run.
 
     Raises:
-        EgoXInputError: lengths or a geometry that can't be, memory without depth or trajectory.
+        EgoXInputError: lengths, steps or a geometry that can't be, memory without depth or trajectory.
     """
     values = inputs_of(graph, node)
     length, known = values.get("length"), values.get("continue_motion_max_frames")
@@ -274,7 +267,28 @@ def check_long(graph: Graph, node: str) -> None:
                 expected="depth and trajectory",
                 fix=f"connect '{name}', or switch look_away_memory off",
             )
+    steps, switch = values.get("steps"), values.get("switch_step", 0)
+    if isinstance(steps, int) and isinstance(switch, int):
+        if linked(graph, node, "low_noise_model") is not None:
+            pair_switch(steps, switch)
     check_geometry(graph, node)
+
+
+def pair_switch(steps: int, switch_step: int) -> int:
+    """The step at which the second model of a pair takes over; ``switch_step`` 0: half of them.
+
+    Raises:
+        EgoXInputError: no step left for the second model.
+    """
+    switch = switch_step or max(1, steps // 2)
+    if switch >= steps:
+        raise EgoXInputError(
+            "switch_step",
+            got=switch,
+            expected=f"less than the {steps} steps",
+            fix="0 takes half of the steps, of which a pair needs 2",
+        )
+    return switch
 
 
 def chunk_files(graph: Graph, node: str) -> ChunkFiles:

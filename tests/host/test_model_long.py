@@ -280,7 +280,7 @@ def test_refused_before_anything_is_computed(rig, monkeypatch, changes: dict, wo
         sample(rig, FRAMES, **{**inputs, **changes})
 
 
-def test_lengths_are_refused_before_a_run(rig) -> None:
+def test_lengths_and_steps_are_refused_before_a_run(rig) -> None:
     check = rig.nodes("sample_long").check_long
     error = model_rig.core(rig.pack, "errors").EgoXInputError
     values = {
@@ -294,6 +294,9 @@ def test_lengths_are_refused_before_a_run(rig) -> None:
         check({"1": {"class_type": "EgoXSampleLong", "inputs": values}}, "1")
     values["continue_motion_max_frames"] = 5
     check({"1": {"class_type": "EgoXSampleLong", "inputs": values}}, "1")
+    pair = {**values, "low_noise_model": ["2", 0], "steps": 4, "switch_step": 4}
+    with pytest.raises(error, match="switch_step: got 4; expected less than the 4 steps"):
+        check({"1": {"class_type": "EgoXSampleLong", "inputs": pair}, "2": {}}, "1")
     remembers = {**values, "look_away_memory": True, "depth": ["2", 3]}
     with pytest.raises(error, match="look-away memory: got no trajectory"):
         check({"1": {"class_type": "EgoXSampleLong", "inputs": remembers}, "2": {}}, "1")
