@@ -52,9 +52,8 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
                 EgoXTrajectory.Input(
                     "trajectory",
                     optional=True,
-                    tooltip="The ego camera's lens, for the circle and the pinhole view. Wan EgoX "
-                    "Sampler sends it along with the latent; without either it is "
-                    "aria_released.",
+                    tooltip="The ego camera's lens, for the circle and the pinhole view. Without it the "
+                    "one that came along with the latent, else aria_released.",
                 ),
                 io.Float.Input(
                     "pinhole_fov",
