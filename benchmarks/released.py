@@ -88,7 +88,7 @@ def compare(ego: Path, truth: Path) -> dict[str, float]:
     """PSNR and SSIM of a generated video; the true one is scaled to its size."""
     ours = read_frames(ego)
     height, width = ours.shape[1:3]
-    true = read_frames(truth, 0, len(ours))
+    true = read_frames(truth)[: len(ours)]
     ours = torch.from_numpy(ours[: len(true)]).float() / 255
     true = torch.stack([torch.from_numpy(resize_picture(x, width, height)) for x in true]) / 255
     values = frame_metrics(ours, true)

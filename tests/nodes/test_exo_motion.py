@@ -24,7 +24,7 @@ def test_depth_gets_poses_and_a_preview(pack, comfy_host):
     assert [s["name"] for s in preview["streams"]] == ["points", "path"]
     true = take.exo_w2c[8, :, :3] @ take.exo_w2c[0, :, :3].T
     assert torch.allclose(found.exo_w2c[8, :, :3], true, atol=0.02)
-    scene = EgoXBuildScene.execute(take.exo_frames(), found, "auto", 0.3).args[0]
+    scene = EgoXBuildScene.execute(take.exo_frames(), found, "auto").args[0]
     assert scene.frame == "world" and not any("one pose" in note for note in scene.notes)
     still = EgoXExoMotion.execute(take.exo_frames()[:1].expand(9, -1, -1, -1), given, "auto")
     assert still.args[0] is given and "stands" in still.args[1]

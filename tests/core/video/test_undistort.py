@@ -90,7 +90,7 @@ def test_fine_sources_are_averaged_down():
 
 
 def test_bad_input_is_refused():
-    with refuses("inside or all"):
+    with refuses("inside, all"):
         undistorted_camera(FISHEYE, "some")
     with refuses("240x136"):
         Undistortion(FISHEYE, undistorted_camera(FISHEYE))(torch.zeros(10, 10, 3))
