@@ -45,7 +45,6 @@ class SampleSettings:
 
     strength: float = 1.0
     steps: int = DemoTraining().sample_steps
-    recompute_exo: int = 1
     seed: int = 1234
     lambda_g: float | None = None
 
@@ -111,7 +110,6 @@ class SmallModelSampler:
             steps=settings.steps,
             seed=settings.seed,
             shift=self.shift,
-            recompute_exo=settings.recompute_exo,
         )
         return self._decode(latents)
 

@@ -151,12 +151,6 @@ def baseline_videos(clips: Sequence[HeldOutClip]) -> dict[str, list[np.ndarray]]
     }
 
 
-def pictures_move(videos: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> list[float]:
-    """Mean distance of each uint8 video from the other one (of 255)."""
-    pairs = zip(videos, others, strict=True)
-    return [float(np.abs(video.astype(np.int16) - other).mean()) for video, other in pairs]
-
-
 def mean_of(scores: Scores, metric: str) -> Estimate | None:
     """Mean over clips with its interval; colours are weighted by the frames judged."""
     column = scores.get(metric, {})
