@@ -53,7 +53,7 @@ ROOMS: Mapping[str, tuple[Split, Callable[[SyntheticSpec], SyntheticSpec]]] = {
     "unseen rooms": ("test", lambda spec: spec),
     "unseen rooms, another lens": ("test", lambda spec: replace(spec, ego_lens="pinhole")),
 }
-"""Which seeds each split has, and what of :class:`SyntheticSpec` differs."""
+"""Seeds of each split, and how its :class:`SyntheticSpec` differs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,7 +41,7 @@ MhrPoseData = io.Custom("MHR_POSE_DATA")  # of newer hosts
 FaceLandmarks = io.Custom("FACE_LANDMARKS")
 DETECTORS = {"pose_keypoints", "mhr_pose_data", "face_landmarks"}
 MOUNT = "glasses"
-"""Where the ego camera sits on the head: as in the takes that the released LoRA was trained on."""
+"""Place of the ego camera on the head: as in the takes that the released LoRA was trained on."""
 LENS_GUESSED = (
     f"warning: nothing says what the exo camera is; {GUESSED_FOV_DEG:.0f} degrees across are assumed. "
     "Connect depth, or give exo_fov"

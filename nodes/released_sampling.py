@@ -22,6 +22,30 @@ SHIFT_TOOLTIP = (
 )
 
 
+def steps_input() -> io.Input:
+    """The sampling steps, alike on every node that has them."""
+    return io.Int.Input(
+        "steps",
+        default=RELEASED_STEPS,
+        min=1,
+        max=999,
+        tooltip="Sampling steps; the authors use 50.",
+    )
+
+
+def shift_input(*, advanced: bool = False) -> io.Input:
+    """The flow shift, alike on every node that has it."""
+    return io.Float.Input(
+        "shift",
+        default=RELEASED_FLOW_SHIFT,
+        min=0.01,
+        max=1000.0,
+        step=0.01,
+        advanced=advanced,
+        tooltip=SHIFT_TOOLTIP,
+    )
+
+
 def released_sampler(steps: int, flow_shift: float) -> tuple[comfy.samplers.KSAMPLER, torch.Tensor]:
     """The host's sampler object and the sigmas [steps + 1] of the released inference.
 
@@ -51,21 +75,8 @@ class EgoXReleasedSampling(io.ComfyNode):
             **searched("EgoXReleasedSampling"),
             description="The authors' scheduler for SamplerCustomAdvanced. (The host's uni_pc is another solver.)",
             inputs=[
-                io.Int.Input(
-                    "steps",
-                    default=RELEASED_STEPS,
-                    min=1,
-                    max=999,
-                    tooltip="Sampling steps; the authors use 50.",
-                ),
-                io.Float.Input(
-                    "shift",
-                    default=RELEASED_FLOW_SHIFT,
-                    min=0.01,
-                    max=1000.0,
-                    step=0.01,
-                    tooltip=SHIFT_TOOLTIP,
-                ),
+                steps_input(),
+                shift_input(),
                 io.Int.Input(
                     "noise_seed",
                     default=0,

@@ -21,7 +21,7 @@ import nodes as host_nodes
 
 from ..egox_core.wan.canvas import check_sampled_latent
 from ..egox_core.wan.noise import NOISES
-from ..egox_core.wan.schedule import RELEASED_CFG, RELEASED_FLOW_SHIFT, RELEASED_STEPS
+from ..egox_core.wan.schedule import RELEASED_CFG
 from .gga_inputs import (
     LAMBDA,
     check_geometry,
@@ -40,7 +40,7 @@ from .page.previews import LivePreview, clip_fps
 from .patch.checks import check_conditioning, has_image_embedding, with_kernels
 from .patch.lora_metadata import lora_metadata
 from .patch.patch import KEY, patch_calls, patch_model
-from .released_sampling import SHIFT_TOOLTIP, released_sampler
+from .released_sampling import released_sampler, shift_input, steps_input
 from .search_words import searched
 
 if TYPE_CHECKING:
@@ -65,13 +65,7 @@ def sampling_inputs() -> tuple[io.Input, ...]:
             tooltip="Seed of the noise, which a picture embedding 'released' shows, too. In Sample "
             "Long Video each further chunk has the next number.",
         ),
-        io.Int.Input(
-            "steps",
-            default=RELEASED_STEPS,
-            min=1,
-            max=999,
-            tooltip="Sampling steps; the authors use 50.",
-        ),
+        steps_input(),
         io.Float.Input(
             "cfg",
             default=RELEASED_CFG,
@@ -95,15 +89,7 @@ def sampling_inputs() -> tuple[io.Input, ...]:
             advanced=True,
             tooltip="How sigmas are spread, for the host's samplers; released has its own table.",
         ),
-        io.Float.Input(
-            "shift",
-            default=RELEASED_FLOW_SHIFT,
-            min=0.01,
-            max=1000.0,
-            step=0.01,
-            advanced=True,
-            tooltip=SHIFT_TOOLTIP,
-        ),
+        shift_input(advanced=True),
         *gga_inputs(),
     )
 

@@ -16,7 +16,7 @@ REPO = Path(__file__).resolve().parent.parent
 
 
 def faults(repo: Path, tag: str) -> list[str]:
-    """What keeps this tag from being published."""
+    """List the reasons not to publish this tag."""
     data = tomllib.loads((repo / "pyproject.toml").read_text(encoding="utf-8"))
     project, comfy = data["project"], data["tool"]["comfy"]
     given = {

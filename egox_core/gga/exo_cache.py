@@ -227,7 +227,7 @@ class ExoCache:
         return self.every == 0 or step // self.every == entry.step // self.every
 
     def home(self, needed_bytes: int, device: torch.device) -> torch.device | None:
-        """Where so much is kept; None where there is no room."""
+        """Choose the device that keeps so much; None where no device has room."""
         for place in dict.fromkeys((device, torch.device("cpu"))):
             if self.memory.room(place) >= needed_bytes:
                 return place

@@ -285,7 +285,7 @@ def _between(tracks: Tracks, fit: Adjusted) -> tuple[FloatArray, FloatArray]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Rows:
-    """Where a point's depth meets a map; all arrays [K]."""
+    """Places at which a point's depth meets a map; all arrays [K]."""
 
     frame: FloatArray
     point: FloatArray

@@ -24,7 +24,7 @@ def clip_pixels(
     size: int,  # px
     twice_rescaled: bool = False,  # as the released trainer does (quirks 39)
 ) -> Tensor:  # [N, 3, size, size] float32
-    """What CLIP sees: the shortest edge at ``size``, the middle square, its mean and deviation."""
+    """Prepare pictures for CLIP: the shortest edge at ``size``, the middle square, its mean and deviation."""
     pictures = pictures.float().movedim(-1, 1)
     height, width = pictures.shape[-2:]
     scale = size / min(height, width)

@@ -199,7 +199,7 @@ def test_metadata_sets_auto_inputs_and_contradictions_are_said(rig, released, tm
 
 
 def test_a_merge_is_told_and_can_be_cancelled(rig, released):
-    """What was half merged is taken back: the next load is whole."""
+    """Half a merge is taken back: the next load is whole."""
     import comfy.model_management as management
 
     (rig.model.detach(), told := [])

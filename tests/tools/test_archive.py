@@ -146,7 +146,7 @@ RULES = {
     # SUSP_SVG_Onload_Onerror: both words anywhere in one file (delivr.to's rule of July 2023)
     r"(?is)svg.*on(?:load|error)|on(?:load|error).*svg": (".svg", *CODE, *WORDS),
 }
-"""What the registry's scanner takes offence at, as text, in files of these endings. Its rules are not
+"""Findings of the registry's scanner, as text, in files of these endings. Its rules are not
 public: these are the hits that authors quote from its answers, looked up in November 2026. Any hit,
 of whatever severity, keeps a version out of the Manager."""
 

@@ -1,4 +1,4 @@
-"""What a reviewer, GitHub and the registry read: complete, valid, and true of the code."""
+"""Files that a reviewer, GitHub and the registry read: complete, valid, and true of the code."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def prepared(
 
 
 def reasons(report: dict) -> dict[str, str]:
-    """What was skipped -> why."""
+    """Skipped thing -> reason."""
     return {what: row["why"] for row in report["skipped"] for what in row["what"]}
 
 

@@ -96,7 +96,7 @@ def run_demo(environment: Environment, options: DemoOptions) -> int:
 
 
 class Progress:
-    """What each node does, on one line of a terminal; what it took, on a line that stays."""
+    """Progress of each node on one line of a terminal; its seconds on a line that stays."""
 
     def __init__(self, prompt: dict[str, Any]) -> None:
         self.prompt, self.node, self.began = prompt, "", 0.0
