@@ -12,7 +12,7 @@ import random
 import socket
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -107,20 +107,24 @@ class _Head:
     address: str
     seen_s: float
     looked_s: float = 0.0
+    resources: Mapping[str, float] = field(default_factory=dict)  # what it had when it was seen
 
     def check(self) -> None:
-        """Looks for it, now and then.
+        """Looks for it, now and then, and asks only one that is there: a question to a lost head
+        would never return.
 
         Raises:
             LostClusterError: it has been away too long.
         """
+        import ray
+
         now = time.monotonic()
         if now - self.looked_s < LOOK_S:
             return
         self.looked_s = now
         try:
             _reach(self.address)
-            self.seen_s = now
+            self.seen_s, self.resources = now, ray.cluster_resources()
         except OSError as error:
             if now - self.seen_s > LOST_S:
                 raise LostClusterError(
@@ -158,12 +162,10 @@ class _Tasks:
         self.given, self.starting = (function, devices), {}
         self.remote = ray.remote(num_cpus=1, memory=memory, max_retries=0)(call)
 
-    def room(self) -> int:
-        """Twice what runs at once, so that nobody waits for the driver; a cluster may grow
+    def room(self, has: Mapping[str, float]) -> int:
+        """More than runs at once, so that nobody waits for the driver; a cluster may grow
         meanwhile."""
-        import ray
-
-        return max(8, 4 * int(ray.cluster_resources().get("CPU", 1)))
+        return max(8, 4 * int(has.get("CPU", 1)))
 
     def give(self, item: Any) -> Any:
         function, devices = self.given
@@ -188,12 +190,10 @@ class _GpuHosts:
     busy: dict[Any, Any] = field(default_factory=dict)  # by the item's reference
     never: int = 0  # processes in a row that did not come to run
 
-    def room(self) -> int:
+    def room(self, has: Mapping[str, float]) -> int:
         """Items that run and may run; starts processes for GPUs that have none."""
-        import ray
-
-        has = max(1, int(ray.cluster_resources().get("GPU", 0)))
-        while len(self.free) + len(self.starting) + len(self.busy) < min(has, self.items):
+        most = min(max(1, int(has.get("GPU", 0))), self.items)
+        while len(self.free) + len(self.starting) + len(self.busy) < most:
             host = _host_class(num_cpus=1, memory=self.memory).remote()
             self.starting[host.run.remote(call, str)] = host
         return len(self.busy) + len(self.free)
@@ -271,7 +271,7 @@ def run_on_ray(function, items, workers, devices, model_bytes=0) -> Iterator[tup
         todo, deaths, waiting = deque(range(len(items))), Counter(), {}
         while todo or waiting:
             head.check()
-            room = places.room()
+            room = places.room(head.resources)
             while todo and len(waiting) < room:
                 index = todo.popleft()
                 waiting[places.give(items[index])] = index
