@@ -17,6 +17,8 @@ Mode = Literal["released", "trainer", "paper"]
 Rays = Literal[RayMode, "trainer"]
 Split = Literal["train", "validation", "test"]
 TextEncoding = Literal["released", "trainer"]
+Engine = Literal["local", "ray"]
+SPLIT_HELP = "train, validation or test, or several with commas; without it all clips"
 Options = TypeVar("Options")
 
 
@@ -84,6 +86,52 @@ def size_of_text(text: str) -> tuple[int, int]:
         raise argparse.ArgumentTypeError(f"{text!r} is no size such as 784x448") from None
 
 
+def part_of_text(text: str) -> tuple[int, int]:
+    """0/2 -> (0, 2)."""
+    number, _, count = text.partition("/")
+    try:
+        return int(number), int(count)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no part such as 0/2") from None
+
+
+def named_folder(text: str) -> tuple[str, Path]:
+    """NAME=FOLDER -> (NAME, FOLDER)."""
+    name, equals, folder = text.partition("=")
+    if not equals or not name.strip() or not folder:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=FOLDER")
+    return name.strip(), Path(folder)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """Which of many takes or clips a command takes, and what runs them."""
+
+    engine: Engine = argument("local", "a pool of processes here, or a Ray cluster")
+    workers: int = argument(
+        1, "processes at once; on a Ray cluster as many as it has CPUs and GPUs for"
+    )
+    part: tuple[int, int] = argument(
+        (0, 1),
+        "part I of N (from 0 on), as one of several processes or machines on one folder",
+        flag="shard",
+        type=part_of_text,
+        metavar="I/N",
+    )
+    clips: int = argument(0, "only N clips, spread over all", metavar="N")
+    dry_run: bool = argument(
+        False,
+        "make one clip on --device in a folder that is removed again, and say device hours, GB, and "
+        "hours with 1, 8 and 64 devices",
+    )
+
+
+ALONE = RunOptions()
+"""All of it in this process."""
+ENGINE = ("engine", "workers")
+"""Of :class:`RunOptions`, what every command over many takes has."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheSettings:
     """Settings of a cache. ``image_embedding`` and ``rays`` as in the training configuration."""
@@ -142,3 +190,30 @@ class GenerateOptions:
         """The encoder's file or folder, where it is loaded."""
         zeros = self.text is None or self.text.startswith("zeros:")
         return None if zeros or self.cfg == 1.0 else Path(self.text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluateOptions:
+    """Inputs of an evaluation, beside the generated videos."""
+
+    masks: Path | None = argument(
+        None, "folder with <clip>.npz, object masks: see data/object_masks.py"
+    )
+    # (name, folder)
+    also: tuple[tuple[str, Path], ...] = argument(
+        (),
+        "another method's videos of the same clips, in the same tables; may be given again. "
+        "With a name that is there (generated, too): another seed's, in the row of that name",
+        type=named_folder,
+        action="append",
+        unset=[],
+        metavar="NAME=FOLDER",
+    )
+    split: str = argument("", SPLIT_HELP)
+    baselines: bool = True
+    # of metrics.columns.WEIGHTS; what lacks them isn't computed
+    weights: Mapping[str, Path] = field(default_factory=dict)
+    device: str = argument("cpu", "where networks run; cuda:0,cuda:1 spreads the workers")
+    sheet_clips: int = argument(12, "clips on the contact sheet, 0: none", flag="sheet")
+    samples: int = argument(2000, "bootstrap samples")
+    seed: int = argument(0, "of the bootstrap")

@@ -7,16 +7,15 @@ from pathlib import Path
 
 from egox_core.progress import Progress
 
-from ..options import CacheSettings, add_dataclass_arguments, from_arguments
-from .data import add_engine_arguments, add_part_argument
+from ..options import CacheSettings, RunOptions, add_dataclass_arguments, from_arguments
+from .data import add_run_arguments
 
 
 def cache_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("manifest", type=Path, help="manifest.jsonl of prepare")
     parser.add_argument("out", type=Path, help="cache to make (or to complete)")
     add_dataclass_arguments(parser, CacheSettings)
-    add_part_argument(parser, "make part I of N")
-    add_engine_arguments(parser)
+    add_run_arguments(parser, "part")
 
 
 def run_cache(args: argparse.Namespace, progress: Progress) -> int:
@@ -26,9 +25,7 @@ def run_cache(args: argparse.Namespace, progress: Progress) -> int:
         args.manifest,
         args.out,
         from_arguments(CacheSettings, args),
-        engine=args.engine,
-        workers=args.workers,
-        part=args.shard,
+        from_arguments(RunOptions, args),
         progress=progress,
     )
     if outcome.remade_because:

@@ -13,8 +13,8 @@ from egox_core.errors import EgoXInputError
 from egox_core.progress import Progress
 
 from ..data.prepare_options import PICTURES, PrepareOptions
-from ..options import add_dataclass_arguments, from_arguments
-from ..parallel import ENGINES, ray_cluster
+from ..options import ENGINE, RunOptions, add_dataclass_arguments, from_arguments
+from ..parallel import ray_cluster
 
 if TYPE_CHECKING:
     from ..data.prepare import PrepareOutcome
@@ -23,28 +23,9 @@ if TYPE_CHECKING:
 LAYOUTS = ("auto", "egoexo4d", "released", "take")
 
 
-def _part(text: str) -> tuple[int, int]:
-    number, _, count = text.partition("/")
-    try:
-        return int(number), int(count)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no part such as 0/2") from None
-
-
-def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of every command that runs over many takes."""
-    parser.add_argument(
-        "--engine",
-        choices=ENGINES,
-        default="local",
-        help="a pool of processes here, or a Ray cluster",
-    )
-    parser.add_argument(
-        "--workers",
-        type=int,
-        default=1,
-        help="processes at once; on a Ray cluster as many as it has CPUs and GPUs for",
-    )
+def add_run_arguments(parser: argparse.ArgumentParser, *more: str) -> None:
+    """Add the options of a command that runs over many takes, and ``more`` of RunOptions."""
+    add_dataclass_arguments(parser, RunOptions, only=(*ENGINE, *more))
     parser.add_argument(
         "--ray-address",
         default="",
@@ -52,6 +33,10 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
         help="of the cluster; default: RAY_ADDRESS, else the one that runs on this "
         "machine; local: a private one here with --workers CPUs",
     )
+
+
+EVERY_CLIP = ("part", "clips", "dry_run")
+"""Of RunOptions, what commands that run models over the clips of a set have beside it."""
 
 
 @contextmanager
@@ -85,33 +70,7 @@ def undistort_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--layout", choices=LAYOUTS, default="auto")
     add_dataclass_arguments(parser, PrepareOptions, only=PICTURES)
-    add_part_argument(parser, "write part I of N of the videos")
-    add_engine_arguments(parser)
-
-
-def add_part_argument(parser: argparse.ArgumentParser, what: str) -> None:
-    parser.add_argument(
-        "--shard",
-        type=_part,
-        default=(0, 1),
-        metavar="I/N",
-        help=f"{what} (from 0 on), as one of several processes or machines on one folder",
-    )
-
-
-def add_share_arguments(parser: argparse.ArgumentParser, what: str) -> None:
-    """Add the options of commands that run models over the clips of a set."""
-    parser.add_argument(
-        "--clips", type=int, default=0, metavar="N", help="only N clips, spread over all"
-    )
-    parser.add_argument(
-        "--dry-run",
-        action="store_true",
-        help="make one clip on --device in a folder that is removed again, and say device hours, "
-        "GB, and hours with 1, 8 and 64 devices",
-    )
-    add_part_argument(parser, what)
-    add_engine_arguments(parser)
+    add_run_arguments(parser, "part")
 
 
 def run_undistort(args: argparse.Namespace, progress: Progress) -> int:
@@ -124,7 +83,7 @@ def run_undistort(args: argparse.Namespace, progress: Progress) -> int:
         layout=args.layout,
         engine=args.engine,
         workers=args.workers,
-        part=args.shard,
+        part=args.part,
         progress=progress,
     )
     for what, why in outcome.skipped:
@@ -159,10 +118,7 @@ def prepare_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="say how many clips, files, GB and hours it would be; makes a few clips to measure",
     )
-    add_part_argument(
-        parser, "prepare part I of N of the takes, of which `train_egox.py join` makes one set"
-    )
-    add_engine_arguments(parser)
+    add_run_arguments(parser, "part")
 
 
 def run_prepare(args: argparse.Namespace, progress: Progress) -> int:
@@ -191,7 +147,7 @@ def run_prepare(args: argparse.Namespace, progress: Progress) -> int:
         "engine": args.engine,
         "workers": args.workers,
         "captions": args.captions,
-        "part": args.shard,
+        "part": args.part,
         "progress": progress,
     }
     if args.dry_run:
@@ -212,7 +168,7 @@ def run_prepare(args: argparse.Namespace, progress: Progress) -> int:
         fractions={"validation": args.validation, "test": args.test},
         **how,
     )
-    _say_prepared(outcome, args.out / REPORT if args.shard == (0, 1) else outcome.manifest)
+    _say_prepared(outcome, args.out / REPORT if args.part == (0, 1) else outcome.manifest)
     return 0
 
 

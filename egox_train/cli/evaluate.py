@@ -8,18 +8,17 @@ from pathlib import Path
 from egox_core.progress import Progress
 
 from ..metrics.columns import WEIGHTS
-from .data import add_share_arguments
+from ..options import (
+    SPLIT_HELP,
+    EvaluateOptions,
+    RunOptions,
+    add_dataclass_arguments,
+    from_arguments,
+)
+from .data import EVERY_CLIP, add_run_arguments
 
-SPLIT_HELP = "train, validation or test, or several with commas; without it all clips"
 SOME_FAILED = 1
 """Exit code of ``evaluate`` where some clips could not be evaluated."""
-
-
-def _named_folder(text: str) -> tuple[str, Path]:
-    name, equals, folder = text.partition("=")
-    if not equals or not name.strip() or not folder:
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=FOLDER")
-    return name.strip(), Path(folder)
 
 
 def evaluate_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,72 +29,30 @@ def evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "out", type=Path, help="folder for report.json, report.md, contact_sheet.png, rows"
     )
-    parser.add_argument(
-        "--masks", type=Path, help="folder with <clip>.npz, object masks: see data/object_masks.py"
-    )
-    parser.add_argument(
-        "--also",
-        type=_named_folder,
-        action="append",
-        default=[],
-        metavar="NAME=FOLDER",
-        help="another method's videos of the same clips, in the same tables; may be given again. "
-        "With a name that is there (generated, too): another seed's, in the row of that name",
-    )
-    parser.add_argument("--split", default="", help=SPLIT_HELP)
+    add_dataclass_arguments(parser, EvaluateOptions)
     parser.add_argument(
         "--no-baselines", action="store_true", help="leave out prior, Telea, exo and shrink"
     )
     for name, purpose in WEIGHTS.items():
         parser.add_argument(f"--{name}", type=Path, help=purpose)
-    parser.add_argument(
-        "--device", default="cpu", help="where networks run; cuda:0,cuda:1 spreads the workers"
-    )
-    parser.add_argument(
-        "--compare", type=Path, help="report.json of another run, for paired differences"
-    )
-    parser.add_argument("--sheet", type=int, default=12, help="clips on the contact sheet, 0: none")
-    parser.add_argument("--samples", type=int, default=2000, help="bootstrap samples")
-    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")
-    add_share_arguments(
-        parser, "score part I of N; then the command without it takes up all rows and reports"
-    )
+    add_run_arguments(parser, *EVERY_CLIP)
 
 
 def run_evaluate(args: argparse.Namespace, progress: Progress) -> int:
     """0; 1 where some clips could not be evaluated (the report names them)."""
-    from ..metrics.evaluate import REPORT, TABLE, EvaluateOptions, evaluate
+    from ..metrics.evaluate import REPORT, TABLE, evaluate
     from ..metrics.report import failure_lines
     from ..parallel import RunSums
 
-    options = EvaluateOptions(
-        masks=args.masks,
-        also=tuple(args.also),
-        split=args.split,
+    weights = {name: getattr(args, name.replace("-", "_")) for name in WEIGHTS}
+    options = from_arguments(
+        EvaluateOptions,
+        args,
         baselines=not args.no_baselines,
-        weights={
-            name: file
-            for name in WEIGHTS
-            if (file := getattr(args, name.replace("-", "_"))) is not None
-        },
-        device=args.device,
-        compare=args.compare,
-        sheet_clips=args.sheet,
-        samples=args.samples,
-        seed=args.seed,
-        most_clips=args.clips,
-        part=args.shard,
-        sums=args.dry_run,
+        weights={name: file for name, file in weights.items() if file is not None},
     )
-    outcome = evaluate(
-        args.manifest,
-        args.generated,
-        args.out,
-        options,
-        engine=args.engine,
-        workers=args.workers,
-        progress=progress,
-    )
+    run = from_arguments(RunOptions, args)
+    outcome = evaluate(args.manifest, args.generated, args.out, options, run, progress=progress)
     if isinstance(outcome, RunSums):
         print(outcome)
         return 0
@@ -103,7 +60,7 @@ def run_evaluate(args: argparse.Namespace, progress: Progress) -> int:
         print(f"not evaluated: {line}")
     count = outcome.clips - len(outcome.errors)
     if not outcome.report:
-        print(f"{count} of {outcome.clips} rows of part {args.shard[0]}/{args.shard[1]} are there")
+        print(f"{count} of {outcome.clips} rows of part {run.part[0]}/{run.part[1]} are there")
         return SOME_FAILED if outcome.errors else 0
     print(
         f"{count} of {outcome.clips} clips evaluated ({outcome.kept} kept from before): {args.out / TABLE}, "
@@ -129,7 +86,7 @@ def masks_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device", default="cpu", help="where the model runs; cuda:0,cuda:1 spreads the workers"
     )
-    add_share_arguments(parser, "track part I of N")
+    add_run_arguments(parser, *EVERY_CLIP)
 
 
 def run_masks(args: argparse.Namespace, progress: Progress) -> int:
@@ -146,11 +103,7 @@ def run_masks(args: argparse.Namespace, progress: Progress) -> int:
         first=args.first,
         split=args.split,
         device=args.device,
-        engine=args.engine,
-        workers=args.workers,
-        part=args.shard,
-        most_clips=args.clips,
-        sums=args.dry_run,
+        run=from_arguments(RunOptions, args),
         progress=progress,
     )
     if isinstance(failures, RunSums):

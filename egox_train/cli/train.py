@@ -13,10 +13,11 @@ from pathlib import Path
 
 from egox_core.progress import Progress, no_progress
 
-from ..options import GenerateOptions, add_dataclass_arguments, from_arguments
+from ..options import GenerateOptions, RunOptions, add_dataclass_arguments, from_arguments
 from .cache import cache_arguments, run_cache
 from .data import (
-    add_share_arguments,
+    EVERY_CLIP,
+    add_run_arguments,
     join_arguments,
     prepare_arguments,
     run_join,
@@ -167,7 +168,7 @@ def _generate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("cache", type=Path, help="cache of the clips")
     parser.add_argument("out", type=Path, help="folder for one mp4 a clip")
     add_dataclass_arguments(parser, GenerateOptions)
-    add_share_arguments(parser, "make part I of N")
+    add_run_arguments(parser, *EVERY_CLIP)
 
 
 def _say_info() -> None:
@@ -185,11 +186,7 @@ def _generate(args: argparse.Namespace, progress: Progress) -> int:
         args.cache,
         args.out,
         from_arguments(GenerateOptions, args),
-        engine=args.engine,
-        workers=args.workers,
-        part=args.shard,
-        most_clips=args.clips,
-        sums=args.dry_run,
+        from_arguments(RunOptions, args),
         progress=progress,
     )
     if isinstance(made, RunSums):

@@ -12,11 +12,10 @@ import torch
 
 from egox_core.errors import EgoXInputError
 from egox_core.progress import Progress, no_progress
-from egox_core.safe_files import file_lock
 from egox_core.wan.prompt import has_ftfy
 
-from ..options import CacheSettings
-from ..parallel import BUSY, MADE, THERE, devices_of, part_of, run_shared
+from ..options import ALONE, CacheSettings, RunOptions
+from ..parallel import RunPlaces, made_once, part_of, run_all
 from ..wan.weights import weights_bytes, weights_hash
 from .cache_store import (
     EMPTY_CAPTION,
@@ -33,7 +32,7 @@ from .cache_store import (
 )
 from .clip_files import read_clip
 from .clip_tensors import clip_tensors, encoders
-from .manifest import SPLITS, ClipRecord, read_manifest
+from .manifest import ClipRecord, read_manifest, read_splits
 
 VERSION = 2  # raised when the contents of a shard change their meaning
 
@@ -75,10 +74,8 @@ def build_cache(
     manifest: Path,
     folder: Path,
     settings: CacheSettings,
+    run: RunOptions = ALONE,
     *,
-    engine: str = "local",
-    workers: int = 1,
-    part: tuple[int, int] = (0, 1),
     progress: Progress = no_progress,
 ) -> CacheOutcome:
     """Makes (or completes) the cache of a manifest; shards that fit their fingerprint are kept.
@@ -87,8 +84,8 @@ def build_cache(
     another one makes.
 
     Args:
-        part: (i, n) makes every n-th shard from the i-th on. The part that ends last writes the
-            index.
+        run: its part (i, n) makes every n-th shard from the i-th on. The part that ends last writes
+            the index.
 
     Raises:
         EgoXInputError: bad manifest or models, a full disk, no clip at all that can be read. Others
@@ -109,31 +106,24 @@ def build_cache(
             expected="--clip-vision, or --image-embedding none",
             fix="a base without img_emb (Wan 2.2) takes none; Wan 2.1 needs clip_vision_h",
         )
-    devices = devices_of(settings.device, engine)
     models = _model_hashes(settings)
     shards = _shards(records, manifest.parent, folder, settings, models)
     text = None if settings.text.startswith("zeros:") else Path(settings.text)
     vision = None if settings.image_embedding == "none" else settings.clip_vision
-    model_bytes = weights_bytes(settings.vae, text, vision)
-    own = part_of(shards, part)
+    places = RunPlaces.of(run, settings.device, weights_bytes(settings.vae, text, vision))
+    own = part_of(shards, run.part)
     todo = [s for s in own if not s.fits()]
     changed = _what_changed(folder, settings, models) or _changed_takes(todo)
     folder.mkdir(parents=True, exist_ok=True)
-    failures, made, done = [], 0, len(own) - len(todo)
-    for index, state, error in run_shared(
+    failures, made = run_all(
         _make_shard,
         todo,
-        engine=engine,
-        workers=workers,
-        devices=devices,
-        model_bytes=model_bytes,
-    ):
-        if error:
-            failures.append(f"{todo[index].file.name}: {error}")
-            continue
-        made += state == MADE
-        done += 1
-        progress(done, len(own), "cache shards")
+        [shard.file.name for shard in todo],
+        places,
+        before=len(own) - len(todo),
+        stage="cache shards",
+        progress=progress,
+    )
     if failures:
         raise EgoXInputError(
             "cache",
@@ -162,7 +152,7 @@ def build_cache(
             expected="at least one",
             fix="run prepare again: it makes what is damaged",
         )
-    splits = _splits(manifest)
+    splits = read_splits(manifest)
     write_index(
         folder,
         CacheIndex(
@@ -262,37 +252,25 @@ def _what_changed(folder: Path, settings: CacheSettings, models: dict[str, str])
     return ", ".join(sorted(k for k in now.keys() | then.keys() if now.get(k) != then.get(k)))
 
 
-def _splits(manifest: Path) -> dict[str, str]:
-    """Clip -> split from the lists beside the manifest."""
-    out = {}
-    for split in SPLITS:
-        file = manifest.parent / "splits" / f"{split}.txt"
-        if file.is_file():
-            out.update(dict.fromkeys(file.read_text(encoding="utf-8").split(), split))
-    return out
-
-
 def _make_shard(shard: _Shard, device: str) -> str:
-    """Makes a shard, unless another process has made it meanwhile or is at it. A clip that can't be
-    read is left out, and named in it."""
+    """MADE, THERE or BUSY. A clip that can't be read is left out, and named in the shard."""
     settings = replace(shard.settings, device=device)
-    _, text, _ = encoders(settings)  # what is wrong with a model is no clip's fault
-    with file_lock(shard.file, wait=shard.wait) as free:
-        if not free:
-            return BUSY
-        if shard.fits():
-            return THERE
-        tensors = {EMPTY_CAPTION: stored(text.encode(""), getattr(torch, settings.dtype))}
-        left_out = {}
-        for record in shard.records:
-            try:
-                clip = clip_tensors(read_clip(shard.root, record), settings)
-            except EgoXInputError as error:
-                left_out[record.clip] = str(error)
-                continue
-            tensors |= {f"{record.clip}/{name}": tensor for name, tensor in clip.items()}
-        write_shard(shard.file, tensors, shard.fingerprint, left_out)
-    return MADE
+    encoders(settings)  # what is wrong with a model is no clip's fault
+    return made_once(shard.file, shard.wait, shard.fits, lambda: _write(shard, settings))
+
+
+def _write(shard: _Shard, settings: CacheSettings) -> None:
+    _, text, _ = encoders(settings)
+    tensors = {EMPTY_CAPTION: stored(text.encode(""), getattr(torch, settings.dtype))}
+    left_out = {}
+    for record in shard.records:
+        try:
+            clip = clip_tensors(read_clip(shard.root, record), settings)
+        except EgoXInputError as error:
+            left_out[record.clip] = str(error)
+            continue
+        tensors |= {f"{record.clip}/{name}": tensor for name, tensor in clip.items()}
+    write_shard(shard.file, tensors, shard.fingerprint, left_out)
 
 
 def _is_readable(root: Path, record: ClipRecord) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 from egox_core.errors import EgoXInputError
 from egox_core.progress import Progress, no_progress
 
-from ..parallel import devices_of, has_gpu, part_of, run_items
+from ..parallel import RunPlaces, devices_of, has_gpu, part_of, run_items
 from .captions import read_captions
 from .clip_masks import check_mask_source
 from .egoexo4d import NO_TASK
@@ -101,7 +101,7 @@ def plan_run(
     plans, unread = [], []
     jobs = [TakeJob(take=t, root=root, options=options) for t in takes]
     for count, (index, plan, error) in enumerate(
-        run_items(plan_take, jobs, engine=engine, workers=workers), 1
+        run_items(plan_take, jobs, RunPlaces(engine=engine, workers=workers)), 1
     ):
         name = takes[index].name
         if error:

@@ -16,7 +16,7 @@ from egox_core.errors import EgoXInputError
 from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import clear_leftovers
 
-from ..parallel import RemoteModels, remote_models, run_items, with_failures
+from ..parallel import RemoteModels, RunPlaces, remote_models, run_items, with_failures
 from .clip_writer import ClipJob, OpenMaps, make_clip
 from .manifest import ClipRecord, read_manifest
 from .planned_run import plan_run
@@ -131,7 +131,8 @@ def prepare(
             work, devices = (
                 (partial(make_clips, device=models), ()) if models else (make_clips, run.devices)
             )
-            results = run_items(work, jobs, engine=engine, workers=workers, devices=devices)
+            places = RunPlaces(engine=engine, workers=workers, devices=devices)
+            results = run_items(work, jobs, places)
             for count, (index, result, error) in enumerate(results, 1):
                 keeper.done(index)
                 if error:

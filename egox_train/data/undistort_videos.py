@@ -22,7 +22,7 @@ from egox_core.errors import EgoXInputError
 from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import write_json
 
-from ..parallel import part_of, run_items
+from ..parallel import RunPlaces, part_of, run_items
 from ..video_writer import write_video
 from .exo_pictures import ExoPictures, exo_pictures
 from .prepare_options import PrepareOptions
@@ -86,7 +86,7 @@ def undistort_videos(
     jobs = part_of(jobs, part)
     videos = new = 0
     for count, (index, is_new, error) in enumerate(
-        run_items(_write, jobs, engine=engine, workers=workers), 1
+        run_items(_write, jobs, RunPlaces(engine=engine, workers=workers)), 1
     ):
         if error:
             skipped.append((jobs[index].name, error))

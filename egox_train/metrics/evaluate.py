@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,22 @@ from egox_core.errors import EgoXInputError
 from egox_core.file_names import EXO, PRIOR, TRUTH
 from egox_core.metrics.image import require_torchmetrics
 from egox_core.progress import Progress, no_progress
-from egox_core.safe_files import atomic_write, clear_leftovers, read_json, write_json
+from egox_core.safe_files import atomic_write, clear_leftovers, write_json
 
 from ..contact_sheet import SheetRow, make_contact_sheet, spread, write_png
 from ..data.clip_files import middle_picture
 from ..data.manifest import ClipRecord, in_splits, read_manifest, read_splits
-from ..parallel import RunSums, devices_of, part_of, run_shared, run_sums, with_failures
+from ..options import ALONE, EvaluateOptions, RunOptions
+from ..parallel import (
+    RunPlaces,
+    RunSums,
+    part_of,
+    run_shared,
+    run_sums,
+    with_failures,
+)
 from ..wan.weights import weights_bytes, weights_hash
 from .baselines import BASELINES
-from .bootstrap import SAMPLES
 from .clip_row import (
     GENERATED,
     SETS,
@@ -33,32 +40,9 @@ from .clip_row import (
     make_row,
     network,
 )
-from .report import FORMAT, SEED, build_report, markdown_report, protocol_of, seed_name
+from .report import SEED, build_report, markdown_report, protocol_of, seed_name
 
 REPORT, TABLE, SHEET, ROWS = "report.json", "report.md", "contact_sheet.png", "rows"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EvaluateOptions:
-    """Inputs of an evaluation, beside the generated videos."""
-
-    masks: Path | None = None  # folder of <clip>.npz, see data/object_masks.py
-    also: tuple[
-        tuple[str, Path], ...
-    ] = ()  # (name, folder): further videos of the same clips; of a name that is there, another seed's
-    split: str = ""  # train, validation or test, or several with commas; "": all clips
-    baselines: bool = True
-    weights: Mapping[str, Path] = field(
-        default_factory=dict
-    )  # of columns.WEIGHTS; what lacks them isn't computed
-    device: str = "cpu"  # of the networks, or several, ``cuda:0,cuda:1``: each worker keeps to one
-    compare: Path | None = None  # report.json of another run
-    sheet_clips: int = 12  # 0: no contact sheet
-    samples: int = SAMPLES  # bootstrap
-    seed: int = 0
-    most_clips: int = 0  # of the split, spread over it; 0: all
-    part: tuple[int, int] = (0, 1)  # (i, n): only rows, of every n-th clip from the i-th on
-    sums: bool = False  # only say what the rows would cost
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,9 +60,8 @@ def evaluate(
     generated: Path,
     out: Path,
     options: EvaluateOptions | None = None,
+    run: RunOptions = ALONE,
     *,
-    engine: str = "local",
-    workers: int = 1,
     progress: Progress = no_progress,
 ) -> EvaluateOutcome | RunSums:
     """Evaluates ``generated``/<clip>.mp4 of every clip; writes report.json, report.md and
@@ -90,22 +73,21 @@ def evaluate(
 
     Raises:
         EgoXInputError: nothing to evaluate, bad manifest, missing folders, weights missing or of
-            another network, a report that can't be compared.
+            another network.
     """
     options = options or EvaluateOptions()
     # Files are checked row by row, so that one missing file doesn't stop the others.
     everyone = read_manifest(manifest, check_files=False)
     records = in_splits(everyone, manifest, options.split)
-    records = part_of(records, options.part, options.most_clips)
+    records = part_of(records, run.part, run.clips)
     videos = _numbered(((GENERATED, generated), *options.also))
     _check_folders(videos, options)
     require_torchmetrics()
-    other = None if options.compare is None else _other_report(options.compare)
-    devices = devices_of(options.device, engine)
-    alone = engine == "local" and max(workers, len(devices)) <= 1
+    places = RunPlaces.of(run, options.device, weights_bytes(*options.weights.values()))
+    alone = places.in_this_process
     hashes = {name: weights_hash(file, f"{name} weights") for name, file in options.weights.items()}
     for name, file in options.weights.items():  # a wrong one must not cost a day of rows
-        network(name, file, devices[0] if alone else "cpu")
+        network(name, file, places.devices[0] if alone else "cpu")
         if not alone:  # the workers open their own
             network.cache_clear()
     settings = RowSettings(baselines=options.baselines, weights=options.weights, hashes=hashes)
@@ -121,21 +103,11 @@ def evaluate(
         )
         for r in records
     ]
-    model_bytes = weights_bytes(*options.weights.values())
-    if options.sums:
-        how = {"engine": engine, "devices": devices, "model_bytes": model_bytes}
-        return run_sums(make_row, jobs, "rows", **how)
+    if run.dry_run:
+        return run_sums(make_row, jobs, "rows", places)
     clear_leftovers(out / ROWS, names={record.clip for record in records})
     rows, errors = [], {}
-    run = run_shared(
-        make_row,
-        jobs,
-        engine=engine,
-        workers=workers,
-        devices=devices,
-        model_bytes=model_bytes,
-    )
-    for count, (index, row, error) in enumerate(run, start=1):
+    for count, (index, row, error) in enumerate(run_shared(make_row, jobs, places), start=1):
         if error:
             errors[records[index].clip] = error
         else:
@@ -143,16 +115,15 @@ def evaluate(
         progress(count, len(jobs), with_failures("evaluating clips", len(errors)))
     rows.sort(key=lambda row: row["clip"])
     kept = sum(row.pop("kept") for row in rows)
-    if options.part != (0, 1):
+    if run.part != (0, 1):
         return EvaluateOutcome(report={}, clips=len(records), kept=kept, errors=errors)
     features = _features(rows, out / ROWS) if SETS & options.weights.keys() else {}
     report = build_report(
         rows,
         dict(sorted(errors.items())),
-        options=_content(options),
+        options=_content(options, run),
         weights=hashes,
         protocol=protocol_of(records, hashes),
-        other=other,
         sets_of=lambda clips: _set_distances(
             [features[clip] for clip in clips if clip in features],
             [name for name, _ in videos],
@@ -240,23 +211,11 @@ def _check_folders(videos: Sequence[tuple[str, Path]], options: EvaluateOptions)
             )
 
 
-def _other_report(file: Path) -> dict[str, Any]:
-    report = read_json(file, "report to compare with")
-    if not isinstance(report, dict) or report.get("format") != FORMAT:
-        raise EgoXInputError(
-            "report to compare with",
-            got=f"{file.name!r} of another kind",
-            expected=FORMAT,
-            fix="give the report.json of an evaluation",
-        )
-    return {**report, "name": file.resolve().parent.name}
-
-
-def _content(options: EvaluateOptions) -> dict[str, Any]:
+def _content(options: EvaluateOptions, run: RunOptions) -> dict[str, Any]:
     """Options as the report has them; without paths, which mean nothing elsewhere."""
     return {
         "split": options.split or "all",
-        **({"most_clips": options.most_clips} if options.most_clips else {}),
+        **({"clips": run.clips} if run.clips else {}),
         "baselines": options.baselines,
         "bootstrap_samples": options.samples,
         "bootstrap_seed": options.seed,

@@ -9,8 +9,6 @@ from importlib.metadata import PackageNotFoundError, version
 from statistics import fmean, stdev
 from typing import Any
 
-from egox_core.errors import EgoXInputError
-
 from ..data.manifest import ClipRecord
 from .baselines import BASELINES
 from .bootstrap import (
@@ -39,18 +37,13 @@ def build_report(
     options: Mapping[str, Any],
     weights: Mapping[str, str],
     protocol: Mapping[str, Any],
-    other: Mapping[str, Any] | None,
     sets_of: Callable[[Collection[str]], Sets] = lambda clips: {},
     groups: Mapping[str, Mapping[str, Collection[str]]] | None = None,
     samples: int,
     seed: int,
 ) -> dict[str, Any]:
-    """All of it; the same rows give the same report. ``rows`` in the order of clips; ``other``: a
-    report with a name; ``sets_of``: figures of the set of some clips; ``groups``: clips by kind
-    of group and name.
-
-    Raises:
-        EgoXInputError: ``other`` was made by another protocol, or has no clip in common.
+    """All of it; the same rows give the same report. ``rows`` in the order of clips;
+    ``sets_of``: figures of the set of some clips; ``groups``: clips by kind of group and name.
     """
     seeds, sets = _seeds(rows), sets_of([row["clip"] for row in rows])
     means = _means(rows, seeds, samples, seed)
@@ -92,10 +85,6 @@ def build_report(
             for kind, by_name in (groups or {}).items()
         },
     }
-    if other is not None:
-        check_protocols(protocol, other)
-        compared, clips = compare_rows(rows, other["rows"], samples=samples, seed=seed)
-        report["compared_with"] = {"name": other["name"], "clips": clips, "differences": compared}
     return {
         **report,
         "errors": dict(errors),
@@ -106,7 +95,7 @@ def build_report(
 
 
 def protocol_of(records: Sequence[ClipRecord], weights: Mapping[str, str]) -> dict[str, Any]:
-    """Facts that two reports must share before their figures may stand in one table.
+    """Facts that two reports must share before their figures may stand beside each other.
 
     Args:
         weights: hashes of the networks' files, by the option that gave them.
@@ -122,56 +111,6 @@ def protocol_of(records: Sequence[ClipRecord], weights: Mapping[str, str]) -> di
         "fps": sorted({round(r.fps, 3) for r in records}),
         "networks": dict(sorted(weights.items())),
     }
-
-
-def check_protocols(protocol: Mapping[str, Any], other: Mapping[str, Any]) -> None:
-    """Refuses another report that was made otherwise.
-
-    Raises:
-        EgoXInputError: names what differs.
-    """
-    theirs = other["protocol"]
-    differs = [
-        f"{key} {protocol.get(key)} and {theirs.get(key)}"
-        for key in sorted({*protocol, *theirs})
-        if protocol.get(key) != theirs.get(key)
-    ]
-    if differs:
-        raise EgoXInputError(
-            f"protocol of {other['name']}",
-            got="; ".join(differs),
-            expected="one protocol",
-            fix="evaluate both with the same clips and networks; other figures don't compare",
-        )
-
-
-def compare_rows(
-    rows: Rows, others: Rows, *, samples: int, seed: int
-) -> tuple[dict[str, Any], int]:
-    """(differences of the generated videos, these - others, number of clips) over clips with the
-    same true video.
-
-    Raises:
-        EgoXInputError: no such clip.
-    """
-    earlier = {row["clip"]: row for row in others}
-    same = [
-        row
-        for row in rows
-        if row["clip"] in earlier and earlier[row["clip"]]["truth"] == row["truth"]
-    ]
-    if not same:
-        raise EgoXInputError(
-            "report to compare with",
-            got="no clip with the same true video",
-            expected="at least one",
-            fix="compare runs over the same manifest",
-        )
-    theirs = [earlier[row["clip"]] for row in same]
-    ours, before = (_columns(some, _seeds(some)[GENERATED]) for some in (same, theirs))
-    differences = _differences(ours, before, _take_of(same), samples, seed)
-    _correct({"": differences})
-    return differences, len(same)
 
 
 def seed_name(method: str, number: int) -> str:
@@ -328,16 +267,6 @@ def markdown_report(report: Mapping[str, Any]) -> str:
                 *_means_table(report["paired"], _differing(report["paired"])),
                 "",
             ]
-        if "compared_with" in report:
-            other = report["compared_with"]
-            lines += [
-                f"## Against {other['name']}",
-                "",
-                f"{other['clips']} clips in common, this run minus that one.",
-                "",
-                *_differences_table(other["differences"]),
-                "",
-            ]
         lines += ["## Clips", "", *_row_table(report["rows"]), ""]
     if report["errors"]:
         lines += [
@@ -373,7 +302,7 @@ def _protocol_lines(protocol: Mapping[str, Any]) -> list[str]:
         f"resized: {protocol['resize']}, frames {', '.join(map(str, protocol['frames']))} at "
         f"{', '.join(f'{fps:g}' for fps in protocol['fps'])} a second; networks: {networks}; "
         "metrics of version "
-        f"{protocol['metrics_version']}. Reports of another protocol don't compare."
+        f"{protocol['metrics_version']}. Figures of another protocol don't compare."
     ]
 
 
@@ -407,13 +336,6 @@ def _count(values: Mapping[str, Any]) -> str:
     """Clips and takes of the row; single metrics may have fewer."""
     counts = [(v["clips"], v["takes"]) for v in values.values() if v and "clips" in v]
     return ", ".join(map(str, max(counts, default=(0, 0))))
-
-
-def _differences_table(differences: Mapping[str, Any]) -> list[str]:
-    return _table(
-        ["", "difference"],
-        [[m.heading, _interval(differences[m.key], m)] for m in PER_CLIP if m.key in differences],
-    )
 
 
 def _differing(paired: Mapping[str, Any]) -> list[Metric]:

@@ -22,11 +22,19 @@ from torch import Tensor
 from egox_core.errors import EgoXInputError
 from egox_core.file_names import TRUTH
 from egox_core.progress import Progress, no_progress
-from egox_core.safe_files import clear_leftovers, file_lock
+from egox_core.safe_files import clear_leftovers
 
 from ..data.manifest import ClipRecord, in_splits, read_manifest
 from ..data.object_masks import write_masks
-from ..parallel import BUSY, MADE, THERE, RunSums, devices_of, part_of, run_all, run_sums
+from ..options import ALONE, RunOptions
+from ..parallel import (
+    RunPlaces,
+    RunSums,
+    made_once,
+    part_of,
+    run_all,
+    run_sums,
+)
 from ..wan.weights import open_model_folder, weights_bytes, weights_hash
 from .clip_inputs import clip_files, read_ego
 
@@ -62,18 +70,13 @@ def track_masks(
     first: Path | None = None,
     split: str = "",
     device: str = "cpu",
-    engine: str = "local",
-    workers: int = 1,
-    part: tuple[int, int] = (0, 1),
-    most_clips: int = 0,
-    sums: bool = False,
+    run: RunOptions = ALONE,
     progress: Progress = no_progress,
 ) -> dict[str, str] | RunSums:
     """Writes ``out``/<clip>.npz for every clip of a manifest; returns why some have none. Files
     that are there stay, and several processes share a folder.
 
     Args:
-        part, most_clips, sums: as of :func:`.generate.generate`.
         generated: folder with <clip>.mp4.
         split: as of EvaluateOptions.
         first: folder with <clip>.png, the objects of the true video's first frame: 0 is background,
@@ -83,8 +86,7 @@ def track_masks(
         EgoXInputError: bad manifest, no such folder, no SAM 2 video model in ``model``.
     """
     records = in_splits(read_manifest(manifest, check_files=False), manifest, split)
-    records = part_of(records, part, most_clips)
-    devices = devices_of(device, engine)
+    records = part_of(records, run.part, run.clips)
     weights_hash(model, "SAM 2")
     for what, folder in (
         ("generated videos", generated),
@@ -110,19 +112,15 @@ def track_masks(
         for record in records
         if not (out / f"{record.clip}.npz").is_file()
     ]
-    model_bytes = weights_bytes(model)
-    if sums:
-        how = {"engine": engine, "devices": devices, "model_bytes": model_bytes}
-        return run_sums(_track_clip, jobs, "out", **how)
+    places = RunPlaces.of(run, device, weights_bytes(model))
+    if run.dry_run:
+        return run_sums(_track_clip, jobs, "out", places)
     clear_leftovers(out, names={record.clip for record in records})
     failures, _ = run_all(
         _track_clip,
         jobs,
         [job.record.clip for job in jobs],
-        engine=engine,
-        workers=workers,
-        devices=devices,
-        model_bytes=model_bytes,
+        places,
         before=len(records) - len(jobs),
         stage="clips tracked",
         progress=progress,
@@ -131,14 +129,10 @@ def track_masks(
 
 
 def _track_clip(job: MaskJob, device: str) -> str:
-    """MADE, THERE or BUSY."""
-    with file_lock(job.out / job.record.clip, wait=job.wait) as free:
-        if not free:
-            return BUSY
-        if (job.out / f"{job.record.clip}.npz").is_file():
-            return THERE
-        _write_masks(job, device)
-    return MADE
+    file = job.out / f"{job.record.clip}.npz"
+    return made_once(
+        job.out / job.record.clip, job.wait, file.is_file, lambda: _write_masks(job, device)
+    )
 
 
 def _write_masks(job: MaskJob, device: str) -> None:

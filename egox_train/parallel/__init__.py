@@ -15,10 +15,11 @@ from .cluster import (
 )
 from .items import (
     BUSY,
-    ENGINES,
     MADE,
     THERE,
+    RunPlaces,
     devices_of,
+    made_once,
     part_of,
     run_all,
     run_items,
@@ -30,15 +31,16 @@ from .threads import map_chunks, single_threaded
 
 __all__ = [
     "BUSY",
-    "ENGINES",
     "MADE",
     "THERE",
     "LostClusterError",
     "RemoteModels",
+    "RunPlaces",
     "RunSums",
     "cluster_cpus",
     "devices_of",
     "has_gpu",
+    "made_once",
     "map_chunks",
     "on_device",
     "part_of",

@@ -3,21 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from typing import Any, TypeVar
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar, get_args
 
 import torch
 
 from egox_core.errors import EgoXInputError, check_choice
 from egox_core.progress import Progress, no_progress
+from egox_core.safe_files import file_lock
 
+from ..options import Engine, RunOptions
 from .cluster import run_on_ray
 from .pool import call, run_pool
 
-ENGINES = ("local", "ray")
 MADE, THERE, BUSY = "made", "there", "busy"
 """Of an item that several processes share: made now, by another one, or another one is at it."""
 Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunPlaces:
+    """Processes and devices of items.
+
+    With ``devices`` the function gets (item, device). Each worker keeps to one of them, and there
+    are at least as many workers. On a Ray cluster each GPU has one worker, so that models are
+    loaded once.
+    """
+
+    engine: str = "local"
+    workers: int = 1
+    devices: tuple[str, ...] = ()
+    model_bytes: int = 0  # of a worker's models, which Ray is asked for beside an item's
+
+    @classmethod
+    def of(cls, run: RunOptions, device: str, model_bytes: int) -> RunPlaces:
+        """Those of a command whose models run on ``device``, as :func:`devices_of` reads it."""
+        return cls(
+            engine=run.engine,
+            workers=run.workers,
+            devices=devices_of(device, run.engine),
+            model_bytes=model_bytes,
+        )
+
+    @property
+    def in_this_process(self) -> bool:
+        return self.engine == "local" and max(self.workers, len(self.devices)) <= 1
 
 
 def devices_of(text: str, engine: str = "local") -> tuple[str, ...]:
@@ -70,13 +101,7 @@ def part_of(items: Sequence[Item], part: tuple[int, int], most: int = 0) -> Sequ
 
 
 def run_items(
-    function: Callable[..., Any],
-    items: Sequence[Any],
-    *,
-    engine: str = "local",
-    workers: int = 1,
-    devices: Sequence[str] = (),
-    model_bytes: int = 0,
+    function: Callable[..., Any], items: Sequence[Any], places: RunPlaces = RunPlaces()
 ) -> Iterator[tuple[int, Any, str]]:
     """Yields (index, result, error) as items finish; ``error`` is "" where the function returned.
 
@@ -84,34 +109,41 @@ def run_items(
     hangs). Exceptions, one for lack of memory too, and dead workers come back as text, so that one
     bad take never stops the others. Worker processes share the threads that torch has here.
 
-    Args:
-        devices: of :func:`devices_of`; ``function`` then gets (item, device). Each worker keeps to
-            one of them, and there are at least as many workers. On a Ray cluster each GPU has one
-            worker, so that models are loaded once.
-        model_bytes: memory of a worker's models, which Ray is asked for beside that of an item.
-
     Raises:
         EgoXInputError: unknown engine, no Ray as :func:`ray_cluster` says.
     """
-    check_choice("engine", engine, ENGINES)
-    if engine == "ray":
-        yield from run_on_ray(function, items, workers, devices, model_bytes)
-    elif max(workers, len(devices)) <= 1:
+    check_choice("engine", places.engine, get_args(Engine))
+    workers, devices = places.workers, places.devices
+    if places.engine == "ray":
+        yield from run_on_ray(function, items, workers, devices, places.model_bytes)
+    elif places.in_this_process:
         for index, item in enumerate(items):
             yield index, *call(function, item, *devices)
     else:
         yield from run_pool(function, items, max(workers, len(devices)), devices)
 
 
+def made_once(file: Path, wait: bool, is_there: Callable[[], bool], make: Callable[[], Any]) -> str:
+    """MADE, THERE or BUSY: calls ``make`` for what several processes may be at, under a lock beside
+    ``file``."""
+    with file_lock(file, wait=wait) as free:
+        if not free:
+            return BUSY
+        if is_there():
+            return THERE
+        make()
+    return MADE
+
+
 def run_shared(
-    function: Callable[..., Any], items: Sequence[Any], **how: Any
+    function: Callable[..., Any], items: Sequence[Any], places: RunPlaces = RunPlaces()
 ) -> Iterator[tuple[int, Any, str]]:
     """As :func:`run_items`, of items that other processes may be at: where ``function`` returns
     BUSY, it is asked again with the item's ``wait`` set, after all others."""
     todo = list(enumerate(items))
     while todo:
         busy = []
-        for place, result, error in run_items(function, [item for _, item in todo], **how):
+        for place, result, error in run_items(function, [item for _, item in todo], places):
             index, item = todo[place]
             if result == BUSY and not error:
                 busy.append((index, replace(item, wait=True)))
@@ -124,11 +156,8 @@ def run_all(
     function: Callable[..., Any],
     items: Sequence[Any],
     names: Sequence[str],
+    places: RunPlaces = RunPlaces(),
     *,
-    engine: str = "local",
-    workers: int = 1,
-    devices: Sequence[str] = (),
-    model_bytes: int = 0,
     before: int = 0,
     stage: str = "",
     progress: Progress = no_progress,
@@ -143,9 +172,7 @@ def run_all(
         EgoXInputError: as :func:`run_items`.
     """
     failures, made = [], 0
-    run = run_shared(
-        function, items, engine=engine, workers=workers, devices=devices, model_bytes=model_bytes
-    )
+    run = run_shared(function, items, places)
     for count, (index, result, error) in enumerate(run, before + 1):
         made += result == MADE
         if error:

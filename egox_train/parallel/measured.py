@@ -13,7 +13,7 @@ from typing import Any
 
 from egox_core.errors import EgoXInputError
 
-from .items import run_items
+from .items import RunPlaces, run_items
 
 MACHINES = (1, 8, 64)
 
@@ -37,13 +37,7 @@ class RunSums:
 
 
 def run_sums(
-    function: Callable[..., Any],
-    jobs: Sequence[Any],
-    field: str,
-    *,
-    engine: str,
-    devices: Sequence[str],
-    model_bytes: int,
+    function: Callable[..., Any], jobs: Sequence[Any], field: str, places: RunPlaces
 ) -> RunSums:
     """Makes the middle clip twice in folders that are removed again; the first time loads models.
 
@@ -56,8 +50,7 @@ def run_sums(
     if not jobs:
         return RunSums(clips=0, seconds=0.0, size_bytes=0)
     item = (function, jobs[len(jobs) // 2], field)
-    how: dict[str, Any] = {"engine": engine, "devices": devices[:1], "model_bytes": model_bytes}
-    ((_, result, error),) = run_items(_timed, [item], **how)
+    ((_, result, error),) = run_items(_timed, [item], replace(places, devices=places.devices[:1]))
     if error:
         raise EgoXInputError(
             "--dry-run", got=error, expected="a clip that can be made", fix="see the reason"

@@ -15,13 +15,20 @@ from torch import Tensor
 
 from egox_core.errors import EgoXInputError
 from egox_core.progress import Progress, no_progress
-from egox_core.safe_files import clear_leftovers, file_lock, write_json
+from egox_core.safe_files import clear_leftovers, write_json
 from egox_core.wan.file_kinds import check_run_files
 from egox_core.wan.lora_settings import trained_with
 
 from ..data.cache_store import CacheReader
-from ..options import GenerateOptions
-from ..parallel import BUSY, MADE, THERE, RunSums, devices_of, part_of, run_all, run_sums
+from ..options import ALONE, GenerateOptions, RunOptions
+from ..parallel import (
+    RunPlaces,
+    RunSums,
+    made_once,
+    part_of,
+    run_all,
+    run_sums,
+)
 from ..video_writer import write_video
 from ..wan.diffusers_processor import GgaScope, install_gga
 from ..wan.text import make_text_encoder
@@ -52,12 +59,8 @@ def generate(
     cache: Path,
     out: Path,
     options: GenerateOptions,
+    run: RunOptions = ALONE,
     *,
-    engine: str = "local",
-    workers: int = 1,
-    part: tuple[int, int] = (0, 1),
-    most_clips: int = 0,
-    sums: bool = False,
     progress: Progress = no_progress,
 ) -> tuple[int, int] | RunSums:
     """Writes ``out/<clip>.mp4`` for every clip of the split; (clips, how many of them this call
@@ -66,17 +69,12 @@ def generate(
     A clip whose file is from the same cache, weights and options is kept. Several processes may
     work on one folder: none makes a clip that another one makes.
 
-    Args:
-        part: (i, n) makes every n-th clip from the i-th on.
-        most_clips: of the split, spread over it; 0: all.
-        sums: only say what the clips that are to be made would cost.
-
     Raises:
         EgoXInputError: bad base, LoRA or cache; clips that failed are named after all others are
             written.
     """
     reader = CacheReader(cache)
-    clips = part_of(sorted(reader.clips(options.split)), part, most_clips)
+    clips = part_of(sorted(reader.clips(options.split)), run.part, run.clips)
     if options.steps < 1 or not math.isfinite(options.strength) or not math.isfinite(options.cfg):
         raise EgoXInputError(
             "generate",
@@ -93,8 +91,9 @@ def generate(
         )
     check_run_files(options.base, options.lora, options.vae)
     _check_encoder(options, reader)
-    devices = devices_of(options.device, engine)
-    on_gpu = any(device.startswith("cuda") for device in devices)
+    files = (options.base, options.vae, options.lora, options.text_file)
+    places = RunPlaces.of(run, options.device, weights_bytes(*files))
+    on_gpu = any(device.startswith("cuda") for device in places.devices)
     dtype = options.dtype or ("bfloat16" if on_gpu else own_dtype(options.base))
     options = replace(options, dtype=dtype)
     weights = sum(p.numel() for p in base_form(options.base).parameters())
@@ -121,19 +120,14 @@ def generate(
         _ClipJob(cache=cache, clip=c, fps=reader.fps_of(c), out=out, options=options, key=key)
         for c in todo
     ]
-    model_bytes = weights_bytes(options.base, options.vae, options.lora, options.text_file)
-    if sums:
-        how = {"engine": engine, "devices": devices, "model_bytes": model_bytes}
-        return run_sums(_generate_clip, jobs, "out", **how)
+    if run.dry_run:
+        return run_sums(_generate_clip, jobs, "out", places)
     clear_leftovers(out, names=set(clips))
     failed, made = run_all(
         _generate_clip,
         jobs,
         todo,
-        engine=engine,
-        workers=workers,
-        devices=devices,
-        model_bytes=model_bytes,
+        places,
         before=len(clips) - len(todo),
         stage="clips generated",
         progress=progress,
@@ -220,16 +214,13 @@ def _models(
 
 
 def _generate_clip(job: _ClipJob, device: str) -> str:
-    """MADE, THERE or BUSY."""
     video, note = (job.out / f"{job.clip}{suffix}" for suffix in (".mp4", ".json"))
-    with file_lock(job.out / job.clip, wait=job.wait) as free:
-        if not free:
-            return BUSY
-        if _is_done(note, video, job.key):
-            return THERE
+
+    def make() -> None:
         write_video(video, _sampled(job, device), job.fps, threads=1)
         write_json(note, {"clip": job.clip, "made_from": job.key})
-    return MADE
+
+    return made_once(job.out / job.clip, job.wait, lambda: _is_done(note, video, job.key), make)
 
 
 def _sampled(job: _ClipJob, device: str) -> Tensor:  # [T, H, W, 3]

@@ -20,7 +20,14 @@ import numpy as np
 import torch
 
 from egox_core.errors import EgoXInputError
-from egox_train.parallel import RemoteModels, on_device, ray_cluster, remote_models, run_items
+from egox_train.parallel import (
+    RemoteModels,
+    RunPlaces,
+    on_device,
+    ray_cluster,
+    remote_models,
+    run_items,
+)
 
 PATIENCE_S = 100  # a process needs half a minute to start on a busy machine
 
@@ -78,14 +85,16 @@ if __name__ == "__main__":
     name, *folder = sys.argv[1:]
     if name == "models":
         with ray_cluster(), remote_models("ray", ("cuda",)) as models:
-            run = run_items(partial(with_model, models=models), [2, 4, 6, 8], engine="ray")
+            run = run_items(
+                partial(with_model, models=models), [2, 4, 6, 8], RunPlaces(engine="ray")
+            )
             print("FOUND " + json.dumps([result for _, result, _ in run]))
         sys.exit()
     if name == "devices":
         torch.set_num_threads(4)
-        run = run_items(where, range(12), devices=("cpu", "cpu:0"))
+        run = run_items(where, range(12), RunPlaces(devices=("cpu", "cpu:0")))
     else:
         count = {"meet": 8, "work": 7}[name]
-        run = run_items(globals()[name], [(n, *folder) for n in range(count)], workers=2)
+        run = run_items(globals()[name], [(n, *folder) for n in range(count)], RunPlaces(workers=2))
     found = {index: [result, error] for index, result, error in run}
     print("FOUND " + json.dumps(found, sort_keys=True))

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from egox_core.video.reader import probe_video
 from egox_train.data.cache_build import build_cache
 from egox_train.data.cache_store import CacheReader
-from egox_train.options import CacheSettings, GenerateOptions
+from egox_train.options import CacheSettings, GenerateOptions, RunOptions
 from egox_train.train.config import ConditioningConfig, parse_config
 from egox_train.train.generate import conditioning_of, generate
 from egox_train.train.samples import TrainSample
@@ -93,8 +93,8 @@ def test_parts_make_what_one_call_makes_and_say_what_it_would_cost(place, tiny, 
     one.mkdir()
     (one / ".take0__cam.0123abcd.mp4").touch()  # of a killed run
     assert generate(cache, one, usual) == (8, 8)
-    assert generate(cache, parts, usual, part=(0, 2), most_clips=4) == (2, 2)
-    sums = generate(cache, parts, usual, sums=True)
+    assert generate(cache, parts, usual, RunOptions(part=(0, 2), clips=4)) == (2, 2)
+    sums = generate(cache, parts, usual, RunOptions(dry_run=True))
     assert sums.clips == 6 and sums.size_bytes > 0 and "with 1, 8, 64 devices" in str(sums)
     assert generate(cache, parts, usual) == (8, 6)
     one, parts = ({f.name: f.read_bytes() for f in folder.iterdir()} for folder in (one, parts))

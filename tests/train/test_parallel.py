@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -21,6 +22,7 @@ from egox_train.data.planned_run import _model_devices
 from egox_train.data.prepare_options import PrepareOptions
 from egox_train.parallel import (
     LostClusterError,
+    RunPlaces,
     devices_of,
     part_of,
     ray_cluster,
@@ -30,6 +32,7 @@ from egox_train.parallel import (
 from tests.paths import ROOT
 from tests.refusals import refuses
 
+RAY = RunPlaces(engine="ray", workers=2)
 SCRIPT = Path(__file__).with_name("engine_run.py")
 
 
@@ -65,7 +68,7 @@ def test_a_bad_item_stops_no_other_in_one_process():
     found = {i: (r, e) for i, r, e in run_items(square, range(5))}
     assert found[3][0] is None and "item" in found[3][1] and found[4] == (16, "")
     with refuses("engine"):
-        list(run_items(square, [], engine="slurm"))
+        list(run_items(square, [], RunPlaces(engine="slurm")))
 
 
 def test_what_failed_is_named_and_progress_counts_what_was_there():
@@ -90,7 +93,8 @@ def test_devices_are_checked_and_handed_on():
         devices_of("gpu")
     with refuses("CUDA devices"):
         devices_of("cuda:99")
-    assert list(run_items(lambda item, device: (item, device), [7], devices=("cpu",))) == [
+    places = RunPlaces(devices=("cpu",))
+    assert list(run_items(lambda item, device: (item, device), [7], places)) == [
         (0, (7, "cpu"), "")
     ]
 
@@ -165,7 +169,7 @@ def listening() -> Iterator[str]:
 
 def test_a_cluster_is_joined_where_it_is_named(fake_ray, listening, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", listening)
-    found = sorted(run_items(square, range(3), engine="ray", workers=2))
+    found = sorted(run_items(square, range(3), RunPlaces(engine="ray", workers=2)))
     assert found == [(0, 0, ""), (1, 1, ""), (2, 4, "")]
     (address, options), end = fake_ray.asked
     assert address == listening and end == "shutdown"
@@ -174,7 +178,7 @@ def test_a_cluster_is_joined_where_it_is_named(fake_ray, listening, monkeypatch)
 
 def test_a_private_ray_is_started_only_when_asked_for(fake_ray):
     with refuses("ray start --head.*--ray-address local"):
-        list(run_items(square, range(3), engine="ray", workers=2))
+        list(run_items(square, range(3), RAY))
     with ray_cluster("local", 3) as where:
         assert where == "a private Ray on this machine: 8 CPUs, 0 GPUs"
     (address, options), _ = fake_ray.asked
@@ -184,7 +188,7 @@ def test_a_private_ray_is_started_only_when_asked_for(fake_ray):
 def test_models_larger_than_any_node_are_refused(fake_ray, listening, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", listening)
     with refuses("8.0 GB of memory.*30.0 GB"):
-        list(run_items(square, range(3), engine="ray", model_bytes=28 * 2**30))
+        list(run_items(square, range(3), replace(RAY, model_bytes=28 * 2**30)))
 
 
 def test_an_address_where_nothing_answers_is_refused_at_once(fake_ray, listening):
@@ -218,9 +222,7 @@ def test_a_death_on_the_cluster_is_given_out_again_and_what_cannot_come_there_is
 
     monkeypatch.setenv("RAY_ADDRESS", listening)
     monkeypatch.setattr(fake_ray, "get", get)
-    found = {
-        index: (result, error) for index, result, error in run_items(square, range(5), engine="ray")
-    }
+    found = {index: (result, error) for index, result, error in run_items(square, range(5), RAY)}
     assert found[0] == (0, "") and found[2] == (4, "") and "item" in found[3][1]
     assert found[1] == (None, "LookupError: ModuleNotFoundError: no module")
     assert found[4] == (None, "its worker process died (OSError)")
@@ -242,7 +244,7 @@ def test_a_head_that_is_gone_is_told_and_not_waited_for(fake_ray, monkeypatch):
             pytest.raises(LostClusterError, match=f"no answer from its head at {address} for"),
             ray_cluster(address),
         ):
-            list(run_items(square, range(5), engine="ray"))
+            list(run_items(square, range(5), RAY))
     assert fake_ray.asked[-1] != "shutdown"  # which would wait
 
 

@@ -27,7 +27,7 @@ from egox_train.data.cache_store import CacheReader, shard_name
 from egox_train.data.clip_files import read_clip
 from egox_train.data.clip_tensors import clip_geometry
 from egox_train.data.manifest import ClipRecord, read_manifest
-from egox_train.options import CacheSettings
+from egox_train.options import CacheSettings, RunOptions
 from egox_train.wan.text import make_text_encoder
 from egox_train.wan.vae import VaeEncoder
 from tests.paths import ROOT
@@ -116,7 +116,7 @@ def test_the_same_again_makes_nothing_and_a_change_is_noticed(training_set, tmp_
 def test_two_parts_equal_one_run(training_set, tmp_path):
     manifest, more = training_set / "manifest.jsonl", settings(shard_clips=1)
     build_cache(manifest, tmp_path / "whole", more)
-    first = build_cache(manifest, tmp_path / "parts", more, part=(0, 2))
+    first = build_cache(manifest, tmp_path / "parts", more, RunOptions(part=(0, 2)))
     assert (first.clips, first.new, first.missing) == (4, 2, 2)
     with refuses("finished cache"):
         CacheReader(tmp_path / "parts")

@@ -24,7 +24,8 @@ import train_egox  # noqa: E402
 from egox_core.errors import EgoXInputError  # noqa: E402
 from egox_train.data.manifest import write_manifest  # noqa: E402
 from egox_train.data.object_masks import write_masks  # noqa: E402
-from egox_train.metrics.evaluate import REPORT, ROWS, SHEET, TABLE, EvaluateOptions, evaluate  # noqa: E402
+from egox_train.metrics.evaluate import REPORT, ROWS, SHEET, TABLE, evaluate  # noqa: E402
+from egox_train.options import ALONE, EvaluateOptions, RunOptions  # noqa: E402
 from egox_train.video_writer import write_video  # noqa: E402
 from tests.refusals import refuses  # noqa: E402
 from tests.train.clip_record import clip_record  # noqa: E402
@@ -77,8 +78,14 @@ def place(clean, tmp_path) -> Path:
     return shutil.copytree(clean, tmp_path / "set")
 
 
-def run(root: Path, out: str = "out", options: EvaluateOptions = FAST, **more):
-    return evaluate(root / "manifest.jsonl", root / MADE, root / out, options, **more)
+def run(
+    root: Path,
+    out: str = "out",
+    options: EvaluateOptions = FAST,
+    how: RunOptions = ALONE,
+    **more,
+):
+    return evaluate(root / "manifest.jsonl", root / MADE, root / out, options, how, **more)
 
 
 def test_report_holds_what_was_put_in(place):
@@ -210,49 +217,23 @@ def test_bad_clips_are_named_and_the_rest_is_evaluated(place):
     ]
 
 
-def test_paired_comparison_with_another_run(place):
-    run(place)
-    for seed, name in enumerate(CLIPS):
-        save(place / MADE / f"{name}.mp4", picture(seed))
-    save(place / "clips" / "d" / TRUTH, picture(33))
-    options = replace(BARE, compare=place / "out" / REPORT)
-    compared = run(place, out="better", options=options).report["compared_with"]
-    assert compared["name"] == "out" and compared["clips"] == 3  # the fourth has another truth now
-    assert compared["differences"]["psnr"]["mean"] > 5
-    (place / "splits").mkdir()
-    (place / "splits" / "test.txt").write_text("a\nb\n", encoding="utf-8")
-    with refuses("protocol of out: got clip_list .* and .*; clips 2 and 4"):
-        run(place, out="fewer", options=replace(options, split="test"))
-    (place / "wrong.json").write_text('{"format": "other"}', encoding="utf-8")
-    with refuses("another kind"):
-        run(place, options=EvaluateOptions(compare=place / "wrong.json"))
-
-
-def truths(place: Path, name: str) -> tuple[tuple[str, Path]]:
+def truths(place: Path, name: str) -> tuple[str, Path]:
     """``also`` of the true videos in another method's place."""
     (place / name).mkdir()
     for clip in CLIPS:
         shutil.copy(place / "clips" / clip / TRUTH, place / name / f"{clip}.mp4")
-    return ((name, place / name),)
+    return (name, place / name)
 
 
-def test_further_methods_stand_in_the_same_tables(place):
-    report = run(place, options=replace(FAST, also=truths(place, "vae"))).report
-    assert list(report["means"])[:2] == [MADE, "vae"]
-    assert report["means"]["vae"]["psnr"]["mean"] == 100
-    assert report["paired"]["generated - vae"]["psnr"]["mean"] < 0
-    for also in ((("prior", place),), (("x", place / "absent"),)):
-        with pytest.raises(EgoXInputError):
-            run(place, options=EvaluateOptions(also=also))
-
-
-def test_seeds_are_one_row_and_groups_stand_apart(place):
+def test_methods_stand_in_one_table_seeds_in_one_row_and_groups_apart(place):
     (place / "splits").mkdir()
     for split, clips in ("train", "a\nb\n"), ("test", "c\nd\n"):
         (place / "splits" / f"{split}.txt").write_text(clips, encoding="utf-8")
-    ((_, again),) = truths(place, "vae")
-    report = run(place, options=replace(BARE, also=((MADE, again),))).report
-    assert list(report["means"]) == [MADE]
+    vae = truths(place, "vae")
+    report = run(place, options=replace(BARE, also=(vae, (MADE, vae[1])))).report
+    assert list(report["means"]) == [MADE, "vae"]
+    assert report["means"]["vae"]["psnr"]["mean"] == 100
+    assert report["paired"]["generated - vae"]["psnr"]["mean"] < 0
     first, second = (report["rows"][0]["metrics"][k]["psnr"] for k in (MADE, f"{MADE}, seed 2"))
     assert first < second == 100
     assert {
@@ -263,6 +244,9 @@ def test_seeds_are_one_row_and_groups_stand_apart(place):
         "seen and unseen scenes": {"seen in training": 2, "unseen": 1},
         "scene": {"hall": 2, "yard": 1},
     }
+    for also in ((("prior", place),), (("x", place / "absent"),)):
+        with pytest.raises(EgoXInputError):
+            run(place, options=EvaluateOptions(also=also))
 
 
 def test_fvd_is_one_figure_a_method_and_survives_a_restart(place, monkeypatch):
@@ -273,7 +257,7 @@ def test_fvd_is_one_figure_a_method_and_survives_a_restart(place, monkeypatch):
     monkeypatch.setitem(
         fvd.NETWORKS, "fvd", lambda weights, device: lambda frames: frames.mean((0, 1, 2)).numpy()
     )
-    options = replace(FAST, sheet_clips=0, weights=weights, also=truths(place, "same"))
+    options = replace(FAST, sheet_clips=0, weights=weights, also=(truths(place, "same"),))
     report = run(place, options=options).report
     made, same = (report["sets"]["fvd"][name] for name in (MADE, "same"))
     assert len(report["sets"]["fvd"]) == 2 and made > 0 == same
@@ -293,14 +277,14 @@ def test_split_parts_and_sums(place):
         with refuses("split"):
             run(place, options=EvaluateOptions(split=split))
     whole = run(place, out="whole").report
-    part = run(place, options=replace(FAST, part=(1, 2)))
+    part = run(place, how=RunOptions(part=(1, 2)))
     assert (part.clips, part.kept, part.report) == (2, 0, {})
     assert not (place / "out" / REPORT).exists()
-    sums = run(place, options=replace(FAST, sums=True))
+    sums = run(place, how=RunOptions(dry_run=True))
     assert sums.clips == 4 and sums.seconds > 0
     again = run(place)
     assert again.kept == 2 and again.report == whole
-    few = run(place, options=replace(FAST, most_clips=2))
+    few = run(place, how=RunOptions(clips=2))
     assert [row["clip"] for row in few.report["rows"]] == ["a", "d"]
 
 

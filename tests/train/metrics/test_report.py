@@ -50,7 +50,6 @@ def test_splits_seeds_counts_and_tests_by_hand():
         options={},
         weights={},
         protocol=PROTOCOL,
-        other=None,
         sets_of=lambda some: {
             "fvd": {name: len(some) + 100 * more for name, more in SEEDS.items()} | {"other": 7.0}
         },
