@@ -127,6 +127,21 @@ def require_file(path: Path, what: str) -> Path:
     return path
 
 
+def require_folder(folder: Path | None, what: str, expected: str) -> None:
+    """Nothing, if it is a folder or none is asked for; ``what`` names it in the error.
+
+    Raises:
+        EgoXInputError: nothing there, or a file.
+    """
+    if folder is not None and not folder.is_dir():
+        raise EgoXInputError(
+            what,
+            got=f"{folder.name!r}, which is no folder",
+            expected=expected,
+            fix="check the path",
+        )
+
+
 def refuse_pickled(path: Path, what: str) -> None:
     """Refuse weight formats that run code when they are read.
 

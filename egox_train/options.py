@@ -215,5 +215,17 @@ class EvaluateOptions:
     weights: Mapping[str, Path] = field(default_factory=dict)
     device: str = argument("cpu", "where networks run; cuda:0,cuda:1 spreads the workers")
     sheet_clips: int = argument(12, "clips on the contact sheet, 0: none", flag="sheet")
-    samples: int = argument(2000, "bootstrap samples")
-    seed: int = argument(0, "of the bootstrap")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaskOptions:
+    """What tracks the objects of which clips."""
+
+    model: Path = argument(help="folder of a SAM 2 video model")
+    split: str = argument("", SPLIT_HELP)
+    first: Path | None = argument(
+        None,
+        "folder with <clip>.png, the objects of the true video's first frame: 0 is background, n "
+        "the object n; a clip without one takes what a grid of points hits, for `evaluate --dino`",
+    )
+    device: str = argument("cpu", "where the model runs; cuda:0,cuda:1 spreads the workers")

@@ -12,6 +12,7 @@ from ..cameras.presets import preset_camera
 from ..errors import EgoXInputError
 from ..file_names import DEPTH, DEPTH_NAMES, EXO, META
 from ..progress import Progress, no_progress
+from ..safe_files import require_folder
 from ..sizes import longest_clip
 from ..trajectory.path import with_camera
 from ..types import CameraTrajectory, DepthVideo, FrameSelection, Resize
@@ -85,13 +86,7 @@ def load_take(
             don't fit.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise EgoXInputError(
-            "take",
-            got=f"{folder.name!r}, which is no folder",
-            expected="a take folder",
-            fix=f"it holds {EXO}, {DEPTH} and {META}",
-        )
+    require_folder(folder, "take", f"a take folder with {EXO}, {DEPTH} and {META}")
     meta, lens_note = with_exo_lens(read_meta(folder / META, entry), exo_lens)
     video = probe_video(folder / EXO)
     if frame_count is None:

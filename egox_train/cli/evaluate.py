@@ -9,8 +9,8 @@ from egox_core.progress import Progress
 
 from ..metrics.columns import WEIGHTS
 from ..options import (
-    SPLIT_HELP,
     EvaluateOptions,
+    MaskOptions,
     RunOptions,
     add_dataclass_arguments,
     from_arguments,
@@ -75,17 +75,7 @@ def masks_arguments(parser: argparse.ArgumentParser) -> None:
         "generated", type=Path, help="folder with <clip>.mp4, the generated ego videos"
     )
     parser.add_argument("out", type=Path, help="folder for <clip>.npz, for `evaluate --masks`")
-    parser.add_argument("--model", type=Path, required=True, help="folder of a SAM 2 video model")
-    parser.add_argument("--split", default="", help=SPLIT_HELP)
-    parser.add_argument(
-        "--first",
-        type=Path,
-        help="folder with <clip>.png, the objects of the true video's first "
-        "frame: 0 is background; without it what a grid of points hits, for `evaluate --dino`",
-    )
-    parser.add_argument(
-        "--device", default="cpu", help="where the model runs; cuda:0,cuda:1 spreads the workers"
-    )
+    add_dataclass_arguments(parser, MaskOptions)
     add_run_arguments(parser, *EVERY_CLIP)
 
 
@@ -99,11 +89,8 @@ def run_masks(args: argparse.Namespace, progress: Progress) -> int:
         args.manifest,
         args.generated,
         args.out,
-        args.model,
-        first=args.first,
-        split=args.split,
-        device=args.device,
-        run=from_arguments(RunOptions, args),
+        from_arguments(MaskOptions, args),
+        from_arguments(RunOptions, args),
         progress=progress,
     )
     if isinstance(failures, RunSums):

@@ -15,7 +15,7 @@ from egox_core.progress import Progress, no_progress
 from egox_core.wan.prompt import has_ftfy
 
 from ..options import ALONE, CacheSettings, RunOptions
-from ..parallel import RunPlaces, made_once, part_of, run_all
+from ..parallel import MADE, RunPlaces, made_once, part_of, run_all
 from ..wan.weights import weights_bytes, weights_hash
 from .cache_store import (
     EMPTY_CAPTION,
@@ -115,7 +115,7 @@ def build_cache(
     todo = [s for s in own if not s.fits()]
     changed = _what_changed(folder, settings, models) or _changed_takes(todo)
     folder.mkdir(parents=True, exist_ok=True)
-    failures, made = run_all(
+    failures, done = run_all(
         _make_shard,
         todo,
         [shard.file.name for shard in todo],
@@ -127,10 +127,11 @@ def build_cache(
     if failures:
         raise EgoXInputError(
             "cache",
-            got=f"{len(failures)} shards that could not be made; first: {failures[0]}",
+            got=f"{len(failures)} shards that could not be made; first: {': '.join([*failures.items()][0])}",
             expected="room on the disk, and models that run",
             fix="see the message, then start again: shards that are done are kept",
         )
+    made = done.count(MADE)
     headers = [shard_header(s.file) for s in shards]
     left_out = {clip: why for _, lacking in headers for clip, why in lacking.items()}
     outcome = CacheOutcome(

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from egox_core.errors import EgoXInputError
+from egox_core.safe_files import require_folder
 
 from ..parallel import on_device
 from ..takes.mask_files import MaskFrames, check_mask, find_mask, read_mask
@@ -26,13 +26,7 @@ def check_mask_source(options: PrepareOptions) -> None:
     Raises:
         EgoXInputError: no such folder of masks; see :func:`.mask_model.load_mask_model`.
     """
-    if options.mask_root is not None and not options.mask_root.is_dir():
-        raise EgoXInputError(
-            "mask root",
-            got=f"{options.mask_root.name!r}, which is no folder",
-            expected="the folder of <take>__<camera> masks",
-            fix="check the path",
-        )
+    require_folder(options.mask_root, "mask root", "the folder of <take>__<camera> masks")
     if options.mask_model is not None:
         from .mask_model import load_mask_model
 

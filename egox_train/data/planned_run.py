@@ -11,6 +11,7 @@ from pathlib import Path
 
 from egox_core.errors import EgoXInputError
 from egox_core.progress import Progress, no_progress
+from egox_core.safe_files import require_folder
 
 from ..parallel import RunPlaces, devices_of, has_gpu, part_of, run_items
 from .captions import read_captions
@@ -153,13 +154,7 @@ def _check_depth_source(takes: list[RawTake], options: PrepareOptions) -> None:
             "FOLDER; "
             "--depth plane is a stand-in to try the way with",
         )
-    if options.depth_root is not None and not options.depth_root.is_dir():
-        raise EgoXInputError(
-            "depth root",
-            got=f"{options.depth_root.name!r}, which is no folder",
-            expected="the folder of <take>__<camera>.npz",
-            fix="check the path",
-        )
+    require_folder(options.depth_root, "depth root", "the folder of <take>__<camera>.npz")
     if options.depth == "model":
         from .depth_model import check_models
 

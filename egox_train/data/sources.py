@@ -11,7 +11,7 @@ import torch
 from egox_core.cameras.presets import preset_camera
 from egox_core.errors import EgoXInputError
 from egox_core.file_names import DEPTH, EXO, META, TRUTH
-from egox_core.safe_files import read_json, require_safe_name
+from egox_core.safe_files import read_json, require_folder, require_safe_name
 from egox_core.takes.exo_camera import ExoLens, exo_camera_of_size, with_exo_lens
 from egox_core.takes.meta import LIST_KEY, parse_meta, read_meta
 from egox_core.takes.take import find_depth
@@ -43,13 +43,7 @@ def list_takes(
         raise EgoXInputError(
             "layout", got=repr(layout), expected=f"one of {', '.join(LAYOUTS)}", fix="choose one"
         )
-    if not root.is_dir():
-        raise EgoXInputError(
-            "source",
-            got=f"{root.name!r}, which is no folder",
-            expected="a folder of takes",
-            fix="check the path",
-        )
+    require_folder(root, "source", "a folder of takes")
     layout = _detect(root) if layout == "auto" else layout
     if layout == "egoexo4d":
         yield from read_egoexo4d(root, skipped, exo_lens or "raw")

@@ -36,19 +36,17 @@ class Estimate:
         }
 
 
-def bootstrap_mean(
-    values: Sequence[float], takes: Sequence[str], *, samples: int = SAMPLES, seed: int = 0
-) -> Estimate | None:
+def bootstrap_mean(values: Sequence[float], takes: Sequence[str]) -> Estimate | None:
     """Mean of ``values`` with the 95 % interval from drawing takes with replacement; None without values.
 
-    Deterministic for a seed. With a single take the interval has no width, since nothing is known of other takes.
+    The same in each run. With a single take the interval has no width, since nothing is known of other takes.
     """
     if not len(values):
         return None
     names, place = np.unique(np.asarray(takes), return_inverse=True)
     sums = np.bincount(place, weights=np.asarray(values, dtype=np.float64), minlength=len(names))
     counts = np.bincount(place, minlength=len(names)).astype(np.float64)
-    drawn = np.random.default_rng(seed).integers(0, len(names), size=(samples, len(names)))
+    drawn = np.random.default_rng(0).integers(0, len(names), size=(SAMPLES, len(names)))
     means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Estimate(
@@ -64,19 +62,20 @@ def paired_difference(
     a: Mapping[str, float | None],
     b: Mapping[str, float | None],
     take_of: Mapping[str, str],
-    *,
-    samples: int = SAMPLES,
-    seed: int = 0,
 ) -> Estimate | None:
     """Mean of a - b over the clips that have both, with its interval; None where there are none."""
-    differences = {
+    differences = _differences(a, b)
+    return bootstrap_mean(list(differences.values()), [take_of[c] for c in differences])
+
+
+def _differences(
+    a: Mapping[str, float | None], b: Mapping[str, float | None]
+) -> dict[str, float]:  # by clip
+    return {
         clip: x - y
         for clip in sorted(a)
         if (x := a[clip]) is not None and (y := b.get(clip)) is not None
     }
-    return bootstrap_mean(
-        list(differences.values()), [take_of[c] for c in differences], samples=samples, seed=seed
-    )
 
 
 def signed_rank(
@@ -85,9 +84,8 @@ def signed_rank(
     """Wilcoxon's two-sided p of a - b, whose mean over each take's clips counts once; None with
     fewer takes than a test needs."""
     by_take: dict[str, list[float]] = {}
-    for clip in sorted(a):
-        if (x := a[clip]) is not None and (y := b.get(clip)) is not None:
-            by_take.setdefault(take_of[clip], []).append(x - y)
+    for clip, difference in _differences(a, b).items():
+        by_take.setdefault(take_of[clip], []).append(difference)
     differences = [float(np.mean(values)) for values in by_take.values()]
     if len(differences) < FEWEST_TAKES:
         return None

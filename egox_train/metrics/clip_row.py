@@ -23,6 +23,7 @@ from egox_core.safe_files import atomic_write, file_lock, write_json
 
 from ..data.manifest import ClipRecord
 from ..data.object_masks import ObjectMasks, read_masks
+from ..options import EvaluateOptions
 from ..parallel import BUSY, single_threaded
 from .baselines import BASELINES
 from .clip_inputs import (
@@ -53,24 +54,15 @@ SETS = {metric.key for metric in of_family("set")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RowSettings:
-    """Settings of a row, apart from its files."""
-
-    baselines: bool = True
-    weights: Mapping[str, Path]  # of columns.WEIGHTS
-    hashes: Mapping[str, str]  # of the weights, for the fingerprint
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class RowJob:
     """One clip to evaluate."""
 
     root: Path  # the manifest's folder
     record: ClipRecord
     videos: tuple[tuple[str, Path], ...]  # (method, folder), "generated" first
-    masks: Path | None
     rows: Path  # folder that finished rows are kept in
-    settings: RowSettings
+    options: EvaluateOptions
+    hashes: Mapping[str, str]  # of the weights, for the fingerprint
     one_thread: bool = False  # several jobs run side by side
     wait: bool = False  # for another process that makes this very row
 
@@ -85,8 +77,8 @@ def make_row(job: RowJob, device: str = "cpu") -> dict[str, Any] | str:
     Raises:
         EgoXInputError: anything about this clip's files that doesn't fit.
     """
-    files = clip_files(job.root, job.record, job.videos, job.masks)
-    fingerprint = _fingerprint(job, content_hash(files.used(job.settings.baselines)))
+    files = clip_files(job.root, job.record, job.videos, job.options.masks)
+    fingerprint = _fingerprint(job, content_hash(files.used(job.options.baselines)))
     with file_lock(job.rows / job.record.clip, wait=job.wait) as free:
         if not free:
             return BUSY
@@ -155,7 +147,7 @@ def _compute(
     masks = _masks(job, files, videos[GENERATED], truth, device)
     sampled, scene = set(videos), clip_scene(files)
     views = None if scene is None else path_views(*scene)
-    if job.settings.baselines:
+    if job.options.baselines:
         exo = read_exo(files.folder, record)
         videos.update({name: make(exo, prior, coverage) for name, make in BASELINES.items()})
     metrics, kept = {}, {}
@@ -166,10 +158,10 @@ def _compute(
             values.update(
                 path_error=followed.median_deg, path_judged=float(followed.judged.float().mean())
             )
-        values.update(_weighted(frames, truth, record.fps, job.settings.weights, device))
+        values.update(_weighted(frames, truth, record.fps, job.options.weights, device))
         metrics[name] = {k: None if v is None else round(v, 6) for k, v in values.items()}
-    for column in SETS & job.settings.weights.keys():
-        features = network(column, job.settings.weights[column], device)
+    for column in SETS & job.options.weights.keys():
+        features = network(column, job.options.weights[column], device)
         for name, frames in ((TRUE, truth), *((name, videos[name]) for name, _ in job.videos)):
             kept[features_key(column, name)] = features(frames)
     return (
@@ -189,7 +181,7 @@ def _masks(
 ) -> ObjectMasks | None:
     if files.masks is None:
         return None
-    dino = job.settings.weights.get("dino")
+    dino = job.options.weights.get("dino")
     masks = read_masks(files.masks, job.record.clip, by_id=dino is None)
     if dino is None:
         return masks
@@ -228,9 +220,9 @@ def _fingerprint(job: RowJob, hashes: list[str]) -> str:
         job.record.model_dump(mode="json"),
         hashes,
         [name for name, _ in job.videos],
-        job.masks is not None,
-        job.settings.baselines,
-        dict(job.settings.hashes),
+        job.options.masks is not None,
+        job.options.baselines,
+        dict(job.hashes),
     ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 

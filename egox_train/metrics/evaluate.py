@@ -13,7 +13,7 @@ from egox_core.errors import EgoXInputError
 from egox_core.file_names import EXO, PRIOR, TRUTH
 from egox_core.metrics.image import require_torchmetrics
 from egox_core.progress import Progress, no_progress
-from egox_core.safe_files import atomic_write, clear_leftovers, write_json
+from egox_core.safe_files import atomic_write, clear_leftovers, require_folder, write_json
 
 from ..contact_sheet import SheetRow, make_contact_sheet, spread, write_png
 from ..data.clip_files import middle_picture
@@ -23,9 +23,8 @@ from ..parallel import (
     RunPlaces,
     RunSums,
     part_of,
-    run_shared,
+    run_all,
     run_sums,
-    with_failures,
 )
 from ..wan.weights import weights_bytes, weights_hash
 from .baselines import BASELINES
@@ -34,7 +33,6 @@ from .clip_row import (
     SETS,
     TRUE,
     RowJob,
-    RowSettings,
     features_file,
     features_key,
     make_row,
@@ -90,29 +88,25 @@ def evaluate(
         network(name, file, places.devices[0] if alone else "cpu")
         if not alone:  # the workers open their own
             network.cache_clear()
-    settings = RowSettings(baselines=options.baselines, weights=options.weights, hashes=hashes)
     jobs = [
         RowJob(
             root=manifest.parent,
             record=r,
             videos=videos,
-            masks=options.masks,
             rows=out / ROWS,
-            settings=settings,
+            options=options,
+            hashes=hashes,
             one_thread=not alone,
         )
         for r in records
     ]
     if run.dry_run:
         return run_sums(make_row, jobs, "rows", places)
-    clear_leftovers(out / ROWS, names={record.clip for record in records})
-    rows, errors = [], {}
-    for count, (index, row, error) in enumerate(run_shared(make_row, jobs, places), start=1):
-        if error:
-            errors[records[index].clip] = error
-        else:
-            rows.append(row)
-        progress(count, len(jobs), with_failures("evaluating clips", len(errors)))
+    names = [record.clip for record in records]
+    clear_leftovers(out / ROWS, names=set(names))
+    errors, rows = run_all(
+        make_row, jobs, names, places, stage="evaluating clips", progress=progress
+    )
     rows.sort(key=lambda row: row["clip"])
     kept = sum(row.pop("kept") for row in rows)
     if run.part != (0, 1):
@@ -130,8 +124,6 @@ def evaluate(
             options.weights,
         ),
         groups=_groups(everyone, records, read_splits(manifest)),
-        samples=options.samples,
-        seed=options.seed,
     )
     write_json(out / REPORT, report)
     with atomic_write(out / TABLE) as temporary:
@@ -201,14 +193,8 @@ def _check_folders(videos: Sequence[tuple[str, Path]], options: EvaluateOptions)
             expected=f"{GENERATED}, or names of their own",
             fix=f"don't use {', '.join(sorted(taken))}",
         )
-    for what, folder in (*videos, *([("masks", options.masks)] if options.masks else [])):
-        if not folder.is_dir():
-            raise EgoXInputError(
-                f"folder of {what}",
-                got=f"{folder.name!r}, which is no folder",
-                expected="a folder with one file a clip",
-                fix="check the path",
-            )
+    for what, folder in (*videos, ("masks", options.masks)):
+        require_folder(folder, f"folder of {what}", "a folder with one file a clip")
 
 
 def _content(options: EvaluateOptions, run: RunOptions) -> dict[str, Any]:
@@ -217,8 +203,6 @@ def _content(options: EvaluateOptions, run: RunOptions) -> dict[str, Any]:
         "split": options.split or "all",
         **({"clips": run.clips} if run.clips else {}),
         "baselines": options.baselines,
-        "bootstrap_samples": options.samples,
-        "bootstrap_seed": options.seed,
     }
 
 

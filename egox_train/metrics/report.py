@@ -39,19 +39,15 @@ def build_report(
     protocol: Mapping[str, Any],
     sets_of: Callable[[Collection[str]], Sets] = lambda clips: {},
     groups: Mapping[str, Mapping[str, Collection[str]]] | None = None,
-    samples: int,
-    seed: int,
 ) -> dict[str, Any]:
     """All of it; the same rows give the same report. ``rows`` in the order of clips;
     ``sets_of``: figures of the set of some clips; ``groups``: clips by kind of group and name.
     """
     seeds, sets = _seeds(rows), sets_of([row["clip"] for row in rows])
-    means = _means(rows, seeds, samples, seed)
+    means = _means(rows, seeds)
     ours = _columns(rows, seeds.get(GENERATED, ()))
     paired = {
-        f"{GENERATED} - {method}": _differences(
-            ours, _columns(rows, keys), _take_of(rows), samples, seed
-        )
+        f"{GENERATED} - {method}": _differences(ours, _columns(rows, keys), _take_of(rows))
         for method, keys in seeds.items()
         if method != GENERATED
     }
@@ -77,7 +73,7 @@ def build_report(
         "groups": {
             kind: {
                 name: {
-                    "means": _means([r for r in rows if r["clip"] in clips], given, samples, seed),
+                    "means": _means([r for r in rows if r["clip"] in clips], given),
                     "sets": sets_of(clips),
                 }
                 for name, clips in by_name.items()
@@ -141,9 +137,7 @@ def _of_clip(row: Mapping[str, Any], keys: Sequence[str], metric: str) -> float 
     return fmean(values) if values else None
 
 
-def _means(
-    rows: Rows, seeds: Mapping[str, Sequence[str]], samples: int, seed: int
-) -> dict[str, dict[str, Any]]:
+def _means(rows: Rows, seeds: Mapping[str, Sequence[str]]) -> dict[str, dict[str, Any]]:
     """By method and metric: mean, clips, takes; the interval where there are takes enough; over
     several seeds the standard deviation of the mean."""
     take_of, means = _take_of(rows), {}
@@ -153,7 +147,7 @@ def _means(
         for metric, column in _columns(rows, keys).items():
             known = {clip: value for clip, value in column.items() if value is not None}
             takes = [take_of[clip] for clip in known]
-            estimate = bootstrap_mean(list(known.values()), takes, samples=samples, seed=seed)
+            estimate = bootstrap_mean(list(known.values()), takes)
             if estimate is not None:
                 found[metric] = _shown(estimate)
                 by_seed = [[one[metric][clip] for clip in known] for one in each]
@@ -175,13 +169,11 @@ def _differences(
     ours: Mapping[str, Mapping[str, float | None]],
     theirs: Mapping[str, Mapping[str, float | None]],
     take_of: Mapping[str, str],
-    samples: int,
-    seed: int,
 ) -> dict[str, dict[str, Any]]:
     found = {}
     for key, column in ours.items():
         pair = (column, theirs[key], take_of)
-        estimate = paired_difference(*pair, samples=samples, seed=seed)
+        estimate = paired_difference(*pair)
         if estimate is not None:
             p = signed_rank(*pair)
             found[key] = {**_shown(estimate), **({} if p is None else {"p": p})}

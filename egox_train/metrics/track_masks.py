@@ -22,11 +22,11 @@ from torch import Tensor
 from egox_core.errors import EgoXInputError
 from egox_core.file_names import TRUTH
 from egox_core.progress import Progress, no_progress
-from egox_core.safe_files import clear_leftovers
+from egox_core.safe_files import clear_leftovers, require_folder
 
 from ..data.manifest import ClipRecord, in_splits, read_manifest
 from ..data.object_masks import write_masks
-from ..options import ALONE, RunOptions
+from ..options import ALONE, MaskOptions, RunOptions
 from ..parallel import (
     RunPlaces,
     RunSums,
@@ -55,9 +55,8 @@ class MaskJob:
     root: Path
     record: ClipRecord
     generated: Path
-    first: Path | None
     out: Path
-    model: Path
+    options: MaskOptions
     wait: bool = False  # for another process that tracks this very clip
 
 
@@ -65,12 +64,9 @@ def track_masks(
     manifest: Path,
     generated: Path,
     out: Path,
-    model: Path,
-    *,
-    first: Path | None = None,
-    split: str = "",
-    device: str = "cpu",
+    options: MaskOptions,
     run: RunOptions = ALONE,
+    *,
     progress: Progress = no_progress,
 ) -> dict[str, str] | RunSums:
     """Writes ``out``/<clip>.npz for every clip of a manifest; returns why some have none. Files
@@ -78,41 +74,28 @@ def track_masks(
 
     Args:
         generated: folder with <clip>.mp4.
-        split: as of EvaluateOptions.
-        first: folder with <clip>.png, the objects of the true video's first frame: 0 is background,
-            n the object n. A clip without a picture takes the grid.
 
     Raises:
-        EgoXInputError: bad manifest, no such folder, no SAM 2 video model in ``model``.
+        EgoXInputError: bad manifest, no such folder, no SAM 2 video model.
     """
-    records = in_splits(read_manifest(manifest, check_files=False), manifest, split)
+    records = in_splits(read_manifest(manifest, check_files=False), manifest, options.split)
     records = part_of(records, run.part, run.clips)
-    weights_hash(model, "SAM 2")
-    for what, folder in (
-        ("generated videos", generated),
-        *([("first masks", first)] if first else []),
-    ):
-        if not folder.is_dir():
-            raise EgoXInputError(
-                f"folder of {what}",
-                got=f"{folder.name!r}, which is no folder",
-                expected="a folder with one file a clip",
-                fix="check the path",
-            )
+    weights_hash(options.model, "SAM 2")
+    for what, folder in (("generated videos", generated), ("first masks", options.first)):
+        require_folder(folder, f"folder of {what}", "a folder with one file a clip")
     out.mkdir(parents=True, exist_ok=True)
     jobs = [
         MaskJob(
             root=manifest.parent,
             record=record,
             generated=generated,
-            first=first,
             out=out,
-            model=model,
+            options=options,
         )
         for record in records
         if not (out / f"{record.clip}.npz").is_file()
     ]
-    places = RunPlaces.of(run, device, weights_bytes(model))
+    places = RunPlaces.of(run, options.device, weights_bytes(options.model))
     if run.dry_run:
         return run_sums(_track_clip, jobs, "out", places)
     clear_leftovers(out, names={record.clip for record in records})
@@ -125,7 +108,7 @@ def track_masks(
         stage="clips tracked",
         progress=progress,
     )
-    return dict(failure.split(": ", 1) for failure in failures)
+    return failures
 
 
 def _track_clip(job: MaskJob, device: str) -> str:
@@ -139,8 +122,8 @@ def _write_masks(job: MaskJob, device: str) -> None:
     files = clip_files(job.root, job.record, (("generated", job.generated),), None)
     truth = read_ego(files.folder / TRUTH, job.record, "ground truth")
     made = read_ego(files.videos[0][1], job.record, "generated video")
-    tracker = tracker_of(job.model, device)
-    shared = first_masks(job, files.folder, (truth.shape[1], truth.shape[2]))
+    tracker = tracker_of(job.options.model, device)
+    shared = first_masks(job, (truth.shape[1], truth.shape[2]))
     if shared:
         true, other = tracker.follow(truth, shared), tracker.follow(made, shared)
     else:
@@ -163,15 +146,14 @@ def _write_masks(job: MaskJob, device: str) -> None:
     )
 
 
-def first_masks(
-    job: MaskJob, folder: Path, size: tuple[int, int]
-) -> dict[str, np.ndarray]:  # by id, [H, W] bool
+def first_masks(job: MaskJob, size: tuple[int, int]) -> dict[str, np.ndarray]:  # by id, [H, W] bool
     """The objects of the true video's first frame, where somebody said them.
 
     Raises:
         EgoXInputError: a picture that can't be read or is of another size.
     """
-    file = None if job.first is None else job.first / f"{job.record.clip}.png"
+    folder = job.options.first
+    file = None if folder is None else folder / f"{job.record.clip}.png"
     if file is not None and file.is_file():
         picture = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
         if picture is None or picture.shape != size:

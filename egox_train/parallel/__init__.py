@@ -23,7 +23,6 @@ from .items import (
     part_of,
     run_all,
     run_items,
-    run_shared,
     with_failures,
 )
 from .measured import RunSums, run_sums
@@ -48,7 +47,6 @@ __all__ = [
     "remote_models",
     "run_all",
     "run_items",
-    "run_shared",
     "run_sums",
     "single_threaded",
     "with_failures",

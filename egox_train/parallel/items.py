@@ -135,23 +135,6 @@ def made_once(file: Path, wait: bool, is_there: Callable[[], bool], make: Callab
     return MADE
 
 
-def run_shared(
-    function: Callable[..., Any], items: Sequence[Any], places: RunPlaces = RunPlaces()
-) -> Iterator[tuple[int, Any, str]]:
-    """As :func:`run_items`, of items that other processes may be at: where ``function`` returns
-    BUSY, it is asked again with the item's ``wait`` set, after all others."""
-    todo = list(enumerate(items))
-    while todo:
-        busy = []
-        for place, result, error in run_items(function, [item for _, item in todo], places):
-            index, item = todo[place]
-            if result == BUSY and not error:
-                busy.append((index, replace(item, wait=True)))
-            else:
-                yield index, result, error
-        todo = busy
-
-
 def run_all(
     function: Callable[..., Any],
     items: Sequence[Any],
@@ -161,9 +144,9 @@ def run_all(
     before: int = 0,
     stage: str = "",
     progress: Progress = no_progress,
-) -> tuple[list[str], int]:
-    """Runs all items as :func:`run_shared`; returns the failures, as ``name: error``, and how many
-    items returned MADE.
+) -> tuple[dict[str, str], list[Any]]:
+    """Runs all items; returns why some failed, by name, and what the others gave. One that gives
+    BUSY, since another process is at it, is asked again with its ``wait`` set, after all others.
 
     Args:
         before: items finished in an earlier run, counted by the progress.
@@ -171,14 +154,22 @@ def run_all(
     Raises:
         EgoXInputError: as :func:`run_items`.
     """
-    failures, made = [], 0
-    run = run_shared(function, items, places)
-    for count, (index, result, error) in enumerate(run, before + 1):
-        made += result == MADE
-        if error:
-            failures.append(f"{names[index]}: {error}")
-        progress(count, before + len(items), with_failures(stage, len(failures)))
-    return failures, made
+    errors, results, todo = {}, [], list(enumerate(items))
+    while todo:
+        busy = []
+        for place, result, error in run_items(function, [item for _, item in todo], places):
+            index, item = todo[place]
+            if error:
+                errors[names[index]] = error
+            elif result == BUSY:
+                busy.append((index, replace(item, wait=True)))
+                continue
+            else:
+                results.append(result)
+            done = before + len(errors) + len(results)
+            progress(done, before + len(items), with_failures(stage, len(errors)))
+        todo = busy
+    return errors, results
 
 
 def with_failures(stage: str, count: int) -> str:

@@ -22,6 +22,7 @@ from egox_core.wan.lora_settings import trained_with
 from ..data.cache_store import CacheReader
 from ..options import ALONE, GenerateOptions, RunOptions
 from ..parallel import (
+    MADE,
     RunPlaces,
     RunSums,
     made_once,
@@ -123,7 +124,7 @@ def generate(
     if run.dry_run:
         return run_sums(_generate_clip, jobs, "out", places)
     clear_leftovers(out, names=set(clips))
-    failed, made = run_all(
+    failed, done = run_all(
         _generate_clip,
         jobs,
         todo,
@@ -135,11 +136,11 @@ def generate(
     if failed:
         raise EgoXInputError(
             "generate",
-            got=f"{len(failed)} clips that failed; first: {failed[0]}",
+            got=f"{len(failed)} clips that failed; first: {': '.join([*failed.items()][0])}",
             expected="all of them",
             fix="see the message; the others are done and will be kept",
         )
-    return len(clips), made
+    return len(clips), done.count(MADE)
 
 
 def conditioning_of(options: GenerateOptions, reader: CacheReader) -> ConditioningConfig:

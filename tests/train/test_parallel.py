@@ -24,7 +24,6 @@ from egox_train.parallel import (
     LostClusterError,
     RunPlaces,
     devices_of,
-    part_of,
     ray_cluster,
     run_all,
     run_items,
@@ -76,13 +75,8 @@ def test_what_failed_is_named_and_progress_counts_what_was_there():
     failures, _ = run_all(
         square, range(5), "abcde", before=2, stage="squares", progress=lambda *a: seen.append(a)
     )
-    assert len(failures) == 1 and failures[0].startswith("d: EgoXInputError: ")
+    assert list(failures) == ["d"] and failures["d"].startswith("EgoXInputError: ")
     assert seen == [(n, 7, "squares" if n < 6 else "squares, 1 failed") for n in range(3, 8)]
-
-
-def test_a_part_of_some_of_the_items():
-    assert list(part_of(range(10), (1, 3))) == [1, 4, 7]
-    assert [list(part_of(range(10), (i, 2), 4)) for i in (0, 1)] == [[0, 6], [3, 9]]
 
 
 def test_devices_are_checked_and_handed_on():

@@ -130,7 +130,7 @@ AT_TABLE = SMALLER | {
     "train": SMALLER["train"] + " --set steps=2",
     "generate": SMALLER["generate"] + " --steps 1",
     "masks": "--device cpu --clips 1",
-    "evaluate": "--device cpu --samples 200 --no-baselines --clips 1",
+    "evaluate": "--device cpu --no-baselines --clips 1",
 }
 USUAL = {"gga_mode": "released", "prior": "prior", "exo_clean": "true", "exo": "sees_ego"}
 ROWS = {

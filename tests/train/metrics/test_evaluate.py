@@ -32,7 +32,7 @@ from tests.train.clip_record import clip_record  # noqa: E402
 
 FRAMES, SIZE, FPS = 5, 32, 10.0
 CLIPS = ("a", "b", "c", "d")
-FAST = EvaluateOptions(samples=200, sheet_clips=2)
+FAST = EvaluateOptions(sheet_clips=2)
 BARE = replace(FAST, baselines=False, sheet_clips=0)
 TRUTH, MADE = "ego_ground_truth.mp4", "generated"
 CUP = np.zeros((1, FRAMES, SIZE, SIZE), bool)
@@ -290,7 +290,7 @@ def test_split_parts_and_sums(place):
 
 def test_command_ends_non_zero_where_a_clip_failed(place, capsys):
     files = [str(place / name) for name in ("manifest.jsonl", MADE, "out")]
-    command = ["evaluate", *files, "--samples", "200", "--sheet", "2"]
+    command = ["evaluate", *files, "--sheet", "2"]
     assert train_egox.main(command) == 0
     assert "4 of 4 clips evaluated (0 kept" in capsys.readouterr().out
     (place / MADE / "c.mp4").unlink()

@@ -54,8 +54,6 @@ def test_splits_seeds_counts_and_tests_by_hand():
             "fvd": {name: len(some) + 100 * more for name, more in SEEDS.items()} | {"other": 7.0}
         },
         groups={"split": {"test": clips[:6], "validation": clips[6:]}},
-        samples=500,
-        seed=0,
     )
     # (20 + ... + 25) / 6 of the takes, .25 of the halves, .3 of the seeds, whose means are .3 apart
     ours = report["means"]["generated"]["psnr"]

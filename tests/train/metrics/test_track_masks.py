@@ -17,6 +17,7 @@ from egox_train.data.manifest import write_manifest  # noqa: E402
 from egox_train.data.object_masks import read_masks  # noqa: E402
 from egox_train.metrics import track_masks as tracking  # noqa: E402
 from egox_train.metrics.track_masks import Tracker, track_masks  # noqa: E402
+from egox_train.options import MaskOptions  # noqa: E402
 from egox_train.video_writer import write_video  # noqa: E402
 from tests.refusals import refuses  # noqa: E402
 from tests.train.clip_record import clip_record  # noqa: E402
@@ -116,16 +117,19 @@ def test_a_grid_finds_each_outline_once(sam):
 
 
 def test_clips_without_masks_are_named_and_the_rest_kept(sam, place, monkeypatch):
+    options = MaskOptions(model=sam, first=place / "first")
+
+    def track(generated: str = "generated") -> dict:
+        return track_masks(place / "manifest.jsonl", place / generated, place / "masks", options)
+
     monkeypatch.setattr(Tracker, "objects", lambda self, video: {})
-    failures = track_masks(
-        place / "manifest.jsonl", place / "generated", place / "masks", sam, first=place / "first"
-    )
+    failures = track()
     assert failures.keys() == {"b"} and "--first" in failures["b"]
     before = (place / "masks" / "a.npz").stat().st_mtime_ns
     monkeypatch.setattr(Tracker, "objects", lambda self, video: {"1": np.eye(SIZE, dtype=bool)})
-    assert not track_masks(place / "manifest.jsonl", place / "generated", place / "masks", sam)
+    assert not track()
     assert (place / "masks" / "a.npz").stat().st_mtime_ns == before and (
         place / "masks" / "b.npz"
     ).is_file()
     with refuses("generated videos"):
-        track_masks(place / "manifest.jsonl", place / "none", place / "masks", sam)
+        track("none")
