@@ -1,38 +1,28 @@
-"""Measure what the shipped model depends on: good depth, rooms that it knows, λ_g, the exo video.
+"""Measure how much depends on the depth: the shipped model beside itself on poor depth.
 
-    python3 run.py bench ablation [--table depth|rooms] [--count N] [--save]
+    python3 run.py bench ablation [--count N] [--save]
 
-For whoever changes the conditioning. ``depth``: the model as it ships beside itself on depth as a
-poor network gives it (slow error 6 %, 2 px of bleeding, 2 % flicker), prior and geometry made from
-that. ``rooms``: at λ_g 0, 1 and 3, exo there or black, in rooms of its training and in others. The
-demo's steps, no CFG, 95 % bootstrap intervals over takes. LoRAs that were trained without a part of
-the conditioning, and how to read the rows, are in ``results/ablation.md``.
+For whoever changes the conditioning. Rows: the model as it ships, and on depth as a poor network
+gives it (slow error 6 %, 2 px of bleeding, 2 % flicker), prior and geometry made from that. The
+demo's steps, no CFG, 95 % bootstrap intervals over the takes of ``bench small_model``. LoRAs that
+were trained without a part of the conditioning are in ``results/ablation.md``.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
-
-import torch
 
 from benchmarks.support.record import bench_parser, figure_text, finish
 from egox_core.progress import Progress, no_progress
 from egox_train.cli.progress_line import ProgressLine
 from egox_train.metrics.bootstrap import paired_difference
-from lab.drawn import DepthErrors, SyntheticSpec, make_take, with_errors
-from lab.small_model.held_out import (
-    HeldOutClip,
-    clip_of_take,
-    held_out_clips,
-    held_out_rooms,
-    with_prior,
-)
+from lab.drawn import DepthErrors, with_errors
+from lab.small_model.held_out import HeldOutClip, held_out_clips, with_prior
 from lab.small_model.sampler import SampleSettings
 from lab.small_model.scores import mean_of, score_method
-from lab.small_model.settings import Split
 from lab.small_model.videos import VideoStore
 
 FULL, DEPTH_ROW = "as it ships", "depth error 6 %, bleeding, flicker"
@@ -47,24 +37,6 @@ COLUMNS = (
     ("colours_right", "object frames", 2),
 )
 DIFFERENCES = COLUMNS[:5]
-LAMBDAS = (0.0, 1.0, 3.0)
-ROOMS: Mapping[str, tuple[Split, Callable[[SyntheticSpec], SyntheticSpec]]] = {
-    "seen rooms, new motion": ("train", lambda spec: replace(spec, motion_seed=spec.seed + 10**6)),
-    "unseen rooms": ("test", lambda spec: spec),
-    "unseen rooms, another lens": ("test", lambda spec: replace(spec, ego_lens="pinhole")),
-}
-"""Seeds of each split, and how its :class:`SyntheticSpec` differs."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """A row to measure: ``asked`` is what the model is given, ``judged`` what it should show."""
-
-    name: str
-    asked: Sequence[HeldOutClip]
-    judged: Sequence[HeldOutClip]
-    settings: SampleSettings = SampleSettings()
-    against: str = ""  # an earlier row
 
 
 def with_wrong_depth(clip: HeldOutClip) -> HeldOutClip:
@@ -73,56 +45,27 @@ def with_wrong_depth(clip: HeldOutClip) -> HeldOutClip:
     return with_prior(replace(clip, depth=with_errors(clip.depth, DEPTH_ERRORS, seed)))
 
 
-def poor_depth(count: int) -> Iterator[Row]:
-    """Rows of the model as it ships and on poor depth; regions are those of the true prior."""
-    clips = held_out_clips(count)
-    yield Row(name=FULL, asked=clips, judged=clips)
-    yield Row(
-        name=DEPTH_ROW, asked=[with_wrong_depth(c) for c in clips], judged=clips, against=FULL
-    )
-
-
-def seen_and_unseen(count: int) -> Iterator[Row]:
-    """Rows of each split of :data:`ROOMS` with exo there and black, at each λ_g."""
-    for rooms, (split, other) in ROOMS.items():
-        clips = [clip_of_take(make_take(other(s))) for s in held_out_rooms(count, split=split)]
-        black = [replace(clip, exo=torch.zeros_like(clip.exo)) for clip in clips]
-        for exo, asked in (("there", clips), ("black", black)):
-            label = f"{rooms}, exo {exo}, λ_g "
-            for value in LAMBDAS:
-                yield Row(
-                    name=f"{label}{value:g}",
-                    asked=asked,
-                    judged=clips,
-                    settings=SampleSettings(lambda_g=value),
-                    against=f"{label}0" if value else "",
-                )
-
-
-TABLES = {"depth": poor_depth, "rooms": seen_and_unseen}
-
-
 def measure(
-    rows: Iterable[Row], store: VideoStore, progress: Progress = no_progress
+    clips: Sequence[HeldOutClip], store: VideoStore, progress: Progress = no_progress
 ) -> list[dict[str, Any]]:
-    """Means of each row, and differences to the row that it is compared with."""
-    scores, measured = {}, []
-    for row in rows:
-        videos = store.generated(row.asked, row.settings, row.name, progress)
-        own = scores[row.name] = score_method(videos, row.judged)
-        takes = {clip.name: clip.name for clip in row.judged}
+    """Means of each row and differences to the first; regions are those of the true prior."""
+    scores, rows, takes = {}, [], {clip.name: clip.name for clip in clips}
+    inputs = {FULL: clips, DEPTH_ROW: [with_wrong_depth(clip) for clip in clips]}
+    for name, asked in inputs.items():
+        videos = store.generated(asked, SampleSettings(), name, progress)
+        own = scores[name] = score_method(videos, clips)
         means = {
             key: estimate.as_dict()
             for key, _, _ in COLUMNS
             if (estimate := mean_of(own, key)) is not None
         }
         leads = {
-            key: paired_difference(own[key], scores[row.against][key], takes).as_dict()
+            key: paired_difference(own[key], scores[FULL][key], takes).as_dict()
             for key, _, _ in DIFFERENCES
-            if key in means and row.against
+            if key in means and name != FULL
         }
-        measured.append({"row": row.name, "means": means, "differences": leads})
-    return measured
+        rows.append({"row": name, "means": means, "differences": leads})
+    return rows
 
 
 def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -147,18 +90,17 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = bench_parser(__doc__)
-    parser.add_argument("--table", choices=TABLES, default="depth")
     parser.add_argument("--count", type=int, default=64, help="of takes")
     args = parser.parse_args(arguments)
     store = VideoStore()
-    rows = measure(TABLES[args.table](args.count), store, ProgressLine())
+    rows = measure(held_out_clips(args.count), store, ProgressLine())
     result = {
         "takes": args.count,
         "steps": SampleSettings().steps,
         "weights": store.sampler.parts,
         "rows": rows,
     }
-    return finish(f"ablation_{args.table}", result, args, markdown(rows))
+    return finish("ablation_depth", result, args, markdown(rows))
 
 
 if __name__ == "__main__":

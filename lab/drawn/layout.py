@@ -104,8 +104,6 @@ def draw_layout(spec: SyntheticSpec) -> Layout:
     streams = {
         name: np.random.default_rng([spec.seed, number]) for number, name in enumerate(STREAMS)
     }
-    if spec.motion_seed is not None:
-        streams["motion"] = np.random.default_rng([spec.motion_seed, STREAMS.index("motion")])
     times_s = np.arange(spec.frames) / spec.fps
     posture = "standing" if spec.walking > 0 else spec.posture
     workspace = draw_workspace(
@@ -183,7 +181,7 @@ def draw_layout(spec: SyntheticSpec) -> Layout:
         exo_camera=exo_camera,
         exo_w2c=exo_w2c,
         further_exo=tuple(further),
-        ego_camera=ego_camera(spec.ego_size, spec.ego_lens),
+        ego_camera=ego_camera(spec.ego_size),
         ego_w2c=torch.from_numpy(_right_turned(ego_from_room, room_from_world)),
     )
     heads = tuple(_drawn_head(*values, room_from_world) for values in people)

@@ -4,14 +4,12 @@ on the head, hands that rest and reach, sway of head and light. Times in seconds
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 
 from egox_core.cameras.model import CameraModel, rescale
-from egox_core.cameras.presets import preset_camera
 from egox_core.sizes import REFERENCE_SIZE
 from egox_core.trajectory.poses import look_at
 
@@ -82,10 +80,8 @@ def reach_path(
     return path
 
 
-def ego_camera(size: int, lens: str = "aria") -> CameraModel:
+def ego_camera(size: int) -> CameraModel:
     """The ego camera of a picture of ``size`` x ``size`` px."""
-    if lens == "pinhole":
-        return replace(preset_camera(lens, size), quarter_turns=EGO_CAMERA.quarter_turns)
     return rescale(EGO_CAMERA, size, size)
 
 

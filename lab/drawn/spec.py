@@ -13,7 +13,6 @@ Texture = Literal["plain", "soft", "detailed"]
 Clutter = Literal["calm", "normal", "busy"]
 Posture = Literal["any", "seated", "standing"]
 Wearer = Literal["usual", "drawn", "surveyed"]
-EgoLens = Literal["aria", "pinhole"]
 ExoSide = Literal["front", "behind"]
 ExoPath = Literal["wander", "shake", "pan", "dolly", "walk-around"]
 
@@ -22,14 +21,11 @@ CHOICES = {
     "clutter": ("calm", "normal", "busy"),
     "posture": ("any", "seated", "standing"),
     "wearer": ("usual", "drawn", "surveyed"),
-    "ego_lens": ("aria", "pinhole"),
     "exo_side": ("front", "behind"),
     "exo_path": ("wander", "shake", "pan", "dolly", "walk-around"),
 }
 
 LATER_OPTIONS = (
-    "motion_seed",
-    "ego_lens",
     "wearer",
     "turning_deg",
     "walking",
@@ -83,9 +79,6 @@ class SyntheticSpec:
     # of the things on the table and in the hands: larger ones are readable at 64...128 px
     object_scale: float = 1.0
     motion: float = 1.0  # scales the path of head and hands; 0: a still person
-    # draws the movement of head and hands instead of ``seed``: the same room, another recording
-    motion_seed: int | None = None
-    ego_lens: EgoLens = "aria"  # pinhole: 90 degrees across
     # how far the exo camera is carried, metres; 0: it stands, as in all released takes
     exo_motion: float = 0.0
     exo_turn_deg: float = 0.0  # and how far it turns: of a shake, a pan and a walk-around

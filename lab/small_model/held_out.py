@@ -19,7 +19,7 @@ from lab.drawn.ground_truth import take_objects
 
 from .clips import clip_spec
 from .colours import MIN_OBJECT, SEEN_SHARE
-from .settings import FIRST_SEED, SHIPPED, Split
+from .settings import FIRST_SEED, SHIPPED
 
 PRESET = SHIPPED.preset
 
@@ -66,10 +66,10 @@ def with_prior(clip: HeldOutClip) -> HeldOutClip:
     )
 
 
-def held_out_rooms(count: int, cameras: int = 1, split: Split = "test") -> list[SyntheticSpec]:
-    """The first scenes of a split of the small model; no training saw the seeds of the test's."""
+def held_out_rooms(count: int, cameras: int = 1) -> list[SyntheticSpec]:
+    """The first test scenes of the small model; no training saw their seeds."""
     return [
-        replace(clip_spec(FIRST_SEED[split] + number, SHIPPED), exo_views=cameras)
+        replace(clip_spec(FIRST_SEED["test"] + number, SHIPPED), exo_views=cameras)
         for number in range(count)
     ]
 

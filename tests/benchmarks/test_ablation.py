@@ -104,7 +104,7 @@ def test_each_setting_and_lora_makes_a_video_of_its_own(sampler, clips):
     assert sampler.through_vae(np.stack([clips[0].truth.numpy()])).shape == (1, 5, 32, 32, 3)
 
 
-def test_rows_are_compared_on_the_same_takes(clips, tmp_path, monkeypatch):
+def test_rows_are_compared_on_the_same_takes(clips, tmp_path):
     def generate(some, settings: SampleSettings) -> np.ndarray:
         own = {clip.name: clip.prior for clip in clips}
         return np.stack(
@@ -112,8 +112,6 @@ def test_rows_are_compared_on_the_same_takes(clips, tmp_path, monkeypatch):
         ).astype(np.uint8)
 
     fake = SimpleNamespace(generate=generate, fingerprint=str)
-    monkeypatch.setattr(bench, "held_out_clips", lambda count: clips[:count])
-    store = VideoStore(folder=tmp_path, sampler=fake)
-    shipped, wrong = bench.measure(bench.poor_depth(2), store)
+    shipped, wrong = bench.measure(clips, VideoStore(folder=tmp_path, sampler=fake))
     assert shipped["differences"] == {} and wrong["differences"]["psnr"]["high"] < -5
     assert f"| {bench.DEPTH_ROW} | -" in bench.markdown([shipped, wrong])
