@@ -4,7 +4,7 @@ with them."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import groupby
 from typing import Literal, get_args
 
@@ -68,6 +68,11 @@ class ExoMotion:
     fov_deg: float | None = None  # across the picture, where a turn shows another one than assumed
     notes: tuple[str, ...] = ()
     sightings: Sightings | None = None
+
+    def content(self) -> dict[str, object]:
+        """The figures as they stand in a report's file."""
+        shown = (field.name for field in fields(self) if field.name != "sightings")
+        return {name: getattr(self, name) for name in shown}
 
     def text(self) -> str:
         """The report, a sentence per line."""

@@ -27,6 +27,7 @@ from egox_core.prior.render import PriorFrame, iter_ego_prior
 from egox_core.prior.splatter import has_pytorch3d
 from egox_core.safe_files import atomic_write, write_json
 from egox_core.scene.build import build_scene
+from egox_core.scene.exo_motion import MOTIONS, estimate_exo_motion
 from egox_core.scene.points import scene_points, write_ply
 from egox_core.takes.exo_camera import EXO_LENSES
 from egox_core.takes.metric_scale import parse_scale
@@ -79,6 +80,12 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument(
         "--dynamic", choices=DYNAMIC_CHOICES, help="moving points (default: the preset's)"
+    )
+    parser.add_argument(
+        "--exo-motion",
+        choices=MOTIONS,
+        default="auto",
+        help="how the exo camera moves, where its poses aren't given (default: auto, found out)",
     )
     parser.add_argument("--backend", choices=("torch", "pytorch3d", "reference"), default="torch")
     parser.add_argument(
@@ -143,7 +150,9 @@ def render_take(args: argparse.Namespace) -> dict:
         options = replace(options, dynamic=args.dynamic)
     frames = take.read_exo(show)
     lap("load")
-    scene = build_scene(frames, take.depth, progress=show)
+    depth, motion = estimate_exo_motion(frames, take.depth, args.exo_motion, progress=show)
+    lap("exo motion")
+    scene = build_scene(frames, depth, progress=show)
     lap("scene")
     width, height = take.trajectory.camera.stored_size
     args.out.mkdir(parents=True, exist_ok=True)
@@ -166,6 +175,7 @@ def render_take(args: argparse.Namespace) -> dict:
         "camera": args.camera,
         "exo_lens": take.lens_note,
         "scale": take.scale.content(),
+        "exo_motion": motion.content(),
         "frames": scene.frame_count,
         "size": [width, height],
         "seconds": seconds,
@@ -181,6 +191,7 @@ def render_take(args: argparse.Namespace) -> dict:
         "notes": [
             take.lens_note,
             take.scale.note,
+            *motion.notes,
             *scene.notes,
             *(str(w.message) for w in caught if issubclass(w.category, UserWarning)),
         ],

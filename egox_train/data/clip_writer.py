@@ -25,10 +25,12 @@ from egox_core.prior.options import prior_preset
 from egox_core.prior.render import render_ego_prior
 from egox_core.safe_files import atomic_write, file_lock, read_json, replace_folder, write_json
 from egox_core.scene.build import build_scene
+from egox_core.scene.exo_motion import estimate_exo_motion
 from egox_core.takes.depth_files import check_depth, depth_of_frames
 from egox_core.takes.depth_readers import DepthFile, open_depth
 from egox_core.takes.metric_scale import with_scale
 from egox_core.takes.take import load_take
+from egox_core.trajectory.poses import pose_of_frame
 from egox_core.types import DepthVideo, TakeMeta
 from egox_core.video.cuts import refuse_cuts
 from egox_core.video.reader import read_frames
@@ -253,11 +255,13 @@ def _write(job: ClipJob, folder: Path, captions: Mapping[str, str], maps: OpenMa
     if dynamic is None and own is not None:
         dynamic, masked = own, "depth file"
     depth_m = torch.where(pictures.seen, depth_m, math.nan)  # bars and corners were never seen
-    depth_m, scaled = _scaled(job, depth_m, dynamic, camera)
+    depth = DepthVideo(depth_m=depth_m, camera=camera, dynamic=dynamic, exo_w2c=_exo_w2c(job))
+    depth, scaled = _scaled(job, depth)
+    depth, motion = estimate_exo_motion(frames, depth, options.exo_motion)
     with atomic_write(folder / DEPTH) as temporary:
         more = {} if dynamic is None else {"dynamic": dynamic.numpy()}
-        np.savez_compressed(temporary, depth_m=depth_m.half().numpy(), **more)
-    write_json(folder / META, _meta(job, prompt, camera, fps))
+        np.savez_compressed(temporary, depth_m=depth.depth_m.half().numpy(), **more)
+    write_json(folder / META, _meta(job, prompt, camera, fps, depth.exo_w2c))
     loaded = load_take(
         folder, frame_count=options.frames, size=options.exo_size, ego_size=options.ego_size
     )
@@ -284,8 +288,9 @@ def _write(job: ClipJob, folder: Path, captions: Mapping[str, str], maps: OpenMa
         pictures=pictures.kind,
         depth=depth_kind,
         depth_scale=scaled,
+        exo_motion=motion.content() if options.exo_motion != "stands" else {},
         moving=masked,
-        notes=scene.notes,
+        notes=(*motion.notes, *scene.notes),
         caption=caption,
         rank=job.rank,
         predicted_coverage=round(job.predicted_coverage, 6),
@@ -305,7 +310,7 @@ def _depth(
     """
     options = job.options
     if options.depth == "plane" and job.plane is not None:
-        depth = plane_depth(job.plane, pictures.camera, _pose(job, 0))
+        depth = plane_depth(job.plane, pictures.camera, pose_of_frame(_exo_w2c(job), 0))
         return depth[None].expand(options.frames, -1, -1), None, STAND_IN_DEPTH
     if options.depth == "model":
         from .depth_model import model_depth
@@ -333,32 +338,28 @@ def _depth(
     return depth.depth_m.float(), depth.dynamic, "file"
 
 
-def _scaled(
-    job: ClipJob, depth_m: Tensor, dynamic: Tensor | None, camera: CameraModel
-) -> tuple[Tensor, dict[str, object]]:
-    """The depth [T, H, W] in the scale that is asked for, and what was done in plain numbers; {}:
-    nothing was asked."""
+def _scaled(job: ClipJob, depth: DepthVideo) -> tuple[DepthVideo, dict[str, object]]:
+    """The depth in the scale that is asked for, and what was done in plain numbers; {}: nothing was
+    asked."""
     if job.options.depth_scale == "as is":
-        return depth_m, {}
-    exo_w2c = job.view.w2c if job.view.w2c.ndim == 2 else job.view.w2c[job.window.indices]
-    video = DepthVideo(depth_m=depth_m, camera=camera, dynamic=dynamic, exo_w2c=exo_w2c)
-    video, report = with_scale(
-        video,
+        return depth, {}
+    depth, report = with_scale(
+        depth,
         job.options.depth_scale,
         job.take.ego_w2c[job.window.indices],
         quarter_turns=job.take.ego_camera.quarter_turns,
         pose_source=job.take.pose_source,
     )
-    return video.depth_m, report.content()
+    return depth, report.content()
 
 
-def _pose(job: ClipJob, frame: int) -> Tensor:
-    w2c = job.view.w2c
-    return w2c if w2c.ndim == 2 else w2c[job.window.indices[frame]]
+def _exo_w2c(job: ClipJob) -> Tensor:  # [3, 4] or [T, 3, 4]
+    return job.view.w2c if job.view.w2c.ndim == 2 else job.view.w2c[job.window.indices]
 
 
-def _meta(job: ClipJob, prompt: str, camera: CameraModel, fps: float) -> dict[str, object]:
-    exo_w2c = job.view.w2c if job.view.w2c.ndim == 2 else job.view.w2c[job.window.indices]
+def _meta(
+    job: ClipJob, prompt: str, camera: CameraModel, fps: float, exo_w2c: Tensor
+) -> dict[str, object]:
     size = job.options.ego_size
     return {
         "prompt": prompt,

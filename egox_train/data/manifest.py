@@ -51,6 +51,8 @@ class ClipRecord(BaseModel):
     depth_scale: dict[str, Any] = Field(
         default_factory=dict
     )  # what the depth was multiplied by, and why; {}: nothing
+    # how the exo camera moves, as far as it was asked for, and how well that is known
+    exo_motion: dict[str, Any] = Field(default_factory=dict)
     moving: MaskSource  # source of the motion mask; derived: guessed from change
     notes: tuple[str, ...] = ()  # what the user should know about how its scene was built
     caption: CaptionSource

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 
 from egox_core.errors import EgoXInputError, check_choice
 from egox_core.prior.options import PRESET_GEOMETRY, prior_preset
+from egox_core.scene.exo_motion import MOTIONS, Motion
 from egox_core.sizes import REFERENCE_EXO_SIZE, REFERENCE_SIZE, latent_frames, latent_size
 from egox_core.takes.exo_camera import EXO_LENSES, ExoLens
 from egox_core.takes.metric_scale import ScaleSource, parse_scale
@@ -171,6 +172,9 @@ class PrepareOptions:
     scale: ScaleSource | float | None = argument(
         None, "of the depth (default: as-is)", type=parse_scale, metavar="as-is|wearer|NUMBER"
     )
+    exo_motion: Motion = argument(
+        "stands", "how the exo cameras move, where poses per frame aren't given; auto: found out"
+    )
     caption_model: Path | None = argument(
         None, "folder of a vision-language model, for clips without a caption of their own"
     )
@@ -189,6 +193,7 @@ class PrepareOptions:
             )
         check_choice("draw", self.draw, get_args(Draw))
         check_choice("depth", self.depth, get_args(DepthSource))
+        check_choice("exo motion", self.exo_motion, MOTIONS)
         check_choice("pictures", self.pictures, get_args(PictureChoice))
         for name in (
             "stride",
@@ -238,13 +243,14 @@ class PrepareOptions:
                 expected="one of the two",
                 fix="leave --mask-root or --mask-model out",
             )
-        if self.depth == "plane" and self.scale is not None:
-            raise EgoXInputError(
-                "scale",
-                got=f"{self.scale!r} with stand-in depth",
-                expected="depth of the exo video",
-                fix="leave it out: the plane is in the poses' own metres",
-            )
+        for name, given in (("scale", self.scale), ("exo motion", self.exo_motion)):
+            if self.depth == "plane" and given not in (None, "stands"):
+                raise EgoXInputError(
+                    name,
+                    got=f"{given!r} with stand-in depth",
+                    expected="depth of the exo video",
+                    fix="leave it out: the plane is in the poses' own metres",
+                )
 
     @property
     def local_device(self) -> str | None:
@@ -285,4 +291,6 @@ class PrepareOptions:
             kept[key] = kept[key].name if kept[key] else None
         if self.mask_model is None:
             del kept["mask_classes"]
+        if self.exo_motion == "stands":  # clips of older versions keep their fingerprint
+            del kept["exo_motion"]
         return kept

@@ -28,7 +28,9 @@ def egox_one_video(graph: Graph) -> Page:
     """The host's detectors find the wearer's head, its depth models the room, its language model
     the words."""
     read_me = note(graph, "One video, nothing by hand", notes.ONE_VIDEO)
-    stages = geometry(graph, depth={"preset": "released_wild"}, pose={"source": "estimated"})
+    stages = geometry(
+        graph, depth={"preset": "released_wild"}, pose={"source": "estimated"}, in_hand=True
+    )
     depth_models(stages, masks=False)
     stages.depth.sources["dynamic_mask"] = stages.inside.take("dynamic_mask", "MASK")
     head = graph.add_subgraph(

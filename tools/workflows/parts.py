@@ -72,8 +72,11 @@ class Stages:
     prior: Node
 
 
-def scene_and_prior(graph: Graph, *, of_a_take: bool = False) -> tuple[Subgraph, dict[str, Node]]:
-    """Stages 2 and 4 as a subgraph, and its nodes; a take's files say lens and what moves."""
+def scene_and_prior(
+    graph: Graph, *, of_a_take: bool = False, in_hand: bool = False
+) -> tuple[Subgraph, dict[str, Node]]:
+    """Stages 2 and 4 as a subgraph, and its nodes; a take's files say lens and what moves.
+    ``in_hand``: the exo camera may be carried."""
     inside = graph.subgraph(
         "Scene and prior",
         "Depth in metres, the scene's points, and what the ego camera sees of "
@@ -82,7 +85,11 @@ def scene_and_prior(graph: Graph, *, of_a_take: bool = False) -> tuple[Subgraph,
     frames, exo = inside.take("frames", "EGOX_FRAMES"), inside.take("exo_images", "IMAGE")
     trajectory = inside.take("trajectory", "EGOX_TRAJECTORY")
     depth = inside.add("EgoXDepthAlign", 380, frames=frames)
-    scene = inside.add("EgoXBuildScene", 340, exo_images=exo, depth=(depth, "depth"))
+    posed = [depth]
+    if in_hand:
+        posed += [inside.add("EgoXExoMotion", 380, 420, exo_images=exo, depth=(depth, "depth"))]
+    placed = (posed[-1], "depth")
+    scene = inside.add("EgoXBuildScene", 340, exo_images=exo, depth=placed)
     prior = inside.add(
         "EgoXRenderEgoPrior",
         380,
@@ -90,7 +97,7 @@ def scene_and_prior(graph: Graph, *, of_a_take: bool = False) -> tuple[Subgraph,
         trajectory=trajectory,
         scene=(scene, "scene"),
         exo_images=exo,
-        depth=(depth, "depth"),
+        depth=placed,
         preset=(depth, "preset"),
     )
     inside.promote(depth, "preset", label="How the prior is drawn")
@@ -98,10 +105,10 @@ def scene_and_prior(graph: Graph, *, of_a_take: bool = False) -> tuple[Subgraph,
         inside.promote(depth, "exo_fov", label="Field of view (0: known)")
         inside.promote(scene, "moving", label="What moves")
     inside.give("scene", (scene, "scene"))
-    inside.give("depth", (depth, "depth"))
+    inside.give("depth", placed)
     inside.give("prior", (prior, "prior"))
     inside.promote_player(prior, "Ego prior")
-    inside.rows = [[Block("2  Depth", [[depth]]), Block("4  Scene, ego prior", [[scene], [prior]])]]
+    inside.rows = [[Block("2  Depth", [posed]), Block("4  Scene, ego prior", [[scene], [prior]])]]
     return inside, {"depth": depth, "scene": scene, "prior": prior}
 
 
@@ -112,11 +119,12 @@ def geometry(
     depth: dict[str, Any] | None = None,
     pose: dict[str, Any] | None = None,
     of_a_take: bool = False,
+    in_hand: bool = False,
     **load: Any,
 ) -> Stages:
     """Stages 1 to 4; ``depth`` and ``pose`` are values of those nodes."""
     loaded = graph.add("EgoXLoadExoVideo", WIDE, 300, file=video, **load)
-    inside, nodes = scene_and_prior(graph, of_a_take=of_a_take)
+    inside, nodes = scene_and_prior(graph, of_a_take=of_a_take, in_hand=in_hand)
     # Depth and poses are not named: they are found beside the video, so that choosing another video
     # is one step, and a video without them is refused instead of being run with the sample's.
     nodes["depth"].values.update(depth or {})

@@ -144,6 +144,7 @@ def egox_from_any_video(graph: Graph) -> Page:
         graph,
         depth={"preset": "released_wild"},
         pose={"source": "keyframes", "keyframes": SAMPLE_KEYFRAMES},
+        in_hand=True,
     )
     depth_models(stages)
     limits = note(stages.inside, "Good to know", notes.ANY_VIDEO_LIMITS, 420, 420)
@@ -169,7 +170,7 @@ def egox_from_any_video(graph: Graph) -> Page:
 def egox_long(graph: Graph) -> Page:
     """Seconds instead of a blink: chunk after chunk."""
     read_me = note(graph, "Seconds, not 49 frames", notes.LONG)
-    stages = geometry(graph)
+    stages = geometry(graph, in_hand=True)
     stage = egox(graph, long=True, steps=50, cfg=5.0)
     promote(stage, tuned=False)  # LoRA strength would be a form's twelfth row
     for widget, label in (

@@ -9,6 +9,7 @@ const NODES = {
   // node -> what its preview is of: "empty" and "label" before it make keys of locales/en/main.json
   EgoXDepthAlign: "Depth",
   EgoXEstimateHeadPose: "Head",
+  EgoXExoMotion: "Motion",
   EgoXRenderEgoPrior: "Prior",
   EgoXWanSampler: "Live",
   EgoXDecodeEgoHalf: "Compare",
