@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from comfy_api.latest import io
 
 from ..egox_core.depth.resample import with_host_masks
 from ..egox_core.previews.exo_motion import path_from_above, residual_legend, sightings_picture
 from ..egox_core.scene.exo_motion import MOTIONS, estimate_exo_motion
+from ..egox_core.takes.exo_paths import parse_exo_path, read_exo_path
+from .host.paths import fingerprint, resolve
 from .host.progress import host_progress
 from .io_types import EgoXDepth
 from .page.previews import Stream, clip_fps, preview_ui
 from .search_words import searched
+
+CameraTrack = io.Custom("CAMERA_TRACK")
+OmniCamScene = io.Custom("OMNICAM_MOTION_SCENE")
 
 
 class EgoXExoMotion(io.ComfyNode):
@@ -44,6 +51,25 @@ class EgoXExoMotion(io.ComfyNode):
                     tooltip="What moves, for example a SAM3 track: points on it don't count. Helps where "
                     "people fill the picture. Overrides the depth's own mask.",
                 ),
+                io.String.Input(
+                    "poses_file",
+                    default="",
+                    advanced=True,
+                    tooltip="The path from another program, in place of an estimate: COLMAP's images.txt "
+                    "(cameras.txt beside it), an npz of ViPE or GVHMR, meta.json, transforms.json, TUM "
+                    "text, Nuke .chan. It is checked against pictures and depth, and scaled by the "
+                    "depth where it isn't in metres.",
+                ),
+                CameraTrack.Input(
+                    "camera_track",
+                    optional=True,
+                    tooltip="The path from a MotionCapture node, in place of an estimate.",
+                ),
+                OmniCamScene.Input(
+                    "motion_scene",
+                    optional=True,
+                    tooltip="The path from OmniCam's Extractor, in place of an estimate.",
+                ),
             ],
             outputs=[
                 EgoXDepth.Output(
@@ -60,11 +86,33 @@ class EgoXExoMotion(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, exo_images, depth, motion, dynamic_mask=None) -> io.NodeOutput:
+    def fingerprint_inputs(cls, poses_file="", **others) -> str:
+        """A file that changed on disk makes the node run again."""
+        return fingerprint(poses_file) if isinstance(poses_file, str) and poses_file else ""
+
+    @classmethod
+    def execute(
+        cls,
+        exo_images,
+        depth,
+        motion,
+        poses_file="",
+        dynamic_mask=None,
+        camera_track=None,
+        motion_scene=None,
+    ) -> io.NodeOutput:
         frames, progress = exo_images[..., :3].cpu(), host_progress()
         if dynamic_mask is not None:
             depth = with_host_masks(depth, dynamic=dynamic_mask, sky=None)
-        depth, found = estimate_exo_motion(frames, depth, motion, progress=progress)
+        path = None
+        if poses_file.strip():
+            path = read_exo_path(resolve(poses_file, "poses file"))
+        for name, value in (("camera_track", camera_track), ("motion_scene", motion_scene)):
+            if value is not None:
+                path = parse_exo_path(value, Path(name))
+        given = None if path is None else path.of(depth)
+        metric = path is None or path.metric
+        depth, found = estimate_exo_motion(frames, depth, motion, given, metric, progress=progress)
         text = found.text()
         points = Stream(
             name="points",

@@ -7,7 +7,7 @@ import io
 import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -18,8 +18,10 @@ from ..errors import NO_NUMBERS, EgoXInputError
 from ..file_names import META
 from ..prior.render import ego_from_scene
 from ..safe_files import read_json, safe_name, write_json
+from ..scene.moving_camera import is_moving
 from ..takes.blender import write_blender
 from ..takes.colmap import write_colmap
+from ..takes.exo_paths import write_chan
 from ..takes.trajectory_files import read_trajectory, write_trajectory
 from ..trajectory.keyframes import (
     DEFAULT_UP,
@@ -235,7 +237,7 @@ def export_path(
     prompt: str = "",
 ) -> tuple[str, bytes]:
     """(file name, content) of a keyframe document in a file form; COLMAP's three files come as a
-    zip.
+    zip, as does the path of an exo camera that moves beside the ego camera's.
 
     Raises:
         EgoXInputError: unknown form, a bad document.
@@ -252,12 +254,17 @@ def export_path(
     with tempfile.TemporaryDirectory(prefix="egox_") as folder:
         target = Path(folder, name)
         write(target, trajectory, document, clip, prompt)
-        if target.is_file():
-            return name, target.read_bytes()
+        root, exo = target, trajectory.exo_camera
+        if form in OF_BOTH and exo is not None and is_moving(trajectory.exo_w2c):
+            of_exo = replace(trajectory, w2c=trajectory.exo_w2c, camera=exo)
+            write(Path(folder, f"exo_{name}"), of_exo, document, clip, prompt)
+            root = Path(folder)
+        if root.is_file():
+            return name, root.read_bytes()
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-            for file in sorted(target.iterdir()):
-                archive.write(file, file.name)
+            for file in sorted(path for path in root.rglob("*") if path.is_file()):
+                archive.write(file, file.relative_to(root).as_posix())
         return f"{name}.zip", buffer.getvalue()
 
 
@@ -319,4 +326,6 @@ EXPORTS: Mapping[str, tuple[str, Writer]] = {
     ),
     "colmap": ("colmap", lambda path, trajectory, *_: write_colmap(path, trajectory)),
     "blender": ("transforms.json", lambda path, trajectory, *_: write_blender(path, trajectory)),
+    "chan": ("ego_camera.chan", lambda path, trajectory, *_: write_chan(path, trajectory)),
 }
+OF_BOTH = ("colmap", "blender", "chan")  # forms of a path alone, which an exo camera may have

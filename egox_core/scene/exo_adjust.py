@@ -29,6 +29,7 @@ class Adjusted:
     depth_m: FloatArray  # [N] of the points in their key frames
     seen_m: FloatArray  # [M] z depth of each sighting
     off_px: FloatArray  # [M]
+    known: FloatArray  # [N] 0...1, how far the sightings alone tell the depth
     # of a frame's time, that the last row and the last column are read after the first
     shutter: FloatArray  # [2]
     cost: float
@@ -39,6 +40,8 @@ def adjust(
     size: tuple[int, int],  # px, of the picture
     *,
     turns: bool,  # rotations alone, points infinitely far
+    held: bool = False,  # the poses are known
+    sigma: float = DEPTH_SIGMA,
     progress: Progress = no_progress,
 ) -> Adjusted:
     """Adjust poses and points by Levenberg and Marquardt, the points eliminated.
@@ -51,25 +54,29 @@ def adjust(
         -np.log(tracks.depth_m),
     )
     shutter = np.zeros(2)
-    seen = _Sightings(tracks, turns)
+    seen = _Sightings(tracks, turns, sigma)
     for number in range(SHUTTER_ROUNDS):
         progress(number, SHUTTER_ROUNDS, "the exo camera's motion: adjustment")
-        state, cost = _minimise(seen, state)
-        if not turns or number == SHUTTER_ROUNDS - 1:
+        state, cost = _minimise(seen, state, held)
+        if not turns or held or number == SHUTTER_ROUNDS - 1:
             break
         found = shutter + _shutter_step(tracks, seen, state, shutter, size)
         found = found.clip(-1, 1)
         if np.abs(found - shutter).max() < SHUTTER_LEAST:
             break
         shutter = found
-        seen = _Sightings(tracks, turns, *_unrolled(tracks, state[0], shutter, size))
+        seen = _Sightings(tracks, turns, sigma, *_unrolled(tracks, state[0], shutter, size))
     points, _, off = seen.residuals(*state)
+    known = np.zeros(len(tracks.depth_m))
+    if held and not turns:
+        known = 1 - seen.pull(state[2])[0] / seen.normal(*state)[3]
     return Adjusted(
         rotation=state[0],
         place=state[1],
         depth_m=np.exp(-state[2]),
         seen_m=points[:, 2],
         off_px=NOISE_PX * np.linalg.norm(off, axis=1),
+        known=known,
         shutter=shutter,
         cost=cost,
     )
@@ -82,10 +89,12 @@ class _Sightings:
         self,
         tracks: Tracks,
         turns: bool,
+        sigma: float = DEPTH_SIGMA,
         ray: FloatArray | None = None,  # [N, 3], [M, 2] in place of the tracks' own
         plane: FloatArray | None = None,
     ) -> None:
-        self.turns, self.frame, self.point = turns, tracks.frame, tracks.point
+        self.turns, self.sigma = turns, sigma
+        self.frame, self.point = tracks.frame, tracks.point
         self.home, self.count = tracks.home[tracks.point], len(tracks.rotation)
         self.ray = (tracks.ray if ray is None else ray)[tracks.point]
         self.plane = tracks.plane if plane is None else plane
@@ -106,9 +115,15 @@ class _Sightings:
         """Cauchy's of the sightings and of the depth."""
         total = CAUCHY**2 * np.log1p((off**2).sum(1) / CAUCHY**2).sum()
         if not self.turns:
-            pull = (inverse - self.given) / DEPTH_SIGMA
+            pull = (inverse - self.given) / self.sigma
             total += DEPTH_CAUCHY**2 * np.log1p(pull**2 / DEPTH_CAUCHY**2).sum()
         return float(total)
+
+    def pull(self, inverse: FloatArray) -> tuple[FloatArray, FloatArray]:  # [N], [N]
+        """Weight and gradient of the depth."""
+        pull = (inverse - self.given) / self.sigma
+        weight = 1 / (1 + pull**2 / DEPTH_CAUCHY**2) / self.sigma**2
+        return weight, weight * pull * self.sigma
 
     def normal(
         self, rotation: FloatArray, place: FloatArray, inverse: FloatArray
@@ -138,16 +153,15 @@ class _Sightings:
         along = -(by_point @ across @ own[:, :, None])[:, :, 0]
         cells = np.arange(2 * rows), np.repeat(self.point, 2)
         of_points = sp.csr_matrix((along.ravel(), cells), shape=(2 * rows, len(inverse)))
-        pull = (inverse - self.given) / DEPTH_SIGMA
-        stiff = 1 / (1 + pull**2 / DEPTH_CAUCHY**2)
+        weight, pull = self.pull(inverse)
         diagonal = np.bincount(self.point, (along**2).sum(1), len(inverse))
         down = np.bincount(self.point, (along * off * robust[:, None]).sum(1), len(inverse))
         return (
             matrix,
             gradient,
             (poses.T @ of_points).tocsr(),
-            diagonal + stiff / DEPTH_SIGMA**2,
-            down + stiff * pull / DEPTH_SIGMA,
+            diagonal + weight,
+            down + pull,
         )
 
     def _block(self, values: FloatArray, frames: FloatArray) -> sp.csr_matrix:
@@ -161,7 +175,7 @@ class _Sightings:
 
 
 def _minimise(
-    seen: _Sightings, state: tuple[FloatArray, FloatArray, FloatArray]
+    seen: _Sightings, state: tuple[FloatArray, FloatArray, FloatArray], held: bool
 ) -> tuple[tuple[FloatArray, FloatArray, FloatArray], float]:
     damping, cost = 1e-4, seen.cost(seen.residuals(*state)[2], state[2])
     for _ in range(MAX_STEPS):
@@ -169,9 +183,10 @@ def _minimise(
         while damping < 1e3:
             left = matrix + sp.diags(damping * matrix.diagonal() + 1e-9)
             by_point = mixed.multiply(1 / (diagonal * (1 + damping))[None]).tocsr()
-            step = -spsolve(
-                (left - by_point @ mixed.T).tocsc(), gradient - by_point @ down
-            ).reshape(len(state[0]) - 1, -1)
+            step = np.zeros_like(gradient)
+            if not held:
+                step = -spsolve((left - by_point @ mixed.T).tocsc(), gradient - by_point @ down)
+            step = step.reshape(len(state[0]) - 1, -1)
             stretch = -(down + mixed.T @ step.ravel()) / (diagonal * (1 + damping))
             tried = _moved(state, step, stretch, seen.turns)
             new = seen.cost(seen.residuals(*tried)[2], tried[2])
@@ -235,7 +250,10 @@ def _shutter_step(
     change = []
     for which in np.eye(2):
         other = _Sightings(
-            tracks, seen.turns, *_unrolled(tracks, state[0], shutter + step * which, size)
+            tracks,
+            seen.turns,
+            seen.sigma,
+            *_unrolled(tracks, state[0], shutter + step * which, size),
         )
         change.append((other.residuals(*state)[2] - off) / step)
     slopes = np.stack(change, -1) * np.sqrt(robust)[:, None, None]

@@ -10,6 +10,7 @@ from typing import Literal, get_args
 
 import numpy as np
 import torch
+from scipy.optimize import minimize_scalar
 from scipy.spatial.transform import Rotation, Slerp
 from torch import Tensor
 
@@ -17,7 +18,7 @@ from ..cameras.model import CameraModel
 from ..errors import EgoXInputError, check_choice
 from ..frame_store import store_frames
 from ..progress import Progress, no_progress
-from ..trajectory.poses import compose
+from ..trajectory.poses import compose, invert, pose_of_frame
 from ..types import DepthVideo
 from .build import StillMasks, check_scene_input
 from .camera_motion import MOVED, camera_motion
@@ -36,8 +37,10 @@ DOUBTFUL = 1.3  # times, where the travel is so small that a rolling shutter loo
 DEPTH_DOUBT = 0.12  # spread of the points' depth around the maps' from which travel isn't believed
 LEAST_AGREE, POOR_AGREE = 0.3, 0.5  # of a clip's matches; of the worst frame's
 MAX_LOST = 2  # frames in a row without a pose of their own; poses between are interpolated
-LENS_STEPS, LENS_TURN_DEG = (0.8, 0.9, 1.0, 1.12, 1.25), 10.0
-LENS_GAIN = 0.01  # of the cost
+LENS_RANGE, LENS_FITS = 0.4, 0.05  # of the focal length's logarithm
+LENS_TURN_DEG, LENS_DOUBT, LENS_THINNED = 10.0, 3.0, 3  # deg; times the residual; sightings
+SCALE_ROUNDS, SCALE_DONE, SCALE_OFF = 6, 0.002, 0.15  # of the scale's logarithm
+LOOSE, KNOWN_POINTS = 1.0, 30.0  # of the points' depth, while the scale is found; their number
 TERMS = ((0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2))  # powers of x and y
 TERM_RIDGE, LEAST_ROWS, MEND_SIGMA, MEND_ROUNDS, CONSENSUS_ROUNDS = 3.0, 20, 0.03, 6, 3
 
@@ -98,6 +101,8 @@ def estimate_exo_motion(
     exo_frames: Sequence[Tensor] | Tensor,  # [T, H, W, 3] 0...1 or uint8, of the maps' size
     depth: DepthVideo,
     motion: Motion = "auto",
+    given: Tensor | None = None,  # [T, 3, 4] w2c of another program
+    metric: bool = True,  # the given path is in metres, in the depth's world
     *,
     progress: Progress = no_progress,
 ) -> tuple[DepthVideo, ExoMotion]:
@@ -105,60 +110,69 @@ def estimate_exo_motion(
 
     Corners (SIFT) outside of the depth's masks are matched to key frames; poses come from their
     depth and are adjusted together with the points, the lens held. auto: rotations alone, where
-    they explain as much (with a rolling shutter), or where the travel isn't borne out by the depth.
+    they explain as much (with a rolling shutter, or with another lens), or where the travel isn't
+    borne out by the depth. A given path, or that of the depth, is checked against the same corners
+    and depth.
 
     Raises:
         EgoXInputError: as :func:`build.build_scene`; a motion that was asked for and can't be
-            followed.
+            followed; a given path that disagrees with the pictures, or isn't in metres.
     """
     check_choice("motion of the exo camera", motion, MOTIONS)
     check_scene_input(exo_frames, depth)
-    if is_moving(depth.exo_w2c):
-        note = "the depth already has a pose per frame: it is handed on as it came"
-        return depth, ExoMotion(motion="moves", notes=(note,))
+    if given is None and is_moving(depth.exo_w2c):
+        given = depth.exo_w2c
     masked = depth.dynamic is not None or depth.sky is not None
     masks = StillMasks(depth, "auto") if masked else None
-    stands = motion == "auto" and camera_motion(exo_frames, masks) is None
+    stands = motion == "auto" and given is None and camera_motion(exo_frames, masks) is None
     if motion == "stands" or stands or len(depth.depth_m) < 2:
         return depth, ExoMotion(motion="stands")
     tracks = find_tracks(exo_frames, depth.depth_m, depth.camera, masks, progress)
+    if given is not None:
+        return _checked(depth, tracks, given.double(), metric)
     lost = _lost(tracks)
     if lost:
         return _refused(depth, motion, f"{lost} can't be followed")
     size = depth.camera.stored_size
-    fits = {
-        turns: adjust(tracks, size, turns=turns, progress=progress)
-        for turns in (True, False)
+    turned, moved = (
+        adjust(tracks, size, turns=turns, progress=progress)
         if motion in ("auto", "turns" if turns else "moves")
-    }
-    turns, notes = motion == "turns", ()
-    if motion == "auto":
-        turns, notes = _turns_alone(tracks, fits[True], fits[False], depth)
-    fit = fits[turns]
+        else None
+        for turns in (True, False)
+    )
+    turns, fov, notes = _choose(tracks, turned, moved, depth)
+    fit = turned if turns else moved
+    assert fit is not None
     if _corner_way(fit, tracks, size) < MOVED * size[0] and turns and motion == "auto":
         return depth, ExoMotion(motion="stands")
     agree = _agree(tracks, fit)
     if agree.mean() < LEAST_AGREE:
         return _refused(depth, motion, f"only {agree.mean():.0%} of the matches agree")
+    poses = torch.from_numpy(np.concatenate([*_between(tracks, fit)], 2))
+    if depth.exo_w2c is not None:
+        poses = compose(poses, pose_of_frame(depth.exo_w2c.double(), 0))
+    return _handed_on(replace(depth, exo_w2c=poses), tracks, fit, turns, fov, notes)
+
+
+def _handed_on(
+    depth: DepthVideo,  # with its poses
+    tracks: Tracks,
+    fit: Adjusted,
+    turns: bool,
+    fov: float | None,
+    notes: tuple[str, ...],
+) -> tuple[DepthVideo, ExoMotion]:
+    """The depth with mended maps, and the report."""
+    agree = _agree(tracks, fit)
     if agree.min() < POOR_AGREE:
         notes += (f"warning: frame {agree.argmin() + 1} is known badly; look at the preview",)
-    fov = None
-    if depth.camera_guessed:
-        fov, word = _lens(tracks, fit, depth.camera, turns)
-        notes += word
-    rotation, place = _between(tracks, fit)
-    rows = _rows(tracks, fit, depth.depth_m)
-    terms, spread = _mend(rows, fit, tracks, size, turns)
-    poses = torch.from_numpy(np.concatenate([rotation, place[..., None]], 2))
-    if depth.exo_w2c is not None:
-        base = depth.exo_w2c.double()
-        poses = compose(poses, base if base.ndim == 2 else base[0])
-    centres = -np.einsum("tji,tj->ti", rotation, place)
-    turned = Rotation.from_matrix(rotation).magnitude()
+    terms, spread = _mend(_rows(tracks, fit, depth.depth_m), fit, tracks, depth.camera, turns)
+    assert depth.exo_w2c is not None
+    across = compose(depth.exo_w2c, invert(depth.exo_w2c[0])).numpy()
     found = ExoMotion(
         motion="turns" if turns else "moves",
-        travel_m=float(np.linalg.norm(centres, axis=1).max()),
-        turn_deg=float(np.degrees(turned.max())),
+        travel_m=float(np.linalg.norm(across[:, :, 3], axis=1).max()),
+        turn_deg=float(np.degrees(Rotation.from_matrix(across[:, :, :3]).magnitude().max())),
         matches=int(tracks.matched.sum()),
         agree=float(agree.mean()),
         worst_frame=int(agree.argmin()) + 1,
@@ -170,14 +184,83 @@ def estimate_exo_motion(
         notes=notes,
         sightings=Sightings(frame=tracks.frame, uv=tracks.uv, off_px=fit.off_px),
     )
-    return replace(depth, depth_m=_mended(depth.depth_m, terms), exo_w2c=poses), found
+    return replace(depth, depth_m=_mended(depth.depth_m, terms)), found
+
+
+def _checked(
+    depth: DepthVideo, tracks: Tracks, given: Tensor, metric: bool
+) -> tuple[DepthVideo, ExoMotion]:
+    """A given path [T, 3, 4], where the corners and their depth bear it out."""
+    across = compose(given, invert(given[0])).numpy()
+    way = np.linalg.norm(across[:, :, 3], axis=1).max()
+    turns, size, notes = bool(way < 1e-6), depth.camera.stored_size, ()
+    scale, doubt = 1.0, None
+    if not metric and not turns:
+        travel, own = (np.linalg.norm(p - p.mean(0)) for p in (across[:, :, 3], tracks.place))
+        scale = float(own / travel)
+    tracks = replace(tracks, rotation=across[:, :, :3], place=across[:, :, 3])
+    if not turns:
+        scale, doubt = _scale(tracks, size, scale)
+    if not metric:
+        place = scale * torch.from_numpy(tracks.place)[..., None]
+        given = torch.cat((torch.from_numpy(tracks.rotation), place), 2)
+        if depth.exo_w2c is not None:
+            given = compose(given, pose_of_frame(depth.exo_w2c.double(), 0))
+        word = (
+            "can't be told: it hardly moves"
+            if doubt is None
+            else f"agrees within {doubt:.1%} over the maps"
+        )
+        notes += () if turns else (f"scale from the depth: x {scale:.4g}; it {word}",)
+        tracks = replace(tracks, place=scale * tracks.place)
+    fit = adjust(tracks, size, turns=turns, held=True)
+    agree, residual = _agree(tracks, fit), float(np.median(fit.off_px))
+    other = metric and doubt is not None and abs(np.log(scale)) > max(SCALE_OFF, 3 * doubt)
+    if agree.mean() < POOR_AGREE or other:
+        raise EgoXInputError(
+            "given path of the exo camera",
+            got=f"{agree.mean():.0%} of the matches agree, residual {residual:.1f} px"
+            + (f", and the depth has {scale:.2f} times its travel" if other else ""),
+            expected="the path of this very clip"
+            + (", in the metres of the depth" if other else ""),
+            fix="give the path of these frames, without a gap, or none: it is estimated then",
+        )
+    return _handed_on(replace(depth, exo_w2c=given), tracks, fit, turns, None, notes)
+
+
+def _scale(tracks: Tracks, size: tuple[int, int], scale: float) -> tuple[float, float | None]:
+    """(by how much a path's travel must be multiplied to fit the depth, how far that may be off;
+    None: it hardly moves), from a first guess."""
+    doubt = None
+    for _ in range(SCALE_ROUNDS):
+        scaled = replace(tracks, place=scale * tracks.place)
+        fit = adjust(scaled, size, turns=False, held=True, sigma=LOOSE)
+        if fit.known.sum() < KNOWN_POINTS:
+            break
+        off = np.log(tracks.depth_m / fit.depth_m)
+        step = _weighted_median(off, fit.known)
+        scale *= float(np.exp(step))
+        of_keys = [
+            _weighted_median(off[at], fit.known[at]) - step
+            for at in (tracks.home == key for key in np.unique(tracks.home))
+        ]
+        doubt = float(np.std(of_keys) / len(of_keys) ** 0.5)
+        if abs(step) < SCALE_DONE:
+            break
+    return scale, doubt
+
+
+def _weighted_median(values: FloatArray, weights: FloatArray) -> float:
+    order = np.argsort(values)
+    total = np.cumsum(weights[order])
+    return float(values[order][np.searchsorted(total, total[-1] / 2)])
 
 
 def _refused(depth: DepthVideo, motion: Motion, why: str) -> tuple[DepthVideo, ExoMotion]:
     """The depth as it came with a word, or an error where a motion was asked for."""
     fix = (
         "give a mask of what moves, use a part of the clip that is sharper and has more to see "
-        "beside the people, or give poses of another program (camera_extrinsics in meta.json)"
+        "beside the people, or give the path of another program (poses_file)"
     )
     if motion != "auto":
         raise EgoXInputError(
@@ -199,30 +282,71 @@ def _lost(tracks: Tracks) -> str:
     return f"frames {longest[0]} to {longest[-1]}"
 
 
-def _turns_alone(
-    tracks: Tracks, turned: Adjusted, moved: Adjusted, depth: DepthVideo
-) -> tuple[bool, tuple[str, ...]]:
-    """Choose between rotations alone and the full motion; a word where that is open."""
-    of_turns, of_moves = (float(np.median(fit.off_px)) for fit in (turned, moved))
-    if of_turns <= AS_MUCH * of_moves + AS_MUCH_PX:
-        return True, ()
+def _choose(
+    tracks: Tracks, turned: Adjusted | None, moved: Adjusted | None, depth: DepthVideo
+) -> tuple[bool, float | None, tuple[str, ...]]:
+    """Choose between rotations alone and the full motion: (rotations, the field of view that they
+    show, words on what is open)."""
+    guess = (
+        "warning: the lens was guessed, and the path is as wrong as the lens: give exo_fov of "
+        "Depth Align",
+    )
+    guess = guess if depth.camera_guessed else ()
+    if turned is None:
+        return False, None, guess
+    of_turns = float(np.median(turned.off_px))
+    of_moves = np.inf if moved is None else float(np.median(moved.off_px))
+    enough = AS_MUCH * of_moves + AS_MUCH_PX
+    turn = np.degrees(Rotation.from_matrix(turned.rotation).magnitude().max())
+    if (
+        turn > LENS_TURN_DEG
+        and depth.camera.lens == "pinhole"
+        and of_turns <= LENS_DOUBT * of_moves
+    ):
+        longer, other = _lens(tracks, turned, depth.camera)
+        if abs(longer) < 0.95 * LENS_RANGE and np.median(other.off_px) <= enough:
+            view = depth.camera.width / 2 / (depth.camera.fx * np.exp([longer, 0.0]))
+            fov, given = np.degrees(2 * np.arctan(view)).tolist()
+            if abs(longer) < LENS_FITS:
+                return True, fov, (f"the lens fits: the turn shows {fov:.0f}° across",)
+            return (
+                True,
+                fov,
+                (
+                    f"warning: the pictures are those of a turn seen {fov:.0f}° across, not "
+                    f"{given:.0f}°: the path is as wrong as the lens: give exo_fov of Depth Align",
+                ),
+            )
+    if of_turns <= enough:
+        return True, None, guess
+    assert moved is not None
     centres = -np.einsum("tji,tj->ti", moved.rotation, moved.place)
     travel = np.linalg.norm(centres, axis=1).max() / np.median(moved.seen_m)
     steps = Rotation.from_matrix(turned.rotation[1:] @ turned.rotation[:-1].transpose(0, 2, 1))
     if travel < steps.magnitude().max() and of_turns <= DOUBTFUL * of_moves:
-        return True, (
-            f"warning: a travel of {travel:.1%} of the distance is no more than a rolling shutter "
-            "looks like: the camera is taken to turn only",
+        return (
+            True,
+            None,
+            (
+                f"warning: a travel of {travel:.1%} of the distance is no more than a rolling shutter "
+                "looks like: the camera is taken to turn only",
+                *guess,
+            ),
         )
     rows = _rows(tracks, moved, depth.depth_m)
     spread = _spread(rows, rows.off, len(moved.rotation))
     if spread > DEPTH_DOUBT:
-        return True, (
-            f"warning: travel would explain the pictures better, but disagrees with the depth by "
-            f"{spread:.0%}: the camera is taken to turn only. A wrong field of view or people who "
-            "fill the picture do that: check the lens, and give a mask of what moves",
+        return (
+            True,
+            None,
+            (
+                f"warning: travel would explain the pictures better, but disagrees with the depth by "
+                f"{spread:.0%}: the camera is taken to turn only. A wrong field of view or people who "
+                "fill the picture do that: check the lens, and give a mask of what moves",
+                *guess,
+            ),
         )
-    return False, ()
+    return False, None, guess
 
 
 def _corner_way(fit: Adjusted, tracks: Tracks, size: tuple[int, int]) -> float:
@@ -239,45 +363,33 @@ def _agree(tracks: Tracks, fit: Adjusted) -> FloatArray:  # [T - 1] of frames 1.
     return share[1:]
 
 
-def _lens(
-    tracks: Tracks, fit: Adjusted, camera: CameraModel, turns: bool
-) -> tuple[float | None, tuple[str, ...]]:
-    """Find a guessed lens's field of view from a turn; the words for it."""
-    guess = (
-        "warning: the lens was guessed, and the path is as wrong as the lens: give exo_fov of "
-        "Depth Align"
-    )
-    turned = np.degrees(Rotation.from_matrix(fit.rotation).magnitude().max())
-    if not turns or turned < LENS_TURN_DEG or camera.lens != "pinhole":
-        return None, (guess,)
-    costs = []
-    for step in LENS_STEPS:
-        scale = np.array([1 / step, 1 / step, 1.0])
-        other = replace(
+def _lens(tracks: Tracks, turned: Adjusted, camera: CameraModel) -> tuple[float, Adjusted]:
+    """(logarithm by which the focal length is longer in the turn that explains most, that turn)."""
+
+    def through(longer: float, tracks: Tracks) -> Adjusted:
+        scale = np.exp(longer)
+        seen = replace(
             tracks,
-            ray=tracks.ray * scale,
-            plane=tracks.plane / step,
-            px=tracks.px * step,
-            rotation=fit.rotation,
+            ray=tracks.ray / [scale, scale, 1.0],
+            plane=tracks.plane / scale,
+            px=tracks.px * scale,
+            rotation=turned.rotation,
         )
-        costs.append(adjust(other, camera.stored_size, turns=True).cost)
-    best = int(np.argmin(costs))
-    if best in (0, len(costs) - 1):
-        return None, (guess,)
-    at = slice(best - 1, best + 2)
-    bend, slope, _ = np.polyfit(np.log(LENS_STEPS[at]), costs[at], 2)
-    focal = camera.fx * float(np.exp(-slope / (2 * bend)))
-    fov = float(np.degrees(2 * np.arctan(camera.width / (2 * focal))))
-    if min(costs) > (1 - LENS_GAIN) * costs[LENS_STEPS.index(1.0)]:
-        return fov, (f"the lens was guessed; the turn shows {fov:.0f}° across, which fits",)
-    return fov, (
-        f"warning: the lens was guessed, and the turn shows {fov:.0f}° across: give that as "
-        "exo_fov of Depth Align",
+        return adjust(seen, camera.stored_size, turns=True)
+
+    names = ("point", "frame", "plane", "uv", "px")
+    few = replace(tracks, **{name: getattr(tracks, name)[::LENS_THINNED] for name in names})
+    best = minimize_scalar(
+        lambda longer: through(longer, few).cost,
+        bounds=(-LENS_RANGE, LENS_RANGE),
+        method="bounded",
+        options={"xatol": 0.005},
     )
+    return float(best.x), through(best.x, tracks)
 
 
 def _between(tracks: Tracks, fit: Adjusted) -> tuple[FloatArray, FloatArray]:
-    """Poses of all frames; lost ones stand between their neighbours."""
+    """[T, 3, 3] and [T, 3, 1] of all frames; lost ones stand between their neighbours."""
     frames = np.arange(len(fit.rotation))
     known = np.setdiff1d(frames, tracks.weak)
     at = frames.clip(known[0], known[-1])
@@ -285,7 +397,7 @@ def _between(tracks: Tracks, fit: Adjusted) -> tuple[FloatArray, FloatArray]:
     centres = -np.einsum("tji,tj->ti", fit.rotation, fit.place)
     centres = np.stack([np.interp(at, known, column[known]) for column in centres.T], 1)
     rotation[known] = fit.rotation[known]
-    return rotation, -np.einsum("tij,tj->ti", rotation, centres)
+    return rotation, -np.einsum("tij,tj->ti", rotation, centres)[..., None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -336,12 +448,12 @@ def _basis(x: FloatArray, y: FloatArray) -> FloatArray:
 
 
 def _mend(
-    rows: _Rows, fit: Adjusted, tracks: Tracks, size: tuple[int, int], turns: bool
+    rows: _Rows, fit: Adjusted, tracks: Tracks, camera: CameraModel, turns: bool
 ) -> tuple[FloatArray, float]:
     """([T, 6] of a polynomial of each map's log depth, what is left of the spread).
 
     Turning says nothing of distance: a point is then as far as all maps have it on average."""
-    basis = _basis(*((rows.uv + 0.5) / size).T)
+    basis = _basis(*((rows.uv + 0.5) / camera.stored_size).T)
     count, points = len(fit.rotation), len(tracks.home)
     terms, off, moved = np.zeros((count, len(TERMS))), rows.off, np.zeros(points)
     often = np.maximum(np.bincount(rows.point, minlength=points), 1)

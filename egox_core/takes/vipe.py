@@ -39,7 +39,7 @@ def read_vipe(path: Path) -> TakeMeta:
     # A link to somewhere else is not followed: the intrinsics' place was allowed, its target's was
     # not.
     extrinsics = (
-        _poses(poses)
+        read_poses(poses)
         if poses.is_file() and poses.resolve().parent == poses.parent.resolve()
         else None
     )
@@ -53,7 +53,7 @@ def read_vipe(path: Path) -> TakeMeta:
     )
 
 
-def _poses(path: Path) -> Tensor:
+def read_poses(path: Path) -> Tensor:
     """w2c [3, 4] of a camera that stood still, else [T, 3, 4]."""
     c2w = validate_w2c(
         _read(path, (4, 4)), f"poses of {path.name}"

@@ -128,7 +128,26 @@ def test_poses_and_depth(kind: str, motion: str, degrees: float, metres: float) 
         base = torch.from_numpy(way("walk")[5])
         placed, _ = estimate_exo_motion(frames, replace(depth, exo_w2c=base))
         assert torch.equal(placed.exo_w2c, compose(mended.exo_w2c, base))
-        assert estimate_exo_motion(frames, placed)[0] is placed  # poses that were given
+        longer = replace(CAMERA, fx=1.1 * FOCAL, fy=1.1 * FOCAL)
+        _, found = estimate_exo_motion(frames, replace(depth, camera=longer))
+        assert found.fov_deg == pytest.approx(56.1, abs=1.0) and "warning: the p" in found.text()
+
+
+def test_a_given_path_is_checked_and_scaled() -> None:
+    frames, depth, _, poses = clip("walk")
+    path = torch.from_numpy(poses)
+    mended, found = estimate_exo_motion(frames, replace(depth, exo_w2c=path))
+    assert mended.exo_w2c is path and found.agree > 0.8 and found.depth_spread < 0.05
+    half = path * torch.tensor([1, 1, 1, 0.5])
+    scaled, found = estimate_exo_motion(frames, depth, "auto", half, False)
+    assert "scale from the depth: x " in found.text()
+    assert off(scaled.exo_w2c, poses)[1] < 0.08
+    for wrong, why in (
+        (half, "times its travel"),
+        (torch.from_numpy(way("dolly")), "% of the mat"),
+    ):
+        with refuses(f"given path of the exo camera: .*{why}.*Fix"):
+            estimate_exo_motion(frames, depth, "auto", wrong)
 
 
 def test_a_rolling_shutter_isnt_taken_for_travel() -> None:

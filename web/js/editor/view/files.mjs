@@ -1,7 +1,7 @@
 // Paths in from files and out to files; the server knows the forms, see egox_core/editor/paths.py.
 import { button, make, select } from "./elements.mjs";
 
-export const FORMS = ["keyframes", "trajectory", "meta", "colmap", "blender"];
+export const FORMS = ["keyframes", "trajectory", "meta", "colmap", "blender", "chan"];
 const MOST_MB = 24;
 
 export class Files {

@@ -1,0 +1,194 @@
+"""Paths of an exo camera from other programs, as files and as values of other packs' sockets."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.spatial.transform import Rotation
+from torch import Tensor
+
+from ..archives import open_zip, read_array
+from ..cameras.model import upright_camera
+from ..errors import NO_NUMBERS, EgoXInputError, intact
+from ..safe_files import atomic_write, read_json, require_file
+from ..trajectory.poses import invert, look_at, validate_w2c
+from ..types import CameraTrajectory, DepthVideo
+from .blender import OPENGL_FROM_OPENCV, opengl_c2w, read_blender
+from .colmap import read_colmap, upright_poses
+from .meta import parse_meta
+from .vipe import MAX_ARRAY_BYTES, read_poses
+
+NUKE_ORDER = "zxy"
+"""Axes about which a camera of Nuke is turned, the first one first (its knob's default)."""
+FORMS = (
+    "images.txt of COLMAP, an npz of ViPE or GVHMR, meta.json, transforms.json, TUM's text, a .chan "
+    "of Nuke, a scene of OmniCam"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExoPath:
+    """A path in a world of its own."""
+
+    w2c: Tensor  # [N, 3, 4] float64, OpenCV axes, of the upright picture
+    metric: bool  # in metres, and in the world of the ego path
+    name: str
+
+    def of(self, depth: DepthVideo) -> Tensor:  # [T, 3, 4]
+        """The poses of the depth's frames: one for each, or one for each of the video.
+
+        Raises:
+            EgoXInputError: fewer.
+        """
+        count, frames = len(depth.depth_m), depth.source_indices
+        if len(self.w2c) == count:
+            return self.w2c
+        if frames is not None and len(self.w2c) > int(frames.max()):
+            return self.w2c[frames]
+        raise EgoXInputError(
+            f"exo path {self.name}",
+            got=f"{len(self.w2c)} poses",
+            expected=f"{count}, the frames in use, or one for each frame of the video",
+            fix="export every frame",
+        )
+
+
+def read_exo_path(path: Path) -> ExoPath:
+    """A path in any of :data:`FORMS`.
+
+    Raises:
+        EgoXInputError: another form, damaged, no rigid poses.
+    """
+    require_file(path, "exo path")
+    if path.suffix.lower() == ".json":
+        return parse_exo_path(read_json(path, "exo path"), path)
+    read = READERS.get(path.suffix.lower())
+    if read is None:
+        raise _unknown(path.name)
+    metric, w2c = read(path)
+    return _path(w2c, metric, path.name)
+
+
+def parse_exo_path(content: object, path: Path) -> ExoPath:
+    """The same from parsed JSON, or from what a socket hands on; ``path`` names it.
+
+    Raises:
+        EgoXInputError: as :func:`read_exo_path`.
+    """
+    if not isinstance(content, Mapping):
+        raise _unknown(path.name)
+    if "R_w2c" in content:
+        return _path(_gvhmr(content), False, path.name)
+    if "cameras" in content and "timeline" in content:
+        return _path(_omnicam(content, path.name), False, path.name)
+    if isinstance(content.get("frames"), list):
+        return _path(read_blender(dict(content), path.name)[1], False, path.name)
+    w2c = parse_meta(content, path).camera_extrinsics
+    if w2c is None:
+        raise _unknown(path.name)
+    return _path(w2c, True, path.name)
+
+
+def write_chan(path: Path, trajectory: CameraTrajectory) -> None:
+    """Write Nuke's form: frame, place, turns in degrees, vertical field of view."""
+    c2w, camera = opengl_c2w(upright_poses(trajectory)).numpy(), upright_camera(trajectory.camera)
+    turns = Rotation.from_matrix(c2w[:, :3, :3]).as_euler(NUKE_ORDER, degrees=True)
+    turns = turns[:, [NUKE_ORDER.index(axis) for axis in "xyz"]]
+    fov = np.full(len(c2w), 2 * math.degrees(math.atan(camera.height / 2 / camera.fy)))
+    rows = np.c_[np.arange(1, len(c2w) + 1), c2w[:, :3, 3], turns, fov]
+    with atomic_write(path) as temporary:
+        np.savetxt(temporary, rows, fmt=["%d", *["%.9g"] * 7])
+
+
+def _unknown(name: str) -> EgoXInputError:
+    return EgoXInputError(
+        "exo path", got=f"{name}, which holds none", expected=FORMS, fix="export it as one of them"
+    )
+
+
+def _path(w2c: object, metric: bool, name: str) -> ExoPath:
+    poses = validate_w2c(w2c, f"exo path {name}")
+    return ExoPath(w2c=poses if poses.ndim == 3 else poses[None], metric=metric, name=name)
+
+
+def _rows(path: Path, *counts: int) -> np.ndarray:  # [N, count]
+    """Lines of a text file as numbers."""
+    with intact(path.name, (ValueError,), expected=f"{counts[0]} numbers per line"):
+        rows = np.loadtxt(io.StringIO(path.read_text(encoding="utf-8")), ndmin=2)
+    if rows.shape[1] not in counts:
+        raise _unknown(path.name)
+    return rows
+
+
+def _text(path: Path) -> tuple[bool, object]:
+    if path.name in ("images.txt", "cameras.txt"):
+        return False, read_colmap(path.parent)[1]
+    rows = _rows(path, 8)  # TUM's: time, place, quaternion
+    with intact(path.name, (ValueError,), expected="time, place and a quaternion per line"):
+        turns = Rotation.from_quat(rows[:, 4:]).as_matrix()
+    return False, invert(torch.from_numpy(np.concatenate([turns, rows[:, 1:4, None]], 2)))
+
+
+def _chan(path: Path) -> tuple[bool, object]:
+    rows = _rows(path, 8, 7)
+    turns = Rotation.from_euler(
+        NUKE_ORDER, rows[:, [4 + "xyz".index(axis) for axis in NUKE_ORDER]], degrees=True
+    ).as_matrix()
+    return False, _from_opengl(turns, rows[:, 1:4])
+
+
+def _npz(path: Path) -> tuple[bool, object]:
+    with open_zip(path, "exo path", MAX_ARRAY_BYTES) as archive:
+        if "R_w2c.npy" in archive.namelist():
+            arrays = {key: read_array(archive, key, path.name) for key in ("R_w2c", "t_w2c")}
+            return False, _gvhmr(arrays)
+    return True, read_poses(path)
+
+
+READERS: Mapping[str, Callable[[Path], tuple[bool, object]]] = {
+    ".txt": _text,
+    ".chan": _chan,
+    ".npz": _npz,
+}
+"""By the end of a file's name: whether the form is in metres, and its w2c."""
+
+
+def _gvhmr(content: Mapping) -> Tensor:
+    with intact("exo path", (*NO_NUMBERS, KeyError, RuntimeError), expected="R_w2c and t_w2c"):
+        turns, places = (
+            torch.tensor(np.array(content[key])).double() for key in ("R_w2c", "t_w2c")
+        )
+        return torch.cat((turns, places[..., None]), -1)
+
+
+def _omnicam(content: Mapping, name: str) -> Tensor:
+    """The active camera's keyframes; between two of them, place, target and roll go evenly."""
+    form = "cameras[].track.keyframes[] with frame, and position, target and roll of a camera"
+    with intact(f"exo path {name}", (*NO_NUMBERS, KeyError, IndexError), expected=form):
+        cameras = content["cameras"]
+        active = content.get("active_camera_id")
+        track = next((c for c in cameras if c["id"] == active), cameras[0])["track"]
+        keys = sorted(track["keyframes"], key=lambda key: key["frame"])
+        states = np.array(
+            [
+                (*k["camera"]["position"], *k["camera"]["target"], k["camera"].get("roll", 0.0))
+                for k in keys
+            ],
+            dtype=float,
+        )
+        at = np.arange(int(track["duration_frames"]))
+        places = [np.interp(at, [key["frame"] for key in keys], column) for column in states.T]
+    up = (0.0, 1.0, 0.0)
+    return torch.stack([look_at(n[:3], n[3:6], up, roll_deg=-n[6]) for n in np.stack(places, 1)])
+
+
+def _from_opengl(turns: np.ndarray, places: np.ndarray) -> Tensor:
+    """w2c [N, 3, 4] of a camera that looks along -z with y up, in its own world."""
+    turned = torch.from_numpy(turns) @ OPENGL_FROM_OPENCV
+    return invert(torch.cat((turned, torch.from_numpy(places)[..., None]), -1))

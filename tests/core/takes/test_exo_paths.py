@@ -1,0 +1,103 @@
+"""Exo paths of other programs, in files written by their public forms."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.transform import Rotation
+
+from egox_core.cameras.presets import preset_camera
+from egox_core.takes.colmap import write_colmap
+from egox_core.takes.exo_paths import parse_exo_path, read_exo_path, write_chan
+from egox_core.trajectory.poses import compose, invert
+from egox_core.types import CameraTrajectory
+from tests.refusals import refuses
+
+N = 5
+TURNS = Rotation.from_rotvec(np.linspace([0.1, -0.2, 0.05], [0.3, 0.4, -0.2], N))  # c2w, OpenCV
+PLACES = np.linspace([0.0, 1.0, -2.0], [0.5, 1.2, 1.0], N)
+
+
+def w2c() -> torch.Tensor:  # [N, 3, 4]
+    return invert(torch.from_numpy(np.concatenate([TURNS.as_matrix(), PLACES[..., None]], 2)))
+
+
+def trajectory() -> CameraTrajectory:
+    camera = preset_camera("pinhole", 64)
+    return CameraTrajectory(w2c=w2c(), camera=camera, times_s=torch.arange(N).double())
+
+
+def colmap(folder: Path) -> Path:
+    write_colmap(folder, trajectory())
+    return folder / "images.txt"
+
+
+def tum(folder: Path) -> Path:
+    np.savetxt(folder / "tum.txt", np.c_[np.arange(N), PLACES, TURNS.as_quat()])
+    return folder / "tum.txt"
+
+
+def vipe(folder: Path) -> Path:
+    matrices = np.tile(np.eye(4, dtype=np.float32), (N, 1, 1))
+    matrices[:, :3, :3], matrices[:, :3, 3] = TURNS.as_matrix(), PLACES
+    np.savez(folder / "vipe.npz", data=matrices, inds=np.arange(N))
+    return folder / "vipe.npz"
+
+
+def gvhmr(folder: Path) -> Path:
+    np.savez(folder / "gvhmr.npz", R_w2c=w2c()[:, :, :3], t_w2c=w2c()[:, :, 3])
+    return folder / "gvhmr.npz"
+
+
+def meta(folder: Path) -> Path:
+    (folder / "meta.json").write_text(json.dumps({"camera_extrinsics": w2c().tolist()}))
+    return folder / "meta.json"
+
+
+def chan(folder: Path) -> Path:
+    write_chan(folder / "nuke.chan", trajectory())
+    return folder / "nuke.chan"
+
+
+def nuke(folder: Path) -> Path:
+    """Turned about z, then x, then y, looking along -z."""
+    y, x, z = (TURNS * Rotation.from_euler("x", 180, degrees=True)).as_euler("YXZ", degrees=True).T
+    np.savetxt(folder / "own.chan", np.c_[np.arange(N), PLACES, x, y, z])
+    return folder / "own.chan"
+
+
+def omnicam(folder: Path) -> Path:
+    """Right-handed with y up: right = forward x up, turned towards up by the roll."""
+    keys = []
+    for turn, place in zip(TURNS.as_matrix(), PLACES, strict=True):
+        right, forward = turn[:, 0], turn[:, 2]
+        level = np.cross(forward, [0, 1, 0]) / np.linalg.norm(np.cross(forward, [0, 1, 0]))
+        roll = np.degrees(np.arctan2(right @ np.cross(level, forward), right @ level))
+        camera = {"position": place.tolist(), "target": (place + forward).tolist(), "roll": roll}
+        keys.append({"frame": len(keys), "camera": camera})
+    track = {"duration_frames": N, "keyframes": keys}
+    scene = {"timeline": {}, "cameras": [{"id": "a", "track": track}], "active_camera_id": "a"}
+    (folder / "scene.json").write_text(json.dumps(scene))
+    return folder / "scene.json"
+
+
+@pytest.mark.parametrize("write", [colmap, tum, vipe, gvhmr, meta, chan, nuke, omnicam])
+def test_a_path_is_read(write, tmp_path: Path) -> None:
+    path = read_exo_path(write(tmp_path))
+    assert path.metric == (write in (vipe, meta))
+    relative = [compose(poses, invert(poses[0])) for poses in (path.w2c, w2c())]
+    assert torch.allclose(*relative, atol=1e-5)
+
+
+def test_what_holds_no_path_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("1 2 3\n")
+    (tmp_path / "b.csv").write_text("")
+    for name in ("a.txt", "b.csv"):
+        with refuses(f"exo path: got {name}.*expected images.txt of COLMAP"):
+            read_exo_path(tmp_path / name)
+    with refuses("exo path"):
+        parse_exo_path({"cameras": [{}], "timeline": {}}, Path("motion_scene"))
