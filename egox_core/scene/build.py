@@ -216,9 +216,8 @@ def build_scene(
             )
             notes += (
                 f"the exo camera is given one pose, but {how}: the static scene smears; put "
-                "Exo Camera Motion after Depth Align, give a pose for every frame "
-                "(camera_extrinsics as T x 3 x 4 in meta.json, ViPE's intrinsics and pose npz), or "
-                "use a part of the clip in which it stands",
+                "Exo Camera Motion after Depth Align (it takes paths of other programs, too), or use a "
+                "part of the clip in which it stands",
             )
         static = clip.lift(
             0, background.depth_m, background.rgb, torch.isfinite(background.depth_m)

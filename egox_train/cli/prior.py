@@ -151,7 +151,6 @@ def render_take(args: argparse.Namespace) -> dict:
     frames = take.read_exo(show)
     lap("load")
     depth, motion = estimate_exo_motion(frames, take.depth, args.exo_motion, progress=show)
-    lap("exo motion")
     scene = build_scene(frames, depth, progress=show)
     lap("scene")
     width, height = take.trajectory.camera.stored_size

@@ -85,21 +85,6 @@ def ego_camera(size: int) -> CameraModel:
     return rescale(EGO_CAMERA, size, size)
 
 
-def carried(
-    rng: np.random.Generator,
-    camera_from_room: np.ndarray,  # [3, 4]
-    target: np.ndarray,  # [3]
-    times_s: np.ndarray,  # [T]
-    size_m: float,
-) -> np.ndarray:  # [T, 3, 4]
-    """Poses of a hand-held camera that wanders at most ``size_m`` about a pose, facing the
-    target."""
-    eye = -camera_from_room[:, :3].T @ camera_from_room[:, 3]
-    path = np.stack([sway(rng, times_s, size=0.5 * size_m) for _ in range(3)], axis=-1)
-    path *= np.minimum(1.0, size_m / np.maximum(np.linalg.norm(path, axis=-1, keepdims=True), 1e-9))
-    return np.stack([look_at(eye + step, target, UP).numpy() for step in path])
-
-
 def handheld(
     rng: np.random.Generator,
     camera_from_room: np.ndarray,  # [3, 4]
@@ -113,8 +98,6 @@ def handheld(
     parts: Iterable[Part],
 ) -> np.ndarray:  # [T, 3, 4]
     """Poses of a camera that is carried or turned; of several ways the one that stays freest."""
-    if path == "wander":
-        return carried(rng, camera_from_room, target, times_s, size_m)
     shake = {"shake": (size_m, turn_deg), "pan": (size_m, 0.0)}.get(path, HAND)
     hand_m, hand = (
         np.stack([sway(rng, times_s, size=s * 3**-0.5, **HAND_S) for _ in range(3)], -1)

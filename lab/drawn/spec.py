@@ -14,7 +14,7 @@ Clutter = Literal["calm", "normal", "busy"]
 Posture = Literal["any", "seated", "standing"]
 Wearer = Literal["usual", "drawn", "surveyed"]
 ExoSide = Literal["front", "behind"]
-ExoPath = Literal["wander", "shake", "pan", "dolly", "walk-around"]
+ExoPath = Literal["shake", "pan", "dolly", "walk-around"]
 
 CHOICES = {
     "texture": ("plain", "soft", "detailed"),
@@ -22,7 +22,7 @@ CHOICES = {
     "posture": ("any", "seated", "standing"),
     "wearer": ("usual", "drawn", "surveyed"),
     "exo_side": ("front", "behind"),
-    "exo_path": ("wander", "shake", "pan", "dolly", "walk-around"),
+    "exo_path": ("shake", "pan", "dolly", "walk-around"),
 }
 
 LATER_OPTIONS = (
@@ -48,6 +48,7 @@ RANGES = {
     "walking": (0, 1.5),
     "object_scale": (0.5, 2.5),
     "exo_views": (1, 4),  # a camera has a quarter of the circle to itself
+    "exo_motion": (0, 1),
     "exo_turn_deg": (0, 60),
 }
 
@@ -82,9 +83,9 @@ class SyntheticSpec:
     # how far the exo camera is carried, metres; 0: it stands, as in all released takes
     exo_motion: float = 0.0
     exo_turn_deg: float = 0.0  # and how far it turns: of a shake, a pan and a walk-around
-    # wander: slowly about its place; shake: in an unsteady hand; pan: turned on the spot; dolly:
+    # shake: in an unsteady hand; pan: turned on the spot; dolly:
     # carried along a line, in a hand; walk-around: about what it looks at, in a hand
-    exo_path: ExoPath = "wander"
+    exo_path: ExoPath = "shake"
     # the lamp wanders and flickers: for training only, since static pixels then change
     moving_light: bool = False
     # sub-rays a side for pixels at an outline; inside surfaces textures are filtered exactly
@@ -105,9 +106,7 @@ class SyntheticSpec:
                 choices,
                 "use one of the named choices",
             )
-        # The camera is kept that far off walls and furniture, not further.
-        way = {"exo_motion": (0, 0.15 if self.exo_path == "wander" else 1)}
-        for name, (least, most) in {**RANGES, **way}.items():
+        for name, (least, most) in RANGES.items():
             value = getattr(self, name)
             if value is not None and not least <= value <= most:
                 raise EgoXInputError(

@@ -18,7 +18,7 @@ SMALL = SyntheticSpec(frames=9, exo_width=176, exo_height=100, ego_size=16, edge
 OPTIONS = (
     {"moving_light": True},
     {"company": True, "walking": 1.2, "posture": "standing"},
-    {"exo_motion": 0.15},
+    {"exo_motion": 0.05},
     {"motion": 3.0, "moving_light": True},
     {"clutter": "calm", "texture": "plain"},
     {"exo_side": "behind", "motion": 2.0},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -13,6 +14,7 @@ import torch
 
 from egox_core.prior.options import PRIOR_PRESETS
 from egox_core.prior.render import iter_ego_prior
+from egox_core.safe_files import read_json, write_json
 from egox_core.scene.build import build_scene
 from egox_core.scene.points import write_ply
 from egox_train.cli.prior import main
@@ -33,6 +35,20 @@ def folder(take, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("takes") / "täke with a space"
     write_take(take, path)
     return path
+
+
+def test_an_exo_camera_in_the_hand(tmp_path, capsys):
+    way = {"exo_path": "dolly", "exo_motion": 0.4, "exo_width": 224, "exo_height": 128}
+    write_take(make_take(replace(SPEC, seed=5, texture="soft", **way)), tmp_path)
+    meta = read_json(tmp_path / "meta.json", "meta")
+    meta["camera_extrinsics"] = meta["camera_extrinsics"][0]  # as of a camera that stands
+    write_json(tmp_path / "meta.json", meta)
+    call = ["--take", str(tmp_path), "--frames", "9", "--size", "64", "--out", str(tmp_path)]
+    assert main(call) == 0
+    motion = read_json(tmp_path / "report.json", "report")["exo_motion"]
+    assert motion["motion"] == "moves" and 0.2 < motion["travel_m"] < 0.5 < motion["agree"]
+    assert main([*call, "--exo-motion", "stands"]) == 0
+    assert "one pose, but" in capsys.readouterr().out
 
 
 def decoded(path: Path) -> np.ndarray:
