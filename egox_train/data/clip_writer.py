@@ -258,6 +258,7 @@ def _write(job: ClipJob, folder: Path, captions: Mapping[str, str], maps: OpenMa
     depth = DepthVideo(depth_m=depth_m, camera=camera, dynamic=dynamic, exo_w2c=_exo_w2c(job))
     depth, scaled = _scaled(job, depth)
     depth, motion = estimate_exo_motion(frames, depth, options.exo_motion)
+    assert depth.exo_w2c is not None
     with atomic_write(folder / DEPTH) as temporary:
         more = {} if dynamic is None else {"dynamic": dynamic.numpy()}
         np.savez_compressed(temporary, depth_m=depth.depth_m.half().numpy(), **more)
