@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from comfy_api.latest import io
 
 from ..egox_core.cameras.model import rescale
 from ..egox_core.cameras.presets import preset_camera
 from ..egox_core.errors import EgoXInputError
-from ..egox_core.file_names import TRUTH
 from ..egox_core.metrics.image import PSNR_CAP_DB
 from ..egox_core.metrics.path_error import PathError, PathViews, path_error, path_views
 from ..egox_core.sizes import PIXELS_PER_LATENT
 from ..egox_core.types import CameraTrajectory, PointCloud
-from ..egox_core.video.reader import read_frames
 from ..egox_core.video.reproject import lens_circle, pinhole_camera, reproject
 from ..egox_core.wan.canvas import ego_half
-from .host.graph import LOADER, Graph, probed, selection_of, this_node, upstream_values
+from .host.graph import this_node, upstream_values
 from .host.progress import host_progress
 from .host.remember import remembered
 from .host.vae import decode_video
-from .host.video import native_video
+from .host.video import native_video, truth_beside
 from .io_types import MADE_OF, EgoXDepth, EgoXScene, EgoXTrajectory
 from .page.editor_data import DEFAULT_PRESET
 from .page.geometry import geometry_data
@@ -165,6 +161,7 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
             for name, label, clip in clips
             if clip is not None
         ]
+        measure = None
         lines = [f"{len(frames)} frames of {frames.shape[2]}x{frames.shape[1]}"]
         fps = None if trajectory is None else clip_fps(trajectory.times_s)
         curve = None
@@ -173,6 +170,7 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
         elif followed is not None:
             lines.append(followed.text())
             if bool(followed.judged.any()):
+                measure = f"{followed.median_deg:.1f}°"
                 angles = [
                     float(a) if known else None
                     for a, known in zip(followed.angle_deg, followed.judged, strict=True)
@@ -181,6 +179,7 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
                 curve = {"label": "off the path", "unit": "°", "values": values}
         if ground_truth is not None and ground_truth.shape[:3] == frames.shape[:3]:
             lines.append(truth_line(frames, ground_truth[..., :3], node))
+            measure = f"{_last_psnr[node][2]:.1f} dB"
         text = "\n".join(lines)
         # Redrawn pictures don't show the ego pixels that the model had.
         geometry = None
@@ -198,33 +197,9 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
                 curve=curve,
                 geometry=geometry,
                 values=upstream_values(prompt, node),
+                measure=measure,
             ),
         )
-
-
-def truth_beside(graph: Graph, size: tuple[int, int]) -> torch.Tensor | None:
-    """The wearer's own video beside the graph's one exo video, [T, H, W, 3] at the frames in use;
-    None without one."""
-    loaders = [node for node, entry in (graph or {}).items() if entry["class_type"] == LOADER]
-    try:  # what doesn't fit here must not cost a sampled video
-        selection = selection_of(graph, loaders[0]) if len(loaders) == 1 else None
-        if selection is None or selection.source_path is None:
-            return None
-        path = selection.source_path.with_name(TRUTH)
-        if not path.is_file():
-            return None
-        info, (height, width) = probed(path), size
-        if (
-            abs(info.fps / selection.source_fps - 1) > 0.001
-            or info.frame_count <= selection.source_indices.max()
-        ):
-            return None
-        chosen = replace(
-            selection, source_size=(info.width, info.height), size=(width, height), resize="crop"
-        )
-        return read_frames(path, info, chosen).float() / 255
-    except EgoXInputError:
-        return None
 
 
 def followed_path(

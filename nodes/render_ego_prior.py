@@ -7,15 +7,20 @@ from dataclasses import replace
 from comfy_api.latest import io
 
 from ..egox_core.cameras.model import rescale
+from ..egox_core.depth.own_take import STRANGE
 from ..egox_core.errors import EgoXInputError
+from ..egox_core.previews.grid import side_by_side
 from ..egox_core.previews.maps import coverage_preview, covered_share, ego_depth_preview
+from ..egox_core.previews.sheets import common_step
 from ..egox_core.prior.options import DYNAMIC_CHOICES, PRIOR_PRESETS, prior_preset
 from ..egox_core.prior.render import ego_depth, render_ego_prior
 from ..egox_core.scene.build import build_scene
 from ..egox_core.takes.exo_camera import lens_text
+from ..egox_core.types import UNTIMED_FPS
 from .host.graph import Graph, check_or_message, inputs_of, linked, this_node
 from .host.progress import host_progress
 from .host.remember import DRAWN_FROM
+from .host.video import temp_video, truth_beside
 from .io_types import EgoXDepth, EgoXScene, EgoXTrajectory
 from .page.geometry import geometry_data
 from .page.previews import Stream, clip_fps, preview_ui
@@ -82,7 +87,7 @@ class EgoXRenderEgoPrior(io.ComfyNode):
                 ),
             ],
             # For check_or_message, and for the node whose λ_g the geometry has
-            hidden=[io.Hidden.unique_id, io.Hidden.prompt],
+            hidden=[io.Hidden.unique_id, io.Hidden.prompt, io.Hidden.extra_pnginfo],
             has_intermediate_output=True,  # a cached run shows its preview again
             is_output_node=True,  # the prior is seen also where the weights behind it are missing
         )
@@ -98,12 +103,11 @@ class EgoXRenderEgoPrior(io.ComfyNode):
         options = prior_preset(preset)
         if dynamic != PRESET:
             options = replace(options, dynamic=dynamic)
-        progress, notes = host_progress(), ()
+        progress = host_progress()
         if scene is None:
             if exo_images is None or depth is None:
                 raise nothing_to_render()
             scene = build_scene(exo_images[..., :3].cpu(), depth, progress=progress)
-            notes = scene.notes  # else Build Scene shows them
         size = trajectory.camera.height
         square = replace(trajectory, camera=rescale(trajectory.camera, size, size))
         prior = render_ego_prior(scene, square, options, progress=progress)
@@ -113,7 +117,7 @@ class EgoXRenderEgoPrior(io.ComfyNode):
             f"{len(prior.rgb)} frames of {size}x{size}, coverage {100 * float(coverage.mean()):.0f} %\n"
             f"exo lens of the scene: {lens_text(scene.exo_camera)}"
         )
-        text = "\n".join((text, *notes))
+        text = "\n".join((text, *scene.notes))
         if not bool(prior.coverage.any()):
             text += (
                 "\nThe camera sees no point of the scene: check pose, world frame and depth scale."
@@ -131,15 +135,24 @@ class EgoXRenderEgoPrior(io.ComfyNode):
         if exo_images is not None:
             streams.append(Stream(name="exo", label="exo", frames=exo_images[..., :3]))
         prompt, node = this_node(cls)
+        fps = clip_fps(trajectory.times_s)
         ui = preview_ui(
             "prior",
             streams,
             text=text,
-            fps=clip_fps(trajectory.times_s),
+            fps=fps,
+            badge="strangeDepth" if STRANGE & set(scene.notes) else None,
             progress=progress,
             curve={"label": "coverage", "unit": "%", "values": covered_share(prior.coverage)},
             geometry=geometry_data(depth, trajectory, exo_images, size, prompt, node),
         )
+        clips = {"exo": exo_images, "prior": prior.rgb, "truth": truth_beside(prompt, (size, size))}
+        clips = {name: clip for name, clip in clips.items() if clip is not None}
+        step = common_step(len(prior.rgb))
+        row = side_by_side(list(clips.values()), list(clips), step, progress)
+        made_by = {**(cls.hidden.extra_pnginfo or {}), "prompt": prompt} if prompt else {}
+        # The host's form, queue and assets show it; "images" would also lie over our player.
+        ui["video"] = [temp_video("prior", row, (fps or UNTIMED_FPS) / step, made_by)]
         return io.NodeOutput(prior.rgb, coverage, depth_picture, ego_depth(prior), ui=ui)
 
 

@@ -61,6 +61,41 @@ def labelled_grid(
     return result
 
 
+def side_by_side(
+    videos: Sequence[Tensor],  # each [T, H, W, 3] 0...1; lengths and sizes may differ
+    labels: Sequence[str],  # one a video
+    step: int = 1,  # every so many frames is taken
+    progress: Progress = no_progress,
+) -> Tensor:
+    """One row of videos, each as high as the last and as wide as its own shape asks for.
+
+    Returns:
+        [T, H, W, 3] float16, T that of the longest over ``step``; H and W even.
+
+    Raises:
+        EgoXInputError: no video, or something that is no video.
+    """
+    check_videos(videos)
+    height = videos[-1].shape[1]
+    strip = label_height(height)
+    widths = [round(video.shape[2] * height / video.shape[1]) for video in videos]
+    wide, high = sum(widths) + GAP * (len(videos) - 1), strip + height
+    canvas = np.full((high + high % 2, wide + wide % 2, 3), GAP_GREY, np.uint8)
+    shown = range(0, max(video.shape[0] for video in videos), step)
+    result = torch.empty((len(shown), *canvas.shape), dtype=torch.float16)
+    for number, t in enumerate(shown):
+        left = 0
+        for video, label, width in zip(videos, labels, widths, strict=True):
+            right = left + width
+            canvas[:strip, left:right] = label_strip(label, width, strip)
+            frame = video[min(t, video.shape[0] - 1)]
+            canvas[strip:high, left:right] = _fitted(frame, width, height)
+            left = right + GAP
+        result[number] = torch.from_numpy(canvas) / 255.0
+        progress(number + 1, len(shown), "side by side")
+    return result
+
+
 def check_videos(videos: Sequence[Tensor]) -> None:
     """Refuse what is no list of videos."""
     if not videos:

@@ -10,6 +10,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from ..depth.own_take import strange_depth
 from ..errors import EgoXInputError, check_choice
 from ..frame_store import drop_pages
 from ..progress import Progress, no_progress
@@ -223,6 +224,8 @@ def build_scene(
             0, background.depth_m, background.rgb, torch.isfinite(background.depth_m)
         )
         moving = FrameMovingPoints(clip, background, options.dynamic)
+    if strange := strange_depth(exo_frames, depth.depth_m):
+        notes += (strange,)
     return PointCloud(
         static=static,
         moving=moving,

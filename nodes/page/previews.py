@@ -69,6 +69,7 @@ def preview_ui(
     | None = None,  # what it was made with (see upstream_values), to tell runs apart
     geometry: dict[str, Any]
     | None = None,  # of geometry_data: a view of weights over the stream "exo"
+    measure: str | None = None,  # how near it came, for a list of runs: "17.3 dB"
     progress: Progress = no_progress,
 ) -> dict[str, Any]:
     """The node's ``ui`` result: the note as text, and what the page needs for the preview."""
@@ -86,6 +87,7 @@ def preview_ui(
         "text": text,
         "badge": badge,
         "values": values or {},
+        "measure": measure,
         "geometry": geometry,
         "run": getattr(get_executing_context(), "prompt_id", None),
     }

@@ -4,7 +4,7 @@ import test from "node:test";
 import { drawCurve } from "../../web/js/previews/draw.mjs";
 import { contain, sideBySide, tableBoxes } from "../../web/js/previews/layout.mjs";
 import { scaleOf } from "../../web/js/previews/plot.mjs";
-import { changes, formOf, runBefore, sameForm } from "../../web/js/previews/runs.mjs";
+import { changes, formOf, runLabel, runsBefore, sameForm } from "../../web/js/previews/runs.mjs";
 import { SheetClip } from "../../web/js/previews/sheets.mjs";
 import { stripPrompt } from "../../web/js/previews/strip.mjs";
 
@@ -62,18 +62,23 @@ test("a plot's scale holds all values, and a constant stays flat", () => {
   assert.deepEqual(scaleOf({ applied: [null], fit: [null] }), [0, 1]);
 });
 
-test("the run before is remembered, a run from the cache is the same run, and each node has its own", () => {
+test("the last eight runs are remembered, a run from the cache is the same run, and each node has its own", () => {
   const kept = new Map();
   const storage = { getItem: (key) => kept.get(key) ?? null, setItem: (key, value) => kept.set(key, value) };
-  const run = (name) => [{ streams: [{ files: [{ filename: name }] }] }];
-  assert.equal(runBefore("a", run("1"), storage), null);
-  assert.equal(runBefore("a", run("1"), storage), null);
-  assert.deepEqual(runBefore("a", run("2"), storage), run("1"));
-  assert.deepEqual(runBefore("a", run("2"), storage), run("1"), "asked again");
-  assert.equal(runBefore("b", run("3"), storage), null);
-  assert.deepEqual(runBefore("a", run("4"), storage), run("2"));
-  for (let i = 0; i < 30; i += 1) runBefore(`other ${i}`, run("5"), storage);
-  assert.equal(runBefore("a", run("6"), storage), null, "long ago");
+  const ego = (name) => ({ name: "ego", files: [{ filename: name }] });
+  const given = (name) => [{ streams: [{ name: "exo", files: [{ filename: "same" }] }, ego(name)], measure: name }];
+  const before = (key, name) => runsBefore(key, given(name), storage).map(([run]) => run.measure);
+  assert.deepEqual(before("a", "1"), []);
+  assert.deepEqual(before("a", "1"), []);
+  assert.deepEqual(before("a", "2"), ["1"]);
+  assert.deepEqual(before("a", "2"), ["1"], "asked again");
+  assert.deepEqual(before("b", "3"), []);
+  for (let i = 3; i < 12; i += 1) before("a", String(i));
+  assert.deepEqual(before("a", "12"), ["11", "10", "9", "8", "7", "6", "5"]);
+  for (let i = 0; i < 30; i += 1) before(`other ${i}`, "5");
+  assert.deepEqual(before("a", "6"), [], "long ago");
+  const values = { 4: { kind: "EgoXWanSampler", values: { lambda_g: 3, seed: 7, sampler: "released" } } };
+  assert.equal(runLabel({ values, measure: "17.3 dB" }), "λ_g 3 · seed 7 · 17.3 dB");
 });
 
 test("what changed between two runs", () => {

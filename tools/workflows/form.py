@@ -58,7 +58,7 @@ ROWS = (
 )
 """All that a form may hold, in its order; a graph has those of which it has the node, where no wire
 gives the value."""
-RESULT = "SaveVideo"
+RESULT, PRIOR = "SaveVideo", "EgoXRenderEgoPrior"
 
 
 def add_form(graph: Graph) -> None:
@@ -91,13 +91,20 @@ def add_form(graph: Graph) -> None:
     if len(rows) > MOST:
         raise ValueError(f"a form of {len(rows)} rows; {MOST} at most")
     # The last one saved is what the graph is for.
-    results = [
+    results: list[int | str] = [
         node.number
         for node in reversed(graph.nodes)
         if not node.mode
         and (
             node.kind == RESULT or node.number in graph.insides and RESULT in kinds_in(graph, node)
         )
+    ]
+    # The host looks for an output by the id that its run has: "6:5" is node 5 in the subgraph of node 6.
+    inner = [(f"{at}:", node) for at, inside in graph.insides.items() for node in inside.nodes]
+    results += [
+        f"{at}{node.number}"
+        for at, node in (*inner, *(("", node) for node in graph.nodes))
+        if node.kind == PRIOR and not node.mode
     ]
     graph.form = {"linearMode": True, "linearData": {"inputs": rows, "outputs": results}}
 

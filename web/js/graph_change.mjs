@@ -52,3 +52,9 @@ export function* nodesOf(graph) {
     if (node.subgraph) yield* nodesOf(node.subgraph);
   }
 }
+
+// What nodes of a kind have in their "file".
+export const filesOf = (app, kind) =>
+  [...nodesOf(app.rootGraph ?? app.graph)]
+    .filter(({ constructor }) => constructor.comfyClass === kind)
+    .map((node) => findWidget(node, "file")?.value);

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from egox_core.previews.grid import GAP, GAP_GREY, label_height, label_strip, labelled_grid
+from egox_core.previews.grid import (
+    GAP,
+    GAP_GREY,
+    label_height,
+    label_strip,
+    labelled_grid,
+    side_by_side,
+)
 from tests.refusals import refuses
 
 
@@ -92,3 +99,12 @@ def test_progress_and_cancel():
 
     with pytest.raises(KeyboardInterrupt):
         labelled_grid([flat(0.5, 3)], [], progress=cancel)
+
+
+def test_a_row_of_videos_is_as_high_as_the_last_and_keeps_shapes():
+    wide, square = flat(1.0, 5, 64, 112), flat(0.5, 3, 32, 32)
+    row = side_by_side([wide, square], ["exo", "prior"], step=2)
+    strip = label_height(32)
+    assert row.shape == (3, strip + 32 + (strip % 2), 56 + GAP + 32, 3)
+    assert (row[:, strip : strip + 32, :56] == 1).all()
+    assert (row[:, strip : strip + 32, 56 + GAP :] - 0.5).abs().max() < 0.01

@@ -17,9 +17,11 @@ export function fitting(context, labels, width) {
   return labels.find((label) => context.measureText(label).width + PADDING <= width) ?? labels.at(-1);
 }
 
-// White on dark, so that it reads on any picture and in any theme.
-export function drawLabel(context, label, x, y, align = "left") {
+// White on dark, so that it reads on any picture and in any theme; cut where there is less room.
+export function drawLabel(context, text, x, y, align = "left", room = Infinity) {
   context.font = FONT;
+  const cuts = Array.from(text, (_, i) => `${text.slice(0, -1 - i)}…`);
+  const label = fitting(context, [text, ...cuts], room);
   const width = context.measureText(label).width + PADDING;
   const left = align === "right" ? x - width : x;
   context.fillStyle = "rgba(0, 0, 0, 0.66)";

@@ -7,6 +7,9 @@ const DIFFERENCE = "difference";
 const STRIP = "strip";
 const GEOMETRY = "geometry";
 const WIPE_STEP = 0.02;
+// Drawn, since not every font has the sign.
+const FULL = `<svg viewBox="0 0 16 16" width="14" fill="none" stroke="currentColor" stroke-width="2">
+  <path d="M6 2H2v4M10 2h4v4M6 14H2v-4M10 14h4v-4"/></svg>`;
 const FACTORS = [1, 2, 4, 8, 16, 32]; // of the difference
 
 export function buildElements(preview, { say }) {
@@ -55,7 +58,7 @@ export function buildElements(preview, { say }) {
     textContent: say("save"),
     title: say("saveWhat"),
   });
-  const full = make("button", "egox-preview-full", { type: "button", textContent: "⛶", title: say("full") });
+  const full = make("button", "egox-preview-full", { type: "button", innerHTML: FULL, title: say("full") });
   time.append(play, trackBox, now, save, full);
   const note = make("div", "egox-preview-note");
   const badge = make("div", "egox-preview-badge", { hidden: true, role: "status" });
@@ -96,7 +99,7 @@ export function buildElements(preview, { say }) {
       bar.hidden = preview.views().length < 2 && items.length < 2 && maker.hidden && alone.hidden;
       item.hidden = items.length < 2;
       fill(item, items, (i) => `${Number(i) + 1} / ${items.length}`, String(preview.item));
-      const names = preview.pictures.map((clip) => clip.name);
+      const choices = new Map(preview.wipeChoices());
       const label = (name) => (preview.clip(name) ? preview.label(preview.clip(name)) : say(name));
       fillTabs(view, preview.views(), label, preview.view, (name) => preview.choose(name));
       const wiping = preview.clips.length > 0 && preview.view === WIPE;
@@ -105,7 +108,7 @@ export function buildElements(preview, { say }) {
         [right, preview.pair?.[1]],
       ]) {
         select.hidden = !wiping;
-        if (wiping) fill(select, names, label, name);
+        if (wiping) fill(select, [...choices.keys()], (key) => choices.get(key), name);
       }
       wipe.hidden = !wiping;
       factor.hidden = !preview.difference || preview.view !== DIFFERENCE;

@@ -1,9 +1,9 @@
 // Ties a preview to its node: a DOM widget that takes the node's results, in classic and in Vue nodes.
 import { Preview } from "./player.mjs";
-import { runBefore } from "./runs.mjs";
+import { runsBefore } from "./runs.mjs";
 import { send } from "./saving.mjs";
 import { makeStrip, minutesOf } from "./strip.mjs";
-import { findWidget, nodesOf, setWidget } from "../graph_change.mjs";
+import { filesOf, findWidget, setWidget } from "../graph_change.mjs";
 import { addElement } from "../node_element.mjs";
 import { sayerOf } from "../page_texts.mjs";
 
@@ -77,11 +77,7 @@ function takePlace(node, slot, widget, widgetId) {
 
 // The exo videos that the page had when a run's results came, by the run's id.
 const clipsOf = new Map();
-const clipsIn = (app) =>
-  [...nodesOf(app.rootGraph ?? app.graph)]
-    .filter(({ constructor }) => constructor.comfyClass === LOADER)
-    .map((node) => findWidget(node, "file")?.value)
-    .join();
+const clipsIn = (app) => filesOf(app, LOADER).join();
 const runOf = (output) => output?.[KEY]?.[0]?.run;
 
 export function showNew(app, node, output) {
@@ -99,8 +95,8 @@ export function showOfClip(app, node, output) {
 function showOutput(node, output) {
   const previews = output?.[KEY];
   if (!previews?.length) return;
-  const before = previews[0].kind === "compare" ? runBefore(keyOf(node), previews) : null;
-  return node.egoxPreview?.showAll(previews, before);
+  const earlier = previews[0].kind === "compare" ? runsBefore(keyOf(node), previews) : [];
+  return node.egoxPreview?.showAll(previews, earlier);
 }
 
 // In the form, whose rows are higher than its window: what a run is for comes into sight.

@@ -3,7 +3,7 @@ import { buildElements } from "./elements.mjs";
 import * as drawing from "./draw.mjs";
 import { contain, LABEL_HEIGHT, LEGEND_HEIGHT, sideBySide } from "./layout.mjs";
 import { drawPlots } from "./plot.mjs";
-import { changes, DifferenceClip, formOf, sameForm } from "./runs.mjs";
+import { changes, DifferenceClip, formOf, runLabel, sameForm } from "./runs.mjs";
 import { pictures } from "./saving.mjs";
 import { cellsOf, loadClips, loadImage } from "./sheets.mjs";
 import { loadGeometry } from "./geometry_view.mjs";
@@ -17,6 +17,7 @@ const STRIP = "strip"; // every λ_g with every LoRA strength
 const GEOMETRY = "geometry"; // the weight of every exo patch for one ego patch
 const LEGEND_MIN_WIDTH = 120; // px: on a smaller picture it would hide too much
 const LEGEND_MIN_HEIGHT = 80;
+const LABEL_GAP = 2; // px
 
 export class Preview {
   // host: say as sayer() makes it; url(file) -> address; zoom(); empty: text key; view() and onView(name): what is
@@ -27,12 +28,13 @@ export class Preview {
   constructor(host) {
     this.host = host;
     this.items = []; // previews of one run: a node that got a list runs once for each of its items
-    this.itemsBefore = []; // those of the run before
+    this.runsBefore = []; // those of the runs before, the last run first
     this.item = 0; // which of them is looked at
     this.clips = [];
+    this.runs = new Map(); // { streams, values, measure } by name: ego is this run, before the one before, run2, ...
     this.before = null; // the clip that the run before gave
-    this.difference = null; // from it, where it has the same form
-    this.changed = []; // values, since that run
+    this.older = []; // clips of those before it, as far as they were looked at
+    this.difference = null; // of this run from the one before, where both have the same form
     this.strip = null; // its clips, one a pair of values
     this.stripShipped = false; // not this graph's own
     this.stripSays = ""; // how the making of one goes
@@ -103,25 +105,29 @@ export class Preview {
   showAll(previews, before) {
     if (previews.length !== this.items.length) this.item = 0;
     this.items = previews;
-    this.itemsBefore = before ?? [];
+    this.runsBefore = before;
     return this.chooseItem(this.item);
   }
 
   chooseItem(item) {
     this.item = item;
-    return this.show(this.items[item], this.itemsBefore[item]);
+    const runs = this.runsBefore.map((run) => run[item]).filter(Boolean);
+    return this.show(
+      this.items[item],
+      runs.filter((run) => !isOther(run, this.items[item])),
+    );
   }
 
   // Takes what nodes/page/previews.py (or the live preview) sent. The last call wins; the old pictures stay until the
   // new ones can be drawn.
-  async show(preview, before) {
+  async show(preview, runs = []) {
     const turn = ++this.turn;
     if (!this.clips.length) this.say(this.host.say("loading"));
     let clips, earlier, geometry;
     try {
       [clips, earlier, geometry] = await Promise.all([
         loadClips(preview.streams, this.host.url),
-        this.loadBefore(before),
+        this.loadRun("before", runs[0]),
         loadGeometry(preview.geometry, this),
       ]);
     } catch {
@@ -133,9 +139,9 @@ export class Preview {
     this.kind = preview.kind;
     this.geometry?.rest();
     this.geometry = geometry;
-    const changed = changes(before?.values, preview.values);
-    const isOther = changed.some(({ kind, name }) => kind === LOADER && name === "file");
-    this.setBefore(isOther ? null : earlier, changed);
+    this.runs = new Map([preview, ...runs].map((run, i) => [["ego", "before"][i] ?? `run${i}`, run]));
+    this.older = [];
+    this.setBefore(earlier);
     this.fps = preview.fps;
     this.run = preview.run;
     this.savingSays = "";
@@ -153,19 +159,17 @@ export class Preview {
   }
 
   // The ego video of an earlier run; null where there was none, or where the server has let its files go.
-  async loadBefore(before) {
-    const ego = before?.streams.filter(({ name }) => name === "ego") ?? [];
-    const [clip] = await loadClips(ego, this.host.url).catch(() => []);
-    return clip ? Object.assign(clip, { name: "before" }) : null;
+  async loadRun(name, run) {
+    const [clip] = await loadClips(run?.streams ?? [], this.host.url).catch(() => []);
+    return clip ? Object.assign(clip, { name }) : null;
   }
 
-  setBefore(before, changed) {
+  setBefore(before) {
     const ego = this.clip("ego");
     const factor = this.difference?.factor;
     this.before = ego && before;
     this.difference = this.before && sameForm(ego, before) ? new DifferenceClip(ego, before).measure() : null;
     if (factor && this.difference) this.difference.factor = factor;
-    this.changed = changed;
   }
 
   // What was shown of a step says no more once the run has ended.
@@ -206,16 +210,31 @@ export class Preview {
   }
 
   label(clip) {
+    if (this.older.includes(clip)) return runLabel(this.runs.get(clip.name));
     return this.host.say(clip.name, { factor: clip.factor }, clip.label);
   }
 
   clip(name) {
-    return this.pictures.find((clip) => clip.name === name);
+    return [...this.pictures, ...this.older].find((clip) => clip.name === name);
   }
 
-  choosePair(pair) {
-    this.pair = pair;
-    this.pairChosen = true;
+  // What may be on a side of the wipe, [name, what it says].
+  wipeChoices() {
+    const names = new Set([...this.pictures.map(({ name }) => name), ...(this.before ? this.runs.keys() : [])]);
+    return [...names].map((name) => {
+      const [clip, run] = [this.clip(name), this.runs.size > 1 && this.runs.get(name)];
+      const said = [clip && !this.older.includes(clip) && this.label(clip), run && runLabel(run)];
+      return [name, said.filter(Boolean).join(" · ")];
+    });
+  }
+
+  async choosePair(pair) {
+    const { runs } = this;
+    for (const name of pair.filter((each) => !this.clip(each))) {
+      const clip = await this.loadRun(name, runs.get(name));
+      if (clip && runs === this.runs) this.older.push(clip);
+    }
+    if (pair.every((name) => this.clip(name))) Object.assign(this, { pair, pairChosen: true });
     this.refresh();
   }
 
@@ -229,12 +248,15 @@ export class Preview {
   about() {
     if (this.view === GEOMETRY) return this.geometry.about();
     if (this.view === STRIP) return this.stripSays || (this.stripShipped ? this.host.say("stripShipped") : "");
-    const shown = this.view === WIPE ? this.pair : [this.view];
-    if (!this.before || !shown.some((name) => ["before", "difference"].includes(name))) return "";
-    const said = this.changed.map(({ kind, name, from, to }) => {
+    const pair = this.view === WIPE ? this.pair : ["before", "ego"];
+    const [from, to] = pair.map((name) => this.runs.get(name) ?? this.runs.get("ego"));
+    const isOfRuns = this.view === WIPE ? from !== to : ["before", "difference"].includes(this.view);
+    if (!this.before || !isOfRuns) return "";
+    const said = changes(from.values, to.values).map(({ kind, name, from, to }) => {
       const [a, b] = [from, to].map((value) => (typeof value === "object" ? "…" : String(value)));
       return `${this.host.inputName(kind, name)} ${a} → ${b}`;
     });
+    if (String([...pair].sort()) !== "before,ego") return said.join(" · ");
     if (!this.difference) {
       const [now, before] = [this.clip("ego"), this.before].map(formOf);
       const values = { frames: now.frames, size: now.size, framesBefore: before.frames, sizeBefore: before.size };
@@ -435,7 +457,7 @@ export class Preview {
       drawing.drawPicture(context, clip, this.number, box);
       const labels = clip.pick ? [`${this.label(clip)}: ${this.host.say("pick")}`] : [];
       const label = drawing.fitting(context, [...labels, this.label(clip)], box[2]);
-      drawing.drawLabel(context, label, box[0], box[1] - LABEL_HEIGHT);
+      drawing.drawLabel(context, label, box[0], box[1] - LABEL_HEIGHT, "left", box[2]);
       const roomy = box[2] >= LEGEND_MIN_WIDTH && box[3] >= LEGEND_MIN_HEIGHT;
       if (clip.legend && roomy) drawing.drawLegendOver(context, clip.legend, box);
     }
@@ -443,14 +465,15 @@ export class Preview {
 
   drawWiped(context, [x, y, w, h]) {
     const pair = this.pair.map((name) => this.clip(name));
+    const half = w / 2 - LABEL_GAP;
     const boxes = pair.map((clip) => contain(clip.width, clip.height, [x, y + LABEL_HEIGHT, w, h - LABEL_HEIGHT]));
     // The wipe runs over what the pictures cover, not over the empty sides of the stage.
     const left = Math.min(boxes[0][0], boxes[1][0]);
     const right = Math.max(...boxes.map((box) => box[0] + box[2]));
     this.wiped = [left, Math.min(boxes[0][1], boxes[1][1]), right - left, Math.max(boxes[0][3], boxes[1][3])];
     drawing.drawWipe(context, ...pair, this.number, boxes, this.wiped, this.wipeAt);
-    drawing.drawLabel(context, this.label(pair[0]), left, this.wiped[1] - LABEL_HEIGHT);
-    drawing.drawLabel(context, this.label(pair[1]), right, this.wiped[1] - LABEL_HEIGHT, "right");
+    drawing.drawLabel(context, this.label(pair[0]), x, y, "left", half);
+    drawing.drawLabel(context, this.label(pair[1]), x + w, y, "right", half);
     this.parts.placeWipe(left + this.wiped[2] * this.wipeAt, this.wipeAt);
   }
 
@@ -504,6 +527,10 @@ export class Preview {
     this.draw();
   }
 }
+
+// Of another video: there is nothing to compare.
+const isOther = (run, now) =>
+  changes(run.values, now.values).some(({ kind, name }) => kind === LOADER && name === "file");
 
 // Sizes a canvas for its place and zoom; null while it isn't shown.
 function fit(canvas, zoom) {

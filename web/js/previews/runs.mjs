@@ -1,22 +1,35 @@
-// A node's run and the one before it. Kept by the tab, since a graph that is loaded makes its nodes anew; the pictures
-// are files of the server, which keeps them until it is started again.
+// A node's last runs. Kept by the tab, since a graph that is loaded makes its nodes anew; the pictures are files of the
+// server, which keeps them until it is started again.
 
-const STORE = "egox_runs";
-const MOST = 8; // nodes
+const STORE = "egox_last_runs";
+const MOST = 8; // nodes, and runs of each
 
-// What the run of a node before this one gave, null where there was none; this one is remembered. A run that came from
-// the server's cache is the same run.
-export function runBefore(key, previews, storage = sessionStorage) {
+// The ego videos of a node's runs before this one, the last run first; this one is remembered. A run that came from the
+// server's cache is the same run.
+export function runsBefore(key, previews, storage = sessionStorage) {
   const kept = new Map(JSON.parse(storage.getItem(STORE) ?? "[]"));
-  let { now = null, before = null } = kept.get(key) ?? {};
-  if (files(now) !== files(previews)) [now, before] = [previews, now];
+  const run = previews.map(({ streams, values, measure }) => ({
+    streams: streams.filter(({ name }) => name === "ego"),
+    values,
+    measure,
+  }));
+  const earlier = (kept.get(key) ?? []).filter((other) => files(other) !== files(run));
   kept.delete(key);
-  kept.set(key, { now, before });
+  kept.set(key, [run, ...earlier].slice(0, MOST));
   storage.setItem(STORE, JSON.stringify([...kept].slice(-MOST)));
-  return before;
+  return earlier.slice(0, MOST - 1);
 }
 
-const files = (previews) => JSON.stringify(previews?.map(({ streams }) => streams.map((stream) => stream.files)));
+const files = (run) => JSON.stringify(run.map(({ streams }) => streams.map((stream) => stream.files)));
+
+// What one tells runs apart by, and how near it came to the truth or its path.
+export function runLabel({ values, measure }) {
+  const of = (wanted) => Object.values(values ?? {}).find((node) => typeof node.values[wanted] === "number");
+  const known = Object.entries({ λ_g: "lambda_g", LoRA: "strength", seed: "seed" }).filter(([, name]) => of(name));
+  return [...known.map(([label, name]) => `${label} ${of(name).values[name]}`), ...(measure ? [measure] : [])].join(
+    " · ",
+  );
+}
 
 // What differs in the values of two runs' nodes, as nodes/host/graph.py tells them: [{ node, kind, name, from, to }].
 export function changes(before, now) {

@@ -22,12 +22,15 @@ const STYLE = `
 .egox-preview select.egox-preview-factor { flex: 0 1 64px; }
 .egox-preview-about { flex: none; max-height: 48px; overflow-y: auto; overflow-wrap: anywhere; user-select: text; }
 .egox-preview button { flex: none; width: 30px; padding: 0; }
+.egox-preview-full svg { vertical-align: middle; }
 .egox-preview button:is(.egox-preview-make, .egox-preview-save, .egox-preview-alone) { width: auto; padding: 0 8px; }
 .egox-preview button:disabled { opacity: 0.5; cursor: default; }
 .egox-preview :is(select, button, input):focus-visible { outline: 2px solid var(--p-primary-color, #4a9eff); }
 .egox-preview-stage { position: relative; flex: 1 1 auto; min-height: 80px;
   background: var(--component-node-widget-background, var(--comfy-input-bg, #222));
   border-radius: 4px; overflow: hidden; touch-action: none; }
+[data-testid="app-mode-widget-item"] .egox-preview { height: auto; }
+[data-testid="app-mode-widget-item"] .egox-preview-stage { min-height: 240px; }
 .egox-preview-stage canvas { position: absolute; inset: 0; width: 100%; height: 100%; }
 .egox-preview-message { position: absolute; inset: 0; display: flex; align-items: center; justify-content: center;
   text-align: center; padding: 12px; color: var(--descrip-text, #999); }

@@ -1,7 +1,7 @@
 // What stands on the node: a button for the user's own files, and a line that says what became of them. They may be
 // dropped anywhere on the node as well, folders too.
 import { button, make } from "../editor/view/elements.mjs";
-import { onChange } from "../graph_change.mjs";
+import { filesOf, onChange } from "../graph_change.mjs";
 import { addRow } from "../node_element.mjs";
 import { postForm } from "../post_form.mjs";
 import { entriesOf, filesIn } from "./folders.mjs";
@@ -42,7 +42,10 @@ export function attachUpload(app, api, node, say) {
       const size = sizeOf(files.map(({ file }) => file));
       tell(say("sending", { size: megabytes(size) }));
       const answer = await send(api, files, size, say);
-      tell(outcome(answer, placeUpload(app, node, answer), say), "success");
+      const placed = placeUpload(app, node, answer);
+      const differ = otherNames(answer.depth, answer.video ?? filesOf(app, LOADER)[0]);
+      const said = outcome(answer, placed, say) + (differ ? ` ${say("otherName", differ)}` : "");
+      tell(said, differ ? "warn" : "success");
     } catch (error) {
       tell(say("failed", { reason: error.message }), "error");
     }
@@ -90,6 +93,18 @@ async function send(api, files, size, say) {
   const body = new FormData();
   for (const { path, file } of files) body.append("file", file, path);
   return postForm(api, UPLOAD, body);
+}
+
+// The two files' names where neither is in the other, but for words that say what the file is.
+function otherNames(...paths) {
+  const [depth, video] = paths.map((path) => path?.split("/").pop());
+  const [a, b] = [depth, video].map((name) =>
+    name
+      ?.toLowerCase()
+      .replace(/\.\w+$/, "")
+      .replace(/depths?|maps?|metric|exo|video|[^\p{L}\d]/gu, ""),
+  );
+  return a && b && !a.includes(b) && !b.includes(a) ? { depth, video } : null;
 }
 
 // In words: what it was, whether its name was taken, and where it went.
