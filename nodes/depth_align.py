@@ -86,7 +86,8 @@ class EgoXDepthAlign(io.ComfyNode):
                 io.Image.Input(
                     "depth_image",
                     optional=True,
-                    tooltip="A grey depth map of any pack, one picture per frame. Used as disparity.",
+                    tooltip="A grey depth map of any pack, one picture per frame. Used as disparity; alone with "
+                    "depth_image_near and depth_image_far.",
                 ),
                 io.Mask.Input(
                     "dynamic_mask",
@@ -114,6 +115,19 @@ class EgoXDepthAlign(io.ComfyNode):
                     default=BRIGHT[0],
                     advanced=True,
                     tooltip="What bright pixels of depth_image mean.",
+                ),
+                *(
+                    io.Float.Input(
+                        f"depth_image_{end}",
+                        default=0.0,
+                        min=0.0,
+                        max=1000.0,
+                        step=0.01,
+                        advanced=True,
+                        tooltip=f"Metres at the {end} end of depth_image's range, which then needs no other "
+                        "depth. 0: not known.",
+                    )
+                    for end in ("near", "far")
                 ),
                 io.Boolean.Input(
                     "exo_moves",
@@ -201,6 +215,8 @@ class EgoXDepthAlign(io.ComfyNode):
         camera_file,
         mode,
         depth_image_bright,
+        depth_image_near,
+        depth_image_far,
         exo_moves,
         trust_map,
         scale_factor,
@@ -220,7 +236,14 @@ class EgoXDepthAlign(io.ComfyNode):
             for name, payload, settings in (
                 ("moge_geometry", moge_geometry, {}),
                 ("da3_geometry", da3_geometry, {"camera_moves": exo_moves}),
-                ("depth_image", depth_image, {"bright": depth_image_bright}),
+                (
+                    "depth_image",
+                    depth_image,
+                    {
+                        "bright": depth_image_bright,
+                        "range_m": (depth_image_near, depth_image_far),
+                    },
+                ),
             )
             if payload is not None
         }
@@ -270,7 +293,8 @@ def check_depth_inputs(graph: Graph, node: str) -> None:
     if isinstance(fov_deg, (int, float)) and fov_deg > 0:
         camera_of_view(1, 1, fov_deg)
     sockets = [name for name in DEPTH_ADAPTERS if linked(graph, node, name) is not None]
-    if sockets and METRIC_SOCKET not in sockets:
+    metric = METRIC_SOCKET in sockets or "depth_image" in sockets and values.get("depth_image_far")
+    if sockets and not metric:
         raise EgoXInputError(
             MISSING_METRIC,
             got=f"no scale from {' and '.join(sockets)} alone",

@@ -16,7 +16,7 @@ from ..egox_core.sizes import (
     latent_frames,
     latent_size,
 )
-from ..egox_core.types import FrameSelection
+from ..egox_core.types import UNTIMED_FPS, FrameSelection
 from ..egox_core.video.audio import Sound, read_sound, trim_sound
 from ..egox_core.video.cuts import refuse_cuts
 from ..egox_core.video.reader import (
@@ -32,6 +32,7 @@ from .host.graph import Graph, check_or_message, inputs_of, selection_of, this_n
 from .host.paths import TAKE_FILES, fingerprint, list_files, resolve
 from .host.progress import host_progress
 from .host.steps import tell_on_node
+from .host.video import native_video
 from .io_types import EgoXFrames
 from .search_words import searched
 
@@ -114,6 +115,21 @@ class EgoXLoadExoVideo(io.ComfyNode):
                     optional=True,
                     tooltip="A video from another node, such as Load Video; used instead of 'file'.",
                 ),
+                io.Image.Input(
+                    "images",
+                    optional=True,
+                    tooltip="A video's frames from another node; used instead of 'file' and 'video'.",
+                ),
+                io.Float.Input(
+                    "images_fps",
+                    default=UNTIMED_FPS,
+                    min=0.01,
+                    max=1000.0,
+                    step=0.01,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Frames a second of 'images'.",
+                ),
             ],
             outputs=[
                 io.Image.Output(display_name="exo_images", tooltip="The exo frames."),
@@ -136,7 +152,7 @@ class EgoXLoadExoVideo(io.ComfyNode):
         return check_or_message(cls, check_video)
 
     @classmethod
-    def fingerprint_inputs(cls, file, video=None, **settings) -> str:
+    def fingerprint_inputs(cls, file, **settings) -> str:
         if not isinstance(file, str):
             return ""
         # Depth and poses beside the video are read by later nodes, which can't see its name before
@@ -147,8 +163,20 @@ class EgoXLoadExoVideo(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, file, start_frame, frame_count, target_fps, resize, width, height, video=None
+        cls,
+        file,
+        start_frame,
+        frame_count,
+        target_fps,
+        resize,
+        width,
+        height,
+        video=None,
+        images=None,
+        images_fps=UNTIMED_FPS,
     ) -> io.NodeOutput:
+        if images is not None:
+            video = native_video(images[..., :3], images_fps)
         options = {
             "start_frame": start_frame,
             "frame_count": frame_count,

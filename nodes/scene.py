@@ -3,7 +3,9 @@ Scenes joins the exo cameras of one event."""
 
 from __future__ import annotations
 
+import torch.nn.functional as F
 from comfy_api.latest import io, ui
+from torch import Tensor
 
 from ..egox_core.depth.resample import with_host_masks
 from ..egox_core.scene.build import MOVING_CHOICES, SceneOptions, build_scene
@@ -11,6 +13,9 @@ from ..egox_core.scene.fusion import fuse_scenes
 from .host.progress import host_progress
 from .io_types import EgoXDepth, EgoXScene
 from .search_words import searched
+
+SAME_SHAPE = 0.01
+"""Difference of width over height up to which frames are resized to the depth's size."""
 
 
 class EgoXBuildScene(io.ComfyNode):
@@ -55,11 +60,21 @@ class EgoXBuildScene(io.ComfyNode):
     def execute(cls, exo_images, depth, moving, dynamic_mask=None, sky_mask=None) -> io.NodeOutput:
         options = SceneOptions(dynamic=moving)
         depth = with_host_masks(depth, dynamic=dynamic_mask, sky=sky_mask)
+        exo_images = at_size(exo_images, *depth.depth_m.shape[1:])
         scene = build_scene(exo_images[..., :3].cpu(), depth, options, progress=host_progress())
         text = (
             f"{len(scene.static):,} static points, {scene.frame_count} frames, frame: {scene.frame}"
         )
         return io.NodeOutput(scene, ui=ui.PreviewText("\n".join([text, *scene.notes])))
+
+
+def at_size(images: Tensor, height: int, width: int) -> Tensor:  # [T, h, w, C] -> [T, H, W, C]
+    """Frames resized to the depth's size where both have one shape, else as they are."""
+    h, w = images.shape[1:3]
+    if (h, w) == (height, width) or abs(w * height / (h * width) - 1) > SAME_SHAPE:
+        return images
+    size = {"size": (height, width), "mode": "bilinear", "antialias": True}
+    return F.interpolate(images.movedim(-1, 1), **size).movedim(1, -1).clamp(0, 1)
 
 
 class EgoXFuseScenes(io.ComfyNode):

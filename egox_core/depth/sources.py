@@ -171,18 +171,27 @@ def image_depth(
     image: Tensor,  # [T, H, W, C] 0...1, grey (all channels alike) or one channel
     bright: Bright = "near",  # what bright pixels mean
     camera: CameraModel | None = None,
+    range_m: tuple[float, float] = (0.0, 0.0),  # of the nearest and the farthest value; 0: unknown
 ) -> DepthSource:
     """A depth picture as disparity of unknown scale and shift, which the alignment's α and β
-    absorb.
+    absorb; where its range is known, as metres.
 
     With bright = far the disparity is 1 - value, because depth packs make such pictures by
     inverting disparity.
 
     Raises:
         EgoXInputError: not [T, H, W, C], a picture in colour (a colour map can't be undone), a flat
-            picture.
+            picture, a range that ends before it begins.
     """
     check_choice("bright of the depth picture", bright, BRIGHT)
+    near, far = range_m
+    if (near or far) and not 0 < near < far:
+        raise EgoXInputError(
+            "range of the depth picture",
+            got=f"{near:g} to {far:g} m",
+            expected="near above 0, far above near; or 0 for both",
+            fix="give metres of the nearest and the farthest value",
+        )
     if image.dim() != 4 or image.shape[-1] not in (1, 3, 4):
         raise EgoXInputError(
             "depth picture",
@@ -211,10 +220,15 @@ def image_depth(
     if bright == "far":
         values = store_frames((1 - frame for frame in values), len(values))
     values, notes = clean_depth(values, "depth picture", zero_is_valid=True)
+    if far:
+        metres = (1 / (1 / far + frame.clamp(0, 1) * (1 / near - 1 / far)) for frame in values)
+        values = store_frames(metres, len(values))
     height, width = values.shape[1:]
     return DepthSource(
         depth=DepthVideo(
-            depth_m=values, camera=camera or guessed_camera(width, height), kind="disparity"
+            depth_m=values,
+            camera=camera or guessed_camera(width, height),
+            kind="metric z" if far else "disparity",
         ),
         name="depth picture",
         camera_known=camera is not None,

@@ -32,6 +32,8 @@ slot]}}}``."""
 LOADER = "EgoXLoadExoVideo"
 SELECTION = ("start_frame", "frame_count", "target_fps", "resize", "width", "height")
 """Its inputs that say which frames."""
+FROM_NODES = ("video", "images")
+"""Its sockets that are used instead of its file."""
 LONGEST_NAME = 1000
 MAX_LOOKUPS = 500
 """Texts of a graph that are looked for on the disk, in some twenty folders each; it has tens."""
@@ -215,7 +217,7 @@ def exo_video(graph: Graph, node_id: str) -> Path | None:
     if (
         loader is None
         or graph[loader].get("class_type") != LOADER
-        or linked(graph, loader, "video") is not None
+        or any(linked(graph, loader, name) for name in FROM_NODES)
     ):
         return None
     name = inputs_of(graph, loader).get("file")
@@ -245,7 +247,8 @@ def selection_of(graph: Graph, loader: str) -> FrameSelection | None:
     """
     values = inputs_of(graph, loader)
     options: dict[str, Any] = {name: values.get(name) for name in SELECTION}
-    if linked(graph, loader, "video") is not None or not isinstance(values.get("file"), str):
+    from_node = any(linked(graph, loader, name) for name in FROM_NODES)
+    if from_node or not isinstance(values.get("file"), str):
         return None
     path = resolve(values["file"], "exo video")
     if not all(isinstance(value, (int, float, str)) for value in options.values()):

@@ -79,6 +79,7 @@ def another_run(page, unpacked) -> None:
     assert run(page)["view"] == "before" and about(page).startswith("λ_g 0 → 5")
     page.load(page.saved())
     assert loaded(page, NODE)["view"] == "before" and about(page).startswith("λ_g 0 → 5")
+    any_two(page)
     page.set_widget("EgoXLoadExoVideo", "frame_count", 1)
     last = run(page)
     assert "frames of this run: 1," in about(page) and "no difference" in about(page), about(page)
@@ -88,6 +89,26 @@ def another_run(page, unpacked) -> None:
     page.set_widget("EgoXLoadExoVideo", "file", "sample/synthetic_room/exo.mp4")
     other = run(page)
     assert "before" not in other["views"] and other["deviation"] > 5
+
+
+def any_two(page) -> None:
+    """The list of runs on both sides of the wipe."""
+    choose_view(page, NODE, "wipe")
+    sides = [part(page, NODE, f"egox-preview-{side}") for side in ("left", "right")]
+    listed = dict(
+        option.split("|")
+        for option in sides[0].evaluate("(list) => [...list].map((o) => `${o.value}|${o.text}`)")
+    )
+    for name, value in (("ego", 5), ("before", 0), ("run2", 3)):
+        assert f"λ_g {value} · LoRA 1 · seed" in listed[name], listed
+        assert listed[name].endswith(("dB", "°")), listed
+    for side, name in zip(sides, ("run2", "before"), strict=True):
+        side.select_option(name)
+    page.page.wait_for_function(
+        "([note, says]) => note.textContent.startsWith(says)",
+        arg=[part(page, NODE, "egox-preview-about").element_handle(), "λ_g 3 → 0"],
+    )
+    choose_view(page, NODE, "before")
 
 
 def test_a_strip_asks_fills_its_cells_can_be_cancelled_and_made_again(open_page, unpacked):

@@ -91,6 +91,12 @@ def test_one_video_with_its_own_depth_makes_the_prior_in_six_clicks(
     page.wait_for_run()
     assert f"{FRAMES} frames of {HEIGHT}x{HEIGHT}" in page.wait_for_node(PRIOR)["text"][0]
     assert not page.evaluate(OURS)
+    (made,) = page.wait_for_node(PRIOR)["video"]
+    middle = page.page.locator(f"video[src*='{made['filename']}']:visible").first
+    middle.wait_for()
+    assert middle.bounding_box()["width"] > 700
+    stage = page.page.get_by_test_id("egox-preview-stage").locator("visible=true").first
+    assert stage.bounding_box()["height"] >= 240
     kinds = {node["class_type"] for node in page.to_prompt().values()}
     assert not kinds & {"MoGeInference", "DA3Inference", "EgoXEstimateHeadPose"}
     choose(page, LOADER, Path(shutil.copy(take / "exo.mp4", tmp_path / "lone.mp4")))

@@ -136,6 +136,12 @@ def test_sockets_without_a_scale_are_refused_before_a_run(pack):
         module.check_depth_inputs(graph, "1")
     inputs["moge_geometry"] = ["2", 0]
     module.check_depth_inputs(graph, "1")
+    del inputs["moge_geometry"], inputs["da3_geometry"]
+    inputs |= {"depth_image": ["2", 0], "depth_image_near": 0, "depth_image_far": 0}
+    with refuses("no scale from depth_image alone"):
+        module.check_depth_inputs(graph, "1")
+    inputs |= {"depth_image_near": 1.0, "depth_image_far": 4.0}
+    module.check_depth_inputs(graph, "1")
 
 
 def test_the_samples_depth_is_refused_for_another_video(run, pack, comfy_host, take):

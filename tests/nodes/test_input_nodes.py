@@ -97,6 +97,8 @@ def test_the_same_frames_from_video_sockets(pack, clip):
         Types.VideoComponents(images=frames, frame_rate=Fraction(20))
     )
     assert load(pack, video=silent)[1] is None
+    alone = load(pack, start_frame=8, target_fps=10.0, images=frames, images_fps=20.0)
+    assert torch.equal(alone[0], images) and alone[2:] == (10.0, alone[3])
 
 
 def test_a_playlist_that_the_host_holds_is_refused(pack, clip, tmp_path):

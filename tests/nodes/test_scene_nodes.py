@@ -29,7 +29,7 @@ def scene(take):
 def render(take, **changes):
     from egox_pack.nodes.render_ego_prior import EgoXRenderEgoPrior
 
-    inputs = dict(trajectory=take.trajectory(), preset="clean", dynamic="preset")
+    inputs = dict(trajectory=take.trajectory(), preset="clean", dynamic="preset", holes="black")
     return EgoXRenderEgoPrior.execute(**{**inputs, **changes}).args
 
 
@@ -71,6 +71,24 @@ def test_what_was_drawn_is_drawn_once(pack, take, scene, monkeypatch):
     monkeypatch.setattr(decode, "path_views", lambda *a, **k: drawn.append(1) or draw(*a, **k))
     first, again = (decode.followed_path(prior * gain, scene, path) for gain in (1.0, 0.5))
     assert drawn == [1] and first.text().startswith("The view follows") and again.step == 1
+
+
+def test_holes_can_be_marked_for_other_models(take, scene):
+    black, coverage, *_ = render(take, scene=scene)
+    marked = render(take, scene=scene, holes="magenta")[0]
+    hole = ~coverage.bool()
+    assert hole.any() and torch.equal(marked[~hole], black[~hole])
+    assert (marked[hole] == marked.new_tensor([1, 0, 1])).all()
+
+
+def test_frames_of_the_depths_shape_are_resized_and_others_refused(take):
+    from egox_pack.nodes.scene import EgoXBuildScene
+
+    half = take.exo_frames()[:, ::2, ::2]
+    scene = EgoXBuildScene.execute(half, take.depth_video(), "auto").args[0]
+    assert scene.exo_camera.stored_size == (128, 64)
+    with refuses("the size of the depth maps"):
+        EgoXBuildScene.execute(half[:, :, :40], take.depth_video(), "auto")
 
 
 def test_dynamic_overrides_the_preset(take, scene):

@@ -597,8 +597,16 @@ SPECS = CARDS | MORE
 
 
 def blueprint_scene_and_prior(graph: Graph) -> Subgraph:
-    """As in the workflows."""
-    return scene_and_prior(graph)[0]
+    """As in the workflows, with sockets for what another graph has."""
+    inside, nodes = scene_and_prior(graph)
+    for name, kind in (
+        ("dynamic_mask", "MASK"),
+        ("depth_image", "IMAGE"),
+        ("moge_geometry", "MOGE_GEOMETRY"),
+        ("da3_geometry", "DA3_GEOMETRY"),
+    ):
+        nodes["depth"].sources[name] = inside.take(name, kind)
+    return inside
 
 
 def blueprint_egox(graph: Graph) -> Subgraph:

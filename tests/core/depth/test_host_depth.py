@@ -174,6 +174,12 @@ def test_pictures_are_disparity_with_bright_near_or_far():
     assert near.depth.kind == "disparity" and torch.isfinite(near.depth.depth_m).all()
     torch.testing.assert_close(near.depth.depth_m, grey[..., 0])
     torch.testing.assert_close(far.depth.depth_m, 1 - grey[..., 0])
+    metres = image_depth(grey, range_m=(1.0, 4.0)).depth
+    assert metres.kind == "metric z"
+    torch.testing.assert_close(metres.depth_m[0, 0, [0, -1]], torch.tensor([4.0, 1.0]))
+    for range_m in ((0.0, 4.0), (4.0, 1.0)):
+        with refuses("range of the depth picture"):
+            image_depth(grey, range_m=range_m)
     with refuses("colour"):
         image_depth(torch.rand(T, H, W, 3))
     with refuses("flat"):
