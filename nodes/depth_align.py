@@ -15,7 +15,7 @@ from ..egox_core.depth.sources import BRIGHT, camera_of_view
 from ..egox_core.depth.trust import with_trust
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.file_names import DEPTH, META
-from ..egox_core.previews.align_plot import plot_report, report_curves
+from ..egox_core.previews.align_plot import plot_report
 from ..egox_core.previews.maps import depth_preview, depth_scale
 from ..egox_core.prior.options import AS_GIVEN, PRESET_GEOMETRY, PRIOR_PRESETS
 from ..egox_core.takes.depth_inputs import check_depth_file, depth_advice, take_depth
@@ -268,10 +268,12 @@ class EgoXDepthAlign(io.ComfyNode):
         picture, plot = depth_preview(depth.depth_m, colours), plot_report(report)
         ui = preview_ui(
             "depth",
-            [Stream(name="depth", label="depth", frames=picture, legend=colours.legend())],
+            [
+                Stream(name="depth", label="depth", frames=picture, legend=colours.legend()),
+                Stream(name="plot", label="plot", frames=plot, max_side=plot.shape[2]),
+            ],
             text=text,
             fps=clip_fps(depth.times_s),
-            plots=report_curves(report),
             badge="lensGuessed" if depth.camera_guessed else None,
             progress=progress,
         )

@@ -97,8 +97,9 @@ class EgoXRenderEgoPrior(io.ComfyNode):
             ],
             # For check_or_message, and for the node whose λ_g the geometry has
             hidden=[io.Hidden.unique_id, io.Hidden.prompt, io.Hidden.extra_pnginfo],
-            has_intermediate_output=True,  # a cached run shows its preview again
-            is_output_node=True,  # the prior is seen also where the weights behind it are missing
+            # The prior is seen also where the weights behind it are missing. Not an intermediate output as
+            # well: the host would give a cached one after the ego video, and its form shows the last.
+            is_output_node=True,
         )
 
     @classmethod

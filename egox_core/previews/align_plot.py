@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any
-
 import cv2
 import numpy as np
 import torch
@@ -44,15 +41,6 @@ def plot_report(report: AlignReport) -> Tensor:  # [1, H, W, 3] float32 0...1
     return torch.from_numpy(canvas).float()[None] / 255
 
 
-def report_curves(report: AlignReport) -> list[dict[str, Any]]:
-    """The panels as numbers, for a page that draws them itself: label, and values per frame, None where
-    there is none."""
-    return [
-        {"label": name, "applied": _listed(applied), "fit": _listed(fit)}
-        for name, applied, fit in _panels(report)
-    ]
-
-
 def _panels(report: AlignReport) -> tuple[tuple[str, Tensor, Tensor], ...]:
     return (
         ("alpha", report.alpha, report.fit_alpha),
@@ -63,10 +51,6 @@ def _panels(report: AlignReport) -> tuple[tuple[str, Tensor, Tensor], ...]:
             100 * report.fit_residual / report.mean_inverse,
         ),
     )
-
-
-def _listed(values: Tensor) -> list[float | None]:
-    return [value if math.isfinite(value) else None for value in values.tolist()]
 
 
 def _panel(

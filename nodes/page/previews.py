@@ -61,9 +61,6 @@ def preview_ui(
     | None = None,  # label, unit, values: one per frame, drawn over the timeline
     mark: dict[str, Any]
     | None = None,  # x, y (px of the picked stream), frame: where the crosshair is
-    plots: Sequence[
-        dict[str, Any]
-    ] = (),  # label, applied and fit (values per frame, None: none): a view of curves
     badge: str | None = None,  # the key of a text of the page: what must not be overlooked
     values: dict[str, dict]
     | None = None,  # what it was made with (see upstream_values), to tell runs apart
@@ -83,7 +80,6 @@ def preview_ui(
         "streams": sent,
         "curve": curve,
         "mark": mark,
-        "plots": list(plots),
         "text": text,
         "badge": badge,
         "values": values or {},
@@ -197,7 +193,6 @@ class LivePreview(StepListener):
             "streams": [stream],
             "curve": None,
             "mark": None,
-            "plots": [],
             "text": "",
         }
 

@@ -96,25 +96,3 @@ def test_decode_shows_what_is_connected(pack, repo_root):
     assert torch.equal(alone.result[0], compared.result[0]), (
         "what is shown beside it changes nothing"
     )
-
-
-def test_curves_hold_the_reports_numbers(pack):
-    """Drawn by the page; what is not a number would be no JSON."""
-    core = {name: model_rig.core(pack, name) for name in ("previews.align_plot", "depth.report")}
-    nan = float("nan")
-    report = core["depth.report"].AlignReport(
-        mode="least squares",
-        alpha=torch.tensor([1.0, 2.0]),
-        beta=torch.tensor([0.0, 0.5]),
-        fit_alpha=torch.tensor([nan, 2.5]),
-        fit_beta=torch.tensor([nan, 0.25]),
-        mean_inverse=torch.tensor([0.5, 0.5]),
-        residual=torch.tensor([nan, 0.0625]),
-        fit_residual=torch.tensor([nan, 0.05]),
-        used_share=torch.ones(2),
-    )
-    alpha, beta, residual = core["previews.align_plot"].report_curves(report)
-    assert (alpha["applied"], alpha["fit"]) == ([1.0, 2.0], [None, 2.5])
-    assert beta["label"] == "beta [1/m]" and residual["applied"] == [None, 12.5]
-    assert residual["fit"][1] == pytest.approx(10.0)
-    json.dumps([alpha, beta, residual], allow_nan=False)

@@ -3,7 +3,6 @@ import assert from "node:assert/strict";
 import test from "node:test";
 import { drawCurve } from "../../web/js/previews/draw.mjs";
 import { contain, sideBySide, tableBoxes } from "../../web/js/previews/layout.mjs";
-import { scaleOf } from "../../web/js/previews/plot.mjs";
 import { changes, formOf, runLabel, runsBefore, sameForm } from "../../web/js/previews/runs.mjs";
 import { SheetClip } from "../../web/js/previews/sheets.mjs";
 import { stripPrompt } from "../../web/js/previews/strip.mjs";
@@ -52,14 +51,6 @@ test("side by side uses the stage: two squares stand above each other on a high 
   const [first, second] = sideBySide([square, square], [0, 0, 100, 400]);
   close(first.box[2], 100);
   assert.ok(second.box[1] > first.box[1]);
-});
-
-test("a plot's scale holds all values, and a constant stays flat", () => {
-  const [low, high] = scaleOf({ applied: [1, null, 3], fit: [null, 5, null] });
-  assert.ok(low < 1 && low > 0.5 && high > 5 && high < 5.5);
-  const [from, to] = scaleOf({ applied: [2, 2.0000001], fit: [] });
-  assert.ok(to - from > 1e-3 && from < 2 && to > 2);
-  assert.deepEqual(scaleOf({ applied: [null], fit: [null] }), [0, 1]);
 });
 
 test("the last eight runs are remembered, a run from the cache is the same run, and each node has its own", () => {

@@ -2,4 +2,4 @@
 
 
 def test_the_modules_own_tests(run_node_tests):
-    assert run_node_tests("previews.test.mjs") >= 11
+    assert run_node_tests("previews.test.mjs") >= 10

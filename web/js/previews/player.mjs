@@ -2,7 +2,6 @@
 import { buildElements } from "./elements.mjs";
 import * as drawing from "./draw.mjs";
 import { contain, LABEL_HEIGHT, LEGEND_HEIGHT, sideBySide } from "./layout.mjs";
-import { drawPlots } from "./plot.mjs";
 import { changes, DifferenceClip, formOf, runLabel, sameForm } from "./runs.mjs";
 import { pictures } from "./saving.mjs";
 import { cellsOf, loadClips, loadImage } from "./sheets.mjs";
@@ -12,7 +11,6 @@ import { LAMBDAS, STRENGTHS } from "./strip.mjs";
 const LOADER = "EgoXLoadExoVideo";
 const SIDE = "side";
 const WIPE = "wipe";
-const PLOT = "plot";
 const STRIP = "strip"; // every λ_g with every LoRA strength
 const GEOMETRY = "geometry"; // the weight of every exo patch for one ego patch
 const LEGEND_MIN_WIDTH = 120; // px: on a smaller picture it would hide too much
@@ -47,7 +45,6 @@ export class Preview {
     this.savingSays = ""; // how the saving goes
     this.curve = null; // over the timeline, { values, unit }
     this.mark = null; // the picked pixel, { x, y, frame }
-    this.plots = null;
     this.number = 0; // shown frame, counted in the sheets
     this.choice = null; // the user's view
     this.pair = null; // names of the wipe's two pictures
@@ -93,12 +90,11 @@ export class Preview {
   // Names of the views that there are now.
   views() {
     const names = this.pictures.map((clip) => clip.name);
-    if (this.plots?.length) names.push(PLOT);
     if (this.geometry) names.push(GEOMETRY);
     const several = [this.clips.length > 1 && SIDE, this.pictures.length > 1 && WIPE].filter(Boolean);
     if (this.host.makeStrip && !this.clips.length) return this.strip ? [STRIP] : [];
     if (this.kind === "compare") return [...several, ...names, ...(this.host.makeStrip ? [STRIP] : [])];
-    return this.kind === "prior" ? [...names, ...several] : [...several, ...names];
+    return ["prior", "depth"].includes(this.kind) ? [...names, ...several] : [...several, ...names];
   }
 
   // One preview for each item that the node ran with; the one that was looked at stays, while there are as many.
@@ -147,7 +143,6 @@ export class Preview {
     this.savingSays = "";
     this.curve = preview.curve;
     this.mark = preview.mark;
-    this.plots = preview.plots;
     this.choice ??= this.host.view();
     this.number = Math.min(this.mark ? Math.round(this.mark.frame / this.step) : this.number, this.count - 1);
     this.setPair();
@@ -426,8 +421,6 @@ export class Preview {
     if (this.view === STRIP) this.drawStrip(context, stage);
     if (this.view === STRIP || !this.clips.length) return;
     if (this.view === WIPE) this.drawWiped(context, stage);
-    else if (this.view === PLOT)
-      drawPlots(context, this.plots, this.number * this.step, stage, this.ink(), this.accent());
     else if (this.view === SIDE) this.drawSide(context, this.clips, stage);
     else if (this.view === GEOMETRY) this.boxes = this.geometry.draw(context, this.number, stage);
     else this.drawOne(context, this.clip(this.view), stage);
