@@ -73,8 +73,9 @@ def at_size(images: Tensor, height: int, width: int) -> Tensor:  # [T, h, w, C] 
     h, w = images.shape[1:3]
     if (h, w) == (height, width) or abs(w * height / (h * width) - 1) > SAME_SHAPE:
         return images
-    size = {"size": (height, width), "mode": "bilinear", "antialias": True}
-    return F.interpolate(images.movedim(-1, 1), **size).movedim(1, -1).clamp(0, 1)
+    channels_first = images.movedim(-1, 1)
+    resized = F.interpolate(channels_first, (height, width), mode="bilinear", antialias=True)
+    return resized.movedim(1, -1).clamp(0, 1)
 
 
 class EgoXFuseScenes(io.ComfyNode):
