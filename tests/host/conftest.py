@@ -53,7 +53,7 @@ def server_base(server) -> BaseDir:
 @pytest.fixture
 def client(server) -> ApiClient:
     """The running server's API; the server must be alive before and after every test."""
-    assert server.is_running() and server.client.is_up(), server.log_tail(60)
+    assert server.is_running() and server.client.version(), server.log_tail(60)
     return server.client
 
 

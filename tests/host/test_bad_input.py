@@ -61,7 +61,7 @@ def check(client: ApiClient, prompt: dict[str, Any], *words: str, before: bool =
         assert word in said, f"{word!r} is not in: {said}"
     assert "EgoXWanSampler" not in ran[:-1], "refused before sampling"
     assert not (before and ran), f"ran first: {ran}"
-    assert client.is_up()
+    assert client.version()  # it still answers, however late
 
 
 def test_wrong_frame_count(client, prompt):
