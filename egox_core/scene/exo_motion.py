@@ -191,6 +191,16 @@ def _checked(
     depth: DepthVideo, tracks: Tracks, given: Tensor, metric: bool
 ) -> tuple[DepthVideo, ExoMotion]:
     """A given path [T, 3, 4], where the corners and their depth bear it out."""
+    if len(tracks.frame) < 3 * len(given):
+        if not metric:
+            raise EgoXInputError(
+                "given path of the exo camera",
+                got="nothing in the pictures that can be followed, to scale it by",
+                expected="corners that stand still",
+                fix="give a path in metres",
+            )
+        note = "warning: nothing in the pictures can be followed: the given path isn't checked"
+        return replace(depth, exo_w2c=given), ExoMotion(motion="moves", notes=(note,))
     across = compose(given, invert(given[0])).numpy()
     way = np.linalg.norm(across[:, :, 3], axis=1).max()
     turns, size, notes = bool(way < 1e-6), depth.camera.stored_size, ()
@@ -223,7 +233,8 @@ def _checked(
             + (f", and the depth has {scale:.2f} times its travel" if other else ""),
             expected="the path of this very clip"
             + (", in the metres of the depth" if other else ""),
-            fix="give the path of these frames, without a gap, or none: it is estimated then",
+            fix="give the path of these very frames, a mask where people fill the picture, or no "
+            "path: it is estimated then",
         )
     return _handed_on(replace(depth, exo_w2c=given), tracks, fit, turns, None, notes)
 

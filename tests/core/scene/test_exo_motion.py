@@ -148,6 +148,11 @@ def test_a_given_path_is_checked_and_scaled() -> None:
     ):
         with refuses(f"given path of the exo camera: .*{why}.*Fix"):
             estimate_exo_motion(frames, depth, "auto", wrong)
+    blank = torch.full_like(frames, 128)
+    kept, found = estimate_exo_motion(blank, depth, "auto", path)
+    assert torch.equal(kept.exo_w2c, path) and "isn't checked" in found.text()
+    with refuses("given path of the exo camera: got nothing"):
+        estimate_exo_motion(blank, depth, "auto", path, False)
 
 
 def test_a_rolling_shutter_isnt_taken_for_travel() -> None:
