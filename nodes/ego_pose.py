@@ -11,6 +11,7 @@ from ..egox_core.cameras.presets import CAMERA_PRESETS, preset_camera
 from ..egox_core.editor.queries import scene_rest
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.file_names import META
+from ..egox_core.scene.viewer import viewer_camera
 from ..egox_core.safe_files import parse_json
 from ..egox_core.sizes import REFERENCE_SIZE
 from ..egox_core.takes.same_take import check_poses_of, mark_of
@@ -131,6 +132,15 @@ class EgoXEgoPoseInput(io.ComfyNode):
                     tooltip="estimated: the path of Estimate Head Pose. The editor begins with it, "
                     "and what you correct there becomes keyframes, which then count.",
                 ),
+                io.Int.Input(
+                    "camera_frame",
+                    default=0,
+                    min=0,
+                    max=4800,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Frame of the output camera_info.",
+                ),
             ],
             outputs=[
                 EgoXTrajectory.Output(
@@ -138,6 +148,10 @@ class EgoXEgoPoseInput(io.ComfyNode):
                 ),
                 io.String.Output(
                     display_name="prompt", tooltip="The take's prompt, where the file holds one."
+                ),
+                io.Load3DCamera.Output(
+                    display_name="camera_info",
+                    tooltip="The ego camera of one frame, for the host's 3-D views of Build Scene's ply.",
                 ),
             ],
             hidden=[io.Hidden.unique_id, io.Hidden.prompt],
@@ -175,6 +189,7 @@ class EgoXEgoPoseInput(io.ComfyNode):
         scene=None,
         exo_images=None,
         estimated=None,
+        camera_frame=0,
     ) -> io.NodeOutput:
         count, size = None if scene is None else scene.frame_count, REFERENCE_SIZE
         if exo_images is not None:
@@ -219,7 +234,8 @@ class EgoXEgoPoseInput(io.ComfyNode):
         graph, node = this_node(cls)
         origin = editor_origin(graph, node) if node in graph else None
         data = editor_data(trajectory, frames, scene, exo_images, node) | {"origin": origin}
-        return io.NodeOutput(trajectory, trajectory.prompt, ui={"egox_pose": [data]})
+        seen = viewer_camera(trajectory, camera_frame)
+        return io.NodeOutput(trajectory, trajectory.prompt, seen, ui={"egox_pose": [data]})
 
 
 def check_poses(graph: Graph, node: str) -> None:

@@ -4,12 +4,13 @@ Scenes joins the exo cameras of one event."""
 from __future__ import annotations
 
 import torch.nn.functional as F
-from comfy_api.latest import io, ui
+from comfy_api.latest import Types, io, ui
 from torch import Tensor
 
 from ..egox_core.depth.resample import with_host_masks
 from ..egox_core.scene.build import MOVING_CHOICES, SceneOptions, build_scene
 from ..egox_core.scene.fusion import fuse_scenes
+from ..egox_core.scene.viewer import viewer_ply
 from .host.progress import host_progress
 from .io_types import EgoXDepth, EgoXScene
 from .search_words import searched
@@ -52,7 +53,12 @@ class EgoXBuildScene(io.ComfyNode):
                 ),
             ],
             outputs=[
-                EgoXScene.Output(display_name="scene", tooltip="The points, for Render Ego Prior.")
+                EgoXScene.Output(display_name="scene", tooltip="The points, for Render Ego Prior."),
+                io.File3DPLY.Output(
+                    display_name="ply",
+                    tooltip="The points of the first frame, for Preview Point Cloud or Save Point Cloud. The "
+                    "exo camera is the origin.",
+                ),
             ],
         )
 
@@ -65,7 +71,11 @@ class EgoXBuildScene(io.ComfyNode):
         text = (
             f"{len(scene.static):,} static points, {scene.frame_count} frames, frame: {scene.frame}"
         )
-        return io.NodeOutput(scene, ui=ui.PreviewText("\n".join([text, *scene.notes])))
+        return io.NodeOutput(
+            scene,
+            Types.File3D(viewer_ply(scene), "ply"),
+            ui=ui.PreviewText("\n".join([text, *scene.notes])),
+        )
 
 
 def at_size(images: Tensor, height: int, width: int) -> Tensor:  # [T, h, w, C] -> [T, H, W, C]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 
 from tests.refusals import refuses
 
@@ -89,6 +91,26 @@ def test_frames_of_the_depths_shape_are_resized_and_others_refused(take):
     assert scene.exo_camera.stored_size == (128, 64)
     with refuses("the size of the depth maps"):
         EgoXBuildScene.execute(half[:, :, :40], take.depth_video(), "auto")
+
+
+def test_viewers_see_what_the_ego_camera_sees(take, scene, read_ply):
+    """In the host's axes: y up, cameras look along -z."""
+    from egox_pack.nodes.ego_pose import EgoXEgoPoseInput
+    from egox_pack.nodes.scene import EgoXBuildScene
+
+    path, flip = take.trajectory(), np.array([1, -1, -1])
+    file = EgoXBuildScene.execute(take.exo_frames(), take.depth_video(), "auto").args[1]
+    xyz, _ = read_ply(file.get_data())
+    defaults = {e.id: e.default for e in EgoXEgoPoseInput.GET_SCHEMA().inputs if not e.optional}
+    seen = EgoXEgoPoseInput.execute(**defaults, base=path, camera_frame=3).args[2]
+    place, target, turn = (
+        np.array(list(seen[name].values())) for name in ("position", "target", "quaternion")
+    )
+    local = Rotation.from_quat(turn).inv().apply(xyz - place) * flip
+    w2c = path.w2c[3].numpy()
+    points = np.concatenate([scene.static.xyz.numpy(), scene.moving[0].xyz.numpy()])
+    np.testing.assert_allclose(local, points @ w2c[:, :3].T + w2c[:, 3], atol=1e-4)
+    np.testing.assert_allclose(Rotation.from_quat(turn).apply([0, 0, -1]), target - place)
 
 
 def test_dynamic_overrides_the_preset(take, scene):

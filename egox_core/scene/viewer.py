@@ -1,0 +1,66 @@
+"""Scene and ego camera as 3-D viewers take them: metres, x right, y up, and the exo camera of frame
+0 in the origin, looking along -z."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from io import BytesIO
+
+import torch
+from scipy.spatial.transform import Rotation
+from torch import Tensor
+
+from ..errors import EgoXInputError
+from ..trajectory.poses import invert, pose_of_frame
+from ..types import CameraTrajectory, PointCloud
+from .points import exo_from_scene, scene_points, write_ply
+
+FLIP = torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64)
+"""From x right, y down, z forward, and back."""
+WIDEST_DEG = 120.0
+"""Of a viewer, which has no fisheye."""
+
+
+def viewer_ply(scene: PointCloud) -> BytesIO:
+    """The scene at frame 0 as a PLY file."""
+    points, pose = scene_points(scene, 0), pose_of_frame(exo_from_scene(scene), 0)
+    seen = (points.xyz.double() @ pose[:, :3].T + pose[:, 3]) * FLIP
+    file = BytesIO()
+    write_ply(replace(points, xyz=seen.float()), file)
+    return file
+
+
+def viewer_camera(trajectory: CameraTrajectory, frame: int) -> dict[str, object]:
+    """The ego camera of a frame as the host's LOAD3D_CAMERA.
+
+    Raises:
+        EgoXInputError: no such frame.
+    """
+    if not 0 <= frame < len(trajectory.w2c):
+        raise EgoXInputError(
+            "frame of the camera",
+            got=frame,
+            expected=f"0 to {len(trajectory.w2c) - 1}",
+            fix="choose a frame of the clip",
+        )
+    ego = invert(trajectory.w2c[frame].double())
+    place, turn = ego[:, 3], ego[:, :3]
+    if trajectory.exo_w2c is not None:
+        pose = pose_of_frame(trajectory.exo_w2c, 0)
+        place, turn = pose[:, :3] @ place + pose[:, 3], pose[:, :3] @ turn
+    place, turn = FLIP * place, FLIP[:, None] * turn * FLIP
+    camera = trajectory.camera
+    return {
+        "position": _axes(place),
+        "target": _axes(place - turn[:, 2]),
+        "quaternion": _axes(torch.from_numpy(Rotation.from_matrix(turn.numpy()).as_quat())),
+        "zoom": 1,
+        "cameraType": "perspective",
+        "fov": min(WIDEST_DEG, math.degrees(camera.height / camera.fy)),
+        "aspect": camera.width / camera.height,
+    }
+
+
+def _axes(values: Tensor) -> dict[str, float]:
+    return dict(zip("xyzw", values.tolist(), strict=False))
