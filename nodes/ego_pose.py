@@ -11,8 +11,8 @@ from ..egox_core.cameras.presets import CAMERA_PRESETS, preset_camera
 from ..egox_core.editor.queries import scene_rest
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.file_names import META
-from ..egox_core.scene.viewer import viewer_camera
 from ..egox_core.safe_files import parse_json
+from ..egox_core.scene.viewer import viewer_camera
 from ..egox_core.sizes import REFERENCE_SIZE
 from ..egox_core.takes.same_take import check_poses_of, mark_of
 from ..egox_core.takes.trajectory_files import read_trajectory

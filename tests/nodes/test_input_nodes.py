@@ -217,7 +217,7 @@ def meta(clip) -> list:
 
 def test_poses_follow_the_loaded_frames(pack, meta):
     frames = load(pack, start_frame=8, target_fps=10.0)[3]
-    trajectory, prompt = pose_node(pack, frames=frames)
+    trajectory, prompt, _ = pose_node(pack, frames=frames)
     assert prompt == "a corridor" and trajectory.camera.stored_size == (48, 48)
     assert trajectory.w2c[:, 2, 3].tolist() == pytest.approx([i / 10 for i in range(8, 33, 2)])
     assert pose_node(pack, exo_images=torch.zeros(9, 8, 8, 3))[0].w2c.shape == (9, 3, 4)
