@@ -76,6 +76,11 @@ def checked_scale(scale: float) -> float:
     return scale
 
 
+HEAD_KEYPOINTS = "head keypoints"
+"""Source of poses that were estimated on this very depth, from the head's alone. What the trunk says besides isn't the
+metres, but it brings both together where the model melts the head into what is behind it."""
+
+
 def with_scale(
     depth: DepthVideo,
     source: ScaleSource | float,
@@ -107,7 +112,7 @@ def with_scale(
                 expected="the wearer's measured poses",
                 fix="use scale as is, or give a number",
             )
-        if pose_source:
+        if pose_source and (pose_source, source) != (HEAD_KEYPOINTS, "wearer where seen"):
             raise EgoXInputError(
                 "scale from the wearer",
                 got=f"poses from the {pose_source}, which were made on this "

@@ -1,4 +1,4 @@
-"""Evidence per frame about the head, in world axes: viewing rays of its points, the surface there, the shoulders."""
+"""Evidence per frame about the head, in world axes: viewing rays of its points and the surface there."""
 
 from __future__ import annotations
 
@@ -16,14 +16,12 @@ from .head_points import HeadPoints
 from .head_template import (
     BITRAGION,
     EAR_BACK,
-    EYES_OVER_SHOULDERS,
     HEAD_CENTRE,
     HEAD_HALF,
     HEAD_POINTS,
     INTERPUPILLARY,
     NOSE_FORWARD,
     POINTS,
-    SHOULDER_DEPTH,
     SHOULDERS,
     row_medians,
     unit,
@@ -34,10 +32,10 @@ POINT_M, POINT_PX = 0.006, 0.5
 PATCH_M = 0.015  # half side of the patch of surface round a point
 SURFACE_M = 0.025  # of the surface at the points against the points themselves, all together: hair, the nose's flank
 HEAD_SURFACE_M = 0.03  # of the head's middle against an ellipsoid
-SHOULDER_M = 0.05  # of a shoulder's distance, from the skin
 WALL_RATIO = 1.35  # a surface so much further than the head's size says is what stands behind it
 HEAD_DEPTH_M = 0.2  # a surface so far behind that at another point of the head is not the head's
 LEAST_PATCH_PX = 1.0
+SIZE_FRAMES = 24  # before and after, over which a head's apparent size is told
 STRAY_M, STRAY_FRAMES = (
     0.3,
     5,
@@ -55,8 +53,6 @@ class Evidence:
     )  # [T, P] radians, standard deviation of a ray, infinite where the point is not seen
     scores: np.ndarray  # [T, P] 0...1 of the detector, 0 where the point is not seen
     reach: np.ndarray  # [T, P] metres along the ray to the surface there
-    shoulders: np.ndarray  # [T, 3] the middle between the shoulder joints
-    shoulders_sigma: np.ndarray  # [T] metres along the ray, infinite where there are none
     middle: np.ndarray  # [T] metres along the ray through the head's middle to its surface
     up: np.ndarray  # [3] unit
     up_known: bool  # by the world's axes, not just by the exo camera
@@ -65,11 +61,6 @@ class Evidence:
     def seen(self) -> np.ndarray:  # [T, P] bool
         """Mask of the head's points that are seen."""
         return np.isfinite(self.sigma)
-
-    @property
-    def over_shoulders(self) -> np.ndarray:  # [T, 3]
-        """Place of the eyes by the shoulders; anywhere where there are none."""
-        return np.nan_to_num(self.shoulders) + EYES_OVER_SHOULDERS * self.up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,24 +171,20 @@ def gather(points: HeadPoints, view: ExoView) -> tuple[Evidence, np.ndarray]:
     )
     guess = rough_distance(world_rays, seen)
     seen &= ~strays(origin, world_rays * guess[:, None, None], seen)[:, None]
+    heads = slice(len(HEAD_POINTS))
+    seen, pixel, scores = seen[:, heads], pixel[:, heads], points.scores[:, heads].numpy()
     reach = np.full(seen.shape, np.nan)
     if view.depth_m is not None:
         for t, point in zip(*np.nonzero(seen), strict=True):
             radius = PATCH_M / max(guess[t], 0.3) / pixel[t, point]
             reach[t, point] = surface_reach(view, int(t), points.uv[t, point].numpy(), radius)
-    heads = len(HEAD_POINTS)
-    scores = points.scores.numpy()
     sigma = np.hypot(POINT_M / guess[:, None], POINT_PX * pixel) / np.clip(scores, 0.1, 1.0)
-    sigma = np.where(seen, sigma, np.inf)[:, :heads]
-    shoulders, spread = _shoulders(origin, world_rays, seen, reach, guess)
     evidence = Evidence(
         origin=origin,
-        rays=world_rays[:, :heads],
-        sigma=sigma,
-        reach=reach[:, :heads],
-        scores=np.where(seen, np.clip(scores, 0, 1), 0.0)[:, :heads],
-        shoulders=shoulders,
-        shoulders_sigma=spread,
+        rays=world_rays[:, heads],
+        sigma=np.where(seen, sigma, np.inf),
+        reach=reach,
+        scores=np.where(seen, np.clip(scores, 0, 1), 0.0),
         middle=np.full(count, np.nan),
         up=up,
         up_known=up_known,
@@ -239,8 +226,8 @@ LENGTHS = {  # between points, metres
 def rough_distance(rays: np.ndarray, seen: np.ndarray) -> np.ndarray:
     """[T] metres: from the size at which the points appear; between frames that tell nothing, of those that do.
 
-    A head turns its lengths away from the camera, so the nearest answer counts; the median over half a second or so
-    takes out what single detections are off by.
+    A head turns its lengths away from the camera, so the nearest answer counts; the median over a second or so before
+    and after takes out profiles, in which hidden points are made up, and what single detections are off by.
     """
     nearest = np.full(len(rays), np.nan)
     for (first, second), length in LENGTHS.items():
@@ -254,7 +241,8 @@ def rough_distance(rays: np.ndarray, seen: np.ndarray) -> np.ndarray:
             if length > INTERPUPILLARY
             else np.where(np.isfinite(nearest), nearest, far)
         )
-    return _filled(row_medians(sliding_window_view(np.pad(nearest, 6, constant_values=np.nan), 13)))
+    wide = np.pad(nearest, SIZE_FRAMES, constant_values=np.nan)
+    return _filled(row_medians(sliding_window_view(wide, 2 * SIZE_FRAMES + 1)))
 
 
 def _filled(values: np.ndarray) -> np.ndarray:
@@ -266,36 +254,8 @@ def _filled(values: np.ndarray) -> np.ndarray:
     )
 
 
-def _shoulders(
-    origin: np.ndarray,
-    rays: np.ndarray,
-    seen: np.ndarray,
-    reach: np.ndarray,
-    guess: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
-    """(middle of the joints [T, 3], its standard deviation along the ray [T])."""
-    count = len(rays)
-    neck, right, left = (POINTS.index(name) for name in ("neck", "right_shoulder", "left_shoulder"))
-    middle, spread = np.full((count, 3), np.nan), np.full(count, np.inf)
-    for t in range(count):
-        places = {}
-        for point in (neck, right, left):
-            if not seen[t, point]:
-                continue
-            far, sigma = guess[t], 0.25 * guess[t]
-            if np.isfinite(reach[t, point]):
-                far, sigma = reach[t, point] + SHOULDER_DEPTH, SHOULDER_M
-            places[point] = origin[t] + far * rays[t, point], sigma
-        if right in places and left in places:
-            middle[t] = (places[right][0] + places[left][0]) / 2
-            spread[t] = max(places[right][1], places[left][1])
-        elif neck in places:
-            middle[t], spread[t] = places[neck]
-    return middle, spread
-
-
 def with_middle(
-    evidence: Evidence, view: ExoView, rotation: np.ndarray, place: np.ndarray
+    view: ExoView, evidence: Evidence, rotation: np.ndarray, place: np.ndarray
 ) -> Evidence:
     """The surface at the head's middle, looked up where the head is taken to be.
 
@@ -332,11 +292,7 @@ def without_wall(evidence: Evidence, size_distance: np.ndarray) -> tuple[Evidenc
     wall = has & (near > WALL_RATIO * size_distance)
     behind = wall[:, None] | (evidence.reach > near[:, None] + HEAD_DEPTH_M)
     return (
-        replace(
-            evidence,
-            reach=np.where(behind, np.nan, evidence.reach),
-            shoulders_sigma=np.where(wall, np.inf, evidence.shoulders_sigma),
-        ),
+        replace(evidence, reach=np.where(behind, np.nan, evidence.reach)),
         int(wall.sum()),
         int(has.sum()),
     )

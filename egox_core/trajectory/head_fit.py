@@ -1,7 +1,7 @@
-"""The head's way through a shot: all frames, the head's own lengths and the errors' size fitted together.
+"""The head's way through a clip: all frames, the head's own lengths and the errors' size fitted together.
 
 What is minimised: distances of the rigid head's points from their rays and from the surface there, how heads are held
-over shoulders and against gravity, and accelerations. The last make it a smoother: gaps
+against gravity, and accelerations. The last make it a smoother: gaps
 close and noise goes, and since every frame sees all others, before and after alike, nothing lags. It is the estimate
 that a Rauch-Tung-Striebel smoother of the same model gives, and works with several clips' worth of frames since the
 normal equations are a narrow band.
@@ -18,7 +18,6 @@ from scipy.spatial.transform import Rotation
 from .head_evidence import HEAD_SURFACE_M, SURFACE_M, Evidence
 from .head_search import (
     DISTANCE_SHARE,
-    NECK_SIGMA_M,
     PITCH_SIGMA_DEG,
     ROLL_SIGMA_DEG,
     UNKNOWN_UP_DEG,
@@ -57,10 +56,9 @@ def fit(
     place: np.ndarray,
     distance: np.ndarray,
     times_s: np.ndarray,
-    *,
     refresh: Callable[[Evidence, np.ndarray, np.ndarray], Evidence] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Fit one shot: (rotation [T, 3, 3] world_from_head, place [T, 3] between the eyes, world).
+    """Fit all frames: (rotation [T, 3, 3] world_from_head, place [T, 3] between the eyes, world).
 
     Args:
         rotation, place: a first answer, [T, 3, 3] and [T, 3].
@@ -111,19 +109,8 @@ class _Model:
         # surface an observation of its own, the head would turn until points and middle agree with it.
         self.depth_habit = habit(self.has.any(1) | self.middle)
         self.middle_reach = np.nan_to_num(evidence.middle)
-        self.over = evidence.over_shoulders
-        toward = unit(np.nan_to_num(evidence.shoulders - evidence.origin))
-        # Along the ray the shoulders' own distance comes in, across it only how a head sits.
-        lateral = np.eye(3) - toward[:, :, None] * toward[:, None]
-        self.over_weight = (
-            lateral / NECK_SIGMA_M
-            + toward[:, :, None]
-            * toward[:, None]
-            / np.hypot(NECK_SIGMA_M, evidence.shoulders_sigma)[:, None, None]
-        )
         tilt = 0.0 if evidence.up_known else UNKNOWN_UP_DEG
         self.distance = distance
-        self.neck_habit = habit(np.isfinite(evidence.shoulders_sigma))
         self.pitch = np.radians(np.hypot(PITCH_SIGMA_DEG, tilt))
         self.roll = np.radians(np.hypot(ROLL_SIGMA_DEG, tilt))
 
@@ -155,10 +142,7 @@ class _Model:
         parts.append(self.depth_habit * off[:, None] / HEAD_SURFACE_M)
         robust = sum(p.shape[1] for p in parts)
         off = np.linalg.norm(from_camera, axis=-1) - self.distance
-        parts += [
-            (off * self.far_weight)[:, None],
-            self.neck_habit * np.einsum("tij,tj->ti", self.over_weight, place - self.over),
-        ]
+        parts.append((off * self.far_weight)[:, None])
         pitch = np.arcsin(np.clip(rotation[..., 2] @ e.up, -1, 1)) - np.radians(NORMAL_GAZE_DEG)
         roll = np.arcsin(np.clip(rotation[..., 0] @ e.up, -1, 1))
         parts.append(self.habit * np.stack([pitch / self.pitch, roll / self.roll], axis=-1))

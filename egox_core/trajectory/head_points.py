@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import EgoXInputError
-from .head_template import POINTS
+from .head_template import HEAD_POINTS, POINTS
 
 MIN_SCORE = 0.1
 """Points with a lower score are guesses of the detector and count as not seen."""
@@ -86,11 +86,11 @@ def check_points(points: HeadPoints, count: int, size: tuple[int, int]) -> HeadP
             )
         points = points.resized(size)
     seen = points.seen
-    if not bool(seen.any()):
+    if not bool(seen[:, : len(HEAD_POINTS)].any()):
         raise EgoXInputError(
             points.source,
             got="no person in any frame",
-            expected="eyes, ears, nose, neck or shoulders of the wearer in some frames",
+            expected="eyes, ears or nose of the wearer in some frames",
             fix="lower the detector's threshold, look at "
             "its picture, or place the head in the pose editor",
         )

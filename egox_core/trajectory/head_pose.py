@@ -1,13 +1,14 @@
 """Head poses from points that a detector saw, the exo camera, depth and a mask: the whole way, and what it rests on.
 
-With a face the rigid head is fitted to it; from behind the ears, neck and shoulders tell where the head is, and habit
-and gravity how it is held.
+With a face the rigid head is fitted to it; from behind the ears tell where the head is, and habit and gravity how it
+is held.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from ..types import UNTIMED_FPS
 from .head_evidence import Evidence, ExoView, camera_poses, gather, with_middle, without_wall
 from .head_fit import fit
 from .head_points import HeadPoints, check_points
-from .head_search import FirstAnswer, search
+from .head_search import search
 from .head_solid import bent_to, ray_turns, solid_heads
 from .head_template import (
     FACE_POINTS,
@@ -29,7 +30,6 @@ from .head_template import (
     placed_points,
     row_medians,
     turned_shares,
-    unit,
 )
 
 SEEN = {
@@ -41,7 +41,6 @@ SEEN = {
 """The grounds of a frame's pose, in words: no score of a detector tells good frames from bad."""
 GUESSED = ("unclear", "nobody")
 SMALL_PX = 24.0  # height of a head, vertex to chin, of which no detector sees a turn; judged
-JUMP_M = 0.6  # across the ray between two frames: no head moves so, the picture was cut or the person changed
 # of the frames in which depth lies far behind the head: then it is not the wearer's
 WALL_SHARE = 0.5
 HEIGHT_SPAN_M = (0.25, 30.0)  # distances of a wearer from the camera
@@ -86,13 +85,12 @@ def estimate_head(
     mask: Tensor | None = None,  # [T, H, W] bool, the wearer
     times_s: Tensor | None = None,  # [T] seconds; None: 30 frames a second
     up: Sequence[float] | None = None,  # x, y, z of the world; None: from the exo camera
-    cuts: Sequence[int] = (),  # first frames of new shots
 ) -> HeadPath:
     """The head in every frame; never a frame without an answer.
 
     Raises:
-        EgoXInputError: nobody in any frame; points, depth, mask or poses of another size or number of frames; a cut
-            outside the clip; times that do not rise.
+        EgoXInputError: nobody in any frame; points, depth, mask or poses of another size or number of frames; times
+            that do not rise.
     """
     width, height = camera.stored_size
     count = len(points.uv)
@@ -109,26 +107,17 @@ def estimate_head(
     notes: list[str] = []
     view = ExoView(camera=camera, exo_w2c=exo_w2c, depth_m=depth_m, mask=mask, up=up)
     evidence, distance = _evidence(points, view, notes)
-    shots = parted(count, cuts)
     solid, solid_place = _solid(points, evidence, view)
     if np.isfinite(solid).all() and np.isfinite(solid_place).all():
         return _path(points, evidence, camera, solid, solid_place, solid, notes)
-    first = search(evidence, distance, shots, times)
-    jumps = _jumps(first, evidence, shots)
-    if jumps:
-        notes.append(
-            f"the person jumps at frame {', '.join(map(str, jumps))}: taken as a cut, nothing is smoothed "
-            "across it"
-        )
-        shots = parted(count, (*cuts, *jumps))
-        first = search(evidence, distance, shots, times)
-    rotation, place = _fit_shots(evidence, view, first, distance, times, shots, notes)
-    for begin, end in shots:
-        part = slice(begin, end)
-        rotation[part], place[part] = bent_to(
-            rotation[part], place[part], solid[part], solid_place[part]
-        )
-    return _path(points, evidence, camera, rotation, place, solid, notes)
+    refresh = partial(with_middle, view) if np.isfinite(evidence.reach).any() else None
+    rotation, place = fit(evidence, *search(evidence, distance, times), distance, times, refresh)
+    longest = np.diff(_runs(~evidence.seen.any(1))).max(initial=0)
+    if longest > 1.0 / max(np.median(np.diff(times)), 1e-3):
+        notes.append(f"the person is out of sight for {longest} frames in a row: bridged")
+    return _path(
+        points, evidence, camera, *bent_to(rotation, place, solid, solid_place), solid, notes
+    )
 
 
 def _path(
@@ -202,24 +191,6 @@ def _times(times_s: Tensor | None, count: int) -> np.ndarray:
     return times
 
 
-def parted(count: int, cuts: Sequence[int]) -> list[tuple[int, int]]:
-    """(first frame, end) of each shot of a clip.
-
-    Raises:
-        EgoXInputError: a cut outside the clip.
-    """
-    firsts = {int(cut) for cut in cuts}
-    if any(not 0 <= first < count for first in firsts):
-        raise EgoXInputError(
-            "cuts",
-            got=list(cuts),
-            expected=f"frames between 1 and {count - 1}",
-            fix="number the frames in use from 0",
-        )
-    borders = sorted({0, count, *firsts})
-    return list(zip(borders[:-1], borders[1:], strict=True))
-
-
 def _evidence(points: HeadPoints, view: ExoView, notes: list[str]) -> tuple[Evidence, np.ndarray]:
     """(what the frames say, the head's distance by its size [T])."""
     evidence, distance = gather(points, view)
@@ -257,67 +228,6 @@ def _evidence(points: HeadPoints, view: ExoView, notes: list[str]) -> tuple[Evid
     return trusted, distance
 
 
-def _jumps(first: FirstAnswer, evidence: Evidence, shots: list[tuple[int, int]]) -> list[int]:
-    """Frames at which the head jumps across the picture and stays: cuts that nobody told of."""
-    begins = {begin for begin, _ in shots}
-    seen = np.nonzero(evidence.seen.any(1) | np.isfinite(evidence.shoulders_sigma))[0]
-    result = []
-    for i in range(1, len(seen)):
-        now, before = seen[i], seen[i - 1]
-        if now in begins or now - before > 2:
-            continue
-        ray = unit(first.place[now] - evidence.origin[now])
-
-        def apart(a: int, b: int, ray: np.ndarray = ray) -> float:
-            step = first.place[a] - first.place[b]
-            return float(np.linalg.norm(step - (step @ ray) * ray))
-
-        later, earlier = seen[min(i + 2, len(seen) - 1)], seen[max(i - 3, 0)]
-        if min(apart(now, before), apart(later, earlier), apart(later, before)) > JUMP_M:
-            result.append(int(now))
-    return result
-
-
-def _fit_shots(
-    evidence: Evidence,
-    view: ExoView,
-    first: FirstAnswer,
-    distance: np.ndarray,
-    times: np.ndarray,
-    shots: list[tuple[int, int]],
-    notes: list[str],
-) -> tuple[np.ndarray, np.ndarray]:
-    """(rotation [T, 3, 3], place [T, 3])."""
-    count = len(times)
-    rotation, place = np.empty((count, 3, 3)), np.empty((count, 3))
-    evident = np.isfinite(evidence.shoulders_sigma) | evidence.seen.any(1)
-    empty = []
-    for begin, end in shots:
-        if not evident[begin:end].any():
-            empty.append((begin, end))
-            continue
-        part = _frames(evidence, begin, end)
-        rotation[begin:end], place[begin:end] = fit(
-            part,
-            first.rotation[begin:end],
-            first.place[begin:end],
-            distance[begin:end],
-            times[begin:end],
-            refresh=_refresh(view, begin, end) if np.isfinite(part.reach).any() else None,
-        )
-    for begin, end in empty:
-        near = [t for a, b in shots if (a, b) not in empty for t in (a, b - 1)]
-        source = min(near, key=lambda t: min(abs(t - begin), abs(t - end)))
-        rotation[begin:end], place[begin:end] = rotation[source], place[source]
-        notes.append(
-            f"nobody in frames {begin} to {end - 1}: the head stays where it is in frame {source}"
-        )
-    longest = np.diff(_runs(~evident)).max(initial=0)
-    if longest > 1.0 / max(np.median(np.diff(times)), 1e-3) and not empty:
-        notes.append(f"the person is out of sight for {longest} frames in a row: bridged")
-    return rotation, place
-
-
 def _seen(
     points: HeadPoints,
     rotation: np.ndarray,  # [T, 3, 3] world_from_head
@@ -326,7 +236,7 @@ def _seen(
     known: np.ndarray,  # [T] bool, heads as a model has them
 ) -> tuple[str, ...]:
     """A key of SEEN per frame; networks put faces on backs, too, so the pose tells those apart."""
-    seen = points.seen.numpy()
+    seen = points.seen[:, : len(HEAD_POINTS)].numpy()
     hidden = turned_shares(rotation, placed_points(rotation, from_camera))[1][:, :2]  # of the eyes
     large = focal_px * VERTEX_TO_CHIN > SMALL_PX * np.linalg.norm(from_camera, axis=-1)
     face = seen[:, [POINTS.index(p) for p in FACE_POINTS]].any(1) & (hidden == 0).all(1) & large
@@ -344,35 +254,3 @@ def _stretches(there: np.ndarray) -> str:
 def _runs(there: np.ndarray) -> np.ndarray:
     """(first frame, end) of each run [N, 2] of frames [T] bool."""
     return np.nonzero(np.diff([0, *there, 0]))[0].reshape(-1, 2)
-
-
-def _refresh(view: ExoView, begin: int, end: int):
-    """Lookup of the head's middle in the frames of a shot."""
-    assert view.depth_m is not None  # or no reach is known
-    poses = (
-        view.exo_w2c[begin:end]
-        if view.exo_w2c is not None and view.exo_w2c.ndim == 3
-        else view.exo_w2c
-    )
-    part = replace(
-        view,
-        exo_w2c=poses,
-        depth_m=view.depth_m[begin:end],
-        mask=None if view.mask is None else view.mask[begin:end],
-    )
-
-    def refresh(evidence: Evidence, rotation: np.ndarray, place: np.ndarray) -> Evidence:
-        return with_middle(evidence, part, rotation, place)
-
-    return refresh
-
-
-def _frames(evidence: Evidence, begin: int, end: int) -> Evidence:
-    return replace(
-        evidence,
-        **{
-            field.name: getattr(evidence, field.name)[begin:end]
-            for field in fields(evidence)
-            if field.name not in ("up", "up_known")
-        },
-    )

@@ -6,8 +6,6 @@ is right shows over time. The fit (:mod:`.head_fit`) starts here and stays near.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from scipy.spatial.transform import Rotation
 
@@ -28,10 +26,6 @@ PITCH_SIGMA_DEG, ROLL_SIGMA_DEG = 20.0, 12.0
 UNKNOWN_UP_DEG = 15.0  # what the exo camera's own up may be off
 HABIT_S = 1.0
 """Time over which a head's habit changes: within it frames repeat each other and count once."""
-NECK_SIGMA_M, NECK_MOST = (
-    0.07,
-    9.0,
-)  # of the eyes against the shoulders; no more than three standard deviations cost
 DISTANCE_SHARE = 0.3  # of a distance that is told by size alone
 MISSED = 0.12  # share of points in sight that detectors don't report
 DOUBT = 0.03  # of a point's being in sight, or hidden, by a pose
@@ -43,14 +37,6 @@ STEP_DEG, STEP_MOST = (
     30.0,
     12.0,
 )  # a head's turn from frame to frame, and the most that a jump costs
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FirstAnswer:
-    """Poses near the right ones."""
-
-    rotation: np.ndarray  # [T, 3, 3] world_from_head
-    place: np.ndarray  # [T, 3] between the eyes, world
 
 
 def in_sight(sight: np.ndarray, hidden: np.ndarray) -> np.ndarray:
@@ -103,14 +89,13 @@ def habit_weight(telling: np.ndarray, times_s: np.ndarray) -> np.ndarray:
 
 
 def search(
-    evidence: Evidence, distance: np.ndarray, shots: list[tuple[int, int]], times_s: np.ndarray
-) -> FirstAnswer:
-    """The best way through time over a grid of rotations.
+    evidence: Evidence, distance: np.ndarray, times_s: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The best way through time over a grid of rotations: (world_from_head [T, 3, 3], between the eyes [T, 3], world).
 
     Args:
         distance: [T] metres from the exo camera by apparent size.
         times_s: [T] rising.
-        shots: (first frame, frame after the last) between cuts.
     """
     level = level_frame(evidence.up)
     angles: np.ndarray = np.stack(
@@ -133,8 +118,8 @@ def search(
         )
     )
     step = np.minimum((apart / STEP_DEG) ** 2, STEP_MOST)
-    way = np.concatenate([_best_way(cost[a:b], step) for a, b in shots])
-    return FirstAnswer(rotation=turns[way], place=place[np.arange(len(distance)), way])
+    way = _best_way(cost, step)
+    return turns[way], place[np.arange(len(way)), way]
 
 
 def _best_way(cost: np.ndarray, step: np.ndarray) -> np.ndarray:
@@ -164,40 +149,29 @@ def _costs(
     share = in_sight(*turned_shares(turns[None], toward[:, None, None]))
     variance = (np.where(seen, evidence.sigma, np.inf) * distance[:, None]) ** 2 + BLUR_M**2
     weight = share * evidence.scores[:, None] / variance[:, None]
-    neck = evidence.over_shoulders - evidence.origin
-    neck_weight = 1 / (
-        NECK_SIGMA_M**2 + evidence.shoulders_sigma**2
-    )  # none where there are no shoulders
+    weak = 1e-3
     left = (
         np.einsum("tnp,tpij->tnij", weight, flat)
-        + (
-            far_weight[:, None, None] * toward[:, :, None] * toward[:, None, :]
-            + (neck_weight + 1e-3)[:, None, None] * np.eye(3)
-        )[:, None]
+        + (far_weight[:, None, None] * toward[:, :, None] * toward[:, None, :] + weak * np.eye(3))[
+            :, None
+        ]
     )
-    right = (((far_weight + 1e-3) * far)[:, None] * toward + neck_weight[:, None] * neck)[
-        :, None
-    ] - np.einsum("tnp,tpij,npj->tni", weight, flat, arms, optimize=True)
+    right = (((far_weight + weak) * far)[:, None] * toward)[:, None] - np.einsum(
+        "tnp,tpij,npj->tni", weight, flat, arms, optimize=True
+    )
     place = np.linalg.solve(left, right[..., None])[..., 0]  # [T, N, 3] from the exo camera
     at = place[:, :, None] + arms[None]  # [T, N, P, 3]
     across = np.linalg.norm(np.einsum("tpij,tnpj->tnpi", flat, at), axis=-1)
     told = np.where(
         seen[:, None], sum(likelihoods(evidence, across, share, distance)), 1 - (1 - MISSED) * share
     )
-    cost = REPEAT * (
-        -2 * np.log(told).sum(-1) * np.any(seen, 1)[:, None]
-        + np.minimum(neck_weight[:, None] * ((place - neck[:, None]) ** 2).sum(-1), NECK_MOST)
-    )
+    cost = -2 * REPEAT * np.log(told).sum(-1) * np.any(seen, 1)[:, None]
     return cost, place + evidence.origin[:, None]
 
 
 def _toward(evidence: Evidence, distance: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(unit direction to the head [T, 3], weight of its distance [T], distance [T])."""
-    rays = np.where(evidence.seen[..., None], evidence.rays, 0.0).sum(1)
-    toward = np.where(
-        np.any(evidence.seen, 1)[:, None], rays, np.nan_to_num(evidence.shoulders - evidence.origin)
-    )
-    toward = unit(toward)
+    toward = unit(np.where(evidence.seen[..., None], evidence.rays, 0.0).sum(1))
     own = row_medians(evidence.reach)
     far = np.where(np.isfinite(own), own, distance)
     share = np.where(np.isfinite(own), SURFACE_SHARE, DISTANCE_SHARE)

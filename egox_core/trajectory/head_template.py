@@ -47,10 +47,8 @@ SHARE_SIZE, SHARE_PLACE = 0.045, 0.055
 """Standard deviations between people: ANSUR II has 4.3 % for head length, 5.1 % for tragion to top of head and 5.8 %
 for interpupillary breadth. The first is of the head as a whole, the second of one length against it."""
 
-# ANSUR II (all) stature and acromial height, less vertex to eye; of one who stands
-EYES_OVER_SHOULDERS = 0.189
+SHOULDERS = 0.189
 SHOULDERS = 0.355  # between the joints: ANSUR II (all) biacromial breadth, 399 mm, less a thumb's breadth at each side
-SHOULDER_DEPTH = 0.06  # of a shoulder's joint behind the skin that a camera sees; judged
 NORMAL_GAZE_DEG = -15.0  # MIL-STD-1472: the normal line of sight is 15 degrees under the horizon
 
 # Directions in which a point looks out of the head, and the cosine of the angle to the camera from which it is seen:

@@ -69,14 +69,6 @@ def headpose_arguments(parser: argparse.ArgumentParser) -> None:
         help="upwards in the take's world (default: the world's axis near the exo camera's own up)",
     )
     parser.add_argument(
-        "--cut",
-        type=int,
-        action="append",
-        default=[],
-        metavar="FRAME",
-        help="first frame of a new shot; may be given again",
-    )
-    parser.add_argument(
         "--look-at",
         type=_triple,
         action="append",
@@ -103,7 +95,6 @@ def run_headpose(args: argparse.Namespace, progress: Progress) -> int:
         mask=args.mask,
         exo_lens=EXO_LENSES[args.exo_lens],
         up=args.up,
-        cuts=tuple(args.cut),
         entry=args.entry,
         clicks=tuple(args.look_at),
     )

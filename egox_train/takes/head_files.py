@@ -22,6 +22,7 @@ from egox_core.safe_files import read_json, write_json
 from egox_core.takes.depth_files import load_depth_file
 from egox_core.takes.exo_camera import ExoLens, exo_camera_of_size, exo_poses, with_exo_lens
 from egox_core.takes.meta import LIST_KEY, read_meta
+from egox_core.takes.metric_scale import HEAD_KEYPOINTS
 from egox_core.takes.trajectory_files import write_trajectory
 from egox_core.trajectory.head_evidence import ExoView, camera_poses, surface_reach
 from egox_core.trajectory.head_payloads import mhr_points, openpose_points
@@ -37,9 +38,6 @@ from egox_core.video.selection import VideoInfo
 
 from .mask_files import check_mask, find_mask, read_mask
 
-POSE_SOURCE = "head keypoints"
-"""Note in meta.json on such poses: they were made on this very depth, so its scale can't be told
-from them."""
 MHR_KEYS = (
     "pred_keypoints_3d",
     "pred_cam_t",
@@ -63,7 +61,6 @@ class HeadOptions:
     exo_lens: ExoLens = "as given"
     ego_camera: str = "aria_released"  # preset
     up: tuple[float, float, float] | None = None
-    cuts: tuple[int, ...] = ()
     # (frame, x, y): what the wearer looks at, in pixels of the exo video
     clicks: tuple[tuple[float, float, float], ...] = ()
     entry: str = ""  # the take's name, where meta.json lists several
@@ -127,7 +124,6 @@ def estimate_take(
         mask=wearer,
         times_s=frames.times_s,
         up=options.up,
-        cuts=options.cuts,
     )
     ego = meta.ego_camera or preset_camera(options.ego_camera, frames.size[1])
     trajectory = head_trajectory(
@@ -382,7 +378,7 @@ def write_head(
         "ego_extrinsics": trajectory.w2c.tolist(),
         "ego_camera": camera_to_json(trajectory.camera),
         "ego_intrinsics": intrinsics_matrix(trajectory.camera).tolist(),
-        "pose_source": POSE_SOURCE,
+        "pose_source": HEAD_KEYPOINTS,
     }
     write_json(path, content)
     return path
