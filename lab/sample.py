@@ -22,11 +22,10 @@ import numpy as np
 
 from egox_core.file_names import HEAD_KEYPOINTS
 from egox_core.safe_files import write_json
-from egox_core.trajectory.head_payloads import openpose_content
 from egox_train.cli.progress_line import ProgressLine
 from egox_train.video_writer import QUALITY
 from lab.drawn import SyntheticSpec, make_take, write_take
-from lab.drawn.detected import detected_people, seen_people
+from lab.drawn.detected import detected_people, openpose_content, seen_people
 from lab.drawn.layout import draw_layout
 from lab.small_model.clips import clip_spec
 from lab.small_model.settings import FIRST_SEED, SHIPPED

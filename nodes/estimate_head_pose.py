@@ -19,7 +19,6 @@ from ..egox_core.takes.exo_camera import exo_camera_of_size, exo_poses
 from ..egox_core.takes.meta import read_meta
 from ..egox_core.trajectory import (
     estimate_head,
-    head_mount,
     head_trajectory,
     joined_points,
     lens_note,
@@ -40,8 +39,6 @@ PoseKeypoint = io.Custom("POSE_KEYPOINT")
 MhrPoseData = io.Custom("MHR_POSE_DATA")  # of newer hosts
 FaceLandmarks = io.Custom("FACE_LANDMARKS")
 DETECTORS = {"pose_keypoints", "mhr_pose_data", "face_landmarks"}
-MOUNT = "glasses"
-"""Place of the ego camera on the head: as in the takes that the released LoRA was trained on."""
 LENS_GUESSED = (
     f"warning: nothing says what the exo camera is; {GUESSED_FOV_DEG:.0f} degrees across are assumed. "
     "Connect depth, or give exo_fov"
@@ -184,7 +181,6 @@ class EgoXEstimateHeadPose(io.ComfyNode):
         pictures = exo_images[..., :3].cpu()
         count, height, width = pictures.shape[:3]
         check_counts(count, depth, person_mask, frames)
-        place = head_mount(MOUNT, pitch_deg=pitch)
         upwards = None if not up.strip() else tuple(numbers(up, "up"))
         mask = (
             None
@@ -227,8 +223,8 @@ class EgoXEstimateHeadPose(io.ComfyNode):
         trajectory = head_trajectory(
             path.world_from_head,
             preset_camera(DEFAULT_PRESET, height),
-            place,
             times_s,
+            pitch_deg=pitch,
             guessed=path.report.guessed,
             exo_w2c=exo_w2c,
             exo_camera=exo_camera,

@@ -9,15 +9,13 @@ from .head_payloads import mhr_points, openpose_points
 from .head_points import HeadPoints
 from .head_pose import HeadPath, HeadReport, estimate_head
 from .head_sources import HEAD_SOURCES, joined_points, lens_note
-from .head_template import HEAD_MOUNTS, HeadMount, head_mount, head_trajectory
+from .head_template import head_trajectory
 from .keyframes import keyframe_track
 from .path import PoseTrack, interpolate_poses, trajectory_from_track
 from .poses import camera_centre, compose, invert, look_at, validate_w2c
 
 __all__ = [
-    "HEAD_MOUNTS",
     "HEAD_SOURCES",
-    "HeadMount",
     "HeadPath",
     "HeadPoints",
     "HeadReport",
@@ -25,7 +23,6 @@ __all__ = [
     "camera_centre",
     "compose",
     "estimate_head",
-    "head_mount",
     "head_trajectory",
     "interpolate_poses",
     "invert",

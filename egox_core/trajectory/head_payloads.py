@@ -159,28 +159,6 @@ def _openpose_person(person: Any, source: str) -> Person | None:
     return Person(rows[:, :2], score) if (score > 0).any() else None
 
 
-def openpose_content(people: People) -> list[dict[str, Any]]:
-    """The same people as POSE_KEYPOINT: plain values for JSON, pixels to a hundredth, 18 points a person."""
-    width, height = people.picture
-    rows = [OPENPOSE_POINTS[18][name] for name in POINTS]
-
-    def written(person: Person) -> dict[str, Any]:
-        values = np.zeros((18, 3))
-        values[rows] = np.where(
-            (person[1] > 0)[:, None], np.column_stack([person[0], person[1]]), 0.0
-        )
-        return {"pose_keypoints_2d": np.round(values, 2).ravel().tolist()}
-
-    return [
-        {
-            "canvas_width": width,
-            "canvas_height": height,
-            "people": [written(person) for person in frame],
-        }
-        for frame in people.frames
-    ]
-
-
 def mhr_points(
     payload: Any, *, person: int | None = None, mask: Tensor | None = None
 ) -> HeadPoints:

@@ -29,6 +29,8 @@ class HeadPoints:
     # in which only pixels are known are NaN
     # [T, N, 3] of a whole face or body model, see head_solid.solid_heads; NaN where nobody is
     rigid: Tensor | None = None
+    # [T, 3, 3] float64 camera_from_head of another network, NaN where it has nobody; counts before all else
+    turns: Tensor | None = None
     source: str = "keypoints"  # used in error messages and notes
 
     def __post_init__(self) -> None:
@@ -228,28 +230,20 @@ def _alike(people: People, other: HeadPoints) -> list[Person | None]:
 
 
 def _by_mask(people: People, mask: Tensor) -> list[Person | None]:
-    """For each frame the person most of whose points lie in the mask, None where nobody's do."""
-    height, width = mask.shape[1:]
-    picture = people.picture
+    """For each frame the person of whom most points lie in the mask, None where hardly one's do."""
+    size = np.array(mask.shape[:0:-1])
+
+    def inside(person: Person, t: int) -> float:  # share of the points that are seen
+        at = ((person.uv + 0.5) * size / people.picture).astype(int)
+        seen = person.scores >= MIN_SCORE
+        there = seen & (at >= 0).all(1) & (at < size).all(1)
+        there[there] = mask[t].numpy()[at[there, 1], at[there, 0]]
+        return there.sum() / max(seen.sum(), 1)
+
     result: list[Person | None] = []
     for t, frame in enumerate(people.frames):
-        best, person = 0.5, None  # half a point: somebody must lie in it at all
-        for candidate in frame:
-            uv, scores = candidate[0], candidate[1]
-            column = ((uv[:, 0] + 0.5) * width / picture[0]).astype(int)
-            row = ((uv[:, 1] + 0.5) * height / picture[1]).astype(int)
-            inside = (
-                (scores >= MIN_SCORE)
-                & (column >= 0)
-                & (column < width)
-                & (row >= 0)
-                & (row < height)
-            )
-            inside[inside] = mask[t].numpy()[row[inside], column[inside]]
-            total = float((scores * inside).sum() / max(1e-6, np.sqrt((scores >= MIN_SCORE).sum())))
-            if inside.sum() > 0.3 * (scores >= MIN_SCORE).sum() and total > best * 0.2:
-                best, person = total / 0.2, candidate
-        result.append(person)
+        share, best = max(((inside(p, t), i) for i, p in enumerate(frame)), default=(0.0, 0))
+        result.append(frame[best] if share > 0.3 else None)
     return result
 
 

@@ -107,29 +107,15 @@ def estimate_head(
     notes: list[str] = []
     view = ExoView(camera=camera, exo_w2c=exo_w2c, depth_m=depth_m, mask=mask, up=up)
     evidence, distance = _evidence(points, view, notes)
-    solid, solid_place = _solid(points, evidence, view)
-    if np.isfinite(solid).all() and np.isfinite(solid_place).all():
-        return _path(points, evidence, camera, solid, solid_place, solid, notes)
-    refresh = partial(with_middle, view) if np.isfinite(evidence.reach).any() else None
-    rotation, place = fit(evidence, *search(evidence, distance, times), distance, times, refresh)
-    longest = np.diff(_runs(~evidence.seen.any(1))).max(initial=0)
-    if longest > 1.0 / max(np.median(np.diff(times)), 1e-3):
-        notes.append(f"the person is out of sight for {longest} frames in a row: bridged")
-    return _path(
-        points, evidence, camera, *bent_to(rotation, place, solid, solid_place), solid, notes
-    )
-
-
-def _path(
-    points: HeadPoints,
-    evidence: Evidence,
-    camera: CameraModel,
-    rotation: np.ndarray,  # [T, 3, 3]
-    place: np.ndarray,  # [T, 3]
-    solid: np.ndarray,  # [T, 3, 3] NaN where no model has the head
-    notes: list[str],
-) -> HeadPath:
+    rotation, place = solid, solid_place = _solid(points, evidence, view)
     known = np.asarray(np.isfinite(solid).all((1, 2)))
+    if not (known.all() and np.isfinite(place).all()):
+        refresh = partial(with_middle, view) if np.isfinite(evidence.reach).any() else None
+        fitted = fit(evidence, *search(evidence, distance, times), distance, times, refresh)
+        rotation, place = bent_to(*fitted, solid, solid_place)
+        longest = np.diff(_runs(~evidence.seen.any(1))).max(initial=0)
+        if longest > 1.0 / max(np.median(np.diff(times)), 1e-3):
+            notes.append(f"the person is out of sight for {longest} frames in a row: bridged")
     seen = _seen(points, rotation, place - evidence.origin, camera.fx, known)
     if points.rigid is not None:
         odd = torch.isfinite(points.rigid).all(-1).all(-1).numpy() & ~known
@@ -142,9 +128,8 @@ def _path(
         notes.append(
             f"the head would be {far:.1f} m from the camera: check the camera and the depth"
         )
-    poses = np.concatenate([rotation, place[..., None]], axis=-1)
     return HeadPath(
-        world_from_head=torch.from_numpy(poses),
+        world_from_head=torch.from_numpy(np.concatenate([rotation, place[..., None]], axis=-1)),
         up=torch.from_numpy(evidence.up),
         report=HeadReport(seen=seen, notes=tuple(notes)),
     )
@@ -156,15 +141,14 @@ def _solid(points: HeadPoints, evidence: Evidence, view: ExoView) -> tuple[np.nd
     Its distance is not trusted where depth shows the head's surface: depth counts there, and tells the scale elsewhere.
     """
     count = len(points.uv)
-    place = np.full((count, 3), np.nan)
-    if points.rigid is None:
-        return np.full((count, 3, 3), np.nan), place
+    place, heads = np.full((count, 3), np.nan), np.full((count, 3, 3), np.nan)
     world_from_exo, origin = camera_poses(view, count)
     ray = unproject(view.camera, points.uv[:, :2].mean(1))[0].numpy()
-    heads = solid_heads(points.rigid.numpy())
-    if points.metres is None:  # a relief about its ray of sight
-        heads = ray_turns(ray) @ heads
-    else:
+    if points.rigid is not None:
+        heads = solid_heads(points.rigid.numpy())
+        if points.metres is None:  # a relief about its ray of sight
+            heads = ray_turns(ray) @ heads
+    if points.metres is not None:
         eyes = points.metres[:, :2].mean(1).numpy()
         reach = points.metres[:, : len(HEAD_POINTS)].norm(dim=-1).numpy()
         scale = row_medians(evidence.reach / reach)
@@ -172,6 +156,9 @@ def _solid(points: HeadPoints, evidence: Evidence, view: ExoView) -> tuple[np.nd
         scale = np.where(np.isfinite(scale), scale, usual)
         far = np.linalg.norm(eyes, axis=-1) * scale
         place = origin + np.einsum("tij,tj->ti", world_from_exo, ray * far[:, None])
+    if points.turns is not None:
+        turns = points.turns.numpy()
+        heads = np.where(np.isfinite(turns), turns, heads)
     solid = world_from_exo @ heads
     whole = np.isfinite(solid.reshape(count, -1)).all(-1, keepdims=True)
     return solid, np.where(whole, place, np.nan)
@@ -241,8 +228,9 @@ def _seen(
     large = focal_px * VERTEX_TO_CHIN > SMALL_PX * np.linalg.norm(from_camera, axis=-1)
     face = seen[:, [POINTS.index(p) for p in FACE_POINTS]].any(1) & (hidden == 0).all(1) & large
     solid = np.zeros(len(seen), dtype=bool)
-    if points.metres is not None:
-        solid = known & torch.isfinite(points.metres).all(-1).all(-1).numpy()
+    for told in (points.metres, points.turns):
+        if told is not None:
+            solid |= known & torch.isfinite(told).all(-1).all(-1).numpy()
     return tuple(np.select([solid, face, seen.any(1)], list(SEEN)[:3], "nobody").tolist())
 
 

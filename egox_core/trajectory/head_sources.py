@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import reduce
 from typing import Any
 
 import torch
@@ -43,8 +44,8 @@ def joined_points(
 ) -> tuple[HeadPoints, tuple[str, ...]]:
     """(one person's points, notes on detectors that saw nobody).
 
-    A frame in which a body model has the person is that model's, since its points are a whole body in metres. In the
-    others the surer point of keypoints and face landmarks counts: landmarks for eyes and nose, keypoints for the rest.
+    Points are those of the first detector that has the person in a frame: a body model, keypoints, face landmarks.
+    A face's landmarks tell its turn besides.
 
     Raises:
         EgoXInputError: no detector, another number of frames, pictures of different shapes, and what
@@ -84,35 +85,20 @@ def joined_points(
                 fix="run both on the frames in use",
             )
         result[name] = choose_person(each, mask=mask, like=first).resized(first.picture)
-    flat = [points for name, points in result.items() if points.metres is None]
-    solid = next((points for points in result.values() if points.metres is not None), None)
-    if solid is None:
-        return _surer(flat), notes
-    if not flat:
-        return solid, notes
-    joined = _surer(flat)
-    own = solid.seen.any(1)
+    best, *others = sorted(result.values(), key=lambda points: points.metres is None)
+    return reduce(_filled, others, best), notes
+
+
+def _filled(points: HeadPoints, other: HeadPoints) -> HeadPoints:
+    """The points, and another detector's where this one doesn't have the person."""
+    own = points.seen.any(1)
     return replace(
-        solid,
-        uv=torch.where(own[:, None, None], solid.uv, joined.uv),
-        scores=torch.where(own[:, None], solid.scores, joined.scores),
-        source=f"{solid.source} and {joined.source}",
-    ), notes
-
-
-def _surer(points: list[HeadPoints]) -> HeadPoints:
-    """Each point by whoever is surest of it."""
-    best = points[0]
-    for other in points[1:]:
-        surer = torch.where(other.seen, other.scores, 0) > torch.where(best.seen, best.scores, 0)
-        best = replace(
-            best,
-            rigid=other.rigid if best.rigid is None else best.rigid,
-            uv=torch.where(surer[..., None], other.uv, best.uv),
-            scores=torch.where(surer, other.scores, best.scores),
-            source=f"{best.source} and {other.source}",
-        )
-    return best
+        points,
+        uv=torch.where(own[:, None, None], points.uv, other.uv),
+        scores=torch.where(own[:, None], points.scores, other.scores),
+        rigid=other.rigid if points.rigid is None else points.rigid,
+        source=f"{points.source} and {other.source}",
+    )
 
 
 def lens_note(camera: CameraModel) -> str | None:

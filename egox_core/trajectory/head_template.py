@@ -13,8 +13,7 @@ head is held upright (Frankfurt plane).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -120,99 +119,55 @@ def turned_shares(
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeadMount:
-    """Place of the ego camera on the head: metres in the head frame, degrees."""
-
-    place: tuple[float, float, float]  # right, down, forward of the point between the pupils
-    pitch_deg: float = 0.0  # upwards; an upright camera without roll and yaw
-    source: str = ""
-
-    def shifted(self, offset: tuple[float, float, float], pitch_deg: float = 0.0) -> HeadMount:
-        """The mount moved by (right, down, forward) metres and tilted upwards by degrees.
-
-        Raises:
-            EgoXInputError: no numbers, more than half a metre or 90 degrees.
-        """
-        numbers = (*offset, pitch_deg)
-        if (
-            len(offset) != 3
-            or not np.isfinite(numbers).all()
-            or max(map(abs, offset)) > 0.5
-            or abs(pitch_deg) > 90
-        ):
-            raise EgoXInputError(
-                "mount of the ego camera",
-                got=f"offset {offset}, pitch {pitch_deg}",
-                expected="three numbers of at most 0.5 m, and at most 90 degrees",
-                fix="give metres: right, down, forward of the eyes",
-            )
-        place = tuple(float(a + b) for a, b in zip(self.place, offset, strict=True))
-        return replace(self, place=place, pitch_deg=self.pitch_deg + pitch_deg)
+# Means of the two frame sizes in projectaria_tools' CAD extrinsics (DVT-S, DVT-L), camera-rgb in the central pupil
+# frame; a test reads them there.
+GLASSES, GLASSES_PITCH_DEG = (-0.0571, -0.0072, 0.0125), -7.5
 
 
-HEAD_MOUNTS: Mapping[str, HeadMount] = {
-    # Means of the two frame sizes in projectaria_tools' CAD extrinsics (DVT-S, DVT-L), camera-rgb in the central pupil
-    # frame; a test reads them there.
-    "glasses": HeadMount(
-        place=(-0.0571, -0.0072, 0.0125),
-        pitch_deg=-7.5,
-        source="Project Aria's RGB camera against the central pupil frame",
-    ),
-    "between the eyes": HeadMount(
-        place=(0.0, 0.0, 0.0), source="the middle of the pupils, looking straight ahead"
-    ),
-    # The authors also pitch the view by where the neck lies; the pitch is left to the user.
-    "eyes 0.1 m forward": HeadMount(
-        place=(0.0, 0.0, 0.1), source="the rule of EgoX-Body (arXiv 2605.15477)"
-    ),
-}
-
-
-def head_mount(
-    name: str, offset: tuple[float, float, float] = (0.0, 0.0, 0.0), pitch_deg: float = 0.0
-) -> HeadMount:
-    """A named mount, moved and tilted.
+def ego_from_head(
+    quarter_turns: int,
+    offset: Sequence[float] = (0.0, 0.0, 0.0),  # metres to the right, down and forward
+    pitch_deg: float = 0.0,  # upwards
+) -> Tensor:
+    """Pose [3, 4] float64 from the head frame to the ego sensor of Aria glasses, or one that sits and looks elsewhere
+    by so much.
 
     Raises:
-        EgoXInputError: no such mount, as :meth:`HeadMount.shifted`.
+        EgoXInputError: no numbers, more than half a metre or 90 degrees.
     """
-    if name not in HEAD_MOUNTS:
+    numbers = np.array([*offset, pitch_deg])
+    if numbers.shape != (4,) or not (np.abs(numbers) <= [0.5, 0.5, 0.5, 90]).all():
         raise EgoXInputError(
             "mount of the ego camera",
-            got=repr(name),
-            expected=f"one of {sorted(HEAD_MOUNTS)}",
-            fix="choose a named mount, and shift it",
+            got=f"offset {offset}, pitch {pitch_deg}",
+            expected="three numbers of at most 0.5 m, and at most 90 degrees",
+            fix="give metres: right, down, forward of where glasses have it",
         )
-    return HEAD_MOUNTS[name].shifted(offset, pitch_deg)
-
-
-def ego_from_head(mount: HeadMount, quarter_turns: int) -> Tensor:
-    """Pose [3, 4] float64 from the head frame to the ego sensor, which is turned by so many quarter turns."""
-    pitch = np.radians(mount.pitch_deg)
+    pitch = np.radians(GLASSES_PITCH_DEG + pitch_deg)
     upright = torch.tensor(
         [[1, 0, 0], [0, np.cos(pitch), np.sin(pitch)], [0, -np.sin(pitch), np.cos(pitch)]],
         dtype=torch.float64,
     )
     rotation = sensor_from_upright(quarter_turns) @ upright
-    return torch.cat(
-        (rotation, -rotation @ torch.tensor(mount.place, dtype=torch.float64)[:, None]), dim=-1
-    )
+    place = torch.from_numpy(np.array(GLASSES) + numbers[:3])
+    return torch.cat((rotation, -rotation @ place[:, None]), dim=-1)
 
 
 def head_trajectory(
     world_from_head: Tensor,  # [T, 3, 4] float64
     camera: CameraModel,  # of the ego picture
-    mount: HeadMount,
     times_s: Tensor,  # [T] float64, seconds
     *,
+    offset: Sequence[float] = (0.0, 0.0, 0.0),  # see ego_from_head
+    pitch_deg: float = 0.0,
     guessed: Tensor | None = None,  # [T] bool
     exo_w2c: Tensor | None = None,  # [3, 4] or [T, 3, 4]
     exo_camera: CameraModel | None = None,
     prompt: str = "",
 ) -> CameraTrajectory:
     """The ego camera's trajectory of a head that wears it."""
-    w2c = compose(ego_from_head(mount, camera.quarter_turns), invert(world_from_head.double()))
+    mount = ego_from_head(camera.quarter_turns, offset, pitch_deg)
+    w2c = compose(mount, invert(world_from_head.double()))
     return CameraTrajectory(
         w2c=w2c,
         camera=camera,

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from egox_core.progress import Progress
 from egox_core.takes.exo_camera import EXO_LENSES
-from egox_core.trajectory.head_template import HEAD_MOUNTS, head_mount
 
 
 def _triple(text: str) -> tuple[float, float, float]:
@@ -43,17 +42,11 @@ def headpose_arguments(parser: argparse.ArgumentParser) -> None:
         help="of the wearer: video, npz or folder of PNG; chooses the person, too",
     )
     parser.add_argument(
-        "--mount",
-        choices=sorted(HEAD_MOUNTS),
-        default="glasses",
-        help="where the camera sits on the head (default: glasses)",
-    )
-    parser.add_argument(
         "--offset",
         type=_triple,
         default=(0.0, 0.0, 0.0),
         metavar="RIGHT,DOWN,FORWARD",
-        help="metres by which it sits elsewhere",
+        help="metres by which the camera sits elsewhere than that of Aria glasses",
     )
     parser.add_argument("--pitch", type=float, default=0.0, help="degrees that it looks further up")
     parser.add_argument(
@@ -90,7 +83,8 @@ def run_headpose(args: argparse.Namespace, progress: Progress) -> int:
 
     head_target(args.take, meta=args.meta, replace=args.replace)
     options = HeadOptions(
-        mount=head_mount(args.mount, args.offset, args.pitch),
+        offset=args.offset,
+        pitch_deg=args.pitch,
         person=args.person,
         mask=args.mask,
         exo_lens=EXO_LENSES[args.exo_lens],

@@ -10,7 +10,7 @@ import torch
 
 from egox_core.cameras.presets import preset_camera
 from egox_core.errors import EgoXInputError
-from egox_core.file_names import DEPTH, EXO, META, TRUTH
+from egox_core.file_names import DEPTH, EXO, HEAD_KEYPOINTS, META, TRUTH
 from egox_core.safe_files import read_json, require_folder, require_safe_name
 from egox_core.takes.exo_camera import ExoLens, exo_camera_of_size, with_exo_lens
 from egox_core.takes.meta import LIST_KEY, parse_meta, read_meta
@@ -18,6 +18,8 @@ from egox_core.takes.take import find_depth
 from egox_core.trajectory.poses import validate_w2c
 from egox_core.types import TakeMeta
 
+from ..takes.head_files import read_keypoints
+from ..takes.head_step import out_of_step
 from .egoexo4d import is_egoexo4d, read_egoexo4d
 from .raw_take import ExoView, RawTake, SourceLayout, video_info
 from .take_list import room_of_name
@@ -164,6 +166,13 @@ def _from_meta(
         if meta.ego_intrinsics is not None
         else torch.eye(3, dtype=torch.float64)
     )
+    notes = () if exo_lens == "as given" else (note,)
+    if (folder / HEAD_KEYPOINTS).is_file() and not meta.pose_source:
+        try:
+            points = read_keypoints(folder / HEAD_KEYPOINTS, (info.width, info.height))
+            notes += out_of_step(points, ego, camera, meta.camera_extrinsics)
+        except EgoXInputError as error:
+            notes += (f"the head's way was not compared with the ego poses: {error}",)
     return RawTake(
         name=name,
         layout=layout,
@@ -174,7 +183,7 @@ def _from_meta(
         pose_source=meta.pose_source,
         room=room_of_name(name, 3) if layout == "released" else "",
         ego_camera=meta.ego_camera or preset_camera("aria_released", info.height),
-        notes=() if exo_lens == "as given" else (note,),
+        notes=notes,
         exos=(
             ExoView(
                 name="exo",

@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from egox_core.archives import open_zip, read_array
 from egox_core.cameras.model import camera_to_json, intrinsics_matrix, unproject
 from egox_core.cameras.presets import preset_camera
-from egox_core.errors import EgoXInputError
-from egox_core.file_names import DEPTH_NAMES, EXO, HEAD_TRAJECTORY, META
+from egox_core.errors import NO_NUMBERS, EgoXInputError, intact
+from egox_core.file_names import DEPTH_NAMES, EXO, HEAD_ROTATIONS, HEAD_TRAJECTORY, META
 from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import read_json, write_json
 from egox_core.takes.depth_files import load_depth_file
@@ -28,14 +29,15 @@ from egox_core.trajectory.head_evidence import ExoView, camera_poses, surface_re
 from egox_core.trajectory.head_payloads import mhr_points, openpose_points
 from egox_core.trajectory.head_points import HeadPoints
 from egox_core.trajectory.head_pose import HeadReport, estimate_head
-from egox_core.trajectory.head_template import HeadMount, head_trajectory
+from egox_core.trajectory.head_template import head_trajectory
 from egox_core.trajectory.keyframes import OWN_BODY_M, with_looks
 from egox_core.trajectory.path import numbered_track
-from egox_core.trajectory.poses import camera_centre
+from egox_core.trajectory.poses import camera_centre, validate_w2c
 from egox_core.types import CameraTrajectory, FrameSelection
 from egox_core.video.reader import probe_video
 from egox_core.video.selection import VideoInfo
 
+from .head_step import out_of_step
 from .mask_files import check_mask, find_mask, read_mask
 
 MHR_KEYS = (
@@ -54,7 +56,9 @@ MAX_JSON_BYTES = 512 * 2**20  # whole-body keypoints of an hour
 class HeadOptions:
     """Options of estimating a take's head."""
 
-    mount: HeadMount
+    # of the camera, see head_template.ego_from_head
+    offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    pitch_deg: float = 0.0
     # in the first frame that shows so many; None: there is one, or the mask tells
     person: int | None = None
     mask: Path | None = None  # of the wearer: a video, an npz or a folder, see takes/mask_files.py
@@ -116,6 +120,8 @@ def estimate_take(
         person=options.person,
         mask=wearer if options.mask is not None else None,
     )
+    if (folder / HEAD_ROTATIONS).exists():
+        points = replace(points, turns=read_rotations(folder / HEAD_ROTATIONS, count))
     path = estimate_head(
         points,
         camera,
@@ -125,12 +131,16 @@ def estimate_take(
         times_s=frames.times_s,
         up=options.up,
     )
+    if meta.ego_extrinsics is not None and not meta.pose_source:
+        late = out_of_step(points, meta.ego_extrinsics, camera, exo_w2c)
+        path = replace(path, report=replace(path.report, notes=(*path.report.notes, *late)))
     ego = meta.ego_camera or preset_camera(options.ego_camera, frames.size[1])
     trajectory = head_trajectory(
         path.world_from_head,
         ego,
-        options.mount,
         frames.times_s,
+        offset=options.offset,
+        pitch_deg=options.pitch_deg,
         guessed=path.report.guessed,
         exo_w2c=exo_w2c,
         exo_camera=camera,
@@ -244,6 +254,32 @@ def read_keypoints(
         else _openpose_list(path)
     )
     return openpose_points(frames, picture=size, person=person, mask=mask)
+
+
+def read_rotations(path: Path, count: int) -> Tensor:  # [T, 3, 3] float64, NaN where there is none
+    """Turns of the head by any other network: ``[{"frame": 0, "rotation": 3 x 3 or "quaternion": [x, y, z, w]}, ...]``,
+    camera_from_head in the exo camera's axes (x right, y down, z forward; the head's: the wearer's right, down, ahead).
+
+    Raises:
+        EgoXInputError: another form, a frame that isn't in use, no rotation.
+    """
+    turns = torch.full((count, 3, 3), torch.nan, dtype=torch.float64)
+    with intact(
+        path.name,
+        (*NO_NUMBERS, LookupError),
+        expected="a list of objects with frame, and rotation (3 x 3) or quaternion (x, y, z, w)",
+        fix="number the frames from 0",
+    ):
+        for entry in read_json(path, "head rotations"):
+            turn = entry.get("rotation")
+            if turn is None:
+                turn = Rotation.from_quat(entry["quaternion"]).as_matrix()
+            turns[range(count)[entry["frame"]]] = torch.tensor(turn, dtype=torch.float64)
+    there = torch.isfinite(turns).all(-1).all(-1)
+    if bool(there.any()):
+        zero = torch.zeros(int(there.sum()), 3, 1)
+        validate_w2c(torch.cat((turns[there], zero), dim=-1), path.name)
+    return turns
 
 
 def _openpose_files(folder: Path) -> list[Path]:

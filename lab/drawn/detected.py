@@ -7,12 +7,14 @@ Which points are seen is told by rays cast at the points alone; no picture is ne
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from egox_core.cameras.model import CameraModel, project
+from egox_core.trajectory.head_payloads import OPENPOSE_POINTS
 from egox_core.trajectory.head_points import People, Person
 from egox_core.trajectory.head_template import HEAD_POINTS, MIRROR, POINTS
 from egox_core.trajectory.poses import invert, pose_of_frame, transform
@@ -176,3 +178,25 @@ def network_points(
         rng.uniform(*MADE_UP_SCORE, person.seen.shape),
     )
     return uv + JITTER * size * rng.normal(size=uv.shape), scores
+
+
+def openpose_content(people: People) -> list[dict[str, Any]]:
+    """The same people as POSE_KEYPOINT: plain values for JSON, pixels to a hundredth, 18 points a person."""
+    width, height = people.picture
+    rows = [OPENPOSE_POINTS[18][name] for name in POINTS]
+
+    def written(person: Person) -> dict[str, Any]:
+        values = np.zeros((18, 3))
+        values[rows] = np.where(
+            (person[1] > 0)[:, None], np.column_stack([person[0], person[1]]), 0.0
+        )
+        return {"pose_keypoints_2d": np.round(values, 2).ravel().tolist()}
+
+    return [
+        {
+            "canvas_width": width,
+            "canvas_height": height,
+            "people": [written(person) for person in frame],
+        }
+        for frame in people.frames
+    ]

@@ -14,8 +14,6 @@ from egox_core.trajectory.head_payloads import (
     OPENPOSE_POINTS,
     face_people,
     mhr_people,
-    openpose_content,
-    openpose_people,
 )
 from egox_core.trajectory.head_points import HeadPoints, choose_person
 from egox_core.trajectory.head_template import POINTS
@@ -58,12 +56,6 @@ def test_openpose_files_have_no_canvas() -> None:
     assert openpose_points([bare], picture=(64, 32)).picture == (64, 32)
     with pytest.raises(EgoXInputError, match="canvas"):
         openpose_points([bare])
-
-
-def test_openpose_there_and_back() -> None:
-    wearer = person({"nose": (20.25, 50.5, 0.9), "left_ear": (31.0, 52.0, 0.4)})
-    frames = [frame(wearer, person({"neck": (9.0, 6.0, 0.7)})), frame()]
-    assert openpose_content(openpose_people(frames)) == frames
 
 
 def test_the_mask_chooses_whoever_comes_first() -> None:

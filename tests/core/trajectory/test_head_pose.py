@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -10,15 +9,13 @@ import pytest
 import torch
 
 from egox_core.errors import EgoXInputError
-from egox_core.takes.take import load_take
-from egox_core.trajectory import HeadPoints, estimate_head, head_mount, head_trajectory
-from egox_core.trajectory.head_evidence import Evidence, without_wall
+from egox_core.trajectory import HeadPoints, estimate_head
+from egox_core.trajectory.head_evidence import ExoView, gather, without_wall
 from egox_core.trajectory.head_template import POINTS, head_points, turned_shares
-from egox_core.trajectory.poses import camera_centre, compose, invert
+from egox_core.trajectory.poses import camera_centre, compose
 from lab.drawn import SyntheticSpec
 from lab.drawn.detected import network_points, seen_people
 from lab.drawn.layout import draw_layout
-from lab.drawn.rig import sway
 from tests.core.drawn_heads import DrawnHeads, drawn_heads
 
 FACE = [POINTS.index(p) for p in ("right_eye", "left_eye", "nose")]
@@ -100,6 +97,10 @@ def test_a_gap_closes_and_is_told(clip: DrawnHeads) -> None:
     assert clip.errors(path, slice(8, 14))[2] < 10.0
     assert path.report.text().endswith("8 to 13: nobody seen: bridged, a guess")
     assert bool(path.report.guessed[8:14].all())
+    scores[10:] = 0
+    path = estimate(clip, clip.points(scores=scores))
+    assert bool(torch.isfinite(path.world_from_head).all())
+    assert any("out of sight for 17 frames" in note for note in path.report.notes)
 
 
 def test_points_that_jump_to_somebody_else_are_dropped(clip: DrawnHeads) -> None:
@@ -112,29 +113,16 @@ def test_points_that_jump_to_somebody_else_are_dropped(clip: DrawnHeads) -> None
     assert not any("jumps" in note for note in path.report.notes)
 
 
-def test_a_back_view_has_ears_and_shoulders_only() -> None:
+def test_a_back_view_has_ears_only() -> None:
     clip = drawn_heads(seed=502, exo_side="behind")
     scores = np.ones(clip.uv.shape[:2])
     scores[:, FACE] = 0
     path = estimate(clip, clip.points(scores=scores))
     across, along, angle = clip.errors(path)
-    assert across < 0.04 and along < 0.04 and angle < 20.0
+    assert across < 0.04 and along < 0.05 and angle < 20.0
     assert path.report.text() == "frames 0 to 24: profile, back or small: the turn is a guess"
-
-
-def test_a_face_on_a_back_is_not_called_one() -> None:
-    """Networks report all points of a head that shows its back."""
-    path = estimate(drawn_heads(seed=502, exo_side="behind"))
-    assert set(path.report.seen) == {"unclear"}
-
-
-def test_shoulders_alone_give_a_place() -> None:
-    clip = drawn_heads()
-    scores = np.zeros(clip.uv.shape[:2])
-    scores[:, [POINTS.index(p) for p in ("right_shoulder", "left_shoulder")]] = 1
-    path = estimate(clip, clip.points(scores=scores))
-    # The eyes are 10 cm before them, whichever way that is.
-    assert clip.errors(path)[0] < 0.15 and bool(path.report.guessed.all())
+    # Networks report all points of a head that shows its back.
+    assert set(estimate(clip).report.seen) == {"unclear"}
 
 
 def body_model(clip: DrawnHeads, noise_m: float = 0.0, seed: int = 0) -> HeadPoints:
@@ -157,6 +145,10 @@ def test_a_body_model_s_head_is_taken_as_it_is(side: str) -> None:
     points.rigid[20:30] = torch.nan
     gap = estimate(clip, points)
     assert "body model" not in gap.report.seen[20:30] and clip.errors(gap)[2] < 3.0
+    # Turns of another network count before all else; the place is the points' own.
+    turns = clip.exo_w2c.numpy()[:, :3] @ clip.truth[..., :3]
+    path = estimate(clip, replace(clip.points(), turns=torch.from_numpy(turns)))
+    assert clip.errors(path)[2] < 1e-4 and set(path.report.seen) == {"body model"}
     # A shape that is no head, and a mirrored one.
     odd = body_model(clip)
     odd.rigid[5] = torch.randn(odd.rigid.shape[1:], dtype=torch.float64)
@@ -181,40 +173,26 @@ def test_a_moving_exo_camera_changes_nothing(clip: DrawnHeads) -> None:
         estimate(clip, exo_w2c=moving[:5])
 
 
-def test_nothing_is_smoothed_across_a_cut(clip: DrawnHeads) -> None:
-    """The clip's halves exchanged jump at the middle; told or not, both sides stay where they are."""
-    order = np.r_[13:25, 0:13]
-    uv = clip.uv[order].copy()
-    uv[:12] += [40.0, 0.0]  # another camera, so that the person jumps
-    points, depth = clip.points(uv=uv), clip.depth()[order].roll(0)
-    depth[:12] = depth[:12].roll(40, dims=2)
-    told = estimate(clip, points, depth_m=depth, cuts=[12])
-    alone = estimate(clip, clip.points(uv=uv[12:]), depth_m=depth[12:], times_s=clip.times_s[12:])
-    torch.testing.assert_close(told.world_from_head[12:], alone.world_from_head, atol=0.02, rtol=0)
-    uv[:12] += [200.0 * (-1 if uv[:12, :, 0].mean() > 196 else 1), 0.0]
-    noticed = estimate(clip, clip.points(uv=uv), depth_m=None)
-    assert any("jumps at frame 12" in note for note in noticed.report.notes)
-
-
 def test_depth_of_the_wall_is_not_believed(clip: DrawnHeads) -> None:
     wall = torch.full_like(clip.depth(), 6.0)
     path = estimate(clip, depth_m=wall)
     assert clip.errors(path)[1] < 0.15 and any(
         "stands behind" in note for note in path.report.notes
     )
+    # A point on the outline takes the wall's depth; those on the head keep theirs.
+    evidence, distance = gather(
+        clip.points(),
+        ExoView(camera=clip.camera, exo_w2c=clip.exo_w2c, depth_m=wall, mask=None, up=None),
+    )
+    evidence.reach[:, 1:] = distance[:, None]
+    trusted, walls, surfaces = without_wall(evidence, distance)
+    assert np.isnan(trusted.reach[:, 0]).all() and np.isfinite(trusted.reach[:, 1:]).all()
+    assert (walls, surfaces) == (0, len(wall))
     path = estimate(clip, depth_m=None)
     assert clip.errors(path)[1] < 0.15 and any("no depth" in note for note in path.report.notes)
     elsewhere = torch.zeros_like(wall, dtype=torch.bool)
     path = estimate(clip, mask=elsewhere)
     assert any("no surface" in note for note in path.report.notes)
-
-
-def test_who_leaves_the_picture_is_bridged(clip: DrawnHeads) -> None:
-    scores = np.ones(clip.uv.shape[:2])
-    scores[10:] = 0
-    path = estimate(clip, clip.points(scores=scores))
-    assert bool(torch.isfinite(path.world_from_head).all())
-    assert any("out of sight for 15 frames" in note for note in path.report.notes)
 
 
 def test_bad_input_is_refused(clip: DrawnHeads) -> None:
@@ -230,101 +208,8 @@ def test_bad_input_is_refused(clip: DrawnHeads) -> None:
         estimate(clip, other)
     with pytest.raises(EgoXInputError, match="most points far outside"):
         estimate(clip, clip.points(uv=clip.uv * 9))
-    with pytest.raises(EgoXInputError, match="cuts"):
-        estimate(clip, cuts=[99])
     with pytest.raises(EgoXInputError, match="every frame"):
         HeadPoints(uv=torch.zeros(4, 5, 2), scores=torch.zeros(4, 5), picture=(10, 10))
-
-
-def test_points_of_a_larger_picture_are_scaled(clip: DrawnHeads) -> None:
-    width, height = clip.camera.stored_size
-    doubled = HeadPoints(
-        uv=torch.from_numpy((clip.uv + 0.5) * 2 - 0.5),
-        scores=clip.points().scores,
-        picture=(2 * width, 2 * height),
-    )
-    torch.testing.assert_close(
-        estimate(clip, doubled).world_from_head, estimate(clip).world_from_head
-    )
-
-
-def test_a_long_clip_has_an_answer_everywhere() -> None:
-    clip = drawn_heads(frames=200, height=80, turning_deg=60.0)
-    path = estimate(clip)
-    assert bool(torch.isfinite(path.world_from_head).all()) and clip.errors(path)[2] < 5.0
-
-
-def test_gravity_and_sway_leave_no_mark(clip: DrawnHeads) -> None:
-    """Another up within some degrees changes little where the face is seen."""
-    rng = np.random.default_rng(3)
-    tilt = tuple(
-        float(x) for x in np.array([0.0, 0.0, 1.0]) + 0.1 * sway(rng, np.arange(3.0), size=1.0)
-    )
-    assert clip.errors(estimate(clip, up=tilt))[2] < 4.0
-
-
-def test_a_real_side_view(shared_dir) -> None:
-    """sfu_covid: one ear and the glasses in six frames, the raw exo lens, depth as it is."""
-    folder = shared_dir / "data" / "takes" / "sfu_covid_009_4_2000_2048"
-    if not (folder / "head_points.json").is_file():
-        pytest.skip("needs ../shared/data/takes with picked head points")
-    take = load_take(folder, exo_lens="raw")
-    picks = json.loads((folder / "head_points.json").read_text(encoding="utf-8"))["frames"]
-    uv, scores = np.zeros((49, len(POINTS), 2)), np.zeros((49, len(POINTS)))
-    for frame, marks in picks.items():
-        for name, (column, row, score) in marks.items():
-            uv[int(frame), POINTS.index(name)], scores[int(frame), POINTS.index(name)] = (
-                (column, row),
-                score,
-            )
-    points = HeadPoints(
-        uv=torch.from_numpy(uv), scores=torch.from_numpy(scores), picture=take.frames.size
-    )
-    path = estimate_head(
-        points,
-        take.depth.camera,
-        exo_w2c=take.depth.exo_w2c,
-        depth_m=take.depth.depth_m,
-        times_s=take.frames.times_s,
-    )
-    ego = head_trajectory(
-        path.world_from_head, take.trajectory.camera, head_mount("glasses"), take.frames.times_s
-    )
-    frames = sorted(int(frame) for frame in picks)
-    answer, truth = invert(ego.w2c)[frames], invert(take.trajectory.w2c)[frames]
-    away = truth[..., 3] - camera_centre(take.depth.exo_w2c)
-    ray = away / away.norm(dim=-1, keepdim=True)
-    error = answer[..., 3] - truth[..., 3]
-    across = (error - (error * ray).sum(-1, keepdim=True) * ray).norm(dim=-1)
-    turns = answer[..., :3].transpose(-1, -2) @ truth[..., :3]
-    angles = torch.rad2deg(
-        torch.acos(((turns.diagonal(dim1=-2, dim2=-1).sum(-1) - 1) / 2).clamp(-1, 1))
-    )
-    assert float(angles.median()) <= 20.0 and float(across.median()) <= 0.06
-
-
-def test_depth_behind_the_head_says_nothing() -> None:
-    """A point on the outline takes the wall's depth; the points on the head keep theirs."""
-    reach = np.array(
-        [[2.0, 2.05, 2.1, 3.4, np.nan], [4.0, 4.1, np.nan, np.nan, np.nan], [np.nan] * 5]
-    )
-    still = np.zeros((3, 5))
-    evidence = Evidence(
-        origin=np.zeros((3, 3)),
-        rays=np.zeros((3, 5, 3)),
-        sigma=still,
-        scores=still,
-        reach=reach,
-        shoulders=np.zeros((3, 3)),
-        shoulders_sigma=np.full(3, 0.05),
-        middle=np.zeros(3),
-        up=np.array([0.0, -1, 0]),
-        up_known=True,
-    )
-    trusted, walls, surfaces = without_wall(evidence, np.full(3, 2.0))
-    np.testing.assert_array_equal(trusted.reach[0], [2.0, 2.05, 2.1, np.nan, np.nan])
-    assert np.isnan(trusted.reach[1:]).all() and (walls, surfaces) == (1, 2)
-    np.testing.assert_array_equal(trusted.shoulders_sigma, [0.05, np.inf, 0.05])
 
 
 @pytest.mark.parametrize(("seed", "side"), [(708, "front"), (709, "behind")])

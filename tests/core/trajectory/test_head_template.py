@@ -8,8 +8,10 @@ import torch
 
 from egox_core.cameras.presets import preset_camera
 from egox_core.errors import EgoXInputError
-from egox_core.trajectory import HEAD_MOUNTS, head_mount, head_trajectory
+from egox_core.trajectory import head_trajectory
 from egox_core.trajectory.head_template import (
+    GLASSES,
+    GLASSES_PITCH_DEG,
     HEAD_BREADTH,
     HEAD_LENGTH,
     SHAPE_SIGMA,
@@ -51,7 +53,7 @@ def test_glasses_are_where_the_published_calibration_has_them() -> None:
         poses.append(device.get_transform_cpf_sensor("camera-rgb", True).to_matrix())
     mean = np.mean(poses, axis=0)  # central pupil frame: x left, y up, z forward
     head_from_cpf = np.diag([-1.0, -1.0, 1.0])
-    pose = invert(ego_from_head(HEAD_MOUNTS["glasses"], 1)).numpy()
+    pose = invert(ego_from_head(1)).numpy()
     assert np.allclose(pose[:, 3], head_from_cpf @ mean[:3, 3], atol=2e-4)
     assert np.allclose(pose[:, :3], head_from_cpf @ mean[:3, :3], atol=2e-3)
 
@@ -62,11 +64,12 @@ def test_a_camera_sits_on_the_head(turns: int) -> None:
     camera = preset_camera("aria_released" if turns else "pinhole", 64)
     head = torch.eye(3, 4, dtype=torch.float64)[None].clone()
     head[0, :, 3] = torch.tensor([1.0, 2.0, 3.0])
-    mount = head_mount("between the eyes", (0.01, -0.02, 0.1), 30.0)
-    ego = head_trajectory(head, camera, mount, torch.zeros(1))
+    ego = head_trajectory(
+        head, camera, torch.zeros(1), offset=(0.01, -0.02, 0.1), pitch_deg=30.0 - GLASSES_PITCH_DEG
+    )
     assert camera.quarter_turns == turns
     torch.testing.assert_close(
-        camera_centre(ego.w2c)[0], torch.tensor([1.01, 1.98, 3.1], dtype=torch.float64)
+        camera_centre(ego.w2c)[0], torch.tensor([1.01, 1.98, 3.1]).double() + torch.tensor(GLASSES)
     )
     forward = ego.w2c[0, 2, :3]
     assert float(forward[1]) == pytest.approx(-0.5) and float(forward[2]) == pytest.approx(
@@ -74,10 +77,7 @@ def test_a_camera_sits_on_the_head(turns: int) -> None:
     )
 
 
-def test_mounts_that_are_none_are_refused() -> None:
+@pytest.mark.parametrize("mount", [((0.0, 0.0, 57.0), 0.0), ((0.0, 0.0, 0.0), float("nan"))])
+def test_mounts_that_are_none_are_refused(mount) -> None:
     with pytest.raises(EgoXInputError, match="mount"):
-        head_mount("hat")
-    with pytest.raises(EgoXInputError, match="offset"):
-        head_mount("glasses", (0.0, 0.0, 57.0))
-    with pytest.raises(EgoXInputError, match="pitch"):
-        head_mount("glasses", pitch_deg=float("nan"))
+        ego_from_head(0, *mount)

@@ -3,11 +3,13 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
+from egox_core.trajectory.head_payloads import openpose_people
 from egox_core.trajectory.head_points import choose_person
 from egox_core.trajectory.head_template import POINTS
 from lab.drawn import SyntheticSpec
-from lab.drawn.detected import GAP_S, detected_people, seen_people
+from lab.drawn.detected import GAP_S, detected_people, openpose_content, seen_people
 from lab.drawn.layout import draw_layout
 
 SPEC = SyntheticSpec(seed=7, frames=25, exo_width=224, exo_height=128, ego_size=128, wearer="drawn")
@@ -35,3 +37,6 @@ def test_a_detector_errs_misses_and_loses_the_wearer():
     assert 0.01 * size < np.median(off) < 0.05 * size
     again = choose_person(detected_people(people, camera, SPEC.fps, np.random.default_rng(1)))
     assert bool((again.uv == points.uv).all())
+    assert openpose_people(openpose_content(found)).frames[0][0].uv == pytest.approx(
+        np.round(found.frames[0][0].uv, 2) * (found.frames[0][0].scores > 0)[:, None]
+    )

@@ -1,0 +1,69 @@
+"""Ego poses against the head that a detector saw: whether the exo video runs some frames early or late."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from egox_core.cameras.model import CameraModel, project
+from egox_core.trajectory.head_points import HeadPoints
+from egox_core.trajectory.head_template import (
+    HEAD_POINTS,
+    VERTEX_TO_CHIN,
+    ego_from_head,
+    head_points,
+)
+from egox_core.trajectory.poses import compose, invert, transform
+
+MOST_FRAMES = 8
+LESS = 0.6
+"""Share of the spread at no shift that another one must leave. Real takes that are in step: .73 and more."""
+
+
+def out_of_step(
+    points: HeadPoints,
+    ego_w2c: Tensor,  # [N, 3, 4] measured poses of Aria glasses, as the frames of the exo video are numbered
+    camera: CameraModel,  # exo; the points are pixels of its stored picture
+    exo_w2c: Tensor | None,  # [3, 4] or [T, 3, 4]
+) -> tuple[str, ...]:
+    """A note where the head's path in the picture fits the poses best some frames earlier or later; nothing is shifted.
+
+    A head that moves by less than its own height tells nothing.
+    """
+    if ego_w2c.ndim == 2:
+        return ()
+    count = min(len(points.uv), len(ego_w2c))
+    heads = compose(invert(ego_w2c[:count].double()), ego_from_head(1))
+    exo = torch.eye(3, 4, dtype=torch.float64) if exo_w2c is None else exo_w2c.double()
+    local = transform(
+        exo.expand(len(points.uv), 3, 4)[:count],
+        transform(heads, torch.from_numpy(head_points())),
+    )
+    true, valid = (part.numpy() for part in project(camera, local))  # [T, 5, 2], [T, 5]
+    own = slice(len(HEAD_POINTS))
+    uv, seen = points.uv[:count, own].numpy(), points.seen[:count, own].numpy()
+    there = valid.all(1)
+    if there.sum() < 2 * MOST_FRAMES:
+        return ()
+    height = VERTEX_TO_CHIN * camera.fx / float(local[there, :, 2].median())
+    if np.ptp(true[there].mean(1), axis=0).max() < height:
+        return ()
+
+    def spread(step: int) -> float:
+        at = np.arange(max(0, -step), min(count, count - step))
+        at = at[there[at] & seen[at + step].any(1)]
+        shares = seen[at + step] / seen[at + step].sum(1, keepdims=True)
+        off = ((uv[at + step] - true[at]) * shares[..., None]).sum(1)
+        off -= np.median(off, axis=0)
+        return float(np.median(np.linalg.norm(off, axis=-1))) if len(at) else np.inf
+
+    steps = range(-MOST_FRAMES, MOST_FRAMES + 1)
+    best = min(steps, key=spread)
+    if abs(best) == MOST_FRAMES or spread(best) > LESS * spread(0):
+        return ()
+    way = "later" if best > 0 else "earlier"
+    return (
+        f"out of step: the head in the exo video fits the ego poses best {abs(best)} frames {way} "
+        f"(off by {spread(best):.1f} px instead of {spread(0):.1f}); nothing is shifted",
+    )
