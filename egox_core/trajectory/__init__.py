@@ -5,7 +5,6 @@ keypoints of detectors. Out: :class:`PoseTrack` (poses at known moments), poses 
 :class:`~egox_core.types.CameraTrajectory`.
 """
 
-from .head_payloads import mhr_points, openpose_points
 from .head_points import HeadPoints
 from .head_pose import HeadPath, HeadReport, estimate_head
 from .head_sources import HEAD_SOURCES, joined_points, lens_note
@@ -30,8 +29,6 @@ __all__ = [
     "keyframe_track",
     "lens_note",
     "look_at",
-    "mhr_points",
-    "openpose_points",
     "trajectory_from_track",
     "validate_w2c",
 ]

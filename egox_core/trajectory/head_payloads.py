@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..errors import NO_NUMBERS, EgoXInputError, intact
 from ..sizes import MAX_SIDE
-from .head_points import HeadPoints, People, Person, choose_person
+from .head_points import People, Person
 from .head_template import HEAD_POINTS, POINTS
 
 OPENPOSE_POINTS: Mapping[int, Mapping[str, int]] = {  # by how many points a person has
@@ -65,24 +65,6 @@ FACE_MESH: Mapping[
 }
 
 DETECTORS_OWN = "give the detector's own output"
-
-
-def openpose_points(
-    frames: Any,
-    *,
-    picture: tuple[int, int] | None = None,
-    person: int | None = None,
-    mask: Tensor | None = None,
-) -> HeadPoints:
-    """One person's head points in POSE_KEYPOINT, or in the JSON files of OpenPose itself.
-
-    Args:
-        person, mask: who wears the camera, see :func:`~.head_points.choose_person`.
-
-    Raises:
-        EgoXInputError: see :func:`openpose_people` and ``choose_person``.
-    """
-    return choose_person(openpose_people(frames, picture), index=person, mask=mask)
 
 
 def openpose_people(
@@ -157,17 +139,6 @@ def _openpose_person(person: Any, source: str) -> Person | None:
     # OpenPose writes (0, 0) with score 0 for what it did not find; some writers keep a score.
     score = np.where((rows[:, :2] == 0).all(1), 0.0, np.clip(rows[:, 2], 0, 1))
     return Person(rows[:, :2], score) if (score > 0).any() else None
-
-
-def mhr_points(
-    payload: Any, *, person: int | None = None, mask: Tensor | None = None
-) -> HeadPoints:
-    """One person's head points in MHR_POSE_DATA: pixels by its own camera, and metres whose distance is not trusted.
-
-    Raises:
-        EgoXInputError: see :func:`mhr_people` and :func:`~.head_points.choose_person`.
-    """
-    return choose_person(mhr_people(payload), index=person, mask=mask)
 
 
 def mhr_people(payload: Any) -> People:

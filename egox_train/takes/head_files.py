@@ -26,8 +26,8 @@ from egox_core.takes.meta import LIST_KEY, read_meta
 from egox_core.takes.metric_scale import HEAD_KEYPOINTS
 from egox_core.takes.trajectory_files import write_trajectory
 from egox_core.trajectory.head_evidence import ExoView, camera_poses, surface_reach
-from egox_core.trajectory.head_payloads import mhr_points, openpose_points
-from egox_core.trajectory.head_points import HeadPoints
+from egox_core.trajectory.head_payloads import mhr_people, openpose_people
+from egox_core.trajectory.head_points import HeadPoints, choose_person
 from egox_core.trajectory.head_pose import HeadReport, estimate_head
 from egox_core.trajectory.head_template import head_trajectory
 from egox_core.trajectory.keyframes import OWN_BODY_M, with_looks
@@ -244,16 +244,16 @@ def read_keypoints(
         size: (width, height) px of the video, for files that don't say what their pixels belong to.
 
     Raises:
-        EgoXInputError: no such file, another form, see ``openpose_points`` and ``mhr_points``.
+        EgoXInputError: no such file, another form, see ``choose_person``.
     """
     if path.suffix.lower() == ".npz" and not path.is_dir():
-        return mhr_points(_mhr_payload(path, size), person=person, mask=mask)
-    frames = (
-        [read_json(file, "keypoints") for file in _openpose_files(path)]
-        if path.is_dir()
-        else _openpose_list(path)
-    )
-    return openpose_points(frames, picture=size, person=person, mask=mask)
+        people = mhr_people(_mhr_payload(path, size))
+    elif path.is_dir():
+        files = _openpose_files(path)
+        people = openpose_people([read_json(file, "keypoints") for file in files], size)
+    else:
+        people = openpose_people(_openpose_list(path), size)
+    return choose_person(people, index=person, mask=mask)
 
 
 def read_rotations(path: Path, count: int) -> Tensor:  # [T, 3, 3] float64, NaN where there is none
@@ -271,8 +271,9 @@ def read_rotations(path: Path, count: int) -> Tensor:  # [T, 3, 3] float64, NaN 
         fix="number the frames from 0",
     ):
         for entry in read_json(path, "head rotations"):
-            turn = entry.get("rotation")
-            if turn is None:
+            if "rotation" in entry:
+                turn = entry["rotation"]
+            else:
                 turn = Rotation.from_quat(entry["quaternion"]).as_matrix()
             turns[range(count)[entry["frame"]]] = torch.tensor(turn, dtype=torch.float64)
     there = torch.isfinite(turns).all(-1).all(-1)

@@ -13,6 +13,8 @@ import pytest
 from tests.browser.page import PageUnderTest
 from tests.paths import ROOT
 
+from .editor_page import NODE, EditorPage, editor_graph
+from .head_graph import add_head
 from .preview_graph import choose_view, connect_everything
 from .small_graph import HEIGHT, make_small
 from .test_form import open_form
@@ -85,7 +87,7 @@ def test_workflows(open_page, shipped):
             picture_of_graph(page, name)
 
 
-def test_demo_previews_and_editor(open_page, shipped, unpacked):
+def test_demo_previews(open_page, shipped, unpacked):
     page = open_page(size=WIDE, webgl=True)
     page.load(shipped("egox_demo"))
     run(page)
@@ -108,17 +110,23 @@ def test_demo_previews_and_editor(open_page, shipped, unpacked):
     choose_view(page, "EgoXDecodeEgoHalf", "side")  # after a second run: the difference
     for name, node in PREVIEWS.items():
         picture_of_node(page, node, f"preview_{name}_dark", 560)
-    bounds = page.node_bounds("EgoXEgoPoseInput")
-    page.show(bounds)
-    page.page.set_viewport_size({"width": 1500, "height": 900})
-    page.settle(10)
-    page.show(bounds)
-    page.page.get_by_test_id("egox-open").first.click()
-    page.page.wait_for_selector('[data-testid="egox-editor"]', timeout=30_000)
-    page.page.get_by_role("button", name="Edit this path").click(
-        timeout=30_000
-    )  # the take's, as keyframes
-    page.page.wait_for_timeout(6000)  # points, exo picture and the coarse prior are fetched
+
+
+def test_editor(open_page, unpacked):
+    """An estimate with what the wearer looks at in two frames."""
+    page = open_page(size=(1500, 900), webgl=True)
+    page.load(editor_graph(unpacked("egox_demo")))
+    add_head(page)
+    page.set_widget(NODE, "source", "estimated")
+    editor = EditorPage(page).open(load=True)
+    page.page.wait_for_function(f"() => {editor.script('exo.step')} === 'look'")
+    for x, y in ((0.36, 0.72), (0.44, 0.7)):
+        before = editor.keyframes()
+        page.page.mouse.click(*editor.in_box("exo", x, y))
+        editor.wait_for_change(before)
+        editor.at("look-next").click()
+    editor.wait_until_seen()
+    page.page.wait_for_timeout(3000)
     page.save_picture(IMG / "editor_dark.jpg", width=1300, quality=78)
 
 

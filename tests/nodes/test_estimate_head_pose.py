@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import sys
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,7 +19,8 @@ from egox_core.cameras.model import project
 from egox_core.trajectory import camera_centre
 from egox_core.trajectory.head_payloads import FACE_MESH
 from egox_core.trajectory.head_solid import ray_turns
-from egox_core.trajectory.head_template import POINTS
+from egox_core.trajectory.head_template import POINTS, ego_from_head
+from egox_core.trajectory.poses import compose, invert
 from tests.core.drawn_heads import DrawnHeads, drawn_heads
 from tests.refusals import refuses
 from tools.rigs.model_rig import core
@@ -57,12 +57,9 @@ class Answer:
     ui: dict
 
     def errors(self, clip: DrawnHeads) -> tuple[float, float]:
-        """Medians of the eyes' place in metres and of the angle in degrees; for the mount between
-        the eyes."""
-        upright = importlib.import_module("egox_core.trajectory.keyframes").upright_from_sensor(
-            self.trajectory.w2c, self.trajectory.camera
-        )
-        c2w = importlib.import_module("egox_core.trajectory.poses").invert(upright).numpy()
+        """Medians of the eyes' place in metres and of the angle in degrees."""
+        mount = ego_from_head(self.trajectory.camera.quarter_turns)
+        c2w = compose(invert(self.trajectory.w2c), mount).numpy()
         turns = clip.truth[..., :3].transpose(0, 2, 1) @ c2w[..., :3]
         cosine = np.clip((np.trace(turns, axis1=1, axis2=2) - 1) / 2, -1, 1)
         return (
@@ -73,13 +70,6 @@ class Answer:
 
 @pytest.fixture(scope="module")
 def run(node, clip):
-    module = sys.modules[node.__module__]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "MOUNT", "between the eyes")  # where the drawn truth is known
-        yield runner(node, clip)
-
-
-def runner(node, clip):
     defaults = {
         entry.id: entry.default for entry in node.GET_SCHEMA().inputs if hasattr(entry, "default")
     }
@@ -184,15 +174,9 @@ def of_sam3(clip: DrawnHeads, shift: float = 0.0) -> torch.Tensor:
     return SAM3_TrackToMask.execute(track, "0").result[0]
 
 
-DETECTORS = {
-    "pose_keypoints": of_sdpose,
-    "face_landmarks": of_mediapipe,
-}
-
-
-@pytest.mark.parametrize("socket", DETECTORS)
+@pytest.mark.parametrize("socket", ["pose_keypoints", "face_landmarks"])
 def test_any_one_detector_is_enough(comfy_host, run, clip, depth, socket):
-    payload = of_sdpose(clip, 0.0) if socket == "pose_keypoints" else DETECTORS[socket](clip)
+    payload = of_sdpose(clip, 0.0) if socket == "pose_keypoints" else of_mediapipe(clip)
     answer = run(depth=depth, **{socket: payload})
     place, angle = answer.errors(clip)
     assert place < 0.05 and angle < 6.0
@@ -286,40 +270,6 @@ def test_fallbacks_are_told(pack, comfy_host, run, clip, depth):
     assert "stands behind" in run(pose_keypoints=keypoints, depth=wall).report
     empty = run(pose_keypoints=keypoints, depth=depth, person_mask=torch.zeros(FRAMES, 64, 64))
     assert "mask of the wearer is empty" in empty.report
-
-
-OTHER_SIZE = {
-    "pose_keypoints": lambda frames: [
-        {**frame, "canvas_width": 100, "canvas_height": 300} for frame in frames
-    ],
-    "face_landmarks": lambda payload: {**payload, "image_size": (300, 100)},
-}
-
-
-@pytest.mark.parametrize("socket", DETECTORS)
-def test_each_detector_s_frames_size_and_people_are_checked(
-    pack, comfy_host, run, clip, depth, socket
-):
-    payload = of_sdpose(clip, 0.0) if socket == "pose_keypoints" else DETECTORS[socket](clip)
-    listed = isinstance(payload, list)
-    frames = payload if listed else payload["frames"]
-
-    def with_frames(changed: list):
-        return changed if listed else {**payload, "frames": changed}
-
-    def times(frame, number: int):
-        return {**frame, "people": frame["people"] * number} if listed else list(frame) * number
-
-    for message, changed in {
-        "got 12 frames": with_frames(frames[:-1]),
-        "points of a 100x300 px picture": OTHER_SIZE[socket](payload),
-        "no person in any frame": with_frames([times(frame, 0) for frame in frames]),
-        "several in 13 of 13 frames: expected to know who": with_frames(
-            [times(frame, 2) for frame in frames]
-        ),
-    }.items():
-        with refuses(message.replace(": expected", ".*")):
-            run(depth=depth, **{socket: changed})
 
 
 def test_bad_input_is_refused_before_any_work(pack, comfy_host, run, clip, depth):

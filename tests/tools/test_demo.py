@@ -12,7 +12,8 @@ import torch
 from egox_core import file_names
 from egox_core.cameras.model import CameraModel, project
 from egox_core.safe_files import read_json, write_json
-from egox_core.trajectory.head_payloads import OPENPOSE_POINTS, openpose_points
+from egox_core.trajectory.head_payloads import OPENPOSE_POINTS, openpose_people
+from egox_core.trajectory.head_points import choose_person
 from egox_core.trajectory.head_template import POINTS
 from egox_core.video.reader import probe_video
 from egox_core.video.selection import camera_of_frames, select_frames
@@ -82,7 +83,9 @@ def test_keypoints_follow_the_picture_like_cameras(width, height, resize, tmp_pa
     after, _ = project(camera_of_frames(source, chosen), place)
     frames = [seen(before[0].tolist(), video.width, video.height)] * video.frame_count
     write_json(tmp_path / "keypoints.json", frames)
-    moved = openpose_points(keypoints_in_use(tmp_path / "keypoints.json", EXO, chosen))
+    moved = choose_person(
+        openpose_people(keypoints_in_use(tmp_path / "keypoints.json", EXO, chosen))
+    )
     assert moved.picture == (width, height)
     torch.testing.assert_close(moved.uv[0, POINTS.index("nose")], after[0], atol=1e-6, rtol=0)
 
@@ -118,7 +121,7 @@ def test_the_sample_s_keypoints_are_of_its_video():
     """As a detector gives them: some frames without anybody, never a point outside the picture by
     far."""
     video, frames = probe_video(EXO), read_json(CALM_ROOM / file_names.HEAD_KEYPOINTS)
-    points = openpose_points(frames)
+    points = choose_person(openpose_people(frames))
     assert len(frames) == video.frame_count and points.picture == (video.width, video.height)
     there = points.seen.any(1)
     assert bool(there.any()) and not bool(there.all())

@@ -7,18 +7,22 @@ import pytest
 import torch
 
 from egox_core.errors import EgoXInputError
-from egox_core.trajectory import mhr_points, openpose_points
 from egox_core.trajectory.head_payloads import (
     FACE_MESH,
     MHR_POINTS,
     OPENPOSE_POINTS,
     face_people,
     mhr_people,
+    openpose_people,
 )
 from egox_core.trajectory.head_points import HeadPoints, choose_person
 from egox_core.trajectory.head_template import POINTS
 
 SIZE = (200, 100)
+
+
+def openpose_points(frames, **who) -> HeadPoints:
+    return choose_person(openpose_people(frames), **who)
 
 
 def person(places: dict[str, tuple[float, float, float]], points: int = 18) -> dict:
@@ -53,9 +57,9 @@ def test_openpose(count: int) -> None:
 
 def test_openpose_files_have_no_canvas() -> None:
     bare = {"people": [person({"nose": (3.0, 4.0, 1.0)}, 25)]}
-    assert openpose_points([bare], picture=(64, 32)).picture == (64, 32)
+    assert openpose_people([bare], (64, 32)).picture == (64, 32)
     with pytest.raises(EgoXInputError, match="canvas"):
-        openpose_points([bare])
+        openpose_people([bare])
 
 
 def test_the_mask_chooses_whoever_comes_first() -> None:
@@ -63,11 +67,11 @@ def test_the_mask_chooses_whoever_comes_first() -> None:
     frames = [frame(left, right), frame(right, left), frame(left)]
     mask = torch.zeros(3, 10, 20, dtype=torch.bool)
     mask[:, :, 12:] = True
-    points = openpose_points(frames, mask=mask)
+    points = choose_person(openpose_people(frames), mask=mask)
     assert points.uv[:2, POINTS.index("nose"), 0].tolist() == [150.0, 150.0]
     assert there(points) == [True, True, False]
     with pytest.raises(EgoXInputError, match="mask of the wearer"):
-        openpose_points(frames, mask=mask[:2])
+        choose_person(openpose_people(frames), mask=mask[:2])
 
 
 def test_a_person_is_followed_by_place() -> None:
@@ -78,7 +82,9 @@ def test_a_person_is_followed_by_place() -> None:
 
     frames = [frame(*(pair(t) if t % 2 else reversed(pair(t)))) for t in range(8)]
     frames[3] = frame(pair(3)[0])
-    points = openpose_points(frames, person=0)  # in frame 0 the one on the right is named first
+    points = choose_person(
+        openpose_people(frames), index=0
+    )  # in frame 0 the one on the right is named first
     nose = points.uv[:, POINTS.index("nose"), 0].tolist()
     assert [nose[t] for t in (0, 1, 2, 4, 7)] == [
         150.0,
@@ -90,14 +96,14 @@ def test_a_person_is_followed_by_place() -> None:
     with pytest.raises(EgoXInputError, match="several in 7 of 8 frames"):
         openpose_points(frames)
     with pytest.raises(EgoXInputError, match="0 to 1"):
-        openpose_points(frames, person=5)
+        choose_person(openpose_people(frames), index=5)
 
 
 def test_who_is_never_one_of_two_may_be_anywhere_after_a_cut() -> None:
     places = [20.0, 21.0, 170.0, 171.0]
     frames = [frame(person({"nose": (x, 50.0, 0.9)})) for x in places]
     assert openpose_points(frames).uv[:, POINTS.index("nose"), 0].tolist() == places
-    assert there(openpose_points(frames, person=0)) == [True, True, False, False]
+    assert there(choose_person(openpose_people(frames), index=0)) == [True, True, False, False]
 
 
 @pytest.mark.parametrize(
@@ -134,7 +140,8 @@ def mhr_person(place: tuple[float, float, float] = (0.1, 0.0, 2.0), as_torch: bo
 
 @pytest.mark.parametrize("as_torch", [False, True])
 def test_body_models_give_metres_and_pixels_of_their_own_camera(as_torch: bool) -> None:
-    points = mhr_points({"frames": [[mhr_person(as_torch=as_torch)], []], "image_size": (100, 200)})
+    people = mhr_people({"frames": [[mhr_person(as_torch=as_torch)], []], "image_size": (100, 200)})
+    points = choose_person(people)
     nose = POINTS.index("nose")
     assert points.metres is not None and points.metres[0, nose].tolist() == pytest.approx(
         [0.1, 0.0, 2.0]
@@ -143,26 +150,24 @@ def test_body_models_give_metres_and_pixels_of_their_own_camera(as_torch: bool) 
     assert there(points) == [True, False]
     given = mhr_person()
     given["pred_keypoints_2d"] = np.full((70, 2), 7.0)
-    assert mhr_points({"frames": [[given]], "image_size": (100, 200)}).uv[0, nose].tolist() == [
-        7.0,
-        7.0,
-    ]
+    (same,) = mhr_people({"frames": [[given]], "image_size": (100, 200)}).frames[0]
+    assert same.uv[nose].tolist() == [7.0, 7.0]
 
 
 def test_other_body_payloads_are_refused() -> None:
     with pytest.raises(EgoXInputError, match="frames and image_size"):
-        mhr_points({"poses": []})
+        mhr_people({"poses": []})
     with pytest.raises(EgoXInputError, match="pred_cam_t"):
-        mhr_points({"frames": [[{"pred_keypoints_3d": np.zeros((70, 3))}]], "image_size": (1, 1)})
+        mhr_people({"frames": [[{"pred_keypoints_3d": np.zeros((70, 3))}]], "image_size": (1, 1)})
     with pytest.raises(EgoXInputError, match=r"\(17, 3\)"):
-        mhr_points(
+        mhr_people(
             {
                 "frames": [[{**mhr_person(), "pred_keypoints_3d": np.zeros((17, 3))}]],
                 "image_size": (1, 1),
             }
         )
     with pytest.raises(EgoXInputError, match="focal_length"):
-        mhr_points({"frames": [[{**mhr_person(), "focal_length": None}]], "image_size": (1, 1)})
+        mhr_people({"frames": [[{**mhr_person(), "focal_length": None}]], "image_size": (1, 1)})
 
 
 def test_a_body_model_s_empty_and_turned_poses() -> None:

@@ -48,10 +48,8 @@ def test_exact_points_give_the_head(height: int) -> None:
     at = (clip.truth[..., :3] @ head_points().T).transpose(0, 2, 1) + away[:, None]
     shares = turned_shares(clip.truth[..., :3], at)[1]
     hidden = shares > 0.5
-    large = clip.camera.fx * 0.225 > 24 * np.linalg.norm(away, axis=-1)
-    face = (shares[:, :2] == 0).all(1) & large
-    assert face.any() == (height == 448) and not face.all()  # the head turns far
-    assert np.mean((np.array(path.report.seen) == "face") == face) > 0.9
+    assert ("face" in path.report.seen) == (height == 448)  # 80 px show no face
+    assert "unclear" in path.report.seen  # the head turns far
     points = clip.points()
     points.scores[:, : hidden.shape[1]][torch.from_numpy(hidden)] = 0
     honest = estimate(clip, points)
@@ -72,21 +70,6 @@ def test_noise_is_smoothed_without_lag(clip: DrawnHeads) -> None:
     )
     torch.testing.assert_close(
         backwards.world_from_head.flip(0), path.world_from_head, atol=2e-3, rtol=0
-    )
-
-
-def test_a_head_that_depth_melts_flat_does_not_turn(clip: DrawnHeads) -> None:
-    """Its points lie half as far before and behind each other as they are: that is one error, not one a frame."""
-    metres = clip.metres.copy()
-    middle = metres[:, :5, 2].mean(1, keepdims=True)
-    metres[:, :5, 2] = middle + 0.5 * (metres[:, :5, 2] - middle)
-    flat = replace(clip, metres=metres).depth()
-    scores = np.ones(clip.uv.shape[:2])
-    scores[:, [POINTS.index("left_eye"), POINTS.index("left_ear")]] = 0
-    points = clip.points(scores=scores)
-    assert (
-        clip.errors(estimate(clip, points, depth_m=flat))[2]
-        < clip.errors(estimate(clip, points))[2] + 1.5
     )
 
 

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 
 from egox_core.cameras.model import project
-from egox_core.file_names import DEPTH, HEAD_TRAJECTORY, META
+from egox_core.file_names import DEPTH, HEAD_ROTATIONS, HEAD_TRAJECTORY, META
 from egox_core.safe_files import read_json, write_json
 from egox_core.takes.take import load_take
 from egox_core.takes.trajectory_files import read_trajectory
 from egox_core.trajectory.head_payloads import MHR_POINTS, OPENPOSE_POINTS
-from egox_core.trajectory.head_template import POINTS
-from egox_core.trajectory.poses import camera_centre, invert, transform
+from egox_core.trajectory.head_points import HeadPoints
+from egox_core.trajectory.head_template import POINTS, ego_from_head
+from egox_core.trajectory.poses import camera_centre, compose, invert, transform
+from egox_train.takes.head_step import out_of_step
 from lab.drawn import SyntheticSpec, SyntheticTake, make_take, write_take
+from lab.drawn.detected import seen_people
 from lab.drawn.layout import draw_layout
 from train_egox import main
 
@@ -90,7 +95,7 @@ def test_a_folder_of_openpose_files(folder, take, marks, capsys):
     assert distance(folder, take) < 0.06
     assert headpose(folder, points) == 2
     assert "--replace" in capsys.readouterr().err
-    assert headpose(folder, points, "--replace", "--mount", "between the eyes") == 0
+    assert headpose(folder, points, "--replace", "--offset", "0,0,0.1") == 0
 
 
 def test_clicks_say_what_the_wearer_looks_at(folder, take, marks, capsys):
@@ -117,6 +122,42 @@ def test_clicks_say_what_the_wearer_looks_at(folder, take, marks, capsys):
         headpose(folder, points, "--replace", "--look-at", click) == 2
         and "no depth" in capsys.readouterr().err
     )
+
+
+def test_rotations_of_another_network(folder, take, marks, capsys):
+    points = folder.parent / "points.json"
+    write_json(points, openpose_frames(marks, take))
+    heads = compose(invert(take.ego_w2c), ego_from_head(take.ego_camera.quarter_turns))
+    turns = compose(take.exo_w2c, heads)[:, :, :3]
+    rows = [{"frame": t, "rotation": turns[t].tolist()} for t in range(0, 9, 2)]
+    quaternion = Rotation.from_matrix(turns[8].numpy()).as_quat().tolist()
+    write_json(folder / HEAD_ROTATIONS, [*rows[:-1], {"frame": 8, "quaternion": quaternion}])
+    assert headpose(folder, points) == 0 and "body model" in capsys.readouterr().out
+    path = read_trajectory(folder / HEAD_TRAJECTORY, take.ego_camera)
+    mount = path.w2c[:, :, :3] @ take.ego_w2c[:, :, :3].transpose(-1, -2)
+    off = Rotation.from_matrix(mount[0::2].numpy()).magnitude()
+    assert np.degrees(off).max() < 2  # a drawn camera sits a little aside
+    for wrong in ([{"frame": 9, "rotation": rows[0]["rotation"]}], [{"frame": 0}], {"frame": 0}):
+        write_json(folder / HEAD_ROTATIONS, wrong)
+        assert headpose(folder, points, "--replace") == 2
+        assert "a list of objects with frame" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("late", [0, 3, -4])
+def test_who_is_out_of_step_is_told(late):
+    layout = draw_layout(replace(SPEC, frames=49, fps=20.0, walking=0.7))
+    person, camera = seen_people(layout)[0], layout.scene.exo_camera
+    points = HeadPoints(
+        uv=torch.from_numpy(np.roll(person.uv, late, axis=0)),
+        scores=torch.ones(49, 8),
+        picture=camera.stored_size,
+    )
+    heads = torch.from_numpy(layout.heads[0].world_from_eyes)
+    ego = compose(ego_from_head(1), invert(heads))
+    told = out_of_step(points, ego, camera, layout.scene.exo_w2c)
+    words = f"best {abs(late)} frames {'later' if late > 0 else 'earlier'}"
+    assert len(told) == bool(late) and all(words in note for note in told)
+    assert not out_of_step(points, ego[:1].expand(49, 3, 4), camera, layout.scene.exo_w2c)
 
 
 def test_one_file_and_no_depth(folder, take, marks, capsys):
