@@ -113,7 +113,7 @@ def estimate_head(
         refresh = partial(with_middle, view) if np.isfinite(evidence.reach).any() else None
         fitted = fit(evidence, *search(evidence, distance, times), distance, times, refresh)
         rotation, place = bent_to(*fitted, solid, solid_place)
-        longest = np.diff(_runs(~evidence.seen.any(1))).max(initial=0)
+        longest = np.diff(_runs(np.asarray(~evidence.seen.any(1)))).max(initial=0)
         if longest > 1.0 / max(np.median(np.diff(times)), 1e-3):
             notes.append(f"the person is out of sight for {longest} frames in a row: bridged")
     seen = _seen(points, rotation, place - evidence.origin, camera.fx, known)

@@ -270,7 +270,8 @@ def read_rotations(path: Path, count: int) -> Tensor:  # [T, 3, 3] float64, NaN 
         expected="a list of objects with frame, and rotation (3 x 3) or quaternion (x, y, z, w)",
         fix="number the frames from 0",
     ):
-        for entry in read_json(path, "head rotations"):
+        content: Any = read_json(path, "head rotations")
+        for entry in content:
             if "rotation" in entry:
                 turn = entry["rotation"]
             else:
