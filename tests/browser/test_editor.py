@@ -326,6 +326,14 @@ def test_what_the_wearer_looks_at(open_page, unpacked):
     click(0.5, 0.9)
     two = editor.keyframes()
     assert [look["frame"] for look in looks()] == [1, middle]
+    editor.drag_key(1, 2, "look")
+    assert [look["frame"] for look in looks()] == [1, middle + 2]
+    hands.keyboard.press("Control+z")
+    editor.go_to_frame(1)
+    hands.keyboard.press("Delete")
+    assert [look["frame"] for look in looks()] == [middle]
+    hands.keyboard.press("Control+z")
+    assert editor.keyframes() == two
     editor.close()
     editor.open(load=False)
     assert json.loads(editor.ask("state.text")) == json.loads(two)
@@ -338,6 +346,12 @@ def test_what_the_wearer_looks_at(open_page, unpacked):
     hands.wait_for_function(
         f"() => !app.graph.nodes.find((n) => n.type === '{NODE}')"
         ".widgets.find((w) => w.name === 'keyframes').value.includes('looks')"
+    )
+    page.set_widget("EgoXLoadExoVideo", "file", "sample/calm_room/exo.mp4")
+    hands.wait_for_function(
+        f"(two) => app.graph.nodes.find((n) => n.type === '{NODE}')"
+        ".widgets.find((w) => w.name === 'keyframes').value === two",
+        arg=two,
     )
 
 

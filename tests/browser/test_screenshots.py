@@ -120,7 +120,7 @@ def test_editor(open_page, unpacked):
     page.set_widget(NODE, "source", "estimated")
     editor = EditorPage(page).open(load=True)
     page.page.wait_for_function(f"() => {editor.script('exo.step')} === 'look'")
-    for x, y in ((0.36, 0.72), (0.44, 0.7)):
+    for x, y in ((0.545, 0.655), (0.56, 0.64)):
         before = editor.keyframes()
         page.page.mouse.click(*editor.in_box("exo", x, y))
         editor.wait_for_change(before)

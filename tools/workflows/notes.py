@@ -132,7 +132,9 @@ ONE_VIDEO = f"""## One video, nothing by hand
 4. Press **Run**. Look at *Wearer's head*: axes and cone on the head, orange where the turn is a guess. *On two real takes with
    small detectors the head was 1 to 5 cm off across the line of sight, but the turn of a profile or a back some 20°.*
 5. **Correct it** where it is wrong: *Open pose editor* on *Ego Pose Input* begins with the estimate and asks what the wearer
-   looks at: click on it in the exo frame, and the whole path turns with it. What you change there counts from then on, and `source` back at *estimated* drops it. It belongs to this video: another one begins with its
+   looks at: click on it in the exo frame, and the whole path turns with it. *On those takes one click left 5 to 11°, but 20° of
+   a back; three left 5 to 8°.* What you change there counts from then on, and `source` back at *estimated* drops it. It belongs
+   to this video: another one begins with its
    own estimate, and the correction comes back with the video.
 
 Each part can be replaced (open a subgraph by its corner):
