@@ -34,6 +34,7 @@ AS_MUCH, AS_MUCH_PX = (
     0.02,
 )  # rotations explain as much: so many times the residual, and px more
 DOUBTFUL = 1.3  # times, where the travel is so small that a rolling shutter looks like it
+LEAST_PARALLAX = 0.005
 DEPTH_DOUBT = 0.12  # spread of the points' depth around the maps' from which travel isn't believed
 LEAST_AGREE, POOR_AGREE = 0.3, 0.5  # of a clip's matches; of the worst frame's
 MAX_LOST = 2  # frames in a row without a pose of their own; poses between are interpolated
@@ -334,13 +335,16 @@ def _choose(
     centres = -np.einsum("tji,tj->ti", moved.rotation, moved.place)
     travel = np.linalg.norm(centres, axis=1).max() / np.median(moved.seen_m)
     steps = Rotation.from_matrix(turned.rotation[1:] @ turned.rotation[:-1].transpose(0, 2, 1))
-    if travel < steps.magnitude().max() and of_turns <= DOUBTFUL * of_moves:
+    # What no turn explains, of the way that the picture goes by the travel.
+    parallax = (of_turns**2 - of_moves**2) ** 0.5 / (travel * np.median(tracks.px))
+    shutter = travel < steps.magnitude().max() and of_turns <= DOUBTFUL * of_moves
+    if shutter or parallax < LEAST_PARALLAX:
         return (
             True,
             None,
             (
-                f"warning: a travel of {travel:.1%} of the distance is no more than a rolling shutter "
-                "looks like: the camera is taken to turn only",
+                f"warning: a travel of {travel:.1%} of the distance is no more than a rolling shutter or "
+                "people who fill the picture look like: the camera is taken to turn only",
                 *guess,
             ),
         )
