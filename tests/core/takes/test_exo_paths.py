@@ -31,46 +31,17 @@ def trajectory() -> CameraTrajectory:
     return CameraTrajectory(w2c=w2c(), camera=camera, times_s=torch.arange(N).double())
 
 
-def colmap(folder: Path) -> Path:
-    write_colmap(folder, trajectory())
-    return folder / "images.txt"
+def matrices() -> np.ndarray:  # [N, 4, 4]
+    return np.stack([np.linalg.inv([*pose, (0, 0, 0, 1)]) for pose in w2c().numpy()])
 
 
-def tum(folder: Path) -> Path:
-    np.savetxt(folder / "tum.txt", np.c_[np.arange(N), PLACES, TURNS.as_quat()])
-    return folder / "tum.txt"
-
-
-def vipe(folder: Path) -> Path:
-    matrices = np.tile(np.eye(4, dtype=np.float32), (N, 1, 1))
-    matrices[:, :3, :3], matrices[:, :3, 3] = TURNS.as_matrix(), PLACES
-    np.savez(folder / "vipe.npz", data=matrices, inds=np.arange(N))
-    return folder / "vipe.npz"
-
-
-def gvhmr(folder: Path) -> Path:
-    np.savez(folder / "gvhmr.npz", R_w2c=w2c()[:, :, :3], t_w2c=w2c()[:, :, 3])
-    return folder / "gvhmr.npz"
-
-
-def meta(folder: Path) -> Path:
-    (folder / "meta.json").write_text(json.dumps({"camera_extrinsics": w2c().tolist()}))
-    return folder / "meta.json"
-
-
-def chan(folder: Path) -> Path:
-    write_chan(folder / "nuke.chan", trajectory())
-    return folder / "nuke.chan"
-
-
-def nuke(folder: Path) -> Path:
+def nuke() -> np.ndarray:
     """Turned about z, then x, then y, looking along -z."""
     y, x, z = (TURNS * Rotation.from_euler("x", 180, degrees=True)).as_euler("YXZ", degrees=True).T
-    np.savetxt(folder / "own.chan", np.c_[np.arange(N), PLACES, x, y, z])
-    return folder / "own.chan"
+    return np.c_[np.arange(N), PLACES, x, y, z]
 
 
-def omnicam(folder: Path) -> Path:
+def omnicam() -> str:
     """Right-handed with y up: right = forward x up, turned towards up by the roll."""
     keys = []
     for turn, place in zip(TURNS.as_matrix(), PLACES, strict=True):
@@ -81,14 +52,26 @@ def omnicam(folder: Path) -> Path:
         keys.append({"frame": len(keys), "camera": camera})
     track = {"duration_frames": N, "keyframes": keys}
     scene = {"timeline": {}, "cameras": [{"id": "a", "track": track}], "active_camera_id": "a"}
-    (folder / "scene.json").write_text(json.dumps(scene))
-    return folder / "scene.json"
+    return json.dumps(scene)
 
 
-@pytest.mark.parametrize("write", [colmap, tum, vipe, gvhmr, meta, chan, nuke, omnicam])
-def test_a_path_is_read(write, tmp_path: Path) -> None:
-    path = read_exo_path(write(tmp_path))
-    assert path.metric == (write in (vipe, meta))
+FORMS = {
+    "images.txt": lambda file: write_colmap(file.parent, trajectory()),
+    "tum.txt": lambda file: np.savetxt(file, np.c_[np.arange(N), PLACES, TURNS.as_quat()]),
+    "vipe.npz": lambda file: np.savez(file, data=matrices(), inds=np.arange(N)),
+    "gvhmr.npz": lambda file: np.savez(file, R_w2c=w2c()[..., :3], t_w2c=w2c()[..., 3]),
+    "meta.json": lambda file: file.write_text(json.dumps({"camera_extrinsics": w2c().tolist()})),
+    "ours.chan": lambda file: write_chan(file, trajectory()),
+    "nuke.chan": lambda file: np.savetxt(file, nuke()),
+    "omnicam.json": lambda file: file.write_text(omnicam()),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_a_path_is_read(name: str, tmp_path: Path) -> None:
+    FORMS[name](tmp_path / name)
+    path = read_exo_path(tmp_path / name)
+    assert path.metric == (name in ("vipe.npz", "meta.json"))
     relative = [compose(poses, invert(poses[0])) for poses in (path.w2c, w2c())]
     assert torch.allclose(*relative, atol=1e-5)
 
