@@ -62,8 +62,9 @@ def test_three_clicks_to_a_video_and_one_drag_to_a_difference(first_page):
     assert about.bounding_box()["y"] > 0 and stage["y"] + stage["height"] <= run_button["y"], (
         "in sight, not below"
     )
-    # The prior came from the server's cache; the ego video is shown, which was made after it.
+    # The prior came from the server's cache; the ego video is shown, which was made after it, and its
+    # name says what it was made with.
     page.page.wait_for_function(
         "() => [...document.querySelectorAll('video')].some((video) => "
-        "/ego_/.test(video.src) && video.getBoundingClientRect().width > 700)"
+        "/ego_lambda[012][^&]*_seed1234_/.test(video.src) && video.getBoundingClientRect().width > 700)"
     )

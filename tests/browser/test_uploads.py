@@ -75,6 +75,12 @@ def test_files_by_button_and_a_take_dropped(same_page, unpacked, take, uploads):
     assert "my room: video (49 frames), depth (49 frames)" in told(page, LOADER, "my room")
     assert value(page, LOADER, "file") == "egox/my room/exo.mp4"
     assert value(page, DEPTH, "depth_file") == "egox/my room/maps/depth.npz"
+    for name, depth in (("kitchen", "garden_depth"), ("hall", "hall_depth")):
+        files = shutil.copy(take / "exo.mp4", take / f"{name}.mp4"), take / f"{depth}.npz"
+        shutil.copy(take / "depth.npz", files[1])
+        choose(page, LOADER, *map(Path, files))
+        said = told(page, LOADER, name)
+        assert (f"{depth}.npz with {name}.mp4" in said) is (name == "kitchen"), said
     saved = page.saved()
     assert "egox_upload" not in str(page.to_prompt()) and len(saved["nodes"]) == len(
         unpacked("egox_demo")["nodes"]

@@ -14,8 +14,9 @@ NAMES = list(shipped_workflows(ROOT))
 CARDS = sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
 BLUEPRINTS = sorted((ROOT / "subgraphs").glob("*.json"))
 PACK = "comfyui-egox"
-OF_THE_PAGE = {"video-preview", "egox_preview"}
-"""Widgets that the page adds by itself and sends along; the server takes no notice."""
+OF_THE_PAGE = {"video-preview", "egox_preview", "filename_prefix"}
+"""Widgets that the page adds by itself and sends along, of which the server takes no notice; and
+the name into which it writes λ_g and seed."""
 MOST_ROWS, MOST_PROMOTED = 8, 6
 
 # Links as the classic canvas draws them: a Bezier from right to left, its handles a quarter of the

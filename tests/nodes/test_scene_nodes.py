@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -91,6 +93,19 @@ def test_frames_of_the_depths_shape_are_resized_and_others_refused(take):
     assert scene.exo_camera.stored_size == (128, 64)
     with refuses("the size of the depth maps"):
         EgoXBuildScene.execute(half[:, :, :40], take.depth_video(), "auto")
+
+
+def test_depth_of_another_take_has_a_badge(take, scene):
+    from egox_pack.egox_core.depth.own_take import WARNING
+    from egox_pack.nodes.render_ego_prior import EgoXRenderEgoPrior
+
+    path = take.trajectory()
+    for notes, badge in (((), None), ((WARNING,), "strangeDepth")):
+        of = EgoXRenderEgoPrior.execute(
+            path, "clean", "preset", "black", replace(scene, notes=notes)
+        )
+        preview = of.ui["egox_preview"][0]
+        assert preview["badge"] == badge and all(note in preview["text"] for note in notes)
 
 
 def test_viewers_see_what_the_ego_camera_sees(take, scene, read_ply):

@@ -4,6 +4,7 @@ API takes it."""
 from __future__ import annotations
 
 import itertools
+import re
 import uuid
 from typing import Any
 
@@ -186,6 +187,9 @@ class Graph:
                     for name, value in widget_values(node, widget, spec).items()
                     if value is not None
                 }
+                if prefix := inputs.get("filename_prefix"):
+                    # The page alone fills in a node's values.
+                    inputs["filename_prefix"] = re.sub(r"_[a-z]+%[^%]*%", "", prefix)
                 found = {name: self._found(source) for name, source in node.sources.items()}
                 inputs |= {name: value for name, value in found.items() if value is not None}
                 prompt[f"{self.path}{node.number}"] = {

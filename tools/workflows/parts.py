@@ -38,6 +38,8 @@ TITLE_AND_BADGE = 54
 RISE = 3
 """Sockets by which a link of *Load Exo Video*'s first output may rise on its way to the last column
 without running behind *Scene and prior*; those below it may rise by one more."""
+VALUES = "_lambda%EgoX.lambda_g%_seed%EgoX.seed%"
+"""λ_g and seed of the node *EgoX*, as the page writes them into a file's name."""
 NOTE_HIGH = 130
 """Of notes under the last column."""
 GAP = 88
@@ -451,15 +453,15 @@ def decode_inside(stage: EgoX) -> Node:
     return decode
 
 
-def save(graph: Graph, video: Source, prefix: str, name: str) -> Node:
+def save(graph: Graph, video: Source, prefix: str, name: str, values: str = "") -> Node:
     """Narrow, since after a run it shows the video as wide as itself, and must not cover what
-    stands below."""
+    stands below. The page writes ``values`` into the file's name."""
     return graph.add(
         "SaveVideo",
         240,
         title=f"Save {name}",
         video=video,
-        filename_prefix=f"{prefix}/{name}",
+        filename_prefix=f"{prefix}/{name}{values}",
         format="mp4",
         codec="h264",
     )
@@ -478,7 +480,7 @@ def finished(graph: Graph, read_me: Node, stages: Stages, stage: EgoX, prefix: s
         vae=(run, "vae"),
         audio=(stages.load, "audio"),
     )
-    saved = save(graph, (decode, "video"), prefix, "ego")
+    saved = save(graph, (decode, "video"), prefix, "ego", VALUES)
     return Page(read_me, stages, run, [decode], [saved], "6  Ego video", AUDIO_SLOT)
 
 
@@ -486,7 +488,7 @@ def sampled_long(graph: Graph, read_me: Node, stages: Stages, stage: EgoX, prefi
     """*EgoX* that samples chunk after chunk and decodes them itself, and its video."""
     stage.inside.give("video", (stage.sampler, "video"))
     run = place_egox(graph, stages, stage)
-    saved = save(graph, (run, "video"), prefix, "ego")
+    saved = save(graph, (run, "video"), prefix, "ego", VALUES)
     return Page(read_me, stages, run, [saved], [], "6  Ego video")
 
 
