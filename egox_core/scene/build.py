@@ -217,7 +217,7 @@ def build_scene(
             )
             notes += (
                 f"the exo camera is given one pose, but {how}: the static scene smears; put "
-                "Exo Camera Motion after Depth Align (it takes paths of other programs, too), or use a "
+                "Exo Camera Motion after Depth Align (headless: --exo-motion auto), or use a "
                 "part of the clip in which it stands",
             )
         static = clip.lift(

@@ -31,6 +31,7 @@ from egox_train.data.prepare import prepare
 from egox_train.data.prepare_options import PrepareOptions
 from egox_train.data.sources import list_takes
 from egox_train.video_writer import write_video
+from lab.drawn import SyntheticSpec, make_take, write_take
 from tests.refusals import refuses
 from tests.train.full_disk import files_up_to
 from tests.train.prepared_takes import DAMAGES, SMALL, prepared, reasons
@@ -193,6 +194,24 @@ def test_a_part_of_a_longer_take(takes, tmp_path, monkeypatch):
     )
     # both went through a video encoder
     assert float((part.ego.float() - long.ego[frames].float()).abs().mean()) < 4
+
+
+def test_an_exo_camera_in_the_hand(tmp_path):
+    way = {"exo_path": "dolly", "exo_motion": 0.4, "texture": "soft", "edge_samples": 1}
+    size = {"exo_width": 224, "exo_height": 128, "ego_size": 128, "frames": 9, "fps": 5.0}
+    source = tmp_path / "takes" / "hand"
+    write_take(make_take(SyntheticSpec(seed=5, **way, **size)), source)
+    meta = read_json(source / "meta.json")
+    meta["camera_extrinsics"] = meta["camera_extrinsics"][0]  # as of a camera that stands
+    write_json(source / "meta.json", meta)
+    options = {"frames": 9, "stride": 9, "exo_size": (224, 128), "ego_size": 128}
+    prepare(source.parent, tmp_path / "set", PrepareOptions(**options, exo_motion="auto"))
+    (record,) = read_manifest(tmp_path / "set" / "manifest.jsonl")
+    assert record.exo_motion["motion"] == "moves" and not any("pose" in n for n in record.notes)
+    written = read_json(tmp_path / "set" / record.folder / "meta.json")
+    assert len(written["camera_extrinsics"]) == 9
+    with refuses("exo motion: got 'auto' with stand-in depth"):
+        PrepareOptions(**options, exo_motion="auto", depth="plane")
 
 
 def test_the_released_layout(synthetic_takes, tmp_path):
