@@ -56,6 +56,8 @@ def strange_depth(
     first = max(0, (len(depth_m) - LONGEST) // 2)
     row = range(first, min(first + LONGEST, len(depth_m)))
     gap = max(1, len(row) // 12)
+    if len(row) <= gap:
+        return ""  # a single frame has no moment
     grey = np.stack([_small(frames[t], SIDE // 2).mean(-1) for t in row])
     log = np.log(np.stack([_small(depth_m[t], SIDE // 2) for t in row]))
     seen, moved = (_changes(each, gap) for each in (grey, log))

@@ -12,7 +12,7 @@ from .preview_graph import NODES, choose_view, connect_everything, part, state
 from .small_graph import FRAMES, HEIGHT, make_small
 
 STREAMS = {
-    "EgoXDepthAlign": ["depth"],
+    "EgoXDepthAlign": ["depth", "plot"],
     "EgoXEstimateHeadPose": ["head"],
     "EgoXRenderEgoPrior": ["prior", "coverage", "depth", "exo"],
     "EgoXDecodeEgoHalf": ["exo", "prior", "ego", "truth"],

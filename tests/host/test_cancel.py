@@ -24,7 +24,7 @@ STAGE_NODES = (
 )
 
 PREVIEWS = {
-    "EgoXDepthAlign": {"depth"},
+    "EgoXDepthAlign": {"depth", "plot"},
     "EgoXRenderEgoPrior": {"prior", "coverage", "depth", "exo", "geometry"},
     "EgoXDecodeEgoHalf": {"ego"},
 }

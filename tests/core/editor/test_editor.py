@@ -160,7 +160,7 @@ def test_few_keyframes_stay_close_to_a_path():
     assert fit_keyframes(still, moments) == [0, 39]
 
 
-@pytest.mark.parametrize("form", sorted(EXPORTS))
+@pytest.mark.parametrize("form", sorted(EXPORTS.keys() - {"chan"}))  # Nuke's is for others alone
 @pytest.mark.parametrize("world", [True, False])
 def test_every_form_comes_back_as_the_same_path(form, world):
     scene = room(world, len(CLIP))
