@@ -12,7 +12,7 @@ import torch
 from egox_core.cameras.model import CameraModel, pixel_rays
 from egox_core.depth.wearer_body import Body, face_from_camera, head_depth, trunk_depth
 from egox_core.depth.wearer_scale import MODEL_ERROR, wearer_scale
-from egox_core.takes.metric_scale import parse_scale, with_scale
+from egox_core.takes.metric_scale import HEAD_KEYPOINTS, parse_scale, with_scale
 from egox_core.trajectory.gravity import down_axis
 from egox_core.trajectory.poses import compose, look_at, sensor_from_upright
 from egox_core.types import DepthVideo
@@ -115,8 +115,12 @@ def test_poses_without_a_measured_scale_are_refused(depth, path):
             wearer_scale(replace(depth, exo_w2c=pose), path)
     with refuses("no tracker"):
         wearer_scale(depth, path[:1].expand(COUNT, 3, 4))
-    with refuses("pose editor"):
-        with_scale(depth, "wearer", path, pose_source="pose editor")
+    for source in ("pose editor", HEAD_KEYPOINTS):
+        with refuses(source):
+            with_scale(depth, "wearer", path, pose_source=source)
+    # Poses of head keypoints are brought together with the trunk where exact asks for it.
+    _, report = with_scale(depth, "wearer where seen", path, pose_source=HEAD_KEYPOINTS)
+    assert report.wearer is not None
     with refuses("ego_extrinsics"):
         with_scale(depth, "wearer", None)
     away = path.clone()
