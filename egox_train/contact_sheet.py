@@ -9,9 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from egox_core.previews.grid import label_height, label_strip
+from egox_core.previews.grid import picture_row
 from egox_core.safe_files import atomic_write
-from egox_core.video.reader import resize_picture
 
 PAPER = 255  # beside rows that are narrower than the sheet
 
@@ -29,7 +28,9 @@ def make_contact_sheet(
     height: int = 0,  # px of every picture; 0: each row as high as its last one
 ) -> np.ndarray:  # [H, W, 3] uint8 RGB
     """All rows under each other."""
-    strips = [_row(row, height or row.pictures[-1].shape[0]) for row in rows]
+    strips = [
+        picture_row(row.pictures, row.labels, height or row.pictures[-1].shape[0]) for row in rows
+    ]
     width = max(strip.shape[1] for strip in strips)
     return np.concatenate(
         [
@@ -37,15 +38,6 @@ def make_contact_sheet(
             for strip in strips
         ]
     )
-
-
-def beside(
-    pictures: Sequence[np.ndarray],  # each [H, W, 3] uint8
-    height: int,  # px
-) -> np.ndarray:  # [height, sum of widths, 3] uint8
-    """Pictures at one height side by side; each width is even, so that rows can be frames of a
-    video."""
-    return np.concatenate([_at_height(picture, height) for picture in pictures], axis=1)
 
 
 def spread(count: int, most: int) -> list[int]:
@@ -60,29 +52,3 @@ def write_png(file: Path, picture: np.ndarray) -> None:  # [H, W, 3] uint8 RGB
     _, data = cv2.imencode(".png", np.ascontiguousarray(picture[..., ::-1]))
     with atomic_write(file) as temporary:
         temporary.write_bytes(data.tobytes())
-
-
-def _row(row: SheetRow, height: int) -> np.ndarray:
-    pictures = beside(row.pictures, height)
-    if not row.labels:
-        return pictures
-    widths = [_width(picture, height) for picture in row.pictures]
-    if len(row.labels) == 1:
-        widths = [sum(widths)]
-    strips = [
-        label_strip(label, width, label_height(height))
-        for label, width in zip(row.labels, widths, strict=True)
-    ]
-    return np.concatenate((np.concatenate(strips, axis=1), pictures))
-
-
-def _width(picture: np.ndarray, height: int) -> int:
-    return max(2, round(picture.shape[1] * height / picture.shape[0] / 2) * 2)
-
-
-def _at_height(picture: np.ndarray, height: int) -> np.ndarray:
-    """Enlarged ones show their pixels as squares."""
-    size = (_width(picture, height), height)
-    if picture.shape[0] < height:
-        return cv2.resize(picture, size, interpolation=cv2.INTER_NEAREST)
-    return resize_picture(picture, *size)

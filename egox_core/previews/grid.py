@@ -54,7 +54,7 @@ def labelled_grid(
         for index, video in enumerate(videos):
             top, left = _corner(index, columns, cell)
             canvas[top + strip : top + strip + height, left : left + width] = _fitted(
-                video[min(t, video.shape[0] - 1)], width, height
+                _picture(video[min(t, video.shape[0] - 1)]), width, height
             )
         result[t] = torch.from_numpy(canvas).float() / 255.0
         progress(t + 1, frames, "grid")
@@ -77,23 +77,35 @@ def side_by_side(
     """
     check_videos(videos)
     height = videos[-1].shape[1]
-    strip = label_height(height)
-    widths = [round(video.shape[2] * height / video.shape[1]) for video in videos]
-    wide, high = sum(widths) + GAP * (len(videos) - 1), strip + height
-    canvas = np.full((high + high % 2, wide + wide % 2, 3), GAP_GREY, np.uint8)
     shown = range(0, max(video.shape[0] for video in videos), step)
-    result = torch.empty((len(shown), *canvas.shape), dtype=torch.float16)
+    result = torch.empty(0)
     for number, t in enumerate(shown):
-        left = 0
-        for video, label, width in zip(videos, labels, widths, strict=True):
-            right = left + width
-            canvas[:strip, left:right] = label_strip(label, width, strip)
-            frame = video[min(t, video.shape[0] - 1)]
-            canvas[strip:high, left:right] = _fitted(frame, width, height)
-            left = right + GAP
-        result[number] = torch.from_numpy(canvas) / 255.0
+        pictures = [_picture(video[min(t, video.shape[0] - 1)]) for video in videos]
+        row = picture_row(pictures, labels, height)
+        row = np.pad(row, ((0, len(row) % 2), (0, 0), (0, 0)), constant_values=GAP_GREY)
+        if not number:
+            result = torch.empty((len(shown), *row.shape), dtype=torch.float16)
+        result[number] = torch.from_numpy(row) / 255
         progress(number + 1, len(shown), "side by side")
     return result
+
+
+def picture_row(
+    pictures: Sequence[np.ndarray],  # each [H, W, 3] uint8
+    labels: Sequence[str],  # one for each, one over the whole row, or none
+    height: int,  # px of every picture
+) -> np.ndarray:  # [height and a strip, W, 3] uint8, W even
+    """Pictures side by side, each as wide as its own shape asks for."""
+    widths = [max(2, round(p.shape[1] * height / p.shape[0] / 2) * 2) for p in pictures]
+    whole, strip = sum(widths) + GAP * (len(widths) - 1), label_height(height) if labels else 0
+    canvas, left = np.full((strip + height, whole, 3), GAP_GREY, np.uint8), 0
+    for number, (picture, width) in enumerate(zip(pictures, widths, strict=True)):
+        if number < len(labels):
+            right = whole if len(labels) == 1 else left + width
+            canvas[:strip, left:right] = label_strip(labels[number], right - left, strip)
+        canvas[strip:, left : left + width] = _fitted(picture, width, height)
+        left += width + GAP
+    return canvas
 
 
 def check_videos(videos: Sequence[Tensor]) -> None:
@@ -137,12 +149,13 @@ def _corner(index: int, columns: int, cell: tuple[int, int]) -> tuple[int, int]:
     return (index // columns) * (cell[0] + GAP), (index % columns) * (cell[1] + GAP)
 
 
+def _picture(frame: Tensor) -> np.ndarray:  # [H, W, C] 0...1 -> [H, W, 3] uint8
+    return (frame[..., :3].detach().float().cpu().clamp(0, 1) * 255).round().byte().numpy()
+
+
 def _fitted(
-    frame: Tensor, width: int, height: int
-) -> np.ndarray:  # [H, W, 3] 0...1 -> [height, width, 3] uint8
-    picture = (
-        (frame[..., :3].detach().float().cpu().clamp(0, 1) * 255).round().to(torch.uint8).numpy()
-    )
+    picture: np.ndarray, width: int, height: int
+) -> np.ndarray:  # [H, W, 3] -> [height, width, 3] uint8
     factor = min(width / picture.shape[1], height / picture.shape[0])
     size = (
         max(1, min(width, round(picture.shape[1] * factor))),

@@ -47,7 +47,7 @@ def test_side_by_side(tmp_path):
         write_video(tmp_path / f"{name}.mp4", torch.from_numpy(frames), 10.0)
     join(tmp_path, tmp_path / "exo.mp4", tmp_path / "truth.mp4", range(2, 7), "")
     joined = read_frames(tmp_path / "side_by_side.mp4")
-    assert joined.shape == (5, 64, 112 + 3 * 64, 3), "as long as the ego video, one height"
+    assert joined.shape == (5, 64, 112 + 3 * 68, 3), "as long as the ego video, one height"
     exo = read_frames(tmp_path / "exo.mp4")
     # Flat pictures: what differs is the second encoding only.
     assert np.abs(joined[:, 20:40, 20:90].astype(int) - exo[2:, 20:40, 20:90]).mean() < 4

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 
 from egox_core.metrics.image import region_psnr, squared_error
+from egox_core.previews.grid import picture_row
 from egox_core.video.reader import decode_frames, probe_video, resize_picture
-from egox_train.contact_sheet import SheetRow, beside, make_contact_sheet, spread, write_png
+from egox_train.contact_sheet import SheetRow, make_contact_sheet, spread, write_png
 from egox_train.video_writer import write_video
 
 SHEET_ROWS, SHEET_HEIGHT = 5, 224
@@ -57,7 +58,7 @@ def join(results: Path, exo: Path, truth: Path | None, used: Sequence[int], labe
         if not label:
             print(f"The ego video against the truth: PSNR {psnr(ego, known):.2f} dB", flush=True)
     moments = list(zip(*clips.values(), strict=False))
-    joined = (torch.from_numpy(beside(pictures, ego.shape[1])) for pictures in moments)
+    joined = (torch.from_numpy(picture_row(row, (), ego.shape[1])) for row in moments)
     write_video(results / "side_by_side.mp4", joined, probe_video(results / "ego.mp4").fps)
     rows = [
         SheetRow(pictures=moments[moment], labels=() if moment else tuple(clips))

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from egox_core.previews.grid import GAP  # noqa: E402
 from egox_train.metrics.report import failure_lines
 
 pytest.importorskip("torchmetrics")
@@ -120,8 +121,8 @@ def test_report_holds_what_was_put_in(place):
     assert f"Protocol: 4 clips (list {protocol['clip_list']}), 32x32 px, resized: none" in table
     sheet = cv2.imread(str(place / "out" / SHEET))
     # Two clips; exo is twice as wide as the three ego pictures, of which the last is the truth.
-    assert sheet.shape == (2 * (SIZE + 16), 5 * SIZE, 3)
-    shown = sheet[16 : 16 + SIZE, 4 * SIZE :, ::-1]
+    assert sheet.shape == (2 * (SIZE + 16), 5 * SIZE + 3 * GAP, 3)
+    shown = sheet[16 : 16 + SIZE, -SIZE:, ::-1]
     assert np.abs(shown - picture(0)[0].numpy() * 255).mean() < 6
 
 
