@@ -6,27 +6,13 @@ from pathlib import Path
 
 import torch
 
-ALEXNET = {
-    "0": (64, 3, 11),
-    "3": (192, 64, 5),
-    "6": (384, 192, 3),
-    "8": (256, 384, 3),
-    "10": (256, 256, 3),
-}
-"""Layers of AlexNet that LPIPS uses: name -> (out, in, kernel size)."""
-
 
 def alexnet() -> dict[str, torch.Tensor]:
-    """AlexNet's layers as torchvision names them."""
-    generator = torch.Generator().manual_seed(1)
-    weights = {}
-    for name, (out, inner, size) in ALEXNET.items():
-        scale = (2 / (inner * size * size)) ** 0.5
-        weights[f"features.{name}.weight"] = (
-            torch.randn(out, inner, size, size, generator=generator) * scale
-        )
-        weights[f"features.{name}.bias"] = torch.zeros(out)
-    return weights
+    """The layers of torchvision's AlexNet that LPIPS uses."""
+    from torchvision.models import alexnet as network
+
+    torch.manual_seed(1)
+    return network(weights=None).features.state_dict(prefix="features.")
 
 
 def write_clip(folder: Path) -> None:
