@@ -42,8 +42,11 @@ class EditorPage:
         self.at("open").first.click()
         self.hands.wait_for_selector("[data-testid=egox-editor]")
         if load:
-            if not self.ask("scene.running"):  # by itself, where no head was placed
-                self.at("load-empty").click()
+            # By itself, where no head was placed; in one look, since it may begin or end meanwhile.
+            self.hands.evaluate(
+                f"() => {self.script('scene.running')} || {self.script('view.cloud.count')} || "
+                "document.querySelector('[data-testid=egox-load-empty]').click()"
+            )
             self.wait_for_scene()
         return self
 

@@ -8,6 +8,7 @@ import av
 import pytest
 
 from egox_core.file_names import HEAD_KEYPOINTS
+from egox_core.previews.grid import GAP
 from tools.setup.api_client import PromptRefused
 from tools.setup.demo import (
     DemoOptions,
@@ -68,7 +69,7 @@ def test_demo_leaves_its_four_results_and_a_server_until_it_ends(
         "prior.mp4",
         "side_by_side.mp4",
     ]
-    widths = {"ego.mp4": SIZE, "prior.mp4": SIZE, "side_by_side.mp4": 112 + 3 * SIZE}
+    widths = {"ego.mp4": SIZE, "prior.mp4": SIZE, "side_by_side.mp4": 112 + 3 * (SIZE + GAP)}
     for name, width in widths.items():
         with av.open(str(results / name)) as container:
             stream = container.streams.video[0]
