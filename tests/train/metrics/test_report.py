@@ -7,21 +7,11 @@ import pytest
 
 pytest.importorskip("pydantic")
 
-from egox_train.metrics.report import build_report, markdown_report  # noqa: E402
+from egox_train.metrics.report import build_report, markdown_report, protocol_of  # noqa: E402
 
 TAKES = range(6)  # 0 to 2 in test, 3 to 5 in validation
 SEEDS = {"generated": 0.0, "generated, seed 2": 0.3, "generated, seed 3": 0.6}
 LEADS = (-0.01, 0.02, 0.03, 0.04, 0.05, 0.06)  # over "other", by take, but in PSNR
-PROTOCOL = {
-    "clips": 12,
-    "clip_list": "x",
-    "sizes": ["32x32"],
-    "resize": "none",
-    "frames": [5],
-    "fps": [10.0],
-    "networks": {},
-    "metrics_version": 1,
-}
 
 
 def row(take: int, half: int) -> dict:
@@ -47,7 +37,7 @@ def test_splits_seeds_counts_and_tests_by_hand():
         {},
         options={},
         weights={},
-        protocol=PROTOCOL,
+        protocol=protocol_of((), {}),
         sets_of=lambda some: {
             "fvd": {name: len(some) + 100 * more for name, more in SEEDS.items()} | {"other": 7.0}
         },
