@@ -212,10 +212,7 @@ def test_bad_clips_are_named_and_the_rest_is_evaluated(place):
     (place / MADE).mkdir()
     outcome = run(place)
     assert len(outcome.errors) == 4 + len(SPOILT) and outcome.report["clips"] == 0
-    assert failure_lines({"b": "no video", "a": "no video", "c": "cut off"}) == [
-        "a and 1 more: no video",
-        "c: cut off",
-    ]
+    assert failure_lines({"b": "no", "a": "no", "c": "cut"}) == ["a and 1 more: no", "c: cut"]
 
 
 def truths(place: Path, name: str) -> tuple[str, Path]:
@@ -233,7 +230,6 @@ def test_methods_stand_in_one_table_seeds_in_one_row_and_groups_apart(place):
     vae = truths(place, "vae")
     report = run(place, options=replace(BARE, also=(vae, (MADE, vae[1])))).report
     assert list(report["means"]) == [MADE, "vae"]
-    assert report["means"]["vae"]["psnr"]["mean"] == 100
     assert report["paired"]["generated - vae"]["psnr"]["mean"] < 0
     first, second = (report["rows"][0]["metrics"][k]["psnr"] for k in (MADE, f"{MADE}, seed 2"))
     assert first < second == 100
