@@ -326,7 +326,7 @@ def _means_table(means: Mapping[str, Any], columns: Sequence[Metric]) -> list[st
 
 def _count(values: Mapping[str, Any]) -> str:
     """Clips and takes of the row; single metrics may have fewer."""
-    counts = [(v["clips"], v["takes"]) for v in values.values() if v and "clips" in v]
+    counts = [(v["clips"], v["takes"]) for v in values.values() if "clips" in v]
     return ", ".join(map(str, max(counts, default=(0, 0))))
 
 
