@@ -53,10 +53,6 @@ class PageUnderTest(ComfyPage):
         """Differences of the graph on the canvas from the file that it was loaded from."""
         return self.page.evaluate(_PROBLEMS, workflow)
 
-    def to_prompt(self) -> dict[str, Any]:
-        """The graph in the API form, as the page itself would send it."""
-        return self.page.evaluate("async () => (await app.graphToPrompt()).output")
-
     def saved(self) -> dict[str, Any]:
         """The graph as the page would save it."""
         return self.page.evaluate("() => JSON.parse(JSON.stringify(app.graph.serialize()))")

@@ -3,8 +3,6 @@ weights."""
 
 from __future__ import annotations
 
-import copy
-import json
 import re
 from itertools import combinations
 from typing import Any
@@ -17,12 +15,6 @@ from tools.rigs import standins as standins
 from tools.rigs.comfy_page import read_workflow, shipped_workflows
 from tools.setup.api_client import ApiClient, read_prompt
 from tools.setup.base_dir import BaseDir
-from tools.setup.node_inputs import BYPASSED, is_widget
-from tools.workflows.graph import Graph
-from tools.workflows.make import BLUEPRINT_FOLDER, HEIGHTS, blueprint, described, workflow_file
-from tools.workflows.make import saved as saved_graph
-from tools.workflows.specs import BLUEPRINTS as DESCRIBED
-from tools.workflows.specs import SPECS
 
 from .prompts import SIZE, id_of, of_type, ran, with_standins
 from .prompts import small as smaller
@@ -169,23 +161,24 @@ def test_fast_runs_with_little_memory_too(client, load_workflow, server_base):
     check_run(client, prompt, server_base, {"ego"})
 
 
-def test_any_video_without_the_models_of_its_geometry(client, object_info, server_base):
-    """MoGe, Depth Anything 3 and SAM3 can't be had here: bypassed, the depth comes from beside the
-    sample's video."""
-    graph = Graph(object_info, "egox_from_any_video")
-    SPECS[graph.name](graph)
-    for node in (
-        *graph.nodes,
-        *(node for inside in graph.insides.values() for node in inside.nodes),
-    ):
-        if re.match("LoadMoGe|MoGe|LoadDA3|DA3|SAM3|CheckpointLoaderSimple", node.kind):
-            node.mode = BYPASSED
-    prompt = with_standins(small(graph.to_prompt()))
+def test_any_video_without_the_models_of_its_geometry(client, load_workflow, server_base):
+    """MoGe, Depth Anything 3 and SAM3 can't be had here: without them, the depth comes from beside
+    the sample's video."""
+    prompt = with_standins(small(load_workflow("egox_from_any_video")))
+    absent = re.compile("LoadMoGe|MoGe|LoadDA3|DA3|SAM3|CheckpointLoaderSimple|CLIPTextEncode")
+    gone = {name for name, node in prompt.items() if absent.match(node["class_type"])}
     prompt = {
-        node_id: node for node_id, node in prompt.items() if node["_meta"]["title"] != "What moves"
+        name: {**node, "inputs": {k: v for k, v in node["inputs"].items() if not loose(v, gone)}}
+        for name, node in prompt.items()
+        if name not in gone
     }
     assert of_type(prompt, "EgoXEgoPoseInput")["source"] == "keyframes"
     check_run(client, prompt, server_base, {"ego"})
+
+
+def loose(value: Any, gone: set[str]) -> bool:
+    """True for a link from a node that is gone."""
+    return isinstance(value, list) and value[0] in gone
 
 
 def test_the_sweep_makes_one_grid(client, load_workflow, server_base):
@@ -249,30 +242,17 @@ def test_attention_is_drawn(client, load_workflow, server_base):
     assert frames_of(view).std() > 3
 
 
-def without_newer_inputs(object_info: dict[str, Any]) -> dict[str, Any]:
-    """Schemas as the files know them: an input that was appended later holds its default there."""
-    known: dict[str, set[str]] = {}
-    for prompt in map(read_prompt, NAMES):
-        for node in prompt.values():
-            known.setdefault(node["class_type"], set()).update(node["inputs"])
-    info = copy.deepcopy(object_info)
-    for kind, names in known.items():
-        optional = info[kind]["input"].get("optional", {})
-        for name in [n for n, spec in optional.items() if is_widget(spec) and n not in names]:
-            del optional[name]
-    return info
-
-
-def test_the_description_is_what_ships(object_info, pinned_host):
-    """The files are made by run.py make workflows."""
-    object_info = without_newer_inputs(object_info)
-    assert sorted(map(workflow_file, SPECS)) == sorted(shipped_workflows(ROOT).values())
-    heights = json.loads(HEIGHTS.read_text(encoding="utf-8"))
-    for name in NAMES:
-        graph = described(name, object_info, heights)
-        assert saved_graph(graph) == read(name), f"{name}: run run.py make workflows"
-        assert graph.to_prompt() == read_prompt(name), f"{name}: run run.py make workflows"
-    for name in DESCRIBED:
-        assert blueprint(name, object_info, heights) == read_workflow(
-            BLUEPRINT_FOLDER / f"{name}.json"
-        ), name
+def test_the_demo_needs_no_file_from_elsewhere():
+    prompt = read_prompt("egox_demo")
+    kinds = {node["class_type"] for node in prompt.values()}
+    assert not kinds & {"CLIPLoader", "EgoXText", "CLIPTextEncode", "CLIPVisionLoader"}
+    published = list((ROOT / "models").rglob("*.safetensors"))
+    shipped = {path.name for path in published}
+    values = {
+        value
+        for node in prompt.values()
+        for value in node["inputs"].values()
+        if isinstance(value, str)
+    }
+    assert {value for value in values if value.endswith(".safetensors")} <= shipped
+    assert sum(path.stat().st_size for path in published) < 50e6

@@ -258,6 +258,10 @@ class ComfyPage:
         if not count:
             raise PageError(f"no node of type {kind} with a widget {name}")
 
+    def to_prompt(self) -> dict[str, Any]:
+        """The graph in the API form, as the page itself would send it."""
+        return self.page.evaluate("async () => (await app.graphToPrompt()).output")
+
     # -- looking
 
     def graph_bounds(self) -> tuple[float, float, float, float]:

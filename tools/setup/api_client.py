@@ -28,9 +28,14 @@ ENDS = {
 }
 
 
+def prompt_file(name: str, repo: Path = REPO_ROOT) -> Path:
+    """File of a shipped workflow's API form."""
+    return repo / "workflows" / "api" / f"{name}.json"
+
+
 def read_prompt(name: str, repo: Path = REPO_ROOT) -> dict[str, Any]:
     """A shipped workflow in the API form."""
-    return json.loads((repo / "workflows" / "api" / f"{name}.json").read_text(encoding="utf-8"))
+    return json.loads(prompt_file(name, repo).read_text(encoding="utf-8"))
 
 
 class PromptRefused(RuntimeError):

@@ -18,23 +18,19 @@ from .layout import Layout, SetupError
 MODULES = {
     "prior": ("egox_train.cli.prior", "render the ego prior of a take, without a graph"),
     "fidelity": ("benchmarks.fidelity", "compare our numbers with those of the released code"),
-    "rehearse": (
-        "tools.rehearse",
-        "run egox_basic with random files of true size (32 GB of disk)",
-    ),
     "train-demo": ("lab.small_model", "train the small model that ships, in slices of any length"),
 }
 """Sub-commands that are modules; with EGOX_NO_SETUP=1 they run without a host, too."""
 
 MAKERS = {
-    "workflows": "tools.workflows.make",
+    "workflows": "tools.api_forms",
     "texts": "tools.texts",
     "sample": "lab.sample",
     "standins": "tools.rigs.standins",
     "pictures": "tools.pictures",
     "first_screen": "lab.first_screen",
 }
-"""Targets of ``run.py make``: the shipped workflows, the English locale from the nodes' schemas,
+"""Targets of ``run.py make``: the API form of the shipped workflows, the English locale from the nodes' schemas,
 the sample takes, the stand-in weights, the λ_g strip, README's moving picture."""
 
 VARIABLES = """environment variables:
