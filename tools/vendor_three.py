@@ -1,4 +1,4 @@
-"""Bundle the parts of three.js that the page uses: `tools/vendor_three.py` (needs npm), `--check` (needs nothing).
+"""Bundle the parts of three.js that the page uses: `python3 tools/vendor_three.py` (needs npm).
 
 The host offers extensions no three.js, and users may be offline, so that nothing can come from
 elsewhere at run time. Versions, the names that are used, the edits, and the hashes of the result
@@ -12,14 +12,12 @@ code does.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -29,22 +27,12 @@ TARGET = REPO / "web" / "js" / "vendor"
 BUNDLE, LICENCE = "three.mjs", "three.LICENSE.txt"
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Bundle, or check; the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--check", action="store_true", help="only compare the files with their recorded hashes"
-    )
-    args = parser.parse_args(arguments)
+def main() -> None:
+    """Bundle, and record the hashes of what came."""
     data = json.loads(DATA.read_text(encoding="utf-8"))
-    if not args.check:
-        bundle(data)
-        data["files"] = {name: sha256(TARGET / name) for name in (BUNDLE, LICENCE)}
-        DATA.write_text(written(data), encoding="utf-8", newline="\n")
-    wrong = differing(data)
-    for name in wrong:
-        print(f"{name} is not the recorded file", file=sys.stderr)
-    return 1 if wrong else 0
+    bundle(data)
+    data["files"] = {name: sha256(TARGET / name) for name in (BUNDLE, LICENCE)}
+    DATA.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8", newline="\n")
 
 
 def bundle(data: dict) -> None:
@@ -124,34 +112,9 @@ def entry(data: dict) -> str:
     return "\n".join(lines) + "\n"
 
 
-def differing(data: dict) -> list[str]:
-    """Vendored files that are missing or not the recorded ones."""
-    return [
-        name
-        for name, digest in data["files"].items()
-        if not (TARGET / name).is_file() or sha256(TARGET / name) != digest
-    ]
-
-
 def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def written(data: dict) -> str:
-    """The data file, its list of names wrapped by hand."""
-    names, lines = json.dumps(data["core"])[1:-1].split(", "), [""]
-    for name in names:
-        if len(lines[-1]) + len(name) > 112:
-            lines.append("")
-        lines[-1] += ("" if not lines[-1] else " ") + name + ","
-    core = "\n".join("  " + line for line in lines).rstrip(",")
-    edits = ",\n".join("  " + json.dumps(edit) for edit in data["edits"])
-    return (
-        f'{{\n "packages": {json.dumps(data["packages"])},\n "core": [\n{core}\n ],\n'
-        f' "addons": {json.dumps(data["addons"])},\n "edits": [\n{edits}\n ],\n'
-        f' "files": {json.dumps(data["files"], indent=1)}\n}}\n'
-    )
-
-
 if __name__ == "__main__":
-    raise SystemExit(main())
+    main()

@@ -1,10 +1,8 @@
-"""Scores of every method on every held-out clip, and the small model's bars over them."""
+"""Scores of every method on every held-out clip."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -12,7 +10,7 @@ from torch import Tensor
 
 from egox_core.metrics.image import psnr, region_psnr, squared_error, ssim_map
 from egox_train.metrics.baselines import BASELINES
-from egox_train.metrics.bootstrap import Estimate, bootstrap_mean, paired_difference
+from egox_train.metrics.bootstrap import Estimate, bootstrap_mean
 from egox_train.metrics.temporal import temporal_flickering
 
 from .colours import colour_hits
@@ -27,62 +25,10 @@ MODEL, BASE, WRONG_EXO, WRONG_PRIOR = (
     "another take's prior",
 )
 PRIOR_VAE, TRUTH_VAE = "prior (Telea) through the VAE", "truth through the VAE (ceiling)"
-KERNEL = "kernel distance"
-TELEA, RESIZED, MEAN, SHRINK = "prior + Telea", "exo resized", "exo mean colour", "shrink"
+TELEA = "prior + Telea"
 
 Scores = Mapping[str, Mapping[str, float | None]]
 """Metric -> clip -> value; None where there was nothing to measure."""
-Verdict = Literal["holds", "fails"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bar:
-    """``model`` minus ``against`` (or the value itself) in ``metric`` must be at least ``least`` or
-    at most ``most``.
-
-    A lead must also have its whole interval above zero; of a loss that is allowed the whole
-    interval must be allowed. Of a value itself the mean counts.
-    """
-
-    name: str
-    metric: str
-    against: str | None
-    least: float | None = None
-    most: float | None = None
-
-
-BARS: tuple[Bar, ...] = (
-    # The VAE costs outlines: a sampler is asked for those that it leaves of the filled prior.
-    Bar(
-        name="outlines over prior + Telea through the VAE",
-        metric="outlines",
-        against=PRIOR_VAE,
-        least=0.0,
-    ),
-    Bar(name="gradient in quiet places", metric="quiet", against=None, most=3.0),
-    Bar(name="kernel distance less that of prior + Telea", metric=KERNEL, against=TELEA, most=0.0),
-    Bar(
-        name="objects' outlines over prior + Telea",
-        metric="object_outlines",
-        against=TELEA,
-        least=0.0,
-    ),
-    Bar(name="flicker, times the truth's", metric="flicker", against=None, most=1.5),
-    Bar(name="PSNR over prior + Telea", metric="psnr", against=TELEA, least=2.0),
-    Bar(name="PSNR over shrink", metric="psnr", against=SHRINK, least=0.8),
-    Bar(
-        name="outside the coverage, PSNR over prior + Telea",
-        metric="psnr_outside",
-        against=TELEA,
-        least=2.5,
-    ),
-    Bar(name="objects whose colour is their own", metric="colours_right", against=None, least=0.75),
-    Bar(
-        name="retrieval among all held-out takes", metric="retrieval_hit", against=None, least=0.95
-    ),
-    Bar(name="PSNR that another take's exo costs", metric="psnr", against=WRONG_EXO, least=1.3),
-    Bar(name="PSNR that another take's prior costs", metric="psnr", against=WRONG_PRIOR, least=3.5),
-)
 
 
 def scores_of(video: np.ndarray | Tensor, clip: HeldOutClip) -> dict[str, float | None]:
@@ -161,39 +107,6 @@ def mean_of(scores: Scores, metric: str) -> Estimate | None:
     # A clip has as many values as objects; repeated, they are drawn together.
     repeated = [(column[n], n) for n in names for _ in range(int(scores[weight][n]))]
     return bootstrap_mean([v for v, _ in repeated], [n for _, n in repeated])
-
-
-def lead_of(bar: Bar, scores: Mapping[str, Scores]) -> Estimate | None:
-    """The bar's figure with its interval; None where there is nothing to measure."""
-    ours = scores[MODEL]
-    if bar.against is None:
-        return mean_of(ours, bar.metric)
-    return paired_difference(
-        ours[bar.metric], scores[bar.against][bar.metric], {name: name for name in ours["psnr"]}
-    )
-
-
-def judged(bar: Bar, estimate: Estimate | None) -> dict[str, Any]:
-    """The bar with its figure and verdict."""
-    facts = {
-        "bar": bar.name,
-        "metric": bar.metric,
-        "against": bar.against,
-        "least": bar.least,
-        "most": bar.most,
-    }
-    if estimate is None:
-        return {**facts, "verdict": "not measured"}
-    return {**facts, **estimate.as_dict(), "verdict": verdict(bar, estimate)}
-
-
-def verdict(bar: Bar, estimate: Estimate) -> Verdict:
-    """See :class:`Bar`."""
-    mean, worst, limit = estimate.mean, estimate.low, bar.least
-    if limit is None:
-        mean, worst, limit = -mean, -estimate.high, -bar.most
-    sure = bar.against is None or worst > min(limit, 0.0)
-    return "holds" if mean >= limit and sure else "fails"
 
 
 def as_float(video: np.ndarray | Tensor) -> Tensor:

@@ -19,8 +19,7 @@ const NODES = {
 
 const subjectOf = (node) => NODES[node.constructor.comfyClass];
 
-// The inner node whose player a subgraph promotes, by the slot that its file gives the player
-// (tools/workflows/graph.py).
+// The inner node whose player a subgraph promotes, by the slot that its file gives the player.
 function innerShown(node) {
   const shown = (inner) => inner.inputs?.some((slot) => slot.name === KEY && slot.link != null) && subjectOf(inner);
   return node.subgraph?.nodes?.find(shown);

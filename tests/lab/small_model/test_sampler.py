@@ -1,9 +1,8 @@
-"""The ablation's bench: rows, wrong depth, and the sampler of the trained LoRAs."""
+"""The sampler of held-out clips, with a LoRA of two steps."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,11 +12,9 @@ from safetensors.torch import save_file
 for package in ("torchmetrics", "diffusers", "peft", "pydantic"):
     pytest.importorskip(package)
 
-from benchmarks import ablation as bench  # noqa: E402
 from lab.drawn import SyntheticSpec, make_take  # noqa: E402
 from lab.small_model.held_out import HeldOutClip, clip_of_take  # noqa: E402
 from lab.small_model.sampler import SampleSettings, SmallModelSampler  # noqa: E402
-from lab.small_model.videos import VideoStore  # noqa: E402
 from tests.paths import STANDIN_VAE  # noqa: E402
 from tests.train import tiny_cache as tiny  # noqa: E402
 
@@ -57,14 +54,6 @@ def sampler(tmp_path_factory) -> SmallModelSampler:
     )
 
 
-def test_wrong_depth_is_off_by_some_per_cent_and_always_the_same(clips):
-    clip = clips[0]
-    once, again = bench.with_wrong_depth(clip), bench.with_wrong_depth(clip)
-    assert torch.equal(once.prior, again.prior) and torch.equal(once.truth, clip.truth)
-    assert not torch.equal(once.prior, clip.prior)
-    assert 0.01 < float((once.depth.depth_m / clip.depth.depth_m).log().abs().median()) < 0.08
-
-
 def test_a_batch_is_its_clips_one_by_one(sampler, clips):
     from egox_train.train.samples import collate
     from egox_train.train.sampling import sample_ego
@@ -102,16 +91,3 @@ def test_each_setting_and_lora_makes_a_video_of_its_own(sampler, clips):
             name == other or not np.array_equal(video, twin) for other, twin in made.items()
         ), name
     assert sampler.through_vae(np.stack([clips[0].truth.numpy()])).shape == (1, 5, 32, 32, 3)
-
-
-def test_rows_are_compared_on_the_same_takes(clips, tmp_path):
-    def generate(some, settings: SampleSettings) -> np.ndarray:
-        own = {clip.name: clip.prior for clip in clips}
-        return np.stack(
-            [(0.9 if c.prior is own[c.name] else 0.5) * c.truth.numpy() for c in some]
-        ).astype(np.uint8)
-
-    fake = SimpleNamespace(generate=generate, fingerprint=str)
-    shipped, wrong = bench.measure(clips, VideoStore(folder=tmp_path, sampler=fake))
-    assert shipped["differences"] == {} and wrong["differences"]["psnr"]["high"] < -5
-    assert f"| {bench.DEPTH_ROW} | -" in bench.markdown([shipped, wrong])
