@@ -147,7 +147,7 @@ def _costs(
     # Normal equations of the place: across the rays, and weakly along them where depth or size says.
     toward, far_weight, far = _toward(evidence, distance)
     share = in_sight(*turned_shares(turns[None], toward[:, None, None]))
-    variance = (np.where(seen, evidence.sigma, np.inf) * distance[:, None]) ** 2 + BLUR_M**2
+    variance = (np.where(seen, evidence.sigma, np.inf) * far[:, None]) ** 2 + BLUR_M**2
     weight = share * evidence.scores[:, None] / variance[:, None]
     weak = 1e-3
     left = (
@@ -163,10 +163,11 @@ def _costs(
     at = place[:, :, None] + arms[None]  # [T, N, P, 3]
     across = np.linalg.norm(np.einsum("tpij,tnpj->tnpi", flat, at), axis=-1)
     told = np.where(
-        seen[:, None], sum(likelihoods(evidence, across, share, distance)), 1 - (1 - MISSED) * share
+        seen[:, None], sum(likelihoods(evidence, across, share, far)), 1 - (1 - MISSED) * share
     )
-    cost = -2 * REPEAT * np.log(told).sum(-1) * np.any(seen, 1)[:, None]
-    return cost, place + evidence.origin[:, None]
+    off = np.einsum("tni,ti->tn", place, toward) - far[:, None]
+    cost = far_weight[:, None] * off**2 - 2 * np.log(told).sum(-1) * np.any(seen, 1)[:, None]
+    return REPEAT * cost, place + evidence.origin[:, None]
 
 
 def _toward(evidence: Evidence, distance: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -46,7 +46,6 @@ SHARE_SIZE, SHARE_PLACE = 0.045, 0.055
 """Standard deviations between people: ANSUR II has 4.3 % for head length, 5.1 % for tragion to top of head and 5.8 %
 for interpupillary breadth. The first is of the head as a whole, the second of one length against it."""
 
-SHOULDERS = 0.189
 SHOULDERS = 0.355  # between the joints: ANSUR II (all) biacromial breadth, 399 mm, less a thumb's breadth at each side
 NORMAL_GAZE_DEG = -15.0  # MIL-STD-1472: the normal line of sight is 15 degrees under the horizon
 
