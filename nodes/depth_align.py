@@ -8,7 +8,7 @@ from pathlib import Path
 
 from comfy_api.latest import io
 
-from ..egox_core.depth.adapters import DEPTH_ADAPTERS, DepthSocket
+from ..egox_core.depth.adapters import DEPTH_ADAPTERS, WITHOUT_SCALE, DepthSocket
 from ..egox_core.depth.align import ADVICE, MISSING_METRIC
 from ..egox_core.depth.report import ALIGN_MODES, AlignOptions
 from ..egox_core.depth.sources import BRIGHT, camera_of_view
@@ -32,8 +32,6 @@ from .sliders import Slider
 
 MoGeGeometry = io.Custom("MOGE_GEOMETRY")
 DA3Geometry = io.Custom("DA3_GEOMETRY")
-METRIC_SOCKET = "moge_geometry"
-"""The one of :data:`DEPTH_ADAPTERS` that can give metres."""
 EXO_FOV = Slider("exo field of view", usual=(0.0, 150.0), step=1.0, wide=(0.0, 150.0))
 
 
@@ -295,12 +293,14 @@ def check_depth_inputs(graph: Graph, node: str) -> None:
     if isinstance(fov_deg, (int, float)) and fov_deg > 0:
         camera_of_view(1, 1, fov_deg)
     sockets = [name for name in DEPTH_ADAPTERS if linked(graph, node, name) is not None]
-    metric = METRIC_SOCKET in sockets or "depth_image" in sockets and values.get("depth_image_far")
+    metric = set(sockets) - WITHOUT_SCALE
+    metric = metric or "depth_image" in sockets and values.get("depth_image_far")
     if sockets and not metric:
         raise EgoXInputError(
             MISSING_METRIC,
             got=f"no scale from {' and '.join(sockets)} alone",
-            expected=f"{METRIC_SOCKET}, or a depth file and no depth model",
+            expected=f"{' or '.join(DEPTH_ADAPTERS.keys() - WITHOUT_SCALE)}, or a depth file and no "
+            "depth model",
             fix=ADVICE,
         )
     if not isinstance(depth_file, str) or sockets:

@@ -54,6 +54,9 @@ DEPTH_ADAPTERS: Mapping[str, Callable[..., DepthSource]] = {
 """Socket's name: (payload, exo camera where it is known, options) to a source. The order is the
 priority: the first metric source gives the scale."""
 
+WITHOUT_SCALE = frozenset({"da3_geometry", "depth_image"})
+"""Of them, those that give no metres by themselves."""
+
 
 def socket_sources(
     sockets: Mapping[str, DepthSocket],  # the connected ones, by their names in DEPTH_ADAPTERS

@@ -40,10 +40,13 @@ def pack_schemas() -> list[NodeSchema]:
     """As :func:`node_schemas`, with the host and the pack imported into this process.
 
     Raises:
-        SystemExit: there is no host to import.
+        SystemExit: there is no host to import, or a node that can't be.
     """
     with pack_on_host("make texts") as (_, pack):
-        return node_schemas(pack)
+        schemas, listed = node_schemas(pack), pack.nodes.extension.NODE_FILES.values()
+        if lost := sum(map(len, listed)) - len(schemas):
+            raise SystemExit(f"{lost} nodes can't be imported (see above): their texts would go")
+        return schemas
 
 
 def _node_schema(schema: Any) -> NodeSchema:

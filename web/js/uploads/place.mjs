@@ -43,7 +43,7 @@ export function placeUpload(app, taker, answer) {
 
 const MUTED = 2;
 const LEFT_OUT = "egox_left_out"; // node property: muted here, not by hand
-const MODELS = ["moge_geometry", "da3_geometry"];
+const OF_MODEL = /_geometry$/; // sockets of Depth Align that depth models fill
 
 // One's own depth takes the place of depth models, and leaves the head to poses or a hand where the estimate's weights
 // aren't there; a video without it brings them back. Gives the titles of those that are left out.
@@ -58,7 +58,8 @@ function leaveOut(all, { video, depth }) {
   };
   const changed = all.flatMap((node) => {
     const kind = node.constructor.comfyClass;
-    if (kind === "EgoXDepthAlign") return MODELS.map((name) => change(linkedTo(node, name)));
+    if (kind === "EgoXDepthAlign")
+      return node.inputs.filter(({ name }) => OF_MODEL.test(name)).map(({ name }) => change(linkedTo(node, name)));
     const estimate = kind === "EgoXEgoPoseInput" ? linkedTo(node, "estimated") : null;
     if (depth && !lacksWeights(estimate)) return [];
     const [before, after] = depth ? ["estimated", "keyframes"] : [findWidget(node, "source")?.value, "estimated"];
