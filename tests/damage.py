@@ -32,8 +32,12 @@ ODD = (
     [[]],
     "a" * 300,
     "../../x",
+    "..\\x",
+    "//host/share/x.mp4",
     {"a": 1},
     [None],
+    [0, -1, 0],
+    [0, 0, 0],
 )
 
 
@@ -41,7 +45,7 @@ def damaged(content: bytes, rng: random.Random) -> bytes:
     """The content with one kind of damage, of those that its form allows."""
     ways = [_flipped, _cut, _spliced, _zeroed, _flipped]
     if content[:1] in b"{[":
-        ways += [_other_values] * 5
+        ways += [other_values] * 5
     if content[:4] == b"PK\3\4":
         ways += [_other_member] * 5
     if content[:6] == b"\x93NUMPY":
@@ -72,7 +76,7 @@ def _zeroed(content: bytes, rng: random.Random) -> bytes:
     return content[:start] + bytes(min(length, len(content) - start)) + content[start + length :]
 
 
-def _other_values(content: bytes, rng: random.Random) -> bytes:
+def other_values(content: bytes, rng: random.Random) -> bytes:
     """Valid JSON, with one to three values replaced, moved or gone."""
     try:
         root = [json.loads(content)]

@@ -14,6 +14,7 @@ import time
 import zipfile
 import zlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -40,13 +41,14 @@ from egox_train.data.cache_store import INDEX, CacheReader
 from egox_train.data.captions import read_captions
 from egox_train.data.egoexo4d import read_egoexo4d
 from egox_train.data.gopro_calibs import COLUMNS
-from egox_train.data.manifest import ClipRecord, read_manifest, write_manifest
+from egox_train.data.manifest import read_manifest, write_manifest
 from egox_train.data.take_list import TAKE_LIST
 from egox_train.takes.head_files import keypoint_frames, read_keypoints
 from egox_train.takes.mask_files import find_mask, open_mask
 from egox_train.wan.weights import file_metadata, weights_hash
 from tests.damage import damaged
 from tests.refusals import refuses
+from tests.train.clip_record import clip_record
 from tests.train.prepared_takes import EGO_POSE, EXO_POSE, write_egoexo4d, write_lamps
 from tests.train.tiny_cache import make_cache
 
@@ -73,16 +75,13 @@ KEYS = {
 }
 
 
-def npz(**arrays: np.ndarray) -> bytes:
-    out = io.BytesIO()
-    np.savez_compressed(out, **arrays)
+def saved(save: Callable[..., None], *arrays: np.ndarray, **named: np.ndarray) -> bytes:
+    """What one of numpy's functions writes."""
+    save(out := io.BytesIO(), *arrays, **named)
     return out.getvalue()
 
 
-def npy(array: np.ndarray) -> bytes:
-    out = io.BytesIO()
-    np.save(out, array)
-    return out.getvalue()
+npz, npy = partial(saved, np.savez_compressed), partial(saved, np.save)
 
 
 def png(dtype: type) -> bytes:
@@ -135,29 +134,7 @@ def lora() -> bytes:
 
 
 def manifest(folder: Path) -> bytes:
-    record = ClipRecord(
-        clip="a",
-        take="a",
-        layout="take",
-        exo_camera="exo",
-        folder="clips/a",
-        start=0,
-        step=1,
-        frames=5,
-        fps=10,
-        exo_size=(64, 32),
-        ego_size=(32, 32),
-        pictures="as filmed",
-        depth="file",
-        moving="derived",
-        caption="none",
-        predicted_coverage=0.5,
-        rank=1,
-        coverage=0.5,
-        ground_truth=False,
-        files={},
-    )
-    write_manifest(folder / "manifest.jsonl", [record])
+    write_manifest(folder / "manifest.jsonl", [clip_record("a", files={})])
     return (folder / "manifest.jsonl").read_bytes()
 
 
@@ -179,8 +156,6 @@ def seeds(folder: Path) -> dict[str, list[dict[str, bytes]]]:
         "image_size": np.array([48, 84]),
     }
     movies = written(videos, folder / "videos")
-    stored = io.BytesIO()
-    np.savez(stored, depth_m=depth, dynamic=moving)
     zipped = io.BytesIO()
     with zipfile.ZipFile(zipped, "w") as archive:
         archive.writestr("take/depth.npz", npz(depth_m=depth))
@@ -239,7 +214,7 @@ def seeds(folder: Path) -> dict[str, list[dict[str, bytes]]]:
         "video": [{"f" + Path(name).suffix: content} for name, content in movies.items()],
         "depth": [
             {"d.npz": npz(depth_m=depth, dynamic=moving)},
-            {"d.npz": stored.getvalue()},
+            {"d.npz": saved(np.savez, depth_m=depth, dynamic=moving)},
             {"d.npy": npy(depth)},
             {f"d/{i}.png": png(np.uint16) for i in range(3)},
             {f"d/{i}.npy": npy(depth[0]) for i in range(3)},
