@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 from tools.setup.api_client import ApiClient, Outcome
+from tools.setup.base_dir import BaseDir
 from tools.setup.demo import DemoOptions, apply_options, use_standins
 
 FRAMES, SIZE, STEPS = 9, 64, 2
@@ -68,3 +70,13 @@ def id_of(prompt: dict[str, Any], kind: str) -> str:
     found = [node_id for node_id, node in prompt.items() if node["class_type"] == kind]
     assert len(found) == 1, f"{len(found)} nodes of {kind}"
     return found[0]
+
+
+def saved_videos(outcome: Outcome, prompt: dict[str, Any], base: BaseDir) -> dict[str, Path]:
+    """Prefix's last part -> file, of every SaveVideo that ran."""
+    found = {}
+    for node_id, output in outcome.outputs.items():
+        for entry in output.get("images", []):
+            prefix = prompt[node_id]["inputs"]["filename_prefix"]
+            found[Path(prefix).name] = base.output / entry["subfolder"] / entry["filename"]
+    return found

@@ -1,8 +1,7 @@
 """Nodes of other packs that lead sampling past the patch: they end in an error that says so;
 nothing is lost unseen.
 
-Re-creations of two ways in which TeaCache nodes put their own forward in place, and an override
-that declines lengths that differ, as the sparse attention of newer hosts does."""
+Re-creations of two ways in which TeaCache nodes put their own forward in place."""
 
 from __future__ import annotations
 
@@ -13,14 +12,7 @@ from unittest import mock
 import pytest
 import torch
 
-from tools.rigs import model_rig
-
-from .test_model_company import with_override
-
-
-@pytest.fixture
-def refused(rig):
-    return pytest.raises(model_rig.core(rig.pack, "errors").EgoXInputError)
+from tests.refusals import refuses
 
 
 def plain_forward(
@@ -78,21 +70,14 @@ def bypass(model, name: str, begin: int = 0):
 
 @pytest.mark.parametrize("patch_first", [True, False])
 @pytest.mark.parametrize(("name", "lost"), [("forward", "exo half"), ("forward_orig", "geometry")])
-def test_a_replaced_forward_ends_in_the_first_step(rig, refused, name, lost, patch_first):
+def test_a_replaced_forward_ends_in_the_first_step(rig, name, lost, patch_first):
     model = bypass(rig.patch(), name) if patch_first else rig.patch(bypass(rig.model, name))
-    with refused as raised:
+    with refuses("first sampling step") as raised:
         rig.ksample(model, steps=3)
     said = str(raised.value)
     assert lost in said and "TeaCache" in said and __name__ in said, (
         "what is lost, what to remove, whose code it is"
     )
-
-
-@pytest.mark.parametrize("name", ["forward", "forward_orig"])
-def test_the_sampler_node_says_so_too(rig, refused, name):
-    with refused as raised:
-        rig.wan_sample(bypass(rig.model, name), steps=2)
-    assert "first sampling step" in str(raised.value)
 
 
 @pytest.mark.parametrize("changes", [{"lambda_g": 0.0}, {"gga_mode": "off"}])
@@ -106,25 +91,6 @@ def test_a_whole_run_says_nothing(rig, caplog):
     with caplog.at_level(logging.WARNING):
         rig.ksample(rig.patch(), steps=2)
     assert not [record for record in caplog.records if "[EgoX]" in record.getMessage()]
-
-
-@pytest.mark.parametrize("patch_first", [True, False])
-def test_an_override_that_declines_unequal_lengths(rig, patch_first):
-    """The model sparse attention of newer hosts: in guided blocks it hands on."""
-    acted = []
-
-    def sparse(func, q, k, v, heads, mask=None, **kwargs):
-        if q.shape != k.shape:
-            return func(q, k, v, heads, mask=mask, **kwargs)
-        acted.append(q.shape[1])
-        return func(q, k, v, heads, mask=mask, **kwargs)
-
-    both = (
-        with_override(rig.patch(), sparse)
-        if patch_first
-        else rig.patch(with_override(rig.model, sparse))
-    )
-    assert torch.equal(rig.ksample(both), rig.ksample(rig.patch())) and not acted
 
 
 def test_geometry_is_kept_outside_a_compiling_hosts_graph(rig, monkeypatch):

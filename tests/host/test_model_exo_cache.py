@@ -88,12 +88,12 @@ def test_one_is_the_model_without_a_cache(rig):
 
 
 @pytest.mark.parametrize("sampler", ["euler_ancestral", "dpmpp_2m", "dpm_2"])
-def test_samplers_of_the_host(rig, sampler, steps=8, full=2):
+def test_samplers_of_the_host(rig, sampler):
     model = rig.patch(recompute_exo=4)
-    every = rig.ksample(rig.patch(), sampler=sampler, steps=steps)
-    out = rig.ksample(model, sampler=sampler, steps=steps)
+    every = rig.ksample(rig.patch(), sampler=sampler, steps=8)
+    out = rig.ksample(model, sampler=sampler, steps=8)
     cache = cache_of(model)
-    assert cache.full == full and cache.kept >= steps - full
+    assert cache.full == 2 and cache.kept >= 6
     assert out.isfinite().all() and 0 < (out - every).std() < 0.5 * every.std()
 
 

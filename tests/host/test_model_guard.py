@@ -76,17 +76,9 @@ def test_another_family_is_refused(rig):
     import comfy.model_patcher
     import comfy.supported_models
 
-    config = comfy.supported_models.SD15(
-        {
-            **comfy.supported_models.SD15.unet_config,
-            "image_size": 32,
-            "in_channels": 4,
-            "disable_unet_model_creation": True,
-        }
-    )
-    model = comfy.model_patcher.ModelPatcher(
-        config.get_model({}), torch.device("cpu"), torch.device("cpu")
-    )
+    kind, cpu = comfy.supported_models.SD15, torch.device("cpu")
+    config = kind({**kind.unet_config, "in_channels": 4, "disable_unet_model_creation": True})
+    model = comfy.model_patcher.ModelPatcher(config.get_model({}), cpu, cpu)
     with refuses("got a BaseModel model"):
         rig.patch(model)
 
@@ -105,25 +97,15 @@ class CountedForwards:
         return executor(*args, **kwargs)
 
 
-def refused(rig, words: str, run) -> None:
-    with refuses(words):
-        run()
-
-
 def test_latent_of_another_clip_is_refused_before_sampling(rig):
     patched = rig.patch()
     counted = CountedForwards(patched)
     for shape in ((1, 16, 4, 4, 4), (1, 16, 3, 4, 6), (1, 16, 3, 6, 4)):
-        refused(
-            rig,
-            "latent to sample",
-            lambda s=shape: rig.ksample(patched, latent={"samples": torch.zeros(s)}),
-        )
-        refused(
-            rig,
-            "latent to sample",
-            lambda s=shape: rig.wan_sample(latent={"samples": torch.zeros(s)}),
-        )
+        latent = {"samples": torch.zeros(shape)}
+        with refuses("latent to sample"):
+            rig.ksample(patched, latent=latent)
+        with refuses("latent to sample"):
+            rig.wan_sample(latent=latent)
     assert counted.count == 0
     assert rig.ksample(patched).isfinite().all(), "the model works after a refusal"
 
@@ -135,21 +117,25 @@ def test_missing_picture_embedding_is_refused_before_sampling(wan21):
     ]
     patched = wan21.patch()
     counted = CountedForwards(patched)
-    refused(wan21, "picture embedding", lambda: wan21.ksample(patched, positive=bare))
+    with refuses("picture embedding"):
+        wan21.ksample(patched, positive=bare)
     canvas = replace(wan21.canvas, image_embedding="none", clip_vision=None)
-    refused(wan21, "picture embedding", lambda: wan21.wan_sample(positive=bare, canvas=canvas))
+    with refuses("picture embedding"):
+        wan21.wan_sample(positive=bare, canvas=canvas)
     assert counted.count == 0
 
 
 def test_conditioning_from_elsewhere_is_refused(rig):
     patched = rig.patch()
     stray = model_rig.text_conditioning(1024, 6, 1)
-    refused(rig, "EgoX Conditioning", lambda: rig.ksample(patched, positive=stray))
+    with refuses("EgoX Conditioning"):
+        rig.ksample(patched, positive=stray)
     extra = [
         [text, {**values, "time_dim_concat": torch.zeros(1, 16, 1, 4, 4)}]
         for text, values in rig.positive
     ]
-    refused(rig, "frames appended in time", lambda: rig.ksample(patched, positive=extra))
+    with refuses("frames appended in time"):
+        rig.ksample(patched, positive=extra)
 
 
 @pytest.mark.parametrize(
@@ -163,33 +149,24 @@ def test_conditioning_from_elsewhere_is_refused(rig):
     ],
 )
 def test_bad_choices_are_refused_by_both_nodes(rig, changes, words):
-    refused(rig, words, lambda: rig.patch(**changes))
-    refused(rig, words, lambda: rig.wan_sample(**changes))
+    for run in (rig.patch, rig.wan_sample):
+        with refuses(words):
+            run(**changes)
 
 
 def test_depth_and_trajectory_must_cover_the_clip(rig):
-    short = replace(rig.depth, depth_m=rig.depth.depth_m[:5])
-    refused(rig, "depth", lambda: rig.patch(depth=short))
-    refused(
-        rig,
-        "trajectory",
-        lambda: rig.patch(trajectory=replace(rig.trajectory, w2c=rig.trajectory.w2c[:5])),
-    )
+    with refuses("depth"):
+        rig.patch(depth=replace(rig.depth, depth_m=rig.depth.depth_m[:5]))
+    with refuses("trajectory"):
+        rig.patch(trajectory=replace(rig.trajectory, w2c=rig.trajectory.w2c[:5]))
 
 
 def test_missing_depth_is_masked_and_reported(rig):
     depth_m = rig.depth.depth_m.clone()
     depth_m[:, :, : rig.size.exo_width // 2] = float("nan")
-    node = rig.nodes("model_patch").EgoXModelPatch
-    out = node.execute(
-        rig.model,
-        rig.canvas,
-        depth=replace(rig.depth, depth_m=depth_m),
-        trajectory=rig.trajectory,
-        **rig.gga_defaults,
-    )
-    assert "50.0% of the exo tokens have no depth" in out.ui.as_dict()["text"][0]
-    got = rig.ksample(out[0])
+    depth = replace(rig.depth, depth_m=depth_m)
+    assert "50.0% of the exo tokens have no depth" in note_of(rig, depth=depth)
+    got = rig.ksample(rig.patch(depth=depth))
     assert got.isfinite().all() and not torch.equal(got, rig.ksample(rig.patch()))
 
 
@@ -205,11 +182,13 @@ def test_a_nan_ends_the_run_where_it_began(rig, recompute_exo, backend):
         with torch.inference_mode():
             kept = weight[0, 0].clone()
             weight[0, 0] = torch.nan
-        refused(rig, f"step 1 of the sampling: got NaN.*{words}", lambda: rig.ksample(patched))
+        with refuses(f"step 1 of the sampling: got NaN.*{words}"):
+            rig.ksample(patched)
         with torch.inference_mode():
             weight[0, 0] = kept
     text = [[x * torch.nan, values] for x, values in rig.positive]
-    refused(rig, "from the text on", lambda: rig.ksample(patched, positive=text))
+    with refuses("from the text on"):
+        rig.ksample(patched, positive=text)
     assert torch.equal(rig.ksample(patched), expected)
 
 
@@ -225,25 +204,21 @@ def test_cancelled_sampling_leaves_a_working_model(rig):
     assert torch.equal(rig.ksample(patched), expected)
 
 
+def note_of(rig, **changes) -> str:
+    """What EgoX Model Patch says."""
+    inputs = {"model": rig.model, "canvas": rig.canvas, "depth": rig.depth} | changes
+    inputs |= {"trajectory": rig.trajectory, **rig.gga_defaults}
+    return rig.nodes("model_patch").EgoXModelPatch.execute(**inputs).ui.as_dict()["text"][0]
+
+
 def test_the_patch_says_when_the_noise_seed_is_unknown(wan21, caplog):
-    node = wan21.nodes("model_patch").EgoXModelPatch
-    inputs = {"depth": wan21.depth, "trajectory": wan21.trajectory, **wan21.gga_defaults}
-    unknown = node.execute(
-        wan21.model, replace(wan21.canvas, noise_seed=None), **inputs
-    ).ui.as_dict()["text"][0]
-    known = node.execute(wan21.model, wan21.canvas, **inputs).ui.as_dict()["text"][0]
-    assert "noise_seed" in unknown and "noise_seed" not in known
+    unknown = note_of(wan21, canvas=replace(wan21.canvas, noise_seed=None))
+    assert "noise_seed" in unknown and "noise_seed" not in note_of(wan21)
     assert [
         r for r in caplog.records if r.levelname == "WARNING" and "noise_seed" in r.getMessage()
     ]
 
 
 def test_the_patch_says_when_the_model_takes_no_picture(rig, wan21):
-    node = rig.nodes("model_patch").EgoXModelPatch
-    inputs = {"depth": rig.depth, "trajectory": rig.trajectory, **rig.gga_defaults}
-    assert (
-        "takes no picture embedding"
-        in node.execute(rig.model, rig.canvas, **inputs).ui.as_dict()["text"][0]
-    )
-    with_it = node.execute(wan21.model, wan21.canvas, **inputs).ui.as_dict()["text"][0]
-    assert "takes no picture embedding" not in with_it
+    assert "takes no picture embedding" in note_of(rig)
+    assert "takes no picture embedding" not in note_of(wan21)

@@ -138,15 +138,6 @@ def test_two_patched_models_in_one_graph_keep_apart(rig):
     )
 
 
-def test_the_exo_half_stays_and_the_sampler_sees_the_ego_half_only(rig):
-    patched = rig.patch()
-    wrapper = patched.get_all_wrappers("diffusion_model")[0]
-    before = wrapper.exo.clone()
-    rig.ksample(patched)
-    assert torch.equal(wrapper.exo, before)
-    assert wrapper.exo.dtype == torch.float32, "the host's cast to the model's dtype isn't followed"
-
-
 @pytest.mark.parametrize(
     ("changes", "differs"),
     [

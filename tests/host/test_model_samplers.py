@@ -27,9 +27,10 @@ def custom_advanced(model, sampler, sigmas, rig, seed: int, cfg: float) -> torch
 def test_ksampler(rig, name):
     """Exo unchanged to the bit, ego finite, λ_g effective."""
     strong, none = rig.patch(lambda_g=3.0), rig.patch(lambda_g=0.0)
-    exo = strong.get_all_wrappers("diffusion_model")[0].exo
-    before, ego = exo.clone(), rig.ksample(strong, sampler=name)
-    assert torch.equal(strong.get_all_wrappers("diffusion_model")[0].exo, before)
+    wrapper = strong.get_all_wrappers("diffusion_model")[0]
+    before, ego = wrapper.exo.clone(), rig.ksample(strong, sampler=name)
+    assert torch.equal(wrapper.exo, before)
+    assert before.dtype == torch.float32, "the host's cast to the model's dtype isn't followed"
     assert ego.shape == rig.latent["samples"].shape and ego.isfinite().all() and ego.std() > 0.1
     assert (ego - rig.ksample(none, sampler=name)).abs().max() > 1e-4
 

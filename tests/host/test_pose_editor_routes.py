@@ -123,6 +123,8 @@ def test_what_is_missing_is_said_before_a_run(client, load_workflow, server_base
     beside = "meta.json beside the video"
     for kind, values, message in (
         ("EgoXLoadExoVideo", {"file": "alone/none.mp4"}, "not there"),
+        ("EgoXLoadExoVideo", {"file": "../alone/exo.mp4"}, "leads out"),
+        ("EgoXLoadExoVideo", {"frame_count": 10}, "got 10.*use 9"),
         ("EgoXLoadExoVideo", {"file": "alone/exo.mp4"}, "no depth at all"),
         ("EgoXDepthAlign", {"depth_file": "alone/none.npz"}, "not there"),
         ("EgoXDepthAlign", {"camera_file": "../meta.json"}, "leads out"),

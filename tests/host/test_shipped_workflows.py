@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import re
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 
@@ -16,9 +18,8 @@ from tools.rigs.comfy_page import read_workflow, shipped_workflows
 from tools.setup.api_client import ApiClient, read_prompt
 from tools.setup.base_dir import BaseDir
 
-from .prompts import SIZE, id_of, of_type, ran, with_standins
+from .prompts import SIZE, id_of, of_type, ran, saved_videos, with_standins
 from .prompts import small as smaller
-from .test_workflows import frames_of, saved_videos
 
 NAMES = list(shipped_workflows(ROOT))
 CARDS = {path.stem for path in (ROOT / "workflows").glob("*.json")}
@@ -32,6 +33,13 @@ def read(name: str) -> dict[str, Any]:
 
 def small(prompt: dict[str, Any]) -> dict[str, Any]:
     return smaller(prompt, frames=FRAMES, steps=STEPS)
+
+
+def frames_of(path: Path) -> np.ndarray:
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        assert stream.sample_aspect_ratio in (None, 0, 1), "square pixels"
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(stream)])
 
 
 def check_run(
@@ -152,6 +160,17 @@ def with_baselines(prompt: dict[str, Any]) -> dict[str, Any]:
         if node["class_type"] == "KSampler":
             node["inputs"]["steps"] = STEPS
     return prompt
+
+
+def test_the_demo_as_shipped_but_small(client, load_workflow, server_base):
+    ego = check_run(client, small(load_workflow("egox_demo")), server_base, {"ego"})["ego"]
+    assert ego.shape == (FRAMES, SIZE, SIZE, 3)
+
+
+def test_basic_with_stand_in_loaders(client, load_workflow, server_base):
+    prompt = with_standins(small(load_workflow("egox_basic")))
+    check_run(client, prompt, server_base, {"ego"})
+    assert not ran(client, prompt).ran, "nothing changed, so nothing runs"
 
 
 def test_fast_runs_with_little_memory_too(client, load_workflow, server_base):

@@ -12,8 +12,7 @@ from tools.setup.api_client import ApiClient
 from tools.setup.base_dir import BaseDir
 from tools.setup.side_by_side import psnr, read_frames
 
-from .prompts import ran
-from .test_workflows import saved_videos
+from .prompts import ran, saved_videos
 
 SLACK_DB = 0.5
 
