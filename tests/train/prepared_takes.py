@@ -58,6 +58,15 @@ def write_synthetic(
     return folder
 
 
+def write_depth(root: Path, name: str, frames: int = 12, size: tuple[int, int] = (112, 64)) -> None:
+    """A slanted wall's depth, as long as :func:`write_egoexo4d`'s takes of tests of files."""
+    root.mkdir(exist_ok=True)
+    maps = np.full((frames, size[1], size[0]), 2, np.float16) + np.linspace(
+        0, 1, size[0], dtype=np.float16
+    )
+    np.savez_compressed(root / f"{name}.npz", depth_m=maps)
+
+
 def copy_raw(source: Path, target: Path, alter: Callable[[dict], None]) -> Path:
     """The raw layout with altered annotations; videos are links where the system has them."""
     for file in sorted(p for p in source.rglob("*") if p.is_file()):

@@ -3,7 +3,6 @@ decoded, models on them."""
 
 from __future__ import annotations
 
-import logging
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -16,27 +15,17 @@ from torch.nn.functional import interpolate
 from egox_core.cameras.model import CameraModel, camera_to_json
 from egox_core.safe_files import read_json, write_json
 from egox_core.video.reader import decode_frames, probe_video
-from egox_train.data import depth_model, exo_pictures
+from egox_train.data import depth_model
 from egox_train.data.clip_files import read_clip
 from egox_train.data.depth_model import model_depth, run_model
 from egox_train.data.prepare import prepare
 from egox_train.data.prepare_options import PrepareOptions
 from egox_train.data.undistort_videos import undistort_videos
 from tests.refusals import refuses
-from tests.train.prepared_takes import SMALL, TAKE, prepared, reasons
+from tests.train.prepared_takes import SMALL, TAKE, prepared, write_depth
 
 FRAMES, SIZE = 12, (112, 64)
 OPTIONS = replace(SMALL, exo_size=SIZE, ego_size=SIZE[1])
-
-
-def write_depth(
-    root: Path, camera: str, frames: int = FRAMES, size: tuple[int, int] = SIZE
-) -> None:
-    root.mkdir(exist_ok=True)
-    maps = np.full((frames, size[1], size[0]), 2, np.float16) + np.linspace(
-        0, 1, size[0], dtype=np.float16
-    )
-    np.savez_compressed(root / f"{TAKE}__{camera}.npz", depth_m=maps)
 
 
 def pictures_of(video: Path) -> np.ndarray:  # [T, H, W, 3]
@@ -57,7 +46,7 @@ def test_a_tool_reads_what_prepare_shows(raw, tmp_path, pictures):
 
     assert new() == 2
     for camera in ("cam01", "cam02"):
-        write_depth(tmp_path / "depth", camera)
+        write_depth(tmp_path / "depth", f"{TAKE}__{camera}")
     records, _ = prepared(raw, tmp_path / "set", replace(options, depth_root=tmp_path / "depth"))
     for record in records:
         name = f"{record.take}__{record.exo_camera}"
@@ -136,36 +125,6 @@ def test_a_dataset_without_depth_is_refused_at_once(raw, tmp_path):
     with refuses("no folder"):
         prepare(raw, tmp_path / "set", replace(OPTIONS, depth_root=tmp_path / "none"))
     assert not (tmp_path / "set").exists()
-
-
-@pytest.mark.parametrize(
-    ("depth", "said", "clips"),
-    [
-        (None, "nothing of that name", 2),
-        ({"frames": 7}, "7 frames", 3),
-        ({"size": (120, 64)}, "undistort", 2),
-        ({"size": (64, 64)}, "64x64", 2),
-    ],
-)
-def test_depth_that_does_not_fit_is_told_before_a_frame_is_decoded(
-    raw, tmp_path, monkeypatch, caplog, depth, said, clips
-):
-    root = tmp_path / "depth"
-    write_depth(root, "cam01")
-    if depth is not None:
-        write_depth(root, "cam02", **depth)
-    decoded = []
-
-    def decode(source, info, indices):
-        decoded.append((Path(source).stem, list(caplog.records)))
-        return decode_frames(source, info, indices)
-
-    monkeypatch.setattr(exo_pictures, "decode_frames", decode)
-    with caplog.at_level(logging.WARNING):
-        records, report = prepared(raw, tmp_path / "set", replace(OPTIONS, depth_root=root))
-    assert len(records) == len(decoded) == clips
-    assert all("depth or mask can't be had" in told[0].getMessage() for _, told in decoded)
-    assert all("cam02" in what and said in why for what, why in reasons(report).items())
 
 
 def test_a_relative_model_is_aligned_to_a_metric_one(raw, depth_models):

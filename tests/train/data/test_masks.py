@@ -3,6 +3,7 @@ model, or nobody says."""
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from egox_train.data.prepare_options import MOVING_CLASSES
 from egox_train.data.sources import list_takes
 from egox_train.takes.mask_files import find_mask, read_mask
 from tests.refusals import refuses
-from tests.train.prepared_takes import SMALL, TAKE, prepared, reasons
+from tests.train.prepared_takes import SMALL, TAKE, prepared, reasons, write_depth
 
 FRAMES, SIZE = 12, (112, 64)
 OPTIONS = replace(SMALL, exo_size=SIZE, ego_size=SIZE[1], depth="plane")
@@ -89,8 +90,9 @@ def test_nobody_says_what_moves_and_the_report_says_so(raw, tmp_path):
     assert any(derived == f"{records[0].clip} and 3 more: {note}" for note in records[0].notes)
 
 
+@pytest.mark.parametrize("root", ["mask_root", "depth_root"])
 @pytest.mark.parametrize(
-    ("mask", "said"),
+    ("file", "said"),
     [
         (None, "nothing of that name"),
         ({"frames": 7}, "7 frames"),
@@ -98,29 +100,32 @@ def test_nobody_says_what_moves_and_the_report_says_so(raw, tmp_path):
         ({"size": (64, 64)}, "64x64"),
     ],
 )
-def test_a_mask_that_does_not_fit_is_told_before_a_frame_is_decoded(
-    raw, tmp_path, monkeypatch, mask, said
+def test_a_file_that_does_not_fit_is_told_before_a_frame_is_decoded(
+    raw, tmp_path, monkeypatch, caplog, root, file, said
 ):
-    write_disc(tmp_path / "masks", f"{TAKE}__cam01")
-    if mask is not None:
-        write_disc(tmp_path / "masks", f"{TAKE}__cam02", **mask)
+    folder, of_depth = tmp_path / "files", root == "depth_root"
+    write = write_depth if of_depth else write_disc
+    write(folder, f"{TAKE}__cam01")
+    if file is not None:
+        write(folder, f"{TAKE}__cam02", **file)
     decoded = []
 
     def decode(source, info, indices):
-        decoded.append(Path(source).stem)
+        decoded.append((Path(source).stem, list(caplog.records)))
         return decode_frames(source, info, indices)
 
     monkeypatch.setattr(exo_pictures, "decode_frames", decode)
-    options = replace(OPTIONS, mask_root=tmp_path / "masks")
-    records, report = prepared(raw, tmp_path / "set", options)
-    assert decoded == ["cam01"] * len(records) == ["cam01"] * 2
-    (skipped,) = reasons(report).items()
-    assert skipped[0] == f"{TAKE}__cam02" and said in skipped[1]
-    for file in options.mask_root.iterdir():
-        file.unlink()
+    options = replace(OPTIONS, depth="files" if of_depth else "plane", **{root: folder})
+    with caplog.at_level(logging.WARNING):
+        records, report = prepared(raw, tmp_path / "set", options)
+    # Depth of seven frames is enough for one clip.
+    assert len(records) == len(decoded) == 2 + (of_depth and said == "7 frames")
+    assert all("depth or mask can't be had" in told[0].getMessage() for _, told in decoded)
+    assert all("cam02" in what and said in why for what, why in reasons(report).items())
+    for made in folder.iterdir():
+        made.unlink()
     with refuses("no clip.*nothing of that name"):
         prepare(raw, tmp_path / "none", options)
-    assert len(decoded) == 2
 
 
 def test_a_mask_model_is_run(raw, mask_models, tmp_path):
