@@ -26,24 +26,27 @@ def _config(path: str) -> dict:
         return json.loads(file.metadata()["config"])
 
 
-class StandinTextEncoderLoader(io.ComfyNode):
-    """CLIPLoader for a small umT5."""
+def loader(node_id: str, folder: str, output) -> type[io.ComfyNode]:
+    """A loader's socket and menu."""
 
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="EgoXTestsLoadTextEncoder",
-            display_name="Load Stand-in Text Encoder (tests)",
-            category=CATEGORY,
-            inputs=[
-                io.Combo.Input(
-                    "clip_name",
-                    options=folder_paths.get_filename_list("text_encoders"),
-                    tooltip="A stand-in made by run.py make standins --all.",
-                )
-            ],
-            outputs=[io.Clip.Output()],
-        )
+    class Loader(io.ComfyNode):
+        @classmethod
+        def define_schema(cls) -> io.Schema:
+            names = folder_paths.get_filename_list(folder)
+            return io.Schema(
+                node_id=node_id,
+                category=CATEGORY,
+                inputs=[io.Combo.Input("clip_name", options=names)],
+                outputs=[output],
+            )
+
+    return Loader
+
+
+class StandinTextEncoderLoader(
+    loader("EgoXTestsLoadTextEncoder", "text_encoders", io.Clip.Output())
+):
+    """CLIPLoader for a small umT5."""
 
     @classmethod
     def execute(cls, clip_name: str) -> io.NodeOutput:
@@ -57,24 +60,10 @@ class StandinTextEncoderLoader(io.ComfyNode):
         )
 
 
-class StandinClipVisionLoader(io.ComfyNode):
+class StandinClipVisionLoader(
+    loader("EgoXTestsLoadClipVision", "clip_vision", io.ClipVision.Output())
+):
     """CLIPVisionLoader for a small picture encoder."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="EgoXTestsLoadClipVision",
-            display_name="Load Stand-in CLIP Vision (tests)",
-            category=CATEGORY,
-            inputs=[
-                io.Combo.Input(
-                    "clip_name",
-                    options=folder_paths.get_filename_list("clip_vision"),
-                    tooltip="A stand-in made by run.py make standins --all.",
-                )
-            ],
-            outputs=[io.ClipVision.Output()],
-        )
 
     @classmethod
     def execute(cls, clip_name: str) -> io.NodeOutput:

@@ -240,63 +240,25 @@ def nothing_loaded(host_node: type[io.ComfyNode]) -> type[io.ComfyNode]:
     return Nothing
 
 
-class NoCheckpoint(io.ComfyNode):
-    """CheckpointLoaderSimple without a file to read."""
+def nothing(kind: str, inputs: list, outputs: list, result: tuple = ()) -> type[io.ComfyNode]:
+    """A node of the host's, by its sockets, that reads no file and computes nothing."""
 
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id=f"{PREFIX}CheckpointLoaderSimple",
-            category=CATEGORY,
-            inputs=[
-                io.Combo.Input("ckpt_name", options=folder_paths.get_filename_list("checkpoints"))
-            ],
-            outputs=[io.Model.Output(), io.Clip.Output(), io.Vae.Output()],
-        )
+    class Nothing(io.ComfyNode):
+        @classmethod
+        def define_schema(cls) -> io.Schema:
+            return io.Schema(
+                node_id=f"{PREFIX}{kind}", category=CATEGORY, inputs=inputs, outputs=outputs
+            )
 
-    @classmethod
-    def execute(cls, ckpt_name) -> io.NodeOutput:
-        return io.NodeOutput(None, None, None)
+        @classmethod
+        def execute(cls, **settings) -> io.NodeOutput:
+            return io.NodeOutput(*result or [None] * len(outputs))
+
+    return Nothing
 
 
-class NoLanguageModel(io.ComfyNode):
-    """CLIPLoader without a file to read."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id=f"{PREFIX}CLIPLoader",
-            category=CATEGORY,
-            inputs=[
-                io.Combo.Input(
-                    "clip_name", options=folder_paths.get_filename_list("text_encoders")
-                ),
-                io.Combo.Input("type", options=["stable_diffusion", "wan", "qwen_image"]),
-                io.Combo.Input("device", options=["default", "cpu"], optional=True),
-            ],
-            outputs=[io.Clip.Output()],
-        )
-
-    @classmethod
-    def execute(cls, clip_name, type, device="default") -> io.NodeOutput:
-        return io.NodeOutput(None)
-
-
-class NoWords(io.ComfyNode):
-    """CLIPTextEncode for a detector that needs no words."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id=f"{PREFIX}CLIPTextEncode",
-            category=CATEGORY,
-            inputs=[io.String.Input("text", multiline=True), io.Clip.Input("clip")],
-            outputs=[io.Conditioning.Output()],
-        )
-
-    @classmethod
-    def execute(cls, text, clip=None) -> io.NodeOutput:
-        return io.NodeOutput([])
+def menu(name: str, folder: str) -> io.Combo.Input:
+    return io.Combo.Input(name, options=folder_paths.get_filename_list(folder))
 
 
 KNOWN_DETECTORS: tuple[type[io.ComfyNode], ...] = (
@@ -306,9 +268,26 @@ KNOWN_DETECTORS: tuple[type[io.ComfyNode], ...] = (
     KnownMoGe,
     KnownDA3,
     KnownText,
-    NoCheckpoint,
-    NoLanguageModel,
-    NoWords,
+    nothing(
+        "CheckpointLoaderSimple",
+        [menu("ckpt_name", "checkpoints")],
+        [io.Model.Output(), io.Clip.Output(), io.Vae.Output()],
+    ),
+    nothing(
+        "CLIPLoader",
+        [
+            menu("clip_name", "text_encoders"),
+            io.Combo.Input("type", options=["stable_diffusion", "wan", "qwen_image"]),
+            io.Combo.Input("device", options=["default", "cpu"], optional=True),
+        ],
+        [io.Clip.Output()],
+    ),
+    nothing(
+        "CLIPTextEncode",
+        [io.String.Input("text", multiline=True), io.Clip.Input("clip")],
+        [io.Conditioning.Output()],
+        ([],),
+    ),
     nothing_loaded(LoadMoGeModel),
     nothing_loaded(LoadDA3Model),
 )
