@@ -6,12 +6,14 @@ from __future__ import annotations
 import importlib
 import shutil
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
 from egox_core.safe_files import read_json, write_json
+from tests.frames_in_use import frames_in_use
 from tests.refusals import refuses
 from tools.rigs.model_rig import core
 
@@ -61,30 +63,18 @@ def take(comfy_host):
     return folder
 
 
-def selection(pack, indices=range(FRAMES), size=(WIDTH, HEIGHT), source_size=(WIDTH, HEIGHT)):
-    indices = torch.tensor(list(indices))
-    return core(pack, "types").FrameSelection(
-        source_indices=indices,
-        times_s=indices.double() / 30,
-        source_fps=30.0,
-        fps=30.0,
-        source_size=source_size,
-        size=size,
-        resize="crop",
-    )
-
-
-def refused(run, pack, match, **changes):
-    with refuses(match) as caught:
-        run(**changes)
-    return str(caught.value)
+@pytest.fixture
+def selection(pack) -> partial:
+    """selection(): frames in use of the file."""
+    kind = core(pack, "types").FrameSelection
+    return partial(frames_in_use, range(FRAMES), (WIDTH, HEIGHT), fps=30.0, kind=kind)
 
 
 ADVICE = "depth_anything_3_base.safetensors (0.54 GB), all that the prior needs"
 
 
-def test_a_file_with_its_camera_runs_without_a_depth_model(run, pack, take):
-    depth, preview, plot, report, _ = run(depth_file="room/depth.npz", frames=selection(pack))
+def test_a_file_with_its_camera_runs_without_a_depth_model(run, selection, take):
+    depth, preview, plot, report, _ = run(depth_file="room/depth.npz", frames=selection())
     torch.testing.assert_close(depth.depth_m, room())
     assert depth.kind == "metric z" and (depth.camera.fx, depth.camera.cx) == (FOCAL, WIDTH / 2)
     assert float(depth.exo_w2c[0, 3]) == 0.25 and depth.trust is None
@@ -92,21 +82,20 @@ def test_a_file_with_its_camera_runs_without_a_depth_model(run, pack, take):
     assert 0 <= float(plot.min()) and float(plot.max()) <= 1 and "as it is" in report
 
 
-def test_missing_depth_is_refused_with_the_advice(run, pack, take):
-    assert ADVICE in refused(run, pack, "no depth at all", frames=selection(pack))
-    assert ADVICE in refused(
-        run, pack, "which is not there", depth_file="other/depth.npz", frames=selection(pack)
-    )
-    square = selection(pack, size=(WIDTH, WIDTH), source_size=(WIDTH, WIDTH))
-    assert ADVICE in refused(run, pack, "aspect", depth_file="room/depth.npz", frames=square)
-    assert ADVICE in refused(
-        run, pack, "7 frames", depth_file="room/depth.npz", frames=selection(pack, range(8, 13))
-    )
+def lacks_depth(run, match: str, **inputs) -> None:
+    with refuses(match) as caught:
+        run(**inputs)
+    assert ADVICE in str(caught.value)
 
 
-def test_depth_and_camera_beside_the_video_need_no_name(run, pack, take):
+def test_missing_depth_is_refused_with_the_advice(run, selection):
+    lacks_depth(run, "no depth at all", frames=selection())
+    lacks_depth(run, "which is not there", depth_file="other/depth.npz", frames=selection())
+
+
+def test_depth_and_camera_beside_the_video_need_no_name(run, selection, take):
     (take / "exo.mp4").write_bytes(b"video")
-    frames = replace(selection(pack), source_path=take / "exo.mp4")
+    frames = replace(selection(), source_path=take / "exo.mp4")
     depth, *_ = run(frames=frames)
     torch.testing.assert_close(depth.depth_m, room())
     assert depth.camera.fx == FOCAL
@@ -116,16 +105,16 @@ def test_depth_and_camera_beside_the_video_need_no_name(run, pack, take):
         "a known camera beats an estimate"
     )
     (take / "depth.npz").unlink()
-    assert ADVICE in refused(run, pack, "no depth at all", frames=frames)
+    lacks_depth(run, "no depth at all", frames=frames)
 
 
-def test_a_meta_file_without_intrinsics_leaves_the_estimate(run, pack, take):
+def test_a_meta_file_without_intrinsics_leaves_the_estimate(run, selection, take):
     write_json(take / "meta.json", {"prompt": "a room"})
     depth, *_ = run(
-        frames=selection(pack), moge_geometry=moge(room(), focal=70.0), camera_file="room/meta.json"
+        frames=selection(), moge_geometry=moge(room(), focal=70.0), camera_file="room/meta.json"
     )
     assert depth.camera.fx == pytest.approx(70.0) and depth.exo_w2c is None
-    assert "60 degrees" in run(frames=selection(pack), depth_file="room/depth.npz")[3]
+    assert "60 degrees" in run(frames=selection(), depth_file="room/depth.npz")[3]
 
 
 def test_sockets_without_a_scale_are_refused_before_a_run(pack):
@@ -144,46 +133,19 @@ def test_sockets_without_a_scale_are_refused_before_a_run(pack):
     module.check_depth_inputs(graph, "1")
 
 
-def test_the_samples_depth_is_refused_for_another_video(run, pack, comfy_host, take):
-    (take / "exo.mp4").write_bytes(b"the take's own video")
-    mine = comfy_host.input / "my_video.mp4"
-    mine.write_bytes(b"another video")
-    frames = replace(selection(pack), source_path=mine)
-    assert ADVICE in refused(run, pack, "my_video.mp4", depth_file="room/depth.npz", frames=frames)
-    run(depth_file="room/depth.npz", frames=replace(frames, source_path=take / "exo.mp4"))
-    mine.write_bytes(b"the take's own video")  # a copy
-    run(depth_file="room/depth.npz", frames=frames)
-
-
-def test_depth_of_another_frame_rate_is_refused(run, pack, take):
-    selection = core(pack, "types").FrameSelection(
-        source_indices=torch.arange(FRAMES),
-        times_s=torch.arange(FRAMES) / 30.0,
-        source_fps=30.0,
-        fps=30.0,
-        source_size=(WIDTH, HEIGHT),
-        size=(WIDTH, HEIGHT),
-        resize="crop",
-        source_frames=2 * FRAMES,
-    )
-    with refuses("7 for a video of 10 frames .30 a second"):
-        run(depth_file="room/depth.npz", frames=selection)
-    run(depth_file="room/depth.npz", frames=replace(selection, source_frames=FRAMES + 3))
-
-
-def test_a_linked_meta_file_beside_the_depth_is_not_followed(run, pack, comfy_host, take):
+def test_a_linked_meta_file_beside_the_depth_is_not_followed(run, selection, comfy_host, take):
     outside = comfy_host.base / "outside_meta.json"
     shutil.move(take / "meta.json", outside)
     try:
         (take / "meta.json").symlink_to(outside)
     except OSError:
         pytest.skip("this system makes no symbolic links without more rights")
-    _, _, _, report, _ = run(depth_file="room/depth.npz", frames=selection(pack))
+    _, _, _, report, _ = run(depth_file="room/depth.npz", frames=selection())
     assert "60 degrees" in report
 
 
-def test_the_field_of_view_counts_where_nothing_tells_the_lens(run, pack, take):
-    given, *_ = run(depth_file="room/depth.npz", frames=selection(pack), exo_fov=90.0)
+def test_the_field_of_view_counts_where_nothing_tells_the_lens(run, selection, take):
+    given, *_ = run(depth_file="room/depth.npz", frames=selection(), exo_fov=90.0)
     assert given.camera.fx == pytest.approx(FOCAL) and not given.camera_guessed, (
         "the camera file goes first"
     )
@@ -193,17 +155,16 @@ def test_the_field_of_view_counts_where_nothing_tells_the_lens(run, pack, take):
         {"moge_geometry": moge(room(), focal=70.0)},
         {"depth_file": "room/depth.npz", "frames": None},
     ):
-        depth, _, _, report, _ = run(**{"frames": selection(pack), "exo_fov": 90.0} | sockets)
+        depth, _, _, report, _ = run(**{"frames": selection(), "exo_fov": 90.0} | sockets)
         assert (
             depth.camera.fx == pytest.approx(WIDTH / 2)
             and not depth.camera_guessed
             and "60 degrees" not in report
         )
-    estimated, *_ = run(frames=selection(pack), moge_geometry=moge(room(), focal=70.0))
+    estimated, *_ = run(frames=selection(), moge_geometry=moge(room(), focal=70.0))
     assert estimated.camera.fx == pytest.approx(70.0) and not estimated.camera_guessed
-    refused(
-        run, pack, "field of view", depth_file="room/depth.npz", frames=selection(pack), exo_fov=2.0
-    )
+    with refuses("field of view"):
+        run(depth_file="room/depth.npz", frames=selection(), exo_fov=2.0)
 
 
 def moge(depth: torch.Tensor, focal: float = FOCAL) -> dict:
@@ -270,10 +231,10 @@ def test_changed_files_run_again(node, take):
     )
 
 
-def test_the_preset_chooses_lens_and_scale(run, pack, take):
+def test_the_preset_chooses_lens_and_scale(run, selection, take):
     """Exact: the raw lens where it is known, the wearer's scale where it can be had; a factor goes
     before."""
-    shared = dict(depth_file="room/depth.npz", frames=selection(pack))
+    shared = dict(depth_file="room/depth.npz", frames=selection())
     depth, _, _, report, preset = run(**shared, preset="released_wild")
     assert preset == "released_wild" and depth.camera.lens == "pinhole" and "scale as is" in report
     _, _, _, report, preset = run(**shared, preset="exact")
@@ -289,11 +250,11 @@ def test_the_preset_chooses_lens_and_scale(run, pack, take):
     assert "scale 1.5, as given" in report
 
 
-def test_cancel_passes_through(run, pack, take, monkeypatch):
+def test_cancel_passes_through(run, selection, take):
     import comfy.model_management as management
 
     management.interrupt_current_processing(True)
     with pytest.raises(management.InterruptProcessingException):
-        run(depth_file="room/depth.npz", frames=selection(pack))
-    depth, *_ = run(depth_file="room/depth.npz", frames=selection(pack))
+        run(depth_file="room/depth.npz", frames=selection())
+    depth, *_ = run(depth_file="room/depth.npz", frames=selection())
     assert depth.depth_m.shape[0] == FRAMES

@@ -22,6 +22,7 @@ from egox_core.trajectory.head_solid import ray_turns
 from egox_core.trajectory.head_template import POINTS, ego_from_head
 from egox_core.trajectory.poses import compose, invert
 from tests.core.drawn_heads import DrawnHeads, drawn_heads
+from tests.frames_in_use import frames_in_use
 from tests.refusals import refuses
 from tools.rigs.model_rig import core
 
@@ -197,14 +198,12 @@ def test_of_two_people_the_chosen_one(comfy_host, run, clip, depth):
 
 def test_keyframes_are_the_same_path_in_ego_pose_input(pack, comfy_host, run, clip, depth):
     ego_pose = importlib.import_module(f"{pack.__name__}.nodes.ego_pose").EgoXEgoPoseInput
-    frames = core(pack, "types").FrameSelection(
-        source_indices=torch.arange(FRAMES) * 3,
+    frames = frames_in_use(
+        range(0, 3 * FRAMES, 3),
+        clip.camera.stored_size,
+        fps=30.0,
         times_s=clip.times_s,
-        source_fps=30.0,
-        fps=10.0,
-        source_size=clip.camera.stored_size,
-        size=clip.camera.stored_size,
-        resize="crop",
+        kind=core(pack, "types").FrameSelection,
     )
     answer = run(depth=depth, frames=frames, pose_keypoints=of_sdpose(clip, 0.0))
     defaults = {

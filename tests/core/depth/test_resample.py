@@ -8,8 +8,8 @@ import torch
 
 from egox_core.cameras.model import CameraModel, unproject
 from egox_core.depth.resample import DepthWindow, depth_window, fit_depth, fit_mask, window_camera
-from egox_core.types import FrameSelection
 from egox_core.video.selection import camera_of_frames
+from tests.frames_in_use import frames_in_use
 
 
 def test_depth_of_another_resolution_follows_the_video_crop():
@@ -18,15 +18,7 @@ def test_depth_of_another_resolution_follows_the_video_crop():
     source = CameraModel(lens="pinhole", width=240, height=120, fx=150, fy=150, cx=121, cy=58)
     half = CameraModel(lens="pinhole", width=120, height=60, fx=75, fy=75, cx=60.25, cy=28.75)
     for resize in ("crop", "pad"):
-        frames = FrameSelection(
-            source_indices=torch.tensor([0]),
-            times_s=torch.zeros(1, dtype=torch.float64),
-            source_fps=20,
-            fps=20,
-            source_size=(240, 120),
-            size=(160, 96),
-            resize=resize,
-        )
+        frames = frames_in_use([0], (160, 96), source_size=(240, 120), resize=resize)
         camera = camera_of_frames(source, frames)
         window = depth_window((120, 60), frames, "plane")
         followed = window_camera(half, window)

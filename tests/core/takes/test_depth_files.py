@@ -19,6 +19,7 @@ from egox_core.frame_store import FrameStore, drop_pages, store_frames
 from egox_core.takes.depth_files import load_depth_file
 from egox_core.takes.depth_readers import open_depth
 from egox_core.types import FrameSelection, TakeMeta
+from tests.frames_in_use import frames_in_use
 from tests.refusals import refuses
 
 COUNT, HEIGHT, WIDTH = 12, 48, 84
@@ -51,18 +52,8 @@ def selection(
     indices: list[int],
     source_size: tuple[int, int] = (WIDTH, HEIGHT),
     size: tuple[int, int] = (80, 48),
-    resize="crop",
 ) -> FrameSelection:
-    index = torch.tensor(indices)
-    return FrameSelection(
-        source_indices=index,
-        times_s=index.double() / 20,
-        source_fps=20,
-        fps=20,
-        source_size=source_size,
-        size=size,
-        resize=resize,
-    )
+    return frames_in_use(indices, size, source_size=source_size)
 
 
 def write_exr(path: Path, depth: np.ndarray) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from egox_core.depth.adapters import DEPTH_ADAPTERS, DepthSocket, socket_sources
 from egox_core.depth.align import ADVICE
 from egox_core.takes.depth_inputs import take_depth
 from egox_core.types import FrameSelection, TakeMeta
+from tests.frames_in_use import frames_in_use
 from tests.refusals import refuses
 
 T, H, W = 5, 32, 48
@@ -32,17 +34,7 @@ def meta_of(
 
 
 def selection(path: Path | None = None) -> FrameSelection:
-    index = torch.arange(T)
-    return FrameSelection(
-        source_indices=index,
-        times_s=index.double() / 20,
-        source_fps=20,
-        fps=20,
-        source_size=(W, H),
-        size=(W, H),
-        resize="crop",
-        source_path=path,
-    )
+    return frames_in_use(range(T), (W, H), source_path=path)
 
 
 def moge(focal: float = 30.0, size: tuple[int, int] = (W, H)) -> DepthSocket:
@@ -109,3 +101,12 @@ def test_the_depth_of_another_take_is_refused_but_not_one_beside_the_video(file,
         take_depth(file, meta_of(), selection(path=tmp_path / "mine" / "mine.ts"))
     assert ADVICE in str(caught.value)
     take_depth(file, meta_of(), selection(path=tmp_path / "mine.ts"))
+    (tmp_path / "mine" / "mine.ts").write_bytes(b"the take's own video")  # a copy
+    take_depth(file, meta_of(), selection(path=tmp_path / "mine" / "mine.ts"))
+
+
+def test_depth_of_another_frame_rate_is_refused(file):
+    frames = selection()
+    with refuses("5 for a video of 10 frames .20 a second"):
+        take_depth(file, meta_of(), replace(frames, source_frames=2 * T))
+    take_depth(file, meta_of(), replace(frames, source_frames=T + 1))

@@ -11,6 +11,7 @@ from torch import Tensor
 from egox_core.types import FrameSelection
 from egox_core.video.cuts import find_cuts, refuse_cuts
 from lab.drawn import SyntheticSpec, make_take
+from tests.frames_in_use import frames_in_use
 from tests.refusals import refuses
 
 SMALL = SyntheticSpec(frames=9, exo_width=176, exo_height=100, ego_size=16, edge_samples=1)
@@ -51,17 +52,7 @@ def passer_by(frames: Tensor, body: Tensor) -> Tensor:
 
 
 def selection(indices: range, fps: float = 20.0, whole: int | None = None) -> FrameSelection:
-    places = torch.tensor(indices)
-    return FrameSelection(
-        source_indices=places,
-        times_s=places / fps,
-        source_fps=fps,
-        fps=fps,
-        source_size=(176, 100),
-        size=(176, 100),
-        resize="crop",
-        source_frames=whole,
-    )
+    return frames_in_use(indices, (176, 100), fps=fps, source_frames=whole)
 
 
 @pytest.fixture(scope="module")

@@ -13,11 +13,11 @@ import pytest
 import torch
 
 from egox_core.cameras.model import CameraModel, crop, project, rescale, unproject
-from egox_core.errors import EgoXInputError
 from egox_core.video.audio import read_sound
 from egox_core.video.reader import decode_frames, probe_video, read_frames
 from egox_core.video.selection import camera_of_frames, select_frames, source_rectangle
 from egox_train.video_writer import write_video
+from tests.frames_in_use import frames_in_use
 from tests.refusals import refuses
 
 RATE = 20.0
@@ -189,7 +189,6 @@ def test_sound_is_trimmed_to_the_frames(clip):
 def test_crop_and_pad_keep_the_geometry():
     """A camera point lands in the resized picture where the resized camera says, for both ways and
     any size."""
-    from egox_core.types import FrameSelection
     from egox_core.video.reader import fit_picture
 
     camera = CameraModel(lens="pinhole", width=200, height=96, fx=150, fy=150, cx=101, cy=50)
@@ -201,16 +200,7 @@ def test_crop_and_pad_keep_the_geometry():
         ((160, 96), "crop"),
         ((400, 192), "crop"),
     ):
-        none = torch.zeros(1)
-        selection = FrameSelection(
-            source_indices=none,
-            times_s=none,
-            source_fps=1,
-            fps=1,
-            source_size=(200, 96),
-            size=size,
-            resize=resize,
-        )
+        selection = frames_in_use([0], size, source_size=(200, 96), resize=resize)
         fitted = fit_picture(picture, source_rectangle(selection), size).astype(np.float64).mean(-1)
         assert fitted.shape == size[::-1]
         rows, columns = np.indices(fitted.shape)
@@ -366,7 +356,7 @@ def test_bad_files_are_refused(clip, tmp_path):
     assert str(tmp_path) not in str(refused.value), "the name is enough"
     cut = tmp_path / "cut.mp4"
     cut.write_bytes(clip.read_bytes()[:3000])
-    with pytest.raises(EgoXInputError):
+    with refuses():
         info = probe_video(cut)
         read_frames(cut, info, select_frames(info, frame_count=57))
     sound = tmp_path / "sound.wav"
@@ -402,7 +392,7 @@ def test_damage_inside_a_file_is_named(clip, tmp_path):
     content = bytearray(damaged.read_bytes())
     content[len(content) // 2 :] = b"\0" * (len(content) - len(content) // 2)
     damaged.write_bytes(bytes(content))
-    with pytest.raises(EgoXInputError):
+    with refuses():
         info = probe_video(damaged)
         read_frames(damaged, info, select_frames(info, frame_count=57))
 

@@ -14,6 +14,7 @@ import torch
 from egox_core.types import FrameSelection
 from egox_train.takes.mask_files import check_mask, find_mask, open_mask, read_mask
 from egox_train.video_writer import write_video
+from tests.frames_in_use import frames_in_use
 from tests.refusals import refuses
 
 T, H, W = 7, 24, 48
@@ -30,16 +31,7 @@ def moving() -> np.ndarray:
 def frames(
     indices: list[int], source: tuple[int, int] = (W, H), size: tuple[int, int] = (W, H)
 ) -> FrameSelection:
-    index = torch.tensor(indices)
-    return FrameSelection(
-        source_indices=index,
-        times_s=index / 30.0,
-        source_fps=30.0,
-        fps=30.0,
-        source_size=source,
-        size=size,
-        resize="crop",
-    )
+    return frames_in_use(indices, size, fps=30.0, source_size=source)
 
 
 def write(folder, form: str, mask: np.ndarray):
