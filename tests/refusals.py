@@ -9,7 +9,7 @@ import pytest
 
 
 @contextmanager
-def refuses(words: str) -> Iterator[pytest.ExceptionInfo]:
+def refuses(words: str | None = None) -> Iterator[pytest.ExceptionInfo]:
     """Expect an EgoXInputError with these words: of the core, or of the pack as the host imports
     it."""
     with pytest.raises(Exception, match=words) as raised:

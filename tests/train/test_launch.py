@@ -11,7 +11,6 @@ import torch
 from accelerate.utils import DistributedType
 from torch import nn
 
-from egox_core.errors import EgoXInputError
 from egox_train.train import zero3
 from egox_train.train.checkpoints import TrainState
 from egox_train.train.launch import (
@@ -66,7 +65,7 @@ REFUSED = [
 
 @pytest.mark.parametrize(("launch", "change", "name"), REFUSED)
 def test_what_no_test_covers_is_refused(tiny, tmp_path, launch, change, name):
-    with pytest.raises(EgoXInputError) as error:
+    with refuses() as error:
         check_launch(tiny.config(tmp_path, **change), launch)
     assert str(error.value).startswith(name)
 

@@ -10,9 +10,9 @@ import torch
 
 from egox_core.depth.align import align_depth
 from egox_core.depth.report import AlignOptions
-from egox_core.errors import EgoXInputError
 from egox_core.types import DepthVideo
 from lab.drawn.depth_cases import AlignCase, make_case
+from tests.refusals import refuses
 from tests.twins.align_depth import align_depth_reference
 
 SIZE = dict(frames=3, height=224, width=392)
@@ -163,7 +163,7 @@ def test_poses_of_a_multi_view_model_come_to_metres():
 
 
 def refused(match, *arguments, **options):
-    with pytest.raises(EgoXInputError, match=match):
+    with refuses(match):
         align_depth(*arguments, **options)
 
 
@@ -189,7 +189,7 @@ def test_disparity_by_mistake_is_found_by_order_and_scale():
 
 
 def test_an_unknown_mode_is_refused():
-    with pytest.raises(EgoXInputError, match="alignment mode"):
+    with refuses("alignment mode"):
         AlignOptions(mode="median")
 
 

@@ -10,8 +10,8 @@ import torch
 from egox_core.cameras.model import CameraModel
 from egox_core.depth.trust import FLOOR, TrustOptions, bend, depth_trust, with_trust
 from egox_core.depth.valid import median_over_frames
-from egox_core.errors import EgoXInputError
 from egox_core.types import DepthVideo
+from tests.refusals import refuses
 
 T, H, W = 5, 40, 60
 
@@ -128,7 +128,7 @@ def test_exact_depth_bends_only_at_edges():
 
 def test_options_are_checked():
     for wrong in (dict(edge_tolerance=0.0), dict(flicker_tolerance=-1.0), dict(reach=-1)):
-        with pytest.raises(EgoXInputError):
+        with refuses():
             TrustOptions(**wrong)
 
 

@@ -78,7 +78,7 @@ def second_visit(ego: torch.Tensor, then: list[torch.Tensor]) -> tuple:
 AWAY = [turned(60 + 2 * t) for t in range(9)]
 
 
-def test_the_second_visit_shows_what_the_first_one_made() -> None:
+def test_the_second_visit_shows_what_the_first_one_made():
     filled, where, expected = second_visit(truth(clip(AWAY)[3]), [turned(66), turned(72)])
     assert where.float().mean() > 0.3
     assert (filled - expected)[where].square().mean().sqrt() < 0.03
@@ -86,7 +86,7 @@ def test_the_second_visit_shows_what_the_first_one_made() -> None:
     assert not (where[0] & ~coverage).any(), "outside of the lens nothing is drawn"
 
 
-def test_exo_always_wins() -> None:
+def test_exo_always_wins():
     """Pixels that the prior shows, and those whose surface the scene has, stay as they are."""
     memory = after(torch.ones(9, 64, 64, 3))  # a wrong colour everywhere
     exo, depth, path, _ = clip(AWAY)
@@ -97,7 +97,7 @@ def test_exo_always_wins() -> None:
     assert memory.fill(exo, torch.zeros(1, 64, 64, 3), depth, path)[0, 24:40, 24:40].amax() == 0
 
 
-def test_what_moves_is_not_remembered() -> None:
+def test_what_moves_is_not_remembered():
     ego = truth(clip(AWAY)[3])
     for t in range(9):
         ego[t, 20:40, 20:40] = t / 8  # another colour in each frame
@@ -106,7 +106,7 @@ def test_what_moves_is_not_remembered() -> None:
     assert where[0, 24:36, 24:36].float().mean() < 0.2 < 0.8 < still[0, 24:36, 24:36].float().mean()
 
 
-def test_chunks_that_show_no_surface_end_no_run(recwarn: pytest.WarningsRecorder) -> None:
+def test_chunks_that_show_no_surface_end_no_run(recwarn: pytest.WarningsRecorder):
     """The head has turned from all that exo saw, or a chunk's depth is unknown throughout."""
     memory, ego = after(truth(clip(AWAY)[3])), torch.ones(9, 64, 64, 3)
     exo, depth, path, _ = clip([turned(178 + t) for t in range(9)])
@@ -117,14 +117,14 @@ def test_chunks_that_show_no_surface_end_no_run(recwarn: pytest.WarningsRecorder
 
 
 @pytest.mark.parametrize(("share", "drawn"), [(0.5, True), (1.5, False)])
-def test_a_guessed_place_is_drawn_near_its_own_view_only(share: float, drawn: bool) -> None:
+def test_a_guessed_place_is_drawn_near_its_own_view_only(share: float, drawn: bool):
     memory = after(truth(clip(AWAY)[3]))
     x = share * MAX_PARALLAX * memory._kept[0].distance_m
     exo, depth, path, _ = clip([turned(66, x=x)])
     assert bool(memory.fill(exo, torch.zeros(1, 64, 64, 3), depth, path).any()) == drawn
 
 
-def test_guessed_depth_keeps_what_is_known_and_continues_it() -> None:
+def test_guessed_depth_keeps_what_is_known_and_continues_it():
     depth_m = torch.full((32, 32), 2.0)
     depth_m[:, 16:] = torch.nan
     guess = guess_depth(depth_m, 9.0)

@@ -11,7 +11,6 @@ import torch
 
 from egox_core.cameras.model import CameraModel, project, rescale
 from egox_core.depth.wearer_body import meets_head
-from egox_core.errors import EgoXInputError
 from egox_core.prior import render
 from egox_core.prior.options import PRIOR_PRESETS, PriorOptions, prior_preset
 from egox_core.prior.render import iter_ego_prior, render_ego_prior
@@ -22,6 +21,7 @@ from egox_core.scene.surface import depth_rays, lift, no_points
 from egox_core.trajectory.poses import camera_centre, compose, invert, look_at
 from egox_core.types import CameraTrajectory, PointCloud, PointSet
 from lab.drawn import SyntheticSpec, covisible, make_take
+from tests.refusals import refuses
 
 IDENTITY = torch.eye(3, 4, dtype=torch.float64)
 SMALL = SyntheticSpec(seed=2, frames=5, fps=2.0, exo_width=392, exo_height=224, ego_size=224)
@@ -109,7 +109,7 @@ CAMERAS = [
 
 @pytest.mark.parametrize("camera", CAMERAS)
 @pytest.mark.parametrize("preset", list(PRIOR_PRESETS))
-def test_a_point_lands_where_the_lens_puts_it(camera: CameraModel, preset: str) -> None:
+def test_a_point_lands_where_the_lens_puts_it(camera: CameraModel, preset: str):
     xyz = [0.3, -0.2, 1.2]
     prior = render_ego_prior(cloud(points_at([xyz])), trajectory(camera), prior_preset(preset))
     uv, _ = project(camera, torch.tensor([xyz]))
@@ -122,7 +122,7 @@ def test_a_point_lands_where_the_lens_puts_it(camera: CameraModel, preset: str) 
     assert float(prior.rgb[~prior.coverage].abs().sum()) == 0
 
 
-def test_the_scene_frame_decides_how_poses_are_read(take, scene) -> None:
+def test_the_scene_frame_decides_how_poses_are_read(take, scene):
     """World scene, exo-frame scene with and without the exo pose: the same pictures by three
     ways."""
     path = take.trajectory()
@@ -148,9 +148,7 @@ def test_the_scene_frame_decides_how_poses_are_read(take, scene) -> None:
 
 
 @pytest.mark.parametrize(("preset", "static_db"), [("clean", 28.0), ("released", 18.0)])
-def test_the_prior_shows_what_the_ego_camera_sees(
-    take, scene, preset: str, static_db: float
-) -> None:
+def test_the_prior_shows_what_the_ego_camera_sees(take, scene, preset: str, static_db: float):
     """A quarter of the issue's size, so textures are coarser: benchmarks/prior.py measures the bars
     at full size."""
     prior = render_ego_prior(
@@ -175,7 +173,7 @@ def whole(take, scene):
     return render_ego_prior(scene, take.trajectory())
 
 
-def test_frames_come_one_by_one(take, scene, whole) -> None:
+def test_frames_come_one_by_one(take, scene, whole):
     asked: list[tuple[int, int]] = []
     frames = iter_ego_prior(
         scene,
@@ -190,7 +188,7 @@ def test_frames_come_one_by_one(take, scene, whole) -> None:
     assert torch.allclose(first.rgb, whole.rgb[0], atol=1e-5)
 
 
-def test_dynamic_handling(take, scene) -> None:
+def test_dynamic_handling(take, scene):
     path, draw = take.trajectory(), replace(prior_preset("clean"), supersample=1)
     shown = {
         choice: next(iter_ego_prior(scene, path, replace(draw, dynamic=choice)))
@@ -210,7 +208,7 @@ def test_dynamic_handling(take, scene) -> None:
         ).coverage.any()
 
 
-def test_near_far_and_background() -> None:
+def test_near_far_and_background():
     scene = cloud(points_at([[0.0, 0.0, 0.5], [0.4, 0.0, 2.0], [-0.9, 0.0, 6.0]]))
     path = trajectory(CAMERAS[-1])
     options = PriorOptions(near_m=1.0, far_m=4.0, background=(0.5, 0.25, 0.0))
@@ -220,7 +218,7 @@ def test_near_far_and_background() -> None:
     assert torch.allclose(prior.rgb[~prior.coverage], torch.tensor([0.5, 0.25, 0.0]))
 
 
-def test_near_is_a_distance_not_a_z_depth() -> None:
+def test_near_is_a_distance_not_a_z_depth():
     """At 80 degrees a shoulder 0.25 m away has a z depth of 4 cm; it must not fall to the near
     bound."""
     lens = replace(FISHEYE, distortion=(), fx=30.0, fy=30.0, quarter_turns=0)
@@ -229,7 +227,7 @@ def test_near_is_a_distance_not_a_z_depth() -> None:
     assert render_ego_prior(cloud(shoulder), trajectory(lens)).coverage.any()
 
 
-def test_a_camera_that_sees_nothing_warns() -> None:
+def test_a_camera_that_sees_nothing_warns():
     behind = cloud(points_at([[0.0, 0.0, -2.0], [0.1, 0.0, -1.0]]))
     with pytest.warns(UserWarning, match="inside or\\s+behind everything"):
         prior = render_ego_prior(behind, trajectory(CAMERAS[-1]))
@@ -257,31 +255,31 @@ def test_a_camera_that_sees_nothing_warns() -> None:
         (dict(exo_w2c=torch.zeros(3, 4, dtype=torch.float64)), "rotation"),
     ],
 )
-def test_bad_poses_are_refused_before_rendering(change: dict, message: str) -> None:
+def test_bad_poses_are_refused_before_rendering(change: dict, message: str):
     scene = cloud(points_at([[0.0, 0.0, 2.0]]), frames=3)
     path = replace(trajectory(CAMERAS[-1], IDENTITY.repeat(3, 1, 1)), **change)
-    with pytest.raises(EgoXInputError, match=message):
+    with refuses(message):
         iter_ego_prior(scene, path)
 
 
-def test_an_empty_cloud_and_singular_intrinsics_are_refused() -> None:
-    with pytest.raises(EgoXInputError, match="without points"):
+def test_an_empty_cloud_and_singular_intrinsics_are_refused():
+    with refuses("without points"):
         iter_ego_prior(cloud(no_points()), trajectory(CAMERAS[-1]))
-    with pytest.raises(EgoXInputError, match="positive focal"):
+    with refuses("positive focal"):
         replace(CAMERAS[-1], fx=0.0)
 
 
 @pytest.mark.parametrize(
     "change", [dict(dynamic="some"), dict(device="tpu"), dict(static="median")]
 )
-def test_bad_options_are_refused(change: dict) -> None:
-    with pytest.raises(EgoXInputError):
+def test_bad_options_are_refused(change: dict):
+    with refuses():
         PriorOptions(**change)
-    with pytest.raises(EgoXInputError, match="preset"):
+    with refuses("preset"):
         prior_preset("best")
 
 
-def test_a_smaller_picture_shows_the_same(take, scene, whole) -> None:
+def test_a_smaller_picture_shows_the_same(take, scene, whole):
     path = take.trajectory()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -291,7 +289,7 @@ def test_a_smaller_picture_shows_the_same(take, scene, whole) -> None:
     assert len(scene_points(scene, 1)) == len(scene.static) + len(scene.moving[1])
 
 
-def test_released_takes_every_second_sample_each_way() -> None:
+def test_released_takes_every_second_sample_each_way():
     depth = torch.full((448, 20), 2.0)
     camera = CameraModel(lens="pinhole", width=20, height=448, fx=300.0, fy=300.0, cx=9.5, cy=223.5)
     rays = depth_rays(camera)
@@ -316,7 +314,7 @@ def test_released_takes_every_second_sample_each_way() -> None:
     assert prior_preset("released").coarse and not prior_preset("clean").coarse
 
 
-def test_clean_leaves_out_the_head_that_the_camera_sits_in() -> None:
+def test_clean_leaves_out_the_head_that_the_camera_sits_in():
     """The face's inner side would hide everything, the ego camera being behind it."""
     wall = points_at([[x / 20, y / 20, 3.0] for x in range(-20, 21) for y in range(-20, 21)])
     head = replace(
@@ -330,7 +328,7 @@ def test_clean_leaves_out_the_head_that_the_camera_sits_in() -> None:
     assert bool(prior.coverage[0, 40, 48]) and float(prior.rgb[0, 40, 48].mean()) > 0.7
 
 
-def test_released_draws_the_mean_background_and_the_wild_one_what_moves(take, scene) -> None:
+def test_released_draws_the_mean_background_and_the_wild_one_what_moves(take, scene):
     """The mean is asked for by the released presets alone, filtered by range; only the wild one
     draws moving points."""
     path, mean = take.trajectory(), scene.mean_static()
@@ -351,7 +349,7 @@ def test_released_draws_the_mean_background_and_the_wild_one_what_moves(take, sc
     assert float(kept.coverage.float().mean()) < float(still.coverage.float().mean())
 
 
-def test_exact_leaves_out_what_exo_sees_of_the_head(take, scene) -> None:
+def test_exact_leaves_out_what_exo_sees_of_the_head(take, scene):
     """Also where depth puts it behind the head; fused scenes look from each of their cameras."""
     path, exact = take.trajectory(), prior_preset("exact")
     turns = path.camera.quarter_turns
@@ -394,7 +392,7 @@ def visible_points(scene: PointCloud, path: CameraTrajectory, options: PriorOpti
     )
 
 
-def test_cancel_passes_through(take, scene) -> None:
+def test_cancel_passes_through(take, scene):
     class Cancelled(Exception):
         pass
 

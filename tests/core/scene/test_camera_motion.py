@@ -46,7 +46,7 @@ def test_pans_and_zooms_are_noticed(
     pan_px: float,
     zoom: float,
     pixels: float,
-) -> None:
+):
     gone, frame = camera_motion(moved(standing, pan_px, zoom), None)
     assert gone == pytest.approx(pixels, abs=1.0) and frame == FRAMES - 1
 
@@ -62,7 +62,7 @@ def walked(standing: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.stack(result))
 
 
-def test_what_goes_too_far_to_be_followed_moves_too(standing: np.ndarray) -> None:
+def test_what_goes_too_far_to_be_followed_moves_too(standing: np.ndarray):
     for pictures in (walked(standing), moved(standing, 600.0)):
         pixels, frame = camera_motion(pictures, None)
         assert pixels is None and 0 < frame < FRAMES / 2
@@ -71,7 +71,7 @@ def test_what_goes_too_far_to_be_followed_moves_too(standing: np.ndarray) -> Non
     assert camera_motion(hidden, None) is None
 
 
-def test_the_scene_says_it(standing: np.ndarray) -> None:
+def test_the_scene_says_it(standing: np.ndarray):
     """Its notes are those of *Build Scene* and of a prepared clip (``train/data/test_masks.py``)."""
     camera = CameraModel(lens="pinhole", width=448, height=252, fx=400, fy=400, cx=223.5, cy=125.5)
     depth = DepthVideo(depth_m=torch.full((FRAMES, 252, 448), 3.0), camera=camera)
@@ -81,12 +81,12 @@ def test_the_scene_says_it(standing: np.ndarray) -> None:
     assert "one pose" not in " ".join(build_scene(torch.from_numpy(standing), depth).notes)
 
 
-def test_who_walks_through_is_not_the_camera(standing: np.ndarray) -> None:
+def test_who_walks_through_is_not_the_camera(standing: np.ndarray):
     assert camera_motion(torch.from_numpy(standing), None) is None
     assert camera_motion(torch.zeros(FRAMES, 40, 60, 3), None) is None
 
 
-def test_the_mask_is_left_out(standing: np.ndarray) -> None:
+def test_the_mask_is_left_out(standing: np.ndarray):
     """Nearly everything walks: what stands is told by the mask alone."""
     crowd = moved(standing, 30.0).numpy()
     crowd[:, :, :150] = standing[0][:, :150]
@@ -96,7 +96,7 @@ def test_the_mask_is_left_out(standing: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("name", ["sfu_covid_009_4_2000_2048", "cmu_soccer06_6_877_925", "joker"])
-def test_real_takes(shared_dir, name: str) -> None:
+def test_real_takes(shared_dir, name: str):
     """Fixed ones stand; their inner parts, cropped ever further aside or ever smaller, do not."""
     folder = shared_dir / "data" / "takes" / name
     if not (folder / "exo.mp4").is_file():

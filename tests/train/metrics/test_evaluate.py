@@ -22,7 +22,6 @@ from safetensors.torch import save_file  # noqa: E402
 
 import egox_train.metrics.fvd as fvd  # noqa: E402
 import train_egox  # noqa: E402
-from egox_core.errors import EgoXInputError  # noqa: E402
 from egox_train.data.manifest import write_manifest  # noqa: E402
 from egox_train.data.object_masks import write_masks  # noqa: E402
 from egox_train.metrics.evaluate import REPORT, ROWS, SHEET, TABLE, evaluate  # noqa: E402
@@ -242,7 +241,7 @@ def test_methods_stand_in_one_table_seeds_in_one_row_and_groups_apart(place):
         "scene": {"hall": 2, "yard": 1},
     }
     for also in ((("prior", place),), (("x", place / "absent"),)):
-        with pytest.raises(EgoXInputError):
+        with refuses():
             run(place, options=EvaluateOptions(also=also))
 
 
