@@ -11,7 +11,6 @@ import cv2
 import pytest
 import torch
 
-from tools.rigs import model_rig
 from tools.rigs import standins as standins
 
 
@@ -75,24 +74,3 @@ def test_clips_of_a_preview_go_on_by_the_same_step(clip_preview):
 def test_frame_rate_is_that_of_the_times(clip_preview):
     assert clip_preview.clip_fps(torch.arange(5, dtype=torch.float64) / 8) == pytest.approx(8)
     assert clip_preview.clip_fps(None) is None and clip_preview.clip_fps(torch.zeros(3)) is None
-
-
-def test_decode_shows_what_is_connected(pack, repo_root):
-    node = importlib.import_module(f"{pack.__name__}.nodes.decode_ego_half").EgoXDecodeEgoHalf
-    vae = model_rig.load_vae(repo_root / "models" / standins.SHIPPED["vae"])
-    inputs = {"pinhole_fov": 0.0}
-    latent = {"samples": torch.randn(1, 16, 2, 4, 4)}
-    exo, prior = torch.rand(5, 32, 64, 3), torch.rand(5, 32, 32, 3)
-    with torch.inference_mode():
-        alone = node.execute(latent, vae, **inputs)
-        compared = node.execute(
-            latent, vae, **inputs, exo_images=exo, prior=prior, ground_truth=prior
-        )
-    names = [
-        [stream["name"] for stream in out.ui["egox_preview"][0]["streams"]]
-        for out in (alone, compared)
-    ]
-    assert names == [["ego"], ["exo", "prior", "ego", "truth"]]
-    assert torch.equal(alone.result[0], compared.result[0]), (
-        "what is shown beside it changes nothing"
-    )

@@ -5,13 +5,14 @@ import importlib
 import pytest
 import torch
 
+from tests.refusals import refuses
 from tools.rigs import model_rig
 from tools.rigs.standins import SHIPPED, TESTS_ONLY
 
 
-def node(pack):
-    conditioning = importlib.import_module(f"{pack.__name__}.nodes.conditioning")
-    return model_rig.core(pack, "errors").EgoXInputError, conditioning
+@pytest.fixture(scope="module")
+def conditioning(pack):
+    return importlib.import_module(f"{pack.__name__}.nodes.conditioning")
 
 
 @torch.inference_mode()
@@ -69,13 +70,12 @@ def test_embedding_modes_differ_and_released_shows_the_samplers_noise(pack, stan
         ({"prior_height": 48}, "ego prior height"),
     ],
 )
-def test_refused_before_the_vae_runs(pack, change, words):
-    error, conditioning = node(pack)
+def test_refused_before_the_vae_runs(conditioning, change, words):
     frames, width = change.get("frames", 9), change.get("exo_width", 64)
     exo = torch.rand(frames, 32, width, 3)
     height = change.get("prior_height", 32)
     prior = torch.rand(change.get("prior_frames", frames), height, height, 3)
-    with pytest.raises(error, match=words):
+    with refuses(words):
         conditioning.EgoXConditioning.execute([], [], None, exo, prior, -1, "released")
 
 
@@ -85,10 +85,9 @@ def test_longer_prior_is_cut(pack):
     assert (frames, len(prior)) == (9, 9)
 
 
-def test_a_model_that_reads_pictures_wants_clip_vision(pack, standins):
-    error, conditioning = node(pack)
+def test_a_model_that_reads_pictures_wants_clip_vision(conditioning, standins):
     model = model_rig.load_transformer(standins / TESTS_ONLY["transformer_img_emb"])
-    with pytest.raises(error, match="clip_vision_h"):
+    with refuses("clip_vision_h"):
         conditioning.EgoXConditioning.execute(
             [],
             [],
@@ -102,9 +101,8 @@ def test_a_model_that_reads_pictures_wants_clip_vision(pack, standins):
 
 
 @torch.inference_mode()
-def test_a_model_without_picture_embedding_gets_none(pack, standins, caplog):
+def test_a_model_without_picture_embedding_gets_none(pack, conditioning, standins, caplog):
     rig = model_rig.make_rig(pack, standins, image_embedding=True)
-    _, conditioning = node(pack)
     exo, prior = model_rig.clip_pictures(rig.size)
     plain = model_rig.text_conditioning(1024, 6, 1)
     wan22 = model_rig.load_transformer(standins / SHIPPED["transformer"])
@@ -128,11 +126,10 @@ def test_a_model_without_picture_embedding_gets_none(pack, standins, caplog):
 
 
 @torch.inference_mode()
-def test_low_memory_is_the_hosts_own_tiles_in_both_nodes(pack, standins):
+def test_low_memory_is_the_hosts_own_tiles_in_both_nodes(pack, conditioning, standins):
     import nodes as host_nodes
 
     rig = model_rig.make_rig(pack, standins, model_rig.RigSize(frames=5, exo_width=288, height=48))
-    _, conditioning = node(pack)
     exo, prior = model_rig.clip_pictures(rig.size)
     plain = model_rig.text_conditioning(1024, 6, 1)
     out = conditioning.EgoXConditioning.execute(
@@ -175,10 +172,9 @@ def test_the_vae_tells_how_far_it_is(pack, standins, monkeypatch):
 
 
 @torch.inference_mode()
-def test_the_same_pictures_are_encoded_once(pack, standins, monkeypatch):
+def test_the_same_pictures_are_encoded_once(pack, conditioning, standins, monkeypatch):
     """Behind another LoRA strength, and for another seed."""
     rig = model_rig.make_rig(pack, standins, image_embedding=True, noise_seed=7)
-    _, conditioning = node(pack)
     exo, prior = model_rig.clip_pictures(rig.size)
     vision = rig.canvas.clip_vision
     encoded, seen = [], []

@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 import torch
 
+from tests.refusals import refuses
 from tools.rigs import model_rig
 from tools.rigs import standins as standins
-
-DEFAULTS = {"pinhole_fov": 0.0}
 
 
 @pytest.fixture(scope="module")
@@ -22,50 +21,57 @@ def vae(pack, repo_root):
     return model_rig.load_vae(repo_root / "models" / standins.SHIPPED["vae"])
 
 
-def decode(pack, vae, samples, **changes):
-    node = importlib.import_module(f"{pack.__name__}.nodes.decode_ego_half").EgoXDecodeEgoHalf
-    with torch.inference_mode():
-        return node.execute({"samples": samples}, vae, **{**DEFAULTS, **changes}).result
+@pytest.fixture(scope="module")
+def module(pack):
+    return importlib.import_module(f"{pack.__name__}.nodes.decode_ego_half")
 
 
-def test_whole_canvas_is_cropped_and_upright(pack, vae):
+@pytest.fixture(scope="module")
+def execute(module, vae):
+    """execute(samples, made_of, inputs...): the node's output."""
+
+    def run(samples, made_of: dict | None = None, **inputs):
+        latent = {"samples": samples} | ({module.MADE_OF: made_of} if made_of else {})
+        with torch.inference_mode():
+            return module.EgoXDecodeEgoHalf.execute(latent, vae, **{"pinhole_fov": 0.0, **inputs})
+
+    return run
+
+
+def test_whole_canvas_is_cropped_and_upright(execute, vae):
     wide = torch.randn(1, 16, 3, 4, 12)
-    ego, circle, _ = decode(pack, vae, wide)
+    ego, circle, _ = execute(wide).result
     with torch.inference_mode():
         expected = vae.decode(wide[..., -4:])[0]
     assert torch.equal(ego, expected) and ego.shape == (9, 32, 32, 3)
-    assert torch.equal(decode(pack, vae, wide[..., -4:])[0], ego)
+    assert torch.equal(execute(wide[..., -4:]).result[0], ego)
     assert circle.shape == (9, 32, 32) and 0.5 < circle.mean() < 0.85, (
         "about pi/4 of a square, a bit off its centre"
     )
 
 
-def test_exo_half_is_never_decoded(pack, vae, monkeypatch):
+def test_exo_half_is_never_decoded(execute, vae, monkeypatch):
     widths = []
     inner = vae.decode
     monkeypatch.setattr(vae, "decode", lambda z: widths.append(z.shape[-1]) or inner(z))
-    decode(pack, vae, torch.randn(1, 16, 3, 4, 12))
+    execute(torch.randn(1, 16, 3, 4, 12))
     assert widths == [4]
 
 
-def test_tiles_are_the_hosts_own(pack, vae):
+def test_tiles_are_the_hosts_own(execute, vae):
     import nodes as host_nodes
 
     samples = torch.randn(1, 16, 2, 16, 16)
     with torch.inference_mode():
         (expected,) = host_nodes.VAEDecodeTiled().decode(vae, {"samples": samples}, 96, 24)
-    key = importlib.import_module(f"{pack.__name__}.nodes.io_types").MADE_OF
-    node = importlib.import_module(f"{pack.__name__}.nodes.decode_ego_half").EgoXDecodeEgoHalf
-    with torch.inference_mode():
-        made = node.execute({"samples": samples, key: {"tile_size": 96}}, vae, **DEFAULTS).result
-    assert torch.equal(made[0], expected)
+    assert torch.equal(execute(samples, {"tile_size": 96}).result[0], expected)
 
 
-def test_pinhole_view_needs_a_sane_angle(pack, vae):
-    error = model_rig.core(pack, "errors").EgoXInputError
-    with pytest.raises(error, match="field of view"):
-        decode(pack, vae, torch.randn(1, 16, 1, 4, 4), pinhole_fov=170.0)
-    ego, circle, _ = decode(pack, vae, torch.randn(1, 16, 1, 4, 4), pinhole_fov=90.0)
+def test_pinhole_view_needs_a_sane_angle(execute):
+    samples = torch.randn(1, 16, 1, 4, 4)
+    with refuses("field of view"):
+        execute(samples, pinhole_fov=170.0)
+    ego, circle, _ = execute(samples, pinhole_fov=90.0).result
     assert ego.shape == (1, 32, 32, 3) and circle.all()
 
 
@@ -99,58 +105,54 @@ def test_what_a_run_was_made_with(pack):
 
 
 def trajectory(pack, count: int, fps: float):
-    types = importlib.import_module(f"{pack.__name__}.egox_core.types")
-    camera = importlib.import_module(f"{pack.__name__}.egox_core.cameras.presets").preset_camera(
-        "aria_released", 32
-    )
-    return types.CameraTrajectory(
-        w2c=torch.eye(4, dtype=torch.float64)[:3].repeat(count, 1, 1),
-        camera=camera,
+    return model_rig.core(pack, "types").CameraTrajectory(
+        w2c=torch.eye(3, 4, dtype=torch.float64).repeat(count, 1, 1),
+        camera=model_rig.core(pack, "cameras.presets").preset_camera("aria_released", 32),
         times_s=torch.arange(count, dtype=torch.float64) / fps,
     )
 
 
-def test_a_native_video_with_the_sources_fps_and_sound(pack, vae):
+def test_a_native_video_with_the_sources_fps_and_sound(pack, execute):
     samples = torch.randn(1, 16, 3, 4, 4)
     sound = {"waveform": torch.randn(1, 2, 4410), "sample_rate": 44100}
-    ego, _, video = decode(
-        pack, vae, samples, trajectory=trajectory(pack, 9, 30000 / 1001), audio=sound
-    )
+    path = trajectory(pack, 9, 30000 / 1001)
+    ego, _, video = execute(samples, trajectory=path, audio=sound).result
     parts = video.get_components()
     assert torch.equal(parts.images, ego) and parts.frame_rate == Fraction(30000, 1001)
     assert torch.equal(parts.audio["waveform"], sound["waveform"])
-    assert decode(pack, vae, samples)[2].get_components().frame_rate == 30, "nothing tells"
+    silent = execute(samples)
+    assert silent.result[2].get_components().frame_rate == 30, "nothing tells"
+    assert streams_of(silent) == ["ego"]
 
 
-def test_what_the_latent_was_made_of_is_shown_unless_something_is_connected(pack, vae):
-    node = importlib.import_module(f"{pack.__name__}.nodes.decode_ego_half").EgoXDecodeEgoHalf
-    key = importlib.import_module(f"{pack.__name__}.nodes.io_types").MADE_OF
-    latent = {
-        "samples": torch.randn(1, 16, 3, 4, 4),
-        key: {
-            "exo_images": torch.rand(9, 32, 56, 3),
-            "prior": torch.rand(9, 32, 32, 3),
-            "trajectory": trajectory(pack, 9, 10.0),
-        },
+def streams_of(out) -> list[str]:
+    return [stream["name"] for stream in out.ui["egox_preview"][0]["streams"]]
+
+
+def test_what_the_latent_was_made_of_is_shown_unless_something_is_connected(pack, execute):
+    samples, prior = torch.randn(1, 16, 3, 4, 4), torch.rand(9, 32, 32, 3)
+    made_of = {
+        "exo_images": torch.rand(9, 32, 56, 3),
+        "prior": prior,
+        "trajectory": trajectory(pack, 9, 10.0),
     }
-    with torch.inference_mode():
-        made = node.execute(latent, vae, **DEFAULTS)
-        other = node.execute(latent, vae, **DEFAULTS, trajectory=trajectory(pack, 9, 20.0))
-    shown = [stream["name"] for stream in made.ui["egox_preview"][0]["streams"]]
-    assert shown == ["exo", "prior", "ego"] and made.result[2].get_components().frame_rate == 10
+    made = execute(samples, made_of)
+    other = execute(samples, made_of, trajectory=trajectory(pack, 9, 20.0), ground_truth=prior)
+    assert streams_of(made) == ["exo", "prior", "ego"] == streams_of(other)[:3]
+    assert streams_of(other)[3:] == ["truth"]
+    assert made.result[2].get_components().frame_rate == 10
     assert other.result[2].get_components().frame_rate == 20
+    assert torch.equal(made.result[0], other.result[0]), "what is shown beside it changes nothing"
 
 
-def test_psnr_to_the_truth_stands_beside_the_run_before(pack):
-    module = importlib.import_module(f"{pack.__name__}.nodes.decode_ego_half")
+def test_psnr_to_the_truth_stands_beside_the_run_before(module):
     truth = torch.full((2, 8, 8, 3), 0.5)
     assert module.truth_line(truth + 0.1, truth, "a") == "PSNR to the truth 20.0 dB"
     assert module.truth_line(truth + 0.01, truth, "a").endswith("40.0 dB; the run before 20.0 dB")
     assert "before" not in module.truth_line(truth, truth - 0.1, "a"), "another take's"
 
 
-def test_the_truth_beside_the_exo_video_is_found(pack, repo_root):
-    module = importlib.import_module(f"{pack.__name__}.nodes.decode_ego_half")
+def test_the_truth_beside_the_exo_video_is_found(module, repo_root):
     video = {
         "file": "sample/calm_room/exo.mp4",
         "start_frame": 2,
