@@ -1,8 +1,6 @@
 """Fixtures that every test may use: where things are, the host in this process, and the pack inside
 it."""
 
-from __future__ import annotations
-
 import asyncio
 import io
 import os

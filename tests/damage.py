@@ -1,8 +1,6 @@
 """Damage of files: bytes flipped, cut or spliced, values of JSON replaced, members of zips
 changed."""
 
-from __future__ import annotations
-
 import copy
 import io
 import json

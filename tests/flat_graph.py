@@ -1,8 +1,6 @@
 """Saved workflows and their subgraphs: all nodes, and the same graph with all of them on the
 canvas."""
 
-from __future__ import annotations
-
 import copy
 from itertools import count
 from typing import Any

@@ -1,7 +1,5 @@
 """Frames in use of a made-up source, for tests of what follows them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Shared helper of tests of refusals."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 

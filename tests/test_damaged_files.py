@@ -3,8 +3,6 @@
 ``EGOX_SEED`` tries other damage than the committed seeds.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import os

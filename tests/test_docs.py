@@ -1,7 +1,5 @@
 """Pages and comments name what exists: entries of docs/quirks.md, files, modules, links, headings."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 from collections.abc import Iterator

@@ -2,8 +2,6 @@
 in the list that each package's docstring has; neither core nor trainer knows a host, and the core
 holds what a graph runs."""
 
-from __future__ import annotations
-
 import ast
 import importlib
 import re

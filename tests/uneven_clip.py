@@ -1,7 +1,5 @@
 """A video of uneven frame times, as phones record them."""
 
-from __future__ import annotations
-
 from fractions import Fraction
 from pathlib import Path
 

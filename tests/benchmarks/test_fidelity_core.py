@@ -1,7 +1,5 @@
 """The comparisons of ``run.py fidelity`` that need no host."""
 
-from __future__ import annotations
-
 import importlib
 from types import ModuleType
 

@@ -5,8 +5,6 @@ What is counted is every tensor; a kernel's inner scratch, allocator gaps and th
 (about 1 GB) come on top.
 """
 
-from __future__ import annotations
-
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import cache

@@ -1,7 +1,5 @@
 """The bench of the small model: its figures and its restart."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from types import SimpleNamespace
 

@@ -1,8 +1,6 @@
 """The real server and one browser for all tests in this folder. ``run.py test --browser`` runs only
 them."""
 
-from __future__ import annotations
-
 import importlib.util
 import shutil
 import sys

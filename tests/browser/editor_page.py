@@ -1,7 +1,5 @@
 """The pose editor on an open page: the graph that feeds it, and its controls by their test ids."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -35,7 +33,7 @@ class EditorPage:
     def at(self, name: str) -> Any:
         return self.hands.get_by_test_id(f"egox-{name}")
 
-    def open(self, *, load: bool) -> EditorPage:
+    def open(self, *, load: bool) -> "EditorPage":
         """By the node's own button; ``load``: press "Load scene" and wait for points and the first
         coarse prior."""
         self.page.show(self.page.node_bounds(NODE))

@@ -1,8 +1,6 @@
 """Estimate Head Pose added to a graph on the canvas, with a detector that knows the answer
 (tests/standin_nodes)."""
 
-from __future__ import annotations
-
 from tests.browser.page import PageUnderTest
 
 HEAD, DETECTOR = "EgoXEstimateHeadPose", "EgoXTestsSDPoseKeypointExtractor"

@@ -1,8 +1,6 @@
 """A shipped graph as it is saved, with stand-ins for its weights and detectors that know the
 answer."""
 
-from __future__ import annotations
-
 import copy
 from typing import Any
 

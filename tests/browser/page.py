@@ -1,7 +1,5 @@
 """The host's page with what only tests ask of it: faults of its graph, runs by its button, parts of it as pictures."""
 
-from __future__ import annotations
-
 import io
 import time
 from pathlib import Path
@@ -43,7 +41,7 @@ _PROBLEMS = """(saved) => {
 class PageUnderTest(ComfyPage):
     """A page that notes the messages of its runs."""
 
-    def open(self, path: str = "/") -> PageUnderTest:
+    def open(self, path: str = "/") -> "PageUnderTest":
         """As its base, and listening from here on."""
         super().open(path)
         self.page.evaluate(_LISTEN)

@@ -4,8 +4,6 @@ choose.
 Nothing reads them: these tests load graphs, and run only those whose stand-ins are real.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any

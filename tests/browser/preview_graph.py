@@ -1,8 +1,6 @@
 """The demo with everything connected that the previews show: head, comparison, ground truth,
 attention."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from tests.browser.head_graph import BUILD, HEAD, add_head

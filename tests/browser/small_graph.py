@@ -1,7 +1,5 @@
 """A shipped graph made small on the canvas itself, by its widgets, so that it runs in seconds."""
 
-from __future__ import annotations
-
 import copy
 from typing import Any
 

@@ -1,8 +1,6 @@
 """The shipped graphs as one sees them: opened by their card and switched to the graph, and what
 lies over what."""
 
-from __future__ import annotations
-
 from tools.rigs.comfy_page import FORM_ROW
 
 from .test_workflows_in_page import CARDS, PACK

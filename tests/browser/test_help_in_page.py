@@ -1,8 +1,6 @@
 """The nodes' help in the page itself: opened by its button, each page shows its picture, whole and
 in shape."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from tests.browser.page import PageUnderTest

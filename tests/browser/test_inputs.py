@@ -1,8 +1,6 @@
 """The inputs of our nodes in the page: rare ones out of sight, the same values, whatever is
 shown."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -5,8 +5,6 @@ which answer what the drawn take knows in the host's exact types: their weights 
 and random ones see nothing. It is the one place where more than weights stands in; what the host's
 own code packs is tested in tests/nodes."""
 
-from __future__ import annotations
-
 import json
 import shutil
 

@@ -1,8 +1,6 @@
 """One's own clip in the form: which part of it is used, how it is cropped, and what is seen while
 it is sampled."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

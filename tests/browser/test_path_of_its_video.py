@@ -1,8 +1,6 @@
 """Two videos one after the other: the path that runs is of the one in use, and corrections come
 back with their own."""
 
-from __future__ import annotations
-
 import shutil
 import zipfile
 from pathlib import Path

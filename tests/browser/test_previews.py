@@ -1,8 +1,6 @@
 """The previews on the nodes, by hand: they appear after a run, scrub, wipe, take keys and clicks,
 and come back."""
 
-from __future__ import annotations
-
 import json
 import re
 

@@ -1,8 +1,6 @@
 """A run that the server refuses, as the page shows it: which node, which field, and what to do,
 also in the form."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

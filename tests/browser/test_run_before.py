@@ -1,7 +1,5 @@
 """This run beside the one before, on the player of the ego video."""
 
-from __future__ import annotations
-
 from .preview_graph import choose_view, loaded, part, state
 from .small_graph import make_small
 

@@ -1,8 +1,6 @@
 """*Save* in a player: what is shown becomes a video in the output folder, with the workflow of the
 run that made it."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

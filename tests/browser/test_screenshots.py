@@ -4,8 +4,6 @@ With ``EGOX_SCREENSHOTS=small`` in the environment the graphs run small, to try 
 never commit those. Every picture shows the synthetic sample only, with the classic nodes in the dark
 theme. Each picture has to be looked at before it is committed."""
 
-from __future__ import annotations
-
 import os
 
 import pytest

@@ -1,8 +1,6 @@
 """A user's own files by hand: chosen with the node's button or dropped on it, on both canvases and
 in the form."""
 
-from __future__ import annotations
-
 import shutil
 import zipfile
 from pathlib import Path

@@ -1,8 +1,6 @@
 """Every shipped workflow in the page: no missing nodes, no loose links, and the API form that
 headless runs use."""
 
-from __future__ import annotations
-
 import pytest
 
 from tests.flat_graph import nodes_of

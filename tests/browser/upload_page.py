@@ -1,8 +1,6 @@
 """The upload on nodes by hand: its button, a drop, what it says, and the widgets that it sets at
 any depth."""
 
-from __future__ import annotations
-
 import base64
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """An empty box room seen by any camera, in closed form: the truth for tests of several exo cameras."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -1,8 +1,6 @@
 """A drawn wearer's exact head, its points in the exo picture, and depth that is known round
 them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

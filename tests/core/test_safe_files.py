@@ -1,7 +1,5 @@
 """Files from strangers: size limits, no unpickling, zip members that stay inside; whole writes."""
 
-from __future__ import annotations
-
 import io
 import os
 import pickle

@@ -1,7 +1,5 @@
 """Requests to the pack's routes, as the server's own page or another one makes them."""
 
-from __future__ import annotations
-
 import json
 import urllib.error
 import urllib.request

@@ -1,8 +1,6 @@
 """The real server, started once for all tests in this folder, with stand-in models and
 tests/standin_nodes."""
 
-from __future__ import annotations
-
 import shutil
 import sys
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """Quantise a stand-in transformer to a GGUF file, as conversions of video transformers do."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

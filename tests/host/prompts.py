@@ -1,7 +1,5 @@
 """The shipped graphs made small enough for tests, and with loaders that read stand-ins."""
 
-from __future__ import annotations
-
 import copy
 from pathlib import Path
 from typing import Any

@@ -1,8 +1,6 @@
 """EgoX Attention Capture and View on the real host: rows equal those of the full attention matrix
 of the model."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

@@ -1,8 +1,6 @@
 """Bad input over HTTP: refused with got / expected / fix before sampling, and the server lives
 on."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

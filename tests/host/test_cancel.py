@@ -1,8 +1,6 @@
 """Cancel in the midst of each stage: nothing half-written, the server lives, the next prompt
 runs."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """``run.py demo`` as a whole, small: a server of its own, all stages, the four results."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import av

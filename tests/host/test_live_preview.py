@@ -1,8 +1,6 @@
 """The live preview on Wan EgoX Sampler: the ego half, all its frames, after each step; no number is
 changed."""
 
-from __future__ import annotations
-
 import base64
 
 import cv2

@@ -1,7 +1,5 @@
 """Calls of the model by the host: stacked and single, unequal prompts, several latents, memory."""
 
-from __future__ import annotations
-
 import collections
 
 import pytest

@@ -3,8 +3,6 @@ nothing is lost unseen.
 
 Re-creations of two ways in which TeaCache nodes put their own forward in place."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 from unittest import mock

@@ -1,8 +1,6 @@
 """The patched model in company: other attention overrides, other wrappers, caches, torch.compile, a
 pair of models."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -1,8 +1,6 @@
 """The exo cache in the host's model path: exact where nothing has changed, and what it lives
 with."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 import pytest

@@ -1,7 +1,5 @@
 """Refused models, and every bad input that must be found before a step is taken."""
 
-from __future__ import annotations
-
 import inspect
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """EgoX Sample Long Video against the one-clip nodes, and what it refuses."""
 
-from __future__ import annotations
-
 from contextlib import nullcontext
 from dataclasses import replace
 

@@ -1,8 +1,6 @@
 """Newer hosts that can't be installed here, emulated: each changed row of the table in
 docs/model-path.md."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

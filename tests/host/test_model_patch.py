@@ -1,7 +1,5 @@
 """The patched model under the host's sampler: what it equals, what it leaves alone."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

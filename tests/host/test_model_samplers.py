@@ -1,8 +1,6 @@
 """Every sampler of the host with the patched model, and the sampler node against the graphs it
 stands for."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

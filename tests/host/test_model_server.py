@@ -1,7 +1,5 @@
 """The model path on the real server in the forms that the shipped workflows don't have."""
 
-from __future__ import annotations
-
 import copy
 from typing import Any
 

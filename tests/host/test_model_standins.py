@@ -1,8 +1,6 @@
 """The stand-in models: remade with equal tensors, and loaded by the stock loaders without a missing
 key."""
 
-from __future__ import annotations
-
 import importlib
 import logging
 from pathlib import Path

@@ -1,8 +1,6 @@
 """Quantised weights: the host's fp8 and GGUF files through the real loader pack, with the patch and
 a LoRA on them."""
 
-from __future__ import annotations
-
 import importlib.util
 import sys
 from pathlib import Path

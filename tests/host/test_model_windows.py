@@ -1,8 +1,6 @@
 """Context windows of the host, with its node's own defaults: both halves show the same times, or
 the settings are refused; and what the guided model keeps in memory for them."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

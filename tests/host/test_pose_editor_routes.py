@@ -1,7 +1,5 @@
 """The pose editor's routes on the real server: what they answer, to whom, and what they refuse."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Requests of all kinds on the real server: none ends in 500 or keeps it for two minutes."""
 
-from __future__ import annotations
-
 import json
 import os
 import random

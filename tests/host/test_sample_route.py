@@ -1,7 +1,5 @@
 """Routes that read a file by the name in their address, and where a saved clip may go."""
 
-from __future__ import annotations
-
 import io
 import json
 import urllib.parse

@@ -1,7 +1,5 @@
 """The harness itself: the real server, the pack in it, its API and its websocket."""
 
-from __future__ import annotations
-
 import pytest
 
 from tools.setup.api_client import PromptRefused

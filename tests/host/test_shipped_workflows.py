@@ -1,8 +1,6 @@
 """Every workflow that ships: sound as a file, tidy, and run through the real server with stand-in
 weights."""
 
-from __future__ import annotations
-
 import re
 from itertools import combinations
 from pathlib import Path

@@ -1,8 +1,6 @@
 """The small model that ships: egox_demo as it is, through the stock loaders, on the take whose
 figure is on record."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

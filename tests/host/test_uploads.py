@@ -1,7 +1,5 @@
 """Files of a take through the page's route: into the input folder, told apart, never overwritten."""
 
-from __future__ import annotations
-
 import io
 import shutil
 import uuid

@@ -1,8 +1,6 @@
 """Refusals of nodes before a run, of values that need no server: the others are in
 tests/host/test_bad_input.py."""
 
-from __future__ import annotations
-
 import importlib
 import json
 from types import ModuleType

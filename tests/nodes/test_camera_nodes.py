@@ -1,7 +1,5 @@
 """Rank Exo Cameras and Fuse Scenes as the host calls them."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,8 +1,6 @@
 """Previews that the nodes send to the page: files that are there, layouts that fit them, nothing that JSON
 lacks."""
 
-from __future__ import annotations
-
 import importlib
 import json
 from pathlib import Path

@@ -1,8 +1,6 @@
 """A VIDEO that a node of a newer host has cropped: the frames are those of the crop, never the
 whole picture."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

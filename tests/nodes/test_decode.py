@@ -1,7 +1,5 @@
 """Decode Ego Half: the ego part alone, upright, its circle, and the pinhole view on request."""
 
-from __future__ import annotations
-
 import importlib
 from fractions import Fraction
 

@@ -1,8 +1,6 @@
 """Depth Align in the host's process: files, masks, depth pictures, refusals, and the host's own
 depth nodes."""
 
-from __future__ import annotations
-
 import importlib
 import shutil
 from dataclasses import replace

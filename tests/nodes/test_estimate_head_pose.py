@@ -5,8 +5,6 @@ The detectors' weights can't be had here, so their answers are the drawn truth; 
 the host's code (SDPose, MediaPipe, SAM3). SAM 3D Body is newer than the host here: its payload's
 fields are tested in tests/core/trajectory."""
 
-from __future__ import annotations
-
 import importlib
 import json
 from dataclasses import dataclass, replace

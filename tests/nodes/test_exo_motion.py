@@ -1,7 +1,5 @@
 """Exo Camera Motion as the host calls it."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,8 +1,6 @@
 """The frames in use are one choice for pictures, depth and poses: the prior of part of a clip is
 part of its prior."""
 
-from __future__ import annotations
-
 from types import ModuleType
 
 import torch

@@ -4,8 +4,6 @@ The real weights can't be had here. Everything else is the host's: its builders 
 its inference nodes make the payload. What the numbers mean can so be checked against the host's own
 unprojection."""
 
-from __future__ import annotations
-
 import importlib
 import math
 

@@ -1,7 +1,5 @@
 """The host names that fail in silence: all there on this host, and each loss is reported."""
 
-from __future__ import annotations
-
 import functools
 import types
 from importlib import import_module

@@ -1,7 +1,5 @@
 """Names in a workflow stay inside the host's folders and the pack's samples."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -1,8 +1,6 @@
 """Load Exo Video and Ego Pose Input as the host calls them: the same frames by either way in, and
 refusals."""
 
-from __future__ import annotations
-
 import json
 from fractions import Fraction
 from pathlib import Path

@@ -1,7 +1,5 @@
 """EgoX LoRA: the released naming is matched and reported; misfits are refused."""
 
-from __future__ import annotations
-
 import importlib
 from pathlib import Path
 

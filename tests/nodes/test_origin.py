@@ -1,7 +1,5 @@
 """The origin of a graph's result: long chains, many texts, off the event loop."""
 
-from __future__ import annotations
-
 import importlib
 import threading
 from pathlib import Path

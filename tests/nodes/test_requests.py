@@ -1,7 +1,5 @@
 """Requests that the pack's own routes answer, and their answers to the others."""
 
-from __future__ import annotations
-
 import json
 import uuid
 

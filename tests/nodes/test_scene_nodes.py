@@ -1,7 +1,5 @@
 """Build Scene, Render Ego Prior and Scene to Point Cloud as the host calls them."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

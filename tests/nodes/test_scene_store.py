@@ -1,7 +1,5 @@
 """Scenes that are held for the page: how many, how large, and under which tokens."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from types import ModuleType
 

@@ -1,8 +1,6 @@
 """λ_g and the LoRA's strength: a slider over the usual range, and what lies outside it still passes
 the host."""
 
-from __future__ import annotations
-
 import pytest
 
 

@@ -4,8 +4,6 @@ umT5's vocabulary and weights can't be had here: a unigram vocabulary with its s
 trained on the sentences below, and the encoder is a small one of random weights, the same for both.
 """
 
-from __future__ import annotations
-
 import importlib
 import io
 from pathlib import Path

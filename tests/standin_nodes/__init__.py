@@ -5,8 +5,6 @@ answer (:mod:`.known_detectors`). For tests only.
 registers these nodes. A stand-in file carries its configuration in its metadata.
 """
 
-from __future__ import annotations
-
 import json
 
 import comfy.clip_vision

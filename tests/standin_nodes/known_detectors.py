@@ -6,8 +6,6 @@ This is the one place where more than weights stands in. Each answer has the hos
 its own packing where it has one; how the host's code fills it in life is tested in
 ``tests/nodes/test_estimate_head_pose.py`` and ``test_host_depth_models.py``."""
 
-from __future__ import annotations
-
 import sys
 from functools import lru_cache
 from pathlib import Path

@@ -1,8 +1,6 @@
 """Archive that the registry would ship: its files, what its checker says, and that it runs in a fresh
 host."""
 
-from __future__ import annotations
-
 import ast
 import importlib.util
 import os

@@ -1,7 +1,5 @@
 """The host's base directory and the pack in it."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from pathlib import Path

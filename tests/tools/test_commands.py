@@ -1,7 +1,5 @@
 """The command line: what it answers to wrong calls, and what it starts."""
 
-from __future__ import annotations
-
 import ast
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """The demo's own steps: options, keypoints, the side-by-side."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

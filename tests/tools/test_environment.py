@@ -1,7 +1,5 @@
 """Contents of the environment, and the messages when it can't be made."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """The gates before the tests: what ty is shown, and what it says."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

@@ -1,8 +1,6 @@
 """ComfyUI that is taken, refusals, and that nothing of a download runs before it is
 known."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import io

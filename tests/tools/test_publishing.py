@@ -1,7 +1,5 @@
 """Files that a reviewer, GitHub and the registry read: complete, valid, and true of the code."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """A manifest's record of a clip, for tests that are about something else than its fields."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from egox_train.data.manifest import ClipRecord

@@ -1,7 +1,5 @@
 """Trainings of these tests run on one core, and one after the other."""
 
-from __future__ import annotations
-
 import importlib.util
 from importlib import import_module
 from pathlib import Path

@@ -2,8 +2,6 @@
 process loads, on a cluster too. Processes are held back after a clip while there is a file of that
 name with .hold behind."""
 
-from __future__ import annotations
-
 import os
 import time
 

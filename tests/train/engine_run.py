@@ -7,8 +7,6 @@ GPUs.
 ``meet``: one process dies once, and of later items each two wait for each other; says which met.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import sys

@@ -4,8 +4,6 @@ accelerate offers FSDP on accelerators only; that refusal alone is lifted here. 
 its own code, torch's and ours.
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

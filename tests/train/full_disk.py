@@ -1,7 +1,5 @@
 """A disk that is full, as the kernel itself says it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 

@@ -1,7 +1,5 @@
 """Directions of a golden file as the trainer's cache would hold them."""
 
-from __future__ import annotations
-
 import torch
 
 from egox_core.gga.geometry import pool_tokens

@@ -1,8 +1,6 @@
 """Trainings as processes of their own, on the CPU: plain, or through accelerate's launcher with a
 shipped file."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,8 +1,6 @@
 """Small synthetic takes in the take layout, drawn ones in Ego-Exo4D's, and an altered copy of the
 real take's poses."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path

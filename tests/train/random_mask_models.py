@@ -1,7 +1,5 @@
 """Segmentation models of random weights, in folders as transformers reads them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

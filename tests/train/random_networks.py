@@ -1,7 +1,5 @@
 """Networks that judge videos, of random weights, as their files and folders have them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

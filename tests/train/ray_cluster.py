@@ -1,8 +1,6 @@
 """A Ray cluster of two nodes on this machine, from the installed package: what tests of ``--engine
 ray`` join."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

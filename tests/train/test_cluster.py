@@ -1,7 +1,5 @@
 """``--engine ray`` on a real cluster of two nodes: equal to one process, whatever of it dies."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import os

@@ -1,7 +1,5 @@
 """Contact sheets: what stands where, sizes, and which items are shown of many."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 import pytest

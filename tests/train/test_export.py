@@ -1,8 +1,6 @@
 """The LoRA's file: three forms that mean the same, readable by the released code's naming and by
 the host."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

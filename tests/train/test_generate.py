@@ -1,8 +1,6 @@
 """``generate``: resumable, follows the LoRA's own metadata, and every option that it was asked for
 matters."""
 
-from __future__ import annotations
-
 import json
 import re
 import subprocess

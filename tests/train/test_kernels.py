@@ -1,7 +1,5 @@
 """Attention kernels in bfloat16 training: peaked attention trains, wrong kernels are replaced."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

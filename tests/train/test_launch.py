@@ -1,8 +1,6 @@
 """Refusals before a run starts, the global batch of a resumed one, and where its average
 lies."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from types import SimpleNamespace
 

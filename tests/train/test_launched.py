@@ -1,8 +1,6 @@
 """The shipped accelerate configurations, launched: each trains as one process does, and goes on
 where it stopped."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import os

@@ -1,8 +1,6 @@
 """The training loop on the CPU: resumed bit for bit, stopped cleanly, stopped by bad numbers,
 refused when mixed up."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import os

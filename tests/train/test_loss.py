@@ -1,8 +1,6 @@
 """The training step against the numbers that the released trainer's own code gave (golden
 ``train_step``)."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """Memory options change nothing but memory."""
 
-from __future__ import annotations
-
 import importlib.util
 
 import pytest

@@ -1,7 +1,5 @@
 """One function over many items: in one process, a pool, on a Ray; no dead worker loses an item."""
 
-from __future__ import annotations
-
 import json
 import os
 import pickle

@@ -1,7 +1,5 @@
 """Trainings as real processes: killed, asked to stop."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import os

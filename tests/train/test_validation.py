@@ -1,8 +1,6 @@
 """Validation never ends a run: not without clips, not when it fails, not when it is killed; clips
 of all takes."""
 
-from __future__ import annotations
-
 import logging
 from dataclasses import replace
 from pathlib import Path

@@ -1,8 +1,6 @@
 """A small cache of random latents with a learnable rule, and a tiny base in ComfyUI's naming: what
 trainings need."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

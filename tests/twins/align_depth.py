@@ -4,8 +4,6 @@ after the other. Slow.
 Same signature, same meaning; the tests hold the fast path to it.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

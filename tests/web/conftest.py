@@ -1,7 +1,5 @@
 """The page's modules outside a page, run by Node."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 from collections.abc import Callable

@@ -1,8 +1,6 @@
 """The pose editor's modules, run by Node: their own tests, and the same paths as Python makes of
 the same keyframes."""
 
-from __future__ import annotations
-
 import json
 import math
 import random

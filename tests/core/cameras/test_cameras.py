@@ -1,8 +1,6 @@
 """Camera models against OpenCV and projectaria_tools, their gradients, and the algebra of rescale,
 crop and turn."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 

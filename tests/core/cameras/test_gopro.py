@@ -1,7 +1,5 @@
 """The raw lens behind the K of Ego-Exo4D's annotations."""
 
-from __future__ import annotations
-
 import torch
 
 from egox_core.cameras.gopro import (

@@ -1,7 +1,5 @@
 """A lens is one entry of a table: a made-up one works wherever cameras do."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 

@@ -1,8 +1,6 @@
 """Depth alignment: recovery of known α and β, its plain twin, momentum, masks, pass-through,
 refusals."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

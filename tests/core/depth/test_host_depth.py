@@ -1,8 +1,6 @@
 """Host payloads to DepthVideos: built here exactly as the host's nodes build them; tests/nodes runs
 the nodes."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """Depth of another take, or of another moment, is told from a clip's own."""
 
-from __future__ import annotations
-
 import av
 import numpy as np
 import pytest

@@ -1,7 +1,5 @@
 """Depth of another size: each value at its place, and the camera with it."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

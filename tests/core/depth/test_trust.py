@@ -1,7 +1,5 @@
 """Trust is low at edges, holes and flicker, full elsewhere, and equal to a pixel-by-pixel twin."""
 
-from __future__ import annotations
-
 import statistics
 
 import pytest

@@ -1,8 +1,6 @@
 """The metric scale from the wearer: a body drawn where it must be, read back at another scale;
 refused sources."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -1,8 +1,6 @@
 """Queries of the pose editor to the core: coarse pictures, picks, what is up, lens rims, paths in
 and out."""
 
-from __future__ import annotations
-
 import json
 import zipfile
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """A click on a person's head: the head's centre, in drawn rooms whose people are known."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace

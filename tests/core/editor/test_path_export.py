@@ -1,7 +1,5 @@
 """Paths written for other programs and read back: the same rays for the same pixels."""
 
-from __future__ import annotations
-
 import json
 import math
 from dataclasses import replace

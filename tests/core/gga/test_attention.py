@@ -1,8 +1,6 @@
 """Geometry-guided attention: the chunked path against its dense twin, modes, ranges, and what is
 refused."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

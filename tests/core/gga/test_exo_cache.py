@@ -1,8 +1,6 @@
 """Exo's keys and values between steps: when they are kept, what makes them others, where they
 lie."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

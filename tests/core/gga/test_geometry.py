@@ -4,8 +4,6 @@ ego beside it.
 The goldens of real takes are compared in test_fidelity_core.py.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -1,7 +1,5 @@
 """The check of attention kernels: float32 whatever surrounds it, compared head by head."""
 
-from __future__ import annotations
-
 from contextlib import nullcontext
 
 import pytest

@@ -1,8 +1,6 @@
 """Each attention kernel on a real GPU: 28,028 tokens of the 14B model against the twin in
 float64."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """The three ray modes: the released oddities are kept, exact rays are the camera's own."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 import pytest

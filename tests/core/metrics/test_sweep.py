@@ -1,7 +1,5 @@
 """Sweeps of settings, and videos beside each other under their names."""
 
-from __future__ import annotations
-
 from egox_core.metrics.sweep import MAX_POINTS, SweepPoint, read_numbers, sweep_points
 from tests.refusals import refuses
 

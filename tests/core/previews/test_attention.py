@@ -1,7 +1,5 @@
 """Attention drawn: warm where the attention is, legends true, nothing where nothing is known."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """Videos beside each other, each under its name."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

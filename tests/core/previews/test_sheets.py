@@ -1,7 +1,5 @@
 """Contact sheets: every frame is where the layout says, no frame too large, long clips thinned."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 import pytest

@@ -1,7 +1,5 @@
 """A long clip's maps lie in mapped files, and are what they would be in memory."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor

@@ -1,7 +1,5 @@
 """Memory of never-seen places: what comes back, and what never does."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 

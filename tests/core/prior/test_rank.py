@@ -1,8 +1,6 @@
 """Ranking exo cameras against the true coverage of a room, and several cameras fused into one
 scene."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -1,7 +1,5 @@
 """The prior: right place, right frame, right colours; options and bad input."""
 
-from __future__ import annotations
-
 import warnings
 from dataclasses import replace
 from itertools import islice

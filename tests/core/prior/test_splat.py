@@ -1,7 +1,5 @@
 """The splatter: equal to its plain twin, exact where the answer is known, refused where it makes no sense."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -1,8 +1,6 @@
 """The scene: background fused over time, what moves kept apart, bad input refused before any
 work."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

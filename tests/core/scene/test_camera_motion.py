@@ -1,7 +1,5 @@
 """A camera that is given one pose and moves."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 import pytest

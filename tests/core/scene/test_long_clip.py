@@ -1,7 +1,5 @@
 """Memory grows with the chunk, not with the clip: 480 frames of a take stay near the peak of 49."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

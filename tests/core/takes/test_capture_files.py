@@ -1,8 +1,6 @@
 """Camera files of other tools: ViPE's npz pair, Aria's calibration, COLMAP's text as an ego
 path."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

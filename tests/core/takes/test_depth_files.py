@@ -1,7 +1,5 @@
 """Depth from files: every container, taken by source index, fitted by rule, defects named."""
 
-from __future__ import annotations
-
 import io
 import zipfile
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """A take's depth: file or sockets, their priority, whose camera and poses count."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Exo paths of other programs, in files written by their public forms."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

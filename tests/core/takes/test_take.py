@@ -1,7 +1,5 @@
 """A take folder loaded as a whole: the same frames everywhere, whatever start and rate."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

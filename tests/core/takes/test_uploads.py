@@ -1,7 +1,5 @@
 """Files from a browser: what of a take they are, and a place where they overwrite nothing."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import cv2

@@ -1,7 +1,5 @@
 """Cuts in drawn videos are found and named, takes without one pass."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -1,8 +1,6 @@
 """Fisheye exo video to pinhole: straight lines come out straight, no empty corner, defects
 named."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 import torch

@@ -1,7 +1,5 @@
 """Video in and out: only the frames needed, by index; sizes, rates and defects named."""
 
-from __future__ import annotations
-
 import io
 import math
 from fractions import Fraction

@@ -1,7 +1,5 @@
 """Packing, masks and the embedding picture against the golden ``pack_mask``."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

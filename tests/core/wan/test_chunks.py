@@ -1,8 +1,6 @@
 """Chunks of a long video: their plan, their parts of depth and poses, colours, and a run that goes
 on."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """Weight files told by their headers: true names, small shapes, no content."""
 
-from __future__ import annotations
-
 import json
 import math
 from pathlib import Path

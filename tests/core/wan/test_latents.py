@@ -1,8 +1,6 @@
 """Rough colours from latents: a linear VAE is found exactly, and a clip without variety stays
 finite."""
 
-from __future__ import annotations
-
 import torch
 
 from egox_core.wan.latents import fit_latent_colours, latent_colours

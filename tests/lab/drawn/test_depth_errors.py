@@ -1,8 +1,6 @@
 """Depth with a network's errors: of the asked size, smooth, soft at outlines, and the same for the
 same seed."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -1,7 +1,5 @@
 """Ray casting against independent answers: marching by distance, brute force, supersampling."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

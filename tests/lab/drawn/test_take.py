@@ -1,7 +1,5 @@
 """The synthetic take is exact, repeatable, upright, varied, and is written as takes are."""
 
-from __future__ import annotations
-
 import json
 import zipfile
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Drawn clips for the tests of the small model's training."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -20,7 +18,7 @@ class HerePool:
     def __init__(self, workers: int, **_: Any) -> None:
         self.workers = workers
 
-    def __enter__(self) -> HerePool:
+    def __enter__(self) -> "HerePool":
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,7 +1,5 @@
 """The sampler of held-out clips, with a LoRA of two steps."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The small model's clips and their latents, at sizes that take seconds."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

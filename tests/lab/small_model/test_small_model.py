@@ -1,7 +1,5 @@
 """The small model's training, at sizes that take seconds."""
 
-from __future__ import annotations
-
 import shutil
 import threading
 from dataclasses import replace

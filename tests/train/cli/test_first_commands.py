@@ -4,8 +4,6 @@ a video, on the real raw take, and to the paper's table, on two drawn ones.
 Models are stand-ins of random weights, masks are discs round the projected wearer: this proves the
 way, not a picture."""
 
-from __future__ import annotations
-
 import json
 import re
 import shlex

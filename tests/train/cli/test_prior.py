@@ -1,7 +1,5 @@
 """The headless prior: what it writes, what it says, and how much memory a long clip takes."""
 
-from __future__ import annotations
-
 import io
 import json
 from dataclasses import replace

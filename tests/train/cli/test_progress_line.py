@@ -1,7 +1,5 @@
 """The progress line of the console: time left, one line, a line now and then in a log."""
 
-from __future__ import annotations
-
 import pytest
 
 from egox_train.cli.progress_line import ProgressLine

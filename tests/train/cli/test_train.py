@@ -1,8 +1,6 @@
 """The front door: every subcommand explains itself, bad input ends with 2 and one line that says
 what to do."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 

@@ -1,8 +1,6 @@
 """``cache``: what is in it, what it notices, and that it can be killed; its encoders against the
 host's."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import shutil

@@ -1,8 +1,6 @@
 """Captions by a vision-language model: a tiny one of random weights, and one that knows six
 answers."""
 
-from __future__ import annotations
-
 import shutil
 from dataclasses import replace
 from pathlib import Path

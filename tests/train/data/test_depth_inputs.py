@@ -1,8 +1,6 @@
 """Depth of a real download: the videos for a tool to read, files checked before anything is
 decoded, models on them."""
 
-from __future__ import annotations
-
 import shutil
 from dataclasses import replace
 from pathlib import Path

@@ -1,8 +1,6 @@
 """The raw exo lens of Ego-Exo4D: from its table, from the annotation, and against the wearer's
 picked head."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

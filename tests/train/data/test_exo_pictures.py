@@ -1,8 +1,6 @@
 """Exo pictures of clips: cameras turned by 90 degrees are fitted whole; a video never lies in
 memory."""
 
-from __future__ import annotations
-
 import weakref
 from dataclasses import replace
 

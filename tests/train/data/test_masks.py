@@ -1,8 +1,6 @@
 """Masks of what moves in prepared clips: mask files checked before anything is decoded, a segmentation
 model, or nobody says."""
 
-from __future__ import annotations
-
 import logging
 from dataclasses import replace
 from pathlib import Path

@@ -1,8 +1,6 @@
 """``prepare``: the real raw take unchanged and altered, synthetic takes, resuming, and what is
 skipped and why."""
 
-from __future__ import annotations
-
 import hashlib
 import shutil
 import sys

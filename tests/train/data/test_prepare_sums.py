@@ -1,8 +1,6 @@
 """``prepare`` at a lab's scale: what it would cost, which clips are drawn, parts, and a run that
 ends early."""
 
-from __future__ import annotations
-
 import re
 import shutil
 from dataclasses import replace

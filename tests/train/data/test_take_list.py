@@ -1,7 +1,5 @@
 """takes.json of Ego-Exo4D, --task, and splits: the dataset's own, or by room."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

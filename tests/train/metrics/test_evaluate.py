@@ -1,7 +1,5 @@
 """The whole evaluation over a small manifest: report, restart, bad rows, comparison, command."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from dataclasses import replace

@@ -1,8 +1,6 @@
 """PSNR and SSIM against hand-computed values and scikit-image; flicker and patches by their
 definitions."""
 
-from __future__ import annotations
-
 import sys
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Object metrics on masks whose values can be counted by hand."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -3,8 +3,6 @@
 The same random weights on both sides.
 """
 
-from __future__ import annotations
-
 import sys
 
 import cv2

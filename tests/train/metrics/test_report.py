@@ -1,8 +1,6 @@
 """The report of twelve clips of six takes, in two splits, by three seeds: figures worked out by
 hand."""
 
-from __future__ import annotations
-
 import pytest
 
 pytest.importorskip("pydantic")

@@ -1,8 +1,6 @@
 """``masks``: SAM 2 over true and generated videos, with a model of random weights and one that
 answers as told."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from types import SimpleNamespace
 

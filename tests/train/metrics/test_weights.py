@@ -1,7 +1,5 @@
 """LPIPS and CLIP-I with small or random networks: equal pictures, order, and what is refused."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from safetensors.torch import load_file, save_file

@@ -1,7 +1,5 @@
 """``train_egox.py headpose``: keypoints beside a take become its trajectory."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

@@ -1,8 +1,6 @@
 """Mask files in every form: found by name, checked before anything is decoded, read for the frames
 in use."""
 
-from __future__ import annotations
-
 import zipfile
 
 import av

@@ -1,7 +1,5 @@
 """Reading the base transformer: a folder in diffusers' layout, in shards."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

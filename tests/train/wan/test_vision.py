@@ -1,7 +1,5 @@
 """CLIP vision: the picture that it sees."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch
