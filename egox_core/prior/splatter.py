@@ -1,8 +1,7 @@
-"""Point splatting: one signature, three backends.
+"""Point splatting: one signature, two backends.
 
-``reference`` is plain loops, which the others are tested against; ``torch`` is vectorised, on CPU
-or CUDA, and the default; ``pytorch3d`` is that package's rasteriser, used only where asked for and
-installed.
+``reference`` is plain loops, which the other is tested against; ``torch`` is vectorised, on CPU or
+CUDA, and the default.
 
 Two styles. ``composite`` is what the released priors were drawn with: discs of one radius, fading
 towards their rim, the nearest 20 laid over each other front to back. ``surface`` takes each point
@@ -14,13 +13,15 @@ make every edge of a patch an edge of the picture, which crawls as the camera mo
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from importlib.util import find_spec
+from collections.abc import Callable, Mapping
 
-from ..errors import EgoXInputError
+from ..errors import check_choice
 from .splat_points import Backend, ScreenPoints, SplatImage, SplatOptions
+from .splat_reference import splat_reference
+from .splat_torch import splat_torch
 
 Splatter = Callable[[ScreenPoints, int, int, SplatOptions], SplatImage]
+SPLATTERS: Mapping[Backend, Splatter] = {"torch": splat_torch, "reference": splat_reference}
 
 
 def splat(
@@ -34,41 +35,12 @@ def splat(
     """Draw points into a picture of ``width`` x ``height`` px; no points give a black picture.
 
     Raises:
-        EgoXInputError: unknown backend, pytorch3d asked for but missing, or asked for the style
-            that it lacks.
+        EgoXInputError: unknown backend.
     """
     return splatter(backend)(points, width, height, options or SplatOptions())
 
 
 def splatter(backend: Backend) -> Splatter:
     """The function behind a backend's name; see :func:`splat`."""
-    if backend == "torch":
-        from .splat_torch import splat_torch
-
-        return splat_torch
-    if backend == "reference":
-        from .splat_reference import splat_reference
-
-        return splat_reference
-    if backend == "pytorch3d":
-        if not has_pytorch3d():
-            raise EgoXInputError(
-                "splat backend",
-                got="pytorch3d, which is not installed",
-                expected="torch",
-                fix="choose backend torch, or install the package easypytorch3d that fits your torch",
-            )
-        from .splat_pytorch3d import splat_pytorch3d
-
-        return splat_pytorch3d
-    raise EgoXInputError(
-        "splat backend",
-        got=repr(backend),
-        expected="torch, reference or pytorch3d",
-        fix="choose one of them",
-    )
-
-
-def has_pytorch3d() -> bool:
-    """Check whether PyTorch3D can be imported (its extension is tried only on use)."""
-    return find_spec("pytorch3d") is not None
+    check_choice("splat backend", backend, SPLATTERS)
+    return SPLATTERS[backend]

@@ -24,7 +24,7 @@ from egox_core.errors import EgoXInputError
 from egox_core.frame_store import FrameStore
 from egox_core.prior.options import DYNAMIC_CHOICES, PRESET_GEOMETRY, PRIOR_PRESETS, prior_preset
 from egox_core.prior.render import PriorFrame, iter_ego_prior
-from egox_core.prior.splatter import has_pytorch3d
+from egox_core.prior.splatter import SPLATTERS
 from egox_core.safe_files import atomic_write, write_json
 from egox_core.scene.build import build_scene
 from egox_core.scene.exo_motion import MOTIONS, estimate_exo_motion
@@ -87,7 +87,7 @@ def main(arguments: list[str] | None = None) -> int:
         default="auto",
         help="how the exo camera moves, where its poses aren't given (default: auto, found out)",
     )
-    parser.add_argument("--backend", choices=("torch", "pytorch3d", "reference"), default="torch")
+    parser.add_argument("--backend", choices=tuple(SPLATTERS), default="torch")
     parser.add_argument(
         "--camera", choices=sorted(CAMERA_PRESETS), default="aria_released", help="the ego camera"
     )
@@ -186,7 +186,6 @@ def render_take(args: argparse.Namespace) -> dict:
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "system": platform.platform(),
-        "pytorch3d_installed": has_pytorch3d(),
         "notes": [
             take.lens_note,
             take.scale.note,

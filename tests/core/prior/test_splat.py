@@ -7,7 +7,7 @@ import torch
 
 from egox_core.prior.drawing import fill_gaps
 from egox_core.prior.splat_points import ScreenPoints, SplatImage, SplatOptions
-from egox_core.prior.splatter import has_pytorch3d, splat
+from egox_core.prior.splatter import SPLATTERS, splat
 from tests.refusals import refuses
 
 COMPOSITE = SplatOptions(style="composite", radius_px=40.0)  # 5 px at a height of 56
@@ -140,7 +140,7 @@ def test_no_points_give_black():
     nothing = ScreenPoints(
         **{name: getattr(one_point(0, 0), name)[:0] for name in ScreenPoints.__slots__}
     )
-    for backend in ("torch", "reference", *(["pytorch3d"] if has_pytorch3d() else [])):
+    for backend in SPLATTERS:
         image = splat(nothing, 8, 6, COMPOSITE, backend=backend)
         assert (
             image.rgb.shape == (6, 8, 3)
@@ -168,31 +168,6 @@ def test_gaps_close_but_outlines_do_not_grow():
     expected[5:15, 5:15] = 2.0
     assert torch.equal(filled.depth, expected)
     assert torch.equal(filled.rgb[..., 0], expected / 4)
-
-
-def test_pytorch3d_draws_the_same():
-    if not has_pytorch3d():
-        pytest.skip("pytorch3d is not installed (package easypytorch3d)")
-    # A smooth picture: the torch twin keeps one point a pixel, which shows only in noise between neighbours.
-    steps = torch.arange(0.0, 64.0, 0.9)
-    v, u = torch.meshgrid(steps[:62], steps, indexing="ij")
-    count = u.numel()
-    points = ScreenPoints(
-        uv=torch.stack((u, v), -1).view(-1, 2),
-        depth=(3 - 0.01 * u).flatten(),
-        rgb=torch.stack((u / 64, v / 64, 0.5 + 0.4 * (u / 9).sin()), -1).view(-1, 3),
-        axes=torch.zeros(count, 2, 2),
-        extent=torch.zeros(count),
-    )
-    fast, other = (
-        splat(points, 64, 56, COMPOSITE),
-        splat(points, 64, 56, COMPOSITE, backend="pytorch3d"),
-    )
-    both = fast.coverage & other.coverage
-    assert both.sum() / (fast.coverage | other.coverage).sum() >= 0.999
-    assert float(-10 * torch.log10((fast.rgb - other.rgb)[both].square().mean())) >= 25
-    with refuses("style surface"):
-        splat(points, 64, 56, SURFACE, backend="pytorch3d")
 
 
 def test_unknown_names_are_refused():
