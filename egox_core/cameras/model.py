@@ -271,6 +271,19 @@ def camera_from_intrinsics(
     )
 
 
+def centred_pinhole(width: int, height: int, focal: float) -> CameraModel:
+    """A pinhole of a focal length in px, its centre in the picture's middle."""
+    return CameraModel(
+        lens=PINHOLE,
+        width=width,
+        height=height,
+        fx=focal,
+        fy=focal,
+        cx=(width - 1) / 2,
+        cy=(height - 1) / 2,
+    )
+
+
 def upright_camera(camera: CameraModel) -> CameraModel:
     """The same pixels without quarter turns: intrinsics for rays in upright axes.
 

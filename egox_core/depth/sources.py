@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..cameras.lenses import PINHOLE
-from ..cameras.model import CameraModel
+from ..cameras.model import CameraModel, centred_pinhole
 from ..errors import EgoXInputError, check_choice
 from ..frame_store import store_frames
 from ..types import DepthVideo
@@ -50,15 +50,7 @@ def camera_of_view(width: int, height: int, fov_deg: float) -> CameraModel:
             fix="a phone has some 65 degrees, an action camera some 90",
         )
     focal = 0.5 * width / math.tan(math.radians(fov_deg / 2))
-    return CameraModel(
-        lens=PINHOLE,
-        width=width,
-        height=height,
-        fx=focal,
-        fy=focal,
-        cx=(width - 1) / 2,
-        cy=(height - 1) / 2,
-    )
+    return centred_pinhole(width, height, focal)
 
 
 def guessed_camera(width: int, height: int) -> CameraModel:

@@ -7,15 +7,17 @@ filmed. Beside it: the lens circle of the ego picture."""
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from functools import partial
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample, pad
 
-from ..cameras.lenses import PINHOLE
 from ..cameras.model import (
     CameraModel,
+    centred_pinhole,
     crop,
     inside_picture,
     pixel_grid,
@@ -65,15 +67,8 @@ def pinhole_camera(camera: CameraModel, fov_deg: float) -> CameraModel:
             fix="a pinhole can't show more; use less, or keep the fisheye picture",
         )
     focal = camera.stored_size[0] / 2 / math.tan(math.radians(fov_deg) / 2)
-    return CameraModel(
-        lens=PINHOLE,
-        width=camera.width,
-        height=camera.height,
-        fx=focal,
-        fy=focal,
-        cx=(camera.width - 1) / 2,
-        cy=(camera.height - 1) / 2,
-        quarter_turns=camera.quarter_turns,
+    return replace(
+        centred_pinhole(camera.width, camera.height, focal), quarter_turns=camera.quarter_turns
     )
 
 
@@ -144,17 +139,7 @@ def undistorted_camera(
     width, height = size or source.stored_size
     narrowest = max(width, height) / 2 / math.tan(math.radians(WIDEST_DEG) / 2)
 
-    def camera(focal: float) -> CameraModel:
-        return CameraModel(
-            lens=PINHOLE,
-            width=width,
-            height=height,
-            fx=focal,
-            fy=focal,
-            cx=(width - 1) / 2,
-            cy=(height - 1) / 2,
-        )
-
+    camera = partial(centred_pinhole, width, height)
     # Both conditions hold from some focal length on: bisect for it.
     low, high = narrowest, 50.0 * max(width, height)
     fits = _no_empty_pixel if keep == "inside" else _source_outline_outside

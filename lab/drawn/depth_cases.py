@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from egox_core.cameras.model import CameraModel
+from egox_core.cameras.model import centred_pinhole
 from egox_core.types import DepthVideo
 
 NOISE = 0.02  # of a pixel's depth: standard deviation of a normal factor, independent from pixel to pixel
@@ -83,15 +83,7 @@ def make_case(
             if case.outliers_in in (name, "b"):
                 draws = low + (high - low) * torch.rand(exact.shape, generator=generator)
                 maps[name] = torch.where(replaced, draws, maps[name])
-    camera = CameraModel(
-        lens="pinhole",
-        width=width,
-        height=height,
-        fx=0.7 * width,
-        fy=0.7 * width,
-        cx=(width - 1) / 2,
-        cy=(height - 1) / 2,
-    )
+    camera = centred_pinhole(width, height, 0.7 * width)
     return DepthVideo(depth_m=maps["m"], camera=camera), DepthVideo(
         depth_m=maps["v"], camera=camera, kind="relative z"
     )

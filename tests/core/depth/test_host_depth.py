@@ -4,7 +4,7 @@ the nodes."""
 import pytest
 import torch
 
-from egox_core.cameras.model import CameraModel, project
+from egox_core.cameras.model import centred_pinhole, project
 from egox_core.depth.da3 import confidence_trust, da3_depth
 from egox_core.depth.moge import moge_depth
 from egox_core.depth.resample import fit_depth_size, fit_host_mask, mask_share
@@ -252,7 +252,7 @@ def test_a_given_mask_changes_the_fit_and_takes_the_place_of_a_files_own():
     metric_m, block = true.clone(), torch.zeros(T, H, W, dtype=torch.bool)
     block[:, 14:42, 20:60] = True
     metric_m[block] *= 1.5
-    camera = CameraModel(lens="pinhole", width=W, height=H, fx=60, fy=60, cx=41.5, cy=27.5)
+    camera = centred_pinhole(W, H, 60)
     elsewhere = torch.zeros_like(block)
     elsewhere[:, :4, :4] = True
     video = DepthSource(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from egox_core.cameras.model import CameraModel, pixel_rays
+from egox_core.cameras.model import centred_pinhole, pixel_rays
 from egox_core.depth.wearer_body import Body, face_from_camera, head_depth, trunk_depth
 from egox_core.depth.wearer_scale import MODEL_ERROR, wearer_scale
 from egox_core.takes.metric_scale import HEAD_KEYPOINTS, parse_scale, with_scale
@@ -17,7 +17,7 @@ from egox_core.types import DepthVideo
 from lab.drawn import SyntheticSpec, make_take
 from tests.refusals import refuses
 
-CAMERA = CameraModel(lens="pinhole", width=320, height=240, fx=480, fy=480, cx=159.5, cy=119.5)
+CAMERA = centred_pinhole(320, 240, 480)
 UP = (0.0, 0.0, 1.0)
 COUNT, WALL_M = 6, 7.0
 # Pitched, as on a tripod; so far off that from chin to chest no depth step breaks the body in two.

@@ -9,7 +9,7 @@ from io import BytesIO
 import pytest
 import torch
 
-from egox_core.cameras.model import CameraModel, project, upright_camera
+from egox_core.cameras.model import centred_pinhole, project, upright_camera
 from egox_core.cameras.presets import preset_camera
 from egox_core.editor.coarse_prior import coarse_points, coarse_prior, joined
 from egox_core.editor.paths import (
@@ -37,7 +37,7 @@ from egox_core.types import CameraTrajectory, DepthVideo, PointCloud
 from tests.core.box_room import view
 from tests.refusals import refuses
 
-EXO = CameraModel(lens="pinhole", width=192, height=128, fx=120, fy=120, cx=95.5, cy=63.5)
+EXO = centred_pinhole(192, 128, 120)
 EXO_W2C = look_at((-2.0, -0.8, -2.0), (0.5, 0.7, 1.5))  # tilted down into the room
 EGO = preset_camera("aria_released", 64)
 CLIP = clip_moments(list(range(8, 48)), [i / 20 for i in range(8, 48)])

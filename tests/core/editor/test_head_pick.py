@@ -10,7 +10,7 @@ import torch
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
-from egox_core.cameras.model import CameraModel, project
+from egox_core.cameras.model import CameraModel, centred_pinhole, project
 from egox_core.editor.coarse_prior import CoarsePoints, coarse_points, joined
 from egox_core.editor.queries import pick_head, pick_point
 from egox_core.scene.build import build_scene
@@ -67,15 +67,7 @@ def seen_head(room: int, side: str) -> Head:
         size, focal = int(max(64, 4 * px)), px * far / HEAD_BREADTH_M
         if size > 3 * focal:
             continue
-        camera = CameraModel(
-            lens="pinhole",
-            width=size,
-            height=size,
-            fx=focal,
-            fy=focal,
-            cx=(size - 1) / 2,
-            cy=(size - 1) / 2,
-        )
+        camera = centred_pinhole(size, size, focal)
         w2c = look_at(eye, centre + rng.normal(size=3) * 0.15, (0.0, 0, 1))
         seen = replace(scene, exo_camera=camera, exo_w2c=w2c)
         renderer = Renderer(seen, camera, w2c, crease_neighbours(seen), 1)

@@ -7,7 +7,7 @@ from itertools import islice
 import pytest
 import torch
 
-from egox_core.cameras.model import CameraModel, project, rescale
+from egox_core.cameras.model import CameraModel, centred_pinhole, project, rescale
 from egox_core.depth.wearer_body import meets_head
 from egox_core.prior import render
 from egox_core.prior.options import PRIOR_PRESETS, PriorOptions, prior_preset
@@ -63,7 +63,7 @@ def points_at(xyz: list[list[float]]) -> PointSet:
 
 
 def cloud(points: PointSet, frames: int = 1, **changes) -> PointCloud:
-    camera = CameraModel(lens="pinhole", width=64, height=48, fx=50.0, fy=50.0, cx=31.5, cy=23.5)
+    camera = centred_pinhole(64, 48, 50.0)
     return PointCloud(
         **{
             **dict(
@@ -101,7 +101,7 @@ CAMERAS = [
     replace(
         FISHEYE, lens="aria_fisheye", distortion=(0.02, 0.01, 0, 0, 0, 0, 1e-3, 0, 0, 0, 0, 1e-3)
     ),
-    CameraModel(lens="pinhole", width=96, height=80, fx=60.0, fy=60.0, cx=47.5, cy=39.5),
+    centred_pinhole(96, 80, 60.0),
 ]
 
 
@@ -289,7 +289,7 @@ def test_a_smaller_picture_shows_the_same(take, scene, whole):
 
 def test_released_takes_every_second_sample_each_way():
     depth = torch.full((448, 20), 2.0)
-    camera = CameraModel(lens="pinhole", width=20, height=448, fx=300.0, fy=300.0, cx=9.5, cy=223.5)
+    camera = centred_pinhole(20, 448, 300.0)
     rays = depth_rays(camera)
     points = lift(
         depth,

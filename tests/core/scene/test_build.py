@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from egox_core.cameras.model import CameraModel
+from egox_core.cameras.model import centred_pinhole
 from egox_core.depth.edges import depth_edge, depth_range, stray_step
 from egox_core.scene.background import fuse_static, mean_background, sample_frames
 from egox_core.scene.build import SceneOptions, build_scene
@@ -19,7 +19,7 @@ from lab.drawn import SyntheticSpec, make_take
 from tests.refusals import refuses
 
 H, W, T = 48, 64, 12
-CAMERA = CameraModel(lens="pinhole", width=W, height=H, fx=60.0, fy=60.0, cx=31.5, cy=23.5)
+CAMERA = centred_pinhole(W, H, 60.0)
 
 
 @pytest.fixture(scope="module")

@@ -7,14 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from egox_core.cameras.model import CameraModel
+from egox_core.cameras.model import centred_pinhole
 from egox_core.errors import EgoXInputError
 from egox_core.trajectory import joined_points, lens_note
 from egox_core.trajectory.head_payloads import FACE_MESH, OPENPOSE_POINTS
 from egox_core.trajectory.head_template import POINTS
 
 NOSE = POINTS.index("nose")
-CAMERA = CameraModel(lens="pinhole", width=200, height=100, fx=150.0, fy=150.0, cx=99.5, cy=49.5)
+CAMERA = centred_pinhole(200, 100, 150.0)
 
 
 def body(left: float, score: float = 0.8) -> dict:
