@@ -3,6 +3,7 @@ run makes of it."""
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from dataclasses import replace
@@ -228,12 +229,17 @@ def test_a_scene_of_an_earlier_run_takes_no_click(open_page, unpacked):
     editor = start(open_page, unpacked)
     page, hands = editor.page, editor.hands
     editor.open(load=True)
+    assert not editor.at("prior-moving").is_checked(), "as the released prior"
     editor.close()
 
     page.set_widget("EgoXLoadExoVideo", "start_frame", 8)
+    page.set_widget("EgoXDepthAlign", "preset", "released_wild")
     editor.open(load=False)
     hands.wait_for_selector("[data-testid=egox-load-stale]")
     assert "earlier run" in editor.at("banner").inner_text() and not hands.evaluate(CUT_OFF)
+    editor.at("exo-large").click()
+    assert editor.at("banner").bounding_box()["width"] > 280, "its line is no column of words"
+    editor.at("exo-large").click()
     assert all(editor.at(name).is_disabled() for name in ("place", "tool-snap", "tool-aim"))
     for key in "hs":
         hands.keyboard.press(key)
@@ -247,10 +253,33 @@ def test_a_scene_of_an_earlier_run_takes_no_click(open_page, unpacked):
         f"{editor.script('scene.known.token')} !== {json.dumps(old)}"
     )
     editor.at("place").click()
-    before = editor.keyframes()
-    hands.mouse.click(*editor.in_box("exo", 0.6, 0.3))
-    editor.wait_for_change(before)
+    for x, y in ((0.6, 0.3), (0.4, 0.65)):
+        before = editor.keyframes()
+        hands.mouse.click(*editor.in_box("exo", x, y))
+        editor.wait_for_change(before)
+    hands_and_no_face(editor)
     editor.close()
+
+
+def hands_and_no_face(editor: EditorPage) -> None:
+    """What moves, as a head that was just placed sees it: in the coarse prior where the graph's prior
+    has it, and without the face that the camera sits in."""
+    assert editor.at("prior-moving").is_checked()
+    seen = editor.prior()
+    editor.at("prior-moving").uncheck()
+    assert differ(editor.prior(), seen) > 1
+    editor.at("tool-look").click()
+    editor.page.settle(10)
+    seen = view_pixels(editor)
+    editor.at("moving").uncheck()
+    editor.page.settle(10)
+    changed = np.abs(view_pixels(editor) - seen).max(-1) > 8
+    assert 0.005 < changed.mean() < 0.3, changed.mean()
+
+
+def view_pixels(editor: EditorPage) -> np.ndarray:  # [H, W, 3], of the middle of the view
+    image = Image.open(io.BytesIO(editor.at("view").screenshot())).convert("RGB")
+    return np.asarray(image, dtype=np.float64)[80:-80]
 
 
 def test_an_estimate_is_corrected_undone_and_kept(open_page, unpacked):

@@ -24,7 +24,7 @@ export function attachEditor(app, api, node) {
   findWidget(node, "egox_pose_editor").beforeQueued = () => followLens(app, node);
   // video: { video, id } of the video in use, as far as the server knows it.
   const tell = () => {
-    note.textContent = noteOf(node, say);
+    note.title = note.textContent = noteOf(node, say);
     lens.show();
   };
   node.egoxPose = { video: null, note: tell, data: null, editor: null };

@@ -7,6 +7,7 @@ const THREE_FROM_CV = new Quaternion(1, 0, 0, 0);
 const FIELD_DEG = 95; // of the view; the lens' own distortion is what the side view shows
 const TURN_DEG = 0.2; // a px
 const STEP_M = 0.03;
+const OWN_HEAD_M = 0.25; // what is nearer isn't shown: the face that the camera sits in
 const MOVES = { w: [0, 0, 1], s: [0, 0, -1], a: [-1, 0, 0], d: [1, 0, 0], q: [0, 1, 0], e: [0, -1, 0] };
 
 export class LookThrough {
@@ -34,13 +35,16 @@ export class LookThrough {
         turn: camera.quaternion.clone(),
         target: orbit.target.clone(),
         field: camera.fov,
+        near: camera.near,
       };
       camera.fov = FIELD_DEG;
+      camera.near = OWN_HEAD_M;
       this.follow(this.view.handlePose());
     } else {
       camera.position.copy(this.before.position);
       camera.quaternion.copy(this.before.turn);
       camera.fov = this.before.field;
+      camera.near = this.before.near;
       orbit.target.copy(this.before.target);
       orbit.update();
     }

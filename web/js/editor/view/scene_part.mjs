@@ -48,6 +48,7 @@ export class ScenePart {
     let answer = null;
     try {
       const asked = await this.host.graph();
+      if (asked) this.side.showMoving(drawsMoving(asked.graph));
       answer = asked && (await this.server.json("origin", asked));
     } catch {
       // a graph that can't be sent can't be compared; a run will say what is wrong with it
@@ -169,4 +170,13 @@ export class ScenePart {
   close() {
     this.closed = true;
   }
+}
+
+// Whether the graph's prior has what moves: every preset but the released one does.
+export function drawsMoving(graph) {
+  const priors = Object.values(graph).filter(({ class_type: kind }) => kind === "EgoXRenderEgoPrior");
+  return priors.some(({ inputs: { preset, dynamic } }) => {
+    const name = Array.isArray(preset) ? graph[preset[0]]?.inputs.preset : preset;
+    return dynamic === "preset" ? name !== "released" : dynamic !== "leave out";
+  });
 }

@@ -22,7 +22,10 @@ export class SideView {
     this.moving = make("input", "", {
       type: "checkbox",
       "data-testid": "egox-prior-moving",
-      onchange: () => this.again(),
+      onchange: () => {
+        this.chosen = true;
+        this.again();
+      },
     });
     this.dense = make("input", "", {
       type: "checkbox",
@@ -48,6 +51,7 @@ export class SideView {
     this.view = Math.random().toString(36).slice(2);
     this.scene = null; // { token, camera, frames }
     this.wish = null; // { pose, frame }
+    this.chosen = false; // somebody has said whether what moves is drawn
     this.count = 0; // of what was asked for
     this.times = []; // when the last pictures came, ms
     this.closed = false;
@@ -63,6 +67,13 @@ export class SideView {
   setScene(scene) {
     this.scene = scene;
     if (!scene) this.tell(this.say("priorEmpty"));
+    this.again();
+  }
+
+  // As the graph's prior is drawn, until somebody says otherwise.
+  showMoving(on) {
+    if (this.chosen || this.moving.checked === on) return;
+    this.moving.checked = on;
     this.again();
   }
 

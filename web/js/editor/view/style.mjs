@@ -3,7 +3,9 @@ const STYLE = `
 .egox-ed-node { display: flex; flex-direction: column; gap: 4px; width: 100%; height: 100%; box-sizing: border-box;
   font: 12px/1.35 sans-serif; color: var(--input-text, #ddd); overflow: hidden; }
 .egox-ed-node .egox-ed-button { width: 100%; height: 30px; flex: none; }
-.egox-ed-node-note { color: var(--descrip-text, #999); overflow: hidden; text-overflow: ellipsis; text-align: center; }
+.egox-ed-node-note { color: var(--descrip-text, #999); overflow: hidden; text-overflow: ellipsis; text-align: center;
+  white-space: nowrap; }
+[data-widget-key] .egox-ed-node-note { white-space: normal; }
 .egox-ed-trim { display: none; }
 [data-widget-key] .egox-ed-trim:not([hidden]) { display: flex; flex-wrap: wrap; gap: 4px; }
 .egox-ed-trim :is(img, input, .egox-ed-node-note) { width: 100%; margin: 0; white-space: normal; text-align: left; }
@@ -50,7 +52,7 @@ const STYLE = `
 .egox-ed-hint { color: var(--descrip-text, #999); font-size: 12px; }
 .egox-ed-main > .egox-ed-hint { position: absolute; left: 10px; bottom: 6px; right: 10px; pointer-events: none;
   color: var(--input-text, #ddd); opacity: 0.75; }
-.egox-ed-banner { position: absolute; left: 50%; transform: translateX(-50%); top: 48px; max-width: min(560px, 92%);
+.egox-ed-banner { position: absolute; inset: 48px 8px auto; margin: 0 auto; width: fit-content; max-width: 560px;
   padding: 8px 12px; background: var(--comfy-input-bg, #333); border: 1px solid var(--border-color, #4e4e4e);
   border-radius: 6px; display: flex; gap: 10px; align-items: center; box-sizing: border-box; }
 .egox-ed-empty { position: absolute; left: 50%; top: 50%; transform: translate(-50%, -50%); width: min(430px, 90%);
@@ -61,9 +63,10 @@ const STYLE = `
 .egox-ed-side { display: flex; flex-direction: column; gap: 8px; min-height: 0; overflow-y: auto; }
 .egox-ed-panel { display: flex; flex-direction: column; gap: 4px; }
 .egox-ed-panel-head { display: flex; justify-content: space-between; align-items: center; gap: 6px; min-height: 28px; }
-.egox-ed-picture { position: relative; background: #000; border-radius: 6px; overflow: hidden; aspect-ratio: 1; }
+.egox-ed-picture { position: relative; background: #000; border-radius: 6px; overflow: hidden; aspect-ratio: 1;
+  width: min(100%, max(160px, 100vh - 516px)); align-self: center; }
 .egox-ed-picture canvas { position: absolute; inset: 0; width: 100%; height: 100%; display: block; }
-.egox-ed-picture-exo { aspect-ratio: 16 / 9; }
+.egox-ed-picture-exo { aspect-ratio: 16 / 9; width: auto; align-self: stretch; }
 .egox-ed-message { position: absolute; inset: 0; display: flex; align-items: center; justify-content: center;
   text-align: center; padding: 14px; color: #bbb; pointer-events: none; }
 .egox-ed-badge { padding: 1px 7px; border-radius: 4px; background: #f2c230; color: #201a00; font-weight: 600;
