@@ -3,6 +3,7 @@ lies over what."""
 
 from tools.rigs.comfy_page import FORM_ROW
 
+from .test_form import sliders
 from .test_workflows_in_page import CARDS, PACK
 
 LEAST_ZOOM = 0.6
@@ -73,3 +74,4 @@ def test_in_the_newer_nodes_none_covers_another(same_page, shipped, pinned_host)
         page.show()
         page.page.wait_for_function(_ALL_DRAWN)
         page.page.wait_for_function(f"() => !({overlaps(_DRAWN, allowed=2.0)}).length")
+        assert min(sliders(page)) > 50, name

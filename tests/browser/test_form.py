@@ -24,6 +24,14 @@ def labels(page) -> list[str]:
     return [text.strip() for text in page.page.locator(LABEL).all_inner_texts()]
 
 
+def sliders(page) -> list[float]:
+    """Lengths of the page's sliders, px of their own: a long label leaves one a dot."""
+    return page.evaluate(
+        "() => [...document.querySelectorAll('[data-slot=\"slider-track\"]')]"
+        ".filter((track) => track.offsetParent).map((track) => track.offsetWidth)"
+    )
+
+
 def open_form(page, saved: dict[str, Any]) -> None:
     page.load(saved, form=True)
     page.page.locator(FORM_ROW).nth(len(saved["extra"]["linearData"]["inputs"]) - 1).wait_for()
@@ -43,6 +51,7 @@ def test_every_card_opens_as_a_form_with_all_its_rows_and_values(same_page, ship
             name
         )
         page.page.wait_for_function(f"() => ({_DRAWN})().every(([, height]) => height > 20)")
+        assert min(sliders(page), default=99) > 50, name
         assert heard(page.to_prompt()) == heard(read_prompt(name)), name
         if name == "egox_demo":
             assert page.page.get_by_role("button", name="Open pose editor").first.is_visible()
