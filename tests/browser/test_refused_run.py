@@ -10,6 +10,7 @@ from tests.browser.test_form import open_form
 from tests.browser.upload_page import LOADER, POSES, choose, set_value, told
 from tools.rigs.comfy_page import FORM_ROW
 
+LORA = "EgoXLoadLora"
 # The second is a newer page's.
 TOASTS = """() => [...document.querySelectorAll('.p-toast-message, [data-testid="toast"]')].map((e) => e.innerText)"""
 # But for what became of an upload.
@@ -43,7 +44,9 @@ def press_run(page) -> None:
     page.page.get_by_role("button", name="Run", exact=True).last.click()
 
 
-def test_the_form_names_the_field_and_the_next_click(same_page, shipped, lone_video, uploads):
+def test_the_form_names_the_field_and_the_next_click(
+    same_page, shipped, lone_video, uploads, browser_server
+):
     page = same_page(size=(1600, 900))
     open_form(page, shipped("egox_demo"))
     choose(page, LOADER, lone_video)
@@ -63,6 +66,16 @@ def test_the_form_names_the_field_and_the_next_click(same_page, shipped, lone_vi
     said = toast_of(page, "Load Exo Video: Exo video")
     assert said.count("not there") == 1
     assert "Exo video" in page.evaluate(MARKED)
+
+    pointer = browser_server.base.models / "loras" / "pointer.safetensors"
+    pointer.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 3\n")
+    set_value(page, LORA, "lora_name", pointer.name)
+    try:
+        press_run(page)
+        said = toast_of(page, pointer.name)
+    finally:
+        pointer.unlink()
+    assert "a Git LFS pointer" in said and "git lfs pull" in said and "header" not in said
 
 
 def test_the_graph_names_it_too(same_page, shipped):

@@ -20,6 +20,7 @@ from tests.browser.upload_page import (
     box_of,
     choose,
     drop,
+    drop_address,
     drop_from_desktop,
     set_value,
     told,
@@ -156,21 +157,25 @@ def with_workflow(video: Path, file: Path, workflow: dict) -> Path:
 
 
 def test_a_dropped_workflow_opens_as_one_and_another_file_does_not(
-    same_page, shipped, uploads, repo_root, tmp_path
+    same_page, shipped, uploads, repo_root, tmp_path, browser_server
 ):
-    """In the middle of the form and on its row; JSON, a video that carries one, and a plain one."""
+    """In the middle of the form and on its row; JSON, a video that carries one, also from the page's
+    own list, and a plain one."""
     page = same_page(size=(1600, 900))
     plain = clip(tmp_path / "plain.mp4", 25, 60)
     own = Path(shutil.copy(repo_root / "workflows/more/egox_long.json", tmp_path / "mine.json"))
     made = with_workflow(plain, tmp_path / "made.mp4", shipped("egox_fast"))
+    shutil.copy(made, browser_server.base.output / "made.mp4")
+    listed = f"{page.address}/api/view?filename=made.mp4&subfolder=&type=output"
     for dropped, in_middle, name in (
         (own, True, "egox_long"),
         (made, False, "egox_fast"),
+        (listed, False, "egox_fast"),
     ):
         open_form(page, shipped("egox_basic"))
         x, y, width, height = box_of(page, LOADER)
         place = (500, 600) if in_middle else (x + width / 2, y + height - 8)
-        drop_from_desktop(page, place, dropped)
+        (drop_address if dropped == listed else drop_from_desktop)(page, place, dropped)
         page.page.wait_for_function("(id) => app.rootGraph.id === id", arg=shipped(name)["id"])
         assert value(page, LOADER, "file") == SAMPLE and not list(uploads.glob("*"))
     open_form(page, shipped("egox_basic"))

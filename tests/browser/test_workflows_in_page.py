@@ -12,6 +12,11 @@ from tools.setup.node_inputs import BYPASSED
 NAMES = list(shipped_workflows(ROOT))
 CARDS = sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
 BLUEPRINTS = sorted((ROOT / "subgraphs").glob("*.json"))
+SOCKETS = {
+    "EgoX Scene and prior": {"dynamic_mask", "depth_image", "moge_geometry", "da3_geometry"},
+}
+"""Of a blueprint: what graphs of one's own bring along, beside what it can't do without."""
+_SOCKETS = "() => app.graph.nodes[0].inputs.map((slot) => slot.name)"
 PACK = "comfyui-egox"
 OF_THE_PAGE = {"video-preview", "egox_preview", "filename_prefix"}
 """Widgets that the page adds by itself and sends along, of which the server takes no notice; and
@@ -110,6 +115,7 @@ def test_every_blueprint_loads_and_converts(same_page, path):
     page.load(saved)
     assert not page.problems(saved)
     assert len(page.to_prompt()) == len(nodes_of(saved)) - 1, "all but the subgraph's own node"
+    assert SOCKETS.get(path.stem, set()) <= set(page.evaluate(_SOCKETS))
 
 
 def test_the_host_offers_the_blueprints(browser_client):

@@ -92,8 +92,17 @@ def drop(page: PageUnderTest, place: tuple[float, float], *files: Path) -> str:
 
 def drop_from_desktop(page: PageUnderTest, place: tuple[float, float], *paths: Path) -> None:
     """As a file manager drops them: a script can't put a folder into a drop."""
+    drop_data(page, place, {"items": [], "files": list(map(str, paths))})
+
+
+def drop_address(page: PageUnderTest, place: tuple[float, float], address: str) -> None:
+    """As the page's own lists of files drop what they show."""
+    drop_data(page, place, {"items": [{"mimeType": "text/uri-list", "data": address}]})
+
+
+def drop_data(page: PageUnderTest, place: tuple[float, float], data: dict[str, Any]) -> None:
     session = page.page.context.new_cdp_session(page.page)
-    data = {"items": [], "files": list(map(str, paths)), "dragOperationsMask": 1}
+    data["dragOperationsMask"] = 1
     for kind in ("dragEnter", "dragOver", "drop"):
         session.send(
             "Input.dispatchDragEvent", {"type": kind, "x": place[0], "y": place[1], "data": data}
