@@ -442,11 +442,10 @@ def test_a_guessed_lens_is_set_and_the_head_stays_where_it_was_clicked(
     for name in ("exo.mp4", "depth.npz"):  # no meta.json
         shutil.copy(repo_root / "sample" / "synthetic_room" / name, uploads / name)
     page.set_widget("EgoXLoadExoVideo", "file", "egox/exo.mp4")
-    page.set_widget(NODE, "source", "keyframes")
-    editor.open(load=True)
+    editor.open(load=False).wait_for_scene()  # by itself: there is no head from a file either
+    hands.wait_for_function(f"() => {editor.script('exo.step')} === 'place'")
     guessed = editor.at("lens-guessed").locator("visible=true")
     assert guessed.count() == 1
-    editor.at("place").click()
     for x, y in ((0.62, 0.25), (0.4, 0.65)):
         before = editor.keyframes()
         hands.mouse.click(*editor.in_box("exo", x, y))

@@ -58,6 +58,7 @@ export class PoseEditor {
         onPoints: () => this.frameAll(),
         onFetched: () => this.follow("frame"),
         onTrust: (trusted) => this.setTrust(trusted),
+        isHeadless: () => this.isHeadless,
       },
     );
     // A button that is switched off while it has the focus loses it to the page: its keys must not reach the graph.
@@ -74,7 +75,6 @@ export class PoseEditor {
     this.view.setTheme(this.layout.light ? "#e6e8eb" : "#15171a");
     this.setData(data);
     this.askCamera();
-    if (this.isHeadless && !data?.scene && host.isLinked("scene")) this.scene.load();
   }
 
   // Nobody has placed a head yet, and the node has none from elsewhere.

@@ -5,7 +5,7 @@ import { button, make } from "./elements.mjs";
 export class ScenePart {
   // parts: those that show it, { layout, view, side, exo }.
   // wishes: { onPoints(): the cloud is there; onFetched(): all of it is, or it failed; onTrust(trusted): whether it is
-  // the scene of the graph as it is now }
+  // the scene of the graph as it is now, isHeadless(): nobody has placed a head }
   constructor({ host, server, say, state }, { layout, view, side, exo }, wishes) {
     Object.assign(this, { host, server, say, state, layout, view, side, exo, wishes });
     this.known = null; // what the node told of it
@@ -16,6 +16,7 @@ export class ScenePart {
     this.camera = null; // the ego camera, as the server answered
     this.gone = false;
     this.running = false;
+    this.begun = false; // by itself, which it does once
     this.movingFrame = null; // the frame whose moving points are shown
     this.movingAsked = false;
     this.closed = false;
@@ -59,6 +60,11 @@ export class ScenePart {
     const ownPath = this.host.source() === "keyframes"; // then the file's counts no more
     const same = !known || !now || !origin || (now.scene === origin.scene && (ownPath || now.path === origin.path));
     this.trust(same, !same);
+    // No head from anywhere: the scene is the first thing that is wanted.
+    const wanted = this.fileMissing || this.wishes.isHeadless();
+    if (this.begun || !wanted || (known && same) || this.running || !this.host.isLinked("scene")) return;
+    this.begun = true;
+    this.load();
   }
 
   setCamera(camera) {
