@@ -111,13 +111,6 @@ def test_cancel_during(client, prompt, server_base, kind):
     ]
 
 
-def test_the_next_prompt_runs_after_all_that(client, prompt, load_workflow):
-    for kind in ("EgoXWanSampler", "EgoXBuildScene"):
-        forget_results(client)
-        cancel_in(client, prompt, kind)
-        ran(client, small(load_workflow("egox_demo"), steps=1))
-
-
 def test_cancel_in_the_sampler_does_not_wait_for_its_end(client, prompt):
     """With many steps ahead the interrupt takes effect between two of them."""
     forget_results(client)

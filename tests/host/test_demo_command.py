@@ -21,7 +21,7 @@ from tools.setup.layout import Layout, SetupError
 from tools.setup.server import Server
 
 from .prompts import ran
-from .test_server import simple_prompt
+from .test_server import image, shown
 
 SIZE, FRAMES = 64, 5
 BEFORE_THE_MODEL = {
@@ -48,7 +48,7 @@ def test_demo_leaves_its_four_results_and_a_server_until_it_ends(
         with pytest.raises(SetupError, match="(?s)The server went away.*The end of .*Prompt exec"):
             kill = server.process.kill
             monkeypatch.setattr("tools.setup.demo.Progress", lambda prompt: lambda event: kill())
-            run_prompt(server, simple_prompt(7))
+            run_prompt(server, {"1": image(64, 7), "2": shown("1")})
         ended.append(server.is_running())
 
     monkeypatch.setattr(Server, "wait_for_ctrl_c", dies)

@@ -14,33 +14,26 @@ def test_the_server_is_the_real_one(client):
     assert tuple(int(part) for part in client.version().split(".")) >= MINIMUM_VERSION
 
 
+def image(width: int, color: int = 0) -> dict:
+    values = {"width": width, "height": 64, "batch_size": 1, "color": color}
+    return {"class_type": "EmptyImage", "inputs": values}
+
+
+def shown(node: str) -> dict:
+    return {"class_type": "PreviewImage", "inputs": {"images": [node, 0]}}
+
+
 def test_a_refused_prompt_says_which_node(client):
-    prompt = {
-        "1": {
-            "class_type": "EmptyImage",
-            "inputs": {"width": -5, "height": 64, "batch_size": 1, "color": 0},
-        },
-        "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
-    }
     with pytest.raises(PromptRefused, match=r"(?s)node 1 \(EmptyImage\).*width"):
-        client.run(prompt)
+        client.run({"1": image(-5), "2": shown("1")})
 
 
 def test_a_prompt_that_is_valid_in_part_only_is_refused(client):
     """The host would run the valid outputs and drop the others without a word in the result."""
-    image = {
-        "class_type": "EmptyImage",
-        "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": 0},
-    }
-    prompt = {
-        "1": image,
-        "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
-        "3": {"class_type": "EmptyImage", "inputs": {**image["inputs"], "width": -5}},
-        "4": {"class_type": "PreviewImage", "inputs": {"images": ["3", 0]}},
-    }
+    valid = {"1": image(64), "2": shown("1")}
     with pytest.raises(PromptRefused, match=r"(?s)a part of the graph.*node 3 \(EmptyImage\)"):
-        client.run(prompt)
-    assert client.run({"1": image, "2": prompt["2"]}).status == "success"
+        client.run(valid | {"3": image(-5), "4": shown("3")})
+    assert client.run(valid).status == "success"
 
 
 def test_a_busy_port_is_refused(server):
@@ -55,13 +48,3 @@ def test_a_server_that_cannot_start_says_why(server, tmp_path):
     with pytest.raises(SetupError, match="(?s)ended while starting.*no-such-option"):
         broken.start()
     assert not broken.is_running()
-
-
-def simple_prompt(seed: int) -> dict:
-    return {
-        "1": {
-            "class_type": "EmptyImage",
-            "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": seed},
-        },
-        "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
-    }

@@ -1,9 +1,13 @@
-"""Directions of a golden file as the trainer's cache would hold them."""
+"""The golden files' transformer, and their directions as the trainer's cache would hold them."""
+
+import json
 
 import torch
+from safetensors.torch import load_file
 
 from egox_core.gga.geometry import pool_tokens
 from egox_core.types import GgaGeometry
+from tests.paths import GOLDEN
 
 
 def golden_geometry(vectors: torch.Tensor, rays: torch.Tensor) -> GgaGeometry:
@@ -23,3 +27,16 @@ def golden_geometry(vectors: torch.Tensor, rays: torch.Tensor) -> GgaGeometry:
         key_trust=trust.flatten(),
         grid=(t, h // 2, w_exo // 2, w_ego // 2),
     )
+
+
+def golden_transformer():
+    """Of two layers, with an image embedding."""
+    from diffusers import WanTransformer3DModel
+
+    config = json.loads((GOLDEN / "tiny_config.json").read_text(encoding="utf-8"))
+    model = WanTransformer3DModel(**{k: v for k, v in config.items() if not k.startswith("note")})
+    weights = load_file(GOLDEN / "tiny_transformer.safetensors")
+    model.load_state_dict(
+        {k.removeprefix("weights."): v for k, v in weights.items() if k.startswith("weights.")}
+    )
+    return model

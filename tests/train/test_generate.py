@@ -1,7 +1,6 @@
 """``generate``: resumable, follows the LoRA's own metadata, and every option that it was asked for
 matters."""
 
-import json
 import re
 import subprocess
 import sys
@@ -10,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import WanTransformer3DModel
 from safetensors.torch import load_file
 
 from egox_core.video.reader import probe_video
@@ -24,6 +22,7 @@ from egox_train.train.sampling import sample_ego
 from egox_train.wan.diffusers_processor import install_gga
 from tests.paths import GOLDEN, ROOT, STANDIN_VAE
 from tests.refusals import refuses
+from tests.train.golden_geometry import golden_transformer
 
 
 @pytest.fixture(scope="module")
@@ -177,17 +176,7 @@ def test_guidance_is_the_released_loops(golden_geometry, case, mode):
     """Six steps with guidance 5 against the numbers of the released pipeline (golden
     ``denoise_6step``)."""
     golden = load_file(GOLDEN / "denoise_6step.safetensors")
-    config = json.loads((GOLDEN / "tiny_config.json").read_text(encoding="utf-8"))
-    model = WanTransformer3DModel(
-        **{k: v for k, v in config.items() if not k.startswith("note")}
-    ).eval()
-    model.load_state_dict(
-        {
-            k.removeprefix("weights."): v
-            for k, v in load_file(GOLDEN / "tiny_transformer.safetensors").items()
-            if k.startswith("weights.")
-        }
-    )
+    model = golden_transformer().eval()
     w_ego = golden["in.cam_rays"].shape[2]
     start, prior = golden["in.initial_latent"], golden["in.condition_20ch"][:, 4:, ..., -w_ego:]
     sample = TrainSample(

@@ -1,8 +1,6 @@
 """The training step against the numbers that the released trainer's own code gave (golden
 ``train_step``)."""
 
-import json
-
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -20,6 +18,7 @@ from egox_train.train.samples import TrainSample, collate  # noqa: E402
 from egox_train.wan import diffusers_processor  # noqa: E402
 from egox_train.wan.diffusers_processor import install_gga  # noqa: E402
 from tests.paths import GOLDEN  # noqa: E402
+from tests.train.golden_geometry import golden_transformer  # noqa: E402
 
 GRADIENTS = (
     "blocks.0.attn1.to_q.weight",
@@ -31,19 +30,6 @@ GRADIENTS = (
 @pytest.fixture(scope="module")
 def golden() -> dict[str, torch.Tensor]:
     return load_file(GOLDEN / "train_step.safetensors")
-
-
-def tiny_wan():
-    from diffusers import WanTransformer3DModel
-
-    config = json.loads((GOLDEN / "tiny_config.json").read_text(encoding="utf-8"))
-    config = {k: v for k, v in config.items() if not k.startswith("note")}
-    model = WanTransformer3DModel(**config)
-    weights = load_file(GOLDEN / "tiny_transformer.safetensors")
-    model.load_state_dict(
-        {k.removeprefix("weights."): v for k, v in weights.items() if k.startswith("weights.")}
-    )
-    return model
 
 
 def tiny_wan_of(dim: int):
@@ -88,7 +74,7 @@ def random_sample(seed: int) -> TrainSample:
 def test_loss_and_gradients_equal_the_released_trainers(
     golden, golden_geometry, case, noise_of, mode, checkpointing
 ):
-    model = tiny_wan()
+    model = golden_transformer()
     scope = install_gga(model)
     if checkpointing:
         model.enable_gradient_checkpointing()

@@ -56,14 +56,17 @@ def found_in(run: subprocess.CompletedProcess) -> dict[str, list]:
 
 
 def square(number: int) -> int:
+    if number == 6:
+        raise MemoryError("Unable to allocate 72.0 TiB")
     if number == 3:
         raise EgoXInputError("item", got="3", expected="another", fix="none")
     return number * number
 
 
 def test_a_bad_item_stops_no_other_in_one_process():
-    found = {i: (r, e) for i, r, e in run_items(square, range(5))}
+    found = {i: (r, e) for i, r, e in run_items(square, range(8))}
     assert found[3][0] is None and "item" in found[3][1] and found[4] == (16, "")
+    assert found[6] == (None, "MemoryError: Unable to allocate 72.0 TiB") and found[7] == (49, "")
     with refuses("engine"):
         list(run_items(square, [], RunPlaces(engine="slurm")))
 
@@ -88,19 +91,6 @@ def test_devices_are_checked_and_handed_on():
     places = RunPlaces(devices=("cpu",))
     assert list(run_items(lambda item, device: (item, device), [7], places)) == [
         (0, (7, "cpu"), "")
-    ]
-
-
-def test_an_item_without_memory_stops_no_other():
-    def hungry(number: int) -> int:
-        if number == 1:
-            raise MemoryError("Unable to allocate 72.0 TiB")
-        return number
-
-    assert list(run_items(hungry, range(3))) == [
-        (0, 0, ""),
-        (1, None, "MemoryError: Unable to allocate 72.0 TiB"),
-        (2, 2, ""),
     ]
 
 

@@ -213,17 +213,6 @@ def test_integer_convention_scales_k_alone():
         rescale(camera, 64, 64, "corners")
 
 
-def test_rescale_is_what_resizing_a_picture_does():
-    """A ramp shrunk by half keeps its values where the camera says its pixels went."""
-    camera = replace(PINHOLE, width=64, height=32)
-    ramp = np.tile(np.arange(64, dtype=np.float32), (32, 1))
-    small = cv2.resize(ramp, (32, 16), interpolation=cv2.INTER_AREA)
-    # Pixel 5 of the small picture shows the middle of pixels 10 and 11.
-    assert small[0, 5] == 10.5
-    ray, _ = unproject(rescale(camera, 32, 16), torch.tensor([5.0, 5.0], dtype=torch.float64))
-    assert torch.allclose(project(camera, ray)[0], torch.tensor([10.5, 10.5], dtype=torch.float64))
-
-
 def test_inside_picture():
     uv = torch.tensor([[-0.5, 0.0], [-0.51, 0.0], [783.49, 447.4], [783.5, 0.0], [0.0, 448.0]])
     assert inside_picture(PINHOLE, uv).tolist() == [True, False, True, False, False]

@@ -191,23 +191,6 @@ def test_an_unknown_mode_is_refused():
         AlignOptions(mode="median")
 
 
-def test_robust_needs_no_spatial_coherence():
-    generator = torch.Generator().manual_seed(1)
-    metric, video = make_case(AlignCase(), **SIZE)
-    depth = 1 + 9 * torch.rand(metric.depth_m.shape, generator=generator)
-    truth = AlignCase()
-    values = truth.alpha / (1 / depth - truth.beta)
-    bad = torch.rand(depth.shape, generator=generator) < 0.2
-    noisy = depth * (1 + 0.02 * torch.randn(depth.shape, generator=generator))
-    noisy = torch.where(bad, 1 + 9 * torch.rand(depth.shape, generator=generator), noisy)
-    _, report = align_depth(
-        replace(metric, depth_m=noisy),
-        replace(video, depth_m=values),
-        options=AlignOptions(mode="robust"),
-    )
-    assert max(truth.errors(report.alpha, report.beta)) < 5e-3
-
-
 def test_a_few_wild_pixels_do_not_tilt_the_robust_line():
     # Next to zero depth is a huge inverse depth: a lever that no quantile range holds back in this
     # mode.

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from egox_core.cameras.model import CameraModel
-from egox_core.depth.trust import FLOOR, TrustOptions, bend, depth_trust, with_trust
+from egox_core.depth.trust import FLOOR, TrustOptions, depth_trust, with_trust
 from egox_core.depth.valid import median_over_frames
 from egox_core.types import DepthVideo
 from tests.refusals import refuses
@@ -117,11 +117,6 @@ def test_a_models_confidence_is_kept_where_it_is_lower():
         FLOOR
     )
     assert float(trust[0, 0, 0]) == 0
-
-
-def test_exact_depth_bends_only_at_edges():
-    values = bend((1 / planes()[0]).numpy())
-    assert float(values[2:6, 1:-1].max()) < 1e-5
 
 
 def test_options_are_checked():

@@ -81,49 +81,28 @@ def test_a_noise_level_belongs_to_the_step_that_it_lies_in(sigma, step):
     assert step_of(sigma, SIGMAS) == step
 
 
+FULL, KEPT = "full", "kept"
+
+
 @pytest.mark.parametrize(
-    ("every", "expected"),
+    ("every", "sigmas", "expected"),
     [
-        (2, ["full", "kept", "full", "kept"]),
-        (3, ["full", "kept", "kept", "full"]),
-        (0, ["full", "kept", "kept", "kept"]),
-        (1, ["full"] * 4),
+        (2, SIGMAS[:4], [FULL, KEPT, FULL, KEPT]),
+        (3, SIGMAS[:4], [FULL, KEPT, KEPT, FULL]),
+        (0, SIGMAS[:4], [FULL, KEPT, KEPT, KEPT]),
+        (1, SIGMAS[:4], [FULL] * 4),
+        (2, (1.0, 0.8, 0.8, 0.6, 0.6, 0.3), [FULL, KEPT, KEPT] * 2),  # two calls a step, of heun
+        (2, (0.8, 0.6), [FULL, FULL]),  # from the middle: groups are the schedule's
+        (0, (1.0, 0.6, 0.8, 1.0), [FULL, KEPT, KEPT, KEPT]),
+        (0, (0.8, 0.6, 1.0), [FULL, KEPT, FULL]),  # more noise again: a restart
     ],
 )
-def test_every_nth_step_is_full(every, expected):
+def test_which_forwards_are_full(every, sigmas, expected):
     cache = ExoCache(every)
-    assert [forward(cache, sigma) for sigma in SIGMAS[:4]] == expected
-    assert (cache.full, cache.kept) == (expected.count("full"), expected.count("kept"))
-
-
-def test_two_calls_a_step_and_steps_from_the_middle():
-    cache = ExoCache(2)
-    assert [forward(cache, sigma) for sigma in (1.0, 0.8, 0.8, 0.6, 0.6, 0.3)] == [  # heun
-        "full",
-        "kept",
-        "kept",
-        "full",
-        "kept",
-        "kept",
-    ]
-    cache.begin_run(UnlimitedMemory())
-    assert [forward(cache, sigma) for sigma in (0.8, 0.6)] == ["full", "full"], (
-        "groups are the schedule's"
-    )
-
-
-def test_more_noise_again_is_computed_anew():
-    cache = ExoCache(0)
-    assert [forward(cache, sigma) for sigma in (1.0, 0.6, 0.8, 1.0)] == [
-        "full",
-        "kept",
-        "kept",
-        "kept",
-    ]
-    cache.begin_run(UnlimitedMemory())
-    assert [forward(cache, sigma) for sigma in (0.8, 0.6, 1.0)] == ["full", "kept", "full"], (
-        "a restart"
-    )
+    for _ in range(2):  # a run leaves nothing for the next
+        assert [forward(cache, sigma) for sigma in sigmas] == expected
+        assert (cache.full, cache.kept) == (expected.count(FULL), expected.count(KEPT))
+        cache.begin_run(UnlimitedMemory())
 
 
 def test_each_condition_window_and_weight_has_its_own():

@@ -95,17 +95,6 @@ def test_which_picture_k_belongs_to(size, k, px):
     assert (note == "") == (size == 448 and k == RELEASED_K) and (not note or f"{px} px" in note)
 
 
-@pytest.mark.parametrize("size", [496, 512, 528])
-def test_rays_of_neighbouring_sizes_are_alike(size):
-    """No size takes the released K for another picture's: the middle of the picture looks the same
-    way at all."""
-    n = size // 8
-    ours, released = (
-        ego_rays("released", trajectory(size=8 * m, k=RELEASED_K), m, m) for m in (n, 56)
-    )
-    assert degrees(ours[n // 2, n // 2], released[28, 28]) < 2.0  # half a latent
-
-
 def test_released_rays_scale_with_the_canvas():
     large, small = (ego_rays("released", trajectory(size=8 * n), n, n) for n in (56, 28))
     corner = degrees(

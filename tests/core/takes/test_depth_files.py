@@ -228,11 +228,6 @@ def test_bad_files_are_refused(tmp_path):
     np.savez(tmp_path / "mask.npz", depth_m=np.ones((2, 4, 4)), dynamic=np.ones((3, 4, 4), bool))
     refuse(tmp_path / "mask.npz", "dynamic mask")
     whole = depth_frames()
-    np.savez_compressed(tmp_path / "cut.npz", depth_m=whole)
-    content = bytearray((tmp_path / "cut.npz").read_bytes())
-    content[600:900] = bytes(300)
-    (tmp_path / "cut.npz").write_bytes(bytes(content))
-    refuse(tmp_path / "cut.npz", "damaged")
     folder = tmp_path / "frames"
     folder.mkdir()
     refuse(folder, "none")
