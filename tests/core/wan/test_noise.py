@@ -1,20 +1,8 @@
-"""The released noise, bit for bit."""
+"""The released noise; that it is the authors' bit for bit: tests/benchmarks/test_fidelity.py."""
 
-import pytest
 import torch
 
 from egox_core.wan.noise import released_noise
-
-
-@pytest.mark.parametrize("seed", [42, 846514])
-def test_it_is_what_the_released_pipeline_draws(seed):
-    shape = (1, 16, 13, 56, 56)  # the ego half of 49 frames at 448 px
-    expected = torch.randn(
-        shape, dtype=torch.bfloat16, generator=torch.Generator("cpu").manual_seed(seed)
-    )
-    noise = released_noise(shape, seed)
-    assert noise.dtype == torch.float32 and torch.equal(noise, expected.float())
-    assert abs(float(noise.mean())) < 0.01 and abs(float(noise.std()) - 1) < 0.01
 
 
 def test_no_other_precision_draws_it():

@@ -1,4 +1,4 @@
-"""The released schedule and solver against the goldens ``schedule_50`` and ``denoise_6step``."""
+"""The released schedule and sampler; the solver alone: tests/benchmarks/test_fidelity_core.py."""
 
 import pytest
 import torch
@@ -49,18 +49,6 @@ def test_timesteps_survive_any_table_and_its_parts():
                 truncated_timesteps(schedule[0][steps // 2 :], schedule), schedule[1][steps // 2 :]
             )
             assert (truncated_timesteps(schedule[0]) - schedule[1]).abs().max() <= 1
-
-
-@pytest.mark.parametrize("run", ["gga3", "no_gga"])
-def test_solver_repeats_the_golden_steps(steps6, run):
-    scheduler = make_scheduler(released_schedule(6)[0])
-    assert torch.equal(scheduler.timesteps, steps6["timesteps"])
-    x = steps6["in.initial_latent"]
-    for i, t in enumerate(scheduler.timesteps):
-        x = scheduler.step(
-            steps6[f"{run}.noise_pred_after_cfg_and_exo_zero.{i}"], t, x, return_dict=False
-        )[0]
-        assert (x - steps6[f"{run}.latents_after_step.{i}"]).abs().max() <= 1e-5
 
 
 def test_sampler_recovers_velocity_and_truncated_timesteps_from_a_host_model(steps6):
