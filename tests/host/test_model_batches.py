@@ -45,13 +45,6 @@ def test_cond_and_uncond_in_one_call_or_in_two_give_the_same(rig):
     assert (apart - together).abs().max() < 1e-4
 
 
-def test_cfg_one_calls_once(rig):
-    patched = rig.patch()
-    calls = Calls(patched)
-    rig.ksample(patched, steps=2, cfg=1.0)
-    assert calls.shapes == [(1, 36, 3, 4, 4)] * 2
-
-
 def test_several_latents_at_once_equal_one_after_the_other(rig):
     import comfy.sample
 
