@@ -333,6 +333,9 @@ def test_what_the_wearer_looks_at(open_page, unpacked):
     middle = FRAMES // 2
     assert editor.ask("state.frame") == middle and not hands.evaluate(CUT_OFF)
     assert "What does the wearer look at" in editor.at("exo-note").inner_text()
+    assert "egox-ed-large" in editor.ask("layout.root.className")
+    tools, banner = (editor.at(name).bounding_box() for name in ("tool-aim", "banner"))
+    assert tools["y"] + tools["height"] < banner["y"], "no tool is covered"
 
     def looks() -> list[dict]:
         return json.loads(editor.ask("state.text")).get("looks", [])
@@ -346,9 +349,12 @@ def test_what_the_wearer_looks_at(open_page, unpacked):
         q = np.array([pose["turn"] for pose in editor.ask("poses")])
         return np.degrees(2 * np.arccos(np.abs((q[1:] * q[:-1]).sum(1)).clip(0, 1)))
 
-    own, begun = turns(), editor.prior()
+    def places() -> list:
+        return [pose["position"] for pose in editor.ask("poses")]
+
+    own, begun, stood = turns(), editor.prior(), places()
     click(0.3, 0.85)
-    assert [look["frame"] for look in looks()] == [middle]
+    assert [look["frame"] for look in looks()] == [middle] and places() == stood
     assert turns().max() < own.max() + 2 and differ(editor.prior(), begun) > 2
     editor.at("look-next").click()
     assert editor.ask("state.frame") == 1
@@ -362,6 +368,17 @@ def test_what_the_wearer_looks_at(open_page, unpacked):
     hands.keyboard.press("Delete")
     assert [look["frame"] for look in looks()] == [middle]
     hands.keyboard.press("Control+z")
+    assert editor.keyframes() == two
+    # On the wearer's own head: what is behind it, then the head itself. Turned by hand it looks nowhere.
+    head = editor.ask("exo.pose.position")
+    at = np.array(editor.ask(f"exo.pixel({head})")) / editor.ask("exo.scene.exo_size")
+    for far in (True, False):
+        click(*at)
+        assert (np.linalg.norm(np.subtract(looks()[0]["point"], head)) > 0.3) == far
+    editor.type_into("yaw", 10)
+    assert [look["frame"] for look in looks()] == [middle]
+    for _ in range(3):
+        editor.at("undo").click()
     assert editor.keyframes() == two
     editor.close()
     editor.open(load=False)

@@ -72,6 +72,7 @@ const STYLE = `
 .egox-ed-badge { padding: 1px 7px; border-radius: 4px; background: #f2c230; color: #201a00; font-weight: 600;
   font-size: 12px; cursor: help; }
 .egox-ed-large { grid-template-columns: 320px minmax(0, 1fr); }
+.egox-ed-large .egox-ed-banner { top: auto; bottom: 30px; flex-wrap: wrap; }
 .egox-ed-large .egox-ed-side { flex-direction: row-reverse; }
 .egox-ed-large .egox-ed-panel { flex: 0 0 240px; min-width: 0; }
 .egox-ed-large .egox-ed-panel + .egox-ed-panel { flex: 1; max-width: calc((100vh - 300px) * 1.75); }
