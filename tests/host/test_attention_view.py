@@ -177,9 +177,6 @@ def test_the_view_shows_it(rig):
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"ego_x": 32}, "ego pixel x"),
-        ({"ego_y": 40}, "ego pixel y"),
-        ({"frame": 9}, "frame"),
         ({"exo_images": torch.zeros(9, 32, 48, 3)}, "exo_images"),
         ({"exo_images": torch.zeros(5, 32, 64, 3)}, "frame"),
     ],

@@ -53,6 +53,19 @@ def camera(server, load_workflow) -> dict[str, Any]:
     return ask(server.client, "camera", widgets).json()
 
 
+@pytest.fixture
+def body(told, camera) -> dict[str, Any]:
+    """What a page sends; each route takes its own part."""
+    return {
+        "token": told["scene"]["token"],
+        "camera": camera["camera"],
+        "w2c": told["path"][0],
+        "indices": told["indices"],
+        "times_s": told["times_s"],
+        "up": told["scene"]["up"],
+    }
+
+
 def test_the_node_tells_the_page_what_it_needs(told, client, load_workflow):
     scene = told["scene"]
     assert len(scene["token"]) >= 32 and scene["frames"] == told["frames"] == FRAMES == len(
@@ -169,8 +182,7 @@ def picture(answer: Answer) -> np.ndarray:
     return cv2.imdecode(np.frombuffer(answer.body, np.uint8), cv2.IMREAD_COLOR)
 
 
-def test_prior_and_exo_frame(client, told, camera):
-    body = {"token": told["scene"]["token"], "camera": camera["camera"], "w2c": told["path"][0]}
+def test_prior_and_exo_frame(client, told, body):
     first = ask(client, "prior", body)
     assert picture(first).shape == (224, 224, 3) and float(first.headers["X-EgoX-Coverage"]) > 0.3
     again = picture(ask(client, "prior", body | {"size": 64, "moving": True, "frame": 3}))
@@ -188,13 +200,8 @@ def test_prior_and_exo_frame(client, told, camera):
     assert list(exo.shape[1::-1]) == told["scene"]["exo_size"] and exo.std() > 10
 
 
-def test_late_requests_are_dropped(client, told, camera):
-    body = {
-        "token": told["scene"]["token"],
-        "camera": camera["camera"],
-        "w2c": told["path"][0],
-        "view": "late",
-    }
+def test_late_requests_are_dropped(client, body):
+    body["view"] = "late"
     assert ask(client, "prior", body | {"count": 5}).status == 200
     assert ask(client, "prior", body | {"count": 4}).status == 204
     assert ask(client, "prior", body | {"count": 4, "view": "another"}).status == 200
@@ -226,34 +233,27 @@ def test_camera_of_the_menu(camera, client):
 
 
 @pytest.mark.parametrize("form", ["trajectory", "colmap"])
-def test_export_and_import(client, told, camera, form):
-    common = {
-        "token": told["scene"]["token"],
-        "camera": camera["camera"],
-        "indices": told["indices"],
-        "times_s": told["times_s"],
-        "up": told["scene"]["up"],
-    }
-    made = ask(client, "import", common | {"poses": told["path"]}).json()
+def test_export_and_import(client, told, body, form):
+    made = ask(client, "import", body | {"poses": told["path"]}).json()
     assert "keyframes" in made["note"]
-    out = ask(client, "export", common | {"document": made["document"], "form": form})
+    out = ask(client, "export", body | {"document": made["document"], "form": form})
     assert out.status == 200 and "attachment" in out.headers["Content-Disposition"]
     if form == "colmap":
         assert out.body[:2] == b"PK"
         return
-    back = ask(client, "import", common | {"texts": {"path.json": out.body.decode("utf-8")}}).json()
+    back = ask(client, "import", body | {"texts": {"path.json": out.body.decode("utf-8")}}).json()
     first, again = (d["document"]["keyframes"][0] for d in (made, back))
     assert again["position"] == pytest.approx(first["position"], abs=1e-3)
     assert again["yaw_deg"] == pytest.approx(first["yaw_deg"], abs=0.01)
 
 
-def test_a_path_outside_the_hosts_folders_is_refused(client, told, camera, server_base):
-    common = {"camera": camera["camera"], "indices": told["indices"], "times_s": told["times_s"]}
+def test_a_path_outside_the_hosts_folders_is_refused(client, body, server_base):
+    del body["token"]
     path = json.dumps([{"frame": 0, "position": [0, 0, 7], "yaw_deg": 0}])
     (server_base.root / "secret.json").write_text(path, encoding="utf-8")
     (server_base.input / "mine.json").write_text(path, encoding="utf-8")
     assert (
-        ask(client, "import", common | {"file": "mine.json"}).json()["document"]["keyframes"][0][
+        ask(client, "import", body | {"file": "mine.json"}).json()["document"]["keyframes"][0][
             "position"
         ][2]
         == 7
@@ -264,10 +264,10 @@ def test_a_path_outside_the_hosts_folders_is_refused(client, told, camera, serve
         "/etc/passwd",
         "input/../../secret.json",
     ):
-        answer = ask(client, "import", common | {"file": name})
+        answer = ask(client, "import", body | {"file": name})
         assert answer.status == 400 and "position" not in answer.json()["reason"], name
     for name in ("../x.json", "a/b.json", ""):
-        assert ask(client, "import", common | {"texts": {name: "{}"}}).status == 400
+        assert ask(client, "import", body | {"texts": {name: "{}"}}).status == 400
 
 
 def test_only_the_servers_own_page_is_answered(client, told):
@@ -308,15 +308,8 @@ def test_only_the_servers_own_page_is_answered(client, told):
         ("origin", {"node": "1", "graph": {}}, "graph"),
     ],
 )
-def test_a_malformed_body_is_refused_with_a_reason(client, told, camera, name, change, message):
-    body = {
-        "token": told["scene"]["token"],
-        "camera": camera["camera"],
-        "w2c": told["path"][0],
-        "indices": told["indices"],
-        "times_s": told["times_s"],
-    } | change
-    answer = ask(client, name, body)
+def test_a_malformed_body_is_refused_with_a_reason(client, body, name, change, message):
+    answer = ask(client, name, body | change)
     assert answer.status == 400 and message in answer.json()["reason"], answer.body[:400]
 
 

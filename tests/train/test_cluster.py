@@ -13,6 +13,7 @@ import pytest
 
 from egox_train.data.manifest import read_manifest
 from tests.paths import STANDIN_VAE
+from tests.train.test_parallel import found_in, run_script
 from train_egox import main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -115,14 +116,7 @@ def test_a_lost_head_ends_the_command_with_what_is_finished(cluster, recordings,
 
 def test_models_hold_the_gpus_and_nothing_else_does(cluster, tmp_path):
     """The model is a function that tells where it ran."""
-    run = subprocess.run(
-        [sys.executable, str(SCRIPT), "models", str(tmp_path)],
-        capture_output=True,
-        text=True,
-        timeout=400,
-    )
-    assert run.returncode == 0, run.stderr[-3000:]
-    found = json.loads(run.stdout.rpartition("FOUND ")[2].splitlines()[0])
+    found = found_in(run_script("models", tmp_path))
     assert len({model for _, model, _, _ in found}) <= 2  # one process for each GPU
     assert not {own for own, *_ in found} & {model for _, model, _, _ in found}
     assert {gpus for *_, gpus, _ in found} == {1} and {error for *_, error in found} == {

@@ -1,6 +1,5 @@
 """Attention kernels in bfloat16 training: peaked attention trains, wrong kernels are replaced."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -41,8 +40,7 @@ def curve(place: Path, tiny, output: str) -> list[dict]:
     """Lines of ``metrics.jsonl`` after two steps on one clip."""
     memory = {"base_dtype": "bfloat16", "compute_dtype": "bfloat16"}
     tiny.train(place, output=str(place / output), steps=2, batch_size=1, memory=memory)
-    lines = (place / output / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines]
+    return tiny.curve(place / output)
 
 
 def losses(lines: list[dict]) -> list[float]:

@@ -2,7 +2,6 @@
 where it stopped."""
 
 import importlib.util
-import json
 import os
 import shutil
 import subprocess
@@ -13,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from egox_core.safe_files import read_json
 from egox_train.train.checkpoints import checkpoint_folders
 from egox_train.train.config import parse_config
 from egox_train.train.loop import train
@@ -37,11 +37,6 @@ def goes_on_alike(output: Path, run_again) -> None:
 def curve_of_one(workplace, tiny, launching, values: dict) -> list[float]:
     train(parse_config({**values, "batch_size": 4, "output": str(workplace / "one")}))
     return launching.losses(workplace / "one")
-
-
-def validations(output: Path) -> list[dict]:
-    lines = (output / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return [line for line in map(json.loads, lines) if "validation/loss" in line]
 
 
 PAIR = """
@@ -111,13 +106,7 @@ def test_a_run_of_two_processes_goes_on_with_one(workplace, tiny, launching):
     outcome = train(parse_config({**values, "steps": 8, "output": str(workplace / "two")}))
     assert outcome.finished
     train(parse_config({**shared, "steps": 8, "batch_size": 4, "output": str(workplace / "one")}))
-    one, two = (
-        [
-            json.loads(line)
-            for line in (workplace / name / "metrics.jsonl").read_text("utf-8").splitlines()
-        ]
-        for name in ("one", "two")
-    )
+    one, two = (tiny.curve(workplace / name) for name in ("one", "two"))
     assert (
         [line["step"] for line in one]
         == [line["step"] for line in two]
@@ -126,9 +115,7 @@ def test_a_run_of_two_processes_goes_on_with_one(workplace, tiny, launching):
     for a, b in zip(one, two, strict=True):
         key = "loss" if "loss" in a else "validation/loss"
         assert abs(a[key] - b[key]) / a[key] < 1e-3  # sums are taken in another order
-    state = json.loads(
-        (checkpoint_folders(workplace / "two")[-1] / "state.json").read_text("utf-8")
-    )
+    state = read_json(checkpoint_folders(workplace / "two")[-1] / "state.json")
     assert (state["global_batch"], state["config"]["gradient_accumulation"]) == (4, 2)
 
 
@@ -174,7 +161,10 @@ def test_shards(workplace, tiny, launching, memory, kind):
         max(abs(a - b) / a for a, b in zip(one, launching.losses(workplace / "two"), strict=True))
         < 1e-3
     )
-    (alone,), (shared,) = (validations(workplace / name) for name in ("one", "two"))
+    (alone,), (shared,) = (
+        [line for line in tiny.curve(workplace / name) if "validation/loss" in line]
+        for name in ("one", "two")
+    )
     assert (
         alone.keys()
         == shared.keys()

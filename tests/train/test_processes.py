@@ -1,7 +1,6 @@
 """Trainings as real processes: killed, asked to stop."""
 
 import importlib.util
-import json
 import os
 import shutil
 import signal
@@ -12,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from egox_core.safe_files import read_json
 from egox_train.train.checkpoints import checkpoint_folders
 from tests.paths import ROOT
+from tests.train.tiny_cache import curve
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them")
 TENSORBOARD = bool(importlib.util.find_spec("tensorboard"))
@@ -35,16 +36,11 @@ def wait_for_step(process: subprocess.Popen, output: Path, step: int, limit_s: f
 
 
 def steps_of(output: Path) -> list[int]:
-    return [
-        json.loads(line)["step"]
-        for line in (output / "metrics.jsonl").read_text("utf-8").splitlines()
-    ]
+    return [line["step"] for line in curve(output)]
 
 
 def saved_step(output: Path) -> int:
-    return json.loads((checkpoint_folders(output)[-1] / "state.json").read_text(encoding="utf-8"))[
-        "step"
-    ]
+    return read_json(checkpoint_folders(output)[-1] / "state.json")["step"]
 
 
 def shown_steps(output: Path) -> list[int]:

@@ -1,6 +1,5 @@
 """Memory grows with the chunk, not with the clip: 480 frames of a take stay near the peak of 49."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from egox_core.safe_files import write_json
+from egox_core.safe_files import read_json, write_json
 from egox_train.cli.prior import peak_memory_bytes
 from egox_train.video_writer import write_video
 
@@ -72,7 +71,7 @@ def test_480_frames_stay_near_the_peak_of_49(tmp_path: Path, repo_root: Path):
             check=True,
             capture_output=True,
         )
-        report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+        report = read_json(out / "report.json")
         assert report["frames"] == frames
         peaks[frames] = report["peak_memory_mb"]
     # Held in memory, 481 frames would add 300 MB of pictures and depth to some 600 MB.

@@ -4,7 +4,6 @@ a video, on the real raw take, and to the paper's table, on two drawn ones.
 Models are stand-ins of random weights, masks are discs round the projected wearer: this proves the
 way, not a picture."""
 
-import json
 import re
 import shlex
 import shutil
@@ -73,7 +72,7 @@ def draw_masks(source: Path, videos: Path, out: Path) -> None:
     views = [(take, view) for take in read_egoexo4d(source, []) for view in take.exos]
     for take, view in views:
         centres = camera_centre(take.ego_w2c)
-        about = json.loads((videos / f"{take.name}__{view.name}.json").read_text(encoding="utf-8"))
+        about = read_json(videos / f"{take.name}__{view.name}.json")
         camera = camera_from_json(about["exo_camera"], "exo camera")
         seen = transform(view.w2c, centres)
         uv, _ = project(camera, seen)

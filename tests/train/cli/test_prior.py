@@ -1,7 +1,6 @@
 """The headless prior: what it writes, what it says, and how much memory a long clip takes."""
 
 import io
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -60,7 +59,7 @@ def test_it_writes_prior_coverage_and_report(folder, tmp_path, preset, read_ply,
     assert main([*call, "--frames", "9", "--ply"]) == 0
     prior, coverage = decoded(tmp_path / "prior.mp4"), decoded(tmp_path / "coverage.mp4")
     assert prior.shape == coverage.shape == (9, 64, 64, 3)
-    report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    report = read_json(tmp_path / "report.json")
     assert report["preset"] == preset and report["frames"] == 9 and len(report["coverage"]) == 9
     assert set(report["seconds"]) == {"load", "scene", "render and write"}
     assert report["peak_memory_mb"] is None or report["peak_memory_mb"] > 50
