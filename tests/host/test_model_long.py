@@ -12,22 +12,6 @@ from tools.rigs import model_rig
 LENGTH, FRAMES = 9, 17
 
 
-@pytest.fixture(scope="module")
-def rig(pack, repo_root) -> model_rig.ModelRig:
-    with torch.inference_mode():
-        return model_rig.make_rig(
-            pack, repo_root / "models", model_rig.RigSize(frames=LENGTH), noise_seed=5
-        )
-
-
-@pytest.fixture(scope="module")
-def wan21(pack, standins) -> model_rig.ModelRig:
-    with torch.inference_mode():
-        return model_rig.make_rig(
-            pack, standins, model_rig.RigSize(frames=LENGTH), image_embedding=True, noise_seed=5
-        )
-
-
 def inputs_of(rig, frames: int) -> dict:
     """A video of the rig's size, with everything that one-clip nodes are given."""
     size = replace(rig.size, frames=frames)

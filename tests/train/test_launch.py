@@ -23,41 +23,31 @@ from egox_train.train.loop import moving_average
 from tests.refusals import refuses
 
 SMALL = {"base_dtype": "float8"}, {"base_dtype": "int4"}
+OFFLOADED, KEPT_OFF = {"block_offload": True}, {"checkpoint_offload": True}
+SHARDED = ("fsdp2", "zero3")
+SEVERAL = ("ddp", *SHARDED)
+OPTIMIZERS = ({"name": name} for name in ("adafactor", "adamw8bit", "muon"))
+ALONE = [  # of one process
+    *({"memory": {**OFFLOADED, **memory}} for memory in SMALL),
+    {"memory": OFFLOADED, "task": "base_i2v"},
+    *({"memory": {"compile": True, **memory}} for memory in (*SMALL, OFFLOADED, KEPT_OFF)),
+]
 REFUSED = [
-    *(
-        (launch, {"memory": memory}, "memory.base_dtype")
-        for launch in ("ddp", "fsdp2", "zero3")
-        for memory in SMALL
-    ),
-    *(
-        (launch, {"memory": {"block_offload": True}}, "memory.block_offload")
-        for launch in ("ddp", "fsdp2", "zero3")
-    ),
-    *(
-        (launch, {"memory": {"checkpoint_offload": True}}, "memory.checkpoint_offload")
-        for launch in ("fsdp2", "zero3")
-    ),
-    *((launch, {"ema_decay": 0.9}, "ema_decay") for launch in ("fsdp2", "zero3")),
-    *(
-        (launch, {"optimizer": {"name": name}}, "optimizer.name")
-        for launch in ("fsdp2", "zero3")
-        for name in ("adafactor", "adamw8bit", "muon")
-    ),
-    *((launch, {"task": "base_i2v"}, "task") for launch in ("fsdp2", "zero3")),
-    ("zero3", {"validation": {"sample_steps": 2}}, "validation.sample_steps"),
-    *(
-        ("one", {"memory": {"block_offload": True, **memory}}, "memory.block_offload")
-        for memory in SMALL
-    ),
-    ("one", {"task": "base_i2v", "memory": {"block_offload": True}}, "memory.block_offload"),
-    *(
-        (launch, {"memory": {"compile": True}}, "memory.compile")
-        for launch in ("ddp", "fsdp2", "zero3")
-    ),
-    *(
-        ("one", {"memory": {"compile": True, **memory}}, "memory.compile")
-        for memory in (*SMALL, {"block_offload": True}, {"checkpoint_offload": True})
-    ),
+    (launch, change, name)
+    for launches, name, changes in (
+        (SEVERAL, "memory.base_dtype", [{"memory": memory} for memory in SMALL]),
+        (SEVERAL, "memory.block_offload", [{"memory": OFFLOADED}]),
+        (SEVERAL, "memory.compile", [{"memory": {"compile": True}}]),
+        (SHARDED, "memory.checkpoint_offload", [{"memory": KEPT_OFF}]),
+        (SHARDED, "ema_decay", [{"ema_decay": 0.9}]),
+        (SHARDED, "optimizer.name", [{"optimizer": optimizer} for optimizer in OPTIMIZERS]),
+        (SHARDED, "task", [{"task": "base_i2v"}]),
+        (("zero3",), "validation.sample_steps", [{"validation": {"sample_steps": 2}}]),
+        (("one",), "memory.block_offload", ALONE[:3]),
+        (("one",), "memory.compile", ALONE[3:]),
+    )
+    for launch in launches
+    for change in changes
 ]
 
 
