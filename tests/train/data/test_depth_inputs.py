@@ -142,10 +142,11 @@ def test_a_relative_model_is_aligned_to_a_metric_one(raw, depth_models):
     assert float(known.double().mean()) > 0.9
     assert float((aligned / metric_m)[known].median()) == pytest.approx(1, abs=0.05)
     # What a mask marks is left out of the alignment.
-    block = torch.zeros(frames.shape[:3], dtype=torch.bool)
+    few = frames[:2]
+    block = torch.zeros(few.shape[:3], dtype=torch.bool)
     block[:, 10:50, 30:90] = True
-    frames[block] = 255  # whatever the models say of it
-    masked, whole = (model_depth(both, frames, camera, mask, None) for mask in (block, None))
+    few[block] = 255  # whatever the models say of it
+    masked, whole = (model_depth(both, few, camera, mask, None) for mask in (block, None))
     still = torch.isfinite(masked) & torch.isfinite(whole) & ~block
     assert float((masked / whole - 1)[still].abs().median()) > 1e-3
     with refuses("a second metric depth"):
