@@ -1,6 +1,7 @@
 """Trainings of these tests run on one core, and one after the other."""
 
 import importlib.util
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -98,12 +99,14 @@ def raw(takes, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def depth_models(tmp_path_factory) -> tuple[Path, Path]:
-    """Folders of a metric and a relative depth model of random weights."""
+def depth_models(tmp_path_factory) -> Iterator[tuple[Path, Path]]:
+    """Folders of a metric and a relative depth model of random weights, which look at small
+    pictures."""
     pytest.importorskip("transformers", reason="transformers is not installed")
-    return import_module("tests.train.random_depth_models").write_models(
-        tmp_path_factory.mktemp("depth_models")
-    )
+    write_models = import_module("tests.train.random_depth_models").write_models
+    with pytest.MonkeyPatch.context() as change:
+        change.setattr("egox_train.data.depth_model.SHORT_SIDE", 140)
+        yield write_models(tmp_path_factory.mktemp("depth_models"))
 
 
 @pytest.fixture(scope="session")
