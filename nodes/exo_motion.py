@@ -114,16 +114,14 @@ class EgoXExoMotion(io.ComfyNode):
         metric = path is None or path.metric
         depth, found = estimate_exo_motion(frames, depth, motion, given, metric, progress=progress)
         text = found.text()
-        points = Stream(
-            name="points",
-            label="points",
-            frames=sightings_picture(frames, found.sightings),
-            legend=residual_legend(),
-        )
-        path = Stream(name="path", label="path", frames=path_from_above(depth.exo_w2c))
+        points = sightings_picture(frames, found.sightings)
+        streams = [Stream(name="points", label="points", frames=points, legend=residual_legend())]
+        if found.sightings is not None and depth.exo_w2c is not None:
+            above = path_from_above(depth.exo_w2c)
+            streams.append(Stream(name="path", label="path", frames=above))
         ui = preview_ui(
             "motion",
-            [points, path] if found.sightings is not None else [points],
+            streams,
             text=text,
             fps=clip_fps(depth.times_s),
             badge="lensGuessed" if depth.camera_guessed else None,

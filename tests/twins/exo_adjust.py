@@ -11,38 +11,43 @@ from egox_core.scene.exo_adjust import CAUCHY, DEPTH_CAUCHY, DEPTH_SIGMA, NOISE_
 from egox_core.scene.exo_tracks import Tracks
 
 
-def adjust_reference(
-    tracks: Tracks, start_at: Adjusted, *, turns: bool
-) -> tuple[np.ndarray, np.ndarray, float]:  # rotations [T, 3, 3], places [T, 3], the cost
-    """As :func:`exo_adjust.adjust` without a shutter, from a start of its own: scipy alone takes
-    minutes from afar."""
+def adjust_reference(tracks: Tracks, start_at: Adjusted, *, turns: bool) -> float:  # the cost
+    """As :func:`exo_adjust.adjust`, from a start of its own: scipy alone takes minutes from afar."""
     later = len(tracks.rotation) - 1
+    places, points = (0, 0) if turns else (3 * later, len(tracks.depth_m))
 
-    def poses(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        turned = Rotation.from_rotvec(values[: 3 * later].reshape(-1, 3)).as_matrix()
-        places = np.zeros((later, 3)) if turns else values[3 * later : 6 * later].reshape(-1, 3)
-        return np.r_[np.eye(3)[None], turned], np.r_[np.zeros((1, 3)), places]
+    def robust(off: np.ndarray, width: float) -> np.ndarray:
+        size = max(np.linalg.norm(off), 1e-9)
+        return width * np.sqrt(np.log1p((size / width) ** 2)) * off / size
 
     def residuals(values: np.ndarray) -> np.ndarray:
-        rotation, place = poses(values)
-        result = []
-        depth = np.exp(-values[6 * later :])
-        for point, frame, plane, px in zip(
-            tracks.point, tracks.frame, tracks.plane, tracks.px, strict=True
-        ):
-            home, here = tracks.home[point], tracks.ray[point]
+        turn, place, depth, shutter = np.split(values, np.cumsum([3 * later, places, points]))
+        rotation = np.r_[np.eye(3)[None], Rotation.from_rotvec(turn.reshape(-1, 3)).as_matrix()]
+        place = np.r_[np.zeros((1, 3)), place.reshape(-1, 3) if places else np.zeros((later, 3))]
+        z = np.exp(depth) if points else tracks.depth_m
+
+        def late(frame: int, uv: np.ndarray) -> np.ndarray:
             if not turns:
-                here = here * depth[point] - place[home]
-            there = rotation[frame] @ rotation[home].T @ here + place[frame]
-            off = (there[:2] / there[2] - plane) * px / NOISE_PX
-            result.append(CAUCHY * np.sqrt(np.log1p((off**2).sum() / CAUCHY**2)))
-        if not turns:
-            pull = (values[6 * later :] + np.log(tracks.depth_m)) / DEPTH_SIGMA
-            result += list(DEPTH_CAUCHY * np.sqrt(np.log1p(pull**2 / DEPTH_CAUCHY**2)))
-        return np.array(result)
+                return np.eye(3)
+            before, after = max(frame - 1, 0), min(frame + 1, later)
+            spin = Rotation.from_matrix(rotation[after] @ rotation[before].T).as_rotvec()
+            share = ((uv + 0.5) / tracks.size - 0.5) @ shutter / (after - before)
+            return Rotation.from_rotvec(share * spin).as_matrix()
+
+        pulls = (depth - np.log(tracks.depth_m[:points])) / DEPTH_SIGMA
+        result = [robust(own, DEPTH_CAUCHY) for own in pulls[:, None]]
+        for point, frame, plane, uv, px in zip(
+            tracks.point, tracks.frame, tracks.plane, tracks.uv, tracks.px, strict=True
+        ):
+            home = tracks.home[point]
+            here = late(home, tracks.home_uv[point]).T @ tracks.ray[point] * z[point]
+            world = rotation[home].T @ (here - place[home])
+            there = late(frame, uv) @ (rotation[frame] @ world + place[frame])
+            result.append(robust((there[:2] / there[2] - plane) * px / NOISE_PX, CAUCHY))
+        return np.concatenate(result)
 
     start = Rotation.from_matrix(start_at.rotation[1:]).as_rotvec().ravel()
+    rest = np.full(2, 0.1)
     if not turns:
-        start = np.r_[start, start_at.place[1:].ravel(), -np.log(start_at.depth_m)]
-    found = least_squares(residuals, start, ftol=1e-9, x_scale="jac", max_nfev=40)
-    return *poses(found.x), 2 * found.cost
+        rest = np.r_[start_at.place[1:].ravel(), np.log(start_at.depth_m)]
+    return 2 * least_squares(residuals, np.r_[start, rest], ftol=1e-6, x_scale="jac").cost
