@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.polynomial.polynomial import polyvander2d
 from scipy.interpolate import make_interp_spline
+from scipy.optimize import minimize_scalar
 from scipy.spatial.transform import Rotation, Slerp
 from scipy.stats import median_abs_deviation
 from torch import Tensor
@@ -190,6 +191,14 @@ def _checked(
         )
         scale = float(np.linalg.norm(own) / np.linalg.norm(theirs))
         doubt = float(np.linalg.norm(own - scale * theirs) / np.linalg.norm(own))
+        held = replace(tracks, rotation=across[:, :, :3])
+
+        def cost(longer: float) -> float:
+            scaled = replace(held, place=np.exp(longer) * scale * place)
+            return adjust(scaled, turns=False, held=True).cost
+
+        best = minimize_scalar(cost, bounds=(-0.3, 0.3), method="bounded", options={"xatol": 0.003})
+        scale *= float(np.exp(best.x))
     if not metric:
         place = scale * place
         given = torch.from_numpy(np.concatenate([across[:, :, :3], place[..., None]], 2))
