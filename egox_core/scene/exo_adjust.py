@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from .exo_tracks import FloatArray, Tracks
 
 DEPTH_SIGMA, NOISE_PX = 0.08, 0.7  # of the logarithm of a point's depth; of a sighting
-CAUCHY, DEPTH_CAUCHY = 2.5, 2.0  # times the noise, where a sighting, a depth counts half
+CAUCHY = 2.5  # times the noise, where a sighting or a depth counts half
 TINY = 1e-6
 MAX_STEPS, ENOUGH = 25, 1e-4  # relative change of the cost at which it is done
 State = tuple[FloatArray, FloatArray, FloatArray, FloatArray]
@@ -111,7 +111,7 @@ def _cost(tracks: Tracks, state: State) -> float:
     """Cauchy's of the sightings and of the depth."""
     *_, off, pull = _residuals(tracks, state)
     cost = CAUCHY**2 * np.log1p((off**2).sum(1) / CAUCHY**2).sum()
-    return float(cost + DEPTH_CAUCHY**2 * np.log1p(pull**2 / DEPTH_CAUCHY**2).sum())
+    return float(cost + CAUCHY**2 * np.log1p(pull**2 / CAUCHY**2).sum())
 
 
 def _linear(tracks: Tracks, state: State) -> tuple[sp.csc_matrix, FloatArray]:
@@ -147,7 +147,7 @@ def _linear(tracks: Tracks, state: State) -> tuple[sp.csc_matrix, FloatArray]:
     columns = np.c_[tracks.point, poses.reshape(-1, 12), camera].repeat(2, 0).ravel()
     starts = np.arange(0, values.size + 1, 16)
     rows = sp.csr_matrix((values.ravel(), columns, starts), (2 * sightings, unknown))
-    robust_pull = 1 / np.sqrt(1 + pull**2 / DEPTH_CAUCHY**2)
+    robust_pull = 1 / np.sqrt(1 + pull**2 / CAUCHY**2)
     depths = sp.diags(robust_pull / DEPTH_SIGMA, shape=(points, unknown))
     weighted = np.r_[(off * robust[:, None]).ravel(), pull * robust_pull]
     return sp.vstack([rows, depths]).tocsc(), weighted

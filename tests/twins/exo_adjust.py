@@ -7,7 +7,7 @@ import numpy as np
 from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
 
-from egox_core.scene.exo_adjust import CAUCHY, DEPTH_CAUCHY, DEPTH_SIGMA, NOISE_PX, Adjusted
+from egox_core.scene.exo_adjust import CAUCHY, DEPTH_SIGMA, NOISE_PX, Adjusted
 from egox_core.scene.exo_tracks import Tracks
 
 
@@ -35,7 +35,7 @@ def adjust_reference(tracks: Tracks, start_at: Adjusted, *, turns: bool) -> floa
             return Rotation.from_rotvec(share * spin).as_matrix()
 
         pulls = (depth - np.log(tracks.depth_m[:points])) / DEPTH_SIGMA
-        result = [robust(own, DEPTH_CAUCHY) for own in pulls[:, None]]
+        result = [robust(own, CAUCHY) for own in pulls[:, None]]
         for point, frame, plane, uv, px in zip(
             tracks.point, tracks.frame, tracks.plane, tracks.uv, tracks.px, strict=True
         ):

@@ -38,6 +38,7 @@ def clip(kind: str) -> tuple[torch.Tensor, DepthVideo, DepthVideo]:
     size = {"exo_width": SIZE[0], "exo_height": SIZE[1], "ego_size": 16, "edge_samples": 1}
     take = make_take(SyntheticSpec(seed=1, frames=T, fps=10, texture="soft", **size, **WAYS[kind]))
     exact = take.depth_video()
+    # Of eight draws of errors two leave a pan's maps as wrong as they were.
     wrong = with_errors(exact, DepthErrors(low_frequency=0.06, flicker=0.03), 4)
     return take.exo_rgb, replace(wrong, exo_w2c=None), exact
 
