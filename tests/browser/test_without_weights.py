@@ -41,8 +41,6 @@ def no_weights(browser_server) -> Iterator[None]:
 
 def opened(same_page, saved: dict, **options) -> PageUnderTest:
     page = same_page(size=(1600, 900), **options)
-    # A page that was there before has listed the weights that are gone now.
-    page.evaluate("async () => { await app.refreshComboInNodes(); }")
     open_form(page, saved)
     for name, small in (("frame_count", FRAMES), ("height", HEIGHT), ("width", WIDTH)):
         set_value(page, LOADER, name, small)
