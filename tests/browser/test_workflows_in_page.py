@@ -76,6 +76,8 @@ def test_every_workflow_loads_and_its_api_form_is_the_pages_own(same_page, shipp
     """No link runs behind a third node and few rows are seen, on the page that the graphs were laid
     out for."""
     page = same_page(size=(1600, 900))
+    # A page that was open while weights were away lists them anew.
+    page.evaluate("async () => { await app.refreshComboInNodes(); }")
     faults = []
     for name in NAMES:
         compare(page, shipped(name), name)
