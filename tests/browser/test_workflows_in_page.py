@@ -5,6 +5,7 @@ import pytest
 
 from tests.flat_graph import nodes_of
 from tests.paths import ROOT
+from tools import api_forms
 from tools.rigs.comfy_page import read_workflow, shipped_workflows
 from tools.setup.api_client import read_prompt
 from tools.setup.node_inputs import BYPASSED
@@ -18,7 +19,7 @@ SOCKETS = {
 """Of a blueprint: what graphs of one's own bring along, beside what it can't do without."""
 _SOCKETS = "() => app.graph.nodes[0].inputs.map((slot) => slot.name)"
 PACK = "comfyui-egox"
-OF_THE_PAGE = {"video-preview", "egox_preview", "filename_prefix"}
+OF_THE_PAGE = {*api_forms.OF_THE_PAGE, "filename_prefix"}
 """Widgets that the page adds by itself and sends along, of which the server takes no notice; and
 the name into which it writes λ_g and seed."""
 MOST_ROWS, MOST_PROMOTED = 8, 6
