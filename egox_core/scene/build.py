@@ -12,15 +12,14 @@ from torch import Tensor
 
 from ..depth.own_take import strange_depth
 from ..errors import EgoXInputError, check_choice
-from ..frame_store import drop_pages
 from ..progress import Progress, no_progress
-from ..trajectory.poses import invert, pose_of_frame, validate_w2c
+from ..trajectory.poses import validate_w2c
 from ..types import DepthVideo, PointCloud, PointSet
 from .background import SAME_SURFACE, StaticBackground, fuse_static, mean_background, to_uint8
 from .camera_motion import camera_motion
 from .dynamic_mask import WARNING, derive_dynamic, label_instances, unsteady_pixels
 from .moving_camera import cloud_background, fuse_moving, is_moving
-from .surface import MAX_EDGE, depth_rays, lift, no_points
+from .surface import MAX_EDGE, ClipFrames, depth_rays, no_points
 
 Moving = Literal["auto", "mask", "none"]
 MOVING_CHOICES: tuple[Moving, ...] = get_args(Moving)
@@ -41,44 +40,6 @@ class SceneOptions:
 
     def __post_init__(self) -> None:
         check_choice("scene option dynamic", self.dynamic, MOVING_CHOICES)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClipFrames:
-    """The frames of a clip with their depth, lifted into the scene's frame; a view of the inputs,
-    nothing is copied."""
-
-    rgb: Sequence[Tensor] | Tensor  # T of [H, W, 3], 0...1 or uint8
-    depth: DepthVideo
-    rays: Tensor  # [H, W, 3] of :func:`surface.depth_rays`
-    max_edge: float
-
-    def lift(
-        self,
-        frame: int,  # whose exo pose holds
-        depth_m: Tensor,  # [H, W]
-        rgb: Tensor,  # [H, W, 3] uint8
-        mask: Tensor,  # [H, W] bool
-        instance: Tensor | None = None,  # [H, W] int16
-    ) -> PointSet:
-        """Points of a map at one frame's exo pose: the one way from depth to points, for all that
-        is built here."""
-        return lift(
-            depth_m,
-            rgb,
-            mask,
-            self.rays,
-            max_edge=self.max_edge,
-            instance=instance,
-            frame_from_exo=frame_from_exo(self.depth.exo_w2c, frame),
-        )
-
-    def release(self) -> None:
-        """Let the parts of mapped files that were read leave memory, so that its peak does not grow
-        with the clip."""
-        for frames in (self.rgb, self.depth.depth_m, self.depth.dynamic, self.depth.sky):
-            if isinstance(frames, Tensor):
-                drop_pages(frames)
 
 
 class FrameMovingPoints:
@@ -125,34 +86,18 @@ class FrameMovingPoints:
             label_instances(mask),
         )
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MeanStatic:
-    """:attr:`PointCloud.mean_static` of one fixed exo camera."""
-
-    clip: ClipFrames
-    moving: FrameMovingPoints
-
-    def __call__(self, progress: Progress = no_progress) -> PointSet:
+    def mean_static(self, progress: Progress = no_progress) -> PointSet:
+        """:attr:`PointCloud.mean_static` of a fixed exo camera."""
         depth_m, rgb = mean_background(
-            self.clip.rgb, self.clip.depth.depth_m, self._moves, progress=progress
+            self._clip.rgb, self._depth.depth_m, self._hides, progress=progress
         )
-        return replace(self.clip, max_edge=float("inf")).lift(
-            0, depth_m, rgb, torch.isfinite(depth_m)
-        )
+        whole = replace(self._clip, max_edge=float("inf"))
+        return whole.lift(0, depth_m, rgb, torch.isfinite(depth_m))
 
-    def _moves(self, frame: int) -> Tensor:  # [H, W] bool
-        self.clip.release()
-        mask, sky = self.moving.mask(frame), self.clip.depth.sky
+    def _hides(self, frame: int) -> Tensor:  # [H, W] bool
+        self._clip.release()
+        mask, sky = self.mask(frame), self._depth.sky
         return mask if sky is None else mask | sky[frame].bool()
-
-
-def frame_from_exo(
-    exo_w2c: Tensor | None,  # [3, 4] or [T, 3, 4] float64
-    frame: int,
-) -> Tensor | None:  # [3, 4] float64
-    """From the exo camera of one frame to the scene's frame; None: they are the same."""
-    return None if exo_w2c is None else invert(pose_of_frame(exo_w2c, frame))
 
 
 def build_scene(
@@ -177,23 +122,10 @@ def build_scene(
     clip = ClipFrames(
         rgb=exo_frames, depth=depth, rays=depth_rays(depth.camera), max_edge=options.max_edge
     )
-    masks = (
-        StillMasks(depth, options.dynamic)
-        if options.dynamic != "none" or depth.sky is not None
-        else None
-    )
+    masks = StillMasks(depth, options.dynamic)
     derived, background, notes = options.dynamic == "auto" and depth.dynamic is None, None, ()
-    if is_moving(exo_w2c := depth.exo_w2c):
-        static, tolerance = fuse_moving(
-            exo_frames,
-            depth.depth_m,
-            depth.camera,
-            exo_w2c,
-            masks,
-            tolerance=options.tolerance,
-            max_edge=options.max_edge,
-            progress=progress,
-        )
+    if is_moving(depth.exo_w2c):
+        static, tolerance = fuse_moving(clip, masks, options.tolerance, progress)
         notes = (WARNING,) if derived else ()
         moving = FrameMovingPoints(clip, static, options.dynamic, tolerance)
     else:
@@ -236,7 +168,7 @@ def build_scene(
         times_s=depth.times_s,
         notes=notes,
         camera_guessed=depth.camera_guessed,
-        mean_static=None if background is None else MeanStatic(clip=clip, moving=moving),
+        mean_static=None if background is None else moving.mean_static,
     )
 
 

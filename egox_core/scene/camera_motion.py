@@ -31,7 +31,7 @@ def camera_motion(
     as when somebody walks with the camera. How far it moves isn't known then.
     """
     picked = np.unique(np.linspace(0, len(exo_frames) - 1, LOOKS).round().astype(int)).tolist()
-    first = _grey(exo_frames[0])
+    first = grey(exo_frames[0])
     height, width = first.shape
     free = None if masks is None else (~masks[0].numpy()).astype(np.uint8)
     start = cv2.goodFeaturesToTrack(first, CORNERS, 0.01, 0.015 * width, mask=free)
@@ -43,7 +43,7 @@ def camera_motion(
         # Looked for where the camera's last motion puts them: hidden corners are found again.
         now, found, _ = cv2.calcOpticalFlowPyrLK(
             first,
-            _grey(exo_frames[t]),
+            grey(exo_frames[t]),
             start,
             cv2.transform(start, common).astype(np.float32),
             flags=cv2.OPTFLOW_USE_INITIAL_FLOW,
@@ -76,5 +76,6 @@ def _common_motion(
     return fitted if cv2.contourArea(cv2.convexHull(start[agree[:, 0] > 0])) >= area else None
 
 
-def _grey(frame: Tensor) -> np.ndarray:  # [H, W, 3] -> [H, W] uint8
+def grey(frame: Tensor) -> np.ndarray:  # [H, W, 3] -> [H, W] uint8
+    """The frame without colours."""
     return cv2.cvtColor(to_uint8(frame).contiguous().numpy(), cv2.COLOR_RGB2GRAY)

@@ -16,9 +16,9 @@ CAUCHY = 2.5  # times the noise, where a sighting or a depth counts half
 TINY = 1e-6
 MAX_STEPS, ENOUGH = 25, 1e-4  # relative change of the cost at which it is done
 State = tuple[FloatArray, FloatArray, FloatArray, FloatArray]
-"""Rotations, places, logarithms of the points' depth, and of the camera [3]: the logarithm by which
-the lens is longer, and the share of a frame's time by which the last column and the last row are
-read after the first (rolling shutter)."""
+"""Rotations, places, logarithms of the points' depth, and of the camera [4]: the logarithm by which
+the lens is longer, the share of a frame's time by which the last column and the last row are read
+after the first (rolling shutter), and the logarithm by which all places are farther."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +31,7 @@ class Adjusted:
     seen_m: FloatArray  # [M] z depth of each sighting
     off_px: FloatArray  # [M]
     longer: float  # logarithm of the focal length over the one given
+    farther: float  # and of the places, which have it
     cost: float
 
 
@@ -39,6 +40,7 @@ def adjust(
     *,
     turns: bool,  # rotations alone, and points stay where they are
     held: bool = False,  # the poses are known
+    scale: bool = False,  # but how far the held ones are isn't
     lens: bool = False,  # the focal length isn't
 ) -> Adjusted:
     """Adjust poses and points by Levenberg and Marquardt.
@@ -48,16 +50,17 @@ def adjust(
     moves = np.tile([not held] * 3 + [not held and not turns] * 3, count)
     moves[:6] = False
     rolls = turns and not held
-    free = np.flatnonzero(np.r_[np.full(points, not turns), moves, lens, rolls, rolls])
+    camera = [lens, rolls, rolls, scale]
+    free = np.flatnonzero(np.r_[np.full(points, not turns), moves, camera])
     place = np.zeros_like(tracks.place) if turns else tracks.place
-    state = tracks.rotation, place, np.log(tracks.depth_m), np.zeros(3)
+    state = tracks.rotation, place, np.log(tracks.depth_m), np.zeros(4)
     cost, damping = _cost(tracks, state), 1e-4
     for _ in range(MAX_STEPS if len(free) else 0):
-        slopes, off = _linear(tracks, state)
-        slopes = slopes[:, free]
-        matrix, gradient = slopes.T @ slopes, slopes.T @ off
+        slopes, off = _linear(tracks, state, np.flatnonzero(camera))
+        some = slopes[:, free]
+        matrix, gradient = some.T @ some, some.T @ off
         while damping < 1e3:
-            step = np.zeros(points + 6 * count + 3)
+            step = np.zeros(slopes.shape[1])
             damped = matrix + sp.diags(damping * matrix.diagonal() + 1e-9)
             # Points stand before the poses: eliminated in this order they leave little behind.
             solver = splu(damped.tocsc(), "NATURAL", 0.0, options={"SymmetricMode": True})
@@ -76,11 +79,12 @@ def adjust(
     *_, seen, off, _ = _residuals(tracks, state)
     return Adjusted(
         rotation=state[0],
-        place=state[1],
+        place=state[1] * np.exp(state[3][3]),
         depth_m=np.exp(state[2]),
         seen_m=np.maximum(seen[:, 2], 1e-3),
         off_px=NOISE_PX * np.linalg.norm(off, axis=1),
         longer=state[3][0],
+        farther=state[3][3],
         cost=cost,
     )
 
@@ -88,8 +92,8 @@ def adjust(
 def _residuals(tracks: Tracks, state: State) -> tuple[FloatArray, ...]:
     """Turns from the key frames [M, 3, 3], points there and in the sighting's frame [M, 3], what
     they are off [M, 2] and what their depths are off [N], in units of the noise."""
-    rotation, place, depth, (longer, *shutter) = state
-    home, scale = tracks.home[tracks.point], np.exp(longer)
+    rotation, place, depth, (longer, *shutter, farther) = state
+    home, scale, place = tracks.home[tracks.point], np.exp(longer), place * np.exp(farther)
     across = rotation[tracks.frame] @ rotation[home].transpose(0, 2, 1)
     spin = Rotation.from_matrix(rotation[1:] @ rotation[:-1].transpose(0, 2, 1)).as_rotvec()
     spin = np.r_[spin[:1], (spin[1:] + spin[:-1]) / 2, spin[-1:]]  # in a frame's time
@@ -114,14 +118,19 @@ def _cost(tracks: Tracks, state: State) -> float:
     return float(cost + CAUCHY**2 * np.log1p(pull**2 / CAUCHY**2).sum())
 
 
-def _linear(tracks: Tracks, state: State) -> tuple[sp.csc_matrix, FloatArray]:
+def _linear(
+    tracks: Tracks,
+    state: State,
+    camera: FloatArray,  # int, of its numbers, those that aren't known
+) -> tuple[sp.csc_matrix, FloatArray]:
     """Weighted residuals [2 M + N] and their derivatives by [N] depths, [6 T] steps of poses (a turn
-    and a shift in the camera's frame, taken after its pose) and [3] of the camera."""
+    and a shift in the camera's frame, taken after its pose) and [4] of the camera."""
     across, own, seen, off, pull = _residuals(tracks, state)
-    by_camera = [
-        (_residuals(tracks, (*state[:3], state[3] + step))[3] - off) / TINY
-        for step in TINY * np.eye(3)
-    ]
+    by_camera = np.zeros((*off.shape, 4))
+    for number in camera:
+        step = TINY * np.eye(4)[number]
+        there = _residuals(tracks, (*state[:3], state[3] + step))[3]
+        by_camera[..., number] = (there - off) / TINY
     points, sightings = len(tracks.depth_m), len(off)
     robust = 1 / np.sqrt(1 + (off**2).sum(1) / CAUCHY**2)
     ahead = np.maximum(seen[:, 2], 1e-3)
@@ -137,15 +146,15 @@ def _linear(tracks: Tracks, state: State) -> tuple[sp.csc_matrix, FloatArray]:
             by_seen,
             -np.cross(own[:, None], by_own),
             -by_own,
-            np.stack(by_camera, 2) * robust[:, None, None],
+            by_camera * robust[:, None, None],
         ],
         2,
-    )  # [M, 2, 16]
+    )  # [M, 2, 17]
     poses = points + 6 * np.c_[tracks.frame, tracks.home[tracks.point]][..., None] + np.arange(6)
-    unknown = points + 6 * len(tracks.place) + 3
-    camera = np.full((sightings, 3), unknown) - [3, 2, 1]
-    columns = np.c_[tracks.point, poses.reshape(-1, 12), camera].repeat(2, 0).ravel()
-    starts = np.arange(0, values.size + 1, 16)
+    unknown = points + 6 * len(tracks.place) + 4
+    last = np.full((sightings, 4), unknown) - [4, 3, 2, 1]
+    columns = np.c_[tracks.point, poses.reshape(-1, 12), last].repeat(2, 0).ravel()
+    starts = np.arange(0, values.size + 1, 17)
     rows = sp.csr_matrix((values.ravel(), columns, starts), (2 * sightings, unknown))
     robust_pull = 1 / np.sqrt(1 + pull**2 / CAUCHY**2)
     depths = sp.diags(robust_pull / DEPTH_SIGMA, shape=(points, unknown))
@@ -155,8 +164,8 @@ def _linear(tracks: Tracks, state: State) -> tuple[sp.csc_matrix, FloatArray]:
 
 def _moved(state: State, step: FloatArray) -> State:
     rotation, place, depth, camera = state
-    poses = step[len(depth) : -3].reshape(-1, 6)
+    poses = step[len(depth) : -4].reshape(-1, 6)
     turn = Rotation.from_rotvec(poses[:, :3]).as_matrix()
     place = np.einsum("nij,nj->ni", turn, place) + poses[:, 3:]
     depth = depth + step[: len(depth)].clip(-1, 1)
-    return turn @ rotation, place, depth, (camera + step[-3:]).clip(-1, 1)
+    return turn @ rotation, place, depth, (camera + step[-4:]).clip(-1, 1)

@@ -4,14 +4,13 @@ with them."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
 import torch
 from numpy.polynomial.polynomial import polyvander2d
 from scipy.interpolate import make_interp_spline
-from scipy.optimize import minimize_scalar
 from scipy.spatial.transform import Rotation, Slerp
 from scipy.stats import median_abs_deviation
 from torch import Tensor
@@ -61,8 +60,7 @@ class ExoMotion:
 
     def content(self) -> dict[str, object]:
         """The figures as they stand in a report's file."""
-        shown = (field.name for field in fields(self) if field.name != "sightings")
-        return {name: getattr(self, name) for name in shown}
+        return {name: value for name, value in asdict(self).items() if name != "sightings"}
 
     def text(self) -> str:
         """The report, a sentence per line."""
@@ -84,7 +82,7 @@ def estimate_exo_motion(
     exo_frames: Sequence[Tensor] | Tensor,  # [T, H, W, 3] 0...1 or uint8, of the maps' size
     depth: DepthVideo,
     motion: Motion = "auto",
-    given: Tensor | None = None,  # [T, 3, 4] w2c of another program
+    given: Tensor | None = None,  # [T, 3, 4] float64 w2c of another program
     metric: bool = True,  # the given path is in metres, in the depth's world
     *,
     progress: Progress = no_progress,
@@ -112,15 +110,14 @@ def estimate_exo_motion(
         )
     if given is None and is_moving(depth.exo_w2c):
         given = depth.exo_w2c
-    masked = depth.dynamic is not None or depth.sky is not None
-    masks = StillMasks(depth, "auto") if masked else None
+    masks = StillMasks(depth, "auto")
     stands = motion == "auto" and given is None and camera_motion(exo_frames, masks) is None
     if motion == "stands" or stands or len(depth.depth_m) < 2:
         return depth, ExoMotion(motion="stands")
     tracks = find_tracks(exo_frames, depth.depth_m, depth.camera, masks, progress)
     lost = _lost(tracks)
     if given is not None:
-        return _checked(depth, tracks, lost, given.double(), metric)
+        return _checked(depth, tracks, lost, given, metric)
     if lost:
         return _refused(depth, motion, f"{lost} can't be followed")
     progress(0, 1, "the exo camera's motion: adjustment")
@@ -130,10 +127,20 @@ def estimate_exo_motion(
     agree = _agree(tracks, fit).mean()
     if agree < LEAST_AGREE:
         return _refused(depth, motion, f"only {agree:.0%} of the matches agree")
-    poses = _between(tracks, fit)
-    if depth.exo_w2c is not None:
-        poses = compose(poses, pose_of_frame(depth.exo_w2c.double(), 0))
+    known = np.flatnonzero(~tracks.weak)
+    at = np.arange(len(tracks.weak)).clip(
+        known[0], known[-1]
+    )  # lost ones: between their neighbours
+    rotation = Slerp(known, Rotation.from_matrix(fit.rotation[known]))(at).as_matrix()
+    poses = _placed(depth, rotation, make_interp_spline(known, fit.place[known], k=1)(at))
     return _handed_on(replace(depth, exo_w2c=poses), tracks, fit, turns, notes)
+
+
+def _placed(depth: DepthVideo, rotation: FloatArray, place: FloatArray) -> Tensor:  # [T, 3, 4]
+    """Poses from frame 0, in the depth's world."""
+    poses = torch.from_numpy(np.concatenate([rotation, place[..., None]], 2))
+    world = depth.exo_w2c
+    return poses if world is None else compose(poses, pose_of_frame(world, 0))
 
 
 def _handed_on(
@@ -148,12 +155,10 @@ def _handed_on(
     if agree.min() < POOR_AGREE:
         notes += (f"warning: frame {agree.argmin() + 1} is known badly; look at the preview",)
     depth_m, spread = _mended(depth, tracks, fit)
-    assert depth.exo_w2c is not None
-    across = compose(depth.exo_w2c, invert(depth.exo_w2c[0])).numpy()
     found = ExoMotion(
         motion="turns" if turns else "moves",
-        travel_m=float(np.linalg.norm(across[:, :, 3], axis=1).max()),
-        turn_deg=float(np.degrees(Rotation.from_matrix(across[:, :, :3]).magnitude().max())),
+        travel_m=float(np.linalg.norm(fit.place, axis=1).max()),
+        turn_deg=float(np.degrees(Rotation.from_matrix(fit.rotation).magnitude().max())),
         matches=tracks.matches,
         agree=float(agree.mean()),
         worst_frame=int(agree.argmin()) + 1,
@@ -180,33 +185,21 @@ def _checked(
             )
         note = f"warning: {lost} can't be followed: the given path isn't checked"
         return replace(depth, exo_w2c=given), ExoMotion(motion="moves", notes=(note,))
-    across = compose(given, invert(given[0])).numpy()
-    place, notes, scale, doubt = across[:, :, 3], (), 1.0, 0.0
-    turns = bool(np.linalg.norm(place, axis=1).max() < 1e-6)
+    rotation, place = np.split(compose(given, invert(given[0])).numpy(), [3], 2)
+    place, notes, scale, doubt = place[:, :, 0], (), 1.0, 0.0
+    turns = bool(np.abs(place).max() < 1e-6)
     if not turns:
-        free = adjust(tracks, turns=False)
-        own, theirs = (
-            _centres(*path)[~tracks.weak]
-            for path in ((free.rotation, free.place), (across[:, :, :3], place))
-        )
+        own, theirs = (p[~tracks.weak] for p in (adjust(tracks, turns=False).place, place))
         scale = float(np.linalg.norm(own) / np.linalg.norm(theirs))
         doubt = float(np.linalg.norm(own - scale * theirs) / np.linalg.norm(own))
-        held = replace(tracks, rotation=across[:, :, :3])
-
-        def cost(longer: float) -> float:
-            scaled = replace(held, place=np.exp(longer) * scale * place)
-            return adjust(scaled, turns=False, held=True).cost
-
-        best = minimize_scalar(cost, bounds=(-0.3, 0.3), method="bounded", options={"xatol": 0.003})
-        scale *= float(np.exp(best.x))
+        about = replace(tracks, rotation=rotation, place=scale * place)
+        scale *= np.exp(adjust(about, turns=False, held=True, scale=True).farther)
     if not metric:
         place = scale * place
-        given = torch.from_numpy(np.concatenate([across[:, :, :3], place[..., None]], 2))
-        if depth.exo_w2c is not None:
-            given = compose(given, pose_of_frame(depth.exo_w2c.double(), 0))
+        given = _placed(depth, rotation, place)
         if not turns:
             notes = (f"scale from the depth: x {scale:.4g}, sure to {doubt:.1%}",)
-    tracks = replace(tracks, rotation=across[:, :, :3], place=place)
+    tracks = replace(tracks, rotation=rotation, place=place)
     fit = adjust(tracks, turns=turns, held=True)
     agree = _agree(tracks, fit).mean()
     other = metric and abs(np.log(scale)) > max(SCALE_OFF, 3 * doubt)
@@ -250,11 +243,8 @@ def _choose(
     tracks: Tracks, turned: Adjusted, moved: Adjusted, depth: DepthVideo, motion: Motion
 ) -> tuple[bool, tuple[str, ...]]:
     """Choose between rotations alone and the full motion: (rotations, words on what is open)."""
-    guess = (
-        "warning: the lens was guessed, and the path is as wrong as the lens: give exo_fov of "
-        "Depth Align",
-    )
-    guess = guess if depth.camera_guessed else ()
+    fix = "the path is as wrong as the lens: give exo_fov of Depth Align"
+    guess = (f"warning: the lens was guessed, and {fix}",) if depth.camera_guessed else ()
     if motion == "moves":
         return False, guess
     of_turns, of_moves = (float(np.median(fit.off_px)) for fit in (turned, moved))
@@ -269,13 +259,11 @@ def _choose(
                 return True, (f"the lens fits: the turn shows {fov:.0f}° across",)
             return True, (
                 f"warning: the pictures are those of a turn seen {fov:.0f}° across, not "
-                f"{given:.0f}°: the path is as wrong as the lens: give exo_fov of Depth Align",
+                f"{given:.0f}°: {fix}",
             )
     if of_turns <= enough:
         return True, guess
-    travel = np.linalg.norm(_centres(moved.rotation, moved.place), axis=1).max() / np.median(
-        moved.seen_m
-    )
+    travel = np.linalg.norm(moved.place, axis=1).max() / np.median(moved.seen_m)
     steps = Rotation.from_matrix(turned.rotation[1:] @ turned.rotation[:-1].transpose(0, 2, 1))
     # What no turn explains, of the way that the picture goes by the travel.
     parallax = (of_turns**2 - of_moves**2) ** 0.5 / (travel * np.median(tracks.px))
@@ -303,20 +291,6 @@ def _agree(tracks: Tracks, fit: Adjusted) -> FloatArray:  # [T - 1] of frames 1.
     known = np.bincount(tracks.frame, minlength=len(fit.rotation))
     share = kept / np.maximum(known, 1) * tracks.agreed
     return np.where(tracks.weak, 1.0, share)[1:]  # those are told by :func:`_lost`
-
-
-def _centres(rotation: FloatArray, place: FloatArray) -> FloatArray:  # [T, 3]
-    return -np.einsum("tji,tj->ti", rotation, place)
-
-
-def _between(tracks: Tracks, fit: Adjusted) -> Tensor:  # [T, 3, 4]
-    """Poses of all frames; lost ones stand between their neighbours."""
-    known = np.flatnonzero(~tracks.weak)
-    at = np.arange(len(tracks.weak)).clip(known[0], known[-1])
-    rotation = Slerp(known, Rotation.from_matrix(fit.rotation[known]))(at).as_matrix()
-    centres = make_interp_spline(known, _centres(fit.rotation, fit.place)[known], k=1)(at)
-    place = -np.einsum("tij,tj->ti", rotation, centres)
-    return torch.from_numpy(np.concatenate([rotation, place[..., None]], 2))
 
 
 def _rows(tracks: Tracks, fit: Adjusted) -> tuple[FloatArray, ...]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..cameras.model import CameraModel, unproject
 from ..progress import Progress, no_progress
-from .background import to_uint8
+from .camera_motion import grey
 
 FloatArray = np.ndarray
 KEY_STEP, REACH = 6, 24  # frames between key frames; and to the farthest that a frame is tied to
@@ -52,7 +52,7 @@ def find_tracks(
     frames: Sequence[Tensor] | Tensor,  # T of [H, W, 3], 0...1 or uint8
     depth_m: Tensor,  # [T, H, W] z depth, NaN invalid
     camera: CameraModel,
-    masks: Sequence[Tensor] | None,  # T of [H, W] bool of what moves or is sky
+    masks: Sequence[Tensor],  # T of [H, W] bool of what moves or is sky
     progress: Progress = no_progress,
 ) -> Tracks:
     """Match SIFT corners between frames and key frames, and solve each frame's pose from the depth
@@ -140,7 +140,7 @@ def _corners(
     frames: Sequence[Tensor] | Tensor,
     depth_m: Tensor,
     camera: CameraModel,
-    masks: Sequence[Tensor] | None,
+    masks: Sequence[Tensor],
 ) -> Iterator[tuple[FloatArray, FloatArray, FloatArray]]:  # [K, 2] px, [K, 128], [K] metres
     """SIFT corners of each frame, off depth edges and off what moves."""
     sift = cv2.SIFT.create(CORNERS, contrastThreshold=CONTRAST)
@@ -152,12 +152,9 @@ def _corners(
         depth = depth_m[t].float().numpy()
         known = np.where(np.isfinite(depth), depth, 0)
         free = (cv2.dilate(known, kernel) - cv2.erode(known, kernel)) < FLAT * known
-        if masks is not None:
-            free &= cv2.dilate(masks[t].numpy().astype(np.uint8), around) == 0
-        grey = cv2.cvtColor(to_uint8(frame).contiguous().numpy(), cv2.COLOR_RGB2GRAY)
-        if shrink < 1:
-            grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
-        found, looks = sift.detectAndCompute(grey, None)
+        free &= cv2.dilate(masks[t].numpy().astype(np.uint8), around) == 0
+        small = cv2.resize(grey(frame), size, interpolation=cv2.INTER_AREA)
+        found, looks = sift.detectAndCompute(small, None)
         looks = np.zeros((0, 128), np.float32) if looks is None else looks
         uv = np.array([corner.pt for corner in found]).reshape(-1, 2)
         uv = (uv + 0.5) * [width / size[0], height / size[1]] - 0.5

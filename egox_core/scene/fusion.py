@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import reduce
 
 import torch
 
@@ -43,7 +42,7 @@ def mean_static(scene: PointCloud, progress: Progress = no_progress) -> PointSet
     """The background that the released presets draw; see :attr:`PointCloud.mean_static`."""
     if not scene.parts:
         return scene.static if scene.mean_static is None else scene.mean_static(progress)
-    return reduce(join, (mean_static(part, progress) for part in scene.parts))
+    return join(*(mean_static(part, progress) for part in scene.parts))
 
 
 def fuse_scenes(scenes: Sequence[PointCloud]) -> PointCloud:
@@ -84,13 +83,10 @@ def fuse_scenes(scenes: Sequence[PointCloud]) -> PointCloud:
                 expected="cameras in step within half a frame",
                 fix="choose start frames that show the same moment",
             )
-    static = first.static
-    for scene in scenes[1:]:
-        static = join(static, scene.static)
     notes = tuple(dict.fromkeys(note for scene in scenes for note in scene.notes))
     return replace(
         first,
-        static=static,
+        static=join(*(scene.static for scene in scenes)),
         moving=FusedMovingPoints([scene.moving for scene in scenes]),
         mean_static=None,
         parts=tuple(part for scene in scenes for part in scene.parts or (scene,)),

@@ -4,19 +4,19 @@ the others lack."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeGuard
 
 import torch
 from torch import Tensor
 
 from ..cameras.model import CameraModel, inside_picture, project
-from ..progress import Progress, no_progress
+from ..progress import Progress
 from ..trajectory.poses import compose, invert, transform
 from ..types import PointSet
-from .background import SAME_SURFACE, StaticBackground, static_samples
+from .background import StaticBackground, static_samples
 from .points import join
-from .surface import MAX_EDGE, depth_rays, lift
+from .surface import ClipFrames
 
 MAX_KEY_FRAMES = 13
 """Every fourth frame of 49: what appears between two of them is seen in one of them."""
@@ -48,6 +48,7 @@ def is_moving(
 class _KeyFrame:
     """A key frame's maps [H, W]."""
 
+    frame: int
     w2c: Tensor  # [3, 4] float64
     depth_m: Tensor  # NaN: unknown, moves, or voted out
     rgb: Tensor  # [H, W, 3] uint8
@@ -55,105 +56,98 @@ class _KeyFrame:
 
 
 def fuse_moving(
-    frames: Sequence[Tensor] | Tensor,  # T of [H, W, 3], 0...1 or uint8
-    depth_m: Sequence[Tensor] | Tensor,  # T of [H, W] z depth, NaN invalid
-    camera: CameraModel,
-    exo_w2c: Tensor,  # [T, 3, 4] float64
-    masks: Sequence[Tensor]
-    | None = None,  # T of [H, W] bool of what moves or is sky; None: nothing
-    *,
-    tolerance: float = SAME_SURFACE,  # least relative depth difference of one surface's samples
-    max_edge: float = MAX_EDGE,
-    progress: Progress = no_progress,
+    clip: ClipFrames,
+    masks: Sequence[Tensor],  # T of [H, W] bool of what moves or is sky
+    tolerance: float,  # least relative depth difference of one surface's samples
+    progress: Progress,
 ) -> tuple[PointSet, float]:
     """Static points in the world, and the tolerance that the maps needed.
 
     A pixel's depth is the mean of all key frames that see its surface. It goes where more of them
     see past it, or see another colour there, as where somebody has left; and where an earlier key
     frame has the surface already."""
-    rays, keys = depth_rays(camera), []
-    total = min(len(depth_m), MAX_KEY_FRAMES)
-    for t, depth, rgb in static_samples(frames, depth_m, masks, MAX_KEY_FRAMES):
+    assert is_moving(w2c := clip.depth.exo_w2c)
+    keys, voted, parts = [], [], []
+    for t, depth, rgb in static_samples(clip.rgb, clip.depth.depth_m, masks, MAX_KEY_FRAMES):
         smooth = torch.nn.functional.avg_pool2d(
             rgb.permute(2, 0, 1).float(), COLOUR_AROUND, 1, COLOUR_AROUND // 2
         ).permute(1, 2, 0)
-        keys.append(_KeyFrame(w2c=exo_w2c[t].double(), depth_m=depth, rgb=rgb, smooth=smooth))
-    tolerance = max(tolerance, min(WIDEST_TOLERANCE, SPREADS * _spread(keys, camera, rays)))
-    voted = []
-    for number, key in enumerate(keys):
-        progress(number, 2 * total, "fuse the moving camera's key frames")
-        voted.append(_vote(key, [k for k in keys if k is not key], camera, rays, tolerance))
-    parts = []
-    for number, key in enumerate(voted):
-        progress(total + number, 2 * total, "fuse the moving camera's key frames")
+        keys.append(_KeyFrame(frame=t, w2c=w2c[t], depth_m=depth, rgb=rgb, smooth=smooth))
+    tolerance = max(tolerance, min(WIDEST_TOLERANCE, SPREADS * _spread(keys, clip)))
+    for key in keys:
+        progress(len(voted), len(keys), "fuse the moving camera's key frames")
+        key = _vote(key, [k for k in keys if k is not key], clip, tolerance)
         new = torch.isfinite(key.depth_m)
-        for earlier in voted[:number]:
-            off, _ = _against(key, earlier, camera, rays)
-            new &= ~(off.abs() <= BESIDE * tolerance)
-        into = invert(key.w2c)
-        parts.append(lift(key.depth_m, key.rgb, new, rays, max_edge=max_edge, frame_from_exo=into))
-    progress(2 * total, 2 * total, "fuse the moving camera's key frames")
+        for earlier in voted:
+            new &= ~(_against(key, earlier, clip)[0].abs() <= BESIDE * tolerance)
+        parts.append(clip.lift(key.frame, key.depth_m, key.rgb, new))
+        voted.append(key)
+    progress(len(keys), len(keys), "fuse the moving camera's key frames")
     return join(*parts), tolerance
 
 
-def _against(
-    key: _KeyFrame, other: _KeyFrame, camera: CameraModel, rays: Tensor
-) -> tuple[Tensor, Tensor]:
+def _seen(
+    camera: CameraModel,
+    points: Tensor,  # [N, 3] in its frame
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(places in the picture [N, 2], their pixels [N] int64, whether they are in it [N])."""
+    width, height = camera.stored_size
+    uv, valid = project(camera, points)
+    valid &= inside_picture(camera, uv) & (points[:, 2] > 1e-3)
+    uv = uv.nan_to_num(0.0)
+    column, row = uv.round().long().unbind(-1)
+    return uv, row.clamp(0, height - 1) * width + column.clamp(0, width - 1), valid
+
+
+def _against(key: _KeyFrame, other: _KeyFrame, clip: ClipFrames) -> tuple[Tensor, Tensor]:
     """The pixels of one key frame as another one has them.
 
     Returns:
         (logarithm [H, W] of the other's depth over that of the point, NaN where it isn't known;
         the other's pixel [H, W] int64).
     """
-    width, height = camera.stored_size
+    shape, camera = key.depth_m.shape, clip.depth.camera
     points = transform(
-        compose(other.w2c, invert(key.w2c)).float(), (rays * key.depth_m[..., None]).flatten(0, 1)
+        compose(other.w2c, invert(key.w2c)).float(),
+        (clip.rays * key.depth_m[..., None]).flatten(0, 1),
     )
-    uv, valid = project(camera, points)
-    valid &= inside_picture(camera, uv) & (points[:, 2] > 1e-3)
-    grid = (uv.nan_to_num(0.0) / uv.new_tensor([width - 1, height - 1]) * 2 - 1)[None, None]
+    uv, pixel, valid = _seen(camera, points)
+    grid = (uv / (uv.new_tensor(camera.stored_size) - 1) * 2 - 1)[None, None]
     between = torch.nn.functional.grid_sample(
         other.depth_m.reciprocal()[None, None], grid, align_corners=True
     ).view(-1)
-    uv = uv.nan_to_num(0.0).round().long()
-    pixel = uv[:, 1].clamp(0, height - 1) * width + uv[:, 0].clamp(0, width - 1)
     there = other.depth_m.flatten()[pixel]
     # Inverse depth is linear on a plane; across an edge it is nobody's.
     smooth = (between * there - 1).abs() < ONE_SURFACE
     off = torch.log(torch.where(smooth, 1 / between, there) / points[:, 2])
-    return torch.where(valid, off, torch.nan).view(height, width), pixel.view(height, width)
+    return torch.where(valid, off, torch.nan).view(shape), pixel.view(shape)
 
 
-def _spread(keys: list[_KeyFrame], camera: CameraModel, rays: Tensor) -> float:
+def _spread(keys: list[_KeyFrame], clip: ClipFrames) -> float:
     """Typical difference between the maps of neighbouring key frames."""
-    found = []
+    found = torch.zeros(0)
     for key, other in zip(keys[:-1], keys[1:], strict=True):
-        off = _against(key, other, camera, rays)[0][::4, ::4].abs()
-        found.append(off[off < 2 * WIDEST_TOLERANCE])
-    found = torch.cat(found) if found else torch.zeros(0)
+        off = _against(key, other, clip)[0][::4, ::4].abs()
+        found = torch.cat((found, off[off < 2 * WIDEST_TOLERANCE]))
     return float(found.median()) if len(found) else 0.0
 
 
-def _vote(
-    key: _KeyFrame, others: list[_KeyFrame], camera: CameraModel, rays: Tensor, tolerance: float
-) -> _KeyFrame:
+def _vote(key: _KeyFrame, others: list[_KeyFrame], clip: ClipFrames, tolerance: float) -> _KeyFrame:
     """The key frame as all of them see it."""
     weight, shift = torch.ones_like(key.depth_m), torch.zeros_like(key.depth_m)
-    colour = key.rgb.float()
-    agree, against = torch.zeros_like(weight), torch.zeros_like(weight)
+    colour, balance = key.rgb.float(), torch.zeros_like(weight)
     for other in others:
-        off, pixel = _against(key, other, camera, rays)
+        off, pixel = _against(key, other, clip)
         alike = (other.smooth.view(-1, 3)[pixel] - key.smooth).abs().mean(-1) < OTHER_COLOUR
         same = off.abs() <= tolerance
-        agree += same & alike
-        against += (off > THROUGH * tolerance) | (same & ~alike)
-        counts = torch.where(same & alike, (1 - (off / tolerance).square()).square(), 0.0)
+        agrees, denies = same & alike, (same & ~alike) | (off > THROUGH * tolerance)
+        balance += agrees.float() - denies.float()
+        counts = torch.where(agrees, (1 - (off / tolerance).square()).square(), 0.0)
         weight += counts
         shift += counts * off.nan_to_num(0.0)
         colour += counts[..., None] * other.rgb.view(-1, 3)[pixel]
-    depth = torch.where(against > agree, torch.nan, key.depth_m * torch.exp(shift / weight))
-    rgb = (colour / weight[..., None] + 0.5).to(torch.uint8)
-    return _KeyFrame(w2c=key.w2c, depth_m=depth, rgb=rgb, smooth=key.smooth)
+    depth = torch.where(balance < 0, torch.nan, key.depth_m * torch.exp(shift / weight))
+    return replace(key, depth_m=depth, rgb=(colour / weight[..., None] + 0.5).to(torch.uint8))
 
 
 def cloud_background(cloud: PointSet, camera: CameraModel, w2c: Tensor) -> StaticBackground:
@@ -161,25 +155,20 @@ def cloud_background(cloud: PointSet, camera: CameraModel, w2c: Tensor) -> Stati
     it; its spreads are unknown."""
     width, height = camera.stored_size
     buffer = torch.full((height * width,), EMPTY)
-    xyz = cloud.xyz.double() @ w2c[:, :3].T + w2c[:, 3]
-    uv, valid = project(camera, xyz)
-    keep = (valid & inside_picture(camera, uv) & (xyz[:, 2] > 1e-3)).nonzero()[:, 0]
-    column, row = (uv[keep, axis].round().long() for axis in (0, 1))
-    pixel = row.clamp(0, height - 1) * width + column.clamp(0, width - 1)
+    xyz = transform(w2c, cloud.xyz.double())
+    _, pixel, seen = _seen(camera, xyz)
+    keep = seen.nonzero()[:, 0]
     # The bits of a positive float order like its value: depth above, point index below, one
-    # minimum gives both.
+    # minimum gives both. Those of an empty pixel are NaN.
     key = (xyz[keep, 2].float().contiguous().view(torch.int32).long() << 32) | keep
-    buffer.scatter_reduce_(0, pixel, key, "amin")
+    buffer.scatter_reduce_(0, pixel[keep], key, "amin")
     padded = torch.nn.functional.pad(buffer.view(height, width), (1, 1, 1, 1), value=EMPTY)
     nearest = padded.unfold(0, 3, 1).unfold(1, 3, 1).amin((-1, -2))
-    hit = nearest < EMPTY
-    depth = (nearest >> 32).to(torch.int32).view(torch.float32)
     unknown = torch.full((height, width), torch.nan)
+    colours = torch.nn.functional.pad(cloud.rgb, (0, 0, 0, 1))  # of a cloud without points, too
     return StaticBackground(
-        depth_m=torch.where(hit, depth, unknown),
-        rgb=cloud.rgb[torch.where(hit, nearest & 0xFFFFFFFF, 0)]
-        if len(cloud)
-        else torch.zeros(height, width, 3, dtype=torch.uint8),
+        depth_m=(nearest >> 32).to(torch.int32).view(torch.float32),
+        rgb=colours[torch.where(nearest < EMPTY, nearest & 0xFFFFFFFF, 0)],
         depth_spread=unknown,
         rgb_spread=unknown,
     )

@@ -3,14 +3,18 @@ the scene."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from ..cameras.model import CameraModel, pixel_rays
 from ..depth.edges import depth_edge, depth_range, stray_step
+from ..frame_store import drop_pages
 from ..sizes import REFERENCE_SIZE
-from ..trajectory.poses import transform
-from ..types import PointSet
+from ..trajectory.poses import invert, pose_of_frame, transform
+from ..types import DepthVideo, PointSet
 
 MAX_EDGE = 0.3
 """Relative depth step from which a pixel that hangs between two surfaces is left out, unless asked
@@ -113,6 +117,45 @@ def lift(
         instance=instance.to(torch.int16),
         coarse=(rows % stride == 0) & (cols % stride == 0),
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClipFrames:
+    """The frames of a clip with their depth, lifted into the scene's frame; a view of the inputs,
+    nothing is copied."""
+
+    rgb: Sequence[Tensor] | Tensor  # T of [H, W, 3], 0...1 or uint8
+    depth: DepthVideo
+    rays: Tensor  # [H, W, 3] of :func:`depth_rays`
+    max_edge: float
+
+    def lift(
+        self,
+        frame: int,  # whose exo pose holds
+        depth_m: Tensor,  # [H, W]
+        rgb: Tensor,  # [H, W, 3] uint8
+        keep: Tensor,  # [H, W] bool
+        instance: Tensor | None = None,  # [H, W] int16
+    ) -> PointSet:
+        """Points of a map at one frame's exo pose, in the scene's frame: the world or, without
+        poses, the exo camera's."""
+        w2c = self.depth.exo_w2c
+        return lift(
+            depth_m,
+            rgb,
+            keep,
+            self.rays,
+            max_edge=self.max_edge,
+            instance=instance,
+            frame_from_exo=None if w2c is None else invert(pose_of_frame(w2c, frame)),
+        )
+
+    def release(self) -> None:
+        """Let the parts of mapped files that were read leave memory, so that its peak does not grow
+        with the clip."""
+        for frames in (self.rgb, self.depth.depth_m, self.depth.dynamic, self.depth.sky):
+            if isinstance(frames, Tensor):
+                drop_pages(frames)
 
 
 def _ray_steps(rays: Tensor, axis: int) -> Tensor:
