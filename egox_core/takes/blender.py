@@ -23,7 +23,8 @@ from ..types import CameraTrajectory
 from .colmap import upright_poses
 
 FORM = "frames with a transform_matrix 4x4, fl_x (or camera_angle_x), w and h"
-OPENGL_FROM_OPENCV = torch.diag(torch.tensor([1.0, -1, -1], dtype=torch.float64))
+SIGNS = torch.tensor([[1.0, -1, -1, 1], [-1, 1, 1, -1], [-1, 1, 1, -1]], dtype=torch.float64)
+"""Of a c2w [3, 4] when both its frames change from OpenCV's axes to OpenGL's, or back."""
 
 
 def write_blender(path: Path, trajectory: CameraTrajectory, name: str = "frame_{:06d}.png") -> None:
@@ -57,9 +58,7 @@ def opengl_c2w(
     w2c: Tensor,  # [T, 3, 4] with OpenCV axes in both frames
 ) -> Tensor:  # [T, 4, 4]
     """world_from_camera with OpenGL axes in both frames."""
-    c2w = invert(w2c.double())
-    flip = OPENGL_FROM_OPENCV
-    top = torch.cat((flip @ c2w[..., :3] @ flip, flip @ c2w[..., 3:]), dim=-1)
+    top = SIGNS * invert(w2c.double()) + 0.0  # no "-0.0"
     bottom = torch.tensor([0.0, 0, 0, 1], dtype=torch.float64).expand(len(w2c), 1, 4)
     return torch.cat((top, bottom), dim=1)
 
@@ -99,12 +98,7 @@ def read_blender(content: dict, name: str) -> tuple[CameraModel, Tensor, Tensor 
         camera = camera_from_json(content["egox_camera"], f"egox_camera of {name}")
     else:
         camera = _camera_of(content, f"transforms file {name}")
-    flip = OPENGL_FROM_OPENCV
-    return (
-        camera,
-        invert(torch.cat((flip @ c2w[..., :3] @ flip, flip @ c2w[..., 3:]), dim=-1)),
-        times_s,
-    )
+    return camera, invert(SIGNS * c2w), times_s
 
 
 def _camera_of(content: dict, what: str) -> CameraModel:

@@ -19,13 +19,14 @@ from ..errors import NO_NUMBERS, EgoXInputError, intact
 from ..safe_files import atomic_write, read_json, require_file
 from ..trajectory.poses import invert, look_at, validate_w2c
 from ..types import CameraTrajectory, DepthVideo
-from .blender import OPENGL_FROM_OPENCV, opengl_c2w, read_blender
+from .blender import SIGNS, opengl_c2w, read_blender
 from .colmap import read_colmap, upright_poses
 from .meta import parse_meta
 from .vipe import MAX_ARRAY_BYTES, read_poses
 
 NUKE_ORDER = "zxy"
-"""Axes about which a camera of Nuke is turned, the first one first (its knob's default)."""
+"""Axes about which a camera of Nuke is turned, the first one first (its knob's default); its file
+has the angles about x, y and z."""
 FORMS = (
     "images.txt of COLMAP, an npz of ViPE or GVHMR, meta.json, transforms.json, TUM's text, a .chan "
     "of Nuke, a scene of OmniCam"
@@ -71,8 +72,7 @@ def read_exo_path(path: Path) -> ExoPath:
     read = READERS.get(path.suffix.lower())
     if read is None:
         raise _unknown(path.name)
-    metric, w2c = read(path)
-    return _path(w2c, metric, path.name)
+    return _path(*read(path), path.name)
 
 
 def parse_exo_path(content: object, path: Path) -> ExoPath:
@@ -83,25 +83,24 @@ def parse_exo_path(content: object, path: Path) -> ExoPath:
     """
     if not isinstance(content, Mapping):
         raise _unknown(path.name)
+    metric = False
     if "R_w2c" in content:
-        return _path(_gvhmr(content), False, path.name)
-    if "cameras" in content and "timeline" in content:
-        return _path(_omnicam(content, path.name), False, path.name)
-    if isinstance(content.get("frames"), list):
-        return _path(read_blender(dict(content), path.name)[1], False, path.name)
-    w2c = parse_meta(content, path).camera_extrinsics
-    if w2c is None:
-        raise _unknown(path.name)
-    return _path(w2c, True, path.name)
+        w2c = _gvhmr(content)
+    elif "cameras" in content and "timeline" in content:
+        w2c = _omnicam(content, path.name)
+    elif isinstance(content.get("frames"), list):
+        w2c = read_blender(dict(content), path.name)[1]
+    else:
+        metric, w2c = True, parse_meta(content, path).camera_extrinsics
+    return _path(metric, w2c, path.name)
 
 
 def write_chan(path: Path, trajectory: CameraTrajectory) -> None:
     """Write Nuke's form: frame, place, turns in degrees, vertical field of view."""
     c2w, camera = opengl_c2w(upright_poses(trajectory)).numpy(), upright_camera(trajectory.camera)
-    turns = Rotation.from_matrix(c2w[:, :3, :3]).as_euler(NUKE_ORDER, degrees=True)
-    turns = turns[:, [NUKE_ORDER.index(axis) for axis in "xyz"]]
+    z, x, y = Rotation.from_matrix(c2w[:, :3, :3]).as_euler(NUKE_ORDER, degrees=True).T
     fov = np.full(len(c2w), 2 * math.degrees(math.atan(camera.height / 2 / camera.fy)))
-    rows = np.c_[np.arange(1, len(c2w) + 1), c2w[:, :3, 3], turns, fov]
+    rows = np.c_[np.arange(1, len(c2w) + 1), c2w[:, :3, 3], x, y, z, fov]
     with atomic_write(path) as temporary:
         np.savetxt(temporary, rows, fmt=["%d", *["%.9g"] * 7])
 
@@ -112,7 +111,9 @@ def _unknown(name: str) -> EgoXInputError:
     )
 
 
-def _path(w2c: object, metric: bool, name: str) -> ExoPath:
+def _path(metric: bool, w2c: object, name: str) -> ExoPath:
+    if w2c is None:
+        raise _unknown(name)
     poses = validate_w2c(w2c, f"exo path {name}")
     return ExoPath(w2c=poses if poses.ndim == 3 else poses[None], metric=metric, name=name)
 
@@ -131,16 +132,18 @@ def _text(path: Path) -> tuple[bool, object]:
         return False, read_colmap(path.parent)[1]
     rows = _rows(path, 8)  # TUM's: time, place, quaternion
     with intact(path.name, (ValueError,), expected="time, place and a quaternion per line"):
-        turns = Rotation.from_quat(rows[:, 4:]).as_matrix()
-    return False, invert(torch.from_numpy(np.concatenate([turns, rows[:, 1:4, None]], 2)))
+        return False, invert(_c2w(Rotation.from_quat(rows[:, 4:]), rows))
 
 
 def _chan(path: Path) -> tuple[bool, object]:
     rows = _rows(path, 8, 7)
-    turns = Rotation.from_euler(
-        NUKE_ORDER, rows[:, [4 + "xyz".index(axis) for axis in NUKE_ORDER]], degrees=True
-    ).as_matrix()
-    return False, _from_opengl(turns, rows[:, 1:4])
+    turns = Rotation.from_euler(NUKE_ORDER, rows[:, [6, 4, 5]], degrees=True)
+    return False, invert(SIGNS * _c2w(turns, rows))
+
+
+def _c2w(turns: Rotation, rows: np.ndarray) -> Tensor:  # [N, 3, 4]
+    """Poses of the places in a file's second to fourth column."""
+    return torch.from_numpy(np.concatenate([turns.as_matrix(), rows[:, 1:4, None]], 2))
 
 
 def _npz(path: Path) -> tuple[bool, object]:
@@ -186,9 +189,3 @@ def _omnicam(content: Mapping, name: str) -> Tensor:
         places = [np.interp(at, [key["frame"] for key in keys], column) for column in states.T]
     up = (0.0, 1.0, 0.0)
     return torch.stack([look_at(n[:3], n[3:6], up, roll_deg=-n[6]) for n in np.stack(places, 1)])
-
-
-def _from_opengl(turns: np.ndarray, places: np.ndarray) -> Tensor:
-    """w2c [N, 3, 4] of a camera that looks along -z with y up, in its own world."""
-    turned = torch.from_numpy(turns) @ OPENGL_FROM_OPENCV
-    return invert(torch.cat((turned, torch.from_numpy(places)[..., None]), -1))

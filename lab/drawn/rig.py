@@ -104,33 +104,25 @@ def handheld(
         for s in (shake[0], np.radians(shake[1]))
     )
     share = (times_s - times_s[0]) / max(times_s[-1] - times_s[0], 1e-9)
-    share = 0.5 * (share + ease(share))  # of the way: never quite at rest
+    share = 0.5 * (share + ease(share))[:, None]  # of the way: never quite at rest
     turned, start = camera_from_room[:, :3], -camera_from_room[:, :3].T @ camera_from_room[:, 3]
-    parts, sign = list(parts), rng.choice((-1.0, 1.0))
-    ways = []
+    parts, sign, ways = list(parts), rng.choice((-1.0, 1.0)), []
+    turn = np.radians(turn_deg) if path in ("pan", "walk-around") else 0.0
     for begin in (0.5, 0.0, 1.0):  # of the way: where the standing camera is
         for side in (sign, -sign):
-            angle = side * np.radians(turn_deg) * (share - begin)
-            spin = np.stack([_turn_z(a) for a in angle])
-            place = np.repeat(start[None], len(share), 0)
+            spin = Rotation.from_euler("z", side * turn * (share - begin)).as_matrix()
+            place = start
             if path == "walk-around":
                 place = target + (spin @ (start - target))
                 place[:, 2] += STEP_M * np.cos(2 * np.pi * STEPS_A_SECOND * times_s)
             elif path == "dolly":
                 along = side * 0.85 * turned[0] + 0.5 * turned[2]
                 along[2] = 0.0
-                way = size_m * along / np.linalg.norm(along)
-                place = place + (share - begin)[:, None] * way
-            if path not in ("pan", "walk-around"):
-                spin = np.repeat(np.eye(3)[None], len(share), 0)
+                place = start + (share - begin) * (size_m * along / np.linalg.norm(along))
             ways.append((place + hand_m, turned @ spin.transpose(0, 2, 1)))
     place, rotation = max(ways, key=lambda way: _room_left(parts, way[0][::8], *room))
     rotation = Rotation.from_rotvec(hand).as_matrix() @ rotation
     return np.concatenate([rotation, -(rotation @ place[..., None])], axis=-1)
-
-
-def _turn_z(angle: float) -> np.ndarray:
-    return Rotation.from_euler("z", angle).as_matrix()
 
 
 def _room_left(parts: list[Part], places: np.ndarray, low: np.ndarray, high: np.ndarray) -> float:
