@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { FrameClock } from "../../web/js/editor/model/frame_clock.mjs";
-import { DocumentError, emptyDocument, parseDocument, writeDocument } from "../../web/js/editor/model/document.mjs";
+import { DocumentError, parseDocument, writeDocument } from "../../web/js/editor/model/document.mjs";
 import { LatestOnly } from "../../web/js/editor/server.mjs";
 import { EditorState } from "../../web/js/editor/model/state.mjs";
 import { fromAngles, fromW2c, lookAt, toAngles, toW2c } from "../../web/js/editor/model/pose.mjs";
@@ -208,7 +208,7 @@ test("without a keyframe the camera rests, and a path begun anew has only what w
   state.undo();
   state.undo();
   assert.equal(state.text, before);
-  state.replace(emptyDocument([0, 0, 1]));
+  state.change(parseDocument({ up: [0, 0, 1], keyframes: [] }, clip));
   assert.deepEqual(parseDocument(state.text, clip).up, [0, 0, 1]);
   state.undo();
   assert.equal(state.text, before);

@@ -2,9 +2,9 @@
 // .js at page load, and no .mjs).
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
-import { attachEditor, NODE, showResult } from "./editor/node_widget.mjs";
-import { followVideo, watchVideo } from "./editor/own_video.mjs";
-import { nodesOf } from "./graph_change.mjs";
+import { attachEditor, showResult } from "./editor/node_widget.mjs";
+import { followVideo, NODE, watchVideo } from "./editor/own_video.mjs";
+import { nodesOfKind } from "./graph_change.mjs";
 import { sayerOf } from "./page_texts.mjs";
 import { toast } from "./uploads/limit.mjs";
 
@@ -15,13 +15,13 @@ app.registerExtension({
   name: "EgoX.PoseEditor",
   nodeCreated(node) {
     if (isPose(node)) attachEditor(app, api, node);
-    watchVideo(app, api, node, isPose, told);
+    watchVideo(app, api, node, told);
   },
   // As in previews.js: of a workflow that is switched back to, the page still has the results.
   loadedGraphNode(node) {
     if (isPose(node)) setTimeout(() => showResult(node, app.nodeOutputs?.[node.id]), 0);
   },
   afterConfigureGraph() {
-    for (const node of nodesOf(app.rootGraph ?? app.graph)) if (isPose(node)) followVideo(app, api, node);
+    for (const node of nodesOfKind(app, NODE)) followVideo(app, api, node);
   },
 });

@@ -4,6 +4,12 @@ export function findWidget(node, name) {
   return node?.widgets?.find((widget) => widget.name === name);
 }
 
+// What a widget holds until somebody changes it.
+export function defaultOf(node, name) {
+  const { required, optional } = node.constructor.nodeData?.input ?? {};
+  return (required?.[name] ?? optional?.[name])?.[1]?.default;
+}
+
 export function setWidget(app, node, name, value) {
   const widget = findWidget(node, name);
   if (!widget || widget.value === value) return;
@@ -17,7 +23,7 @@ export function holdersOf(app, node, name) {
   const link = node.graph?.getLink?.(node.inputs?.find((input) => input.widget?.name === name)?.link);
   const entry = node.graph?.inputNode;
   const outer = link && link.origin_id === entry?.id ? entry.slots[link.origin_slot] : null;
-  const hosts = outer ? [...nodesOf(app.rootGraph ?? app.graph)].filter((host) => host.subgraph === node.graph) : [];
+  const hosts = outer ? allNodes(app).filter((host) => host.subgraph === node.graph) : [];
   return [...hosts.map((host) => [host, outer.name]), [node, name]];
 }
 
@@ -40,9 +46,7 @@ export function onChange(node, names, changed) {
 // All of it so far, as one step of the host's undo.
 export function noteChange(app) {
   app.graph?.change?.();
-  const tracker = app.extensionManager?.workflow?.activeWorkflow?.changeTracker;
-  if (tracker?.captureCanvasState) tracker.captureCanvasState();
-  else tracker?.checkState?.();
+  app.extensionManager?.workflow?.activeWorkflow?.changeTracker?.captureCanvasState();
 }
 
 // All nodes, those in sub-graphs too.
@@ -53,8 +57,9 @@ export function* nodesOf(graph) {
   }
 }
 
-// What nodes of a kind have in their "file".
-export const filesOf = (app, kind) =>
-  [...nodesOf(app.rootGraph ?? app.graph)]
-    .filter(({ constructor }) => constructor.comfyClass === kind)
-    .map((node) => findWidget(node, "file")?.value);
+export const LOADER = "EgoXLoadExoVideo";
+export const allNodes = (app) => [...nodesOf(app.rootGraph)];
+export const nodesOfKind = (app, kind) => allNodes(app).filter(({ constructor }) => constructor.comfyClass === kind);
+
+// The exo videos of the page's graph.
+export const filesOf = (app) => nodesOfKind(app, LOADER).map((node) => findWidget(node, "file")?.value);

@@ -1,7 +1,7 @@
 // Previews on the nodes: registration only, the work is in the modules (the host imports every .js at page load).
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
-import { nodesOf } from "./graph_change.mjs";
+import { allNodes } from "./graph_change.mjs";
 import { timeRuns } from "./previews/strip.mjs";
 import { KEY, attachPreview, findNode, showKept, showNew, showOfClip } from "./previews/node.mjs";
 
@@ -47,7 +47,7 @@ app.registerExtension({
     timeRuns(api);
     for (const kind of ["execution_success", "execution_error", "execution_interrupted"])
       api.addEventListener(kind, () => {
-        for (const node of nodesOf(app.rootGraph ?? app.graph)) node.egoxPreview?.putAway();
+        for (const node of allNodes(app)) node.egoxPreview?.putAway();
       });
     api.addEventListener("egox.live", ({ detail }) => {
       for (const node of [findNode(app, detail.node), shownOn(detail.node)]) node?.egoxPreview?.show(detail.preview);

@@ -5,11 +5,8 @@ import { app } from "../../scripts/app.js";
 function sampleOf(route) {
   if (typeof route !== "string" || !route.startsWith("/view?")) return null;
   const asked = new URLSearchParams(route.slice("/view?".length));
-  const folder = asked.get("subfolder") ?? "";
-  const file = folder ? `${folder}/${asked.get("filename")}` : (asked.get("filename") ?? "");
-  return asked.get("type") === "input" && file.startsWith("sample/") && /\.(mp4|webm|mov|mkv)$/i.test(file)
-    ? file
-    : null;
+  const file = [asked.get("subfolder"), asked.get("filename")].filter(Boolean).join("/");
+  return asked.get("type") === "input" && /^sample\/.*\.(mp4|webm|mov|mkv)$/i.test(file) ? file : null;
 }
 
 app.registerExtension({

@@ -1,5 +1,5 @@
 // The editor: its parts put together over the page, and what one tells the other.
-import { DocumentError, emptyDocument, parseDocument, writeDocument } from "./model/document.mjs";
+import { DocumentError, parseDocument, writeDocument } from "./model/document.mjs";
 import { FrameClock } from "./model/frame_clock.mjs";
 import { fromW2c, lookAt } from "./model/pose.mjs";
 import { EditorState } from "./model/state.mjs";
@@ -237,9 +237,10 @@ export class PoseEditor {
     if (source !== "keyframes") {
       lines.push(this.say(this.shown ? "foreign" : "foreignUnseen", { source }));
       if (this.otherPath())
-        lines.push(button("egox-take-over", this.say("takeOver"), this.say("takeOver"), () => this.takeOver()));
-      if (this.own)
-        lines.push(button("egox-own", this.say("own"), this.say("own"), () => this.state.replace(this.own)));
+        lines.push(
+          button("egox-take-over", this.say("takeOver"), this.say("takeOver"), () => this.files.take(this.otherPath())),
+        );
+      if (this.own) lines.push(button("egox-own", this.say("own"), this.say("own"), () => this.state.change(this.own)));
     } else if (this.isHeadless && this.scene.known && !this.fault) lines.push(this.say("start"));
     if (this.host.kept()) lines.push(this.say("kept", { videos: this.host.kept() }));
     if (this.host.isLinked("base")) lines.push(this.say("baseNote"));
@@ -254,14 +255,10 @@ export class PoseEditor {
     return null;
   }
 
-  takeOver() {
-    return this.files.take(this.otherPath());
-  }
-
   // Another field of view: the node has moved its keyframes, the scene is made anew.
   async takeLens() {
     if (this.host.source() === "keyframes" && !this.host.isExample())
-      this.state.replace(this.readDocument(this.state.clip));
+      this.state.change(this.readDocument(this.state.clip));
     await this.scene.compare();
     if (!this.closed && !this.scene.running) this.scene.load();
   }
@@ -301,7 +298,7 @@ export class PoseEditor {
   }
 
   takeDocument(content) {
-    this.state.replace(parseDocument(content, this.state.clip, this.camera?.quarter_turns ?? 0));
+    this.state.change(parseDocument(content, this.state.clip, this.camera?.quarter_turns ?? 0));
   }
 
   placeAt(point) {
@@ -324,7 +321,8 @@ export class PoseEditor {
   // A path from nothing: the first click makes its only keyframe.
   newPath() {
     const { state } = this;
-    if (state.content.keys.length) state.replace(emptyDocument(this.data?.scene?.up ?? state.content.up));
+    const up = this.data?.scene?.up ?? state.content.up;
+    if (state.content.keys.length) state.change(parseDocument({ up, keyframes: [] }, state.clip));
     this.exo.begin("place");
   }
 
@@ -338,7 +336,7 @@ export class PoseEditor {
 
   frameAll() {
     if (this.view.tool === "look") this.chooseTool("move");
-    this.view.frameAll(this.data?.scene?.exo_from_scene?.[0]);
+    this.view.frameAll();
   }
 
   // What the server needs to read or write a path.

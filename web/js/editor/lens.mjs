@@ -1,6 +1,6 @@
 // The exo lens where nothing tells it: its field of view as a row, and keyframes that stay where they are seen in the
 // exo picture when it changes.
-import { findWidget, holdersOf, nodesOf, setValue, setWidget } from "../graph_change.mjs";
+import { findWidget, holdersOf, nodesOfKind, setValue, setWidget } from "../graph_change.mjs";
 import { parseDocument, throughLens, writeDocument } from "./model/document.mjs";
 import { FrameClock } from "./model/frame_clock.mjs";
 import { make } from "./view/elements.mjs";
@@ -9,10 +9,7 @@ const GUESSED = 60; // degrees, as GUESSED_FOV_DEG of egox_core/depth/sources.py
 const WRITTEN_AT = "egox_fov"; // node property: the field of view that the keyframes belong to
 const half = (fov) => Math.tan((fov * Math.PI) / 360);
 
-const depthOf = (app) =>
-  [...nodesOf(app.rootGraph ?? app.graph)].find(
-    (node) => node.constructor.comfyClass === "EgoXDepthAlign" && !node.mode,
-  );
+const depthOf = (app) => nodesOfKind(app, "EgoXDepthAlign").find(({ mode }) => !mode);
 
 function fovOf(app) {
   const [[holder, name]] = holdersOf(app, depthOf(app), "exo_fov");

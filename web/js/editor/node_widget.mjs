@@ -4,14 +4,13 @@ import { DocumentError, parseDocument } from "./model/document.mjs";
 import { FrameClock } from "./model/frame_clock.mjs";
 import { Server } from "./server.mjs";
 import { button, make } from "./view/elements.mjs";
-import { findWidget, noteChange, onChange, setWidget } from "../graph_change.mjs";
+import { defaultOf, findWidget, noteChange, onChange, setWidget } from "../graph_change.mjs";
 import { addRow } from "../node_element.mjs";
 import { findNode } from "../previews/node.mjs";
 import { followLens, lensRow, noteLens } from "./lens.mjs";
 import { followVideo, graphOf, keptVideos } from "./own_video.mjs";
 import { sayerOf } from "../page_texts.mjs";
 
-export const NODE = "EgoXEgoPoseInput";
 export const KEY = "egox_pose"; // of the node's result, as nodes/page/editor_data.py makes it
 const WRITTEN_IN = "egox_scene";
 
@@ -49,8 +48,7 @@ export function attachEditor(app, api, node) {
 
 export function showResult(node, output) {
   const data = output?.[KEY]?.[0];
-  if (!data || !node.egoxPose) return;
-  if (node.egoxPose.data === data) return;
+  if (!data || !node.egoxPose || node.egoxPose.data === data) return;
   node.egoxPose.data = data;
   node.egoxPose.video ??= data.video;
   node.egoxPose.note();
@@ -99,7 +97,7 @@ function hostOf(app, api, node) {
       return options?.values?.indexOf?.(value) > 0 ? value : null;
     },
     entry: () => findWidget(node, "entry")?.value ?? "",
-    isExample: () => findWidget(node, "keyframes")?.value === exampleOf(node),
+    isExample: () => findWidget(node, "keyframes")?.value === defaultOf(node, "keyframes"),
     smoothing: () => Number(findWidget(node, "smooth_s")?.value ?? 0),
     isLinked: (name) => node.inputs?.find((input) => input.name === name)?.link != null,
     nodeId: () => holder.data?.node || String(node.id),
@@ -175,10 +173,4 @@ function noteOf(node, say) {
     if (!(error instanceof DocumentError)) throw error;
     return say("nodeBad", { reason: error.message });
   }
-}
-
-// What the node's text holds until somebody writes something.
-function exampleOf(node) {
-  const { required, optional } = node.constructor.nodeData?.input ?? {};
-  return (required?.keyframes ?? optional?.keyframes)?.[1]?.default;
 }

@@ -1,9 +1,9 @@
 // A path belongs to the video that it was made on: with another video the node goes on with what that one has, and the
 // path is kept with the node until its own video comes back.
 import { Server } from "./server.mjs";
-import { findWidget, nodesOf, noteChange, onChange, setWidget } from "../graph_change.mjs";
+import { defaultOf, findWidget, LOADER, nodesOfKind, noteChange, onChange, setWidget } from "../graph_change.mjs";
 
-const LOADER = "EgoXLoadExoVideo";
+export const NODE = "EgoXEgoPoseInput";
 const KEPT = "egox_paths"; // of the node's properties: { id of a video: { video: its name, path: { widget: value } } }
 const PATH = ["source", "file", "entry", "keyframes", "x", "y", "z", "yaw", "pitch", "roll"];
 const MOST = 20;
@@ -12,9 +12,8 @@ const valuesOf = (node) => Object.fromEntries(PATH.map((name) => [name, findWidg
 
 // What a node has for a video of which nothing is kept.
 function beginningOf(node) {
-  const { required, optional } = node.constructor.nodeData?.input ?? {};
   const isEstimated = node.inputs?.some(({ name, link }) => name === "estimated" && link != null);
-  const defaults = PATH.map((name) => [name, { ...required, ...optional }[name]?.[1]?.default]);
+  const defaults = PATH.map((name) => [name, defaultOf(node, name)]);
   return { ...Object.fromEntries(defaults), source: isEstimated ? "estimated" : "file" };
 }
 
@@ -73,10 +72,9 @@ export async function graphOf(app, node) {
 }
 
 // told(node, name of the video): its path was put away.
-export function watchVideo(app, api, node, isPose, told) {
+export function watchVideo(app, api, node, told) {
   if (node.constructor.comfyClass !== LOADER) return;
   onChange(node, ["file"], () => {
-    for (const each of nodesOf(app.rootGraph ?? app.graph))
-      if (isPose(each)) followVideo(app, api, each).then((video) => video && told(each, video));
+    for (const pose of nodesOfKind(app, NODE)) followVideo(app, api, pose).then((video) => video && told(pose, video));
   });
 }

@@ -4,29 +4,22 @@ const PREFIX = "/egox/pose_editor/";
 
 // The server let the scene go: a run brings it back.
 export class SceneGone extends Error {}
-export class Refused extends Error {}
 
 export class Server {
   constructor(api) {
     this.api = api;
   }
 
-  async post(name, body, signal) {
+  async post(name, body) {
     const answer = await this.api.fetchApi(PREFIX + name, {
       method: "POST",
       headers: { "Content-Type": "application/json" },
       body: JSON.stringify(body),
-      signal,
     });
     if (answer.ok) return answer;
-    let reason = `${answer.status} ${answer.statusText}`;
-    try {
-      reason = (await answer.json()).reason ?? reason;
-    } catch {
-      // not from these routes: the status is all there is
-    }
-    if (answer.status === 410) throw new SceneGone(reason);
-    throw new Refused(reason);
+    // What isn't from these routes has no more than its status.
+    const { reason = `${answer.status} ${answer.statusText}` } = await answer.json().catch(() => ({}));
+    throw answer.status === 410 ? new SceneGone(reason) : new Error(reason);
   }
 
   async json(name, body) {
@@ -49,8 +42,8 @@ export class Server {
 
 // Asks with the newest wish only: while one request is under way, later wishes replace each other.
 export class LatestOnly {
-  constructor(ask) {
-    this.ask = ask;
+  constructor(ask, onError) {
+    Object.assign(this, { ask, onError });
     this.wish = null;
     this.busy = false;
   }
@@ -69,7 +62,7 @@ export class LatestOnly {
       try {
         await this.ask(wish);
       } catch (error) {
-        this.onError?.(error);
+        this.onError(error);
       }
     }
     this.busy = false;

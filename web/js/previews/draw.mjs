@@ -120,40 +120,34 @@ export function drawWeights(context, weights, [rows, columns], colours, [x, y, w
   context.globalAlpha = 1;
 }
 
+// White with a dark rim, so that it reads on any picture.
+function strokeRimmed(context, width) {
+  for (const [colour, rim] of Object.entries({ "rgba(0, 0, 0, 0.75)": 2, "#fff": 0 })) {
+    context.strokeStyle = colour;
+    context.lineWidth = width + rim;
+    context.stroke();
+  }
+}
+
 // The frame of one patch.
 export function drawPatch(context, [rows, columns], [row, column], [x, y, w, h]) {
-  for (const [colour, width] of [
-    ["rgba(0, 0, 0, 0.75)", 4],
-    ["#fff", 2],
-  ]) {
-    context.strokeStyle = colour;
-    context.lineWidth = width;
-    context.strokeRect(x + (w * column) / columns, y + (h * row) / rows, w / columns, h / rows);
-  }
+  context.beginPath();
+  context.rect(x + (w * column) / columns, y + (h * row) / rows, w / columns, h / rows);
+  strokeRimmed(context, 2);
 }
 
 export function drawMark(context, mark, clip, [x, y, w, h]) {
   const px = x + ((mark.x + 0.5) / clip.source[0]) * w;
   const py = y + ((mark.y + 0.5) / clip.source[1]) * h;
-  for (const [colour, width] of [
-    ["rgba(0, 0, 0, 0.75)", 3.5],
-    ["#fff", 1.5],
-  ]) {
-    context.strokeStyle = colour;
-    context.lineWidth = width;
-    context.beginPath();
-    context.arc(px, py, 6, 0, 2 * Math.PI);
-    for (const [dx, dy] of [
-      [1, 0],
-      [-1, 0],
-      [0, 1],
-      [0, -1],
-    ]) {
-      context.moveTo(px + 4 * dx, py + 4 * dy);
-      context.lineTo(px + 11 * dx, py + 11 * dy);
-    }
-    context.stroke();
+  context.beginPath();
+  context.arc(px, py, 6, 0, 2 * Math.PI);
+  for (const side of [-1, 1]) {
+    context.moveTo(px + 4 * side, py);
+    context.lineTo(px + 11 * side, py);
+    context.moveTo(px, py + 4 * side);
+    context.lineTo(px, py + 11 * side);
   }
+  strokeRimmed(context, 1.5);
 }
 
 // A bar per frame fills the strip's height from 0 to the largest value (percent: to 100); none where nothing is known.

@@ -1,16 +1,19 @@
 // The preview's elements and what hands and keys do to them.
+import { make as makePlain } from "../editor/view/elements.mjs";
 import { addStyle } from "./style.mjs";
 
-const SIDE = "side";
-const WIPE = "wipe";
+export const SIDE = "side";
+export const WIPE = "wipe";
+export const STRIP = "strip"; // every λ_g with every LoRA strength
+export const GEOMETRY = "geometry"; // the weight of every exo patch for one ego patch
 const DIFFERENCE = "difference";
-const STRIP = "strip";
-const GEOMETRY = "geometry";
 const WIPE_STEP = 0.02;
 // Drawn, since not every font has the sign.
 const FULL = `<svg viewBox="0 0 16 16" width="14" fill="none" stroke="currentColor" stroke-width="2">
   <path d="M6 2H2v4M10 2h4v4M6 14H2v-4M10 14h4v-4"/></svg>`;
 const FACTORS = [1, 2, 4, 8, 16, 32]; // of the difference
+
+const make = (tag, name, more = {}) => makePlain(tag, name, { "data-testid": name, ...more });
 
 export function buildElements(preview, { say }) {
   addStyle();
@@ -149,17 +152,13 @@ function listen(preview, root, stage, wipe) {
   const point = (event, then) => {
     // The classic canvas scales its widgets: a rectangle on the page is larger or smaller than the element's own px.
     const box = stage.getBoundingClientRect();
-    preview[then](
-      (event.clientX - box.left) * (stage.clientWidth / box.width),
-      (event.clientY - box.top) * (stage.clientHeight / box.height),
-    );
+    const scale = stage.clientWidth / box.width;
+    preview[then]((event.clientX - box.left) * scale, (event.clientY - box.top) * scale);
   };
-  let dragging = false;
   stage.addEventListener("pointerdown", (event) => {
     if (event.button !== 0) return;
     (event.target === wipe ? wipe : stage).focus({ preventScroll: true });
     stage.setPointerCapture(event.pointerId);
-    dragging = true;
     point(event, "pointAt");
   });
   let last = null;
@@ -167,10 +166,9 @@ function listen(preview, root, stage, wipe) {
     // A pointer that rests is said to move where the page below it does.
     if (last?.clientX === event.clientX && last?.clientY === event.clientY) return;
     last = event;
-    if (dragging && preview.view === WIPE) point(event, "pointAt");
+    if (stage.hasPointerCapture(event.pointerId) && preview.view === WIPE) point(event, "pointAt");
     else point(event, "pointOver");
   });
-  for (const kind of ["pointerup", "pointercancel"]) stage.addEventListener(kind, () => (dragging = false));
 
   root.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.tagName === "SELECT") return;
@@ -214,23 +212,10 @@ function fillTabs(bar, names, label, value, choose) {
     bar.dataset.labels = labels;
     bar.replaceChildren(
       ...names.map((name) => {
-        const tab = make("button", "egox-preview-tab", { type: "button", role: "tab", textContent: label(name) });
-        tab.dataset.view = name;
-        tab.onclick = () => choose(name);
-        return tab;
+        const given = { type: "button", role: "tab", textContent: label(name), "data-view": name };
+        return make("button", "egox-preview-tab", { ...given, onclick: () => choose(name) });
       }),
     );
   }
   for (const tab of bar.children) tab.ariaSelected = String(tab.dataset.view === value);
-}
-
-function make(tag, name, properties = {}) {
-  const element = document.createElement(tag);
-  element.className = name;
-  element.dataset.testid = name;
-  for (const [key, value] of Object.entries(properties)) {
-    if (key === "role") element.setAttribute("role", value);
-    else element[key] = value;
-  }
-  return element;
 }

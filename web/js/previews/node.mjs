@@ -11,7 +11,6 @@ export const KEY = "egox_preview"; // of the node's result, as nodes/page/previe
 const VIEW = "egox_preview_view"; // node property: the chosen view, so that a saved workflow opens as it was left
 // px, the whole widget: pictures side by side need more room than one
 const MIN_HEIGHT = { Depth: 340, Live: 240, Attention: 440 };
-const LOADER = "EgoXLoadExoVideo";
 const PRIOR = "EgoXRenderEgoPrior";
 const DECODER = "EgoXDecodeEgoHalf"; // a node at the top level of its graph
 const SMALL_LORA = "egox_demo_lora.safetensors"; // whose strip ships
@@ -77,7 +76,7 @@ function takePlace(node, slot, widget, widgetId) {
 
 // The exo videos that the page had when a run's results came, by the run's id.
 const clipsOf = new Map();
-const clipsIn = (app) => filesOf(app, LOADER).join();
+const clipsIn = (app) => filesOf(app).join();
 const runOf = (output) => output?.[KEY]?.[0]?.run;
 
 export function showNew(app, node, output) {
@@ -156,7 +155,7 @@ async function runAlone(app, node) {
 export function showKept(app, node) {
   const strip = strips.get(keyOf(node));
   if (strip) node.egoxPreview.showStrip(strip).catch(() => strips.delete(keyOf(node)));
-  else if (node.constructor.comfyClass === DECODER && usesSmallModel(app.rootGraph ?? app.graph))
+  else if (node.constructor.comfyClass === DECODER && usesSmallModel(app.rootGraph))
     node.egoxPreview.showShippedStrip(SHIPPED_STRIP);
 }
 
@@ -169,7 +168,7 @@ const usesSmallModel = (graph) =>
 
 export function findNode(app, id) {
   // "5:3" is node 3 inside the subgraph of node 5.
-  let graph = app.rootGraph ?? app.graph;
+  let graph = app.rootGraph;
   let node = null;
   for (const part of String(id ?? "").split(":")) {
     node = graph?.getNodeById?.(Number(part)) ?? graph?.getNodeById?.(part);

@@ -1,18 +1,14 @@
 // One preview: clips on a stage (one, side by side, wipe), a timeline, a note. Knows nothing of nodes or the host.
-import { buildElements } from "./elements.mjs";
+import { buildElements, GEOMETRY, SIDE, STRIP, WIPE } from "./elements.mjs";
 import * as drawing from "./draw.mjs";
 import { contain, LABEL_HEIGHT, LEGEND_HEIGHT, sideBySide } from "./layout.mjs";
 import { changes, DifferenceClip, formOf, runLabel, sameForm } from "./runs.mjs";
 import { pictures } from "./saving.mjs";
 import { cellsOf, loadClips, loadImage } from "./sheets.mjs";
 import { loadGeometry } from "./geometry_view.mjs";
+import { LOADER } from "../graph_change.mjs";
 import { LAMBDAS, STRENGTHS } from "./strip.mjs";
 
-const LOADER = "EgoXLoadExoVideo";
-const SIDE = "side";
-const WIPE = "wipe";
-const STRIP = "strip"; // every λ_g with every LoRA strength
-const GEOMETRY = "geometry"; // the weight of every exo patch for one ego patch
 const LEGEND_MIN_WIDTH = 120; // px: on a smaller picture it would hide too much
 const LEGEND_MIN_HEIGHT = 80;
 const LABEL_GAP = 2; // px

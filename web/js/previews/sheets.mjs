@@ -1,20 +1,10 @@
 // Clips as contact sheets: which part of which picture is frame n. The rule is egox_core/previews/sheets.py's.
 
 export class SheetClip {
-  // stream: as nodes/page/previews.py writes it; images: its sheets, decoded.
+  // stream: as nodes/page/previews.py writes it, with frames of ``width`` and ``height`` px in its sheets; images: these,
+  // decoded.
   constructor(stream, images) {
-    this.name = stream.name;
-    this.label = stream.label;
-    this.count = stream.count; // of frames in the sheets
-    this.step = stream.step; // from one of them to the next, in frames of the video
-    this.width = stream.width; // px, of a frame in a sheet
-    this.height = stream.height;
-    this.columns = stream.columns; // of a sheet
-    this.rows = stream.rows;
-    this.source = stream.source; // [width, height] of the video, px
-    this.legend = stream.legend; // { colours, ticks } or null
-    this.pick = stream.pick; // which widgets take a click, { x, y, frame }, or null
-    this.images = images;
+    Object.assign(this, stream, { images });
   }
 
   // Source rectangle of a shown frame: [image, x, y, width, height]. Shorter clips stay on their last frame.

@@ -1,5 +1,7 @@
 // The preview's looks, in the page's own colours, so that every theme fits.
 
+import { addCss } from "../editor/view/elements.mjs";
+
 const STYLE = `
 .egox-preview { display: flex; flex-direction: column; gap: 4px; width: 100%; height: 100%; box-sizing: border-box;
   font: 12px/1.3 sans-serif; color: var(--input-text, #ddd); overflow: hidden; }
@@ -50,10 +52,4 @@ const STYLE = `
   white-space: pre-line; overflow-wrap: anywhere; user-select: text; }
 `;
 
-export function addStyle() {
-  if (document.getElementById("egox-preview-style")) return;
-  const element = document.createElement("style");
-  element.id = "egox-preview-style";
-  element.textContent = STYLE;
-  document.head.append(element);
-}
+export const addStyle = () => addCss("egox-preview-style", STYLE);

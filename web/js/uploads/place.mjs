@@ -1,7 +1,14 @@
 // Which inputs an upload's files belong into: the node that took them, and the only one of each other kind there is.
-import { findWidget, holdersOf, nodesOf, noteChange, setWidget } from "../graph_change.mjs";
-
-export const LOADER = "EgoXLoadExoVideo";
+import {
+  allNodes,
+  findWidget,
+  holdersOf,
+  LOADER,
+  nodesOf,
+  nodesOfKind,
+  noteChange,
+  setWidget,
+} from "../graph_change.mjs";
 
 // What each kind reads of an answer of the upload's route. A new video ends what was chosen for the one before.
 const VALUES = {
@@ -20,10 +27,9 @@ export const NODES = Object.keys(VALUES);
 
 // The titles of nodes that were given something, and of kinds that would have got something if there were one alone.
 export function placeUpload(app, taker, answer) {
-  const all = new Set(nodesOf(app.rootGraph ?? app.graph));
   const [given, several] = [[], []];
   for (const kind of NODES) {
-    const ofKind = [...all].filter((node) => node.constructor.comfyClass === kind);
+    const ofKind = nodesOfKind(app, kind);
     const running = ofKind.filter((node) => (node.mode ?? 0) === 0);
     const node = taker.constructor.comfyClass === kind ? taker : running.length === 1 ? running[0] : null;
     const values = Object.entries(VALUES[kind](answer, node ?? running[0] ?? taker));
@@ -36,7 +42,7 @@ export function placeUpload(app, taker, answer) {
       for (const [holder, own] of holdersOf(app, node, name)) choose(app, holder, own, value);
     if (values.some(([, value]) => Object.values(answer).includes(value))) given.push(node.title);
   }
-  const out = leaveOut([...all], answer);
+  const out = leaveOut(allNodes(app), answer);
   noteChange(app);
   return { given, several, out };
 }

@@ -44,11 +44,9 @@ export function trimBar(app, api, node, say) {
   // One button there and back: toggle() says which of the two it does.
   const toggled = (name, setting) =>
     button(`egox-trim-${name}`, "", "", (event) => press(setting, event.currentTarget.to));
-  const [fit, half, shorten] = [
-    toggled("fit", "resize"),
-    toggled("half", "target_fps"),
-    toggled("shorten", "frame_count"),
-  ];
+  const fit = toggled("fit", "resize");
+  const half = toggled("half", "target_fps");
+  const shorten = toggled("shorten", "frame_count");
   const toggle = (element, shown, to, text, values) =>
     Object.assign(element, { hidden: !shown, to, textContent: say(text, values), title: say(text, values) });
   const note = make("div", "egox-ed-node-note", { "data-testid": "egox-trim-note" });
@@ -95,7 +93,7 @@ export function trimBar(app, api, node, say) {
     const fps = Number((rate() || clip.fps).toFixed(2));
     const used = { from: at, to, whole, frames: framesSaid(say, count), fps };
     const said = short ? say("short", { count, most: most() }) : say("used", used);
-    const chunks = chunksOf(app.rootGraph ?? app.graph, count);
+    const chunks = chunksOf(app.rootGraph, count);
     note.textContent = [
       said,
       tooFast() && say("tooFast", { wanted: value("target_fps"), fps }),

@@ -1,12 +1,12 @@
 // What stands on the node: a button for the user's own files, and a line that says what became of them. They may be
 // dropped anywhere on the node as well, folders too.
 import { button, make } from "../editor/view/elements.mjs";
-import { filesOf, onChange } from "../graph_change.mjs";
+import { filesOf, LOADER, onChange } from "../graph_change.mjs";
 import { addRow } from "../node_element.mjs";
 import { postForm } from "../post_form.mjs";
 import { entriesOf, filesIn } from "./folders.mjs";
 import { UPLOAD, megabytes, sizeOf, takenBy, toast, tooLarge } from "./limit.mjs";
-import { LOADER, placeUpload } from "./place.mjs";
+import { placeUpload } from "./place.mjs";
 import { framesSaid } from "./seconds.mjs";
 import { trimBar } from "./trim.mjs";
 import { carriesWorkflow, keptDrop, loneFile } from "./workflows.mjs";
@@ -43,7 +43,7 @@ export function attachUpload(app, api, node, say) {
       tell(say("sending", { size: megabytes(size) }));
       const answer = await send(api, files, size, say);
       const placed = placeUpload(app, node, answer);
-      const differ = otherNames(answer.depth, answer.video ?? filesOf(app, LOADER)[0]);
+      const differ = otherNames(answer.depth, answer.video ?? filesOf(app)[0]);
       const said = outcome(answer, placed, say) + (differ ? ` ${say("otherName", differ)}` : "");
       tell(said, differ ? "warn" : "success");
     } catch (error) {

@@ -125,13 +125,3 @@ export function throughLens(content, wider) {
   };
   return { ...content, keys: content.keys.map((key) => ({ ...key, pose: moved(key.pose) })) };
 }
-
-// No keyframe: the camera rests where the exo camera is.
-export const emptyDocument = (up = DEFAULT_UP) => ({
-  up: [...up],
-  upGiven: true,
-  mode: "spline",
-  clock: "frame",
-  keys: [],
-  looks: [],
-});

@@ -106,37 +106,27 @@ export function lookAt(position, target, up = DEFAULT_UP, rollDeg = 0) {
   return rows && { position: [...position], turn: quaternion(transpose(rows)) };
 }
 
+const QUARTERS = [
+  [1, 0],
+  [0, 1],
+  [-1, 0],
+  [0, -1],
+]; // cosine and sine
+
 // Of a sensor that is turned against the stored, upright picture by quarter turns: see sensor_from_upright.
-function uprightFromSensor(quarterTurns) {
-  let m = [
-    [1, 0, 0],
-    [0, 1, 0],
+export function fromW2c(w2c, quarterTurns = 0) {
+  const [cos, sin] = QUARTERS[quarterTurns % 4];
+  const rotation = w2c.map((row) => row.slice(0, 3));
+  const uprightFromSensor = [
+    [cos, -sin, 0],
+    [sin, cos, 0],
     [0, 0, 1],
   ];
-  for (let i = 0; i < quarterTurns % 4; i++)
-    m = multiply(
-      [
-        [0, -1, 0],
-        [1, 0, 0],
-        [0, 0, 1],
-      ],
-      m,
-    );
-  return m;
-}
-
-export function fromW2c(w2c, quarterTurns = 0) {
-  const turned = uprightFromSensor(quarterTurns);
-  const rotation = multiply(
-    turned,
-    w2c.map((row) => row.slice(0, 3)),
-  );
-  const shift = apply(
-    turned,
-    w2c.map((row) => row[3]),
-  );
-  const worldFromCamera = transpose(rotation);
-  return { position: scale(apply(worldFromCamera, shift), -1), turn: quaternion(worldFromCamera) };
+  const shift = w2c.map((row) => row[3]);
+  return {
+    position: scale(apply(transpose(rotation), shift), -1),
+    turn: quaternion(transpose(multiply(uprightFromSensor, rotation))),
+  };
 }
 
 // Upright [R | t], camera_from_world.

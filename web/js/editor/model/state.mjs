@@ -227,8 +227,4 @@ export class EditorState {
     this.content = { ...this.content, up: [...up] };
     this.tell("content");
   }
-
-  replace(content) {
-    this.change(content);
-  }
 }

@@ -12,7 +12,7 @@ import {
   PointsMaterial,
   SphereGeometry,
 } from "../../vendor/three.mjs";
-import { apply, matrix, transpose } from "../model/pose.mjs";
+import { add, apply, forward, fromW2c, matrix, scale } from "../model/pose.mjs";
 
 const EGO = 0xffb000;
 const EXO = 0x4aa3ff;
@@ -48,8 +48,7 @@ export class EgoMark {
     parts.push([0, 0, 0], [0, 0, FRUSTUM_M * 1.4]);
     const top = at(0);
     for (const side of [-0.03, 0.03]) parts.push([top[0] + side, top[1], top[2]], [top[0], top[1] - 0.06, top[2]]);
-    this.rim.geometry.dispose();
-    this.rim.geometry = new BufferGeometry().setAttribute("position", new Float32BufferAttribute(parts.flat(), 3));
+    setPositions(this.rim, parts);
   }
 
   setPose({ position, turn }) {
@@ -78,10 +77,7 @@ export class PathMark {
     const step = Math.max(1, Math.round(poses.length / 24)); // where it looks, every now and then
     const looks = poses
       .filter((_, i) => i % step === 0)
-      .flatMap(({ position, turn }) => {
-        const ahead = matrix(turn).map((row) => row[2] * 0.08);
-        return [position, position.map((v, i) => v + ahead[i])];
-      });
+      .flatMap(({ position, turn }) => [position, add(position, scale(forward(turn), 0.08))]);
     setPositions(this.looks, looks);
   }
 }
@@ -97,15 +93,11 @@ export class ExoMark {
 
   // exoFromScene: 3x4; camera: the server's camera_to_json of a camera that is not turned (any other: a rough box).
   set(exoFromScene, camera) {
-    const rotation = transpose(exoFromScene.map((row) => row.slice(0, 3)));
-    const place = apply(
-      rotation,
-      exoFromScene.map((row) => -row[3]),
-    );
+    const { position: place, turn } = fromW2c(exoFromScene);
     const depth = 0.4;
     const corner = (u, v) => {
       const ray = [((u - camera.cx) / camera.fx) * depth, ((v - camera.cy) / camera.fy) * depth, depth];
-      return apply(rotation, ray).map((value, i) => value + place[i]);
+      return add(apply(matrix(turn), ray), place);
     };
     const [w, h] = [camera.width, camera.height];
     const corners = [corner(0, 0), corner(w, 0), corner(w, h), corner(0, h)];

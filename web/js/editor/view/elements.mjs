@@ -28,22 +28,36 @@ export function select(id, title, options, onchange) {
   return element;
 }
 
-// The press belongs to the element until it is let go, wherever the pointer goes: drag(event) gets every move.
+// Looks, once a page.
+export function addCss(id, css) {
+  if (!document.getElementById(id)) document.head.append(make("style", "", { id }, css));
+}
+
+// A box to tick, with its label.
+export function checkbox(id, label, title, onchange) {
+  const box = make("input", "", { type: "checkbox", "data-testid": id, onchange });
+  return { box, element: make("label", "egox-ed-check", { title }, box, label) };
+}
+
+// Whether a tool is in use.
+export function showPressed(element, on) {
+  element.classList.toggle("egox-ed-on", on);
+  element.setAttribute("aria-pressed", String(on));
+}
+
+// The press belongs to the element until it is let go, wherever the pointer goes: move(event) gets every move.
 export function dragging(element, { start, move, end }) {
   element.addEventListener("pointerdown", (event) => {
-    if (!event.isPrimary || event.button > 0 || start?.(event) === false) return;
+    if (!event.isPrimary || event.button > 0) return;
+    start(event);
     event.preventDefault();
-    element.focus?.({ preventScroll: true });
+    element.focus({ preventScroll: true });
     element.setPointerCapture(event.pointerId);
-    const moved = (e) => move(e);
-    const ended = (e) => {
-      element.removeEventListener("pointermove", moved);
-      element.removeEventListener("pointerup", ended);
-      element.removeEventListener("pointercancel", ended);
-      end?.(e);
+    element.addEventListener("pointermove", move);
+    const ended = () => {
+      element.removeEventListener("pointermove", move);
+      end?.();
     };
-    element.addEventListener("pointermove", moved);
-    element.addEventListener("pointerup", ended);
-    element.addEventListener("pointercancel", ended);
+    element.addEventListener("lostpointercapture", ended, { once: true });
   });
 }

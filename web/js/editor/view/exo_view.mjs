@@ -1,9 +1,9 @@
 // The exo frame: a click says what the wearer looks at, or two place the head and aim it; the server knows the depth
 // under a click.
-import { LatestOnly, SceneGone } from "../server.mjs";
-import { button, make } from "./elements.mjs";
+import { button, showPressed } from "./elements.mjs";
 import { Loupe } from "./loupe.mjs";
-import { apply, toW2c } from "../model/pose.mjs";
+import { PicturePanel } from "./picture_panel.mjs";
+import { dot, toW2c } from "../model/pose.mjs";
 
 const AXES = ["#ff5a4f", "#35c26b", "#4a9eff"]; // right, down, ahead
 const AXIS_M = 0.25;
@@ -22,37 +22,20 @@ const RADIAL = {
   },
 };
 
-export class ExoView {
+export class ExoView extends PicturePanel {
   // lens: a row with show(); wishes: { onPlace(point), onAim(point), onLook(point), onLookTool(), onFrame(frame), onGone() }
   constructor(server, say, lens, wishes) {
-    this.server = server;
-    this.say = say;
+    super(server, say, "exo", [16, 9], (frame) => this.ask(frame), wishes.onGone);
     this.wishes = wishes;
-    this.canvas = make("canvas", "egox-ed-exo", {
-      width: 16,
-      height: 9,
-      "data-testid": "egox-exo",
-      role: "img",
-      "aria-label": say("exoLabel"),
-    });
-    this.message = make("div", "egox-ed-message");
-    this.note = make("div", "egox-ed-note", { "data-testid": "egox-exo-note" });
     this.place = button("egox-place", say("placeHead"), say("placeHeadHelp"), () => this.begin("place"));
     this.looking = button("egox-look", say("aim"), say("lookAtHelp"), () => wishes.onLookTool());
     const enlarge = () => this.element.closest(".egox-ed").classList.toggle("egox-ed-large");
     const large = button("egox-exo-large", "⤢", say("large"), enlarge);
     this.lens = lens;
     this.loupe = new Loupe(this.canvas, () => (this.scene?.pictures ? this.image : null));
-    this.element = make(
-      "section",
-      "egox-ed-panel",
-      { "aria-label": say("exo") },
-      make("div", "egox-ed-panel-head", {}, make("b", "", {}, say("exo")), this.looking, this.place, large),
-      lens,
-      make("div", "egox-ed-picture egox-ed-picture-exo", {}, this.canvas, this.message),
-      this.note,
-      this.loupe.element,
-    );
+    this.head.append(this.looking, this.place, large);
+    this.head.after(lens);
+    this.element.append(this.loupe.element);
     this.scene = null; // what the node told of it
     this.trusted = true; // whether clicks count: not in the scene of an earlier run
     this.step = null; // null, "place" and then "aim", or "look"
@@ -63,13 +46,7 @@ export class ExoView {
     this.pose = null; // of this frame
     this.image = null;
     this.shown = null; // the frame of the image
-    this.closed = false;
     this.canvas.addEventListener("click", (event) => this.click(event));
-    this.latest = new LatestOnly((frame) => this.ask(frame));
-    this.latest.onError = (error) => {
-      if (error instanceof SceneGone) wishes.onGone();
-      else this.tell(error.message);
-    };
     this.setScene(null);
   }
 
@@ -99,13 +76,8 @@ export class ExoView {
   begin(step) {
     if (step && (!this.scene || !this.trusted)) return;
     this.step = step;
-    for (const [part, on] of [
-      [this.looking, step === "look"],
-      [this.place, step === "place" || step === "aim"],
-    ]) {
-      part.classList.toggle("egox-ed-on", on);
-      part.setAttribute("aria-pressed", String(on));
-    }
+    showPressed(this.looking, step === "look");
+    showPressed(this.place, step === "place" || step === "aim");
     this.canvas.style.cursor = step ? "crosshair" : "";
     this.note.textContent = step ? this.say(SAID[step]) : "";
   }
@@ -193,10 +165,7 @@ export class ExoView {
     const scale = RADIAL[camera.lens];
     if (!scale || camera.quarter_turns % 4) return null;
     const pose = poses[Math.min(this.frame, poses.length - 1)];
-    const seen = apply(
-      pose.map((row) => row.slice(0, 3)),
-      point,
-    ).map((v, i) => v + pose[i][3]);
+    const seen = pose.map((row) => dot(row, point) + row[3]);
     if (seen[2] < 0.02) return null;
     const factor = scale(seen, camera.distortion);
     return [seen[0] * factor * camera.fx + camera.cx, seen[1] * factor * camera.fy + camera.cy];
@@ -226,18 +195,12 @@ export class ExoView {
       if (placing) this.wishes.onPlace(point);
       else this.wishes.onAim(point);
     } catch (error) {
-      if (error instanceof SceneGone) this.wishes.onGone();
-      else this.note.textContent = error.message;
+      this.failed(error, this.note);
     }
   }
 
-  tell(text) {
-    this.message.hidden = false;
-    this.message.textContent = text;
-  }
-
   close() {
-    this.closed = true;
+    super.close();
     this.image?.close();
   }
 }

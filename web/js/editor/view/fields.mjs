@@ -11,23 +11,10 @@ export class Fields {
     this.state = state;
     this.inputs = {};
     const field = (name, unit, step) => {
-      const input = make("input", "egox-ed-number", {
-        type: "number",
-        step,
-        title: say(`${name}Help`),
-        "aria-label": say(`${name}Help`),
-        "data-testid": `egox-${name}`,
-      });
-      input.addEventListener("change", () => this.apply());
-      this.inputs[name] = input;
-      return make(
-        "label",
-        "egox-ed-field",
-        {},
-        make("span", "", {}, name),
-        input,
-        make("span", "egox-ed-unit", {}, unit),
-      );
+      const title = say(`${name}Help`);
+      const given = { type: "number", step, title, "aria-label": title, "data-testid": `egox-${name}` };
+      this.inputs[name] = make("input", "egox-ed-number", { ...given, onchange: () => this.apply() });
+      return make("label", "egox-ed-field", {}, name, this.inputs[name], make("span", "egox-ed-unit", {}, unit));
     };
     this.up = select("egox-up", say("upHelp"), Object.entries(AXES), (axis) =>
       state.setUp(axis.split(",").map(Number)),
@@ -38,7 +25,7 @@ export class Fields {
       { "aria-label": say("fields") },
       ...PLACES.map((name) => field(name, "m", "0.01")),
       ...TURNS.map((name) => field(name, "°", "1")),
-      make("label", "egox-ed-field", {}, make("span", "", {}, say("up")), this.up),
+      make("label", "egox-ed-field", {}, say("up"), this.up),
     );
     state.on(() => this.show());
     this.show();

@@ -63,10 +63,7 @@ export class Files {
       const answer = await this.server.post("export", { ...this.context(), form });
       const name = answer.headers.get("Content-Disposition")?.match(/filename="([^"]+)"/)?.[1] ?? "path.json";
       const address = URL.createObjectURL(await answer.blob());
-      const link = make("a", "", { href: address, download: name });
-      document.body.append(link);
-      link.click();
-      link.remove();
+      make("a", "", { href: address, download: name }).click();
       setTimeout(() => URL.revokeObjectURL(address), 10000);
     } catch (error) {
       this.tell(error.message);

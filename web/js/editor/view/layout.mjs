@@ -1,5 +1,5 @@
 // The editor's elements, put together; what they do stands with the parts and in the wishes.
-import { button, make } from "./elements.mjs";
+import { button, checkbox, make, showPressed } from "./elements.mjs";
 
 const TOOLS = ["move", "turn", "look", "snap", "aim"];
 const HINTS = { move: "hintOrbit", turn: "hintOrbit", look: "hintLook", snap: "hintSnap", aim: "hintAim" };
@@ -29,8 +29,6 @@ export class Layout {
         button(`egox-tool-${tool}`, say(tool), say(`${tool}Help`), () => wishes.onTool(tool)),
       ]),
     );
-    const box = { type: "checkbox", checked: true, "data-testid": "egox-moving" };
-    this.movingPoints = make("input", "", { ...box, onchange: () => wishes.onMoving() });
     this.banner = make("div", "egox-ed-banner", { hidden: true, role: "status", "data-testid": "egox-banner" });
     this.empty = make("div", "egox-ed-empty", { hidden: true, "data-testid": "egox-empty" });
     this.undo = button("egox-undo", "↶", say("undo"), () => wishes.onUndo());
@@ -64,13 +62,16 @@ export class Layout {
 
   makeMain(wishes) {
     const { say } = this;
+    const moving = checkbox("egox-moving", say("movingPoints"), say("movingPointsHelp"), () => wishes.onMoving());
+    this.movingPoints = moving.box;
+    this.movingPoints.checked = true;
     const bar = make(
       "div",
       "egox-ed-tools",
       { role: "toolbar" },
       ...Object.values(this.tools),
       button("egox-frame-all", say("focus"), say("focusHelp"), () => wishes.onFrameAll()),
-      make("label", "egox-ed-check", { title: say("movingPointsHelp") }, this.movingPoints, say("movingPoints")),
+      moving.element,
     );
     const content = [this.canvas, bar, this.hint, this.banner, this.empty];
     return make("section", "egox-ed-main", { "aria-label": say("view") }, ...content);
@@ -90,10 +91,7 @@ export class Layout {
   }
 
   showTool(tool) {
-    for (const [name, element] of Object.entries(this.tools)) {
-      element.classList.toggle("egox-ed-on", name === tool);
-      element.setAttribute("aria-pressed", String(name === tool));
-    }
+    for (const [name, element] of Object.entries(this.tools)) showPressed(element, name === tool);
     this.hint.textContent = this.say(HINTS[tool]);
   }
 

@@ -13,14 +13,12 @@ import {
   TransformControls,
   Vector3,
   WebGLRenderer,
-  Float32BufferAttribute,
 } from "../../vendor/three.mjs";
 import { CloudPoints, GOAL_MS } from "./cloud_points.mjs";
 import { EgoMark, ExoMark, PathMark } from "./camera_marks.mjs";
 import { LookThrough } from "./look_through.mjs";
 
 const REST_MS = 220; // without a movement for so long the view is at rest
-const PAUSE_MS = 1000; // a longer one between two frames was the hand's
 const CLICK_PX = 5;
 
 export class SceneView {
@@ -41,21 +39,19 @@ export class SceneView {
     this.ghost.looks.material.color.set(0x888888);
     this.ghost.object.visible = false;
     this.mark = new Points(
-      new BufferGeometry().setAttribute("position", new Float32BufferAttribute([0, 0, 0], 3)),
+      new BufferGeometry().setFromPoints([new Vector3()]),
       new PointsMaterial({ color: 0xff4060, size: 10, sizeAttenuation: false, depthTest: false }),
     );
     this.mark.visible = false;
     this.handle = new Object3D();
     const parts = [this.cloud, this.ego, this.path, this.exo, this.ghost];
     this.scene.add(...parts.map(({ object }) => object), this.mark, this.handle);
-    this.times = []; // of frames while moving, ms, from one to the next and of the drawing alone: the bench reads them
     this.onePixel = new Uint8Array(4);
     this.tool = "move";
     this.up = [0, -1, 0];
     this.moving = false;
     this.resting = null; // the timer that ends a movement
     this.asked = null; // the animation frame in which it will be drawn
-    this.last = null; // when the last frame of a movement was drawn, ms
     this.closed = false;
     this.orbit = null;
     this.gizmo = null;
@@ -131,17 +127,17 @@ export class SceneView {
   }
 
   // Look at all of the points, from behind the exo camera (or from where the cloud is seen whole).
-  frameAll(exoFromScene) {
-    const { xyz, count } = this.sample();
-    if (!count) {
+  frameAll() {
+    const points = this.cloud.parts.static;
+    if (!points.count) {
       this.camera.position.set(0.9, -0.9, -1.6);
       this.orbit.target.set(0, 0, 1);
       this.orbit.update();
       return this.draw();
     }
+    const xyz = points.geometry.getAttribute("position").array;
     const middle = [0, 1, 2].map((axis) => median(xyz, axis));
-    let centre = this.exo.place ?? [middle[0], middle[1], middle[2] - 3];
-    if (!exoFromScene) centre = [middle[0], middle[1], middle[2] - 3];
+    const centre = this.exo.place ?? [middle[0], middle[1], middle[2] - 3];
     const apart = Math.hypot(...middle.map((v, i) => v - centre[i]));
     // A little behind, above and beside the exo camera: its own place would show no depth.
     const ahead = middle.map((v, i) => (v - centre[i]) / Math.max(apart, 1e-6));
@@ -155,11 +151,6 @@ export class SceneView {
     this.orbit.target.set(...middle);
     this.orbit.update();
     this.draw();
-  }
-
-  sample() {
-    const points = this.cloud.parts.static;
-    return { xyz: points.geometry.getAttribute("position")?.array ?? [], count: points.count };
   }
 
   focus(position) {
@@ -229,21 +220,13 @@ export class SceneView {
     const share = this.cloud.thin(this.moving);
     const start = performance.now();
     this.renderer.render(this.scene, this.camera);
-    if (!this.moving) {
-      this.last = null;
-      return;
-    }
+    if (!this.moving) return;
     // Reading a pixel waits until the picture is really drawn (render() only hands the work on): so the time of a frame
     // is known, and no queue of frames builds up behind the hand.
     const gl = this.renderer.getContext();
     gl.readPixels(0, 0, 1, 1, gl.RGBA, gl.UNSIGNED_BYTE, this.onePixel);
     const drawn = performance.now() - start;
     if (share < 1 || drawn > GOAL_MS) this.cloud.learn(drawn);
-    if (this.last && start - this.last < PAUSE_MS) {
-      this.times.push({ frame: start - this.last, drawn });
-      if (this.times.length > 600) this.times.shift();
-    }
-    this.last = start;
   }
 
   resize() {

@@ -1,4 +1,6 @@
 // The editor's looks, in the page's own colours, so that every theme fits.
+import { addCss } from "./elements.mjs";
+
 const STYLE = `
 .egox-ed-node { display: flex; flex-direction: column; gap: 4px; width: 100%; height: 100%; box-sizing: border-box;
   font: 12px/1.35 sans-serif; color: var(--input-text, #ddd); overflow: hidden; }
@@ -115,10 +117,4 @@ const STYLE = `
 }
 `;
 
-export function addStyle() {
-  if (document.getElementById("egox-editor-style")) return;
-  const element = document.createElement("style");
-  element.id = "egox-editor-style";
-  element.textContent = STYLE;
-  document.head.append(element);
-}
+export const addStyle = () => addCss("egox-editor-style", STYLE);

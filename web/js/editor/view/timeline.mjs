@@ -1,6 +1,6 @@
 // The clip as a line: the frame that is looked at, the keyframes as handles that can be dragged, play, and what to do
 // with keyframes.
-import { button, dragging, make, select } from "./elements.mjs";
+import { button, checkbox, dragging, make, select } from "./elements.mjs";
 import { MODES } from "../model/track.mjs";
 
 export class Timeline {
@@ -37,11 +37,11 @@ export class Timeline {
     this.anew = button("egox-new-path", say("newPath"), say("newPathHelp"), () => onNewPath());
     const previous = button("egox-key-previous", "◂◆", say("previousKey"), () => this.jump(-1));
     const next = button("egox-key-next", "◆▸", say("nextKey"), () => this.jump(1));
-    const onchange = () => this.show();
-    this.every = make("input", "", { type: "checkbox", "data-testid": "egox-mode-all", checked: true, onchange });
+    const every = checkbox("egox-mode-all", say("modeAll"), say("modeAllHelp"), () => this.show());
+    this.every = every.box;
+    this.every.checked = true;
     const { play, now, anew, clear, add, remove, copy, paste, mode } = this;
-    const every = make("label", "egox-ed-check", { title: say("modeAllHelp") }, this.every, say("modeAll"));
-    const parts = [now, make("span", "egox-ed-gap"), anew, clear, add, remove, copy, paste, mode, every];
+    const parts = [now, make("span", "egox-ed-gap"), anew, clear, add, remove, copy, paste, mode, every.element];
     const row = make("div", "egox-ed-row", {}, previous, play, next, ...parts);
     this.element = make("section", "egox-ed-timeline", { "aria-label": say("timeline") }, row, this.track);
     dragging(this.track, { start: (event) => this.seek(event), move: (event) => this.seek(event) });
