@@ -44,6 +44,7 @@ export class Preview {
     this.number = 0; // shown frame, counted in the sheets
     this.choice = null; // the user's view
     this.pair = null; // names of the wipe's two pictures
+    this.pairAsked = null; // of those that are being loaded, the last
     this.pairChosen = false; // by the user
     this.wipeAt = 0.5;
     this.wiped = null; // the box that the wipe runs over
@@ -221,10 +222,12 @@ export class Preview {
 
   async choosePair(pair) {
     const { runs } = this;
+    this.pairAsked = pair;
     for (const name of pair.filter((each) => !this.clip(each))) {
       const clip = await this.loadRun(name, runs.get(name));
       if (clip && runs === this.runs) this.older.push(clip);
     }
+    if (pair !== this.pairAsked) return; // the other side was chosen meanwhile
     if (pair.every((name) => this.clip(name))) Object.assign(this, { pair, pairChosen: true });
     this.refresh();
   }
