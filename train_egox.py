@@ -2,8 +2,6 @@
 """Train an EgoX LoRA without ComfyUI: see docs/training.md. Each subcommand explains itself with
 --help."""
 
-from __future__ import annotations
-
 import logging
 import sys
 from pathlib import Path

@@ -6,8 +6,6 @@ Compares with the goldens of tests/golden (random tensors through the authors' c
 development data is beside the repository, with those of two real takes. In float32, on the CPU.
 Ends with 1 if a bound is exceeded."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path

@@ -10,8 +10,6 @@ result is a table without names of people, computers or folders, fit for a bug r
 every row, so that Ctrl-C keeps it: benchmarks/results/gpu_<name>.md, at the end .json too.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

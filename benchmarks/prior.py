@@ -12,8 +12,6 @@ network's errors (``lab/drawn/depth_errors.py``):
   either frame covers is within 3 px, since a pixel that mixes two surfaces has two motions.
 """
 
-from __future__ import annotations
-
 from dataclasses import asdict, replace
 
 import torch

@@ -9,8 +9,6 @@ code (github.com/skr3178/egoX): PSNR 17.83 dB, SSIM .691, 47 minutes with 4-bit 
 Run again by a volunteer, after a change of the model path; the weights are those of the README.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 import time

@@ -1,7 +1,5 @@
 """The one error type that users meet: what was got, what is expected, how to fix it."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Generator
 from contextlib import contextmanager
 from functools import partial

@@ -1,7 +1,5 @@
 """Names of the files of a take folder, and of video files; one list for all that write and read them."""
 
-from __future__ import annotations
-
 EXO = "exo.mp4"
 DEPTH = "depth.npz"
 META = "meta.json"

@@ -1,7 +1,5 @@
 """NaN and infinity in a model's numbers: found on what a forward gives, and where they began."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 
 import torch

@@ -4,8 +4,6 @@ into memory.
 The file is written frame by frame and mapped afterwards, so that a long clip is never in memory as
 a whole; it is deleted with the last tensor that looks into it."""
 
-from __future__ import annotations
-
 import mmap
 import tempfile
 import weakref

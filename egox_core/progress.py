@@ -1,7 +1,5 @@
 """Progress and cancel through one callback type; nodes connect it to the host's progress bar."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 Progress = Callable[[int, int, str], None]

@@ -4,8 +4,6 @@ not at all.
 JSON is limited in size, pickled weights are refused with the command that converts them. Names are
 such that every system can hold them. Archives and numpy files: see :mod:`.archives`."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

@@ -4,8 +4,6 @@ What Wan's VAE and transformer fix: 4n+1 frames, sides that are multiples of 16 
 frames a latent, 2 latents a token, the released pictures of 448 px. When two pictures have one
 shape, and how a wider one is cropped."""
 
-from __future__ import annotations
-
 from .errors import EgoXInputError
 
 CHANNELS = 16  # of a latent

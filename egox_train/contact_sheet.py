@@ -1,7 +1,5 @@
 """A contact sheet: rows of pictures side by side under their names, one PNG."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

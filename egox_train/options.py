@@ -1,7 +1,5 @@
 """Options of commands as dataclasses, from which their arguments are generated."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Collection, Mapping
 from dataclasses import MISSING, dataclass, field, fields

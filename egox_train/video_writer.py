@@ -1,8 +1,6 @@
 """Write frames as an mp4 that every player shows: H.264, 4:2:0, square pixels; whole or not at
 all."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path

@@ -4,8 +4,6 @@ pose editor (its screenshot, of `run.py test --browser --screenshots`).
     python3 run.py make first_screen
 """
 
-from __future__ import annotations
-
 import tempfile
 from pathlib import Path
 

@@ -10,8 +10,6 @@ Where the wearer has a person's proportions, head_keypoints.json holds the point
 would see, with a detector's errors, for ``run.py demo --head estimated``. The same spec gives the
 same arrays on one machine; the videos' bytes also depend on the encoder's version."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Decode Ego Half: the sampled ego latent becomes the ego video; the exo half is never decoded."""
 
-from __future__ import annotations
-
 import torch
 from comfy_api.latest import io
 

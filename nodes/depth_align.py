@@ -1,8 +1,6 @@
 """Depth Align: files, the host's depth models or depth pictures to one aligned metric depth of the
 exo video."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Ego Pose Input: the ego path from a file, keyframes or an estimate."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from comfy_api.latest import io

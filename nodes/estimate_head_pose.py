@@ -1,8 +1,6 @@
 """Estimate Head Pose: what detectors saw of the wearer in the exo video becomes the ego camera's
 path."""
 
-from __future__ import annotations
-
 import json
 
 import torch

@@ -1,7 +1,5 @@
 """Rank Exo Cameras: the one of several takes of an event that shows most of the wearer's view."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from comfy_api.latest import io, ui

@@ -1,7 +1,5 @@
 """Exo Camera Motion: the poses of an exo camera in the hand, from its frames and their depth."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from comfy_api.latest import io

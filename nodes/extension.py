@@ -1,8 +1,6 @@
 """Entry point for the host: the nodes, each file imported by itself, so that a name that moved
 costs one file's nodes."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Mapping
 from types import ModuleType

@@ -3,8 +3,6 @@
 Both nodes take them as ``execute(..., **gga)`` (the host calls by name) and hand them to
 :func:`gga_options` as they are, so that each input is declared once."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

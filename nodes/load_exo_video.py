@@ -1,7 +1,5 @@
 """Load Exo Video: the frames in use, their sound, and which frames of the source they are."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

@@ -1,8 +1,6 @@
 """EgoX Model Patch: a Wan model that sees the exo half beside what the sampler works on, guided by
 geometry."""
 
-from __future__ import annotations
-
 import logging
 
 from comfy.patcher_extension import WrappersMP

@@ -1,7 +1,5 @@
 """EgoX Released Sampling: the authors' solver and schedule as a native SAMPLER and SIGMAS."""
 
-from __future__ import annotations
-
 import comfy.samplers
 import torch
 from comfy_api.latest import io

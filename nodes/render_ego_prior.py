@@ -1,7 +1,5 @@
 """Render Ego Prior: the scene as the ego camera sees it."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from comfy_api.latest import io

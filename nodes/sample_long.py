@@ -1,8 +1,6 @@
 """EgoX Sample Long Video: conditioning, sampling and decoding of one chunk after the other, by the
 functions of the separate nodes."""
 
-from __future__ import annotations
-
 import hashlib
 import time
 from collections.abc import Mapping

@@ -1,8 +1,6 @@
 """The scene nodes: Build Scene turns exo frames and depth into points, without any ego pose; Fuse
 Scenes joins the exo cameras of one event."""
 
-from __future__ import annotations
-
 import torch.nn.functional as F
 from comfy_api.latest import Types, io, ui
 from torch import Tensor

@@ -4,8 +4,6 @@ languages of the texts.
 The host's search looks at a node's name and these words whatever the page's language, so all
 languages stand together."""
 
-from __future__ import annotations
-
 from typing import Any
 
 EGO = ("ego", "egocentric", "pov", "first person", "一人称視点", "1인칭 시점", "第一人称视角")

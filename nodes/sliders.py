@@ -5,8 +5,6 @@ The host refuses what is outside an input's range unless the node looks at that 
 (``validate_inputs``), so a node that takes a :class:`Slider`'s input hands its value to
 :meth:`Slider.check` there."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

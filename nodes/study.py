@@ -1,8 +1,6 @@
 """Studying results: EgoX Sweep makes lists of λ_g and LoRA strength, over which the host runs the
 rest of the graph; Labelled Video Grid shows a list of videos as one."""
 
-from __future__ import annotations
-
 from comfy_api.latest import io, ui
 
 from ..egox_core.errors import EgoXInputError

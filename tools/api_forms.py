@@ -6,8 +6,6 @@ For whoever has changed a graph in the page, or a node that shipped graphs have:
 and tests queue these files without a page.
 """
 
-from __future__ import annotations
-
 import tempfile
 from pathlib import Path
 

@@ -6,8 +6,6 @@
 The result of the first is a file that ComfyUI's stock LoRA loader takes (*EgoX LoRA* reads both).
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

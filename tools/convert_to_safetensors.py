@@ -7,8 +7,6 @@ Reads with ``weights_only=True``, so nothing in the file is run. Nested dictiona
 for the one with tensors (``state_dict``, ``module``, ``model``); shared tensors are stored as
 copies."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

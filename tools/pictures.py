@@ -7,8 +7,6 @@ What is written: ``docs/img/lambda_strip.jpg`` for the pages that are read, and
 of its own, until its user makes one.
 """
 
-from __future__ import annotations
-
 import tempfile
 from pathlib import Path
 from typing import Any

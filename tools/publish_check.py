@@ -4,8 +4,6 @@
 python tools/publish_check.py v1.0.0      # the tag; run by .github/workflows/publish.yml
 """
 
-from __future__ import annotations
-
 import re
 import sys
 from pathlib import Path

@@ -10,8 +10,6 @@ which takes methods named ``bind``, ``connect`` and ``exec`` for Python's: none 
 code does.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -1,7 +1,5 @@
 """One self-attention to measure: tensors, plain kernels to compare with, timing, errors against float64."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext

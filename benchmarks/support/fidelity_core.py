@@ -1,8 +1,6 @@
 """One comparison with a golden number, and those that need no host: rays, directions, bias,
 packing, schedules, LoRA deltas."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Fidelity through the host's own Wan model, its patcher, its guider, and the pack's nodes."""
 
-from __future__ import annotations
-
 import html
 import importlib
 import math

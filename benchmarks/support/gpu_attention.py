@@ -4,8 +4,6 @@ The real shape is 28,028 tokens and 40 heads of 128, in bfloat16 and float16, fo
 latents at once. The twin is computed in float64 for sampled ego queries of three frames. What is
 judged there is a share of plain attention's own error in the same dtype."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 
 import torch

@@ -1,8 +1,6 @@
 """``bench gpu``: forwards of the full-size transformer with random weights, through the host's own
 loader, patcher, sampler and memory management."""
 
-from __future__ import annotations
-
 import importlib
 import importlib.util
 import platform

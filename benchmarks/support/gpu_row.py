@@ -1,8 +1,6 @@
 """A row of ``bench gpu``: one thing measured, its bar if it has one, and what may be said of a
 machine in public."""
 
-from __future__ import annotations
-
 import getpass
 import os
 import re

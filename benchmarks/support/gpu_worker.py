@@ -1,8 +1,6 @@
 """One process of ``bench gpu``: one part, each row told as soon as it is there, in a file that the
 bench reads."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -6,8 +6,6 @@ resident size jumps with the allocator's whims; what is counted is every storage
 made and that was still alive, so figures repeat to the byte. A kernel's inner scratch memory is not
 seen on a CPU."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

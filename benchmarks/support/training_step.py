@@ -1,8 +1,6 @@
 """One optimizer step of the trainer's own model at full size, with random weights made on the
 device."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 

@@ -5,8 +5,6 @@ camera matrix, with balance 0.8, for the raw lens and the four distortion number
 which are the raw lens' own. The new focal length grows with the raw one, so the raw one is
 found by bisection."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 from torch import Tensor

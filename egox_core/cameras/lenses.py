@@ -9,8 +9,6 @@ Pinhole: ``x / z``. Fisheye lenses measure the incidence angle theta and put the
 Aria's, whose plane then moves by a tangential and a thin-prism part (the FisheyeRadTanThinPrism
 of projectaria_tools)."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -6,8 +6,6 @@ pixels that go in and out of :func:`project` and :func:`unproject` are those of 
 picture, which is the sensor's turned clockwise by ``quarter_turns`` steps of 90 degrees (Aria:
 one step; the stored picture is the upright one)."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any, Literal

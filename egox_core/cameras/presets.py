@@ -1,7 +1,5 @@
 """Ego cameras by name, as data; each scales with the picture's size."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

@@ -1,8 +1,6 @@
 """Ego paths into and out of the pose editor, in any of the file forms that the pack reads or
 writes."""
 
-from __future__ import annotations
-
 import io
 import tempfile
 import zipfile

@@ -1,8 +1,6 @@
 """Queries of the pose editor to a scene: the point or head under an exo pixel, what is up, where a
 path rests, a lens's rim."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

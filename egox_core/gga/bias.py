@@ -5,8 +5,6 @@
 dense forms, [tokens, tokens], are for tests and small sizes only (3.1 GB at the released size).
 Golden: ``gga_bias``, ``tiny_transformer``."""
 
-from __future__ import annotations
-
 import math
 from contextlib import AbstractContextManager, nullcontext
 

@@ -7,8 +7,6 @@ rays in world axes; 2x2 pooling to tokens by averaging without renormalising. Al
 the CPU, kept in float32. Golden: ``gga_geometry_*``. LoRAs trained as the released trainer does
 see other ego rays: :func:`with_trainer_rays`."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 

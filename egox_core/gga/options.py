@@ -1,7 +1,5 @@
 """Options of geometry-guided attention: mode and strength."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

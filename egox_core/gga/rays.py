@@ -9,8 +9,6 @@ lens, and the released LoRA is used through them. ``exact``: the camera that dre
 length and centre without its lens. The released trainer's rays, which are not its inference's
 (quirks 36), are :func:`trainer_rays`."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import torch

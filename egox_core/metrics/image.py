@@ -1,7 +1,5 @@
 """PSNR of frames by torchmetrics, and SSIM as torchmetrics has it, by a separable filter."""
 
-from __future__ import annotations
-
 import math
 from types import ModuleType
 

@@ -1,7 +1,5 @@
 """Settings to try against each other: every λ_g with every LoRA strength."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """α, β and the residual over the clip as a picture, drawn with OpenCV (no plotting library is needed)."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 import torch

@@ -1,8 +1,6 @@
 """Pictures of attention: heat over the exo frame, with legends, beside the ego frame (the paper's
 Figure 7)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Pictures of how an exo camera moves: the points it was followed by, and its path from above."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any

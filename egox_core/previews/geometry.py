@@ -5,8 +5,6 @@ The weight is what the bias makes of a score: exp(bias) times the attention that
 got. The page's own twin of the formula (``web/js/previews/weights.mjs``) is held to
 :func:`..gga.bias.bias_from_cosine` by a test."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

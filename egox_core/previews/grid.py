@@ -1,7 +1,5 @@
 """Several videos beside each other in one, each under its name."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import cv2

@@ -1,7 +1,5 @@
 """A head's poses drawn into the exo video: its axes, and what lies before its eyes, orange where that is a guess."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import cv2

@@ -4,8 +4,6 @@ and coverage.
 Near is warm, far is cold, invalid is black. Where a prior shows nothing it is tinted, so that a
 black scene and an empty picture can be distinguished."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from functools import cache

@@ -3,8 +3,6 @@
 Sheets rather than a video: several of them stay in step to the frame while one scrubs, and no
 browser lacks the codec."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

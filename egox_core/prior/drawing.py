@@ -1,7 +1,5 @@
 """One picture of a set of points: projected, splatted, gaps filled, outlines smoothed."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import torch

@@ -7,8 +7,6 @@ the head's way / z. Hence the memory is drawn near the place where it was made o
 (:data:`MAX_PARALLAX`).
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

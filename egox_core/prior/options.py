@@ -1,7 +1,5 @@
 """Options of rendering the ego prior, and presets of them as data."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args

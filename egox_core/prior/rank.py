@@ -5,8 +5,6 @@ coverage that it will have. Without depth there are only the poses: an ego ray c
 a surface facing the wearer, at the distances of hands and room, would be in the exo picture and not
 be turned away from it."""
 
-from __future__ import annotations
-
 import math
 import warnings
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Render the ego prior: the scene's points as the ego camera sees them (paper, section 3.1)."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -1,8 +1,6 @@
 """Input and output of splatters: points on the screen, options, a picture; and the patches of style
 ``surface``."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal, get_args
 

@@ -1,7 +1,5 @@
 """The plain splatter: one point, one pixel at a time. Slow; the fast one is tested against it."""
 
-from __future__ import annotations
-
 import math
 
 import torch

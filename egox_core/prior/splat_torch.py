@@ -1,8 +1,6 @@
 """The fast splatter: whole arrays at a time, on CPU and CUDA, with an exact z-buffer, memory
 bounded by the picture."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import torch

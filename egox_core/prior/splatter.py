@@ -11,8 +11,6 @@ a far wall is not blurred; what is behind the front surface is hidden. Its colou
 between the samples around, as a picture's is between its pixels: patches of one colour each would
 make every edge of a patch an edge of the picture, which crawls as the camera moves."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 
 from ..errors import check_choice

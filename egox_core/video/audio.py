@@ -1,7 +1,5 @@
 """The sound that belongs to the frames in use of a video."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import av

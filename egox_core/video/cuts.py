@@ -6,8 +6,6 @@ compared, cell by cell, by OpenCV's normalised cross-correlation. A person who c
 many cells, but leaves some as they were.
 """
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 import torch

@@ -5,8 +5,6 @@ Light is measured against the reference white of BT.2408, 203 cd/m². Up to KNEE
 changes but the primaries (BT.2020 to BT.709); what is brighter is rolled off towards the brightest
 that the standard range has."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any

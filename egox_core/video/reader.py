@@ -6,8 +6,6 @@ turned as the file says, with square pixels. A video that is in memory as frames
 same two steps: :func:`memory_info` and :func:`pick_frames` are what :func:`probe_video` and
 :func:`read_frames` are for a file."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 from collections.abc import Generator, Iterator, Sequence

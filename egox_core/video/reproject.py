@@ -4,8 +4,6 @@ exo videos.
 Depth models expect the straight lines of a pinhole exo video; the released LoRA saw pictures as
 filmed. Beside it: the lens circle of the ego picture."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from functools import partial

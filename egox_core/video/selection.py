@@ -5,8 +5,6 @@ Frames are named by source index. The picture change is one rectangle of the sou
 pixels, reaching outside where it is padded) mapped onto the frames handed on, so intrinsics follow
 it exactly."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field, replace
 from typing import get_args
 

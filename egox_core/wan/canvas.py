@@ -6,8 +6,6 @@ Canvas: exo left, ego right. Channels: 16 noisy latent | 4 mask | 16 condition l
 All tensors here are in model space (normalised latents) and [B, channels, t, h, w] with sizes in latents.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

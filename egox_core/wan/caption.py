@@ -4,8 +4,6 @@ answer is worth.
 The form is that of the captions which the released LoRA was trained with: two sections, each with a
 scene and actions."""
 
-from __future__ import annotations
-
 import re
 
 import torch

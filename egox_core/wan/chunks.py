@@ -7,8 +7,6 @@ held while the chunk is sampled; told to the model by mask and condition latent,
 image-to-video input has them, they lead EgoX's LoRAs astray, which never saw an ego half that is
 known (measured in ``docs/model-path.md``)."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace

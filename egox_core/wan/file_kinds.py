@@ -1,7 +1,5 @@
 """Kinds of weight files, told by their headers alone: milliseconds, before gigabytes are read."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace

@@ -7,8 +7,6 @@ The colours show what a picture looks like while it is still being sampled. Thei
 halves, whose pictures and latents are both known, so it fits any VAE.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -8,8 +8,6 @@ they matched and refuse a file that matches nothing.
 The tables: diffusers' names on the left, the native ones (ComfyUI, Wan's own) on the right; block
 parts are relative to ``blocks.N.``. Verified on a whole converted transformer."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Mapping

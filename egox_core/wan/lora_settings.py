@@ -4,8 +4,6 @@ Our trainer writes ``egox.*`` metadata. Files of the EgoX authors carry none: th
 ``released``. The trainer's own reader is :meth:`ConditioningConfig.from_lora`, which stands on
 :func:`trained_with`."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The noise that sampling starts from, as the released pipeline draws it."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -3,8 +3,6 @@
 A prompt of the released form has an ``[Exo view]`` and an ``[Ego view]`` section.
 """
 
-from __future__ import annotations
-
 import html
 import re
 from collections.abc import Callable, Sequence

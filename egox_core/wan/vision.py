@@ -5,8 +5,6 @@ frame of the decoded noisy canvas, exo left and decoded NOISE right (quirks 26):
 inference feeds, oddity included, because their LoRA is used through it. ``exo+prior``: the clean
 canvas's first frame. ``exo only``: the exo first frame. ``none``: no image embedding."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

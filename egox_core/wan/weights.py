@@ -1,7 +1,5 @@
 """The header of a weight file, and what a file is that has none."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from ..errors import EgoXInputError

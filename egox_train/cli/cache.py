@@ -1,7 +1,5 @@
 """The ``cache`` subcommand of ``train_egox.py``."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

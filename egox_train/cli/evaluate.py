@@ -1,7 +1,5 @@
 """The subcommands of ``train_egox.py`` that judge ego videos: ``masks`` and ``evaluate``."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

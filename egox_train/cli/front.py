@@ -1,7 +1,5 @@
 """The front of ``train_egox.py``: its subcommands, and exit codes for what they raise."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys

@@ -1,8 +1,6 @@
 """``train_egox.py launch``: a launcher's command, kept from the signals that it would end its
 processes by."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

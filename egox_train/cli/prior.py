@@ -3,8 +3,6 @@
 Writes prior.mp4 (stored, that is upright, orientation), coverage.mp4 and report.json, through the
 same functions as the nodes."""
 
-from __future__ import annotations
-
 import argparse
 import platform
 import sys

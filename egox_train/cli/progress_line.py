@@ -1,7 +1,5 @@
 """Progress on the console, for every command that runs in a shell."""
 
-from __future__ import annotations
-
 import sys
 import time
 

@@ -1,8 +1,6 @@
 """The subcommands of ``train_egox.py``: arguments in, one call into the core, a line of result
 out."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import logging

@@ -5,8 +5,6 @@ Each line holds ``CameraCalibrations``, each with a ``Label`` and a ``Projection
 FisheyeRadTanThinPrism whose ``Params`` are f, cx, cy, k1...k6, p1, p2, s1...s4 in pixels of the
 full sensor."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from egox_core.cameras.lenses import LENSES

@@ -1,8 +1,6 @@
 """``cache``: all that training needs of a clip, so that VAE, text and vision encoders can stay away
 from it."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from pathlib import Path

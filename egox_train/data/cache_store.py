@@ -11,8 +11,6 @@ settings. A shard made from anything else is made again, and a training run refu
 its shards don't match.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping, Sequence

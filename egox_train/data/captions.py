@@ -14,8 +14,6 @@ They come from a file, from the source, or from a local vision-language model th
 the marks are written by us.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from pathlib import Path

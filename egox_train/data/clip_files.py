@@ -4,8 +4,6 @@ take.
 Clips are full windows of frames whose poses are all known.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

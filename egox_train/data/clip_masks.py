@@ -1,8 +1,6 @@
 """Masks of what moves in a clip: out of a mask file, from a segmentation model, or with the depth
 file; else nobody says."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from torch import Tensor

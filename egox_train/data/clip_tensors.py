@@ -1,7 +1,5 @@
 """Tensors of one clip as a cache's shard holds them: latents, embeddings, directions."""
 
-from __future__ import annotations
-
 import hashlib
 
 import torch

@@ -6,8 +6,6 @@ folder of transformers holds a video depth model, so the second one, too, looks 
 for itself: it gives sharper edges and no scale that jumps, since its scale is the fit's, but it
 isn't one depth over time as a video model's is."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from typing import Any

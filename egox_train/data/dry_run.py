@@ -1,7 +1,5 @@
 """``prepare --dry-run``: what a run would leave and how long it would take."""
 
-from __future__ import annotations
-
 import tempfile
 import time
 from dataclasses import dataclass, replace

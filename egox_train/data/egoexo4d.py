@@ -13,8 +13,6 @@ principal point); the raw lens comes from the table or, without it, from them
 (:mod:`egox_core.cameras.gopro`). The wearer's pose is given per frame, and may be null or
 missing."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace

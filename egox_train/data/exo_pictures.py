@@ -4,8 +4,6 @@ memory at a time.
 A picture of another orientation than the canvas (a GoPro turned by 90 degrees) is fitted whole,
 black bars beside it: a crop would keep a third of what it shows."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace

@@ -5,8 +5,6 @@ One row a camera and calibrated stretch: ``cam_uid``, pose, ``image_width``, ``i
 fy, cx, cy, k1...k4), ``start_frame_idx`` and ``end_frame_idx`` (-1: the camera stood still all
 the time) and ``quality`` (1: good)."""
 
-from __future__ import annotations
-
 import csv
 from dataclasses import dataclass
 from pathlib import Path

@@ -3,8 +3,6 @@
 Good for proving layout, poses and undistortion, and for ranking exo cameras; not a substitute for
 depth. Whatever is made with it is marked ``stand-in depth``."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -6,8 +6,6 @@ room is known): no room leaks and a new take never moves an old one. Each name i
 in [0, 1) and the numbers are cut at fixed places. Only where a set is so small that a split would
 stay empty, the takes of one room are put there."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence

@@ -4,8 +4,6 @@ SegFormer, ...).
 Chosen by the labels of the model's own ``id2label``: whatever can move by itself or be moved
 counts, whether it moves in this clip or not, as in the released pipeline."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

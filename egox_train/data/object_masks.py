@@ -5,8 +5,6 @@ video, ``generated`` [M, T, H, W] and ``generated_ids`` [M] of the generated one
 integers. Objects are matched by id, as a tracker gives them when both videos are tracked from
 one shared first mask."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path

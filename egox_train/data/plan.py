@@ -5,8 +5,6 @@ Findings are in ``plans/<take>.json`` of the set, and are taken from there while
 are the same.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping, Sequence

@@ -1,8 +1,6 @@
 """A ``prepare`` up to its first frame: takes, checks of all that a run needs, and the clips of each
 take."""
 
-from __future__ import annotations
-
 import logging
 from collections import Counter
 from collections.abc import Mapping

@@ -1,8 +1,6 @@
 """``prepare``: raw takes to a training set; goes on where it stopped, skips what can't be used and
 says why."""
 
-from __future__ import annotations
-
 import contextlib
 import re
 import time

@@ -1,7 +1,5 @@
 """Options of ``prepare``. Everything in here goes into each clip's fingerprint."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path

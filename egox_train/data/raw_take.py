@@ -1,8 +1,6 @@
 """Common form of every source layout before clips are cut: one wearer, one or more exo cameras,
 paths and poses."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path

@@ -1,8 +1,6 @@
 """Finds out which layout a folder has and lists its takes: Ego-Exo4D, the released meta.json, or
 take folders."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -6,8 +6,6 @@ One entry a take. Read are ``take_name`` and ``take_uid``, ``task_start_sec`` an
 and ``capture_uid`` (the room and the recording), ``parent_task_name`` (what is done), and ``best_exo`` (the
 exo camera that annotators chose). Any of them may be null or missing."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

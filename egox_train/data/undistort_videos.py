@@ -7,8 +7,6 @@
 Maps that a tool names after them, in a folder of their own, are what ``prepare`` looks for in
 ``--depth-root`` and ``--mask-root``. Goes on where it stopped."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping

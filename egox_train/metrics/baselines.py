@@ -1,7 +1,5 @@
 """Baselines without any model: each a video of the ego size, to compare the generated one with."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 
 import cv2

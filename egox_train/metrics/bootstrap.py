@@ -1,8 +1,6 @@
 """Means with bootstrap confidence intervals, and tests of paired differences. Whole takes are drawn:
 clips of one take are not independent."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

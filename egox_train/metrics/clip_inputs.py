@@ -1,7 +1,5 @@
 """The videos of one row, read and checked against what the manifest says of the clip."""
 
-from __future__ import annotations
-
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,8 +1,6 @@
 """All metrics of one clip: one picklable job in, one row out, kept on disk so that a restart goes
 on from there."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import io

@@ -4,8 +4,6 @@ stands in.
 The order here is that of the tables; the first three families stand as in the paper's Table 1.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal

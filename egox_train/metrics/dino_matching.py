@@ -1,8 +1,6 @@
 """Matches objects of the generated video to those of the true one by what they look like: DINOv2
 features."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

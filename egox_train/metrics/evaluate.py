@@ -1,7 +1,5 @@
 """Evaluates a folder of generated ego videos over a manifest: rows, report, contact sheet."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """All weight-free metrics of one video against the true one."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from egox_core.metrics.image import psnr, squared_error, ssim_map

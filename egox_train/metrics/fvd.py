@@ -1,8 +1,6 @@
 """Fréchet video distance between two sets of videos, over cd-fvd's I3D or VideoMAE with weights
 from a file."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,8 +1,6 @@
 """Object metrics from given masks, by the definitions of the Ego-Exo4D relation benchmark
 (correspondence), in the evaluated picture's own pixels."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 from torch import Tensor

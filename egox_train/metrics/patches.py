@@ -1,7 +1,5 @@
 """Structure of the true picture that a generated one keeps, whatever its brightness and contrast."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """LPIPS and CLIP-I. Both need weights; a path to them is given, nothing is downloaded."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

@@ -1,7 +1,5 @@
 """Quality inside and outside the prior's coverage."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from egox_core.errors import EgoXInputError

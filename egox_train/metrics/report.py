@@ -1,8 +1,6 @@
 """The report of an evaluation, as JSON content and as Markdown tables: means with intervals, paired
 differences, a row a clip. Which metric stands in which table says :mod:`.columns`."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version

@@ -4,8 +4,6 @@ Temporal flickering needs no weights. Motion smoothness asks whether every secon
 interpolated from its neighbours (AMT-S), dynamic degree whether the video moves at all (RAFT flow);
 their networks come from files."""
 
-from __future__ import annotations
-
 import importlib
 import importlib.util
 import sys

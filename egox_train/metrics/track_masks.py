@@ -6,8 +6,6 @@ each from the objects that a grid of points hits in its first frame, which ``eva
 matches by their looks.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache

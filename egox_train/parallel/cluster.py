@@ -4,8 +4,6 @@ Models live in actors that hold a GPU each, since Ray ends the process of a task
 other work is tasks. An item whose worker dies is given out again as in :mod:`.pool`.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import random

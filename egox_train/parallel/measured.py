@@ -1,8 +1,6 @@
 """``--dry-run`` of commands that run models over many clips: what all would cost, from one of
 them."""
 
-from __future__ import annotations
-
 import math
 import tempfile
 import time

@@ -4,8 +4,6 @@ A worker process that dies loses only the item that it was working on, which is 
 twice, the last time with no other beside it, and then it is reported as failed.
 """
 
-from __future__ import annotations
-
 import logging
 import multiprocessing
 from collections import Counter, deque

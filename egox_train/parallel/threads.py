@@ -1,7 +1,5 @@
 """Chunks of frames in threads: one a core, each with a single-threaded torch."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager

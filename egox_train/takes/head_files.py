@@ -1,8 +1,6 @@
 """Head poses of a take from files of keypoints: read them, estimate, write the trajectory beside
 the take."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path

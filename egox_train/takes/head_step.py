@@ -1,7 +1,5 @@
 """Ego poses against the head that a detector saw: whether the exo video runs some frames early or late."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor

@@ -7,8 +7,6 @@ files. White (255, True) is what moves: the wearer, other people and animals, ve
 whatever they hold. A file has exactly the frames of its video. Its picture is the video's, or that
 of the frames handed on, at any size of the same shape."""
 
-from __future__ import annotations
-
 import zipfile
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager

@@ -1,8 +1,6 @@
 """``generate``: ego videos for a whole cache, for evaluation at scale; resumable, one file a
 clip."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging

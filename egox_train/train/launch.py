@@ -4,8 +4,6 @@ batch.
 A combination that no test covers is refused at the start: it would train wrongly, or fail after
 hours."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from datetime import timedelta
 from functools import reduce

@@ -1,7 +1,5 @@
 """The training loop: one process or many (accelerate), resumable bit for bit, stopped cleanly."""
 
-from __future__ import annotations
-
 import logging
 import math
 import time

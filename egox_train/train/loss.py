@@ -1,8 +1,6 @@
 """The loss: flow matching on the ego half only, exo clean (quirks 34), and the noise level of each
 training sample."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any

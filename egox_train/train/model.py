@@ -3,8 +3,6 @@
 The base is in its storage type, the LoRA (or all weights) in float32, memory options applied. The
 learning rate is a pure function of the step, so that a resumed run needs no state for it."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ again.
 FSDP2 spreads each tensor (a DTensor); what DeepSpeed does is in :mod:`.zero3`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,8 +1,6 @@
 """The curve of a run: one JSON line a logged step, and the same to TensorBoard or Weights &
 Biases."""
 
-from __future__ import annotations
-
 import io
 import json
 import os

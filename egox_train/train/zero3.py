@@ -4,8 +4,6 @@ DeepSpeed keeps each process's share of all trained weights as one flat tensor, 
 zeroes by itself. What leaves the run (LoRA, checkpoints) is gathered to whole tensors by name: the
 files are those of any other run."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext

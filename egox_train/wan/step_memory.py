@@ -10,8 +10,6 @@ What is counted, and how well it is known:
 ``bench gpu`` measures a real step beside it. The trainer says its prediction through :mod:`..train.memory`.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from egox_core.errors import check_choice

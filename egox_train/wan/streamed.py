@@ -1,7 +1,5 @@
 """Safetensors files tensor by tensor: read and written without the whole in memory, nor mapped."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Callable, Mapping

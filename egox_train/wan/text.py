@@ -1,7 +1,5 @@
 """Embeddings of prompts for training: from umT5 (a folder or ComfyUI's single file), one fixed embedding, or zeros."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol

@@ -1,8 +1,6 @@
 """The base transformer: from a diffusers folder or a single file in diffusers or ComfyUI naming,
 and back to one."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections import Counter

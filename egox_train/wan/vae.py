@@ -1,7 +1,5 @@
 """The Wan VAE outside the host: from a diffusers folder or the single file that ComfyUI uses."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

@@ -1,7 +1,5 @@
 """CLIP vision without a host, from transformers."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

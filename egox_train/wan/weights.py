@@ -1,8 +1,6 @@
 """Weight files and folders: metadata, a short hash without reading 28 GB, models in transformers'
 folders."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping

@@ -5,8 +5,6 @@ The scene is a room of planes and boxes, so neighbouring pixels are alike as in 
 video depth is made from the exact metric depth by the inverse of the model, D^v = α / (1/D - β).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

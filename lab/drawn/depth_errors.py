@@ -10,8 +10,6 @@ upper: .056 on NYUv2, its README). The defaults are the lower end, for depth who
     these terms; both are judgement: a sharp network's outline takes two to three pixels, and
     per-frame scales of one standing scene differ by about a per cent."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, replace
 

@@ -4,8 +4,6 @@ missing.
 Which points are seen is told by rays cast at the points alone; no picture is needed.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

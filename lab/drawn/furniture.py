@@ -1,8 +1,6 @@
 """Pieces of furniture, each a list of parts about its own foot: x along the wall, y into the room,
 z up, metres."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

@@ -1,8 +1,6 @@
 """Ground truth of a synthetic take by exact ray casting: what exo and ego both see, and the masks
 of its objects."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

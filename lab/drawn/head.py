@@ -4,8 +4,6 @@ looks for, and where the ego camera sits.
 Drawn frame of a head: x to the wearer's right, y forward, z up, origin in the middle of the skull;
 metres."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

@@ -1,8 +1,6 @@
 """Draw a whole scene from a spec: room, workspace, person, cameras, light, then the textures; and
 its prompt."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial

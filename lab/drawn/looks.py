@@ -1,8 +1,6 @@
 """From a part's look to its material. Detail is sized in exo pixels, so that an ego prior can show
 it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,8 +1,6 @@
 """Colours as data (display values 0...1). Walls of a room share one palette, so that unseen walls
 can be guessed."""
 
-from __future__ import annotations
-
 Colour = tuple[float, float, float]
 
 WALLS: tuple[Colour, ...] = (

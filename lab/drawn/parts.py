@@ -1,8 +1,6 @@
 """Parts: solids as a layout draws them, before their textures (those depend on how near the exo
 camera is)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal

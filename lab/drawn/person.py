@@ -3,8 +3,6 @@
 Body frame: hips above the origin, facing +y, x to the wearer's right, z up, metres. The head turns
 to a gaze point and carries the ego camera at the left temple, where such glasses have it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

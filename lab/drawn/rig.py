@@ -1,8 +1,6 @@
 """The two cameras and smooth motion: a pinhole exo camera that sees the hands, an Aria-like fisheye
 on the head, hands that rest and reach, sway of head and light. Times in seconds."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import numpy as np

@@ -1,8 +1,6 @@
 """The room: walls that share a palette, things on the walls, furniture along them, a rug. Person at
 the origin."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

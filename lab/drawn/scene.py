@@ -1,7 +1,5 @@
 """A synthetic scene: solids, where each is at every frame, the light, and the cameras."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

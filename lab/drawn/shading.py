@@ -4,8 +4,6 @@ other solids.
 Nothing depends on the direction of view, so exo and ego see the same colour at the same point, and
 a prior from exact depth can be compared with the ego picture."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

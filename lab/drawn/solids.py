@@ -4,8 +4,6 @@ Every solid is described in its own frame (metres): a ``box`` by its half extent
 (radius, 0, 0); a ``capsule`` and a (capped) ``cylinder`` by (radius, half length, 0) with the axis
 along local z."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Literal

@@ -1,7 +1,5 @@
 """The specification of a synthetic take."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import asdict, dataclass
 from typing import Literal

@@ -1,7 +1,5 @@
 """Write a synthetic take as a take folder (docs/conventions.md)."""
 
-from __future__ import annotations
-
 import zipfile
 from dataclasses import asdict, replace
 from pathlib import Path

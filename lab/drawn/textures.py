@@ -6,8 +6,6 @@ parallelogram (px, py) and whose sensitivity is a Gaussian of ``PIXEL_SIGMA`` ke
 ((k·px)² + (k·py)²)) of its amplitude: no aliasing without any supersampling, at any angle of view.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Literal

@@ -1,8 +1,6 @@
 """The table, the objects on it, and where the hands go. Body at the origin facing +y, metres, z
 up."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

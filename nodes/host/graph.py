@@ -5,8 +5,6 @@ from.
 two nodes (poses are wanted from beside a video that has none there), so the graph of the request is
 noted before the host checks it."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping

@@ -11,8 +11,6 @@ Forms of a name::
     module:attribute[word]      its code contains that word (a key, an attribute of instances)
 """
 
-from __future__ import annotations
-
 import functools
 import inspect
 import logging

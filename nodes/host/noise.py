@@ -1,7 +1,5 @@
 """The host's noise or the authors', as a NOISE object of the host."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import comfy.sample

@@ -6,8 +6,6 @@ not by an absolute path (refused even where it lies inside, so that a reviewer h
 and a workflow works on the next machine, too), not by a symlink that leads out. Only the host's own
 folders and the pack's ``sample/`` are open to it."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath

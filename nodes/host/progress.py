@@ -1,7 +1,5 @@
 """Connects the core's progress callback to the host: a progress bar on the running node, and the Cancel button."""
 
-from __future__ import annotations
-
 import comfy.model_management
 import comfy.utils
 

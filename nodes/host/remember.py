@@ -1,8 +1,6 @@
 """Results of a function's last calls, for a node that runs again because another input changed, and
 what pictures were drawn from."""
 
-from __future__ import annotations
-
 import functools
 import weakref
 from collections import deque

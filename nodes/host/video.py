@@ -1,8 +1,6 @@
 """The host's own video of frames that a node, or a player of the page, has, and the wearer's own
 video of a take."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path

@@ -4,8 +4,6 @@ gets a video of it.
 The file carries the workflow of the run that made the pictures, from the host's own list of runs,
 not the graph as it stands on the page by now."""
 
-from __future__ import annotations
-
 import asyncio
 import io
 from pathlib import Path

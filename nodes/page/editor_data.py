@@ -1,7 +1,5 @@
 """Data of Ego Pose Input for the page's pose editor."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

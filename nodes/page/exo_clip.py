@@ -3,8 +3,6 @@
 A browser plays few of the phones' formats, and shows none of them in the standard range.
 """
 
-from __future__ import annotations
-
 import asyncio
 from pathlib import Path
 

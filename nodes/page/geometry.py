@@ -1,8 +1,6 @@
 """The geometry for the page's players: directions of one canvas as a file, and which node's λ_g
 they belong to."""
 
-from __future__ import annotations
-
 import logging
 import uuid
 from collections.abc import Mapping

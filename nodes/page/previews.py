@@ -5,8 +5,6 @@ Results are contact sheets in the host's temp folder, sent to the page with the 
 few JPEGs. While sampling, the page is sent the whole ego clip in rough colours after each step.
 (The host's own preview, where switched on, shows the same latent, but its first frame only.)"""
 
-from __future__ import annotations
-
 import base64
 import uuid
 from collections.abc import Sequence

@@ -1,8 +1,6 @@
 """Requests that the pack's own routes answer: those of the host's own page, with a body that is
 small enough."""
 
-from __future__ import annotations
-
 import asyncio
 import functools
 import json

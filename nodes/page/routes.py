@@ -7,8 +7,6 @@ with ``{"reason": …}``. Work is done on one thread beside the event loop, and 
 that a running prompt keeps its own. Sample videos have a route because the host's ``/view`` reads
 its input, output and temp folders only."""
 
-from __future__ import annotations
-
 import asyncio
 import functools
 import logging

@@ -1,8 +1,6 @@
 """Scenes for the page's pose editor: the last few that nodes had, under tokens that can't be
 guessed."""
 
-from __future__ import annotations
-
 import secrets
 import threading
 from collections import OrderedDict

@@ -5,8 +5,6 @@ The host's own upload takes one file and knows nothing of depth or archives. Her
 all files that were chosen or dropped at once; they become one folder below ``input/egox``. The
 host's limit on an upload holds."""
 
-from __future__ import annotations
-
 import asyncio
 import re
 import shutil

@@ -1,7 +1,5 @@
 """The tiny golden transformer as a model of the host: its own WanModel class, its own patcher, the golden weights."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType

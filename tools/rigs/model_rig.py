@@ -4,8 +4,6 @@ depth and poses.
 Needs the host importable and the pack loaded as a package (the tests' ``pack`` fixture does both).
 """
 
-from __future__ import annotations
-
 import importlib
 from dataclasses import dataclass
 from pathlib import Path

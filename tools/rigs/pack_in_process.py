@@ -1,7 +1,5 @@
 """The host and the pack imported into this process, for tests and benchmarks; a server is tools.setup.server."""
 
-from __future__ import annotations
-
 import importlib
 import importlib.util
 import sys

@@ -4,8 +4,6 @@ Nothing here needs the host: VAE and encoders were written down from what its lo
 through the stock loaders and asks for no missing and no unexpected key.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from egox_core.wan.lora_keys import convert_transformer

@@ -8,8 +8,6 @@ this script:
     python3 run.py make standins --all --out DIR    # those and the forms that only tests read
 """
 
-from __future__ import annotations
-
 import argparse
 import io
 import json

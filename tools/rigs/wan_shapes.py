@@ -1,8 +1,6 @@
 """The Wan transformer at full size without its weights: for shapes and sums, and as the frame of
 random ones."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """The host's HTTP API: queue a prompt, follow it over the websocket, read what came of it."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import urllib.error

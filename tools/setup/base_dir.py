@@ -1,8 +1,6 @@
 """The host's base directory: folders of run.py's own, with the pack linked in, so that no user's
 folder is touched."""
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path

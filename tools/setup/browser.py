@@ -4,8 +4,6 @@ Nothing but the standard library at import time, since run.py asks before anythi
 Playwright drives the browser that the system has: its own download comes from another host than the
 package index, and is not needed."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

@@ -3,8 +3,6 @@
 At import it needs the standard library only; functions import what the environment has.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import signal

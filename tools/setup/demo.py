@@ -1,7 +1,5 @@
 """``run.py demo``: the shipped demo workflow through the real server, and its results as files."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import time

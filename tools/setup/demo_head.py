@@ -1,8 +1,6 @@
 """``run.py demo --head estimated``: the ego poses from keypoints of the wearer, by the real
 nodes."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The Python that run.py works in: its own, or that of the user's host. Standard library only."""
 
-from __future__ import annotations
-
 import hashlib
 import importlib.util
 import json

@@ -1,7 +1,5 @@
 """Finds the ComfyUI that the pack runs in, or fetches one. Standard library only."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

@@ -1,7 +1,5 @@
 """Paths of everything that run.py makes, and run.py's own error."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 REPO_ROOT = Path(__file__).absolute().parent.parent.parent

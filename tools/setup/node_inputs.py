@@ -1,7 +1,5 @@
 """A node's inputs as /object_info describes them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Requirements of pack and tests: looked for, and installed where that is allowed."""
 
-from __future__ import annotations
-
 import os
 import re
 from importlib.metadata import PackageNotFoundError, version

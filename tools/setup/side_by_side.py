@@ -1,7 +1,5 @@
 """exo | prior | ego [| ground truth] as one video, and a contact sheet of it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

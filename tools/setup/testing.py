@@ -1,8 +1,6 @@
 """``run.py test``: ruff, ty and pytest, on the host that is there, on another release or another
 page."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import re

@@ -4,8 +4,6 @@ The English locale is written, what the translations lack is printed; with ``--c
 written. Missing translations are no error; where English has changed or no longer has a text, the
 exit code is 1 until it is translated anew or deleted."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 

@@ -6,8 +6,6 @@ own page says, written by hand in each language (``web/js/page_texts.mjs``). Its
 nodes' texts up as ``nodeDefs.<node>.inputs.<id>.name``; outputs are counted: ``outputs.0.name``.
 Choices of a menu are not translated there, so tooltips quote them as they are."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterator, Sequence

@@ -1,8 +1,6 @@
 """The nodes' schemas as plain data, for the tools that write what is said about them outside of
 Python."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
