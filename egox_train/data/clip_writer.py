@@ -42,7 +42,7 @@ from .captions import caption_for
 from .clip_files import ClipWindow
 from .clip_masks import moving_in_clip
 from .exo_pictures import ExoPictures, exo_pictures, frames_of
-from .ground_plane import GroundPlane, plane_depth
+from .ground_plane import ground_plane, plane_depth
 from .manifest import STAND_IN_DEPTH, ClipRecord, DepthSource
 from .prepare_options import PrepareOptions
 from .raw_take import ExoView, RawTake, video_info
@@ -63,7 +63,6 @@ class ClipJob:
     window: ClipWindow
     rank: int
     predicted_coverage: float
-    plane: GroundPlane | None  # for stand-in depth
     options: PrepareOptions
 
     @property
@@ -310,8 +309,9 @@ def _depth(
     ``dynamic`` [T, H, W] bool, what moves: left out where two depths are aligned.
     """
     options = job.options
-    if options.depth == "plane" and job.plane is not None:
-        depth = plane_depth(job.plane, pictures.camera, pose_of_frame(_exo_w2c(job), 0))
+    if options.depth == "plane":
+        plane = ground_plane(job.take, options.eye_height_m)
+        depth = plane_depth(plane, pictures.camera, pose_of_frame(_exo_w2c(job), 0))
         return depth[None].expand(options.frames, -1, -1), None, STAND_IN_DEPTH
     if options.depth == "model":
         from .depth_model import model_depth

@@ -1,7 +1,7 @@
 """Stand-in depth where a take has none: the floor under the wearer, found from the poses alone.
 
-Good for proving layout, poses and undistortion, and for ranking exo cameras; not a substitute for
-depth. Whatever is made with it is marked ``stand-in depth``."""
+Good for proving layout, poses and undistortion; not a substitute for depth. Whatever is made with
+it is marked ``stand-in depth``."""
 
 import math
 from dataclasses import dataclass
@@ -9,24 +9,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from egox_core.cameras.model import (
-    CameraModel,
-    inside_picture,
-    pixel_grid,
-    pixel_rays,
-    project,
-    unproject,
-)
+from egox_core.cameras.model import CameraModel, pixel_rays
 from egox_core.errors import EgoXInputError
 from egox_core.trajectory.gravity import down_axis
-from egox_core.trajectory.poses import camera_centre, pose_of_frame, transform
+from egox_core.trajectory.poses import camera_centre, pose_of_frame
 
 from .raw_take import RawTake
 
 EYE_HEIGHT_M = 1.6  # of a standing adult
 FAR_M = 30.0  # the plane beyond is left out: it would be a sliver of the picture at the horizon
-RANKING_FRAMES = 9
-RANKING_GRID = 24
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,33 +63,3 @@ def plane_depth(
             fix="leave the camera out, or give depth files",
         )
     return torch.where(ok, depth, torch.full_like(depth, math.nan)).float()
-
-
-def plane_coverage(plane: GroundPlane, take: RawTake, exo: int) -> float:
-    """Share of the wearer's view whose floor point is inside the exo picture; how cameras are
-    ranked without depth.
-
-    A coarse grid of ego rays at a few frames; rays that miss the floor count for the far point on
-    them."""
-    view = take.exos[exo]
-    frames = take.pose_known.nonzero().flatten()
-    picked = frames[torch.linspace(0, len(frames) - 1, min(RANKING_FRAMES, len(frames))).long()]
-    grid = pixel_grid(take.ego_camera, torch.float64)
-    step = max(1, grid.shape[0] // RANKING_GRID)
-    rays, valid = unproject(take.ego_camera, grid[::step, ::step].flatten(0, 1))
-    rays = rays[valid]
-    shares = []
-    for frame in picked.tolist():
-        w2c = take.ego_w2c[frame]
-        world, centre = rays @ w2c[:, :3], camera_centre(w2c)
-        slope = -(world @ plane.up)
-        distance = torch.where(
-            slope > 1e-3,
-            (centre @ plane.up - plane.height) / slope.clamp_min(1e-3),
-            torch.tensor(FAR_M, dtype=torch.float64),
-        ).clamp(0, FAR_M)
-        points = centre + world * distance[:, None]
-        exo_w2c = view.w2c if view.w2c.ndim == 2 else view.w2c[min(frame, len(view.w2c) - 1)]
-        uv, ok = project(view.camera, transform(exo_w2c.double(), points))
-        shares.append(float((ok & inside_picture(view.camera, uv)).double().mean()))
-    return sum(shares) / max(1, len(shares))

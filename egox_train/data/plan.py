@@ -25,7 +25,6 @@ from .clip_files import ClipWindow, clip_windows, longest_known
 from .clip_masks import with_mask
 from .clip_writer import ClipJob, clips_without_depth
 from .exo_pictures import exo_pictures, turned_against
-from .ground_plane import GroundPlane, ground_plane, plane_coverage
 from .prepare_options import DRAWING, PrepareOptions
 from .raw_take import ExoView, RawTake, video_info
 
@@ -62,14 +61,13 @@ def plan_take(job: TakeJob) -> TakePlan:
         EgoXInputError: the take as a whole can't be used.
     """
     take, options = job.take, job.options
-    plane = ground_plane(take, options.eye_height_m) if options.depth == "plane" else None
     file, made_from = job.root / PLANS / f"{take.name}.json", _made_from(take, options)
     kept = _kept(file, made_from)
     if kept is not None:
         clips = [
             clip
             for row in kept["cameras"]
-            for clip in _clips(take, _found(take, row["camera"], options), row, plane, options)
+            for clip in _clips(take, _found(take, row["camera"], options), row, options)
         ]
         return TakePlan(
             clips=_drawn_clips(clips, options),
@@ -83,7 +81,7 @@ def plan_take(job: TakeJob) -> TakePlan:
     cameras = []
     clips = []
     views = _usable_views(take, options, skipped, notes)
-    for rank, (coverage, view, span) in enumerate(_ranked(take, views, plane), start=1):
+    for rank, (coverage, view, span) in enumerate(_ranked(take, views), start=1):
         if options.cameras and rank > options.cameras:
             skipped.append(
                 (
@@ -120,7 +118,7 @@ def plan_take(job: TakeJob) -> TakePlan:
             "coverage": coverage,
             "starts": [w.start for w in windows],
         }
-        of_view = _clips(take, view, row, plane, options)
+        of_view = _clips(take, view, row, options)
         if not of_view:
             continue
         lacking = clips_without_depth(of_view, exo_pictures(view, take.layout, options))
@@ -139,9 +137,7 @@ def plan_take(job: TakeJob) -> TakePlan:
     )
 
 
-def _clips(
-    take: RawTake, view: ExoView, row: Mapping, plane: GroundPlane | None, options: PrepareOptions
-) -> list[ClipJob]:
+def _clips(take: RawTake, view: ExoView, row: Mapping, options: PrepareOptions) -> list[ClipJob]:
     """Those of one camera, by its entry in the plan's file."""
     return [
         ClipJob(
@@ -149,7 +145,6 @@ def _clips(
             view=view,
             rank=row["rank"],
             predicted_coverage=row["coverage"],
-            plane=plane,
             window=ClipWindow(start=start, frames=options.frames, step=options.step),
             options=options,
         )
@@ -325,28 +320,25 @@ def _frames_of_task(info: VideoInfo, task_s: tuple[float, float], count: int) ->
 
 
 def _ranked(
-    take: RawTake, views: list[tuple[ExoView, range]], plane: GroundPlane | None
+    take: RawTake, views: list[tuple[ExoView, range]]
 ) -> list[tuple[float, ExoView, range]]:
     """(predicted coverage, camera, frames): what annotators chose, then the best coverage first,
     equal ones by name."""
-    if plane is not None:
-        rated = [(plane_coverage(plane, take, take.exos.index(v)), v, n) for v, n in views]
-    else:
-        frames = take.pose_known.nonzero().flatten()
-        path = CameraTrajectory(
-            w2c=take.ego_w2c[frames], camera=take.ego_camera, times_s=frames.double()
+    frames = take.pose_known.nonzero().flatten()
+    path = CameraTrajectory(
+        w2c=take.ego_w2c[frames], camera=take.ego_camera, times_s=frames.double()
+    )
+    candidates = [
+        ExoCandidate(
+            name=v.name,
+            camera=v.camera,
+            exo_w2c=v.w2c if v.w2c.ndim == 2 else v.w2c[frames],
+            trajectory=path,
         )
-        candidates = [
-            ExoCandidate(
-                name=v.name,
-                camera=v.camera,
-                exo_w2c=v.w2c if v.w2c.ndim == 2 else v.w2c[frames],
-                trajectory=path,
-            )
-            for v, _ in views
-        ]
-        coverages = {r.name: r.coverage for r in rank_exo_cameras(candidates)}
-        rated = [(coverages[v.name], v, n) for v, n in views]
+        for v, _ in views
+    ]
+    coverages = {r.name: r.coverage for r in rank_exo_cameras(candidates)}
+    rated = [(coverages[v.name], v, n) for v, n in views]
     return sorted(
         rated, key=lambda item: (item[1].name != take.best_exo, -round(item[0], 6), item[1].name)
     )
