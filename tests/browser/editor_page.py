@@ -90,13 +90,16 @@ class EditorPage:
             ".widgets.find((w) => w.name === 'keyframes').value"
         )
 
-    def wait_for_change(self, before: str) -> None:
-        """Until the node's value is another one."""
-        self.hands.wait_for_function(
-            f"(old) => app.graph.nodes.find((n) => n.type === '{NODE}')"
-            ".widgets.find((w) => w.name === 'keyframes').value !== old",
-            arg=before,
-        )
+    def click_exo(self, *places: tuple[float, float]) -> None:
+        """At these shares of the exo picture, one after the other: each changes the node's value."""
+        for place in places:
+            before = self.keyframes()
+            self.hands.mouse.click(*self.in_box("exo", *place))
+            self.hands.wait_for_function(
+                f"(old) => app.graph.nodes.find((n) => n.type === '{NODE}')"
+                ".widgets.find((w) => w.name === 'keyframes').value !== old",
+                arg=before,
+            )
 
     def go_to_frame(self, frame: int) -> None:
         self.at("track").focus()

@@ -74,10 +74,7 @@ def test_a_path_from_the_first_click_to_the_rendered_prior(
 
     # The head by two clicks in the exo picture, then a second keyframe by numbers.
     editor.at("place").click()
-    for x, y in ((0.6, 0.25), (0.4, 0.65)):
-        before = editor.keyframes()
-        hands.mouse.click(*editor.in_box("exo", x, y))
-        editor.wait_for_change(before)
+    editor.click_exo((0.6, 0.25), (0.4, 0.65))
     first = editor.prior()
     assert first.std() > 10, "the coarse prior shows something"
     editor.go_to_frame(FRAMES - 1)
@@ -253,10 +250,7 @@ def test_a_scene_of_an_earlier_run_takes_no_click(open_page, unpacked):
         f"{editor.script('scene.known.token')} !== {json.dumps(old)}"
     )
     editor.at("place").click()
-    for x, y in ((0.6, 0.3), (0.4, 0.65)):
-        before = editor.keyframes()
-        hands.mouse.click(*editor.in_box("exo", x, y))
-        editor.wait_for_change(before)
+    editor.click_exo((0.6, 0.3), (0.4, 0.65))
     hands_and_no_face(editor)
     editor.close()
 
@@ -340,11 +334,6 @@ def test_what_the_wearer_looks_at(open_page, unpacked):
     def looks() -> list[dict]:
         return json.loads(editor.ask("state.text")).get("looks", [])
 
-    def click(x: float, y: float) -> None:
-        before = editor.keyframes()
-        hands.mouse.click(*editor.in_box("exo", x, y))
-        editor.wait_for_change(before)
-
     def turns() -> np.ndarray:
         q = np.array([pose["turn"] for pose in editor.ask("poses")])
         return np.degrees(2 * np.arccos(np.abs((q[1:] * q[:-1]).sum(1)).clip(0, 1)))
@@ -353,12 +342,12 @@ def test_what_the_wearer_looks_at(open_page, unpacked):
         return [pose["position"] for pose in editor.ask("poses")]
 
     own, begun, stood = turns(), editor.prior(), places()
-    click(0.3, 0.85)
+    editor.click_exo((0.3, 0.85))
     assert [look["frame"] for look in looks()] == [middle] and places() == stood
     assert turns().max() < own.max() + 2 and differ(editor.prior(), begun) > 2
     editor.at("look-next").click()
     assert editor.ask("state.frame") == 1
-    click(0.5, 0.9)
+    editor.click_exo((0.5, 0.9))
     two = editor.keyframes()
     assert [look["frame"] for look in looks()] == [1, middle]
     editor.drag_key(1, 2, "look")
@@ -373,7 +362,7 @@ def test_what_the_wearer_looks_at(open_page, unpacked):
     head = editor.ask("exo.pose.position")
     at = np.array(editor.ask(f"exo.pixel({head})")) / editor.ask("exo.scene.exo_size")
     for far in (True, False):
-        click(*at)
+        editor.click_exo(at)
         assert (np.linalg.norm(np.subtract(looks()[0]["point"], head)) > 0.3) == far
     editor.type_into("yaw", 10)
     assert [look["frame"] for look in looks()] == [middle]
@@ -463,10 +452,7 @@ def test_a_guessed_lens_is_set_and_the_head_stays_where_it_was_clicked(
     hands.wait_for_function(f"() => {editor.script('exo.step')} === 'place'")
     guessed = editor.at("lens-guessed").locator("visible=true")
     assert guessed.count() == 1
-    for x, y in ((0.62, 0.25), (0.4, 0.65)):
-        before = editor.keyframes()
-        hands.mouse.click(*editor.in_box("exo", x, y))
-        editor.wait_for_change(before)
+    editor.click_exo((0.62, 0.25), (0.4, 0.65))
     ring = f"({editor.script('exo')}).pixel({editor.script('state')}.poseAt().position)"
     clicked = np.array(hands.evaluate(f"() => {ring}"))
     width, height = editor.ask("exo.scene.exo_size")

@@ -118,10 +118,8 @@ def test_editor(open_page, unpacked):
     page.set_widget(NODE, "source", "estimated")
     editor = EditorPage(page).open(load=True)
     page.page.wait_for_function(f"() => {editor.script('exo.step')} === 'look'")
-    for x, y in ((0.545, 0.655), (0.56, 0.64)):
-        before = editor.keyframes()
-        page.page.mouse.click(*editor.in_box("exo", x, y))
-        editor.wait_for_change(before)
+    for place in ((0.545, 0.655), (0.56, 0.64)):
+        editor.click_exo(place)
         editor.at("look-next").click()
     editor.wait_until_seen()
     page.page.wait_for_timeout(3000)

@@ -85,10 +85,7 @@ def test_one_video_with_its_own_depth_makes_the_prior_in_six_clicks(
     editor.at("open").first.click()  # 2
     page.page.wait_for_selector("[data-testid=egox-editor]")
     editor.wait_for_scene()
-    for x, y in ((0.6, 0.25), (0.4, 0.65)):  # 3, 4
-        before = editor.keyframes()
-        editor.hands.mouse.click(*editor.in_box("exo", x, y))
-        editor.wait_for_change(before)
+    editor.click_exo((0.6, 0.25), (0.4, 0.65))  # 3, 4
     editor.close()  # 5
     assert not page.evaluate(OURS)
     page.evaluate("() => { window.egoxSeen.length = 0; }")
@@ -122,10 +119,7 @@ def test_a_take_from_the_hand(same_page, shipped, no_weights, uploads, tmp_path)
     editor.at("open").first.click()
     page.page.wait_for_selector("[data-testid=egox-editor]")
     editor.wait_for_scene()
-    for x, y in ((0.6, 0.25), (0.4, 0.65)):
-        before = editor.keyframes()
-        editor.hands.mouse.click(*editor.in_box("exo", x, y))
-        editor.wait_for_change(before)
+    editor.click_exo((0.6, 0.25), (0.4, 0.65))
     editor.close()
     page.page.locator(ALONE).first.click()
     page.wait_for_run()
