@@ -16,7 +16,7 @@ What a graph runs, in plain torch and numpy; knows no host. The rooms, each impo
     gga         geometry-guided attention; λ_g acts here
     types       the payloads between the rooms
     cameras     lenses and intrinsics: points to pixels and back
-    archives, finite, safe_files, file_names, sizes, frame_store, progress, errors: the ground
+    archives, finite, safe_files, file_names, sizes, frame_store, progress, frozen, errors: the ground
 
 The pipeline in six calls, here of a small take (a test runs this):
 

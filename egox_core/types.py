@@ -16,6 +16,7 @@ from torch import Tensor
 
 from .cameras.model import CameraModel, camera_from_intrinsics
 from .errors import EgoXInputError, check_choice
+from .frozen import frozen
 from .progress import Progress
 from .sizes import CHANNELS, latent_frames, latent_size
 
@@ -31,7 +32,7 @@ UNTIMED_FPS = 30.0
 """Frames a second that are assumed wherever neither a video nor a file of poses says otherwise."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class FrameSelection:
     """Frames in use of a source video, and the crop and scale of its picture.
 
@@ -91,7 +92,7 @@ class CameraTrajectory:
     guessed: Tensor | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class PointSet:
     """Coloured points of one instant, each a small patch of surface between its neighbouring exo
     samples."""
@@ -146,7 +147,7 @@ class PointCloud:
     ] = ()  # the scenes that it was fused of, each of one exo camera; empty: not fused
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class EgoPrior:
     """render(X, D^f, φ): what the exo points look like from the ego camera (paper, section 3.1)."""
 
@@ -156,7 +157,7 @@ class EgoPrior:
     trajectory: CameraTrajectory
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Canvas:
     """Exo (left) and ego (right) latents of one clip, and how they are presented to the model.
 
@@ -213,7 +214,7 @@ class Canvas:
         return t, h, w_exo, self.prior_latent.shape[-1]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class GgaGeometry:
     """Directions that geometry-guided attention compares; computed once a sampling run, a few MB,
     float32.
@@ -268,7 +269,7 @@ class GgaGeometry:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class TakeMeta:
     """A take's entry of a meta.json. All poses are w2c, one world for both cameras."""
 

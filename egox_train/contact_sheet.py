@@ -1,19 +1,19 @@
 """A contact sheet: rows of pictures side by side under their names, one PNG."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from egox_core.frozen import frozen
 from egox_core.previews.grid import picture_row
 from egox_core.safe_files import atomic_write
 
 PAPER = 255  # beside rows that are narrower than the sheet
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class SheetRow:
     """Pictures side by side; no label, one over the whole row, or one for each picture."""
 

@@ -2,11 +2,12 @@
 
 import argparse
 from collections.abc import Collection, Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, field, fields
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from egox_core.frozen import frozen
 from egox_core.types import ImageEmbeddingMode, RayMode
 from egox_core.wan.prompt import RELEASED_NEGATIVE
 
@@ -101,7 +102,7 @@ def named_folder(text: str) -> tuple[str, Path]:
     return name.strip(), Path(folder)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RunOptions:
     """Which of many takes or clips a command takes, and what runs them."""
 
@@ -130,7 +131,7 @@ ENGINE = ("engine", "workers")
 """Of :class:`RunOptions`, what every command over many takes has."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class CacheSettings:
     """Settings of a cache. ``image_embedding`` and ``rays`` as in the training configuration."""
 
@@ -152,7 +153,7 @@ class CacheSettings:
     device: str = argument("cpu", "where the encoders run; cuda:0,cuda:1 spreads the workers")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class GenerateOptions:
     """Model, conditioning and sampling. Conditioning left at None follows the LoRA's own
     metadata."""
@@ -190,7 +191,7 @@ class GenerateOptions:
         return None if zeros or self.cfg == 1.0 else Path(self.text)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class EvaluateOptions:
     """Inputs of an evaluation, beside the generated videos."""
 
@@ -215,7 +216,7 @@ class EvaluateOptions:
     sheet_clips: int = argument(12, "clips on the contact sheet, 0: none", flag="sheet")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class MaskOptions:
     """What tracks the objects of which clips."""
 

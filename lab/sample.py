@@ -13,12 +13,13 @@ same arrays on one machine; the videos' bytes also depend on the encoder's versi
 import argparse
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from egox_core.file_names import HEAD_KEYPOINTS
+from egox_core.frozen import frozen
 from egox_core.safe_files import write_json
 from egox_train.cli.progress_line import ProgressLine
 from egox_train.video_writer import QUALITY
@@ -35,7 +36,7 @@ LIMIT_BYTES = 3_000_000
 FINE_WIDTH, FINE_SIZE = 448, 256
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Sample:
     spec: SyntheticSpec
     quality: int = QUALITY  # x264 rate factor

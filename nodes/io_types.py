@@ -3,11 +3,11 @@ there."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from comfy_api.latest import io
 
+from ..egox_core.frozen import frozen
 from ..egox_core.types import Canvas
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ EgoXAttention = io.Custom(
 )  # nodes.attention.AttentionCapture, filled while sampling
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class CanvasWithEncoders(Canvas):
     """A canvas and the host's encoders, with which a sampler redoes the picture embedding from its
     own seed."""

@@ -3,12 +3,12 @@
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from egox_core.frozen import frozen
 from egox_core.gga.bias import bias_from_cosine
 from egox_core.gga.geometry import tokens_from_latents
 from egox_core.gga.options import GgaOptions
@@ -31,7 +31,7 @@ PLAIN_KERNELS = {
 ERROR_ROWS = 32
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Case:
     """Tensors of one attention call."""
 

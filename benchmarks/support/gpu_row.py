@@ -5,16 +5,18 @@ import getpass
 import os
 import re
 import socket
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from pathlib import Path
 from typing import Any
+
+from egox_core.frozen import frozen
 
 GB = 1e9
 LONGEST_REASON = 200
 PACK = Path(__file__).resolve().parent.parent.parent
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Row:
     """One line of the table; ``numbers`` is the same for machines."""
 

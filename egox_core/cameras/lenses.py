@@ -11,12 +11,13 @@ of projectaria_tools)."""
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from ..frozen import frozen
 
 ARIA_RADIAL = 6  # of its twelve numbers k1...k6, p1, p2, s1...s4
 TABLE_SIZE = 512
@@ -35,7 +36,7 @@ Distortion = tuple[float, ...]
 """Numbers of a lens in its own order; () where a calibration gives none: all zero."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Lens:
     """One lens, all that the rest of the code asks about it. Angles in radians."""
 

@@ -7,20 +7,21 @@ picture, which is the sensor's turned clockwise by ``quarter_turns`` steps of 90
 one step; the stored picture is the upright one)."""
 
 import math
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import MISSING, fields, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from ..errors import NO_NUMBERS, EgoXInputError, check_choice
+from ..frozen import frozen
 from ..sizes import MAX_SIDE
 from .lenses import LENSES, PINHOLE
 
 Convention = Literal["half_pixel", "integer"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class CameraModel:
     """Intrinsics of one camera. Distances in px of the unturned sensor, angles in degrees.
 

@@ -1,9 +1,9 @@
 """Ego cameras by name, as data; each scales with the picture's size."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from ..errors import check_choice
+from ..frozen import frozen
 from ..sizes import REFERENCE_SIZE
 from .model import CameraModel, rescale
 
@@ -24,7 +24,7 @@ ARIA_DISTORTION = (
 """k1..k6, p1, p2, s1..s4 that the released code holds as constants (float32 there)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class CameraPreset:
     """A camera at the picture size that its numbers were measured at, and what it is for."""
 

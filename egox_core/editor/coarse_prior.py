@@ -7,12 +7,11 @@ takes come first."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from ..cameras.model import CameraModel, inside_picture, project, rescale
+from ..frozen import frozen
 from ..prior.drawing import MARGIN_PX, MIN_Z_M
 from ..prior.options import prior_preset
 from ..prior.splat_points import ScreenPoints, SplatOptions
@@ -28,7 +27,7 @@ LAYERS = 6
 """Layers, of the released preset's 20: six discs let through so little light that the rest hardly shows."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class CoarsePoints:
     """Points with their colours, in random order, the released renderer's first."""
 

@@ -5,7 +5,7 @@ import io
 import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 from ..cameras.model import CameraModel, camera_to_json, intrinsics_matrix
 from ..errors import NO_NUMBERS, EgoXInputError
 from ..file_names import META
+from ..frozen import frozen
 from ..prior.render import ego_from_scene
 from ..safe_files import read_json, safe_name, write_json
 from ..scene.moving_camera import is_moving
@@ -40,7 +41,7 @@ MAX_CLIP_FRAMES, MAX_SOURCE_FRAMES = 20_000, 200_000
 a second)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ClipMoments:
     """The frames of the clip in use, by number and time alone."""
 

@@ -1,12 +1,11 @@
 """Queries of the pose editor to a scene: the point or head under an exo pixel, what is up, where a
 path rests, a lens's rim."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from ..cameras.model import CameraModel, project, unproject, upright_camera
+from ..frozen import frozen
 from ..scene.points import exo_from_scene
 from ..trajectory.head_template import HEAD_LENGTH, VERTEX_TO_CHIN
 from ..trajectory.keyframes import OWN_BODY_M, upright_from_sensor
@@ -42,7 +41,7 @@ LEAST_SHARE = 0.08
 """Share of all surface that must be level, else the exo camera's own up is taken."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Pick:
     """A point of the scene under an exo pixel."""
 

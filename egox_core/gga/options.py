@@ -2,10 +2,10 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal, get_args
 
 from ..errors import EgoXInputError, check_choice
+from ..frozen import frozen
 
 GgaMode = Literal["released", "paper", "power", "off"]
 GGA_MODES: tuple[GgaMode, ...] = get_args(GgaMode)
@@ -14,7 +14,7 @@ DEFAULT_LAMBDA: Mapping[GgaMode, float] = {"released": 3.0, "paper": 1.0, "power
 weight."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class GgaOptions:
     """Mode and strength. With g = 1 + cos, the bias on an ego query's exo keys is, in natural
     logarithm:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..errors import EgoXInputError
+from ..frozen import frozen
 from ..progress import Progress, no_progress
 from ..sizes import FRAMES_PER_LATENT, PIXEL_STEP
 from ..types import GgaGeometry
@@ -22,7 +22,7 @@ from .options import GgaOptions
 from .rows import BiasRows
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class AttentionRecord:
     """Queries and keys of one self-attention call, of one clip, as the model's attention got them
     (normed, rotated).
@@ -63,7 +63,7 @@ class AttentionRecord:
         return self.geometry is not None and self.options is not None and self.options.biases
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class AttentionRows:
     """Attention of some queries, mean over heads; each row sums to 1."""
 

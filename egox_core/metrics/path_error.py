@@ -22,6 +22,7 @@ from torch import Tensor
 
 from ..cameras.model import CameraModel, pixel_rays, project, rescale
 from ..errors import EgoXInputError
+from ..frozen import frozen
 from ..prior.options import prior_preset
 from ..prior.render import iter_ego_prior
 from ..progress import Progress, no_progress
@@ -70,7 +71,7 @@ class _Level:
 COARSE, MIDDLE, FINE = _Level(2, 2.0, 3, 0.5), _Level(2, 2.0, 4, 0.3), _Level(1, 0.5, 6, 0.15)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class PathError:
     """Turn per compared frame, N of the clip's; NaN where it can't be judged.
 
@@ -222,7 +223,7 @@ def path_error(
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class _Match:
     """A video at the scale of the comparison, and the scene from its ordered poses."""
 
@@ -307,7 +308,7 @@ def _of_frame(match: _Match, t: int, starts: np.ndarray) -> _Pose:
     return _aligned(_View.of(match, t, FINE), _aligned(view, best, MIDDLE), FINE)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class _View:
     """One frame at a level's resolution."""
 

@@ -1,15 +1,15 @@
 """Settings to try against each other: every λ_g with every LoRA strength."""
 
 import math
-from dataclasses import dataclass
 
 from ..errors import EgoXInputError
+from ..frozen import frozen
 
 MAX_POINTS = 64
 """More are refused: every one is a whole sampling run."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class SweepPoint:
     """One run of a sweep."""
 

@@ -2,7 +2,6 @@
 Figure 7)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import EgoXInputError
+from ..frozen import frozen
 from ..gga.record import AttentionRecord, AttentionRows, exo_part
 from ..sizes import FRAMES_PER_LATENT, PIXEL_STEP
 from .maps import colour_stops, colour_table
@@ -24,7 +24,7 @@ TOP_QUANTILE = 0.995
 it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Heat:
     """One map over the exo frame."""
 

@@ -5,7 +5,6 @@ Near is warm, far is cold, invalid is black. Where a prior shows nothing it is t
 black scene and an empty picture can be distinguished."""
 
 import math
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..errors import EgoXInputError
+from ..frozen import frozen
 from ..types import EgoPrior
 from .sheets import Drawn
 
@@ -63,7 +63,7 @@ def round_values(low: float, high: float, most: int = 6) -> list[float]:
     return values
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DepthScale:
     """Inverse depths at the ends of the colour map, 1/m."""
 

@@ -5,13 +5,13 @@ browser lacks the codec."""
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from torch import Tensor
 
 from ..errors import EgoXInputError
+from ..frozen import frozen
 from ..progress import Progress, no_progress
 
 MAX_FRAMES = 121
@@ -28,7 +28,7 @@ def common_step(longest: int) -> int:
     return max(1, math.ceil(longest / MAX_FRAMES))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Drawn:
     """Pictures that are drawn when a preview takes them, so that none are made that nobody sees."""
 
@@ -42,7 +42,7 @@ class Drawn:
         return self.draw(frame)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Sheets:
     """Frames 0, step, 2 step, ... of a clip; frame n of them is in sheet n // (columns * rows), row
     by row."""

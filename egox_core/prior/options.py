@@ -1,13 +1,14 @@
 """Options of rendering the ego prior, and presets of them as data."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Literal, get_args
 
 import torch
 
 from ..depth.edges import RELEASED_RANGE
 from ..errors import check_choice
+from ..frozen import frozen
 from ..takes.exo_camera import ExoLens
 from ..takes.metric_scale import ScaleSource
 from .splat_points import Backend, SplatOptions
@@ -20,7 +21,7 @@ CPU = torch.device("cpu")
 OFF = float("inf")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class PriorOptions:
     """Choice of what is drawn of the scene, and how.
 

@@ -8,7 +8,7 @@ be turned away from it."""
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +19,7 @@ from ..cameras.model import CameraModel, inside_picture, pixel_rays, project, re
 from ..cameras.presets import preset_camera
 from ..errors import EgoXInputError
 from ..file_names import META
+from ..frozen import frozen
 from ..progress import Progress, no_progress
 from ..scene.background import sample_frames
 from ..scene.build import build_scene
@@ -45,7 +46,7 @@ FACING_DEG = (60.0, 85.0)
 second on never."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ExoCandidate:
     """One exo take: its camera and pose, its depth where there is one, and the ego path in the same
     world."""
@@ -58,7 +59,7 @@ class ExoCandidate:
     depth: DepthVideo | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ExoRank:
     """Prediction of how much of the ego view one exo camera shows."""
 

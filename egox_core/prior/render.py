@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ from ..cameras.model import CameraModel, pixel_rays
 from ..depth.wearer_body import meets_head
 from ..errors import EgoXInputError
 from ..frame_store import FrameStore
+from ..frozen import frozen
 from ..progress import Progress, no_progress
 from ..scene.fusion import join_moving, mean_static
 from ..scene.moving_camera import is_moving
@@ -22,7 +22,7 @@ from .drawing import draw_points
 from .options import PriorOptions, prior_preset
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class PriorFrame:
     """One frame of an :class:`types.EgoPrior`."""
 

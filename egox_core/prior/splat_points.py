@@ -1,13 +1,13 @@
 """Input and output of splatters: points on the screen, options, a picture; and the patches of style
 ``surface``."""
 
-from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from ..errors import check_choice
+from ..frozen import frozen
 
 Backend = Literal["torch", "reference"]
 Style = Literal["composite", "surface"]
@@ -16,7 +16,7 @@ MIN_WEIGHT = 0.01
 patch has a colour."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ScreenPoints:
     """Points as one camera sees them; all of them in front of it and inside its lens."""
 
@@ -30,7 +30,7 @@ class ScreenPoints:
         return self.uv.shape[0]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class SplatOptions:
     """Options of drawing points. Lengths in px of a picture of the reference height; they scale
     with the picture.
@@ -61,7 +61,7 @@ class SplatOptions:
         check_choice("splat style", self.style, get_args(Style))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class SplatImage:
     """A drawn picture."""
 

@@ -1,18 +1,17 @@
 """The sound that belongs to the frames in use of a video."""
 
-from dataclasses import dataclass
-
 import av
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..frozen import frozen
 from ..types import FrameSelection
 from .reader import VideoSource, open_video
 from .selection import VideoInfo
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Sound:
     """Samples of all channels."""
 

@@ -5,18 +5,19 @@ Frames are named by source index. The picture change is one rectangle of the sou
 pixels, reaching outside where it is padded) mapped onto the frames handed on, so intrinsics follow
 it exactly."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import get_args
 
 import torch
 
 from ..cameras.model import CameraModel, crop, rescale
 from ..errors import EgoXInputError, check_choice
+from ..frozen import frozen
 from ..sizes import latent_frames, latent_size, longest_clip
 from ..types import FrameSelection, Resize
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class VideoInfo:
     """Contents of a video file, read without decoding it."""
 

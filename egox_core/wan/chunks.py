@@ -9,7 +9,7 @@ known (measured in ``docs/model-path.md``)."""
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -21,6 +21,7 @@ from torch import Tensor
 from ..archives import NPY_ERRORS
 from ..errors import EgoXInputError
 from ..frame_store import FrameStore
+from ..frozen import frozen
 from ..safe_files import atomic_write
 from ..sizes import FRAMES_PER_LATENT, latent_frames
 from ..types import CameraTrajectory, DepthVideo
@@ -33,7 +34,7 @@ SMALLEST_SPREAD = 1e-3
 Payload = TypeVar("Payload", DepthVideo, CameraTrajectory)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Chunk:
     """Frames of a video that are sampled as one clip."""
 

@@ -11,13 +11,13 @@ parts are relative to ``blocks.N.``. Verified on a whole converted transformer."
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from ..errors import EgoXInputError
+from ..frozen import frozen
 from ..safe_files import parse_json
 
 MODEL_PARTS: Mapping[str, str] = {
@@ -105,7 +105,7 @@ _TO_DIFFUSERS = tuple(
 _UNDERSCORED: Mapping[str, str] = {part.replace(".", "_"): part for part in BLOCK_PARTS.values()}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class LoraConversion:
     """A LoRA under new names, and what became of each tensor of the file."""
 

@@ -6,9 +6,9 @@ import json
 import logging
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
+from egox_core.frozen import frozen
 from egox_core.progress import Progress, no_progress
 
 from ..options import GenerateOptions, RunOptions, add_dataclass_arguments, from_arguments
@@ -28,7 +28,7 @@ from .headpose import headpose_arguments, run_headpose
 from .launch import launch
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Command:
     """One subcommand. ``run`` returns the exit code; heavy packages are imported inside it."""
 

@@ -1,7 +1,7 @@
 """``cache``: all that training needs of a clip, so that VAE, text and vision encoders can stay away
 from it."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from egox_core.errors import EgoXInputError
+from egox_core.frozen import frozen
 from egox_core.progress import Progress, no_progress
 from egox_core.wan.prompt import has_ftfy
 
@@ -35,7 +36,7 @@ from .manifest import ClipRecord, read_manifest, read_splits
 VERSION = 2  # raised when the contents of a shard change their meaning
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class CacheOutcome:
     """Result of a call."""
 
@@ -48,7 +49,7 @@ class CacheOutcome:
     left_out: tuple[tuple[str, str], ...] = ()  # (clip, why it can't be read)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class _Shard:
     """One unit of work, picklable."""
 

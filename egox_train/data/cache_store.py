@@ -14,7 +14,7 @@ its shards don't match.
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from egox_core.errors import EgoXInputError
+from egox_core.frozen import frozen
 from egox_core.safe_files import (
     atomic_write,
     read_json_object,
@@ -38,7 +39,7 @@ FINGERPRINT, LEFT_OUT = "egox.fingerprint", "egox.left_out"
 MAX_INDEX_BYTES = 2**30
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class CacheEntry:
     """One clip of the index."""
 
@@ -51,7 +52,7 @@ class CacheEntry:
     fps: float  # of its videos
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class CacheIndex:
     """Contents of a cache and what it was made from."""
 

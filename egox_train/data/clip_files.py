@@ -4,7 +4,6 @@ take.
 Clips are full windows of frames whose poses are all known.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from egox_core.errors import EgoXInputError
 from egox_core.file_names import PRIOR, TRUTH
+from egox_core.frozen import frozen
 from egox_core.takes.take import Take, load_take
 from egox_core.video.reader import decode_frames, probe_video, read_frames
 from egox_core.video.selection import select_frames
@@ -20,7 +20,7 @@ from egox_core.video.selection import select_frames
 from .manifest import ClipRecord
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Clip:
     """A clip's pictures and geometry, all of the same frames."""
 
@@ -82,7 +82,7 @@ def first_frame_then_grey(
     return out
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ClipWindow:
     """One clip: source frames ``start``, ``start + step``, ... (``frames`` of them)."""
 

@@ -11,7 +11,7 @@ import shutil
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from torch import Tensor
 from egox_core.cameras.model import CameraModel, camera_to_json, intrinsics_matrix, rescale
 from egox_core.errors import EgoXInputError
 from egox_core.file_names import COVERAGE, DEPTH, EXO, META, PRIOR, TRUTH
+from egox_core.frozen import frozen
 from egox_core.prior.options import prior_preset
 from egox_core.prior.render import render_ego_prior
 from egox_core.safe_files import atomic_write, file_lock, read_json, replace_folder, write_json
@@ -54,7 +55,7 @@ KEPT_BYTES = 256 * 2**20
 796x448."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ClipJob:
     """One clip to make."""
 

@@ -2,10 +2,11 @@
 
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from egox_core.errors import EgoXInputError
+from egox_core.frozen import frozen
 from egox_core.progress import Progress, no_progress
 
 from ..parallel import cluster_cpus
@@ -18,7 +19,7 @@ FILES_OF_A_CLIP = 6  # exo, prior, depth, coverage, meta.json, clip.json
 FILES_OF_A_SET = 6  # manifest, report, contact sheet, three splits
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class PrepareSums:
     """Sums of a whole run: what it would leave, and how long it would take."""
 

@@ -6,7 +6,7 @@ black bars beside it: a crop would keep a third of what it shows."""
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from egox_core.cameras.lenses import LENSES
 from egox_core.cameras.model import CameraModel, crop, rescale
 from egox_core.errors import EgoXInputError
 from egox_core.frame_store import FrameStore
+from egox_core.frozen import frozen
 from egox_core.types import FrameSelection, Resize
 from egox_core.video.reader import decode_frames, fit_picture
 from egox_core.video.reproject import Undistortion, undistorted_camera
@@ -26,7 +27,7 @@ from .prepare_options import PictureChoice, PrepareOptions
 from .raw_take import ExoView, SourceLayout, video_info
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ExoPictures:
     """Recipe from one exo video to the pictures of its clips."""
 

@@ -6,12 +6,12 @@ fy, cx, cy, k1...k4), ``start_frame_idx`` and ``end_frame_idx`` (-1: the camera 
 the time) and ``quality`` (1: good)."""
 
 import csv
-from dataclasses import dataclass
 from pathlib import Path
 
 from egox_core.cameras.gopro import MAX_ANGLE_DEG
 from egox_core.cameras.model import CameraModel
 from egox_core.errors import EgoXInputError
+from egox_core.frozen import frozen
 from egox_core.safe_files import require_file
 
 COLUMNS = (
@@ -26,7 +26,7 @@ GOOD = 1.0
 MAX_BYTES = 2**20
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class GoProCalibration:
     """The raw lens of one exo camera, and the frames of its video for which it holds."""
 

@@ -4,13 +4,13 @@ Good for proving layout, poses and undistortion; not a substitute for depth. Wha
 it is marked ``stand-in depth``."""
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from egox_core.cameras.model import CameraModel, pixel_rays
 from egox_core.errors import EgoXInputError
+from egox_core.frozen import frozen
 from egox_core.trajectory.gravity import down_axis
 from egox_core.trajectory.poses import camera_centre, pose_of_frame
 
@@ -20,7 +20,7 @@ EYE_HEIGHT_M = 1.6  # of a standing adult
 FAR_M = 30.0  # the plane beyond is left out: it would be a sliver of the picture at the horizon
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class GroundPlane:
     """Points p with up . p = height, world axes, metres."""
 

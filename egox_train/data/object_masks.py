@@ -6,19 +6,19 @@ integers. Objects are matched by id, as a tracker gives them when both videos ar
 one shared first mask."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from egox_core.archives import open_zip
 from egox_core.errors import EgoXInputError
+from egox_core.frozen import frozen
 from egox_core.safe_files import atomic_write
 
 KEYS = ("clip", "truth", "truth_ids", "generated", "generated_ids")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ObjectMasks:
     """Masks of the same objects in the true and in the generated ego video, matched by id."""
 

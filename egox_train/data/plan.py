@@ -8,7 +8,7 @@ are the same.
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,6 +16,7 @@ import torch
 
 from egox_core.cameras.model import camera_to_json
 from egox_core.errors import EgoXInputError
+from egox_core.frozen import frozen
 from egox_core.prior.rank import ExoCandidate, rank_exo_cameras
 from egox_core.safe_files import write_json
 from egox_core.types import CameraTrajectory
@@ -34,7 +35,7 @@ Skipped = tuple[str, str]  # (clip, camera or take, why)
 Chosen = TypeVar("Chosen")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class TakeJob:
     """One take to prepare; picklable, so that a process or a Ray worker can have it."""
 
@@ -43,7 +44,7 @@ class TakeJob:
     options: PrepareOptions
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class TakePlan:
     """The clips of a take, exo camera by exo camera, after their inputs were checked; nothing is
     decoded yet."""

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from egox_core.errors import EgoXInputError
+from egox_core.frozen import frozen
 from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import clear_leftovers
 
@@ -37,7 +38,7 @@ MAX_ALIKE = 20
 SYSTEM_ERROR = re.compile(r"(\w*Error: \[Errno \d+\] [^:]*)")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class CameraJob:
     """The clips of one exo camera of a take: what a process does at once."""
 
@@ -50,7 +51,7 @@ class CameraJob:
         return f"{self.clips[0].take.name}__{self.clips[0].view.name}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ClipsMade:
     """Clips of one camera, made or not."""
 
@@ -59,7 +60,7 @@ class ClipsMade:
     skipped: tuple[tuple[str, str], ...]  # (clip, why)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class PrepareOutcome:
     """Result of ``prepare``, as in its report."""
 

@@ -1,11 +1,12 @@
 """Options of ``prepare``. Everything in here goes into each clip's fingerprint."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Literal, get_args
 
 from egox_core.errors import EgoXInputError, check_choice
+from egox_core.frozen import frozen
 from egox_core.prior.options import PRESET_GEOMETRY, prior_preset
 from egox_core.scene.exo_motion import MOTIONS, Motion
 from egox_core.sizes import REFERENCE_EXO_SIZE, REFERENCE_SIZE, latent_frames, latent_size
@@ -64,7 +65,7 @@ EXO_PICTURES: Mapping[str, PictureChoice] = {"undistorted": "undistorted", "as-f
 """Choices of a user, by the word of the command line."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class PrepareOptions:
     """Clips, cameras, depth and prior.
 

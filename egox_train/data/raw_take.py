@@ -1,7 +1,6 @@
 """Common form of every source layout before clips are cut: one wearer, one or more exo cameras,
 paths and poses."""
 
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from egox_core.cameras.model import CameraModel
+from egox_core.frozen import frozen
 from egox_core.video.reader import probe_video
 from egox_core.video.selection import VideoInfo
 
@@ -19,7 +19,7 @@ SourceLayout = Literal["egoexo4d", "released", "take"]
 Split = Literal["train", "validation", "test"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ExoView:
     """One exo camera of a take."""
 
@@ -40,7 +40,7 @@ class ExoView:
         return poses & (index >= self.frames[0]) & (index <= self.frames[1])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RawTake:
     """One take as its source has it. Frame i of all videos and poses is the same moment."""
 

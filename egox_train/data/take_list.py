@@ -8,18 +8,18 @@ exo camera that annotators chose). Any of them may be null or missing."""
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from egox_core.errors import NO_NUMBERS, EgoXInputError
+from egox_core.frozen import frozen
 from egox_core.safe_files import read_json
 
 TAKE_LIST = "takes.json"
 MAX_LIST_BYTES = 2**30
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ListedTake:
     """Entry of the list for one take."""
 

@@ -10,13 +10,13 @@ Maps that a tool names after them, in a folder of their own, are what ``prepare`
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from egox_core.cameras.model import camera_to_json
 from egox_core.errors import EgoXInputError
+from egox_core.frozen import frozen
 from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import write_json
 
@@ -28,7 +28,7 @@ from .raw_take import ExoView, SourceLayout
 from .sources import list_takes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class VideosOutcome:
     """Result of ``undistort``."""
 
@@ -37,7 +37,7 @@ class VideosOutcome:
     skipped: tuple[tuple[str, str], ...]  # (take or video, why)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class _VideoJob:
     """One video to write, picklable."""
 

@@ -2,11 +2,12 @@
 clips of one take are not independent."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from scipy.stats import wilcoxon
+
+from egox_core.frozen import frozen
 
 SAMPLES = 2000
 LEVEL = 0.95
@@ -14,7 +15,7 @@ FEWEST_TAKES = 5
 """Takes under an interval or a test: of fewer nothing is known but their mean."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Estimate:
     """A mean over clips and its percentile interval."""
 

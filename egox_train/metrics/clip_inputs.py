@@ -1,7 +1,6 @@
 """The videos of one row, read and checked against what the manifest says of the clip."""
 
 import hashlib
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ from torch import Tensor
 from egox_core.archives import open_zip
 from egox_core.errors import EgoXInputError
 from egox_core.file_names import COVERAGE, DEPTH, EXO, META, PRIOR, TRUTH
+from egox_core.frozen import frozen
 from egox_core.safe_files import require_file
 from egox_core.scene.build import build_scene
 from egox_core.takes.take import load_take
@@ -23,7 +23,7 @@ from .prior_regions import coverage_of_picture
 FPS_TOLERANCE = 0.01
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ClipFiles:
     """Paths of a row's files."""
 

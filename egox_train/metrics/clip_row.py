@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 from torch import Tensor
 
 from egox_core.file_names import PRIOR, TRUTH
+from egox_core.frozen import frozen
 from egox_core.metrics.path_error import path_error, path_views
 from egox_core.safe_files import atomic_write, file_lock, write_json
 
@@ -51,7 +51,7 @@ PER_VIDEO = ("lpips", "clip", "amt", "raft")
 SETS = {metric.key for metric in of_family("set")}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RowJob:
     """One clip to evaluate."""
 

@@ -5,8 +5,9 @@ The order here is that of the tables; the first three families stand as in the p
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
+
+from egox_core.frozen import frozen
 
 Family = Literal["image", "object", "video", "structure", "prior", "set"]
 """A ``set`` figure is one of all clips together; every other metric has a value for each clip."""
@@ -56,7 +57,7 @@ WEIGHTS: Mapping[str, str] = {
 """Networks that a call may give files of: name -> what they are for, and where they come from."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Metric:
     """One column."""
 

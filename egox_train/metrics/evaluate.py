@@ -1,7 +1,6 @@
 """Evaluates a folder of generated ego videos over a manifest: rows, report, contact sheet."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import numpy as np
 
 from egox_core.errors import EgoXInputError
 from egox_core.file_names import EXO, PRIOR, TRUTH
+from egox_core.frozen import frozen
 from egox_core.metrics.image import require_torchmetrics
 from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import atomic_write, clear_leftovers, require_folder, write_json
@@ -41,7 +41,7 @@ from .report import SEED, build_report, markdown_report, protocol_of, seed_name
 REPORT, TABLE, SHEET, ROWS = "report.json", "report.md", "contact_sheet.png", "rows"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class EvaluateOutcome:
     """Result of a call."""
 

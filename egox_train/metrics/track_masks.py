@@ -7,7 +7,6 @@ matches by their looks.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from egox_core.errors import EgoXInputError
 from egox_core.file_names import TRUTH
+from egox_core.frozen import frozen
 from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import clear_leftovers, require_folder
 
@@ -46,7 +46,7 @@ SAME = 0.7
 Masks = dict[str, np.ndarray]  # by id, [T, H, W] bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class MaskJob:
     """One clip to track."""
 

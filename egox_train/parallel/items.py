@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import torch
 
 from egox_core.errors import EgoXInputError, check_choice
+from egox_core.frozen import frozen
 from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import file_lock
 
@@ -22,7 +23,7 @@ MADE, THERE, BUSY = "made", "there", "busy"
 Item = TypeVar("Item")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RunPlaces:
     """Processes and devices of items.
 
@@ -49,6 +50,9 @@ class RunPlaces:
     @property
     def in_this_process(self) -> bool:
         return self.engine == "local" and max(self.workers, len(self.devices)) <= 1
+
+
+HERE = RunPlaces()
 
 
 def devices_of(text: str, engine: str = "local") -> tuple[str, ...]:
@@ -101,7 +105,7 @@ def part_of(items: Sequence[Item], part: tuple[int, int], most: int = 0) -> Sequ
 
 
 def run_items(
-    function: Callable[..., Any], items: Sequence[Any], places: RunPlaces = RunPlaces()
+    function: Callable[..., Any], items: Sequence[Any], places: RunPlaces = HERE
 ) -> Iterator[tuple[int, Any, str]]:
     """Yields (index, result, error) as items finish; ``error`` is "" where the function returned.
 
@@ -139,7 +143,7 @@ def run_all(
     function: Callable[..., Any],
     items: Sequence[Any],
     names: Sequence[str],
-    places: RunPlaces = RunPlaces(),
+    places: RunPlaces = HERE,
     *,
     before: int = 0,
     stage: str = "",

@@ -5,18 +5,19 @@ import math
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from egox_core.errors import EgoXInputError
+from egox_core.frozen import frozen
 
 from .items import RunPlaces, run_items
 
 MACHINES = (1, 8, 64)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RunSums:
     """Sums of the clips that a run would make."""
 

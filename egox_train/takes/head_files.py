@@ -2,7 +2,7 @@
 the take."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from egox_core.cameras.model import camera_to_json, intrinsics_matrix, unproject
 from egox_core.cameras.presets import preset_camera
 from egox_core.errors import NO_NUMBERS, EgoXInputError, intact
 from egox_core.file_names import DEPTH_NAMES, EXO, HEAD_ROTATIONS, HEAD_TRAJECTORY, META
+from egox_core.frozen import frozen
 from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import read_json, write_json
 from egox_core.takes.depth_files import load_depth_file
@@ -50,7 +51,7 @@ MHR_KEYS = (
 MAX_JSON_BYTES = 512 * 2**20  # whole-body keypoints of an hour
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class HeadOptions:
     """Options of estimating a take's head."""
 

@@ -10,7 +10,6 @@ of the frames handed on, at any size of the same shape."""
 import zipfile
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from egox_core.archives import open_member, open_zip, read_npy_header
 from egox_core.depth.resample import depth_window, fit_mask
 from egox_core.errors import EgoXInputError
 from egox_core.frame_store import FrameStore
+from egox_core.frozen import frozen
 from egox_core.progress import Progress, no_progress
 from egox_core.sizes import same_aspect
 from egox_core.takes.depth_readers import PackedFrames, decode_picture, numbered_files
@@ -41,7 +41,7 @@ MaskFrames = Callable[[list[int]], Iterator[np.ndarray]]
 WHITE = 128  # from here on a grey value means "moves": lossy videos are neither black nor white
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class MaskFile:
     """A mask file of which only header and length were read."""
 

@@ -26,7 +26,6 @@ import sys
 import threading
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -37,6 +36,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from egox_core.errors import EgoXInputError, intact
+from egox_core.frozen import frozen
 from egox_core.safe_files import atomic_write, file_lock, read_json, replace_folder
 
 PREFIX = "step-"
@@ -81,7 +81,7 @@ FREE_TO_CHANGE = (
 hash. Of batch and accumulation the global batch counts, see :func:`.launch.accumulation_for`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class TrainState:
     """State from which a run goes on as if it had never stopped."""
 

@@ -5,13 +5,14 @@ import hashlib
 import json
 import logging
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from egox_core.errors import EgoXInputError
+from egox_core.frozen import frozen
 from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import clear_leftovers, write_json
 from egox_core.wan.file_kinds import check_run_files
@@ -43,7 +44,7 @@ from .sampling import sample_ego
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class _ClipJob:
     cache: Path
     clip: str

@@ -15,6 +15,7 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
 from egox_core.errors import EgoXInputError
+from egox_core.frozen import frozen
 from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import atomic_write, clear_leftovers
 
@@ -56,7 +57,7 @@ from .validation import COLUMNS, HeldOut, check_validation
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class TrainOutcome:
     """End of a run."""
 

@@ -1,7 +1,6 @@
 """The loss: flow matching on the ego half only, exo clean (quirks 34), and the noise level of each
 training sample."""
 
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from egox_core.errors import EgoXInputError
+from egox_core.frozen import frozen
 from egox_core.gga.exo_cache import ExoHalves
 from egox_core.sizes import PATCH
 from egox_core.wan.canvas import build_mask, crop_ego, crop_exo, model_input
@@ -77,7 +77,7 @@ def model_timesteps(sigmas: Tensor) -> Tensor:  # [B] -> [B] float32
     return torch.floor(scaled + 1e-3).float()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class StepResult:
     """Result of one forward. ``target`` and ``prediction`` are of the ego half, float32."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from egox_core.errors import EgoXInputError
+from egox_core.frozen import frozen
 from egox_core.types import GgaGeometry
 
 from ..data.cache_store import CacheReader, fingerprint
@@ -40,7 +41,7 @@ LATENTS = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class TrainSample:
     """A clip (or a batch of clips of one size) with everything that the loss needs."""
 
@@ -105,7 +106,7 @@ def collate(samples: Sequence[TrainSample]) -> TrainSample:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Item:
     """One thing to train on: a clip as EgoX sees it, or one of its two views alone."""
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from egox_core.errors import EgoXInputError
+from egox_core.frozen import frozen
 from egox_core.metrics.image import psnr, ssim_map
 
 from ..data.cache_store import CacheReader
@@ -136,7 +136,7 @@ def spread_over_takes(samples: CachedSamples, items: Sequence[Item], count: int)
     ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class HeldOut:
     """The clips that a run validates on, each scored by one process."""
 

@@ -10,9 +10,8 @@ What is counted, and how well it is known:
 ``bench gpu`` measures a real step beside it. The trainer says its prediction through :mod:`..train.memory`.
 """
 
-from dataclasses import dataclass
-
 from egox_core.errors import check_choice
+from egox_core.frozen import frozen
 
 BYTES = {"float32": 4.0, "bfloat16": 2.0, "float8": 1.0, "int4": 0.5}
 SCALE_BYTES = {
@@ -29,7 +28,7 @@ SLACK = 0.06
 RELEASED_GRID = (13, 28, 49, 28)  # (t, h, w_exo, w_ego) in tokens of the released clip
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ModelSize:
     """A Wan transformer. Default: Wan 2.1 I2V 14B."""
 
@@ -44,7 +43,7 @@ class ModelSize:
     freq_dim: int = 256
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class TrainSetting:
     """One way of training it."""
 
@@ -62,7 +61,7 @@ class TrainSetting:
     shards: int = 1  # GPUs that FSDP2 or ZeRO-3 spread weights, gradients and states over
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class MemoryEstimate:
     """Bytes by part; ``total`` includes the allocator's slack."""
 

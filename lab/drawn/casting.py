@@ -4,10 +4,11 @@ never tried."""
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from egox_core.frozen import frozen
 
 from .solids import Solid, intersect
 
@@ -15,7 +16,7 @@ MISS = -1
 TILE_SIDE = 16  # px
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Tiling:
     """A picture cut in square tiles, each with the cone about its rays (camera frame)."""
 
@@ -47,7 +48,7 @@ def tile_picture(
     return Tiling(of_pixel=of_pixel, axes=axes, angles=angles * (1 + 2.0 / side) + 1e-3)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Bounds:
     """Bounding spheres of some solids, each in its solid's frame."""
 
@@ -104,7 +105,7 @@ def rotate_back(
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RayBundle:
     """Rays of one or several frames, and where the solids are in each."""
 

@@ -5,12 +5,11 @@ The scene is a room of planes and boxes, so neighbouring pixels are alike as in 
 video depth is made from the exact metric depth by the inverse of the model, D^v = α / (1/D - β).
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from egox_core.cameras.model import centred_pinhole
+from egox_core.frozen import frozen
 from egox_core.types import DepthVideo
 
 NOISE = 0.02  # of a pixel's depth: standard deviation of a normal factor, independent from pixel to pixel
@@ -18,7 +17,7 @@ OUTLIERS = 0.2  # of the pixels, drawn uniformly from the depth range of the map
 CLEAN_BAR, NOISE_BAR, OUTLIER_BAR = (1e-4, 1e-4), (0.02, 0.02), (0.01, 0.04)  # of α and of β
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class AlignCase:
     """One test case; maps named by 'm' (metric), 'v' (video), 'b' (both), '' (neither)."""
 

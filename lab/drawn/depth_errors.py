@@ -11,12 +11,13 @@ upper: .056 on NYUv2, its README). The defaults are the lower end, for depth who
     per-frame scales of one standing scene differ by about a per cent."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from egox_core.errors import EgoXInputError
+from egox_core.frozen import frozen
 from egox_core.types import DepthVideo
 
 CORRELATION_HEIGHTS = 0.25  # picture heights over which the slow error falls to e^-1/2 of itself
@@ -25,7 +26,7 @@ CORRELATION_S = 1.0
 FALLBACK_FPS = 30.0  # of depth without times
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DepthErrors:
     """Errors of a depth video.
 

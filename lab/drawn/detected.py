@@ -4,7 +4,6 @@ missing.
 Which points are seen is told by rays cast at the points alone; no picture is needed.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from egox_core.cameras.model import CameraModel, project
+from egox_core.frozen import frozen
 from egox_core.trajectory.head_payloads import OPENPOSE_POINTS
 from egox_core.trajectory.head_points import People, Person
 from egox_core.trajectory.head_template import HEAD_POINTS, MIRROR, POINTS
@@ -37,7 +37,7 @@ MADE_UP_SCORE, SEEN_SCORE = (0.3, 0.8), (0.5, 1.0)
 OUTLINE = np.array([0.38, 0.5])  # half width, half height of a head's outline, of the head's size
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class SeenPerson:
     """The points of one person, in the order of head_template.POINTS, and which of them the exo
     camera sees."""

@@ -2,12 +2,12 @@
 of its objects."""
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from egox_core.cameras.model import inside_picture, project
+from egox_core.frozen import frozen
 from egox_core.trajectory.poses import camera_centre
 from egox_train.parallel import single_threaded
 
@@ -26,7 +26,7 @@ GROUPS = ("object", "held")
 no body."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Covisible:
     """Masks over one frame of the stored ego picture."""
 
@@ -113,7 +113,7 @@ def _incidence(
     return cosine
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class TakeObjects:
     """Objects of one take, in the order in which the scene has them; those that ego never sees are
     left out."""

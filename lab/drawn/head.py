@@ -5,9 +5,10 @@ Drawn frame of a head: x to the wearer's right, y forward, z up, origin in the m
 metres."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
+
+from egox_core.frozen import frozen
 
 from .palettes import Colour
 from .parts import Part, between
@@ -33,7 +34,7 @@ SIZE_SPAN, LENGTH_SPAN = 0.08, 0.05  # shares by which persons differ, each way
 MOUNT_SPAN_M, MOUNT_SPAN_DEG = 0.004, 1.5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class HeadLengths:
     """Places of face points on a mean head; each person's own size and lengths vary about these.
     Metres."""
@@ -73,7 +74,7 @@ MEAN_HEADS: Mapping[str, HeadLengths] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class HeadForm:
     """The shape of one person's head and the seat of the camera."""
 

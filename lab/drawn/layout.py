@@ -2,13 +2,14 @@
 its prompt."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import torch
 
 from egox_core.cameras.model import CameraModel
+from egox_core.frozen import frozen
 
 from .head import HeadForm, draw_head
 from .looks import draw_material
@@ -78,7 +79,7 @@ def write_prompt(room: Room, workspace: Workspace, person: Person) -> str:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DrawnHead:
     """Exact place of a person's head. World, metres."""
 
@@ -88,7 +89,7 @@ class DrawnHead:
     solids: range  # of the scene, that the person is made of and holds
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Layout:
     """A drawn scene and the words for it."""
 

@@ -1,9 +1,9 @@
 """From a part's look to its material. Detail is sized in exo pixels, so that an ego prior can show
 it."""
 
-from dataclasses import dataclass
-
 import numpy as np
+
+from egox_core.frozen import frozen
 
 from .palettes import THINGS
 from .parts import Look, Part
@@ -15,7 +15,7 @@ DETAIL_PX = (
 )  # size of a detail, half a wavelength, in exo pixels where the exo camera sees the part
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class LookSettings:
     """Standard deviations in display values."""
 

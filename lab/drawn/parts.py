@@ -2,10 +2,12 @@
 camera is)."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
+
+from egox_core.frozen import frozen
 
 from .palettes import Colour
 from .solids import Group, Kind
@@ -13,7 +15,7 @@ from .solids import Group, Kind
 Look = Literal["wall", "floor", "wood", "fabric", "print", "paint", "skin", "window"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Part:
     """A solid without its texture. Metres, z up."""
 

@@ -3,9 +3,9 @@
 Body frame: hips above the origin, facing +y, x to the wearer's right, z up, metres. The head turns
 to a gaze point and carries the ego camera at the left temple, where such glasses have it."""
 
-from dataclasses import dataclass
-
 import numpy as np
+
+from egox_core.frozen import frozen
 
 from .furniture import pick
 from .head import USUAL_HEAD, HeadForm, drawn_head_parts, ego_from_pose, eyes_pose
@@ -15,7 +15,7 @@ from .parts import Part, along, between
 UPPER_ARM_M, FOREARM_M, WRIST_TO_PALM_M = 0.30, 0.27, 0.055
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Person:
     """The posed wearer. Body frame, metres."""
 

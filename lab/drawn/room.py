@@ -1,9 +1,9 @@
 """The room: walls that share a palette, things on the walls, furniture along them, a rug. Person at
 the origin."""
 
-from dataclasses import dataclass
-
 import numpy as np
+
+from egox_core.frozen import frozen
 
 from .furniture import PIECES, pick
 from .palettes import FLOORS, THINGS, WALLS, Colour
@@ -14,7 +14,7 @@ PICTURE_COUNT = {"calm": 2, "normal": 4, "busy": 7}
 WALL_M = 0.1  # thickness
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Room:
     """Inner faces of the room, metres, room frame; the person stands or sits at the origin."""
 

@@ -1,16 +1,15 @@
 """A synthetic scene: solids, where each is at every frame, the light, and the cameras."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from egox_core.cameras.model import CameraModel
+from egox_core.frozen import frozen
 
 from .solids import Solid
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Light:
     """A lamp and an even surrounding light; what a surface shows does not depend on where it is
     seen from."""
@@ -20,7 +19,7 @@ class Light:
     ambient: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Scene:
     """Geometry that rays are cast into. World: z up, floor at z = 0, metres."""
 

@@ -4,10 +4,10 @@ other solids.
 Nothing depends on the direction of view, so exo and ego see the same colour at the same point, and
 a prior from exact depth can be compared with the ego picture."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
+
+from egox_core.frozen import frozen
 
 from .casting import RayBundle, rotate_back
 from .scene import Scene
@@ -19,7 +19,7 @@ CREASE_REACH_M = 0.22  # creases darken within this distance of another standing
 CREASE_DEPTH = 0.45
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Hits:
     """Hits of a bundle's N rays in the scene."""
 

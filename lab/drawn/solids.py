@@ -5,11 +5,12 @@ Every solid is described in its own frame (metres): a ``box`` by its half extent
 along local z."""
 
 import math
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
+
+from egox_core.frozen import frozen
 
 from .textures import Material
 
@@ -20,7 +21,7 @@ MOVING_GROUPS: tuple[Group, ...] = ("body", "head", "held", "company")
 NEAR_M = 1e-4  # a hit nearer than this is the surface the ray starts on
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Solid:
     """One solid. All people and what they hold move; the wearer's head is left out of the wearer's
     own camera."""

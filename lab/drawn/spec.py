@@ -1,10 +1,11 @@
 """The specification of a synthetic take."""
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Literal
 
 from egox_core.errors import EgoXInputError, check_choice
+from egox_core.frozen import frozen
 from egox_core.sizes import PIXEL_STEP, REFERENCE_EXO_SIZE, REFERENCE_SIZE
 
 Texture = Literal["plain", "soft", "detailed"]
@@ -51,7 +52,7 @@ RANGES = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class SyntheticSpec:
     """One synthetic take; equal specs give equal takes.
 

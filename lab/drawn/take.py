@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from egox_core.cameras.model import CameraModel, intrinsics_matrix
+from egox_core.frozen import frozen
 from egox_core.progress import Progress, no_progress
 from egox_core.types import CameraTrajectory, DepthVideo
 from egox_train.parallel import map_chunks, single_threaded
@@ -23,7 +24,7 @@ from .views import Renderer, View
 CHUNK_PIXELS = 150_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class SyntheticTake:
     """Ground truth of both cameras. Pictures uint8, stored (upright) orientation; depth exact to
     float32."""

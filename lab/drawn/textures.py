@@ -7,19 +7,20 @@ parallelogram (px, py) and whose sensitivity is a Gaussian of ``PIXEL_SIGMA`` ke
 """
 
 import math
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from egox_core.frozen import frozen
+
 PIXEL_SIGMA = 0.4  # of the Gaussian pixel response, in px: about a camera's own blur
 
 Pattern = Literal["none", "checker", "stripes", "tiles"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Material:
     """Albedo over a solid. Colours are display values 0...1, lengths metres, wave vectors rad/m."""
 

@@ -3,12 +3,11 @@ crosses a pixel."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from egox_core.cameras.model import CameraModel, pixel_grid, pixel_rays, unproject
+from egox_core.frozen import frozen
 from egox_core.trajectory.poses import camera_centre
 
 from .casting import Bounds, RayBundle, Tiling, first_hits, rotate_back, tile_picture, visible_tiles
@@ -18,7 +17,7 @@ from .shading import Hits, shade
 EDGE_COSINE = 0.9  # neighbours whose normals differ by more (26 degrees) show an edge of the solid
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ViewRays:
     """The part of a camera's view that doesn't depend on its pose. Rays in the frame of the
     unturned sensor."""
@@ -63,7 +62,7 @@ class ViewRays:
         return unproject(self.camera, uv + shifts)[0].float()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class View:
     """Pictures of F frames, flat over F * H * W stored pixels."""
 

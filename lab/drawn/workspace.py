@@ -1,9 +1,9 @@
 """The table, the objects on it, and where the hands go. Body at the origin facing +y, metres, z
 up."""
 
-from dataclasses import dataclass
-
 import numpy as np
+
+from egox_core.frozen import frozen
 
 from .furniture import pick, stool, table
 from .palettes import THINGS, WOODS, Colour
@@ -12,7 +12,7 @@ from .parts import Part, ball, box, pillar, placed
 OBJECT_COUNT = {"calm": (2, 4), "normal": (4, 6), "busy": (6, 9)}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Workspace:
     """The drawn workspace. Body frame, metres."""
 

@@ -8,7 +8,6 @@ few JPEGs. While sampling, the page is sent the whole ego clip in rough colours 
 import base64
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from PIL import Image
 from protocol import BinaryEventTypes
 from torch import Tensor
 
+from ...egox_core.frozen import frozen
 from ...egox_core.previews.sheets import Drawn, common_step, make_sheets
 from ...egox_core.progress import Progress, no_progress
 from ...egox_core.sizes import FRAMES_PER_LATENT
@@ -36,7 +36,7 @@ NOBODY = "1000000"
 _TO_UNIT = torch.cat((torch.zeros(16, 3), torch.ones(1, 3)))  # adds 1 to the offset alone
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Stream:
     """One clip (or picture) of a preview."""
 

@@ -12,11 +12,12 @@ from typing import Any
 
 import torch
 
+from egox_core.frozen import frozen
 from egox_core.sizes import CHANNELS, PIXELS_PER_LATENT, latent_frames
 from tools.rigs import standins as standins
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RigSize:
     """Pictures in px, frames 4n+1. The default has 3 x 2 x (4 + 2) = 36 tokens."""
 

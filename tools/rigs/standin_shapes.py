@@ -4,8 +4,7 @@ Nothing here needs the host: VAE and encoders were written down from what its lo
 through the stock loaders and asks for no missing and no unexpected key.
 """
 
-from dataclasses import dataclass
-
+from egox_core.frozen import frozen
 from egox_core.wan.lora_keys import convert_transformer
 
 Shapes = dict[str, tuple[int, ...]]
@@ -15,7 +14,7 @@ CLIP_VISION_WIDTH = 1280
 LATENT_CHANNELS = 16
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class TransformerForm:
     """One Wan image-to-video transformer, small. ``heads`` and ``text_dim`` go into the metadata where they differ
     from what the host would guess (dim / 128 and 4096)."""

@@ -2,11 +2,11 @@
 random ones."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from egox_core.frozen import frozen
 from egox_core.sizes import PIXEL_STEP, REFERENCE_EXO_SIZE, REFERENCE_SIZE, latent_frames
 
 SIZES: Mapping[str, Mapping[str, int]] = {
@@ -39,7 +39,7 @@ SIZES: Mapping[str, Mapping[str, int]] = {
 without a GPU."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Clip:
     """Size of a clip, frames and px."""
 

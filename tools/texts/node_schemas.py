@@ -1,14 +1,14 @@
 """The nodes' schemas as plain data, for the tools that write what is said about them outside of
 Python."""
 
-from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
+from egox_core.frozen import frozen
 from tools.rigs.pack_in_process import pack_on_host
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Slot:
     """One input or output as the front end knows it: outputs are distinguished by their place, not
     by an id."""
@@ -18,7 +18,7 @@ class Slot:
     tooltip: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class NodeSchema:
     """Texts of a node about itself."""
 
