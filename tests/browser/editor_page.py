@@ -112,11 +112,11 @@ class EditorPage:
         self.at(name).fill(str(value))
         self.hands.keyboard.press("Enter")
 
-    def drag(self, start: tuple[float, float], by: tuple[float, float], steps: int = 8) -> None:
+    def drag(self, start: tuple[float, float], by: tuple[float, float]) -> None:
         self.hands.mouse.move(*start)
         self.hands.mouse.down()
-        for i in range(1, steps + 1):
-            self.hands.mouse.move(start[0] + by[0] * i / steps, start[1] + by[1] * i / steps)
+        for i in range(1, 9):
+            self.hands.mouse.move(start[0] + by[0] * i / 8, start[1] + by[1] * i / 8)
         self.hands.mouse.up()
 
     def drag_key(self, i: int, frames: int, kind: str = "key") -> None:

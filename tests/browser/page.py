@@ -98,9 +98,9 @@ class PageUnderTest(ComfyPage):
             f"the run did not end within {timeout:.0f} s; seen: {kinds}; console: {self.said[-8:]}"
         )
 
-    def wait_for_node(self, kind: str, timeout: float = 600.0) -> dict[str, Any]:
+    def wait_for_node(self, kind: str) -> dict[str, Any]:
         """Wait until a node of a type has given its result to the page; that result."""
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + 600
         while time.monotonic() < deadline:
             output = self.page.evaluate(
                 """(kind) => {
@@ -120,7 +120,7 @@ class PageUnderTest(ComfyPage):
             if output is not None:
                 return output
             self.page.wait_for_timeout(200)
-        raise PageError(f"{kind} gave the page no result within {timeout:.0f} s")
+        raise PageError(f"{kind} gave the page no result within 600 s")
 
     def on_page(
         self, bounds: tuple[float, float, float, float], margin: float = 12.0

@@ -110,9 +110,9 @@ def drop_data(page: PageUnderTest, place: tuple[float, float], data: dict[str, A
         page.page.wait_for_timeout(100)
 
 
-def on_node(page: PageUnderTest, kind: str, down: float = 12) -> tuple[float, float]:
+def on_node(page: PageUnderTest, kind: str) -> tuple[float, float]:
     """A place of the page on a node's upper edge, below its title."""
     bounds = page.node_bounds(kind)
     page.show(bounds)
     seen = page.on_page((bounds[0], bounds[1], bounds[2], bounds[3]), 0)
-    return seen["x"] + seen["width"] / 2, seen["y"] + down
+    return seen["x"] + seen["width"] / 2, seen["y"] + 12

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 
-def write_gguf(path: Path, tensors: dict[str, torch.Tensor], kind: str = "Q8_0") -> None:
+def write_gguf(path: Path, tensors: dict[str, torch.Tensor]) -> None:
     """Write ``tensors`` with the blocks' matrices quantised (``kind`` by GGML's name) and the rest in float32."""
     import gguf  # an extra: dev
 
@@ -18,7 +18,7 @@ def write_gguf(path: Path, tensors: dict[str, torch.Tensor], kind: str = "Q8_0")
             writer.add_array(f"comfy.gguf.orig_shape.{name}", list(array.shape))
             array = array.reshape(array.shape[0], -1)
         elif array.ndim == 2 and name.startswith("blocks."):
-            kind_id = gguf.GGMLQuantizationType[kind]
+            kind_id = gguf.GGMLQuantizationType["Q8_0"]
             writer.add_tensor(name, gguf.quants.quantize(array, kind_id), raw_dtype=kind_id)
             continue
         writer.add_tensor(name, array)

@@ -40,25 +40,17 @@ def optionless_forward_orig(original):
     return forward_orig
 
 
-def bypass(model, name: str, begin: int = 0):
-    """A clone whose transformer has another forward during each call from the ``begin``-th on, as
-    such nodes do it."""
+def bypass(model, name: str):
+    """A clone whose transformer has another forward during each call, as such nodes do it."""
     transformer = model.get_model_object("diffusion_model")
     other = (
         plain_forward.__get__(transformer)
         if name == "forward"
         else optionless_forward_orig(transformer.forward_orig)
     )
-    calls = []
 
     def around(apply, args):
-        calls.append(1)
-        replaced = (
-            mock.patch.object(transformer, name, other)
-            if len(calls) > begin
-            else contextlib.nullcontext()
-        )
-        with replaced:
+        with mock.patch.object(transformer, name, other):
             return apply(args["input"], args["timestep"], **args["c"])
 
     bypassed = model.clone()

@@ -113,9 +113,9 @@ def test_the_words_of_the_time_that_is_left(rig):
     assert said == ["step 2 of 50", "step 5 of 50, 4:05 left", "50 of 50 steps"]
 
 
-def released_noise_of(rig, seed: int = 5) -> torch.Tensor:
+def released_noise_of(rig) -> torch.Tensor:
     shape = rig.latent["samples"].shape
-    generator = torch.Generator("cpu").manual_seed(seed)
+    generator = torch.Generator("cpu").manual_seed(5)
     return torch.randn(shape, dtype=torch.bfloat16, generator=generator).float()
 
 

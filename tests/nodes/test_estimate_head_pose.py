@@ -112,7 +112,7 @@ def of_sdpose(clip: DrawnHeads, *shifts: float) -> list[dict]:
     return _to_openpose_frames(raw, scores, height, width)
 
 
-def of_mediapipe(clip: DrawnHeads, seen: range = range(FRAMES)) -> dict:
+def of_mediapipe(clip: DrawnHeads) -> dict:
     """FACE_LANDMARKS out of the host's own node, whose model is one that knows the answer."""
     from comfy_extras.nodes_mediapipe import MediaPipeFaceLandmarker
 
@@ -148,7 +148,7 @@ def of_mediapipe(clip: DrawnHeads, seen: range = range(FRAMES)) -> dict:
                 "landmarks_3d": 700 * turned[t].astype(np.float32) + 96,
                 "score": 0.9,
             }
-            return [face] if t in seen else []
+            return [face]
 
     width, height = clip.camera.stored_size
     landmarks, _ = MediaPipeFaceLandmarker.execute(
@@ -157,7 +157,7 @@ def of_mediapipe(clip: DrawnHeads, seen: range = range(FRAMES)) -> dict:
     return landmarks
 
 
-def of_sam3(clip: DrawnHeads, shift: float = 0.0) -> torch.Tensor:
+def of_sam3(clip: DrawnHeads) -> torch.Tensor:
     """MASK out of the host's own node for SAM3's tracks: a box round the person."""
     from comfy.ldm.sam3.tracker import pack_masks
     from comfy_extras.nodes_sam3 import SAM3_TrackToMask
@@ -165,7 +165,7 @@ def of_sam3(clip: DrawnHeads, shift: float = 0.0) -> torch.Tensor:
     width, height = clip.camera.stored_size
     boxes = torch.zeros(FRAMES, 1, height, width)
     for t, uv in enumerate(clip.uv):
-        (left, top), (right, bottom) = uv.min(0) + [shift - 4, -4], uv.max(0) + [shift + 4, 4]
+        (left, top), (right, bottom) = uv.min(0) - 4, uv.max(0) + 4
         boxes[
             t, 0, max(0, int(top)) : max(0, int(bottom)), max(0, int(left)) : max(0, int(right))
         ] = 1

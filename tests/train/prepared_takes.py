@@ -37,17 +37,15 @@ def reasons(report: dict) -> dict[str, str]:
     return {what: row["why"] for row in report["skipped"] for what in row["what"]}
 
 
-def write_synthetic(
-    folder: Path, count: int, *, frames: int = FRAMES, height: int = 32, first_seed: int = 0
-) -> Path:
+def write_synthetic(folder: Path, count: int, *, frames: int = FRAMES) -> Path:
     """``count`` takes of a few frames; exo is twice as wide as high."""
-    for seed in range(first_seed, first_seed + count):
+    for seed in range(count):
         spec = SyntheticSpec(
             seed=seed,
             frames=frames,
-            exo_width=2 * height,
-            exo_height=height,
-            ego_size=height,
+            exo_width=64,
+            exo_height=32,
+            ego_size=32,
             texture="plain",
             clutter="calm",
             edge_samples=1,
@@ -123,18 +121,16 @@ def write_egoexo4d(
     frames: int,
     cameras: Mapping[str, tuple[int, int]] | None = None,
     split: str = "train",
-    folder: str = "frame_aligned_videos/downscaled/448",
-    fps: int = 30,
 ) -> Path:
     """One take in the dataset's own layout: exo cameras by name with the (width, height) of their
     videos, which show :data:`POINTS` as white discs on grey."""
-    videos = root / "takes" / name / folder
+    videos = root / "takes" / name / "frame_aligned_videos/downscaled/448"
     videos.mkdir(parents=True)
     annotation: dict = {"metadata": {"take_name": name, "take_uid": f"uid-{name}"}}
     for camera, size in (cameras or {"cam01": (112, 64)}).items():
         lens, full = raw_lens(size), (3840, 2160) if size[0] > size[1] else (2160, 3840)
         uv, _ = project(lens, torch.tensor(POINTS, dtype=torch.float64))
-        write_lamps(videos / f"{camera}.mp4", size, uv.tolist(), frames, fps)
+        write_lamps(videos / f"{camera}.mp4", size, uv.tolist(), frames, 30)
         focal = undistorted_focal(RAW_FOCAL, full, DISTORTION)
         annotation[camera] = {
             "camera_intrinsics": [[focal, 0, full[0] / 2], [0, focal, full[1] / 2], [0, 0, 1]],
@@ -145,7 +141,7 @@ def write_egoexo4d(
         "camera_intrinsics": [[150, 0, 255.5], [0, 150, 255.5], [0, 0, 1]],
         "camera_extrinsics": {str(i): EGO_POSE for i in range(frames)},
     }
-    write_lamps(videos / "aria01_214-1.mp4", (64, 64), [], frames, fps)
+    write_lamps(videos / "aria01_214-1.mp4", (64, 64), [], frames, 30)
     poses = root / "annotations" / "ego_pose" / split / "camera_pose"
     poses.mkdir(parents=True, exist_ok=True)
     write_json(poses / f"uid-{name}.json", annotation)

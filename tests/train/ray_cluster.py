@@ -37,9 +37,9 @@ class TwoNodes:
         at_work = ("ray::call", "ray::_ModelHost.run")
         return [int(pid) for pid, name in rows if name.startswith(at_work)]
 
-    def kill_worker(self, limit_s: float = 300) -> None:
+    def kill_worker(self) -> None:
         """Ends one of them, as a kernel without memory does."""
-        deadline = time.monotonic() + limit_s
+        deadline = time.monotonic() + 300
         while time.monotonic() < deadline:
             if workers := self.workers():
                 os.kill(workers[0], signal.SIGKILL)

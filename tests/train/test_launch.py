@@ -126,7 +126,7 @@ def test_deepspeed_gets_batch_and_clipping_from_the_training_configuration(tiny,
     }
 
 
-def checkpoint(global_batch: int, batch_size: int = 2, accumulation: int = 2) -> TrainState:
+def checkpoint(global_batch: int) -> TrainState:
     return TrainState(
         step=4,
         weights={},
@@ -134,7 +134,7 @@ def checkpoint(global_batch: int, batch_size: int = 2, accumulation: int = 2) ->
         ema=None,
         base_hash="",
         cache_hash="",
-        config={"batch_size": batch_size, "gradient_accumulation": accumulation},
+        config={"batch_size": 2, "gradient_accumulation": 2},
         global_batch=global_batch,
     )
 

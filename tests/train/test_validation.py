@@ -20,13 +20,10 @@ from tests.refusals import refuses
 EVERY_2 = {"validation": {"every": 2, "clips": 4}}
 
 
-def put_splits(cache: Path, splits: list[str], takes: list[str] | None = None) -> None:
-    """Writes a cache's index anew with other splits (and takes) of its clips."""
+def put_splits(cache: Path, splits: list[str]) -> None:
+    """Writes a cache's index anew with other splits of its clips."""
     index = read_index(cache)
-    takes = takes or [e.take for e in index.entries]
-    entries = [
-        replace(e, take=t, split=s) for e, s, t in zip(index.entries, splits, takes, strict=True)
-    ]
+    entries = [replace(e, split=s) for e, s in zip(index.entries, splits, strict=True)]
     write_index(
         cache,
         type(index)(

@@ -23,7 +23,6 @@ def make_cache(
     t: int = 2,
     h: int = 4,
     w_exo: int = 6,
-    text_dim: int = 24,
     spoil: str = "",
     rays: str = "released",
     image_dim: int = 0,
@@ -49,7 +48,7 @@ def make_cache(
             "ego": ego,
             "prior": prior,
             "grey": torch.zeros_like(prior),
-            "text": torch.randn(4, text_dim, generator=generator),
+            "text": torch.randn(4, 24, generator=generator),
             "exo_first": torch.randn(16, t, h, w_exo, generator=generator),
             "ego_first": ego.clone(),
             "query_dirs": torch.nn.functional.normalize(
@@ -93,9 +92,7 @@ def make_base(
     file: Path,
     *,
     dim: int = 32,
-    heads: int = 2,
     layers: int = 2,
-    text_dim: int = 24,
     in_channels: int = 36,
     image_dim: int | None = None,
     seed: int = 0,
@@ -107,11 +104,11 @@ def make_base(
 
     torch.manual_seed(seed)
     model = WanTransformer3DModel(
-        num_attention_heads=heads,
-        attention_head_dim=dim // heads,
+        num_attention_heads=2,
+        attention_head_dim=dim // 2,
         in_channels=in_channels,
         out_channels=16,
-        text_dim=text_dim,
+        text_dim=24,
         freq_dim=32,
         ffn_dim=2 * dim,
         num_layers=layers,

@@ -45,8 +45,8 @@ def random_geometry(seed: int = 0, holes: bool = False):
     return tokens_from_latents(unit(T, T, H, W_EXO), unit(T, H, W_EGO), trust)
 
 
-def random_qkv(batch: int = 2, dtype=torch.float32, seed: int = 1):
-    generator = torch.Generator().manual_seed(seed)
+def random_qkv(batch: int = 2, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(1)
     return [
         torch.randn(batch, T * 3 * 7, HEADS * DIM, generator=generator).to(dtype) for _ in range(3)
     ]

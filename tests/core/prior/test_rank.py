@@ -31,13 +31,13 @@ HALVES = {
 }
 
 
-def ego_path(count: int = 4) -> CameraTrajectory:
+def ego_path() -> CameraTrajectory:
     turn = sensor_from_upright(EGO.quarter_turns)
     poses = torch.stack(
-        [turn @ look_at((0.1 * t, -0.2, 0.0), (3.0, 0.3, 0.1 * t)) for t in range(count)]
+        [turn @ look_at((0.1 * t, -0.2, 0.0), (3.0, 0.3, 0.1 * t)) for t in range(4)]
     )
     return CameraTrajectory(
-        w2c=poses, camera=EGO, times_s=torch.arange(count, dtype=torch.float64) / 10
+        w2c=poses, camera=EGO, times_s=torch.arange(4, dtype=torch.float64) / 10
     )
 
 

@@ -31,12 +31,10 @@ def take():
     )
 
 
-def wall_with_ball(
-    noise: float = 0.0, seed: int = 0
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def wall_with_ball(noise: float = 0.0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """(frames [T, H, W, 3] uint8, depth [T, H, W], truly moving [T, H, W]): a slanted wall, a ball
     passing by."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     v, u = torch.meshgrid(torch.arange(H).float(), torch.arange(W).float(), indexing="ij")
     wall = 4 + 0.01 * u
     texture = torch.randint(60, 200, (H, W, 3), generator=generator, dtype=torch.uint8)

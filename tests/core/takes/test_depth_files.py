@@ -23,11 +23,9 @@ from tests.refusals import refuses
 COUNT, HEIGHT, WIDTH = 12, 48, 84
 
 
-def depth_frames(
-    count: int = COUNT, height: int = HEIGHT, width: int = WIDTH
-) -> np.ndarray:  # [T, H, W] float16
+def depth_frames(count: int = COUNT, width: int = WIDTH) -> np.ndarray:  # [T, H, W] float16
     """Every pixel tells its frame, row and column; exact in float16."""
-    t, v, u = np.indices((count, height, width))
+    t, v, u = np.indices((count, HEIGHT, width))
     return (1 + t + v / 64 + (u % 64) / 4096).astype(np.float16)
 
 

@@ -125,14 +125,14 @@ def test_other_forms_are_refused(content: object, message: str) -> None:
         openpose_points(content)
 
 
-def mhr_person(place: tuple[float, float, float] = (0.1, 0.0, 2.0), as_torch: bool = False) -> dict:
+def mhr_person(as_torch: bool = False) -> dict:
     """After the documented fields of SAM 3D Body's payload: 70 points in metres about a translation."""
     points = np.zeros((70, 3), dtype=np.float32)
     for i, row in enumerate(MHR_POINTS.values()):
         points[row] = [0.01 * i, -0.02 * i, 0.005 * i]
     values = {
         "pred_keypoints_3d": points,
-        "pred_cam_t": np.array(place, dtype=np.float32),
+        "pred_cam_t": np.array((0.1, 0.0, 2.0), dtype=np.float32),
         "focal_length": 150.0,
     }
     return {name: torch.as_tensor(value) for name, value in values.items()} if as_torch else values

@@ -29,10 +29,10 @@ def body(left: float, score: float = 0.8) -> dict:
     return {"pose_keypoints_2d": numbers.reshape(-1).tolist()}
 
 
-def keypoints(*lefts: float, frames: int = 3) -> list[dict]:
+def keypoints(*lefts: float) -> list[dict]:
     return [
         {"canvas_width": 200, "canvas_height": 100, "people": [body(left) for left in lefts]}
-        for _ in range(frames)
+        for _ in range(3)
     ]
 
 

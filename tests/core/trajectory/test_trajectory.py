@@ -141,14 +141,14 @@ def test_smoothing_calms_noise_and_keeps_steady_motion() -> None:
     assert torch.allclose(smoothed(path, 0.1).w2c, calm)
 
 
-def meta_content(count: int = 50, moving_exo: bool = False) -> dict:
+def meta_content(moving_exo: bool = False) -> dict:
     exo = look_at((0.0, -1, -2), (0.0, 0, 0))
     return {
         "prompt": "[Exo view] a room\n[Ego view] hands",
         "camera_intrinsics": [[900.0, 0, 960], [0, 900, 540], [0, 0, 1]],
-        "camera_extrinsics": (exo.expand(count, 3, 4) if moving_exo else exo).tolist(),
+        "camera_extrinsics": (exo.expand(50, 3, 4) if moving_exo else exo).tolist(),
         "ego_intrinsics": [[150.0, 0, 255.5], [0, 150, 255.5], [0, 0, 1]],
-        "ego_extrinsics": circle(count).tolist(),
+        "ego_extrinsics": circle(50).tolist(),
     }
 
 

@@ -16,9 +16,9 @@ CAMERA = centred_pinhole(WIDTH, HEIGHT, 80.0)
 NONE = DepthErrors(low_frequency=0.0, bleed_px=0.0, flicker=0.0)
 
 
-def wall(height: int = HEIGHT, width: int = WIDTH) -> DepthVideo:
+def wall() -> DepthVideo:
     """A slanted wall, 2 to 5 m away: 1/z is linear in the picture."""
-    inverse = torch.linspace(0.2, 0.5, width).expand(FRAMES, height, width)
+    inverse = torch.linspace(0.2, 0.5, WIDTH).expand(FRAMES, HEIGHT, WIDTH)
     return DepthVideo(
         depth_m=1 / inverse, camera=CAMERA, times_s=torch.arange(FRAMES, dtype=torch.float64) / 30
     )
