@@ -274,13 +274,13 @@ class TakeMeta:
     """A take's entry of a meta.json. All poses are w2c, one world for both cameras."""
 
     name: str  # used in error messages
-    prompt: str
-    camera_intrinsics: Tensor | None  # [3, 3] float64, exo K, of a picture that it is centred in
-    camera_extrinsics: Tensor | None  # [3, 4] or [T, 3, 4] float64, exo_from_world
-    ego_intrinsics: Tensor | None  # [3, 3] float64
-    ego_extrinsics: (
-        Tensor | None
-    )  # [3, 4] or [T, 3, 4] float64, ego_from_world, numbered by source frame
+    prompt: str = ""
+    # [3, 3] float64, exo K, of a picture that it is centred in
+    camera_intrinsics: Tensor | None = None
+    camera_extrinsics: Tensor | None = None  # [3, 4] or [T, 3, 4] float64, exo_from_world
+    ego_intrinsics: Tensor | None = None  # [3, 3] float64
+    # [3, 4] or [T, 3, 4] float64, ego_from_world, numbered by source frame
+    ego_extrinsics: Tensor | None = None
     # our extensions: the true cameras with their sizes, where known
     exact_exo_camera: CameraModel | None = None
     ego_camera: CameraModel | None = None

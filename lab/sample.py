@@ -59,11 +59,11 @@ def samples() -> Mapping[str, Sample]:
     }
 
 
-def write_keypoints(spec: SyntheticSpec, file: Path, seed: int = 0) -> None:
-    """Points of the people in a take as a detector would see them; ``seed`` draws its errors."""
+def write_keypoints(spec: SyntheticSpec, file: Path) -> None:
+    """Points of the people in a take as a detector would see them."""
     layout = draw_layout(spec)
     people = detected_people(
-        seen_people(layout), layout.scene.exo_camera, spec.fps, np.random.default_rng(seed)
+        seen_people(layout), layout.scene.exo_camera, spec.fps, np.random.default_rng(0)
     )
     write_json(file, openpose_content(people))
 

@@ -6,7 +6,7 @@ from comfy_api.latest import Types, io, ui
 from torch import Tensor
 
 from ..egox_core.depth.resample import with_host_masks
-from ..egox_core.scene.build import MOVING_CHOICES, SceneOptions, build_scene
+from ..egox_core.scene.build import MOVING_CHOICES, build_scene
 from ..egox_core.scene.fusion import fuse_scenes
 from ..egox_core.scene.viewer import viewer_ply
 from .host.progress import host_progress
@@ -62,10 +62,9 @@ class EgoXBuildScene(io.ComfyNode):
 
     @classmethod
     def execute(cls, exo_images, depth, moving, dynamic_mask=None, sky_mask=None) -> io.NodeOutput:
-        options = SceneOptions(dynamic=moving)
         depth = with_host_masks(depth, dynamic=dynamic_mask, sky=sky_mask)
         exo_images = at_size(exo_images, *depth.depth_m.shape[1:])
-        scene = build_scene(exo_images[..., :3].cpu(), depth, options, progress=host_progress())
+        scene = build_scene(exo_images[..., :3].cpu(), depth, moving, progress=host_progress())
         text = (
             f"{len(scene.static):,} static points, {scene.frame_count} frames, frame: {scene.frame}"
         )

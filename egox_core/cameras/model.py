@@ -114,25 +114,21 @@ def unproject(
     )
 
 
-def pixel_grid(
-    camera: CameraModel, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
-) -> Tensor:
+def pixel_grid(camera: CameraModel, dtype: torch.dtype = torch.float32) -> Tensor:
     """Stored pixel coordinates of the whole picture: [H, W, 2] (u, v)."""
     width, height = camera.stored_size
     v, u = torch.meshgrid(
-        torch.arange(height, dtype=dtype, device=device),
-        torch.arange(width, dtype=dtype, device=device),
+        torch.arange(height, dtype=dtype),
+        torch.arange(width, dtype=dtype),
         indexing="ij",
     )
     return torch.stack((u, v), dim=-1)
 
 
-def pixel_rays(
-    camera: CameraModel, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
-) -> tuple[Tensor, Tensor]:
+def pixel_rays(camera: CameraModel, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
     """Unit rays of every stored pixel: (rays [H, W, 3] in the unturned sensor's frame, valid [H,
     W])."""
-    return unproject(camera, pixel_grid(camera, dtype, device))
+    return unproject(camera, pixel_grid(camera, dtype))
 
 
 def inside_picture(
@@ -197,10 +193,10 @@ def crop(camera: CameraModel, left: int, top: int, width: int, height: int) -> C
     )
 
 
-def intrinsics_matrix(camera: CameraModel, dtype: torch.dtype = torch.float64) -> Tensor:
-    """K [3, 3] of the unturned sensor."""
+def intrinsics_matrix(camera: CameraModel) -> Tensor:
+    """K [3, 3] float64 of the unturned sensor."""
     return torch.tensor(
-        [[camera.fx, 0, camera.cx], [0, camera.fy, camera.cy], [0, 0, 1]], dtype=dtype
+        [[camera.fx, 0, camera.cx], [0, camera.fy, camera.cy], [0, 0, 1]], dtype=torch.float64
     )
 
 

@@ -38,7 +38,6 @@ def _square(
     focal: float,
     centre: tuple[float, float],
     distortion: tuple[float, ...] = (),
-    max_angle_deg: float = 89.0,
     quarter_turns: int = 0,
 ) -> CameraModel:
     return CameraModel(
@@ -50,7 +49,6 @@ def _square(
         cx=centre[0],
         cy=centre[1],
         distortion=distortion,
-        max_angle_deg=max_angle_deg,
         quarter_turns=quarter_turns,
     )
 

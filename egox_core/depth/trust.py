@@ -8,14 +8,13 @@ that there is no depth at all."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import EgoXInputError
 from ..frame_store import store_frames
 from ..progress import Progress, no_progress
 from ..types import DepthVideo
@@ -23,44 +22,25 @@ from .fit import FloatArray
 from .valid import median_over_frames
 
 FLOOR = 0.02
+EDGE_TOLERANCE = 0.03
+"""Relative bend of inverse depth at which the trust is one half."""
+FLICKER_TOLERANCE = 0.05
+"""Relative change against the static background at which it is one half."""
+REACH = 2
+"""px that an edge or a hole spoils around it: a depth model's smear at 448 px height."""
 BACKGROUND_FRAMES = 9
 """Frames, spread over the clip, whose median is the static background that flicker is measured
 against."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrustOptions:
-    """Limits that lower the trust.
-
-    Raises:
-        EgoXInputError: a tolerance that is not positive, a negative reach.
-    """
-
-    edge_tolerance: float = 0.03  # relative bend of inverse depth at which the trust is one half
-    # relative change against the static background at which it is one half
-    flicker_tolerance: float = 0.05
-    # px that an edge or a hole spoils around it: a depth model's smear at 448 px height
-    reach: int = 2
-
-    def __post_init__(self) -> None:
-        if not (self.edge_tolerance > 0 and self.flicker_tolerance > 0 and self.reach >= 0):
-            raise EgoXInputError(
-                "trust options",
-                got=f"{self}",
-                expected="positive tolerances, a reach of 0 or more",
-                fix="use the defaults",
-            )
-
-
 def with_trust(
     depth: DepthVideo,
-    options: TrustOptions = TrustOptions(),  # noqa: B008  frozen
     progress: Progress = no_progress,
 ) -> DepthVideo:
     """The depth with its trust map; a map it had (a model's confidence) is kept where that is
     lower."""
     fixed = depth.exo_w2c is None or depth.exo_w2c.dim() == 2
-    trust = depth_trust(depth.depth_m, depth.dynamic, fixed, options, progress)
+    trust = depth_trust(depth.depth_m, depth.dynamic, fixed, progress)
     if depth.trust is not None:
         lowest = (
             torch.where(own > 0, torch.minimum(own, given.clamp_min(FLOOR)), own)
@@ -74,7 +54,6 @@ def depth_trust(
     depth_m: Tensor,  # [T, H, W] z depth, metres, NaN invalid
     dynamic: Tensor | None = None,  # [T, H, W] bool: their change over time is motion, no flicker
     fixed_camera: bool = True,  # False: a change over time says nothing
-    options: TrustOptions = TrustOptions(),  # noqa: B008  frozen
     progress: Progress = no_progress,
 ) -> Tensor:  # [T, H, W] float32 0...1
     """Trust of every pixel: 0 where depth is invalid, else the product of the edge and the flicker
@@ -93,12 +72,12 @@ def depth_trust(
     background = _background(inverse, count) if fixed_camera and count > 2 else None
     moving = None if dynamic is None else dynamic.cpu().numpy()
     noise = _noise(inverse(count // 2))
-    edge_tolerance = max(options.edge_tolerance, 3 * noise)
-    flicker_tolerance = max(options.flicker_tolerance, 3 * noise)
+    edge_tolerance = max(EDGE_TOLERANCE, 3 * noise)
+    flicker_tolerance = max(FLICKER_TOLERANCE, 3 * noise)
 
     def judged(t: int) -> Tensor:
         frame = inverse(t)
-        value = 1 / (1 + np.square(_spread(bend(frame), options.reach) / edge_tolerance))
+        value = 1 / (1 + np.square(_spread(bend(frame)) / edge_tolerance))
         if background is not None:
             change = np.nan_to_num((frame - background) / background, posinf=0.0, neginf=0.0)
             if moving is not None:
@@ -123,12 +102,10 @@ def bend(
     return np.nan_to_num(np.maximum(across, down) / inverse, nan=np.inf, posinf=np.inf)
 
 
-def _spread(values: FloatArray, reach: int) -> np.ndarray:
-    """The worst value within ``reach`` px, so that the smear beside an edge is not believed
+def _spread(values: FloatArray) -> np.ndarray:
+    """The worst value within :data:`REACH` px, so that the smear beside an edge is not believed
     either."""
-    return (
-        cv2.dilate(values, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)) if reach else values
-    )
+    return cv2.dilate(values, np.ones((2 * REACH + 1, 2 * REACH + 1), np.uint8))
 
 
 def _background(inverse: Callable[[int], FloatArray], count: int) -> FloatArray:  # [H, W]

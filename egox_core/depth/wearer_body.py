@@ -6,8 +6,6 @@ everywhere."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -18,31 +16,25 @@ from ..trajectory.poses import invert, sensor_from_upright
 HEADGEAR_M = 0.04
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Body:
-    """An ordinary adult. Places of the camera from Aria's CAD, sizes from anthropometry; what is
-    judged says so."""
+# Of an ordinary adult. Places of the camera from Aria's CAD, sizes from anthropometry; what is
+# judged says so.
 
-    # CAD extrinsics in projectaria_tools: the RGB camera sits 56 to 58 mm left of, 7 mm above and
-    # 12 to 13 mm before the point between the pupils, tilted down by 7.5 degrees.
-    camera_in_face: tuple[float, float, float] = (0.057, 0.007, 0.0125)
-    camera_pitch_deg: float = 7.5
-    # Head length 190, breadth 151, vertex to chin 225 mm: usual means of both sexes, judged good to
-    # a few per cent.
-    head_half: tuple[float, float, float] = (0.0755, 0.1125, 0.095)
-    # Pupils lie some 20 mm behind the foremost point of the forehead, half way between vertex and
-    # chin.
-    head_centre: tuple[float, float, float] = (0.0, 0.0, -0.075)
-    # Shoulders about 0.19 under the eyes, a seat 0.77 under them; a chest 0.25 deep and 0.29 broad.
-    # Judged.
-    trunk_from: float = 0.20
-    trunk_to: float = 0.75
-    trunk_radius: float = 0.135
+# CAD extrinsics in projectaria_tools: the RGB camera sits 56 to 58 mm left of, 7 mm above and 12 to
+# 13 mm before the point between the pupils, tilted down by 7.5 degrees.
+CAMERA_IN_FACE, CAMERA_PITCH_DEG = np.array([0.057, 0.007, 0.0125]), 7.5
+# Head length 190, breadth 151, vertex to chin 225 mm: usual means of both sexes, judged good to a
+# few per cent.
+HEAD_HALF = np.array([0.0755, 0.1125, 0.095])
+# Pupils lie some 20 mm behind the foremost point of the forehead, half way between vertex and chin.
+HEAD_FROM_CAMERA = np.array([0.0, 0.0, -0.075]) - CAMERA_IN_FACE
+# Shoulders about 0.19 under the eyes, a seat 0.77 under them; a chest 0.25 deep and 0.29 broad.
+# Judged.
+TRUNK_FROM, TRUNK_TO, TRUNK_RADIUS = 0.20, 0.75, 0.135
 
 
-def face_from_camera(body: Body, quarter_turns: int) -> np.ndarray:  # [3, 3]
+def face_from_camera(quarter_turns: int) -> np.ndarray:  # [3, 3]
     """Rotation from the glasses' unturned sensor to the wearer's face."""
-    pitch = np.radians(body.camera_pitch_deg)
+    pitch = np.radians(CAMERA_PITCH_DEG)
     forward, left = np.array([0, -np.sin(pitch), np.cos(pitch)]), np.array([1.0, 0, 0])
     face_from_upright = np.stack(
         (-left, -np.cross(forward, left), forward), axis=1
@@ -54,12 +46,11 @@ def head_depth(
     rays: np.ndarray,  # [H, W, 3] exo frame, scaled to z = 1
     centre: np.ndarray,  # [3] of the head, exo frame
     exo_from_face: np.ndarray,  # [3, 3]
-    half: np.ndarray,  # [3] half axes, face
 ) -> tuple[
     np.ndarray, np.ndarray
 ]:  # z [H, W], NaN beside the head; off the middle [H, W], 1 at the rim
     """z depth of the visible side of the head, and how far off its middle each pixel looks."""
-    squeeze = exo_from_face.T / half[:, None]
+    squeeze = exo_from_face.T / HEAD_HALF[:, None]
     d, o = rays @ squeeze.T, squeeze @ centre
     a, b = (d * d).sum(-1), d @ o
     nearest = o @ o - b * b / a  # squared distance of the ray from the centre
@@ -72,8 +63,6 @@ def meets_head(
     exo_centre: Tensor,  # [3] float64, of the camera that saw them, their frame
     ego_from_frame: Tensor,  # [3, 4] float64, pose of the glasses' unturned sensor
     quarter_turns: int,
-    *,
-    body: Body = Body(),  # noqa: B008  frozen
 ) -> Tensor:  # [N] bool
     """Check whether the line of sight from an exo camera to a point meets the wearer's head and
     what is worn on it.
@@ -81,15 +70,10 @@ def meets_head(
     Wherever depth puts such a point: exo saw the head there.
     """
     frame_from_ego = invert(ego_from_frame.double().cpu())
-    frame_from_face = (
-        frame_from_ego[:, :3] @ torch.from_numpy(face_from_camera(body, quarter_turns)).T
-    )
-    seat = torch.tensor(body.head_centre, dtype=torch.float64) - torch.tensor(
-        body.camera_in_face, dtype=torch.float64
-    )
-    to = frame_from_ego[:, 3] + frame_from_face @ seat - exo_centre.double().cpu()
-    half = torch.tensor(body.head_half, dtype=torch.float64) + HEADGEAR_M
-    squeeze = frame_from_face.T / half[:, None]
+    frame_from_face = frame_from_ego[:, :3] @ torch.from_numpy(face_from_camera(quarter_turns)).T
+    seat = frame_from_face @ torch.from_numpy(HEAD_FROM_CAMERA)
+    to = frame_from_ego[:, 3] + seat - exo_centre.double().cpu()
+    squeeze = frame_from_face.T / torch.from_numpy(HEAD_HALF + HEADGEAR_M)[:, None]
     # float32 for the many points; what is subtracted first is far from small in worlds with a
     # distant origin.
     d = (points.double() - exo_centre.to(points.device)).float() @ squeeze.T.float().to(
@@ -104,7 +88,6 @@ def trunk_depth(
     rays: np.ndarray,  # [H, W, 3] exo frame, scaled to z = 1
     centre: np.ndarray,  # [3] of the head, exo frame
     down: np.ndarray,  # [3] unit, exo frame
-    radius: float,
 ) -> tuple[
     np.ndarray, np.ndarray, np.ndarray
 ]:  # z [H, W], NaN beside it; off the axis, 1 at the rim; drop, metres
@@ -114,7 +97,7 @@ def trunk_depth(
     to = centre - (centre @ down) * down
     a = np.maximum((flat * flat).sum(-1), 1e-9)
     axis_z = flat @ to / a
-    off = np.linalg.norm(axis_z[..., None] * flat - to, axis=-1) / radius
-    z = axis_z - radius * np.sqrt(np.maximum(1 - off * off, 0) / a)
+    off = np.linalg.norm(axis_z[..., None] * flat - to, axis=-1) / TRUNK_RADIUS
+    z = axis_z - TRUNK_RADIUS * np.sqrt(np.maximum(1 - off * off, 0) / a)
     z = np.where((off < 1) & (z > 0), z, np.nan)
     return z, off, (z[..., None] * rays - centre) @ down

@@ -22,7 +22,16 @@ from ..progress import Progress, no_progress
 from ..trajectory.gravity import down_axis
 from ..trajectory.poses import compose, invert, pose_of_frame
 from ..types import DepthVideo
-from .wearer_body import Body, face_from_camera, head_depth, trunk_depth
+from .wearer_body import (
+    HEAD_FROM_CAMERA,
+    HEAD_HALF,
+    TRUNK_FROM,
+    TRUNK_RADIUS,
+    TRUNK_TO,
+    face_from_camera,
+    head_depth,
+    trunk_depth,
+)
 
 CORE = 0.8  # share of the radius of head and trunk within which depth is believed: outlines bleed
 STEP = 0.04  # relative depth step to a neighbour at which another surface begins
@@ -140,7 +149,6 @@ def wearer_scale(
     ego_w2c: Tensor,  # [T, 3, 4] of the wearer's camera, the depth's world
     *,
     quarter_turns: int = 1,  # of the wearer's camera
-    body: Body = Body(),  # noqa: B008  frozen
     progress: Progress = no_progress,
 ) -> WearerScale:
     """The scale of a clip's depth. ``depth.dynamic``, where it is given, bounds the wearer.
@@ -170,8 +178,7 @@ def wearer_scale(
                 t,
                 exo_from_ego.numpy(),
                 (exo_from_world[:, :3] @ gravity).numpy(),
-                face_from_camera(body, quarter_turns),
-                body,
+                face_from_camera(quarter_turns),
             )
         )
         progress(index + 1, len(frames), "scale from the wearer")
@@ -184,16 +191,13 @@ def _frame_scale(
     exo_from_ego: np.ndarray,
     down: np.ndarray,
     face_from_ego: np.ndarray,
-    body: Body,
 ) -> FrameScale:
     """One frame. exo_from_ego [3, 4], down [3] unit in exo, face_from_ego [3, 3]."""
     exo_from_face = exo_from_ego[:, :3] @ face_from_ego.T
-    centre = exo_from_ego[:, 3] + exo_from_face @ (
-        np.array(body.head_centre) - np.array(body.camera_in_face)
-    )
-    slices = round((body.trunk_to - body.trunk_from) / SLICE_M)
+    centre = exo_from_ego[:, 3] + exo_from_face @ HEAD_FROM_CAMERA
+    slices = round((TRUNK_TO - TRUNK_FROM) / SLICE_M)
     unseen = FrameScale(distance_m=float(centre[2]), head=np.nan, slices=(np.nan,) * slices)
-    box = _body_box(depth.camera, centre, down, body)
+    box = _body_box(depth.camera, centre, down)
     if box is None:
         return unseen
     left, top, right, bottom = box
@@ -205,20 +209,20 @@ def _frame_scale(
     valid = np.isfinite(z) & (z > 0) & in_lens.numpy()
     if depth.dynamic is not None and bool(depth.dynamic[frame].any()):
         valid &= depth.dynamic[frame][top:bottom, left:right].bool().numpy()
-    head_z, head_off = head_depth(rays, centre, exo_from_face, np.array(body.head_half))
-    trunk_z, trunk_off, drop = trunk_depth(rays, centre, down, body.trunk_radius)
+    head_z, head_off = head_depth(rays, centre, exo_from_face)
+    trunk_z, trunk_off, drop = trunk_depth(rays, centre, down)
     head_px = valid & np.isfinite(head_z) & (head_off < CORE)
     if head_px.sum() < MIN_PIXELS:
         return unseen
     # The way from head to trunk leads over the neck, where neither is believed.
     corridor = valid & (
-        np.isfinite(head_z) | (np.isfinite(trunk_z) & (drop > 0) & (drop < body.trunk_to))
+        np.isfinite(head_z) | (np.isfinite(trunk_z) & (drop > 0) & (drop < TRUNK_TO))
     )
     # What covers the head or is behind its rim is not the wearer: stay near the head's own depth.
     seed = head_px & (np.abs(np.log(np.where(head_px, z, 1.0) / np.median(z[head_px]))) < NEAR_HEAD)
     person = _joined_to(seed, corridor, np.where(valid, z, 1.0))
     ratio = np.log(np.where(head_px, head_z, trunk_z) / np.where(valid, z, np.nan))
-    low = np.linspace(body.trunk_from, body.trunk_to, slices + 1)
+    low = np.linspace(TRUNK_FROM, TRUNK_TO, slices + 1)
     trunk_px = person & np.isfinite(trunk_z) & (trunk_off < CORE) & ~head_px
     parts = [
         head_px & person,
@@ -231,14 +235,14 @@ def _frame_scale(
 
 
 def _body_box(
-    camera: CameraModel, centre: np.ndarray, down: np.ndarray, body: Body
+    camera: CameraModel, centre: np.ndarray, down: np.ndarray
 ) -> tuple[int, int, int, int] | None:
     """(left, top, right, bottom) px around head and trunk in the exo picture; None: out of
     sight."""
     width, height = camera.stored_size
-    reach = max(*body.head_half, body.trunk_radius)
+    reach = max(*HEAD_HALF, TRUNK_RADIUS)
     corners = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)]) * reach
-    points = np.concatenate((centre + corners, centre + down * body.trunk_to + corners))
+    points = np.concatenate((centre + corners, centre + down * TRUNK_TO + corners))
     uv, valid = project(camera, torch.from_numpy(points))
     if not bool(valid.all()):
         return (0, 0, width, height) if centre[2] > 0 else None

@@ -49,15 +49,10 @@ class CoarsePoints:
         return self.xyz.numpy().astype("<f4", copy=False).tobytes() + self.rgb.numpy().tobytes()
 
 
-def coarse_points(
-    points: PointSet, most: int = MAX_POINTS, released_edges: bool = True
-) -> CoarsePoints:
+def coarse_points(points: PointSet, most: int = MAX_POINTS) -> CoarsePoints:
     """At most ``most`` of the points, evenly thinned, without those that the released preset leaves
     out as edges."""
-    keep = torch.ones(len(points), dtype=torch.bool)
-    if released_edges:
-        options = prior_preset("released")
-        keep = points.depth_range <= options.max_range
+    keep = points.depth_range <= prior_preset("released").max_range
     index = keep.nonzero()[:, 0]
     # The same order in every run: a picture then doesn't flicker from one scene to the same scene.
     index = index[torch.randperm(len(index), generator=torch.Generator().manual_seed(0))]
@@ -86,7 +81,6 @@ def coarse_prior(
     camera: CameraModel,
     ego_from_scene: Tensor,  # [3, 4] float64
     size: int = PREVIEW_SIZE,
-    layers: int = LAYERS,
 ) -> tuple[Tensor, float]:  # [size, size, 3] uint8, share of it that is covered
     """The picture that the camera takes of the points."""
     camera = rescale(camera, size, size)
@@ -110,6 +104,6 @@ def coarse_prior(
         screen,
         size,
         size,
-        SplatOptions(style="composite", radius_px=options.splat.radius_px, points_per_pixel=layers),
+        SplatOptions(style="composite", radius_px=options.splat.radius_px, points_per_pixel=LAYERS),
     )
     return (image.rgb * 255).round().to(torch.uint8), float(image.coverage.float().mean())

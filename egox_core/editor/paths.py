@@ -104,8 +104,6 @@ def keyframes_of_path(
     upright_w2c: Tensor,  # [T, 3, 4]
     clip: ClipMoments,
     up=DEFAULT_UP,  # [3] the world's upward direction
-    tolerance_m: float = 0.005,
-    tolerance_deg: float = 0.5,
 ) -> tuple[dict, str]:
     """A keyframe document (clock: source frames) for a path of a clip, and a sentence on how close
     it is."""
@@ -117,7 +115,7 @@ def keyframes_of_path(
     still = len(w2c) > 1 and float((w2c - w2c[:1]).abs().max()) < 1e-9
     if still:
         w2c, index = w2c[:1], index[:1]
-    keys = fit_keyframes(w2c, index, tolerance_m, tolerance_deg)
+    keys = fit_keyframes(w2c, index)
     off_m, off_deg = keyframe_error(w2c, index, keys) if len(w2c) > 1 else (0.0, 0.0)
     keyframes = []
     for i in keys:

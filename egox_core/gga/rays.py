@@ -63,18 +63,17 @@ def undistort_as_released(
     points: Tensor,  # [..., 2] pixels
     intrinsics: Tensor,  # [3, 3]
     distortion: tuple[float, ...] = ARIA_DISTORTION,
-    iterations: int = RELEASED_UNDISTORT_ITERATIONS,
 ) -> Tensor:  # [..., 2] on the plane z = 1
     """OpenCV's rational-model fixed point (k1 k2 p1 p2 k3..k6 s1..s4), stopped after exactly
-    ``iterations`` rounds.
+    five rounds.
 
-    OpenCV's own call ends earlier or later with its version's criteria; five rounds reproduce the
+    OpenCV's own call ends earlier or later with its version's criteria; these reproduce the
     golden to 6e-8."""
     k1, k2, p1, p2, k3, k4, k5, k6, s1, s2, s3, s4 = distortion
     x0 = (points[..., 0] - intrinsics[0, 2]) / intrinsics[0, 0]
     y0 = (points[..., 1] - intrinsics[1, 2]) / intrinsics[1, 1]
     x, y = x0, y0
-    for _ in range(iterations):
+    for _ in range(RELEASED_UNDISTORT_ITERATIONS):
         r2 = x * x + y * y
         inverse_radial = (1 + ((k6 * r2 + k5) * r2 + k4) * r2) / (
             1 + ((k3 * r2 + k2) * r2 + k1) * r2

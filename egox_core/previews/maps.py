@@ -35,10 +35,10 @@ def colour_table() -> np.ndarray:  # [256, 3] float32 0...1, RGB
     )
 
 
-def colour_stops(count: int = STOPS) -> list[str]:
-    """The map as so many evenly spaced CSS colours, from low to high."""
+def colour_stops() -> list[str]:
+    """The map as evenly spaced CSS colours, from low to high."""
     table = colour_table()
-    entries = np.linspace(0, len(table) - 1, count).round().astype(int)
+    entries = np.linspace(0, len(table) - 1, STOPS).round().astype(int)
     return [
         "#{:02x}{:02x}{:02x}".format(*(round(255 * float(c)) for c in table[i])) for i in entries
     ]

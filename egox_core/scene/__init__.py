@@ -4,8 +4,8 @@ In: exo frames [T, H, W, 3] and a :class:`~egox_core.types.DepthVideo` of metric
 :class:`~egox_core.types.PointCloud`, static points and moving points per frame; several of them fused into one.
 """
 
-from .build import SceneOptions, build_scene
+from .build import build_scene
 from .fusion import fuse_scenes
 from .points import write_ply
 
-__all__ = ["SceneOptions", "build_scene", "fuse_scenes", "write_ply"]
+__all__ = ["build_scene", "fuse_scenes", "write_ply"]

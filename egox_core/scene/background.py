@@ -18,8 +18,7 @@ from ..depth.edges import RELEASED_RANGE, depth_range
 from ..progress import Progress, no_progress
 
 SAME_SURFACE = 0.04
-"""Relative depth difference within which two samples of a pixel show the same surface, unless asked
-otherwise."""
+"""Relative depth difference within which two samples of a pixel show the same surface."""
 MAX_SAMPLES = 49
 """Frames that are fused, spread evenly over the clip: more add little and would make memory grow
 with the clip."""
@@ -88,7 +87,6 @@ def fuse_static(
     masks: Sequence[Tensor]
     | None = None,  # T of [H, W] bool of what moves or is sky: never background
     *,
-    tolerance: float = SAME_SURFACE,  # relative depth difference within which two samples show the same surface
     progress: Progress = no_progress,
 ) -> StaticBackground:
     """Fuse the frames of a fixed camera."""
@@ -109,7 +107,6 @@ def fuse_static(
             _fuse(
                 torch.stack([d[rows] for d in depths]),
                 torch.stack([c[rows] for c in colours]),
-                tolerance,
             )
         )
     progress(height, height, "fuse the static background")
@@ -151,17 +148,16 @@ def mean_background(
 def _fuse(
     depth_m: Tensor,  # [K, h, W]
     rgb: Tensor,  # [K, h, W, 3] uint8
-    tolerance: float,
 ) -> tuple[Tensor, ...]:
     """The fields of :class:`StaticBackground` for one band of rows."""
     samples = depth_m.shape[0]
     valid = torch.isfinite(depth_m)
     depth = depth_m.nan_to_num(float("inf"))
-    centre = _farthest_window(depth, valid, tolerance, max(1, round(MIN_SHARE * samples)))
+    centre = _farthest_window(depth, valid, max(1, round(MIN_SHARE * samples)))
     for _ in range(MEAN_SHIFT_STEPS):
-        near = valid & ((depth_m - centre).abs() <= tolerance * centre)
+        near = valid & ((depth_m - centre).abs() <= SAME_SURFACE * centre)
         centre = _mean(depth_m, near)
-    near = valid & ((depth_m - centre).abs() <= tolerance * centre)
+    near = valid & ((depth_m - centre).abs() <= SAME_SURFACE * centre)
 
     colour = rgb.float()
     middle = _mean(colour, near[..., None])
@@ -178,14 +174,14 @@ def _fuse(
     return centre, (rgb_out + 0.5).clamp(0, 255).to(torch.uint8), depth_spread, rgb_spread
 
 
-def _farthest_window(depth: Tensor, valid: Tensor, tolerance: float, count: int) -> Tensor:
+def _farthest_window(depth: Tensor, valid: Tensor, count: int) -> Tensor:
     """The farthest depth around which ``count`` samples are within the tolerance; else the median.
     NaN: none valid."""
     ordered = depth.sort(dim=0).values  # invalid samples are infinite and come last
     valid_count = valid.sum(0)
     count = min(count, depth.shape[0])
     first, last = ordered[: depth.shape[0] - count + 1], ordered[count - 1 :]
-    tight = torch.isfinite(last) & (last <= first * (1 + tolerance))
+    tight = torch.isfinite(last) & (last <= first * (1 + SAME_SURFACE))
     position = torch.arange(first.shape[0], device=depth.device)[:, None, None]
     start = torch.where(tight, position, -1).amax(0)
     median = (valid_count - 1).clamp_min(0) // 2

@@ -4,7 +4,7 @@ pose."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal, get_args
 
 import torch
@@ -19,27 +19,12 @@ from .background import SAME_SURFACE, StaticBackground, fuse_static, mean_backgr
 from .camera_motion import camera_motion
 from .dynamic_mask import WARNING, derive_dynamic, label_instances, unsteady_pixels
 from .moving_camera import cloud_background, fuse_moving, is_moving
-from .surface import MAX_EDGE, ClipFrames, depth_rays, no_points
+from .surface import ClipFrames, depth_rays, no_points
 
 Moving = Literal["auto", "mask", "none"]
 MOVING_CHOICES: tuple[Moving, ...] = get_args(Moving)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SceneOptions:
-    """Options of building a scene. Unknown names are refused by the dataclass itself."""
-
-    dynamic: Moving = "auto"
-    """Source of what moves: the depth's dynamic mask or, without one, a derived one (auto); the
-    mask alone (mask); nothing (none: everything is fused as static)."""
-    max_edge: float = MAX_EDGE
-    """Relative depth step from which a pixel that hangs between two surfaces is left out; rendering
-    filters finer."""
-    tolerance: float = SAME_SURFACE
-    """Relative depth difference within which two samples of a pixel show the same surface."""
-
-    def __post_init__(self) -> None:
-        check_choice("scene option dynamic", self.dynamic, MOVING_CHOICES)
+"""Source of what moves: the depth's dynamic mask or, without one, a derived one (auto); the mask
+alone (mask); nothing (none: everything is fused as static)."""
 
 
 class FrameMovingPoints:
@@ -91,8 +76,8 @@ class FrameMovingPoints:
         depth_m, rgb = mean_background(
             self._clip.rgb, self._depth.depth_m, self._hides, progress=progress
         )
-        whole = replace(self._clip, max_edge=float("inf"))
-        return whole.lift(0, depth_m, rgb, torch.isfinite(depth_m))
+        known = torch.isfinite(depth_m)
+        return self._clip.lift(0, depth_m, rgb, known, max_edge=float("inf"))
 
     def _hides(self, frame: int) -> Tensor:  # [H, W] bool
         self._clip.release()
@@ -104,7 +89,7 @@ def build_scene(
     exo_frames: Sequence[Tensor]
     | Tensor,  # [T, H, W, 3] 0...1 or uint8, at the size of the depth maps
     depth: DepthVideo,
-    options: SceneOptions | None = None,
+    dynamic: Moving = "auto",
     *,
     progress: Progress = no_progress,
 ) -> PointCloud:
@@ -115,23 +100,19 @@ def build_scene(
 
     Raises:
         EgoXInputError: sizes or counts that don't match, depth that is not metric, no valid depth,
-            bad poses.
+            bad poses, another ``dynamic``.
     """
-    options = options or SceneOptions()
+    check_choice("what moves in the scene", dynamic, MOVING_CHOICES)
     check_scene_input(exo_frames, depth)
-    clip = ClipFrames(
-        rgb=exo_frames, depth=depth, rays=depth_rays(depth.camera), max_edge=options.max_edge
-    )
-    masks = StillMasks(depth, options.dynamic)
-    derived, background, notes = options.dynamic == "auto" and depth.dynamic is None, None, ()
+    clip = ClipFrames(rgb=exo_frames, depth=depth, rays=depth_rays(depth.camera))
+    masks = StillMasks(depth, dynamic)
+    derived, background, notes = dynamic == "auto" and depth.dynamic is None, None, ()
     if is_moving(depth.exo_w2c):
-        static, tolerance = fuse_moving(clip, masks, options.tolerance, progress)
+        static, tolerance = fuse_moving(clip, masks, progress)
         notes = (WARNING,) if derived else ()
-        moving = FrameMovingPoints(clip, static, options.dynamic, tolerance)
+        moving = FrameMovingPoints(clip, static, dynamic, tolerance)
     else:
-        background = fuse_static(
-            exo_frames, depth.depth_m, masks, tolerance=options.tolerance, progress=progress
-        )
+        background = fuse_static(exo_frames, depth.depth_m, masks, progress=progress)
         if derived:
             notes = (WARNING,)
             hidden = unsteady_pixels(background)
@@ -155,7 +136,7 @@ def build_scene(
         static = clip.lift(
             0, background.depth_m, background.rgb, torch.isfinite(background.depth_m)
         )
-        moving = FrameMovingPoints(clip, background, options.dynamic)
+        moving = FrameMovingPoints(clip, background, dynamic)
     if strange := strange_depth(exo_frames, depth.depth_m):
         notes += (strange,)
     return PointCloud(

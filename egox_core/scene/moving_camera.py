@@ -14,7 +14,7 @@ from ..cameras.model import CameraModel, inside_picture, project
 from ..progress import Progress
 from ..trajectory.poses import compose, invert, transform
 from ..types import PointSet
-from .background import StaticBackground, static_samples
+from .background import SAME_SURFACE, StaticBackground, static_samples
 from .points import join
 from .surface import ClipFrames
 
@@ -58,7 +58,6 @@ class _KeyFrame:
 def fuse_moving(
     clip: ClipFrames,
     masks: Sequence[Tensor],  # T of [H, W] bool of what moves or is sky
-    tolerance: float,  # least relative depth difference of one surface's samples
     progress: Progress,
 ) -> tuple[PointSet, float]:
     """Static points in the world, and the tolerance that the maps needed.
@@ -73,7 +72,7 @@ def fuse_moving(
             rgb.permute(2, 0, 1).float(), COLOUR_AROUND, 1, COLOUR_AROUND // 2
         ).permute(1, 2, 0)
         keys.append(_KeyFrame(frame=t, w2c=w2c[t], depth_m=depth, rgb=rgb, smooth=smooth))
-    tolerance = max(tolerance, min(WIDEST_TOLERANCE, SPREADS * _spread(keys, clip)))
+    tolerance = max(SAME_SURFACE, min(WIDEST_TOLERANCE, SPREADS * _spread(keys, clip)))
     for key in keys:
         progress(len(voted), len(keys), "fuse the moving camera's key frames")
         key = _vote(key, [k for k in keys if k is not key], clip, tolerance)

@@ -17,21 +17,20 @@ from ..trajectory.poses import invert, pose_of_frame, transform
 from ..types import DepthVideo, PointSet
 
 MAX_EDGE = 0.3
-"""Relative depth step from which a pixel that hangs between two surfaces is left out, unless asked
-otherwise."""
+"""Relative depth step from which a pixel of a scene that hangs between two surfaces is left out;
+rendering filters finer."""
 COARSE_STRIDE = 2
 """The released renderer takes every second sample each way of a picture of the reference height."""
 
 
 def depth_rays(
     camera: CameraModel,
-    device: torch.device | str = "cpu",
 ) -> Tensor:  # [H, W, 3] float32, camera frame
     """Rays of every stored pixel scaled to z = 1, so that ray x z depth is the point.
 
     NaN outside the lens' valid angle and at 90 degrees or more, where z depth says nothing.
     """
-    rays, valid = pixel_rays(camera, dtype=torch.float64, device=device)
+    rays, valid = pixel_rays(camera, torch.float64)
     z = rays[..., 2:]
     rays = rays / z.clamp_min(1e-6)
     return torch.where(
@@ -95,7 +94,7 @@ def lift(
     keep = keep & torch.isfinite(depth_m) & torch.isfinite(rays[..., 2]) & (stray <= max_edge)
     rows, cols = keep.nonzero(as_tuple=True)
     if not len(rows):
-        return no_points(depth_m.device)
+        return no_points()
     # Steps reach one pixel far: a few moving points need no whole picture.
     top, left = max(0, int(rows[0]) - 1), max(0, int(cols.min()) - 1)
     box = (slice(top, int(rows[-1]) + 2), slice(left, int(cols.max()) + 2))
@@ -127,7 +126,6 @@ class ClipFrames:
     rgb: Sequence[Tensor] | Tensor  # T of [H, W, 3], 0...1 or uint8
     depth: DepthVideo
     rays: Tensor  # [H, W, 3] of :func:`depth_rays`
-    max_edge: float
 
     def lift(
         self,
@@ -136,6 +134,7 @@ class ClipFrames:
         rgb: Tensor,  # [H, W, 3] uint8
         keep: Tensor,  # [H, W] bool
         instance: Tensor | None = None,  # [H, W] int16
+        max_edge: float = MAX_EDGE,
     ) -> PointSet:
         """Points of a map at one frame's exo pose, in the scene's frame: the world or, without
         poses, the exo camera's."""
@@ -145,7 +144,7 @@ class ClipFrames:
             rgb,
             keep,
             self.rays,
-            max_edge=self.max_edge,
+            max_edge=max_edge,
             instance=instance,
             frame_from_exo=None if w2c is None else invert(pose_of_frame(w2c, frame)),
         )
@@ -170,15 +169,15 @@ def _ray_steps(rays: Tensor, axis: int) -> Tensor:
     return torch.cat((first, inner, last), dim=axis).nan_to_num(0.0)
 
 
-def no_points(device: torch.device | str = "cpu") -> PointSet:
+def no_points() -> PointSet:
     """The empty set."""
     return PointSet(
-        xyz=torch.empty(0, 3, device=device),
-        rgb=torch.empty(0, 3, dtype=torch.uint8, device=device),
-        steps=torch.empty(0, 3, 2, device=device),
-        edge=torch.empty(0, device=device),
-        stray=torch.empty(0, device=device),
-        depth_range=torch.empty(0, device=device),
-        instance=torch.empty(0, dtype=torch.int16, device=device),
-        coarse=torch.empty(0, dtype=torch.bool, device=device),
+        xyz=torch.empty(0, 3),
+        rgb=torch.empty(0, 3, dtype=torch.uint8),
+        steps=torch.empty(0, 3, 2),
+        edge=torch.empty(0),
+        stray=torch.empty(0),
+        depth_range=torch.empty(0),
+        instance=torch.empty(0, dtype=torch.int16),
+        coarse=torch.empty(0, dtype=torch.bool),
     )

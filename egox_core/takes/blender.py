@@ -27,7 +27,7 @@ SIGNS = torch.tensor([[1.0, -1, -1, 1], [-1, 1, 1, -1], [-1, 1, 1, -1]], dtype=t
 """Of a c2w [3, 4] when both its frames change from OpenCV's axes to OpenGL's, or back."""
 
 
-def write_blender(path: Path, trajectory: CameraTrajectory, name: str = "frame_{:06d}.png") -> None:
+def write_blender(path: Path, trajectory: CameraTrajectory) -> None:
     """Write transforms.json, whole or not at all."""
     camera = upright_camera(trajectory.camera)
     lens = LENSES[camera.lens]
@@ -48,7 +48,7 @@ def write_blender(path: Path, trajectory: CameraTrajectory, name: str = "frame_{
     content |= dict(zip(lens.blender_keys, numbers, strict=True))
     matrices = opengl_c2w(upright_poses(trajectory))
     content["frames"] = [
-        {"file_path": name.format(i), "time": float(t), "transform_matrix": matrix.tolist()}
+        {"file_path": f"frame_{i:06d}.png", "time": float(t), "transform_matrix": matrix.tolist()}
         for i, (t, matrix) in enumerate(zip(trajectory.times_s.tolist(), matrices, strict=True))
     ]
     write_json(path, content)

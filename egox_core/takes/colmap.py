@@ -23,11 +23,8 @@ from ..types import CameraTrajectory
 MAX_TEXT_BYTES = 64 * 2**20
 
 
-def write_colmap(
-    folder: Path, trajectory: CameraTrajectory, name: str = "frame_{:06d}.png"
-) -> None:
-    """Write cameras.txt, images.txt and an empty points3D.txt; ``name`` makes a picture's name from
-    its index."""
+def write_colmap(folder: Path, trajectory: CameraTrajectory) -> None:
+    """Write cameras.txt, images.txt and an empty points3D.txt."""
     camera = upright_camera(trajectory.camera)
     lens = LENSES[camera.lens]
     distortion = camera.distortion or (0.0,) * lens.distortion_count
@@ -40,7 +37,7 @@ def write_colmap(
     for index, pose in enumerate(upright_poses(trajectory)):
         x, y, z, w = Rotation.from_matrix(pose[:, :3].numpy()).as_quat()
         values = " ".join(repr(float(v)) for v in (w, x, y, z, *pose[:, 3].tolist()))
-        lines += [f"{index + 1} {values} 1 {name.format(index)}", ""]
+        lines += [f"{index + 1} {values} 1 frame_{index:06d}.png", ""]
     _write(folder / "images.txt", lines)
     _write(folder / "points3D.txt", ["# POINT3D_ID X Y Z R G B ERROR TRACK"])
 

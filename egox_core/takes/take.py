@@ -15,7 +15,7 @@ from ..progress import Progress, no_progress
 from ..safe_files import require_folder
 from ..sizes import longest_clip
 from ..trajectory.path import with_camera
-from ..types import CameraTrajectory, DepthVideo, FrameSelection, Resize
+from ..types import CameraTrajectory, DepthVideo, FrameSelection
 from ..video.cuts import refuse_cuts
 from ..video.reader import probe_video, read_frames
 from ..video.selection import VideoInfo, select_frames
@@ -59,7 +59,6 @@ def load_take(
     start_frame: int = 0,
     frame_count: int | None = DEFAULT_FRAMES,
     target_fps: float = 0.0,
-    resize: Resize = "crop",
     size: tuple[int, int] | None = None,
     camera_preset: str = "aria_released",
     ego_size: int | None = None,
@@ -97,7 +96,6 @@ def load_take(
         start_frame=start_frame,
         frame_count=frame_count,
         target_fps=target_fps,
-        resize=resize,
         width=width,
         height=height,
     )

@@ -45,9 +45,6 @@ def read_vipe(path: Path) -> TakeMeta:
     )
     return TakeMeta(
         name=path.stem,
-        prompt="",
-        ego_intrinsics=None,
-        ego_extrinsics=None,
         camera_extrinsics=extrinsics,
         camera_intrinsics=torch.tensor([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], dtype=torch.float64),
     )

@@ -47,6 +47,7 @@ KEYFRAME_KEYS = MOMENT_KEYS | ANGLE_KEYS | {"w2c", "position", "look_at", "inter
 DEFAULT_UP = (0.0, -1.0, 0.0)
 OWN_BODY_M = 0.3
 """Surfaces so near to the head are the wearer's own, and not what the wearer looks at."""
+TOLERANCE_M, TOLERANCE_DEG = 0.005, 0.5  # of a fitted path
 MAX_KEYFRAMES = 200
 """Beyond that nobody edits keyframes by hand, and fitting takes long: every pose becomes one."""
 
@@ -371,11 +372,9 @@ def _vector(values: object, name: str, length: int = 3) -> Tensor:
 def fit_keyframes(
     w2c: Tensor,  # [T, 3, 4]
     moments: Tensor,  # [T] rising
-    tolerance_m: float = 0.005,
-    tolerance_deg: float = 0.5,
 ) -> list[int]:
     """Rising indices of the poses to keep so that the smooth path through them passes all others
-    within the tolerances.
+    within :data:`TOLERANCE_M` and :data:`TOLERANCE_DEG`.
 
     Greedy: the pose that is missed by most is added until none is missed. The first and the last
     are always kept."""
@@ -386,7 +385,7 @@ def fit_keyframes(
     keys = [0, count - 1]
     while len(keys) < min(count, MAX_KEYFRAMES):
         off_m, off_deg = _deviations(w2c, moments, keys)
-        excess = np.maximum(off_m / tolerance_m, off_deg / tolerance_deg)
+        excess = np.maximum(off_m / TOLERANCE_M, off_deg / TOLERANCE_DEG)
         excess[keys] = 0
         if excess.max() <= 1:
             return keys

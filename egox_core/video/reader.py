@@ -333,7 +333,6 @@ def memory_info(
     images: Tensor,  # [T, H, W, 3]
     fps: float,  # 0 or less: not known
     has_audio: bool,
-    name: str = "given frames",
 ) -> VideoInfo:
     """Describe these frames as :func:`probe_video` describes a file.
 
@@ -342,14 +341,14 @@ def memory_info(
     """
     if images.ndim != 4 or len(images) == 0:
         raise EgoXInputError(
-            f"video {name}",
+            "video given frames",
             got=f"frames of shape {tuple(images.shape)}",
             expected="at least one frame",
             fix="check the node that makes the video",
         )
     fps = fps if fps > 0 else UNTIMED_FPS
     return VideoInfo(
-        name=name,
+        name="given frames",
         width=images.shape[2],
         height=images.shape[1],
         fps=fps,

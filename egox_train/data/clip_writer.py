@@ -328,11 +328,8 @@ def _depth(
         return depth, None, "model"
     meta = TakeMeta(
         name=job.take.name,
-        prompt="",
         camera_intrinsics=intrinsics_matrix(job.view.camera),
         camera_extrinsics=job.view.w2c,
-        ego_intrinsics=None,
-        ego_extrinsics=None,
         exact_exo_camera=job.view.camera if pictures.redrawn is None else pictures.camera,
     )
     assert job.view.depth is not None  # or the run was refused before

@@ -27,13 +27,12 @@ class Tiling:
 
 def tile_picture(
     rays: Tensor,  # [H, W, 3] unit
-    side: int = TILE_SIDE,
 ) -> Tiling:
-    """Cut a picture in tiles of ``side`` px."""
+    """Cut a picture in tiles of ``TILE_SIDE`` px."""
     height, width = rays.shape[:2]
-    across = -(-width // side)
-    rows = torch.arange(height, device=rays.device) // side
-    columns = torch.arange(width, device=rays.device) // side
+    across = -(-width // TILE_SIDE)
+    rows = torch.arange(height, device=rays.device) // TILE_SIDE
+    columns = torch.arange(width, device=rays.device) // TILE_SIDE
     of_pixel = (rows[:, None] * across + columns[None, :]).reshape(-1)
     count = int(of_pixel.max()) + 1
     flat = rays.reshape(-1, 3)
@@ -45,7 +44,7 @@ def tile_picture(
     )
     # Sub-rays of the outermost pixels reach half a pixel further, which is less than the tile's own
     # pixel pitch.
-    return Tiling(of_pixel=of_pixel, axes=axes, angles=angles * (1 + 2.0 / side) + 1e-3)
+    return Tiling(of_pixel=of_pixel, axes=axes, angles=angles * (1 + 2.0 / TILE_SIDE) + 1e-3)
 
 
 @frozen

@@ -38,9 +38,7 @@ class Covisible:
     exo_uv: Tensor
 
 
-def covisible(
-    take: SyntheticTake, frame: int, max_incidence_deg: float = MAX_INCIDENCE_DEG
-) -> Covisible:
+def covisible(take: SyntheticTake, frame: int) -> Covisible:
     """Mask of ego pixels whose first hit is inside the exo picture and the exo ray's first hit
     there.
 
@@ -48,10 +46,10 @@ def covisible(
     normal, at both cameras. The head counts as a blocker for exo, as it does in the exo picture,
     though the ego camera looks through it."""
     with single_threaded():
-        return _covisible(take, frame, max_incidence_deg)
+        return _covisible(take, frame)
 
 
-def _covisible(take: SyntheticTake, frame: int, max_incidence_deg: float) -> Covisible:
+def _covisible(take: SyntheticTake, frame: int) -> Covisible:
     scene = take.scene
     view = ViewRays.of(take.ego_camera)
     w2c = take.ego_w2c[frame]
@@ -78,7 +76,7 @@ def _covisible(take: SyntheticTake, frame: int, max_incidence_deg: float) -> Cov
     pixels, exo_rays = pixels[unhidden], exo_rays[unhidden]
 
     cosines = _incidence(take, frame, points[pixels], index[pixels], ego_rays[pixels], exo_rays)
-    facing = cosines > math.cos(math.radians(max_incidence_deg))
+    facing = cosines > math.cos(math.radians(MAX_INCIDENCE_DEG))
     moving = scene.group_table(*MOVING_GROUPS)[index]
     visible = torch.zeros_like(hit)
     visible[pixels] = True

@@ -66,12 +66,11 @@ def reach_path(
     period_s: float,  # of one move and one rest
     offset_s: float,
     lift_m: float,
-    move_share: float = 0.7,  # of the period
 ) -> np.ndarray:  # [T, 3] metres
     """A hand that goes from stop to stop, rests at each, lifts between them and begins again."""
     phase = (times_s + offset_s) / period_s
     leg = np.floor(phase).astype(int)
-    share = ease((phase - leg) / move_share)
+    share = ease((phase - leg) / 0.7)  # it rests for the rest of the period
     begin, end = stops[leg % len(stops)], stops[(leg + 1) % len(stops)]
     path = begin + share[:, None] * (end - begin)
     path[:, 2] += lift_m * np.sin(np.pi * share) ** 2

@@ -182,12 +182,12 @@ def tensor_bytes(thing: object, seen: set[int] | None = None) -> int:
     return sum(tensor_bytes(getattr(thing, name), seen) for name in names)
 
 
-def jpeg(rgb: Tensor, quality: int = PICTURE_QUALITY) -> bytes:  # [H, W, 3] uint8
+def jpeg(rgb: Tensor) -> bytes:  # [H, W, 3] uint8
     """A picture as JPEG."""
     ok, data = cv2.imencode(
         ".jpg",
         cv2.cvtColor(rgb.contiguous().numpy(), cv2.COLOR_RGB2BGR),
-        [cv2.IMWRITE_JPEG_QUALITY, quality],
+        [cv2.IMWRITE_JPEG_QUALITY, PICTURE_QUALITY],
     )
     if not ok:
         raise RuntimeError("the picture could not be coded")

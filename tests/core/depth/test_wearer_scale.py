@@ -8,7 +8,13 @@ import pytest
 import torch
 
 from egox_core.cameras.model import centred_pinhole, pixel_rays
-from egox_core.depth.wearer_body import Body, face_from_camera, head_depth, trunk_depth
+from egox_core.depth.wearer_body import (
+    HEAD_FROM_CAMERA,
+    TRUNK_TO,
+    face_from_camera,
+    head_depth,
+    trunk_depth,
+)
 from egox_core.depth.wearer_scale import MODEL_ERROR, wearer_scale
 from egox_core.takes.metric_scale import HEAD_KEYPOINTS, parse_scale, with_scale
 from egox_core.trajectory.gravity import down_axis
@@ -35,16 +41,16 @@ def drawn_depth() -> DepthVideo:
     """z depth of an ordinary body before a wall, exact, by the very surfaces that the estimate
     assumes."""
     rays, _ = pixel_rays(CAMERA, torch.float64)
-    rays, body, maps = (rays / rays[..., 2:]).numpy(), Body(), []
+    rays, maps = (rays / rays[..., 2:]).numpy(), []
     down = (EXO[:, :3] @ torch.tensor([0.0, 0, -1], dtype=torch.float64)).numpy()
     for frame in range(COUNT):
         ego = glasses(frame)
-        exo_from_face = (EXO[:, :3] @ ego[:, :3].T).numpy() @ face_from_camera(body, 1).T
+        exo_from_face = (EXO[:, :3] @ ego[:, :3].T).numpy() @ face_from_camera(1).T
         eye = (EXO[:, :3] @ (-ego[:, :3].T @ ego[:, 3]) + EXO[:, 3]).numpy()
-        centre = eye + exo_from_face @ (np.array(body.head_centre) - np.array(body.camera_in_face))
-        head, _ = head_depth(rays, centre, exo_from_face, np.array(body.head_half))
-        trunk, _, drop = trunk_depth(rays, centre, down, body.trunk_radius)
-        trunk = np.where(np.isnan(head) & (drop > 0) & (drop < body.trunk_to), trunk, np.nan)
+        centre = eye + exo_from_face @ HEAD_FROM_CAMERA
+        head, _ = head_depth(rays, centre, exo_from_face)
+        trunk, _, drop = trunk_depth(rays, centre, down)
+        trunk = np.where(np.isnan(head) & (drop > 0) & (drop < TRUNK_TO), trunk, np.nan)
         maps.append(np.fmin(np.fmin(head, trunk), WALL_M))
     return DepthVideo(depth_m=torch.from_numpy(np.stack(maps)).float(), camera=CAMERA, exo_w2c=EXO)
 

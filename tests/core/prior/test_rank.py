@@ -10,7 +10,7 @@ from egox_core.cameras.model import centred_pinhole
 from egox_core.cameras.presets import preset_camera
 from egox_core.prior.rank import ExoCandidate, rank_exo_cameras
 from egox_core.prior.render import render_ego_prior
-from egox_core.scene.build import SceneOptions, build_scene
+from egox_core.scene.build import build_scene
 from egox_core.scene.fusion import fuse_scenes
 from egox_core.trajectory.poses import look_at, sensor_from_upright
 from egox_core.types import CameraTrajectory, DepthVideo, PointCloud
@@ -125,7 +125,7 @@ def test_bad_candidates_are_refused():
 def scene_of(name: str, count: int = 4) -> PointCloud:
     w2c = (PLACES | HALVES)[name]
     frames = view(EXO, w2c).rgb.expand(count, -1, -1, -1)
-    return build_scene(frames, depth_of(w2c, count), SceneOptions(dynamic="none"))
+    return build_scene(frames, depth_of(w2c, count), "none")
 
 
 def test_fused_scenes_cover_what_each_covers():
@@ -151,7 +151,7 @@ def test_fused_moving_points_keep_their_objects_apart():
     for name in ("beside", "behind"):
         depth = replace(depth_of(PLACES[name]), dynamic=box)
         frames = view(EXO, PLACES[name]).rgb.expand(4, -1, -1, -1)
-        scenes.append(build_scene(frames, depth, SceneOptions(dynamic="mask")))
+        scenes.append(build_scene(frames, depth, "mask"))
     fused = fuse_scenes(scenes)
     assert len(fused.moving) == 4 and len(fused.static) == sum(len(s.static) for s in scenes)
     moving = fused.moving[2]
@@ -163,7 +163,6 @@ def test_scenes_that_do_not_belong_together_are_refused():
     alone = build_scene(
         view(EXO, PLACES["beside"]).rgb.expand(4, -1, -1, -1),
         replace(depth_of(PLACES["beside"]), exo_w2c=None),
-        SceneOptions(),
     )
     late = replace(scene_of("behind"), times_s=torch.arange(4, dtype=torch.float64) / 5)
     for bad, message in (

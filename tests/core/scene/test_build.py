@@ -10,7 +10,7 @@ import torch
 from egox_core.cameras.model import centred_pinhole
 from egox_core.depth.edges import depth_edge, depth_range, stray_step
 from egox_core.scene.background import fuse_static, mean_background, sample_frames
-from egox_core.scene.build import SceneOptions, build_scene
+from egox_core.scene.build import build_scene
 from egox_core.scene.dynamic_mask import WARNING, derive_dynamic
 from egox_core.scene.fusion import fuse_scenes, mean_static
 from egox_core.trajectory.poses import transform
@@ -183,11 +183,9 @@ def test_points_lie_where_depth_and_pose_say(take):
 
 
 def test_moving_nothing_or_by_mask_only(take):
-    still = build_scene(take.exo_rgb, take.depth_video(), SceneOptions(dynamic="none"))
+    still = build_scene(take.exo_rgb, take.depth_video(), "none")
     assert len(still.moving[0]) == 0 and len(still.static) > 0.95 * 224 * 128
-    no_mask = build_scene(
-        take.exo_rgb, replace(take.depth_video(), dynamic=None), SceneOptions(dynamic="mask")
-    )
+    no_mask = build_scene(take.exo_rgb, replace(take.depth_video(), dynamic=None), "mask")
     assert len(no_mask.moving[0]) == 0
 
 
@@ -291,5 +289,6 @@ def test_bad_input_is_named(change: dict, message: str):
 
 
 def test_an_unknown_kind_of_motion_is_refused():
-    with refuses("dynamic"):
-        SceneOptions(dynamic="some")
+    frames, depth, _ = wall_with_ball()
+    with refuses("what moves"):
+        build_scene(frames, DepthVideo(depth_m=depth, camera=CAMERA), "some")

@@ -2,7 +2,6 @@
 
 import io
 import zipfile
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -31,17 +30,7 @@ def depth_frames(count: int = COUNT, width: int = WIDTH) -> np.ndarray:  # [T, H
 
 def meta_of(camera_intrinsics=((70.0, 0, 42), (0, 70, 24), (0, 0, 1)), **changes) -> TakeMeta:
     k = None if camera_intrinsics is None else torch.tensor(camera_intrinsics, dtype=torch.float64)
-    return replace(
-        TakeMeta(
-            name="take",
-            prompt="",
-            camera_intrinsics=k,
-            camera_extrinsics=None,
-            ego_intrinsics=None,
-            ego_extrinsics=None,
-        ),
-        **changes,
-    )
+    return TakeMeta(name="take", camera_intrinsics=k, **changes)
 
 
 def selection(

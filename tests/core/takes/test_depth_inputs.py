@@ -23,11 +23,8 @@ def meta_of(
 ) -> TakeMeta:
     return TakeMeta(
         name="take",
-        prompt="",
         camera_intrinsics=None if k is None else torch.tensor(k).double(),
         camera_extrinsics=poses,
-        ego_intrinsics=None,
-        ego_extrinsics=None,
     )
 
 
