@@ -14,9 +14,9 @@ its shards don't match.
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -187,11 +187,14 @@ def read_index(folder: Path) -> CacheIndex:
 
 
 def _is_entry(entry: object) -> bool:
-    kinds = {"str": str, "int": int, "float": int | float}
+    kinds = get_type_hints(CacheEntry)
     return (
         isinstance(entry, dict)
-        and entry.keys() == {f.name for f in fields(CacheEntry)}
-        and all(isinstance(entry[f.name], kinds[str(f.type)]) for f in fields(CacheEntry))
+        and entry.keys() == kinds.keys()
+        and all(
+            isinstance(entry[k], (int, kind) if kind is float else kind)
+            for k, kind in kinds.items()
+        )
     )
 
 

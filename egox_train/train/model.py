@@ -17,7 +17,7 @@ from egox_core.wan.file_kinds import check_run_files
 
 from ..wan.diffusers_processor import GgaScope, install_gga
 from ..wan.transformer import load_base
-from ..wan.weights import weights_hash
+from ..wan.weights import subfolder, weights_hash
 from . import zero3
 from .compiled import compile_blocks
 from .config import OptimizerConfig, TrainConfig
@@ -102,7 +102,7 @@ def make_trainable(config: TrainConfig, device: torch.device) -> TrainableModel:
     base = Path(config.base)
     check_run_files(base, config.init_lora)
     model = load_base(base, stored)
-    base_hash = weights_hash(base if base.is_file() else _transformer_folder(base), "base model")
+    base_hash = weights_hash(subfolder(base, "transformer"), "base model")
     if lora:
         model.requires_grad_(False)
         store_base(model, memory.base_dtype, device)
@@ -130,10 +130,6 @@ def make_trainable(config: TrainConfig, device: torch.device) -> TrainableModel:
         autocast=compute != torch.float32,
         lora=lora,
     )
-
-
-def _transformer_folder(base: Path) -> Path:
-    return base / "transformer" if (base / "transformer").is_dir() else base
 
 
 def make_optimizer(

@@ -13,7 +13,7 @@ from egox_core.wan.file_kinds import TEXT, check_weights
 from egox_core.wan.prompt import TOKENS, clean_prompt, cut_tokens
 from egox_core.wan.weights import read_header
 
-from .weights import unscaled, weights_hash
+from .weights import subfolder, unscaled, weights_hash
 
 PAD = 0  # umT5's padding token
 
@@ -80,9 +80,7 @@ class UmT5Text:
             _umt5_folder(path, dtype) if path.is_dir() else _umt5_file(path, dtype)
         )
         self.model = self.model.to(self.device).eval().requires_grad_(False)
-        self.hash = weights_hash(
-            path / "text_encoder" if (path / "text_encoder").is_dir() else path, "text encoder"
-        )
+        self.hash = weights_hash(subfolder(path, "text_encoder"), "text encoder")
 
     @torch.no_grad()
     def encode(self, prompt: str) -> Tensor:  # -> [tokens, text_dim] float32

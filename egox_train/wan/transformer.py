@@ -22,7 +22,7 @@ from egox_core.wan.lora_keys import convert_transformer
 from egox_core.wan.weights import read_header
 
 from .streamed import StreamedWeights
-from .weights import file_metadata, unscaled
+from .weights import file_metadata, subfolder, unscaled
 
 HEAD_DIM = 128  # of every published Wan; other models say their heads in the metadata
 
@@ -94,7 +94,7 @@ def base_form(path: Path) -> WanTransformer3DModel:
 
 def weight_files(path: Path) -> list[Path]:
     """The safetensors files of a base: itself, or those of its diffusers folder."""
-    return sorted(_folder(path).glob("*.safetensors")) if path.is_dir() else [path]
+    return sorted(subfolder(path, "transformer").glob("*.safetensors")) if path.is_dir() else [path]
 
 
 def own_dtype(path: Path) -> str:
@@ -167,13 +167,9 @@ def native_metadata(model: WanTransformer3DModel) -> dict[str, str]:
     return {"format": "pt", "config": json.dumps({"transformer": settings})}
 
 
-def _folder(path: Path) -> Path:
-    return path / "transformer" if (path / "transformer" / "config.json").is_file() else path
-
-
 def _config_of(path: Path) -> dict[str, Any]:
     """A diffusers folder's configuration."""
-    folder = _folder(path)
+    folder = subfolder(path, "transformer")
     if not (folder / "config.json").is_file():
         raise EgoXInputError(
             f"base model folder {path.name}",
@@ -191,7 +187,7 @@ def _config_of(path: Path) -> dict[str, Any]:
 def _read_folder(path: Path, dtype: torch.dtype) -> WanTransformer3DModel:
     try:
         return WanTransformer3DModel.from_pretrained(
-            _folder(path), torch_dtype=dtype, local_files_only=True
+            subfolder(path, "transformer"), torch_dtype=dtype, local_files_only=True
         )
     except (OSError, ValueError, RuntimeError) as error:
         if "allocate memory" in str(error):

@@ -12,7 +12,7 @@ from egox_core.errors import EgoXInputError
 from egox_core.wan.file_kinds import VAE, check_weights
 from egox_core.wan.latents import denormalise_latent, normalise_latent
 
-from .weights import weights_hash
+from .weights import subfolder, weights_hash
 
 
 class VaeEncoder:
@@ -29,7 +29,7 @@ class VaeEncoder:
         self.model = _load(path).eval().requires_grad_(False)
         for tensor in (*self.model.parameters(), *self.model.buffers()):
             tensor.data = tensor.data.to(self.device, dtype)
-        self.hash = weights_hash(path / "vae" if (path / "vae").is_dir() else path, "VAE")
+        self.hash = weights_hash(subfolder(path, "vae"), "VAE")
 
     def encode(
         self,
@@ -69,7 +69,7 @@ class VaeEncoder:
 
 def _load(path: Path) -> AutoencoderKLWan:
     if path.is_dir():
-        folder = path / "vae" if (path / "vae" / "config.json").is_file() else path
+        folder = subfolder(path, "vae")
         try:
             return AutoencoderKLWan.from_pretrained(folder, local_files_only=True)
         except (OSError, ValueError, RuntimeError) as error:

@@ -10,7 +10,7 @@ from torch.nn.functional import interpolate
 from egox_core.errors import EgoXInputError, needs_package
 from egox_core.wan.weights import read_header
 
-from .weights import weights_hash
+from .weights import subfolder, weights_hash
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
@@ -57,9 +57,7 @@ class VisionEncoder:
         self.device, self.dtype = torch.device(device), dtype
         self.model = _load(path).to(self.device, dtype).train(False).requires_grad_(False)
         self.size = self.model.config.image_size
-        self.hash = weights_hash(
-            path / "image_encoder" if (path / "image_encoder").is_dir() else path, "CLIP vision"
-        )
+        self.hash = weights_hash(subfolder(path, "image_encoder"), "CLIP vision")
 
     @torch.no_grad()
     def encode(
@@ -77,7 +75,7 @@ def _load(path: Path):
     with needs_package("transformers", "CLIP vision", expected="the train extra"):
         import transformers
     if path.is_dir():
-        folder = path / "image_encoder" if (path / "image_encoder").is_dir() else path
+        folder = subfolder(path, "image_encoder")
         try:
             return transformers.CLIPVisionModel.from_pretrained(folder, local_files_only=True)
         except (OSError, ValueError) as error:

@@ -50,6 +50,11 @@ def weights_hash(path: Path, what: str = "weights") -> str:
     return digest.hexdigest()[:16]
 
 
+def subfolder(path: Path, name: str) -> Path:
+    """The folder of that name in a diffusers folder; ``path`` itself where there is none."""
+    return path / name if (path / name).is_dir() else path
+
+
 def weights_bytes(*paths: Path | None) -> int:
     """Size of weight files, and of those in folders: what a process that loads them needs."""
     files = {
