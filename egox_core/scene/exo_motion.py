@@ -127,10 +127,8 @@ def estimate_exo_motion(
     agree = _agree(tracks, fit).mean()
     if agree < LEAST_AGREE:
         return _refused(depth, motion, f"only {agree:.0%} of the matches agree")
-    known = np.flatnonzero(~tracks.weak)
-    at = np.arange(len(tracks.weak)).clip(
-        known[0], known[-1]
-    )  # lost ones: between their neighbours
+    known = np.flatnonzero(~tracks.weak)  # lost ones stand between their neighbours
+    at = np.arange(len(tracks.weak)).clip(known[0], known[-1])
     rotation = Slerp(known, Rotation.from_matrix(fit.rotation[known]))(at).as_matrix()
     poses = _placed(depth, rotation, make_interp_spline(known, fit.place[known], k=1)(at))
     return _handed_on(replace(depth, exo_w2c=poses), tracks, fit, turns, notes)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from egox_core.cameras.model import centred_pinhole
+from egox_core.cameras.model import centred_pinhole, pixel_grid
 from egox_core.depth.edges import depth_edge, depth_range, stray_step
 from egox_core.scene.background import fuse_static, mean_background, sample_frames
 from egox_core.scene.build import build_scene
@@ -20,6 +20,14 @@ from tests.refusals import refuses
 
 H, W, T = 48, 64, 12
 CAMERA = centred_pinhole(W, H, 60.0)
+U, V = pixel_grid(CAMERA).unbind(-1)
+
+
+def slid(metres: float) -> torch.Tensor:  # [T, 3, 4] float64
+    """A camera that slides to its right, evenly."""
+    w2c = torch.eye(3, 4, dtype=torch.float64).repeat(T, 1, 1)
+    w2c[:, 0, 3] = -torch.linspace(0, metres, T)
+    return w2c
 
 
 @pytest.fixture(scope="module")
@@ -35,12 +43,11 @@ def wall_with_ball(noise: float = 0.0) -> tuple[torch.Tensor, torch.Tensor, torc
     """(frames [T, H, W, 3] uint8, depth [T, H, W], truly moving [T, H, W]): a slanted wall, a ball
     passing by."""
     generator = torch.Generator().manual_seed(0)
-    v, u = torch.meshgrid(torch.arange(H).float(), torch.arange(W).float(), indexing="ij")
-    wall = 4 + 0.01 * u
+    wall = 4 + 0.01 * U
     texture = torch.randint(60, 200, (H, W, 3), generator=generator, dtype=torch.uint8)
     frames, depths, moving = [], [], []
     for t in range(T):
-        ball = (u - 5 * t) ** 2 + (v - 24) ** 2 < 64
+        ball = (U - 5 * t) ** 2 + (V - 24) ** 2 < 64
         depth = torch.where(ball, torch.full_like(wall, 2.0), wall)
         depths.append(depth * (1 + noise * torch.randn(H, W, generator=generator)))
         frames.append(
@@ -202,14 +209,9 @@ def test_a_moving_exo_camera_gives_one_world():
     """A camera that slides past a slanted wall: the wall's points lie on it, and each part of it is
     there once."""
     generator = torch.Generator().manual_seed(2)
-    v, u = torch.meshgrid(torch.arange(H).float(), torch.arange(W).float(), indexing="ij")
-    ray_x = (u - 31.5) / 60
-    shifts = torch.linspace(0, 1.2, T)
-    w2c = torch.eye(3, 4, dtype=torch.float64).repeat(T, 1, 1)
-    w2c[:, 0, 3] = -shifts.double()
-    depth = torch.stack(
-        [(4 + 0.1 * s) / (1 - 0.1 * ray_x) for s in shifts]
-    )  # z = 4 + 0.1 x in the world
+    w2c = slid(1.2)
+    # z = 4 + 0.1 x in the world
+    depth = (4 - 0.1 * w2c[:, 0, 3].float())[:, None, None] / (1 - 0.1 * (U - 31.5) / 60)
     frames = torch.randint(0, 255, (T, H, W, 3), generator=generator, dtype=torch.uint8)
     scene = build_scene(frames, DepthVideo(depth_m=depth, camera=CAMERA, exo_w2c=w2c))
     xyz = scene.static.xyz
@@ -223,16 +225,14 @@ def test_a_moving_exo_camera_gives_one_world():
 
 def test_who_leaves_is_voted_out_of_a_moving_camera_s_scene():
     """A ball rolls by while the camera slides past a wall; nobody gives a mask."""
-    v, u = torch.meshgrid(torch.arange(H).float(), torch.arange(W).float(), indexing="ij")
-    w2c = torch.eye(3, 4, dtype=torch.float64).repeat(T, 1, 1)
-    w2c[:, 0, 3] = -torch.linspace(0, 0.4, T).double()
+    w2c = slid(0.4)
     frames, depths, balls = [], [], []
     for t, pose in enumerate(w2c):
-        x = (u - 31.5) / 60 * 4 - float(pose[0, 3])
+        x = (U - 31.5) / 60 * 4 - float(pose[0, 3])
         wall = torch.stack(
-            [120 + 60 * torch.sin(3 * x + k) * torch.cos(v / 6) for k in range(3)], -1
+            [120 + 60 * torch.sin(3 * x + k) * torch.cos(V / 6) for k in range(3)], -1
         )
-        ball = (u - 5 * t) ** 2 + (v - 24) ** 2 < 64
+        ball = (U - 5 * t) ** 2 + (V - 24) ** 2 < 64
         frames.append(torch.where(ball[..., None], 250.0, wall).to(torch.uint8))
         depths.append(torch.where(ball, 2.0, 4.0) * (1 + 0.03 * (-1) ** t))  # flicker
         balls.append(ball)
