@@ -12,7 +12,7 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from egox_core.cameras.model import pixel_rays
+from egox_core.cameras.model import pixel_rays, project
 from egox_core.scene.exo_adjust import adjust
 from egox_core.scene.exo_motion import estimate_exo_motion
 from egox_core.scene.exo_tracks import find_tracks
@@ -110,26 +110,23 @@ def test_a_given_path_is_checked_and_scaled() -> None:
 def test_a_rolling_shutter_isnt_taken_for_travel() -> None:
     """A narrower view turned over one frame, each row at its own time."""
     frames, _, exact = clip("still")
-    lens = exact.camera
+    lens, phase = exact.camera, np.arange(3)
     camera = replace(lens, fx=2 * lens.fx, fy=2 * lens.fy)
-    rays, phase = pixel_rays(camera)[0].numpy(), np.arange(3)
+    rays = pixel_rays(camera, torch.float64)[0].numpy()
 
     def turned(times: np.ndarray) -> np.ndarray:  # [n] -> [n, 3, 3]
         way = np.sin(times[:, None] / 2 + phase) - np.sin(phase)
         return Rotation.from_rotvec(np.radians(3) * way).as_matrix()
 
-    def view(picture: torch.Tensor, t: int, late: np.ndarray) -> np.ndarray:
+    rolled = []
+    for t in range(T):
+        late = np.arange(SIZE[1]) / SIZE[1] / 2 - 0.25
         ways = np.einsum("hji,hwj->hwi", turned(t + late), rays)
-        at = ways[..., :2] / ways[..., 2:] * lens.fx + [lens.cx, lens.cy]
-        seen = cv2.remap(picture.numpy(), at.astype(np.float32), None, cv2.INTER_LINEAR)
-        return seen if seen.ndim == 3 else seen / ways[..., 2].astype(np.float32)
-
-    late = np.arange(SIZE[1]) / SIZE[1] / 2 - 0.25
-    rolled = np.stack([view(frames[0], t, late) for t in range(T)])
-    depths = np.stack([view(exact.depth_m[0], t, 0 * late) for t in range(T)])
+        at = project(lens, torch.from_numpy(ways))[0].float().numpy()
+        rolled.append(cv2.remap(frames[0].numpy(), at, None, cv2.INTER_LINEAR))
     poses = torch.from_numpy(np.pad(turned(np.arange(T)), ((0, 0), (0, 0), (0, 1))))
-    depth = DepthVideo(depth_m=torch.from_numpy(depths), camera=camera)
-    mended, found = estimate_exo_motion(torch.from_numpy(rolled), depth)
+    depth = DepthVideo(depth_m=torch.full((T, *SIZE[::-1]), 3.0), camera=camera)
+    mended, found = estimate_exo_motion(torch.from_numpy(np.stack(rolled)), depth)
     assert found.motion == "turns" and "warning" not in found.text()
     assert off(mended.exo_w2c, poses)[0] < 0.5
 
