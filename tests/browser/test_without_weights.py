@@ -115,6 +115,7 @@ def test_a_take_from_the_hand(same_page, shipped, no_weights, uploads, tmp_path)
     page = opened(same_page, shipped("egox_one_video"), webgl=True)
     set_value(page, LOADER, "frame_count", frames)
     choose(page, LOADER, tmp_path / EXO, tmp_path / DEPTH)
+    told(page, LOADER, "left out")  # until then rows move away from under a click
     editor = EditorPage(page)
     editor.at("open").first.click()
     page.page.wait_for_selector("[data-testid=egox-editor]")
