@@ -142,17 +142,6 @@ def drawn_head_parts(
     def spot(x: float, y: float, z: float) -> np.ndarray:  # [T, 3]
         return pose[..., 3] + pose[..., :3] @ np.array([x, y, z])
 
-    def ball(name: str, radius: float, centre: np.ndarray, colour: Colour, look: str) -> Part:
-        return Part(
-            name=name,
-            kind="sphere",
-            size=(radius, 0.0, 0.0),
-            group="head",
-            colour=colour,
-            look=look,
-            pose=np.concatenate([pose[..., :3], centre[..., None]], axis=-1),
-        )
-
     dark: Colour = (0.12, 0.12, 0.14)
     x, y, z = (s * value for value in SKULL_AT)
     nose, ear = form.marks["nose"], form.marks["right_ear"]

@@ -39,7 +39,7 @@ def test_it_says_how_far_off_a_run_is():
     assert "STAND-IN" in released.table({**far, "stand_in": True})
 
 
-def test_the_comparison_scales_the_truth(repo_root, tmp_path):
+def test_the_comparison_scales_the_truth(repo_root):
     truth = repo_root / "sample/calm_room/ego_ground_truth.mp4"
     if not truth.is_file():
         truth = repo_root / "sample/synthetic_room/ego_ground_truth.mp4"

@@ -11,8 +11,7 @@ from torch._dynamo.utils import counters
 from tests.host.asking import Page
 from tests.host.test_model_exo_cache import cache_of, sample_twice
 from tests.refusals import refuses
-from tools.rigs import model_rig
-from tools.rigs import standins as standins
+from tools.rigs import model_rig, standins
 
 OVERRIDE = "optimized_attention_override"
 
@@ -386,7 +385,7 @@ def test_a_strangers_patch(rig, stranger, patch_first, is_pinned_host):
 
 @pytest.mark.parametrize("patch_first", [True, False])
 @pytest.mark.parametrize("kind", ["WanUni3CCnetPatch", "MultiTalkCrossAttnPatch"])
-def test_patches_that_take_the_canvas_for_a_picture_are_refused(rig, pack, kind, patch_first):
+def test_patches_that_take_the_canvas_for_a_picture_are_refused(rig, kind, patch_first):
     """The host's own classes, before anything is computed."""
     modules = {
         "WanUni3CCnetPatch": "comfy_extras.nodes_model_patch",

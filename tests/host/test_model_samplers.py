@@ -47,7 +47,7 @@ def test_sampler_node_equals_the_graph_with_released_sampling(rig):
     assert torch.equal(rig.wan_sample(sampler="released", steps=4), expected)
 
 
-def test_sampler_node_redoes_the_picture_embedding_from_its_seed(wan21, pack):
+def test_sampler_node_redoes_the_picture_embedding_from_its_seed(wan21):
     """Its seed wins over noise_seed, and gives what the graph with that noise_seed gives, bit for
     bit."""
     assert wan21.canvas.noise_seed == 5

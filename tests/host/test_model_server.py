@@ -3,7 +3,6 @@
 import copy
 from typing import Any
 
-from tools.rigs import standins as standins
 from tools.setup.api_client import Event
 
 from .prompts import id_of, of_type, ran, small, with_standins

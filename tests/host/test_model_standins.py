@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from lab.small_model.files import BASE_FILE, VAE_FILE
-from tools.rigs import standins as standins
+from tools.rigs import standins
 
 
 @pytest.fixture

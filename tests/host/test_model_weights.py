@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from tests.host.gguf_file import write_gguf
-from tools.rigs import model_rig
-from tools.rigs import standins as standins
+from tools.rigs import model_rig, standins
 
 FORM = standins.TransformerForm(image_embedding=False)
 """One head of 128 and 4096 wide text, as the host guesses without metadata, which GGUF files don't

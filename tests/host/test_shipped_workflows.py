@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.paths import ROOT
-from tools.rigs import standins as standins
+from tools.rigs import standins
 from tools.rigs.comfy_page import read_workflow, shipped_workflows
 from tools.setup.api_client import ApiClient, read_prompt
 from tools.setup.base_dir import BaseDir
@@ -158,11 +158,6 @@ def with_baselines(prompt: dict[str, Any]) -> dict[str, Any]:
         if node["class_type"] == "KSampler":
             node["inputs"]["steps"] = STEPS
     return prompt
-
-
-def test_the_demo_as_shipped_but_small(client, load_workflow, server_base):
-    ego = check_run(client, small(load_workflow("egox_demo")), server_base, {"ego"})["ego"]
-    assert ego.shape == (FRAMES, SIZE, SIZE, 3)
 
 
 def test_basic_with_stand_in_loaders(client, load_workflow, server_base):

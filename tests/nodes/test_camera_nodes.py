@@ -33,7 +33,7 @@ def takes(pack, comfy_host) -> Path:
     return root
 
 
-def test_ranking(pack, takes):
+def test_ranking(takes):
     from egox_pack.nodes.exo_cameras import EgoXRankExoCameras
 
     names = "exo_takes/off\nexo_takes/near\n"
@@ -45,7 +45,7 @@ def test_ranking(pack, takes):
     assert "judged by depth" in report
 
 
-def test_fusing(pack, takes):
+def test_fusing(takes):
     from egox_pack.egox_core.scene.build import build_scene
     from egox_pack.egox_core.takes.depth_files import load_depth_file
     from egox_pack.egox_core.takes.meta import read_meta

@@ -9,8 +9,6 @@ import cv2
 import pytest
 import torch
 
-from tools.rigs import standins as standins
-
 
 @pytest.fixture(scope="module")
 def clip_preview(pack):

@@ -60,11 +60,9 @@ def cropped_video(told: bool):
 
 
 @pytest.mark.parametrize("told", [True, False])
-def test_the_crop_is_what_is_loaded(pack, clip, told):
+def test_the_crop_is_what_is_loaded(clip, told):
     video = cropped_video(told)(str(clip)).as_cropped(*CROP)
-    images, _, fps, frames = load(
-        pack, video=video, width=32, height=32, frame_count=9, start_frame=4
-    )
+    images, _, fps, frames = load(video=video, width=32, height=32, frame_count=9, start_frame=4)
     assert images.shape == (9, 32, 32, 3) and fps == 20.0
     assert float(images.min()) > 0.35, "the dark half was cut away"
     assert (images.mean((1, 2, 3)) * 255).tolist() == pytest.approx(
@@ -74,21 +72,19 @@ def test_the_crop_is_what_is_loaded(pack, clip, told):
     assert frames.source_path is None, "depth and poses beside the file belong to the whole picture"
 
 
-def test_a_trimmed_crop_keeps_the_files_own_indices(pack, clip):
+def test_a_trimmed_crop_keeps_the_files_own_indices(clip):
     trimmed = cropped_video(True)(str(clip), start_time=0.25, duration=0.6)
-    images, _, _, frames = load(
-        pack, video=trimmed.as_cropped(*CROP), width=32, height=32, frame_count=9
-    )
-    whole = load(pack, video=trimmed, width=96, height=48, frame_count=9)[3]
+    images, _, _, frames = load(video=trimmed.as_cropped(*CROP), width=32, height=32, frame_count=9)
+    whole = load(video=trimmed, width=96, height=48, frame_count=9)[3]
     assert frames.source_indices.tolist() == whole.source_indices.tolist() == list(range(5, 14))
     assert frames.times_s.tolist() == pytest.approx(whole.times_s.tolist())
     assert float(images[0].mean() * 255) == pytest.approx(125, abs=4)
 
 
 @pytest.mark.parametrize("told", [True, False])
-def test_without_a_crop_the_file_is_read(pack, clip, told):
+def test_without_a_crop_the_file_is_read(clip, told):
     images, _, _, frames = load(
-        pack, video=cropped_video(told)(str(clip)), width=96, height=48, frame_count=9
+        video=cropped_video(told)(str(clip)), width=96, height=48, frame_count=9
     )
     assert frames.source_size == SIZE and frames.source_path == clip
     assert float(images[:, :, :40].max()) < 0.1 and float(images[:, :, 56:].min()) > 0.3

@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from tests.refusals import refuses
-from tools.rigs import model_rig
-from tools.rigs import standins as standins
+from tools.rigs import model_rig, standins
 
 
 @pytest.fixture(scope="module")

@@ -174,7 +174,7 @@ def of_sam3(clip: DrawnHeads) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("socket", ["pose_keypoints", "face_landmarks"])
-def test_any_one_detector_is_enough(comfy_host, run, clip, depth, socket):
+def test_any_one_detector_is_enough(run, clip, depth, socket):
     payload = of_sdpose(clip, 0.0) if socket == "pose_keypoints" else of_mediapipe(clip)
     answer = run(depth=depth, **{socket: payload})
     place, angle = answer.errors(clip)
@@ -185,7 +185,7 @@ def test_any_one_detector_is_enough(comfy_host, run, clip, depth, socket):
     assert answer.trajectory.exo_w2c is clip.exo_w2c
 
 
-def test_of_two_people_the_chosen_one(comfy_host, run, clip, depth):
+def test_of_two_people_the_chosen_one(run, clip, depth):
     two = of_sdpose(clip, 98.0, 0.0)
     for t in range(0, FRAMES, 2):  # detectors number people anew in every frame
         two[t]["people"].reverse()
@@ -194,7 +194,7 @@ def test_of_two_people_the_chosen_one(comfy_host, run, clip, depth):
     assert answer.errors(clip)[0] < 0.05
 
 
-def test_keyframes_are_the_same_path_in_ego_pose_input(pack, comfy_host, run, clip, depth):
+def test_keyframes_are_the_same_path_in_ego_pose_input(pack, run, clip, depth):
     ego_pose = importlib.import_module(f"{pack.__name__}.nodes.ego_pose").EgoXEgoPoseInput
     frames = frames_in_use(
         range(0, 3 * FRAMES, 3),
@@ -229,7 +229,7 @@ def test_keyframes_are_the_same_path_in_ego_pose_input(pack, comfy_host, run, cl
         pose("estimated")
 
 
-def test_the_preview_shows_the_head(comfy_host, run, clip, depth):
+def test_the_preview_shows_the_head(run, clip, depth):
     answer = run(depth=depth, pose_keypoints=of_sdpose(clip, 0.0))
     preview = answer.ui["egox_preview"][0]
     assert [stream["name"] for stream in preview["streams"]] == ["head"]
@@ -246,7 +246,7 @@ def test_the_preview_shows_the_head(comfy_host, run, clip, depth):
         )  # the axes begin between the eyes
 
 
-def test_fallbacks_are_told(pack, comfy_host, run, clip, depth):
+def test_fallbacks_are_told(run, clip, depth):
     keypoints = of_sdpose(clip, 0.0)
     assert (
         "no depth" in (report := run(pose_keypoints=keypoints).report)
@@ -261,7 +261,7 @@ def test_fallbacks_are_told(pack, comfy_host, run, clip, depth):
     assert "mask of the wearer is empty" in empty.report
 
 
-def test_bad_input_is_refused_before_any_work(comfy_host, run, clip, depth):
+def test_bad_input_is_refused_before_any_work(run, clip, depth):
     keypoints = {"pose_keypoints": of_sdpose(clip, 0.0)}
     relative = replace(depth, kind="relative z")
     for message, changes in {

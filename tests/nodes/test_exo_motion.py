@@ -4,7 +4,7 @@ import pytest
 import torch
 
 
-def test_depth_gets_poses_and_a_preview(pack, comfy_host):
+def test_depth_gets_poses_and_a_preview(pack):
     from egox_pack.lab.drawn import SyntheticSpec, make_take
     from egox_pack.nodes.exo_motion import EgoXExoMotion
     from egox_pack.nodes.scene import EgoXBuildScene

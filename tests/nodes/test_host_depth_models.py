@@ -169,7 +169,7 @@ def run_da3(model, pictures, mode: dict):
 
 
 @pytest.fixture(scope="module")
-def small(comfy_host, pictures):
+def small(pictures):
     return da3_model(False, pictures)
 
 

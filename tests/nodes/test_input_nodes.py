@@ -4,7 +4,6 @@ refusals."""
 import json
 from fractions import Fraction
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -32,7 +31,7 @@ def clip(pack, comfy_host, add_sound) -> Path:
     return path
 
 
-def load(pack: ModuleType, **changes):
+def load(**changes):
     from egox_pack.nodes.load_exo_video import EgoXLoadExoVideo
 
     values = {
@@ -52,8 +51,8 @@ def levels(images: torch.Tensor) -> list[int]:
     return (images[:, 24, 40].mean(-1) * 255 / 7).round().int().tolist()
 
 
-def test_a_file_by_name(pack, clip):
-    images, audio, fps, frames = load(pack, start_frame=8, target_fps=10.0)
+def test_a_file_by_name(clip):
+    images, audio, fps, frames = load(start_frame=8, target_fps=10.0)
     assert (
         images.dtype == torch.float32
         and images.shape == (13, 48, 80, 3)
@@ -64,17 +63,16 @@ def test_a_file_by_name(pack, clip):
     assert audio["waveform"].shape[2] / 44100 == pytest.approx(1.3, abs=0.05)
 
 
-def test_the_same_frames_from_video_sockets(pack, clip):
+def test_the_same_frames_from_video_sockets(clip):
     """From the host's file video, a trimmed one, and one that is held in memory."""
     from comfy_api.latest import InputImpl, Types
 
-    expected = load(pack, start_frame=8)
-    from_file = load(pack, start_frame=8, file="none.mp4", video=InputImpl.VideoFromFile(str(clip)))
+    expected = load(start_frame=8)
+    from_file = load(start_frame=8, file="none.mp4", video=InputImpl.VideoFromFile(str(clip)))
     assert torch.equal(from_file[0], expected[0]) and torch.equal(
         from_file[1]["waveform"], expected[1]["waveform"]
     )
     trimmed = load(
-        pack,
         start_frame=3,
         video=InputImpl.VideoFromFile(str(clip), start_time=5 / 20, duration=1.5),
     )
@@ -86,7 +84,7 @@ def test_the_same_frames_from_video_sockets(pack, clip):
     held = InputImpl.VideoFromComponents(
         Types.VideoComponents(images=frames, audio=sound, frame_rate=Fraction(20))
     )
-    images, audio, fps, selection = load(pack, start_frame=8, target_fps=10.0, video=held)
+    images, audio, fps, selection = load(start_frame=8, target_fps=10.0, video=held)
     assert levels(images) == list(range(8, 33, 2)) and fps == 10.0
     assert torch.equal(
         audio["waveform"], sound["waveform"][..., round(0.4 * 44100) :][..., : round(1.3 * 44100)]
@@ -94,12 +92,12 @@ def test_the_same_frames_from_video_sockets(pack, clip):
     silent = InputImpl.VideoFromComponents(
         Types.VideoComponents(images=frames, frame_rate=Fraction(20))
     )
-    assert load(pack, video=silent)[1] is None
-    alone = load(pack, start_frame=8, target_fps=10.0, images=frames, images_fps=20.0)
+    assert load(video=silent)[1] is None
+    alone = load(start_frame=8, target_fps=10.0, images=frames, images_fps=20.0)
     assert torch.equal(alone[0], images) and alone[2:] == (10.0, alone[3])
 
 
-def test_a_playlist_that_the_host_holds_is_refused(pack, clip, tmp_path):
+def test_a_playlist_that_the_host_holds_is_refused(clip, tmp_path):
     from comfy_api.latest import InputImpl
 
     playlist = tmp_path / "list.mp4"
@@ -110,10 +108,10 @@ def test_a_playlist_that_the_host_holds_is_refused(pack, clip, tmp_path):
         InputImpl.VideoFromFile(str(playlist), start_time=0.1, duration=1.0),
     ):
         with refuses("can't be decoded"):
-            load(pack, video=video)
+            load(video=video)
 
 
-def test_load_refuses_before_reading(pack, clip):
+def test_load_refuses_before_reading(clip):
     from comfy_api.latest import InputImpl
     from egox_pack.nodes.load_exo_video import check_video
 
@@ -126,7 +124,7 @@ def test_load_refuses_before_reading(pack, clip):
         ({"width": 10**9}, "at most 4096"),
     ):
         with refuses(message):
-            load(pack, **changes)
+            load(**changes)
     wired = {"video": ["2", 0], "frame_count": 49, "width": 784, "height": 448}
     for changes, message in (
         ({}, None),
@@ -142,7 +140,7 @@ def test_load_refuses_before_reading(pack, clip):
             check_video(graph, "1")
 
 
-def test_uneven_times_are_told_on_the_node(pack, comfy_host, clip, monkeypatch):
+def test_uneven_times_are_told_on_the_node(comfy_host, clip, monkeypatch):
     from egox_pack.nodes import load_exo_video
     from egox_pack.nodes.host import steps
 
@@ -150,15 +148,15 @@ def test_uneven_times_are_told_on_the_node(pack, comfy_host, clip, monkeypatch):
     monkeypatch.setattr(steps, "running_server", lambda: page)
     hidden = type("Hidden", (), {"unique_id": "7", "prompt": {}})
     monkeypatch.setattr(load_exo_video.EgoXLoadExoVideo, "hidden", hidden, raising=False)
-    load(pack)
+    load()
     assert page.texts == []
     uneven_clip(comfy_host.input / "clips" / "uneven.mp4")
-    assert load(pack, file="clips/uneven.mp4")[2] == pytest.approx(15, abs=1)
+    assert load(file="clips/uneven.mp4")[2] == pytest.approx(15, abs=1)
     ((node, said),) = page.texts
     assert node == "7" and "variable frame rate" in said and "fps is an average" in said
 
 
-def test_a_cut_is_refused_and_both_parts_are_taken(pack, comfy_host, clip):
+def test_a_cut_is_refused_and_both_parts_are_taken(comfy_host, clip):
     from comfy_api.latest import InputImpl, Types
 
     from egox_train.video_writer import write_video
@@ -180,12 +178,12 @@ def test_a_cut_is_refused_and_both_parts_are_taken(pack, comfy_host, clip):
         values = {"file": "clips/cut.mp4", "start_frame": start, "frame_count": 21} | changes
         parts = f"start at frame {start}, 9 .*start at frame {place}, 17 frames"
         with refuses(f"a cut at frame {place} .*{parts}"):
-            load(pack, **values)
+            load(**values)
         for part in ({"frame_count": 9}, {"start_frame": place, "frame_count": 17}):
-            load(pack, **values | part)
+            load(**values | part)
 
 
-def pose_node(pack: ModuleType, **changes):
+def pose_node(**changes):
     from egox_pack.nodes.ego_pose import KEYFRAMES_EXAMPLE, EgoXEgoPoseInput
 
     values = {
@@ -213,43 +211,41 @@ def meta(clip) -> list:
     return poses.tolist()
 
 
-def test_poses_follow_the_loaded_frames(pack, meta):
-    frames = load(pack, start_frame=8, target_fps=10.0)[3]
-    trajectory, prompt, _ = pose_node(pack, frames=frames)
+def test_poses_follow_the_loaded_frames(meta):
+    frames = load(start_frame=8, target_fps=10.0)[3]
+    trajectory, prompt, _ = pose_node(frames=frames)
     assert prompt == "a corridor" and trajectory.camera.stored_size == (48, 48)
     assert trajectory.w2c[:, 2, 3].tolist() == pytest.approx([i / 10 for i in range(8, 33, 2)])
-    assert pose_node(pack, exo_images=torch.zeros(9, 8, 8, 3))[0].w2c.shape == (9, 3, 4)
-    alone = pose_node(pack, exo_images=None)[0]
+    assert pose_node(exo_images=torch.zeros(9, 8, 8, 3))[0].w2c.shape == (9, 3, 4)
+    alone = pose_node(exo_images=None)[0]
     assert alone.w2c.shape == (COUNT, 3, 4) and alone.camera.stored_size == (448, 448)
 
 
-def test_cameras(pack, meta):
+def test_cameras(meta):
     from egox_pack.egox_core.cameras.presets import preset_camera
 
-    assert pose_node(pack)[0].camera == preset_camera("aria_released", 48)
-    assert pose_node(pack, camera="aria_meta")[0].camera == preset_camera("aria_meta", 48)
-    upright = pose_node(pack, camera="pinhole")[0]
-    assert upright.camera.quarter_turns == 0 and not torch.equal(
-        upright.w2c, pose_node(pack)[0].w2c
-    )
+    assert pose_node()[0].camera == preset_camera("aria_released", 48)
+    assert pose_node(camera="aria_meta")[0].camera == preset_camera("aria_meta", 48)
+    upright = pose_node(camera="pinhole")[0]
+    assert upright.camera.quarter_turns == 0 and not torch.equal(upright.w2c, pose_node()[0].w2c)
 
 
-def test_keyframes(pack, meta):
-    frames = load(pack)[3]
-    moving = pose_node(pack, source="keyframes", frames=frames)[0]
+def test_keyframes(meta):
+    frames = load()[3]
+    moving = pose_node(source="keyframes", frames=frames)[0]
     assert moving.w2c.shape == (13, 3, 4) and not torch.equal(moving.w2c[0], moving.w2c[12])
     for nothing in ("", "[]"):
-        resting = pose_node(
-            pack, source="keyframes", keyframes=nothing, frames=frames, camera="pinhole"
-        )[0]
+        resting = pose_node(source="keyframes", keyframes=nothing, frames=frames, camera="pinhole")[
+            0
+        ]
         assert torch.equal(resting.w2c, torch.eye(3, 4, dtype=torch.float64).expand(13, 3, 4))
     again = pose_node(
-        pack, base=moving, camera="pinhole", smooth_s=0.1, exo_images=torch.zeros(13, 32, 8, 3)
+        base=moving, camera="pinhole", smooth_s=0.1, exo_images=torch.zeros(13, 32, 8, 3)
     )[0]
     assert again.camera.stored_size == (32, 32) and again.w2c.shape == (13, 3, 4)
 
 
-def test_bad_poses_are_refused(pack, meta, clip):
+def test_bad_poses_are_refused(meta, clip):
 
     scaled = [[[2 * v for v in row] for row in pose] for pose in meta]
     write_json(clip.parent / "scaled.json", {"ego_extrinsics": scaled})
@@ -261,13 +257,13 @@ def test_bad_poses_are_refused(pack, meta, clip):
         ({"source": "keyframes", "keyframes": "[3]"}, "list of keyframes"),
     ):
         with refuses(message):
-            pose_node(pack, **changes)
+            pose_node(**changes)
 
 
-def test_a_path_of_another_video_is_refused(pack, meta, clip):
+def test_a_path_of_another_video_is_refused(meta, clip):
     from egox_pack.egox_core.video.reader import video_mark
 
-    frames, mark = load(pack)[3], video_mark(clip)
+    frames, mark = load()[3], video_mark(clip)
     copy = clip.with_name("a copy.mp4")
     copy.write_bytes(clip.read_bytes())
     assert video_mark(copy)["id"] == mark["id"] and mark["video"] == "exo.mp4"
@@ -276,11 +272,13 @@ def test_a_path_of_another_video_is_refused(pack, meta, clip):
         keys = [{"frame": 0, "position": [0, 0, 1], "yaw_deg": 5}]
         return json.dumps({"made_on": made_on, "keyframes": keys})
 
-    assert pose_node(pack, source="keyframes", keyframes=path_of(mark), frames=frames)[
-        0
-    ].w2c.shape == (13, 3, 4)
+    assert pose_node(source="keyframes", keyframes=path_of(mark), frames=frames)[0].w2c.shape == (
+        13,
+        3,
+        4,
+    )
     foreign = path_of({"video": "IMG_0042.MOV", "id": "0" * 16})
-    pose_node(pack, source="keyframes", keyframes=foreign)  # no video is known
+    pose_node(source="keyframes", keyframes=foreign)  # no video is known
     clip.with_name("keys.json").write_text(foreign, encoding="utf-8")
     other = clip.parent.parent / "other"
     other.mkdir(exist_ok=True)
@@ -295,4 +293,4 @@ def test_a_path_of_another_video_is_refused(pack, meta, clip):
         ({"source": "keyframes", "keyframes": path_of("x")}, "made_on"),
     ):
         with refuses(message):
-            pose_node(pack, **changes, frames=frames)
+            pose_node(**changes, frames=frames)

@@ -8,8 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.refusals import refuses
-from tools.rigs import model_rig
-from tools.rigs import standins as standins
+from tools.rigs import model_rig, standins
 
 
 @pytest.fixture(scope="module")

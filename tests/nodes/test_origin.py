@@ -18,7 +18,7 @@ def chain(length: int, seed: int = 0) -> dict[str, dict]:
 
 
 @pytest.fixture
-def graphs(pack, comfy_host) -> ModuleType:
+def graphs(pack) -> ModuleType:
     return importlib.import_module(f"{pack.__name__}.nodes.host.graph")
 
 
@@ -50,7 +50,7 @@ def test_few_texts_are_looked_for_on_the_disk(graphs, monkeypatch):
     assert graphs.input_digest(graph, "2", ["value"]) != before
 
 
-def test_the_route_leaves_the_event_loop_alone(pack, comfy_host, monkeypatch, awaited):
+def test_the_route_leaves_the_event_loop_alone(pack, monkeypatch, awaited):
     routes = importlib.import_module(f"{pack.__name__}.nodes.page.routes")
     threads: list[int] = []
 

@@ -11,7 +11,7 @@ from tests.refusals import refuses
 
 
 @pytest.fixture(scope="module")
-def take(pack, comfy_host):
+def take(pack):
     from egox_pack.lab.drawn import SyntheticSpec, make_take
 
     return make_take(
@@ -61,7 +61,7 @@ def test_images_and_depth_do_instead_of_a_scene(take, scene):
         render(take, exo_images=take.exo_frames())
 
 
-def test_what_was_drawn_is_drawn_once(pack, take, scene, monkeypatch):
+def test_what_was_drawn_is_drawn_once(take, scene, monkeypatch):
     """The prior's pictures lead to scene and path; Decode Ego Half looks at them once per path."""
     from egox_pack.nodes import decode_ego_half as decode
     from egox_pack.nodes.host.remember import DRAWN_FROM

@@ -5,7 +5,7 @@ import pytest
 
 
 @pytest.fixture
-def refusals(pack, comfy_host, monkeypatch, awaited):
+def refusals(pack, monkeypatch, awaited):
     """``refusals(node, input, value)``: what the host's own look at a prompt says of that input."""
     import execution
 

@@ -155,14 +155,24 @@ class Recorder:
         return self.clip.encode_from_tokens_scheduled(tokens)
 
 
-def run(texts, clip, prompt: str, negative: str = "", caption: str = "as written"):
-    return texts.EgoXText.execute(clip, prompt, negative, caption).result
+@pytest.fixture(scope="module")
+def run(texts, clip):
+    """run(prompt, ...): the node's results, of the host's CLIP or another."""
+
+    def execute(prompt, negative: str = "", caption: str = "as written", clip=clip):
+        return texts.EgoXText.execute(clip, prompt, negative, caption).result
+
+    return execute
 
 
 @pytest.mark.parametrize("name", PROMPTS)
-def test_ids_and_embedding_are_the_released_ones(texts, clip, released, name):
+def test_ids_and_embedding_are_the_released_ones_and_the_trainers(
+    run, clip, released, encoder_file, name
+):
+    from egox_train.wan.text import UmT5Text
+
     recorder = Recorder(clip)
-    positive, negative, *_ = run(texts, recorder, PROMPTS[name])
+    positive, negative, *_ = run(PROMPTS[name], clip=recorder)
     ids, embedding = released(PROMPTS[name])
     (row,), (empty,) = (tokens["umt5xxl"] for tokens in recorder.given)
     got = [token for token, _ in row]
@@ -171,25 +181,18 @@ def test_ids_and_embedding_are_the_released_ones(texts, clip, released, name):
     ((ours, _),) = positive
     assert ours.shape == embedding.shape
     # Same weights, two implementations of the same encoder in float32.
-    assert float((ours - embedding).abs().max()) < 1e-4 * float(embedding.abs().max())
+    trainers = UmT5Text(encoder_file, dtype=torch.float32).encode(PROMPTS[name])[None]
+    for theirs in (embedding, trainers):
+        assert float((ours - theirs).abs().max()) < 1e-4 * float(theirs.abs().max())
     assert torch.equal(ours.abs().sum(-1) > 0, embedding.abs().sum(-1) > 0), (
         "another number of tokens"
     )
     assert [token for token, _ in empty][:2] == [1, 0], "the empty text is its end mark alone"
 
 
-@pytest.mark.parametrize("name", PROMPTS)
-def test_the_trainers_encoder_gives_the_same(texts, clip, encoder_file, name):
-    from egox_train.wan.text import UmT5Text
-
-    ((ours, _),) = run(texts, clip, PROMPTS[name])[0]
-    cached = UmT5Text(encoder_file, dtype=torch.float32).encode(PROMPTS[name])[None]
-    assert float((ours - cached).abs().max()) < 1e-4 * float(cached.abs().max())
-
-
-def test_the_note_says_what_was_cut(texts, clip):
+def test_the_note_says_what_was_cut(texts, clip, run):
     def said(name: str) -> str:
-        return run(texts, clip, PROMPTS[name])[4]
+        return run(PROMPTS[name])[4]
 
     short = len(texts.tokens_of(clip, clean_prompt(PROMPTS["short"])))
     assert short == 512, "padded by the host"
@@ -203,41 +206,41 @@ def test_the_note_says_what_was_cut(texts, clip):
     assert "cut off" not in said("short") and " of 512 tokens" in said("short")
 
 
-def test_the_texts_come_out_clean(texts, clip):
+def test_the_texts_come_out_clean(run):
     """EgoX Prompt has escaped parentheses for the stock encoder; here they need no escape."""
-    assert run(texts, clip, "a  mug \\(white\\)", " &quot;blur&quot;\n")[2:4] == (
+    assert run("a  mug \\(white\\)", " &quot;blur&quot;\n")[2:4] == (
         "a mug (white)",
         '"blur"',
     )
 
 
-def test_ftfy_works_where_it_is_and_is_missed_where_it_matters(texts, clip, monkeypatch):
+def test_ftfy_works_where_it_is_and_is_missed_where_it_matters(run, monkeypatch):
     import sys
 
     monkeypatch.setitem(sys.modules, "ftfy", None)
-    assert "ftfy" in run(texts, clip, "the person\u2019s hands")[4]
-    assert "ftfy" not in run(texts, clip, "the person's hands &amp; feet")[4]
+    assert "ftfy" in run("the person\u2019s hands")[4]
+    assert "ftfy" not in run("the person's hands &amp; feet")[4]
     fake = ModuleType("ftfy")
     fake.fix_text = lambda text: text.replace("\u2019", "'")
     monkeypatch.setitem(sys.modules, "ftfy", fake)
-    _, _, prompt, _, note = run(texts, clip, "the person\u2019s hands")
+    _, _, prompt, _, note = run("the person\u2019s hands")
     assert prompt == "the person's hands" and "ftfy" not in note
 
 
-def test_other_encoders_are_refused(texts, clip):
+def test_other_encoders_are_refused(run):
     other = SimpleNamespace(tokenize=lambda text: {"l": [[(1, 1.0)]], "g": [[(1, 1.0)]]})
     with refuses("umT5"):
-        run(texts, other, "hands")
+        run("hands", clip=other)
     with refuses("connect Load CLIP"):
-        run(texts, None, "hands")
+        run("hands", clip=None)
 
 
 ANSWER = f"<think>\nTwo sections.\n</think>\n{EXO}\n\n## Ego view\n{EGO.removeprefix('[Ego view] ')} Then the left"
 
 
-def test_a_models_answer_is_put_right_and_said(texts, clip, released):
+def test_a_models_answer_is_put_right_and_said(run, clip, released):
     recorder = Recorder(clip)
-    *_, prompt, _, note = run(texts, recorder, ANSWER, caption="from a model")
+    *_, prompt, _, note = run(ANSWER, caption="from a model", clip=recorder)
     assert prompt == f"{EXO} {EGO}"
     (row,) = recorder.given[0]["umt5xxl"]
     got = [token for token, _ in row]
@@ -248,16 +251,16 @@ def test_a_models_answer_is_put_right_and_said(texts, clip, released):
         "caption: headings put right",
         "caption: warning: the answer was cut off; its unfinished last sentence is left out. Raise max_length",
     } == set(said[2:])
-    assert run(texts, clip, ANSWER)[2] == clean_prompt(ANSWER), "as written: nothing is touched"
+    assert run(ANSWER)[2] == clean_prompt(ANSWER), "as written: nothing is touched"
 
 
-def test_no_caption_needs_no_model_and_fits(texts, clip):
+def test_no_caption_needs_no_model_and_fits(texts, clip, run):
     """The host runs no language model for it (lazy), and gives None for what it did not run."""
     assert texts.EgoXText.check_lazy_status(caption="no caption", prompt=None, clip=clip) == []
     for caption in ("as written", "from a model"):
         assert texts.EgoXText.check_lazy_status(caption=caption, prompt=None) == ["prompt"]
         assert texts.EgoXText.check_lazy_status(caption=caption, prompt="hands") == []
-    *_, prompt, _, note = run(texts, clip, None, caption="no caption")
+    *_, prompt, _, note = run(None, caption="no caption")
     assert prompt.startswith("[Exo view] **Scene Overview:**") and "a neutral text" in note
 
 

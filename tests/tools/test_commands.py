@@ -53,7 +53,7 @@ def test_errors_for_the_user_come_without_a_traceback(monkeypatch, capsys, error
     assert capsys.readouterr().err.strip() == said
 
 
-def test_it_starts_again_inside_the_environment(tmp_path, monkeypatch):
+def test_it_starts_again_inside_the_environment(tmp_path):
     """In the user's folder, so that paths that were typed stay what they are."""
     (tmp_path / "run.py").write_text(
         "import os, sys; print(os.getcwd(), os.environ['EGOX_INSIDE'], sys.argv[1:])",
@@ -76,7 +76,7 @@ def test_it_starts_again_inside_the_environment(tmp_path, monkeypatch):
     assert done.stdout.strip() == f"{tmp_path} 1 ['test', '-k', 'a b']", done.stderr
 
 
-def test_it_is_ended_politely(tmp_path):
+def test_it_is_ended_politely():
     """A server that runs is ended on SIGTERM, too."""
     script = (
         "import sys, time\nfrom tools.setup import commands\n"
@@ -176,7 +176,7 @@ def test_the_environment_reaches_modules_of_the_repository(tmp_path):
     )
 
 
-def test_without_a_host_modules_run_and_the_demo_says_so(tmp_path, monkeypatch, capsys):
+def test_without_a_host_modules_run_and_the_demo_says_so(monkeypatch, capsys):
     """EGOX_NO_SETUP=1 on a GPU machine without a network: benches that need torch only."""
     calls: list[list[str]] = []
     monkeypatch.setattr(commands, "this_environment", lambda layout: None)

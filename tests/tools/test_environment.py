@@ -224,7 +224,7 @@ def test_no_network_ends_an_installation_with_the_cause(layout, monkeypatch):
         ("ERROR: something else", "Run this again"),
     ],
 )
-def test_pips_words_are_explained(layout, tmp_path, monkeypatch, said, meant):
+def test_pips_words_are_explained(layout, monkeypatch, said, meant):
     def fails(command, *, stdout, **_) -> int:
         stdout.write(said)
         return 1

@@ -14,7 +14,7 @@ import torch
 
 from egox_core.frozen import frozen
 from egox_core.sizes import CHANNELS, PIXELS_PER_LATENT, latent_frames
-from tools.rigs import standins as standins
+from tools.rigs import standins
 
 
 @frozen

@@ -224,7 +224,7 @@ def test_imports_are_refused_with_a_reason():
             clip_moments(*moments)
 
 
-def test_keyframes_hold_at_their_ends_and_reach_every_frame(tmp_path):
+def test_keyframes_hold_at_their_ends_and_reach_every_frame():
     track = keyframe_track(DOCUMENT | {"interpolation": "hold"}, EGO)
     wanted = torch.tensor([0.0, 8, 19.9, 20, 46.9, 47, 90], dtype=torch.float64)
     poses = interpolate_poses(track.w2c, track.moments, wanted, track.between)

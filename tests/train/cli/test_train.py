@@ -53,7 +53,7 @@ def test_bad_input_is_refused_with_a_fix(arguments, capsys):
     assert code == 2 and line.startswith("error: ") and "Fix: " in line
 
 
-def test_arguments_fill_the_dataclass_that_they_are_made_of(capsys):
+def test_arguments_fill_the_dataclass_that_they_are_made_of():
     parser = argparse.ArgumentParser()
     add_dataclass_arguments(parser, PrepareOptions)
 
