@@ -4,21 +4,20 @@ payload.
 To add one: an entry here; its input and its options are passed in ``nodes/depth_align.py``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from torch import Tensor
 
 from ..cameras.model import CameraModel, rescale
+from ..frozen import frozen
 from .da3 import da3_depth
 from .moge import moge_depth
 from .sources import DepthSource, image_depth
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DepthSocket:
     """Connection of one socket."""
 

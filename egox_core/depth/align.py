@@ -5,8 +5,6 @@ section 3.1).
 quantile ranges, and run through a momentum of 0.99, so that the clip's scale is steady. The plain
 twin is ``tests/twins/align_depth.py``."""
 
-from __future__ import annotations
-
 import os
 from collections import deque
 from collections.abc import Callable, Iterator

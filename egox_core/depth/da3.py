@@ -13,8 +13,6 @@ No key names the variant, nor the scale:
 - Metric-Large (``sky``, too) looks like Mono and counts as it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import torch

@@ -1,8 +1,6 @@
 """Depth edges: steps between neighbouring surfaces, and stray pixels that are on neither of
 them."""
 
-from __future__ import annotations
-
 from functools import reduce
 
 import torch

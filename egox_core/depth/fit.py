@@ -9,12 +9,10 @@ numpy, not torch: frames are fitted side by side in a few threads, each of them 
 which on a small or busy machine beats splitting each of the many short array passes over all
 cores."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
+
+from ..frozen import frozen
 
 FloatArray = NDArray[np.floating]
 
@@ -31,7 +29,7 @@ SETTLED = 1e-4  # relative change of α at which the iterations end
 SCALE_FLOOR = 1e-5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class FrameFit:
     """α, β of one frame and how well they fit the pixels that were used."""
 

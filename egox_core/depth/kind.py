@@ -5,8 +5,6 @@ Disparity grows towards the camera, z depth away from it, so the order of the va
 metric depth of the same frames shows which one it is. The scale shows metres, millimetres or
 pictures normalised to 0...1."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

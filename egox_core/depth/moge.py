@@ -7,8 +7,6 @@ off, and False in ``mask``. Depth is in metres for MoGe v2, whose metric scale i
 and of unknown scale for v1; the payload has no flag for it, but only v2 gives ``normal``. A
 panorama's payload has no intrinsics and holds ray lengths on a sphere."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import torch

@@ -4,8 +4,6 @@ Both are compared with the same frames shifted, in the picture and in time. Dept
 of another moment, fits a shifted clip as well as the one that it is given with.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import cv2

@@ -1,20 +1,18 @@
 """Options of the depth alignment, and its report: α, β and residuals frame by frame."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from ..errors import check_choice
+from ..frozen import frozen
 
 AlignMode = Literal["least squares", "robust"]
 ALIGN_MODES: tuple[AlignMode, ...] = get_args(AlignMode)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class AlignOptions:
     """Options of the fit D^f = 1 / (α / D^v + β); the defaults are the paper's (section 3.1).
 
@@ -36,7 +34,7 @@ class AlignOptions:
         check_choice("alignment mode", self.mode, ALIGN_MODES)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class AlignReport:
     """Result of the fit, frame by frame. α scales inverse video depth, β is added in 1/m; residuals
     are in 1/m."""

@@ -9,9 +9,7 @@ Anything else is refused.
 Depth of a socket (:func:`fit_depth_size`) follows the same rules, and so does a host MASK of one
 frame or many (:func:`fit_host_mask`)."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -21,6 +19,7 @@ from torch import Tensor
 from ..cameras.model import CameraModel
 from ..errors import EgoXInputError
 from ..frame_store import store_frames
+from ..frozen import frozen
 from ..sizes import centre_crop_left, same_aspect
 from ..types import DepthVideo, FrameSelection
 from ..video.selection import source_rectangle
@@ -30,7 +29,7 @@ SAME_EDGE = 1.05
 between."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DepthWindow:
     """The part of a depth map that becomes a frame's: a rectangle in depth pixels (may be
     fractional) and a size."""

@@ -1,14 +1,13 @@
 """Several input depths to one aligned depth: which gives the scale, which is the video depth, whose camera counts."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from torch import Tensor
 
 from ..cameras.model import CameraModel
 from ..errors import EgoXInputError
+from ..frozen import frozen
 from ..progress import Progress, no_progress
 from ..types import DepthVideo, FrameSelection
 from .align import ADVICE, MISSING_METRIC, align_depth
@@ -28,7 +27,7 @@ LENS_GUESSED = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DepthRoles:
     """The two inputs of the alignment."""
 

@@ -1,10 +1,8 @@
 """One input depth with its camera, name and notes; and the sources that need no model: pictures, a
 constant plane."""
 
-from __future__ import annotations
-
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal, get_args
 
 import torch
@@ -14,6 +12,7 @@ from ..cameras.lenses import PINHOLE
 from ..cameras.model import CameraModel, centred_pinhole
 from ..errors import EgoXInputError, check_choice
 from ..frame_store import store_frames
+from ..frozen import frozen
 from ..types import DepthVideo
 from .valid import check_valid_shares, mark_invalid
 
@@ -26,7 +25,7 @@ Bright = Literal["near", "far"]
 BRIGHT: tuple[Bright, ...] = get_args(Bright)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DepthSource:
     """One input of Depth Align."""
 

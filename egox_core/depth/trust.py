@@ -5,8 +5,6 @@ known ways: they smear depth across edges, they miss pixels, and they flicker. E
 trust smoothly; where nothing is wrong it is 1. Valid pixels keep ``FLOOR``, because 0 means
 that there is no depth at all."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 

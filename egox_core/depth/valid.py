@@ -1,7 +1,5 @@
 """Valid depth pixels: invalid ones become NaN, a frame with too few valid ones is refused, the median skips NaN."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from numpy.typing import NDArray

@@ -4,8 +4,6 @@ The head is an ellipsoid fixed to the glasses, the trunk an upright cylinder und
 adult's. ``face`` is the frame between the wearer's pupils: x left, y up, z forward. Metres
 everywhere."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor

@@ -7,10 +7,6 @@ sits before or behind the surface that depth sees. A head alone is too little: d
 near heads into what is behind them, so each slice of the trunk counts like the head. What is said
 is then held against the depth model's own word, scale 1, by the errors of both."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
 import torch
@@ -18,6 +14,7 @@ from torch import Tensor
 
 from ..cameras.model import CameraModel, crop, pixel_rays, project
 from ..errors import EgoXInputError
+from ..frozen import frozen
 from ..progress import Progress, no_progress
 from ..trajectory.gravity import down_axis
 from ..trajectory.poses import compose, invert, pose_of_frame
@@ -54,7 +51,7 @@ HEAD_ERROR_M = 0.025  # the head's surface against the ellipsoid's: size, hair, 
 TRUNK_ERROR_M = 0.12  # the trunk's surface against the cylinder's: lean, clothes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class FrameScale:
     """Scale from one frame; NaN: not seen."""
 
@@ -63,7 +60,7 @@ class FrameScale:
     slices: tuple[float, ...]  # log scale, trunk from the top
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class WearerScale:
     """The factor by which exo depth becomes metric, its cue, and how sure that is."""
 

@@ -6,15 +6,13 @@ farthest of the depths that a pixel has often enough over time (a flying pixel o
 depth model doesn't last). Depth is a robust mean around it; colours are averaged over the same
 samples. The released renderer takes the plain mean instead."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..depth.edges import RELEASED_RANGE, depth_range
+from ..frozen import frozen
 from ..progress import Progress, no_progress
 
 SAME_SURFACE = 0.04
@@ -38,7 +36,7 @@ COLOUR_CUT = 4.0
 """Cauchy weights 1 / (1 + 4 d^2 / variance): a sample one standard deviation off counts a fifth."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class StaticBackground:
     """View of a fixed exo camera without everything that moves."""
 

@@ -1,8 +1,6 @@
 """Build the scene: a static background fused over time and moving points per frame. Needs no ego
 pose."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal, get_args

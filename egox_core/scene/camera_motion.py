@@ -1,7 +1,5 @@
 """Motion of an exo camera that is given one pose: the background's flow over the clip."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import cv2

@@ -5,8 +5,6 @@ colour is unsteady over the clip (whoever works in one place hides what is behin
 Shadows and flicker of light move by that, what keeps still doesn't: a mask from a segmentation is
 far better."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 import torch

@@ -1,10 +1,8 @@
 """Poses of an exo camera that moves, from the clip's frames and depth, and depth maps that agree
 with them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -18,6 +16,7 @@ from torch import Tensor
 from ..cameras.model import CameraModel, pixel_grid
 from ..errors import EgoXInputError, check_choice
 from ..frame_store import store_frames
+from ..frozen import frozen
 from ..progress import Progress, no_progress
 from ..trajectory.poses import compose, invert, pose_of_frame
 from ..types import DepthVideo
@@ -41,7 +40,7 @@ SCALE_OFF = 0.15  # of the scale's logarithm
 TERM_RIDGE, LEAST_ROWS, MEND_SIGMA, MEND_ROUNDS = 3.0, 20, 0.03, 3
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ExoMotion:
     """An exo camera's motion, and how well it is known."""
 

@@ -1,9 +1,6 @@
 """Corners of a clip that are found again in its key frames, and a first pose of every frame."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -11,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..cameras.model import CameraModel, unproject
+from ..frozen import frozen
 from ..progress import Progress, no_progress
 from .camera_motion import grey
 
@@ -26,7 +24,7 @@ LEAST_MATCHES, MAX_SIGHTINGS = 12, 700  # per frame
 GATE_PX = 6.0  # for the first poses
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Tracks:
     """N points of key frames and M sightings of them in other frames."""
 

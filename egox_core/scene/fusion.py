@@ -1,7 +1,5 @@
 """Several exo cameras of one event as one scene."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 

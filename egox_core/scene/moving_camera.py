@@ -1,16 +1,15 @@
 """The static scene of a moving exo camera: key frames vote on where a surface is, and each adds what
 the others lack."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeGuard
 
 import torch
 from torch import Tensor
 
 from ..cameras.model import CameraModel, inside_picture, project
+from ..frozen import frozen
 from ..progress import Progress
 from ..trajectory.poses import compose, invert, transform
 from ..types import PointSet
@@ -44,7 +43,7 @@ def is_moving(
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class _KeyFrame:
     """A key frame's maps [H, W]."""
 

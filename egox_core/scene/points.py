@@ -3,8 +3,6 @@
 PLY is written binary and little endian, which MeshLab, Blender, CloudCompare and the host's preview
 read."""
 
-from __future__ import annotations
-
 from typing import IO
 
 import numpy as np

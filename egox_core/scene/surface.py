@@ -1,10 +1,7 @@
 """From a depth map to points: each pixel becomes a small patch of surface, placed and oriented in
 the scene."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,6 +9,7 @@ from torch import Tensor
 from ..cameras.model import CameraModel, pixel_rays
 from ..depth.edges import depth_edge, depth_range, stray_step
 from ..frame_store import drop_pages
+from ..frozen import frozen
 from ..sizes import REFERENCE_SIZE
 from ..trajectory.poses import invert, pose_of_frame, transform
 from ..types import DepthVideo, PointSet
@@ -118,7 +116,7 @@ def lift(
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ClipFrames:
     """The frames of a clip with their depth, lifted into the scene's frame; a view of the inputs,
     nothing is copied."""

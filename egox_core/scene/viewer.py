@@ -1,8 +1,6 @@
 """Scene and ego camera as 3-D viewers take them: metres, x right, y up, and the exo camera of frame
 0 in the origin, looking along -z."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from io import BytesIO

@@ -5,8 +5,6 @@ The layout is the common one of NeRF data sets: ``fl_x``, ``cx``, ``w``,
 ``frames[].transform_matrix``. Cameras are upright, as in COLMAP files; the Aria lens is written
 as OpenCV fisheye fitted to it, and the exact camera beside it."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 

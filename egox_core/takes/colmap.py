@@ -4,8 +4,6 @@ COLMAP knows no turned sensors and puts pixel centres at half integers: cameras 
 (quarter turns worked into intrinsics and pose, the same pixels) and with 0.5 added to the
 centre."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -1,9 +1,6 @@
 """A depth file as a DepthVideo of the frames in use: by source index, cropped and scaled as they
 are, invalid NaN."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +12,7 @@ from ..depth.sources import guessed_camera
 from ..depth.valid import check_valid_shares, mark_invalid
 from ..errors import EgoXInputError
 from ..frame_store import FrameStore, store_frames
+from ..frozen import frozen
 from ..progress import Progress, no_progress
 from ..sizes import same_aspect
 from ..types import DepthVideo, FrameSelection, TakeMeta
@@ -23,7 +21,7 @@ from .exo_camera import exo_poses
 from .meta import depth_camera
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DepthFileReport:
     """Length and invalid share of the depth as read, and what was assumed."""
 

@@ -3,8 +3,6 @@
 The file counts while no socket is connected. The take's own camera and poses go before what a depth
 model estimated."""
 
-from __future__ import annotations
-
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace

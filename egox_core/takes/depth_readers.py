@@ -4,8 +4,6 @@ PNG.
 Frames are counted by their place in the file; files of a folder or zip by the last number in their
 names, which must have no gaps. Values are returned as stored (float32), invalid ones included."""
 
-from __future__ import annotations
-
 import io
 import math
 import os
@@ -14,7 +12,6 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,6 +20,7 @@ import numpy as np
 
 from ..archives import Member, open_member, open_zip, read_npy_header
 from ..errors import EgoXInputError, intact
+from ..frozen import frozen
 from ..safe_files import require_file, whole_number
 
 PNG_UNIT_M = 0.001  # metres per unit of 16-bit PNG files
@@ -36,7 +34,7 @@ EXR_ERRORS = (MemoryError, OSError, OverflowError, RuntimeError, TypeError, Valu
 DepthFrames = Iterator[tuple[np.ndarray, "np.ndarray | None"]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DepthFile:
     """An opened depth source: its length and size, and frames read on demand."""
 

@@ -1,7 +1,5 @@
 """Exo camera of a take's meta.json: its lens, as given or the raw one, and its poses."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path

@@ -1,11 +1,8 @@
 """Paths of an exo camera from other programs, as files and as values of other packs' sockets."""
 
-from __future__ import annotations
-
 import io
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +13,7 @@ from torch import Tensor
 from ..archives import open_zip, read_array
 from ..cameras.model import upright_camera
 from ..errors import NO_NUMBERS, EgoXInputError, intact
+from ..frozen import frozen
 from ..safe_files import atomic_write, read_json, require_file
 from ..trajectory.poses import invert, look_at, validate_w2c
 from ..types import CameraTrajectory, DepthVideo
@@ -33,7 +31,7 @@ FORMS = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ExoPath:
     """A path in a world of its own."""
 

@@ -1,8 +1,6 @@
 """The released meta.json: prompt, exo and ego cameras of a take; as one object or as the authors'
 list of takes."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path, PureWindowsPath
 

@@ -1,10 +1,8 @@
 """The scale of a take's depth: as it is, from the wearer, or a number; and what was done in words
 and numbers."""
 
-from __future__ import annotations
-
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -14,6 +12,7 @@ from ..cameras.presets import preset_camera
 from ..depth.wearer_scale import WearerScale, wearer_scale
 from ..errors import EgoXInputError
 from ..frame_store import FrameStore, drop_pages
+from ..frozen import frozen
 from ..progress import Progress, no_progress
 from ..sizes import REFERENCE_SIZE
 from ..types import DepthVideo, FrameSelection, TakeMeta
@@ -25,7 +24,7 @@ SCALE_SOURCES: dict[str, ScaleSource] = {"as-is": "as is", "wearer": "wearer"}
 """Choices of a user beside a number, by the word of the command line."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ScaleReport:
     """By what the depth was multiplied, and why."""
 

@@ -1,8 +1,6 @@
 """Checks that files belong to the video in use: by their folder, by how many maps or poses they
 hold."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from ..errors import EgoXInputError

@@ -1,9 +1,6 @@
 """A take folder (docs/conventions.md) as what the pipeline works on: frames, depth, ego path, all of
 the same frames."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
@@ -11,6 +8,7 @@ from torch import Tensor
 from ..cameras.presets import preset_camera
 from ..errors import EgoXInputError
 from ..file_names import DEPTH, DEPTH_NAMES, EXO, META
+from ..frozen import frozen
 from ..progress import Progress, no_progress
 from ..safe_files import require_folder
 from ..sizes import longest_clip
@@ -28,7 +26,7 @@ from .trajectory_files import meta_trajectory
 DEFAULT_FRAMES = 49
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Take:
     """A loaded take; pictures stay in their files until they are asked for."""
 

@@ -1,8 +1,6 @@
 """Trajectory files: our own JSON read and written, and any of the JSON forms a user may hand over,
 told apart."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 

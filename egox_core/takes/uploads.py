@@ -5,20 +5,19 @@ What is uploaded at once belongs together and gets a folder of its own: two take
 are in one, and what is looked for beside a file (a meta.json beside its depth) is never another
 take's."""
 
-from __future__ import annotations
-
 import filecmp
 import itertools
 import re
 import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from ..archives import open_member, open_zip, read_npy_header, unpack_zip
 from ..cameras.presets import preset_camera
 from ..errors import EgoXInputError
 from ..file_names import COVERAGE, DEPTH_NAMES, EXO, META, PRIOR, TRUTH, VIDEO_SUFFIXES
+from ..frozen import frozen
 from ..safe_files import read_json, safe_name
 from ..sizes import REFERENCE_SIZE
 from ..video.reader import probe_video
@@ -33,7 +32,7 @@ COLMAP_POSES = "images.txt"
 VIPE_CAMERA, VIPE_POSES = "intrinsics", "pose"  # folders
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class TakeFiles:
     """Files of a take that are in a folder; None for a file that isn't."""
 
@@ -46,7 +45,7 @@ class TakeFiles:
     unused: tuple[str, ...] = ()  # names of JSON files that are neither
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Placed:
     """Place of a finished upload."""
 

@@ -4,8 +4,6 @@
 Both hold ``data`` (fx, fy, cx, cy a frame; camera-to-world 4x4 a frame) and ``inds``, the frame
 numbers."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

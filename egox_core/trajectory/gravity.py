@@ -1,7 +1,5 @@
 """Direction of gravity in a world, from the cameras in it."""
 
-from __future__ import annotations
-
 import math
 
 import torch

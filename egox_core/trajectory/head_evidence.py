@@ -1,9 +1,7 @@
 """Evidence per frame about the head, in world axes: viewing rays of its points and the surface there."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -12,6 +10,7 @@ from torch import Tensor
 
 from ..cameras.model import CameraModel, project, unproject
 from ..errors import EgoXInputError
+from ..frozen import frozen
 from .head_points import HeadPoints
 from .head_template import (
     BITRAGION,
@@ -42,7 +41,7 @@ STRAY_M, STRAY_FRAMES = (
 )  # off the places in so many frames before and after, and off their middle
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Evidence:
     """One clip's. World axes, metres; P is the five points of the head, NaN where nothing is known."""
 
@@ -63,7 +62,7 @@ class Evidence:
         return np.isfinite(self.sigma)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ExoView:
     """The exo camera, and what is known of the surfaces that it sees."""
 

@@ -7,8 +7,6 @@ that a Rauch-Tung-Striebel smoother of the same model gives, and works with seve
 normal equations are a narrow band.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

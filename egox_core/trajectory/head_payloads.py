@@ -9,8 +9,6 @@
   ``landmarks_3d``, ``image_size``. Its matrix is not used, since it assumes a field of view of its own.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 

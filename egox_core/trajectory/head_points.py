@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import EgoXInputError
+from ..frozen import frozen
 from .head_template import HEAD_POINTS, POINTS
 
 MIN_SCORE = 0.1
@@ -17,7 +18,7 @@ MIN_SCORE = 0.1
 LOST_SHARE = 0.25  # of the picture's height: a person does not move further from frame to frame
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class HeadPoints:
     """Points of one person. What was not found has a score of 0 (and any place)."""
 
@@ -118,7 +119,7 @@ class Person(NamedTuple):
     rigid: np.ndarray | None = None  # [N, 3] see HeadPoints
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class People:
     """Everybody that a detector saw. Detectors number people anew in every frame."""
 

@@ -4,10 +4,8 @@ With a face the rigid head is fitted to it; from behind the ears tell where the 
 is held.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -16,6 +14,7 @@ from torch import Tensor
 
 from ..cameras.model import CameraModel, unproject
 from ..errors import EgoXInputError
+from ..frozen import frozen
 from ..types import UNTIMED_FPS
 from .head_evidence import Evidence, ExoView, camera_poses, gather, with_middle, without_wall
 from .head_fit import fit
@@ -46,7 +45,7 @@ WALL_SHARE = 0.5
 HEIGHT_SPAN_M = (0.25, 30.0)  # distances of a wearer from the camera
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class HeadReport:
     """Evidence that the estimate rests on."""
 
@@ -65,7 +64,7 @@ class HeadReport:
         return "frames " + "; ".join(parts)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class HeadPath:
     """The wearer's head over a clip. Head frame: see :mod:`.head_template`."""
 

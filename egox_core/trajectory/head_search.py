@@ -4,8 +4,6 @@ A few points fit several heads (an ear from the front or from behind, a left one
 is right shows over time. The fit (:mod:`.head_fit`) starts here and stays near.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from scipy.spatial.transform import Rotation
 

@@ -4,8 +4,6 @@ What turns is told by all rigid points of a frame against the clip's own mean of
 told once, by the model's own eyes and ears over the clip, so no axis of a rig has to be known.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from scipy.spatial.transform import Rotation, Slerp
 

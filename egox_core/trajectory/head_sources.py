@@ -1,7 +1,5 @@
 """One person's head points out of all that detectors saw, however many of them ran; and what must be known of each."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import reduce

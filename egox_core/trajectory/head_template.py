@@ -11,8 +11,6 @@ head is held upright (Frankfurt plane).
 - Bodyspace: S. Pheasant, Bodyspace: the eye lies 20 mm behind the foremost point of head length.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -23,8 +23,6 @@ video_mark}``: a path places a head in a room, so :func:`check_made_on` refuses 
 This is also the value of the page's pose editor, which has the same mathematics in
 ``web/js/editor/model/pose.mjs``."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import replace

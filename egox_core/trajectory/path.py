@@ -3,10 +3,8 @@
 Poses are ``w2c`` [..., 3, 4]; what is interpolated is the camera itself, its centre and its c2w
 rotation, so that a camera between two others is between them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +15,7 @@ from torch import Tensor
 
 from ..cameras.model import CameraModel
 from ..errors import EgoXInputError
+from ..frozen import frozen
 from ..types import UNTIMED_FPS, CameraTrajectory, FrameSelection
 from .poses import (
     FARTHEST,
@@ -33,7 +32,7 @@ Between = Literal["spline", "linear", "hold"]
 next one."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Bends:
     """Turns at some moments by which a path is to look elsewhere than by itself."""
 
@@ -41,7 +40,7 @@ class Bends:
     turns: Tensor  # [N, 3, 3] float64, in the world, after the camera's own
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class PoseTrack:
     """Poses at known moments: numbered by source frame, or timed in seconds of the source video."""
 

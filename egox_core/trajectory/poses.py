@@ -1,7 +1,5 @@
 """Rigid poses: validate, invert, compose, look at, camera centre. ``w2c`` is [R|t], X_cam = R X_world + t, metres."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 
