@@ -27,13 +27,11 @@ from lab.drawn import SyntheticSpec, make_take, write_take
 from lab.drawn.detected import detected_people, openpose_content, seen_people
 from lab.drawn.layout import draw_layout
 from lab.small_model.clips import clip_spec
-from lab.small_model.settings import FIRST_SEED, SHIPPED
+from lab.small_model.settings import FIRST_SEED, ClipSettings
 
 REPO_ROOT = Path(__file__).resolve().parents[1]
 
 LIMIT_BYTES = 3_000_000
-# px of the small model's sample: finer than it works, so that one can see it
-FINE_WIDTH, FINE_SIZE = 448, 256
 
 
 @frozen
@@ -44,13 +42,7 @@ class Sample:
 
 def samples() -> Mapping[str, Sample]:
     """The takes under sample/, by folder."""
-    first = replace(
-        clip_spec(FIRST_SEED["test"], SHIPPED),
-        exo_width=FINE_WIDTH,
-        exo_height=FINE_SIZE,
-        ego_size=FINE_SIZE,
-        wearer="drawn",
-    )
+    first = clip_spec(FIRST_SEED["test"], ClipSettings())
     return {
         "synthetic_room": Sample(spec=SyntheticSpec(seed=44, texture="soft")),
         # What is shrunk to a few pixels must not bring its blocks along: stored finer than usual.

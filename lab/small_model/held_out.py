@@ -14,14 +14,12 @@ from egox_core.prior.options import prior_preset
 from egox_core.prior.render import render_ego_prior
 from egox_core.scene.build import build_scene
 from egox_core.types import CameraTrajectory, DepthVideo
-from lab.drawn import SyntheticSpec, SyntheticTake, make_take
+from lab.drawn import SyntheticTake, make_take
 from lab.drawn.ground_truth import take_objects
 
 from .clips import clip_spec
 from .colours import MIN_OBJECT, SEEN_SHARE
-from .settings import FIRST_SEED, SHIPPED
-
-PRESET = SHIPPED.preset
+from .settings import FIRST_SEED, ClipSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,47 +34,34 @@ class HeldOutClip:
     depth: DepthVideo  # of exo, as the pipeline takes it
     trajectory: CameraTrajectory
     objects: np.ndarray  # [N, T, S, S] bool: true masks, empty where exo doesn't see it
-    preset: str = PRESET  # of the prior
 
 
-def clip_of_take(take: SyntheticTake, preset: str = PRESET) -> HeldOutClip:
-    """The clip of a take as it was rendered, without video compression."""
+def clip_of_take(take: SyntheticTake) -> HeldOutClip:
+    """The clip of a take as it was rendered, without video compression; the prior is the pack's
+    own."""
     objects = take_objects(take, least_share=MIN_OBJECT)
-    return with_prior(
-        HeldOutClip(
-            name=f"seed {take.spec.seed}",
-            exo=take.exo_rgb,
-            prior=take.ego_rgb,
-            coverage=take.ego_index >= 0,
-            truth=take.ego_rgb,
-            depth=take.depth_video(),
-            trajectory=take.trajectory(),
-            objects=(objects.masks & (objects.seen_share >= SEEN_SHARE)[..., None, None]).numpy(),
-            preset=preset,
-        )
+    depth, trajectory = take.depth_video(), take.trajectory()
+    prior = render_ego_prior(
+        build_scene(take.exo_frames(), depth), trajectory, prior_preset(ClipSettings().preset)
     )
-
-
-def with_prior(clip: HeldOutClip) -> HeldOutClip:
-    """The clip with the prior of its depth and path, by the pack's own renderer."""
-    scene = build_scene(clip.exo.float() / 255, clip.depth)
-    prior = render_ego_prior(scene, clip.trajectory, prior_preset(clip.preset))
-    return replace(
-        clip, prior=(prior.rgb * 255).round().clamp(0, 255).to(torch.uint8), coverage=prior.coverage
+    return HeldOutClip(
+        name=f"seed {take.spec.seed}",
+        exo=take.exo_rgb,
+        prior=(prior.rgb * 255).round().clamp(0, 255).to(torch.uint8),
+        coverage=prior.coverage,
+        truth=take.ego_rgb,
+        depth=depth,
+        trajectory=trajectory,
+        objects=(objects.masks & (objects.seen_share >= SEEN_SHARE)[..., None, None]).numpy(),
     )
-
-
-def held_out_rooms(count: int, cameras: int = 1) -> list[SyntheticSpec]:
-    """The first test scenes of the small model; no training saw their seeds."""
-    return [
-        replace(clip_spec(FIRST_SEED["test"] + number, SHIPPED), exo_views=cameras)
-        for number in range(count)
-    ]
 
 
 def held_out_clips(count: int) -> list[HeldOutClip]:
-    """The clips of the first test scenes."""
-    return [clip_of_take(make_take(spec)) for spec in held_out_rooms(count)]
+    """The clips of the first test scenes of the small model; no training saw their seeds."""
+    return [
+        clip_of_take(make_take(clip_spec(FIRST_SEED["test"] + number, ClipSettings())))
+        for number in range(count)
+    ]
 
 
 def with_exo_of(clips: Sequence[HeldOutClip]) -> list[HeldOutClip]:

@@ -33,7 +33,6 @@ from .lotus import save_text_embedding
 from .scores import to_uint8
 from .settings import DemoTraining
 
-GREY = 128
 TOGETHER = 2
 """Videos that the VAE takes at once: from two on, a small VAE's convolutions get torch's fast path
 on a CPU (a third of the time per video); more of them leave its caches."""
@@ -133,10 +132,7 @@ class SmallModelSampler:
         self, clips: Sequence[HeldOutClip], conditioning: ConditioningConfig
     ) -> list[TrainSample]:
         exo = self._encode([clip.exo for clip in clips])
-        grey = conditioning.prior == "none"
-        priors = self._encode(
-            [torch.full_like(clip.prior, GREY) if grey else clip.prior for clip in clips]
-        )
+        priors = self._encode([clip.prior for clip in clips])
         return [
             self._sample(*of_clip, conditioning) for of_clip in zip(clips, exo, priors, strict=True)
         ]

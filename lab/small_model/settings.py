@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from lab.drawn.spec import Wearer
@@ -33,13 +31,6 @@ class ClipSettings:
     wearer: Wearer = "drawn"
     # share of training clips with a network's depth instead of the true one
     depth_errors: float = 0.2
-
-
-_DEMO = json.loads(
-    (Path(__file__).parents[2] / "models/demo/stages/demo.json").read_text(encoding="utf-8")
-)
-SHIPPED = ClipSettings(size=_DEMO["height"], exo_width=_DEMO["width"])
-"""Clips of the weights in models/demo: no training at the sizes above has replaced them yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

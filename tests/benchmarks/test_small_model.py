@@ -12,7 +12,6 @@ for package in ("torchmetrics", "diffusers", "peft"):
 
 from benchmarks.small_model import markdown, prove  # noqa: E402
 from lab.drawn import SyntheticSpec, make_take  # noqa: E402
-from lab.drawn.ground_truth import solids_of_objects, take_objects  # noqa: E402
 from lab.small_model.held_out import (  # noqa: E402
     HeldOutClip,
     clip_of_take,
@@ -54,26 +53,6 @@ def takes():
 @pytest.fixture(scope="module")
 def clips(takes) -> list[HeldOutClip]:
     return [clip_of_take(take) for take in takes]
-
-
-def test_objects_are_the_solids_of_their_names(takes):
-    for take in takes:
-        groups = solids_of_objects(take)
-        flat = [i for solids in groups.values() for i in solids]
-        assert sorted(flat) == [
-            i for i, s in enumerate(take.scene.solids) if s.group in ("object", "held")
-        ]
-        found = take_objects(take)
-        for name, mask, pixels in zip(found.ids, found.masks, found.exo_pixels, strict=True):
-            own = torch.tensor(groups[name])
-            assert torch.equal(mask, torch.isin(take.ego_index.long(), own)) and bool(mask.any())
-            assert torch.equal(pixels, torch.isin(take.exo_index.long(), own).flatten(1).sum(1))
-        assert ((found.seen_share >= 0) & (found.seen_share <= 1)).all()
-        assert bool((found.seen_share[found.masks.flatten(2).sum(2) == 0] == 0).all())
-    names = {name for take in takes for name in solids_of_objects(take)}
-    assert "bottle 1" in names and not any(
-        "neck" in name for name in names
-    )  # a bottle and its neck are one thing
 
 
 def test_a_clip_is_the_take_with_its_prior(takes, clips):
