@@ -12,8 +12,6 @@ their own colour; 95 % bootstrap intervals over takes. Videos are kept in ``outp
 with a contact sheet.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

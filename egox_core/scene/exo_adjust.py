@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import scipy.sparse as sp
 from scipy.sparse.linalg import splu
 from scipy.spatial.transform import Rotation
 
+from ..frozen import frozen
 from .exo_tracks import FloatArray, Tracks
 
 DEPTH_SIGMA, NOISE_PX = 0.08, 0.7  # of the logarithm of a point's depth; of a sighting
@@ -21,7 +20,7 @@ the lens is longer, the share of a frame's time by which the last column and the
 after the first (rolling shutter), and the logarithm by which all places are farther."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Adjusted:
     """Poses and points that agree best."""
 

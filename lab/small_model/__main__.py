@@ -11,8 +11,6 @@ ones. The model card, ``demo.json`` beside the records (the figure of ``run.py d
 of the benches are written after a look at the new weights.
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

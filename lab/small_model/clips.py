@@ -1,18 +1,17 @@
 """Clips of drawn takes, with ego prior and GGA directions, in shards on the disk."""
 
-from __future__ import annotations
-
 import multiprocessing
 import sys
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from egox_core.frozen import frozen
 from egox_core.gga.geometry import gga_geometry
 from egox_core.prior.options import prior_preset
 from egox_core.prior.render import render_ego_prior
@@ -30,7 +29,7 @@ SETTINGS_FILE = "settings.json"
 """Share of the pieces that is taken of each video: the ego video is what must be drawn well."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DemoClip:
     """One clip as it is trained on."""
 

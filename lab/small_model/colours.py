@@ -1,7 +1,5 @@
 """Colours of objects: is each nearer to its own than to its surroundings'?"""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 from torch import Tensor

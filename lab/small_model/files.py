@@ -1,7 +1,5 @@
 """Places of the training: its working folder, and the folder of what ships."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -1,15 +1,14 @@
 """Held-out drawn takes as the benches use them: pictures, prior, coverage, geometry, objects."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from egox_core.errors import EgoXInputError
+from egox_core.frozen import frozen
 from egox_core.prior.options import prior_preset
 from egox_core.prior.render import render_ego_prior
 from egox_core.scene.build import build_scene
@@ -22,7 +21,7 @@ from .colours import MIN_OBJECT, SEEN_SHARE
 from .settings import FIRST_SEED, ClipSettings
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class HeldOutClip:
     """One take that no training saw. Pictures in stored (upright) orientation."""
 

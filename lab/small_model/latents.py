@@ -1,9 +1,7 @@
 """The clips as the trainer's cache: latents of the finished VAE, the fixed text, GGA directions."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from egox_core.errors import EgoXInputError
+from egox_core.frozen import frozen
 from egox_core.types import GgaGeometry
 from egox_core.wan.latents import normalise_latent
 from egox_train.data.cache_store import (
@@ -37,7 +36,7 @@ longer fit."""
 DTYPE = torch.bfloat16
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Variant:
     """Another clip from the same drawing: seen in a mirror, in other colours, or both."""
 

@@ -1,8 +1,6 @@
 """The text embedding of the demo's graph: the host's LotusConditioning, which needs no text
 encoder."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

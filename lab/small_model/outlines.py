@@ -1,8 +1,6 @@
 """Outlines of a picture: how much of the true ones is there, what was drawn where nothing is, and
 those of objects."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor

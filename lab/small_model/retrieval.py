@@ -1,7 +1,5 @@
 """Is the true ego video the nearest of all held-out ones? A model that ignores its input can't know."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import cv2

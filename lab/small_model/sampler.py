@@ -4,18 +4,16 @@ A clip's latents are made once per process; geometry follows the clip's own dept
 a disturbed one disturbs it. Conditioning is that of the LoRA's metadata, with the settings on top.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from egox_core.frozen import frozen
 from egox_core.gga.geometry import gga_geometry
 from egox_train.train.config import ConditioningConfig
 from egox_train.train.lora import fuse, read_lora
@@ -38,7 +36,7 @@ TOGETHER = 2
 on a CPU (a third of the time per video); more of them leave its caches."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class SampleSettings:
     """Settings of a sampled video; None: as the LoRA was trained."""
 
@@ -81,7 +79,7 @@ class SmallModelSampler:
         self._fused: tuple[float, torch.nn.Module, GgaScope] | None = None
 
     @classmethod
-    def shipped(cls, files: WorkFiles | None = None) -> SmallModelSampler:
+    def shipped(cls, files: WorkFiles | None = None) -> "SmallModelSampler":
         """The model that ships."""
         files = files or WorkFiles()
         if not files.text.is_file():

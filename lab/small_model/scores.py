@@ -1,7 +1,5 @@
 """Scores of every method on every held-out clip."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np

@@ -1,11 +1,9 @@
 """Sizes, seeds and schedules of the small model, in one place."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal
 
+from egox_core.frozen import frozen
 from lab.drawn.spec import Wearer
 
 Split = Literal["train", "validation", "test"]
@@ -16,7 +14,7 @@ FIRST_SEED: Mapping[str, int] = {"train": 100_000, "validation": 900_000, "test"
 MAX_CLIPS: Mapping[str, int] = {"train": 800_000, "validation": 50_000, "test": 50_000}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ClipSettings:
     """Calm, plainly coloured rooms: a linear code of the VAE's size keeps most of them."""
 
@@ -33,7 +31,7 @@ class ClipSettings:
     depth_errors: float = 0.2
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Schedule:
     """One run of the trainer: linear warm-up, then a cosine of the learning rate."""
 
@@ -44,7 +42,7 @@ class Schedule:
     batch: int = 8
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DemoTraining:
     """Both stages, from the weights that ship: about 24 hours of one core, after six for the rooms
     and their latents."""

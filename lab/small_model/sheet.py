@@ -1,7 +1,5 @@
 """A picture to look at: exo, prior, sampled videos and truth of some held-out takes."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 

@@ -1,12 +1,10 @@
 """The stages in their order; each goes on where it stopped."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from egox_core.frozen import frozen
 from egox_core.safe_files import write_json
 from egox_train.train.checkpoints import StopRequest
 
@@ -18,7 +16,7 @@ from .settings import DemoTraining, Schedule
 from .transformer import base_values, lora_values, ship_base, ship_lora, train
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class StageContext:
     """Files, settings and machine of all stages."""
 

@@ -1,7 +1,5 @@
 """The base and the LoRA, both trained by ``train_egox.py``."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Wan's VAE that encodes whole clips at once."""
 
-from __future__ import annotations
-
 from functools import partial
 
 import torch

@@ -1,15 +1,14 @@
 """Videos of the small model on the disk, so that a bench that was stopped goes on."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from pathlib import Path
 
 import numpy as np
 
+from egox_core.frozen import frozen
 from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import atomic_write
 
@@ -23,7 +22,7 @@ Videos = list[np.ndarray]
 """One per clip, [T, S, S, 3] uint8."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class VideoStore:
     """Sampled videos, one file per clip, named by everything that they were made from."""
 
