@@ -1,6 +1,8 @@
 """Sizes, seeds and schedules of the small model, in one place."""
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Literal
 
 from egox_core.frozen import frozen
@@ -29,6 +31,13 @@ class ClipSettings:
     wearer: Wearer = "drawn"
     # share of training clips with a network's depth instead of the true one
     depth_errors: float = 0.2
+
+
+_DEMO = json.loads(
+    (Path(__file__).parents[2] / "models/demo/stages/demo.json").read_text(encoding="utf-8")
+)
+SHIPPED = ClipSettings(size=_DEMO["height"], exo_width=_DEMO["width"])
+"""Clips of the weights in models/demo: no training at the sizes above has replaced them yet."""
 
 
 @frozen
