@@ -49,10 +49,14 @@ class EditorPage:
         return self
 
     def wait_for_scene(self) -> None:
-        self.hands.wait_for_function(
-            "() => document.querySelector('[data-testid=egox-empty]').hidden && "
-            f"{self.script('view.cloud.count')} > 1000"
-        )
+        try:
+            self.hands.wait_for_function(
+                "() => document.querySelector('[data-testid=egox-empty]').hidden && "
+                f"{self.script('view.cloud.count')} > 1000"
+            )
+        except Exception as late:  # of Playwright, which only browser runs have
+            said = [self.at(name).inner_text() for name in ("status", "banner", "empty")]
+            raise AssertionError(f"no scene; the editor says {said}") from late
         self.wait_until_seen()
 
     def close(self) -> None:

@@ -20,6 +20,14 @@ from tests.browser.upload_page import LOADER, POSES, choose, set_value, told, va
 FRAMES, HEIGHT, WIDTH = 5, 128, 224
 PRIOR = "EgoXRenderEgoPrior"
 ALONE = '[data-testid="egox-preview-alone"]:visible'
+LATE = """() => {
+  const { fetch } = window;
+  window.fetch = async (address, ...more) => {
+    if (String(address).includes('/pose_editor/origin'))
+      await new Promise((resolve) => setTimeout(resolve, 2000));
+    return fetch(address, ...more);
+  };
+}"""
 STREAMS = """() => window.egoxSeen.filter((event) => event.data?.output?.egox_preview)
   .map((event) => event.data.output.egox_preview[0].streams.map((stream) => stream.name))"""
 
@@ -85,6 +93,7 @@ def test_one_video_with_its_own_depth_makes_the_prior_in_six_clicks(
     editor.at("open").first.click()  # 2
     page.page.wait_for_selector("[data-testid=egox-editor]")
     editor.wait_for_scene()
+    page.page.wait_for_function(f"() => {editor.script('exo.step')} === 'place'")
     editor.click_exo((0.6, 0.25), (0.4, 0.65))  # 3, 4
     editor.close()  # 5
     assert not page.evaluate(OURS)
@@ -113,6 +122,7 @@ def test_a_take_from_the_hand(same_page, shipped, no_weights, uploads, tmp_path)
     size = {"exo_width": WIDTH, "exo_height": HEIGHT, "ego_size": HEIGHT, "edge_samples": 1}
     write_take(make_take(SyntheticSpec(seed=5, frames=frames, fps=4.0, **size, **way)), tmp_path)
     page = opened(same_page, shipped("egox_one_video"), webgl=True)
+    page.evaluate(LATE)  # the editor is opened while the node still asks which video it has
     set_value(page, LOADER, "frame_count", frames)
     choose(page, LOADER, tmp_path / EXO, tmp_path / DEPTH)
     told(page, LOADER, "left out")  # until then rows move away from under a click
@@ -120,6 +130,7 @@ def test_a_take_from_the_hand(same_page, shipped, no_weights, uploads, tmp_path)
     editor.at("open").first.click()
     page.page.wait_for_selector("[data-testid=egox-editor]")
     editor.wait_for_scene()
+    page.page.wait_for_function(f"() => {editor.script('exo.step')} === 'place'")
     editor.click_exo((0.6, 0.25), (0.4, 0.65))
     editor.close()
     page.page.locator(ALONE).first.click()

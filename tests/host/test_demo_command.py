@@ -49,6 +49,7 @@ def test_demo_leaves_its_four_results_and_a_server_until_it_ends(
             kill = server.process.kill
             monkeypatch.setattr("tools.setup.demo.Progress", lambda prompt: lambda event: kill())
             run_prompt(server, {"1": image(64, 7), "2": shown("1")})
+        server.process.wait(30)  # killed, it may take a moment to be gone
         ended.append(server.is_running())
 
     monkeypatch.setattr(Server, "wait_for_ctrl_c", dies)

@@ -36,10 +36,13 @@ export function keptVideos(node) {
 export async function followVideo(app, api, node) {
   const holder = node.egoxPose;
   const asked = (holder.asked = (holder.asked ?? 0) + 1);
-  const seen = valuesOf(node);
+  // As the first question found it that is still without an answer: what is set meanwhile is no video's of before.
+  const seen = (holder.seen ??= valuesOf(node));
   const graph = await graphOf(app, node).catch(() => null);
   const answer = graph && (await new Server(api).json("origin", graph).catch(() => null));
-  if (!answer || asked !== holder.asked) return null;
+  if (asked !== holder.asked) return null;
+  holder.seen = null;
+  if (!answer) return null;
   const before = madeOn(seen.keyframes) ?? holder.video;
   holder.video = answer.video;
   const isOther = answer.video && before && before.id !== answer.video.id;
