@@ -1,4 +1,4 @@
-"""How values are told from stage to stage: by name, and nobody changes them."""
+"""Values that stages hand on: given by name, and changed by nobody."""
 
 from dataclasses import dataclass, field
 from typing import TypeVar

@@ -1,10 +1,10 @@
-"""Pictures of the demo that ship: its videos side by side, and the strip of λ_g and LoRA strength.
+"""The strip: the demo's ego video for each pair of λ_g and LoRA strength, as the pictures that ship.
 
-python3 run.py make pictures    # runs the small model nine times through the host, some minutes
+python3 run.py make pictures    # runs the small model eight times through the host, some minutes
 
-``docs/img/demo.webp`` moves: exo, prior, ego, truth of ``run.py demo``. The strip is
-``docs/img/lambda_strip.jpg`` for the pages that are read, and ``web/js/previews/strip.webp``, which
-the player on *Decode Ego Half* shows in the demo, under names of its own, until its user makes one.
+What is written: ``docs/img/lambda_strip.jpg`` for the pages that are read, and
+``web/js/previews/strip.webp``, which the player on *Decode Ego Half* shows in the demo, under names
+of its own, until its user makes one.
 """
 
 import tempfile
@@ -18,7 +18,6 @@ from PIL import Image
 from egox_core.previews.grid import labelled_grid
 from tools.setup.api_client import read_prompt
 from tools.setup.base_dir import make_base_dir
-from tools.setup.demo import DemoOptions, run_demo
 from tools.setup.environment import this_environment
 from tools.setup.layout import REPO_ROOT, Layout, SetupError
 from tools.setup.server import Server
@@ -29,8 +28,6 @@ LAMBDAS, STRENGTHS = (0, 1, 3, 10), (0.5, 1)
 FOR_READING = REPO_ROOT / "docs" / "img" / "lambda_strip.jpg"
 FOR_THE_PAGE = REPO_ROOT / "web" / "js" / "previews" / "strip.webp"
 CELL = 240  # px
-MOVING = REPO_ROOT / "docs" / "img" / "demo.webp"
-FRAME_MS = 250  # half as fast as the clip: its second has to be seen
 
 
 def main() -> int:
@@ -38,11 +35,6 @@ def main() -> int:
     environment = this_environment(layout)
     if environment is None:
         raise SetupError("There is no ComfyUI here: run `python3 run.py demo` once.")
-    if code := run_demo(environment, DemoOptions()):
-        return code
-    joined = read_frames(layout.output / "egox_demo" / "side_by_side.mp4")
-    first, *others = [Image.fromarray(frame) for frame in joined]
-    first.save(MOVING, save_all=True, append_images=others, duration=FRAME_MS, loop=0, quality=80)
     with tempfile.TemporaryDirectory() as folder:
         base = make_base_dir(Path(folder), layout)
         with Server(environment, base, Path(folder) / "server.log") as server:

@@ -26,7 +26,6 @@ CLIPS_PER_SHARD = 16
 VIDEOS = ("exo", "ego", "prior")
 DIRECTIONS = ("query_dirs", "key_dirs", "key_trust")
 SETTINGS_FILE = "settings.json"
-"""Share of the pieces that is taken of each video: the ego video is what must be drawn well."""
 
 
 @frozen
