@@ -1,5 +1,4 @@
-"""Draw a whole scene from a spec: room, workspace, person, cameras, light, then the textures; and
-its prompt."""
+"""Draw a whole scene from a spec: room, workspace, person, cameras, light, then the textures."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -13,9 +12,9 @@ from egox_core.frozen import frozen
 
 from .head import HeadForm, draw_head
 from .looks import draw_material
-from .palettes import Colour, colour_name
 from .parts import Part, placed, turn_z
 from .person import Person, draw_person
+from .prompt import write_prompt
 from .rig import STEPS_A_SECOND, draw_exo, ego_camera, handheld, reach_path, sway
 from .room import Room, draw_room
 from .scene import Light, Scene
@@ -47,36 +46,6 @@ QUARTER_SPREAD_DEG = (
 QUARTER_FAR_M = (1.2, 2.7)  # nearer than the first may stand, since a quarter may end at a wall
 WALK_LINE_M = -0.45  # a walker passes the table on this side, metres before it
 STRIDE = 0.42  # radians a leg swings each way
-
-
-def _listed(things: tuple[tuple[str, Colour], ...]) -> str:
-    words = [_with_article(f"{colour_name(colour)} {name}") for name, colour in things]
-    if not words:
-        return "nothing else"
-    return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]
-
-
-def _with_article(words: str) -> str:
-    return ("an " if words[0] in "aeiou" else "a ") + words
-
-
-def write_prompt(room: Room, workspace: Workspace, person: Person) -> str:
-    """The take's prompt in the released form: one ``[Exo view]`` and one ``[Ego view]`` section."""
-    wall, floor = colour_name(room.wall_colour), _with_article(colour_name(room.floor_colour))
-    table, shirt = colour_name(workspace.table_colour), colour_name(person.shirt)
-    posture = "sits on a stool" if workspace.seated else "stands"
-    things, load = _listed(workspace.objects), _listed(person.held)
-    return (
-        f"[Exo view] **Scene Overview:** A computer-drawn room with {wall} walls and {floor} floor. A person in "
-        f"{_with_article(shirt)} shirt wearing dark glasses {posture} at {_with_article(table)} table. "
-        f"On the table: {things}. "
-        f"**Action Analysis:** The person holds {load} and moves both hands over the table, lifting and putting down "
-        "what they hold, while the head follows the hands. The camera and everything else stay still. "
-        f"[Ego view] **Scene Overview:** From the person's eyes the view goes down over the {table} table with "
-        f"{things} on it, towards {wall} walls and {floor} floor. Both forearms in {shirt} sleeves reach in from "
-        f"below. **Action Analysis:** The hands hold {load} and move it from place to place over the table; the "
-        "view sways gently with the head."
-    )
 
 
 @frozen

@@ -347,7 +347,7 @@ def test_the_note_says_where_time_went_and_what_keeping_exo_would_bring(rig):
 
 
 def test_a_scheduled_lora_s_strength_is_part_of_the_key(rig):
-    forward = rig.nodes("patch.forward")
+    module = rig.nodes("patch.exo_cache")
     x = torch.zeros(1, 36, 3, 8, 8)
     executor = SimpleNamespace(
         class_obj=rig.model.get_model_object("diffusion_model"), wrappers=[None], idx=0
@@ -367,11 +367,11 @@ def test_a_scheduled_lora_s_strength_is_part_of_the_key(rig):
     }
     for more in (
         {},
-        {forward.WEIGHTS: ((1, 0.5),)},
-        {forward.WEIGHTS: ((1, 0.7),)},
+        {module.WEIGHTS: ((1, 0.5),)},
+        {module.WEIGHTS: ((1, 0.7),)},
         {"uuids": ["b"]},
-        {forward.SLOTS: {"dit": {("double_block", 1): torch.nn.functional.softmax}}},
+        {module.SLOTS: {"dit": {("double_block", 1): torch.nn.functional.softmax}}},
     ):
-        forward.open_exo_cache(Cache(), executor, x, {**base, **more}, None, 16)
-    forward.open_exo_cache(Cache(), executor, x, base, [0, 1, 2], 16)
+        module.open_exo_cache(Cache(), executor, x, {**base, **more}, None, 16)
+    module.open_exo_cache(Cache(), executor, x, base, [0, 1, 2], 16)
     assert len(set(keys)) == len(keys) == 6

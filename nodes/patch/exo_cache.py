@@ -1,0 +1,179 @@
+"""The exo cache in the host's model: which forwards may take kept keys and values, what each block
+keeps or projects anew, and where the ego half then stands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ...egox_core.errors import EgoXInputError
+from ...egox_core.gga.exo_cache import ExoCache, ExoForward, kept_size, packed_size
+from ...egox_core.sizes import PATCH
+from .checks import CACHE, HOSTS_OWN, WEIGHTS, module_of
+
+if TYPE_CHECKING:
+    from comfy.patcher_extension import WrapperExecutor
+
+    from ..host.steps import PartSeconds
+
+OVERRIDE = "optimized_attention_override"
+SLOTS = "patches_replace"
+
+
+def open_exo_cache(
+    cache: ExoCache,
+    executor: WrapperExecutor,  # of the host's Wan model
+    x: Tensor,  # [B, 36, t, h, w_ego]
+    options: Mapping[str, Any],  # transformer_options of this call
+    frames: list[int] | None,  # latent frames of the context window; None: all
+    w_exo: int,  # latents
+) -> ExoForward | None:
+    """This forward's part in the cache; None where every token is computed.
+
+    Code of other nodes between the patch and the model (wrappers that were added later, patches,
+    replaced blocks, positions) may expect the whole canvas, so exo is then recomputed; layers that
+    the host's own nodes skip do not. The key holds all that makes exo's keys and values others.
+    """
+    sigmas, sigma = options.get("sample_sigmas"), options.get("sigmas")
+    transformer = executor.class_obj
+    inner = {module_of(code) for code in inner_code(executor, options)}
+    cache.in_the_way.update(inner)
+    if sigmas is None or sigma is None or inner:
+        cache.full += 1
+        return None
+    conditions = tuple(options.get("uuids") or options.get("cond_or_uncond") or ())
+    replaced = frozenset((options.get(SLOTS) or {}).get("dit") or ())
+    key = (
+        x.shape,
+        x.dtype,
+        x.device,
+        None if frames is None else tuple(frames),
+        replaced,
+        options.get(WEIGHTS),
+    )
+    batch, _, t, h, w_ego = x.shape
+    grid = t, h // PATCH, w_exo // PATCH, w_ego // PATCH
+    sizes = len(transformer.blocks), batch, grid, transformer.dim
+    needed = packed_size(*sizes) if cache.packed else kept_size(*sizes, x.element_size())
+    return cache.forward(
+        key, conditions, float(sigma.flatten()[0]), sigmas.tolist(), grid, needed, x.device
+    )
+
+
+def with_inputs(
+    options: dict[str, Any], exo: ExoForward, executor: WrapperExecutor, seconds: PartSeconds
+) -> dict[str, Any]:
+    """``options`` with which each block's input is kept in 8 bits, or exo's keys and values are
+    projected anew; as they are where these are kept themselves."""
+    if not exo.cache.packed:
+        return options
+    slots = options.get(SLOTS) or {}
+    blocks = dict(slots.get("dit") or {})
+    for number in range(len(executor.class_obj.blocks)):
+        place = ("double_block", number)
+        blocks[place] = BlockInput(exo, number, blocks.get(place), seconds)
+    return {**options, SLOTS: {**slots, "dit": blocks}}
+
+
+class BlockInput:
+    """Takes a block's place in the host: keeps what comes into it, or has the block itself project
+    exo's keys and values from what was kept. What stood there before it (the host skips layers so)
+    decides whether the block runs."""
+
+    def __init__(
+        self, exo: ExoForward, number: int, previous: Callable | None, seconds: PartSeconds
+    ) -> None:
+        self.exo, self.number, self.previous, self.seconds = exo, number, previous, seconds
+
+    @torch.compiler.disable(recursive=False)
+    def __call__(self, args: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:
+        original = extra["original_block"]
+
+        def block(args: dict[str, Any]) -> dict[str, Any]:
+            with self.seconds.of(CACHE, args["img"].device):
+                if self.exo.kept:
+                    self.project(args, original)
+                else:
+                    self.exo.keep_input(self.number, args["img"], args["vec"], args["pe"])
+            return original(args)
+
+        if self.previous is not None:
+            return self.previous(args, {**extra, "original_block": block})
+        return block(args)
+
+    def project(self, args: dict[str, Any], original: Callable) -> None:
+        """Exo's keys and values, by the block's own code up to its self-attention."""
+        x, modulation, rotations = self.exo.kept_input(self.number, args["img"].dtype)
+        options = {**args["transformer_options"], OVERRIDE: catch_keys}
+        of_exo = {"img": x, "vec": modulation, "pe": rotations, "transformer_options": options}
+        try:
+            original({**args, **of_exo})
+        except _CaughtError as caught:
+            self.exo.put_projected(self.number, *caught.pair)
+
+
+class _CaughtError(Exception):
+    """Ends a block at its self-attention."""
+
+    def __init__(self, *pair: Tensor) -> None:  # [B, tokens, heads * d] each
+        super().__init__()
+        self.pair = pair
+
+
+@torch.compiler.disable
+def catch_keys(func: Callable, q: Tensor, k: Tensor, v: Tensor, *args: Any, **kwargs: Any) -> None:
+    """An attention override that goes no further than its keys and values."""
+    raise _CaughtError(k, v)
+
+
+def inner_code(executor: WrapperExecutor, options: Mapping[str, Any]) -> list[Any]:
+    """Code of other nodes that a forward meets after the patch.
+
+    The host's own may stay where blocks are replaced (it skips layers) and on the transformer (an
+    object patch that is gone leaves the method there).
+    """
+    replaced = ((options.get(SLOTS) or {}).get("dit") or {}).values()
+    positions = [code for name, code in vars(executor.class_obj).items() if name == "rope_encode"]
+    return [
+        *executor.wrappers[executor.idx + 1 :],
+        *(code for codes in (options.get("patches") or {}).values() for code in codes),
+        *(
+            code
+            for code in (*replaced, *positions)
+            if module_of(code).split(".")[0] not in HOSTS_OWN
+        ),
+    ]
+
+
+def check_alone(cache: ExoCache, forward: ExoForward | None) -> ExoForward:
+    """Refuse a forward without exo's own, for a LoRA that was trained so.
+
+    Raises:
+        EgoXInputError: code of another node that needs whole canvases, no memory.
+    """
+    if forward is not None:
+        return forward
+    if cache.in_the_way:
+        raise EgoXInputError(
+            "a LoRA that was trained with exo alone",
+            got=", ".join(sorted(cache.in_the_way)),
+            expected="no node between the EgoX patch and the model that needs whole canvases",
+            fix="add that node before the EgoX patch, or take it out",
+        )
+    raise EgoXInputError(
+        "memory for the exo half, which this LoRA takes by itself",
+        got=f"no room for {cache.refused_bytes / 1e9:.3g} GB",
+        expected="that much on the GPU or in main memory",
+        fix="close other programs, or take a LoRA that was trained with exo sees_ego",
+    )
+
+
+def rope_right_of(w_exo: int, own: Mapping[str, float] | None) -> dict[str, float]:
+    """The host's rope_options with which the ego half alone has its positions of the whole
+    canvas."""
+    own = dict(own or {})
+    own["shift_x"] = own.get("shift_x", 0.0) + w_exo // PATCH * own.get("scale_x", 1.0)
+    return own
