@@ -163,7 +163,7 @@ def run_part(
         try:
             while not over:
                 over = process.poll() is not None
-                whole = told.read_text(encoding="utf-8").split("\n")[:-1]
+                whole = told.read_text("utf-8").split("\n")[:-1]
                 for line in whole[said:]:
                     report.add(part, Row(**json.loads(line)))
                 said = len(whole)
@@ -277,7 +277,7 @@ def main() -> int:
         say(row_line(row.as_dict()))
         if args.save:
             file, result = so_far()
-            (RESULTS / f"{file}.md").write_text(table(result) + "\n", encoding="utf-8")
+            (RESULTS / f"{file}.md").write_text(table(result) + "\n", "utf-8")
 
     report.keep = keep
     try:
@@ -287,7 +287,7 @@ def main() -> int:
     file, result = so_far()
     finish(file, result, args, table(result))
     if args.save:
-        (RESULTS / f"{file}.md").write_text(table(result) + "\n", encoding="utf-8")
+        (RESULTS / f"{file}.md").write_text(table(result) + "\n", "utf-8")
     return 0 if result["passed"] else 1
 
 

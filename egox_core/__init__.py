@@ -56,16 +56,3 @@ from .types import (
     PointSet,
     TakeMeta,
 )
-
-__all__ = [
-    "CameraTrajectory",
-    "Canvas",
-    "DepthVideo",
-    "EgoPrior",
-    "EgoXInputError",
-    "FrameSelection",
-    "GgaGeometry",
-    "PointCloud",
-    "PointSet",
-    "TakeMeta",
-]

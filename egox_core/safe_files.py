@@ -286,5 +286,5 @@ def write_json(path: Path, content: object) -> None:
     none."""
     with atomic_write(path) as temporary:
         temporary.write_text(
-            json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8"
+            json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False), "utf-8"
         )

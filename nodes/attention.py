@@ -29,7 +29,7 @@ from .page.previews import Stream, preview_ui
 from .patch.checks import check_model
 from .patch.forward import WideningWrapper, window_frames
 from .patch.patch import KEY
-from .search_words import searched
+from .search_words import node_schema
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -150,11 +150,10 @@ class EgoXAttentionCapture(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="EgoXAttentionCapture",
+        return node_schema(
+            "EgoXAttentionCapture",
             display_name="EgoX Attention Capture",
             category="EgoX/attention",
-            **searched("EgoXAttentionCapture"),
             description="Keeps what one transformer block compares in one sampling step, so that EgoX Attention View "
             "can show where any ego pixel looks. Changes nothing in the result; one capture serves all "
             "pixels.",
@@ -201,11 +200,10 @@ class EgoXAttentionView(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="EgoXAttentionView",
+        return node_schema(
+            "EgoXAttentionView",
             display_name="EgoX Attention View",
             category="EgoX/attention",
-            **searched("EgoXAttentionView"),
             description="For one ego pixel, over the exo frame: the geometry's weight g, and the model's real "
             "attention with the geometry and without (the paper's Figure 7). Another pixel needs no new "
             "sampling.",

@@ -26,7 +26,7 @@ from .host.vae import LOW_MEMORY_TILE, encode_picture, encode_video, released_em
 from .io_types import MADE_OF, CanvasWithEncoders, EgoXCanvas
 from .patch.checks import has_image_embedding
 from .patch.lora_metadata import lora_metadata
-from .search_words import searched
+from .search_words import node_schema
 
 if TYPE_CHECKING:
     from comfy.clip_vision import ClipVisionModel, Output
@@ -41,11 +41,10 @@ class EgoXPrompt(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="EgoXPrompt",
+        return node_schema(
+            "EgoXPrompt",
             display_name="EgoX Prompt",
             category="EgoX/model",
-            **searched("EgoXPrompt"),
             description="Joins what the exo camera sees and what the wearer sees into the prompt that the model was "
             "trained on. Parentheses stay plain characters.",
             inputs=[
@@ -134,11 +133,10 @@ class EgoXConditioning(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="EgoXConditioning",
+        return node_schema(
+            "EgoXConditioning",
             display_name="EgoX Conditioning",
             category="EgoX/model",
-            **searched("EgoXConditioning"),
             description="Encodes the exo video and the ego prior side by side. Gives conditioning, the empty ego "
             "latent to sample, and the canvas for EgoX Model Patch or Wan EgoX Sampler.",
             inputs=[

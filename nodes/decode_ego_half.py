@@ -21,7 +21,7 @@ from .io_types import MADE_OF, EgoXDepth, EgoXScene, EgoXTrajectory
 from .page.editor_data import DEFAULT_PRESET
 from .page.geometry import geometry_data
 from .page.previews import Stream, clip_fps, preview_ui
-from .search_words import searched
+from .search_words import node_schema
 
 _last_psnr: dict[str, tuple[torch.Size, float, float]] = {}
 """Node id -> shape and mean of the truth that its last run was compared with, and the PSNR, dB."""
@@ -32,11 +32,10 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="EgoXDecodeEgoHalf",
+        return node_schema(
+            "EgoXDecodeEgoHalf",
             display_name="Decode Ego Half",
             category="EgoX/model",
-            **searched("EgoXDecodeEgoHalf"),
             description="Decodes the ego video. A latent of the whole canvas is cropped to its ego half first.",
             inputs=[
                 io.Latent.Input(

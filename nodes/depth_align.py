@@ -25,7 +25,7 @@ from .host.paths import beside_video, fingerprint, inside, resolve
 from .host.progress import host_progress
 from .io_types import EgoXDepth, EgoXFrames
 from .page.previews import Stream, clip_fps, preview_ui
-from .search_words import searched
+from .search_words import node_schema
 from .sliders import Slider
 
 MoGeGeometry = io.Custom("MOGE_GEOMETRY")
@@ -38,11 +38,10 @@ class EgoXDepthAlign(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="EgoXDepthAlign",
+        return node_schema(
+            "EgoXDepthAlign",
             display_name="Depth Align",
             category="EgoX/geometry",
-            **searched("EgoXDepthAlign"),
             description="Brings a steady video depth to the metric scale of another depth: D = 1 / (α / D_video + β), "
             "fitted per frame in inverse depth, with momentum. One metric depth alone passes through. Also "
             "loads depth from files.",

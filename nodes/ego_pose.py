@@ -31,7 +31,7 @@ from .host.paths import beside_video, fingerprint, list_files, resolve
 from .io_types import EgoXFrames, EgoXScene, EgoXTrajectory
 from .page.editor_data import AUTO, BESIDE, DEFAULT_PRESET, editor_data, editor_origin
 from .page.scenes import SCENES
-from .search_words import searched
+from .search_words import node_schema
 
 KEYFRAMES_EXAMPLE = """[
   {"time_s": 0, "position": [0, 0, 1], "look_at": [0, 0.5, 2]},
@@ -44,11 +44,10 @@ class EgoXEgoPoseInput(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="EgoXEgoPoseInput",
+        return node_schema(
+            "EgoXEgoPoseInput",
             display_name="Ego Pose Input",
             category="EgoX/input",
-            **searched("EgoXEgoPoseInput"),
             description="The first-person camera over time: the released meta.json, a trajectory JSON, "
             "keyframes or an estimate. Positions are metres in the world of the take; without one the world is "
             "the exo camera (x right, y down, z forward).",

@@ -31,7 +31,7 @@ from .host.progress import host_progress
 from .io_types import EgoXDepth, EgoXFrames, EgoXTrajectory
 from .page.editor_data import DEFAULT_PRESET
 from .page.previews import Stream, clip_fps, preview_ui
-from .search_words import searched
+from .search_words import node_schema
 
 PoseKeypoint = io.Custom("POSE_KEYPOINT")
 MhrPoseData = io.Custom("MHR_POSE_DATA")  # of newer hosts
@@ -48,11 +48,10 @@ class EgoXEstimateHeadPose(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="EgoXEstimateHeadPose",
+        return node_schema(
+            "EgoXEstimateHeadPose",
             display_name="Estimate Head Pose",
             category="EgoX/input",
-            **searched("EgoXEstimateHeadPose"),
             description="The wearer's camera over time from what a detector saw of the head: a rigid head of mean size "
             "is fitted to all frames at once, which fills gaps and removes noise. One detector is enough; "
             "depth gives the distance.",

@@ -10,7 +10,7 @@ from ..egox_core.prior.rank import load_candidate, rank_exo_cameras, rank_text
 from ..egox_core.safe_files import require_file
 from .host.paths import resolve
 from .host.progress import host_progress
-from .search_words import searched
+from .search_words import node_schema
 
 
 class EgoXRankExoCameras(io.ComfyNode):
@@ -18,11 +18,10 @@ class EgoXRankExoCameras(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="EgoXRankExoCameras",
+        return node_schema(
+            "EgoXRankExoCameras",
             display_name="Rank Exo Cameras",
             category="EgoX/input",
-            **searched("EgoXRankExoCameras"),
             description="Predicts for several exo takes how much of the ego view each would cover, and names the best. "
             "With depth the renderer is asked at a small size; without it the poses alone are judged.",
             inputs=[

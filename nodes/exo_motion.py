@@ -12,7 +12,7 @@ from .host.paths import fingerprint, resolve
 from .host.progress import host_progress
 from .io_types import EgoXDepth
 from .page.previews import Stream, clip_fps, preview_ui
-from .search_words import searched
+from .search_words import node_schema
 
 CameraTrack = io.Custom("CAMERA_TRACK")
 OmniCamScene = io.Custom("OMNICAM_MOTION_SCENE")
@@ -23,11 +23,10 @@ class EgoXExoMotion(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="EgoXExoMotion",
+        return node_schema(
+            "EgoXExoMotion",
             display_name="Exo Camera Motion",
             category="EgoX/geometry",
-            **searched("EgoXExoMotion"),
             description="For an exo video from the hand: finds where the camera was in each frame, in metres, and "
             "mends the depth maps so that they agree. Goes between Depth Align and what uses the depth. Depth of "
             "a camera that stands passes unchanged.",

@@ -32,7 +32,7 @@ from .host.progress import host_progress
 from .host.steps import tell_on_node
 from .host.video import native_video
 from .io_types import EgoXFrames
-from .search_words import searched
+from .search_words import node_schema
 
 MAX_SIDE = 4096
 """Pixels of a frame's width or height."""
@@ -44,11 +44,10 @@ class EgoXLoadExoVideo(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="EgoXLoadExoVideo",
+        return node_schema(
+            "EgoXLoadExoVideo",
             display_name="Load Exo Video",
             category="EgoX/input",
-            **searched("EgoXLoadExoVideo"),
             description="Takes 4n+1 frames of the third-person video. Depth and ego poses follow the same frames "
             "through the output 'frames'. Only the frames that are needed are decoded.",
             inputs=[

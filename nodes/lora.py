@@ -25,7 +25,7 @@ from ..egox_core.wan.lora_keys import (
 )
 from .host.graph import SAFETENSORS, Graph, check_or_message, inputs_of, weights_file
 from .patch.lora_metadata import attach_lora_metadata
-from .search_words import searched
+from .search_words import node_schema
 from .sliders import Slider
 
 if TYPE_CHECKING:
@@ -45,11 +45,10 @@ class EgoXLoadLora(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="EgoXLoadLora",
+        return node_schema(
+            "EgoXLoadLora",
             display_name="EgoX LoRA",
             category="EgoX/model",
-            **searched("EgoXLoadLora"),
             description="Loads the EgoX LoRA (or any Wan LoRA) into the transformer. Refuses a file of which nothing "
             "fits, and reports the count of matched tensors.",
             inputs=[

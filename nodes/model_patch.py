@@ -21,7 +21,7 @@ from .io_types import EgoXCanvas
 from .patch.checks import NoteAfterRun, has_image_embedding
 from .patch.lora_metadata import lora_metadata
 from .patch.patch import KEY, patch_calls, patch_model
-from .search_words import searched
+from .search_words import node_schema
 
 
 class EgoXModelPatch(io.ComfyNode):
@@ -29,11 +29,10 @@ class EgoXModelPatch(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="EgoXModelPatch",
+        return node_schema(
+            "EgoXModelPatch",
             display_name="EgoX Model Patch",
             category="EgoX/model",
-            **searched("EgoXModelPatch"),
             description="Lets a Wan image-to-video model see the exo video beside the ego latent that is sampled, and "
             "guides its attention by geometry. Works with every sampler, scheduler and guider.",
             inputs=[

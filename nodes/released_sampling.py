@@ -12,7 +12,7 @@ from ..egox_core.wan.schedule import (
     sample_released,
 )
 from .host.noise import ReleasedNoise
-from .search_words import searched
+from .search_words import node_schema
 
 SHIFT_TOOLTIP = (
     "Flow shift of the schedule. 3.0 is the released model's, as its converter to diffusers writes it; higher values "
@@ -66,11 +66,10 @@ class EgoXReleasedSampling(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="EgoXReleasedSampling",
+        return node_schema(
+            "EgoXReleasedSampling",
             display_name="EgoX Released Sampling",
             category="EgoX/model",
-            **searched("EgoXReleasedSampling"),
             description="The authors' scheduler for SamplerCustomAdvanced. (The host's uni_pc is another solver.)",
             inputs=[
                 steps_input(),

@@ -22,7 +22,7 @@ from .host.video import temp_video, truth_beside
 from .io_types import EgoXDepth, EgoXScene, EgoXTrajectory
 from .page.geometry import geometry_data
 from .page.previews import Stream, clip_fps, preview_ui
-from .search_words import searched
+from .search_words import node_schema
 
 PRESET = "preset"
 HOLES = {"black": (0.0, 0.0, 0.0), "magenta": (1.0, 0.0, 1.0)}
@@ -33,11 +33,10 @@ class EgoXRenderEgoPrior(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="EgoXRenderEgoPrior",
+        return node_schema(
+            "EgoXRenderEgoPrior",
             display_name="Render Ego Prior",
             category="EgoX/geometry",
-            **searched("EgoXRenderEgoPrior"),
             description="Draws the scene from the ego camera: the prior that the model completes. Upright, black where "
             "the exo camera saw nothing.",
             inputs=[

@@ -48,7 +48,7 @@ from .host.video import native_video
 from .io_types import MADE_OF
 from .page.previews import Stream, clip_fps, preview_ui
 from .sampling import sample_clip, sampling_inputs
-from .search_words import searched
+from .search_words import node_schema
 
 CHUNK_DAYS = 3
 """Days for which the chunks of a run are kept that nobody went on with."""
@@ -63,11 +63,10 @@ class EgoXSampleLong(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="EgoXSampleLong",
+        return node_schema(
+            "EgoXSampleLong",
             display_name="EgoX Sample Long Video",
             category="EgoX/model",
-            **searched("EgoXSampleLong"),
             description="Samples a video that is longer than the model's clip, chunk after chunk. Each chunk is a clip "
             "of its own and goes on from the last ego frames of the one before. A video of one chunk gives "
             "what EgoX Conditioning, Wan EgoX Sampler and Decode Ego Half give. Run again after Cancel or "

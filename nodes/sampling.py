@@ -41,7 +41,7 @@ from .patch.checks import check_conditioning, has_image_embedding, with_kernels
 from .patch.lora_metadata import lora_metadata
 from .patch.patch import KEY, patch_calls, patch_model
 from .released_sampling import released_sampler, shift_input, steps_input
-from .search_words import searched
+from .search_words import node_schema
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -99,11 +99,10 @@ class EgoXWanSampler(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="EgoXWanSampler",
+        return node_schema(
+            "EgoXWanSampler",
             display_name="Wan EgoX Sampler",
             category="EgoX/model",
-            **searched("EgoXWanSampler"),
             description="EgoX Model Patch and a sampler in one node. Gives the same numbers as EgoX Model Patch with "
             "SamplerCustomAdvanced (released) or KSampler (all others).",
             inputs=[

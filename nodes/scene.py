@@ -11,7 +11,7 @@ from ..egox_core.scene.fusion import fuse_scenes
 from ..egox_core.scene.viewer import viewer_ply
 from .host.progress import host_progress
 from .io_types import EgoXDepth, EgoXScene
-from .search_words import searched
+from .search_words import node_schema
 
 SAME_SHAPE = 0.01
 """Difference of width over height up to which frames are resized to the depth's size."""
@@ -22,11 +22,10 @@ class EgoXBuildScene(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="EgoXBuildScene",
+        return node_schema(
+            "EgoXBuildScene",
             display_name="Build Scene",
             category="EgoX/geometry",
-            **searched("EgoXBuildScene"),
             description="Turns the exo video and its depth into a cloud of points: the static background, fused over "
             "the whole clip, and the moving points of each frame.",
             inputs=[
@@ -90,11 +89,10 @@ class EgoXFuseScenes(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="EgoXFuseScenes",
+        return node_schema(
+            "EgoXFuseScenes",
             display_name="Fuse Scenes",
             category="EgoX/geometry",
-            **searched("EgoXFuseScenes"),
             description="Joins the points of several exo cameras whose poses share a world and whose clips show the "
             "same moments, so that what one camera does not see another one may.",
             inputs=[

@@ -6,6 +6,8 @@ languages stand together."""
 
 from typing import Any
 
+from comfy_api.latest import io
+
 EGO = ("ego", "egocentric", "pov", "first person", "一人称視点", "1인칭 시점", "第一人称视角")
 EXO = ("exo", "exocentric", "third person", "三人称視点", "3인칭 시점", "第三人称视角")
 PATH = ("camera path", "camera trajectory", "カメラ軌道", "카메라 궤적", "相机轨迹")
@@ -194,9 +196,11 @@ ESSENTIALS = {
 """Node id -> the host's category of what most people need; the others have none."""
 
 
-def searched(node_id: str) -> dict[str, Any]:
-    """Schema fields for the host's search and its essentials."""
-    return {
-        "search_aliases": list(SEARCH_WORDS[node_id]),
-        "essentials_category": ESSENTIALS.get(node_id),
-    }
+def node_schema(node_id: str, **parts: Any) -> io.Schema:
+    """A node's schema, with its fields for the host's search and its essentials."""
+    return io.Schema(
+        node_id=node_id,
+        search_aliases=list(SEARCH_WORDS[node_id]),
+        essentials_category=ESSENTIALS.get(node_id),
+        **parts,
+    )

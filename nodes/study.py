@@ -8,7 +8,7 @@ from ..egox_core.metrics.sweep import read_numbers, sweep_points
 from ..egox_core.previews.grid import labelled_grid
 from .host.progress import host_progress
 from .host.video import native_video
-from .search_words import searched
+from .search_words import node_schema
 
 LAMBDAS, STRENGTHS = "λ_g", "LoRA strength"
 
@@ -18,11 +18,10 @@ class EgoXSweep(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="EgoXSweep",
+        return node_schema(
+            "EgoXSweep",
             display_name="EgoX Sweep",
             category="EgoX/study",
-            **searched("EgoXSweep"),
             description="Every λ_g with every LoRA strength, as lists: the nodes that are connected to them run once "
             "for each pair. Labelled Video Grid puts the results beside each other.",
             inputs=[
@@ -90,11 +89,10 @@ class EgoXLabelledGrid(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="EgoXLabelledGrid",
+        return node_schema(
+            "EgoXLabelledGrid",
             display_name="Labelled Video Grid",
             category="EgoX/study",
-            **searched("EgoXLabelledGrid"),
             description="Puts a list of videos beside each other in one video, each under its name. A list comes from "
             "EgoX Sweep or from the host's Create List.",
             is_input_list=True,

@@ -22,7 +22,7 @@ from ..egox_core.wan.prompt import (
 )
 from .host.graph import check_encoders, check_or_message
 from .host.vae import told_calls
-from .search_words import searched
+from .search_words import node_schema
 
 if TYPE_CHECKING:
     from comfy.sd import CLIP
@@ -38,11 +38,10 @@ class EgoXText(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="EgoXText",
+        return node_schema(
+            "EgoXText",
             display_name="EgoX Text",
             category="EgoX/model",
-            **searched("EgoXText"),
             description="Encodes prompt and negative prompt as the authors' inference does: cleaned, 512 tokens at "
             "most, parentheses as plain characters.",
             inputs=[
@@ -135,11 +134,10 @@ class EgoXCaptionRequest(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="EgoXCaptionRequest",
+        return node_schema(
+            "EgoXCaptionRequest",
             display_name="EgoX Caption Request",
             category="EgoX/model",
-            **searched("EgoXCaptionRequest"),
             description="What a local language model that sees pictures needs to write the prompt: some moments of the "
             "exo video, each beside the ego prior, and the instruction. For ComfyUI's Generate Text.",
             inputs=[

@@ -15,7 +15,7 @@ REPO = Path(__file__).resolve().parent.parent
 
 def faults(repo: Path, tag: str) -> list[str]:
     """List the reasons not to publish this tag."""
-    data = tomllib.loads((repo / "pyproject.toml").read_text(encoding="utf-8"))
+    data = tomllib.loads((repo / "pyproject.toml").read_text("utf-8"))
     project, comfy = data["project"], data["tool"]["comfy"]
     given = {
         "[project.urls] Repository": project.get("urls", {}).get("Repository", ""),
@@ -28,7 +28,7 @@ def faults(repo: Path, tag: str) -> list[str]:
     if tag != f"v{version}":
         found.append(f"the tag is {tag}, pyproject.toml has version {version}")
     for file, words in (("CHANGELOG.md", f"## {version}"), ("CITATION.cff", f"version: {version}")):
-        if not re.search(rf"(?m)^{re.escape(words)}$", (repo / file).read_text(encoding="utf-8")):
+        if not re.search(rf"(?m)^{re.escape(words)}$", (repo / file).read_text("utf-8")):
             found.append(f"{file} has no line {words!r}")
     return found
 

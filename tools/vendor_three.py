@@ -27,10 +27,10 @@ BUNDLE, LICENCE = "three.mjs", "three.LICENSE.txt"
 
 def main() -> None:
     """Bundle, and record the hashes of what came."""
-    data = json.loads(DATA.read_text(encoding="utf-8"))
+    data = json.loads(DATA.read_text("utf-8"))
     bundle(data)
     data["files"] = {name: sha256(TARGET / name) for name in (BUNDLE, LICENCE)}
-    DATA.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8", newline="\n")
+    DATA.write_text(json.dumps(data, indent=1) + "\n", "utf-8", newline="\n")
 
 
 def bundle(data: dict) -> None:
@@ -47,7 +47,7 @@ def bundle(data: dict) -> None:
             [npm, "install", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=folder, check=True
         )
         edit(data, folder / "node_modules" / "three")
-        (folder / "entry.mjs").write_text(entry(data), encoding="utf-8")
+        (folder / "entry.mjs").write_text(entry(data), "utf-8")
         TARGET.mkdir(parents=True, exist_ok=True)
         esbuild = (
             folder / "node_modules" / ".bin" / ("esbuild.cmd" if os.name == "nt" else "esbuild")
@@ -72,7 +72,7 @@ def bundle(data: dict) -> None:
 def edit(data: dict, three: Path) -> None:
     """Apply the edits to the library's files; each must still find its place."""
     files = {
-        path: path.read_text(encoding="utf-8")
+        path: path.read_text("utf-8")
         for path in (
             *(three / "src").rglob("*.js"),
             *(three / "examples" / "jsm" / name for name in data["addons"].values()),
@@ -88,7 +88,7 @@ def edit(data: dict, three: Path) -> None:
             raise SystemExit(f"three.js has no place for the edit {pattern!r} any more")
         files.update(changed)
     for path, text in files.items():
-        path.write_text(text, encoding="utf-8", newline="\n")
+        path.write_text(text, "utf-8", newline="\n")
 
 
 def banner(data: dict) -> str:

@@ -80,11 +80,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def figure_text(estimate: Mapping[str, float] | None, digits: int, sign: str = "") -> str:
-    """A mean with its interval for a table; ``sign`` as in a format specification."""
+def figure_text(estimate: Mapping[str, float] | None, digits: int) -> str:
+    """A mean with its interval for a table."""
     if estimate is None:
         return "–"
-    mean, low, high = (f"{estimate[key]:{sign}.{digits}f}" for key in ("mean", "low", "high"))
+    mean, low, high = (f"{estimate[key]:.{digits}f}" for key in ("mean", "low", "high"))
     return f"{mean} [{low}, {high}]"
 
 
@@ -112,13 +112,13 @@ def finish(
     print(text if args.json else table)
     if args.save:
         RESULTS.mkdir(exist_ok=True)
-        (RESULTS / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+        (RESULTS / f"{name}.json").write_text(text + "\n", "utf-8")
     return 0 if passed else 1
 
 
 def _processor() -> str:
     try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     except OSError:

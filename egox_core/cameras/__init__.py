@@ -16,18 +16,3 @@ from .model import (
     unproject,
 )
 from .presets import CAMERA_PRESETS, preset_camera
-
-__all__ = [
-    "CAMERA_PRESETS",
-    "LENSES",
-    "CameraModel",
-    "Lens",
-    "camera_from_intrinsics",
-    "crop",
-    "pixel_rays",
-    "preset_camera",
-    "project",
-    "raw_gopro",
-    "rescale",
-    "unproject",
-]

@@ -94,7 +94,7 @@ def project(
     sensor = plane * plane.new_tensor((camera.fx, camera.fy)) + plane.new_tensor(
         (camera.cx, camera.cy)
     )
-    return _stored_from_sensor(camera, sensor), valid
+    return _turned(sensor, camera.width, camera.height, camera.quarter_turns), valid
 
 
 def unproject(
@@ -105,7 +105,7 @@ def unproject(
 ]:  # rays [..., 3] of unit length, camera frame of the unturned sensor; valid [...] bool
     """Unit rays of stored pixels. Differentiable, float32 or float64; inverse of
     :func:`project`."""
-    sensor = _sensor_from_stored(camera, uv)
+    sensor = _turned(uv, *camera.stored_size, -camera.quarter_turns)
     plane = (sensor - sensor.new_tensor((camera.cx, camera.cy))) / sensor.new_tensor(
         (camera.fx, camera.fy)
     )
@@ -218,7 +218,7 @@ def camera_from_intrinsics(
         EgoXInputError: not 3x3, not numbers, last row not (0, 0, 1), skew, singular (a focal length
             of 0), negative.
     """
-    k = _matrix(intrinsics, name, "a 3x3 matrix [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]")
+    k = number_matrix(intrinsics, name, "a 3x3 matrix [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]")
     if k.shape != (3, 3):
         raise EgoXInputError(
             name,
@@ -287,9 +287,8 @@ def upright_camera(camera: CameraModel) -> CameraModel:
     """
     turns = camera.quarter_turns % 4
     width, height = camera.stored_size
-    centre = _stored_from_sensor(
-        camera, torch.tensor([camera.cx, camera.cy], dtype=torch.float64)
-    ).tolist()
+    centre = torch.tensor([camera.cx, camera.cy], dtype=torch.float64)
+    centre = _turned(centre, camera.width, camera.height, camera.quarter_turns).tolist()
     distortion = camera.distortion
     for _ in range(turns):
         distortion = LENSES[camera.lens].turn_distortion(distortion)
@@ -352,7 +351,8 @@ def camera_from_json(content: object, name: str = "camera") -> CameraModel:
     return CameraModel(**values)
 
 
-def _matrix(values, name: str, expected: str) -> Tensor:
+def number_matrix(values, name: str, expected: str) -> Tensor:
+    """Rows of numbers as float64; ``expected`` is what the refusal asks for."""
     try:
         return torch.as_tensor(values, dtype=torch.float64)
     except NO_NUMBERS as error:
@@ -364,24 +364,9 @@ def _matrix(values, name: str, expected: str) -> Tensor:
         ) from error
 
 
-def _stored_from_sensor(camera: CameraModel, uv: Tensor) -> Tensor:
-    """Turn sensor pixels [..., 2] to stored ones; one turn is stored[i, j] = sensor[H-1-j, i]."""
-    u, v = uv[..., 0], uv[..., 1]
-    right, bottom = camera.width - 1, camera.height - 1
-    turns = camera.quarter_turns % 4
-    if turns == 0:
-        return uv
-    return torch.stack(
-        ((bottom - v, u), (right - u, bottom - v), (v, right - u))[turns - 1], dim=-1
-    )
-
-
-def _sensor_from_stored(camera: CameraModel, uv: Tensor) -> Tensor:
-    u, v = uv[..., 0], uv[..., 1]
-    right, bottom = camera.width - 1, camera.height - 1
-    turns = camera.quarter_turns % 4
-    if turns == 0:
-        return uv
-    return torch.stack(
-        ((v, bottom - u), (right - u, bottom - v), (right - v, u))[turns - 1], dim=-1
-    )
+def _turned(uv: Tensor, width: int, height: int, quarter_turns: int) -> Tensor:
+    """Pixels [..., 2] in the turned picture; one turn is turned[i, j] = picture[height-1-j, i]."""
+    u, v = uv.unbind(-1)
+    right, bottom = width - 1, height - 1
+    turned = ((u, v), (bottom - v, u), (right - u, bottom - v), (v, right - u))
+    return torch.stack(turned[quarter_turns % 4], dim=-1)

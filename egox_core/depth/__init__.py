@@ -12,15 +12,3 @@ from .report import AlignOptions, AlignReport
 from .roles import align_sources
 from .sources import DepthSource
 from .trust import depth_trust
-
-__all__ = [
-    "DEPTH_ADAPTERS",
-    "AlignOptions",
-    "AlignReport",
-    "DepthSocket",
-    "DepthSource",
-    "align_depth",
-    "align_sources",
-    "depth_trust",
-    "socket_sources",
-]

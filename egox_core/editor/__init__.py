@@ -7,13 +7,3 @@ prior of one pose, points under exo pixels, keyframe documents, files as bytes. 
 from .coarse_prior import coarse_points, coarse_prior
 from .paths import export_path, import_path
 from .queries import pick_head, pick_point, scene_up
-
-__all__ = [
-    "coarse_points",
-    "coarse_prior",
-    "export_path",
-    "import_path",
-    "pick_head",
-    "pick_point",
-    "scene_up",
-]

@@ -166,7 +166,7 @@ def import_path(
     with tempfile.TemporaryDirectory(prefix="egox_") as folder:
         paths = [Path(folder, safe_name(name)) for name in files]
         for path, text in zip(paths, files.values(), strict=True):
-            path.write_text(text, encoding="utf-8", errors="replace")
+            path.write_text(text, "utf-8", errors="replace")
         main = next((p for p in paths if p.name == "images.txt"), paths[0])
         return import_file(main, camera, clip, scene, up, entry)
 

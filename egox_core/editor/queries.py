@@ -55,7 +55,6 @@ def pick_point(
     camera: CameraModel,
     exo_from_scene: Tensor,  # [3, 4] float64
     pixel: tuple[float, float],  # (u, v), stored px of ``camera``
-    reach_px: float = REACH_PX,
     *,
     wearer: Tensor | None = None,  # [3] the head's place, scene frame: what is near is no surface
 ) -> Pick | None:
@@ -68,7 +67,7 @@ def pick_point(
     if wearer is not None:
         valid &= (points.xyz - wearer.to(points.xyz)).norm(dim=-1) > OWN_BODY_M
     off = (uv - uv.new_tensor(pixel)).norm(dim=-1)
-    near = (valid & (xyz[:, 2] > 0) & (off <= reach_px)).nonzero()[:, 0]
+    near = (valid & (xyz[:, 2] > 0) & (off <= REACH_PX)).nonzero()[:, 0]
     if not len(near):
         return None
     depth = _surface_depth(uv[near] - uv.new_tensor(pixel), xyz[near, 2])

@@ -13,5 +13,3 @@ from .attention import gga_attention
 from .bias import bias_from_cosine
 from .geometry import gga_geometry
 from .options import GgaOptions
-
-__all__ = ["GgaOptions", "bias_from_cosine", "gga_attention", "gga_geometry"]

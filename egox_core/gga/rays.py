@@ -100,10 +100,7 @@ def _released_rays(trajectory: CameraTrajectory, h: int, w: int) -> Tensor:
     # and rounded here.
     k = released_intrinsics(trajectory) * (w / released_k_picture_px(trajectory))
     distortion = tuple(torch.tensor(ARIA_DISTORTION, dtype=torch.float32).double().tolist())
-    row, col = torch.meshgrid(
-        torch.arange(h, dtype=torch.float64), torch.arange(w, dtype=torch.float64), indexing="ij"
-    )
-    xy = undistort_as_released(torch.stack((col, row), dim=-1), k, distortion)
+    xy = undistort_as_released(_latent_pixels(h, w), k, distortion)
     rays = torch.cat((xy, torch.ones_like(xy[..., :1])), dim=-1)
     rays = rays / rays.norm(dim=-1, keepdim=True)
     return torch.rot90(rays, -RELEASED_QUARTER_TURNS, dims=(0, 1))
@@ -132,15 +129,20 @@ def trainer_rays(
             fix="use the ray geometry exact",
         )
     k = trajectory.meta_intrinsics.double() * (w / released_k_picture_px(trajectory))
-    row, col = torch.meshgrid(
-        torch.arange(h, dtype=torch.float64), torch.arange(w, dtype=torch.float64), indexing="ij"
-    )
+    col, row = _latent_pixels(h, w).unbind(-1)
     rays = torch.stack(
         ((col - k[0, 2]) / k[0, 0], (row - k[1, 2]) / k[1, 1], torch.ones_like(row)), dim=-1
     )
     rays = rays / rays.norm(dim=-1, keepdim=True)
     x, y, z = torch.einsum("tij,hwj->thwi", w2c[:, :, :3].double(), rays).unbind(-1)
     return torch.stack((-y, x, z), dim=-1)
+
+
+def _latent_pixels(h: int, w: int) -> Tensor:  # [h, w, 2] float64 (column, row), integer
+    row, col = torch.meshgrid(
+        torch.arange(h, dtype=torch.float64), torch.arange(w, dtype=torch.float64), indexing="ij"
+    )
+    return torch.stack((col, row), dim=-1)
 
 
 def released_intrinsics(trajectory: CameraTrajectory) -> Tensor:  # [3, 3] float64

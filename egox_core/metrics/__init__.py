@@ -6,5 +6,3 @@ degrees and dB per frame (:mod:`.path_error`, :mod:`.image`); lists of λ_g and 
 """
 
 from .sweep import SweepPoint, sweep_points
-
-__all__ = ["SweepPoint", "sweep_points"]

@@ -8,12 +8,3 @@ from .align_plot import plot_report
 from .grid import labelled_grid
 from .maps import coverage_preview, depth_preview
 from .sheets import Sheets, make_sheets
-
-__all__ = [
-    "Sheets",
-    "coverage_preview",
-    "depth_preview",
-    "labelled_grid",
-    "make_sheets",
-    "plot_report",
-]

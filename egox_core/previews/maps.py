@@ -44,8 +44,8 @@ def colour_stops() -> list[str]:
     ]
 
 
-def round_values(low: float, high: float, most: int = 6) -> list[float]:
-    """Values such as 1, 2 or 5 times a power of ten between two positive ends, ``most`` of them at
+def round_values(low: float, high: float) -> list[float]:
+    """Values such as 1, 2 or 5 times a power of ten between two positive ends, six of them at
     most, well spread.
 
     For scales on which equal ratios matter (depth); where fewer than two fit, the ends themselves.
@@ -58,7 +58,7 @@ def round_values(low: float, high: float, most: int = 6) -> list[float]:
             break
     if len(values) < 2:
         return [low, high]
-    while len(values) > most:
+    while len(values) > 6:
         values = values[::2]
     return values
 

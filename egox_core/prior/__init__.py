@@ -9,12 +9,3 @@ from .options import PriorOptions, prior_preset
 from .rank import rank_exo_cameras
 from .render import iter_ego_prior, render_ego_prior
 from .splatter import splat
-
-__all__ = [
-    "PriorOptions",
-    "iter_ego_prior",
-    "prior_preset",
-    "rank_exo_cameras",
-    "render_ego_prior",
-    "splat",
-]

@@ -7,5 +7,3 @@ In: exo frames [T, H, W, 3] and a :class:`~egox_core.types.DepthVideo` of metric
 from .build import build_scene
 from .fusion import fuse_scenes
 from .points import write_ply
-
-__all__ = ["build_scene", "fuse_scenes", "write_ply"]

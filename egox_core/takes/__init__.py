@@ -13,15 +13,3 @@ from .depth_inputs import take_depth
 from .meta import read_meta
 from .take import Take, load_take
 from .trajectory_files import read_trajectory, write_trajectory
-
-__all__ = [
-    "Take",
-    "load_depth_file",
-    "load_take",
-    "read_meta",
-    "read_trajectory",
-    "take_depth",
-    "write_blender",
-    "write_colmap",
-    "write_trajectory",
-]

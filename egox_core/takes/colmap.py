@@ -15,7 +15,8 @@ from ..cameras.lenses import LENSES
 from ..cameras.model import CameraModel, upright_camera
 from ..errors import EgoXInputError
 from ..safe_files import atomic_write, require_file
-from ..trajectory.poses import compose, invert, sensor_from_upright, validate_w2c
+from ..trajectory.keyframes import upright_from_sensor
+from ..trajectory.poses import validate_w2c
 from ..types import CameraTrajectory
 
 MAX_TEXT_BYTES = 64 * 2**20
@@ -115,19 +116,12 @@ def read_colmap(folder: Path) -> tuple[CameraModel, Tensor, tuple[str, ...]]:
 
 def upright_poses(trajectory: CameraTrajectory) -> Tensor:  # [T, 3, 4] float64
     """w2c in the axes of the stored (upright) picture."""
-    turn = torch.cat(
-        (
-            sensor_from_upright(trajectory.camera.quarter_turns),
-            torch.zeros(3, 1, dtype=torch.float64),
-        ),
-        dim=-1,
-    )
-    return compose(invert(turn), trajectory.w2c.double())
+    return upright_from_sensor(trajectory.w2c, trajectory.camera)
 
 
 def _write(path: Path, lines: list[str]) -> None:
     with atomic_write(path) as temporary:
-        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        temporary.write_text("\n".join(lines) + "\n", "utf-8")
 
 
 def _lines(path: Path) -> list[str]:
@@ -140,7 +134,7 @@ def _lines(path: Path) -> list[str]:
             fix="export the ego camera alone",
         )
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text("utf-8")
     except UnicodeDecodeError as error:
         raise EgoXInputError(
             f"COLMAP file {path.name}",

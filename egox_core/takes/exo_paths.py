@@ -119,7 +119,7 @@ def _path(metric: bool, w2c: object, name: str) -> ExoPath:
 def _rows(path: Path, *counts: int) -> np.ndarray:  # [N, count]
     """Lines of a text file as numbers."""
     with intact(path.name, (ValueError,), expected=f"{counts[0]} numbers per line"):
-        rows = np.loadtxt(io.StringIO(path.read_text(encoding="utf-8")), ndmin=2)
+        rows = np.loadtxt(io.StringIO(path.read_text("utf-8")), ndmin=2)
     if rows.shape[1] not in counts:
         raise _unknown(path.name)
     return rows

@@ -12,23 +12,3 @@ from .head_template import head_trajectory
 from .keyframes import keyframe_track
 from .path import PoseTrack, interpolate_poses, trajectory_from_track
 from .poses import camera_centre, compose, invert, look_at, validate_w2c
-
-__all__ = [
-    "HEAD_SOURCES",
-    "HeadPath",
-    "HeadPoints",
-    "HeadReport",
-    "PoseTrack",
-    "camera_centre",
-    "compose",
-    "estimate_head",
-    "head_trajectory",
-    "interpolate_poses",
-    "invert",
-    "joined_points",
-    "keyframe_track",
-    "lens_note",
-    "look_at",
-    "trajectory_from_track",
-    "validate_w2c",
-]

@@ -20,7 +20,6 @@ from ..types import UNTIMED_FPS, CameraTrajectory, FrameSelection
 from .poses import (
     FARTHEST,
     camera_centre,
-    compose,
     look_at,
     sensor_from_upright,
     validate_w2c,
@@ -307,8 +306,7 @@ def with_camera(trajectory: CameraTrajectory, camera: CameraModel) -> CameraTraj
     if trajectory.camera.quarter_turns % 4 == camera.quarter_turns % 4:
         return replace(trajectory, camera=camera)
     before, after = (sensor_from_upright(c.quarter_turns) for c in (trajectory.camera, camera))
-    turn = torch.cat((after @ before.T, torch.zeros(3, 1, dtype=torch.float64)), dim=-1)
-    return replace(trajectory, camera=camera, w2c=compose(turn, trajectory.w2c.double()))
+    return replace(trajectory, camera=camera, w2c=after @ before.T @ trajectory.w2c.double())
 
 
 def smoothed(trajectory: CameraTrajectory, sigma_s: float) -> CameraTrajectory:

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from ..errors import NO_NUMBERS, EgoXInputError
+from ..cameras.model import number_matrix
+from ..errors import EgoXInputError
 
 FARTHEST = 1e9
 """Metres; farther numbers are damage, and their squares overflow."""
@@ -20,15 +21,7 @@ def validate_w2c(
         EgoXInputError: wrong shape, NaN, not a rotation within 1e-3, a reflection.
     """
     expected = "[R|t] of shape (3, 4), or (T, 3, 4) with one per frame"
-    try:
-        pose = torch.as_tensor(w2c, dtype=torch.float64)
-    except NO_NUMBERS as error:
-        raise EgoXInputError(
-            name,
-            got=f"{type(w2c).__name__} ({error})",
-            expected=expected,
-            fix="give rows of numbers of equal length",
-        ) from error
+    pose = number_matrix(w2c, name, expected)
     if pose.ndim in (2, 3) and pose.shape[-2:] == (4, 4):
         if (pose[..., 3, :] - pose.new_tensor((0, 0, 0, 1))).abs().max() > 1e-6:
             raise EgoXInputError(

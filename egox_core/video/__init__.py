@@ -8,13 +8,3 @@ from .audio import Sound, read_sound
 from .reader import probe_video, read_frames
 from .reproject import reproject
 from .selection import VideoInfo, select_frames
-
-__all__ = [
-    "Sound",
-    "VideoInfo",
-    "probe_video",
-    "read_frames",
-    "read_sound",
-    "reproject",
-    "select_frames",
-]

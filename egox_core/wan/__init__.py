@@ -13,12 +13,3 @@ What needs more than torch is named by its module, so that a host's start doesn'
 from .canvas import build_mask, crop_ego, model_input, widen
 from .lora_keys import convert_lora
 from .schedule import released_schedule
-
-__all__ = [
-    "build_mask",
-    "convert_lora",
-    "crop_ego",
-    "model_input",
-    "released_schedule",
-    "widen",
-]

@@ -10,5 +10,3 @@ Manifests need the ``train`` extra (pydantic), so what reads them is imported by
 from .cache_store import CacheReader
 from .object_masks import read_masks, write_masks
 from .raw_take import ExoView, RawTake
-
-__all__ = ["CacheReader", "ExoView", "RawTake", "read_masks", "write_masks"]

@@ -70,7 +70,7 @@ def write_manifest(file: Path, records: Iterable[ClipRecord]) -> None:
         for r in sorted(records, key=lambda r: r.clip)
     ]
     with atomic_write(file) as temporary:
-        temporary.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+        temporary.write_text("".join(line + "\n" for line in lines), "utf-8")
 
 
 def read_manifest(file: Path, check_files: bool = True) -> list[ClipRecord]:
@@ -90,7 +90,7 @@ def read_manifest(file: Path, check_files: bool = True) -> list[ClipRecord]:
     records: list[ClipRecord] = []
     seen: set[str] = set()
     with intact(f"manifest {file.name}", (UnicodeDecodeError,), expected="text in UTF-8"):
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text("utf-8").splitlines()
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
@@ -129,7 +129,7 @@ def read_splits(manifest: Path) -> dict[str, str]:
         clip: name
         for name, file in files.items()
         if file.is_file()
-        for clip in file.read_text(encoding="utf-8").split()
+        for clip in file.read_text("utf-8").split()
     }
 
 

@@ -193,7 +193,7 @@ def _made_from(take: RawTake, options: PrepareOptions) -> str:
 
 def _kept(file: Path, made_from: str) -> Mapping | None:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text("utf-8"))
         return content if content["made_from"] == made_from else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -222,14 +222,19 @@ def drawn(clips: Sequence[Chosen], count: int, options: PrepareOptions, name: st
     ]
 
 
-def _drawn_clips(clips: Sequence[ClipJob], options: PrepareOptions) -> tuple[ClipJob, ...]:
-    """Of each camera, then of the take: neighbours in time before cameras of one moment."""
+def by_camera(clips: Sequence[ClipJob]) -> list[list[ClipJob]]:
+    """The clips of each camera, in their order."""
     cameras: dict[str, list[ClipJob]] = {}
     for clip in clips:
         cameras.setdefault(clip.view.name, []).append(clip)
+    return list(cameras.values())
+
+
+def _drawn_clips(clips: Sequence[ClipJob], options: PrepareOptions) -> tuple[ClipJob, ...]:
+    """Of each camera, then of the take: neighbours in time before cameras of one moment."""
     kept = [
         clip
-        for own in cameras.values()
+        for own in by_camera(clips)
         for clip in drawn(own, options.clips_per_camera, options, own[0].name)
     ]
     if options.clips_per_take:

@@ -18,6 +18,7 @@ from egox_core.safe_files import clear_leftovers
 from ..parallel import RemoteModels, RunPlaces, remote_models, run_items, with_failures
 from .clip_writer import ClipJob, OpenMaps, make_clip
 from .manifest import ClipRecord, read_manifest
+from .plan import by_camera
 from .planned_run import plan_run
 from .prepare_options import PrepareOptions
 from .set_files import (
@@ -121,7 +122,7 @@ def prepare(
     jobs = [
         CameraJob(clips=tuple(clips), root=root, captions=run.captions)
         for plan in run.plans
-        for clips in _by_camera(plan.clips)
+        for clips in by_camera(plan.clips)
     ]
     keeper = _Keeper(root=root, part=own, place=part, jobs=jobs)
     failed: Counter[str] = Counter()
@@ -247,13 +248,6 @@ class _Keeper:
         ]
         if records:
             write_lists(self.root, self.part, records)
-
-
-def _by_camera(clips: Sequence[ClipJob]) -> list[list[ClipJob]]:
-    cameras: dict[str, list[ClipJob]] = {}
-    for clip in clips:
-        cameras.setdefault(clip.view.name, []).append(clip)
-    return list(cameras.values())
 
 
 def _kind(error: str) -> str:

@@ -172,7 +172,7 @@ def write_lists(root: Path, part: Part, records: Iterable[ClipRecord]) -> dict[s
     write_manifest(root / MANIFEST, records)
     for name, clips in lists.items():
         with atomic_write(root / "splits" / f"{name}.txt") as temporary:
-            temporary.write_text("".join(c + "\n" for c in clips), encoding="utf-8")
+            temporary.write_text("".join(c + "\n" for c in clips), "utf-8")
     return lists
 
 

@@ -108,7 +108,7 @@ def _write(job: _VideoJob) -> bool:
     video, camera_file = job.out / f"{job.name}.mp4", job.out / f"{job.name}.json"
     about = _about(job, pictures)
     try:
-        if video.is_file() and json.loads(camera_file.read_text(encoding="utf-8")) == about:
+        if video.is_file() and json.loads(camera_file.read_text("utf-8")) == about:
             return False
     except (OSError, ValueError):
         pass

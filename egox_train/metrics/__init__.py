@@ -11,5 +11,3 @@ the ``train`` extra too."""
 
 from .columns import METRICS, Metric
 from .frame_metrics import frame_metrics
-
-__all__ = ["METRICS", "Metric", "frame_metrics"]

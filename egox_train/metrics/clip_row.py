@@ -227,7 +227,7 @@ def _fingerprint(job: RowJob, hashes: list[str]) -> str:
 
 def _finished(job: RowJob, fingerprint: str) -> dict[str, Any] | None:
     try:
-        row = json.loads((job.rows / f"{job.record.clip}.json").read_text(encoding="utf-8"))
+        row = json.loads((job.rows / f"{job.record.clip}.json").read_text("utf-8"))
         packed = features_file(job.rows, job.record.clip).read_bytes()
     except (OSError, ValueError):
         return None

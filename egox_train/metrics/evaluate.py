@@ -125,7 +125,7 @@ def evaluate(
     )
     write_json(out / REPORT, report)
     with atomic_write(out / TABLE) as temporary:
-        temporary.write_text(markdown_report(report), encoding="utf-8")
+        temporary.write_text(markdown_report(report), "utf-8")
     if options.sheet_clips > 0 and rows:
         good = {row["clip"] for row in rows}
         shown = [r for r in records if r.clip in good]

@@ -27,27 +27,3 @@ from .items import (
 )
 from .measured import RunSums, run_sums
 from .threads import map_chunks, single_threaded
-
-__all__ = [
-    "BUSY",
-    "MADE",
-    "THERE",
-    "LostClusterError",
-    "RemoteModels",
-    "RunPlaces",
-    "RunSums",
-    "cluster_cpus",
-    "devices_of",
-    "has_gpu",
-    "made_once",
-    "map_chunks",
-    "on_device",
-    "part_of",
-    "ray_cluster",
-    "remote_models",
-    "run_all",
-    "run_items",
-    "run_sums",
-    "single_threaded",
-    "with_failures",
-]

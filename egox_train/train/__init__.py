@@ -9,5 +9,3 @@ Only the configuration is imported here; the other modules need accelerate, diff
 """
 
 from .config import ConditioningConfig, TrainConfig, load_config, parse_config
-
-__all__ = ["ConditioningConfig", "TrainConfig", "load_config", "parse_config"]

@@ -130,7 +130,7 @@ def save_checkpoint(output: Path, state: TrainState, keep: int) -> Path:
                     },
                     indent=1,
                 ),
-                encoding="utf-8",
+                "utf-8",
             )
             replace_folder(temporary, folder)
     except (

@@ -365,7 +365,7 @@ def _read_yaml(file: Path) -> dict[str, Any]:
             fix="give --config FILE, or all settings as --set key=value",
         )
     try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+        values = yaml.safe_load(file.read_text("utf-8")) or {}
     except YAML_ERRORS as error:
         raise EgoXInputError(
             f"training configuration {file.name}",

@@ -180,7 +180,7 @@ def _check_encoder(options: GenerateOptions, reader: CacheReader) -> None:
 
 def _is_done(note: Path, video: Path, key: str) -> bool:
     try:
-        return video.is_file() and json.loads(note.read_text(encoding="utf-8"))["made_from"] == key
+        return video.is_file() and json.loads(note.read_text("utf-8"))["made_from"] == key
     except (OSError, ValueError, KeyError):
         return False
 

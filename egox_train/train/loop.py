@@ -182,7 +182,7 @@ class _Run:
             output = Path(config.output)
             output.mkdir(parents=True, exist_ok=True)
             with atomic_write(output / "config.yaml") as temporary:
-                temporary.write_text(dump_config(config), encoding="utf-8")
+                temporary.write_text(dump_config(config), "utf-8")
         log = StepLog(config, first_step, main)
         loss, noted = float("nan"), ""
         self.model.train()

@@ -44,7 +44,7 @@ class StepLog:
         self.file.parent.mkdir(parents=True, exist_ok=True)
         before = [line for line in self._lines() if json.loads(line)["step"] <= first_step]
         with atomic_write(self.file) as temporary:
-            temporary.write_text("".join(line + "\n" for line in before), encoding="utf-8")
+            temporary.write_text("".join(line + "\n" for line in before), "utf-8")
         kinds: Mapping[str, Callable[[TrainConfig, int], Tracker]] = {
             "tensorboard": TensorBoard,
             "wandb": WeightsAndBiases,
@@ -54,7 +54,7 @@ class StepLog:
     def _lines(self) -> list[str]:
         if not self.file.is_file():
             return []
-        lines = self.file.read_text(encoding="utf-8").splitlines()
+        lines = self.file.read_text("utf-8").splitlines()
         return [
             line for line in lines if line.endswith("}")
         ]  # a killed run may have left half a line
@@ -168,12 +168,12 @@ class WeightsAndBiases:
         known = folder / "wandb_run_id"
         if not known.is_file():
             with atomic_write(known) as temporary:
-                temporary.write_text(uuid.uuid4().hex[:12], encoding="utf-8")
+                temporary.write_text(uuid.uuid4().hex[:12], "utf-8")
         self.run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", "egox"),
             dir=str(folder),
             resume="allow",
-            id=known.read_text(encoding="utf-8").strip(),
+            id=known.read_text("utf-8").strip(),
             config=config.model_dump(mode="json"),
             name=os.environ.get("WANDB_NAME", Path(config.output).name),
         )

@@ -10,14 +10,3 @@ from .ground_truth import Covisible, covisible
 from .spec import SyntheticSpec
 from .take import SyntheticTake, make_take
 from .take_files import write_take
-
-__all__ = [
-    "Covisible",
-    "DepthErrors",
-    "SyntheticSpec",
-    "SyntheticTake",
-    "covisible",
-    "make_take",
-    "with_errors",
-    "write_take",
-]

@@ -9,8 +9,7 @@ from .furniture import PIECES, pick
 from .palettes import FLOORS, THINGS, WALLS, Colour
 from .parts import Part, box, placed
 
-PIECE_COUNT = {"calm": 2, "normal": 4, "busy": 7}
-PICTURE_COUNT = {"calm": 2, "normal": 4, "busy": 7}
+COUNT = {"calm": 2, "normal": 4, "busy": 7}  # of pictures, and of pieces of furniture
 WALL_M = 0.1  # thickness
 
 
@@ -34,8 +33,8 @@ def draw_room(
     high = (rng.uniform(2.0, 3.0), rng.uniform(2.2, 3.4), rng.uniform(2.5, 3.0))
     wall, floor = pick(rng, WALLS), pick(rng, FLOORS)
     parts = _shell(rng, low, high, wall, floor)
-    parts += _pictures(rng, low, high, wall, PICTURE_COUNT[clutter])
-    parts += _pieces(rng, low, high, PIECE_COUNT[clutter], keep_free)
+    parts += _pictures(rng, low, high, wall, COUNT[clutter])
+    parts += _pieces(rng, low, high, COUNT[clutter], keep_free)
     if rng.random() < 0.7:
         size = (rng.uniform(1.4, 2.2), rng.uniform(1.0, 1.8), 0.012)
         parts.append(
@@ -60,32 +59,19 @@ def _shell(rng: np.random.Generator, low, high, wall: Colour, floor: Colour) -> 
         box("floor", (wide, deep, WALL_M), (x, y, -WALL_M / 2), floor, "floor", "room"),
         box("ceiling", (wide, deep, WALL_M), (x, y, tall + WALL_M / 2), ceiling, "paint", "room"),
     ]
-    for side, spot in ((-1, low[0] - WALL_M / 2), (1, high[0] + WALL_M / 2)):
-        shade: Colour = tuple(float(np.clip(c + rng.uniform(-0.03, 0.03), 0, 0.95)) for c in wall)
-        parts.append(box("wall", (WALL_M, deep, tall), (spot, y, z), shade, "wall", "room"))
-        parts.append(
-            box(
-                "skirting",
-                (0.015, deep, 0.09),
-                (spot - side * (WALL_M / 2 + 0.0075), y, 0.045),
-                skirting,
-                "paint",
-                "room",
+    for axis in (0, 1):
+        for side, end in ((-1, low), (1, high)):
+            spot = end[axis] + side * WALL_M / 2
+            shade: Colour = tuple(
+                float(np.clip(c + rng.uniform(-0.03, 0.03), 0, 0.95)) for c in wall
             )
-        )
-    for side, spot in ((-1, low[1] - WALL_M / 2), (1, high[1] + WALL_M / 2)):
-        shade = tuple(float(np.clip(c + rng.uniform(-0.03, 0.03), 0, 0.95)) for c in wall)
-        parts.append(box("wall", (wide, WALL_M, tall), (x, spot, z), shade, "wall", "room"))
-        parts.append(
-            box(
-                "skirting",
-                (wide, 0.015, 0.09),
-                (x, spot - side * (WALL_M / 2 + 0.0075), 0.045),
-                skirting,
-                "paint",
-                "room",
-            )
-        )
+            for name, thick, height, level, inside, colour, look in (
+                ("wall", WALL_M, tall, z, 0.0, shade, "wall"),
+                ("skirting", 0.015, 0.09, 0.045, WALL_M / 2 + 0.0075, skirting, "paint"),
+            ):
+                size, place = [wide, deep, height], [x, y, level]
+                size[axis], place[axis] = thick, spot - side * inside
+                parts.append(box(name, size, place, colour, look, "room"))
     return parts
 
 

@@ -117,10 +117,10 @@ def _exists(path: Path) -> bool:
         return False
 
 
-def check(name: str, what: str, *, folder_too: bool = False) -> bool | str:
+def check(name: str, what: str) -> bool | str:
     """The same for ``validate_inputs``: True, or the message."""
     try:
-        resolve(name, what, folder_too=folder_too)
+        resolve(name, what)
     except EgoXInputError as error:
         return str(error)
     return True

@@ -4,8 +4,6 @@ for pictures.
 Needs Playwright (the extra ``dev``) and a browser (:mod:`tools.setup.browser`).
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -166,7 +164,7 @@ class ComfyPage:
     def _on_console(self, message: Any) -> None:
         self.said.append(f"{message.type}: {message.text}")
 
-    def open(self, path: str = "/") -> ComfyPage:
+    def open(self, path: str = "/") -> "ComfyPage":
         """Go to the page and wait until the graph can be used: its first workflow is loaded, so
         that none comes over what a test loads."""
         self.page.goto(self.address + path, wait_until="domcontentloaded")
@@ -300,4 +298,4 @@ def shipped_workflows(repo: Path) -> dict[str, Path]:
 
 def read_workflow(path: Path) -> dict[str, Any]:
     """A saved workflow."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    return json.loads(path.read_text("utf-8"))

@@ -30,6 +30,12 @@ class RigSize:
         return self.height
 
 
+def node_defaults(node: Any) -> dict[str, Any]:
+    """Defaults of a node's inputs, of those that have one."""
+    inputs = node.GET_SCHEMA().inputs
+    return {i.id: i.default for i in inputs if getattr(i, "default", None) is not None}
+
+
 @dataclass(slots=True, kw_only=True)
 class ModelRig:
     """Inputs that a graph has just before the model patch."""
@@ -72,7 +78,6 @@ class ModelRig:
         model: Any,
         *,
         sampler: str = "euler",
-        scheduler: str = "simple",
         steps: int = 3,
         cfg: float = 3.0,
         seed: int = 5,
@@ -89,7 +94,7 @@ class ModelRig:
                 steps,
                 cfg,
                 sampler,
-                scheduler,
+                "simple",
                 inputs.pop("positive", self.positive),
                 inputs.pop("negative", self.negative),
                 latent or self.latent,
@@ -157,12 +162,12 @@ def load_vae(path: Path) -> Any:
 
 def text_conditioning(width: int, tokens: int, seed: int) -> list:
     """Random text features [1, tokens, width] in the host's CONDITIONING form."""
-    return [[torch.randn(1, tokens, width, generator=torch.Generator().manual_seed(seed)), {}]]
+    return [[torch.randn(1, tokens, width, generator=torch.Generator().manual_seed(0)), {}]]
 
 
-def clip_pictures(size: RigSize, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+def clip_pictures(size: RigSize) -> tuple[torch.Tensor, torch.Tensor]:
     """Exo frames and ego prior [T, H, W, 3] of smooth moving colours."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
 
     def picture(width: int) -> torch.Tensor:
         coarse = torch.rand(1, 3, 3, 4, 4, generator=generator)
@@ -222,15 +227,13 @@ def make_rig(
     prompt_tokens: tuple[int, int] = (6, 6),  # positive, negative
     image_embedding_mode: str = "released",
     noise_seed: int = 0,
-    model_options: dict[str, Any] | None = None,
     **conditioning: Any,  # further inputs of EgoX Conditioning
 ) -> ModelRig:
     """Load the stand-ins and run EgoX Conditioning on a small clip."""
     size = size or RigSize()
     files = standins.TESTS_ONLY if image_embedding else standins.SHIPPED
     model = load_transformer(
-        models / files["transformer_img_emb" if image_embedding else "transformer"],
-        **(model_options or {}),
+        models / files["transformer_img_emb" if image_embedding else "transformer"]
     )
     vae = load_vae(models / standins.SHIPPED["vae"])
     width = model.get_model_object("diffusion_model").text_dim
@@ -269,12 +272,12 @@ def make_rig(
     )
 
 
-def random_rig(pack: ModuleType, models: Path, size: RigSize, seed: int = 0) -> ModelRig:
+def random_rig(pack: ModuleType, models: Path, size: RigSize) -> ModelRig:
     """As :func:`make_rig` with random latents instead of encoded pictures: for measuring, where the
     VAE would take most of the time. Wan 2.2 form, no picture embedding."""
     types = core(pack, "types")
     model = load_transformer(models / standins.SHIPPED["transformer"])
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     t, h = latent_frames(size.frames), size.height // PIXELS_PER_LATENT
     exo, prior = (
         torch.randn(1, CHANNELS, t, h, width // PIXELS_PER_LATENT, generator=generator)

@@ -188,10 +188,9 @@ def umt5_shapes(vocabulary: int) -> Shapes:
     }
 
 
-def clip_vision_shapes(
-    layers: int = 2, width: int = CLIP_VISION_WIDTH, ffn_dim: int = 64
-) -> Shapes:
+def clip_vision_shapes() -> Shapes:
     """A CLIP ViT-H/14 with few layers and a narrow feed-forward: 257 tokens, 1280 wide."""
+    width, ffn_dim = CLIP_VISION_WIDTH, 64
     shapes: Shapes = {
         "vision_model.embeddings.class_embedding": (width,),
         "vision_model.embeddings.patch_embedding.weight": (width, 3, 14, 14),
@@ -200,7 +199,7 @@ def clip_vision_shapes(
     }
     _norm(shapes, "vision_model.pre_layrnorm", width)
     _norm(shapes, "vision_model.post_layernorm", width)
-    for layer in (f"vision_model.encoder.layers.{i}" for i in range(layers)):
+    for layer in (f"vision_model.encoder.layers.{i}" for i in range(2)):
         _norm(shapes, f"{layer}.layer_norm1", width)
         _norm(shapes, f"{layer}.layer_norm2", width)
         for projection in ("q_proj", "k_proj", "v_proj", "out_proj"):

@@ -94,12 +94,10 @@ def random_tensor(name: str, shape: tuple[int, ...], seed: int) -> torch.Tensor:
     return noise / math.sqrt(max(1, math.prod(shape[1:])))
 
 
-def random_tensors(
-    shapes: Shapes, seed: int, dtype: torch.dtype = torch.float16
-) -> dict[str, torch.Tensor]:
+def random_tensors(shapes: Shapes, seed: int) -> dict[str, torch.Tensor]:
     """Seeded tensors for a table of shapes."""
     return {
-        name: random_tensor(name, shape, seed).to(dtype).contiguous()
+        name: random_tensor(name, shape, seed).to(torch.float16).contiguous()
         for name, shape in shapes.items()
     }
 

@@ -60,7 +60,5 @@ def read_models(models: Path, base: BaseDir, name: str) -> tuple[str, ...]:
     kinds = {folder.name: folder.name for folder in sorted(models.iterdir()) if folder.is_dir()}
     file = base.root / "user" / f"models_of_the_{name}.yaml"
     # JSON is YAML, and spares the quoting of paths.
-    file.write_text(
-        json.dumps({name: {"base_path": str(models), **kinds}}, indent=1), encoding="utf-8"
-    )
+    file.write_text(json.dumps({name: {"base_path": str(models), **kinds}}, indent=1), "utf-8")
     return ("--extra-model-paths-config", str(file))

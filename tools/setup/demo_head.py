@@ -39,7 +39,7 @@ def keypoints_in_use(file: Path, exo: Path, chosen: FrameSelection) -> list[dict
         return result
 
     try:
-        frames = json.loads(file.read_text(encoding="utf-8"))
+        frames = json.loads(file.read_text("utf-8"))
         sizes = {(frame["canvas_width"], frame["canvas_height"]) for frame in frames}
         if len(frames) != video.frame_count or sizes != {(video.width, video.height)}:
             raise ValueError(

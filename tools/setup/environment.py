@@ -151,7 +151,7 @@ def _prepare_own(layout: Layout, host: Host, say) -> None:
     # The pins go along with every call, so that no other requirement can pull in another torch.
     listed = [word for path in files for word in ("-r", str(path))]
     install(layout, python, "the requirements of host and pack", [*listed, *TORCH_PINS], say)
-    stamp.write_text(json.dumps(wanted), encoding="utf-8")
+    stamp.write_text(json.dumps(wanted), "utf-8")
 
 
 def find_host_python(host: Host) -> Path:
@@ -204,7 +204,7 @@ def install(layout: Layout, python: Path, what: str, arguments: list[str], say=p
         )
     shutil.rmtree(temporary, ignore_errors=True)
     if failed:
-        said = log.read_text(encoding="utf-8", errors="replace")
+        said = log.read_text("utf-8", errors="replace")
         cause = next(
             (cause for signs, cause in CAUSES.items() if re.search(signs, said)),
             "Run this again: it goes on where it stopped.",

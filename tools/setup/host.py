@@ -66,7 +66,7 @@ def read_version(root: Path) -> tuple[int, ...]:
     if not (root / "main.py").is_file() or not (root / "comfy").is_dir():
         raise SetupError(f"{root} is not a ComfyUI folder (no main.py and comfy/ in it).")
     file = root / "comfyui_version.py"
-    text = file.read_text(encoding="utf-8") if file.is_file() else ""
+    text = file.read_text("utf-8") if file.is_file() else ""
     match = re.search(r"__version__\s*=\s*[\"']v?(\d+(?:\.\d+)*)", text)
     if not match:
         raise SetupError(
@@ -98,7 +98,7 @@ def find_host(layout: Layout | None = None) -> Host | None:
     elif around:
         source, root = "the ComfyUI whose custom_nodes the pack is in", around[0]
     elif note.is_file() and read_version(layout.host) >= MINIMUM_VERSION:
-        source, root = note.read_text(encoding="utf-8").strip(), layout.host
+        source, root = note.read_text("utf-8").strip(), layout.host
     else:
         return None
     host = Host(root, read_version(root), source, owned=root.is_relative_to(layout.state))
@@ -135,7 +135,7 @@ def fetch_host(release: Release, root: Path, python: Path, say=print) -> Host:
                 "ComfyUI could not be fetched. Is there a network? Without one, set "
                 "COMFYUI_DIR to a ComfyUI folder.\n" + "\n".join(problems)
             )
-        (part / "ComfyUI" / ".egox_source").write_text(source + "\n", encoding="utf-8")
+        (part / "ComfyUI" / ".egox_source").write_text(source + "\n", "utf-8")
         shutil.rmtree(root, ignore_errors=True)
         os.replace(part / "ComfyUI", root)
     finally:

@@ -21,7 +21,7 @@ def check_requirements(environment: Environment, command: str) -> None:
         SetupError: something is missing in an environment of the user's, or may not be installed.
     """
     layout, owned = environment.layout, environment.host.owned
-    wanted = requirement_lines((layout.repo / "requirements.txt").read_text(encoding="utf-8"))
+    wanted = requirement_lines((layout.repo / "requirements.txt").read_text("utf-8"))
     if command == "test" or owned and command not in USERS:
         wanted += extra_requirements(layout, "dev")
     missing = [line for line in wanted if not is_met(line)]
@@ -61,6 +61,6 @@ def requirement_lines(text: str) -> list[str]:
 
 def extra_requirements(layout: Layout, name: str) -> list[str]:
     """An extra of pyproject.toml. Read by a pattern, since Python 3.10 has no TOML reader."""
-    text = (layout.repo / "pyproject.toml").read_text(encoding="utf-8")
+    text = (layout.repo / "pyproject.toml").read_text("utf-8")
     match = re.search(rf"^{re.escape(name)}\s*=\s*\[(.*?)\]\s*$", text, re.S | re.M)
     return re.findall(r"\"([^\"]+)\"", match.group(1)) if match else []

@@ -1,7 +1,5 @@
 """Starting the real ComfyUI server and ending it with everything that it started."""
 
-from __future__ import annotations
-
 import os
 import signal
 import socket
@@ -85,7 +83,7 @@ class Server:
             *self.arguments,
         ]
 
-    def start(self) -> Server:
+    def start(self) -> "Server":
         """Start and wait until it answers.
 
         Raises:
@@ -140,7 +138,7 @@ class Server:
         )
 
     def log_tail(self, lines: int = 25) -> str:
-        text = self.log.read_text(encoding="utf-8", errors="replace") if self.log.is_file() else ""
+        text = self.log.read_text("utf-8", errors="replace") if self.log.is_file() else ""
         return "\n".join("  " + line for line in text.splitlines()[-lines:])
 
     def is_running(self) -> bool:
@@ -174,7 +172,7 @@ class Server:
                 continue
         process.wait(timeout=20)
 
-    def __enter__(self) -> Server:
+    def __enter__(self) -> "Server":
         return self if self.is_running() else self.start()
 
     def __exit__(self, *_: object) -> None:

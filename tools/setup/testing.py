@@ -204,7 +204,7 @@ def other_host(environment: Environment, version: str | None, frontend: str | No
         part = packages.with_suffix(".part")
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
-        wanted = requirement_lines((host.root / "requirements.txt").read_text(encoding="utf-8"))
+        wanted = requirement_lines((host.root / "requirements.txt").read_text("utf-8"))
         if frontend is not None:
             wanted = [line for line in wanted if not line.startswith(FRONTEND)]
             wanted.append(f"{FRONTEND}=={frontend}")

@@ -36,7 +36,7 @@ def renew(schemas: Sequence[NodeSchema], write: bool = True) -> tuple[list[str],
     for path, now in ((locale_file(SOURCE), english), (MARKS, marks)):
         if write:
             _write(path, now)
-        elif json.loads(path.read_text(encoding="utf-8")) != now:
+        elif json.loads(path.read_text("utf-8")) != now:
             wrong.append(f"{path.relative_to(REPO_ROOT).as_posix()}: not up to date")
     return missing, wrong
 
@@ -47,7 +47,7 @@ def review(nodes: dict[str, Any]) -> tuple[list[str], list[str], dict[str, dict[
     Returns:
         Lines of what is missing and of what is wrong, and what MARKS should hold.
     """
-    was = json.loads(MARKS.read_text(encoding="utf-8"))
+    was = json.loads(MARKS.read_text("utf-8"))
     english = _texts(nodes, read_locale(SOURCE, PAGE))
     missing, wrong, marks = [], [], {}
     for language in TRANSLATIONS:
@@ -81,7 +81,7 @@ def _mark(text: str) -> str:
 def _write(path: Path, content: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-    path.write_text(text, encoding="utf-8", newline="\n")
+    path.write_text(text, "utf-8", newline="\n")
 
 
 def locale_file(language: str, name: str = NODES) -> Path:
@@ -91,7 +91,7 @@ def locale_file(language: str, name: str = NODES) -> Path:
 def read_locale(language: str, name: str = NODES) -> dict[str, Any]:
     """A language's texts; empty where there is no file yet."""
     path = locale_file(language, name)
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return json.loads(path.read_text("utf-8")) if path.is_file() else {}
 
 
 def node_defs(schemas: Sequence[NodeSchema]) -> dict[str, Any]:
