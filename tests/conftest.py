@@ -16,6 +16,7 @@ from typing import IO, Any
 import av
 import numpy as np
 import pytest
+import torch
 from filelock import FileLock
 
 from tools.rigs.pack_in_process import import_host, load_pack
@@ -45,6 +46,12 @@ class ComfyHost:
     @property
     def models(self) -> Path:
         return self.base / "models"
+
+
+@pytest.fixture(autouse=True)
+def same_numbers() -> None:
+    """Every test draws the same random tensors, whatever ran before it."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")

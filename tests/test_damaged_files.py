@@ -310,7 +310,7 @@ def read_paths(folder: Path) -> None:
 
 def edit_paths(folder: Path) -> None:
     clip = clip_moments([0, 1], [0.0, 0.4])
-    texts = {p.name: p.read_text(encoding="utf-8", errors="replace") for p in folder.iterdir()}
+    texts = {p.name: p.read_text("utf-8", errors="replace") for p in folder.iterdir()}
     document, _ = import_path(texts, CAMERA, clip)
     for form in ("meta", "blender", "colmap", "trajectory"):
         assert export_path(form, document, CAMERA, clip)[1]

@@ -24,12 +24,12 @@ def texts(*suffixes: str) -> Iterator[tuple[Path, str]]:
     listed = subprocess.check_output(["git", "ls-files", "-z"], cwd=ROOT, text=True).split("\0")
     for path in (ROOT / name for name in listed if name.endswith(suffixes)):
         if path.is_file() and "vendor" not in path.parts:
-            text = path.read_text(encoding="utf-8")
+            text = path.read_text("utf-8")
             yield path, re.split(r"(?m)^## ", text)[1] if path.name == "CHANGELOG.md" else text
 
 
 def test_every_cited_quirk_has_an_entry():
-    page = (ROOT / "docs" / "quirks.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "quirks.md").read_text("utf-8")
     known = [int(number) for number in re.findall(r"(?m)^(\d+)\. \S", page)]
     assert known == list(range(1, len(known) + 1)) and known
     for path, text in texts(".py", ".md", ".mjs", ".js", ".yaml", ".toml"):
@@ -46,7 +46,7 @@ def is_link_alive(target: str, file: Path) -> bool:
     page = file.parent / name if name else file
     if not anchor or not page.exists():
         return page.exists()
-    headings = re.findall(r"(?m)^#+ (.+)$", page.read_text(encoding="utf-8"))
+    headings = re.findall(r"(?m)^#+ (.+)$", page.read_text("utf-8"))
     return anchor in {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
 
 
@@ -59,7 +59,7 @@ def is_module(name: str) -> bool:
     """A package, a module, or a name that one of them says."""
     place = ROOT.joinpath(*name.split("."))
     files = (place.parent.with_suffix(".py"), place.parent / "__init__.py")
-    said = "\n".join(file.read_text(encoding="utf-8") for file in files if file.is_file())
+    said = "\n".join(file.read_text("utf-8") for file in files if file.is_file())
     return place.is_dir() or place.with_suffix(".py").is_file() or place.name in said
 
 

@@ -45,7 +45,7 @@ def imports(path: Path) -> list[tuple[int, str, str]]:
     """(level, module, name) of all that a file imports, in functions too; level 0 is absolute, and
     the name is empty where a module itself is imported."""
     found = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+    for node in ast.walk(ast.parse(path.read_text("utf-8"), str(path))):
         if isinstance(node, ast.Import):
             found += [(0, alias.name, "") for alias in node.names]
         elif isinstance(node, ast.ImportFrom):

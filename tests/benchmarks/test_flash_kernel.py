@@ -1,7 +1,5 @@
 """Guided attention as one Triton kernel: numbers in the interpreter, cubins, refusals."""
 
-import json
-
 import pytest
 import torch
 
@@ -11,6 +9,7 @@ from egox_core.gga import backends, flash
 from egox_core.gga.attention import gga_attention
 from egox_core.gga.options import GgaOptions
 from egox_core.gga.rows import BiasRows
+from egox_core.safe_files import read_json
 from tests.paths import ROOT
 from tests.refusals import refuses
 
@@ -33,7 +32,7 @@ def test_auto_takes_the_kernel_only_where_a_result_proves_it(monkeypatch):
     assert "triton" not in backends.backend_choices(device)
     monkeypatch.setattr(backends, "PROVEN_ON", frozenset({(8, 9)}))
     assert backends.backend_choices(device)[0] == "triton"
-    results = [json.loads(file.read_text(encoding="utf-8")) for file in RESULTS.glob("gpu_*.json")]
+    results = [read_json(file) for file in RESULTS.glob("gpu_*.json")]
     for capability in flash.PROVEN_ON:
         assert any(
             row["what"].startswith("guided by triton")

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from benchmarks import gpu
-from benchmarks.support import gpu_attention, gpu_row
+from benchmarks.support import gpu_attention
 from benchmarks.support.gpu_row import Row, anonymous, why
 from tests.paths import ROOT
 
@@ -154,7 +154,7 @@ def test_a_wrong_kernel_and_one_that_refuses_are_told(monkeypatch):
 
 
 def test_nothing_that_identifies_is_shown(monkeypatch):
-    monkeypatch.setattr(gpu_row, "_user", lambda: "somebody")
+    monkeypatch.setattr("benchmarks.support.gpu_row._user", lambda: "somebody")
     text = anonymous(
         f"{ROOT}/benchmarks/x.py of somebody in {Path.home()}/y and /opt/site/torch/nn.py, a/b"
     )

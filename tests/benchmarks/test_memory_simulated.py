@@ -17,7 +17,6 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from benchmarks.support.record import peak_of_storages
-from egox_core.types import GgaGeometry
 from egox_train.wan.step_memory import ModelSize, TrainSetting, estimate
 from tools.rigs import wan_shapes
 from tools.rigs.model_rig import core
@@ -162,7 +161,8 @@ def test_a_training_step_stays_below_its_prediction(monkeypatch):
     monkeypatch.setattr(backends, "_choice", lambda *_: backends.Choice(names=["sdpa"]))
     monkeypatch.setattr(rows, "fused_rows", lambda *_: rows.FusedChoice(None, ""))
     monkeypatch.setattr(
-        GgaGeometry, "__post_init__", lambda self: object.__setattr__(self, "all_or_nothing", True)
+        "egox_core.types.GgaGeometry.__post_init__",
+        lambda self: object.__setattr__(self, "all_or_nothing", True),
     )
     for module in (backends, attention, diffusers_processor):
         monkeypatch.setattr(module, "scaled_dot_product_attention", efficient_attention)

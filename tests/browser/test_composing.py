@@ -1,8 +1,6 @@
 """The nodes between those of others: frames and a grey depth from the host's nodes, the scene and
 the head in its 3-D view."""
 
-from __future__ import annotations
-
 import shutil
 
 import numpy as np

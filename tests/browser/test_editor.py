@@ -1,8 +1,6 @@
 """The pose editor by hand: a scene, a path made, changed, undone, saved, loaded again, and what a
 run makes of it."""
 
-from __future__ import annotations
-
 import io
 import json
 import shutil

@@ -1,8 +1,6 @@
 """The shipped workflows as forms (the host's app mode): every row is on the page, and the graph is
 one click away."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

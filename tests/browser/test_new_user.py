@@ -1,7 +1,5 @@
 """A new user: from the first page to a finished demo, and what another λ_g changes, in the form."""
 
-from __future__ import annotations
-
 import pytest
 
 from tests.browser.page import PageUnderTest

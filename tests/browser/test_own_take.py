@@ -4,8 +4,6 @@ the page.
 The stock loaders read tiny random weights that lie under the real files' names. No stock loader
 reads a text or vision encoder that is tiny, so these two are the tests' own nodes."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 from typing import Any

@@ -184,7 +184,7 @@ def test_a_cached_run_shows_its_previews_again_and_says_where_files_are_gone(
 def test_the_modes_start_values_are_the_cores(repo_root):
     from egox_core.gga.options import DEFAULT_LAMBDA
 
-    script = (repo_root / "web" / "js" / "lambda_default.js").read_text(encoding="utf-8")
+    script = (repo_root / "web" / "js" / "lambda_default.js").read_text("utf-8")
     written = re.search(r"DEFAULTS = (\{[^}]*\})", script).group(1)
     values = json.loads(re.sub(r"(\w+):", r'"\1":', written))
     assert values == {mode: DEFAULT_LAMBDA[mode] for mode in values} and set(values) == {

@@ -1,8 +1,6 @@
 """The clip after the first: what was pressed for one ends with it, and the row and the players say
 what is used."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

@@ -62,7 +62,7 @@ def test_files_by_button_and_a_take_dropped(same_page, unpacked, take, uploads):
 
     room = take / "my room"
     (room / "maps").mkdir(parents=True)
-    (room / "notes.md").write_text("not of a take", encoding="utf-8")
+    (room / "notes.md").write_text("not of a take", "utf-8")
     for name, place in (
         ("exo.mp4", "exo.mp4"),
         ("depth.npz", "maps/depth.npz"),

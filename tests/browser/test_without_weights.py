@@ -1,7 +1,5 @@
 """A host that has no weights: Run still makes the ego prior, and what is missing is named."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -81,6 +79,17 @@ def test_one_video_names_what_the_prior_alone_needs(same_page, shipped, no_weigh
     assert "qwen" not in toast_of(page, "The ego prior alone lacks"), "the prior comes first"
 
 
+def place_the_head(page: PageUnderTest) -> None:
+    """By four clicks: the editor opened, two in the exo picture, the editor closed."""
+    editor = EditorPage(page)
+    editor.at("open").first.click()
+    page.page.wait_for_selector("[data-testid=egox-editor]")
+    editor.wait_for_scene()
+    page.page.wait_for_function(f"() => {editor.script('exo.step')} === 'place'")
+    editor.click_exo((0.6, 0.25), (0.4, 0.65))
+    editor.close()
+
+
 def test_one_video_with_its_own_depth_makes_the_prior_in_six_clicks(
     same_page, shipped, no_weights, uploads, repo_root, tmp_path
 ):
@@ -89,13 +98,7 @@ def test_one_video_with_its_own_depth_makes_the_prior_in_six_clicks(
     choose(page, LOADER, take / "exo.mp4", take / "depth.npz")  # 1
     assert "Wearer's head" in told(page, LOADER, "left out")
     assert value(page, POSES, "source") == "keyframes", "by hand: nothing can estimate it"
-    editor = EditorPage(page)
-    editor.at("open").first.click()  # 2
-    page.page.wait_for_selector("[data-testid=egox-editor]")
-    editor.wait_for_scene()
-    page.page.wait_for_function(f"() => {editor.script('exo.step')} === 'place'")
-    editor.click_exo((0.6, 0.25), (0.4, 0.65))  # 3, 4
-    editor.close()  # 5
+    place_the_head(page)  # 2 to 5
     assert not page.evaluate(OURS)
     page.evaluate("() => { window.egoxSeen.length = 0; }")
     page.page.locator(ALONE).first.click()  # 6
@@ -126,13 +129,7 @@ def test_a_take_from_the_hand(same_page, shipped, no_weights, uploads, tmp_path)
     set_value(page, LOADER, "frame_count", frames)
     choose(page, LOADER, tmp_path / EXO, tmp_path / DEPTH)
     told(page, LOADER, "left out")  # until then rows move away from under a click
-    editor = EditorPage(page)
-    editor.at("open").first.click()
-    page.page.wait_for_selector("[data-testid=egox-editor]")
-    editor.wait_for_scene()
-    page.page.wait_for_function(f"() => {editor.script('exo.step')} === 'place'")
-    editor.click_exo((0.6, 0.25), (0.4, 0.65))
-    editor.close()
+    place_the_head(page)
     page.page.locator(ALONE).first.click()
     page.wait_for_run()
     assert "the exo camera moves: 0." in "\n".join(page.evaluate(SAYS))

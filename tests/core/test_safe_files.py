@@ -148,15 +148,15 @@ def test_whole_writes(tmp_path):
     with pytest.raises(OSError, match="No space left.*a.txt"), atomic_write(path):
         raise OSError(28, "No space left on device")  # as a file's own write says it
     with atomic_write(path) as temporary:
-        temporary.write_text("done", encoding="utf-8")
+        temporary.write_text("done", "utf-8")
         assert not path.exists()
     with pytest.raises(RuntimeError), atomic_write(path) as temporary:
-        temporary.write_text("half", encoding="utf-8")
+        temporary.write_text("half", "utf-8")
         raise RuntimeError
-    assert path.read_text(encoding="utf-8") == "done" and len(list(path.parent.iterdir())) == 1
+    assert path.read_text("utf-8") == "done" and len(list(path.parent.iterdir())) == 1
     with pytest.raises(ValueError):
         write_json(path, {"x": float("nan")})
-    assert path.read_text(encoding="utf-8") == "done"
+    assert path.read_text("utf-8") == "done"
 
 
 @pytest.mark.parametrize(
@@ -263,7 +263,7 @@ def test_a_folder_is_replaced_whole_or_stays(tmp_path, monkeypatch):
     new, old = tmp_path / "new", tmp_path / "old"
     for folder in (new, old):
         folder.mkdir()
-        (folder / "file").write_text(folder.name, encoding="utf-8")
+        (folder / "file").write_text(folder.name, "utf-8")
     move = os.replace
 
     for stuck in (old, new):
@@ -276,10 +276,10 @@ def test_a_folder_is_replaced_whole_or_stays(tmp_path, monkeypatch):
         monkeypatch.setattr(os, "replace", refuses)
         with pytest.raises(PermissionError):
             replace_folder(new, old)
-        assert (old / "file").read_text(encoding="utf-8") == "old" and (new / "file").is_file()
+        assert (old / "file").read_text("utf-8") == "old" and (new / "file").is_file()
     monkeypatch.undo()
     replace_folder(new, old)
-    assert (old / "file").read_text(encoding="utf-8") == "new" and list(tmp_path.iterdir()) == [old]
+    assert (old / "file").read_text("utf-8") == "new" and list(tmp_path.iterdir()) == [old]
 
 
 def test_accents_of_macos_are_one_character(tmp_path):

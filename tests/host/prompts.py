@@ -39,8 +39,7 @@ def small(
 
 
 def with_standins(prompt: dict[str, Any]) -> dict[str, Any]:
-    """egox_basic with models that can be had here."""
-    prompt = copy.deepcopy(prompt)
+    """A graph of this test's own, changed to models that can be had here."""
     for node in prompt.values():
         if node["class_type"] in STANDIN_LOADERS:
             kind, values = STANDIN_LOADERS[node["class_type"]]
@@ -59,9 +58,7 @@ def ran(client: ApiClient, prompt: dict[str, Any], *on_event: Any) -> Outcome:
 
 def of_type(prompt: dict[str, Any], kind: str) -> dict[str, Any]:
     """The inputs of the one node of a type."""
-    found = [node["inputs"] for node in prompt.values() if node["class_type"] == kind]
-    assert len(found) == 1, f"{len(found)} nodes of {kind}"
-    return found[0]
+    return prompt[id_of(prompt, kind)]["inputs"]
 
 
 def id_of(prompt: dict[str, Any], kind: str) -> str:

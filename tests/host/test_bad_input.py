@@ -46,13 +46,12 @@ def put(server_base, request):
     return place
 
 
-def check(client: ApiClient, prompt: dict[str, Any], *words: str, before: bool = True) -> None:
-    """Refused in these words; ``before``: before anything ran."""
+def check(client: ApiClient, prompt: dict[str, Any], *words: str) -> None:
+    """Refused in these words, before anything ran."""
     said, ran = refusal(client, prompt)
     for word in ("got", "expected", "Fix:", *words):
         assert word in said, f"{word!r} is not in: {said}"
-    assert "EgoXWanSampler" not in ran[:-1], "refused before sampling"
-    assert not (before and ran), f"ran first: {ran}"
+    assert not ran, f"ran first: {ran}"
     assert client.version()  # it still answers, however late
 
 

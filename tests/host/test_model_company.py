@@ -77,7 +77,6 @@ def test_what_carries_no_bias_reaches_the_attention_that_the_user_chose(
 ):
     """Exo rows of guided blocks, unguided blocks and cross-attention, as a start option of the host
     sets it."""
-    import comfy.ldm.wan.model as wan
     from comfy.ldm.modules.attention import attention_basic, wrap_attn
 
     counted = []
@@ -87,7 +86,7 @@ def test_what_carries_no_bias_reaches_the_attention_that_the_user_chose(
         counted.append((q.shape[1], k.shape[1]))
         return attention_basic(q, k, v, heads, *args, **kwargs)
 
-    monkeypatch.setattr(wan, "optimized_attention", chosen)
+    monkeypatch.setattr("comfy.ldm.wan.model.optimized_attention", chosen)
     rig.ksample(rig.patch(lambda_g=lambda_g), steps=1, cfg=1.0)
     assert sum(q for q, k in counted if k == 36) == 2 * rows, "of both blocks"
     assert [q for q, k in counted if k == 6] == [36, 36], "cross-attention"

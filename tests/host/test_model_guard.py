@@ -9,6 +9,8 @@ import torch
 from tests.refusals import refuses
 from tools.rigs import model_rig
 
+from .test_model_batches import Calls
+
 TINY = {
     "image_model": "wan2.1",
     "dim": 128,
@@ -81,30 +83,16 @@ def test_another_family_is_refused(rig):
         rig.patch(model)
 
 
-class CountedForwards:
-    """Counts what reaches the transformer, to prove that a refusal came before any work."""
-
-    def __init__(self, model) -> None:
-        from comfy.patcher_extension import WrappersMP
-
-        self.count = 0
-        model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "counted", self)
-
-    def __call__(self, executor, *args, **kwargs):
-        self.count += 1
-        return executor(*args, **kwargs)
-
-
 def test_latent_of_another_clip_is_refused_before_sampling(rig):
     patched = rig.patch()
-    counted = CountedForwards(patched)
+    calls = Calls(patched)
     for shape in ((1, 16, 4, 4, 4), (1, 16, 3, 4, 6), (1, 16, 3, 6, 4)):
         latent = {"samples": torch.zeros(shape)}
         with refuses("latent to sample"):
             rig.ksample(patched, latent=latent)
         with refuses("latent to sample"):
             rig.wan_sample(latent=latent)
-    assert counted.count == 0
+    assert calls.shapes == [], "refused before any work"
     assert rig.ksample(patched).isfinite().all(), "the model works after a refusal"
 
 
@@ -114,13 +102,13 @@ def test_missing_picture_embedding_is_refused_before_sampling(wan21):
         for text, values in wan21.positive
     ]
     patched = wan21.patch()
-    counted = CountedForwards(patched)
+    calls = Calls(patched)
     with refuses("picture embedding"):
         wan21.ksample(patched, positive=bare)
     canvas = replace(wan21.canvas, image_embedding="none", clip_vision=None)
     with refuses("picture embedding"):
         wan21.wan_sample(positive=bare, canvas=canvas)
-    assert counted.count == 0
+    assert calls.shapes == [], "refused before any work"
 
 
 def test_conditioning_from_elsewhere_is_refused(rig):

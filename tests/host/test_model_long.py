@@ -36,13 +36,8 @@ def inputs_of(rig, frames: int) -> dict:
 def sample(rig, frames: int, node: type | None = None, **changes) -> torch.Tensor:
     """The node with its defaults and few steps; the ego frames."""
     node = node or rig.nodes("sample_long").EgoXSampleLong
-    defaults = {
-        entry.id: entry.default
-        for entry in node.define_schema().inputs
-        if not entry.optional and getattr(entry, "default", None) is not None
-    }
     inputs = {
-        **defaults,
+        **model_rig.node_defaults(node),
         "length": LENGTH,
         "continue_motion_max_frames": 1,
         "steps": 2,
@@ -75,7 +70,7 @@ def one_clip(rig, **changes) -> torch.Tensor:
         {"recompute_exo": 2, "steps": 3},
     ],
 )
-def test_one_chunk_is_the_one_clip_nodes_bit_for_bit(rig, changes: dict):
+def test_one_chunk_is_the_one_clip_nodes_bit_for_bit(rig, changes):
     assert torch.equal(sample(rig, LENGTH, **changes), one_clip(rig, **changes))
     assert torch.equal(sample(rig, LENGTH, length=49, **changes), one_clip(rig, **changes)), (
         "a clip that fits"
@@ -94,7 +89,7 @@ def test_one_chunk_with_the_picture_embedding(wan21):
         {"continue_motion_max_frames": 5},
     ],
 )
-def test_a_long_video_begins_with_its_first_clip(rig, changes: dict):
+def test_a_long_video_begins_with_its_first_clip(rig, changes):
     ego = sample(rig, FRAMES, **changes)
     assert (
         ego.shape == (FRAMES, 32, 32, 3)
@@ -146,7 +141,7 @@ def test_a_pair_is_two_samplers_in_a_row(rig):
         {"low_noise_model": True, "sampler": "released", "steps": 4},
     ],
 )
-def test_known_frames_are_held(rig, monkeypatch, changes: dict):
+def test_known_frames_are_held(rig, monkeypatch, changes):
     """Sampled to themselves, through every solver and both models of a pair."""
     long, vae = rig.nodes("sample_long"), rig.nodes("host.vae")
     sampled = []
@@ -189,9 +184,8 @@ def test_look_away_memory_changes_what_comes_after_a_hole(rig):
 
 def in_graph(rig, monkeypatch, folder, seed: int = 5) -> type:
     """The node as it runs in a graph, with its chunks kept in a folder of the test."""
-    import folder_paths
 
-    monkeypatch.setattr(folder_paths, "get_user_directory", lambda: str(folder))
+    monkeypatch.setattr("folder_paths.get_user_directory", lambda: str(folder))
     graph = {
         "1": {
             "class_type": "EgoXSampleLong",
@@ -251,7 +245,7 @@ def test_a_cancelled_run_computes_only_what_is_missing(rig, monkeypatch, tmp_pat
         ({"short": "prior"}, "ego prior length"),
     ],
 )
-def test_refused_before_anything_is_computed(rig, monkeypatch, changes: dict, words: str):
+def test_refused_before_anything_is_computed(rig, monkeypatch, changes, words):
     changes = {"frames": FRAMES, **changes}
     inputs = inputs_of(rig, changes.pop("frames"))
     short = changes.pop("short", None)

@@ -48,13 +48,9 @@ def test_patching_twice_is_patching_once(rig):
 
 def test_two_patched_models_in_one_graph_keep_apart(rig):
     strong, weak = rig.patch(lambda_g=3.0), rig.patch(lambda_g=0.5)
-    alone = [rig.ksample(strong), rig.ksample(weak)]
-    mixed = [rig.ksample(strong), rig.ksample(weak), rig.ksample(strong)]
-    assert (
-        torch.equal(mixed[0], alone[0])
-        and torch.equal(mixed[1], alone[1])
-        and torch.equal(mixed[2], alone[0])
-    )
+    alone = [rig.ksample(model) for model in (strong, weak)]
+    mixed = [rig.ksample(model) for model in (strong, weak, strong)]
+    assert all(map(torch.equal, mixed, [*alone, alone[0]]))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """The model path on the real server in the forms that the shipped workflows don't have."""
 
-import copy
 from typing import Any
 
 from tools.setup.api_client import Event
@@ -13,7 +12,6 @@ SHARED_BY_PATCH = ("depth", "trajectory", "canvas", "lambda_g", "gga_mode", "ray
 def separate_nodes(prompt: dict[str, Any]) -> dict[str, Any]:
     """The same graph with Wan EgoX Sampler taken apart: the model patch and the host's own sampling
     nodes."""
-    prompt = copy.deepcopy(prompt)
     node_id = id_of(prompt, "EgoXWanSampler")
     inputs = prompt[node_id]["inputs"]
     prompt["patch"] = {

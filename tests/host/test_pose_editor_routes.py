@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.host.asking import Answer, request
-from tests.host.prompts import id_of, ran, small
+from tests.host.prompts import id_of, of_type, ran, small
 from tests.paths import ROOT
 from tools.setup.api_client import ApiClient, PromptRefused
 
@@ -27,12 +27,14 @@ def graph(load_workflow, **pose: Any) -> dict[str, Any]:
     """The part of the demo that leads to the pose node, which runs alone."""
     prompt = small(load_workflow("egox_demo"), frames=FRAMES, size=96)
     prompt = {k: n for k, n in prompt.items() if n["class_type"] in NEEDED}
-    prompt[id_of(prompt, "EgoXLoadExoVideo")]["inputs"] |= {
-        "file": "sample/synthetic_room/exo.mp4",
-        "start_frame": 0,
-        "target_fps": 0.0,
-    }
-    prompt[id_of(prompt, "EgoXEgoPoseInput")]["inputs"] |= pose
+    of_type(prompt, "EgoXLoadExoVideo").update(
+        {
+            "file": "sample/synthetic_room/exo.mp4",
+            "start_frame": 0,
+            "target_fps": 0.0,
+        }
+    )
+    of_type(prompt, "EgoXEgoPoseInput").update(**pose)
     return prompt
 
 
@@ -49,7 +51,7 @@ def told(server, load_workflow) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def camera(server, load_workflow) -> dict[str, Any]:
     prompt = graph(load_workflow)
-    widgets = prompt[id_of(prompt, "EgoXEgoPoseInput")]["inputs"]
+    widgets = of_type(prompt, "EgoXEgoPoseInput")
     return ask(server.client, "camera", widgets).json()
 
 
@@ -92,7 +94,7 @@ def test_a_graph_of_another_video_depth_or_path_has_another_origin(client, told,
 
     def changed(kind: str, **values: Any) -> dict[str, Any]:
         prompt = graph(load_workflow)
-        prompt[id_of(prompt, kind)]["inputs"] |= values
+        of_type(prompt, kind).update(**values)
         return of(prompt)["origin"]
 
     assert of(graph(load_workflow)) == {
@@ -144,16 +146,14 @@ def test_what_is_missing_is_said_before_a_run(client, load_workflow, server_base
         ("EgoXEgoPoseInput", {"source": "keyframes", "keyframes": '[{"frame": 0}]'}, "keys"),
     ):
         prompt = graph(load_workflow, source="keyframes", keyframes="[]")
-        prompt[id_of(prompt, "EgoXDepthAlign")]["inputs"]["depth_file"] = ""
-        prompt[id_of(prompt, kind)]["inputs"] |= values
+        of_type(prompt, "EgoXDepthAlign")["depth_file"] = ""
+        of_type(prompt, kind).update(**values)
         with pytest.raises(PromptRefused, match=message):
             client.run(prompt)
     prompt = graph(load_workflow, source="file", file=beside)
     node = id_of(prompt, "EgoXEgoPoseInput")
-    prompt[id_of(prompt, "EgoXLoadExoVideo")]["inputs"]["file"] = "alone/exo.mp4"
-    prompt[id_of(prompt, "EgoXDepthAlign")]["inputs"]["depth_file"] = (
-        "sample/synthetic_room/depth.npz"
-    )
+    of_type(prompt, "EgoXLoadExoVideo")["file"] = "alone/exo.mp4"
+    of_type(prompt, "EgoXDepthAlign")["depth_file"] = "sample/synthetic_room/depth.npz"
     with pytest.raises(PromptRefused, match="Open pose editor.*Load scene"):
         client.run(prompt)
     assert ask(client, "origin", {"node": node, "graph": prompt}).json()["file_missing"] is True
@@ -250,8 +250,8 @@ def test_export_and_import(client, told, body, form):
 def test_a_path_outside_the_hosts_folders_is_refused(client, body, server_base):
     del body["token"]
     path = json.dumps([{"frame": 0, "position": [0, 0, 7], "yaw_deg": 0}])
-    (server_base.root / "secret.json").write_text(path, encoding="utf-8")
-    (server_base.input / "mine.json").write_text(path, encoding="utf-8")
+    (server_base.root / "secret.json").write_text(path, "utf-8")
+    (server_base.input / "mine.json").write_text(path, "utf-8")
     assert (
         ask(client, "import", body | {"file": "mine.json"}).json()["document"]["keyframes"][0][
             "position"

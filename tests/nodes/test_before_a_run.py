@@ -2,11 +2,12 @@
 tests/host/test_bad_input.py."""
 
 import importlib
-import json
 from types import ModuleType
 
 import pytest
 import torch
+
+from egox_core.safe_files import read_json
 
 
 def node(pack: ModuleType, file: str, name: str):
@@ -60,7 +61,7 @@ def test_float8_files_on_a_mac(pack, repo_root, monkeypatch, device, refused):
 
     lora = importlib.import_module(f"{pack.__name__}.nodes.lora")
     monkeypatch.setattr(comfy.model_management, "get_torch_device", lambda: torch.device(device))
-    graph = json.loads((repo_root / "workflows/api/egox_basic.json").read_text(encoding="utf-8"))
+    graph = read_json(repo_root / "workflows/api/egox_basic.json")
     (node,) = (name for name, one in graph.items() if one["class_type"] == "EgoXLoadLora")
     if not refused:
         return lora.check_files(graph, node)

@@ -1,11 +1,12 @@
 """Rank Exo Cameras and Fuse Scenes as the host calls them."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+
+from egox_core.safe_files import write_json
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def takes(pack, comfy_host) -> Path:
             "ego_intrinsics": [[150, 0, 255.5], [0, 150, 255.5], [0, 0, 1]],
             "ego_extrinsics": [ego.tolist()] * (count + 1),
         }
-        (folder / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
+        write_json(folder / "meta.json", meta)
         np.savez(folder / "depth.npz", depth_m=depth)
     return root
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.poses import still
 from tests.refusals import refuses
 from tools.rigs import model_rig, standins
 
@@ -103,7 +104,7 @@ def test_what_a_run_was_made_with(pack):
 
 def trajectory(pack, count: int, fps: float):
     return model_rig.core(pack, "types").CameraTrajectory(
-        w2c=torch.eye(3, 4, dtype=torch.float64).repeat(count, 1, 1),
+        w2c=still(count),
         camera=model_rig.core(pack, "cameras.presets").preset_camera("aria_released", 32),
         times_s=torch.arange(count, dtype=torch.float64) / fps,
     )

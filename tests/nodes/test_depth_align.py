@@ -13,7 +13,7 @@ import torch
 from egox_core.safe_files import read_json, write_json
 from tests.frames_in_use import frames_in_use
 from tests.refusals import refuses
-from tools.rigs.model_rig import core
+from tools.rigs.model_rig import core, node_defaults
 
 FRAMES, HEIGHT, WIDTH = 5, 64, 112
 FOCAL = 90.0
@@ -24,25 +24,20 @@ def node(pack):
     return importlib.import_module(f"{pack.__name__}.nodes.depth_align").EgoXDepthAlign
 
 
-@pytest.fixture(scope="module")
-def defaults(node):
-    return {entry.id: entry.default for entry in node.GET_SCHEMA().inputs if not entry.optional}
-
-
 @pytest.fixture
-def run(node, defaults):
+def run(node):
     def execute(**changes):
         with torch.inference_mode():  # as the host runs every node
-            return node.execute(**{**defaults, **changes}).result
+            return node.execute(**{**node_defaults(node), **changes}).result
 
     return execute
 
 
-def room(frames: int = FRAMES, height: int = HEIGHT, width: int = WIDTH) -> torch.Tensor:
+def room(frames: int = FRAMES, height: int = HEIGHT) -> torch.Tensor:
     """[T, H, W] metres: a slanted wall with a box before it that comes nearer."""
-    depth = (3.0 + torch.linspace(0, 3, width)).expand(frames, height, width).clone()
+    depth = (3.0 + torch.linspace(0, 3, WIDTH)).expand(frames, height, WIDTH).clone()
     for t in range(frames):
-        depth[t, height // 4 : height // 2, width // 4 : width // 2] = 2.0 - 0.05 * t
+        depth[t, height // 4 : height // 2, WIDTH // 4 : WIDTH // 2] = 2.0 - 0.05 * t
     return depth
 
 
@@ -221,7 +216,7 @@ def test_trust_is_handed_on_when_asked(run):
 def test_changed_files_run_again(node, take):
     before = node.fingerprint_inputs(depth_file="room/depth.npz", camera_file="")
     meta = take / "meta.json"
-    meta.write_text(meta.read_text(encoding="utf-8") + " ", encoding="utf-8")
+    meta.write_text(meta.read_text("utf-8") + " ", "utf-8")
     assert node.fingerprint_inputs(depth_file="room/depth.npz", camera_file="") != before
     assert node.fingerprint_inputs(depth_file="none.npz", camera_file="") == "none.npz"
     assert node.fingerprint_inputs(depth_file=None, camera_file=None) == "", (

@@ -22,7 +22,7 @@ from egox_core.trajectory.poses import compose, invert
 from tests.core.drawn_heads import DrawnHeads, drawn_heads
 from tests.frames_in_use import frames_in_use
 from tests.refusals import refuses
-from tools.rigs.model_rig import core
+from tools.rigs.model_rig import core, node_defaults
 
 FRAMES, HEIGHT = 13, 224
 MMPOSE = (
@@ -69,14 +69,10 @@ class Answer:
 
 @pytest.fixture(scope="module")
 def run(node, clip):
-    defaults = {
-        entry.id: entry.default for entry in node.GET_SCHEMA().inputs if hasattr(entry, "default")
-    }
-
     def execute(**changes) -> Answer:
         width, height = clip.camera.stored_size
         inputs = {
-            **defaults,
+            **node_defaults(node),
             "exo_images": torch.full((FRAMES, height, width, 3), 0.4),
             **changes,
         }
@@ -204,14 +200,10 @@ def test_keyframes_are_the_same_path_in_ego_pose_input(pack, run, clip, depth):
         kind=core(pack, "types").FrameSelection,
     )
     answer = run(depth=depth, frames=frames, pose_keypoints=of_sdpose(clip, 0.0))
-    defaults = {
-        entry.id: entry.default
-        for entry in ego_pose.GET_SCHEMA().inputs
-        if hasattr(entry, "default")
-    }
 
     def pose(source: str, **inputs):
-        return ego_pose.execute(**{**defaults, "source": source, "frames": frames, **inputs})
+        values = {**node_defaults(ego_pose), "source": source, "frames": frames, **inputs}
+        return ego_pose.execute(**values)
 
     poses = pose("keyframes", keyframes=answer.keyframes).result[0]
     off = camera_centre(poses.w2c) - camera_centre(answer.trajectory.w2c)

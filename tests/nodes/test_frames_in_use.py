@@ -5,6 +5,8 @@ from types import ModuleType
 
 import torch
 
+from tools.rigs.model_rig import node_defaults
+
 SIZE = 64
 START, COUNT = 8, 13
 FULL_FPS = 20.0
@@ -19,12 +21,7 @@ def prior_of(pack: ModuleType, **choice) -> tuple[torch.Tensor, torch.Tensor]:
     from egox_pack.nodes.scene import EgoXBuildScene
 
     def run(node, **inputs):
-        given = {
-            i.id: i.default
-            for i in node.define_schema().inputs
-            if getattr(i, "default", None) is not None
-        }
-        return node.execute(**(given | inputs)).result
+        return node.execute(**node_defaults(node) | inputs).result
 
     images, _, _, frames = run(
         EgoXLoadExoVideo,

@@ -10,7 +10,7 @@ import math
 import pytest
 import torch
 
-from tools.rigs.model_rig import core
+from tools.rigs.model_rig import core, node_defaults
 
 FRAMES, HEIGHT, WIDTH = 2, 56, 98
 
@@ -220,7 +220,6 @@ def test_da3_with_a_sky_head(pack, pictures):
 def test_the_node_takes_what_the_hosts_nodes_give(pack, pictures, moge_payload, small):
     """MoGe v2 for the scale, Depth Anything 3 for steadiness, as in egox_basic's depth group."""
     node = importlib.import_module(f"{pack.__name__}.nodes.depth_align").EgoXDepthAlign
-    inputs = {entry.id: entry.default for entry in node.GET_SCHEMA().inputs if not entry.optional}
     moge = dict(moge_payload)
     video = run_da3(
         small,
@@ -232,7 +231,7 @@ def test_the_node_takes_what_the_hosts_nodes_give(pack, pictures, moge_payload, 
     truth = (2 + torch.linspace(0, 4, WIDTH)).expand(FRAMES, HEIGHT, WIDTH)
     moge["depth"], video["depth"] = truth.clone(), 1.7 / (1 / truth - 0.02)
     depth, preview, plot, report, _ = node.execute(
-        **{**inputs, "moge_geometry": moge, "da3_geometry": video}
+        **{**node_defaults(node), "moge_geometry": moge, "da3_geometry": video}
     ).result
     torch.testing.assert_close(depth.depth_m, truth, rtol=1e-4, atol=0)
     assert depth.camera.fx == pytest.approx(float(moge["intrinsics"][0, 0, 0]) * WIDTH)

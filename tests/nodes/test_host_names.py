@@ -37,7 +37,7 @@ def test_forms_of_names(names, monkeypatch, tmp_path):
         "class A:\n    K = 1\n    def __init__(self, b, c=2):\n        self.inside = {'key': b}\n"
         "    def f(self, x, y, z=0):\n        def g():\n            return h(keyword=x)\n        return g\n"
         "def loose(first, second): pass\n",
-        encoding="utf-8",
+        "utf-8",
     )
     monkeypatch.syspath_prepend(tmp_path)
     for module in ("egox_test_host", "egox_no_such_host"):

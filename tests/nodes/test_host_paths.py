@@ -19,8 +19,8 @@ def test_files_are_found_where_they_may_lie(paths, comfy_host, tmp_path, monkeyp
     inside = comfy_host.input / "takes" / "a"
     inside.mkdir(parents=True)
     (inside / "exo.mp4").write_bytes(b"1")
-    (comfy_host.output / "path.json").write_text("{}", encoding="utf-8")
-    (comfy_host.models / "x.json").write_text("{}", encoding="utf-8")
+    (comfy_host.output / "path.json").write_text("{}", "utf-8")
+    (comfy_host.models / "x.json").write_text("{}", "utf-8")
     sample = tmp_path / "sample"
     sample.mkdir()
     (sample / "exo.mp4").write_bytes(b"2")
@@ -65,7 +65,7 @@ def test_a_place_outside_is_not_even_looked_at(paths, comfy_host, monkeypatch, d
 def test_names_that_lead_out_are_refused(paths, comfy_host, tmp_path):
 
     outside = tmp_path / "secret.json"
-    outside.write_text("{}", encoding="utf-8")
+    outside.write_text("{}", "utf-8")
     (comfy_host.input / "link.json").symlink_to(outside)
     (comfy_host.input / "linked").symlink_to(tmp_path, target_is_directory=True)
     for name in (

@@ -1,12 +1,12 @@
 """English is what the nodes show, and no translation is of an older English. One that is missing is
 listed: the page shows English there."""
 
-import json
 import re
 import warnings
 
 import pytest
 
+from egox_core.safe_files import read_json, write_json
 from tools.texts import locales
 from tools.texts.locales import PAGE, SOURCE, TRANSLATIONS, leaves, node_defs, read_locale, review
 from tools.texts.node_schemas import node_schemas
@@ -47,7 +47,7 @@ def test_english_is_what_the_nodes_say(english):
 def test_no_translation_is_stale(english):
     missing, wrong, marks = review(english)
     assert not wrong, f"{FIX}: {wrong}"
-    assert json.loads(locales.MARKS.read_text(encoding="utf-8")) == marks, FIX
+    assert read_json(locales.MARKS) == marks, FIX
     if missing:
         warnings.warn("\n".join(missing), stacklevel=1)
 
@@ -70,9 +70,9 @@ def test_what_is_told_of_a_translation(english, korean, missing, wrong, tmp_path
     monkeypatch.setattr(locales, "TRANSLATIONS", ("ko",))
     monkeypatch.setattr(locales, "MARKS", tmp_path / "translated.json")
     monkeypatch.setattr(locales, "read_locale", lambda lang, name=locales.NODES: state[lang, name])
-    locales.MARKS.write_text("{}", encoding="utf-8")
+    locales.MARKS.write_text("{}", "utf-8")
     before = review({"a": "scene"})[2]
-    locales.MARKS.write_text(json.dumps(before), encoding="utf-8")
+    write_json(locales.MARKS, before)
     state["ko", locales.NODES] = {} if korean is None else {"a": korean}
     told = review({} if english is None else {"a": english})
     assert [[line.split(": ")[1] for line in lines] for lines in told[:2]] == [missing, wrong]

@@ -83,27 +83,6 @@ def test_differences_of_step_distilled_loras_are_taken_too(rig, released, tmp_pa
     ).abs().max() < 1e-6
 
 
-def refused(rig, words: str, path: Path) -> None:
-    with refuses(words):
-        load(rig, path)
-
-
-def test_misfits_are_refused(rig, released, tmp_path):
-    save_file({"lora_te1_text.lora_down.weight": torch.zeros(4, 8)}, tmp_path / "text.safetensors")
-    refused(rig, "lora_A and lora_B of a Wan transformer", tmp_path / "text.safetensors")
-
-    wide = standins.TransformerForm(dim=256, heads=2, image_embedding=False)
-    save_file(
-        standins.random_tensors(standins.lora_shapes(wide, 4), 1), tmp_path / "wide.safetensors"
-    )
-    refused(rig, "another model", tmp_path / "wide.safetensors")
-
-    state = load_file(released)
-    state["transformer.blocks.0.attn1.to_q.lora_B.weight"] = torch.zeros(128, 8)
-    save_file(state, tmp_path / "rank.safetensors")
-    refused(rig, "rank of the LoRA", tmp_path / "rank.safetensors")
-
-
 def test_another_lora_under_the_release_s_name_is_told(rig, released, tmp_path):
     """diffusers calls every LoRA so, and others have trained this method at other ranks."""
     named = tmp_path / "pytorch_lora_weights.safetensors"

@@ -8,6 +8,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from tests.refusals import refuses
+from tools.rigs.model_rig import node_defaults
 
 
 @pytest.fixture(scope="module")
@@ -114,8 +115,8 @@ def test_viewers_see_what_the_ego_camera_sees(take, scene, read_ply):
     path, flip = take.trajectory(), np.array([1, -1, -1])
     file = EgoXBuildScene.execute(take.exo_frames(), take.depth_video(), "auto").args[1]
     xyz, _ = read_ply(file.get_data())
-    defaults = {e.id: e.default for e in EgoXEgoPoseInput.GET_SCHEMA().inputs if not e.optional}
-    seen = EgoXEgoPoseInput.execute(**defaults, base=path, camera_frame=3).args[2]
+    values = {**node_defaults(EgoXEgoPoseInput), "base": path, "camera_frame": 3}
+    seen = EgoXEgoPoseInput.execute(**values).args[2]
     place, target, turn = (
         np.array(list(seen[name].values())) for name in ("position", "target", "quaternion")
     )

@@ -1,11 +1,12 @@
 """Every node keeps the promises of its schema: ids, inputs, tooltips, category."""
 
 import inspect
-import json
 import re
 from pathlib import Path
 
 import pytest
+
+from egox_core.safe_files import read_json
 
 VERSION_1_0 = Path(__file__).with_name("version_1_0.json")
 """Inputs, choices and outputs of version 1.0. It never changes; what is added later isn't in it."""
@@ -58,7 +59,7 @@ def test_execute_takes_exactly_the_declared_inputs(pack, schemas):
 
 def test_saved_workflows_of_version_1_0_keep_loading(schemas):
     now = {schema.node_id: schema for _, schema in schemas}
-    for node_id, form in json.loads(VERSION_1_0.read_text(encoding="utf-8")).items():
+    for node_id, form in read_json(VERSION_1_0).items():
         entries = inputs_of(now[node_id])
         inputs = [f"{entry.id} {entry.get_io_type()}" for entry in entries]
         outputs = [output.get_io_type() for output in now[node_id].outputs]

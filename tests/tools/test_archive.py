@@ -96,7 +96,7 @@ def test_it_stands_alone(shipped, repo_root):
             continue  # a door: see the test below
         for target in imported_files(path):
             assert target.relative_to(repo_root).as_posix() in there, name
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if (
                 isinstance(node, ast.Constant)
                 and isinstance(node.value, str)
@@ -164,7 +164,7 @@ def test_the_registrys_scanner_would_find_nothing(shipped, repo_root):
         hit
         for name in shipped
         if name.endswith(endings)
-        for hit in hits(name, (repo_root / name).read_text(encoding="utf-8"))
+        for hit in hits(name, (repo_root / name).read_text("utf-8"))
     ]
     assert found == []
 
@@ -202,7 +202,7 @@ def test_nothing_that_a_user_reads_names_a_file_that_stays_behind(shipped, repo_
             "locales",
         }:
             continue
-        for text in told(name, (repo_root / name).read_text(encoding="utf-8", errors="replace")):
+        for text in told(name, (repo_root / name).read_text("utf-8", errors="replace")):
             for word in re.findall(r"[\w.-]+(?:/[\w.-]+)*/?", text):
                 word = word.rstrip(".")
                 assert word not in behind and word != "train_egox.py", f"{name} names {word}"
@@ -234,7 +234,7 @@ def programs(tmp_path_factory) -> Path:
         pytest.skip(f"needs comfy-cli, which can't be installed: {problem[-200:]}")
     where = "import sysconfig; print(sysconfig.get_path('purelib'))"
     site = subprocess.check_output([python, "-c", where], text=True).strip()
-    Path(site, "host.pth").write_text(sysconfig.get_path("purelib"), encoding="utf-8")
+    Path(site, "host.pth").write_text(sysconfig.get_path("purelib"), "utf-8")
     return python.parent
 
 
@@ -311,7 +311,7 @@ def test_installed_it_runs_and_opens_all_that_it_brings(
             node["inputs"].update({"steps": 1} if "steps" in node["inputs"] else {})
         outcome = server.client.run(prompt)
         assert outcome.status == "success", outcome.error_text + server.log_tail(40)
-        assert "lacks names" not in server.log.read_text(encoding="utf-8")
+        assert "lacks names" not in server.log.read_text("utf-8")
         for page in (pack / "web" / "js" / "docs").iterdir():
             if page.is_file():
                 address = f"{server.address}/extensions/{PACK_NAME}/docs/{page.name}"

@@ -1,11 +1,11 @@
 """The host's base directory and the pack in it."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from egox_core.safe_files import read_json
 from tools.setup.base_dir import BASE_FOLDERS, PACK_NAME, link_folder, make_base_dir, share_models
 from tools.setup.host import Host
 from tools.setup.layout import Layout
@@ -16,8 +16,8 @@ def layout(tmp_path) -> Layout:
     repo = tmp_path / "repo"
     for folder in (".git", ".venv", "nodes"):
         (repo / folder).mkdir(parents=True)
-    (repo / "__init__.py").write_text("", encoding="utf-8")
-    (repo / "nodes" / "x.py").write_text("", encoding="utf-8")
+    (repo / "__init__.py").write_text("", "utf-8")
+    (repo / "nodes" / "x.py").write_text("", "utf-8")
     return Layout(repo)
 
 
@@ -51,7 +51,7 @@ def test_models_of_a_users_host_are_shared_by_name(layout, tmp_path):
     (theirs.root / "models" / "diffusion_models").mkdir(parents=True)
     option, file = share_models(theirs, base)
     assert option == "--extra-model-paths-config"
-    assert json.loads(Path(file).read_text(encoding="utf-8")) == {
+    assert read_json(Path(file)) == {
         "host": {"base_path": str(theirs.root / "models"), "diffusion_models": "diffusion_models"}
     }
     assert share_models(replace(theirs, owned=True), base) == ()

@@ -33,7 +33,7 @@ def test_an_old_python_is_told_so(repo_root, version):
 
 
 def test_run_py_itself_parses_on_old_pythons(repo_root):
-    ast.parse((repo_root / "run.py").read_text(encoding="utf-8"), feature_version=(3, 7))
+    ast.parse((repo_root / "run.py").read_text("utf-8"), feature_version=(3, 7))
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_it_starts_again_inside_the_environment(tmp_path):
     """In the user's folder, so that paths that were typed stay what they are."""
     (tmp_path / "run.py").write_text(
         "import os, sys; print(os.getcwd(), os.environ['EGOX_INSIDE'], sys.argv[1:])",
-        encoding="utf-8",
+        "utf-8",
     )
     script = (
         "from pathlib import Path; import sys; from tools.setup import commands\n"
@@ -139,7 +139,7 @@ class Recorder(Environment):
 )
 def test_modules_get_their_arguments_unchanged(call, expected, tmp_path, monkeypatch):
     (tmp_path / "benchmarks").mkdir()
-    (tmp_path / "benchmarks" / "some_bench.py").write_text("", encoding="utf-8")
+    (tmp_path / "benchmarks" / "some_bench.py").write_text("", "utf-8")
     layout = Layout(tmp_path)
     recorder = Recorder(
         Host(tmp_path, (0, 30, 0), "test", owned=True), Path(sys.executable), layout
@@ -158,7 +158,7 @@ def test_modules_get_their_arguments_unchanged(call, expected, tmp_path, monkeyp
 def test_the_environment_reaches_modules_of_the_repository(tmp_path):
     (tmp_path / "some_module.py").write_text(
         "import os, sys; sys.exit(0 if os.environ['EGOX_HOST_DIR'] == sys.argv[1] else 4)",
-        encoding="utf-8",
+        "utf-8",
     )
     host = Host(tmp_path / "host", (0, 30, 0), "test", owned=True)
     assert (
@@ -206,14 +206,14 @@ def test_the_whole_process_tree_ends(tmp_path):
         "    def do_GET(self):\n"
         "        self.send_response(200); self.end_headers(); self.wfile.write(b'{}')\n"
         "http.server.HTTPServer(('127.0.0.1', port), H).serve_forever()\n",
-        encoding="utf-8",
+        "utf-8",
     )
     environment = Environment(
         Host(root, (0, 30, 0), "test", owned=True), Path(sys.executable), Layout(tmp_path)
     )
     with Server(environment, BaseDir(tmp_path / "base"), tmp_path / "log.txt") as server:
         process = server.process
-        child = int((root / "child").read_text(encoding="utf-8"))
+        child = int((root / "child").read_text("utf-8"))
         assert alive(child)
     assert process.poll() is not None
     deadline = time.monotonic() + 120  # the signal was sent; a busy machine takes its time

@@ -1,7 +1,6 @@
 """The demo's own steps: options, keypoints, the side-by-side."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -97,7 +96,7 @@ def test_keypoints_follow_the_picture_like_cameras(width, height, resize, tmp_pa
         (None, "No such file"),
     ],
 )
-def test_keypoints_of_another_form_or_video_are_refused(content: Any, told, tmp_path):
+def test_keypoints_of_another_form_or_video_are_refused(content, told, tmp_path):
     if content is not None:
         write_json(tmp_path / "keypoints.json", content)
     chosen = select_frames(probe_video(EXO), frame_count=1, width=64, height=64)

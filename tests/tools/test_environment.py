@@ -34,13 +34,11 @@ def layout(tmp_path) -> Layout:
     """A checkout with a fetched host, whose environment claims to be able to run."""
     made = Layout(tmp_path / "repo")
     fetched(made)
-    (made.host / "requirements.txt").write_text("torch\n", encoding="utf-8")
-    (made.repo / "requirements.txt").write_text(
-        "numpy>=1.25\n# a comment\nscipy\n", encoding="utf-8"
-    )
+    (made.host / "requirements.txt").write_text("torch\n", "utf-8")
+    (made.repo / "requirements.txt").write_text("numpy>=1.25\n# a comment\nscipy\n", "utf-8")
     (made.repo / "pyproject.toml").write_text(
         '[project.optional-dependencies]\ndev = ["pytest>=8", "ruff"]\nchecks = ["OpenEXR"]\n',
-        encoding="utf-8",
+        "utf-8",
     )
     return made
 
@@ -85,7 +83,7 @@ def test_only_what_is_missing_or_changed_is_installed(layout, pip_calls, monkeyp
     assert len(pip_calls) == 2, "an interrupted install is done again"
     prepare(layout, quiet)
     assert len(pip_calls) == 2
-    (layout.repo / "requirements.txt").write_text("numpy>=2\n", encoding="utf-8")
+    (layout.repo / "requirements.txt").write_text("numpy>=2\n", "utf-8")
     prepare(layout, quiet)
     assert len(pip_calls) == 4
 
@@ -122,9 +120,7 @@ def test_a_users_host_is_left_as_it_is(layout, tmp_path, pip_calls, monkeypatch)
     environment = prepare(layout, quiet)
     assert environment.python == Path(sys.executable), "this Python has torch"
     check_requirements(environment, "demo")
-    (layout.repo / "requirements.txt").write_text(
-        "numpy\negox-does-not-exist>=3\n", encoding="utf-8"
-    )
+    (layout.repo / "requirements.txt").write_text("numpy\negox-does-not-exist>=3\n", "utf-8")
     with pytest.raises(SetupError, match=r'" -m pip install "egox-does-not-exist>=3"$'):
         check_requirements(environment, "demo")
     assert sorted(tmp_path.rglob("*")) == before and not pip_calls
@@ -149,7 +145,7 @@ def test_who_develops_gets_more(layout, pip_calls, monkeypatch, command, gets):
 
 def test_what_python_compiled_is_kept_below_the_state_alone(layout, monkeypatch):
     """Also where the caller's shell keeps none; never in a user's host."""
-    (layout.repo / "compiled.py").write_text("", encoding="utf-8")
+    (layout.repo / "compiled.py").write_text("", "utf-8")
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     monkeypatch.delenv("PYTHONPYCACHEPREFIX", raising=False)
     assert Environment(None, Path(sys.executable), layout).run(["-c", "import compiled"]) == 0
@@ -162,7 +158,7 @@ def test_the_users_own_environment_is_found(tmp_path, place):
     root = make_host(tmp_path / "theirs")
     python = venv_python((root / place).resolve())
     python.parent.mkdir(parents=True)
-    python.write_text("", encoding="utf-8")
+    python.write_text("", "utf-8")
     assert (
         find_host_python(Host(root, (0, 30, 0), "test", owned=False)).resolve() == python.resolve()
     )
@@ -185,8 +181,8 @@ def test_a_broken_venv_is_made_anew(tmp_path):
     made = Layout(tmp_path)
     python = venv_python(made.venv)
     python.parent.mkdir(parents=True)
-    python.write_text("not a program", encoding="utf-8")
-    (made.venv / "half").write_text("", encoding="utf-8")
+    python.write_text("not a program", "utf-8")
+    (made.venv / "half").write_text("", "utf-8")
     make_venv(made, quiet)
     assert os.access(python, os.X_OK) and not (made.venv / "half").exists()
 

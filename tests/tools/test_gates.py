@@ -30,7 +30,7 @@ def test_types_are_checked_through_the_pack_and_the_host(tmp_path, capfd, argume
     for name, text in files.items():
         file = tmp_path / name
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text, encoding="utf-8")
+        file.write_text(text, "utf-8")
     host = Host(tmp_path / "host", (0, 26, 0), "test", owned=False)
     environment = Environment(host, Path(sys.executable), Layout(tmp_path / "pack"))
     code, said = check_types(environment), capfd.readouterr().out

@@ -21,9 +21,9 @@ from tools.setup.testing import OLDEST
 def make_host(root: Path, version: str | None = "0.30.0") -> Path:
     """A folder that looks like a ComfyUI."""
     (root / "comfy").mkdir(parents=True)
-    (root / "main.py").write_text("", encoding="utf-8")
+    (root / "main.py").write_text("", "utf-8")
     if version:
-        (root / "comfyui_version.py").write_text(f'__version__ = "{version}"\n', encoding="utf-8")
+        (root / "comfyui_version.py").write_text(f'__version__ = "{version}"\n', "utf-8")
     return root
 
 
@@ -89,7 +89,7 @@ def test_a_folder_that_is_no_host(tmp_path, monkeypatch):
 def fetched(layout: Layout, version: str = "0.30.0") -> Path:
     """A host as run.py fetches it."""
     make_host(layout.host, version)
-    (layout.host / ".egox_source").write_text("git clone\n", encoding="utf-8")
+    (layout.host / ".egox_source").write_text("git clone\n", "utf-8")
     return layout.host
 
 
@@ -176,7 +176,7 @@ def test_nothing_of_another_file_runs(index, tmp_path):
 def repository(tmp_path, monkeypatch) -> Release:
     """A release as a tag of a repository, where no index can be reached."""
     folder = make_host(tmp_path / "ComfyUI", "9.9.0")
-    (folder / "comfy" / "sd.py").write_text("", encoding="utf-8")
+    (folder / "comfy" / "sd.py").write_text("", "utf-8")
     git = ["git", "-C", str(folder), "-c", "user.name=x", "-c", "user.email=x@y"]
     for words in (
         ["init", "--quiet"],

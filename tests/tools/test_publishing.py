@@ -20,16 +20,16 @@ def test_nothing_is_published_while_the_owners_names_are_empty(repo_root, tmp_pa
     for name in ("pyproject.toml", "CHANGELOG.md", "CITATION.cff"):
         shutil.copy2(repo_root / name, tmp_path)
     page = tmp_path / "pyproject.toml"
-    text = page.read_text(encoding="utf-8")
+    text = page.read_text("utf-8")
     version = re.search(r'(?m)^version = "(.+)"$', text).group(1)
     empty = text.replace("[project.urls]\n", "[project.urls_of_old]\n")
     empty = re.sub(r'(?m)^(PublisherId|Icon|Banner) = ".*"$', r'\1 = ""', empty)
-    page.write_text(empty, encoding="utf-8")
+    page.write_text(empty, "utf-8")
     found = faults(tmp_path, f"v{version}")
     assert [name for name in OF_THE_OWNER if any(name in each for each in found)] == [*OF_THE_OWNER]
     given = re.sub(r'(?m)^(PublisherId|Icon|Banner) = ""$', r'\1 = "given"', empty)
     given += '\n[project.urls]\nRepository = "given"\n'
-    page.write_text(given, encoding="utf-8")
+    page.write_text(given, "utf-8")
     assert faults(tmp_path, f"v{version}") == []
     assert len(faults(tmp_path, "v0.0.1")) == 1
 
@@ -41,12 +41,12 @@ def test_the_security_page_has_every_route_and_names_tests_that_are_there(pack, 
     table = web.RouteTableDef()
     for module in (routes, uploads, clips, exo_clip):
         module.register(table)
-    page = (repo_root / "SECURITY.md").read_text(encoding="utf-8")
+    page = (repo_root / "SECURITY.md").read_text("utf-8")
     assert set(re.findall(r"`((?:GET|POST) /egox/[^`]+)`", page)) == {
         f"{route.method} {route.path}" for route in table
     }
     for file, name in re.findall(r"`(tests/[^`]+)`(?: `(test_\w+)`)?", page):
-        assert f"def {name}" in (repo_root / file).read_text(encoding="utf-8"), f"{file} {name}"
+        assert f"def {name}" in (repo_root / file).read_text("utf-8"), f"{file} {name}"
 
 
 def test_the_repository_is_one_package(repo_root, tmp_path):
@@ -61,7 +61,7 @@ def test_the_repository_is_one_package(repo_root, tmp_path):
     build = [sys.executable, "-c", "import setuptools; setuptools.setup()", "egg_info"]
     subprocess.run(build, cwd=tmp_path, check=True, capture_output=True)
     (top,) = tmp_path.glob("*.egg-info/top_level.txt")
-    assert top.read_text(encoding="utf-8").split() == ["egox_core", "egox_train"]
+    assert top.read_text("utf-8").split() == ["egox_core", "egox_train"]
 
 
 @pytest.mark.slow

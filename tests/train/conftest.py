@@ -10,7 +10,7 @@ import pytest
 
 MISSING = [
     name
-    for name in ("accelerate", "peft", "pydantic", "yaml")
+    for name in ("accelerate", "peft", "pydantic", "torchmetrics", "yaml")
     if importlib.util.find_spec(name) is None
 ]
 collect_ignore_glob = ["*"] if MISSING else []

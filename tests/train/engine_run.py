@@ -33,7 +33,7 @@ PATIENCE_S = 100  # a process needs half a minute to start on a busy machine
 def die_once(number: int, folder: str) -> None:
     mark = Path(folder) / "died"
     if number == 2 and not mark.exists():
-        mark.write_text("x", encoding="utf-8")
+        mark.write_text("x", "utf-8")
         os._exit(9)
 
 

@@ -1,11 +1,10 @@
 """The golden files' transformer, and their directions as the trainer's cache would hold them."""
 
-import json
-
 import torch
 from safetensors.torch import load_file
 
 from egox_core.gga.geometry import pool_tokens
+from egox_core.safe_files import read_json
 from egox_core.types import GgaGeometry
 from tests.paths import GOLDEN
 
@@ -33,7 +32,7 @@ def golden_transformer():
     """Of two layers, with an image embedding."""
     from diffusers import WanTransformer3DModel
 
-    config = json.loads((GOLDEN / "tiny_config.json").read_text(encoding="utf-8"))
+    config = read_json(GOLDEN / "tiny_config.json")
     model = WanTransformer3DModel(**{k: v for k, v in config.items() if not k.startswith("note")})
     weights = load_file(GOLDEN / "tiny_transformer.safetensors")
     model.load_state_dict(

@@ -93,11 +93,11 @@ def launch(
 def write(folder: Path, name: str, values: dict) -> Path:
     """A configuration file whose output folder has the same name."""
     file = folder / f"{name}.yaml"
-    file.write_text(yaml.safe_dump({**values, "output": str(folder / name)}), encoding="utf-8")
+    file.write_text(yaml.safe_dump({**values, "output": str(folder / name)}), "utf-8")
     return file
 
 
 def losses(output: Path) -> list[float]:
     """The run's curve, without what was held out."""
-    lines = (output / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = (output / "metrics.jsonl").read_text("utf-8").splitlines()
     return [line["loss"] for line in map(json.loads, lines) if "loss" in line]

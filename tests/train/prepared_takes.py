@@ -54,12 +54,10 @@ def write_synthetic(folder: Path, count: int, *, frames: int = FRAMES) -> Path:
     return folder
 
 
-def write_depth(root: Path, name: str, frames: int = 12, size: tuple[int, int] = (112, 64)) -> None:
+def write_depth(root: Path, name: str) -> None:
     """A slanted wall's depth, as long as :func:`write_egoexo4d`'s takes of tests of files."""
     root.mkdir(exist_ok=True)
-    maps = np.full((frames, size[1], size[0]), 2, np.float16) + np.linspace(
-        0, 1, size[0], dtype=np.float16
-    )
+    maps = np.full((12, 64, 112), 2, np.float16) + np.linspace(0, 1, 112, dtype=np.float16)
     np.savez_compressed(root / f"{name}.npz", depth_m=maps)
 
 
@@ -159,7 +157,7 @@ LENS_COLUMNS = (
 def write_lens_table(path: Path, *rows: str) -> Path:
     """gopro_calibs.csv with the documented columns."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join((LENS_COLUMNS, *rows)) + "\n", encoding="utf-8")
+    path.write_text("\n".join((LENS_COLUMNS, *rows)) + "\n", "utf-8")
     return path
 
 

@@ -1,7 +1,6 @@
 """``--engine ray`` on a real cluster of two nodes: equal to one process, whatever of it dies."""
 
 import importlib.util
-import json
 import os
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from egox_core.safe_files import read_json
 from egox_train.data.manifest import read_manifest
 from tests.paths import STANDIN_VAE
 from tests.train.test_parallel import found_in, run_script
@@ -84,7 +84,7 @@ def test_a_cluster_whose_workers_die_makes_the_set_of_one_process(
     assert main(options(recordings, tmp_path / "one")) == 0
     ours, alone = ((tmp_path / name / "manifest.jsonl").read_bytes() for name in ("cluster", "one"))
     assert ours == alone and len(ours.splitlines()) == 40
-    skipped = json.loads((tmp_path / "cluster" / "report.json").read_text("utf-8"))["skipped"]
+    skipped = read_json(tmp_path / "cluster" / "report.json")["skipped"]
     assert {what for row in skipped for what in row["what"]} == {
         f"uid-{name}" for name in takes.DAMAGES
     }

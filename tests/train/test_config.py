@@ -2,11 +2,10 @@
 
 import pytest
 
-pytest.importorskip("pydantic")
-from egox_core.gga.options import GgaOptions  # noqa: E402
-from egox_train.train.config import MODE_DEFAULTS, dump_config, load_config, parse_config  # noqa: E402
-from egox_train.train.model import learning_rate  # noqa: E402
-from tests.refusals import refuses  # noqa: E402
+from egox_core.gga.options import GgaOptions
+from egox_train.train.config import MODE_DEFAULTS, dump_config, load_config, parse_config
+from egox_train.train.model import learning_rate
+from tests.refusals import refuses
 
 NEEDED = {"base": "b", "cache": "c", "output": "o", "steps": 5}
 
@@ -83,16 +82,16 @@ def test_wrong_settings_are_refused(bad):
 
 def test_file_overrides_and_the_resolved_file_read_back(tmp_path):
     file = tmp_path / "c.yaml"
-    file.write_text("base: b\ncache: c\noutput: o\nsteps: 7\nlora: {rank: 8}\n", encoding="utf-8")
+    file.write_text("base: b\ncache: c\noutput: o\nsteps: 7\nlora: {rank: 8}\n", "utf-8")
     config = load_config(
         file, ["optimizer.learning_rate=2e-4", "lora.alpha=4", "conditioning.mode=paper"]
     )
     assert (config.optimizer.learning_rate, config.lora.rank, config.lora.alpha) == (2e-4, 8, 4.0)
     resolved = tmp_path / "resolved.yaml"
-    resolved.write_text(dump_config(config), encoding="utf-8")
+    resolved.write_text(dump_config(config), "utf-8")
     assert load_config(resolved) == config
     above = tmp_path / "above.yaml"
-    above.write_text("steps: 9\nlora: {alpha: 2}\n", encoding="utf-8")
+    above.write_text("steps: 9\nlora: {alpha: 2}\n", "utf-8")
     config = load_config(file, ["lora.alpha=5"], more=[above])
     assert (config.steps, config.lora.rank, config.lora.alpha) == (9, 8, 5.0)
 
@@ -100,7 +99,7 @@ def test_file_overrides_and_the_resolved_file_read_back(tmp_path):
 @pytest.mark.parametrize("text", ["a: [", "just words"])
 def test_files_that_are_no_configuration(tmp_path, text):
     file = tmp_path / "c.yaml"
-    file.write_text(text, encoding="utf-8")
+    file.write_text(text, "utf-8")
     with refuses():
         load_config(file)
     with refuses("key=value"):

@@ -8,7 +8,6 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from egox_core.gga import backends
-from egox_train.wan import diffusers_processor
 
 HEAD = slice(64, 128)  # channels of the second of two heads
 
@@ -16,7 +15,7 @@ HEAD = slice(64, 128)  # channels of the second of two heads
 @pytest.fixture
 def place(tmp_path, tiny, monkeypatch) -> Path:
     """A canvas whose bias is made in pieces, as at the released size; a base with heads of 64."""
-    monkeypatch.setattr(diffusers_processor, "SHARED_BIAS_BYTES", 0)
+    monkeypatch.setattr("egox_train.wan.diffusers_processor.SHARED_BIAS_BYTES", 0)
     monkeypatch.setattr(backends, "_choice_of", {})
     tiny.make_cache(tmp_path / "cache", clips=2, h=16, w_exo=24)
     tiny.make_base(tmp_path / "base.safetensors", dim=128)

@@ -15,7 +15,6 @@ from safetensors.torch import load_file
 from egox_core.safe_files import read_json, write_json
 from egox_core.video.reader import probe_video
 from egox_train.data.cache_store import EMPTY_CAPTION, shard_header, write_shard
-from egox_train.train import loop
 from egox_train.train.checkpoints import checkpoint_folders
 from egox_train.train.config import parse_config
 from egox_train.train.loop import train
@@ -117,7 +116,6 @@ def test_training_learns_and_keeps_the_last_n(workplace, tiny):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_samples_on_the_way(workplace, tiny, dtype):
-    pytest.importorskip("torchmetrics", reason="torchmetrics is not installed (the evaluate extra)")
     tiny.train(
         workplace,
         steps=2,
@@ -198,11 +196,13 @@ def test_a_service_gets_one_run_by_its_id(tmp_path, tiny, monkeypatch):
 def test_a_checkpoint_comes_with_the_minutes_too(workplace, tiny, monkeypatch):
     steps = []
     monkeypatch.setattr(
-        loop, "save_checkpoint", lambda output, state, keep: steps.append(state.step)
+        "egox_train.train.loop.save_checkpoint",
+        lambda output, state, keep: steps.append(state.step),
     )
     clock = iter(range(0, 10_000, 25))  # seconds, at each look
     monkeypatch.setattr(
-        loop, "time", SimpleNamespace(monotonic=lambda: next(clock), perf_counter=lambda: 0.0)
+        "egox_train.train.loop.time",
+        SimpleNamespace(monotonic=lambda: next(clock), perf_counter=lambda: 0.0),
     )
     tiny.train(workplace, checkpoint={"every": 100, "minutes": 1.0})
     assert steps == [3, 6]

@@ -25,7 +25,7 @@ def wait_for_step(process: subprocess.Popen, output: Path, step: int) -> None:
     deadline = time.monotonic() + 400
     while time.monotonic() < deadline:
         file = output / "metrics.jsonl"
-        lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+        lines = file.read_text("utf-8").splitlines() if file.is_file() else []
         if len(lines) >= step:
             return
         if process.poll() is not None:
@@ -147,7 +147,7 @@ def test_the_batch_script_saves_and_queues_again(workplace, tiny, launching, tmp
         ("scontrol", f'echo "$@" > "{tmp_path}/asked"'),
         ("accelerate", f'shift; exec "{sys.executable}" -m accelerate.commands.launch "$@"'),
     ):
-        (tools / name).write_text(f"#!/bin/sh\n{text}\n", encoding="utf-8")
+        (tools / name).write_text(f"#!/bin/sh\n{text}\n", "utf-8")
         (tools / name).chmod(0o755)
     values = tiny.settings(workplace, steps=4000, checkpoint={"every": 1000, "keep": 2})
     config, output = launching.write(workplace, "run", values), workplace / "run"
@@ -168,4 +168,4 @@ def test_the_batch_script_saves_and_queues_again(workplace, tiny, launching, tmp
     text = process.communicate(timeout=60)[0]
     assert process.returncode == 0 and "stopped and saved" in text, text[-3000:]
     assert saved_step(output) == steps_of(output)[-1]
-    assert (tmp_path / "asked").read_text(encoding="utf-8").split() == ["requeue", "17"]
+    assert (tmp_path / "asked").read_text("utf-8").split() == ["requeue", "17"]

@@ -153,10 +153,7 @@ def train(folder: Path, *, progress=no_progress, **more):
 
 def curve(output: Path) -> list[dict]:
     """The lines that a run has written."""
-    return [
-        json.loads(line)
-        for line in (output / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    ]
+    return [json.loads(line) for line in (output / "metrics.jsonl").read_text("utf-8").splitlines()]
 
 
 def first_sample(config):

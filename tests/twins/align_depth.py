@@ -8,22 +8,17 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from egox_core.depth.align import make_report
 from egox_core.depth.fit import SCALE_FLOOR, TUKEY, FrameFit
 from egox_core.depth.report import AlignOptions, AlignReport
-from egox_core.progress import Progress, no_progress
 from egox_core.types import DepthVideo
 
 
 def align_depth_reference(
     metric: DepthVideo,  # z depth, metres
     video: DepthVideo,  # relative depth or disparity
-    dynamic: Tensor | None = None,  # [T, H, W] bool
-    sky: Tensor | None = None,  # [T, H, W] bool
     options: AlignOptions = AlignOptions(),  # noqa: B008  frozen
-    progress: Progress = no_progress,
 ) -> tuple[DepthVideo, AlignReport]:
     """As :func:`depth.align.align_depth` for two valid inputs of one size; checks nothing."""
     fits, reasons, used = [], [], []
@@ -32,7 +27,7 @@ def align_depth_reference(
         x = video.depth_m[t].double().numpy()
         x = x if video.kind == "disparity" else 1 / x
         counts = np.isfinite(x) & np.isfinite(y)
-        for mask in (dynamic, sky, metric.dynamic, metric.sky, video.dynamic, video.sky):
+        for mask in (metric.dynamic, metric.sky, video.dynamic, video.sky):
             if mask is not None:
                 counts &= ~mask[t].numpy()
         fit = None
@@ -53,7 +48,7 @@ def align_depth_reference(
         x = video.depth_m[t].double()
         x = x if video.kind == "disparity" else 1 / x
         depth = 1 / (alpha * x + beta).clamp_min(options.min_inverse_depth)
-        for mask in (sky, metric.sky, video.sky):
+        for mask in (metric.sky, video.sky):
             if mask is not None:
                 depth = depth.masked_fill(mask[t], float("nan"))
         frames.append(depth.float())

@@ -1,8 +1,6 @@
 """The plain twin of ``egox_core/scene/exo_adjust.py``: one residual after the other, minimised by
 scipy."""
 
-from __future__ import annotations
-
 import numpy as np
 from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation

@@ -112,15 +112,13 @@ def test_vendored_three_is_the_recorded_one():
     data = read_json(DATA)
     assert set(data["files"]) == {BUNDLE, LICENCE}
     assert data["files"] == {path.name: sha256(path) for path in TARGET.iterdir()}
-    text = (TARGET / BUNDLE).read_text(encoding="utf-8")
+    text = (TARGET / BUNDLE).read_text("utf-8")
     assert not re.search(r"(?m)^\s*(?:import\b|export\b.*\bfrom\b)|\bimport\(", text), "all in one"
     assert "SPDX-License-Identifier: MIT" in text
     used = {
         name
         for module in (JS / "editor").rglob("*.mjs")
-        for block in module.read_text(encoding="utf-8").split('} from "../../vendor/three.mjs"')[
-            :-1
-        ]
+        for block in module.read_text("utf-8").split('} from "../../vendor/three.mjs"')[:-1]
         for name in block.rsplit("import {", 1)[1].replace(",", " ").split()
     }
     assert {"Scene", "OrbitControls"} <= used <= {*data["core"], *data["addons"]}

@@ -99,13 +99,13 @@ def test_colmap_and_blender(camera, tmp_path):
     w2c = torch.stack([look_at((0.1 * t, 0.0, 0.0), (0.0, 0.0, 3.0)) for t in range(3)])
     path = CameraTrajectory(w2c=w2c, camera=camera, times_s=torch.arange(3, dtype=torch.float64))
     write_colmap(tmp_path / "colmap", path)
-    assert "EQUISOLID 64 48" in (tmp_path / "colmap" / "cameras.txt").read_text(encoding="utf-8")
+    assert "EQUISOLID 64 48" in (tmp_path / "colmap" / "cameras.txt").read_text("utf-8")
     assert read_colmap(tmp_path / "colmap")[0] == camera
     write_blender(tmp_path / "transforms.json", path)
-    text = (tmp_path / "transforms.json").read_text(encoding="utf-8")
+    text = (tmp_path / "transforms.json").read_text("utf-8")
     assert read_trajectory(tmp_path / "transforms.json", camera).camera == camera
     # Other tools don't know our own camera object: the form's own keys give the same lens.
-    (tmp_path / "theirs.json").write_text(text.replace("egox_camera", "other"), encoding="utf-8")
+    (tmp_path / "theirs.json").write_text(text.replace("egox_camera", "other"), "utf-8")
     assert read_trajectory(tmp_path / "theirs.json", camera).camera == camera
 
 

@@ -84,7 +84,7 @@ def test_moge_refusals():
         moge_depth(dark)
 
 
-def da3_payload(mode: str = "multiview", seen: tuple[int, int] = (42, 28)) -> dict:
+def da3_payload(mode: str = "multiview") -> dict:
     payload = {
         "depth": torch.rand(T, H, W) + 0.5,
         "image": torch.rand(T, H, W, 3),
@@ -96,8 +96,8 @@ def da3_payload(mode: str = "multiview", seen: tuple[int, int] = (42, 28)) -> di
         k[..., 0, 0], k[..., 1, 1], k[..., 0, 2], k[..., 1, 2] = (
             40.0,
             41.0,
-            seen[0] / 2,
-            seen[1] / 2,
+            21.0,
+            14.0,
         )
         poses = torch.eye(3, 4).repeat(1, T, 1, 1)
         poses[0, :, 0, 3] = torch.tensor([0.5, 0.6, 0.7])

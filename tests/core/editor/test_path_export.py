@@ -1,6 +1,5 @@
 """Paths written for other programs and read back: the same rays for the same pixels."""
 
-import json
 import math
 from dataclasses import replace
 
@@ -11,6 +10,7 @@ import torch
 from egox_core.cameras.lenses import LENSES
 from egox_core.cameras.model import CameraModel, pixel_rays, project
 from egox_core.cameras.presets import preset_camera
+from egox_core.safe_files import read_json
 from egox_core.takes.blender import opengl_c2w, write_blender
 from egox_core.takes.colmap import read_colmap, write_colmap
 from egox_core.trajectory.poses import camera_centre, invert, look_at, sensor_from_upright
@@ -29,13 +29,13 @@ FISHEYE = CameraModel(
 )
 
 
-def path_of(camera: CameraModel, count: int = 12) -> CameraTrajectory:
+def path_of(camera: CameraModel) -> CameraTrajectory:
     turn = sensor_from_upright(camera.quarter_turns)
     poses = torch.stack(
-        [turn @ look_at((0.1 * t, -1.0, 0.2), (1.0, 0.1 * t, 3.0)) for t in range(count)]
+        [turn @ look_at((0.1 * t, -1.0, 0.2), (1.0, 0.1 * t, 3.0)) for t in range(12)]
     )
     return CameraTrajectory(
-        w2c=poses, camera=camera, times_s=torch.arange(count, dtype=torch.float64) / 20
+        w2c=poses, camera=camera, times_s=torch.arange(12, dtype=torch.float64) / 20
     )
 
 
@@ -72,20 +72,20 @@ def test_bad_colmap_folders_are_refused(tmp_path):
     write_colmap(tmp_path, path_of(FISHEYE))
     cameras, images = (
         tmp_path / "cameras.txt",
-        (tmp_path / "images.txt").read_text(encoding="utf-8"),
+        (tmp_path / "images.txt").read_text("utf-8"),
     )
-    good = cameras.read_text(encoding="utf-8")
+    good = cameras.read_text("utf-8")
     for text, message in (
         (good.replace("OPENCV_FISHEYE", "FULL_OPENCV"), "FULL_OPENCV"),
         ("1 PINHOLE ten 3 1 2 3 4", "malformed"),
         ("", "0 cameras"),
     ):
-        cameras.write_text(text, encoding="utf-8")
+        cameras.write_text(text, "utf-8")
         with refuses(message):
             read_colmap(tmp_path)
-    cameras.write_text(good, encoding="utf-8")
+    cameras.write_text(good, "utf-8")
     (tmp_path / "images.txt").write_text(
-        images.replace(" 1 frame_000003.png", " frame_000003.png"), encoding="utf-8"
+        images.replace(" 1 frame_000003.png", " frame_000003.png"), "utf-8"
     )
     with refuses("malformed"):
         read_colmap(tmp_path)
@@ -100,7 +100,7 @@ def test_bad_colmap_folders_are_refused(tmp_path):
 def test_blender_matrices_look_the_right_way(tmp_path):
     before = path_of(preset_camera("aria_released", 32))
     write_blender(tmp_path / "transforms.json", before)
-    content = json.loads((tmp_path / "transforms.json").read_text(encoding="utf-8"))
+    content = read_json(tmp_path / "transforms.json")
     assert len(content["frames"]) == 12 and content["frames"][3]["time"] == pytest.approx(0.15)
     matrix = np.array(content["frames"][2]["transform_matrix"])
     assert (

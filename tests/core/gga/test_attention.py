@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from egox_core.gga import backends, rows, triton_rows
+from egox_core.gga import backends, triton_rows
 from egox_core.gga.attention import gga_attention, plain_attention
 from egox_core.gga.bias import bias_from_cosine, cosine_rows, dense_bias, reference_attention
 from egox_core.gga.geometry import tokens_from_latents
@@ -197,7 +197,7 @@ def test_fused_rows_that_fail_in_the_middle_are_torchs(monkeypatch, dtype):
         out.copy_(BiasRows(geometry, options, dtype, reuse=True, fused=False)(slice(0, len(out))))
 
     choice = triton_rows.FusedChoice(fused, "Triton")
-    monkeypatch.setattr(rows, "fused_rows", lambda device, dtype: choice)
+    monkeypatch.setattr("egox_core.gga.rows.fused_rows", lambda device, dtype: choice)
     monkeypatch.setattr(backends, "_choice_of", {})
     q, k, v = random_qkv(dtype=dtype)
     used = backends.KernelsUsed()

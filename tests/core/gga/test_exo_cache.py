@@ -143,7 +143,7 @@ def test_without_room_every_step_is_full():
 
 
 def test_8_bits_lose_half_a_scale_and_both_prompts_fit_in_8_gb():
-    x = torch.randn(3, 5, 96, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(3, 5, 96)
     x[..., 7] *= 1e3  # as a video model's largest channels
     x[0, 0] = 0
     codes, scale = pack(x)

@@ -13,22 +13,23 @@ from egox_core.cameras.model import CameraModel
 from egox_core.cameras.presets import preset_camera
 from egox_core.gga.geometry import exo_points, gga_geometry
 from egox_core.types import CameraTrajectory, DepthVideo
+from tests.poses import still
 from tests.refusals import refuses
 
 
-def plain_scene(width: int = 96, height: int = 64, frames: int = 9):
+def plain_scene(width: int = 96, height: int = 64):
     exo = CameraModel(
         lens="pinhole", width=width, height=height, fx=80.0, fy=80.0, cx=width / 2, cy=height / 2
     )
-    w2c = torch.eye(3, 4, dtype=torch.float64).repeat(frames, 1, 1)
-    w2c[:, 0, 3] = torch.linspace(0, -0.5, frames, dtype=torch.float64)
+    w2c = still(9)
+    w2c[:, 0, 3] = torch.linspace(0, -0.5, 9, dtype=torch.float64)
     trajectory = CameraTrajectory(
         w2c=w2c,
         camera=preset_camera("pinhole", 64),
         exo_w2c=w2c[0],
-        times_s=torch.arange(frames, dtype=torch.float64) / 30,
+        times_s=torch.arange(9, dtype=torch.float64) / 30,
     )
-    return DepthVideo(depth_m=torch.full((frames, height, width), 2.0), camera=exo), trajectory
+    return DepthVideo(depth_m=torch.full((9, height, width), 2.0), camera=exo), trajectory
 
 
 SIZES = {"frames": 9, "exo_size": (96, 64), "ego_size": (64, 64)}
@@ -97,7 +98,7 @@ def test_trust_of_the_depth_is_pooled():
 
 def test_moving_exo_camera_moves_the_points():
     depth, trajectory = plain_scene()
-    moved = torch.eye(3, 4, dtype=torch.float64).repeat(9, 1, 1)
+    moved = still(9)
     moved[4:, 2, 3] = 1.0
     points, _ = exo_points(
         replace(depth, exo_w2c=moved), trajectory, torch.tensor([0, 4, 8]), (96, 64)

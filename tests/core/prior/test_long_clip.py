@@ -62,7 +62,7 @@ def maps(take: SyntheticTake) -> dict[str, Tensor]:
     }
 
 
-def test_maps_of_a_long_clip_are_mapped_files(take: SyntheticTake, monkeypatch: pytest.MonkeyPatch):
+def test_maps_of_a_long_clip_are_mapped_files(take, monkeypatch):
     in_memory = maps(take)
     monkeypatch.setattr(frame_store, "MEMORY_LIMIT", 0)
     for name, values in maps(take).items():

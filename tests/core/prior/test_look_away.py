@@ -104,7 +104,7 @@ def test_what_moves_is_not_remembered():
     assert where[0, 24:36, 24:36].float().mean() < 0.2 < 0.8 < still[0, 24:36, 24:36].float().mean()
 
 
-def test_chunks_that_show_no_surface_end_no_run(recwarn: pytest.WarningsRecorder):
+def test_chunks_that_show_no_surface_end_no_run(recwarn):
     """The head has turned from all that exo saw, or a chunk's depth is unknown throughout."""
     memory, ego = after(truth(clip(AWAY)[3])), torch.ones(9, 64, 64, 3)
     exo, depth, path, _ = clip([turned(178 + t) for t in range(9)])
@@ -115,7 +115,7 @@ def test_chunks_that_show_no_surface_end_no_run(recwarn: pytest.WarningsRecorder
 
 
 @pytest.mark.parametrize(("share", "drawn"), [(0.5, True), (1.5, False)])
-def test_a_guessed_place_is_drawn_near_its_own_view_only(share: float, drawn: bool):
+def test_a_guessed_place_is_drawn_near_its_own_view_only(share, drawn):
     memory = after(truth(clip(AWAY)[3]))
     x = share * MAX_PARALLAX * memory._kept[0].distance_m
     exo, depth, path, _ = clip([turned(66, x=x)])

@@ -19,6 +19,7 @@ from egox_core.scene.surface import depth_rays, lift, no_points
 from egox_core.trajectory.poses import camera_centre, compose, invert, look_at
 from egox_core.types import CameraTrajectory, PointCloud, PointSet
 from lab.drawn import SyntheticSpec, covisible, make_take
+from tests.poses import still
 from tests.refusals import refuses
 
 IDENTITY = torch.eye(3, 4, dtype=torch.float64)
@@ -107,7 +108,7 @@ CAMERAS = [
 
 @pytest.mark.parametrize("camera", CAMERAS)
 @pytest.mark.parametrize("preset", list(PRIOR_PRESETS))
-def test_a_point_lands_where_the_lens_puts_it(camera: CameraModel, preset: str):
+def test_a_point_lands_where_the_lens_puts_it(camera, preset):
     xyz = [0.3, -0.2, 1.2]
     prior = render_ego_prior(cloud(points_at([xyz])), trajectory(camera), prior_preset(preset))
     uv, _ = project(camera, torch.tensor([xyz]))
@@ -146,7 +147,7 @@ def test_the_scene_frame_decides_how_poses_are_read(take, scene):
 
 
 @pytest.mark.parametrize(("preset", "static_db"), [("clean", 28.0), ("released", 18.0)])
-def test_the_prior_shows_what_the_ego_camera_sees(take, scene, preset: str, static_db: float):
+def test_the_prior_shows_what_the_ego_camera_sees(take, scene, preset, static_db):
     """A quarter of the issue's size, so textures are coarser: benchmarks/prior.py measures the bars
     at full size."""
     prior = render_ego_prior(
@@ -235,13 +236,11 @@ def test_a_camera_that_sees_nothing_warns():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (dict(w2c=torch.eye(3, 4, dtype=torch.float64).repeat(1, 1, 1)), "1 poses for 3 frames"),
+        (dict(w2c=still(1)), "1 poses for 3 frames"),
         (
             dict(w2c=torch.diag(torch.tensor([1.0, 1, -1, 1]))[:3].double().repeat(3, 1, 1)),
             "reflection",
         ),
-        (dict(w2c=2 * IDENTITY.repeat(3, 1, 1)), "rotation"),
-        (dict(w2c=torch.full((3, 3, 4), torch.nan, dtype=torch.float64)), "NaN"),
         (
             dict(
                 exo_w2c=torch.stack(
@@ -253,7 +252,7 @@ def test_a_camera_that_sees_nothing_warns():
         (dict(exo_w2c=torch.zeros(3, 4, dtype=torch.float64)), "rotation"),
     ],
 )
-def test_bad_poses_are_refused_before_rendering(change: dict, message: str):
+def test_bad_poses_are_refused_before_rendering(change, message):
     scene = cloud(points_at([[0.0, 0.0, 2.0]]), frames=3)
     path = replace(trajectory(CAMERAS[-1], IDENTITY.repeat(3, 1, 1)), **change)
     with refuses(message):
@@ -270,7 +269,7 @@ def test_an_empty_cloud_and_singular_intrinsics_are_refused():
 @pytest.mark.parametrize(
     "change", [dict(dynamic="some"), dict(device="tpu"), dict(static="median")]
 )
-def test_bad_options_are_refused(change: dict):
+def test_bad_options_are_refused(change):
     with refuses():
         PriorOptions(**change)
     with refuses("preset"):

@@ -14,12 +14,10 @@ COMPOSITE = SplatOptions(style="composite", radius_px=40.0)  # 5 px at a height 
 SURFACE = SplatOptions(style="surface", max_size_px=160.0)
 
 
-def points_on_two_planes(count: int = 3000, width: int = 64, height: int = 56) -> ScreenPoints:
+def points_on_two_planes(count: int = 3000) -> ScreenPoints:
     """Points of a near patch on the left and a slanted plane behind, with patches of many shapes."""
     generator = torch.Generator().manual_seed(3)
-    uv = (
-        torch.rand(count, 2, generator=generator) * torch.tensor([width + 20.0, height + 20.0]) - 10
-    )
+    uv = torch.rand(count, 2, generator=generator) * torch.tensor([84.0, 76.0]) - 10
     near = uv[:, 0] < 24
     depth = torch.where(near, torch.full((count,), 1.5), 3 + 0.02 * uv[:, 1])
     axes = torch.randn(count, 2, 2, generator=generator) * 1.5
@@ -58,7 +56,7 @@ def join(*parts: ScreenPoints) -> ScreenPoints:
     ],
 )
 @pytest.mark.parametrize("count", [40, 3000])
-def test_torch_equals_reference(options: SplatOptions, count: int):
+def test_torch_equals_reference(options, count):
     points = points_on_two_planes(count)
     fast, plain = (
         splat(points, 64, 56, options),
@@ -75,22 +73,20 @@ def test_torch_equals_reference(options: SplatOptions, count: int):
 
 
 def test_pairs_that_do_not_fit_at_once_give_the_same_picture(monkeypatch):
-    from egox_core.prior import splat_torch
 
     points = points_on_two_planes()
     whole = splat(points, 64, 56, SURFACE)
-    monkeypatch.setattr(splat_torch, "PAIRS_AT_ONCE", 500)
+    monkeypatch.setattr("egox_core.prior.splat_torch.PAIRS_AT_ONCE", 500)
     parts = splat(points, 64, 56, SURFACE)
     assert torch.equal(whole.coverage, parts.coverage)
     assert torch.allclose(whole.rgb, parts.rgb, atol=1e-5)  # sums in another order
 
 
 def test_bands_of_rows_give_the_same_picture(monkeypatch):
-    from egox_core.prior import splat_torch
 
     points = points_on_two_planes()
     whole = splat(points, 64, 56, COMPOSITE)
-    monkeypatch.setattr(splat_torch, "BAND_ROWS", 13)
+    monkeypatch.setattr("egox_core.prior.splat_torch.BAND_ROWS", 13)
     parts = splat(points, 64, 56, COMPOSITE)
     assert torch.equal(whole.rgb, parts.rgb) and torch.equal(whole.coverage, parts.coverage)
 
@@ -113,7 +109,7 @@ def test_a_disc_fades_to_its_rim():
 
 
 @pytest.mark.parametrize("options", [COMPOSITE, SURFACE])
-def test_the_nearer_point_wins(options: SplatOptions):
+def test_the_nearer_point_wins(options):
     far = replace(one_point(30, 28, depth=5.0), rgb=torch.tensor([[0.0, 0.0, 1.0]]))
     image = splat(join(far, one_point(30, 28, depth=1.0)), 64, 56, options)
     assert torch.allclose(image.rgb[28, 30], torch.tensor([1.0, 0.5, 0.25]), atol=1e-6)

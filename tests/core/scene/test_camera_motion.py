@@ -40,7 +40,7 @@ def standing() -> np.ndarray:
 
 
 @pytest.mark.parametrize("pan_px, zoom, pixels", [(11.0, 0.0, 11.0), (0.0, 0.06, 15.4)])
-def test_pans_and_zooms_are_noticed(standing, pan_px: float, zoom: float, pixels: float):
+def test_pans_and_zooms_are_noticed(standing, pan_px, zoom, pixels):
     gone, frame = camera_motion(moved(standing, pan_px, zoom), None)
     assert gone == pytest.approx(pixels, abs=1.0) and frame == FRAMES - 1
 
@@ -56,7 +56,7 @@ def walked(standing: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.stack(result))
 
 
-def test_what_goes_too_far_to_be_followed_moves_too(standing: np.ndarray):
+def test_what_goes_too_far_to_be_followed_moves_too(standing):
     for pictures in (walked(standing), moved(standing, 600.0)):
         pixels, frame = camera_motion(pictures, None)
         assert pixels is None and 0 < frame < FRAMES / 2
@@ -65,7 +65,7 @@ def test_what_goes_too_far_to_be_followed_moves_too(standing: np.ndarray):
     assert camera_motion(hidden, None) is None
 
 
-def test_the_scene_says_it(standing: np.ndarray):
+def test_the_scene_says_it(standing):
     """Its notes are those of *Build Scene* and of a prepared clip (``train/data/test_masks.py``)."""
     camera = centred_pinhole(*SIZE, 400.0)
     depth = DepthVideo(depth_m=torch.full((FRAMES, *SIZE[::-1]), 3.0), camera=camera)
@@ -75,12 +75,12 @@ def test_the_scene_says_it(standing: np.ndarray):
     assert "one pose" not in " ".join(build_scene(torch.from_numpy(standing), depth).notes)
 
 
-def test_who_walks_through_is_not_the_camera(standing: np.ndarray):
+def test_who_walks_through_is_not_the_camera(standing):
     assert camera_motion(torch.from_numpy(standing), None) is None
     assert camera_motion(torch.zeros(FRAMES, 40, 60, 3), None) is None
 
 
-def test_the_mask_is_left_out(standing: np.ndarray):
+def test_the_mask_is_left_out(standing):
     """Nearly everything walks: what stands is told by the mask alone."""
     crowd = moved(standing, 30.0).numpy()
     crowd[:, :, :150] = standing[0][:, :150]
@@ -90,7 +90,7 @@ def test_the_mask_is_left_out(standing: np.ndarray):
 
 
 @pytest.mark.parametrize("name", ["sfu_covid_009_4_2000_2048", "cmu_soccer06_6_877_925", "joker"])
-def test_real_takes(shared_dir, name: str):
+def test_real_takes(shared_dir, name):
     """Fixed ones stand; their inner parts, cropped ever further aside or ever smaller, do not."""
     folder = shared_dir / "data" / "takes" / name
     if not (folder / "exo.mp4").is_file():

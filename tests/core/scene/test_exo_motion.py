@@ -1,7 +1,5 @@
 """An exo camera that moves: its poses, what is refused, and depth that agrees with them."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import replace
 from functools import cache
@@ -63,7 +61,7 @@ def off(found: torch.Tensor, true: torch.Tensor) -> tuple[float, float]:
         ("walk", "moves", 1.0, 0.08),
     ],
 )
-def test_poses_and_depth(kind: str, motion: str, degrees: float, metres: float) -> None:
+def test_poses_and_depth(kind, motion, degrees, metres):
     frames, depth, exact = clip(kind)
     mended, found = estimate_exo_motion(frames, depth)
     turn, way = off(mended.exo_w2c, exact.exo_w2c)
@@ -85,7 +83,7 @@ def test_poses_and_depth(kind: str, motion: str, degrees: float, metres: float) 
         assert seen and float(seen[1]) == pytest.approx(fov, abs=1.5)
 
 
-def test_a_given_path_is_checked_and_scaled() -> None:
+def test_a_given_path_is_checked_and_scaled():
     frames, depth, exact = clip("walk")
     path = exact.exo_w2c
     mended, found = estimate_exo_motion(frames, replace(depth, exo_w2c=path))
@@ -107,7 +105,7 @@ def test_a_given_path_is_checked_and_scaled() -> None:
         estimate_exo_motion(blank, depth, "auto", path, False)
 
 
-def test_a_rolling_shutter_isnt_taken_for_travel() -> None:
+def test_a_rolling_shutter_isnt_taken_for_travel():
     """A narrower view turned over one frame, each row at its own time."""
     frames, _, exact = clip("still")
     lens, phase = exact.camera, np.arange(3)
@@ -131,13 +129,13 @@ def test_a_rolling_shutter_isnt_taken_for_travel() -> None:
     assert off(mended.exo_w2c, poses)[0] < 0.5
 
 
-def test_a_camera_that_stands_passes_bit_for_bit() -> None:
+def test_a_camera_that_stands_passes_bit_for_bit():
     frames, depth, _ = clip("still")
     assert estimate_exo_motion(frames, depth)[0] is depth
     assert estimate_exo_motion(frames, depth, "stands")[0] is depth
 
 
-def test_what_cant_be_followed_is_refused() -> None:
+def test_what_cant_be_followed_is_refused():
     frames, depth, exact = clip("walk")
     gaps = frames.clone()
     gaps[4:9] = 128
@@ -152,7 +150,7 @@ def test_what_cant_be_followed_is_refused() -> None:
 
 
 @pytest.mark.parametrize("kind", ["pan", "walk"])
-def test_the_adjustment_is_that_of_scipy(kind: str) -> None:
+def test_the_adjustment_is_that_of_scipy(kind):
     """Every so many of a clip's points, in four frames."""
     frames, depth, _ = clip(kind)
     nothing = torch.zeros(depth.depth_m.shape, dtype=torch.bool)

@@ -44,7 +44,7 @@ def long_take(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_480_frames_stay_near_the_peak_of_49(tmp_path: Path, repo_root: Path):
+def test_480_frames_stay_near_the_peak_of_49(tmp_path, repo_root):
     if peak_memory_bytes() is None or sys.platform == "win32":
         pytest.skip(
             "peak memory of a process can't be told, or mapped pages can't be dropped, on this system"

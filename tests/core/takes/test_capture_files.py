@@ -109,7 +109,7 @@ def test_aria_calibration(tmp_path):
     path = tmp_path / "online_calibration.jsonl"
     path.write_text(
         json.dumps({"CameraCalibrations": []}) + "\n" + json.dumps(calibration()) + "\n",
-        encoding="utf-8",
+        "utf-8",
     )
     full = read_aria_calibration(path, line=1)
     assert (
@@ -131,7 +131,7 @@ def test_aria_calibration(tmp_path):
         ("FisheyeRadTanThinPrism", [100.0, 90.0, 90.0] + [0.0] * 12, "principal point"),
     ):
         content = calibration(Projection={"Name": name, "Params": numbers})
-        path.write_text(json.dumps(content), encoding="utf-8")
+        path.write_text(json.dumps(content), "utf-8")
         with refuses(message):
             read_aria_calibration(path)
     path.write_bytes(b"\xff\xfe\x00" * 9)

@@ -17,6 +17,7 @@ from egox_core.takes.depth_files import load_depth_file
 from egox_core.takes.depth_readers import open_depth
 from egox_core.types import FrameSelection, TakeMeta
 from tests.frames_in_use import frames_in_use
+from tests.poses import still
 from tests.refusals import refuses
 
 COUNT, HEIGHT, WIDTH = 12, 48, 84
@@ -170,7 +171,7 @@ def test_shorter_depth_is_refused_and_longer_cut(tmp_path):
         load_depth_file(tmp_path / "depth.npz", meta_of(), selection([11, 12]))
     with refuses("12 frames; expected at least 17"):
         load_depth_file(tmp_path / "depth.npz", meta_of(), count=17)
-    moving = torch.eye(3, 4, dtype=torch.float64).expand(10, 3, 4)
+    moving = still(10)
     depth, _ = load_depth_file(
         tmp_path / "depth.npz", meta_of(camera_extrinsics=moving), selection([1, 9])
     )
@@ -204,7 +205,7 @@ def test_bad_files_are_refused(tmp_path):
             load_depth_file(path, meta_of(), **options)
 
     refuse(tmp_path / "none.npz", "not there")
-    (tmp_path / "depth.txt").write_text("1", encoding="utf-8")
+    (tmp_path / "depth.txt").write_text("1", "utf-8")
     refuse(tmp_path / "depth.txt", "npz")
     np.savez(tmp_path / "two.npz", a=np.ones(3), b=np.ones(3))
     refuse(tmp_path / "two.npz", "depth_m")

@@ -87,7 +87,7 @@ def test_without_frames_the_takes_camera_has_the_first_sources_size():
 
 
 def test_the_depth_of_another_take_is_refused_but_not_one_beside_the_video(file, tmp_path):
-    (tmp_path / "meta.json").write_text("{}", encoding="utf-8")
+    (tmp_path / "meta.json").write_text("{}", "utf-8")
     (tmp_path / "exo.mp4").write_bytes(b"the take's own video")
     (tmp_path / "mine").mkdir()
     for folder in (tmp_path, tmp_path / "mine"):

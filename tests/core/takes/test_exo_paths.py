@@ -66,7 +66,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_a_path_is_read(name: str, tmp_path: Path):
+def test_a_path_is_read(name, tmp_path):
     FORMS[name](tmp_path / name)
     path = read_exo_path(tmp_path / name)
     assert path.metric == (name in ("vipe.npz", "meta.json"))
@@ -74,7 +74,7 @@ def test_a_path_is_read(name: str, tmp_path: Path):
     assert torch.allclose(*relative, atol=1e-5)
 
 
-def test_what_holds_no_path_is_refused(tmp_path: Path):
+def test_what_holds_no_path_is_refused(tmp_path):
     (tmp_path / "a.txt").write_text("1 2 3\n")
     (tmp_path / "b.csv").write_text("")
     for name in ("a.txt", "b.csv"):

@@ -39,7 +39,7 @@ def write(folder: Path, *names: str) -> Path:
         elif path.name == "path.json":
             write_json(path, [{"time_s": 0, "position": [0, 0, 1], "look_at": [1, 0, 1]}])
         elif path.name == "config.json":
-            path.write_text('{"batch": 1}', encoding="utf-8")
+            path.write_text('{"batch": 1}', "utf-8")
         else:
             write_json(path, META)
     return folder
@@ -94,11 +94,11 @@ def test_what_is_no_take_is_refused(tmp_path):
     np.savez(pickled / "depth.npz", depth_m=DEPTH, names=np.array([{}], dtype=object))
     (tmp_path / "empty").mkdir()
     broken = write(tmp_path / "broken", "exo.mp4", "depth.npz")
-    (broken / "meta.json").write_text("{", encoding="utf-8")
+    (broken / "meta.json").write_text("{", "utf-8")
     grey = write(tmp_path / "grey", "1.png")
     cv2.imwrite(str(grey / "1.png"), np.zeros((H, W), np.uint8))
     text = write(tmp_path / "text")
-    (text / "clip.mp4").write_text("no video", encoding="utf-8")
+    (text / "clip.mp4").write_text("no video", "utf-8")
     for folder, message in (
         (pickled, "pickled"),
         (tmp_path / "empty", "no file of no use"),

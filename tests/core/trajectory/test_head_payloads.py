@@ -1,7 +1,5 @@
 """Detectors' payloads as head points: their forms, whose points they are, and what is refused."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch
@@ -46,7 +44,7 @@ def there(points: HeadPoints) -> list[bool]:
 
 
 @pytest.mark.parametrize("count", [18, 25])
-def test_openpose(count: int) -> None:
+def test_openpose(count):
     marks = {name: (10.0 + i, 20.0 + i, 0.5 + 0.05 * i) for i, name in enumerate(POINTS)}
     points = openpose_points([frame(person(marks, count)), frame()])
     assert points.picture == SIZE and points.uv.shape == (2, 8, 2)
@@ -55,14 +53,14 @@ def test_openpose(count: int) -> None:
     assert there(points) == [True, False]
 
 
-def test_openpose_files_have_no_canvas() -> None:
+def test_openpose_files_have_no_canvas():
     bare = {"people": [person({"nose": (3.0, 4.0, 1.0)}, 25)]}
     assert openpose_people([bare], (64, 32)).picture == (64, 32)
     with refuses("canvas"):
         openpose_people([bare])
 
 
-def test_the_mask_chooses_whoever_comes_first() -> None:
+def test_the_mask_chooses_whoever_comes_first():
     left, right = person({"nose": (20.0, 50.0, 0.9)}), person({"nose": (150.0, 50.0, 0.9)})
     frames = [frame(left, right), frame(right, left), frame(left)]
     mask = torch.zeros(3, 10, 20, dtype=torch.bool)
@@ -74,7 +72,7 @@ def test_the_mask_chooses_whoever_comes_first() -> None:
         choose_person(openpose_people(frames), mask=mask[:2])
 
 
-def test_a_person_is_followed_by_place() -> None:
+def test_a_person_is_followed_by_place():
     """Detectors number people anew in every frame, and one may be gone for a while."""
 
     def pair(t: int) -> list[dict]:
@@ -99,7 +97,7 @@ def test_a_person_is_followed_by_place() -> None:
         choose_person(openpose_people(frames), index=5)
 
 
-def test_who_is_never_one_of_two_may_be_anywhere_after_a_cut() -> None:
+def test_who_is_never_one_of_two_may_be_anywhere_after_a_cut():
     places = [20.0, 21.0, 170.0, 171.0]
     frames = [frame(person({"nose": (x, 50.0, 0.9)})) for x in places]
     assert openpose_points(frames).uv[:, POINTS.index("nose"), 0].tolist() == places
@@ -120,7 +118,7 @@ def test_who_is_never_one_of_two_may_be_anywhere_after_a_cut() -> None:
         ),
     ],
 )
-def test_other_forms_are_refused(content: object, message: str) -> None:
+def test_other_forms_are_refused(content, message):
     with refuses(message):
         openpose_points(content)
 
@@ -139,7 +137,7 @@ def mhr_person(as_torch: bool = False) -> dict:
 
 
 @pytest.mark.parametrize("as_torch", [False, True])
-def test_body_models_give_metres_and_pixels_of_their_own_camera(as_torch: bool) -> None:
+def test_body_models_give_metres_and_pixels_of_their_own_camera(as_torch):
     people = mhr_people({"frames": [[mhr_person(as_torch=as_torch)], []], "image_size": (100, 200)})
     points = choose_person(people)
     nose = POINTS.index("nose")
@@ -154,7 +152,7 @@ def test_body_models_give_metres_and_pixels_of_their_own_camera(as_torch: bool) 
     assert same.uv[nose].tolist() == [7.0, 7.0]
 
 
-def test_other_body_payloads_are_refused() -> None:
+def test_other_body_payloads_are_refused():
     with refuses("frames and image_size"):
         mhr_people({"poses": []})
     with refuses("pred_cam_t"):
@@ -170,7 +168,7 @@ def test_other_body_payloads_are_refused() -> None:
         mhr_people({"frames": [[{**mhr_person(), "focal_length": None}]], "image_size": (1, 1)})
 
 
-def test_a_body_model_s_empty_and_turned_poses() -> None:
+def test_a_body_model_s_empty_and_turned_poses():
     """It has a pose for an empty box or mask, too; and its axes must be the picture's."""
     people = [
         {**mhr_person(), "bbox": np.zeros(4)},
@@ -190,7 +188,7 @@ def test_a_body_model_s_empty_and_turned_poses() -> None:
             mhr_people({"frames": [[person]], "image_size": (100, 200)})
 
 
-def test_face_landmarks() -> None:
+def test_face_landmarks():
     landmarks = np.zeros((478, 2), dtype=np.float32)
     landmarks[33], landmarks[133], landmarks[1] = (10, 20), (14, 20), (30, 40)
     payload = {"frames": [[{"landmarks_xy": landmarks}], []], "image_size": (100, 200)}

@@ -1,7 +1,5 @@
 """Head poses from points: how near, what holds through time, and what is said of bad input."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np
@@ -37,7 +35,7 @@ def estimate(clip: DrawnHeads, points: HeadPoints | None = None, **changes):
 
 
 @pytest.mark.parametrize("height", [80, 448])
-def test_exact_points_give_the_head(height: int) -> None:
+def test_exact_points_give_the_head(height):
     """With all points seen what is left is how this person's lengths differ from the mean's."""
     clip = drawn_heads(height=height, turning_deg=40.0)
     path = estimate(clip)
@@ -56,7 +54,7 @@ def test_exact_points_give_the_head(height: int) -> None:
     assert clip.errors(honest)[2] < 4.0
 
 
-def test_noise_is_smoothed_without_lag(clip: DrawnHeads) -> None:
+def test_noise_is_smoothed_without_lag(clip):
     rng = np.random.default_rng(0)
     size = 0.225 * clip.camera.fx / clip.metres[..., 2:]
     points = clip.points(uv=clip.uv + 0.03 * size * rng.normal(size=clip.uv.shape))
@@ -73,7 +71,7 @@ def test_noise_is_smoothed_without_lag(clip: DrawnHeads) -> None:
     )
 
 
-def test_a_gap_closes_and_is_told(clip: DrawnHeads) -> None:
+def test_a_gap_closes_and_is_told(clip):
     scores = np.ones(clip.uv.shape[:2])
     scores[8:14] = 0
     path = estimate(clip, clip.points(scores=scores))
@@ -86,7 +84,7 @@ def test_a_gap_closes_and_is_told(clip: DrawnHeads) -> None:
     assert any("out of sight for 17 frames" in note for note in path.report.notes)
 
 
-def test_points_that_jump_to_somebody_else_are_dropped(clip: DrawnHeads) -> None:
+def test_points_that_jump_to_somebody_else_are_dropped(clip):
     uv = clip.uv.copy()
     uv[[10, 13, 15]] += [0.3 * clip.camera.width, 0]
     path = estimate(clip, clip.points(uv=uv))
@@ -96,7 +94,7 @@ def test_points_that_jump_to_somebody_else_are_dropped(clip: DrawnHeads) -> None
     assert not any("jumps" in note for note in path.report.notes)
 
 
-def test_a_back_view_has_ears_only() -> None:
+def test_a_back_view_has_ears_only():
     clip = drawn_heads(seed=502, exo_side="behind")
     scores = np.ones(clip.uv.shape[:2])
     scores[:, FACE] = 0
@@ -117,7 +115,7 @@ def body_model(clip: DrawnHeads, noise_m: float = 0.0) -> HeadPoints:
 
 
 @pytest.mark.parametrize("side", ["front", "behind"])
-def test_a_body_model_s_head_is_taken_as_it_is(side: str) -> None:
+def test_a_body_model_s_head_is_taken_as_it_is(side):
     clip = drawn_heads(frames=49, height=80, turning_deg=60.0, exo_side=side)
     path = estimate(clip, body_model(clip, 0.01))
     across, along, angle = clip.errors(path)
@@ -142,7 +140,7 @@ def test_a_body_model_s_head_is_taken_as_it_is(side: str) -> None:
         estimate(clip, mirrored)
 
 
-def test_a_moving_exo_camera_changes_nothing(clip: DrawnHeads) -> None:
+def test_a_moving_exo_camera_changes_nothing(clip):
     """The same pictures, of a world that moves under the camera."""
     shift = torch.zeros(len(clip.uv), 3, 4, dtype=torch.float64)
     shift[:, :, :3] = torch.eye(3)
@@ -156,7 +154,7 @@ def test_a_moving_exo_camera_changes_nothing(clip: DrawnHeads) -> None:
         estimate(clip, exo_w2c=moving[:5])
 
 
-def test_depth_of_the_wall_is_not_believed(clip: DrawnHeads) -> None:
+def test_depth_of_the_wall_is_not_believed(clip):
     wall = torch.full_like(clip.depth(), 6.0)
     path = estimate(clip, depth_m=wall)
     assert clip.errors(path)[1] < 0.15 and any(
@@ -178,7 +176,7 @@ def test_depth_of_the_wall_is_not_believed(clip: DrawnHeads) -> None:
     assert any("no surface" in note for note in path.report.notes)
 
 
-def test_bad_input_is_refused(clip: DrawnHeads) -> None:
+def test_bad_input_is_refused(clip):
     nobody = clip.points(scores=np.zeros(clip.uv.shape[:2]))
     with refuses("no person in any frame"):
         estimate(clip, nobody)
@@ -198,9 +196,7 @@ def test_bad_input_is_refused(clip: DrawnHeads) -> None:
 @pytest.mark.parametrize(
     ("seed", "side", "fps"), [(708, "front", 10.0), (709, "behind", 10.0), (746, "behind", 5.0)]
 )
-def test_front_and_back_of_a_turning_head_are_not_exchanged(
-    seed: int, side: str, fps: float
-) -> None:
+def test_front_and_back_of_a_turning_head_are_not_exchanged(seed, side, fps):
     """By the habits of small networks: every point in every frame, hidden ones made up; 20 degrees per frame, the
     last 34: points on its back make a face, too, at another distance than the clip's."""
     spec = SyntheticSpec(

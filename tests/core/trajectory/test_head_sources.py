@@ -1,7 +1,5 @@
 """Several detectors of one person: who is who, whose point counts, and which pictures a body model expects."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np
@@ -17,14 +15,14 @@ NOSE = POINTS.index("nose")
 CAMERA = centred_pinhole(200, 100, 150.0)
 
 
-def body(left: float, score: float = 0.8) -> dict:
+def body(left: float) -> dict:
     """Somebody 30 px wide, from ``left`` on."""
     numbers = np.zeros((18, 3))
     for place, (name, row) in enumerate(OPENPOSE_POINTS[18].items()):
         numbers[row] = (
             left + 4 * place,
             60.0 if "shoulder" in name or name == "neck" else 40.0,
-            score,
+            0.8,
         )
     return {"pose_keypoints_2d": numbers.reshape(-1).tolist()}
 
@@ -45,7 +43,7 @@ def face(left: float, factor: float = 1.0) -> dict:
 
 
 @pytest.mark.parametrize("factor", [1.0, 2.0])
-def test_each_frame_is_of_the_first_detector_that_has_the_person(factor: float) -> None:
+def test_each_frame_is_of_the_first_detector_that_has_the_person(factor):
     """The second picture may be larger."""
     faces = {
         "frames": [[face(20, factor)]] * 3,
@@ -60,7 +58,7 @@ def test_each_frame_is_of_the_first_detector_that_has_the_person(factor: float) 
     assert points.scores[:, NOSE].tolist() == pytest.approx([0.8, 1.0, 0.8])
 
 
-def test_another_persons_face_is_left_out() -> None:
+def test_another_persons_face_is_left_out():
     """The number counts in the first detector; the others are asked for the same person."""
     faces = {"frames": [[], [face(140), face(20)], [face(140)]], "image_size": (100, 200)}
     bodies = keypoints(20, 140)
@@ -70,7 +68,7 @@ def test_another_persons_face_is_left_out() -> None:
     assert float(points.uv[:2, NOSE, 0].max()) < 60
 
 
-def test_who_saw_nobody_is_told_and_left_out() -> None:
+def test_who_saw_nobody_is_told_and_left_out():
     nobody = {"frames": [[], [], []], "image_size": (100, 200)}
     points, notes = joined_points({"POSE_KEYPOINT": keypoints(20), "FACE_LANDMARKS": nobody}, 3)
     assert points.source == "keypoints (OpenPose)" and notes == (
@@ -87,7 +85,7 @@ def test_who_saw_nobody_is_told_and_left_out() -> None:
         joined_points({"POSE_KEYPOINT": keypoints(20), "FACE_LANDMARKS": square}, 3)
 
 
-def test_which_pictures_a_body_model_expects() -> None:
+def test_which_pictures_a_body_model_expects():
     assert lens_note(CAMERA) is None
     assert "off its middle by 10 %" in (lens_note(replace(CAMERA, cx=119.5)) or "")
     assert "opencv_fisheye lens" in (lens_note(replace(CAMERA, lens="opencv_fisheye")) or "")

@@ -1,7 +1,5 @@
 """The head's lengths, and where a camera sits on it."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch
@@ -21,7 +19,7 @@ from egox_core.trajectory.poses import camera_centre, invert
 from tests.refusals import refuses
 
 
-def test_lengths_are_those_of_their_sources() -> None:
+def test_lengths_are_those_of_their_sources():
     """Spot checks in millimetres against the published means (see the module's docstring)."""
     right_eye, left_eye, right_ear, left_ear, nose = head_points()
     assert np.linalg.norm(right_eye - left_eye) == pytest.approx(0.0629)  # ANSUR II
@@ -37,7 +35,7 @@ def test_lengths_are_those_of_their_sources() -> None:
     assert np.allclose(deeper[[0, 1, 4]], head_points()[[0, 1, 4]])
 
 
-def test_glasses_are_where_the_published_calibration_has_them() -> None:
+def test_glasses_are_where_the_published_calibration_has_them():
     calibration = pytest.importorskip("projectaria_tools.core.calibration")
     poses = []
     for frame in ("DVT-S", "DVT-L"):
@@ -59,7 +57,7 @@ def test_glasses_are_where_the_published_calibration_has_them() -> None:
 
 
 @pytest.mark.parametrize("turns", [0, 1])
-def test_a_camera_sits_on_the_head(turns: int) -> None:
+def test_a_camera_sits_on_the_head(turns):
     """A head at a known place: the camera's centre and where it looks, whichever way its sensor is turned."""
     camera = preset_camera("aria_released" if turns else "pinhole", 64)
     head = torch.eye(3, 4, dtype=torch.float64)[None].clone()
@@ -78,6 +76,6 @@ def test_a_camera_sits_on_the_head(turns: int) -> None:
 
 
 @pytest.mark.parametrize("mount", [((0.0, 0.0, 57.0), 0.0), ((0.0, 0.0, 0.0), float("nan"))])
-def test_mounts_that_are_none_are_refused(mount) -> None:
+def test_mounts_that_are_none_are_refused(mount):
     with refuses("mount"):
         ego_from_head(0, *mount)

@@ -1,7 +1,5 @@
 """Poses: checks with the defect named, inverse, composition, centre."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch
@@ -27,15 +25,15 @@ def random_poses(count: int) -> torch.Tensor:  # [T, 3, 4] float64
     )
 
 
-def test_inverse_composition_and_centre() -> None:
+def test_inverse_composition_and_centre():
     a, b = random_poses(4), random_poses(8)[4:]
-    points = torch.randn(4, 7, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    points = torch.randn(4, 7, 3, dtype=torch.float64)
     assert torch.allclose(transform(invert(a), transform(a, points)), points)
     assert torch.allclose(transform(compose(a, b), points), transform(a, transform(b, points)))
     assert transform(a, camera_centre(a)[:, None]).abs().max() < 1e-12
 
 
-def test_good_poses_pass() -> None:
+def test_good_poses_pass():
     poses = random_poses(5)
     assert torch.equal(validate_w2c(poses.tolist(), "poses"), poses)
     assert validate_w2c(poses[0].float(), "pose").shape == (3, 4)
@@ -47,7 +45,7 @@ def test_good_poses_pass() -> None:
     assert validate_w2c(rounded, "poses").shape == (5, 3, 4)
 
 
-def test_bad_poses_are_refused_by_name() -> None:
+def test_bad_poses_are_refused_by_name():
     poses = random_poses(5)
     mirrored = poses.clone()
     mirrored[3, 0, :3] *= -1
@@ -70,7 +68,7 @@ def test_bad_poses_are_refused_by_name() -> None:
 
 
 @pytest.mark.parametrize("turns", [0, 1, 2, 3])
-def test_upright_axes_are_those_of_the_stored_picture(turns: int) -> None:
+def test_upright_axes_are_those_of_the_stored_picture(turns):
     """Rays of the stored picture, taken to upright axes, run right with the column and down with the row."""
     camera = CameraModel(
         lens="pinhole", width=9, height=7, fx=5, fy=5, cx=4, cy=3, quarter_turns=turns
@@ -83,7 +81,7 @@ def test_upright_axes_are_those_of_the_stored_picture(turns: int) -> None:
     ).all()
 
 
-def test_look_at() -> None:
+def test_look_at():
     pose = look_at((1.0, 2.0, 3.0), (1.0, 2.0, 8.0))
     assert torch.allclose(
         pose[:, :3], torch.eye(3, dtype=torch.float64)

@@ -373,7 +373,7 @@ def test_a_playlist_opens_no_other_file(clip, tmp_path, name):
         "ffconcat version 1.0\nfile other.mp4\n"
         if name == "list.mp4"
         else f"#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:3,\n{clip}\n#EXT-X-ENDLIST\n",
-        encoding="utf-8",
+        "utf-8",
     )
     with refuses("can't be decoded"):
         probe_video(tmp_path / name)

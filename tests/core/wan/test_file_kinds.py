@@ -43,11 +43,11 @@ def wan(channels: int, dim: int = 8, **more: tuple[int, ...]) -> dict[str, tuple
     return {"head.modulation": (1, 2, dim), **more, **patch, **query}
 
 
-def lora(rank: int = 4, dim: int = 8, up: int | None = None) -> dict[str, tuple[int, ...]]:
+def lora(dim: int = 8, up: int = 4) -> dict[str, tuple[int, ...]]:
     part = "transformer.blocks.0.attn1.to_q"
     return {
-        f"{part}.lora_A.weight": (rank, dim),
-        f"{part}.lora_B.weight": (dim, rank if up is None else up),
+        f"{part}.lora_A.weight": (4, dim),
+        f"{part}.lora_B.weight": (dim, up),
     }
 
 

@@ -1,6 +1,5 @@
 """The synthetic take is exact, repeatable, upright, varied, and is written as takes are."""
 
-import json
 import zipfile
 from dataclasses import replace
 
@@ -11,6 +10,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from egox_core.cameras.model import pixel_rays
+from egox_core.safe_files import read_json
 from egox_core.takes.take import load_take
 from egox_core.trajectory.poses import camera_centre
 from lab.drawn import SyntheticSpec, SyntheticTake, covisible, make_take, write_take
@@ -263,7 +263,7 @@ def test_the_shipped_sample_is_a_full_take(repo_root):
         3,
         4,
     )
-    meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+    meta = read_json(folder / "meta.json")
     assert meta["ego_camera"]["quarter_turns"] == 1 and "[Ego view]" in meta["prompt"]
     # The poses drawn from the sample's seed are the ones in the file: the script still makes this
     # sample.

@@ -22,7 +22,6 @@ from egox_core.trajectory.poses import camera_centre, transform
 from egox_core.video.reader import probe_video
 from egox_train.data.egoexo4d import read_egoexo4d
 from egox_train.data.manifest import read_manifest
-from egox_train.metrics import track_masks
 from egox_train.train.export import inspect
 from egox_train.video_writer import write_video
 from tests.paths import ROOT
@@ -44,7 +43,7 @@ SMALLER = {
 
 def documented_commands(page: str) -> list[list[str]]:
     """The words of each train_egox.py command in a page's first indented block, loops written out."""
-    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    text = (ROOT / "docs" / page).read_text("utf-8")
     block = re.search(r"(?m)(?:^    .*\n)+", text).group().replace("\\\n", " ")
     block = re.sub(r"--(raft|fvd) \S+", "", block)  # need larger and longer videos
     for loop in re.finditer(r"for (\w+) in (.*?); do (.*?); done", block):
@@ -139,8 +138,7 @@ ROWS = {
 
 
 def test_from_the_download_to_the_papers_table(workplace, takes, networks, monkeypatch):
-    pytest.importorskip("torchmetrics")
-    monkeypatch.setattr(track_masks, "GRID", 3)
+    monkeypatch.setattr("egox_train.metrics.track_masks.GRID", 3)
     source = workplace / "raw"
     for number, (name, split) in enumerate([("a_1", "train"), ("b_1", "test")]):
         takes.write_egoexo4d(source, name, frames=FRAMES, split=split)

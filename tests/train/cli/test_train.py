@@ -83,7 +83,7 @@ def test_arguments_fill_the_dataclass_that_they_are_made_of():
 def test_defaults_are_a_configuration(tmp_path, capsys):
     code, out, _ = call(["train", "--print-defaults"], capsys)
     file = tmp_path / "c.yaml"
-    file.write_text(out, encoding="utf-8")
+    file.write_text(out, "utf-8")
     assert code == 0 and load_config(file).lora.rank == 256
 
 
@@ -101,6 +101,6 @@ def test_shipped_accelerate_configurations_are_read_by_accelerate(file):
     from accelerate.commands.config.config_args import load_config_from_file
 
     read = load_config_from_file(str(ROOT / "configs" / file))
-    content = yaml.safe_load((ROOT / "configs" / file).read_text(encoding="utf-8"))
+    content = yaml.safe_load((ROOT / "configs" / file).read_text("utf-8"))
     assert read.num_processes == content["num_processes"]
-    assert file in (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    assert file in (ROOT / "docs" / "training.md").read_text("utf-8")

@@ -3,18 +3,17 @@
 import pytest
 import torch
 
-pytest.importorskip("pydantic")
-from egox_train.data.captions import NO_CAPTION, caption_for, check_caption  # noqa: E402
-from egox_train.data.clip_files import clip_windows, longest_known  # noqa: E402
+from egox_train.data.captions import NO_CAPTION, caption_for, check_caption
+from egox_train.data.clip_files import clip_windows, longest_known
 from egox_train.data.manifest import (
     check_fractions,
     read_manifest,
     split_lists,
     split_of,
     write_manifest,
-)  # noqa: E402
-from tests.refusals import refuses  # noqa: E402
-from tests.train.clip_record import clip_record  # noqa: E402
+)
+from tests.refusals import refuses
+from tests.train.clip_record import clip_record
 
 
 def test_windows_skip_lost_poses_and_keep_the_grid():
@@ -112,17 +111,17 @@ def test_manifest_round_trip_and_its_errors(tmp_path):
     (tmp_path / "clips" / "b" / "exo.mp4").unlink()
     with refuses("clips/b/exo.mp4"):
         read_manifest(file)
-    lines = file.read_text(encoding="utf-8").splitlines()
-    file.write_text("\n".join([lines[0], lines[0]]), encoding="utf-8")
+    lines = file.read_text("utf-8").splitlines()
+    file.write_text("\n".join([lines[0], lines[0]]), "utf-8")
     with refuses("line 2"):
         read_manifest(file)
-    file.write_text(lines[0].replace('"frames"', '"framez"'), encoding="utf-8")
+    file.write_text(lines[0].replace('"frames"', '"framez"'), "utf-8")
     with refuses("line 1"):
         read_manifest(file)
     write_manifest(file, [clip_record("a", folder="../elsewhere")])
     with refuses("elsewhere"):
         read_manifest(file)
-    file.write_text("", encoding="utf-8")
+    file.write_text("", "utf-8")
     with refuses("no clip"):
         read_manifest(file)
     with refuses("not there"):

@@ -17,6 +17,7 @@ from egox_train.data.egoexo4d import read_egoexo4d
 from egox_train.data.gopro_calibs import read_gopro_calibs
 from egox_train.data.prepare_options import PrepareOptions
 from egox_train.video_writer import write_video
+from tests.poses import still
 from tests.refusals import refuses
 from tests.train.prepared_takes import SMALL, prepared, write_lens_table
 
@@ -65,7 +66,7 @@ def test_the_table_gives_good_rows_and_names_the_others(tmp_path):
 
 
 def test_a_file_that_is_no_such_table_is_refused(tmp_path):
-    (tmp_path / "x.csv").write_text("a,b\n1,2\n", encoding="utf-8")
+    (tmp_path / "x.csv").write_text("a,b\n1,2\n", "utf-8")
     with refuses("no column cam_uid"):
         read_gopro_calibs(tmp_path / "x.csv", [])
 
@@ -80,7 +81,7 @@ def released_layout(tmp_path) -> Path:
     np.savez(folder / "depth.npz", depth_m=np.full((count, 64, 112), 2.0, np.float16))
     exo, ego = (
         torch.eye(3, 4, dtype=torch.float64),
-        torch.eye(3, 4, dtype=torch.float64).repeat(count, 1, 1),
+        still(count),
     )
     exo[0, 3], ego[:, 2, 3] = 0.5, torch.arange(count) / 10
     write_json(

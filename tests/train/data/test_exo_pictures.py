@@ -10,7 +10,6 @@ import torch
 
 from egox_core.cameras.model import project
 from egox_core.video.reader import decode_frames
-from egox_train.data import exo_pictures
 from egox_train.data.clip_files import read_clip
 from egox_train.data.prepare import prepare
 from tests.train.prepared_takes import SMALL, prepared
@@ -71,7 +70,7 @@ def test_decoded_frames_are_let_go_one_by_one(takes, tmp_path, monkeypatch):
             most = max(most, sum(frame() is not None for frame in seen))
             yield index, picture
 
-    monkeypatch.setattr(exo_pictures, "decode_frames", decode)
+    monkeypatch.setattr("egox_train.data.exo_pictures.decode_frames", decode)
     source = takes.write_egoexo4d(tmp_path / "raw", "cmu_bike08_2", frames=17)
     prepare(source, tmp_path / "set", replace(OPTIONS, frames=17), fractions={})
     assert len(seen) >= 17 and 0 < most <= 3  # the last one, this one, the walk's own

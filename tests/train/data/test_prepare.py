@@ -18,7 +18,6 @@ from egox_core.safe_files import clear_leftovers, file_lock, read_json, write_js
 from egox_core.takes.take import load_take
 from egox_core.trajectory.poses import camera_centre
 from egox_core.video.reader import probe_video
-from egox_train.data import raw_take
 from egox_train.data.aria import read_aria_calibration
 from egox_train.data.clip_files import read_clip
 from egox_train.data.egoexo4d import read_egoexo4d
@@ -80,7 +79,7 @@ def test_the_wearers_lens_is_that_of_the_glasses(real, takes, tmp_path):
     (source / calibration).parent.mkdir(exist_ok=True)
     for text, said in ((None, "no trajectory/"), ('{"CameraCalibrations": []}', "can't be used")):
         if text is not None:
-            (source / calibration).write_text(text, encoding="utf-8")
+            (source / calibration).write_text(text, "utf-8")
         (other,) = read_egoexo4d(source, [])
         assert other.ego_camera == preset and said in " ".join(other.notes)
 
@@ -178,7 +177,9 @@ def test_takes_keep_frames_cameras_and_depth(training_set):
 def test_a_part_of_a_longer_take(takes, tmp_path, monkeypatch):
     """And each source video is probed once."""
     probed = []
-    monkeypatch.setattr(raw_take, "probe_video", lambda v: probed.append(v) or probe_video(v))
+    monkeypatch.setattr(
+        "egox_train.data.raw_take.probe_video", lambda v: probed.append(v) or probe_video(v)
+    )
     source = takes.write_synthetic(tmp_path / "long", 1, frames=13)
     records, _ = prepared(source, tmp_path / "set", replace(SMALL, stride=4, step=2))
     assert [r.start for r in records] == [0, 4] and len(probed) == len(set(probed)) == 2
@@ -310,7 +311,7 @@ def test_a_changed_option_or_damaged_clip_is_made_again(synthetic_takes, tmp_pat
     assert made() == 4
     before, clips = hashes(tmp_path), sorted((tmp_path / "clips").iterdir())
     (clips[0] / "exo.mp4").write_bytes((clips[0] / "exo.mp4").read_bytes()[:100])
-    (clips[1] / "clip.json").write_text("[]", encoding="utf-8")
+    (clips[1] / "clip.json").write_text("[]", "utf-8")
     (clips[2] / "exo.mp4").unlink()
     assert made() == 3 and hashes(tmp_path) == before
     said = [record.getMessage() for record in caplog.records]

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from egox_core.safe_files import read_json, write_json
-from egox_train.data import plan as planning
 from egox_train.data import prepare as preparing
 from egox_train.data.dry_run import dry_run
 from egox_train.data.manifest import ClipRecord, read_manifest
@@ -125,7 +124,7 @@ def test_a_plan_is_made_once(long_takes, long_set, tmp_path, monkeypatch):
     root = shutil.copytree(long_set, tmp_path / "set")
     before = files_of(root)
     ranked = []
-    monkeypatch.setattr(planning, "_ranked", lambda *given: ranked.append(given) or [])
+    monkeypatch.setattr("egox_train.data.plan._ranked", lambda *given: ranked.append(given) or [])
     assert prepare(long_takes, root, SMALL, **FRACTIONS).clips == 15
     assert not ranked and files_of(root) == before
     with refuses("no clip"):

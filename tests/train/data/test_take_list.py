@@ -106,7 +106,7 @@ def test_without_a_task_there_is_a_warning_and_task_fills_in(takes, tmp_path, ca
 
 def test_a_file_that_is_no_such_list_is_refused(takes, tmp_path):
     source = takes.write_egoexo4d(tmp_path / "raw", TAKE, frames=5)
-    (source / "takes.json").write_text('{"takes": []}', encoding="utf-8")
+    (source / "takes.json").write_text('{"takes": []}', "utf-8")
     with refuses("takes.json"):
         prepare(source, tmp_path / "set", OPTIONS)
     write_list(

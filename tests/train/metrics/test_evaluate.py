@@ -5,28 +5,24 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from egox_core.previews.grid import GAP  # noqa: E402
+import egox_train.metrics.fvd as fvd
+import train_egox
+from egox_core.previews.grid import GAP
+from egox_core.safe_files import read_json
+from egox_train.data.manifest import write_manifest
+from egox_train.data.object_masks import write_masks
+from egox_train.metrics.evaluate import REPORT, ROWS, SHEET, TABLE, evaluate
 from egox_train.metrics.report import failure_lines
-
-pytest.importorskip("torchmetrics")
-pytest.importorskip("pydantic")
-
-import cv2  # noqa: E402
-from safetensors.torch import save_file  # noqa: E402
-
-import egox_train.metrics.fvd as fvd  # noqa: E402
-import train_egox  # noqa: E402
-from egox_train.data.manifest import write_manifest  # noqa: E402
-from egox_train.data.object_masks import write_masks  # noqa: E402
-from egox_train.metrics.evaluate import REPORT, ROWS, SHEET, TABLE, evaluate  # noqa: E402
-from egox_train.options import ALONE, EvaluateOptions, RunOptions  # noqa: E402
-from egox_train.video_writer import write_video  # noqa: E402
-from tests.refusals import refuses  # noqa: E402
-from tests.train.clip_record import clip_record  # noqa: E402
+from egox_train.options import ALONE, EvaluateOptions, RunOptions
+from egox_train.video_writer import write_video
+from tests.refusals import refuses
+from tests.train.clip_record import clip_record
 
 FRAMES, SIZE, FPS = 5, 32, 10.0
 CLIPS = ("a", "b", "c", "d")
@@ -37,10 +33,10 @@ CUP = np.zeros((1, FRAMES, SIZE, SIZE), bool)
 CUP[:, :, 4:12, 4:12] = True
 
 
-def picture(seed: int, frames: int = FRAMES, width: int = SIZE, height: int = SIZE) -> torch.Tensor:
+def picture(seed: int, frames: int = FRAMES, width: int = SIZE) -> torch.Tensor:
     """Large soft shapes, so that H.264 changes little."""
     coarse = torch.rand(1, 3, 4, 4, generator=torch.Generator().manual_seed(seed)) * 0.7 + 0.2
-    still = torch.nn.functional.interpolate(coarse, size=(height, width), mode="bicubic")[0]
+    still = torch.nn.functional.interpolate(coarse, size=(SIZE, width), mode="bicubic")[0]
     return still.clamp(0.1, 1).movedim(0, -1).expand(frames, -1, -1, -1).contiguous()
 
 
@@ -88,7 +84,7 @@ def run(
 
 def test_report_holds_what_was_put_in(place):
     report = run(place, options=replace(FAST, masks=place / "masks")).report
-    assert report == json.loads((place / "out" / REPORT).read_text(encoding="utf-8"))
+    assert report == read_json(place / "out" / REPORT)
     assert (report["clips"], report["takes"], report["failed"], report["errors"]) == (4, 4, 0, {})
     assert [row["clip"] for row in report["rows"]] == list(CLIPS)
     means = report["means"]
@@ -106,7 +102,7 @@ def test_report_holds_what_was_put_in(place):
     assert report["object_matching"] == "by id" and report["coverage_from"] == ["picture"]
     need_weights = "LPIPS,CLIP-I,FVD,FVD (VideoMAE),Motion Smoothness,Dynamic Degree".split(",")
     assert list(report["not_computed"]) == need_weights
-    table = (place / "out" / TABLE).read_text(encoding="utf-8")
+    table = (place / "out" / TABLE).read_text("utf-8")
     heading = next(line for line in table.splitlines() if line.startswith("|"))
     assert [h.strip(" ↑↓").replace(", ", "/") for h in heading.strip("|").split("|")] == (
         ",clips/takes,PSNR,SSIM,LPIPS,CLIP-I,Location Err (px),IoU,Contour Acc,FVD,FVD (VideoMAE),"
@@ -143,7 +139,7 @@ def test_a_row_is_made_anew_when_its_files_or_settings_change(place):
     assert run(place).kept == 4
     save(place / MADE / "b.mp4", picture(0))  # what clip a should be
     (place / "out" / ROWS / "c.npz").write_bytes(b"cut off")
-    (place / "out" / ROWS / "d.json").write_text("{", encoding="utf-8")
+    (place / "out" / ROWS / "d.json").write_text("{", "utf-8")
     changed = run(place)
     assert changed.kept == 1
     assert changed.report["rows"][1]["metrics"][MADE]["patch_zncc"] < 0.5
@@ -172,7 +168,7 @@ SPOILT = {
 
 def spoil(root: Path) -> None:
     """Adds :data:`SPOILT`."""
-    good = json.loads((root / "manifest.jsonl").read_text(encoding="utf-8").splitlines()[0])
+    good = json.loads((root / "manifest.jsonl").read_text("utf-8").splitlines()[0])
     made, masks, lines = root / MADE, root / "masks", {}
     for name in SPOILT:
         shutil.copytree(root / "clips" / "a", root / "clips" / name)
@@ -202,7 +198,7 @@ def test_bad_clips_are_named_and_the_rest_is_evaluated(place):
     for name, words in SPOILT.items():
         assert words in outcome.errors[name] and "Fix:" in outcome.errors[name], name
     assert [row["clip"] for row in outcome.report["rows"]] == list(CLIPS)
-    table = (place / "out" / TABLE).read_text(encoding="utf-8")
+    table = (place / "out" / TABLE).read_text("utf-8")
     assert all(f"- {name}: " in table for name in SPOILT)
     # Nothing left to evaluate still gives a report.
     shutil.rmtree(place / MADE)
@@ -223,7 +219,7 @@ def truths(place: Path, name: str) -> tuple[str, Path]:
 def test_methods_stand_in_one_table_seeds_in_one_row_and_groups_apart(place):
     (place / "splits").mkdir()
     for split, clips in ("train", "a\nb\n"), ("test", "c\nd\n"):
-        (place / "splits" / f"{split}.txt").write_text(clips, encoding="utf-8")
+        (place / "splits" / f"{split}.txt").write_text(clips, "utf-8")
     vae = truths(place, "vae")
     report = run(place, options=replace(BARE, also=(vae, (MADE, vae[1])))).report
     assert list(report["means"]) == [MADE, "vae"]
@@ -256,14 +252,14 @@ def test_fvd_is_one_figure_a_method_and_survives_a_restart(place, monkeypatch):
     made, same = (report["sets"]["fvd"][name] for name in (MADE, "same"))
     assert len(report["sets"]["fvd"]) == 2 and made > 0 == same
     assert "FVD" not in report["not_computed"]
-    assert f"| {made:.1f} |" in (place / "out" / TABLE).read_text(encoding="utf-8")
+    assert f"| {made:.1f} |" in (place / "out" / TABLE).read_text("utf-8")
     assert run(place, options=options).report == report
     assert run(place).report["sets"] == {}  # rows without features are others
 
 
 def test_split_parts_and_sums(place):
     (place / "splits").mkdir()
-    (place / "splits" / "test.txt").write_text("b\nd\n", encoding="utf-8")
+    (place / "splits" / "test.txt").write_text("b\nd\n", "utf-8")
     outcome = run(place, out="split", options=replace(FAST, split="test"))
     assert [row["clip"] for row in outcome.report["rows"]] == ["b", "d"]
     assert run(place, out="both", options=replace(FAST, split="validation,test")).clips == 2

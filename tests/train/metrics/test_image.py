@@ -7,9 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-pytest.importorskip("torchmetrics")
-
-from egox_core.metrics.image import (  # noqa: E402
+from egox_core.metrics.image import (
     PSNR_CAP_DB,
     psnr,
     region_psnr,
@@ -17,9 +15,9 @@ from egox_core.metrics.image import (  # noqa: E402
     squared_error,
     ssim_map,
 )
-from egox_train.metrics.patches import patch_zncc  # noqa: E402
-from egox_train.metrics.temporal import temporal_flickering  # noqa: E402
-from tests.refusals import refuses  # noqa: E402
+from egox_train.metrics.patches import patch_zncc
+from egox_train.metrics.temporal import temporal_flickering
+from tests.refusals import refuses
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -4,17 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-pytest.importorskip("torchmetrics")
-
-from egox_core.metrics.image import squared_error  # noqa: E402
-from egox_train.metrics.baselines import BASELINES  # noqa: E402
-from egox_train.metrics.bootstrap import bootstrap_mean, paired_difference  # noqa: E402
-from egox_train.metrics.prior_regions import coverage_of_picture, region_rows  # noqa: E402
-from tests.refusals import refuses  # noqa: E402
+from egox_core.metrics.image import squared_error
+from egox_train.metrics.baselines import BASELINES
+from egox_train.metrics.bootstrap import bootstrap_mean, paired_difference
+from egox_train.metrics.prior_regions import coverage_of_picture, region_rows
+from tests.refusals import refuses
 
 
 def test_errors_are_found_where_they_are():
-    truth = torch.rand(2, 64, 64, 3, generator=torch.Generator().manual_seed(0)) * 0.5
+    truth = torch.rand(2, 64, 64, 3) * 0.5
     coverage = torch.zeros(2, 64, 64, dtype=torch.bool)
     coverage[:, :, :32] = True
     for columns, side, other in (

@@ -12,10 +12,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-pytest.importorskip("torchmetrics")
-
-from egox_train.metrics.fvd import MotionFeatures, VideoFeatures, frechet_distance  # noqa: E402
-from tests.refusals import refuses  # noqa: E402
+from egox_train.metrics.fvd import MotionFeatures, VideoFeatures, frechet_distance
+from tests.refusals import refuses
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +39,6 @@ def test_features_of_pictures_are_cd_fvds(video, tmp_path):
     package = pytest.importorskip("cdfvd.fvd")
     from cdfvd.third_party.i3d.pytorch_i3d import InceptionI3d
 
-    torch.manual_seed(0)
     network = InceptionI3d(400, in_channels=3).eval()
     state = {k: v.contiguous() for k, v in network.state_dict().items()}
     save_file(state, tmp_path / "i3d.safetensors")
@@ -65,7 +62,6 @@ def test_features_of_motion_are_cd_fvds(video, tmp_path, monkeypatch):
         return VisionTransformer(patch_size=14, embed_dim=32, depth=1, num_heads=2, **sizes)
 
     monkeypatch.setattr(utils, "vit_giant_patch14_224", small)
-    torch.manual_seed(0)
     state = small(
         False, img_size=224, num_classes=174, all_frames=16, tubelet_size=2, use_mean_pooling=True
     ).state_dict()

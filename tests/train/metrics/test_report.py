@@ -1,11 +1,7 @@
 """The report of twelve clips of six takes, in two splits, by three seeds: figures worked out by
 hand."""
 
-import pytest
-
-pytest.importorskip("pydantic")
-
-from egox_train.metrics.report import build_report, markdown_report, protocol_of  # noqa: E402
+from egox_train.metrics.report import build_report, markdown_report, protocol_of
 
 TAKES = range(6)  # 0 to 2 in test, 3 to 5 in validation
 SEEDS = {"generated": 0.0, "generated, seed 2": 0.3, "generated, seed 3": 0.6}

@@ -9,17 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-pytest.importorskip("pydantic")
-
-from egox_train.data.manifest import write_manifest  # noqa: E402
-from egox_train.data.object_masks import read_masks  # noqa: E402
-from egox_train.metrics import track_masks as tracking  # noqa: E402
-from egox_train.metrics.track_masks import Tracker, track_masks  # noqa: E402
-from egox_train.options import MaskOptions  # noqa: E402
-from egox_train.video_writer import write_video  # noqa: E402
-from tests.refusals import refuses  # noqa: E402
-from tests.train.clip_record import clip_record  # noqa: E402
-from train_egox import main  # noqa: E402
+from egox_train.data.manifest import write_manifest
+from egox_train.data.object_masks import read_masks
+from egox_train.metrics import track_masks as tracking
+from egox_train.metrics.track_masks import Tracker, track_masks
+from egox_train.options import MaskOptions
+from egox_train.video_writer import write_video
+from tests.refusals import refuses
+from tests.train.clip_record import clip_record
+from train_egox import main
 
 SIZE, FRAMES = 64, 3
 
@@ -64,7 +62,7 @@ def place(tmp_path) -> Path:
 
 def test_both_videos_are_followed_from_one_first_mask(sam, place, capsys):
     (place / "manifest.jsonl").write_text(
-        (place / "manifest.jsonl").read_text("utf-8").splitlines()[0] + "\n", encoding="utf-8"
+        (place / "manifest.jsonl").read_text("utf-8").splitlines()[0] + "\n", "utf-8"
     )
     assert (
         main(

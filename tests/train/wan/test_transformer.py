@@ -4,16 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import WanTransformer3DModel
+from safetensors.torch import load_file, save_file
 
-pytest.importorskip("accelerate", reason="accelerate is not installed (the train extra)")
-
-from diffusers import WanTransformer3DModel  # noqa: E402
-from safetensors.torch import load_file, save_file  # noqa: E402
-
-from egox_core.wan.lora_keys import rename_parameter  # noqa: E402
-from egox_train.wan import transformer  # noqa: E402
-from egox_train.wan.transformer import load_base, save_native  # noqa: E402
-from tests.refusals import refuses  # noqa: E402
+from egox_core.wan.lora_keys import rename_parameter
+from egox_train.wan.transformer import load_base, save_native
+from tests.refusals import refuses
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +36,7 @@ def bases(tmp_path_factory) -> dict[str, Path]:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_shards_are_read_in_the_dtype_asked_for(bases, monkeypatch, dtype):
     """As they are read, not cast afterwards: the 14B model is 66 GB as float32."""
-    monkeypatch.setattr(transformer, "cast_base", lambda model, dtype: model)
+    monkeypatch.setattr("egox_train.wan.transformer.cast_base", lambda model, dtype: model)
     kept, may = set(), WanTransformer3DModel._keep_in_fp32_modules
     for name, parameter in load_base(bases["folder"], dtype).named_parameters():
         if parameter.dtype != dtype:
@@ -65,7 +61,7 @@ def test_a_folder_and_a_file_give_the_same_model(bases, dtype):
 def test_a_float8_file_is_read_in_the_dtype_asked_for(bases, tmp_path, monkeypatch):
     save_native(load_base(bases["file"]), tmp_path / "small.safetensors", {}, torch.float8_e4m3fn)
     exact = load_base(tmp_path / "small.safetensors").state_dict()
-    monkeypatch.setattr(transformer, "cast_base", lambda model, dtype: model)
+    monkeypatch.setattr("egox_train.wan.transformer.cast_base", lambda model, dtype: model)
     half = load_base(tmp_path / "small.safetensors", torch.bfloat16).state_dict()
     for name, value in half.items():
         assert value.dtype == torch.bfloat16 and torch.equal(value.float(), exact[name])

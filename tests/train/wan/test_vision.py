@@ -11,7 +11,6 @@ from egox_train.wan.vision import VisionEncoder
 def test_clip_sees_the_middle_of_the_shortest_edge_as_its_own_processor_does(tmp_path, size):
     """A picture for each training cache; the embedding is the last hidden state but one."""
     transformers = pytest.importorskip("transformers")
-    torch.manual_seed(0)
     layers = {"num_hidden_layers": 3, "num_attention_heads": 2}
     config = transformers.CLIPVisionConfig(
         hidden_size=16, intermediate_size=32, image_size=28, patch_size=14, **layers
