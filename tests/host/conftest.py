@@ -18,8 +18,6 @@ from tools.setup.host import find_host
 from tools.setup.layout import Layout, SetupError
 from tools.setup.server import Server
 
-STANDIN_NODES = "egox_standin_nodes"
-
 
 @pytest.fixture(scope="session")
 def environment(host_root) -> Environment:
@@ -33,7 +31,7 @@ def environment(host_root) -> Environment:
 @pytest.fixture(scope="session")
 def server(environment, standins, tmp_path_factory) -> Iterator[Server]:
     """The host's own main.py, with folders of this session only."""
-    packs = {STANDIN_NODES: environment.layout.repo / "tests" / "standin_nodes"}
+    packs = {"egox_standin_nodes": environment.layout.repo / "tests" / "standin_nodes"}
     base = make_base_dir(tmp_path_factory.mktemp("server_base"), environment.layout, packs)
     shutil.copytree(standins, base.models, dirs_exist_ok=True)
     # Two cores are shared with the tests themselves.

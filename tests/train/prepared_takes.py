@@ -54,10 +54,12 @@ def write_synthetic(folder: Path, count: int, *, frames: int = FRAMES) -> Path:
     return folder
 
 
-def write_depth(root: Path, name: str) -> None:
+def write_depth(root: Path, name: str, frames: int = 12, size: tuple[int, int] = (112, 64)) -> None:
     """A slanted wall's depth, as long as :func:`write_egoexo4d`'s takes of tests of files."""
     root.mkdir(exist_ok=True)
-    maps = np.full((12, 64, 112), 2, np.float16) + np.linspace(0, 1, 112, dtype=np.float16)
+    maps = np.full((frames, size[1], size[0]), 2, np.float16) + np.linspace(
+        0, 1, size[0], dtype=np.float16
+    )
     np.savez_compressed(root / f"{name}.npz", depth_m=maps)
 
 

@@ -319,7 +319,7 @@ def test_the_vae_equals_the_hosts(comfy_host):
     """The same file, the same latents and pictures as the host's VAE class gives."""
     from comfy.ldm.wan.vae import WanVAE
 
-    weights = load_file(VAE)
+    frames, weights = torch.rand(9, 32, 48, 3), load_file(VAE)
     theirs = WanVAE(
         dim=weights["decoder.head.0.gamma"].shape[0],
         z_dim=16,
@@ -328,7 +328,6 @@ def test_the_vae_equals_the_hosts(comfy_host):
     )
     theirs.load_state_dict({k: v.float() for k, v in weights.items()})
     ours = VaeEncoder(VAE)
-    frames = torch.rand(9, 32, 48, 3)
     from egox_core.wan.latents import denormalise_latent
 
     with torch.no_grad():
@@ -455,14 +454,17 @@ def test_a_cache_of_the_other_text_encoding_is_refused(training_set, tmp_path):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a file size limit of POSIX")
 def test_a_full_disk_is_named_and_keeps_what_is_done(training_set, whole, tmp_path):
-    build_cache(training_set / "manifest.jsonl", tmp_path, settings(views=True))
+    def build():
+        return build_cache(training_set / "manifest.jsonl", tmp_path, settings(views=True))
+
+    build()
     (tmp_path / shard_name("synthetic_001")).unlink()
     before = hashes(tmp_path)
     with files_up_to(4000), refuses("room on the disk") as error:
-        build_cache(training_set / "manifest.jsonl", tmp_path, settings(views=True))
+        build()
     assert shard_name("synthetic_001") in str(error.value) and "are kept" in str(error.value)
     assert hashes(tmp_path) == before  # no half shard, no temporary file
-    assert build_cache(training_set / "manifest.jsonl", tmp_path, settings(views=True)).new == 1
+    assert build().new == 1
     assert hashes(tmp_path) == hashes(whole)
 
 
