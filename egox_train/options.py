@@ -218,13 +218,13 @@ class EvaluateOptions:
 
 @frozen
 class MaskOptions:
-    """What tracks the objects of which clips."""
+    """The model that tracks objects, and the clips to do."""
 
     model: Path = argument(help="folder of a SAM 2 video model")
     split: str = argument("", SPLIT_HELP)
     first: Path | None = argument(
         None,
-        "folder with <clip>.png, the objects of the true video's first frame: 0 is background, n "
-        "the object n; a clip without one takes what a grid of points hits, for `evaluate --dino`",
+        "folder with <clip>.png: each object's number in the true video's first frame, 0 elsewhere; "
+        "a clip without one takes the objects that a grid of points hits, for `evaluate --dino`",
     )
     device: str = argument("cpu", "where the model runs; cuda:0,cuda:1 spreads the workers")

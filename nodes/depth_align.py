@@ -109,7 +109,7 @@ class EgoXDepthAlign(io.ComfyNode):
                     options=list(BRIGHT),
                     default=BRIGHT[0],
                     advanced=True,
-                    tooltip="What bright pixels of depth_image mean.",
+                    tooltip="Meaning of depth_image's bright pixels.",
                 ),
                 *(
                     io.Float.Input(
@@ -119,8 +119,8 @@ class EgoXDepthAlign(io.ComfyNode):
                         max=1000.0,
                         step=0.01,
                         advanced=True,
-                        tooltip=f"Metres at the {end} end of depth_image's range, which then needs no other "
-                        "depth. 0: not known.",
+                        tooltip=f"Metres at the {end} end of depth_image's range. With both ends no other "
+                        "depth is needed. 0: not known.",
                     )
                     for end in ("near", "far")
                 ),
@@ -154,7 +154,7 @@ class EgoXDepthAlign(io.ComfyNode):
                     "preset",
                     options=list(PRIOR_PRESETS),
                     default="released",
-                    tooltip="What the prior shall be, handed on to Render Ego Prior by the output preset. "
+                    tooltip="The kind of prior to make, handed on to Render Ego Prior by the output preset. "
                     "exact takes the true lens of Ego-Exo4D's GoPro videos where the camera file's K "
                     "tells it, and the scale from the tracked wearer's head and trunk where the file "
                     "has measured poses; all others take both as they are given.",
@@ -162,7 +162,7 @@ class EgoXDepthAlign(io.ComfyNode):
                 EXO_FOV.input(
                     "exo_fov",
                     default=0.0,
-                    tooltip="What the exo camera sees across the picture, degrees, where no camera file says "
+                    tooltip="Angle that the exo camera sees across the picture, degrees, where no camera file says "
                     "it. 0: unknown; then MoGe's estimate counts where it is connected, else 60 is "
                     "assumed and the node says so. A phone has some 65, an action camera some 90.",
                 ),
@@ -179,7 +179,7 @@ class EgoXDepthAlign(io.ComfyNode):
                     display_name="plot", tooltip="α, β and the residual, frame by frame."
                 ),
                 io.String.Output(
-                    display_name="report", tooltip="What was fitted and assumed, in words."
+                    display_name="report", tooltip="All that was fitted and assumed, in words."
                 ),
                 io.Combo.Output(
                     display_name="preset",

@@ -102,7 +102,7 @@ class EgoXEstimateHeadPose(io.ComfyNode):
                     default=-1,
                     min=-1,
                     max=100,
-                    tooltip="Who wears the camera, where several are seen and no mask says so: the number in "
+                    tooltip="The person who wears the camera, where several are seen and no mask says so: the number in "
                     "the first frame with so many, from 0; of the topmost detector connected. -1: "
                     "there is only one.",
                 ),
@@ -149,7 +149,7 @@ class EgoXEstimateHeadPose(io.ComfyNode):
                 ),
                 io.String.Output(
                     display_name="report",
-                    tooltip="What each stretch of frames rests on, and each fallback.",
+                    tooltip="The evidence for each stretch of frames, and each fallback.",
                 ),
             ],
             hidden=[io.Hidden.unique_id],  # for check_or_message

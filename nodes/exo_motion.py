@@ -45,7 +45,7 @@ class EgoXExoMotion(io.ComfyNode):
                 io.Mask.Input(
                     "dynamic_mask",
                     optional=True,
-                    tooltip="What moves, for example a SAM3 track: points on it don't count. Helps where "
+                    tooltip="Mask of all that moves, for example a SAM3 track: points on it don't count. Helps where "
                     "people fill the picture. Overrides the depth's own mask.",
                 ),
                 io.String.Input(

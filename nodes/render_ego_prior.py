@@ -78,7 +78,7 @@ class EgoXRenderEgoPrior(io.ComfyNode):
                     options=list(HOLES),
                     default="black",
                     advanced=True,
-                    tooltip="What stands in the output prior where no point landed. EgoX takes black; magenta "
+                    tooltip="Colour of the output prior where no point landed. EgoX takes black; magenta "
                     "is for other models that fill what is marked.",
                 ),
             ],

@@ -101,13 +101,13 @@ class EgoXSampleLong(io.ComfyNode):
                     max=4797,
                     step=FRAMES_PER_LATENT,
                     advanced=True,
-                    tooltip="Ego frames of the chunk before that a chunk begins with, 4n+1; fewer than its "
-                    "length. More hold on to what was there, and leave fewer new frames per chunk.",
+                    tooltip="Ego frames that each chunk takes over from the end of the one before: 4n+1, fewer than "
+                    "its length. More keep the picture steadier and leave fewer new frames per chunk.",
                 ),
                 io.Boolean.Input(
                     "look_away_memory",
                     default=False,
-                    tooltip="Who looks away and back sees the same room: places that exo never saw are "
+                    tooltip="A wearer who looks away and back sees the same room: places that exo never saw are "
                     "remembered as the first chunk made them, and drawn into the prior from the second "
                     "chunk after it on. Needs depth and trajectory.",
                 ),

@@ -36,7 +36,7 @@ class EgoXBuildScene(io.ComfyNode):
                 io.Mask.Input(
                     "dynamic_mask",
                     optional=True,
-                    tooltip="What moves, for example a SAM3 track. Overrides the depth's own mask.",
+                    tooltip="Mask of all that moves, for example a SAM3 track. Overrides the depth's own mask.",
                 ),
                 io.Mask.Input(
                     "sky_mask", optional=True, tooltip="Sky: it has no depth and is left out."
@@ -45,7 +45,7 @@ class EgoXBuildScene(io.ComfyNode):
                     "moving",
                     options=list(MOVING_CHOICES),
                     default="auto",
-                    tooltip="What counts as moving. auto: the mask or, without one, what differs from the "
+                    tooltip="The parts that count as moving. auto: the mask or, without one, what differs from the "
                     "background in depth or colour. mask: the mask only. none: all is static.",
                 ),
             ],

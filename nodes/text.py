@@ -59,7 +59,7 @@ class EgoXText(io.ComfyNode):
                     "negative",
                     default=RELEASED_NEGATIVE,
                     multiline=True,
-                    tooltip="What should not be seen. Empty as the authors leave it; without effect at "
+                    tooltip="Things that should not be seen. Empty as the authors leave it; without effect at "
                     "cfg 1.",
                 ),
                 io.Combo.Input(
@@ -138,7 +138,7 @@ class EgoXCaptionRequest(io.ComfyNode):
             "EgoXCaptionRequest",
             display_name="EgoX Caption Request",
             category="EgoX/model",
-            description="What a local language model that sees pictures needs to write the prompt: some moments of the "
+            description="The request from which a local language model that sees pictures writes the prompt: some moments of the "
             "exo video, each beside the ego prior, and the instruction. For ComfyUI's Generate Text.",
             inputs=[
                 io.Image.Input(

@@ -35,7 +35,7 @@ def strange_depth(
     frames: Sequence[Tensor] | Tensor,  # T of [H, W, 3], 0...1 or uint8
     depth_m: Tensor,  # [T, H, W] metres, NaN invalid
 ) -> str:
-    """What speaks against depth and frames being of one take, for a person; empty where nothing
+    """Reasons, for a person, why depth and frames may not be of one take; empty where nothing
     does, and where a clip is too small or too still to tell."""
     if min(depth_m.shape[1:]) <= 2 * REACH:
         return ""

@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     except OSError as error:  # a full disk, a folder without rights: whatever was finished is whole
         print(
-            f"error: {error}. What was finished before stays; mend this and start the same command again.",
+            f"error: {error}. Finished clips are kept: mend this, then run the same command again.",
             file=sys.stderr,
         )
         return 2

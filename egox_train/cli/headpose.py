@@ -51,7 +51,7 @@ def headpose_arguments(parser: argparse.ArgumentParser) -> None:
         "--exo-lens",
         choices=sorted(EXO_LENSES),
         default="as-given",
-        help="the file's K, or the raw lens of Ego-Exo4D's videos",
+        help="the exo camera's lens: the file's K, or the raw lens of Ego-Exo4D's videos",
     )
     parser.add_argument(
         "--up",
