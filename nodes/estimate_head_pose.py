@@ -102,8 +102,8 @@ class EgoXEstimateHeadPose(io.ComfyNode):
                     default=-1,
                     min=-1,
                     max=100,
-                    tooltip="The person who wears the camera, where several are seen and no mask says so: the number in "
-                    "the first frame with so many, from 0; of the topmost detector connected. -1: "
+                    tooltip="The person who wears the camera, where several are seen and no mask says so: the number "
+                    "in the first frame with so many, from 0; of the topmost detector connected. -1: "
                     "there is only one.",
                 ),
                 io.Float.Input(

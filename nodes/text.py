@@ -138,8 +138,9 @@ class EgoXCaptionRequest(io.ComfyNode):
             "EgoXCaptionRequest",
             display_name="EgoX Caption Request",
             category="EgoX/model",
-            description="The request from which a local language model that sees pictures writes the prompt: some moments of the "
-            "exo video, each beside the ego prior, and the instruction. For ComfyUI's Generate Text.",
+            description="The request from which a local language model that sees pictures writes the prompt: "
+            "some moments of the exo video, each beside the ego prior, and the instruction. "
+            "For ComfyUI's Generate Text.",
             inputs=[
                 io.Image.Input(
                     "exo_images", tooltip="The exo video's frames, from Load Exo Video."
