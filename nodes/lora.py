@@ -23,6 +23,7 @@ from ..egox_core.wan.lora_keys import (
     convert_lora,
     released_note,
 )
+from ..egox_core.wan.lora_settings import trained_with
 from .host.graph import SAFETENSORS, Graph, check_or_message, inputs_of, weights_file
 from .patch.lora_metadata import attach_lora_metadata
 from .search_words import node_schema
@@ -176,6 +177,10 @@ def load_lora(model: ModelPatcher, path: Path, strength: float) -> tuple[ModelPa
         report += f"; {OF_WAN_21}"
     if absent:
         report += f"; {len(absent)} parts are not in this model, such as {absent[0]}"
+    scale = float(trained_with(metadata or {}).get("position_scale", 1))
+    if scale != 1:
+        patched.set_model_rope_options(scale, 0.0, scale, 0.0, 1.0, 0.0)
+        report += f"; positions times {scale:g}"
     for name in attach_lora_metadata(patched, metadata or {}):
         report += f"; {name} contradicts the LoRA loaded before"
         logging.warning(

@@ -70,7 +70,7 @@ MODE_OPTIMIZER: Mapping[str, Mapping[str, Any]] = {
 }
 OF_MODE: Any = None
 """Default of the fields that follow ``mode``, put in its place before they are validated."""
-ABLATION_FIELDS = ("prior", "exo_clean", "exo_loss", "exo")
+ABLATION_FIELDS = ("prior", "exo_clean", "exo_loss", "exo", "position_scale")
 """Fields in which comparison LoRAs differ; a LoRA that was trained without something is sampled
 without it."""
 FROM_LORA = ("mode", "mask_mode", "gga_mode", "lambda_g", "rays", *ABLATION_FIELDS)
@@ -109,6 +109,8 @@ class ConditioningConfig(_Strict):
     exo: Literal["sees_ego", "alone"] = "sees_ego"
     # none, zero: "without ego prior": latent of a grey video, zeros
     prior: Literal["prior", "none", "zero"] = "prior"
+    # of heights and widths in the rotary embedding: .5 lets a base see twice its size as its own
+    position_scale: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     # Share of the samples whose caption is the empty one, as guidance (`generate --cfg`) takes it;
     # the released: 0
     caption_dropout: float = Field(default=0.0, ge=0, lt=1)

@@ -189,16 +189,16 @@ _MODELS: dict[str, tuple[torch.nn.Module, GgaScope, VaeEncoder, Tensor | None]] 
 
 
 def _models(
-    options: GenerateOptions,
+    options: GenerateOptions, position_scale: float
 ) -> tuple[torch.nn.Module, GgaScope, VaeEncoder, Tensor | None]:
     """Loaded once a process."""
-    key = repr(options)
+    key = repr((options, position_scale))
     if key not in _MODELS:
         _MODELS.clear()
         model = load_base(options.base, DTYPES[str(options.dtype)])
         if options.lora is not None:
             fuse(model, read_lora(options.lora)[0], options.strength)
-        scope = install_gga(model)
+        scope = install_gga(model, position_scale)
         negative = None  # [1, tokens, dim]; its encoder isn't kept
         if options.cfg != 1.0 and options.text is not None:
             negative = make_text_encoder(options.text, options.device).encode(options.negative)[
@@ -225,9 +225,9 @@ def _generate_clip(job: _ClipJob, device: str) -> str:
 
 def _sampled(job: _ClipJob, device: str) -> Tensor:  # [T, H, W, 3]
     options = replace(job.options, device=device)
-    model, scope, vae, negative = _models(options)
     samples = CachedSamples(_config_of(job), options.split)
     conditioning = samples.config.conditioning
+    model, scope, vae, negative = _models(options, conditioning.position_scale)
     sample = samples.load(Item(clip=job.clip)).to(options.device, DTYPES[str(options.dtype)])
     if negative is not None:
         negative = negative.to(sample.text)

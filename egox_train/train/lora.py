@@ -215,6 +215,7 @@ def training_metadata(config: TrainConfig, *, base_hash: str, step: int) -> dict
         "exo_clean": str(conditioning.exo_clean).lower(),
         "exo_loss": str(conditioning.exo_loss).lower(),
         "exo": conditioning.exo,
+        "position_scale": f"{conditioning.position_scale:g}",
         "shift": f"{config.timesteps.shift:g}",
         "rank": str(config.lora.rank),
         "alpha": f"{config.lora.alpha:g}",

@@ -112,7 +112,7 @@ def make_trainable(config: TrainConfig, device: torch.device) -> TrainableModel:
     else:
         model.requires_grad_(True)
         parameters = list(model.parameters())
-    scope = install_gga(model)
+    scope = install_gga(model, config.conditioning.position_scale)
     if memory.gradient_checkpointing:
         model.enable_gradient_checkpointing()
     if memory.checkpoint_offload:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
+from diffusers.models.embeddings import get_1d_rotary_pos_embed
 from diffusers.models.transformers.transformer_wan import WanAttnProcessor
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
@@ -180,9 +181,12 @@ def rotate(
     )
 
 
-def install_gga(model: WanTransformer3DModel) -> GgaScope:
+def install_gga(model: WanTransformer3DModel, position_scale: float = 1.0) -> GgaScope:
     """Gives every self-attention of diffusers' Wan transformer the processor; returns the scope
     that steers them.
+
+    Heights and widths in the rotary embedding are multiplied by ``position_scale``, as the host's
+    ``set_model_rope_options`` does.
 
     Where exo is kept, the rotary embedding is that of the whole canvas, of which the ego half takes
     its own tokens.
@@ -205,6 +209,21 @@ def install_gga(model: WanTransformer3DModel) -> GgaScope:
             return None
         return tuple(ego_tokens(table, scope.exo.grid, 1) for table in tables)
 
+    if position_scale != 1:
+        _scale_positions(model.rope, position_scale)
     model.rope.register_forward_pre_hook(whole)
     model.rope.register_forward_hook(right)
     return scope
+
+
+def _scale_positions(rope: Any, scale: float) -> None:
+    """Multiply heights and widths in the tables of diffusers' rotary embedding."""
+    tables = [
+        get_1d_rotary_pos_embed(
+            size, rope.max_seq_len, use_real=True, linear_factor=divisor, freqs_dtype=torch.float64
+        )
+        for size, divisor in ((rope.t_dim, 1.0), (rope.h_dim, 1 / scale), (rope.w_dim, 1 / scale))
+    ]
+    rope.freqs_cos, rope.freqs_sin = (
+        torch.cat(parts, 1).to(rope.freqs_cos) for parts in zip(*tables, strict=True)
+    )

@@ -123,7 +123,8 @@ class SmallModelSampler:
             model = load_base(self.base)
             if settings.strength != 0:
                 fuse(model, read_lora(self.lora)[0], settings.strength)
-            self._fused = settings.strength, model.eval(), install_gga(model)
+            scale = self.conditioning_of(settings).position_scale
+            self._fused = settings.strength, model.eval(), install_gga(model, scale)
         return self._fused[1:]
 
     def _samples(

@@ -49,6 +49,7 @@ def base_values(start: Path, training: DemoTraining) -> dict[str, Any]:
         **_values(training, training.base, "float32"),
         "task": "base_i2v",
         "base": str(start),
+        "conditioning": {"position_scale": training.position_scale},
     }
 
 
@@ -65,6 +66,7 @@ def lora_values(base: Path, start: Path, training: DemoTraining) -> dict[str, An
             "rays": training.clips.rays,
             "lambda_g": training.lambda_g,
             "exo": "alone",
+            "position_scale": training.position_scale,
         },
         "lora": {
             "rank": training.rank,

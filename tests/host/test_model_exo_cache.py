@@ -278,8 +278,11 @@ def test_exo_alone_is_computed_once_and_exactly(rig, monkeypatch, lambda_g):
     )
 
 
-@pytest.mark.parametrize("exo", ["sees_ego", "alone"])
-def test_host_and_trainer_sample_the_same(rig, repo_root, exo):
+@pytest.mark.parametrize(
+    ("exo", "position_scale"),
+    [("sees_ego", 1.0), ("sees_ego", 0.5), ("alone", 1.0), ("alone", 0.5)],
+)
+def test_host_and_trainer_sample_the_same(rig, repo_root, exo, position_scale):
     import comfy.sample
 
     from egox_train.train.config import ConditioningConfig
@@ -289,9 +292,9 @@ def test_host_and_trainer_sample_the_same(rig, repo_root, exo):
     from egox_train.wan.transformer import load_base
 
     noise = comfy.sample.prepare_noise(rig.latent["samples"], 5)
-    host = rig.wan_sample(
-        alone(rig.model) if exo == "alone" else rig.model, steps=3, cfg=1.0, seed=5
-    )
+    model = alone(rig.model) if exo == "alone" else rig.model.clone()
+    model.set_model_rope_options(position_scale, 0.0, position_scale, 0.0, 1.0, 0.0)
+    host = rig.wan_sample(model, steps=3, cfg=1.0, seed=5)
     into = rig.model.get_model_object("latent_format").process_in
     geometry = rig.nodes("patch.patch").canvas_geometry(
         rig.canvas, rig.depth, rig.trajectory, "released"
@@ -309,7 +312,7 @@ def test_host_and_trainer_sample_the_same(rig, repo_root, exo):
     model = load_base(repo_root / "models" / model_rig.standins.SHIPPED["transformer"])
     trainer = sample_ego(
         model.eval(),
-        install_gga(model),
+        install_gga(model, position_scale),
         sample,
         ConditioningConfig(exo=exo, image_embedding="none"),
         steps=3,

@@ -117,10 +117,14 @@ def test_metadata_sets_auto_inputs_and_contradictions_are_said(rig, released, tm
         "egox.gga_mode": "paper",
         "egox.rays": "exact",
         "egox.lambda_g": "1",
+        "egox.position_scale": "0.5",
     }
     save_file(load_file(released), tmp_path / "paper.safetensors", told)
     save_file(load_file(released), tmp_path / "trainer.safetensors", {"egox.mask_mode": "trainer"})
-    model, _ = load(rig, tmp_path / "paper.safetensors")
+    model, report = load(rig, tmp_path / "paper.safetensors")
+    assert "positions times 0.5" in report
+    positions = model.model_options["transformer_options"]["rope_options"]
+    assert (positions["scale_x"], positions["scale_y"], positions["scale_t"]) == (0.5, 0.5, 1.0)
     exo, prior = model_rig.clip_pictures(rig.size)
     node = rig.nodes("conditioning").EgoXConditioning
     with torch.inference_mode():
