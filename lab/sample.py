@@ -11,6 +11,7 @@ would see, with a detector's errors, for ``run.py demo --head estimated``. The s
 same arrays on one machine; the videos' bytes also depend on the encoder's version."""
 
 import argparse
+import json
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from egox_core.file_names import HEAD_KEYPOINTS
+from egox_core.file_names import HEAD_KEYPOINTS, META
 from egox_core.frozen import frozen
 from egox_core.safe_files import write_json
 from egox_train.cli.progress_line import ProgressLine
@@ -76,6 +77,9 @@ def main() -> int:
     folder = options.out or REPO_ROOT / "sample" / options.name
 
     write_take(make_take(spec, ProgressLine()), folder, quality=sample.quality)
+    for meta in folder.rglob(META):
+        # Of which the depth is, too: it is exact, and no wearer tells its scale better.
+        write_json(meta, {**json.loads(meta.read_text("utf-8")), "pose_source": "drawing"})
     if spec.wearer == "drawn" and spec.exo_views == 1:
         write_keypoints(spec, folder / HEAD_KEYPOINTS)
     files = sorted(path for path in folder.rglob("*") if path.is_file())
