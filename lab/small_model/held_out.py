@@ -18,7 +18,7 @@ from lab.drawn.ground_truth import take_objects
 
 from .clips import clip_spec
 from .colours import MIN_OBJECT, SEEN_SHARE
-from .settings import FIRST_SEED, SHIPPED
+from .settings import FIRST_SEED, ClipSettings
 
 
 @frozen
@@ -41,7 +41,7 @@ def clip_of_take(take: SyntheticTake) -> HeldOutClip:
     objects = take_objects(take, least_share=MIN_OBJECT)
     depth, trajectory = take.depth_video(), take.trajectory()
     prior = render_ego_prior(
-        build_scene(take.exo_frames(), depth), trajectory, prior_preset(SHIPPED.preset)
+        build_scene(take.exo_frames(), depth), trajectory, prior_preset(ClipSettings().preset)
     )
     return HeldOutClip(
         name=f"seed {take.spec.seed}",
@@ -58,7 +58,7 @@ def clip_of_take(take: SyntheticTake) -> HeldOutClip:
 def held_out_clips(count: int) -> list[HeldOutClip]:
     """The clips of the first test scenes of the small model; no training saw their seeds."""
     return [
-        clip_of_take(make_take(clip_spec(FIRST_SEED["test"] + number, SHIPPED)))
+        clip_of_take(make_take(clip_spec(FIRST_SEED["test"] + number, ClipSettings())))
         for number in range(count)
     ]
 

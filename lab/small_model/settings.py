@@ -1,8 +1,6 @@
 """Sizes, seeds and schedules of the small model, in one place."""
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Literal
 
 from egox_core.frozen import frozen
@@ -33,13 +31,6 @@ class ClipSettings:
     depth_errors: float = 0.2
 
 
-_DEMO = json.loads(
-    (Path(__file__).parents[2] / "models/demo/stages/demo.json").read_text(encoding="utf-8")
-)
-SHIPPED = ClipSettings(size=_DEMO["height"], exo_width=_DEMO["width"])
-"""Clips of the weights in models/demo: no training at the sizes above has replaced them yet."""
-
-
 @frozen
 class Schedule:
     """One run of the trainer: linear warm-up, then a cosine of the learning rate."""
@@ -66,5 +57,6 @@ class DemoTraining:
     uniform_share: float = 0.25  # of noise levels
     sample_steps: int = 2  # what ships draws with more only what isn't there
     lambda_g: float = 3.0
+    position_scale: float = 0.5  # what was learnt at half of the size is where it was
     compile: bool = True
     seed: int = 2

@@ -31,7 +31,6 @@ PREVIEWS = {
     "depth": "EgoXDepthAlign",
     "prior": "EgoXRenderEgoPrior",
     "ego": "EgoXDecodeEgoHalf",
-    "attention": "EgoXAttentionView",
 }
 RUN_S = 1800.0
 
@@ -91,23 +90,17 @@ def test_demo_previews(open_page, shipped, unpacked):
     run(page)
     picture_of_graph(page, "egox_demo")
     page.load(unpacked("egox_demo"))
-    connect_everything(page)
     page.evaluate(TRUTH)
-    size = (
-        HEIGHT
-        if SMALL
-        else page.evaluate(
-            "() => app.graph.nodes.find((n) => n.type === 'EgoXLoadExoVideo')"
-            ".widgets.find((w) => w.name === 'height').value"
-        )
-    )
-    for name in ("ego_x", "ego_y"):
-        page.set_widget("EgoXAttentionView", name, size // 2)
     run(page)
     page.show(page.node_bounds("EgoXDecodeEgoHalf"))
     choose_view(page, "EgoXDecodeEgoHalf", "side")  # after a second run: the difference
     for name, node in PREVIEWS.items():
         picture_of_node(page, node, f"preview_{name}_dark", 560)
+    connect_everything(page)
+    for name in ("ego_x", "ego_y"):
+        page.set_widget("EgoXAttentionView", name, HEIGHT // 2 if SMALL else 128)
+    run(page)
+    picture_of_node(page, "EgoXAttentionView", "preview_attention_dark", 560)
 
 
 def test_editor(open_page, unpacked):
