@@ -162,7 +162,7 @@ def load_vae(path: Path) -> Any:
 
 def text_conditioning(width: int, tokens: int, seed: int) -> list:
     """Random text features [1, tokens, width] in the host's CONDITIONING form."""
-    return [[torch.randn(1, tokens, width, generator=torch.Generator().manual_seed(0)), {}]]
+    return [[torch.randn(1, tokens, width, generator=torch.Generator().manual_seed(seed)), {}]]
 
 
 def clip_pictures(size: RigSize) -> tuple[torch.Tensor, torch.Tensor]:
