@@ -51,6 +51,9 @@ def test_the_form_names_the_field_and_the_next_click(
     open_form(page, shipped("egox_demo"))
     choose(page, LOADER, lone_video)
     told(page, LOADER, "Set in")
+    toast_of(page, "Set in")
+    boxes = page.evaluate(BOXES)
+    assert all(box["right"] <= button["left"] for box, button in boxes), boxes
     press_run(page)
     said = toast_of(page, "Ego Pose Input: file")
     assert "Open pose editor" in said and "Load scene" in said

@@ -6,7 +6,7 @@ import { attachEditor, showResult } from "./editor/node_widget.mjs";
 import { followVideo, NODE, watchVideo } from "./editor/own_video.mjs";
 import { nodesOfKind } from "./graph_change.mjs";
 import { sayerOf } from "./page_texts.mjs";
-import { toast } from "./uploads/limit.mjs";
+import { toast } from "./toasts.mjs";
 
 const isPose = (node) => node.constructor.comfyClass === NODE;
 const told = ({ title }, videos) => toast(app, "info", `${title}: ${sayerOf("editor")("kept", { videos })}`);

@@ -4,6 +4,7 @@ import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { findNode } from "./previews/node.mjs";
 import { sayerOf } from "./page_texts.mjs";
+import { keepOffForm } from "./toasts.mjs";
 
 const LIFE = 20000; // ms
 // GB of the files that the shipped graphs name (docs/weights.md).
@@ -95,10 +96,4 @@ function missing(faults, forPrior, priorMade) {
   const names = files.map((name) => (sizeOf(name) ? `${name} (${sizeOf(name)} GB)` : name)).join(", ");
   const say = sayerOf("previews");
   return [say(forPrior ? "missingForPrior" : "missing", { names }), ...(priorMade ? [say("priorMade")] : [])];
-}
-
-// Messages stand at the page's upper right, over the form's first rows.
-function keepOffForm() {
-  const form = document.querySelector("[data-testid=app-mode-widget-item]")?.getBoundingClientRect();
-  document.documentElement.style.setProperty("--egox-form", form ? `${innerWidth - form.left}px` : "0px");
 }

@@ -1,6 +1,8 @@
 // What the server takes, and how much at once. Its own answer to more is a number, 413, and a page may not even get
 // that far.
 
+import { toast } from "../toasts.mjs";
+
 export const UPLOAD = "/egox/upload";
 const MEGABYTE = 2 ** 20;
 
@@ -25,10 +27,6 @@ export const megabytes = (bytes) => Math.ceil(bytes / MEGABYTE);
 export function tooLarge(say, size, limit) {
   const words = { size: megabytes(size), limit: Math.floor(limit / MEGABYTE), wanted: megabytes(size) + 1 };
   return say("tooLarge", words);
-}
-
-export function toast(app, severity, detail) {
-  app.extensionManager?.toast?.add({ severity, summary: "EgoX", detail, life: severity === "error" ? 20000 : 8000 });
 }
 
 // The host's own uploads (a video by the button of Load Exo Video) go as they did; what is too large for them is said.
