@@ -366,7 +366,10 @@ def number_matrix(values, name: str, expected: str) -> Tensor:
 
 def _turned(uv: Tensor, width: int, height: int, quarter_turns: int) -> Tensor:
     """Pixels [..., 2] in the turned picture; one turn is turned[i, j] = picture[height-1-j, i]."""
+    turns = quarter_turns % 4
+    if turns == 0:
+        return uv  # a copy of all pixels would be a third of project's time
     u, v = uv.unbind(-1)
     right, bottom = width - 1, height - 1
-    turned = ((u, v), (bottom - v, u), (right - u, bottom - v), (v, right - u))
-    return torch.stack(turned[quarter_turns % 4], dim=-1)
+    turned = ((bottom - v, u), (right - u, bottom - v), (v, right - u))
+    return torch.stack(turned[turns - 1], dim=-1)
