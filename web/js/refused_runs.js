@@ -4,9 +4,8 @@ import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { findNode } from "./previews/node.mjs";
 import { sayerOf } from "./page_texts.mjs";
-import { keepOffForm } from "./toasts.mjs";
+import { LIFE, toast } from "./toasts.mjs";
 
-const LIFE = 20000; // ms
 // GB of the files that the shipped graphs name (docs/weights.md).
 const SIZES = {
   sam3: 1.75,
@@ -47,9 +46,7 @@ async function tell(answer, prompt) {
   // The prior comes first: while something is in its way, the sampler's files are of no use.
   lines.push(...missing(before.length ? before : faults, before.length > 0, answer.ok));
   if (!lines.length) return;
-  keepOffForm();
-  const severity = answer.ok ? "info" : "error";
-  app.extensionManager?.toast?.add({ severity, summary: "EgoX", detail: lines.join("\n"), life: LIFE });
+  toast(app, answer.ok ? "info" : "error", lines.join("\n"), LIFE);
 }
 
 // Ids of the nodes of a kind and of all that they are made from. The host's own dependent_outputs also hold the faults
