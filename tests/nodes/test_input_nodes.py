@@ -245,6 +245,21 @@ def test_keyframes(meta):
     assert again.camera.stored_size == (32, 32) and again.w2c.shape == (13, 3, 4)
 
 
+def test_bad_poses_are_refused(meta, clip):
+
+    scaled = [[[2 * v for v in row] for row in pose] for pose in meta]
+    write_json(clip.parent / "scaled.json", {"ego_extrinsics": scaled})
+    for changes, message in (
+        ({"file": "clips/scaled.json"}, "not a rotation"),
+        ({"file": "../meta.json"}, "leads out"),
+        ({"exo_images": torch.zeros(37, 2, 2, 3)}, "34 poses; expected at least 37"),
+        ({"source": "keyframes", "keyframes": "[{"}, "not JSON"),
+        ({"source": "keyframes", "keyframes": "[3]"}, "list of keyframes"),
+    ):
+        with refuses(message):
+            pose_node(**changes)
+
+
 def test_a_path_of_another_video_is_refused(meta, clip):
     from egox_pack.egox_core.video.reader import video_mark
 

@@ -173,3 +173,23 @@ def test_scenes_that_do_not_belong_together_are_refused():
     ):
         with refuses(message):
             fuse_scenes(bad)
+
+
+def test_the_prediction_is_near_the_full_prior():
+    """A furnished room with a moving person: the thinned scene predicts what the full-size prior
+    covers."""
+    from lab.drawn import SyntheticSpec, make_take
+
+    take = make_take(
+        SyntheticSpec(seed=1, frames=3, exo_width=400, exo_height=224, ego_size=112, edge_samples=1)
+    )
+    path, depth = take.trajectory(), take.depth_video()
+    full = render_ego_prior(build_scene(take.exo_frames(), depth), path).coverage.double().mean()
+    candidate = ExoCandidate(
+        name="take", camera=take.exo_camera, trajectory=path, exo_w2c=take.exo_w2c, depth=depth
+    )
+    # Measured 0.03 over four seeds at full size: points of the thinned scene are drawn larger at
+    # outlines.
+    assert rank_exo_cameras([candidate], frames=3)[0].coverage == pytest.approx(
+        float(full), abs=0.05
+    )
