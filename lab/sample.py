@@ -78,7 +78,7 @@ def main() -> int:
 
     write_take(make_take(spec, ProgressLine()), folder, quality=sample.quality)
     for meta in folder.rglob(META):
-        # Of which the depth is, too: it is exact, and no wearer tells its scale better.
+        # Poses and depth are of one make: no wearer tells the scale of an exact depth better.
         write_json(meta, {**json.loads(meta.read_text("utf-8")), "pose_source": "drawing"})
     if spec.wearer == "drawn" and spec.exo_views == 1:
         write_keypoints(spec, folder / HEAD_KEYPOINTS)

@@ -2,7 +2,7 @@
 
 python3 run.py make pictures    # runs the small model eight times through the host, some minutes
 
-What is written: ``docs/img/lambda_strip.jpg`` for the pages that are read, and
+Files written: ``docs/img/lambda_strip.jpg`` for the pages that are read, and
 ``web/js/previews/strip.webp``, which the player on *Decode Ego Half* shows in the demo, under names
 of its own, until its user makes one.
 """

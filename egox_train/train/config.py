@@ -71,8 +71,8 @@ MODE_OPTIMIZER: Mapping[str, Mapping[str, Any]] = {
 OF_MODE: Any = None
 """Default of the fields that follow ``mode``, put in its place before they are validated."""
 ABLATION_FIELDS = ("prior", "exo_clean", "exo_loss", "exo", "position_scale")
-"""Fields in which comparison LoRAs differ; a LoRA that was trained without something is sampled
-without it."""
+"""Fields that hold in any mode: a LoRA that was trained without something, or at other positions, is
+sampled so."""
 FROM_LORA = ("mode", "mask_mode", "gga_mode", "lambda_g", "rays", *ABLATION_FIELDS)
 """Fields that a LoRA's metadata sets at sampling; embeddings are those of the cache."""
 
