@@ -28,7 +28,7 @@ def about(page) -> str:
     return part(page, NODE, "egox-preview-about").inner_text()
 
 
-def test_a_second_run_is_shown_beside_the_first(open_page, unpacked):
+def test_a_second_run_is_shown_beside_the_first_and_a_strip_beside_them(open_page, unpacked):
     page = open_page()
     page.load(unpacked("egox_demo"))
     make_small(page)
@@ -49,7 +49,14 @@ def test_a_second_run_is_shown_beside_the_first(open_page, unpacked):
             assert difference == min(255, 8 * abs(now - before)) or difference == 255
 
     obey(page)
-    another_run(page, unpacked)
+    another_run(page)
+    strip(page)
+
+    # A run of another video is compared with nothing, whatever view was chosen.
+    choose_view(page, NODE, "before")
+    page.set_widget("EgoXLoadExoVideo", "file", "sample/synthetic_room/exo.mp4")
+    other = run(page)
+    assert "before" not in other["views"] and other["deviation"] > 5
 
 
 def obey(page) -> None:
@@ -69,7 +76,7 @@ def obey(page) -> None:
     assert about(page) == ""
 
 
-def another_run(page, unpacked) -> None:
+def another_run(page) -> None:
     """The chosen view stays; a page that loads its graph again has the run before still; other
     sizes say so."""
     page.page.keyboard.press("b")
@@ -82,11 +89,6 @@ def another_run(page, unpacked) -> None:
     last = run(page)
     assert "frames of this run: 1," in about(page) and "no difference" in about(page), about(page)
     assert "before" in last["views"] and "difference" not in last["views"]
-
-    # A run of another video is compared with nothing, whatever view was chosen.
-    page.set_widget("EgoXLoadExoVideo", "file", "sample/synthetic_room/exo.mp4")
-    other = run(page)
-    assert "before" not in other["views"] and other["deviation"] > 5
 
 
 def any_two(page) -> None:
@@ -109,12 +111,8 @@ def any_two(page) -> None:
     choose_view(page, NODE, "before")
 
 
-def test_a_strip_asks_fills_its_cells_can_be_cancelled_and_made_again(open_page, unpacked):
-    page = open_page()
-    page.load(unpacked("egox_demo"))
-    make_small(page)
-    run(page)
-    page.show(page.node_bounds(NODE))
+def strip(page) -> None:
+    """It asks, fills its cells, can be cancelled and made again."""
     choose_view(page, NODE, "strip")
     maker = part(page, NODE, "egox-preview-make")
     cells = "() => app.graph.nodes.find((n) => n.type === 'EgoXDecodeEgoHalf').egoxPreview.strip?.length"
