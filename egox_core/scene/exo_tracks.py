@@ -15,7 +15,7 @@ from .camera_motion import grey
 FloatArray = np.ndarray
 KEY_STEP, REACH = 6, 24  # frames between key frames; and to the farthest that a frame is tied to
 FAR_KEYS = 4  # every so many key frames, all later key frames are tied to one: views come back
-CORNERS, CONTRAST, RATIO = 1200, 0.01, 0.8
+CORNERS, CONTRAST, RATIO = 1200, 0.002, 0.8
 WORK_PIXELS = 240_000  # of the picture that corners are searched in: larger ones are reduced
 FLAT = 0.06  # relative depth range around a corner that is used: at an edge its depth is anyone's
 AROUND_MASK = 7  # px, of the reduced picture
