@@ -22,12 +22,13 @@ from ..egox_core.previews.attention import (
     heat_picture,
     heats,
 )
-from ..egox_core.sizes import FRAMES_PER_LATENT
+from ..egox_core.sizes import FRAMES_PER_LATENT, PATCH
 from .host.progress import host_progress
 from .io_types import EgoXAttention
 from .page.previews import Stream, preview_ui
 from .patch.checks import check_model
-from .patch.forward import WideningWrapper, window_frames
+from .patch.exo_cache import OVERRIDE
+from .patch.forward import JOINED_KEYS, WideningWrapper, window_frames
 from .patch.patch import KEY
 from .search_words import node_schema
 
@@ -98,13 +99,21 @@ class AttentionCapture:
     @torch.compiler.disable
     def after_attention(self, call: dict[str, Any]) -> Tensor:
         """The host's hook: ``x`` [B, N, heads * d] is handed back as it is; ``q`` and ``k`` are [B,
-        N, heads, d]."""
+        N, heads, d]. Where exo's keys are kept, ego's queries come alone."""
         options = call["transformer_options"]
-        if self.record is None and options.get("block_index") == self.block:
-            self._take(call["q"], call["k"], options)
+        joined = options.pop(JOINED_KEYS, None)
+        exo = getattr(options.get(OVERRIDE), "exo", None)
+        of_exo = exo is not None and exo.cache.alone and not exo.kept
+        if self.record is None and options.get("block_index") == self.block and not of_exo:
+            self._take(call["q"], call["k"] if joined is None else joined, options)
         return call["x"]
 
-    def _take(self, q: Tensor, k: Tensor, options: dict[str, Any]) -> None:
+    def _take(
+        self,
+        q: Tensor,  # [B, tokens, heads, d] of the whole canvas, or of the ego half
+        k: Tensor,  # [B, tokens, ...] of the whole canvas
+        options: dict[str, Any],
+    ) -> None:
         sigmas, widening = self._sigmas, self._widening
         if sigmas is None or widening is None:
             return
@@ -117,8 +126,8 @@ class AttentionCapture:
         clip = stacked.index(COND) * (
             q.shape[0] // len(stacked)
         )  # the first one of the batch, its positive prompt
-        t, h, w = options["grid_sizes"]
-        w_exo = widening.exo.shape[-1] // 2
+        t, h, _ = options["grid_sizes"]
+        w_exo, w = widening.exo.shape[-1] // PATCH, k.shape[1] // (t * h)
         frames = tuple(window_frames(options, widening.exo.shape[2], t) or range(t))
         guidance = widening.guidance
         geometry = (

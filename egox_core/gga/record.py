@@ -46,14 +46,14 @@ class AttentionRecord:
     @classmethod
     def of_call(
         cls,
-        q: Tensor,  # [tokens, heads, d]
-        k: Tensor,  # [tokens, heads, d]
+        q: Tensor,  # [tokens of the canvas or of the ego half, heads, d]
+        k: Tensor,  # [tokens of the canvas, heads, d] or [..., heads * d]
         grid: tuple[int, int, int, int],  # (t, h, w_exo, w_ego) in tokens
         **fields: Any,  # the other fields but heads
     ) -> AttentionRecord:
         """Copies on the CPU that share nothing with the model's tensors, which it may overwrite."""
         t, h, w_exo, w_ego = grid
-        q_ego = q.unflatten(0, (t * h, w_exo + w_ego))[:, w_exo:].flatten(0, 1)
+        q_ego = q.unflatten(0, (t * h, -1))[:, -w_ego:].flatten(0, 1)
         q_ego, keys = (x.flatten(1).detach().to("cpu", copy=True).contiguous() for x in (q_ego, k))
         return cls(q_ego=q_ego, k=keys, heads=q.shape[1], grid=grid, **fields)
 

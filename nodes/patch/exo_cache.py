@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 OVERRIDE = "optimized_attention_override"
 SLOTS = "patches_replace"
+OF_OURS = __name__.removesuffix("patch.exo_cache")
 
 
 def open_exo_cache(
@@ -132,14 +133,15 @@ def catch_keys(func: Callable, q: Tensor, k: Tensor, v: Tensor, *args: Any, **kw
 def inner_code(executor: WrapperExecutor, options: Mapping[str, Any]) -> list[Any]:
     """Code of other nodes that a forward meets after the patch.
 
-    The host's own may stay where blocks are replaced (it skips layers) and on the transformer (an
-    object patch that is gone leaves the method there).
+    Attention Capture's hook takes both halves. The host's own may stay where blocks are replaced
+    (it skips layers) and on the transformer (an object patch that is gone leaves the method there).
     """
+    hooks = (code for codes in (options.get("patches") or {}).values() for code in codes)
     replaced = ((options.get(SLOTS) or {}).get("dit") or {}).values()
     positions = [code for name, code in vars(executor.class_obj).items() if name == "rope_encode"]
     return [
         *executor.wrappers[executor.idx + 1 :],
-        *(code for codes in (options.get("patches") or {}).values() for code in codes),
+        *(code for code in hooks if not module_of(code).startswith(OF_OURS)),
         *(
             code
             for code in (*replaced, *positions)

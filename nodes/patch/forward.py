@@ -43,6 +43,9 @@ GUIDED_MARK = "egox_guided"
 KEPT_MARK = "egox_exo_kept"
 STORED_MARK = "egox_exo_stored"
 ALONE_MARK = "egox_exo_alone"
+JOINED_KEYS = "egox_joined_keys"
+"""In the transformer_options that the host hands to its hook after self-attention: both halves' keys
+[B, tokens, heads * d], where the host knows the ego half's alone."""
 
 
 def mark_canvas(executor: WrapperExecutor, *args: Any, **kwargs: Any) -> Tensor:
@@ -304,7 +307,8 @@ class AttentionOverride:
                 return self.previous(func, q, k, v, heads, mask=mask, **kwargs)
             return func(q, k, v, heads, mask=mask, **kwargs)
 
-        block = (kwargs.get("transformer_options") or {}).get("block_index", 0)
+        options = kwargs.get("transformer_options") or {}
+        block = options.get("block_index", 0)
         if not self.is_self_attention(q, k, block):
             return plain(q, k, v, heads)
         self.calls.attended += 1
@@ -312,6 +316,8 @@ class AttentionOverride:
         if self.exo is not None:
             with seconds.of(CACHE, q.device):
                 k, v = self.exo.keys_and_values(block, k, v)
+            if self.exo.kept and "attn1_patch" in (options.get("patches") or {}):
+                options[JOINED_KEYS] = k
         with seconds.of(ATTENTION, q.device):
             if self.geometry is None or self.guidance is None:
                 return plain(q, k, v, heads)

@@ -30,8 +30,6 @@ _CONNECT = (
   const before = app.graph.links.get(sampler.inputs[slot].link);
   app.graph.getNodeById(before.origin_id).connect(before.origin_slot, capture, 0);
   capture.connect(0, sampler, slot);
-  // A forward with exo alone, as the LoRA was trained, has no whole canvas to capture.
-  app.graph.nodes.find((node) => node.type === 'EgoXLoadLora').mode = 4;
   link(capture, 'attention', view, 'attention');
   link(video, 'exo_images', view, 'exo_images');
   link(decode, 'ego', view, 'ego_images');

@@ -9,6 +9,7 @@ import torch
 from tests.refusals import refuses
 from tools.rigs import model_rig
 
+from .test_model_exo_cache import alone
 from .test_model_windows import long_rig, windowed
 
 STEPS, BLOCK = 3, 1
@@ -214,3 +215,25 @@ def test_a_context_window_shows_its_own_frames(pack, repo_root):
     assert view(rig, attention, frame=12).result[0].shape[0] == 1
     with refuses("of the first window"):
         view(rig, attention, frame=13)
+
+
+def test_where_exos_keys_are_kept_both_halves_are_seen(rig):
+    """At the first step those of a forward without a cache; later, and of a LoRA that was trained
+    with exo alone, ego's queries come without exo's."""
+    model, attention = capture(rig, rig.patch(), step=0)
+    rig.ksample(model, steps=STEPS)
+    first = attention.record
+    for kept in (rig.patch(recompute_exo=0), rig.patch(alone(rig.model))):
+        plain, halves = rig.ksample(kept, steps=STEPS), []
+        for step in (0, 1):
+            model, attention = capture(rig, kept, step)
+            assert torch.equal(rig.ksample(model, steps=STEPS), plain)
+            record = attention.record
+            assert record.grid == first.grid and record.q_ego.shape == first.q_ego.shape
+            t, h, *widths = record.grid
+            halves.append(record.k.unflatten(0, (t * h, -1)).split(widths, 1))
+            as_first = kept.get_attachment("egox_lora_metadata") is None and step == 0
+            assert torch.equal(record.k, first.k) is as_first
+        (exo, ego), (exo_later, ego_later) = halves
+        assert (exo - exo_later).abs().max() < 0.05 * exo.abs().max(), "kept in 8 bits"
+        assert (ego - ego_later).abs().max() > 0.05 * ego.abs().max()
