@@ -185,24 +185,29 @@ ONE_PROCESS = ("browser", "host", "nodes")
 """Folders whose tests share what takes long to start: a server, a browser, the imported host."""
 
 
+def group(nodeid: str) -> str:
+    """Tests that stay together where several processes run them: a folder of ``ONE_PROCESS``, else a
+    file."""
+    file = nodeid.split("::")[0]
+    folder = file.split("/")[1]
+    return folder if folder in ONE_PROCESS else file
+
+
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Group of tests that stay together where several processes run them: a folder of ``ONE_PROCESS``, else
-    a file."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Together(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            file = nodeid.split("::")[0]
-            folder = file.split("/")[1]
-            return folder if folder in ONE_PROCESS else file
+            return group(nodeid)
 
     return Together(config, log)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave slow tests to ``run.py test --all``, unless the call selects by marker or names them
-    itself."""
+    """Begin with the longest groups, so that none is left to one process at the end, and leave slow
+    tests to ``run.py test --all``, unless the call selects by marker or names them itself."""
+    items.sort(key=lambda item: group(item.nodeid) not in ONE_PROCESS)
     chosen = (
         os.environ.get("EGOX_TEST_ALL") == "1"
         or config.option.markexpr
