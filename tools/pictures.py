@@ -1,10 +1,11 @@
-"""The strip: the demo's ego video for each pair of λ_g and LoRA strength, as the pictures that ship.
+"""The demo's pictures that ship: the strip (its ego video for each pair of λ_g and LoRA strength)
+and its side by side, moving.
 
-python3 run.py make pictures    # runs the small model eight times through the host, some minutes
+python3 run.py make pictures    # runs the small model nine times through the host, some minutes
 
-Files written: ``docs/img/lambda_strip.jpg`` for the pages that are read, and
-``web/js/previews/strip.webp``, which the player on *Decode Ego Half* shows in the demo, under names
-of its own, until its user makes one.
+Files written: ``docs/img/demo.webp`` and ``docs/img/lambda_strip.jpg`` for the pages that are read,
+and ``web/js/previews/strip.webp``, which the player on *Decode Ego Half* shows in the demo, under
+names of its own, until its user makes one.
 """
 
 import tempfile
@@ -18,6 +19,7 @@ from PIL import Image
 from egox_core.previews.grid import labelled_grid
 from tools.setup.api_client import read_prompt
 from tools.setup.base_dir import make_base_dir
+from tools.setup.demo import DemoOptions, run_demo
 from tools.setup.environment import this_environment
 from tools.setup.layout import REPO_ROOT, Layout, SetupError
 from tools.setup.server import Server
@@ -26,8 +28,10 @@ from tools.setup.side_by_side import read_frames
 # As web/js/previews/strip.mjs cuts the picture.
 LAMBDAS, STRENGTHS = (0, 1, 3, 10), (0.5, 1)
 FOR_READING = REPO_ROOT / "docs" / "img" / "lambda_strip.jpg"
+MOVING = REPO_ROOT / "docs" / "img" / "demo.webp"
 FOR_THE_PAGE = REPO_ROOT / "web" / "js" / "previews" / "strip.webp"
 CELL = 240  # px
+FPS = 8
 
 
 def main() -> int:
@@ -35,6 +39,13 @@ def main() -> int:
     environment = this_environment(layout)
     if environment is None:
         raise SetupError("There is no ComfyUI here: run `python3 run.py demo` once.")
+    run_demo(environment, DemoOptions())
+    row = read_frames(layout.output / "egox_demo" / "side_by_side.mp4")
+    first, *others = [Image.fromarray(picture) for picture in row]
+    first.save(
+        MOVING, save_all=True, append_images=others, duration=1000 // FPS, loop=0, quality=60
+    )
+    print(f"{MOVING.relative_to(REPO_ROOT)}: {MOVING.stat().st_size / 1000:.0f} kB")
     with tempfile.TemporaryDirectory() as folder:
         base = make_base_dir(Path(folder), layout)
         with Server(environment, base, Path(folder) / "server.log") as server:
@@ -81,7 +92,7 @@ def strip_prompt(prompt: dict[str, Any]) -> dict[str, Any]:
     sampler = kept[kinds["EgoXWanSampler"]]
     sampler["inputs"] |= {"model": ["lora", 0], "lambda_g": ["sweep", 0]}
     saved = {"filename_prefix": "strip", "format": "mp4", "codec": "h264", "video": ["video", 0]}
-    decoded = {"images": [kinds["EgoXDecodeEgoHalf"], 0], "fps": 8.0}
+    decoded = {"images": [kinds["EgoXDecodeEgoHalf"], 0], "fps": float(FPS)}
     return kept | {
         "sweep": {"class_type": "EgoXSweep", "inputs": values},
         "lora": {**lora, "inputs": {**lora["inputs"], "strength": ["sweep", 1]}},
