@@ -28,7 +28,7 @@ from .io_types import EgoXAttention
 from .page.previews import Stream, preview_ui
 from .patch.checks import check_model
 from .patch.exo_cache import OVERRIDE
-from .patch.forward import JOINED_KEYS, WideningWrapper, window_frames
+from .patch.forward import JOINED_KEYS, AttentionOverride, WideningWrapper, window_frames
 from .patch.patch import KEY
 from .search_words import node_schema
 
@@ -102,7 +102,8 @@ class AttentionCapture:
         N, heads, d]. Where exo's keys are kept, ego's queries come alone."""
         options = call["transformer_options"]
         joined = options.pop(JOINED_KEYS, None)
-        exo = getattr(options.get(OVERRIDE), "exo", None)
+        override = options.get(OVERRIDE)  # ours, or a stranger's where nothing is guided or kept
+        exo = override.exo if isinstance(override, AttentionOverride) else None
         of_exo = exo is not None and exo.cache.alone and not exo.kept
         if self.record is None and options.get("block_index") == self.block and not of_exo:
             self._take(call["q"], call["k"] if joined is None else joined, options)

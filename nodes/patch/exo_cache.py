@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 OVERRIDE = "optimized_attention_override"
 SLOTS = "patches_replace"
-OF_OURS = __name__.removesuffix("patch.exo_cache")
+OF_OURS = __name__.removesuffix("patch.exo_cache")  # how modules of our nodes begin
 
 
 def open_exo_cache(
