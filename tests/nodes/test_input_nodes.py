@@ -246,7 +246,6 @@ def test_keyframes(meta):
 
 
 def test_bad_poses_are_refused(meta, clip):
-
     scaled = [[[2 * v for v in row] for row in pose] for pose in meta]
     write_json(clip.parent / "scaled.json", {"ego_extrinsics": scaled})
     for changes, message in (
