@@ -246,11 +246,14 @@ def test_keyframes(meta):
 
 
 def test_bad_poses_are_refused(meta, clip):
+    from egox_pack.nodes.page.editor_data import BESIDE
+
     scaled = [[[2 * v for v in row] for row in pose] for pose in meta]
     write_json(clip.parent / "scaled.json", {"ego_extrinsics": scaled})
     for changes, message in (
         ({"file": "clips/scaled.json"}, "not a rotation"),
         ({"file": "../meta.json"}, "leads out"),
+        ({"file": BESIDE}, "no frames connected.*; or connect"),
         ({"exo_images": torch.zeros(37, 2, 2, 3)}, "34 poses; expected at least 37"),
         ({"source": "keyframes", "keyframes": "[{"}, "not JSON"),
         ({"source": "keyframes", "keyframes": "[3]"}, "list of keyframes"),

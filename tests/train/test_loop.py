@@ -20,7 +20,7 @@ from egox_train.train.config import parse_config
 from egox_train.train.loop import train
 from egox_train.train.model import make_optimizer
 from egox_train.train.samples import CachedSamples, Item
-from egox_train.train.step_log import StepLog
+from egox_train.train.step_log import StepLog, bucket_losses
 from tests.paths import STANDIN_VAE
 from tests.refusals import refuses
 from tests.train.full_disk import files_up_to
@@ -128,6 +128,11 @@ def test_samples_on_the_way(workplace, tiny, dtype):
     assert probe_video(video).frame_count == 5
     with refuses("validation.vae"):
         tiny.train(workplace, validation={"every": 2, "sample_steps": 2})
+
+
+def test_losses_are_told_by_noise_level():
+    means = {"loss/sigma_0.00-0.25": 1.0, "loss/sigma_0.50-0.75": 2.0, "loss/sigma_0.75-1.00": 4.0}
+    assert bucket_losses([0.1, 0.6, 0.8, 1.0], [1, 2, 3, 5], 4) == means
 
 
 def test_trackers_hold_one_curve_of_a_run_that_died(workplace, tiny, monkeypatch):

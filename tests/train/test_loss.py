@@ -1,6 +1,8 @@
 """The training step against the numbers that the released trainer's own code gave (golden
 ``train_step``)."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -15,6 +17,7 @@ from egox_train.train.samples import TrainSample, collate
 from egox_train.wan import diffusers_processor
 from egox_train.wan.diffusers_processor import install_gga
 from tests.paths import GOLDEN
+from tests.refusals import refuses
 from tests.train.golden_geometry import golden_transformer
 
 GRADIENTS = (
@@ -242,3 +245,5 @@ def test_of_a_single_view_the_first_frame_is_known_or_parts_of_all(first_known):
     torch.testing.assert_close(packed[:1, :16], noise)
     assert torch.equal(packed[1:, 20:], condition)
     assert (packed[:, 16:20, 0] == first_known).all() and not packed[:, 16:20, 1:].any()
+    with refuses("clips of one batch: .*expected one size"):
+        collate([view, replace(view, text=torch.zeros(1, 2, 24))])

@@ -80,7 +80,7 @@ def test_what_failed_is_named_and_progress_counts_what_was_there():
     assert seen == [(n, 7, "squares" if n < 6 else "squares, 1 failed") for n in range(3, 8)]
 
 
-def test_devices_are_checked_and_handed_on():
+def test_devices_are_checked_and_handed_on(monkeypatch):
     assert devices_of("cpu, cpu:0") == ("cpu", "cpu:0") and devices_of("cuda:3,cuda:4", "ray") == (
         "cuda",
     )
@@ -88,6 +88,8 @@ def test_devices_are_checked_and_handed_on():
         devices_of("gpu")
     with refuses("CUDA devices"):
         devices_of("cuda:99")
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    assert devices_of("cuda") == ("cuda",)
     places = RunPlaces(devices=("cpu",))
     assert list(run_items(lambda item, device: (item, device), [7], places)) == [
         (0, (7, "cpu"), "")
