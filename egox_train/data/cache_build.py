@@ -96,7 +96,7 @@ def build_cache(
             "cache",
             got="no clip with a ground truth",
             expected="at least one",
-            fix="training needs the wearer's own video",
+            fix="training needs the wearer's own video: prepare takes that have one",
         )
     if settings.image_embedding != "none" and settings.clip_vision is None:
         raise EgoXInputError(

@@ -103,7 +103,7 @@ def read_captions(file: Path) -> Mapping[str, str]:
             "captions file",
             got=type(content).__name__,
             expected='{"<clip or take>": "prompt", ...}',
-            fix="write one prompt a clip or take",
+            fix="write one prompt per clip or take",
         )
     return content
 

@@ -134,7 +134,7 @@ def check_launch(config: TrainConfig, launch: Launch) -> None:
             raise EgoXInputError(
                 "memory.block_offload",
                 got=f"task {config.task}, which trains all weights",
-                expected="frozen weights, that visit the GPU",
+                expected="frozen weights, as the base of a LoRA has them",
                 fix="leave it out",
             )
 

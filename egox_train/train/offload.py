@@ -184,7 +184,10 @@ def offload_checkpoints(model: WanTransformer3DModel) -> None:
         )
     if any(isinstance(m, nn.Dropout) and m.p > 0 for m in model.modules()):
         raise EgoXInputError(
-            "checkpoint_offload", got="dropout", expected="lora.dropout 0", fix="set it to 0"
+            "checkpoint_offload",
+            got="dropout",
+            expected="lora.dropout 0",
+            fix="set it to 0, or leave checkpoint_offload out",
         )
 
     def run(block: nn.Module, hidden: Tensor, *rest):
