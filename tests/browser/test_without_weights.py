@@ -120,18 +120,19 @@ def test_one_video_with_its_own_depth_makes_the_prior_in_six_clicks(
     assert {"MoGeInference", "DA3Inference", "EgoXEstimateHeadPose"} <= kinds
 
 
-def test_a_take_from_the_hand(same_page, shipped, no_weights, uploads, tmp_path):
+def test_an_upright_take_from_the_hand(same_page, shipped, no_weights, uploads, tmp_path):
     frames, way = 9, {"exo_path": "dolly", "exo_motion": 0.4, "texture": "soft"}
-    size = {"exo_width": WIDTH, "exo_height": HEIGHT, "ego_size": HEIGHT, "edge_samples": 1}
+    size = {"exo_width": HEIGHT, "exo_height": WIDTH, "ego_size": HEIGHT, "edge_samples": 1}
     write_take(make_take(SyntheticSpec(seed=5, frames=frames, fps=4.0, **size, **way)), tmp_path)
     page = opened(same_page, shipped("egox_one_video"), webgl=True)
     page.evaluate(LATE)  # the editor is opened while the node still asks which video it has
-    set_value(page, LOADER, "frame_count", frames)
+    for name, small in (("frame_count", frames), ("height", WIDTH), ("width", HEIGHT)):
+        set_value(page, LOADER, name, small)
     choose(page, LOADER, tmp_path / EXO, tmp_path / DEPTH)
     told(page, LOADER, "left out")  # until then rows move away from under a click
     place_the_head(page)
     page.page.locator(ALONE).first.click()
     page.wait_for_run()
     assert "the exo camera moves: 0." in "\n".join(page.evaluate(SAYS))
-    assert f"{frames} frames of {HEIGHT}x{HEIGHT}" in page.wait_for_node(PRIOR)["text"][0]
+    assert f"{frames} frames of {WIDTH}x{WIDTH}" in page.wait_for_node(PRIOR)["text"][0]
     assert ["points", "path"] in page.evaluate(STREAMS) and not page.evaluate(OURS)

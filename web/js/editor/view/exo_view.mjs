@@ -63,7 +63,7 @@ export class ExoView extends PicturePanel {
     }
     if (!scene.pictures) this.tell(this.say("exoNoPictures"));
     [this.canvas.width, this.canvas.height] = scene.exo_size;
-    this.canvas.parentElement.style.aspectRatio = `${scene.exo_size[0]} / ${scene.exo_size[1]}`;
+    this.element.style.setProperty("--egox-aspect", scene.exo_size[0] / scene.exo_size[1]);
   }
 
   // trusted: whether the scene is that of the graph as it is now

@@ -68,7 +68,8 @@ const STYLE = `
 .egox-ed-picture { position: relative; background: #000; border-radius: 6px; overflow: hidden; aspect-ratio: 1;
   width: min(100%, max(160px, 100vh - 516px)); align-self: center; }
 .egox-ed-picture canvas { position: absolute; inset: 0; width: 100%; height: 100%; display: block; }
-.egox-ed-picture-exo { aspect-ratio: 16 / 9; width: auto; align-self: stretch; }
+.egox-ed-picture-exo { aspect-ratio: var(--egox-aspect, 1.75); width: auto; align-self: stretch;
+  max-width: calc(max(280px, 100vh - 620px) * var(--egox-aspect, 1.75)); }
 .egox-ed-message { position: absolute; inset: 0; display: flex; align-items: center; justify-content: center;
   text-align: center; padding: 14px; color: #bbb; pointer-events: none; }
 .egox-ed-badge { padding: 1px 7px; border-radius: 4px; background: #f2c230; color: #201a00; font-weight: 600;
@@ -77,7 +78,8 @@ const STYLE = `
 .egox-ed-large .egox-ed-banner { top: auto; bottom: 30px; flex-wrap: wrap; }
 .egox-ed-large .egox-ed-side { flex-direction: row-reverse; }
 .egox-ed-large .egox-ed-panel { flex: 0 0 240px; min-width: 0; }
-.egox-ed-large .egox-ed-panel + .egox-ed-panel { flex: 1; max-width: calc((100vh - 300px) * 1.75); }
+.egox-ed-large .egox-ed-panel + .egox-ed-panel { flex: 1; max-width: calc((100vh - 300px) * var(--egox-aspect, 1.75)); }
+.egox-ed-large .egox-ed-picture-exo { max-width: none; }
 .egox-ed-loupe { position: fixed; z-index: 1; border-radius: 50%; border: 2px solid #ffb000; pointer-events: none;
   box-shadow: 0 2px 10px #000a; }
 .egox-ed-note { color: var(--descrip-text, #999); font-size: 12px; min-height: 16px; }
