@@ -9,7 +9,8 @@ import pytest
 from egox_core.safe_files import read_json
 
 VERSION_1_0 = Path(__file__).with_name("version_1_0.json")
-"""Inputs, choices and outputs of version 1.0. It never changes; what is added later isn't in it."""
+"""Inputs, their choices, defaults and limits, and outputs of version 1.0. It never changes; what is
+added later isn't in it."""
 
 
 @pytest.fixture(scope="module")
