@@ -69,11 +69,10 @@ def test_saved_workflows_of_version_1_0_keep_loading(schemas):
         choices = {entry.id: getattr(entry, "options", None) for entry in entries}
         for name, known in form.get("choices", {}).items():
             assert set(known) <= set(choices[name]), f"{node_id}.{name}"
-        for name, values in form.get("values", {}).items():
-            entry = next(entry.as_dict() for entry in entries if entry.id == name)
-            assert entry["default"] == values[0], f"{node_id}.{name}"
-            for limit, known in zip(("min", "max"), values[1:], strict=False):
-                assert entry[limit] == known, f"{node_id}.{name}"
+        values = {entry.id: entry.as_dict() for entry in entries}
+        for name, known in form.get("values", {}).items():
+            limits = ("default", "min", "max")[: len(known)]
+            assert [values[name][limit] for limit in limits] == known, f"{node_id}.{name}"
 
 
 def test_helpers_take_declared_inputs_only(schemas):
