@@ -3,12 +3,12 @@ first-person video.
 
 What a graph runs, in plain torch and numpy; knows no host. The rooms, each importing only rooms further down:
 
+    page        pictures of payloads, the pose editor's clicks, uploads
     metrics     figures that a node shows
-    editor      core of the page's pose editor
+    exchange    camera paths as files of other programs, and as our own
     prior       points to the ego picture; which exo camera shows most of it
-    previews    pictures for people
     scene       points from frames and depth, static and moving
-    takes       a recording's files, and paths written for other programs
+    takes       a recording's files
     depth       any depth to metric z depth: the affine fit, masks, trust
     wan         the model's canvas, names, encoders, schedule
     video       frames, sound and frame selection; other lenses

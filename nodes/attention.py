@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.gga.record import AttentionRecord, attention_rows, ego_query, from_start
-from ..egox_core.previews.attention import (
+from ..egox_core.page.attention import (
     attention_grid,
     attention_report,
     check_attention_pictures,

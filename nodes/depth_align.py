@@ -13,8 +13,8 @@ from ..egox_core.depth.sources import BRIGHT, camera_of_view
 from ..egox_core.depth.trust import with_trust
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.file_names import DEPTH, META
-from ..egox_core.previews.align_plot import plot_report
-from ..egox_core.previews.maps import depth_preview, depth_scale
+from ..egox_core.page.align_plot import plot_report
+from ..egox_core.page.maps import depth_preview, depth_scale
 from ..egox_core.prior.options import AS_GIVEN, PRESET_GEOMETRY, PRIOR_PRESETS
 from ..egox_core.takes.depth_inputs import check_depth_file, depth_advice, take_depth
 from ..egox_core.takes.exo_camera import meta_beside, with_exo_lens

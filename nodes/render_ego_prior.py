@@ -7,14 +7,14 @@ from comfy_api.latest import io
 from ..egox_core.cameras.model import rescale
 from ..egox_core.depth.own_take import STRANGE
 from ..egox_core.errors import EgoXInputError
-from ..egox_core.previews.grid import side_by_side
-from ..egox_core.previews.maps import coverage_preview, covered_share, ego_depth_preview
-from ..egox_core.previews.sheets import common_step
+from ..egox_core.page.maps import coverage_preview, covered_share, ego_depth_preview
+from ..egox_core.page.sheets import common_step
 from ..egox_core.prior.options import DYNAMIC_CHOICES, PRIOR_PRESETS, prior_preset
 from ..egox_core.prior.render import ego_depth, render_ego_prior
 from ..egox_core.scene.build import build_scene
 from ..egox_core.takes.exo_camera import lens_text
 from ..egox_core.types import UNTIMED_FPS
+from ..egox_core.video.grid import side_by_side
 from .host.graph import Graph, check_or_message, inputs_of, linked, this_node
 from .host.progress import host_progress
 from .host.remember import DRAWN_FROM

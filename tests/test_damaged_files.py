@@ -25,14 +25,15 @@ from safetensors.torch import load_file, save
 from egox_core.archives import open_member, open_zip
 from egox_core.cameras.model import CameraModel, camera_to_json
 from egox_core.cameras.presets import preset_camera
-from egox_core.editor.paths import clip_moments, export_path, import_path
 from egox_core.errors import EgoXInputError
+from egox_core.exchange.paths import export_path, import_path
+from egox_core.exchange.trajectory_files import read_trajectory
+from egox_core.page.uploads import contents, told_apart, unpack_uploads
 from egox_core.takes.depth_readers import open_depth
 from egox_core.takes.meta import depth_camera, read_meta
-from egox_core.takes.trajectory_files import read_trajectory
-from egox_core.takes.uploads import contents, told_apart, unpack_uploads
 from egox_core.trajectory.head_payloads import face_people, mhr_people, openpose_people
 from egox_core.trajectory.head_points import choose_person
+from egox_core.trajectory.keyframe_fit import clip_moments
 from egox_core.video.reader import decode_frames, probe_video
 from egox_core.wan.lora_keys import convert_lora
 from egox_train.data.cache_store import INDEX, CacheReader
@@ -434,7 +435,7 @@ def test_damaged_files_are_refused_in_our_words(reader, intact_files, tmp_path):
         ("depth", "egox_core.takes.depth_readers._check_shape"),
         ("mask", "egox_train.takes.mask_files._array_header"),
         ("meta", "egox_core.takes.meta.validate_w2c"),
-        ("trajectory", "egox_core.takes.blender._camera_of"),
+        ("trajectory", "egox_core.exchange.blender._camera_of"),
         ("keypoints", "egox_core.trajectory.head_payloads._seen"),
         ("egoexo4d", "egox_train.data.egoexo4d._ego_poses"),
         ("weights", "egox_core.wan.weights._is_entry"),

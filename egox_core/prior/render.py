@@ -14,9 +14,9 @@ from ..frame_store import FrameStore
 from ..frozen import frozen
 from ..progress import Progress, no_progress
 from ..scene.fusion import join_moving, mean_static
-from ..scene.moving_camera import is_moving
-from ..scene.points import exo_from_scene, join, select, to_device
-from ..trajectory.poses import camera_centre, compose, invert, pose_of_frame, validate_w2c
+from ..scene.points import join, select, to_device
+from ..scene.poses import ego_from_scene, exo_from_scene
+from ..trajectory.poses import camera_centre, pose_of_frame
 from ..types import CameraTrajectory, DepthVideo, EgoPrior, PointCloud, PointSet
 from .drawing import draw_points
 from .options import PriorOptions, prior_preset
@@ -112,37 +112,6 @@ def check_scene(scene: PointCloud) -> None:
             expected="points",
             fix="check depth and masks: all pixels are invalid, masked or filtered as edges",
         )
-
-
-def ego_from_scene(scene: PointCloud, trajectory: CameraTrajectory) -> Tensor:  # [T, 3, 4] float64
-    """From the scene's frame to the ego camera's, for each frame of the scene.
-
-    Raises:
-        EgoXInputError: fewer poses than frames, a scene in the frame of an exo camera that moves.
-    """
-    w2c = validate_w2c(trajectory.w2c, "ego extrinsics")
-    if w2c.ndim == 2:
-        w2c = w2c.expand(scene.frame_count, 3, 4)
-    if len(w2c) < scene.frame_count:
-        raise EgoXInputError(
-            "ego trajectory",
-            got=f"{len(w2c)} poses for {scene.frame_count} frames",
-            expected="a pose for every frame in use",
-            fix="use fewer frames, or give a longer trajectory",
-        )
-    w2c = w2c[: scene.frame_count]
-    if scene.frame == "world" or trajectory.exo_w2c is None:
-        return w2c
-    exo_w2c = validate_w2c(trajectory.exo_w2c, "exo extrinsics of the trajectory")
-    if is_moving(exo_w2c):
-        raise EgoXInputError(
-            "scene of a moving exo camera",
-            got="a scene in the exo camera's frame",
-            expected="a scene in the world's frame",
-            fix="give the exo poses to Depth Align (its camera file), so that the scene is built in "
-            "the world",
-        )
-    return compose(w2c, invert(pose_of_frame(exo_w2c, 0)))
 
 
 def _frames(

@@ -45,14 +45,6 @@ def scene_points(scene: PointCloud, frame: int | None) -> PointSet:
     return scene.static if frame is None else join(scene.static, scene.moving[frame])
 
 
-def exo_from_scene(scene: PointCloud) -> Tensor:  # [3, 4] or [T, 3, 4] float64
-    """The exo camera's pose in the scene's frame: the identity where that frame is the exo camera's
-    own."""
-    if scene.frame == "exo" or scene.exo_w2c is None:
-        return torch.eye(3, 4, dtype=torch.float64)
-    return scene.exo_w2c.double()
-
-
 def write_ply(points: PointSet, file: IO[bytes]) -> None:
     """Write positions (metres, scene frame: x right, y down, z forward) and colours."""
     vertices = np.empty(len(points), dtype=VERTEX)

@@ -12,7 +12,8 @@ from torch import Tensor
 from ..errors import EgoXInputError
 from ..trajectory.poses import invert, pose_of_frame
 from ..types import CameraTrajectory, PointCloud
-from .points import exo_from_scene, scene_points, write_ply
+from .points import scene_points, write_ply
+from .poses import exo_from_scene
 
 FLIP = torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64)
 """From x right, y down, z forward, and back."""

@@ -16,8 +16,8 @@ from ..frozen import frozen
 from ..progress import Progress, no_progress
 from ..sizes import REFERENCE_SIZE
 from ..types import DepthVideo, FrameSelection, TakeMeta
+from .ego_path import meta_trajectory
 from .meta import META_PRESET
-from .trajectory_files import meta_trajectory
 
 ScaleSource = Literal["as is", "wearer", "wearer where seen"]
 SCALE_SOURCES: dict[str, ScaleSource] = {"as-is": "as is", "wearer": "wearer"}

@@ -18,10 +18,10 @@ from ..video.cuts import refuse_cuts
 from ..video.reader import probe_video, read_frames
 from ..video.selection import VideoInfo, select_frames
 from .depth_inputs import take_depth
+from .ego_path import meta_trajectory
 from .exo_camera import ExoLens, with_exo_lens
 from .meta import META_PRESET, read_meta
 from .metric_scale import ScaleReport, ScaleSource
-from .trajectory_files import meta_trajectory
 
 DEFAULT_FRAMES = 49
 

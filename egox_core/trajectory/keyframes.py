@@ -1,5 +1,4 @@
-"""Ego poses that a person writes, one constant pose or keyframes; and a path of many poses as few
-keyframes.
+"""Ego poses that a person writes: one constant pose, or keyframes.
 
 A keyframe is an object with ``time_s`` or ``frame``, and either ``w2c`` (3x4, sensor axes, as in
 meta.json) or ``position`` (x, y, z, metres, world) with one of
@@ -28,15 +27,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import get_args
 
-import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from ..cameras.model import CameraModel
 from ..errors import NO_NUMBERS, EgoXInputError
-from .path import Between, Clock, PoseTrack, bends_to, interpolate_poses
-from .poses import FARTHEST, camera_centre, look_at, sensor_from_upright, validate_w2c
+from .path import Between, Clock, PoseTrack, bends_to
+from .poses import FARTHEST, look_at, sensor_from_upright, validate_w2c
 
 DOCUMENT_KEYS = frozenset({"keyframes", "up", "interpolation", "made_on", "looks"})
 MOMENT_KEYS = frozenset({"time_s", "frame"})
@@ -45,9 +43,6 @@ KEYFRAME_KEYS = MOMENT_KEYS | ANGLE_KEYS | {"w2c", "position", "look_at", "inter
 DEFAULT_UP = (0.0, -1.0, 0.0)
 OWN_BODY_M = 0.3
 """Surfaces so near to the head are the wearer's own, and not what the wearer looks at."""
-TOLERANCE_M, TOLERANCE_DEG = 0.005, 0.5  # of a fitted path
-MAX_KEYFRAMES = 200
-"""Beyond that nobody edits keyframes by hand, and fitting takes long: every pose becomes one."""
 
 
 def keyframe_track(
@@ -356,46 +351,3 @@ def _vector(values: object, name: str, length: int = 3) -> Tensor:
             fix="give plain numbers",
         )
     return vector
-
-
-def fit_keyframes(
-    w2c: Tensor,  # [T, 3, 4]
-    moments: Tensor,  # [T] rising
-) -> list[int]:
-    """Rising indices of the poses to keep so that the smooth path through them passes all others
-    within :data:`TOLERANCE_M` and :data:`TOLERANCE_DEG`.
-
-    Greedy: the pose that is missed by most is added until none is missed. The first and the last
-    are always kept."""
-    count = len(w2c)
-    if count < 3:
-        return list(range(count))
-    w2c, moments = w2c.double(), moments.double()
-    keys = [0, count - 1]
-    while len(keys) < min(count, MAX_KEYFRAMES):
-        off_m, off_deg = _deviations(w2c, moments, keys)
-        excess = np.maximum(off_m / TOLERANCE_M, off_deg / TOLERANCE_DEG)
-        excess[keys] = 0
-        if excess.max() <= 1:
-            return keys
-        keys = sorted([*keys, int(excess.argmax())])
-    return keys if len(keys) == count else list(range(count))
-
-
-def keyframe_error(
-    w2c: Tensor,  # [T, 3, 4]
-    moments: Tensor,  # [T] rising
-    keys: list[int],
-) -> tuple[float, float]:
-    """(metres, degrees): how far the smooth path through the poses ``keys`` is from the others at
-    most."""
-    off_m, off_deg = _deviations(w2c.double(), moments.double(), keys)
-    return float(off_m.max()), float(off_deg.max())
-
-
-def _deviations(w2c: Tensor, moments: Tensor, keys: list[int]) -> tuple[np.ndarray, np.ndarray]:
-    """(metres [T], degrees [T]) from each pose to the smooth path through the poses ``keys``."""
-    path = interpolate_poses(w2c[keys], moments[keys], moments)
-    turns = (path[:, :, :3] @ w2c[:, :, :3].transpose(-1, -2)).numpy()
-    off_m = (camera_centre(path) - camera_centre(w2c)).norm(dim=-1).numpy()
-    return off_m, np.degrees(Rotation.from_matrix(turns).magnitude())

@@ -15,6 +15,7 @@ from egox_core.archives import open_zip, read_array
 from egox_core.cameras.model import camera_to_json, intrinsics_matrix, unproject
 from egox_core.cameras.presets import preset_camera
 from egox_core.errors import NO_NUMBERS, EgoXInputError, intact
+from egox_core.exchange.trajectory_files import write_trajectory
 from egox_core.file_names import DEPTH_NAMES, EXO, HEAD_ROTATIONS, HEAD_TRAJECTORY, META
 from egox_core.frozen import frozen
 from egox_core.progress import Progress, no_progress
@@ -23,7 +24,6 @@ from egox_core.takes.depth_files import load_depth_file
 from egox_core.takes.exo_camera import ExoLens, exo_camera_of_size, exo_poses, with_exo_lens
 from egox_core.takes.meta import LIST_KEY, read_meta
 from egox_core.takes.metric_scale import HEAD_KEYPOINTS
-from egox_core.takes.trajectory_files import write_trajectory
 from egox_core.trajectory.head_evidence import ExoView, camera_poses, surface_reach
 from egox_core.trajectory.head_payloads import mhr_people, openpose_people
 from egox_core.trajectory.head_points import HeadPoints, choose_person

@@ -19,7 +19,7 @@ from protocol import BinaryEventTypes
 from torch import Tensor
 
 from ...egox_core.frozen import frozen
-from ...egox_core.previews.sheets import Drawn, common_step, make_sheets
+from ...egox_core.page.sheets import Drawn, common_step, make_sheets
 from ...egox_core.progress import Progress, no_progress
 from ...egox_core.sizes import FRAMES_PER_LATENT
 from ...egox_core.types import UNTIMED_FPS

@@ -12,9 +12,10 @@ import psutil
 import torch
 from torch import Tensor
 
-from ...egox_core.editor.coarse_prior import CoarsePoints, coarse_points
-from ...egox_core.editor.queries import scene_up
-from ...egox_core.scene.points import exo_from_scene, select
+from ...egox_core.page.coarse_prior import CoarsePoints, coarse_points
+from ...egox_core.page.queries import scene_up
+from ...egox_core.scene.points import select
+from ...egox_core.scene.poses import exo_from_scene
 from ...egox_core.trajectory.poses import pose_of_frame
 from ...egox_core.types import PointCloud
 

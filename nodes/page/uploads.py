@@ -16,8 +16,7 @@ import folder_paths
 from aiohttp import web
 
 from ...egox_core.errors import EgoXInputError
-from ...egox_core.safe_files import clear_leftovers, file_lock, safe_name
-from ...egox_core.takes.uploads import (
+from ...egox_core.page.uploads import (
     MAX_FILES,
     UPLOAD_SUFFIXES,
     contents,
@@ -26,6 +25,7 @@ from ...egox_core.takes.uploads import (
     told_apart,
     unpack_uploads,
 )
+from ...egox_core.safe_files import clear_leftovers, file_lock, safe_name
 from .requests import blocks_of, parts_of, takes_files
 
 UPLOAD_PATH = "/egox/upload"

@@ -14,11 +14,11 @@ from PIL import Image
 
 from egox_core.cameras.model import rescale
 from egox_core.cameras.presets import preset_camera
+from egox_core.exchange.trajectory_files import read_trajectory, write_trajectory
 from egox_core.prior.options import prior_preset
 from egox_core.prior.render import render_ego_prior
 from egox_core.scene.build import build_scene
 from egox_core.takes.take import load_take
-from egox_core.takes.trajectory_files import read_trajectory, write_trajectory
 from tests.browser.editor_page import NODE, EditorPage, editor_graph
 from tests.browser.head_graph import HEAD, add_head
 from tests.browser.small_graph import HEIGHT, WIDTH

@@ -6,7 +6,7 @@ import av
 import pytest
 
 from egox_core.file_names import HEAD_KEYPOINTS
-from egox_core.previews.grid import GAP
+from egox_core.video.grid import GAP
 from tools.setup.api_client import PromptRefused
 from tools.setup.demo import (
     DemoOptions,

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from egox_core.previews.grid import GAP, label_height
+from egox_core.video.grid import GAP, label_height
 from egox_train.contact_sheet import (
     PAPER,
     SheetRow,

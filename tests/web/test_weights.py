@@ -10,7 +10,7 @@ import torch
 from egox_core.gga.bias import dense_bias
 from egox_core.gga.geometry import gga_geometry
 from egox_core.gga.options import GgaOptions
-from egox_core.previews.geometry import geometry_bytes, weight_legend
+from egox_core.page.geometry import geometry_bytes, weight_legend
 from egox_core.types import CameraTrajectory, DepthVideo
 from lab.drawn import SyntheticSpec, make_take
 

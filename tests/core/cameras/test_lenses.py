@@ -19,10 +19,10 @@ from egox_core.cameras.model import (
     unproject,
     upright_camera,
 )
-from egox_core.editor.queries import lens_outline
-from egox_core.takes.blender import write_blender
-from egox_core.takes.colmap import read_colmap, write_colmap
-from egox_core.takes.trajectory_files import read_trajectory
+from egox_core.exchange.blender import write_blender
+from egox_core.exchange.colmap import read_colmap, write_colmap
+from egox_core.exchange.trajectory_files import read_trajectory
+from egox_core.page.queries import lens_outline
 from egox_core.trajectory.poses import look_at, sensor_from_upright
 from egox_core.types import CameraTrajectory
 from egox_core.video.reproject import reproject, undistorted_camera

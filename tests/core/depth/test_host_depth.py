@@ -16,7 +16,7 @@ from egox_core.depth.sources import (
     guessed_camera,
     image_depth,
 )
-from egox_core.previews.maps import depth_preview
+from egox_core.page.maps import depth_preview
 from egox_core.types import DepthVideo
 from tests.refusals import refuses
 

@@ -10,9 +10,9 @@ import torch
 
 from egox_core.cameras.model import pixel_rays, project
 from egox_core.cameras.presets import preset_camera
-from egox_core.takes.colmap import write_colmap
+from egox_core.exchange.colmap import write_colmap
+from egox_core.exchange.trajectory_files import read_trajectory
 from egox_core.takes.meta import read_meta
-from egox_core.takes.trajectory_files import read_trajectory
 from egox_core.takes.vipe import read_vipe
 from egox_core.trajectory.poses import invert, look_at
 from egox_core.types import CameraTrajectory

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from egox_core.cameras.presets import preset_camera
+from egox_core.exchange.trajectory_files import read_trajectory
 from egox_core.safe_files import read_json, write_json
 from egox_core.takes.take import load_take
-from egox_core.takes.trajectory_files import read_trajectory
 from egox_train.cli.prior import main
 from egox_train.video_writer import write_video
 from tests.poses import still

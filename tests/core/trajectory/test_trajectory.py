@@ -9,9 +9,9 @@ from scipy.spatial.transform import Rotation
 
 from egox_core.cameras.model import camera_to_json, pixel_rays
 from egox_core.cameras.presets import preset_camera
+from egox_core.exchange.trajectory_files import read_trajectory, write_trajectory
 from egox_core.safe_files import read_json, write_json
 from egox_core.takes.meta import read_meta
-from egox_core.takes.trajectory_files import read_trajectory, write_trajectory
 from egox_core.trajectory.keyframes import (
     keyframe_track,
     sensor_pose,

@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 
 import egox_train.metrics.fvd as fvd
 import train_egox
-from egox_core.previews.grid import GAP
 from egox_core.safe_files import read_json
+from egox_core.video.grid import GAP
 from egox_train.data.manifest import write_manifest
 from egox_train.data.object_masks import write_masks
 from egox_train.metrics.evaluate import REPORT, ROWS, SHEET, TABLE, evaluate

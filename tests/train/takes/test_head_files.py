@@ -9,10 +9,10 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from egox_core.cameras.model import project
+from egox_core.exchange.trajectory_files import read_trajectory
 from egox_core.file_names import DEPTH, HEAD_ROTATIONS, HEAD_TRAJECTORY, META
 from egox_core.safe_files import read_json, write_json
 from egox_core.takes.take import load_take
-from egox_core.takes.trajectory_files import read_trajectory
 from egox_core.trajectory.head_payloads import MHR_POINTS, OPENPOSE_POINTS
 from egox_core.trajectory.head_points import HeadPoints
 from egox_core.trajectory.head_template import POINTS, ego_from_head

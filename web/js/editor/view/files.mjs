@@ -1,4 +1,4 @@
-// Paths in from files and out to files; the server knows the forms, see egox_core/editor/paths.py.
+// Paths in from files and out to files; the server knows the forms, see egox_core/exchange/paths.py.
 import { button, make, select } from "./elements.mjs";
 
 export const FORMS = ["keyframes", "trajectory", "meta", "colmap", "blender", "chan"];

@@ -12,126 +12,21 @@ import torch
 from torch import Tensor
 
 from ..cameras.model import CameraModel, camera_to_json, intrinsics_matrix
-from ..errors import NO_NUMBERS, EgoXInputError
+from ..errors import EgoXInputError
 from ..file_names import META
-from ..frozen import frozen
-from ..prior.render import ego_from_scene
 from ..safe_files import read_json, safe_name, write_json
 from ..scene.moving_camera import is_moving
-from ..takes.blender import write_blender
-from ..takes.colmap import write_colmap
-from ..takes.exo_paths import write_chan
-from ..takes.trajectory_files import read_trajectory, write_trajectory
-from ..trajectory.keyframes import (
-    DEFAULT_UP,
-    fit_keyframes,
-    keyframe_error,
-    keyframe_track,
-    pose_angles,
-    upright_from_sensor,
-)
+from ..scene.poses import ego_from_scene, scene_rest
+from ..trajectory.keyframe_fit import ClipMoments, keyframes_of_path
+from ..trajectory.keyframes import DEFAULT_UP, keyframe_track, upright_from_sensor
 from ..trajectory.path import interpolate_poses, trajectory_from_track, with_camera
-from ..trajectory.poses import FARTHEST, camera_centre
-from ..types import UNTIMED_FPS, CameraTrajectory, FrameSelection, PointCloud
-from .queries import scene_rest
+from ..types import UNTIMED_FPS, CameraTrajectory, PointCloud
+from .blender import write_blender
+from .colmap import write_colmap
+from .exo_paths import write_chan
+from .trajectory_files import read_trajectory, write_trajectory
 
 MAX_FILES = 4
-MAX_CLIP_FRAMES, MAX_SOURCE_FRAMES = 20_000, 200_000
-"""Bounds of what a page may ask for: a meta.json has a pose for every source frame (two hours at 30
-a second)."""
-
-
-@frozen
-class ClipMoments:
-    """The frames of the clip in use, by number and time alone."""
-
-    indices: Tensor  # [T] float64, of the source video
-    times_s: Tensor  # [T] float64
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def selection(self) -> FrameSelection:
-        """As a selection of frames. Poses need no picture sizes; they are set to 1 x 1."""
-        step = float(self.times_s[-1] - self.times_s[0]) / max(1, len(self) - 1)
-        fps = 1 / step if step > 0 else UNTIMED_FPS
-        return FrameSelection(
-            source_indices=self.indices.long(),
-            times_s=self.times_s,
-            source_fps=fps,
-            fps=fps,
-            source_size=(1, 1),
-            size=(1, 1),
-            resize="crop",
-        )
-
-
-def clip_moments(indices: object, times_s: object) -> ClipMoments:
-    """Moments of a clip from what a page sent.
-
-    Raises:
-        EgoXInputError: no numbers, different lengths, too many, not rising, frames before 0 or
-            beyond all reason.
-    """
-    try:
-        numbers = [torch.as_tensor(v, dtype=torch.float64) for v in (indices, times_s)]
-    except NO_NUMBERS as error:
-        raise EgoXInputError(
-            "moments of the clip",
-            got="no lists of numbers",
-            expected="indices and times_s",
-            fix="send one of each per frame",
-        ) from error
-    shapes = {tuple(n.shape) for n in numbers}
-    if (
-        len(shapes) != 1
-        or numbers[0].ndim != 1
-        or not 1 <= len(numbers[0]) <= MAX_CLIP_FRAMES
-        or not all((n.abs() <= FARTHEST).all() and (n[1:] >= n[:-1]).all() for n in numbers)
-        or not 0 <= float(numbers[0][0]) <= float(numbers[0][-1]) < MAX_SOURCE_FRAMES
-    ):
-        raise EgoXInputError(
-            "moments of the clip",
-            got=f"shapes {sorted(shapes)}",
-            expected=f"1 to {MAX_CLIP_FRAMES} finite, rising numbers, as many indices (0 to "
-            f"{MAX_SOURCE_FRAMES - 1}) as times",
-            fix="send one of each per frame",
-        )
-    return ClipMoments(indices=numbers[0], times_s=numbers[1])
-
-
-def keyframes_of_path(
-    upright_w2c: Tensor,  # [T, 3, 4]
-    clip: ClipMoments,
-    up=DEFAULT_UP,  # [3] the world's upward direction
-) -> tuple[dict, str]:
-    """A keyframe document (clock: source frames) for a path of a clip, and a sentence on how close
-    it is."""
-    index = clip.indices
-    distinct = torch.cat((index.new_ones(1, dtype=torch.bool), index[1:] > index[:-1])).nonzero()[
-        :, 0
-    ]
-    w2c, index = upright_w2c.double()[distinct], index[distinct]
-    still = len(w2c) > 1 and float((w2c - w2c[:1]).abs().max()) < 1e-9
-    if still:
-        w2c, index = w2c[:1], index[:1]
-    keys = fit_keyframes(w2c, index)
-    off_m, off_deg = keyframe_error(w2c, index, keys) if len(w2c) > 1 else (0.0, 0.0)
-    keyframes = []
-    for i in keys:
-        yaw, pitch, roll = (round(v, 5) + 0.0 for v in pose_angles(w2c[i], up))  # + 0.0: no "-0.0"
-        keyframes.append(
-            {
-                "frame": int(index[i]),
-                "position": [round(v, 6) for v in camera_centre(w2c[i]).tolist()],
-                "yaw_deg": yaw,
-                "pitch_deg": pitch,
-                "roll_deg": roll,
-            }
-        )
-    document = {"up": [float(v) for v in up], "interpolation": "spline", "keyframes": keyframes}
-    note = f"{len(upright_w2c)} poses as {len(keys)} keyframes, at most {1000 * off_m:.1f} mm and {off_deg:.2f}° off"
-    return document, note
 
 
 def import_path(

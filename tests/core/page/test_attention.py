@@ -7,7 +7,7 @@ import torch
 from egox_core.gga.bias import dense_bias
 from egox_core.gga.options import GgaOptions
 from egox_core.gga.record import AttentionRecord, AttentionRows, attention_rows, ego_query, exo_part
-from egox_core.previews.attention import GAP, LEGEND, TITLE, Heat, attention_grid, exo_share, heats
+from egox_core.page.attention import GAP, LEGEND, TITLE, Heat, attention_grid, exo_share, heats
 from egox_core.types import GgaGeometry
 from tests.refusals import refuses
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from egox_core.page.uploads import name_of_upload, told_apart
 from egox_core.safe_files import write_json
 from egox_core.takes.depth_readers import open_depth
-from egox_core.takes.uploads import name_of_upload, told_apart
 from egox_train.video_writer import write_video
 from tests.refusals import refuses
 

@@ -10,6 +10,9 @@ from torch import Tensor
 from ..cameras.model import CameraModel, camera_from_json, camera_to_json
 from ..errors import NO_NUMBERS, EgoXInputError
 from ..safe_files import read_json, write_json
+from ..takes.ego_path import meta_trajectory
+from ..takes.meta import parse_meta
+from ..takes.same_take import mark_of
 from ..trajectory.keyframes import (
     DEFAULT_UP,
     check_made_on,
@@ -25,12 +28,9 @@ from ..trajectory.path import (
     trajectory_from_track,
 )
 from ..trajectory.poses import FARTHEST, validate_w2c
-from ..types import CameraTrajectory, FrameSelection, TakeMeta
+from ..types import CameraTrajectory, FrameSelection
 from .blender import read_blender
 from .colmap import read_colmap
-from .exo_camera import exo_poses
-from .meta import parse_meta
-from .same_take import check_same_count, mark_of
 
 FORMAT = "egox_trajectory"
 VERSION = 1
@@ -90,55 +90,6 @@ def read_trajectory(
         )
         return trajectory_from_track(track, own_camera, frames, count=count)
     return meta_trajectory(parse_meta(content, path, entry), camera, frames, count=count)
-
-
-def meta_trajectory(
-    meta: TakeMeta,
-    camera: CameraModel,
-    frames: FrameSelection | None = None,
-    *,
-    count: int | None = None,
-) -> CameraTrajectory:
-    """The ego trajectory of a released meta.json. A moving exo camera's poses follow the same
-    frames.
-
-    Raises:
-        EgoXInputError: no ego poses, shorter than the frames in use.
-    """
-    if meta.ego_extrinsics is None:
-        raise EgoXInputError(
-            f"take {meta.name}",
-            got="no ego_extrinsics",
-            expected="one w2c per frame",
-            fix="add them; or press 'Open pose editor' on Ego Pose Input, then 'Load scene', and make "
-            "a path there",
-        )
-    if (
-        not meta.pose_source
-    ):  # those that were made with this pack reach to the last frame that was in use
-        check_same_count(
-            f"ego poses of {meta.name}",
-            len(meta.ego_extrinsics),
-            frames,
-            "give poses of this very video: one for each of its frames; poses with times (trajectory "
-            "JSON) may have another rate",
-        )
-    numbers = (
-        None
-        if meta.camera_extrinsics is None
-        else torch.arange(len(meta.camera_extrinsics))[:count]
-    )
-    return trajectory_from_track(
-        numbered_track(meta.ego_extrinsics, f"ego_extrinsics of {meta.name}"),
-        meta.ego_camera or camera,
-        frames,
-        count=count,
-        prompt=meta.prompt,
-        exo_w2c=exo_poses(meta, frames, numbers),
-        exo_camera=meta.exo_camera,
-        meta_intrinsics=meta.ego_intrinsics,
-        source=meta.name,
-    )
 
 
 def write_trajectory(

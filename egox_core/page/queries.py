@@ -6,9 +6,8 @@ from torch import Tensor
 
 from ..cameras.model import CameraModel, project, unproject, upright_camera
 from ..frozen import frozen
-from ..scene.points import exo_from_scene
 from ..trajectory.head_template import HEAD_LENGTH, VERTEX_TO_CHIN
-from ..trajectory.keyframes import OWN_BODY_M, upright_from_sensor
+from ..trajectory.keyframes import OWN_BODY_M
 from ..trajectory.poses import invert, sensor_from_upright, transform
 from ..types import PointCloud, PointSet
 from .coarse_prior import CoarsePoints
@@ -177,15 +176,6 @@ def scene_up(scene: PointCloud) -> Tensor:  # [3] float64, unit, scene frame
         snapped[axis] = up[axis].sign()
         return snapped
     return up
-
-
-def scene_rest(
-    scene: PointCloud,
-) -> Tensor:  # [3, 4] float64, upright camera axes, w2c in the scene's frame
-    """Rest of a path without keyframes: at the exo camera, looking as it does in the first
-    frame."""
-    pose = exo_from_scene(scene).reshape(-1, 3, 4)[0].double()
-    return upright_from_sensor(pose, scene.exo_camera)
 
 
 def camera_up(scene: PointCloud) -> Tensor:  # [3] float64, scene frame

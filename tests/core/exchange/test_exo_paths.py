@@ -9,8 +9,8 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from egox_core.cameras.presets import preset_camera
-from egox_core.takes.colmap import write_colmap
-from egox_core.takes.exo_paths import parse_exo_path, read_exo_path, write_chan
+from egox_core.exchange.colmap import write_colmap
+from egox_core.exchange.exo_paths import parse_exo_path, read_exo_path, write_chan
 from egox_core.trajectory.poses import compose, invert
 from egox_core.types import CameraTrajectory
 from tests.refusals import refuses

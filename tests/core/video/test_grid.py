@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from egox_core.previews.grid import (
+from egox_core.video.grid import (
     GAP,
     GAP_GREY,
     label_height,

@@ -15,12 +15,12 @@ from ..cameras.model import upright_camera
 from ..errors import NO_NUMBERS, EgoXInputError, intact
 from ..frozen import frozen
 from ..safe_files import atomic_write, read_json, require_file
+from ..takes.meta import parse_meta
+from ..takes.vipe import MAX_ARRAY_BYTES, read_poses
 from ..trajectory.poses import invert, look_at, validate_w2c
 from ..types import CameraTrajectory, DepthVideo
 from .blender import SIGNS, opengl_c2w, read_blender
 from .colmap import read_colmap, upright_poses
-from .meta import parse_meta
-from .vipe import MAX_ARRAY_BYTES, read_poses
 
 NUKE_ORDER = "zxy"
 """Axes about which a camera of Nuke is turned, the first one first (its knob's default); its file

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from egox_core.previews import sheets as preview_sheets
-from egox_core.previews.maps import (
+from egox_core.page import sheets as preview_sheets
+from egox_core.page.maps import (
     colour_stops,
     colour_table,
     coverage_preview,

@@ -1,0 +1,12 @@
+"""All that only the page asks for: pictures of payloads, the pose editor's clicks, uploads told apart.
+
+In: maps and videos as tensors; a :class:`~egox_core.types.PointCloud`, a camera and a pixel; uploaded files. Out:
+pictures [.., H, W, 3] (float 0...1, or uint8 where they are drawn for a file), JPEG sheets, legends as plain data,
+points of the scene, a small prior of one pose. Knows no host.
+"""
+
+from .align_plot import plot_report
+from .coarse_prior import coarse_points, coarse_prior
+from .maps import coverage_preview, depth_preview
+from .queries import pick_head, pick_point, scene_up
+from .sheets import Sheets, make_sheets

@@ -1,0 +1,58 @@
+"""Poses of exo and ego camera in a scene's frame."""
+
+import torch
+from torch import Tensor
+
+from ..errors import EgoXInputError
+from ..trajectory.keyframes import upright_from_sensor
+from ..trajectory.poses import compose, invert, pose_of_frame, validate_w2c
+from ..types import CameraTrajectory, PointCloud
+from .moving_camera import is_moving
+
+
+def exo_from_scene(scene: PointCloud) -> Tensor:  # [3, 4] or [T, 3, 4] float64
+    """The exo camera's pose in the scene's frame: the identity where that frame is the exo camera's
+    own."""
+    if scene.frame == "exo" or scene.exo_w2c is None:
+        return torch.eye(3, 4, dtype=torch.float64)
+    return scene.exo_w2c.double()
+
+
+def ego_from_scene(scene: PointCloud, trajectory: CameraTrajectory) -> Tensor:  # [T, 3, 4] float64
+    """From the scene's frame to the ego camera's, for each frame of the scene.
+
+    Raises:
+        EgoXInputError: fewer poses than frames, a scene in the frame of an exo camera that moves.
+    """
+    w2c = validate_w2c(trajectory.w2c, "ego extrinsics")
+    if w2c.ndim == 2:
+        w2c = w2c.expand(scene.frame_count, 3, 4)
+    if len(w2c) < scene.frame_count:
+        raise EgoXInputError(
+            "ego trajectory",
+            got=f"{len(w2c)} poses for {scene.frame_count} frames",
+            expected="a pose for every frame in use",
+            fix="use fewer frames, or give a longer trajectory",
+        )
+    w2c = w2c[: scene.frame_count]
+    if scene.frame == "world" or trajectory.exo_w2c is None:
+        return w2c
+    exo_w2c = validate_w2c(trajectory.exo_w2c, "exo extrinsics of the trajectory")
+    if is_moving(exo_w2c):
+        raise EgoXInputError(
+            "scene of a moving exo camera",
+            got="a scene in the exo camera's frame",
+            expected="a scene in the world's frame",
+            fix="give the exo poses to Depth Align (its camera file), so that the scene is built in "
+            "the world",
+        )
+    return compose(w2c, invert(pose_of_frame(exo_w2c, 0)))
+
+
+def scene_rest(
+    scene: PointCloud,
+) -> Tensor:  # [3, 4] float64, upright camera axes, w2c in the scene's frame
+    """Rest of a path without keyframes: at the exo camera, looking as it does in the first
+    frame."""
+    pose = exo_from_scene(scene).reshape(-1, 3, 4)[0].double()
+    return upright_from_sensor(pose, scene.exo_camera)

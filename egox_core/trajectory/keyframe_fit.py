@@ -1,0 +1,156 @@
+"""A path of many poses as few keyframes, by the frames of a clip."""
+
+import numpy as np
+import torch
+from scipy.spatial.transform import Rotation
+from torch import Tensor
+
+from ..errors import NO_NUMBERS, EgoXInputError
+from ..frozen import frozen
+from ..types import UNTIMED_FPS, FrameSelection
+from .keyframes import DEFAULT_UP, pose_angles
+from .path import interpolate_poses
+from .poses import FARTHEST, camera_centre
+
+MAX_CLIP_FRAMES, MAX_SOURCE_FRAMES = 20_000, 200_000
+"""Bounds of what a page may ask for: a meta.json has a pose for every source frame (two hours at 30
+a second)."""
+TOLERANCE_M, TOLERANCE_DEG = 0.005, 0.5  # of a fitted path
+MAX_KEYFRAMES = 200
+"""Beyond that nobody edits keyframes by hand, and fitting takes long: every pose becomes one."""
+
+
+@frozen
+class ClipMoments:
+    """The frames of the clip in use, by number and time alone."""
+
+    indices: Tensor  # [T] float64, of the source video
+    times_s: Tensor  # [T] float64
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def selection(self) -> FrameSelection:
+        """As a selection of frames. Poses need no picture sizes; they are set to 1 x 1."""
+        step = float(self.times_s[-1] - self.times_s[0]) / max(1, len(self) - 1)
+        fps = 1 / step if step > 0 else UNTIMED_FPS
+        return FrameSelection(
+            source_indices=self.indices.long(),
+            times_s=self.times_s,
+            source_fps=fps,
+            fps=fps,
+            source_size=(1, 1),
+            size=(1, 1),
+            resize="crop",
+        )
+
+
+def clip_moments(indices: object, times_s: object) -> ClipMoments:
+    """Moments of a clip from what a page sent.
+
+    Raises:
+        EgoXInputError: no numbers, different lengths, too many, not rising, frames before 0 or
+            beyond all reason.
+    """
+    try:
+        numbers = [torch.as_tensor(v, dtype=torch.float64) for v in (indices, times_s)]
+    except NO_NUMBERS as error:
+        raise EgoXInputError(
+            "moments of the clip",
+            got="no lists of numbers",
+            expected="indices and times_s",
+            fix="send one of each per frame",
+        ) from error
+    shapes = {tuple(n.shape) for n in numbers}
+    if (
+        len(shapes) != 1
+        or numbers[0].ndim != 1
+        or not 1 <= len(numbers[0]) <= MAX_CLIP_FRAMES
+        or not all((n.abs() <= FARTHEST).all() and (n[1:] >= n[:-1]).all() for n in numbers)
+        or not 0 <= float(numbers[0][0]) <= float(numbers[0][-1]) < MAX_SOURCE_FRAMES
+    ):
+        raise EgoXInputError(
+            "moments of the clip",
+            got=f"shapes {sorted(shapes)}",
+            expected=f"1 to {MAX_CLIP_FRAMES} finite, rising numbers, as many indices (0 to "
+            f"{MAX_SOURCE_FRAMES - 1}) as times",
+            fix="send one of each per frame",
+        )
+    return ClipMoments(indices=numbers[0], times_s=numbers[1])
+
+
+def keyframes_of_path(
+    upright_w2c: Tensor,  # [T, 3, 4]
+    clip: ClipMoments,
+    up=DEFAULT_UP,  # [3] the world's upward direction
+) -> tuple[dict, str]:
+    """A keyframe document (clock: source frames) for a path of a clip, and a sentence on how close
+    it is."""
+    index = clip.indices
+    distinct = torch.cat((index.new_ones(1, dtype=torch.bool), index[1:] > index[:-1])).nonzero()[
+        :, 0
+    ]
+    w2c, index = upright_w2c.double()[distinct], index[distinct]
+    still = len(w2c) > 1 and float((w2c - w2c[:1]).abs().max()) < 1e-9
+    if still:
+        w2c, index = w2c[:1], index[:1]
+    keys = fit_keyframes(w2c, index)
+    off_m, off_deg = keyframe_error(w2c, index, keys) if len(w2c) > 1 else (0.0, 0.0)
+    keyframes = []
+    for i in keys:
+        yaw, pitch, roll = (round(v, 5) + 0.0 for v in pose_angles(w2c[i], up))  # + 0.0: no "-0.0"
+        keyframes.append(
+            {
+                "frame": int(index[i]),
+                "position": [round(v, 6) for v in camera_centre(w2c[i]).tolist()],
+                "yaw_deg": yaw,
+                "pitch_deg": pitch,
+                "roll_deg": roll,
+            }
+        )
+    document = {"up": [float(v) for v in up], "interpolation": "spline", "keyframes": keyframes}
+    note = f"{len(upright_w2c)} poses as {len(keys)} keyframes, at most {1000 * off_m:.1f} mm and {off_deg:.2f}° off"
+    return document, note
+
+
+def fit_keyframes(
+    w2c: Tensor,  # [T, 3, 4]
+    moments: Tensor,  # [T] rising
+) -> list[int]:
+    """Rising indices of the poses to keep so that the smooth path through them passes all others
+    within :data:`TOLERANCE_M` and :data:`TOLERANCE_DEG`.
+
+    Greedy: the pose that is missed by most is added until none is missed. The first and the last
+    are always kept."""
+    count = len(w2c)
+    if count < 3:
+        return list(range(count))
+    w2c, moments = w2c.double(), moments.double()
+    keys = [0, count - 1]
+    while len(keys) < min(count, MAX_KEYFRAMES):
+        off_m, off_deg = _deviations(w2c, moments, keys)
+        excess = np.maximum(off_m / TOLERANCE_M, off_deg / TOLERANCE_DEG)
+        excess[keys] = 0
+        if excess.max() <= 1:
+            return keys
+        keys = sorted([*keys, int(excess.argmax())])
+    return keys if len(keys) == count else list(range(count))
+
+
+def keyframe_error(
+    w2c: Tensor,  # [T, 3, 4]
+    moments: Tensor,  # [T] rising
+    keys: list[int],
+) -> tuple[float, float]:
+    """(metres, degrees): how far the smooth path through the poses ``keys`` is from the others at
+    most."""
+    off_m, off_deg = _deviations(w2c.double(), moments.double(), keys)
+    return float(off_m.max()), float(off_deg.max())
+
+
+def _deviations(w2c: Tensor, moments: Tensor, keys: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    """(metres [T], degrees [T]) from each pose to the smooth path through the poses ``keys``."""
+    path = interpolate_poses(w2c[keys], moments[keys], moments)
+    turns = (path[:, :, :3] @ w2c[:, :, :3].transpose(-1, -2)).numpy()
+    off_m = (camera_centre(path) - camera_centre(w2c)).norm(dim=-1).numpy()
+    return off_m, np.degrees(Rotation.from_matrix(turns).magnitude())
