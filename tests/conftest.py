@@ -13,6 +13,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import IO, Any
 
+# Before torch is imported: threads that wait for each other make small tensor operations slow.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import av
 import numpy as np
 import pytest

@@ -37,8 +37,7 @@ def browser_file() -> Path:
 
 @pytest.fixture(scope="session")
 def browser_server(browser_file, host_root, standins, tmp_path_factory) -> Iterator[Server]:
-    """The host's own main.py. One thread: it shares the machine with the browser's software
-    renderer."""
+    """The host's own main.py."""
     layout = Layout()
     try:
         environment = Environment(find_host(), Path(sys.executable), layout)
@@ -48,9 +47,7 @@ def browser_server(browser_file, host_root, standins, tmp_path_factory) -> Itera
     base = make_base_dir(tmp_path_factory.mktemp("browser_base"), layout, packs)
     shutil.copytree(standins, base.models, dirs_exist_ok=True)
     place_weights(base.models, map(read_workflow, shipped_workflows(layout.repo).values()))
-    with Server(
-        environment, base, base.root / "server.log", variables={"OMP_NUM_THREADS": "1"}
-    ) as running:
+    with Server(environment, base, base.root / "server.log") as running:
         yield running
 
 

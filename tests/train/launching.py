@@ -14,7 +14,6 @@ from tools.setup.server import free_port
 
 ENVIRONMENT = {
     **os.environ,
-    "OMP_NUM_THREADS": "1",
     "CUDA_VISIBLE_DEVICES": "",
     "ACCELERATE_USE_CPU": "true",
     "PYTHONPATH": str(ROOT),

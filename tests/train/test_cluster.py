@@ -34,7 +34,6 @@ def cluster(monkeypatch, clusters, tmp_path) -> Iterator:
     folders = filter(None, [str(ROOT), str(SCRIPT.parent), os.environ.get("PYTHONPATH")])
     for name, value in (
         ("RAY_AUTH_MODE", "disabled"),
-        ("OMP_NUM_THREADS", "1"),
         ("EGOX_GPU_DEVICE", "cpu"),
         ("EGOX_TEST_LOADS", str(tmp_path / "loads")),
         ("PYTHONPATH", os.pathsep.join(folders)),

@@ -36,7 +36,7 @@ SCRIPT = Path(__file__).with_name("engine_run.py")
 def environment() -> dict[str, str]:
     """Of a process that imports the core and the script beside this file."""
     folders = filter(None, [str(ROOT), str(SCRIPT.parent), os.environ.get("PYTHONPATH")])
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(folders)}
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(folders)}
 
 
 def run_script(*arguments: object) -> subprocess.CompletedProcess:

@@ -80,8 +80,6 @@ def run_tests(environment: Environment, rest: list[str]) -> int:
     if newest is not None:
         environment = other_host(environment, None, newest)
     print(f"pytest, page {newest or 'of the host'}", flush=True)
-    if not rest:
-        os.environ.setdefault("OMP_NUM_THREADS", "1")  # a processor each
     code = environment.run(["-m", "pytest", *(rest or SIDE_BY_SIDE)])
     if newest is None or not ours.all:
         return code
