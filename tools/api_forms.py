@@ -25,8 +25,10 @@ OF_THE_PAGE = ("video-preview", "egox_preview")
 def main() -> int:
     layout, browser_file = Layout(), find_browser()
     environment = this_environment(layout)
-    if environment is None or browser_file is None:
-        raise SetupError(f"This wants a ComfyUI (`python3 run.py demo`) and {install_advice()}")
+    if environment is None:
+        raise SetupError("There is no ComfyUI here: run `python3 run.py demo` once.")
+    if browser_file is None:
+        raise SetupError(f"The page that exports them needs a browser: {install_advice()}.")
     with tempfile.TemporaryDirectory() as folder, open_browsers(browser_file) as browser:
         base = make_base_dir(Path(folder), layout)
         with Server(environment, base, Path(folder) / "server.log") as server:

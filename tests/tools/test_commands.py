@@ -53,6 +53,20 @@ def test_errors_for_the_user_come_without_a_traceback(monkeypatch, capsys, error
     assert capsys.readouterr().err.strip() == said
 
 
+def test_workflows_without_a_browser_end_in_a_sentence(host_root, repo_root):
+    done = subprocess.run(
+        [sys.executable, "run.py", "make", "workflows"],
+        cwd=repo_root,
+        env={**os.environ, commands.INSIDE: "1", "EGOX_NO_SETUP": "1", "EGOX_BROWSER": "x"},
+        capture_output=True,
+        text=True,
+    )
+    sentence = (
+        "The page that exports them needs a browser: EGOX_BROWSER names x, which is no file.\n"
+    )
+    assert (done.returncode, done.stderr) == (1, sentence)
+
+
 def test_it_starts_again_inside_the_environment(tmp_path):
     """In the user's folder, so that paths that were typed stay what they are."""
     (tmp_path / "run.py").write_text(

@@ -23,5 +23,6 @@ class Layout:
         """Folder of results for the user."""
 
 
-class SetupError(RuntimeError):
-    """Something outside this code is not as needed: what, and what to do. Has no traceback."""
+class SetupError(SystemExit):
+    """Something outside this code is not as needed: what, and what to do. A program that lets it
+    pass ends with that sentence and no traceback."""
