@@ -35,8 +35,7 @@ from .search_words import node_schema
 
 PoseKeypoint = io.Custom("POSE_KEYPOINT")
 MhrPoseData = io.Custom("MHR_POSE_DATA")  # of newer hosts
-FaceLandmarks = io.Custom("FACE_LANDMARKS")
-DETECTORS = {"pose_keypoints", "mhr_pose_data", "face_landmarks"}
+DETECTORS = {"pose_keypoints", "mhr_pose_data"}
 LENS_GUESSED = (
     f"warning: nothing says what the exo camera is; {GUESSED_FOV_DEG:.0f} degrees across are assumed. "
     "Connect depth, or give exo_fov"
@@ -71,13 +70,7 @@ class EgoXEstimateHeadPose(io.ComfyNode):
                     "mhr_pose_data",
                     optional=True,
                     tooltip="From SAM 3D Body (newer ComfyUI): points in metres, hidden ones too. Give "
-                    "it the exo camera's field of view. Counts before the other two.",
-                ),
-                FaceLandmarks.Input(
-                    "face_landmarks",
-                    optional=True,
-                    tooltip="From MediaPipe Face Landmarker. Solved again with the exo camera. Faces "
-                    "alone: frames from behind stay empty.",
+                    "it the exo camera's field of view. Counts before keypoints.",
                 ),
                 EgoXDepth.Input(
                     "depth",
@@ -170,7 +163,6 @@ class EgoXEstimateHeadPose(io.ComfyNode):
         exo_fov,
         pose_keypoints=None,
         mhr_pose_data=None,
-        face_landmarks=None,
         depth=None,
         person_mask=None,
         frames=None,
@@ -185,11 +177,7 @@ class EgoXEstimateHeadPose(io.ComfyNode):
             else fit_host_mask(person_mask, count, height, width, "mask of the wearer")
         )
         points, notes = joined_points(
-            {
-                "POSE_KEYPOINT": pose_keypoints,
-                "MHR_POSE_DATA": mhr_pose_data,
-                "FACE_LANDMARKS": face_landmarks,
-            },
+            {"POSE_KEYPOINT": pose_keypoints, "MHR_POSE_DATA": mhr_pose_data},
             count,
             person=None if person < 0 else person,
             mask=mask,

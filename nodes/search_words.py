@@ -66,7 +66,6 @@ SEARCH_WORDS: dict[str, tuple[str, ...]] = {
         "ego pose",
         "openpose",
         "sam 3d body",
-        "mediapipe",
         "pov",
         "頭部姿勢推定",
         "머리 포즈 추정",

@@ -31,7 +31,7 @@ from egox_core.exchange.trajectory_files import read_trajectory
 from egox_core.page.uploads import contents, told_apart, unpack_uploads
 from egox_core.takes.depth_readers import open_depth
 from egox_core.takes.meta import depth_camera, read_meta
-from egox_core.trajectory.head_payloads import face_people, mhr_people, openpose_people
+from egox_core.trajectory.head_payloads import mhr_people, openpose_people
 from egox_core.trajectory.head_points import choose_person
 from egox_core.trajectory.keyframe_fit import clip_moments
 from egox_core.video.reader import decode_frames, probe_video
@@ -205,10 +205,6 @@ def seeds(folder: Path) -> dict[str, list[dict[str, bytes]]]:
             [{"take_name": "t1", "take_uid": "uid-t1", "task_start_sec": 0.0, "task_end_sec": 1.0}]
         ),
     }
-    faces = {
-        "frames": [[{"landmarks_xy": rng.random((478, 2)).tolist()}]] * 2,
-        "image_size": [48, 84],
-    }
     return {
         "video": [{"f" + Path(name).suffix: content} for name, content in movies.items()],
         "depth": [
@@ -251,7 +247,6 @@ def seeds(folder: Path) -> dict[str, list[dict[str, bytes]]]:
         ],
         "payload": [
             {"openpose": text(openpose(rng))},
-            {"face": text(faces)},
             {
                 "mhr": text(
                     {
@@ -324,7 +319,7 @@ def read_points(folder: Path) -> None:
 
 def read_payloads(folder: Path) -> None:
     """Sockets bring Python values, not text."""
-    readers = {"openpose": openpose_people, "face": face_people, "mhr": mhr_people}
+    readers = {"openpose": openpose_people, "mhr": mhr_people}
     for path in folder.iterdir():
         try:
             payload = json.loads(path.read_bytes())

@@ -1,12 +1,10 @@
-"""Keypoints of the host's detectors, told as :class:`~.head_points.HeadPoints`: OpenPose, MHR and face landmarks.
+"""Keypoints of the host's detectors, told as :class:`~.head_points.HeadPoints`: OpenPose and MHR.
 
 - ``POSE_KEYPOINT``: a list per frame of OpenPose's dictionaries: ``canvas_width``, ``canvas_height``, ``people`` with
   ``pose_keypoints_2d``, 18 (COCO) or 25 (BODY_25) times (x, y, score) in pixels.
 - ``MHR_POSE_DATA`` of SAM 3D Body: ``frames`` with one dictionary a person, ``pred_keypoints_3d`` (70, 3) in metres
   about ``pred_cam_t``, OpenCV axes, ``pred_keypoints_2d``, ``focal_length``, ``pred_face_keypoints_3d`` (238, 3); a
   pose for an empty ``bbox`` or ``mask``, too. ``image_size`` (height, width).
-- ``FACE_LANDMARKS`` of MediaPipe: ``frames`` with ``landmarks_xy`` (478, 2) a face, and the same as a relief,
-  ``landmarks_3d``, ``image_size``. Its matrix is not used, since it assumes a field of view of its own.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -52,16 +50,6 @@ MHR_POINTS: Mapping[str, int] = {
     "right_shoulder": 6,
     "neck": 69,
 }
-FACE_MESH: Mapping[
-    str, tuple[tuple[int, ...], float]
-] = {  # landmarks whose mean is the point, and how far to trust it
-    "nose": ((1,), 1.0),
-    "right_eye": ((33, 133), 1.0),
-    "left_eye": ((263, 362), 1.0),
-    "right_ear": ((234,), 0.4),
-    "left_ear": ((454,), 0.4),  # the mesh ends a finger's breadth before the ear
-}
-
 DETECTORS_OWN = "give the detector's own output"
 
 
@@ -209,53 +197,6 @@ def _mhr_person(person: Any, size: tuple[int, int], source: str) -> Person:
         points = _points(person[face], 3, len(HEAD_POINTS), f"{face} of {source}")
         rigid = np.concatenate([rigid, points])
     return Person(*_seen(uv, np.full(len(rows), 0.9)), metres, rigid)
-
-
-def face_people(payload: Any) -> People:
-    """Everybody in FACE_LANDMARKS.
-
-    Raises:
-        EgoXInputError: another form.
-    """
-    source = "face landmarks"
-    frames, size = _keys(
-        payload, ("frames", "image_size"), source, "connect the face landmarker's output"
-    )
-    picture = _picture(_array(size, f"image_size of {source}").reshape(-1)[1::-1], source)
-    return People(
-        frames=tuple(
-            tuple(_face(face, source) for face in _listed(frame, source))
-            for frame in _listed(frames, source)
-        ),
-        picture=picture,
-        source=source,
-    )
-
-
-def _face(face: Any, source: str) -> Person:
-    landmarks = _points(
-        face.get("landmarks_xy") if isinstance(face, Mapping) else face,
-        2,
-        468,
-        f"landmarks_xy of {source}",
-    )
-    uv, scores = np.zeros((len(POINTS), 2)), np.zeros(len(POINTS))
-    for name, (rows, trust) in FACE_MESH.items():
-        uv[POINTS.index(name)] = landmarks[list(rows), :2].mean(0)
-        scores[POINTS.index(name)] = trust
-    rigid = None
-    if isinstance(face, Mapping) and face.get("landmarks_3d") is not None:
-        relief = _points(face["landmarks_3d"], 3, 468, f"landmarks_3d of {source}")
-        rigid = _relief(landmarks, relief[: len(landmarks)])
-    return Person(*_seen(uv, scores), None, rigid)
-
-
-def _relief(landmarks: np.ndarray, relief: np.ndarray) -> np.ndarray:  # [N, 2] px, [N, 3]
-    """A face's eyes, ears and nose, then all of its landmarks, px, with the relief's depth at the same scale."""
-    size = [np.linalg.norm(points - points.mean(0)) for points in (landmarks, relief[:, :2])]
-    solid = np.column_stack([landmarks, relief[:, 2] * size[0] / max(size[1], 1e-9)])
-    own = [solid[list(FACE_MESH[name][0])].mean(0) for name in HEAD_POINTS]
-    return np.concatenate([own, solid])
 
 
 def _keys(given: Any, keys: tuple[str, ...], source: str, fix: str) -> tuple[Any, ...]:

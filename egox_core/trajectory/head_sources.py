@@ -11,13 +11,12 @@ from torch import Tensor
 from ..cameras.lenses import LENSES
 from ..cameras.model import CameraModel
 from ..errors import EgoXInputError
-from .head_payloads import face_people, mhr_people, openpose_people
+from .head_payloads import mhr_people, openpose_people
 from .head_points import HeadPoints, People, choose_person
 
 HEAD_SOURCES: Mapping[str, Callable[[Any], People]] = {
     "POSE_KEYPOINT": openpose_people,
     "MHR_POSE_DATA": mhr_people,
-    "FACE_LANDMARKS": face_people,
 }
 """The host's types, and how each is read. The first of those that are there says who is who."""
 OFF_CENTRE = 0.02  # of the picture's width
@@ -29,7 +28,7 @@ def no_detector() -> EgoXInputError:
         "head points",
         got="no detector connected",
         expected=f"any of {', '.join(HEAD_SOURCES)}",
-        fix="connect the output of SDPose, SAM 3D Body or the face landmarker",
+        fix="connect the output of SDPose or SAM 3D Body",
     )
 
 
@@ -42,8 +41,7 @@ def joined_points(
 ) -> tuple[HeadPoints, tuple[str, ...]]:
     """(one person's points, notes on detectors that saw nobody).
 
-    Points are those of the first detector that has the person in a frame: a body model, keypoints, face landmarks.
-    A face's landmarks tell its turn besides.
+    Points are those of the first detector that has the person in a frame: a body model, then keypoints.
 
     Raises:
         EgoXInputError: no detector, another number of frames, pictures of different shapes, and what
@@ -94,7 +92,6 @@ def _filled(points: HeadPoints, other: HeadPoints) -> HeadPoints:
         points,
         uv=torch.where(own[:, None, None], points.uv, other.uv),
         scores=torch.where(own[:, None], points.scores, other.scores),
-        rigid=other.rigid if points.rigid is None else points.rigid,
         source=f"{points.source} and {other.source}",
     )
 

@@ -2,7 +2,7 @@
 is known.
 
 The detectors' weights can't be had here, so their answers are the drawn truth; what packs them is
-the host's code (SDPose, MediaPipe, SAM3). SAM 3D Body is newer than the host here: its payload's
+the host's code (SDPose, SAM3). SAM 3D Body is newer than the host here: its payload's
 fields are tested in tests/core/trajectory."""
 
 import importlib
@@ -13,10 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from egox_core.cameras.model import project
 from egox_core.trajectory import camera_centre
-from egox_core.trajectory.head_payloads import FACE_MESH
-from egox_core.trajectory.head_solid import ray_turns
 from egox_core.trajectory.head_template import POINTS, ego_from_head
 from egox_core.trajectory.poses import compose, invert
 from tests.core.drawn_heads import DrawnHeads, drawn_heads
@@ -108,51 +105,6 @@ def of_sdpose(clip: DrawnHeads, *shifts: float) -> list[dict]:
     return _to_openpose_frames(raw, scores, height, width)
 
 
-def of_mediapipe(clip: DrawnHeads) -> dict:
-    """FACE_LANDMARKS out of the host's own node, whose model is one that knows the answer."""
-    from comfy_extras.nodes_mediapipe import MediaPipeFaceLandmarker
-
-    generator = np.random.default_rng(0)
-    canonical = generator.normal(size=(478, 3)).astype(np.float32)
-    metres = clip.face(478)
-    for name, (rows, _) in FACE_MESH.items():
-        metres[:, list(rows)] = clip.metres[:, [POINTS.index(name)]]
-    uv = project(clip.camera, torch.from_numpy(metres))[0].numpy()
-    near = metres.mean(1, keepdims=True)  # the relief is one about the ray of sight
-    turned = (metres - near) @ ray_turns(near[:, 0] / np.linalg.norm(near, axis=-1))
-
-    class KnowsTheAnswer:
-        canonical_data = {
-            "canonical_vertices": canonical,
-            "procrustes_indices": np.arange(0, 478, 40),
-            "procrustes_weights": np.ones(12, np.float32),
-        }
-        connection_sets: dict = {}
-        frame = 0
-
-        def detect_batch(self, images, num_faces, score_thresh, variant):
-            return [self.faces() for _ in images]
-
-        def faces(self) -> list[dict]:
-            t, self.frame = self.frame, self.frame + 1
-            marks = uv[t]
-            face = {
-                "bbox_xyxy": np.array([*marks.min(0), *marks.max(0)]),
-                "blendshapes": {},
-                "presence": 9.0,
-                "landmarks_xy": marks.astype(np.float32),
-                "landmarks_3d": 700 * turned[t].astype(np.float32) + 96,
-                "score": 0.9,
-            }
-            return [face]
-
-    width, height = clip.camera.stored_size
-    landmarks, _ = MediaPipeFaceLandmarker.execute(
-        KnowsTheAnswer(), torch.zeros(FRAMES, height, width, 3), "short", 1, 0.5, "empty"
-    ).result
-    return landmarks
-
-
 def of_sam3(clip: DrawnHeads) -> torch.Tensor:
     """MASK out of the host's own node for SAM3's tracks: a box round the person."""
     from comfy.ldm.sam3.tracker import pack_masks
@@ -169,10 +121,8 @@ def of_sam3(clip: DrawnHeads) -> torch.Tensor:
     return SAM3_TrackToMask.execute(track, "0").result[0]
 
 
-@pytest.mark.parametrize("socket", ["pose_keypoints", "face_landmarks"])
-def test_any_one_detector_is_enough(run, clip, depth, socket):
-    payload = of_sdpose(clip, 0.0) if socket == "pose_keypoints" else of_mediapipe(clip)
-    answer = run(depth=depth, **{socket: payload})
+def test_one_detector_is_enough(run, clip, depth):
+    answer = run(depth=depth, pose_keypoints=of_sdpose(clip, 0.0))
     place, angle = answer.errors(clip)
     assert place < 0.05 and angle < 6.0
     words = "profile, back or small: the turn is a guess"
@@ -185,8 +135,7 @@ def test_of_two_people_the_chosen_one(run, clip, depth):
     two = of_sdpose(clip, 98.0, 0.0)
     for t in range(0, FRAMES, 2):  # detectors number people anew in every frame
         two[t]["people"].reverse()
-    shared = {"pose_keypoints": two, "face_landmarks": of_mediapipe(clip)}
-    answer = run(depth=depth, **shared, person_mask=of_sam3(clip))
+    answer = run(depth=depth, pose_keypoints=two, person_mask=of_sam3(clip))
     assert answer.errors(clip)[0] < 0.05
 
 

@@ -5,10 +5,8 @@ import pytest
 import torch
 
 from egox_core.trajectory.head_payloads import (
-    FACE_MESH,
     MHR_POINTS,
     OPENPOSE_POINTS,
-    face_people,
     mhr_people,
     openpose_people,
 )
@@ -186,16 +184,3 @@ def test_a_body_model_s_empty_and_turned_poses():
         person |= {"pred_keypoints_2d": 100 + 40 * points[:, :2], "pred_cam_t": [0, 0, 9.0]}
         with refuses("mirrored or upside down"):
             mhr_people({"frames": [[person]], "image_size": (100, 200)})
-
-
-def test_face_landmarks():
-    landmarks = np.zeros((478, 2), dtype=np.float32)
-    landmarks[33], landmarks[133], landmarks[1] = (10, 20), (14, 20), (30, 40)
-    payload = {"frames": [[{"landmarks_xy": landmarks}], []], "image_size": (100, 200)}
-    points = choose_person(face_people(payload))
-    assert at(points, "right_eye") == pytest.approx((12, 20, 1)) and at(
-        points, "nose"
-    ) == pytest.approx((30, 40, 1))
-    assert at(points, "neck")[2] == 0 and 0 < at(points, "left_ear")[2] < 1 and len(FACE_MESH) == 5
-    with refuses("landmarks_xy"):
-        face_people({"frames": [[{"landmarks_xy": landmarks[:68]}]], "image_size": (100, 200)})

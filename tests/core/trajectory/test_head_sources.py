@@ -7,7 +7,7 @@ import pytest
 
 from egox_core.cameras.model import centred_pinhole
 from egox_core.trajectory import joined_points, lens_note
-from egox_core.trajectory.head_payloads import FACE_MESH, OPENPOSE_POINTS
+from egox_core.trajectory.head_payloads import MHR_POINTS, OPENPOSE_POINTS
 from egox_core.trajectory.head_template import POINTS
 from tests.refusals import refuses
 
@@ -34,55 +34,58 @@ def keypoints(*lefts: float) -> list[dict]:
     ]
 
 
-def face(left: float, factor: float = 1.0) -> dict:
-    """The same person's landmarks, 1 px beside the keypoints, in a picture ``factor`` times as large."""
-    marks = np.zeros((478, 2))
-    for name, (rows, _) in FACE_MESH.items():
-        marks[list(rows)] = (left + 4 * list(OPENPOSE_POINTS[18]).index(name) + 1, 40.0)
-    return {"landmarks_xy": (marks + 0.5) * factor - 0.5}
+def model(left: float, factor: float = 1.0) -> dict:
+    """A body model's points of the same person, 1 px beside the keypoints, in a picture ``factor``
+    times as large."""
+    given = np.array(body(left)["pose_keypoints_2d"]).reshape(18, 3)
+    uv, metres = np.zeros((70, 2)), np.zeros((70, 3))
+    for name, row in MHR_POINTS.items():
+        uv[row] = given[OPENPOSE_POINTS[18][name], :2] + [1, 0]
+        metres[row, :2] = uv[row] / 100
+    return {
+        "pred_keypoints_2d": (uv + 0.5) * factor - 0.5,
+        "pred_keypoints_3d": metres,
+        "pred_cam_t": [0.0, 0.0, 2.0],
+    }
 
 
 @pytest.mark.parametrize("factor", [1.0, 2.0])
 def test_each_frame_is_of_the_first_detector_that_has_the_person(factor):
     """The second picture may be larger."""
-    faces = {
-        "frames": [[face(20, factor)]] * 3,
+    models = {
+        "frames": [[model(20, factor)], [], [model(20, factor)]],
         "image_size": (int(100 * factor), int(200 * factor)),
     }
-    bodies = keypoints(20)
-    bodies[1]["people"] = []
-    points, notes = joined_points({"POSE_KEYPOINT": bodies, "FACE_LANDMARKS": faces}, 3)
+    points, notes = joined_points({"POSE_KEYPOINT": keypoints(20), "MHR_POSE_DATA": models}, 3)
     alone, _ = joined_points({"POSE_KEYPOINT": keypoints(20)}, 3)
     moved = (points.uv - alone.uv)[..., 0]
-    assert moved[:, NOSE].tolist() == pytest.approx([0, 1, 0]) and notes == ()
-    assert points.scores[:, NOSE].tolist() == pytest.approx([0.8, 1.0, 0.8])
+    assert moved[:, NOSE].tolist() == pytest.approx([1, 0, 1]) and notes == ()
+    assert points.scores[:, NOSE].tolist() == pytest.approx([0.9, 0.8, 0.9])
 
 
-def test_another_persons_face_is_left_out():
+def test_another_persons_body_is_left_out():
     """The number counts in the first detector; the others are asked for the same person."""
-    faces = {"frames": [[], [face(140), face(20)], [face(140)]], "image_size": (100, 200)}
+    models = {"frames": [[], [model(140), model(20)], [model(140)]], "image_size": (100, 200)}
     bodies = keypoints(20, 140)
     bodies[1]["people"] = bodies[2]["people"] = []
-    points, _ = joined_points({"POSE_KEYPOINT": bodies, "FACE_LANDMARKS": faces}, 3, person=0)
-    assert points.scores[:, NOSE].tolist() == pytest.approx([0.8, 1.0, 0.0])
+    points, _ = joined_points({"POSE_KEYPOINT": bodies, "MHR_POSE_DATA": models}, 3, person=0)
+    assert points.scores[:, NOSE].tolist() == pytest.approx([0.8, 0.9, 0.0])
     assert float(points.uv[:2, NOSE, 0].max()) < 60
 
 
 def test_who_saw_nobody_is_told_and_left_out():
     nobody = {"frames": [[], [], []], "image_size": (100, 200)}
-    points, notes = joined_points({"POSE_KEYPOINT": keypoints(20), "FACE_LANDMARKS": nobody}, 3)
-    assert points.source == "keypoints (OpenPose)" and notes == (
-        "face landmarks: nobody in any frame",
-    )
+    points, notes = joined_points({"POSE_KEYPOINT": keypoints(20), "MHR_POSE_DATA": nobody}, 3)
+    assert points.source == "keypoints (OpenPose)" and notes == ("pose (MHR): nobody in any frame",)
     with refuses("no person in any frame"):
-        joined_points({"FACE_LANDMARKS": nobody}, 3)
+        joined_points({"MHR_POSE_DATA": nobody}, 3)
     with refuses("no detector connected"):
-        joined_points({"FACE_LANDMARKS": None}, 3)
+        joined_points({"MHR_POSE_DATA": None}, 3)
     with refuses("got 3 frames"):
         joined_points({"POSE_KEYPOINT": keypoints(20)}, 4)
-    square = {"frames": [[face(20)]] * 3, "image_size": (100, 100)}
+    square = {"frames": [[model(20)]] * 3, "image_size": (100, 100)}
     with refuses("the shape of 200x100"):
-        joined_points({"POSE_KEYPOINT": keypoints(20), "FACE_LANDMARKS": square}, 3)
+        joined_points({"POSE_KEYPOINT": keypoints(20), "MHR_POSE_DATA": square}, 3)
 
 
 def test_which_pictures_a_body_model_expects():
