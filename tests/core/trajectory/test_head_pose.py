@@ -5,10 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 
 from egox_core.trajectory import HeadPoints, estimate_head
-from egox_core.trajectory.head_evidence import ExoView, gather, without_wall
-from egox_core.trajectory.head_template import POINTS, head_points, turned_shares
+from egox_core.trajectory.head_evidence import Evidence, ExoView, gather, without_wall
+from egox_core.trajectory.head_fit import fit
+from egox_core.trajectory.head_search import search
+from egox_core.trajectory.head_template import POINTS, head_points, turned_shares, unit
 from egox_core.trajectory.poses import camera_centre, compose
 from lab.drawn import SyntheticSpec
 from lab.drawn.detected import network_points, seen_people
@@ -138,6 +141,44 @@ def test_a_body_model_s_head_is_taken_as_it_is(side):
     mirrored.rigid[..., 0] *= -1
     with refuses("right and left are exchanged"):
         estimate(clip, mirrored)
+
+
+def facing(leaning_deg: np.ndarray, sigma: float) -> tuple[Evidence, np.ndarray]:
+    """(what is seen of a head that faces the camera 2 m away and leans over, its rotations)."""
+    lean = Rotation.from_euler("Z", leaning_deg[:, None], degrees=True).as_matrix()
+    rotation = np.diag([-1.0, 1, -1]) @ lean
+    at = (rotation @ head_points().T).transpose(0, 2, 1) + [0, 0, 2.0]
+    far = np.linalg.norm(at, axis=-1)
+    evidence = Evidence(
+        origin=np.zeros((len(at), 3)),
+        rays=unit(at),
+        sigma=np.full_like(far, sigma),
+        scores=np.ones_like(far),
+        reach=far,
+        middle=np.full(len(at), np.nan),
+        up=np.array([0.0, -1, 0]),
+        up_known=True,
+    )
+    return evidence, rotation
+
+
+def test_a_head_is_as_small_as_depth_says():
+    """A usual head's size pulls less, the further depth's scale is off."""
+    evidence, rotation = facing(np.zeros(1), 0.003)
+    place, distance = np.array([[0.0, 0, 2]]), np.array([2.0])
+    near = replace(evidence, reach=0.5 * evidence.reach)
+    _, place = fit(near, rotation, place, distance, np.zeros(1))
+    assert place[0] == pytest.approx([0, 0, 1], abs=0.01)
+
+
+def test_heads_may_lean_further_where_up_is_a_guess():
+    leaning = np.arange(21.0)
+    evidence, _ = facing(leaning, 0.005)
+    known, guessed = (
+        search(replace(evidence, up_known=known), np.full(21, 2.0), leaning)[0][:, 1, 0] > 0.1
+        for known in (True, False)
+    )
+    assert not known.any() and guessed[18:].all() and not guessed[:10].any()
 
 
 def test_a_moving_exo_camera_changes_nothing(clip):
