@@ -52,14 +52,12 @@ class Lens:
     turn_distortion: Callable[[Distortion], Distortion] = lambda distortion: distortion
     """The numbers after one clockwise turn of the picture; radial ones don't change."""
     # name in COLMAP's cameras.txt; its numbers are fx, fy, cx, cy, then ours in our order
-    colmap: str
-    blender: str  # camera_model of transforms.json; of several lenses the first in the table is read back
+    colmap: str | None = None
+    blender: str  # camera_model of transforms.json
     blender_keys: tuple[str, ...] = ()  # of its distortion numbers there
-    blender_numbers: Callable[[Distortion, float], Distortion] = lambda distortion, max_angle: (
-        distortion
-    )
-    """(distortion, largest angle) -> numbers for those keys; fitted where the form has no such
-    lens."""
+    blender_fit: Callable[[Distortion, float], Distortion] | None = None
+    """(distortion, largest angle) -> numbers for those keys, where the form has no such lens and
+    ``blender`` names the closest, as which it is read back."""
 
 
 def project_pinhole(
@@ -268,8 +266,9 @@ def _unshift_plane(plane: Tensor, shift: Distortion) -> Tensor:
     return guess
 
 
+PINHOLE = "pinhole"
 LENSES: Mapping[str, Lens] = {
-    "pinhole": Lens(
+    PINHOLE: Lens(
         project=project_pinhole,
         unproject=unproject_pinhole,
         distortion_count=0,
@@ -294,10 +293,9 @@ LENSES: Mapping[str, Lens] = {
         colmap="RAD_TAN_THIN_PRISM_FISHEYE",
         blender="OPENCV_FISHEYE",
         blender_keys=("k1", "k2", "k3", "k4"),
-        blender_numbers=lambda distortion, max_angle: closest_opencv_fisheye(
+        blender_fit=lambda distortion, max_angle: closest_opencv_fisheye(
             distortion[:ARIA_RADIAL], max_angle
         ),
     ),
 }
-"""Lenses by the name that files and nodes give them."""
-PINHOLE = next(name for name, lens in LENSES.items() if lens.straight)
+"""Lenses by the name that files and nodes give them, in no order."""

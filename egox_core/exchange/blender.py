@@ -42,8 +42,9 @@ def write_blender(path: Path, trajectory: CameraTrajectory) -> None:
         "egox_camera": camera_to_json(camera),
     }
     distortion = camera.distortion or (0.0,) * lens.distortion_count
-    numbers = lens.blender_numbers(distortion, math.radians(camera.max_angle_deg))
-    content |= dict(zip(lens.blender_keys, numbers, strict=True))
+    if lens.blender_fit is not None:
+        distortion = lens.blender_fit(distortion, math.radians(camera.max_angle_deg))
+    content |= dict(zip(lens.blender_keys, distortion, strict=True))
     matrices = opengl_c2w(upright_poses(trajectory))
     content["frames"] = [
         {"file_path": f"frame_{i:06d}.png", "time": float(t), "transform_matrix": matrix.tolist()}
@@ -113,9 +114,9 @@ def _camera_of(content: dict, what: str) -> CameraModel:
     by_angle = width / 2 / math.tan(angle / 2) if 0 < angle < math.pi else 0.0
     fx = number("fl_x", 0) or by_angle
     model = content.get("camera_model")
-    lens = next(
-        (name for name, entry in LENSES.items() if entry.blender == model), PINHOLE
-    )  # most files name none
+    exact = (name for name, entry in LENSES.items() if entry.blender_fit is None)
+    # Most files name none.
+    lens = next((name for name in exact if LENSES[name].blender == model), PINHOLE)
     return CameraModel(
         lens=lens,
         width=int(width),

@@ -23,9 +23,20 @@ MAX_TEXT_BYTES = 64 * 2**20
 
 
 def write_colmap(folder: Path, trajectory: CameraTrajectory) -> None:
-    """Write cameras.txt, images.txt and an empty points3D.txt."""
+    """Write cameras.txt, images.txt and an empty points3D.txt.
+
+    Raises:
+        EgoXInputError: COLMAP has no such lens.
+    """
     camera = upright_camera(trajectory.camera)
     lens = LENSES[camera.lens]
+    if lens.colmap is None:
+        raise EgoXInputError(
+            "camera for COLMAP",
+            got=f"a {camera.lens} lens",
+            expected=f"one of {_models()}",
+            fix="write transforms.json",
+        )
     distortion = camera.distortion or (0.0,) * lens.distortion_count
     numbers = (camera.fx, camera.fy, camera.cx + 0.5, camera.cy + 0.5, *distortion)
     row = " ".join(
@@ -39,6 +50,10 @@ def write_colmap(folder: Path, trajectory: CameraTrajectory) -> None:
         lines += [f"{index + 1} {values} 1 frame_{index:06d}.png", ""]
     _write(folder / "images.txt", lines)
     _write(folder / "points3D.txt", ["# POINT3D_ID X Y Z R G B ERROR TRACK"])
+
+
+def _models() -> str:
+    return ", ".join(sorted(lens.colmap for lens in LENSES.values() if lens.colmap))
 
 
 def read_colmap(folder: Path) -> tuple[CameraModel, Tensor, tuple[str, ...]]:
@@ -79,7 +94,7 @@ def read_colmap(folder: Path) -> tuple[CameraModel, Tensor, tuple[str, ...]]:
             raise EgoXInputError(
                 f"COLMAP folder {folder.name}",
                 got=f"model {model} with {len(numbers)} numbers",
-                expected=f"one of {sorted(entry.colmap for entry in LENSES.values())}",
+                expected=f"one of {_models()}",
                 fix="undistort the pictures to PINHOLE in COLMAP",
             )
         fx, fy, cx, cy, *distortion = (float(v) for v in numbers)

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -107,6 +108,32 @@ def test_colmap_and_blender(camera, tmp_path):
     # Other tools don't know our own camera object: the form's own keys give the same lens.
     (tmp_path / "theirs.json").write_text(text.replace("egox_camera", "other"), "utf-8")
     assert read_trajectory(tmp_path / "theirs.json", camera).camera == camera
+
+
+def test_an_entry_s_place_changes_nothing(camera, tmp_path):
+    """One that comes first under the name of another's form, in a table turned round."""
+    first = replace(
+        LENSES["equisolid"],
+        colmap=None,
+        blender="OPENCV_FISHEYE",
+        blender_keys=("k1", "k2", "k3", "k4"),
+        blender_fit=lambda distortion, max_angle: (0.0,) * 4,
+    )
+    moments, poses = torch.arange(2, dtype=torch.float64), torch.eye(3, 4).expand(2, 3, 4)
+    path = CameraTrajectory(w2c=poses.double(), camera=camera, times_s=moments)
+    numbers = (0.02, 0.01, -0.01, 0.002)
+    file, theirs = tmp_path / "own.json", tmp_path / "theirs.json"
+    table = dict(reversed(LENSES.items())) | {"equisolid": first}
+    with patch.dict(LENSES, table, clear=True):
+        for lens, values in (("opencv_fisheye", numbers), ("pinhole", ()), ("equisolid", (0.05,))):
+            own = replace(camera, lens=lens, distortion=values)
+            write_blender(file, replace(path, camera=own))
+            assert read_trajectory(file, camera).camera == own
+            read = "opencv_fisheye" if lens == "equisolid" else lens
+            theirs.write_text(file.read_text("utf-8").replace("egox_camera", "other"), "utf-8")
+            assert read_trajectory(theirs, camera).camera.lens == read
+        with refuses("COLMAP.*one of OPENCV_FISHEYE, PINHOLE, RAD_TAN"):
+            write_colmap(tmp_path, path)
 
 
 def test_pictures_and_outline(camera):

@@ -117,10 +117,9 @@ def test_blender_matrices_look_the_right_way(tmp_path):
 
 def test_the_fitted_fisheye_is_close():
     camera = replace(preset_camera("aria_meta", 448), max_angle_deg=70, quarter_turns=0)
-    numbers = LENSES["aria_fisheye"].blender_numbers(camera.distortion, math.radians(70))
+    numbers = LENSES["aria_fisheye"].blender_fit(camera.distortion, math.radians(70))
     fitted = replace(camera, lens="opencv_fisheye", distortion=numbers)
     without_tangential = replace(camera, distortion=(*camera.distortion[:6], *(0.0,) * 6))
     rays, known = pixel_rays(without_tangential, torch.float64)
     uv, valid = project(fitted, rays[known])
     assert (uv - project(without_tangential, rays[known])[0])[valid].norm(dim=-1).max() < 0.1
-    assert LENSES["opencv_fisheye"].blender_numbers(FISHEYE.distortion, 1.5) == FISHEYE.distortion
