@@ -41,7 +41,8 @@ The pipeline in six calls, here of a small take (a test runs this):
     >>> gga_attention(q, k, v, 2, geometry, GgaOptions(lambda_g=3.0)).shape
     torch.Size([1, 24, 16])
 
-World, units, NaN: docs/conventions.md.
+Poses are w2c [R|t] with OpenCV's axes (x right, y down, z forward); lengths are metres, depth is z, invalid
+depth NaN. Pixels are integer centres, sizes (width, height). A clip has 4n + 1 frames.
 """
 
 from .errors import EgoXInputError
@@ -56,3 +57,5 @@ from .types import (
     PointSet,
     TakeMeta,
 )
+
+__version__ = "1.0.0"

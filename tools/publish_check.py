@@ -27,7 +27,11 @@ def faults(repo: Path, tag: str) -> list[str]:
     version = project["version"]
     if tag != f"v{version}":
         found.append(f"the tag is {tag}, pyproject.toml has version {version}")
-    for file, words in (("CHANGELOG.md", f"## {version}"), ("CITATION.cff", f"version: {version}")):
+    for file, words in (
+        ("CHANGELOG.md", f"## {version}"),
+        ("CITATION.cff", f"version: {version}"),
+        ("egox_core/__init__.py", f'__version__ = "{version}"'),
+    ):
         if not re.search(rf"(?m)^{re.escape(words)}$", (repo / file).read_text("utf-8")):
             found.append(f"{file} has no line {words!r}")
     return found

@@ -27,7 +27,7 @@ def require_torchmetrics() -> ModuleType:
     Raises:
         EgoXInputError: not installed.
     """
-    with needs_package("torchmetrics", "evaluation", expected="the evaluate extra"):
+    with needs_package("torchmetrics", "evaluation", expected="the extra `evaluate`"):
         import torchmetrics.functional.image as functional
     return functional
 

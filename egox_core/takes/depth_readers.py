@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 
 from ..archives import Member, open_member, open_zip, read_npy_header
-from ..errors import EgoXInputError, intact
+from ..errors import EgoXInputError, intact, needs_package
 from ..frozen import frozen
 from ..safe_files import require_file, whole_number
 
@@ -322,15 +322,8 @@ def _decode(content: bytes, suffix: str, file: str) -> np.ndarray:
 
 
 def _decode_exr(content: bytes, file: str) -> np.ndarray:
-    try:
+    with needs_package("OpenEXR", f"depth frame {file}", expected="the extra `geometry`"):
         import OpenEXR
-    except ImportError as error:
-        raise EgoXInputError(
-            f"depth frame {file}",
-            got="an EXR file, but no reader for it",
-            expected="the package OpenEXR",
-            fix="pip install OpenEXR",
-        ) from error
     # Its reader wants a path; the file is closed before reading, as Windows asks.
     with tempfile.TemporaryDirectory(prefix="egox_") as folder:
         path = Path(folder) / "frame.exr"

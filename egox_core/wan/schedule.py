@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import EgoXInputError
+from ..errors import EgoXInputError, needs_package
 
 if TYPE_CHECKING:
     from diffusers import UniPCMultistepScheduler
@@ -105,7 +105,6 @@ def make_scheduler(
 
     Raises:
         EgoXInputError: fewer than two sigmas, sigmas that don't fall or leave 0...1.
-        ImportError: diffusers is not installed.
     """
     table = sigmas.detach().to("cpu", torch.float32)
     if table.ndim != 1 or len(table) < 2 or not torch.isfinite(table).all():
@@ -113,22 +112,17 @@ def make_scheduler(
             "sigmas",
             got=f"shape {tuple(sigmas.shape)}",
             expected="two or more finite numbers",
-            fix="connect the SIGMAS of EgoX Released Sampling",
+            fix="use those of released_schedule",
         )
     if (table.diff() >= 0).any() or table[0] > 1 or table[-1] < 0:
         raise EgoXInputError(
             "sigmas",
             got=f"{table[0]:.4f} to {table[-1]:.4f}",
             expected="falling, from 1 down to 0",
-            fix="use flow-matching sigmas, such as EgoX Released Sampling gives",
+            fix="use flow-matching sigmas, such as those of released_schedule",
         )
-    try:
+    with needs_package("diffusers", "released sampling", expected="the extra `sampling`"):
         from diffusers import UniPCMultistepScheduler
-    except ImportError as error:
-        raise ImportError(
-            "EgoX Released Sampling needs the package diffusers (0.34 or newer): "
-            'pip install "diffusers>=0.34"'
-        ) from error
     scheduler = UniPCMultistepScheduler(**UNIPC_SETTINGS)
     scheduler.set_timesteps(len(table) - 1)
     scheduler.timesteps = truncated_timesteps(table, schedule)

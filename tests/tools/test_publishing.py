@@ -17,8 +17,9 @@ def test_nothing_is_published_while_the_owners_names_are_empty(repo_root, tmp_pa
     pytest.importorskip("tomllib")
     from tools.publish_check import faults
 
-    for name in ("pyproject.toml", "CHANGELOG.md", "CITATION.cff"):
-        shutil.copy2(repo_root / name, tmp_path)
+    (tmp_path / "egox_core").mkdir()
+    for name in ("pyproject.toml", "CHANGELOG.md", "CITATION.cff", "egox_core/__init__.py"):
+        shutil.copy2(repo_root / name, tmp_path / name)
     page = tmp_path / "pyproject.toml"
     text = page.read_text("utf-8")
     version = re.search(r'(?m)^version = "(.+)"$', text).group(1)
