@@ -8,19 +8,28 @@ MAX_SHOWN = 1000
 """Characters of a value that a message shows."""
 NO_NUMBERS = (OverflowError, RuntimeError, TypeError, ValueError)
 """Raised by float, numpy.asarray and torch.as_tensor at what is no regular array of numbers."""
+WORDS: dict[str, str] = {}
+"""Words of a program around the core that advice uses in place of ours, as a node's name for a
+function's; set once, at its start."""
+
+
+def in_words(advice: str) -> str:
+    """Say advice in the words of the program around the core."""
+    for ours, theirs in WORDS.items():
+        advice = advice.replace(ours, theirs)
+    return advice
 
 
 class EgoXInputError(ValueError):
     """Bad input, found before any long work has started.
 
-    The message always has the same three parts, so that a node's error box can be acted on without
-    reading code."""
+    The message always has the same three parts, so that it can be acted on without reading code."""
 
     def __init__(self, what: str, *, got: object, expected: object, fix: str) -> None:
         self.what, self.got, self.expected, self.fix = what, got, expected, fix
         shown = str(got)
         shown = shown if len(shown) <= MAX_SHOWN else f"{shown[:MAX_SHOWN]}…"
-        super().__init__(f"{what}: got {shown}; expected {expected}. Fix: {fix}")
+        super().__init__(f"{what}: got {shown}; " + in_words(f"expected {expected}. Fix: {fix}"))
 
     def __reduce__(self) -> tuple:
         """From one process to another."""

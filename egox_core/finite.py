@@ -42,7 +42,7 @@ def check_finite(
         expected="finite numbers",
         fix="compare size and SHA-256 of the model's, LoRA's and encoders' files with those that "
         "their page states (a damaged or overflowing file gives NaN), set the LoRA's strength back "
-        "to 1, take out nodes that change the attention's kernel or its precision",
+        "to 1, take out whatever changes the attention's kernel or its precision",
     )
 
 

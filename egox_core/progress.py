@@ -1,4 +1,4 @@
-"""Progress and cancel through one callback type; nodes connect it to the host's progress bar."""
+"""Progress and cancel through one callback type."""
 
 from collections.abc import Callable
 

@@ -151,7 +151,7 @@ def refuse_pickled(path: Path, what: str) -> None:
             what,
             got=f"{path.name!r}, a pickled file that can run code when it is read",
             expected="a .safetensors file",
-            fix=f'convert it once with: python tools/convert_to_safetensors.py "{path.name}"',
+            fix=f'convert it with safetensors.torch.save_file: "{path.name}"',
         )
 
 

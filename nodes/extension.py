@@ -7,6 +7,8 @@ from types import ModuleType
 
 from comfy_api.latest import ComfyExtension, io
 
+from . import advice  # noqa: F401  before any message
+
 
 def _load_exo_video() -> ModuleType:
     from . import load_exo_video

@@ -1,7 +1,7 @@
 """Sockets that carry a depth: one entry each, from the socket's name to the function that reads its
 payload.
 
-To add one: an entry here; its input and its options are passed in ``nodes/depth_align.py``.
+To add one: an entry here.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +19,7 @@ from .sources import DepthSource, image_depth
 
 @frozen
 class DepthSocket:
-    """Connection of one socket."""
+    """Payload of one socket, and how to read it."""
 
     payload: Any  # as the host's node gives it
     options: Mapping[str, Any] = field(
@@ -58,11 +58,11 @@ WITHOUT_SCALE = frozenset({"da3_geometry", "depth_image"})
 
 
 def socket_sources(
-    sockets: Mapping[str, DepthSocket],  # the connected ones, by their names in DEPTH_ADAPTERS
+    sockets: Mapping[str, DepthSocket],  # the given ones, by their names in DEPTH_ADAPTERS
     camera: CameraModel
     | None = None,  # the exo camera at any size of the picture, where it is known
 ) -> Iterator[DepthSource]:
-    """The sources of the connected sockets, by priority. The first camera that is known is handed
+    """The sources of the given sockets, by priority. The first camera that is known is handed
     to the later ones.
 
     Raises:

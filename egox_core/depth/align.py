@@ -28,11 +28,7 @@ WORKERS = min(4, os.cpu_count() or 1)  # frames in work at once; more would only
 Result = TypeVar("Result")
 
 MISSING_METRIC = "metric depth (the scale of the scene)"
-ADVICE = (
-    "for your own video press 'Upload own files' on Load Exo Video and add its depth; or fetch "
-    "moge_2_vitl_normal_fp16.safetensors (0.66 GB) and depth_anything_3_base.safetensors (0.54 GB), "
-    "all that the prior needs, and un-bypass the depth group"
-)
+ADVICE = "give the video's own depth: a file, or the output of MoGe"
 
 
 def align_depth(

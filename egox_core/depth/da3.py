@@ -45,7 +45,7 @@ def da3_depth(
             "Depth Anything 3 geometry",
             got=f"keys {sorted(payload)}",
             expected="'depth' [B, H, W]",
-            fix="connect the output of Run Depth Anything 3",
+            fix="give the output of Depth Anything 3",
         )
     confidence, sky_probability = payload.get("confidence"), payload.get("sky")
     cleaned, notes = clean_depth(depth, "Depth Anything 3")

@@ -33,7 +33,7 @@ def moge_depth(
             "MoGe geometry",
             got=f"keys {sorted(payload)}",
             expected="'depth' [B, H, W]",
-            fix="connect the output of Run MoGe Inference",
+            fix="give the output of MoGe",
         )
     intrinsics = payload.get("intrinsics")
     if not isinstance(intrinsics, Tensor):
@@ -41,7 +41,7 @@ def moge_depth(
             "MoGe geometry",
             got="a panorama (ray lengths on a sphere, no intrinsics)",
             expected="the geometry of a perspective video",
-            fix="use Run MoGe Inference instead of the panorama node",
+            fix="give the output of MoGe for the video itself, not for a panorama",
         )
     mask, sky = payload.get("mask"), None
     if isinstance(mask, Tensor):

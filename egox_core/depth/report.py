@@ -71,7 +71,7 @@ class AlignReport:
     def text(self) -> str:
         """A few lines for a node's STRING output."""
         count = len(self.alpha)
-        lines = [f"Depth Align: {count} frames, {self.mode}"]
+        lines = [f"Depth: {count} frames, {self.mode}"]
         lines += list(self.notes)
         if torch.isfinite(self.residual).any():
             lines += [

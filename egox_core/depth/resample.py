@@ -253,7 +253,7 @@ def fit_host_mask(
             name,
             got=f"shape {tuple(mask.shape)}",
             expected="[frames, height, width]",
-            fix="connect a MASK",
+            fix="give one mask, or one per frame",
         )
     if not any(bool((frame >= 0.5).any()) for frame in mask):
         return None

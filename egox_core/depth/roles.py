@@ -18,12 +18,12 @@ from .sources import GUESSED_FOV_DEG, DepthSource, cut_frames
 
 NO_MASK = (
     "warning: no mask of what moves, so people are part of the fit, and the scene has to guess what moves; "
-    "connect a dynamic_mask (a SAM3 track)"
+    "give a dynamic_mask (a SAM3 track)"
 )
 
 LENS_GUESSED = (
     f"warning: no intrinsics of the exo camera anywhere; a field of view of {GUESSED_FOV_DEG:g} degrees "
-    "across is assumed (set exo_fov if you know it, or connect MoGe, which estimates it)"
+    "across is assumed (set exo_fov if you know it, or give MoGe's output, which estimates it)"
 )
 
 

@@ -27,7 +27,7 @@ BRIGHT: tuple[Bright, ...] = get_args(Bright)
 
 @frozen
 class DepthSource:
-    """One input of Depth Align."""
+    """One input of the alignment."""
 
     depth: DepthVideo
     name: str  # "MoGe", "Depth Anything 3", a file's name: used in notes and error messages
@@ -74,7 +74,7 @@ def clean_depth(
             f"depth of {name}",
             got=f"shape {tuple(values.shape)}",
             expected="[frames, height, width]",
-            fix="connect the output of a depth model's inference",
+            fix="give the output of a depth model",
         )
 
     def cleaned(t: int) -> Tensor:
@@ -121,7 +121,7 @@ def median_camera(
         return camera, ()
     return camera, (
         f"{name}: the frames' focal lengths differ by {100 * spread:.0f} %; their median, {fx:.0f} px, is "
-        "used for all (set the field of view in the depth node if you know it)",
+        "used for all (give the field of view if you know it)",
     )
 
 
@@ -188,7 +188,7 @@ def image_depth(
             "depth picture",
             got=f"shape {tuple(image.shape)}",
             expected="[frames, height, width, 3]",
-            fix="connect an IMAGE",
+            fix="give one picture per frame",
         )
     picture = image[..., :3].detach()
     sample = picture[:, ::4, ::4].float()

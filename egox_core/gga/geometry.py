@@ -69,7 +69,7 @@ def gga_geometry(
             "depth for the geometry",
             got=f"{depth.kind} depth",
             expected="metric z depth in metres",
-            fix="put it through EgoX Depth Align with a metric depth",
+            fix="align it with a metric depth in stages.align",
         )
     _check_length("depth", len(depth.depth_m), frames)
     height, width = depth.depth_m[0].shape

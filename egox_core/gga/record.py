@@ -92,7 +92,7 @@ def ego_query(record: AttentionRecord, x: int, y: int, frame: int) -> int:
                 name,
                 got=value,
                 expected=f"0 to {size - 1}",
-                fix="choose a pixel of the ego picture (click into it on the node)",
+                fix="choose a pixel of the ego picture",
             )
     if frame < 0:
         raise EgoXInputError(
@@ -175,6 +175,6 @@ def from_start(what: str, number: int, count: int, of: str) -> int:
             what,
             got=number,
             expected=f"0 to {count - 1} ({of}), or -1 for the last",
-            fix=f"choose another {what} in EgoX Attention Capture",
+            fix=f"capture another {what}",
         )
     return number % count

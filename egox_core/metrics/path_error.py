@@ -201,7 +201,7 @@ def path_error(
             "ego video and scene",
             got=f"{len(video)} and {views.frame_count} frames",
             expected="as many",
-            fix="connect the scene that the ego prior was rendered from",
+            fix="give the scene that the ego prior was rendered from",
         )
     match = _Match.of(video, views)
     with ThreadPoolExecutor() as pool:

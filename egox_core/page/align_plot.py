@@ -21,7 +21,7 @@ def plot_report(report: AlignReport) -> Tensor:  # [1, H, W, 3] float32 0...1
     panels = _panels(report)
     height = TITLE + len(panels) * (PANEL + GAP)
     canvas = np.full((height, WIDTH, 3), BACKGROUND, np.uint8)
-    title = f"Depth Align: {len(report.alpha)} frames, {report.mode}"
+    title = f"Depth: {len(report.alpha)} frames, {report.mode}"
     if report.reported_frames:
         title += f", {len(report.reported_frames)} without a fit of their own (red)"
     _text(canvas, title, (LEFT, 26), 0.55)

@@ -141,7 +141,7 @@ def check_attention_pictures(
                 name,
                 got=f"{pictures.shape[2]}x{pictures.shape[1]} px",
                 expected=f"{PIXEL_STEP * w}x{PIXEL_STEP * h} px, as on the canvas",
-                fix="connect Load Exo Video and Decode Ego Half (pinhole_fov 0) of the same graph",
+                fix="give the exo clip and the decoded ego video of the same sampling",
             )
 
 
@@ -161,7 +161,7 @@ def check_shown_frames(
             "frame",
             got=max(frames),
             expected=f"0 to {count - 1}",
-            fix="connect as many exo and ego frames as were sampled",
+            fix="give as many exo and ego frames as were sampled",
         )
 
 

@@ -85,7 +85,7 @@ def make_sheets(
             "frames to preview",
             got=f"shape {tuple(frames.shape)}",
             expected="[T, H, W, 3]",
-            fix="connect pictures",
+            fix="give pictures",
         )
     shown = range(0, len(frames), step)
     scale = min(1.0, max_side / max(frames.shape[1:3]))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..depth.own_take import strange_depth
-from ..errors import EgoXInputError, check_choice
+from ..errors import EgoXInputError, check_choice, in_words
 from ..progress import Progress, no_progress
 from ..trajectory.poses import validate_w2c
 from ..types import DepthVideo, PointCloud, PointSet
@@ -126,10 +126,10 @@ def build_scene(
                 if pixels is None
                 else f"the background has moved by {pixels:.0f} px from frame 0 to frame {frame}"
             )
+            fix = "estimate its motion (exo_motion), or use a part of the clip in which it stands"
             notes += (
-                f"the exo camera is given one pose, but {how}: the static scene smears; put "
-                "Exo Camera Motion after Depth Align (headless: --exo-motion auto), or use a "
-                "part of the clip in which it stands",
+                f"the exo camera is given one pose, but {how}: the static scene smears; "
+                + in_words(fix),
             )
         static = clip.lift(
             0, background.depth_m, background.rgb, torch.isfinite(background.depth_m)
@@ -185,7 +185,7 @@ def check_scene_input(
             "depth for the scene",
             got=f"{depth.kind} depth",
             expected="metric z depth in metres",
-            fix="align it with a metric depth in Depth Align first",
+            fix="align it with a metric depth in stages.align",
         )
     count, height, width = len(depth.depth_m), *depth.depth_m[0].shape
     if len(exo_frames) != count:
@@ -200,7 +200,7 @@ def check_scene_input(
             "exo frames",
             got=f"shape {tuple(exo_frames[0].shape)}",
             expected=f"({height}, {width}, 3), the size of the depth maps",
-            fix="load video and depth through Load Exo Video and Depth Align, which crop them alike",
+            fix="take both from stages.load_clip and stages.align, which crop them alike",
         )
     if depth.camera.stored_size != (width, height):
         raise EgoXInputError(

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..sizes import REFERENCE_SIZE
 from .background import SAME_SURFACE, StaticBackground, to_uint8
 
-WARNING = "no mask given: what moves was derived from change; poor on real footage, connect SAM3 or give another mask"
+WARNING = "no mask given: what moves was derived from change; poor on real footage, give one (SAM3 makes it)"
 OTHER_COLOUR = 30.0
 """Mean colour difference, 0...255, that neither light nor compression makes."""
 UNSTEADY = 3.0

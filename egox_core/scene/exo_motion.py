@@ -240,7 +240,7 @@ def _choose(
     tracks: Tracks, turned: Adjusted, moved: Adjusted, depth: DepthVideo, motion: Motion
 ) -> tuple[bool, tuple[str, ...]]:
     """Choose between rotations alone and the full motion: (rotations, words on what is open)."""
-    fix = "the path is as wrong as the lens: give exo_fov of Depth Align"
+    fix = "the path is as wrong as the lens: give exo_fov"
     guess = (f"warning: the lens was guessed, and {fix}",) if depth.camera_guessed else ()
     if motion == "moves":
         return False, guess

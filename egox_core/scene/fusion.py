@@ -54,7 +54,7 @@ def fuse_scenes(scenes: Sequence[PointCloud]) -> PointCloud:
     """
     if not scenes:
         raise EgoXInputError(
-            "scenes to fuse", got="none", expected="at least one", fix="connect scenes"
+            "scenes to fuse", got="none", expected="at least one", fix="give scenes"
         )
     first = scenes[0]
     if len(scenes) == 1:
@@ -65,7 +65,7 @@ def fuse_scenes(scenes: Sequence[PointCloud]) -> PointCloud:
                 f"scene {number}",
                 got="points in the exo camera's own frame (its pose is unknown)",
                 expected="all exo poses in one world",
-                fix="give each take's camera_extrinsics (meta.json) to Depth Align",
+                fix="give each take's camera_extrinsics (meta.json) to stages.align",
             )
         if scene.frame_count != first.frame_count:
             raise EgoXInputError(

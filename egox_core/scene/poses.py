@@ -43,7 +43,7 @@ def ego_from_scene(scene: PointCloud, trajectory: CameraTrajectory) -> Tensor:  
             "scene of a moving exo camera",
             got="a scene in the exo camera's frame",
             expected="a scene in the world's frame",
-            fix="give the exo poses to Depth Align (its camera file), so that the scene is built in "
+            fix="give the exo poses (of meta.json) to stages.align, so that the scene is built in "
             "the world",
         )
     return compose(w2c, invert(pose_of_frame(exo_w2c, 0)))

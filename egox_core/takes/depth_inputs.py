@@ -1,6 +1,6 @@
-"""The depth of a take in the frames in use: a file or the connected depth models, aligned and in metres.
+"""The depth of a take in the frames in use: a file or depth models' output, aligned and in metres.
 
-The file counts while no socket is connected. The take's own camera and poses go before what a depth
+The file counts while no socket is given. The take's own camera and poses go before what a depth
 model estimated."""
 
 from collections.abc import Generator, Mapping
@@ -33,7 +33,7 @@ def take_depth(
     path: Path | None,  # the depth file; None: none
     meta: TakeMeta | None,  # what is known of the exo camera
     frames: FrameSelection | None,  # the frames in use; None: those of the depth
-    sockets: Mapping[str, DepthSocket] = NO_SOCKETS,  # the connected ones, see depth.adapters
+    sockets: Mapping[str, DepthSocket] = NO_SOCKETS,  # the given ones, see depth.adapters
     *,
     fov_deg: float = 0.0,  # above 0: what the exo camera sees across, where the take doesn't say
     guess_camera: bool = True,  # a file without intrinsics gets a guess instead of being refused
@@ -43,7 +43,7 @@ def take_depth(
     options: AlignOptions = AlignOptions(),  # noqa: B008  frozen
     progress: Progress = no_progress,
 ) -> tuple[DepthVideo, AlignReport, ScaleReport]:
-    """Read, align and scale a take's depth: what :func:`load_take` and Depth Align do.
+    """Read, align and scale a take's depth: what :func:`load_take` does.
 
     Raises:
         EgoXInputError: no metric depth from anywhere; as :func:`file_source`, the sockets' adapters,

@@ -28,8 +28,7 @@ def meta_trajectory(
             f"take {meta.name}",
             got="no ego_extrinsics",
             expected="one w2c per frame",
-            fix="add them; or press 'Open pose editor' on Ego Pose Input, then 'Load scene', and make "
-            "a path there",
+            fix="add them, or make a path",
         )
     if (
         not meta.pose_source

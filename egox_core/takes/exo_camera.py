@@ -140,8 +140,8 @@ def exo_poses(
         raise EgoXInputError(
             name,
             got="a pose per frame, without knowing which frames are in use",
-            expected="the frames output of Load Exo Video",
-            fix="connect 'frames'",
+            expected="the frames of stages.load_clip",
+            fix="give 'frames'",
         )
     if int(numbers.max()) >= len(poses):
         raise EgoXInputError(

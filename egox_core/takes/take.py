@@ -1,4 +1,4 @@
-"""A take folder (docs/conventions.md) as what the pipeline works on: frames, depth, ego path, all of
+"""A take folder as what the pipeline works on: frames, depth, ego path, all of
 the same frames."""
 
 from pathlib import Path
@@ -132,5 +132,5 @@ def find_depth(folder: Path) -> Path:
         f"take {folder.name}",
         got=f"no {DEPTH}",
         expected="depth of the exo video",
-        fix="compute it (Depth Align takes MoGe and Depth Anything 3), or add the file",
+        fix="add the file, or give the output of a depth model to stages.align",
     )

@@ -134,9 +134,7 @@ def mhr_people(payload: Any) -> People:
         EgoXInputError: another form, a key missing.
     """
     source = "pose (MHR)"
-    frames, size = _keys(
-        payload, ("frames", "image_size"), source, "connect SAM 3D Body's pose data"
-    )
+    frames, size = _keys(payload, ("frames", "image_size"), source, "give SAM 3D Body's pose data")
     picture = _picture(_array(size, f"image_size of {source}").reshape(-1)[::-1], source)
     return People(
         frames=tuple(
@@ -164,7 +162,7 @@ def _somebody(person: Any, source: str) -> bool:
 
 def _mhr_person(person: Any, size: tuple[int, int], source: str) -> Person:
     given, middle = _keys(
-        person, ("pred_keypoints_3d", "pred_cam_t"), source, "connect SAM 3D Body's pose data"
+        person, ("pred_keypoints_3d", "pred_cam_t"), source, "give SAM 3D Body's pose data"
     )
     rows = [MHR_POINTS[name] for name in POINTS]
     solid = _points(given, 3, max(rows) + 1, f"pred_keypoints_3d of {source}")
@@ -181,7 +179,7 @@ def _mhr_person(person: Any, size: tuple[int, int], source: str) -> Person:
             source,
             got="neither pred_keypoints_2d nor focal_length",
             expected="one of them",
-            fix="connect SAM 3D Body's pose data",
+            fix="give SAM 3D Body's pose data",
         )
     if (np.ptp(uv, axis=0) > 1).all() and (
         (uv - uv.mean(0)) * (metres - metres.mean(0))[:, :2]

@@ -76,7 +76,7 @@ def check_points(points: HeadPoints, count: int, size: tuple[int, int]) -> HeadP
             points.source,
             got=f"{len(points.uv)} frames",
             expected=f"{count}, the frames in use",
-            fix="run the detector on the very frames that Load Exo Video gives",
+            fix="run the detector on the very frames of stages.load_clip",
         )
     width, height = points.picture
     if (width, height) != size:
@@ -173,7 +173,7 @@ def choose_person(
             source,
             got=f"up to {people.most} people, several in {several} of {count} frames",
             expected="to know who wears the camera",
-            fix="choose a person by number (0 is the first), or connect a mask of the wearer",
+            fix="choose a person by number (0 is the first), or give a mask of the wearer",
         )
     if mask is not None:
         persons = _by_mask(people, mask)

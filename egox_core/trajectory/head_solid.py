@@ -47,7 +47,7 @@ def solid_heads(rigid: np.ndarray) -> np.ndarray:  # [T, N, 3] -> [T, 3, 3]
             "head of the body model",
             got="a mirrored one: right and left are exchanged",
             expected="the exo picture as it is",
-            fix="run the model on the frames that Load Exo Video gives, not on flipped ones",
+            fix="run the model on the frames of stages.load_clip, not on flipped ones",
         )
     eyes_ears = slice(0, 4)  # noses differ most
     axes = turns_between(_centred(template[eyes_ears]), _centred(usual[None, eyes_ears]))[0]

@@ -26,9 +26,9 @@ def no_detector() -> EgoXInputError:
     """Advice for a head that nobody has looked for."""
     return EgoXInputError(
         "head points",
-        got="no detector connected",
+        got="no output of a detector",
         expected=f"any of {', '.join(HEAD_SOURCES)}",
-        fix="connect the output of SDPose or SAM 3D Body",
+        fix="give the output of SDPose or SAM 3D Body",
     )
 
 
@@ -60,7 +60,7 @@ def joined_points(
                 each.source,
                 got=f"{len(each.frames)} frames",
                 expected=f"{count}, the frames in use",
-                fix="run the detector on the very frames that Load Exo Video gives",
+                fix="run the detector on the very frames of stages.load_clip",
             )
     notes = tuple(
         f"{each.source}: nobody in any frame" for each in people.values() if not each.most

@@ -191,8 +191,8 @@ def check_made_on(content: object, video: Mapping[str, str] | None) -> None:
             "ego poses",
             got=f"keyframes made on {made_on['video']}, while the video in use is {video['video']}",
             expected="a path of the video in use",
-            fix="press 'Open pose editor' on Ego Pose Input, which begins with what belongs to this video; or choose "
-            f'{made_on["video"]} again; to use them here all the same, delete "made_on" from the keyframes',
+            fix=f"make a path of this video; or choose {made_on['video']} again; to use them here all "
+            'the same, delete "made_on" from the keyframes',
         )
 
 

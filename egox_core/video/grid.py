@@ -110,7 +110,7 @@ def check_videos(videos: Sequence[Tensor]) -> None:
     """Refuse what is no list of videos."""
     if not videos:
         raise EgoXInputError(
-            "videos of the grid", got="none", expected="at least one", fix="connect videos"
+            "videos of the grid", got="none", expected="at least one", fix="give videos"
         )
     for video in videos:
         if video.ndim != 4 or video.shape[-1] < 3 or not video.shape[0]:
@@ -118,7 +118,7 @@ def check_videos(videos: Sequence[Tensor]) -> None:
                 "video of the grid",
                 got=f"shape {list(video.shape)}",
                 expected="[T, H, W, 3]",
-                fix="connect the pictures of a video",
+                fix="give the pictures of a video",
             )
 
 

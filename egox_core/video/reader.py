@@ -344,7 +344,7 @@ def memory_info(
             "video given frames",
             got=f"frames of shape {tuple(images.shape)}",
             expected="at least one frame",
-            fix="check the node that makes the video",
+            fix="give a video with frames",
         )
     fps = fps if fps > 0 else UNTIMED_FPS
     return VideoInfo(

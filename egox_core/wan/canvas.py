@@ -165,7 +165,7 @@ def check_sampled_latent(
             "latent to sample",
             got=_size(ego_latent),
             expected=f"{t} latent frames of {h}x{w_ego}",
-            fix="connect the latent that EgoX Conditioning gave with this canvas",
+            fix="sample the latent that came with this canvas",
         )
 
 

@@ -145,7 +145,7 @@ def repair_caption(answer: str) -> tuple[str, tuple[str, ...]]:
             "caption",
             got="the request itself",
             expected="a language model's answer to it",
-            fix="un-bypass Generate Text, or choose 'no caption'",
+            fix="give the model's answer, or choose 'no caption'",
         )
     text, bare = _FENCE.sub("", text).strip(), text
     for left, right in _QUOTES:
@@ -189,7 +189,7 @@ def _without_thinking(answer: str, notes: list[str]) -> str:
             "caption",
             got="thinking that was cut before an answer came",
             expected="a caption",
-            fix="switch 'thinking' off in Generate Text, or raise its max_length",
+            fix="switch the model's thinking off, or let it write more",
         )
     if text != answer:
         notes.append("thinking taken out")

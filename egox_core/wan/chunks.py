@@ -5,7 +5,7 @@ a long latent has not. Exo and prior are known for all frames, so a chunk is tol
 first ego frames of all but the first are known: those that the chunk before ended with. They are
 held while the chunk is sampled; told to the model by mask and condition latent, as Wan's
 image-to-video input has them, they lead EgoX's LoRAs astray, which never saw an ego half that is
-known (measured in ``docs/model-path.md``)."""
+known (this was measured)."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -108,23 +108,23 @@ def check_covers(
         EgoXInputError: depth or poses for fewer frames than the video has; none for look-away
             memory.
     """
-    for what, node, have in (
-        ("depth", "Depth Align", None if depth is None else len(depth.depth_m)),
-        ("ego trajectory", "Ego Pose Input", None if trajectory is None else len(trajectory.w2c)),
+    for what, source, have in (
+        ("depth", "stages.align", None if depth is None else len(depth.depth_m)),
+        ("ego trajectory", "stages.path", None if trajectory is None else len(trajectory.w2c)),
     ):
         if have is None and needed:
             raise EgoXInputError(
                 "look-away memory",
                 got=f"no {what}",
                 expected="depth and trajectory",
-                fix=f"connect {what} of {node}, or switch look_away_memory off",
+                fix=f"give {what} of {source}, or switch look_away_memory off",
             )
         if have is not None and have < frames:
             raise EgoXInputError(
                 what,
                 got=f"{have} frames",
                 expected=f"the video's {frames} frames",
-                fix=f"connect 'frames' of Load Exo Video to {node}, or load a shorter video",
+                fix=f"give the frames of stages.load_clip to {source}, or load a shorter video",
             )
 
 

@@ -96,7 +96,7 @@ RELEASED_RANK = 256
 RELEASED_PARTS = tuple(
     f"{attention}.{part}" for attention in ("self_attn", "cross_attn") for part in "qkvo"
 )
-"""Modules of each block that the released training changes (docs/quirks.md, LoRA key names)."""
+"""Modules of each block that the released training changes (quirks, LoRA key names)."""
 _BLOCK = re.compile(r"blocks\.(\d+)\.(.+)")
 _TO_NATIVE = (MODEL_PARTS, BLOCK_PARTS)
 _TO_DIFFUSERS = tuple(

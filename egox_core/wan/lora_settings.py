@@ -23,7 +23,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
 ABLATIONS: Mapping[str, tuple[str, str]] = {
     "exo_clean": (
         "true",
-        "the LoRA was trained with a noised exo half, which the nodes keep clean",
+        "the LoRA was trained with a noised exo half, which is kept clean",
     ),
     "prior": ("prior", "the LoRA was trained without an ego prior"),
 }

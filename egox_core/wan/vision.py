@@ -60,7 +60,7 @@ def embedding_picture(
             "image embedding in mode released",
             got="no noise, latent or VAE",
             expected="exo latent, the sampler's noise and the VAE",
-            fix="set noise_seed and connect the VAE",
+            fix="give noise_seed and the VAE",
         )
     frames = decode(noisy_canvas_latent(exo_latent[:1], ego_noise[:1], to_raw))
     return frames[:1].float().clamp(0, 1)
@@ -76,7 +76,9 @@ def embedding_note(
     if mode == "none":
         return "no picture embedding (the model takes none, or it is switched off)"
     if not connected:
-        return "no picture embedding (CLIP vision isn't connected; Wan 2.2 I2V needs none, Wan 2.1 I2V does)"
+        return (
+            "no picture embedding (no CLIP vision given; Wan 2.2 I2V needs none, Wan 2.1 I2V does)"
+        )
     if mode == "released" and not seeded:
         return "picture embedding released, with seed 0 because noise_seed is not set"
     return f"picture embedding {mode}"

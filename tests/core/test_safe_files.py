@@ -116,8 +116,8 @@ def test_numpy_never_unpickles():
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".pt2", ".bin", ".ckpt", ".pth", ".PT"])
-def test_pickled_weights_are_refused_with_the_command(suffix):
-    with refuses(r"tools/convert_to_safetensors\.py .*weights"):
+def test_pickled_weights_are_refused_with_the_way_to_convert(suffix):
+    with refuses(r"save_file: .*weights"):
         refuse_pickled(Path("weights" + suffix), "LoRA")
     refuse_pickled(Path("weights.safetensors"), "LoRA")
 

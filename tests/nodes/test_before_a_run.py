@@ -83,7 +83,7 @@ def test_float8_files_on_a_mac(pack, repo_root, monkeypatch, device, refused):
         ({"up": ["2", 0]}, None),
         ({"pose_keypoints": {"__value__": []}}, None),
         ({"up": "0, -1, 0.2"}, None),
-        ({"pose_keypoints": None}, "no detector connected"),
+        ({"pose_keypoints": None}, "no output of a detector"),
         ({"up": "sideways"}, "numbers with commas"),
         ({"up": "0, 1"}, "a direction"),
         ({"up": "0, 0, 0"}, "a direction"),

@@ -206,7 +206,7 @@ def test_bad_input_is_refused_before_any_work(run, clip, depth):
     keypoints = {"pose_keypoints": of_sdpose(clip, 0.0)}
     relative = replace(depth, kind="relative z")
     for message, changes in {
-        "no detector connected": {},
+        "no output of a detector": {},
         "0 to 0": {**keypoints, "person": 4},
         "mask of the wearer": {**keypoints, "person_mask": torch.ones(5, HEIGHT, 392)},
         "depth: got 7 frames": {**keypoints, "depth": replace(depth, depth_m=depth.depth_m[:7])},

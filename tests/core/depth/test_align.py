@@ -168,7 +168,7 @@ def refused(match, *arguments, **options):
 
 def test_refusals_name_what_is_missing():
     metric, video = make_case(AlignCase(), frames=2, height=60, width=80)
-    refused("un-bypass the depth group", None, None)
+    refused("the video's own depth", None, None)
     refused("video depth only", None, video)
     refused("kind 'relative z'", video, None)
     refused("video depth: got 1 frames", metric, replace(video, depth_m=video.depth_m[:1]))

@@ -267,7 +267,7 @@ def test_edges_and_strays():
     ("change", "message"),
     [
         (dict(kind="disparity"), "disparity.*expected metric z"),
-        (dict(kind="relative z"), "relative z.*Depth Align"),
+        (dict(kind="relative z"), "relative z.*stages.align"),
         (dict(depth_m=torch.full((T, H, W), torch.nan)), "no valid pixel"),
         (dict(depth_m=torch.ones(T - 1, H, W)), "12 frames and 11 depth maps"),
         (dict(depth_m=torch.ones(T, H, W + 2)), "size of the depth maps"),

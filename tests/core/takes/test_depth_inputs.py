@@ -82,7 +82,7 @@ def test_without_frames_the_takes_camera_has_the_first_sources_size():
     assert depth.camera.stored_size == (2 * W, 2 * H)
     assert depth.camera.fx == pytest.approx(2 * FOCAL)
     moving = meta_of(poses=torch.eye(3, 4).double().expand(T, 3, 4))
-    with refuses("connect 'frames'"):
+    with refuses("give 'frames'"):
         take_depth(None, moving, None, {"moge_geometry": moge()})
 
 

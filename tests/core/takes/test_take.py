@@ -93,7 +93,7 @@ def test_longer_parts_are_cut_and_shorter_refused(folder):
 def test_missing_depth_is_refused_with_advice(folder, tmp_path):
     for name in ("exo.mp4", "meta.json"):
         (tmp_path / name).write_bytes((folder / name).read_bytes())
-    with refuses("Depth Align"):
+    with refuses("stages.align"):
         load_take(tmp_path, frame_count=5)
 
 

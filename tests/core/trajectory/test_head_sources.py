@@ -79,7 +79,7 @@ def test_who_saw_nobody_is_told_and_left_out():
     assert points.source == "keypoints (OpenPose)" and notes == ("pose (MHR): nobody in any frame",)
     with refuses("no person in any frame"):
         joined_points({"MHR_POSE_DATA": nobody}, 3)
-    with refuses("no detector connected"):
+    with refuses("no output of a detector"):
         joined_points({"MHR_POSE_DATA": None}, 3)
     with refuses("got 3 frames"):
         joined_points({"POSE_KEYPOINT": keypoints(20)}, 4)

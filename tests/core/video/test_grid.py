@@ -83,7 +83,7 @@ def test_names_are_written_and_fit():
 
 
 def test_no_videos():
-    with refuses("connect videos"):
+    with refuses("give videos"):
         labelled_grid([], [])
     with refuses(r"\[T, H, W, 3\]"):
         labelled_grid([torch.zeros((4, 4))], [])

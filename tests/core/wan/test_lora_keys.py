@@ -171,7 +171,7 @@ def test_the_tool_writes_what_the_stock_loader_takes(golden_lora, tmp_path, caps
         assert all(key.startswith("diffusion_model.blocks.") for key in file.keys())
         assert file.metadata()["egox.mask_mode"] == "paper"
     (tmp_path / "released.bin").write_bytes(b"")
-    assert 'convert_to_safetensors.py "released.bin"' in refused(tmp_path / "released.bin", target)
+    assert 'save_file: "released.bin"' in refused(tmp_path / "released.bin", target)
     assert ".safetensors" in refused(source, tmp_path / "native.pt")
     (tmp_path / "broken.safetensors").write_bytes(b"12345678")
     assert refused(tmp_path / "broken.safetensors", target).startswith("error: weights file")

@@ -1,0 +1,29 @@
+"""A library's user has no node, command or page of the pack: the core's texts name none of them."""
+
+import ast
+import json
+import re
+
+from tests.paths import ROOT
+
+TEXTS = [
+    (f"{path.relative_to(ROOT).as_posix()}:{node.lineno}", node.value)
+    for path in sorted((ROOT / "egox_core").rglob("*.py"))
+    for node in ast.walk(ast.parse(path.read_text("utf-8")))
+    if isinstance(node, ast.Constant) and isinstance(node.value, str)
+]
+
+
+def test_they_name_nothing_that_a_wheel_lacks():
+    nodes = json.loads((ROOT / "locales/en/nodeDefs.json").read_text("utf-8")).values()
+    names = {node["display_name"].removeprefix("EgoX ") for node in nodes}
+    absent = "|".join(sorted(name for name in names if " " in name))
+    absent += r"|EgoX (Conditioning|LoRA|Prompt|Sweep|Text)|Generate Text|Run (MoGe|Depth)"
+    absent += r"|(docs|tools|nodes)/\w|\bpython3? \S|\b(run|train_egox)\.py|\bconnect\b|un-bypass"
+    assert not [(at, found[0]) for at, text in TEXTS if (found := re.search(absent, text))]
+
+
+def test_the_words_of_the_graph_stand_for_words_of_the_core(pack):
+    words = pack.nodes.advice.WORDS
+    unused = [key for key in words if not any(key in text for _, text in TEXTS)]
+    assert not unused
