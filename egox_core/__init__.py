@@ -4,6 +4,8 @@ first-person video.
 What a graph runs, in plain torch and numpy; knows no host. The rooms, each importing only rooms further down:
 
     page        pictures of payloads, the pose editor's clicks, uploads
+    take        a take folder as what the pipeline works on
+    stages      the seven stages, each one function
     metrics     figures that a node shows
     exchange    camera paths as files of other programs, and as our own
     prior       points to the ego picture; which exo camera shows most of it
@@ -16,7 +18,7 @@ What a graph runs, in plain torch and numpy; knows no host. The rooms, each impo
     gga         geometry-guided attention; λ_g acts here
     types       the payloads between the rooms
     cameras     lenses and intrinsics: points to pixels and back
-    archives, finite, safe_files, file_names, sizes, frame_store, progress, frozen, errors: the ground
+    archives, arrays, finite, safe_files, file_names, sizes, frame_store, progress, frozen, errors: the ground
 
 The pipeline in six calls, here of a small take (a test runs this):
 
@@ -25,7 +27,7 @@ The pipeline in six calls, here of a small take (a test runs this):
     >>> from egox_core.gga import GgaOptions, gga_attention, gga_geometry
     >>> from egox_core.prior import prior_preset, render_ego_prior
     >>> from egox_core.scene import build_scene
-    >>> from egox_core.takes import load_take
+    >>> from egox_core.take import load_take
 
     >>> take = load_take(folder, frame_count=5)  # exo.mp4, depth.npz, meta.json
     >>> depth, report = align_depth(take.depth, None)  # a video depth in place of None is fitted to the metric one

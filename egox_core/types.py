@@ -11,12 +11,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Protocol, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from .cameras.model import CameraModel, camera_from_intrinsics
 from .errors import EgoXInputError, check_choice
-from .frozen import frozen
+from .frozen import frozen, is_a
 from .progress import Progress
 from .sizes import CHANNELS, latent_frames, latent_size
 
@@ -68,6 +69,9 @@ class DepthVideo:
     times_s: Tensor | None = None  # [T] float64, seconds
     camera_guessed: bool = False  # nothing told the lens: ``camera`` has an assumed field of view
 
+    def __post_init__(self) -> None:
+        _adopt(self, "depth video")
+
     @property
     def valid(self) -> Tensor:  # [T, H, W] bool
         """Mask of known depth."""
@@ -76,7 +80,7 @@ class DepthVideo:
 
 @dataclass(frozen=True, kw_only=True)  # no slots: nodes hold it weakly
 class CameraTrajectory:
-    """The ego camera over time, and what the take's file says about the exo camera."""
+    """The ego camera over time, and the exo camera in the same world, if known."""
 
     w2c: Tensor  # [T, 3, 4] float64, ego_from_world
     camera: CameraModel  # ego camera that the prior is drawn with
@@ -84,12 +88,39 @@ class CameraTrajectory:
     # [3, 4] or [T, 3, 4] float64, exo_from_world; None: the world is the exo camera
     exo_w2c: Tensor | None = None
     exo_camera: CameraModel | None = None
-    # [3, 3] float64, K as meta.json carries it (released GGA rays use it)
-    meta_intrinsics: Tensor | None = None
-    prompt: str = ""
-    source: str = ""  # where it came from, used in error messages
     # [T] bool, frames whose turn was estimated from too little; None: measured or set by hand
     guessed: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        _adopt(self, "ego trajectory")
+
+
+def _adopt(payload: DepthVideo | CameraTrajectory, what: str) -> None:
+    """Turn a payload's numpy arrays into tensors.
+
+    Raises:
+        EgoXInputError: a camera that is none.
+    """
+    if not is_a(payload.camera, CameraModel):
+        raise EgoXInputError(
+            f"camera of the {what}",
+            got=type(payload.camera).__name__,
+            expected="a CameraModel",
+            fix="make one of K by camera_from_intrinsics",
+        )
+    for name, value in vars(payload).items():
+        if isinstance(value, np.ndarray):
+            object.__setattr__(payload, name, torch.from_numpy(value))
+
+
+@frozen
+class TakeNotes:
+    """Contents of a take's file that travel next to its path."""
+
+    prompt: str = ""
+    # [3, 3] float64, the ego camera's K as meta.json has it (released GGA rays use it)
+    meta_intrinsics: Tensor | None = None
+    source: str = ""  # origin of the path
 
 
 @frozen
@@ -287,6 +318,11 @@ class TakeMeta:
     exo_path: str = ""  # as written, never opened
     # who made the ego poses, where the file says so; empty: somebody who measured them
     pose_source: str = ""
+
+    @property
+    def notes(self) -> TakeNotes:
+        """The part that travels next to the ego path."""
+        return TakeNotes(prompt=self.prompt, meta_intrinsics=self.ego_intrinsics, source=self.name)
 
     @property
     def exo_camera(self) -> CameraModel | None:

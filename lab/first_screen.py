@@ -10,10 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from egox_core.prior.options import prior_preset
-from egox_core.prior.render import iter_ego_prior
-from egox_core.scene.build import build_scene
-from egox_core.takes.take import load_take
+from egox_core.stages import prior, scene
+from egox_core.take import load_take
 from egox_train.cli.progress_line import ProgressLine
 from lab.drawn import SyntheticSpec, make_take, write_take
 
@@ -38,19 +36,15 @@ def main() -> int:
         write_take(make_take(SPEC, show), Path(folder))
         take = load_take(Path(folder), frame_count=None, ego_size=SPEC.ego_size)
         exo = take.read_exo()
-        scene = build_scene(exo, take.depth, progress=show)
-        prior = [
-            (frame.rgb * 255).round().byte().numpy()
-            for frame in iter_ego_prior(
-                scene, take.trajectory, prior_preset("clean"), progress=show
-            )
-        ]
+        points, _ = scene(exo, take.depth, progress=show)
+        drawn, _ = prior(points, take.trajectory, "clean", progress=show)
+        seen = (drawn.rgb * 255).round().byte().numpy()
     with Image.open(IMAGES / "editor_dark.jpg") as shot:
         width = round(shot.width * SPEC.exo_height / shot.height)
         editor = np.asarray(shot.resize((width, SPEC.exo_height), Image.Resampling.LANCZOS))
     pictures = [
-        Image.fromarray(np.concatenate((np.asarray(seen), ego, editor), axis=1))
-        for seen, ego in zip(exo, prior, strict=True)
+        Image.fromarray(np.concatenate((np.asarray(frame), ego, editor), axis=1))
+        for frame, ego in zip(exo, seen, strict=True)
     ]
     file = IMAGES / "first_screen.webp"
     pictures[0].save(

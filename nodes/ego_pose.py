@@ -1,22 +1,22 @@
 """Ego Pose Input: the ego path from a file, keyframes or an estimate."""
 
 from pathlib import Path
+from typing import Any, cast
 
 from comfy_api.latest import io
 
-from ..egox_core.cameras.model import rescale
 from ..egox_core.cameras.presets import CAMERA_PRESETS, preset_camera
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.exchange.trajectory_files import read_trajectory
 from ..egox_core.file_names import META
+from ..egox_core.frozen import is_a
 from ..egox_core.safe_files import parse_json
-from ..egox_core.scene.poses import scene_rest
 from ..egox_core.scene.viewer import viewer_camera
 from ..egox_core.sizes import REFERENCE_SIZE
+from ..egox_core.stages import path
 from ..egox_core.takes.same_take import check_poses_of, mark_of
 from ..egox_core.trajectory.keyframes import check_made_on, keyframe_track
-from ..egox_core.trajectory.path import resample, smoothed, trajectory_from_track, with_camera
-from ..egox_core.types import FrameSelection
+from ..egox_core.types import CameraTrajectory, FrameSelection
 from .host.graph import (
     Graph,
     check_or_message,
@@ -28,7 +28,13 @@ from .host.graph import (
     this_node,
 )
 from .host.paths import beside_video, fingerprint, list_files, resolve
-from .io_types import EgoXFrames, EgoXScene, EgoXTrajectory
+from .io_types import (
+    EgoXFrames,
+    EgoXScene,
+    EgoXTrajectory,
+    notes_of,
+    with_notes,
+)
 from .page.editor_data import AUTO, BESIDE, DEFAULT_PRESET, editor_data, editor_origin
 from .page.scenes import SCENES
 from .search_words import node_schema
@@ -193,46 +199,33 @@ class EgoXEgoPoseInput(io.ComfyNode):
             count, size = len(exo_images), exo_images.shape[1]
         if frames is not None:
             size = frames.size[1]
-        given_camera = None if camera == AUTO else preset_camera(camera, size)
-        camera_model = given_camera or preset_camera(DEFAULT_PRESET, size)
-        if base is None and source == "estimated":
-            if estimated is None:
-                raise nothing_estimated()
-            base = estimated
-        if base is not None:
-            trajectory = base if frames is None else resample(base, frames)
+        if source == "estimated" and base is None and estimated is None:
+            raise nothing_estimated()
+        if base is not None or source == "estimated":
+            poses = estimated if base is None else base
         elif source == "file":
-            # The poses of a meta.json belong to a sensor turned like Aria's, whatever camera is
-            # asked for below.
-            trajectory = read_trajectory(
-                trajectory_file(file, frames),
-                preset_camera(DEFAULT_PRESET, size),
-                frames,
-                entry=entry,
-                count=count,
-            )
+            poses = trajectory_file(file, frames)
         else:
-            content = parse_json(keyframes, "keyframes") if keyframes.strip() else []
-            check_made_on(content, mark_of(None if frames is None else frames.source_path))
-            rest = None if scene is None else scene_rest(scene)
-            track = keyframe_track(content, camera_model, rest=rest)
-            trajectory = trajectory_from_track(
-                track,
-                camera_model,
-                frames,
-                count=count,
-                clip_times_s=None if scene is None else scene.times_s,
-                exo_w2c=None if scene is None else scene.exo_w2c,
-                exo_camera=None if scene is None else scene.exo_camera,
-            )
-        trajectory = with_camera(trajectory, rescale(given_camera or trajectory.camera, size, size))
-        if smooth_s > 0:
-            trajectory = smoothed(trajectory, smooth_s)
+            poses = parse_json(keyframes, "keyframes") if keyframes.strip() else []
+            poses = poses if isinstance(poses, dict) else {"keyframes": poses}
+        made, notes = path(
+            cast(Any, poses),
+            frames=frames,
+            count=count,
+            camera=None if camera == AUTO else camera,
+            ego_size=size,
+            entry=entry,
+            scene=scene,
+            smooth_s=smooth_s,
+        )
+        if is_a(poses, CameraTrajectory):
+            notes = notes_of(poses)
+        trajectory = with_notes(made, notes)
         graph, node = this_node(cls)
         origin = editor_origin(graph, node) if node in graph else None
         data = editor_data(trajectory, frames, scene, exo_images, node) | {"origin": origin}
         seen = viewer_camera(trajectory, camera_frame)
-        return io.NodeOutput(trajectory, trajectory.prompt, seen, ui={"egox_pose": [data]})
+        return io.NodeOutput(trajectory, notes.prompt, seen, ui={"egox_pose": [data]})
 
 
 def check_poses(graph: Graph, node: str) -> None:

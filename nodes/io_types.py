@@ -3,12 +3,13 @@ there."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io
 
 from ..egox_core.frozen import frozen
-from ..egox_core.types import Canvas
+from ..egox_core.types import CameraTrajectory, Canvas, TakeNotes
 
 if TYPE_CHECKING:
     from comfy.clip_vision import ClipVisionModel
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 EgoXFrames = io.Custom("EGOX_FRAMES")  # egox_core.types.FrameSelection
 EgoXDepth = io.Custom("EGOX_DEPTH")  # egox_core.types.DepthVideo
-EgoXTrajectory = io.Custom("EGOX_TRAJECTORY")  # egox_core.types.CameraTrajectory
+EgoXTrajectory = io.Custom("EGOX_TRAJECTORY")  # egox_core.types.CameraTrajectory, or with notes
 EgoXScene = io.Custom("EGOX_SCENE")  # egox_core.types.PointCloud
 EgoXCanvas = io.Custom("EGOX_CANVAS")  # CanvasWithEncoders
 EgoXAttention = io.Custom(
@@ -31,6 +32,24 @@ class CanvasWithEncoders(Canvas):
 
     vae: VAE
     clip_vision: ClipVisionModel | None
+
+
+@dataclass(frozen=True, kw_only=True)  # no slots: nodes hold it weakly
+class TrajectoryWithNotes(CameraTrajectory):
+    """A path, and what its file has next to it: one socket carries both."""
+
+    notes: TakeNotes
+
+
+def with_notes(trajectory: CameraTrajectory, notes: TakeNotes) -> TrajectoryWithNotes:
+    """The path with these notes."""
+    fields: dict[str, Any] = vars(trajectory) | {"notes": notes}
+    return TrajectoryWithNotes(**fields)
+
+
+def notes_of(trajectory: CameraTrajectory) -> TakeNotes:
+    """The notes that came along with a path; empty ones without any."""
+    return trajectory.notes if isinstance(trajectory, TrajectoryWithNotes) else TakeNotes()
 
 
 MADE_OF = "egox_made_of"

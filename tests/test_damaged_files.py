@@ -300,7 +300,7 @@ def read_metas(folder: Path) -> None:
 def read_paths(folder: Path) -> None:
     path = folder / "t.json"
     assert torch.isfinite(
-        read_trajectory(path if path.is_file() else folder / "images.txt", CAMERA).w2c
+        read_trajectory(path if path.is_file() else folder / "images.txt", CAMERA)[0].w2c
     ).all()
 
 

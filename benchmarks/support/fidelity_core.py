@@ -61,7 +61,6 @@ def golden_take(core: Core, tensors: dict[str, Tensor]) -> tuple[object, object]
         w2c=tensors["in_ego_extrinsics_w2c"].double(),
         camera=presets.preset_camera("aria_released", 448),
         times_s=torch.arange(49, dtype=torch.float64) / 30,
-        meta_intrinsics=tensors["in_ego_intrinsics"].double(),
     )
     return depth, trajectory
 
@@ -73,9 +72,10 @@ def geometry_checks(core: Core, folder: Path) -> Iterator[Check]:
     for name in TAKES:
         tensors = golden(f"gga_geometry_{name}", folder)
         depth, trajectory = golden_take(core, tensors)
-        geometry = gga_geometry.gga_geometry(depth, trajectory)
+        k = tensors["in_ego_intrinsics"].double()
+        geometry = gga_geometry.gga_geometry(depth, trajectory, meta_intrinsics=k)
         own_rays = rays.world_rays(
-            rays.ego_rays("released", trajectory, 56, 56), trajectory.w2c[::4]
+            rays.ego_rays("released", trajectory.camera, 56, 56, k), trajectory.w2c[::4]
         )
         yield Check(f"{name}: ego rays", worst(own_rays, tensors["out_cam_rays"]), 1e-5)
         queries = geometry.query_dirs.unflatten(1, (28, EGO_COLUMNS))

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..arrays import as_floats
 from ..cameras.model import CameraModel
 from ..errors import EgoXInputError
 from ..frame_store import store_frames
@@ -24,6 +25,8 @@ from ..sizes import centre_crop_left, same_aspect
 from ..types import DepthVideo, FrameSelection
 from ..video.selection import source_rectangle
 
+SAME_SHAPE = 0.01
+"""Difference of width over height up to which frames are resized to the depth's size."""
 SAME_EDGE = 1.05
 """Neighbours whose depths differ by less than this factor are one surface and may be interpolated
 between."""
@@ -298,6 +301,20 @@ def fit_host_mask(
             fix="invert the mask, if it marks what is to be kept",
         )
     return marked if count != 1 else marked.expand(frames, -1, -1)
+
+
+def frames_of_size(
+    frames: Tensor,  # [T, h, w, 3] uint8, or float 0...1
+    height: int,
+    width: int,
+) -> Tensor:  # [T, height, width, 3]
+    """Resize frames to the depth's size if both have one shape; else they stay as they are."""
+    h, w = frames.shape[1:3]
+    if (h, w) == (height, width) or abs(w * height / (h * width) - 1) > SAME_SHAPE:
+        return frames
+    channels_first = as_floats(frames).movedim(-1, 1)
+    resized = F.interpolate(channels_first, (height, width), mode="bilinear", antialias=True)
+    return resized.movedim(1, -1).clamp(0, 1)
 
 
 def mask_share(mask: Tensor | None) -> float:  # [T, H, W] bool

@@ -8,12 +8,13 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from ..arrays import Array, as_poses, as_tensor
 from ..cameras.lenses import PINHOLE
-from ..cameras.model import CameraModel, centred_pinhole
+from ..cameras.model import CameraModel, camera_from_intrinsics, centred_pinhole
 from ..errors import EgoXInputError, check_choice
 from ..frame_store import store_frames
-from ..frozen import frozen
-from ..types import DepthVideo
+from ..frozen import frozen, is_a
+from ..types import DepthKind, DepthVideo
 from .valid import check_valid_shares, mark_invalid
 
 GUESSED_FOV_DEG = 60.0
@@ -86,6 +87,46 @@ def clean_depth(
     missing = check_valid_shares(shares, f"of {name}")
     return depth, (
         (f"{name}: {100 * missing:.2f} % of the pixels are invalid",) if missing > 0 else ()
+    )
+
+
+def array_depth(
+    values: Array,  # [T, H, W] of ``kind``, invalid pixels NaN
+    name: str,  # in notes and errors
+    kind: DepthKind = "metric z",
+    *,
+    camera: CameraModel | Array | None = None,  # exo, or its K [3, 3]
+    exo_w2c: Array | None = None,  # [3, 4] or [T, 3, 4]
+) -> DepthSource:
+    """Take depth maps from an array.
+
+    Raises:
+        EgoXInputError: no floats, another shape, a K or poses that can't be.
+    """
+    maps = as_tensor(values, name, None, None, None)
+    if not maps.is_floating_point():
+        raise EgoXInputError(
+            name,
+            got=str(maps.dtype),
+            expected="floats, in metres",
+            fix="convert the numbers; millimetres divided by 1000",
+        )
+    cleaned, notes = clean_depth(maps, name, zero_is_valid=kind == "disparity")
+    height, width = cleaned.shape[1:]
+    known = camera is not None
+    if camera is not None and not is_a(camera, CameraModel):
+        k = as_tensor(camera, "K of the exo camera", 3, 3).double()
+        camera = camera_from_intrinsics(k, width, height, name="K of the exo camera")
+    return DepthSource(
+        depth=DepthVideo(
+            depth_m=cleaned,
+            camera=camera or guessed_camera(width, height),
+            kind=kind,
+            exo_w2c=None if exo_w2c is None else as_poses(exo_w2c, "exo_w2c"),
+        ),
+        name=name,
+        camera_known=known,
+        notes=notes,
     )
 
 

@@ -20,7 +20,7 @@ from ..scene.poses import ego_from_scene, scene_rest
 from ..trajectory.keyframe_fit import ClipMoments, keyframes_of_path
 from ..trajectory.keyframes import DEFAULT_UP, keyframe_track, upright_from_sensor
 from ..trajectory.path import interpolate_poses, trajectory_from_track, with_camera
-from ..types import UNTIMED_FPS, CameraTrajectory, PointCloud
+from ..types import UNTIMED_FPS, CameraTrajectory, PointCloud, TakeNotes
 from .blender import write_blender
 from .colmap import write_colmap
 from .exo_paths import write_chan
@@ -79,7 +79,8 @@ def import_file(
     if content is not None:
         keyframe_track(content, camera, path.name)
         return content, f"{len(content['keyframes'])} keyframes"
-    trajectory = with_camera(read_trajectory(path, camera, clip.selection(), entry=entry), camera)
+    read, _ = read_trajectory(path, camera, clip.selection(), entry=entry)
+    trajectory = with_camera(read, camera)
     poses = trajectory.w2c if scene is None else ego_from_scene(scene, trajectory)
     count = min(len(poses), len(clip))
     cut = ClipMoments(indices=clip.indices[:count], times_s=clip.times_s[:count])
@@ -114,7 +115,6 @@ def trajectory_of_keyframes(
         track,
         camera,
         clip.selection(),
-        source="pose editor",
         exo_w2c=None if scene is None else scene.exo_w2c,
         exo_camera=None if scene is None else scene.exo_camera,
     )
@@ -203,12 +203,13 @@ def _times_of(numbers: Tensor, clip: ClipMoments) -> Tensor:
     return clip.times_s[0] + (numbers - clip.indices[0]) * rate
 
 
+OF_EDITOR = TakeNotes(source="pose editor")
 Writer = Callable[[Path, CameraTrajectory, object, ClipMoments, str], None]
 EXPORTS: Mapping[str, tuple[str, Writer]] = {
     "keyframes": ("egox_keyframes.json", lambda path, _, document, *__: write_json(path, document)),
     "trajectory": (
         "egox_trajectory.json",
-        lambda path, trajectory, *_: write_trajectory(path, trajectory),
+        lambda path, trajectory, *_: write_trajectory(path, trajectory, OF_EDITOR),
     ),
     "meta": (
         META,

@@ -28,7 +28,7 @@ from ..trajectory.path import (
     trajectory_from_track,
 )
 from ..trajectory.poses import FARTHEST, validate_w2c
-from ..types import CameraTrajectory, FrameSelection
+from ..types import CameraTrajectory, FrameSelection, TakeNotes
 from .blender import read_blender
 from .colmap import read_colmap
 
@@ -49,9 +49,11 @@ def read_trajectory(
     *,
     entry: str = "",
     count: int | None = None,
-) -> CameraTrajectory:
-    """The ego trajectory in a file: the released meta.json (both forms), our own JSON, keyframes,
-    Blender's transforms.json, or COLMAP's text.
+) -> tuple[CameraTrajectory, TakeNotes]:
+    """Read an ego trajectory, and the notes that its file has next to it.
+
+    Forms: the released meta.json (both), our own JSON, keyframes, Blender's transforms.json,
+    COLMAP's text.
 
     COLMAP's images.txt is read with the cameras.txt beside it; its n-th picture is source frame n,
     upright, in COLMAP's own world and scale.
@@ -70,17 +72,19 @@ def read_trajectory(
     """
     if path.suffix.lower() == ".txt":
         own_camera, poses, _ = read_colmap(path.parent)
-        return trajectory_from_track(
+        trajectory = trajectory_from_track(
             numbered_track(poses, path.parent.name), own_camera, frames, count=count
         )
+        return trajectory, TakeNotes(source=path.parent.name)
     content = read_json(path, "trajectory file")
     if isinstance(content, dict) and content.get("format") == FORMAT:
         return parse_trajectory(content, path.name, frames, count=count)
     if isinstance(content, list) or (isinstance(content, dict) and "keyframes" in content):
         check_made_on(content, mark_of(None if frames is None else frames.source_path))
-        return trajectory_from_track(
+        trajectory = trajectory_from_track(
             keyframe_track(content, camera, path.name), camera, frames, count=count
         )
+        return trajectory, TakeNotes(source=path.name)
     if isinstance(content, dict) and isinstance(content.get("frames"), list):
         own_camera, poses, times = read_blender(content, path.name)
         track = (
@@ -88,13 +92,16 @@ def read_trajectory(
             if times is None or len(poses) == 1
             else PoseTrack(w2c=poses, moments=times, clock="seconds", name=path.name)
         )
-        return trajectory_from_track(track, own_camera, frames, count=count)
-    return meta_trajectory(parse_meta(content, path, entry), camera, frames, count=count)
+        trajectory = trajectory_from_track(track, own_camera, frames, count=count)
+        return trajectory, TakeNotes(source=path.name)
+    meta = parse_meta(content, path, entry)
+    return meta_trajectory(meta, camera, frames, count=count), meta.notes
 
 
 def write_trajectory(
     path: Path,
     trajectory: CameraTrajectory,
+    notes: TakeNotes,
     looks: Sequence[Mapping] = (),  # that the poses follow already: reading changes nothing
     up: Sequence[float] = DEFAULT_UP,  # of the world, for the looks
 ) -> None:
@@ -105,8 +112,8 @@ def write_trajectory(
         "camera": camera_to_json(trajectory.camera),
         "times_s": trajectory.times_s.tolist(),
         "w2c": trajectory.w2c.double().tolist(),
-        "prompt": trajectory.prompt,
-        "source": trajectory.source,
+        "prompt": notes.prompt,
+        "source": notes.source,
     }
     if trajectory.exo_camera is not None:
         content["exo_camera"] = camera_to_json(trajectory.exo_camera)
@@ -114,8 +121,10 @@ def write_trajectory(
         content |= {"looks": list(looks), "up": list(up)}
     if trajectory.guessed is not None:
         content["guessed"] = trajectory.guessed.tolist()
-    for key in ("exo_w2c", "meta_intrinsics"):
-        value: Tensor | None = getattr(trajectory, key)
+    for key, value in (
+        ("exo_w2c", trajectory.exo_w2c),
+        ("meta_intrinsics", notes.meta_intrinsics),
+    ):
         if value is not None:
             content[key] = value.double().tolist()
     write_json(path, content)
@@ -123,7 +132,7 @@ def write_trajectory(
 
 def parse_trajectory(
     content: dict, name: str, frames: FrameSelection | None = None, *, count: int | None = None
-) -> CameraTrajectory:
+) -> tuple[CameraTrajectory, TakeNotes]:
     """Our own JSON, parsed; resampled to ``frames`` by time.
 
     Raises:
@@ -179,21 +188,23 @@ def parse_trajectory(
         )
         exo_w2c = poses_of_frames(exo, frames) if frames is not None else exo_w2c[:count]
     intrinsics, exo_camera = content.get("meta_intrinsics"), content.get("exo_camera")
-    return trajectory_from_track(
+    trajectory = trajectory_from_track(
         track,
         camera_from_json(content["camera"], f"camera of {name}"),
         frames,
         count=count,
-        prompt=str(content.get("prompt", "")),
         exo_w2c=exo_w2c,
         exo_camera=None
         if exo_camera is None
         else camera_from_json(exo_camera, f"exo_camera of {name}"),
+        guessed=_guessed(content, times, name, frames, count),
+    )
+    return trajectory, TakeNotes(
+        prompt=str(content.get("prompt", "")),
         meta_intrinsics=None
         if intrinsics is None
         else _numbers(intrinsics, f"meta_intrinsics of {name}", (3, 3)),
         source=str(content.get("source") or name),
-        guessed=_guessed(content, times, name, frames, count),
     )
 
 

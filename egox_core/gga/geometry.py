@@ -40,6 +40,7 @@ def gga_geometry(
     frames: int = 49,  # video frames of the canvas, 4n+1
     exo_size: tuple[int, int] = REFERENCE_EXO_SIZE,  # (width, height) px
     ego_size: tuple[int, int] = (REFERENCE_SIZE, REFERENCE_SIZE),  # (width, height) px
+    meta_intrinsics: Tensor | None = None,  # [3, 3] of the take's file, for released rays
     progress: Progress = no_progress,
 ) -> GgaGeometry:
     """Directions of all tokens of a canvas; a few MB, to be computed once per sampling run.
@@ -93,7 +94,7 @@ def gga_geometry(
             yield towards / towards.norm(dim=-1, keepdim=True).clamp_min(1e-12)
             progress(q + 1, t, "geometry of the attention")
 
-    ego = world_rays(ego_rays(rays, trajectory, h, w_ego), w2c)
+    ego = world_rays(ego_rays(rays, trajectory.camera, h, w_ego, meta_intrinsics), w2c)
     return tokens_from_latents(directions(), ego, trust, rays)
 
 
@@ -255,13 +256,15 @@ def with_trainer_rays(
     geometry: GgaGeometry,
     trajectory: CameraTrajectory,
     frame_indices: Tensor,  # [t] int64 frame of each latent frame
+    meta_intrinsics: Tensor | None,  # [3, 3] of the take's file
 ) -> GgaGeometry:
     """The geometry with the released trainer's ego rays in place of inference's (quirks 36).
 
     Raises:
-        EgoXInputError: no K in the trajectory.
+        EgoXInputError: no K.
     """
     _, h, _, w_ego = geometry.grid
-    rays = trainer_rays(trajectory, trajectory.w2c[frame_indices], h * PATCH, w_ego * PATCH)
+    w2c = trajectory.w2c[frame_indices]
+    rays = trainer_rays(trajectory.camera, meta_intrinsics, w2c, h * PATCH, w_ego * PATCH)
     queries, _ = pool_tokens(rays, torch.ones(rays.shape[:-1], dtype=rays.dtype))
     return replace(geometry, query_dirs=queries.float().flatten(1, 2), rays="trainer")

@@ -19,7 +19,7 @@ from ..cameras.model import CameraModel, intrinsics_matrix, unproject
 from ..cameras.presets import ARIA_DISTORTION, CAMERA_PRESETS
 from ..errors import EgoXInputError
 from ..sizes import REFERENCE_SIZE
-from ..types import CameraTrajectory, RayMode
+from ..types import RayMode
 
 RELEASED_UNDISTORT_ITERATIONS = 5
 RELEASED_QUARTER_TURNS = 1
@@ -33,9 +33,10 @@ camera's."""
 
 def ego_rays(
     mode: RayMode,
-    trajectory: CameraTrajectory,
+    camera: CameraModel,  # ego
     h: int,  # latents
     w: int,  # latents; as many as h in mode ``released``
+    meta_intrinsics: Tensor | None = None,  # [3, 3], of the take's file; read in mode released
 ) -> Tensor:  # [h, w, 3] float64, unit length, frame of the unturned ego camera
     """Viewing directions of the ego latents in the stored (upright) layout; zero where the lens
     sees nothing.
@@ -44,8 +45,7 @@ def ego_rays(
         EgoXInputError: ego not square (``released``).
     """
     if mode == "released":
-        return _released_rays(trajectory, h, w)
-    camera = trajectory.camera
+        return _released_rays(camera, meta_intrinsics, h, w)
     if mode == "pinhole":
         camera = replace(camera, lens=PINHOLE, distortion=(), max_angle_deg=89.0)
     return _camera_rays(camera, h, w)
@@ -88,7 +88,7 @@ def undistort_as_released(
     return torch.stack((x, y), dim=-1)
 
 
-def _released_rays(trajectory: CameraTrajectory, h: int, w: int) -> Tensor:
+def _released_rays(camera: CameraModel, meta_intrinsics: Tensor | None, h: int, w: int) -> Tensor:
     if h != w:
         raise EgoXInputError(
             "ego size for released rays",
@@ -98,7 +98,7 @@ def _released_rays(trajectory: CameraTrajectory, h: int, w: int) -> Tensor:
         )
     # float32 constants in the released code; its distortion numbers are stored at full precision
     # and rounded here.
-    k = released_intrinsics(trajectory) * (w / released_k_picture_px(trajectory))
+    k = released_intrinsics(meta_intrinsics) * (w / released_k_picture_px(camera, meta_intrinsics))
     distortion = tuple(torch.tensor(ARIA_DISTORTION, dtype=torch.float32).double().tolist())
     xy = undistort_as_released(_latent_pixels(h, w), k, distortion)
     rays = torch.cat((xy, torch.ones_like(xy[..., :1])), dim=-1)
@@ -107,7 +107,8 @@ def _released_rays(trajectory: CameraTrajectory, h: int, w: int) -> Tensor:
 
 
 def trainer_rays(
-    trajectory: CameraTrajectory,
+    camera: CameraModel,  # ego
+    meta_intrinsics: Tensor | None,  # [3, 3] of the take's file
     w2c: Tensor,  # [t, 3, 4] ego_from_world
     h: int,  # latents
     w: int,  # latents
@@ -119,16 +120,16 @@ def trainer_rays(
     inverse; then (x, y) of the result turned to (-y, x). No lens, no turn of the picture.
 
     Raises:
-        EgoXInputError: no K in the trajectory.
+        EgoXInputError: no K.
     """
-    if trajectory.meta_intrinsics is None:
+    if meta_intrinsics is None:
         raise EgoXInputError(
             "ego intrinsics for the trainer's rays",
-            got="a trajectory without ego_intrinsics",
+            got="a take without ego_intrinsics",
             expected="K of meta.json",
             fix="use the ray geometry exact",
         )
-    k = trajectory.meta_intrinsics.double() * (w / released_k_picture_px(trajectory))
+    k = meta_intrinsics.double() * (w / released_k_picture_px(camera, meta_intrinsics))
     col, row = _latent_pixels(h, w).unbind(-1)
     rays = torch.stack(
         ((col - k[0, 2]) / k[0, 0], (row - k[1, 2]) / k[1, 1], torch.ones_like(row)), dim=-1
@@ -145,38 +146,39 @@ def _latent_pixels(h: int, w: int) -> Tensor:  # [h, w, 2] float64 (column, row)
     return torch.stack((col, row), dim=-1)
 
 
-def released_intrinsics(trajectory: CameraTrajectory) -> Tensor:  # [3, 3] float64
-    """K of ``meta.json``; that of every released take where the path was made by hand and no file
+def released_intrinsics(meta_intrinsics: Tensor | None) -> Tensor:  # [3, 3] float64
+    """K of ``meta.json``; that of every released take if the path was made by hand and no file
     gave one."""
     return (
         _of_every_released_take()
-        if trajectory.meta_intrinsics is None
-        else trajectory.meta_intrinsics.to("cpu", torch.float64)
+        if meta_intrinsics is None
+        else meta_intrinsics.to("cpu", torch.float64)
     )
 
 
-def has_released_k(trajectory: CameraTrajectory) -> bool:
+def has_released_k(meta_intrinsics: Tensor | None) -> bool:
     """Check whether K is the one that every released take carries, that of a 512 px picture."""
     return bool(
-        (released_intrinsics(trajectory) - _of_every_released_take()).abs().max() <= SAME_K_PX
+        (released_intrinsics(meta_intrinsics) - _of_every_released_take()).abs().max() <= SAME_K_PX
     )
 
 
-def released_k_picture_px(trajectory: CameraTrajectory) -> int:
+def released_k_picture_px(camera: CameraModel, meta_intrinsics: Tensor | None) -> int:
     """Width of the picture that :func:`released_intrinsics` are applied to.
 
     The released code applies its takes' K, of a 512 px picture, at 448 px; that is kept at every
-    ego size and scaled with it, at 512 px too. Another K that fits the trajectory's own camera is
-    taken at that camera's width, and one that fits neither at 448 px."""
-    width = trajectory.camera.width
-    own = abs(2 * float(released_intrinsics(trajectory)[0, 2]) + 1 - width) <= OFF_CENTRE * width
-    return width if own and not has_released_k(trajectory) else REFERENCE_SIZE
+    ego size and scaled with it, at 512 px too. Another K that fits the ego camera is taken at
+    that camera's width, and one that fits neither at 448 px."""
+    width = camera.width
+    own = abs(2 * float(released_intrinsics(meta_intrinsics)[0, 2]) + 1 - width)
+    fits = own <= OFF_CENTRE * width and not has_released_k(meta_intrinsics)
+    return width if fits else REFERENCE_SIZE
 
 
-def released_k_note(trajectory: CameraTrajectory) -> str:
+def released_k_note(camera: CameraModel, meta_intrinsics: Tensor | None) -> str:
     """Note on the K that released rays are made from; empty where all is as released."""
-    width, px = trajectory.camera.width, released_k_picture_px(trajectory)
-    if has_released_k(trajectory):
+    width, px = camera.width, released_k_picture_px(camera, meta_intrinsics)
+    if has_released_k(meta_intrinsics):
         return (
             ""
             if width == px

@@ -15,9 +15,9 @@ from .splat_points import Backend, SplatOptions
 
 Dynamic = Literal["keep", "leave out", "without wearer", "without head"]
 DYNAMIC_CHOICES: tuple[Dynamic, ...] = get_args(Dynamic)
-Device = Literal["auto", "cpu", "cuda"]
 Static = Literal["farthest", "mean"]
 CPU = torch.device("cpu")
+DEVICES = ("auto", "cpu", "cuda", "mps", "xpu")
 OFF = float("inf")
 
 
@@ -31,8 +31,8 @@ class PriorOptions:
 
     splat: SplatOptions = field(default_factory=SplatOptions)
     backend: Backend = "torch"
-    # where points are drawn; auto: a GPU if there is one
-    device: Device = "auto"
+    # torch device on which points are drawn; auto: a GPU if there is one
+    device: str = "auto"
     near_m: float = 0.05  # distance in metres; nearer points (a hand on the lens) are left out
     far_m: float = 1000.0  # distance in metres; farther points are left out
     # points with a larger relative depth step to a neighbour in exo are left out
@@ -60,16 +60,21 @@ class PriorOptions:
 
     def torch_device(self) -> torch.device:
         """The device that ``device`` names; the plain twin draws on the CPU only."""
-        gpu = self.device == "cuda" or (self.device == "auto" and torch.cuda.is_available())
+        name = self.device
+        if name == "auto":
+            name = "cuda" if torch.cuda.is_available() else "cpu"
+        if self.backend == "reference":
+            return CPU
         return (
             torch.device("cuda", torch.cuda.current_device())
-            if gpu and self.backend != "reference"
-            else CPU
+            if name == "cuda"
+            else torch.device(name)
         )
 
     def __post_init__(self) -> None:
         check_choice("dynamic handling", self.dynamic, DYNAMIC_CHOICES)
-        check_choice("device", self.device, get_args(Device))
+        kind = self.device.partition(":")[0]
+        check_choice("device", kind, DEVICES)
         check_choice("static background", self.static, get_args(Static))
 
 

@@ -25,9 +25,9 @@ from ..scene.background import sample_frames
 from ..scene.build import build_scene
 from ..sizes import REFERENCE_SIZE
 from ..takes.depth_files import load_depth_file
+from ..takes.depth_inputs import find_depth
 from ..takes.ego_path import meta_trajectory
 from ..takes.meta import META_PRESET, read_meta
-from ..takes.take import find_depth
 from ..trajectory.poses import compose, invert, pose_of_frame, transform
 from ..types import CameraTrajectory, DepthVideo
 from .options import prior_preset

@@ -41,15 +41,18 @@ def render_ego_prior(
     """The prior of all frames; see :func:`iter_ego_prior` for arguments and errors."""
     width, height = trajectory.camera.stored_size
     count = scene.frame_count
-    rgb = torch.zeros(count, height, width, 3)
+    rgb = FrameStore(count, (height, width, 3), np.float32)
     coverage = FrameStore(count, (height, width), np.bool_)
     depth_m = FrameStore(count, (height, width), np.float32)
-    for t, frame in enumerate(iter_ego_prior(scene, trajectory, options, progress=progress)):
-        rgb[t] = frame.rgb
+    for frame in iter_ego_prior(scene, trajectory, options, progress=progress):
+        rgb.append(frame.rgb.numpy())
         coverage.append(frame.coverage.numpy())
         depth_m.append(frame.depth_m.numpy())
     return EgoPrior(
-        rgb=rgb, coverage=coverage.tensor(), depth_m=depth_m.tensor(), trajectory=trajectory
+        rgb=rgb.tensor(),
+        coverage=coverage.tensor(),
+        depth_m=depth_m.tensor(),
+        trajectory=trajectory,
     )
 
 

@@ -1,10 +1,9 @@
 """Recordings on disk: frames, depth, exo camera, ego path.
 
-In: a take folder, or a depth or meta.json file, and the frames in use. Out: :class:`Take`,
+In: a depth or meta.json file, and the frames in use. Out:
 :class:`~egox_core.types.DepthVideo`, :class:`~egox_core.types.TakeMeta`, all for those frames. Files
 of bad content are refused with :class:`~egox_core.errors.EgoXInputError`."""
 
 from .depth_files import load_depth_file
 from .depth_inputs import take_depth
 from .meta import read_meta
-from .take import Take, load_take

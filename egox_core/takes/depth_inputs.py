@@ -3,7 +3,7 @@
 The file counts while no socket is given. The take's own camera and poses go before what a depth
 model estimated."""
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +18,7 @@ from ..depth.report import AlignOptions, AlignReport
 from ..depth.roles import align_sources
 from ..depth.sources import DepthSource, camera_of_view
 from ..errors import EgoXInputError
+from ..file_names import DEPTH, DEPTH_NAMES
 from ..progress import Progress, no_progress
 from ..types import DepthVideo, FrameSelection, TakeMeta
 from .depth_files import check_depth, depth_of_frames
@@ -30,7 +31,7 @@ NO_SOCKETS: Mapping[str, DepthSocket] = MappingProxyType({})
 
 
 def take_depth(
-    path: Path | None,  # the depth file; None: none
+    source: Path | Sequence[DepthSource] | None,  # the depth's file, or sources by priority
     meta: TakeMeta | None,  # what is known of the exo camera
     frames: FrameSelection | None,  # the frames in use; None: those of the depth
     sockets: Mapping[str, DepthSocket] = NO_SOCKETS,  # the given ones, see depth.adapters
@@ -43,7 +44,7 @@ def take_depth(
     options: AlignOptions = AlignOptions(),  # noqa: B008  frozen
     progress: Progress = no_progress,
 ) -> tuple[DepthVideo, AlignReport, ScaleReport]:
-    """Read, align and scale a take's depth: what :func:`load_take` does.
+    """Read, align and scale the depth of the frames in use.
 
     Raises:
         EgoXInputError: no metric depth from anywhere; as :func:`file_source`, the sockets' adapters,
@@ -52,10 +53,10 @@ def take_depth(
     camera = None if frames is None else _exo_camera(meta, frames, frames.size, fov_deg)
     if sockets:
         sources = list(socket_sources(sockets, camera))
-    elif path is not None:
-        sources = [file_source(path, meta, frames, guess_camera=guess_camera, progress=progress)]
+    elif isinstance(source, Path):
+        sources = [file_source(source, meta, frames, guess_camera=guess_camera, progress=progress)]
     else:
-        sources = []
+        sources = list(source or ())
     if frames is None and sources:
         camera = _exo_camera(meta, None, sources[0].depth.camera.stored_size, fov_deg)
     if not sockets and meta is not None and meta.exo_camera is not None:
@@ -80,6 +81,23 @@ def _exo_camera(
     if meta is not None and meta.exo_camera is not None:
         return exo_camera_of_size(meta, frames, size)
     return camera_of_view(*size, fov_deg) if fov_deg > 0 else None
+
+
+def find_depth(folder: Path) -> Path:
+    """The depth of a take folder: depth.npz, depth.zip, depth.npy, or a folder named depth.
+
+    Raises:
+        EgoXInputError: none of them.
+    """
+    for name in DEPTH_NAMES:
+        if (folder / name).exists():
+            return folder / name
+    raise EgoXInputError(
+        f"take {folder.name}",
+        got=f"no {DEPTH}",
+        expected="depth of the exo video",
+        fix="add the file, or give the output of a depth model to stages.align",
+    )
 
 
 def file_source(

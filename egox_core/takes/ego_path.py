@@ -50,9 +50,6 @@ def meta_trajectory(
         meta.ego_camera or camera,
         frames,
         count=count,
-        prompt=meta.prompt,
         exo_w2c=exo_poses(meta, frames, numbers),
         exo_camera=meta.exo_camera,
-        meta_intrinsics=meta.ego_intrinsics,
-        source=meta.name,
     )

@@ -160,7 +160,6 @@ def head_trajectory(
     guessed: Tensor | None = None,  # [T] bool
     exo_w2c: Tensor | None = None,  # [3, 4] or [T, 3, 4]
     exo_camera: CameraModel | None = None,
-    prompt: str = "",
 ) -> CameraTrajectory:
     """The ego camera's trajectory of a head that wears it."""
     mount = ego_from_head(camera.quarter_turns, offset, pitch_deg)
@@ -171,7 +170,5 @@ def head_trajectory(
         times_s=times_s.double(),
         exo_w2c=exo_w2c,
         exo_camera=exo_camera,
-        prompt=prompt,
-        source="estimated from head points",
         guessed=guessed,
     )

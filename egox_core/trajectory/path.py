@@ -13,6 +13,7 @@ from scipy.interpolate import CubicSpline
 from scipy.spatial.transform import Rotation, Slerp
 from torch import Tensor
 
+from ..arrays import Array, as_poses
 from ..cameras.model import CameraModel
 from ..errors import EgoXInputError
 from ..frozen import frozen
@@ -232,7 +233,7 @@ def trajectory_from_track(
     *,
     count: int | None = None,
     clip_times_s: Tensor | None = None,  # [count] float64, seconds, of those frames
-    **fields: Any,  # further fields of CameraTrajectory (prompt, exo_w2c, …)
+    **fields: Any,  # further fields of CameraTrajectory (exo_w2c, …)
 ) -> CameraTrajectory:
     """The ego trajectory of the frames in use; without a selection the track's own poses, cut after
     ``count``.
@@ -265,8 +266,29 @@ def trajectory_from_track(
             if track.clock == "seconds" and not track.constant
             else torch.arange(len(w2c), dtype=torch.float64) / UNTIMED_FPS
         )
-    fields.setdefault("source", track.name)
     return CameraTrajectory(w2c=w2c, camera=camera, times_s=times, **fields)
+
+
+def trajectory_of_array(
+    w2c: object,  # [T, 3, 4] of the frames in use, or [3, 4] of all
+    camera: CameraModel,
+    frames: FrameSelection | None = None,
+    *,
+    count: int | None = None,  # without ``frames``: of the frames in use
+    exo_w2c: Array | None = None,  # [3, 4] or [T, 3, 4]
+) -> CameraTrajectory:
+    """Take the ego path from an array of poses, in the order of the frames in use.
+
+    Raises:
+        EgoXInputError: matrices that are no poses, fewer than frames in use.
+    """
+    trajectory = trajectory_from_track(
+        numbered_track(as_poses(w2c, "ego poses"), "given as an array"),
+        camera,
+        count=count if frames is None else len(frames.source_indices),
+        exo_w2c=None if exo_w2c is None else as_poses(exo_w2c, "exo_w2c"),
+    )
+    return trajectory if frames is None else replace(trajectory, times_s=frames.times_s.double())
 
 
 def resample(trajectory: CameraTrajectory, frames: FrameSelection) -> CameraTrajectory:
@@ -283,7 +305,7 @@ def resample(trajectory: CameraTrajectory, frames: FrameSelection) -> CameraTraj
         w2c=trajectory.w2c.double()[later],
         moments=times[later],
         clock="seconds",
-        name=trajectory.source or "path",
+        name="path",
     )
     path = replace(trajectory, w2c=poses_of_frames(track, frames), times_s=frames.times_s.double())
     if trajectory.exo_w2c is not None and trajectory.exo_w2c.ndim == 3:

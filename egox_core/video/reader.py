@@ -341,14 +341,14 @@ def memory_info(
     """
     if images.ndim != 4 or len(images) == 0:
         raise EgoXInputError(
-            "video given frames",
+            "video in memory",
             got=f"frames of shape {tuple(images.shape)}",
             expected="at least one frame",
             fix="give a video with frames",
         )
     fps = fps if fps > 0 else UNTIMED_FPS
     return VideoInfo(
-        name="given frames",
+        name="in memory",
         width=images.shape[2],
         height=images.shape[1],
         fps=fps,
@@ -362,15 +362,15 @@ def memory_info(
 
 
 def pick_frames(
-    images: Tensor,  # [N, H, W, 3] float 0...1
+    images: Tensor,  # [N, H, W, 3] uint8, or float32 0...1
     selection: FrameSelection,
     progress: Progress = no_progress,
-) -> Tensor:  # [T, H', W', 3] float32
+) -> Tensor:  # [T, H', W', 3] of the same kind
     """The frames in use, cropped or padded and scaled."""
     rectangle, (width, height) = source_rectangle(selection), selection.size
-    out = torch.empty((len(selection.source_indices), height, width, 3))
+    out = torch.empty((len(selection.source_indices), height, width, 3), dtype=images.dtype)
     for place, index in enumerate(selection.source_indices.tolist()):
-        picture = np.ascontiguousarray(images[index, ..., :3].float().cpu().numpy())
+        picture = np.ascontiguousarray(images[index, ..., :3].cpu().numpy())
         out[place] = torch.from_numpy(fit_picture(picture, rectangle, selection.size))
         progress(place + 1, len(out), "reading video")
-    return out.clamp_(0, 1)
+    return out if out.dtype == torch.uint8 else out.clamp_(0, 1)

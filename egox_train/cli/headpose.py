@@ -90,8 +90,8 @@ def run_headpose(args: argparse.Namespace, progress: Progress) -> int:
         entry=args.entry,
         clicks=tuple(args.look_at),
     )
-    trajectory, report, looks = estimate_take(args.take, args.keypoints, options, progress)
-    path = write_head(args.take, trajectory, looks, meta=args.meta, replace=args.replace)
+    trajectory, report, more = estimate_take(args.take, args.keypoints, options, progress)
+    path = write_head(args.take, trajectory, more, meta=args.meta, replace=args.replace)
     print(f"{report.text()}: {path}")
     for note in report.notes:
         print(f"note: {note}")

@@ -8,28 +8,23 @@ import platform
 import sys
 import time
 import warnings
-from collections.abc import Iterator
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from egox_core.cameras.presets import CAMERA_PRESETS
 from egox_core.errors import EgoXInputError
-from egox_core.frame_store import FrameStore
 from egox_core.prior.options import DYNAMIC_CHOICES, PRESET_GEOMETRY, PRIOR_PRESETS, prior_preset
-from egox_core.prior.render import PriorFrame, iter_ego_prior
 from egox_core.prior.splatter import SPLATTERS
 from egox_core.safe_files import atomic_write, write_json
-from egox_core.scene.build import build_scene
 from egox_core.scene.exo_motion import MOTIONS, estimate_exo_motion
 from egox_core.scene.points import scene_points, write_ply
+from egox_core.stages import prior, scene
+from egox_core.take import load_take
 from egox_core.takes.exo_camera import EXO_LENSES
 from egox_core.takes.metric_scale import parse_scale
-from egox_core.takes.take import load_take
 
 from ..video_writer import write_video
 from .progress_line import ProgressLine
@@ -149,21 +144,19 @@ def render_take(args: argparse.Namespace) -> dict:
     frames = take.read_exo(show)
     lap("load")
     depth, motion = estimate_exo_motion(frames, take.depth, args.exo_motion, progress=show)
-    scene = build_scene(frames, depth, progress=show)
+    points, _ = scene(frames, depth, progress=show)
     lap("scene")
-    width, height = take.trajectory.camera.stored_size
     args.out.mkdir(parents=True, exist_ok=True)
-    masks = FrameStore(scene.frame_count, (height, width), np.uint8)
-    shares: list[float] = []
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        rendered = iter_ego_prior(scene, take.trajectory, options, progress=show)
-        write_video(args.out / "prior.mp4", _pictures(rendered, masks, shares), take.frames.fps)
-    write_video(args.out / "coverage.mp4", masks.tensor(), take.frames.fps)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the report's notes have it
+        drawn, seen = prior(points, take.trajectory, options, progress=show)
+    masks = (mask.byte() * 255 for mask in drawn.coverage)
+    for name, frames in (("prior.mp4", drawn.rgb), ("coverage.mp4", masks)):
+        write_video(args.out / name, frames, take.frames.fps)
     lap("render and write")
     if args.ply:
         with atomic_write(args.out / "scene.ply") as path, path.open("wb") as file:
-            write_ply(scene_points(scene, 0), file)
+            write_ply(scene_points(points, 0), file)
     peak = peak_memory_bytes()
     report = {
         "take": take.name,
@@ -173,12 +166,12 @@ def render_take(args: argparse.Namespace) -> dict:
         "exo_lens": take.lens_note,
         "scale": take.scale.content(),
         "exo_motion": motion.content(),
-        "frames": scene.frame_count,
-        "size": [width, height],
+        "frames": points.frame_count,
+        "size": list(take.trajectory.camera.stored_size),
         "seconds": seconds,
-        "coverage_mean": round(float(np.mean(shares)), 5),
-        "coverage": [round(s, 5) for s in shares],
-        "static_points": len(scene.static),
+        "coverage_mean": round(float(seen.covered.mean()), 5),
+        "coverage": [round(share, 5) for share in seen.covered.tolist()],
+        "static_points": len(points.static),
         "peak_memory_mb": None if peak is None else round(peak / 2**20, 1),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
@@ -188,22 +181,11 @@ def render_take(args: argparse.Namespace) -> dict:
             take.lens_note,
             take.scale.note,
             *motion.notes,
-            *scene.notes,
-            *(str(w.message) for w in caught if issubclass(w.category, UserWarning)),
+            *seen.notes[1:],
         ],
     }
     write_json(args.out / "report.json", report)
     return report
-
-
-def _pictures(
-    rendered: Iterator[PriorFrame], masks: FrameStore, shares: list[float]
-) -> Iterator[Tensor]:
-    """The prior's pictures; coverage goes aside on the way, so that no frame is rendered twice."""
-    for frame in rendered:
-        masks.append(frame.coverage.numpy().astype(np.uint8) * 255)
-        shares.append(float(frame.coverage.float().mean()))
-        yield frame.rgb
 
 
 if __name__ == "__main__":

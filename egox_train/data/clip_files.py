@@ -13,7 +13,7 @@ from torch import Tensor
 from egox_core.errors import EgoXInputError
 from egox_core.file_names import PRIOR, TRUTH
 from egox_core.frozen import frozen
-from egox_core.takes.take import Take, load_take
+from egox_core.take import Take, load_take
 from egox_core.video.reader import decode_frames, probe_video, read_frames
 from egox_core.video.selection import select_frames
 

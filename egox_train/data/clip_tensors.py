@@ -5,11 +5,12 @@ import hashlib
 import torch
 from torch import Tensor
 
+from egox_core.frozen import frozen
 from egox_core.gga.geometry import gga_geometry, with_trainer_rays
-from egox_core.sizes import FRAMES_PER_LATENT, PIXELS_PER_LATENT
+from egox_core.sizes import FRAMES_PER_LATENT
+from egox_core.stages import condition
 from egox_core.types import GgaGeometry
-from egox_core.wan.latents import denormalise_latent, normalise_latent
-from egox_core.wan.vision import embedding_picture
+from egox_core.wan.latents import normalise_latent
 
 from ..options import CacheSettings, Rays
 from ..wan.text import TextEncoder, make_text_encoder
@@ -40,27 +41,59 @@ def encoders(settings: CacheSettings) -> tuple[VaeEncoder, TextEncoder, VisionEn
     return _ENCODERS[key]
 
 
+@frozen
+class LabEncoders:
+    """The trainer's VAE and CLIP vision, as :func:`egox_core.stages.condition` asks for them."""
+
+    vae: VaeEncoder
+    vision: VisionEncoder | None
+
+    def encode(self, video: Tensor) -> Tensor:  # [T, H, W, 3] -> [1, 16, t, h, w] raw
+        return self.vae.encode_raw(video[None]).cpu()
+
+    def decode(self, latent: Tensor) -> Tensor:  # [1, 16, 1, h, w] raw -> [1, H, W, 3] 0...1
+        return self.vae.decode_raw(latent)[0]
+
+    def embed(self, picture: Tensor) -> Tensor:  # [1, H, W, 3] 0...1 -> [tokens, width]
+        assert self.vision is not None  # else no embedding is asked for
+        return self.vision.encode(picture)
+
+
 def clip_tensors(clip: Clip, settings: CacheSettings) -> dict[str, Tensor]:
     """All that a shard holds of one clip: latents [16, t, h, w] in model space, embeddings [tokens,
     width]."""
     vae, text, vision = encoders(settings)
-    dtype, ego = getattr(torch, settings.dtype), clip.ego
+    dtype, ego, mode = getattr(torch, settings.dtype), clip.ego, settings.image_embedding
     assert ego is not None  # a cache is built of clips with a ground truth
-    frames = {
-        "exo": clip.exo,
-        "ego": ego,
-        "prior": clip.prior,
-        "grey": torch.full_like(clip.prior, 128),
-    }
+    conditioned, _ = condition(
+        clip.exo,
+        clip.prior,
+        LabEncoders(vae=vae, vision=vision),
+        image_embedding="none" if vision is None or mode == "trainer" else mode,
+        noise_seed=noise_seed_of(clip.record.clip),
+    )
+    frames = {"ego": ego, "grey": torch.full_like(clip.prior, 128)}
     if settings.views:
         frames |= {
             "exo_first": first_frame_then_grey(clip.exo),
             "ego_first": first_frame_then_grey(ego),
         }
-    out = {name: vae.encode(video) for name, video in frames.items()}
-    out["text"] = text.encode(clip.take.prompt)
+    canvas = conditioned.canvas
+    out = {
+        "exo": normalise_latent(canvas.exo_latent)[0],
+        "prior": normalise_latent(canvas.prior_latent)[0],
+        **{name: vae.encode(video) for name, video in frames.items()},
+        "text": text.encode(clip.take.notes.prompt),
+    }
     if vision is not None:
-        out |= _image_embeddings(clip, ego, settings, out["exo"], vae, vision)
+        firsts = [video[:1].float() / 255 for video in (clip.exo, ego)]
+        out["image"] = (
+            vision.encode(torch.cat(firsts, dim=2), twice_rescaled=True)
+            if mode == "trainer"
+            else conditioned.embedding
+        )
+        if settings.views:
+            out |= {"image_exo": vision.encode(firsts[0]), "image_ego": vision.encode(firsts[1])}
     geometry = clip_geometry(clip, settings.rays)
     return {name: stored(tensor, dtype) for name, tensor in out.items()} | {
         "query_dirs": stored(geometry.query_dirs, torch.float32),
@@ -80,10 +113,14 @@ def clip_geometry(clip: Clip, rays: Rays) -> GgaGeometry:
         frames=record.frames,
         exo_size=record.exo_size,
         ego_size=record.ego_size,
+        meta_intrinsics=clip.take.notes.meta_intrinsics,
     )
     if rays == "trainer":
         geometry = with_trainer_rays(
-            geometry, clip.take.trajectory, torch.arange(geometry.grid[0]) * FRAMES_PER_LATENT
+            geometry,
+            clip.take.trajectory,
+            torch.arange(geometry.grid[0]) * FRAMES_PER_LATENT,
+            clip.take.notes.meta_intrinsics,
         )
     return geometry
 
@@ -91,42 +128,3 @@ def clip_geometry(clip: Clip, rays: Rays) -> GgaGeometry:
 def noise_seed_of(clip: str) -> int:
     """Seed of the noise in the ``released`` image embedding; at inference it is the sampler's."""
     return int.from_bytes(hashlib.sha256(clip.encode()).digest()[:6], "big")
-
-
-def _image_embeddings(
-    clip: Clip,
-    ego: Tensor,
-    settings: CacheSettings,
-    exo_latent: Tensor,
-    vae: VaeEncoder,
-    vision: VisionEncoder,
-) -> dict[str, Tensor]:
-    exo, prior, ego = (video[:1].float() / 255 for video in (clip.exo, clip.prior, ego))
-    mode = settings.image_embedding
-    if mode == "trainer":
-        picture = torch.cat((exo, ego), dim=2)
-    else:
-        t, h, w_ego = (
-            exo_latent.shape[1],
-            exo_latent.shape[2],
-            clip.record.ego_size[0] // PIXELS_PER_LATENT,
-        )
-        generator = torch.Generator().manual_seed(noise_seed_of(clip.record.clip))
-        picture = embedding_picture(
-            mode,
-            exo_frame=exo,
-            prior_frame=prior,
-            exo_latent=denormalise_latent(exo_latent[None]),
-            ego_noise=torch.randn(1, 16, t, h, w_ego, generator=generator),
-            to_raw=denormalise_latent,
-            decode=lambda raw: _decode_raw(vae, raw),
-        )
-    assert picture is not None  # only mode none has none
-    out = {"image": vision.encode(picture, twice_rescaled=mode == "trainer")}
-    if settings.views:
-        out |= {"image_exo": vision.encode(exo), "image_ego": vision.encode(ego)}
-    return out
-
-
-def _decode_raw(vae: VaeEncoder, raw: Tensor) -> Tensor:
-    return vae.decode(normalise_latent(raw)[0])

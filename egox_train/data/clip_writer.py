@@ -22,15 +22,13 @@ from egox_core.cameras.model import CameraModel, camera_to_json, intrinsics_matr
 from egox_core.errors import EgoXInputError
 from egox_core.file_names import COVERAGE, DEPTH, EXO, META, PRIOR, TRUTH
 from egox_core.frozen import frozen
-from egox_core.prior.options import prior_preset
-from egox_core.prior.render import render_ego_prior
 from egox_core.safe_files import atomic_write, file_lock, read_json, replace_folder, write_json
-from egox_core.scene.build import build_scene
 from egox_core.scene.exo_motion import estimate_exo_motion
+from egox_core.stages import prior, scene
+from egox_core.take import load_take
 from egox_core.takes.depth_files import check_depth, depth_of_frames
 from egox_core.takes.depth_readers import DepthFile, open_depth
 from egox_core.takes.metric_scale import with_scale
-from egox_core.takes.take import load_take
 from egox_core.trajectory.poses import pose_of_frame
 from egox_core.types import DepthVideo, TakeMeta
 from egox_core.video.cuts import refuse_cuts
@@ -266,11 +264,11 @@ def _write(job: ClipJob, folder: Path, captions: Mapping[str, str], maps: OpenMa
     loaded = load_take(
         folder, frame_count=options.frames, size=options.exo_size, ego_size=options.ego_size
     )
-    scene = build_scene(loaded.read_exo(), loaded.depth)
-    prior = render_ego_prior(scene, loaded.trajectory, prior_preset(options.prior))
-    write_video(folder / PRIOR, prior.rgb, fps, quality=options.quality, threads=1)
+    points, _ = scene(loaded.read_exo(), loaded.depth)
+    drawn, _ = prior(points, loaded.trajectory, options.prior)
+    write_video(folder / PRIOR, drawn.rgb, fps, quality=options.quality, threads=1)
     with atomic_write(folder / COVERAGE) as temporary:
-        np.savez_compressed(temporary, coverage=prior.coverage.numpy())
+        np.savez_compressed(temporary, coverage=drawn.coverage.numpy())
     files = {p.name: _digest(p) for p in sorted(folder.iterdir())}
     return ClipRecord(
         clip=job.name,
@@ -291,11 +289,11 @@ def _write(job: ClipJob, folder: Path, captions: Mapping[str, str], maps: OpenMa
         depth_scale=scaled,
         exo_motion=motion.content() if options.exo_motion != "stands" else {},
         moving=masked,
-        notes=(*motion.notes, *scene.notes),
+        notes=(*motion.notes, *points.notes),
         caption=caption,
         rank=job.rank,
         predicted_coverage=round(job.predicted_coverage, 6),
-        coverage=round(float(prior.coverage.double().mean()), 6),
+        coverage=round(float(drawn.coverage.double().mean()), 6),
         ground_truth=take.ego_video is not None,
         files=files,
     )

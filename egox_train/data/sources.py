@@ -10,9 +10,9 @@ from egox_core.cameras.presets import preset_camera
 from egox_core.errors import EgoXInputError
 from egox_core.file_names import DEPTH, EXO, HEAD_KEYPOINTS, META, TRUTH
 from egox_core.safe_files import read_json, require_folder, require_safe_name
+from egox_core.takes.depth_inputs import find_depth
 from egox_core.takes.exo_camera import ExoLens, exo_camera_of_size, with_exo_lens
 from egox_core.takes.meta import LIST_KEY, parse_meta, read_meta
-from egox_core.takes.take import find_depth
 from egox_core.trajectory.poses import validate_w2c
 from egox_core.types import TakeMeta
 

@@ -12,11 +12,12 @@ from egox_core.errors import EgoXInputError
 from egox_core.file_names import COVERAGE, DEPTH, EXO, META, PRIOR, TRUTH
 from egox_core.frozen import frozen
 from egox_core.safe_files import require_file
-from egox_core.scene.build import build_scene
-from egox_core.takes.take import load_take
+from egox_core.stages import scene
+from egox_core.take import load_take
 from egox_core.types import CameraTrajectory, PointCloud
-from egox_core.video.reader import decode_frames, probe_video
+from egox_core.video.reader import probe_video
 
+from ..data.clip_files import read_all
 from ..data.manifest import ClipRecord
 from .prior_regions import coverage_of_picture
 
@@ -103,7 +104,7 @@ def read_ego(file: Path, record: ClipRecord, what: str) -> Tensor:  # [T, H, W, 
             expected=f"{record.fps:g}",
             fix="save the video at the clip's own rate: other frames would be compared",
         )
-    return _frames(file, info, record.frames)
+    return read_all(file, record.frames, record.ego_size).float() / 255
 
 
 def read_exo(folder: Path, record: ClipRecord) -> Tensor:  # [T, h, w, 3] float32 0...1
@@ -112,13 +113,8 @@ def read_exo(folder: Path, record: ClipRecord) -> Tensor:  # [T, h, w, 3] float3
     Raises:
         EgoXInputError: missing, corrupt, too short.
     """
-    info = probe_video(require_file(folder / EXO, f"exo video of clip {record.clip}"))
-    return _frames(folder / EXO, info, record.frames)
-
-
-def _frames(file: Path, info, count: int) -> Tensor:
-    pictures = [picture for _, picture in decode_frames(file, info, list(range(count)))]
-    return torch.from_numpy(np.stack(pictures)).float() / 255
+    file = require_file(folder / EXO, f"exo video of clip {record.clip}")
+    return read_all(file, record.frames, record.exo_size).float() / 255
 
 
 def clip_scene(files: ClipFiles) -> tuple[PointCloud, CameraTrajectory] | None:
@@ -133,7 +129,8 @@ def clip_scene(files: ClipFiles) -> tuple[PointCloud, CameraTrajectory] | None:
     take = load_take(
         files.folder, frame_count=record.frames, size=record.exo_size, ego_size=record.ego_size[0]
     )
-    return build_scene(take.read_exo().float() / 255, take.depth), take.trajectory
+    points, _ = scene(take.read_exo().float() / 255, take.depth)
+    return points, take.trajectory
 
 
 def read_coverage(

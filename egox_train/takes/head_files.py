@@ -32,7 +32,7 @@ from egox_core.trajectory.head_template import head_trajectory
 from egox_core.trajectory.keyframes import OWN_BODY_M, with_looks
 from egox_core.trajectory.path import numbered_track
 from egox_core.trajectory.poses import camera_centre, validate_w2c
-from egox_core.types import CameraTrajectory, FrameSelection
+from egox_core.types import CameraTrajectory, FrameSelection, TakeNotes
 from egox_core.video.reader import probe_video
 from egox_core.video.selection import VideoInfo
 
@@ -73,7 +73,7 @@ def estimate_take(
     folder: Path, keypoints: Path, options: HeadOptions, progress: Progress = no_progress
 ) -> tuple[CameraTrajectory, HeadReport, dict[str, object]]:
     """(the wearer's camera over all frames of a take's video that the keypoints have, what it rests
-    on, the points that it was made to look at as fields of a trajectory file).
+    on, further fields of a trajectory file: notes, the points that it was made to look at).
 
     Depth is used where the take has it. The video is not decoded.
 
@@ -143,17 +143,17 @@ def estimate_take(
         guessed=path.report.guessed,
         exo_w2c=exo_w2c,
         exo_camera=camera,
-        prompt=meta.prompt,
     )
+    notes = {"notes": TakeNotes(prompt=meta.prompt, source="estimated from head points")}
     if not options.clicks:
-        return trajectory, path.report, {}
+        return trajectory, path.report, notes
     view = ExoView(camera=camera, exo_w2c=exo_w2c, depth_m=depth_m, mask=None, up=None)
     looks = looks_of_clicks(options.clicks, view, camera_centre(trajectory.w2c))
     track = with_looks(
         numbered_track(trajectory.w2c, "estimate"), looks, path.up, ego.quarter_turns
     )
     bent = replace(trajectory, w2c=track.at(track.moments))
-    return bent, path.report, {"looks": looks, "up": path.up.tolist()}
+    return bent, path.report, {**notes, "looks": looks, "up": path.up.tolist()}
 
 
 def looks_of_clicks(
@@ -395,7 +395,7 @@ def head_target(folder: Path, *, meta: bool = False, replace: bool = False) -> P
 def write_head(
     folder: Path,
     trajectory: CameraTrajectory,
-    looks: Mapping[str, Any],  # of estimate_take
+    more: Mapping[str, Any],  # of estimate_take
     *,
     meta: bool = False,
     replace: bool = False,
@@ -407,7 +407,7 @@ def write_head(
     """
     path = head_target(folder, meta=meta, replace=replace)
     if not meta:
-        write_trajectory(path, trajectory, **looks)
+        write_trajectory(path, trajectory, **more)
         return path
     content = read_json(path, META) if path.exists() else {}
     assert isinstance(content, dict)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from egox_core.cameras.model import CameraModel, intrinsics_matrix
+from egox_core.cameras.model import CameraModel
 from egox_core.frozen import frozen
 from egox_core.progress import Progress, no_progress
 from egox_core.types import CameraTrajectory, DepthVideo
@@ -81,9 +81,6 @@ class SyntheticTake:
             times_s=self.times_s,
             exo_w2c=self.exo_w2c,
             exo_camera=self.exo_camera,
-            meta_intrinsics=intrinsics_matrix(self.ego_camera),
-            prompt=self.prompt,
-            source=f"synthetic take, seed {self.spec.seed}",
         )
 
 

@@ -13,10 +13,8 @@ from torch import Tensor
 
 from egox_core.frozen import frozen
 from egox_core.gga.geometry import gga_geometry
-from egox_core.prior.options import prior_preset
-from egox_core.prior.render import render_ego_prior
 from egox_core.safe_files import atomic_write, read_json, write_json
-from egox_core.scene.build import build_scene
+from egox_core.stages import prior, scene
 from egox_core.types import DepthVideo, GgaGeometry
 from lab.drawn import DepthErrors, SyntheticSpec, SyntheticTake, make_take, with_errors
 
@@ -62,9 +60,8 @@ def draw_clip(seed: int, settings: ClipSettings) -> tuple[DemoClip, SyntheticTak
     """The clip of a seed, from exact poses and :func:`clip_depth`, and its take."""
     take = make_take(clip_spec(seed, settings))
     trajectory, depth = take.trajectory(), clip_depth(take, settings)
-    prior = render_ego_prior(
-        build_scene(take.exo_frames(), depth), trajectory, prior_preset(settings.preset)
-    )
+    points, _ = scene(take.exo_frames(), depth)
+    drawn, _ = prior(points, trajectory, settings.preset)
     geometry = gga_geometry(
         depth,
         trajectory,
@@ -77,9 +74,9 @@ def draw_clip(seed: int, settings: ClipSettings) -> tuple[DemoClip, SyntheticTak
         seed=seed,
         exo=take.exo_rgb,
         ego=take.ego_rgb,
-        coverage=prior.coverage,
+        coverage=drawn.coverage,
         geometry=geometry,
-        prior=(prior.rgb * 255).round().clamp(0, 255).to(torch.uint8),
+        prior=(drawn.rgb * 255).round().clamp(0, 255).to(torch.uint8),
     )
     return clip, take
 

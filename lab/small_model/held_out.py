@@ -9,9 +9,7 @@ from torch import Tensor
 
 from egox_core.errors import EgoXInputError
 from egox_core.frozen import frozen
-from egox_core.prior.options import prior_preset
-from egox_core.prior.render import render_ego_prior
-from egox_core.scene.build import build_scene
+from egox_core.stages import prior, scene
 from egox_core.types import CameraTrajectory, DepthVideo
 from lab.drawn import SyntheticTake, make_take
 from lab.drawn.ground_truth import take_objects
@@ -40,14 +38,13 @@ def clip_of_take(take: SyntheticTake) -> HeldOutClip:
     own."""
     objects = take_objects(take, least_share=MIN_OBJECT)
     depth, trajectory = take.depth_video(), take.trajectory()
-    prior = render_ego_prior(
-        build_scene(take.exo_frames(), depth), trajectory, prior_preset(ClipSettings().preset)
-    )
+    points, _ = scene(take.exo_frames(), depth)
+    drawn, _ = prior(points, trajectory, ClipSettings().preset)
     return HeldOutClip(
         name=f"seed {take.spec.seed}",
         exo=take.exo_rgb,
-        prior=(prior.rgb * 255).round().clamp(0, 255).to(torch.uint8),
-        coverage=prior.coverage,
+        prior=(drawn.rgb * 255).round().clamp(0, 255).to(torch.uint8),
+        coverage=drawn.coverage,
         truth=take.ego_rgb,
         depth=depth,
         trajectory=trajectory,

@@ -12,6 +12,7 @@ from ...egox_core.takes.same_take import mark_of
 from ...egox_core.trajectory.keyframes import upright_from_sensor
 from ...egox_core.types import UNTIMED_FPS, CameraTrajectory, FrameSelection, PointCloud
 from ..host.graph import Graph, input_digest, inputs_of
+from ..io_types import notes_of
 from .scenes import SCENES
 
 DIGITS = 6
@@ -43,7 +44,7 @@ def editor_data(
         "frames": count,
         "indices": indices,
         "times_s": times_s,
-        "prompt": trajectory.prompt,
+        "prompt": notes_of(trajectory).prompt,
         "node": node,
         "camera": camera_to_json(trajectory.camera),
         "scene": None,

@@ -20,6 +20,7 @@ from ...egox_core.wan.canvas import build_mask, crop_exo
 from ...egox_core.wan.lora_settings import contradictions, trained_with
 from ..host.progress import host_progress
 from ..host.remember import remembered
+from ..io_types import notes_of
 from .checks import PatchCalls, SamplingCheck, WholeCanvasMemory, check_model, has_image_embedding
 from .forward import GeometryGuidance, WideningWrapper, mark_canvas
 from .lora_metadata import lora_metadata
@@ -53,7 +54,7 @@ def patch_model(
     patched, note = patch_with_geometry(model, canvas, geometry, options, backend, recompute_exo)
     if geometry is None or trajectory is None or geometry.rays != "released":
         return patched, note
-    of_k = released_k_note(trajectory)
+    of_k = released_k_note(trajectory.camera, notes_of(trajectory).meta_intrinsics)
     return patched, f"{note}; {of_k}" if of_k else note
 
 
@@ -148,6 +149,7 @@ def clip_geometry(
         frames=frames,
         exo_size=exo_size,
         ego_size=ego_size,
+        meta_intrinsics=notes_of(trajectory).meta_intrinsics,
         progress=host_progress(),
     )
 

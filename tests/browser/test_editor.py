@@ -18,7 +18,7 @@ from egox_core.exchange.trajectory_files import read_trajectory, write_trajector
 from egox_core.prior.options import prior_preset
 from egox_core.prior.render import render_ego_prior
 from egox_core.scene.build import build_scene
-from egox_core.takes.take import load_take
+from egox_core.take import load_take
 from tests.browser.editor_page import NODE, EditorPage, editor_graph
 from tests.browser.head_graph import HEAD, add_head
 from tests.browser.small_graph import HEIGHT, WIDTH
@@ -159,7 +159,7 @@ def headless_prior(repo_root: Path, exported: Path) -> np.ndarray:
         size=(WIDTH, HEIGHT),
         ego_size=HEIGHT,
     )
-    path = read_trajectory(exported, preset_camera("aria_released", HEIGHT), take.frames)
+    path, _ = read_trajectory(exported, preset_camera("aria_released", HEIGHT), take.frames)
     path = replace(
         path, camera=rescale(path.camera, HEIGHT, HEIGHT)
     )  # as the graph does, to the height of exo
@@ -393,7 +393,9 @@ def test_guessed_frames_are_marked_and_opened(open_page, unpacked, uploads, repo
     take = load_take(repo_root / "sample" / "synthetic_room", frame_count=FRAMES)
     guessed = torch.tensor([False] * 4 + [True] * 3 + [False] * 2)
     uploads.mkdir(exist_ok=True)
-    write_trajectory(uploads / "estimate.json", replace(take.trajectory, guessed=guessed))
+    write_trajectory(
+        uploads / "estimate.json", replace(take.trajectory, guessed=guessed), take.notes
+    )
     editor.page.set_widget(NODE, "file", "egox/estimate.json")
     editor.open(load=True)
     editor.hands.wait_for_function(f"() => {editor.script('shown')}")

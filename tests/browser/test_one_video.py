@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from egox_core.takes.take import load_take
+from egox_core.take import load_take
 from egox_core.trajectory.keyframes import upright_from_sensor
 from egox_core.trajectory.poses import camera_centre, compose, invert
 from tests.browser.editor_page import NODE, EditorPage

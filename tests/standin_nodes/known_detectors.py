@@ -27,7 +27,7 @@ if str(REPO_ROOT) not in sys.path:
 
 from egox_core.cameras.model import project  # noqa: E402
 from egox_core.file_names import TRUTH  # noqa: E402
-from egox_core.takes.take import Take, load_take  # noqa: E402
+from egox_core.take import Take, load_take  # noqa: E402
 from egox_core.trajectory.head_template import POINTS  # noqa: E402
 from lab.drawn.detected import SeenPerson, seen_people  # noqa: E402
 from lab.drawn.layout import draw_layout  # noqa: E402

@@ -208,12 +208,10 @@ def clip_geometry(pack: ModuleType, size: RigSize) -> tuple[Any, Any]:
     )
     times_s = torch.arange(size.frames, dtype=torch.float64) / 20
     depth = types.DepthVideo(depth_m=depth_m, camera=exo_camera, times_s=times_s)
-    k = torch.tensor([[150.0, 0, 255.5], [0, 150.0, 255.5], [0, 0, 1]], dtype=torch.float64)
     trajectory = types.CameraTrajectory(
         w2c=w2c,
         camera=presets.preset_camera("aria_released", size.height),
         times_s=times_s,
-        meta_intrinsics=k,
     )
     return depth, trajectory
 

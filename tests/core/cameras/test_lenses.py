@@ -104,10 +104,10 @@ def test_colmap_and_blender(camera, tmp_path):
     assert read_colmap(tmp_path / "colmap")[0] == camera
     write_blender(tmp_path / "transforms.json", path)
     text = (tmp_path / "transforms.json").read_text("utf-8")
-    assert read_trajectory(tmp_path / "transforms.json", camera).camera == camera
+    assert read_trajectory(tmp_path / "transforms.json", camera)[0].camera == camera
     # Other tools don't know our own camera object: the form's own keys give the same lens.
     (tmp_path / "theirs.json").write_text(text.replace("egox_camera", "other"), "utf-8")
-    assert read_trajectory(tmp_path / "theirs.json", camera).camera == camera
+    assert read_trajectory(tmp_path / "theirs.json", camera)[0].camera == camera
 
 
 def test_an_entry_s_place_changes_nothing(camera, tmp_path):

@@ -13,19 +13,17 @@ from egox_core.gga.rays import (
     released_k_picture_px,
     undistort_as_released,
 )
-from egox_core.types import CameraTrajectory
 from tests.refusals import refuses
 
 RELEASED_K = [[150.0, 0, 255.5], [0, 150.0, 255.5], [0, 0, 1]]
 
 
-def trajectory(camera="aria_released", size=448, k=RELEASED_K) -> CameraTrajectory:
-    return CameraTrajectory(
-        w2c=torch.eye(3, 4, dtype=torch.float64)[None],
-        camera=preset_camera(camera, size),
-        times_s=torch.zeros(1, dtype=torch.float64),
-        meta_intrinsics=None if k is None else torch.tensor(k, dtype=torch.float64),
-    )
+def k_of(k=RELEASED_K) -> torch.Tensor | None:
+    return None if k is None else torch.tensor(k, dtype=torch.float64)
+
+
+def released(size: int, n: int, k=RELEASED_K) -> torch.Tensor:
+    return ego_rays("released", preset_camera("aria_released", size), n, n, k_of(k))
 
 
 def degrees(a, b):
@@ -47,21 +45,22 @@ def test_undistortion_is_opencvs_after_five_rounds():
 
 
 def test_released_rays_keep_their_distance_from_the_lens():
-    released, pinhole = (
-        ego_rays(mode, trajectory("aria_meta"), 56, 56) for mode in ("released", "pinhole")
+    rays, pinhole = (
+        ego_rays(mode, preset_camera("aria_meta", 448), 56, 56, k_of())
+        for mode in ("released", "pinhole")
     )
-    assert torch.allclose(released.norm(dim=-1), torch.ones((), dtype=torch.float64))
+    assert torch.allclose(rays.norm(dim=-1), torch.ones((), dtype=torch.float64))
     # quirks 8: the middle of the picture looks well off the optical axis, since 255.5 / 8 is not
     # the middle of 56.
     axis = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
-    assert 14 < degrees(released[28, 28], axis) < 22
-    assert degrees(released, pinhole).mean() > 5
+    assert 14 < degrees(rays[28, 28], axis) < 22
+    assert degrees(rays, pinhole).mean() > 5
 
 
 def test_exact_rays_are_the_mean_direction_of_their_pixels():
-    own = trajectory()
-    rays = ego_rays("exact", own, 56, 56)
-    pixels, valid = pixel_rays(own.camera, dtype=torch.float64)
+    camera = preset_camera("aria_released", 448)
+    rays = ego_rays("exact", camera, 56, 56)
+    pixels, valid = pixel_rays(camera, dtype=torch.float64)
     mean = pixels.unflatten(0, (56, 8)).unflatten(2, (56, 8)).mean(dim=(1, 3))
     inside = valid.unflatten(0, (56, 8)).unflatten(2, (56, 8)).all(dim=1).all(dim=2)
     assert (
@@ -70,7 +69,7 @@ def test_exact_rays_are_the_mean_direction_of_their_pixels():
 
 
 def test_nothing_is_seen_beyond_the_lens():
-    rays = ego_rays("exact", trajectory("aria_meta"), 56, 56)
+    rays = ego_rays("exact", preset_camera("aria_meta", 448), 56, 56)
     lengths = rays.norm(dim=-1)
     assert ((lengths - 1).abs() < 1e-9).logical_or(lengths == 0).all() and (lengths == 0).any()
 
@@ -89,14 +88,14 @@ def test_nothing_is_seen_beyond_the_lens():
     ],
 )
 def test_which_picture_k_belongs_to(size, k, px):
-    own = trajectory(size=size, k=k)
-    assert released_k_picture_px(own) == px
-    note = released_k_note(own)
+    own = preset_camera("aria_released", size), k_of(k)
+    assert released_k_picture_px(*own) == px
+    note = released_k_note(*own)
     assert (note == "") == (size == 448 and k == RELEASED_K) and (not note or f"{px} px" in note)
 
 
 def test_released_rays_scale_with_the_canvas():
-    large, small = (ego_rays("released", trajectory(size=8 * n), n, n) for n in (56, 28))
+    large, small = (released(8 * n, n) for n in (56, 28))
     corner = degrees(
         large[0, 55], small[0, 27]
     )  # the same corner of the picture, up to half a latent
@@ -105,14 +104,12 @@ def test_released_rays_scale_with_the_canvas():
 
 def test_refusals():
     with refuses("square"):
-        ego_rays("released", trajectory(), 56, 48)
+        ego_rays("released", preset_camera("aria_released", 448), 56, 48)
 
 
 def test_a_path_made_by_hand_has_the_released_takes_k():
     """The pose editor's paths come from no meta.json; they are for the same LoRA, so they get the
     same rays."""
     for size in (448, 256):
-        by_hand, of_a_take = (
-            ego_rays("released", trajectory(size=size, k=k), 8, 8) for k in (None, RELEASED_K)
-        )
+        by_hand, of_a_take = (released(size, 8, k) for k in (None, RELEASED_K))
         assert torch.equal(by_hand, of_a_take)

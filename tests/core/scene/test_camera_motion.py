@@ -9,7 +9,7 @@ from egox_core.cameras.model import centred_pinhole
 from egox_core.scene.background import to_uint8
 from egox_core.scene.build import build_scene
 from egox_core.scene.camera_motion import camera_motion
-from egox_core.takes.take import load_take
+from egox_core.take import load_take
 from egox_core.types import DepthVideo
 
 FRAMES, SIZE = 13, (448, 252)  # each of them is looked at

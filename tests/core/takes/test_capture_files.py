@@ -145,7 +145,7 @@ def test_colmap_text_as_ego_path(tmp_path):
         w2c=w2c, camera=preset_camera("pinhole", 32), times_s=torch.arange(7, dtype=torch.float64)
     )
     write_colmap(tmp_path, path)
-    read = read_trajectory(tmp_path / "images.txt", preset_camera("aria_released", 32), count=5)
+    read, _ = read_trajectory(tmp_path / "images.txt", preset_camera("aria_released", 32), count=5)
     assert torch.allclose(read.w2c, w2c[:5]) and read.camera == preset_camera("pinhole", 32)
     with refuses("7 poses"):
         read_trajectory(tmp_path / "images.txt", preset_camera("pinhole", 32), count=9)

@@ -10,7 +10,7 @@ import torch
 from egox_core.cameras.presets import preset_camera
 from egox_core.exchange.trajectory_files import read_trajectory
 from egox_core.safe_files import read_json, write_json
-from egox_core.takes.take import load_take
+from egox_core.take import load_take
 from egox_train.cli.prior import main
 from egox_train.video_writer import write_video
 from tests.poses import still
@@ -51,7 +51,7 @@ def test_all_parts_are_of_the_same_frames(folder):
     plain = load_take(folder, frame_count=33)
     assert (
         plain.read_exo().shape == (33, 48, 80, 3)
-        and plain.prompt == "a corridor"
+        and plain.notes.prompt == "a corridor"
         and plain.name == "corridor"
     )
     assert plain.trajectory.camera == preset_camera("aria_released", 48)
@@ -74,10 +74,11 @@ def test_a_moving_exo_camera_follows_the_frames_of_the_path(folder, tmp_path):
     camera = preset_camera("pinhole", 48)
     frames = load_take(folder, start_frame=8, frame_count=13, target_fps=10).frames
     assert torch.equal(
-        read_trajectory(tmp_path / "meta.json", camera, frames).exo_w2c, exo[frames.source_indices]
+        read_trajectory(tmp_path / "meta.json", camera, frames)[0].exo_w2c,
+        exo[frames.source_indices],
     )
-    assert torch.equal(read_trajectory(tmp_path / "meta.json", camera).exo_w2c, exo)
-    assert torch.equal(read_trajectory(tmp_path / "meta.json", camera, count=5).exo_w2c, exo[:5])
+    assert torch.equal(read_trajectory(tmp_path / "meta.json", camera)[0].exo_w2c, exo)
+    assert torch.equal(read_trajectory(tmp_path / "meta.json", camera, count=5)[0].exo_w2c, exo[:5])
 
 
 def test_longer_parts_are_cut_and_shorter_refused(folder):

@@ -30,7 +30,7 @@ from egox_core.trajectory.path import (
     with_camera,
 )
 from egox_core.trajectory.poses import camera_centre, invert, look_at
-from egox_core.types import CameraTrajectory, FrameSelection
+from egox_core.types import CameraTrajectory, FrameSelection, TakeNotes
 from tests.refusals import refuses
 
 CAMERA = preset_camera("aria_released", 64)
@@ -151,16 +151,18 @@ def test_released_meta_in_both_forms(tmp_path):
     folder = tmp_path / "kitchen"
     folder.mkdir()
     write_json(folder / "meta.json", meta_content())
-    one = read_trajectory(folder / "meta.json", CAMERA, selection(list(range(0, 49))))
+    one, notes = read_trajectory(folder / "meta.json", CAMERA, selection(list(range(0, 49))))
     assert (
-        one.w2c.shape == (49, 3, 4) and one.prompt.startswith("[Exo view]") and one.camera == CAMERA
+        one.w2c.shape == (49, 3, 4)
+        and notes.prompt.startswith("[Exo view]")
+        and one.camera == CAMERA
     )
-    assert one.exo_camera.stored_size == (1920, 1080) and float(one.meta_intrinsics[0, 0]) == 150
+    assert one.exo_camera.stored_size == (1920, 1080) and float(notes.meta_intrinsics[0, 0]) == 150
     other = meta_content() | {"prompt": "other", "exo_path": "./videos/garden/exo.mp4"}
     wanted = meta_content() | {"exo_path": "./videos/kitchen/exo.mp4"}
     write_json(folder / "list.json", {"test_datasets": [other, wanted]})
     assert torch.equal(
-        read_trajectory(folder / "list.json", CAMERA, count=49).w2c, one.w2c
+        read_trajectory(folder / "list.json", CAMERA, count=49)[0].w2c, one.w2c
     )  # by the folder's name
     assert read_meta(folder / "list.json", "garden").prompt == "other"
     assert read_meta(folder / "list.json", "0").prompt == "other"
@@ -202,17 +204,16 @@ def test_own_format_round_trip(tmp_path):
         times_s=torch.arange(21, dtype=torch.float64) / 20,
         exo_w2c=circle(1)[0],
         exo_camera=preset_camera("pinhole", 32),
-        prompt="ä",
-        source="editor",
-        meta_intrinsics=torch.eye(3, dtype=torch.float64),
     )
-    write_trajectory(path, before)
-    after = read_trajectory(path, preset_camera("pinhole", 8))
+    k = torch.eye(3, dtype=torch.float64)
+    notes = TakeNotes(prompt="ä", source="editor", meta_intrinsics=k)
+    write_trajectory(path, before, notes)
+    after, read = read_trajectory(path, preset_camera("pinhole", 8))
     assert after.camera == CAMERA and after.exo_camera == before.exo_camera
-    assert (after.prompt, after.source) == ("ä", "editor")
-    for field in ("w2c", "times_s", "exo_w2c", "meta_intrinsics"):
+    assert (read.prompt, read.source) == ("ä", "editor") and torch.equal(read.meta_intrinsics, k)
+    for field in ("w2c", "times_s", "exo_w2c"):
         assert torch.equal(getattr(after, field), getattr(before, field))
-    half = read_trajectory(path, CAMERA, selection([0, 2, 4]))
+    half, _ = read_trajectory(path, CAMERA, selection([0, 2, 4]))
     assert torch.allclose(half.w2c, before.w2c[[0, 2, 4]], atol=1e-12)
     assert torch.allclose(resample(before, selection([0, 2, 4])).w2c, half.w2c)
     twice = resample(before, selection([0, 2, 2, 4]))
@@ -220,13 +221,13 @@ def test_own_format_round_trip(tmp_path):
     content = read_json(path)
     point = (camera_centre(before.w2c)[8] + torch.tensor([0.3, 1.0, 2.0])).tolist()
     write_json(path, content | {"looks": [{"frame": 8, "point": point}], "confidence": [1.0] * 21})
-    bent = read_trajectory(path, CAMERA)
+    bent, _ = read_trajectory(path, CAMERA)
     assert torch.allclose(camera_centre(bent.w2c), camera_centre(before.w2c))
     ray = upright_from_sensor(bent.w2c, CAMERA)[8, 2, :3]
     aim = torch.tensor(point, dtype=torch.float64) - camera_centre(before.w2c)[8]
     assert float(ray @ aim) == pytest.approx(float(aim.norm()))
-    write_trajectory(path, bent, [{"time_s": 0.4, "point": point}])  # as the command does
-    assert torch.allclose(read_trajectory(path, CAMERA).w2c, bent.w2c, atol=1e-12)
+    write_trajectory(path, bent, notes, [{"time_s": 0.4, "point": point}])  # as the command does
+    assert torch.allclose(read_trajectory(path, CAMERA)[0].w2c, bent.w2c, atol=1e-12)
     for broken, message in (
         (content | {"looks": [{"frame": 40, "point": point}]}, "frame or time_s|clock"),
         (content | {"looks": 5}, "a list of objects"),
@@ -363,7 +364,7 @@ def test_bad_keyframes_are_refused(content, message):
 def test_ego_camera_of_the_file_overrules(tmp_path):
     own = preset_camera("pinhole", 40)
     write_json(tmp_path / "meta.json", meta_content() | {"ego_camera": camera_to_json(own)})
-    assert read_trajectory(tmp_path / "meta.json", CAMERA).camera == own
+    assert read_trajectory(tmp_path / "meta.json", CAMERA)[0].camera == own
 
 
 def test_another_camera_keeps_the_view_upright():

@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from egox_core.cameras.model import pixel_rays
 from egox_core.safe_files import read_json
-from egox_core.takes.take import load_take
+from egox_core.take import load_take
 from egox_core.trajectory.poses import camera_centre
 from lab.drawn import SyntheticSpec, SyntheticTake, covisible, make_take, write_take
 from lab.drawn.ground_truth import solids_of_objects, take_objects
@@ -212,7 +212,7 @@ def test_wrong_specs_are_refused():
 def test_written_take_is_read_back(take, tmp_path):
     write_take(take, tmp_path / "take")
     loaded = load_take(tmp_path / "take", frame_count=5)
-    assert loaded.prompt == take.prompt
+    assert loaded.notes.prompt == take.prompt
     assert loaded.trajectory.camera == take.ego_camera  # the exact lens, not a preset
     assert torch.allclose(loaded.trajectory.w2c, take.ego_w2c, atol=1e-6)
     assert torch.allclose(loaded.depth.exo_w2c, take.exo_w2c, atol=1e-6)

@@ -291,9 +291,10 @@ def test_trainer_rays_follow_the_released_trainers_formula(training_set):
     """Pinhole rays of K, turned by R (not its inverse), (x, y) to (-y, x); checked by hand for one
     latent."""
     record = read_manifest(training_set / "manifest.jsonl")[0]
-    trajectory = read_clip(training_set, record).take.trajectory
-    rays = trainer_rays(trajectory, trajectory.w2c[:1], 4, 4)
-    k = trajectory.meta_intrinsics * (4 / trajectory.camera.width)
+    clip = read_clip(training_set, record)
+    trajectory, k = clip.take.trajectory, clip.take.notes.meta_intrinsics
+    rays = trainer_rays(trajectory.camera, k, trajectory.w2c[:1], 4, 4)
+    k = k * (4 / trajectory.camera.width)
     plain = torch.tensor(
         [(2 - k[0, 2]) / k[0, 0], (1 - k[1, 2]) / k[1, 1], 1.0], dtype=torch.float64
     )
@@ -301,7 +302,6 @@ def test_trainer_rays_follow_the_released_trainers_formula(training_set):
     torch.testing.assert_close(
         rays[0, 1, 2], torch.stack((-turned[1], turned[0], turned[2])), atol=1e-9, rtol=0
     )
-    clip = read_clip(training_set, record)
     ours = clip_geometry(clip, "trainer")
     theirs = gga_geometry(
         clip.take.depth,

@@ -191,7 +191,7 @@ def test_prepare_captions_what_nobody_captioned(silent_takes, taught, untaught, 
     records, _ = prepared(silent_takes, tmp_path / "set", options)
     records.sort(key=lambda r: r.take)
     assert [r.caption for r in records] == ["model", "source"]
-    assert ANSWERS[3] in read_clip(tmp_path / "set", records[0]).take.prompt
+    assert ANSWERS[3] in read_clip(tmp_path / "set", records[0]).take.notes.prompt
     assert prepare(silent_takes, tmp_path / "set", options, fractions={}).new == 0
     noise = replace(SMALL, caption_model=untaught)
     records, report = prepared(silent_takes, tmp_path / "noise", noise)

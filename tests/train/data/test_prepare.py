@@ -15,7 +15,7 @@ import torch
 from egox_core.cameras.model import centred_pinhole, pixel_rays
 from egox_core.cameras.presets import CAMERA_PRESETS
 from egox_core.safe_files import clear_leftovers, file_lock, read_json, write_json
-from egox_core.takes.take import load_take
+from egox_core.take import load_take
 from egox_core.trajectory.poses import camera_centre
 from egox_core.video.reader import probe_video
 from egox_train.data.aria import read_aria_calibration
@@ -164,7 +164,7 @@ def test_takes_keep_frames_cameras_and_depth(training_set):
     records = read_manifest(training_set / "manifest.jsonl")
     assert len(records) == 4 and {(r.depth, r.caption) for r in records} == {("file", "source")}
     take = read_clip(training_set, records[0]).take
-    assert "[Exo view]" in take.prompt and take.trajectory.w2c.shape == (5, 3, 4)
+    assert "[Exo view]" in take.notes.prompt and take.trajectory.w2c.shape == (5, 3, 4)
     assert float(torch.isfinite(take.depth.depth_m).double().mean()) > 0.9
     assert take.depth.dynamic is not None
     lists = [

@@ -12,7 +12,7 @@ from egox_core.cameras.model import project
 from egox_core.exchange.trajectory_files import read_trajectory
 from egox_core.file_names import DEPTH, HEAD_ROTATIONS, HEAD_TRAJECTORY, META
 from egox_core.safe_files import read_json, write_json
-from egox_core.takes.take import load_take
+from egox_core.take import load_take
 from egox_core.trajectory.head_payloads import MHR_POINTS, OPENPOSE_POINTS
 from egox_core.trajectory.head_points import HeadPoints
 from egox_core.trajectory.head_template import POINTS, ego_from_head
@@ -78,7 +78,7 @@ def headpose(folder: Path, points: Path, *more: str) -> int:
 
 
 def distance(folder: Path, take: SyntheticTake) -> float:
-    path = read_trajectory(folder / HEAD_TRAJECTORY, take.ego_camera)
+    path, _ = read_trajectory(folder / HEAD_TRAJECTORY, take.ego_camera)
     assert path.guessed is not None and path.guessed.shape == (9,)
     return float((camera_centre(path.w2c) - camera_centre(take.ego_w2c)).norm(dim=-1).median())
 
@@ -106,7 +106,7 @@ def test_clicks_say_what_the_wearer_looks_at(folder, take, marks, capsys):
     click = f"{frame},{float(u.clamp(0, 223)):.1f},{float(v.clamp(0, 127)):.1f}"
     assert headpose(folder, points, "--replace", "--look-at", click) == 0
     looks = read_json(folder / HEAD_TRAJECTORY)["looks"]
-    path = read_trajectory(folder / HEAD_TRAJECTORY, take.ego_camera)
+    path, _ = read_trajectory(folder / HEAD_TRAJECTORY, take.ego_camera)
     aim = torch.tensor(looks[0]["point"], dtype=torch.float64) - camera_centre(path.w2c)[frame]
     assert [look["frame"] for look in looks] == [frame]
     assert float(path.w2c[frame, 2, :3] @ aim / aim.norm()) == pytest.approx(1)
@@ -131,7 +131,7 @@ def test_rotations_of_another_network(folder, take, marks, capsys):
     quaternion = Rotation.from_matrix(turns[8].numpy()).as_quat().tolist()
     write_json(folder / HEAD_ROTATIONS, [*rows[:-1], {"frame": 8, "quaternion": quaternion}])
     assert headpose(folder, points) == 0 and "body model" in capsys.readouterr().out
-    path = read_trajectory(folder / HEAD_TRAJECTORY, take.ego_camera)
+    path, _ = read_trajectory(folder / HEAD_TRAJECTORY, take.ego_camera)
     mount = path.w2c[:, :, :3] @ take.ego_w2c[:, :, :3].transpose(-1, -2)
     off = Rotation.from_matrix(mount[0::2].numpy()).magnitude()
     assert np.degrees(off).max() < 2  # a drawn camera sits a little aside

@@ -5,23 +5,18 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ..cameras.presets import preset_camera
-from ..errors import EgoXInputError
-from ..file_names import DEPTH, DEPTH_NAMES, EXO, META
-from ..frozen import frozen
-from ..progress import Progress, no_progress
-from ..safe_files import require_folder
-from ..sizes import longest_clip
-from ..trajectory.path import with_camera
-from ..types import CameraTrajectory, DepthVideo, FrameSelection
-from ..video.cuts import refuse_cuts
-from ..video.reader import probe_video, read_frames
-from ..video.selection import VideoInfo, select_frames
-from .depth_inputs import take_depth
-from .ego_path import meta_trajectory
-from .exo_camera import ExoLens, with_exo_lens
-from .meta import META_PRESET, read_meta
-from .metric_scale import ScaleReport, ScaleSource
+from .cameras.presets import preset_camera
+from .file_names import DEPTH, EXO, META
+from .frozen import frozen
+from .progress import Progress, no_progress
+from .safe_files import require_folder
+from .stages import align, path
+from .takes.depth_inputs import find_depth
+from .takes.exo_camera import ExoLens, with_exo_lens
+from .takes.meta import read_meta
+from .takes.metric_scale import ScaleReport, ScaleSource
+from .types import CameraTrajectory, DepthVideo, FrameSelection, TakeNotes
+from .video.clip import VideoClip, open_clip
 
 DEFAULT_FRAMES = 49
 
@@ -32,13 +27,17 @@ class Take:
 
     name: str
     folder: Path
-    video: VideoInfo
-    frames: FrameSelection
+    clip: VideoClip
     depth: DepthVideo
     trajectory: CameraTrajectory
-    prompt: str
+    notes: TakeNotes  # prompt and K
     lens_note: str  # with which exo lens it was read
     scale: ScaleReport  # of the depth
+
+    @property
+    def frames(self) -> FrameSelection:
+        """The frames in use."""
+        return self.clip.selection
 
     def read_exo(self, progress: Progress = no_progress) -> Tensor:  # [T, H, W, 3] uint8
         """The exo frames in use.
@@ -46,9 +45,7 @@ class Take:
         Raises:
             EgoXInputError: one of them can't be decoded, a cut between two.
         """
-        frames = read_frames(self.folder / EXO, self.video, self.frames, progress)
-        refuse_cuts(frames, self.frames, self.video.name)
-        return frames
+        return self.clip.read(progress)
 
 
 def load_take(
@@ -85,52 +82,33 @@ def load_take(
     folder = Path(folder)
     require_folder(folder, "take", f"a take folder with {EXO}, {DEPTH} and {META}")
     meta, lens_note = with_exo_lens(read_meta(folder / META, entry), exo_lens)
-    video = probe_video(folder / EXO)
-    if frame_count is None:
-        frame_count = longest_clip(video.frame_count - start_frame)
     width, height = size or (None, None)
-    frames = select_frames(
-        video,
+    clip = open_clip(
+        folder / EXO,
         start_frame=start_frame,
         frame_count=frame_count,
         target_fps=target_fps,
         width=width,
         height=height,
     )
+    frames = clip.selection
     camera = preset_camera(camera_preset, ego_size or frames.size[1])
-    trajectory = meta_trajectory(
-        meta, preset_camera(META_PRESET, ego_size or frames.size[1]), frames
-    )
-    if meta.ego_camera is None:
-        trajectory = with_camera(trajectory, camera)
-    depth, _, scaled = take_depth(
-        find_depth(folder), meta, frames, guess_camera=False, scale=scale, progress=progress
+    trajectory, notes = path(meta, frames=frames, camera=meta.ego_camera or camera)
+    depth, report = align(
+        find_depth(folder),
+        frames=frames,
+        meta=meta,
+        guess_camera=False,
+        scale=scale,
+        progress=progress,
     )
     return Take(
         name=meta.name,
         folder=folder,
-        video=video,
-        frames=frames,
+        clip=clip,
         depth=depth,
         trajectory=trajectory,
-        prompt=meta.prompt,
+        notes=notes,
         lens_note=lens_note,
-        scale=scaled,
-    )
-
-
-def find_depth(folder: Path) -> Path:
-    """The depth of a take folder: depth.npz, depth.zip, depth.npy, or a folder named depth.
-
-    Raises:
-        EgoXInputError: none of them.
-    """
-    for name in DEPTH_NAMES:
-        if (folder / name).exists():
-            return folder / name
-    raise EgoXInputError(
-        f"take {folder.name}",
-        got=f"no {DEPTH}",
-        expected="depth of the exo video",
-        fix="add the file, or give the output of a depth model to stages.align",
+        scale=report.scale,
     )

@@ -1,0 +1,109 @@
+"""Arrays that a caller gives, numpy or torch, checked for kind, shape and range."""
+
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .errors import NO_NUMBERS, EgoXInputError
+
+Array: TypeAlias = np.ndarray | Tensor
+LOOKED_AT = 8
+"""Frames of a clip whose range is checked, evenly spaced: a long one is in a file."""
+OVERSHOOT = 0.5
+"""Excess over 0...1 that resampling may leave; values of 0...255 are far beyond it."""
+
+
+def as_tensor(
+    values: object,
+    what: str,  # names it in errors
+    *shape: int | None,  # one number per axis; None: any length
+) -> Tensor:
+    """Turn numbers into a tensor of ``shape``; kind and device stay.
+
+    Raises:
+        EgoXInputError: no numbers, another shape.
+    """
+    try:
+        tensor = values if isinstance(values, Tensor) else torch.as_tensor(np.asarray(values))
+    except NO_NUMBERS as error:
+        raise EgoXInputError(
+            what, got=type(values).__name__, expected="numbers", fix="give an array of numbers"
+        ) from error
+    fits = tensor.ndim == len(shape) and all(
+        asked in (None, have) for asked, have in zip(shape, tensor.shape, strict=True)
+    )
+    if not fits or not tensor.numel():
+        wanted = ", ".join("N" if length is None else str(length) for length in shape)
+        raise EgoXInputError(
+            what,
+            got=f"shape {tuple(tensor.shape)}",
+            expected=f"[{wanted}]",
+            fix="give an array of this layout",
+        )
+    return tensor
+
+
+def as_frames(values: object, what: str) -> Tensor:  # [T, H, W, 3]
+    """Turn a video's frames [T, H, W, 3 or 4] into a tensor without alpha.
+
+    uint8 (0...255) stays uint8; any float becomes float32 0...1.
+
+    Raises:
+        EgoXInputError: another layout, kind of numbers or range.
+    """
+    frames = as_tensor(values, what, None, None, None, None)
+    if frames.shape[-1] not in (3, 4):
+        raise EgoXInputError(
+            what,
+            got=f"shape {tuple(frames.shape)}",
+            expected="[frames, height, width, 3]",
+            fix="put the colours last",
+        )
+    if frames.dtype != torch.uint8:
+        if not frames.is_floating_point():
+            raise EgoXInputError(
+                what,
+                got=str(frames.dtype),
+                expected="uint8 of 0...255, or floats of 0...1",
+                fix="convert the numbers",
+            )
+        low, high = frames[:: -(-len(frames) // LOOKED_AT)].aminmax()
+        if not (low >= -OVERSHOOT and high <= 1 + OVERSHOOT):
+            raise EgoXInputError(
+                what,
+                got=f"floats of {float(low):.3g} to {float(high):.3g}",
+                expected="floats of 0...1, or uint8 of 0...255",
+                fix="divide by 255, and leave no NaN",
+            )
+        frames = frames.float()
+    return frames if frames.shape[-1] == 3 else frames[..., :3]
+
+
+def as_floats(frames: Tensor) -> Tensor:  # [T, H, W, 3] uint8 or float32 -> float32 0...1
+    """Bring frames of :func:`as_frames` to floats."""
+    return frames.float().div_(255) if frames.dtype == torch.uint8 else frames
+
+
+def as_poses(values: object, what: str) -> Tensor:  # [3, 4] or [T, 3, 4] float64 on the CPU
+    """Turn a pose, or one per frame, into a tensor; readers of paths validate it.
+
+    Raises:
+        EgoXInputError: another layout.
+    """
+    return as_tensor(values, what, *_per_frame(values), 3, 4).double().cpu()
+
+
+def as_mask(values: object, what: str) -> Tensor | None:  # [T, h, w] or [h, w]
+    """Turn a mask, or one per frame, into a tensor; None stays None.
+
+    Raises:
+        EgoXInputError: another layout.
+    """
+    return None if values is None else as_tensor(values, what, *_per_frame(values), None, None)
+
+
+def _per_frame(values: object) -> list[None]:
+    """The axis of frames, unless a single one is given."""
+    return [] if getattr(values, "ndim", 3) == 2 else [None]

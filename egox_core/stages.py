@@ -1,0 +1,484 @@
+"""The seven stages from an exo video to an ego video, each one function.
+
+Files or arrays go in, a frozen payload and a report come out. Arrays are numpy or torch: frames
+``[T, H, W, 3]`` uint8 of 0...255 or floats of 0...1; depth ``[T, H, W]`` in metres, invalid pixels
+NaN; poses ``[T, 3, 4]`` w2c in metres, OpenCV axes; masks ``[T, H, W]`` of 0 and 1; ``K [3, 3]`` in
+px, pixel centres at integers. Anything else is refused with
+:class:`~egox_core.errors.EgoXInputError` before any long work.
+
+``progress`` is called in every long loop; to cancel, it raises. Results are on the CPU unless
+``device`` is said to move them; inputs may be on any device.
+
+    clip, _ = load_clip("exo.mp4", frame_count=49)
+    depth, _ = align("depth.npz", frames=clip.selection, camera=K)
+    trajectory, notes = path("meta.json", frames=clip.selection)
+    points, _ = scene(clip.exo, depth)
+    ego, _ = prior(points, trajectory)
+    conditioned, _ = condition(clip.exo, ego.rgb, encoders)
+    judgement, _ = judge(video, scene=points, trajectory=trajectory)
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from .arrays import Array, as_floats, as_frames, as_mask
+from .cameras.model import CameraModel, rescale
+from .cameras.presets import preset_camera
+from .depth.adapters import DepthSocket
+from .depth.report import AlignOptions, AlignReport
+from .depth.resample import frames_of_size, with_host_masks
+from .depth.sources import DepthSource, array_depth
+from .depth.trust import with_trust
+from .errors import EgoXInputError
+from .exchange.trajectory_files import read_trajectory
+from .frozen import frozen, is_a
+from .metrics.image import PSNR_CAP_DB, check_pair
+from .metrics.path_error import PathError, PathViews, path_error, path_views
+from .prior.options import PriorOptions, prior_preset
+from .prior.render import render_ego_prior
+from .progress import Progress, no_progress
+from .scene.build import Moving, build_scene
+from .scene.poses import scene_rest
+from .sizes import REFERENCE_SIZE
+from .takes.depth_inputs import NO_SOCKETS, take_depth
+from .takes.ego_path import meta_trajectory
+from .takes.meta import META_PRESET
+from .takes.metric_scale import ScaleReport, ScaleSource
+from .takes.same_take import mark_of
+from .trajectory.keyframes import check_made_on, keyframe_track
+from .trajectory.path import (
+    resample,
+    smoothed,
+    trajectory_from_track,
+    trajectory_of_array,
+    with_camera,
+)
+from .types import (
+    UNTIMED_FPS,
+    CameraTrajectory,
+    Canvas,
+    DepthKind,
+    DepthVideo,
+    EgoPrior,
+    FrameSelection,
+    ImageEmbeddingMode,
+    MaskMode,
+    PointCloud,
+    Resize,
+    TakeMeta,
+    TakeNotes,
+)
+from .video.audio import Sound
+from .video.clip import open_clip
+from .video.reader import VideoSource
+from .video.selection import VideoInfo
+from .wan.canvas import check_pictures
+from .wan.conditioned import Conditioned, Encoders
+from .wan.latents import denormalise_latent, fit_latent_colours
+from .wan.vision import embedding_picture
+
+Device = torch.device | str | None
+Payload = TypeVar("Payload")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageReport:
+    """Remarks of a stage on what it took and did."""
+
+    notes: tuple[str, ...] = ()
+
+    def text(self) -> str:
+        """The notes, one per line."""
+        return "\n".join(self.notes)
+
+
+@frozen
+class Clip:
+    """The exo frames in use."""
+
+    exo: Tensor  # [T, H, W, 3] uint8 0...255 of a file; of arrays their own kind
+    sound: Sound | None  # of these frames
+    selection: FrameSelection  # which frames of the source they are; depth and poses follow it
+    info: VideoInfo  # of the source
+
+
+def load_clip(
+    video: VideoSource | str | Array,  # a file, its bytes, or all frames [N, H, W, 3]
+    *,
+    start_frame: int = 0,
+    frame_count: int | None = 49,  # 4n+1; None: as many as there are
+    target_fps: float = 0.0,  # frames per second to pick; 0: every frame
+    resize: Resize = "crop",
+    size: tuple[int, int] | None = None,  # (width, height), multiples of 16; None: the video's own
+    fps: float = UNTIMED_FPS,  # of an array
+    sound: Sound | None = None,  # of an array, the whole video's
+    window_s: tuple[float, float] = (
+        0.0,
+        0.0,
+    ),  # start and duration of a trim; duration 0: to the end
+    device: Device = None,  # of the frames
+    progress: Progress = no_progress,
+) -> tuple[Clip, StageReport]:
+    """Read the exo frames in use (stage 1).
+
+    Raises:
+        EgoXInputError: no video, frames that it doesn't have, a size that can't be, a cut between
+            two frames.
+    """
+    if isinstance(video, (str, Path)):
+        video = Path(video)
+    elif not hasattr(video, "read"):
+        video = as_frames(video, "exo video")
+    width, height = size or (None, None)
+    chosen = open_clip(
+        video,  # ty: ignore[invalid-argument-type]  checked above
+        start_frame=start_frame,
+        frame_count=frame_count,
+        target_fps=target_fps,
+        resize=resize,
+        width=width,
+        height=height,
+        fps=fps,
+        sound=sound,
+        window_s=window_s,
+    )
+    frames = chosen.read(progress)
+    clip = Clip(
+        exo=frames if device is None else frames.to(device),
+        sound=chosen.sound(),
+        selection=chosen.selection,
+        info=chosen.info,
+    )
+    return clip, StageReport(notes=chosen.notes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DepthReport(StageReport):
+    """Remarks on a clip's depth: α and β per frame, and its scale."""
+
+    fit: AlignReport
+    scale: ScaleReport
+
+
+def align(
+    depth: Path | str | Array | DepthVideo | None = None,
+    *,
+    frames: FrameSelection | None = None,  # the frames in use; None: those of the depth
+    meta: TakeMeta | None = None,  # what a take's file has of the exo camera
+    camera: CameraModel | Array | None = None,  # exo, or its K [3, 3]; with arrays
+    exo_w2c: Array | None = None,  # [3, 4] or [T, 3, 4]; with arrays
+    video_depth: Array | None = None,  # [T, H, W], steady over time, of ``video_kind``
+    video_kind: DepthKind = "relative z",
+    sockets: Mapping[str, DepthSocket] = NO_SOCKETS,  # payloads of depth models, in place of files
+    fov_deg: float = 0.0,  # above 0: width of the exo camera's view, if nothing else has it
+    guess_camera: bool = True,  # False: a file without intrinsics is refused
+    scale: ScaleSource | float = "as is",
+    dynamic_mask: Array | None = None,  # [T or 1, h, w] 0...1, what moves
+    sky_mask: Array | None = None,  # [T or 1, h, w] 0...1
+    options: AlignOptions = AlignOptions(),  # noqa: B008  frozen
+    trust: bool = False,  # add how far each pixel is to be believed
+    device: Device = None,  # of the maps
+    progress: Progress = no_progress,
+) -> tuple[DepthVideo, DepthReport]:
+    """Make metric z depth of the exo video, smooth over time (stage 2; paper section 3.1).
+
+    Args:
+        depth: metric depth: a file of the whole source video, or maps [T, H, W] in metres of the
+            frames in use.
+
+    Raises:
+        EgoXInputError: no metric depth, another size or length than the frames, a camera or pose
+            that can't be.
+    """
+    source: Path | list[DepthSource] | None = None
+    if isinstance(depth, (str, Path)):
+        source = Path(depth)
+    elif is_a(depth, DepthVideo):
+        source = [DepthSource(depth=depth, name="depth", camera_known=not depth.camera_guessed)]
+    elif depth is not None:
+        source = [array_depth(depth, "depth array", camera=camera, exo_w2c=exo_w2c)]
+        if video_depth is not None:
+            source.append(array_depth(video_depth, "video depth array", video_kind))
+    aligned, fit, scaled = take_depth(
+        source,
+        meta,
+        frames,
+        sockets,
+        fov_deg=fov_deg,
+        guess_camera=guess_camera,
+        scale=scale,
+        dynamic_mask=as_mask(dynamic_mask, "dynamic mask"),
+        sky_mask=as_mask(sky_mask, "sky mask"),
+        options=options,
+        progress=progress,
+    )
+    aligned = with_trust(aligned, progress=progress) if trust else replace(aligned, trust=None)
+    return _moved(aligned, device), DepthReport(notes=fit.notes, fit=fit, scale=scaled)
+
+
+def path(
+    poses: Path | str | Array | Sequence[Mapping] | Mapping | CameraTrajectory | TakeMeta,
+    *,
+    frames: FrameSelection | None = None,  # the frames in use; None: as many as there are poses
+    count: int | None = None,  # without ``frames``, the number of frames in use
+    camera: CameraModel
+    | str
+    | None = None,  # ego, or a preset; None: the file's, else aria_released
+    ego_size: int | None = None,  # px, side of the ego frames; None: the camera's own
+    entry: str = "",  # the take's name, if the file lists several
+    scene: PointCloud | None = None,  # gives keyframes their world
+    exo_w2c: Array
+    | None = None,  # [3, 4] or [T, 3, 4]; with arrays; None: the world is the exo camera
+    smooth_s: float = 0.0,  # seconds, width of a Gaussian
+    device: Device = None,  # of the poses
+    progress: Progress = no_progress,
+) -> tuple[CameraTrajectory, TakeNotes]:
+    """Make the ego camera's path in the frames in use (stage 3).
+
+    Args:
+        poses: a file (meta.json, trajectory JSON, keyframes, COLMAP, Blender), w2c [T, 3, 4] of the
+            frames in use or [3, 4] of all, keyframes as a document, a path, or
+            what a meta.json holds.
+
+    Returns:
+        The path, and what its file has next to it (prompt, K).
+
+    Raises:
+        EgoXInputError: a file that can't be read, matrices that are no poses, fewer poses than
+            frames in use, keyframes of another video.
+    """
+    size = ego_size or (REFERENCE_SIZE if frames is None else frames.size[1])
+    given = preset_camera(camera, size) if isinstance(camera, str) else camera
+    # The poses of a meta.json belong to a sensor that is turned as this one.
+    of_meta, notes = preset_camera(META_PRESET, size), TakeNotes()
+    default = given or of_meta
+    progress(0, 1, "ego path")
+    if is_a(poses, CameraTrajectory):
+        trajectory = poses if frames is None else resample(poses, frames)
+    elif is_a(poses, TakeMeta):
+        trajectory, notes = meta_trajectory(poses, of_meta, frames, count=count), poses.notes
+    elif isinstance(poses, (str, Path)):
+        trajectory, notes = read_trajectory(Path(poses), of_meta, frames, entry=entry, count=count)
+    elif isinstance(poses, Mapping) or (
+        isinstance(poses, Sequence) and all(isinstance(key, Mapping) for key in poses)
+    ):
+        check_made_on(poses, mark_of(None if frames is None else frames.source_path))
+        rest = None if scene is None else scene_rest(scene)
+        trajectory = trajectory_from_track(
+            keyframe_track(poses, default, rest=rest),
+            default,
+            frames,
+            count=count or (None if scene is None else scene.frame_count),
+            clip_times_s=None if scene is None else scene.times_s,
+            exo_w2c=None if scene is None else scene.exo_w2c,
+            exo_camera=None if scene is None else scene.exo_camera,
+        )
+    else:
+        trajectory = trajectory_of_array(poses, default, frames, count=count, exo_w2c=exo_w2c)
+    lens = given or trajectory.camera
+    trajectory = with_camera(trajectory, lens if ego_size is None else rescale(lens, size, size))
+    if smooth_s > 0:
+        trajectory = smoothed(trajectory, smooth_s)
+    progress(1, 1, "ego path")
+    return _moved(trajectory, device), notes
+
+
+def scene(
+    exo: Array,  # [T, H, W, 3]
+    depth: DepthVideo | Array,  # of align, or [T, H, W] in metres with ``camera``
+    *,
+    camera: CameraModel | Array | None = None,  # exo, or its K [3, 3], of a depth array
+    moving: Moving = "auto",
+    dynamic_mask: Array | None = None,  # [T or 1, h, w] 0...1, in place of the depth's own
+    sky_mask: Array | None = None,  # [T or 1, h, w] 0...1
+    device: Device = None,  # of the static points
+    progress: Progress = no_progress,
+) -> tuple[PointCloud, StageReport]:
+    """Lift the exo frames to points: a static background and moving points per frame (stage 4).
+
+    Raises:
+        EgoXInputError: another count or shape of frames than maps, no valid depth, masks that don't
+            fit.
+    """
+    if not is_a(depth, DepthVideo):
+        depth, _ = align(depth, camera=camera)
+    pictures = as_frames(exo, "exo frames of the scene").cpu()
+    dynamic, sky = as_mask(dynamic_mask, "dynamic mask"), as_mask(sky_mask, "sky mask")
+    depth = with_host_masks(_moved(depth, "cpu"), dynamic=dynamic, sky=sky)
+    pictures = frames_of_size(pictures, *depth.depth_m.shape[1:])
+    points = build_scene(pictures, depth, moving, progress=progress)
+    text = (
+        f"{len(points.static):,} static points, {points.frame_count} frames, frame: {points.frame}"
+    )
+    if device is not None:
+        points = replace(points, static=_moved(points.static, device))
+    return points, StageReport(notes=(text, *points.notes))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PriorReport(StageReport):
+    """Remarks on a prior."""
+
+    covered: Tensor  # [T] float64, share of each frame where a point landed
+
+
+def prior(
+    scene: PointCloud,
+    trajectory: CameraTrajectory | Array,  # of path, or w2c [T, 3, 4] in the scene's frame
+    preset: str | PriorOptions = "released",
+    *,
+    camera: CameraModel | str | None = None,  # ego, of a pose array; None: aria_released
+    dynamic: str | None = None,  # which moving points are drawn; None: the preset's choice
+    device: Device = None,  # to draw on; None: a GPU if there is one
+    progress: Progress = no_progress,
+) -> tuple[EgoPrior, PriorReport]:
+    """Draw the scene from the ego camera (stage 4; paper section 3.1).
+
+    Raises:
+        EgoXInputError: no points, fewer poses than frames, an unknown preset.
+
+    Warns:
+        UserWarning: nothing is seen in any frame.
+    """
+    if not is_a(scene, PointCloud):
+        raise EgoXInputError(
+            "scene of the prior",
+            got=type(scene).__name__,
+            expected="a PointCloud",
+            fix="make it by stages.scene from frames and depth",
+        )
+    if not is_a(trajectory, CameraTrajectory):
+        trajectory, _ = path(trajectory, count=scene.frame_count, camera=camera)
+    options = preset if is_a(preset, PriorOptions) else prior_preset(preset)
+    if dynamic is not None:
+        options = replace(options, dynamic=dynamic)
+    if device is not None:
+        options = replace(options, device=str(device))
+    drawn = render_ego_prior(scene, trajectory, options, progress=progress)
+    covered = torch.stack([frame.double().mean() for frame in drawn.coverage])
+    height, width = drawn.coverage.shape[1:]
+    notes = [f"{len(covered)} frames of {width}x{height}, coverage {100 * covered.mean():.0f} %"]
+    if not bool(covered.any()):
+        notes.append("The camera sees no point of the scene: check pose, world frame, depth scale")
+    return drawn, PriorReport(notes=(*notes, *scene.notes), covered=covered)
+
+
+def condition(
+    exo: Array,  # [T, H, W, 3], T = 4n+1, sides multiples of 16
+    prior: Array,  # [T or more, H, W_ego, 3], the ego prior
+    encoders: Encoders,
+    *,
+    mask_mode: MaskMode = "released",
+    image_embedding: ImageEmbeddingMode = "released",
+    ego_noise: Tensor | None = None,  # [1, 16, t, h, w_ego] the sampler's own, for "released"
+    noise_seed: int | None = None,  # of that noise, if known; without noise it is drawn from it
+    colours: bool = False,  # add rough colours of latents, for previews
+    device: Device = None,  # of the latents
+    progress: Progress = no_progress,
+) -> tuple[Conditioned, StageReport]:
+    """Encode exo video and ego prior side by side (stage 5; paper section 3.2).
+
+    Raises:
+        EgoXInputError: frames or sizes that don't fit each other, an unknown mode.
+    """
+    exo, prior = as_frames(exo, "exo video"), as_frames(prior, "ego prior")
+    count, prior = check_pictures(exo, prior)
+    videos = (exo, prior)
+    latents = []
+    for done, video in enumerate(videos):
+        progress(done, len(videos), "encoding")
+        latents.append(encoders.encode(video))
+    progress(len(videos), len(videos), "encoding")
+    pairs = [(latent, as_floats(video)) for latent, video in zip(latents, videos, strict=True)]
+    canvas = Canvas(
+        exo_latent=latents[0],
+        prior_latent=latents[1],
+        latent_colours=fit_latent_colours(pairs) if colours else None,
+        frames=count,
+        exo_size=(exo.shape[2], exo.shape[1]),
+        ego_size=(prior.shape[2], prior.shape[1]),
+        mask_mode=mask_mode,
+        image_embedding=image_embedding,
+        noise_seed=noise_seed,
+    )
+    embedding = None
+    if image_embedding != "none":
+        if image_embedding == "released" and ego_noise is None:
+            generator = torch.Generator().manual_seed(noise_seed or 0)
+            ego_noise = torch.randn(canvas.prior_latent.shape, generator=generator)
+        picture = embedding_picture(
+            image_embedding,
+            exo_frame=as_floats(exo[:1]),
+            prior_frame=as_floats(prior[:1]),
+            exo_latent=canvas.exo_latent,
+            ego_noise=ego_noise,
+            to_raw=denormalise_latent,
+            decode=encoders.decode,
+        )
+        assert picture is not None  # only mode none has none
+        embedding = encoders.embed(picture)
+    sizes = (
+        f"{name} {w}x{h}" for name, (w, h) in (("exo", canvas.exo_size), ("ego", canvas.ego_size))
+    )
+    text = f"{count} frames, {', '.join(sizes)}; mask {mask_mode}"
+    return Conditioned(canvas=_moved(canvas, device), embedding=embedding), StageReport(
+        notes=(text,)
+    )
+
+
+@frozen
+class Judgement:
+    """An ego video against the path it was ordered on and, if known, the truth."""
+
+    path: PathError | None = None  # None: no scene was given
+    psnr_db: Tensor | None = None  # [T], at most 100; None: no truth was given
+
+
+def judge(
+    ego: Array,  # [T, H, W, 3]
+    *,
+    scene: PointCloud | None = None,
+    trajectory: CameraTrajectory | None = None,
+    views: PathViews | None = None,  # of an earlier call with this scene and path
+    truth: Array | None = None,  # [T, H, W, 3], the wearer's own video
+    device: Device = None,  # to compare with the truth on
+    progress: Progress = no_progress,
+) -> tuple[Judgement, StageReport]:
+    """Measure how far an ego video is off the rendered path and from the truth.
+
+    Raises:
+        EgoXInputError: another count of frames than the scene's, another size than the truth's.
+    """
+    video, followed, errors_db = as_floats(as_frames(ego, "ego video")), None, None
+    if views is None and scene is not None and trajectory is not None:
+        views = path_views(scene, trajectory, progress=progress)
+    if views is not None:
+        followed = path_error(video.cpu(), views)
+    if truth is not None:
+        true = as_floats(as_frames(truth, "true ego video"))
+        check_pair(video, true)
+        where = device or "cpu"
+        error = (video.to(where) - true.to(where)).square().mean((1, 2, 3)).cpu()
+        errors_db = (-10 * error.log10()).clamp(max=PSNR_CAP_DB)
+    notes = [] if followed is None else [followed.text()]
+    if errors_db is not None:
+        notes.append(f"PSNR to the truth {float(errors_db.mean()):.1f} dB")
+    return Judgement(path=followed, psnr_db=errors_db), StageReport(notes=tuple(notes))
+
+
+def _moved(payload: Payload, device: Device) -> Payload:
+    """The payload with its tensors on another device; itself if nothing moves."""
+    if device is None:
+        return payload
+    tensors = {
+        field.name: value.to(device)
+        for field in fields(payload)  # ty: ignore[invalid-argument-type]  of the dataclasses above
+        if isinstance(value := getattr(payload, field.name), Tensor)
+        and value.device != torch.device(device)
+    }
+    return replace(payload, **tensors) if tensors else payload  # ty: ignore[invalid-argument-type]

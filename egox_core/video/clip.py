@@ -1,0 +1,109 @@
+"""The frames in use of one exo video: chosen without decoding, read when asked for."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ..frozen import frozen
+from ..progress import Progress, no_progress
+from ..sizes import longest_clip
+from ..types import UNTIMED_FPS, FrameSelection
+from .audio import Sound, read_sound, trim_sound
+from .cuts import refuse_cuts
+from .reader import VideoSource, memory_info, pick_frames, probe_video, read_frames
+from .selection import VideoInfo, select_frames, trim_info, uneven_times
+
+
+@frozen
+class VideoClip:
+    """A video and its frames in use."""
+
+    source: VideoSource | Tensor  # a file, its bytes, or all frames [N, H, W, 3]
+    info: VideoInfo
+    selection: FrameSelection
+    first: int = 0  # source index that a user calls frame 0 (a trimmed video's)
+    given_sound: Sound | None = None  # of the whole video, with frames in memory
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Remarks on the source."""
+        uneven = (
+            f"frame times are uneven (variable frame rate): {self.info.fps:.4g} fps is an average"
+        )
+        return (
+            *([f"{self.info.hdr} brought to the standard range"] if self.info.hdr else ()),
+            *([uneven] if uneven_times(self.info) else ()),
+        )
+
+    def read(self, progress: Progress = no_progress) -> Tensor:
+        """Read the frames in use [T, H, W, 3]: uint8, or float32 0...1 of floats in memory.
+
+        Raises:
+            EgoXInputError: a frame that can't be decoded, a cut between two.
+        """
+        if isinstance(self.source, Tensor):
+            frames = pick_frames(self.source, self.selection, progress)
+        else:
+            frames = read_frames(self.source, self.info, self.selection, progress)
+        refuse_cuts(frames, self.selection, self.info.name, self.first)
+        return frames
+
+    def sound(self) -> Sound | None:
+        """Read the sound of these frames; None without any.
+
+        Raises:
+            EgoXInputError: a file that can't be decoded.
+        """
+        if isinstance(self.source, Tensor):
+            return trim_sound(self.given_sound, self.selection)
+        return read_sound(self.source, self.info, self.selection)
+
+
+def open_clip(
+    source: VideoSource | Tensor,
+    info: VideoInfo | None = None,  # of the file, if it was looked at before
+    *,
+    start_frame: int = 0,
+    frame_count: int | None = 49,
+    fps: float = UNTIMED_FPS,  # of frames in memory
+    sound: Sound | None = None,  # of frames in memory, the whole video's
+    window_s: tuple[float, float] = (0.0, 0.0),
+    **selection: Any,  # of select_frames
+) -> VideoClip:
+    """Choose frames of a video without decoding them.
+
+    Args:
+        start_frame: counted from the window's first frame.
+        frame_count: 4n+1; None: as many as there are.
+        window_s: start and duration of a trim, seconds; duration 0: to the end.
+
+    Raises:
+        EgoXInputError: no video, frames that it doesn't have.
+    """
+    if isinstance(source, Tensor):
+        whole = memory_info(source, fps, sound is not None)
+    else:
+        whole = info or probe_video(source)
+    trimmed, first = trim_info(whole, *window_s)
+    chosen = select_frames(
+        trimmed,
+        start_frame=start_frame + first,
+        frame_count=longest_clip(trimmed.frame_count - first - start_frame)
+        if frame_count is None
+        else frame_count,
+        **selection,
+    )
+    return VideoClip(
+        source=source,
+        info=trimmed,
+        selection=replace(
+            chosen,
+            source_path=source if isinstance(source, Path) else None,
+            # frames in memory may be a part of another video
+            source_frames=None if isinstance(source, Tensor) else whole.frame_count,
+        ),
+        first=first,
+        given_sound=sound,
+    )
