@@ -7,10 +7,10 @@ from ..egox_core.cameras.model import rescale
 from ..egox_core.cameras.presets import preset_camera
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.metrics.image import PSNR_CAP_DB
-from ..egox_core.metrics.path_error import PathError, PathViews, path_error, path_views
+from ..egox_core.metrics.off_path import PathError, PathViews, path_error, path_views
 from ..egox_core.sizes import PIXELS_PER_LATENT
 from ..egox_core.types import CameraTrajectory, PointCloud
-from ..egox_core.video.reproject import lens_circle, pinhole_camera, reproject
+from ..egox_core.video.reprojection import lens_circle, pinhole_camera, reproject
 from ..egox_core.wan.canvas import ego_half
 from .host.graph import this_node, upstream_values
 from .host.progress import host_progress

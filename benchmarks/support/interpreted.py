@@ -18,7 +18,8 @@ from pathlib import Path
 import torch
 from torch.nn.functional import normalize
 
-from egox_core.gga import backends, flash
+from egox_core.gga.backends import math_rows
+from egox_core.gga.flash import guided_flash
 from egox_core.gga.attention import gga_attention, plain_attention
 from egox_core.gga.bias import reference_attention
 from egox_core.gga.geometry import tokens_from_latents
@@ -128,8 +129,8 @@ def errors() -> dict[str, tuple[float, float]]:
     bias = BiasRows(geometry, options, q.dtype, reuse=False)
     for queries in (slice(1, 2), slice(29, 61), slice(60, 90)):  # frames have 30
         rows = q[:, : queries.stop - queries.start]
-        part = flash.guided_flash(rows, k, v, heads, bias, queries)
-        alike = backends.math_rows(rows, k, v, heads, bias, queries)
+        part = guided_flash(rows, k, v, heads, bias, queries)
+        alike = math_rows(rows, k, v, heads, bias, queries)
         add("flash kernel, parts of frames", worst(part, alike.double(), heads), q.dtype)
     whole, cut = (
         gga_attention(q, k, v, heads, geometry, options, backend="triton", **how).unflatten(

@@ -2,7 +2,7 @@
 sweep.
 
 In: generated and true ego video [T, H, W, 3] (float 0...1), the ego prior and its geometry. Out:
-degrees and dB per frame (:mod:`.path_error`, :mod:`.image`); lists of λ_g and LoRA strength.
+degrees and dB per frame (:mod:`.off_path`, :mod:`.image`); lists of λ_g and LoRA strength.
 """
 
 from .sweep import SweepPoint, sweep_points

@@ -6,7 +6,7 @@ points of the scene, a small prior of one pose. Knows no host.
 """
 
 from .align_plot import plot_report
-from .coarse_prior import coarse_points, coarse_prior
+from .coarse import coarse_points, coarse_prior
 from .maps import coverage_preview, depth_preview
 from .queries import pick_head, pick_point, scene_up
 from .sheets import Sheets, make_sheets

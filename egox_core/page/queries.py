@@ -10,7 +10,7 @@ from ..trajectory.head_template import HEAD_LENGTH, VERTEX_TO_CHIN
 from ..trajectory.keyframes import OWN_BODY_M
 from ..trajectory.poses import invert, sensor_from_upright, transform
 from ..types import PointCloud, PointSet
-from .coarse_prior import CoarsePoints
+from .coarse import CoarsePoints
 
 REACH_PX = 12.0
 """Largest distance of a point from the click; a thinned cloud of a 784 x 448 picture has one within

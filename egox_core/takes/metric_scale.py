@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from ..cameras.presets import preset_camera
-from ..depth.wearer_scale import WearerScale, wearer_scale
+from ..depth.body_scale import WearerScale, wearer_scale
 from ..errors import EgoXInputError
 from ..frame_store import FrameStore, drop_pages
 from ..frozen import frozen

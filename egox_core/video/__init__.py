@@ -7,5 +7,5 @@ its name."""
 
 from .audio import Sound, read_sound
 from .reader import probe_video, read_frames
-from .reproject import reproject
+from .reprojection import reproject
 from .selection import VideoInfo, select_frames

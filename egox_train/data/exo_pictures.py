@@ -19,7 +19,7 @@ from egox_core.frame_store import FrameStore
 from egox_core.frozen import frozen
 from egox_core.types import FrameSelection, Resize
 from egox_core.video.reader import decode_frames, fit_picture
-from egox_core.video.reproject import Undistortion, undistorted_camera
+from egox_core.video.reprojection import Undistortion, undistorted_camera
 from egox_core.video.selection import VideoInfo, camera_of_frames, source_rectangle
 
 from .clip_files import ClipWindow

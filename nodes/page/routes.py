@@ -21,7 +21,7 @@ from ...egox_core.cameras.presets import preset_camera
 from ...egox_core.errors import EgoXInputError
 from ...egox_core.exchange.paths import export_path, import_file, import_path
 from ...egox_core.file_names import META
-from ...egox_core.page.coarse_prior import MAX_POINTS, coarse_prior, joined
+from ...egox_core.page.coarse import MAX_POINTS, coarse_prior, joined
 from ...egox_core.page.queries import lens_outline, pick_head, pick_point
 from ...egox_core.sizes import REFERENCE_SIZE
 from ...egox_core.takes.meta import read_meta

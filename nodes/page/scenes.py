@@ -12,7 +12,7 @@ import psutil
 import torch
 from torch import Tensor
 
-from ...egox_core.page.coarse_prior import CoarsePoints, coarse_points
+from ...egox_core.page.coarse import CoarsePoints, coarse_points
 from ...egox_core.page.queries import scene_up
 from ...egox_core.scene.points import select
 from ...egox_core.scene.poses import exo_from_scene

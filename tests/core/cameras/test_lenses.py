@@ -26,7 +26,7 @@ from egox_core.exchange.trajectory_files import read_trajectory
 from egox_core.page.queries import lens_outline
 from egox_core.trajectory.poses import look_at, sensor_from_upright
 from egox_core.types import CameraTrajectory
-from egox_core.video.reproject import reproject, undistorted_camera
+from egox_core.video.reprojection import reproject, undistorted_camera
 from tests.refusals import refuses
 
 

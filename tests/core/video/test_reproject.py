@@ -4,7 +4,7 @@ import torch
 
 from egox_core.cameras.model import pixel_grid, pixel_rays, project
 from egox_core.cameras.presets import preset_camera
-from egox_core.video.reproject import lens_circle, pinhole_camera, reproject
+from egox_core.video.reprojection import lens_circle, pinhole_camera, reproject
 from tests.refusals import refuses
 
 

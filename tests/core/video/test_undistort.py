@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from egox_core.cameras.model import CameraModel, intrinsics_matrix, pixel_rays, project
-from egox_core.video.reproject import Undistortion, seen_by, undistorted_camera
+from egox_core.video.reprojection import Undistortion, seen_by, undistorted_camera
 from tests.refusals import refuses
 
 FISHEYE = CameraModel(
