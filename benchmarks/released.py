@@ -20,7 +20,7 @@ import torch
 from benchmarks.support.record import add_arguments, finish
 from egox_core.errors import EgoXInputError
 from egox_core.file_names import EXO, TRUTH
-from egox_core.video.reader import resize_picture
+from egox_core.video import resize_picture
 from egox_train.metrics.frame_metrics import frame_metrics
 from tools.setup.api_client import read_prompt
 from tools.setup.base_dir import make_base_dir, read_models, share_models

@@ -19,6 +19,7 @@ What a graph runs, in plain torch and numpy; knows no host. The rooms, each impo
     types       the payloads between the rooms
     cameras     lenses and intrinsics: points to pixels and back
     archives, arrays, finite, safe_files, file_names, sizes, frame_store, progress, frozen, errors: the ground
+    doors       what a room hands out, each name imported when asked for
 
 The pipeline in six calls, here of a small take (a test runs this):
 

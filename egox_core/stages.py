@@ -27,31 +27,37 @@ import torch
 from torch import Tensor
 
 from .arrays import Array, as_floats, as_frames, as_mask
-from .cameras.model import CameraModel, rescale
-from .cameras.presets import preset_camera
-from .depth.adapters import DepthSocket
-from .depth.report import AlignOptions, AlignReport
-from .depth.resample import frames_of_size, with_host_masks
-from .depth.sources import DepthSource, array_depth
-from .depth.trust import with_trust
+from .cameras import CameraModel, preset_camera, rescale
+from .depth import (
+    AlignOptions,
+    AlignReport,
+    DepthSocket,
+    DepthSource,
+    array_depth,
+    frames_of_size,
+    with_host_masks,
+    with_trust,
+)
 from .errors import EgoXInputError
-from .exchange.trajectory_files import read_trajectory
+from .exchange import read_trajectory
 from .frozen import frozen, is_a
-from .metrics.image import PSNR_CAP_DB, check_pair
-from .metrics.path_error import PathError, PathViews, path_error, path_views
-from .prior.options import PriorOptions, prior_preset
-from .prior.render import render_ego_prior
+from .metrics import PSNR_CAP_DB, PathError, PathViews, check_pair, path_error, path_views
+from .prior import PriorOptions, prior_preset, render_ego_prior
 from .progress import Progress, no_progress
-from .scene.build import Moving, build_scene
-from .scene.poses import scene_rest
+from .scene import Moving, build_scene, scene_rest
 from .sizes import REFERENCE_SIZE
-from .takes.depth_inputs import NO_SOCKETS, take_depth
-from .takes.ego_path import meta_trajectory
-from .takes.meta import META_PRESET
-from .takes.metric_scale import ScaleReport, ScaleSource
-from .takes.same_take import mark_of
-from .trajectory.keyframes import check_made_on, keyframe_track
-from .trajectory.path import (
+from .takes import (
+    META_PRESET,
+    NO_SOCKETS,
+    ScaleReport,
+    ScaleSource,
+    mark_of,
+    meta_trajectory,
+    take_depth,
+)
+from .trajectory import (
+    check_made_on,
+    keyframe_track,
     resample,
     smoothed,
     trajectory_from_track,
@@ -73,14 +79,15 @@ from .types import (
     TakeMeta,
     TakeNotes,
 )
-from .video.audio import Sound
-from .video.clip import open_clip
-from .video.reader import VideoSource
-from .video.selection import VideoInfo
-from .wan.canvas import check_pictures
-from .wan.conditioned import Conditioned, Encoders
-from .wan.latents import denormalise_latent, fit_latent_colours
-from .wan.vision import embedding_picture
+from .video import Sound, VideoInfo, VideoSource, open_clip
+from .wan import (
+    Conditioned,
+    Encoders,
+    check_pictures,
+    denormalise_latent,
+    embedding_picture,
+    fit_latent_colours,
+)
 
 Device = torch.device | str | None
 Payload = TypeVar("Payload")

@@ -5,18 +5,15 @@ from pathlib import Path
 
 from torch import Tensor
 
-from .cameras.presets import preset_camera
+from .cameras import preset_camera
 from .file_names import DEPTH, EXO, META
 from .frozen import frozen
 from .progress import Progress, no_progress
 from .safe_files import require_folder
 from .stages import align, path
-from .takes.depth_inputs import find_depth
-from .takes.exo_camera import ExoLens, with_exo_lens
-from .takes.meta import read_meta
-from .takes.metric_scale import ScaleReport, ScaleSource
+from .takes import ExoLens, ScaleReport, ScaleSource, find_depth, read_meta, with_exo_lens
 from .types import CameraTrajectory, DepthVideo, FrameSelection, TakeNotes
-from .video.clip import VideoClip, open_clip
+from .video import VideoClip, open_clip
 
 DEFAULT_FRAMES = 49
 

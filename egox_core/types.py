@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .cameras.model import CameraModel, camera_from_intrinsics
+from .cameras import CameraModel, camera_from_intrinsics
 from .errors import EgoXInputError, check_choice
 from .frozen import frozen, is_a
 from .progress import Progress

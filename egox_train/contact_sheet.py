@@ -8,7 +8,7 @@ import numpy as np
 
 from egox_core.frozen import frozen
 from egox_core.safe_files import atomic_write
-from egox_core.video.grid import picture_row
+from egox_core.video import picture_row
 
 PAPER = 255  # beside rows that are narrower than the sheet
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 from egox_core.frozen import frozen
 from egox_core.types import ImageEmbeddingMode, RayMode
-from egox_core.wan.prompt import RELEASED_NEGATIVE
+from egox_core.wan import RELEASED_NEGATIVE
 
 ImageEmbedding = Literal[ImageEmbeddingMode, "trainer"]
 Mode = Literal["released", "trainer", "paper"]

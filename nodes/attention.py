@@ -12,8 +12,8 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..egox_core.errors import EgoXInputError
-from ..egox_core.gga.record import AttentionRecord, attention_rows, ego_query, from_start
-from ..egox_core.page.attention import (
+from ..egox_core.gga import AttentionRecord, attention_rows, ego_query, from_start
+from ..egox_core.page import (
     attention_grid,
     attention_report,
     check_attention_pictures,

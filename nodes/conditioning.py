@@ -14,11 +14,20 @@ from comfy_api.latest import io, ui
 
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.types import IMAGE_EMBEDDING_MODES
-from ..egox_core.wan.canvas import build_mask, check_pictures, crop_ego
-from ..egox_core.wan.latents import fit_latent_colours
-from ..egox_core.wan.lora_settings import AUTO, resolve_auto
-from ..egox_core.wan.prompt import clean_prompt, escape_emphasis, join_sections, split_sections
-from ..egox_core.wan.vision import embedding_note, embedding_picture
+from ..egox_core.wan import (
+    AUTO,
+    build_mask,
+    check_pictures,
+    clean_prompt,
+    crop_ego,
+    embedding_note,
+    embedding_picture,
+    escape_emphasis,
+    fit_latent_colours,
+    join_sections,
+    resolve_auto,
+    split_sections,
+)
 from .host.graph import check_encoders, check_or_message
 from .host.noise import HOST
 from .host.remember import DRAWN_FROM, remembered

@@ -3,15 +3,13 @@
 import torch
 from comfy_api.latest import io
 
-from ..egox_core.cameras.model import rescale
-from ..egox_core.cameras.presets import preset_camera
+from ..egox_core.cameras import preset_camera, rescale
 from ..egox_core.errors import EgoXInputError
-from ..egox_core.metrics.image import PSNR_CAP_DB
-from ..egox_core.metrics.off_path import PathError, PathViews, path_error, path_views
+from ..egox_core.metrics import PSNR_CAP_DB, PathError, PathViews, path_error, path_views
 from ..egox_core.sizes import PIXELS_PER_LATENT
 from ..egox_core.types import CameraTrajectory, PointCloud
-from ..egox_core.video.reprojection import lens_circle, pinhole_camera, reproject
-from ..egox_core.wan.canvas import ego_half
+from ..egox_core.video import lens_circle, pinhole_camera, reproject
+from ..egox_core.wan import ego_half
 from .host.graph import this_node, upstream_values
 from .host.progress import host_progress
 from .host.remember import remembered

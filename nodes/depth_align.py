@@ -6,19 +6,30 @@ from pathlib import Path
 
 from comfy_api.latest import io
 
-from ..egox_core.depth.adapters import DEPTH_ADAPTERS, WITHOUT_SCALE, DepthSocket
-from ..egox_core.depth.align import ADVICE, MISSING_METRIC
-from ..egox_core.depth.report import ALIGN_MODES, AlignOptions
-from ..egox_core.depth.sources import BRIGHT, camera_of_view
-from ..egox_core.depth.trust import with_trust
+from ..egox_core.depth import (
+    ADVICE,
+    ALIGN_MODES,
+    BRIGHT,
+    DEPTH_ADAPTERS,
+    MISSING_METRIC,
+    WITHOUT_SCALE,
+    AlignOptions,
+    DepthSocket,
+    camera_of_view,
+    with_trust,
+)
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.file_names import DEPTH, META
-from ..egox_core.page.align_plot import plot_report
-from ..egox_core.page.maps import depth_preview, depth_scale
-from ..egox_core.prior.options import AS_GIVEN, PRESET_GEOMETRY, PRIOR_PRESETS
-from ..egox_core.takes.depth_inputs import check_depth_file, depth_advice, take_depth
-from ..egox_core.takes.exo_camera import meta_beside, with_exo_lens
-from ..egox_core.takes.meta import read_meta
+from ..egox_core.page import depth_preview, depth_scale, plot_report
+from ..egox_core.prior import AS_GIVEN, PRESET_GEOMETRY, PRIOR_PRESETS
+from ..egox_core.takes import (
+    check_depth_file,
+    depth_advice,
+    meta_beside,
+    read_meta,
+    take_depth,
+    with_exo_lens,
+)
 from ..egox_core.types import FrameSelection, TakeMeta
 from .host.graph import Graph, check_or_message, frames_in_use, inputs_of, linked, sidecar_missing
 from .host.paths import beside_video, fingerprint, inside, resolve

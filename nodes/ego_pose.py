@@ -5,17 +5,17 @@ from typing import Any, cast
 
 from comfy_api.latest import io
 
-from ..egox_core.cameras.presets import CAMERA_PRESETS, preset_camera
+from ..egox_core.cameras import CAMERA_PRESETS, preset_camera
 from ..egox_core.errors import EgoXInputError
-from ..egox_core.exchange.trajectory_files import read_trajectory
+from ..egox_core.exchange import read_trajectory
 from ..egox_core.file_names import META
 from ..egox_core.frozen import is_a
 from ..egox_core.safe_files import parse_json
-from ..egox_core.scene.viewer import viewer_camera
+from ..egox_core.scene import viewer_camera
 from ..egox_core.sizes import REFERENCE_SIZE
 from ..egox_core.stages import path
-from ..egox_core.takes.same_take import check_poses_of, mark_of
-from ..egox_core.trajectory.keyframes import check_made_on, keyframe_track
+from ..egox_core.takes import check_poses_of, mark_of
+from ..egox_core.trajectory import check_made_on, keyframe_track
 from ..egox_core.types import CameraTrajectory, FrameSelection
 from .host.graph import (
     Graph,

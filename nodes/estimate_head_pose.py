@@ -6,24 +6,29 @@ import json
 import torch
 from comfy_api.latest import io
 
-from ..egox_core.cameras.presets import preset_camera
-from ..egox_core.depth.resample import fit_depth_size, fit_host_mask
-from ..egox_core.depth.sources import GUESSED_FOV_DEG, camera_of_view, guessed_camera
+from ..egox_core.cameras import preset_camera
+from ..egox_core.depth import (
+    GUESSED_FOV_DEG,
+    camera_of_view,
+    fit_depth_size,
+    fit_host_mask,
+    guessed_camera,
+)
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.file_names import META
-from ..egox_core.page.head_path import draw_head_path, head_legend
-from ..egox_core.takes.exo_camera import exo_camera_of_size, exo_poses
-from ..egox_core.takes.meta import read_meta
+from ..egox_core.page import draw_head_path, head_legend
+from ..egox_core.takes import exo_camera_of_size, exo_poses, read_meta
 from ..egox_core.trajectory import (
+    clip_moments,
     estimate_head,
     head_trajectory,
     joined_points,
+    keyframes_of_path,
     lens_note,
+    no_detector,
+    unit_up,
+    upright_from_sensor,
 )
-from ..egox_core.trajectory.head_evidence import unit_up
-from ..egox_core.trajectory.head_sources import no_detector
-from ..egox_core.trajectory.keyframe_fit import clip_moments, keyframes_of_path
-from ..egox_core.trajectory.keyframes import upright_from_sensor
 from ..egox_core.types import UNTIMED_FPS, DepthVideo, FrameSelection
 from .host.graph import Graph, check_or_message, frames_in_use, inputs_of, linked
 from .host.paths import beside_video

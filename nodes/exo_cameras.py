@@ -6,7 +6,7 @@ from comfy_api.latest import io, ui
 
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.file_names import META
-from ..egox_core.prior.rank import load_candidate, rank_exo_cameras, rank_text
+from ..egox_core.prior import load_candidate, rank_exo_cameras, rank_text
 from ..egox_core.safe_files import require_file
 from .host.paths import resolve
 from .host.progress import host_progress

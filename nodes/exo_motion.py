@@ -4,10 +4,10 @@ from pathlib import Path
 
 from comfy_api.latest import io
 
-from ..egox_core.depth.resample import with_host_masks
-from ..egox_core.exchange.exo_paths import parse_exo_path, read_exo_path
-from ..egox_core.page.exo_motion import path_from_above, residual_legend, sightings_picture
-from ..egox_core.scene.exo_motion import MOTIONS, estimate_exo_motion
+from ..egox_core.depth import with_host_masks
+from ..egox_core.exchange import parse_exo_path, read_exo_path
+from ..egox_core.page import path_from_above, residual_legend, sightings_picture
+from ..egox_core.scene import MOTIONS, estimate_exo_motion
 from .host.paths import fingerprint, resolve
 from .host.progress import host_progress
 from .io_types import EgoXDepth

@@ -8,10 +8,9 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..egox_core.gga.backends import BACKENDS
-from ..egox_core.gga.options import DEFAULT_LAMBDA, GGA_MODES, GgaOptions
+from ..egox_core.gga import BACKENDS, DEFAULT_LAMBDA, GGA_MODES, GgaOptions
 from ..egox_core.types import RAY_MODES, DepthVideo, RayMode
-from ..egox_core.wan.lora_settings import AUTO, resolve_auto
+from ..egox_core.wan import AUTO, resolve_auto
 from .host.graph import Graph, check_weights_of, inputs_of, linked
 from .io_types import EgoXDepth, EgoXTrajectory
 from .patch.patch import no_geometry

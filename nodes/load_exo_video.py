@@ -15,17 +15,21 @@ from ..egox_core.sizes import (
     latent_size,
 )
 from ..egox_core.types import UNTIMED_FPS, FrameSelection
-from ..egox_core.video.audio import Sound, read_sound, trim_sound
-from ..egox_core.video.cuts import refuse_cuts
-from ..egox_core.video.reader import (
+from ..egox_core.video import (
+    Sound,
     VideoSource,
     memory_info,
     open_video,
     pick_frames,
     probe_video,
     read_frames,
+    read_sound,
+    refuse_cuts,
+    select_frames,
+    trim_info,
+    trim_sound,
+    uneven_times,
 )
-from ..egox_core.video.selection import select_frames, trim_info, uneven_times
 from .host.graph import Graph, check_or_message, inputs_of, selection_of, this_node
 from .host.paths import TAKE_FILES, fingerprint, list_files, resolve
 from .host.progress import host_progress

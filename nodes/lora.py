@@ -16,14 +16,16 @@ from torch import Tensor
 
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.safe_files import refuse_pickled
-from ..egox_core.wan.file_kinds import MODEL, check_lora, check_weights
-from ..egox_core.wan.lora_keys import (
+from ..egox_core.wan import (
+    MODEL,
     RELEASED_FILE,
+    check_lora,
     check_lora_fits,
+    check_weights,
     convert_lora,
     released_note,
+    trained_with,
 )
-from ..egox_core.wan.lora_settings import trained_with
 from .host.graph import SAFETENSORS, Graph, check_or_message, inputs_of, weights_file
 from .patch.lora_metadata import attach_lora_metadata
 from .search_words import node_schema

@@ -4,7 +4,7 @@ import comfy.samplers
 import torch
 from comfy_api.latest import io
 
-from ..egox_core.wan.schedule import (
+from ..egox_core.wan import (
     RELEASED_FLOW_SHIFT,
     RELEASED_STEPS,
     make_scheduler,

@@ -4,17 +4,21 @@ from dataclasses import replace
 
 from comfy_api.latest import io
 
-from ..egox_core.cameras.model import rescale
-from ..egox_core.depth.own_take import STRANGE
+from ..egox_core.cameras import rescale
+from ..egox_core.depth import STRANGE
 from ..egox_core.errors import EgoXInputError
-from ..egox_core.page.maps import coverage_preview, covered_share, ego_depth_preview
-from ..egox_core.page.sheets import common_step
-from ..egox_core.prior.options import DYNAMIC_CHOICES, PRIOR_PRESETS, prior_preset
-from ..egox_core.prior.render import ego_depth, render_ego_prior
-from ..egox_core.scene.build import build_scene
-from ..egox_core.takes.exo_camera import lens_text
+from ..egox_core.page import common_step, coverage_preview, covered_share, ego_depth_preview
+from ..egox_core.prior import (
+    DYNAMIC_CHOICES,
+    PRIOR_PRESETS,
+    ego_depth,
+    prior_preset,
+    render_ego_prior,
+)
+from ..egox_core.scene import build_scene
+from ..egox_core.takes import lens_text
 from ..egox_core.types import UNTIMED_FPS
-from ..egox_core.video.grid import side_by_side
+from ..egox_core.video import side_by_side
 from .host.graph import Graph, check_or_message, inputs_of, linked, this_node
 from .host.progress import host_progress
 from .host.remember import DRAWN_FROM

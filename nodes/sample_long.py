@@ -13,13 +13,14 @@ from comfy_api.latest import io
 
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.frame_store import FrameStore
-from ..egox_core.prior.look_away import LookAwayMemory
+from ..egox_core.prior import LookAwayMemory
 from ..egox_core.sizes import FRAMES_PER_LATENT
-from ..egox_core.wan.canvas import check_pictures, ego_half
-from ..egox_core.wan.chunks import (
+from ..egox_core.wan import (
     ChunkFiles,
     check_covers,
     check_overlap,
+    check_pictures,
+    ego_half,
     plan_chunks,
     sample_chunks,
 )

@@ -19,9 +19,7 @@ from comfy_extras.nodes_model_advanced import ModelSamplingSD3
 
 import nodes as host_nodes
 
-from ..egox_core.wan.canvas import check_sampled_latent
-from ..egox_core.wan.noise import NOISES
-from ..egox_core.wan.schedule import RELEASED_CFG
+from ..egox_core.wan import NOISES, RELEASED_CFG, check_sampled_latent
 from .gga_inputs import (
     LAMBDA,
     check_geometry,

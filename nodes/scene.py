@@ -5,10 +5,8 @@ import torch.nn.functional as F
 from comfy_api.latest import Types, io, ui
 from torch import Tensor
 
-from ..egox_core.depth.resample import with_host_masks
-from ..egox_core.scene.build import MOVING_CHOICES, build_scene
-from ..egox_core.scene.fusion import fuse_scenes
-from ..egox_core.scene.viewer import viewer_ply
+from ..egox_core.depth import with_host_masks
+from ..egox_core.scene import MOVING_CHOICES, build_scene, fuse_scenes, viewer_ply
 from .host.progress import host_progress
 from .io_types import EgoXDepth, EgoXScene
 from .search_words import node_schema

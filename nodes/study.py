@@ -4,8 +4,8 @@ rest of the graph; Labelled Video Grid shows a list of videos as one."""
 from comfy_api.latest import io, ui
 
 from ..egox_core.errors import EgoXInputError
-from ..egox_core.metrics.sweep import read_numbers, sweep_points
-from ..egox_core.video.grid import labelled_grid
+from ..egox_core.metrics import read_numbers, sweep_points
+from ..egox_core.video import labelled_grid
 from .host.progress import host_progress
 from .host.video import native_video
 from .search_words import node_schema

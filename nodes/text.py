@@ -10,14 +10,17 @@ from comfy_api.latest import io, ui
 from torch.nn import Module
 
 from ..egox_core.errors import EgoXInputError
-from ..egox_core.wan.caption import NO_CAPTION, repair_caption, request_pictures, request_text
-from ..egox_core.wan.prompt import (
+from ..egox_core.wan import (
+    NO_CAPTION,
     RELEASED_NEGATIVE,
     TOKENS,
     clean_prompt,
     cut_place,
     cut_tokens,
     plain_emphasis,
+    repair_caption,
+    request_pictures,
+    request_text,
     wants_ftfy,
 )
 from .host.graph import check_encoders, check_or_message

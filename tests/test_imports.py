@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -111,8 +112,24 @@ def test_each_module_of_the_core_is_reached_from_the_nodes():
     while waiting:
         reached.add(path := waiting.pop())
         waiting += set(named_files(path)) - reached
-    unreached = {path for path in sources("egox_core") if path.name != "__init__.py"} - reached
+    faces = {ROOT / "egox_core/doors.py", *(ROOT / "egox_core").rglob("__init__.py")}
+    unreached = set(sources("egox_core")) - faces - reached
     assert not unreached, "only a lab or a test needs them: see egox_train and tests/twins"
+
+
+def test_a_room_of_the_core_is_entered_by_its_door():
+    """Tests apart, which may see what is behind it."""
+    taken = set()
+    for path in [ROOT / "__init__.py", ROOT / "train_egox.py", *sources(*set(TREES) - {"tests"})]:
+        for level, module, name in imports(path):
+            room = file_of(path, level, module, "")
+            if room and room_of(room).startswith("egox_core/") and room.parent.parent != ROOT:
+                if room_of(room) != room_of(path):
+                    assert name and room.name == "__init__.py", (path, module)
+                    taken.add((".".join(room.parent.relative_to(ROOT).parts), name))
+    values = [getattr(importlib.import_module(room), name) for room, name in taken]
+    assert not [each for each in values if isinstance(each, ModuleType)]
+    assert len(taken) <= 393, "a room that hands out all it has is none"
 
 
 @pytest.mark.parametrize("unit", [str, room_of], ids=["files", "rooms"])

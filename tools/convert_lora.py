@@ -15,8 +15,7 @@ from safetensors.torch import load_file, save_file
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from egox_core.errors import EgoXInputError
 from egox_core.safe_files import atomic_write
-from egox_core.wan.lora_keys import convert_lora, convert_transformer
-from egox_core.wan.weights import read_header
+from egox_core.wan import convert_lora, convert_transformer, read_header
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from egox_core.video.grid import labelled_grid
+from egox_core.video import labelled_grid
 from tools.setup.api_client import read_prompt
 from tools.setup.base_dir import make_base_dir
 from tools.setup.demo import DemoOptions, run_demo

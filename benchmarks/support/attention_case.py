@@ -9,9 +9,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from egox_core.frozen import frozen
-from egox_core.gga.bias import bias_from_cosine
-from egox_core.gga.geometry import tokens_from_latents
-from egox_core.gga.options import GgaOptions
+from egox_core.gga import GgaOptions, bias_from_cosine, tokens_from_latents
 from egox_core.types import GgaGeometry
 
 from .record import seconds

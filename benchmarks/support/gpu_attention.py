@@ -12,9 +12,7 @@ from torch import Tensor
 from benchmarks.support import attention_case as rig
 from benchmarks.support.gpu_row import Row, why
 from benchmarks.support.record import peak_tensor_bytes
-from egox_core.gga.attention import gga_attention, plain_attention
-from egox_core.gga.options import GgaOptions
-from egox_core.gga.triton_rows import fused_rows
+from egox_core.gga import GgaOptions, fused_rows, gga_attention, plain_attention
 
 ERROR_BAR = 1.25
 """Largest error, as a multiple of plain attention's own. Kernels differ by that much in how they

@@ -14,7 +14,7 @@ from benchmarks.support.gpu_attention import bias_rows_row, kernel_rows
 from benchmarks.support.gpu_row import GB, PACK, Row, anonymous, why
 from benchmarks.support.record import matrix_rate
 from egox_core.errors import EgoXInputError
-from egox_core.gga.backends import BACKENDS
+from egox_core.gga import BACKENDS
 from egox_train.wan.step_memory import ModelSize, TrainSetting, estimate
 
 GPU_TESTS = "tests/core/gga"

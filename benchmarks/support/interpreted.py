@@ -18,13 +18,16 @@ from pathlib import Path
 import torch
 from torch.nn.functional import normalize
 
-from egox_core.gga.backends import math_rows
-from egox_core.gga.flash import guided_flash
-from egox_core.gga.attention import gga_attention, plain_attention
-from egox_core.gga.bias import reference_attention
-from egox_core.gga.geometry import tokens_from_latents
-from egox_core.gga.options import GgaOptions
-from egox_core.gga.rows import BiasRows
+from egox_core.gga import (
+    BiasRows,
+    GgaOptions,
+    gga_attention,
+    guided_flash,
+    math_rows,
+    plain_attention,
+    reference_attention,
+    tokens_from_latents,
+)
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 LIMITS = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 1e-2}

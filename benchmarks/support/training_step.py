@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from diffusers import WanTransformer3DModel
 
-from egox_core.gga.options import GgaOptions
+from egox_core.gga import GgaOptions
 from egox_core.types import GgaGeometry
 from egox_train.train.config import LoraSettings
 from egox_train.train.lora import add_lora

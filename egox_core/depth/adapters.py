@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..cameras.model import CameraModel, rescale
+from ..cameras import CameraModel, rescale
 from ..frozen import frozen
 from .da3 import da3_depth
 from .moge import moge_depth

@@ -12,12 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..cameras.model import CameraModel, crop, pixel_rays, project
+from ..cameras import CameraModel, crop, pixel_rays, project
 from ..errors import EgoXInputError
 from ..frozen import frozen
 from ..progress import Progress, no_progress
-from ..trajectory.gravity import down_axis
-from ..trajectory.poses import compose, invert, pose_of_frame
+from ..trajectory import compose, down_axis, invert, pose_of_frame
 from ..types import DepthVideo
 from .wearer_body import (
     HEAD_FROM_CAMERA,

@@ -17,13 +17,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..arrays import as_floats
-from ..cameras.model import CameraModel
+from ..cameras import CameraModel
 from ..errors import EgoXInputError
 from ..frame_store import store_frames
 from ..frozen import frozen
 from ..sizes import centre_crop_left, same_aspect
 from ..types import DepthVideo, FrameSelection
-from ..video.selection import source_rectangle
+from ..video import source_rectangle
 
 SAME_SHAPE = 0.01
 """Difference of width over height up to which frames are resized to the depth's size."""

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from ..cameras.model import CameraModel
+from ..cameras import CameraModel
 from ..errors import EgoXInputError
 from ..frozen import frozen
 from ..progress import Progress, no_progress

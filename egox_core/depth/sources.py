@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from ..arrays import Array, as_poses, as_tensor
-from ..cameras.lenses import PINHOLE
-from ..cameras.model import CameraModel, camera_from_intrinsics, centred_pinhole
+from ..cameras import PINHOLE, CameraModel, camera_from_intrinsics, centred_pinhole
 from ..errors import EgoXInputError, check_choice
 from ..frame_store import store_frames
 from ..frozen import frozen, is_a

@@ -11,12 +11,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..cameras.lenses import LENSES, PINHOLE
-from ..cameras.model import CameraModel, camera_from_json, camera_to_json, upright_camera
+from ..cameras import LENSES, PINHOLE, CameraModel, camera_from_json, camera_to_json, upright_camera
 from ..errors import NO_NUMBERS, EgoXInputError, intact
 from ..safe_files import write_json
 from ..sizes import MAX_SIDE
-from ..trajectory.poses import invert, validate_w2c
+from ..trajectory import invert, validate_w2c
 from ..types import CameraTrajectory
 from .colmap import upright_poses
 

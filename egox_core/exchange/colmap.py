@@ -11,12 +11,10 @@ import torch
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from ..cameras.lenses import LENSES
-from ..cameras.model import CameraModel, upright_camera
+from ..cameras import LENSES, CameraModel, upright_camera
 from ..errors import EgoXInputError
 from ..safe_files import atomic_write, require_file
-from ..trajectory.keyframes import upright_from_sensor
-from ..trajectory.poses import validate_w2c
+from ..trajectory import upright_from_sensor, validate_w2c
 from ..types import CameraTrajectory
 
 MAX_TEXT_BYTES = 64 * 2**20

@@ -11,13 +11,12 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from ..archives import open_zip, read_array
-from ..cameras.model import upright_camera
+from ..cameras import upright_camera
 from ..errors import NO_NUMBERS, EgoXInputError, intact
 from ..frozen import frozen
 from ..safe_files import atomic_write, read_json, require_file
-from ..takes.meta import parse_meta
-from ..takes.vipe import MAX_ARRAY_BYTES, read_poses
-from ..trajectory.poses import invert, look_at, validate_w2c
+from ..takes import MAX_ARRAY_BYTES, parse_meta, read_poses
+from ..trajectory import invert, look_at, validate_w2c
 from ..types import CameraTrajectory, DepthVideo
 from .blender import SIGNS, opengl_c2w, read_blender
 from .colmap import read_colmap, upright_poses

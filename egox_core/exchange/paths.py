@@ -11,15 +11,21 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..cameras.model import CameraModel, camera_to_json, intrinsics_matrix
+from ..cameras import CameraModel, camera_to_json, intrinsics_matrix
 from ..errors import EgoXInputError
 from ..file_names import META
 from ..safe_files import read_json, safe_name, write_json
-from ..scene.moving_camera import is_moving
-from ..scene.poses import ego_from_scene, scene_rest
-from ..trajectory.keyframe_fit import ClipMoments, keyframes_of_path
-from ..trajectory.keyframes import DEFAULT_UP, keyframe_track, upright_from_sensor
-from ..trajectory.path import interpolate_poses, trajectory_from_track, with_camera
+from ..scene import ego_from_scene, is_moving, scene_rest
+from ..trajectory import (
+    DEFAULT_UP,
+    ClipMoments,
+    interpolate_poses,
+    keyframe_track,
+    keyframes_of_path,
+    trajectory_from_track,
+    upright_from_sensor,
+    with_camera,
+)
 from ..types import UNTIMED_FPS, CameraTrajectory, PointCloud, TakeNotes
 from .blender import write_blender
 from .colmap import write_colmap

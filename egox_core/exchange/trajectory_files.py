@@ -7,27 +7,24 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..cameras.model import CameraModel, camera_from_json, camera_to_json
+from ..cameras import CameraModel, camera_from_json, camera_to_json
 from ..errors import NO_NUMBERS, EgoXInputError
 from ..safe_files import read_json, write_json
-from ..takes.ego_path import meta_trajectory
-from ..takes.meta import parse_meta
-from ..takes.same_take import mark_of
-from ..trajectory.keyframes import (
+from ..takes import mark_of, meta_trajectory, parse_meta
+from ..trajectory import (
     DEFAULT_UP,
+    FARTHEST,
+    PoseTrack,
     check_made_on,
     direction,
-    keyframe_track,
-    with_looks,
-)
-from ..trajectory.path import (
-    PoseTrack,
     flags_at,
+    keyframe_track,
     numbered_track,
     poses_of_frames,
     trajectory_from_track,
+    validate_w2c,
+    with_looks,
 )
-from ..trajectory.poses import FARTHEST, validate_w2c
 from ..types import CameraTrajectory, FrameSelection, TakeNotes
 from .blender import read_blender
 from .colmap import read_colmap

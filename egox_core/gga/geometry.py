@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
-from ..cameras.model import pixel_rays
+from ..cameras import pixel_rays
 from ..errors import EgoXInputError, check_choice
 from ..progress import Progress, no_progress
 from ..sizes import (

@@ -14,9 +14,14 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..cameras.lenses import PINHOLE
-from ..cameras.model import CameraModel, intrinsics_matrix, unproject
-from ..cameras.presets import ARIA_DISTORTION, CAMERA_PRESETS
+from ..cameras import (
+    ARIA_DISTORTION,
+    CAMERA_PRESETS,
+    PINHOLE,
+    CameraModel,
+    intrinsics_matrix,
+    unproject,
+)
 from ..errors import EgoXInputError
 from ..sizes import REFERENCE_SIZE
 from ..types import RayMode

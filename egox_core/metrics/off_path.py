@@ -20,13 +20,12 @@ import torch
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from ..cameras.model import CameraModel, pixel_rays, project, rescale
+from ..cameras import CameraModel, pixel_rays, project, rescale
 from ..errors import EgoXInputError
 from ..frozen import frozen
-from ..prior.options import prior_preset
-from ..prior.render import iter_ego_prior
+from ..prior import iter_ego_prior, prior_preset
 from ..progress import Progress, no_progress
-from ..trajectory.poses import sensor_from_upright
+from ..trajectory import sensor_from_upright
 from ..types import CameraTrajectory, PointCloud
 
 MAX_FRAMES = 17

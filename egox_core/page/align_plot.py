@@ -5,7 +5,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..depth.report import AlignReport
+from ..depth import AlignReport
 
 WIDTH, PANEL, LEFT, RIGHT, GAP, TITLE = 960, 190, 110, 24, 46, 54
 BACKGROUND, GRID, INK = (250, 250, 250), (222, 222, 222), (40, 40, 40)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import EgoXInputError
 from ..frozen import frozen
-from ..gga.record import AttentionRecord, AttentionRows, exo_part
+from ..gga import AttentionRecord, AttentionRows, exo_part
 from ..sizes import FRAMES_PER_LATENT, PIXEL_STEP
 from .maps import colour_stops, colour_table
 

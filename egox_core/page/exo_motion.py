@@ -9,9 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..scene.background import to_uint8
-from ..scene.exo_motion import AGREES_PX
-from ..trajectory.poses import camera_centre, compose, invert
+from ..scene import AGREES_PX, to_uint8
+from ..trajectory import camera_centre, compose, invert
 from .maps import colour_stops, colour_table
 from .sheets import Drawn
 

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..cameras.model import CameraModel, project
+from ..cameras import CameraModel, project
 from ..errors import EgoXInputError
 from ..progress import Progress, no_progress
-from ..trajectory.poses import compose, transform
+from ..trajectory import compose, transform
 
 AXIS_M = 0.12
 CONE_M, CONE_DEG = (

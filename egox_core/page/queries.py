@@ -4,13 +4,18 @@ path rests, a lens's rim."""
 import torch
 from torch import Tensor
 
-from ..cameras.model import CameraModel, project, unproject, upright_camera
+from ..cameras import CameraModel, project, unproject, upright_camera
 from ..frozen import frozen
-from ..trajectory.head_template import HEAD_LENGTH, VERTEX_TO_CHIN
-from ..trajectory.keyframes import OWN_BODY_M
-from ..trajectory.poses import invert, sensor_from_upright, transform
+from ..prior import CoarsePoints
+from ..trajectory import (
+    HEAD_LENGTH,
+    OWN_BODY_M,
+    VERTEX_TO_CHIN,
+    invert,
+    sensor_from_upright,
+    transform,
+)
 from ..types import PointCloud, PointSet
-from .coarse import CoarsePoints
 
 REACH_PX = 12.0
 """Largest distance of a point from the click; a thinned cloud of a 784 x 448 picture has one within

@@ -14,16 +14,23 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..archives import open_member, open_zip, read_npy_header, unpack_zip
-from ..cameras.presets import preset_camera
+from ..cameras import preset_camera
 from ..errors import EgoXInputError
-from ..exchange.trajectory_files import read_trajectory
+from ..exchange import read_trajectory
 from ..file_names import COVERAGE, DEPTH_NAMES, EXO, META, PRIOR, TRUTH, VIDEO_SUFFIXES
 from ..frozen import frozen
 from ..safe_files import read_json, safe_name
 from ..sizes import REFERENCE_SIZE
-from ..takes.depth_readers import PICTURE_SUFFIXES, open_depth
-from ..takes.meta import ENTRY_KEYS, LIST_KEY, META_PRESET, parse_meta, read_meta
-from ..video.reader import probe_video
+from ..takes import (
+    ENTRY_KEYS,
+    LIST_KEY,
+    META_PRESET,
+    PICTURE_SUFFIXES,
+    open_depth,
+    parse_meta,
+    read_meta,
+)
+from ..video import probe_video
 
 MAX_BYTES, MAX_FILES = 4 * 2**30, 2000
 """Bounds of one upload, unpacked."""

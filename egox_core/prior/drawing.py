@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..cameras.model import CameraModel, inside_picture, project, rescale
+from ..cameras import CameraModel, inside_picture, project, rescale
 from ..sizes import REFERENCE_SIZE
 from ..types import PointSet
 from .options import PriorOptions

@@ -15,13 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..cameras.model import CameraModel, inside_picture, project, rescale
+from ..cameras import CameraModel, inside_picture, project, rescale
 from ..progress import Progress, no_progress
-from ..scene.build import build_scene
-from ..scene.points import join, to_device
-from ..scene.surface import depth_rays, lift, no_points
+from ..scene import build_scene, depth_rays, join, lift, no_points, to_device
 from ..sizes import FRAMES_PER_LATENT
-from ..trajectory.poses import camera_centre, invert, transform
+from ..trajectory import camera_centre, invert, transform
 from ..types import CameraTrajectory, DepthVideo, PointSet
 from .drawing import draw_points
 from .options import CLEAN

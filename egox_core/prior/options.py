@@ -6,11 +6,10 @@ from typing import Literal, get_args
 
 import torch
 
-from ..depth.edges import RELEASED_RANGE
+from ..depth import RELEASED_RANGE
 from ..errors import check_choice
 from ..frozen import frozen
-from ..takes.exo_camera import ExoLens
-from ..takes.metric_scale import ScaleSource
+from ..takes import ExoLens, ScaleSource
 from .splat_points import Backend, SplatOptions
 
 Dynamic = Literal["keep", "leave out", "without wearer", "without head"]

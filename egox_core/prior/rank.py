@@ -15,20 +15,15 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..cameras.model import CameraModel, inside_picture, pixel_rays, project, rescale
-from ..cameras.presets import preset_camera
+from ..cameras import CameraModel, inside_picture, pixel_rays, preset_camera, project, rescale
 from ..errors import EgoXInputError
 from ..file_names import META
 from ..frozen import frozen
 from ..progress import Progress, no_progress
-from ..scene.background import sample_frames
-from ..scene.build import build_scene
+from ..scene import build_scene, sample_frames
 from ..sizes import REFERENCE_SIZE
-from ..takes.depth_files import load_depth_file
-from ..takes.depth_inputs import find_depth
-from ..takes.ego_path import meta_trajectory
-from ..takes.meta import META_PRESET, read_meta
-from ..trajectory.poses import compose, invert, pose_of_frame, transform
+from ..takes import META_PRESET, find_depth, load_depth_file, meta_trajectory, read_meta
+from ..trajectory import compose, invert, pose_of_frame, transform
 from ..types import CameraTrajectory, DepthVideo
 from .options import prior_preset
 from .render import iter_ego_prior

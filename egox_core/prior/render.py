@@ -7,16 +7,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..cameras.model import CameraModel, pixel_rays
-from ..depth.wearer_body import meets_head
+from ..cameras import CameraModel, pixel_rays
+from ..depth import meets_head
 from ..errors import EgoXInputError
 from ..frame_store import FrameStore
 from ..frozen import frozen
 from ..progress import Progress, no_progress
-from ..scene.fusion import join_moving, mean_static
-from ..scene.points import join, select, to_device
-from ..scene.poses import ego_from_scene, exo_from_scene
-from ..trajectory.poses import camera_centre, pose_of_frame
+from ..scene import (
+    ego_from_scene,
+    exo_from_scene,
+    join,
+    join_moving,
+    mean_static,
+    select,
+    to_device,
+)
+from ..trajectory import camera_centre, pose_of_frame
 from ..types import CameraTrajectory, DepthVideo, EgoPrior, PointCloud, PointSet
 from .drawing import draw_points
 from .options import PriorOptions, prior_preset

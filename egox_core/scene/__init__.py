@@ -4,6 +4,42 @@ In: exo frames [T, H, W, 3] and a :class:`~egox_core.types.DepthVideo` of metric
 :class:`~egox_core.types.PointCloud`, static points and moving points per frame; several of them fused into one.
 """
 
-from .build import build_scene
-from .fusion import fuse_scenes
-from .points import write_ply
+from typing import TYPE_CHECKING
+
+from ..doors import door
+
+if TYPE_CHECKING:
+    from .background import sample_frames as sample_frames, to_uint8 as to_uint8
+    from .build import (
+        MOVING_CHOICES as MOVING_CHOICES,
+        Moving as Moving,
+        build_scene as build_scene,
+    )
+    from .exo_motion import (
+        AGREES_PX as AGREES_PX,
+        MOTIONS as MOTIONS,
+        Motion as Motion,
+        estimate_exo_motion as estimate_exo_motion,
+    )
+    from .fusion import (
+        fuse_scenes as fuse_scenes,
+        join_moving as join_moving,
+        mean_static as mean_static,
+    )
+    from .moving_camera import is_moving as is_moving
+    from .points import (
+        join as join,
+        scene_points as scene_points,
+        select as select,
+        to_device as to_device,
+        write_ply as write_ply,
+    )
+    from .poses import (
+        ego_from_scene as ego_from_scene,
+        exo_from_scene as exo_from_scene,
+        scene_rest as scene_rest,
+    )
+    from .surface import depth_rays as depth_rays, lift as lift, no_points as no_points
+    from .viewer import viewer_camera as viewer_camera, viewer_ply as viewer_ply
+
+__getattr__, __dir__ = door(__name__, __file__)

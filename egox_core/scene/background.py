@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from ..depth.edges import RELEASED_RANGE, depth_range
+from ..depth import RELEASED_RANGE, depth_range
 from ..frozen import frozen
 from ..progress import Progress, no_progress
 

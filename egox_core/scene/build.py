@@ -8,10 +8,10 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from ..depth.own_take import strange_depth
+from ..depth import strange_depth
 from ..errors import EgoXInputError, check_choice, in_words
 from ..progress import Progress, no_progress
-from ..trajectory.poses import validate_w2c
+from ..trajectory import validate_w2c
 from ..types import DepthVideo, PointCloud, PointSet
 from .background import SAME_SURFACE, StaticBackground, fuse_static, mean_background, to_uint8
 from .camera_motion import camera_motion

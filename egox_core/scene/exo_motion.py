@@ -13,12 +13,12 @@ from scipy.spatial.transform import Rotation, Slerp
 from scipy.stats import median_abs_deviation
 from torch import Tensor
 
-from ..cameras.model import CameraModel, pixel_grid
+from ..cameras import CameraModel, pixel_grid
 from ..errors import EgoXInputError, check_choice
 from ..frame_store import store_frames
 from ..frozen import frozen
 from ..progress import Progress, no_progress
-from ..trajectory.poses import compose, invert, pose_of_frame
+from ..trajectory import compose, invert, pose_of_frame
 from ..types import DepthVideo
 from .build import StillMasks, check_scene_input
 from .camera_motion import camera_motion

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..cameras.model import CameraModel, unproject
+from ..cameras import CameraModel, unproject
 from ..frozen import frozen
 from ..progress import Progress, no_progress
 from .camera_motion import grey

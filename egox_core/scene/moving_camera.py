@@ -8,10 +8,10 @@ from typing import TypeGuard
 import torch
 from torch import Tensor
 
-from ..cameras.model import CameraModel, inside_picture, project
+from ..cameras import CameraModel, inside_picture, project
 from ..frozen import frozen
 from ..progress import Progress
-from ..trajectory.poses import compose, invert, transform
+from ..trajectory import compose, invert, transform
 from ..types import PointSet
 from .background import SAME_SURFACE, StaticBackground, static_samples
 from .points import join

@@ -4,8 +4,7 @@ import torch
 from torch import Tensor
 
 from ..errors import EgoXInputError
-from ..trajectory.keyframes import upright_from_sensor
-from ..trajectory.poses import compose, invert, pose_of_frame, validate_w2c
+from ..trajectory import compose, invert, pose_of_frame, upright_from_sensor, validate_w2c
 from ..types import CameraTrajectory, PointCloud
 from .moving_camera import is_moving
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..cameras.model import CameraModel, pixel_rays
-from ..depth.edges import depth_edge, depth_range, stray_step
+from ..cameras import CameraModel, pixel_rays
+from ..depth import depth_edge, depth_range, stray_step
 from ..frame_store import drop_pages
 from ..frozen import frozen
 from ..sizes import REFERENCE_SIZE
-from ..trajectory.poses import invert, pose_of_frame, transform
+from ..trajectory import invert, pose_of_frame, transform
 from ..types import DepthVideo, PointSet
 
 MAX_EDGE = 0.3

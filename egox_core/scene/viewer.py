@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from ..errors import EgoXInputError
-from ..trajectory.poses import invert, pose_of_frame
+from ..trajectory import invert, pose_of_frame
 from ..types import CameraTrajectory, PointCloud
 from .points import scene_points, write_ply
 from .poses import exo_from_scene

@@ -7,9 +7,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..depth.resample import depth_window, fit_depth, fit_mask, window_camera
-from ..depth.sources import guessed_camera
-from ..depth.valid import check_valid_shares, mark_invalid
+from ..depth import (
+    check_valid_shares,
+    depth_window,
+    fit_depth,
+    fit_mask,
+    guessed_camera,
+    mark_invalid,
+    window_camera,
+)
 from ..errors import EgoXInputError
 from ..frame_store import FrameStore, store_frames
 from ..frozen import frozen

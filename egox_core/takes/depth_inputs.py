@@ -11,12 +11,17 @@ from types import MappingProxyType
 
 from torch import Tensor
 
-from ..cameras.model import CameraModel
-from ..depth.adapters import DepthSocket, socket_sources
-from ..depth.align import ADVICE
-from ..depth.report import AlignOptions, AlignReport
-from ..depth.roles import align_sources
-from ..depth.sources import DepthSource, camera_of_view
+from ..cameras import CameraModel
+from ..depth import (
+    ADVICE,
+    AlignOptions,
+    AlignReport,
+    DepthSocket,
+    DepthSource,
+    align_sources,
+    camera_of_view,
+    socket_sources,
+)
 from ..errors import EgoXInputError
 from ..file_names import DEPTH, DEPTH_NAMES
 from ..progress import Progress, no_progress

@@ -2,9 +2,9 @@
 
 import torch
 
-from ..cameras.model import CameraModel
+from ..cameras import CameraModel
 from ..errors import EgoXInputError
-from ..trajectory.path import numbered_track, trajectory_from_track
+from ..trajectory import numbered_track, trajectory_from_track
 from ..types import CameraTrajectory, FrameSelection, TakeMeta
 from .exo_camera import exo_poses
 from .same_take import check_same_count

@@ -7,14 +7,12 @@ from typing import Literal
 
 from torch import Tensor
 
-from ..cameras.gopro import raw_gopro_of
-from ..cameras.model import CameraModel, crop
-from ..depth.resample import depth_window, window_camera
+from ..cameras import CameraModel, crop, raw_gopro_of
+from ..depth import depth_window, window_camera
 from ..errors import EgoXInputError
 from ..file_names import META
 from ..sizes import centre_crop_left, same_aspect
-from ..trajectory.path import numbered_track, poses_of_frames
-from ..trajectory.poses import validate_w2c
+from ..trajectory import numbered_track, poses_of_frames, validate_w2c
 from ..types import FrameSelection, TakeMeta
 from .meta import depth_camera
 

@@ -7,12 +7,12 @@ from pathlib import Path, PureWindowsPath
 import torch
 from torch import Tensor
 
-from ..cameras.model import CameraModel, camera_from_intrinsics, camera_from_json, crop, rescale
+from ..cameras import CameraModel, camera_from_intrinsics, camera_from_json, crop, rescale
 from ..errors import EgoXInputError
 from ..file_names import META
 from ..safe_files import read_json, whole_number
 from ..sizes import centre_crop_left, same_aspect
-from ..trajectory.poses import validate_w2c
+from ..trajectory import validate_w2c
 from ..types import TakeMeta
 
 LIST_KEY = "test_datasets"

@@ -8,8 +8,8 @@ from typing import Literal
 import numpy as np
 from torch import Tensor
 
-from ..cameras.presets import preset_camera
-from ..depth.body_scale import WearerScale, wearer_scale
+from ..cameras import preset_camera
+from ..depth import WearerScale, wearer_scale
 from ..errors import EgoXInputError
 from ..frame_store import FrameStore, drop_pages
 from ..frozen import frozen

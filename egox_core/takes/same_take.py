@@ -6,7 +6,7 @@ from pathlib import Path
 from ..errors import EgoXInputError
 from ..file_names import VIDEO_SUFFIXES
 from ..types import FrameSelection
-from ..video.reader import video_mark
+from ..video import video_mark
 from .exo_camera import meta_beside
 
 SPARE_SHARE = 0.02

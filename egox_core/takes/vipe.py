@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..archives import open_zip, read_array
 from ..errors import EgoXInputError
-from ..trajectory.poses import invert, validate_w2c
+from ..trajectory import invert, validate_w2c
 from ..types import TakeMeta
 
 STILL_M, STILL_RAD = 0.01, 0.002

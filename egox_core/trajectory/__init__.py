@@ -5,10 +5,81 @@ keypoints of detectors. Out: :class:`PoseTrack` (poses at known moments), poses 
 :class:`~egox_core.types.CameraTrajectory`.
 """
 
-from .head_points import HeadPoints
-from .head_pose import HeadPath, HeadReport, estimate_head
-from .head_sources import HEAD_SOURCES, joined_points, lens_note
-from .head_template import head_trajectory
-from .keyframes import keyframe_track
-from .path import PoseTrack, interpolate_poses, trajectory_from_track
-from .poses import camera_centre, compose, invert, look_at, validate_w2c
+from typing import TYPE_CHECKING
+
+from ..doors import door
+
+if TYPE_CHECKING:
+    from .gravity import down_axis as down_axis
+    from .head_evidence import (
+        ExoView as ExoView,
+        camera_poses as camera_poses,
+        surface_reach as surface_reach,
+        unit_up as unit_up,
+    )
+    from .head_payloads import (
+        OPENPOSE_POINTS as OPENPOSE_POINTS,
+        mhr_people as mhr_people,
+        openpose_people as openpose_people,
+    )
+    from .head_points import (
+        HeadPoints as HeadPoints,
+        People as People,
+        Person as Person,
+        choose_person as choose_person,
+    )
+    from .head_pose import HeadReport as HeadReport, estimate_head as estimate_head
+    from .head_sources import (
+        joined_points as joined_points,
+        lens_note as lens_note,
+        no_detector as no_detector,
+    )
+    from .head_template import (
+        HEAD_LENGTH as HEAD_LENGTH,
+        HEAD_POINTS as HEAD_POINTS,
+        MIRROR as MIRROR,
+        POINTS as POINTS,
+        VERTEX_TO_CHIN as VERTEX_TO_CHIN,
+        ego_from_head as ego_from_head,
+        head_trajectory as head_trajectory,
+        template_points as template_points,
+    )
+    from .keyframe_fit import (
+        ClipMoments as ClipMoments,
+        clip_moments as clip_moments,
+        keyframes_of_path as keyframes_of_path,
+    )
+    from .keyframes import (
+        DEFAULT_UP as DEFAULT_UP,
+        OWN_BODY_M as OWN_BODY_M,
+        check_made_on as check_made_on,
+        direction as direction,
+        keyframe_track as keyframe_track,
+        upright_from_sensor as upright_from_sensor,
+        with_looks as with_looks,
+    )
+    from .path import (
+        PoseTrack as PoseTrack,
+        flags_at as flags_at,
+        interpolate_poses as interpolate_poses,
+        numbered_track as numbered_track,
+        poses_of_frames as poses_of_frames,
+        resample as resample,
+        smoothed as smoothed,
+        trajectory_from_track as trajectory_from_track,
+        trajectory_of_array as trajectory_of_array,
+        with_camera as with_camera,
+    )
+    from .poses import (
+        FARTHEST as FARTHEST,
+        camera_centre as camera_centre,
+        compose as compose,
+        invert as invert,
+        look_at as look_at,
+        pose_of_frame as pose_of_frame,
+        sensor_from_upright as sensor_from_upright,
+        transform as transform,
+        validate_w2c as validate_w2c,
+    )
+
+__getattr__, __dir__ = door(__name__, __file__)

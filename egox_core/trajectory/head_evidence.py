@@ -8,7 +8,7 @@ import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor
 
-from ..cameras.model import CameraModel, project, unproject
+from ..cameras import CameraModel, project, unproject
 from ..errors import EgoXInputError
 from ..frozen import frozen
 from .head_points import HeadPoints

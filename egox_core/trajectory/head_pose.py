@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..cameras.model import CameraModel, unproject
+from ..cameras import CameraModel, unproject
 from ..errors import EgoXInputError
 from ..frozen import frozen
 from ..types import UNTIMED_FPS

@@ -10,8 +10,8 @@ from scipy.spatial.transform import Rotation
 from .head_evidence import HEAD_SURFACE_M, Evidence
 from .head_template import (
     NORMAL_GAZE_DEG,
-    head_points,
     row_medians,
+    template_points,
     turned_shares,
     unit,
 )
@@ -138,7 +138,9 @@ def _costs(
     evidence: Evidence, turns: np.ndarray, distance: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """(cost [T, N] of every rotation, the best place of each [T, N, 3])."""
-    arms = (turns @ head_points().T).transpose(0, 2, 1)  # [N, P, 3] from between the eyes, world
+    arms = (turns @ template_points().T).transpose(
+        0, 2, 1
+    )  # [N, P, 3] from between the eyes, world
     seen = evidence.seen
     rays = np.where(seen[..., None], evidence.rays, 0.0)
     flat = np.eye(3) - rays[..., :, None] * rays[..., None, :]  # [T, P, 3, 3] across the ray

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation, Slerp
 
 from ..errors import EgoXInputError
-from .head_template import HEAD_POINTS, head_points
+from .head_template import HEAD_POINTS, template_points
 
 UNLIKE = 0.4
 """Root mean square by which points may be off the mean shape, of its own size: talking is 0.03, a centimetre 0.25."""
@@ -41,7 +41,7 @@ def solid_heads(rigid: np.ndarray) -> np.ndarray:  # [T, N, 3] -> [T, 3, 3]
         mean = np.median(shapes @ turns, axis=0)
     off = np.sqrt(((shapes @ turns - mean) ** 2).sum(-1).mean(-1))
     alike = off <= max(UNLIKE, off.min())
-    template, usual = _centred(head_points()), (own @ turns)[alike].mean(0)
+    template, usual = _centred(template_points()), (own @ turns)[alike].mean(0)
     if np.linalg.det(usual.T @ template) < 0:
         raise EgoXInputError(
             "head of the body model",

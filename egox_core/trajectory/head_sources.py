@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..cameras.lenses import LENSES
-from ..cameras.model import CameraModel
+from ..cameras import LENSES, CameraModel
 from ..errors import EgoXInputError
 from .head_payloads import mhr_people, openpose_people
 from .head_points import HeadPoints, People, choose_person

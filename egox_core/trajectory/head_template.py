@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..cameras.model import CameraModel
+from ..cameras import CameraModel
 from ..errors import EgoXInputError
 from ..types import CameraTrajectory
 from .poses import compose, invert, sensor_from_upright
@@ -69,10 +69,10 @@ _SHAPE = (  # (rows of HEAD_POINTS, axis, sign of each, mean): one free length e
     ((4,), 2, (1,), NOSE_FORWARD),
 )
 SHAPE_SIGMA = np.array([SHARE_SIZE, *(max(SHARE_PLACE * mean, 0.003) for *_, mean in _SHAPE)])
-"""[7] of the parameters of :func:`head_points`: the logarithm of the size, and six lengths in metres."""
+"""[7] of the parameters of :func:`template_points`: the logarithm of the size, and six lengths in metres."""
 
 
-def head_points(
+def template_points(
     shape: np.ndarray
     | None = None,  # [7] logarithm of the size, then additions to six lengths, metres; None: the mean
 ) -> np.ndarray:  # [5, 3] metres, head frame
@@ -99,10 +99,10 @@ def row_medians(values: np.ndarray) -> np.ndarray:  # [T, N]
 def placed_points(
     rotation: np.ndarray,  # [T, 3, 3] world_from_head
     from_camera: np.ndarray,  # [T, 3] metres, between the eyes, world axes
-    shape: np.ndarray | None = None,  # see head_points
+    shape: np.ndarray | None = None,  # see template_points
 ) -> np.ndarray:  # [T, 5, 3] metres
     """The head's points from the exo camera, world axes."""
-    return np.einsum("tij,pj->tpi", rotation, head_points(shape)) + from_camera[:, None]
+    return np.einsum("tij,pj->tpi", rotation, template_points(shape)) + from_camera[:, None]
 
 
 def turned_shares(

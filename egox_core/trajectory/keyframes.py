@@ -31,7 +31,7 @@ import torch
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from ..cameras.model import CameraModel
+from ..cameras import CameraModel
 from ..errors import NO_NUMBERS, EgoXInputError
 from .path import Between, Clock, PoseTrack, bends_to
 from .poses import FARTHEST, look_at, sensor_from_upright, validate_w2c

@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation, Slerp
 from torch import Tensor
 
 from ..arrays import Array, as_poses
-from ..cameras.model import CameraModel
+from ..cameras import CameraModel
 from ..errors import EgoXInputError
 from ..frozen import frozen
 from ..types import UNTIMED_FPS, CameraTrajectory, FrameSelection

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ..cameras.model import number_matrix
+from ..cameras import number_matrix
 from ..errors import EgoXInputError
 
 FARTHEST = 1e9

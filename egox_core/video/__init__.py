@@ -5,7 +5,45 @@ Out: :class:`VideoInfo`, :class:`~egox_core.types.FrameSelection`, frames [T,
 H, W, 3] uint8, their sound; pictures redrawn for another lens; several videos in one, each under
 its name."""
 
-from .audio import Sound, read_sound
-from .reader import probe_video, read_frames
-from .reprojection import reproject
-from .selection import VideoInfo, select_frames
+from typing import TYPE_CHECKING
+
+from ..doors import door
+
+if TYPE_CHECKING:
+    from .audio import Sound as Sound, read_sound as read_sound, trim_sound as trim_sound
+    from .clip import VideoClip as VideoClip, open_clip as open_clip
+    from .cuts import refuse_cuts as refuse_cuts
+    from .grid import (
+        labelled_grid as labelled_grid,
+        picture_row as picture_row,
+        side_by_side as side_by_side,
+    )
+    from .reader import (
+        VideoSource as VideoSource,
+        decode_frames as decode_frames,
+        fit_picture as fit_picture,
+        memory_info as memory_info,
+        open_video as open_video,
+        pick_frames as pick_frames,
+        probe_video as probe_video,
+        read_frames as read_frames,
+        resize_picture as resize_picture,
+        video_mark as video_mark,
+    )
+    from .reprojection import (
+        Undistortion as Undistortion,
+        lens_circle as lens_circle,
+        pinhole_camera as pinhole_camera,
+        reproject as reproject,
+        undistorted_camera as undistorted_camera,
+    )
+    from .selection import (
+        VideoInfo as VideoInfo,
+        camera_of_frames as camera_of_frames,
+        select_frames as select_frames,
+        source_rectangle as source_rectangle,
+        trim_info as trim_info,
+        uneven_times as uneven_times,
+    )
+
+__getattr__, __dir__ = door(__name__, __file__)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample, pad
 
-from ..cameras.model import (
+from ..cameras import (
     CameraModel,
     centred_pinhole,
     crop,

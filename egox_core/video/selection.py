@@ -10,7 +10,7 @@ from typing import get_args
 
 import torch
 
-from ..cameras.model import CameraModel, crop, rescale
+from ..cameras import CameraModel, crop, rescale
 from ..errors import EgoXInputError, check_choice
 from ..frozen import frozen
 from ..sizes import latent_frames, latent_size, longest_clip

@@ -14,17 +14,14 @@ from pathlib import Path
 
 import torch
 
-from egox_core.cameras.presets import CAMERA_PRESETS
+from egox_core.cameras import CAMERA_PRESETS
 from egox_core.errors import EgoXInputError
-from egox_core.prior.options import DYNAMIC_CHOICES, PRESET_GEOMETRY, PRIOR_PRESETS, prior_preset
-from egox_core.prior.splatter import SPLATTERS
+from egox_core.prior import DYNAMIC_CHOICES, PRESET_GEOMETRY, PRIOR_PRESETS, SPLATTERS, prior_preset
 from egox_core.safe_files import atomic_write, write_json
-from egox_core.scene.exo_motion import MOTIONS, estimate_exo_motion
-from egox_core.scene.points import scene_points, write_ply
+from egox_core.scene import MOTIONS, estimate_exo_motion, scene_points, write_ply
 from egox_core.stages import prior, scene
 from egox_core.take import load_take
-from egox_core.takes.exo_camera import EXO_LENSES
-from egox_core.takes.metric_scale import parse_scale
+from egox_core.takes import EXO_LENSES, parse_scale
 
 from ..video_writer import write_video
 from .progress_line import ProgressLine

@@ -7,8 +7,7 @@ full sensor."""
 
 from pathlib import Path
 
-from egox_core.cameras.lenses import LENSES
-from egox_core.cameras.model import CameraModel, rescale
+from egox_core.cameras import LENSES, CameraModel, rescale
 from egox_core.errors import EgoXInputError
 from egox_core.safe_files import parse_json, require_file
 

@@ -11,7 +11,7 @@ import torch
 from egox_core.errors import EgoXInputError
 from egox_core.frozen import frozen
 from egox_core.progress import Progress, no_progress
-from egox_core.wan.prompt import has_ftfy
+from egox_core.wan import has_ftfy
 
 from ..options import ALONE, CacheSettings, RunOptions
 from ..parallel import MADE, RunPlaces, made_once, part_of, run_all

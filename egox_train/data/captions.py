@@ -24,8 +24,7 @@ from torch import Tensor
 
 from egox_core.errors import EgoXInputError
 from egox_core.safe_files import read_json
-from egox_core.wan.caption import ACTION, MIN_WORDS, NO_CAPTION, SCENE, even_moments
-from egox_core.wan.prompt import EGO_MARK, EXO_MARK
+from egox_core.wan import ACTION, EGO_MARK, EXO_MARK, MIN_WORDS, NO_CAPTION, SCENE, even_moments
 
 from ..wan.weights import model_device, open_model_folder
 from .manifest import CaptionSource

@@ -14,8 +14,7 @@ from egox_core.errors import EgoXInputError
 from egox_core.file_names import PRIOR, TRUTH
 from egox_core.frozen import frozen
 from egox_core.take import Take, load_take
-from egox_core.video.reader import decode_frames, probe_video, read_frames
-from egox_core.video.selection import select_frames
+from egox_core.video import decode_frames, probe_video, read_frames, select_frames
 
 from .manifest import ClipRecord
 

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from egox_core.frozen import frozen
-from egox_core.gga.geometry import gga_geometry, with_trainer_rays
+from egox_core.gga import gga_geometry, with_trainer_rays
 from egox_core.sizes import FRAMES_PER_LATENT
 from egox_core.stages import condition
 from egox_core.types import GgaGeometry
-from egox_core.wan.latents import normalise_latent
+from egox_core.wan import normalise_latent
 
 from ..options import CacheSettings, Rays
 from ..wan.text import TextEncoder, make_text_encoder

@@ -18,21 +18,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from egox_core.cameras.model import CameraModel, camera_to_json, intrinsics_matrix, rescale
+from egox_core.cameras import CameraModel, camera_to_json, intrinsics_matrix, rescale
 from egox_core.errors import EgoXInputError
 from egox_core.file_names import COVERAGE, DEPTH, EXO, META, PRIOR, TRUTH
 from egox_core.frozen import frozen
 from egox_core.safe_files import atomic_write, file_lock, read_json, replace_folder, write_json
-from egox_core.scene.exo_motion import estimate_exo_motion
+from egox_core.scene import estimate_exo_motion
 from egox_core.stages import prior, scene
 from egox_core.take import load_take
-from egox_core.takes.depth_files import check_depth, depth_of_frames
-from egox_core.takes.depth_readers import DepthFile, open_depth
-from egox_core.takes.metric_scale import with_scale
-from egox_core.trajectory.poses import pose_of_frame
+from egox_core.takes import DepthFile, check_depth, depth_of_frames, open_depth, with_scale
+from egox_core.trajectory import pose_of_frame
 from egox_core.types import DepthVideo, TakeMeta
-from egox_core.video.cuts import refuse_cuts
-from egox_core.video.reader import read_frames
+from egox_core.video import read_frames, refuse_cuts
 
 from ..parallel import on_device
 from ..takes.mask_files import MaskFile, MaskFrames, open_mask

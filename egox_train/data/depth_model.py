@@ -14,9 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from egox_core.cameras.model import CameraModel
-from egox_core.depth.align import align_depth
-from egox_core.depth.sources import clean_depth
+from egox_core.cameras import CameraModel
+from egox_core.depth import align_depth, clean_depth
 from egox_core.errors import EgoXInputError
 from egox_core.types import DepthVideo
 

@@ -21,14 +21,18 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from egox_core.cameras.gopro import GOPRO_DISTORTION, raw_gopro
-from egox_core.cameras.model import CameraModel, camera_from_intrinsics
-from egox_core.cameras.presets import CAMERA_PRESETS
+from egox_core.cameras import (
+    CAMERA_PRESETS,
+    GOPRO_DISTORTION,
+    CameraModel,
+    camera_from_intrinsics,
+    raw_gopro,
+)
 from egox_core.errors import NO_NUMBERS, EgoXInputError, intact
 from egox_core.safe_files import read_json, require_safe_name
 from egox_core.sizes import MAX_SIDE
-from egox_core.takes.exo_camera import ExoLens
-from egox_core.trajectory.poses import validate_w2c
+from egox_core.takes import ExoLens
+from egox_core.trajectory import validate_w2c
 
 from .aria import read_aria_calibration
 from .gopro_calibs import GoProCalibration, read_gopro_calibs

@@ -12,15 +12,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from egox_core.cameras.lenses import LENSES
-from egox_core.cameras.model import CameraModel, crop, rescale
+from egox_core.cameras import LENSES, CameraModel, crop, rescale
 from egox_core.errors import EgoXInputError
 from egox_core.frame_store import FrameStore
 from egox_core.frozen import frozen
 from egox_core.types import FrameSelection, Resize
-from egox_core.video.reader import decode_frames, fit_picture
-from egox_core.video.reprojection import Undistortion, undistorted_camera
-from egox_core.video.selection import VideoInfo, camera_of_frames, source_rectangle
+from egox_core.video import (
+    Undistortion,
+    VideoInfo,
+    camera_of_frames,
+    decode_frames,
+    fit_picture,
+    source_rectangle,
+    undistorted_camera,
+)
 
 from .clip_files import ClipWindow
 from .prepare_options import PictureChoice, PrepareOptions

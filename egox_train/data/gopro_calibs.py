@@ -8,8 +8,7 @@ the time) and ``quality`` (1: good)."""
 import csv
 from pathlib import Path
 
-from egox_core.cameras.gopro import MAX_ANGLE_DEG
-from egox_core.cameras.model import CameraModel
+from egox_core.cameras import MAX_ANGLE_DEG, CameraModel
 from egox_core.errors import EgoXInputError
 from egox_core.frozen import frozen
 from egox_core.safe_files import require_file

@@ -14,13 +14,13 @@ from typing import TypeVar
 
 import torch
 
-from egox_core.cameras.model import camera_to_json
+from egox_core.cameras import camera_to_json
 from egox_core.errors import EgoXInputError
 from egox_core.frozen import frozen
-from egox_core.prior.rank import ExoCandidate, rank_exo_cameras
+from egox_core.prior import ExoCandidate, rank_exo_cameras
 from egox_core.safe_files import write_json
 from egox_core.types import CameraTrajectory
-from egox_core.video.selection import VideoInfo
+from egox_core.video import VideoInfo
 
 from .clip_files import ClipWindow, clip_windows, longest_known
 from .clip_masks import with_mask

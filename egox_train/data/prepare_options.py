@@ -7,11 +7,10 @@ from typing import Literal, get_args
 
 from egox_core.errors import EgoXInputError, check_choice
 from egox_core.frozen import frozen
-from egox_core.prior.options import PRESET_GEOMETRY, prior_preset
-from egox_core.scene.exo_motion import MOTIONS, Motion
+from egox_core.prior import PRESET_GEOMETRY, prior_preset
+from egox_core.scene import MOTIONS, Motion
 from egox_core.sizes import REFERENCE_EXO_SIZE, REFERENCE_SIZE, latent_frames, latent_size
-from egox_core.takes.exo_camera import EXO_LENSES, ExoLens
-from egox_core.takes.metric_scale import ScaleSource, parse_scale
+from egox_core.takes import EXO_LENSES, ExoLens, ScaleSource, parse_scale
 
 from ..options import argument, size_of_text
 from ..parallel import RemoteModels

@@ -8,10 +8,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from egox_core.cameras.model import CameraModel
+from egox_core.cameras import CameraModel
 from egox_core.frozen import frozen
-from egox_core.video.reader import probe_video
-from egox_core.video.selection import VideoInfo
+from egox_core.video import VideoInfo, probe_video
 
 from ..takes.mask_files import MaskFile
 

@@ -6,14 +6,20 @@ from pathlib import Path
 
 import torch
 
-from egox_core.cameras.presets import preset_camera
+from egox_core.cameras import preset_camera
 from egox_core.errors import EgoXInputError
 from egox_core.file_names import DEPTH, EXO, HEAD_KEYPOINTS, META, TRUTH
 from egox_core.safe_files import read_json, require_folder, require_safe_name
-from egox_core.takes.depth_inputs import find_depth
-from egox_core.takes.exo_camera import ExoLens, exo_camera_of_size, with_exo_lens
-from egox_core.takes.meta import LIST_KEY, parse_meta, read_meta
-from egox_core.trajectory.poses import validate_w2c
+from egox_core.takes import (
+    LIST_KEY,
+    ExoLens,
+    exo_camera_of_size,
+    find_depth,
+    parse_meta,
+    read_meta,
+    with_exo_lens,
+)
+from egox_core.trajectory import validate_w2c
 from egox_core.types import TakeMeta
 
 from ..takes.head_files import read_keypoints

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from egox_core.cameras.model import camera_to_json
+from egox_core.cameras import camera_to_json
 from egox_core.errors import EgoXInputError
 from egox_core.frozen import frozen
 from egox_core.progress import Progress, no_progress

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from egox_core.video.reader import resize_picture
+from egox_core.video import resize_picture
 
 TELEA_RADIUS_PX = 3.0
 SHRINK = 0.6

@@ -15,7 +15,7 @@ from egox_core.safe_files import require_file
 from egox_core.stages import scene
 from egox_core.take import load_take
 from egox_core.types import CameraTrajectory, PointCloud
-from egox_core.video.reader import probe_video
+from egox_core.video import probe_video
 
 from ..data.clip_files import read_all
 from ..data.manifest import ClipRecord

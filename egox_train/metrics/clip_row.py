@@ -16,7 +16,7 @@ from torch import Tensor
 
 from egox_core.file_names import PRIOR, TRUTH
 from egox_core.frozen import frozen
-from egox_core.metrics.off_path import path_error, path_views
+from egox_core.metrics import path_error, path_views
 from egox_core.safe_files import atomic_write, file_lock, write_json
 
 from ..data.manifest import ClipRecord

@@ -9,7 +9,7 @@ import numpy as np
 from egox_core.errors import EgoXInputError
 from egox_core.file_names import EXO, PRIOR, TRUTH
 from egox_core.frozen import frozen
-from egox_core.metrics.image import require_torchmetrics
+from egox_core.metrics import require_torchmetrics
 from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import atomic_write, clear_leftovers, require_folder, write_json
 

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from egox_core.metrics.image import psnr, squared_error, ssim_map
+from egox_core.metrics import psnr, squared_error, ssim_map
 
 from ..data.object_masks import ObjectMasks
 from .objects import object_rows

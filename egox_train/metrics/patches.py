@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from egox_core.metrics.image import check_pair
+from egox_core.metrics import check_pair
 
 PATCH = 64  # px a side
 # Variance of luma (0...1) under which a square shows nothing that could correlate: 2.5 of 255

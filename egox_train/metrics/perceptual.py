@@ -7,8 +7,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from egox_core.errors import EgoXInputError, needs_package
-from egox_core.metrics.image import check_pair
-from egox_core.wan.weights import read_header
+from egox_core.metrics import check_pair
+from egox_core.wan import read_header
 
 from ..wan.vision import clip_pixels
 from ..wan.weights import open_model_folder

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from egox_core.errors import EgoXInputError
-from egox_core.metrics.image import region_psnr
+from egox_core.metrics import region_psnr
 
 # A pixel of the prior's video counts as covered where its brightest channel is above this. Holes
 # are black, lifted by compression at their rims: 0.4 to 1.3 % of the picture too much on three

@@ -12,29 +12,42 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from egox_core.archives import open_zip, read_array
-from egox_core.cameras.model import camera_to_json, intrinsics_matrix, unproject
-from egox_core.cameras.presets import preset_camera
+from egox_core.cameras import camera_to_json, intrinsics_matrix, preset_camera, unproject
 from egox_core.errors import NO_NUMBERS, EgoXInputError, intact
-from egox_core.exchange.trajectory_files import write_trajectory
+from egox_core.exchange import write_trajectory
 from egox_core.file_names import DEPTH_NAMES, EXO, HEAD_ROTATIONS, HEAD_TRAJECTORY, META
 from egox_core.frozen import frozen
 from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import read_json, write_json
-from egox_core.takes.depth_files import load_depth_file
-from egox_core.takes.exo_camera import ExoLens, exo_camera_of_size, exo_poses, with_exo_lens
-from egox_core.takes.meta import LIST_KEY, read_meta
-from egox_core.takes.metric_scale import HEAD_KEYPOINTS
-from egox_core.trajectory.head_evidence import ExoView, camera_poses, surface_reach
-from egox_core.trajectory.head_payloads import mhr_people, openpose_people
-from egox_core.trajectory.head_points import HeadPoints, choose_person
-from egox_core.trajectory.head_pose import HeadReport, estimate_head
-from egox_core.trajectory.head_template import head_trajectory
-from egox_core.trajectory.keyframes import OWN_BODY_M, with_looks
-from egox_core.trajectory.path import numbered_track
-from egox_core.trajectory.poses import camera_centre, validate_w2c
+from egox_core.takes import (
+    HEAD_KEYPOINTS,
+    LIST_KEY,
+    ExoLens,
+    exo_camera_of_size,
+    exo_poses,
+    load_depth_file,
+    read_meta,
+    with_exo_lens,
+)
+from egox_core.trajectory import (
+    OWN_BODY_M,
+    ExoView,
+    HeadPoints,
+    HeadReport,
+    camera_centre,
+    camera_poses,
+    choose_person,
+    estimate_head,
+    head_trajectory,
+    mhr_people,
+    numbered_track,
+    openpose_people,
+    surface_reach,
+    validate_w2c,
+    with_looks,
+)
 from egox_core.types import CameraTrajectory, FrameSelection, TakeNotes
-from egox_core.video.reader import probe_video
-from egox_core.video.selection import VideoInfo
+from egox_core.video import VideoInfo, probe_video
 
 from .head_step import out_of_step
 from .mask_files import check_mask, find_mask, read_mask

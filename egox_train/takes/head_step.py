@@ -4,15 +4,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from egox_core.cameras.model import CameraModel, project
-from egox_core.trajectory.head_points import HeadPoints
-from egox_core.trajectory.head_template import (
+from egox_core.cameras import CameraModel, project
+from egox_core.trajectory import (
     HEAD_POINTS,
     VERTEX_TO_CHIN,
+    HeadPoints,
+    compose,
     ego_from_head,
-    head_points,
+    invert,
+    template_points,
+    transform,
 )
-from egox_core.trajectory.poses import compose, invert, transform
 
 MOST_FRAMES = 8
 LESS = 0.6
@@ -36,7 +38,7 @@ def out_of_step(
     exo = torch.eye(3, 4, dtype=torch.float64) if exo_w2c is None else exo_w2c.double()
     local = transform(
         exo.expand(len(points.uv), 3, 4)[:count],
-        transform(heads, torch.from_numpy(head_points())),
+        transform(heads, torch.from_numpy(template_points())),
     )
     true, valid = (part.numpy() for part in project(camera, local))  # [T, 5, 2], [T, 5]
     own = slice(len(HEAD_POINTS))

@@ -19,15 +19,15 @@ import torch
 from torch import Tensor
 
 from egox_core.archives import open_member, open_zip, read_npy_header
-from egox_core.depth.resample import depth_window, fit_mask
+from egox_core.depth import depth_window, fit_mask
 from egox_core.errors import EgoXInputError
 from egox_core.frame_store import FrameStore
 from egox_core.frozen import frozen
 from egox_core.progress import Progress, no_progress
 from egox_core.sizes import same_aspect
-from egox_core.takes.depth_readers import PackedFrames, decode_picture, numbered_files
+from egox_core.takes import PackedFrames, decode_picture, numbered_files
 from egox_core.types import FrameSelection
-from egox_core.video.reader import decode_frames, probe_video
+from egox_core.video import decode_frames, probe_video
 
 MASK_SUFFIXES = (
     ".mkv",

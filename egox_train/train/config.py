@@ -11,9 +11,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from egox_core.errors import EgoXInputError
-from egox_core.gga.options import GgaMode, GgaOptions
+from egox_core.gga import GgaMode, GgaOptions
 from egox_core.types import MaskMode
-from egox_core.wan.lora_settings import trained_with
+from egox_core.wan import trained_with
 
 from ..options import ImageEmbedding, Mode, Rays, TextEncoding
 

@@ -11,10 +11,7 @@ import torch
 from torch import Tensor
 
 from egox_core.errors import EgoXInputError, check_choice
-from egox_core.wan.file_kinds import check_lora, check_run_files
-from egox_core.wan.lora_keys import rename_parameter
-from egox_core.wan.lora_settings import PREFIX
-from egox_core.wan.weights import read_header
+from egox_core.wan import PREFIX, check_lora, check_run_files, read_header, rename_parameter
 
 from ..wan.streamed import StreamedWeights, write_streamed
 from ..wan.transformer import base_form, native_metadata, save_native, weight_files

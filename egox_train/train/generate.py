@@ -15,8 +15,7 @@ from egox_core.errors import EgoXInputError
 from egox_core.frozen import frozen
 from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import clear_leftovers, write_json
-from egox_core.wan.file_kinds import check_run_files
-from egox_core.wan.lora_settings import trained_with
+from egox_core.wan import check_run_files, trained_with
 
 from ..data.cache_store import CacheReader
 from ..options import ALONE, GenerateOptions, RunOptions

@@ -19,9 +19,7 @@ from torch import Tensor, nn
 
 from egox_core.errors import EgoXInputError
 from egox_core.safe_files import atomic_write
-from egox_core.wan.lora_keys import convert_lora
-from egox_core.wan.lora_settings import PREFIX, trained_with
-from egox_core.wan.weights import read_header
+from egox_core.wan import PREFIX, convert_lora, read_header, trained_with
 
 from .config import LoraSettings, TrainConfig
 from .sharded import whole

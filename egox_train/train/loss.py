@@ -9,10 +9,9 @@ from torch import Tensor, nn
 
 from egox_core.errors import EgoXInputError
 from egox_core.frozen import frozen
-from egox_core.gga.exo_cache import ExoHalves
+from egox_core.gga import ExoHalves
 from egox_core.sizes import PATCH
-from egox_core.wan.canvas import build_mask, crop_ego, crop_exo, model_input
-from egox_core.wan.schedule import TRAIN_TIMESTEPS
+from egox_core.wan import TRAIN_TIMESTEPS, build_mask, crop_ego, crop_exo, model_input
 
 from ..wan.diffusers_processor import GgaScope
 from .config import ConditioningConfig, TimestepConfig

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from egox_core.errors import EgoXInputError, needs_package
-from egox_core.wan.file_kinds import check_run_files
+from egox_core.wan import check_run_files
 
 from ..wan.diffusers_processor import GgaScope, install_gga
 from ..wan.transformer import load_base

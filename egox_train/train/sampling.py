@@ -11,11 +11,17 @@ from torch import Tensor
 
 from egox_core.errors import EgoXInputError
 from egox_core.finite import check_finite
-from egox_core.gga.exo_cache import ExoCache, kept_size
+from egox_core.gga import ExoCache, kept_size
 from egox_core.progress import Progress, no_progress
 from egox_core.sizes import PATCH
-from egox_core.wan.canvas import build_mask, crop_ego, crop_exo, model_input
-from egox_core.wan.schedule import make_scheduler, released_schedule
+from egox_core.wan import (
+    build_mask,
+    crop_ego,
+    crop_exo,
+    make_scheduler,
+    model_input,
+    released_schedule,
+)
 
 from ..wan.diffusers_processor import GgaScope
 from .config import ConditioningConfig

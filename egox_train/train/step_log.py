@@ -11,7 +11,7 @@ from typing import Protocol
 
 from egox_core.errors import needs_package
 from egox_core.safe_files import atomic_write
-from egox_core.video.reader import decode_frames, probe_video
+from egox_core.video import decode_frames, probe_video
 
 from .config import TrainConfig
 

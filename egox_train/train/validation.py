@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from egox_core.errors import EgoXInputError
 from egox_core.frozen import frozen
-from egox_core.metrics.image import psnr, ssim_map
+from egox_core.metrics import psnr, ssim_map
 
 from ..data.cache_store import CacheReader
 from ..video_writer import write_video

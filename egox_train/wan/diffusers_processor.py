@@ -18,11 +18,19 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from egox_core.errors import EgoXInputError
-from egox_core.gga.attention import check_tokens, ego_attention, gga_attention, plain_attention
-from egox_core.gga.backends import STEADY, KernelsUsed
-from egox_core.gga.bias import dense_bias
-from egox_core.gga.exo_cache import ExoForward, ExoHalves, ego_tokens
-from egox_core.gga.options import GgaOptions
+from egox_core.gga import (
+    STEADY,
+    ExoForward,
+    ExoHalves,
+    GgaOptions,
+    KernelsUsed,
+    check_tokens,
+    dense_bias,
+    ego_attention,
+    ego_tokens,
+    gga_attention,
+    plain_attention,
+)
 from egox_core.sizes import PATCH
 from egox_core.types import GgaGeometry
 

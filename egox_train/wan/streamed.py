@@ -10,7 +10,7 @@ from torch import Tensor
 
 from egox_core.errors import EgoXInputError
 from egox_core.safe_files import atomic_write
-from egox_core.wan.weights import SCALE_PARTS, SCALES, read_header
+from egox_core.wan import SCALE_PARTS, SCALES, read_header
 
 from .weights import unscaled
 

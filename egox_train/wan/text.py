@@ -9,9 +9,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from egox_core.errors import EgoXInputError, needs_package
-from egox_core.wan.file_kinds import TEXT, check_weights
-from egox_core.wan.prompt import TOKENS, clean_prompt, cut_tokens
-from egox_core.wan.weights import read_header
+from egox_core.wan import TEXT, TOKENS, check_weights, clean_prompt, cut_tokens, read_header
 
 from .weights import subfolder, unscaled, weights_hash
 

@@ -17,9 +17,7 @@ from torch import Tensor
 from egox_core.errors import EgoXInputError
 from egox_core.safe_files import atomic_write
 from egox_core.sizes import MODEL_CHANNELS
-from egox_core.wan.file_kinds import MODEL, check_weights
-from egox_core.wan.lora_keys import convert_transformer
-from egox_core.wan.weights import read_header
+from egox_core.wan import MODEL, check_weights, convert_transformer, read_header
 
 from .streamed import StreamedWeights
 from .weights import file_metadata, subfolder, unscaled

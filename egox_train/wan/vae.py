@@ -9,8 +9,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from egox_core.errors import EgoXInputError
-from egox_core.wan.file_kinds import VAE, check_weights
-from egox_core.wan.latents import denormalise_latent, normalise_latent
+from egox_core.wan import VAE, check_weights, denormalise_latent, normalise_latent
 
 from .weights import subfolder, weights_hash
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from egox_core.errors import EgoXInputError, needs_package
-from egox_core.wan.weights import read_header
+from egox_core.wan import read_header
 
 from .weights import subfolder, weights_hash
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from egox_core.errors import EgoXInputError
-from egox_core.wan.weights import SCALE_PARTS, SCALES, read_header
+from egox_core.wan import SCALE_PARTS, SCALES, read_header
 
 FLOAT8 = (torch.float8_e4m3fn, torch.float8_e5m2)
 SAMPLE_BYTES = 4096

@@ -8,7 +8,7 @@ video depth is made from the exact metric depth by the inverse of the model, D^v
 import torch
 from torch import Tensor
 
-from egox_core.cameras.model import centred_pinhole
+from egox_core.cameras import centred_pinhole
 from egox_core.frozen import frozen
 from egox_core.types import DepthVideo
 

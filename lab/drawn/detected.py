@@ -10,12 +10,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from egox_core.cameras.model import CameraModel, project
+from egox_core.cameras import CameraModel, project
 from egox_core.frozen import frozen
-from egox_core.trajectory.head_payloads import OPENPOSE_POINTS
-from egox_core.trajectory.head_points import People, Person
-from egox_core.trajectory.head_template import HEAD_POINTS, MIRROR, POINTS
-from egox_core.trajectory.poses import invert, pose_of_frame, transform
+from egox_core.trajectory import (
+    HEAD_POINTS,
+    MIRROR,
+    OPENPOSE_POINTS,
+    POINTS,
+    People,
+    Person,
+    invert,
+    pose_of_frame,
+    transform,
+)
 
 from .casting import RayBundle, first_hits
 from .layout import DrawnHead, Layout

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from egox_core.cameras.model import CameraModel
+from egox_core.cameras import CameraModel
 from egox_core.frozen import frozen
 
 from .head import HeadForm, draw_head

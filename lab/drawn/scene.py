@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from egox_core.cameras.model import CameraModel
+from egox_core.cameras import CameraModel
 from egox_core.frozen import frozen
 
 from .solids import Solid

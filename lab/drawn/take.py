@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from egox_core.cameras.model import CameraModel
+from egox_core.cameras import CameraModel
 from egox_core.frozen import frozen
 from egox_core.progress import Progress, no_progress
 from egox_core.types import CameraTrajectory, DepthVideo

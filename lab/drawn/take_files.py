@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from egox_core.cameras.model import CameraModel, intrinsics_matrix
+from egox_core.cameras import CameraModel, intrinsics_matrix
 from egox_core.file_names import DEPTH, EXO, META, TRUTH
 from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import atomic_write, write_json

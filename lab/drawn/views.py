@@ -6,9 +6,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from egox_core.cameras.model import CameraModel, pixel_grid, pixel_rays, unproject
+from egox_core.cameras import CameraModel, pixel_grid, pixel_rays, unproject
 from egox_core.frozen import frozen
-from egox_core.trajectory.poses import camera_centre
+from egox_core.trajectory import camera_centre
 
 from .casting import Bounds, RayBundle, Tiling, first_hits, rotate_back, tile_picture, visible_tiles
 from .scene import Scene

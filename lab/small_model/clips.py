@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from egox_core.frozen import frozen
-from egox_core.gga.geometry import gga_geometry
+from egox_core.gga import gga_geometry
 from egox_core.safe_files import atomic_write, read_json, write_json
 from egox_core.stages import prior, scene
 from egox_core.types import DepthVideo, GgaGeometry

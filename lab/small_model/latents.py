@@ -12,7 +12,7 @@ from torch import Tensor
 from egox_core.errors import EgoXInputError
 from egox_core.frozen import frozen
 from egox_core.types import GgaGeometry
-from egox_core.wan.latents import normalise_latent
+from egox_core.wan import normalise_latent
 from egox_train.data.cache_store import (
     CacheEntry,
     CacheIndex,

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from egox_core.frozen import frozen
-from egox_core.gga.geometry import gga_geometry
+from egox_core.gga import gga_geometry
 from egox_train.train.config import ConditioningConfig
 from egox_train.train.lora import fuse, read_lora
 from egox_train.train.samples import TrainSample, collate

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from egox_core.metrics.image import psnr, region_psnr, squared_error, ssim_map
+from egox_core.metrics import psnr, region_psnr, squared_error, ssim_map
 from egox_train.metrics.baselines import BASELINES
 from egox_train.metrics.bootstrap import Estimate, bootstrap_mean
 from egox_train.metrics.temporal import temporal_flickering

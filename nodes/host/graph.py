@@ -19,9 +19,8 @@ import folder_paths
 
 from ...egox_core.errors import EgoXInputError
 from ...egox_core.types import FrameSelection
-from ...egox_core.video.reader import probe_video
-from ...egox_core.video.selection import VideoInfo, select_frames
-from ...egox_core.wan.file_kinds import MODEL, TEXT, VAE, VISION, check_weights
+from ...egox_core.video import VideoInfo, probe_video, select_frames
+from ...egox_core.wan import MODEL, TEXT, VAE, VISION, check_weights
 from .paths import TAKE_FILES, resolve
 
 Graph = Mapping[str, Mapping]

@@ -6,7 +6,7 @@ import comfy.sample
 import torch
 from torch import Tensor
 
-from ...egox_core.wan.noise import NOISES, released_noise
+from ...egox_core.wan import NOISES, released_noise
 
 HOST, RELEASED = NOISES
 NOISE_TOOLTIP = (

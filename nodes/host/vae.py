@@ -11,7 +11,7 @@ import comfy.latent_formats
 import torch
 from torch import Tensor
 
-from ...egox_core.wan.vision import embedding_picture
+from ...egox_core.wan import embedding_picture
 from .noise import first_noise
 from .progress import host_progress
 from .remember import remembered

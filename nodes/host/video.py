@@ -13,7 +13,7 @@ from torch import Tensor
 from ...egox_core.errors import EgoXInputError
 from ...egox_core.file_names import TRUTH
 from ...egox_core.types import UNTIMED_FPS
-from ...egox_core.video.reader import read_frames
+from ...egox_core.video import read_frames
 from .graph import LOADER, Graph, probed, selection_of
 
 

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from ...egox_core.errors import EgoXInputError, intact
-from ...egox_core.page.sheets import MAX_FRAMES
+from ...egox_core.page import MAX_FRAMES
 from ...egox_core.safe_files import atomic_write, safe_name
 from ..host.steps import running_server
 from .requests import blocks_of, json_object, number, parts_of, takes_files

@@ -3,13 +3,12 @@
 import torch
 from torch import Tensor
 
-from ...egox_core.cameras.model import camera_to_json
+from ...egox_core.cameras import camera_to_json
 from ...egox_core.errors import EgoXInputError
 from ...egox_core.file_names import META
-from ...egox_core.scene.moving_camera import is_moving
-from ...egox_core.scene.poses import ego_from_scene, exo_from_scene, scene_rest
-from ...egox_core.takes.same_take import mark_of
-from ...egox_core.trajectory.keyframes import upright_from_sensor
+from ...egox_core.scene import ego_from_scene, exo_from_scene, is_moving, scene_rest
+from ...egox_core.takes import mark_of
+from ...egox_core.trajectory import upright_from_sensor
 from ...egox_core.types import UNTIMED_FPS, CameraTrajectory, FrameSelection, PointCloud
 from ..host.graph import Graph, input_digest, inputs_of
 from ..io_types import notes_of

@@ -11,8 +11,7 @@ from aiohttp import web
 
 from ...egox_core.errors import EgoXInputError
 from ...egox_core.safe_files import whole_number
-from ...egox_core.video.reader import decode_frames, resize_picture
-from ...egox_core.video.selection import uneven_times
+from ...egox_core.video import decode_frames, resize_picture, uneven_times
 from ..host.graph import probed
 from ..host.paths import resolve
 from .requests import refuse

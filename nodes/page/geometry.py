@@ -10,9 +10,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ...egox_core.errors import EgoXInputError
-from ...egox_core.page.geometry import geometry_bytes, weight_legend
+from ...egox_core.page import geometry_bytes, weight_legend
 from ...egox_core.types import CameraTrajectory, DepthVideo
-from ...egox_core.wan.lora_settings import AUTO, FALLBACK, resolve_auto
+from ...egox_core.wan import AUTO, FALLBACK, resolve_auto
 from ..host.graph import Graph, inputs_of, upstream_ids
 from ..patch.patch import clip_geometry
 from .previews import temp_file

@@ -19,11 +19,11 @@ from protocol import BinaryEventTypes
 from torch import Tensor
 
 from ...egox_core.frozen import frozen
-from ...egox_core.page.sheets import Drawn, common_step, make_sheets
+from ...egox_core.page import Drawn, common_step, make_sheets
 from ...egox_core.progress import Progress, no_progress
 from ...egox_core.sizes import FRAMES_PER_LATENT
 from ...egox_core.types import UNTIMED_FPS
-from ...egox_core.wan.latents import latent_colours
+from ...egox_core.wan import latent_colours
 from ..host.steps import StepListener, running_server
 
 KEY = "egox_preview"

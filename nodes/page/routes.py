@@ -16,19 +16,28 @@ from concurrent.futures import ThreadPoolExecutor
 
 from aiohttp import web
 
-from ...egox_core.cameras.model import CameraModel, camera_from_json, camera_to_json, upright_camera
-from ...egox_core.cameras.presets import preset_camera
+from ...egox_core.cameras import (
+    CameraModel,
+    camera_from_json,
+    camera_to_json,
+    preset_camera,
+    upright_camera,
+)
 from ...egox_core.errors import EgoXInputError
-from ...egox_core.exchange.paths import export_path, import_file, import_path
+from ...egox_core.exchange import export_path, import_file, import_path
 from ...egox_core.file_names import META
-from ...egox_core.page.coarse import MAX_POINTS, coarse_prior, joined
-from ...egox_core.page.queries import lens_outline, pick_head, pick_point
+from ...egox_core.page import lens_outline, pick_head, pick_point
+from ...egox_core.prior import MAX_POINTS, coarse_prior, joined
 from ...egox_core.sizes import REFERENCE_SIZE
-from ...egox_core.takes.meta import read_meta
-from ...egox_core.takes.same_take import mark_of
-from ...egox_core.trajectory.keyframe_fit import ClipMoments, clip_moments, keyframes_of_path
-from ...egox_core.trajectory.keyframes import DEFAULT_UP, direction
-from ...egox_core.trajectory.poses import validate_w2c
+from ...egox_core.takes import mark_of, read_meta
+from ...egox_core.trajectory import (
+    DEFAULT_UP,
+    ClipMoments,
+    clip_moments,
+    direction,
+    keyframes_of_path,
+    validate_w2c,
+)
 from ...egox_core.types import PointCloud
 from ..host.graph import Graph, exo_video, inputs_of, linked, sidecar_missing
 from ..host.paths import resolve

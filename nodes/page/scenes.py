@@ -12,11 +12,10 @@ import psutil
 import torch
 from torch import Tensor
 
-from ...egox_core.page.coarse import CoarsePoints, coarse_points
-from ...egox_core.page.queries import scene_up
-from ...egox_core.scene.points import select
-from ...egox_core.scene.poses import exo_from_scene
-from ...egox_core.trajectory.poses import pose_of_frame
+from ...egox_core.page import scene_up
+from ...egox_core.prior import CoarsePoints, coarse_points
+from ...egox_core.scene import exo_from_scene, select
+from ...egox_core.trajectory import pose_of_frame
 from ...egox_core.types import PointCloud
 
 MAX_SCENES = 4

@@ -16,7 +16,7 @@ import folder_paths
 from aiohttp import web
 
 from ...egox_core.errors import EgoXInputError
-from ...egox_core.page.uploads import (
+from ...egox_core.page import (
     MAX_FILES,
     UPLOAD_SUFFIXES,
     contents,

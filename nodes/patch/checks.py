@@ -15,12 +15,10 @@ import torch
 from torch import Tensor
 
 from ...egox_core.errors import EgoXInputError
-from ...egox_core.gga.backends import KernelsUsed, forget_wrong
-from ...egox_core.gga.exo_cache import ExoCache, packed_size
+from ...egox_core.gga import ExoCache, KernelsUsed, forget_wrong, packed_size
 from ...egox_core.sizes import MODEL_CHANNELS, PATCH
 from ...egox_core.types import Canvas
-from ...egox_core.wan.canvas import check_sampled_latent
-from ...egox_core.wan.file_kinds import MODEL_FIX
+from ...egox_core.wan import MODEL_FIX, check_sampled_latent
 from ..host.memory import HostMemory
 from ..host.steps import CALLBACK, PartSeconds, tell_on_node
 

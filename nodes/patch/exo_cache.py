@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ...egox_core.errors import EgoXInputError
-from ...egox_core.gga.exo_cache import ExoCache, ExoForward, kept_size, packed_size
+from ...egox_core.gga import ExoCache, ExoForward, kept_size, packed_size
 from ...egox_core.sizes import PATCH
 from .checks import CACHE, HOSTS_OWN, WEIGHTS, module_of
 

@@ -23,11 +23,9 @@ except ImportError:  # hosts before 0.35
 
 from ...egox_core.errors import EgoXInputError
 from ...egox_core.finite import check_finite
-from ...egox_core.gga.attention import ego_attention, gga_attention
-from ...egox_core.gga.exo_cache import ExoForward
-from ...egox_core.gga.options import GgaOptions
+from ...egox_core.gga import ExoForward, GgaOptions, ego_attention, gga_attention
 from ...egox_core.types import GgaGeometry
-from ...egox_core.wan.canvas import crop_ego, crop_exo, widen
+from ...egox_core.wan import crop_ego, crop_exo, widen
 from .checks import ATTENTION, CACHE, FULL, KEPT, RETAINED, WEIGHTS, PatchCalls
 from .exo_cache import OVERRIDE, check_alone, open_exo_cache, rope_right_of, with_inputs
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from ...egox_core.wan.lora_settings import PREFIX
+from ...egox_core.wan import PREFIX
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher

@@ -11,13 +11,9 @@ from typing import TYPE_CHECKING
 from comfy.patcher_extension import WrappersMP
 
 from ...egox_core.errors import EgoXInputError
-from ...egox_core.gga.exo_cache import ExoCache
-from ...egox_core.gga.geometry import gga_geometry, missing_depth_note
-from ...egox_core.gga.options import GgaOptions
-from ...egox_core.gga.rays import released_k_note
+from ...egox_core.gga import ExoCache, GgaOptions, gga_geometry, missing_depth_note, released_k_note
 from ...egox_core.types import CameraTrajectory, Canvas, DepthVideo, GgaGeometry, RayMode
-from ...egox_core.wan.canvas import build_mask, crop_exo
-from ...egox_core.wan.lora_settings import contradictions, trained_with
+from ...egox_core.wan import build_mask, contradictions, crop_exo, trained_with
 from ..host.progress import host_progress
 from ..host.remember import remembered
 from ..io_types import notes_of

@@ -9,7 +9,8 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from egox_core.cameras.model import CameraModel, project
-from egox_core.trajectory import HeadPath, HeadPoints
+from egox_core.trajectory import HeadPoints
+from egox_core.trajectory.head_pose import HeadPath
 from egox_core.trajectory.head_template import POINTS
 from egox_core.trajectory.poses import camera_centre, transform
 from lab.drawn import SyntheticSpec

@@ -16,8 +16,7 @@ from tools.rigs.comfy_page import read_workflow, shipped_workflows
 from tools.setup.api_client import ApiClient, read_prompt
 from tools.setup.base_dir import BaseDir
 
-from .prompts import SIZE, id_of, of_type, ran, saved_videos, with_standins
-from .prompts import small as smaller
+from .prompts import SIZE, id_of, of_type, ran, saved_videos, small as smaller, with_standins
 
 NAMES = list(shipped_workflows(ROOT))
 CARDS = {path.stem for path in (ROOT / "workflows").glob("*.json")}

@@ -5,7 +5,7 @@ through the stock loaders and asks for no missing and no unexpected key.
 """
 
 from egox_core.frozen import frozen
-from egox_core.wan.lora_keys import convert_transformer
+from egox_core.wan import convert_transformer
 
 Shapes = dict[str, tuple[int, ...]]
 

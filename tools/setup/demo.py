@@ -11,8 +11,7 @@ from egox_core.errors import EgoXInputError
 from egox_core.file_names import DEPTH, EXO, HEAD_KEYPOINTS, META, TRUTH
 from egox_core.sizes import PIXEL_STEP, REFERENCE_EXO_SIZE
 from egox_core.types import FrameSelection
-from egox_core.video.reader import probe_video
-from egox_core.video.selection import select_frames
+from egox_core.video import probe_video, select_frames
 
 from .api_client import Event, Outcome, PromptRefused, read_prompt
 from .base_dir import BaseDir, make_base_dir, read_models

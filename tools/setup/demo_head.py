@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from egox_core.types import FrameSelection
-from egox_core.video.reader import probe_video
-from egox_core.video.selection import source_rectangle
+from egox_core.video import probe_video, source_rectangle
 
 from .layout import SetupError
 from .node_inputs import default_value, input_specs

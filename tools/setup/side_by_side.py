@@ -6,9 +6,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from egox_core.metrics.image import region_psnr, squared_error
-from egox_core.video.grid import picture_row
-from egox_core.video.reader import decode_frames, probe_video, resize_picture
+from egox_core.metrics import region_psnr, squared_error
+from egox_core.video import decode_frames, picture_row, probe_video, resize_picture
 from egox_train.contact_sheet import SheetRow, make_contact_sheet, spread, write_png
 from egox_train.video_writer import write_video
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from egox_core.cameras.model import centred_pinhole, pixel_rays
+from egox_core.depth.body_scale import MODEL_ERROR, wearer_scale
 from egox_core.depth.wearer_body import (
     HEAD_FROM_CAMERA,
     TRUNK_TO,
@@ -15,7 +16,6 @@ from egox_core.depth.wearer_body import (
     head_depth,
     trunk_depth,
 )
-from egox_core.depth.body_scale import MODEL_ERROR, wearer_scale
 from egox_core.takes.metric_scale import HEAD_KEYPOINTS, parse_scale, with_scale
 from egox_core.trajectory.gravity import down_axis
 from egox_core.trajectory.poses import compose, look_at, sensor_from_upright

@@ -54,7 +54,7 @@ def test_a_path_turned_away_is_measured(take, scene, turn):
 
 def test_a_long_clip_is_compared_at_every_so_many_frames(take, scene, monkeypatch):
     every = path_error(take.ego_frames(), path_views(scene, take.trajectory()))
-    monkeypatch.setattr("egox_core.metrics.path_error.MAX_FRAMES", 2)
+    monkeypatch.setattr("egox_core.metrics.off_path.MAX_FRAMES", 2)
     found = path_error(take.ego_frames(), path_views(scene, take.trajectory()))
     assert (every.step, found.step) == (1, 2)
     assert torch.allclose(found.turn_deg, every.turn_deg[::2], atol=0.1)

@@ -12,8 +12,8 @@ import torch
 from egox_core.cameras.model import centred_pinhole, project, upright_camera
 from egox_core.cameras.presets import preset_camera
 from egox_core.exchange.paths import EXPORTS, export_path, import_path, trajectory_of_keyframes
-from egox_core.page.coarse import coarse_points, coarse_prior, joined
 from egox_core.page.queries import camera_up, lens_outline, pick_point, scene_up
+from egox_core.prior.coarse import coarse_points, coarse_prior, joined
 from egox_core.prior.options import prior_preset
 from egox_core.prior.render import render_ego_prior
 from egox_core.scene.build import build_scene

@@ -11,8 +11,8 @@ from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from egox_core.cameras.model import CameraModel, centred_pinhole, project
-from egox_core.page.coarse import CoarsePoints, coarse_points, joined
 from egox_core.page.queries import pick_head, pick_point
+from egox_core.prior.coarse import CoarsePoints, coarse_points, joined
 from egox_core.scene.build import build_scene
 from egox_core.trajectory.head_template import VERTEX_TO_CHIN
 from egox_core.trajectory.poses import look_at, transform

@@ -11,7 +11,7 @@ from egox_core.trajectory import HeadPoints, estimate_head
 from egox_core.trajectory.head_evidence import Evidence, ExoView, gather, without_wall
 from egox_core.trajectory.head_fit import fit
 from egox_core.trajectory.head_search import search
-from egox_core.trajectory.head_template import POINTS, head_points, turned_shares, unit
+from egox_core.trajectory.head_template import POINTS, template_points, turned_shares, unit
 from egox_core.trajectory.poses import camera_centre, compose
 from lab.drawn import SyntheticSpec
 from lab.drawn.detected import network_points, seen_people
@@ -46,7 +46,7 @@ def test_exact_points_give_the_head(height):
     # A second of depth tells the distance to 2.5 cm, and these maps have the ear's depth where the head's middle is.
     assert across < 0.01 and along < 0.015 and angle < 3.0
     away = clip.truth[..., 3] - camera_centre(clip.exo_w2c).numpy()
-    at = (clip.truth[..., :3] @ head_points().T).transpose(0, 2, 1) + away[:, None]
+    at = (clip.truth[..., :3] @ template_points().T).transpose(0, 2, 1) + away[:, None]
     shares = turned_shares(clip.truth[..., :3], at)[1]
     hidden = shares > 0.5
     assert ("face" in path.report.seen) == (height == 448)  # 80 px show no face
@@ -147,7 +147,7 @@ def facing(leaning_deg: np.ndarray, sigma: float) -> tuple[Evidence, np.ndarray]
     """(what is seen of a head that faces the camera 2 m away and leans over, its rotations)."""
     lean = Rotation.from_euler("Z", leaning_deg[:, None], degrees=True).as_matrix()
     rotation = np.diag([-1.0, 1, -1]) @ lean
-    at = (rotation @ head_points().T).transpose(0, 2, 1) + [0, 0, 2.0]
+    at = (rotation @ template_points().T).transpose(0, 2, 1) + [0, 0, 2.0]
     far = np.linalg.norm(at, axis=-1)
     evidence = Evidence(
         origin=np.zeros((len(at), 3)),

@@ -13,7 +13,7 @@ from egox_core.trajectory.head_template import (
     HEAD_LENGTH,
     SHAPE_SIGMA,
     ego_from_head,
-    head_points,
+    template_points,
 )
 from egox_core.trajectory.poses import camera_centre, invert
 from tests.refusals import refuses
@@ -21,18 +21,18 @@ from tests.refusals import refuses
 
 def test_lengths_are_those_of_their_sources():
     """Spot checks in millimetres against the published means (see the module's docstring)."""
-    right_eye, left_eye, right_ear, left_ear, nose = head_points()
+    right_eye, left_eye, right_ear, left_ear, nose = template_points()
     assert np.linalg.norm(right_eye - left_eye) == pytest.approx(0.0629)  # ANSUR II
     assert np.linalg.norm(right_ear - left_ear) == pytest.approx(0.139)  # ANSUR 1988
     assert right_ear[1] - right_eye[1] == pytest.approx(0.1289 - 0.1175, abs=2e-4)
     assert right_eye[2] - right_ear[2] == pytest.approx(0.0805)  # ANSUR 1988
     assert pytest.approx([0.19465, 0.15105], abs=1e-4) == [HEAD_LENGTH, HEAD_BREADTH]  # ANSUR II
     assert nose[1] == pytest.approx(0.0375) and nose[2] == pytest.approx(0.040)
-    larger = head_points(np.array([0.1, 0, 0, 0, 0, 0, 0]))
-    assert np.allclose(larger, np.exp(0.1) * head_points()) and len(SHAPE_SIGMA) == 7
-    deeper = head_points(np.array([0, 0, 0, 0, 0.01, 0, 0]))
+    larger = template_points(np.array([0.1, 0, 0, 0, 0, 0, 0]))
+    assert np.allclose(larger, np.exp(0.1) * template_points()) and len(SHAPE_SIGMA) == 7
+    deeper = template_points(np.array([0, 0, 0, 0, 0.01, 0, 0]))
     assert deeper[2, 2] == pytest.approx(right_ear[2] - 0.01)
-    assert np.allclose(deeper[[0, 1, 4]], head_points()[[0, 1, 4]])
+    assert np.allclose(deeper[[0, 1, 4]], template_points()[[0, 1, 4]])
 
 
 def test_glasses_are_where_the_published_calibration_has_them():

@@ -10,14 +10,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..cameras.model import CameraModel, inside_picture, project, rescale
+from ..cameras import CameraModel, inside_picture, project, rescale
 from ..frozen import frozen
-from ..prior.drawing import MARGIN_PX, MIN_Z_M
-from ..prior.options import prior_preset
-from ..prior.splat_points import ScreenPoints, SplatOptions
-from ..prior.splat_torch import splat_torch
 from ..sizes import REFERENCE_SIZE
 from ..types import PointSet
+from .drawing import MARGIN_PX, MIN_Z_M
+from .options import prior_preset
+from .splat_points import ScreenPoints, SplatOptions
+from .splat_torch import splat_torch
 
 MAX_POINTS = 300_000
 """A picture of that many takes 87 ms on 2 cores (median in ``benchmarks/results/editor.json``)."""
