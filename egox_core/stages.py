@@ -18,7 +18,7 @@ px, pixel centres at integers. Anything else is refused with
     judgement, _ = judge(video, scene=points, trajectory=trajectory)
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TypeVar
@@ -80,14 +80,7 @@ from .types import (
     TakeNotes,
 )
 from .video import Sound, VideoInfo, VideoSource, open_clip
-from .wan import (
-    Conditioned,
-    Encoders,
-    check_pictures,
-    denormalise_latent,
-    embedding_picture,
-    fit_latent_colours,
-)
+from .wan import Conditioned, Encoders, check_pictures, embedding_picture, fit_latent_colours
 
 Device = torch.device | str | None
 Payload = TypeVar("Payload")
@@ -155,10 +148,13 @@ def load_clip(
         window_s=window_s,
     )
     frames = chosen.read(progress)
+    selection = chosen.selection
+    if isinstance(video, Tensor):  # may be a part of another video
+        selection = replace(selection, source_frames=None)
     clip = Clip(
         exo=frames if device is None else frames.to(device),
         sound=chosen.sound(),
-        selection=chosen.selection,
+        selection=selection,
         info=chosen.info,
     )
     return clip, StageReport(notes=chosen.notes)
@@ -382,8 +378,9 @@ def condition(
     *,
     mask_mode: MaskMode = "released",
     image_embedding: ImageEmbeddingMode = "released",
-    ego_noise: Tensor | None = None,  # [1, 16, t, h, w_ego] the sampler's own, for "released"
-    noise_seed: int | None = None,  # of that noise, if known; without noise it is drawn from it
+    # the sampler's own noise, in the shape of a latent [1, 16, t, h, w_ego]; None: torch's on the CPU
+    draw_noise: Callable[[Tensor], Tensor] | None = None,
+    noise_seed: int | None = None,  # of the noise in a "released" embedding; None: 0, unknown
     colours: bool = False,  # add rough colours of latents, for previews
     device: Device = None,  # of the latents
     progress: Progress = no_progress,
@@ -415,16 +412,18 @@ def condition(
     )
     embedding = None
     if image_embedding != "none":
-        if image_embedding == "released" and ego_noise is None:
+        noise = None
+        if image_embedding == "released" and draw_noise is not None:
+            noise = draw_noise(canvas.prior_latent)
+        elif image_embedding == "released":
             generator = torch.Generator().manual_seed(noise_seed or 0)
-            ego_noise = torch.randn(canvas.prior_latent.shape, generator=generator)
+            noise = torch.randn(canvas.prior_latent.shape, generator=generator)
         picture = embedding_picture(
             image_embedding,
             exo_frame=as_floats(exo[:1]),
             prior_frame=as_floats(prior[:1]),
             exo_latent=canvas.exo_latent,
-            ego_noise=ego_noise,
-            to_raw=denormalise_latent,
+            ego_noise=noise,
             decode=encoders.decode,
         )
         assert picture is not None  # only mode none has none

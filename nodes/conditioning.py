@@ -5,6 +5,7 @@ sample."""
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import comfy.model_management
@@ -13,32 +14,31 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..egox_core.errors import EgoXInputError
-from ..egox_core.types import IMAGE_EMBEDDING_MODES
+from ..egox_core.stages import condition
+from ..egox_core.types import IMAGE_EMBEDDING_MODES, ImageEmbeddingMode, MaskMode
 from ..egox_core.wan import (
     AUTO,
+    Conditioned,
     build_mask,
-    check_pictures,
     clean_prompt,
     crop_ego,
     embedding_note,
-    embedding_picture,
     escape_emphasis,
-    fit_latent_colours,
     join_sections,
     resolve_auto,
     split_sections,
 )
 from .host.graph import check_encoders, check_or_message
-from .host.noise import HOST
+from .host.noise import HOST, first_noise
 from .host.remember import DRAWN_FROM, remembered
-from .host.vae import LOW_MEMORY_TILE, encode_picture, encode_video, released_embedding
+from .host.vae import LOW_MEMORY_TILE, HostEncoders
 from .io_types import MADE_OF, CanvasWithEncoders, EgoXCanvas
 from .patch.checks import has_image_embedding
 from .patch.lora_metadata import lora_metadata
 from .search_words import node_schema
 
 if TYPE_CHECKING:
-    from comfy.clip_vision import ClipVisionModel, Output
+    from comfy.clip_vision import ClipVisionModel
     from comfy.model_patcher import ModelPatcher
     from comfy.sd import VAE
 
@@ -250,48 +250,33 @@ def condition_clip(
                 expected="one, as this Wan 2.1 I2V reads pictures",
                 fix="connect Load CLIP Vision (clip_vision_h)",
             )
-    frames, cut_prior = check_pictures(exo_images, prior)
     note = embedding_note(
         image_embedding, connected=clip_vision is not None, seeded=noise_seed != SEED_UNKNOWN
     )
     if clip_vision is None:
         image_embedding = "none"
-
-    exo_latent, prior_latent, colours = encode_halves(vae, exo_images, prior, tile_size)
-    canvas = CanvasWithEncoders(
-        exo_latent=exo_latent,
-        prior_latent=prior_latent,
-        latent_colours=colours,
-        frames=frames,
-        exo_size=(exo_images.shape[2], exo_images.shape[1]),
-        ego_size=(prior.shape[2], prior.shape[1]),
-        mask_mode=resolve_auto("mask_mode", AUTO, metadata),
-        image_embedding=image_embedding,
-        noise_seed=None if noise_seed == SEED_UNKNOWN else noise_seed,
-        vae=vae,
-        clip_vision=clip_vision,
+    mask_mode = resolve_auto("mask_mode", AUTO, metadata)
+    seed = max(noise_seed, 0) if image_embedding == "released" else 0
+    made, text = conditioned(
+        vae, clip_vision, exo_images, prior, mask_mode, image_embedding, seed, tile_size
     )
+    known = None if noise_seed == SEED_UNKNOWN else noise_seed
+    canvas = CanvasWithEncoders.of(replace(made.canvas, noise_seed=known), vae, clip_vision)
     t, h, w_exo, w_ego = canvas.latent_grid
     mask_ego = crop_ego(build_mask(canvas.mask_mode, t, h, w_exo, w_ego), w_exo)
     values = {
         "concat_latent_image": canvas.prior_latent,
         "concat_mask": 1.0 - mask_ego,
     }  # the host inverts it
-    if clip_vision is not None and image_embedding == "released":
-        values["clip_vision_output"] = released_embedding(
-            vae, clip_vision, canvas.exo_latent, canvas.prior_latent, max(noise_seed, 0), HOST
-        )
-    elif clip_vision is not None and image_embedding != "none":
-        values["clip_vision_output"] = embed_pictures(
-            clip_vision, image_embedding, exo_images, prior
-        )
+    if made.embedding is not None:
+        values["clip_vision_output"] = made.embedding
     latent = torch.zeros_like(
         canvas.prior_latent, device=comfy.model_management.intermediate_device()
     )
     made_of = {
         **DRAWN_FROM.get(prior, {}),
         "exo_images": exo_images[..., :3],
-        "prior": cut_prior[..., :3],
+        "prior": prior[: canvas.frames, ..., :3],
         "tile_size": tile_size,
     }
     return (
@@ -299,32 +284,30 @@ def condition_clip(
         node_helpers.conditioning_set_values(negative, values),
         {"samples": latent, MADE_OF: made_of},
         canvas,
-        f"{frames} frames, exo {canvas.exo_size[0]}x{canvas.exo_size[1]}, "
-        f"ego {canvas.ego_size[0]}x{canvas.ego_size[1]}; mask {canvas.mask_mode}; {note}",
+        f"{text}; {note}",
     )
 
 
 @remembered(slots=2)
-def encode_halves(
+def conditioned(
     vae: VAE,
+    clip_vision: ClipVisionModel | None,
     exo_images: torch.Tensor,  # [T, H, W, 3 or 4] 0...1
     prior: torch.Tensor,  # [T or more, H, W_ego, 3 or 4] 0...1
+    mask_mode: MaskMode,
+    image_embedding: ImageEmbeddingMode,
+    seed: int,  # of the noise in a released embedding
     tile_size: int,  # px; 0: whole
-) -> tuple:
-    """Latents of exo and prior, and the colours of latents that they show; remembered, as a changed
-    LoRA strength has EgoX Conditioning run again."""
-    pairs = [
-        (encode_video(vae, pictures, tile_size), pictures)
-        for pictures in (exo_images[..., :3], prior[: len(exo_images), ..., :3])
-    ]
-    return pairs[0][0], pairs[1][0], fit_latent_colours(pairs)
-
-
-@remembered(slots=2)
-def embed_pictures(
-    clip_vision: ClipVisionModel, mode: str, exo_images: torch.Tensor, prior: torch.Tensor
-) -> Output | None:
-    """The embedding of the first frames, None in mode none; remembered as :func:`encode_halves`."""
-    first, prior_first = (pictures[:1, ..., :3] for pictures in (exo_images, prior))
-    picture = embedding_picture(mode, exo_frame=first, prior_frame=prior_first)
-    return None if picture is None else encode_picture(clip_vision, picture)
+) -> tuple[Conditioned, str]:
+    """Latents, colours and embedding of a clip, and a text on them; remembered, as a changed LoRA
+    strength has EgoX Conditioning run again."""
+    made, report = condition(
+        exo_images,
+        prior,
+        HostEncoders(vae=vae, clip_vision=clip_vision, tile_size=tile_size),
+        mask_mode=mask_mode,
+        image_embedding=image_embedding,
+        draw_noise=lambda latent: first_noise(latent, seed, HOST),
+        colours=True,
+    )
+    return made, report.text()

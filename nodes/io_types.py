@@ -3,7 +3,7 @@ there."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io
@@ -32,6 +32,12 @@ class CanvasWithEncoders(Canvas):
 
     vae: VAE
     clip_vision: ClipVisionModel | None
+
+    @staticmethod
+    def of(canvas: Canvas, vae: VAE, clip_vision: ClipVisionModel | None) -> CanvasWithEncoders:
+        """The canvas together with them."""
+        values: dict[str, Any] = {part.name: getattr(canvas, part.name) for part in fields(canvas)}
+        return CanvasWithEncoders(vae=vae, clip_vision=clip_vision, **values)
 
 
 @dataclass(frozen=True, kw_only=True)  # no slots: nodes hold it weakly

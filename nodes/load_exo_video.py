@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from comfy_api.latest import InputImpl, io
 
+from ..egox_core.arrays import as_floats
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.file_names import VIDEO_SUFFIXES
 from ..egox_core.sizes import (
@@ -14,22 +16,9 @@ from ..egox_core.sizes import (
     latent_frames,
     latent_size,
 )
-from ..egox_core.types import UNTIMED_FPS, FrameSelection
-from ..egox_core.video import (
-    Sound,
-    VideoSource,
-    memory_info,
-    open_video,
-    pick_frames,
-    probe_video,
-    read_frames,
-    read_sound,
-    refuse_cuts,
-    select_frames,
-    trim_info,
-    trim_sound,
-    uneven_times,
-)
+from ..egox_core.stages import Clip, StageReport, load_clip
+from ..egox_core.types import UNTIMED_FPS
+from ..egox_core.video import Sound, VideoSource, open_clip, open_video
 from .host.graph import Graph, check_or_message, inputs_of, selection_of, this_node
 from .host.paths import TAKE_FILES, fingerprint, list_files, resolve
 from .host.progress import host_progress
@@ -178,13 +167,13 @@ class EgoXLoadExoVideo(io.ComfyNode):
     ) -> io.NodeOutput:
         if images is not None:
             video = native_video(images[..., :3], images_fps)
-        options = {
+        options: dict[str, Any] = {
             "start_frame": start_frame,
             "frame_count": frame_count,
             "target_fps": target_fps,
             "resize": resize,
-            "width": width,
-            "height": height,
+            "size": (width, height),
+            "progress": host_progress(frame_count),
         }
         if max(width, height) > MAX_SIDE:  # of a wire, which the host does not check
             raise EgoXInputError(
@@ -199,19 +188,22 @@ class EgoXLoadExoVideo(io.ComfyNode):
         if video is not None and (
             not isinstance(video, InputImpl.VideoFromFile) or has_edited_picture(video)
         ):
-            images, sound, selection = _from_memory(video, options)
+            clip, _ = _from_memory(video, options)
         else:
             if video is None:
                 source, window = resolve(file, "exo video"), (0.0, 0.0)
             else:
                 source, window = _stream_source(video)
-            images, sound, selection = _from_file(source, window, options, this_node(cls)[1])
-        audio = (
-            None
-            if sound is None
-            else {"waveform": sound.waveform[None], "sample_rate": sound.sample_rate}
-        )
-        return io.NodeOutput(images, audio, selection.fps, selection)
+            clip, report = load_clip(source, window_s=window, **options)
+            node = this_node(cls)[1]
+            if report.notes and node:
+                tell_on_node("; ".join(report.notes), node)
+        audio = clip.sound and {
+            "waveform": clip.sound.waveform[None],
+            "sample_rate": clip.sound.sample_rate,
+        }
+        selection = clip.selection
+        return io.NodeOutput(as_floats(clip.exo), audio, selection.fps, selection)
 
 
 def check_video(graph: Graph, node: str) -> None:
@@ -256,48 +248,22 @@ def _stream_source(video) -> tuple[VideoSource, tuple[float, float]]:
     return Path(source) if isinstance(source, str) else source, window
 
 
-def _from_file(source: VideoSource, window: tuple[float, float], options: dict, node: str):
-    whole = probe_video(source)
-    told = [f"{whole.hdr} brought to the standard range"] if whole.hdr else []
-    if uneven_times(whole):
-        told.append(
-            f"frame times are uneven (variable frame rate): {whole.fps:.4g} fps is an average"
-        )
-    if told and node:
-        tell_on_node("; ".join(told), node)
-    info, first = trim_info(whole, *window)
-    selection = replace(
-        select_frames(info, **options | {"start_frame": options["start_frame"] + first}),
-        source_frames=whole.frame_count,
-    )
-    images = read_frames(source, info, selection, host_progress(options["frame_count"]))
-    refuse_cuts(images, selection, info.name, first)
-    if isinstance(source, Path):
-        selection = replace(selection, source_path=source)
-    return images.float().div_(255), read_sound(source, info, selection), selection
-
-
-def _from_memory(video, options: dict) -> tuple:
+def _from_memory(video, options: dict) -> tuple[Clip, StageReport]:
+    """The clip of frames that a host node made."""
     parts = video.get_components()
     sound = None
     if parts.audio is not None:
         sound = Sound(waveform=parts.audio["waveform"][0], sample_rate=parts.audio["sample_rate"])
-    selection: FrameSelection = select_frames(
-        memory_info(parts.images, float(parts.frame_rate), sound is not None), **options
+    clip, report = load_clip(parts.images, fps=float(parts.frame_rate), sound=sound, **options)
+    if not isinstance(video, InputImpl.VideoFromFile):
+        return clip, report
+    # Its frames begin at the trim; poses, which know nothing of it, go by the file's own indices
+    # and times.
+    source, window = _stream_source(video)
+    whole = open_clip(source, frame_count=1, window_s=window)
+    selection = replace(
+        clip.selection,
+        source_indices=clip.selection.source_indices + whole.first,
+        times_s=clip.selection.times_s + whole.info.times_s[whole.first],
     )
-    images = pick_frames(parts.images, selection, host_progress(options["frame_count"]))
-    refuse_cuts(images, selection, "in memory")
-    selection = replace(selection, source_frames=None)  # such a video may be a part of another one
-    sound = trim_sound(sound, selection)
-    if isinstance(video, InputImpl.VideoFromFile):
-        # Its frames begin at the trim; poses, which know nothing of it, go by the file's own
-        # indices and times.
-        source, window = _stream_source(video)
-        info = probe_video(source)
-        _, first = trim_info(info, *window)
-        selection = replace(
-            selection,
-            source_indices=selection.source_indices + first,
-            times_s=selection.times_s + info.times_s[first],
-        )
-    return images, sound, selection
+    return replace(clip, selection=selection), report

@@ -146,7 +146,7 @@ def packing_checks(core: Core) -> Iterator[Check]:
         0.0,
     )
     noisy = core("wan.vision").noisy_canvas_latent(
-        tensors["in.exo_latent_raw"], tensors["in.ego_noise"], latents.denormalise_latent
+        tensors["in.exo_latent_raw"], tensors["in.ego_noise"]
     )
     # The released code normalises and denormalises the exo latent on the way, which costs it two
     # roundings.

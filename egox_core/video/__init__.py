@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..doors import door
 
 if TYPE_CHECKING:
-    from .audio import Sound as Sound, read_sound as read_sound, trim_sound as trim_sound
+    from .audio import Sound as Sound
     from .clip import VideoClip as VideoClip, open_clip as open_clip
     from .cuts import refuse_cuts as refuse_cuts
     from .grid import (
@@ -22,9 +22,7 @@ if TYPE_CHECKING:
         VideoSource as VideoSource,
         decode_frames as decode_frames,
         fit_picture as fit_picture,
-        memory_info as memory_info,
         open_video as open_video,
-        pick_frames as pick_frames,
         probe_video as probe_video,
         read_frames as read_frames,
         resize_picture as resize_picture,
@@ -42,7 +40,6 @@ if TYPE_CHECKING:
         camera_of_frames as camera_of_frames,
         select_frames as select_frames,
         source_rectangle as source_rectangle,
-        trim_info as trim_info,
         uneven_times as uneven_times,
     )
 

@@ -101,8 +101,7 @@ def open_clip(
         selection=replace(
             chosen,
             source_path=source if isinstance(source, Path) else None,
-            # frames in memory may be a part of another video
-            source_frames=None if isinstance(source, Tensor) else whole.frame_count,
+            source_frames=whole.frame_count,
         ),
         first=first,
         given_sound=sound,

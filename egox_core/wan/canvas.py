@@ -147,7 +147,7 @@ def check_pictures(
             expected=f"{frames} frames",
             fix="render the prior for every frame of the exo video, or load fewer exo frames",
         )
-    return frames, prior[:frames]
+    return frames, prior if len(prior) == frames else prior[:frames]
 
 
 def check_sampled_latent(

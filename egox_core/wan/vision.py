@@ -12,15 +12,15 @@ from torch import Tensor
 
 from ..errors import EgoXInputError, check_choice
 from ..types import IMAGE_EMBEDDING_MODES
+from .latents import denormalise_latent
 
 
 def noisy_canvas_latent(
     exo_latent: Tensor,  # [B, 16, t, h, w_exo] raw
     ego_noise: Tensor,  # [B, 16, t, h, w_ego] the sampler's own unit noise, model space
-    to_raw: Callable[[Tensor], Tensor],  # model space -> raw (host: latent_format.process_out)
 ) -> Tensor:  # [B, 16, 1, h, w_exo + w_ego] raw
     """First latent frame of [exo | noise] as the VAE takes it; one is enough, since the VAE is causal in time."""
-    noise = to_raw(ego_noise[:, :, :1].float()).to(exo_latent)
+    noise = denormalise_latent(ego_noise[:, :, :1].float()).to(exo_latent)
     return torch.cat((exo_latent[:, :, :1], noise), dim=-1)
 
 
@@ -32,7 +32,6 @@ def embedding_picture(
     | None = None,  # exo+prior: [1, H, W_ego, 3] float32 0...1, first frame of the ego prior
     exo_latent: Tensor | None = None,  # released: [B, 16, t, h, w_exo] raw
     ego_noise: Tensor | None = None,  # released: [B, 16, t, h, w_ego] unit noise
-    to_raw: Callable[[Tensor], Tensor] | None = None,  # released
     decode: Callable[[Tensor], Tensor]
     | None = None,  # released: raw latent [B,16,1,h,w] -> frames [1, H, W, 3] 0...1
 ) -> Tensor | None:  # [1, H, W, 3] float32 0...1
@@ -55,14 +54,14 @@ def embedding_picture(
             expected="that of each video that the mode names",
             fix="give exo_frame, and prior_frame in mode exo+prior",
         )
-    if exo_latent is None or ego_noise is None or to_raw is None or decode is None:
+    if exo_latent is None or ego_noise is None or decode is None:
         raise EgoXInputError(
             "image embedding in mode released",
             got="no noise, latent or VAE",
             expected="exo latent, the sampler's noise and the VAE",
             fix="give noise_seed and the VAE",
         )
-    frames = decode(noisy_canvas_latent(exo_latent[:1], ego_noise[:1], to_raw))
+    frames = decode(noisy_canvas_latent(exo_latent[:1], ego_noise[:1]))
     return frames[:1].float().clamp(0, 1)
 
 

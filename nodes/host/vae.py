@@ -7,10 +7,10 @@ from collections.abc import Generator, Iterable
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
-import comfy.latent_formats
 import torch
 from torch import Tensor
 
+from ...egox_core.frozen import frozen
 from ...egox_core.wan import embedding_picture
 from .noise import first_noise
 from .progress import host_progress
@@ -55,12 +55,14 @@ def told_passes(vae: VAE, part: str, passes: int) -> AbstractContextManager:
     return told_calls((getattr(getattr(vae, "first_stage_model", None), part, None),), passes, part)
 
 
+@remembered(slots=4)
 def encode_video(
     vae: VAE,
     images: Tensor,  # [T, H, W, 3] float32 0...1
     tile_size: int = 0,  # px; 0: whole
 ) -> Tensor:  # [1, 16, t, h, w] raw VAE latent (its mean, the host never samples the posterior)
-    """One clip through the host's video VAE."""
+    """One clip through the host's video VAE; remembered, as another seed or LoRA strength has the
+    same clip encoded again."""
     with told_passes(vae, "encoder", 1 + (len(images) - 1) // 2):
         if tile_size == 0:
             return vae.encode(images)
@@ -83,6 +85,25 @@ def decode_video(
     return images.reshape(-1, *images.shape[-3:])
 
 
+@frozen
+class HostEncoders:
+    """The host's VAE and CLIP vision, as :func:`stages.condition` asks for them."""
+
+    vae: VAE
+    clip_vision: ClipVisionModel | None
+    tile_size: int  # px; 0: whole
+
+    def encode(self, video: Tensor) -> Tensor:  # [T, H, W, 3] 0...1 -> [1, 16, t, h, w] raw
+        return encode_video(self.vae, video, self.tile_size)
+
+    def decode(self, latent: Tensor) -> Tensor:  # [1, 16, 1, h, w] raw -> [1, H, W, 3] 0...1
+        return self.vae.decode(latent)[:, 0]
+
+    def embed(self, picture: Tensor) -> Output:  # [1, H, W, 3] 0...1
+        assert self.clip_vision is not None  # else no embedding is asked for
+        return encode_picture(self.clip_vision, picture)
+
+
 @remembered(slots=4)
 def released_embedding(
     vae: VAE,
@@ -96,15 +117,15 @@ def released_embedding(
 
     The noise is that from which a sampler with the same ``seed`` and ``noise`` starts.
     """
+    encoders = HostEncoders(vae=vae, clip_vision=clip_vision, tile_size=0)
     picture = embedding_picture(
         "released",
         exo_latent=exo_latent,
         ego_noise=first_noise(ego_latent, seed, noise),
-        to_raw=comfy.latent_formats.Wan21().process_out,
-        decode=lambda latent: vae.decode(latent)[:, 0],
+        decode=encoders.decode,
     )
     assert picture is not None  # only mode none has none
-    return encode_picture(clip_vision, picture)
+    return encoders.embed(picture)
 
 
 def encode_picture(
