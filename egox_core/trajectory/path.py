@@ -283,7 +283,7 @@ def trajectory_of_array(
         EgoXInputError: matrices that are no poses, fewer than frames in use.
     """
     trajectory = trajectory_from_track(
-        numbered_track(as_poses(w2c, "ego poses"), "given as an array"),
+        numbered_track(validate_w2c(as_poses(w2c, "ego poses"), "ego poses"), "given as an array"),
         camera,
         count=count if frames is None else len(frames.source_indices),
         exo_w2c=None if exo_w2c is None else as_poses(exo_w2c, "exo_w2c"),

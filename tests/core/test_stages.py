@@ -1,0 +1,152 @@
+"""The seven stages take arrays of numpy and torch, refuse what doesn't fit, and can be cancelled."""
+
+import numpy as np
+import pytest
+import torch
+
+from egox_core.cameras import CAMERA_PRESETS
+from egox_core.stages import align, condition, judge, load_clip, path, prior, scene
+from egox_core.types import CameraTrajectory, DepthVideo
+from egox_core.wan import denormalise_latent
+from tests.refusals import refuses
+
+FRAMES, HEIGHT, WIDTH = 5, 32, 48
+K = np.array([[40.0, 0, 23.5], [0, 40.0, 15.5], [0, 0, 1]])
+DRAWN = np.random.default_rng(0)
+VIDEO = DRAWN.integers(0, 256, (FRAMES, HEIGHT, WIDTH, 3), np.uint8)
+DEPTH = 2 + DRAWN.random((FRAMES, HEIGHT, WIDTH), np.float32)
+STILL = np.eye(3, 4)[None].repeat(FRAMES, 0)
+
+
+class Encoders:
+    """Latents of the right sizes; an embedding is the image itself."""
+
+    def encode(self, video):
+        t, h, w = 1 + (len(video) - 1) // 4, video.shape[1] // 8, video.shape[2] // 8
+        return torch.full((1, 16, t, h, w), float(video.float().mean()))
+
+    def decode(self, latent):
+        return latent[0, 0, :1, :, :, None].expand(-1, -1, -1, 3)
+
+    def embed(self, picture):
+        return picture
+
+
+def a_scene():
+    return scene(VIDEO, DEPTH, camera=K)[0]
+
+
+def test_arrays_go_all_the_way():
+    clip, _ = load_clip(VIDEO, frame_count=FRAMES, fps=20)
+    assert clip.exo.dtype == torch.uint8 and np.array_equal(clip.exo, VIDEO)
+    depth, report = align(DEPTH, frames=clip.selection, camera=K, exo_w2c=STILL[0])
+    assert np.array_equal(depth.depth_m, DEPTH) and depth.camera.fx == 40 and report.text()
+    trajectory, _ = path(STILL, frames=clip.selection, ego_size=HEIGHT)
+    assert torch.equal(trajectory.times_s, clip.selection.times_s)
+    points, built = scene(clip.exo, depth, dynamic_mask=np.zeros((1, HEIGHT, WIDTH)))
+    assert points.frame_count == FRAMES and "static points" in built.text()
+    ego, seen = prior(points, trajectory)
+    assert ego.rgb.shape == (FRAMES, HEIGHT, HEIGHT, 3) and seen.covered.shape == (FRAMES,)
+    made, _ = condition(clip.exo, ego.rgb, Encoders())
+    packed = made.model_input(torch.zeros_like(made.canvas.prior_latent))
+    assert packed.shape == (1, 36, 2, 4, 6 + 4) and packed.dtype == torch.float32
+    exo = denormalise_latent(packed[:, :16, ..., :6])
+    torch.testing.assert_close(exo, made.canvas.exo_latent)
+    judgement, judged = judge(ego.rgb, scene=points, trajectory=trajectory, truth=ego.rgb.numpy())
+    assert float(judgement.psnr_db.min()) == 100 and "PSNR" in judged.text()
+
+
+def test_floats_and_bytes_are_one_video():
+    of_bytes, of_floats = (
+        scene(video, DEPTH, camera=K)[0] for video in (VIDEO, (VIDEO / 255).astype(np.float32))
+    )
+    assert torch.equal(of_bytes.static.rgb, of_floats.static.rgb)
+
+
+def test_the_embedding_of_a_seed_is_that_of_its_noise():
+    def embedded(**options):
+        return condition(VIDEO, VIDEO[:, :, :HEIGHT], Encoders(), **options)[0].embedding
+
+    drawn = torch.randn(1, 16, 2, 4, 4, generator=torch.Generator().manual_seed(3))
+    assert torch.equal(embedded(noise_seed=3), embedded(draw_noise=lambda _: drawn))
+    assert not torch.equal(embedded(noise_seed=3), embedded(noise_seed=4))
+    assert embedded(image_embedding="none") is None
+    assert embedded(image_embedding="exo+prior").shape == (1, HEIGHT, WIDTH + HEIGHT, 3)
+
+
+def test_payloads_take_numpy_and_refuse_another_camera():
+    lens = CAMERA_PRESETS["pinhole"].camera
+    times = np.arange(FRAMES) / 30
+    assert DepthVideo(depth_m=DEPTH, camera=lens).valid.all()
+    assert CameraTrajectory(w2c=STILL, camera=lens, times_s=times).w2c.dtype == torch.float64
+    with refuses("camera of the depth video: got ndarray"):
+        DepthVideo(depth_m=DEPTH, camera=K)
+
+
+def test_a_path_of_keyframes_and_a_path_go_in():
+    key = {"time_s": 0, "position": [0, 0, 1], "look_at": [0, 0.5, 2]}
+    trajectory, notes = path([key], count=FRAMES, scene=a_scene())
+    assert trajectory.w2c.shape == (FRAMES, 3, 4) and notes.prompt == ""
+    smaller, _ = path(trajectory, camera="pinhole", ego_size=16)
+    assert smaller.camera.stored_size == (16, 16)
+
+
+@pytest.mark.parametrize(
+    "stage, words",
+    [
+        (lambda: load_clip(VIDEO[0]), "exo video: got shape"),
+        (lambda: load_clip(VIDEO.astype(np.float32), frame_count=5), "floats of 0 to 255"),
+        (lambda: load_clip(VIDEO.astype(np.int32), frame_count=5), "got torch.int32"),
+        (lambda: load_clip("nowhere.mp4"), "not there"),
+        (lambda: align(DEPTH[0], camera=K), "depth array: got shape"),
+        (lambda: align((DEPTH * 1000).astype(np.uint16), camera=K), "uint16|int32"),
+        (lambda: align(DEPTH, camera=K[:2]), "K of the exo camera: got shape"),
+        (lambda: align(np.full_like(DEPTH, np.nan), camera=K), "valid"),
+        (lambda: align(), "metric depth"),
+        (lambda: path(STILL[:, :2]), "ego poses: got shape"),
+        (lambda: path(2 * STILL), "rotation"),
+        (lambda: path(STILL, count=9), "poses; expected at least 9"),
+        (lambda: path("nowhere.json"), "nowhere.json"),
+        (lambda: scene(VIDEO[:3], DEPTH, camera=K), "frames"),
+        (lambda: scene(VIDEO, DEPTH[:, 1:], camera=K), "px|size|x32"),
+        (lambda: scene(VIDEO, DEPTH, camera=K, dynamic_mask=np.ones((2, 3))), "dynamic mask"),
+        (lambda: prior(DEPTH, STILL), "scene of the prior: got ndarray"),
+        (lambda: prior(a_scene(), STILL[:2]), "2 poses"),
+        (lambda: prior(a_scene(), STILL, "prettiest"), "prettiest"),
+        (lambda: condition(VIDEO[:4], VIDEO[:4], Encoders()), "4n"),
+        (lambda: condition(VIDEO, VIDEO[:, :16], Encoders()), "ego prior height"),
+        (lambda: condition(VIDEO, VIDEO, Encoders(), mask_mode="all"), "mask mode"),
+        (lambda: judge(VIDEO[..., 0]), "ego video: got shape"),
+        (lambda: judge(VIDEO, truth=VIDEO[1:]), "frames to compare"),
+        (lambda: judge(VIDEO[:3], scene=a_scene(), trajectory=path(STILL)[0]), "3 and 5 frames"),
+    ],
+)
+def test_wrong_arrays_are_refused(stage, words):
+    with refuses(words):
+        stage()
+
+
+class Cancelled(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    "stage",
+    [
+        lambda stop: load_clip(VIDEO, frame_count=FRAMES, progress=stop),
+        lambda stop: align(DEPTH, camera=K, progress=stop),
+        lambda stop: path(STILL, progress=stop),
+        lambda stop: scene(VIDEO, DEPTH, camera=K, progress=stop),
+        lambda stop: prior(a_scene(), STILL, progress=stop),
+        lambda stop: condition(VIDEO, VIDEO, Encoders(), progress=stop),
+        lambda stop: judge(
+            VIDEO[:, :, :32], scene=a_scene(), trajectory=path(STILL)[0], progress=stop
+        ),
+    ],
+)
+def test_progress_cancels(stage):
+    def stop(*_):
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        stage(stop)
