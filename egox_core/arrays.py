@@ -45,6 +45,23 @@ def as_tensor(
     return tensor
 
 
+def as_matrix(values: object, what: str, expected: str) -> Tensor:
+    """Turn rows of numbers into float64; ``expected`` is what the refusal asks for.
+
+    Raises:
+        EgoXInputError: no numbers, rows of different length.
+    """
+    try:
+        return torch.as_tensor(values, dtype=torch.float64)
+    except NO_NUMBERS as error:
+        raise EgoXInputError(
+            what,
+            got=f"{type(values).__name__} ({error})",
+            expected=expected,
+            fix="give rows of numbers of equal length",
+        ) from error
+
+
 def as_frames(values: object, what: str) -> Tensor:  # [T, H, W, 3]
     """Turn a video's frames [T, H, W, 3 or 4] into a tensor without alpha.
 

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from .arrays import Array, as_floats, as_frames, as_mask
-from .cameras import CameraModel, preset_camera, rescale
+from .cameras import CameraModel, preset_camera
 from .depth import (
     AlignOptions,
     AlignReport,
@@ -284,7 +284,7 @@ def path(
     else:
         trajectory = trajectory_of_array(poses, default, frames, count=count, exo_w2c=exo_w2c)
     lens = given or trajectory.camera
-    trajectory = with_camera(trajectory, lens if ego_size is None else rescale(lens, size, size))
+    trajectory = with_camera(trajectory, lens if ego_size is None else lens.rescale(size, size))
     if smooth_s > 0:
         trajectory = smoothed(trajectory, smooth_s)
     progress(1, 1, "ego path")

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .cameras import CameraModel, camera_from_intrinsics
+from .cameras import CameraModel
 from .errors import EgoXInputError, check_choice
 from .frozen import frozen, is_a
 from .progress import Progress
@@ -106,7 +106,7 @@ def _adopt(payload: DepthVideo | CameraTrajectory, what: str) -> None:
             f"camera of the {what}",
             got=type(payload.camera).__name__,
             expected="a CameraModel",
-            fix="make one of K by camera_from_intrinsics",
+            fix="make one of K by CameraModel.from_intrinsics",
         )
     for name, value in vars(payload).items():
         if isinstance(value, np.ndarray):
@@ -331,4 +331,4 @@ class TakeMeta:
         if self.exact_exo_camera is not None or k is None:
             return self.exact_exo_camera
         size = max(1, round(2 * float(k[0, 2]))), max(1, round(2 * float(k[1, 2])))
-        return camera_from_intrinsics(k, *size, name=f"camera_intrinsics of {self.name}")
+        return CameraModel.from_intrinsics(k, *size, name=f"camera_intrinsics of {self.name}")

@@ -3,7 +3,7 @@
 import torch
 from comfy_api.latest import io
 
-from ..egox_core.cameras import preset_camera, rescale
+from ..egox_core.cameras import preset_camera
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.metrics import PSNR_CAP_DB, PathError, PathViews, path_error, path_views
 from ..egox_core.sizes import PIXELS_PER_LATENT
@@ -131,7 +131,7 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
         )
         height, width = (PIXELS_PER_LATENT * n for n in samples.shape[-2:])
         lens = preset_camera(DEFAULT_PRESET, height) if trajectory is None else trajectory.camera
-        lens = rescale(lens, width, height)
+        lens = lens.rescale(width, height)
         # Before decoding, since a wrong angle is refused.
         target = pinhole_camera(lens, pinhole_fov) if pinhole_fov else None
 

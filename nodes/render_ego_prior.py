@@ -4,7 +4,6 @@ from dataclasses import replace
 
 from comfy_api.latest import io
 
-from ..egox_core.cameras import rescale
 from ..egox_core.depth import STRANGE
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.page import common_step, coverage_preview, covered_share, ego_depth_preview
@@ -120,7 +119,7 @@ class EgoXRenderEgoPrior(io.ComfyNode):
                 raise nothing_to_render()
             scene = build_scene(exo_images[..., :3].cpu(), depth, progress=progress)
         size = trajectory.camera.height
-        square = replace(trajectory, camera=rescale(trajectory.camera, size, size))
+        square = replace(trajectory, camera=trajectory.camera.rescale(size, size))
         prior = render_ego_prior(scene, square, options, progress=progress)
         DRAWN_FROM[prior.rgb] = {"scene": scene, "trajectory": trajectory}
         coverage = prior.coverage.float()

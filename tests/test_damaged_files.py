@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from egox_core.archives import open_member, open_zip
-from egox_core.cameras.model import CameraModel, camera_to_json
+from egox_core.cameras.model import CameraModel
 from egox_core.cameras.presets import preset_camera
 from egox_core.errors import EgoXInputError
 from egox_core.exchange.paths import export_path, import_path
@@ -61,7 +61,7 @@ META = {
     "camera_extrinsics": EXO_POSE,
     "ego_intrinsics": K,
     "ego_extrinsics": [EGO_POSE] * 5,
-    "ego_camera": camera_to_json(CAMERA),
+    "ego_camera": CAMERA.to_json(),
     "exo_path": "a/take/exo.mp4",
 }
 KEYS = {
@@ -169,13 +169,13 @@ def seeds(folder: Path) -> dict[str, list[dict[str, bytes]]]:
     own = {
         "format": "egox_trajectory",
         "version": 1,
-        "camera": camera_to_json(CAMERA),
+        "camera": CAMERA.to_json(),
         "times_s": [i / 5 for i in range(5)],
         "w2c": [EGO_POSE] * 5,
         "exo_w2c": [EXO_POSE] * 5,
-        "exo_camera": camera_to_json(
-            CameraModel(lens="pinhole", width=84, height=48, fx=70, fy=70, cx=42, cy=24)
-        ),
+        "exo_camera": CameraModel(
+            lens="pinhole", width=84, height=48, fx=70, fy=70, cx=42, cy=24
+        ).to_json(),
         "meta_intrinsics": K,
         "confidence": [1.0] * 5,
     }

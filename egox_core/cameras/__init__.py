@@ -10,33 +10,12 @@ from ..doors import door
 
 if TYPE_CHECKING:
     from .gopro import (
-        GOPRO_DISTORTION as GOPRO_DISTORTION,
         MAX_ANGLE_DEG as MAX_ANGLE_DEG,
         raw_gopro as raw_gopro,
         raw_gopro_of as raw_gopro_of,
     )
-    from .lenses import LENSES as LENSES, PINHOLE as PINHOLE
-    from .model import (
-        CameraModel as CameraModel,
-        camera_from_intrinsics as camera_from_intrinsics,
-        camera_from_json as camera_from_json,
-        camera_to_json as camera_to_json,
-        centred_pinhole as centred_pinhole,
-        crop as crop,
-        inside_picture as inside_picture,
-        intrinsics_matrix as intrinsics_matrix,
-        number_matrix as number_matrix,
-        pixel_grid as pixel_grid,
-        pixel_rays as pixel_rays,
-        project as project,
-        rescale as rescale,
-        unproject as unproject,
-        upright_camera as upright_camera,
-    )
-    from .presets import (
-        ARIA_DISTORTION as ARIA_DISTORTION,
-        CAMERA_PRESETS as CAMERA_PRESETS,
-        preset_camera as preset_camera,
-    )
+    from .lenses import LENSES as LENSES
+    from .model import CameraModel as CameraModel
+    from .presets import CAMERA_PRESETS as CAMERA_PRESETS, preset_camera as preset_camera
 
 __getattr__, __dir__ = door(__name__, __file__)

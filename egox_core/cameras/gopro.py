@@ -73,13 +73,14 @@ def raw_focal(
 
 def raw_gopro(
     annotation_k: Tensor,  # [3, 3] px of the full-size picture that it is centred in
-    distortion: tuple[float, ...] = GOPRO_DISTORTION,
+    distortion: tuple[float, ...] = (),  # none: the dataset's own
 ) -> CameraModel:
     """The raw lens of one exo camera at the size of the picture that K belongs to.
 
     Raises:
         EgoXInputError: no raw lens gives this K, not four distortion numbers.
     """
+    distortion = tuple(distortion) or GOPRO_DISTORTION
     if len(distortion) != len(GOPRO_DISTORTION):
         raise EgoXInputError(
             "raw exo lens",
@@ -97,7 +98,7 @@ def raw_gopro(
         fy=focal,
         cx=size[0] / 2,
         cy=size[1] / 2,
-        distortion=tuple(distortion),
+        distortion=distortion,
         max_angle_deg=MAX_ANGLE_DEG,
     )
 

@@ -2,9 +2,11 @@
 
 Pixel convention: integer coordinates are pixel centres (no +0.5), u is the column, v the row. A
 picture of width W therefore spans -0.5 ... W-0.5. ``K`` and size belong to the unturned sensor;
-pixels that go in and out of :func:`project` and :func:`unproject` are those of the stored
+pixels that go in and out of :meth:`CameraModel.project` and :meth:`CameraModel.unproject` are those of the stored
 picture, which is the sensor's turned clockwise by ``quarter_turns`` steps of 90 degrees (Aria:
 one step; the stored picture is the upright one)."""
+
+from __future__ import annotations
 
 import math
 from dataclasses import MISSING, fields, replace
@@ -13,6 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from ..arrays import as_matrix
 from ..errors import NO_NUMBERS, EgoXInputError, check_choice
 from ..frozen import frozen
 from ..sizes import MAX_SIDE
@@ -79,289 +82,267 @@ class CameraModel:
         """(width, height) of the stored picture."""
         return (self.height, self.width) if self.quarter_turns % 2 else (self.width, self.height)
 
+    @classmethod
+    def from_intrinsics(
+        cls,
+        intrinsics,
+        width: int,
+        height: int,
+        *,
+        lens: str = PINHOLE,
+        distortion: tuple[float, ...] = (),
+        max_angle_deg: float = 89.0,
+        quarter_turns: int = 0,
+        name: str = "camera intrinsics",
+    ) -> CameraModel:
+        """A camera from K (3x3 list, array or tensor) and the unturned sensor's size; ``name`` is used
+        in error messages.
 
-def project(
-    camera: CameraModel,
-    points_cam: Tensor,  # [..., 3] metres, camera frame of the unturned sensor (x right, y down, z forward)
-) -> tuple[Tensor, Tensor]:  # uv [..., 2] stored pixels, valid [...] bool
-    """Stored pixels of points in the camera frame. Differentiable, float32 or float64.
-
-    Valid: inside the lens' angle, in front of a pinhole. A valid point may be outside the picture
-    (see :func:`inside_picture`); invalid ones hold finite, meaningless pixels."""
-    plane, valid = LENSES[camera.lens].project(
-        points_cam, camera.distortion, math.radians(camera.max_angle_deg)
-    )
-    sensor = plane * plane.new_tensor((camera.fx, camera.fy)) + plane.new_tensor(
-        (camera.cx, camera.cy)
-    )
-    return _turned(sensor, camera.width, camera.height, camera.quarter_turns), valid
-
-
-def unproject(
-    camera: CameraModel,
-    uv: Tensor,  # [..., 2] stored pixels, integer = pixel centre
-) -> tuple[
-    Tensor, Tensor
-]:  # rays [..., 3] of unit length, camera frame of the unturned sensor; valid [...] bool
-    """Unit rays of stored pixels. Differentiable, float32 or float64; inverse of
-    :func:`project`."""
-    sensor = _turned(uv, *camera.stored_size, -camera.quarter_turns)
-    plane = (sensor - sensor.new_tensor((camera.cx, camera.cy))) / sensor.new_tensor(
-        (camera.fx, camera.fy)
-    )
-    return LENSES[camera.lens].unproject(
-        plane, camera.distortion, math.radians(camera.max_angle_deg)
-    )
-
-
-def pixel_grid(camera: CameraModel, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Stored pixel coordinates of the whole picture: [H, W, 2] (u, v)."""
-    width, height = camera.stored_size
-    v, u = torch.meshgrid(
-        torch.arange(height, dtype=dtype),
-        torch.arange(width, dtype=dtype),
-        indexing="ij",
-    )
-    return torch.stack((u, v), dim=-1)
-
-
-def pixel_rays(camera: CameraModel, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
-    """Unit rays of every stored pixel: (rays [H, W, 3] in the unturned sensor's frame, valid [H,
-    W])."""
-    return unproject(camera, pixel_grid(camera, dtype))
-
-
-def inside_picture(
-    camera: CameraModel,
-    uv: Tensor,  # [..., 2] stored pixels
-    margin: float = 0.0,  # px by which the outline is grown
-) -> Tensor:  # [...] bool
-    """Mask of points inside the picture, whose outline is -0.5 ... W-0.5."""
-    width, height = camera.stored_size
-    u, v = uv[..., 0], uv[..., 1]
-    low = -0.5 - margin
-    return (u >= low) & (u < width - 0.5 + margin) & (v >= low) & (v < height - 0.5 + margin)
-
-
-def rescale(
-    camera: CameraModel, width: int, height: int, convention: Convention = "half_pixel"
-) -> CameraModel:
-    """The camera of the picture scaled to ``width`` x ``height`` stored pixels.
-
-    ``half_pixel`` is what resizing a picture does (cv2.resize, torch interpolate): the outline -0.5
-    ... W-0.5 maps onto the new outline, c' = (c + 0.5) s - 0.5. ``integer`` multiplies K by the
-    scale, c' = c s, as the released code does.
-
-    Raises:
-        EgoXInputError: unknown convention, size under 1 px.
-    """
-    check_choice(
-        "resize convention",
-        convention,
-        ("half_pixel", "integer"),
-        "half_pixel is what resizing a picture does",
-    )
-    if camera.quarter_turns % 2:
-        width, height = height, width
-    sx, sy = width / camera.width, height / camera.height
-    shift = 0.5 if convention == "half_pixel" else 0.0
-    return replace(
-        camera,
-        width=width,
-        height=height,
-        fx=camera.fx * sx,
-        fy=camera.fy * sy,
-        cx=(camera.cx + shift) * sx - shift,
-        cy=(camera.cy + shift) * sy - shift,
-    )
-
-
-def crop(camera: CameraModel, left: int, top: int, width: int, height: int) -> CameraModel:
-    """The camera of the rectangle whose first stored pixel is (left, top); reaching outside pads.
-    Exact."""
-    stored_width, stored_height = camera.stored_size
-    right, bottom = stored_width - left - width, stored_height - top - height
-    # A clockwise turn takes the sensor's bottom edge to the stored left edge, its left edge to the
-    # stored top.
-    sensor_left, sensor_top = ((left, top), (top, right), (right, bottom), (bottom, left))[
-        camera.quarter_turns % 4
-    ]
-    if camera.quarter_turns % 2:
-        width, height = height, width
-    return replace(
-        camera, width=width, height=height, cx=camera.cx - sensor_left, cy=camera.cy - sensor_top
-    )
-
-
-def intrinsics_matrix(camera: CameraModel) -> Tensor:
-    """K [3, 3] float64 of the unturned sensor."""
-    return torch.tensor(
-        [[camera.fx, 0, camera.cx], [0, camera.fy, camera.cy], [0, 0, 1]], dtype=torch.float64
-    )
-
-
-def camera_from_intrinsics(
-    intrinsics,
-    width: int,
-    height: int,
-    *,
-    lens: str = PINHOLE,
-    distortion: tuple[float, ...] = (),
-    max_angle_deg: float = 89.0,
-    quarter_turns: int = 0,
-    name: str = "camera intrinsics",
-) -> CameraModel:
-    """A camera from K (3x3 list, array or tensor) and the unturned sensor's size; ``name`` is used
-    in error messages.
-
-    Raises:
-        EgoXInputError: not 3x3, not numbers, last row not (0, 0, 1), skew, singular (a focal length
-            of 0), negative.
-    """
-    k = number_matrix(intrinsics, name, "a 3x3 matrix [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]")
-    if k.shape != (3, 3):
-        raise EgoXInputError(
-            name,
-            got=f"shape {tuple(k.shape)}",
-            expected="shape (3, 3)",
-            fix="give K as three rows of three numbers",
+        Raises:
+            EgoXInputError: not 3x3, not numbers, last row not (0, 0, 1), skew, singular (a focal length
+                of 0), negative.
+        """
+        k = as_matrix(intrinsics, name, "a 3x3 matrix [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]")
+        if k.shape != (3, 3):
+            raise EgoXInputError(
+                name,
+                got=f"shape {tuple(k.shape)}",
+                expected="shape (3, 3)",
+                fix="give K as three rows of three numbers",
+            )
+        if not torch.isfinite(k).all():
+            raise EgoXInputError(
+                name,
+                got="NaN or infinite numbers",
+                expected="finite numbers",
+                fix="correct the file",
+            )
+        if (k[2] - k.new_tensor((0, 0, 1))).abs().max() > 1e-6:
+            raise EgoXInputError(
+                name,
+                got=f"last row {k[2].tolist()}",
+                expected="(0, 0, 1)",
+                fix="give K row by row; a transposed K has its centre in the last row",
+            )
+        fx, fy = float(k[0, 0]), float(k[1, 1])
+        if fx == 0 or fy == 0:
+            raise EgoXInputError(
+                name,
+                got=f"a singular matrix (fx {fx}, fy {fy})",
+                expected="positive focal lengths",
+                fix="correct the focal lengths; they are in pixels",
+            )
+        if abs(float(k[0, 1])) > 1e-6 * abs(fx) or abs(float(k[1, 0])) > 1e-6 * abs(fx):
+            raise EgoXInputError(
+                name,
+                got=f"skew {float(k[0, 1])}, {float(k[1, 0])}",
+                expected="no skew",
+                fix="undistort the video to square axes, or drop the skew if it is negligible",
+            )
+        return cls(
+            lens=lens,
+            width=width,
+            height=height,
+            fx=fx,
+            fy=fy,
+            cx=float(k[0, 2]),
+            cy=float(k[1, 2]),
+            distortion=tuple(float(x) for x in distortion),
+            max_angle_deg=max_angle_deg,
+            quarter_turns=quarter_turns,
         )
-    if not torch.isfinite(k).all():
-        raise EgoXInputError(
-            name, got="NaN or infinite numbers", expected="finite numbers", fix="correct the file"
+
+    @classmethod
+    def pinhole(cls, width: int, height: int, focal: float) -> CameraModel:
+        """A pinhole of a focal length in px, its centre in the picture's middle."""
+        return cls(
+            lens=PINHOLE,
+            width=width,
+            height=height,
+            fx=focal,
+            fy=focal,
+            cx=(width - 1) / 2,
+            cy=(height - 1) / 2,
         )
-    if (k[2] - k.new_tensor((0, 0, 1))).abs().max() > 1e-6:
-        raise EgoXInputError(
-            name,
-            got=f"last row {k[2].tolist()}",
-            expected="(0, 0, 1)",
-            fix="give K row by row; a transposed K has its centre in the last row",
-        )
-    fx, fy = float(k[0, 0]), float(k[1, 1])
-    if fx == 0 or fy == 0:
-        raise EgoXInputError(
-            name,
-            got=f"a singular matrix (fx {fx}, fy {fy})",
-            expected="positive focal lengths",
-            fix="correct the focal lengths; they are in pixels",
-        )
-    if abs(float(k[0, 1])) > 1e-6 * abs(fx) or abs(float(k[1, 0])) > 1e-6 * abs(fx):
-        raise EgoXInputError(
-            name,
-            got=f"skew {float(k[0, 1])}, {float(k[1, 0])}",
-            expected="no skew",
-            fix="undistort the video to square axes, or drop the skew if it is negligible",
-        )
-    return CameraModel(
-        lens=lens,
-        width=width,
-        height=height,
-        fx=fx,
-        fy=fy,
-        cx=float(k[0, 2]),
-        cy=float(k[1, 2]),
-        distortion=tuple(float(x) for x in distortion),
-        max_angle_deg=max_angle_deg,
-        quarter_turns=quarter_turns,
-    )
 
+    @classmethod
+    def from_json(cls, content: object, name: str = "camera") -> CameraModel:
+        """The camera that :meth:`to_json` wrote; fields with a default may be missing.
 
-def centred_pinhole(width: int, height: int, focal: float) -> CameraModel:
-    """A pinhole of a focal length in px, its centre in the picture's middle."""
-    return CameraModel(
-        lens=PINHOLE,
-        width=width,
-        height=height,
-        fx=focal,
-        fy=focal,
-        cx=(width - 1) / 2,
-        cy=(height - 1) / 2,
-    )
+        Raises:
+            EgoXInputError: not an object, unknown or missing keys, values of the wrong type.
+        """
+        keys = {f.name for f in fields(cls)}
+        required = {f.name for f in fields(cls) if f.default is MISSING}
+        if not isinstance(content, dict) or not required <= content.keys() <= keys:
+            got = sorted(content) if isinstance(content, dict) else type(content).__name__
+            raise EgoXInputError(
+                name,
+                got=got,
+                expected=f"an object with {sorted(required)}, optionally {sorted(keys - required)}",
+                fix="correct the keys",
+            )
+        try:
+            values: dict[str, Any] = {
+                k: str(v)
+                if k == "lens"
+                else tuple(float(x) for x in v)
+                if k == "distortion"
+                else int(v)
+                if k in ("width", "height", "quarter_turns")
+                else float(v)
+                for k, v in content.items()
+            }
+        except NO_NUMBERS as error:
+            raise EgoXInputError(
+                name,
+                got=f"values of the wrong type ({error})",
+                expected="numbers",
+                fix="correct the values",
+            ) from error
+        return cls(**values)
 
-
-def upright_camera(camera: CameraModel) -> CameraModel:
-    """The same pixels without quarter turns: intrinsics for rays in upright axes.
-
-    ``project(camera, sensor_from_upright(turns) @ x) == project(upright_camera(camera), x)``; for
-    file formats that know no turned sensors. Exact for every lens (:attr:`Lens.turn_distortion`).
-    """
-    turns = camera.quarter_turns % 4
-    width, height = camera.stored_size
-    centre = torch.tensor([camera.cx, camera.cy], dtype=torch.float64)
-    centre = _turned(centre, camera.width, camera.height, camera.quarter_turns).tolist()
-    distortion = camera.distortion
-    for _ in range(turns):
-        distortion = LENSES[camera.lens].turn_distortion(distortion)
-    fx, fy = (camera.fy, camera.fx) if turns % 2 else (camera.fx, camera.fy)
-    return replace(
-        camera,
-        width=width,
-        height=height,
-        fx=fx,
-        fy=fy,
-        cx=centre[0],
-        cy=centre[1],
-        distortion=distortion,
-        quarter_turns=0,
-    )
-
-
-def camera_to_json(camera: CameraModel) -> dict[str, object]:
-    """The camera as JSON holds it, one key a field."""
-    return {
-        f.name: list(v) if isinstance(v := getattr(camera, f.name), tuple) else v
-        for f in fields(camera)
-    }
-
-
-def camera_from_json(content: object, name: str = "camera") -> CameraModel:
-    """The camera that :func:`camera_to_json` wrote; fields with a default may be missing.
-
-    Raises:
-        EgoXInputError: not an object, unknown or missing keys, values of the wrong type.
-    """
-    keys = {f.name for f in fields(CameraModel)}
-    required = {f.name for f in fields(CameraModel) if f.default is MISSING}
-    if not isinstance(content, dict) or not required <= content.keys() <= keys:
-        got = sorted(content) if isinstance(content, dict) else type(content).__name__
-        raise EgoXInputError(
-            name,
-            got=got,
-            expected=f"an object with {sorted(required)}, optionally {sorted(keys - required)}",
-            fix="correct the keys",
-        )
-    try:
-        values: dict[str, Any] = {
-            k: str(v)
-            if k == "lens"
-            else tuple(float(x) for x in v)
-            if k == "distortion"
-            else int(v)
-            if k in ("width", "height", "quarter_turns")
-            else float(v)
-            for k, v in content.items()
+    def to_json(self) -> dict[str, object]:
+        """The camera as JSON holds it, one key a field."""
+        return {
+            f.name: list(v) if isinstance(v := getattr(self, f.name), tuple) else v
+            for f in fields(self)
         }
-    except NO_NUMBERS as error:
-        raise EgoXInputError(
-            name,
-            got=f"values of the wrong type ({error})",
-            expected="numbers",
-            fix="correct the values",
-        ) from error
-    return CameraModel(**values)
 
+    @property
+    def intrinsics(self) -> Tensor:
+        """K [3, 3] float64 of the unturned sensor."""
+        return torch.tensor(
+            [[self.fx, 0, self.cx], [0, self.fy, self.cy], [0, 0, 1]], dtype=torch.float64
+        )
 
-def number_matrix(values, name: str, expected: str) -> Tensor:
-    """Rows of numbers as float64; ``expected`` is what the refusal asks for."""
-    try:
-        return torch.as_tensor(values, dtype=torch.float64)
-    except NO_NUMBERS as error:
-        raise EgoXInputError(
-            name,
-            got=f"{type(values).__name__} ({error})",
-            expected=expected,
-            fix="give rows of numbers of equal length",
-        ) from error
+    def project(
+        self,
+        points_cam: Tensor,  # [..., 3] metres, camera frame of the unturned sensor (x right, y down, z forward)
+    ) -> tuple[Tensor, Tensor]:  # uv [..., 2] stored pixels, valid [...] bool
+        """Stored pixels of points in the camera frame. Differentiable, float32 or float64.
+
+        Valid: inside the lens' angle, in front of a pinhole. A valid point may be outside the picture
+        (see :meth:`inside`); invalid ones hold finite, meaningless pixels."""
+        plane, valid = LENSES[self.lens].project(
+            points_cam, self.distortion, math.radians(self.max_angle_deg)
+        )
+        sensor = plane * plane.new_tensor((self.fx, self.fy)) + plane.new_tensor((self.cx, self.cy))
+        return _turned(sensor, self.width, self.height, self.quarter_turns), valid
+
+    def unproject(
+        self,
+        uv: Tensor,  # [..., 2] stored pixels, integer = pixel centre
+    ) -> tuple[
+        Tensor, Tensor
+    ]:  # rays [..., 3] of unit length, camera frame of the unturned sensor; valid [...] bool
+        """Unit rays of stored pixels. Differentiable, float32 or float64; inverse of
+        :meth:`project`."""
+        sensor = _turned(uv, *self.stored_size, -self.quarter_turns)
+        plane = (sensor - sensor.new_tensor((self.cx, self.cy))) / sensor.new_tensor(
+            (self.fx, self.fy)
+        )
+        return LENSES[self.lens].unproject(plane, self.distortion, math.radians(self.max_angle_deg))
+
+    def pixel_grid(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Stored pixel coordinates of the whole picture: [H, W, 2] (u, v)."""
+        width, height = self.stored_size
+        v, u = torch.meshgrid(
+            torch.arange(height, dtype=dtype),
+            torch.arange(width, dtype=dtype),
+            indexing="ij",
+        )
+        return torch.stack((u, v), dim=-1)
+
+    def pixel_rays(self, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+        """Unit rays of every stored pixel: (rays [H, W, 3] in the unturned sensor's frame, valid [H,
+        W])."""
+        return self.unproject(self.pixel_grid(dtype))
+
+    def inside(
+        self,
+        uv: Tensor,  # [..., 2] stored pixels
+        margin: float = 0.0,  # px by which the outline is grown
+    ) -> Tensor:  # [...] bool
+        """Mask of points inside the picture, whose outline is -0.5 ... W-0.5."""
+        width, height = self.stored_size
+        u, v = uv[..., 0], uv[..., 1]
+        low = -0.5 - margin
+        return (u >= low) & (u < width - 0.5 + margin) & (v >= low) & (v < height - 0.5 + margin)
+
+    def rescale(
+        self, width: int, height: int, convention: Convention = "half_pixel"
+    ) -> CameraModel:
+        """The camera of the picture scaled to ``width`` x ``height`` stored pixels.
+
+        ``half_pixel`` is what resizing a picture does (cv2.resize, torch interpolate): the outline -0.5
+        ... W-0.5 maps onto the new outline, c' = (c + 0.5) s - 0.5. ``integer`` multiplies K by the
+        scale, c' = c s, as the released code does.
+
+        Raises:
+            EgoXInputError: unknown convention, size under 1 px.
+        """
+        check_choice(
+            "resize convention",
+            convention,
+            ("half_pixel", "integer"),
+            "half_pixel is what resizing a picture does",
+        )
+        if self.quarter_turns % 2:
+            width, height = height, width
+        sx, sy = width / self.width, height / self.height
+        shift = 0.5 if convention == "half_pixel" else 0.0
+        return replace(
+            self,
+            width=width,
+            height=height,
+            fx=self.fx * sx,
+            fy=self.fy * sy,
+            cx=(self.cx + shift) * sx - shift,
+            cy=(self.cy + shift) * sy - shift,
+        )
+
+    def crop(self, left: int, top: int, width: int, height: int) -> CameraModel:
+        """The camera of the rectangle whose first stored pixel is (left, top); reaching outside pads.
+        Exact."""
+        stored_width, stored_height = self.stored_size
+        right, bottom = stored_width - left - width, stored_height - top - height
+        # A clockwise turn takes the sensor's bottom edge to the stored left edge, its left edge to the
+        # stored top.
+        sensor_left, sensor_top = ((left, top), (top, right), (right, bottom), (bottom, left))[
+            self.quarter_turns % 4
+        ]
+        if self.quarter_turns % 2:
+            width, height = height, width
+        return replace(
+            self, width=width, height=height, cx=self.cx - sensor_left, cy=self.cy - sensor_top
+        )
+
+    def upright(self) -> CameraModel:
+        """The same pixels without quarter turns: intrinsics for rays in upright axes.
+
+        ``camera.project(sensor_from_upright(turns) @ x) == camera.upright().project(x)``; for
+        file formats that know no turned sensors. Exact for every lens (:attr:`Lens.turn_distortion`).
+        """
+        turns = self.quarter_turns % 4
+        width, height = self.stored_size
+        centre = torch.tensor([self.cx, self.cy], dtype=torch.float64)
+        centre = _turned(centre, self.width, self.height, self.quarter_turns).tolist()
+        distortion = self.distortion
+        for _ in range(turns):
+            distortion = LENSES[self.lens].turn_distortion(distortion)
+        fx, fy = (self.fy, self.fx) if turns % 2 else (self.fx, self.fy)
+        return replace(
+            self,
+            width=width,
+            height=height,
+            fx=fx,
+            fy=fy,
+            cx=centre[0],
+            cy=centre[1],
+            distortion=distortion,
+            quarter_turns=0,
+        )
 
 
 def _turned(uv: Tensor, width: int, height: int, quarter_turns: int) -> Tensor:

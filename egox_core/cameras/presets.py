@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from ..errors import check_choice
 from ..frozen import frozen
 from ..sizes import REFERENCE_SIZE
-from .model import CameraModel, rescale
+from .model import CameraModel
 
 ARIA_DISTORTION = (
     -0.02340373583137989,
@@ -85,4 +85,4 @@ def preset_camera(name: str, size: int) -> CameraModel:
         EgoXInputError: no such preset.
     """
     check_choice("camera preset", name, CAMERA_PRESETS, "choose a named preset")
-    return rescale(CAMERA_PRESETS[name].camera, size, size)
+    return CAMERA_PRESETS[name].camera.rescale(size, size)

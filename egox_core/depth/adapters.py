@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..cameras import CameraModel, rescale
+from ..cameras import CameraModel
 from ..frozen import frozen
 from .da3 import da3_depth
 from .moge import moge_depth
@@ -37,7 +37,7 @@ def _da3(payload: Mapping[str, object], camera: CameraModel | None, **options: A
         depth, Tensor
     ):  # da3_depth refuses a payload without depth
         height, width = depth.shape[-2:]
-        camera = camera if camera.stored_size == (width, height) else rescale(camera, width, height)
+        camera = camera if camera.stored_size == (width, height) else camera.rescale(width, height)
     return da3_depth(payload, camera=camera, **options)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..cameras import CameraModel, crop, pixel_rays, project
+from ..cameras import CameraModel
 from ..errors import EgoXInputError
 from ..frozen import frozen
 from ..progress import Progress, no_progress
@@ -198,8 +198,8 @@ def _frame_scale(
         return unseen
     left, top, right, bottom = box
     z = depth.depth_m[frame][top:bottom, left:right].double().numpy()
-    rays, in_lens = pixel_rays(
-        crop(depth.camera, left, top, right - left, bottom - top), torch.float64
+    rays, in_lens = depth.camera.crop(left, top, right - left, bottom - top).pixel_rays(
+        torch.float64
     )
     rays = (rays / rays[..., 2:].clamp_min(1e-6)).numpy()
     valid = np.isfinite(z) & (z > 0) & in_lens.numpy()
@@ -239,7 +239,7 @@ def _body_box(
     reach = max(*HEAD_HALF, TRUNK_RADIUS)
     corners = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)]) * reach
     points = np.concatenate((centre + corners, centre + down * TRUNK_TO + corners))
-    uv, valid = project(camera, torch.from_numpy(points))
+    uv, valid = camera.project(torch.from_numpy(points))
     if not bool(valid.all()):
         return (0, 0, width, height) if centre[2] > 0 else None
     (left, top), (right, bottom) = (

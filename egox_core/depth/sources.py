@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..arrays import Array, as_poses, as_tensor
-from ..cameras import PINHOLE, CameraModel, camera_from_intrinsics, centred_pinhole
+from ..cameras import CameraModel
 from ..errors import EgoXInputError, check_choice
 from ..frame_store import store_frames
 from ..frozen import frozen, is_a
@@ -49,7 +49,7 @@ def camera_of_view(width: int, height: int, fov_deg: float) -> CameraModel:
             fix="a phone has some 65 degrees, an action camera some 90",
         )
     focal = 0.5 * width / math.tan(math.radians(fov_deg / 2))
-    return centred_pinhole(width, height, focal)
+    return CameraModel.pinhole(width, height, focal)
 
 
 def guessed_camera(width: int, height: int) -> CameraModel:
@@ -115,7 +115,7 @@ def array_depth(
     known = camera is not None
     if camera is not None and not is_a(camera, CameraModel):
         k = as_tensor(camera, "K of the exo camera", 3, 3).double()
-        camera = camera_from_intrinsics(k, width, height, name="K of the exo camera")
+        camera = CameraModel.from_intrinsics(k, width, height, name="K of the exo camera")
     return DepthSource(
         depth=DepthVideo(
             depth_m=cleaned,
@@ -156,7 +156,7 @@ def median_camera(
     k = k[usable]
     fx, fy, cx, cy = (float(k[:, i, j].median()) for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)))
     spread = float((k[:, 0, 0] / fx - 1).abs().median())
-    camera = CameraModel(lens=PINHOLE, width=width, height=height, fx=fx, fy=fy, cx=cx, cy=cy)
+    camera = CameraModel(lens="pinhole", width=width, height=height, fx=fx, fy=fy, cx=cx, cy=cy)
     if spread <= 0.05:
         return camera, ()
     return camera, (

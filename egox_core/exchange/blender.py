@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..cameras import LENSES, PINHOLE, CameraModel, camera_from_json, camera_to_json, upright_camera
+from ..cameras import LENSES, CameraModel
 from ..errors import NO_NUMBERS, EgoXInputError, intact
 from ..safe_files import write_json
 from ..sizes import MAX_SIDE
@@ -26,7 +26,7 @@ SIGNS = torch.tensor([[1.0, -1, -1, 1], [-1, 1, 1, -1], [-1, 1, 1, -1]], dtype=t
 
 def write_blender(path: Path, trajectory: CameraTrajectory) -> None:
     """Write transforms.json, whole or not at all."""
-    camera = upright_camera(trajectory.camera)
+    camera = trajectory.camera.upright()
     lens = LENSES[camera.lens]
     content: dict[str, object] = {
         "camera_model": lens.blender,
@@ -38,7 +38,7 @@ def write_blender(path: Path, trajectory: CameraTrajectory) -> None:
         # These tools count pixel edges from 0, so a centre lies half a pixel further.
         "cx": camera.cx + 0.5,
         "cy": camera.cy + 0.5,
-        "egox_camera": camera_to_json(camera),
+        "egox_camera": camera.to_json(),
     }
     distortion = camera.distortion or (0.0,) * lens.distortion_count
     if lens.blender_fit is not None:
@@ -93,7 +93,7 @@ def read_blender(content: dict, name: str) -> tuple[CameraModel, Tensor, Tensor 
             fix="export the camera again",
         )
     if "egox_camera" in content:
-        camera = camera_from_json(content["egox_camera"], f"egox_camera of {name}")
+        camera = CameraModel.from_json(content["egox_camera"], f"egox_camera of {name}")
     else:
         camera = _camera_of(content, f"transforms file {name}")
     return camera, invert(SIGNS * c2w), times_s
@@ -115,7 +115,7 @@ def _camera_of(content: dict, what: str) -> CameraModel:
     model = content.get("camera_model")
     exact = (name for name, entry in LENSES.items() if entry.blender_fit is None)
     # Most files name none.
-    lens = next((name for name in exact if LENSES[name].blender == model), PINHOLE)
+    lens = next((name for name in exact if LENSES[name].blender == model), "pinhole")
     return CameraModel(
         lens=lens,
         width=int(width),

@@ -11,7 +11,7 @@ import torch
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from ..cameras import LENSES, CameraModel, upright_camera
+from ..cameras import LENSES, CameraModel
 from ..errors import EgoXInputError
 from ..safe_files import atomic_write, require_file
 from ..trajectory import upright_from_sensor, validate_w2c
@@ -26,7 +26,7 @@ def write_colmap(folder: Path, trajectory: CameraTrajectory) -> None:
     Raises:
         EgoXInputError: COLMAP has no such lens.
     """
-    camera = upright_camera(trajectory.camera)
+    camera = trajectory.camera.upright()
     lens = LENSES[camera.lens]
     if lens.colmap is None:
         raise EgoXInputError(

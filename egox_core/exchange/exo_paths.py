@@ -11,7 +11,6 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from ..archives import open_zip, read_array
-from ..cameras import upright_camera
 from ..errors import NO_NUMBERS, EgoXInputError, intact
 from ..frozen import frozen
 from ..safe_files import atomic_write, read_json, require_file
@@ -94,7 +93,7 @@ def parse_exo_path(content: object, path: Path) -> ExoPath:
 
 def write_chan(path: Path, trajectory: CameraTrajectory) -> None:
     """Write Nuke's form: frame, place, turns in degrees, vertical field of view."""
-    c2w, camera = opengl_c2w(upright_poses(trajectory)).numpy(), upright_camera(trajectory.camera)
+    c2w, camera = opengl_c2w(upright_poses(trajectory)).numpy(), trajectory.camera.upright()
     z, x, y = Rotation.from_matrix(c2w[:, :3, :3]).as_euler(NUKE_ORDER, degrees=True).T
     fov = np.full(len(c2w), 2 * math.degrees(math.atan(camera.height / 2 / camera.fy)))
     rows = np.c_[np.arange(1, len(c2w) + 1), c2w[:, :3, 3], x, y, z, fov]

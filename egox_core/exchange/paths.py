@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..cameras import CameraModel, camera_to_json, intrinsics_matrix
+from ..cameras import CameraModel
 from ..errors import EgoXInputError
 from ..file_names import META
 from ..safe_files import read_json, safe_name, write_json
@@ -181,9 +181,9 @@ def released_meta(
     content: dict[str, object] = {
         "prompt": prompt,
         "pose_source": "pose editor",
-        "ego_intrinsics": intrinsics_matrix(trajectory.camera).tolist(),
+        "ego_intrinsics": trajectory.camera.intrinsics.tolist(),
         "ego_extrinsics": poses.tolist(),
-        "ego_camera": camera_to_json(trajectory.camera),
+        "ego_camera": trajectory.camera.to_json(),
     }
     if trajectory.exo_camera is not None:
         exo = (
@@ -194,9 +194,9 @@ def released_meta(
         if exo.ndim == 3:
             exo = interpolate_poses(exo, torch.unique(clip.indices)[: len(exo)], numbers)
         content |= {
-            "camera_intrinsics": intrinsics_matrix(trajectory.exo_camera).tolist(),
+            "camera_intrinsics": trajectory.exo_camera.intrinsics.tolist(),
             "camera_extrinsics": exo.tolist(),
-            "exo_camera": camera_to_json(trajectory.exo_camera),
+            "exo_camera": trajectory.exo_camera.to_json(),
         }
     return content
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..cameras import CameraModel, camera_from_json, camera_to_json
+from ..cameras import CameraModel
 from ..errors import NO_NUMBERS, EgoXInputError
 from ..safe_files import read_json, write_json
 from ..takes import mark_of, meta_trajectory, parse_meta
@@ -106,14 +106,14 @@ def write_trajectory(
     content: dict[str, object] = {
         "format": FORMAT,
         "version": VERSION,
-        "camera": camera_to_json(trajectory.camera),
+        "camera": trajectory.camera.to_json(),
         "times_s": trajectory.times_s.tolist(),
         "w2c": trajectory.w2c.double().tolist(),
         "prompt": notes.prompt,
         "source": notes.source,
     }
     if trajectory.exo_camera is not None:
-        content["exo_camera"] = camera_to_json(trajectory.exo_camera)
+        content["exo_camera"] = trajectory.exo_camera.to_json()
     if looks:
         content |= {"looks": list(looks), "up": list(up)}
     if trajectory.guessed is not None:
@@ -168,7 +168,7 @@ def parse_trajectory(
         track,
         _timed_looks(content.get("looks") or [], times, name),
         direction(content.get("up", DEFAULT_UP), f"up of {name}"),
-        camera_from_json(content["camera"], f"camera of {name}").quarter_turns,
+        CameraModel.from_json(content["camera"], f"camera of {name}").quarter_turns,
     )
     exo_w2c = (
         None
@@ -187,13 +187,13 @@ def parse_trajectory(
     intrinsics, exo_camera = content.get("meta_intrinsics"), content.get("exo_camera")
     trajectory = trajectory_from_track(
         track,
-        camera_from_json(content["camera"], f"camera of {name}"),
+        CameraModel.from_json(content["camera"], f"camera of {name}"),
         frames,
         count=count,
         exo_w2c=exo_w2c,
         exo_camera=None
         if exo_camera is None
-        else camera_from_json(exo_camera, f"exo_camera of {name}"),
+        else CameraModel.from_json(exo_camera, f"exo_camera of {name}"),
         guessed=_guessed(content, times, name, frames, count),
     )
     return trajectory, TakeNotes(

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
-from ..cameras import pixel_rays
 from ..errors import EgoXInputError, check_choice
 from ..progress import Progress, no_progress
 from ..sizes import (
@@ -145,7 +144,7 @@ def exo_points(
     448 px the mean of the 2x2 pixels in the middle of its 8x8 block (quirks 5). Invalid pixels are
     left out of that mean. Trust is the share of valid pixels times their mean ``depth.trust``;
     points without valid pixels are 0 with trust 0."""
-    rays, seen = pixel_rays(depth.camera, dtype=torch.float64)
+    rays, seen = depth.camera.pixel_rays(dtype=torch.float64)
     rays = rays / rays[..., 2:].clamp_min(1e-9)
     sampled = [
         _sample_latents(depth, int(frame), rays, seen, world_from_exo, exo_size)

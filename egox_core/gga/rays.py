@@ -14,18 +14,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..cameras import (
-    ARIA_DISTORTION,
-    CAMERA_PRESETS,
-    PINHOLE,
-    CameraModel,
-    intrinsics_matrix,
-    unproject,
-)
+from ..cameras import CAMERA_PRESETS, CameraModel
 from ..errors import EgoXInputError
 from ..sizes import REFERENCE_SIZE
 from ..types import RayMode
 
+RELEASED_CAMERA = CAMERA_PRESETS["aria_meta"].camera
 RELEASED_UNDISTORT_ITERATIONS = 5
 RELEASED_QUARTER_TURNS = 1
 SAME_K_PX = 0.5
@@ -52,7 +46,7 @@ def ego_rays(
     if mode == "released":
         return _released_rays(camera, meta_intrinsics, h, w)
     if mode == "pinhole":
-        camera = replace(camera, lens=PINHOLE, distortion=(), max_angle_deg=89.0)
+        camera = replace(camera, lens="pinhole", distortion=(), max_angle_deg=89.0)
     return _camera_rays(camera, h, w)
 
 
@@ -67,7 +61,7 @@ def world_rays(
 def undistort_as_released(
     points: Tensor,  # [..., 2] pixels
     intrinsics: Tensor,  # [3, 3]
-    distortion: tuple[float, ...] = ARIA_DISTORTION,
+    distortion: tuple[float, ...] = RELEASED_CAMERA.distortion,
 ) -> Tensor:  # [..., 2] on the plane z = 1
     """OpenCV's rational-model fixed point (k1 k2 p1 p2 k3..k6 s1..s4), stopped after exactly
     five rounds.
@@ -104,7 +98,9 @@ def _released_rays(camera: CameraModel, meta_intrinsics: Tensor | None, h: int, 
     # float32 constants in the released code; its distortion numbers are stored at full precision
     # and rounded here.
     k = released_intrinsics(meta_intrinsics) * (w / released_k_picture_px(camera, meta_intrinsics))
-    distortion = tuple(torch.tensor(ARIA_DISTORTION, dtype=torch.float32).double().tolist())
+    distortion = tuple(
+        torch.tensor(RELEASED_CAMERA.distortion, dtype=torch.float32).double().tolist()
+    )
     xy = undistort_as_released(_latent_pixels(h, w), k, distortion)
     rays = torch.cat((xy, torch.ones_like(xy[..., :1])), dim=-1)
     rays = rays / rays.norm(dim=-1, keepdim=True)
@@ -193,7 +189,7 @@ def released_k_note(camera: CameraModel, meta_intrinsics: Tensor | None) -> str:
 
 
 def _of_every_released_take() -> Tensor:  # [3, 3] float64
-    return intrinsics_matrix(CAMERA_PRESETS["aria_meta"].camera).to("cpu", torch.float64)
+    return RELEASED_CAMERA.intrinsics.to("cpu", torch.float64)
 
 
 def _camera_rays(camera: CameraModel, h: int, w: int) -> Tensor:
@@ -201,5 +197,5 @@ def _camera_rays(camera: CameraModel, h: int, w: int) -> Tensor:
     v = (torch.arange(h, dtype=torch.float64) + 0.5) * (height / h) - 0.5
     u = (torch.arange(w, dtype=torch.float64) + 0.5) * (width / w) - 0.5
     grid_v, grid_u = torch.meshgrid(v, u, indexing="ij")
-    rays, valid = unproject(camera, torch.stack((grid_u, grid_v), dim=-1))
+    rays, valid = camera.unproject(torch.stack((grid_u, grid_v), dim=-1))
     return torch.where(valid[..., None], rays, torch.zeros_like(rays))

@@ -20,7 +20,7 @@ import torch
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from ..cameras import CameraModel, pixel_rays, project, rescale
+from ..cameras import CameraModel
 from ..errors import EgoXInputError
 from ..frozen import frozen
 from ..prior import iter_ego_prior, prior_preset
@@ -156,12 +156,11 @@ def path_views(
             progress=progress,
         )
     )
-    rays, inside = pixel_rays(wide)
+    rays, inside = wide.pixel_rays()
     size = 1e-3
     by_point = torch.stack(
         [
-            (project(wide, rays + size * axis)[0] - project(wide, rays - size * axis)[0])
-            / (2 * size)
+            (wide.project(rays + size * axis)[0] - wide.project(rays - size * axis)[0]) / (2 * size)
             for axis in torch.eye(3)
         ],
         -1,
@@ -233,17 +232,17 @@ class _Match:
 
     @staticmethod
     def of(video: Tensor, views: PathViews) -> _Match:
-        camera = rescale(views.camera, video.shape[2], video.shape[1])
+        camera = views.camera.rescale(video.shape[2], video.shape[1])
         scale = min(1.0, FOCAL / camera.fx)
         height, width = (max(2, round(n * scale)) for n in video.shape[1:3])
-        camera = rescale(camera, width, height)
+        camera = camera.rescale(width, height)
         return _Match(
             video=[
                 cv2.resize(frame.float().numpy(), (width, height), interpolation=cv2.INTER_AREA)
                 for frame in video[:: views.step]
             ],
             camera=camera,
-            lens=pixel_rays(camera)[1].float().numpy(),
+            lens=camera.pixel_rays()[1].float().numpy(),
             views=views,
         )
 
@@ -404,7 +403,7 @@ def _aligned(view: _View, pose: _Pose, level: _Level) -> _Pose:
 
 
 def _pixels(camera: CameraModel, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    uv, valid = project(camera, torch.from_numpy(points.astype(np.float32)))
+    uv, valid = camera.project(torch.from_numpy(points.astype(np.float32)))
     return uv.numpy(), valid.numpy()
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..cameras import CameraModel, project
+from ..cameras import CameraModel
 from ..errors import EgoXInputError
 from ..progress import Progress, no_progress
 from ..trajectory import compose, transform
@@ -67,7 +67,7 @@ def draw_head_path(
     )
     for t, picture in enumerate(pictures):
         progress(t, count, "drawing the head")
-        uv, valid = project(camera, transform(poses[t], shape.reshape(-1, 3)))
+        uv, valid = camera.project(transform(poses[t], shape.reshape(-1, 3)))
         uv, valid = uv.reshape(len(lines), -1, 2).numpy(), valid.reshape(len(lines), -1).numpy()
         own = GUESSED if bool(guessed[t]) else SEEN
         for under in (True, False):

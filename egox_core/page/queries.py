@@ -4,7 +4,7 @@ path rests, a lens's rim."""
 import torch
 from torch import Tensor
 
-from ..cameras import CameraModel, project, unproject, upright_camera
+from ..cameras import CameraModel
 from ..frozen import frozen
 from ..prior import CoarsePoints
 from ..trajectory import (
@@ -67,7 +67,7 @@ def pick_point(
     The points around the click that are on the surface there give the depth; the point is put on
     the pixel's own ray, so that a click is exact however thin the cloud."""
     xyz = transform(exo_from_scene.float(), points.xyz)
-    uv, valid = project(camera, xyz)
+    uv, valid = camera.project(xyz)
     if wearer is not None:
         valid &= (points.xyz - wearer.to(points.xyz)).norm(dim=-1) > OWN_BODY_M
     off = (uv - uv.new_tensor(pixel)).norm(dim=-1)
@@ -120,7 +120,7 @@ def _nearest_thing(z: Tensor) -> float:  # [N] metres
 def _ray(
     camera: CameraModel, pixel: tuple[float, float]
 ) -> Tensor:  # [3] float64, unit, exo camera frame
-    return unproject(camera, torch.tensor([pixel], dtype=torch.float64))[0][0]
+    return camera.unproject(torch.tensor([pixel], dtype=torch.float64))[0][0]
 
 
 def pick_head(
@@ -237,7 +237,7 @@ def lens_outline(
 
     The rim is walked clockwise from the middle of the upper edge, from the centre outwards to the
     picture's edge or, where the lens ends before it (a fisheye's circle), to there."""
-    upright = upright_camera(camera)
+    upright = camera.upright()
     width, height = upright.stored_size
     angle = torch.arange(samples, dtype=torch.float64) * (2 * torch.pi / samples) - torch.pi / 2
     direction = torch.stack((angle.cos(), angle.sin()), dim=-1)
@@ -247,6 +247,6 @@ def lens_outline(
     to_edge = (half / direction.abs().clamp_min(1e-9)).amin(-1)
     share = torch.linspace(1.0, 0.05, 96, dtype=torch.float64)
     pixels = centre + direction[:, None] * (to_edge[:, None] * share)[..., None]
-    rays, valid = unproject(upright, pixels)
+    rays, valid = upright.unproject(pixels)
     first = valid.int().argmax(-1)
     return rays[torch.arange(samples), first]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..cameras import CameraModel, inside_picture, project, rescale
+from ..cameras import CameraModel
 from ..frozen import frozen
 from ..sizes import REFERENCE_SIZE
 from ..types import PointSet
@@ -83,7 +83,7 @@ def coarse_prior(
     size: int = PREVIEW_SIZE,
 ) -> tuple[Tensor, float]:  # [size, size, 3] uint8, share of it that is covered
     """The picture that the camera takes of the points."""
-    camera = rescale(camera, size, size)
+    camera = camera.rescale(size, size)
     options = prior_preset("released")
     rotation, shift = ego_from_scene[:, :3].float(), ego_from_scene[:, 3].float()
     xyz = points.xyz @ rotation.T + shift
@@ -94,8 +94,8 @@ def coarse_prior(
         (xyz[:, 2] > MIN_Z_M) & (distance > options.near_m**2) & (distance < options.far_m**2)
     ).nonzero()[:, 0]
     xyz = xyz[keep]
-    uv, valid = project(camera, xyz)
-    inside = (valid & inside_picture(camera, uv, MARGIN_PX)).nonzero()[:, 0]
+    uv, valid = camera.project(xyz)
+    inside = (valid & camera.inside(uv, MARGIN_PX)).nonzero()[:, 0]
     uv, z, rgb = uv[inside], xyz[inside, 2], points.rgb[keep[inside]].float() / 255
     screen = ScreenPoints(
         uv=uv, depth=z, rgb=rgb, axes=uv.new_zeros(len(uv), 2, 2), extent=uv.new_zeros(len(uv))

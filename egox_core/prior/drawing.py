@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..cameras import CameraModel, inside_picture, project, rescale
+from ..cameras import CameraModel
 from ..sizes import REFERENCE_SIZE
 from ..types import PointSet
 from .options import PriorOptions
@@ -76,7 +76,7 @@ def draw_points(
     """
     factor = options.supersample
     width, height = camera.stored_size
-    camera = rescale(camera, width * factor, height * factor) if factor > 1 else camera
+    camera = camera.rescale(width * factor, height * factor) if factor > 1 else camera
     size = camera.stored_size
     draw = splatter(options.backend)
     screen = screen_points(points, camera, ego_from_frame, options)
@@ -99,8 +99,8 @@ def screen_points(
     """The points that the camera can see, projected, with the projections of their patches."""
     rotation, shift = ego_from_frame[:, :3].float(), ego_from_frame[:, 3].float()
     xyz = points.xyz @ rotation.T + shift
-    uv, valid = project(camera, xyz)
-    keep = valid & inside_picture(camera, uv, MARGIN_PX)
+    uv, valid = camera.project(xyz)
+    keep = valid & camera.inside(uv, MARGIN_PX)
     # By distance: at the edge of a fisheye the wearer's own shoulder has a z depth of centimetres.
     distance = xyz.norm(dim=-1)
     keep &= (distance > options.near_m) & (distance < options.far_m) & (xyz[:, 2] > MIN_Z_M)
@@ -118,7 +118,7 @@ def screen_points(
     axes, extent = [], torch.zeros_like(distance)
     for axis in (0, 1):
         ahead = xyz + steps[:, :, axis]
-        axes.append(project(camera, ahead)[0] - uv)
+        axes.append(camera.project(ahead)[0] - uv)
         extent = extent + (ahead.norm(dim=-1) - distance).abs()
     return ScreenPoints(
         uv=uv, depth=distance, rgb=rgb, axes=torch.stack(axes, dim=-1), extent=extent

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..cameras import CameraModel, inside_picture, project, rescale
+from ..cameras import CameraModel
 from ..progress import Progress, no_progress
 from ..scene import build_scene, depth_rays, join, lift, no_points, to_device
 from ..sizes import FRAMES_PER_LATENT
@@ -149,7 +149,7 @@ def of_size(
 ) -> CameraTrajectory:
     """The trajectory with its camera at the pictures' size."""
     height, width = pictures.shape[1:3]
-    return replace(trajectory, camera=rescale(trajectory.camera, width, height))
+    return replace(trajectory, camera=trajectory.camera.rescale(width, height))
 
 
 def looks_same(
@@ -160,9 +160,9 @@ def looks_same(
     frame: int,  # of the other picture
 ) -> Tensor:  # [H, W] bool
     """Mask of pixels whose place has the same colour in another frame; outside of it: False."""
-    uv, valid = project(trajectory.camera, transform(trajectory.w2c[frame], places))
+    uv, valid = trajectory.camera.project(transform(trajectory.w2c[frame], places))
     size = uv.new_tensor([*trajectory.camera.stored_size])
     grid = ((2 * uv + 1) / size - 1).float()[None]
     seen = F.grid_sample(other.movedim(-1, 0)[None].float(), grid, align_corners=False)
     same = (seen[0].movedim(0, -1) - picture).abs().mean(-1) <= SAME_COLOUR
-    return same & valid & inside_picture(trajectory.camera, uv)
+    return same & valid & trajectory.camera.inside(uv)

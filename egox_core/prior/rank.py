@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..cameras import CameraModel, inside_picture, pixel_rays, preset_camera, project, rescale
+from ..cameras import CameraModel, preset_camera
 from ..errors import EgoXInputError
 from ..file_names import META
 from ..frozen import frozen
@@ -176,7 +176,7 @@ def coverage_by_depth(candidate: ExoCandidate, frames: Sequence[int]) -> Tensor:
             cy=depth.camera.cy / step,
         )
         if depth.camera.quarter_turns == 0
-        else rescale(depth.camera, width, height)
+        else depth.camera.rescale(width, height)
     )
     dynamic, sky = (
         None if mask is None else torch.stack([mask[t][::step, ::step] for t in frames])
@@ -201,7 +201,7 @@ def coverage_by_depth(candidate: ExoCandidate, frames: Sequence[int]) -> Tensor:
         w2c=path.w2c[index],
         times_s=path.times_s[index],
         exo_w2c=_at(path.exo_w2c, index),
-        camera=rescale(path.camera, EGO_SIZE, EGO_SIZE),
+        camera=path.camera.rescale(EGO_SIZE, EGO_SIZE),
     )
     with warnings.catch_warnings():
         warnings.simplefilter(
@@ -216,8 +216,8 @@ def coverage_by_depth(candidate: ExoCandidate, frames: Sequence[int]) -> Tensor:
 def coverage_by_poses(candidate: ExoCandidate, frames: Sequence[int]) -> Tensor:  # [F] float64
     """Share of the ego rays whose surfaces this exo camera could see, judged by poses and lenses
     alone."""
-    rays, in_lens = pixel_rays(
-        rescale(candidate.trajectory.camera, EGO_SIZE, EGO_SIZE), torch.float64
+    rays, in_lens = candidate.trajectory.camera.rescale(EGO_SIZE, EGO_SIZE).pixel_rays(
+        torch.float64
     )
     rays = rays[in_lens]
     near, far = (math.cos(math.radians(a)) for a in FACING_DEG)
@@ -233,8 +233,8 @@ def coverage_by_poses(candidate: ExoCandidate, frames: Sequence[int]) -> Tensor:
         visibility = torch.zeros(len(rays), dtype=torch.float64)
         for distance in PROBE_DISTANCES_M:
             points = transform(exo_from_ego, rays * distance)
-            uv, valid = project(candidate.camera, points)
-            inside = valid & inside_picture(candidate.camera, uv)
+            uv, valid = candidate.camera.project(points)
+            inside = valid & candidate.camera.inside(uv)
             towards = torch.nn.functional.normalize(points, dim=-1)
             same_way = (towards * (rays @ exo_from_ego[:, :3].T)).sum(
                 -1

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..cameras import CameraModel, pixel_rays
+from ..cameras import CameraModel
 from ..depth import meets_head
 from ..errors import EgoXInputError
 from ..frame_store import FrameStore
@@ -131,7 +131,7 @@ def _frames(
     options: PriorOptions,
     progress: Progress,
 ) -> Iterator[PriorFrame]:
-    rays, inside_lens = pixel_rays(camera)
+    rays, inside_lens = camera.pixel_rays()
     ray_z = torch.where(inside_lens, rays[..., 2], torch.full_like(rays[..., 2], float("nan")))
     background, device = torch.tensor(options.background), options.torch_device()
     static = mean_static(scene, progress) if options.static == "mean" else scene.static

@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation, Slerp
 from scipy.stats import median_abs_deviation
 from torch import Tensor
 
-from ..cameras import CameraModel, pixel_grid
+from ..cameras import CameraModel
 from ..errors import EgoXInputError, check_choice
 from ..frame_store import store_frames
 from ..frozen import frozen
@@ -324,7 +324,7 @@ def _mended(depth: DepthVideo, tracks: Tracks, fit: Adjusted) -> tuple[Tensor, f
             terms[t] = np.linalg.solve(weighted @ basis[at] + ridge, wanted)
         left = off + moved[point] - (basis * terms[frame]).sum(1)
         moved -= np.bincount(point, left.clip(-0.2, 0.2)) / often
-    grid = torch.from_numpy(_basis(pixel_grid(depth.camera).numpy(), depth.camera)).float()
+    grid = torch.from_numpy(_basis(depth.camera.pixel_grid().numpy(), depth.camera)).float()
     maps = (
         depth_m.float() * torch.exp(grid @ torch.from_numpy(term).float())
         for depth_m, term in zip(depth.depth_m, terms, strict=True)

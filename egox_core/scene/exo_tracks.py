@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..cameras import CameraModel, unproject
+from ..cameras import CameraModel
 from ..frozen import frozen
 from ..progress import Progress, no_progress
 from .camera_motion import grey
@@ -166,7 +166,7 @@ def _on_plane(camera: CameraModel, uv: FloatArray) -> tuple[FloatArray, FloatArr
     """(rays at z = 1 [K, 2], px of a step of 1 there [K])."""
 
     def plane(places: FloatArray) -> FloatArray:
-        rays = unproject(camera, torch.from_numpy(places))[0].numpy()
+        rays = camera.unproject(torch.from_numpy(places))[0].numpy()
         return rays[:, :2] / np.maximum(rays[:, 2:], 1e-3)
 
     step = plane(uv + [0.5, 0.0]) - plane(uv - [0.5, 0.0])

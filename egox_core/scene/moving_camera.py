@@ -8,7 +8,7 @@ from typing import TypeGuard
 import torch
 from torch import Tensor
 
-from ..cameras import CameraModel, inside_picture, project
+from ..cameras import CameraModel
 from ..frozen import frozen
 from ..progress import Progress
 from ..trajectory import compose, invert, transform
@@ -90,8 +90,8 @@ def _seen(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(places in the picture [N, 2], their pixels [N] int64, whether they are in it [N])."""
     width, height = camera.stored_size
-    uv, valid = project(camera, points)
-    valid &= inside_picture(camera, uv) & (points[:, 2] > 1e-3)
+    uv, valid = camera.project(points)
+    valid &= camera.inside(uv) & (points[:, 2] > 1e-3)
     uv = uv.nan_to_num(0.0)
     column, row = uv.round().long().unbind(-1)
     return uv, row.clamp(0, height - 1) * width + column.clamp(0, width - 1), valid

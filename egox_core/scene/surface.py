@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..cameras import CameraModel, pixel_rays
+from ..cameras import CameraModel
 from ..depth import depth_edge, depth_range, stray_step
 from ..frame_store import drop_pages
 from ..frozen import frozen
@@ -28,7 +28,7 @@ def depth_rays(
 
     NaN outside the lens' valid angle and at 90 degrees or more, where z depth says nothing.
     """
-    rays, valid = pixel_rays(camera, torch.float64)
+    rays, valid = camera.pixel_rays(torch.float64)
     z = rays[..., 2:]
     rays = rays / z.clamp_min(1e-6)
     return torch.where(

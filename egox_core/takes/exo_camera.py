@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from ..cameras import CameraModel, crop, raw_gopro_of
+from ..cameras import CameraModel, raw_gopro_of
 from ..depth import depth_window, window_camera
 from ..errors import EgoXInputError
 from ..file_names import META
@@ -106,7 +106,7 @@ def exo_camera_of_size(
         full_width = round(height * aspect)
     camera, _ = depth_camera(meta, (full_width, height))
     left = centre_crop_left((full_width, height), (width, height))
-    camera = camera if left is None else crop(camera, left, 0, width, height)
+    camera = camera if left is None else camera.crop(left, 0, width, height)
     if frames is None:
         return camera
     return window_camera(camera, depth_window((width, height), frames, f"depth {meta.name}"))

@@ -7,7 +7,7 @@ from pathlib import Path, PureWindowsPath
 import torch
 from torch import Tensor
 
-from ..cameras import CameraModel, camera_from_intrinsics, camera_from_json, crop, rescale
+from ..cameras import CameraModel
 from ..errors import EgoXInputError
 from ..file_names import META
 from ..safe_files import read_json, whole_number
@@ -102,14 +102,14 @@ def _entry(content: dict, path: Path) -> TakeMeta:
     def intrinsics(key: str) -> Tensor | None:
         if content.get(key) is None:
             return None
-        camera_from_intrinsics(content[key], 1, 1, name=f"{key} of {path.name}")
+        CameraModel.from_intrinsics(content[key], 1, 1, name=f"{key} of {path.name}")
         return torch.as_tensor(content[key], dtype=torch.float64)
 
     def camera(key: str) -> CameraModel | None:
         return (
             None
             if content.get(key) is None
-            else camera_from_json(content[key], f"{key} of {path.name}")
+            else CameraModel.from_json(content[key], f"{key} of {path.name}")
         )
 
     return TakeMeta(
@@ -144,11 +144,11 @@ def depth_camera(meta: TakeMeta, depth_size: tuple[int, int]) -> tuple[CameraMod
         if exact.stored_size == depth_size:
             return exact, ""
         if same_aspect(exact.stored_size, depth_size):
-            return rescale(exact, *depth_size), ""
+            return exact.rescale(*depth_size), ""
         full = round(height * exact.stored_size[0] / exact.stored_size[1]), height
         left = centre_crop_left(full, depth_size)
         if left is not None:
-            return crop(rescale(exact, *full), left, 0, width, height), ""
+            return exact.rescale(*full).crop(left, 0, width, height), ""
     if meta.camera_intrinsics is None:
         raise EgoXInputError(
             f"take {meta.name}",
@@ -165,7 +165,7 @@ def depth_camera(meta: TakeMeta, depth_size: tuple[int, int]) -> tuple[CameraMod
             expected="a centre inside the picture",
             fix="correct K",
         )
-    camera = camera_from_intrinsics(k, width, height, name=f"camera_intrinsics of {meta.name}")
+    camera = CameraModel.from_intrinsics(k, width, height, name=f"camera_intrinsics of {meta.name}")
     if abs(cx - width / 2) <= max(1, 0.0025 * width) and abs(cy - height / 2) <= max(
         1, 0.0025 * height
     ):

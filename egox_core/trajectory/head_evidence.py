@@ -8,7 +8,7 @@ import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor
 
-from ..cameras import CameraModel, project, unproject
+from ..cameras import CameraModel
 from ..errors import EgoXInputError
 from ..frozen import frozen
 from .head_points import HeadPoints
@@ -95,7 +95,7 @@ def surface_reach(view: ExoView, frame: int, uv: np.ndarray, radius_px: float) -
     if len(values) == 0:
         return float("nan")
     z = float(np.median(values) if view.mask is not None else np.quantile(values, 0.3))
-    ray, seen = unproject(view.camera, torch.from_numpy(np.asarray(uv, dtype=float)))
+    ray, seen = view.camera.unproject(torch.from_numpy(np.asarray(uv, dtype=float)))
     return z / float(ray[2]) if bool(seen) and float(ray[2]) > 0.05 else float("nan")
 
 
@@ -159,9 +159,9 @@ def gather(points: HeadPoints, view: ExoView) -> tuple[Evidence, np.ndarray]:
     rotation, origin = camera_poses(view, count)
     up, up_known = world_up(view, rotation)
     seen = points.seen.numpy()
-    rays, inside = unproject(view.camera, points.uv.double())
-    beside, _ = unproject(
-        view.camera, points.uv.double() + torch.tensor([1.0, 0.0], dtype=torch.float64)
+    rays, inside = view.camera.unproject(points.uv.double())
+    beside, _ = view.camera.unproject(
+        points.uv.double() + torch.tensor([1.0, 0.0], dtype=torch.float64)
     )
     pixel = (rays - beside).norm(dim=-1).clamp_min(1e-6).numpy()  # radians a pixel
     seen &= inside.numpy()
@@ -267,8 +267,8 @@ def with_middle(
     centre = place + rotation @ HEAD_CENTRE
     exo_rotation, origin = camera_poses(view, len(place))
     local = np.einsum("tji,tj->ti", exo_rotation, centre - origin)
-    uv, valid = project(view.camera, torch.from_numpy(local))
-    beside, _ = project(view.camera, torch.from_numpy(local + [[HEAD_HALF[0], 0, 0]]))
+    uv, valid = view.camera.project(torch.from_numpy(local))
+    beside, _ = view.camera.project(torch.from_numpy(local + [[HEAD_HALF[0], 0, 0]]))
     middle = np.full(len(place), np.nan)
     for t in range(len(place)):
         if bool(valid[t]) and local[t, 2] > 0.2 and evidence.seen[t].any():

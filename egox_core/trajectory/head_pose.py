@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..cameras import CameraModel, unproject
+from ..cameras import CameraModel
 from ..errors import EgoXInputError
 from ..frozen import frozen
 from ..types import UNTIMED_FPS
@@ -142,7 +142,7 @@ def _solid(points: HeadPoints, evidence: Evidence, view: ExoView) -> tuple[np.nd
     count = len(points.uv)
     place, heads = np.full((count, 3), np.nan), np.full((count, 3, 3), np.nan)
     world_from_exo, origin = camera_poses(view, count)
-    ray = unproject(view.camera, points.uv[:, :2].mean(1))[0].numpy()
+    ray = view.camera.unproject(points.uv[:, :2].mean(1))[0].numpy()
     if points.rigid is not None:
         heads = solid_heads(points.rigid.numpy())
         if points.metres is None:  # a relief about its ray of sight

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ..cameras import number_matrix
+from ..arrays import as_matrix
 from ..errors import EgoXInputError
 
 FARTHEST = 1e9
@@ -21,7 +21,7 @@ def validate_w2c(
         EgoXInputError: wrong shape, NaN, not a rotation within 1e-3, a reflection.
     """
     expected = "[R|t] of shape (3, 4), or (T, 3, 4) with one per frame"
-    pose = number_matrix(w2c, name, expected)
+    pose = as_matrix(w2c, name, expected)
     if pose.ndim in (2, 3) and pose.shape[-2:] == (4, 4):
         if (pose[..., 3, :] - pose.new_tensor((0, 0, 0, 1))).abs().max() > 1e-6:
             raise EgoXInputError(

@@ -13,17 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample, pad
 
-from ..cameras import (
-    CameraModel,
-    centred_pinhole,
-    crop,
-    inside_picture,
-    pixel_grid,
-    pixel_rays,
-    project,
-    rescale,
-    unproject,
-)
+from ..cameras import CameraModel
 from ..errors import EgoXInputError, check_choice
 from ..progress import Progress, no_progress
 from .reader import resize_picture
@@ -44,8 +34,8 @@ def lens_circle(camera: CameraModel) -> Tensor:  # [H, W] bool, stored pixels
     A fisheye's picture is round; what is in the corners beyond it was never seen by the lens.
     """
     width, height = camera.stored_size
-    axis, _ = project(camera, torch.tensor([[0.0, 0.0, 1.0]], dtype=torch.float64))
-    distance = (pixel_grid(camera, torch.float64) - axis[0]).norm(dim=-1)
+    axis, _ = camera.project(torch.tensor([[0.0, 0.0, 1.0]], dtype=torch.float64))
+    distance = (camera.pixel_grid(torch.float64) - axis[0]).norm(dim=-1)
     return distance <= min(width, height) / 2
 
 
@@ -66,7 +56,7 @@ def pinhole_camera(camera: CameraModel, fov_deg: float) -> CameraModel:
         )
     focal = camera.stored_size[0] / 2 / math.tan(math.radians(fov_deg) / 2)
     return replace(
-        centred_pinhole(camera.width, camera.height, focal), quarter_turns=camera.quarter_turns
+        CameraModel.pinhole(camera.width, camera.height, focal), quarter_turns=camera.quarter_turns
     )
 
 
@@ -101,8 +91,8 @@ class _Sampling:
     """Place in ``source`` of each pixel of ``target``, computed once for many pictures."""
 
     def __init__(self, source: CameraModel, target: CameraModel) -> None:
-        rays, seen = pixel_rays(target, torch.float64)
-        uv, in_lens = project(source, rays)
+        rays, seen = target.pixel_rays(torch.float64)
+        uv, in_lens = source.project(rays)
         width, height = source.stored_size
         # grid_sample's -1...1 spans pixel centres with align_corners=True, which is this package's
         # pixel convention.
@@ -137,7 +127,7 @@ def undistorted_camera(
     width, height = size or source.stored_size
     narrowest = max(width, height) / 2 / math.tan(math.radians(WIDEST_DEG) / 2)
 
-    camera = partial(centred_pinhole, width, height)
+    camera = partial(CameraModel.pinhole, width, height)
     # Both conditions hold from some focal length on: bisect for it.
     low, high = narrowest, 50.0 * max(width, height)
     fits = _no_empty_pixel if keep == "inside" else _source_outline_outside
@@ -166,11 +156,11 @@ class Undistortion:
         if shrink > SHRINK_FIRST:
             width, height = (max(1, round(side / shrink)) for side in source.stored_size)
             self._small = (width, height)
-            source = rescale(source, width, height)
+            source = source.rescale(width, height)
         # The outermost half pixel is seen too, but has no sample beyond it to interpolate with:
         # repeat the rim.
         width, height = source.stored_size
-        self._sampled = _Sampling(crop(source, -1, -1, width + 2, height + 2), target)
+        self._sampled = _Sampling(source.crop(-1, -1, width + 2, height + 2), target)
 
     def __call__(
         self,
@@ -205,23 +195,23 @@ def seen_by(
     source: CameraModel, target: CameraModel
 ) -> Tensor:  # [H, W] bool, pixels of ``target``
     """Mask of ``target``'s pixels that are inside ``source``'s picture."""
-    rays, in_lens = pixel_rays(target, torch.float64)
-    uv, valid = project(source, rays)
-    return in_lens & valid & inside_picture(source, uv)
+    rays, in_lens = target.pixel_rays(torch.float64)
+    uv, valid = source.project(rays)
+    return in_lens & valid & source.inside(uv)
 
 
 def _no_empty_pixel(source: CameraModel, target: CameraModel) -> bool:
     """Check whether the target's outline is in the source's picture, so that all of it does."""
-    rays, in_lens = unproject(target, _outline(target))
-    uv, valid = project(source, rays)
-    return bool((in_lens & valid & inside_picture(source, uv)).all())
+    rays, in_lens = target.unproject(_outline(target))
+    uv, valid = source.project(rays)
+    return bool((in_lens & valid & source.inside(uv)).all())
 
 
 def _source_outline_outside(source: CameraModel, target: CameraModel) -> bool:
     """Check whether some of the source's picture is outside the target's."""
-    rays, in_lens = unproject(source, _outline(source))
-    uv, valid = project(target, rays[in_lens])
-    return not bool((valid & inside_picture(target, uv)).all())
+    rays, in_lens = source.unproject(_outline(source))
+    uv, valid = target.project(rays[in_lens])
+    return not bool((valid & target.inside(uv)).all())
 
 
 def _outline(camera: CameraModel) -> Tensor:  # [N, 2] float64, stored pixels

@@ -10,7 +10,7 @@ from typing import get_args
 
 import torch
 
-from ..cameras import CameraModel, crop, rescale
+from ..cameras import CameraModel
 from ..errors import EgoXInputError, check_choice
 from ..frozen import frozen
 from ..sizes import latent_frames, latent_size, longest_clip
@@ -186,4 +186,4 @@ def camera_of_frames(source_camera: CameraModel, selection: FrameSelection) -> C
             expected=f"of the video's {selection.source_size}",
             fix="rescale the intrinsics first",
         )
-    return rescale(crop(source_camera, *source_rectangle(selection)), *selection.size)
+    return source_camera.crop(*source_rectangle(selection)).rescale(*selection.size)

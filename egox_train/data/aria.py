@@ -7,7 +7,7 @@ full sensor."""
 
 from pathlib import Path
 
-from egox_core.cameras import LENSES, CameraModel, rescale
+from egox_core.cameras import LENSES, CameraModel
 from egox_core.errors import EgoXInputError
 from egox_core.safe_files import parse_json, require_file
 
@@ -84,7 +84,7 @@ def read_aria_calibration(
     )
     if size is None:
         return camera
-    return rescale(camera, size, round(size * camera.stored_size[1] / camera.stored_size[0]))
+    return camera.rescale(size, round(size * camera.stored_size[1] / camera.stored_size[0]))
 
 
 def _line(path: Path, number: int) -> str:

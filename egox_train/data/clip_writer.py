@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from egox_core.cameras import CameraModel, camera_to_json, intrinsics_matrix, rescale
+from egox_core.cameras import CameraModel
 from egox_core.errors import EgoXInputError
 from egox_core.file_names import COVERAGE, DEPTH, EXO, META, PRIOR, TRUTH
 from egox_core.frozen import frozen
@@ -79,7 +79,7 @@ class ClipJob:
             self.options.content(),
             [self.window.start, self.window.frames, self.window.step],
             sizes,
-            camera_to_json(self.view.camera),
+            self.view.camera.to_json(),
             self.view.w2c.tolist(),
             hashlib.sha256(used.contiguous().numpy().tobytes()).hexdigest(),
             caption_for(self.name, self.take.name, captions, self.take.prompt),
@@ -323,7 +323,7 @@ def _depth(
         return depth, None, "model"
     meta = TakeMeta(
         name=job.take.name,
-        camera_intrinsics=intrinsics_matrix(job.view.camera),
+        camera_intrinsics=job.view.camera.intrinsics,
         camera_extrinsics=job.view.w2c,
         exact_exo_camera=job.view.camera if pictures.redrawn is None else pictures.camera,
     )
@@ -357,11 +357,11 @@ def _meta(
     size = job.options.ego_size
     return {
         "prompt": prompt,
-        "camera_intrinsics": intrinsics_matrix(camera).tolist(),
+        "camera_intrinsics": camera.intrinsics.tolist(),
         "camera_extrinsics": exo_w2c.tolist(),
         "ego_intrinsics": job.take.meta_intrinsics.tolist(),
         "ego_extrinsics": job.take.ego_w2c[job.window.indices].tolist(),
-        "exo_camera": camera_to_json(camera),
-        "ego_camera": camera_to_json(rescale(job.take.ego_camera, size, size)),
+        "exo_camera": camera.to_json(),
+        "ego_camera": job.take.ego_camera.rescale(size, size).to_json(),
         "fps": fps,
     }

@@ -21,16 +21,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from egox_core.cameras import (
-    CAMERA_PRESETS,
-    GOPRO_DISTORTION,
-    CameraModel,
-    camera_from_intrinsics,
-    raw_gopro,
-)
+from egox_core.cameras import CameraModel, preset_camera, raw_gopro
 from egox_core.errors import NO_NUMBERS, EgoXInputError, intact
 from egox_core.safe_files import read_json, require_safe_name
-from egox_core.sizes import MAX_SIDE
+from egox_core.sizes import MAX_SIDE, REFERENCE_SIZE
 from egox_core.takes import ExoLens
 from egox_core.trajectory import validate_w2c
 
@@ -146,7 +140,9 @@ def read_take(
         )
     ego = _camera_entry(annotation, ego_name, name)
     w2c = _ego_poses(ego, name, notes)
-    camera_from_intrinsics(ego["camera_intrinsics"], 1, 1, name=f"intrinsics of {name}/{ego_name}")
+    CameraModel.from_intrinsics(
+        ego["camera_intrinsics"], 1, 1, name=f"intrinsics of {name}/{ego_name}"
+    )
     videos = sorted(folder.glob(f"{ego_name}*{EGO_STREAM}.mp4")) or sorted(
         folder.glob(f"{ego_name}*.mp4")
     )
@@ -202,7 +198,7 @@ def _ego_camera(take: Path, notes: list[str]) -> CameraModel:
             )
     else:
         notes.append(f"no {CALIBRATION}: the released priors' lens is taken for the wearer's")
-    return CAMERA_PRESETS["aria_released"].camera
+    return preset_camera("aria_released", REFERENCE_SIZE)
 
 
 def _video_folder(root: Path, name: str) -> Path:
@@ -266,7 +262,7 @@ def _exo_views(
                 validate_w2c(pose, f"pose of {take}/{name}"),
                 f"intrinsics of {take}/{name}",
             )
-            plain = camera_from_intrinsics(k, 1, 1, name=name_of_k)
+            plain = CameraModel.from_intrinsics(k, 1, 1, name=name_of_k)
             width, height = round(2 * plain.cx), round(2 * plain.cy)
             if not 0 < min(width, height) <= max(width, height) <= MAX_SIDE:
                 raise EgoXInputError(
@@ -289,9 +285,7 @@ def _exo_views(
                 yield ExoView(name=name, video=video, camera=camera, w2c=w2c)
             else:
                 with intact(f"distortion of {take}/{name}", NO_NUMBERS, expected="numbers"):
-                    distortion = tuple(
-                        float(d) for d in entry.get("distortion_coeffs") or GOPRO_DISTORTION
-                    )
+                    distortion = tuple(float(d) for d in entry.get("distortion_coeffs") or ())
                 yield ExoView(name=name, video=video, camera=raw_gopro(k, distortion), w2c=w2c)
         except EgoXInputError as error:
             notes.append(f"{name}: {error}")

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from egox_core.cameras import LENSES, CameraModel, crop, rescale
+from egox_core.cameras import LENSES, CameraModel
 from egox_core.errors import EgoXInputError
 from egox_core.frame_store import FrameStore
 from egox_core.frozen import frozen
@@ -144,7 +144,7 @@ def exo_pictures(view: ExoView, layout: SourceLayout, options: PrepareOptions) -
         view=view,
         info=info,
         size=size,
-        camera=crop(target, -left, -top, *size),
+        camera=target.crop(-left, -top, *size),
         seen=seen,
         redrawn=redrawn,
         corner=(left, top),
@@ -174,7 +174,7 @@ def camera_of_video(view: ExoView, info: VideoInfo) -> CameraModel:
     return (
         view.camera
         if stored == (info.width, info.height)
-        else rescale(view.camera, info.width, info.height)
+        else view.camera.rescale(info.width, info.height)
     )
 
 

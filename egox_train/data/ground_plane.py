@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor
 
-from egox_core.cameras import CameraModel, pixel_rays
+from egox_core.cameras import CameraModel
 from egox_core.errors import EgoXInputError
 from egox_core.frozen import frozen
 from egox_core.trajectory import camera_centre, down_axis, pose_of_frame
@@ -47,7 +47,7 @@ def plane_depth(
     Raises:
         EgoXInputError: the camera sees nothing of it.
     """
-    rays, seen = pixel_rays(camera, dtype=torch.float64)
+    rays, seen = camera.pixel_rays(dtype=torch.float64)
     world = rays @ w2c[:, :3].double()  # row vectors: R^T ray
     centre_height = float(camera_centre(w2c.double()) @ plane.up) - plane.height
     slope = -(world @ plane.up)

@@ -14,7 +14,6 @@ from typing import TypeVar
 
 import torch
 
-from egox_core.cameras import camera_to_json
 from egox_core.errors import EgoXInputError
 from egox_core.frozen import frozen
 from egox_core.prior import ExoCandidate, rank_exo_cameras
@@ -177,12 +176,12 @@ def _made_from(take: RawTake, options: PrepareOptions) -> str:
         for file in files
     ]
     poses = hashlib.sha256(take.ego_w2c.contiguous().numpy().tobytes()).hexdigest()
-    views = [[v.name, camera_to_json(v.camera), v.w2c.tolist(), v.frames] for v in take.exos]
+    views = [[v.name, v.camera.to_json(), v.w2c.tolist(), v.frames] for v in take.exos]
     parts = [
         values,
         stats,
         poses,
-        camera_to_json(take.ego_camera),
+        take.ego_camera.to_json(),
         views,
         take.task_s,
         take.best_exo,

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import torch
 
-from egox_core.cameras import camera_to_json
 from egox_core.errors import EgoXInputError
 from egox_core.frozen import frozen
 from egox_core.progress import Progress, no_progress
@@ -120,10 +119,10 @@ def _write(job: _VideoJob) -> bool:
 
 
 def _about(job: _VideoJob, pictures: ExoPictures) -> Mapping[str, object]:
-    camera = camera_to_json(pictures.camera)
+    camera = pictures.camera.to_json()
     made_from = [
         camera,
-        camera_to_json(job.view.camera),
+        job.view.camera.to_json(),
         job.view.video.stat().st_size,
         job.options.quality,
     ]

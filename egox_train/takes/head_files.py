@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from egox_core.archives import open_zip, read_array
-from egox_core.cameras import camera_to_json, intrinsics_matrix, preset_camera, unproject
+from egox_core.cameras import preset_camera
 from egox_core.errors import NO_NUMBERS, EgoXInputError, intact
 from egox_core.exchange import write_trajectory
 from egox_core.file_names import DEPTH_NAMES, EXO, HEAD_ROTATIONS, HEAD_TRAJECTORY, META
@@ -200,7 +200,7 @@ def looks_of_clicks(
                 expected=f"frames 0 to {count - 1}, {width}x{height} px",
                 fix="number the frames from 0",
             )
-        ray = rotation[frame] @ unproject(view.camera, torch.from_numpy(uv))[0].numpy()
+        ray = rotation[frame] @ view.camera.unproject(torch.from_numpy(uv))[0].numpy()
         order = [frame] if moving else sorted(range(count), key=lambda t: abs(t - frame))
         for t in order:
             point = origin[frame] + surface_reach(view, t, uv, 1.0) * ray
@@ -426,8 +426,8 @@ def write_head(
     assert isinstance(content, dict)
     content |= {
         "ego_extrinsics": trajectory.w2c.tolist(),
-        "ego_camera": camera_to_json(trajectory.camera),
-        "ego_intrinsics": intrinsics_matrix(trajectory.camera).tolist(),
+        "ego_camera": trajectory.camera.to_json(),
+        "ego_intrinsics": trajectory.camera.intrinsics.tolist(),
         "pose_source": HEAD_KEYPOINTS,
     }
     write_json(path, content)

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from egox_core.cameras import CameraModel, project
+from egox_core.cameras import CameraModel
 from egox_core.trajectory import (
     HEAD_POINTS,
     VERTEX_TO_CHIN,
@@ -40,7 +40,7 @@ def out_of_step(
         exo.expand(len(points.uv), 3, 4)[:count],
         transform(heads, torch.from_numpy(template_points())),
     )
-    true, valid = (part.numpy() for part in project(camera, local))  # [T, 5, 2], [T, 5]
+    true, valid = (part.numpy() for part in camera.project(local))  # [T, 5, 2], [T, 5]
     own = slice(len(HEAD_POINTS))
     uv, seen = points.uv[:count, own].numpy(), points.seen[:count, own].numpy()
     there = valid.all(1)

@@ -8,7 +8,7 @@ video depth is made from the exact metric depth by the inverse of the model, D^v
 import torch
 from torch import Tensor
 
-from egox_core.cameras import centred_pinhole
+from egox_core.cameras import CameraModel
 from egox_core.frozen import frozen
 from egox_core.types import DepthVideo
 
@@ -80,7 +80,7 @@ def make_case(
             if case.outliers_in in (name, "b"):
                 draws = low + (high - low) * torch.rand(exact.shape, generator=generator)
                 maps[name] = torch.where(replaced, draws, maps[name])
-    camera = centred_pinhole(width, height, 0.7 * width)
+    camera = CameraModel.pinhole(width, height, 0.7 * width)
     return DepthVideo(depth_m=maps["m"], camera=camera), DepthVideo(
         depth_m=maps["v"], camera=camera, kind="relative z"
     )

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from egox_core.cameras import CameraModel, project
+from egox_core.cameras import CameraModel
 from egox_core.frozen import frozen
 from egox_core.trajectory import (
     HEAD_POINTS,
@@ -69,7 +69,7 @@ def seen_people(layout: Layout) -> tuple[SeenPerson, ...]:
             np.stack([head.marks[name] for name in POINTS], axis=1)
         )  # [T, 8, 3]
         local = transform(w2c, marks)
-        uv, valid = project(camera, local)
+        uv, valid = camera.project(local)
         people.append(
             SeenPerson(
                 uv=uv.numpy(),

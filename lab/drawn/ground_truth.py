@@ -6,7 +6,6 @@ import math
 import torch
 from torch import Tensor
 
-from egox_core.cameras import inside_picture, project
 from egox_core.frozen import frozen
 from egox_core.trajectory import camera_centre
 from egox_train.parallel import single_threaded
@@ -61,8 +60,8 @@ def _covisible(take: SyntheticTake, frame: int) -> Covisible:
         + ego_rays * take.ego_ray_depth_m[frame].reshape(-1, 1).nan_to_num()
     )
     exo_w2c = take.exo_w2c if take.exo_w2c.ndim == 2 else take.exo_w2c[frame]
-    exo_uv, in_lens = project(take.exo_camera, (points.double() @ exo_w2c[:, :3].T + exo_w2c[:, 3]))
-    pixels = (hit & in_lens & inside_picture(take.exo_camera, exo_uv)).nonzero().squeeze(1)
+    exo_uv, in_lens = take.exo_camera.project(points.double() @ exo_w2c[:, :3].T + exo_w2c[:, 3])
+    pixels = (hit & in_lens & take.exo_camera.inside(exo_uv)).nonzero().squeeze(1)
 
     exo_centre = camera_centre(exo_w2c).float()
     away = points[pixels] - exo_centre

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 
-from egox_core.cameras import CameraModel, rescale
+from egox_core.cameras import CameraModel
 from egox_core.sizes import REFERENCE_SIZE
 from egox_core.trajectory import look_at
 
@@ -79,7 +79,7 @@ def reach_path(
 
 def ego_camera(size: int) -> CameraModel:
     """The ego camera of a picture of ``size`` x ``size`` px."""
-    return rescale(EGO_CAMERA, size, size)
+    return EGO_CAMERA.rescale(size, size)
 
 
 def handheld(

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from egox_core.cameras import CameraModel, intrinsics_matrix
+from egox_core.cameras import CameraModel
 from egox_core.file_names import DEPTH, EXO, META, TRUTH
 from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import atomic_write, write_json
@@ -60,9 +60,9 @@ def take_meta(take: SyntheticTake) -> dict[str, object]:
     """Contents of meta.json; poses are w2c rows, rounded to a tenth of a micrometre."""
     return {
         "prompt": take.prompt,
-        "camera_intrinsics": _rows(intrinsics_matrix(take.exo_camera)),
+        "camera_intrinsics": _rows(take.exo_camera.intrinsics),
         "camera_extrinsics": _rows(take.exo_w2c),
-        "ego_intrinsics": _rows(intrinsics_matrix(take.ego_camera)),
+        "ego_intrinsics": _rows(take.ego_camera.intrinsics),
         "ego_extrinsics": _rows(take.ego_w2c),
         "exo_camera": camera_fields(take.exo_camera),
         "ego_camera": camera_fields(take.ego_camera),

@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from egox_core.cameras import CameraModel, pixel_grid, pixel_rays, unproject
+from egox_core.cameras import CameraModel
 from egox_core.frozen import frozen
 from egox_core.trajectory import camera_centre
 
@@ -31,11 +31,11 @@ class ViewRays:
 
     @staticmethod
     def of(camera: CameraModel) -> ViewRays:
-        rays, valid = pixel_rays(camera, dtype=torch.float64)
-        grid = pixel_grid(camera, dtype=torch.float64)
+        rays, valid = camera.pixel_rays(dtype=torch.float64)
+        grid = camera.pixel_grid(dtype=torch.float64)
         half = grid.new_tensor([[0.5, 0.0], [0.0, 0.5]])
         steps = [
-            (unproject(camera, grid + h)[0] - unproject(camera, grid - h)[0]).reshape(-1, 3).float()
+            (camera.unproject(grid + h)[0] - camera.unproject(grid - h)[0]).reshape(-1, 3).float()
             for h in half
         ]
         return ViewRays(
@@ -59,7 +59,7 @@ class ViewRays:
         ).double()
         spread = (torch.arange(samples, dtype=torch.float64) + 0.5) / samples - 0.5
         shifts = torch.stack(torch.meshgrid(spread, spread, indexing="ij"), -1).reshape(-1, 1, 2)
-        return unproject(self.camera, uv + shifts)[0].float()
+        return self.camera.unproject(uv + shifts)[0].float()
 
 
 @frozen

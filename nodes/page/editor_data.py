@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor
 
-from ...egox_core.cameras import camera_to_json
 from ...egox_core.errors import EgoXInputError
 from ...egox_core.file_names import META
 from ...egox_core.scene import ego_from_scene, exo_from_scene, is_moving, scene_rest
@@ -45,7 +44,7 @@ def editor_data(
         "times_s": times_s,
         "prompt": notes_of(trajectory).prompt,
         "node": node,
-        "camera": camera_to_json(trajectory.camera),
+        "camera": trajectory.camera.to_json(),
         "scene": None,
         "video": mark_of(None if frames is None else frames.source_path),
         "guessed": []
@@ -107,7 +106,7 @@ def scene_data(scene: PointCloud, exo_images: Tensor | None) -> dict:  # picture
         "up": list(entry.up),
         "exo_from_scene": rounded(exo if is_moving(exo) else exo[:1]),
         "rest": rounded(scene_rest(scene)),
-        "exo_camera": camera_to_json(camera),
+        "exo_camera": camera.to_json(),
         "exo_size": list(camera.stored_size),
         "lens_guessed": scene.camera_guessed,
         "notes": list(scene.notes),

@@ -16,13 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from aiohttp import web
 
-from ...egox_core.cameras import (
-    CameraModel,
-    camera_from_json,
-    camera_to_json,
-    preset_camera,
-    upright_camera,
-)
+from ...egox_core.cameras import CameraModel, preset_camera
 from ...egox_core.errors import EgoXInputError
 from ...egox_core.exchange import export_path, import_file, import_path
 from ...egox_core.file_names import META
@@ -140,7 +134,7 @@ async def prior(body: dict) -> web.Response:
 
     ``moving``: with the frame's moving points. ``dense``: all points, not only those that the
     released renderer takes."""
-    entry, camera = scene_entry(body), upright_camera(lens(body))
+    entry, camera = scene_entry(body), lens(body).upright()
     pose = validate_w2c(body.get("w2c"), "w2c")
     if pose.ndim != 2:
         raise EgoXInputError(
@@ -243,7 +237,7 @@ async def camera(body: dict) -> web.Response:
     outline = await in_worker(lens_outline, model)
     return web.json_response(
         {
-            "camera": camera_to_json(model),
+            "camera": model.to_json(),
             "quarter_turns": model.quarter_turns % 4,
             "outline": [[round(v, 5) for v in ray] for ray in outline.tolist()],
         }
@@ -392,7 +386,7 @@ def lens(body: dict) -> CameraModel:
     Raises:
         EgoXInputError: no camera, or one of absurd size.
     """
-    model = camera_from_json(body.get("camera"), "camera")
+    model = CameraModel.from_json(body.get("camera"), "camera")
     if max(model.stored_size) > 8192:
         raise EgoXInputError(
             "camera",

@@ -12,7 +12,6 @@ import pytest
 import torch
 from PIL import Image
 
-from egox_core.cameras.model import rescale
 from egox_core.cameras.presets import preset_camera
 from egox_core.exchange.trajectory_files import read_trajectory, write_trajectory
 from egox_core.prior.options import prior_preset
@@ -161,7 +160,7 @@ def headless_prior(repo_root: Path, exported: Path) -> np.ndarray:
     )
     path, _ = read_trajectory(exported, preset_camera("aria_released", HEIGHT), take.frames)
     path = replace(
-        path, camera=rescale(path.camera, HEIGHT, HEIGHT)
+        path, camera=path.camera.rescale(HEIGHT, HEIGHT)
     )  # as the graph does, to the height of exo
     scene = build_scene(take.read_exo(), take.depth)
     with torch.inference_mode():

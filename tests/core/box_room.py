@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from egox_core.cameras.model import CameraModel, inside_picture, pixel_rays, project
+from egox_core.cameras.model import CameraModel
 from egox_core.trajectory.poses import camera_centre, invert, transform
 
 LOW, HIGH = (
@@ -22,7 +22,7 @@ class RoomView:
 
 
 def view(camera: CameraModel, w2c: Tensor) -> RoomView:
-    rays, valid = pixel_rays(camera, torch.float64)
+    rays, valid = camera.pixel_rays(torch.float64)
     origin, world = camera_centre(w2c), rays @ invert(w2c)[:, :3].T
     limits = torch.where(world > 0, HIGH, LOW)
     distance = ((limits - origin) / torch.where(world.abs() < 1e-12, 1e-12, world)).amin(-1)
@@ -34,7 +34,7 @@ def view(camera: CameraModel, w2c: Tensor) -> RoomView:
 
 def true_coverage(ego: CameraModel, ego_w2c: Tensor, exo: CameraModel, exo_w2c: Tensor) -> float:
     """Share of the ego picture whose surfaces lie in the exo picture (nothing hides anything in an empty room)."""
-    known = pixel_rays(ego, torch.float64)[1]
+    known = ego.pixel_rays(torch.float64)[1]
     points = view(ego, ego_w2c).points
-    uv, valid = project(exo, transform(exo_w2c, points.flatten(0, 1)).view_as(points))
-    return float((known & valid & inside_picture(exo, uv)).double().mean())
+    uv, valid = exo.project(transform(exo_w2c, points.flatten(0, 1)).view_as(points))
+    return float((known & valid & exo.inside(uv)).double().mean())

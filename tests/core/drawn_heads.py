@@ -8,7 +8,7 @@ import torch
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from egox_core.cameras.model import CameraModel, project
+from egox_core.cameras.model import CameraModel
 from egox_core.trajectory import HeadPoints
 from egox_core.trajectory.head_pose import HeadPath
 from egox_core.trajectory.head_template import POINTS
@@ -94,7 +94,7 @@ def drawn_heads(seed: int = 500, frames: int = 25, height: int = 224, **options)
     local = transform(
         w2c, torch.from_numpy(np.stack([head.marks[name] for name in POINTS], axis=1))
     )
-    uv, _ = project(camera, local)
+    uv, _ = camera.project(local)
     return DrawnHeads(
         truth=head.world_from_eyes,
         camera=camera,

@@ -9,11 +9,11 @@ import torch
 
 @pytest.fixture(scope="module")
 def scene(pack):
-    from egox_pack.egox_core.cameras.model import centred_pinhole
+    from egox_pack.egox_core.cameras.model import CameraModel
     from egox_pack.egox_core.scene.build import build_scene
     from egox_pack.egox_core.types import DepthVideo
 
-    camera = centred_pinhole(32, 24, 30)
+    camera = CameraModel.pinhole(32, 24, 30)
     depth = torch.full((5, 24, 32), 2.0)
     depth[:, 8:12, 8:14] = 1.0
     dynamic = torch.zeros(5, 24, 32, dtype=torch.bool)

@@ -25,7 +25,6 @@ REPO_ROOT = Path(__file__).resolve().parent.parent.parent
 if str(REPO_ROOT) not in sys.path:
     sys.path.append(str(REPO_ROOT))  # after the host's own folders
 
-from egox_core.cameras.model import project  # noqa: E402
 from egox_core.file_names import TRUTH  # noqa: E402
 from egox_core.take import Take, load_take  # noqa: E402
 from egox_core.trajectory.head_template import POINTS  # noqa: E402
@@ -149,7 +148,7 @@ class KnownKeypoints(known(SDPoseKeypointExtractor)):
         take = take_in_use(cls.hidden.prompt)
         person = _person(Path(exo_in_use(cls.hidden.prompt)["file"]).parent.name)
         frames = take.frames.source_indices.numpy()
-        uv, _ = project(take.depth.camera, torch.from_numpy(person.metres[frames]))
+        uv, _ = take.depth.camera.project(torch.from_numpy(person.metres[frames]))
         raw, scores = np.zeros((len(frames), 1, 133, 2)), np.zeros((len(frames), 1, 133))
         for row, name in enumerate(MMPOSE):
             raw[:, 0, row] = uv[:, POINTS.index(name)].numpy()

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from egox_core import file_names
-from egox_core.cameras.model import CameraModel, project
+from egox_core.cameras.model import CameraModel
 from egox_core.safe_files import read_json, write_json
 from egox_core.trajectory.head_payloads import OPENPOSE_POINTS, openpose_people
 from egox_core.trajectory.head_points import choose_person
@@ -76,8 +76,8 @@ def test_keypoints_follow_the_picture_like_cameras(width, height, resize, tmp_pa
         cy=120.0,
     )
     place = torch.tensor([[0.1, -0.2, 2.0]], dtype=torch.float64)
-    before, _ = project(source, place)
-    after, _ = project(camera_of_frames(source, chosen), place)
+    before, _ = source.project(place)
+    after, _ = camera_of_frames(source, chosen).project(place)
     frames = [seen(before[0].tolist(), video.width, video.height)] * video.frame_count
     write_json(tmp_path / "keypoints.json", frames)
     moved = choose_person(

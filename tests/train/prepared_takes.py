@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from egox_core.cameras.gopro import undistorted_focal
-from egox_core.cameras.model import CameraModel, project, rescale
+from egox_core.cameras.model import CameraModel
 from egox_core.safe_files import read_json, write_json
 from egox_train.data.manifest import ClipRecord, read_manifest
 from egox_train.data.prepare import prepare
@@ -111,7 +111,7 @@ def raw_lens(size: tuple[int, int]) -> CameraModel:
         distortion=DISTORTION,
         max_angle_deg=95.0,
     )
-    return rescale(camera, *size)
+    return camera.rescale(*size)
 
 
 def write_egoexo4d(
@@ -129,7 +129,7 @@ def write_egoexo4d(
     annotation: dict = {"metadata": {"take_name": name, "take_uid": f"uid-{name}"}}
     for camera, size in (cameras or {"cam01": (112, 64)}).items():
         lens, full = raw_lens(size), (3840, 2160) if size[0] > size[1] else (2160, 3840)
-        uv, _ = project(lens, torch.tensor(POINTS, dtype=torch.float64))
+        uv, _ = lens.project(torch.tensor(POINTS, dtype=torch.float64))
         write_lamps(videos / f"{camera}.mp4", size, uv.tolist(), frames, 30)
         focal = undistorted_focal(RAW_FOCAL, full, DISTORTION)
         annotation[camera] = {

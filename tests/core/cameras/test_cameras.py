@@ -9,21 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from egox_core.cameras.model import (
-    CameraModel,
-    camera_from_intrinsics,
-    camera_from_json,
-    camera_to_json,
-    crop,
-    inside_picture,
-    intrinsics_matrix,
-    pixel_grid,
-    pixel_rays,
-    project,
-    rescale,
-    unproject,
-    upright_camera,
-)
+from egox_core.cameras.model import CameraModel
 from egox_core.cameras.presets import ARIA_DISTORTION, CAMERA_PRESETS, preset_camera
 from egox_core.trajectory.poses import sensor_from_upright
 from tests.refusals import refuses
@@ -68,7 +54,7 @@ def directions(camera: CameraModel, count: int = 20000) -> torch.Tensor:  # [N, 
 
 
 def opencv_pixels(camera: CameraModel, points: np.ndarray) -> np.ndarray:
-    k = intrinsics_matrix(camera).numpy()
+    k = camera.intrinsics.numpy()
     zero = np.zeros((3, 1))
     if camera.lens == "pinhole":
         return cv2.projectPoints(points, zero, zero, k, None)[0][:, 0]
@@ -82,11 +68,11 @@ def opencv_pixels(camera: CameraModel, points: np.ndarray) -> np.ndarray:
 def test_project_and_unproject_agree_with_opencv(camera, dtype):
     points = directions(camera)
     expected = opencv_pixels(camera, points.numpy())
-    uv, valid = project(camera, points.to(dtype))
+    uv, valid = camera.project(points.to(dtype))
     assert valid.all()
     assert np.abs(uv.double().numpy() - expected).max() < PIXEL_TOLERANCE
     # The way back is judged in pixels too: OpenCV must put our ray where the pixel was.
-    rays, valid = unproject(camera, torch.from_numpy(expected).to(dtype))
+    rays, valid = camera.unproject(torch.from_numpy(expected).to(dtype))
     assert valid.all()
     assert np.abs(opencv_pixels(camera, rays.double().numpy()) - expected).max() < PIXEL_TOLERANCE
 
@@ -101,10 +87,10 @@ def test_aria_agrees_with_projectaria_tools(dtype):
     theirs = calibration.CameraProjection(calibration.CameraModelType.FISHEYE624, parameters)
     points = directions(ARIA, 3000)
     expected = np.stack([np.asarray(theirs.project(p)).ravel() for p in points.numpy()])
-    uv, valid = project(ARIA, points.to(dtype))
+    uv, valid = ARIA.project(points.to(dtype))
     assert valid.all()
     assert np.abs(uv.double().numpy() - expected).max() < PIXEL_TOLERANCE
-    rays, valid = unproject(ARIA, torch.from_numpy(expected).to(dtype))
+    rays, valid = ARIA.unproject(torch.from_numpy(expected).to(dtype))
     assert valid.all()
     back = np.stack([np.asarray(theirs.project(r)).ravel() for r in rays.double().numpy()])
     assert np.abs(back - expected).max() < PIXEL_TOLERANCE
@@ -116,10 +102,10 @@ def test_aria_agrees_with_projectaria_tools(dtype):
 @pytest.mark.parametrize("turns", [0, 1, 2, 3])
 @pytest.mark.parametrize("camera", [PINHOLE, FISHEYE, ARIA], ids=["pinhole", "fisheye", "aria"])
 def test_round_trip_over_the_whole_picture(camera, turns):
-    camera = replace(rescale(camera, 97, 61), quarter_turns=turns, max_angle_deg=89)
-    grid = pixel_grid(camera, torch.float64)
-    rays, valid = pixel_rays(camera, torch.float64)
-    uv, seen = project(camera, rays)
+    camera = replace(camera.rescale(97, 61), quarter_turns=turns, max_angle_deg=89)
+    grid = camera.pixel_grid(torch.float64)
+    rays, valid = camera.pixel_rays(torch.float64)
+    uv, seen = camera.project(rays)
     assert rays.shape[:2] == (camera.stored_size[1], camera.stored_size[0])
     assert valid.float().mean() > 0.5 and bool(seen[valid].all())
     assert (uv - grid)[valid].abs().max() < 1e-8
@@ -134,15 +120,15 @@ def test_round_trip_over_the_whole_picture(camera, turns):
 def test_gradients(camera):
     camera = replace(camera, quarter_turns=1)
     points = directions(camera, 6).requires_grad_()
-    assert torch.autograd.gradcheck(lambda p: project(camera, p)[0], points)
-    uv = project(camera, points)[0].detach().requires_grad_()
-    assert torch.autograd.gradcheck(lambda p: unproject(camera, p)[0], uv)
+    assert torch.autograd.gradcheck(lambda p: camera.project(p)[0], points)
+    uv = camera.project(points)[0].detach().requires_grad_()
+    assert torch.autograd.gradcheck(lambda p: camera.unproject(p)[0], uv)
 
 
 @pytest.mark.parametrize("camera", [FISHEYE, ARIA], ids=["fisheye", "aria"])
 def test_the_axis_has_finite_gradients(camera):
     point = torch.tensor([[0.0, 0.0, 2.0]], dtype=torch.float64, requires_grad=True)
-    uv, valid = project(camera, point)
+    uv, valid = camera.project(point)
     uv.sum().backward()
     assert bool(valid.all())
     assert torch.allclose(uv.detach(), torch.tensor([[camera.cx, camera.cy]], dtype=torch.float64))
@@ -150,7 +136,7 @@ def test_the_axis_has_finite_gradients(camera):
         point.grad, torch.tensor([[camera.fx / 2, camera.fy / 2, 0.0]], dtype=torch.float64)
     )
     pixel = uv.detach().requires_grad_()
-    ray, _ = unproject(camera, pixel)
+    ray, _ = camera.unproject(pixel)
     ray.sum().backward()
     assert torch.isfinite(pixel.grad).all() and torch.allclose(
         ray.detach()[0, 2], ray.new_tensor(1.0)
@@ -159,8 +145,8 @@ def test_the_axis_has_finite_gradients(camera):
 
 def test_valid_is_false_outside_the_angle_and_behind():
     points = torch.tensor([[0.0, 0.0, 1.0], [0.0, 0.0, -1.0], [5.0, 0.0, 1.0], [0.0, 0.0, 0.0]])
-    assert project(PINHOLE, points)[1].tolist() == [True, False, False, False]
-    assert project(replace(ARIA, max_angle_deg=60), points)[1].tolist() == [
+    assert PINHOLE.project(points)[1].tolist() == [True, False, False, False]
+    assert replace(ARIA, max_angle_deg=60).project(points)[1].tolist() == [
         True,
         False,
         False,
@@ -168,23 +154,23 @@ def test_valid_is_false_outside_the_angle_and_behind():
     ]
     wide = replace(ARIA, distortion=(), max_angle_deg=110)
     beyond = torch.tensor([[1.0, 0.0, -0.2], [1.0, 0.0, -0.5]])
-    assert project(wide, beyond)[1].tolist() == [True, False]
-    assert torch.isfinite(project(wide, points)[0]).all()
+    assert wide.project(beyond)[1].tolist() == [True, False]
+    assert torch.isfinite(wide.project(points)[0]).all()
 
 
 def test_a_lens_ends_where_its_polynomial_folds_back():
     folding = replace(FISHEYE, distortion=(-0.3, 0.0, 0.0, 0.0), max_angle_deg=89)
     theta = math.asin(1.0) * 80 / 90  # slope 1 - 0.9 theta^2 is negative here
     point = torch.tensor([math.sin(theta), 0.0, math.cos(theta)])
-    assert not project(folding, point)[1]
-    assert not unproject(folding, torch.tensor([folding.cx + 2 * folding.fx, folding.cy]))[1]
+    assert not folding.project(point)[1]
+    assert not folding.unproject(torch.tensor([folding.cx + 2 * folding.fx, folding.cy]))[1]
 
 
 def test_quarter_turn_is_the_rotation_of_the_stored_picture():
-    sensor = replace(rescale(ARIA, 8, 6), quarter_turns=0)
-    flat = pixel_rays(sensor, torch.float64)[0].numpy()  # [6, 8, 3]
+    sensor = replace(ARIA.rescale(8, 6), quarter_turns=0)
+    flat = sensor.pixel_rays(torch.float64)[0].numpy()  # [6, 8, 3]
     for turns in (1, 2, 3):
-        turned = pixel_rays(replace(sensor, quarter_turns=turns), torch.float64)[0].numpy()
+        turned = replace(sensor, quarter_turns=turns).pixel_rays(torch.float64)[0].numpy()
         assert np.allclose(turned, np.rot90(flat, k=-turns, axes=(0, 1)), atol=1e-12)
 
 
@@ -192,31 +178,31 @@ def test_quarter_turn_is_the_rotation_of_the_stored_picture():
 def test_crop_and_rescale_are_exact(turns):
     camera = replace(FISHEYE, quarter_turns=turns)
     points = directions(camera, 200)
-    uv, _ = project(camera, points)
-    cropped = crop(camera, 37, -5, 300, 210)
+    uv, _ = camera.project(points)
+    cropped = camera.crop(37, -5, 300, 210)
     assert cropped.stored_size == (300, 210)
     assert torch.allclose(
-        project(cropped, points)[0], uv - torch.tensor([37.0, -5.0], dtype=torch.float64)
+        cropped.project(points)[0], uv - torch.tensor([37.0, -5.0], dtype=torch.float64)
     )
     width, height = camera.stored_size
-    half = rescale(camera, width // 2, height // 2)
+    half = camera.rescale(width // 2, height // 2)
     assert half.stored_size == (width // 2, height // 2)
-    assert torch.allclose(project(half, points)[0], (uv + 0.5) / 2 - 0.5)
-    assert rescale(half, width, height) == camera
+    assert torch.allclose(half.project(points)[0], (uv + 0.5) / 2 - 0.5)
+    assert half.rescale(width, height) == camera
 
 
 def test_integer_convention_scales_k_alone():
-    camera = camera_from_intrinsics([[150, 0, 255.5], [0, 150, 255.5], [0, 0, 1]], 512, 512)
-    eighth = rescale(camera, 64, 64, "integer")
+    camera = CameraModel.from_intrinsics([[150, 0, 255.5], [0, 150, 255.5], [0, 0, 1]], 512, 512)
+    eighth = camera.rescale(64, 64, "integer")
     assert (eighth.fx, eighth.cx) == (150 / 8, 255.5 / 8)
     with refuses("convention"):
-        rescale(camera, 64, 64, "corners")
+        camera.rescale(64, 64, "corners")
 
 
 def test_inside_picture():
     uv = torch.tensor([[-0.5, 0.0], [-0.51, 0.0], [783.49, 447.4], [783.5, 0.0], [0.0, 448.0]])
-    assert inside_picture(PINHOLE, uv).tolist() == [True, False, True, False, False]
-    assert inside_picture(PINHOLE, uv, margin=1).all()
+    assert PINHOLE.inside(uv).tolist() == [True, False, True, False, False]
+    assert PINHOLE.inside(uv, margin=1).all()
 
 
 def test_presets_scale_with_the_picture():
@@ -250,7 +236,7 @@ def test_presets_scale_with_the_picture():
 )
 def test_bad_intrinsics_are_refused(k, message):
     with refuses(message):
-        camera_from_intrinsics(k, 10, 10)
+        CameraModel.from_intrinsics(k, 10, 10)
 
 
 def test_bad_cameras_are_refused():
@@ -267,16 +253,16 @@ def test_bad_cameras_are_refused():
 def test_upright_camera_sees_the_same(camera, turns):
     turned = replace(camera, quarter_turns=turns)
     points = directions(camera, 300)
-    upright = upright_camera(turned)
+    upright = turned.upright()
     assert upright.quarter_turns == 0 and upright.stored_size == turned.stored_size
-    expected, _ = project(turned, points @ sensor_from_upright(turns).T)
-    assert (project(upright, points)[0] - expected).abs().max() < 1e-9
+    expected, _ = turned.project(points @ sensor_from_upright(turns).T)
+    assert (upright.project(points)[0] - expected).abs().max() < 1e-9
 
 
 def test_cameras_as_json():
     for camera in (PINHOLE, FISHEYE, ARIA, preset_camera("aria_released", 448)):
-        assert camera_from_json(camera_to_json(camera)) == camera
-    content = camera_to_json(PINHOLE)
+        assert CameraModel.from_json(camera.to_json()) == camera
+    content = PINHOLE.to_json()
     for broken, message in (
         (content | {"f": 3}, "expected an object"),
         ({"lens": "pinhole"}, "expected an object"),
@@ -284,4 +270,4 @@ def test_cameras_as_json():
         (content | {"fx": "wide"}, "wrong type"),
     ):
         with refuses(message):
-            camera_from_json(broken)
+            CameraModel.from_json(broken)

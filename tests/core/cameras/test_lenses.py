@@ -8,18 +8,7 @@ import pytest
 import torch
 
 from egox_core.cameras.lenses import LENSES, Lens
-from egox_core.cameras.model import (
-    CameraModel,
-    camera_from_json,
-    camera_to_json,
-    crop,
-    pixel_grid,
-    pixel_rays,
-    project,
-    rescale,
-    unproject,
-    upright_camera,
-)
+from egox_core.cameras.model import CameraModel
 from egox_core.exchange.blender import write_blender
 from egox_core.exchange.colmap import read_colmap, write_colmap
 from egox_core.exchange.trajectory_files import read_trajectory
@@ -77,21 +66,21 @@ def camera(monkeypatch) -> CameraModel:
 
 
 def test_project_unproject_crop_and_rescale(camera):
-    rays, valid = pixel_rays(camera, torch.float64)
-    uv, seen = project(camera, 3 * rays)
+    rays, valid = camera.pixel_rays(torch.float64)
+    uv, seen = camera.project(3 * rays)
     assert valid.float().mean() > 0.9 and bool(seen[valid].all())
-    assert (uv - pixel_grid(camera, torch.float64))[valid].abs().max() < 1e-9
-    part = crop(rescale(camera, 128, 96), 10, 8, 40, 30)
+    assert (uv - camera.pixel_grid(torch.float64))[valid].abs().max() < 1e-9
+    part = camera.rescale(128, 96).crop(10, 8, 40, 30)
     assert torch.allclose(
-        project(part, 3 * rays)[0], (uv + 0.5) * 2 - 0.5 - uv.new_tensor((10.0, 8.0))
+        part.project(3 * rays)[0], (uv + 0.5) * 2 - 0.5 - uv.new_tensor((10.0, 8.0))
     )
     turned = replace(camera, distortion=(), quarter_turns=1)
     points = rays @ sensor_from_upright(1).T
-    assert torch.allclose(project(upright_camera(turned), rays)[0], project(turned, points)[0])
+    assert torch.allclose(turned.upright().project(rays)[0], turned.project(points)[0])
 
 
 def test_json_and_refusals(camera):
-    assert camera_from_json(camera_to_json(camera)) == camera
+    assert CameraModel.from_json(camera.to_json()) == camera
     with refuses("1 numbers"):
         replace(camera, distortion=(0.1, 0.2))
 
@@ -128,10 +117,10 @@ def test_an_entry_s_place_changes_nothing(camera, tmp_path):
         for lens, values in (("opencv_fisheye", numbers), ("pinhole", ()), ("equisolid", (0.05,))):
             own = replace(camera, lens=lens, distortion=values)
             write_blender(file, replace(path, camera=own))
-            assert read_trajectory(file, camera).camera == own
+            assert read_trajectory(file, camera)[0].camera == own
             read = "opencv_fisheye" if lens == "equisolid" else lens
             theirs.write_text(file.read_text("utf-8").replace("egox_camera", "other"), "utf-8")
-            assert read_trajectory(theirs, camera).camera.lens == read
+            assert read_trajectory(theirs, camera)[0].camera.lens == read
         with refuses("COLMAP.*one of OPENCV_FISHEYE, PINHOLE, RAD_TAN"):
             write_colmap(tmp_path, path)
 
@@ -143,10 +132,12 @@ def test_pictures_and_outline(camera):
     )
     target = undistorted_camera(camera, "inside")
     assert target.lens == "pinhole"
-    frames = pixel_grid(camera)[None, ..., :1].expand(1, 48, 64, 3) / 64  # a ramp along the columns
+    frames = (
+        camera.pixel_grid()[None, ..., :1].expand(1, 48, 64, 3) / 64
+    )  # a ramp along the columns
     straight = reproject(frames, camera, target)
     row, column = 24, 20
-    ray, _ = unproject(target, torch.tensor([float(column), float(row)], dtype=torch.float64))
+    ray, _ = target.unproject(torch.tensor([float(column), float(row)], dtype=torch.float64))
     assert math.isclose(
-        float(straight[0, row, column, 0]) * 64, float(project(camera, ray)[0][0]), abs_tol=0.05
+        float(straight[0, row, column, 0]) * 64, float(camera.project(ray)[0][0]), abs_tol=0.05
     )

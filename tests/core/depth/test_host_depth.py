@@ -4,7 +4,7 @@ the nodes."""
 import pytest
 import torch
 
-from egox_core.cameras.model import centred_pinhole, project
+from egox_core.cameras.model import CameraModel
 from egox_core.depth.da3 import confidence_trust, da3_depth
 from egox_core.depth.moge import moge_depth
 from egox_core.depth.resample import fit_depth_size, fit_host_mask, mask_share
@@ -44,7 +44,7 @@ def test_moge_intrinsics_become_pixels_that_project_like_the_hosts_own():
     ray = torch.linalg.inv(payload["intrinsics"][0]) @ torch.tensor(
         [(i + 0.5) / W, (j + 0.5) / H, 1.0]
     )
-    uv, _ = project(camera, (ray * z)[None])
+    uv, _ = camera.project((ray * z)[None])
     torch.testing.assert_close(uv[0], torch.tensor([float(i), float(j)]), atol=1e-4, rtol=0)
     assert depth.kind == "metric z" and source.camera_known
     assert torch.isnan(depth.depth_m[:, :10]).all() and torch.isfinite(depth.depth_m[:, 10:]).all()
@@ -252,7 +252,7 @@ def test_a_given_mask_changes_the_fit_and_takes_the_place_of_a_files_own():
     metric_m, block = true.clone(), torch.zeros(T, H, W, dtype=torch.bool)
     block[:, 14:42, 20:60] = True
     metric_m[block] *= 1.5
-    camera = centred_pinhole(W, H, 60)
+    camera = CameraModel.pinhole(W, H, 60)
     elsewhere = torch.zeros_like(block)
     elsewhere[:, :4, :4] = True
     video = DepthSource(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from egox_core.cameras.model import CameraModel, unproject
+from egox_core.cameras.model import CameraModel
 from egox_core.depth.resample import DepthWindow, depth_window, fit_depth, fit_mask, window_camera
 from egox_core.video.selection import camera_of_frames
 from tests.frames_in_use import frames_in_use
@@ -37,8 +37,7 @@ def test_depth_of_another_resolution_follows_the_video_crop():
 
 def plane(camera: CameraModel) -> np.ndarray:  # [H, W]
     """z depth of the plane z = 2 + 0.3 x + 0.2 y."""
-    rays, _ = unproject(
-        camera,
+    rays, _ = camera.unproject(
         torch.stack(
             torch.meshgrid(torch.arange(camera.width), torch.arange(camera.height), indexing="xy"),
             dim=-1,

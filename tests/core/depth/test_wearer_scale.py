@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from egox_core.cameras.model import centred_pinhole, pixel_rays
+from egox_core.cameras.model import CameraModel
 from egox_core.depth.body_scale import MODEL_ERROR, wearer_scale
 from egox_core.depth.wearer_body import (
     HEAD_FROM_CAMERA,
@@ -23,7 +23,7 @@ from egox_core.types import DepthVideo
 from lab.drawn import SyntheticSpec, make_take
 from tests.refusals import refuses
 
-CAMERA = centred_pinhole(320, 240, 480)
+CAMERA = CameraModel.pinhole(320, 240, 480)
 UP = (0.0, 0.0, 1.0)
 COUNT, WALL_M = 6, 7.0
 # Pitched, as on a tripod; so far off that from chin to chest no depth step breaks the body in two.
@@ -40,7 +40,7 @@ def glasses(frame: int) -> torch.Tensor:
 def drawn_depth() -> DepthVideo:
     """z depth of an ordinary body before a wall, exact, by the very surfaces that the estimate
     assumes."""
-    rays, _ = pixel_rays(CAMERA, torch.float64)
+    rays, _ = CAMERA.pixel_rays(torch.float64)
     rays, maps = (rays / rays[..., 2:]).numpy(), []
     down = (EXO[:, :3] @ torch.tensor([0.0, 0, -1], dtype=torch.float64)).numpy()
     for frame in range(COUNT):

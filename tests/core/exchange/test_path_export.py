@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from egox_core.cameras.lenses import LENSES
-from egox_core.cameras.model import CameraModel, pixel_rays, project
+from egox_core.cameras.model import CameraModel
 from egox_core.cameras.presets import preset_camera
 from egox_core.exchange.blender import opengl_c2w, write_blender
 from egox_core.exchange.colmap import read_colmap, write_colmap
@@ -59,8 +59,8 @@ def test_colmap_round_trip(tmp_path, camera):
         and read.stored_size == camera.stored_size
     )
     for t in (0, 11):
-        expected, known = pixel_rays(camera, torch.float64)
-        rays, _ = pixel_rays(read, torch.float64)
+        expected, known = camera.pixel_rays(torch.float64)
+        rays, _ = read.pixel_rays(torch.float64)
         worlds = [
             r @ invert(pose)[:, :3].T for r, pose in ((expected, before.w2c[t]), (rays, poses[t]))
         ]
@@ -120,6 +120,6 @@ def test_the_fitted_fisheye_is_close():
     numbers = LENSES["aria_fisheye"].blender_fit(camera.distortion, math.radians(70))
     fitted = replace(camera, lens="opencv_fisheye", distortion=numbers)
     without_tangential = replace(camera, distortion=(*camera.distortion[:6], *(0.0,) * 6))
-    rays, known = pixel_rays(without_tangential, torch.float64)
-    uv, valid = project(fitted, rays[known])
-    assert (uv - project(without_tangential, rays[known])[0])[valid].norm(dim=-1).max() < 0.1
+    rays, known = without_tangential.pixel_rays(torch.float64)
+    uv, valid = fitted.project(rays[known])
+    assert (uv - without_tangential.project(rays[known])[0])[valid].norm(dim=-1).max() < 0.1

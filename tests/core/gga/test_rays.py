@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import torch
 
-from egox_core.cameras.model import pixel_rays
 from egox_core.cameras.presets import ARIA_DISTORTION, preset_camera
 from egox_core.gga.rays import (
     ego_rays,
@@ -60,7 +59,7 @@ def test_released_rays_keep_their_distance_from_the_lens():
 def test_exact_rays_are_the_mean_direction_of_their_pixels():
     camera = preset_camera("aria_released", 448)
     rays = ego_rays("exact", camera, 56, 56)
-    pixels, valid = pixel_rays(camera, dtype=torch.float64)
+    pixels, valid = camera.pixel_rays(dtype=torch.float64)
     mean = pixels.unflatten(0, (56, 8)).unflatten(2, (56, 8)).mean(dim=(1, 3))
     inside = valid.unflatten(0, (56, 8)).unflatten(2, (56, 8)).all(dim=1).all(dim=2)
     assert (

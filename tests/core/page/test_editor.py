@@ -9,7 +9,7 @@ from io import BytesIO
 import pytest
 import torch
 
-from egox_core.cameras.model import centred_pinhole, project, upright_camera
+from egox_core.cameras.model import CameraModel
 from egox_core.cameras.presets import preset_camera
 from egox_core.exchange.paths import EXPORTS, export_path, import_path, trajectory_of_keyframes
 from egox_core.page.queries import camera_up, lens_outline, pick_point, scene_up
@@ -30,7 +30,7 @@ from egox_core.types import CameraTrajectory, DepthVideo, PointCloud
 from tests.core.box_room import view
 from tests.refusals import refuses
 
-EXO = centred_pinhole(192, 128, 120)
+EXO = CameraModel.pinhole(192, 128, 120)
 EXO_W2C = look_at((-2.0, -0.8, -2.0), (0.5, 0.7, 1.5))  # tilted down into the room
 EGO = preset_camera("aria_released", 64)
 CLIP = clip_moments(list(range(8, 48)), [i / 20 for i in range(8, 48)])
@@ -84,7 +84,7 @@ def test_the_coarse_picture_is_the_released_prior_made_small():
     # few grey levels.
     assert (picture.float() / 255 - full.rgb[0]).abs().mean() < 0.02
     turned, _ = coarse_prior(
-        points, upright_camera(EGO), pose, size=64
+        points, EGO.upright(), pose, size=64
     )  # as the page asks: all in upright axes
     assert (turned.float() - picture.float()).abs().mean() < 0.5
     away = upright_pose(torch.tensor([0.0, 0, -50]), 180, 0, 0)
@@ -102,7 +102,7 @@ def test_a_click_finds_the_surface(world):
     for u, v in ((60, 80), (140, 100), (96, 24)):
         found = pick_point(points, EXO, pose, (u, v))
         assert found is not None
-        uv, _ = project(EXO, (pose[:, :3] @ found.point + pose[:, 3])[None])
+        uv, _ = EXO.project((pose[:, :3] @ found.point + pose[:, 3])[None])
         assert torch.allclose(
             uv[0], torch.tensor([u, v], dtype=torch.float64), atol=1e-3
         )  # on the pixel's own ray
@@ -129,10 +129,10 @@ def test_up_is_what_the_floor_says():
 
 def test_the_rim_of_a_lens_lies_on_the_edge_of_its_picture():
     for name in ("aria_released", "aria_meta", "pinhole"):
-        camera = upright_camera(preset_camera(name, 64))
+        camera = preset_camera(name, 64).upright()
         rim = lens_outline(preset_camera(name, 64), 16)
         assert torch.allclose(rim.norm(dim=-1), torch.ones(16, dtype=torch.float64))
-        uv, valid = project(camera, rim)
+        uv, valid = camera.project(rim)
         assert valid.all() and (uv > -1).all() and (uv < 64).all()
         assert (
             uv[0, 1] < 16 and uv[8, 1] > 48 and uv[4, 0] > 48 and uv[12, 0] < 16

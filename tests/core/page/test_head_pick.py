@@ -10,7 +10,7 @@ import torch
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
-from egox_core.cameras.model import CameraModel, centred_pinhole, project
+from egox_core.cameras.model import CameraModel
 from egox_core.page.queries import pick_head, pick_point
 from egox_core.prior.coarse import CoarsePoints, coarse_points, joined
 from egox_core.scene.build import build_scene
@@ -67,7 +67,7 @@ def seen_head(room: int, side: str) -> Head:
         size, focal = int(max(64, 4 * px)), px * far / HEAD_BREADTH_M
         if size > 3 * focal:
             continue
-        camera = centred_pinhole(size, size, focal)
+        camera = CameraModel.pinhole(size, size, focal)
         w2c = look_at(eye, centre + rng.normal(size=3) * 0.15, (0.0, 0, 1))
         seen = replace(scene, exo_camera=camera, exo_w2c=w2c)
         renderer = Renderer(seen, camera, w2c, crease_neighbours(seen), 1)
@@ -124,7 +124,7 @@ def test_the_centre_is_seen_where_one_clicked(heads, off_deg):
         half_head = VERTEX_TO_CHIN / 2 * head.camera.fx / float(head.centre[2])
         for pixel in head.clicks():
             centre = pick_head(points, camera, still, pixel, lens_guessed=off_deg != 0).point
-            seen = project(camera, centre[None])[0][0]
+            seen = camera.project(centre[None])[0][0]
             assert float((seen - torch.tensor(pixel)).norm()) <= half_head
 
 
@@ -137,7 +137,7 @@ def test_a_click_beside_a_small_head_is_one_on_it(heads):
         rows, columns = np.nonzero(head.mask)
         right = int(columns[rows == int(np.median(rows))].max())
         pixel = (right + 1.0, float(np.median(rows)))
-        uv, _ = project(head.camera, head.points.xyz)
+        uv, _ = head.camera.project(head.points.xyz)
         around = head.points.xyz[(uv - torch.tensor(pixel)).norm(dim=-1) < 1.5, 2]
         if not len(around) or float(around.min()) < float(head.centre[2]) + FAR_BEHIND_M:
             continue  # the click itself is on something else that is near

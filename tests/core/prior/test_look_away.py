@@ -6,7 +6,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from egox_core.cameras.model import rescale
 from egox_core.cameras.presets import preset_camera
 from egox_core.prior.look_away import MAX_PARALLAX, LookAwayMemory, guess_depth
 from egox_core.types import CameraTrajectory, DepthVideo
@@ -14,7 +13,7 @@ from egox_core.types import CameraTrajectory, DepthVideo
 from ..box_room import RoomView, view
 
 EXO = preset_camera("pinhole", 64)
-EGO = rescale(preset_camera("aria_released", 64), 64, 64)
+EGO = preset_camera("aria_released", 64).rescale(64, 64)
 
 
 def turned(yaw_deg: float, x: float = 0.0) -> torch.Tensor:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from egox_core.cameras.model import centred_pinhole
+from egox_core.cameras.model import CameraModel
 from egox_core.cameras.presets import preset_camera
 from egox_core.prior.rank import ExoCandidate, rank_exo_cameras
 from egox_core.prior.render import render_ego_prior
@@ -18,7 +18,7 @@ from tests.refusals import refuses
 
 from ..box_room import true_coverage, view
 
-EXO = centred_pinhole(256, 144, 150.0)
+EXO = CameraModel.pinhole(256, 144, 150.0)
 EGO = preset_camera("aria_released", 64)
 PLACES = {  # the wearer stands in the middle and looks along x; who looks the same way sees the most
     "behind": look_at((-2.6, -0.6, 0.3), (3.0, 0.4, 0.0)),

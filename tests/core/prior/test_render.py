@@ -7,7 +7,7 @@ from itertools import islice
 import pytest
 import torch
 
-from egox_core.cameras.model import CameraModel, centred_pinhole, project, rescale
+from egox_core.cameras.model import CameraModel
 from egox_core.depth.wearer_body import meets_head
 from egox_core.prior import render
 from egox_core.prior.options import PRIOR_PRESETS, PriorOptions, prior_preset
@@ -64,7 +64,7 @@ def points_at(xyz: list[list[float]]) -> PointSet:
 
 
 def cloud(points: PointSet, frames: int = 1, **changes) -> PointCloud:
-    camera = centred_pinhole(64, 48, 50.0)
+    camera = CameraModel.pinhole(64, 48, 50.0)
     return PointCloud(
         **{
             **dict(
@@ -102,7 +102,7 @@ CAMERAS = [
     replace(
         FISHEYE, lens="aria_fisheye", distortion=(0.02, 0.01, 0, 0, 0, 0, 1e-3, 0, 0, 0, 0, 1e-3)
     ),
-    centred_pinhole(96, 80, 60.0),
+    CameraModel.pinhole(96, 80, 60.0),
 ]
 
 
@@ -111,7 +111,7 @@ CAMERAS = [
 def test_a_point_lands_where_the_lens_puts_it(camera, preset):
     xyz = [0.3, -0.2, 1.2]
     prior = render_ego_prior(cloud(points_at([xyz])), trajectory(camera), prior_preset(preset))
-    uv, _ = project(camera, torch.tensor([xyz]))
+    uv, _ = camera.project(torch.tensor([xyz]))
     rows, cols = prior.coverage[0].nonzero(as_tuple=True)
     assert len(rows) > 0
     assert abs(float(cols.float().mean()) - float(uv[0, 0])) < 0.8
@@ -280,7 +280,7 @@ def test_a_smaller_picture_shows_the_same(take, scene, whole):
     path = take.trajectory()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        small = render_ego_prior(scene, replace(path, camera=rescale(path.camera, 112, 112)))
+        small = render_ego_prior(scene, replace(path, camera=path.camera.rescale(112, 112)))
     halved = whole.coverage.float().view(5, 112, 2, 112, 2).mean((2, 4)) > 0.5
     assert float((small.coverage & halved).sum() / (small.coverage | halved).sum()) > 0.93
     assert len(scene_points(scene, 1)) == len(scene.static) + len(scene.moving[1])
@@ -288,7 +288,7 @@ def test_a_smaller_picture_shows_the_same(take, scene, whole):
 
 def test_released_takes_every_second_sample_each_way():
     depth = torch.full((448, 20), 2.0)
-    camera = centred_pinhole(20, 448, 300.0)
+    camera = CameraModel.pinhole(20, 448, 300.0)
     rays = depth_rays(camera)
     points = lift(
         depth,

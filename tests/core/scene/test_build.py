@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from egox_core.cameras.model import centred_pinhole, pixel_grid
+from egox_core.cameras.model import CameraModel
 from egox_core.depth.edges import depth_edge, depth_range, stray_step
 from egox_core.scene.background import fuse_static, mean_background, sample_frames
 from egox_core.scene.build import build_scene
@@ -20,8 +20,8 @@ from tests.poses import still
 from tests.refusals import refuses
 
 H, W, T = 48, 64, 12
-CAMERA = centred_pinhole(W, H, 60.0)
-U, V = pixel_grid(CAMERA).unbind(-1)
+CAMERA = CameraModel.pinhole(W, H, 60.0)
+U, V = CAMERA.pixel_grid().unbind(-1)
 
 
 def slid(metres: float) -> torch.Tensor:  # [T, 3, 4] float64

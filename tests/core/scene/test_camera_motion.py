@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from egox_core.cameras.model import centred_pinhole
+from egox_core.cameras.model import CameraModel
 from egox_core.scene.background import to_uint8
 from egox_core.scene.build import build_scene
 from egox_core.scene.camera_motion import camera_motion
@@ -67,7 +67,7 @@ def test_what_goes_too_far_to_be_followed_moves_too(standing):
 
 def test_the_scene_says_it(standing):
     """Its notes are those of *Build Scene* and of a prepared clip (``train/data/test_masks.py``)."""
-    camera = centred_pinhole(*SIZE, 400.0)
+    camera = CameraModel.pinhole(*SIZE, 400.0)
     depth = DepthVideo(depth_m=torch.full((FRAMES, *SIZE[::-1]), 3.0), camera=camera)
     notes = " ".join(build_scene(moved(standing, 11.0), depth).notes)
     assert f"moved by 11 px from frame 0 to frame {FRAMES - 1}" in notes

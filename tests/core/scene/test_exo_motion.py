@@ -10,7 +10,6 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from egox_core.cameras.model import pixel_rays, project
 from egox_core.scene.exo_adjust import adjust
 from egox_core.scene.exo_motion import estimate_exo_motion
 from egox_core.scene.exo_tracks import find_tracks
@@ -110,7 +109,7 @@ def test_a_rolling_shutter_isnt_taken_for_travel():
     frames, _, exact = clip("still")
     lens, phase = exact.camera, np.arange(3)
     camera = replace(lens, fx=2 * lens.fx, fy=2 * lens.fy)
-    rays = pixel_rays(camera, torch.float64)[0].numpy()
+    rays = camera.pixel_rays(torch.float64)[0].numpy()
 
     def turned(times: np.ndarray) -> np.ndarray:  # [n] -> [n, 3, 3]
         way = np.sin(times[:, None] / 2 + phase) - np.sin(phase)
@@ -120,7 +119,7 @@ def test_a_rolling_shutter_isnt_taken_for_travel():
     for t in range(T):
         late = np.arange(SIZE[1]) / SIZE[1] / 2 - 0.25
         ways = np.einsum("hji,hwj->hwi", turned(t + late), rays)
-        at = project(lens, torch.from_numpy(ways))[0].float().numpy()
+        at = lens.project(torch.from_numpy(ways))[0].float().numpy()
         rolled.append(cv2.remap(frames[0].numpy(), at, None, cv2.INTER_LINEAR))
     poses = torch.from_numpy(np.pad(turned(np.arange(T)), ((0, 0), (0, 0), (0, 1))))
     depth = DepthVideo(depth_m=torch.full((T, *SIZE[::-1]), 3.0), camera=camera)

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from egox_core.cameras.model import pixel_rays, project
 from egox_core.cameras.presets import preset_camera
 from egox_core.exchange.colmap import write_colmap
 from egox_core.exchange.trajectory_files import read_trajectory
@@ -117,8 +116,8 @@ def test_aria_calibration(tmp_path):
     )
     small = read_aria_calibration(path, 448, line=1)
     assert small.stored_size == (448, 448) and small.fx == pytest.approx(1200 * 448 / 2880)
-    rays, known = pixel_rays(small, torch.float64)
-    uv, _ = project(full, rays)
+    rays, known = small.pixel_rays(torch.float64)
+    uv, _ = full.project(rays)
     grid = torch.stack(torch.meshgrid(torch.arange(448), torch.arange(448), indexing="xy"), -1)
     expected = (grid.double() + 0.5) * 2880 / 448 - 0.5
     assert (uv - expected)[known].abs().max() < 1e-6

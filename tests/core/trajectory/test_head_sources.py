@@ -5,14 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from egox_core.cameras.model import centred_pinhole
+from egox_core.cameras.model import CameraModel
 from egox_core.trajectory import joined_points, lens_note
 from egox_core.trajectory.head_payloads import MHR_POINTS, OPENPOSE_POINTS
 from egox_core.trajectory.head_template import POINTS
 from tests.refusals import refuses
 
 NOSE = POINTS.index("nose")
-CAMERA = centred_pinhole(200, 100, 150.0)
+CAMERA = CameraModel.pinhole(200, 100, 150.0)
 
 
 def body(left: float) -> dict:

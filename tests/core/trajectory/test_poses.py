@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from egox_core.cameras.model import CameraModel, pixel_rays
+from egox_core.cameras.model import CameraModel
 from egox_core.trajectory.poses import (
     camera_centre,
     compose,
@@ -73,7 +73,7 @@ def test_upright_axes_are_those_of_the_stored_picture(turns):
     camera = CameraModel(
         lens="pinhole", width=9, height=7, fx=5, fy=5, cx=4, cy=3, quarter_turns=turns
     )
-    upright = pixel_rays(camera, torch.float64)[0] @ sensor_from_upright(
+    upright = camera.pixel_rays(torch.float64)[0] @ sensor_from_upright(
         turns
     )  # row vectors: the inverse rotation
     assert (upright[:, 1:, 0] > upright[:, :-1, 0]).all() and (

@@ -7,7 +7,6 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from egox_core.cameras.model import camera_to_json, pixel_rays
 from egox_core.cameras.presets import preset_camera
 from egox_core.exchange.trajectory_files import read_trajectory, write_trajectory
 from egox_core.safe_files import read_json, write_json
@@ -258,7 +257,7 @@ def test_keyframes():
         camera_centre(path.w2c)[:, 0], torch.tensor([0, 0.5, 1, 1.5, 2], dtype=torch.float64)
     )
     # The picture is upright: the middle of the stored picture looks along z, its right side towards +x, its foot to +y.
-    rays = pixel_rays(CAMERA, torch.float64)[0] @ invert(path.w2c[0])[:, :3].T
+    rays = CAMERA.pixel_rays(torch.float64)[0] @ invert(path.w2c[0])[:, :3].T
     assert rays[32, 32, 2] > 0.99 and rays[32, 60, 0] > 0.5 and rays[60, 32, 1] > 0.5
     constant = keyframe_track([content["keyframes"][0]], CAMERA)
     resting = keyframe_track([], CAMERA, rest=upright_pose((1.0, 2, 3), 20, 0, 0))
@@ -363,7 +362,7 @@ def test_bad_keyframes_are_refused(content, message):
 
 def test_ego_camera_of_the_file_overrules(tmp_path):
     own = preset_camera("pinhole", 40)
-    write_json(tmp_path / "meta.json", meta_content() | {"ego_camera": camera_to_json(own)})
+    write_json(tmp_path / "meta.json", meta_content() | {"ego_camera": own.to_json()})
     assert read_trajectory(tmp_path / "meta.json", CAMERA)[0].camera == own
 
 
@@ -375,7 +374,7 @@ def test_another_camera_keeps_the_view_upright():
     upright = with_camera(path, preset_camera("pinhole", 64))
     for before, after in ((path, upright), (upright, with_camera(upright, CAMERA))):
         worlds = [
-            pixel_rays(p.camera, torch.float64)[0][32, [32, 60]] @ invert(p.w2c[1])[:, :3].T
+            p.camera.pixel_rays(torch.float64)[0][32, [32, 60]] @ invert(p.w2c[1])[:, :3].T
             for p in (before, after)
         ]
         # The lenses differ, so only directions from the middle are compared: the same way is ahead and to the right.

@@ -2,7 +2,6 @@
 
 import torch
 
-from egox_core.cameras.model import pixel_grid, pixel_rays, project
 from egox_core.cameras.presets import preset_camera
 from egox_core.video.reprojection import lens_circle, pinhole_camera, reproject
 from tests.refusals import refuses
@@ -13,9 +12,9 @@ def test_reprojected_directions_are_those_of_the_pinhole():
     pinhole's directions."""
     fisheye = preset_camera("aria_released", 128)
     pinhole = pinhole_camera(fisheye, 80.0)
-    directions, _ = pixel_rays(fisheye, torch.float64)
+    directions, _ = fisheye.pixel_rays(torch.float64)
     drawn = reproject(directions[None].float(), fisheye, pinhole)[0].double()
-    expected, _ = pixel_rays(pinhole, torch.float64)
+    expected, _ = pinhole.pixel_rays(torch.float64)
     # Bilinear sampling of a smooth field: the error is its curvature over a pixel of 1/60 rad,
     # about 1e-4.
     assert (drawn - expected).abs().max() < 5e-4
@@ -24,7 +23,7 @@ def test_reprojected_directions_are_those_of_the_pinhole():
 def test_the_axis_stays_where_the_pinhole_has_it():
     fisheye = preset_camera("aria_released", 64)
     pinhole = pinhole_camera(fisheye, 90.0)
-    uv, valid = project(pinhole, torch.tensor([[0.0, 0.0, 1.0], [1.0, 0.0, 1.0]]))
+    uv, valid = pinhole.project(torch.tensor([[0.0, 0.0, 1.0], [1.0, 0.0, 1.0]]))
     assert valid.all()
     width, height = pinhole.stored_size
     assert torch.allclose(uv[0], torch.tensor([(width - 1) / 2, (height - 1) / 2]))
@@ -42,8 +41,8 @@ def test_black_where_the_fisheye_saw_nothing():
 
 def test_circle_is_round_about_the_axis():
     camera = preset_camera("aria_released", 64)
-    circle, grid = lens_circle(camera), pixel_grid(camera)
-    axis = project(camera, torch.tensor([0.0, 0.0, 1.0]))[0]
+    circle, grid = lens_circle(camera), camera.pixel_grid()
+    axis = camera.project(torch.tensor([0.0, 0.0, 1.0]))[0]
     assert torch.equal(circle, (grid - axis).norm(dim=-1) <= 32)
 
 

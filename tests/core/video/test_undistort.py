@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 import torch
 
-from egox_core.cameras.model import CameraModel, intrinsics_matrix, pixel_rays, project
+from egox_core.cameras.model import CameraModel
 from egox_core.video.reprojection import Undistortion, seen_by, undistorted_camera
 from tests.refusals import refuses
 
@@ -25,7 +25,7 @@ FISHEYE = CameraModel(
 def smooth_picture(camera: CameraModel) -> torch.Tensor:  # [H, W, 3] float32
     """A pattern that depends on the viewing direction alone, so that its truth is known for any
     lens."""
-    rays, _ = pixel_rays(camera, torch.float64)
+    rays, _ = camera.pixel_rays(torch.float64)
     x, y = rays[..., 0] / rays[..., 2].clamp_min(0.05), rays[..., 1] / rays[..., 2].clamp_min(0.05)
     return (
         0.5 + 0.5 * torch.stack((torch.sin(4 * x), torch.cos(3 * y), torch.sin(2 * x + 3 * y)), -1)
@@ -44,9 +44,9 @@ def test_agrees_with_opencv():
     picture = smooth_picture(FISHEYE).numpy()
     expected = cv2.fisheye.undistortImage(
         picture,
-        intrinsics_matrix(FISHEYE).numpy(),
+        FISHEYE.intrinsics.numpy(),
         np.array(FISHEYE.distortion),
-        Knew=intrinsics_matrix(target).numpy(),
+        Knew=target.intrinsics.numpy(),
         new_size=target.stored_size,
     )
     ours = Undistortion(FISHEYE, target)(torch.from_numpy(picture))
@@ -63,8 +63,8 @@ def test_inside_is_the_widest_without_empty_corners_and_all_leaves_nothing_out()
     assert not bool(seen_by(FISHEYE, wider).all())
     narrow = replace(FISHEYE, fx=160.0, fy=160.0)
     everything = undistorted_camera(narrow, "all")
-    rays, _ = pixel_rays(narrow, torch.float64)
-    uv, valid = project(everything, rays)
+    rays, _ = narrow.pixel_rays(torch.float64)
+    uv, valid = everything.project(rays)
     assert bool(valid.all()) and uv[..., 0].min() > -0.6 and uv[..., 0].max() < 239.6
     assert 0.5 < seen_by(narrow, everything).double().mean() < 1
     assert undistorted_camera(FISHEYE, "all").fx < inside.fx

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from egox_core.cameras.model import CameraModel, crop, project, rescale, unproject
+from egox_core.cameras.model import CameraModel
 from egox_core.video.audio import read_sound
 from egox_core.video.reader import decode_frames, probe_video, read_frames
 from egox_core.video.selection import camera_of_frames, select_frames, source_rectangle
@@ -203,10 +203,10 @@ def test_crop_and_pad_keep_the_geometry():
         assert fitted.shape == size[::-1]
         rows, columns = np.indices(fitted.shape)
         seen = ((fitted * columns).sum() / fitted.sum(), (fitted * rows).sum() / fitted.sum())
-        ray, _ = unproject(camera, torch.tensor([121.5, 41.5], dtype=torch.float64))
-        expected, _ = project(camera_of_frames(camera, selection), ray)
+        ray, _ = camera.unproject(torch.tensor([121.5, 41.5], dtype=torch.float64))
+        expected, _ = camera_of_frames(camera, selection).project(ray)
         assert np.allclose(seen, expected.numpy(), atol=0.05), (size, resize)
-    assert rescale(crop(camera, 0, 0, 200, 96), 200, 96) == camera
+    assert camera.crop(0, 0, 200, 96).rescale(200, 96) == camera
 
 
 def test_padding_is_black(clip):

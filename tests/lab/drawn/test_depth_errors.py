@@ -6,13 +6,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from egox_core.cameras.model import centred_pinhole
+from egox_core.cameras.model import CameraModel
 from egox_core.types import DepthVideo
 from lab.drawn import DepthErrors, with_errors
 from tests.refusals import refuses
 
 HEIGHT, WIDTH, FRAMES = 64, 112, 33
-CAMERA = centred_pinhole(WIDTH, HEIGHT, 80.0)
+CAMERA = CameraModel.pinhole(WIDTH, HEIGHT, 80.0)
 NONE = DepthErrors(low_frequency=0.0, bleed_px=0.0, flicker=0.0)
 
 

@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from egox_core.cameras.model import pixel_rays
 from egox_core.trajectory.poses import camera_centre
 from lab.drawn import SyntheticSpec
 from lab.drawn.casting import Bounds, RayBundle, first_hits, tile_picture, visible_tiles
@@ -77,7 +76,7 @@ def test_tiles_never_lose_a_hit(frames):
         (scene.exo_camera, scene.exo_w2c.expand(2, 3, 4)),
         (scene.ego_camera, scene.ego_w2c),
     ):
-        rays_cam = pixel_rays(camera)[0]
+        rays_cam = camera.pixel_rays()[0]
         tiling = tile_picture(rays_cam)
         rotation, origin = w2c[frames][..., :3].float(), camera_centre(w2c[frames]).float()
         rays = (rays_cam.reshape(-1, 3) @ rotation).reshape(-1, 3)

@@ -9,7 +9,6 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from egox_core.cameras.model import pixel_rays
 from egox_core.safe_files import read_json
 from egox_core.take import load_take
 from egox_core.trajectory.poses import camera_centre
@@ -96,7 +95,7 @@ def test_depth_lies_on_the_solids(take, which):
     """Every pixel's point, lifted by the cameras' own functions, lies on the surface of the solid
     that it names."""
     camera = take.exo_camera if which == "exo" else take.ego_camera
-    rays = pixel_rays(camera, dtype=torch.float64)[0]
+    rays = camera.pixel_rays(dtype=torch.float64)[0]
     for frame in (0, 4):
         w2c = take.exo_w2c if which == "exo" else take.ego_w2c[frame]
         depth = (take.exo_depth_m if which == "exo" else take.ego_depth_m)[frame].double()

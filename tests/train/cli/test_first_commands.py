@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 
 import train_egox
-from egox_core.cameras.model import camera_from_json, pixel_grid, project
+from egox_core.cameras.model import CameraModel
 from egox_core.safe_files import read_json
 from egox_core.trajectory.poses import camera_centre, transform
 from egox_core.video.reader import probe_video
@@ -72,11 +72,11 @@ def draw_masks(source: Path, videos: Path, out: Path) -> None:
     for take, view in views:
         centres = camera_centre(take.ego_w2c)
         about = read_json(videos / f"{take.name}__{view.name}.json")
-        camera = camera_from_json(about["exo_camera"], "exo camera")
+        camera = CameraModel.from_json(about["exo_camera"], "exo camera")
         seen = transform(view.w2c, centres)
-        uv, _ = project(camera, seen)
+        uv, _ = camera.project(seen)
         mask = torch.zeros(about["frames"], *camera.stored_size[::-1], dtype=torch.bool)
-        grid = pixel_grid(camera, torch.float64)
+        grid = camera.pixel_grid(torch.float64)
         for frame, place, distance in zip(mask, uv, seen[:, 2], strict=False):
             frame |= (grid - place).norm(dim=-1) < HEAD_M * camera.fx / distance
         np.savez_compressed(out / f"{take.name}__{view.name}.npz", mask=mask.numpy())

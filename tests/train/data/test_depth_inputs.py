@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
-from egox_core.cameras.model import camera_to_json, centred_pinhole
+from egox_core.cameras.model import CameraModel
 from egox_core.safe_files import read_json, write_json
 from egox_core.video.reader import decode_frames, probe_video
 from egox_train.data import depth_model
@@ -51,8 +51,7 @@ def test_a_tool_reads_what_prepare_shows(raw, tmp_path, pictures):
         about = read_json(tmp_path / "exo" / f"{name}.json")
         shown = read_clip(tmp_path / "set", record)
         assert (
-            about["exo_camera"] == camera_to_json(shown.take.depth.camera)
-            and about["frames"] == FRAMES
+            about["exo_camera"] == shown.take.depth.camera.to_json() and about["frames"] == FRAMES
         )
         assert record.pictures == about["pictures"] == pictures
         video = pictures_of(tmp_path / "exo" / f"{name}.mp4")
@@ -133,7 +132,7 @@ def test_a_relative_model_is_aligned_to_a_metric_one(raw, depth_models):
     both = replace(alone, relative_depth_model=relative)
     coarse = torch.rand(depth_model.BATCH + 3, 3, 5, 9)
     frames = (interpolate(coarse, size=(64, 112), mode="bilinear") * 255).byte().movedim(1, -1)
-    camera = centred_pinhole(112, 64, 60)
+    camera = CameraModel.pinhole(112, 64, 60)
     metric_m, aligned = (model_depth(o, frames, camera, None, None) for o in (alone, both))
     assert metric_m.shape == aligned.shape == frames.shape[:3]
     one = depth_model._load(metric, "cpu")

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from egox_core.cameras.model import project, rescale, unproject
 from egox_core.safe_files import read_json, write_json
 from egox_core.trajectory.poses import camera_centre, transform
 from egox_train.cli.prior import main
@@ -152,15 +151,15 @@ def test_the_picked_head_lies_where_the_exact_lens_sees_it(raw_folder):
     picks = read_json(raw_folder / "head_picks.json")
     squares, rays = [], {}
     for view in take.exos:
-        camera = rescale(view.camera, *PICTURE)
+        camera = view.camera.rescale(*PICTURE)
         for frame, pick in picks.get(view.name, {}).items():
             head, pixel = (
                 camera_centre(take.ego_w2c[int(frame)]),
                 torch.tensor(pick, dtype=torch.float64),
             )
-            uv, _ = project(camera, transform(view.w2c, head[None]))
+            uv, _ = camera.project(transform(view.w2c, head[None]))
             squares.append(float((uv[0] - pixel).square().sum()))
-            ray, _ = unproject(camera, pixel)
+            ray, _ = camera.unproject(pixel)
             rays.setdefault(int(frame), []).append(
                 (camera_centre(view.w2c), view.w2c[:, :3].T @ ray)
             )

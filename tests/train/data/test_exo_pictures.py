@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from egox_core.cameras.model import project
 from egox_core.video.reader import decode_frames
 from egox_train.data.clip_files import read_clip
 from egox_train.data.prepare import prepare
@@ -52,7 +51,7 @@ def test_an_upright_camera_is_fitted_whole(takes, tmp_path, exo_lens):
         depth = clip.take.depth
         assert bool(torch.isfinite(depth.depth_m[0, :, :70]).any()) != bars
         if exo_lens == "raw":
-            uv, _ = project(depth.camera, torch.tensor(takes.POINTS, dtype=torch.float64))
+            uv, _ = depth.camera.project(torch.tensor(takes.POINTS, dtype=torch.float64))
             seen = lamps_in(picture)
             assert len(seen) == len(takes.POINTS)
             assert (

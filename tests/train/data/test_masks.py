@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from egox_core.cameras.model import project
 from egox_core.safe_files import read_json
 from egox_core.trajectory.poses import camera_centre, transform
 from egox_core.video.reader import decode_frames
@@ -48,8 +47,7 @@ def test_masks_go_into_the_clip_and_the_cloud(synthetic_takes, training_set, tmp
     take = next(list_takes(synthetic_takes, "auto", []))
     view, name = take.exos[0], f"{take.name}__exo"
     for other in list_takes(synthetic_takes, "auto", []):
-        uv, _ = project(
-            other.exos[0].camera,
+        uv, _ = other.exos[0].camera.project(
             transform(other.exos[0].w2c, camera_centre(other.ego_w2c[0])[None]),
         )
         write_disc(

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from egox_core.cameras.model import centred_pinhole, pixel_rays
+from egox_core.cameras.model import CameraModel
 from egox_core.cameras.presets import CAMERA_PRESETS
 from egox_core.safe_files import clear_leftovers, file_lock, read_json, write_json
 from egox_core.take import load_take
@@ -90,9 +90,9 @@ def test_the_plane_is_the_floor(real):
     assert plane.up.tolist() == [0, 0, 1]
     heights = camera_centre(take.ego_w2c) @ plane.up - plane.height
     assert 1.5 < float(heights.median()) < 1.7
-    camera = centred_pinhole(64, 48, 40)
+    camera = CameraModel.pinhole(64, 48, 40)
     depth = plane_depth(plane, camera, pose)
-    rays, _ = pixel_rays(camera, dtype=torch.float64)
+    rays, _ = camera.pixel_rays(dtype=torch.float64)
     world = (rays / rays[..., 2:] * depth.double()[..., None] - pose[:, 3]) @ pose[:, :3]
     known = torch.isfinite(depth)
     assert 0.2 < float(known.double().mean()) < 0.9

@@ -8,7 +8,6 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from egox_core.cameras.model import project
 from egox_core.exchange.trajectory_files import read_trajectory
 from egox_core.file_names import DEPTH, HEAD_ROTATIONS, HEAD_TRAJECTORY, META
 from egox_core.safe_files import read_json, write_json
@@ -102,7 +101,7 @@ def test_clicks_say_what_the_wearer_looks_at(folder, take, marks, capsys):
     frame, world = 4, take.ego_w2c.new_tensor([0.0, 0.0, 0.0])
     ahead = invert(take.ego_w2c)[frame] @ torch.tensor([0, 0, 1.0, 1.0], dtype=torch.float64)
     seen = transform(take.exo_w2c.reshape(-1, 3, 4)[0], ahead[None] + world)
-    (u, v), _ = (value[0] for value in project(take.exo_camera, seen))
+    (u, v), _ = (value[0] for value in take.exo_camera.project(seen))
     click = f"{frame},{float(u.clamp(0, 223)):.1f},{float(v.clamp(0, 127)):.1f}"
     assert headpose(folder, points, "--replace", "--look-at", click) == 0
     looks = read_json(folder / HEAD_TRAJECTORY)["looks"]

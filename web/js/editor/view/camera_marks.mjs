@@ -91,7 +91,7 @@ export class ExoMark {
     this.object.add(this.lines);
   }
 
-  // exoFromScene: 3x4; camera: the server's camera_to_json of a camera that is not turned (any other: a rough box).
+  // exoFromScene: 3x4; camera: the server's JSON of a camera that is not turned (any other: a rough box).
   set(exoFromScene, camera) {
     const { position: place, turn } = fromW2c(exoFromScene);
     const depth = 0.4;
