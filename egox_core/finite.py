@@ -13,7 +13,6 @@ def all_finite(*tensors: Tensor) -> bool:
     return all(bool(torch.stack(x.aminmax()).isfinite().all()) for x in tensors if x.numel())
 
 
-@torch.compiler.disable
 def check_finite(
     out: Tensor,
     step: int,
@@ -22,6 +21,9 @@ def check_finite(
     again: Callable[[], object] = lambda: None,
 ) -> None:
     """Refuse what a forward gives where it isn't finite.
+
+    Models may be compiled, so callers wrap it: ``torch.compiler.disable(check_finite)(...)``. As a
+    decorator that would import as much again as torch itself, wherever this module is.
 
     Args:
         step: of the sampling, from 1.

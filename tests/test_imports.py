@@ -184,6 +184,8 @@ for package in (egox_core, egox_train):
         except ModuleNotFoundError as error:
             if package is egox_core or error.name not in TRAINING: raise
         else: print(module.name)
+    slow = {"torch._dynamo", "scipy.stats", "scipy.interpolate"} & set(sys.modules)
+    if package is egox_core and slow: sys.exit(f"each costs up to torch's own time: {slow}")
 """
 
 

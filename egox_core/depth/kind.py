@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.stats import rankdata
 from torch import Tensor
 
 from ..errors import EgoXInputError
@@ -66,12 +65,16 @@ def compare_order(
             if np.count_nonzero(positive) >= 64
             else 0.0
         )
-        rows.append(
-            (_correlation(rankdata(a), rankdata(b)), as_depth**2, _correlation(1 / a, b) ** 2)
-        )
+        rows.append((_correlation(_ranks(a), _ranks(b)), as_depth**2, _correlation(1 / a, b) ** 2))
     if not rows:
         return None
     return OrderCheck(*(float(column) for column in np.median(rows, axis=0)))
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:  # [N] -> [N]
+    """Ranks from 1; equal values share their mean."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (counts.cumsum() - (counts - 1) / 2)[place]
 
 
 def check_order(

@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from scipy.interpolate import CubicSpline
 from scipy.spatial.transform import Rotation, Slerp
 from torch import Tensor
 
@@ -130,6 +129,8 @@ def interpolate_poses(
     centres = camera_centre(w2c.double()).numpy()
     centre = np.stack([np.interp(at, times, centres[:, i]) for i in range(3)], axis=-1)
     if "spline" in gaps and len(w2c) > 2:
+        from scipy.interpolate import CubicSpline  # a tenth of torch's time
+
         # Not-a-knot would ask for four poses.
         curve = CubicSpline(times, centres, bc_type="not-a-knot" if len(w2c) > 3 else "natural")(at)
         centre = np.where((mode == "spline")[:, None], curve, centre)
