@@ -27,9 +27,10 @@ MAKERS = {
     "standins": "tools.rigs.standins",
     "pictures": "tools.pictures",
     "first_screen": "lab.first_screen",
+    "api": "tools.api_page",
 }
 """Targets of ``run.py make``: the API form of the shipped workflows, the English locale from the nodes' schemas,
-the sample takes, the stand-in weights, the λ_g strip, README's moving picture."""
+the sample takes, the stand-in weights, the λ_g strip, README's moving picture, the core's API page."""
 
 VARIABLES = """environment variables:
   COMFYUI_DIR       a ComfyUI folder to use instead of fetching one; its own Python is used, nothing in it is changed
