@@ -46,7 +46,7 @@ class Take:
 
 
 def load_take(
-    folder: Path,
+    folder: Path | str,
     *,
     start_frame: int = 0,
     frame_count: int | None = DEFAULT_FRAMES,

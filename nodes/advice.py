@@ -17,7 +17,7 @@ WORDS.update(
         "a path there",
         "make a path of this video": "press 'Open pose editor' on Ego Pose Input, which begins with "
         "what belongs to this video",
-        "estimate its motion (exo_motion)": "put Exo Camera Motion after Depth Align",
+        "estimate its motion (estimate_exo_motion)": "put Exo Camera Motion after Depth Align",
         "give the model's answer": "un-bypass Generate Text",
         "switch the model's thinking off, or let it write more": "switch 'thinking' off in Generate "
         "Text, or raise its max_length",

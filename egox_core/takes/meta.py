@@ -23,7 +23,7 @@ ENTRY_KEYS = frozenset(
 )
 
 
-def read_meta(path: Path, entry: str = "") -> TakeMeta:
+def read_meta(path: Path | str, entry: str = "") -> TakeMeta:
     """Read a meta.json of either form; ``entry`` names the take in a list of several (its folder
     name or number).
 
@@ -33,6 +33,7 @@ def read_meta(path: Path, entry: str = "") -> TakeMeta:
         EgoXInputError: no JSON, neither form, unknown entry, a matrix of wrong shape, not a
             rotation.
     """
+    path = Path(path)
     if path.suffix.lower() == ".npz":
         from .vipe import read_vipe  # it makes a TakeMeta, so it imports this module
 
