@@ -17,12 +17,11 @@ from ..egox_core.page import (
     attention_grid,
     attention_report,
     check_attention_pictures,
-    check_shown_frames,
-    frame_of_latent,
+    check_shown_frame,
     heat_picture,
     heats,
 )
-from ..egox_core.sizes import FRAMES_PER_LATENT, PATCH
+from ..egox_core.sizes import PATCH
 from .host.progress import host_progress
 from .io_types import EgoXAttention
 from .page.previews import Stream, preview_ui
@@ -242,12 +241,6 @@ class EgoXAttentionView(io.ComfyNode):
                 io.Int.Input(
                     "frame", default=0, min=0, max=100000, tooltip="Frame of the ego pixel."
                 ),
-                io.Boolean.Input(
-                    "all_frames",
-                    default=False,
-                    tooltip="The same pixel in every latent frame (0, 4, 8, ...), one picture each, "
-                    "instead of the one frame.",
-                ),
             ],
             outputs=[
                 io.Image.Output(display_name="view", tooltip="The pictures with their legends."),
@@ -260,9 +253,7 @@ class EgoXAttentionView(io.ComfyNode):
         )
 
     @classmethod
-    def execute(
-        cls, attention, exo_images, ego_images, ego_x, ego_y, frame, all_frames
-    ) -> io.NodeOutput:
+    def execute(cls, attention, exo_images, ego_images, ego_x, ego_y, frame) -> io.NodeOutput:
         record = attention.record
         if record is None:
             raise EgoXInputError(
@@ -273,43 +264,26 @@ class EgoXAttentionView(io.ComfyNode):
                 "connected to ego_images; if it is, ComfyUI dropped the capture to save memory: "
                 "change the seed and run again",
             )
-        frames = [frame_of_latent(n) for n in record.latent_frames] if all_frames else [frame]
         check_attention_pictures(record, exo_images, ego_images)
-        queries = [ego_query(record, ego_x, ego_y, at) for at in frames]
-        check_shown_frames(frames, exo_images, ego_images)
-        progress = host_progress()
-        rows = attention_rows(record, queries, progress)
-        per_frame = record.grid[1] * record.grid[3]
-        views, maps = [], {}
-        for place, (at, query) in enumerate(zip(frames, queries, strict=True)):
-            caption = f"ego frame {at}, pixel {ego_x}, {ego_y}"
-            maps_of_pixel = heats(record, rows, place, query // per_frame)
-            views.append(
-                attention_grid(
-                    exo_images[at], ego_images[at], (ego_x, ego_y), maps_of_pixel, caption
-                )
+        query = ego_query(record, ego_x, ego_y, frame)
+        check_shown_frame(frame, exo_images, ego_images)
+        rows = attention_rows(record, [query], host_progress())
+        maps = heats(record, rows, query // (record.grid[1] * record.grid[3]))
+        caption = f"ego frame {frame}, pixel {ego_x}, {ego_y}"
+        exo, ego = exo_images[frame], ego_images[frame]
+        view = attention_grid(exo, ego, (ego_x, ego_y), maps, caption)[None]
+        text = attention_report(record, rows)
+        ego_frames = ego_images[..., :3]
+        streams = [Stream(name="ego", label="ego", frames=ego_frames, pick=PICK)]
+        streams += [
+            Stream(
+                name=heat.name,
+                label=heat.name,
+                frames=heat_picture(exo, heat)[None],
+                legend=heat.legend(),
+                max_side=max(exo_images.shape[1:3]),
             )
-            for heat in maps_of_pixel:
-                maps.setdefault(heat.name, []).append(
-                    (heat_picture(exo_images[at], heat), heat.legend())
-                )
-            progress(place + 1, len(frames), "attention view")
-        view, text = torch.stack(views), attention_report(record, rows)
-        ego = ego_images[frames, ..., :3] if all_frames else ego_images[..., :3]
-        every = FRAMES_PER_LATENT if all_frames else 1
-        streams = [Stream(name="ego", label="ego", frames=ego, pick=PICK, every=every)]
-        for name, pictures in maps.items():
-            # Each frame has its own scale of attention; the legend is the first one's where they
-            # are played.
-            streams.append(
-                Stream(
-                    name=name,
-                    label=name,
-                    frames=torch.stack([picture for picture, _ in pictures]),
-                    legend=pictures[0][1],
-                    max_side=max(exo_images.shape[1:3]),
-                    every=every,
-                )
-            )
-        mark = {"x": ego_x, "y": ego_y, "frame": frames[0]}
+            for heat in maps
+        ]
+        mark = {"x": ego_x, "y": ego_y, "frame": frame}
         return io.NodeOutput(view, text, ui=preview_ui("attention", streams, text=text, mark=mark))

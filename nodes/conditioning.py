@@ -15,7 +15,7 @@ from comfy_api.latest import io, ui
 
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.stages import condition
-from ..egox_core.types import IMAGE_EMBEDDING_MODES, ImageEmbeddingMode, MaskMode
+from ..egox_core.types import ImageEmbeddingMode, MaskMode
 from ..egox_core.wan import (
     AUTO,
     Conditioned,
@@ -110,30 +110,18 @@ def conditioning_inputs() -> tuple[io.Input, ...]:
     )
 
 
-def encoding_inputs(advanced: bool = False) -> tuple[io.Input, ...]:
-    """Settings of the encoders, alike on the same nodes; ``advanced`` folds the last one, too."""
-    return (
-        io.Combo.Input(
-            "image_embedding",
-            options=[AUTO, *IMAGE_EMBEDDING_MODES],
-            default="released",
-            advanced=True,
-            tooltip="What CLIP vision sees; change it for a LoRA that was trained otherwise than the "
-            "authors'. released: first frame of the decoded canvas, exo beside noise (for the "
-            "authors' LoRA). exo+prior: first frame of exo beside prior. exo only: the exo frame "
-            "alone. none: nothing. auto: from the LoRA's metadata, else released.",
-        ),
-        io.Boolean.Input(
-            "low_memory",
-            default=False,
-            optional=True,
-            # The host's own default is None, which its annotation lacks.
-            advanced=advanced or None,  # ty: ignore[invalid-argument-type]
-            tooltip="For cards with little memory: the VAE works in tiles of "
-            f"{LOW_MEMORY_TILE} px, in Decode Ego Half too. Slower, and "
-            "slightly other latents. (The host falls back to tiles by "
-            "itself when it runs out of memory.)",
-        ),
+def low_memory_input(advanced: bool = False) -> io.Input:
+    """Tiles for the VAE, alike on the same nodes."""
+    return io.Boolean.Input(
+        "low_memory",
+        default=False,
+        optional=True,
+        # The host's own default is None, which its annotation lacks.
+        advanced=advanced or None,  # ty: ignore[invalid-argument-type]
+        tooltip="For cards with little memory: the VAE works in tiles of "
+        f"{LOW_MEMORY_TILE} px, in Decode Ego Half too. Slower, and "
+        "slightly other latents. (The host falls back to tiles by "
+        "itself when it runs out of memory.)",
     )
 
 
@@ -153,8 +141,8 @@ class EgoXConditioning(io.ComfyNode):
                 io.Model.Input(
                     "model",
                     optional=True,
-                    tooltip="The model after EgoX LoRA. Only read: the mask follows the LoRA's metadata, "
-                    "and the picture embedding is left out if the model has none.",
+                    tooltip="The model after EgoX LoRA. Only read: mask and picture embedding follow the "
+                    "LoRA's metadata, and the latter is left out if the model has none.",
                 ),
                 io.Int.Input(
                     "noise_seed",
@@ -163,11 +151,11 @@ class EgoXConditioning(io.ComfyNode):
                     max=0xFFFFFFFFFFFFFFFF,
                     control_after_generate=False,
                     advanced=True,
-                    tooltip="For image_embedding 'released' before a sampler of the host: set it to that "
-                    "sampler's seed, so that the picture shows the noise that sampling starts from. "
-                    "-1: not set, seed 0 is drawn (Wan EgoX Sampler ignores it and uses its own seed).",
+                    tooltip="Before a sampler of the host: that sampler's seed, so that the picture "
+                    "embedding shows the noise that sampling starts from. -1: not set, seed 0 is "
+                    "drawn (Wan EgoX Sampler ignores it and uses its own seed).",
                 ),
-                *encoding_inputs(),
+                low_memory_input(),
             ],
             outputs=[
                 io.Conditioning.Output(display_name="positive"),
@@ -196,7 +184,6 @@ class EgoXConditioning(io.ComfyNode):
         exo_images,
         prior,
         noise_seed,
-        image_embedding,
         low_memory=False,
         clip_vision=None,
         model=None,
@@ -208,7 +195,7 @@ class EgoXConditioning(io.ComfyNode):
             exo_images,
             prior,
             noise_seed,
-            image_embedding,
+            AUTO,
             low_memory,
             clip_vision,
             model,

@@ -9,7 +9,6 @@ from comfy_api.latest import io
 from ..egox_core.depth import (
     ADVICE,
     ALIGN_MODES,
-    BRIGHT,
     DEPTH_ADAPTERS,
     MISSING_METRIC,
     WITHOUT_SCALE,
@@ -92,8 +91,8 @@ class EgoXDepthAlign(io.ComfyNode):
                 io.Image.Input(
                     "depth_image",
                     optional=True,
-                    tooltip="A grey depth map of any pack, one picture per frame. Used as disparity; alone with "
-                    "depth_image_near and depth_image_far.",
+                    tooltip="A grey depth map from any pack, one image per frame, near is bright (else put "
+                    "Invert Image before it). Used as disparity; connect a metric depth as well.",
                 ),
                 io.Mask.Input(
                     "dynamic_mask",
@@ -114,33 +113,6 @@ class EgoXDepthAlign(io.ComfyNode):
                     advanced=True,
                     tooltip="least squares: as the paper. robust: for depths that disagree in places; what "
                     "lies far off the line does not count. Takes up to five times as long.",
-                ),
-                io.Combo.Input(
-                    "depth_image_bright",
-                    options=list(BRIGHT),
-                    default=BRIGHT[0],
-                    advanced=True,
-                    tooltip="Meaning of depth_image's bright pixels.",
-                ),
-                *(
-                    io.Float.Input(
-                        f"depth_image_{end}",
-                        default=0.0,
-                        min=0.0,
-                        max=1000.0,
-                        step=0.01,
-                        advanced=True,
-                        tooltip=f"Metres at the {end} end of depth_image's range. With both ends no other "
-                        "depth is needed. 0: not known.",
-                    )
-                    for end in ("near", "far")
-                ),
-                io.Boolean.Input(
-                    "exo_moves",
-                    default=False,
-                    advanced=True,
-                    tooltip="Take the camera poses that Depth Anything 3 estimated. Off: the exo camera "
-                    "stands still, as EgoX expects.",
                 ),
                 io.Boolean.Input(
                     "trust_map",
@@ -220,10 +192,6 @@ class EgoXDepthAlign(io.ComfyNode):
         depth_file,
         camera_file,
         mode,
-        depth_image_bright,
-        depth_image_near,
-        depth_image_far,
-        exo_moves,
         trust_map,
         scale_factor,
         preset,
@@ -238,18 +206,11 @@ class EgoXDepthAlign(io.ComfyNode):
         _, scale = PRESET_GEOMETRY.get(preset, AS_GIVEN)
         progress = host_progress()
         sockets = {
-            name: DepthSocket(payload=payload, options=settings)
-            for name, payload, settings in (
-                ("moge_geometry", moge_geometry, {}),
-                ("da3_geometry", da3_geometry, {"camera_moves": exo_moves}),
-                (
-                    "depth_image",
-                    depth_image,
-                    {
-                        "bright": depth_image_bright,
-                        "range_m": (depth_image_near, depth_image_far),
-                    },
-                ),
+            name: DepthSocket(payload=payload)
+            for name, payload in (
+                ("moge_geometry", moge_geometry),
+                ("da3_geometry", da3_geometry),
+                ("depth_image", depth_image),
             )
             if payload is not None
         }
@@ -301,9 +262,7 @@ def check_depth_inputs(graph: Graph, node: str) -> None:
     if isinstance(fov_deg, (int, float)) and fov_deg > 0:
         camera_of_view(1, 1, fov_deg)
     sockets = [name for name in DEPTH_ADAPTERS if linked(graph, node, name) is not None]
-    metric = set(sockets) - WITHOUT_SCALE
-    metric = metric or "depth_image" in sockets and values.get("depth_image_far")
-    if sockets and not metric:
+    if sockets and WITHOUT_SCALE.issuperset(sockets):
         raise EgoXInputError(
             MISSING_METRIC,
             got=f"no scale from {' and '.join(sockets)} alone",

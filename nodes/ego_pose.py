@@ -88,15 +88,6 @@ class EgoXEgoPoseInput(io.ComfyNode):
                         f"{name}: {preset.purpose}." for name, preset in CAMERA_PRESETS.items()
                     ),
                 ),
-                io.Float.Input(
-                    "smooth_s",
-                    default=0.0,
-                    min=0.0,
-                    max=10.0,
-                    step=0.01,
-                    advanced=True,
-                    tooltip="Smooths the path: width of the average in seconds; 0 leaves it as it is.",
-                ),
                 io.String.Input(
                     "keyframes",
                     default=KEYFRAMES_EXAMPLE,
@@ -115,7 +106,7 @@ class EgoXEgoPoseInput(io.ComfyNode):
                     "base",
                     optional=True,
                     tooltip="A trajectory to use in place of the source, for example to change its "
-                    "camera, smooth it, or take it at other frames.",
+                    "camera, or take it at other frames.",
                 ),
                 EgoXScene.Input(
                     "scene",
@@ -135,15 +126,6 @@ class EgoXEgoPoseInput(io.ComfyNode):
                     tooltip="estimated: the path of Estimate Head Pose. The editor begins with it, "
                     "and what you correct there becomes keyframes, which then count.",
                 ),
-                io.Int.Input(
-                    "camera_frame",
-                    default=0,
-                    min=0,
-                    max=4800,
-                    optional=True,
-                    advanced=True,
-                    tooltip="Frame of the output camera_info.",
-                ),
             ],
             outputs=[
                 EgoXTrajectory.Output(
@@ -154,7 +136,7 @@ class EgoXEgoPoseInput(io.ComfyNode):
                 ),
                 io.Load3DCamera.Output(
                     display_name="camera_info",
-                    tooltip="The ego camera of one frame, for the host's 3-D views of Build Scene's ply.",
+                    tooltip="The ego camera of the first frame, for the host's 3-D views of Build Scene's ply.",
                 ),
             ],
             hidden=[io.Hidden.unique_id, io.Hidden.prompt],
@@ -185,14 +167,12 @@ class EgoXEgoPoseInput(io.ComfyNode):
         file,
         entry,
         camera,
-        smooth_s,
         keyframes,
         frames=None,
         base=None,
         scene=None,
         exo_images=None,
         estimated=None,
-        camera_frame=0,
     ) -> io.NodeOutput:
         count, size = None if scene is None else scene.frame_count, REFERENCE_SIZE
         if exo_images is not None:
@@ -216,7 +196,6 @@ class EgoXEgoPoseInput(io.ComfyNode):
             ego_size=size,
             entry=entry,
             scene=scene,
-            smooth_s=smooth_s,
         )
         if is_a(poses, CameraTrajectory):
             notes = notes_of(poses)
@@ -224,7 +203,7 @@ class EgoXEgoPoseInput(io.ComfyNode):
         graph, node = this_node(cls)
         origin = editor_origin(graph, node) if node in graph else None
         data = editor_data(trajectory, frames, scene, exo_images, node) | {"origin": origin}
-        seen = viewer_camera(trajectory, camera_frame)
+        seen = viewer_camera(trajectory)
         return io.NodeOutput(trajectory, notes.prompt, seen, ui={"egox_pose": [data]})
 
 

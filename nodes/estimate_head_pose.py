@@ -9,7 +9,6 @@ from comfy_api.latest import io
 from ..egox_core.cameras import preset_camera
 from ..egox_core.depth import (
     GUESSED_FOV_DEG,
-    camera_of_view,
     fit_depth_size,
     fit_host_mask,
     guessed_camera,
@@ -26,7 +25,6 @@ from ..egox_core.trajectory import (
     keyframes_of_path,
     lens_note,
     no_detector,
-    unit_up,
     upright_from_sensor,
 )
 from ..egox_core.types import UNTIMED_FPS, DepthVideo, FrameSelection
@@ -43,7 +41,7 @@ MhrPoseData = io.Custom("MHR_POSE_DATA")  # of newer hosts
 DETECTORS = {"pose_keypoints", "mhr_pose_data"}
 LENS_GUESSED = (
     f"warning: nothing says what the exo camera is; {GUESSED_FOV_DEG:.0f} degrees across are assumed. "
-    "Connect depth, or give exo_fov"
+    "Connect depth"
 )
 
 
@@ -104,32 +102,6 @@ class EgoXEstimateHeadPose(io.ComfyNode):
                     "in the first frame with so many, from 0; of the topmost detector connected. -1: "
                     "there is only one.",
                 ),
-                io.Float.Input(
-                    "pitch",
-                    default=0.0,
-                    min=-90.0,
-                    max=90.0,
-                    step=0.5,
-                    tooltip="Degrees that the ego camera looks further up than that of Aria glasses, which "
-                    "the released LoRA was trained on: for a camera on a forehead or a cap.",
-                ),
-                io.String.Input(
-                    "up",
-                    default="",
-                    advanced=True,
-                    tooltip="Upwards in the world as x, y, z, e.g. 0, -1, 0.2 for an exo camera that looks "
-                    "down. Empty: the world's axis nearest to the exo camera's own up.",
-                ),
-                io.Float.Input(
-                    "exo_fov",
-                    default=0.0,
-                    min=0.0,
-                    max=150.0,
-                    step=1.0,
-                    advanced=True,
-                    tooltip="Without depth and without a meta.json beside the video: what the exo camera "
-                    "sees across the picture, degrees. 0: 60 is assumed, and the node says so.",
-                ),
             ],
             outputs=[
                 EgoXTrajectory.Output(
@@ -155,7 +127,7 @@ class EgoXEstimateHeadPose(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, up=None) -> bool | str:
+    def validate_inputs(cls, exo_images=None) -> bool | str:
         return check_or_message(cls, check_head_inputs)
 
     @classmethod
@@ -163,9 +135,6 @@ class EgoXEstimateHeadPose(io.ComfyNode):
         cls,
         exo_images,
         person,
-        pitch,
-        up,
-        exo_fov,
         pose_keypoints=None,
         mhr_pose_data=None,
         depth=None,
@@ -175,7 +144,6 @@ class EgoXEstimateHeadPose(io.ComfyNode):
         pictures = exo_images[..., :3].cpu()
         count, height, width = pictures.shape[:3]
         check_counts(count, depth, person_mask, frames)
-        upwards = None if not up.strip() else tuple(numbers(up, "up"))
         mask = (
             None
             if person_mask is None
@@ -194,9 +162,7 @@ class EgoXEstimateHeadPose(io.ComfyNode):
             exo_camera, exo_w2c, guessed = depth.camera, depth.exo_w2c, depth.camera_guessed
             mask = depth.dynamic if mask is None else mask
         else:
-            exo_camera, exo_w2c, note, guessed = camera_without_depth(
-                frames, (width, height), exo_fov
-            )
+            exo_camera, exo_w2c, note, guessed = camera_without_depth(frames, (width, height))
             notes += (note,)
         lens = None if points.metres is None else lens_note(exo_camera)
         indices, times_s = moments(count, depth, frames)
@@ -208,13 +174,11 @@ class EgoXEstimateHeadPose(io.ComfyNode):
             depth_m=None if depth is None else depth.depth_m,
             mask=mask,
             times_s=times_s,
-            up=upwards,
         )
         trajectory = head_trajectory(
             path.world_from_head,
             preset_camera(DEFAULT_PRESET, height),
             times_s,
-            pitch_deg=pitch,
             guessed=path.report.guessed,
             exo_w2c=exo_w2c,
             exo_camera=exo_camera,
@@ -250,17 +214,14 @@ def check_head_inputs(graph: Graph, node: str) -> None:
     """Check what is known before a run.
 
     Raises:
-        EgoXInputError: no detector, an upward direction that can't be, a bad meta.json beside the
-            video.
+        EgoXInputError: no detector, a bad meta.json beside the video.
     """
     values = inputs_of(graph, node)
     if not values.keys() & DETECTORS:  # linked, or a value: the API allows it
         raise no_detector()
-    up, frames = values.get("up"), frames_in_use(graph, node)
-    if isinstance(up, str) and up.strip():
-        unit_up(numbers(up, "up"))
+    frames = frames_in_use(graph, node)
     if frames is not None and linked(graph, node, "depth") is None:
-        camera_without_depth(frames, frames.size, 0.0)
+        camera_without_depth(frames, frames.size)
 
 
 def check_counts(
@@ -295,24 +256,7 @@ def check_counts(
         )
 
 
-def numbers(text: str, name: str) -> list[float]:
-    """The numbers of a list such as "0, -1, 0.2".
-
-    Raises:
-        EgoXInputError: something else stands there.
-    """
-    try:
-        return [float(part) for part in text.replace(",", " ").split()]
-    except ValueError as error:
-        raise EgoXInputError(
-            name,
-            got=repr(text)[:60],
-            expected="numbers with commas between, or nothing",
-            fix="for example 0, -1, 0.2",
-        ) from error
-
-
-def camera_without_depth(frames: FrameSelection | None, size: tuple[int, int], fov_deg: float):
+def camera_without_depth(frames: FrameSelection | None, size: tuple[int, int]):
     """(the exo camera in px of the frames, its poses or None, a note on where it is from, whether
     it is a guess)."""
     path = beside_video(frames, META)
@@ -320,13 +264,6 @@ def camera_without_depth(frames: FrameSelection | None, size: tuple[int, int], f
     if meta is not None and meta.exo_camera is not None:
         note = f"exo camera: {META} beside the video"
         return exo_camera_of_size(meta, frames, size), exo_poses(meta, frames), note, False
-    if fov_deg > 0:
-        return (
-            camera_of_view(*size, fov_deg),
-            None,
-            f"exo camera: a pinhole of {fov_deg:g} degrees across",
-            False,
-        )
     return guessed_camera(*size), None, LENS_GUESSED, True
 
 

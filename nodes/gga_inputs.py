@@ -9,7 +9,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..egox_core.gga import BACKENDS, DEFAULT_LAMBDA, GGA_MODES, GgaOptions
-from ..egox_core.types import RAY_MODES, DepthVideo, RayMode
+from ..egox_core.types import DepthVideo, RayMode
 from ..egox_core.wan import AUTO, resolve_auto
 from .host.graph import Graph, check_weights_of, inputs_of, linked
 from .io_types import EgoXDepth, EgoXTrajectory
@@ -63,15 +63,6 @@ def gga_inputs() -> list[io.Input]:
             tooltip="released: as the authors' inference scales the cosine. paper: log g + log λ_g (Eq. 4; "
             "λ_g above 0). power: λ_g · log g, a graded strength. off: no geometry. auto: from the "
             "LoRA's metadata, else released.",
-        ),
-        io.Combo.Input(
-            "rays",
-            options=[AUTO, *RAY_MODES],
-            default="released",
-            advanced=True,
-            tooltip="Viewing rays of the ego pixels. released: as the authors' inference makes them, about "
-            "15 degrees off the lens, for their LoRA. exact: the camera that drew the prior. "
-            "pinhole: without distortion. auto: from the LoRA's metadata, else released.",
         ),
     ]
 
@@ -129,15 +120,16 @@ def check_geometry(graph: Graph, node: str) -> None:
 def gga_options(
     metadata: Mapping[str, str], inputs: Mapping[str, Any], depth: DepthVideo | None
 ) -> tuple[GgaOptions, RayMode]:
-    """Options of the core and kind of rays, from the inputs above.
+    """Options of the core, from the inputs above, and the kind of rays, from the LoRA.
 
     Args:
-        metadata: the LoRA's, for ``auto``.
+        metadata: the LoRA's.
         depth: with a trust map, which scales the bias.
 
     Raises:
         EgoXInputError: a strength or mode that makes no sense.
     """
-    mode, rays = (resolve_auto(name, inputs[name], metadata) for name in ("gga_mode", "rays"))
+    mode = resolve_auto("gga_mode", inputs["gga_mode"], metadata)
+    rays = resolve_auto("rays", AUTO, metadata)
     trusted = depth is not None and depth.trust is not None
     return GgaOptions(mode=mode, lambda_g=inputs["lambda_g"], soft_trust=trusted), rays

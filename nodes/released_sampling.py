@@ -11,7 +11,6 @@ from ..egox_core.wan import (
     released_schedule,
     sample_released,
 )
-from .host.noise import ReleasedNoise
 from .search_words import node_schema
 
 SHIFT_TOOLTIP = (
@@ -74,29 +73,15 @@ class EgoXReleasedSampling(io.ComfyNode):
             inputs=[
                 steps_input(),
                 shift_input(),
-                io.Int.Input(
-                    "noise_seed",
-                    default=0,
-                    min=0,
-                    max=0xFFFFFFFFFFFFFFFF,
-                    control_after_generate=True,
-                    optional=True,
-                    tooltip="Seed of the authors' noise, for the output noise alone.",
-                ),
             ],
             outputs=[
                 io.Sampler.Output(display_name="sampler", tooltip="For SamplerCustomAdvanced."),
                 io.Sigmas.Output(
                     display_name="sigmas", tooltip="For SamplerCustomAdvanced; may be split."
                 ),
-                io.Noise.Output(
-                    display_name="noise",
-                    tooltip="The authors' noise of noise_seed, in place of Random Noise. A picture "
-                    "embedding shows it in Wan EgoX Sampler alone.",
-                ),
             ],
         )
 
     @classmethod
-    def execute(cls, steps, shift, noise_seed=0) -> io.NodeOutput:
-        return io.NodeOutput(*released_sampler(steps, shift), ReleasedNoise(noise_seed))
+    def execute(cls, steps, shift) -> io.NodeOutput:
+        return io.NodeOutput(*released_sampler(steps, shift))

@@ -28,7 +28,6 @@ from .page.previews import Stream, clip_fps, preview_ui
 from .search_words import node_schema
 
 PRESET = "preset"
-HOLES = {"black": (0.0, 0.0, 0.0), "magenta": (1.0, 0.0, 1.0)}
 
 
 class EgoXRenderEgoPrior(io.ComfyNode):
@@ -76,14 +75,6 @@ class EgoXRenderEgoPrior(io.ComfyNode):
                     tooltip="Moving points: the preset's choice, keep all, leave out all (the paper's way), "
                     "or leave out the wearer's body or head, in which the camera sits.",
                 ),
-                io.Combo.Input(
-                    "holes",
-                    options=list(HOLES),
-                    default="black",
-                    advanced=True,
-                    tooltip="Colour of the output prior where no point landed. EgoX takes black; magenta "
-                    "is for other models that fill what is marked.",
-                ),
             ],
             outputs=[
                 io.Image.Output(display_name="prior", tooltip="The ego prior, upright."),
@@ -108,7 +99,7 @@ class EgoXRenderEgoPrior(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, trajectory, preset, dynamic, holes, scene=None, exo_images=None, depth=None
+        cls, trajectory, preset, dynamic, scene=None, exo_images=None, depth=None
     ) -> io.NodeOutput:
         options = prior_preset(preset)
         if dynamic != PRESET:
@@ -163,10 +154,7 @@ class EgoXRenderEgoPrior(io.ComfyNode):
         made_by = {**(cls.hidden.extra_pnginfo or {}), "prompt": prompt} if prompt else {}
         # The host's form, queue and assets show it; "images" would also lie over our player.
         ui["video"] = [temp_video("prior", row, (fps or UNTIMED_FPS) / step, made_by)]
-        given = prior.rgb
-        if holes != "black":
-            given = given.where(prior.coverage[..., None], given.new_tensor(HOLES[holes]))
-        return io.NodeOutput(given, coverage, depth_picture, ego_depth(prior), ui=ui)
+        return io.NodeOutput(prior.rgb, coverage, depth_picture, ego_depth(prior), ui=ui)
 
 
 def check_prior_inputs(graph: Graph, node: str) -> None:

@@ -16,6 +16,7 @@ from ..egox_core.frame_store import FrameStore
 from ..egox_core.prior import LookAwayMemory
 from ..egox_core.sizes import FRAMES_PER_LATENT
 from ..egox_core.wan import (
+    AUTO,
     ChunkFiles,
     check_covers,
     check_overlap,
@@ -24,7 +25,7 @@ from ..egox_core.wan import (
     plan_chunks,
     sample_chunks,
 )
-from .conditioning import condition_clip, conditioning_inputs, encoding_inputs
+from .conditioning import condition_clip, conditioning_inputs, low_memory_input
 from .gga_inputs import (
     LAMBDA,
     check_geometry,
@@ -122,7 +123,7 @@ class EgoXSampleLong(io.ComfyNode):
                     tooltip="With low_noise_model: the step at which it takes over. 0: half of the steps.",
                 ),
                 recompute_exo_input(advanced=True),
-                *encoding_inputs(advanced=True),
+                low_memory_input(advanced=True),
             ],
             outputs=[
                 io.Image.Output(display_name="ego", tooltip="The ego video's frames."),
@@ -154,7 +155,6 @@ class EgoXSampleLong(io.ComfyNode):
         seed,
         steps,
         switch_step,
-        image_embedding,
         low_memory=False,
         clip_vision=None,
         low_noise_model=None,
@@ -188,7 +188,7 @@ class EgoXSampleLong(io.ComfyNode):
                 exo,
                 pictures,
                 own_seed,
-                image_embedding,
+                AUTO,
                 low_memory,
                 clip_vision,
                 model,

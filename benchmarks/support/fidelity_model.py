@@ -170,7 +170,7 @@ def denoise(
         )
     )
     guider.set_cfg(CFG)
-    sampler, sigmas, _ = (
+    sampler, sigmas = (
         nodes(pack, "released_sampling").EgoXReleasedSampling.execute(STEPS, FLOW_SHIFT).result
     )
     before_step: list[Tensor] = []
@@ -207,11 +207,7 @@ def noise_checks(pack: ModuleType) -> Iterator[Check]:
     for seed in (42, 846514):
         generator = torch.Generator("cpu").manual_seed(seed)
         expected = torch.randn(latent.shape, dtype=torch.bfloat16, generator=generator).float()
-        noise = (
-            nodes(pack, "released_sampling")
-            .EgoXReleasedSampling.execute(STEPS, FLOW_SHIFT, noise_seed=seed)
-            .result[2]
-        )
+        noise = nodes(pack, "host.noise").ReleasedNoise(seed)
         yield Check(
             f"noise, released, seed {seed}",
             worst(noise.generate_noise({"samples": latent}), expected),

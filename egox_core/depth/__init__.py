@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     )
     from .roles import align_sources as align_sources
     from .sources import (
-        BRIGHT as BRIGHT,
         GUESSED_FOV_DEG as GUESSED_FOV_DEG,
         DepthSource as DepthSource,
         array_depth as array_depth,

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
         attention_grid as attention_grid,
         attention_report as attention_report,
         check_attention_pictures as check_attention_pictures,
-        check_shown_frames as check_shown_frames,
-        frame_of_latent as frame_of_latent,
+        check_shown_frame as check_shown_frame,
         heat_picture as heat_picture,
         heats as heats,
     )

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..errors import EgoXInputError
 from ..frozen import frozen
 from ..gga import AttentionRecord, AttentionRows, exo_part
-from ..sizes import FRAMES_PER_LATENT, PIXEL_STEP
+from ..sizes import PIXEL_STEP
 from .maps import colour_stops, colour_table
 
 MIN_TILE = 480  # px of width: smaller pictures are enlarged, or the labels would not fit
@@ -47,16 +47,15 @@ class Heat:
         return f"{self.low + at * (self.high - self.low):.2g}{self.unit}"
 
 
-def heats(record: AttentionRecord, rows: AttentionRows, place: int, key_frame: int) -> list[Heat]:
-    """The maps of one query (the ``place``-th of ``rows``): g, attention with geometry, attention
-    without.
+def heats(record: AttentionRecord, rows: AttentionRows, key_frame: int) -> list[Heat]:
+    """The maps of the first query of ``rows``: g, attention with geometry, attention without.
 
     Attention is in multiples of an even spread over all tokens of the key frame.
     """
     even = record.grid[0] * record.grid[1] * (record.grid[2] + record.grid[3])
     maps_of_query = []
     if rows.weight is not None:
-        weight = exo_part(rows.weight[place], record.grid)[key_frame].numpy()
+        weight = exo_part(rows.weight[0], record.grid)[key_frame].numpy()
         maps_of_query.append(
             Heat(
                 name="weight",
@@ -71,7 +70,7 @@ def heats(record: AttentionRecord, rows: AttentionRows, place: int, key_frame: i
     if rows.guided is not None and record.options is not None:
         strength = f"{record.options.mode}, lambda_g {record.options.lambda_g:g}"
         named.insert(0, ("guided", f"attention with GGA ({strength})", rows.guided, True))
-    maps = [even * exo_part(row[place], record.grid)[key_frame].numpy() for *_, row, _ in named]
+    maps = [even * exo_part(row[0], record.grid)[key_frame].numpy() for *_, row, _ in named]
     high = max(float(np.quantile(np.stack(maps), TOP_QUANTILE)), 1e-3)
     for (name, title, _, acted), values in zip(named, maps, strict=True):
         title += " - as in the model" if acted else ""
@@ -119,11 +118,6 @@ def attention_grid(
     return torch.from_numpy(even).float() / 255
 
 
-def frame_of_latent(latent_frame: int) -> int:
-    """The video frame whose pose and picture stand for a latent frame."""
-    return FRAMES_PER_LATENT * latent_frame
-
-
 def check_attention_pictures(
     record: AttentionRecord,
     exo_images: Tensor,  # [T, H, W, 3]
@@ -145,21 +139,21 @@ def check_attention_pictures(
             )
 
 
-def check_shown_frames(
-    frames: Sequence[int],
+def check_shown_frame(
+    frame: int,
     exo_images: Tensor,  # [T, H, W, 3]
     ego_images: Tensor,  # [T, H, W_ego, 3]
 ) -> None:
-    """Refuse frame numbers that one of the clips does not reach.
+    """Refuse a frame number that one of the clips does not reach.
 
     Raises:
         EgoXInputError: too few pictures.
     """
     count = min(len(exo_images), len(ego_images))
-    if max(frames) >= count:
+    if frame >= count:
         raise EgoXInputError(
             "frame",
-            got=max(frames),
+            got=frame,
             expected=f"0 to {count - 1}",
             fix="give as many exo and ego frames as were sampled",
         )

@@ -9,7 +9,6 @@ import torch
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from ..errors import EgoXInputError
 from ..trajectory import invert, pose_of_frame
 from ..types import CameraTrajectory, PointCloud
 from .points import scene_points, write_ply
@@ -30,20 +29,9 @@ def viewer_ply(scene: PointCloud) -> BytesIO:
     return file
 
 
-def viewer_camera(trajectory: CameraTrajectory, frame: int) -> dict[str, object]:
-    """The ego camera of a frame as the host's LOAD3D_CAMERA.
-
-    Raises:
-        EgoXInputError: no such frame.
-    """
-    if not 0 <= frame < len(trajectory.w2c):
-        raise EgoXInputError(
-            "frame of the camera",
-            got=frame,
-            expected=f"0 to {len(trajectory.w2c) - 1}",
-            fix="choose a frame of the clip",
-        )
-    ego = invert(trajectory.w2c[frame].double())
+def viewer_camera(trajectory: CameraTrajectory) -> dict[str, object]:
+    """The ego camera of frame 0 as the host's LOAD3D_CAMERA."""
+    ego = invert(trajectory.w2c[0].double())
     place, turn = ego[:, 3], ego[:, :3]
     if trajectory.exo_w2c is not None:
         pose = pose_of_frame(trajectory.exo_w2c, 0)

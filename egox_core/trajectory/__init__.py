@@ -15,7 +15,6 @@ if TYPE_CHECKING:
         ExoView as ExoView,
         camera_poses as camera_poses,
         surface_reach as surface_reach,
-        unit_up as unit_up,
     )
     from .head_payloads import (
         OPENPOSE_POINTS as OPENPOSE_POINTS,

@@ -69,7 +69,6 @@ if TYPE_CHECKING:
     )
     from .lora_settings import (
         AUTO as AUTO,
-        FALLBACK as FALLBACK,
         PREFIX as PREFIX,
         contradictions as contradictions,
         resolve_auto as resolve_auto,

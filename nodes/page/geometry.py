@@ -12,7 +12,7 @@ from torch import Tensor
 from ...egox_core.errors import EgoXInputError
 from ...egox_core.page import geometry_bytes, weight_legend
 from ...egox_core.types import CameraTrajectory, DepthVideo
-from ...egox_core.wan import AUTO, FALLBACK, resolve_auto
+from ...egox_core.wan import AUTO, resolve_auto
 from ..host.graph import Graph, inputs_of, upstream_ids
 from ..patch.patch import clip_geometry
 from .previews import temp_file
@@ -41,11 +41,12 @@ def geometry_data(
     if depth is None or trajectory is None or exo_images is None:
         return None
     guide = guided_node(graph, node)
-    chosen = chosen_geometry(graph, guide)
+    metadata = {} if guide is None else _lora_metadata(graph, guide)
+    rays = resolve_auto("rays", AUTO, metadata)
     frames, height, width = exo_images.shape[:3]
     try:
         geometry = clip_geometry(
-            depth, trajectory, chosen["rays"], frames, (width, height), (ego_size, ego_size)
+            depth, trajectory, rays, frames, (width, height), (ego_size, ego_size)
         )
     except EgoXInputError as error:
         return {"reason": str(error)}
@@ -55,7 +56,7 @@ def geometry_data(
         "legend": weight_legend(),
         "guide": guide,
         "soft": depth.trust is not None,
-        **chosen,
+        "auto_mode": resolve_auto("gga_mode", AUTO, metadata),
     }
 
 
@@ -69,18 +70,6 @@ def guided_node(graph: Graph, node: str) -> str | None:
         ):
             return name
     return None
-
-
-def chosen_geometry(graph: Graph, guide: str | None) -> dict[str, str]:
-    """Rays that a run of the guided node has, and what ``auto`` means by its LoRAs' files."""
-    inputs = {} if guide is None else inputs_of(graph, guide)
-    metadata = {} if guide is None else _lora_metadata(graph, guide)
-    rays = value if isinstance(value := inputs.get("rays"), str) else FALLBACK
-    return {
-        "rays": resolve_auto("rays", rays, metadata),
-        "auto_mode": resolve_auto("gga_mode", AUTO, metadata),
-        "auto_rays": resolve_auto("rays", AUTO, metadata),
-    }
 
 
 def _lora_metadata(graph: Graph, guide: str) -> Mapping[str, str]:

@@ -46,7 +46,6 @@ class Stream:
     legend: dict[str, Any] | None = None  # colours (low to high) and ticks ({at 0...1, label})
     pick: dict[str, str] | None = None  # widgets that a click sets: x, y (px of the frames), frame
     max_side: int | None = None  # px, of a shown frame
-    every: int = 1  # frames of the clip for each of these
 
 
 def preview_ui(
@@ -113,7 +112,6 @@ def _written(stream: Stream, step: int, progress: Progress) -> dict[str, Any]:
         "name": stream.name,
         "label": stream.label,
         **sheets.layout(),
-        "step": sheets.step * stream.every,
         "files": files,
         "legend": stream.legend,
         "pick": stream.pick,

@@ -202,7 +202,7 @@ def check_conditioning(model: ModelPatcher, conds: dict[str, list[dict]]) -> Non
                     "picture embedding",
                     got="none",
                     expected="one, as this model (Wan 2.1 I2V) reads it",
-                    fix="connect CLIP vision (clip_vision_h) to EgoX Conditioning, image_embedding not 'none'",
+                    fix="connect CLIP vision (clip_vision_h) to EgoX Conditioning",
                 )
             for key, words in REFUSED_CONDITIONING.items():
                 if cond.get(key) is not None:

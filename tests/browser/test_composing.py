@@ -1,5 +1,5 @@
-"""The nodes between those of others: frames and a grey depth from the host's nodes, the scene and
-the head in its 3-D view."""
+"""The nodes between those of others: frames from the host's nodes, the scene and the head in its
+3-D view, the prior's empty part in another colour."""
 
 import shutil
 
@@ -26,7 +26,7 @@ _COMPOSE = """([added, links]) => {
 VIEW = "PreviewPointCloud"
 
 
-def test_frames_and_grey_depth_of_others_and_the_host_s_3d_view(
+def test_frames_of_others_the_host_s_3d_view_and_its_compositing(
     same_page, unpacked, browser_server, repo_root
 ):
     base = browser_server.base
@@ -37,24 +37,27 @@ def test_frames_and_grey_depth_of_others_and_the_host_s_3d_view(
         "LoadVideo": {"file": "other.mp4"},
         "GetVideoComponents": {},
         "ImageFromBatch": {"length": FRAMES},
-        "ImageToMask": {},
-        "MaskToImage": {},
+        "InvertMask": {},
+        "EmptyImage": {"color": 0xFF00FF},
+        "ImageCompositeMasked": {"resize_source": True},
         VIEW: {},
         "SaveImage": {"filename_prefix": "composed/prior"},
     }
-    loader, depth, scene = "EgoXLoadExoVideo", "EgoXDepthAlign", "EgoXBuildScene"
+    loader, scene, prior = "EgoXLoadExoVideo", "EgoXBuildScene", "EgoXRenderEgoPrior"
+    marked = "ImageCompositeMasked"
     links = [
         ("LoadVideo", "VIDEO", "GetVideoComponents", "video"),
         ("GetVideoComponents", "images", "ImageFromBatch", "image"),
-        ("ImageFromBatch", "IMAGE", loader, "images"),
+        ("GetVideoComponents", "images", loader, "images"),
         ("GetVideoComponents", "fps", loader, "images_fps"),
-        (loader, "exo_images", "ImageToMask", "image"),
-        ("ImageToMask", "MASK", "MaskToImage", "mask"),
-        ("MaskToImage", "IMAGE", depth, "depth_image"),
         ("ImageFromBatch", "IMAGE", scene, "exo_images"),  # twice as large as the depth
         (scene, "ply", VIEW, "model_3d"),
         (NODE, "camera_info", VIEW, "camera_info"),
-        ("EgoXRenderEgoPrior", "prior", "SaveImage", "images"),
+        (prior, "coverage", "InvertMask", "mask"),
+        ("InvertMask", "MASK", marked, "mask"),
+        (prior, "prior", marked, "destination"),
+        ("EmptyImage", "IMAGE", marked, "source"),
+        (marked, "IMAGE", "SaveImage", "images"),
     ]
     assert page.evaluate(_COMPOSE, [added, links]) == [], "links that the page refuses"
     for kind, name, value in (
@@ -62,10 +65,8 @@ def test_frames_and_grey_depth_of_others_and_the_host_s_3d_view(
         (loader, "height", HEIGHT),
         (loader, "width", WIDTH),
         (loader, "file", "gone.mp4"),
-        (depth, "depth_image_near", 1),
-        (depth, "depth_image_far", 4),
+        ("EgoXDepthAlign", "depth_file", "sample/synthetic_room/depth.npz"),
         (NODE, "source", "keyframes"),
-        ("EgoXRenderEgoPrior", "holes", "magenta"),
     ):
         page.set_widget(kind, name, value)
     page.queue()
@@ -74,6 +75,6 @@ def test_frames_and_grey_depth_of_others_and_the_host_s_3d_view(
     assert (base.temp / cloud[0]).stat().st_size > 50_000 and cloud[1]["position"], cloud
     saved = page.wait_for_node("SaveImage")["images"]
     assert len(saved) == FRAMES
-    prior = np.asarray(Image.open(base.output / "composed" / saved[0]["filename"]))
-    holes = (prior == (255, 0, 255)).all(-1)
-    assert 0.02 < holes.mean() < 0.98 and prior[~holes].std() > 10
+    picture = np.asarray(Image.open(base.output / "composed" / saved[0]["filename"]))
+    holes = (picture == (255, 0, 255)).all(-1)
+    assert 0.02 < holes.mean() < 0.98 and picture[~holes].std() > 10

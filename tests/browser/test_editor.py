@@ -19,7 +19,7 @@ from egox_core.prior.render import render_ego_prior
 from egox_core.scene.build import build_scene
 from egox_core.take import load_take
 from tests.browser.editor_page import NODE, EditorPage, editor_graph
-from tests.browser.head_graph import HEAD, add_head
+from tests.browser.head_graph import add_head
 from tests.browser.small_graph import HEIGHT, WIDTH
 
 FRAMES = 9
@@ -304,7 +304,7 @@ def test_an_estimate_is_corrected_undone_and_kept(open_page, unpacked):
 
     # New runs, of a new estimate too, go by the correction; the estimate is one switch away.
     kept = run_path(page)
-    page.set_widget(HEAD, "pitch", 20.0)
+    page.set_widget("EgoXDepthAlign", "scale_factor", 1.3)
     assert run_path(page) == kept and editor.keyframes() == corrected
     page.set_widget(NODE, "source", "estimated")
     other = np.array(run_path(page))

@@ -47,8 +47,6 @@ def test_the_weights_follow_pointer_and_strength(same_page, shipped, pinned_host
         for name, value, words in (
             ("lambda_g", 4, "λ_g 4 (released)"),
             ("lambda_g", 0, "weight 1 to 1"),  # no geometry leads nowhere
-            ("rays", "pinhole", "run again"),
         ):
             page.set_widget("EgoXWanSampler", name, value)
             about.filter(has_text=words).wait_for()
-        page.set_widget("EgoXWanSampler", "rays", "auto")

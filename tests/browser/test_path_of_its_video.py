@@ -73,13 +73,14 @@ def test_the_second_video_as_a_take_in_a_reopened_workflow(same_page, unpacked, 
     page = start(same_page, unpacked).page
     upload(page, *sorted(takes["first"].iterdir()))
     wait_for_video(page, "kitchen.mp4")
-    for name, own in (("source", "keyframes"), ("smooth_s", 3)):
+    for name, own in (("source", "keyframes"), ("camera", "aria_meta")):
         page.set_widget(NODE, name, own)
     page.load(page.saved())
     wait_for_video(page, "kitchen.mp4")
-    assert (widget(page, NODE, "source"), widget(page, NODE, "smooth_s")) == ("keyframes", 3), (
-        "as it was saved"
-    )
+    assert (widget(page, NODE, "source"), widget(page, NODE, "camera")) == (
+        "keyframes",
+        "aria_meta",
+    ), "as it was saved"
     upload(page, takes["zip"])
     wait_for_video(page, "portrait.mp4")
     assert (widget(page, NODE, "source"), widget(page, NODE, "file")) == (
@@ -91,9 +92,10 @@ def test_the_second_video_as_a_take_in_a_reopened_workflow(same_page, unpacked, 
     assert widget(page, NODE, "source") == "file" and "kitchen.mp4" in note(page)
     page.set_widget(LOADER, "file", FIRST)
     wait_for_video(page, "kitchen.mp4")
-    assert (widget(page, NODE, "source"), widget(page, NODE, "smooth_s")) == ("keyframes", 3), (
-        "it came back with its video"
-    )
+    assert (widget(page, NODE, "source"), widget(page, NODE, "camera")) == (
+        "keyframes",
+        "aria_meta",
+    ), "it came back with its video"
 
 
 def test_the_scene_is_still_there_after_another_workflow_was_looked_at(same_page, unpacked):

@@ -53,7 +53,7 @@ def test_the_prior_of_a_subgraph_is_saved(open_page, shipped, browser_server):
     make_small(page)
     page.set_widget("EgoXWanSampler", "seed", SEED)
     # Drawn in this run, as no test before it has: a prior that was kept is of an earlier seed.
-    page.set_widget("EgoXRenderEgoPrior", "holes", "magenta")
+    page.set_widget("EgoXRenderEgoPrior", "dynamic", "keep")
     page.queue()
     page.wait_for_run()
     page.page.wait_for_function(_MARK)

@@ -27,7 +27,6 @@ def view(rig, attention, **changes):
         "ego_x": 20,
         "ego_y": 9,
         "frame": 5,
-        "all_frames": False,
         **changes,
     }
     return rig.nodes("attention").EgoXAttentionView.execute(attention, **inputs)
@@ -168,8 +167,6 @@ def test_the_view_shows_it(rig):
     assert [stream["name"] for stream in preview["streams"]] == ["ego", "weight", "guided", "plain"]
     assert preview["mark"] == {"x": 20, "y": 9, "frame": 5}
     assert preview["streams"][0]["pick"] == {"x": "ego_x", "y": "ego_y", "frame": "frame"}
-    every = view(rig, attention, all_frames=True)
-    assert every.result[0].shape[0] == 3 and every.ui["egox_preview"][0]["streams"][0]["step"] == 4
     assert not torch.equal(view(rig, attention, ego_x=0).result[0], picture), (
         "another pixel looks elsewhere"
     )

@@ -265,7 +265,6 @@ def test_lengths_and_steps_are_refused_before_a_run(rig):
         "continue_motion_max_frames": 5,
         "lambda_g": 0.0,
         "gga_mode": "off",
-        "rays": "released",
     }
     pair = {"low_noise_model": ["2", 0], "steps": 4, "switch_step": 4}
     for changes, words in (

@@ -56,7 +56,6 @@ def test_two_patched_models_in_one_graph_keep_apart(rig):
 @pytest.mark.parametrize(
     ("changes", "differs"),
     [
-        ({"rays": "exact"}, True),
         ({"gga_mode": "power", "lambda_g": 1.0}, True),
         ({"gga_mode": "paper", "lambda_g": 1.0}, True),
         ({"backend": "sdpa"}, False),

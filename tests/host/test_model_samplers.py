@@ -42,7 +42,7 @@ def test_sampler_node_equals_the_graph_with_ksampler(rig, name):
 
 
 def test_sampler_node_equals_the_graph_with_released_sampling(rig):
-    sampler, sigmas, _ = rig.nodes("released_sampling").EgoXReleasedSampling.execute(4, 3.0).result
+    sampler, sigmas = rig.nodes("released_sampling").EgoXReleasedSampling.execute(4, 3.0).result
     expected = custom_advanced(rig.patch(), sampler, sigmas, rig, seed=5, cfg=3.0)
     assert torch.equal(rig.wan_sample(sampler="released", steps=4), expected)
 
@@ -67,7 +67,6 @@ def test_sampler_node_redoes_the_picture_embedding_from_its_seed(wan21):
             exo,
             prior,
             99,
-            "released",
             clip_vision=wan21.canvas.clip_vision,
         ).result
     assert not torch.equal(other.ksample(other.patch(), seed=5), of_graph), (
@@ -141,9 +140,9 @@ def test_the_authors_noise_is_the_samplers_first_latent(rig, monkeypatch, sample
 
     with torch.inference_mode():
         (model,) = ModelSamplingSD3().patch(rig.patch(), 3.0)
-        solver, sigmas, noise = (
-            rig.nodes("released_sampling").EgoXReleasedSampling.execute(3, 3.0, noise_seed=5).result
-        )
+        noise = rig.nodes("host.noise").ReleasedNoise(5)
+        released = rig.nodes("released_sampling").EgoXReleasedSampling
+        solver, sigmas = released.execute(3, 3.0).result
         if sampler != "released":
             solver, sigmas = (
                 comfy.samplers.sampler_object(sampler),

@@ -6,7 +6,7 @@ from tools.setup.api_client import Event
 
 from .prompts import id_of, of_type, ran, small, with_standins
 
-SHARED_BY_PATCH = ("depth", "trajectory", "canvas", "lambda_g", "gga_mode", "rays", "recompute_exo")
+SHARED_BY_PATCH = ("depth", "trajectory", "canvas", "lambda_g", "gga_mode", "recompute_exo")
 
 
 def separate_nodes(prompt: dict[str, Any]) -> dict[str, Any]:

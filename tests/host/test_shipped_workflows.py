@@ -10,17 +10,20 @@ import av
 import numpy as np
 import pytest
 
+from tests.flat_graph import nodes_of
 from tests.paths import ROOT
 from tools.rigs import standins
 from tools.rigs.comfy_page import read_workflow, shipped_workflows
 from tools.setup.api_client import ApiClient, read_prompt
 from tools.setup.base_dir import BaseDir
+from tools.setup.node_inputs import input_specs, spec_kind, spec_options
 
 from .prompts import SIZE, id_of, of_type, ran, saved_videos, small as smaller, with_standins
 
 NAMES = list(shipped_workflows(ROOT))
 CARDS = {path.stem for path in (ROOT / "workflows").glob("*.json")}
 BLUEPRINTS = sorted((ROOT / "subgraphs").glob("*.json"))
+WIDGETS = {"INT": int, "FLOAT": (int, float), "STRING": str, "BOOLEAN": bool, "COMBO": str}
 FRAMES, STEPS = 5, 1  # that a graph runs is the question here, not what it makes
 
 
@@ -91,6 +94,37 @@ def test_the_file_is_sound(name, object_info):
                     "type": kind,
                     "linkIds": [link],
                 }
+
+
+@pytest.mark.parametrize(
+    "path", [*shipped_workflows(ROOT).values(), *BLUEPRINTS], ids=lambda path: path.stem
+)
+def test_each_saved_value_lands_on_its_input(path, object_info):
+    """A graph keeps its widgets' values without names, in the order in which the page makes them."""
+    prompt = {} if path in BLUEPRINTS else read_prompt(path.stem)
+    sent = {number.rpartition(":")[2]: node["inputs"] for number, node in prompt.items()}
+    for node in nodes_of(read_workflow(path)):
+        if not node["type"].startswith("EgoX"):
+            continue
+        values = iter(node["widgets_values"])
+        for name, spec in input_specs(object_info[node["type"]]):
+            where, kind, options = f"{node['type']}.{name}", spec_kind(spec), spec_options(spec)
+            if kind not in WIDGETS:
+                continue
+            value = next(values)
+            assert isinstance(value, WIDGETS[kind]), where
+            assert kind == "BOOLEAN" or not isinstance(value, bool), where
+            if kind == "COMBO":
+                assert value in options["options"] or "." in value, where  # a file
+            elif "min" in options:
+                assert options["min"] <= value <= options["max"], where
+            if options.get("control_after_generate"):
+                assert next(values) in ("fixed", "randomize"), where
+            given = sent.get(str(node["id"]), {}).get(name, value)
+            assert given == value or isinstance(given, list), where
+        assert set(values) <= {"image"}, (
+            f"{node['type']}: values too many"
+        )  # of the upload's button
 
 
 def graphs_of(saved: dict[str, Any]) -> list[tuple[dict[str, Any], list[list[Any]]]]:

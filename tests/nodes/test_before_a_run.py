@@ -80,13 +80,8 @@ def test_float8_files_on_a_mac(pack, repo_root, monkeypatch, device, refused):
     ("changes", "reason"),
     [
         ({}, None),
-        ({"up": ["2", 0]}, None),
         ({"pose_keypoints": {"__value__": []}}, None),
-        ({"up": "0, -1, 0.2"}, None),
         ({"pose_keypoints": None}, "no output of a detector"),
-        ({"up": "sideways"}, "numbers with commas"),
-        ({"up": "0, 1"}, "a direction"),
-        ({"up": "0, 0, 0"}, "a direction"),
     ],
 )
 def test_the_head_s_own_words(pack, changes, reason):
@@ -100,7 +95,7 @@ def test_the_head_s_own_words(pack, changes, reason):
         "width": 112,
         "height": 64,
     }
-    inputs = {"pose_keypoints": ["2", 0], "frames": ["1", 3], "up": "", **changes}
+    inputs = {"pose_keypoints": ["2", 0], "frames": ["1", 3], **changes}
     graph = {
         "1": {"class_type": "EgoXLoadExoVideo", "inputs": video},
         "2": {"class_type": "SDPose", "inputs": {}},

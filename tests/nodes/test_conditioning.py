@@ -76,7 +76,7 @@ def test_refused_before_the_vae_runs(conditioning, change, words):
     height = change.get("prior_height", 32)
     prior = torch.rand(change.get("prior_frames", frames), height, height, 3)
     with refuses(words):
-        conditioning.EgoXConditioning.execute([], [], None, exo, prior, -1, "released")
+        conditioning.EgoXConditioning.execute([], [], None, exo, prior, -1)
 
 
 def test_longer_prior_is_cut(pack):
@@ -95,7 +95,6 @@ def test_a_model_that_reads_pictures_wants_clip_vision(conditioning, standins):
             torch.rand(9, 32, 64, 3),
             torch.rand(9, 32, 32, 3),
             -1,
-            "released",
             model=model,
         )
 
@@ -114,7 +113,6 @@ def test_a_model_without_picture_embedding_gets_none(pack, conditioning, standin
             exo,
             prior,
             3,
-            "released",
             clip_vision=rig.canvas.clip_vision,
             model=wan22,
         )
@@ -133,7 +131,7 @@ def test_low_memory_is_the_hosts_own_tiles_in_both_nodes(pack, conditioning, sta
     exo, prior = model_rig.clip_pictures(rig.size)
     plain = model_rig.text_conditioning(1024, 6, 1)
     out = conditioning.EgoXConditioning.execute(
-        plain, plain, rig.vae, exo, prior, -1, "none", low_memory=True
+        plain, plain, rig.vae, exo, prior, -1, low_memory=True
     )
     (expected,) = host_nodes.VAEEncodeTiled().encode(rig.vae, exo, 256, 64)
     assert (

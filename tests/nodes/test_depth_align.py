@@ -119,11 +119,9 @@ def test_sockets_without_a_scale_are_refused_before_a_run(pack):
     inputs["moge_geometry"] = ["2", 0]
     module.check_depth_inputs(graph, "1")
     del inputs["moge_geometry"], inputs["da3_geometry"]
-    inputs |= {"depth_image": ["2", 0], "depth_image_near": 0, "depth_image_far": 0}
+    inputs["depth_image"] = ["2", 0]
     with refuses("no scale from depth_image alone"):
         module.check_depth_inputs(graph, "1")
-    inputs |= {"depth_image_near": 1.0, "depth_image_far": 4.0}
-    module.check_depth_inputs(graph, "1")
 
 
 def test_a_linked_meta_file_beside_the_depth_is_not_followed(run, selection, comfy_host, take):
@@ -202,6 +200,12 @@ def test_masks_are_handed_on_and_their_lack_is_told(run):
     assert torch.equal(depth.dynamic, moving.bool())
     assert "dynamic 25" in report and "no mask" not in report
     assert "warning: no mask of what moves" in run(**shared)[3]
+
+
+def test_a_grey_picture_is_disparity_beside_a_metric_depth(run):
+    grey = (1 / room() - 0.1)[..., None].expand(-1, -1, -1, 3)
+    depth, _, _, report, _ = run(moge_geometry=moge(room()), depth_image=grey)
+    assert torch.allclose(depth.depth_m, room(), rtol=0.02) and "α" in report
 
 
 def test_trust_is_handed_on_when_asked(run):

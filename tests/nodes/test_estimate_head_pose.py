@@ -194,8 +194,7 @@ def test_fallbacks_are_told(run, clip, depth):
         and "60 degrees across are assumed" in report
     )
     assert run(pose_keypoints=keypoints).ui["egox_preview"][0]["badge"] == "lensGuessed"
-    told = run(pose_keypoints=keypoints, exo_fov=70.0)
-    assert "pinhole of 70 degrees" in told.report and told.ui["egox_preview"][0]["badge"] is None
+    assert run(pose_keypoints=keypoints, depth=depth).ui["egox_preview"][0]["badge"] is None
     wall = replace(depth, depth_m=torch.full_like(depth.depth_m, 7.0))
     assert "stands behind" in run(pose_keypoints=keypoints, depth=wall).report
     empty = run(pose_keypoints=keypoints, depth=depth, person_mask=torch.zeros(FRAMES, 64, 64))
@@ -211,7 +210,6 @@ def test_bad_input_is_refused_before_any_work(run, clip, depth):
         "mask of the wearer": {**keypoints, "person_mask": torch.ones(5, HEIGHT, 392)},
         "depth: got 7 frames": {**keypoints, "depth": replace(depth, depth_m=depth.depth_m[:7])},
         "relative z depth": {**keypoints, "depth": relative},
-        "up: got": {**keypoints, "up": "sideways"},
     }.items():
         with refuses(message):
             run(**{"depth": depth, **changes})

@@ -191,7 +191,6 @@ def pose_node(**changes):
         "file": "clips/meta.json",
         "entry": "",
         "camera": "auto",
-        "smooth_s": 0.0,
         "keyframes": KEYFRAMES_EXAMPLE,
         "exo_images": torch.zeros(COUNT, 48, 80, 3),
     } | changes
@@ -239,9 +238,7 @@ def test_keyframes(meta):
             0
         ]
         assert torch.equal(resting.w2c, still(13))
-    again = pose_node(
-        base=moving, camera="pinhole", smooth_s=0.1, exo_images=torch.zeros(13, 32, 8, 3)
-    )[0]
+    again = pose_node(base=moving, camera="pinhole", exo_images=torch.zeros(13, 32, 8, 3))[0]
     assert again.camera.stored_size == (32, 32) and again.w2c.shape == (13, 3, 4)
 
 

@@ -129,7 +129,7 @@ def test_metadata_sets_auto_inputs_and_contradictions_are_said(rig, released, tm
     node = rig.nodes("conditioning").EgoXConditioning
     with torch.inference_mode():
         canvas = node.execute(
-            rig.positive, rig.negative, rig.vae, exo, prior, -1, "released", model=model
+            rig.positive, rig.negative, rig.vae, exo, prior, -1, model=model
         ).result[3]
     assert canvas.mask_mode == "paper"
 
@@ -143,14 +143,13 @@ def test_metadata_sets_auto_inputs_and_contradictions_are_said(rig, released, tm
         )
         return out.ui.as_dict()["text"][0]
 
-    followed = note(canvas, gga_mode="auto", rays="auto", lambda_g=1.0)
+    followed = note(canvas, gga_mode="auto", lambda_g=1.0)
     assert "geometry paper, λ_g 1, rays exact" in followed and "trained" not in followed
     assert not [r for r in caplog.records if r.levelname == "WARNING"]
     against = note(rig.canvas)
     for words in (
         "mask_mode paper, not released",
         "gga_mode paper, not released",
-        "rays exact, not released",
         "lambda_g 1, not 3.0",
     ):
         assert f"trained with {words}" in against

@@ -32,7 +32,7 @@ def scene(take):
 def render(take, **changes):
     from egox_pack.nodes.render_ego_prior import EgoXRenderEgoPrior
 
-    inputs = dict(trajectory=take.trajectory(), preset="clean", dynamic="preset", holes="black")
+    inputs = dict(trajectory=take.trajectory(), preset="clean", dynamic="preset")
     return EgoXRenderEgoPrior.execute(**{**inputs, **changes}).args
 
 
@@ -76,14 +76,6 @@ def test_what_was_drawn_is_drawn_once(take, scene, monkeypatch):
     assert drawn == [1] and first.text().startswith("The view follows") and again.step == 1
 
 
-def test_holes_can_be_marked_for_other_models(take, scene):
-    black, coverage, *_ = render(take, scene=scene)
-    marked = render(take, scene=scene, holes="magenta")[0]
-    hole = ~coverage.bool()
-    assert hole.any() and torch.equal(marked[~hole], black[~hole])
-    assert (marked[hole] == marked.new_tensor([1, 0, 1])).all()
-
-
 def test_frames_of_the_depths_shape_are_resized_and_others_refused(take):
     from egox_pack.nodes.scene import EgoXBuildScene
 
@@ -100,9 +92,7 @@ def test_depth_of_another_take_has_a_badge(take, scene):
 
     path = take.trajectory()
     for notes, badge in (((), None), ((WARNING,), "strangeDepth")):
-        of = EgoXRenderEgoPrior.execute(
-            path, "clean", "preset", "black", replace(scene, notes=notes)
-        )
+        of = EgoXRenderEgoPrior.execute(path, "clean", "preset", replace(scene, notes=notes))
         preview = of.ui["egox_preview"][0]
         assert preview["badge"] == badge and all(note in preview["text"] for note in notes)
 
@@ -115,13 +105,13 @@ def test_viewers_see_what_the_ego_camera_sees(take, scene, read_ply):
     path, flip = take.trajectory(), np.array([1, -1, -1])
     file = EgoXBuildScene.execute(take.exo_frames(), take.depth_video(), "auto").args[1]
     xyz, _ = read_ply(file.get_data())
-    values = {**node_defaults(EgoXEgoPoseInput), "base": path, "camera_frame": 3}
+    values = {**node_defaults(EgoXEgoPoseInput), "base": path}
     seen = EgoXEgoPoseInput.execute(**values).args[2]
     place, target, turn = (
         np.array(list(seen[name].values())) for name in ("position", "target", "quaternion")
     )
     local = Rotation.from_quat(turn).inv().apply(xyz - place) * flip
-    w2c = path.w2c[3].numpy()
+    w2c = path.w2c[0].numpy()
     points = np.concatenate([scene.static.xyz.numpy(), scene.moving[0].xyz.numpy()])
     np.testing.assert_allclose(local, points @ w2c[:, :3].T + w2c[:, 3], atol=1e-4)
     np.testing.assert_allclose(Rotation.from_quat(turn).apply([0, 0, -1]), target - place)

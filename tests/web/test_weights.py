@@ -54,7 +54,7 @@ def test_the_page_draws_the_bias(run_node, geometry, tmp_path, soft):
         for mode, value in MODES
         for at in ([0, 0, 0], [1, 2, 3], [2, 3, 1])
     ]
-    told = {"grid": list(geometry.grid), "rays": "exact"}
+    told = {"grid": list(geometry.grid)}
     (tmp_path / "cases.json").write_text(json.dumps({"told": told, "cases": cases}), "utf-8")
     (tmp_path / "geometry.bin").write_bytes(geometry_bytes(geometry))
     answer = json.loads(

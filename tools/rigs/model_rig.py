@@ -225,9 +225,9 @@ def make_rig(
     prompt_tokens: tuple[int, int] = (6, 6),  # positive, negative
     image_embedding_mode: str = "released",
     noise_seed: int = 0,
-    **conditioning: Any,  # further inputs of EgoX Conditioning
+    **conditioning: Any,  # further arguments of condition_clip
 ) -> ModelRig:
-    """Load the stand-ins and run EgoX Conditioning on a small clip."""
+    """Load the stand-ins and condition a small clip."""
     size = size or RigSize()
     files = standins.TESTS_ONLY if image_embedding else standins.SHIPPED
     model = load_transformer(
@@ -239,22 +239,18 @@ def make_rig(
     clip_vision = (
         load_clip_vision(models / standins.TESTS_ONLY["clip_vision"]) if image_embedding else None
     )
-    node = importlib.import_module(f"{pack.__name__}.nodes.conditioning").EgoXConditioning
-    inputs = {
-        "image_embedding": image_embedding_mode,
-        "noise_seed": noise_seed,
-        "clip_vision": clip_vision,
-        **conditioning,
-    }
-    out = node.execute(
+    module = importlib.import_module(f"{pack.__name__}.nodes.conditioning")
+    positive, negative, latent, canvas, _ = module.condition_clip(
         text_conditioning(width, prompt_tokens[0], 1),
         text_conditioning(width, prompt_tokens[1], 2),
         vae,
         exo,
         prior,
-        **inputs,
+        noise_seed,
+        image_embedding_mode,
+        clip_vision=clip_vision,
+        **conditioning,
     )
-    positive, negative, latent, canvas = out.result
     depth, trajectory = clip_geometry(pack, size)
     return ModelRig(
         pack=pack,

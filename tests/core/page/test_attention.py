@@ -85,7 +85,7 @@ def test_attention_is_told_in_multiples_of_an_even_spread():
     record = random_record()
     even = torch.full((1, TOKENS), 1 / TOKENS)
     rows = AttentionRows(without=even, guided=even, weight=torch.ones(1, TOKENS))
-    weight, guided, plain = heats(record, rows, 0, 0)
+    weight, guided, plain = heats(record, rows, 0)
     assert (
         np.allclose(guided.values, 1)
         and np.allclose(plain.values, 1)

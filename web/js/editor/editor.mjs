@@ -244,7 +244,6 @@ export class PoseEditor {
     } else if (this.isHeadless && this.scene.known && !this.fault) lines.push(this.say("start"));
     if (this.host.kept()) lines.push(this.say("kept", { videos: this.host.kept() }));
     if (this.host.isLinked("base")) lines.push(this.say("baseNote"));
-    if (this.host.smoothing() > 0) lines.push(this.say("smoothNote", { seconds: this.host.smoothing() }));
     this.layout.showBanner(lines);
   }
 

@@ -98,7 +98,6 @@ function hostOf(app, api, node) {
     },
     entry: () => findWidget(node, "entry")?.value ?? "",
     isExample: () => findWidget(node, "keyframes")?.value === defaultOf(node, "keyframes"),
-    smoothing: () => Number(findWidget(node, "smooth_s")?.value ?? 0),
     isLinked: (name) => node.inputs?.find((input) => input.name === name)?.link != null,
     nodeId: () => holder.data?.node || String(node.id),
     camera: () => findWidget(node, "camera")?.value ?? "auto",

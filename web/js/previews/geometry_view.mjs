@@ -21,7 +21,7 @@ export class GeometryView {
     this.preview = preview;
     this.reason = reason; // why there is none
     this.looked = preview.geometry?.looked ?? [0.5, 0.5]; // the place in the ego picture, shares of its sides
-    this.strength = geometry && preview.host.strength(geometry); // λ_g, mode and rays, of which it is drawn
+    this.strength = geometry && preview.host.strength(geometry); // λ_g and mode, of which it is drawn
     this.timer = null;
   }
 
@@ -75,12 +75,11 @@ export class GeometryView {
   about() {
     if (!this.geometry) return "";
     const { say } = this.preview.host;
-    const { mode, lambda, rays } = this.strength;
+    const { mode, lambda } = this.strength;
     const known = [...this.weights()].filter((weight) => weight >= 0);
     const [low, high] = [Math.min(...known), Math.max(...known)].map((weight) => String(Number(weight.toPrecision(2))));
     const said = known.length ? say("weights", { low, high }) : say("noWeights");
-    const stale = rays === this.geometry.raysOf ? [] : [say("staleRays", { rays: this.geometry.raysOf })];
-    return [`λ_g ${lambda} (${mode})`, said, ...stale].join(" · ");
+    return [`λ_g ${lambda} (${mode})`, said].join(" · ");
   }
 
   // The boxes of both pictures, the ego one last; none where there is nothing to draw.

@@ -116,11 +116,11 @@ function inputName(kind, name) {
   return nodeData?.inputs?.[name]?.display_name ?? name;
 }
 
-// λ_g, mode and rays that a run would have now; where the graph doesn't say, as the paper's g = 1 + cos.
-function strengthOf(app, { guide, auto_mode: autoMode, auto_rays: autoRays, raysOf, soft }) {
-  const [lambda, mode, rays] = ["lambda_g", "gga_mode", "rays"].map((name) => valueOf(app, guide, name));
-  if (typeof lambda !== "number") return { mode: "power", lambda: 1, soft: false, rays: raysOf };
-  return { mode: mode === "auto" ? autoMode : mode, lambda, soft, rays: rays === "auto" ? autoRays : rays };
+// λ_g and mode that a run would have now; where the graph doesn't say, as the paper's g = 1 + cos.
+function strengthOf(app, { guide, auto_mode: autoMode, soft }) {
+  const [lambda, mode] = ["lambda_g", "gga_mode"].map((name) => valueOf(app, guide, name));
+  if (typeof lambda !== "number") return { mode: "power", lambda: 1, soft: false };
+  return { mode: mode === "auto" ? autoMode : mode, lambda, soft };
 }
 
 // The value of a node's input as the page has it; of one that a subgraph's own input gives, the value there. Undefined

@@ -13,7 +13,6 @@ export class Geometry {
     this.rays = values.subarray(0, ends[0]);
     this.ways = values.subarray(ends[0], ends[1]);
     this.trust = values.subarray(ends[1]);
-    this.raysOf = told.rays; // which kind they are
   }
 
   // The latent frame that stands for a frame of the video.
