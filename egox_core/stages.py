@@ -60,7 +60,6 @@ from .trajectory import (
     keyframe_track,
     resample,
     smoothed,
-    trajectory_from_track,
     trajectory_of_array,
     with_camera,
 )
@@ -272,8 +271,7 @@ def path(
     ):
         check_made_on(poses, mark_of(None if frames is None else frames.source_path))
         rest = None if scene is None else scene_rest(scene)
-        trajectory = trajectory_from_track(
-            keyframe_track(poses, default, rest=rest),
+        trajectory = keyframe_track(poses, default, rest=rest).trajectory(
             default,
             frames,
             count=count or (None if scene is None else scene.frame_count),

@@ -6,8 +6,8 @@ X_cam = R X_world + t, OpenCV axes, metres.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Literal, Protocol, get_args
 
@@ -18,7 +18,7 @@ from torch import Tensor
 from .cameras import CameraModel
 from .errors import EgoXInputError, check_choice
 from .frozen import frozen, is_a
-from .progress import Progress
+from .progress import Progress, no_progress
 from .sizes import CHANNELS, latent_frames, latent_size
 
 DepthKind = Literal["metric z", "relative z", "disparity"]
@@ -141,6 +141,57 @@ class PointSet:
     def __len__(self) -> int:
         return self.xyz.shape[0]
 
+    @classmethod
+    def empty(cls) -> PointSet:
+        """No points."""
+        return cls(
+            xyz=torch.empty(0, 3),
+            rgb=torch.empty(0, 3, dtype=torch.uint8),
+            steps=torch.empty(0, 3, 2),
+            edge=torch.empty(0),
+            stray=torch.empty(0),
+            depth_range=torch.empty(0),
+            instance=torch.empty(0, dtype=torch.int16),
+            coarse=torch.empty(0, dtype=torch.bool),
+        )
+
+    @staticmethod
+    def join(*sets: PointSet) -> PointSet:
+        """All points in order; of the sets one at least."""
+        full = [points for points in sets if len(points)] or sets[:1]
+        return full[0] if len(full) == 1 else _each(lambda *parts: torch.cat(parts), *full)
+
+    @staticmethod
+    def join_moving(parts: Sequence[PointSet]) -> PointSet:
+        """Moving points of several exo cameras in one frame; the objects of each keep numbers of
+        their own."""
+        fused = parts[0]
+        for points in parts[1:]:
+            last = int(fused.instance.max()) if len(fused) else 0
+            instance = torch.where(points.instance > 0, points.instance + last, points.instance)
+            fused = PointSet.join(
+                fused, replace(points, instance=instance.to(points.instance.dtype))
+            )
+        return fused
+
+    def select(
+        self,
+        keep: Tensor,  # [N] bool, or [M] int64 indices
+    ) -> PointSet:
+        """Some of the points."""
+        return _each(lambda part: part[keep], self)
+
+    def to(self, device: torch.device) -> PointSet:
+        """The points on a device; the same object where they are there already."""
+        return self if self.xyz.device == device else _each(lambda part: part.to(device), self)
+
+
+def _each(function: Callable[..., Tensor], *sets: PointSet) -> PointSet:
+    """A set whose tensors are made of the same ones of others."""
+    return PointSet(
+        **{f.name: function(*(getattr(each, f.name) for each in sets)) for f in fields(PointSet)}
+    )
+
 
 class MovingPoints(Protocol):
     """Moving points per frame, computed on access: a long clip never has more than one frame of
@@ -176,6 +227,24 @@ class PointCloud:
     parts: tuple[
         PointCloud, ...
     ] = ()  # the scenes that it was fused of, each of one exo camera; empty: not fused
+
+    @property
+    def exo_from_scene(self) -> Tensor:  # [3, 4] or [T, 3, 4] float64
+        """The exo camera's pose in the scene's frame: the identity where that frame is the exo
+        camera's own."""
+        if self.frame == "exo" or self.exo_w2c is None:
+            return torch.eye(3, 4, dtype=torch.float64)
+        return self.exo_w2c.double()
+
+    def points(self, frame: int | None) -> PointSet:
+        """The static points and, with a frame number, that frame's moving ones."""
+        return self.static if frame is None else PointSet.join(self.static, self.moving[frame])
+
+    def mean_background(self, progress: Progress = no_progress) -> PointSet:
+        """The background that the released presets draw; see :attr:`mean_static`."""
+        if not self.parts:
+            return self.static if self.mean_static is None else self.mean_static(progress)
+        return PointSet.join(*(part.mean_background(progress) for part in self.parts))
 
 
 @frozen

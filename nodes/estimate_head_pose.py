@@ -18,7 +18,7 @@ from ..egox_core.file_names import META
 from ..egox_core.page import draw_head_path, head_legend
 from ..egox_core.takes import exo_camera_of_size, exo_poses, read_meta
 from ..egox_core.trajectory import (
-    clip_moments,
+    ClipMoments,
     estimate_head,
     head_trajectory,
     joined_points,
@@ -185,7 +185,7 @@ class EgoXEstimateHeadPose(io.ComfyNode):
         )
         keyframes, how_close = keyframes_of_path(
             upright_from_sensor(trajectory.w2c, trajectory.camera),
-            clip_moments(indices, times_s),
+            ClipMoments.of(indices, times_s),
             path.up.tolist(),
         )
         lines = [

@@ -33,7 +33,7 @@ from egox_core.takes.depth_readers import open_depth
 from egox_core.takes.meta import depth_camera, read_meta
 from egox_core.trajectory.head_payloads import mhr_people, openpose_people
 from egox_core.trajectory.head_points import choose_person
-from egox_core.trajectory.keyframe_fit import clip_moments
+from egox_core.trajectory.keyframe_fit import ClipMoments
 from egox_core.video.reader import decode_frames, probe_video
 from egox_core.wan.lora_keys import convert_lora
 from egox_train.data.cache_store import INDEX, CacheReader
@@ -305,7 +305,7 @@ def read_paths(folder: Path) -> None:
 
 
 def edit_paths(folder: Path) -> None:
-    clip = clip_moments([0, 1], [0.0, 0.4])
+    clip = ClipMoments.of([0, 1], [0.0, 0.4])
     texts = {p.name: p.read_text("utf-8", errors="replace") for p in folder.iterdir()}
     document, _ = import_path(texts, CAMERA, clip)
     for form in ("meta", "blender", "colmap", "trajectory"):

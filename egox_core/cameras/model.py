@@ -259,6 +259,18 @@ class CameraModel:
         W])."""
         return self.unproject(self.pixel_grid(dtype))
 
+    def depth_rays(self) -> Tensor:  # [H, W, 3] float32, camera frame
+        """Rays of every stored pixel scaled to z = 1, so that ray x z depth is the point.
+
+        NaN outside the lens' valid angle and at 90 degrees or more, where z depth says nothing.
+        """
+        rays, valid = self.pixel_rays(torch.float64)
+        z = rays[..., 2:]
+        rays = rays / z.clamp_min(1e-6)
+        return torch.where(
+            valid[..., None] & (z > 1e-3), rays, torch.full_like(rays, float("nan"))
+        ).float()
+
     def inside(
         self,
         uv: Tensor,  # [..., 2] stored pixels

@@ -22,7 +22,6 @@ from ..trajectory import (
     interpolate_poses,
     keyframe_track,
     keyframes_of_path,
-    trajectory_from_track,
     upright_from_sensor,
     with_camera,
 )
@@ -117,8 +116,7 @@ def trajectory_of_keyframes(
 ) -> CameraTrajectory:
     """The trajectory of a keyframe document in this clip, as the node makes it."""
     track = keyframe_track(document, camera, rest=None if scene is None else scene_rest(scene))
-    return trajectory_from_track(
-        track,
+    return track.trajectory(
         camera,
         clip.selection(),
         exo_w2c=None if scene is None else scene.exo_w2c,

@@ -19,9 +19,6 @@ from ..trajectory import (
     direction,
     flags_at,
     keyframe_track,
-    numbered_track,
-    poses_of_frames,
-    trajectory_from_track,
     validate_w2c,
     with_looks,
 )
@@ -69,8 +66,8 @@ def read_trajectory(
     """
     if path.suffix.lower() == ".txt":
         own_camera, poses, _ = read_colmap(path.parent)
-        trajectory = trajectory_from_track(
-            numbered_track(poses, path.parent.name), own_camera, frames, count=count
+        trajectory = PoseTrack.numbered(poses, path.parent.name).trajectory(
+            own_camera, frames, count=count
         )
         return trajectory, TakeNotes(source=path.parent.name)
     content = read_json(path, "trajectory file")
@@ -78,18 +75,18 @@ def read_trajectory(
         return parse_trajectory(content, path.name, frames, count=count)
     if isinstance(content, list) or (isinstance(content, dict) and "keyframes" in content):
         check_made_on(content, mark_of(None if frames is None else frames.source_path))
-        trajectory = trajectory_from_track(
-            keyframe_track(content, camera, path.name), camera, frames, count=count
+        trajectory = keyframe_track(content, camera, path.name).trajectory(
+            camera, frames, count=count
         )
         return trajectory, TakeNotes(source=path.name)
     if isinstance(content, dict) and isinstance(content.get("frames"), list):
         own_camera, poses, times = read_blender(content, path.name)
         track = (
-            numbered_track(poses, path.name)
+            PoseTrack.numbered(poses, path.name)
             if times is None or len(poses) == 1
             else PoseTrack(w2c=poses, moments=times, clock="seconds", name=path.name)
         )
-        trajectory = trajectory_from_track(track, own_camera, frames, count=count)
+        trajectory = track.trajectory(own_camera, frames, count=count)
         return trajectory, TakeNotes(source=path.name)
     meta = parse_meta(content, path, entry)
     return meta_trajectory(meta, camera, frames, count=count), meta.notes
@@ -183,10 +180,9 @@ def parse_trajectory(
             name=f"exo_w2c of {name}",
             constant=constant,
         )
-        exo_w2c = poses_of_frames(exo, frames) if frames is not None else exo_w2c[:count]
+        exo_w2c = exo.of_frames(frames) if frames is not None else exo_w2c[:count]
     intrinsics, exo_camera = content.get("meta_intrinsics"), content.get("exo_camera")
-    trajectory = trajectory_from_track(
-        track,
+    trajectory = track.trajectory(
         CameraModel.from_json(content["camera"], f"camera of {name}"),
         frames,
         count=count,

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..cameras import CameraModel
 from ..progress import Progress, no_progress
-from ..scene import build_scene, depth_rays, join, lift, no_points, to_device
+from ..scene import build_scene, lift
 from ..sizes import FRAMES_PER_LATENT
 from ..trajectory import camera_centre, invert, transform
 from ..types import CameraTrajectory, DepthVideo, PointSet
@@ -111,19 +111,21 @@ class LookAwayMemory:
         trajectory, frames = of_size(trajectory, ego), range(0, len(ego), FRAMES_PER_LATENT)
         known = torch.cat([self._depth_m[t][torch.isfinite(self._depth_m[t])] for t in frames])
         if not len(known):
-            self._kept.append(Kept(no_points(), camera_centre(trajectory.w2c[0]), 0.0))
+            self._kept.append(Kept(PointSet.empty(), camera_centre(trajectory.w2c[0]), 0.0))
             return  # without any surface all distances would be made up
-        middle, rays = float(known.median()), depth_rays(trajectory.camera)
-        new = no_points()
+        middle, rays = float(known.median()), trajectory.camera.depth_rays()
+        new = PointSet.empty()
         for t, other in zip(frames, (*frames[1:], frames[max(0, len(frames) - 2)]), strict=True):
             w2c, guess = trajectory.w2c[t], guess_depth(self._depth_m[t], middle)
-            _, there = draw(join(near(self._kept, w2c), new), trajectory.camera, w2c)
+            _, there = draw(PointSet.join(near(self._kept, w2c), new), trajectory.camera, w2c)
             frame_from_ego = invert(w2c)
             places = transform(frame_from_ego, (rays * guess[..., None]).double())
             still = looks_same(ego[t], ego[other], places, trajectory, other)
             picture = (ego[t] * 255).round().to(torch.uint8)
             keep = self._holes[t] & ~there & still
-            new = join(new, lift(guess, picture, keep, rays, frame_from_exo=frame_from_ego))
+            new = PointSet.join(
+                new, lift(guess, picture, keep, rays, frame_from_exo=frame_from_ego)
+            )
         self._kept.append(Kept(new, camera_centre(trajectory.w2c[frames[0]]), middle))
 
 
@@ -132,7 +134,7 @@ def draw(
 ) -> tuple[Tensor, Tensor]:  # [H, W, 3] 0...1, [H, W] bool
     """Picture and coverage of remembered points, drawn where the prior is."""
     device = SEEN.torch_device()
-    image = draw_points(to_device(points, device), camera, w2c.to(device), SEEN)
+    image = draw_points(points.to(device), camera, w2c.to(device), SEEN)
     return image.rgb.cpu(), image.coverage.cpu()
 
 
@@ -140,7 +142,7 @@ def near(kept: Sequence[Kept], w2c: Tensor) -> PointSet:
     """Points of the chunks that may be drawn from a pose."""
     centre = camera_centre(w2c)
     reached = (c for c in kept if (centre - c.centre).norm() <= MAX_PARALLAX * c.distance_m)
-    return join(no_points(), *(chunk.points for chunk in reached))
+    return PointSet.join(PointSet.empty(), *(chunk.points for chunk in reached))
 
 
 def of_size(

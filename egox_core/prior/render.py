@@ -13,15 +13,7 @@ from ..errors import EgoXInputError
 from ..frame_store import FrameStore
 from ..frozen import frozen
 from ..progress import Progress, no_progress
-from ..scene import (
-    ego_from_scene,
-    exo_from_scene,
-    join,
-    join_moving,
-    mean_static,
-    select,
-    to_device,
-)
+from ..scene import ego_from_scene
 from ..trajectory import camera_centre, pose_of_frame
 from ..types import CameraTrajectory, DepthVideo, EgoPrior, PointCloud, PointSet
 from .drawing import draw_points
@@ -134,8 +126,8 @@ def _frames(
     rays, inside_lens = camera.pixel_rays()
     ray_z = torch.where(inside_lens, rays[..., 2], torch.full_like(rays[..., 2], float("nan")))
     background, device = torch.tensor(options.background), options.torch_device()
-    static = mean_static(scene, progress) if options.static == "mean" else scene.static
-    static = _reliable(to_device(static, device), options)
+    static = scene.mean_background(progress) if options.static == "mean" else scene.static
+    static = _reliable(static.to(device), options)
     ego_from_frame, covered = ego_from_frame.to(device), 0
     for done, t in enumerate(frames):
         progress(done, len(frames), "render the ego prior")
@@ -169,18 +161,18 @@ def _visible_points(
     parts = [static]
     if options.dynamic != "leave out":
         moving = _moving_points(scene, frame, ego_from_frame, quarter_turns, options)
-        moving = to_device(moving, static.xyz.device)
+        moving = moving.to(static.xyz.device)
         if options.dynamic == "without wearer" and len(moving):
-            moving = select(
-                moving, ~_is_wearer(moving, camera_centre(ego_from_frame), options.head_radius_m)
+            moving = moving.select(
+                ~_is_wearer(moving, camera_centre(ego_from_frame), options.head_radius_m)
             )
         parts.append(_reliable(moving, options))
-    points = join(*parts)
+    points = PointSet.join(*parts)
     if options.dynamic not in ("without wearer", "without head"):
         return points
     centre = camera_centre(ego_from_frame).float()
     outside = (points.xyz - centre).square().sum(-1) > options.head_radius_m**2
-    return points if bool(outside.all()) else select(points, outside)
+    return points if bool(outside.all()) else points.select(outside)
 
 
 def _reliable(points: PointSet, options: PriorOptions) -> PointSet:
@@ -190,7 +182,7 @@ def _reliable(points: PointSet, options: PriorOptions) -> PointSet:
         & (points.stray <= options.max_stray)
         & (points.depth_range <= options.max_range)
     )
-    return select(points, keep & points.coarse if options.coarse else keep)
+    return points.select(keep & points.coarse if options.coarse else keep)
 
 
 def _moving_points(
@@ -203,10 +195,10 @@ def _moving_points(
     parts = []
     for part in scene.parts or (scene,):
         moving = part.moving[frame]
-        exo_centre = camera_centre(pose_of_frame(exo_from_scene(part), frame))
+        exo_centre = camera_centre(pose_of_frame(part.exo_from_scene, frame))
         head = meets_head(moving.xyz, exo_centre, ego_from_frame, quarter_turns)
-        parts.append(select(moving, ~head))
-    return join_moving(parts)
+        parts.append(moving.select(~head))
+    return PointSet.join_moving(parts)
 
 
 def _is_wearer(moving: PointSet, ego_centre: Tensor, head_radius_m: float) -> Tensor:

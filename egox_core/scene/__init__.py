@@ -21,25 +21,11 @@ if TYPE_CHECKING:
         Motion as Motion,
         estimate_exo_motion as estimate_exo_motion,
     )
-    from .fusion import (
-        fuse_scenes as fuse_scenes,
-        join_moving as join_moving,
-        mean_static as mean_static,
-    )
+    from .fusion import fuse_scenes as fuse_scenes
     from .moving_camera import is_moving as is_moving
-    from .points import (
-        join as join,
-        scene_points as scene_points,
-        select as select,
-        to_device as to_device,
-        write_ply as write_ply,
-    )
-    from .poses import (
-        ego_from_scene as ego_from_scene,
-        exo_from_scene as exo_from_scene,
-        scene_rest as scene_rest,
-    )
-    from .surface import depth_rays as depth_rays, lift as lift, no_points as no_points
+    from .ply import write_ply as write_ply
+    from .poses import ego_from_scene as ego_from_scene, scene_rest as scene_rest
+    from .surface import lift as lift
     from .viewer import viewer_camera as viewer_camera, viewer_ply as viewer_ply
 
 __getattr__, __dir__ = door(__name__, __file__)

@@ -17,7 +17,7 @@ from .background import SAME_SURFACE, StaticBackground, fuse_static, mean_backgr
 from .camera_motion import camera_motion
 from .dynamic_mask import WARNING, derive_dynamic, label_instances, unsteady_pixels
 from .moving_camera import cloud_background, fuse_moving, is_moving
-from .surface import ClipFrames, depth_rays, no_points
+from .surface import ClipFrames
 
 Moving = Literal["auto", "mask", "none"]
 MOVING_CHOICES: tuple[Moving, ...] = get_args(Moving)
@@ -58,7 +58,7 @@ class FrameMovingPoints:
         self._clip.release()  # what earlier frames read of mapped files
         mask = self.mask(frame)
         if not mask.any():
-            return no_points()
+            return PointSet.empty()
         if self._depth.sky is not None:
             mask = mask & ~self._depth.sky[frame].bool()
         return self._clip.lift(
@@ -102,7 +102,7 @@ def build_scene(
     """
     check_choice("what moves in the scene", dynamic, MOVING_CHOICES)
     check_scene_input(exo_frames, depth)
-    clip = ClipFrames(rgb=exo_frames, depth=depth, rays=depth_rays(depth.camera))
+    clip = ClipFrames(rgb=exo_frames, depth=depth, rays=depth.camera.depth_rays())
     masks = StillMasks(depth, dynamic)
     derived, background, notes = dynamic == "auto" and depth.dynamic is None, None, ()
     if is_moving(depth.exo_w2c):

@@ -3,12 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-import torch
-
 from ..errors import EgoXInputError
-from ..progress import Progress, no_progress
 from ..types import MovingPoints, PointCloud, PointSet
-from .points import join
 
 
 class FusedMovingPoints:
@@ -22,25 +18,7 @@ class FusedMovingPoints:
         return min(len(part) for part in self._parts)
 
     def __getitem__(self, frame: int) -> PointSet:
-        return join_moving([part[frame] for part in self._parts])
-
-
-def join_moving(parts: Sequence[PointSet]) -> PointSet:
-    """Moving points of several exo cameras in one frame; the objects of each keep numbers of their
-    own."""
-    fused = parts[0]
-    for points in parts[1:]:
-        last = int(fused.instance.max()) if len(fused) else 0
-        instance = torch.where(points.instance > 0, points.instance + last, points.instance)
-        fused = join(fused, replace(points, instance=instance.to(points.instance.dtype)))
-    return fused
-
-
-def mean_static(scene: PointCloud, progress: Progress = no_progress) -> PointSet:
-    """The background that the released presets draw; see :attr:`PointCloud.mean_static`."""
-    if not scene.parts:
-        return scene.static if scene.mean_static is None else scene.mean_static(progress)
-    return join(*(mean_static(part, progress) for part in scene.parts))
+        return PointSet.join_moving([part[frame] for part in self._parts])
 
 
 def fuse_scenes(scenes: Sequence[PointCloud]) -> PointCloud:
@@ -84,7 +62,7 @@ def fuse_scenes(scenes: Sequence[PointCloud]) -> PointCloud:
     notes = tuple(dict.fromkeys(note for scene in scenes for note in scene.notes))
     return replace(
         first,
-        static=join(*(scene.static for scene in scenes)),
+        static=PointSet.join(*(scene.static for scene in scenes)),
         moving=FusedMovingPoints([scene.moving for scene in scenes]),
         mean_static=None,
         parts=tuple(part for scene in scenes for part in scene.parts or (scene,)),

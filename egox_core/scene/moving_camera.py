@@ -14,7 +14,6 @@ from ..progress import Progress
 from ..trajectory import compose, invert, transform
 from ..types import PointSet
 from .background import SAME_SURFACE, StaticBackground, static_samples
-from .points import join
 from .surface import ClipFrames
 
 MAX_KEY_FRAMES = 13
@@ -81,7 +80,7 @@ def fuse_moving(
         parts.append(clip.lift(key.frame, key.depth_m, key.rgb, new))
         voted.append(key)
     progress(len(keys), len(keys), "fuse the moving camera's key frames")
-    return join(*parts), tolerance
+    return PointSet.join(*parts), tolerance
 
 
 def _seen(

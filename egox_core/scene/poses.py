@@ -1,20 +1,11 @@
 """Poses of exo and ego camera in a scene's frame."""
 
-import torch
 from torch import Tensor
 
 from ..errors import EgoXInputError
 from ..trajectory import compose, invert, pose_of_frame, upright_from_sensor, validate_w2c
 from ..types import CameraTrajectory, PointCloud
 from .moving_camera import is_moving
-
-
-def exo_from_scene(scene: PointCloud) -> Tensor:  # [3, 4] or [T, 3, 4] float64
-    """The exo camera's pose in the scene's frame: the identity where that frame is the exo camera's
-    own."""
-    if scene.frame == "exo" or scene.exo_w2c is None:
-        return torch.eye(3, 4, dtype=torch.float64)
-    return scene.exo_w2c.double()
 
 
 def ego_from_scene(scene: PointCloud, trajectory: CameraTrajectory) -> Tensor:  # [T, 3, 4] float64
@@ -53,5 +44,5 @@ def scene_rest(
 ) -> Tensor:  # [3, 4] float64, upright camera axes, w2c in the scene's frame
     """Rest of a path without keyframes: at the exo camera, looking as it does in the first
     frame."""
-    pose = exo_from_scene(scene).reshape(-1, 3, 4)[0].double()
+    pose = scene.exo_from_scene.reshape(-1, 3, 4)[0].double()
     return upright_from_sensor(pose, scene.exo_camera)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..cameras import CameraModel
 from ..depth import depth_edge, depth_range, stray_step
 from ..frame_store import drop_pages
 from ..frozen import frozen
@@ -19,21 +18,6 @@ MAX_EDGE = 0.3
 rendering filters finer."""
 COARSE_STRIDE = 2
 """The released renderer takes every second sample each way of a picture of the reference height."""
-
-
-def depth_rays(
-    camera: CameraModel,
-) -> Tensor:  # [H, W, 3] float32, camera frame
-    """Rays of every stored pixel scaled to z = 1, so that ray x z depth is the point.
-
-    NaN outside the lens' valid angle and at 90 degrees or more, where z depth says nothing.
-    """
-    rays, valid = camera.pixel_rays(torch.float64)
-    z = rays[..., 2:]
-    rays = rays / z.clamp_min(1e-6)
-    return torch.where(
-        valid[..., None] & (z > 1e-3), rays, torch.full_like(rays, float("nan"))
-    ).float()
 
 
 def depth_steps(
@@ -59,7 +43,7 @@ def depth_steps(
 
 def surface_steps(
     depth_m: Tensor,  # [H, W] z depth, NaN invalid
-    rays: Tensor,  # [H, W, 3] of :func:`depth_rays`
+    rays: Tensor,  # [H, W, 3] of :meth:`CameraModel.depth_rays`
 ) -> Tensor:  # [H, W, 3, 2] metres, exo frame
     """Ways along the surface to the next sample rightwards and downwards."""
     return torch.stack(
@@ -76,7 +60,7 @@ def lift(
     depth_m: Tensor,  # [H, W] float32 z depth of the whole picture, metres, NaN invalid: edges need the surroundings
     rgb: Tensor,  # [H, W, 3] uint8
     keep: Tensor,  # [H, W] bool; invalid depth is left out in any case
-    rays: Tensor,  # [H, W, 3] of :func:`depth_rays`
+    rays: Tensor,  # [H, W, 3] of :meth:`CameraModel.depth_rays`
     *,
     frame_from_exo: Tensor
     | None = None,  # [3, 4] float64 from the exo camera into the scene's frame; None: the same
@@ -92,7 +76,7 @@ def lift(
     keep = keep & torch.isfinite(depth_m) & torch.isfinite(rays[..., 2]) & (stray <= max_edge)
     rows, cols = keep.nonzero(as_tuple=True)
     if not len(rows):
-        return no_points()
+        return PointSet.empty()
     # Steps reach one pixel far: a few moving points need no whole picture.
     top, left = max(0, int(rows[0]) - 1), max(0, int(cols.min()) - 1)
     box = (slice(top, int(rows[-1]) + 2), slice(left, int(cols.max()) + 2))
@@ -123,7 +107,7 @@ class ClipFrames:
 
     rgb: Sequence[Tensor] | Tensor  # T of [H, W, 3], 0...1 or uint8
     depth: DepthVideo
-    rays: Tensor  # [H, W, 3] of :func:`depth_rays`
+    rays: Tensor  # [H, W, 3] of :meth:`CameraModel.depth_rays`
 
     def lift(
         self,
@@ -165,17 +149,3 @@ def _ray_steps(rays: Tensor, axis: int) -> Tensor:
     first = rays.narrow(axis, 1, 1) - rays.narrow(axis, 0, 1)
     last = rays.narrow(axis, size - 1, 1) - rays.narrow(axis, size - 2, 1)
     return torch.cat((first, inner, last), dim=axis).nan_to_num(0.0)
-
-
-def no_points() -> PointSet:
-    """The empty set."""
-    return PointSet(
-        xyz=torch.empty(0, 3),
-        rgb=torch.empty(0, 3, dtype=torch.uint8),
-        steps=torch.empty(0, 3, 2),
-        edge=torch.empty(0),
-        stray=torch.empty(0),
-        depth_range=torch.empty(0),
-        instance=torch.empty(0, dtype=torch.int16),
-        coarse=torch.empty(0, dtype=torch.bool),
-    )

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from ..trajectory import invert, pose_of_frame
 from ..types import CameraTrajectory, PointCloud
-from .points import scene_points, write_ply
-from .poses import exo_from_scene
+from .ply import write_ply
 
 FLIP = torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64)
 """From x right, y down, z forward, and back."""
@@ -22,7 +21,7 @@ WIDEST_DEG = 120.0
 
 def viewer_ply(scene: PointCloud) -> BytesIO:
     """The scene at frame 0 as a PLY file."""
-    points, pose = scene_points(scene, 0), pose_of_frame(exo_from_scene(scene), 0)
+    points, pose = scene.points(0), pose_of_frame(scene.exo_from_scene, 0)
     seen = (points.xyz.double() @ pose[:, :3].T + pose[:, 3]) * FLIP
     file = BytesIO()
     write_ply(replace(points, xyz=seen.float()), file)

@@ -4,7 +4,7 @@ import torch
 
 from ..cameras import CameraModel
 from ..errors import EgoXInputError
-from ..trajectory import numbered_track, trajectory_from_track
+from ..trajectory import PoseTrack
 from ..types import CameraTrajectory, FrameSelection, TakeMeta
 from .exo_camera import exo_poses
 from .same_take import check_same_count
@@ -45,8 +45,7 @@ def meta_trajectory(
         if meta.camera_extrinsics is None
         else torch.arange(len(meta.camera_extrinsics))[:count]
     )
-    return trajectory_from_track(
-        numbered_track(meta.ego_extrinsics, f"ego_extrinsics of {meta.name}"),
+    return PoseTrack.numbered(meta.ego_extrinsics, f"ego_extrinsics of {meta.name}").trajectory(
         meta.ego_camera or camera,
         frames,
         count=count,

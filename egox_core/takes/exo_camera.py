@@ -12,7 +12,7 @@ from ..depth import depth_window, window_camera
 from ..errors import EgoXInputError
 from ..file_names import META
 from ..sizes import centre_crop_left, same_aspect
-from ..trajectory import numbered_track, poses_of_frames, validate_w2c
+from ..trajectory import PoseTrack, validate_w2c
 from ..types import FrameSelection, TakeMeta
 from .meta import depth_camera
 
@@ -133,7 +133,7 @@ def exo_poses(
     name = f"camera_extrinsics of {meta.name}"
     poses = validate_w2c(poses, name)
     if frames is not None:
-        return poses_of_frames(numbered_track(poses, name), frames)
+        return PoseTrack.numbered(poses, name).of_frames(frames)
     if numbers is None:
         raise EgoXInputError(
             name,

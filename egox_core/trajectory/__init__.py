@@ -43,11 +43,7 @@ if TYPE_CHECKING:
         head_trajectory as head_trajectory,
         template_points as template_points,
     )
-    from .keyframe_fit import (
-        ClipMoments as ClipMoments,
-        clip_moments as clip_moments,
-        keyframes_of_path as keyframes_of_path,
-    )
+    from .keyframe_fit import ClipMoments as ClipMoments, keyframes_of_path as keyframes_of_path
     from .keyframes import (
         DEFAULT_UP as DEFAULT_UP,
         OWN_BODY_M as OWN_BODY_M,
@@ -61,11 +57,8 @@ if TYPE_CHECKING:
         PoseTrack as PoseTrack,
         flags_at as flags_at,
         interpolate_poses as interpolate_poses,
-        numbered_track as numbered_track,
-        poses_of_frames as poses_of_frames,
         resample as resample,
         smoothed as smoothed,
-        trajectory_from_track as trajectory_from_track,
         trajectory_of_array as trajectory_of_array,
         with_camera as with_camera,
     )

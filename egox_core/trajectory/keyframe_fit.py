@@ -1,5 +1,7 @@
 """A path of many poses as few keyframes, by the frames of a clip."""
 
+from __future__ import annotations
+
 import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
@@ -30,6 +32,40 @@ class ClipMoments:
     def __len__(self) -> int:
         return len(self.indices)
 
+    @classmethod
+    def of(cls, indices: object, times_s: object) -> ClipMoments:
+        """Moments of a clip from what a page sent.
+
+        Raises:
+            EgoXInputError: no numbers, different lengths, too many, not rising, frames before 0 or
+                beyond all reason.
+        """
+        try:
+            numbers = [torch.as_tensor(v, dtype=torch.float64) for v in (indices, times_s)]
+        except NO_NUMBERS as error:
+            raise EgoXInputError(
+                "moments of the clip",
+                got="no lists of numbers",
+                expected="indices and times_s",
+                fix="send one of each per frame",
+            ) from error
+        shapes = {tuple(n.shape) for n in numbers}
+        if (
+            len(shapes) != 1
+            or numbers[0].ndim != 1
+            or not 1 <= len(numbers[0]) <= MAX_CLIP_FRAMES
+            or not all((n.abs() <= FARTHEST).all() and (n[1:] >= n[:-1]).all() for n in numbers)
+            or not 0 <= float(numbers[0][0]) <= float(numbers[0][-1]) < MAX_SOURCE_FRAMES
+        ):
+            raise EgoXInputError(
+                "moments of the clip",
+                got=f"shapes {sorted(shapes)}",
+                expected=f"1 to {MAX_CLIP_FRAMES} finite, rising numbers, as many indices (0 to "
+                f"{MAX_SOURCE_FRAMES - 1}) as times",
+                fix="send one of each per frame",
+            )
+        return cls(indices=numbers[0], times_s=numbers[1])
+
     def selection(self) -> FrameSelection:
         """As a selection of frames. Poses need no picture sizes; they are set to 1 x 1."""
         step = float(self.times_s[-1] - self.times_s[0]) / max(1, len(self) - 1)
@@ -43,40 +79,6 @@ class ClipMoments:
             size=(1, 1),
             resize="crop",
         )
-
-
-def clip_moments(indices: object, times_s: object) -> ClipMoments:
-    """Moments of a clip from what a page sent.
-
-    Raises:
-        EgoXInputError: no numbers, different lengths, too many, not rising, frames before 0 or
-            beyond all reason.
-    """
-    try:
-        numbers = [torch.as_tensor(v, dtype=torch.float64) for v in (indices, times_s)]
-    except NO_NUMBERS as error:
-        raise EgoXInputError(
-            "moments of the clip",
-            got="no lists of numbers",
-            expected="indices and times_s",
-            fix="send one of each per frame",
-        ) from error
-    shapes = {tuple(n.shape) for n in numbers}
-    if (
-        len(shapes) != 1
-        or numbers[0].ndim != 1
-        or not 1 <= len(numbers[0]) <= MAX_CLIP_FRAMES
-        or not all((n.abs() <= FARTHEST).all() and (n[1:] >= n[:-1]).all() for n in numbers)
-        or not 0 <= float(numbers[0][0]) <= float(numbers[0][-1]) < MAX_SOURCE_FRAMES
-    ):
-        raise EgoXInputError(
-            "moments of the clip",
-            got=f"shapes {sorted(shapes)}",
-            expected=f"1 to {MAX_CLIP_FRAMES} finite, rising numbers, as many indices (0 to "
-            f"{MAX_SOURCE_FRAMES - 1}) as times",
-            fix="send one of each per frame",
-        )
-    return ClipMoments(indices=numbers[0], times_s=numbers[1])
 
 
 def keyframes_of_path(

@@ -3,6 +3,8 @@
 Poses are ``w2c`` [..., 3, 4]; what is interpolated is the camera itself, its centre and its c2w
 rotation, so that a camera between two others is between them."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
@@ -54,10 +56,92 @@ class PoseTrack:
     ends_hold: bool = False
     bends: Bends | None = None  # over the whole of it
 
+    @classmethod
+    def numbered(
+        cls,
+        w2c: Tensor,  # [N, 3, 4], or [3, 4] for all frames
+        name: str,
+    ) -> PoseTrack:
+        """Poses that belong to source frames 0, 1, 2, … as in meta.json."""
+        poses = w2c if w2c.ndim == 3 else w2c[None]
+        return cls(
+            w2c=poses,
+            moments=torch.arange(len(poses), dtype=torch.float64),
+            clock="index",
+            name=name,
+            constant=w2c.ndim == 2,
+        )
+
     def at(self, moments: Tensor) -> Tensor:  # [M] -> [M, 3, 4]
         """The poses at other moments on the track's clock."""
         poses = interpolate_poses(self.w2c, self.moments, moments, self.between)
         return poses if self.bends is None else bent(poses, moments, self.bends)
+
+    def of_frames(self, frames: FrameSelection) -> Tensor:  # [T, 3, 4]
+        """The poses at the frames in use: by source index where numbered, else by time.
+
+        Raises:
+            EgoXInputError: the track ends before the last frame in use, or begins after the first,
+                and its ends don't hold.
+        """
+        numbered = self.clock == "index"
+        moments = frames.source_indices.double() if numbered else frames.times_s.double()
+        unit = "" if numbered else " s"
+        # Timed tracks may end within half a source frame: time stamps are rounded differently by
+        # every writer.
+        slack = 1e-9 if numbered else 0.5 / frames.source_fps
+        first, last = float(self.moments[0]), float(self.moments[-1])
+        outside = float(moments.max()) > last + slack or float(moments.min()) < first - slack
+        if outside and not self.constant and not self.ends_hold:
+            raise EgoXInputError(
+                f"trajectory {self.name}",
+                got=f"poses for {'frames' if numbered else 'times'} {first:g} to {last:g}{unit}",
+                expected=f"poses for {float(moments.min()):g} to {float(moments.max()):g}{unit}, the frames in use",
+                fix="use fewer frames or an earlier start, or a longer trajectory",
+            )
+        return self.at(moments)
+
+    def trajectory(
+        self,
+        camera: CameraModel,
+        frames: FrameSelection | None = None,
+        *,
+        count: int | None = None,
+        clip_times_s: Tensor | None = None,  # [count] float64, seconds, of those frames
+        **fields: Any,  # further fields of CameraTrajectory (exo_w2c, …)
+    ) -> CameraTrajectory:
+        """The ego trajectory of the frames in use; without a selection the track's own poses, cut
+        after ``count``.
+
+        A track whose ends hold (keyframes) is not cut but taken at ``count`` frames.
+
+        Raises:
+            EgoXInputError: track shorter than the frames in use.
+        """
+        if frames is not None:
+            w2c, times = self.of_frames(frames), frames.times_s.double()
+        elif self.ends_hold and count is not None:
+            index = torch.arange(count, dtype=torch.float64)
+            times = index / UNTIMED_FPS if clip_times_s is None else clip_times_s.double()
+            w2c = self.at(index if self.clock == "index" else times)
+        else:
+            if count is not None and len(self.w2c) < count and not self.constant:
+                raise EgoXInputError(
+                    f"trajectory {self.name}",
+                    got=f"{len(self.w2c)} poses",
+                    expected=f"at least {count}, the frames in use",
+                    fix="use fewer frames, or a longer trajectory",
+                )
+            w2c = self.at(self.moments)
+            if self.constant:
+                w2c = w2c.expand(count or 1, 3, 4).clone()
+            w2c = w2c[:count]
+            times = (
+                self.moments[:count]
+                if self.clock == "seconds" and not self.constant
+                else torch.arange(len(w2c), dtype=torch.float64) / UNTIMED_FPS
+            )
+        return CameraTrajectory(w2c=w2c, camera=camera, times_s=times, **fields)
 
     def __post_init__(self) -> None:
         if self.moments.shape != self.w2c.shape[:1] or not (self.moments.abs() <= FARTHEST).all():
@@ -81,24 +165,6 @@ class PoseTrack:
                 expected="one less than poses",
                 fix="give one for each gap between two poses",
             )
-
-
-def numbered_track(
-    w2c: Tensor,  # [N, 3, 4], or [3, 4] for all frames
-    name: str,
-) -> PoseTrack:
-    """Poses that belong to source frames 0, 1, 2, … as in meta.json."""
-    if w2c.ndim == 2:
-        return PoseTrack(
-            w2c=w2c[None],
-            moments=torch.zeros(1, dtype=torch.float64),
-            clock="index",
-            name=name,
-            constant=True,
-        )
-    return PoseTrack(
-        w2c=w2c, moments=torch.arange(len(w2c), dtype=torch.float64), clock="index", name=name
-    )
 
 
 def interpolate_poses(
@@ -203,73 +269,6 @@ def smooth_poses(
     return _w2c(Rotation.concatenate(new_turns), new_centres)
 
 
-def poses_of_frames(track: PoseTrack, frames: FrameSelection) -> Tensor:  # [T, 3, 4]
-    """The track's poses at the frames in use: by source index where numbered, else by time.
-
-    Raises:
-        EgoXInputError: the track ends before the last frame in use, or begins after the first, and
-            its ends don't hold.
-    """
-    moments = frames.source_indices.double() if track.clock == "index" else frames.times_s.double()
-    unit = "" if track.clock == "index" else " s"
-    # Timed tracks may end within half a source frame: time stamps are rounded differently by every
-    # writer.
-    slack = 1e-9 if track.clock == "index" else 0.5 / frames.source_fps
-    first, last = float(track.moments[0]), float(track.moments[-1])
-    outside = float(moments.max()) > last + slack or float(moments.min()) < first - slack
-    if outside and not track.constant and not track.ends_hold:
-        raise EgoXInputError(
-            f"trajectory {track.name}",
-            got=f"poses for {'frames' if track.clock == 'index' else 'times'} {first:g} to {last:g}{unit}",
-            expected=f"poses for {float(moments.min()):g} to {float(moments.max()):g}{unit}, the frames in use",
-            fix="use fewer frames or an earlier start, or a longer trajectory",
-        )
-    return track.at(moments)
-
-
-def trajectory_from_track(
-    track: PoseTrack,
-    camera: CameraModel,
-    frames: FrameSelection | None = None,
-    *,
-    count: int | None = None,
-    clip_times_s: Tensor | None = None,  # [count] float64, seconds, of those frames
-    **fields: Any,  # further fields of CameraTrajectory (exo_w2c, …)
-) -> CameraTrajectory:
-    """The ego trajectory of the frames in use; without a selection the track's own poses, cut after
-    ``count``.
-
-    A track whose ends hold (keyframes) is not cut but taken at ``count`` frames.
-
-    Raises:
-        EgoXInputError: track shorter than the frames in use.
-    """
-    if frames is not None:
-        w2c, times = poses_of_frames(track, frames), frames.times_s.double()
-    elif track.ends_hold and count is not None:
-        index = torch.arange(count, dtype=torch.float64)
-        times = index / UNTIMED_FPS if clip_times_s is None else clip_times_s.double()
-        w2c = track.at(index if track.clock == "index" else times)
-    else:
-        if count is not None and len(track.w2c) < count and not track.constant:
-            raise EgoXInputError(
-                f"trajectory {track.name}",
-                got=f"{len(track.w2c)} poses",
-                expected=f"at least {count}, the frames in use",
-                fix="use fewer frames, or a longer trajectory",
-            )
-        w2c = track.at(track.moments)
-        if track.constant:
-            w2c = w2c.expand(count or 1, 3, 4).clone()
-        w2c = w2c[:count]
-        times = (
-            track.moments[:count]
-            if track.clock == "seconds" and not track.constant
-            else torch.arange(len(w2c), dtype=torch.float64) / UNTIMED_FPS
-        )
-    return CameraTrajectory(w2c=w2c, camera=camera, times_s=times, **fields)
-
-
 def trajectory_of_array(
     w2c: object,  # [T, 3, 4] of the frames in use, or [3, 4] of all
     camera: CameraModel,
@@ -283,8 +282,10 @@ def trajectory_of_array(
     Raises:
         EgoXInputError: matrices that are no poses, fewer than frames in use.
     """
-    trajectory = trajectory_from_track(
-        numbered_track(validate_w2c(as_poses(w2c, "ego poses"), "ego poses"), "given as an array"),
+    track = PoseTrack.numbered(
+        validate_w2c(as_poses(w2c, "ego poses"), "ego poses"), "given as an array"
+    )
+    trajectory = track.trajectory(
         camera,
         count=count if frames is None else len(frames.source_indices),
         exo_w2c=None if exo_w2c is None else as_poses(exo_w2c, "exo_w2c"),
@@ -308,10 +309,10 @@ def resample(trajectory: CameraTrajectory, frames: FrameSelection) -> CameraTraj
         clock="seconds",
         name="path",
     )
-    path = replace(trajectory, w2c=poses_of_frames(track, frames), times_s=frames.times_s.double())
+    path = replace(trajectory, w2c=track.of_frames(frames), times_s=frames.times_s.double())
     if trajectory.exo_w2c is not None and trajectory.exo_w2c.ndim == 3:
         exo = replace(track, w2c=validate_w2c(trajectory.exo_w2c, "exo poses")[later])
-        path = replace(path, exo_w2c=poses_of_frames(exo, frames))
+        path = replace(path, exo_w2c=exo.of_frames(frames))
     if trajectory.guessed is not None:
         path = replace(path, guessed=flags_at(trajectory.guessed, times, frames.times_s))
     return path

@@ -18,7 +18,7 @@ from egox_core.cameras import CAMERA_PRESETS
 from egox_core.errors import EgoXInputError
 from egox_core.prior import DYNAMIC_CHOICES, PRESET_GEOMETRY, PRIOR_PRESETS, SPLATTERS, prior_preset
 from egox_core.safe_files import atomic_write, write_json
-from egox_core.scene import MOTIONS, estimate_exo_motion, scene_points, write_ply
+from egox_core.scene import MOTIONS, estimate_exo_motion, write_ply
 from egox_core.stages import prior, scene
 from egox_core.take import load_take
 from egox_core.takes import EXO_LENSES, parse_scale
@@ -153,7 +153,7 @@ def render_take(args: argparse.Namespace) -> dict:
     lap("render and write")
     if args.ply:
         with atomic_write(args.out / "scene.ply") as path, path.open("wb") as file:
-            write_ply(scene_points(points, 0), file)
+            write_ply(points.points(0), file)
     peak = peak_memory_bytes()
     report = {
         "take": take.name,

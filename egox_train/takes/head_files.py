@@ -34,13 +34,13 @@ from egox_core.trajectory import (
     ExoView,
     HeadPoints,
     HeadReport,
+    PoseTrack,
     camera_centre,
     camera_poses,
     choose_person,
     estimate_head,
     head_trajectory,
     mhr_people,
-    numbered_track,
     openpose_people,
     surface_reach,
     validate_w2c,
@@ -163,7 +163,7 @@ def estimate_take(
     view = ExoView(camera=camera, exo_w2c=exo_w2c, depth_m=depth_m, mask=None, up=None)
     looks = looks_of_clicks(options.clicks, view, camera_centre(trajectory.w2c))
     track = with_looks(
-        numbered_track(trajectory.w2c, "estimate"), looks, path.up, ego.quarter_turns
+        PoseTrack.numbered(trajectory.w2c, "estimate"), looks, path.up, ego.quarter_turns
     )
     bent = replace(trajectory, w2c=track.at(track.moments))
     return bent, path.report, {**notes, "looks": looks, "up": path.up.tolist()}

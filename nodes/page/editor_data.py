@@ -5,7 +5,7 @@ from torch import Tensor
 
 from ...egox_core.errors import EgoXInputError
 from ...egox_core.file_names import META
-from ...egox_core.scene import ego_from_scene, exo_from_scene, is_moving, scene_rest
+from ...egox_core.scene import ego_from_scene, is_moving, scene_rest
 from ...egox_core.takes import mark_of
 from ...egox_core.trajectory import upright_from_sensor
 from ...egox_core.types import UNTIMED_FPS, CameraTrajectory, FrameSelection, PointCloud
@@ -95,7 +95,7 @@ def scene_data(scene: PointCloud, exo_images: Tensor | None) -> dict:  # picture
     """Key of the stored scene, and its exo camera."""
     entry = SCENES.put(scene, exo_images)
     camera = scene.exo_camera
-    exo = exo_from_scene(scene).reshape(-1, 3, 4)
+    exo = scene.exo_from_scene.reshape(-1, 3, 4)
     return {
         "token": entry.token,
         "frames": scene.frame_count,

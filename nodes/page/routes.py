@@ -27,7 +27,6 @@ from ...egox_core.takes import mark_of, read_meta
 from ...egox_core.trajectory import (
     DEFAULT_UP,
     ClipMoments,
-    clip_moments,
     direction,
     keyframes_of_path,
     validate_w2c,
@@ -399,7 +398,7 @@ def lens(body: dict) -> CameraModel:
 
 def moments(body: dict) -> ClipMoments:
     """The request's frames in use."""
-    return clip_moments(body.get("indices"), body.get("times_s"))
+    return ClipMoments.of(body.get("indices"), body.get("times_s"))
 
 
 async def sample_video(request: web.Request) -> web.StreamResponse:

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from ...egox_core.page import scene_up
 from ...egox_core.prior import CoarsePoints, coarse_points
-from ...egox_core.scene import exo_from_scene, select
 from ...egox_core.trajectory import pose_of_frame
 from ...egox_core.types import PointCloud
 
@@ -73,7 +72,7 @@ class SceneEntry:
 
     def exo_from_scene(self, frame: int) -> Tensor:  # [3, 4] float64
         """The exo camera's pose in one frame."""
-        poses = exo_from_scene(self.scene)
+        poses = self.scene.exo_from_scene
         return pose_of_frame(poses, min(frame, len(poses) - 1))
 
 
@@ -154,7 +153,7 @@ def _entry(scene: PointCloud, images: Tensor | None, cap: int) -> SceneEntry:
 
 def _thin_scene(scene: PointCloud) -> PointCloud:
     """The scene's cameras and times, without its points."""
-    none = select(scene.static, torch.zeros(0, dtype=torch.int64))
+    none = scene.static.select(torch.zeros(0, dtype=torch.int64))
     return replace(scene, static=none, moving=(none,) * scene.frame_count)
 
 

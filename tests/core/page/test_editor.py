@@ -17,7 +17,7 @@ from egox_core.prior.coarse import coarse_points, coarse_prior, joined
 from egox_core.prior.options import prior_preset
 from egox_core.prior.render import render_ego_prior
 from egox_core.scene.build import build_scene
-from egox_core.trajectory.keyframe_fit import clip_moments, fit_keyframes, keyframe_error
+from egox_core.trajectory.keyframe_fit import ClipMoments, fit_keyframes, keyframe_error
 from egox_core.trajectory.keyframes import (
     keyframe_track,
     sensor_pose,
@@ -33,7 +33,7 @@ from tests.refusals import refuses
 EXO = CameraModel.pinhole(192, 128, 120)
 EXO_W2C = look_at((-2.0, -0.8, -2.0), (0.5, 0.7, 1.5))  # tilted down into the room
 EGO = preset_camera("aria_released", 64)
-CLIP = clip_moments(list(range(8, 48)), [i / 20 for i in range(8, 48)])
+CLIP = ClipMoments.of(list(range(8, 48)), [i / 20 for i in range(8, 48)])
 DOCUMENT = {
     "up": [0.0, -1.0, 0.0],
     "interpolation": "spline",
@@ -167,7 +167,7 @@ def test_every_form_comes_back_as_the_same_path(form, world):
         files = {"about.md": "the folder's files, chosen together"} | files
         # COLMAP numbers pictures from 0 and knows no times: it is read back for a clip that begins
         # there.
-        clip = clip_moments(list(range(40)), [i / 20 for i in range(40)])
+        clip = ClipMoments.of(list(range(40)), [i / 20 for i in range(40)])
     else:
         files, clip = {name: content.decode("utf-8")}, CLIP
     document, note = import_path(files, EGO, clip, scene)
@@ -214,7 +214,7 @@ def test_imports_are_refused_with_a_reason():
         ([10**12], [0]),
     ):
         with refuses("moments"):
-            clip_moments(*moments)
+            ClipMoments.of(*moments)
 
 
 def test_keyframes_hold_at_their_ends_and_reach_every_frame():

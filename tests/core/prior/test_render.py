@@ -14,8 +14,7 @@ from egox_core.prior.options import PRIOR_PRESETS, PriorOptions, prior_preset
 from egox_core.prior.render import iter_ego_prior, render_ego_prior
 from egox_core.scene.build import build_scene
 from egox_core.scene.fusion import fuse_scenes
-from egox_core.scene.points import scene_points, select
-from egox_core.scene.surface import depth_rays, lift, no_points
+from egox_core.scene.surface import lift
 from egox_core.trajectory.poses import camera_centre, compose, invert, look_at
 from egox_core.types import CameraTrajectory, PointCloud, PointSet
 from lab.drawn import SyntheticSpec, covisible, make_take
@@ -46,7 +45,7 @@ class Still:
         return self._count
 
     def __getitem__(self, frame: int) -> PointSet:
-        return no_points()
+        return PointSet.empty()
 
 
 def points_at(xyz: list[list[float]]) -> PointSet:
@@ -200,7 +199,7 @@ def test_dynamic_handling(take, scene):
     moving = scene.moving[0]
     head = (moving.xyz - centre).norm(dim=-1) < 0.25
     assert bool(head.any()), "the exo camera sees the head"
-    only_head = cloud(select(moving, head), frame="world")
+    only_head = cloud(moving.select(head), frame="world")
     with pytest.warns(UserWarning, match="coverage 0 %"):
         assert not render_ego_prior(
             only_head, replace(path, w2c=path.w2c[:1]), replace(draw, dynamic="without head")
@@ -261,7 +260,7 @@ def test_bad_poses_are_refused_before_rendering(change, message):
 
 def test_an_empty_cloud_and_singular_intrinsics_are_refused():
     with refuses("without points"):
-        iter_ego_prior(cloud(no_points()), trajectory(CAMERAS[-1]))
+        iter_ego_prior(cloud(PointSet.empty()), trajectory(CAMERAS[-1]))
     with refuses("positive focal"):
         replace(CAMERAS[-1], fx=0.0)
 
@@ -283,13 +282,13 @@ def test_a_smaller_picture_shows_the_same(take, scene, whole):
         small = render_ego_prior(scene, replace(path, camera=path.camera.rescale(112, 112)))
     halved = whole.coverage.float().view(5, 112, 2, 112, 2).mean((2, 4)) > 0.5
     assert float((small.coverage & halved).sum() / (small.coverage | halved).sum()) > 0.93
-    assert len(scene_points(scene, 1)) == len(scene.static) + len(scene.moving[1])
+    assert len(scene.points(1)) == len(scene.static) + len(scene.moving[1])
 
 
 def test_released_takes_every_second_sample_each_way():
     depth = torch.full((448, 20), 2.0)
     camera = CameraModel.pinhole(20, 448, 300.0)
-    rays = depth_rays(camera)
+    rays = camera.depth_rays()
     points = lift(
         depth,
         torch.zeros(448, 20, 3, dtype=torch.uint8),
@@ -353,7 +352,7 @@ def test_exact_leaves_out_what_exo_sees_of_the_head(take, scene):
     exo = camera_centre(take.exo_w2c)
     head = scene.moving[0]
     centre = camera_centre(path.w2c[0])
-    head = select(head, (head.xyz - centre.float()).norm(dim=-1) < 0.12)
+    head = head.select((head.xyz - centre.float()).norm(dim=-1) < 0.12)
     assert len(head) > 20 and bool(meets_head(head.xyz, exo, path.w2c[0], turns).all())
     melted = replace(
         head, xyz=(exo + 1.5 * (head.xyz.double() - exo)).float()
@@ -366,7 +365,7 @@ def test_exact_leaves_out_what_exo_sees_of_the_head(take, scene):
         def __getitem__(self, frame: int) -> PointSet:
             return melted
 
-    one = replace(scene, static=no_points(), moving=Melted(1), frame_count=1)
+    one = replace(scene, static=PointSet.empty(), moving=Melted(1), frame_count=1)
     other = replace(
         one,
         exo_w2c=compose(take.exo_w2c, look_at((3.0, 3.0, 1.0), (0.0, 0.0, 1.0), (0.0, 0.0, 1.0))),

@@ -12,7 +12,7 @@ from egox_core.depth.edges import depth_edge, depth_range, stray_step
 from egox_core.scene.background import fuse_static, mean_background, sample_frames
 from egox_core.scene.build import build_scene
 from egox_core.scene.dynamic_mask import WARNING, derive_dynamic
-from egox_core.scene.fusion import fuse_scenes, mean_static
+from egox_core.scene.fusion import fuse_scenes
 from egox_core.trajectory.poses import transform
 from egox_core.types import DepthVideo
 from lab.drawn import SyntheticSpec, make_take
@@ -140,12 +140,12 @@ def test_a_scene_gives_both_backgrounds_and_says_where_motion_came_from(take):
     asked = []
     known.mean_static(lambda step, total, stage: asked.append(stage))
     assert len(asked) == 18 and set(asked) == {"average the static background"}
-    both = mean_static(fuse_scenes([known, known]))
+    both = fuse_scenes([known, known]).mean_background()
     assert len(both) == 2 * len(known.mean_static())
     w2c = take.exo_w2c.repeat(17, 1, 1)
     w2c[:, 0, 3] += torch.linspace(0, 0.1, 17)
     moving = build_scene(take.exo_rgb, replace(take.depth_video(), exo_w2c=w2c))
-    assert moving.mean_static is None and mean_static(moving) is moving.static
+    assert moving.mean_static is None and moving.mean_background() is moving.static
 
 
 def test_long_clips_are_sampled_evenly():

@@ -20,12 +20,9 @@ from egox_core.trajectory.keyframes import (
 from egox_core.trajectory.path import (
     PoseTrack,
     interpolate_poses,
-    numbered_track,
-    poses_of_frames,
     resample,
     smooth_poses,
     smoothed,
-    trajectory_from_track,
     with_camera,
 )
 from egox_core.trajectory.poses import camera_centre, invert, look_at
@@ -79,18 +76,18 @@ def test_interpolation_is_exact_at_the_poses_and_close_between():
 
 def test_numbered_poses_follow_the_source_index():
     poses = circle(50)
-    track = numbered_track(poses, "take")
-    assert torch.allclose(poses_of_frames(track, selection(list(range(8, 49, 2)))), poses[8:49:2])
-    whole = trajectory_from_track(track, CAMERA, count=49)
+    track = PoseTrack.numbered(poses, "take")
+    assert torch.allclose(track.of_frames(selection(list(range(8, 49, 2)))), poses[8:49:2])
+    whole = track.trajectory(CAMERA, count=49)
     assert torch.equal(whole.w2c, poses[:49])
     for call in (
-        lambda: poses_of_frames(track, selection([48, 49, 50])),
-        lambda: trajectory_from_track(track, CAMERA, count=53),
-        lambda: poses_of_frames(numbered_track(poses[:1], "take"), selection([0, 1])),
+        lambda: track.of_frames(selection([48, 49, 50])),
+        lambda: track.trajectory(CAMERA, count=53),
+        lambda: PoseTrack.numbered(poses[:1], "take").of_frames(selection([0, 1])),
     ):
         with refuses("frames in use"):
             call()
-    still = trajectory_from_track(numbered_track(poses[3], "take"), CAMERA, selection([4, 9]))
+    still = PoseTrack.numbered(poses[3], "take").trajectory(CAMERA, selection([4, 9]))
     assert torch.equal(still.w2c, poses[3].expand(2, 3, 4))
 
 
@@ -102,10 +99,10 @@ def test_timed_poses_follow_the_time():
         clock="seconds",
         name="editor",
     )
-    at = poses_of_frames(track, selection([0, 2, 4]))  # at 20 fps every second frame has a pose
+    at = track.of_frames(selection([0, 2, 4]))  # at 20 fps every second frame has a pose
     assert torch.allclose(at, poses[:3], atol=1e-12)
     with refuses("times 0 to 3.9 s"):
-        poses_of_frames(track, selection([80]))
+        track.of_frames(selection([80]))
     with refuses("do not rise"):
         PoseTrack(w2c=poses[:2], moments=torch.tensor([1.0, 1.0]), clock="seconds", name="x")
     with refuses("one finite time"):
@@ -250,9 +247,7 @@ def test_keyframes():
         ],
         "interpolation": "linear",
     }
-    path = trajectory_from_track(
-        keyframe_track(content, CAMERA), CAMERA, selection([0, 10, 20, 30, 40])
-    )
+    path = keyframe_track(content, CAMERA).trajectory(CAMERA, selection([0, 10, 20, 30, 40]))
     assert torch.allclose(
         camera_centre(path.w2c)[:, 0], torch.tensor([0, 0.5, 1, 1.5, 2], dtype=torch.float64)
     )
@@ -268,7 +263,7 @@ def test_keyframes():
         keyframe_track({"keyframes": []}, CAMERA).w2c[0],
         sensor_pose(torch.eye(3, 4, dtype=torch.float64), CAMERA),
     )
-    assert trajectory_from_track(constant, CAMERA, selection([0, 5, 99])).w2c.shape == (3, 3, 4)
+    assert constant.trajectory(CAMERA, selection([0, 5, 99])).w2c.shape == (3, 3, 4)
 
 
 def test_looks_bend_the_path_and_keep_its_own_turns():
@@ -284,7 +279,7 @@ def test_looks_bend_the_path_and_keep_its_own_turns():
     def path(*looks: tuple[int, int], keys=wave) -> torch.Tensor:
         content = {"keyframes": keys, "up": up}
         content |= {"looks": [{"frame": t, "point": points[i]} for t, i in looks]} if looks else {}
-        return trajectory_from_track(keyframe_track(content, CAMERA), CAMERA, frames).w2c
+        return keyframe_track(content, CAMERA).trajectory(CAMERA, frames).w2c
 
     def turns(w2c: torch.Tensor) -> np.ndarray:
         steps = w2c[1:, :, :3] @ w2c[:-1, :, :3].transpose(-1, -2)
