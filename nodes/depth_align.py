@@ -7,14 +7,13 @@ from pathlib import Path
 from comfy_api.latest import io
 
 from ..egox_core.depth import (
-    ADVICE,
     ALIGN_MODES,
     DEPTH_ADAPTERS,
-    MISSING_METRIC,
-    WITHOUT_SCALE,
     AlignOptions,
     DepthSocket,
     camera_of_view,
+    check_scale,
+    depth_advice,
     with_trust,
 )
 from ..egox_core.errors import EgoXInputError
@@ -23,7 +22,6 @@ from ..egox_core.page import depth_preview, depth_scale, plot_report
 from ..egox_core.prior import AS_GIVEN, PRESET_GEOMETRY, PRIOR_PRESETS
 from ..egox_core.takes import (
     check_depth_file,
-    depth_advice,
     meta_beside,
     read_meta,
     take_depth,
@@ -262,24 +260,12 @@ def check_depth_inputs(graph: Graph, node: str) -> None:
     if isinstance(fov_deg, (int, float)) and fov_deg > 0:
         camera_of_view(1, 1, fov_deg)
     sockets = [name for name in DEPTH_ADAPTERS if linked(graph, node, name) is not None]
-    if sockets and WITHOUT_SCALE.issuperset(sockets):
-        raise EgoXInputError(
-            MISSING_METRIC,
-            got=f"no scale from {' and '.join(sockets)} alone",
-            expected=f"{' or '.join(DEPTH_ADAPTERS.keys() - WITHOUT_SCALE)}, or a depth file and no "
-            "depth model",
-            fix=ADVICE,
-        )
-    if not isinstance(depth_file, str) or sockets:
+    alone = isinstance(depth_file, str) and not sockets
+    missing = alone and not depth_file.strip() and sidecar_missing(graph, node, DEPTH)
+    beside = f"no {DEPTH} beside the video, no depth_file, and no depth model connected"
+    check_scale(sockets, beside if missing else "")
+    if not alone:
         return
-    if not depth_file.strip() and sidecar_missing(graph, node, DEPTH):
-        raise EgoXInputError(
-            MISSING_METRIC,
-            got=f"no depth at all: no {DEPTH} beside the video, no depth_file, and no "
-            "depth model connected",
-            expected="a depth file, or a depth model",
-            fix=ADVICE,
-        )
     frames = frames_in_use(graph, node)
     path = _file_path(depth_file, frames)
     if path is not None and frames is not None:

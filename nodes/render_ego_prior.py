@@ -4,7 +4,6 @@ from dataclasses import replace
 
 from comfy_api.latest import io
 
-from ..egox_core.depth import STRANGE
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.page import common_step, coverage_preview, covered_share, ego_depth_preview
 from ..egox_core.prior import (
@@ -14,7 +13,7 @@ from ..egox_core.prior import (
     prior_preset,
     render_ego_prior,
 )
-from ..egox_core.scene import build_scene
+from ..egox_core.scene import STRANGE, build_scene
 from ..egox_core.takes import lens_text
 from ..egox_core.types import UNTIMED_FPS
 from ..egox_core.video import side_by_side

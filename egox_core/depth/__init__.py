@@ -13,23 +13,11 @@ from ..doors import door
 if TYPE_CHECKING:
     from .adapters import (
         DEPTH_ADAPTERS as DEPTH_ADAPTERS,
-        WITHOUT_SCALE as WITHOUT_SCALE,
         DepthSocket as DepthSocket,
+        check_scale as check_scale,
         socket_sources as socket_sources,
     )
-    from .align import (
-        ADVICE as ADVICE,
-        MISSING_METRIC as MISSING_METRIC,
-        align_depth as align_depth,
-    )
-    from .body_scale import WearerScale as WearerScale, wearer_scale as wearer_scale
-    from .edges import (
-        RELEASED_RANGE as RELEASED_RANGE,
-        depth_edge as depth_edge,
-        depth_range as depth_range,
-        stray_step as stray_step,
-    )
-    from .own_take import STRANGE as STRANGE, strange_depth as strange_depth
+    from .align import align_depth as align_depth, depth_advice as depth_advice
     from .report import (
         ALIGN_MODES as ALIGN_MODES,
         AlignOptions as AlignOptions,
@@ -37,12 +25,9 @@ if TYPE_CHECKING:
     )
     from .resample import (
         depth_window as depth_window,
-        fit_depth as fit_depth,
         fit_depth_size as fit_depth_size,
         fit_host_mask as fit_host_mask,
-        fit_mask as fit_mask,
         frames_of_size as frames_of_size,
-        window_camera as window_camera,
         with_host_masks as with_host_masks,
     )
     from .roles import align_sources as align_sources
@@ -55,7 +40,5 @@ if TYPE_CHECKING:
         guessed_camera as guessed_camera,
     )
     from .trust import with_trust as with_trust
-    from .valid import check_valid_shares as check_valid_shares, mark_invalid as mark_invalid
-    from .wearer_body import meets_head as meets_head
 
 __getattr__, __dir__ = door(__name__, __file__)

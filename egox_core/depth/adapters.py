@@ -4,14 +4,16 @@ payload.
 To add one: an entry here.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import field
 from typing import Any
 
 from torch import Tensor
 
 from ..cameras import CameraModel
+from ..errors import EgoXInputError
 from ..frozen import frozen
+from .align import ADVICE, MISSING_METRIC
 from .da3 import da3_depth
 from .moge import moge_depth
 from .sources import DepthSource, image_depth
@@ -55,6 +57,32 @@ priority: the first metric source gives the scale."""
 
 WITHOUT_SCALE = frozenset({"da3_geometry", "depth_image"})
 """Of them, those that give no metres by themselves."""
+
+
+def check_scale(
+    sockets: Collection[str],  # names of those that are given
+    otherwise: str = "",  # what is there in place of sockets, if that is no depth either
+) -> None:
+    """Refuse what gives no metres, before anything runs.
+
+    Raises:
+        EgoXInputError: only sockets without a scale; none, and no other depth.
+    """
+    if sockets and WITHOUT_SCALE.issuperset(sockets):
+        raise EgoXInputError(
+            MISSING_METRIC,
+            got=f"no scale from {' and '.join(sockets)} alone",
+            expected=f"{' or '.join(DEPTH_ADAPTERS.keys() - WITHOUT_SCALE)}, or a depth file and no "
+            "depth model",
+            fix=ADVICE,
+        )
+    if not sockets and otherwise:
+        raise EgoXInputError(
+            MISSING_METRIC,
+            got=f"no depth at all: {otherwise}",
+            expected="a depth file, or a depth model",
+            fix=ADVICE,
+        )
 
 
 def socket_sources(

@@ -7,8 +7,9 @@ twin is ``tests/twins/align_depth.py``."""
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TypeVar
 
@@ -29,6 +30,17 @@ Result = TypeVar("Result")
 
 MISSING_METRIC = "metric depth (the scale of the scene)"
 ADVICE = "give the video's own depth: a file, or the output of MoGe"
+
+
+@contextmanager
+def depth_advice() -> Generator[None]:
+    """Append to errors of a depth file how a user with a video of their own gets another depth."""
+    try:
+        yield
+    except EgoXInputError as error:
+        raise EgoXInputError(
+            error.what, got=error.got, expected=error.expected, fix=f"{error.fix}; {ADVICE}"
+        ) from error
 
 
 def align_depth(

@@ -9,6 +9,7 @@ Anything else is refused.
 Depth of a socket (:func:`fit_depth_size`) follows the same rules, and so does a host MASK of one
 frame or many (:func:`fit_host_mask`)."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -19,11 +20,13 @@ from torch import Tensor
 from ..arrays import as_floats
 from ..cameras import CameraModel
 from ..errors import EgoXInputError
-from ..frame_store import store_frames
+from ..frame_store import FrameStore, store_frames
 from ..frozen import frozen
+from ..progress import Progress, no_progress
 from ..sizes import centre_crop_left, same_aspect
 from ..types import DepthVideo, FrameSelection
 from ..video import source_rectangle
+from .valid import check_valid_shares, mark_invalid
 
 SAME_SHAPE = 0.01
 """Difference of width over height up to which frames are resized to the depth's size."""
@@ -42,6 +45,123 @@ class DepthWindow:
     width: float
     height: float
     size: tuple[int, int]  # (width, height) of the result
+
+    def camera(self, camera: CameraModel) -> CameraModel:
+        """The camera of the map that :meth:`fit_depth` makes. Exact, half-pixel convention."""
+        width, height = self.size
+        x, y = width / self.width, height / self.height
+        return replace(
+            camera,
+            width=width,
+            height=height,
+            fx=camera.fx * x,
+            fy=camera.fy * y,
+            cx=(camera.cx - self.left + 0.5) * x - 0.5,
+            cy=(camera.cy - self.top + 0.5) * y - 0.5,
+        )
+
+    def fit_depth(
+        self,
+        depth: np.ndarray,  # [H, W] float32
+    ) -> np.ndarray:  # [h, w] float32, of :attr:`size`
+        """The window of a map at its size, NaN outside the map.
+
+        Between samples of one surface values are interpolated; across a depth edge or a gap the nearest
+        one is taken, so that no surface appears between two others."""
+        if self._is_crop:
+            return self._crop(depth, np.float32(np.nan))
+        (low_x, part_x), (low_y, part_y) = self._places()
+        rows, columns = depth.shape
+        near_x, near_y = low_x + (part_x >= 0.5), low_y + (part_y >= 0.5)
+        nearest = depth[np.clip(near_y, 0, rows - 1)[:, None], np.clip(near_x, 0, columns - 1)]
+        corners = np.stack(
+            [
+                depth[
+                    np.clip(low_y + dy, 0, rows - 1)[:, None], np.clip(low_x + dx, 0, columns - 1)
+                ]
+                for dy in (0, 1)
+                for dx in (0, 1)
+            ]
+        )
+        wy, wx = part_y[:, None], part_x[None]
+        mixed = (corners[0] * (1 - wx) + corners[1] * wx) * (1 - wy) + (
+            corners[2] * (1 - wx) + corners[3] * wx
+        ) * wy
+        lowest, highest = corners.min(0), corners.max(0)  # NaN where any corner is
+        smooth = (lowest > 0) & (highest < SAME_EDGE * lowest)
+        fitted = np.where(smooth, mixed, nearest).astype(np.float32)
+        inside = ((near_y >= 0) & (near_y < rows))[:, None] & ((near_x >= 0) & (near_x < columns))[
+            None
+        ]
+        return np.where(inside, fitted, np.float32(np.nan))
+
+    def fit_mask(
+        self,
+        mask: np.ndarray,  # [H, W] bool
+    ) -> np.ndarray:  # [h, w] bool, of :attr:`size`
+        """The window of a mask at its size (nearest), False outside."""
+        if self._is_crop:
+            return self._crop(mask, False)
+        (low_x, part_x), (low_y, part_y) = self._places()
+        x, y = low_x + (part_x >= 0.5), low_y + (part_y >= 0.5)
+        rows, columns = mask.shape
+        inside = ((y >= 0) & (y < rows))[:, None] & ((x >= 0) & (x < columns))[None]
+        return mask[np.clip(y, 0, rows - 1)[:, None], np.clip(x, 0, columns - 1)] & inside
+
+    def fit_clip(
+        self,
+        maps: Iterable[tuple[np.ndarray, np.ndarray | None]],  # z depth and what moves, per frame
+        count: int,  # of the frames
+        name: str,  # in errors
+        progress: Progress = no_progress,
+    ) -> tuple[Tensor, Tensor | None, float]:
+        """Maps [T, h, w] of a file, invalid pixels NaN; what moves; the share that is invalid.
+
+        Raises:
+            EgoXInputError: a frame with hardly any valid pixel.
+        """
+        depths, moving, shares = FrameStore(count, self.size[::-1], np.float32), None, []
+        for place, (depth, dynamic) in enumerate(maps):
+            fitted = self.fit_depth(mark_invalid(torch.tensor(depth)).numpy())
+            shares.append(float(np.isfinite(fitted).mean()))
+            depths.append(fitted)
+            if dynamic is not None:
+                moving = moving or FrameStore(count, self.size[::-1], np.bool_)
+                moving.append(self.fit_mask(dynamic))
+            progress(place + 1, count, "reading depth")
+        invalid = check_valid_shares(torch.tensor(shares), name)
+        return depths.tensor(), None if moving is None else moving.tensor(), invalid
+
+    @property
+    def _is_crop(self) -> bool:
+        return (
+            (self.width, self.height) == self.size
+            and self.left == int(self.left)
+            and self.top == int(self.top)
+        )
+
+    def _crop(self, values: np.ndarray, outside) -> np.ndarray:
+        (width, height), left, top = self.size, int(self.left), int(self.top)
+        inner = values[max(top, 0) : max(top + height, 0), max(left, 0) : max(left + width, 0)]
+        if inner.shape == (height, width):
+            return np.ascontiguousarray(inner)
+        result = np.full((height, width), outside, dtype=values.dtype)
+        y, x = max(-top, 0), max(-left, 0)
+        result[y : y + inner.shape[0], x : x + inner.shape[1]] = inner
+        return result
+
+    def _places(
+        self,
+    ) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+        """For x and y: the sample to the left of each result pixel's centre, and how far beyond it the
+        centre lies."""
+
+        def axis(start: float, length: float, count: int) -> tuple[np.ndarray, np.ndarray]:
+            place = start + (np.arange(count) + 0.5) * (length / count) - 0.5
+            low = np.floor(place + 1e-9).astype(np.int64)
+            return low, np.clip(place - low, 0, 1).astype(np.float32)
+
+        return axis(self.left, self.width, self.size[0]), axis(self.top, self.height, self.size[1])
 
 
 def depth_window(
@@ -88,105 +208,6 @@ def depth_window(
     )
 
 
-def window_camera(camera: CameraModel, window: DepthWindow) -> CameraModel:
-    """The camera of the map that :func:`fit_depth` makes. Exact, half-pixel convention."""
-    (width, height), x, y = (
-        window.size,
-        window.size[0] / window.width,
-        window.size[1] / window.height,
-    )
-    return replace(
-        camera,
-        width=width,
-        height=height,
-        fx=camera.fx * x,
-        fy=camera.fy * y,
-        cx=(camera.cx - window.left + 0.5) * x - 0.5,
-        cy=(camera.cy - window.top + 0.5) * y - 0.5,
-    )
-
-
-def fit_depth(
-    depth: np.ndarray,  # [H, W] float32
-    window: DepthWindow,
-) -> np.ndarray:  # [h, w] float32, the window's size
-    """The window of a map at its size, NaN outside the map.
-
-    Between samples of one surface values are interpolated; across a depth edge or a gap the nearest
-    one is taken, so that no surface appears between two others."""
-    if _is_crop(window):
-        return _crop(depth, window, np.float32(np.nan))
-    (low_x, part_x), (low_y, part_y) = _places(window)
-    rows, columns = depth.shape
-    near_x, near_y = low_x + (part_x >= 0.5), low_y + (part_y >= 0.5)
-    nearest = depth[np.clip(near_y, 0, rows - 1)[:, None], np.clip(near_x, 0, columns - 1)]
-    corners = np.stack(
-        [
-            depth[np.clip(low_y + dy, 0, rows - 1)[:, None], np.clip(low_x + dx, 0, columns - 1)]
-            for dy in (0, 1)
-            for dx in (0, 1)
-        ]
-    )
-    wy, wx = part_y[:, None], part_x[None]
-    mixed = (corners[0] * (1 - wx) + corners[1] * wx) * (1 - wy) + (
-        corners[2] * (1 - wx) + corners[3] * wx
-    ) * wy
-    lowest, highest = corners.min(0), corners.max(0)  # NaN where any corner is
-    smooth = (lowest > 0) & (highest < SAME_EDGE * lowest)
-    fitted = np.where(smooth, mixed, nearest).astype(np.float32)
-    inside = ((near_y >= 0) & (near_y < rows))[:, None] & ((near_x >= 0) & (near_x < columns))[None]
-    return np.where(inside, fitted, np.float32(np.nan))
-
-
-def fit_mask(
-    mask: np.ndarray,  # [H, W] bool
-    window: DepthWindow,
-) -> np.ndarray:  # [h, w] bool, the window's size
-    """The window of a mask at its size (nearest), False outside."""
-    if _is_crop(window):
-        return _crop(mask, window, False)
-    (low_x, part_x), (low_y, part_y) = _places(window)
-    x, y = low_x + (part_x >= 0.5), low_y + (part_y >= 0.5)
-    rows, columns = mask.shape
-    inside = ((y >= 0) & (y < rows))[:, None] & ((x >= 0) & (x < columns))[None]
-    return mask[np.clip(y, 0, rows - 1)[:, None], np.clip(x, 0, columns - 1)] & inside
-
-
-def _is_crop(window: DepthWindow) -> bool:
-    return (
-        (window.width, window.height) == window.size
-        and window.left == int(window.left)
-        and window.top == int(window.top)
-    )
-
-
-def _crop(values: np.ndarray, window: DepthWindow, outside) -> np.ndarray:
-    (width, height), left, top = window.size, int(window.left), int(window.top)
-    inner = values[max(top, 0) : max(top + height, 0), max(left, 0) : max(left + width, 0)]
-    if inner.shape == (height, width):
-        return np.ascontiguousarray(inner)
-    result = np.full((height, width), outside, dtype=values.dtype)
-    y, x = max(-top, 0), max(-left, 0)
-    result[y : y + inner.shape[0], x : x + inner.shape[1]] = inner
-    return result
-
-
-def _places(
-    window: DepthWindow,
-) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """For x and y: the sample to the left of each result pixel's centre, and how far beyond it the
-    centre lies."""
-
-    def axis(start: float, length: float, count: int) -> tuple[np.ndarray, np.ndarray]:
-        place = start + (np.arange(count) + 0.5) * (length / count) - 0.5
-        low = np.floor(place + 1e-9).astype(np.int64)
-        return low, np.clip(place - low, 0, 1).astype(np.float32)
-
-    return axis(window.left, window.width, window.size[0]), axis(
-        window.top, window.height, window.size[1]
-    )
-
-
 def fit_depth_size(depth: DepthVideo, width: int, height: int, name: str = "depth") -> DepthVideo:
     """The depth, its masks and its camera at ``width`` x ``height``.
 
@@ -217,18 +238,16 @@ def fit_depth_size(depth: DepthVideo, width: int, height: int, name: str = "dept
         return (
             None
             if values is None
-            else store_frames(
-                (torch.from_numpy(fit(v.numpy(), window)) for v in values), len(values)
-            )
+            else store_frames((torch.from_numpy(fit(v.numpy())) for v in values), len(values))
         )
 
     return replace(
         depth,
-        depth_m=each(depth.depth_m, fit_depth),
-        camera=window_camera(depth.camera, window),
-        dynamic=each(depth.dynamic, fit_mask),
-        sky=each(depth.sky, fit_mask),
-        trust=each(depth.trust, fit_depth),
+        depth_m=each(depth.depth_m, window.fit_depth),
+        camera=window.camera(depth.camera),
+        dynamic=each(depth.dynamic, window.fit_mask),
+        sky=each(depth.sky, window.fit_mask),
+        trust=each(depth.trust, window.fit_depth),
     )
 
 

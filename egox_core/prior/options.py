@@ -6,9 +6,9 @@ from typing import Literal, get_args
 
 import torch
 
-from ..depth import RELEASED_RANGE
 from ..errors import check_choice
 from ..frozen import frozen
+from ..scene import RELEASED_RANGE
 from ..takes import ExoLens, ScaleSource
 from .splat_points import Backend, SplatOptions
 

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from ..cameras import CameraModel
-from ..depth import meets_head
 from ..errors import EgoXInputError
 from ..frame_store import FrameStore
 from ..frozen import frozen
 from ..progress import Progress, no_progress
 from ..scene import ego_from_scene
+from ..takes import meets_head
 from ..trajectory import camera_centre, pose_of_frame
 from ..types import CameraTrajectory, DepthVideo, EgoPrior, PointCloud, PointSet
 from .drawing import draw_points

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         Moving as Moving,
         build_scene as build_scene,
     )
+    from .edges import RELEASED_RANGE as RELEASED_RANGE
     from .exo_motion import (
         AGREES_PX as AGREES_PX,
         MOTIONS as MOTIONS,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     )
     from .fusion import fuse_scenes as fuse_scenes
     from .moving_camera import is_moving as is_moving
+    from .own_take import STRANGE as STRANGE
     from .ply import write_ply as write_ply
     from .poses import ego_from_scene as ego_from_scene, scene_rest as scene_rest
     from .surface import lift as lift

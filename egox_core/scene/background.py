@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from ..depth import RELEASED_RANGE, depth_range
 from ..frozen import frozen
 from ..progress import Progress, no_progress
+from .edges import RELEASED_RANGE, depth_range
 
 SAME_SURFACE = 0.04
 """Relative depth difference within which two samples of a pixel show the same surface."""

@@ -8,7 +8,6 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from ..depth import strange_depth
 from ..errors import EgoXInputError, check_choice, in_words
 from ..progress import Progress, no_progress
 from ..trajectory import validate_w2c
@@ -17,6 +16,7 @@ from .background import SAME_SURFACE, StaticBackground, fuse_static, mean_backgr
 from .camera_motion import camera_motion
 from .dynamic_mask import WARNING, derive_dynamic, label_instances, unsteady_pixels
 from .moving_camera import cloud_background, fuse_moving, is_moving
+from .own_take import strange_depth
 from .surface import ClipFrames
 
 Moving = Literal["auto", "mask", "none"]

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..depth import depth_edge, depth_range, stray_step
 from ..frame_store import drop_pages
 from ..frozen import frozen
 from ..sizes import REFERENCE_SIZE
 from ..trajectory import invert, pose_of_frame, transform
 from ..types import DepthVideo, PointSet
+from .edges import depth_edge, depth_range, stray_step
 
 MAX_EDGE = 0.3
 """Relative depth step from which a pixel of a scene that hangs between two surfaces is left out;

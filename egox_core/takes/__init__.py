@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from .depth_inputs import (
         NO_SOCKETS as NO_SOCKETS,
         check_depth_file as check_depth_file,
-        depth_advice as depth_advice,
         find_depth as find_depth,
         take_depth as take_depth,
     )
@@ -55,5 +54,6 @@ if TYPE_CHECKING:
     )
     from .same_take import check_poses_of as check_poses_of, mark_of as mark_of
     from .vipe import MAX_ARRAY_BYTES as MAX_ARRAY_BYTES, read_poses as read_poses
+    from .wearer_body import meets_head as meets_head
 
 __getattr__, __dir__ = door(__name__, __file__)

@@ -1,23 +1,16 @@
 """A depth file as a DepthVideo of the frames in use: by source index, cropped and scaled as they
 are, invalid NaN."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..depth import (
-    check_valid_shares,
-    depth_window,
-    fit_depth,
-    fit_mask,
-    guessed_camera,
-    mark_invalid,
-    window_camera,
-)
+from ..depth import depth_window, guessed_camera
 from ..errors import EgoXInputError
-from ..frame_store import FrameStore, store_frames
+from ..frame_store import store_frames
 from ..frozen import frozen
 from ..progress import Progress, no_progress
 from ..sizes import same_aspect
@@ -117,30 +110,23 @@ def depth_of_frames(
         wanted, return_inverse=True
     )  # uneven time stamps may use a frame twice
     ordered = unique.tolist()
-    shape, moving, shares = (len(ordered), window.size[::-1]), None, []
-    depths = FrameStore(*shape, np.float32)
-    for place, (depth, dynamic) in enumerate(source.read(ordered)):
-        if depth.shape != size[::-1]:
-            raise EgoXInputError(
-                f"depth {source.name}",
-                got=f"frame {ordered[place]} of shape {depth.shape}",
-                expected=f"{size[::-1]} as the first",
-                fix="store all frames at one size",
-            )
-        fitted = fit_depth(mark_invalid(torch.tensor(depth)).numpy(), window)
-        shares.append(float(np.isfinite(fitted).mean()))
-        depths.append(fitted)
-        if dynamic is not None:
-            moving = moving or FrameStore(*shape, np.bool_)
-            moving.append(fit_mask(dynamic, window))
-        progress(place + 1, len(ordered), "reading depth")
-    invalid = check_valid_shares(torch.tensor(shares), source.name)
-    depth_m = _placed(depths.tensor(), places)
-    dynamic = None if moving is None else _placed(moving.tensor(), places)
+
+    def maps() -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+        for frame, (depth, dynamic) in zip(ordered, source.read(ordered), strict=True):
+            if depth.shape != size[::-1]:
+                raise EgoXInputError(
+                    f"depth {source.name}",
+                    got=f"frame {frame} of shape {depth.shape}",
+                    expected=f"{size[::-1]} as the first",
+                    fix="store all frames at one size",
+                )
+            yield depth, dynamic
+
+    depth_m, dynamic, invalid = window.fit_clip(maps(), len(ordered), source.name, progress)
     video = DepthVideo(
-        depth_m=depth_m,
-        camera=window_camera(camera, window),
-        dynamic=dynamic,
+        depth_m=_placed(depth_m, places),
+        camera=window.camera(camera),
+        dynamic=None if dynamic is None else _placed(dynamic, places),
         exo_w2c=exo_poses(meta, frames, wanted),
         source_indices=wanted.clone(),
         times_s=None if frames is None else frames.times_s.double(),

@@ -3,8 +3,7 @@
 The file counts while no socket is given. The take's own camera and poses go before what a depth
 model estimated."""
 
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -13,13 +12,13 @@ from torch import Tensor
 
 from ..cameras import CameraModel
 from ..depth import (
-    ADVICE,
     AlignOptions,
     AlignReport,
     DepthSocket,
     DepthSource,
     align_sources,
     camera_of_view,
+    depth_advice,
     socket_sources,
 )
 from ..errors import EgoXInputError
@@ -166,14 +165,3 @@ def _check_file(file: DepthFile, path: Path, frames: FrameSelection) -> None:
         frames,
         "compute depth for every frame of this video",
     )
-
-
-@contextmanager
-def depth_advice() -> Generator[None]:
-    """Append to errors of a depth file how a user with a video of their own gets another depth."""
-    try:
-        yield
-    except EgoXInputError as error:
-        raise EgoXInputError(
-            error.what, got=error.got, expected=error.expected, fix=f"{error.fix}; {ADVICE}"
-        ) from error

@@ -8,7 +8,7 @@ from typing import Literal
 from torch import Tensor
 
 from ..cameras import CameraModel, raw_gopro_of
-from ..depth import depth_window, window_camera
+from ..depth import depth_window
 from ..errors import EgoXInputError
 from ..file_names import META
 from ..sizes import centre_crop_left, same_aspect
@@ -109,7 +109,7 @@ def exo_camera_of_size(
     camera = camera if left is None else camera.crop(left, 0, width, height)
     if frames is None:
         return camera
-    return window_camera(camera, depth_window((width, height), frames, f"depth {meta.name}"))
+    return depth_window((width, height), frames, f"depth {meta.name}").camera(camera)
 
 
 def exo_poses(

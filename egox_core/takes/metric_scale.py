@@ -9,13 +9,13 @@ import numpy as np
 from torch import Tensor
 
 from ..cameras import preset_camera
-from ..depth import WearerScale, wearer_scale
 from ..errors import EgoXInputError
 from ..frame_store import FrameStore, drop_pages
 from ..frozen import frozen
 from ..progress import Progress, no_progress
 from ..sizes import REFERENCE_SIZE
 from ..types import DepthVideo, FrameSelection, TakeMeta
+from .body_scale import WearerScale, wearer_scale
 from .ego_path import meta_trajectory
 from .meta import META_PRESET
 
@@ -95,7 +95,7 @@ def with_scale(
 
     Raises:
         EgoXInputError: ``wearer`` without measured poses or a wearer in sight, see
-            :func:`..depth.wearer_scale.wearer_scale`; a number that is no factor.
+            :func:`.body_scale.wearer_scale`; a number that is no factor.
     """
     if source == "as is":
         return depth, ScaleReport(scale=1.0, note="scale as is")

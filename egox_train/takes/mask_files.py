@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from egox_core.archives import open_member, open_zip, read_npy_header
-from egox_core.depth import depth_window, fit_mask
+from egox_core.depth import depth_window
 from egox_core.errors import EgoXInputError
 from egox_core.frame_store import FrameStore
 from egox_core.frozen import frozen
@@ -170,7 +170,7 @@ def read_mask(
                 expected=f"{mask.size[::-1]} as the first",
                 fix="store all frames at one size",
             )
-        store.append(fit_mask(picture, window))
+        store.append(window.fit_mask(picture))
         progress(place + 1, len(indices), "reading masks")
     return store.tensor() if len(indices) == len(places) else store.tensor()[places]
 

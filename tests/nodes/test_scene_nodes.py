@@ -87,7 +87,7 @@ def test_frames_of_the_depths_shape_are_resized_and_others_refused(take):
 
 
 def test_depth_of_another_take_has_a_badge(take, scene):
-    from egox_pack.egox_core.depth.own_take import WARNING
+    from egox_pack.egox_core.scene.own_take import WARNING
     from egox_pack.nodes.render_ego_prior import EgoXRenderEgoPrior
 
     path = take.trajectory()

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from egox_core.cameras.model import CameraModel
-from egox_core.depth.resample import DepthWindow, depth_window, fit_depth, fit_mask, window_camera
+from egox_core.depth.resample import DepthWindow, depth_window
 from egox_core.video.selection import camera_of_frames
 from tests.frames_in_use import frames_in_use
 
@@ -19,12 +19,12 @@ def test_depth_of_another_resolution_follows_the_video_crop():
         frames = frames_in_use([0], (160, 96), source_size=(240, 120), resize=resize)
         camera = camera_of_frames(source, frames)
         window = depth_window((120, 60), frames, "plane")
-        followed = window_camera(half, window)
+        followed = window.camera(half)
         assert followed.stored_size == camera.stored_size
         assert (followed.fx, followed.fy, followed.cx, followed.cy) == pytest.approx(
             (camera.fx, camera.fy, camera.cx, camera.cy)
         )
-        fitted, expected = fit_depth(plane(half), window), plane(camera)
+        fitted, expected = window.fit_depth(plane(half)), plane(camera)
         known = np.isfinite(fitted)
         assert known.mean() > (0.99 if resize == "crop" else 0.82) and (~known[:8]).all() == (
             resize == "pad"
@@ -52,13 +52,13 @@ def test_no_surface_appears_between_two():
     step = np.where(np.arange(20) < 10, 1.0, 5.0).astype(np.float32)[None].repeat(8, 0)
     step[4, 4] = np.nan
     window = DepthWindow(left=0.3, top=0.2, width=18.0, height=7.0, size=(50, 30))
-    fitted = fit_depth(step, window)
+    fitted = window.fit_depth(step)
     known = fitted[np.isfinite(fitted)]
     assert (
         np.minimum(np.abs(known - 1), np.abs(known - 5)).max() < 1e-5
     )  # rounding of the interpolation's weights
     assert 0 < np.isnan(fitted).sum() < 40
-    mask = fit_mask(step > 2, window)
+    mask = window.fit_mask(step > 2)
     assert (mask == (fitted > 2))[np.isfinite(fitted)].all()
 
 

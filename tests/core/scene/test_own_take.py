@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from egox_core.depth.own_take import WARNING, WARNING_TIME, strange_depth
+from egox_core.scene.own_take import WARNING, WARNING_TIME, strange_depth
 
 
 @pytest.fixture(scope="module")

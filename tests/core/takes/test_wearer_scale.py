@@ -8,15 +8,15 @@ import pytest
 import torch
 
 from egox_core.cameras.model import CameraModel
-from egox_core.depth.body_scale import MODEL_ERROR, wearer_scale
-from egox_core.depth.wearer_body import (
+from egox_core.takes.body_scale import MODEL_ERROR, wearer_scale
+from egox_core.takes.metric_scale import HEAD_KEYPOINTS, parse_scale, with_scale
+from egox_core.takes.wearer_body import (
     HEAD_FROM_CAMERA,
     TRUNK_TO,
     face_from_camera,
     head_depth,
     trunk_depth,
 )
-from egox_core.takes.metric_scale import HEAD_KEYPOINTS, parse_scale, with_scale
 from egox_core.trajectory.gravity import down_axis
 from egox_core.trajectory.poses import compose, look_at, sensor_from_upright
 from egox_core.types import DepthVideo
