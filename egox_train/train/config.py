@@ -216,7 +216,7 @@ class MemoryConfig(_Strict):
     step."""
 
     gradient_checkpointing: bool = True
-    base_dtype: Literal["float32", "bfloat16", "float8", "int4"] = "bfloat16"
+    base_dtype: Literal["float32", "bfloat16", "float8"] = "bfloat16"
     compute_dtype: Literal["float32", "bfloat16"] = "bfloat16"
     block_offload: bool = False
     checkpoint_offload: bool = False  # the blocks' inputs wait on the CPU for their backward

@@ -9,7 +9,6 @@ from datetime import timedelta
 from functools import reduce
 from typing import Any, Literal
 
-import torch
 from accelerate import Accelerator
 from accelerate.utils import (
     DistributedDataParallelKwargs,
@@ -19,11 +18,10 @@ from accelerate.utils import (
 
 from egox_core.errors import EgoXInputError
 
-from . import zero3
 from .checkpoints import TrainState
 from .config import TrainConfig
 
-Launch = Literal["one", "ddp", "fsdp2", "zero3"]
+Launch = Literal["one", "ddp", "fsdp2"]
 
 TIMEOUT = timedelta(hours=1)
 """Longest wait of processes for each other. NCCL's 10 minutes are too short for one that writes a
@@ -33,7 +31,6 @@ NAMES: Mapping[Launch, str] = {
     "one": "one process",
     "ddp": "DDP",
     "fsdp2": "FSDP2",
-    "zero3": "DeepSpeed ZeRO-3",
 }
 _WHOLE_BASES = ("float32", "bfloat16")
 _MANY = {
@@ -41,28 +38,25 @@ _MANY = {
     "memory.block_offload": (False,),
     "memory.compile": (False,),
 }
-_SPREAD = {
-    **_MANY,
-    "task": ("egox_lora",),
-    "ema_decay": (None,),
-    "optimizer.name": ("adamw",),
-    "memory.checkpoint_offload": (False,),
-}
 ALLOWED: Mapping[Launch, Mapping[str, tuple[Any, ...]]] = {
     "one": {},
     "ddp": _MANY,
-    "fsdp2": _SPREAD,
-    "zero3": {**_SPREAD, "validation.sample_steps": (0,)},
+    "fsdp2": {
+        **_MANY,
+        "task": ("egox_lora",),
+        "ema_decay": (None,),
+        "optimizer.name": ("adamw",),
+        "memory.checkpoint_offload": (False,),
+    },
 }
 """Values that tests cover where a way of launching doesn't take all."""
 
 
 def process_group() -> list[Any]:
-    """Accelerate's handlers: the time limit, gloo for DeepSpeed's processes without a GPU, and
-    gradients that live in DDP's buckets (3.4 GB less on each GPU at rank 256)."""
-    gloo = {"backend": "gloo"} if zero3.asked_for() and not torch.cuda.is_available() else {}
+    """Accelerate's handlers: the time limit, and gradients that live in DDP's buckets (3.4 GB less
+    on each GPU at rank 256)."""
     return [
-        InitProcessGroupKwargs(timeout=TIMEOUT, **gloo),
+        InitProcessGroupKwargs(timeout=TIMEOUT),
         DistributedDataParallelKwargs(gradient_as_bucket_view=True),
     ]
 
@@ -80,18 +74,10 @@ def launch_of(accelerator: Accelerator) -> Launch:
         return "ddp"
     if kind == DistributedType.FSDP and accelerator.is_fsdp2:
         return "fsdp2"
-    if (
-        kind == DistributedType.DEEPSPEED
-        and accelerator.deepspeed_plugin.zero_stage == zero3.SUPPORTED_STAGE
-    ):
-        return "zero3"
-    way = {DistributedType.FSDP: "FSDP of version 1"}.get(kind, kind.value)
-    if kind == DistributedType.DEEPSPEED:
-        way = f"DeepSpeed ZeRO-{accelerator.deepspeed_plugin.zero_stage}"
     raise EgoXInputError(
         "accelerate configuration",
-        got=way,
-        expected="one process, DDP, FSDP2 or DeepSpeed ZeRO-3",
+        got={DistributedType.FSDP: "FSDP of version 1"}.get(kind, kind.value),
+        expected="one process, DDP or FSDP2",
         fix="launch with one of configs/accelerate_*.yaml",
     )
 

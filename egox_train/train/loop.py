@@ -22,7 +22,6 @@ from egox_core.safe_files import atomic_write, clear_leftovers
 from ..wan.diffusers_processor import GgaScope
 from ..wan.transformer import base_form
 from ..wan.vae import VaeEncoder
-from . import zero3
 from .checkpoints import (
     StopRequest,
     TrainState,
@@ -100,10 +99,8 @@ def train(
     state = last_checkpoint(Path(config.output)) if resume else None
     accumulation = accumulation_for(config, accelerator.num_processes, state)
     accelerator.gradient_accumulation_steps = accumulation
-    if launch == "zero3":
-        zero3.configure(accelerator.deepspeed_plugin, config, accumulation)
     if accelerator.is_main_process:  # before the base is read
-        shards = accelerator.num_processes if launch in ("fsdp2", "zero3") else 1
+        shards = accelerator.num_processes if launch == "fsdp2" else 1
         _say_memory(config, base_form(Path(config.base)), samples, shards)
     trainable = make_trainable(config, accelerator.device)
     if state is not None:
@@ -115,8 +112,9 @@ def train(
             if accelerator.is_main_process:
                 logger.warning(note)
     optimizer = make_optimizer(config.optimizer, trainable.parameters)
-    placement = None if launch == "zero3" else [not config.memory.block_offload, True]
-    model, optimizer = accelerator.prepare(trainable.model, optimizer, device_placement=placement)
+    model, optimizer = accelerator.prepare(
+        trainable.model, optimizer, device_placement=[not config.memory.block_offload, True]
+    )
     trainable.model = accelerator.unwrap_model(model)
     # FSDP2 puts new parameters in their place.
     trainable.parameters = [p for p in trainable.model.parameters() if p.requires_grad]

@@ -18,7 +18,6 @@ from egox_core.wan import check_run_files
 from ..wan.diffusers_processor import GgaScope, install_gga
 from ..wan.transformer import load_base
 from ..wan.weights import subfolder, weights_hash
-from . import zero3
 from .compiled import compile_blocks
 from .config import OptimizerConfig, TrainConfig
 from .lora import add_lora, lora_tensors, put_lora_tensors, start_from_lora
@@ -42,9 +41,8 @@ class TrainableModel:
 
     def tensors(self) -> dict[str, Tensor]:  # by name, as trained
         """The trained weights by name, on the CPU."""
-        with zero3.gathered(self.model):
-            own = lora_tensors(self.model) if self.lora else {}
-            return {**own, **{k: whole(v.detach()).cpu().clone() for k, v in self._whole().items()}}
+        own = lora_tensors(self.model) if self.lora else {}
+        return {**own, **{k: whole(v.detach()).cpu().clone() for k, v in self._whole().items()}}
 
     def put(
         self,
@@ -105,7 +103,7 @@ def make_trainable(config: TrainConfig, device: torch.device) -> TrainableModel:
     base_hash = weights_hash(subfolder(base, "transformer"), "base model")
     if lora:
         model.requires_grad_(False)
-        store_base(model, memory.base_dtype, device)
+        store_base(model, memory.base_dtype)
         parameters = add_lora(model, config.lora, config.seed)
         if config.init_lora is not None:
             start_from_lora(model, config.init_lora, config.lora, base_hash)

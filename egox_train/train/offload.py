@@ -1,5 +1,5 @@
-"""Less memory on the accelerator: a base of 8 or 4 bits a weight, blocks and checkpoints that wait
-on the CPU.
+"""Less memory on the accelerator: a base of 8 bits per weight, blocks and checkpoints that wait on the
+CPU.
 
 Checkpoints on the CPU are 11.5 GB less on the GPU at 14B and 28,028 tokens.
 """
@@ -18,54 +18,22 @@ if TYPE_CHECKING:
     from diffusers import WanTransformer3DModel
 
 
-def store_base(model: WanTransformer3DModel, kind: str, device: torch.device) -> None:
+def store_base(model: WanTransformer3DModel, kind: str) -> None:
     """Keeps the linear layers of the blocks in ``kind``; float32 and bfloat16 are what the model
     was loaded in.
 
-    ``float8``: torchao's weight-only e4m3 with a scale a row. ``int4``: bitsandbytes' NF4 (CUDA).
+    ``float8``: torchao's weight-only e4m3 with a scale per row.
 
     Raises:
-        EgoXInputError: the package isn't installed, or the device can't do it.
+        EgoXInputError: the package isn't installed.
     """
-    if kind == "float8":
-        _float8(model)
-    elif kind == "int4":
-        _nf4(model, device)
-
-
-def _float8(model: WanTransformer3DModel) -> None:
+    if kind != "float8":
+        return
     with needs_package(
         "torchao", "base_dtype float8", expected="the package torchao", instead=", or use bfloat16"
     ):
         from torchao.quantization import Float8WeightOnlyConfig, quantize_
     quantize_(model.blocks, Float8WeightOnlyConfig())
-
-
-def _nf4(model: WanTransformer3DModel, device: torch.device) -> None:
-    with needs_package(
-        "bitsandbytes",
-        "base_dtype int4",
-        expected="the package bitsandbytes",
-        instead=", or use bfloat16",
-    ):
-        import bitsandbytes
-    for parent in list(model.blocks.modules()):
-        for name, child in list(parent.named_children()):
-            if type(child) is not nn.Linear:
-                continue
-            small = bitsandbytes.nn.Linear4bit(
-                child.in_features,
-                child.out_features,
-                child.bias is not None,
-                compute_dtype=torch.bfloat16,
-                quant_type="nf4",
-                device="meta",
-            )
-            small.weight = bitsandbytes.nn.Params4bit(
-                child.weight.data, requires_grad=False, quant_type="nf4", module=small
-            )
-            small.bias = child.bias
-            setattr(parent, name, small.to(device))
 
 
 class VisitingForward:

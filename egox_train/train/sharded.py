@@ -1,8 +1,5 @@
-"""Weights and optimizer state that are spread over processes, gathered to whole tensors and spread
-again.
-
-FSDP2 spreads each tensor (a DTensor); what DeepSpeed does is in :mod:`.zero3`.
-"""
+"""Weights and optimizer state that FSDP2 spreads over processes (each tensor a DTensor), gathered to
+whole tensors and spread again."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,8 +13,6 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.distributed.tensor import DTensor
 
-from . import zero3
-
 
 def whole(tensor: Tensor) -> Tensor:  # any shape -> the same, of all processes
     """The whole of a spread tensor (all processes must ask together); other tensors as they are."""
@@ -26,14 +21,12 @@ def whole(tensor: Tensor) -> Tensor:  # any shape -> the same, of all processes
 
 def is_sharded(model: nn.Module) -> bool:
     """Check whether the model's weights are spread over processes."""
-    return zero3.is_partitioned(model) or any(isinstance(p, DTensor) for p in model.parameters())
+    return any(isinstance(p, DTensor) for p in model.parameters())
 
 
 def optimizer_state(model: nn.Module, optimizer: Any) -> Mapping[str, Any]:
-    """State as one process would have it; of a spread model whole tensors by name, under FSDP2 on
-    rank 0 alone."""
-    if zero3.is_partitioned(model):
-        return zero3.optimizer_state(model, optimizer)
+    """State as one process would have it; of a spread model whole tensors by name, on rank 0
+    alone."""
     if not is_sharded(model):
         return optimizer.state_dict()
     return get_optimizer_state_dict(
@@ -43,9 +36,6 @@ def optimizer_state(model: nn.Module, optimizer: Any) -> Mapping[str, Any]:
 
 def put_optimizer_state(model: nn.Module, optimizer: Any, state: Mapping[str, Any]) -> None:
     """Loads :func:`optimizer_state` back, every process its part."""
-    if zero3.is_partitioned(model):
-        zero3.put_optimizer_state(model, optimizer, state)
-        return
     if not is_sharded(model):
         optimizer.load_state_dict(state)
         return

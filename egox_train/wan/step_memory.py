@@ -13,11 +13,7 @@ What is counted, and how well it is known:
 from egox_core.errors import check_choice
 from egox_core.frozen import frozen
 
-BYTES = {"float32": 4.0, "bfloat16": 2.0, "float8": 1.0, "int4": 0.5}
-SCALE_BYTES = {
-    "float8": 0.0,
-    "int4": 4.0 / 64,
-}  # NF4: a float32 scale for 64 weights; float8: one a row, negligible
+BYTES = {"float32": 4.0, "bfloat16": 2.0, "float8": 1.0}
 OPTIMIZER_BYTES = {
     "adamw": 8.0,
     "adamw8bit": 2.0,
@@ -52,13 +48,13 @@ class TrainSetting:
     batch: int = 1
     rank: int = 256
     targets: tuple[str, ...] = ("attn1", "attn2")
-    base: str = "bfloat16"  # float32 | bfloat16 | float8 | int4
+    base: str = "bfloat16"  # float32 | bfloat16 | float8
     optimizer: str = "adamw"
     checkpointing: bool = True
     block_offload: bool = False
     checkpoint_offload: bool = False
     ema: bool = False
-    shards: int = 1  # GPUs that FSDP2 or ZeRO-3 spread weights, gradients and states over
+    shards: int = 1  # GPUs that FSDP2 spreads weights, gradients and states over
 
 
 @frozen
@@ -137,7 +133,7 @@ def estimate(model: ModelSize, setting: TrainSetting) -> MemoryEstimate:
     check_choice("base", setting.base, BYTES)
     check_choice("optimizer", setting.optimizer, OPTIMIZER_BYTES)
     linear, other = block_weights(model), other_weights(model)
-    per_weight = BYTES[setting.base] + SCALE_BYTES.get(setting.base, 0.0)
+    per_weight = BYTES[setting.base]  # float8's scale per row is negligible
     wide = 2.0 if setting.base != "float32" else 4.0
     on_device = 1 if setting.block_offload else model.layers  # offload: the visiting block alone
     base = (on_device * linear * per_weight + other * wide) / setting.shards

@@ -18,9 +18,6 @@ from egox_train.train.config import parse_config
 from egox_train.train.loop import train
 from tests.paths import STANDIN_VAE
 
-needs_deepspeed = pytest.mark.skipif(
-    importlib.util.find_spec("deepspeed") is None, reason="deepspeed is not installed"
-)
 BFLOAT16 = {"base_dtype": "bfloat16", "compute_dtype": "bfloat16"}
 
 
@@ -123,16 +120,14 @@ def test_a_run_of_two_processes_goes_on_with_one(workplace, tiny, launching):
 @pytest.mark.parametrize(
     "memory", [{"base_dtype": "float32", "compute_dtype": "float32"}, BFLOAT16]
 )
-@pytest.mark.parametrize("kind", ["fsdp2", pytest.param("zero3", marks=needs_deepspeed)])
-def test_shards(workplace, tiny, launching, memory, kind):
-    """FSDP2 on gloo, accelerate's refusal of CPUs lifted, and DeepSpeed's ZeRO-3 by its own CPU
-    accelerator; also with a base in another dtype than the LoRA.
+def test_shards(workplace, tiny, launching, memory):
+    """FSDP2 on gloo, accelerate's refusal of CPUs lifted; also with a base in another dtype than
+    the LoRA.
 
-    Three held-out clips are shared unevenly, and FSDP2 samples them where torchmetrics is there.
+    Three held-out clips are shared unevenly, and sampled where torchmetrics is installed.
     """
-    fsdp2 = kind == "fsdp2"
     sampled = {"sample_steps": 2, "vae": str(STANDIN_VAE)}
-    if not fsdp2 or importlib.util.find_spec("torchmetrics") is None:
+    if importlib.util.find_spec("torchmetrics") is None:
         sampled = {}
     values = tiny.settings(
         workplace,
@@ -141,21 +136,15 @@ def test_shards(workplace, tiny, launching, memory, kind):
         validation={"every": 4, "clips": 3, **sampled},
     )
     tiny.make_cache(workplace / "cache", clips=9)  # three of them held out
-    values |= (
-        {"batch_size": 1, "gradient_accumulation": 2} if memory is BFLOAT16 or not fsdp2 else {}
-    )
+    values |= {"batch_size": 1, "gradient_accumulation": 2} if memory is BFLOAT16 else {}
     config = launching.write(workplace, "two", values)
-    more = (
-        {"front": Path(__file__).with_name("fsdp2_on_cpu.py")}
-        if fsdp2
-        else {"DS_ACCELERATOR": "cpu", "ACCELERATE_USE_CPU": "false"}
-    )
 
     def run() -> str:
-        return launching.launch(f"accelerate_{kind}.yaml", config, 2, **more)
+        front = Path(__file__).with_name("fsdp2_on_cpu.py")
+        return launching.launch("accelerate_fsdp2.yaml", config, 2, front=front)
 
     said = run()
-    assert not fsdp2 or ("FSDP2 True, " in said and "FSDP2 True, 0 of" not in said)
+    assert "FSDP2 True, " in said and "FSDP2 True, 0 of" not in said
     one = curve_of_one(workplace, tiny, launching, {**values, "gradient_accumulation": 1})
     assert (
         max(abs(a - b) / a for a, b in zip(one, launching.losses(workplace / "two"), strict=True))

@@ -73,7 +73,6 @@ def test_shipped_configurations_are_predicted_to_fit(file, shards, gigabytes):
     "better",
     [
         {"base": "float8"},
-        {"base": "int4"},
         {"block_offload": True},
         {"checkpoint_offload": True},
         {"optimizer": "adamw8bit"},
