@@ -76,7 +76,7 @@ def test_it_starts_again_inside_the_environment(tmp_path):
     script = (
         "from pathlib import Path; import sys; from tools.setup import commands\n"
         "environment = commands.Environment(None, Path(sys.executable), commands.Layout(Path(sys.argv[1])))\n"
-        "commands.prepare = lambda layout: environment\n"
+        "commands.prepare = lambda layout, small: environment\n"
         "sys.exit(commands.main(['test', '-k', 'a b']))"
     )
     plain = {name: value for name, value in os.environ.items() if name != commands.INSIDE}

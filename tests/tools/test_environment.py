@@ -100,6 +100,16 @@ def test_another_torch_index_is_forced(layout, pip_calls, monkeypatch):
     assert "--index-url" not in pip_calls[3], "the index holds torch only"
 
 
+def test_texts_take_torch_for_the_cpu_until_something_else_is_run(layout, pip_calls):
+    for _ in range(2):
+        prepare(layout, quiet, small=True)
+    assert pip_calls[0] == list(module.TORCH_PINS) and len(pip_calls) == 2
+    prepare(layout, quiet)
+    assert pip_calls[2] == ["--force-reinstall", *module.TORCH_PINS]
+    prepare(layout, quiet, small=True)
+    assert len(pip_calls) == 4, "what can do all can do this"
+
+
 def test_too_little_disk(layout, monkeypatch):
     monkeypatch.setattr(module, "FRESH_BYTES", 2**62)
     with pytest.raises(SetupError, match="Too little disk space"):
@@ -126,7 +136,9 @@ def test_a_users_host_is_left_as_it_is(layout, tmp_path, pip_calls, monkeypatch)
     assert sorted(tmp_path.rglob("*")) == before and not pip_calls
 
 
-@pytest.mark.parametrize(("command", "gets"), [("demo", 0), ("ui", 0), ("test", 2), ("bench", 2)])
+@pytest.mark.parametrize(
+    ("command", "gets"), [("demo", 0), ("texts", 0), ("test", 2), ("bench", 2)]
+)
 def test_who_develops_gets_more(layout, pip_calls, monkeypatch, command, gets):
     """The packages that tests need, then those that some of them compare with where there is a
     build of it."""

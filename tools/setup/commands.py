@@ -31,6 +31,8 @@ MAKERS = {
 }
 """Targets of ``run.py make``: the API form of the shipped workflows, the English locale from the nodes' schemas,
 the sample takes, the stand-in weights, the λ_g strip, README's moving picture, the core's API page."""
+TEXTS = ["make", "texts"]
+"""Reads what nodes say of themselves: needs host and pack, no GPU and none of the tests' packages."""
 
 VARIABLES = """environment variables:
   COMFYUI_DIR       a ComfyUI folder to use instead of fetching one; its own Python is used, nothing in it is changed
@@ -78,7 +80,7 @@ def _unwind(*_: object) -> None:
 
 def start_inside(words: list[str]) -> int:
     """Make the environment ready and start run.py again inside it."""
-    environment = prepare(Layout())
+    environment = prepare(Layout(), small=words[:2] == TEXTS)
     command = [str(environment.python), str(environment.layout.repo / "run.py"), *words]
     variables = {**environment.variables(), INSIDE: "1"}
     if os.name != "nt":
@@ -163,7 +165,8 @@ def run(args: argparse.Namespace) -> int:
     elif args.command == "test" or os.environ.get("EGOX_NO_SETUP") != "1":
         from .requirements import check_requirements
 
-        check_requirements(environment, args.command)
+        texts = [args.command, *args.rest[:1]] == TEXTS
+        check_requirements(environment, "texts" if texts else args.command)
     if args.command == "demo":
         from .demo import DemoOptions, run_demo
 

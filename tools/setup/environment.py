@@ -17,6 +17,9 @@ from .layout import Layout, SetupError
 TORCH_PINS = ("torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0")
 """The set that run.py was tested with; the pack itself asks for no torch version."""
 
+CPU = "cpu"
+"""Noted in place of an index: torch's build for the CPU, a fifth of the other's size."""
+
 FRESH_BYTES = 10 * 10**9
 """Room that a fresh environment needs: 6.3 GB, and beside it the downloads until the end."""
 
@@ -82,9 +85,10 @@ def venv_python(venv: Path) -> Path:
     return venv / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
-def prepare(layout: Layout, say=print) -> Environment:
+def prepare(layout: Layout, say=print, small: bool = False) -> Environment:
     """Host and environment, made ready as far as they are run.py's own.
 
+    ``small``: for what computes nothing, so where there is none yet, torch for the CPU will do.
     With EGOX_NO_SETUP=1 nothing is installed or fetched: what is there is used, host or not.
 
     Raises:
@@ -99,7 +103,7 @@ def prepare(layout: Layout, say=print) -> Environment:
         host = fetch_host(PINNED, layout.host, own, say)
     say(f"Host: ComfyUI {host.version_text} in {host.root} ({host.source})")
     if host.owned:
-        _prepare_own(layout, host, say)
+        _prepare_own(layout, host, say, small)
         return Environment(host, own, layout)
     python = find_host_python(host)
     say(f"Python: {python} (the host's own; nothing in it is changed)")
@@ -126,15 +130,17 @@ def make_venv(layout: Layout, say=print) -> None:
         )
 
 
-def _prepare_own(layout: Layout, host: Host, say) -> None:
+def _prepare_own(layout: Layout, host: Host, say, small: bool) -> None:
     """Install into ``.venv`` what is not there yet, or was there from other requirements."""
     python, stamp = venv_python(layout.venv), layout.venv / ".egox_installed.json"
     files = [host.root / "requirements.txt", layout.repo / "requirements.txt"]
     asked = repr([TORCH_PINS, sys.version_info[:2], *(path.read_bytes() for path in files)])
     index = os.environ.get("EGOX_TORCH_INDEX", "")
-    wanted = {"requirements": hashlib.sha256(asked.encode()).hexdigest(), "torch_index": index}
     have = json.loads(stamp.read_text("utf-8")) if stamp.is_file() and python.is_file() else {}
-    if have == wanted:
+    if small and not index and have.get("torch_index", CPU) == CPU:
+        index = CPU
+    wanted = {"requirements": hashlib.sha256(asked.encode()).hexdigest(), "torch_index": index}
+    if have == wanted or small and have.get("requirements") == wanted["requirements"]:
         return
     make_venv(layout, say)
     if os.name == "nt" and not index and shutil.which("nvidia-smi"):
@@ -142,15 +148,16 @@ def _prepare_own(layout: Layout, host: Host, say) -> None:
             "The package index has torch for the CPU only. To use the GPU, set EGOX_TORCH_INDEX\n"
             "to the index that pytorch.org names for your CUDA version, and run this again."
         )
-    stamp.unlink(missing_ok=True)
-    say(f"Installing packages (6 GB, one to some minutes; details in {layout.logs / 'pip.log'})")
+    stamp.write_text(json.dumps({"torch_index": index}), "utf-8")
+    size = "2 GB" if index == CPU else "6 GB"
+    say(f"Installing packages ({size}, one to some minutes; details in {layout.logs / 'pip.log'})")
     # An installed torch satisfies the pin whichever build it is, so another index must be forced.
     force = ["--force-reinstall"] if have.get("torch_index", index) != index else []
-    force += ["--index-url", index] if index else []
-    install(layout, python, "torch", [*force, *TORCH_PINS], say)
+    force += ["--index-url", index] if index not in ("", CPU) else []
+    install(layout, python, "torch", [*force, *TORCH_PINS], say, index)
     # The pins go along with every call, so that no other requirement can pull in another torch.
     listed = [word for path in files for word in ("-r", str(path))]
-    install(layout, python, "the requirements of host and pack", [*listed, *TORCH_PINS], say)
+    install(layout, python, "the requirements of host and pack", [*listed, *TORCH_PINS], say, index)
     stamp.write_text(json.dumps(wanted), "utf-8")
 
 
@@ -172,10 +179,13 @@ def find_host_python(host: Host) -> Path:
     return found[0] if found else Path(sys.executable)
 
 
-def install(layout: Layout, python: Path, what: str, arguments: list[str], say=print) -> None:
+def install(
+    layout: Layout, python: Path, what: str, arguments: list[str], say=print, index: str = ""
+) -> None:
     """Install ``arguments``, written as for pip, by uv or by pip; both write to logs/pip.log.
 
     uv takes a third of pip's time, but knows no settings of pip: it is used where there are none.
+    It alone knows where torch for the CPU is (``index`` is CPU); pip takes what it finds.
 
     Raises:
         SetupError: pip failed; the message says what that means.
@@ -191,6 +201,7 @@ def install(layout: Layout, python: Path, what: str, arguments: list[str], say=p
     for folder in (temporary, layout.logs):
         folder.mkdir(parents=True, exist_ok=True)
     places = dict.fromkeys(("TMPDIR", "TEMP", "TMP", "UV_CACHE_DIR"), str(temporary))
+    places |= {"UV_TORCH_BACKEND": CPU} if index == CPU else {}
     with open(log, "w", encoding="utf-8") as sink:
         failed = all(
             subprocess.call(

@@ -9,7 +9,7 @@ from packaging.requirements import Requirement
 from .environment import TORCH_PINS, Environment, install
 from .layout import Layout, SetupError
 
-USERS = frozenset({"demo", "ui", "prior"})
+USERS = frozenset({"demo", "ui", "prior", "texts"})
 """Commands that need the pack's requirements alone."""
 OPENCV = ("opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless")
 
