@@ -8,7 +8,6 @@ import re
 from pathlib import Path
 
 import torch
-from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from ..cameras import LENSES, CameraModel
@@ -27,6 +26,8 @@ def write_colmap(folder: Path, trajectory: CameraTrajectory) -> None:
         EgoXInputError: COLMAP has no such lens.
     """
     camera = trajectory.camera.upright()
+    from scipy.spatial.transform import Rotation  # half of torch's time
+
     lens = LENSES[camera.lens]
     if lens.colmap is None:
         raise EgoXInputError(
@@ -61,6 +62,8 @@ def read_colmap(folder: Path) -> tuple[CameraModel, Tensor, tuple[str, ...]]:
     Raises:
         EgoXInputError: files missing, malformed, several cameras, an unknown lens, no picture.
     """
+    from scipy.spatial.transform import Rotation
+
     cameras = [line.split() for line in _lines(folder / "cameras.txt") if line]
     images = _lines(folder / "images.txt")[::2]  # every second line lists points
     try:

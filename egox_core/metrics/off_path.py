@@ -17,7 +17,6 @@ from functools import partial
 import cv2
 import numpy as np
 import torch
-from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from ..cameras import CameraModel
@@ -201,6 +200,8 @@ def path_error(
             expected="as many",
             fix="give the scene that the ego prior was rendered from",
         )
+    from scipy.spatial.transform import Rotation  # half of torch's time
+
     match = _Match.of(video, views)
     with ThreadPoolExecutor() as pool:
         found = list(
@@ -249,6 +250,8 @@ class _Match:
 
 def _coarse_turns(match: _Match) -> np.ndarray:  # [T, STARTS, 3] rad, sensor axes
     """The best turns on a grid, by correlation of blurred pictures."""
+    from scipy.spatial.transform import Rotation
+
     grid = np.array(np.meshgrid(YAW_PITCH_DEG, YAW_PITCH_DEG, ROLL_DEG)).reshape(3, -1).T
     turns = np.deg2rad(grid) @ sensor_from_upright(match.camera.quarter_turns).numpy().T
     picked = (slice(GRID_STEP // 2, None, GRID_STEP),) * 2
@@ -298,6 +301,8 @@ class _Pose:
 
 def _of_frame(match: _Match, t: int, starts: np.ndarray) -> _Pose:
     """The best pose of a frame, from a few turns on."""
+    from scipy.spatial.transform import Rotation
+
     if not match.views.masks[t].any():
         return _Pose(np.eye(3), np.zeros(3))
     begun = [_Pose(rotation, np.zeros(3)) for rotation in Rotation.from_rotvec(starts).as_matrix()]
@@ -347,6 +352,8 @@ def _aligned(view: _View, pose: _Pose, level: _Level) -> _Pose:
     rotation, shift = pose.rotation, pose.shift
     places = np.full((*view.on.shape, 2), -9.0, np.float32)
     height, width = view.lens.shape
+    from scipy.spatial.transform import Rotation
+
     hold = np.diag([0, 0, 0, 1, 1, 1]) / SHIFT_PRIOR_M**2
     for last in [False] * level.rounds + [True]:
         uv, valid = _pixels(view.camera, (view.points + shift) @ rotation.T)

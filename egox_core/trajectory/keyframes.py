@@ -28,7 +28,6 @@ from dataclasses import replace
 from typing import get_args
 
 import torch
-from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from ..cameras import CameraModel
@@ -236,6 +235,8 @@ def upright_pose(
     With the default ``up`` the angles turn from the world's own axes (a level exo camera); with
     another one, from the horizontal direction nearest to the world's z (or y, where z is up)."""
     position = torch.as_tensor(position, dtype=torch.float64)
+    from scipy.spatial.transform import Rotation  # half of torch's time
+
     # Intrinsic rotations about the camera's own down, right and forward axes.
     turn = Rotation.from_euler("YXZ", [yaw_deg, pitch_deg, roll_deg], degrees=True).as_matrix()
     rotation = torch.from_numpy(turn).T @ _level_rotation(up)

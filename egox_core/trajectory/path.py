@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from scipy.spatial.transform import Rotation, Slerp
 from torch import Tensor
 
 from ..arrays import Array, as_poses
@@ -200,8 +199,10 @@ def interpolate_poses(
         # Not-a-knot would ask for four poses.
         curve = CubicSpline(times, centres, bc_type="not-a-knot" if len(w2c) > 3 else "natural")(at)
         centre = np.where((mode == "spline")[:, None], curve, centre)
+    from scipy.spatial.transform import Rotation, Slerp  # half of torch's time
+
     turns = Rotation.from_matrix(w2c[:, :, :3].double().transpose(-1, -2).numpy())
-    poses = _w2c(Slerp(times, turns)(at), centre)
+    poses = _w2c(Slerp(times, turns)(at).as_matrix(), centre)
     # The ends hold bit for bit, too.
     still = torch.from_numpy((mode == "hold") | (at == times[0]) | (at == times[-1]))
     poses = torch.where(still[:, None, None], w2c.double()[torch.from_numpy(last)], poses)
@@ -230,6 +231,8 @@ def bends_to(
 def bent(w2c: Tensor, moments: Tensor, bends: Bends) -> Tensor:  # [T, 3, 4], [T] -> [T, 3, 4]
     """The path with its change of turn kept and bent: between two moments from one bend to the next
     (slerp), before the first and after the last one by those. No place changes."""
+    from scipy.spatial.transform import Rotation, Slerp
+
     turns, times = Rotation.from_matrix(bends.turns.numpy()), bends.moments.double().numpy()
     if len(times) > 1:
         turns = Slerp(times, turns)(np.clip(moments.double().numpy(), times[0], times[-1]))
@@ -254,6 +257,8 @@ def smooth_poses(
         )
     if sigma_frames == 0 or len(w2c) == 1:
         return w2c.clone()
+    from scipy.spatial.transform import Rotation
+
     centres = camera_centre(w2c.double()).numpy()
     turns = Rotation.from_matrix(w2c[:, :, :3].double().transpose(-1, -2).numpy())
     reach = max(1, int(np.ceil(3 * sigma_frames)))
@@ -266,7 +271,7 @@ def smooth_poses(
         weights = np.exp(-0.5 * ((window - t) / sigma_frames) ** 2)
         new_centres[t] = weights @ centres[window] / weights.sum()
         new_turns.append(turns[window].mean(weights))
-    return _w2c(Rotation.concatenate(new_turns), new_centres)
+    return _w2c(Rotation.concatenate(new_turns).as_matrix(), new_centres)
 
 
 def trajectory_of_array(
@@ -341,7 +346,7 @@ def smoothed(trajectory: CameraTrajectory, sigma_s: float) -> CameraTrajectory:
     return replace(trajectory, w2c=smooth_poses(trajectory.w2c, sigma_s / step))
 
 
-def _w2c(turns: Rotation, centres: np.ndarray) -> Tensor:
-    """[T, 3, 4] from c2w rotations and centres."""
-    rotation = turns.as_matrix().transpose(0, 2, 1)
+def _w2c(c2w: np.ndarray, centres: np.ndarray) -> Tensor:
+    """[T, 3, 4] from c2w rotations [T, 3, 3] and centres [T, 3]."""
+    rotation = c2w.transpose(0, 2, 1)
     return torch.from_numpy(np.concatenate((rotation, -rotation @ centres[:, :, None]), axis=-1))
