@@ -10,8 +10,8 @@ from egox_core.gga import GgaOptions, gga_attention, gga_geometry
 FRAMES, HEIGHT, WIDTH, HEADS = 5, 128, 224, 4
 depth, _ = stages.align(np.full((FRAMES, HEIGHT, WIDTH), 3.0), fov_deg=60)
 path, _ = stages.path(np.tile(np.eye(3, 4), (FRAMES, 1, 1)), ego_size=HEIGHT)
-sizes = {"exo_size": (WIDTH, HEIGHT), "ego_size": (HEIGHT, HEIGHT)}
-geometry = gga_geometry(depth, path, "exact", frames=FRAMES, **sizes)
+exo, ego = (WIDTH, HEIGHT), (HEIGHT, HEIGHT)
+geometry = gga_geometry(depth, path, "exact", frames=FRAMES, exo_size=exo, ego_size=ego)
 _, _, w_exo, w_ego = geometry.grid  # tokens: frames, rows, exo and ego columns
 
 # In a transformer: in place of its self-attention, with its own q, k and v.

@@ -13,6 +13,7 @@ WORDS.update(
         "stages.align": "Depth Align",
         "stages.load_clip": "Load Exo Video",
         "stages.path": "Ego Pose Input",
+        "stages.scene": "Build Scene",
         "or make a path": "or press 'Open pose editor' on Ego Pose Input, then 'Load scene', and make "
         "a path there",
         "make a path of this video": "press 'Open pose editor' on Ego Pose Input, which begins with "

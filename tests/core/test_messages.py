@@ -4,6 +4,7 @@ import ast
 import json
 import re
 
+from egox_core import stages
 from tests.paths import ROOT
 
 TEXTS = [
@@ -21,6 +22,8 @@ def test_they_name_nothing_that_a_wheel_lacks():
     absent += r"|EgoX (Conditioning|LoRA|Prompt|Sweep|Text)|Generate Text|Run (MoGe|Depth)"
     absent += r"|(docs|tools|nodes)/\w|\bpython3? \S|\b(run|train_egox)\.py|\bconnect\b|un-bypass"
     assert not [(at, found[0]) for at, text in TEXTS if (found := re.search(absent, text))]
+    named = {stage for _, text in TEXTS for stage in re.findall(r"\bstages\.(\w+)", text)}
+    assert named < set(dir(stages))
 
 
 def test_the_words_of_the_graph_stand_for_words_of_the_core(pack):

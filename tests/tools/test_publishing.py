@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from tools import api_page
 from tools.setup.environment import venv_python
 from tools.setup.host import failure
 
@@ -33,6 +34,18 @@ def test_nothing_is_published_while_the_owners_names_are_empty(repo_root, tmp_pa
     page.write_text(given, "utf-8")
     assert faults(tmp_path, f"v{version}") == []
     assert len(faults(tmp_path, "v0.0.1")) == 1
+
+
+def test_the_core_needs_what_the_pack_lists(repo_root):
+    tomllib = pytest.importorskip("tomllib")
+    files = (repo_root / "pyproject.toml", repo_root / "egox_core" / "pyproject.toml")
+    pack, core = (tomllib.loads(file.read_text("utf-8"))["project"] for file in files)
+    extra = core["optional-dependencies"]["sampling"]
+    assert {*core["dependencies"], *extra} < {*pack["dependencies"]}
+
+
+def test_the_api_page_is_that_of_the_sources():
+    assert api_page.PAGE.read_text("utf-8") == api_page.page(), "run: python3 run.py make api"
 
 
 def test_the_security_page_has_every_route_and_names_tests_that_are_there(pack, repo_root):
