@@ -1,4 +1,4 @@
-"""Distance of every released number from ours: rays, bias, kernel, model, LoRA, packing, sampling.
+"""Distance of every released number from ours: rays, bias, model, LoRA, packing, sampling.
 
     python3 run.py fidelity [--json] [--save]
 
@@ -30,7 +30,6 @@ def all_checks(pack: ModuleType, take_goldens: Path | None) -> Iterator[Check]:
     yield from fidelity_core.packing_checks(of_pack)
     yield from fidelity_core.schedule_checks(of_pack)
     yield from fidelity_core.lora_delta_checks(of_pack)
-    yield from fidelity_core.kernel_checks()
     yield from fidelity_model.model_checks(pack)
 
 

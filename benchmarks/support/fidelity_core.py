@@ -4,7 +4,6 @@ packing, schedules, LoRA deltas."""
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
@@ -202,14 +201,3 @@ def lora_delta_checks(core: Core) -> Iterator[Check]:
             error = max(error, worst(product, delta))
         yield Check(f"LoRA {tag}: delta", error, 1e-6)
         yield Check(f"LoRA {tag}: tensors without a place", float(len(lora.unmatched)), 0.0)
-
-
-def kernel_checks() -> Iterator[Check]:
-    """The flash kernel's modes in Triton's interpreter, where Triton is: its twin has the released
-    code's numbers. In units of a head's largest value."""
-    from .interpreted import interpreted
-
-    if find_spec("triton") is None:
-        return
-    for what, (error, bound) in interpreted().items():
-        yield Check(what, error, bound)

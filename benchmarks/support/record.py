@@ -166,11 +166,6 @@ def peak_tensor_bytes(work: Callable[[], Any], device: torch.device) -> int:
         work()
         torch.cuda.synchronize(device)
         return torch.cuda.max_memory_allocated(device) - before
-    return peak_of_storages(work)
-
-
-def peak_of_storages(work: Callable[[], Any]) -> int:
-    """The same by counting storages, of simulated tensors too."""
     with _LiveStorages() as live:
         work()
     return live.peak

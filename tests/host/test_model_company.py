@@ -119,15 +119,12 @@ def compiled(model, backend: str):
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("backend", "runs"),
     [
         ("eager", ("kept",)),
-        pytest.param(
-            "inductor",
-            ("none", "guided", "plain", "weaker", "none", "guided", "plain"),
-            marks=pytest.mark.slow,
-        ),
+        ("inductor", ("none", "guided", "plain", "weaker", "none", "guided", "plain")),
     ],
 )
 def test_torch_compile_never_takes_the_code_of_another_run(
