@@ -307,6 +307,25 @@ class Canvas:
             "mask mode", self.mask_mode, MASK_MODES, "resolve auto before the canvas is made"
         )
 
+    def check_sampled(
+        self,
+        ego_latent: Tensor,  # [B, 16, t, h, w_ego]
+    ) -> None:
+        """Refuse, before sampling, an ego latent of another canvas.
+
+        Raises:
+            EgoXInputError: other frame count or size.
+        """
+        t, h, _, w_ego = self.latent_grid
+        got = tuple(ego_latent.shape[-3:])
+        if got != (t, h, w_ego):
+            raise EgoXInputError(
+                "latent to sample",
+                got=f"{got[0]} latent frames of {got[1]}x{got[2]}",
+                expected=f"{t} latent frames of {h}x{w_ego}",
+                fix="sample the latent that came with this canvas",
+            )
+
     @property
     def latent_grid(self) -> tuple[int, int, int, int]:
         """(t, h, w_exo, w_ego) in latents."""

@@ -17,13 +17,10 @@ from ..egox_core.errors import EgoXInputError
 from ..egox_core.stages import condition
 from ..egox_core.types import ImageEmbeddingMode, MaskMode
 from ..egox_core.wan import (
-    AUTO,
     Conditioned,
     build_mask,
     clean_prompt,
-    crop_ego,
     embedding_note,
-    escape_emphasis,
     join_sections,
     resolve_auto,
     split_sections,
@@ -36,6 +33,7 @@ from .io_types import MADE_OF, CanvasWithEncoders, EgoXCanvas
 from .patch.checks import has_image_embedding
 from .patch.lora_metadata import lora_metadata
 from .search_words import node_schema
+from .text import escape_emphasis
 
 if TYPE_CHECKING:
     from comfy.clip_vision import ClipVisionModel
@@ -195,7 +193,7 @@ class EgoXConditioning(io.ComfyNode):
             exo_images,
             prior,
             noise_seed,
-            AUTO,
+            "auto",
             low_memory,
             clip_vision,
             model,
@@ -242,7 +240,7 @@ def condition_clip(
     )
     if clip_vision is None:
         image_embedding = "none"
-    mask_mode = resolve_auto("mask_mode", AUTO, metadata)
+    mask_mode = resolve_auto("mask_mode", "auto", metadata)
     seed = max(noise_seed, 0) if image_embedding == "released" else 0
     made, text = conditioned(
         vae, clip_vision, exo_images, prior, mask_mode, image_embedding, seed, tile_size
@@ -250,7 +248,7 @@ def condition_clip(
     known = None if noise_seed == SEED_UNKNOWN else noise_seed
     canvas = CanvasWithEncoders.of(replace(made.canvas, noise_seed=known), vae, clip_vision)
     t, h, w_exo, w_ego = canvas.latent_grid
-    mask_ego = crop_ego(build_mask(canvas.mask_mode, t, h, w_exo, w_ego), w_exo)
+    mask_ego = build_mask(canvas.mask_mode, t, h, w_exo, w_ego)[..., w_exo:]
     values = {
         "concat_latent_image": canvas.prior_latent,
         "concat_mask": 1.0 - mask_ego,

@@ -10,7 +10,7 @@ from comfy_api.latest import io
 
 from ..egox_core.gga import BACKENDS, DEFAULT_LAMBDA, GGA_MODES, GgaOptions
 from ..egox_core.types import DepthVideo, RayMode
-from ..egox_core.wan import AUTO, resolve_auto
+from ..egox_core.wan import resolve_auto
 from .host.graph import Graph, check_weights_of, inputs_of, linked
 from .io_types import EgoXDepth, EgoXTrajectory
 from .patch.patch import no_geometry
@@ -57,7 +57,7 @@ def gga_inputs() -> list[io.Input]:
         ),
         io.Combo.Input(
             "gga_mode",
-            options=[AUTO, *GGA_MODES],
+            options=["auto", *GGA_MODES],
             default="released",
             advanced=True,
             tooltip="released: as the authors' inference scales the cosine. paper: log g + log λ_g (Eq. 4; "
@@ -109,7 +109,7 @@ def check_geometry(graph: Graph, node: str) -> None:
     values = inputs_of(graph, node)
     gga = {entry.id: values.get(entry.id) for entry in gga_inputs()}
     from_wire = any(value is None or isinstance(value, list) for value in gga.values())
-    if from_wire or gga["gga_mode"] == AUTO:  # then the LoRA says it
+    if from_wire or gga["gga_mode"] == "auto":  # then the LoRA says it
         return
     options, _ = gga_options({}, gga, None)
     for name in ("depth", "trajectory") if options.biases else ():
@@ -130,6 +130,6 @@ def gga_options(
         EgoXInputError: a strength or mode that makes no sense.
     """
     mode = resolve_auto("gga_mode", inputs["gga_mode"], metadata)
-    rays = resolve_auto("rays", AUTO, metadata)
+    rays = resolve_auto("rays", "auto", metadata)
     trusted = depth is not None and depth.trust is not None
     return GgaOptions(mode=mode, lambda_g=inputs["lambda_g"], soft_trust=trusted), rays

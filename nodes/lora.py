@@ -17,13 +17,9 @@ from torch import Tensor
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.safe_files import refuse_pickled
 from ..egox_core.wan import (
-    MODEL,
-    RELEASED_FILE,
     check_lora,
-    check_lora_fits,
     check_weights,
     convert_lora,
-    released_note,
     trained_with,
 )
 from .host.graph import SAFETENSORS, Graph, check_or_message, inputs_of, weights_file
@@ -110,7 +106,7 @@ def check_files(graph: Graph, node: str) -> None:
             base = weights_file(graph, node, "model")
             try:
                 if base:
-                    check_weights(base, MODEL)
+                    check_weights(base, "model")
             except EgoXInputError:
                 base = None  # the node that samples tells of it
             check_lora(Path(path), base)
@@ -149,7 +145,7 @@ def load_lora(model: ModelPatcher, path: Path, strength: float) -> tuple[ModelPa
     state, metadata = comfy.utils.load_torch_file(str(path), safe_load=True, return_metadata=True)
     lora = convert_lora(state, metadata)
     shapes = weight_shapes(model)
-    absent = check_lora_fits(lora, shapes)
+    absent = lora.check_fits(shapes)
 
     patched = model.clone()
     keys = comfy.lora.model_lora_keys_unet(model.model, {})
@@ -171,7 +167,7 @@ def load_lora(model: ModelPatcher, path: Path, strength: float) -> tuple[ModelPa
     report = f"{path.name}: {lora.report}; {len(changed)} weights changed"
     if differences:
         report += f"; {len(differences)} more by names of the host (norms, biases)"
-    words = released_note(lora) if path.name == RELEASED_FILE else None
+    words = lora.released_note(path.name)
     if words:
         report += f"; {words}"
     of_21 = words == "" or any("cross_attn.k_img" in name for name in absent)

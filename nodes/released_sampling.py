@@ -5,8 +5,6 @@ import torch
 from comfy_api.latest import io
 
 from ..egox_core.wan import (
-    RELEASED_FLOW_SHIFT,
-    RELEASED_STEPS,
     make_scheduler,
     released_schedule,
     sample_released,
@@ -23,7 +21,7 @@ def steps_input() -> io.Input:
     """The sampling steps, alike on every node that has them."""
     return io.Int.Input(
         "steps",
-        default=RELEASED_STEPS,
+        default=50,
         min=1,
         max=999,
         tooltip="Sampling steps; the authors use 50.",
@@ -34,7 +32,7 @@ def shift_input(*, advanced: bool = False) -> io.Input:
     """The flow shift, alike on every node that has it."""
     return io.Float.Input(
         "shift",
-        default=RELEASED_FLOW_SHIFT,
+        default=3.0,
         min=0.01,
         max=1000.0,
         step=0.01,

@@ -16,10 +16,7 @@ from ..egox_core.frame_store import FrameStore
 from ..egox_core.prior import LookAwayMemory
 from ..egox_core.sizes import FRAMES_PER_LATENT
 from ..egox_core.wan import (
-    AUTO,
     ChunkFiles,
-    check_covers,
-    check_overlap,
     check_pictures,
     ego_half,
     plan_chunks,
@@ -163,10 +160,8 @@ class EgoXSampleLong(io.ComfyNode):
         audio=None,
         **sampling,  # the rest of what sample_clip takes
     ) -> io.NodeOutput:
-        check_overlap(length, continue_motion_max_frames)
         frames, prior = check_pictures(exo_images, prior)
         exo_images, prior = exo_images[..., :3], prior[..., :3]
-        check_covers(depth, trajectory, frames, needed=look_away_memory)
         chunks = plan_chunks(frames, length, continue_motion_max_frames)
         prompt, node = this_node(cls)
         models = ((model, {}),)
@@ -188,7 +183,7 @@ class EgoXSampleLong(io.ComfyNode):
                 exo,
                 pictures,
                 own_seed,
-                AUTO,
+                "auto",
                 low_memory,
                 clip_vision,
                 model,
@@ -256,7 +251,7 @@ def check_long(graph: Graph, node: str) -> None:
     values = inputs_of(graph, node)
     length, known = values.get("length"), values.get("continue_motion_max_frames")
     if isinstance(length, int) and isinstance(known, int):
-        check_overlap(length, known)
+        plan_chunks(1, length, known)  # refuses what can't be
     for name in ("depth", "trajectory") if values.get("look_away_memory") is True else ():
         if linked(graph, node, name) is None:
             raise EgoXInputError(

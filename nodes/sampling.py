@@ -19,7 +19,6 @@ from comfy_extras.nodes_model_advanced import ModelSamplingSD3
 
 import nodes as host_nodes
 
-from ..egox_core.wan import NOISES, RELEASED_CFG, check_sampled_latent
 from .gga_inputs import (
     LAMBDA,
     check_geometry,
@@ -30,7 +29,7 @@ from .gga_inputs import (
     wan_model_input,
 )
 from .host.graph import check_or_message, this_node
-from .host.noise import HOST, NOISE_TOOLTIP, ReleasedNoise
+from .host.noise import HOST, NOISE_TOOLTIP, NOISES, ReleasedNoise
 from .host.steps import TimeLeft
 from .host.vae import released_embedding
 from .io_types import MADE_OF, EgoXCanvas
@@ -66,7 +65,7 @@ def sampling_inputs() -> tuple[io.Input, ...]:
         steps_input(),
         io.Float.Input(
             "cfg",
-            default=RELEASED_CFG,
+            default=5.0,
             min=0.0,
             max=100.0,
             step=0.1,
@@ -185,7 +184,7 @@ def sample_clip(
         EgoXInputError: a model, canvas, geometry or schedule that can't be sampled.
     """
     options, rays = gga_options(lora_metadata(model), gga, depth)
-    check_sampled_latent(canvas, latent["samples"])
+    canvas.check_sampled(latent["samples"])
     released = released_sampler(steps, shift) if sampler == RELEASED else None
     patched, note = patch_model(
         model, canvas, depth, trajectory, options, rays, recompute_exo=recompute_exo

@@ -17,7 +17,6 @@ from ..egox_core.wan import (
     clean_prompt,
     cut_place,
     cut_tokens,
-    plain_emphasis,
     repair_caption,
     request_pictures,
     request_text,
@@ -174,6 +173,16 @@ class EgoXCaptionRequest(io.ComfyNode):
             request_text(len(images), prior is not None),
             ui=ui.PreviewImage(images, cls=cls),
         )
+
+
+def escape_emphasis(prompt: str) -> str:
+    """Parentheses as plain characters: the host's text encoders read ``(word:1.2)`` as emphasis."""
+    return re.sub(r"(?<!\\)([()])", r"\\\1", prompt)
+
+
+def plain_emphasis(prompt: str) -> str:
+    """Takes :func:`escape_emphasis` back."""
+    return re.sub(r"\\([()])", r"\1", prompt)
 
 
 def words_of(prompt: str | None, caption: str) -> tuple[str, tuple[str, ...]]:

@@ -25,13 +25,8 @@ if TYPE_CHECKING:
         STEADY as STEADY,
         KernelsUsed as KernelsUsed,
         forget_wrong as forget_wrong,
-        math_rows as math_rows,
     )
-    from .bias import (
-        bias_from_cosine as bias_from_cosine,
-        dense_bias as dense_bias,
-        reference_attention as reference_attention,
-    )
+    from .bias import bias_from_cosine as bias_from_cosine, dense_bias as dense_bias
     from .exo_cache import (
         ExoCache as ExoCache,
         ExoForward as ExoForward,
@@ -40,7 +35,6 @@ if TYPE_CHECKING:
         kept_size as kept_size,
         packed_size as packed_size,
     )
-    from .flash import guided_flash as guided_flash
     from .geometry import (
         gga_geometry as gga_geometry,
         missing_depth_note as missing_depth_note,
@@ -62,7 +56,6 @@ if TYPE_CHECKING:
         exo_part as exo_part,
         from_start as from_start,
     )
-    from .rows import BiasRows as BiasRows
     from .triton_rows import fused_rows as fused_rows
 
 __getattr__, __dir__ = door(__name__, __file__)

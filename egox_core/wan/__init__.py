@@ -2,13 +2,9 @@
 
 In: latents of exo, ego prior and noise, all in model space. Out: the 36 channels of the whole
 canvas (:func:`build_mask`, :func:`model_input`; :func:`widen` puts the exo half beside what a
-host samples), the ego half of what the model returns (:func:`crop_ego`), LoRA files under the
-names that a host reads (:func:`convert_lora`) and the authors' noise levels
-(:func:`released_schedule`). The words: :mod:`.prompt`, and :mod:`.caption` where a language
-model writes them.
-
-What needs more than torch is named by its module, so that a host's start doesn't pay for it:
-:mod:`.vision` (transformers, when one is opened), :mod:`.weights`."""
+host samples), LoRA files under the names that a host reads (:func:`convert_lora`) and the authors'
+noise levels (:func:`released_schedule`). The words: :mod:`.prompt`, and :mod:`.caption` where a
+language model writes them."""
 
 from typing import TYPE_CHECKING
 
@@ -18,37 +14,26 @@ if TYPE_CHECKING:
     from .canvas import (
         build_mask as build_mask,
         check_pictures as check_pictures,
-        check_sampled_latent as check_sampled_latent,
-        crop_ego as crop_ego,
-        crop_exo as crop_exo,
         ego_half as ego_half,
         model_input as model_input,
         widen as widen,
     )
     from .caption import (
-        ACTION as ACTION,
         MIN_WORDS as MIN_WORDS,
         NO_CAPTION as NO_CAPTION,
-        SCENE as SCENE,
-        even_moments as even_moments,
+        caption_section as caption_section,
         repair_caption as repair_caption,
         request_pictures as request_pictures,
         request_text as request_text,
     )
     from .chunks import (
         ChunkFiles as ChunkFiles,
-        check_covers as check_covers,
-        check_overlap as check_overlap,
         plan_chunks as plan_chunks,
         sample_chunks as sample_chunks,
     )
     from .conditioned import Conditioned as Conditioned, Encoders as Encoders
     from .file_kinds import (
-        MODEL as MODEL,
         MODEL_FIX as MODEL_FIX,
-        TEXT as TEXT,
-        VAE as VAE,
-        VISION as VISION,
         check_lora as check_lora,
         check_run_files as check_run_files,
         check_weights as check_weights,
@@ -60,40 +45,29 @@ if TYPE_CHECKING:
         normalise_latent as normalise_latent,
     )
     from .lora_keys import (
-        RELEASED_FILE as RELEASED_FILE,
-        check_lora_fits as check_lora_fits,
         convert_lora as convert_lora,
         convert_transformer as convert_transformer,
-        released_note as released_note,
         rename_parameter as rename_parameter,
     )
     from .lora_settings import (
-        AUTO as AUTO,
         PREFIX as PREFIX,
         contradictions as contradictions,
         resolve_auto as resolve_auto,
         trained_with as trained_with,
     )
-    from .noise import NOISES as NOISES, released_noise as released_noise
+    from .noise import released_noise as released_noise
     from .prompt import (
-        EGO_MARK as EGO_MARK,
-        EXO_MARK as EXO_MARK,
         RELEASED_NEGATIVE as RELEASED_NEGATIVE,
         TOKENS as TOKENS,
         clean_prompt as clean_prompt,
         cut_place as cut_place,
         cut_tokens as cut_tokens,
-        escape_emphasis as escape_emphasis,
         has_ftfy as has_ftfy,
         join_sections as join_sections,
-        plain_emphasis as plain_emphasis,
         split_sections as split_sections,
         wants_ftfy as wants_ftfy,
     )
     from .schedule import (
-        RELEASED_CFG as RELEASED_CFG,
-        RELEASED_FLOW_SHIFT as RELEASED_FLOW_SHIFT,
-        RELEASED_STEPS as RELEASED_STEPS,
         TRAIN_TIMESTEPS as TRAIN_TIMESTEPS,
         make_scheduler as make_scheduler,
         released_schedule as released_schedule,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import EgoXInputError, check_choice
 from ..sizes import MASK_CHANNELS, MODEL_CHANNELS, latent_frames, latent_size
-from ..types import MASK_MODES, Canvas
+from ..types import MASK_MODES
 
 
 def build_mask(
@@ -101,21 +101,11 @@ def widen(
     return torch.cat((left, x_ego), dim=-1)
 
 
-def crop_ego(out: Tensor, w_exo: int) -> Tensor:  # [..., w_exo + w_ego] -> [..., w_ego]
-    """The ego half (a view) of a latent, prediction or mask of the whole canvas."""
-    return out[..., w_exo:]
-
-
 def ego_half(latent: Tensor) -> Tensor:  # [B, 16, t, h, w] -> [B, 16, t, h, h]
     """The ego part of a latent: itself if square, else its right square (the ego picture is as wide
     as it is high)."""
     height, width = latent.shape[-2:]
-    return crop_ego(latent, width - height) if width > height else latent
-
-
-def crop_exo(out: Tensor, w_exo: int) -> Tensor:  # [..., w_exo + w_ego] -> [..., w_exo]
-    """The exo half (a view)."""
-    return out[..., :w_exo]
+    return latent[..., width - height :] if width > height else latent
 
 
 def check_pictures(
@@ -148,25 +138,6 @@ def check_pictures(
             fix="render the prior for every frame of the exo video, or load fewer exo frames",
         )
     return frames, prior if len(prior) == frames else prior[:frames]
-
-
-def check_sampled_latent(
-    canvas: Canvas,
-    ego_latent: Tensor,  # [B, 16, t, h, w_ego]
-) -> None:
-    """Refuses, before sampling, an ego latent of another canvas.
-
-    Raises:
-        EgoXInputError: other frame count or size.
-    """
-    t, h, _, w_ego = canvas.latent_grid
-    if tuple(ego_latent.shape[-3:]) != (t, h, w_ego):
-        raise EgoXInputError(
-            "latent to sample",
-            got=_size(ego_latent),
-            expected=f"{t} latent frames of {h}x{w_ego}",
-            fix="sample the latent that came with this canvas",
-        )
 
 
 def _batch(part: Tensor, like: Tensor) -> Tensor:

@@ -18,11 +18,22 @@ PICTURES = 4  # evenly over the clip, shown in order, as the authors' captioner 
 MIN_WORDS = 4  # different ones, of a section
 # four of them, and a model's usual excess, stay below the 512 tokens that are read
 PARAGRAPH_WORDS = 70
+
+
+def caption_section(scene: str, action: str) -> str:
+    """The text of one section under its headings; what is empty is left out."""
+    return " ".join(f"{name} {body}" for name, body in ((SCENE, scene), (ACTION, action)) if body)
+
+
 NO_CAPTION = join_sections(
-    f"{SCENE} A camera watches a person and the place around them. "
-    f"{ACTION} The person goes on with what they are doing, while the camera and the background stay as they are.",
-    f"{SCENE} The same place through the person's own eyes, with what lies before them. "
-    f"{ACTION} The view moves with the person's head while they go on with what they are doing.",
+    caption_section(
+        "A camera watches a person and the place around them.",
+        "The person goes on with what they are doing, while the camera and the background stay as they are.",
+    ),
+    caption_section(
+        "The same place through the person's own eyes, with what lies before them.",
+        "The view moves with the person's head while they go on with what they are doing.",
+    ),
 )
 """Generic caption, true of any take; used when none was written."""
 
@@ -167,9 +178,7 @@ def repair_caption(answer: str) -> tuple[str, tuple[str, ...]]:
         notes.extend(
             f"{mark} has no {name}" for name, body in ((SCENE, scene), (ACTION, action)) if not body
         )
-        bodies[mark] = " ".join(
-            f"{name} {body}" for name, body in ((SCENE, scene), (ACTION, action)) if body
-        )
+        bodies[mark] = caption_section(scene, action)
     return join_sections(bodies[EXO_MARK], bodies[EGO_MARK]), tuple(dict.fromkeys(notes))
 
 

@@ -231,7 +231,12 @@ def sample_chunks(
     given: FrameStore | None = None,  # takes each frame's prior as its chunk was given it
 ) -> Tensor:  # [T, H, W, 3] float32 0...1, mapped from a file where it is long
     """The ego video; ``sample`` makes a chunk's frames from its exo, prior, depth, poses and known
-    ego frames."""
+    ego frames.
+
+    Raises:
+        EgoXInputError: as :func:`check_covers`.
+    """
+    check_covers(depth, trajectory, len(exo_images), needed=memory is not None)
     joined = None
     before = prior[:0]
     following = [*(chunk.known for chunk in chunks[1:]), 0]

@@ -7,10 +7,9 @@ from typing import Any
 
 from ..errors import EgoXInputError
 from ..sizes import MODEL_CHANNELS
-from .lora_keys import LORA_SUFFIXES, check_lora_fits, convert_lora, rename_parameter
+from .lora_keys import LORA_SUFFIXES, convert_lora, rename_parameter
 from .weights import SCALE_PARTS, read_header, size_words
 
-MODEL, TEXT, VAE, VISION, LORA = "model", "text encoder", "VAE", "CLIP vision", "LoRA"
 REPACKAGED = "from Comfy-Org/Wan_2.1_ComfyUI_repackaged (its page has sizes and SHA-256)"
 MODEL_FIX = (
     "load an image-to-video Wan transformer with 36 input channels: Wan 2.1 I2V 14B 480P or 720P (the released LoRA "
@@ -18,20 +17,20 @@ MODEL_FIX = (
     "Animate, S2V, HuMo, SCAIL and Dancer models have another input and can't hold the EgoX canvas"
 )
 WANTED: Mapping[str, tuple[str, str]] = {
-    MODEL: (f"a plain Wan transformer with {MODEL_CHANNELS} input channels", MODEL_FIX),
-    TEXT: (
+    "model": (f"a plain Wan transformer with {MODEL_CHANNELS} input channels", MODEL_FIX),
+    "text encoder": (
         "umT5 with its tokenizer, in ComfyUI's naming",
         f"take umt5_xxl_fp8_e4m3fn_scaled.safetensors or umt5_xxl_fp16.safetensors {REPACKAGED}",
     ),
-    VAE: (
+    "VAE": (
         "the Wan 2.1 VAE, which Wan 2.2 14B uses too",
         f"take wan_2.1_vae.safetensors {REPACKAGED}",
     ),
-    VISION: ("CLIP vision H", f"take clip_vision_h.safetensors {REPACKAGED}"),
+    "CLIP vision": ("CLIP vision H", f"take clip_vision_h.safetensors {REPACKAGED}"),
 }
 """Place of a file -> what it expects, and what to take."""
 KINDS: tuple[tuple[str, str, str], ...] = (
-    *((suffix, LORA, "a LoRA") for suffix in LORA_SUFFIXES if suffix != ".alpha"),
+    *((suffix, "LoRA", "a LoRA") for suffix in LORA_SUFFIXES if suffix != ".alpha"),
     ("vace_patch_embedding.weight", "", "a Wan VACE transformer"),
     ("control_adapter.conv.weight", "", "a Wan Camera transformer"),
     ("casual_audio_encoder.encoder.final_linear.weight", "", "a Wan S2V transformer"),
@@ -41,20 +40,20 @@ KINDS: tuple[tuple[str, str, str], ...] = (
     ("patch_embedding_pose.weight", "", "a SCAIL transformer"),
     ("patch_embedding_global.weight", "", "a Wan Dancer transformer"),
     ("ref_conv.weight", "", "a Wan transformer with a reference-picture input"),
-    ("head.modulation", MODEL, "a Wan transformer"),
-    ("condition_embedder.time_proj.weight", MODEL, "a Wan transformer"),
-    ("block.1.layer.0.SelfAttention.relative_attention_bias.weight", TEXT, "umT5"),
+    ("head.modulation", "model", "a Wan transformer"),
+    ("condition_embedder.time_proj.weight", "model", "a Wan transformer"),
+    ("block.1.layer.0.SelfAttention.relative_attention_bias.weight", "text encoder", "umT5"),
     ("block.1.layer.0.SelfAttention.q.weight", "", "T5 (t5xxl is FLUX's and SD3's), not umT5"),
-    ("block.0.layer.0.SelfAttention.relative_attention_bias.weight", TEXT, "umT5"),
+    ("block.0.layer.0.SelfAttention.relative_attention_bias.weight", "text encoder", "umT5"),
     (
         "blocks.0.pos_embedding.embedding.weight",
         "",
         "umT5 in WanVideoWrapper's naming (umt5-xxl-enc), which ComfyUI's loader can't read",
     ),
-    ("vision_model.embeddings.class_embedding", VISION, "a CLIP vision model"),
+    ("vision_model.embeddings.class_embedding", "CLIP vision", "a CLIP vision model"),
     ("text_model.encoder.layers.0.mlp.fc1.weight", "", "a CLIP text encoder"),
     ("decoder.upsamples.0.upsamples.0.residual.2.weight", "", "the Wan 2.2 5B VAE"),
-    ("decoder.middle.0.residual.0.gamma", VAE, "a Wan 2.1 VAE"),
+    ("decoder.middle.0.residual.0.gamma", "VAE", "a Wan 2.1 VAE"),
     ("decoder.mid.block_1.norm1.weight", "", "a VAE of pictures (SD's or FLUX's)"),
     ("decoder.mid_block.resnets.0.norm1.weight", "", "a VAE in diffusers' naming"),
 )
@@ -80,10 +79,10 @@ def kind_of(header: Mapping) -> tuple[str | None, str]:
         if place and channels in INPUTS:
             words += f" ({INPUTS[channels]})"
         place = place if channels == MODEL_CHANNELS else ""
-    if place == TEXT and not any(name.endswith("spiece_model") for name in shapes):
+    if place == "text encoder" and not any(name.endswith("spiece_model") for name in shapes):
         place, words = "", f"{words} without its tokenizer (spiece_model)"
     sizes = [s for name, s in shapes.items() if name.endswith("embeddings.class_embedding")]
-    if place == VISION and sizes[0] != [VISION_WIDTH]:
+    if place == "CLIP vision" and sizes[0] != [VISION_WIDTH]:
         place, words = "", f"{words} of another width, {sizes[0]}"
     if any(name.endswith(SCALE_PARTS) for name in shapes):
         words += ", scaled float8" if any(d.startswith("F8_") for d in dtypes) else ", quantised"
@@ -94,6 +93,7 @@ def check_weights(file: Path, place: str, unknown: bool = False) -> None:
     """Refuse a file that isn't whole or doesn't fit its place, by its header alone.
 
     Args:
+        place: model, text encoder, VAE, CLIP vision or LoRA.
         unknown: take a file of no known kind.
 
     Raises:
@@ -113,7 +113,7 @@ def check_weights(file: Path, place: str, unknown: bool = False) -> None:
 def check_run_files(base: Path, lora: Path | None = None, vae: Path | None = None) -> None:
     """Refuse a run's single files, as :func:`check_weights` and :func:`check_lora` do; folders are
     read later."""
-    for file, place in ((base, MODEL), (vae, VAE)):
+    for file, place in ((base, "model"), (vae, "VAE")):
         if file is not None and not file.is_dir():
             check_weights(file, place)
     if lora is not None:
@@ -126,13 +126,13 @@ def check_lora(file: Path, base: Path | None = None) -> None:
     Raises:
         EgoXInputError: as above; a base that isn't whole.
     """
-    header = read_header(file, LORA)
+    header = read_header(file, "LoRA")
     tensors: dict[str, Any] = {  # of which only the shapes are looked at
         name: SimpleNamespace(shape=tuple(entry["shape"]), ndim=len(entry["shape"]))
         for name, entry in header.items()
         if name != "__metadata__" and not name.endswith(".alpha")
     }
-    weights = {} if base is None else read_header(base, MODEL)
+    weights = {} if base is None else read_header(base, "model")
     try:
         lora = convert_lora(tensors)
         if base is not None:
@@ -141,7 +141,7 @@ def check_lora(file: Path, base: Path | None = None) -> None:
                 for name, entry in weights.items()
                 if name != "__metadata__" and (native := rename_parameter(name)) is not None
             }
-            check_lora_fits(lora, shapes)
+            lora.check_fits(shapes)
     except EgoXInputError as error:
         beside = f", on {base.name!r}: {kind_of(weights)[1]}" if base is not None else ""
         raise EgoXInputError(

@@ -126,6 +126,69 @@ class LoraConversion:
         line = f"{self.matched} tensors matched, {len(self.unmatched)} unmatched; rank {ranks}; alpha/rank {scales}"
         return line + (f"; first unmatched: {self.unmatched[0]}" if self.unmatched else "")
 
+    def released_note(self, file_name: str) -> str | None:
+        """Difference of a file under the release's name to the release; empty where it holds the same
+        parts, None under another name.
+
+        Diffusers gives that name to any LoRA, and others have trained this method at other ranks.
+        """
+        if file_name != RELEASED_FILE:
+            return None
+        parts = {
+            key.removeprefix(NATIVE_PREFIX).removesuffix(".lora_A.weight")
+            for key in self.tensors
+            if key.endswith(".lora_A.weight")
+        }
+        blocks = {part.split(".")[1] for part in parts if part.startswith("blocks.")}
+        wanted = {f"blocks.{block}.{part}" for block in blocks for part in RELEASED_PARTS}
+        other = sorted(parts ^ wanted) + sorted(self.unmatched)
+        if self.ranks == (RELEASED_RANK,) and not other:
+            return ""
+        found = (
+            "rank "
+            + ", ".join(map(str, self.ranks))
+            + (f"; other parts: {', '.join(other[:3])}" if other else "")
+        )
+        return (
+            f"warning: not EgoX's own file, which has rank {RELEASED_RANK} on q, k, v and o of both "
+            f"attentions: {found}"
+        )
+
+    def check_fits(self, shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, ...]:
+        """Parts that the model doesn't have; ``shapes``: native weight name -> shape,
+        without prefix.
+
+        Raises:
+            EgoXInputError: no part is in the model, or one has another size there (a LoRA for another
+                model).
+        """
+        missing, fitting = [], 0
+        for key, down in self.tensors.items():
+            if not key.endswith(".lora_A.weight"):
+                continue
+            part = key.removesuffix(".lora_A.weight")
+            name = part.removeprefix(NATIVE_PREFIX) + ".weight"
+            if name not in shapes:
+                missing.append(name)
+                continue
+            fitting += 1
+            size = (self.tensors[part + ".lora_B.weight"].shape[0], down.shape[1])
+            if size != tuple(shapes[name][:2]):
+                raise EgoXInputError(
+                    "LoRA",
+                    got=f"{name} of size {size[0]}x{size[1]}",
+                    expected="x".join(map(str, shapes[name])),
+                    fix="this LoRA was made for another model: load the one that fits, or its model",
+                )
+        if not fitting:
+            raise EgoXInputError(
+                "LoRA",
+                got=f"parts such as {missing[0] if missing else 'none'}",
+                expected="parts of the loaded model",
+                fix="load a Wan image-to-video model, or its LoRA",
+            )
+        return tuple(missing)
+
 
 def rename_part(name: str, to: Naming = "native") -> str | None:
     """Renames a part (``blocks.3.attn1.to_q``, ``proj_out``) without prefix or suffix; None if it
@@ -204,66 +267,6 @@ def convert_lora(
         ranks=tuple(sorted(ranks, reverse=True)),
         scales=tuple(sorted(scales, reverse=True)),
     )
-
-
-def released_note(lora: LoraConversion) -> str:
-    """Difference of a file under the release's name to the release; empty where it holds the same
-    parts.
-
-    Diffusers gives that name to any LoRA, and others have trained this method at other ranks.
-    """
-    parts = {
-        key.removeprefix(NATIVE_PREFIX).removesuffix(".lora_A.weight")
-        for key in lora.tensors
-        if key.endswith(".lora_A.weight")
-    }
-    blocks = {part.split(".")[1] for part in parts if part.startswith("blocks.")}
-    wanted = {f"blocks.{block}.{part}" for block in blocks for part in RELEASED_PARTS}
-    other = sorted(parts ^ wanted) + sorted(lora.unmatched)
-    if lora.ranks == (RELEASED_RANK,) and not other:
-        return ""
-    found = (
-        "rank "
-        + ", ".join(map(str, lora.ranks))
-        + (f"; other parts: {', '.join(other[:3])}" if other else "")
-    )
-    return f"warning: not EgoX's own file, which has rank {RELEASED_RANK} on q, k, v and o of both attentions: {found}"
-
-
-def check_lora_fits(lora: LoraConversion, shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, ...]:
-    """Parts of a native LoRA that the model doesn't have; ``shapes``: native weight name -> shape,
-    without prefix.
-
-    Raises:
-        EgoXInputError: no part is in the model, or one has another size there (a LoRA for another
-            model).
-    """
-    missing, fitting = [], 0
-    for key, down in lora.tensors.items():
-        if not key.endswith(".lora_A.weight"):
-            continue
-        part = key.removesuffix(".lora_A.weight")
-        name = part.removeprefix(NATIVE_PREFIX) + ".weight"
-        if name not in shapes:
-            missing.append(name)
-            continue
-        fitting += 1
-        size = (lora.tensors[part + ".lora_B.weight"].shape[0], down.shape[1])
-        if size != tuple(shapes[name][:2]):
-            raise EgoXInputError(
-                "LoRA",
-                got=f"{name} of size {size[0]}x{size[1]}",
-                expected="x".join(map(str, shapes[name])),
-                fix="this LoRA was made for another model: load the one that fits, or its model",
-            )
-    if not fitting:
-        raise EgoXInputError(
-            "LoRA",
-            got=f"parts such as {missing[0] if missing else 'none'}",
-            expected="parts of the loaded model",
-            fix="load a Wan image-to-video model, or its LoRA",
-        )
-    return tuple(missing)
 
 
 def convert_transformer(

@@ -3,8 +3,6 @@
 import torch
 from torch import Tensor
 
-NOISES = ("host", "released")
-
 
 def released_noise(shape: tuple[int, ...], seed: int) -> Tensor:  # float32, of ``shape``
     """Drawn on the CPU in bfloat16, then float32 (quirks 44). ``shape``: [B, 16, t, h, w_ego], the ego half alone.

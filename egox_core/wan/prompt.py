@@ -85,16 +85,6 @@ def _ftfy() -> Callable[[str], str] | None:
     return fix_text
 
 
-def escape_emphasis(prompt: str) -> str:
-    """Parentheses as plain characters: the host's text encoders read ``(word:1.2)`` as emphasis."""
-    return re.sub(r"(?<!\\)([()])", r"\\\1", prompt)
-
-
-def plain_emphasis(prompt: str) -> str:
-    """Takes :func:`escape_emphasis` back."""
-    return re.sub(r"\\([()])", r"\1", prompt)
-
-
 def cut_tokens(
     tokens: Sequence[Token],  # the text's own and the end mark, without padding
     limit: int = TOKENS,

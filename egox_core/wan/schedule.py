@@ -26,10 +26,6 @@ if TYPE_CHECKING:
     from diffusers import UniPCMultistepScheduler
 
 TRAIN_TIMESTEPS = 1000
-RELEASED_FLOW_SHIFT = 3.0
-"""Shift of Wan 2.1 I2V in diffusers, by the script that converts it (quirks 29)."""
-RELEASED_STEPS = 50
-RELEASED_CFG = 5.0
 UNIPC_SETTINGS = {  # the scheduler configuration kept with the goldens
     "num_train_timesteps": TRAIN_TIMESTEPS,
     "prediction_type": "flow_prediction",
@@ -49,8 +45,8 @@ newer diffusers)."""
 
 
 def released_schedule(
-    steps: int = RELEASED_STEPS,
-    flow_shift: float = RELEASED_FLOW_SHIFT,
+    steps: int = 50,
+    flow_shift: float = 3.0,  # of Wan 2.1 I2V in diffusers, by the script that converts it (quirks 29)
 ) -> tuple[
     Tensor, Tensor
 ]:  # [steps + 1] float32 sigmas ending in 0; [steps] int64 timesteps, truncated

@@ -1,14 +1,7 @@
 """Prompts of the form that the model was trained with: an exo and an ego section, each with a scene and actions.
 
-    [Exo view]
-    **Scene Overview:**
-    <the place, and what stands where>
-
-    **Action Analysis:**
-    <what the person does, picture by picture>
-
-    [Ego view]
-    ... the same two, as the person sees it
+    [Exo view] **Scene Overview:** <the place, and what stands where> **Action Analysis:** <what the person
+    does, picture by picture> [Ego view] ... the same two, as the person sees it
 
 They come from a file, from the source, or from a local vision-language model that is asked one question a paragraph;
 the marks are written by us.
@@ -24,7 +17,14 @@ from torch import Tensor
 
 from egox_core.errors import EgoXInputError
 from egox_core.safe_files import read_json
-from egox_core.wan import ACTION, EGO_MARK, EXO_MARK, MIN_WORDS, NO_CAPTION, SCENE, even_moments
+from egox_core.wan import (
+    MIN_WORDS,
+    NO_CAPTION,
+    caption_section,
+    join_sections,
+    request_pictures,
+    split_sections,
+)
 
 from ..wan.weights import model_device, open_model_folder
 from .manifest import CaptionSource
@@ -74,17 +74,15 @@ def check_caption(prompt: str, what: str) -> str:
     Raises:
         EgoXInputError: a section missing, empty or in the wrong order.
     """
-    exo, ego = prompt.find(EXO_MARK), prompt.find(EGO_MARK)
-    complete = (
-        0 <= exo < ego
-        and prompt[exo + len(EXO_MARK) : ego].strip()
-        and prompt[ego + len(EGO_MARK) :].strip()
-    )
+    try:
+        complete = all(split_sections(prompt))
+    except EgoXInputError:
+        complete = False
     if not complete:
         raise EgoXInputError(
             what,
             got=repr(prompt[:60]),
-            expected=f"{EXO_MARK} text {EGO_MARK} text",
+            expected="[Exo view] text [Ego view] text",
             fix="write both sections; the model was trained with them",
         )
     return prompt
@@ -130,21 +128,20 @@ def model_caption(
     Raises:
         EgoXInputError: no transformers, no such model, or an answer that is no description.
     """
-    sections = []
-    for mark, shown, asked in (
-        (EXO_MARK, exo, "exo"),
-        (
-            EGO_MARK,
-            exo if ego is None else ego,
-            "ego" if ego is not None else "ego, guessed from exo",
-        ),
-    ):
-        scene, action = (
-            _checked(_answer(folder, shown, question, device), f"{mark} by {folder.name}")
-            for question in QUESTIONS[asked]
+    asked = "ego" if ego is not None else "ego, guessed from exo"
+    sections = [
+        caption_section(
+            *(
+                _checked(_answer(folder, shown, question, device), f"{what} by {folder.name}")
+                for question in QUESTIONS[asked]
+            )
         )
-        sections.append(f"{mark}\n{SCENE}\n{scene}\n\n{ACTION}\n{action}")
-    return check_caption("\n\n".join(sections), f"caption by {folder.name}")
+        for what, shown, asked in (
+            ("[Exo view]", exo, "exo"),
+            ("[Ego view]", exo if ego is None else ego, asked),
+        )
+    ]
+    return check_caption(join_sections(*sections), f"caption by {folder.name}")
 
 
 @torch.no_grad()
@@ -153,8 +150,8 @@ def _answer(folder: Path, frames: Tensor, question: str, device: str | None) -> 
 
     processor, model = load_caption_model(folder, device)
     content = [
-        {"type": "image", "image": Image.fromarray(frames[i].numpy())}
-        for i in even_moments(len(frames))
+        {"type": "image", "image": Image.fromarray(picture.numpy())}
+        for picture in request_pictures(frames)
     ]
     inputs = processor.apply_chat_template(
         [{"role": "user", "content": [*content, {"type": "text", "text": question}]}],
@@ -180,11 +177,7 @@ def _answer(folder: Path, frames: Tensor, question: str, device: str | None) -> 
 def _checked(answer: str, what: str) -> str:
     text = _HEADING.sub("", " ".join(answer.split()))  # many models write one all the same
     words = {w.lower() for w in re.findall(r"[^\W\d_]{2,}", text)}
-    if (
-        len(words) < MIN_WORDS
-        or EXO_MARK.lower() in text.lower()
-        or EGO_MARK.lower() in text.lower()
-    ):
+    if len(words) < MIN_WORDS or "view]" in text.lower():
         raise EgoXInputError(
             what,
             got=repr(text[:80]),

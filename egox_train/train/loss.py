@@ -11,7 +11,7 @@ from egox_core.errors import EgoXInputError
 from egox_core.frozen import frozen
 from egox_core.gga import ExoHalves
 from egox_core.sizes import PATCH
-from egox_core.wan import TRAIN_TIMESTEPS, build_mask, crop_ego, crop_exo, model_input
+from egox_core.wan import TRAIN_TIMESTEPS, build_mask, model_input
 
 from ..wan.diffusers_processor import GgaScope
 from .config import ConditioningConfig, TimestepConfig
@@ -95,7 +95,7 @@ def noised_input(
     """The model's 36 channels: (1 - s) x0 + s n on the ego half, exo clean."""
     t, h, w_exo, w_ego = sample.grid
     s = sigmas.to(sample.ego).view(-1, 1, 1, 1, 1)
-    noisy_ego = (1 - s) * sample.ego + s * crop_ego(noise, noise.shape[-1] - w_ego)
+    noisy_ego = (1 - s) * sample.ego + s * noise[..., -w_ego:]
     exo = sample.exo
     if not conditioning.exo_clean:
         exo = (1 - s) * exo + s * noise[..., :w_exo]
@@ -145,12 +145,12 @@ def flow_loss(
                 fix="cache the exo videos at their own width",
             )
         scope.exo = ExoHalves((t, h // PATCH, w_exo // PATCH, w_ego // PATCH))
-        model(hidden_states=crop_exo(packed, w_exo), timestep=torch.zeros_like(timestep), **shown)
+        model(hidden_states=packed[..., :w_exo], timestep=torch.zeros_like(timestep), **shown)
         scope.exo.kept = True
-        packed = crop_ego(packed, w_exo)
+        packed = packed[..., w_exo:]
     output = model(hidden_states=packed, timestep=timestep, **shown)[0]
-    prediction = crop_ego(output, output.shape[-1] - w_ego).float()
-    target = crop_ego(noise, noise.shape[-1] - w_ego).float() - sample.ego.float()
+    prediction = output[..., -w_ego:].float()
+    target = noise[..., -w_ego:].float() - sample.ego.float()
     error = (prediction - target).square().flatten(1).mean(dim=1)
     if conditioning.exo_loss and w_exo:
         exo_error = (

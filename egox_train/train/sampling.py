@@ -16,8 +16,6 @@ from egox_core.progress import Progress, no_progress
 from egox_core.sizes import PATCH
 from egox_core.wan import (
     build_mask,
-    crop_ego,
-    crop_exo,
     make_scheduler,
     model_input,
     released_schedule,
@@ -84,7 +82,7 @@ def sample_ego(
     if noise is None:
         noise = torch.randn(1, channels, t, h, width, generator=torch.Generator().manual_seed(seed))
     noise = noise.to(device).expand(batch, -1, -1, -1, -1)
-    latent = noise if conditioning.exo_loss else crop_ego(noise, width - w_ego)
+    latent = noise if conditioning.exo_loss else noise[..., -w_ego:]
     mask = build_mask(conditioning.mask_mode, t, h, w_exo, w_ego).to(device, dtype)
     texts = [sample.text]
     if cfg != 1.0 and negative is not None:
@@ -114,7 +112,7 @@ def sample_ego(
 
     for step, moment in enumerate(scheduler.timesteps):
         exo = exo_half(sample.exo, noise, latent, float(sigmas[step]), conditioning)
-        ego = crop_ego(latent, latent.shape[-1] - w_ego).to(dtype)
+        ego = latent[..., -w_ego:].to(dtype)
         packed = model_input(ego, exo.to(dtype), mask, sample.exo, sample.cond_ego)
         timestep = moment[None].float().to(device).expand(batch)
         predictions = []
@@ -127,9 +125,9 @@ def sample_ego(
             scope.exo = forward
             if forward is not None:
                 if alone and not forward.kept:
-                    ask(crop_exo(packed, w_exo), torch.zeros_like(timestep), text)
+                    ask(packed[..., :w_exo], torch.zeros_like(timestep), text)
                     forward.finish(len(model.blocks))
-                shown = crop_ego(packed, w_exo) if forward.kept else packed
+                shown = packed[..., w_exo:] if forward.kept else packed
             out = ask(shown, timestep, text)
             torch.compiler.disable(check_finite)(
                 out,
@@ -141,13 +139,13 @@ def sample_ego(
             if forward is not None:
                 forward.finish(len(model.blocks))
                 scope.exo = None
-            predictions.append(crop_ego(out, out.shape[-1] - latent.shape[-1]).float())
+            predictions.append(out[..., -latent.shape[-1] :].float())
         velocity = predictions[0]
         if cfg != 1.0:
             velocity = predictions[1] + cfg * (predictions[0] - predictions[1])
         latent = scheduler.step(velocity, moment, latent, return_dict=False)[0]
         progress(step + 1, steps, "sampling")
-    return crop_ego(latent, latent.shape[-1] - w_ego)
+    return latent[..., -w_ego:]
 
 
 def exo_half(

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from egox_core.errors import EgoXInputError, needs_package
-from egox_core.wan import TEXT, TOKENS, check_weights, clean_prompt, cut_tokens, read_header
+from egox_core.wan import TOKENS, check_weights, clean_prompt, cut_tokens, read_header
 
 from .weights import subfolder, unscaled, weights_hash
 
@@ -145,7 +145,7 @@ def _umt5_folder(path: Path, dtype: torch.dtype):
 def _umt5_file(path: Path, dtype: torch.dtype):
     transformers = _transformers()
     what = f"text encoder {path.name}"
-    check_weights(path, TEXT)
+    check_weights(path, "text encoder")
     with needs_package("sentencepiece", what, expected="the train extra"):
         import sentencepiece
     weights = load_file(path)

@@ -17,7 +17,7 @@ from torch import Tensor
 from egox_core.errors import EgoXInputError
 from egox_core.safe_files import atomic_write
 from egox_core.sizes import MODEL_CHANNELS
-from egox_core.wan import MODEL, check_weights, convert_transformer, read_header
+from egox_core.wan import check_weights, convert_transformer, read_header
 
 from .streamed import StreamedWeights
 from .weights import file_metadata, subfolder, unscaled
@@ -60,7 +60,7 @@ def base_form(path: Path) -> WanTransformer3DModel:
     if path.is_dir():
         config = _config_of(path)
     else:
-        check_weights(path, MODEL)
+        check_weights(path, "model")
         shapes: dict[str, Any] = {
             n: SimpleNamespace(shape=s) for n, s in StreamedWeights([path], what).shapes().items()
         }

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from egox_core.errors import EgoXInputError
-from egox_core.wan import VAE, check_weights, denormalise_latent, normalise_latent
+from egox_core.wan import check_weights, denormalise_latent, normalise_latent
 
 from .weights import subfolder, weights_hash
 
@@ -90,7 +90,7 @@ def _load(path: Path) -> AutoencoderKLWan:
                 expected="a Wan VAE",
                 fix="give the diffusers folder of Wan 2.1, or its single VAE file",
             ) from error
-    check_weights(path, VAE)
+    check_weights(path, "VAE")
     weights = {k: v.float() for k, v in load_file(path).items()}
     base_dim = weights["decoder.head.0.gamma"].shape[0]
     try:

@@ -20,7 +20,7 @@ import folder_paths
 from ...egox_core.errors import EgoXInputError
 from ...egox_core.types import FrameSelection
 from ...egox_core.video import VideoInfo, probe_video, select_frames
-from ...egox_core.wan import MODEL, TEXT, VAE, VISION, check_weights
+from ...egox_core.wan import check_weights
 from .paths import TAKE_FILES, resolve
 
 Graph = Mapping[str, Mapping]
@@ -38,11 +38,11 @@ LONGEST_SHOWN = 60
 """Characters of a text that is told as it is."""
 SAFETENSORS = (".safetensors", ".sft")
 LOADERS = {
-    "model": ("unet_name", "diffusion_models", MODEL),
-    "low_noise_model": ("unet_name", "diffusion_models", MODEL),
-    "clip": ("clip_name", "text_encoders", TEXT),
-    "vae": ("vae_name", "vae", VAE),
-    "clip_vision": ("clip_name", "clip_vision", VISION),
+    "model": ("unet_name", "diffusion_models", "model"),
+    "low_noise_model": ("unet_name", "diffusion_models", "model"),
+    "clip": ("clip_name", "text_encoders", "text encoder"),
+    "vae": ("vae_name", "vae", "VAE"),
+    "clip_vision": ("clip_name", "clip_vision", "CLIP vision"),
 }
 """Input of a node -> the loader's input that names the file, the host's folder, the file's place."""
 _CHECKED: ContextVar[Graph | None] = ContextVar("egox_checked_graph", default=None)

@@ -6,9 +6,9 @@ import comfy.sample
 import torch
 from torch import Tensor
 
-from ...egox_core.wan import NOISES, released_noise
+from ...egox_core.wan import released_noise
 
-HOST, RELEASED = NOISES
+NOISES = HOST, RELEASED = "host", "released"
 NOISE_TOOLTIP = (
     "host: ComfyUI's noise. released: as the authors draw it (bfloat16, on the CPU); with the same seed it is another "
     "noise, and the only way to theirs."

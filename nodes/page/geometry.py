@@ -12,7 +12,7 @@ from torch import Tensor
 from ...egox_core.errors import EgoXInputError
 from ...egox_core.page import geometry_bytes, weight_legend
 from ...egox_core.types import CameraTrajectory, DepthVideo
-from ...egox_core.wan import AUTO, resolve_auto
+from ...egox_core.wan import resolve_auto
 from ..host.graph import Graph, inputs_of, upstream_ids
 from ..patch.patch import clip_geometry
 from .previews import temp_file
@@ -42,7 +42,7 @@ def geometry_data(
         return None
     guide = guided_node(graph, node)
     metadata = {} if guide is None else _lora_metadata(graph, guide)
-    rays = resolve_auto("rays", AUTO, metadata)
+    rays = resolve_auto("rays", "auto", metadata)
     frames, height, width = exo_images.shape[:3]
     try:
         geometry = clip_geometry(
@@ -56,7 +56,7 @@ def geometry_data(
         "legend": weight_legend(),
         "guide": guide,
         "soft": depth.trust is not None,
-        "auto_mode": resolve_auto("gga_mode", AUTO, metadata),
+        "auto_mode": resolve_auto("gga_mode", "auto", metadata),
     }
 
 

@@ -18,7 +18,7 @@ from ...egox_core.errors import EgoXInputError
 from ...egox_core.gga import ExoCache, KernelsUsed, forget_wrong, packed_size
 from ...egox_core.sizes import MODEL_CHANNELS, PATCH
 from ...egox_core.types import Canvas
-from ...egox_core.wan import MODEL_FIX, check_sampled_latent
+from ...egox_core.wan import MODEL_FIX
 from ..host.memory import HostMemory
 from ..host.steps import CALLBACK, PartSeconds, tell_on_node
 
@@ -110,7 +110,7 @@ class SamplingCheck:
     ) -> Tensor:  # [B, 16, t, h, w_ego]
         guider = executor.class_obj
         model = guider.model_patcher
-        check_sampled_latent(self.canvas, noise)
+        self.canvas.check_sampled(noise)
         check_conditioning(model, guider.conds)
         check_patches(guider.model_options)
         options = guider.model_options.setdefault("transformer_options", {})  # this run's own copy

@@ -25,7 +25,7 @@ from ...egox_core.errors import EgoXInputError
 from ...egox_core.finite import check_finite
 from ...egox_core.gga import ExoForward, GgaOptions, ego_attention, gga_attention
 from ...egox_core.types import GgaGeometry
-from ...egox_core.wan import crop_ego, crop_exo, widen
+from ...egox_core.wan import widen
 from .checks import ATTENTION, CACHE, FULL, KEPT, RETAINED, WEIGHTS, PatchCalls
 from .exo_cache import OVERRIDE, check_alone, open_exo_cache, rope_right_of, with_inputs
 
@@ -131,7 +131,7 @@ class WideningWrapper:
                 override = AttentionOverride(
                     None, None, options.get(OVERRIDE), others, self.calls, exo_forward
                 )
-                wide = crop_exo(widen(x, exo, mask_exo, cond_exo), exo.shape[-1])
+                wide = widen(x, exo, mask_exo, cond_exo)[..., : exo.shape[-1]]
                 with self.calls.seconds.of(FULL, x.device):
                     executor(
                         wide,
@@ -175,7 +175,7 @@ class WideningWrapper:
         )
         with self.calls.seconds.of(KEPT if kept else FULL, x.device):
             out = forward()
-        ego = out if kept else crop_ego(out, exo.shape[-1])
+        ego = out if kept else out[..., exo.shape[-1] :]
         torch.compiler.disable(check_finite)(
             ego,
             self.calls.steps + 1,

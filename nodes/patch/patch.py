@@ -13,7 +13,7 @@ from comfy.patcher_extension import WrappersMP
 from ...egox_core.errors import EgoXInputError
 from ...egox_core.gga import ExoCache, GgaOptions, gga_geometry, missing_depth_note, released_k_note
 from ...egox_core.types import CameraTrajectory, Canvas, DepthVideo, GgaGeometry, RayMode
-from ...egox_core.wan import build_mask, contradictions, crop_exo, trained_with
+from ...egox_core.wan import build_mask, contradictions, trained_with
 from ..host.progress import host_progress
 from ..host.remember import remembered
 from ..io_types import notes_of
@@ -78,7 +78,7 @@ def patch_with_geometry(
     t, h, w_exo, w_ego = canvas.latent_grid
     patched = model.clone()
     exo = patched.get_model_object("latent_format").process_in(canvas.exo_latent.float())
-    mask_exo = crop_exo(build_mask(canvas.mask_mode, t, h, w_exo, w_ego), w_exo)
+    mask_exo = build_mask(canvas.mask_mode, t, h, w_exo, w_ego)[..., :w_exo]
     alone, cache = exo_alone(model), None
     if alone or recompute_exo != 1:
         cache = ExoCache(0 if alone else recompute_exo, alone=alone, packed=True)

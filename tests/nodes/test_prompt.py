@@ -29,3 +29,9 @@ def test_the_host_reads_no_emphasis_into_it(pack):
         for text, weight in token_weights(escape_important(positive), 1.0)
     ]
     assert words == [("[Ego view] one (left:1.5) hand", 1.0)]
+
+
+def test_emphasis_is_escaped_once_and_taken_back(pack):
+    text = importlib.import_module(f"{pack.__name__}.nodes.text")
+    assert text.escape_emphasis("a (red) cup \\(plain\\)") == "a \\(red\\) cup \\(plain\\)"
+    assert text.plain_emphasis("a \\(red\\) cup") == "a (red) cup"

@@ -113,7 +113,7 @@ def test_a_kept_exo_half_gives_what_the_whole_canvas_gives(
 ):
     """At the same noise and in float32; beyond it, steps between differ a little from full ones."""
     from egox_core.gga.exo_cache import ExoCache
-    from egox_core.wan.canvas import build_mask, crop_ego, model_input
+    from egox_core.wan.canvas import build_mask, model_input
     from egox_train.wan.transformer import load_base
 
     if not shared:
@@ -134,7 +134,7 @@ def test_a_kept_exo_half_gives_what_the_whole_canvas_gives(
             scope.exo = cache.forward(
                 (), (), 0.9, [0.9, 0.0], (t, h // 2, w_exo // 2, w_ego // 2), 0, torch.device("cpu")
             )
-            shown = crop_ego(packed, w_exo) if scope.exo.kept else packed
+            shown = packed[..., w_exo:] if scope.exo.kept else packed
             out = model(
                 hidden_states=shown,
                 timestep=torch.tensor([900.0]),

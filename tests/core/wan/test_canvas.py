@@ -10,9 +10,6 @@ from egox_core.sizes import latent_frames, latent_size
 from egox_core.types import Canvas
 from egox_core.wan.canvas import (
     build_mask,
-    check_sampled_latent,
-    crop_ego,
-    crop_exo,
     widen,
 )
 from egox_core.wan.vision import embedding_picture
@@ -39,19 +36,19 @@ def canvas() -> Canvas:
 
 def test_widen_makes_the_same_input_from_the_half_that_the_host_holds(golden):
     full = golden["out.model_input_36ch"]
-    ego = crop_ego(full, W_EXO)
+    ego = full[..., W_EXO:]
     batch = torch.cat((ego, ego))  # cond and uncond stacked
-    wide = widen(batch, crop_exo(full[:, :16], W_EXO), crop_exo(full[:, 16:20], W_EXO))
+    wide = widen(batch, full[:, :16][..., :W_EXO], full[:, 16:20][..., :W_EXO])
     assert torch.equal(wide, torch.cat((full, full)))
-    assert torch.equal(crop_ego(wide, W_EXO), batch)
+    assert torch.equal(wide[..., W_EXO:], batch)
 
 
 def test_widen_follows_the_dtype_of_the_model_input(golden):
     full = golden["out.model_input_36ch"]
     wide = widen(
-        crop_ego(full, W_EXO).bfloat16(),
-        crop_exo(full[:, :16], W_EXO),
-        crop_exo(full[:, 16:20], W_EXO),
+        full[..., W_EXO:].bfloat16(),
+        full[:, :16][..., :W_EXO],
+        full[:, 16:20][..., :W_EXO],
     )
     assert wide.dtype == torch.bfloat16
 
@@ -110,9 +107,9 @@ def test_canvas_that_does_not_fit_is_refused(canvas, change, message):
 
 
 def test_latent_of_another_canvas_is_refused(canvas):
-    check_sampled_latent(canvas, torch.zeros(1, 16, T, H, W_EGO))
+    canvas.check_sampled(torch.zeros(1, 16, T, H, W_EGO))
     with refuses("latent to sample"):
-        check_sampled_latent(canvas, torch.zeros(1, 16, T + 1, H, W_EGO))
+        canvas.check_sampled(torch.zeros(1, 16, T + 1, H, W_EGO))
     with refuses("exo latent of the canvas"):
         widen(
             torch.zeros(1, 36, T + 1, H, W_EGO), canvas.exo_latent, torch.zeros(1, 4, T, H, W_EXO)

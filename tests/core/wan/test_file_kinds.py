@@ -7,16 +7,13 @@ from pathlib import Path
 import pytest
 
 from egox_core.wan.file_kinds import (
-    LORA,
-    MODEL,
-    TEXT,
-    VAE,
-    VISION,
     check_lora,
     check_run_files,
     check_weights,
 )
 from tests.refusals import refuses
+
+MODEL, TEXT, VAE, VISION, LORA = "model", "text encoder", "VAE", "CLIP vision", "LoRA"
 
 ITEM = {"F16": 2, "F8_E4M3": 1}
 T5 = "encoder.block.{}.layer.0.SelfAttention.{}.weight"

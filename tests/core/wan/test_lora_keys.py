@@ -12,7 +12,6 @@ from safetensors.torch import load_file, save_file
 from egox_core.wan.lora_keys import (
     BLOCK_PARTS,
     MODEL_PARTS,
-    check_lora_fits,
     convert_lora,
     convert_transformer,
     rename_parameter,
@@ -85,13 +84,13 @@ def test_lora_for_another_model_is_refused(golden_lora):
         for key in lora.tensors
         if "lora_A" in key
     }
-    assert check_lora_fits(lora, shapes) == ()
+    assert lora.check_fits(shapes) == ()
     shorter = {name: shape for name, shape in shapes.items() if name.startswith("blocks.0")}
-    assert len(check_lora_fits(lora, shorter)) == 8
+    assert len(lora.check_fits(shorter)) == 8
     with refuses("another model"):
-        check_lora_fits(lora, dict.fromkeys(shapes, (128, 64)))
+        lora.check_fits(dict.fromkeys(shapes, (128, 64)))
     with refuses("parts of the loaded model"):
-        check_lora_fits(lora, {"input_blocks.0.weight": (64, 64)})
+        lora.check_fits({"input_blocks.0.weight": (64, 64)})
 
 
 @pytest.mark.parametrize(
@@ -221,7 +220,7 @@ def test_the_released_files_form_at_full_size(tmp_path, rank):
         for block in range(40)
         for matrix in matrices
     }
-    assert check_lora_fits(lora, shapes) == ()
+    assert lora.check_fits(shapes) == ()
     assert {
         name.split("diffusion_model.")[1].replace(f".lora_{half}", "")
         for half in "AB"

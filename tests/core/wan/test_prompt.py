@@ -6,9 +6,7 @@ from egox_core.wan.prompt import (
     clean_prompt,
     cut_place,
     cut_tokens,
-    escape_emphasis,
     join_sections,
-    plain_emphasis,
     split_sections,
 )
 from tests.refusals import refuses
@@ -34,8 +32,6 @@ def test_muddled_sections_are_refused(prompt):
 
 def test_cleaning():
     assert clean_prompt(" tea &amp;amp; cake\n\n\tnow ") == "tea & cake now"
-    assert escape_emphasis("a (red) cup \\(plain\\)") == "a \\(red\\) cup \\(plain\\)"
-    assert plain_emphasis("a \\(red\\) cup") == "a (red) cup"
 
 
 def test_a_cut_keeps_the_end_mark():

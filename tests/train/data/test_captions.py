@@ -159,16 +159,14 @@ def frames(seed: int) -> torch.Tensor:
 
 def test_each_paragraph_is_the_answer_to_its_own_question(taught):
     def section(mark: str, scene: str, action: str) -> str:
-        return f"{mark}\n**Scene Overview:**\n{scene}\n\n**Action Analysis:**\n{action}"
+        return f"{mark} **Scene Overview:** {scene} **Action Analysis:** {action}"
 
     exo = section("[Exo view]", *ANSWERS[:2])
     assert (
         model_caption(taught, frames(0), frames(1))
-        == f"{exo}\n\n{section('[Ego view]', *ANSWERS[2:4])}"
+        == f"{exo} {section('[Ego view]', *ANSWERS[2:4])}"
     )
-    assert (
-        model_caption(taught, frames(0), None) == f"{exo}\n\n{section('[Ego view]', *ANSWERS[4:])}"
-    )
+    assert model_caption(taught, frames(0), None) == f"{exo} {section('[Ego view]', *ANSWERS[4:])}"
 
 
 def test_noise_is_no_caption(untaught):
