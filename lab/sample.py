@@ -55,10 +55,9 @@ def samples() -> Mapping[str, Sample]:
 def write_keypoints(spec: SyntheticSpec, file: Path) -> None:
     """Points of the people in a take as a detector would see them."""
     layout = draw_layout(spec)
-    people = detected_people(
-        seen_people(layout), layout.scene.exo_camera, spec.fps, np.random.default_rng(0)
-    )
-    write_json(file, openpose_content(people))
+    camera = layout.scene.exo_camera
+    people = detected_people(seen_people(layout), camera, spec.fps, np.random.default_rng(0))
+    write_json(file, openpose_content(people, camera.stored_size))
 
 
 def main() -> int:

@@ -20,11 +20,8 @@ from ..egox_core.takes import exo_camera_of_size, exo_poses, read_meta
 from ..egox_core.trajectory import (
     ClipMoments,
     estimate_head,
-    head_trajectory,
     joined_points,
     keyframes_of_path,
-    lens_note,
-    no_detector,
     upright_from_sensor,
 )
 from ..egox_core.types import UNTIMED_FPS, DepthVideo, FrameSelection
@@ -164,7 +161,6 @@ class EgoXEstimateHeadPose(io.ComfyNode):
         else:
             exo_camera, exo_w2c, note, guessed = camera_without_depth(frames, (width, height))
             notes += (note,)
-        lens = None if points.metres is None else lens_note(exo_camera)
         indices, times_s = moments(count, depth, frames)
         progress = host_progress(count)
         path = estimate_head(
@@ -175,11 +171,9 @@ class EgoXEstimateHeadPose(io.ComfyNode):
             mask=mask,
             times_s=times_s,
         )
-        trajectory = head_trajectory(
-            path.world_from_head,
+        trajectory = path.trajectory(
             preset_camera(DEFAULT_PRESET, height),
             times_s,
-            guessed=path.report.guessed,
             exo_w2c=exo_w2c,
             exo_camera=exo_camera,
         )
@@ -190,7 +184,6 @@ class EgoXEstimateHeadPose(io.ComfyNode):
         )
         lines = [
             path.report.text(),
-            *([] if lens is None else [lens]),
             *notes,
             *path.report.notes,
             how_close,
@@ -218,7 +211,7 @@ def check_head_inputs(graph: Graph, node: str) -> None:
     """
     values = inputs_of(graph, node)
     if not values.keys() & DETECTORS:  # linked, or a value: the API allows it
-        raise no_detector()
+        joined_points({}, 0)  # refuses it
     frames = frames_in_use(graph, node)
     if frames is not None and linked(graph, node, "depth") is None:
         camera_without_depth(frames, frames.size)

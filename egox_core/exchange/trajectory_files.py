@@ -13,7 +13,6 @@ from ..safe_files import read_json, write_json
 from ..takes import mark_of, meta_trajectory, parse_meta
 from ..trajectory import (
     DEFAULT_UP,
-    FARTHEST,
     PoseTrack,
     check_made_on,
     direction,
@@ -230,9 +229,9 @@ def _numbers(values: object, name: str, shape: tuple[int, ...] | None = None) ->
         raise EgoXInputError(
             name, got=type(values).__name__, expected="numbers", fix="correct the file"
         ) from error
-    if (tensor.shape != shape if shape else tensor.ndim != 1) or not (
-        tensor.abs() <= FARTHEST
-    ).all():
+    if (tensor.shape != shape if shape else tensor.ndim != 1) or not bool(
+        torch.isfinite(tensor).all()
+    ):
         raise EgoXInputError(
             name,
             got=f"shape {tuple(tensor.shape)}",

@@ -11,37 +11,16 @@ from ..doors import door
 
 if TYPE_CHECKING:
     from .gravity import down_axis as down_axis
-    from .head_evidence import (
-        ExoView as ExoView,
-        camera_poses as camera_poses,
-        surface_reach as surface_reach,
-    )
-    from .head_payloads import (
-        OPENPOSE_POINTS as OPENPOSE_POINTS,
-        mhr_people as mhr_people,
-        openpose_people as openpose_people,
-    )
-    from .head_points import (
-        HeadPoints as HeadPoints,
-        People as People,
-        Person as Person,
-        choose_person as choose_person,
-    )
+    from .head_evidence import ExoView as ExoView
+    from .head_payloads import OPENPOSE_POINTS as OPENPOSE_POINTS
+    from .head_points import HeadPoints as HeadPoints
     from .head_pose import HeadReport as HeadReport, estimate_head as estimate_head
-    from .head_sources import (
-        joined_points as joined_points,
-        lens_note as lens_note,
-        no_detector as no_detector,
-    )
+    from .head_sources import joined_points as joined_points
     from .head_template import (
         HEAD_LENGTH as HEAD_LENGTH,
-        HEAD_POINTS as HEAD_POINTS,
-        MIRROR as MIRROR,
         POINTS as POINTS,
         VERTEX_TO_CHIN as VERTEX_TO_CHIN,
-        ego_from_head as ego_from_head,
-        head_trajectory as head_trajectory,
-        template_points as template_points,
+        worn_points as worn_points,
     )
     from .keyframe_fit import ClipMoments as ClipMoments, keyframes_of_path as keyframes_of_path
     from .keyframes import (
@@ -63,7 +42,6 @@ if TYPE_CHECKING:
         with_camera as with_camera,
     )
     from .poses import (
-        FARTHEST as FARTHEST,
         camera_centre as camera_centre,
         compose as compose,
         invert as invert,

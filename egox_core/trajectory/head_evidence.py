@@ -72,52 +72,50 @@ class ExoView:
     mask: Tensor | None  # [T, H, W] bool, the wearer
     up: Sequence[float] | None  # x, y, z of the world
 
+    def surface_reach(self, frame: int, uv: np.ndarray, radius_px: float) -> float:
+        """Metres along the ray of a pixel to the visible surface of the wearer round it; NaN where depth shows none.
 
-def surface_reach(view: ExoView, frame: int, uv: np.ndarray, radius_px: float) -> float:
-    """Metres along the ray of a pixel to the visible surface of the wearer round it; NaN where depth shows none.
+        The median inside the mask. Without a mask the near half counts: who stands before a wall is nearer than it.
+        """
+        assert self.depth_m is not None
+        height, width = self.depth_m.shape[1:]
+        radius = max(radius_px, LEAST_PATCH_PX)
+        low = np.ceil(uv - radius).astype(int)
+        high = np.floor(uv + radius).astype(int) + 1
+        left, top = np.maximum(low, 0)
+        right, bottom = min(high[0], width), min(high[1], height)
+        if left >= right or top >= bottom:
+            return float("nan")
+        depth = self.depth_m[frame, top:bottom, left:right].numpy().astype(float)
+        valid = np.isfinite(depth) & (depth > 0)
+        if self.mask is not None:
+            valid &= self.mask[frame, top:bottom, left:right].numpy()
+        values = depth[valid]
+        if len(values) == 0:
+            return float("nan")
+        z = float(np.median(values) if self.mask is not None else np.quantile(values, 0.3))
+        ray, seen = self.camera.unproject(torch.from_numpy(np.asarray(uv, dtype=float)))
+        return z / float(ray[2]) if bool(seen) and float(ray[2]) > 0.05 else float("nan")
 
-    The median inside the mask. Without a mask the near half counts: who stands before a wall is nearer than it.
-    """
-    assert view.depth_m is not None
-    height, width = view.depth_m.shape[1:]
-    radius = max(radius_px, LEAST_PATCH_PX)
-    low = np.ceil(uv - radius).astype(int)
-    high = np.floor(uv + radius).astype(int) + 1
-    left, top = np.maximum(low, 0)
-    right, bottom = min(high[0], width), min(high[1], height)
-    if left >= right or top >= bottom:
-        return float("nan")
-    depth = view.depth_m[frame, top:bottom, left:right].numpy().astype(float)
-    valid = np.isfinite(depth) & (depth > 0)
-    if view.mask is not None:
-        valid &= view.mask[frame, top:bottom, left:right].numpy()
-    values = depth[valid]
-    if len(values) == 0:
-        return float("nan")
-    z = float(np.median(values) if view.mask is not None else np.quantile(values, 0.3))
-    ray, seen = view.camera.unproject(torch.from_numpy(np.asarray(uv, dtype=float)))
-    return z / float(ray[2]) if bool(seen) and float(ray[2]) > 0.05 else float("nan")
+    def poses(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """(world_from_exo rotations [T, 3, 3], centres [T, 3]).
 
-
-def camera_poses(view: ExoView, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """(world_from_exo rotations [T, 3, 3], centres [T, 3]).
-
-    Raises:
-        EgoXInputError: a moving camera with another number of poses than frames.
-    """
-    if view.exo_w2c is None:
-        return np.broadcast_to(np.eye(3), (count, 3, 3)), np.zeros((count, 3))
-    w2c = view.exo_w2c.double().numpy()
-    if w2c.ndim == 3 and len(w2c) != count:
-        raise EgoXInputError(
-            "exo poses",
-            got=f"{len(w2c)}",
-            expected=f"{count}, one per frame, or one for all",
-            fix="give the moving camera's pose for every frame in use",
-        )
-    w2c = np.broadcast_to(w2c, (count, 3, 4))
-    rotation = w2c[..., :3].transpose(0, 2, 1)
-    return rotation, -(rotation @ w2c[..., 3:])[..., 0]
+        Raises:
+            EgoXInputError: a moving camera with another number of poses than frames.
+        """
+        if self.exo_w2c is None:
+            return np.broadcast_to(np.eye(3), (count, 3, 3)), np.zeros((count, 3))
+        w2c = self.exo_w2c.double().numpy()
+        if w2c.ndim == 3 and len(w2c) != count:
+            raise EgoXInputError(
+                "exo poses",
+                got=f"{len(w2c)}",
+                expected=f"{count}, one per frame, or one for all",
+                fix="give the moving camera's pose for every frame in use",
+            )
+        w2c = np.broadcast_to(w2c, (count, 3, 4))
+        rotation = w2c[..., :3].transpose(0, 2, 1)
+        return rotation, -(rotation @ w2c[..., 3:])[..., 0]
 
 
 def unit_up(given: Sequence[float]) -> np.ndarray:
@@ -156,7 +154,7 @@ def gather(points: HeadPoints, view: ExoView) -> tuple[Evidence, np.ndarray]:
     Also the head's distance by its apparent size, [T] metres.
     """
     count = len(points.uv)
-    rotation, origin = camera_poses(view, count)
+    rotation, origin = view.poses(count)
     up, up_known = world_up(view, rotation)
     seen = points.seen.numpy()
     rays, inside = view.camera.unproject(points.uv.double())
@@ -176,7 +174,7 @@ def gather(points: HeadPoints, view: ExoView) -> tuple[Evidence, np.ndarray]:
     if view.depth_m is not None:
         for t, point in zip(*np.nonzero(seen), strict=True):
             radius = PATCH_M / max(guess[t], 0.3) / pixel[t, point]
-            reach[t, point] = surface_reach(view, int(t), points.uv[t, point].numpy(), radius)
+            reach[t, point] = view.surface_reach(int(t), points.uv[t, point].numpy(), radius)
     sigma = np.hypot(POINT_M / guess[:, None], POINT_PX * pixel) / np.clip(scores, 0.1, 1.0)
     evidence = Evidence(
         origin=origin,
@@ -265,7 +263,7 @@ def with_middle(
     if view.depth_m is None:
         return evidence
     centre = place + rotation @ HEAD_CENTRE
-    exo_rotation, origin = camera_poses(view, len(place))
+    exo_rotation, origin = view.poses(len(place))
     local = np.einsum("tji,tj->ti", exo_rotation, centre - origin)
     uv, valid = view.camera.project(torch.from_numpy(local))
     beside, _ = view.camera.project(torch.from_numpy(local + [[HEAD_HALF[0], 0, 0]]))
@@ -273,7 +271,7 @@ def with_middle(
     for t in range(len(place)):
         if bool(valid[t]) and local[t, 2] > 0.2 and evidence.seen[t].any():
             radius = 0.35 * float((uv[t] - beside[t]).norm())
-            middle[t] = surface_reach(view, t, uv[t].numpy(), radius)
+            middle[t] = view.surface_reach(t, uv[t].numpy(), radius)
     return replace(evidence, middle=middle)
 
 

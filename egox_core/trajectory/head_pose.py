@@ -15,21 +15,24 @@ from torch import Tensor
 from ..cameras import CameraModel
 from ..errors import EgoXInputError
 from ..frozen import frozen
-from ..types import UNTIMED_FPS
-from .head_evidence import Evidence, ExoView, camera_poses, gather, with_middle, without_wall
+from ..types import UNTIMED_FPS, CameraTrajectory
+from .head_evidence import Evidence, ExoView, gather, with_middle, without_wall
 from .head_fit import fit
 from .head_points import HeadPoints, check_points
 from .head_search import search
 from .head_solid import bent_to, ray_turns, solid_heads
+from .head_sources import lens_note
 from .head_template import (
     FACE_POINTS,
     HEAD_POINTS,
     POINTS,
     VERTEX_TO_CHIN,
+    ego_from_head,
     placed_points,
     row_medians,
     turned_shares,
 )
+from .poses import compose, invert
 
 SEEN = {
     "body model": "the body model sees the head (not measured on people here)",
@@ -72,6 +75,27 @@ class HeadPath:
     up: Tensor  # [3] float64, unit: what was taken to be upwards in the world
     report: HeadReport
 
+    def trajectory(
+        self,
+        camera: CameraModel,  # of the ego picture
+        times_s: Tensor,  # [T] float64, seconds
+        *,
+        offset: Sequence[float] = (0.0, 0.0, 0.0),  # see head_template.ego_from_head
+        pitch_deg: float = 0.0,
+        exo_w2c: Tensor | None = None,  # [3, 4] or [T, 3, 4]
+        exo_camera: CameraModel | None = None,
+    ) -> CameraTrajectory:
+        """The path of the ego camera that the head wears."""
+        mount = ego_from_head(camera.quarter_turns, offset, pitch_deg)
+        return CameraTrajectory(
+            w2c=compose(mount, invert(self.world_from_head.double())),
+            camera=camera,
+            times_s=times_s.double(),
+            exo_w2c=exo_w2c,
+            exo_camera=exo_camera,
+            guessed=self.report.guessed,
+        )
+
 
 def estimate_head(
     points: HeadPoints,
@@ -104,6 +128,8 @@ def estimate_head(
     points = check_points(points, count, (width, height))
     times = _times(times_s, count)
     notes: list[str] = []
+    if points.metres is not None and (lens := lens_note(camera)) is not None:
+        notes.append(lens)
     view = ExoView(camera=camera, exo_w2c=exo_w2c, depth_m=depth_m, mask=mask, up=up)
     evidence, distance = _evidence(points, view, notes)
     rotation, place = solid, solid_place = _solid(points, evidence, view)
@@ -141,7 +167,7 @@ def _solid(points: HeadPoints, evidence: Evidence, view: ExoView) -> tuple[np.nd
     """
     count = len(points.uv)
     place, heads = np.full((count, 3), np.nan), np.full((count, 3, 3), np.nan)
-    world_from_exo, origin = camera_poses(view, count)
+    world_from_exo, origin = view.poses(count)
     ray = view.camera.unproject(points.uv[:, :2].mean(1))[0].numpy()
     if points.rigid is not None:
         heads = solid_heads(points.rigid.numpy())

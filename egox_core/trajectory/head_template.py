@@ -17,10 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..cameras import CameraModel
 from ..errors import EgoXInputError
-from ..types import CameraTrajectory
-from .poses import compose, invert, sensor_from_upright
+from .poses import compose, invert, sensor_from_upright, transform
 
 HEAD_POINTS = ("right_eye", "left_eye", "right_ear", "left_ear", "nose")
 BODY_POINTS = ("neck", "right_shoulder", "left_shoulder")
@@ -150,25 +148,7 @@ def ego_from_head(
     return torch.cat((rotation, -rotation @ place[:, None]), dim=-1)
 
 
-def head_trajectory(
-    world_from_head: Tensor,  # [T, 3, 4] float64
-    camera: CameraModel,  # of the ego picture
-    times_s: Tensor,  # [T] float64, seconds
-    *,
-    offset: Sequence[float] = (0.0, 0.0, 0.0),  # see ego_from_head
-    pitch_deg: float = 0.0,
-    guessed: Tensor | None = None,  # [T] bool
-    exo_w2c: Tensor | None = None,  # [3, 4] or [T, 3, 4]
-    exo_camera: CameraModel | None = None,
-) -> CameraTrajectory:
-    """The ego camera's trajectory of a head that wears it."""
-    mount = ego_from_head(camera.quarter_turns, offset, pitch_deg)
-    w2c = compose(mount, invert(world_from_head.double()))
-    return CameraTrajectory(
-        w2c=w2c,
-        camera=camera,
-        times_s=times_s.double(),
-        exo_w2c=exo_w2c,
-        exo_camera=exo_camera,
-        guessed=guessed,
-    )
+def worn_points(ego_w2c: Tensor) -> Tensor:  # [T, 3, 4] -> [T, 5, 3] metres, world
+    """The points of the mean head that wears Aria glasses at these poses, in the order of HEAD_POINTS."""
+    heads = compose(invert(ego_w2c.double()), ego_from_head(1))
+    return transform(heads, torch.from_numpy(template_points()))

@@ -36,13 +36,8 @@ from egox_core.trajectory import (
     HeadReport,
     PoseTrack,
     camera_centre,
-    camera_poses,
-    choose_person,
     estimate_head,
-    head_trajectory,
-    mhr_people,
-    openpose_people,
-    surface_reach,
+    joined_points,
     validate_w2c,
     with_looks,
 )
@@ -147,13 +142,11 @@ def estimate_take(
         late = out_of_step(points, meta.ego_extrinsics, camera, exo_w2c)
         path = replace(path, report=replace(path.report, notes=(*path.report.notes, *late)))
     ego = meta.ego_camera or preset_camera(options.ego_camera, frames.size[1])
-    trajectory = head_trajectory(
-        path.world_from_head,
+    trajectory = path.trajectory(
         ego,
         frames.times_s,
         offset=options.offset,
         pitch_deg=options.pitch_deg,
-        guessed=path.report.guessed,
         exo_w2c=exo_w2c,
         exo_camera=camera,
     )
@@ -187,7 +180,7 @@ def looks_of_clicks(
             "--look-at", got="no depth", expected="the take's depth", fix="add it to the take"
         )
     count, height, width = view.depth_m.shape
-    rotation, origin = camera_poses(view, count)
+    rotation, origin = view.poses(count)
     moving = view.exo_w2c is not None and view.exo_w2c.ndim == 3
     looks = {}
     for number, x, y in clicks:
@@ -203,7 +196,7 @@ def looks_of_clicks(
         ray = rotation[frame] @ view.camera.unproject(torch.from_numpy(uv))[0].numpy()
         order = [frame] if moving else sorted(range(count), key=lambda t: abs(t - frame))
         for t in order:
-            point = origin[frame] + surface_reach(view, t, uv, 1.0) * ray
+            point = origin[frame] + view.surface_reach(t, uv, 1.0) * ray
             if np.linalg.norm(point - heads[frame].numpy()) > OWN_BODY_M:  # not for NaN either
                 break
         else:
@@ -256,16 +249,20 @@ def read_keypoints(
         size: (width, height) px of the video, for files that don't say what their pixels belong to.
 
     Raises:
-        EgoXInputError: no such file, another form, see ``choose_person``.
+        EgoXInputError: no such file, another form, see ``joined_points``.
     """
     if path.suffix.lower() == ".npz" and not path.is_dir():
-        people = mhr_people(_mhr_payload(path, size))
-    elif path.is_dir():
-        files = _openpose_files(path)
-        people = openpose_people([read_json(file, "keypoints") for file in files], size)
+        name, payload = "MHR_POSE_DATA", _mhr_payload(path, size)
+        count = len(payload["frames"])
     else:
-        people = openpose_people(_openpose_list(path), size)
-    return choose_person(people, index=person, mask=mask)
+        files = _openpose_files(path) if path.is_dir() else ()
+        frames = [read_json(file, "keypoints") for file in files] or _openpose_list(path)
+        if not any(isinstance(f, Mapping) and f.get("canvas_width") for f in frames):
+            canvas = {"canvas_width": size[0], "canvas_height": size[1]}
+            frames = [{**f, **canvas} if isinstance(f, Mapping) else f for f in frames]
+        name, payload, count = "POSE_KEYPOINT", frames, len(frames)
+    points, _ = joined_points({name: payload}, count, person=person, mask=mask)
+    return points
 
 
 def read_rotations(path: Path, count: int) -> Tensor:  # [T, 3, 3] float64, NaN where there is none
@@ -361,7 +358,7 @@ def _mhr_arrays(path: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _mhr_payload(path: Path, size: tuple[int, int]) -> dict[str, object]:
+def _mhr_payload(path: Path, size: tuple[int, int]) -> dict[str, Any]:
     arrays = _mhr_arrays(path)
     image_size = arrays.pop("image_size", np.array([size[1], size[0]])).reshape(-1)
     count, people = arrays["pred_keypoints_3d"].shape[:2]

@@ -5,16 +5,7 @@ import torch
 from torch import Tensor
 
 from egox_core.cameras import CameraModel
-from egox_core.trajectory import (
-    HEAD_POINTS,
-    VERTEX_TO_CHIN,
-    HeadPoints,
-    compose,
-    ego_from_head,
-    invert,
-    template_points,
-    transform,
-)
+from egox_core.trajectory import VERTEX_TO_CHIN, HeadPoints, transform, worn_points
 
 MOST_FRAMES = 8
 LESS = 0.6
@@ -34,14 +25,11 @@ def out_of_step(
     if ego_w2c.ndim == 2:
         return ()
     count = min(len(points.uv), len(ego_w2c))
-    heads = compose(invert(ego_w2c[:count].double()), ego_from_head(1))
+    heads = worn_points(ego_w2c[:count])
     exo = torch.eye(3, 4, dtype=torch.float64) if exo_w2c is None else exo_w2c.double()
-    local = transform(
-        exo.expand(len(points.uv), 3, 4)[:count],
-        transform(heads, torch.from_numpy(template_points())),
-    )
+    local = transform(exo.expand(len(points.uv), 3, 4)[:count], heads)
     true, valid = (part.numpy() for part in camera.project(local))  # [T, 5, 2], [T, 5]
-    own = slice(len(HEAD_POINTS))
+    own = slice(heads.shape[1])
     uv, seen = points.uv[:count, own].numpy(), points.seen[:count, own].numpy()
     there = valid.all(1)
     if there.sum() < 2 * MOST_FRAMES:

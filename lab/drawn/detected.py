@@ -12,23 +12,20 @@ from torch import Tensor
 
 from egox_core.cameras import CameraModel
 from egox_core.frozen import frozen
-from egox_core.trajectory import (
-    HEAD_POINTS,
-    MIRROR,
-    OPENPOSE_POINTS,
-    POINTS,
-    People,
-    Person,
-    invert,
-    pose_of_frame,
-    transform,
-)
+from egox_core.trajectory import OPENPOSE_POINTS, POINTS, invert, pose_of_frame, transform
 
 from .casting import RayBundle, first_hits
 from .layout import DrawnHead, Layout
 
 HEAD_M = 0.225  # vertex to chin: what "the size of a head" means in the errors below
 JOINTS = ("neck", "right_shoulder", "left_shoulder")
+SIDES = {"right": "left", "left": "right"}
+MIRROR = [
+    POINTS.index("_".join(SIDES.get(word, word) for word in name.split("_"))) for name in POINTS
+]
+"""The order of POINTS with right and left exchanged."""
+Detected = list[list[tuple[np.ndarray, np.ndarray]]]
+"""Per frame everybody: uv [8, 2] px and scores [8]."""
 SEEN_M = {
     True: 0.14,
     False: 0.015,
@@ -122,12 +119,12 @@ def detected_people(
     camera: CameraModel,  # exo
     fps: float,
     rng: np.random.Generator,
-) -> People:
+) -> Detected:
     """Errors, missing and made-up points, swapped sides, people in any order; the wearer is lost
     for a while."""
     count = len(people[0].uv)
     gap = max(1, round(GAP_S * fps))
-    frames = [[] for _ in range(count)]
+    frames: Detected = [[] for _ in range(count)]
     start = int(rng.integers(4, max(5, count - gap - 4)))
     for number, person in enumerate(people):
         seen, size = person.seen, person.head_px * camera.fx
@@ -142,13 +139,13 @@ def detected_people(
         )
         scores[rng.random(seen.shape) < MISSING] = 0
         for t in range(count):
-            order = list(MIRROR) if rng.random() < SWAPPED else list(range(len(POINTS)))
+            order = MIRROR if rng.random() < SWAPPED else list(range(len(POINTS)))
             if (number == 0 and start <= t < start + gap) or not (scores[t] > 0).any():
                 continue
-            frames[t].append(Person(uv[t, order], scores[t, order]))
+            frames[t].append((uv[t, order], scores[t, order]))
     for frame in frames:
         rng.shuffle(frame)
-    return People(frames=tuple(map(tuple, frames)), picture=camera.stored_size, source="detector")
+    return frames
 
 
 def network_points(
@@ -162,7 +159,7 @@ def network_points(
     its twin if that is seen; any other hidden point of the head is on the outline, and a hidden
     joint of the body where it is.
     """
-    size, heads = person.head_px * camera.fx, len(HEAD_POINTS)
+    size, heads = person.head_px * camera.fx, len(POINTS) - len(JOINTS)
     angle = rng.uniform(0, 2 * np.pi, len(POINTS))
     length = rng.uniform(*BIAS, len(POINTS))[:, None]
     bias = length * np.stack([np.cos(angle), np.sin(angle)], axis=-1)
@@ -173,7 +170,7 @@ def network_points(
     away = (uv[:, :heads] - centre) / (OUTLINE * size[:, :heads])
     away /= np.linalg.norm(away, axis=-1, keepdims=True).clip(1e-3)
     outline = centre + away * OUTLINE * size[:, :heads]
-    twin = list(MIRROR[:heads])
+    twin = MIRROR[:heads]
     alone = hidden[:, twin] | (np.array(twin) == np.arange(heads))
     made_up = np.where(alone[..., None], outline, uv[:, twin])
     uv[:, :heads] = np.where(hidden[..., None], made_up, uv[:, :heads])
@@ -185,23 +182,20 @@ def network_points(
     return uv + JITTER * size * rng.normal(size=uv.shape), scores
 
 
-def openpose_content(people: People) -> list[dict[str, Any]]:
+def openpose_content(detected: Detected, picture: tuple[int, int]) -> list[dict[str, Any]]:
     """The same people as POSE_KEYPOINT: plain values for JSON, pixels to a hundredth, 18 points a person."""
-    width, height = people.picture
     rows = [OPENPOSE_POINTS[18][name] for name in POINTS]
 
-    def written(person: Person) -> dict[str, Any]:
+    def written(uv: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
         values = np.zeros((18, 3))
-        values[rows] = np.where(
-            (person[1] > 0)[:, None], np.column_stack([person[0], person[1]]), 0.0
-        )
+        values[rows] = np.where((scores > 0)[:, None], np.column_stack([uv, scores]), 0.0)
         return {"pose_keypoints_2d": np.round(values, 2).ravel().tolist()}
 
     return [
         {
-            "canvas_width": width,
-            "canvas_height": height,
-            "people": [written(person) for person in frame],
+            "canvas_width": picture[0],
+            "canvas_height": picture[1],
+            "people": [written(*person) for person in frame],
         }
-        for frame in people.frames
+        for frame in detected
     ]

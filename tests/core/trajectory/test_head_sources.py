@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from egox_core.cameras.model import CameraModel
-from egox_core.trajectory import joined_points, lens_note
+from egox_core.trajectory import joined_points
 from egox_core.trajectory.head_payloads import MHR_POINTS, OPENPOSE_POINTS
+from egox_core.trajectory.head_sources import lens_note
 from egox_core.trajectory.head_template import POINTS
 from tests.refusals import refuses
 

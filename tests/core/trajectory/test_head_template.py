@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from egox_core.cameras.presets import preset_camera
-from egox_core.trajectory import head_trajectory
+from egox_core.trajectory.head_pose import HeadPath, HeadReport
 from egox_core.trajectory.head_template import (
     GLASSES,
     GLASSES_PITCH_DEG,
@@ -62,8 +62,9 @@ def test_a_camera_sits_on_the_head(turns):
     camera = preset_camera("aria_released" if turns else "pinhole", 64)
     head = torch.eye(3, 4, dtype=torch.float64)[None].clone()
     head[0, :, 3] = torch.tensor([1.0, 2.0, 3.0])
-    ego = head_trajectory(
-        head, camera, torch.zeros(1), offset=(0.01, -0.02, 0.1), pitch_deg=30.0 - GLASSES_PITCH_DEG
+    path = HeadPath(world_from_head=head, up=torch.zeros(3), report=HeadReport(seen=("face",)))
+    ego = path.trajectory(
+        camera, torch.zeros(1), offset=(0.01, -0.02, 0.1), pitch_deg=30.0 - GLASSES_PITCH_DEG
     )
     assert camera.quarter_turns == turns
     torch.testing.assert_close(
