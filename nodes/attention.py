@@ -13,23 +13,22 @@ from torch import Tensor
 
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.gga import AttentionRecord, attention_rows, ego_query, from_start
-from ..egox_core.page import (
-    attention_grid,
-    attention_report,
-    check_attention_pictures,
-    check_shown_frame,
-    heat_picture,
-    heats,
-)
 from ..egox_core.sizes import PATCH
 from .host.progress import host_progress
 from .io_types import EgoXAttention
-from .page.previews import Stream, preview_ui
 from .patch.checks import check_model
 from .patch.exo_cache import OVERRIDE
 from .patch.forward import JOINED_KEYS, AttentionOverride, WideningWrapper, window_frames
 from .patch.patch import KEY
 from .search_words import node_schema
+from .show import (
+    attention_grid,
+    attention_report,
+    check_attention_pictures,
+    check_shown_frame,
+    heats,
+    shown,
+)
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -39,7 +38,6 @@ CAPTURE_KEY = "egox_attention"
 CAPTURE_MARK = "egox_capture"
 SIGMAS = 2  # place of the sigmas among outer_sample's arguments after the noise
 COND = 0  # the host's number of the positive prompt among what it stacks
-PICK = {"x": "ego_x", "y": "ego_y", "frame": "frame"}
 
 
 class AttentionCapture:
@@ -273,17 +271,5 @@ class EgoXAttentionView(io.ComfyNode):
         exo, ego = exo_images[frame], ego_images[frame]
         view = attention_grid(exo, ego, (ego_x, ego_y), maps, caption)[None]
         text = attention_report(record, rows)
-        ego_frames = ego_images[..., :3]
-        streams = [Stream(name="ego", label="ego", frames=ego_frames, pick=PICK)]
-        streams += [
-            Stream(
-                name=heat.name,
-                label=heat.name,
-                frames=heat_picture(exo, heat)[None],
-                legend=heat.legend(),
-                max_side=max(exo_images.shape[1:3]),
-            )
-            for heat in maps
-        ]
-        mark = {"x": ego_x, "y": ego_y, "frame": frame}
-        return io.NodeOutput(view, text, ui=preview_ui("attention", streams, text=text, mark=mark))
+        ui = shown and shown.attention(exo_images, ego_images, (ego_x, ego_y), frame, maps, text)
+        return io.NodeOutput(view, text, ui=ui)

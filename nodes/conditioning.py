@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import comfy.model_management
 import node_helpers
 import torch
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.stages import condition
@@ -33,6 +33,7 @@ from .io_types import MADE_OF, CanvasWithEncoders, EgoXCanvas
 from .patch.checks import has_image_embedding
 from .patch.lora_metadata import lora_metadata
 from .search_words import node_schema
+from .show import shown
 from .text import escape_emphasis
 
 if TYPE_CHECKING:
@@ -198,7 +199,7 @@ class EgoXConditioning(io.ComfyNode):
             clip_vision,
             model,
         )
-        return io.NodeOutput(*conditioned, ui=ui.PreviewText(note))
+        return io.NodeOutput(*conditioned, ui=shown and shown.note(note))
 
 
 def condition_clip(

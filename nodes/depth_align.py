@@ -18,7 +18,6 @@ from ..egox_core.depth import (
 )
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.file_names import DEPTH, META
-from ..egox_core.page import depth_preview, depth_scale, plot_report
 from ..egox_core.prior import AS_GIVEN, PRESET_GEOMETRY, PRIOR_PRESETS
 from ..egox_core.takes import (
     check_depth_file,
@@ -32,8 +31,8 @@ from .host.graph import Graph, check_or_message, frames_in_use, inputs_of, linke
 from .host.paths import beside_video, fingerprint, inside, resolve
 from .host.progress import host_progress
 from .io_types import EgoXDepth, EgoXFrames
-from .page.previews import Stream, clip_fps, preview_ui
 from .search_words import node_schema
+from .show import depth_preview, depth_scale, plot_report, shown
 from .sliders import Slider
 
 MoGeGeometry = io.Custom("MOGE_GEOMETRY")
@@ -228,20 +227,9 @@ class EgoXDepthAlign(io.ComfyNode):
         )
         report = replace(report, notes=(*report.notes, lens_note))
         depth = with_trust(depth, progress=progress) if trust_map else replace(depth, trust=None)
-        text = report.text()
-        colours = depth_scale(depth.depth_m)
+        text, colours = report.text(), depth_scale(depth.depth_m)
         picture, plot = depth_preview(depth.depth_m, colours), plot_report(report)
-        ui = preview_ui(
-            "depth",
-            [
-                Stream(name="depth", label="depth", frames=picture, legend=colours.legend()),
-                Stream(name="plot", label="plot", frames=plot, max_side=plot.shape[2]),
-            ],
-            text=text,
-            fps=clip_fps(depth.times_s),
-            badge="lensGuessed" if depth.camera_guessed else None,
-            progress=progress,
-        )
+        ui = shown and shown.depth(depth, text, picture, colours.legend(), plot, progress)
         return io.NodeOutput(depth, picture, plot, text, preset, ui=ui)
 
 

@@ -28,6 +28,7 @@ from .host.graph import (
     this_node,
 )
 from .host.paths import beside_video, fingerprint, list_files, resolve
+from .host.remember import renewals
 from .io_types import (
     EgoXFrames,
     EgoXScene,
@@ -35,9 +36,9 @@ from .io_types import (
     notes_of,
     with_notes,
 )
-from .page.editor_data import AUTO, BESIDE, DEFAULT_PRESET, editor_data, editor_origin
-from .page.scenes import SCENES
+from .pose_inputs import AUTO, BESIDE, DEFAULT_PRESET
 from .search_words import node_schema
+from .show import shown
 
 KEYFRAMES_EXAMPLE = """[
   {"time_s": 0, "position": [0, 0, 1], "look_at": [0, 0.5, 2]},
@@ -152,7 +153,7 @@ class EgoXEgoPoseInput(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, source, file, **settings) -> str:
         # A page that asked for a scene which was dropped meanwhile has the node run again.
-        renewed = SCENES.renewals(this_node(cls)[1])
+        renewed = renewals(this_node(cls)[1])
         changed = (
             fingerprint(file)
             if source == "file" and isinstance(file, str) and file != BESIDE
@@ -200,11 +201,9 @@ class EgoXEgoPoseInput(io.ComfyNode):
         if is_a(poses, CameraTrajectory):
             notes = notes_of(poses)
         trajectory = with_notes(made, notes)
-        graph, node = this_node(cls)
-        origin = editor_origin(graph, node) if node in graph else None
-        data = editor_data(trajectory, frames, scene, exo_images, node) | {"origin": origin}
         seen = viewer_camera(trajectory)
-        return io.NodeOutput(trajectory, notes.prompt, seen, ui={"egox_pose": [data]})
+        ui = shown and shown.path(cls, trajectory, frames, scene, exo_images)
+        return io.NodeOutput(trajectory, notes.prompt, seen, ui=ui)
 
 
 def check_poses(graph: Graph, node: str) -> None:

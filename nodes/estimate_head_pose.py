@@ -15,7 +15,6 @@ from ..egox_core.depth import (
 )
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.file_names import META
-from ..egox_core.page import draw_head_path, head_legend
 from ..egox_core.takes import exo_camera_of_size, exo_poses, read_meta
 from ..egox_core.trajectory import (
     ClipMoments,
@@ -29,9 +28,9 @@ from .host.graph import Graph, check_or_message, frames_in_use, inputs_of, linke
 from .host.paths import beside_video
 from .host.progress import host_progress
 from .io_types import EgoXDepth, EgoXFrames, EgoXTrajectory
-from .page.editor_data import DEFAULT_PRESET
-from .page.previews import Stream, clip_fps, preview_ui
+from .pose_inputs import DEFAULT_PRESET
 from .search_words import node_schema
+from .show import draw_head_path, shown
 
 PoseKeypoint = io.Custom("POSE_KEYPOINT")
 MhrPoseData = io.Custom("MHR_POSE_DATA")  # of newer hosts
@@ -192,14 +191,7 @@ class EgoXEstimateHeadPose(io.ComfyNode):
         drawn = draw_head_path(
             pictures, exo_camera, path.world_from_head, path.report.guessed, exo_w2c, progress
         )
-        ui = preview_ui(
-            "head",
-            [Stream(name="head", label="head", frames=drawn, legend=head_legend())],
-            text=text,
-            fps=clip_fps(times_s),
-            badge="lensGuessed" if guessed else None,
-            progress=progress,
-        )
+        ui = shown and shown.head(trajectory, drawn, text, guessed, progress)
         return io.NodeOutput(trajectory, json.dumps(keyframes), drawn, text, ui=ui)
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.file_names import META
@@ -11,6 +11,7 @@ from ..egox_core.safe_files import require_file
 from .host.paths import resolve
 from .host.progress import host_progress
 from .search_words import node_schema
+from .show import shown
 
 
 class EgoXRankExoCameras(io.ComfyNode):
@@ -61,7 +62,7 @@ class EgoXRankExoCameras(io.ComfyNode):
         ]
         ranks = rank_exo_cameras(candidates, progress=progress)
         text = rank_text(ranks)
-        return io.NodeOutput(ranks[0].name, ranks[0].coverage, text, ui=ui.PreviewText(text))
+        return io.NodeOutput(ranks[0].name, ranks[0].coverage, text, ui=shown and shown.note(text))
 
 
 def take_folders(takes: str) -> list[tuple[Path, str]]:

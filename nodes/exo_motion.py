@@ -6,13 +6,12 @@ from comfy_api.latest import io
 
 from ..egox_core.depth import with_host_masks
 from ..egox_core.exchange import parse_exo_path, read_exo_path
-from ..egox_core.page import path_from_above, residual_legend, sightings_picture
 from ..egox_core.scene import MOTIONS, estimate_exo_motion
 from .host.paths import fingerprint, resolve
 from .host.progress import host_progress
 from .io_types import EgoXDepth
-from .page.previews import Stream, clip_fps, preview_ui
 from .search_words import node_schema
+from .show import shown
 
 CameraTrack = io.Custom("CAMERA_TRACK")
 OmniCamScene = io.Custom("OMNICAM_MOTION_SCENE")
@@ -111,17 +110,5 @@ class EgoXExoMotion(io.ComfyNode):
         metric = path is None or path.metric
         depth, found = estimate_exo_motion(frames, depth, motion, given, metric, progress=progress)
         text = found.text()
-        points = sightings_picture(frames, found.sightings)
-        streams = [Stream(name="points", label="points", frames=points, legend=residual_legend())]
-        if found.sightings is not None and depth.exo_w2c is not None:
-            above = path_from_above(depth.exo_w2c)
-            streams.append(Stream(name="path", label="path", frames=above))
-        ui = preview_ui(
-            "motion",
-            streams,
-            text=text,
-            fps=clip_fps(depth.times_s),
-            badge="lensGuessed" if depth.camera_guessed else None,
-            progress=progress,
-        )
+        ui = shown and shown.motion(frames, depth, found.sightings, text, progress)
         return io.NodeOutput(depth, text, ui=ui)

@@ -175,13 +175,7 @@ class EgoXLoadExoVideo(io.ComfyNode):
             "size": (width, height),
             "progress": host_progress(frame_count),
         }
-        if max(width, height) > MAX_SIDE:  # of a wire, which the host does not check
-            raise EgoXInputError(
-                "video size",
-                got=f"{width}x{height} px",
-                expected=f"at most {MAX_SIDE} px a side",
-                fix="ask for less",
-            )
+        check_side(max(width, height))
         if isinstance(video, InputImpl.VideoFromFile):
             with open_video(_stream_source(video)[0]):
                 pass  # refuses a playlist, which the host's own reader would follow
@@ -204,6 +198,21 @@ class EgoXLoadExoVideo(io.ComfyNode):
         }
         selection = clip.selection
         return io.NodeOutput(as_floats(clip.exo), audio, selection.fps, selection)
+
+
+def check_side(longest: int) -> None:
+    """Refuse a size that came over a wire, which the host does not check.
+
+    Raises:
+        EgoXInputError: too large.
+    """
+    if longest > MAX_SIDE:
+        raise EgoXInputError(
+            "video size",
+            got=f"{longest} px",
+            expected=f"at most {MAX_SIDE} px a side",
+            fix="ask for less",
+        )
 
 
 def check_video(graph: Graph, node: str) -> None:

@@ -11,7 +11,7 @@ import comfy.lora
 import comfy.model_management
 import comfy.utils
 import folder_paths
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 from torch import Tensor
 
 from ..egox_core.errors import EgoXInputError
@@ -25,6 +25,7 @@ from ..egox_core.wan import (
 from .host.graph import SAFETENSORS, Graph, check_or_message, inputs_of, weights_file
 from .patch.lora_metadata import attach_lora_metadata
 from .search_words import node_schema
+from .show import shown
 from .sliders import Slider
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class EgoXLoadLora(io.ComfyNode):
         refuse_pickled(Path(lora_name), "LoRA file")
         path = Path(folder_paths.get_full_path_or_raise("loras", lora_name))
         patched, report = load_lora(model, path, strength)
-        return io.NodeOutput(patched, ui=ui.PreviewText(report))
+        return io.NodeOutput(patched, ui=shown and shown.note(report))
 
 
 def check_files(graph: Graph, node: str) -> None:

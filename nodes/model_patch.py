@@ -4,7 +4,7 @@ geometry."""
 import logging
 
 from comfy.patcher_extension import WrappersMP
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from .gga_inputs import (
     LAMBDA,
@@ -22,6 +22,7 @@ from .patch.checks import NoteAfterRun, has_image_embedding
 from .patch.lora_metadata import lora_metadata
 from .patch.patch import KEY, patch_calls, patch_model
 from .search_words import node_schema
+from .show import shown
 
 
 class EgoXModelPatch(io.ComfyNode):
@@ -79,4 +80,4 @@ class EgoXModelPatch(io.ComfyNode):
         patched.add_wrapper_with_key(
             WrappersMP.OUTER_SAMPLE, KEY, NoteAfterRun(node_id, note, patch_calls(patched))
         )
-        return io.NodeOutput(patched, ui=ui.PreviewText(note))
+        return io.NodeOutput(patched, ui=shown and shown.note(note))

@@ -5,7 +5,6 @@ from dataclasses import replace
 from comfy_api.latest import io
 
 from ..egox_core.errors import EgoXInputError
-from ..egox_core.page import common_step, coverage_preview, covered_share, ego_depth_preview
 from ..egox_core.prior import (
     DYNAMIC_CHOICES,
     PRIOR_PRESETS,
@@ -13,18 +12,13 @@ from ..egox_core.prior import (
     prior_preset,
     render_ego_prior,
 )
-from ..egox_core.scene import STRANGE, build_scene
-from ..egox_core.takes import lens_text
-from ..egox_core.types import UNTIMED_FPS
-from ..egox_core.video import side_by_side
-from .host.graph import Graph, check_or_message, inputs_of, linked, this_node
+from ..egox_core.scene import build_scene
+from .host.graph import Graph, check_or_message, inputs_of, linked
 from .host.progress import host_progress
 from .host.remember import DRAWN_FROM
-from .host.video import temp_video, truth_beside
 from .io_types import EgoXDepth, EgoXScene, EgoXTrajectory
-from .page.geometry import geometry_data
-from .page.previews import Stream, clip_fps, preview_ui
 from .search_words import node_schema
+from .show import ego_depth_preview, shown
 
 PRESET = "preset"
 
@@ -112,48 +106,12 @@ class EgoXRenderEgoPrior(io.ComfyNode):
         square = replace(trajectory, camera=trajectory.camera.rescale(size, size))
         prior = render_ego_prior(scene, square, options, progress=progress)
         DRAWN_FROM[prior.rgb] = {"scene": scene, "trajectory": trajectory}
-        coverage = prior.coverage.float()
-        text = (
-            f"{len(prior.rgb)} frames of {size}x{size}, coverage {100 * float(coverage.mean()):.0f} %\n"
-            f"exo lens of the scene: {lens_text(scene.exo_camera)}"
-        )
-        text = "\n".join((text, *scene.notes))
-        if not bool(prior.coverage.any()):
-            text += (
-                "\nThe camera sees no point of the scene: check pose, world frame and depth scale."
-            )
         depth_picture, legend = ego_depth_preview(prior)
-        streams = [
-            Stream(name="prior", label="prior", frames=prior.rgb),
-            Stream(
-                name="coverage",
-                label="coverage",
-                frames=coverage_preview(prior.rgb, prior.coverage),
-            ),
-            Stream(name="depth", label="depth", frames=depth_picture, legend=legend),
-        ]
-        if exo_images is not None:
-            streams.append(Stream(name="exo", label="exo", frames=exo_images[..., :3]))
-        prompt, node = this_node(cls)
-        fps = clip_fps(trajectory.times_s)
-        ui = preview_ui(
-            "prior",
-            streams,
-            text=text,
-            fps=fps,
-            badge="strangeDepth" if STRANGE & set(scene.notes) else None,
-            progress=progress,
-            curve={"label": "coverage", "unit": "%", "values": covered_share(prior.coverage)},
-            geometry=geometry_data(depth, trajectory, exo_images, size, prompt, node),
+        ui = shown and shown.prior(
+            cls, prior, depth_picture, legend, scene, trajectory, exo_images, depth, progress
         )
-        clips = {"exo": exo_images, "prior": prior.rgb, "truth": truth_beside(prompt, (size, size))}
-        clips = {name: clip for name, clip in clips.items() if clip is not None}
-        step = common_step(len(prior.rgb))
-        row = side_by_side(list(clips.values()), list(clips), step, progress)
-        made_by = {**(cls.hidden.extra_pnginfo or {}), "prompt": prompt} if prompt else {}
-        # The host's form, queue and assets show it; "images" would also lie over our player.
-        ui["video"] = [temp_video("prior", row, (fps or UNTIMED_FPS) / step, made_by)]
-        return io.NodeOutput(prior.rgb, coverage, depth_picture, ego_depth(prior), ui=ui)
+        covered = prior.coverage.float()
+        return io.NodeOutput(prior.rgb, covered, depth_picture, ego_depth(prior), ui=ui)
 
 
 def check_prior_inputs(graph: Graph, node: str) -> None:

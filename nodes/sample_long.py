@@ -1,15 +1,19 @@
 """EgoX Sample Long Video: conditioning, sampling and decoding of one chunk after the other, by the
 functions of the separate nodes."""
 
+from __future__ import annotations
+
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import folder_paths
 import numpy as np
 from comfy_api.latest import io
+from torch import Tensor
 
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.frame_store import FrameStore
@@ -38,16 +42,19 @@ from .host.graph import (
     linked,
     this_node,
     upstream_files,
-    upstream_values,
 )
 from .host.paths import fingerprint
 from .host.progress import host_progress
 from .host.vae import decode_video, encode_video
-from .host.video import native_video
+from .host.video import clip_fps, native_video
 from .io_types import MADE_OF
-from .page.previews import Stream, clip_fps, preview_ui
 from .sampling import sample_clip, sampling_inputs
 from .search_words import node_schema
+from .show import shown
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+    from comfy.sd import VAE
 
 CHUNK_DAYS = 3
 """Days for which the chunks of a run are kept that nobody went on with."""
@@ -163,83 +170,62 @@ class EgoXSampleLong(io.ComfyNode):
         frames, prior = check_pictures(exo_images, prior)
         exo_images, prior = exo_images[..., :3], prior[..., :3]
         chunks = plan_chunks(frames, length, continue_motion_max_frames)
-        prompt, node = this_node(cls)
-        models = ((model, {}),)
-        if low_noise_model is not None:
-            switch = pair_switch(steps, switch_step)
-            models = (
-                (model, {"end_step": switch, "leftover_noise": True}),
-                (low_noise_model, {"start_step": switch, "add_noise": False}),
-            )
+        graph, node = this_node(cls)
+        encode = partial(
+            condition_clip,
+            positive,
+            negative,
+            vae,
+            image_embedding="auto",
+            low_memory=low_memory,
+            clip_vision=clip_vision,
+            model=model,
+        )
+        passes = [
+            partial(sample_clip, node or None, one, steps=steps, **sampling, **its_steps)
+            for one, its_steps in model_steps(model, low_noise_model, steps, switch_step)
+        ]
         notes = []
-
-        def sample(chunk, exo, pictures, of_depth, poses, before):
-            own_seed = (seed + chunk.number) % SEEDS
-            part = "" if len(chunks) == 1 else f"chunk {chunk.number + 1}/{len(chunks)}, "
-            *conds, latent, canvas, _ = condition_clip(
-                positive,
-                negative,
-                vae,
-                exo,
-                pictures,
-                own_seed,
-                "auto",
-                low_memory,
-                clip_vision,
-                model,
-            )
-            tile_size = latent[MADE_OF]["tile_size"]
-            known = encode_video(vae, before, tile_size) if chunk.known else None
-            for one, of_pair in models:
-                latent, note = sample_clip(
-                    node or None,
-                    one,
-                    *conds,
-                    latent,
-                    canvas,
-                    of_depth,
-                    poses,
-                    seed=own_seed,
-                    steps=steps,
-                    part=part,
-                    known=known,
-                    **sampling,
-                    **of_pair,
-                )
-            notes.append(note)
-            return decode_video(vae, ego_half(latent["samples"]), tile_size)
-
-        files = chunk_files(prompt, node) if node in prompt else None
+        sample = chunk_sampler(encode, passes, vae, seed, len(chunks), notes)
+        files = chunk_files(graph, node) if node in graph else None
         memory = LookAwayMemory(host_progress()) if look_away_memory else None
-        given = FrameStore(frames, tuple(prior.shape[1:]), np.float32) if memory else None
+        given = None
+        if memory and bool(shown):
+            given = FrameStore(frames, tuple(prior.shape[1:]), np.float32)
         ego = sample_chunks(
             chunks, exo_images, prior, depth, trajectory, sample, files, memory, given
         )
         if files is not None:
             files.clear()
-        fps = None if trajectory is None else clip_fps(trajectory.times_s)
-        text = f"{frames} frames in {len(chunks)} chunks of {chunks[0].count}"
-        if len(notes) < len(chunks):
-            text += f", {len(chunks) - len(notes)} of them from a run that was ended"
-        streams = [
-            Stream(name=name, label=name, frames=clip)
-            for name, clip in (
-                ("exo", exo_images),
-                ("prior", given.tensor() if given else prior),
-                ("ego", ego),
-            )
-        ]
-        return io.NodeOutput(
-            ego,
-            native_video(ego, fps, audio),
-            ui=preview_ui(
-                "compare",
-                streams,
-                text="\n".join([text, *notes[-1:]]),
-                fps=fps,
-                values=upstream_values(prompt, node),
-            ),
-        )
+        clips = {"exo": exo_images, "prior": given.tensor() if given else prior, "ego": ego}
+        ui = shown and shown.long_ego(cls, clips, trajectory, len(chunks), chunks[0].count, notes)
+        return io.NodeOutput(ego, native_video(ego, clip_fps(trajectory), audio), ui=ui)
+
+
+def chunk_sampler(
+    encode: Callable[..., tuple],  # condition_clip of pictures and a seed
+    passes: Sequence[Callable[..., tuple[dict, str]]],  # sample_clip of each model
+    vae: VAE,
+    seed: int,
+    chunks: int,
+    notes: list[str],
+) -> Callable[..., Tensor]:
+    """The function that makes a chunk's ego frames, by those of the separate nodes; each call adds
+    a note."""
+
+    def sample(chunk, exo, prior, depth, trajectory, before):
+        own_seed = (seed + chunk.number) % SEEDS
+        part = "" if chunks == 1 else f"chunk {chunk.number + 1}/{chunks}, "
+        *conds, latent, canvas, _ = encode(exo, prior, own_seed)
+        tile_size = latent[MADE_OF]["tile_size"]
+        known = encode_video(vae, before, tile_size) if chunk.known else None
+        options = {"seed": own_seed, "part": part, "known": known}
+        for of_model in passes:
+            latent, note = of_model(*conds, latent, canvas, depth, trajectory, **options)
+        notes.append(note)
+        return decode_video(vae, ego_half(latent["samples"]), tile_size)
+
+    return sample
 
 
 def check_long(graph: Graph, node: str) -> None:
@@ -265,6 +251,23 @@ def check_long(graph: Graph, node: str) -> None:
         if linked(graph, node, "low_noise_model") is not None:
             pair_switch(steps, switch)
     check_geometry(graph, node)
+
+
+def model_steps(
+    model: ModelPatcher, low_noise_model: ModelPatcher | None, steps: int, switch_step: int
+) -> tuple[tuple[ModelPatcher, dict[str, Any]], ...]:
+    """The models that sample a chunk in turn, and which steps each of them takes.
+
+    Raises:
+        EgoXInputError: no step left for the second model.
+    """
+    if low_noise_model is None:
+        return ((model, {}),)
+    switch = pair_switch(steps, switch_step)
+    return (
+        (model, {"end_step": switch, "leftover_noise": True}),
+        (low_noise_model, {"start_step": switch, "add_noise": False}),
+    )
 
 
 def pair_switch(steps: int, switch_step: int) -> int:

@@ -9,7 +9,7 @@ import comfy.samplers
 import node_helpers
 import torch
 from comfy.patcher_extension import CallbacksMP, WrappersMP
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 from comfy_extras.nodes_custom_sampler import (
     Noise_EmptyNoise,
     Noise_RandomNoise,
@@ -33,12 +33,12 @@ from .host.noise import HOST, NOISE_TOOLTIP, NOISES, ReleasedNoise
 from .host.steps import TimeLeft
 from .host.vae import released_embedding
 from .io_types import MADE_OF, EgoXCanvas
-from .page.previews import LivePreview, clip_fps
 from .patch.checks import check_conditioning, has_image_embedding, with_kernels
 from .patch.lora_metadata import lora_metadata
 from .patch.patch import KEY, patch_calls, patch_model
 from .released_sampling import released_sampler, shift_input, steps_input
 from .search_words import node_schema
+from .show import shown
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -148,7 +148,7 @@ class EgoXWanSampler(io.ComfyNode):
         node_id = this_node(cls)[1] or None
         clip = (model, positive, negative, latent, canvas, depth, trajectory)
         out, note = sample_clip(node_id, *clip, **sampling)
-        return io.NodeOutput(out, ui=ui.PreviewText(note))
+        return io.NodeOutput(out, ui=shown and shown.note(note))
 
 
 def sample_clip(
@@ -202,12 +202,12 @@ def sample_clip(
             HeldLatents(patched.model.process_latent_in(known))
         )
     (patched,) = ModelSamplingSD3().patch(patched, shift)
-    fps = None if trajectory is None else clip_fps(trajectory.times_s)
     calls = patch_calls(patched)
     time_left = TimeLeft(node_id, part, lambda: calls.warning)
     if node_id is not None:
         patched.add_callback_with_key(CallbacksMP.ON_PRE_RUN, KEY, time_left.loaded)
-    for listener in (time_left, LivePreview(node_id, canvas.latent_colours, fps)):
+    live = shown and shown.live(node_id, canvas.latent_colours, trajectory)
+    for listener in filter(None, (time_left, live)):
         patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, listener)
     if released is None and noise == RELEASED:  # the host's KSampler draws its own
         released = host_sampler(patched, steps, sampler, scheduler)

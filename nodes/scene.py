@@ -2,7 +2,7 @@
 Scenes joins the exo cameras of one event."""
 
 import torch.nn.functional as F
-from comfy_api.latest import Types, io, ui
+from comfy_api.latest import Types, io
 from torch import Tensor
 
 from ..egox_core.depth import with_host_masks
@@ -10,6 +10,7 @@ from ..egox_core.scene import MOVING_CHOICES, build_scene, fuse_scenes, viewer_p
 from .host.progress import host_progress
 from .io_types import EgoXDepth, EgoXScene
 from .search_words import node_schema
+from .show import shown
 
 SAME_SHAPE = 0.01
 """Difference of width over height up to which frames are resized to the depth's size."""
@@ -68,7 +69,7 @@ class EgoXBuildScene(io.ComfyNode):
         return io.NodeOutput(
             scene,
             Types.File3D(viewer_ply(scene), "ply"),
-            ui=ui.PreviewText("\n".join([text, *scene.notes])),
+            ui=shown and shown.note("\n".join([text, *scene.notes])),
         )
 
 
@@ -118,4 +119,4 @@ class EgoXFuseScenes(io.ComfyNode):
         scenes = [scene for scene in (scene_1, scene_2, scene_3, scene_4) if scene is not None]
         fused = fuse_scenes(scenes)
         text = f"{len(fused.static):,} static points of {len(scenes)} cameras, {fused.frame_count} frames"
-        return io.NodeOutput(fused, ui=ui.PreviewText(text))
+        return io.NodeOutput(fused, ui=shown and shown.note(text))

@@ -1,7 +1,7 @@
 """Studying results: EgoX Sweep makes lists of λ_g and LoRA strength, over which the host runs the
 rest of the graph; Labelled Video Grid shows a list of videos as one."""
 
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.metrics import read_numbers, sweep_points
@@ -9,6 +9,7 @@ from ..egox_core.video import labelled_grid
 from .host.progress import host_progress
 from .host.video import native_video
 from .search_words import node_schema
+from .show import shown
 
 LAMBDAS, STRENGTHS = "λ_g", "LoRA strength"
 
@@ -80,7 +81,7 @@ class EgoXSweep(io.ComfyNode):
             [point.strength for point in points],
             [point.label for point in points],
             len(lambdas),
-            ui=ui.PreviewText(f"{len(points)} runs:\n" + "\n".join(p.label for p in points)),
+            ui=shown and shown.note(f"{len(points)} runs:\n" + "\n".join(p.label for p in points)),
         )
 
 

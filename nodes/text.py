@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 from torch.nn import Module
 
 from ..egox_core.errors import EgoXInputError
@@ -25,6 +25,7 @@ from ..egox_core.wan import (
 from .host.graph import check_encoders, check_or_message
 from .host.vae import told_calls
 from .search_words import node_schema
+from .show import shown
 
 if TYPE_CHECKING:
     from comfy.sd import CLIP
@@ -127,7 +128,10 @@ class EgoXText(io.ComfyNode):
                 "\ncurly quotes and the like stay as they are (the authors' ftfy is not installed)"
             )
         return io.NodeOutput(
-            *(conditioning for conditioning, _ in encoded), *texts, note, ui=ui.PreviewText(note)
+            *(conditioning for conditioning, _ in encoded),
+            *texts,
+            note,
+            ui=shown and shown.note(note),
         )
 
 
@@ -171,7 +175,7 @@ class EgoXCaptionRequest(io.ComfyNode):
         return io.NodeOutput(
             images,
             request_text(len(images), prior is not None),
-            ui=ui.PreviewImage(images, cls=cls),
+            ui=shown and shown.pictures(cls, images),
         )
 
 

@@ -147,6 +147,29 @@ def test_no_circle(unit):
     TopologicalSorter(arrows).prepare()
 
 
+PREVIEWS = {("comfy_api.latest", "ui"), ("protocol", "BinaryEventTypes")}
+"""The host's own ways to show something."""
+ASKED = {"queries", "uploads"}
+"""Modules of the core's ``page`` that answer the browser; the others draw results."""
+
+
+def test_only_show_draws():
+    """Nodes reach all that draws through the face of nodes/show, which draws nothing where nobody
+    looks."""
+    for path in sources("nodes"):
+        if room_of(path) == "nodes/show":
+            continue
+        assert not PREVIEWS & {(module, name) for _, module, name in imports(path)}, path
+        for level, module, name in imports(path):
+            file = file_of(path, level, module, name)
+            room = None if file is None else room_of(file)
+            assert room != "nodes/show" or file.name == "__init__.py", (path, file)
+            if room == "egox_core/page" and name != "MAX_FRAMES":
+                holders = {file} if file.name != "__init__.py" else set(named_files(file, name))
+                asked = room_of(path) == "nodes/page" and {each.stem for each in holders} <= ASKED
+                assert asked, (path, module, name)
+
+
 @pytest.mark.parametrize("tree", REFUSED)
 def test_each_tree_imports_what_it_may(tree):
     """Only benches and their tests import benches; nodes reach out of their tree for the core alone,

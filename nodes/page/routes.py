@@ -34,7 +34,8 @@ from ...egox_core.trajectory import (
 from ...egox_core.types import PointCloud
 from ..host.graph import Graph, exo_video, inputs_of, linked, sidecar_missing
 from ..host.paths import resolve
-from .editor_data import AUTO, BESIDE, DEFAULT_PRESET, editor_origin
+from ..host.remember import renew
+from ..pose_inputs import AUTO, BESIDE, DEFAULT_PRESET, editor_origin
 from .requests import is_same_origin, number, read_body, refuse, whole_number
 from .scenes import SCENES, SceneEntry, jpeg
 
@@ -352,14 +353,13 @@ def has_poses(graph: Graph, node: str) -> bool:
 
 
 @guarded(SMALL_BODY)
-async def renew(body: dict) -> web.Response:
+async def renew_scene(body: dict) -> web.Response:
     """A page asks for a scene that was dropped: the node's next run keeps it again instead of
     coming from the cache."""
     node = body.get("node")
     if not isinstance(node, str) or not 0 < len(node) <= 100:
         raise EgoXInputError("node", got=repr(node)[:40], expected="the node's id", fix="send it")
-    SCENES.renew(node)
-    return web.json_response({"renewals": SCENES.renewals(node)})
+    return web.json_response({"renewals": renew(node)})
 
 
 def scene_entry(body: dict) -> SceneEntry:
@@ -425,7 +425,7 @@ EDITOR_ROUTES: dict[str, Callable[[web.Request], Awaitable[web.StreamResponse]]]
     "camera": camera,
     "import": import_keyframes,
     "export": export_keyframes,
-    "renew": renew,
+    "renew": renew_scene,
     "origin": graph_origin,
 }
 

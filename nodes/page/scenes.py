@@ -82,7 +82,6 @@ class SceneStore:
     def __init__(self, most: int = MAX_SCENES, cap: int | None = None) -> None:
         self._most, self._cap = most, cap
         self._entries: OrderedDict[str, SceneEntry] = OrderedDict()
-        self._renewals: dict[str, int] = {}
         self._lock = threading.Lock()
 
     def put(self, scene: PointCloud, images: Tensor | None) -> SceneEntry:  # images [T, H, W, 3]
@@ -110,18 +109,6 @@ class SceneStore:
             if entry is not None:
                 self._entries.move_to_end(entry.token)
             return entry
-
-    def renew(self, node_id: str) -> None:
-        """A page found this node's scene dropped: the node's next run must keep it again, and not
-        come from the host's cache."""
-        with self._lock:
-            if len(self._renewals) > 1000:
-                self._renewals.clear()
-            self._renewals[node_id] = self._renewals.get(node_id, 0) + 1
-
-    def renewals(self, node_id: str) -> int:
-        """Number of calls of :meth:`renew` for a node."""
-        return self._renewals.get(node_id, 0)
 
     def __len__(self) -> int:
         return len(self._entries)

@@ -15,7 +15,7 @@ from tools.rigs import model_rig
 @pytest.mark.parametrize("sampler", ["released", "euler"])
 def test_every_step_shows_the_ego_clip(rig, monkeypatch, sampler):
     live, listener, sampler_node = (
-        rig.nodes(name) for name in ("page.previews", "host.steps", "sampling")
+        rig.nodes(name) for name in ("show.live", "host.steps", "sampling")
     )
     plain = rig.wan_sample(sampler=sampler)
     page = Page()
@@ -47,7 +47,7 @@ def test_fitted_colours_are_those_of_the_raw_latent(rig):
     import comfy.latent_formats
 
     colours = model_rig.core(rig.pack, "wan.latents")
-    live = rig.nodes("page.previews").LivePreview("7", rig.canvas.latent_colours, None)
+    live = rig.nodes("show.live").LivePreview("7", rig.canvas.latent_colours, None)
     latent_format = comfy.latent_formats.Wan21()
     drawn = live.colours(latent_format.process_in(rig.canvas.prior_latent.float()), latent_format)
     assert drawn.shape == (3, 4, 4, 3)
@@ -64,10 +64,6 @@ def test_without_a_fit_the_colours_are_the_hosts_own(rig):
         latent_format.latent_rgb_factors, latent_format.latent_rgb_factors_bias
     )
     expected = np.asarray(host.decode_latent_to_preview(x0), np.float32) / 255
-    drawn = (
-        rig.nodes("page.previews")
-        .LivePreview("7", None, None)
-        .colours(x0, latent_format)[0]
-        .numpy()
-    )
+    live = rig.nodes("show.live").LivePreview("7", None, None)
+    drawn = live.colours(x0, latent_format)[0].numpy()
     assert np.abs(drawn - expected).max() <= 1 / 255, "the host truncates to bytes"

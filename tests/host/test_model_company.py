@@ -187,9 +187,8 @@ def test_the_kernel_stands_in_the_nodes_note(rig, monkeypatch, changes, kernel):
     )
 
     notes = []
-    sampling = rig.nodes("sampling")
     monkeypatch.setattr(
-        sampling.ui, "PreviewText", lambda text: notes.append(text) or {"text": (text,)}
+        rig.nodes("show.results"), "note", lambda text: notes.append(text) or {"text": (text,)}
     )
     if "backend" not in changes:  # the sampler node takes the fastest
         rig.wan_sample(steps=1, **changes)

@@ -3,16 +3,20 @@ lacks."""
 
 import importlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import pytest
 import torch
 
+from tests.poses import still
+from tools.rigs import model_rig
+
 
 @pytest.fixture(scope="module")
 def clip_preview(pack):
-    return importlib.import_module(f"{pack.__name__}.nodes.page.previews")
+    return importlib.import_module(f"{pack.__name__}.nodes.show.player")
 
 
 def sheet_sizes(stream: dict) -> list[tuple[int, int]]:
@@ -27,10 +31,9 @@ def sheet_sizes(stream: dict) -> list[tuple[int, int]]:
 
 def test_streams_become_files_in_the_temp_folder(clip_preview):
     streams = [
-        clip_preview.Stream(name="exo", label="exo", frames=torch.rand(5, 32, 64, 3)),
+        clip_preview.Stream(name="exo", frames=torch.rand(5, 32, 64, 3)),
         clip_preview.Stream(
             name="ego",
-            label="ego",
             frames=torch.rand(5, 32, 32, 3),
             pick={"x": "ego_x", "y": "ego_y", "frame": "frame"},
         ),
@@ -56,7 +59,7 @@ def test_streams_become_files_in_the_temp_folder(clip_preview):
 
 def test_clips_of_a_preview_go_on_by_the_same_step(clip_preview):
     streams = [
-        clip_preview.Stream(name=name, label=name, frames=torch.zeros(count, 16, 16, 3))
+        clip_preview.Stream(name=name, frames=torch.zeros(count, 16, 16, 3))
         for name, count in (("exo", 100), ("truth", 300))
     ]
     (preview,) = clip_preview.preview_ui("compare", streams)["egox_preview"]
@@ -66,6 +69,13 @@ def test_clips_of_a_preview_go_on_by_the_same_step(clip_preview):
     ]
 
 
-def test_frame_rate_is_that_of_the_times(clip_preview):
-    assert clip_preview.clip_fps(torch.arange(5, dtype=torch.float64) / 8) == pytest.approx(8)
-    assert clip_preview.clip_fps(None) is None and clip_preview.clip_fps(torch.zeros(3)) is None
+def test_frame_rate_is_that_of_the_times(pack):
+    video = importlib.import_module(f"{pack.__name__}.nodes.host.video")
+    path = model_rig.core(pack, "types").CameraTrajectory(
+        w2c=still(5),
+        camera=model_rig.core(pack, "cameras.presets").preset_camera("aria_released", 32),
+        times_s=torch.arange(5, dtype=torch.float64) / 8,
+    )
+    assert video.clip_fps(path) == pytest.approx(8)
+    untimed = [replace(path, times_s=times_s) for times_s in (None, path.times_s * 0)]
+    assert [video.clip_fps(clip) for clip in (None, *untimed)] == [None] * 3

@@ -143,14 +143,22 @@ def test_what_the_latent_was_made_of_is_shown_unless_something_is_connected(pack
     assert torch.equal(made.result[0], other.result[0]), "what is shown beside it changes nothing"
 
 
-def test_psnr_to_the_truth_stands_beside_the_run_before(module):
+@pytest.fixture(scope="module")
+def judgement(pack):
+    return importlib.import_module(f"{pack.__name__}.nodes.show.judgement")
+
+
+def test_psnr_to_the_truth_stands_beside_the_run_before(judgement):
+    def line(frames, truth) -> str:
+        return judgement.truth_psnr(frames, truth, "a")[1]
+
     truth = torch.full((2, 8, 8, 3), 0.5)
-    assert module.truth_line(truth + 0.1, truth, "a") == "PSNR to the truth 20.0 dB"
-    assert module.truth_line(truth + 0.01, truth, "a").endswith("40.0 dB; the run before 20.0 dB")
-    assert "before" not in module.truth_line(truth, truth - 0.1, "a"), "another take's"
+    assert line(truth + 0.1, truth) == "PSNR to the truth 20.0 dB"
+    assert line(truth + 0.01, truth).endswith("40.0 dB; the run before 20.0 dB")
+    assert "before" not in line(truth, truth - 0.1), "another take's"
 
 
-def test_the_truth_beside_the_exo_video_is_found(module, repo_root):
+def test_the_truth_beside_the_exo_video_is_found(judgement, repo_root):
     video = {
         "file": "sample/calm_room/exo.mp4",
         "start_frame": 2,
@@ -161,7 +169,7 @@ def test_the_truth_beside_the_exo_video_is_found(module, repo_root):
         "height": 128,
     }
     graph = {"1": {"class_type": "EgoXLoadExoVideo", "inputs": video}}
-    found = module.truth_beside(graph, (128, 128))
+    found = judgement.truth_beside(graph, (128, 128))
     whole = list(
         av.open(str(repo_root / "sample" / "calm_room" / "ego_ground_truth.mp4")).decode(video=0)
     )
@@ -170,6 +178,6 @@ def test_the_truth_beside_the_exo_video_is_found(module, repo_root):
         whole[2].to_ndarray(format="rgb24"), (128, 128), interpolation=cv2.INTER_AREA
     )
     assert np.abs(found[0].numpy() * 255 - wanted).mean() < 2
-    assert module.truth_beside(graph | {"2": graph["1"]}, (128, 128)) is None, (
+    assert judgement.truth_beside(graph | {"2": graph["1"]}, (128, 128)) is None, (
         "of which of two videos?"
     )

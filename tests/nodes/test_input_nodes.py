@@ -243,7 +243,7 @@ def test_keyframes(meta):
 
 
 def test_bad_poses_are_refused(meta, clip):
-    from egox_pack.nodes.page.editor_data import BESIDE
+    from egox_pack.nodes.pose_inputs import BESIDE
 
     scaled = [[[2 * v for v in row] for row in pose] for pose in meta]
     write_json(clip.parent / "scaled.json", {"ego_extrinsics": scaled})

@@ -64,15 +64,15 @@ def test_images_and_depth_do_instead_of_a_scene(take, scene):
 
 def test_what_was_drawn_is_drawn_once(take, scene, monkeypatch):
     """The prior's pictures lead to scene and path; Decode Ego Half looks at them once per path."""
-    from egox_pack.nodes import decode_ego_half as decode
     from egox_pack.nodes.host.remember import DRAWN_FROM
+    from egox_pack.nodes.show import judgement
 
     path = take.trajectory()
     prior = render(take, scene=scene, trajectory=path)[0]
     assert DRAWN_FROM[prior]["scene"] is scene and DRAWN_FROM[prior]["trajectory"] is path
-    drawn, draw = [], decode.path_views
-    monkeypatch.setattr(decode, "path_views", lambda *a, **k: drawn.append(1) or draw(*a, **k))
-    first, again = (decode.followed_path(prior * gain, scene, path) for gain in (1.0, 0.5))
+    drawn, draw = [], judgement.path_views
+    monkeypatch.setattr(judgement, "path_views", lambda *a, **k: drawn.append(1) or draw(*a, **k))
+    first, again = (judgement.followed_path(prior * gain, scene, path) for gain in (1.0, 0.5))
     assert drawn == [1] and first.text().startswith("The view follows") and again.step == 1
 
 

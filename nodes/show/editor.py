@@ -4,23 +4,15 @@ import torch
 from torch import Tensor
 
 from ...egox_core.errors import EgoXInputError
-from ...egox_core.file_names import META
 from ...egox_core.scene import ego_from_scene, is_moving, scene_rest
 from ...egox_core.takes import mark_of
 from ...egox_core.trajectory import upright_from_sensor
 from ...egox_core.types import UNTIMED_FPS, CameraTrajectory, FrameSelection, PointCloud
-from ..host.graph import Graph, input_digest, inputs_of
 from ..io_types import notes_of
-from .scenes import SCENES
+from ..page.scenes import SCENES
 
 DIGITS = 6
 """Decimals of lengths in metres (a micrometre) and of rotations."""
-BESIDE = f"{META} beside the video"
-AUTO = "auto"
-DEFAULT_PRESET = "aria_released"
-SCENE_INPUTS = ("frames", "scene", "exo_images")
-OF_FILE = ("file", "entry")
-"""Inputs that a path from a file depends on; keyframes are the editor's own."""
 
 
 def editor_data(
@@ -63,16 +55,6 @@ def editor_data(
         data["scene"] = scene_data(scene, exo_images)
     data["path"] = None if poses is None else rounded(upright_from_sensor(poses, trajectory.camera))
     return data
-
-
-def editor_origin(graph: Graph, node: str) -> dict[str, str]:
-    """Inputs of the editor's scene and of a path from elsewhere: where they differ from the run's,
-    the run was of another video, depth or path."""
-    path = OF_FILE if inputs_of(graph, node).get("source") == "file" else ()
-    return {
-        "scene": input_digest(graph, node, SCENE_INPUTS),
-        "path": input_digest(graph, node, ("source", "base", *path)),
-    }
 
 
 def clip_of(

@@ -15,7 +15,7 @@ from ...egox_core.types import CameraTrajectory, DepthVideo
 from ...egox_core.wan import resolve_auto
 from ..host.graph import Graph, inputs_of, upstream_ids
 from ..patch.patch import clip_geometry
-from .previews import temp_file
+from .temp_files import temp_file
 
 GUIDED = ("EgoXWanSampler", "EgoXSampleLong", "EgoXModelPatch")
 LORA = "EgoXLoadLora"

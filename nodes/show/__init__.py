@@ -1,0 +1,40 @@
+"""What nodes show of their results; nothing else draws, and nothing else judges a result.
+
+``shown`` has a function for each kind of result. ``EGOX_SHOW=0`` in the environment, for runs that
+nobody looks at, makes it None, and nothing that it needs is imported. Pictures that are outputs of
+a node come from here too."""
+
+import logging
+import os
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from ...egox_core.page import (
+    attention_grid,
+    attention_report,
+    check_attention_pictures,
+    check_shown_frame,
+    depth_preview,
+    depth_scale,
+    draw_head_path,
+    ego_depth_preview,
+    heats,
+    plot_report,
+)
+
+
+def _results() -> ModuleType | None:
+    if os.environ.get("EGOX_SHOW") == "0":
+        return None
+    try:
+        from . import results
+    except (ImportError, AttributeError) as error:  # a host that moved a name: nodes go on without
+        logging.error("[EgoX] Nodes won't show their results on this ComfyUI (%s).", error)
+        return None
+    return results
+
+
+if TYPE_CHECKING:
+    from . import results as shown
+else:
+    shown = _results()

@@ -1,0 +1,89 @@
+"""How near a decoded ego video comes to the path that it was ordered on, and to the wearer's own
+video."""
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...egox_core.errors import EgoXInputError
+from ...egox_core.file_names import TRUTH
+from ...egox_core.metrics import PSNR_CAP_DB, PathError, PathViews, path_error, path_views
+from ...egox_core.types import CameraTrajectory, PointCloud
+from ...egox_core.video import read_frames
+from ..host.graph import LOADER, Graph, probed, selection_of
+from ..host.progress import host_progress
+from ..host.remember import remembered
+
+_last_psnr: dict[str, tuple[torch.Size, float, float]] = {}
+"""Node id -> shape and mean of the truth that its last run was compared with, and the PSNR, dB."""
+
+
+def followed_path(
+    frames: Tensor, scene: PointCloud | None, trajectory: CameraTrajectory | None
+) -> PathError | str | None:
+    """The angle of decoded frames to the rendered path, or why there is none; None without scene or
+    path."""
+    if scene is None or trajectory is None:
+        return None
+    try:  # what doesn't fit here must not cost a sampled video
+        return path_error(frames.float().cpu(), ordered_views(scene, trajectory))
+    except EgoXInputError as error:
+        return f"Whether the view follows the path can't be judged: {error}"
+
+
+@remembered(slots=1)
+def ordered_views(scene: PointCloud, trajectory: CameraTrajectory) -> PathViews:
+    """The scene from the ordered path; remembered, as the next λ_g is compared with the same."""
+    return path_views(scene, trajectory, progress=host_progress())
+
+
+def angle_curve(followed: PathError, frames: int) -> dict[str, Any]:
+    """Degrees off the path, one for each of so many frames."""
+    angles = [
+        float(angle) if known else None
+        for angle, known in zip(followed.angle_deg, followed.judged, strict=True)
+    ]
+    values = [angles[t // followed.step] for t in range(frames)]
+    return {"label": "off the path", "unit": "°", "values": values}
+
+
+def truth_beside(graph: Graph, size: tuple[int, int]) -> Tensor | None:
+    """The wearer's own video beside the graph's one exo video, [T, H, W, 3] at the frames in use;
+    None without one."""
+    loaders = [node for node, entry in (graph or {}).items() if entry["class_type"] == LOADER]
+    try:  # what doesn't fit here must not cost a sampled video
+        selection = selection_of(graph, loaders[0]) if len(loaders) == 1 else None
+        if selection is None or selection.source_path is None:
+            return None
+        path = selection.source_path.with_name(TRUTH)
+        if not path.is_file():
+            return None
+        info, (height, width) = probed(path), size
+        if (
+            abs(info.fps / selection.source_fps - 1) > 0.001
+            or info.frame_count <= selection.source_indices.max()
+        ):
+            return None
+        chosen = replace(
+            selection, source_size=(info.width, info.height), size=(width, height), resize="crop"
+        )
+        return read_frames(path, info, chosen).float() / 255
+    except EgoXInputError:
+        return None
+
+
+def truth_psnr(frames: Tensor, truth: Tensor, node: str) -> tuple[float, str]:
+    """PSNR to the truth, dB, and a line about it, beside that of this node's run before where the
+    truth was the same."""
+    truth = truth.float().cpu()
+    error = (frames.float().cpu() - truth).square().mean((1, 2, 3))
+    now = float((-10 * error.log10()).clamp(max=PSNR_CAP_DB).mean())
+    key = (truth.shape, float(truth.double().mean()))
+    before = _last_psnr.get(node)
+    _last_psnr[node] = (*key, now)
+    line = f"PSNR to the truth {now:.1f} dB"
+    if before is not None and before[:2] == key:
+        line += f"; the run before {before[2]:.1f} dB"
+    return now, line

@@ -1,0 +1,273 @@
+"""What nodes show, one function for each kind of result. All but :func:`live` return the node's
+``ui``."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from comfy_api.latest import io, ui
+from torch import Tensor
+
+from ...egox_core.page import (
+    common_step,
+    coverage_preview,
+    covered_share,
+    head_legend,
+    heat_picture,
+    path_from_above,
+    residual_legend,
+    sightings_picture,
+)
+from ...egox_core.progress import Progress
+from ...egox_core.scene import STRANGE
+from ...egox_core.takes import lens_text
+from ...egox_core.types import (
+    UNTIMED_FPS,
+    CameraTrajectory,
+    DepthVideo,
+    EgoPrior,
+    FrameSelection,
+    PointCloud,
+)
+from ...egox_core.video import side_by_side
+from ..host.graph import this_node, upstream_values
+from ..host.video import clip_fps
+from ..pose_inputs import editor_origin
+from .editor import editor_data
+from .geometry import geometry_data
+from .judgement import angle_curve, followed_path, truth_beside, truth_psnr
+from .live import LivePreview
+from .player import Stream, preview_ui, streams_of
+from .temp_files import temp_video
+
+PICK = {"x": "ego_x", "y": "ego_y", "frame": "frame"}
+LENS_GUESSED = "lensGuessed"
+Ui = dict[str, Any]
+
+
+def note(text: str) -> ui.PreviewText:
+    """Words on the node."""
+    return ui.PreviewText(text)
+
+
+def live(
+    node: str | None, factors: Tensor | None, trajectory: CameraTrajectory | None
+) -> LivePreview:
+    """The clip while it is sampled: a wrapper for the host's sampling."""
+    return LivePreview(node, factors, clip_fps(trajectory))
+
+
+def pictures(node: type[io.ComfyNode], images: Tensor) -> ui.PreviewImage:  # [N, H, W, 3]
+    """Pictures as the host shows its own."""
+    return ui.PreviewImage(images, cls=node)
+
+
+def depth(
+    depth: DepthVideo,
+    text: str,
+    picture: Tensor,  # [T, H, W, 3]
+    legend: dict[str, Any],
+    plot: Tensor,  # [1, H, W, 3]
+    progress: Progress,
+) -> Ui:
+    """A player of the depth, and the plot of its alignment."""
+    streams = [
+        Stream(name="depth", frames=picture, legend=legend),
+        Stream(name="plot", frames=plot, max_side=plot.shape[2]),
+    ]
+    badge, fps = depth.camera_guessed and LENS_GUESSED, clip_fps(depth)
+    return preview_ui("depth", streams, text=text, fps=fps, badge=badge, progress=progress)
+
+
+def motion(
+    frames: Tensor,  # [T, H, W, 3] of exo
+    depth: DepthVideo,
+    sightings: Any,  # as in the core's ExoMotion
+    text: str,
+    progress: Progress,
+) -> Ui:
+    """A player of the points that were followed, and the camera's path."""
+    points = sightings_picture(frames, sightings)
+    streams = [Stream(name="points", frames=points, legend=residual_legend())]
+    if sightings is not None and depth.exo_w2c is not None:
+        streams.append(Stream(name="path", frames=path_from_above(depth.exo_w2c)))
+    return preview_ui(
+        "motion",
+        streams,
+        text=text,
+        fps=clip_fps(depth),
+        badge=depth.camera_guessed and LENS_GUESSED,
+        progress=progress,
+    )
+
+
+def head(
+    path: CameraTrajectory,
+    picture: Tensor,  # [T, H, W, 3]
+    text: str,
+    lens_guessed: bool,
+    progress: Progress,
+) -> Ui:
+    """A player of the head in the exo frames."""
+    return preview_ui(
+        "head",
+        [Stream(name="head", frames=picture, legend=head_legend())],
+        text=text,
+        fps=clip_fps(path),
+        badge=lens_guessed and LENS_GUESSED,
+        progress=progress,
+    )
+
+
+def path(
+    node: type[io.ComfyNode],
+    path: CameraTrajectory,
+    frames: FrameSelection | None,
+    scene: PointCloud | None,
+    exo_images: Tensor | None,  # [T, H, W, 3]
+) -> Ui:
+    """The path and its scene in the page's pose editor."""
+    graph, node_id = this_node(node)
+    data = editor_data(path, frames, scene, exo_images, node_id)
+    data["origin"] = editor_origin(graph, node_id) if node_id in graph else None
+    return {"egox_pose": [data]}
+
+
+def prior(
+    node: type[io.ComfyNode],
+    prior: EgoPrior,
+    depth_picture: Tensor,  # [T, H, W, 3] of the prior
+    legend: dict[str, Any] | None,
+    scene: PointCloud,
+    trajectory: CameraTrajectory,
+    exo_images: Tensor | None,  # [T, H, W, 3 or 4]
+    depth: DepthVideo | None,
+    progress: Progress,
+) -> Ui:
+    """A player, and beside it the host's own of exo, prior and truth in one video."""
+    graph, node_id = this_node(node)
+    size, fps = prior.rgb.shape[1], clip_fps(trajectory)
+    streams = [
+        Stream(name="prior", frames=prior.rgb),
+        Stream(name="coverage", frames=coverage_preview(prior.rgb, prior.coverage)),
+        Stream(name="depth", frames=depth_picture, legend=legend),
+        *streams_of({"exo": exo_images}),
+    ]
+    shown = preview_ui(
+        "prior",
+        streams,
+        text=_prior_text(prior, scene),
+        fps=fps,
+        badge=bool(STRANGE & set(scene.notes)) and "strangeDepth",
+        progress=progress,
+        curve={"label": "coverage", "unit": "%", "values": covered_share(prior.coverage)},
+        geometry=geometry_data(depth, trajectory, exo_images, size, graph, node_id),
+    )
+    clips = {"exo": exo_images, "prior": prior.rgb, "truth": truth_beside(graph, (size, size))}
+    clips = {name: clip for name, clip in clips.items() if clip is not None}
+    step = common_step(len(prior.rgb))
+    row = side_by_side(list(clips.values()), list(clips), step, progress)
+    made_by = {**(node.hidden.extra_pnginfo or {}), "prompt": graph} if graph else {}
+    # The host's form, queue and assets show it; "images" would also lie over our player.
+    video = temp_video("prior", row, (fps or UNTIMED_FPS) / step, made_by)
+    return {**shown, "video": [video]}
+
+
+def _prior_text(prior: EgoPrior, scene: PointCloud) -> str:
+    count, size = prior.rgb.shape[:2]
+    covered = 100 * float(prior.coverage.float().mean())
+    lines = [
+        f"{count} frames of {size}x{size}, coverage {covered:.0f} %",
+        f"exo lens of the scene: {lens_text(scene.exo_camera)}",
+        *scene.notes,
+    ]
+    if not bool(prior.coverage.any()):
+        lines.append(
+            "The camera sees no point of the scene: check pose, world frame and depth scale."
+        )
+    return "\n".join(lines)
+
+
+def ego(
+    node: type[io.ComfyNode],
+    frames: Tensor,  # [T, H, W, 3]
+    decoded: Tensor,  # as the model made them; other ones than ``frames`` where those are redrawn
+    made_of: Mapping[str, Any],  # see MADE_OF
+    truth: Tensor | None,
+) -> Ui:
+    """A player that compares, and how near the frames came to the ordered path and to the truth."""
+    graph, node_id = this_node(node)
+    count, height, width = frames.shape[:3]
+    trajectory, redrawn = made_of.get("trajectory"), frames is not decoded
+    if truth is None and not redrawn:
+        truth = truth_beside(graph, (height, width))
+    exo_images = made_of.get("exo_images")
+    clips = {"exo": exo_images, "prior": made_of.get("prior"), "ego": frames, "truth": truth}
+    lines, curve, measure = [f"{count} frames of {width}x{height}"], None, None
+    followed = followed_path(decoded, made_of.get("scene"), trajectory)
+    if isinstance(followed, str):
+        lines.append(followed)
+    elif followed is not None:
+        lines.append(followed.text())
+        if bool(followed.judged.any()):
+            measure, curve = f"{followed.median_deg:.1f}°", angle_curve(followed, count)
+    if truth is not None and truth.shape[:3] == frames.shape[:3]:
+        near_db, line = truth_psnr(frames, truth[..., :3], node_id)
+        lines.append(line)
+        measure = f"{near_db:.1f} dB"
+    # Redrawn pictures don't show the ego pixels that the model had.
+    seen = None if redrawn else (made_of.get("depth"), trajectory, exo_images)
+    return preview_ui(
+        "compare",
+        streams_of(clips),
+        text="\n".join(lines),
+        fps=clip_fps(trajectory),
+        curve=curve,
+        geometry=seen and geometry_data(*seen, width, graph, node_id),
+        values=upstream_values(graph, node_id),
+        measure=measure,
+    )
+
+
+def long_ego(
+    node: type[io.ComfyNode],
+    clips: Mapping[str, Tensor],  # name -> [T, H, W, 3]
+    path: CameraTrajectory | None,
+    chunks: int,
+    length: int,  # frames of a chunk
+    notes: Sequence[str],  # of those that were sampled
+) -> Ui:
+    """A player that compares the clips of a long video, and how many of its chunks an earlier run
+    had made."""
+    text = f"{len(clips['ego'])} frames in {chunks} chunks of {length}"
+    if len(notes) < chunks:
+        text += f", {chunks - len(notes)} of them from a run that was ended"
+    return preview_ui(
+        "compare",
+        streams_of(clips),
+        text="\n".join([text, *notes[-1:]]),
+        fps=clip_fps(path),
+        values=upstream_values(*this_node(node)),
+    )
+
+
+def attention(
+    exo_images: Tensor,  # [T, H, W, 3]
+    ego_images: Tensor,  # [T, H, W_ego, 3]
+    pixel: tuple[int, int],  # (x, y) in ego
+    frame: int,
+    maps: Sequence[Any],  # heats of that pixel
+    text: str,
+) -> Ui:
+    """A player of each map over the exo frame; a click in the ego frame picks another pixel."""
+    streams = [Stream(name="ego", frames=ego_images[..., :3], pick=PICK)]
+    streams += [
+        Stream(
+            name=heat.name,
+            frames=heat_picture(exo_images[frame], heat)[None],
+            legend=heat.legend(),
+            max_side=max(exo_images.shape[1:3]),
+        )
+        for heat in maps
+    ]
+    mark = {"x": pixel[0], "y": pixel[1], "frame": frame}
+    return preview_ui("attention", streams, text=text, mark=mark)
