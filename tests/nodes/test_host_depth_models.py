@@ -97,10 +97,10 @@ def run_moge(model, pictures, **changes):
         return MoGeInference.execute(model, pictures, **options).result[0]
 
 
-def assert_projects_like(camera, project, points) -> None:
+def assert_projects_like(camera, points) -> None:
     """Points [H, W, 3] that the host made for each pixel must fall onto that pixel in our
     camera."""
-    uv, _ = project(camera, points.reshape(-1, 3).double())
+    uv, _ = camera.project(points.reshape(-1, 3).double())
     v, u = torch.meshgrid(torch.arange(HEIGHT), torch.arange(WIDTH), indexing="ij")
     expected = torch.stack([u, v], dim=-1).reshape(-1, 2).double()
     assert float((uv - expected).abs().max()) < 1e-2
@@ -119,7 +119,7 @@ def test_moge_v2(pack, moge_payload):
     torch.testing.assert_close(
         depth.depth_m, moge_payload["points"][..., 2].float()
     )  # z depth, no ray length
-    assert_projects_like(camera, core(pack, "cameras.model").project, moge_payload["points"][0])
+    assert_projects_like(camera, moge_payload["points"][0])
     assert 2 * math.degrees(math.atan(0.5 * WIDTH / camera.fx)) == pytest.approx(60, rel=1e-4)
 
 
