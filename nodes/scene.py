@@ -1,19 +1,14 @@
 """The scene nodes: Build Scene turns exo frames and depth into points, without any ego pose; Fuse
 Scenes joins the exo cameras of one event."""
 
-import torch.nn.functional as F
 from comfy_api.latest import Types, io
-from torch import Tensor
 
-from ..egox_core.depth import with_host_masks
-from ..egox_core.scene import MOVING_CHOICES, build_scene, fuse_scenes, viewer_ply
+from ..egox_core import stages
+from ..egox_core.scene import MOVING_CHOICES, fuse_scenes, viewer_ply
 from .host.progress import host_progress
 from .io_types import EgoXDepth, EgoXScene
 from .search_words import node_schema
 from .show import shown
-
-SAME_SHAPE = 0.01
-"""Difference of width over height up to which frames are resized to the depth's size."""
 
 
 class EgoXBuildScene(io.ComfyNode):
@@ -60,27 +55,19 @@ class EgoXBuildScene(io.ComfyNode):
 
     @classmethod
     def execute(cls, exo_images, depth, moving, dynamic_mask=None, sky_mask=None) -> io.NodeOutput:
-        depth = with_host_masks(depth, dynamic=dynamic_mask, sky=sky_mask)
-        exo_images = at_size(exo_images, *depth.depth_m.shape[1:])
-        scene = build_scene(exo_images[..., :3].cpu(), depth, moving, progress=host_progress())
-        text = (
-            f"{len(scene.static):,} static points, {scene.frame_count} frames, frame: {scene.frame}"
+        points, report = stages.scene(
+            exo_images,
+            depth,
+            moving=moving,
+            dynamic_mask=dynamic_mask,
+            sky_mask=sky_mask,
+            progress=host_progress(),
         )
         return io.NodeOutput(
-            scene,
-            Types.File3D(viewer_ply(scene), "ply"),
-            ui=shown and shown.note("\n".join([text, *scene.notes])),
+            points,
+            Types.File3D(viewer_ply(points), "ply"),
+            ui=shown and shown.note(report.text()),
         )
-
-
-def at_size(images: Tensor, height: int, width: int) -> Tensor:  # [T, h, w, C] -> [T, H, W, C]
-    """Frames resized to the depth's size where both have one shape, else as they are."""
-    h, w = images.shape[1:3]
-    if (h, w) == (height, width) or abs(w * height / (h * width) - 1) > SAME_SHAPE:
-        return images
-    channels_first = images.movedim(-1, 1)
-    resized = F.interpolate(channels_first, (height, width), mode="bilinear", antialias=True)
-    return resized.movedim(1, -1).clamp(0, 1)
 
 
 class EgoXFuseScenes(io.ComfyNode):

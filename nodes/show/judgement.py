@@ -9,7 +9,8 @@ from torch import Tensor
 
 from ...egox_core.errors import EgoXInputError
 from ...egox_core.file_names import TRUTH
-from ...egox_core.metrics import PSNR_CAP_DB, PathError, PathViews, path_error, path_views
+from ...egox_core.metrics import PathError, PathViews, path_views
+from ...egox_core.stages import judge
 from ...egox_core.types import CameraTrajectory, PointCloud
 from ...egox_core.video import read_frames
 from ..host.graph import LOADER, Graph, probed, selection_of
@@ -28,7 +29,7 @@ def followed_path(
     if scene is None or trajectory is None:
         return None
     try:  # what doesn't fit here must not cost a sampled video
-        return path_error(frames.float().cpu(), ordered_views(scene, trajectory))
+        return judge(frames, views=ordered_views(scene, trajectory))[0].path
     except EgoXInputError as error:
         return f"Whether the view follows the path can't be judged: {error}"
 
@@ -77,9 +78,9 @@ def truth_beside(graph: Graph, size: tuple[int, int]) -> Tensor | None:
 def truth_psnr(frames: Tensor, truth: Tensor, node: str) -> tuple[float, str]:
     """PSNR to the truth, dB, and a line about it, beside that of this node's run before where the
     truth was the same."""
-    truth = truth.float().cpu()
-    error = (frames.float().cpu() - truth).square().mean((1, 2, 3))
-    now = float((-10 * error.log10()).clamp(max=PSNR_CAP_DB).mean())
+    errors_db = judge(frames.cpu(), truth=truth.cpu())[0].psnr_db
+    assert errors_db is not None  # there is a truth
+    now = float(errors_db.mean())
     key = (truth.shape, float(truth.double().mean()))
     before = _last_psnr.get(node)
     _last_psnr[node] = (*key, now)
