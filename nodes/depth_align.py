@@ -14,16 +14,15 @@ from ..egox_core.depth import (
     camera_of_view,
     check_scale,
     depth_advice,
-    with_trust,
 )
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.file_names import DEPTH, META
 from ..egox_core.prior import AS_GIVEN, PRESET_GEOMETRY, PRIOR_PRESETS
+from ..egox_core.stages import align
 from ..egox_core.takes import (
     check_depth_file,
     meta_beside,
     read_meta,
-    take_depth,
     with_exo_lens,
 )
 from ..egox_core.types import FrameSelection, TakeMeta
@@ -213,20 +212,20 @@ class EgoXDepthAlign(io.ComfyNode):
         }
         depth_path = None if sockets else _file_path(depth_file, frames)
         meta, lens_note = exo_meta(camera_file, depth_path, frames, preset)
-        depth, report, _ = take_depth(
+        depth, aligned = align(
             depth_path,
-            meta,
-            frames,
-            sockets,
+            frames=frames,
+            meta=meta,
+            sockets=sockets,
             fov_deg=exo_fov,
             scale=scale if scale_factor == 1 else scale_factor,
             dynamic_mask=dynamic_mask,
             sky_mask=sky_mask,
             options=AlignOptions(mode=mode),
+            trust=trust_map,
             progress=progress,
         )
-        report = replace(report, notes=(*report.notes, lens_note))
-        depth = with_trust(depth, progress=progress) if trust_map else replace(depth, trust=None)
+        report = replace(aligned.fit, notes=(*aligned.notes, lens_note))
         text, colours = report.text(), depth_scale(depth.depth_m)
         picture, plot = depth_preview(depth.depth_m, colours), plot_report(report)
         ui = shown and shown.depth(depth, text, picture, colours.legend(), plot, progress)

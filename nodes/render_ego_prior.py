@@ -4,15 +4,14 @@ from dataclasses import replace
 
 from comfy_api.latest import io
 
+from ..egox_core import stages
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.prior import (
     DYNAMIC_CHOICES,
     PRIOR_PRESETS,
     ego_depth,
     prior_preset,
-    render_ego_prior,
 )
-from ..egox_core.scene import build_scene
 from .host.graph import Graph, check_or_message, inputs_of, linked
 from .host.progress import host_progress
 from .host.remember import DRAWN_FROM
@@ -94,17 +93,15 @@ class EgoXRenderEgoPrior(io.ComfyNode):
     def execute(
         cls, trajectory, preset, dynamic, scene=None, exo_images=None, depth=None
     ) -> io.NodeOutput:
-        options = prior_preset(preset)
-        if dynamic != PRESET:
-            options = replace(options, dynamic=dynamic)
         progress = host_progress()
         if scene is None:
             if exo_images is None or depth is None:
                 raise nothing_to_render()
-            scene = build_scene(exo_images[..., :3].cpu(), depth, progress=progress)
+            scene, _ = stages.scene(exo_images, depth, progress=progress)
         size = trajectory.camera.height
         square = replace(trajectory, camera=trajectory.camera.rescale(size, size))
-        prior = render_ego_prior(scene, square, options, progress=progress)
+        drawn = None if dynamic == PRESET else dynamic
+        prior, _ = stages.prior(scene, square, preset, dynamic=drawn, progress=progress)
         DRAWN_FROM[prior.rgb] = {"scene": scene, "trajectory": trajectory}
         depth_picture, legend = ego_depth_preview(prior)
         ui = shown and shown.prior(

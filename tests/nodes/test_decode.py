@@ -152,7 +152,7 @@ def test_psnr_to_the_truth_stands_beside_the_run_before(judgement):
     def line(frames, truth) -> str:
         return judgement.truth_psnr(frames, truth, "a")[1]
 
-    truth = torch.full((2, 8, 8, 3), 0.5)
+    truth = torch.full((2, 12, 12, 3), 0.5)
     assert line(truth + 0.1, truth) == "PSNR to the truth 20.0 dB"
     assert line(truth + 0.01, truth).endswith("40.0 dB; the run before 20.0 dB")
     assert "before" not in line(truth, truth - 0.1), "another take's"
