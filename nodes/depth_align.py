@@ -3,6 +3,7 @@ exo video."""
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from comfy_api.latest import io
 
@@ -201,15 +202,9 @@ class EgoXDepthAlign(io.ComfyNode):
     ) -> io.NodeOutput:
         _, scale = PRESET_GEOMETRY.get(preset, AS_GIVEN)
         progress = host_progress()
-        sockets = {
-            name: DepthSocket(payload=payload)
-            for name, payload in (
-                ("moge_geometry", moge_geometry),
-                ("da3_geometry", da3_geometry),
-                ("depth_image", depth_image),
-            )
-            if payload is not None
-        }
+        sockets = connected(
+            moge_geometry=moge_geometry, da3_geometry=da3_geometry, depth_image=depth_image
+        )
         depth_path = None if sockets else _file_path(depth_file, frames)
         meta, lens_note = exo_meta(camera_file, depth_path, frames, preset)
         depth, aligned = align(
@@ -230,6 +225,15 @@ class EgoXDepthAlign(io.ComfyNode):
         picture, plot = depth_preview(depth.depth_m, colours), plot_report(report)
         ui = shown and shown.depth(depth, text, picture, colours.legend(), plot, progress)
         return io.NodeOutput(depth, picture, plot, text, preset, ui=ui)
+
+
+def connected(**payloads: Any) -> dict[str, DepthSocket]:
+    """The depth models' sockets that carry something."""
+    return {
+        name: DepthSocket(payload=payload)
+        for name, payload in payloads.items()
+        if payload is not None
+    }
 
 
 def check_depth_inputs(graph: Graph, node: str) -> None:

@@ -16,7 +16,7 @@ from ..egox_core.sizes import (
     latent_frames,
     latent_size,
 )
-from ..egox_core.stages import Clip, StageReport, load_clip
+from ..egox_core.stages import Clip, load_clip
 from ..egox_core.types import UNTIMED_FPS
 from ..egox_core.video import Sound, VideoSource, open_clip, open_video
 from .host.graph import Graph, check_or_message, inputs_of, selection_of, this_node
@@ -176,22 +176,10 @@ class EgoXLoadExoVideo(io.ComfyNode):
             "progress": host_progress(frame_count),
         }
         check_side(max(width, height))
-        if isinstance(video, InputImpl.VideoFromFile):
-            with open_video(_stream_source(video)[0]):
-                pass  # refuses a playlist, which the host's own reader would follow
-        if video is not None and (
-            not isinstance(video, InputImpl.VideoFromFile) or has_edited_picture(video)
-        ):
-            clip, _ = _from_memory(video, options)
-        else:
-            if video is None:
-                source, window = resolve(file, "exo video"), (0.0, 0.0)
-            else:
-                source, window = _stream_source(video)
-            clip, report = load_clip(source, window_s=window, **options)
-            node = this_node(cls)[1]
-            if report.notes and node:
-                tell_on_node("; ".join(report.notes), node)
+        clip, notes = _read_clip(file, video, options)
+        node = this_node(cls)[1]
+        if notes and node:
+            tell_on_node("; ".join(notes), node)
         audio = clip.sound and {
             "waveform": clip.sound.waveform[None],
             "sample_rate": clip.sound.sample_rate,
@@ -257,15 +245,30 @@ def _stream_source(video) -> tuple[VideoSource, tuple[float, float]]:
     return Path(source) if isinstance(source, str) else source, window
 
 
-def _from_memory(video, options: dict) -> tuple[Clip, StageReport]:
+def _read_clip(file: str, video, options: dict) -> tuple[Clip, tuple[str, ...]]:
+    """The clip of a host's VIDEO or, without one, of the named file; and remarks on the source."""
+    if video is None:
+        clip, report = load_clip(resolve(file, "exo video"), **options)
+        return clip, report.notes
+    if isinstance(video, InputImpl.VideoFromFile):
+        source, window = _stream_source(video)
+        with open_video(source):
+            pass  # refuses a playlist, which the host's own reader would follow
+        if not has_edited_picture(video):
+            clip, report = load_clip(source, window_s=window, **options)
+            return clip, report.notes
+    return _from_memory(video, options), ()
+
+
+def _from_memory(video, options: dict) -> Clip:
     """The clip of frames that a host node made."""
     parts = video.get_components()
     sound = None
     if parts.audio is not None:
         sound = Sound(waveform=parts.audio["waveform"][0], sample_rate=parts.audio["sample_rate"])
-    clip, report = load_clip(parts.images, fps=float(parts.frame_rate), sound=sound, **options)
+    clip, _ = load_clip(parts.images, fps=float(parts.frame_rate), sound=sound, **options)
     if not isinstance(video, InputImpl.VideoFromFile):
-        return clip, report
+        return clip
     # Its frames begin at the trim; poses, which know nothing of it, go by the file's own indices
     # and times.
     source, window = _stream_source(video)
@@ -275,4 +278,4 @@ def _from_memory(video, options: dict) -> tuple[Clip, StageReport]:
         source_indices=clip.selection.source_indices + whole.first,
         times_s=clip.selection.times_s + whole.info.times_s[whole.first],
     )
-    return replace(clip, selection=selection), report
+    return replace(clip, selection=selection)
