@@ -224,7 +224,9 @@ class KnownText(known(TextGenerate)):
     def execute(cls, prompt, image=None, **settings) -> io.NodeOutput:
         if image is None or "[Exo view]" not in prompt:
             raise ValueError("no pictures or no instruction came to the language model")
-        caption = take_in_use(cls.hidden.prompt).prompt.replace("[Ego view]", "\n\n## Ego view\n")
+        caption = take_in_use(cls.hidden.prompt).notes.prompt.replace(
+            "[Ego view]", "\n\n## Ego view\n"
+        )
         return io.NodeOutput(f"<think>\n{len(image)} pictures.\n</think>\n\n{caption}{CUT}")
 
 
