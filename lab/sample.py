@@ -25,7 +25,7 @@ from egox_core.safe_files import write_json
 from egox_train.cli.progress_line import ProgressLine
 from egox_train.video_writer import QUALITY
 from lab.drawn import SyntheticSpec, make_take, write_take
-from lab.drawn.detected import detected_people, openpose_content, seen_people
+from lab.drawn.detected import detected_person, openpose_content, seen_person
 from lab.drawn.layout import draw_layout
 from lab.small_model.clips import clip_spec
 from lab.small_model.settings import FIRST_SEED, ClipSettings
@@ -53,10 +53,10 @@ def samples() -> Mapping[str, Sample]:
 
 
 def write_keypoints(spec: SyntheticSpec, file: Path) -> None:
-    """Points of the people in a take as a detector would see them."""
+    """Points of the wearer of a take as a detector would see them."""
     layout = draw_layout(spec)
     camera = layout.scene.exo_camera
-    people = detected_people(seen_people(layout), camera, spec.fps, np.random.default_rng(0))
+    people = detected_person(seen_person(layout), camera, spec.fps, np.random.default_rng(0))
     write_json(file, openpose_content(people, camera.stored_size))
 
 

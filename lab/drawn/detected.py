@@ -1,4 +1,4 @@
-"""Detector's points of the people in a drawn scene: points of head and shoulders, some wrong, some
+"""Detector's points of the wearer of a drawn scene: points of head and shoulders, some wrong, some
 missing.
 
 Which points are seen is told by rays cast at the points alone; no picture is needed.
@@ -57,25 +57,18 @@ class SeenPerson:
         return HEAD_M * self.size / self.metres[..., 2:].clip(0.3)
 
 
-def seen_people(layout: Layout) -> tuple[SeenPerson, ...]:
-    """The wearer, then the company; the exo camera stands."""
-    camera, w2c = layout.scene.exo_camera, layout.scene.exo_w2c
-    people = []
-    for head in layout.heads:
-        marks = torch.from_numpy(
-            np.stack([head.marks[name] for name in POINTS], axis=1)
-        )  # [T, 8, 3]
-        local = transform(w2c, marks)
-        uv, valid = camera.project(local)
-        people.append(
-            SeenPerson(
-                uv=uv.numpy(),
-                metres=local.numpy(),
-                size=head.form.size,
-                seen=_seen(layout, marks, head, camera, uv) & valid.numpy(),
-            )
-        )
-    return tuple(people)
+def seen_person(layout: Layout) -> SeenPerson:
+    """The wearer's points; the exo camera stands."""
+    camera, head = layout.scene.exo_camera, layout.head
+    marks = torch.from_numpy(np.stack([head.marks[name] for name in POINTS], axis=1))  # [T, 8, 3]
+    local = transform(layout.scene.exo_w2c, marks)
+    uv, valid = camera.project(local)
+    return SeenPerson(
+        uv=uv.numpy(),
+        metres=local.numpy(),
+        size=head.form.size,
+        seen=_seen(layout, marks, head, camera, uv) & valid.numpy(),
+    )
 
 
 def exo_hits(
@@ -114,37 +107,29 @@ def _seen(
     return ((depth > far - slack) & (own | (depth > far)) & inside).reshape(frames, count).numpy()
 
 
-def detected_people(
-    people: tuple[SeenPerson, ...],  # the wearer first
+def detected_person(
+    person: SeenPerson,
     camera: CameraModel,  # exo
     fps: float,
     rng: np.random.Generator,
 ) -> Detected:
-    """Errors, missing and made-up points, swapped sides, people in any order; the wearer is lost
-    for a while."""
-    count = len(people[0].uv)
+    """Errors, missing and made-up points, swapped sides; the wearer is lost for a while."""
+    count, seen, size = len(person.uv), person.seen, person.head_px * camera.fx
     gap = max(1, round(GAP_S * fps))
-    frames: Detected = [[] for _ in range(count)]
     start = int(rng.integers(4, max(5, count - gap - 4)))
-    for number, person in enumerate(people):
-        seen, size = person.seen, person.head_px * camera.fx
-        uv = (
-            person.uv
-            + rng.normal(size=person.uv.shape) * np.where(seen, ERROR, FAR_ERROR)[..., None] * size
-        )
-        scores = np.where(
-            seen,
-            rng.uniform(0.6, 1.0, seen.shape),
-            np.where(rng.random(seen.shape) < GUESSED, rng.uniform(0.12, 0.3, seen.shape), 0.0),
-        )
-        scores[rng.random(seen.shape) < MISSING] = 0
-        for t in range(count):
-            order = MIRROR if rng.random() < SWAPPED else list(range(len(POINTS)))
-            if (number == 0 and start <= t < start + gap) or not (scores[t] > 0).any():
-                continue
-            frames[t].append((uv[t, order], scores[t, order]))
-    for frame in frames:
-        rng.shuffle(frame)
+    error = rng.normal(size=person.uv.shape) * np.where(seen, ERROR, FAR_ERROR)[..., None] * size
+    uv = person.uv + error
+    scores = np.where(
+        seen,
+        rng.uniform(0.6, 1.0, seen.shape),
+        np.where(rng.random(seen.shape) < GUESSED, rng.uniform(0.12, 0.3, seen.shape), 0.0),
+    )
+    scores[rng.random(seen.shape) < MISSING] = 0
+    frames: Detected = []
+    for t in range(count):
+        order = MIRROR if rng.random() < SWAPPED else list(range(len(POINTS)))
+        lost = start <= t < start + gap or not (scores[t] > 0).any()
+        frames.append([] if lost else [(uv[t, order], scores[t, order])])
     return frames
 
 

@@ -35,46 +35,6 @@ MOUNT_SPAN_M, MOUNT_SPAN_DEG = 0.004, 1.5
 
 
 @frozen
-class HeadLengths:
-    """Places of face points on a mean head; each person's own size and lengths vary about these.
-    Metres."""
-
-    eye_side: float
-    eye_ahead: float
-    ear_side: float  # of the tragus
-    ear_back: float
-    ear_down: float  # from the eyes, as those of the nose
-    nose_ahead: float
-    nose_down: float
-
-
-MEAN_HEADS: Mapping[str, HeadLengths] = {
-    # As the headform (nose 21 mm before the lip), eyes and ears where the drawing's surfaces have
-    # them; 94 % of the head's breadth are between the ears.
-    "drawn": HeadLengths(
-        eye_side=0.0315,
-        eye_ahead=0.0785,
-        ear_side=0.0718,
-        ear_back=0.006,
-        ear_down=0.0135,
-        nose_ahead=0.0415,
-        nose_down=0.035,
-    ),
-    # Interpupillary breadth 62.9 mm (ANSUR II); bitragion breadth 139 mm, eye to tragus 80.5 mm
-    # back and 11.4 mm down (ANSUR 1988); the nose of MediaPipe's canonical face.
-    "surveyed": HeadLengths(
-        eye_side=0.03145,
-        eye_ahead=0.0785,
-        ear_side=0.0695,
-        ear_back=0.002,
-        ear_down=0.0114,
-        nose_ahead=0.040,
-        nose_down=0.0375,
-    ),
-}
-
-
-@frozen
 class HeadForm:
     """The shape of one person's head and the seat of the camera."""
 
@@ -98,15 +58,16 @@ def draw_head(rng: np.random.Generator, wearer: str) -> HeadForm:
     ``usual``."""
     if wearer == "usual":
         return USUAL_HEAD
-    mean = MEAN_HEADS[wearer]
     size = 1 + rng.uniform(-SIZE_SPAN, SIZE_SPAN)
 
     def own(length: float) -> float:
         return size * length * (1 + rng.uniform(-LENGTH_SPAN, LENGTH_SPAN))
 
-    eye, ahead = own(mean.eye_side), own(mean.eye_ahead)
-    ear, back, down = own(mean.ear_side), own(mean.ear_back), own(mean.ear_down)
-    nose, under = own(mean.nose_ahead), own(mean.nose_down)
+    # Lengths as the headform has them (nose 21 mm before the lip), eyes and ears where the drawing's
+    # surfaces are; 94 % of the head's breadth are between the ears.
+    eye, ahead = own(0.0315), own(0.0785)
+    ear, back, down = own(0.0718), own(0.006), own(0.0135)  # the tragus; down from the eyes
+    nose, under = own(0.0415), own(0.035)
     marks = {
         "right_eye": (eye, ahead, 0.0),
         "left_eye": (-eye, ahead, 0.0),

@@ -1,6 +1,6 @@
 """Draw a whole scene from a spec: room, workspace, person, cameras, light, then the textures."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 
@@ -33,7 +33,7 @@ STREAMS = (
     "looks",
     "world",
     "wearer",
-    "company",
+    "",  # once a second person's; numbers are seeds
     *EXO_STREAMS[1:],
 )
 BEHIND_DEG = (135.0, 180.0)  # off the wearer's heading
@@ -64,7 +64,7 @@ class Layout:
 
     scene: Scene
     prompt: str
-    heads: tuple[DrawnHead, ...]  # the wearer's, then the company's
+    head: DrawnHead  # the wearer's
 
 
 def draw_layout(spec: SyntheticSpec) -> Layout:
@@ -73,12 +73,10 @@ def draw_layout(spec: SyntheticSpec) -> Layout:
         name: np.random.default_rng([spec.seed, number]) for number, name in enumerate(STREAMS)
     }
     times_s = np.arange(spec.frames) / spec.fps
-    posture = "standing" if spec.walking > 0 else spec.posture
     workspace = draw_workspace(
         streams["workspace"],
         clutter=spec.clutter,
-        posture=posture,
-        count=spec.table_objects,
+        standing=spec.walking > 0,
         scale=spec.object_scale,
     )
     form = draw_head(streams["wearer"], spec.wearer)
@@ -88,9 +86,7 @@ def draw_layout(spec: SyntheticSpec) -> Layout:
     free = [(0.0, 0.0, 0.75), (*_turned(heading, 0.0, 0.7), 1.0)]
     if spec.walking > 0:
         free += [(float(x), float(y), 0.6) for x, y in bodies[::6, :2, 3]]
-    companion = _draw_company(streams["company"], spec, heading, times_s) if spec.company else None
-    company = [(*(float(x) for x in companion[1][0, :2, 3]), 0.5)] if companion is not None else []
-    room = draw_room(streams["room"], spec.clutter, keep_free=[*free, *company])
+    room = draw_room(streams["room"], spec.clutter, keep_free=free)
     first = len(room.parts) + len(workspace.parts)
     parts = [*room.parts, *placed(workspace.parts, heading, (0, 0, 0))]
     if spec.walking > 0:
@@ -114,16 +110,9 @@ def draw_layout(spec: SyntheticSpec) -> Layout:
         target=target,
         landmarks=landmarks,
         facing=facing,
-        company=company,
     )
     # The room's axes are not the world's: poses must not profit from walls along the axes.
     room_from_world = turn_z(-float(streams["world"].uniform(-np.pi, np.pi)))
-    people = [(person, bodies, form, range(first, len(parts)))]
-    if companion is not None:
-        parts += _carried_parts(
-            [replace(p, group="company") for p in companion[0].parts], companion[1]
-        )
-        people.append((*companion, range(people[0][3].stop, len(parts))))
     solids, poses = _solids(streams["looks"], spec, parts, _centre(exo[0][1]), exo[0][0].fx)
     rotation = np.einsum("ij,tsjk->tsik", room_from_world.T, poses[..., :3])
     centre = poses[..., 3] @ room_from_world
@@ -145,15 +134,15 @@ def draw_layout(spec: SyntheticSpec) -> Layout:
     scene = Scene(
         solids=solids,
         world_from_solid=torch.from_numpy(world_from_solid).float(),
-        light=_draw_light(streams["light"], spec, room, room_from_world, times_s),
+        light=_draw_light(streams["light"], room, room_from_world),
         exo_camera=exo_camera,
         exo_w2c=exo_w2c,
         further_exo=tuple(further),
         ego_camera=ego_camera(spec.ego_size),
         ego_w2c=torch.from_numpy(_right_turned(ego_from_room, room_from_world)),
     )
-    heads = tuple(_drawn_head(*values, room_from_world) for values in people)
-    return Layout(scene=scene, prompt=write_prompt(room, workspace, person), heads=heads)
+    head = _drawn_head(person, bodies, form, range(first, len(parts)), room_from_world)
+    return Layout(scene=scene, prompt=write_prompt(room, workspace, person), head=head)
 
 
 def _draw_exo_cameras(
@@ -165,7 +154,6 @@ def _draw_exo_cameras(
     target: np.ndarray,
     landmarks: np.ndarray,
     facing: float,
-    company: Sequence[tuple[float, float, float]],
 ) -> list[tuple[CameraModel, np.ndarray]]:
     """The exo cameras and their exo_from_room [3, 4]; the first two of four are those of a spec
     with two."""
@@ -189,7 +177,6 @@ def _draw_exo_cameras(
             heading=azimuth + np.radians(quarter),
             azimuths_deg=QUARTER_SPREAD_DEG,
             far_m=QUARTER_FAR_M,
-            keep_off=company,
         )
         for name, quarter in zip(EXO_STREAMS[1 : spec.exo_views], QUARTERS_DEG, strict=False)
     ]
@@ -251,33 +238,6 @@ def _drawn_head(
         solids=solids,
         marks={name: world(points) for name, points in person.marks.items()},
     )
-
-
-def _draw_company(
-    rng: np.random.Generator, spec: SyntheticSpec, heading: float, times_s: np.ndarray
-) -> tuple[Person, np.ndarray, HeadForm]:
-    """Somebody who stands beside the wearer, hands before the body, and looks about: (person,
-    bodies, head)."""
-    count = len(times_s)
-    form = draw_head(rng, spec.wearer)
-    side = float(rng.choice((-1.0, 1.0)))
-    turn = turn_z(heading + float(rng.uniform(-0.8, 0.8)))
-    place = turn_z(heading) @ np.array(
-        [side * rng.uniform(0.85, 1.1), rng.uniform(-0.35, 0.1), 0.0]
-    )
-    palms = [
-        np.array([x, 0.33, 1.05]) + np.stack([sway(rng, times_s, size=0.02) for _ in range(3)], -1)
-        for x in (0.14, -0.14)
-    ]
-    gaze = np.array([0.0, 1.3, rng.uniform(0.9, 1.5)]) + np.stack(
-        [sway(rng, times_s, size=size) for size in (0.3, 0.1, 0.1)], axis=-1
-    )
-    body = np.stack([sway(rng, times_s, size=size) for size in (0.012, 0.010, 0.004)], axis=-1)
-    person = draw_person(
-        rng, seated=False, right_palm=palms[0], left_palm=palms[1], gaze=gaze, sway=body, form=form
-    )
-    bodies = np.broadcast_to(np.concatenate([turn, place[:, None]], axis=1), (count, 3, 4))
-    return person, bodies, form
 
 
 def _turned(angle: float, x: float, y: float) -> tuple[float, float]:
@@ -404,10 +364,8 @@ def _exo_pixel(part: Part, pose: np.ndarray, eye: np.ndarray) -> float:
 
 def _draw_light(
     rng: np.random.Generator,
-    spec: SyntheticSpec,
     room: Room,
     room_from_world: np.ndarray,
-    times_s: np.ndarray,
 ) -> Light:
     low, high = np.asarray(room.low), np.asarray(room.high)
     position = np.array(
@@ -417,18 +375,9 @@ def _draw_light(
             high[2] - 0.25,
         ]
     )
-    positions = np.repeat(position[None], spec.frames, axis=0)
-    strength = np.full(spec.frames, rng.uniform(0.85, 1.05))
-    if spec.moving_light:
-        for axis, size in enumerate((0.6, 0.6, 0.0)):
-            positions[:, axis] = np.clip(
-                positions[:, axis] + sway(rng, times_s, size=size),
-                low[axis] + 0.3,
-                high[axis] - 0.3,
-            )
-        strength = strength * (1 + np.clip(sway(rng, times_s, size=0.15), -0.4, 0.4))
+    strength = rng.uniform(0.85, 1.05)
     return Light(
-        position=torch.from_numpy(positions @ room_from_world).float(),
-        strength=torch.from_numpy(strength).float(),
+        position=torch.from_numpy(position[None] @ room_from_world)[0].float(),
+        strength=torch.tensor(strength, dtype=torch.float32),
         ambient=float(rng.uniform(0.50, 0.62)),
     )

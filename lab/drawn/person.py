@@ -137,60 +137,33 @@ def _trunk(hip: float, chest: np.ndarray, shirt: Colour, trousers: Colour) -> li
 
 
 def _legs(seated: bool, hip: float, trousers: Colour, stride: np.ndarray | None) -> list[Part]:
+    """Both legs; a walker's swing about the hip, and the knee bends as it goes back."""
     parts = []
     for side in (-1, 1):
+        out, lift = (0.085, 0.04) if stride is None else (0.09, 0.03)
+        top = np.array([side * out, 0.0, hip - 0.03])
         if stride is not None:
-            parts += _striding_leg(side, hip, side * stride, trousers)
-            continue
-        if seated:
+            swing = side * stride
+            top = np.broadcast_to(top, (len(swing), 3))
+            shin = swing - 0.35 * np.clip(-swing + 0.2, 0, None)
+            knee = _below(top, swing)
+            ankle = _below(knee, shin)
+        elif seated:
             knee, ankle = np.array([side * 0.14, 0.42, 0.50]), np.array([side * 0.14, 0.38, 0.09])
         else:
             knee, ankle = np.array([side * 0.10, 0.03, 0.50]), np.array([side * 0.11, 0.0, 0.09])
-        toe = ankle + np.array([side * 0.02, 0.15, -0.04])
+        heel, toe = ankle - np.array([0, 0.03, lift]), ankle + np.array([side * 0.02, 0.15, -lift])
         parts += [
-            between(
-                "thigh",
-                0.075,
-                np.array([side * 0.085, 0.0, hip - 0.03]),
-                knee,
-                trousers,
-                "fabric",
-                "body",
-            ),
+            between("thigh", 0.075, top, knee, trousers, "fabric", "body"),
             between("shin", 0.055, knee, ankle, trousers, "fabric", "body"),
-            between(
-                "shoe",
-                0.045,
-                ankle - np.array([0, 0.03, 0.04]),
-                toe,
-                (0.2, 0.2, 0.22),
-                "paint",
-                "body",
-            ),
+            between("shoe", 0.045, heel, toe, (0.2, 0.2, 0.22), "paint", "body"),
         ]
     return parts
 
 
-def _striding_leg(side: int, hip: float, swing: np.ndarray, trousers: Colour) -> list[Part]:
-    """A walker's leg: it swings about the hip, and the knee bends as it goes back."""
-    top = np.broadcast_to(np.array([side * 0.09, 0.0, hip - 0.03]), (len(swing), 3))
-
-    def below(start: np.ndarray, angle: np.ndarray, length: float) -> np.ndarray:  # [T, 3]
-        return start + length * np.stack(
-            [np.zeros_like(angle), np.sin(angle), -np.cos(angle)], axis=-1
-        )
-
-    shin = swing - 0.35 * np.clip(-swing + 0.2, 0, None)
-    knee = below(top, swing, 0.40)
-    ankle = below(knee, shin, 0.40)
-    toe = ankle + np.array([side * 0.02, 0.15, -0.03])
-    return [
-        between("thigh", 0.075, top, knee, trousers, "fabric", "body"),
-        between("shin", 0.055, knee, ankle, trousers, "fabric", "body"),
-        between(
-            "shoe", 0.045, ankle - np.array([0, 0.03, 0.03]), toe, (0.2, 0.2, 0.22), "paint", "body"
-        ),
-    ]
+def _below(start: np.ndarray, angle: np.ndarray) -> np.ndarray:  # [T, 3]
+    """The other end of a bone of 40 cm that hangs from ``start`` at an angle forwards."""
+    return start + 0.40 * np.stack([np.zeros_like(angle), np.sin(angle), -np.cos(angle)], axis=-1)
 
 
 def _arm(

@@ -141,9 +141,6 @@ def draw_exo(
     heading: float,
     azimuths_deg: tuple[float, float] = (35, 125),  # off the heading, to either side
     far_m: tuple[float, float] = (1.6, 2.7),  # from the target, along the floor
-    keep_off: Iterable[
-        tuple[float, float, float]
-    ] = (),  # x, y, radius: circles in which somebody stands
 ) -> tuple[CameraModel, np.ndarray]:  # pinhole, exo_from_room [3, 4]
     """A camera inside the room, off the furniture, with head and hands in free sight.
 
@@ -162,9 +159,7 @@ def draw_exo(
         focal = 0.5 * width / np.tan(np.radians(rng.uniform(56, 70)) / 2)
         if (eye < low + WALL_MARGIN_M).any() or (eye > high - WALL_MARGIN_M).any():
             continue
-        if _nearest(parts, eye) < 0.35 or any(
-            np.hypot(eye[0] - x, eye[1] - y) < r for x, y, r in keep_off
-        ):
+        if _nearest(parts, eye) < 0.35:
             continue
         camera = CameraModel(
             lens="pinhole",

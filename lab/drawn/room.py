@@ -9,7 +9,7 @@ from .furniture import PIECES, pick
 from .palettes import FLOORS, THINGS, WALLS, Colour
 from .parts import Part, box, placed
 
-COUNT = {"calm": 2, "normal": 4, "busy": 7}  # of pictures, and of pieces of furniture
+COUNT = {"calm": 2, "normal": 4}  # of pictures, and of pieces of furniture
 WALL_M = 0.1  # thickness
 
 

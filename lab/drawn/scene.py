@@ -14,8 +14,8 @@ class Light:
     """A lamp and an even surrounding light; what a surface shows does not depend on where it is
     seen from."""
 
-    position: Tensor  # [T, 3] metres, world
-    strength: Tensor  # [T], of the lamp
+    position: Tensor  # [3] metres, world
+    strength: Tensor  # [] of the lamp
     ambient: float
 
 
@@ -42,11 +42,6 @@ class Scene:
     @property
     def frames(self) -> int:
         return self.world_from_solid.shape[0]
-
-    @property
-    def radii(self) -> Tensor:  # [S] float32, metres
-        """Bounding radius of every solid."""
-        return torch.tensor([solid.bounding_radius for solid in self.solids], dtype=torch.float32)
 
     def indices(self, *, moving: bool | None = None, head: bool = True) -> list[int]:
         """Solids by group; ``moving`` None takes both; ``head`` False leaves the wearer's head out

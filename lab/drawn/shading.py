@@ -101,18 +101,10 @@ def _shade_one(
         slide = depth * (step - rays * (step * normal).sum(-1, keepdim=True) / facing)
         steps.append(rotate_back(slide, rotation))
     albedo = albedo_at(solid.material, local, steps[0], steps[1])
-    position, strength = scene.light.position[hits.frames], scene.light.strength[hits.frames]
-    if bundle.frame is None:
-        position, strength = position[0], strength[0]
-    else:
-        position, strength = (
-            position[bundle.frame[subset]],
-            strength[bundle.frame[subset]].unsqueeze(-1),
-        )
-    to_lamp = position - points
+    to_lamp = scene.light.position - points
     far = to_lamp.norm(dim=-1, keepdim=True)
     lambert = ((to_lamp / far) * normal).sum(-1, keepdim=True).clamp_min(0)
-    lamp = strength * lambert / (1 + (far / LAMP_REACH_M).square())
+    lamp = scene.light.strength * lambert / (1 + (far / LAMP_REACH_M).square())
     light = scene.light.ambient * (0.8 + 0.2 * normal[:, 2:]) + lamp
     if neighbours:
         light = light * _creases(scene, neighbours, points, normal).unsqueeze(-1)

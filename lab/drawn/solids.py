@@ -15,15 +15,15 @@ from egox_core.frozen import frozen
 from .textures import Material
 
 Kind = Literal["box", "sphere", "capsule", "cylinder"]
-Group = Literal["room", "furniture", "object", "held", "body", "head", "company"]
-MOVING_GROUPS: tuple[Group, ...] = ("body", "head", "held", "company")
+Group = Literal["room", "furniture", "object", "held", "body", "head"]
+MOVING_GROUPS: tuple[Group, ...] = ("body", "head", "held")
 
 NEAR_M = 1e-4  # a hit nearer than this is the surface the ray starts on
 
 
 @frozen
 class Solid:
-    """One solid. All people and what they hold move; the wearer's head is left out of the wearer's
+    """One solid. The wearer and what the hands hold move; the wearer's head is left out of the wearer's
     own camera."""
 
     name: str

@@ -2,46 +2,31 @@
 
 import math
 from dataclasses import asdict
-from typing import Literal
+from typing import Literal, get_args
 
 from egox_core.errors import EgoXInputError, check_choice
 from egox_core.frozen import frozen
 from egox_core.sizes import PIXEL_STEP, REFERENCE_EXO_SIZE, REFERENCE_SIZE
 
 Texture = Literal["plain", "soft", "detailed"]
-Clutter = Literal["calm", "normal", "busy"]
-Posture = Literal["any", "seated", "standing"]
-Wearer = Literal["usual", "drawn", "surveyed"]
+Clutter = Literal["calm", "normal"]
+Wearer = Literal["usual", "drawn"]
 ExoSide = Literal["front", "behind"]
 ExoPath = Literal["shake", "pan", "dolly", "walk-around"]
 
 CHOICES = {
-    "texture": ("plain", "soft", "detailed"),
-    "clutter": ("calm", "normal", "busy"),
-    "posture": ("any", "seated", "standing"),
-    "wearer": ("usual", "drawn", "surveyed"),
-    "exo_side": ("front", "behind"),
-    "exo_path": ("shake", "pan", "dolly", "walk-around"),
+    "texture": get_args(Texture),
+    "clutter": get_args(Clutter),
+    "wearer": get_args(Wearer),
+    "exo_side": get_args(ExoSide),
+    "exo_path": get_args(ExoPath),
 }
-
-LATER_OPTIONS = (
-    "wearer",
-    "turning_deg",
-    "walking",
-    "company",
-    "exo_side",
-    "exo_views",
-    "exo_path",
-    "exo_turn_deg",
-)
-"""Off by default, so that every take of an older seed stays what it was, its file's text too."""
 
 RANGES = {
     **dict.fromkeys(("exo_width", "exo_height", "ego_size"), (PIXEL_STEP, math.inf)),
     "frames": (1, math.inf),
     "fps": (0.001, math.inf),
     "motion": (0, math.inf),
-    "table_objects": (0, math.inf),
     "edge_samples": (1, 4),
     "turning_deg": (0, 90),
     "walking": (0, 1.5),
@@ -73,9 +58,6 @@ class SyntheticSpec:
     fps: float = 20.0
     texture: Texture = "detailed"  # detailed: 2...8 exo px, for geometric tests; soft: large patterns; plain: colours
     clutter: Clutter = "normal"
-    posture: Posture = "any"
-    # things on the table besides what the hands hold; None: drawn, by clutter
-    table_objects: int | None = None
     # of the things on the table and in the hands: larger ones are readable at 64...128 px
     object_scale: float = 1.0
     motion: float = 1.0  # scales the path of head and hands; 0: a still person
@@ -85,15 +67,12 @@ class SyntheticSpec:
     # shake: in an unsteady hand; pan: turned on the spot; dolly:
     # carried along a line, in a hand; walk-around: about what it looks at, in a hand
     exo_path: ExoPath = "shake"
-    # the lamp wanders and flickers: for training only, since static pixels then change
-    moving_light: bool = False
     # sub-rays a side for pixels at an outline; inside surfaces textures are filtered exactly
     edge_samples: int = 2
     # else head, lengths and camera seat differ by person, about a mean of head.py
     wearer: Wearer = "usual"
     turning_deg: float = 0.0  # the head turns so far to both sides
     walking: float = 0.0  # m/s, past the table; the wearer stands then
-    company: bool = False  # a second person in the room
     exo_side: ExoSide = "front"  # where the exo camera stands: behind, the wearer's back is seen
     exo_views: int = 1  # exo cameras: further ones stand opposite the first, then to both sides, each in its quarter
 
@@ -107,20 +86,13 @@ class SyntheticSpec:
             )
         for name, (least, most) in RANGES.items():
             value = getattr(self, name)
-            if value is not None and not least <= value <= most:
+            if not least <= value <= most:
                 raise EgoXInputError(
                     f"synthetic take: {name}",
                     got=value,
                     expected=f"{least} to {most}",
                     fix="correct the number",
                 )
-        if self.walking > 0 and self.posture == "seated":
-            raise EgoXInputError(
-                "synthetic take: posture",
-                got="seated, and walking",
-                expected="standing or any",
-                fix="leave walking out",
-            )
         if self.walking > 0 and self.exo_views > 1:
             raise EgoXInputError(
                 "synthetic take: exo_views",
@@ -135,14 +107,6 @@ class SyntheticSpec:
         return self.exo_motion > 0 or self.exo_turn_deg > 0
 
     def text(self) -> str:
-        """The spec for a take's file; options of later versions stand there only where they are
-        used."""
-        values = asdict(self)
-        plain = {f: SyntheticSpec.__dataclass_fields__[f].default for f in LATER_OPTIONS}
-        return str(
-            {
-                name: value
-                for name, value in values.items()
-                if name not in plain or value != plain[name]
-            }
-        )
+        """The spec for a take's file: what differs from the defaults."""
+        usual = asdict(SyntheticSpec())
+        return str({name: x for name, x in asdict(self).items() if x != usual[name]})

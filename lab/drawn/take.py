@@ -36,7 +36,7 @@ class SyntheticTake:
     exo_depth_m: Tensor  # [T, H, W] float32, z depth, metres, exo camera frame
     exo_index: Tensor  # [T, H, W] int16, solid of the centre ray (scene.solids), -1 none
     exo_person: Tensor  # [T, H, W] bool, the wearer's body and head
-    exo_dynamic: Tensor  # [T, H, W] bool, all people and what the hands hold
+    exo_dynamic: Tensor  # [T, H, W] bool, the wearer and what the hands hold
     ego_rgb: Tensor  # [T, S, S, 3] uint8
     ego_depth_m: Tensor  # [T, S, S] float32, z depth in the ego camera frame
     ego_ray_depth_m: Tensor  # [T, S, S] float32, along the ray
@@ -138,9 +138,6 @@ def _render(
     ego = Renderer(scene, scene.ego_camera, scene.ego_w2c, neighbours, spec.edge_samples)
     standing, moving = scene.indices(moving=False), scene.indices(moving=True)
     everything, without_head = scene.indices(), scene.indices(head=False)
-    changes = (
-        spec.moving_light or spec.exo_moves
-    )  # else one picture of the standing solids serves all frames
     backgrounds = [exo.full([0], standing) for exo in exos]
     length = max(1, CHUNK_PIXELS // max(exos[0].pixels, ego.pixels))
     chunks = [
@@ -151,7 +148,8 @@ def _render(
     def render(chunk: int) -> list[tuple[Tensor, ...]]:
         frames, views = chunks[chunk], []
         for exo, background in zip(exos, backgrounds, strict=True):
-            behind = exo.full(frames, standing) if changes else background
+            # one picture of the standing solids serves all frames of a standing camera
+            behind = exo.full(frames, standing) if spec.exo_moves else background
             views.append(_compact(exo, exo.over(frames, behind, moving, everything)))
         return [*views, _compact(ego, ego.full(frames, without_head))]
 

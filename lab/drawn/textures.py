@@ -34,7 +34,6 @@ class Material:
         1.0,
         1.0,
     )  # period along each axis; 0: no change along it
-    shift: tuple[float, float, float] = (0.0, 0.0, 0.0)  # of the pattern, in periods
     second: tuple[float, float, float] = (0.0, 0.0, 0.0)  # the pattern's other colour
     soft_m: float = 0.01  # width of the pattern's edges
 
@@ -78,11 +77,9 @@ def _pattern_share(material: Material, points: Tensor, step_x: Tensor, step_y: T
         if cell <= 0:
             continue
         width = (step_x[:, axis].abs() + step_y[:, axis].abs() + material.soft_m) / cell
-        wave = _square_wave(points[:, axis] / cell + material.shift[axis], width)
+        wave = _square_wave(points[:, axis] / cell, width)
         if material.pattern == "tiles":  # joints: thin lines where any axis is near a whole period
-            line = (
-                0.5 + 0.5 * torch.cos(2 * math.pi * (points[:, axis] / cell + material.shift[axis]))
-            ).pow(24)
+            line = (0.5 + 0.5 * torch.cos(2 * math.pi * (points[:, axis] / cell))).pow(24)
             line = line * (1.0 - (2 * width).clamp(0, 1))
             product = line if product is None else torch.maximum(product, line)
         else:

@@ -9,7 +9,7 @@ from .furniture import pick, stool, table
 from .palettes import THINGS, WOODS, Colour
 from .parts import Part, ball, box, pillar, placed
 
-OBJECT_COUNT = {"calm": (2, 4), "normal": (4, 6), "busy": (6, 9)}
+OBJECT_COUNT = {"calm": (2, 4), "normal": (4, 6)}
 
 
 @frozen
@@ -26,10 +26,10 @@ class Workspace:
 
 
 def draw_workspace(
-    rng: np.random.Generator, *, clutter: str, posture: str, count: int | None, scale: float = 1.0
+    rng: np.random.Generator, *, clutter: str, standing: bool, scale: float
 ) -> Workspace:
     """Draw table, stool and things; the things keep clear of each other and of the hands' zone."""
-    seated = bool(rng.random() < 0.6) if posture == "any" else posture == "seated"
+    seated = not standing and bool(rng.random() < 0.6)
     height = rng.uniform(0.70, 0.75) if seated else rng.uniform(0.94, 1.0)
     width, depth, colour = rng.uniform(1.15, 1.65), rng.uniform(0.65, 0.85), pick(rng, WOODS)
     front = 0.22
@@ -51,7 +51,7 @@ def draw_workspace(
         ]
     )
     low, high = OBJECT_COUNT[clutter]
-    total = int(rng.integers(low, high + 1)) if count is None else count
+    total = int(rng.integers(low, high + 1))
     circles: list[tuple[float, float, float]] = []
     objects: list[tuple[str, Colour]] = []
     colours = rng.permutation(len(THINGS))

@@ -90,7 +90,7 @@ def drawn_heads(seed: int = 500, frames: int = 25, height: int = 224, **options)
         **options,
     )
     layout = draw_layout(spec)
-    head, camera, w2c = layout.heads[0], layout.scene.exo_camera, layout.scene.exo_w2c
+    head, camera, w2c = layout.head, layout.scene.exo_camera, layout.scene.exo_w2c
     local = transform(
         w2c, torch.from_numpy(np.stack([head.marks[name] for name in POINTS], axis=1))
     )

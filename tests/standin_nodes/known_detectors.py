@@ -28,7 +28,7 @@ if str(REPO_ROOT) not in sys.path:
 from egox_core.file_names import TRUTH  # noqa: E402
 from egox_core.take import Take, load_take  # noqa: E402
 from egox_core.trajectory.head_template import POINTS  # noqa: E402
-from lab.drawn.detected import SeenPerson, seen_people  # noqa: E402
+from lab.drawn.detected import SeenPerson, seen_person  # noqa: E402
 from lab.drawn.layout import draw_layout  # noqa: E402
 from lab.sample import samples  # noqa: E402
 
@@ -61,7 +61,7 @@ def _take(name: str, start: int, count: int, fps: float, width: int, height: int
 
 @lru_cache(maxsize=2)
 def _person(name: str) -> SeenPerson:
-    return seen_people(draw_layout(samples()[name].spec))[0]
+    return seen_person(draw_layout(samples()[name].spec))
 
 
 def exo_in_use(prompt: dict) -> dict:

@@ -14,7 +14,7 @@ from egox_core.trajectory.head_search import search
 from egox_core.trajectory.head_template import POINTS, template_points, turned_shares, unit
 from egox_core.trajectory.poses import camera_centre, compose
 from lab.drawn import SyntheticSpec
-from lab.drawn.detected import network_points, seen_people
+from lab.drawn.detected import network_points, seen_person
 from lab.drawn.layout import draw_layout
 from tests.core.drawn_heads import DrawnHeads, drawn_heads
 from tests.refusals import refuses
@@ -252,12 +252,12 @@ def test_front_and_back_of_a_turning_head_are_not_exchanged(seed, side, fps):
         exo_side=side,
     )
     layout = draw_layout(spec)
-    person, camera = seen_people(layout)[0], layout.scene.exo_camera
+    person, camera = seen_person(layout), layout.scene.exo_camera
     uv, scores = network_points(person, camera, np.random.default_rng(seed - 700))
     points = HeadPoints(
         uv=torch.from_numpy(uv), scores=torch.from_numpy(scores), picture=camera.stored_size
     )
     times = torch.arange(25, dtype=torch.float64) / spec.fps
     path = estimate_head(points, camera, exo_w2c=layout.scene.exo_w2c, times_s=times)
-    truth = layout.heads[0].world_from_eyes
+    truth = layout.head.world_from_eyes
     assert ((path.world_from_head.numpy()[..., 2] * truth[..., 2]).sum(-1) > 0).all()

@@ -9,15 +9,15 @@ from egox_core.trajectory.head_payloads import openpose_people
 from egox_core.trajectory.head_points import choose_person
 from egox_core.trajectory.head_template import POINTS
 from lab.drawn import SyntheticSpec
-from lab.drawn.detected import GAP_S, detected_people, openpose_content, seen_people
+from lab.drawn.detected import GAP_S, detected_person, openpose_content, seen_person
 from lab.drawn.layout import draw_layout
 
 SPEC = SyntheticSpec(seed=7, frames=25, exo_width=224, exo_height=128, ego_size=128, wearer="drawn")
 
 
 def test_only_what_the_camera_sees_is_seen():
-    front = seen_people(draw_layout(SPEC))[0]
-    behind = seen_people(draw_layout(replace(SPEC, exo_side="behind")))[0]
+    front = seen_person(draw_layout(SPEC))
+    behind = seen_person(draw_layout(replace(SPEC, exo_side="behind")))
     face = [POINTS.index(name) for name in ("right_eye", "left_eye", "nose")]
     assert front.seen[:, face].any(1).mean() > behind.seen[:, face].any(1).mean()
     assert front.seen[:, POINTS.index("neck")].mean() >= 0.5
@@ -26,17 +26,17 @@ def test_only_what_the_camera_sees_is_seen():
 
 def test_a_detector_errs_misses_and_loses_the_wearer():
     layout = draw_layout(SPEC)
-    people, camera = seen_people(layout), layout.scene.exo_camera
-    found = detected_people(people, camera, SPEC.fps, np.random.default_rng(1))
+    person, camera = seen_person(layout), layout.scene.exo_camera
+    found = detected_person(person, camera, SPEC.fps, np.random.default_rng(1))
     people_of = openpose_people(openpose_content(found, camera.stored_size))
     points = choose_person(people_of)
     empty = [t for t, frame in enumerate(found) if not frame]
     assert len(empty) >= round(GAP_S * SPEC.fps) and np.ptp(empty[:8]) == 7, "one gap of 0.4 s"
     seen = points.seen.numpy()
-    off = np.abs(points.uv.numpy() - people[0].uv)[seen & people[0].seen]
-    size = float(np.median(people[0].head_px)) * camera.fx
+    off = np.abs(points.uv.numpy() - person.uv)[seen & person.seen]
+    size = float(np.median(person.head_px)) * camera.fx
     assert 0.01 * size < np.median(off) < 0.05 * size
-    again = detected_people(people, camera, SPEC.fps, np.random.default_rng(1))
+    again = detected_person(person, camera, SPEC.fps, np.random.default_rng(1))
     assert openpose_content(again, camera.stored_size) == openpose_content(
         found, camera.stored_size
     )

@@ -198,7 +198,6 @@ def test_wrong_specs_are_refused():
         {"exo_width": 8},
         {"texture": "marble"},
         {"edge_samples": 0},
-        {"table_objects": -1},
         {"exo_motion": 1.1},
         {"object_scale": 9.0},
         {"exo_views": 5},

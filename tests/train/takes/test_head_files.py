@@ -18,7 +18,7 @@ from egox_core.trajectory.head_template import POINTS, ego_from_head
 from egox_core.trajectory.poses import camera_centre, compose, invert, transform
 from egox_train.takes.head_step import out_of_step
 from lab.drawn import SyntheticSpec, SyntheticTake, make_take, write_take
-from lab.drawn.detected import seen_people
+from lab.drawn.detected import seen_person
 from lab.drawn.layout import draw_layout
 from train_egox import main
 
@@ -43,7 +43,7 @@ def take() -> SyntheticTake:
 def marks() -> np.ndarray:
     """[T, 8, 3] metres, exo camera frame."""
     layout = draw_layout(SPEC)
-    world = np.stack([layout.heads[0].marks[name] for name in POINTS], axis=1)
+    world = np.stack([layout.head.marks[name] for name in POINTS], axis=1)
     return transform(layout.scene.exo_w2c, torch.from_numpy(world)).numpy()
 
 
@@ -143,13 +143,13 @@ def test_rotations_of_another_network(folder, take, marks, capsys):
 @pytest.mark.parametrize("late", [0, 3, -4])
 def test_who_is_out_of_step_is_told(late):
     layout = draw_layout(replace(SPEC, frames=49, fps=20.0, walking=0.7))
-    person, camera = seen_people(layout)[0], layout.scene.exo_camera
+    person, camera = seen_person(layout), layout.scene.exo_camera
     points = HeadPoints(
         uv=torch.from_numpy(np.roll(person.uv, late, axis=0)),
         scores=torch.ones(49, 8),
         picture=camera.stored_size,
     )
-    heads = torch.from_numpy(layout.heads[0].world_from_eyes)
+    heads = torch.from_numpy(layout.head.world_from_eyes)
     ego = compose(ego_from_head(1), invert(heads))
     told = out_of_step(points, ego, camera, layout.scene.exo_w2c)
     words = f"best {abs(late)} frames {'later' if late > 0 else 'earlier'}"
