@@ -11,7 +11,7 @@ import { followLens, lensRow, noteLens } from "./lens.mjs";
 import { followVideo, graphOf, keptVideos } from "./own_video.mjs";
 import { sayerOf } from "../page_texts.mjs";
 
-export const KEY = "egox_pose"; // of the node's result, as nodes/page/editor_data.py makes it
+export const KEY = "egox_pose"; // of the node's result, as nodes/show/editor.py makes it
 const WRITTEN_IN = "egox_scene";
 
 export function attachEditor(app, api, node) {

@@ -6,7 +6,7 @@ import { Geometry } from "./weights.mjs";
 
 const FOLLOW_MS = 50; // how soon a change of λ_g is drawn
 
-// told: as nodes/page/geometry.py tells it, or null. Rejects where its file is gone.
+// told: as nodes/show/geometry.py tells it, or null. Rejects where its file is gone.
 export async function loadGeometry(told, preview) {
   if (!told) return null;
   if (!told.file) return new GeometryView(null, preview, told.reason);

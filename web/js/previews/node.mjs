@@ -7,7 +7,7 @@ import { filesOf, findWidget, setWidget } from "../graph_change.mjs";
 import { addElement } from "../node_element.mjs";
 import { sayerOf } from "../page_texts.mjs";
 
-export const KEY = "egox_preview"; // of the node's result, as nodes/page/previews.py writes it
+export const KEY = "egox_preview"; // of the node's result, as nodes/show/player.py writes it
 const VIEW = "egox_preview_view"; // node property: the chosen view, so that a saved workflow opens as it was left
 // px, the whole widget: pictures side by side need more room than one
 const MIN_HEIGHT = { Depth: 340, Live: 240, Attention: 440 };

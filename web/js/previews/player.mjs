@@ -111,7 +111,7 @@ export class Preview {
     );
   }
 
-  // Takes what nodes/page/previews.py (or the live preview) sent. The last call wins; the old pictures stay until the
+  // Takes what nodes/show/player.py (or the live preview) sent. The last call wins; the old pictures stay until the
   // new ones can be drawn.
   async show(preview, runs = []) {
     const turn = ++this.turn;

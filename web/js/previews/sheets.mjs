@@ -1,7 +1,7 @@
 // Clips as contact sheets: which part of which picture is frame n. The rule is egox_core/page/sheets.py's.
 
 export class SheetClip {
-  // stream: as nodes/page/previews.py writes it, with frames of ``width`` and ``height`` px in its sheets; images: these,
+  // stream: as nodes/show/player.py writes it, with frames of ``width`` and ``height`` px in its sheets; images: these,
   // decoded.
   constructor(stream, images) {
     Object.assign(this, stream, { images });

@@ -4,7 +4,7 @@
 const LOG_FLOOR = 1e-6; // as there
 
 export class Geometry {
-  // told: as nodes/page/geometry.py tells it; buffer: its file, laid out by egox_core/page/geometry.py.
+  // told: as nodes/show/geometry.py tells it; buffer: its file, laid out by egox_core/page/geometry.py.
   constructor(told, buffer) {
     Object.assign(this, told);
     const [t, h, exo, ego] = told.grid;
