@@ -19,7 +19,6 @@ What a graph runs, in plain torch and numpy; knows no host. The rooms, each impo
     types       the payloads between the rooms
     cameras     lenses and intrinsics: points to pixels and back
     archives, arrays, finite, safe_files, file_names, sizes, frame_store, progress, frozen, errors: the ground
-    doors       what a room hands out, each name imported when asked for
 
 The pipeline is seven calls, in :mod:`egox_core.stages`; the repository's README and examples go on from there to a
 model's input and its attention.

@@ -24,8 +24,9 @@ def page() -> str:
         file = CORE / name / "__init__.py" if (CORE / name).is_dir() else CORE / f"{name}.py"
         tree = ast.parse(file.read_text("utf-8"))
         parts += [f"## egox_core.{name}", _first(ast.get_docstring(tree)), *_entries(file)]
-        for node in ast.walk(tree) if (CORE / name).is_dir() else ():
-            if isinstance(node, ast.ImportFrom) and node.level == 1:
+        door = file.with_name("door.py")
+        for node in ast.parse(door.read_text("utf-8")).body if (CORE / name).is_dir() else ():
+            if isinstance(node, ast.ImportFrom):
                 names = {alias.name for alias in node.names}
                 parts += _entries(file.with_name(f"{node.module}.py"), names)
     return HEAD + "\n\n".join(filter(None, parts)) + "\n"

@@ -6,16 +6,14 @@ stored pixels [..., 2]. Out: :class:`CameraModel`, stored pixels, unit rays. Kno
 
 from typing import TYPE_CHECKING
 
-from ..doors import door
-
 if TYPE_CHECKING:
-    from .gopro import (
-        MAX_ANGLE_DEG as MAX_ANGLE_DEG,
-        raw_gopro as raw_gopro,
-        raw_gopro_of as raw_gopro_of,
-    )
-    from .lenses import LENSES as LENSES
-    from .model import CameraModel as CameraModel
-    from .presets import CAMERA_PRESETS as CAMERA_PRESETS, preset_camera as preset_camera
+    from .door import *
+else:
 
-__getattr__, __dir__ = door(__name__, __file__)
+    def __getattr__(name: str) -> object:
+        """Open the door when the first name is asked for."""
+        from .door import __dict__ as names
+
+        if name in names:
+            return names[name]
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,18 +6,14 @@ path to write. Out: :class:`~egox_core.types.CameraTrajectory`, :class:`ExoPath`
 
 from typing import TYPE_CHECKING
 
-from ..doors import door
-
 if TYPE_CHECKING:
-    from .exo_paths import parse_exo_path as parse_exo_path, read_exo_path as read_exo_path
-    from .paths import (
-        export_path as export_path,
-        import_file as import_file,
-        import_path as import_path,
-    )
-    from .trajectory_files import (
-        read_trajectory as read_trajectory,
-        write_trajectory as write_trajectory,
-    )
+    from .door import *
+else:
 
-__getattr__, __dir__ = door(__name__, __file__)
+    def __getattr__(name: str) -> object:
+        """Open the door when the first name is asked for."""
+        from .door import __dict__ as names
+
+        if name in names:
+            return names[name]
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

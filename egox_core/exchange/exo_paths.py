@@ -1,13 +1,15 @@
 """Paths of an exo camera from other programs, as files and as values of other packs' sockets."""
 
+from __future__ import annotations
+
 import io
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
+import scipy
 import torch
-from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from ..archives import open_zip, read_array
@@ -94,7 +96,11 @@ def parse_exo_path(content: object, path: Path) -> ExoPath:
 def write_chan(path: Path, trajectory: CameraTrajectory) -> None:
     """Write Nuke's form: frame, place, turns in degrees, vertical field of view."""
     c2w, camera = opengl_c2w(upright_poses(trajectory)).numpy(), trajectory.camera.upright()
-    z, x, y = Rotation.from_matrix(c2w[:, :3, :3]).as_euler(NUKE_ORDER, degrees=True).T
+    z, x, y = (
+        scipy.spatial.transform.Rotation.from_matrix(c2w[:, :3, :3])
+        .as_euler(NUKE_ORDER, degrees=True)
+        .T
+    )
     fov = np.full(len(c2w), 2 * math.degrees(math.atan(camera.height / 2 / camera.fy)))
     rows = np.c_[np.arange(1, len(c2w) + 1), c2w[:, :3, 3], x, y, z, fov]
     with atomic_write(path) as temporary:
@@ -128,16 +134,18 @@ def _text(path: Path) -> tuple[bool, object]:
         return False, read_colmap(path.parent)[1]
     rows = _rows(path, 8)  # TUM's: time, place, quaternion
     with intact(path.name, (ValueError,), expected="time, place and a quaternion per line"):
-        return False, invert(_c2w(Rotation.from_quat(rows[:, 4:]), rows))
+        return False, invert(_c2w(scipy.spatial.transform.Rotation.from_quat(rows[:, 4:]), rows))
 
 
 def _chan(path: Path) -> tuple[bool, object]:
     rows = _rows(path, 8, 7)
-    turns = Rotation.from_euler(NUKE_ORDER, rows[:, [6, 4, 5]], degrees=True)
+    turns = scipy.spatial.transform.Rotation.from_euler(
+        NUKE_ORDER, rows[:, [6, 4, 5]], degrees=True
+    )
     return False, invert(SIGNS * _c2w(turns, rows))
 
 
-def _c2w(turns: Rotation, rows: np.ndarray) -> Tensor:  # [N, 3, 4]
+def _c2w(turns: scipy.spatial.transform.Rotation, rows: np.ndarray) -> Tensor:  # [N, 3, 4]
     """Poses of the places in a file's second to fourth column."""
     return torch.from_numpy(np.concatenate([turns.as_matrix(), rows[:, 1:4, None]], 2))
 

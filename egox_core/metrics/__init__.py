@@ -7,24 +7,14 @@ degrees and dB per frame (:mod:`.off_path`, :mod:`.image`); lists of λ_g and Lo
 
 from typing import TYPE_CHECKING
 
-from ..doors import door
-
 if TYPE_CHECKING:
-    from .image import (
-        PSNR_CAP_DB as PSNR_CAP_DB,
-        check_pair as check_pair,
-        psnr as psnr,
-        region_psnr as region_psnr,
-        require_torchmetrics as require_torchmetrics,
-        squared_error as squared_error,
-        ssim_map as ssim_map,
-    )
-    from .off_path import (
-        PathError as PathError,
-        PathViews as PathViews,
-        path_error as path_error,
-        path_views as path_views,
-    )
-    from .sweep import read_numbers as read_numbers, sweep_points as sweep_points
+    from .door import *
+else:
 
-__getattr__, __dir__ = door(__name__, __file__)
+    def __getattr__(name: str) -> object:
+        """Open the door when the first name is asked for."""
+        from .door import __dict__ as names
+
+        if name in names:
+            return names[name]
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,36 +7,14 @@ most of the ego view.
 
 from typing import TYPE_CHECKING
 
-from ..doors import door
-
 if TYPE_CHECKING:
-    from .coarse import (
-        MAX_POINTS as MAX_POINTS,
-        CoarsePoints as CoarsePoints,
-        coarse_points as coarse_points,
-        coarse_prior as coarse_prior,
-        joined as joined,
-    )
-    from .look_away import LookAwayMemory as LookAwayMemory
-    from .options import (
-        AS_GIVEN as AS_GIVEN,
-        DYNAMIC_CHOICES as DYNAMIC_CHOICES,
-        PRESET_GEOMETRY as PRESET_GEOMETRY,
-        PRIOR_PRESETS as PRIOR_PRESETS,
-        PriorOptions as PriorOptions,
-        prior_preset as prior_preset,
-    )
-    from .rank import (
-        ExoCandidate as ExoCandidate,
-        load_candidate as load_candidate,
-        rank_exo_cameras as rank_exo_cameras,
-        rank_text as rank_text,
-    )
-    from .render import (
-        ego_depth as ego_depth,
-        iter_ego_prior as iter_ego_prior,
-        render_ego_prior as render_ego_prior,
-    )
-    from .splatter import SPLATTERS as SPLATTERS
+    from .door import *
+else:
 
-__getattr__, __dir__ = door(__name__, __file__)
+    def __getattr__(name: str) -> object:
+        """Open the door when the first name is asked for."""
+        from .door import __dict__ as names
+
+        if name in names:
+            return names[name]
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-import scipy.sparse as sp
-from scipy.sparse.linalg import splu
-from scipy.spatial.transform import Rotation
+import scipy
 
 from ..frozen import frozen
 from .exo_tracks import FloatArray, Tracks
@@ -60,9 +58,11 @@ def adjust(
         matrix, gradient = some.T @ some, some.T @ off
         while damping < 1e3:
             step = np.zeros(slopes.shape[1])
-            damped = matrix + sp.diags(damping * matrix.diagonal() + 1e-9)
+            damped = matrix + scipy.sparse.diags(damping * matrix.diagonal() + 1e-9)
             # Points stand before the poses: eliminated in this order they leave little behind.
-            solver = splu(damped.tocsc(), "NATURAL", 0.0, options={"SymmetricMode": True})
+            solver = scipy.sparse.linalg.splu(
+                damped.tocsc(), "NATURAL", 0.0, options={"SymmetricMode": True}
+            )
             step[free] = -solver.solve(gradient)
             tried = _moved(state, step)
             new = _cost(tracks, tried)
@@ -94,12 +94,16 @@ def _residuals(tracks: Tracks, state: State) -> tuple[FloatArray, ...]:
     rotation, place, depth, (longer, *shutter, farther) = state
     home, scale, place = tracks.home[tracks.point], np.exp(longer), place * np.exp(farther)
     across = rotation[tracks.frame] @ rotation[home].transpose(0, 2, 1)
-    spin = Rotation.from_matrix(rotation[1:] @ rotation[:-1].transpose(0, 2, 1)).as_rotvec()
+    spin = scipy.spatial.transform.Rotation.from_matrix(
+        rotation[1:] @ rotation[:-1].transpose(0, 2, 1)
+    ).as_rotvec()
     spin = np.r_[spin[:1], (spin[1:] + spin[:-1]) / 2, spin[-1:]]  # in a frame's time
 
     def read(points: FloatArray, uv: FloatArray, frame: FloatArray, sign: int) -> FloatArray:
         late = ((uv + 0.5) / tracks.size - 0.5) @ shutter
-        return Rotation.from_rotvec(sign * late[:, None] * spin[frame]).apply(points)
+        return scipy.spatial.transform.Rotation.from_rotvec(
+            sign * late[:, None] * spin[frame]
+        ).apply(points)
 
     ray = read(tracks.ray / [scale, scale, 1], tracks.home_uv, tracks.home, -1)
     own = (ray * np.exp(depth)[:, None])[tracks.point]
@@ -121,7 +125,7 @@ def _linear(
     tracks: Tracks,
     state: State,
     camera: FloatArray,  # int, of its numbers, those that aren't known
-) -> tuple[sp.csc_matrix, FloatArray]:
+) -> tuple[scipy.sparse.csc_matrix, FloatArray]:
     """Weighted residuals [2 M + N] and their derivatives by [N] depths, [6 T] steps of poses (a turn
     and a shift in the camera's frame, taken after its pose) and [4] of the camera."""
     across, own, seen, off, pull = _residuals(tracks, state)
@@ -154,17 +158,17 @@ def _linear(
     last = np.full((sightings, 4), unknown) - [4, 3, 2, 1]
     columns = np.c_[tracks.point, poses.reshape(-1, 12), last].repeat(2, 0).ravel()
     starts = np.arange(0, values.size + 1, 17)
-    rows = sp.csr_matrix((values.ravel(), columns, starts), (2 * sightings, unknown))
+    rows = scipy.sparse.csr_matrix((values.ravel(), columns, starts), (2 * sightings, unknown))
     robust_pull = 1 / np.sqrt(1 + pull**2 / CAUCHY**2)
-    depths = sp.diags(robust_pull / DEPTH_SIGMA, shape=(points, unknown))
+    depths = scipy.sparse.diags(robust_pull / DEPTH_SIGMA, shape=(points, unknown))
     weighted = np.r_[(off * robust[:, None]).ravel(), pull * robust_pull]
-    return sp.vstack([rows, depths]).tocsc(), weighted
+    return scipy.sparse.vstack([rows, depths]).tocsc(), weighted
 
 
 def _moved(state: State, step: FloatArray) -> State:
     rotation, place, depth, camera = state
     poses = step[len(depth) : -4].reshape(-1, 6)
-    turn = Rotation.from_rotvec(poses[:, :3]).as_matrix()
+    turn = scipy.spatial.transform.Rotation.from_rotvec(poses[:, :3]).as_matrix()
     place = np.einsum("nij,nj->ni", turn, place) + poses[:, 3:]
     depth = depth + step[: len(depth)].clip(-1, 1)
     return turn @ rotation, place, depth, (camera + step[-4:]).clip(-1, 1)

@@ -6,9 +6,9 @@ from dataclasses import asdict, replace
 from typing import Literal, get_args
 
 import numpy as np
+import scipy
 import torch
 from numpy.polynomial.polynomial import polyvander2d
-from scipy.spatial.transform import Rotation, Slerp
 from torch import Tensor
 
 from ..cameras import CameraModel
@@ -128,7 +128,9 @@ def estimate_exo_motion(
 
     known = np.flatnonzero(~tracks.weak)  # lost ones stand between their neighbours
     at = np.arange(len(tracks.weak)).clip(known[0], known[-1])
-    rotation = Slerp(known, Rotation.from_matrix(fit.rotation[known]))(at).as_matrix()
+    rotation = scipy.spatial.transform.Slerp(
+        known, scipy.spatial.transform.Rotation.from_matrix(fit.rotation[known])
+    )(at).as_matrix()
     poses = _placed(depth, rotation, make_interp_spline(known, fit.place[known], k=1)(at))
     return _handed_on(replace(depth, exo_w2c=poses), tracks, fit, turns, notes)
 
@@ -155,7 +157,9 @@ def _handed_on(
     found = ExoMotion(
         motion="turns" if turns else "moves",
         travel_m=float(np.linalg.norm(fit.place, axis=1).max()),
-        turn_deg=float(np.degrees(Rotation.from_matrix(fit.rotation).magnitude().max())),
+        turn_deg=float(
+            np.degrees(scipy.spatial.transform.Rotation.from_matrix(fit.rotation).magnitude().max())
+        ),
         matches=tracks.matches,
         agree=float(agree.mean()),
         worst_frame=int(agree.argmin()) + 1,
@@ -246,7 +250,9 @@ def _choose(
         return False, guess
     of_turns, of_moves = (float(np.median(fit.off_px)) for fit in (turned, moved))
     enough = np.inf if motion == "turns" else AS_MUCH * of_moves + AS_MUCH_PX
-    turn = np.degrees(Rotation.from_matrix(turned.rotation).magnitude().max())
+    turn = np.degrees(
+        scipy.spatial.transform.Rotation.from_matrix(turned.rotation).magnitude().max()
+    )
     if turn > LENS_TURN_DEG and depth.camera.lens == "pinhole":
         other = adjust(tracks, turns=True, lens=True)
         if np.median(other.off_px) <= enough:
@@ -261,7 +267,9 @@ def _choose(
     if of_turns <= enough:
         return True, guess
     travel = np.linalg.norm(moved.place, axis=1).max() / np.median(moved.seen_m)
-    steps = Rotation.from_matrix(turned.rotation[1:] @ turned.rotation[:-1].transpose(0, 2, 1))
+    steps = scipy.spatial.transform.Rotation.from_matrix(
+        turned.rotation[1:] @ turned.rotation[:-1].transpose(0, 2, 1)
+    )
     # What no turn explains, of the way that the picture goes by the travel.
     parallax = (of_turns**2 - of_moves**2) ** 0.5 / (travel * np.median(tracks.px))
     shutter = travel < steps.magnitude().max() and of_turns <= DOUBTFUL * of_moves

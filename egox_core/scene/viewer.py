@@ -5,8 +5,8 @@ import math
 from dataclasses import replace
 from io import BytesIO
 
+import scipy
 import torch
-from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from ..trajectory import invert, pose_of_frame
@@ -40,7 +40,9 @@ def viewer_camera(trajectory: CameraTrajectory) -> dict[str, object]:
     return {
         "position": _axes(place),
         "target": _axes(place - turn[:, 2]),
-        "quaternion": _axes(torch.from_numpy(Rotation.from_matrix(turn.numpy()).as_quat())),
+        "quaternion": _axes(
+            torch.from_numpy(scipy.spatial.transform.Rotation.from_matrix(turn.numpy()).as_quat())
+        ),
         "zoom": 1,
         "cameraType": "perspective",
         "fov": min(WIDEST_DEG, math.degrees(camera.height / camera.fy)),

@@ -10,8 +10,7 @@ normal equations are a narrow band.
 from collections.abc import Callable
 
 import numpy as np
-from scipy.linalg import solveh_banded
-from scipy.spatial.transform import Rotation
+import scipy
 
 from .head_evidence import HEAD_SURFACE_M, SURFACE_M, Evidence
 from .head_search import (
@@ -156,7 +155,11 @@ class _Model:
             turn = np.zeros(3)
             turn[axis] = STEP
             by_pose[..., axis] = (
-                self.residuals(rotation @ Rotation.from_rotvec(turn).as_matrix(), place, shape)[0]
+                self.residuals(
+                    rotation @ scipy.spatial.transform.Rotation.from_rotvec(turn).as_matrix(),
+                    place,
+                    shape,
+                )[0]
                 - base
             ) / STEP
             by_pose[..., 3 + axis] = (
@@ -209,7 +212,9 @@ def _normal(
     for row, column in zip(rows, columns, strict=True):
         band[row - column, column::POSE] += blocks[:, row, column]
     if count > 1:
-        turns = Rotation.from_matrix(rotation[:-1].transpose(0, 2, 1) @ rotation[1:]).as_rotvec()
+        turns = scipy.spatial.transform.Rotation.from_matrix(
+            rotation[:-1].transpose(0, 2, 1) @ rotation[1:]
+        ).as_rotvec()
         for axis, steps in enumerate([*turns.T, *np.diff(place, axis=0).T]):
             speed, acceleration = (
                 (SWAY_M, PLACE_ACCELERATION)
@@ -273,10 +278,10 @@ def _advance(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """One step of Gauss and Newton, its rotations no longer than 30 degrees."""
     band, right, mixed, own, own_right = _normal(model, rotation, place, shape, step_s)
-    solved = solveh_banded(band, np.column_stack([right, mixed]), lower=True)
+    solved = scipy.linalg.solveh_banded(band, np.column_stack([right, mixed]), lower=True)
     change = np.linalg.solve(own - mixed.T @ solved[:, 1:], own_right - mixed.T @ solved[:, 0])
     poses = (solved[:, 0] - solved[:, 1:] @ change).reshape(-1, POSE)
     longest = max(float(np.linalg.norm(poses[:, :3], axis=-1).max()), 1e-9)
     share = min(1.0, np.radians(30) / longest)
-    turns = Rotation.from_rotvec(share * poses[:, :3]).as_matrix()
+    turns = scipy.spatial.transform.Rotation.from_rotvec(share * poses[:, :3]).as_matrix()
     return rotation @ turns, place + share * poses[:, 3:], shape + share * change

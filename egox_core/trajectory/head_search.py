@@ -5,7 +5,7 @@ is right shows over time. The fit (:mod:`.head_fit`) starts here and stays near.
 """
 
 import numpy as np
-from scipy.spatial.transform import Rotation
+import scipy
 
 from .head_evidence import HEAD_SURFACE_M, Evidence
 from .head_template import (
@@ -100,7 +100,7 @@ def search(
         np.meshgrid(YAWS_DEG, PITCHES_DEG, ROLLS_DEG, indexing="ij"), -1
     ).reshape(-1, 3)
     turns = (
-        level @ Rotation.from_euler("YXZ", angles, degrees=True).as_matrix()
+        level @ scipy.spatial.transform.Rotation.from_euler("YXZ", angles, degrees=True).as_matrix()
     )  # [N, 3, 3] world_from_head
     tilt = UNKNOWN_UP_DEG if not evidence.up_known else 0.0
     prior = ((angles[:, 1] - NORMAL_GAZE_DEG) / np.hypot(PITCH_SIGMA_DEG, tilt)) ** 2 + (

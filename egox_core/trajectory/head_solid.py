@@ -5,7 +5,7 @@ told once, by the model's own eyes and ears over the clip, so no axis of a rig h
 """
 
 import numpy as np
-from scipy.spatial.transform import Rotation, Slerp
+import scipy
 
 from ..errors import EgoXInputError
 from .head_template import HEAD_POINTS, template_points
@@ -74,7 +74,9 @@ def ray_turns(rays: np.ndarray) -> np.ndarray:  # [T, 3] unit
     across = np.stack([-rays[:, 1], rays[:, 0], 0 * rays[:, 0]], axis=-1)
     angle = np.arccos(rays[:, 2].clip(-1, 1))
     size = np.linalg.norm(across, axis=-1).clip(1e-12)
-    return Rotation.from_rotvec(across * (angle / size)[:, None]).as_matrix()
+    return scipy.spatial.transform.Rotation.from_rotvec(
+        across * (angle / size)[:, None]
+    ).as_matrix()
 
 
 def bent_to(
@@ -86,9 +88,11 @@ def bent_to(
     """Heads as they are known, and between them the others' own change, bent to both ends."""
     at, frames = np.nonzero(np.isfinite(solid).all((1, 2)))[0], np.arange(len(rotation))
     if len(at):
-        bends = Rotation.from_matrix(solid[at] @ rotation[at].transpose(0, 2, 1))
+        bends = scipy.spatial.transform.Rotation.from_matrix(
+            solid[at] @ rotation[at].transpose(0, 2, 1)
+        )
         if len(at) > 1:
-            bends = Slerp(at, bends)(frames.clip(at[0], at[-1]))
+            bends = scipy.spatial.transform.Slerp(at, bends)(frames.clip(at[0], at[-1]))
         rotation = bends.as_matrix() @ rotation
     at = np.nonzero(np.isfinite(solid_place).all(1))[0]
     if len(at):

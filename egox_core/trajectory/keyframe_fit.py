@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy
 import torch
-from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from ..errors import NO_NUMBERS, EgoXInputError
@@ -155,4 +155,4 @@ def _deviations(w2c: Tensor, moments: Tensor, keys: list[int]) -> tuple[np.ndarr
     path = interpolate_poses(w2c[keys], moments[keys], moments)
     turns = (path[:, :, :3] @ w2c[:, :, :3].transpose(-1, -2)).numpy()
     off_m = (camera_centre(path) - camera_centre(w2c)).norm(dim=-1).numpy()
-    return off_m, np.degrees(Rotation.from_matrix(turns).magnitude())
+    return off_m, np.degrees(scipy.spatial.transform.Rotation.from_matrix(turns).magnitude())

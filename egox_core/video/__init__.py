@@ -7,40 +7,14 @@ its name."""
 
 from typing import TYPE_CHECKING
 
-from ..doors import door
-
 if TYPE_CHECKING:
-    from .audio import Sound as Sound
-    from .clip import VideoClip as VideoClip, open_clip as open_clip
-    from .cuts import refuse_cuts as refuse_cuts
-    from .grid import (
-        labelled_grid as labelled_grid,
-        picture_row as picture_row,
-        side_by_side as side_by_side,
-    )
-    from .reader import (
-        VideoSource as VideoSource,
-        decode_frames as decode_frames,
-        fit_picture as fit_picture,
-        open_video as open_video,
-        probe_video as probe_video,
-        read_frames as read_frames,
-        resize_picture as resize_picture,
-        video_mark as video_mark,
-    )
-    from .reprojection import (
-        Undistortion as Undistortion,
-        lens_circle as lens_circle,
-        pinhole_camera as pinhole_camera,
-        reproject as reproject,
-        undistorted_camera as undistorted_camera,
-    )
-    from .selection import (
-        VideoInfo as VideoInfo,
-        camera_of_frames as camera_of_frames,
-        select_frames as select_frames,
-        source_rectangle as source_rectangle,
-        uneven_times as uneven_times,
-    )
+    from .door import *
+else:
 
-__getattr__, __dir__ = door(__name__, __file__)
+    def __getattr__(name: str) -> object:
+        """Open the door when the first name is asked for."""
+        from .door import __dict__ as names
+
+        if name in names:
+            return names[name]
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

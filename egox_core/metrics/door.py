@@ -1,0 +1,18 @@
+"""The names that metrics hands out."""
+
+from .image import (
+    PSNR_CAP_DB as PSNR_CAP_DB,
+    check_pair as check_pair,
+    psnr as psnr,
+    region_psnr as region_psnr,
+    require_torchmetrics as require_torchmetrics,
+    squared_error as squared_error,
+    ssim_map as ssim_map,
+)
+from .off_path import (
+    PathError as PathError,
+    PathViews as PathViews,
+    path_error as path_error,
+    path_views as path_views,
+)
+from .sweep import read_numbers as read_numbers, sweep_points as sweep_points
