@@ -58,7 +58,11 @@ def is_there(name: str) -> bool:
 def is_module(name: str) -> bool:
     """A package, a module, or a name that one of them says."""
     place = ROOT.joinpath(*name.split("."))
-    files = (place.parent.with_suffix(".py"), place.parent / "__init__.py")
+    files = (
+        place.parent.with_suffix(".py"),
+        place.parent / "__init__.py",
+        place.parent / "door.py",
+    )
     said = "\n".join(file.read_text("utf-8") for file in files if file.is_file())
     return place.is_dir() or place.with_suffix(".py").is_file() or place.name in said
 

@@ -1,11 +1,11 @@
 """What nodes show of their results; nothing else draws, and nothing else judges a result.
 
-``shown`` has a function for each kind of result. ``EGOX_SHOW=0`` in the environment, for runs that
-nobody looks at, makes it None, and nothing that it needs is imported. Pictures that are outputs of
-a node come from here too."""
+``shown`` has a function for each kind of result. A host that was started by ``python -X
+egox_show=0``, for runs that nobody looks at, makes it None, and nothing that it needs is imported.
+Images that are outputs of a node come from here too."""
 
 import logging
-import os
+import sys
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,7 @@ from ...egox_core.page import (
 
 
 def _results() -> ModuleType | None:
-    if os.environ.get("EGOX_SHOW") == "0":
+    if sys._xoptions.get("egox_show") == "0":
         return None
     try:
         from . import results

@@ -1,6 +1,5 @@
 """What nodes show is left out where nobody looks, and with it all that it needs."""
 
-import os
 import subprocess
 import sys
 
@@ -20,9 +19,8 @@ with pack_on_host("test") as (_, pack):
 
 def test_nothing_is_shown_or_judged_without_anybody_who_looks(host_root):
     run = subprocess.run(
-        [sys.executable, "-c", SILENT],
+        [sys.executable, "-X", "egox_show=0", "-c", SILENT],
         cwd=ROOT,
-        env=os.environ | {"EGOX_SHOW": "0"},
         capture_output=True,
         text=True,
     )

@@ -39,7 +39,6 @@ VARIABLES = """environment variables:
   EGOX_TORCH_INDEX  package index for another build of torch than the default one (its URL, as pytorch.org names it)
   EGOX_BROWSER      the Chromium, Chrome or Edge for the tests in a browser (default: the one that is found)
   EGOX_NO_SETUP=1   install and fetch nothing: use what is there, or say what is missing
-  EGOX_SHOW=0       the nodes of `ui` give their results alone: no previews, no notes, no judgement
 """
 
 

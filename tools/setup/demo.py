@@ -66,10 +66,13 @@ def run_demo(environment: Environment, options: DemoOptions) -> int:
         use_standins(prompt)
     arguments = read_models(layout.repo / "models", base, "pack") if is_stand_in else ()
     log = layout.logs / "demo_server.log"
-    # Nobody looks at the nodes unless the server goes on.
-    variables = {} if options.keep_server else {"EGOX_SHOW": "0"}
     with Server(
-        environment, base, log, port=options.port, arguments=arguments, variables=variables
+        environment,
+        base,
+        log,
+        port=options.port,
+        arguments=arguments,
+        shows=options.keep_server,  # else nobody looks at the nodes
     ) as server:
         print(f"Server: ComfyUI {server.client.version()} at {server.address}, log in {log}")
         try:
