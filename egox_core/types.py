@@ -351,6 +351,10 @@ class GgaGeometry:
     all_or_nothing: bool = field(
         init=False
     )  # every key_trust is 0 or 1; asked once, since a GPU has to wait for it
+    # what kernels keep of it, by all else that it depends on; gone with this object
+    made: dict[tuple, tuple[Tensor, ...]] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )
 
     def __post_init__(self) -> None:
         object.__setattr__(

@@ -15,7 +15,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from ..errors import EgoXInputError
 from ..types import GgaGeometry
-from .backends import Choice, KernelsUsed, choose_backend
+from .backends import Choice, KernelsUsed, choose_backend, keeps_graph
 from .bias import reference_attention
 from .options import GgaOptions
 from .rows import BiasRows
@@ -84,12 +84,21 @@ def gga_attention(
         return reference_attention(q, k, v, heads, geometry, options)
 
     t, h, w_exo, w_ego = geometry.grid
-    guided, guided_rows = _guided_rows(
-        q, k, v, heads, geometry, options, backend, chunk_bytes, recompute, used
-    )
     # Both halves are cut by image rows: all frames' rows together, since a row of tokens is exo
     # columns, then ego ones.
     q_rows = q.unflatten(1, (t * h, w_exo + w_ego))
+    guided, guided_rows = _guided_rows(
+        q_rows[:, :, w_exo:],
+        k,
+        v,
+        heads,
+        geometry,
+        options,
+        backend,
+        chunk_bytes,
+        recompute,
+        used,
+    )
 
     def exo_half(rows: slice) -> Tensor:  # [B, rows, w_exo, heads * d]
         queries = q_rows[:, rows, :w_exo]
@@ -104,7 +113,7 @@ def gga_attention(
         (exo_half, slice(0, w_exo), _spans(t * h, plain_bytes // (token_bytes * w_exo))),
         (ego_half, slice(w_exo, None), _spans(t * h, guided_rows)),
     )
-    if _keeps_graph(q, k, v):
+    if keeps_graph(q, k, v):
         # Joined, not written into one tensor: the backward of each write would copy the whole
         # gradient.
         return torch.cat(
@@ -148,7 +157,7 @@ def ego_attention(
         out = gga_attention(whole, k, v, heads, geometry, options, backend=backend, used=used)
         return out.unflatten(1, (t * h, -1))[:, :, w_exo:].flatten(1, 2)
     attend, step = _guided_rows(
-        q, k, v, heads, geometry, options, backend, chunk_bytes, recompute, used
+        rows_of_q, k, v, heads, geometry, options, backend, chunk_bytes, recompute, used
     )
     return torch.cat(
         [attend(rows_of_q[:, rows], rows) for rows in _spans(t * h, step)], dim=1
@@ -156,7 +165,7 @@ def ego_attention(
 
 
 def _guided_rows(
-    q: Tensor,
+    q: Tensor,  # [B, t * h, w_ego, heads * d], may be a view
     k: Tensor,
     v: Tensor,
     heads: int,
@@ -169,35 +178,25 @@ def _guided_rows(
 ) -> tuple[Callable[[Tensor, slice], Tensor], int]:
     """attend(queries [B, rows, w_ego, heads * d], image rows) -> the same shape; image rows of a
     chunk at most."""
-    keep_graph = _keeps_graph(q, k, v)
+    keep_graph, w_ego = keeps_graph(q, k, v), geometry.grid[3]
     bias_rows = BiasRows(geometry, options, q.dtype, reuse=not keep_graph)
-    biased = choose_backend(backend, q, k, v, heads, bias_rows, recompute and keep_graph, used)
-    w_ego = geometry.grid[3]
+    room = (CHUNK_BYTES if chunk_bytes is None else chunk_bytes) - bias_rows.scratch_bytes
+    row_bytes = _token_bytes(q) + bias_rows.bytes_a_row
+    step = max(1, min(CHUNK_QUERIES, room // row_bytes) // w_ego)
+    recompute = recompute and keep_graph
+    biased, choice = choose_backend(backend, q, k, v, heads, bias_rows, step, recompute, used)
+    if chunk_bytes is None and not choice.makes_rows:
+        step = UNGUIDED_BYTES * q.shape[0] // (_token_bytes(q) // 2) // w_ego  # queries as they lie
 
     def attend(queries: Tensor, rows: slice) -> Tensor:
-        arguments = (
-            queries.flatten(1, 2),
-            k,
-            v,
-            heads,
-            bias_rows,
-            slice(rows.start * w_ego, rows.stop * w_ego),
-        )
-        return biased(*arguments).view(queries.shape)
+        return biased(queries, k, v, heads, bias_rows, slice(rows.start * w_ego, rows.stop * w_ego))
 
-    if backend == "triton" and chunk_bytes is None:  # makes no rows
-        return attend, UNGUIDED_BYTES * q.shape[0] // _token_bytes(q) // w_ego
-    room = (CHUNK_BYTES if chunk_bytes is None else chunk_bytes) - bias_rows.scratch_bytes
-    return attend, min(CHUNK_QUERIES, room // (_token_bytes(q) + bias_rows.bytes_a_row)) // w_ego
-
-
-def _keeps_graph(q: Tensor, k: Tensor, v: Tensor) -> bool:
-    return torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
+    return attend, step
 
 
 def _token_bytes(q: Tensor) -> int:
     """Memory of a query and its result."""
-    return 2 * q.shape[0] * q.shape[2] * q.element_size()
+    return 2 * q.shape[0] * q.shape[-1] * q.element_size()
 
 
 def check_tokens(

@@ -1,20 +1,18 @@
 """Kernels for biased attention of some ego queries, behind one signature, and the choice among
 them.
 
-``run(q [B, n, heads * d], k [B, N, heads * d], v, heads, bias_rows, queries) -> [B, n, heads *
-d]``, where ``bias_rows(queries)`` gives the bias [n, N] of those ego queries (a slice).
+``run(q [B, n, heads * d], k [B, N, heads * d], v, heads, bias_rows, queries) -> as q``, where
+``bias_rows(queries)`` gives the bias [n, N] of those ego queries (a slice); ``q`` may be a view of
+image rows, [B, rows, w_ego, heads * d].
 
 ``sdpa`` lets torch pick a kernel; ``cudnn`` and ``efficient`` name one, ``triton`` is our own
-(:mod:`.flash`), which needs no rows. ``auto`` compares the device's candidates once with the plain
-twin on the tensors at hand, times those that agree, keeps the fastest for that shape, and takes the
-next where one fails later. ``steady``, for training, times none, so that a resumed run takes the
-same: ``sdpa`` where it is right, else the others in their order. A kernel that is named is compared
-too, and refused where it is wrong: a run whose user asked for one kernel doesn't quietly take
-another. :class:`KernelsUsed` keeps what ran, for the user's note.
-
-(torch's FlexAttention is not among them: it looks a key's direction up by the query's frame for
-each score, where a block of ``triton`` has one frame, and is compiled anew for each size of canvas
-and window.)
+(:mod:`.product`), which needs no rows. :mod:`.kernel_table` has what each takes. ``auto`` compares
+the device's candidates once with the plain twin on the tensors at hand, times those that agree,
+keeps the fastest for that shape, and takes the next where one fails later. ``steady``, for
+training, times none, so that a resumed run takes the same: ``sdpa`` where it is right, else the
+others in their order. A kernel that is named is compared too, and refused where it is wrong: a run
+whose user asked for one kernel doesn't quietly take another. :class:`KernelsUsed` keeps what ran,
+for the user's note.
 """
 
 from __future__ import annotations
@@ -34,8 +32,11 @@ from torch.utils.checkpoint import checkpoint
 
 from ..errors import EgoXInputError
 from ..finite import all_finite
+from ..types import GgaGeometry
 from .bias import without_autocast
-from .flash import PROVEN_ON, guided_flash
+from .kernel_table import KERNELS, Asked, Limits
+from .options import GgaOptions
+from .product import columns, guided_product
 from .rows import BiasRows
 from .triton_rows import FusedChoice
 
@@ -46,9 +47,10 @@ log = logging.getLogger(__name__)
 def _sdpa(
     q: Tensor, k: Tensor, v: Tensor, heads: int, bias_rows: BiasRows, queries: slice
 ) -> Tensor:
-    bias = bias_rows(queries)[None, None]
-    q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
-    return scaled_dot_product_attention(q, k, v, attn_mask=bias).transpose(1, 2).flatten(2)
+    bias, shape = bias_rows(queries)[None, None], q.shape
+    q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q.flatten(1, -2), k, v))
+    out = scaled_dot_product_attention(q, k, v, attn_mask=bias)
+    return out.transpose(1, 2).reshape(shape)
 
 
 def _with_kernel(kernel: SDPBackend) -> BiasedAttention:
@@ -63,11 +65,9 @@ BACKENDS: Mapping[str, BiasedAttention] = {
     "sdpa": _sdpa,
     "cudnn": _with_kernel(SDPBackend.CUDNN_ATTENTION),
     "efficient": _with_kernel(SDPBackend.EFFICIENT_ATTENTION),
-    "triton": guided_flash,
+    "triton": guided_product,
 }
 
-GPU_CANDIDATES = ("cudnn", "efficient")
-"""Kernels that ``auto`` times on a GPU, ``triton`` too where it has been proven."""
 TIMED_RUNS = 3
 TIMED_QUERIES = 512  # as many rows as a chunk has at the released size; their bias is 29 MB
 AGREEMENT = {torch.bfloat16: 2e-2, torch.float16: 4e-3}
@@ -91,6 +91,11 @@ class Choice:
     names: list[str]
     refused: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def makes_rows(self) -> bool:
+        """True where the kernel in use needs the bias of its queries in memory."""
+        return not self.names or _limits(self.names[0]).makes_rows
+
     def words(self) -> str:
         """For people: what is in use, and what isn't for which reason."""
         why = "; ".join(f"{name}: {reason}" for name, reason in self.refused.items())
@@ -113,7 +118,19 @@ class KernelsUsed:
         """One call of attention."""
         if not any(choice is other for other in self._choices):
             self._choices.append(choice)
-        self._rows = self._rows if bias_rows is None else bias_rows.fused  # not its buffer
+        if bias_rows is not None and choice.makes_rows:
+            self._rows = bias_rows.fused  # not its buffer
+
+    @staticmethod
+    def prepare(
+        geometry: GgaGeometry, options: GgaOptions, dtype: torch.dtype, backend: str
+    ) -> None:
+        """Make what a kernel of this backend keeps of a geometry, before the first call needs it."""
+        asked = _asked(
+            BiasRows(geometry, options, dtype, reuse=True), 0, False, backend == "triton"
+        )
+        if backend in ("auto", "triton") and not _limits("triton").refusal(asked):
+            columns(geometry, options, dtype)
 
     def lost(self, name: str) -> bool:
         """True where a call goes on without this kernel, which is wrong or fails here."""
@@ -139,24 +156,41 @@ def forget_wrong() -> None:
 
 
 def backend_choices(device: torch.device) -> tuple[str, ...]:
-    """Names that make sense on this device; whether a kernel takes the tensors at hand shows when
-    it is called."""
-    if device.type != "cuda":
-        return ("sdpa",)
-    proven = torch.cuda.get_device_capability(device) in PROVEN_ON
-    return ("triton", *GPU_CANDIDATES) if proven else GPU_CANDIDATES
+    """Names that ``auto`` may choose from on this device, where the table has no reason against."""
+    return ("triton", "cudnn", "efficient") if device.type == "cuda" else ("sdpa",)
+
+
+def _limits(name: str) -> Limits:
+    return KERNELS.get(name, Limits())
+
+
+def keeps_graph(q: Tensor, k: Tensor, v: Tensor) -> bool:
+    """True where the result has to be differentiated."""
+    return torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
+
+
+def _asked(bias_rows: BiasRows, head_size: int, gradients: bool, by_name: bool) -> Asked:
+    return Asked(
+        device=bias_rows.geometry.key_dirs.device,
+        dtype=bias_rows.dtype,
+        head_size=head_size,
+        gradients=gradients,
+        any_weight=bias_rows.gain is not None,
+        by_name=by_name,
+    )
 
 
 def choose_backend(
     name: str,
-    q: Tensor,  # [B, n, heads * d]
+    q: Tensor,  # [B, rows, w_ego, heads * d]
     k: Tensor,  # [B, N, heads * d]
     v: Tensor,  # [B, N, heads * d]
     heads: int,
     bias_rows: BiasRows,
+    step: int,  # image rows whose bias may be in memory at once
     recompute: bool = False,  # for training: hold nothing for backward, run the kernel again there
     used: KernelsUsed | None = None,
-) -> BiasedAttention:
+) -> tuple[BiasedAttention, Choice]:
     """The kernel of this name, or of those that give the twin's numbers the fastest (``auto``) or
     the first (``steady``), and what follows it.
 
@@ -175,10 +209,10 @@ def choose_backend(
     if used is not None:
         used.add(choice, bias_rows)
     if name in ("auto", "steady"):
-        return Fallback(choice, recompute)
+        return Fallback(choice, recompute, step), choice
     if choice.refused:
         raise _unfit(name, choice.refused[name])
-    return OneKernel(name, recompute)
+    return OneKernel(name, recompute), choice
 
 
 class OneKernel:
@@ -205,8 +239,8 @@ class Fallback:
     Once none is left, the mathematical form does the work. Memory that runs out is raised: no
     kernel's fault."""
 
-    def __init__(self, choice: Choice, recompute: bool) -> None:
-        self.choice = choice
+    def __init__(self, choice: Choice, recompute: bool, step: int) -> None:
+        self.choice, self.step = choice, step
         # Inside, not around: backward ends a repeated forward by an exception, which is no failure
         # of a kernel.
         self.wrap = _recomputed if recompute else lambda kernel: kernel
@@ -224,7 +258,18 @@ class Fallback:
                     left for left in self.choice.names if left not in self.choice.refused
                 ]
                 log.warning("EgoX: attention by %s from here on", self.choice.words())
+                if not _limits(name).makes_rows:
+                    return self._in_pieces(*args)
         return self.wrap(math_rows)(*args)
+
+    def _in_pieces(self, q: Tensor, k, v, heads, bias_rows, queries: slice) -> Tensor:
+        """For all queries at once there was one kernel alone."""
+        parts, start = [], queries.start
+        for piece in q.split(self.step, dim=1):
+            stop = start + piece.shape[1:-1].numel()
+            parts.append(self(piece, k, v, heads, bias_rows, slice(start, stop)))
+            start = stop
+        return torch.cat(parts, dim=1)
 
 
 def _unfit(name: str, why: str) -> EgoXInputError:
@@ -257,6 +302,7 @@ def math_rows(
 
     At least float32 also inside autocast, until the result is rounded to the type of ``q``.
     """
+    shape, q = q.shape, q.flatten(1, -2)
     step = max(1, SCORE_BYTES // (SCORE_COPIES * 4 * q.shape[0] * k.shape[1]))
     d = q.shape[-1] // heads
     parts = []
@@ -272,7 +318,7 @@ def math_rows(
                 dim=-1,
             )
         )
-    return torch.cat(parts, dim=1)
+    return torch.cat(parts, dim=1).view(shape)
 
 
 def _softmax_attention(
@@ -286,31 +332,37 @@ def _softmax_attention(
 
 
 def _choice(name: str, q: Tensor, k: Tensor, v: Tensor, heads: int, bias_rows: BiasRows) -> Choice:
-    """Kernels for a name, after comparing with the twin on some queries; remembered by shape.
+    """Kernels for a name that the table lets pass, after comparing with the twin on some queries;
+    remembered by shape.
 
     Where a number isn't finite, all of them, not compared and not remembered.
     """
-    device = q.device
+    device, shape = q.device, q.shape
     where = torch.cuda.get_device_name(device) if q.is_cuda else device.type
-    key = (name, where, q.dtype, tuple(q.shape), heads, bias_rows.geometry.grid)
+    names = (name,) if name in BACKENDS else backend_choices(device)
+    if name == "steady":
+        names = (STEADY, *(other for other in names if other != STEADY))
+    asked = _asked(bias_rows, shape[-1] // heads, keeps_graph(q, k, v), name in BACKENDS)
+    refused = {other: why for other in names if (why := _limits(other).refusal(asked))}
+    names = tuple(other for other in names if other not in refused)
+    key = (name, where, q.dtype, tuple(shape), heads, bias_rows.geometry.grid, names)
+    key += tuple(refused.values())
     if key not in _choice_of:
-        queries = slice(0, min(TIMED_QUERIES, bias_rows.per_frame))
+        rows = max(1, min(TIMED_QUERIES, bias_rows.per_frame) // shape[2])
         with torch.no_grad():
             args = (
-                q[:, : queries.stop].detach(),
+                q[:, :rows].detach(),
                 k.detach(),
                 v.detach(),
                 heads,
                 bias_rows,
-                queries,
+                slice(0, rows * shape[2]),
             )
-            names = (name,) if name in BACKENDS else backend_choices(device)
-            if name == "steady":
-                names = (STEADY, *(other for other in names if other != STEADY))
             twin = _twin(*args)
             if not all_finite(q, k, v, twin):  # by no kernel's fault: nothing can be compared
-                return Choice(names=list(names))
+                return Choice(names=list(names), refused=refused)
             choice = _compared(names, args, twin)
+            choice.refused = refused | choice.refused
             if name == "auto" and len(choice.names) > 1:
                 times = {name: _seconds(BACKENDS[name], args, device) for name in choice.names}
                 choice.names = sorted(times, key=times.__getitem__)
@@ -351,7 +403,8 @@ def _agrees(ours: Tensor, twin: Tensor, heads: int) -> bool:  # [B, n, heads * d
     # Sums are of float32, whose subnormals a processor's bf16 instructions take for 0.
     last_bit = max(kind.smallest_normal * kind.eps, torch.finfo(torch.float32).smallest_normal)
     error, largest = (
-        x.float().unflatten(-1, (heads, -1)).abs().amax((1, 3)) for x in (ours - twin, twin)
+        x.float().flatten(1, -2).unflatten(-1, (heads, -1)).abs().amax((1, 3))
+        for x in (ours - twin, twin)
     )
     return bool((error <= limit * largest + last_bit).all())  # NaN does not agree
 

@@ -10,16 +10,6 @@ import triton
 import triton.language as tl
 
 
-def stages(card: int, linear: bool) -> int:
-    """Blocks of keys that :func:`guided_flash_kernel` has on their way at once: two, but one where
-    an older Triton would spill registers.
-
-    ``card``: compute capability, 120 is 12.0; ``linear``: there is a gain or an offset.
-    """
-    version = tuple(map(int, triton.__version__.split(".")[:2]))
-    return 1 if version < ((3, 5) if card >= 120 else (3, 2) if linear else (0, 0)) else 2
-
-
 @triton.jit
 def bias_rows_kernel(
     queries,
@@ -62,112 +52,193 @@ def bias_rows_kernel(
 
 
 @triton.jit
-def guided_flash_kernel(
+def _load_block(place, key_in, channel_in, cut: tl.constexpr, padded: tl.constexpr):
+    """A block of keys or values; ``cut``: some keys are past the end, ``padded``: channels too."""
+    if cut:
+        block = tl.load(place, mask=key_in[:, None] & channel_in[None, :], other=0.0)
+    elif padded:
+        block = tl.load(place, mask=channel_in[None, :], other=0.0)
+    else:
+        block = tl.load(place)
+    return block
+
+
+@triton.jit
+def _add_keys(
+    queries,
+    columns,
+    k,
+    v,
+    key_columns,
+    largest,
+    total,
+    mixed,
+    key_in,
+    channel_in,
+    score_scale,
+    shift,
+    slope,
+    above,
+    floor,
+    steep: tl.constexpr,
+    cut: tl.constexpr,
+    padded: tl.constexpr,
+):
+    """The sums with one block of keys more: shares are exp2(score - largest) times a weight."""
+    keys = _load_block(k, key_in, channel_in, cut, padded)
+    scores = tl.dot(queries, tl.trans(keys), input_precision="ieee")
+    weights = tl.dot(columns, tl.load(key_columns), input_precision="ieee")
+    if steep:  # below cosine 0 the strength is 1 again
+        weights = tl.maximum(weights, weights * slope + above)
+    weights = tl.maximum(weights, floor)
+    if cut:
+        scores = tl.where(key_in[None, :], scores, float("-inf"))
+    new = tl.maximum(largest, tl.max(scores, 1) * score_scale + shift)
+    shares = tl.exp2(scores * score_scale - new[:, None]) * weights
+    kept = tl.exp2(largest - new)
+    values = _load_block(v, key_in, channel_in, cut, padded)
+    mixed = tl.dot(shares.to(values.dtype), values, mixed * kept[:, None], input_precision="ieee")
+    return new, total * kept + tl.sum(shares, 1), mixed
+
+
+@triton.jit
+def guided_product_kernel(
     q,
     k,
     v,
     out,
-    query_dirs,
-    key_dirs,
-    gain,
-    offset,
+    query_columns,
+    key_columns,
     q_batch,
+    q_row,
     q_token,
     k_batch,
     k_token,
     v_batch,
     v_token,
     out_batch,
+    out_row,
     out_token,
     start,
     stop,
+    width,
     per_frame,
     first_frame,
     blocks,
-    heads,
-    dim,
     tokens,
+    whole,
+    columns_stride,
     score_scale,
-    scale,
-    one,
+    shift,
+    slope,
+    above,
+    floor,
     steep: tl.constexpr,
-    has_gain: tl.constexpr,
-    has_offset: tl.constexpr,
+    dim: tl.constexpr,
+    block_dim: tl.constexpr,
     block_queries: tl.constexpr,
     block_keys: tl.constexpr,
-    block_dim: tl.constexpr,
+    depth: tl.constexpr,
+    in_flight: tl.constexpr,
+    apart: tl.constexpr,
 ):
-    """Attention of a block of one frame's ego queries and one head over all keys, with its bias.
+    """Guided attention of a block of one frame's ego queries, one head and one sample.
 
-    ``q``, ``out`` hold queries ``start`` to ``stop`` as ``[B, n, heads * dim]``. Scores and bias
-    are in units of log 2. Keys past the end have a weight of log2(0).
+    ``q`` and ``out`` hold queries ``start`` to ``stop`` as ``[B, rows, width, heads * dim]``,
+    ``query_columns`` [t, per_frame, depth], ``key_columns`` [t, depth, stride]; keys before
+    ``whole`` fill their blocks. Scores and ``shift`` are in units of log 2.
     """
-    log2_e: tl.constexpr = 1.4426950408889634
     frame = first_frame + tl.program_id(0) // blocks
     row = tl.program_id(0) % blocks * block_queries + tl.arange(0, block_queries)
     query = frame * per_frame + row
     row_in = (row < per_frame) & (query >= start) & (query < stop)
-    head, sample = tl.program_id(1) % heads, (tl.program_id(1) // heads).to(tl.int64)
-    channel = tl.arange(0, block_dim)
+    head, sample = tl.program_id(1), tl.program_id(2).to(tl.int64)
+    channel, key, column = tl.arange(0, block_dim), tl.arange(0, block_keys), tl.arange(0, depth)
     channel_in = channel < dim
-    key = tl.arange(0, block_keys)
 
-    place = (query - start).to(tl.int64)[:, None]
-    column = head * dim + channel[None, :]
+    line, place = (query - start) // width, (query - start) % width
     inside = row_in[:, None] & channel_in[None, :]
-    queries = tl.load(q + sample * q_batch + place * q_token + column, mask=inside, other=0.0)
-    dirs = query_dirs + query * 3
-    qx = tl.load(dirs, mask=row_in, other=0.0)[:, None] * scale
-    qy = tl.load(dirs + 1, mask=row_in, other=0.0)[:, None] * scale
-    qz = tl.load(dirs + 2, mask=row_in, other=0.0)[:, None] * scale
-
+    across = head * dim + channel[None, :]
+    queries = tl.load(
+        q
+        + sample * q_batch
+        + line.to(tl.int64)[:, None] * q_row
+        + place[:, None] * q_token
+        + across,
+        mask=inside,
+        other=0.0,
+    )
+    columns = tl.load(
+        query_columns + query[:, None] * depth + column[None, :], mask=row_in[:, None], other=0.0
+    )
     # Bases move in 64 bit; what is added within a block is small.
-    k_base = k + sample * k_batch + head * dim
-    v_base = v + sample * v_batch + head * dim
-    key_dirs += frame.to(tl.int64) * tokens * 3
-    largest = tl.full([block_queries], float("-inf"), tl.float32)
+    k += sample * k_batch + head * dim
+    v += sample * v_batch + head * dim
+    key_columns += frame.to(tl.int64) * depth * columns_stride
+    of_k = key[:, None] * k_token + channel[None, :]
+    of_v = key[:, None] * v_token + channel[None, :]
+    of_columns = column[:, None] * columns_stride + key[None, :]
+    # Finite, or a row whose scores are all -inf would have a difference of infinities.
+    largest = tl.full([block_queries], -1e30, tl.float32)
     total = tl.zeros([block_queries], tl.float32)
     mixed = tl.zeros([block_queries, block_dim], tl.float32)
-    for first in range(0, tokens, block_keys):
+    if apart:
+        for _ in tl.range(0, whole, block_keys, num_stages=in_flight):
+            largest, total, mixed = _add_keys(
+                queries,
+                columns,
+                k + of_k,
+                v + of_v,
+                key_columns + of_columns,
+                largest,
+                total,
+                mixed,
+                key,
+                channel_in,
+                score_scale,
+                shift,
+                slope,
+                above,
+                floor,
+                steep,
+                False,
+                dim < block_dim,
+            )
+            k += block_keys * k_token
+            v += block_keys * v_token
+            key_columns += block_keys
+    for first in tl.range(whole, tokens, block_keys, num_stages=1 if apart else in_flight):
         key_in = key < tokens - first
-        keys = tl.load(
-            k_base + key[None, :] * k_token + channel[:, None],
-            mask=key_in[None, :] & channel_in[:, None],
-            other=0.0,
+        largest, total, mixed = _add_keys(
+            queries,
+            columns,
+            k + of_k,
+            v + of_v,
+            key_columns + of_columns,
+            largest,
+            total,
+            mixed,
+            key_in,
+            channel_in,
+            score_scale,
+            shift,
+            slope,
+            above,
+            floor,
+            steep,
+            True,
+            True,
         )
-        scores = tl.dot(queries, keys, input_precision="ieee") * score_scale
-        kx = tl.load(key_dirs + key * 3, mask=key_in, other=0.0)[None, :]
-        ky = tl.load(key_dirs + key * 3 + 1, mask=key_in, other=0.0)[None, :]
-        kz = tl.load(key_dirs + key * 3 + 2, mask=key_in, other=0.0)[None, :]
-        ones = tl.where(key_in, one, 0.0)[None, :]
-        weight = qx * kx + (qy * ky + (qz * kz + ones))
-        if steep:  # below cosine 0 the strength is 1 again
-            weight = tl.maximum(weight, weight * (1.0 / scale) + ones * (1.0 - 1.0 / scale))
-        bias = tl.log2(weight)
-        if has_gain:
-            bias *= tl.load(gain + first + key, mask=key_in, other=1.0)[None, :]
-        if has_offset:
-            bias += tl.load(offset + first + key, mask=key_in, other=0.0)[None, :] * log2_e
-        scores += bias
-        new = tl.maximum(largest, tl.max(scores, 1))
-        shares = tl.exp2(scores - new[:, None])
-        kept = tl.exp2(largest - new)
-        total = total * kept + tl.sum(shares, 1)
-        values = tl.load(
-            v_base + key[:, None] * v_token + channel[None, :],
-            mask=key_in[:, None] & channel_in[None, :],
-            other=0.0,
-        )
-        mixed = tl.dot(
-            shares.to(values.dtype), values, mixed * kept[:, None], input_precision="ieee"
-        )
-        largest = new
-        k_base += block_keys * k_token
-        v_base += block_keys * v_token
-        key_dirs += block_keys * 3
-    mixed = mixed / total[:, None]
+        k += block_keys * k_token
+        v += block_keys * v_token
+        key_columns += block_keys
+    mixed = mixed / tl.where(total > 0, total, 1.0)[:, None]
     tl.store(
-        out + sample * out_batch + place * out_token + column,
+        out
+        + sample * out_batch
+        + line.to(tl.int64)[:, None] * out_row
+        + place[:, None] * out_token
+        + across,
         mixed.to(out.dtype.element_ty),
         mask=inside,
     )

@@ -23,7 +23,13 @@ except ImportError:  # hosts before 0.35
 
 from ...egox_core.errors import EgoXInputError
 from ...egox_core.finite import check_finite
-from ...egox_core.gga import ExoForward, GgaOptions, ego_attention, gga_attention
+from ...egox_core.gga import (
+    ExoForward,
+    GgaOptions,
+    KernelsUsed,
+    ego_attention,
+    gga_attention,
+)
 from ...egox_core.types import GgaGeometry
 from ...egox_core.wan import widen
 from .checks import ATTENTION, CACHE, FULL, KEPT, RETAINED, WEIGHTS, PatchCalls
@@ -35,7 +41,8 @@ if TYPE_CHECKING:
 PLACED_BYTES = 64 * 2**20
 """Directions kept on the devices that the model runs on, those of context windows too. The host's
 default windows over 241 frames at the released size are four of 12 MiB; more are selected anew,
-which is a copy. So is, at each call, a whole clip beyond that (about 200 frames at once)."""
+which is a copy. So is, at each call, a whole clip beyond that (about 200 frames at once). Columns
+that the kernel `triton` makes of them come with them: 2.7 times their bytes."""
 CANVAS_MARK = "egox_canvas"
 GUIDED_MARK = "egox_guided"
 KEPT_MARK = "egox_exo_kept"
@@ -120,7 +127,9 @@ class WideningWrapper:
         if executor.class_obj.img_emb is None:
             # Wan 2.2 I2V takes no picture embedding, whatever the conditioning holds
             clip_fea = None
-        geometry = None if self.guidance is None else self.guidance.directions(x.device, frames)
+        geometry = (
+            None if self.guidance is None else self.guidance.directions(x.device, frames, x.dtype)
+        )
         exo_forward, cache = None, self.calls.exo_cache
         others = {context.shape[1]} if clip_fea is None else {context.shape[1], clip_fea.shape[-2]}
         if cache is not None:
@@ -223,9 +232,11 @@ class GeometryGuidance:
         """The model left its device: nothing of ours stays there."""
         self._placed.clear()
 
-    def directions(self, device: torch.device, frames: list[int] | None) -> GgaGeometry:
+    def directions(
+        self, device: torch.device, frames: list[int] | None, dtype: torch.dtype
+    ) -> GgaGeometry:
         """The directions of these frames on this device (a model spread over GPUs calls on
-        several).
+        several), with what a kernel for this dtype makes of them.
 
         The ones used last are kept, up to PLACED_BYTES.
         """
@@ -239,6 +250,7 @@ class GeometryGuidance:
             with pause_malloc_graph():
                 geometry = self.geometry if frames is None else self.geometry.select_frames(frames)
                 placed = geometry.to(device)
+                KernelsUsed.prepare(placed, self.options, dtype, self.backend)
         while self._placed and self.placed_bytes + geometry_bytes(placed) > PLACED_BYTES:
             del self._placed[
                 next(iter(self._placed))

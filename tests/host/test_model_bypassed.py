@@ -97,9 +97,9 @@ def test_geometry_is_kept_outside_a_compiling_hosts_graph(rig, monkeypatch):
     monkeypatch.setattr(override, "pause_malloc_graph", pause)
     guidance = rig.patch().get_all_wrappers("diffusion_model")[0].guidance
     device = guidance.geometry.key_dirs.device
-    assert guidance.directions(device, None) is guidance.geometry and paused == [], (
+    assert guidance.directions(device, None, torch.float32) is guidance.geometry and paused == [], (
         "nothing is made for the whole clip"
     )
-    window = guidance.directions(device, [0])
-    assert guidance.directions(device, [0]) is window
+    window = guidance.directions(device, [0], torch.float32)
+    assert guidance.directions(device, [0], torch.float32) is window
     assert paused == [1], "once a window: what is made is kept"

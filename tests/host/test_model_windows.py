@@ -39,9 +39,9 @@ def calls_of(rig, model, steps: int) -> list[tuple[torch.Tensor, Any, list[int] 
     seen, frames = [], []
     placed = wrapper.guidance.directions
 
-    def note_frames(device, of_call):
+    def note_frames(device, of_call, dtype):
         frames.append(of_call)
-        return placed(device, of_call)
+        return placed(device, of_call, dtype)
 
     def watch(executor, x, *args, **kwargs):
         seen.append((x.clone(), args[4].get("context_window"), frames[-1]))
@@ -153,8 +153,11 @@ def test_directions_of_windows_are_bounded_and_right(pack, repo_root, monkeypatc
     )
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
     monkeypatch.setattr(kind, "to", lambda self, device: self)  # the bytes are the same on a GPU
-    assert guidance.directions(cpu, None) is guidance.geometry and guidance.placed_bytes == 0
-    guidance.directions(gpu, None)
+    assert (
+        guidance.directions(cpu, None, torch.float16) is guidance.geometry
+        and guidance.placed_bytes == 0
+    )
+    guidance.directions(gpu, None, torch.float16)
     assert guidance.placed_bytes <= LIMIT, (
         "the whole clip is 97 MB: no place of its own beside the windows'"
     )
@@ -164,8 +167,8 @@ def test_directions_of_windows_are_bounded_and_right(pack, repo_root, monkeypatc
         kind, "select_frames", lambda self, frames: selected.append(frames) or real(self, frames)
     )
     for frames in windows:
-        placed = guidance.directions(gpu, frames)
-        assert placed is guidance.directions(gpu, frames), (
+        placed = guidance.directions(gpu, frames, torch.float16)
+        assert placed is guidance.directions(gpu, frames, torch.float16), (
             "a second call of the same window takes what is kept"
         )
         most = max(most, guidance.placed_bytes)
@@ -173,7 +176,9 @@ def test_directions_of_windows_are_bounded_and_right(pack, repo_root, monkeypatc
     assert torch.equal(placed.query_dirs, guidance.geometry.query_dirs[frames])
     assert 0 < most <= LIMIT
     assert len(selected) <= len(windows)
-    guidance.directions(gpu, list(range(55)))  # alone beyond the limit: given, not kept
+    guidance.directions(
+        gpu, list(range(55)), torch.float16
+    )  # alone beyond the limit: given, not kept
     assert guidance.placed_bytes <= LIMIT
     wrapper.to(cpu)
     assert guidance.placed_bytes == 0, "nothing stays where the model was"

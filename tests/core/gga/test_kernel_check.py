@@ -74,7 +74,7 @@ def wrong_in_one_head(sample: slice):
             lambda rows: torch.zeros_like(bias_rows(rows)),
             queries,
         )
-        out[sample, :, part] = plain[sample]
+        out[sample, ..., part] = plain[sample]
         return out
 
     return run

@@ -1,0 +1,132 @@
+"""What each attention kernel takes, and why not more: choice, refusals, notes and tests read it here.
+
+:data:`KERNELS` is shown in ``docs/model-path.md``, line by line; a test holds that page to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from importlib.util import find_spec
+
+import torch
+
+from ..frozen import frozen
+
+HALVES = (torch.bfloat16, torch.float16)
+Card = tuple[int, int]
+"""Compute capability of an NVIDIA card."""
+
+
+@frozen
+class Asked:
+    """What a kernel is to compute, and where."""
+
+    device: torch.device
+    dtype: torch.dtype
+    head_size: int
+    gradients: bool = False
+    any_weight: bool = False  # strengths or trust as a power of the weight
+    by_name: bool = True  # not for ``auto`` or ``steady`` to choose
+
+
+@frozen
+class Limits:
+    """What a kernel takes; without any it takes all."""
+
+    dtypes: tuple[torch.dtype, ...] = ()
+    widest_head: int | None = None
+    least_card: Card | None = None
+    least_triton: Card | None = None
+    gradients: bool = True
+    makes_rows: bool = True  # of bias; without them a weight has to be a matrix product
+    measured_on: tuple[Card, ...] | None = None  # cards where ``auto`` may try it; None: all
+    why: str = ""
+
+    def refusal(self, asked: Asked) -> str:
+        """Why it can't or won't do this; empty where it does."""
+        card, triton = card_of(asked.device), self.least_triton
+        checks = (
+            (self.dtypes and asked.dtype not in self.dtypes, f"takes no {asked.dtype}"),
+            (
+                self.widest_head and asked.head_size > self.widest_head,
+                f"takes heads of at most {self.widest_head} channels",
+            ),
+            (asked.gradients and not self.gradients, "has no backward pass"),
+            (
+                asked.any_weight and not self.makes_rows,
+                "takes no mode power and no soft trust, whose weights are no matrix product",
+            ),
+            (
+                self.least_card and (card is None or card < self.least_card),
+                f"needs an NVIDIA card of {_dotted(self.least_card)} or higher",
+            ),
+            (
+                triton and triton_version() < triton,
+                f"needs Triton {_dotted(triton)} or newer",
+            ),
+            (
+                not asked.by_name and self.measured_on is not None and card not in self.measured_on,
+                f"was never measured on a card of {_dotted(card)}: choose it by name",
+            ),
+        )
+        return next((words for wrong, words in checks if wrong), "")
+
+
+KERNELS: Mapping[str, Limits] = {
+    "triton": Limits(
+        dtypes=(*HALVES, torch.float32),
+        widest_head=128,
+        least_card=(8, 0),
+        least_triton=(3, 6),
+        gradients=False,
+        makes_rows=False,
+        measured_on=((9, 0),),
+        why="a wider head's tiles would spill registers; a wrong address would end the server, so "
+        "no card is the first to try it unasked; older Triton was not compiled with",
+    ),
+    "cudnn": Limits(dtypes=HALVES, least_card=(8, 0), why="cuDNN's own limits"),
+    "efficient": Limits(),
+    "sdpa": Limits(why="torch's own choice, which takes all"),
+}
+
+
+def matrix() -> list[str]:
+    """The table as lines of Markdown."""
+    lines = ["| kernel | numbers | head | card | Triton | backward | modes | `auto` | why |"]
+    lines.append("|---|---|---|---|---|---|---|---|---|")
+    for name, limits in KERNELS.items():
+        cells = (
+            name,
+            ", ".join(str(kind).removeprefix("torch.") for kind in limits.dtypes) or "all",
+            f"up to {limits.widest_head}" if limits.widest_head else "all",
+            f"{_dotted(limits.least_card)} on" if limits.least_card else "any device",
+            f"{_dotted(limits.least_triton)} on" if limits.least_triton else "",
+            "yes" if limits.gradients else "no",
+            "all" if limits.makes_rows else "released, paper",
+            "all" if limits.measured_on is None else ", ".join(map(_dotted, limits.measured_on)),
+            limits.why,
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def card_of(device: torch.device) -> Card | None:
+    """The NVIDIA card's compute capability; None for all else."""
+    nvidia = device.type == "cuda" and torch.version.hip is None
+    return torch.cuda.get_device_capability(device) if nvidia else None
+
+
+@cache
+def triton_version() -> Card:
+    """Of the installed Triton; (0, 0) without one."""
+    if find_spec("triton") is None:
+        return 0, 0
+    import triton
+
+    major, minor = triton.__version__.split(".")[:2]
+    return int(major), int(minor)
+
+
+def _dotted(pair: Card | None) -> str:
+    return "another kind" if pair is None else ".".join(map(str, pair))
