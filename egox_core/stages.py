@@ -47,11 +47,8 @@ from .progress import Progress, no_progress
 from .scene import Moving, build_scene, scene_rest
 from .sizes import REFERENCE_SIZE
 from .takes import (
-    META_PRESET,
-    NO_SOCKETS,
     ScaleReport,
     ScaleSource,
-    mark_of,
     meta_trajectory,
     take_depth,
 )
@@ -78,7 +75,7 @@ from .types import (
     TakeMeta,
     TakeNotes,
 )
-from .video import Sound, VideoInfo, VideoSource, open_clip
+from .video import Sound, VideoInfo, VideoSource, open_clip, video_mark
 from .wan import Conditioned, Encoders, check_pictures, embedding_picture, fit_latent_colours
 
 Device = torch.device | str | None
@@ -176,7 +173,7 @@ def align(
     exo_w2c: Array | None = None,  # [3, 4] or [T, 3, 4]; with arrays
     video_depth: Array | None = None,  # [T, H, W], steady over time, of ``video_kind``
     video_kind: DepthKind = "relative z",
-    sockets: Mapping[str, DepthSocket] = NO_SOCKETS,  # payloads of depth models, in place of files
+    sockets: Mapping[str, DepthSocket] | None = None,  # payloads of depth models, in place of files
     fov_deg: float = 0.0,  # above 0: width of the exo camera's view, if nothing else has it
     guess_camera: bool = True,  # False: a file without intrinsics is refused
     scale: ScaleSource | float = "as is",
@@ -257,7 +254,7 @@ def path(
     size = ego_size or (REFERENCE_SIZE if frames is None else frames.size[1])
     given = preset_camera(camera, size) if isinstance(camera, str) else camera
     # The poses of a meta.json belong to a sensor that is turned as this one.
-    of_meta, notes = preset_camera(META_PRESET, size), TakeNotes()
+    of_meta, notes = preset_camera("aria_released", size), TakeNotes()
     default = given or of_meta
     progress(0, 1, "ego path")
     if is_a(poses, CameraTrajectory):
@@ -269,7 +266,7 @@ def path(
     elif isinstance(poses, Mapping) or (
         isinstance(poses, Sequence) and all(isinstance(key, Mapping) for key in poses)
     ):
-        check_made_on(poses, mark_of(None if frames is None else frames.source_path))
+        check_made_on(poses, video_mark(None if frames is None else frames.source_path))
         rest = None if scene is None else scene_rest(scene)
         trajectory = keyframe_track(poses, default, rest=rest).trajectory(
             default,

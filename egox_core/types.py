@@ -29,6 +29,8 @@ ImageEmbeddingMode = Literal["released", "exo+prior", "exo only", "none"]
 IMAGE_EMBEDDING_MODES: tuple[ImageEmbeddingMode, ...] = get_args(ImageEmbeddingMode)
 RayMode = Literal["released", "exact", "pinhole"]
 RAY_MODES: tuple[RayMode, ...] = get_args(RayMode)
+GgaMode = Literal["released", "paper", "power", "off"]
+GGA_MODES: tuple[GgaMode, ...] = get_args(GgaMode)
 UNTIMED_FPS = 30.0
 """Frames a second that are assumed wherever neither a video nor a file of poses says otherwise."""
 
@@ -360,6 +362,14 @@ class GgaGeometry:
         object.__setattr__(
             self, "all_or_nothing", bool(((self.key_trust == 0) | (self.key_trust == 1)).all())
         )
+
+    def notes(self) -> list[str]:
+        """The share of exo tokens that have no depth and so guide nothing, in words."""
+        t, h, w_exo, w_ego = self.grid
+        exo = self.key_trust.view(t, h, w_exo + w_ego)[..., :w_exo]
+        missing = float((exo == 0).float().mean())
+        words = f"{missing:.1%} of the exo tokens have no depth and guide nothing"
+        return [words] if missing > 0 else []
 
     @property
     def tokens(self) -> int:

@@ -8,8 +8,12 @@ from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from egox_core.frozen import frozen
+from egox_core.takes import ExoLens
 from egox_core.types import ImageEmbeddingMode, RayMode
 from egox_core.wan import RELEASED_NEGATIVE
+
+EXO_LENSES: Mapping[str, ExoLens] = {"as-given": "as given", "raw": "raw"}
+"""Choices of an exo lens, by the word of the command line."""
 
 ImageEmbedding = Literal[ImageEmbeddingMode, "trainer"]
 Mode = Literal["released", "trainer", "paper"]

@@ -12,7 +12,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..egox_core.errors import EgoXInputError
-from ..egox_core.gga import AttentionRecord, attention_rows, ego_query, from_start
+from ..egox_core.gga import AttentionRecord
 from ..egox_core.sizes import PATCH
 from .host.progress import host_progress
 from .io_types import EgoXAttention
@@ -21,14 +21,7 @@ from .patch.exo_cache import OVERRIDE
 from .patch.forward import JOINED_KEYS, AttentionOverride, WideningWrapper, window_frames
 from .patch.patch import KEY
 from .search_words import node_schema
-from .show import (
-    attention_grid,
-    attention_report,
-    check_attention_pictures,
-    check_shown_frame,
-    heats,
-    shown,
-)
+from .show import attention_view, shown
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -262,14 +255,25 @@ class EgoXAttentionView(io.ComfyNode):
                 "connected to ego_images; if it is, ComfyUI dropped the capture to save memory: "
                 "change the seed and run again",
             )
-        check_attention_pictures(record, exo_images, ego_images)
-        query = ego_query(record, ego_x, ego_y, frame)
-        check_shown_frame(frame, exo_images, ego_images)
-        rows = attention_rows(record, [query], host_progress())
-        maps = heats(record, rows, query // (record.grid[1] * record.grid[3]))
-        caption = f"ego frame {frame}, pixel {ego_x}, {ego_y}"
-        exo, ego = exo_images[frame], ego_images[frame]
-        view = attention_grid(exo, ego, (ego_x, ego_y), maps, caption)[None]
-        text = attention_report(record, rows)
-        ui = shown and shown.attention(exo_images, ego_images, (ego_x, ego_y), frame, maps, text)
-        return io.NodeOutput(view, text, ui=ui)
+        pixel = ego_x, ego_y
+        view, maps, text = attention_view(
+            record, exo_images, ego_images, pixel, frame, host_progress()
+        )
+        ui = shown and shown.attention(exo_images, ego_images, pixel, frame, maps, text)
+        return io.NodeOutput(view[None], text, ui=ui)
+
+
+def from_start(what: str, number: int, count: int, of: str) -> int:
+    """``number`` counted from the start; negative ones count from the end.
+
+    Raises:
+        EgoXInputError: outside.
+    """
+    if not -count <= number < count:
+        raise EgoXInputError(
+            what,
+            got=number,
+            expected=f"0 to {count - 1} ({of}), or -1 for the last",
+            fix=f"capture another {what}",
+        )
+    return number % count

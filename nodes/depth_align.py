@@ -18,7 +18,7 @@ from ..egox_core.depth import (
 )
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.file_names import DEPTH, META
-from ..egox_core.prior import AS_GIVEN, PRESET_GEOMETRY, PRIOR_PRESETS
+from ..egox_core.prior import PRIOR_PRESETS
 from ..egox_core.stages import align
 from ..egox_core.takes import (
     check_depth_file,
@@ -32,7 +32,7 @@ from .host.paths import beside_video, fingerprint, inside, resolve
 from .host.progress import host_progress
 from .io_types import EgoXDepth, EgoXFrames
 from .search_words import node_schema
-from .show import depth_preview, depth_scale, plot_report, shown
+from .show import depth_preview, plot_report, shown
 from .sliders import Slider
 
 MoGeGeometry = io.Custom("MOGE_GEOMETRY")
@@ -200,7 +200,7 @@ class EgoXDepthAlign(io.ComfyNode):
         dynamic_mask=None,
         sky_mask=None,
     ) -> io.NodeOutput:
-        _, scale = PRESET_GEOMETRY.get(preset, AS_GIVEN)
+        scale = PRIOR_PRESETS[preset].scale or "as is"
         progress = host_progress()
         sockets = connected(
             moge_geometry=moge_geometry, da3_geometry=da3_geometry, depth_image=depth_image
@@ -221,9 +221,9 @@ class EgoXDepthAlign(io.ComfyNode):
             progress=progress,
         )
         report = replace(aligned.fit, notes=(*aligned.notes, lens_note))
-        text, colours = report.text(), depth_scale(depth.depth_m)
-        picture, plot = depth_preview(depth.depth_m, colours), plot_report(report)
-        ui = shown and shown.depth(depth, text, picture, colours.legend(), plot, progress)
+        text, plot = report.text(), plot_report(report)
+        picture, legend = depth_preview(depth.depth_m)
+        ui = shown and shown.depth(depth, text, picture, legend, plot, progress)
         return io.NodeOutput(depth, picture, plot, text, preset, ui=ui)
 
 
@@ -286,7 +286,9 @@ def exo_meta(
     """
     path = _meta_path(camera_file, depth_path, frames)
     if path is not None:
-        return with_exo_lens(read_meta(path), PRESET_GEOMETRY.get(preset, AS_GIVEN)[0])
+        chosen = PRIOR_PRESETS.get(preset)
+        lens = chosen.exo_lens if chosen is not None else None
+        return with_exo_lens(read_meta(path), lens or "as given")
     return None, "exo lens as given"
 
 

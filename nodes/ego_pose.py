@@ -14,9 +14,10 @@ from ..egox_core.safe_files import parse_json
 from ..egox_core.scene import viewer_camera
 from ..egox_core.sizes import REFERENCE_SIZE
 from ..egox_core.stages import path
-from ..egox_core.takes import check_poses_of, mark_of
+from ..egox_core.takes import check_poses_of
 from ..egox_core.trajectory import check_made_on, keyframe_track
 from ..egox_core.types import CameraTrajectory, FrameSelection
+from ..egox_core.video import video_mark
 from .host.graph import (
     Graph,
     check_or_message,
@@ -234,7 +235,7 @@ def check_poses(graph: Graph, node: str) -> None:
     elif source == "keyframes" and isinstance(keyframes, str) and keyframes.strip():
         content = parse_json(keyframes, "keyframes")
         keyframe_track(content, preset_camera(DEFAULT_PRESET, REFERENCE_SIZE))
-        check_made_on(content, mark_of(exo_video(graph, node)))
+        check_made_on(content, video_mark(exo_video(graph, node)))
 
 
 def nothing_estimated() -> EgoXInputError:

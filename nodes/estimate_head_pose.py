@@ -188,10 +188,10 @@ class EgoXEstimateHeadPose(io.ComfyNode):
             how_close,
         ]
         text = "\n".join(lines)
-        drawn = draw_head_path(
+        drawn, legend = draw_head_path(
             pictures, exo_camera, path.world_from_head, path.report.guessed, exo_w2c, progress
         )
-        ui = shown and shown.head(trajectory, drawn, text, guessed, progress)
+        ui = shown and shown.head(trajectory, drawn, legend, text, guessed, progress)
         return io.NodeOutput(trajectory, json.dumps(keyframes), drawn, text, ui=ui)
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..egox_core.gga import BACKENDS, DEFAULT_LAMBDA, GGA_MODES, GgaOptions
-from ..egox_core.types import DepthVideo, RayMode
+from ..egox_core.gga import BACKENDS, GgaOptions
+from ..egox_core.types import GGA_MODES, DepthVideo, RayMode
 from ..egox_core.wan import resolve_auto
 from .host.graph import Graph, check_weights_of, inputs_of, linked
 from .io_types import EgoXDepth, EgoXTrajectory
@@ -48,7 +48,7 @@ def gga_inputs() -> list[io.Input]:
         LAMBDA.input(
             "lambda_g",
             display_name="λ_g",
-            default=DEFAULT_LAMBDA["released"],
+            default=GgaOptions().lambda_g,
             tooltip="Strength of the geometry. Mode released: 0 none (the plain model, bit for bit), 1 "
             "plain log(1 + cos), 3 the authors' inference. Modes paper and power: start from 1; "
             "choosing a mode on the canvas sets its start value while this one is untouched. For another "

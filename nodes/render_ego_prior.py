@@ -17,7 +17,7 @@ from .host.progress import host_progress
 from .host.remember import DRAWN_FROM
 from .io_types import EgoXDepth, EgoXScene, EgoXTrajectory
 from .search_words import node_schema
-from .show import ego_depth_preview, shown
+from .show import depth_preview, shown
 
 PRESET = "preset"
 
@@ -103,7 +103,7 @@ class EgoXRenderEgoPrior(io.ComfyNode):
         drawn = None if dynamic == PRESET else dynamic
         prior, _ = stages.prior(scene, square, preset, dynamic=drawn, progress=progress)
         DRAWN_FROM[prior.rgb] = {"scene": scene, "trajectory": trajectory}
-        depth_picture, legend = ego_depth_preview(prior)
+        depth_picture, legend = depth_preview(prior.depth_m)
         ui = shown and shown.prior(
             cls, prior, depth_picture, legend, scene, trajectory, exo_images, depth, progress
         )

@@ -4,14 +4,12 @@ rest of the graph; Labelled Video Grid shows a list of videos as one."""
 from comfy_api.latest import io
 
 from ..egox_core.errors import EgoXInputError
-from ..egox_core.metrics import read_numbers, sweep_points
+from ..egox_core.metrics import sweep_points
 from ..egox_core.video import labelled_grid
 from .host.progress import host_progress
 from .host.video import native_video
 from .search_words import node_schema
 from .show import shown
-
-LAMBDAS, STRENGTHS = "λ_g", "LoRA strength"
 
 
 class EgoXSweep(io.ComfyNode):
@@ -65,22 +63,22 @@ class EgoXSweep(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, lambda_g=None, strength=None) -> bool | str:
         try:
-            for text, what in ((lambda_g, LAMBDAS), (strength, STRENGTHS)):
-                if text is not None:  # else a wire brings it
-                    read_numbers(text, what)
+            # What a wire brings isn't known yet.
+            sweep_points(
+                "0" if lambda_g is None else lambda_g, "0" if strength is None else strength
+            )
         except EgoXInputError as error:
             return str(error)
         return True
 
     @classmethod
     def execute(cls, lambda_g, strength) -> io.NodeOutput:
-        lambdas = read_numbers(lambda_g, LAMBDAS)
-        points = sweep_points(lambdas, read_numbers(strength, STRENGTHS))
+        points = sweep_points(lambda_g, strength)
         return io.NodeOutput(
             [point.lambda_g for point in points],
             [point.strength for point in points],
             [point.label for point in points],
-            len(lambdas),
+            len({point.lambda_g for point in points}),
             ui=shown and shown.note(f"{len(points)} runs:\n" + "\n".join(p.label for p in points)),
         )
 

@@ -82,6 +82,13 @@ class CameraModel:
         """(width, height) of the stored picture."""
         return (self.height, self.width) if self.quarter_turns % 2 else (self.width, self.height)
 
+    @property
+    def words(self) -> str:
+        """The lens in words."""
+        return (
+            f"{self.lens.replace('_', ' ')}, focal length {self.fx:.0f} px at {self.width} px width"
+        )
+
     @classmethod
     def from_intrinsics(
         cls,

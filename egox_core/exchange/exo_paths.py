@@ -16,12 +16,13 @@ from ..archives import open_zip, read_array
 from ..errors import NO_NUMBERS, EgoXInputError, intact
 from ..frozen import frozen
 from ..safe_files import atomic_write, read_json, require_file
-from ..takes import MAX_ARRAY_BYTES, parse_meta, read_poses
+from ..takes import parse_meta, read_poses
 from ..trajectory import invert, look_at, validate_w2c
 from ..types import CameraTrajectory, DepthVideo
 from .blender import SIGNS, opengl_c2w, read_blender
 from .colmap import read_colmap, upright_poses
 
+MAX_ARRAY_BYTES = 64 * 2**20
 NUKE_ORDER = "zxy"
 """Axes about which a camera of Nuke is turned, the first one first (its knob's default); its file
 has the angles about x, y and z."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..cameras import CameraModel
 from ..errors import NO_NUMBERS, EgoXInputError
 from ..safe_files import read_json, write_json
-from ..takes import mark_of, meta_trajectory, parse_meta
+from ..takes import meta_trajectory, parse_meta
 from ..trajectory import (
     DEFAULT_UP,
     PoseTrack,
@@ -22,6 +22,7 @@ from ..trajectory import (
     with_looks,
 )
 from ..types import CameraTrajectory, FrameSelection, TakeNotes
+from ..video import video_mark
 from .blender import read_blender
 from .colmap import read_colmap
 
@@ -73,7 +74,7 @@ def read_trajectory(
     if isinstance(content, dict) and content.get("format") == FORMAT:
         return parse_trajectory(content, path.name, frames, count=count)
     if isinstance(content, list) or (isinstance(content, dict) and "keyframes" in content):
-        check_made_on(content, mark_of(None if frames is None else frames.source_path))
+        check_made_on(content, video_mark(None if frames is None else frames.source_path))
         trajectory = keyframe_track(content, camera, path.name).trajectory(
             camera, frames, count=count
         )

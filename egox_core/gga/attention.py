@@ -51,7 +51,8 @@ def plain_attention(
 
 
 def gga_attention(
-    q: Tensor,  # [B, tokens, heads * d] normed and rotated, as the host's attention gets them
+    # [B, tokens or ego tokens, heads * d] normed and rotated, as the host's attention gets them
+    q: Tensor,
     k: Tensor,  # [B, tokens, heads * d]
     v: Tensor,  # [B, tokens, heads * d]
     heads: int,
@@ -64,8 +65,9 @@ def gga_attention(
     | None = None,  # working memory at most; None: CHUNK_BYTES guided, UNGUIDED_BYTES unguided
     recompute: bool = False,  # for training: drop each chunk's bias after forward, compute it again in backward
     used: KernelsUsed | None = None,  # told what computed the guided part
-) -> Tensor:  # [B, tokens, heads * d]
-    """Self-attention of the whole canvas with the geometric bias on ego queries.
+) -> Tensor:  # as q
+    """Self-attention of the whole canvas, or of its ego tokens alone, with the geometric bias on ego
+    queries.
 
     ``plain`` computes all that carries no bias: everything when the options don't bias (then the
     result is its own, bit for bit), else exo queries. Differentiable in q, k, v. The geometry must
@@ -77,6 +79,11 @@ def gga_attention(
     """
     if not options.biases:
         return plain(q, k, v, heads)
+    t, h, w_exo, w_ego = geometry.grid
+    if q.shape[1] == t * h * w_ego and k.shape[1] == geometry.tokens:
+        return _ego_attention(
+            q, k, v, heads, geometry, options, backend, chunk_bytes, recompute, used
+        )
     check_tokens(q, k, geometry)
     if backend == "reference":
         if used is not None:
@@ -127,28 +134,19 @@ def gga_attention(
     return out.flatten(1, 2)
 
 
-def ego_attention(
+def _ego_attention(
     q: Tensor,  # [B, t * h * w_ego, heads * d] of the ego tokens alone
     k: Tensor,  # [B, tokens, heads * d]
     v: Tensor,  # [B, tokens, heads * d]
     heads: int,
     geometry: GgaGeometry,
     options: GgaOptions,
-    *,
-    plain: PlainAttention = plain_attention,
-    backend: str = "auto",
-    chunk_bytes: int | None = None,
-    recompute: bool = False,
-    used: KernelsUsed | None = None,
+    backend: str,
+    chunk_bytes: int | None,
+    recompute: bool,
+    used: KernelsUsed | None,
 ) -> Tensor:  # [B, t * h * w_ego, heads * d]
-    """The ego rows of :func:`gga_attention`, where exo's keys and values come from elsewhere.
-
-    Raises:
-        EgoXInputError: unknown backend; one asked for by name that doesn't run here or gives wrong
-            numbers.
-    """
-    if not options.biases:
-        return plain(q, k, v, heads)
+    """The ego rows of :func:`gga_attention`, where exo's keys and values come from elsewhere."""
     t, h, w_exo, w_ego = geometry.grid
     rows_of_q = q.unflatten(1, (t * h, w_ego))
     if backend == "reference":

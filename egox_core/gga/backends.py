@@ -132,7 +132,7 @@ class KernelsUsed:
         if backend in ("auto", "triton") and not _limits("triton").refusal(asked):
             columns(geometry, options, dtype)
 
-    def lost(self, name: str) -> bool:
+    def lost(self, name: str = STEADY) -> bool:
         """True where a call goes on without this kernel, which is wrong or fails here."""
         return any(name in choice.refused for choice in self._choices)
 

@@ -92,17 +92,19 @@ def unpack(codes: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
     return (groups * scale.float()).flatten(-2).to(dtype)
 
 
-def packed_size(blocks: int, batch: int, grid: Grid, width: int) -> int:
-    """Bytes of what comes into all blocks, in 8 bits."""
-    t, h, w_exo, _ = grid
-    groups = width // math.gcd(GROUP, width)
-    return blocks * batch * t * h * w_exo * (width + 2 * groups)
-
-
-def kept_size(blocks: int, batch: int, grid: Grid, width: int, itemsize: int) -> int:
+def kept_size(
+    blocks: int,
+    batch: int,
+    grid: Grid,
+    width: int,
+    itemsize: int | None,  # None: packed, what comes into the blocks in 8 bits
+) -> int:
     """Bytes of exo's keys and values of all blocks."""
     t, h, w_exo, _ = grid
-    return 2 * blocks * batch * t * h * w_exo * width * itemsize
+    tokens = blocks * batch * t * h * w_exo
+    if itemsize is None:
+        return tokens * (width + 2 * (width // math.gcd(GROUP, width)))
+    return 2 * tokens * width * itemsize
 
 
 def step_of(sigma: float, sigmas: Sequence[float]) -> int:

@@ -8,7 +8,7 @@ the CPU, kept in float32. Golden: ``gga_geometry_*``. LoRAs trained as the relea
 see other ego rays: :func:`with_trainer_rays`."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -34,7 +34,7 @@ from .rays import ego_rays, trainer_rays, world_rays
 def gga_geometry(
     depth: DepthVideo,
     trajectory: CameraTrajectory,
-    rays: RayMode = "released",  # see :mod:`.rays`
+    rays: RayMode | Literal["trainer"] = "released",  # see :mod:`.rays`; trainer: quirks 36
     *,
     frames: int = 49,  # video frames of the canvas, 4n+1
     exo_size: tuple[int, int] = REFERENCE_EXO_SIZE,  # (width, height) px
@@ -53,7 +53,8 @@ def gga_geometry(
             of its camera's size, depth or trajectory shorter than the clip, depth narrower than the
             canvas' aspect, released rays without K or for an ego picture that isn't square.
     """
-    check_choice("ray geometry", rays, RAY_MODES, "choose one of the named modes")
+    if rays != "trainer":
+        check_choice("ray geometry", rays, RAY_MODES, "choose one of the named modes")
     t = latent_frames(frames)
     w_exo, h = latent_size(*exo_size, what="exo size")
     w_ego, h_ego = latent_size(*ego_size, what="ego size")
@@ -93,19 +94,12 @@ def gga_geometry(
             yield towards / towards.norm(dim=-1, keepdim=True).clamp_min(1e-12)
             progress(q + 1, t, "geometry of the attention")
 
-    ego = world_rays(ego_rays(rays, trajectory.camera, h, w_ego, meta_intrinsics), w2c)
+    camera = trajectory.camera
+    if rays == "trainer":
+        ego = trainer_rays(camera, meta_intrinsics, w2c, h, w_ego)
+    else:
+        ego = world_rays(ego_rays(rays, camera, h, w_ego, meta_intrinsics), w2c)
     return tokens_from_latents(directions(), ego, trust, rays)
-
-
-def missing_depth_note(geometry: GgaGeometry) -> list[str]:
-    """The share of exo tokens that have no depth and so guide nothing, in words; empty where all
-    have some."""
-    t, h, w_exo, w_ego = geometry.grid
-    exo = geometry.key_trust.view(t, h, w_exo + w_ego)[..., :w_exo]
-    missing = float((exo == 0).float().mean())
-    return (
-        [f"{missing:.1%} of the exo tokens have no depth and guide nothing"] if missing > 0 else []
-    )
 
 
 def tokens_from_latents(
@@ -249,21 +243,3 @@ def _check_length(what: str, have: int, frames: int) -> None:
             expected=f"{frames} frames",
             fix="use fewer frames, or a file that covers the whole clip",
         )
-
-
-def with_trainer_rays(
-    geometry: GgaGeometry,
-    trajectory: CameraTrajectory,
-    frame_indices: Tensor,  # [t] int64 frame of each latent frame
-    meta_intrinsics: Tensor | None,  # [3, 3] of the take's file
-) -> GgaGeometry:
-    """The geometry with the released trainer's ego rays in place of inference's (quirks 36).
-
-    Raises:
-        EgoXInputError: no K.
-    """
-    _, h, _, w_ego = geometry.grid
-    w2c = trajectory.w2c[frame_indices]
-    rays = trainer_rays(trajectory.camera, meta_intrinsics, w2c, h * PATCH, w_ego * PATCH)
-    queries, _ = pool_tokens(rays, torch.ones(rays.shape[:-1], dtype=rays.dtype))
-    return replace(geometry, query_dirs=queries.float().flatten(1, 2), rays="trainer")

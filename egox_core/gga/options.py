@@ -2,13 +2,11 @@
 
 import math
 from collections.abc import Mapping
-from typing import Literal, get_args
 
 from ..errors import EgoXInputError, check_choice
 from ..frozen import frozen
+from ..types import GGA_MODES, GgaMode
 
-GgaMode = Literal["released", "paper", "power", "off"]
-GGA_MODES: tuple[GgaMode, ...] = get_args(GgaMode)
 DEFAULT_LAMBDA: Mapping[GgaMode, float] = {"released": 3.0, "paper": 1.0, "power": 1.0, "off": 0.0}
 """released: the authors' inference scripts (quirks 19). paper, power: the plain logarithm of the
 weight."""

@@ -62,6 +62,83 @@ class AttentionRecord:
         """Check whether there is a geometry to compare with."""
         return self.geometry is not None and self.options is not None and self.options.biases
 
+    def query(self, x: int, y: int, frame: int) -> int:
+        """Index of an ego pixel's query in :attr:`q_ego`; x and y in px of the stored
+        (upright) picture.
+
+        Raises:
+            EgoXInputError: outside the picture or the clip, or in a frame that the captured context
+                window didn't hold.
+        """
+        _, h, _, w_ego = self.grid
+        for name, value, size in (
+            ("ego pixel x", x, w_ego * PIXEL_STEP),
+            ("ego pixel y", y, h * PIXEL_STEP),
+        ):
+            if not 0 <= value < size:
+                raise EgoXInputError(
+                    name,
+                    got=value,
+                    expected=f"0 to {size - 1}",
+                    fix="choose a pixel of the ego picture",
+                )
+        if frame < 0:
+            raise EgoXInputError(
+                "frame", got=frame, expected="0 or more", fix="choose a frame of the clip"
+            )
+        latent = math.ceil(frame / FRAMES_PER_LATENT)
+        if latent not in self.latent_frames:
+            first, last = (
+                FRAMES_PER_LATENT * n for n in (self.latent_frames[0], self.latent_frames[-1])
+            )
+            raise EgoXInputError(
+                "frame",
+                got=frame,
+                expected=f"{max(0, first - FRAMES_PER_LATENT + 1)} to {last}",
+                fix="choose a frame of the clip (with context windows: of the first window)",
+            )
+        return (self.latent_frames.index(latent) * h + y // PIXEL_STEP) * w_ego + x // PIXEL_STEP
+
+    def rows(
+        self,
+        queries: Sequence[int],  # as :meth:`query` counts them
+        progress: Progress = no_progress,
+    ) -> AttentionRows:
+        """Attention of a few ego queries with and without the bias; memory of ``queries`` rows per
+        head."""
+        index = torch.as_tensor(list(queries), dtype=torch.int64)
+        size = self.k.shape[1] // self.heads
+        geometry, options = self.geometry, self.options
+        bias = weight = None
+        if geometry is not None and options is not None and options.biases:
+            rows = BiasRows(geometry, options, torch.float32, reuse=False, fused=False)
+            bias = torch.cat([rows(slice(q, q + 1)) for q in index.tolist()])
+        if geometry is not None:
+            weight = torch.stack([_weight(geometry, q) for q in index.tolist()])
+        without = torch.zeros(len(index), self.k.shape[0])
+        guided = None if bias is None else torch.zeros_like(without)
+        for head in range(self.heads):
+            channels = slice(head * size, (head + 1) * size)
+            scores = (
+                self.q_ego[index, channels].float()
+                @ self.k[:, channels].float().T
+                / math.sqrt(size)
+            )
+            without += scores.softmax(-1)
+            if bias is not None and guided is not None:
+                guided += (scores + bias).softmax(-1)
+            progress(head + 1, self.heads, "attention")
+        return AttentionRows(
+            without=without / self.heads,
+            guided=None if guided is None else guided / self.heads,
+            weight=weight,
+        )
+
+    def exo_part(self, row: Tensor) -> Tensor:  # [..., tokens] -> [..., t, h, w_exo]
+        """The exo keys of rows over all tokens."""
+        t, h, w_exo, w_ego = self.grid
+        return row.unflatten(-1, (t, h, w_exo + w_ego))[..., :w_exo]
+
 
 @frozen
 class AttentionRows:
@@ -74,107 +151,9 @@ class AttentionRows:
     weight: Tensor | None  # [n, tokens] float32, g = 1 + cos; NaN where a key has no geometry
 
 
-def ego_query(record: AttentionRecord, x: int, y: int, frame: int) -> int:
-    """Index of an ego pixel's query in ``AttentionRecord.q_ego``; x and y in px of the stored
-    (upright) picture.
-
-    Raises:
-        EgoXInputError: outside the picture or the clip, or in a frame that the captured context
-            window didn't hold.
-    """
-    _, h, _, w_ego = record.grid
-    for name, value, size in (
-        ("ego pixel x", x, w_ego * PIXEL_STEP),
-        ("ego pixel y", y, h * PIXEL_STEP),
-    ):
-        if not 0 <= value < size:
-            raise EgoXInputError(
-                name,
-                got=value,
-                expected=f"0 to {size - 1}",
-                fix="choose a pixel of the ego picture",
-            )
-    if frame < 0:
-        raise EgoXInputError(
-            "frame", got=frame, expected="0 or more", fix="choose a frame of the clip"
-        )
-    latent = math.ceil(frame / FRAMES_PER_LATENT)
-    if latent not in record.latent_frames:
-        first, last = (
-            FRAMES_PER_LATENT * n for n in (record.latent_frames[0], record.latent_frames[-1])
-        )
-        raise EgoXInputError(
-            "frame",
-            got=frame,
-            expected=f"{max(0, first - FRAMES_PER_LATENT + 1)} to {last}",
-            fix="choose a frame of the clip (with context windows: of the first window)",
-        )
-    return (record.latent_frames.index(latent) * h + y // PIXEL_STEP) * w_ego + x // PIXEL_STEP
-
-
-def attention_rows(
-    record: AttentionRecord,
-    queries: Sequence[int],  # as ego_query counts them
-    progress: Progress = no_progress,
-) -> AttentionRows:
-    """Attention of a few ego queries with and without the bias; memory of ``queries`` rows per
-    head."""
-    index = torch.as_tensor(list(queries), dtype=torch.int64)
-    size = record.k.shape[1] // record.heads
-    geometry, options = record.geometry, record.options
-    bias = weight = None
-    if geometry is not None and options is not None and options.biases:
-        rows = BiasRows(geometry, options, torch.float32, reuse=False, fused=False)
-        bias = torch.cat([rows(slice(q, q + 1)) for q in index.tolist()])
-    if geometry is not None:
-        weight = torch.stack([_weight(geometry, q) for q in index.tolist()])
-    without = torch.zeros(len(index), record.k.shape[0])
-    guided = None if bias is None else torch.zeros_like(without)
-    for head in range(record.heads):
-        channels = slice(head * size, (head + 1) * size)
-        scores = (
-            record.q_ego[index, channels].float()
-            @ record.k[:, channels].float().T
-            / math.sqrt(size)
-        )
-        without += scores.softmax(-1)
-        if bias is not None and guided is not None:
-            guided += (scores + bias).softmax(-1)
-        progress(head + 1, record.heads, "attention")
-    return AttentionRows(
-        without=without / record.heads,
-        guided=None if guided is None else guided / record.heads,
-        weight=weight,
-    )
-
-
-def exo_part(
-    row: Tensor, grid: tuple[int, int, int, int]
-) -> Tensor:  # [..., tokens] -> [..., t, h, w_exo]
-    """The exo keys of rows over all tokens."""
-    t, h, w_exo, w_ego = grid
-    return row.unflatten(-1, (t, h, w_exo + w_ego))[..., :w_exo]
-
-
 def _weight(geometry: GgaGeometry, query: int) -> Tensor:  # [tokens]
     """g = 1 + cos of one ego query, before any strength."""
     _, h, _, w_ego = geometry.grid
     frame, query_of_frame = divmod(query, h * w_ego)
     cos = (geometry.key_dirs[frame] @ geometry.query_dirs[frame, query_of_frame]).clamp(-1, 1)
     return torch.where(geometry.key_trust > 0, 1 + cos, torch.nan)
-
-
-def from_start(what: str, number: int, count: int, of: str) -> int:
-    """``number`` counted from the start; negative ones count from the end.
-
-    Raises:
-        EgoXInputError: outside.
-    """
-    if not -count <= number < count:
-        raise EgoXInputError(
-            what,
-            got=number,
-            expected=f"0 to {count - 1} ({of}), or -1 for the last",
-            fix=f"capture another {what}",
-        )
-    return number % count

@@ -15,4 +15,4 @@ from .off_path import (
     path_error as path_error,
     path_views as path_views,
 )
-from .sweep import read_numbers as read_numbers, sweep_points as sweep_points
+from .sweep import sweep_points as sweep_points

@@ -48,16 +48,15 @@ def read_numbers(text: str, what: str) -> tuple[float, ...]:
     return tuple(dict.fromkeys(numbers))
 
 
-def sweep_points(
-    lambdas: tuple[float, ...], strengths: tuple[float, ...]
-) -> tuple[SweepPoint, ...]:
-    """Every pair: a row for each strength, in it a column for each λ_g.
+def sweep_points(lambda_g: str, strength: str) -> tuple[SweepPoint, ...]:
+    """Every pair of the numbers in two texts: a row for each strength, in it a column for each λ_g.
 
     λ_g changes fastest, since another strength changes the model's weights, which takes far longer to set up.
 
     Raises:
-        EgoXInputError: more than MAX_POINTS pairs, a negative λ_g.
+        EgoXInputError: as :func:`read_numbers`; more than MAX_POINTS pairs, a negative λ_g.
     """
+    lambdas, strengths = read_numbers(lambda_g, "λ_g"), read_numbers(strength, "LoRA strength")
     count = len(lambdas) * len(strengths)
     if count > MAX_POINTS:
         raise EgoXInputError(

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ..errors import EgoXInputError
 from ..frozen import frozen
-from ..gga import AttentionRecord, AttentionRows, exo_part
+from ..gga import AttentionRecord, AttentionRows
+from ..progress import Progress, no_progress
 from ..sizes import PIXEL_STEP
 from .maps import colour_stops, colour_table
 
@@ -46,6 +47,33 @@ class Heat:
         """The value at a share of the scale."""
         return f"{self.low + at * (self.high - self.low):.2g}{self.unit}"
 
+    def picture(self, exo: Tensor) -> Tensor:  # [H, W, 3] 0...1 -> [H, W, 3]
+        """The map over the exo frame, without title and legend."""
+        return torch.from_numpy(_overlay(_bytes(exo, 1.0), self)).float() / 255
+
+
+def attention_view(
+    record: AttentionRecord,
+    exo_images: Tensor,  # [T, H, W, 3] 0...1
+    ego_images: Tensor,  # [T, H, W_ego, 3] 0...1, upright
+    pixel: tuple[int, int],  # (x, y) in the ego picture
+    frame: int,
+    progress: Progress = no_progress,
+) -> tuple[Tensor, list[Heat], str]:
+    """The picture [H', W', 3] of an ego pixel's attention, its maps, and what there is to say.
+
+    Raises:
+        EgoXInputError: pictures of another canvas, a pixel or frame outside.
+    """
+    check_attention_pictures(record, exo_images, ego_images)
+    query = record.query(*pixel, frame)
+    check_shown_frame(frame, exo_images, ego_images)
+    rows = record.rows([query], progress)
+    maps = heats(record, rows, query // (record.grid[1] * record.grid[3]))
+    caption = f"ego frame {frame}, pixel {pixel[0]}, {pixel[1]}"
+    view = attention_grid(exo_images[frame], ego_images[frame], pixel, maps, caption)
+    return view, maps, attention_report(record, rows)
+
 
 def heats(record: AttentionRecord, rows: AttentionRows, key_frame: int) -> list[Heat]:
     """The maps of the first query of ``rows``: g, attention with geometry, attention without.
@@ -55,7 +83,7 @@ def heats(record: AttentionRecord, rows: AttentionRows, key_frame: int) -> list[
     even = record.grid[0] * record.grid[1] * (record.grid[2] + record.grid[3])
     maps_of_query = []
     if rows.weight is not None:
-        weight = exo_part(rows.weight[0], record.grid)[key_frame].numpy()
+        weight = record.exo_part(rows.weight[0])[key_frame].numpy()
         maps_of_query.append(
             Heat(
                 name="weight",
@@ -70,7 +98,7 @@ def heats(record: AttentionRecord, rows: AttentionRows, key_frame: int) -> list[
     if rows.guided is not None and record.options is not None:
         strength = f"{record.options.mode}, lambda_g {record.options.lambda_g:g}"
         named.insert(0, ("guided", f"attention with GGA ({strength})", rows.guided, True))
-    maps = [even * exo_part(row[0], record.grid)[key_frame].numpy() for *_, row, _ in named]
+    maps = [even * record.exo_part(row[0])[key_frame].numpy() for *_, row, _ in named]
     high = max(float(np.quantile(np.stack(maps), TOP_QUANTILE)), 1e-3)
     for (name, title, _, acted), values in zip(named, maps, strict=True):
         title += " - as in the model" if acted else ""
@@ -78,16 +106,6 @@ def heats(record: AttentionRecord, rows: AttentionRows, key_frame: int) -> list[
             Heat(name=name, title=title, values=values, low=0.0, high=high, unit="x")
         )
     return maps_of_query
-
-
-def heat_picture(exo: Tensor, heat: Heat) -> Tensor:  # [H, W, 3] 0...1 -> [H, W, 3]
-    """One map over the exo frame, without title and legend."""
-    return torch.from_numpy(_overlay(_bytes(exo, 1.0), heat)).float() / 255
-
-
-def exo_share(row: Tensor, grid: tuple[int, int, int, int]) -> float:  # [tokens] -> 0...1
-    """Share of a row's attention that goes to the exo half."""
-    return float(exo_part(row, grid).sum())
 
 
 def attention_grid(
@@ -168,7 +186,7 @@ def attention_report(record: AttentionRecord, rows: AttentionRows) -> str:
     for name, row in (("with GGA", rows.guided), ("without GGA", rows.without)):
         if row is not None:
             lines.append(
-                f"{name}: exo half {sum(exo_share(r, record.grid) for r in row) / len(row):.1%} of the "
+                f"{name}: exo half {float(record.exo_part(row).sum()) / len(row):.1%} of the "
                 "attention"
             )
     if rows.guided is None:

@@ -27,8 +27,8 @@ def residual_legend() -> dict[str, Any]:
 def sightings_picture(
     exo_frames: Sequence[Tensor] | Tensor,  # [T, H, W, 3] 0...1 or uint8
     sightings: np.ndarray | None,  # see :class:`..scene.exo_motion.ExoMotion`
-) -> Drawn:
-    """The frames with the points that were found again, in the colour of their residual."""
+) -> tuple[Drawn, dict[str, Any]]:
+    """The frames with the points that were found again, in the colour of their residual; legend."""
     found = np.zeros((0, 4)) if sightings is None else sightings
 
     def draw(frame: int) -> Tensor:
@@ -40,7 +40,7 @@ def sightings_picture(
         return torch.from_numpy(picture).float() / 255
 
     height, width = exo_frames[0].shape[:2]
-    return Drawn(shape=(len(exo_frames), height, width, 3), draw=draw)
+    return Drawn(shape=(len(exo_frames), height, width, 3), draw=draw), residual_legend()
 
 
 def path_from_above(exo_w2c: Tensor) -> Tensor:  # [T, 3, 4] -> [1, SIDE, SIDE, 3] 0...1

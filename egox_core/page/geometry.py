@@ -16,8 +16,8 @@ TICKS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 11.0)
 """Weights that the legend names: 1 is that of no geometry, 4 and 11 the largest at λ_g 3 and 10."""
 
 
-def geometry_bytes(geometry: GgaGeometry) -> bytes:
-    """float32, little-endian, one after the other.
+def geometry_file(geometry: GgaGeometry) -> tuple[bytes, dict[str, Any]]:
+    """float32, little-endian, one after the other; and the legend of weights.
 
     Ego rays [t, h, w_ego, 3]; ways from the ego camera to the exo patches of the same latent frame
     [t, h, w_exo, 3]; the patches' trust [t, h, w_exo], 0 where there is no depth."""
@@ -27,9 +27,10 @@ def geometry_bytes(geometry: GgaGeometry) -> bytes:
     ]
     trust = geometry.key_trust.view(t, h, w_exo + w_ego)[..., :w_exo]
     parts = (geometry.query_dirs, keys, trust)
-    return b"".join(
+    content = b"".join(
         part.detach().float().cpu().contiguous().numpy().astype("<f4").tobytes() for part in parts
     )
+    return content, weight_legend()
 
 
 def weight_legend() -> dict[str, Any]:

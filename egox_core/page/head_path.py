@@ -37,8 +37,8 @@ def draw_head_path(
     guessed: Tensor,  # [T] bool
     exo_w2c: Tensor | None = None,  # [3, 4] or [T, 3, 4]; None: the world is the exo camera
     progress: Progress = no_progress,
-) -> Tensor:  # [T, H, W, 3] float32 0...1
-    """The head's axes (right red, down green, forward blue) and a cone along its look.
+) -> tuple[Tensor, dict[str, Any]]:  # [T, H, W, 3] float32 0...1
+    """The head's axes (right red, down green, forward blue) and a cone along its look; legend.
 
     Raises:
         EgoXInputError: frames, poses and flags of different numbers, frames of another size than the camera's.
@@ -75,7 +75,7 @@ def draw_head_path(
                 colour = EDGE if under else own if axis is None else AXES[axis]
                 thick = (thin if axis is None else 2 * thin) + (2 * thin if under else 0)
                 _draw(picture, places, sees, colour, thick)
-    return torch.from_numpy(pictures)
+    return torch.from_numpy(pictures), head_legend()
 
 
 def _lines() -> list[tuple[Tensor, int | None]]:

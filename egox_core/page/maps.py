@@ -13,9 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import EgoXInputError
 from ..frozen import frozen
-from ..types import EgoPrior
 from .sheets import Drawn
 
 STOPS = 16
@@ -82,33 +80,25 @@ class DepthScale:
         return {"colours": colour_stops(), "ticks": ticks}
 
 
-def depth_scale(depth_m: Tensor) -> DepthScale:  # [T, H, W] metres, NaN invalid
-    """1 and 99 % quantiles of the whole clip's inverse depth.
-
-    Raises:
-        EgoXInputError: no valid pixel.
-    """
+def depth_scale(depth_m: Tensor) -> DepthScale | None:  # [T, H, W] metres, NaN invalid
+    """1 and 99 % quantiles of the whole clip's inverse depth; None without a valid pixel."""
     flat = depth_m.detach().reshape(-1)
     sample = flat[:: max(1, flat.numel() // SAMPLE)].float().cpu().numpy()
     sample = np.reciprocal(sample[np.isfinite(sample)])
     if not sample.size:
-        raise EgoXInputError(
-            "depth", got="no valid pixel", expected="some", fix="check the depth's source"
-        )
+        return None
     low, high = np.quantile(sample, [0.01, 0.99]).astype(np.float32)
     return DepthScale(low=float(low), high=float(high))
 
 
 def depth_preview(
     depth_m: Tensor,  # [T, H, W] metres, NaN invalid
-    scale: DepthScale | None = None,  # None: the clip's own
-) -> Tensor:  # [T, H, W, 3] float32 0...1
-    """Inverse depth through a colour map, scaled by the whole clip so that it can't flicker.
-
-    Raises:
-        EgoXInputError: no valid pixel.
-    """
-    scale = depth_scale(depth_m) if scale is None else scale
+) -> tuple[Tensor, dict[str, Any] | None]:  # [T, H, W, 3] float32 0...1
+    """Inverse depth through a colour map, scaled by the whole clip so that it can't flicker, and its
+    legend; black and without one where no pixel is valid."""
+    scale = depth_scale(depth_m)
+    if scale is None:
+        return depth_m.new_zeros((*depth_m.shape, 3)), None
     low, span = np.float32(scale.low), max(scale.high - scale.low, 1e-6)
     colours = colour_table()
     pictures = np.empty((*depth_m.shape, 3), np.float32)
@@ -120,7 +110,7 @@ def depth_preview(
         )
         np.take(colours, grey, axis=0, out=picture, mode="clip")
         picture[~valid] = 0
-    return torch.from_numpy(pictures)
+    return torch.from_numpy(pictures), scale.legend()
 
 
 def coverage_preview(
@@ -137,19 +127,3 @@ def coverage_preview(
         return torch.where(coverage[frame, ..., None], rgb[frame].float(), hatch.to(rgb.device))
 
     return Drawn(shape=(count, height, width, 3), draw=draw)
-
-
-def covered_share(coverage: Tensor) -> list[float]:  # [T, H, W] bool
-    """Percent of each frame that a point covers."""
-    return [100 * float(frame.float().mean()) for frame in coverage]
-
-
-def ego_depth_preview(
-    prior: EgoPrior,
-) -> tuple[Tensor, dict[str, Any] | None]:  # [T, H, W, 3], legend
-    """The prior's depth in colour with its legend; black and without one where nothing at all was
-    seen."""
-    if not bool(prior.coverage.any()):
-        return prior.rgb * 0, None
-    scale = depth_scale(prior.depth_m)
-    return depth_preview(prior.depth_m, scale), scale.legend()

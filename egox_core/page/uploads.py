@@ -24,7 +24,6 @@ from ..sizes import REFERENCE_SIZE
 from ..takes import (
     ENTRY_KEYS,
     LIST_KEY,
-    META_PRESET,
     PICTURE_SUFFIXES,
     open_depth,
     parse_meta,
@@ -59,6 +58,32 @@ class Placed:
     folder: Path
     name: str  # as it was to be called; another one's folder has it where ``folder`` is called otherwise
     reused: bool  # the same files were there before
+
+
+def take_in(upload: Path, root: Path, names: Iterable[str]) -> tuple[Placed, TakeFiles]:
+    """Unpack files that were uploaded into a folder, tell them apart, and put them below ``root``.
+
+    Args:
+        names: those that they were uploaded by, which name their place.
+
+    Returns:
+        The place, and the take's files there.
+
+    Raises:
+        EgoXInputError: as :func:`told_apart`.
+        OSError: the disk refuses.
+    """
+    unpack_uploads(contents(upload))
+    inside = contents(upload)
+    files = told_apart(inside)
+    firsts = dict.fromkeys(name.partition("/")[0] for name in names)
+    placed = place_upload(inside, root, name_of_upload(firsts))
+    moved = {
+        name: placed.folder / path.relative_to(inside)
+        for name in ("video", "depth", "camera", "poses")
+        if (path := getattr(files, name)) is not None
+    }
+    return placed, replace(files, **moved)
 
 
 def unpack_uploads(folder: Path) -> None:
@@ -213,7 +238,7 @@ def _of_json(path: Path, strict: bool) -> tuple[bool, bool]:
         )  # which one counts is the user's choice, later
         return meta.exo_camera is not None and not several, meta.ego_extrinsics is not None
     try:
-        read_trajectory(path, preset_camera(META_PRESET, REFERENCE_SIZE))
+        read_trajectory(path, preset_camera("aria_released", REFERENCE_SIZE))
     except EgoXInputError:
         if strict:
             raise
@@ -233,7 +258,7 @@ def _checked(found: TakeFiles) -> TakeFiles:
     if found.camera is not None and found.camera.suffix == ".npz":
         read_meta(found.camera)
     if found.poses is not None and found.poses.name == COLMAP_POSES:
-        read_trajectory(found.poses, preset_camera(META_PRESET, REFERENCE_SIZE))
+        read_trajectory(found.poses, preset_camera("aria_released", REFERENCE_SIZE))
     return found
 
 

@@ -48,62 +48,62 @@ class CoarsePoints:
         """xyz as little-endian float32, all of them, then rgb as uint8."""
         return self.xyz.numpy().astype("<f4", copy=False).tobytes() + self.rgb.numpy().tobytes()
 
+    @classmethod
+    def of(cls, points: PointSet, most: int = MAX_POINTS) -> CoarsePoints:
+        """At most ``most`` of the points, evenly thinned, without those that the released preset leaves
+        out as edges."""
+        keep = points.depth_range <= prior_preset("released").max_range
+        index = keep.nonzero()[:, 0]
+        # The same order in every run: a picture then doesn't flicker from one scene to the same scene.
+        index = index[torch.randperm(len(index), generator=torch.Generator().manual_seed(0))]
+        coarse = points.coarse[index]
+        index = torch.cat((index[coarse], index[~coarse]))[:most]
+        return cls(
+            xyz=points.xyz[index].float().contiguous(),
+            rgb=points.rgb[index].contiguous(),
+            released=min(int(coarse.sum()), most),
+        )
 
-def coarse_points(points: PointSet, most: int = MAX_POINTS) -> CoarsePoints:
-    """At most ``most`` of the points, evenly thinned, without those that the released preset leaves
-    out as edges."""
-    keep = points.depth_range <= prior_preset("released").max_range
-    index = keep.nonzero()[:, 0]
-    # The same order in every run: a picture then doesn't flicker from one scene to the same scene.
-    index = index[torch.randperm(len(index), generator=torch.Generator().manual_seed(0))]
-    coarse = points.coarse[index]
-    index = torch.cat((index[coarse], index[~coarse]))[:most]
-    return CoarsePoints(
-        xyz=points.xyz[index].float().contiguous(),
-        rgb=points.rgb[index].contiguous(),
-        released=min(int(coarse.sum()), most),
-    )
+    def joined(self, other: CoarsePoints) -> CoarsePoints:
+        """Both sets in order; ``released`` counts on only where this set has nothing else."""
+        released = self.released + (other.released if self.released == len(self) else 0)
+        return CoarsePoints(
+            xyz=torch.cat((self.xyz, other.xyz)),
+            rgb=torch.cat((self.rgb, other.rgb)),
+            released=released,
+        )
 
-
-def joined(first: CoarsePoints, second: CoarsePoints) -> CoarsePoints:
-    """Both sets in order; ``released`` counts on only where the first set has nothing else."""
-    released = first.released + (second.released if first.released == len(first) else 0)
-    return CoarsePoints(
-        xyz=torch.cat((first.xyz, second.xyz)),
-        rgb=torch.cat((first.rgb, second.rgb)),
-        released=released,
-    )
-
-
-@torch.inference_mode()
-def coarse_prior(
-    points: CoarsePoints,
-    camera: CameraModel,
-    ego_from_scene: Tensor,  # [3, 4] float64
-    size: int = PREVIEW_SIZE,
-) -> tuple[Tensor, float]:  # [size, size, 3] uint8, share of it that is covered
-    """The picture that the camera takes of the points."""
-    camera = camera.rescale(size, size)
-    options = prior_preset("released")
-    rotation, shift = ego_from_scene[:, :3].float(), ego_from_scene[:, 3].float()
-    xyz = points.xyz @ rotation.T + shift
-    # Half of the points are behind the camera in most poses: they are dropped before the lens is
-    # worked out.
-    distance = xyz.square().sum(-1)
-    keep = (
-        (xyz[:, 2] > MIN_Z_M) & (distance > options.near_m**2) & (distance < options.far_m**2)
-    ).nonzero()[:, 0]
-    xyz = xyz[keep]
-    uv, valid = camera.project(xyz)
-    inside = (valid & camera.inside(uv, MARGIN_PX)).nonzero()[:, 0]
-    uv, z, rgb = uv[inside], xyz[inside, 2], points.rgb[keep[inside]].float() / 255
-    screen = ScreenPoints(
-        uv=uv, depth=z, rgb=rgb, axes=uv.new_zeros(len(uv), 2, 2), extent=uv.new_zeros(len(uv))
-    )
-    image = splat_torch(
-        screen,
-        size,
-        size,
-        SplatOptions(style="composite", radius_px=options.splat.radius_px, points_per_pixel=LAYERS),
-    )
-    return (image.rgb * 255).round().to(torch.uint8), float(image.coverage.float().mean())
+    @torch.inference_mode()
+    def picture(
+        self,
+        camera: CameraModel,
+        ego_from_scene: Tensor,  # [3, 4] float64
+        size: int = PREVIEW_SIZE,
+    ) -> tuple[Tensor, float]:  # [size, size, 3] uint8, share of it that is covered
+        """The picture that the camera takes of the points."""
+        camera = camera.rescale(size, size)
+        options = prior_preset("released")
+        rotation, shift = ego_from_scene[:, :3].float(), ego_from_scene[:, 3].float()
+        xyz = self.xyz @ rotation.T + shift
+        # Half of the points are behind the camera in most poses: they are dropped before the lens is
+        # worked out.
+        distance = xyz.square().sum(-1)
+        keep = (
+            (xyz[:, 2] > MIN_Z_M) & (distance > options.near_m**2) & (distance < options.far_m**2)
+        ).nonzero()[:, 0]
+        xyz = xyz[keep]
+        uv, valid = camera.project(xyz)
+        inside = (valid & camera.inside(uv, MARGIN_PX)).nonzero()[:, 0]
+        uv, z, rgb = uv[inside], xyz[inside, 2], self.rgb[keep[inside]].float() / 255
+        screen = ScreenPoints(
+            uv=uv, depth=z, rgb=rgb, axes=uv.new_zeros(len(uv), 2, 2), extent=uv.new_zeros(len(uv))
+        )
+        image = splat_torch(
+            screen,
+            size,
+            size,
+            SplatOptions(
+                style="composite", radius_px=options.splat.radius_px, points_per_pixel=LAYERS
+            ),
+        )
+        return (image.rgb * 255).round().to(torch.uint8), float(image.coverage.float().mean())

@@ -1,17 +1,9 @@
 """The names that prior hands out."""
 
-from .coarse import (
-    MAX_POINTS as MAX_POINTS,
-    CoarsePoints as CoarsePoints,
-    coarse_points as coarse_points,
-    coarse_prior as coarse_prior,
-    joined as joined,
-)
+from .coarse import CoarsePoints as CoarsePoints
 from .look_away import LookAwayMemory as LookAwayMemory
 from .options import (
-    AS_GIVEN as AS_GIVEN,
     DYNAMIC_CHOICES as DYNAMIC_CHOICES,
-    PRESET_GEOMETRY as PRESET_GEOMETRY,
     PRIOR_PRESETS as PRIOR_PRESETS,
     PriorOptions as PriorOptions,
     prior_preset as prior_preset,

@@ -56,6 +56,9 @@ class PriorOptions:
         0.0,
         0.0,
     )  # colour where nothing landed; the model expects black
+    # of the take that is drawn, where a preset of the whole way chooses them; None: as the source has it
+    exo_lens: ExoLens | None = None
+    scale: ScaleSource | None = None
 
     def torch_device(self) -> torch.device:
         """The device that ``device`` names; the plain twin draws on the CPU only."""
@@ -106,19 +109,11 @@ PRIOR_PRESETS: Mapping[str, PriorOptions] = {
     "released": RELEASED,
     "released_wild": replace(RELEASED, dynamic="keep"),
     "clean": CLEAN,
-    # A preset of the whole way; its lens and scale are PRESET_GEOMETRY's. With them the place of
-    # the head is known well enough to leave out all that exo sees of it: depth models melt heads
-    # into what is around.
-    "exact": replace(CLEAN, head_sight=True),
+    # A preset of the whole way, with lens and scale of its own. With them the place of the head is
+    # known well enough to leave out all that exo sees of it: depth models melt heads into what is
+    # around.
+    "exact": replace(CLEAN, head_sight=True, exo_lens="raw where known", scale="wearer where seen"),
 }
-
-
-PRESET_GEOMETRY: Mapping[str, tuple[ExoLens, ScaleSource]] = {
-    "exact": ("raw where known", "wearer where seen")
-}
-"""Exo lens and scale of the presets that choose them; the others leave both as the source has
-them."""
-AS_GIVEN: tuple[ExoLens, ScaleSource] = ("as given", "as is")
 
 
 def prior_preset(name: str) -> PriorOptions:

@@ -22,7 +22,7 @@ from ..frozen import frozen
 from ..progress import Progress, no_progress
 from ..scene import build_scene, sample_frames
 from ..sizes import REFERENCE_SIZE
-from ..takes import META_PRESET, find_depth, load_depth_file, meta_trajectory, read_meta
+from ..takes import find_depth, load_depth_file, meta_trajectory, read_meta
 from ..trajectory import compose, invert, pose_of_frame, transform
 from ..types import CameraTrajectory, DepthVideo
 from .options import prior_preset
@@ -73,7 +73,7 @@ def load_candidate(folder: Path, name: str, *, progress: Progress = no_progress)
             read.
     """
     meta = read_meta(folder / META)
-    trajectory = meta_trajectory(meta, preset_camera(META_PRESET, REFERENCE_SIZE))
+    trajectory = meta_trajectory(meta, preset_camera("aria_released", REFERENCE_SIZE))
     depth_path = _depth_path(folder)
     depth, camera = None, meta.exo_camera
     if depth_path is not None:

@@ -6,7 +6,6 @@ model estimated."""
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 
 from torch import Tensor
 
@@ -31,14 +30,12 @@ from .exo_camera import exo_camera_of_size, exo_poses
 from .metric_scale import ScaleReport, ScaleSource, with_takes_scale
 from .same_take import check_same_count, other_takes_video
 
-NO_SOCKETS: Mapping[str, DepthSocket] = MappingProxyType({})
-
 
 def take_depth(
     source: Path | Sequence[DepthSource] | None,  # the depth's file, or sources by priority
     meta: TakeMeta | None,  # what is known of the exo camera
     frames: FrameSelection | None,  # the frames in use; None: those of the depth
-    sockets: Mapping[str, DepthSocket] = NO_SOCKETS,  # the given ones, see depth.adapters
+    sockets: Mapping[str, DepthSocket] | None = None,  # the given ones, see depth.adapters
     *,
     fov_deg: float = 0.0,  # above 0: what the exo camera sees across, where the take doesn't say
     guess_camera: bool = True,  # a file without intrinsics gets a guess instead of being refused

@@ -6,7 +6,6 @@ from .depth_files import (
     load_depth_file as load_depth_file,
 )
 from .depth_inputs import (
-    NO_SOCKETS as NO_SOCKETS,
     check_depth_file as check_depth_file,
     find_depth as find_depth,
     take_depth as take_depth,
@@ -21,18 +20,15 @@ from .depth_readers import (
 )
 from .ego_path import meta_trajectory as meta_trajectory
 from .exo_camera import (
-    EXO_LENSES as EXO_LENSES,
     ExoLens as ExoLens,
     exo_camera_of_size as exo_camera_of_size,
     exo_poses as exo_poses,
-    lens_text as lens_text,
     meta_beside as meta_beside,
     with_exo_lens as with_exo_lens,
 )
 from .meta import (
     ENTRY_KEYS as ENTRY_KEYS,
     LIST_KEY as LIST_KEY,
-    META_PRESET as META_PRESET,
     parse_meta as parse_meta,
     read_meta as read_meta,
 )
@@ -43,6 +39,6 @@ from .metric_scale import (
     parse_scale as parse_scale,
     with_scale as with_scale,
 )
-from .same_take import check_poses_of as check_poses_of, mark_of as mark_of
-from .vipe import MAX_ARRAY_BYTES as MAX_ARRAY_BYTES, read_poses as read_poses
+from .same_take import check_poses_of as check_poses_of
+from .vipe import read_poses as read_poses
 from .wearer_body import meets_head as meets_head

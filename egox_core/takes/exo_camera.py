@@ -1,6 +1,5 @@
 """Exo camera of a take's meta.json: its lens, as given or the raw one, and its poses."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -17,8 +16,6 @@ from ..types import FrameSelection, TakeMeta
 from .meta import depth_camera
 
 ExoLens = Literal["as given", "raw", "raw where known"]
-EXO_LENSES: Mapping[str, ExoLens] = {"as-given": "as given", "raw": "raw"}
-"""Choices of a user, by the word of the command line."""
 
 
 def with_exo_lens(meta: TakeMeta, lens: ExoLens) -> tuple[TakeMeta, str]:
@@ -33,13 +30,13 @@ def with_exo_lens(meta: TakeMeta, lens: ExoLens) -> tuple[TakeMeta, str]:
         EgoXInputError: ``raw`` for a K that isn't Ego-Exo4D's.
     """
     if meta.exact_exo_camera is not None:
-        return meta, f"exo lens: the file's own, {lens_text(meta.exact_exo_camera)}"
+        return meta, f"exo lens: the file's own, {meta.exact_exo_camera.words}"
     if lens == "as given":
         return meta, "exo lens as given"
     k = meta.camera_intrinsics
     camera = None if k is None else raw_gopro_of(k)
     if camera is not None:
-        return replace(meta, exact_exo_camera=camera), f"exo lens raw: {lens_text(camera)}"
+        return replace(meta, exact_exo_camera=camera), f"exo lens raw: {camera.words}"
     got = (
         "no camera_intrinsics"
         if k is None
@@ -56,11 +53,6 @@ def with_exo_lens(meta: TakeMeta, lens: ExoLens) -> tuple[TakeMeta, str]:
             fix="take the exo lens as given",
         )
     return meta, f"exo lens as given: no raw lens is known for this K ({got})"
-
-
-def lens_text(camera: CameraModel) -> str:
-    """A camera's lens in words."""
-    return f"{camera.lens.replace('_', ' ')}, focal length {camera.fx:.0f} px at {camera.width} px width"
 
 
 def meta_beside(depth_path: Path) -> Path | None:

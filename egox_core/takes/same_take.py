@@ -6,7 +6,6 @@ from pathlib import Path
 from ..errors import EgoXInputError
 from ..file_names import VIDEO_SUFFIXES
 from ..types import FrameSelection
-from ..video import video_mark
 from .exo_camera import meta_beside
 
 SPARE_SHARE = 0.02
@@ -39,11 +38,6 @@ def other_takes_video(path: Path, video_path: Path | None) -> str | None:
     ):
         return None
     return f"{folder.name}/{videos[0].name}"
-
-
-def mark_of(video: Path | None) -> dict[str, str] | None:
-    """The mark of the video in use, where it is a file that is there."""
-    return video_mark(video) if video is not None and video.is_file() else None
 
 
 def check_poses_of(path: Path, video: Path | None) -> None:

@@ -39,15 +39,13 @@ SEEK_GAP = 8
 """Frames: decoding up to so many unneeded ones is cheaper than a seek."""
 
 
-def video_mark(path: Path) -> dict[str, str]:
+def video_mark(path: Path | None) -> dict[str, str] | None:
     """The video as a path remembers it: its file's name (``video``) and a digest of its bytes' ends
-    and count (``id``).
+    and count (``id``); None where it is no file that is there.
 
-    A copy or another name changes nothing of the ``id``.
-
-    Raises:
-        OSError: not there.
-    """
+    A copy or another name changes nothing of the ``id``."""
+    if path is None or not path.is_file():
+        return None
     with path.open("rb") as file:
         size = file.seek(0, io.SEEK_END)
         digest = hashlib.sha256(str(size).encode())

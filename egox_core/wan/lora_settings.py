@@ -7,8 +7,7 @@ Our trainer writes ``egox.*`` metadata. Files of the EgoX authors carry none: th
 from collections.abc import Mapping
 from typing import Any
 
-from ..gga import GGA_MODES
-from ..types import IMAGE_EMBEDDING_MODES, MASK_MODES, RAY_MODES
+from ..types import GGA_MODES, IMAGE_EMBEDDING_MODES, MASK_MODES, RAY_MODES
 
 AUTO = "auto"
 FALLBACK = "released"

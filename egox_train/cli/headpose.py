@@ -4,7 +4,8 @@ import argparse
 from pathlib import Path
 
 from egox_core.progress import Progress
-from egox_core.takes import EXO_LENSES
+
+from ..options import EXO_LENSES
 
 
 def _triple(text: str) -> tuple[float, float, float]:

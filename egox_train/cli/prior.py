@@ -16,13 +16,14 @@ import torch
 
 from egox_core.cameras import CAMERA_PRESETS
 from egox_core.errors import EgoXInputError
-from egox_core.prior import DYNAMIC_CHOICES, PRESET_GEOMETRY, PRIOR_PRESETS, SPLATTERS, prior_preset
+from egox_core.prior import DYNAMIC_CHOICES, PRIOR_PRESETS, SPLATTERS, prior_preset
 from egox_core.safe_files import atomic_write, write_json
 from egox_core.scene import MOTIONS, estimate_exo_motion, write_ply
 from egox_core.stages import prior, scene
 from egox_core.take import load_take
-from egox_core.takes import EXO_LENSES, parse_scale
+from egox_core.takes import parse_scale
 
+from ..options import EXO_LENSES
 from ..video_writer import write_video
 from .progress_line import ProgressLine
 
@@ -123,7 +124,8 @@ def render_take(args: argparse.Namespace) -> dict:
         now = time.perf_counter()
         seconds[name], started = round(now - started, 3), now
 
-    exo_lens, scale = PRESET_GEOMETRY.get(args.preset, ("as given", "as is"))
+    chosen = prior_preset(args.preset)
+    exo_lens, scale = chosen.exo_lens or "as given", chosen.scale or "as is"
     take = load_take(
         args.take,
         start_frame=args.start,

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from egox_core.frozen import frozen
-from egox_core.gga import gga_geometry, with_trainer_rays
-from egox_core.sizes import FRAMES_PER_LATENT
+from egox_core.gga import gga_geometry
 from egox_core.stages import condition
 from egox_core.types import GgaGeometry
 from egox_core.wan import normalise_latent
@@ -106,23 +105,15 @@ def clip_tensors(clip: Clip, settings: CacheSettings) -> dict[str, Tensor]:
 def clip_geometry(clip: Clip, rays: Rays) -> GgaGeometry:
     """GGA directions of a clip, in a few MB (never the L x L map)."""
     record = clip.record
-    geometry = gga_geometry(
+    return gga_geometry(
         clip.take.depth,
         clip.take.trajectory,
-        "exact" if rays == "trainer" else rays,
+        rays,
         frames=record.frames,
         exo_size=record.exo_size,
         ego_size=record.ego_size,
         meta_intrinsics=clip.take.notes.meta_intrinsics,
     )
-    if rays == "trainer":
-        geometry = with_trainer_rays(
-            geometry,
-            clip.take.trajectory,
-            torch.arange(geometry.grid[0]) * FRAMES_PER_LATENT,
-            clip.take.notes.meta_intrinsics,
-        )
-    return geometry
 
 
 def noise_seed_of(clip: str) -> int:

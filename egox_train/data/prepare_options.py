@@ -7,12 +7,12 @@ from typing import Literal, get_args
 
 from egox_core.errors import EgoXInputError, check_choice
 from egox_core.frozen import frozen
-from egox_core.prior import PRESET_GEOMETRY, prior_preset
+from egox_core.prior import prior_preset
 from egox_core.scene import MOTIONS, Motion
 from egox_core.sizes import REFERENCE_EXO_SIZE, REFERENCE_SIZE, latent_frames, latent_size
-from egox_core.takes import EXO_LENSES, ExoLens, ScaleSource, parse_scale
+from egox_core.takes import ExoLens, ScaleSource, parse_scale
 
-from ..options import argument, size_of_text
+from ..options import EXO_LENSES, argument, size_of_text
 from ..parallel import RemoteModels
 
 DepthSource = Literal["files", "plane", "model"]
@@ -261,7 +261,7 @@ class PrepareOptions:
         the K as given."""
         return (
             self.exo_lens
-            or PRESET_GEOMETRY.get(self.prior, (None, None))[0]
+            or prior_preset(self.prior).exo_lens
             or ("as given" if self.pictures == "as filmed" else None)
         )
 
@@ -270,11 +270,7 @@ class PrepareOptions:
         """The scale to bring depth to."""
         if self.depth == "plane":
             return "as is"
-        return (
-            self.scale
-            if self.scale is not None
-            else PRESET_GEOMETRY.get(self.prior, (None, "as is"))[1]
-        )
+        return self.scale if self.scale is not None else prior_preset(self.prior).scale or "as is"
 
     def content(self) -> dict[str, object]:
         """Options that change a clip's contents; the number of clips doesn't."""

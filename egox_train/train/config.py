@@ -11,8 +11,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from egox_core.errors import EgoXInputError
-from egox_core.gga import GgaMode, GgaOptions
-from egox_core.types import MaskMode
+from egox_core.gga import GgaOptions
+from egox_core.types import GgaMode, MaskMode
 from egox_core.wan import trained_with
 
 from ..options import ImageEmbedding, Mode, Rays, TextEncoding

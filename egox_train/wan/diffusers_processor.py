@@ -19,14 +19,12 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from egox_core.errors import EgoXInputError
 from egox_core.gga import (
-    STEADY,
     ExoForward,
     ExoHalves,
     GgaOptions,
     KernelsUsed,
     check_tokens,
     dense_bias,
-    ego_attention,
     ego_tokens,
     gga_attention,
     plain_attention,
@@ -80,7 +78,7 @@ class GgaScope:
     @property
     def note(self) -> str:
         """For people: the stand-in for a first kernel that is wrong or fails; else empty."""
-        return self.kernels.words() if self.kernels.lost(STEADY) else ""
+        return self.kernels.words() if self.kernels.lost() else ""
 
     def shared_bias(
         self, dtype: torch.dtype
@@ -149,10 +147,9 @@ class GgaAttnProcessor(WanAttnProcessor):
             return plain_attention(q, k, v, heads)  # of exo alone, too
         bias, kept = self.scope.shared_bias(q.dtype), q.shape[1] < k.shape[1]
         if bias is None:
-            attend = ego_attention if kept else gga_attention
             return torch.cat(
                 [
-                    attend(
+                    gga_attention(
                         q[b : b + 1],
                         k[b : b + 1],
                         v[b : b + 1],

@@ -21,9 +21,9 @@ from ...egox_core.errors import EgoXInputError
 from ...egox_core.exchange import export_path, import_file, import_path
 from ...egox_core.file_names import META
 from ...egox_core.page import lens_outline, pick_head, pick_point
-from ...egox_core.prior import MAX_POINTS, coarse_prior, joined
+from ...egox_core.prior import CoarsePoints
 from ...egox_core.sizes import REFERENCE_SIZE
-from ...egox_core.takes import mark_of, read_meta
+from ...egox_core.takes import read_meta
 from ...egox_core.trajectory import (
     DEFAULT_UP,
     ClipMoments,
@@ -32,6 +32,7 @@ from ...egox_core.trajectory import (
     validate_w2c,
 )
 from ...egox_core.types import PointCloud
+from ...egox_core.video import video_mark
 from ..host.graph import Graph, exo_video, inputs_of, linked, sidecar_missing
 from ..host.paths import resolve
 from ..host.remember import renew
@@ -44,6 +45,8 @@ SAMPLE_PATH = "/egox/sample_video"
 SAMPLE_SUFFIXES = (".mp4", ".webm", ".mov", ".mkv")  # what a browser's video element may play
 SMALL_BODY, FILE_BODY = 256 * 1024, 32 * 2**20
 PRIOR_SIZES = (64, 512)
+MOST_POINTS = 10**6
+"""That a page may ask for; no scene of the editor has so many."""
 VIEWS_REMEMBERED = 64
 WORKER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="egox-pose-editor")
 FILES = ThreadPoolExecutor(max_workers=1, thread_name_prefix="egox-pose-files")
@@ -115,7 +118,7 @@ async def cloud(body: dict) -> web.Response:
         raise EgoXInputError(
             "part", got=repr(part)[:40], expected="static or moving", fix="send one of them"
         )
-    most = whole_number(body, "most", 1, MAX_POINTS, MAX_POINTS)
+    most = whole_number(body, "most", 1, MOST_POINTS, MOST_POINTS)
     frame = whole_number(body, "frame", 0, entry.frames - 1, 0)
     points = entry.static if part == "static" else await in_worker(entry.moving, frame)
     if len(points) > most:
@@ -177,9 +180,9 @@ def _draw(
 ) -> tuple[bytes, float]:
     parts = [entry.static, entry.moving(frame)] if moving else [entry.static]
     points = functools.reduce(
-        joined, (part if dense else part.first(part.released) for part in parts)
+        CoarsePoints.joined, (part if dense else part.first(part.released) for part in parts)
     )
-    rgb, coverage = coarse_prior(points, camera, pose, size)
+    rgb, coverage = points.picture(camera, pose, size)
     return jpeg(rgb), coverage
 
 
@@ -224,7 +227,7 @@ async def pick(body: dict) -> web.Response:
 
 
 def _pick(entry: SceneEntry, frame: int, pixel: tuple[float, float], pick: Callable):
-    points = joined(entry.static, entry.moving(frame))
+    points = entry.static.joined(entry.moving(frame))
     return pick(points, entry.scene.exo_camera, entry.exo_from_scene(frame), pixel)
 
 
@@ -327,7 +330,7 @@ async def graph_origin(body: dict) -> web.Response:
             lambda: {
                 "origin": editor_origin(graph, node),
                 "file_missing": poses_missing(graph, node),
-                "video": mark_of(exo_video(graph, node)),
+                "video": video_mark(exo_video(graph, node)),
             }
         )
     )

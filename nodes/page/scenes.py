@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ...egox_core.page import scene_up
-from ...egox_core.prior import CoarsePoints, coarse_points
+from ...egox_core.prior import CoarsePoints
 from ...egox_core.trajectory import pose_of_frame
 from ...egox_core.types import PointCloud
 
@@ -57,7 +57,7 @@ class SceneEntry:
         with self._lock:
             if frame not in self._moving:
                 points = self.scene.moving[frame]
-                self._moving[frame] = coarse_points(points, MOVING_AT_ONCE)
+                self._moving[frame] = CoarsePoints.of(points, MOVING_AT_ONCE)
                 if len(self._moving) > FRAMES_REMEMBERED:
                     self._moving.popitem(last=False)
             self._moving.move_to_end(frame)
@@ -121,7 +121,7 @@ SCENES = SceneStore()
 
 
 def _entry(scene: PointCloud, images: Tensor | None, cap: int) -> SceneEntry:
-    static = coarse_points(scene.static)
+    static = CoarsePoints.of(scene.static)
     size = tensor_bytes((scene, images, static))
     whole = size <= cap
     if not whole:

@@ -16,15 +16,7 @@ import folder_paths
 from aiohttp import web
 
 from ...egox_core.errors import EgoXInputError
-from ...egox_core.page import (
-    MAX_FILES,
-    UPLOAD_SUFFIXES,
-    contents,
-    name_of_upload,
-    place_upload,
-    told_apart,
-    unpack_uploads,
-)
+from ...egox_core.page import MAX_FILES, UPLOAD_SUFFIXES, take_in
 from ...egox_core.safe_files import clear_leftovers, file_lock, safe_name
 from .requests import blocks_of, parts_of, takes_files
 
@@ -56,7 +48,7 @@ async def upload(request: web.Request) -> web.Response:
         try:
             staging.mkdir(parents=True)
             names = await _receive(request, staging)
-            return web.json_response(await asyncio.to_thread(take_in, staging, root, names))
+            return web.json_response(await asyncio.to_thread(placed_files, staging, root, names))
         finally:
             await asyncio.to_thread(shutil.rmtree, staging, ignore_errors=True)
 
@@ -105,26 +97,17 @@ async def _receive(request: web.Request, folder: Path) -> list[str]:
     return names
 
 
-def take_in(staging: Path, root: Path, names: list[str]) -> dict:
+def placed_files(staging: Path, root: Path, names: list[str]) -> dict:
     """Received files as the page hears of them: where they lie now and what they are.
 
     Raises:
         EgoXInputError: no take's files.
         OSError: the disk refuses.
     """
-    unpack_uploads(contents(staging))
-    inside = contents(staging)
-    files = told_apart(inside)
-    placed = place_upload(
-        inside, root, name_of_upload(dict.fromkeys(name.partition("/")[0] for name in names))
-    )
+    placed, files = take_in(staging, root, names)
 
     def named(path: Path | None) -> str | None:
-        return (
-            None
-            if path is None
-            else (placed.folder / path.relative_to(inside)).relative_to(root.parent).as_posix()
-        )
+        return None if path is None else path.relative_to(root.parent).as_posix()
 
     return {
         "folder": placed.folder.name,

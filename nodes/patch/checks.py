@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ...egox_core.errors import EgoXInputError
-from ...egox_core.gga import ExoCache, KernelsUsed, forget_wrong, packed_size
+from ...egox_core.gga import ExoCache, KernelsUsed, forget_wrong, kept_size
 from ...egox_core.sizes import MODEL_CHANNELS, PATCH
 from ...egox_core.types import Canvas
 from ...egox_core.wan import MODEL_FIX
@@ -142,7 +142,7 @@ def room_words(cache: ExoCache, model: ModelPatcher, batch: int, canvas: Canvas)
     t, h, w_exo, w_ego = canvas.latent_grid
     transformer: Any = model.get_model_object("diffusion_model")
     grid = t, h // PATCH, w_exo // PATCH, w_ego // PATCH
-    needed = packed_size(len(transformer.blocks), batch, grid, transformer.dim)
+    needed = kept_size(len(transformer.blocks), batch, grid, transformer.dim, None)
     to_load = model.model_size() - model.loaded_size()
     on_device = cache.memory.room(model.load_device) - to_load
     if max(on_device, cache.memory.room(torch.device("cpu"))) >= needed:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ...egox_core.errors import EgoXInputError
-from ...egox_core.gga import ExoCache, ExoForward, kept_size, packed_size
+from ...egox_core.gga import ExoCache, ExoForward, kept_size
 from ...egox_core.sizes import PATCH
 from .checks import CACHE, HOSTS_OWN, WEIGHTS, module_of
 
@@ -58,7 +58,7 @@ def open_exo_cache(
     batch, _, t, h, w_ego = x.shape
     grid = t, h // PATCH, w_exo // PATCH, w_ego // PATCH
     sizes = len(transformer.blocks), batch, grid, transformer.dim
-    needed = packed_size(*sizes) if cache.packed else kept_size(*sizes, x.element_size())
+    needed = kept_size(*sizes, None if cache.packed else x.element_size())
     return cache.forward(
         key, conditions, float(sigma.flatten()[0]), sigmas.tolist(), grid, needed, x.device
     )

@@ -27,7 +27,6 @@ from ...egox_core.gga import (
     ExoForward,
     GgaOptions,
     KernelsUsed,
-    ego_attention,
     gga_attention,
 )
 from ...egox_core.types import GgaGeometry
@@ -331,8 +330,7 @@ class AttentionOverride:
         with seconds.of(ATTENTION, q.device):
             if self.geometry is None or self.guidance is None:
                 return plain(q, k, v, heads)
-            attend = gga_attention if q.shape[1] == k.shape[1] else ego_attention
-            return attend(
+            return gga_attention(
                 q,
                 k,
                 v,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from comfy.patcher_extension import WrappersMP
 
 from ...egox_core.errors import EgoXInputError
-from ...egox_core.gga import ExoCache, GgaOptions, gga_geometry, missing_depth_note, released_k_note
+from ...egox_core.gga import ExoCache, GgaOptions, gga_geometry, released_k_note
 from ...egox_core.types import CameraTrajectory, Canvas, DepthVideo, GgaGeometry, RayMode
 from ...egox_core.wan import build_mask, contradictions, trained_with
 from ..host.progress import host_progress
@@ -68,7 +68,7 @@ def patch_with_geometry(
     if geometry is not None:
         guidance = GeometryGuidance(geometry, options, backend)
         notes.append(f"geometry {options.mode}, λ_g {options.lambda_g:g}, rays {geometry.rays}")
-        notes += missing_depth_note(geometry)
+        notes += geometry.notes()
     else:
         notes.append("no geometry (λ_g 0 or mode off)")
     if not has_image_embedding(model):

@@ -9,18 +9,7 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from ...egox_core.page import (
-    attention_grid,
-    attention_report,
-    check_attention_pictures,
-    check_shown_frame,
-    depth_preview,
-    depth_scale,
-    draw_head_path,
-    ego_depth_preview,
-    heats,
-    plot_report,
-)
+from ...egox_core.page import attention_view, depth_preview, draw_head_path, plot_report
 
 
 def _results() -> ModuleType | None:

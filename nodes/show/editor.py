@@ -5,9 +5,9 @@ from torch import Tensor
 
 from ...egox_core.errors import EgoXInputError
 from ...egox_core.scene import ego_from_scene, is_moving, scene_rest
-from ...egox_core.takes import mark_of
 from ...egox_core.trajectory import upright_from_sensor
 from ...egox_core.types import UNTIMED_FPS, CameraTrajectory, FrameSelection, PointCloud
+from ...egox_core.video import video_mark
 from ..io_types import notes_of
 from ..page.scenes import SCENES
 
@@ -38,7 +38,7 @@ def editor_data(
         "node": node,
         "camera": trajectory.camera.to_json(),
         "scene": None,
-        "video": mark_of(None if frames is None else frames.source_path),
+        "video": video_mark(None if frames is None else frames.source_path),
         "guessed": []
         if trajectory.guessed is None
         else trajectory.guessed.nonzero()[:, 0].tolist(),

@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ...egox_core.errors import EgoXInputError
-from ...egox_core.page import geometry_bytes, weight_legend
+from ...egox_core.page import geometry_file
 from ...egox_core.types import CameraTrajectory, DepthVideo
 from ...egox_core.wan import resolve_auto
 from ..host.graph import Graph, inputs_of, upstream_ids
@@ -50,10 +50,11 @@ def geometry_data(
         )
     except EgoXInputError as error:
         return {"reason": str(error)}
+    content, legend = geometry_file(geometry)
     return {
-        "file": temp_file(f"geometry_{uuid.uuid4().hex}.bin", geometry_bytes(geometry)),
+        "file": temp_file(f"geometry_{uuid.uuid4().hex}.bin", content),
         "grid": list(geometry.grid),
-        "legend": weight_legend(),
+        "legend": legend,
         "guide": guide,
         "soft": depth.trust is not None,
         "auto_mode": resolve_auto("gga_mode", "auto", metadata),

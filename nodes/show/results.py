@@ -7,19 +7,9 @@ from typing import Any
 from comfy_api.latest import io, ui
 from torch import Tensor
 
-from ...egox_core.page import (
-    common_step,
-    coverage_preview,
-    covered_share,
-    head_legend,
-    heat_picture,
-    path_from_above,
-    residual_legend,
-    sightings_picture,
-)
+from ...egox_core.page import common_step, coverage_preview, path_from_above, sightings_picture
 from ...egox_core.progress import Progress
 from ...egox_core.scene import STRANGE
-from ...egox_core.takes import lens_text
 from ...egox_core.types import (
     UNTIMED_FPS,
     CameraTrajectory,
@@ -65,7 +55,7 @@ def depth(
     depth: DepthVideo,
     text: str,
     picture: Tensor,  # [T, H, W, 3]
-    legend: dict[str, Any],
+    legend: dict[str, Any] | None,
     plot: Tensor,  # [1, H, W, 3]
     progress: Progress,
 ) -> Ui:
@@ -86,8 +76,8 @@ def motion(
     progress: Progress,
 ) -> Ui:
     """A player of the points that were followed, and the camera's path."""
-    points = sightings_picture(frames, sightings)
-    streams = [Stream(name="points", frames=points, legend=residual_legend())]
+    points, legend = sightings_picture(frames, sightings)
+    streams = [Stream(name="points", frames=points, legend=legend)]
     if sightings is not None and depth.exo_w2c is not None:
         streams.append(Stream(name="path", frames=path_from_above(depth.exo_w2c)))
     return preview_ui(
@@ -103,6 +93,7 @@ def motion(
 def head(
     path: CameraTrajectory,
     picture: Tensor,  # [T, H, W, 3]
+    legend: dict[str, Any],
     text: str,
     lens_guessed: bool,
     progress: Progress,
@@ -110,7 +101,7 @@ def head(
     """A player of the head in the exo frames."""
     return preview_ui(
         "head",
-        [Stream(name="head", frames=picture, legend=head_legend())],
+        [Stream(name="head", frames=picture, legend=legend)],
         text=text,
         fps=clip_fps(path),
         badge=lens_guessed and LENS_GUESSED,
@@ -152,6 +143,7 @@ def prior(
         Stream(name="depth", frames=depth_picture, legend=legend),
         *streams_of({"exo": exo_images}),
     ]
+    covered = [100 * float(frame.float().mean()) for frame in prior.coverage]
     shown = preview_ui(
         "prior",
         streams,
@@ -159,7 +151,7 @@ def prior(
         fps=fps,
         badge=bool(STRANGE & set(scene.notes)) and "strangeDepth",
         progress=progress,
-        curve={"label": "coverage", "unit": "%", "values": covered_share(prior.coverage)},
+        curve={"label": "coverage", "unit": "%", "values": covered},
         geometry=geometry_data(depth, trajectory, exo_images, size, graph, node_id),
     )
     clips = {"exo": exo_images, "prior": prior.rgb, "truth": truth_beside(graph, (size, size))}
@@ -177,7 +169,7 @@ def _prior_text(prior: EgoPrior, scene: PointCloud) -> str:
     covered = 100 * float(prior.coverage.float().mean())
     lines = [
         f"{count} frames of {size}x{size}, coverage {covered:.0f} %",
-        f"exo lens of the scene: {lens_text(scene.exo_camera)}",
+        f"exo lens of the scene: {scene.exo_camera.words}",
         *scene.notes,
     ]
     if not bool(prior.coverage.any()):
@@ -263,7 +255,7 @@ def attention(
     streams += [
         Stream(
             name=heat.name,
-            frames=heat_picture(exo_images[frame], heat)[None],
+            frames=heat.picture(exo_images[frame])[None],
             legend=heat.legend(),
             max_side=max(exo_images.shape[1:3]),
         )

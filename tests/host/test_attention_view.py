@@ -66,12 +66,13 @@ def test_rows_are_those_of_the_full_matrix(rig, calls):
     # Two blocks a step; cond and uncond of equal length are stacked, uncond first (HOST facts).
     call = calls[1 * 2 + BLOCK]
     assert call["q"].shape[0] == 2
-    core = {name: model_rig.core(rig.pack, name) for name in ("gga.record", "gga.bias")}
-    bias = core["gga.bias"].dense_bias(record.geometry, record.options, torch.float64)
+    bias = model_rig.core(rig.pack, "gga.bias").dense_bias(
+        record.geometry, record.options, torch.float64
+    )
     guided, plain = full_matrix(call, 1, bias), full_matrix(call, 1, None)
     t, h, w_exo, w_ego = record.grid
     ego = torch.arange(record.k.shape[0]).view(t * h, w_exo + w_ego)[:, w_exo:].flatten()
-    rows = core["gga.record"].attention_rows(record, range(len(ego)))
+    rows = record.rows(range(len(ego)))
     # Float32 sums of 36 terms against float64 ones.
     assert torch.allclose(rows.guided.double(), guided.mean(0)[ego], atol=1e-6)
     assert torch.allclose(rows.without.double(), plain.mean(0)[ego], atol=1e-6)
@@ -89,12 +90,11 @@ def test_the_weight_is_one_plus_the_cosine(rig):
     model, attention = capture(rig, rig.patch())
     rig.ksample(model, steps=STEPS)
     record, gga = attention.record, model_rig.core(rig.pack, "gga.bias")
-    rows = model_rig.core(rig.pack, "gga.record")
-    query = rows.ego_query(record, 20, 9, 5)  # 5: the third latent frame; token row 0, column 1
+    query = record.query(20, 9, 5)  # 5: the third latent frame; token row 0, column 1
     t, h, w_exo, w_ego = record.grid
     assert query == (2 * h + 0) * w_ego + 1
-    found = rows.exo_part(rows.attention_rows(record, [query]).weight[0], record.grid)
-    expected = 1 + rows.exo_part(gga.cosine_rows(record.geometry, 2)[1], record.grid)
+    found = record.exo_part(record.rows([query]).weight[0])
+    expected = 1 + record.exo_part(gga.cosine_rows(record.geometry, 2)[1])
     assert torch.allclose(found, expected, atol=1e-6) and found.shape == (t, h, w_exo)
 
 

@@ -10,7 +10,7 @@ import torch
 from egox_core.gga.bias import dense_bias
 from egox_core.gga.geometry import gga_geometry
 from egox_core.gga.options import GgaOptions
-from egox_core.page.geometry import geometry_bytes, weight_legend
+from egox_core.page.geometry import geometry_file, weight_legend
 from egox_core.types import CameraTrajectory, DepthVideo
 from lab.drawn import SyntheticSpec, make_take
 
@@ -56,7 +56,7 @@ def test_the_page_draws_the_bias(run_node, geometry, tmp_path, soft):
     ]
     told = {"grid": list(geometry.grid)}
     (tmp_path / "cases.json").write_text(json.dumps({"told": told, "cases": cases}), "utf-8")
-    (tmp_path / "geometry.bin").write_bytes(geometry_bytes(geometry))
+    (tmp_path / "geometry.bin").write_bytes(geometry_file(geometry)[0])
     answer = json.loads(
         run_node("weights.mjs", str(tmp_path / "cases.json"), str(tmp_path / "geometry.bin"))
     )

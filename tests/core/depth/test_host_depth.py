@@ -281,8 +281,8 @@ def test_a_given_mask_changes_the_fit_and_takes_the_place_of_a_files_own():
 def test_preview_is_black_where_depth_is_invalid_and_steady_in_time():
     depth = torch.linspace(1, 9, W).expand(T, H, W).clone()
     depth[:, 0] = float("nan")
-    picture = depth_preview(depth)
+    picture, _ = depth_preview(depth)
     assert picture.shape == (T, H, W, 3) and not picture[:, 0].any()
     assert torch.equal(picture[0], picture[2]) and picture[0, 1, 2, 0] > picture[0, 1, -3, 0]
-    with refuses():
-        depth_preview(torch.full((1, 4, 4), float("nan")))
+    nothing, legend = depth_preview(torch.full((1, 4, 4), float("nan")))
+    assert legend is None and not nothing.any()

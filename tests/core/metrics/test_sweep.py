@@ -14,7 +14,7 @@ def test_numbers_as_people_write_them():
 
 
 def test_every_pair_once_and_the_weights_change_least():
-    points = sweep_points((0.0, 1.0, 3.0), (0.5, 1.0))
+    points = sweep_points("0, 1, 3", "0.5 1")
     assert [(p.strength, p.lambda_g) for p in points] == [
         (0.5, 0),
         (0.5, 1),
@@ -28,6 +28,6 @@ def test_every_pair_once_and_the_weights_change_least():
 
 def test_sweeps_that_make_no_sense():
     with refuses(f"at most {MAX_POINTS}"):
-        sweep_points(tuple(range(13)), tuple(range(5)))
+        sweep_points(" ".join(map(str, range(13))), "0 1 2 3 4")
     with refuses("0 or more"):
-        sweep_points((-1.0,), (1.0,))
+        sweep_points("-1", "1")

@@ -6,8 +6,8 @@ import torch
 
 from egox_core.gga.bias import dense_bias
 from egox_core.gga.options import GgaOptions
-from egox_core.gga.record import AttentionRecord, AttentionRows, attention_rows, ego_query, exo_part
-from egox_core.page.attention import GAP, LEGEND, TITLE, Heat, attention_grid, exo_share, heats
+from egox_core.gga.record import AttentionRecord, AttentionRows
+from egox_core.page.attention import GAP, LEGEND, TITLE, Heat, attention_grid, heats
 from egox_core.types import GgaGeometry
 from tests.refusals import refuses
 
@@ -59,26 +59,26 @@ def test_a_row_equals_the_dense_one(options):
     scores = q @ k.transpose(-1, -2) / 8**0.5
     ego = torch.arange(TOKENS).view(6, 8)[:, 5:].flatten()
     biased = scores + dense_bias(record.geometry, options, torch.float64)[ego]
-    rows = attention_rows(record, range(18))
+    rows = record.rows(range(18))
     assert torch.allclose(rows.without.double(), scores.softmax(-1).mean(0), atol=1e-6)
     assert torch.allclose(rows.guided.double(), biased.softmax(-1).mean(0), atol=1e-6)
     assert torch.allclose(rows.guided.sum(-1), torch.ones(18), atol=1e-5)
-    weight = exo_part(rows.weight, GRID)
+    weight = record.exo_part(rows.weight)
     assert bool(weight[:, :, 0, 0].isnan().all()) and not bool(weight[:, :, 1:].isnan().any())
 
 
 def test_pixels_and_frames_find_their_token():
     record = random_record()
-    assert ego_query(record, 0, 0, 0) == 0
-    assert ego_query(record, 47, 47, 0) == 8, "the last token of the first latent frame"
-    assert [ego_query(record, 16, 32, frame) for frame in (1, 4)] == [9 + 6 + 1] * 2
+    assert record.query(0, 0, 0) == 0
+    assert record.query(47, 47, 0) == 8, "the last token of the first latent frame"
+    assert [record.query(16, 32, frame) for frame in (1, 4)] == [9 + 6 + 1] * 2
     window = random_record(latent_frames=(5, 6))
-    assert ego_query(window, 0, 0, 20) == 0 and ego_query(window, 0, 0, 21) == 9
+    assert window.query(0, 0, 20) == 0 and window.query(0, 0, 21) == 9
     for x, y, frame in ((48, 0, 0), (0, -1, 0), (0, 0, 5), (0, 0, -1)):
         with refuses():
-            ego_query(record, x, y, frame)
+            record.query(x, y, frame)
     with refuses("17 to 24"):
-        ego_query(window, 0, 0, 4)
+        window.query(0, 0, 4)
 
 
 def test_attention_is_told_in_multiples_of_an_even_spread():
@@ -92,7 +92,7 @@ def test_attention_is_told_in_multiples_of_an_even_spread():
         and np.allclose(weight.values, 1)
     )
     assert "as in the model" in guided.title and "as in the model" not in plain.title
-    assert exo_share(even[0], GRID) == pytest.approx(5 / 8)
+    assert float(record.exo_part(even[0]).sum()) == pytest.approx(5 / 8)
 
 
 def test_the_picture_is_warm_where_the_attention_is():

@@ -13,7 +13,7 @@ from egox_core.cameras.model import CameraModel
 from egox_core.cameras.presets import preset_camera
 from egox_core.exchange.paths import EXPORTS, export_path, import_path, trajectory_of_keyframes
 from egox_core.page.queries import camera_up, lens_outline, pick_point, scene_up
-from egox_core.prior.coarse import coarse_points, coarse_prior, joined
+from egox_core.prior.coarse import CoarsePoints
 from egox_core.prior.options import prior_preset
 from egox_core.prior.render import render_ego_prior
 from egox_core.scene.build import build_scene
@@ -62,8 +62,8 @@ def room(world: bool, frames: int = 5) -> PointCloud:
 
 def test_the_coarse_picture_is_the_released_prior_made_small():
     scene = room(world=True)
-    points = coarse_points(scene.static)
-    assert 0 < len(points) <= len(scene.static) and len(coarse_points(scene.static, 100)) == 100
+    points = CoarsePoints.of(scene.static)
+    assert 0 < len(points) <= len(scene.static) and len(CoarsePoints.of(scene.static, 100)) == 100
     pose = upright_pose(torch.tensor([0.0, -0.4, -1.0]), 20, -25, 0)
     path = CameraTrajectory(
         w2c=sensor_pose(pose, EGO).expand(5, 3, 4),
@@ -71,33 +71,33 @@ def test_the_coarse_picture_is_the_released_prior_made_small():
         times_s=torch.arange(5, dtype=torch.float64),
     )
     full = render_ego_prior(scene, path, replace(prior_preset("released"), device="cpu"))
-    every = coarse_points(
+    every = CoarsePoints.of(
         replace(scene.static, coarse=torch.arange(len(scene.static)) % 4 == 0), 5000
     )
     assert every.released == 5000 == len(every)  # the released renderer's come first
     points = points.first(points.released)
-    picture, coverage = coarse_prior(points, EGO, sensor_pose(pose, EGO), size=64)
+    picture, coverage = points.picture(EGO, sensor_pose(pose, EGO), size=64)
     assert picture.dtype == torch.uint8 and coverage == pytest.approx(
         float(full.coverage[0].float().mean()), abs=0.01
     )
     # Fewer layers are laid over each other: where discs are dense nothing changes by more than a
     # few grey levels.
     assert (picture.float() / 255 - full.rgb[0]).abs().mean() < 0.02
-    turned, _ = coarse_prior(
-        points, EGO.upright(), pose, size=64
+    turned, _ = points.picture(
+        EGO.upright(), pose, size=64
     )  # as the page asks: all in upright axes
     assert (turned.float() - picture.float()).abs().mean() < 0.5
     away = upright_pose(torch.tensor([0.0, 0, -50]), 180, 0, 0)
-    nothing, share = coarse_prior(points, EGO, sensor_pose(away, EGO), size=64)
+    nothing, share = points.picture(EGO, sensor_pose(away, EGO), size=64)
     assert share == 0 and not nothing.any()
-    assert len(joined(points, points)) == 2 * len(points)
+    assert len(points.joined(points)) == 2 * len(points)
     assert len(points.packed()) == 15 * len(points)
 
 
 @pytest.mark.parametrize("world", [True, False])
 def test_a_click_finds_the_surface(world):
     scene = room(world)
-    points, seen = coarse_points(scene.static, 12000), view(EXO, EXO_W2C)  # of 24,000
+    points, seen = CoarsePoints.of(scene.static, 12000), view(EXO, EXO_W2C)  # of 24,000
     pose = EXO_W2C if world else torch.eye(3, 4, dtype=torch.float64)
     for u, v in ((60, 80), (140, 100), (96, 24)):
         found = pick_point(points, EXO, pose, (u, v))
@@ -112,7 +112,7 @@ def test_a_click_finds_the_surface(world):
     wall = pick_point(points, EXO, pose, (60, 80))
     nearer = (wall.point - invert(pose)[:, 3]) * 0.6 + invert(pose)[:, 3]
     body = replace(points.first(200), xyz=nearer.float() + 0.02 * torch.randn(200, 3))
-    both = joined(body, points)
+    both = body.joined(points)
     assert pick_point(both, EXO, pose, (60, 80)).depth_m < 0.7 * wall.depth_m
     behind = pick_point(both, EXO, pose, (60, 80), wearer=nearer)
     assert behind.depth_m == pytest.approx(wall.depth_m, rel=1e-3)

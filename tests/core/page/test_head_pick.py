@@ -12,7 +12,7 @@ from torch import Tensor
 
 from egox_core.cameras.model import CameraModel
 from egox_core.page.queries import pick_head, pick_point
-from egox_core.prior.coarse import CoarsePoints, coarse_points, joined
+from egox_core.prior.coarse import CoarsePoints
 from egox_core.scene.build import build_scene
 from egox_core.trajectory.head_template import VERTEX_TO_CHIN
 from egox_core.trajectory.poses import look_at, transform
@@ -86,7 +86,7 @@ def seen_head(room: int, side: str) -> Head:
             side=side,
             camera=camera,
             mask=head[solid].numpy(),
-            points=joined(coarse_points(cloud.static), coarse_points(cloud.moving[0])),
+            points=CoarsePoints.of(cloud.static).joined(CoarsePoints.of(cloud.moving[0])),
             centre=transform(w2c, torch.from_numpy(centre)[None])[0],
         )
     raise AssertionError(f"no free view of the person in room {room} from the {side}")
