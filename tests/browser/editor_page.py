@@ -123,9 +123,9 @@ class EditorPage:
             self.hands.mouse.move(start[0] + by[0] * i / 8, start[1] + by[1] * i / 8)
         self.hands.mouse.up()
 
-    def drag_key(self, i: int, frames: int, kind: str = "key") -> None:
-        """Drag the mark of a keyframe (or look) along the timeline."""
-        box, track = self.at(f"{kind}-{i}").bounding_box(), self.at("track").bounding_box()
+    def drag_key(self, i: int, frames: int) -> None:
+        """Drag the mark of a keyframe along the timeline."""
+        box, track = self.at(f"key-{i}").bounding_box(), self.at("track").bounding_box()
         each = (track["width"] - 28) / (self.ask("state.clip.count") - 1)
         self.drag((box["x"] + box["width"] / 2, box["y"] + box["height"] / 2), (frames * each, 0))
 

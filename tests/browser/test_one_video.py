@@ -18,11 +18,8 @@ from egox_core.trajectory.poses import camera_centre, compose, invert
 from tests.browser.editor_page import NODE, EditorPage
 from tests.browser.known_graph import with_known_detectors
 from tests.browser.test_demo_in_page import SEEN
-from tests.flat_graph import nodes_of
-from tools.setup.node_inputs import BYPASSED
 
 FRAMES, HEIGHT, WIDTH = 5, 128, 224
-CAPTION_NODES = ("EgoXCaptionRequest", "EgoXTestsCLIPLoader", "EgoXTestsTextGenerate")
 SAYS = """() => window.egoxSeen.filter((event) => event.kind === 'executed' && event.data.output?.text)
   .map((event) => event.data.output.text.join('\\n'))"""
 
@@ -109,18 +106,3 @@ def test_from_the_video_alone_to_the_ego_video(open_page, shipped, repo_root, lo
     first = json.loads(editor.ask("state.text"))["keyframes"][0]["position"]
     assert np.linalg.norm(np.array(first) - camera_centre(path)[0].numpy()) < 0.02
     editor.close()
-
-
-def test_without_a_language_model(same_page, shipped):
-    page = same_page()
-    saved = with_known_detectors(shipped("egox_one_video"))
-    for node in nodes_of(saved):
-        if node["type"] in CAPTION_NODES:
-            node["mode"] = BYPASSED
-    page.load(saved)
-    set_outside(page, "caption", "no caption")
-    prompt = page.to_prompt()
-    kinds = {node["class_type"] for node in prompt.values()}
-    assert not kinds & set(CAPTION_NODES)
-    (text,) = (node["inputs"] for node in prompt.values() if node["class_type"] == "EgoXText")
-    assert text["caption"] == "no caption" and not isinstance(text.get("prompt", ""), list)

@@ -9,9 +9,7 @@ import pytest
 
 from tests.browser.editor_page import NODE, EditorPage, editor_graph
 from tests.browser.test_editor import run_path, widget
-from tests.browser.test_form import open_form
 from tests.browser.upload_page import LOADER, choose
-from tools.rigs.comfy_page import FORM_ROW
 
 FRAMES, HEIGHT, WIDTH = 5, 128, 224
 FIRST = "egox/kitchen/kitchen.mp4"
@@ -108,20 +106,3 @@ def test_the_scene_is_still_there_after_another_workflow_was_looked_at(same_page
     page.page.wait_for_function("() => !app.graph.nodes.length")
     page.page.get_by_text(opened, exact=True).first.click()
     page.page.wait_for_function(f"() => {node_of()}?.egoxPose.data?.scene.points > 1000")
-
-
-def test_in_the_form(open_page, shipped, takes):
-    page = open_page(size=(1400, 900), webgl=True)
-    open_form(page, shipped("egox_demo"))
-    wait_for_video(page, "exo.mp4")
-    page.set_widget(NODE, "source", "keyframes")
-    page.page.get_by_role("button", name="Open pose editor").first.click()
-    page.page.wait_for_selector("[data-testid=egox-editor]")
-    page.page.get_by_test_id("egox-yaw").fill("15")
-    page.page.keyboard.press("Enter")
-    page.page.get_by_test_id("egox-close").click()
-    choose(page, LOADER, takes["first"] / "kitchen.mp4")
-    wait_for_video(page, "kitchen.mp4")
-    assert widget(page, NODE, "source") == "file"
-    row = page.page.locator(FORM_ROW).filter(has_text="exo.mp4")
-    row.get_by_text("Kept").first.wait_for()

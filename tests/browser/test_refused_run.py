@@ -1,5 +1,4 @@
-"""A run that the server refuses, as the page shows it: which node, which field, and what to do,
-also in the form."""
+"""A run that the server refuses, as the form shows it: which node, which field, and what to do."""
 
 import shutil
 from pathlib import Path
@@ -7,10 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.browser.test_form import open_form
-from tests.browser.upload_page import LOADER, POSES, choose, set_value, told
+from tests.browser.upload_page import LOADER, choose, set_value, told
 from tools.rigs.comfy_page import FORM_ROW
 
-LORA = "EgoXLoadLora"
 # The second is a newer page's.
 TOASTS = """() => [...document.querySelectorAll('.p-toast-message, [data-testid="toast"]')].map((e) => e.innerText)"""
 # But for what became of an upload.
@@ -44,9 +42,7 @@ def press_run(page) -> None:
     page.page.get_by_role("button", name="Run", exact=True).last.click()
 
 
-def test_the_form_names_the_field_and_the_next_click(
-    same_page, shipped, lone_video, uploads, browser_server
-):
+def test_the_form_names_the_field_and_the_next_click(same_page, shipped, lone_video, uploads):
     page = same_page(size=(1600, 900))
     open_form(page, shipped("egox_demo"))
     choose(page, LOADER, lone_video)
@@ -69,26 +65,3 @@ def test_the_form_names_the_field_and_the_next_click(
     said = toast_of(page, "Load Exo Video: Exo video")
     assert said.count("not there") == 1
     assert "Exo video" in page.evaluate(MARKED)
-
-    pointer = browser_server.base.models / "loras" / "pointer.safetensors"
-    pointer.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 3\n")
-    set_value(page, LORA, "lora_name", pointer.name)
-    try:
-        press_run(page)
-        said = toast_of(page, pointer.name)
-    finally:
-        pointer.unlink()
-    assert "a Git LFS pointer" in said and "git lfs pull" in said and "header" not in said
-
-
-def test_the_graph_names_it_too(same_page, shipped):
-    page = same_page(size=(1200, 800))
-    page.load(shipped("egox_demo"))
-    set_value(page, POSES, "source", "keyframes")
-    set_value(page, POSES, "keyframes", "[3]")
-    page.queue()
-    said = toast_of(page, "Ego Pose Input")
-    assert "keyframes" in said and "Fix:" in said
-    assert page.evaluate(
-        "() => app.graph.nodes.filter((n) => n.has_errors).map((n) => n.type)"
-    ) == [POSES]

@@ -1,11 +1,9 @@
 """The clip after the first: what was pressed for one ends with it, and the row and the players say
 what is used."""
 
-import json
 import shutil
 from pathlib import Path
 
-import av
 import torch
 
 from egox_train.video_writer import write_video
@@ -15,10 +13,7 @@ from tests.browser.test_without_weights import ALONE
 from tests.browser.upload_page import (
     DEPTH,
     LOADER,
-    box_of,
     choose,
-    drop,
-    drop_address,
     drop_from_desktop,
     set_value,
     told,
@@ -31,7 +26,6 @@ SAMPLE = "sample/synthetic_room/exo.mp4"
 SETTINGS = ("start_frame", "frame_count", "target_fps", "resize")
 SHIPPED = [0, 49, 0, "crop"]
 HINT = "or drop a folder"
-_PICTURE = "(picture, file) => new URL(picture.src).searchParams.get('file') === file"
 _CLIPS = """() => app.rootGraph.nodes.flatMap(
   (node) => (node.egoxPreview?.clips ?? []).map(({ name }) => name))"""
 
@@ -95,21 +89,6 @@ def test_what_was_pressed_for_a_clip_ends_with_it(same_page, shipped, uploads, t
     assert "variable frame rate" in use(page, uneven_clip(tmp_path / "uneven.mp4"), "49 frames")
 
 
-def test_the_row_follows_a_file_that_the_host_took(same_page, shipped, uploads, tmp_path):
-    page = same_page(size=(1600, 900))
-    open_form(page, shipped("egox_basic"))
-    use(page, clip(tmp_path / "first.mp4", 25, 60), "of 2.4 s")
-    x, y, width, height = box_of(page, LOADER)
-    drop(page, (x + width / 2, y + height - 8), clip(tmp_path / "second.mp4", 30, 60))
-    says(page, "of 2 s: 49 frames, 30 a second")
-    told(page, LOADER, HINT)
-    assert value(page, LOADER, "file") == "second.mp4"
-    picture = trim(page, "picture").element_handle()
-    page.page.wait_for_function(
-        f"([picture, file]) => ({_PICTURE})(picture, file)", arg=[picture, "second.mp4"]
-    )
-
-
 def in_tab(page, saved: dict) -> None:
     """Open a form over the one that was opened before, as the host's cards do."""
     page.evaluate("(saved) => app.loadGraphData(saved, true, true, 'second clip')", saved)
@@ -139,44 +118,16 @@ def test_a_template_opened_over_its_used_tab_shows_nothing_of_the_clip_before(
     assert value(page, DEPTH, "depth_file") == ""
 
 
-def with_workflow(video: Path, file: Path, workflow: dict) -> Path:
-    """The video with a workflow in its container, as the host saves one."""
-    with (
-        av.open(str(video)) as source,
-        av.open(str(file), "w", options={"movflags": "use_metadata_tags"}) as out,
-    ):
-        out.metadata["workflow"] = json.dumps(workflow)
-        stream = out.add_stream_from_template(source.streams.video[0])
-        for packet in source.demux(source.streams.video[0]):
-            if packet.dts is not None:
-                packet.stream = stream
-                out.mux(packet)
-    return file
-
-
 def test_a_dropped_workflow_opens_as_one_and_another_file_does_not(
-    same_page, shipped, uploads, repo_root, tmp_path, browser_server
+    same_page, shipped, uploads, repo_root, tmp_path
 ):
-    """In the middle of the form and on its row; JSON, a video that carries one, also from the page's
-    own list, and a plain one."""
     page = same_page(size=(1600, 900))
-    plain = clip(tmp_path / "plain.mp4", 25, 60)
     own = Path(shutil.copy(repo_root / "workflows/more/egox_long.json", tmp_path / "mine.json"))
-    made = with_workflow(plain, tmp_path / "made.mp4", shipped("egox_fast"))
-    shutil.copy(made, browser_server.base.output / "made.mp4")
-    listed = f"{page.address}/api/view?filename=made.mp4&subfolder=&type=output"
-    for dropped, in_middle, name in (
-        (own, True, "egox_long"),
-        (made, False, "egox_fast"),
-        (listed, False, "egox_fast"),
-    ):
-        open_form(page, shipped("egox_basic"))
-        x, y, width, height = box_of(page, LOADER)
-        place = (500, 600) if in_middle else (x + width / 2, y + height - 8)
-        (drop_address if dropped == listed else drop_from_desktop)(page, place, dropped)
-        page.page.wait_for_function("(id) => app.rootGraph.id === id", arg=shipped(name)["id"])
-        assert value(page, LOADER, "file") == SAMPLE and not list(uploads.glob("*"))
     open_form(page, shipped("egox_basic"))
-    drop_from_desktop(page, (500, 600), plain)
+    drop_from_desktop(page, (500, 600), own)
+    page.page.wait_for_function("(id) => app.rootGraph.id === id", arg=shipped("egox_long")["id"])
+    assert value(page, LOADER, "file") == SAMPLE and not list(uploads.glob("*"))
+    open_form(page, shipped("egox_basic"))
+    drop_from_desktop(page, (500, 600), clip(tmp_path / "plain.mp4", 25, 60))
     says(page, "of 2.4 s")
     assert value(page, LOADER, "file") == "plain.mp4"

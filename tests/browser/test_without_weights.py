@@ -6,28 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from egox_core.file_names import DEPTH, EXO
-from lab.drawn import SyntheticSpec, make_take, write_take
 from tests.browser.editor_page import EditorPage
 from tests.browser.page import PageUnderTest
 from tests.browser.test_form import open_form
-from tests.browser.test_one_video import SAYS
 from tests.browser.test_refused_run import OURS, press_run, toast_of
 from tests.browser.upload_page import LOADER, POSES, choose, set_value, told, value
 
 FRAMES, HEIGHT, WIDTH = 5, 128, 224
 PRIOR = "EgoXRenderEgoPrior"
 ALONE = '[data-testid="egox-preview-alone"]:visible'
-LATE = """() => {
-  const { fetch } = window;
-  window.fetch = async (address, ...more) => {
-    if (String(address).includes('/pose_editor/origin'))
-      await new Promise((resolve) => setTimeout(resolve, 2000));
-    return fetch(address, ...more);
-  };
-}"""
-STREAMS = """() => window.egoxSeen.filter((event) => event.data?.output?.egox_preview)
-  .map((event) => event.data.output.egox_preview[0].streams.map((stream) => stream.name))"""
 
 
 @pytest.fixture
@@ -118,21 +105,3 @@ def test_one_video_with_its_own_depth_makes_the_prior_in_six_clicks(
     assert value(page, POSES, "source") == "estimated"
     kinds = {node["class_type"] for node in page.to_prompt().values()}
     assert {"MoGeInference", "DA3Inference", "EgoXEstimateHeadPose"} <= kinds
-
-
-def test_an_upright_take_from_the_hand(same_page, shipped, no_weights, uploads, tmp_path):
-    frames, way = 9, {"exo_path": "dolly", "exo_motion": 0.4, "texture": "soft"}
-    size = {"exo_width": HEIGHT, "exo_height": WIDTH, "ego_size": HEIGHT, "edge_samples": 1}
-    write_take(make_take(SyntheticSpec(seed=5, frames=frames, fps=4.0, **size, **way)), tmp_path)
-    page = opened(same_page, shipped("egox_one_video"), webgl=True)
-    page.evaluate(LATE)  # the editor is opened while the node still asks which video it has
-    for name, small in (("frame_count", frames), ("height", WIDTH), ("width", HEIGHT)):
-        set_value(page, LOADER, name, small)
-    choose(page, LOADER, tmp_path / EXO, tmp_path / DEPTH)
-    told(page, LOADER, "left out")  # until then rows move away from under a click
-    place_the_head(page)
-    page.page.locator(ALONE).first.click()
-    page.wait_for_run()
-    assert "the exo camera moves: 0." in "\n".join(page.evaluate(SAYS))
-    assert f"{frames} frames of {WIDTH}x{WIDTH}" in page.wait_for_node(PRIOR)["text"][0]
-    assert ["points", "path"] in page.evaluate(STREAMS) and not page.evaluate(OURS)

@@ -8,7 +8,6 @@ from tests.paths import ROOT
 from tools import api_forms
 from tools.rigs.comfy_page import read_workflow, shipped_workflows
 from tools.setup.api_client import read_prompt
-from tools.setup.node_inputs import BYPASSED
 
 NAMES = list(shipped_workflows(ROOT))
 CARDS = sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
@@ -90,26 +89,6 @@ def test_every_workflow_loads_and_its_api_form_is_the_pages_own(same_page, shipp
                 if len(rows) > (MOST_PROMOTED if is_subgraph else MOST_ROWS)
             ]
     assert not faults
-
-
-def test_the_depth_group_works_when_un_bypassed(same_page, shipped):
-    saved = shipped("egox_basic")
-    bypassed = [node for node in nodes_of(saved) if node["mode"] == BYPASSED]
-    for node in bypassed:
-        node["mode"] = 0
-    page = same_page(size=(1600, 900))
-    page.load(saved)
-    prompt = page.to_prompt()
-    kinds = {node["class_type"] for node in prompt.values()}
-    assert {node["type"] for node in bypassed} == kinds - {
-        node["class_type"] for node in read_prompt("egox_basic").values()
-    }
-    (align,) = (n["inputs"] for n in prompt.values() if n["class_type"] == "EgoXDepthAlign")
-    for socket, kind in (("moge_geometry", "MoGeInference"), ("da3_geometry", "DA3Inference")):
-        inference = prompt[align[socket][0]]
-        assert inference["class_type"] == kind
-        (images,) = (v for k, v in inference["inputs"].items() if k in ("image", "images"))
-        assert prompt[images[0]]["class_type"] == "EgoXLoadExoVideo"
 
 
 @pytest.mark.parametrize("path", BLUEPRINTS, ids=lambda path: path.stem)

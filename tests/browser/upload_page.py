@@ -1,7 +1,6 @@
 """The upload on nodes by hand: its button, a drop, what it says, and the widgets that it sets at
 any depth."""
 
-import base64
 from pathlib import Path
 from typing import Any
 
@@ -32,21 +31,6 @@ _SET = (
 _VALUE = "([kind, name]) => { " + _NODE + " return widget(name).value; }"
 _SAID = "widget('egox_upload').element.querySelector('[data-testid=egox-upload-note]').textContent"
 _NOTE = "(kind) => { " + _NODE + f" return {_SAID}; }}"
-# Files of some names and base64 contents, dragged over a place of the page and let go there.
-_DROP = """async ([x, y, files]) => {
-  const dataTransfer = new DataTransfer();
-  for (const [name, type, content] of files) {
-    const bytes = Uint8Array.from(atob(content), (c) => c.charCodeAt(0));
-    dataTransfer.items.add(new File([bytes], name, { type }));
-  }
-  const target = document.elementFromPoint(x, y);
-  for (const kind of ['dragenter', 'dragover', 'drop']) {
-    const options = { dataTransfer, clientX: x, clientY: y, bubbles: true, cancelable: true, composed: true };
-    target.dispatchEvent(new DragEvent(kind, options));
-    await new Promise((done) => setTimeout(done, 100));
-  }
-  return target.tagName;
-}"""
 
 
 def value(page: PageUnderTest, kind: str, name: str) -> Any:
@@ -56,12 +40,6 @@ def value(page: PageUnderTest, kind: str, name: str) -> Any:
 def set_value(page: PageUnderTest, kind: str, name: str, to: Any) -> None:
     """As a hand would; on the sub-graph's own node where the input stands there."""
     page.evaluate(_SET, [kind, name, to])
-
-
-def box_of(page: PageUnderTest, kind: str) -> tuple[float, float, float, float]:
-    """(x, y, width, height) px on the page of the button with its line."""
-    box = page.page.evaluate_handle(_ELEMENT, kind).as_element().bounding_box()
-    return box["x"], box["y"], box["width"], box["height"]
 
 
 def choose(page: PageUnderTest, kind: str, *files: Path) -> None:
@@ -82,27 +60,10 @@ def told(page: PageUnderTest, kind: str, words: str) -> str:
     return page.evaluate(_NOTE, kind)
 
 
-def drop(page: PageUnderTest, place: tuple[float, float], *files: Path) -> str:
-    types = {".mp4": "video/mp4", ".json": "application/json", ".zip": "application/zip"}
-    content = [
-        [f.name, types.get(f.suffix, ""), base64.b64encode(f.read_bytes()).decode()] for f in files
-    ]
-    return page.evaluate(_DROP, [*place, content])
-
-
 def drop_from_desktop(page: PageUnderTest, place: tuple[float, float], *paths: Path) -> None:
-    """As a file manager drops them: a script can't put a folder into a drop."""
-    drop_data(page, place, {"items": [], "files": list(map(str, paths))})
-
-
-def drop_address(page: PageUnderTest, place: tuple[float, float], address: str) -> None:
-    """As the page's own lists of files drop what they show."""
-    drop_data(page, place, {"items": [{"mimeType": "text/uri-list", "data": address}]})
-
-
-def drop_data(page: PageUnderTest, place: tuple[float, float], data: dict[str, Any]) -> None:
+    """As a file manager drops them, folders too."""
+    data = {"items": [], "files": list(map(str, paths)), "dragOperationsMask": 1}
     session = page.page.context.new_cdp_session(page.page)
-    data["dragOperationsMask"] = 1
     for kind in ("dragEnter", "dragOver", "drop"):
         session.send(
             "Input.dispatchDragEvent", {"type": kind, "x": place[0], "y": place[1], "data": data}
