@@ -112,13 +112,14 @@ def as_poses(values: object, what: str) -> Tensor:  # [3, 4] or [T, 3, 4] float6
     return as_tensor(values, what, *_per_frame(values), 3, 4).double().cpu()
 
 
-def as_mask(values: object, what: str) -> Tensor | None:  # [T, h, w] or [h, w]
-    """Turn a mask, or one per frame, into a tensor; None stays None.
+def as_mask(values: object, what: str) -> Tensor:  # [T or 1, h, w]
+    """Turn a mask, or one per frame, into a tensor.
 
     Raises:
         EgoXInputError: another layout.
     """
-    return None if values is None else as_tensor(values, what, *_per_frame(values), None, None)
+    mask = as_tensor(values, what, *_per_frame(values), None, None)
+    return mask[None] if mask.ndim == 2 else mask
 
 
 def _per_frame(values: object) -> list[None]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from typing_extensions import TypeIs, dataclass_transform
+from typing_extensions import dataclass_transform
 
 T = TypeVar("T")
 
@@ -12,8 +12,3 @@ T = TypeVar("T")
 def frozen(kind: type[T]) -> type[T]:
     """A dataclass with slots, whose fields are given by name and never change."""
     return dataclass(frozen=True, slots=True, kw_only=True)(kind)
-
-
-def is_a(value: object, kind: type[T]) -> TypeIs[T]:
-    """Check a payload's type by name: a pack and an installed egox-core have two copies of one."""
-    return any(base.__name__ == kind.__name__ for base in type(value).__mro__)

@@ -26,7 +26,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from .arrays import Array, as_floats, as_frames, as_mask
+from .arrays import Array, as_floats, as_frames
 from .cameras import CameraModel, preset_camera
 from .depth import (
     AlignOptions,
@@ -40,7 +40,7 @@ from .depth import (
 )
 from .errors import EgoXInputError
 from .exchange import read_trajectory
-from .frozen import frozen, is_a
+from .frozen import frozen
 from .metrics import PSNR_CAP_DB, PathError, PathViews, check_pair, path_error, path_views
 from .prior import PriorOptions, prior_preset, render_ego_prior
 from .progress import Progress, no_progress
@@ -74,6 +74,7 @@ from .types import (
     Resize,
     TakeMeta,
     TakeNotes,
+    is_a,
 )
 from .video import Sound, VideoInfo, VideoSource, open_clip, video_mark
 from .wan import Conditioned, Encoders, check_pictures, embedding_picture, fit_latent_colours
@@ -211,8 +212,8 @@ def align(
         fov_deg=fov_deg,
         guess_camera=guess_camera,
         scale=scale,
-        dynamic_mask=as_mask(dynamic_mask, "dynamic mask"),
-        sky_mask=as_mask(sky_mask, "sky mask"),
+        dynamic_mask=dynamic_mask,
+        sky_mask=sky_mask,
         options=options,
         progress=progress,
     )
@@ -306,8 +307,7 @@ def scene(
     if not is_a(depth, DepthVideo):
         depth, _ = align(depth, camera=camera)
     pictures = as_frames(exo, "exo frames of the scene").cpu()
-    dynamic, sky = as_mask(dynamic_mask, "dynamic mask"), as_mask(sky_mask, "sky mask")
-    depth = with_host_masks(_moved(depth, "cpu"), dynamic=dynamic, sky=sky)
+    depth = with_host_masks(_moved(depth, "cpu"), dynamic=dynamic_mask, sky=sky_mask)
     pictures = frames_of_size(pictures, *depth.depth_m.shape[1:])
     points = build_scene(pictures, depth, moving, progress=progress)
     text = (

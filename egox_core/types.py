@@ -9,18 +9,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Literal, Protocol, get_args
+from typing import Literal, Protocol, TypeVar, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import TypeIs
 
 from .cameras import CameraModel
 from .errors import EgoXInputError, check_choice
-from .frozen import frozen, is_a
+from .frozen import frozen
 from .progress import Progress, no_progress
 from .sizes import CHANNELS, latent_frames, latent_size
 
+T = TypeVar("T")
 DepthKind = Literal["metric z", "relative z", "disparity"]
 Resize = Literal["crop", "pad"]
 MaskMode = Literal["released", "paper", "trainer"]
@@ -95,6 +97,11 @@ class CameraTrajectory:
 
     def __post_init__(self) -> None:
         _adopt(self, "ego trajectory")
+
+
+def is_a(value: object, kind: type[T]) -> TypeIs[T]:
+    """Check a payload's type by name: a pack and an installed egox-core have two copies of one."""
+    return any(base.__name__ == kind.__name__ for base in type(value).__mro__)
 
 
 def _adopt(payload: DepthVideo | CameraTrajectory, what: str) -> None:

@@ -5,8 +5,8 @@ sample."""
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
 
 import comfy.model_management
 import node_helpers
@@ -15,7 +15,7 @@ from comfy_api.latest import io
 
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.stages import condition
-from ..egox_core.types import ImageEmbeddingMode, MaskMode
+from ..egox_core.types import Canvas, ImageEmbeddingMode, MaskMode
 from ..egox_core.wan import (
     Conditioned,
     build_mask,
@@ -247,7 +247,9 @@ def condition_clip(
         vae, clip_vision, exo_images, prior, mask_mode, image_embedding, seed, tile_size
     )
     known = None if noise_seed == SEED_UNKNOWN else noise_seed
-    canvas = CanvasWithEncoders.of(replace(made.canvas, noise_seed=known), vae, clip_vision)
+    canvas = CanvasWithEncoders(
+        vae=vae, clip_vision=clip_vision, **parts_of(made.canvas, noise_seed=known)
+    )
     t, h, w_exo, w_ego = canvas.latent_grid
     mask_ego = build_mask(canvas.mask_mode, t, h, w_exo, w_ego)[..., w_exo:]
     values = {
@@ -272,6 +274,11 @@ def condition_clip(
         canvas,
         f"{text}; {note}",
     )
+
+
+def parts_of(canvas: Canvas, **changes: Any) -> dict[str, Any]:
+    """The fields of a canvas, with changes."""
+    return {part.name: getattr(canvas, part.name) for part in fields(canvas)} | changes
 
 
 @remembered(slots=2)

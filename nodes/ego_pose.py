@@ -9,7 +9,6 @@ from ..egox_core.cameras import CAMERA_PRESETS, preset_camera
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.exchange import read_trajectory
 from ..egox_core.file_names import META
-from ..egox_core.frozen import is_a
 from ..egox_core.safe_files import parse_json
 from ..egox_core.scene import viewer_camera
 from ..egox_core.sizes import REFERENCE_SIZE
@@ -34,8 +33,8 @@ from .io_types import (
     EgoXFrames,
     EgoXScene,
     EgoXTrajectory,
+    TrajectoryWithNotes,
     notes_of,
-    with_notes,
 )
 from .pose_inputs import AUTO, BESIDE, DEFAULT_PRESET
 from .search_words import node_schema
@@ -201,7 +200,8 @@ class EgoXEgoPoseInput(io.ComfyNode):
         )
         if is_a(poses, CameraTrajectory):
             notes = notes_of(poses)
-        trajectory = with_notes(made, notes)
+        fields: dict[str, Any] = vars(made) | {"notes": notes}
+        trajectory = TrajectoryWithNotes(**fields)
         seen = viewer_camera(trajectory)
         ui = shown and shown.path(cls, trajectory, frames, scene, exo_images)
         return io.NodeOutput(trajectory, notes.prompt, seen, ui=ui)

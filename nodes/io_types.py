@@ -3,8 +3,8 @@ there."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from comfy_api.latest import io
 
@@ -33,24 +33,12 @@ class CanvasWithEncoders(Canvas):
     vae: VAE
     clip_vision: ClipVisionModel | None
 
-    @staticmethod
-    def of(canvas: Canvas, vae: VAE, clip_vision: ClipVisionModel | None) -> CanvasWithEncoders:
-        """The canvas together with them."""
-        values: dict[str, Any] = {part.name: getattr(canvas, part.name) for part in fields(canvas)}
-        return CanvasWithEncoders(vae=vae, clip_vision=clip_vision, **values)
-
 
 @dataclass(frozen=True, kw_only=True)  # no slots: nodes hold it weakly
 class TrajectoryWithNotes(CameraTrajectory):
     """A path, and what its file has next to it: one socket carries both."""
 
     notes: TakeNotes
-
-
-def with_notes(trajectory: CameraTrajectory, notes: TakeNotes) -> TrajectoryWithNotes:
-    """The path with these notes."""
-    fields: dict[str, Any] = vars(trajectory) | {"notes": notes}
-    return TrajectoryWithNotes(**fields)
 
 
 def notes_of(trajectory: CameraTrajectory) -> TakeNotes:

@@ -177,9 +177,8 @@ class EgoXLoadExoVideo(io.ComfyNode):
         }
         check_side(max(width, height))
         clip, notes = _read_clip(file, video, options)
-        node = this_node(cls)[1]
-        if notes and node:
-            tell_on_node("; ".join(notes), node)
+        if notes:
+            tell_on_node("; ".join(notes), this_node(cls)[1] or None)
         audio = clip.sound and {
             "waveform": clip.sound.waveform[None],
             "sample_rate": clip.sound.sample_rate,

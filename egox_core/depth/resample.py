@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..arrays import as_floats
+from ..arrays import Array, as_floats, as_mask
 from ..cameras import CameraModel
 from ..errors import EgoXInputError
 from ..frame_store import FrameStore, store_frames
@@ -252,7 +252,7 @@ def fit_depth_size(depth: DepthVideo, width: int, height: int, name: str = "dept
 
 
 def fit_host_mask(
-    mask: Tensor,  # [B, h, w] or [h, w], 0...1
+    mask: Array,  # [B, h, w] or [h, w], 0...1
     frames: int,
     height: int,
     width: int,
@@ -268,15 +268,7 @@ def fit_host_mask(
     Raises:
         EgoXInputError: too few frames, another aspect, a mask over everything.
     """
-    mask = mask.detach()
-    mask = mask[None] if mask.dim() == 2 else mask
-    if mask.dim() != 3 or not mask.numel():
-        raise EgoXInputError(
-            name,
-            got=f"shape {tuple(mask.shape)}",
-            expected="[frames, height, width]",
-            fix="give one mask, or one per frame",
-        )
+    mask = as_mask(mask, name).detach()
     if not any(bool((frame >= 0.5).any()) for frame in mask):
         return None
     count, h, w = mask.shape
@@ -344,8 +336,8 @@ def mask_share(mask: Tensor | None) -> float:  # [T, H, W] bool
 def with_host_masks(
     depth: DepthVideo,
     *,
-    dynamic: Tensor | None = None,  # [B, h, w] host MASK
-    sky: Tensor | None = None,  # [B, h, w] host MASK
+    dynamic: Array | None = None,  # [B, h, w] host MASK
+    sky: Array | None = None,  # [B, h, w] host MASK
 ) -> DepthVideo:
     """The depth with the host's masks in place of its own; an empty or missing one leaves its own.
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from ..arrays import Array
 from ..cameras import CameraModel
 from ..errors import EgoXInputError
 from ..frozen import frozen
@@ -98,8 +99,8 @@ def align_sources(
     | None = None,  # the exo frames in use; None: the metric depth's own count and size
     camera: CameraModel | None = None,  # the exo camera at the frames' size, where it is known
     exo_w2c: Tensor | None = None,  # [3, 4] or [T, 3, 4] float64, where it is known
-    dynamic_mask: Tensor | None = None,  # [B, h, w] host MASK, in place of the sources' own
-    sky_mask: Tensor | None = None,  # [B, h, w] host MASK, beside the sources' own
+    dynamic_mask: Array | None = None,  # [B, h, w] host MASK, in place of the sources' own
+    sky_mask: Array | None = None,  # [B, h, w] host MASK, beside the sources' own
     options: AlignOptions = AlignOptions(),  # noqa: B008  frozen
     progress: Progress = no_progress,
 ) -> tuple[DepthVideo, AlignReport]:

@@ -12,8 +12,8 @@ from ..arrays import Array, as_poses, as_tensor
 from ..cameras import CameraModel
 from ..errors import EgoXInputError, check_choice
 from ..frame_store import store_frames
-from ..frozen import frozen, is_a
-from ..types import DepthKind, DepthVideo
+from ..frozen import frozen
+from ..types import DepthKind, DepthVideo, is_a
 from .valid import check_valid_shares, mark_invalid
 
 GUESSED_FOV_DEG = 60.0

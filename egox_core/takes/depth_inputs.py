@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from torch import Tensor
-
+from ..arrays import Array
 from ..cameras import CameraModel
 from ..depth import (
     AlignOptions,
@@ -40,8 +39,8 @@ def take_depth(
     fov_deg: float = 0.0,  # above 0: what the exo camera sees across, where the take doesn't say
     guess_camera: bool = True,  # a file without intrinsics gets a guess instead of being refused
     scale: ScaleSource | float = "as is",  # see metric_scale.with_scale
-    dynamic_mask: Tensor | None = None,  # [B, h, w] host MASK, in place of the sources' own
-    sky_mask: Tensor | None = None,  # [B, h, w] host MASK, beside the sources' own
+    dynamic_mask: Array | None = None,  # [B, h, w] host MASK, in place of the sources' own
+    sky_mask: Array | None = None,  # [B, h, w] host MASK, beside the sources' own
     options: AlignOptions = AlignOptions(),  # noqa: B008  frozen
     progress: Progress = no_progress,
 ) -> tuple[DepthVideo, AlignReport, ScaleReport]:
