@@ -15,7 +15,7 @@ from ..egox_core.sizes import REFERENCE_SIZE
 from ..egox_core.stages import path
 from ..egox_core.takes import check_poses_of
 from ..egox_core.trajectory import check_made_on, keyframe_track
-from ..egox_core.types import CameraTrajectory, FrameSelection
+from ..egox_core.types import CameraTrajectory, FrameSelection, is_a
 from ..egox_core.video import video_mark
 from .host.graph import (
     Graph,
