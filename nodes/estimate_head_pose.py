@@ -2,6 +2,8 @@
 path."""
 
 import json
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from comfy_api.latest import io
@@ -140,59 +142,49 @@ class EgoXEstimateHeadPose(io.ComfyNode):
         pictures = exo_images[..., :3].cpu()
         count, height, width = pictures.shape[:3]
         check_counts(count, depth, person_mask, frames)
-        mask = (
-            None
-            if person_mask is None
-            else fit_host_mask(person_mask, count, height, width, "mask of the wearer")
-        )
-        points, notes = joined_points(
-            {"POSE_KEYPOINT": pose_keypoints, "MHR_POSE_DATA": mhr_pose_data},
-            count,
-            person=None if person < 0 else person,
-            mask=mask,
-        )
-        if person_mask is not None and mask is None:
-            notes += ("the mask of the wearer is empty: not used",)
-        if depth is not None:
-            depth = fit_depth_size(depth, width, height)
-            exo_camera, exo_w2c, guessed = depth.camera, depth.exo_w2c, depth.camera_guessed
-            mask = depth.dynamic if mask is None else mask
-        else:
-            exo_camera, exo_w2c, note, guessed = camera_without_depth(frames, (width, height))
+        seen = {"POSE_KEYPOINT": pose_keypoints, "MHR_POSE_DATA": mhr_pose_data}
+        points, mask, notes = points_of_wearer(seen, pictures.shape[:3], person, person_mask)
+        if depth is None:
+            camera, w2c, note, guessed = camera_without_depth(frames, (width, height))
             notes += (note,)
+        else:
+            depth = fit_depth_size(depth, width, height)
+            camera, w2c, guessed = depth.camera, depth.exo_w2c, depth.camera_guessed
+            mask = depth.dynamic if mask is None else mask
         indices, times_s = moments(count, depth, frames)
-        progress = host_progress(count)
+        progress, depth_m = host_progress(count), None if depth is None else depth.depth_m
         path = estimate_head(
-            points,
-            exo_camera,
-            exo_w2c=exo_w2c,
-            depth_m=None if depth is None else depth.depth_m,
-            mask=mask,
-            times_s=times_s,
+            points, camera, exo_w2c=w2c, depth_m=depth_m, mask=mask, times_s=times_s
         )
-        trajectory = path.trajectory(
-            preset_camera(DEFAULT_PRESET, height),
-            times_s,
-            exo_w2c=exo_w2c,
-            exo_camera=exo_camera,
-        )
+        lens, report = preset_camera(DEFAULT_PRESET, height), path.report
+        trajectory = path.trajectory(lens, times_s, exo_w2c=w2c, exo_camera=camera)
         keyframes, how_close = keyframes_of_path(
             upright_from_sensor(trajectory.w2c, trajectory.camera),
             ClipMoments.of(indices, times_s),
             path.up.tolist(),
         )
-        lines = [
-            path.report.text(),
-            *notes,
-            *path.report.notes,
-            how_close,
-        ]
-        text = "\n".join(lines)
-        drawn, legend = draw_head_path(
-            pictures, exo_camera, path.world_from_head, path.report.guessed, exo_w2c, progress
-        )
+        text = "\n".join((report.text(), *notes, *report.notes, how_close))
+        poses, doubts = path.world_from_head, report.guessed
+        drawn, legend = draw_head_path(pictures, camera, poses, doubts, w2c, progress)
         ui = shown and shown.head(trajectory, drawn, legend, text, guessed, progress)
         return io.NodeOutput(trajectory, json.dumps(keyframes), drawn, text, ui=ui)
+
+
+def points_of_wearer(
+    seen: dict[str, Any],  # by the detector's payload
+    shape: Sequence[int],  # frames, height, width
+    person: int,  # -1: there is only one
+    person_mask: torch.Tensor | None,
+):
+    """(points of the wearer's head, the mask in that shape or None where it is empty, notes)."""
+    mask = None
+    if person_mask is not None:
+        mask = fit_host_mask(person_mask, *shape, "mask of the wearer")
+    chosen = None if person < 0 else person
+    points, notes = joined_points(seen, shape[0], person=chosen, mask=mask)
+    if person_mask is not None and mask is None:
+        notes += ("the mask of the wearer is empty: not used",)
+    return points, mask, notes
 
 
 def check_head_inputs(graph: Graph, node: str) -> None:
