@@ -41,7 +41,7 @@ from .depth import (
 from .errors import EgoXInputError
 from .exchange import read_trajectory
 from .frozen import frozen
-from .metrics import PSNR_CAP_DB, PathError, PathViews, check_pair, path_error, path_views
+from .metrics import PathError, PathViews, check_pair, path_error, path_views
 from .prior import PriorOptions, prior_preset, render_ego_prior
 from .progress import Progress, no_progress
 from .scene import Moving, build_scene, scene_rest
@@ -52,14 +52,7 @@ from .takes import (
     meta_trajectory,
     take_depth,
 )
-from .trajectory import (
-    check_made_on,
-    keyframe_track,
-    resample,
-    smoothed,
-    trajectory_of_array,
-    with_camera,
-)
+from .trajectory import adapted, check_made_on, keyframe_track, trajectory_of_array
 from .types import (
     UNTIMED_FPS,
     CameraTrajectory,
@@ -259,7 +252,7 @@ def path(
     default = given or of_meta
     progress(0, 1, "ego path")
     if is_a(poses, CameraTrajectory):
-        trajectory = poses if frames is None else resample(poses, frames)
+        trajectory = adapted(poses, frames=frames)
     elif is_a(poses, TakeMeta):
         trajectory, notes = meta_trajectory(poses, of_meta, frames, count=count), poses.notes
     elif isinstance(poses, (str, Path)):
@@ -280,9 +273,8 @@ def path(
     else:
         trajectory = trajectory_of_array(poses, default, frames, count=count, exo_w2c=exo_w2c)
     lens = given or trajectory.camera
-    trajectory = with_camera(trajectory, lens if ego_size is None else lens.rescale(size, size))
-    if smooth_s > 0:
-        trajectory = smoothed(trajectory, smooth_s)
+    lens = lens if ego_size is None else lens.rescale(size, size)
+    trajectory = adapted(trajectory, camera=lens, smooth_s=smooth_s)
     progress(1, 1, "ego path")
     return _moved(trajectory, device), notes
 
@@ -465,7 +457,7 @@ def judge(
         check_pair(video, true)
         where = device or "cpu"
         error = (video.to(where) - true.to(where)).square().mean((1, 2, 3)).cpu()
-        errors_db = (-10 * error.log10()).clamp(max=PSNR_CAP_DB)
+        errors_db = (-10 * error.log10()).clamp(max=100)
     notes = [] if followed is None else [followed.text()]
     if errors_db is not None:
         notes.append(f"PSNR to the truth {float(errors_db.mean()):.1f} dB")

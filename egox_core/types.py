@@ -265,6 +265,16 @@ class EgoPrior:
     depth_m: Tensor  # [T, H, W] float32, z depth in the ego camera frame, metres; NaN where nothing landed
     trajectory: CameraTrajectory
 
+    def depth(self) -> DepthVideo:
+        """The depth as any other: its camera is the ego camera, with a pose per frame."""
+        path, count = self.trajectory, len(self.depth_m)
+        return DepthVideo(
+            depth_m=self.depth_m,
+            camera=path.camera,
+            exo_w2c=path.w2c[:count],
+            times_s=path.times_s[:count],
+        )
+
 
 @frozen
 class Canvas:

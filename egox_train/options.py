@@ -1,17 +1,20 @@
 """Options of commands as dataclasses, from which their arguments are generated."""
 
 import argparse
+import math
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import MISSING, field, fields
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from egox_core.errors import EgoXInputError
 from egox_core.frozen import frozen
-from egox_core.takes import ExoLens
+from egox_core.takes import ExoLens, ScaleSource
 from egox_core.types import ImageEmbeddingMode, RayMode
-from egox_core.wan import RELEASED_NEGATIVE
 
+SCALE_SOURCES: Mapping[str, ScaleSource] = {"as-is": "as is", "wearer": "wearer"}
 EXO_LENSES: Mapping[str, ExoLens] = {"as-given": "as given", "raw": "raw"}
 """Choices of an exo lens, by the word of the command line."""
 
@@ -23,6 +26,25 @@ TextEncoding = Literal["released", "trainer"]
 Engine = Literal["local", "ray"]
 SPLIT_HELP = "train, validation or test, or several with commas; without it all clips"
 Options = TypeVar("Options")
+
+
+def parse_scale(text: str) -> ScaleSource | float:
+    """``as-is``, ``wearer`` or a number, as a command line has them.
+
+    Raises:
+        EgoXInputError: neither.
+    """
+    if text in SCALE_SOURCES:
+        return SCALE_SOURCES[text]
+    with suppress(ValueError):
+        if 0 < (scale := float(text)) < math.inf:
+            return scale
+    raise EgoXInputError(
+        "scale",
+        got=repr(text),
+        expected="as-is, wearer or a positive number",
+        fix="a number multiplies the depth",
+    )
 
 
 def argument(default: Any = MISSING, help: str | None = None, **words: Any) -> Any:
@@ -176,9 +198,7 @@ class GenerateOptions:
     )
     seed: int = argument(1234)
     cfg: float = argument(1.0, "guidance scale; the authors use 5, twice the time")
-    negative: str = argument(
-        RELEASED_NEGATIVE, "negative prompt of the guidance; default: empty, as the authors'"
-    )
+    negative: str = argument("", "negative prompt of the guidance; default: empty, as the authors'")
     # see wan.text.make_text_encoder
     text: str | None = argument(None, "text encoder of the cache, to encode the negative prompt")
     mode: Mode | None = argument(None, "instead of the LoRA's own")

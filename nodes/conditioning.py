@@ -20,7 +20,6 @@ from ..egox_core.wan import (
     Conditioned,
     build_mask,
     clean_prompt,
-    embedding_note,
     join_sections,
     resolve_auto,
     split_sections,
@@ -304,3 +303,21 @@ def conditioned(
         colours=True,
     )
     return made, report.text()
+
+
+def embedding_note(
+    mode: str,  # of IMAGE_EMBEDDING_MODES
+    *,
+    connected: bool,  # CLIP vision is there
+    seeded: bool,  # the sampler's seed is known
+) -> str:
+    """Name the picture embedding that is made."""
+    if mode == "none":
+        return "no picture embedding (the model takes none, or it is switched off)"
+    if not connected:
+        return (
+            "no picture embedding (no CLIP vision given; Wan 2.2 I2V needs none, Wan 2.1 I2V does)"
+        )
+    if mode == "released" and not seeded:
+        return "picture embedding released, with seed 0 because noise_seed is not set"
+    return f"picture embedding {mode}"

@@ -6,7 +6,7 @@ from comfy_api.latest import io
 
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.file_names import META
-from ..egox_core.prior import load_candidate, rank_exo_cameras, rank_text
+from ..egox_core.prior import ExoCandidate, rank_exo_cameras, rank_text
 from ..egox_core.safe_files import require_file
 from .host.paths import resolve
 from .host.progress import host_progress
@@ -58,7 +58,8 @@ class EgoXRankExoCameras(io.ComfyNode):
     def execute(cls, takes) -> io.NodeOutput:
         progress = host_progress()
         candidates = [
-            load_candidate(folder, line, progress=progress) for folder, line in take_folders(takes)
+            ExoCandidate.of_take(folder, line, progress=progress)
+            for folder, line in take_folders(takes)
         ]
         ranks = rank_exo_cameras(candidates, progress=progress)
         text = rank_text(ranks)

@@ -1,12 +1,13 @@
 """Exo Camera Motion: the poses of an exo camera in the hand, from its frames and their depth."""
 
 from pathlib import Path
+from typing import get_args
 
 from comfy_api.latest import io
 
 from ..egox_core.depth import with_host_masks
 from ..egox_core.exchange import parse_exo_path, read_exo_path
-from ..egox_core.scene import MOTIONS, estimate_exo_motion
+from ..egox_core.scene import Motion, estimate_exo_motion
 from .host.paths import fingerprint, resolve
 from .host.progress import host_progress
 from .io_types import EgoXDepth
@@ -36,7 +37,7 @@ class EgoXExoMotion(io.ComfyNode):
                 EgoXDepth.Input("depth", tooltip="Their depth in metres, from Depth Align."),
                 io.Combo.Input(
                     "motion",
-                    options=list(MOTIONS),
+                    options=list(get_args(Motion)),
                     default="auto",
                     tooltip="How the exo camera moves. auto: found out. stands: on a tripod. turns: on "
                     "the spot, as in a pan. moves: carried about.",

@@ -6,12 +6,7 @@ from comfy_api.latest import io
 
 from ..egox_core import stages
 from ..egox_core.errors import EgoXInputError
-from ..egox_core.prior import (
-    DYNAMIC_CHOICES,
-    PRIOR_PRESETS,
-    ego_depth,
-    prior_preset,
-)
+from ..egox_core.prior import DYNAMIC_CHOICES, PRIOR_PRESETS, prior_preset
 from .host.graph import Graph, check_or_message, inputs_of, linked
 from .host.progress import host_progress
 from .host.remember import DRAWN_FROM
@@ -108,7 +103,7 @@ class EgoXRenderEgoPrior(io.ComfyNode):
             cls, prior, depth_picture, legend, scene, trajectory, exo_images, depth, progress
         )
         covered = prior.coverage.float()
-        return io.NodeOutput(prior.rgb, covered, depth_picture, ego_depth(prior), ui=ui)
+        return io.NodeOutput(prior.rgb, covered, depth_picture, prior.depth(), ui=ui)
 
 
 def check_prior_inputs(graph: Graph, node: str) -> None:

@@ -1,10 +1,12 @@
 """The scene nodes: Build Scene turns exo frames and depth into points, without any ego pose; Fuse
 Scenes joins the exo cameras of one event."""
 
+from typing import get_args
+
 from comfy_api.latest import Types, io
 
 from ..egox_core import stages
-from ..egox_core.scene import MOVING_CHOICES, fuse_scenes, viewer_ply
+from ..egox_core.scene import Moving, fuse_scenes, viewer_ply
 from .host.progress import host_progress
 from .io_types import EgoXDepth, EgoXScene
 from .search_words import node_schema
@@ -37,7 +39,7 @@ class EgoXBuildScene(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "moving",
-                    options=list(MOVING_CHOICES),
+                    options=list(get_args(Moving)),
                     default="auto",
                     tooltip="The parts that count as moving. auto: the mask or, without one, what differs from the "
                     "background in depth or colour. mask: the mask only. none: all is static.",

@@ -12,15 +12,13 @@ from torch.nn import Module
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.wan import (
     NO_CAPTION,
-    RELEASED_NEGATIVE,
     TOKENS,
+    caption_request,
     clean_prompt,
     cut_place,
     cut_tokens,
+    has_ftfy,
     repair_caption,
-    request_pictures,
-    request_text,
-    wants_ftfy,
 )
 from .host.graph import check_encoders, check_or_message
 from .host.vae import told_calls
@@ -60,7 +58,7 @@ class EgoXText(io.ComfyNode):
                 ),
                 io.String.Input(
                     "negative",
-                    default=RELEASED_NEGATIVE,
+                    default="",
                     multiline=True,
                     tooltip="Things that should not be seen. Empty as the authors leave it; without effect at "
                     "cfg 1.",
@@ -123,7 +121,7 @@ class EgoXText(io.ComfyNode):
             for name, (_, said) in zip(("prompt", "negative"), encoded, strict=True)
         )
         note = "\n".join((note, *(f"caption: {repair}" for repair in repairs)))
-        if any(map(wants_ftfy, texts)):
+        if not has_ftfy() and not "".join(texts).isascii():  # it leaves plain ASCII alone
             note += (
                 "\ncurly quotes and the like stay as they are (the authors' ftfy is not installed)"
             )
@@ -171,10 +169,10 @@ class EgoXCaptionRequest(io.ComfyNode):
 
     @classmethod
     def execute(cls, exo_images, prior=None) -> io.NodeOutput:
-        images = request_pictures(exo_images, prior)
+        images, text = caption_request(exo_images, prior)
         return io.NodeOutput(
             images,
-            request_text(len(images), prior is not None),
+            text,
             ui=shown and shown.pictures(cls, images),
         )
 

@@ -19,11 +19,11 @@ from ..scene import ego_from_scene, is_moving, scene_rest
 from ..trajectory import (
     DEFAULT_UP,
     ClipMoments,
-    interpolate_poses,
+    PoseTrack,
+    adapted,
     keyframe_track,
     keyframes_of_path,
     upright_from_sensor,
-    with_camera,
 )
 from ..types import UNTIMED_FPS, CameraTrajectory, PointCloud, TakeNotes
 from .blender import write_blender
@@ -85,7 +85,7 @@ def import_file(
         keyframe_track(content, camera, path.name)
         return content, f"{len(content['keyframes'])} keyframes"
     read, _ = read_trajectory(path, camera, clip.selection(), entry=entry)
-    trajectory = with_camera(read, camera)
+    trajectory = adapted(read, camera=camera)
     poses = trajectory.w2c if scene is None else ego_from_scene(scene, trajectory)
     count = min(len(poses), len(clip))
     cut = ClipMoments(indices=clip.indices[:count], times_s=clip.times_s[:count])
@@ -190,7 +190,8 @@ def released_meta(
             else trajectory.exo_w2c
         )
         if exo.ndim == 3:
-            exo = interpolate_poses(exo, torch.unique(clip.indices)[: len(exo)], numbers)
+            moments = torch.unique(clip.indices)[: len(exo)]
+            exo = PoseTrack(w2c=exo, moments=moments, clock="index", name="exo").at(numbers)
         content |= {
             "camera_intrinsics": trajectory.exo_camera.intrinsics.tolist(),
             "camera_extrinsics": exo.tolist(),

@@ -90,7 +90,6 @@ def gga_attention(
             used.add(REFERENCE)
         return reference_attention(q, k, v, heads, geometry, options)
 
-    t, h, w_exo, w_ego = geometry.grid
     # Both halves are cut by image rows: all frames' rows together, since a row of tokens is exo
     # columns, then ego ones.
     q_rows = q.unflatten(1, (t * h, w_exo + w_ego))

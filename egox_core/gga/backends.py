@@ -110,7 +110,8 @@ class KernelsUsed:
         self.clear()
 
     def clear(self) -> None:
-        """A run begins."""
+        """A run begins, perhaps with a mended file: wrong kernels are compared anew."""
+        forget_wrong()
         self._choices: list[Choice] = []
         self._rows: FusedChoice | None = None
 
@@ -149,8 +150,7 @@ _choice_of: dict[tuple, Choice] = {}
 
 
 def forget_wrong() -> None:
-    """Have kernels that gave wrong numbers compared anew: a run begins, perhaps with a mended
-    file."""
+    """Have kernels that gave wrong numbers compared anew."""
     for key in [key for key, choice in _choice_of.items() if WRONG in choice.refused.values()]:
         del _choice_of[key]
 

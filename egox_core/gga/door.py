@@ -5,7 +5,7 @@ from .attention import (
     gga_attention as gga_attention,
     plain_attention as plain_attention,
 )
-from .backends import BACKENDS as BACKENDS, KernelsUsed as KernelsUsed, forget_wrong as forget_wrong
+from .backends import BACKENDS as BACKENDS, KernelsUsed as KernelsUsed
 from .bias import bias_from_cosine as bias_from_cosine, dense_bias as dense_bias
 from .exo_cache import (
     ExoCache as ExoCache,

@@ -1,7 +1,6 @@
 """The names that metrics hands out."""
 
 from .image import (
-    PSNR_CAP_DB as PSNR_CAP_DB,
     check_pair as check_pair,
     psnr as psnr,
     region_psnr as region_psnr,

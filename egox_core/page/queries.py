@@ -7,14 +7,7 @@ from torch import Tensor
 from ..cameras import CameraModel
 from ..frozen import frozen
 from ..prior import CoarsePoints
-from ..trajectory import (
-    HEAD_LENGTH,
-    OWN_BODY_M,
-    VERTEX_TO_CHIN,
-    invert,
-    sensor_from_upright,
-    transform,
-)
+from ..trajectory import HEAD_HALF, OWN_BODY_M, invert, sensor_from_upright, transform
 from ..types import PointCloud, PointSet
 
 REACH_PX = 12.0
@@ -27,6 +20,8 @@ SAME_THING, LEAST_OF_THING = 0.05, 0.15
 """Relative depth that the points of one thing span there, and the share of the points that it must
 have: fewer are strays between two surfaces."""
 HEAD_STEPS = 12
+HEIGHT, LENGTH = (2 * HEAD_HALF[1:]).tolist()
+"""Of a head, metres."""
 SAME_SURFACE, SLOPE_UNKNOWN = 0.03, 0.2
 """Relative depth from a surface within which a point belongs to it; the wider bound before its
 slope is fitted."""
@@ -143,24 +138,22 @@ def pick_head(
         return None
     xyz = transform(exo_from_scene.double(), points.xyz.double())
     on_surface = transform(exo_from_scene.double(), surface.point[None])[0]
-    centre = clicked = on_surface * (1 + HEAD_LENGTH / 2 / float(on_surface.norm()))
-    xyz = xyz[(xyz - centre).norm(dim=-1) < 3 * VERTEX_TO_CHIN]  # it moves by less than a head
+    centre = clicked = on_surface * (1 + LENGTH / 2 / float(on_surface.norm()))
+    xyz = xyz[(xyz - centre).norm(dim=-1) < 3 * HEIGHT]  # it moves by less than a head
     for _ in range(0 if lens_guessed else HEAD_STEPS):
         far = float(centre.norm())
         ray = centre / far
         along = xyz @ ray
         aside = xyz - along[:, None] * ray
         # What is seen of a head is before its centre.
-        seen = (
-            (aside.norm(dim=-1) < VERTEX_TO_CHIN / 2) & (along < far) & (along > far - HEAD_LENGTH)
-        )
+        seen = (aside.norm(dim=-1) < HEIGHT / 2) & (along < far) & (along > far - LENGTH)
         if int(seen.sum()) < 3:
             break
         front = float(along[seen].quantile(0.1))  # the foremost, but for strays
-        centre = aside[seen].mean(0) + ray * (front + HEAD_LENGTH / 2)
+        centre = aside[seen].mean(0) + ray * (front + LENGTH / 2)
     ray = _ray(camera, pixel)
     one_px = float((_ray(camera, (pixel[0] + 1, pixel[1])) - ray).norm() * centre.norm())
-    if float((centre - (centre @ ray) * ray).norm()) > VERTEX_TO_CHIN / 2 + one_px:
+    if float((centre - (centre @ ray) * ray).norm()) > HEIGHT / 2 + one_px:
         centre = clicked
     return Pick(
         point=transform(invert(exo_from_scene.double()), centre[None])[0],

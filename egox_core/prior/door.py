@@ -10,13 +10,8 @@ from .options import (
 )
 from .rank import (
     ExoCandidate as ExoCandidate,
-    load_candidate as load_candidate,
     rank_exo_cameras as rank_exo_cameras,
     rank_text as rank_text,
 )
-from .render import (
-    ego_depth as ego_depth,
-    iter_ego_prior as iter_ego_prior,
-    render_ego_prior as render_ego_prior,
-)
+from .render import iter_ego_prior as iter_ego_prior, render_ego_prior as render_ego_prior
 from .splatter import SPLATTERS as SPLATTERS

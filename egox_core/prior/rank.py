@@ -5,6 +5,8 @@ coverage that it will have. Without depth there are only the poses: an ego ray c
 a surface facing the wearer, at the distances of hands and room, would be in the exo picture and not
 be turned away from it."""
 
+from __future__ import annotations
+
 import math
 import warnings
 from collections.abc import Sequence
@@ -53,6 +55,38 @@ class ExoCandidate:
     exo_w2c: Tensor | None = None
     depth: DepthVideo | None = None
 
+    @classmethod
+    def of_take(cls, folder: Path, name: str, *, progress: Progress = no_progress) -> ExoCandidate:
+        """A take folder as a candidate, all of its frames; without depth it has its poses alone.
+
+        Raises:
+            EgoXInputError: no meta.json, no ego poses, no exo intrinsics, a depth file that can't be
+                read.
+        """
+        meta = read_meta(folder / META)
+        trajectory = meta_trajectory(meta, preset_camera("aria_released", REFERENCE_SIZE))
+        depth_path = _depth_path(folder)
+        depth, camera = None, meta.exo_camera
+        if depth_path is not None:
+            depth, _ = load_depth_file(depth_path, meta, progress=progress)
+            camera, index = depth.camera, slice(len(depth.depth_m))
+            trajectory = replace(
+                trajectory,
+                w2c=trajectory.w2c[index],
+                times_s=trajectory.times_s[index],
+                exo_w2c=_at(trajectory.exo_w2c, index),
+            )
+        if camera is None:
+            raise EgoXInputError(
+                f"take {name}",
+                got="no camera_intrinsics",
+                expected="the exo camera's K",
+                fix="add them to meta.json",
+            )
+        return cls(
+            name=name, camera=camera, trajectory=trajectory, exo_w2c=trajectory.exo_w2c, depth=depth
+        )
+
 
 @frozen
 class ExoRank:
@@ -63,38 +97,6 @@ class ExoRank:
     by_frame: Tensor  # [F] float64
     frames: tuple[int, ...]  # which frames were looked at
     method: Literal["depth", "poses"]
-
-
-def load_candidate(folder: Path, name: str, *, progress: Progress = no_progress) -> ExoCandidate:
-    """A take folder as a candidate, all of its frames; without depth it has its poses alone.
-
-    Raises:
-        EgoXInputError: no meta.json, no ego poses, no exo intrinsics, a depth file that can't be
-            read.
-    """
-    meta = read_meta(folder / META)
-    trajectory = meta_trajectory(meta, preset_camera("aria_released", REFERENCE_SIZE))
-    depth_path = _depth_path(folder)
-    depth, camera = None, meta.exo_camera
-    if depth_path is not None:
-        depth, _ = load_depth_file(depth_path, meta, progress=progress)
-        camera, index = depth.camera, slice(len(depth.depth_m))
-        trajectory = replace(
-            trajectory,
-            w2c=trajectory.w2c[index],
-            times_s=trajectory.times_s[index],
-            exo_w2c=_at(trajectory.exo_w2c, index),
-        )
-    if camera is None:
-        raise EgoXInputError(
-            f"take {name}",
-            got="no camera_intrinsics",
-            expected="the exo camera's K",
-            fix="add them to meta.json",
-        )
-    return ExoCandidate(
-        name=name, camera=camera, trajectory=trajectory, exo_w2c=trajectory.exo_w2c, depth=depth
-    )
 
 
 def rank_exo_cameras(

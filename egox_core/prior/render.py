@@ -15,7 +15,7 @@ from ..progress import Progress, no_progress
 from ..scene import ego_from_scene
 from ..takes import meets_head
 from ..trajectory import camera_centre, pose_of_frame
-from ..types import CameraTrajectory, DepthVideo, EgoPrior, PointCloud, PointSet
+from ..types import CameraTrajectory, EgoPrior, PointCloud, PointSet
 from .drawing import draw_points
 from .options import PriorOptions, prior_preset
 
@@ -87,17 +87,6 @@ def iter_ego_prior(
     check_scene(scene)
     frames = range(scene.frame_count) if frames is None else frames
     return _frames(scene, frames, trajectory.camera, ego_from_frame, options, progress)
-
-
-def ego_depth(prior: EgoPrior) -> DepthVideo:
-    """The prior's depth as any other depth: its camera is the ego camera, with a pose per frame."""
-    trajectory, count = prior.trajectory, len(prior.depth_m)
-    return DepthVideo(
-        depth_m=prior.depth_m,
-        camera=trajectory.camera,
-        exo_w2c=trajectory.w2c[:count],
-        times_s=trajectory.times_s[:count],
-    )
 
 
 def check_scene(scene: PointCloud) -> None:

@@ -1,11 +1,10 @@
 """The names that scene hands out."""
 
 from .background import sample_frames as sample_frames, to_uint8 as to_uint8
-from .build import MOVING_CHOICES as MOVING_CHOICES, Moving as Moving, build_scene as build_scene
+from .build import Moving as Moving, build_scene as build_scene
 from .edges import RELEASED_RANGE as RELEASED_RANGE
 from .exo_motion import (
     AGREES_PX as AGREES_PX,
-    MOTIONS as MOTIONS,
     Motion as Motion,
     estimate_exo_motion as estimate_exo_motion,
 )

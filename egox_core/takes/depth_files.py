@@ -2,6 +2,7 @@
 are, invalid NaN."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,7 @@ class DepthFileReport:
 
 
 def load_depth_file(
-    path: Path,
+    path: Path | DepthFile,  # opened, so that the clips of a take share one pass over a packed file
     meta: TakeMeta | None,  # exo intrinsics and pose; None: neither is known, the camera is a guess
     frames: FrameSelection
     | None = None,  # the frames in use; None: every frame, at the file's own size
@@ -55,7 +56,7 @@ def load_depth_file(
         EgoXInputError: unreadable, shorter than the frames in use, another aspect, no or too few
             valid pixels, no intrinsics.
     """
-    with open_depth(path) as source:
+    with open_depth(path) if isinstance(path, Path) else nullcontext(path) as source:
         return depth_of_frames(
             source,
             meta,
@@ -92,7 +93,7 @@ def check_depth(
 
 
 def depth_of_frames(
-    source: DepthFile,  # opened, so that the clips of a take share one pass over a packed file
+    source: DepthFile,
     meta: TakeMeta | None,
     frames: FrameSelection | None = None,
     *,

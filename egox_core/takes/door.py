@@ -1,10 +1,6 @@
 """The names that takes hands out."""
 
-from .depth_files import (
-    check_depth as check_depth,
-    depth_of_frames as depth_of_frames,
-    load_depth_file as load_depth_file,
-)
+from .depth_files import check_depth as check_depth, load_depth_file as load_depth_file
 from .depth_inputs import (
     check_depth_file as check_depth_file,
     find_depth as find_depth,
@@ -36,7 +32,6 @@ from .metric_scale import (
     HEAD_KEYPOINTS as HEAD_KEYPOINTS,
     ScaleReport as ScaleReport,
     ScaleSource as ScaleSource,
-    parse_scale as parse_scale,
     with_scale as with_scale,
 )
 from .same_take import check_poses_of as check_poses_of

@@ -20,8 +20,6 @@ from .ego_path import meta_trajectory
 from .meta import META_PRESET
 
 ScaleSource = Literal["as is", "wearer", "wearer where seen"]
-SCALE_SOURCES: dict[str, ScaleSource] = {"as-is": "as is", "wearer": "wearer"}
-"""Choices of a user beside a number, by the word of the command line."""
 
 
 @frozen
@@ -41,25 +39,6 @@ class ScaleReport:
             "scale": self.scale,
             "note": self.note,
         }
-
-
-def parse_scale(text: str) -> ScaleSource | float:
-    """``as-is``, ``wearer`` or a number, as a command line has them.
-
-    Raises:
-        EgoXInputError: neither.
-    """
-    if text in SCALE_SOURCES:
-        return SCALE_SOURCES[text]
-    try:
-        return checked_scale(float(text))
-    except ValueError as error:
-        raise EgoXInputError(
-            "scale",
-            got=repr(text),
-            expected="as-is, wearer or a positive number",
-            fix="a number multiplies the depth",
-        ) from error
 
 
 def checked_scale(scale: float) -> float:

@@ -6,12 +6,7 @@ from .head_payloads import OPENPOSE_POINTS as OPENPOSE_POINTS
 from .head_points import HeadPoints as HeadPoints
 from .head_pose import HeadReport as HeadReport, estimate_head as estimate_head
 from .head_sources import joined_points as joined_points
-from .head_template import (
-    HEAD_LENGTH as HEAD_LENGTH,
-    POINTS as POINTS,
-    VERTEX_TO_CHIN as VERTEX_TO_CHIN,
-    worn_points as worn_points,
-)
+from .head_template import HEAD_HALF as HEAD_HALF, POINTS as POINTS, worn_points as worn_points
 from .keyframe_fit import ClipMoments as ClipMoments, keyframes_of_path as keyframes_of_path
 from .keyframes import (
     DEFAULT_UP as DEFAULT_UP,
@@ -24,12 +19,9 @@ from .keyframes import (
 )
 from .path import (
     PoseTrack as PoseTrack,
+    adapted as adapted,
     flags_at as flags_at,
-    interpolate_poses as interpolate_poses,
-    resample as resample,
-    smoothed as smoothed,
     trajectory_of_array as trajectory_of_array,
-    with_camera as with_camera,
 )
 from .poses import (
     camera_centre as camera_centre,

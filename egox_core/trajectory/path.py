@@ -338,6 +338,25 @@ def with_camera(trajectory: CameraTrajectory, camera: CameraModel) -> CameraTraj
     return replace(trajectory, camera=camera, w2c=after @ before.T @ trajectory.w2c.double())
 
 
+def adapted(
+    trajectory: CameraTrajectory,
+    *,
+    frames: FrameSelection | None = None,
+    camera: CameraModel | None = None,
+    smooth_s: float = 0.0,
+) -> CameraTrajectory:
+    """The same path at the times of other frames, seen by another ego camera, smoothed.
+
+    Raises:
+        EgoXInputError: the path does not reach over the frames.
+    """
+    if frames is not None:
+        trajectory = resample(trajectory, frames)
+    if camera is not None:
+        trajectory = with_camera(trajectory, camera)
+    return smoothed(trajectory, smooth_s) if smooth_s > 0 else trajectory
+
+
 def smoothed(trajectory: CameraTrajectory, sigma_s: float) -> CameraTrajectory:
     """The same path smoothed with a Gaussian of ``sigma_s`` seconds."""
     if len(trajectory.times_s) < 2:

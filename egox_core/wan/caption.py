@@ -126,6 +126,19 @@ def request_pictures(
     return torch.cat((left, right), dim=2)
 
 
+def caption_request(
+    exo: Tensor,  # [T, H, W, 3] float 0...1, or uint8 without a prior
+    prior: Tensor | None = None,  # [T, h, w, 3] float 0...1, the same frames
+) -> tuple[Tensor, str]:  # [PICTURES, H, W, 3] or, with the prior on the right, wider
+    """Pictures for the model, and the text about them.
+
+    Raises:
+        EgoXInputError: another number of frames in the prior.
+    """
+    pictures = request_pictures(exo, prior)
+    return pictures, request_text(len(pictures), prior is not None)
+
+
 def request_text(count: int, with_prior: bool) -> str:
     """Text about ``count`` pictures of :func:`request_pictures`, for the model."""
     return "\n".join(

@@ -10,10 +10,9 @@ from .canvas import (
 from .caption import (
     MIN_WORDS as MIN_WORDS,
     NO_CAPTION as NO_CAPTION,
+    caption_request as caption_request,
     caption_section as caption_section,
     repair_caption as repair_caption,
-    request_pictures as request_pictures,
-    request_text as request_text,
 )
 from .chunks import (
     ChunkFiles as ChunkFiles,
@@ -46,7 +45,6 @@ from .lora_settings import (
 )
 from .noise import released_noise as released_noise
 from .prompt import (
-    RELEASED_NEGATIVE as RELEASED_NEGATIVE,
     TOKENS as TOKENS,
     clean_prompt as clean_prompt,
     cut_place as cut_place,
@@ -54,7 +52,6 @@ from .prompt import (
     has_ftfy as has_ftfy,
     join_sections as join_sections,
     split_sections as split_sections,
-    wants_ftfy as wants_ftfy,
 )
 from .schedule import (
     TRAIN_TIMESTEPS as TRAIN_TIMESTEPS,
@@ -62,5 +59,5 @@ from .schedule import (
     released_schedule as released_schedule,
     sample_released as sample_released,
 )
-from .vision import embedding_note as embedding_note, embedding_picture as embedding_picture
+from .vision import embedding_picture as embedding_picture
 from .weights import SCALE_PARTS as SCALE_PARTS, SCALES as SCALES, read_header as read_header

@@ -11,7 +11,6 @@ from typing import TypeVar
 from ..errors import EgoXInputError
 
 EXO_MARK, EGO_MARK = "[Exo view]", "[Ego view]"
-RELEASED_NEGATIVE = ""  # the authors' call names none (quirks 43)
 TOKENS = 512  # length that Wan's text input is cut and padded to, the end mark among them
 Token = TypeVar("Token")
 
@@ -60,16 +59,10 @@ def clean_prompt(prompt: str) -> str:
     space single.
 
     ftfy (curly quotes made straight, broken characters mended) works where it is installed; without
-    it such characters stay as they are: see :func:`wants_ftfy`."""
+    it such characters stay as they are: see :func:`has_ftfy`."""
     fix_text = _ftfy()
     prompt = prompt if fix_text is None else fix_text(prompt)
     return re.sub(r"\s+", " ", html.unescape(html.unescape(prompt))).strip()
-
-
-def wants_ftfy(prompt: str) -> bool:
-    """Check whether ftfy is missing and might have changed this text: it leaves plain ASCII
-    alone."""
-    return not has_ftfy() and not html.unescape(html.unescape(prompt)).isascii()
 
 
 def has_ftfy() -> bool:

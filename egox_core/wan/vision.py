@@ -63,21 +63,3 @@ def embedding_picture(
         )
     frames = decode(noisy_canvas_latent(exo_latent[:1], ego_noise[:1]))
     return frames[:1].float().clamp(0, 1)
-
-
-def embedding_note(
-    mode: str,  # of IMAGE_EMBEDDING_MODES
-    *,
-    connected: bool,  # CLIP vision is there
-    seeded: bool,  # the sampler's seed is known
-) -> str:
-    """Name the picture embedding that is made."""
-    if mode == "none":
-        return "no picture embedding (the model takes none, or it is switched off)"
-    if not connected:
-        return (
-            "no picture embedding (no CLIP vision given; Wan 2.2 I2V needs none, Wan 2.1 I2V does)"
-        )
-    if mode == "released" and not seeded:
-        return "picture embedding released, with seed 0 because noise_seed is not set"
-    return f"picture embedding {mode}"

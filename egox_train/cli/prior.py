@@ -11,6 +11,7 @@ import warnings
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import get_args
 
 import torch
 
@@ -18,12 +19,11 @@ from egox_core.cameras import CAMERA_PRESETS
 from egox_core.errors import EgoXInputError
 from egox_core.prior import DYNAMIC_CHOICES, PRIOR_PRESETS, SPLATTERS, prior_preset
 from egox_core.safe_files import atomic_write, write_json
-from egox_core.scene import MOTIONS, estimate_exo_motion, write_ply
+from egox_core.scene import Motion, estimate_exo_motion, write_ply
 from egox_core.stages import prior, scene
 from egox_core.take import load_take
-from egox_core.takes import parse_scale
 
-from ..options import EXO_LENSES
+from ..options import EXO_LENSES, parse_scale
 from ..video_writer import write_video
 from .progress_line import ProgressLine
 
@@ -74,7 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument(
         "--exo-motion",
-        choices=MOTIONS,
+        choices=get_args(Motion),
         default="auto",
         help="how the exo camera moves, where its poses aren't given (default: auto, found out)",
     )

@@ -20,9 +20,9 @@ from egox_core.safe_files import read_json
 from egox_core.wan import (
     MIN_WORDS,
     NO_CAPTION,
+    caption_request,
     caption_section,
     join_sections,
-    request_pictures,
     split_sections,
 )
 
@@ -151,7 +151,7 @@ def _answer(folder: Path, frames: Tensor, question: str, device: str | None) -> 
     processor, model = load_caption_model(folder, device)
     content = [
         {"type": "image", "image": Image.fromarray(picture.numpy())}
-        for picture in request_pictures(frames)
+        for picture in caption_request(frames)[0]
     ]
     inputs = processor.apply_chat_template(
         [{"role": "user", "content": [*content, {"type": "text", "text": question}]}],

@@ -26,7 +26,7 @@ from egox_core.safe_files import atomic_write, file_lock, read_json, replace_fol
 from egox_core.scene import estimate_exo_motion
 from egox_core.stages import prior, scene
 from egox_core.take import load_take
-from egox_core.takes import DepthFile, check_depth, depth_of_frames, open_depth, with_scale
+from egox_core.takes import DepthFile, check_depth, load_depth_file, open_depth, with_scale
 from egox_core.trajectory import pose_of_frame
 from egox_core.types import DepthVideo, TakeMeta
 from egox_core.video import read_frames, refuse_cuts
@@ -328,7 +328,7 @@ def _depth(
         exact_exo_camera=job.view.camera if pictures.redrawn is None else pictures.camera,
     )
     assert job.view.depth is not None  # or the run was refused before
-    depth, _ = depth_of_frames(maps.depth(job.view.depth), meta, pictures.maps(job.window))
+    depth, _ = load_depth_file(maps.depth(job.view.depth), meta, pictures.maps(job.window))
     return depth.depth_m.float(), depth.dynamic, "file"
 
 

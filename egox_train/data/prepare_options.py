@@ -8,11 +8,11 @@ from typing import Literal, get_args
 from egox_core.errors import EgoXInputError, check_choice
 from egox_core.frozen import frozen
 from egox_core.prior import prior_preset
-from egox_core.scene import MOTIONS, Motion
+from egox_core.scene import Motion
 from egox_core.sizes import REFERENCE_EXO_SIZE, REFERENCE_SIZE, latent_frames, latent_size
-from egox_core.takes import ExoLens, ScaleSource, parse_scale
+from egox_core.takes import ExoLens, ScaleSource
 
-from ..options import EXO_LENSES, argument, size_of_text
+from ..options import EXO_LENSES, argument, parse_scale, size_of_text
 from ..parallel import RemoteModels
 
 DepthSource = Literal["files", "plane", "model"]
@@ -191,7 +191,7 @@ class PrepareOptions:
             )
         check_choice("draw", self.draw, get_args(Draw))
         check_choice("depth", self.depth, get_args(DepthSource))
-        check_choice("exo motion", self.exo_motion, MOTIONS)
+        check_choice("exo motion", self.exo_motion, get_args(Motion))
         check_choice("pictures", self.pictures, get_args(PictureChoice))
         for name in (
             "stride",

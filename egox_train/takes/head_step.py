@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from egox_core.cameras import CameraModel
-from egox_core.trajectory import VERTEX_TO_CHIN, HeadPoints, transform, worn_points
+from egox_core.trajectory import HEAD_HALF, HeadPoints, transform, worn_points
 
 MOST_FRAMES = 8
 LESS = 0.6
@@ -34,7 +34,7 @@ def out_of_step(
     there = valid.all(1)
     if there.sum() < 2 * MOST_FRAMES:
         return ()
-    height = VERTEX_TO_CHIN * camera.fx / float(local[there, :, 2].median())
+    height = 2 * HEAD_HALF[1] * camera.fx / float(local[there, :, 2].median())
     if np.ptp(true[there].mean(1), axis=0).max() < height:
         return ()
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ...egox_core.errors import EgoXInputError
-from ...egox_core.gga import ExoCache, KernelsUsed, forget_wrong, kept_size
+from ...egox_core.gga import ExoCache, KernelsUsed, kept_size
 from ...egox_core.sizes import MODEL_CHANNELS, PATCH
 from ...egox_core.types import Canvas
 from ...egox_core.wan import MODEL_FIX
@@ -297,7 +297,6 @@ class PatchCalls:
         self.ego_share = 1.0  # of the tokens
         self.seconds.clear()
         self.kernels.clear()
-        forget_wrong()
 
     @property
     def lost(self) -> str | None:

@@ -20,7 +20,7 @@ import torch
 from torch.nn.functional import normalize, scaled_dot_product_attention
 
 from egox_core.gga import backends, kernel_table, product
-from egox_core.gga.attention import ego_attention, gga_attention, plain_attention
+from egox_core.gga.attention import gga_attention, plain_attention
 from egox_core.gga.bias import dense_bias, reference_attention
 from egox_core.gga.exo_cache import ego_tokens
 from egox_core.gga.geometry import tokens_from_latents
@@ -163,8 +163,8 @@ def plain_error(q, k, v, heads, bias) -> torch.Tensor:
     return errors(*(x.transpose(1, 2).flatten(2) for x in (ours, twin)), heads)
 
 
-def triton(*inputs, attend=gga_attention, **how) -> torch.Tensor:
-    return attend(*inputs, backend="triton", **how)
+def triton(*inputs, **how) -> torch.Tensor:
+    return gga_attention(*inputs, backend="triton", **how)
 
 
 def ego(x, geometry) -> torch.Tensor:
@@ -206,7 +206,7 @@ def check_parts() -> None:
     q, k, v, heads, geometry = inputs = case((3, 2, 9, 5), 1, 16, 2, torch.float16)
     whole = ego(triton(*inputs, GgaOptions()), geometry)
     cut = ego(triton(*inputs, GgaOptions(), chunk_bytes=1), geometry)
-    kept = triton(ego(q, geometry), *inputs[1:], GgaOptions(), attend=ego_attention)
+    kept = triton(ego(q, geometry), *inputs[1:], GgaOptions())
     assert torch.equal(cut, whole) and torch.equal(kept, whole)
     assert len(geometry.made) == 1, "columns are made once"
     triton(*inputs, GgaOptions(lambda_g=2))

@@ -9,7 +9,7 @@ import torch
 
 from egox_core.cameras.model import CameraModel
 from egox_core.takes.body_scale import MODEL_ERROR, wearer_scale
-from egox_core.takes.metric_scale import HEAD_KEYPOINTS, parse_scale, with_scale
+from egox_core.takes.metric_scale import HEAD_KEYPOINTS, with_scale
 from egox_core.takes.wearer_body import (
     HEAD_FROM_CAMERA,
     TRUNK_TO,
@@ -152,14 +152,3 @@ def test_the_choice_is_applied_and_reported(depth, path):
         and "own frame" in report.note
         and torch.equal(same.depth_m, depth.depth_m)
     )
-
-
-def test_the_words_of_the_command_line():
-    assert (parse_scale("as-is"), parse_scale("wearer"), parse_scale("1.5")) == (
-        "as is",
-        "wearer",
-        1.5,
-    )
-    for text in ("head", "0", "-1", "nan"):
-        with refuses("scale"):
-            parse_scale(text)

@@ -15,7 +15,9 @@ from egox_core.safe_files import read_json, write_json
 from egox_core.scene.build import build_scene
 from egox_core.scene.ply import write_ply
 from egox_train.cli.prior import main
+from egox_train.options import parse_scale
 from lab.drawn import SyntheticSpec, make_take, write_take
+from tests.refusals import refuses
 
 SPEC = SyntheticSpec(
     seed=4, frames=9, fps=5.0, exo_width=128, exo_height=64, ego_size=64, edge_samples=1
@@ -110,3 +112,14 @@ def test_streamed_frames_give_the_same_prior(take):
     assert torch.equal(whole.static.rgb, streamed.static.rgb)
     one, other = (next(iter_ego_prior(scene, take.trajectory())) for scene in (whole, streamed))
     assert torch.equal(one.coverage, other.coverage)
+
+
+def test_the_words_of_a_scale():
+    assert (parse_scale("as-is"), parse_scale("wearer"), parse_scale("1.5")) == (
+        "as is",
+        "wearer",
+        1.5,
+    )
+    for text in ("head", "0", "-1", "nan"):
+        with refuses("scale"):
+            parse_scale(text)
