@@ -28,7 +28,7 @@ from .host.graph import (
     this_node,
 )
 from .host.paths import beside_video, fingerprint, list_files, resolve
-from .host.remember import renewals
+from .host.remember import RENEWALS
 from .io_types import (
     EgoXFrames,
     EgoXScene,
@@ -153,7 +153,7 @@ class EgoXEgoPoseInput(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, source, file, **settings) -> str:
         # A page that asked for a scene which was dropped meanwhile has the node run again.
-        renewed = renewals(this_node(cls)[1])
+        renewed = RENEWALS[this_node(cls)[1]]
         changed = (
             fingerprint(file)
             if source == "file" and isinstance(file, str) and file != BESIDE

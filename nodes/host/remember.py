@@ -3,7 +3,7 @@ pictures were drawn from; nodes that have to run again."""
 
 import functools
 import weakref
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any
 
@@ -12,9 +12,9 @@ from torch.utils.weak import WeakTensorKeyDictionary
 DRAWN_FROM = WeakTensorKeyDictionary()
 """Pictures of Render Ego Prior -> the ``scene`` and ``trajectory`` that they were drawn from, by name.
 EgoX Conditioning sends them along with the ego latent."""
-_RENEWALS: dict[str, int] = {}
-MOST_RENEWED = 1000
-"""Nodes whose renewals are counted."""
+RENEWALS = Counter[str]()
+"""Node id -> how often a page found its scene dropped: the node's next run must keep it again, and
+not come from the host's cache."""
 
 
 def remembered(slots: int) -> Callable[[Callable], Callable]:
@@ -37,20 +37,6 @@ def remembered(slots: int) -> Callable[[Callable], Callable]:
         return call
 
     return decorate
-
-
-def renew(node_id: str) -> int:
-    """Count, and return, how often a page found this node's scene dropped: the node's next run must
-    keep it again, and not come from the host's cache."""
-    if len(_RENEWALS) > MOST_RENEWED:
-        _RENEWALS.clear()
-    _RENEWALS[node_id] = renewals(node_id) + 1
-    return _RENEWALS[node_id]
-
-
-def renewals(node_id: str) -> int:
-    """Number of calls of :func:`renew` for a node."""
-    return _RENEWALS.get(node_id, 0)
 
 
 def _reference(value: Any) -> Any:

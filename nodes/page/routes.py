@@ -35,7 +35,7 @@ from ...egox_core.types import PointCloud
 from ...egox_core.video import video_mark
 from ..host.graph import Graph, exo_video, inputs_of, linked, sidecar_missing
 from ..host.paths import resolve
-from ..host.remember import renew
+from ..host.remember import RENEWALS
 from ..pose_inputs import AUTO, BESIDE, DEFAULT_PRESET, editor_origin
 from .requests import is_same_origin, number, read_body, refuse, whole_number
 from .scenes import SCENES, SceneEntry, jpeg
@@ -47,7 +47,7 @@ SMALL_BODY, FILE_BODY = 256 * 1024, 32 * 2**20
 PRIOR_SIZES = (64, 512)
 MOST_POINTS = 10**6
 """That a page may ask for; no scene of the editor has so many."""
-VIEWS_REMEMBERED = 64
+VIEWS_REMEMBERED, MOST_RENEWED = 64, 1000
 WORKER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="egox-pose-editor")
 FILES = ThreadPoolExecutor(max_workers=1, thread_name_prefix="egox-pose-files")
 """Imports and exports of long paths take seconds, for which pictures do not wait."""
@@ -356,13 +356,16 @@ def has_poses(graph: Graph, node: str) -> bool:
 
 
 @guarded(SMALL_BODY)
-async def renew_scene(body: dict) -> web.Response:
+async def renew(body: dict) -> web.Response:
     """A page asks for a scene that was dropped: the node's next run keeps it again instead of
     coming from the cache."""
     node = body.get("node")
     if not isinstance(node, str) or not 0 < len(node) <= 100:
         raise EgoXInputError("node", got=repr(node)[:40], expected="the node's id", fix="send it")
-    return web.json_response({"renewals": renew(node)})
+    if len(RENEWALS) > MOST_RENEWED:
+        RENEWALS.clear()
+    RENEWALS[node] += 1
+    return web.json_response({"renewals": RENEWALS[node]})
 
 
 def scene_entry(body: dict) -> SceneEntry:
@@ -428,7 +431,7 @@ EDITOR_ROUTES: dict[str, Callable[[web.Request], Awaitable[web.StreamResponse]]]
     "camera": camera,
     "import": import_keyframes,
     "export": export_keyframes,
-    "renew": renew_scene,
+    "renew": renew,
     "origin": graph_origin,
 }
 

@@ -2,61 +2,63 @@
 a node's result; ``web/js/previews.js`` draws them."""
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from comfy_execution.utils import get_executing_context
 from torch import Tensor
 
-from ...egox_core.frozen import frozen
 from ...egox_core.page import Drawn, common_step, make_sheets
 from ...egox_core.progress import Progress, no_progress
-from ...egox_core.types import UNTIMED_FPS
+from ...egox_core.types import UNTIMED_FPS, CameraTrajectory, DepthVideo
+from ..host.video import clip_fps
 from .temp_files import temp_file
 
 KEY = "egox_preview"
 LABELS = {"truth": "ground truth"}
 """What people read in place of a stream's name."""
-
-
-@frozen
-class Stream:
-    """One clip (or picture) of a player."""
-
-    name: str  # for code: exo, prior, ego, truth, coverage, depth, plot, ...
-    frames: Tensor | Drawn  # [T, H, W, 3] 0...1; one frame is a still, shown at all times
-    legend: dict[str, Any] | None = None  # colours (low to high) and ticks ({at 0...1, label})
-    pick: dict[str, str] | None = None  # widgets that a click sets: x, y (px of the frames), frame
-    max_side: int | None = None  # px, of a shown frame
+Ui = dict[str, Any]
 
 
 def preview_ui(
     kind: str,  # prior | depth | compare | attention: what the page shows first
-    streams: Sequence[Stream],
+    # [T, H, W, 3] 0...1 by name: exo, prior, ego, truth, coverage, depth, plot, ...; None: there is
+    # none; one frame is a still, shown at all times
+    streams: Mapping[str, Tensor | Drawn | None],
+    timed: CameraTrajectory | DepthVideo | None = None,  # its times are those of the streams
     *,
     text: str = "",
-    fps: float | None = None,
-    # label, unit, values: one per frame, drawn over the timeline
-    curve: dict[str, Any] | None = None,
-    # x, y (px of the picked stream), frame: where the crosshair is
-    mark: dict[str, Any] | None = None,
-    # the key of a text of the page: what must not be overlooked
-    badge: str | bool | None = None,
-    # what it was made with (see upstream_values), to tell runs apart
-    values: dict[str, dict] | None = None,
-    # of geometry_data: a view of weights over the stream "exo"
-    geometry: dict[str, Any] | None = None,
+    # of some streams: colours (low to high) and ticks ({at 0...1, label})
+    legends: Mapping[str, Ui | None] | None = None,
+    whole: Collection[str] = (),  # streams whose frames are never made smaller
+    pick: Ui | None = None,  # widgets that a click on the stream ego sets: x, y (px), frame
+    mark: Ui | None = None,  # x, y (px of that stream), frame: where the crosshair is
+    curve: Ui | None = None,  # label, unit, values: one per frame, drawn over the timeline
+    badge: str | None = None,  # the key of a text of the page: what must not be overlooked
+    values: Ui | None = None,  # what it was made with (see upstream_values), to tell runs apart
+    geometry: Ui | None = None,  # of geometry_data: a view of weights over the stream exo
     measure: str | None = None,  # how near it came, for a list of runs: "17.3 dB"
     progress: Progress = no_progress,
-) -> dict[str, Any]:
+) -> Ui:
     """The node's ``ui`` result: the note as text, and what the page needs for the preview."""
-    frames = max((len(stream.frames) for stream in streams), default=0)
-    step = common_step(frames)
+    clips = {name: clip for name, clip in streams.items() if clip is not None}
+    frames = max(map(len, clips.values()), default=0)
+    step, sent = common_step(frames), []
+    for name, clip in clips.items():
+        size = {"max_side": max(clip.shape[1:3])} if name in whole else {}
+        sheets = make_sheets(clip, step=step, progress=progress, **size)
+        stem = f"{name}_{uuid.uuid4().hex}"
+        files = [temp_file(f"{stem}_{n}.jpg", data) for n, data in enumerate(sheets.files)]
+        data = stream_data(name, sheets.layout(), files)
+        data["source"] = [clip.shape[2], clip.shape[1]]
+        data["legend"] = (legends or {}).get(name)
+        data["pick"] = pick if name == "ego" else None
+        sent.append(data)
     preview = {
         "kind": kind,
-        "fps": float(fps or UNTIMED_FPS),
+        "fps": float(clip_fps(timed) or UNTIMED_FPS),
         "frames": frames,
-        "streams": [_written(stream, step, progress) for stream in streams],
+        "streams": sent,
         "curve": curve,
         "mark": mark,
         "text": text,
@@ -69,29 +71,8 @@ def preview_ui(
     return {"text": (text,), KEY: [preview]}
 
 
-def streams_of(clips: Mapping[str, Tensor | None]) -> list[Stream]:
-    """Streams of clips [T, H, W, 3 or 4] by their names, without those that are missing."""
-    return [
-        Stream(name=name, frames=clip[..., :3]) for name, clip in clips.items() if clip is not None
-    ]
-
-
-def _written(stream: Stream, step: int, progress: Progress) -> dict[str, Any]:
-    size = {} if stream.max_side is None else {"max_side": stream.max_side}
-    sheets = make_sheets(stream.frames, step=step, progress=progress, **size)
-    name = f"{stream.name}_{uuid.uuid4().hex}"
-    files = [temp_file(f"{name}_{number}.jpg", data) for number, data in enumerate(sheets.files)]
-    return stream_data(stream.name, sheets.layout(), files) | {
-        "legend": stream.legend,
-        "pick": stream.pick,
-        "source": [int(stream.frames.shape[2]), int(stream.frames.shape[1])],
-    }
-
-
-def stream_data(
-    name: str, layout: dict[str, int], files: Sequence[dict[str, str]]
-) -> dict[str, Any]:
-    """A plain stream as the page reads it; ``files`` hold the sheets."""
+def stream_data(name: str, layout: dict[str, int], files: Sequence[dict[str, str]]) -> Ui:
+    """A plain stream as the page reads it; ``files`` hold the sheets of that layout."""
     return {
         "name": name,
         "label": LABELS.get(name, name),

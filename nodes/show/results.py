@@ -26,12 +26,12 @@ from .editor import editor_data
 from .geometry import geometry_data
 from .judgement import angle_curve, followed_path, truth_beside, truth_psnr
 from .live import LivePreview
-from .player import Stream, preview_ui, streams_of
+from .player import Ui, preview_ui
 from .temp_files import temp_video
 
 PICK = {"x": "ego_x", "y": "ego_y", "frame": "frame"}
 LENS_GUESSED = "lensGuessed"
-Ui = dict[str, Any]
+Node = type[io.ComfyNode]
 
 
 def note(text: str) -> ui.PreviewText:
@@ -46,7 +46,7 @@ def live(
     return LivePreview(node, factors, clip_fps(trajectory))
 
 
-def pictures(node: type[io.ComfyNode], images: Tensor) -> ui.PreviewImage:  # [N, H, W, 3]
+def pictures(node: Node, images: Tensor) -> ui.PreviewImage:  # [N, H, W, 3]
     """Pictures as the host shows its own."""
     return ui.PreviewImage(images, cls=node)
 
@@ -55,17 +55,21 @@ def depth(
     depth: DepthVideo,
     text: str,
     picture: Tensor,  # [T, H, W, 3]
-    legend: dict[str, Any] | None,
+    legend: Ui | None,
     plot: Tensor,  # [1, H, W, 3]
     progress: Progress,
 ) -> Ui:
     """A player of the depth, and the plot of its alignment."""
-    streams = [
-        Stream(name="depth", frames=picture, legend=legend),
-        Stream(name="plot", frames=plot, max_side=plot.shape[2]),
-    ]
-    badge, fps = depth.camera_guessed and LENS_GUESSED, clip_fps(depth)
-    return preview_ui("depth", streams, text=text, fps=fps, badge=badge, progress=progress)
+    return preview_ui(
+        "depth",
+        {"depth": picture, "plot": plot},
+        depth,
+        text=text,
+        legends={"depth": legend},
+        whole=("plot",),
+        badge=LENS_GUESSED * depth.camera_guessed,
+        progress=progress,
+    )
 
 
 def motion(
@@ -77,15 +81,16 @@ def motion(
 ) -> Ui:
     """A player of the points that were followed, and the camera's path."""
     points, legend = sightings_picture(frames, sightings)
-    streams = [Stream(name="points", frames=points, legend=legend)]
+    streams = {"points": points}
     if sightings is not None and depth.exo_w2c is not None:
-        streams.append(Stream(name="path", frames=path_from_above(depth.exo_w2c)))
+        streams["path"] = path_from_above(depth.exo_w2c)
     return preview_ui(
         "motion",
         streams,
+        depth,
         text=text,
-        fps=clip_fps(depth),
-        badge=depth.camera_guessed and LENS_GUESSED,
+        legends={"points": legend},
+        badge=LENS_GUESSED * depth.camera_guessed,
         progress=progress,
     )
 
@@ -93,7 +98,7 @@ def motion(
 def head(
     path: CameraTrajectory,
     picture: Tensor,  # [T, H, W, 3]
-    legend: dict[str, Any],
+    legend: Ui,
     text: str,
     lens_guessed: bool,
     progress: Progress,
@@ -101,16 +106,17 @@ def head(
     """A player of the head in the exo frames."""
     return preview_ui(
         "head",
-        [Stream(name="head", frames=picture, legend=legend)],
+        {"head": picture},
+        path,
         text=text,
-        fps=clip_fps(path),
-        badge=lens_guessed and LENS_GUESSED,
+        legends={"head": legend},
+        badge=LENS_GUESSED * lens_guessed,
         progress=progress,
     )
 
 
 def path(
-    node: type[io.ComfyNode],
+    node: Node,
     path: CameraTrajectory,
     frames: FrameSelection | None,
     scene: PointCloud | None,
@@ -124,10 +130,10 @@ def path(
 
 
 def prior(
-    node: type[io.ComfyNode],
+    node: Node,
     prior: EgoPrior,
     depth_picture: Tensor,  # [T, H, W, 3] of the prior
-    legend: dict[str, Any] | None,
+    legend: Ui | None,
     scene: PointCloud,
     trajectory: CameraTrajectory,
     exo_images: Tensor | None,  # [T, H, W, 3 or 4]
@@ -136,20 +142,21 @@ def prior(
 ) -> Ui:
     """A player, and beside it the host's own of exo, prior and truth in one video."""
     graph, node_id = this_node(node)
-    size, fps = prior.rgb.shape[1], clip_fps(trajectory)
-    streams = [
-        Stream(name="prior", frames=prior.rgb),
-        Stream(name="coverage", frames=coverage_preview(prior.rgb, prior.coverage)),
-        Stream(name="depth", frames=depth_picture, legend=legend),
-        *streams_of({"exo": exo_images}),
-    ]
+    size = prior.rgb.shape[1]
+    streams = {
+        "prior": prior.rgb,
+        "coverage": coverage_preview(prior.rgb, prior.coverage),
+        "depth": depth_picture,
+        "exo": exo_images,
+    }
     covered = [100 * float(frame.float().mean()) for frame in prior.coverage]
     shown = preview_ui(
         "prior",
         streams,
+        trajectory,
         text=_prior_text(prior, scene),
-        fps=fps,
-        badge=bool(STRANGE & set(scene.notes)) and "strangeDepth",
+        legends={"depth": legend},
+        badge="strangeDepth" * bool(STRANGE & set(scene.notes)),
         progress=progress,
         curve={"label": "coverage", "unit": "%", "values": covered},
         geometry=geometry_data(depth, trajectory, exo_images, size, graph, node_id),
@@ -160,7 +167,7 @@ def prior(
     row = side_by_side(list(clips.values()), list(clips), step, progress)
     made_by = {**(node.hidden.extra_pnginfo or {}), "prompt": graph} if graph else {}
     # The host's form, queue and assets show it; "images" would also lie over our player.
-    video = temp_video("prior", row, (fps or UNTIMED_FPS) / step, made_by)
+    video = temp_video("prior", row, (clip_fps(trajectory) or UNTIMED_FPS) / step, made_by)
     return {**shown, "video": [video]}
 
 
@@ -180,7 +187,7 @@ def _prior_text(prior: EgoPrior, scene: PointCloud) -> str:
 
 
 def ego(
-    node: type[io.ComfyNode],
+    node: Node,
     frames: Tensor,  # [T, H, W, 3]
     decoded: Tensor,  # as the model made them; other ones than ``frames`` where those are redrawn
     made_of: Mapping[str, Any],  # see MADE_OF
@@ -210,9 +217,9 @@ def ego(
     seen = None if redrawn else (made_of.get("depth"), trajectory, exo_images)
     return preview_ui(
         "compare",
-        streams_of(clips),
+        clips,
+        trajectory,
         text="\n".join(lines),
-        fps=clip_fps(trajectory),
         curve=curve,
         geometry=seen and geometry_data(*seen, width, graph, node_id),
         values=upstream_values(graph, node_id),
@@ -221,7 +228,7 @@ def ego(
 
 
 def long_ego(
-    node: type[io.ComfyNode],
+    node: Node,
     clips: Mapping[str, Tensor],  # name -> [T, H, W, 3]
     path: CameraTrajectory | None,
     chunks: int,
@@ -233,13 +240,8 @@ def long_ego(
     text = f"{len(clips['ego'])} frames in {chunks} chunks of {length}"
     if len(notes) < chunks:
         text += f", {chunks - len(notes)} of them from a run that was ended"
-    return preview_ui(
-        "compare",
-        streams_of(clips),
-        text="\n".join([text, *notes[-1:]]),
-        fps=clip_fps(path),
-        values=upstream_values(*this_node(node)),
-    )
+    text, values = "\n".join([text, *notes[-1:]]), upstream_values(*this_node(node))
+    return preview_ui("compare", clips, path, text=text, values=values)
 
 
 def attention(
@@ -251,15 +253,13 @@ def attention(
     text: str,
 ) -> Ui:
     """A player of each map over the exo frame; a click in the ego frame picks another pixel."""
-    streams = [Stream(name="ego", frames=ego_images[..., :3], pick=PICK)]
-    streams += [
-        Stream(
-            name=heat.name,
-            frames=heat.picture(exo_images[frame])[None],
-            legend=heat.legend(),
-            max_side=max(exo_images.shape[1:3]),
-        )
-        for heat in maps
-    ]
-    mark = {"x": pixel[0], "y": pixel[1], "frame": frame}
-    return preview_ui("attention", streams, text=text, mark=mark)
+    shown = {heat.name: heat.picture(exo_images[frame])[None] for heat in maps}
+    return preview_ui(
+        "attention",
+        {"ego": ego_images, **shown},
+        text=text,
+        legends={heat.name: heat.legend() for heat in maps},
+        whole=shown,
+        pick=PICK,
+        mark={"x": pixel[0], "y": pixel[1], "frame": frame},
+    )

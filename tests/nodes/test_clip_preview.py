@@ -30,19 +30,13 @@ def sheet_sizes(stream: dict) -> list[tuple[int, int]]:
 
 
 def test_streams_become_files_in_the_temp_folder(clip_preview):
-    streams = [
-        clip_preview.Stream(name="exo", frames=torch.rand(5, 32, 64, 3)),
-        clip_preview.Stream(
-            name="ego",
-            frames=torch.rand(5, 32, 32, 3),
-            pick={"x": "ego_x", "y": "ego_y", "frame": "frame"},
-        ),
-    ]
-    sent = clip_preview.preview_ui("compare", streams, text="note", fps=12.5)
+    streams = {"exo": torch.rand(5, 32, 64, 3), "prior": None, "ego": torch.rand(5, 32, 32, 3)}
+    sent = clip_preview.preview_ui("compare", streams, text="note", pick={"x": "ego_x"})
     json.dumps(sent)  # it goes through the websocket
     assert sent["text"] == ("note",)
     (preview,) = sent["egox_preview"]
-    assert (preview["kind"], preview["fps"], preview["frames"]) == ("compare", 12.5, 5)
+    assert (preview["kind"], preview["fps"], preview["frames"]) == ("compare", 30, 5)
+    assert [stream["pick"] for stream in preview["streams"]] == [None, {"x": "ego_x"}]
     for stream, width in zip(preview["streams"], (64, 32), strict=True):
         assert (stream["count"], stream["width"], stream["height"], stream["step"]) == (
             5,
@@ -58,10 +52,7 @@ def test_streams_become_files_in_the_temp_folder(clip_preview):
 
 
 def test_clips_of_a_preview_go_on_by_the_same_step(clip_preview):
-    streams = [
-        clip_preview.Stream(name=name, frames=torch.zeros(count, 16, 16, 3))
-        for name, count in (("exo", 100), ("truth", 300))
-    ]
+    streams = {"exo": torch.zeros(100, 16, 16, 3), "truth": torch.zeros(300, 16, 16, 3)}
     (preview,) = clip_preview.preview_ui("compare", streams)["egox_preview"]
     assert [(stream["step"], stream["count"]) for stream in preview["streams"]] == [
         (3, 34),
