@@ -15,9 +15,8 @@ from egox_core.safe_files import require_file
 from egox_core.stages import scene
 from egox_core.take import load_take
 from egox_core.types import CameraTrajectory, PointCloud
-from egox_core.video import probe_video
+from egox_core.video import VideoInfo, decode_frames, probe_video
 
-from ..data.clip_files import read_all
 from ..data.manifest import ClipRecord
 from .prior_regions import coverage_of_picture
 
@@ -104,7 +103,7 @@ def read_ego(file: Path, record: ClipRecord, what: str) -> Tensor:  # [T, H, W, 
             expected=f"{record.fps:g}",
             fix="save the video at the clip's own rate: other frames would be compared",
         )
-    return read_all(file, record.frames, record.ego_size).float() / 255
+    return _frames(file, info, record.frames)
 
 
 def read_exo(folder: Path, record: ClipRecord) -> Tensor:  # [T, h, w, 3] float32 0...1
@@ -114,7 +113,13 @@ def read_exo(folder: Path, record: ClipRecord) -> Tensor:  # [T, h, w, 3] float3
         EgoXInputError: missing, corrupt, too short.
     """
     file = require_file(folder / EXO, f"exo video of clip {record.clip}")
-    return read_all(file, record.frames, record.exo_size).float() / 255
+    return _frames(file, probe_video(file), record.frames)
+
+
+def _frames(file: Path, info: VideoInfo, count: int) -> Tensor:
+    """The first frames; any count, of which a clip for the model has 4n+1."""
+    pictures = [picture for _, picture in decode_frames(file, info, list(range(count)))]
+    return torch.from_numpy(np.stack(pictures)).float() / 255
 
 
 def clip_scene(files: ClipFiles) -> tuple[PointCloud, CameraTrajectory] | None:
