@@ -60,4 +60,4 @@ from .schedule import (
     sample_released as sample_released,
 )
 from .vision import embedding_picture as embedding_picture
-from .weights import SCALES as SCALES, SCALE_PARTS as SCALE_PARTS, read_header as read_header
+from .weights import SCALE_PARTS as SCALE_PARTS, SCALES as SCALES, read_header as read_header
