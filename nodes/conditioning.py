@@ -26,6 +26,7 @@ from ..egox_core.wan import (
 )
 from .host.graph import check_encoders, check_or_message
 from .host.noise import HOST, first_noise
+from .host.progress import host_progress
 from .host.remember import DRAWN_FROM, remembered
 from .host.vae import LOW_MEMORY_TILE, HostEncoders
 from .io_types import MADE_OF, CanvasWithEncoders, EgoXCanvas
@@ -301,6 +302,7 @@ def conditioned(
         image_embedding=image_embedding,
         draw_noise=lambda latent: first_noise(latent, seed, HOST),
         colours=True,
+        progress=host_progress(),
     )
     return made, report.text()
 

@@ -6,7 +6,6 @@ from typing import Any
 
 from comfy_api.latest import InputImpl, io
 
-from ..egox_core.arrays import as_floats
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.file_names import VIDEO_SUFFIXES
 from ..egox_core.sizes import (
@@ -184,7 +183,8 @@ class EgoXLoadExoVideo(io.ComfyNode):
             "sample_rate": clip.sound.sample_rate,
         }
         selection = clip.selection
-        return io.NodeOutput(as_floats(clip.exo), audio, selection.fps, selection)
+        frames = clip.exo if clip.exo.is_floating_point() else clip.exo.float().div_(255)
+        return io.NodeOutput(frames, audio, selection.fps, selection)
 
 
 def check_side(longest: int) -> None:

@@ -109,7 +109,9 @@ class CameraModel:
             EgoXInputError: not 3x3, not numbers, last row not (0, 0, 1), skew, singular (a focal length
                 of 0), negative.
         """
-        k = as_matrix(intrinsics, name, "a 3x3 matrix [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]")
+        k = intrinsics
+        if not isinstance(k, Tensor) or k.dtype != torch.float64:
+            k = as_matrix(k, name, "a 3x3 matrix [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]")
         if k.shape != (3, 3):
             raise EgoXInputError(
                 name,

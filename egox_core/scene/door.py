@@ -11,7 +11,6 @@ from .exo_motion import (
 from .fusion import fuse_scenes as fuse_scenes
 from .moving_camera import is_moving as is_moving
 from .own_take import STRANGE as STRANGE
-from .ply import write_ply as write_ply
 from .poses import ego_from_scene as ego_from_scene, scene_rest as scene_rest
 from .surface import lift as lift
-from .viewer import viewer_camera as viewer_camera, viewer_ply as viewer_ply
+from .viewer import viewer_camera as viewer_camera, viewer_ply as viewer_ply, write_ply as write_ply

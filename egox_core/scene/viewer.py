@@ -4,15 +4,19 @@
 import math
 from dataclasses import replace
 from io import BytesIO
+from typing import IO
 
+import numpy as np
 import scipy
 import torch
 from torch import Tensor
 
 from ..trajectory import invert, pose_of_frame
-from ..types import CameraTrajectory, PointCloud
-from .ply import write_ply
+from ..types import CameraTrajectory, PointCloud, PointSet
 
+VERTEX: np.dtype = np.dtype(
+    [("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("red", "u1"), ("green", "u1"), ("blue", "u1")]
+)
 FLIP = torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64)
 """From x right, y down, z forward, and back."""
 WIDEST_DEG = 120.0
@@ -26,6 +30,23 @@ def viewer_ply(scene: PointCloud) -> BytesIO:
     file = BytesIO()
     write_ply(replace(points, xyz=seen.float()), file)
     return file
+
+
+def write_ply(points: PointSet, file: IO[bytes]) -> None:
+    """Write positions (metres, scene frame: x right, y down, z forward) and colours as a PLY file,
+    binary and little endian."""
+    vertices = np.empty(len(points), dtype=VERTEX)
+    for axis, name in enumerate(("x", "y", "z")):
+        vertices[name] = points.xyz[:, axis].numpy()
+    for channel, name in enumerate(("red", "green", "blue")):
+        vertices[name] = points.rgb[:, channel].numpy()
+    lines = ["ply", "format binary_little_endian 1.0"]
+    lines.append(f"element vertex {len(points)}")
+    lines += [
+        f"property {'float' if name in 'xyz' else 'uchar'} {name}" for name in VERTEX.names or ()
+    ]
+    file.write(("\n".join(lines) + "\nend_header\n").encode("ascii"))
+    file.write(vertices.tobytes())
 
 
 def viewer_camera(trajectory: CameraTrajectory) -> dict[str, object]:

@@ -21,7 +21,8 @@ def validate_w2c(
         EgoXInputError: wrong shape, NaN, not a rotation within 1e-3, a reflection.
     """
     expected = "[R|t] of shape (3, 4), or (T, 3, 4) with one per frame"
-    pose = as_matrix(w2c, name, expected)
+    is_exact = isinstance(w2c, Tensor) and w2c.dtype == torch.float64
+    pose = w2c if is_exact else as_matrix(w2c, name, expected)
     if pose.ndim in (2, 3) and pose.shape[-2:] == (4, 4):
         if (pose[..., 3, :] - pose.new_tensor((0, 0, 0, 1))).abs().max() > 1e-6:
             raise EgoXInputError(

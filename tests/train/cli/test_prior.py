@@ -13,7 +13,7 @@ from egox_core.prior.options import PRIOR_PRESETS
 from egox_core.prior.render import iter_ego_prior
 from egox_core.safe_files import read_json, write_json
 from egox_core.scene.build import build_scene
-from egox_core.scene.ply import write_ply
+from egox_core.scene.viewer import write_ply
 from egox_train.cli.prior import main
 from egox_train.options import parse_scale
 from lab.drawn import SyntheticSpec, make_take, write_take
