@@ -25,7 +25,6 @@ WORDS.update(
         "sample the latent that came with this canvas": "connect the latent that EgoX Conditioning "
         "gave with this canvas",
         "released_schedule": "EgoX Released Sampling",
-        "capture another": "choose in EgoX Attention Capture another",
         "choose a pixel of the ego picture": "choose a pixel of the ego picture (click into it on the "
         "node)",
         "the exo clip and the decoded ego video of the same sampling": "Load Exo Video and Decode Ego "

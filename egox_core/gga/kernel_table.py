@@ -1,6 +1,6 @@
 """What each attention kernel takes, and why not more: choice, refusals, notes and tests read it here.
 
-:data:`KERNELS` is shown in ``docs/model-path.md``, line by line; a test holds that page to it.
+:data:`KERNELS` is shown in the documentation, line by line; a test holds that page to it.
 """
 
 from __future__ import annotations
