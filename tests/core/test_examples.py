@@ -1,4 +1,4 @@
-"""README's lines and examples/ run as they stand, also from the wheel in an environment of its own."""
+"""README's lines and docs/examples/ run as they stand, also from the wheel in an environment of its own."""
 
 import os
 import re
@@ -23,7 +23,7 @@ def scripts(tmp_path, monkeypatch) -> list[list[str]]:
     shutil.copytree(ROOT / "sample" / "calm_room", "take")
     lines = re.search(r"(?s)```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"))[1]
     Path("readme.py").write_text(lines, "utf-8")
-    examples = sorted(map(str, (ROOT / "examples").glob("*.py")))
+    examples = sorted(map(str, (ROOT / "docs" / "examples").glob("*.py")))
     return [["readme.py"], *([file, "take", "out"] for file in examples)]
 
 
