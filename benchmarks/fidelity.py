@@ -7,13 +7,11 @@ development data is beside the repository, with those of two real takes. In floa
 Ends with 1 if a bound is exceeded."""
 
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from types import ModuleType
 
 from benchmarks.support.fidelity_core import Check
 from benchmarks.support.record import bench_parser, finish
-from tools.rigs.model_rig import core
 from tools.rigs.pack_in_process import pack_on_host
 from tools.setup.layout import REPO_ROOT
 
@@ -24,12 +22,11 @@ def all_checks(pack: ModuleType, take_goldens: Path | None) -> Iterator[Check]:
     """Every comparison; those of takes only where their numbers are."""
     from benchmarks.support import fidelity_core, fidelity_model
 
-    of_pack = partial(core, pack)
     if take_goldens is not None:
-        yield from fidelity_core.geometry_checks(of_pack, take_goldens)
-    yield from fidelity_core.packing_checks(of_pack)
-    yield from fidelity_core.schedule_checks(of_pack)
-    yield from fidelity_core.lora_delta_checks(of_pack)
+        yield from fidelity_core.geometry_checks(take_goldens)
+    yield from fidelity_core.packing_checks()
+    yield from fidelity_core.schedule_checks()
+    yield from fidelity_core.lora_delta_checks()
     yield from fidelity_model.model_checks(pack)
 
 

@@ -103,6 +103,13 @@ def as_floats(frames: Tensor) -> Tensor:  # [T, H, W, 3] uint8 or float32 -> flo
     return frames.float().div_(255) if frames.dtype == torch.uint8 else frames
 
 
+def as_uint8(frames: Tensor) -> Tensor:  # [..., 3] uint8 or float 0...1 -> uint8
+    """Bring colours to 256 steps."""
+    return (
+        frames if frames.dtype == torch.uint8 else (frames.clamp(0, 1) * 255 + 0.5).to(torch.uint8)
+    )
+
+
 def as_poses(values: object, what: str) -> Tensor:  # [3, 4] or [T, 3, 4] float64 on the CPU
     """Turn a pose, or one per frame, into a tensor; readers of paths validate it.
 

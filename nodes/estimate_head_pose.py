@@ -18,13 +18,7 @@ from ..egox_core.depth import (
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.file_names import META
 from ..egox_core.takes import exo_camera_of_size, exo_poses, read_meta
-from ..egox_core.trajectory import (
-    ClipMoments,
-    estimate_head,
-    joined_points,
-    keyframes_of_path,
-    upright_from_sensor,
-)
+from ..egox_core.trajectory import ClipMoments, estimate_head, joined_points, keyframes_of_path
 from ..egox_core.types import UNTIMED_FPS, DepthVideo, FrameSelection
 from .host.graph import Graph, check_or_message, frames_in_use, inputs_of, linked
 from .host.paths import beside_video
@@ -159,7 +153,7 @@ class EgoXEstimateHeadPose(io.ComfyNode):
         lens, report = preset_camera(DEFAULT_PRESET, height), path.report
         trajectory = path.trajectory(lens, times_s, exo_w2c=w2c, exo_camera=camera)
         keyframes, how_close = keyframes_of_path(
-            upright_from_sensor(trajectory.w2c, trajectory.camera),
+            trajectory.camera.upright_poses(trajectory.w2c),
             ClipMoments.of(indices, times_s),
             path.up.tolist(),
         )

@@ -2,18 +2,28 @@
 packing, schedules, LoRA deltas."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 import torch
 from torch import Tensor
 
+from egox_core.cameras import CameraModel, preset_camera
+from egox_core.gga import BiasRows, GgaOptions, ego_rays, gga_geometry, world_rays
+from egox_core.types import CameraTrajectory, DepthVideo, GgaGeometry
+from egox_core.wan import (
+    build_mask,
+    convert_lora,
+    embedding_picture,
+    make_scheduler,
+    model_input,
+    normalise_latent,
+    released_schedule,
+    rename_parameter,
+)
 from tools.rigs.golden_model import golden, part
 
-Core = Callable[[str], ModuleType]
-"""A module of ``egox_core`` by its name, under whichever package it was imported."""
 TAKES = ("sfu_covid", "joker")
 LAMBDAS = (0.5, 1.0, 3.0)
 FRAMES, COLUMNS, EXO_COLUMNS, EGO_COLUMNS, TOKENS_A_FRAME = 13, 77, 49, 28, 2156
@@ -39,10 +49,9 @@ def worst(ours: Tensor, theirs: Tensor) -> float:
     return float((ours - theirs).abs().nan_to_num(nan=math.inf).max())
 
 
-def golden_take(core: Core, tensors: dict[str, Tensor]) -> tuple[object, object]:
+def golden_take(tensors: dict[str, Tensor]) -> tuple[DepthVideo, CameraTrajectory]:
     """DepthVideo and CameraTrajectory of what the released code consumed (depth only where it
     sampled it)."""
-    types, cameras, presets = core("types"), core("cameras.model"), core("cameras.presets")
     height, width = tensors["in_depth_hw"].tolist()
     fx, fy, cx, cy = tensors["mid_exo_fx_fy_cx_cy"].tolist()
     depth_m = torch.full((49, height, width), float("nan"))
@@ -50,31 +59,28 @@ def golden_take(core: Core, tensors: dict[str, Tensor]) -> tuple[object, object]
         tensors[f"in_depth_{axis}"].long() for axis in ("frames", "rows", "cols")
     )
     depth_m[frames[:, None, None], rows[:, None], columns] = tensors["in_depth_samples"].float()
-    camera = cameras.CameraModel(
-        lens="pinhole", width=width, height=height, fx=fx, fy=fy, cx=cx, cy=cy
-    )
-    depth = types.DepthVideo(
+    camera = CameraModel(lens="pinhole", width=width, height=height, fx=fx, fy=fy, cx=cx, cy=cy)
+    depth = DepthVideo(
         depth_m=depth_m, camera=camera, exo_w2c=tensors["in_exo_extrinsics_w2c"].double()
     )
-    trajectory = types.CameraTrajectory(
+    trajectory = CameraTrajectory(
         w2c=tensors["in_ego_extrinsics_w2c"].double(),
-        camera=presets.preset_camera("aria_released", 448),
+        camera=preset_camera("aria_released", 448),
         times_s=torch.arange(49, dtype=torch.float64) / 30,
     )
     return depth, trajectory
 
 
-def geometry_checks(core: Core, folder: Path) -> Iterator[Check]:
+def geometry_checks(folder: Path) -> Iterator[Check]:
     """gga_geometry_* and gga_bias: the numbers of two takes, which are beside the repository."""
-    gga_geometry, rays = core("gga.geometry"), core("gga.rays")
     bias_golden = golden("gga_bias", folder)
     for name in TAKES:
         tensors = golden(f"gga_geometry_{name}", folder)
-        depth, trajectory = golden_take(core, tensors)
+        depth, trajectory = golden_take(tensors)
         k = tensors["in_ego_intrinsics"].double()
-        geometry = gga_geometry.gga_geometry(depth, trajectory, meta_intrinsics=k)
-        own_rays = rays.world_rays(
-            rays.ego_rays("released", trajectory.camera, 56, 56, k), trajectory.w2c[::4]
+        geometry = gga_geometry(depth, trajectory, meta_intrinsics=k)
+        own_rays = world_rays(
+            ego_rays("released", trajectory.camera, 56, 56, k), trajectory.w2c[::4]
         )
         yield Check(f"{name}: ego rays", worst(own_rays, tensors["out_cam_rays"]), 1e-5)
         queries = geometry.query_dirs.unflatten(1, (28, EGO_COLUMNS))
@@ -92,15 +98,15 @@ def geometry_checks(core: Core, folder: Path) -> Iterator[Check]:
             1e-5,
         )
         for lambda_g in LAMBDAS:
-            yield from bias_checks(core, name, geometry, bias_golden, lambda_g)
+            yield from bias_checks(name, geometry, bias_golden, lambda_g)
 
 
 def bias_checks(
-    core: Core, name: str, geometry: object, tensors: dict[str, Tensor], lambda_g: float
+    name: str, geometry: GgaGeometry, tensors: dict[str, Tensor], lambda_g: float
 ) -> Iterator[Check]:
     """The rows that attention really uses, made by the same object."""
-    options = core("gga.options").GgaOptions(lambda_g=lambda_g)
-    rows = core("gga.rows").BiasRows(geometry, options, torch.float32, reuse=True)
+    options = GgaOptions(lambda_g=lambda_g)
+    rows = BiasRows(geometry, options, torch.float32, reuse=True)
     is_exo = torch.arange(geometry.tokens) % COLUMNS < EXO_COLUMNS
     weight_error = bias_error = ego_error = 0.0
     tokens = tensors["ego_query_tokens_64" if lambda_g == 1.0 else "ego_query_tokens_16"].tolist()
@@ -126,42 +132,46 @@ def bias_checks(
     yield Check(f"{name}: bias of ego keys, λ {lambda_g}", ego_error, 1e-9)
 
 
-def packing_checks(core: Core) -> Iterator[Check]:
+def packing_checks() -> Iterator[Check]:
     """pack_mask: the 36 channels, the mask, and the latent behind the released image embedding."""
-    canvas, masks, latents = core("wan.canvas"), core("wan.canvas"), core("wan.latents")
     tensors = golden("pack_mask")
     exo, prior = (
-        latents.normalise_latent(tensors[f"in.{name}_latent_raw"]) for name in ("exo", "ego_prior")
+        normalise_latent(tensors[f"in.{name}_latent_raw"]) for name in ("exo", "ego_prior")
     )
     t, h, w_exo = exo.shape[2:]
-    mask = masks.build_mask("released", t, h, w_exo, prior.shape[-1])
-    packed = canvas.model_input(tensors["in.ego_noise"], exo, mask, exo, prior)
+    mask = build_mask("released", t, h, w_exo, prior.shape[-1])
+    packed = model_input(tensors["in.ego_noise"], exo, mask, exo, prior)
     yield Check("packing: 36 channels", worst(packed, tensors["out.model_input_36ch"]), 1e-6)
     yield Check("packing: mask", worst(packed[:, 16:20], tensors["out.mask_4ch"]), 0.0)
-    trainer = masks.build_mask("trainer", t, h, w_exo, prior.shape[-1])
+    trainer = build_mask("trainer", t, h, w_exo, prior.shape[-1])
     yield Check(
         "packing: the trainer's mask",
         worst(trainer, golden("train_step")["gc_on_gga.model_input_36ch"][:, 16:20]),
         0.0,
     )
-    noisy = core("wan.vision").noisy_canvas_latent(
-        tensors["in.exo_latent_raw"], tensors["in.ego_noise"]
-    )
+    decoded: list[Tensor] = []
+
+    def decode(latent: Tensor) -> Tensor:
+        decoded.append(latent)
+        return torch.zeros(1, 8, 8, 3)
+
+    exo_latent, noise = tensors["in.exo_latent_raw"], tensors["in.ego_noise"]
+    embedding_picture("released", exo_latent=exo_latent, ego_noise=noise, decode=decode)
     # The released code normalises and denormalises the exo latent on the way, which costs it two
     # roundings.
     yield Check(
         "image embedding: latent to decode",
-        worst(noisy, tensors["clip.decode_input_latent"][:, :, :1]),
+        worst(decoded[0], tensors["clip.decode_input_latent"][:, :, :1]),
         2e-6,
     )
 
 
-def schedule_checks(core: Core) -> Iterator[Check]:
+def schedule_checks() -> Iterator[Check]:
     """schedule_50, and that diffusers as installed walks it."""
-    sampling, tensors = core("wan.schedule"), golden("schedule_50")
+    tensors = golden("schedule_50")
     for shift in (1.0, 3.0, 5.0):
-        sigmas, timesteps = sampling.released_schedule(50, shift)
-        scheduler = sampling.make_scheduler(sigmas)
+        sigmas, timesteps = released_schedule(50, shift)
+        scheduler = make_scheduler(sigmas)
         yield Check(
             f"schedule, shift {shift}: sigmas",
             worst(scheduler.sigmas, tensors[f"shift_{shift}.sigmas"]),
@@ -175,7 +185,7 @@ def schedule_checks(core: Core) -> Iterator[Check]:
     tensors = golden("denoise_6step")
     for run in ("no_gga", "gga3"):
         scheduler, x = (
-            sampling.make_scheduler(sampling.released_schedule(6)[0]),
+            make_scheduler(released_schedule(6)[0]),
             tensors["in.initial_latent"],
         )
         error = 0.0
@@ -187,14 +197,14 @@ def schedule_checks(core: Core) -> Iterator[Check]:
         yield Check(f"diffusers' UniPC on the stored predictions, {run}", error, 1e-5)
 
 
-def lora_delta_checks(core: Core) -> Iterator[Check]:
+def lora_delta_checks() -> Iterator[Check]:
     """tiny_lora: B A of the renamed tensors against the fused deltas."""
-    keys, tensors = core("wan.lora_keys"), golden("tiny_lora")
+    tensors = golden("tiny_lora")
     for tag in ("r4a4", "r4a8"):
-        lora = keys.convert_lora(part(tensors, f"{tag}.file."))
+        lora = convert_lora(part(tensors, f"{tag}.file."))
         error = 0.0
         for name, delta in part(tensors, f"{tag}.delta_1.0.").items():
-            native = "diffusion_model." + keys.rename_part(name.removesuffix(".weight"))
+            native = f"diffusion_model.{rename_parameter(name)}".removesuffix(".weight")
             product = (
                 lora.tensors[f"{native}.lora_B.weight"] @ lora.tensors[f"{native}.lora_A.weight"]
             )

@@ -29,7 +29,7 @@ def nodes(pack: ModuleType, name: str) -> ModuleType:
 
 
 def geometry_of(pack: ModuleType, tensors: dict[str, Tensor]) -> Any:
-    return core(pack, "gga.geometry").tokens_from_latents(
+    return core(pack, "gga").tokens_from_latents(
         tensors["in.point_vecs_per_frame"], tensors["in.cam_rays"]
     )
 
@@ -49,7 +49,7 @@ def forward(pack: ModuleType, model: Any, tensors: dict[str, Tensor], lambda_g: 
     exo, ego = hidden[..., :w_exo], hidden[..., w_exo:]
     guidance = None
     if lambda_g > 0:
-        options = core(pack, "gga.options").GgaOptions(lambda_g=lambda_g)
+        options = core(pack, "gga").GgaOptions(lambda_g=lambda_g)
         guidance = nodes(pack, "patch.forward").GeometryGuidance(
             geometry_of(pack, tensors), options, "auto"
         )
@@ -137,7 +137,7 @@ def denoise(
     import comfy.clip_vision
     import comfy.samplers
 
-    latents, types = core(pack, "wan.latents"), core(pack, "types")
+    latents, types = core(pack, "wan"), core(pack, "types")
     w_exo = tensors["in.point_vecs_per_frame"].shape[-2]
     exo, noise = (
         tensors["in.initial_latent"][..., :w_exo],
@@ -152,7 +152,7 @@ def denoise(
         exo_size=(8 * w_exo, 8 * h),
         ego_size=(8 * w_ego, 8 * h),
     )
-    options = core(pack, "gga.options").GgaOptions(lambda_g=lambda_g)
+    options = core(pack, "gga").GgaOptions(lambda_g=lambda_g)
     geometry = geometry_of(pack, tensors) if options.biases else None
     patched, _ = nodes(pack, "patch.patch").patch_with_geometry(model, canvas, geometry, options)
     embedding = comfy.clip_vision.Output()

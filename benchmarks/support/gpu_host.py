@@ -130,7 +130,7 @@ def random_model(size: str, weights: torch.dtype) -> Any:
 
 def patched_models(pack: Any, model: Any, size: str) -> tuple[Any, Any]:
     """Without and with geometry on one model; both widen, so both see the whole canvas."""
-    clip, options = CLIPS[size], core(pack, "gga.options").GgaOptions
+    clip, options = CLIPS[size], core(pack, "gga").GgaOptions
     t, h, w_exo, w_ego = clip.grid
     exo, prior = (torch.randn(1, 16, t, 2 * h, 2 * w) for w in (w_exo, w_ego))
     canvas = core(pack, "types").Canvas(
@@ -144,7 +144,7 @@ def patched_models(pack: Any, model: Any, size: str) -> tuple[Any, Any]:
     geometry = random_geometry(
         (t, 2 * h, 2 * w_exo, 2 * w_ego),
         torch.Generator().manual_seed(0),
-        core(pack, "gga.geometry").tokens_from_latents,
+        core(pack, "gga").tokens_from_latents,
     )
     return (
         patch(model, canvas, None, options(mode="off"))[0],

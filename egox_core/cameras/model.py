@@ -268,6 +268,10 @@ class CameraModel:
         W])."""
         return self.unproject(self.pixel_grid(dtype))
 
+    def upright_poses(self, w2c: Tensor) -> Tensor:  # [..., 3, 4] -> the same, float64
+        """Poses of the sensor, in the axes of the stored (upright) picture."""
+        return sensor_from_upright(self.quarter_turns).T @ w2c.double()
+
     def depth_rays(self) -> Tensor:  # [H, W, 3] float32, camera frame
         """Rays of every stored pixel scaled to z = 1, so that ray x z depth is the point.
 
@@ -364,6 +368,15 @@ class CameraModel:
             distortion=distortion,
             quarter_turns=0,
         )
+
+
+def sensor_from_upright(quarter_turns: int) -> Tensor:
+    """Rotation [3, 3] from the axes of the stored (upright) picture to those of the sensor.
+
+    Stored = sensor turned clockwise, so after one turn the sensor's x runs down the stored picture
+    and its y leftwards."""
+    one_turn = torch.tensor([[0.0, 1, 0], [-1, 0, 0], [0, 0, 1]], dtype=torch.float64)
+    return torch.linalg.matrix_power(one_turn, quarter_turns % 4)
 
 
 def _turned(uv: Tensor, width: int, height: int, quarter_turns: int) -> Tensor:

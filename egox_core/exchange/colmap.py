@@ -13,7 +13,7 @@ from torch import Tensor
 from ..cameras import LENSES, CameraModel
 from ..errors import EgoXInputError
 from ..safe_files import atomic_write, require_file
-from ..trajectory import upright_from_sensor, validate_w2c
+from ..trajectory import validate_w2c
 from ..types import CameraTrajectory
 
 MAX_TEXT_BYTES = 64 * 2**20
@@ -132,7 +132,7 @@ def read_colmap(folder: Path) -> tuple[CameraModel, Tensor, tuple[str, ...]]:
 
 def upright_poses(trajectory: CameraTrajectory) -> Tensor:  # [T, 3, 4] float64
     """w2c in the axes of the stored (upright) picture."""
-    return upright_from_sensor(trajectory.w2c, trajectory.camera)
+    return trajectory.camera.upright_poses(trajectory.w2c)
 
 
 def _write(path: Path, lines: list[str]) -> None:

@@ -23,7 +23,6 @@ from ..trajectory import (
     adapted,
     keyframe_track,
     keyframes_of_path,
-    upright_from_sensor,
 )
 from ..types import UNTIMED_FPS, CameraTrajectory, PointCloud, TakeNotes
 from .blender import write_blender
@@ -89,7 +88,7 @@ def import_file(
     poses = trajectory.w2c if scene is None else ego_from_scene(scene, trajectory)
     count = min(len(poses), len(clip))
     cut = ClipMoments(indices=clip.indices[:count], times_s=clip.times_s[:count])
-    document, note = keyframes_of_path(upright_from_sensor(poses[:count], camera), cut, up)
+    document, note = keyframes_of_path(camera.upright_poses(poses[:count]), cut, up)
     if scene is None and trajectory.exo_w2c is not None:
         note += "; no scene is loaded, so the poses are in the file's own world"
     return document, note
@@ -170,8 +169,8 @@ def released_meta(
     """A take's meta.json. Its poses are numbered by source frame, so that the path begins at frame
     0 of the video."""
     numbers = torch.arange(int(clip.indices[-1]) + 1, dtype=torch.float64)
-    rest = upright_from_sensor(
-        trajectory.w2c[0], trajectory.camera
+    rest = trajectory.camera.upright_poses(
+        trajectory.w2c[0]
     )  # what a document without keyframes stands for
     track = keyframe_track(document, trajectory.camera, rest=rest)
     moments = numbers if track.clock == "index" else _times_of(numbers, clip)

@@ -16,6 +16,7 @@ from .exo_cache import (
 )
 from .geometry import gga_geometry as gga_geometry, tokens_from_latents as tokens_from_latents
 from .options import GgaOptions as GgaOptions
-from .rays import released_k_note as released_k_note
+from .rays import ego_rays as ego_rays, released_k_note as released_k_note, world_rays as world_rays
 from .record import AttentionRecord as AttentionRecord, AttentionRows as AttentionRows
+from .rows import BiasRows as BiasRows
 from .triton_rows import fused_rows as fused_rows

@@ -19,12 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..cameras import CameraModel
+from ..cameras import CameraModel, sensor_from_upright
 from ..errors import EgoXInputError
 from ..frozen import frozen
 from ..prior import iter_ego_prior, prior_preset
 from ..progress import Progress, no_progress
-from ..trajectory import sensor_from_upright
 from ..types import CameraTrajectory, PointCloud
 
 MAX_FRAMES = 17

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..scene import AGREES_PX, to_uint8
+from ..arrays import as_uint8
+from ..scene import AGREES_PX
 from ..trajectory import camera_centre, compose, invert
 from .maps import colour_stops, colour_table
 from .sheets import Drawn
@@ -32,7 +33,7 @@ def sightings_picture(
     found = np.zeros((0, 4)) if sightings is None else sightings
 
     def draw(frame: int) -> Tensor:
-        picture = to_uint8(exo_frames[frame]).numpy().copy()
+        picture = as_uint8(exo_frames[frame]).numpy().copy()
         radius = max(1, round(picture.shape[0] / 200))
         for _, x, y, off in found[found[:, 0] == frame]:
             colour = 255.0 * colour_table()[round(255 * min(off / AGREES_PX, 1.0))]

@@ -4,10 +4,10 @@ path rests, a lens's rim."""
 import torch
 from torch import Tensor
 
-from ..cameras import CameraModel
+from ..cameras import CameraModel, sensor_from_upright
 from ..frozen import frozen
 from ..prior import CoarsePoints
-from ..trajectory import HEAD_HALF, OWN_BODY_M, invert, sensor_from_upright, transform
+from ..trajectory import HEAD_HALF, OWN_BODY_M, invert, transform
 from ..types import PointCloud, PointSet
 
 REACH_PX = 12.0

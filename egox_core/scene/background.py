@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
+from ..arrays import as_uint8
 from ..frozen import frozen
 from ..progress import Progress, no_progress
 from .edges import RELEASED_RANGE, depth_range
@@ -53,13 +54,6 @@ def sample_frames(count: int, limit: int = MAX_SAMPLES) -> list[int]:
     return torch.linspace(0, count - 1, limit).round().long().tolist()
 
 
-def to_uint8(
-    frame: Tensor,  # [..., 3] 0...1 or uint8
-) -> Tensor:  # [..., 3] uint8
-    """Colours of a frame in 256 steps."""
-    return frame if frame.dtype == torch.uint8 else (frame.clamp(0, 1) * 255 + 0.5).to(torch.uint8)
-
-
 def static_samples(
     frames: Sequence[Tensor] | Tensor,  # T of [H, W, 3], 0...1 or uint8
     depth_m: Sequence[Tensor] | Tensor,  # T of [H, W] z depth, NaN invalid
@@ -74,7 +68,7 @@ def static_samples(
         yield (
             t,
             depth if masks is None else depth.masked_fill(masks[t].bool(), torch.nan),
-            to_uint8(frames[t]),
+            as_uint8(frames[t]),
         )
 
 
@@ -136,7 +130,7 @@ def mean_background(
         depth = depth_m[t].float()
         counts = (depth_range(depth) < RELEASED_RANGE) & ~moves(t)
         total += torch.where(counts, depth, 0.0)
-        colour += to_uint8(frames[t]) * counts[..., None]
+        colour += as_uint8(frames[t]) * counts[..., None]
         count += counts
     progress(len(depth_m), len(depth_m), "average the static background")
     mean = torch.where(count > 0, total.float() / count.clamp_min(1), torch.nan)

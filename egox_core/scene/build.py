@@ -8,11 +8,12 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from ..arrays import as_uint8
 from ..errors import EgoXInputError, check_choice, in_words
 from ..progress import Progress, no_progress
 from ..trajectory import validate_w2c
 from ..types import DepthVideo, PointCloud, PointSet
-from .background import SAME_SURFACE, StaticBackground, fuse_static, mean_background, to_uint8
+from .background import SAME_SURFACE, StaticBackground, fuse_static, mean_background
 from .camera_motion import camera_motion
 from .dynamic_mask import WARNING, derive_dynamic, label_instances, unsteady_pixels
 from .moving_camera import cloud_background, fuse_moving, is_moving
@@ -64,7 +65,7 @@ class FrameMovingPoints:
         return self._clip.lift(
             frame,
             self._depth.depth_m[frame].float(),
-            to_uint8(self._clip.rgb[frame]),
+            as_uint8(self._clip.rgb[frame]),
             mask,
             label_instances(mask),
         )

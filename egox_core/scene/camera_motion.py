@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from torch import Tensor
 
-from .background import to_uint8
+from ..arrays import as_uint8
 
 LOOKS = 13  # frames that are looked at, spread over the clip
 CORNERS, LEAST_CORNERS = 400, 30  # that are followed, and that must agree
@@ -76,4 +76,4 @@ def _common_motion(
 
 def grey(frame: Tensor) -> np.ndarray:  # [H, W, 3] -> [H, W] uint8
     """The frame without colours."""
-    return cv2.cvtColor(to_uint8(frame).contiguous().numpy(), cv2.COLOR_RGB2GRAY)
+    return cv2.cvtColor(as_uint8(frame).contiguous().numpy(), cv2.COLOR_RGB2GRAY)

@@ -1,6 +1,6 @@
 """The names that scene hands out."""
 
-from .background import sample_frames as sample_frames, to_uint8 as to_uint8
+from .background import sample_frames as sample_frames
 from .build import Moving as Moving, build_scene as build_scene
 from .edges import RELEASED_RANGE as RELEASED_RANGE
 from .exo_motion import (

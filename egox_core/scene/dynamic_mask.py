@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..arrays import as_uint8
 from ..sizes import REFERENCE_SIZE
-from .background import SAME_SURFACE, StaticBackground, to_uint8
+from .background import SAME_SURFACE, StaticBackground
 
 WARNING = "no mask given: what moves was derived from change; poor on real footage, give one (SAM3 makes it)"
 OTHER_COLOUR = 30.0
@@ -41,7 +42,7 @@ def derive_dynamic(
 ) -> Tensor:  # [H, W] bool; False where depth is invalid
     """Pixels of one frame that do not show the static background."""
     nearer = depth_m < (1 - tolerance) * background.depth_m
-    colour = (to_uint8(frame).float() - background.rgb.float()).abs().mean(-1)
+    colour = (as_uint8(frame).float() - background.rgb.float()).abs().mean(-1)
     changed = _tidied(nearer | (_typical(colour) > OTHER_COLOUR))
     return (changed | ~torch.isfinite(background.depth_m)) & torch.isfinite(depth_m)
 

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from ..errors import EgoXInputError
-from ..trajectory import compose, invert, pose_of_frame, upright_from_sensor, validate_w2c
+from ..trajectory import compose, invert, pose_of_frame, validate_w2c
 from ..types import CameraTrajectory, PointCloud
 from .moving_camera import is_moving
 
@@ -45,4 +45,4 @@ def scene_rest(
     """Rest of a path without keyframes: at the exo camera, looking as it does in the first
     frame."""
     pose = scene.exo_from_scene.reshape(-1, 3, 4)[0].double()
-    return upright_from_sensor(pose, scene.exo_camera)
+    return scene.exo_camera.upright_poses(pose)

@@ -14,7 +14,6 @@ from .keyframes import (
     check_made_on as check_made_on,
     direction as direction,
     keyframe_track as keyframe_track,
-    upright_from_sensor as upright_from_sensor,
     with_looks as with_looks,
 )
 from .path import (
@@ -29,7 +28,6 @@ from .poses import (
     invert as invert,
     look_at as look_at,
     pose_of_frame as pose_of_frame,
-    sensor_from_upright as sensor_from_upright,
     transform as transform,
     validate_w2c as validate_w2c,
 )

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from .poses import sensor_from_upright
+from ..cameras import sensor_from_upright
 
 AXIS_SNAP_DEG = 20.0
 """Within this of a world axis, down is that axis: worlds of trackers are built along gravity."""

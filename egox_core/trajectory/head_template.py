@@ -17,8 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..cameras import sensor_from_upright
 from ..errors import EgoXInputError
-from .poses import compose, invert, sensor_from_upright, transform
+from .poses import compose, invert, transform
 
 HEAD_POINTS = ("right_eye", "left_eye", "right_ear", "left_ear", "nose")
 BODY_POINTS = ("neck", "right_shoulder", "left_shoulder")

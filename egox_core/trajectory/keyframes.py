@@ -30,10 +30,10 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from ..cameras import CameraModel
+from ..cameras import CameraModel, sensor_from_upright
 from ..errors import NO_NUMBERS, EgoXInputError
 from .path import Between, Clock, PoseTrack, bends_to
-from .poses import FARTHEST, look_at, sensor_from_upright, validate_w2c
+from .poses import FARTHEST, look_at, validate_w2c
 
 DOCUMENT_KEYS = frozenset({"keyframes", "up", "interpolation", "made_on", "looks"})
 MOMENT_KEYS = frozenset({"time_s", "frame"})
@@ -267,14 +267,6 @@ def sensor_pose(
 ) -> Tensor:  # [3, 4] float64
     """An upright pose in sensor axes, which the camera's quarter turns set."""
     return sensor_from_upright(camera.quarter_turns) @ upright_w2c
-
-
-def upright_from_sensor(
-    w2c: Tensor,  # [..., 3, 4] sensor axes
-    camera: CameraModel,
-) -> Tensor:  # [..., 3, 4] float64
-    """The inverse of :func:`sensor_pose`."""
-    return sensor_from_upright(camera.quarter_turns).T @ w2c.double()
 
 
 def _level_rotation(up) -> Tensor:

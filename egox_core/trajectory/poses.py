@@ -122,15 +122,6 @@ def transform(
     ].unsqueeze(-2)
 
 
-def sensor_from_upright(quarter_turns: int) -> Tensor:
-    """Rotation [3, 3] from the axes of the stored (upright) picture to those of the sensor.
-
-    Stored = sensor turned clockwise, so after one turn the sensor's x runs down the stored picture
-    and its y leftwards."""
-    one_turn = torch.tensor([[0.0, 1, 0], [-1, 0, 0], [0, 0, 1]], dtype=torch.float64)
-    return torch.linalg.matrix_power(one_turn, quarter_turns % 4)
-
-
 def look_at(
     position,  # [3] metres, world: list, array or tensor
     target,  # [3]

@@ -5,7 +5,6 @@ from torch import Tensor
 
 from ...egox_core.errors import EgoXInputError
 from ...egox_core.scene import ego_from_scene, is_moving, scene_rest
-from ...egox_core.trajectory import upright_from_sensor
 from ...egox_core.types import UNTIMED_FPS, CameraTrajectory, FrameSelection, PointCloud
 from ...egox_core.video import video_mark
 from ..io_types import notes_of
@@ -53,7 +52,7 @@ def editor_data(
             data["note"] = str(error)
             poses = None
         data["scene"] = scene_data(scene, exo_images)
-    data["path"] = None if poses is None else rounded(upright_from_sensor(poses, trajectory.camera))
+    data["path"] = None if poses is None else rounded(trajectory.camera.upright_poses(poses))
     return data
 
 

@@ -1,13 +1,6 @@
 """The comparisons of ``run.py fidelity`` that need no host."""
 
-import importlib
-from types import ModuleType
-
 from benchmarks.support import fidelity_core as fidelity
-
-
-def core(name: str) -> ModuleType:
-    return importlib.import_module(f"egox_core.{name}")
 
 
 def assert_all(checks, count):
@@ -17,19 +10,19 @@ def assert_all(checks, count):
 
 
 def test_rays_directions_and_bias_of_the_takes(shared_dir):
-    assert_all(fidelity.geometry_checks(core, shared_dir / "golden"), 2 * (3 + 3 * 3))
+    assert_all(fidelity.geometry_checks(shared_dir / "golden"), 2 * (3 + 3 * 3))
 
 
 def test_packing():
-    assert_all(fidelity.packing_checks(core), 4)
+    assert_all(fidelity.packing_checks(), 4)
 
 
 def test_schedules_and_solver():
-    assert_all(fidelity.schedule_checks(core), 3 * 2 + 2)
+    assert_all(fidelity.schedule_checks(), 3 * 2 + 2)
 
 
 def test_lora_deltas():
-    assert_all(fidelity.lora_delta_checks(core), 2 * 2)
+    assert_all(fidelity.lora_delta_checks(), 2 * 2)
 
 
 def test_a_missing_number_is_a_difference():

@@ -11,7 +11,6 @@ import torch
 from egox_core.cameras.presets import preset_camera
 from egox_core.exchange.trajectory_files import read_trajectory, write_trajectory
 from egox_core.take import load_take
-from egox_core.trajectory.keyframes import upright_from_sensor
 from tests.browser.editor_page import NODE, EditorPage, editor_graph
 from tests.browser.head_graph import add_head
 from tests.browser.small_graph import HEIGHT, WIDTH
@@ -117,7 +116,7 @@ def test_a_path_from_the_first_click_to_a_run(open_page, unpacked, repo_root, tm
     take = load_take(repo_root / "sample" / "synthetic_room", frame_count=FRAMES)
     path, _ = read_trajectory(exported, preset_camera("aria_released", HEIGHT), take.frames)
     ran = np.array(run_path(page))
-    assert np.abs(ran - upright_from_sensor(path.w2c, path.camera).numpy()).max() < 1e-4
+    assert np.abs(ran - path.camera.upright_poses(path.w2c).numpy()).max() < 1e-4
     assert np.abs(ran[0] - ran[-1]).max() > 0.3, "the path moves"
 
 

@@ -13,7 +13,6 @@ import pytest
 import torch
 
 from egox_core.take import load_take
-from egox_core.trajectory.keyframes import upright_from_sensor
 from egox_core.trajectory.poses import camera_centre, compose, invert
 from tests.browser.editor_page import NODE, EditorPage
 from tests.browser.known_graph import with_known_detectors
@@ -83,7 +82,7 @@ def test_from_the_video_alone_to_the_ego_video(open_page, shipped, repo_root, lo
         page.wait_for_node(NODE)["egox_pose"][0]["path"], dtype=torch.float64
     ).reshape(FRAMES, 3, 4)
     take = load_take(repo_root / "sample" / "calm_room", frame_count=FRAMES, size=(WIDTH, HEIGHT))
-    true = upright_from_sensor(take.trajectory.w2c, take.trajectory.camera)
+    true = take.trajectory.camera.upright_poses(take.trajectory.w2c)
     off = camera_centre(path) - camera_centre(compose(true, invert(take.depth.exo_w2c)))
     assert float(off.norm(dim=-1).max()) < 0.05
     turned = path[:, :3, :3] @ compose(true, invert(take.depth.exo_w2c))[:, :3, :3].transpose(1, 2)

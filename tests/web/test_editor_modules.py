@@ -11,13 +11,7 @@ import torch
 
 from egox_core.cameras.presets import preset_camera
 from egox_core.safe_files import read_json, write_json
-from egox_core.trajectory.keyframes import (
-    keyframe_track,
-    pose_angles,
-    sensor_pose,
-    upright_from_sensor,
-    upright_pose,
-)
+from egox_core.trajectory.keyframes import keyframe_track, pose_angles, sensor_pose, upright_pose
 
 HERE = Path(__file__).resolve().parent
 JS = HERE.parent.parent / "web" / "js"
@@ -84,16 +78,14 @@ def test_the_page_and_a_run_go_the_same_way(run_node, tmp_path):
         camera = CAMERAS[case["quarter_turns"]]
         wanted = torch.tensor(case["wanted"], dtype=torch.float64)
         track = keyframe_track(case["document"], camera)
-        path = upright_from_sensor(track.at(wanted), camera)
+        path = camera.upright_poses(track.at(wanted))
         # Both in double precision; the spline's system and the slerp are solved in different
         # orders.
         assert torch.allclose(
             torch.tensor(result["w2c"], dtype=torch.float64), path, atol=1e-7, rtol=0
         ), case
         up = case["document"].get("up", [0.0, -1.0, 0.0])
-        for pose, angles in zip(
-            upright_from_sensor(track.w2c, camera), result["angles"], strict=True
-        ):
+        for pose, angles in zip(camera.upright_poses(track.w2c), result["angles"], strict=True):
             off = [
                 math.remainder(a - b, 360)
                 for a, b in zip(pose_angles(pose, up), angles, strict=True)

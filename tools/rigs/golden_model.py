@@ -67,7 +67,7 @@ def golden_model(pack: ModuleType) -> Any:
     model.diffusion_model.img_emb = comfy.ldm.wan.model.MLPProj(
         IMAGE_DIM, SETTINGS["dim"], operation_settings=operations
     )
-    weights, unmatched = core(pack, "wan.lora_keys").convert_transformer(
+    weights, unmatched = core(pack, "wan").convert_transformer(
         part(golden("tiny_transformer"), "weights.")
     )
     assert not unmatched, unmatched

@@ -139,7 +139,7 @@ class ModelRig:
 
 
 def core(pack: ModuleType, name: str) -> ModuleType:
-    """A module of ``egox_core`` as the pack sees it, so that its types are the nodes' own."""
+    """A room or file of ``egox_core`` as the pack sees it, so that its types are the nodes' own."""
     return importlib.import_module(f"{pack.__name__}.egox_core.{name}")
 
 
@@ -182,11 +182,7 @@ def clip_pictures(size: RigSize) -> tuple[torch.Tensor, torch.Tensor]:
 def clip_geometry(pack: ModuleType, size: RigSize) -> tuple[Any, Any]:
     """A slanted floor seen by the exo camera, and an ego camera that walks along it: DepthVideo,
     CameraTrajectory."""
-    types, cameras, presets = (
-        core(pack, "types"),
-        core(pack, "cameras.model"),
-        core(pack, "cameras.presets"),
-    )
+    types, cameras = core(pack, "types"), core(pack, "cameras")
     exo_camera = cameras.CameraModel(
         lens="pinhole",
         width=size.exo_width,
@@ -210,7 +206,7 @@ def clip_geometry(pack: ModuleType, size: RigSize) -> tuple[Any, Any]:
     depth = types.DepthVideo(depth_m=depth_m, camera=exo_camera, times_s=times_s)
     trajectory = types.CameraTrajectory(
         w2c=w2c,
-        camera=presets.preset_camera("aria_released", size.height),
+        camera=cameras.preset_camera("aria_released", size.height),
         times_s=times_s,
     )
     return depth, trajectory

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from egox_core.cameras.model import CameraModel
+from egox_core.cameras.model import CameraModel, sensor_from_upright
 from egox_core.cameras.presets import ARIA_DISTORTION, CAMERA_PRESETS, preset_camera
-from egox_core.trajectory.poses import sensor_from_upright
 from tests.refusals import refuses
 
 PIXEL_TOLERANCE = 1e-3  # issue 3, point 1: over the valid field, in float32

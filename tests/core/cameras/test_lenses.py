@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from egox_core.cameras.lenses import LENSES, Lens
-from egox_core.cameras.model import CameraModel
+from egox_core.cameras.model import CameraModel, sensor_from_upright
 from egox_core.exchange.blender import write_blender
 from egox_core.exchange.colmap import read_colmap, write_colmap
 from egox_core.exchange.trajectory_files import read_trajectory
 from egox_core.page.queries import lens_outline
-from egox_core.trajectory.poses import look_at, sensor_from_upright
+from egox_core.trajectory.poses import look_at
 from egox_core.types import CameraTrajectory
 from egox_core.video.reprojection import reproject, undistorted_camera
 from tests.refusals import refuses

@@ -7,9 +7,10 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
+from egox_core.cameras.model import sensor_from_upright
 from egox_core.metrics.off_path import path_error, path_views
 from egox_core.scene.build import build_scene
-from egox_core.trajectory.poses import compose, sensor_from_upright
+from egox_core.trajectory.poses import compose
 from lab.drawn import SyntheticSpec, make_take
 from tests.refusals import refuses
 

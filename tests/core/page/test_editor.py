@@ -18,12 +18,7 @@ from egox_core.prior.options import prior_preset
 from egox_core.prior.render import render_ego_prior
 from egox_core.scene.build import build_scene
 from egox_core.trajectory.keyframe_fit import ClipMoments, fit_keyframes, keyframe_error
-from egox_core.trajectory.keyframes import (
-    keyframe_track,
-    sensor_pose,
-    upright_from_sensor,
-    upright_pose,
-)
+from egox_core.trajectory.keyframes import keyframe_track, sensor_pose, upright_pose
 from egox_core.trajectory.path import interpolate_poses
 from egox_core.trajectory.poses import invert, look_at
 from egox_core.types import CameraTrajectory, DepthVideo, PointCloud
@@ -173,7 +168,7 @@ def test_every_form_comes_back_as_the_same_path(form, world):
     document, note = import_path(files, EGO, clip, scene)
     assert "keyframes" in note
     after = trajectory_of_keyframes(document, EGO, clip, scene)
-    apart = upright_from_sensor(after.w2c, EGO) - upright_from_sensor(before.w2c, EGO)
+    apart = EGO.upright_poses(after.w2c) - EGO.upright_poses(before.w2c)
     assert (
         len(after.w2c) == 40 and apart.abs().max() < 0.02
     )  # 5 mm and half a degree, at a metre or two

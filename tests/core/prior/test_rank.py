@@ -6,13 +6,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from egox_core.cameras.model import CameraModel
+from egox_core.cameras.model import CameraModel, sensor_from_upright
 from egox_core.cameras.presets import preset_camera
 from egox_core.prior.rank import ExoCandidate, rank_exo_cameras
 from egox_core.prior.render import render_ego_prior
 from egox_core.scene.build import build_scene
 from egox_core.scene.fusion import fuse_scenes
-from egox_core.trajectory.poses import look_at, sensor_from_upright
+from egox_core.trajectory.poses import look_at
 from egox_core.types import CameraTrajectory, DepthVideo, PointCloud
 from tests.refusals import refuses
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
+from egox_core.arrays import as_uint8
 from egox_core.cameras.model import CameraModel
-from egox_core.scene.background import to_uint8
 from egox_core.scene.build import build_scene
 from egox_core.scene.camera_motion import camera_motion
 from egox_core.take import load_take
@@ -95,7 +95,7 @@ def test_real_takes(shared_dir, name):
     folder = shared_dir / "data" / "takes" / name
     if not (folder / "exo.mp4").is_file():
         pytest.skip("needs ../shared/data/takes")
-    pictures = to_uint8(load_take(folder).read_exo())
+    pictures = as_uint8(load_take(folder).read_exo())
     assert camera_motion(pictures, None) is None
     looks = pictures[:: len(pictures) // 12].numpy()
     for change in ({"pan_px": 11.0}, {"zoom": 0.06}):

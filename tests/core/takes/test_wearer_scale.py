@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from egox_core.cameras.model import CameraModel
+from egox_core.cameras.model import CameraModel, sensor_from_upright
 from egox_core.takes.body_scale import MODEL_ERROR, wearer_scale
 from egox_core.takes.metric_scale import HEAD_KEYPOINTS, with_scale
 from egox_core.takes.wearer_body import (
@@ -18,7 +18,7 @@ from egox_core.takes.wearer_body import (
     trunk_depth,
 )
 from egox_core.trajectory.gravity import down_axis
-from egox_core.trajectory.poses import compose, look_at, sensor_from_upright
+from egox_core.trajectory.poses import compose, look_at
 from egox_core.types import DepthVideo
 from lab.drawn import SyntheticSpec, make_take
 from tests.refusals import refuses

@@ -5,13 +5,12 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from egox_core.cameras.model import CameraModel
+from egox_core.cameras.model import CameraModel, sensor_from_upright
 from egox_core.trajectory.poses import (
     camera_centre,
     compose,
     invert,
     look_at,
-    sensor_from_upright,
     transform,
     validate_w2c,
 )

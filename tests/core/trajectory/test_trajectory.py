@@ -11,12 +11,7 @@ from egox_core.cameras.presets import preset_camera
 from egox_core.exchange.trajectory_files import read_trajectory, write_trajectory
 from egox_core.safe_files import read_json, write_json
 from egox_core.takes.meta import read_meta
-from egox_core.trajectory.keyframes import (
-    keyframe_track,
-    sensor_pose,
-    upright_from_sensor,
-    upright_pose,
-)
+from egox_core.trajectory.keyframes import keyframe_track, sensor_pose, upright_pose
 from egox_core.trajectory.path import (
     PoseTrack,
     interpolate_poses,
@@ -219,7 +214,7 @@ def test_own_format_round_trip(tmp_path):
     write_json(path, content | {"looks": [{"frame": 8, "point": point}], "confidence": [1.0] * 21})
     bent, _ = read_trajectory(path, CAMERA)
     assert torch.allclose(camera_centre(bent.w2c), camera_centre(before.w2c))
-    ray = upright_from_sensor(bent.w2c, CAMERA)[8, 2, :3]
+    ray = CAMERA.upright_poses(bent.w2c)[8, 2, :3]
     aim = torch.tensor(point, dtype=torch.float64) - camera_centre(before.w2c)[8]
     assert float(ray @ aim) == pytest.approx(float(aim.norm()))
     write_trajectory(path, bent, notes, [{"time_s": 0.4, "point": point}])  # as the command does
@@ -291,7 +286,7 @@ def test_looks_bend_the_path_and_keep_its_own_turns():
     for bent, t, i in ((one, 24, 0), (two, 8, 0), (two, 40, 1)):
         centre = camera_centre(own)[t]
         assert torch.allclose(
-            upright_from_sensor(bent[t], CAMERA), look_at(centre, points[i], up), atol=1e-9
+            CAMERA.upright_poses(bent[t]), look_at(centre, points[i], up), atol=1e-9
         )
     assert torch.allclose(camera_centre(two), camera_centre(own))
     still = path((8, 0), (40, 1), keys=wave[:1])  # one pose: the shortest way from look to look
