@@ -45,8 +45,8 @@ SAMPLE_PATH = "/egox/sample_video"
 SAMPLE_SUFFIXES = (".mp4", ".webm", ".mov", ".mkv")  # what a browser's video element may play
 SMALL_BODY, FILE_BODY = 256 * 1024, 32 * 2**20
 PRIOR_SIZES = (64, 512)
-MOST_POINTS = 10**6
-"""That a page may ask for; no scene of the editor has so many."""
+MOST_POINTS = 300_000
+"""That a page may ask for, as many as the coarse prior keeps."""
 VIEWS_REMEMBERED, MOST_RENEWED = 64, 1000
 WORKER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="egox-pose-editor")
 FILES = ThreadPoolExecutor(max_workers=1, thread_name_prefix="egox-pose-files")
