@@ -11,23 +11,19 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
 
 from ..errors import EgoXInputError
 from ..types import GgaGeometry
 from .backends import Choice, KernelsUsed, choose_backend, keeps_graph
 from .bias import reference_attention
 from .options import GgaOptions
+from .plain import PlainAttention, or_cudnn, plain_attention
 from .rows import BiasRows
 
-PlainAttention = Callable[[Tensor, Tensor, Tensor, int], Tensor]
-"""plain(q [B, n, heads * d], k [B, N, heads * d], v, heads) -> [B, n, heads * d]: the host's own
-attention."""
-
-CHUNK_BYTES = 56 * 2**20
-"""Working memory of a chunk: its bias rows, queries and result. On a GPU many rows at once keep all
-its parts busy (a frame of the released size is 784 rows, 44 MB of bfloat16 bias); what is left of
-64 MiB is for scratch and rounding."""
+CHUNK_BYTES = 58 * 2**20
+"""Working memory of a chunk: its bias rows and scratch, queries and result of one sample; others'
+come beside. It holds a frame of the released size, 784 rows, 44 MB of bfloat16 bias: on a GPU many
+rows at once keep all its parts busy."""
 CHUNK_QUERIES = 784
 """Ego queries of a chunk at most: enough for every kernel, and the bias of a chunk then grows with
 the tokens, not with their square, on the way to the limit above."""
@@ -37,17 +33,6 @@ Hosts with a sparse or quantised kernel prepare all keys anew in each call, so t
 two at 28,028 tokens of the 14B model."""
 
 REFERENCE = Choice(names=["the dense reference"])
-
-
-def plain_attention(
-    q: Tensor,  # [B, n, heads * d]
-    k: Tensor,  # [B, N, heads * d]
-    v: Tensor,  # [B, N, heads * d]
-    heads: int,
-) -> Tensor:  # [B, n, heads * d]
-    """torch's own attention on merged heads."""
-    q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
-    return scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
 
 def gga_attention(
@@ -79,6 +64,8 @@ def gga_attention(
     """
     if not options.biases:
         return plain(q, k, v, heads)
+    if plain is plain_attention:
+        plain = or_cudnn(plain)
     t, h, w_exo, w_ego = geometry.grid
     if q.shape[1] == t * h * w_ego and k.shape[1] == geometry.tokens:
         return _ego_attention(
@@ -178,7 +165,7 @@ def _guided_rows(
     keep_graph, w_ego = keeps_graph(q, k, v), geometry.grid[3]
     bias_rows = BiasRows(geometry, options, q.dtype, reuse=not keep_graph)
     room = (CHUNK_BYTES if chunk_bytes is None else chunk_bytes) - bias_rows.scratch_bytes
-    row_bytes = _token_bytes(q) + bias_rows.bytes_a_row
+    row_bytes = _token_bytes(q[:1]) + bias_rows.bytes_a_row
     step = max(1, min(CHUNK_QUERIES, room // row_bytes) // w_ego)
     recompute = recompute and keep_graph
     biased, choice = choose_backend(backend, q, k, v, heads, bias_rows, step, recompute, used)

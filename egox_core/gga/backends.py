@@ -19,8 +19,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import math
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -34,6 +32,7 @@ from ..errors import EgoXInputError
 from ..finite import all_finite
 from ..types import GgaGeometry
 from .bias import without_autocast
+from .kernel_check import agrees, best_seconds, short
 from .kernel_table import KERNELS, Asked, Limits
 from .options import GgaOptions
 from .product import columns, guided_product
@@ -68,12 +67,7 @@ BACKENDS: Mapping[str, BiasedAttention] = {
     "triton": guided_product,
 }
 
-TIMED_RUNS = 3
 TIMED_QUERIES = 512  # as many rows as a chunk has at the released size; their bias is 29 MB
-AGREEMENT = {torch.bfloat16: 2e-2, torch.float16: 4e-3}
-FINE_AGREEMENT = 2e-3
-"""Largest difference of a kernel from the twin, as a share of a head's largest value. Rounding to the type
-allows it; float32 may be multiplied as TF32 where the host says so."""
 SCORE_BYTES, SCORE_COPIES = 32 * 2**20, 4
 """Working memory of the mathematical form, and so of the comparison: bias, scores, sum and softmax
 in float32."""
@@ -229,7 +223,7 @@ class OneKernel:
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # compilers of kernels raise anything
-            raise _unfit(self.name, f"fails: {_short(error)}") from error
+            raise _unfit(self.name, f"fails: {short(error)}") from error
 
 
 class Fallback:
@@ -253,7 +247,7 @@ class Fallback:
             except torch.OutOfMemoryError:
                 raise
             except Exception as error:  # noqa: BLE001  (compilers of kernels raise anything)
-                self.choice.refused[name] = f"failed: {_short(error)}"
+                self.choice.refused[name] = f"failed: {short(error)}"
                 self.choice.names = [
                     left for left in self.choice.names if left not in self.choice.refused
                 ]
@@ -279,11 +273,6 @@ def _unfit(name: str, why: str) -> EgoXInputError:
         expected="the numbers of the plain form",
         fix="set backend to auto: it takes the fastest kernel that is right on this device",
     )
-
-
-def _short(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:120] if lines else type(error).__name__
 
 
 def _recomputed(kernel: BiasedAttention) -> BiasedAttention:
@@ -364,7 +353,7 @@ def _choice(name: str, q: Tensor, k: Tensor, v: Tensor, heads: int, bias_rows: B
             choice = _compared(names, args, twin)
             choice.refused = refused | choice.refused
             if name == "auto" and len(choice.names) > 1:
-                times = {name: _seconds(BACKENDS[name], args, device) for name in choice.names}
+                times = {name: best_seconds(BACKENDS[name], args) for name in choice.names}
                 choice.names = sorted(times, key=times.__getitem__)
         good = choice.names and WRONG not in choice.refused.values()
         (log.info if good else log.warning)("EgoX: attention by %s", choice.words())
@@ -377,11 +366,11 @@ def _compared(names: tuple[str, ...], args: tuple, twin: Tensor) -> Choice:
     choice, heads = Choice(names=[]), args[3]
     for name in names:
         try:
-            fault = None if _agrees(BACKENDS[name](*args), twin, heads) else WRONG
+            fault = None if agrees(BACKENDS[name](*args), twin, heads) else WRONG
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # noqa: BLE001  (compilers of kernels raise anything)
-            fault = f"is not available: {_short(error)}"
+            fault = f"is not available: {short(error)}"
         if fault is None:
             choice.names.append(name)
         else:
@@ -395,39 +384,3 @@ def _twin(
     """The same queries in float32 with torch's own bias rows, which no fused kernel made."""
     rows = BiasRows(bias_rows.geometry, bias_rows.options, torch.float32, reuse=True, fused=False)
     return math_rows(q, k, v, heads, rows, queries)
-
-
-def _agrees(ours: Tensor, twin: Tensor, heads: int) -> bool:  # [B, n, heads * d] each
-    """True where each head of each sample is right by its own largest value, however small."""
-    kind, limit = torch.finfo(twin.dtype), AGREEMENT.get(twin.dtype, FINE_AGREEMENT)
-    # Sums are of float32, whose subnormals a processor's bf16 instructions take for 0.
-    last_bit = max(kind.smallest_normal * kind.eps, torch.finfo(torch.float32).smallest_normal)
-    error, largest = (
-        x.float().flatten(1, -2).unflatten(-1, (heads, -1)).abs().amax((1, 3))
-        for x in (ours - twin, twin)
-    )
-    return bool((error <= limit * largest + last_bit).all())  # NaN does not agree
-
-
-def _seconds(run: BiasedAttention, args: tuple, device: torch.device) -> float:
-    """Best of a few runs after a warm-up; infinite where one of them fails."""
-    best = math.inf
-    try:
-        with torch.no_grad():
-            for _ in range(1 + TIMED_RUNS):
-                _wait(device)
-                start = time.perf_counter()
-                run(*args)
-                _wait(device)
-                best = min(best, time.perf_counter() - start)
-    except torch.OutOfMemoryError:
-        raise
-    except Exception as error:  # noqa: BLE001  (compilers of kernels raise anything)
-        log.info("EgoX: attention kernel refused: %s", error)
-        return math.inf
-    return best
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

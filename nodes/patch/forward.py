@@ -28,6 +28,7 @@ from ...egox_core.gga import (
     GgaOptions,
     KernelsUsed,
     gga_attention,
+    or_cudnn,
 )
 from ...egox_core.types import GgaGeometry
 from ...egox_core.wan import widen
@@ -330,6 +331,7 @@ class AttentionOverride:
         with seconds.of(ATTENTION, q.device):
             if self.geometry is None or self.guidance is None:
                 return plain(q, k, v, heads)
+            torchs = self.previous is None and mask is None and is_torchs(func)
             return gga_attention(
                 q,
                 k,
@@ -337,7 +339,7 @@ class AttentionOverride:
                 heads,
                 self.geometry,
                 self.guidance.options,
-                plain=plain,
+                plain=or_cudnn(plain) if torchs else plain,
                 backend=self.guidance.backend,
                 used=self.calls.kernels,
             )
@@ -355,6 +357,11 @@ class AttentionOverride:
             return True
         first, self.last_block = block != self.last_block, block
         return first
+
+
+def is_torchs(func: Callable) -> bool:
+    """True where the host's own attention lets torch choose a kernel."""
+    return getattr(func, "__name__", "") == "attention_pytorch"
 
 
 def window_frames(

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from egox_core.gga import backends, triton_rows
+from egox_core.gga import backends, kernel_check, triton_rows
 from egox_core.gga.attention import gga_attention, plain_attention
 from egox_core.gga.bias import bias_from_cosine, cosine_rows, dense_bias, reference_attention
 from egox_core.gga.geometry import tokens_from_latents
@@ -132,7 +132,7 @@ def test_a_broken_kernel_is_survived_and_remembered(monkeypatch, kind, others, d
     monkeypatch.setitem(backends.BACKENDS, "fake", fake_kernel(kind, calls))
     monkeypatch.setattr(backends, "backend_choices", lambda device: ("fake", *others))
     monkeypatch.setattr(
-        backends, "_seconds", lambda run, *rest: float(run is not backends.BACKENDS["fake"])
+        backends, "best_seconds", lambda run, *rest: float(run is not backends.BACKENDS["fake"])
     )
     monkeypatch.setattr(backends, "_choice_of", {})
     monkeypatch.setattr(backends, "SCORE_BYTES", 8000)
@@ -156,7 +156,7 @@ def test_a_kernel_that_breaks_in_training_is_survived(monkeypatch, recompute):
     monkeypatch.setitem(backends.BACKENDS, "fake", fake_kernel("raises on the last chunk", []))
     monkeypatch.setattr(backends, "backend_choices", lambda device: ("fake", "sdpa"))
     monkeypatch.setattr(
-        backends, "_seconds", lambda run, *rest: float(run is not backends.BACKENDS["fake"])
+        backends, "best_seconds", lambda run, *rest: float(run is not backends.BACKENDS["fake"])
     )
     monkeypatch.setattr(backends, "_choice_of", {})
     gradients = []
@@ -201,7 +201,7 @@ def test_fused_rows_that_fail_in_the_middle_are_torchs(monkeypatch, dtype):
     twin = reference_attention(q.double(), k.double(), v.double(), HEADS, geometry, options)
     for _ in range(2):
         ours = gga_attention(q, k, v, HEADS, geometry, options, used=used)
-        assert (ours - twin).abs().max() <= backends.AGREEMENT.get(
+        assert (ours - twin).abs().max() <= kernel_check.AGREEMENT.get(
             dtype, ATTENTION_ROUNDING
         ) * twin.abs().max()
     assert len(calls) == 2, "the comparison with the twin, then the call that failed"

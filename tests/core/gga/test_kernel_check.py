@@ -6,12 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from egox_core.gga import backends
+from egox_core.gga import backends, kernel_table, plain
 from egox_core.gga.attention import gga_attention
-from egox_core.gga.backends import AGREEMENT, BACKENDS, KernelsUsed
+from egox_core.gga.backends import BACKENDS, KernelsUsed
 from egox_core.gga.bias import dense_bias, reference_attention
 from egox_core.gga.geometry import tokens_from_latents
+from egox_core.gga.kernel_check import AGREEMENT
 from egox_core.gga.options import GgaOptions
 from egox_core.types import GgaGeometry
 from tests.refusals import refuses
@@ -155,7 +157,7 @@ def test_a_nan_is_no_kernel_s_fault(monkeypatch, backend):
 
 def test_steady_takes_the_next_kernel_and_times_none(monkeypatch):
     monkeypatch.setattr(backends, "backend_choices", lambda device: ("slow", "fast"))
-    monkeypatch.setattr(backends, "_seconds", lambda *args: pytest.fail("timed"))
+    monkeypatch.setattr(backends, "best_seconds", lambda *args: pytest.fail("timed"))
     for name in ("slow", "fast"):
         monkeypatch.setitem(BACKENDS, name, BACKENDS["sdpa"])
     monkeypatch.setitem(BACKENDS, "sdpa", wrong_in_one_head(slice(None)))
@@ -164,3 +166,54 @@ def test_steady_takes_the_next_kernel_and_times_none(monkeypatch):
         *peaked(torch.bfloat16, 1), HEADS, geometry(), OPTIONS, backend="steady", used=used
     )
     assert used.words() == "guided attention by slow (not sdpa: gives wrong numbers here)"
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("mode", ["released", "power", "paper"])
+def test_a_mask_has_the_type_of_its_queries(mode, autocast):
+    """cuDNN on 9.0 reads a float32 mask of bfloat16 queries as bfloat16, without a word."""
+    masks = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            if "attention" in func.__name__:
+                tensors = [x for x in (*args, *(kwargs or {}).values()) if isinstance(x, Tensor)]
+                masks.append({x.dtype for x in tensors if x.is_floating_point()})
+            return func(*args, **(kwargs or {}))
+
+    for dtype in HALVES if autocast else (*HALVES, torch.float32):
+        for recompute, backend in ((False, "auto"), (False, "sdpa"), (True, "steady")):
+            q, k, v = (x.requires_grad_(recompute) for x in peaked(dtype, 1))
+            options = GgaOptions(mode=mode, lambda_g=2.0)
+            with Watch(), around(autocast, dtype):
+                how = {"backend": backend, "recompute": recompute}
+                gga_attention(q, k, v, HEADS, geometry(), options, **how)
+    assert masks and all(len(kinds) == 1 for kinds in masks)
+
+
+def test_unguided_queries_take_cudnn_where_it_is_faster_and_right(monkeypatch):
+    inputs = (*peaked(torch.bfloat16, 1), HEADS)
+    called = []
+
+    def torchs(*inputs):
+        called.append("torch")
+        return plain.plain_attention(*inputs)
+
+    def cudnn(*inputs):
+        called.append("cudnn")
+        return plain.plain_attention(*inputs) * share
+
+    def ran() -> str:
+        out = plain.or_cudnn(torchs)(*inputs)
+        assert torch.equal(out, plain.plain_attention(*inputs))
+        return called[-1]
+
+    monkeypatch.setattr(plain, "_cudnn", cudnn)
+    assert ran() == "torch", "no card"
+    monkeypatch.setattr(kernel_table.Limits, "refusal", lambda self, asked: "")
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a card")
+    for time_of_cudnn, factor, taken in ((0.5, 1, "cudnn"), (2, 1, "torch"), (0.5, 1.1, "torch")):
+        share, times = factor, {torchs: 1, cudnn: time_of_cudnn}
+        monkeypatch.setattr(plain, "best_seconds", lambda run, args, times=times: times[run])
+        monkeypatch.setattr(plain, "_cudnn_is_faster", {})
+        assert ran() == taken

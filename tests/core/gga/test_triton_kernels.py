@@ -329,7 +329,7 @@ def test_a_kernel_that_took_all_queries_leaves_pieces_to_the_next(monkeypatch):
     monkeypatch.setattr(backends, "backend_choices", lambda device: ("triton", "sdpa"))
     monkeypatch.setitem(backends.BACKENDS, "triton", fails_later)
     monkeypatch.setattr(kernel_table.Limits, "refusal", lambda self, asked: "")
-    monkeypatch.setattr(backends, "_seconds", lambda run, *rest: float(run is not fails_later))
+    monkeypatch.setattr(backends, "best_seconds", lambda run, *rest: float(run is not fails_later))
     monkeypatch.setattr("egox_core.gga.attention.CHUNK_QUERIES", 6)
     used = backends.KernelsUsed()
     ours = gga_attention(*inputs, GgaOptions(), used=used)

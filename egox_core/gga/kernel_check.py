@@ -1,0 +1,60 @@
+"""Comparison of attention kernels with the numbers that are right, and their time."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+AGREEMENT = {torch.bfloat16: 2e-2, torch.float16: 4e-3}
+FINE_AGREEMENT = 2e-3
+"""Largest difference of a kernel from the twin, as a share of a head's largest value. Rounding to
+the type allows it; float32 may be multiplied as TF32 where the host says so."""
+TIMED_RUNS = 3
+log = logging.getLogger(__name__)
+
+
+def agrees(ours: Tensor, twin: Tensor, heads: int) -> bool:  # [B, n, heads * d] each
+    """True where each head of each sample is right by its own largest value, however small."""
+    kind, limit = torch.finfo(twin.dtype), AGREEMENT.get(twin.dtype, FINE_AGREEMENT)
+    # Sums are of float32, whose subnormals a processor's bf16 instructions take for 0.
+    last_bit = max(kind.smallest_normal * kind.eps, torch.finfo(torch.float32).smallest_normal)
+    error, largest = (
+        x.float().flatten(1, -2).unflatten(-1, (heads, -1)).abs().amax((1, 3))
+        for x in (ours - twin, twin)
+    )
+    return bool((error <= limit * largest + last_bit).all())  # NaN does not agree
+
+
+def best_seconds(run: Callable[..., Tensor], args: tuple) -> float:
+    """Best of a few runs after a warm-up; infinite where one of them fails."""
+    best, device = math.inf, args[0].device
+    try:
+        with torch.no_grad():
+            for _ in range(1 + TIMED_RUNS):
+                _wait(device)
+                start = time.perf_counter()
+                run(*args)
+                _wait(device)
+                best = min(best, time.perf_counter() - start)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001  (compilers of kernels raise anything)
+        log.info("EgoX: attention kernel refused: %s", error)
+        return math.inf
+    return best
+
+
+def short(error: Exception) -> str:
+    """The error's first line."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:120] if lines else type(error).__name__
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
