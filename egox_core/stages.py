@@ -355,7 +355,7 @@ def prior(
     notes = [f"{len(covered)} frames of {width}x{height}, coverage {100 * covered.mean():.0f} %"]
     if not bool(covered.any()):
         notes.append("The camera sees no point of the scene: check pose, world frame, depth scale")
-    return drawn, PriorReport(notes=(*notes, *scene.notes), covered=covered)
+    return drawn, PriorReport(notes=(*notes, *drawn.notes, *scene.notes), covered=covered)
 
 
 def condition(

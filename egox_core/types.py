@@ -264,6 +264,7 @@ class EgoPrior:
     coverage: Tensor  # [T, H, W] bool, exactly where a point (or a filled gap) landed
     depth_m: Tensor  # [T, H, W] float32, z depth in the ego camera frame, metres; NaN where nothing landed
     trajectory: CameraTrajectory
+    notes: tuple[str, ...] = ()  # on how it was drawn, for people
 
     def depth(self) -> DepthVideo:
         """The depth as any other: its camera is the ego camera, with a pose per frame."""

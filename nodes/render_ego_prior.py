@@ -8,6 +8,7 @@ from ..egox_core import stages
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.prior import DYNAMIC_CHOICES, PRIOR_PRESETS, prior_preset
 from .host.graph import Graph, check_or_message, inputs_of, linked
+from .host.memory import drawing_device
 from .host.progress import host_progress
 from .host.remember import DRAWN_FROM
 from .io_types import EgoXDepth, EgoXScene, EgoXTrajectory
@@ -96,7 +97,9 @@ class EgoXRenderEgoPrior(io.ComfyNode):
         size = trajectory.camera.height
         square = replace(trajectory, camera=trajectory.camera.rescale(size, size))
         drawn = None if dynamic == PRESET else dynamic
-        prior, _ = stages.prior(scene, square, preset, dynamic=drawn, progress=progress)
+        prior, _ = stages.prior(
+            scene, square, preset, dynamic=drawn, device=drawing_device(), progress=progress
+        )
         DRAWN_FROM[prior.rgb] = {"scene": scene, "trajectory": trajectory}
         depth_picture, legend = depth_preview(prior.depth_m)
         ui = shown and shown.prior(

@@ -43,6 +43,7 @@ from .host.graph import (
     this_node,
     upstream_files,
 )
+from .host.memory import drawing_device
 from .host.paths import fingerprint
 from .host.progress import host_progress
 from .host.vae import decode_video, encode_video
@@ -185,7 +186,7 @@ class EgoXSampleLong(io.ComfyNode):
         notes = []
         sample = chunk_sampler(encode, passes, vae, seed, len(chunks), notes)
         files = chunk_files(graph, node) if node in graph else None
-        memory = LookAwayMemory(host_progress()) if look_away_memory else None
+        memory = LookAwayMemory(host_progress(), drawing_device) if look_away_memory else None
         given = None
         if memory and bool(shown):
             given = FrameStore(frames, tuple(prior.shape[1:]), np.float32)
@@ -194,6 +195,8 @@ class EgoXSampleLong(io.ComfyNode):
         )
         if files is not None:
             files.clear()
+        if memory and memory.note and notes:
+            notes[-1] += f"; {memory.note}"
         clips = {"exo": exo_images, "prior": given.tensor() if given else prior, "ego": ego}
         ui = shown and shown.long_ego(cls, clips, trajectory, len(chunks), chunks[0].count, notes)
         return io.NodeOutput(ego, native_video(ego, clip_fps(trajectory), audio), ui=ui)

@@ -143,7 +143,11 @@ def path_views(
         quarter_turns=trajectory.camera.quarter_turns,
     )
     options = replace(
-        prior_preset("exact"), supersample=1, gap_reach=0.0, coarse=len(scene.static) > 100_000
+        prior_preset("exact"),
+        supersample=1,
+        gap_reach=0.0,
+        coarse=len(scene.static) > 100_000,
+        device="cpu",  # small pictures, and the same figures on every machine
     )
     views = list(
         iter_ego_prior(

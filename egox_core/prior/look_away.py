@@ -8,7 +8,7 @@ the head's way / z. Hence the memory is drawn near the place where it was made o
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -21,6 +21,7 @@ from ..scene import build_scene, lift
 from ..sizes import FRAMES_PER_LATENT
 from ..trajectory import camera_centre, invert, transform
 from ..types import CameraTrajectory, DepthVideo, PointSet
+from .device import DrawingDevice
 from .drawing import draw_points
 from .options import CLEAN
 from .render import iter_ego_prior
@@ -65,10 +66,23 @@ class Kept:
 
 
 class LookAwayMemory:
-    """Points of never-seen places, chunk by chunk; see the module."""
+    """Points of never-seen places, chunk by chunk; see the module.
 
-    def __init__(self, progress: Progress = no_progress) -> None:
-        self._progress = progress
+    Args:
+        device: gives what a chunk is drawn on.
+
+    Attributes:
+        note: why chunks were drawn on the CPU instead, for people; empty where none was.
+    """
+
+    def __init__(
+        self,
+        progress: Progress = no_progress,
+        device: Callable[[], torch.device] = SEEN.torch_device,
+    ) -> None:
+        self.note = ""
+        self._progress, self._device = progress, device
+        self._on: DrawingDevice  # of a chunk
         self._kept: list[Kept] = []
         self._holes: list[Tensor] = []  # [H, W] bool per frame: not seen by exo
         self._depth_m: list[Tensor] = []  # [H, W] per frame
@@ -81,19 +95,20 @@ class LookAwayMemory:
         trajectory: CameraTrajectory,
     ) -> Tensor:  # [T, H, W, 3]
         """The chunk's prior with what is remembered in its holes; exo's own pixels stay."""
+        self._on = DrawingDevice(replace(SEEN, device=str(self._device())))
         if not bool(depth.valid.any()):  # no surface to place the chunk's frames by
             self._depth_m = list(torch.full(prior.shape[:3], torch.nan))
             return prior
         scene = build_scene(exo, depth, progress=self._progress)
         trajectory = of_size(trajectory, prior)
         self._holes, self._depth_m, filled = [], [], prior
-        drawing = iter_ego_prior(scene, trajectory, SEEN, progress=self._progress)
+        drawing = iter_ego_prior(scene, trajectory, SEEN, on=self._on, progress=self._progress)
         with warnings.catch_warnings():  # a head turned from all that exo saw is no mistake
             warnings.simplefilter("ignore", UserWarning)
             for t, (frame, w2c) in enumerate(zip(drawing, trajectory.w2c, strict=False)):
                 hole = ~frame.coverage & (prior[t].amax(-1) <= BLACK)
                 # The last chunk's own places come with the known frames.
-                rgb, drawn = draw(near(self._kept[:-1], w2c), trajectory.camera, w2c)
+                rgb, drawn = self._draw(near(self._kept[:-1], w2c), trajectory.camera, w2c)
                 again = hole & drawn
                 if bool(again.any()):
                     filled = prior.clone() if filled is prior else filled
@@ -117,7 +132,7 @@ class LookAwayMemory:
         new = PointSet.empty()
         for t, other in zip(frames, (*frames[1:], frames[max(0, len(frames) - 2)]), strict=True):
             w2c, guess = trajectory.w2c[t], guess_depth(self._depth_m[t], middle)
-            _, there = draw(PointSet.join(near(self._kept, w2c), new), trajectory.camera, w2c)
+            _, there = self._draw(PointSet.join(near(self._kept, w2c), new), trajectory.camera, w2c)
             frame_from_ego = invert(w2c)
             places = transform(frame_from_ego, (rays * guess[..., None]).double())
             still = looks_same(ego[t], ego[other], places, trajectory, other)
@@ -128,14 +143,18 @@ class LookAwayMemory:
             )
         self._kept.append(Kept(new, camera_centre(trajectory.w2c[frames[0]]), middle))
 
+    def _draw(
+        self, points: PointSet, camera: CameraModel, w2c: Tensor
+    ) -> tuple[Tensor, Tensor]:  # [H, W, 3] 0...1, [H, W] bool
+        """Picture and coverage of remembered points."""
 
-def draw(
-    points: PointSet, camera: CameraModel, w2c: Tensor
-) -> tuple[Tensor, Tensor]:  # [H, W, 3] 0...1, [H, W] bool
-    """Picture and coverage of remembered points, drawn where the prior is."""
-    device = SEEN.torch_device()
-    image = draw_points(points.to(device), camera, w2c.to(device), SEEN)
-    return image.rgb.cpu(), image.coverage.cpu()
+        def picture(device: torch.device) -> tuple[Tensor, Tensor]:
+            image = draw_points(points.to(device), camera, w2c.to(device), SEEN)
+            return image.rgb.cpu(), image.coverage.cpu()
+
+        drawn = self._on.draw(picture)
+        self.note = self._on.note or self.note
+        return drawn
 
 
 def near(kept: Sequence[Kept], w2c: Tensor) -> PointSet:

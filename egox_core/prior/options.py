@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 import torch
 
-from ..errors import check_choice
+from ..errors import EgoXInputError, check_choice
 from ..frozen import frozen
 from ..scene import RELEASED_RANGE
 from ..takes import ExoLens, ScaleSource
@@ -16,7 +16,6 @@ Dynamic = Literal["keep", "leave out", "without wearer", "without head"]
 DYNAMIC_CHOICES: tuple[Dynamic, ...] = get_args(Dynamic)
 Static = Literal["farthest", "mean"]
 CPU = torch.device("cpu")
-DEVICES = ("auto", "cpu", "cuda", "mps", "xpu")
 OFF = float("inf")
 
 
@@ -30,8 +29,7 @@ class PriorOptions:
 
     splat: SplatOptions = field(default_factory=SplatOptions)
     backend: Backend = "torch"
-    # torch device on which points are drawn; auto: a GPU if there is one
-    device: str = "auto"
+    device: str = "auto"  # torch's name of what points are drawn on; auto: a GPU if there is one
     near_m: float = 0.05  # distance in metres; nearer points (a hand on the lens) are left out
     far_m: float = 1000.0  # distance in metres; farther points are left out
     # points with a larger relative depth step to a neighbour in exo are left out
@@ -62,21 +60,21 @@ class PriorOptions:
 
     def torch_device(self) -> torch.device:
         """The device that ``device`` names; the plain twin draws on the CPU only."""
-        name = self.device
-        if name == "auto":
-            name = "cuda" if torch.cuda.is_available() else "cpu"
         if self.backend == "reference":
             return CPU
-        return (
-            torch.device("cuda", torch.cuda.current_device())
-            if name == "cuda"
-            else torch.device(name)
-        )
+        if self.device != "auto":
+            return torch.device(self.device)
+        kinds = (kind for kind in ("cuda", "xpu") if getattr(torch, kind).is_available())
+        return torch.device(next(kinds, "cpu"))
 
     def __post_init__(self) -> None:
         check_choice("dynamic handling", self.dynamic, DYNAMIC_CHOICES)
-        kind = self.device.partition(":")[0]
-        check_choice("device", kind, DEVICES)
+        try:
+            self.torch_device()
+        except RuntimeError as error:
+            raise EgoXInputError(
+                "device", got=repr(self.device), expected="auto, cpu, cuda, xpu", fix="correct it"
+            ) from error
         check_choice("static background", self.static, get_args(Static))
 
 

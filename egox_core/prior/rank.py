@@ -197,7 +197,9 @@ def coverage_by_depth(candidate: ExoCandidate, frames: Sequence[int]) -> Tensor:
     # The edge filter's depth step a pixel is meant for full-size maps; between thinned samples
     # depth changes more.
     options = prior_preset("clean")
-    options = replace(options, max_edge=options.max_edge * max(1.0, REFERENCE_SIZE / height))
+    step_m = options.max_edge * max(1.0, REFERENCE_SIZE / height)
+    # Small pictures on the CPU: which camera is the best depends on no card.
+    options = replace(options, max_edge=step_m, device="cpu")
     small = replace(
         path,
         w2c=path.w2c[index],

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from ..scene import ego_from_scene
 from ..takes import meets_head
 from ..trajectory import camera_centre, pose_of_frame
 from ..types import CameraTrajectory, EgoPrior, PointCloud, PointSet
+from .device import DrawingDevice
 from .drawing import draw_points
 from .options import PriorOptions, prior_preset
 
@@ -39,10 +41,11 @@ def render_ego_prior(
     """The prior of all frames; see :func:`iter_ego_prior` for arguments and errors."""
     width, height = trajectory.camera.stored_size
     count = scene.frame_count
+    on = DrawingDevice(prior_preset("clean") if options is None else options)
     rgb = FrameStore(count, (height, width, 3), np.float32)
     coverage = FrameStore(count, (height, width), np.bool_)
     depth_m = FrameStore(count, (height, width), np.float32)
-    for frame in iter_ego_prior(scene, trajectory, options, progress=progress):
+    for frame in iter_ego_prior(scene, trajectory, options, on=on, progress=progress):
         rgb.append(frame.rgb.numpy())
         coverage.append(frame.coverage.numpy())
         depth_m.append(frame.depth_m.numpy())
@@ -51,6 +54,7 @@ def render_ego_prior(
         coverage=coverage.tensor(),
         depth_m=depth_m.tensor(),
         trajectory=trajectory,
+        notes=(on.note,) if on.note else (),
     )
 
 
@@ -60,6 +64,7 @@ def iter_ego_prior(
     options: PriorOptions | None = None,
     *,
     frames: Sequence[int] | None = None,
+    on: DrawingDevice | None = None,
     progress: Progress = no_progress,
 ) -> Iterator[PriorFrame]:
     """The prior frame by frame, so that memory does not grow with the clip.
@@ -72,6 +77,7 @@ def iter_ego_prior(
             the world.
         options: default: preset ``clean``.
         frames: of the clip, those to render; default: all.
+        on: where to draw; default: the options' device.
         progress: called before every frame.
 
     Raises:
@@ -86,7 +92,8 @@ def iter_ego_prior(
     ego_from_frame = ego_from_scene(scene, trajectory)
     check_scene(scene)
     frames = range(scene.frame_count) if frames is None else frames
-    return _frames(scene, frames, trajectory.camera, ego_from_frame, options, progress)
+    on = on or DrawingDevice(options)
+    return _frames(scene, frames, trajectory.camera, ego_from_frame, options, on, progress)
 
 
 def check_scene(scene: PointCloud) -> None:
@@ -110,21 +117,26 @@ def _frames(
     camera: CameraModel,
     ego_from_frame: Tensor,
     options: PriorOptions,
+    on: DrawingDevice,
     progress: Progress,
 ) -> Iterator[PriorFrame]:
     rays, inside_lens = camera.pixel_rays()
     ray_z = torch.where(inside_lens, rays[..., 2], torch.full_like(rays[..., 2], float("nan")))
-    background, device = torch.tensor(options.background), options.torch_device()
+    background, covered = torch.tensor(options.background), 0
     static = scene.mean_background(progress) if options.static == "mean" else scene.static
-    static = _reliable(static.to(device), options)
-    ego_from_frame, covered = ego_from_frame.to(device), 0
+    static_on = lru_cache(maxsize=1)(_reliable(static, options).to)
     for done, t in enumerate(frames):
         progress(done, len(frames), "render the ego prior")
-        points = _visible_points(static, scene, t, ego_from_frame[t], camera.quarter_turns, options)
-        image = draw_points(points, camera, ego_from_frame[t], options)
-        coverage, depth = image.coverage.cpu(), image.depth.cpu()
+
+        def picture(device: torch.device, t: int = t) -> tuple[Tensor, Tensor, Tensor]:
+            pose, static = ego_from_frame[t].to(device), static_on(device)
+            points = _visible_points(static, scene, t, pose, camera.quarter_turns, options)
+            image = draw_points(points, camera, pose, options)
+            return image.rgb.cpu(), image.coverage.cpu(), image.depth.cpu()
+
+        rgb, coverage, depth = on.draw(picture)
         covered += int(coverage.sum())
-        rgb = torch.where(coverage[..., None], image.rgb.cpu(), background)
+        rgb = torch.where(coverage[..., None], rgb, background)
         yield PriorFrame(
             rgb=rgb, coverage=coverage, depth_m=depth if options.splat.depth_is_z else depth * ray_z
         )

@@ -80,6 +80,11 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--backend", choices=tuple(SPLATTERS), default="torch")
     parser.add_argument(
+        "--device",
+        default="auto",
+        help="what points are drawn on: cpu, cuda, xpu (default: auto, a GPU if there is one)",
+    )
+    parser.add_argument(
         "--camera", choices=sorted(CAMERA_PRESETS), default="aria_released", help="the ego camera"
     )
     parser.add_argument(
@@ -137,7 +142,7 @@ def render_take(args: argparse.Namespace) -> dict:
         scale=parse_scale(args.scale) if args.scale else scale,
         progress=show,
     )
-    options = replace(prior_preset(args.preset), backend=args.backend)
+    options = replace(chosen, backend=args.backend, device=args.device)
     if args.dynamic:
         options = replace(options, dynamic=args.dynamic)
     frames = take.read_exo(show)

@@ -71,8 +71,10 @@ def plan_run(
         )
     _refuse_twins(takes)
     devices = _model_devices(options, engine)
-    if devices:  # a cluster's workers get theirs later; the checks here run on what is here
-        options = replace(options, device=None if engine == "ray" else devices[0])
+    if engine == "ray":  # its workers get theirs later; the checks here run on what is here
+        options = replace(options, device=None)
+    elif devices:
+        options = replace(options, device=devices[0])
     _check_depth_source(takes, options)
     alone = len(takes) == 1
     takes = [_with_task(take, options, alone) for take in sorted(takes, key=lambda take: take.name)]
@@ -130,8 +132,9 @@ def plan_run(
 
 
 def _model_devices(options: PrepareOptions, engine: str) -> tuple[str, ...]:
-    """Devices of depth, mask and caption models; none without models."""
-    if options.depth != "model" and options.mask_model is None and options.caption_model is None:
+    """Devices that are named, or of depth, mask and caption models; none without either."""
+    models = options.depth == "model" or options.mask_model or options.caption_model
+    if not models and (options.local_device is None or engine == "ray"):
         return ()
     return devices_of(options.local_device or ("cuda" if has_gpu(engine) else "cpu"), engine)
 

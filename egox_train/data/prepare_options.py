@@ -155,7 +155,8 @@ class PrepareOptions:
     )
     device: str | RemoteModels | None = argument(
         None,
-        "where depth, mask and caption models run; default: a GPU where there is one",
+        "where depth, mask and caption models run and priors are drawn; default: a GPU where there "
+        "is one",
         type=str,
     )
     eye_height_m: float = argument(

@@ -1,4 +1,5 @@
-"""Checkpoints: whole or not at all, the last N kept, resumed bit for bit; and the request to stop.
+"""Checkpoints: whole or not at all, the last N kept, on a CPU resumed bit for bit; and the request
+to stop.
 
     checkpoints/step-00000500/trainable.safetensors   float32 weights that are trained
                               optimizer.pt            optimizer and EMA state (tensors only: read

@@ -1,4 +1,5 @@
-"""The training loop: one process or many (accelerate), resumable bit for bit, stopped cleanly."""
+"""The training loop: one process or many (accelerate), resumable, on a CPU bit for bit, and stopped
+cleanly."""
 
 import logging
 import math

@@ -1,4 +1,4 @@
-"""The host's memory management, as the exo cache asks it."""
+"""The host's memory management, as the exo cache and drawing ask it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,16 @@ if TYPE_CHECKING:
 
 MAIN_MEMORY_LEFT = 4 * 2**30
 """Bytes of main memory that are left to the rest of the machine."""
+DRAWING_BYTES = 2**30
+"""Room for drawing a prior; where it is not enough, the CPU draws."""
+
+
+def drawing_device() -> torch.device:
+    """The host's device, to draw points on; models move out for it where its memory is full."""
+    device = management.get_torch_device()
+    if not management.is_device_cpu(device):
+        management.free_memory(DRAWING_BYTES, device)
+    return device
 
 
 class HostMemory:

@@ -8,9 +8,11 @@ import torch
 
 from egox_core.cameras.presets import preset_camera
 from egox_core.prior.look_away import MAX_PARALLAX, LookAwayMemory, guess_depth
+from egox_core.prior.options import PriorOptions
 from egox_core.types import CameraTrajectory, DepthVideo
 
 from ..box_room import RoomView, view
+from .test_render import fill_card
 
 EXO = preset_camera("pinhole", 64)
 EGO = preset_camera("aria_released", 64).rescale(64, 64)
@@ -81,6 +83,16 @@ def test_the_second_visit_shows_what_the_first_one_made():
     assert (filled - expected)[where].square().mean().sqrt() < 0.03
     coverage = clip([turned(66)])[3][0].depth_m.isfinite()
     assert not (where[0] & ~coverage).any(), "outside of the lens nothing is drawn"
+
+
+def test_a_card_that_is_full_costs_a_word(monkeypatch):
+    filled, where, _ = second_visit(ego := truth(clip(AWAY)[3]), [turned(66)])
+    fill_card(monkeypatch)
+    monkeypatch.setattr(PriorOptions, "torch_device", lambda options: torch.device("meta"))
+    again, there, _ = second_visit(ego, [turned(66)])
+    assert torch.equal(again, filled) and torch.equal(there, where)
+    memory = after(ego)
+    assert memory.note == "the prior is drawn on the CPU, not on meta: Memory is full"
 
 
 def test_exo_always_wins():

@@ -1,11 +1,13 @@
 """The prior: right place, right frame, right colours; options and bad input."""
 
 import warnings
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import islice
 
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 
 from egox_core.cameras.model import CameraModel
 from egox_core.prior import render
@@ -386,6 +388,39 @@ def visible_points(scene: PointCloud, path: CameraTrajectory, options: PriorOpti
     return render._visible_points(
         scene.static, scene, 0, path.w2c[0], path.camera.quarter_turns, options
     )
+
+
+def fill_card(monkeypatch):
+    """Device "meta" has no memory left for points."""
+    to = PointSet.to
+
+    def full(points: PointSet, device: torch.device) -> PointSet:
+        if device.type == "meta":
+            raise torch.OutOfMemoryError("Memory is full. Tried to allocate 2 GiB")
+        return to(points, device)
+
+    monkeypatch.setattr(PointSet, "to", full)
+
+
+class AppleCard(TorchFunctionMode):
+    """Device "meta" without float64, as Apple's MPS."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func is torch.Tensor.double and args[0].is_meta:
+            raise TypeError("no float64. Use float32")
+        return func(*args, **(kwargs or {}))
+
+
+def test_what_a_card_cannot_draw_is_drawn_on_the_cpu(scene, take, whole, monkeypatch):
+    options = replace(prior_preset("clean"), device="meta", dynamic="keep")
+    right = render_ego_prior(scene, take.trajectory(), replace(options, device="cpu"))
+    fill_card(monkeypatch)
+    for card, why in ((nullcontext(), "Memory is full"), (AppleCard(), "no float64")):
+        with card:
+            prior = render_ego_prior(scene, take.trajectory(), options)
+        assert torch.equal(prior.rgb, right.rgb) and torch.equal(prior.coverage, right.coverage)
+        assert prior.notes == (f"the prior is drawn on the CPU, not on meta: {why}",)
+    assert not right.notes
 
 
 def test_cancel_passes_through(take, scene):

@@ -1,0 +1,43 @@
+"""The device that points are drawn on, and the CPU where that one can't."""
+
+import logging
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+
+from .options import CPU, PriorOptions
+
+Drawn = TypeVar("Drawn")
+log = logging.getLogger(__name__)
+
+
+class DrawingDevice:
+    """The device that options ask for; the CPU instead where that has no float64 (Apple's MPS), and
+    from the moment its memory runs out.
+
+    Attributes:
+        note: why it is the CPU instead, for people; empty where it isn't.
+    """
+
+    def __init__(self, options: PriorOptions) -> None:
+        self._now, self.note = options.torch_device(), ""
+        try:
+            torch.ones(1, device=self._now).double().add_(1)
+        except (RuntimeError, TypeError, AssertionError) as error:  # the last: a torch without CUDA
+            self._give_up(error)
+
+    def draw(self, picture: Callable[[torch.device], Drawn]) -> Drawn:
+        """Give what ``picture`` makes there; where memory runs out, make it anew on the CPU."""
+        if self._now != CPU:
+            try:
+                return picture(self._now)
+            except torch.OutOfMemoryError as error:
+                self._give_up(error)
+        return picture(CPU)
+
+    def _give_up(self, error: Exception) -> None:
+        why = str(error).splitlines()[0].partition(". ")[0]
+        self.note = f"the prior is drawn on the CPU, not on {self._now}: {why}"
+        self._now = CPU
+        log.warning("EgoX: %s", self.note)
