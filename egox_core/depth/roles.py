@@ -15,7 +15,7 @@ from .align import ADVICE, MISSING_METRIC, align_depth
 from .kind import scale_notes
 from .report import AlignOptions, AlignReport
 from .resample import fit_depth_size, fit_host_mask, mask_share
-from .sources import GUESSED_FOV_DEG, DepthSource, cut_frames
+from .sources import GUESSED_FOV_DEG, DepthSource
 
 NO_MASK = (
     "warning: no mask of what moves, so people are part of the fit, and the scene has to guess what moves; "
@@ -90,6 +90,39 @@ def best_camera(
                 False,
             )
     return roles.metric.depth.camera, (LENS_GUESSED,), True
+
+
+def cut_frames(depth: DepthVideo, count: int, name: str) -> DepthVideo:
+    """The first ``count`` frames; a longer clip is cut at its end.
+
+    Raises:
+        EgoXInputError: the depth is shorter.
+    """
+    available = len(depth.depth_m)
+    if available < count:
+        raise EgoXInputError(
+            f"depth of {name}",
+            got=f"{available} frames",
+            expected=f"{count}, as the exo video",
+            fix="run the depth model on the same frames as the exo video",
+        )
+    if available == count:
+        return depth
+
+    def cut(values: Tensor | None) -> Tensor | None:
+        return None if values is None else values[:count]
+
+    poses = depth.exo_w2c
+    return replace(
+        depth,
+        depth_m=depth.depth_m[:count],
+        dynamic=cut(depth.dynamic),
+        sky=cut(depth.sky),
+        trust=cut(depth.trust),
+        exo_w2c=poses if poses is None or poses.dim() == 2 else poses[:count],
+        source_indices=cut(depth.source_indices),
+        times_s=cut(depth.times_s),
+    )
 
 
 def align_sources(

@@ -2,7 +2,6 @@
 constant plane."""
 
 import math
-from dataclasses import replace
 from typing import Literal, get_args
 
 import torch
@@ -162,39 +161,6 @@ def median_camera(
     return camera, (
         f"{name}: the frames' focal lengths differ by {100 * spread:.0f} %; their median, {fx:.0f} px, is "
         "used for all (give the field of view if you know it)",
-    )
-
-
-def cut_frames(depth: DepthVideo, count: int, name: str) -> DepthVideo:
-    """The first ``count`` frames; a longer clip is cut at its end.
-
-    Raises:
-        EgoXInputError: the depth is shorter.
-    """
-    available = len(depth.depth_m)
-    if available < count:
-        raise EgoXInputError(
-            f"depth of {name}",
-            got=f"{available} frames",
-            expected=f"{count}, as the exo video",
-            fix="run the depth model on the same frames as the exo video",
-        )
-    if available == count:
-        return depth
-
-    def cut(values: Tensor | None) -> Tensor | None:
-        return None if values is None else values[:count]
-
-    poses = depth.exo_w2c
-    return replace(
-        depth,
-        depth_m=depth.depth_m[:count],
-        dynamic=cut(depth.dynamic),
-        sky=cut(depth.sky),
-        trust=cut(depth.trust),
-        exo_w2c=poses if poses is None or poses.dim() == 2 else poses[:count],
-        source_indices=cut(depth.source_indices),
-        times_s=cut(depth.times_s),
     )
 
 

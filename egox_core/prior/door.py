@@ -1,6 +1,7 @@
 """The names that prior hands out."""
 
 from .coarse import CoarsePoints as CoarsePoints
+from .drawing import SPLATTERS as SPLATTERS
 from .look_away import LookAwayMemory as LookAwayMemory
 from .options import (
     DYNAMIC_CHOICES as DYNAMIC_CHOICES,
@@ -14,4 +15,3 @@ from .rank import (
     rank_text as rank_text,
 )
 from .render import iter_ego_prior as iter_ego_prior, render_ego_prior as render_ego_prior
-from .splatter import SPLATTERS as SPLATTERS

@@ -1,5 +1,6 @@
 """One picture of a set of points: projected, splatted, gaps filled, outlines smoothed."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import torch
@@ -9,8 +10,16 @@ from ..cameras import CameraModel
 from ..sizes import REFERENCE_SIZE
 from ..types import PointSet
 from .options import PriorOptions
-from .splat_points import ScreenPoints, SplatImage
-from .splatter import splatter
+from .splat_points import Backend, ScreenPoints, SplatImage, SplatOptions
+from .splat_reference import splat_reference
+from .splat_torch import splat_torch
+
+SPLATTERS: Mapping[Backend, Callable[[ScreenPoints, int, int, SplatOptions], SplatImage]] = {
+    "torch": splat_torch,
+    "reference": splat_reference,
+}
+"""What draws points into a picture of so many px across and down. ``reference`` is plain loops, the
+twin of ``torch``, which is vectorised, on CPU or CUDA; no points give a black picture."""
 
 DIRECTIONS = ((0, 1), (1, 0), (1, 1), (1, -1))
 SAME_SURFACE = 0.03
@@ -78,7 +87,7 @@ def draw_points(
     width, height = camera.stored_size
     camera = camera.rescale(width * factor, height * factor) if factor > 1 else camera
     size = camera.stored_size
-    draw = splatter(options.backend)
+    draw = SPLATTERS[options.backend]
     screen = screen_points(points, camera, ego_from_frame, options)
     image = draw(screen, *size, options.splat)
     if options.gap_reach:

@@ -24,7 +24,7 @@ class PriorOptions:
     """Choice of what is drawn of the scene, and how.
 
     Raises:
-        EgoXInputError: unknown dynamic handling, device or static background.
+        EgoXInputError: unknown dynamic handling, backend, device or static background.
     """
 
     splat: SplatOptions = field(default_factory=SplatOptions)
@@ -69,6 +69,7 @@ class PriorOptions:
 
     def __post_init__(self) -> None:
         check_choice("dynamic handling", self.dynamic, DYNAMIC_CHOICES)
+        check_choice("splat backend", self.backend, get_args(Backend))
         try:
             self.torch_device()
         except RuntimeError as error:

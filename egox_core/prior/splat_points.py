@@ -1,5 +1,13 @@
 """Input and output of splatters: points on the screen, options, a picture; and the patches of style
-``surface``."""
+``surface``.
+
+Two styles. ``composite`` is what the released priors were drawn with: discs of one radius, fading
+towards their rim, the nearest 20 laid over each other front to back. ``surface`` takes each point
+as a patch of the surface it was sampled from: the patch's projection is a parallelogram that
+reaches halfway to the neighbouring samples, so that a near floor has no gaps between its points and
+a far wall is not blurred; what is behind the front surface is hidden. Its colour is interpolated
+between the samples around, as a picture's is between its pixels: patches of one colour each would
+make every edge of a patch an edge of the picture, which crawls as the camera moves."""
 
 from typing import Literal, get_args
 

@@ -19,7 +19,7 @@ from .splat_points import (
 def splat_reference(
     points: ScreenPoints, width: int, height: int, options: SplatOptions
 ) -> SplatImage:
-    """See :func:`splatter.splat`."""
+    """See :data:`drawing.SPLATTERS`."""
     draw = _composite if options.style == "composite" else _surface
     return draw(points, width, height, options)
 

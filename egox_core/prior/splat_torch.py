@@ -31,7 +31,7 @@ rectangular array."""
 
 
 def splat_torch(points: ScreenPoints, width: int, height: int, options: SplatOptions) -> SplatImage:
-    """See :func:`splatter.splat`."""
+    """See :data:`drawing.SPLATTERS`."""
     if len(points) == 0:
         return blank(width, height, points.uv.device)
     if options.style == "composite":

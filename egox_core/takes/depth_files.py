@@ -17,8 +17,8 @@ from ..progress import Progress, no_progress
 from ..sizes import same_aspect
 from ..types import DepthVideo, FrameSelection, TakeMeta
 from .depth_readers import DepthFile, open_depth
-from .exo_camera import exo_poses
 from .meta import depth_camera
+from .take_cameras import exo_poses
 
 
 @frozen

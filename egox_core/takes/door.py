@@ -14,17 +14,10 @@ from .depth_readers import (
     numbered_files as numbered_files,
     open_depth as open_depth,
 )
-from .ego_path import meta_trajectory as meta_trajectory
-from .exo_camera import (
-    ExoLens as ExoLens,
-    exo_camera_of_size as exo_camera_of_size,
-    exo_poses as exo_poses,
-    meta_beside as meta_beside,
-    with_exo_lens as with_exo_lens,
-)
 from .meta import (
     ENTRY_KEYS as ENTRY_KEYS,
     LIST_KEY as LIST_KEY,
+    meta_beside as meta_beside,
     parse_meta as parse_meta,
     read_meta as read_meta,
 )
@@ -35,5 +28,12 @@ from .metric_scale import (
     with_scale as with_scale,
 )
 from .same_take import check_poses_of as check_poses_of
+from .take_cameras import (
+    ExoLens as ExoLens,
+    exo_camera_of_size as exo_camera_of_size,
+    exo_poses as exo_poses,
+    meta_trajectory as meta_trajectory,
+    with_exo_lens as with_exo_lens,
+)
 from .vipe import read_poses as read_poses
 from .wearer_body import meets_head as meets_head

@@ -127,6 +127,24 @@ def _entry(content: dict, path: Path) -> TakeMeta:
     )
 
 
+def meta_beside(depth_path: Path) -> Path | None:
+    """The meta.json in the folder of a depth file, or inside (else beside) a depth folder; None
+    where there is none.
+
+    A link that leads to another folder is not followed: the depth's place was allowed, its target's
+    was not."""
+    folders = (depth_path, depth_path.parent) if depth_path.is_dir() else (depth_path.parent,)
+    paths = (folder / META for folder in folders)
+    return next(
+        (
+            path
+            for path in paths
+            if path.is_file() and path.resolve().parent == path.parent.resolve()
+        ),
+        None,
+    )
+
+
 def depth_camera(meta: TakeMeta, depth_size: tuple[int, int]) -> tuple[CameraModel, str]:
     """The exo camera in depth pixels, before any crop, and a note on what was done to it ("" for
     nothing).

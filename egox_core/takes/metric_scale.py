@@ -16,8 +16,8 @@ from ..progress import Progress, no_progress
 from ..sizes import REFERENCE_SIZE
 from ..types import DepthVideo, FrameSelection, TakeMeta
 from .body_scale import WearerScale, wearer_scale
-from .ego_path import meta_trajectory
 from .meta import META_PRESET
+from .take_cameras import meta_trajectory
 
 ScaleSource = Literal["as is", "wearer", "wearer where seen"]
 

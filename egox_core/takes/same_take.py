@@ -6,7 +6,7 @@ from pathlib import Path
 from ..errors import EgoXInputError
 from ..file_names import VIDEO_SUFFIXES
 from ..types import FrameSelection
-from .exo_camera import meta_beside
+from .meta import meta_beside
 
 SPARE_SHARE = 0.02
 """Share of a video's frames: how many more or fewer maps or poses are taken as the same count."""

@@ -39,7 +39,7 @@ def list_takes(
     """All takes of a source folder; unusable ones are appended to ``skipped`` as (name, why).
 
     Args:
-        exo_lens: see :func:`..takes.exo_camera.with_exo_lens`. None: raw for Ego-Exo4D's own
+        exo_lens: see :func:`egox_core.takes.with_exo_lens`. None: raw for Ego-Exo4D's own
             folders, as given else.
 
     Raises:

@@ -9,6 +9,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from comfy.patcher_extension import WrappersMP
+from torch import Tensor
 
 from ...egox_core.errors import EgoXInputError
 from ...egox_core.gga import ExoCache, GgaOptions, gga_geometry, released_k_note
@@ -16,7 +17,7 @@ from ...egox_core.types import CameraTrajectory, Canvas, DepthVideo, GgaGeometry
 from ...egox_core.wan import build_mask, contradictions, trained_with
 from ..host.progress import host_progress
 from ..host.remember import remembered
-from ..io_types import notes_of
+from ..io_types import TrajectoryWithNotes
 from .checks import PatchCalls, SamplingCheck, WholeCanvasMemory, check_model, has_image_embedding
 from .forward import GeometryGuidance, WideningWrapper, mark_canvas
 from .lora_metadata import lora_metadata
@@ -50,7 +51,7 @@ def patch_model(
     patched, note = patch_with_geometry(model, canvas, geometry, options, backend, recompute_exo)
     if geometry is None or trajectory is None or geometry.rays != "released":
         return patched, note
-    of_k = released_k_note(trajectory.camera, notes_of(trajectory).meta_intrinsics)
+    of_k = released_k_note(trajectory.camera, intrinsics_beside(trajectory))
     return patched, f"{note}; {of_k}" if of_k else note
 
 
@@ -145,9 +146,15 @@ def clip_geometry(
         frames=frames,
         exo_size=exo_size,
         ego_size=ego_size,
-        meta_intrinsics=notes_of(trajectory).meta_intrinsics,
+        meta_intrinsics=intrinsics_beside(trajectory),
         progress=host_progress(),
     )
+
+
+def intrinsics_beside(trajectory: CameraTrajectory) -> Tensor | None:  # [3, 3]
+    """K that a path's file has next to it; None: it has none."""
+    known = isinstance(trajectory, TrajectoryWithNotes)
+    return trajectory.notes.meta_intrinsics if known else None
 
 
 def no_geometry(name: str) -> EgoXInputError:

@@ -8,11 +8,10 @@ from egox_core.cameras.model import CameraModel
 from egox_core.depth.da3 import confidence_trust, da3_depth
 from egox_core.depth.moge import moge_depth
 from egox_core.depth.resample import fit_depth_size, fit_host_mask, mask_share
-from egox_core.depth.roles import NO_MASK, align_sources
+from egox_core.depth.roles import NO_MASK, align_sources, cut_frames
 from egox_core.depth.sources import (
     DepthSource,
     clean_depth,
-    cut_frames,
     guessed_camera,
     image_depth,
 )

@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from egox_core.prior.drawing import fill_gaps
+from egox_core.prior.drawing import SPLATTERS, fill_gaps
+from egox_core.prior.options import PriorOptions
 from egox_core.prior.splat_points import ScreenPoints, SplatImage, SplatOptions
-from egox_core.prior.splatter import SPLATTERS, splat
+from egox_core.prior.splat_torch import splat_torch as splat
 from tests.refusals import refuses
 
 COMPOSITE = SplatOptions(style="composite", radius_px=40.0)  # 5 px at a height of 56
@@ -60,7 +61,7 @@ def test_torch_equals_reference(options, count):
     points = points_on_two_planes(count)
     fast, plain = (
         splat(points, 64, 56, options),
-        splat(points, 64, 56, options, backend="reference"),
+        SPLATTERS["reference"](points, 64, 56, options),
     )
     # Both decide by the same float32 comparisons; a pixel exactly on a rim may fall either way by one rounding.
     assert float(((fast.rgb - plain.rgb).abs().amax(-1) > 2 / 255).float().mean()) <= 0.005
@@ -136,8 +137,8 @@ def test_no_points_give_black():
     nothing = ScreenPoints(
         **{name: getattr(one_point(0, 0), name)[:0] for name in ScreenPoints.__slots__}
     )
-    for backend in SPLATTERS:
-        image = splat(nothing, 8, 6, COMPOSITE, backend=backend)
+    for draw in SPLATTERS.values():
+        image = draw(nothing, 8, 6, COMPOSITE)
         assert (
             image.rgb.shape == (6, 8, 3)
             and not image.coverage.any()
@@ -170,7 +171,7 @@ def test_unknown_names_are_refused():
     with refuses("style"):
         SplatOptions(style="gaussian")
     with refuses("backend"):
-        splat(one_point(1, 1), 8, 8, SURFACE, backend="vulkan")
+        PriorOptions(backend="vulkan")
 
 
 def test_pixels_of_large_pictures_are_counted_exactly():

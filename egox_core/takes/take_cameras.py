@@ -1,19 +1,19 @@
-"""Exo camera of a take's meta.json: its lens, as given or the raw one, and its poses."""
+"""Cameras of a take's meta.json: the exo lens, as given or the raw one, exo poses, and the ego path."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from ..cameras import CameraModel, raw_gopro_of
 from ..depth import depth_window
 from ..errors import EgoXInputError
-from ..file_names import META
 from ..sizes import centre_crop_left, same_aspect
 from ..trajectory import PoseTrack, validate_w2c
-from ..types import FrameSelection, TakeMeta
+from ..types import CameraTrajectory, FrameSelection, TakeMeta
 from .meta import depth_camera
+from .same_take import check_same_count
 
 ExoLens = Literal["as given", "raw", "raw where known"]
 
@@ -53,24 +53,6 @@ def with_exo_lens(meta: TakeMeta, lens: ExoLens) -> tuple[TakeMeta, str]:
             fix="take the exo lens as given",
         )
     return meta, f"exo lens as given: no raw lens is known for this K ({got})"
-
-
-def meta_beside(depth_path: Path) -> Path | None:
-    """The meta.json in the folder of a depth file, or inside (else beside) a depth folder; None
-    where there is none.
-
-    A link that leads to another folder is not followed: the depth's place was allowed, its target's
-    was not."""
-    folders = (depth_path, depth_path.parent) if depth_path.is_dir() else (depth_path.parent,)
-    paths = (folder / META for folder in folders)
-    return next(
-        (
-            path
-            for path in paths
-            if path.is_file() and path.resolve().parent == path.parent.resolve()
-        ),
-        None,
-    )
 
 
 def exo_camera_of_size(
@@ -141,3 +123,47 @@ def exo_poses(
             fix="give one pose per frame, or one for all",
         )
     return poses[numbers]
+
+
+def meta_trajectory(
+    meta: TakeMeta,
+    camera: CameraModel,
+    frames: FrameSelection | None = None,
+    *,
+    count: int | None = None,
+) -> CameraTrajectory:
+    """The ego trajectory of a released meta.json. A moving exo camera's poses follow the same
+    frames.
+
+    Raises:
+        EgoXInputError: no ego poses, shorter than the frames in use.
+    """
+    if meta.ego_extrinsics is None:
+        raise EgoXInputError(
+            f"take {meta.name}",
+            got="no ego_extrinsics",
+            expected="one w2c per frame",
+            fix="add them, or make a path",
+        )
+    if (
+        not meta.pose_source
+    ):  # those that were made with this pack reach to the last frame that was in use
+        check_same_count(
+            f"ego poses of {meta.name}",
+            len(meta.ego_extrinsics),
+            frames,
+            "give poses of this very video: one for each of its frames; poses with times (trajectory "
+            "JSON) may have another rate",
+        )
+    numbers = (
+        None
+        if meta.camera_extrinsics is None
+        else torch.arange(len(meta.camera_extrinsics))[:count]
+    )
+    return PoseTrack.numbered(meta.ego_extrinsics, f"ego_extrinsics of {meta.name}").trajectory(
+        meta.ego_camera or camera,
+        frames,
+        count=count,
+        exo_w2c=exo_poses(meta, frames, numbers),
+        exo_camera=meta.exo_camera,
+    )
