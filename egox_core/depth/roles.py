@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from ..arrays import Array
@@ -142,7 +143,8 @@ def align_sources(
     The report's notes say what was assumed.
 
     Raises:
-        EgoXInputError: as :func:`choose_roles`, the size and mask rules, and :func:`depth.align.align_depth`.
+        EgoXInputError: as :func:`choose_roles`, the size and mask rules, and :func:`depth.align.align_depth`;
+            no valid pixel is left.
     """
     roles = choose_roles(sources)
     height, width = roles.metric.depth.depth_m.shape[1:]
@@ -178,6 +180,13 @@ def align_sources(
             None if video is None else replace(video, dynamic=None),
         )
     depth, report = align_depth(metric, video, dynamic, sky, options, progress)
+    if not any(bool(torch.isfinite(frame).any()) for frame in depth.depth_m):
+        raise EgoXInputError(
+            "aligned depth",
+            got="no valid pixel in any frame",
+            expected="some that are not sky",
+            fix="check the sky mask (1 where sky is) and the depth source",
+        )
     names = f"metric depth: {roles.metric.name}; video depth: " + (
         "none" if roles.video is None else f"{roles.video.name} ({roles.video.depth.kind})"
     )

@@ -95,7 +95,7 @@ def depth_preview(
     depth_m: Tensor,  # [T, H, W] metres, NaN invalid
 ) -> tuple[Tensor, dict[str, Any] | None]:  # [T, H, W, 3] float32 0...1
     """Inverse depth through a colour map, scaled by the whole clip so that it can't flicker, and its
-    legend; black and without one where no pixel is valid."""
+    legend; black and without one where no pixel is valid, as in a prior that sees nothing."""
     scale = depth_scale(depth_m)
     if scale is None:
         return depth_m.new_zeros((*depth_m.shape, 3)), None

@@ -15,6 +15,7 @@ K = np.array([[40.0, 0, 23.5], [0, 40.0, 15.5], [0, 0, 1]])
 DRAWN = np.random.default_rng(0)
 VIDEO = DRAWN.integers(0, 256, (FRAMES, HEIGHT, WIDTH, 3), np.uint8)
 DEPTH = 2 + DRAWN.random((FRAMES, HEIGHT, WIDTH), np.float32)
+UPPER = np.broadcast_to(np.arange(HEIGHT)[:, None] < HEIGHT // 2, DEPTH.shape).astype(np.float32)
 STILL = np.eye(3, 4)[None].repeat(FRAMES, 0)
 
 
@@ -102,6 +103,7 @@ def test_a_path_of_keyframes_and_a_path_go_in():
         (lambda: align((DEPTH * 1000).astype(np.uint16), camera=K), "uint16|int32"),
         (lambda: align(DEPTH, camera=K[:2]), "K of the exo camera: got shape"),
         (lambda: align(np.full_like(DEPTH, np.nan), camera=K), "valid"),
+        (lambda: align(np.where(UPPER, DEPTH, np.nan), camera=K, sky_mask=UPPER), "not sky"),
         (lambda: align(), "metric depth"),
         (lambda: path(STILL[:, :2]), "ego poses: got shape"),
         (lambda: path(2 * STILL), "rotation"),
