@@ -7,8 +7,8 @@ here.
     python3 run.py make sample synthetic_room --out DIR --seed 33    # another room
 
 Where the wearer has a person's proportions, head_keypoints.json holds the points that a detector
-would see, with a detector's errors, for ``run.py demo --head estimated``. The same spec gives the
-same arrays on one machine; the videos' bytes also depend on the encoder's version."""
+would see, with a detector's errors, for ``train_egox.py headpose``. The same spec gives the same
+arrays on one machine; the videos' bytes also depend on the encoder's version."""
 
 import argparse
 import json

@@ -5,33 +5,14 @@ from dataclasses import replace
 import av
 import pytest
 
-from egox_core.file_names import HEAD_KEYPOINTS
 from egox_core.video.grid import GAP
-from tools.setup.api_client import PromptRefused
-from tools.setup.demo import (
-    DemoOptions,
-    apply_options,
-    frames_in_use,
-    run_demo,
-    run_prompt,
-    save_prior,
-)
-from tools.setup.demo_head import HEAD, estimate_head, keypoints_in_use
+from tools.setup.demo import DemoOptions, run_demo, run_prompt
 from tools.setup.layout import Layout, SetupError
 from tools.setup.server import Server
 
-from .prompts import ran
 from .test_server import image, shown
 
 SIZE, FRAMES = 64, 5
-BEFORE_THE_MODEL = {
-    "EgoXLoadExoVideo",
-    "EgoXDepthAlign",
-    "EgoXBuildScene",
-    HEAD,
-    "EgoXEgoPoseInput",
-    "EgoXRenderEgoPrior",
-}
 
 
 def test_demo_leaves_its_four_results_and_a_server_until_it_ends(
@@ -79,27 +60,3 @@ def test_demo_leaves_its_four_results_and_a_server_until_it_ends(
     assert f"Server: ComfyUI {environment.host.version_text} at http://127.0.0.1:" in console
     assert "STAND-IN" in console and "egox_standin_wan22_i2v.safetensors" in console
     assert all(f"\n  {name} " in console for name in ("LoadExoVideo", "DecodeEgoHalf", "SaveVideo"))
-
-
-def test_the_estimated_head_in_the_demo_s_graph(
-    client, load_workflow, object_info, server_base, repo_root
-):
-    """``--head estimated``: the graph that it makes, run up to the prior, on the keypoints that
-    ship."""
-    prompt = save_prior(
-        apply_options(load_workflow("egox_demo"), DemoOptions(frames=9, size=SIZE), None)
-    )
-    exo, chosen = frames_in_use(prompt, server_base, Layout(repo_root))
-    assert exo.parent == repo_root / "sample" / "calm_room"
-    keypoints = keypoints_in_use(exo.parent / HEAD_KEYPOINTS, exo, chosen)
-    prompt = {
-        name: node
-        for name, node in estimate_head(prompt, keypoints, object_info).items()
-        if node["class_type"] in BEFORE_THE_MODEL or name.startswith("prior_")
-    }
-    outcome = ran(client, prompt)
-    assert "profile, back or small: the turn is a guess" in outcome.outputs["head"]["text"][0]
-
-    del prompt["head"]["inputs"]["pose_keypoints"]
-    with pytest.raises(PromptRefused, match="no output of a detector"):
-        client.run(prompt)

@@ -115,20 +115,6 @@ def parse(words: list[str]) -> argparse.Namespace:
     demo.add_argument("--steps", type=int, metavar="N", help="sampling steps")
     demo.add_argument("--keep-server", action="store_true", help="leave it running until Ctrl-C")
     demo.add_argument(
-        "--head",
-        choices=("true", "estimated"),
-        default="true",
-        help="the ego camera's path: "
-        "the take's own, or that of Estimate Head Pose from keypoints of the wearer",
-    )
-    demo.add_argument(
-        "--keypoints",
-        type=Path,
-        metavar="FILE",
-        help="keypoints of the take's video in "
-        "OpenPose's form (default: head_keypoints.json beside it)",
-    )
-    demo.add_argument(
         "--stand-in", action="store_true", help="random weights, as for a take of your own"
     )
     ui = commands.add_parser("ui", help="start the server and print its address")

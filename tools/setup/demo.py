@@ -8,19 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from egox_core.errors import EgoXInputError
-from egox_core.file_names import DEPTH, EXO, HEAD_KEYPOINTS, META, TRUTH
+from egox_core.file_names import DEPTH, EXO, META, TRUTH
 from egox_core.sizes import PIXEL_STEP, REFERENCE_EXO_SIZE
 from egox_core.types import FrameSelection
 from egox_core.video import probe_video, select_frames
 
 from .api_client import Event, Outcome, PromptRefused, read_prompt
 from .base_dir import BaseDir, make_base_dir, read_models
-from .demo_head import LOAD, estimate_head, keypoints_in_use
 from .environment import Environment
 from .layout import Layout, SetupError
 from .server import Server
 from .side_by_side import join
 
+LOAD = "EgoXLoadExoVideo"
 # Length at which a take is run unless asked otherwise: the released model's.
 TAKE_FRAMES = 49
 # Node type -> its file input, and the stand-in for it.
@@ -44,9 +44,6 @@ class DemoOptions:
     port: int | None = None
     # Random weights, which a take of one's own always gets: the small model knows drawn rooms only.
     stand_in: bool = False
-    head: str = "true"  # the take's own ego poses, or "estimated": those of Estimate Head Pose
-    # OpenPose's form, a list with one object per frame of the video; None: the file beside it.
-    keypoints: Path | None = None
 
 
 def run_demo(environment: Environment, options: DemoOptions) -> int:
@@ -77,10 +74,6 @@ def run_demo(environment: Environment, options: DemoOptions) -> int:
         print(f"Server: ComfyUI {server.client.version()} at {server.address}, log in {log}")
         try:
             exo, chosen = frames_in_use(prompt, base, layout)
-            if options.head == "estimated":
-                file = options.keypoints or (options.take or exo.parent) / HEAD_KEYPOINTS
-                keypoints = keypoints_in_use(file, exo, chosen)
-                prompt = estimate_head(prompt, keypoints, server.client.object_info())
             results = collect(run_prompt(server, prompt), prompt, base, layout)
             truth = exo.parent / TRUTH
             join(
@@ -141,8 +134,6 @@ def run_prompt(server: Server, prompt: dict[str, Any]) -> Outcome:
 
 def check_options(options: DemoOptions) -> None:
     """Refuse before the server starts what no node would see; the nodes refuse the rest."""
-    if options.keypoints is not None and options.head != "estimated":
-        raise SetupError("--keypoints is for --head estimated.")
     if options.take is not None:
         missing = [name for name in (EXO, DEPTH, META) if not (options.take / name).is_file()]
         if missing:

@@ -19,14 +19,3 @@ def spec_kind(spec: Any) -> str:
 
 def spec_options(spec: Any) -> dict[str, Any]:
     return spec[1] if len(spec) > 1 and isinstance(spec[1], dict) else {}
-
-
-def default_value(spec: Any) -> Any:
-    options = spec_options(spec)
-    if "default" in options:
-        return options["default"]
-    choices = spec[0] if isinstance(spec[0], list) else options.get("options")
-    if choices:
-        first = choices[0]
-        return first["key"] if isinstance(first, dict) else first
-    return {"INT": 0, "FLOAT": 0.0, "STRING": "", "BOOLEAN": False}.get(spec_kind(spec))
