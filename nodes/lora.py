@@ -157,7 +157,7 @@ def load_lora(model: ModelPatcher, path: Path, strength: float) -> tuple[ModelPa
     changed = add(lora.tensors)
     # Step-distilled LoRAs also hold whole differences of norms and biases, under names that only
     # the host knows.
-    differences = add({key: state[key] for key in lora.unmatched})
+    differences = add(lora.others)
     if not changed:
         raise EgoXInputError(
             "LoRA",

@@ -8,7 +8,7 @@ from typing import Any
 from ..errors import EgoXInputError
 from ..sizes import MODEL_CHANNELS
 from .lora_keys import LORA_SUFFIXES, convert_lora, rename_parameter
-from .weights import SCALE_PARTS, read_header, size_words
+from .weights import SCALE_PARTS, SCALES, read_header, size_words
 
 REPACKAGED = "from Comfy-Org/Wan_2.1_ComfyUI_repackaged (its page has sizes and SHA-256)"
 MODEL_FIX = (
@@ -130,7 +130,9 @@ def check_lora(file: Path, base: Path | None = None) -> None:
     tensors: dict[str, Any] = {  # of which only the shapes are looked at
         name: SimpleNamespace(shape=tuple(entry["shape"]), ndim=len(entry["shape"]))
         for name, entry in header.items()
-        if name != "__metadata__" and not name.endswith(".alpha")
+        if name != "__metadata__"
+        and not name.endswith((".alpha", ".dora_scale", *SCALES))
+        and "magnitude" not in name
     }
     weights = {} if base is None else read_header(base, "model")
     try:

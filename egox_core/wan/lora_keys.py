@@ -10,8 +10,9 @@ parts are relative to ``blocks.N.``. Verified on a whole converted transformer."
 
 import math
 import re
-from collections.abc import Mapping
-from typing import Literal
+from collections import Counter
+from collections.abc import Collection, Mapping
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from torch import Tensor
 from ..errors import EgoXInputError
 from ..frozen import frozen
 from ..safe_files import parse_json
+from .weights import SCALES
 
 MODEL_PARTS: Mapping[str, str] = {
     "patch_embedding": "patch_embedding",
@@ -82,11 +84,32 @@ LORA_SUFFIXES: Mapping[str, str] = {  # as files have it -> as we write it
     ".lora_A.weight": ".lora_A.weight",
     ".lora_A.default.weight": ".lora_A.weight",
     ".lora_down.weight": ".lora_A.weight",
+    ".lora.down.weight": ".lora_A.weight",
     ".lora_B.weight": ".lora_B.weight",
     ".lora_B.default.weight": ".lora_B.weight",
     ".lora_up.weight": ".lora_B.weight",
+    ".lora.up.weight": ".lora_B.weight",
     ".alpha": ".alpha",
+    ".dora_scale": ".dora_scale",
+    ".lora_magnitude_vector": ".dora_scale",
+    ".lora_magnitude_vector.weight": ".dora_scale",
 }
+MID_SUFFIX = ".lora_mid.weight"
+"""A third matrix between the two, of convolutions; such a part is left out."""
+FOREIGN: Mapping[str, str] = {
+    "vace": "Wan VACE",
+    "fuser|face_adapter|motion_encoder|pose_patch": "Wan Animate",
+    "control|camera|ref_conv": "a control model",
+    "audio|casual|trainable_cond": "Wan S2V or another model with sound",
+    "double|single|joint": "FLUX or HunyuanVideo",
+    r"te\d?[._]|t5|umt5|text_enc|text_model|llm": "a text encoder",
+    "image_enc|vision|visual|clip": "a picture encoder",
+    "vae|first_stage|decoder": "a VAE",
+    "down_block|up_block|mid_block|input_block|output_block|middle_block": "a U-Net",
+    "transformer_block|layers": "another video or picture model",
+}
+"""Beginning of a word in the name of a module (its prefix, where a block of Wan follows) -> the
+model that has it."""
 PEFT_METADATA_KEY = "lora_adapter_metadata"
 """Metadata key under which newer diffusers keep alpha and rank; the released files don't have it
 (quirks 41)."""
@@ -102,7 +125,19 @@ _TO_NATIVE = (MODEL_PARTS, BLOCK_PARTS)
 _TO_DIFFUSERS = tuple(
     {native: diffusers for diffusers, native in table.items()} for table in _TO_NATIVE
 )
-_UNDERSCORED: Mapping[str, str] = {part.replace(".", "_"): part for part in BLOCK_PARTS.values()}
+_MODEL_WORDS, _BLOCK_WORDS = (
+    {
+        name.replace(".", "_"): native
+        for diffusers, native in table.items()
+        for name in (diffusers, native)
+    }
+    for table in _TO_NATIVE
+)
+_PLACE = re.compile(
+    r"((?:.+?\.)??|(?:lora_unet|lora_transformer|lycoris|unet)__?)(blocks[._](\d+)[._](.+))"
+)
+_ADAPTER = re.compile(r"(\.lora_(?:A|B|magnitude_vector))\.(?!weight$)[\w-]+((?:\.weight)?)$")
+_REPEATED = re.compile(r"\)[*+?{]|[*+?{].*[*+?{]")  # patterns that may take for ever
 
 
 @frozen
@@ -112,6 +147,7 @@ class LoraConversion:
     tensors: dict[str, Tensor]  # e.g. diffusion_model.blocks.0.self_attn.q.lora_A.weight [r, in]
     matched: int  # tensors of the file that were renamed
     unmatched: tuple[str, ...]  # keys of the file without a place in the model
+    others: dict[str, Tensor]  # of these, what only the host may know, named as far as we can
     ranks: tuple[int, ...]  # the different ranks, falling
     scales: tuple[
         float, ...
@@ -124,7 +160,7 @@ class LoraConversion:
             ", ".join(f"{x:g}" for x in values) for values in (self.ranks, self.scales)
         )
         line = f"{self.matched} tensors matched, {len(self.unmatched)} unmatched; rank {ranks}; alpha/rank {scales}"
-        return line + (f"; first unmatched: {self.unmatched[0]}" if self.unmatched else "")
+        return line + (f"; not used: {_kinds(self.unmatched)}" if self.unmatched else "")
 
     def released_note(self, file_name: str) -> str | None:
         """Difference of a file under the release's name to the release; empty where it holds the same
@@ -222,29 +258,55 @@ def convert_lora(
         EgoXInputError: nothing matched, a lora_A without its lora_B, the two of different rank.
     """
     prefix = NATIVE_PREFIX if to == "native" else DIFFUSERS_PREFIX
-    tensors, unmatched = {}, []
+    split = {key: _split(key) for key in state}
+    natives = _native_parts({module for module, _ in split.values()})
+    left_out = {module for module, suffix in split.values() if suffix == MID_SUFFIX}
+    tensors, unmatched, others, origin, own = {}, [], {}, {}, {}
     for key, tensor in state.items():
-        renamed = _rename_lora_key(key, to)
-        if renamed is None:
+        module, suffix = split[key]
+        part = natives.get(module)
+        if suffix in SCALES and module in state:
+            continue  # goes with its matrix
+        if part is None or module in left_out or suffix not in LORA_SUFFIXES.values():
             unmatched.append(key)
-        else:
-            tensors[prefix + renamed] = tensor
+            if module not in left_out:
+                others[key if part is None else NATIVE_PREFIX + part + suffix] = tensor
+            continue
+        if to == "diffusers" and suffix == ".dora_scale":
+            raise EgoXInputError(
+                "LoRA file",
+                got=f"DoRA ({key})",
+                expected="a LoRA without magnitudes",
+                fix="load it in ComfyUI, which takes them, or merge it there",
+            )
+        name = prefix + str(rename_part(part, to)) + suffix
+        if name in origin:
+            raise EgoXInputError(
+                "LoRA file",
+                got=f"{origin[name]} and {key}, both for {part}",
+                expected="one pair of matrices for each part",
+                fix="give the file of one model; this one may hold both of Wan 2.2",
+            )
+        place = _PLACE.fullmatch(module)
+        origin[name], own[name.removesuffix(suffix)] = key, place[2] if place else module
+        tensors[name] = _whole(key, tensor, state, suffix)
     matched = len(tensors)
     downs = [key for key in tensors if key.endswith(".lora_A.weight")]
     if not downs:
         raise EgoXInputError(
             "LoRA file",
-            got=f"{len(state)} tensors, such as {next(iter(state), 'none')}",
+            got=f"{len(state)} tensors: {_kinds(unmatched) or 'none'}",
             expected="lora_A and lora_B of a Wan transformer",
             fix="choose a LoRA that was made for Wan image-to-video",
         )
-    alpha_over_rank = _peft_scale(metadata)
+    peft = _peft_entries(metadata)
     ranks, scales = set(), set()
     for down in downs:
         part = down.removesuffix(".lora_A.weight")
         rank = _checked_rank(part, tensors)
-        if part + ".alpha" not in tensors and alpha_over_rank is not None:
-            tensors[part + ".alpha"] = torch.tensor(alpha_over_rank * rank)
+        scale = _peft_scale(peft, own[part])
+        if part + ".alpha" not in tensors and scale is not None:
+            tensors[part + ".alpha"] = torch.tensor(scale * rank)
         ranks.add(rank)
         scales.add(float(tensors[part + ".alpha"]) / rank if part + ".alpha" in tensors else 1.0)
     lonely = [
@@ -264,6 +326,7 @@ def convert_lora(
         tensors=tensors,
         matched=matched,
         unmatched=tuple(unmatched),
+        others=others,
         ranks=tuple(sorted(ranks, reverse=True)),
         scales=tuple(sorted(scales, reverse=True)),
     )
@@ -320,27 +383,76 @@ def _is_bare(name: str) -> bool:
     return (block.group(2) if block else name) in BARE_TENSORS
 
 
-def _rename_lora_key(key: str, to: Naming) -> str | None:
-    for suffix, ours in LORA_SUFFIXES.items():
-        if not key.endswith(suffix):
+def _split(key: str) -> tuple[str, str]:
+    """A key as the module's name in the file and the suffix as we write it; fp8's scale as the key
+    of its matrix and its own name."""
+    for scale in SCALES:
+        if key.endswith("." + scale):
+            return key.removesuffix(scale) + "weight", scale
+    key = _ADAPTER.sub(r"\1\2", key)
+    for suffix, ours in (*LORA_SUFFIXES.items(), (MID_SUFFIX, MID_SUFFIX)):
+        if key.endswith(suffix):
+            return key.removesuffix(suffix), ours
+    module, dot, last = key.rpartition(".")
+    return module, dot + last
+
+
+def _native_parts(modules: Collection[str]) -> dict[str, str]:
+    """Native names of the modules that are Wan's own, whatever stands before ``blocks``."""
+    natives, prefixes = {}, set(FILE_PREFIXES)
+    for module in modules:
+        place = _PLACE.fullmatch(module)
+        if place is None or _foreign(place[1]):
             continue
-        name = _from_underscores(key.removesuffix(suffix))
-        for prefix in FILE_PREFIXES:
-            renamed = (
-                rename_part(name.removeprefix(prefix), to) if name.startswith(prefix) else None
-            )
-            if renamed is not None:
-                return renamed + ours
-    return None
+        part = _BLOCK_WORDS.get(place[4].replace(".", "_"))
+        if part is not None:
+            natives[module] = f"blocks.{place[3]}.{part}"
+            prefixes.add(place[1])
+    for prefix in sorted(prefixes, key=len):  # parts outside the blocks, under the same prefixes
+        for module in modules:
+            part = _MODEL_WORDS.get(module.removeprefix(prefix).replace(".", "_"))
+            if part is not None and module.startswith(prefix):
+                natives[module] = part
+    return natives
 
 
-def _from_underscores(name: str) -> str:
-    """``lora_unet_blocks_0_self_attn_q`` (another trainer's flat names) as
-    ``blocks.0.self_attn.q``."""
-    flat = re.fullmatch(r"lora_unet__?blocks_(\d+)_(.+)", name)
-    if flat is None or flat.group(2) not in _UNDERSCORED:
-        return name
-    return f"blocks.{flat.group(1)}.{_UNDERSCORED[flat.group(2)]}"
+def _foreign(name: str) -> str:
+    """The other model that has a module of this name, or nothing."""
+    return next(
+        (words for start, words in FOREIGN.items() if re.search(rf"(?:^|[._])(?:{start})", name)),
+        "",
+    )
+
+
+def _kinds(keys: Collection[str]) -> str:
+    """Keys counted by the model or the kind of matrix that they belong to, each with an example."""
+    kind = {
+        key: f"of {foreign}"
+        if (foreign := _foreign(key))
+        else key.rpartition(".")[2]
+        if not key.endswith(".weight")
+        else key.split(".")[-2]
+        for key in keys
+    }
+    first = {words: key for key, words in reversed(kind.items())}
+    counts = Counter(kind.values()).most_common(5)
+    return ", ".join(f"{count} {words} (such as {first[words]})" for words, count in counts)
+
+
+def _whole(key: str, tensor: Tensor, state: Mapping[str, Tensor], suffix: str) -> Tensor:
+    """The tensor with its fp8 scale, PEFT's magnitude as the column that the host takes."""
+    stem = key.removesuffix("weight")
+    scale = next((state[stem + s] for s in SCALES if stem != key and stem + s in state), None)
+    if scale is not None and scale.numel() not in (1, tensor.shape[0]):
+        raise EgoXInputError(
+            f"scale of {key}",
+            got=f"shape {tuple(scale.shape)}",
+            expected="one number, or one for each row",
+            fix="save the LoRA in bfloat16",
+        )
+    if scale is not None:
+        tensor = tensor.float() * scale.float().reshape(-1, *[1] * (tensor.ndim - 1))
+    return tensor.reshape(-1, 1) if suffix == ".dora_scale" and tensor.ndim == 1 else tensor
 
 
 def _checked_rank(part: str, tensors: Mapping[str, Tensor]) -> int:
@@ -367,27 +479,61 @@ def _checked_rank(part: str, tensors: Mapping[str, Tensor]) -> int:
             expected="A [r, in] and B [out, r]",
             fix="the file is damaged: download it again",
         )
+    magnitude = tensors.get(part + ".dora_scale")
+    if magnitude is not None and magnitude.numel() not in (up.shape[0], down.shape[1]):
+        raise EgoXInputError(
+            f"DoRA's magnitude of {part}",
+            got=f"{magnitude.numel()} numbers",
+            expected=f"{up.shape[0]}, one for each output",
+            fix="the file is damaged: download it again",
+        )
     return down.shape[0]
 
 
-def _peft_scale(metadata: Mapping[str, str] | None) -> float | None:
-    """alpha / rank of PEFT's metadata, where a file has it."""
+def _peft_entries(metadata: Mapping[str, str] | None) -> dict[str, Any]:
+    """PEFT's settings of the transformer, where a file has them."""
     text = (metadata or {}).get(PEFT_METADATA_KEY)
     if text is None:
-        return None
+        return {}
     try:
         content = parse_json(str(text), "PEFT's metadata")
     except EgoXInputError:
-        return None
-    entries = (
-        {key.rpartition(".")[2]: v for key, v in content.items()}
-        if isinstance(content, dict)
-        else {}
-    )
-    alpha, rank = entries.get("lora_alpha"), entries.get("r")
+        return {}
+    if not isinstance(content, dict):
+        return {}
+    return {k.rpartition(".")[2]: v for k, v in content.items() if not k.startswith("text_")}
+
+
+def _peft_scale(entries: Mapping[str, Any], module: str) -> float | None:
+    """alpha / rank of a module by PEFT's settings.
+
+    Raises:
+        EgoXInputError: a pattern for single modules that can't be followed.
+    """
+    alpha = _of_module(entries, "alpha_pattern", module, entries.get("lora_alpha"))
+    rank = _of_module(entries, "rank_pattern", module, entries.get("r"))
     if not isinstance(alpha, int | float) or not isinstance(rank, int | float):
         return None
     if not 0 < rank < math.inf:
         return None
     # Rank-stabilised LoRA divides by the root of the rank.
     return alpha / rank**0.5 if entries.get("use_rslora") else alpha / rank
+
+
+def _of_module(entries: Mapping[str, Any], name: str, module: str, usual: Any) -> Any:
+    """The value of the first pattern that a module's name ends with, as PEFT chooses it."""
+    patterns = entries.get(name)
+    for pattern, value in patterns.items() if isinstance(patterns, dict) else ():
+        try:
+            if _REPEATED.search(re.sub(r"\\d\+", "0", pattern)):
+                raise re.error("too many repeats")
+            if re.fullmatch(rf"(.*\.)?({pattern})", module):
+                return value
+        except (re.error, OverflowError, RecursionError) as error:
+            raise EgoXInputError(
+                f"LoRA file's {name}",
+                got=repr(pattern),
+                expected="names of modules",
+                fix="save the LoRA with an alpha for each part, as kohya's scripts do",
+            ) from error
+    return usual

@@ -65,6 +65,24 @@ def test_alpha_scales(rig, released, tmp_path):
     assert max((v - whole[k]).abs().max() for k, v in weights_with(doubled).items()) < 1e-6
 
 
+def test_dora_is_as_the_stock_loader_has_it(rig, released, tmp_path):
+    import comfy.lora
+
+    convert = model_rig.core(rig.pack, "wan.lora_keys").convert_lora
+    state = dict(convert(load_file(released)).tensors)
+    for key in [key for key in state if key.endswith("lora_B.weight")]:
+        size = len(state[key])
+        state[key.replace("lora_B.weight", "dora_scale")] = torch.linspace(0.5, 2, size)[:, None]
+    save_file(state, tmp_path / "dora.safetensors")
+    stock = rig.model.clone()
+    keys = comfy.lora.model_lora_keys_unet(stock.model, {})
+    stock.add_patches(comfy.lora.load_lora(state, keys), 0.5)
+    right = weights_with(stock)
+    ours, report = load(rig, tmp_path / "dora.safetensors", 0.5)
+    assert "48 tensors matched, 0 unmatched" in report
+    assert all(torch.equal(v, right[k]) for k, v in weights_with(ours).items())
+
+
 def test_differences_of_step_distilled_loras_are_taken_too(rig, released, tmp_path):
     """They hold low-rank pairs in native names, and whole differences of norms and biases."""
     convert = model_rig.core(rig.pack, "wan.lora_keys").convert_lora

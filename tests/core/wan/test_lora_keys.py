@@ -54,6 +54,10 @@ def test_there_and_back_is_the_same_file(golden_lora):
         lambda part: f"base_model.model.{part}.lora_A.default.weight",
         lambda part: f"transformer.{part}.lora_down.weight",
         lambda part: "lora_unet_" + rename_part(part).replace(".", "_") + ".lora_down.weight",
+        lambda part: f"lora_unet_blocks_7.{rename_part(part)[9:]}.lora_down.weight",
+        lambda part: "lycoris_" + part.replace(".", "_") + ".lora_down.weight",
+        lambda part: "unet_" + rename_part(part).replace(".", "_") + ".lora_down.weight",
+        lambda part: f"pipe.dit.{rename_part(part)}.lora_A.hands.weight",
     ],
 )
 def test_other_namings_are_read(rename):
@@ -75,6 +79,90 @@ def test_alpha_comes_from_the_file_or_from_peft(golden_lora):
     own = convert_lora({**released, "transformer.blocks.0.attn1.to_q.alpha": torch.tensor(2.0)})
     assert own.scales == (1.0, 0.5)
     assert convert_lora(released, {"lora_adapter_metadata": "not json"}).scales == (1.0,)
+
+
+def pair(part: str, rank: int = 2) -> dict[str, torch.Tensor]:
+    return {
+        f"{part}.lora_A.weight": torch.ones(rank, 8),
+        f"{part}.lora_B.weight": torch.ones(8, rank),
+    }
+
+
+def test_peft_patterns_give_single_parts_their_own_scale():
+    state = {
+        key: tensor
+        for name, rank in (("attn1.to_q", 4), ("attn1.to_k", 2), ("attn2.to_q", 4))
+        for key, tensor in pair(f"transformer.blocks.0.{name}", rank).items()
+    }
+    patterns = {"r": 4, "lora_alpha": 4, "rank_pattern": {"to_k": 2}}
+
+    def scales(alpha_pattern):
+        entries = {**patterns, "alpha_pattern": alpha_pattern}
+        peft = json.dumps({f"transformer.{name}": value for name, value in entries.items()})
+        lora = convert_lora(state, {"lora_adapter_metadata": peft})
+        return [
+            float(lora.tensors[f"diffusion_model.blocks.0.{part}.alpha"])
+            for part in ("self_attn.q", "self_attn.k", "cross_attn.q")
+        ]
+
+    assert scales({"^blocks.0.attn1.to_q": 12}) == [12, 4, 4]
+    assert scales({r"blocks\.\d+\.attn2\.to_q": 1, "to_q": 2}) == [2, 4, 1]
+    for pattern in ("(", "(a+)+b"):
+        with refuses("alpha_pattern"):
+            scales({pattern: 1})
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        ("vace.blocks.0.self_attn.q", "2 of Wan VACE"),
+        ("diffusion_model.vace_blocks.0.self_attn.q", "2 of Wan VACE"),
+        ("face_adapter.fuser_blocks.0.linear1_q", "2 of Wan Animate"),
+        ("controlnet.blocks.0.attn1.to_q", "2 of a control model"),
+        ("lora_unet_double_blocks_0_img_attn_qkv", "2 of FLUX"),
+        ("lora_te_blocks_0_self_attn_q", "2 of a text encoder"),
+        ("lora_unet_down_blocks_0_attentions_0_proj_in", "2 of a U-Net"),
+    ],
+)
+def test_parts_of_other_models_are_named(part, words):
+    with refuses(words):
+        convert_lora(pair(part))
+    lora = convert_lora({**pair(part), **pair("x.blocks.0.self_attn.q"), **pair("x.head.head")})
+    assert lora.matched == 4 and words in lora.report
+
+
+def test_one_part_twice_is_refused():
+    """As in a file of both models of Wan 2.2."""
+    with refuses("transformer_2.blocks.0.attn1.to_q"):
+        convert_lora(
+            {
+                k: v
+                for n in ("", "_2")
+                for k, v in pair(f"transformer{n}.blocks.0.attn1.to_q").items()
+            }
+        )
+
+
+def test_fp8_scales_are_multiplied_in_and_a_mid_matrix_leaves_its_part_out():
+    state = pair("blocks.0.self_attn.q") | pair("blocks.0.self_attn.k")
+    state["blocks.0.self_attn.q.lora_A.scale_weight"] = torch.tensor(3.0)
+    state["blocks.0.self_attn.k.lora_mid.weight"] = torch.ones(2, 2)
+    lora = convert_lora(state)
+    assert float(lora.tensors["diffusion_model.blocks.0.self_attn.q.lora_A.weight"].mean()) == 3
+    assert lora.matched == 2 and not lora.others and "1 lora_mid" in lora.report
+
+
+def test_magnitudes_of_dora_go_with_their_part():
+    """PEFT's row of numbers becomes the column of the host; diffusers' naming hasn't them."""
+    state = pair("transformer.blocks.0.attn1.to_q")
+    state["transformer.blocks.0.attn1.to_q.lora_magnitude_vector"] = torch.ones(8)
+    lora = convert_lora(state)
+    assert lora.tensors["diffusion_model.blocks.0.self_attn.q.dora_scale"].shape == (8, 1)
+    with refuses("DoRA"):
+        convert_lora(state, to="diffusers")
+    state["transformer.blocks.0.attn1.to_q.lora_magnitude_vector"] = torch.ones(3)
+    with refuses("3 numbers"):
+        convert_lora(state)
 
 
 def test_lora_for_another_model_is_refused(golden_lora):
