@@ -9,10 +9,10 @@ image rows, [B, rows, w_ego, heads * d].
 (:mod:`.product`), which needs no rows. :mod:`.kernel_table` has what each takes. ``auto`` compares
 the device's candidates once with the plain twin on the tensors at hand, times those that agree,
 keeps the fastest for that shape, and takes the next where one fails later. ``steady``, for
-training, times none, so that a resumed run takes the same: ``sdpa`` where it is right, else the
-others in their order. A kernel that is named is compared too, and refused where it is wrong: a run
-whose user asked for one kernel doesn't quietly take another. :class:`KernelsUsed` keeps what ran,
-for the user's note.
+training, times none: it takes the first that is right, in the order of :data:`STEADY`, or before
+all the kernel of the run that is resumed (``KernelsUsed.first``). A kernel that is named is
+compared too, and refused where it is wrong: a run whose user asked for one kernel doesn't quietly
+take another. :class:`KernelsUsed` keeps what ran, for the user's note.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ from .bias import without_autocast
 from .kernel_check import agrees, best_seconds, short
 from .kernel_table import KERNELS, Asked, Limits
 from .options import GgaOptions
-from .product import columns, guided_product
+from .product import columns
+from .product_gradient import differentiable_product, keeps_graph
 from .rows import BiasRows
 from .triton_rows import FusedChoice
 
@@ -64,7 +65,7 @@ BACKENDS: Mapping[str, BiasedAttention] = {
     "sdpa": _sdpa,
     "cudnn": _with_kernel(SDPBackend.CUDNN_ATTENTION),
     "efficient": _with_kernel(SDPBackend.EFFICIENT_ATTENTION),
-    "triton": guided_product,
+    "triton": differentiable_product,
 }
 
 TIMED_QUERIES = 512  # as many rows as a chunk has at the released size; their bias is 29 MB
@@ -73,8 +74,8 @@ SCORE_BYTES, SCORE_COPIES = 32 * 2**20, 4
 in float32."""
 MATH_WORDS = "the mathematical form, in pieces that the scores' bytes set (slow: no kernel is left)"
 WRONG = "gives wrong numbers here"
-STEADY = "sdpa"
-"""First kernel of ``steady``."""
+STEADY = ("triton", "sdpa")
+"""First kernels of ``steady``."""
 
 
 @dataclass
@@ -84,6 +85,7 @@ class Choice:
 
     names: list[str]
     refused: dict[str, str] = field(default_factory=dict)
+    first: str = ""  # of ``steady``: the kernel that should do it
 
     @property
     def makes_rows(self) -> bool:
@@ -101,6 +103,7 @@ class KernelsUsed:
     adds to it."""
 
     def __init__(self) -> None:
+        self.first = ""  # kernel of the run that is resumed, for ``steady``
         self.clear()
 
     def clear(self) -> None:
@@ -127,9 +130,15 @@ class KernelsUsed:
         if backend in ("auto", "triton") and not _limits("triton").refusal(asked):
             columns(geometry, options, dtype)
 
-    def lost(self, name: str = STEADY) -> bool:
-        """True where a call goes on without this kernel, which is wrong or fails here."""
-        return any(name in choice.refused for choice in self._choices)
+    @property
+    def name(self) -> str:
+        """The kernel in use, for the run that will be resumed; empty where none is."""
+        return next((name for choice in self._choices for name in choice.names), self.first)
+
+    @property
+    def lost(self) -> bool:
+        """True where ``steady`` goes on without its kernel, which is wrong or fails here."""
+        return any(choice.first and choice.names[:1] != [choice.first] for choice in self._choices)
 
     def words(self) -> str:
         """For people, as things stand now; empty where no attention was guided."""
@@ -156,11 +165,6 @@ def backend_choices(device: torch.device) -> tuple[str, ...]:
 
 def _limits(name: str) -> Limits:
     return KERNELS.get(name, Limits())
-
-
-def keeps_graph(q: Tensor, k: Tensor, v: Tensor) -> bool:
-    """True where the result has to be differentiated."""
-    return torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
 
 
 def _asked(bias_rows: BiasRows, head_size: int, gradients: bool, by_name: bool) -> Asked:
@@ -199,7 +203,7 @@ def choose_backend(
             fix="use auto",
             expected=f"auto, steady, reference or one of {', '.join(BACKENDS)}",
         )
-    choice = _choice(name, q, k, v, heads, bias_rows)
+    choice = _choice(name, q, k, v, heads, bias_rows, "" if used is None else used.first)
     if used is not None:
         used.add(choice, bias_rows)
     if name in ("auto", "steady"):
@@ -214,8 +218,7 @@ class OneKernel:
     choose instead."""
 
     def __init__(self, name: str, recompute: bool) -> None:
-        self.name = name
-        self.run = _recomputed(BACKENDS[name]) if recompute else BACKENDS[name]
+        self.name, self.run = name, _kernel(name, recompute)
 
     def __call__(self, *args) -> Tensor:  # as any BiasedAttention
         try:
@@ -234,16 +237,13 @@ class Fallback:
     kernel's fault."""
 
     def __init__(self, choice: Choice, recompute: bool, step: int) -> None:
-        self.choice, self.step = choice, step
-        # Inside, not around: backward ends a repeated forward by an exception, which is no failure
-        # of a kernel.
-        self.wrap = _recomputed if recompute else lambda kernel: kernel
+        self.choice, self.step, self.recompute = choice, step, recompute
 
     def __call__(self, *args) -> Tensor:  # as any BiasedAttention
         while self.choice.names:
             name = self.choice.names[0]
             try:
-                return self.wrap(BACKENDS[name])(*args)
+                return _kernel(name, self.recompute)(*args)
             except torch.OutOfMemoryError:
                 raise
             except Exception as error:  # noqa: BLE001  (compilers of kernels raise anything)
@@ -254,7 +254,7 @@ class Fallback:
                 log.warning("EgoX: attention by %s from here on", self.choice.words())
                 if not _limits(name).makes_rows:
                     return self._in_pieces(*args)
-        return self.wrap(math_rows)(*args)
+        return (_recomputed(math_rows) if self.recompute else math_rows)(*args)
 
     def _in_pieces(self, q: Tensor, k, v, heads, bias_rows, queries: slice) -> Tensor:
         """For all queries at once there was one kernel alone."""
@@ -273,6 +273,13 @@ def _unfit(name: str, why: str) -> EgoXInputError:
         expected="the numbers of the plain form",
         fix="set backend to auto: it takes the fastest kernel that is right on this device",
     )
+
+
+def _kernel(name: str, recompute: bool) -> BiasedAttention:
+    """What holds no rows has nothing to recompute."""
+    # Inside Fallback, not around: backward ends a repeated forward by an exception, which is no
+    # failure of a kernel.
+    return _recomputed(BACKENDS[name]) if recompute and _limits(name).makes_rows else BACKENDS[name]
 
 
 def _recomputed(kernel: BiasedAttention) -> BiasedAttention:
@@ -320,7 +327,9 @@ def _softmax_attention(
         return (scores.softmax(-1) @ v.to(exact)).to(q.dtype)
 
 
-def _choice(name: str, q: Tensor, k: Tensor, v: Tensor, heads: int, bias_rows: BiasRows) -> Choice:
+def _choice(
+    name: str, q: Tensor, k: Tensor, v: Tensor, heads: int, bias_rows: BiasRows, first: str
+) -> Choice:
     """Kernels for a name that the table lets pass, after comparing with the twin on some queries;
     remembered by shape.
 
@@ -329,12 +338,16 @@ def _choice(name: str, q: Tensor, k: Tensor, v: Tensor, heads: int, bias_rows: B
     device, shape = q.device, q.shape
     where = torch.cuda.get_device_name(device) if q.is_cuda else device.type
     names = (name,) if name in BACKENDS else backend_choices(device)
-    if name == "steady":
-        names = (STEADY, *(other for other in names if other != STEADY))
-    asked = _asked(bias_rows, shape[-1] // heads, keeps_graph(q, k, v), name in BACKENDS)
+    steady = name == "steady"
+    if steady:
+        able = {first, "sdpa", *names} - {""}
+        names = tuple(other for other in dict.fromkeys((first, *STEADY, *names)) if other in able)
+    keep_graph = steady or keeps_graph(q, k, v)  # one kernel for training and validation
+    asked = _asked(bias_rows, shape[-1] // heads, keep_graph, name in BACKENDS)
     refused = {other: why for other in names if (why := _limits(other).refusal(asked))}
     names = tuple(other for other in names if other not in refused)
-    key = (name, where, q.dtype, tuple(shape), heads, bias_rows.geometry.grid, names)
+    first = first or names[0] if steady else ""
+    key = (name, first, where, q.dtype, tuple(shape), heads, bias_rows.geometry.grid, names)
     key += tuple(refused.values())
     if key not in _choice_of:
         rows = max(1, min(TIMED_QUERIES, bias_rows.per_frame) // shape[2])
@@ -349,9 +362,9 @@ def _choice(name: str, q: Tensor, k: Tensor, v: Tensor, heads: int, bias_rows: B
             )
             twin = _twin(*args)
             if not all_finite(q, k, v, twin):  # by no kernel's fault: nothing can be compared
-                return Choice(names=list(names), refused=refused)
+                return Choice(names=list(names), refused=refused, first=first)
             choice = _compared(names, args, twin)
-            choice.refused = refused | choice.refused
+            choice.refused, choice.first = refused | choice.refused, first
             if name == "auto" and len(choice.names) > 1:
                 times = {name: best_seconds(BACKENDS[name], args) for name in choice.names}
                 choice.names = sorted(times, key=times.__getitem__)

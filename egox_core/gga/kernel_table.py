@@ -38,21 +38,22 @@ class Limits:
     widest_head: int | None = None
     least_card: Card | None = None
     least_triton: Card | None = None
-    gradients: bool = True
     makes_rows: bool = True  # of bias; without them a weight has to be a matrix product
-    measured_on: tuple[Card, ...] | None = None  # cards where ``auto`` may try it; None: all
+    measured_on: tuple[Card, ...] | None = None  # cards where it may be tried unasked; None: all
+    gradients_on: tuple[Card, ...] | None = None  # the same for a call that keeps a graph
     why: str = ""
 
     def refusal(self, asked: Asked) -> str:
         """Why it can't or won't do this; empty where it does."""
         card, triton = card_of(asked.device), self.least_triton
+        measured = self.gradients_on if asked.gradients else self.measured_on
+        what = "its gradients were" if asked.gradients else "was"
         checks = (
             (self.dtypes and asked.dtype not in self.dtypes, f"takes no {asked.dtype}"),
             (
                 self.widest_head and asked.head_size > self.widest_head,
                 f"takes heads of at most {self.widest_head} channels",
             ),
-            (asked.gradients and not self.gradients, "has no backward pass"),
             (
                 asked.any_weight and not self.makes_rows,
                 "takes no mode power and no soft trust, whose weights are no matrix product",
@@ -66,8 +67,8 @@ class Limits:
                 f"needs Triton {_dotted(triton)} or newer",
             ),
             (
-                not asked.by_name and self.measured_on is not None and card not in self.measured_on,
-                f"was never measured on a card of {_dotted(card)}: choose it by name",
+                not asked.by_name and measured is not None and card not in measured,
+                f"{what} never measured on a card of {_dotted(card)}: choose it by name",
             ),
         )
         return next((words for wrong, words in checks if wrong), "")
@@ -79,9 +80,9 @@ KERNELS: Mapping[str, Limits] = {
         widest_head=128,
         least_card=(8, 0),
         least_triton=(3, 6),
-        gradients=False,
         makes_rows=False,
         measured_on=((9, 0),),
+        gradients_on=(),
         why="a wider head's tiles would spill registers; a wrong address would end the server, so "
         "no card is the first to try it unasked; older Triton was not compiled with",
     ),
@@ -93,7 +94,7 @@ KERNELS: Mapping[str, Limits] = {
 
 def matrix() -> list[str]:
     """The table as lines of Markdown."""
-    lines = ["| kernel | numbers | head | card | Triton | backward | modes | `auto` | why |"]
+    lines = ["| kernel | numbers | head | card | Triton | modes | unasked | gradients | why |"]
     lines.append("|---|---|---|---|---|---|---|---|---|")
     for name, limits in KERNELS.items():
         cells = (
@@ -102,13 +103,16 @@ def matrix() -> list[str]:
             f"up to {limits.widest_head}" if limits.widest_head else "all",
             f"{_dotted(limits.least_card)} on" if limits.least_card else "any device",
             f"{_dotted(limits.least_triton)} on" if limits.least_triton else "",
-            "yes" if limits.gradients else "no",
             "all" if limits.makes_rows else "released, paper",
-            "all" if limits.measured_on is None else ", ".join(map(_dotted, limits.measured_on)),
+            *map(_cards, (limits.measured_on, limits.gradients_on)),
             limits.why,
         )
         lines.append(f"| {' | '.join(cells)} |")
     return lines
+
+
+def _cards(known: tuple[Card, ...] | None) -> str:
+    return "all" if known is None else ", ".join(map(_dotted, known)) or "by name alone"
 
 
 def card_of(device: torch.device) -> Card | None:

@@ -6,13 +6,14 @@ bfloat16 would have 16). There is no logarithm, no row of bias, and the running 
 the plain scores. The paper's factor for keys with geometry is a factor of their columns. Powers of
 two keep columns within float16, and shares below 2^15: of 2^-29 of that they keep all digits.
 
-Inference only. ``TRITON_INTERPRET=1`` runs it on a CPU, for tests.
+Gradients are those of :mod:`.product_gradient`. ``TRITON_INTERPRET=1`` runs it on a CPU, for tests.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -24,6 +25,7 @@ from .bias import LOG_FLOOR
 from .options import GgaOptions
 from .rows import BiasRows
 
+T = TypeVar("T")
 DEPTH, KEY_BLOCKS = 16, 128
 """Columns; keys are padded to a multiple that every tile divides."""
 LARGEST = 14
@@ -88,6 +90,30 @@ def _halves(x: Tensor, kind: torch.dtype) -> tuple[Tensor, Tensor]:
     return coarse, (x - coarse).to(kind)
 
 
+def weight_inputs(
+    bias_rows: BiasRows, dtype: torch.dtype
+) -> tuple[Tensor, Tensor, tuple[float, float, float], bool]:
+    """Columns of queries and keys; slope and offset below cosine 0, and floor, in their unit;
+    whether there is such a slope."""
+    options, (scale, factor) = bias_rows.options, _strengths(bias_rows.options)
+    unit = math.ldexp(1.0, 2 * LARGEST - sum(_powers(options)))
+    above, floor = (1 + LOG_FLOOR) * (1 - 1 / scale) * unit, LOG_FLOOR * min(factor, 1.0) * unit
+    of_queries, of_keys = columns(bias_rows.geometry, options, dtype)
+    return of_queries, of_keys, (1 / scale, above, floor), scale > 1
+
+
+def constants(sizes: Sequence[int], dim: int, steep: bool) -> dict[str, int]:
+    """Numbers that a kernel is compiled for; ``sizes``: queries, keys, warps, in flight."""
+    names = "block_queries", "block_keys", "num_warps", "in_flight"
+    fixed = {"steep": steep, "dim": dim, "block_dim": _padded(dim), "depth": DEPTH}
+    return fixed | dict(zip(names, sizes, strict=True))
+
+
+def _padded(dim: int) -> int:
+    """Channels of a head in a block."""
+    return max(16, 1 << (dim - 1).bit_length())
+
+
 def guided_product(
     q: Tensor,  # [B, n, heads * d] or, as the whole canvas has them, [B, rows, w_ego, heads * d]
     k: Tensor,  # [B, N, heads * d]
@@ -95,27 +121,23 @@ def guided_product(
     heads: int,
     bias_rows: BiasRows,  # for its geometry and options; no row is made
     queries: slice,
+    sums: Tensor | None = None,  # float32 [B, heads, frames of these queries, per frame or more]
 ) -> Tensor:  # as q
-    """Attention of these ego queries, all in one launch; a kernel as in :mod:`.backends`, whose
-    table says what it takes.
+    """Attention of these ego queries, all in one launch; what it takes is in :mod:`.kernel_table`.
+
+    ``sums`` gets the logarithms of the queries' sums, which :mod:`.product_gradient` needs.
 
     Raises:
         ImportError: no Triton.
     """
     kernel = product_kernel()
     q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
-    geometry, options, per_frame = bias_rows.geometry, bias_rows.options, bias_rows.per_frame
-    width, tokens, dim = geometry.grid[3], k.shape[1], q.shape[-1] // heads
+    width, per_frame = bias_rows.geometry.grid[3], bias_rows.per_frame
+    tokens, dim = k.shape[1], q.shape[-1] // heads
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
-    of_queries, of_keys = columns(geometry, options, q.dtype)
-    (scale, factor), unit = (
-        _strengths(options),
-        math.ldexp(1.0, 2 * LARGEST - sum(_powers(options))),
-    )
-    block_dim = max(16, 1 << (dim - 1).bit_length())
-    block_queries, block_keys, warps, in_flight, apart = tile(
-        kernel_table.card_of(q.device) or (8, 0), q.dtype, block_dim
-    )
+    of_queries, of_keys, numbers, steep = weight_inputs(bias_rows, q.dtype)
+    *sizes, apart = tile(TILES, kernel_table.card_of(q.device), q.dtype, dim)
+    block_queries, block_keys, *_ = sizes
     first, last = queries.start // per_frame, (queries.stop - 1) // per_frame
     blocks = -(-per_frame // block_queries)
     # A second GPU's tensors must not be launched on the first.
@@ -125,6 +147,7 @@ def guided_product(
             k,
             v,
             out,
+            sums,
             of_queries,
             of_keys,
             *_strides(q, width),
@@ -140,20 +163,12 @@ def guided_product(
             tokens,
             tokens // block_keys * block_keys if apart else 0,
             of_keys.stride(1),
+            *((0, 0) if sums is None else (sums.stride(2), sums.stride(1))),
             dim**-0.5 / math.log(2),
             float(LARGEST),
-            1 / scale,
-            (1 + LOG_FLOOR) * (1 - 1 / scale) * unit,
-            LOG_FLOOR * min(factor, 1.0) * unit,
-            steep=scale > 1,
-            dim=dim,
-            block_dim=block_dim,
-            block_queries=block_queries,
-            block_keys=block_keys,
-            depth=DEPTH,
-            in_flight=in_flight,
+            *numbers,
             apart=apart,
-            num_warps=warps,
+            **constants(sizes, dim, steep),
         )
     return out
 
@@ -170,11 +185,15 @@ def product_kernel() -> Any:
 
 
 def tile(
-    card: kernel_table.Card, dtype: torch.dtype, block_dim: int
-) -> tuple[int, int, int, int, bool]:
-    """A line of :data:`TILES`."""
-    tiles = TILES[dtype != torch.float32, max(64, block_dim)]
-    return tiles[max(known for known in tiles if known <= card)]
+    tiles: Mapping[tuple[bool, int], Mapping[kernel_table.Card, T]],
+    card: kernel_table.Card | None,
+    dtype: torch.dtype,
+    dim: int,
+) -> T:
+    """A line of :data:`TILES` or its like."""
+    card = card or (8, 0)
+    of_cards = tiles[dtype != torch.float32, max(64, _padded(dim))]
+    return of_cards[max(known for known in of_cards if known <= card)]
 
 
 def _strides(x: Tensor, width: int) -> tuple[int, int, int]:

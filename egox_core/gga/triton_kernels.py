@@ -64,6 +64,15 @@ def _load_block(place, key_in, channel_in, cut: tl.constexpr, padded: tl.constex
 
 
 @triton.jit
+def product_weights(columns, key_columns, slope, above, floor, steep: tl.constexpr):
+    """Weights as matrix products of their columns, in the columns' unit."""
+    weights = tl.dot(columns, key_columns, input_precision="ieee")
+    if steep:  # below cosine 0 the strength is 1 again
+        weights = tl.maximum(weights, weights * slope + above)
+    return tl.maximum(weights, floor)
+
+
+@triton.jit
 def _add_keys(
     queries,
     columns,
@@ -87,10 +96,7 @@ def _add_keys(
     """The sums with one block of keys more: shares are exp2(score - largest) times a weight."""
     keys = _load_block(k, key_in, channel_in, cut, padded)
     scores = tl.dot(queries, tl.trans(keys), input_precision="ieee")
-    weights = tl.dot(columns, tl.load(key_columns), input_precision="ieee")
-    if steep:  # below cosine 0 the strength is 1 again
-        weights = tl.maximum(weights, weights * slope + above)
-    weights = tl.maximum(weights, floor)
+    weights = product_weights(columns, tl.load(key_columns), slope, above, floor, steep)
     if cut:
         scores = tl.where(key_in[None, :], scores, float("-inf"))
     new = tl.maximum(largest, tl.max(scores, 1) * score_scale + shift)
@@ -107,6 +113,7 @@ def guided_product_kernel(
     k,
     v,
     out,
+    sums,
     query_columns,
     key_columns,
     q_batch,
@@ -128,6 +135,8 @@ def guided_product_kernel(
     tokens,
     whole,
     columns_stride,
+    sums_frame,
+    sums_head,
     score_scale,
     shift,
     slope,
@@ -146,7 +155,9 @@ def guided_product_kernel(
 
     ``q`` and ``out`` hold queries ``start`` to ``stop`` as ``[B, rows, width, heads * dim]``,
     ``query_columns`` [t, per_frame, depth], ``key_columns`` [t, depth, stride]; keys before
-    ``whole`` fill their blocks. Scores and ``shift`` are in units of log 2.
+    ``whole`` fill their blocks. Scores and ``shift`` are in units of log 2. ``sums``, where
+    given, gets the logarithm of each query's sum of shares, apart by ``sums_frame`` and
+    ``sums_head``.
     """
     frame = first_frame + tl.program_id(0) // blocks
     row = tl.program_id(0) % blocks * block_queries + tl.arange(0, block_queries)
@@ -232,6 +243,15 @@ def guided_product_kernel(
         k += block_keys * k_token
         v += block_keys * v_token
         key_columns += block_keys
+    if sums is not None:
+        tl.store(
+            sums
+            + (sample * tl.num_programs(1) + head) * sums_head
+            + (frame - first_frame) * sums_frame
+            + row,
+            tl.where(total > 0, largest + tl.log2(total), float("inf")),
+            mask=row_in,
+        )
     mixed = mixed / tl.where(total > 0, total, 1.0)[:, None]
     tl.store(
         out

@@ -94,6 +94,7 @@ class TrainState:
     base_hash: str
     cache_hash: str
     global_batch: int  # clips per step, of all processes
+    kernel: str = ""  # of guided attention, which a resumed run takes again
 
 
 def checkpoint_folders(output: Path) -> list[Path]:
@@ -128,6 +129,7 @@ def save_checkpoint(output: Path, state: TrainState, keep: int) -> Path:
                         "global_batch": state.global_batch,
                         "base_hash": state.base_hash,
                         "cache_hash": state.cache_hash,
+                        "kernel": state.kernel,
                     },
                     indent=1,
                 ),
@@ -183,6 +185,7 @@ def load_checkpoint(folder: Path) -> TrainState:
         weights=weights,
         optimizer=more["optimizer"],
         ema=more.get("ema"),
+        kernel=str(state.get("kernel", "sdpa")),  # older ones had no other
         **{key: state[key] for key in kinds},
     )
 

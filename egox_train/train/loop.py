@@ -109,6 +109,7 @@ def train(
             state, config.model_dump(mode="json"), trainable.base_hash, samples.content_hash
         )
         trainable.put(state.weights, f"checkpoint at step {state.step}")
+        trainable.scope.kernels.first = state.kernel
         for note in resume_notes(config, accumulation, accelerator.num_processes, state):
             if accelerator.is_main_process:
                 logger.warning(note)
@@ -381,6 +382,7 @@ class _Run:
             base_hash=self.trainable.base_hash,
             cache_hash=self.samples.content_hash,
             global_batch=self._global_batch(),
+            kernel=self.scope.kernels.name,
         )
         if self.accelerator.is_main_process:
             save_checkpoint(Path(self.config.output), state, self.config.checkpoint.keep)

@@ -1,10 +1,10 @@
 """Geometry-guided attention inside diffusers' Wan transformer: the same bias as at inference,
 forward and backward.
 
-The attention itself is :func:`.attention.gga_attention` with ``recompute``: the bias of some ego
-queries is computed, used and dropped, and computed once more in backward, so neither direction
-holds the L x L map. Where the map of the whole batch is small (tiny models), it is computed once a
-step and all blocks share it instead."""
+The attention itself is :func:`.attention.gga_attention` with ``recompute``: where its kernel needs
+the bias, that of some ego queries is computed, used and dropped, and computed once more in
+backward, so neither direction holds the L x L map. Where the map of the whole batch is small (tiny
+models), it is computed once a step and all blocks share it instead."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class GgaScope:
     @property
     def note(self) -> str:
         """For people: the stand-in for a first kernel that is wrong or fails; else empty."""
-        return self.kernels.words() if self.kernels.lost() else ""
+        return self.kernels.words() if self.kernels.lost else ""
 
     def shared_bias(
         self, dtype: torch.dtype

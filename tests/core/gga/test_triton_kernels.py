@@ -1,4 +1,4 @@
-"""Both Triton kernels: numbers and addresses in the interpreter, the table, refusals.
+"""Triton kernels of guided attention: numbers and addresses in the interpreter, the table, refusals.
 
     TRITON_INTERPRET=1 python -m tests.core.gga.test_triton_kernels     the numbers alone
 
@@ -19,7 +19,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize, scaled_dot_product_attention
 
-from egox_core.gga import backends, kernel_table, product
+from egox_core.gga import backends, kernel_table, product, product_gradient
 from egox_core.gga.attention import gga_attention, plain_attention
 from egox_core.gga.bias import dense_bias, reference_attention
 from egox_core.gga.exo_cache import ego_tokens
@@ -33,6 +33,8 @@ from tests.refusals import refuses
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 EXACT, HALF = 1e-5, 2e-3
 """Error in float32 and float16, of a head's largest value."""
+SLOPE = {torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}
+"""Error of gradients, of their largest value."""
 PLAIN = 1.05
 """Error in half precision over all cases, of the plain form's with exact weights: both round shares
 and results once, but of other numbers."""
@@ -163,8 +165,12 @@ def plain_error(q, k, v, heads, bias) -> torch.Tensor:
     return errors(*(x.transpose(1, 2).flatten(2) for x in (ours, twin)), heads)
 
 
-def triton(*inputs, **how) -> torch.Tensor:
-    return gga_attention(*inputs, backend="triton", **how)
+def torchs(*inputs) -> torch.Tensor:  # not asked for cuDNN's, which a pretended card would have
+    return plain_attention(*inputs)
+
+
+def triton(*inputs, plain=torchs, **how) -> torch.Tensor:
+    return gga_attention(*inputs, backend="triton", plain=plain, **how)
 
 
 def ego(x, geometry) -> torch.Tensor:
@@ -218,6 +224,42 @@ def check_parts() -> None:
     assert error.abs().max() <= HALF, "a window"
     unguided = triton(*inputs, GgaOptions(lambda_g=0.0))
     assert torch.equal(unguided, plain_attention(*inputs[:4])), "lambda 0"
+
+
+def check_gradients() -> None:
+    """Of q, k and v, against autograd through the dense form; equal when run again."""
+    exact, pieces = [torch.float32], {"chunk_bytes": 1}
+    for number, (mode, strength, shape, dtypes, how) in enumerate(
+        [
+            ("released", 0.5, ((2, 1, 9, 3), 2, 64, 1), exact, {}),
+            ("released", 3.0, SHAPES[2], FLOATS, {}),
+            ("released", 10.0, ((3, 2, 3, 5), 1, 16, 2), exact, pieces),
+            ("paper", 2.0, SHAPES[3], exact, {}),
+        ]
+    ):
+        pretend(CARDS[number % 2])
+        options, kept = GgaOptions(mode=mode, lambda_g=strength), number % 2 == 1
+        for dtype in dtypes:
+            q, k, v, heads, geometry = case(*shape, dtype, holes=True)
+            if how:  # a window
+                geometry = geometry.select_frames([2, 0])
+                q, k, v = (x.unflatten(1, (3, -1))[:, [2, 0]].flatten(1, 2) for x in (q, k, v))
+            leaves = [x.detach().requires_grad_() for x in (q, k, v)]
+            twins = [x.detach().double().requires_grad_() for x in leaves]
+            out = reference_attention(*twins, heads, geometry, options)
+            weights = torch.linspace(-1, 1, out.numel()).view(out.shape)
+            if kept:
+                out, weights = ego(out, geometry), ego(weights, geometry)
+            expected = torch.autograd.grad((out * weights).sum(), twins)
+            found = []
+            for _ in range(2):
+                queries = ego(leaves[0], geometry) if kept else leaves[0]
+                ours = triton(queries, *leaves[1:], heads, geometry, options, recompute=True, **how)
+                found.append(torch.autograd.grad((ours * weights).sum(), leaves))
+            for one, again, twin in zip(*found, expected, strict=True):
+                assert torch.equal(one, again)
+                error = (one.double() - twin).abs().max() / twin.abs().max()
+                assert error <= SLOPE[dtype], (mode, strength, dtype, error)
 
 
 def check_extremes() -> None:
@@ -282,7 +324,8 @@ def asked(**changes) -> Asked:
         ((8, 9), {"by_name": False}, "never measured on a card of 8.9: choose it by name"),
         ((8, 9), {}, ""),
         ((7, 5), {}, "needs an NVIDIA card of 8.0 or higher"),
-        ((9, 0), {"gradients": True}, "no backward pass"),
+        ((9, 0), {"gradients": True}, ""),
+        ((9, 0), {"gradients": True, "by_name": False}, "its gradients were never measured on"),
         ((9, 0), {"any_weight": True}, "no mode power and no soft trust"),
         ((9, 0), {"dtype": torch.float64}, "takes no torch.float64"),
         ((9, 0), {"head_size": 256}, "at most 128 channels"),
@@ -332,7 +375,7 @@ def test_a_kernel_that_took_all_queries_leaves_pieces_to_the_next(monkeypatch):
     monkeypatch.setattr(backends, "best_seconds", lambda run, *rest: float(run is not fails_later))
     monkeypatch.setattr("egox_core.gga.attention.CHUNK_QUERIES", 6)
     used = backends.KernelsUsed()
-    ours = gga_attention(*inputs, GgaOptions(), used=used)
+    ours = gga_attention(*inputs, GgaOptions(), used=used, plain=torchs)
     twin = reference_attention(*inputs, GgaOptions())
     assert errors(ours, twin, heads).abs().max() <= EXACT
     assert taken == [6, 12], "of the comparison; of the whole canvas"
@@ -344,7 +387,10 @@ if __name__ == "__main__":
     ranges: list[tuple[int, int]] = []
     mend_interpreter(ranges)
     kernel = watched(product.product_kernel(), ranges)
+    backward = [watched(kernel, ranges) for kernel in product_gradient.gradient_kernels()]
     product.product_kernel = lambda: kernel
+    product_gradient.gradient_kernels = lambda: backward
+    check_gradients()
     check_modes()
     check_parts()
     check_extremes()
