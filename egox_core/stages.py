@@ -192,6 +192,7 @@ def align(
     if isinstance(depth, (str, Path)):
         source = Path(depth)
     elif is_a(depth, DepthVideo):
+        depth = _moved(depth, "cpu")
         source = [DepthSource(depth=depth, name="depth", camera_known=not depth.camera_guessed)]
     elif depth is not None:
         source = [array_depth(depth, "depth array", camera=camera, exo_w2c=exo_w2c)]
@@ -252,7 +253,7 @@ def path(
     default = given or of_meta
     progress(0, 1, "ego path")
     if is_a(poses, CameraTrajectory):
-        trajectory = adapted(poses, frames=frames)
+        trajectory = adapted(_moved(poses, "cpu"), frames=frames)
     elif is_a(poses, TakeMeta):
         trajectory, notes = meta_trajectory(poses, of_meta, frames, count=count), poses.notes
     elif isinstance(poses, (str, Path)):

@@ -247,7 +247,12 @@ class PointCloud:
 
     def points(self, frame: int | None) -> PointSet:
         """The static points and, with a frame number, that frame's moving ones."""
-        return self.static if frame is None else PointSet.join(self.static, self.moving[frame])
+        static = self.static
+        return (
+            static
+            if frame is None
+            else static.join(static, self.moving[frame].to(static.xyz.device))
+        )
 
     def mean_background(self, progress: Progress = no_progress) -> PointSet:
         """The background that the released presets draw; see :attr:`mean_static`."""

@@ -113,7 +113,7 @@ def tokens_from_latents(
     t, h, w_ego = query_dirs.shape[:3]
     key_dirs = []
     for of_frame in directions:  # pooled one by one: in float64 all of a long clip would be some GB
-        trust = torch.ones(of_frame.shape[:-1], dtype=of_frame.dtype) if trust is None else trust
+        trust = torch.ones_like(of_frame[..., 0]) if trust is None else trust
         keys, share = pool_tokens(of_frame, trust)
         # Ego keys get the zero vector, which the same product then turns into cosine 0.
         key_dirs.append(pad(_at_most_unit(keys), (0, 0, 0, w_ego)).flatten(0, 2))

@@ -130,7 +130,7 @@ def trainer_rays(
             expected="K of meta.json",
             fix="use the ray geometry exact",
         )
-    k = meta_intrinsics.double() * (w / released_k_picture_px(camera, meta_intrinsics))
+    k = released_intrinsics(meta_intrinsics) * (w / released_k_picture_px(camera, meta_intrinsics))
     col, row = _latent_pixels(h, w).unbind(-1)
     rays = torch.stack(
         ((col - k[0, 2]) / k[0, 0], (row - k[1, 2]) / k[1, 1], torch.ones_like(row)), dim=-1

@@ -14,7 +14,7 @@ ROTATION_TOLERANCE = 1e-3
 def validate_w2c(
     w2c,  # [3, 4] or [T, 3, 4], or 4x4 with last row (0, 0, 0, 1): list, array or tensor
     name: str,  # used in error messages
-) -> Tensor:  # [3, 4] or [T, 3, 4] float64
+) -> Tensor:  # [3, 4] or [T, 3, 4] float64 on the CPU
     """The pose or poses, if they are rigid.
 
     Raises:
@@ -22,7 +22,7 @@ def validate_w2c(
     """
     expected = "[R|t] of shape (3, 4), or (T, 3, 4) with one per frame"
     is_exact = isinstance(w2c, Tensor) and w2c.dtype == torch.float64
-    pose = w2c if is_exact else as_matrix(w2c, name, expected)
+    pose = (w2c if is_exact else as_matrix(w2c, name, expected)).cpu()
     if pose.ndim in (2, 3) and pose.shape[-2:] == (4, 4):
         if (pose[..., 3, :] - pose.new_tensor((0, 0, 0, 1))).abs().max() > 1e-6:
             raise EgoXInputError(
