@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 import torch
 from torch import Tensor
@@ -36,6 +35,8 @@ def write_video(
     Raises:
         EgoXInputError: odd size (4:2:0 needs even ones), no frames, non-positive rate.
     """
+    import av  # not above: who draws takes without writing them needs none
+
     if fps <= 0:
         raise EgoXInputError("frame rate", got=fps, expected="above 0", fix="give frames a second")
     rate = Fraction(fps).limit_denominator(1001)

@@ -1,6 +1,5 @@
 """The sound that belongs to the frames in use of a video."""
 
-import av
 import numpy as np
 import torch
 from torch import Tensor
@@ -29,6 +28,8 @@ def read_sound(source: VideoSource, info: VideoInfo, selection: FrameSelection) 
     """
     if not info.has_audio:
         return None
+    import av
+
     start = info.start_s + float(selection.times_s[0])
     length = len(selection.times_s) / selection.fps
     with open_video(source) as container:

@@ -5,12 +5,16 @@ Light is measured against the reference white of BT.2408, 203 cd/m². Up to KNEE
 changes but the primaries (BT.2020 to BT.709); what is brighter is rolled off towards the brightest
 that the standard range has."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import av
 import numpy as np
+
+if TYPE_CHECKING:
+    import av
 
 TRANSFERS: Mapping[int, str] = {16: "PQ", 18: "HLG"}
 """Values of a stream's ``color_trc`` (ITU-T H.273)."""

@@ -6,13 +6,15 @@ turned as the file says, with square pixels. A video that is in memory as frames
 same two steps: :func:`memory_info` and :func:`pick_frames` are what :func:`probe_video` and
 :func:`read_frames` are for a file."""
 
+from __future__ import annotations
+
 import hashlib
 import io
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import av
 import cv2
 import numpy as np
 import torch
@@ -24,6 +26,9 @@ from ..progress import Progress, no_progress
 from ..types import UNTIMED_FPS, FrameSelection
 from .hdr import TRANSFERS, sdr_picture
 from .selection import VideoInfo, source_rectangle
+
+if TYPE_CHECKING:
+    import av
 
 VideoSource = Path | io.BytesIO
 FORMATS = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,gif,h264,hevc,wav,mp3,aac,flac"
@@ -72,6 +77,8 @@ def open_video(source: VideoSource) -> Generator[av.container.InputContainer]:
             expected="a video file",
             fix="check the name and the folder",
         )
+    import av  # not above: all else works without
+
     try:
         with _container(source, name) as container:
             if not container.streams.video or container.streams.video[0].codec_context is None:
@@ -88,6 +95,8 @@ def open_video(source: VideoSource) -> Generator[av.container.InputContainer]:
 
 def _container(source: VideoSource, name: str) -> av.container.InputContainer:
     """FFmpeg's own errors are left to :func:`open_video`."""
+    import av
+
     try:
         return av.open(
             source if isinstance(source, io.BytesIO) else str(source),
