@@ -16,7 +16,6 @@ from typing import IO, Any
 # Before torch is imported: threads that wait for each other make small tensor operations slow.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import av
 import numpy as np
 import pytest
 import torch
@@ -57,6 +56,27 @@ def same_numbers() -> None:
     torch.manual_seed(0)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--device",
+        default="cpu",
+        help="where tests put their tensors; on another than the CPU (cuda) run those alone that can",
+    )
+
+
+@pytest.fixture(scope="session")
+def device(pytestconfig) -> torch.device:
+    """The device of ``--device``, for tests of what takes tensors of any."""
+    return torch.device(pytestconfig.getoption("device"))
+
+
+@pytest.fixture(scope="session")
+def rounding(device) -> float:
+    """Factor on what float32 may be off on a CPU: a card adds in another order, takes exp and log
+    to 2 bits, and our kernel there is held to 1e-5 of the largest value, where a CPU's is 1e-6."""
+    return 1.0 if device.type == "cpu" else 10.0
+
+
 @pytest.fixture(scope="session")
 def repo_root() -> Path:
     return REPO_ROOT
@@ -74,6 +94,7 @@ def shared_dir() -> Path:
 def add_sound() -> Callable[[Path, np.ndarray, int], None]:
     """add_sound(video file, waveform [1, N] -1...1, samples a second): the file with that sound,
     its picture as it was."""
+    av = pytest.importorskip("av", reason="decodes video")
 
     def add(video: Path, waveform: np.ndarray, rate: int) -> None:
         silent = io.BytesIO(video.read_bytes())
@@ -211,6 +232,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Begin with the longest groups, so that none is left to one process at the end, and leave slow
     tests to ``run.py test --all``, unless the call selects by marker or names them itself."""
     items.sort(key=lambda item: group(item.nodeid) not in ONE_PROCESS)
+    if config.option.device != "cpu":
+        elsewhere = [item for item in items if "device" not in item.fixturenames]
+        config.hook.pytest_deselected(items=elsewhere)
+        items[:] = [item for item in items if "device" in item.fixturenames]
     chosen = (
         os.environ.get("EGOX_TEST_ALL") == "1"
         or config.option.markexpr

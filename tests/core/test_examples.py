@@ -19,6 +19,7 @@ from tools.setup.host import failure
 @pytest.fixture
 def scripts(tmp_path, monkeypatch) -> list[list[str]]:
     """README's lines as a script, and the examples, with arguments; the folder in use has a take."""
+    pytest.importorskip("av", reason="decodes video")
     monkeypatch.chdir(tmp_path)
     shutil.copytree(ROOT / "sample" / "calm_room", "take")
     lines = re.search(r"(?s)```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"))[1]

@@ -37,23 +37,27 @@ def a_scene():
     return scene(VIDEO, DEPTH, camera=K)[0]
 
 
-def test_arrays_go_all_the_way():
-    clip, _ = load_clip(VIDEO, frame_count=FRAMES, fps=20)
-    assert clip.exo.dtype == torch.uint8 and np.array_equal(clip.exo, VIDEO)
-    depth, report = align(DEPTH, frames=clip.selection, camera=K, exo_w2c=STILL[0])
-    assert np.array_equal(depth.depth_m, DEPTH) and depth.camera.fx == 40 and report.text()
-    trajectory, _ = path(STILL, frames=clip.selection, ego_size=HEIGHT)
-    assert torch.equal(trajectory.times_s, clip.selection.times_s)
-    points, built = scene(clip.exo, depth, dynamic_mask=np.zeros((1, HEIGHT, WIDTH)))
+def test_arrays_go_all_the_way(device):
+    on = {"device": device}
+    clip, _ = load_clip(VIDEO, frame_count=FRAMES, fps=20, **on)
+    assert clip.exo.dtype == torch.uint8 and np.array_equal(clip.exo.cpu(), VIDEO)
+    depth, report = align(DEPTH, frames=clip.selection, camera=K, exo_w2c=STILL[0], **on)
+    assert np.array_equal(depth.depth_m.cpu(), DEPTH) and depth.camera.fx == 40 and report.text()
+    trajectory, _ = path(STILL, frames=clip.selection, ego_size=HEIGHT, **on)
+    assert torch.equal(trajectory.times_s.cpu(), clip.selection.times_s)
+    points, built = scene(clip.exo, depth, dynamic_mask=np.zeros((1, HEIGHT, WIDTH)), **on)
     assert points.frame_count == FRAMES and "static points" in built.text()
-    ego, seen = prior(points, trajectory)
+    align(depth, trust=True), path(trajectory, camera="pinhole"), points.points(0)
+    ego, seen = prior(points, trajectory, **on)
     assert ego.rgb.shape == (FRAMES, HEIGHT, HEIGHT, 3) and seen.covered.shape == (FRAMES,)
-    made, _ = condition(clip.exo, ego.rgb, Encoders())
+    made, _ = condition(clip.exo, ego.rgb, Encoders(), **on)
     packed = made.model_input(torch.zeros_like(made.canvas.prior_latent))
     assert packed.shape == (1, 36, 2, 4, 6 + 4) and packed.dtype == torch.float32
     exo = denormalise_latent(packed[:, :16, ..., :6])
     torch.testing.assert_close(exo, made.canvas.exo_latent)
-    judgement, judged = judge(ego.rgb, scene=points, trajectory=trajectory, truth=ego.rgb.numpy())
+    judgement, judged = judge(
+        ego.rgb, scene=points, trajectory=trajectory, truth=ego.rgb.numpy(), **on
+    )
     assert float(judgement.psnr_db.min()) == 100 and "PSNR" in judged.text()
 
 

@@ -38,7 +38,8 @@ other tests run."""
 
 def run_tests(environment: Environment, rest: list[str]) -> int:
     """The gates (ruff and ty), then pytest; with --gates no pytest, with --browser only the tests in
-    a browser, with --screenshots these also remake docs/img.
+    a browser, with --screenshots these also remake docs/img. --device: no gates, and of tests/core
+    those that can on that device.
 
     Without further arguments the page is the newest on PyPI, which is what people have; --all takes
     the tests in a browser to the host's own page, too. --host and --frontend run the tests that a
@@ -47,11 +48,15 @@ def run_tests(environment: Environment, rest: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="run.py test", add_help=False, allow_abbrev=False)
     parser.add_argument("--host")
     parser.add_argument("--frontend")
+    parser.add_argument("--device")
     for name in ("--all", "--browser", "--gates", "--screenshots"):
         parser.add_argument(name, action="store_true")
     ours, rest = parser.parse_known_args(rest)
     if ours.gates:
         return check_gates(environment)
+    if ours.device:
+        which = rest or ["tests/core"]
+        return environment.run(["-m", "pytest", *which, "--device", ours.device])
     if ours.all:
         os.environ["EGOX_TEST_ALL"] = "1"
     if ours.screenshots:

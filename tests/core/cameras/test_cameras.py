@@ -41,7 +41,9 @@ ARIA = CameraModel(
 )
 
 
-def directions(camera: CameraModel, count: int = 20000) -> torch.Tensor:  # [N, 3] float64
+def directions(
+    camera: CameraModel, device="cpu", count: int = 20000
+) -> torch.Tensor:  # [N, 3] float64
     generator = torch.Generator().manual_seed(3)
     angle = torch.rand(count, generator=generator, dtype=torch.float64) * math.radians(
         camera.max_angle_deg - 0.01
@@ -49,7 +51,7 @@ def directions(camera: CameraModel, count: int = 20000) -> torch.Tensor:  # [N, 
     turn = torch.rand(count, generator=generator, dtype=torch.float64) * 2 * math.pi
     length = 0.3 + 9 * torch.rand(count, generator=generator, dtype=torch.float64)
     rays = torch.stack((angle.sin() * turn.cos(), angle.sin() * turn.sin(), angle.cos()), dim=-1)
-    return rays * length[:, None]
+    return (rays * length[:, None]).to(device)
 
 
 def opencv_pixels(camera: CameraModel, points: np.ndarray) -> np.ndarray:
@@ -64,16 +66,17 @@ def opencv_pixels(camera: CameraModel, points: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("camera", [PINHOLE, FISHEYE], ids=["pinhole", "fisheye"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_project_and_unproject_agree_with_opencv(camera, dtype):
+def test_project_and_unproject_agree_with_opencv(camera, dtype, device):
     points = directions(camera)
     expected = opencv_pixels(camera, points.numpy())
-    uv, valid = camera.project(points.to(dtype))
+    uv, valid = camera.project(points.to(device, dtype))
     assert valid.all()
-    assert np.abs(uv.double().numpy() - expected).max() < PIXEL_TOLERANCE
+    assert np.abs(uv.double().cpu().numpy() - expected).max() < PIXEL_TOLERANCE
     # The way back is judged in pixels too: OpenCV must put our ray where the pixel was.
-    rays, valid = camera.unproject(torch.from_numpy(expected).to(dtype))
+    rays, valid = camera.unproject(torch.from_numpy(expected).to(device, dtype))
     assert valid.all()
-    assert np.abs(opencv_pixels(camera, rays.double().numpy()) - expected).max() < PIXEL_TOLERANCE
+    back = opencv_pixels(camera, rays.double().cpu().numpy())
+    assert np.abs(back - expected).max() < PIXEL_TOLERANCE
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -84,7 +87,7 @@ def test_aria_agrees_with_projectaria_tools(dtype):
     )
     parameters = np.array([ARIA.fx, ARIA.cx, ARIA.cy, *ARIA.distortion])
     theirs = calibration.CameraProjection(calibration.CameraModelType.FISHEYE624, parameters)
-    points = directions(ARIA, 3000)
+    points = directions(ARIA, count=3000)
     expected = np.stack([np.asarray(theirs.project(p)).ravel() for p in points.numpy()])
     uv, valid = ARIA.project(points.to(dtype))
     assert valid.all()
@@ -100,10 +103,10 @@ def test_aria_agrees_with_projectaria_tools(dtype):
 
 @pytest.mark.parametrize("turns", [0, 1, 2, 3])
 @pytest.mark.parametrize("camera", [PINHOLE, FISHEYE, ARIA], ids=["pinhole", "fisheye", "aria"])
-def test_round_trip_over_the_whole_picture(camera, turns):
+def test_round_trip_over_the_whole_picture(camera, turns, device):
     camera = replace(camera.rescale(97, 61), quarter_turns=turns, max_angle_deg=89)
-    grid = camera.pixel_grid(torch.float64)
-    rays, valid = camera.pixel_rays(torch.float64)
+    grid = camera.pixel_grid(torch.float64).to(device)
+    rays, valid = camera.unproject(grid)
     uv, seen = camera.project(rays)
     assert rays.shape[:2] == (camera.stored_size[1], camera.stored_size[0])
     assert valid.float().mean() > 0.5 and bool(seen[valid].all())
@@ -116,24 +119,22 @@ def test_round_trip_over_the_whole_picture(camera, turns):
     [PINHOLE, FISHEYE, ARIA, replace(ARIA, distortion=())],
     ids=["pinhole", "fisheye", "aria", "equidistant"],
 )
-def test_gradients(camera):
+def test_gradients(camera, device):
     camera = replace(camera, quarter_turns=1)
-    points = directions(camera, 6).requires_grad_()
+    points = directions(camera, device, 6).requires_grad_()
     assert torch.autograd.gradcheck(lambda p: camera.project(p)[0], points)
     uv = camera.project(points)[0].detach().requires_grad_()
     assert torch.autograd.gradcheck(lambda p: camera.unproject(p)[0], uv)
 
 
 @pytest.mark.parametrize("camera", [FISHEYE, ARIA], ids=["fisheye", "aria"])
-def test_the_axis_has_finite_gradients(camera):
-    point = torch.tensor([[0.0, 0.0, 2.0]], dtype=torch.float64, requires_grad=True)
+def test_the_axis_has_finite_gradients(camera, device):
+    point = torch.tensor([[0.0, 0.0, 2.0]], dtype=torch.float64, device=device, requires_grad=True)
     uv, valid = camera.project(point)
     uv.sum().backward()
     assert bool(valid.all())
-    assert torch.allclose(uv.detach(), torch.tensor([[camera.cx, camera.cy]], dtype=torch.float64))
-    assert torch.allclose(
-        point.grad, torch.tensor([[camera.fx / 2, camera.fy / 2, 0.0]], dtype=torch.float64)
-    )
+    assert torch.allclose(uv.detach(), point.new_tensor([[camera.cx, camera.cy]]))
+    assert torch.allclose(point.grad, point.new_tensor([[camera.fx / 2, camera.fy / 2, 0.0]]))
     pixel = uv.detach().requires_grad_()
     ray, _ = camera.unproject(pixel)
     ray.sum().backward()
@@ -142,8 +143,10 @@ def test_the_axis_has_finite_gradients(camera):
     )
 
 
-def test_valid_is_false_outside_the_angle_and_behind():
-    points = torch.tensor([[0.0, 0.0, 1.0], [0.0, 0.0, -1.0], [5.0, 0.0, 1.0], [0.0, 0.0, 0.0]])
+def test_valid_is_false_outside_the_angle_and_behind(device):
+    points = torch.tensor([[0.0, 0.0, 1.0], [0.0, 0.0, -1.0], [5.0, 0.0, 1.0], [0.0, 0.0, 0.0]]).to(
+        device
+    )
     assert PINHOLE.project(points)[1].tolist() == [True, False, False, False]
     assert replace(ARIA, max_angle_deg=60).project(points)[1].tolist() == [
         True,
@@ -152,17 +155,17 @@ def test_valid_is_false_outside_the_angle_and_behind():
         False,
     ]
     wide = replace(ARIA, distortion=(), max_angle_deg=110)
-    beyond = torch.tensor([[1.0, 0.0, -0.2], [1.0, 0.0, -0.5]])
+    beyond = points.new_tensor([[1.0, 0.0, -0.2], [1.0, 0.0, -0.5]])
     assert wide.project(beyond)[1].tolist() == [True, False]
     assert torch.isfinite(wide.project(points)[0]).all()
 
 
-def test_a_lens_ends_where_its_polynomial_folds_back():
+def test_a_lens_ends_where_its_polynomial_folds_back(device):
     folding = replace(FISHEYE, distortion=(-0.3, 0.0, 0.0, 0.0), max_angle_deg=89)
     theta = math.asin(1.0) * 80 / 90  # slope 1 - 0.9 theta^2 is negative here
-    point = torch.tensor([math.sin(theta), 0.0, math.cos(theta)])
+    point = torch.tensor([math.sin(theta), 0.0, math.cos(theta)]).to(device)
     assert not folding.project(point)[1]
-    assert not folding.unproject(torch.tensor([folding.cx + 2 * folding.fx, folding.cy]))[1]
+    assert not folding.unproject(point.new_tensor([folding.cx + 2 * folding.fx, folding.cy]))[1]
 
 
 def test_quarter_turn_is_the_rotation_of_the_stored_picture():
@@ -174,15 +177,13 @@ def test_quarter_turn_is_the_rotation_of_the_stored_picture():
 
 
 @pytest.mark.parametrize("turns", [0, 1, 2, 3])
-def test_crop_and_rescale_are_exact(turns):
+def test_crop_and_rescale_are_exact(turns, device):
     camera = replace(FISHEYE, quarter_turns=turns)
-    points = directions(camera, 200)
+    points = directions(camera, device, 200)
     uv, _ = camera.project(points)
     cropped = camera.crop(37, -5, 300, 210)
     assert cropped.stored_size == (300, 210)
-    assert torch.allclose(
-        cropped.project(points)[0], uv - torch.tensor([37.0, -5.0], dtype=torch.float64)
-    )
+    assert torch.allclose(cropped.project(points)[0], uv - uv.new_tensor([37.0, -5.0]))
     width, height = camera.stored_size
     half = camera.rescale(width // 2, height // 2)
     assert half.stored_size == (width // 2, height // 2)
@@ -198,8 +199,10 @@ def test_integer_convention_scales_k_alone():
         camera.rescale(64, 64, "corners")
 
 
-def test_inside_picture():
-    uv = torch.tensor([[-0.5, 0.0], [-0.51, 0.0], [783.49, 447.4], [783.5, 0.0], [0.0, 448.0]])
+def test_inside_picture(device):
+    uv = torch.tensor([[-0.5, 0.0], [-0.51, 0.0], [783.49, 447.4], [783.5, 0.0], [0.0, 448.0]]).to(
+        device
+    )
     assert PINHOLE.inside(uv).tolist() == [True, False, True, False, False]
     assert PINHOLE.inside(uv, margin=1).all()
 
@@ -249,12 +252,12 @@ def test_bad_cameras_are_refused():
 
 @pytest.mark.parametrize("turns", [0, 1, 2, 3])
 @pytest.mark.parametrize("camera", [PINHOLE, FISHEYE, ARIA], ids=["pinhole", "fisheye", "aria"])
-def test_upright_camera_sees_the_same(camera, turns):
+def test_upright_camera_sees_the_same(camera, turns, device):
     turned = replace(camera, quarter_turns=turns)
-    points = directions(camera, 300)
+    points = directions(camera, device, 300)
     upright = turned.upright()
     assert upright.quarter_turns == 0 and upright.stored_size == turned.stored_size
-    expected, _ = turned.project(points @ sensor_from_upright(turns).T)
+    expected, _ = turned.project(points @ sensor_from_upright(turns).T.to(device))
     assert (upright.project(points)[0] - expected).abs().max() < 1e-9
 
 

@@ -65,17 +65,18 @@ def camera(monkeypatch) -> CameraModel:
     )
 
 
-def test_project_unproject_crop_and_rescale(camera):
-    rays, valid = camera.pixel_rays(torch.float64)
+def test_project_unproject_crop_and_rescale(camera, device):
+    grid = camera.pixel_grid(torch.float64).to(device)
+    rays, valid = camera.unproject(grid)
     uv, seen = camera.project(3 * rays)
     assert valid.float().mean() > 0.9 and bool(seen[valid].all())
-    assert (uv - camera.pixel_grid(torch.float64))[valid].abs().max() < 1e-9
+    assert (uv - grid)[valid].abs().max() < 1e-9
     part = camera.rescale(128, 96).crop(10, 8, 40, 30)
     assert torch.allclose(
         part.project(3 * rays)[0], (uv + 0.5) * 2 - 0.5 - uv.new_tensor((10.0, 8.0))
     )
     turned = replace(camera, distortion=(), quarter_turns=1)
-    points = rays @ sensor_from_upright(1).T
+    points = rays @ sensor_from_upright(1).T.to(device)
     assert torch.allclose(turned.upright().project(rays)[0], turned.project(points)[0])
 
 

@@ -28,44 +28,49 @@ MODES = [
 ]
 
 
-def random_geometry(seed: int = 0, holes: bool = False):
-    generator = torch.Generator().manual_seed(seed)
+def random_geometry(device: torch.device, holes: bool = False):
+    generator = torch.Generator().manual_seed(0)
 
     def unit(*shape):
         v = torch.randn(*shape, 3, generator=generator)
-        return v / v.norm(dim=-1, keepdim=True)
+        return (v / v.norm(dim=-1, keepdim=True)).to(device)
 
     trust = None
     if holes:
         trust = (torch.rand(T, H, W_EXO, generator=generator) * 2 - 0.5).clamp(0, 1)
         trust[:, :2, :2] = 0  # a whole token without depth
+        trust = trust.to(device)
     return tokens_from_latents(unit(T, T, H, W_EXO), unit(T, H, W_EGO), trust)
 
 
-def random_qkv(batch: int = 2, dtype=torch.float32):
+def random_qkv(device: torch.device, batch: int = 2, dtype=torch.float32):
     generator = torch.Generator().manual_seed(1)
     return [
-        torch.randn(batch, T * 3 * 7, HEADS * DIM, generator=generator).to(dtype) for _ in range(3)
+        torch.randn(batch, T * 3 * 7, HEADS * DIM, generator=generator).to(device, dtype)
+        for _ in range(3)
     ]
 
 
 @pytest.mark.parametrize("holes", [False, True])
 @pytest.mark.parametrize("chunk_bytes", [1, 24 * 2**20])
 @pytest.mark.parametrize("mode, lambda_g", [MODES[0], MODES[-1]])
-def test_chunks_equal_the_dense_twin(mode, lambda_g, holes, chunk_bytes):
+def test_chunks_equal_the_dense_twin(mode, lambda_g, holes, chunk_bytes, device, rounding):
     """Every mode's numbers are compared row by row below."""
-    q, k, v = random_qkv()
-    geometry, options = random_geometry(holes=holes), GgaOptions(mode=mode, lambda_g=lambda_g)
+    q, k, v = random_qkv(device)
+    geometry, options = (
+        random_geometry(device, holes=holes),
+        GgaOptions(mode=mode, lambda_g=lambda_g),
+    )
     ours = gga_attention(q, k, v, HEADS, geometry, options, chunk_bytes=chunk_bytes)
     twin = reference_attention(q.double(), k.double(), v.double(), HEADS, geometry, options)
-    assert (ours - twin).abs().max() <= ATTENTION_ROUNDING
+    assert (ours - twin).abs().max() <= ATTENTION_ROUNDING * rounding
     assert (ours - plain_attention(q, k, v, HEADS)).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("mode, lambda_g", MODES)
-def test_bias_rows_equal_the_twin(mode, lambda_g):
+def test_bias_rows_equal_the_twin(mode, lambda_g, device, rounding):
     geometry, options = (
-        random_geometry(holes=True),
+        random_geometry(device, holes=True),
         GgaOptions(mode=mode, lambda_g=lambda_g, soft_trust=True),
     )
     cos = torch.cat([cosine_rows(geometry, frame) for frame in range(T)])
@@ -79,21 +84,23 @@ def test_bias_rows_equal_the_twin(mode, lambda_g):
         # exp: near cosine -1 the logarithm stretches the last bit of the cosine, in a weight that
         # is nearly 0.
         error = (rows_of(queries).exp() - twin[queries].exp()).abs().max()
-        assert error <= 2e-6 * max(1.0, float(twin.exp().max()))
+        assert error <= 2e-6 * rounding * max(1.0, float(twin.exp().max()))
 
 
-def test_only_ego_queries_are_biased():
-    q, k, v = random_qkv()
-    ours = gga_attention(q, k, v, HEADS, random_geometry(), GgaOptions()).unflatten(1, (T, 3, 7))
+def test_only_ego_queries_are_biased(device, rounding):
+    q, k, v = random_qkv(device)
+    ours = gga_attention(q, k, v, HEADS, random_geometry(device), GgaOptions()).unflatten(
+        1, (T, 3, 7)
+    )
     plain = plain_attention(q, k, v, HEADS).unflatten(1, (T, 3, 7))
-    assert (ours[:, :, :, :4] - plain[:, :, :, :4]).abs().max() <= ATTENTION_ROUNDING
+    assert (ours[:, :, :, :4] - plain[:, :, :, :4]).abs().max() <= ATTENTION_ROUNDING * rounding
     assert (ours[:, :, :, 4:] - plain[:, :, :, 4:]).abs().amin(dim=-1).max() > 0
 
 
 @pytest.mark.parametrize("mode, lambda_g", [("off", None), ("released", 0), ("power", 0)])
-def test_no_geometry_is_the_plain_path_bit_for_bit(mode, lambda_g):
+def test_no_geometry_is_the_plain_path_bit_for_bit(mode, lambda_g, device):
     options = GgaOptions(mode=mode, lambda_g=lambda_g)
-    q, k, v = random_qkv()
+    q, k, v = random_qkv(device)
     calls = []
 
     def plain(*args):
@@ -101,7 +108,7 @@ def test_no_geometry_is_the_plain_path_bit_for_bit(mode, lambda_g):
         return plain_attention(*args)
 
     assert torch.equal(
-        gga_attention(q, k, v, HEADS, random_geometry(), options, plain=plain),
+        gga_attention(q, k, v, HEADS, random_geometry(device), options, plain=plain),
         plain_attention(q, k, v, HEADS),
     )
     assert len(calls) == 1
@@ -125,19 +132,22 @@ def fake_kernel(kind: str, calls: list[slice]):
 @pytest.mark.parametrize(
     "dtype, tolerance", [(torch.float32, ATTENTION_ROUNDING), (torch.bfloat16, 2e-2)]
 )
-def test_a_broken_kernel_is_survived_and_remembered(monkeypatch, kind, others, dtype, tolerance):
+def test_a_broken_kernel_is_survived_and_remembered(
+    monkeypatch, kind, others, dtype, tolerance, device, rounding
+):
     """Through the public function; without ``others`` only the mathematical form is left, in small
     pieces."""
     calls: list[slice] = []
     monkeypatch.setitem(backends.BACKENDS, "fake", fake_kernel(kind, calls))
-    monkeypatch.setattr(backends, "backend_choices", lambda device: ("fake", *others))
+    monkeypatch.setattr(backends, "backend_choices", lambda _: ("fake", *others))
     monkeypatch.setattr(
         backends, "best_seconds", lambda run, *rest: float(run is not backends.BACKENDS["fake"])
     )
     monkeypatch.setattr(backends, "_choice_of", {})
     monkeypatch.setattr(backends, "SCORE_BYTES", 8000)
-    q, k, v = random_qkv(dtype=dtype)
-    geometry, options = random_geometry(holes=True), GgaOptions(lambda_g=1.0)
+    q, k, v = random_qkv(device, dtype=dtype)
+    geometry, options = random_geometry(device, holes=True), GgaOptions(lambda_g=1.0)
+    tolerance = min(tolerance * rounding, 2e-2)
     twin = reference_attention(q.double(), k.double(), v.double(), HEADS, geometry, options)
     used = backends.KernelsUsed()
     for _ in range(2):
@@ -152,22 +162,22 @@ def test_a_broken_kernel_is_survived_and_remembered(monkeypatch, kind, others, d
 
 
 @pytest.mark.parametrize("recompute", [False, True])
-def test_a_kernel_that_breaks_in_training_is_survived(monkeypatch, recompute):
+def test_a_kernel_that_breaks_in_training_is_survived(monkeypatch, recompute, device):
     monkeypatch.setitem(backends.BACKENDS, "fake", fake_kernel("raises on the last chunk", []))
-    monkeypatch.setattr(backends, "backend_choices", lambda device: ("fake", "sdpa"))
+    monkeypatch.setattr(backends, "backend_choices", lambda _: ("fake", "sdpa"))
     monkeypatch.setattr(
         backends, "best_seconds", lambda run, *rest: float(run is not backends.BACKENDS["fake"])
     )
     monkeypatch.setattr(backends, "_choice_of", {})
     gradients = []
     for backend in ("auto", "reference"):
-        q, k, v = (x.requires_grad_() for x in random_qkv(batch=1))
+        q, k, v = (x.requires_grad_() for x in random_qkv(device, batch=1))
         gga_attention(
             q,
             k,
             v,
             HEADS,
-            random_geometry(),
+            random_geometry(device),
             GgaOptions(lambda_g=1.0),
             chunk_bytes=1,
             backend=backend,
@@ -180,10 +190,10 @@ def test_a_kernel_that_breaks_in_training_is_survived(monkeypatch, recompute):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_fused_rows_that_fail_in_the_middle_are_torchs(monkeypatch, dtype):
+def test_fused_rows_that_fail_in_the_middle_are_torchs(monkeypatch, dtype, device, rounding):
     """A kernel that wrote half of the rows and then failed: torch makes them all, now and in later
     calls."""
-    geometry, options = random_geometry(holes=True), GgaOptions(lambda_g=1.0)
+    geometry, options = random_geometry(device, holes=True), GgaOptions(lambda_g=1.0)
     calls = []
 
     def fused(queries, keys, scale, factor, gain, offset, out):
@@ -194,15 +204,16 @@ def test_fused_rows_that_fail_in_the_middle_are_torchs(monkeypatch, dtype):
         out.copy_(BiasRows(geometry, options, dtype, reuse=True, fused=False)(slice(0, len(out))))
 
     choice = triton_rows.FusedChoice(fused, "Triton")
-    monkeypatch.setattr("egox_core.gga.rows.fused_rows", lambda device, dtype: choice)
+    monkeypatch.setattr("egox_core.gga.rows.fused_rows", lambda *_: choice)
+    monkeypatch.setattr(backends, "backend_choices", lambda _: ("sdpa",))
     monkeypatch.setattr(backends, "_choice_of", {})
-    q, k, v = random_qkv(dtype=dtype)
+    q, k, v = random_qkv(device, dtype=dtype)
     used = backends.KernelsUsed()
     twin = reference_attention(q.double(), k.double(), v.double(), HEADS, geometry, options)
     for _ in range(2):
         ours = gga_attention(q, k, v, HEADS, geometry, options, used=used)
         assert (ours - twin).abs().max() <= kernel_check.AGREEMENT.get(
-            dtype, ATTENTION_ROUNDING
+            dtype, ATTENTION_ROUNDING * rounding
         ) * twin.abs().max()
     assert len(calls) == 2, "the comparison with the twin, then the call that failed"
     assert (
@@ -211,8 +222,8 @@ def test_fused_rows_that_fail_in_the_middle_are_torchs(monkeypatch, dtype):
     )
 
 
-def test_untrusted_keys_lose_their_bias():
-    geometry = random_geometry()
+def test_untrusted_keys_lose_their_bias(device):
+    geometry = random_geometry(device)
     trust = geometry.key_trust * 0.25
     half = dense_bias(replace(geometry, key_trust=trust), GgaOptions(soft_trust=True))
     full = dense_bias(geometry, GgaOptions())
@@ -222,20 +233,20 @@ def test_untrusted_keys_lose_their_bias():
     assert torch.equal(ignored, full)
 
 
-def test_bfloat16_is_as_exact_as_plain_bfloat16():
-    q, k, v = random_qkv(dtype=torch.bfloat16)
-    geometry, options = random_geometry(), GgaOptions()
+def test_bfloat16_is_as_exact_as_plain_bfloat16(device):
+    q, k, v = random_qkv(device, dtype=torch.bfloat16)
+    geometry, options = random_geometry(device), GgaOptions()
     exact = [x.double() for x in (q, k, v)]
     ours = gga_attention(q, k, v, HEADS, geometry, options)
     ours = (ours - reference_attention(*exact, HEADS, geometry, options)).abs()
     plain = (plain_attention(q, k, v, HEADS) - plain_attention(*exact, HEADS)).abs()
     # 1.2: the bias is rounded to bfloat16 too (quirks 17), and sharper attention gives larger
-    # numbers.
-    assert ours.mean() <= 1.2 * plain.mean()
+    # numbers. A card's plain form keeps scores in float32 and errs less: 1.23 of that.
+    assert ours.mean() <= (1.2 if device.type == "cpu" else 1.3) * plain.mean()
 
 
-def test_a_part_of_the_frames_is_the_part_of_the_tables():
-    geometry = random_geometry(holes=True)
+def test_a_part_of_the_frames_is_the_part_of_the_tables(device):
+    geometry = random_geometry(device, holes=True)
     part = geometry.select_frames([0, 2])
     per_frame = 21
     index = torch.cat((torch.arange(per_frame), 2 * per_frame + torch.arange(per_frame)))
@@ -246,8 +257,8 @@ def test_a_part_of_the_frames_is_the_part_of_the_tables():
 
 
 @pytest.mark.parametrize("tag", ["0.5", "1.0", "3.0"])
-def test_dense_bias_equals_the_golden_of_the_tiny_transformer(repo_root, tag):
-    golden = load_file(repo_root / "tests/golden/tiny_transformer.safetensors")
+def test_dense_bias_equals_the_golden_of_the_tiny_transformer(repo_root, tag, device):
+    golden = load_file(repo_root / "tests/golden/tiny_transformer.safetensors", str(device))
     geometry = tokens_from_latents(golden["in.point_vecs_per_frame"], golden["in.cam_rays"])
     bias = dense_bias(geometry, GgaOptions(lambda_g=float(tag)))
     expected = golden[f"mid.bias_lambda_{tag}"]
@@ -274,9 +285,11 @@ def test_defaults_follow_the_mode():
     assert [GgaOptions(mode=m).lambda_g for m in ("released", "paper", "power")] == [3.0, 1.0, 1.0]
 
 
-def test_another_canvas_is_refused():
-    q, k, v = (x[:, :-7] for x in random_qkv())
+def test_another_canvas_is_refused(device):
+    q, k, v = (x[:, :-7] for x in random_qkv(device))
     with refuses("tokens of the attention"):
-        gga_attention(q, k, v, HEADS, random_geometry(), GgaOptions())
+        gga_attention(q, k, v, HEADS, random_geometry(device), GgaOptions())
     with refuses("attention backend"):
-        gga_attention(*random_qkv(), HEADS, random_geometry(), GgaOptions(), backend="fastest")
+        gga_attention(
+            *random_qkv(device), HEADS, random_geometry(device), GgaOptions(), backend="fastest"
+        )

@@ -1,6 +1,8 @@
 """Exo's keys and values between steps: when they are kept, what makes them others, where they
 lie."""
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -17,17 +19,29 @@ from egox_core.gga.exo_cache import (
 
 GRID = (2, 3, 4, 2)  # t, h, w_exo, w_ego
 SIGMAS = (1.0, 0.8, 0.6, 0.3, 0.0)
-CPU = torch.device("cpu")
 BLOCKS = 2
 
 
-def tokens(seed: int, exo: bool = True) -> torch.Tensor:  # [1, tokens, 8]
+def random_tokens(device, seed: int, exo: bool = True) -> torch.Tensor:  # [1, tokens, 8]
     t, h, w_exo, w_ego = GRID
     width = w_ego + (w_exo if exo else 0)
-    return torch.randn(1, t * h * width, 8, generator=torch.Generator().manual_seed(seed))
+    draw = torch.Generator().manual_seed(seed)
+    return torch.randn(1, t * h * width, 8, generator=draw).to(device)
 
 
-def forward(
+@pytest.fixture
+def tokens(device):
+    return partial(random_tokens, device)
+
+
+@pytest.fixture
+def forward(tokens, device):
+    return partial(model_call, tokens, device)
+
+
+def model_call(
+    tokens,
+    device: torch.device,
     cache: ExoCache,
     sigma: float,
     key: str = "",
@@ -36,7 +50,7 @@ def forward(
     blocks: int = BLOCKS,
 ) -> str:
     """One model call; "kept", "full" or "refused"."""
-    part = cache.forward(key, conditions, sigma, SIGMAS, GRID, 100, CPU)
+    part = cache.forward(key, conditions, sigma, SIGMAS, GRID, 100, device)
     if part is None:
         return "refused"
     for block in range(blocks):
@@ -47,19 +61,19 @@ def forward(
     return "kept" if part.kept else "full"
 
 
-def test_halves_of_a_canvas_are_joined_again():
+def test_halves_of_a_canvas_are_joined_again(tokens):
     whole, (t, h, w_exo, _) = tokens(1), GRID
     ego = whole.unflatten(1, (t * h, -1))[:, :, w_exo:].flatten(1, 2)
     assert torch.equal(join_tokens(exo_tokens(whole, GRID), ego), whole)
 
 
-def test_a_kept_step_sees_the_exo_of_the_last_full_one():
+def test_a_kept_step_sees_the_exo_of_the_last_full_one(tokens, device):
     cache = ExoCache(2)
-    full = cache.forward("", ("positive",), 1.0, SIGMAS, GRID, 100, CPU)
+    full = cache.forward("", ("positive",), 1.0, SIGMAS, GRID, 100, device)
     for block in range(BLOCKS):
         full.keys_and_values(block, tokens(block), tokens(block + 50))
     full.finish(BLOCKS)
-    kept = cache.forward("", ("positive",), 0.8, SIGMAS, GRID, 100, CPU)
+    kept = cache.forward("", ("positive",), 0.8, SIGMAS, GRID, 100, device)
     assert (
         kept.kept
         and kept.tokens == tokens(0, exo=False).shape[1]
@@ -96,7 +110,7 @@ FULL, KEPT = "full", "kept"
         (0, (0.8, 0.6, 1.0), [FULL, KEPT, FULL]),  # more noise again: a restart
     ],
 )
-def test_which_forwards_are_full(every, sigmas, expected):
+def test_which_forwards_are_full(forward, every, sigmas, expected):
     cache = ExoCache(every)
     for _ in range(2):  # a run leaves nothing for the next
         assert [forward(cache, sigma) for sigma in sigmas] == expected
@@ -104,7 +118,7 @@ def test_which_forwards_are_full(every, sigmas, expected):
         cache.begin_run(UnlimitedMemory())
 
 
-def test_each_condition_window_and_weight_has_its_own():
+def test_each_condition_window_and_weight_has_its_own(forward):
     cache = ExoCache(0)
     assert forward(cache, 1.0) == "full"
     assert forward(cache, 0.8, conditions=("negative",)) == "full"
@@ -115,13 +129,13 @@ def test_each_condition_window_and_weight_has_its_own():
     assert forward(cache, 0.6, conditions=("positive",)) == "full" and cache.kept_bytes < before + 1
 
 
-def test_blocks_that_were_skipped_keep_nothing():
+def test_blocks_that_were_skipped_keep_nothing(forward):
     cache = ExoCache(0)
     assert [forward(cache, 1.0, blocks=1), forward(cache, 0.8)] == ["full", "full"]
     assert forward(cache, 0.6) == "kept"
 
 
-def test_a_run_begins_and_ends_with_nothing():
+def test_a_run_begins_and_ends_with_nothing(forward, tokens):
     cache = ExoCache(0)
     forward(cache, 1.0)
     assert cache.kept_bytes == BLOCKS * 2 * exo_tokens(tokens(0), GRID).numel() * 4
@@ -130,7 +144,7 @@ def test_a_run_begins_and_ends_with_nothing():
     assert forward(cache, 0.8) == "full"
 
 
-def test_without_room_every_step_is_full():
+def test_without_room_every_step_is_full(forward):
     class Full(UnlimitedMemory):
         def room(self, device: torch.device) -> int:
             return 99
@@ -141,8 +155,8 @@ def test_without_room_every_step_is_full():
     assert cache.refused_bytes == 100 and cache.full == 2 and cache.kept_bytes == 0
 
 
-def test_8_bits_lose_half_a_scale_and_both_prompts_fit_in_8_gb():
-    x = torch.randn(3, 5, 96)
+def test_8_bits_lose_half_a_scale_and_both_prompts_fit_in_8_gb(device):
+    x = torch.randn(3, 5, 96).to(device)
     x[..., 7] *= 1e3  # as a video model's largest channels
     x[0, 0] = 0
     codes, scale = pack(x)

@@ -17,27 +17,29 @@ from tests.poses import still
 from tests.refusals import refuses
 
 
-def plain_scene(width: int = 96, height: int = 64):
+def plain_scene(device, width: int = 96, height: int = 64):
     exo = CameraModel(
         lens="pinhole", width=width, height=height, fx=80.0, fy=80.0, cx=width / 2, cy=height / 2
     )
     w2c = still(9)
     w2c[:, 0, 3] = torch.linspace(0, -0.5, 9, dtype=torch.float64)
     trajectory = CameraTrajectory(
-        w2c=w2c,
+        w2c=w2c.to(device),
         camera=preset_camera("pinhole", 64),
-        exo_w2c=w2c[0],
+        exo_w2c=w2c[0].to(device),
         times_s=torch.arange(9, dtype=torch.float64) / 30,
     )
-    return DepthVideo(depth_m=torch.full((9, height, width), 2.0), camera=exo), trajectory
+    return DepthVideo(
+        depth_m=torch.full((9, height, width), 2.0, device=device), camera=exo
+    ), trajectory
 
 
 SIZES = {"frames": 9, "exo_size": (96, 64), "ego_size": (64, 64)}
 EXACT = "exact"
 
 
-def test_exact_rays_point_at_what_they_see():
-    depth, trajectory = plain_scene()
+def test_exact_rays_point_at_what_they_see(device):
+    depth, trajectory = plain_scene(device)
     geometry = gga_geometry(depth, trajectory, EXACT, **SIZES)
     assert geometry.grid == (3, 4, 6, 4) and geometry.tokens == 120
     # An ego camera in the exo camera's place, frame 0: the key in a query's direction is the one
@@ -55,8 +57,8 @@ def test_exact_rays_point_at_what_they_see():
     assert gap[1:3, 1:3].max() < 0.02  # within a token of the middle
 
 
-def test_wide_depth_is_cropped_in_the_middle():
-    depth, trajectory = plain_scene()
+def test_wide_depth_is_cropped_in_the_middle(device):
+    depth, trajectory = plain_scene(device)
     wide = DepthVideo(
         depth_m=torch.nn.functional.pad(depth.depth_m, (6, 6), value=9.0),
         camera=replace(depth.camera, width=108, cx=depth.camera.cx + 6),
@@ -65,9 +67,9 @@ def test_wide_depth_is_cropped_in_the_middle():
     assert torch.equal(ours.key_dirs, same.key_dirs)
 
 
-def test_depth_of_another_resolution_is_sampled():
-    depth, trajectory = plain_scene()
-    twice, _ = plain_scene(192, 128)
+def test_depth_of_another_resolution_is_sampled(device):
+    depth, trajectory = plain_scene(device)
+    twice, _ = plain_scene(device, 192, 128)
     twice = replace(twice, camera=replace(twice.camera, fx=160.0, fy=160.0, cx=96.5, cy=64.5))
     ours, same = (gga_geometry(d, trajectory, EXACT, **SIZES) for d in (twice, depth))
     assert (
@@ -75,8 +77,8 @@ def test_depth_of_another_resolution_is_sampled():
     ).abs().max() < 1e-5  # a flat wall: any sampling of it is exact
 
 
-def test_missing_depth_takes_no_side_and_is_not_trusted():
-    depth, trajectory = plain_scene()
+def test_missing_depth_takes_no_side_and_is_not_trusted(device):
+    depth, trajectory = plain_scene(device)
     holed = depth.depth_m.clone()
     holed[:, :16, :16] = float("nan")  # one token
     holed[:, :16, 16:20] = float("inf")
@@ -89,15 +91,15 @@ def test_missing_depth_takes_no_side_and_is_not_trusted():
     assert torch.equal(keys[:, :, 1:], full.key_dirs.unflatten(1, (3, 4, 10))[:, :, 1:])
 
 
-def test_trust_of_the_depth_is_pooled():
-    depth, trajectory = plain_scene()
-    trust = torch.full(depth.depth_m.shape, 0.5)
+def test_trust_of_the_depth_is_pooled(device):
+    depth, trajectory = plain_scene(device)
+    trust = torch.full_like(depth.depth_m, 0.5)
     geometry = gga_geometry(replace(depth, trust=trust), trajectory, EXACT, **SIZES)
     assert torch.allclose(geometry.key_trust.unflatten(0, (3, 4, 10))[..., :6], torch.tensor(0.5))
 
 
-def test_moving_exo_camera_moves_the_points():
-    depth, trajectory = plain_scene()
+def test_moving_exo_camera_moves_the_points(device):
+    depth, trajectory = plain_scene(device)
     moved = still(9)
     moved[4:, 2, 3] = 1.0
     points, _ = exo_points(
@@ -117,13 +119,13 @@ def test_moving_exo_camera_moves_the_points():
         ({"exo_size": (128, 64)}, "depth size"),
     ],
 )
-def test_sizes_that_do_not_fit_are_refused(change, message):
+def test_sizes_that_do_not_fit_are_refused(change, message, device):
     with refuses(message):
-        gga_geometry(*plain_scene(), EXACT, **{**SIZES, **change})
+        gga_geometry(*plain_scene(device), EXACT, **{**SIZES, **change})
 
 
-def test_short_trajectory_and_unknown_modes_are_refused():
-    depth, trajectory = plain_scene()
+def test_short_trajectory_and_unknown_modes_are_refused(device):
+    depth, trajectory = plain_scene(device)
     with refuses("ego trajectory"):
         gga_geometry(depth, replace(trajectory, w2c=trajectory.w2c[:5]), EXACT, **SIZES)
     with refuses("metric z depth"):
@@ -134,7 +136,7 @@ def test_short_trajectory_and_unknown_modes_are_refused():
         gga_geometry(depth, trajectory, "true", **SIZES)
 
 
-def test_cancel_passes_through():
+def test_cancel_passes_through(device):
     class Cancelled(Exception):
         pass
 
@@ -142,4 +144,4 @@ def test_cancel_passes_through():
         raise Cancelled
 
     with pytest.raises(Cancelled):
-        gga_geometry(*plain_scene(), EXACT, progress=stop, **SIZES)
+        gga_geometry(*plain_scene(device), EXACT, progress=stop, **SIZES)

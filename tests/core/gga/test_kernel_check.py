@@ -28,34 +28,37 @@ OPTIONS = GgaOptions(lambda_g=1.0)  # no slope: here kernels are judged, not the
 @pytest.fixture(autouse=True)
 def _nothing_chosen_yet(monkeypatch) -> None:
     monkeypatch.setattr(backends, "_choice_of", {})
+    monkeypatch.setattr(backends, "backend_choices", lambda _: ("sdpa",))
 
 
-def geometry() -> GgaGeometry:
+def geometry(device: torch.device) -> GgaGeometry:
     draw = torch.Generator().manual_seed(0)
     return tokens_from_latents(
         normalize(torch.randn(T, T, H, W_EXO, 3, generator=draw), dim=-1),
         normalize(torch.randn(T, H, W_EGO, 3, generator=draw), dim=-1),
-    )
+    ).to(device)
 
 
-def peaked(dtype: torch.dtype, gain: float, shared: bool = False) -> list[Tensor]:
+def peaked(device, dtype: torch.dtype, gain: float, shared: bool = False) -> list[Tensor]:
     """q, k, v of two samples: gain as of learned norms, and channels large for all tokens alike."""
     draw = torch.Generator().manual_seed(1)
-    q, k, v = (torch.randn(2, geometry().tokens, HEADS, DIM, generator=draw) for _ in range(3))
+    count = geometry(device).tokens
+    q, k, v = (torch.randn(2, count, HEADS, DIM, generator=draw) for _ in range(3))
     for x in (q, k):
         x *= gain
         x[..., :3] += 4 * gain * shared
     v[:, :, SMALL] *= 1e-3
-    return [x.flatten(2).to(dtype) for x in (q, k, v)]
+    return [x.flatten(2).to(device, dtype) for x in (q, k, v)]
 
 
-def around(autocast: bool, dtype: torch.dtype):
-    return torch.autocast("cpu", dtype) if autocast else nullcontext()
+def around(device, autocast: bool, dtype: torch.dtype):
+    return torch.autocast(device.type, dtype) if autocast else nullcontext()
 
 
 def errors(ours: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:  # -> [heads]
     """Differences from float64, each in its head's largest value."""
-    twin = reference_attention(q.double(), k.double(), v.double(), HEADS, geometry(), OPTIONS)
+    exact = q.double(), k.double(), v.double(), HEADS, geometry(q.device)
+    twin = reference_attention(*exact, OPTIONS)
     error, largest = (
         x.unflatten(-1, (HEADS, DIM)).abs().amax((0, 1, 3)) for x in (ours.double() - twin, twin)
     )
@@ -85,92 +88,105 @@ def wrong_in_one_head(sample: slice):
 @pytest.mark.parametrize("autocast", [False, True])
 @pytest.mark.parametrize(("gain", "shared"), [(1, False), (6, False), (6, True)])
 @pytest.mark.parametrize("dtype", HALVES)
-def test_a_right_kernel_is_taken_however_peaked_attention_is(dtype, gain, shared, autocast):
-    used, qkv = KernelsUsed(), peaked(dtype, gain, shared)
-    with around(autocast, dtype):
+def test_a_right_kernel_is_taken_however_peaked_attention_is(dtype, gain, shared, autocast, device):
+    used, qkv = KernelsUsed(), peaked(device, dtype, gain, shared)
+    with around(device, autocast, dtype):
         for backend in ("sdpa", "steady", "auto"):
-            ours = gga_attention(*qkv, HEADS, geometry(), OPTIONS, backend=backend, used=used)
+            ours = gga_attention(*qkv, HEADS, geometry(device), OPTIONS, backend=backend, used=used)
             assert (errors(ours, *qkv) <= AGREEMENT[dtype]).all()
-    assert used.words() == "guided attention by sdpa"
+    assert used.words().partition(";")[0] == "guided attention by sdpa"
 
 
 @pytest.mark.parametrize("autocast", [False, True])
 @pytest.mark.parametrize(("gain", "sample"), [(1, slice(None)), (6, slice(1, 2))])
 @pytest.mark.parametrize("dtype", HALVES)
-def test_a_kernel_wrong_in_one_small_head_is_found(monkeypatch, dtype, gain, sample, autocast):
+def test_a_kernel_wrong_in_one_small_head_is_found(
+    monkeypatch, dtype, gain, sample, autocast, device
+):
     """By name it is refused; else the mathematical form takes its place, exact in autocast too."""
     monkeypatch.setitem(BACKENDS, "sdpa", wrong_in_one_head(sample))
-    qkv = peaked(dtype, gain)
-    with around(autocast, dtype):
+    qkv = peaked(device, dtype, gain)
+    with around(device, autocast, dtype):
         with refuses("sdpa, which gives wrong numbers here"):
-            gga_attention(*qkv, HEADS, geometry(), OPTIONS, backend="sdpa")
+            gga_attention(*qkv, HEADS, geometry(device), OPTIONS, backend="sdpa")
         for backend in ("steady", "auto"):
             used = KernelsUsed()
-            ours = gga_attention(*qkv, HEADS, geometry(), OPTIONS, backend=backend, used=used)
+            ours = gga_attention(*qkv, HEADS, geometry(device), OPTIONS, backend=backend, used=used)
             assert (errors(ours, *qkv) <= AGREEMENT[dtype]).all()
             assert used.lost == (backend == "steady") and "the mathematical form" in used.words()
 
 
 @pytest.mark.parametrize("dtype", HALVES)
-def test_autocast_changes_no_bit_of_the_mathematical_form(monkeypatch, dtype):
-    monkeypatch.setattr(backends, "backend_choices", lambda device: ())
-    q, k, v = peaked(dtype, 3, shared=True)
+def test_autocast_changes_no_bit_of_the_mathematical_form(monkeypatch, dtype, device):
+    monkeypatch.setattr(backends, "backend_choices", lambda _: ())
+    q, k, v = peaked(device, dtype, 3, shared=True)
     results = []
     for autocast in (False, True):
         inputs = [x.clone().requires_grad_() for x in (q, k, v)]
-        with around(autocast, dtype):
-            out = gga_attention(*inputs, HEADS, geometry(), OPTIONS, recompute=True)
+        with around(device, autocast, dtype):
+            out = gga_attention(*inputs, HEADS, geometry(device), OPTIONS, recompute=True)
         results.append((out, *torch.autograd.grad(out.float().square().sum(), inputs)))
-    assert all(torch.equal(outside, inside) for outside, inside in zip(*results, strict=True))
+    # A card's own kernel of exo queries adds gradients in any order.
+    limit = 0 if device.type == "cpu" else AGREEMENT[dtype]
+    for outside, inside in zip(*results, strict=True):
+        assert (outside - inside).abs().max() <= limit * outside.abs().max()
 
 
-def test_autocast_changes_no_bit_of_the_dense_bias():
-    with around(True, torch.bfloat16):
-        inside = dense_bias(geometry(), OPTIONS)
-    assert torch.equal(inside, dense_bias(geometry(), OPTIONS))
+def test_autocast_changes_no_bit_of_the_dense_bias(device):
+    with around(device, True, torch.bfloat16):
+        inside = dense_bias(geometry(device), OPTIONS)
+    assert torch.equal(inside, dense_bias(geometry(device), OPTIONS))
 
 
 @pytest.mark.parametrize("dtype", [*HALVES, torch.float32])
-def test_a_head_that_says_nothing_condemns_no_kernel(dtype):
-    used, (q, k, v) = KernelsUsed(), peaked(dtype, 1)
+def test_a_head_that_says_nothing_condemns_no_kernel(dtype, device):
+    used, (q, k, v) = KernelsUsed(), peaked(device, dtype, 1)
     v[..., :DIM] = 0
     v[..., DIM : 2 * DIM] = torch.finfo(dtype).tiny  # its sums are rounded to the type's last bits
-    gga_attention(q, k, v, HEADS, geometry(), OPTIONS, used=used)
-    assert used.words() == "guided attention by sdpa"
+    gga_attention(q, k, v, HEADS, geometry(device), OPTIONS, used=used)
+    assert used.words().partition(";")[0] == "guided attention by sdpa"
 
 
 @pytest.mark.parametrize("backend", ["auto", "sdpa"])
-def test_a_nan_is_no_kernel_s_fault(monkeypatch, backend):
+def test_a_nan_is_no_kernel_s_fault(monkeypatch, backend, device):
     """A wrong kernel is judged anew at a run's start."""
-    used, (q, k, v) = KernelsUsed(), peaked(torch.float16, 1)
+    used, (q, k, v) = KernelsUsed(), peaked(device, torch.float16, 1)
     for broken in ((q * torch.inf, k, v), (q, k * torch.nan, v), (q, k, v + torch.inf)):
-        gga_attention(*broken, HEADS, geometry(), OPTIONS, backend=backend, used=used)
+        gga_attention(*broken, HEADS, geometry(device), OPTIONS, backend=backend, used=used)
     assert not backends._choice_of and not used.lost
     with monkeypatch.context() as wrong:
         wrong.setitem(BACKENDS, "sdpa", wrong_in_one_head(slice(None)))
-        gga_attention(q, k, v, HEADS, geometry(), OPTIONS)
+        gga_attention(q, k, v, HEADS, geometry(device), OPTIONS)
     backends.forget_wrong()
     used.clear()
-    gga_attention(q, k, v, HEADS, geometry(), OPTIONS, backend=backend, used=used)
-    assert used.words() == "guided attention by sdpa"
+    gga_attention(q, k, v, HEADS, geometry(device), OPTIONS, backend=backend, used=used)
+    assert used.words().partition(";")[0] == "guided attention by sdpa"
 
 
-def test_steady_takes_the_next_kernel_and_times_none(monkeypatch):
-    monkeypatch.setattr(backends, "backend_choices", lambda device: ("slow", "fast"))
+def test_steady_takes_the_next_kernel_and_times_none(monkeypatch, device):
+    monkeypatch.setattr(backends, "backend_choices", lambda _: ("slow", "fast"))
     monkeypatch.setattr(backends, "best_seconds", lambda *args: pytest.fail("timed"))
     for name in ("slow", "fast"):
         monkeypatch.setitem(BACKENDS, name, BACKENDS["sdpa"])
     monkeypatch.setitem(BACKENDS, "sdpa", wrong_in_one_head(slice(None)))
     used = KernelsUsed()
     gga_attention(
-        *peaked(torch.bfloat16, 1), HEADS, geometry(), OPTIONS, backend="steady", used=used
+        *peaked(device, torch.bfloat16, 1),
+        HEADS,
+        geometry(device),
+        OPTIONS,
+        backend="steady",
+        used=used,
     )
-    assert used.words() == "guided attention by slow (not sdpa: gives wrong numbers here)"
+    assert (
+        used.words().partition(";")[0]
+        == "guided attention by slow (not sdpa: gives wrong numbers here)"
+    )
 
 
 @pytest.mark.parametrize("autocast", [False, True])
 @pytest.mark.parametrize("mode", ["released", "power", "paper"])
-def test_a_mask_has_the_type_of_its_queries(mode, autocast):
+def test_a_mask_has_the_type_of_its_queries(mode, autocast, device):
     """cuDNN on 9.0 reads a float32 mask of bfloat16 queries as bfloat16, without a word."""
     masks = []
 
@@ -183,16 +199,16 @@ def test_a_mask_has_the_type_of_its_queries(mode, autocast):
 
     for dtype in HALVES if autocast else (*HALVES, torch.float32):
         for recompute, backend in ((False, "auto"), (False, "sdpa"), (True, "steady")):
-            q, k, v = (x.requires_grad_(recompute) for x in peaked(dtype, 1))
+            q, k, v = (x.requires_grad_(recompute) for x in peaked(device, dtype, 1))
             options = GgaOptions(mode=mode, lambda_g=2.0)
-            with Watch(), around(autocast, dtype):
+            with Watch(), around(device, autocast, dtype):
                 how = {"backend": backend, "recompute": recompute}
-                gga_attention(q, k, v, HEADS, geometry(), options, **how)
+                gga_attention(q, k, v, HEADS, geometry(device), options, **how)
     assert masks and all(len(kinds) == 1 for kinds in masks)
 
 
 def test_unguided_queries_take_cudnn_where_it_is_faster_and_right(monkeypatch):
-    inputs = (*peaked(torch.bfloat16, 1), HEADS)
+    inputs = (*peaked("cpu", torch.bfloat16, 1), HEADS)
     called = []
 
     def torchs(*inputs):

@@ -13,13 +13,12 @@ GRID, HEADS, DIM = (13, 28, 49, 28), 40, 128  # tokens of 49 frames at the relea
 ROWS = slice(700, 956)  # ego queries over the end of a frame of 784
 
 
-@pytest.mark.gpu
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("backend", list(backends.BACKENDS))
-def test_kernel_equals_the_float64_twin(backend, dtype):
-    if not torch.cuda.is_available():
-        pytest.skip("no CUDA GPU here")
-    error, largest = kernel_error(backend, dtype, torch.device("cuda"), GRID, HEADS, DIM, ROWS)
+def test_kernel_equals_the_float64_twin(backend, dtype, device):
+    if device.type != "cuda":
+        pytest.skip("takes a card: --device cuda")
+    error, largest = kernel_error(backend, dtype, device, GRID, HEADS, DIM, ROWS)
     assert error <= kernel_check.AGREEMENT[dtype] * largest
 
 
@@ -34,17 +33,17 @@ def kernel_error(
 ) -> tuple[float, float]:
     """(largest difference, largest value) of these rows."""
     t, h, w_exo, w_ego = grid
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator(device).manual_seed(0)
 
     def random(*shape: int) -> torch.Tensor:
-        return torch.randn(*shape, generator=generator)
+        return torch.randn(*shape, generator=generator, device=device)
 
     geometry = tokens_from_latents(
         torch.nn.functional.normalize(random(t, t, 2 * h, 2 * w_exo, 3), dim=-1),
         torch.nn.functional.normalize(random(t, 2 * h, 2 * w_ego, 3), dim=-1),
-    ).to(device)
-    q = random(1, rows.stop - rows.start, heads * dim).to(device, dtype)
-    k, v = (random(1, geometry.tokens, heads * dim).to(device, dtype) for _ in range(2))
+    )
+    q = random(1, rows.stop - rows.start, heads * dim).to(dtype)
+    k, v = (random(1, geometry.tokens, heads * dim).to(dtype) for _ in range(2))
     options = GgaOptions()
     ours = backends.BACKENDS[backend](
         q, k, v, heads, BiasRows(geometry, options, dtype, reuse=True), rows

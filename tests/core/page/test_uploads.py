@@ -29,6 +29,7 @@ def write(folder: Path, *names: str) -> Path:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".mp4":
+            pytest.importorskip("av", reason="decodes video")
             write_video(path, torch.zeros(COUNT, H, W, 3, dtype=torch.uint8), 20.0)
         elif path.suffix == ".npz":
             np.savez_compressed(path, depth_m=DEPTH)

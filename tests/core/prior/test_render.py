@@ -109,9 +109,10 @@ CAMERAS = [
 
 @pytest.mark.parametrize("camera", CAMERAS)
 @pytest.mark.parametrize("preset", list(PRIOR_PRESETS))
-def test_a_point_lands_where_the_lens_puts_it(camera, preset):
+def test_a_point_lands_where_the_lens_puts_it(camera, preset, device):
     xyz = [0.3, -0.2, 1.2]
-    prior = render_ego_prior(cloud(points_at([xyz])), trajectory(camera), prior_preset(preset))
+    options = replace(prior_preset(preset), device=str(device))
+    prior = render_ego_prior(cloud(points_at([xyz])), trajectory(camera), options)
     uv, _ = camera.project(torch.tensor([xyz]))
     rows, cols = prior.coverage[0].nonzero(as_tuple=True)
     assert len(rows) > 0

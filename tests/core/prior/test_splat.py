@@ -8,11 +8,21 @@ import torch
 from egox_core.prior.drawing import SPLATTERS, fill_gaps
 from egox_core.prior.options import PriorOptions
 from egox_core.prior.splat_points import ScreenPoints, SplatImage, SplatOptions
-from egox_core.prior.splat_torch import splat_torch as splat
+from egox_core.prior.splat_torch import splat_torch
 from tests.refusals import refuses
 
 COMPOSITE = SplatOptions(style="composite", radius_px=40.0)  # 5 px at a height of 56
 SURFACE = SplatOptions(style="surface", max_size_px=160.0)
+
+
+@pytest.fixture
+def splat(device):
+    """The fast splatter there; points and pictures on the CPU."""
+
+    def moved(of, where):
+        return type(of)(**{name: getattr(of, name).to(where) for name in of.__slots__})
+
+    return lambda points, *how: moved(splat_torch(moved(points, device), *how), "cpu")
 
 
 def points_on_two_planes(count: int = 3000) -> ScreenPoints:
@@ -57,7 +67,7 @@ def join(*parts: ScreenPoints) -> ScreenPoints:
     ],
 )
 @pytest.mark.parametrize("count", [40, 3000])
-def test_torch_equals_reference(options, count):
+def test_torch_equals_reference(options, count, splat):
     points = points_on_two_planes(count)
     fast, plain = (
         splat(points, 64, 56, options),
@@ -73,7 +83,7 @@ def test_torch_equals_reference(options, count):
     assert float(fast.rgb[~fast.coverage].abs().sum()) == 0
 
 
-def test_pairs_that_do_not_fit_at_once_give_the_same_picture(monkeypatch):
+def test_pairs_that_do_not_fit_at_once_give_the_same_picture(monkeypatch, splat):
 
     points = points_on_two_planes()
     whole = splat(points, 64, 56, SURFACE)
@@ -83,7 +93,7 @@ def test_pairs_that_do_not_fit_at_once_give_the_same_picture(monkeypatch):
     assert torch.allclose(whole.rgb, parts.rgb, atol=1e-5)  # sums in another order
 
 
-def test_bands_of_rows_give_the_same_picture(monkeypatch):
+def test_bands_of_rows_give_the_same_picture(monkeypatch, splat):
 
     points = points_on_two_planes()
     whole = splat(points, 64, 56, COMPOSITE)
@@ -92,7 +102,7 @@ def test_bands_of_rows_give_the_same_picture(monkeypatch):
     assert torch.equal(whole.rgb, parts.rgb) and torch.equal(whole.coverage, parts.coverage)
 
 
-def test_a_patch_covers_exactly_its_pixels():
+def test_a_patch_covers_exactly_its_pixels(splat):
     image = splat(one_point(10, 20, size=4.0), 64, 56, replace(SURFACE, reach=0.5))
     rows, cols = image.coverage.nonzero(as_tuple=True)
     assert (rows.min(), rows.max(), cols.min(), cols.max()) == (18, 22, 8, 12)
@@ -101,7 +111,7 @@ def test_a_patch_covers_exactly_its_pixels():
     assert float(image.depth[20, 10]) == pytest.approx(2.0)
 
 
-def test_a_disc_fades_to_its_rim():
+def test_a_disc_fades_to_its_rim(splat):
     image = splat(one_point(30, 28), 64, 56, COMPOSITE)
     assert torch.allclose(
         image.rgb[28, 33], (1 - 9 / 25) * torch.tensor([1.0, 0.5, 0.25]), atol=1e-6
@@ -110,14 +120,14 @@ def test_a_disc_fades_to_its_rim():
 
 
 @pytest.mark.parametrize("options", [COMPOSITE, SURFACE])
-def test_the_nearer_point_wins(options):
+def test_the_nearer_point_wins(options, splat):
     far = replace(one_point(30, 28, depth=5.0), rgb=torch.tensor([[0.0, 0.0, 1.0]]))
     image = splat(join(far, one_point(30, 28, depth=1.0)), 64, 56, options)
     assert torch.allclose(image.rgb[28, 30], torch.tensor([1.0, 0.5, 0.25]), atol=1e-6)
     assert float(image.depth[28, 30]) == pytest.approx(1.0)
 
 
-def test_a_dense_surface_has_no_holes_and_a_sparse_one_keeps_them():
+def test_a_dense_surface_has_no_holes_and_a_sparse_one_keeps_them(splat):
     for spacing, holes in ((0.4, False), (1.0, False), (3.7, False), (40.0, True)):
         steps = torch.arange(-5.0, 75.0, spacing)
         v, u = torch.meshgrid(steps, steps, indexing="ij")

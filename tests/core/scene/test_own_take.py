@@ -1,6 +1,5 @@
 """Depth of another take, or of another moment, is told from a clip's own."""
 
-import av
 import numpy as np
 import pytest
 import torch
@@ -11,6 +10,7 @@ from egox_core.scene.own_take import WARNING, WARNING_TIME, strange_depth
 @pytest.fixture(scope="module")
 def room(repo_root) -> tuple[torch.Tensor, torch.Tensor]:
     """Frames and depth of the sample."""
+    av = pytest.importorskip("av", reason="decodes video")
     folder = repo_root / "sample" / "synthetic_room"
     with av.open(str(folder / "exo.mp4")) as file:
         frames = [frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)]

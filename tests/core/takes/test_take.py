@@ -21,6 +21,7 @@ COUNT = 34
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
+    pytest.importorskip("av", reason="decodes video")
     folder = tmp_path_factory.mktemp("takes") / "corridor"
     frames = (
         torch.zeros(COUNT, 48, 80, 3, dtype=torch.uint8)

@@ -5,7 +5,6 @@ import math
 from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 import torch
@@ -18,6 +17,7 @@ from egox_train.video_writer import write_video
 from tests.frames_in_use import frames_in_use
 from tests.refusals import refuses
 
+av = pytest.importorskip("av", reason="decodes video")
 RATE = 20.0
 
 

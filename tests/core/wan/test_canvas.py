@@ -19,8 +19,8 @@ T, H, W_EXO, W_EGO = 3, 14, 24, 14
 
 
 @pytest.fixture(scope="module")
-def golden(repo_root):
-    return load_file(repo_root / "tests/golden/pack_mask.safetensors")
+def golden(repo_root, device):
+    return load_file(repo_root / "tests/golden/pack_mask.safetensors", str(device))
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_widen_follows_the_dtype_of_the_model_input(golden):
 
 def test_mask_modes_differ_as_quirks_say(golden):
     released = build_mask("released", T, H, W_EXO, W_EGO)
-    assert torch.equal(released, golden["out.mask_4ch"])
+    assert torch.equal(released, golden["out.mask_4ch"].cpu())
     paper = build_mask("paper", T, H, W_EXO, W_EGO)
     assert paper[..., :W_EXO].all() and not paper[..., W_EXO:].any()
     extra = build_mask("trainer", T, H, W_EXO, W_EGO) - released

@@ -16,9 +16,11 @@ from egox_core.wan.caption import (
     request_text,
 )
 from egox_core.wan.prompt import split_sections
-from egox_train.data.captions import check_caption
 from tests.refusals import refuses
 
+check_caption = pytest.importorskip(
+    "egox_train.data.captions", reason="manifests need pydantic"
+).check_caption
 EXO_SCENE = "A kitchen with a white table. A kettle stands on the left."
 EXO_ACTION = "A person lifts the kettle with the right hand. Later it stands on the table again."
 EGO_SCENE = "The white table lies below, the kettle on the left."
