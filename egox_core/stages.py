@@ -257,7 +257,9 @@ def path(
     elif is_a(poses, TakeMeta):
         trajectory, notes = meta_trajectory(poses, of_meta, frames, count=count), poses.notes
     elif isinstance(poses, (str, Path)):
-        trajectory, notes = read_trajectory(Path(poses), of_meta, frames, entry=entry, count=count)
+        trajectory, notes = read_trajectory(
+            Path(poses), of_meta, frames, entry=entry, count=count, lens=given is None
+        )
     elif isinstance(poses, Mapping) or (
         isinstance(poses, Sequence) and all(isinstance(key, Mapping) for key in poses)
     ):

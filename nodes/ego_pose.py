@@ -229,6 +229,7 @@ def check_poses(graph: Graph, node: str) -> None:
                 preset_camera(DEFAULT_PRESET, REFERENCE_SIZE),
                 frames,
                 entry=entry,
+                lens=values.get("camera") == AUTO,
             )
     elif source == "estimated" and linked(graph, node, "estimated") is None:
         raise nothing_estimated()

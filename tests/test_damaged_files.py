@@ -223,7 +223,9 @@ def seeds(folder: Path) -> dict[str, list[dict[str, bytes]]]:
             {"meta.json": text(META)},
             {"meta.json": text({"test_datasets": [META, META]})},
             {
-                "intrinsics/a.npz": npz(data=np.full((4, 4), 50.0), inds=np.arange(4)),
+                "intrinsics/a.npz": npz(
+                    data=np.tile([50.0, 50, 42, 24], (4, 1)), inds=np.arange(4)
+                ),
                 "pose/a.npz": npz(data=np.stack([np.eye(4)] * 4), inds=np.arange(4)),
             },
         ],

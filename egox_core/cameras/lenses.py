@@ -4,13 +4,15 @@ A new lens is one entry of :data:`LENSES`; everything else that depends on a len
 Focal lengths, centres, sizes and quarter turns belong to the camera
 (:mod:`egox_core.cameras.model`).
 
-Pinhole: ``x / z``. Fisheye lenses measure the incidence angle theta and put the point at radius
+Pinhole: ``x / z``. OpenCV's plain lens moves that point by a radial and a tangential part (k1, k2,
+p1, p2). Fisheye lenses measure the incidence angle theta and put the point at radius
 ``theta * (1 + k1 theta^2 + k2 theta^4 + ...)``: four numbers in OpenCV's fisheye model, six in
 Aria's, whose plane then moves by a tangential and a thin-prism part (the FisheyeRadTanThinPrism
 of projectaria_tools)."""
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import field
 from functools import lru_cache
 
 import numpy as np
@@ -31,6 +33,9 @@ its error is squared each time (1e-4, 1e-8, 1e-16); one more for calibrations te
 The last one carries the gradient."""
 MIN_SLOPE = 0.02
 """Least d radius / d theta; below it the polynomial is about to fold back: the lens ends there."""
+OPENCV_STEPS, WIDEST_PLAIN = 40, math.radians(89)
+"""Most Newton steps of OpenCV's plain lens (4 to 6 for real ones, more where it nearly folds back);
+its largest angle."""
 
 Distortion = tuple[float, ...]
 """Numbers of a lens in its own order; () where a calibration gives none: all zero."""
@@ -53,6 +58,8 @@ class Lens:
     """The numbers after one clockwise turn of the picture; radial ones don't change."""
     # name in COLMAP's cameras.txt; its numbers are fx, fy, cx, cy, then ours in our order
     colmap: str | None = None
+    simpler: Mapping[str, int] = field(default_factory=dict)
+    """Other programs' names for it with one focal length, and how many of our first numbers follow."""
     blender: str  # camera_model of transforms.json
     blender_keys: tuple[str, ...] = ()  # of its distortion numbers there
     blender_fit: Callable[[Distortion, float], Distortion] | None = None
@@ -83,6 +90,37 @@ def unproject_pinhole(
     rays = torch.cat((plane, torch.ones_like(plane[..., :1])), dim=-1)
     valid = plane.square().sum(-1) <= math.tan(min(max_angle, math.radians(89.9))) ** 2
     return rays / rays.norm(dim=-1, keepdim=True), valid
+
+
+def project_opencv(
+    points: Tensor,  # [..., 3]
+    distortion: Distortion,  # k1, k2, p1, p2
+    max_angle: float,
+) -> tuple[Tensor, Tensor]:  # plane [..., 2], valid [...]
+    """OpenCV's plain distortion; valid means that the radius is one that the lens maps uniquely."""
+    plane, valid = project_pinhole(points, (), max_angle)
+    limit = angle_limit(distortion[:2], math.tan(min(max_angle, WIDEST_PLAIN)))
+    return _bend(plane, distortion), valid & (plane.norm(dim=-1) <= limit)
+
+
+def unproject_opencv(
+    plane: Tensor,  # [..., 2]
+    distortion: Distortion,  # k1, k2, p1, p2
+    max_angle: float,
+) -> tuple[Tensor, Tensor]:  # rays [..., 3], valid [...]
+    """Unit rays of plane points: the inverse of :func:`project_opencv`."""
+    limit = angle_limit(distortion[:2], math.tan(min(max_angle, WIDEST_PLAIN)))
+    guess, small = plane.detach(), torch.finfo(plane.dtype).eps ** 0.75  # whose square is nothing
+    for _ in range(OPENCV_STEPS):
+        before = guess
+        guess = guess - _excess(guess, plane.detach(), distortion)
+        guess = guess * (limit / guess.norm(dim=-1, keepdim=True).clamp_min(limit))
+        if bool(((guess - before).abs() <= small).all()):
+            break
+    known = (_bend(guess, distortion) - plane.detach()).norm(dim=-1) <= 1e-5
+    # The last step carries the gradient.
+    rays, valid = unproject_pinhole(guess - _excess(guess, plane, distortion), (), max_angle)
+    return rays, valid & known
 
 
 def project_fisheye(
@@ -143,6 +181,14 @@ def unproject_aria(
     """Unit rays of plane points: the inverse of :func:`project_aria`."""
     radial, shift = distortion[:ARIA_RADIAL], distortion[ARIA_RADIAL:]
     return unproject_fisheye(_unshift_plane(plane, shift), radial, max_angle)
+
+
+def turn_opencv(distortion: Distortion) -> Distortion:
+    """The numbers after one clockwise turn of the picture: the tangential part turns like a vector."""
+    if not distortion:
+        return distortion
+    k1, k2, p1, p2 = distortion
+    return k1, k2, p2, -p1
 
 
 def turn_aria(distortion: Distortion) -> Distortion:
@@ -221,6 +267,29 @@ def _theta(radius: Tensor, radial: Distortion, max_angle: float) -> tuple[Tensor
     return theta - (residual - inside) / slope, valid
 
 
+def _bend(plane: Tensor, distortion: Distortion) -> Tensor:  # [..., 2], k1, k2, p1, p2 -> [..., 2]
+    """Adds OpenCV's radial and tangential parts to plane points."""
+    if not any(distortion):
+        return plane
+    (k1, k2, p1, p2), (x, y) = distortion, plane.unbind(-1)
+    square = x * x + y * y
+    factor = 1 + square * (k1 + k2 * square) + 2 * (p1 * y + p2 * x)
+    return torch.stack((x * factor + p2 * square, y * factor + p1 * square), dim=-1)
+
+
+def _excess(guess: Tensor, target: Tensor, distortion: Distortion) -> Tensor:  # each [..., 2]
+    """Newton's step back from a guess to the point that is bent to the target."""
+    (k1, k2, p1, p2), (x, y) = distortion or (0.0,) * 4, guess.unbind(-1)
+    square = x * x + y * y
+    factor, slope = 1 + square * (k1 + k2 * square), 2 * (k1 + 2 * k2 * square)
+    xx = factor + slope * x * x + 2 * p1 * y + 6 * p2 * x
+    yy = factor + slope * y * y + 6 * p1 * y + 2 * p2 * x
+    xy = slope * x * y + 2 * (p1 * x + p2 * y)  # either way
+    u, v = (_bend(guess, distortion) - target).unbind(-1)
+    step = torch.stack((yy * u - xy * v, xx * v - xy * u), dim=-1)
+    return step / (xx * yy - xy * xy).clamp_min(1e-6)[..., None]
+
+
 def _shift_plane(plane: Tensor, shift: Distortion) -> Tensor:
     """Adds Aria's tangential (p1, p2) and thin-prism (s1..s4) parts to the radially distorted plane
     [..., 2]."""
@@ -274,13 +343,25 @@ LENSES: Mapping[str, Lens] = {
         distortion_count=0,
         straight=True,
         colmap="PINHOLE",
+        simpler={"SIMPLE_PINHOLE": 0},
         blender="PINHOLE",
+    ),
+    "opencv": Lens(
+        project=project_opencv,
+        unproject=unproject_opencv,
+        distortion_count=4,
+        turn_distortion=turn_opencv,
+        colmap="OPENCV",
+        simpler={"SIMPLE_RADIAL": 1, "RADIAL": 2},
+        blender="OPENCV",
+        blender_keys=("k1", "k2", "p1", "p2"),
     ),
     "opencv_fisheye": Lens(
         project=project_fisheye,
         unproject=unproject_fisheye,
         distortion_count=4,
         colmap="OPENCV_FISHEYE",
+        simpler={"SIMPLE_RADIAL_FISHEYE": 1, "RADIAL_FISHEYE": 2},
         blender="OPENCV_FISHEYE",
         blender_keys=("k1", "k2", "k3", "k4"),
     ),

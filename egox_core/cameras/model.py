@@ -9,6 +9,7 @@ one step; the stored picture is the upright one)."""
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import MISSING, fields, replace
 from typing import Any, Literal
 
@@ -368,6 +369,23 @@ class CameraModel:
             distortion=distortion,
             quarter_turns=0,
         )
+
+
+def one_camera(cameras: Sequence[CameraModel], what: str) -> CameraModel:
+    """The camera of pictures that have one each: the first, if the focal lengths agree within 1 %.
+
+    Raises:
+        EgoXInputError: none, other lenses or sizes, a lens that zooms.
+    """
+    kinds, focal = {(c.lens, c.stored_size) for c in cameras}, [c.fx for c in cameras]
+    if len(kinds) != 1 or max(focal) > 1.01 * min(focal):
+        raise EgoXInputError(
+            what,
+            got=f"{len(set(cameras))} cameras",
+            expected="pictures of one camera, whose lens doesn't change",
+            fix="export the ego camera alone, with one lens for all, or give stages.path a camera",
+        )
+    return cameras[0]
 
 
 def sensor_from_upright(quarter_turns: int) -> Tensor:

@@ -6,12 +6,14 @@ The layout is the common one of NeRF data sets: ``fl_x``, ``cx``, ``w``,
 as OpenCV fisheye fitted to it, and the exact camera beside it."""
 
 import math
+import re
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from ..cameras import LENSES, CameraModel
+from ..cameras import LENSES, CameraModel, one_camera
 from ..errors import NO_NUMBERS, EgoXInputError, intact
 from ..safe_files import write_json
 from ..sizes import MAX_SIDE
@@ -20,6 +22,9 @@ from ..types import CameraTrajectory
 from .colmap import upright_poses
 
 FORM = "frames with a transform_matrix 4x4, fl_x (or camera_angle_x), w and h"
+FISHEYE = "OPENCV_FISHEYE"
+DISTORTION = re.compile(r"[kpsb]\d+|(ftheta|distortion|equirect|latlong|ortho|skew).*")
+"""Keys of a lens' own numbers and kinds, in the words of all programs that write the form."""
 SIGNS = torch.tensor([[1.0, -1, -1, 1], [-1, 1, 1, -1], [-1, 1, 1, -1]], dtype=torch.float64)
 """Of a c2w [3, 4] when both its frames change from OpenCV's axes to OpenGL's, or back."""
 
@@ -61,21 +66,13 @@ def opengl_c2w(
     return torch.cat((top, bottom), dim=1)
 
 
-def read_blender(content: dict, name: str) -> tuple[CameraModel, Tensor, Tensor | None]:
-    """(camera, w2c [T, 3, 4] with OpenCV axes, times_s [T] or None) of a parsed transforms.json;
-    the camera is upright.
+def read_blender(content: dict, name: str) -> tuple[Tensor, Tensor | None]:
+    """(w2c [T, 3, 4] with OpenCV axes, times_s [T] or None) of a parsed transforms.json, upright.
 
     Raises:
-        EgoXInputError: no frames, a matrix that is no pose, no focal length, an unknown lens.
+        EgoXInputError: no frames, a matrix that is no pose, times that are no numbers.
     """
-    frames = content.get("frames")
-    if not isinstance(frames, list) or not frames or not all(isinstance(f, dict) for f in frames):
-        raise EgoXInputError(
-            f"transforms file {name}",
-            got="no list of objects under frames",
-            expected=FORM,
-            fix="export the camera again",
-        )
+    frames = _frames(content, name)
     c2w = validate_w2c([f.get("transform_matrix") for f in frames], f"transform_matrix of {name}")
     times = [f.get("time") for f in frames]
     with intact(
@@ -92,11 +89,52 @@ def read_blender(content: dict, name: str) -> tuple[CameraModel, Tensor, Tensor 
             expected="one number per frame",
             fix="export the camera again",
         )
+    return invert(SIGNS * c2w), times_s
+
+
+def blender_camera(content: dict, name: str) -> CameraModel:
+    """The camera of a parsed transforms.json; the keys of a frame go before those of the file.
+
+    Raises:
+        EgoXInputError: no focal length, a lens or distortion that isn't known, another one per frame.
+    """
     if "egox_camera" in content:
-        camera = CameraModel.from_json(content["egox_camera"], f"egox_camera of {name}")
-    else:
-        camera = _camera_of(content, f"transforms file {name}")
-    return camera, invert(SIGNS * c2w), times_s
+        return CameraModel.from_json(content["egox_camera"], f"egox_camera of {name}")
+    what = f"transforms file {name}"
+    return one_camera([_camera_of(content | frame, what) for frame in _frames(content, name)], what)
+
+
+def _frames(content: dict, name: str) -> list[dict]:
+    frames = content.get("frames")
+    if not isinstance(frames, list) or not frames or not all(isinstance(f, dict) for f in frames):
+        raise EgoXInputError(
+            f"transforms file {name}",
+            got="no list of objects under frames",
+            expected=FORM,
+            fix="export the camera again",
+        )
+    return frames
+
+
+def _lens_of(content: dict, what: str) -> str:
+    """The key of LENSES of a file's words; the distortion that it gives must be one of that lens."""
+    given = {key for key, value in content.items() if DISTORTION.fullmatch(key) and np.any(value)}
+    exact = {e.blender: name for name, e in LENSES.items() if e.blender_fit is None}
+    lenses = {model: name for name, e in LENSES.items() for model in e.simpler} | exact
+    model = content.get("camera_model") or ("PINHOLE", FISHEYE)[bool(content.get("is_fisheye"))]
+    if given and model in ("PINHOLE", "SIMPLE_PINHOLE"):
+        model = "OPENCV"  # as other readers take it
+    lens = lenses.get(str(model))
+    twice = content.get("is_fisheye") and lens != lenses[FISHEYE]
+    if lens is None or twice or not given <= {*LENSES[lens].blender_keys}:
+        known = (f"{word} ({' '.join(LENSES[lenses[word]].blender_keys)})" for word in lenses)
+        raise EgoXInputError(
+            what,
+            got=f"camera_model {model}{' and is_fisheye' * bool(twice)}, distortion {sorted(given)}",
+            expected=f"a lens of {', '.join(sorted(known))}",
+            fix="undistort the pictures, or give stages.path a camera",
+        )
+    return lens
 
 
 def _camera_of(content: dict, what: str) -> CameraModel:
@@ -109,13 +147,9 @@ def _camera_of(content: dict, what: str) -> CameraModel:
         raise EgoXInputError(
             what, got=f"w {width:g} and h {height:g}", expected=FORM, fix="export the camera again"
         )
-    angle = number("camera_angle_x", 0)
+    angle, lens = number("camera_angle_x", 0), _lens_of(content, what)
     by_angle = width / 2 / math.tan(angle / 2) if 0 < angle < math.pi else 0.0
     fx = number("fl_x", 0) or by_angle
-    model = content.get("camera_model")
-    exact = (name for name, entry in LENSES.items() if entry.blender_fit is None)
-    # Most files name none.
-    lens = next((name for name in exact if LENSES[name].blender == model), "pinhole")
     return CameraModel(
         lens=lens,
         width=int(width),

@@ -5,13 +5,15 @@ COLMAP knows no turned sensors and puts pixel centres at half integers: cameras 
 centre."""
 
 import re
+from contextlib import AbstractContextManager
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from ..cameras import LENSES, CameraModel
-from ..errors import EgoXInputError
+from ..cameras import LENSES, CameraModel, one_camera
+from ..errors import NO_NUMBERS, EgoXInputError, intact
 from ..safe_files import atomic_write, require_file
 from ..trajectory import validate_w2c
 from ..types import CameraTrajectory
@@ -56,77 +58,85 @@ def _models() -> str:
 
 
 def read_colmap(folder: Path) -> tuple[CameraModel, Tensor, tuple[str, ...]]:
-    """The camera, the poses (w2c [N, 3, 4], upright) and the picture names, sorted by the numbers
-    in the names.
+    """The camera, the poses (w2c [N, 3, 4], upright) and the picture names, sorted by the numbers in
+    the names.
 
     Raises:
-        EgoXInputError: files missing, malformed, several cameras, an unknown lens, no picture.
+        EgoXInputError: files missing, malformed, cameras that differ, an unknown lens, no picture.
     """
+    pictures = _pictures(folder)
+    used = {number for number, _ in pictures.values()}
+    with _intact(folder):
+        rows = [line.split() for line in _lines(folder / "cameras.txt") if line]
+        cameras = [_camera(row[1:], folder) for row in rows if int(row[0]) in used]
+    return one_camera(cameras, f"COLMAP folder {folder.name}"), *read_pictures(folder)
+
+
+def read_pictures(folder: Path) -> tuple[Tensor, tuple[str, ...]]:
+    """The same without the camera, so its lens may be any."""
+    pictures = _pictures(folder)
+    names = sorted(pictures, key=lambda n: ([(len(d), d) for d in re.findall(r"0*(\d+)", n)], n))
+    poses = torch.stack([pictures[name][1] for name in names])
+    return validate_w2c(poses, "poses of images.txt"), tuple(names)
+
+
+def _camera(row: list[str], folder: Path) -> CameraModel:
+    model, width, height, *numbers = row
+    for lens, entry in LENSES.items():
+        simpler = entry.simpler.get(model)
+        count = entry.distortion_count if simpler is None else simpler
+        focals = 2 if simpler is None else 1
+        if (model == entry.colmap or simpler is not None) and len(numbers) == focals + 2 + count:
+            values = [float(number) for number in numbers]
+            cx, cy, *distortion = values[focals:]
+            missing = (0.0,) * (entry.distortion_count - count)
+            return CameraModel(
+                lens=lens,
+                width=int(width),
+                height=int(height),
+                fx=values[0],
+                fy=values[focals - 1],
+                cx=cx - 0.5,
+                cy=cy - 0.5,
+                distortion=(*distortion, *missing),
+            )
+    simpler = ", ".join(sorted(name for entry in LENSES.values() for name in entry.simpler))
+    raise EgoXInputError(
+        f"COLMAP folder {folder.name}",
+        got=f"model {model} with {len(numbers)} numbers",
+        expected=f"one of {_models()}, {simpler}",
+        fix="undistort the pictures to PINHOLE in COLMAP, or give stages.path a camera",
+    )
+
+
+def _pictures(folder: Path) -> dict[str, tuple[int, Tensor]]:
+    """Number of the camera and pose [3, 4] by the picture's name. A line of points after each,
+    which other writers leave out, has numbers by three."""
     from scipy.spatial.transform import Rotation
 
-    cameras = [line.split() for line in _lines(folder / "cameras.txt") if line]
-    images = _lines(folder / "images.txt")[::2]  # every second line lists points
-    try:
-        used = {int(line.split()[8]) for line in images if line}
-        rows = [row for row in cameras if int(row[0]) in used]
-        poses = {}
-        for line in filter(None, images):
-            _, qw, qx, qy, qz, *translation, _, name = line.split(maxsplit=9)
-            if len(translation) != 3:
-                raise ValueError(f"{len(translation)} numbers for a place")
-            rotation = Rotation.from_quat([float(v) for v in (qx, qy, qz, qw)]).as_matrix()
-            poses[name] = torch.cat(
-                (
-                    torch.from_numpy(rotation),
-                    torch.tensor([[float(v)] for v in translation], dtype=torch.float64),
-                ),
-                dim=-1,
-            )
-        if len(rows) != 1 or not poses:
-            raise EgoXInputError(
-                f"COLMAP folder {folder.name}",
-                got=f"{len(poses)} pictures of {len(rows)} cameras",
-                expected="pictures of one camera",
-                fix="export the ego camera alone",
-            )
-        _, model, width, height, *numbers = rows[0]
-        lens = next((name for name, entry in LENSES.items() if entry.colmap == model), None)
-        if lens is None or len(numbers) != 4 + LENSES[lens].distortion_count:
-            raise EgoXInputError(
-                f"COLMAP folder {folder.name}",
-                got=f"model {model} with {len(numbers)} numbers",
-                expected=f"one of {_models()}",
-                fix="undistort the pictures to PINHOLE in COLMAP",
-            )
-        fx, fy, cx, cy, *distortion = (float(v) for v in numbers)
-        size = int(width), int(height)
-    except EgoXInputError:
-        raise
-    except (
-        ValueError,
-        IndexError,
-    ) as error:  # of float and int, of too few columns, of scipy at a zero rotation
-        raise EgoXInputError(
-            f"COLMAP folder {folder.name}",
-            got=f"malformed text ({error})",
-            expected="COLMAP's text format",
-            fix="export again with output type TXT",
-        ) from error
-    camera = CameraModel(
-        lens=lens,
-        width=size[0],
-        height=size[1],
-        fx=fx,
-        fy=fy,
-        cx=cx - 0.5,
-        cy=cy - 0.5,
-        distortion=tuple(distortion),
-    )
-    names = sorted(poses, key=lambda n: ([(len(d), d) for d in re.findall(r"0*(\d+)", n)], n))
-    return (
-        camera,
-        validate_w2c(torch.stack([poses[n] for n in names]), "poses of images.txt"),
-        tuple(names),
+    pictures = {}
+    with _intact(folder):
+        for line in _lines(folder / "images.txt"):
+            words = line.split()
+            if not words or (len(words) % 3 == 0 and words[-1].lstrip("-").isdigit()):
+                continue
+            _, qw, qx, qy, qz, *place, camera, name = line.split(maxsplit=9)
+            if len(place) != 3:
+                raise ValueError(f"{len(place)} numbers for a place")
+            turn = Rotation.from_quat([float(v) for v in (qx, qy, qz, qw)]).as_matrix()
+            centre = np.array([[float(v)] for v in place])
+            pictures[name] = int(camera), torch.from_numpy(np.concatenate((turn, centre), 1))
+        if not pictures:
+            raise ValueError("no picture")
+    return pictures
+
+
+def _intact(folder: Path) -> AbstractContextManager[None]:
+    return intact(
+        f"COLMAP folder {folder.name}",
+        (*NO_NUMBERS, IndexError),
+        expected="COLMAP's text format",
+        fix="export again with output type TXT",
     )
 
 
@@ -150,7 +160,7 @@ def _lines(path: Path) -> list[str]:
             fix="export the ego camera alone",
         )
     try:
-        text = path.read_text("utf-8")
+        text = path.read_text("utf-8-sig")
     except UnicodeDecodeError as error:
         raise EgoXInputError(
             f"COLMAP file {path.name}",

@@ -20,7 +20,7 @@ from ..takes import parse_meta, read_poses
 from ..trajectory import invert, look_at, validate_w2c
 from ..types import CameraTrajectory, DepthVideo
 from .blender import SIGNS, opengl_c2w, read_blender
-from .colmap import read_colmap, upright_poses
+from .colmap import read_pictures, upright_poses
 
 MAX_ARRAY_BYTES = 64 * 2**20
 NUKE_ORDER = "zxy"
@@ -88,7 +88,7 @@ def parse_exo_path(content: object, path: Path) -> ExoPath:
     elif "cameras" in content and "timeline" in content:
         w2c = _omnicam(content, path.name)
     elif isinstance(content.get("frames"), list):
-        w2c = read_blender(dict(content), path.name)[1]
+        w2c = read_blender(dict(content), path.name)[0]
     else:
         metric, w2c = True, parse_meta(content, path).camera_extrinsics
     return _path(metric, w2c, path.name)
@@ -124,7 +124,7 @@ def _path(metric: bool, w2c: object, name: str) -> ExoPath:
 def _rows(path: Path, *counts: int) -> np.ndarray:  # [N, count]
     """Lines of a text file as numbers."""
     with intact(path.name, (ValueError,), expected=f"{counts[0]} numbers per line"):
-        rows = np.loadtxt(io.StringIO(path.read_text("utf-8")), ndmin=2)
+        rows = np.loadtxt(io.StringIO(path.read_text("utf-8-sig")), ndmin=2)
     if rows.shape[1] not in counts:
         raise _unknown(path.name)
     return rows
@@ -132,7 +132,7 @@ def _rows(path: Path, *counts: int) -> np.ndarray:  # [N, count]
 
 def _text(path: Path) -> tuple[bool, object]:
     if path.name in ("images.txt", "cameras.txt"):
-        return False, read_colmap(path.parent)[1]
+        return False, read_pictures(path.parent)[0]
     rows = _rows(path, 8)  # TUM's: time, place, quaternion
     with intact(path.name, (ValueError,), expected="time, place and a quaternion per line"):
         return False, invert(_c2w(scipy.spatial.transform.Rotation.from_quat(rows[:, 4:]), rows))

@@ -83,7 +83,7 @@ def import_file(
     if content is not None:
         keyframe_track(content, camera, path.name)
         return content, f"{len(content['keyframes'])} keyframes"
-    read, _ = read_trajectory(path, camera, clip.selection(), entry=entry)
+    read, _ = read_trajectory(path, camera, clip.selection(), entry=entry, lens=False)
     trajectory = adapted(read, camera=camera)
     poses = trajectory.w2c if scene is None else ego_from_scene(scene, trajectory)
     count = min(len(poses), len(clip))

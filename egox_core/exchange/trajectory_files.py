@@ -23,8 +23,8 @@ from ..trajectory import (
 )
 from ..types import CameraTrajectory, FrameSelection, TakeNotes
 from ..video import video_mark
-from .blender import read_blender
-from .colmap import read_colmap
+from .blender import blender_camera, read_blender
+from .colmap import read_colmap, read_pictures
 
 FORMAT = "egox_trajectory"
 VERSION = 1
@@ -43,6 +43,7 @@ def read_trajectory(
     *,
     entry: str = "",
     count: int | None = None,
+    lens: bool = True,
 ) -> tuple[CameraTrajectory, TakeNotes]:
     """Read an ego trajectory, and the notes that its file has next to it.
 
@@ -60,12 +61,16 @@ def read_trajectory(
             the file.
         entry: the take, where a meta.json lists several.
         count: without ``frames``, the number of frames in use; a longer file is cut at its end.
+        lens: read the lens of COLMAP's and Blender's files; else it may be any, and the path has
+            ``camera``, upright.
 
     Raises:
-        EgoXInputError: unknown form, bad matrices, shorter than the frames in use.
+        EgoXInputError: unknown form or lens, bad matrices, shorter than the frames in use.
     """
     if path.suffix.lower() == ".txt":
-        own_camera, poses, _ = read_colmap(path.parent)
+        own_camera, poses, _ = (
+            read_colmap(path.parent) if lens else (camera.upright(), *read_pictures(path.parent))
+        )
         trajectory = PoseTrack.numbered(poses, path.parent.name).trajectory(
             own_camera, frames, count=count
         )
@@ -80,7 +85,8 @@ def read_trajectory(
         )
         return trajectory, TakeNotes(source=path.name)
     if isinstance(content, dict) and isinstance(content.get("frames"), list):
-        own_camera, poses, times = read_blender(content, path.name)
+        poses, times = read_blender(content, path.name)
+        own_camera = blender_camera(content, path.name) if lens else camera.upright()
         track = (
             PoseTrack.numbered(poses, path.name)
             if times is None or len(poses) == 1

@@ -238,7 +238,7 @@ def _of_json(path: Path, strict: bool) -> tuple[bool, bool]:
         )  # which one counts is the user's choice, later
         return meta.exo_camera is not None and not several, meta.ego_extrinsics is not None
     try:
-        read_trajectory(path, preset_camera("aria_released", REFERENCE_SIZE))
+        read_trajectory(path, preset_camera("aria_released", REFERENCE_SIZE), lens=False)
     except EgoXInputError:
         if strict:
             raise
@@ -258,7 +258,7 @@ def _checked(found: TakeFiles) -> TakeFiles:
     if found.camera is not None and found.camera.suffix == ".npz":
         read_meta(found.camera)
     if found.poses is not None and found.poses.name == COLMAP_POSES:
-        read_trajectory(found.poses, preset_camera("aria_released", REFERENCE_SIZE))
+        read_trajectory(found.poses, preset_camera("aria_released", REFERENCE_SIZE), lens=False)
     return found
 
 

@@ -18,6 +18,9 @@ from ..types import TakeMeta
 LIST_KEY = "test_datasets"
 META_PRESET = "aria_released"
 """The poses of a meta.json are those of a sensor turned as this one."""
+OWN_SIZE, COMMON = 0.05, 0.03
+"""Share by which a K's centre may be off the middle of its picture; by which the factors of both axes
+differ in another resolution (16:9 as 784x448 or 832x480: 1.6 and 2.5 %)."""
 ENTRY_KEYS = frozenset(
     {"prompt", "camera_intrinsics", "camera_extrinsics", "ego_intrinsics", "ego_extrinsics"}
 )
@@ -145,14 +148,26 @@ def meta_beside(depth_path: Path) -> Path | None:
     )
 
 
+def k_factors(k: Tensor, size: tuple[int, int]) -> tuple[float, float] | None:
+    """Factors (x, y) by which the centre of K becomes that of a picture of ``size`` (width, height).
+
+    None where K is taken to be this picture's own, calibrated: centred within 5 %, or off the middle
+    by factors that no other resolution has, since they differ.
+    """
+    x, y = (side / 2 / max(float(c), 1e-9) for side, c in zip(size, k[:2, 2], strict=True))
+    near = max(abs(x - 1), abs(y - 1)) <= OWN_SIZE
+    off = abs(x / y - 1) > COMMON and 2 / 3 < min(x, y) <= max(x, y) < 2
+    return None if near or off else (x, y)
+
+
 def depth_camera(meta: TakeMeta, depth_size: tuple[int, int]) -> tuple[CameraModel, str]:
     """The exo camera in depth pixels, before any crop, and a note on what was done to it ("" for
     nothing).
 
     An exact ``exo_camera`` is rescaled as a resize would; where its picture is wider than the map,
-    the map is its middle. ``camera_intrinsics`` centred in the map within 1 px (or 0.5 %) are taken
-    as they are; others belong to another resolution, which the file doesn't tell: each axis is
-    scaled so that the centre becomes the map's, at (W/2, H/2), as the released code does.
+    the map is its middle. ``camera_intrinsics`` of another resolution (:func:`k_factors`), which the
+    file doesn't tell, are scaled along each axis so that the centre becomes the map's, at
+    (W/2, H/2), as the released code does.
 
     Raises:
         EgoXInputError: no intrinsics, a centre that can't be one.
@@ -175,22 +190,25 @@ def depth_camera(meta: TakeMeta, depth_size: tuple[int, int]) -> tuple[CameraMod
             expected="the exo camera's K",
             fix="add them to the meta file, or use a depth source that gives intrinsics",
         )
-    k = meta.camera_intrinsics
-    cx, cy = float(k[0, 2]), float(k[1, 2])
-    if cx <= 0 or cy <= 0:
+    k, name = meta.camera_intrinsics, f"camera_intrinsics of {meta.name}"
+    camera, factors = (
+        CameraModel.from_intrinsics(k, width, height, name=name),
+        k_factors(k, depth_size),
+    )
+    centre = f"centre {camera.cx:g}, {camera.cy:g}"
+    if factors is None:
+        off = max(abs(camera.cx - width / 2), abs(camera.cy - height / 2))
+        note = f"camera_intrinsics off the middle ({centre}) were taken as they are"
+        return camera, note * (off > max(1, 0.0025 * width))
+    x, y = factors
+    if min(camera.cx, camera.cy) <= 0 or abs(x / y - 1) > COMMON:
         raise EgoXInputError(
-            f"camera_intrinsics of {meta.name}",
-            got=f"a centre of ({cx:g}, {cy:g})",
-            expected="a centre inside the picture",
-            fix="correct K",
+            name,
+            got=f"a {centre} for {width}x{height} px",
+            expected="one near the middle of the picture, or of the same one in another size",
+            fix="correct K, or give exo_camera, which has the size of its picture",
         )
-    camera = CameraModel.from_intrinsics(k, width, height, name=f"camera_intrinsics of {meta.name}")
-    if abs(cx - width / 2) <= max(1, 0.0025 * width) and abs(cy - height / 2) <= max(
-        1, 0.0025 * height
-    ):
-        return camera, ""
-    x, y = width / 2 / cx, height / 2 / cy
     return (
         replace(camera, fx=camera.fx * x, fy=camera.fy * y, cx=width / 2, cy=height / 2),
-        f"camera_intrinsics of another resolution (centre {cx:g}, {cy:g}) were rescaled to {width}x{height}",
+        f"camera_intrinsics of another resolution ({centre}) were rescaled to {width}x{height}",
     )

@@ -12,7 +12,7 @@ from ..errors import EgoXInputError
 from ..sizes import centre_crop_left, same_aspect
 from ..trajectory import PoseTrack, validate_w2c
 from ..types import CameraTrajectory, FrameSelection, TakeMeta
-from .meta import depth_camera
+from .meta import depth_camera, k_factors
 from .same_take import check_same_count
 
 ExoLens = Literal["as given", "raw", "raw where known"]
@@ -62,9 +62,9 @@ def exo_camera_of_size(
 ) -> CameraModel:
     """The take's exo camera in pixels of the exo frames, or of a picture of ``size`` without them.
 
-    K belongs to a picture that it is centred in, an exact camera to one of its size. If that
-    picture is wider than the video (the Ego-Exo4D takes: 796 against 784), the video is its middle,
-    as for depth files.
+    K of another resolution belongs to a picture that it is centred in, an exact camera to one of its
+    size. If that picture is wider than the video (the Ego-Exo4D takes: 796 against 784), the video
+    is its middle, as for depth files.
 
     Raises:
         EgoXInputError: no intrinsics.
@@ -74,7 +74,7 @@ def exo_camera_of_size(
     full_width, aspect = width, 0.0
     if exact is not None:
         aspect = exact.stored_size[0] / exact.stored_size[1]
-    elif k is not None and float(k[1, 2]) > 0:
+    elif k is not None and float(k[1, 2]) > 0 and k_factors(k, (width, height)):
         aspect = float(k[0, 2]) / float(k[1, 2])
     if height * aspect > width and not same_aspect((aspect, 1), (width, height)):
         full_width = round(height * aspect)

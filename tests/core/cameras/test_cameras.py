@@ -28,6 +28,9 @@ FISHEYE = CameraModel(
     distortion=(0.042, -0.011, 0.006, -0.0014),
     max_angle_deg=85,
 )
+OPENCV = replace(  # a phone's lens, past 60 degrees nearly folding back
+    FISHEYE, lens="opencv", distortion=(-0.12, 0.009, 0.003, -0.002), max_angle_deg=60
+)
 ARIA = CameraModel(
     lens="aria_fisheye",
     width=1408,
@@ -57,14 +60,15 @@ def directions(
 def opencv_pixels(camera: CameraModel, points: np.ndarray) -> np.ndarray:
     k = camera.intrinsics.numpy()
     zero = np.zeros((3, 1))
-    if camera.lens == "pinhole":
-        return cv2.projectPoints(points, zero, zero, k, None)[0][:, 0]
+    if camera.lens in ("pinhole", "opencv"):
+        numbers = np.array(camera.distortion) if camera.distortion else None
+        return cv2.projectPoints(points, zero, zero, k, numbers)[0][:, 0]
     return cv2.fisheye.projectPoints(points[:, None], zero, zero, k, np.array(camera.distortion))[
         0
     ][:, 0]
 
 
-@pytest.mark.parametrize("camera", [PINHOLE, FISHEYE], ids=["pinhole", "fisheye"])
+@pytest.mark.parametrize("camera", [PINHOLE, OPENCV, FISHEYE], ids=["pinhole", "opencv", "fisheye"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_project_and_unproject_agree_with_opencv(camera, dtype, device):
     points = directions(camera)
@@ -102,7 +106,7 @@ def test_aria_agrees_with_projectaria_tools(dtype):
 
 
 @pytest.mark.parametrize("turns", [0, 1, 2, 3])
-@pytest.mark.parametrize("camera", [PINHOLE, FISHEYE, ARIA], ids=["pinhole", "fisheye", "aria"])
+@pytest.mark.parametrize("camera", [PINHOLE, OPENCV, FISHEYE, ARIA], ids=lambda camera: camera.lens)
 def test_round_trip_over_the_whole_picture(camera, turns, device):
     camera = replace(camera.rescale(97, 61), quarter_turns=turns, max_angle_deg=89)
     grid = camera.pixel_grid(torch.float64).to(device)
@@ -116,8 +120,8 @@ def test_round_trip_over_the_whole_picture(camera, turns, device):
 
 @pytest.mark.parametrize(
     "camera",
-    [PINHOLE, FISHEYE, ARIA, replace(ARIA, distortion=())],
-    ids=["pinhole", "fisheye", "aria", "equidistant"],
+    [PINHOLE, OPENCV, FISHEYE, ARIA, replace(ARIA, distortion=())],
+    ids=["pinhole", "opencv", "fisheye", "aria", "equidistant"],
 )
 def test_gradients(camera, device):
     camera = replace(camera, quarter_turns=1)
@@ -166,6 +170,10 @@ def test_a_lens_ends_where_its_polynomial_folds_back(device):
     point = torch.tensor([math.sin(theta), 0.0, math.cos(theta)]).to(device)
     assert not folding.project(point)[1]
     assert not folding.unproject(point.new_tensor([folding.cx + 2 * folding.fx, folding.cy]))[1]
+    barrel = replace(OPENCV, distortion=(-0.3, 0.0, 0.0, 0.0))  # turns back at a radius of 1.04
+    assert barrel.project(point.new_tensor([[1.0, 0, 1], [1.2, 0, 1]]))[1].tolist() == [True, False]
+    rays = barrel.unproject(point.new_tensor([[600.0, 300], [barrel.cx + 0.75 * barrel.fx, 362]]))
+    assert rays[1].tolist() == [True, False] and torch.isfinite(rays[0]).all()
 
 
 def test_quarter_turn_is_the_rotation_of_the_stored_picture():
@@ -251,7 +259,7 @@ def test_bad_cameras_are_refused():
 
 
 @pytest.mark.parametrize("turns", [0, 1, 2, 3])
-@pytest.mark.parametrize("camera", [PINHOLE, FISHEYE, ARIA], ids=["pinhole", "fisheye", "aria"])
+@pytest.mark.parametrize("camera", [PINHOLE, OPENCV, FISHEYE, ARIA], ids=lambda camera: camera.lens)
 def test_upright_camera_sees_the_same(camera, turns, device):
     turned = replace(camera, quarter_turns=turns)
     points = directions(camera, device, 300)

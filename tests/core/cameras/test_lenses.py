@@ -122,7 +122,7 @@ def test_an_entry_s_place_changes_nothing(camera, tmp_path):
             read = "opencv_fisheye" if lens == "equisolid" else lens
             theirs.write_text(file.read_text("utf-8").replace("egox_camera", "other"), "utf-8")
             assert read_trajectory(theirs, camera)[0].camera.lens == read
-        with refuses("COLMAP.*one of OPENCV_FISHEYE, PINHOLE, RAD_TAN"):
+        with refuses("COLMAP.*one of OPENCV, OPENCV_FISHEYE, PINHOLE, RAD_TAN"):
             write_colmap(tmp_path, path)
 
 

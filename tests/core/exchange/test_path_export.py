@@ -77,7 +77,7 @@ def test_bad_colmap_folders_are_refused(tmp_path):
     good = cameras.read_text("utf-8")
     for text, message in (
         (good.replace("OPENCV_FISHEYE", "FULL_OPENCV"), "FULL_OPENCV"),
-        ("1 PINHOLE ten 3 1 2 3 4", "malformed"),
+        ("1 PINHOLE ten 3 1 2 3 4", "damaged.*text format"),
         ("", "0 cameras"),
     ):
         cameras.write_text(text, "utf-8")
@@ -87,7 +87,7 @@ def test_bad_colmap_folders_are_refused(tmp_path):
     (tmp_path / "images.txt").write_text(
         images.replace(" 1 frame_000003.png", " frame_000003.png"), "utf-8"
     )
-    with refuses("malformed"):
+    with refuses("damaged.*text format"):
         read_colmap(tmp_path)
     (tmp_path / "images.txt").write_bytes(b"\xff\xfe\x00\x01" * 10)
     with refuses("binary"):

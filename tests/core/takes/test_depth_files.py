@@ -233,7 +233,7 @@ def test_bad_files_are_refused(tmp_path):
     np.savez(tmp_path / "good.npz", depth_m=whole)
     with refuses("no camera_intrinsics"):
         load_depth_file(tmp_path / "good.npz", meta_of(None))
-    with refuses("inside the picture"):
+    with refuses("near the middle of the picture"):
         load_depth_file(tmp_path / "good.npz", meta_of(((9, 0, -1), (0, 9, 3), (0, 0, 1))))
 
 

@@ -10,17 +10,33 @@ const AXIS_M = 0.25;
 const SAID = { place: "clickHead", aim: "clickTarget", look: "clickLook" };
 const AGAIN = 0.015; // of the picture's sides: a second click at the same place
 
-// By what a lens multiplies x and y of a point before it (egox_core/cameras/lenses.py has the same formulas).
-const RADIAL = {
-  pinhole: (point) => 1 / point[2],
+// Where a lens puts a point on the plane of focal length 1 (egox_core/cameras/lenses.py has the same formulas).
+const radial = (point, factor) => [point[0] * factor, point[1] * factor];
+const PLANE = {
+  pinhole: (point) => radial(point, 1 / point[2]),
+  opencv: (point, distortion) => {
+    const [k1, k2, p1, p2] = distortion.length ? distortion : [0, 0, 0, 0];
+    const [x, y] = radial(point, 1 / point[2]);
+    const square = x * x + y * y;
+    const steepest = k2 > 0 ? Math.min(square, Math.max(0, (-0.3 * k1) / k2)) : square;
+    if (1 + steepest * (3 * k1 + 5 * k2 * steepest) < 0.02) return null; // past where the lens folds back
+    const factor = 1 + square * (k1 + k2 * square) + 2 * (p1 * y + p2 * x);
+    return [x * factor + p2 * square, y * factor + p1 * square];
+  },
   opencv_fisheye: (point, distortion) => {
     const across = Math.hypot(point[0], point[1]);
-    if (across < 1e-9) return 1 / point[2];
+    if (across < 1e-9) return radial(point, 1 / point[2]);
     const theta = Math.atan2(across, point[2]);
     const bend = distortion.reduceRight((sum, k) => (sum + k) * theta * theta, 0);
-    return (theta * (1 + bend)) / across;
+    return radial(point, (theta * (1 + bend)) / across);
   },
 };
+
+// Pixel of a point in the axes of a camera; null behind it, or where the lens is one that isn't drawn here.
+export function pixelOf(camera, seen) {
+  const plane = seen[2] >= 0.02 && camera.quarter_turns % 4 === 0 && PLANE[camera.lens]?.(seen, camera.distortion);
+  return plane ? [plane[0] * camera.fx + camera.cx, plane[1] * camera.fy + camera.cy] : null;
+}
 
 export class ExoView extends PicturePanel {
   // lens: a row with show(); wishes: { onPlace(point), onAim(point), onLook(point), onLookTool(), onFrame(frame), onGone() }
@@ -159,16 +175,14 @@ export class ExoView extends PicturePanel {
     });
   }
 
-  // Where a scene point lies in the exo picture; null behind it, or where the lens is one that isn't drawn here.
+  // Where a scene point lies in the exo picture, or null.
   pixel(point) {
     const { exo_camera: camera, exo_from_scene: poses } = this.scene;
-    const scale = RADIAL[camera.lens];
-    if (!scale || camera.quarter_turns % 4) return null;
     const pose = poses[Math.min(this.frame, poses.length - 1)];
-    const seen = pose.map((row) => dot(row, point) + row[3]);
-    if (seen[2] < 0.02) return null;
-    const factor = scale(seen, camera.distortion);
-    return [seen[0] * factor * camera.fx + camera.cx, seen[1] * factor * camera.fy + camera.cy];
+    return pixelOf(
+      camera,
+      pose.map((row) => dot(row, point) + row[3]),
+    );
   }
 
   async click(event) {

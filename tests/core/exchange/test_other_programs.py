@@ -1,0 +1,111 @@
+"""Paths as other programs write them: each lens is read or refused, each pose is of its frame."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from egox_core.cameras.presets import preset_camera
+from egox_core.exchange.blender import write_blender
+from egox_core.exchange.colmap import write_colmap
+from egox_core.exchange.exo_paths import read_exo_path
+from egox_core.exchange.trajectory_files import read_trajectory
+from egox_core.safe_files import read_json, write_json
+from egox_core.takes.meta import depth_camera
+from egox_core.takes.take_cameras import exo_camera_of_size
+from egox_core.trajectory.poses import look_at
+from egox_core.types import CameraTrajectory, TakeMeta
+from tests.refusals import refuses
+
+N, EGO = 12, preset_camera("aria_released", 64)
+W2C = torch.stack([look_at((0.1 * t, -1.6, 0.01 * t * t), (1.0, 0.1 * t, 3.0)) for t in range(N)])
+PATH = CameraTrajectory(w2c=W2C, camera=preset_camera("pinhole", 64), times_s=torch.arange(N) / 30)
+
+
+def transforms(folder: Path, words: str) -> Path:
+    """transforms.json with these words in place of our own."""
+    write_blender(folder / "transforms.json", PATH)
+    content = read_json(folder / "transforms.json") | json.loads(words)
+    content = {k: v for k, v in content.items() if k != "egox_camera" and v is not None}
+    content["frames"] = [{k: v for k, v in f.items() if k != "time"} for f in content["frames"]]
+    write_json(folder / "transforms.json", content)
+    return folder / "transforms.json"
+
+
+def colmap(folder: Path, camera: str, points: str = "") -> Path:
+    """COLMAP's text with this camera, and this text between the lines of pictures."""
+    write_colmap(folder, PATH)
+    file = folder / "images.txt"
+    file.write_text("\ufeff" + file.read_text("utf-8").replace("\n\n", points), "utf-8")
+    (folder / "cameras.txt").write_text("\ufeff1 " + camera, "utf-8")
+    return file
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        '{"camera_model": null} -> pinhole',
+        '{"k1": 0, "k3": 0.0, "distortion_params": [0, 0]} -> pinhole',
+        '{"camera_model": null, "k1": -0.3, "p1": 0.001, "p2": 0.002} -> opencv -0.3 0 0.001 0.002',
+        '{"k1": -0.3} -> opencv -0.3 0 0 0',
+        '{"camera_model": "SIMPLE_RADIAL", "k1": 0.1} -> opencv 0.1 0 0 0',
+        '{"camera_model": null, "is_fisheye": true, "k1": 0.1} -> opencv_fisheye 0.1 0 0 0',
+        '{"camera_model": "RADIAL_FISHEYE", "k2": 0.1} -> opencv_fisheye 0 0.1 0 0',
+        "{\"k1\": 1, \"k3\": 1} -> refused .'k1', 'k3'.; expected a lens of OPENCV .k1 k2 p1 p2., ",
+        '{"camera_model": null, "is_fisheye": true, "p1": 0.1} -> refused OPENCV_FISHEYE, .*p1',
+        '{"camera_model": "OPENCV", "is_fisheye": true} -> refused OPENCV and is_fisheye',
+        '{"camera_model": "EQUIRECTANGULAR"} -> refused EQUIRECTANGULAR',
+        '{"ftheta_p0": 1} -> refused ftheta_p0',
+        "SIMPLE_PINHOLE 64 64 32 32 32 -> pinhole",
+        "SIMPLE_RADIAL 64 64 32 32 32 0.01 -> opencv 0.01 0 0 0",
+        "RADIAL 64 64 32 32 32 0.01 0.02 -> opencv 0.01 0.02 0 0",
+        "OPENCV 64 64 32 32 32 32 1e-2 2e-2 3e-3 4e-3 -> opencv 0.01 0.02 0.003 0.004",
+        "SIMPLE_RADIAL_FISHEYE 64 64 32 32 32 .1 -> opencv_fisheye 0.1 0 0 0",
+        "OPENCV_FISHEYE 64 64 32 32 32 32 .1 0 0 0 -> opencv_fisheye 0.1 0 0 0",
+        "FOV 64 64 32 32 32 32 .1 -> refused model FOV .*OPENCV, .*SIMPLE_RADIAL",
+        "SIMPLE_RADIAL 64 64 32 32 32 32 .1 -> refused SIMPLE_RADIAL with 5 numbers",
+    ],
+)
+def test_a_lens_is_read_or_refused(case, tmp_path):
+    words, expected = case.split(" -> ")
+    file = transforms(tmp_path, words) if words[0] == "{" else colmap(tmp_path, words, "\n")
+    if expected.startswith("refused "):
+        with refuses(expected.removeprefix("refused ")):
+            read_trajectory(file, EGO)
+    else:
+        camera, (lens, *numbers) = read_trajectory(file, EGO)[0].camera, expected.split()
+        assert (camera.lens, camera.distortion) == (lens, tuple(map(float, numbers)))
+        assert (camera.fx, camera.fy, camera.cx) == (32, 32, 31.5)
+    # Where only poses are wanted any lens will do.
+    assert read_trajectory(file, EGO, lens=False)[0].camera == EGO.upright()
+    assert torch.allclose(read_exo_path(file).w2c, W2C)
+
+
+def test_intrinsics_per_frame_and_lines_of_points(tmp_path):
+    file = transforms(tmp_path, '{"fl_x": null, "fl_y": null, "w": null, "camera_angle_x": null}')
+    text = file.read_text("utf-8").replace('"file_path"', '"fl_x": 30, "w": 64, "file_path"')
+    file.write_text(text, "utf-8")
+    assert read_trajectory(file, EGO)[0].camera.fy == 30
+    file.write_text(text.replace('"fl_x": 30', '"fl_x": 33', 1), "utf-8")
+    with refuses("2 cameras; expected pictures of one camera"):
+        read_trajectory(file, EGO)
+    for points in ("\n\n", "\n1.0 2.0 -1 3.5 4.5 17\n"):
+        assert torch.allclose(read_exo_path(colmap(tmp_path, "FOV", points)).w2c, W2C)
+
+
+@pytest.mark.parametrize(
+    "case", ["246 114 kept", "233 126 kept", "448 256 fits", "960 540 fits", "448 114 refused"]
+)
+def test_only_a_factor_common_to_both_axes_is_another_resolution(case):
+    *centre, result = case.split()
+    k = torch.tensor([[344.5, 0, float(centre[0])], [0, 344.5, float(centre[1])], [0, 0, 1]])
+    meta = TakeMeta(name="take", camera_intrinsics=k.double())
+    if result == "refused":
+        with refuses("camera_intrinsics of take: got a centre 448, 114 for 448x256"):
+            depth_camera(meta, (448, 256))
+        return
+    camera, note = depth_camera(meta, (448, 256))
+    kept = torch.equal(camera.intrinsics, k.double()), "as they are" in note
+    assert kept == ((result == "kept"),) * 2
+    assert exo_camera_of_size(meta, None, (448, 256)).cx == pytest.approx(camera.cx, abs=1)
