@@ -7,10 +7,8 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import folder_paths
 import numpy as np
 from comfy_api.latest import io
 from torch import Tensor
@@ -44,7 +42,7 @@ from .host.graph import (
     upstream_files,
 )
 from .host.memory import drawing_device
-from .host.paths import fingerprint
+from .host.paths import fingerprint, kept_path
 from .host.progress import host_progress
 from .host.vae import decode_video, encode_video
 from .host.video import clip_fps, native_video
@@ -288,11 +286,8 @@ def pair_switch(steps: int, switch_step: int) -> int:
 
 
 def chunk_files(graph: Graph, node: str) -> ChunkFiles:
-    """Files of the node's finished chunks.
-
-    Not in the host's temp folder, which it empties when it starts: a run goes on after a crash too.
-    """
-    folder = Path(folder_paths.get_user_directory()) / "egox" / "chunks"
+    """Files of the node's finished chunks; a run goes on after a crash too."""
+    folder = kept_path("chunks")
     oldest = time.time() - CHUNK_DAYS * 24 * 3600
     for path in folder.glob("*.npy") if folder.is_dir() else ():
         if path.stat().st_mtime < oldest:

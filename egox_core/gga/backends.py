@@ -8,11 +8,13 @@ image rows, [B, rows, w_ego, heads * d].
 ``sdpa`` lets torch pick a kernel; ``cudnn`` and ``efficient`` name one, ``triton`` is our own
 (:mod:`.product`), which needs no rows. :mod:`.kernel_table` has what each takes. ``auto`` compares
 the device's candidates once with the plain twin on the tensors at hand, times those that agree,
-keeps the fastest for that shape, and takes the next where one fails later. ``steady``, for
-training, times none: it takes the first that is right, in the order of :data:`STEADY`, or before
-all the kernel of the run that is resumed (``KernelsUsed.first``). A kernel that is named is
-compared too, and refused where it is wrong: a run whose user asked for one kernel doesn't quietly
-take another. :class:`KernelsUsed` keeps what ran, for the user's note.
+keeps the fastest for that shape, and takes the next where one fails later. Where an earlier process
+kept its choice (:class:`.kernel_check.Choosing`), that kernel alone is compared, since it is
+compiled anyway; all are where it turns out wrong or fails. ``steady``, for training, times
+none: it takes the first that is right, in the order of :data:`STEADY`, or before all the kernel of
+the run that is resumed (``KernelsUsed.first``). A kernel that is named is compared too, and refused
+where it is wrong: a run whose user asked for one kernel doesn't quietly take another.
+:class:`KernelsUsed` keeps what ran, for the user's note.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from ..errors import EgoXInputError
 from ..finite import all_finite
 from ..types import GgaGeometry
 from .bias import without_autocast
-from .kernel_check import agrees, best_seconds, short
+from .kernel_check import Choosing, agrees, best_seconds, short
 from .kernel_table import KERNELS, Asked, Limits
 from .options import GgaOptions
 from .product import columns
@@ -86,6 +88,7 @@ class Choice:
     names: list[str]
     refused: dict[str, str] = field(default_factory=dict)
     first: str = ""  # of ``steady``: the kernel that should do it
+    kept: bool = False  # by an earlier process: others are not compared
 
     @property
     def makes_rows(self) -> bool:
@@ -102,13 +105,15 @@ class KernelsUsed:
     """Kernels that computed guided attention since :meth:`clear`; :func:`.attention.gga_attention`
     adds to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, choosing: Choosing | None = None) -> None:
+        self.choosing = choosing or Choosing()
         self.first = ""  # kernel of the run that is resumed, for ``steady``
         self.clear()
 
     def clear(self) -> None:
         """A run begins, perhaps with a mended file: wrong kernels are compared anew."""
         forget_wrong()
+        self.choosing.seconds = 0.0
         self._choices: list[Choice] = []
         self._rows: FusedChoice | None = None
 
@@ -146,7 +151,9 @@ class KernelsUsed:
             return ""
         kernels = "; ".join(dict.fromkeys(choice.words() for choice in self._choices))
         rows = "" if self._rows is None else self._rows.words
-        return f"guided attention by {kernels}" + (f"; its bias by {rows}" if rows else "")
+        words = f"guided attention by {kernels}" + (f"; its bias by {rows}" if rows else "")
+        seconds = self.choosing.seconds
+        return words + (f"; to choose kernels took {seconds:.0f} s" if seconds > 1 else "")
 
 
 _choice_of: dict[tuple, Choice] = {}
@@ -203,11 +210,12 @@ def choose_backend(
             fix="use auto",
             expected=f"auto, steady, reference or one of {', '.join(BACKENDS)}",
         )
-    choice = _choice(name, q, k, v, heads, bias_rows, "" if used is None else used.first)
+    choosing, first = (Choosing(), "") if used is None else (used.choosing, used.first)
+    choice = _choice(name, q, k, v, heads, bias_rows, first, choosing)
     if used is not None:
         used.add(choice, bias_rows)
     if name in ("auto", "steady"):
-        return Fallback(choice, recompute, step), choice
+        return Fallback(choice, recompute, step, choosing), choice
     if choice.refused:
         raise _unfit(name, choice.refused[name])
     return OneKernel(name, recompute), choice
@@ -236,8 +244,9 @@ class Fallback:
     Once none is left, the mathematical form does the work. Memory that runs out is raised: no
     kernel's fault."""
 
-    def __init__(self, choice: Choice, recompute: bool, step: int) -> None:
+    def __init__(self, choice: Choice, recompute: bool, step: int, choosing: Choosing) -> None:
         self.choice, self.step, self.recompute = choice, step, recompute
+        self.choosing = choosing
 
     def __call__(self, *args) -> Tensor:  # as any BiasedAttention
         while self.choice.names:
@@ -251,6 +260,9 @@ class Fallback:
                 self.choice.names = [
                     left for left in self.choice.names if left not in self.choice.refused
                 ]
+                self.choosing.forget()
+                if self.choice.kept:
+                    _choice_of.clear()  # the others were not compared: the next call does
                 log.warning("EgoX: attention by %s from here on", self.choice.words())
                 if not _limits(name).makes_rows:
                     return self._in_pieces(*args)
@@ -328,7 +340,14 @@ def _softmax_attention(
 
 
 def _choice(
-    name: str, q: Tensor, k: Tensor, v: Tensor, heads: int, bias_rows: BiasRows, first: str
+    name: str,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    heads: int,
+    bias_rows: BiasRows,
+    first: str,
+    choosing: Choosing,
 ) -> Choice:
     """Kernels for a name that the table lets pass, after comparing with the twin on some queries;
     remembered by shape.
@@ -363,23 +382,32 @@ def _choice(
             twin = _twin(*args)
             if not all_finite(q, k, v, twin):  # by no kernel's fault: nothing can be compared
                 return Choice(names=list(names), refused=refused, first=first)
-            choice = _compared(names, args, twin)
+            kept = tuple(other for other in names if other == choosing.kept(key))
+            choice = _compared(kept, args, twin, choosing)
+            choice.kept = bool(choice.names)
+            if not choice.kept:
+                choice = _compared(names, args, twin, choosing)
             choice.refused, choice.first = refused | choice.refused, first
             if name == "auto" and len(choice.names) > 1:
-                times = {name: best_seconds(BACKENDS[name], args) for name in choice.names}
+                with choosing.told("the fastest"):
+                    times = {name: best_seconds(BACKENDS[name], args) for name in choice.names}
                 choice.names = sorted(times, key=times.__getitem__)
         good = choice.names and WRONG not in choice.refused.values()
+        if good and name == "auto" and len(names) > 1:
+            choosing.keep(key, choice.names[0])
         (log.info if good else log.warning)("EgoX: attention by %s", choice.words())
+        choosing.tell(f"attention by {choice.words()}")
         _choice_of[key] = choice
     return _choice_of[key]
 
 
-def _compared(names: tuple[str, ...], args: tuple, twin: Tensor) -> Choice:
+def _compared(names: tuple[str, ...], args: tuple, twin: Tensor, choosing: Choosing) -> Choice:
     """Those of these kernels that run and agree with the twin."""
     choice, heads = Choice(names=[]), args[3]
     for name in names:
         try:
-            fault = None if agrees(BACKENDS[name](*args), twin, heads) else WRONG
+            with choosing.told(name):
+                fault = None if agrees(BACKENDS[name](*args), twin, heads) else WRONG
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # noqa: BLE001  (compilers of kernels raise anything)

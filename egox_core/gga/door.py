@@ -14,6 +14,7 @@ from .exo_cache import (
     kept_size as kept_size,
 )
 from .geometry import gga_geometry as gga_geometry, tokens_from_latents as tokens_from_latents
+from .kernel_check import Choosing as Choosing
 from .options import GgaOptions as GgaOptions
 from .plain import or_cudnn as or_cudnn, plain_attention as plain_attention
 from .rays import ego_rays as ego_rays, released_k_note as released_k_note, world_rays as world_rays

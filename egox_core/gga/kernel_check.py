@@ -1,14 +1,23 @@
-"""Comparison of attention kernels with the numbers that are right, and their time."""
+"""Comparison of attention kernels with the numbers that are right, their time, and what was
+chosen."""
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from .. import __version__
+from ..errors import EgoXInputError
+from ..safe_files import read_json_object, write_json
+from .kernel_table import KERNELS, triton_version
 
 AGREEMENT = {torch.bfloat16: 2e-2, torch.float16: 4e-3}
 FINE_AGREEMENT = 2e-3
@@ -47,6 +56,61 @@ def best_seconds(run: Callable[..., Tensor], args: tuple) -> float:
         log.info("EgoX: attention kernel refused: %s", error)
         return math.inf
     return best
+
+
+class Choosing:
+    """Choosing between kernels: told to people, and kept in a file for processes to come.
+
+    Args:
+        file: None: nothing is kept.
+        tell: takes a line for people.
+    """
+
+    def __init__(self, file: Path | None = None, tell: Callable[[str], None] = log.debug) -> None:
+        self.file, self.tell, self.seconds = file, tell, 0.0
+
+    @contextmanager
+    def told(self, what: str) -> Generator[None]:
+        """Tell what is compiled, compared or timed in this block, and count its seconds."""
+        self.tell(f"choosing a kernel, {self.seconds:.0f} s ({what})")
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds += time.perf_counter() - started
+
+    def kept(self, key: tuple) -> object:
+        """Name that was kept for this key with the same driver and versions; None without one."""
+        return self._all().get(_digest(key))
+
+    def keep(self, key: tuple, name: str) -> None:
+        """Keep a name; a disk that refuses costs a word in the log."""
+        if self.file is not None:
+            try:
+                write_json(self.file, {**self._all(), _digest(key): name})
+            except OSError as error:
+                log.warning("EgoX: the chosen kernel isn't kept: %s", error)
+
+    def forget(self) -> None:
+        """Have processes to come choose anew: a kernel that was right fails."""
+        if self.file is not None:
+            self.file.unlink(missing_ok=True)
+
+    def _all(self) -> dict:
+        try:
+            if self.file is not None and self.file.exists():
+                return read_json_object(self.file, "kept kernels")
+        except (EgoXInputError, OSError) as error:
+            log.warning("EgoX: kernels are chosen anew: %s", error)
+        return {}
+
+
+def _digest(key: tuple) -> str:
+    driver = 0
+    if torch.cuda.is_available():
+        driver = torch._C._cuda_getDriverVersion()  # ty: ignore[missing-attribute]
+    versions = torch.__version__, torch.backends.cudnn.version(), triton_version(), __version__
+    return hashlib.sha256(repr((key, driver, versions, KERNELS)).encode()).hexdigest()
 
 
 def short(error: Exception) -> str:

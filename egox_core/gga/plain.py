@@ -44,7 +44,7 @@ def or_cudnn(own: PlainAttention) -> PlainAttention:
             return own(q, k, v, heads)
         if KERNELS["cudnn"].refusal(asked):
             return own(q, k, v, heads)
-        key = torch.cuda.get_device_name(q.device), q.dtype, len(q), k.shape[1], q.shape[2], heads
+        key = q.device, q.dtype, len(q), k.shape[1], q.shape[2], heads
         if key not in _cudnn_is_faster:
             args = q, k, v, heads
             times = [best_seconds(kernel, args) for kernel in (own, _cudnn)]

@@ -50,6 +50,12 @@ def model_roots() -> list[Path]:
     ]
 
 
+def kept_path(name: str) -> Path:
+    """A file or folder of the pack's own that outlives a restart: the host empties its temp folder
+    when it starts."""
+    return Path(folder_paths.get_user_directory()) / "egox" / name
+
+
 def resolve(name: str, what: str, *, folder_too: bool = False) -> Path:
     """The existing file (or folder) that ``name`` stands for; ``what`` names it in errors.
 

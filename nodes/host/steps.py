@@ -124,7 +124,7 @@ class TimeLeft(StepListener):
     ) -> None:
         super().__init__(node_id)
         self.part, self.warning = part, warning
-        self.total, self.first_s = 0, 0.0
+        self.total, self.first_s, self.text = 0, 0.0, ""
 
     def __call__(
         self, executor: WrapperExecutor, noise: Tensor, *args: Any, **kwargs: Any
@@ -153,7 +153,12 @@ class TimeLeft(StepListener):
     def show(self, text: str) -> None:
         """Show a line on the node."""
         warning = self.warning()
-        tell_on_node(self.part + text + (f"; {warning}" if warning else ""), self.node_id)
+        self.text = self.part + text + (f"; {warning}" if warning else "")
+        tell_on_node(self.text, self.node_id)
+
+    def aside(self, words: str) -> None:
+        """Show what is done meanwhile after the last line."""
+        tell_on_node(f"{self.text}; {words}", self.node_id)
 
 
 def time_left_text(done: int, total: int, seconds: float) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import comfy.model_base
@@ -15,11 +16,12 @@ import torch
 from torch import Tensor
 
 from ...egox_core.errors import EgoXInputError
-from ...egox_core.gga import ExoCache, KernelsUsed, kept_size
+from ...egox_core.gga import Choosing, ExoCache, KernelsUsed, kept_size
 from ...egox_core.sizes import MODEL_CHANNELS, PATCH
 from ...egox_core.types import Canvas
 from ...egox_core.wan import MODEL_FIX
 from ..host.memory import HostMemory
+from ..host.paths import kept_path
 from ..host.steps import CALLBACK, PartSeconds, tell_on_node
 
 if TYPE_CHECKING:
@@ -282,7 +284,7 @@ class PatchCalls:
     """Counts of one run, filled by the widening wrapper and the attention override."""
 
     def __init__(self, exo_cache: ExoCache | None = None) -> None:
-        self.kernels = KernelsUsed()
+        self.kernels = KernelsUsed(Choosing(kept_path("kernels.json")))
         self.exo_cache = exo_cache  # None: exo is recomputed in every forward
         self.seconds = PartSeconds()  # of FULL, KEPT, ATTENTION and CACHE
         self.reset()
@@ -344,8 +346,10 @@ class NoteAfterRun:
     def __call__(
         self, executor: WrapperExecutor, noise: Tensor, *args: Any, **kwargs: Any
     ) -> Tensor:
-        if self.calls.warning and self.node_id is not None:
-            tell_on_node(self.calls.warning, self.node_id)
+        if self.node_id is not None:
+            tell = self.calls.kernels.choosing.tell = partial(tell_on_node, node_id=self.node_id)
+            if self.calls.warning:
+                tell(self.calls.warning)
         out = executor(noise, *args, **kwargs)
         if self.node_id is not None:
             tell_on_node(with_kernels(self.note, self.calls), self.node_id)

@@ -177,8 +177,11 @@ def test_the_kernel_stands_in_the_nodes_note(rig, monkeypatch, changes, kernel):
     monkeypatch.setattr(rig.nodes("model_patch").EgoXModelPatch, "hidden", hidden, raising=False)
     model = rig.patch(**changes)
     assert page.texts == [], "not known yet"
+    model_rig.core(rig.pack, "gga.backends")._choice_of.clear()
     rig.ksample(model, steps=1)
-    ((node, note),) = page.texts
+    *before, (node, note) = page.texts
+    chosen = ["choosing a kernel, 0 s (sdpa)", "attention by sdpa"] if changes == {} else []
+    assert [words for _, words in before] == chosen
     assert node == "7" and note.startswith("mask released; ")
     untimed, _, times = note.rpartition("; ")
     assert untimed.endswith(f"; {kernel}") if kernel else "attention by" not in note

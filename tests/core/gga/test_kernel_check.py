@@ -8,12 +8,12 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from egox_core.gga import backends, kernel_table, plain
+from egox_core.gga import backends, kernel_check, kernel_table, plain
 from egox_core.gga.attention import gga_attention
 from egox_core.gga.backends import BACKENDS, KernelsUsed
 from egox_core.gga.bias import dense_bias, reference_attention
 from egox_core.gga.geometry import tokens_from_latents
-from egox_core.gga.kernel_check import AGREEMENT
+from egox_core.gga.kernel_check import AGREEMENT, Choosing
 from egox_core.gga.options import GgaOptions
 from egox_core.types import GgaGeometry
 from tests.refusals import refuses
@@ -184,6 +184,39 @@ def test_steady_takes_the_next_kernel_and_times_none(monkeypatch, device):
     )
 
 
+def test_a_choice_outlives_the_process(monkeypatch, tmp_path, device):
+    """Only the kernel that was kept is compared again; all are where it is wrong or fails."""
+    file, told, sdpa = tmp_path / "kernels.json", [], BACKENDS["sdpa"]
+    monkeypatch.setitem(BACKENDS, "slow", lambda *args: sdpa(*args))
+    monkeypatch.setitem(BACKENDS, "fast", sdpa)
+    monkeypatch.setattr(backends, "backend_choices", lambda _: ("slow", "fast"))
+    monkeypatch.setattr(backends, "best_seconds", lambda run, args: float(run is not sdpa))
+
+    def ran() -> str:
+        monkeypatch.setattr(backends, "_choice_of", {})
+        told.clear()
+        used, qkv = KernelsUsed(Choosing(file, told.append)), peaked(device, torch.bfloat16, 1)
+        for _ in range(2):  # another geometry of this size is no reason to choose anew
+            gga_attention(*qkv, HEADS, geometry(device), OPTIONS, used=used)
+        return " ".join(words.split()[-1] for words in told)
+
+    def fails_later(*args) -> Tensor:
+        if len(told) > 1:
+            raise RuntimeError("launch failed")
+        return sdpa(*args)
+
+    anew, again = "(slow) (fast) fastest) fast", "(fast) fast"
+    assert (ran(), ran()) == (anew, again) and told[0] == "choosing a kernel, 0 s (fast)"
+    file.write_text("{")
+    assert (ran(), ran()) == (anew, again)
+    monkeypatch.setattr(kernel_check, "__version__", "2")
+    assert (ran(), ran()) == (anew, again)
+    for kernel in (wrong_in_one_head(slice(None)), fails_later):
+        monkeypatch.setitem(BACKENDS, "fast", kernel)
+        assert ran().startswith("(fast) ") and "(slow)" in " ".join(told)
+    assert ran() == "(slow) slow", "a kernel that fails is not kept"
+
+
 @pytest.mark.parametrize("autocast", [False, True])
 @pytest.mark.parametrize("mode", ["released", "power", "paper"])
 def test_a_mask_has_the_type_of_its_queries(mode, autocast, device):
@@ -227,7 +260,6 @@ def test_unguided_queries_take_cudnn_where_it_is_faster_and_right(monkeypatch):
     monkeypatch.setattr(plain, "_cudnn", cudnn)
     assert ran() == "torch", "no card"
     monkeypatch.setattr(kernel_table.Limits, "refusal", lambda self, asked: "")
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a card")
     for time_of_cudnn, factor, taken in ((0.5, 1, "cudnn"), (2, 1, "torch"), (0.5, 1.1, "torch")):
         share, times = factor, {torchs: 1, cudnn: time_of_cudnn}
         monkeypatch.setattr(plain, "best_seconds", lambda run, args, times=times: times[run])
