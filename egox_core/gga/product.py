@@ -48,10 +48,14 @@ TILES = {  # (16 bits, channels of a head): card -> queries, keys, warps, in fli
 that fill a block have a loop of their own without masks, which spills registers below 9.0 and on
 12.0. Measured on 9.0 alone, all compiled (``benchmarks/results/product_cubins.md``)."""
 
+JOINED_COST = 1.05
+"""Time of blocks that lie across two frames, which need columns of both, in that of blocks within
+one: those of a frame of 784 queries are filled to seven eighths. In float32 they spill registers."""
+
 
 def columns(
     geometry: GgaGeometry, options: GgaOptions, dtype: torch.dtype
-) -> tuple[Tensor, ...]:  # [t, h * w_ego, 16], [t, 16, tokens and padding]
+) -> tuple[Tensor, ...]:  # [t, h * w_ego, 16], [t + 1, 16, tokens and padding]
     """The two parts of all weights, times 2^(2 LARGEST) and less by :func:`_powers`; kept with the
     geometry."""
     kind = torch.float32 if dtype == torch.float32 else torch.float16
@@ -67,7 +71,7 @@ def columns(
             torch.cat((q, q, q_rest, q_rest), dim=-1),
             pad(
                 torch.cat((k, k_rest, k, k_rest), dim=-1).transpose(1, 2),
-                (0, -keys.shape[1] % KEY_BLOCKS),
+                (0, -keys.shape[1] % KEY_BLOCKS, 0, 0, 0, 1),  # a block's second frame may be none
             ).contiguous(),
         )
     return geometry.made[key]
@@ -139,10 +143,15 @@ def guided_product(
     *sizes, apart = tile(TILES, kernel_table.card_of(q.device), q.dtype, dim)
     block_queries, block_keys, *_ = sizes
     first, last = queries.start // per_frame, (queries.stop - 1) // per_frame
-    blocks = -(-per_frame // block_queries)
+    base, span, spans, frames = first * per_frame, per_frame, last - first + 1, 1
+    blocks, count = -(-per_frame // block_queries), queries.stop - queries.start
+    waste = blocks * spans * block_queries > JOINED_COST * count
+    if waste and per_frame >= block_queries and q.dtype != torch.float32:
+        base, span, spans, frames = queries.start, count, 1, 2
+        blocks = -(-count // block_queries)
     # A second GPU's tensors must not be launched on the first.
     with torch.cuda.device_of(q):
-        kernel[((last - first + 1) * blocks, heads, q.shape[0])](
+        kernel[(spans * blocks, heads, q.shape[0])](
             q,
             k,
             v,
@@ -158,7 +167,8 @@ def guided_product(
             queries.stop,
             width,
             per_frame,
-            first,
+            base,
+            span,
             blocks,
             tokens,
             tokens // block_keys * block_keys if apart else 0,
@@ -168,6 +178,7 @@ def guided_product(
             float(LARGEST),
             *numbers,
             apart=apart,
+            frames=frames,
             **constants(sizes, dim, steep),
         )
     return out

@@ -130,7 +130,8 @@ def guided_product_kernel(
     stop,
     width,
     per_frame,
-    first_frame,
+    base,
+    span,
     blocks,
     tokens,
     whole,
@@ -150,22 +151,26 @@ def guided_product_kernel(
     depth: tl.constexpr,
     in_flight: tl.constexpr,
     apart: tl.constexpr,
+    frames: tl.constexpr,
 ):
-    """Guided attention of a block of one frame's ego queries, one head and one sample.
+    """Guided attention of a block of ego queries of at most ``frames`` frames, one head and one
+    sample.
 
     ``q`` and ``out`` hold queries ``start`` to ``stop`` as ``[B, rows, width, heads * dim]``,
-    ``query_columns`` [t, per_frame, depth], ``key_columns`` [t, depth, stride]; keys before
-    ``whole`` fill their blocks. Scores and ``shift`` are in units of log 2. ``sums``, where
-    given, gets the logarithm of each query's sum of shares, apart by ``sums_frame`` and
-    ``sums_head``.
+    ``query_columns`` [t, per_frame, depth], ``key_columns`` [t and one, depth, stride]; keys before
+    ``whole`` fill their blocks. From ``base`` on, each ``span`` queries are ``blocks`` blocks.
+    Scores and ``shift`` are in units of log 2. ``sums``, where given, gets the logarithm of each
+    query's sum of shares, apart by ``sums_frame`` and ``sums_head``.
     """
-    frame = first_frame + tl.program_id(0) // blocks
-    row = tl.program_id(0) % blocks * block_queries + tl.arange(0, block_queries)
-    query = frame * per_frame + row
-    row_in = (row < per_frame) & (query >= start) & (query < stop)
+    first_query = base + tl.program_id(0) // blocks * span
+    end = tl.minimum(first_query + span, stop)
+    first_query += tl.program_id(0) % blocks * block_queries
+    query = first_query + tl.arange(0, block_queries)
+    row_in = (query >= start) & (query < end)
+    frame, first_frame = query // per_frame, first_query // per_frame
     head, sample = tl.program_id(1), tl.program_id(2).to(tl.int64)
-    channel, key, column = tl.arange(0, block_dim), tl.arange(0, block_keys), tl.arange(0, depth)
-    channel_in = channel < dim
+    channel, key = tl.arange(0, block_dim), tl.arange(0, block_keys)
+    column, channel_in = tl.arange(0, depth * frames), channel < dim
 
     line, place = (query - start) // width, (query - start) % width
     inside = row_in[:, None] & channel_in[None, :]
@@ -179,13 +184,17 @@ def guided_product_kernel(
         mask=inside,
         other=0.0,
     )
+    # A query's columns meet those of the keys for its own frame; for the block's other they are 0.
+    of_its_frame = (frame - first_frame)[:, None] == column[None, :] // depth
     columns = tl.load(
-        query_columns + query[:, None] * depth + column[None, :], mask=row_in[:, None], other=0.0
+        query_columns + query[:, None] * depth + column[None, :] % depth,
+        mask=row_in[:, None] & of_its_frame,
+        other=0.0,
     )
     # Bases move in 64 bit; what is added within a block is small.
     k += sample * k_batch + head * dim
     v += sample * v_batch + head * dim
-    key_columns += frame.to(tl.int64) * depth * columns_stride
+    key_columns += first_frame.to(tl.int64) * depth * columns_stride
     of_k = key[:, None] * k_token + channel[None, :]
     of_v = key[:, None] * v_token + channel[None, :]
     of_columns = column[:, None] * columns_stride + key[None, :]
@@ -247,8 +256,8 @@ def guided_product_kernel(
         tl.store(
             sums
             + (sample * tl.num_programs(1) + head) * sums_head
-            + (frame - first_frame) * sums_frame
-            + row,
+            + (frame - start // per_frame) * sums_frame
+            + query % per_frame,
             tl.where(total > 0, largest + tl.log2(total), float("inf")),
             mask=row_in,
         )

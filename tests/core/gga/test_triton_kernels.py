@@ -204,7 +204,8 @@ def check_modes() -> None:
 def check_parts() -> None:
     """Odd sizes, one launch or many, exo kept, and a window of frames."""
     pretend(CARDS[0])
-    for grid in ((1, 1, 1, 1), (1, 27, 1, 29), (1, 1, 1300, 1)):  # 783 queries a frame; many keys
+    # 783 queries in a frame; many keys; a block of queries of two frames.
+    for grid in ((1, 1, 1, 1), (1, 27, 1, 29), (1, 1, 1300, 1), (2, 1, 3, 131)):
         q, k, v, heads, geometry = inputs = case(grid, 1, 16, 1, torch.float16)
         exact = q.double(), k.double(), v.double(), heads, geometry
         twin = reference_attention(*exact, GgaOptions())
