@@ -70,7 +70,7 @@ BACKENDS: Mapping[str, BiasedAttention] = {
     "triton": differentiable_product,
 }
 
-TIMED_QUERIES = 512  # as many rows as a chunk has at the released size; their bias is 29 MB
+TIMED_QUERIES = 784  # as many rows as a chunk has at the released size; their bias is 44 MB
 SCORE_BYTES, SCORE_COPIES = 32 * 2**20, 4
 """Working memory of the mathematical form, and so of the comparison: bias, scores, sum and softmax
 in float32."""
@@ -389,8 +389,9 @@ def _choice(
                 choice = _compared(names, args, twin, choosing)
             choice.refused, choice.first = refused | choice.refused, first
             if name == "auto" and len(choice.names) > 1:
+                whole = (q.detach(), *args[1:5], slice(0, q.shape[1:3].numel()))
                 with choosing.told("the fastest"):
-                    times = {name: best_seconds(BACKENDS[name], args) for name in choice.names}
+                    times = {name: _seconds_per_query(name, args, whole) for name in choice.names}
                 choice.names = sorted(times, key=times.__getitem__)
         good = choice.names and WRONG not in choice.refused.values()
         if good and name == "auto" and len(names) > 1:
@@ -417,6 +418,13 @@ def _compared(names: tuple[str, ...], args: tuple, twin: Tensor, choosing: Choos
         else:
             choice.refused[name] = fault
     return choice
+
+
+def _seconds_per_query(name: str, piece: tuple, whole: tuple) -> float:
+    """Time of a kernel on what a call gives it: a piece if it needs rows of bias, else all
+    queries, of which alone it fills a card."""
+    args = piece if _limits(name).makes_rows else whole
+    return best_seconds(BACKENDS[name], args) / args[-1].stop
 
 
 def _twin(

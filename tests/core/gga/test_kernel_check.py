@@ -263,5 +263,5 @@ def test_unguided_queries_take_cudnn_where_it_is_faster_and_right(monkeypatch):
     for time_of_cudnn, factor, taken in ((0.5, 1, "cudnn"), (2, 1, "torch"), (0.5, 1.1, "torch")):
         share, times = factor, {torchs: 1, cudnn: time_of_cudnn}
         monkeypatch.setattr(plain, "best_seconds", lambda run, args, times=times: times[run])
-        monkeypatch.setattr(plain, "_cudnn_is_faster", {})
+        monkeypatch.setattr(plain, "_takes_cudnn", {})
         assert ran() == taken
