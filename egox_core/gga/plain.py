@@ -48,7 +48,7 @@ def or_cudnn(own: PlainAttention) -> PlainAttention:
             return own(q, k, v, heads)
         key = q.device, q.dtype, len(q), k.shape[1], q.shape[2], heads, gradients
         if key not in _takes_cudnn:
-            args = *(x.detach() for x in (q, k, v)), heads
+            args = q.detach(), k.detach(), v.detach(), heads
             faster = gradients or best_seconds(_cudnn, args) < best_seconds(own, args)
             _takes_cudnn[key] = faster and agrees(_cudnn(*args), own(*args), heads)
             log.info("EgoX: unguided queries by %s", "cudnn" if _takes_cudnn[key] else "torch")
