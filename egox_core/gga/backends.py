@@ -389,7 +389,7 @@ def _choice(
                 choice = _compared(names, args, twin, choosing)
             choice.refused, choice.first = refused | choice.refused, first
             if name == "auto" and len(choice.names) > 1:
-                whole = (q.detach(), *args[1:5], slice(0, q.shape[1:3].numel()))
+                whole = (q.detach(), *args[1:5], slice(0, q.shape[1] * q.shape[2]))
                 with choosing.told("the fastest"):
                     times = {name: _seconds_per_query(name, args, whole) for name in choice.names}
                 choice.names = sorted(times, key=times.__getitem__)
