@@ -120,6 +120,15 @@ def part_of_text(text: str) -> tuple[int, int]:
         raise argparse.ArgumentTypeError(f"{text!r} is no part such as 0/2") from None
 
 
+def triple_of_text(text: str) -> tuple[float, float, float]:
+    """0,-1,0 -> (0, -1, 0)."""
+    try:
+        first, second, third = map(float, text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not three numbers such as 0,-1,0") from None
+    return first, second, third
+
+
 def named_folder(text: str) -> tuple[str, Path]:
     """NAME=FOLDER -> (NAME, FOLDER)."""
     name, equals, folder = text.partition("=")
@@ -213,6 +222,47 @@ class GenerateOptions:
         """The encoder's file or folder, where it is loaded."""
         zeros = self.text is None or self.text.startswith("zeros:")
         return None if zeros or self.cfg == 1.0 else Path(self.text)
+
+
+@frozen
+class HeadOptions:
+    """Options of estimating a take's head."""
+
+    person: int | None = argument(
+        None, "who wears the camera, where several are seen; from 0", metavar="N"
+    )
+    mask: Path | None = argument(
+        None, "of the wearer: video, npz or folder of PNG; chooses the person, too"
+    )
+    offset: tuple[float, float, float] = argument(
+        (0.0, 0.0, 0.0),
+        "metres by which the camera sits elsewhere than that of Aria glasses",
+        type=triple_of_text,
+        metavar="RIGHT,DOWN,FORWARD",
+    )
+    pitch_deg: float = argument(0.0, "degrees that it looks further up", flag="pitch")
+    exo_lens: ExoLens = argument(
+        "as given",
+        "the exo camera's lens: the file's K, or the raw lens of Ego-Exo4D's videos",
+        values=EXO_LENSES,
+    )
+    ego_camera: str = "aria_released"  # preset
+    up: tuple[float, float, float] | None = argument(
+        None,
+        "upwards in the take's world (default: the world's axis near the exo camera's own up)",
+        type=triple_of_text,
+        metavar="X,Y,Z",
+    )
+    clicks: tuple[tuple[float, float, float], ...] = argument(
+        (),
+        "what the wearer looks at in a frame, in pixels of exo.mp4; may be given again",
+        flag="look-at",
+        type=triple_of_text,
+        action="append",
+        unset=[],
+        metavar="FRAME,X,Y",
+    )
+    entry: str = argument("", "the take's name, where meta.json lists several")
 
 
 @frozen

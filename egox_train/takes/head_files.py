@@ -16,13 +16,11 @@ from egox_core.cameras import preset_camera
 from egox_core.errors import NO_NUMBERS, EgoXInputError, intact
 from egox_core.exchange import write_trajectory
 from egox_core.file_names import DEPTH_NAMES, EXO, HEAD_ROTATIONS, HEAD_TRAJECTORY, META
-from egox_core.frozen import frozen
 from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import read_json, write_json
 from egox_core.takes import (
     HEAD_KEYPOINTS,
     LIST_KEY,
-    ExoLens,
     exo_camera_of_size,
     exo_poses,
     load_depth_file,
@@ -44,6 +42,7 @@ from egox_core.trajectory import (
 from egox_core.types import CameraTrajectory, FrameSelection, TakeNotes
 from egox_core.video import VideoInfo, probe_video
 
+from ..options import HeadOptions
 from .head_step import out_of_step
 from .mask_files import check_mask, find_mask, read_mask
 
@@ -57,24 +56,6 @@ MHR_KEYS = (
     "image_size",
 )
 MAX_JSON_BYTES = 512 * 2**20  # whole-body keypoints of an hour
-
-
-@frozen
-class HeadOptions:
-    """Options of estimating a take's head."""
-
-    # of the camera, see head_template.ego_from_head
-    offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    pitch_deg: float = 0.0
-    # in the first frame that shows so many; None: there is one, or the mask tells
-    person: int | None = None
-    mask: Path | None = None  # of the wearer: a video, an npz or a folder, see takes/mask_files.py
-    exo_lens: ExoLens = "as given"
-    ego_camera: str = "aria_released"  # preset
-    up: tuple[float, float, float] | None = None
-    # (frame, x, y): what the wearer looks at, in pixels of the exo video
-    clicks: tuple[tuple[float, float, float], ...] = ()
-    entry: str = ""  # the take's name, where meta.json lists several
 
 
 def estimate_take(
