@@ -4,11 +4,11 @@ what is used."""
 import shutil
 from pathlib import Path
 
+import pytest
 import torch
 
 from egox_train.video_writer import write_video
 from tests.browser.test_form import open_form
-from tests.browser.test_own_clip import trim
 from tests.browser.test_without_weights import ALONE
 from tests.browser.upload_page import (
     DEPTH,
@@ -37,6 +37,10 @@ def clip(file: Path, fps: int, frames: int, *, upright: bool = False) -> Path:
     return file
 
 
+def trim(page, name: str):
+    return page.page.locator(FORM_ROW).get_by_test_id(f"egox-trim-{name}")
+
+
 def settings(page) -> list:
     return [value(page, LOADER, name) for name in SETTINGS]
 
@@ -56,7 +60,18 @@ def use(page, file: Path, words: str) -> str:
 def test_what_was_pressed_for_a_clip_ends_with_it(same_page, shipped, uploads, tmp_path):
     page = same_page(size=(1600, 900))
     open_form(page, shipped("egox_one_video"))
-    use(page, clip(tmp_path / "fast.mp4", 60, 120, upright=True), "60 a second")
+    fast = clip(tmp_path / "fast.mp4", 60, 120, upright=True)
+    said = use(page, fast.rename(tmp_path / "fast.mov"), "60 a second")
+    assert "An upright video" in said and "of 2 s" in said
+    for name, seconds in (("start-s", "0.4"), ("length-s", "1.2")):
+        trim(page, name).fill(seconds)
+        trim(page, name).press("Tab")
+    assert settings(page)[:2] == [24, 73] and says(page, "2 chunks")
+    trim(page, "length").fill("49")
+    picture = trim(page, "picture")
+    page.page.wait_for_function("(img) => img.naturalHeight === 128", arg=picture.element_handle())
+    box = picture.bounding_box()
+    assert box["width"] > 200 and box["width"] / box["height"] == pytest.approx(1.75, rel=0.05)
     for name, there, back in (
         ("half", "every second", "every frame"),
         ("fit", "bars", "Fill the frame"),

@@ -1,6 +1,8 @@
 """Translations and help pages reach the front end: the server hands them out where it asks for
 them."""
 
+import re
+
 from tests.host.asking import request
 from tools.setup.base_dir import PACK_NAME
 from tools.texts.locales import SOURCE, TRANSLATIONS, leaves, read_locale
@@ -21,11 +23,13 @@ def test_translations_are_served(client, object_info):
     assert served["ko"]["nodeDefs"]["EgoXDepthAlign"]["display_name"] == "깊이 정렬"
 
 
-def test_help_pages_are_served(client, object_info):
+def test_help_pages_and_their_pictures_are_served(client, object_info):
     for node in read_locale(SOURCE):
         answer = request(client, f"/extensions/{PACK_NAME}/docs/{node}.md")
         # The front end takes an HTML answer for its own fallback page and shows no help.
         assert "text/html" not in answer.headers.get("Content-Type", "")
-        assert answer.body.decode("utf-8").startswith(f"# {object_info[node]['display_name']}\n"), (
-            node
-        )
+        page = answer.body.decode("utf-8")
+        assert page.startswith(f"# {object_info[node]['display_name']}\n"), node
+        assert re.search(rf"!\[.{{20,}}\]\(img/{node}\.webp\)", page), "a picture, described"
+        picture = request(client, f"/extensions/{PACK_NAME}/docs/img/{node}.webp")
+        assert picture.status == 200 and picture.body.startswith(b"RIFF"), node
