@@ -3,11 +3,17 @@
     python3 run.py bench gpu      on any CUDA GPU; without one, or with --small, at a small size
 
 Each kernel of guided attention is compared with float64 at the real shape and timed beside plain
-attention; a forward of Wan 14B's shape with random weights runs through the host in fp8, bf16 and
-fp16; one training step of rank 256 is taken. What the card's owner needs comes first. Each part has
-a process of its own with a limit, and what no longer fits into the time is left out and named. The
-result is a table without names of people, computers or folders, fit for a bug report, written after
-every row, so that Ctrl-C keeps it: benchmarks/results/gpu_<name>.md, at the end .json too.
+attention; steps of Wan 14B's shape with random weights run through the host, guided, plain and with
+exo kept, also with the device's memory held to 24 and 16 GB; one training step of rank 256 is
+taken; egox_demo runs on the real server. What the card's owner needs comes first: five minutes give
+kernels, steps, training and tests on a card of 9.0. All parts in the host share a process; each part
+has a limit, and what no longer fits into the time is left out and named. Times have a bar on 9.0,
+where they were measured. The result is a table without names of people, computers or folders, fit
+for a bug report, written after every row, so that Ctrl-C keeps it:
+benchmarks/results/gpu_<name>.md, at the end .json too.
+
+`python3 -m benchmarks.gpu` in a copy of the tree does the same without run.py's environment, with
+the ComfyUI in COMFYUI_DIR; kernels need torch and numpy alone.
 """
 
 import argparse
@@ -37,17 +43,43 @@ from tools.setup.layout import SetupError
 
 SLOWER_THAN_FLOPS = 1.6
 """Factor of a forward's time over that of its multiplications, for guessing what still fits."""
-START_LIMIT_S, TICK_S = 150.0, 0.25
+START_LIMIT_S, END_LIMIT_S, TICK_S = 150.0, 10.0, 0.25
 LARGE_BYTES = 40e9
 """A card with as much holds bf16 weights; on others fp8 comes first."""
-SMALL_PLAN = ("kernels first", "kernels rest", "train bf16", "train fp8", "host bf16", "host fp8")
+HOST_PARTS = ("host fp8 24", "host fp8 16", "host vae", "demo", "host fast 24", "host fast 16")
+SMALL_PLAN = ("kernels bf16", "host bf16", "train bf16", "kernels fp16", *HOST_PARTS, "train fp8")
+LARGE_PLAN = (
+    "kernels bf16",
+    "host bf16",
+    "train bf16",
+    "kernels fp16",
+    "tests",
+    *HOST_PARTS,
+    "host fp16",
+    "train fp8",
+)
+OTHER_PLAN = (
+    "kernels bf16",
+    "host fp8",
+    "train fp8",
+    "tests",
+    *HOST_PARTS[2:],
+    *HOST_PARTS[:2],
+    "kernels fp16",
+    "host bf16",
+    "train bf16",
+)
 LEAST = {
-    "kernels first": (10, 1),
-    "kernels triton": (10, 0.5),
-    "kernels rest": (10, 5),
-    "tests": (20, 1),
-    "train": (15, 9),
-    "host": (25, 6),
+    "kernels": (12, 2),
+    "tests": (25, 1),
+    "train": (20, 12),
+    "demo": (45, 0),
+    "host": (15, 16),
+    "host fp8 24": (10, 7),
+    "host fp8 16": (10, 8),
+    "host vae": (5, 1),
+    "host fast 24": (10, 7),
+    "host fast 16": (10, 8),
 }
 """Least cost of a part, guessed: seconds to begin, and forwards beside."""
 WITHOUT_A_GPU = "Without a GPU nothing here tells speed or memory."
@@ -73,29 +105,7 @@ class Report:
 
 def plan(card: dict[str, Any]) -> tuple[str, ...]:
     """Parts on a card of these numbers, what its owner needs first: the time leaves out the last."""
-    if card["total_bytes"] >= LARGE_BYTES:
-        return (
-            "kernels first",
-            "host bf16",
-            "host fp8",
-            "train bf16",
-            "train fp8",
-            "kernels triton",
-            "kernels rest",
-            "tests",
-            "host fp16",
-        )
-    return (
-        "kernels first",
-        "host fp8",
-        "train fp8",
-        "kernels triton",
-        "kernels rest",
-        "tests",
-        "host bf16",
-        "host fp16",
-        "train bf16",
-    )
+    return LARGE_PLAN if card["total_bytes"] >= LARGE_BYTES else OTHER_PLAN
 
 
 def minutes_for(card: dict[str, Any]) -> float:
@@ -113,31 +123,88 @@ def measure(
     size: str, host: bool, minutes: float | None, report: Report, say: Callable[[str], None]
 ) -> None:
     """All parts within the time, into ``report``; the device's first, which says what follows."""
-    start = now()
-    job = {"size": size, "total_bytes": None, "forward_limit_s": 0.0}
-    run_part("device", job, START_LIMIT_S, start + START_LIMIT_S, report, say)
-    if not report.card:
-        return
-    limit_s = forward_flops(size, CLIPS[size].tokens) / report.card["matrix_flops_per_second"]
-    job |= {"total_bytes": report.card.get("total_bytes"), "forward_limit_s": limit_s}
-    parts, forward_s, enough = SMALL_PLAN, 0.0, 5.0
-    if size == "14b":
-        parts, forward_s = plan(report.card), SLOWER_THAN_FLOPS * limit_s
-        enough = minutes_for(report.card)
-    minutes = minutes or enough
-    parts = [part for part in parts if host or not part.startswith("host")]
-    whole = sum(least_seconds(part, forward_s) for part in parts) / 60
-    say(
-        f"All of it takes about {whole:.0f} minutes, guessed from the device's speed; it ends "
-        f"after {minutes:g} (--minutes), most important first. Ctrl-C keeps what is there."
-    )
-    ends = start + 60 * minutes
-    for part in parts:
-        least = least_seconds(part, forward_s)
-        if least > ends - now():
-            report.not_run[part] = "the time was over"
-        else:
-            run_part(part, job, START_LIMIT_S + 4 * least, ends, report, say)
+    start, workers = now(), {}
+    job = {"size": size, "total_bytes": None, "forward_limit_s": 0.0, "judged": False}
+    try:
+        run_part("device", job, START_LIMIT_S, start + START_LIMIT_S, report, say, workers)
+        if not report.card:
+            return
+        limit_s = forward_flops(size, CLIPS[size].tokens) / report.card["matrix_flops_per_second"]
+        job |= {"total_bytes": report.card.get("total_bytes"), "forward_limit_s": limit_s}
+        parts, forward_s, enough = SMALL_PLAN, 0.0, 5.0
+        if size == "14b":
+            parts, forward_s = plan(report.card), SLOWER_THAN_FLOPS * limit_s
+            enough, job["judged"] = minutes_for(report.card), report.card["capability"] == [9, 0]
+        minutes = minutes or enough
+        parts = [part for part in parts if host or not part.startswith(("host", "demo"))]
+        whole = sum(least_seconds(part, forward_s) for part in parts) / 60
+        say(
+            f"All of it takes about {whole:.0f} minutes, guessed from the device's speed; it ends "
+            f"after {minutes:g} (--minutes), most important first. Ctrl-C keeps what is there."
+        )
+        ends = start + 60 * minutes
+        for number, part in enumerate(parts):
+            least = least_seconds(part, forward_s)
+            if least > ends - now():
+                report.not_run[part] = "the time was over"
+            else:
+                run_part(part, job, START_LIMIT_S + 4 * least, ends, report, say, workers)
+            for kind in set(workers) - set(map(process_of, parts[number + 1 :])):
+                workers.pop(kind).end()
+    finally:
+        for worker in workers.values():
+            worker.end()
+
+
+def process_of(part: str) -> str:
+    """Parts of one name share a process, one after the other."""
+    kind = part.partition(" ")[0]
+    return "kernels" if kind == "device" else kind
+
+
+class Worker:
+    """A process that computes parts; what it says last is kept for the report."""
+
+    def __init__(self) -> None:
+        self.folder, self.errors = tempfile.TemporaryDirectory(), tempfile.TemporaryFile()
+        self.told, self.said = Path(self.folder.name) / "rows.jsonl", 0
+        self.told.touch()
+        self.process = subprocess.Popen(
+            worker_command(),
+            cwd=PACK,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=self.errors,
+        )
+
+    def ask(self, part: str, job: dict[str, Any]) -> None:
+        line = json.dumps({**job, "part": part, "told": str(self.told)}) + "\n"
+        with suppress(BrokenPipeError):  # it ended: seen by whoever waits for its rows
+            self.process.stdin.write(line.encode())
+            self.process.stdin.flush()
+
+    def news(self) -> list[dict[str, Any] | None]:
+        """Rows since the last time; None ends a part."""
+        whole = self.told.read_text("utf-8").split("\n")[:-1]
+        new, self.said = whole[self.said :], len(whole)
+        return [json.loads(line) for line in new]
+
+    def last_words(self) -> str:
+        self.errors.seek(0)
+        lines = self.errors.read().decode("utf-8", "replace").strip().splitlines()
+        return lines[-1] if lines else "no word"
+
+    def end(self) -> None:
+        self.process.terminate()  # first, so that it can end a server of its own
+        try:
+            self.process.wait(timeout=END_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        with suppress(BrokenPipeError):
+            self.process.stdin.close()
+        self.errors.close()
+        self.folder.cleanup()
 
 
 def run_part(
@@ -147,43 +214,39 @@ def run_part(
     ends: float,
     report: Report,
     say: Callable[[str], None],
+    workers: dict[str, Worker],
 ) -> None:
-    """A part in a fresh process; its rows as they come."""
+    """A part in the process of its kind, a fresh one if there is none; its rows as they come."""
     say(f"... {part}")
-    start, said, over = now(), 0, False
-    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as errors:
-        told = Path(folder) / "rows.jsonl"
-        told.touch()
-        process = subprocess.Popen(
-            worker_command({**job, "part": part, "told": str(told)}),
-            cwd=PACK,
-            stdout=subprocess.DEVNULL,
-            stderr=errors,
-        )
-        try:
-            while not over:
-                over = process.poll() is not None
-                whole = told.read_text("utf-8").split("\n")[:-1]
-                for line in whole[said:]:
-                    report.add(part, Row(**json.loads(line)))
-                said = len(whole)
-                if not over and now() >= min(start + limit_s, ends):
-                    why = "it took too long" if start + limit_s < ends else "the time was over"
-                    report.not_run[part] = f"stopped: {why}"
+    start, kind = now(), process_of(part)
+    worker = workers.pop(kind, None) or Worker()
+    worker.ask(part, job)
+    try:
+        while True:
+            over = worker.process.poll() is not None
+            for row in worker.news():
+                if row is None:
+                    report.seconds[part] = round(now() - start, 1)
+                    workers[kind] = worker
                     return
-                sleep(0 if over else TICK_S)
-        finally:
-            process.kill()
-            process.wait()
-        report.seconds[part] = round(now() - start, 1)
-        if process.returncode:
-            errors.seek(0)
-            last = errors.read().decode("utf-8", "replace").strip().splitlines()[-1:]
-            report.not_run[part] = anonymous(f"its process ended: {(last or ['no word'])[0]}")[:300]
+                report.add(part, Row(**row))
+            if over:
+                report.seconds[part] = round(now() - start, 1)
+                words = anonymous(f"its process ended: {worker.last_words()}")
+                report.not_run[part] = words[:300]
+                return
+            if now() >= min(start + limit_s, ends):
+                why = "it took too long" if start + limit_s < ends else "the time was over"
+                report.not_run[part] = f"stopped: {why}"
+                return
+            sleep(TICK_S)
+    finally:
+        if workers.get(kind) is not worker:
+            worker.end()
 
 
-def worker_command(job: dict[str, Any]) -> list[str]:
-    return [sys.executable, "-m", "benchmarks.support.gpu_worker", json.dumps(job)]
+def worker_command() -> list[str]:
+    return [sys.executable, "-m", "benchmarks.support.gpu_worker"]
 
 
 def row_line(row: dict[str, Any]) -> str:

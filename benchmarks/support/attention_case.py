@@ -1,8 +1,9 @@
 """One self-attention to measure: tensors, plain kernels to compare with, timing, errors against float64."""
 
 import math
+import statistics
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 
 import torch
 from torch import Tensor
@@ -18,8 +19,6 @@ LATENTS = {
     "full": (13, 56, 98, 56),
     "small": (3, 8, 14, 8),
 }  # t, h, w_exo, w_ego
-TIME_BAR = 1.15
-"""Guided attention's time, of plain attention's by the fastest kernel."""
 PLAIN_KERNELS = {
     "default": None,
     "flash": SDPBackend.FLASH_ATTENTION,
@@ -93,20 +92,17 @@ def kernel(name: str) -> Iterator[None]:
 def in_turns(
     works: dict[str, Callable[[], object]], device: torch.device, rounds: int
 ) -> dict[str, float]:
-    """Best seconds of each, measured in turns after one warm-up; those that don't run here are left out."""
-    best: dict[str, float] = {}
+    """Median seconds of each, measured in turns after one warm-up; those that don't run here, or
+    for which memory is short, are left out."""
+    taken: dict[str, list[float]] = {}
     for name, work in works.items():
-        try:
+        with suppress(RuntimeError, ImportError):
             work()
-        except (RuntimeError, ImportError) as error:
-            if isinstance(error, torch.OutOfMemoryError):
-                raise
-            continue
-        best[name] = math.inf
+            taken[name] = []
     for _ in range(rounds):
-        for name in best:
-            best[name] = min(best[name], seconds(works[name], device))
-    return best
+        for name, times in taken.items():
+            times.append(seconds(works[name], device))
+    return {name: statistics.median(times) for name, times in taken.items()}
 
 
 def exact_rows(

@@ -74,7 +74,7 @@ def make_step(
                     value += NORM_GAIN
                 setattr(module, name, torch.nn.Parameter(value, requires_grad=False))
     cast_base(model, torch.bfloat16).to(device)
-    store_base(model, base, device)
+    store_base(model, base)
     parameters = add_lora(model, LoraSettings(rank=rank), seed=0)
     model.to(device)
     scope = install_gga(model)

@@ -11,25 +11,25 @@ import torch
 
 from benchmarks import gpu
 from benchmarks.support import gpu_attention
+from benchmarks.support.gpu_host import random_model
 from benchmarks.support.gpu_row import Row, anonymous, why
 from tests.paths import ROOT
+from tools.rigs.wan_shapes import wan_model
 
 CPU = torch.device("cpu")
 TORCH_ALONE = """
 import importlib.abc, sys
-ALLOWED = set(sys.argv[1].split())
+REFUSED = set(sys.argv[1].split())
 
 class Refuse(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ALLOWED:
+        if name.partition(".")[0] in REFUSED:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Refuse())
 from benchmarks.support import gpu_worker
 import benchmarks.gpu
-for job in sys.argv[2:]:
-    sys.argv = ["worker", job]
-    gpu_worker.main()
+gpu_worker.main()
 """
 OTHERS = "diffusers peft transformers accelerate safetensors yaml pydantic psutil PIL av imageio scipy comfy torchao"
 
@@ -49,11 +49,21 @@ def test_the_whole_path_runs_small_and_says_what_needs_a_gpu(host_root, monkeypa
     assert run.returncode == 0 and result["passed"] and not result["not_run"], gpu.table(result)
     rows = {row["what"]: row for row in result["rows"]}
     assert set(result["part_seconds"]) == {"device", *gpu.SMALL_PLAN}
+    on_a_card = set(gpu.LARGE_PLAN) | set(gpu.OTHER_PLAN)
+    assert on_a_card - set(gpu.SMALL_PLAN) == {
+        "tests",
+        "host fp8",
+        "host fp16",
+    }  # for a GPU; as bf16
     for dtype in ("bf16", "fp16"):
         for batch in (1, 2):
             assert rows[f"guided by auto, {dtype}, batch {batch}"]["held"] is True
             assert rows[f"guided by cudnn, {dtype}, batch {batch}"]["measured"] == "needs a GPU"
-    assert rows["forward through the host, fp8: result and memory"]["held"] is True
+    of_host = rows["CFG step, bf16, result and memory"]
+    assert of_host["held"] is True and of_host["measured"].startswith("dynamic memory")
+    assert rows["CFG step, fp8, 16 GB, guided"]["numbers"]["attention_share"] > 0
+    assert rows["egox_fast with stand-in weights, 24 GB"]["held"] is True
+    assert rows["egox_demo on the server"]["numbers"]["second_s"] > 0
     assert rows["training step, bf16"]["numbers"]["seconds_a_step"] > 0
     text = gpu.table(result)
     assert gpu.WITHOUT_A_GPU in text and "Held:" in text
@@ -62,7 +72,7 @@ def test_the_whole_path_runs_small_and_says_what_needs_a_gpu(host_root, monkeypa
 
 def test_torch_and_numpy_are_enough_for_the_kernels(tmp_path):
     """In a Python where nothing else that the repository uses can be imported."""
-    parts = {"kernels first": "guided by auto, bf16, batch 1", "train fp8": "training step, fp8"}
+    parts = {"kernels bf16": "guided by auto, bf16, batch 2", "train fp8": "training step, fp8"}
     jobs = [
         json.dumps(
             {
@@ -71,43 +81,76 @@ def test_torch_and_numpy_are_enough_for_the_kernels(tmp_path):
                 "told": str(tmp_path / part),
                 "total_bytes": None,
                 "forward_limit_s": 0.0,
+                "judged": False,
             }
         )
         for part in parts
     ]
     run = subprocess.run(
-        [sys.executable, "-c", TORCH_ALONE, OTHERS, *jobs], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-c", TORCH_ALONE, OTHERS],
+        input="\n".join(jobs),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
     )
     assert run.returncode == 0, run.stderr
     for part, expected in parts.items():
-        told = (tmp_path / part).read_text().splitlines()
+        *told, end = (tmp_path / part).read_text().splitlines()
+        assert end == "null"
         rows = {row["what"]: row for row in map(json.loads, told)}
         assert expected in rows and all(row["held"] is not False for row in rows.values())
     assert rows[expected]["measured"].startswith("not run: ModuleNotFoundError")
 
 
+@pytest.mark.parametrize("dynamic", [True, False])
+def test_random_weights_come_as_the_hosts_loader_gives_them(pack, monkeypatch, dynamic):
+    """With the host's dynamic memory a module has no weights until a state dict is loaded. That is
+    all of it that a CPU shows: pages, pins and streams are a GPU's, here its patcher is the plain one."""
+    pytest.importorskip("comfy_aimdo")
+    import comfy.memory_management
+    import comfy.model_patcher
+
+    kind = "ModelPatcherDynamic" if dynamic else "ModelPatcher"
+    patcher = getattr(comfy.model_patcher, kind)
+    monkeypatch.setattr(comfy.memory_management, "aimdo_enabled", dynamic)
+    monkeypatch.setattr(comfy.model_patcher, "CoreModelPatcher", patcher)
+    bare = wan_model("small", "cpu", torch.bfloat16, torch.float32).diffusion_model
+    assert (bare.blocks[0].ffn[0].weight is None) == dynamic
+    filled = random_model("small", torch.bfloat16).model.diffusion_model
+    values = dict(filled.named_parameters())
+    linear = [name for name, part in filled.named_modules() if isinstance(part, torch.nn.Linear)]
+    assert {f"{name}.{kind}" for name in linear for kind in ("weight", "bias")} < set(values)
+    for name, value in values.items():
+        mean = float("norm" in name and name.endswith("weight"))
+        assert (value - mean).abs().amax() < 0.2 and value.float().std() > 0.01, name
+
+
 FAKE_WORKER = """
 import json, sys, time
-given = json.loads(sys.argv[1])
-part = given["part"]
-with open(given["told"], "a", buffering=1) as told:
-    told.write(json.dumps({"what": part, "measured": "1", "held": True}) + chr(10))
-    if part == "hangs": time.sleep(600)
-    if part == "dies": sys.exit("no memory in " + __import__("os").getcwd() + "/x")
+for line in sys.stdin:
+    given = json.loads(line)
+    part = given["part"].partition(" ")[2]
+    with open(given["told"], "a", buffering=1) as told:
+        told.write(json.dumps({"what": part, "measured": str(id(sys)), "held": True}) + chr(10))
+        if part == "hangs": time.sleep(600)
+        if part == "dies": sys.exit("no memory in " + __import__("os").getcwd() + "/x")
+        told.write("null" + chr(10))
 """
 
 
 def test_a_part_that_hangs_or_dies_loses_nothing_but_itself(monkeypatch):
-    monkeypatch.setattr(
-        gpu, "worker_command", lambda job: [sys.executable, "-c", FAKE_WORKER, json.dumps(job)]
-    )
-    report = gpu.Report()
-    for part in ("first", "hangs", "dies", "last"):
-        gpu.run_part(part, {}, 3.0, time.monotonic() + 60, report, lambda text: None)
-    assert [row.what for _, row in report.rows] == ["first", "hangs", "dies", "last"]
-    assert report.not_run["hangs"] == "stopped: it took too long"
-    assert report.not_run["dies"].startswith("its process ended: no memory in <pack>")
-    assert set(report.seconds) == {"first", "dies", "last"}
+    monkeypatch.setattr(gpu, "worker_command", lambda: [sys.executable, "-c", FAKE_WORKER])
+    report, workers, seen = gpu.Report(), {}, []
+    for part in ("first", "second", "hangs", "dies", "last"):
+        limits = (3.0, time.monotonic() + 60)
+        gpu.run_part(f"host {part}", {}, *limits, report, lambda text: None, workers)
+        seen.append(workers.get("host"))
+    workers["host"].end()
+    assert [row.what for _, row in report.rows] == ["first", "second", "hangs", "dies", "last"]
+    assert seen[0] is seen[1] and seen[2:4] == [None, None]  # one process until one is lost
+    assert report.not_run["host hangs"] == "stopped: it took too long"
+    assert report.not_run["host dies"].startswith("its process ended: no memory in <pack>")
+    assert set(report.seconds) == {"host first", "host second", "host dies", "host last"}
 
 
 @pytest.mark.parametrize(
@@ -136,9 +179,10 @@ def test_a_wrong_kernel_and_one_that_refuses_are_told(monkeypatch):
     monkeypatch.setattr(gpu_attention, "gga_attention", attention)
     rows = {
         row.what: row
-        for row in gpu_attention.kernel_rows("small", CPU, ("auto", "sdpa"), [("bf16", 1)])
+        for row in gpu_attention.kernel_rows("small", CPU, ("auto", "sdpa"), [("bf16", 1)], True)
     }
     assert rows["guided by auto, bf16, batch 1"].held is False
+    assert "time <= 1.25 of plain's" in rows["guided by auto, bf16, batch 1"].bar
     assert (
         rows["guided by sdpa, bf16, batch 1"].held is False
         and "not today" in rows["guided by sdpa, bf16, batch 1"].measured
@@ -150,7 +194,7 @@ def test_a_wrong_kernel_and_one_that_refuses_are_told(monkeypatch):
         "not_run": {},
         "rows": [row.as_dict() for row in rows.values()],
     }
-    assert "Did not hold:\n- guided by auto" in gpu.table(result)
+    assert "Did not hold:\n- guided by sdpa, bf16, batch 1\n- guided by auto" in gpu.table(result)
 
 
 def test_nothing_that_identifies_is_shown(monkeypatch):
