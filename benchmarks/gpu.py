@@ -47,17 +47,9 @@ START_LIMIT_S, END_LIMIT_S, TICK_S = 150.0, 10.0, 0.25
 LARGE_BYTES = 40e9
 """A card with as much holds bf16 weights; on others fp8 comes first."""
 HOST_PARTS = ("host fp8 24", "host fp8 16", "host vae", "demo", "host fast 24", "host fast 16")
-SMALL_PLAN = ("kernels bf16", "host bf16", "train bf16", "kernels fp16", *HOST_PARTS, "train fp8")
-LARGE_PLAN = (
-    "kernels bf16",
-    "host bf16",
-    "train bf16",
-    "kernels fp16",
-    "tests",
-    *HOST_PARTS,
-    "host fp16",
-    "train fp8",
-)
+FIRST_PARTS = ("kernels bf16", "host bf16", "train bf16", "kernels fp16", "tests")
+SMALL_PLAN = (*FIRST_PARTS, *HOST_PARTS, "train fp8")
+LARGE_PLAN = (*FIRST_PARTS, *HOST_PARTS, "host fp16", "train fp8")
 OTHER_PLAN = (
     "kernels bf16",
     "host fp8",
@@ -159,7 +151,7 @@ def measure(
 def process_of(part: str) -> str:
     """Parts of one name share a process, one after the other."""
     kind = part.partition(" ")[0]
-    return "kernels" if kind == "device" else kind
+    return "kernels" if kind in ("device", "tests") else kind
 
 
 class Worker:
