@@ -87,7 +87,6 @@ class Choice:
 
     names: list[str]
     refused: dict[str, str] = field(default_factory=dict)
-    first: str = ""  # of ``steady``: the kernel that should do it
     kept: bool = False  # by an earlier process: others are not compared
 
     @property
@@ -142,8 +141,8 @@ class KernelsUsed:
 
     @property
     def lost(self) -> bool:
-        """True where ``steady`` goes on without its kernel, which is wrong or fails here."""
-        return any(choice.first and choice.names[:1] != [choice.first] for choice in self._choices)
+        """True where a call goes on without a kernel that was meant to do it."""
+        return any(choice.refused for choice in self._choices)
 
     def words(self) -> str:
         """For people, as things stand now; empty where no attention was guided."""
@@ -365,8 +364,9 @@ def _choice(
     asked = _asked(bias_rows, shape[-1] // heads, keep_graph, name in BACKENDS)
     refused = {other: why for other in names if (why := _limits(other).refusal(asked))}
     names = tuple(other for other in names if other not in refused)
-    first = first or names[0] if steady else ""
-    key = (name, first, where, q.dtype, tuple(shape), heads, bias_rows.geometry.grid, names)
+    if steady:  # others were not meant to
+        refused = {other: why for other, why in refused.items() if other == first}
+    key = (name, where, q.dtype, tuple(shape), heads, bias_rows.geometry.grid, names)
     key += tuple(refused.values())
     if key not in _choice_of:
         rows = max(1, min(TIMED_QUERIES, bias_rows.per_frame) // shape[2])
@@ -381,13 +381,13 @@ def _choice(
             )
             twin = _twin(*args)
             if not all_finite(q, k, v, twin):  # by no kernel's fault: nothing can be compared
-                return Choice(names=list(names), refused=refused, first=first)
+                return Choice(names=list(names), refused=refused)
             kept = tuple(other for other in names if other == choosing.kept(key))
             choice = _compared(kept, args, twin, choosing)
             choice.kept = bool(choice.names)
             if not choice.kept:
                 choice = _compared(names, args, twin, choosing)
-            choice.refused, choice.first = refused | choice.refused, first
+            choice.refused = refused | choice.refused
             if name == "auto" and len(choice.names) > 1:
                 whole = (q.detach(), *args[1:5], slice(0, q.shape[1] * q.shape[2]))
                 with choosing.told("the fastest"):

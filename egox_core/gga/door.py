@@ -17,6 +17,7 @@ from .geometry import gga_geometry as gga_geometry, tokens_from_latents as token
 from .kernel_check import Choosing as Choosing
 from .options import GgaOptions as GgaOptions
 from .plain import or_cudnn as or_cudnn, plain_attention as plain_attention
+from .product_gradient import product_kernels as product_kernels
 from .rays import ego_rays as ego_rays, released_k_note as released_k_note, world_rays as world_rays
 from .record import AttentionRecord as AttentionRecord, AttentionRows as AttentionRows
 from .rows import BiasRows as BiasRows

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,7 +25,6 @@ from .bias import LOG_FLOOR
 from .options import GgaOptions
 from .rows import BiasRows
 
-T = TypeVar("T")
 DEPTH, KEY_BLOCKS = 16, 128
 """Columns; keys are padded to a multiple that every tile divides."""
 LARGEST = 14
@@ -121,7 +120,7 @@ def _padded(dim: int) -> int:
 def guided_product(
     q: Tensor,  # [B, n, heads * d] or, as the whole canvas has them, [B, rows, w_ego, heads * d]
     k: Tensor,  # [B, N, heads * d]
-    v: Tensor,  # [B, N, heads * d]
+    v: Tensor,  # [B, N, heads * d]; channels of all lie side by side
     heads: int,
     bias_rows: BiasRows,  # for its geometry and options; no row is made
     queries: slice,
@@ -135,7 +134,6 @@ def guided_product(
         ImportError: no Triton.
     """
     kernel = product_kernel()
-    q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
     width, per_frame = bias_rows.geometry.grid[3], bias_rows.per_frame
     tokens, dim = k.shape[1], q.shape[-1] // heads
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
@@ -196,11 +194,8 @@ def product_kernel() -> Any:
 
 
 def tile(
-    tiles: Mapping[tuple[bool, int], Mapping[kernel_table.Card, T]],
-    card: kernel_table.Card | None,
-    dtype: torch.dtype,
-    dim: int,
-) -> T:
+    tiles: Mapping, card: kernel_table.Card | None, dtype: torch.dtype, dim: int
+) -> tuple[Any, ...]:
     """A line of :data:`TILES` or its like."""
     card = card or (8, 0)
     of_cards = tiles[dtype != torch.float32, max(64, _padded(dim))]

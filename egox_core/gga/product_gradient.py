@@ -16,30 +16,24 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
 from . import kernel_table
-from .product import constants, guided_product, tile, weight_inputs
+from .product import (
+    TILES as FORWARD,
+    constants,
+    guided_product,
+    product_kernel,
+    tile,
+    weight_inputs,
+)
 from .rows import BiasRows
 
 QUERY_BLOCKS = 128
 """Queries of a frame are padded to a multiple that every tile divides."""
-Tile = tuple[int, int, int, int]
-"""Queries, keys, warps, in flight."""
-TILES: dict[tuple[bool, int], dict[kernel_table.Card, tuple[Tile, Tile]]] = {
-    # (16 bits, channels of a head): card -> of queries' gradients, of keys' and values'
-    (True, 128): {
-        (8, 0): ((64, 32, 4, 2), (32, 64, 8, 2)),
-        (9, 0): ((128, 64, 8, 2), (64, 128, 8, 2)),
-        (12, 0): ((64, 32, 4, 2), (32, 64, 8, 2)),
-    },
-    (True, 64): {
-        (8, 0): ((64, 64, 4, 2), (32, 64, 4, 2)),
-        (9, 0): ((128, 64, 8, 2), (64, 128, 8, 2)),
-        (12, 0): ((64, 64, 4, 2), (32, 64, 4, 2)),
-    },
-    (False, 128): {(8, 0): ((32, 16, 8, 1), (16, 32, 8, 1))},
-    (False, 64): {(8, 0): ((32, 32, 8, 1), (32, 32, 8, 1))},
-}
-"""Blocks, those of the highest card that isn't above the one at hand; compiled for all, as those of
-:data:`.product.TILES`."""
+OLDER, NEWER = ((64, 32, 4, 2), (32, 64, 8, 2)), ((128, 64, 8, 2), (64, 128, 8, 2))
+EXACT = {(8, 0): ((32, 16, 8, 1), (32, 16, 8, 1))}
+HALF = {(8, 0): OLDER, (9, 0): NEWER, (12, 0): OLDER}
+TILES = {(True, 128): HALF, (True, 64): HALF, (False, 128): EXACT, (False, 64): EXACT}
+"""As :data:`.product.TILES`, of the kernel for queries and of that for keys and values: queries,
+keys, warps, in flight."""
 
 
 def keeps_graph(q: Tensor, k: Tensor, v: Tensor) -> bool:
@@ -55,6 +49,7 @@ def differentiable_product(
     Raises:
         ImportError: no Triton.
     """
+    q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
     run = _Product.apply if keeps_graph(q, k, v) else guided_product
     return run(q, k, v, heads, bias_rows, queries)
 
@@ -84,50 +79,37 @@ def _gradients(
 ) -> tuple[Tensor, Tensor, Tensor]:  # of q, k and v
     q, k, v, out, sums = saved
     of_query, of_keys = gradient_kernels()
-    (batch, heads, frames, _), tokens, per_frame = sums.shape, k.shape[1], bias_rows.per_frame
-    dim, shape = q.shape[-1] // heads, q.shape
-    # Without gaps: a copy is little beside the kernels.
-    q, out, grad = (x.flatten(1, -2).contiguous() for x in (q, out, grad))
-    k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (k, v))
-    before = queries.start % per_frame
+    (batch, heads, frames, padded), per_frame = sums.shape, bias_rows.per_frame
+    tokens, dim = k.shape[1], q.shape[-1] // heads
+    first, before = divmod(queries.start, per_frame)
+    count = queries.stop - queries.start
+
+    def by_frame(x: Tensor) -> Tensor:  # [B, n, D] -> [B, frames * padded, D] without gaps
+        x = pad(x.contiguous(), (0, 0, before, frames * per_frame - before - count))
+        return pad(x.unflatten(1, (frames, -1)), (0, 0, 0, padded - per_frame)).flatten(1, 2)
+
     dots = grad.to(torch.float32, copy=True).mul_(out).unflatten(-1, (heads, dim)).sum(-1)
-    dots = pad(dots.mT, (before, frames * per_frame - before - q.shape[1]))
-    dots = pad(dots.unflatten(-1, (frames, -1)), (0, sums.shape[-1] - per_frame))
-    dots = dots.contiguous()  # where nothing was padded it is none yet
-    q_grad, k_grad, v_grad = (x.new_empty(x.shape) for x in (q, k, v))
+    dots = by_frame(dots.flatten(1, -2)).mT.contiguous()
+    rows, grad = (by_frame(x.flatten(1, -2)) for x in (q, grad))
+    q_grad, k_grad, v_grad = (x.new_empty(x.shape) for x in (rows, k, v))
     query_columns, key_columns, limits, steep = weight_inputs(bias_rows, q.dtype)
-    strides = *k.stride()[:2], *v.stride()[:2]
-    span = queries.start, queries.stop, per_frame, queries.start // per_frame
-    numbers = tokens, key_columns.stride(1), sums.stride(2), sums.stride(1)
-    numbers += dim**-0.5 / math.log(2), *limits, dim**-0.5
+    columns = pad(query_columns[first:], (0, 0, 0, padded - per_frame)), key_columns[first:]
+    numbers = tokens, key_columns.stride(1), dim**-0.5 / math.log(2), *limits, dim**-0.5
+    layout = *k.stride()[:2], *v.stride()[:2], padded, frames * padded
     sizes, sizes_of_keys = tile(TILES, kernel_table.card_of(q.device), q.dtype, dim)
     blocks, blocks_of_keys = (-(-per_frame // queries) for queries, *_ in (sizes, sizes_of_keys))
-    key_blocks = -(-tokens // sizes_of_keys[1])
     with torch.cuda.device_of(q):
         of_query[frames * blocks, heads, batch](
-            *(q, k, v, grad, sums, dots, q_grad, query_columns, key_columns, *strides, *span),
-            *(blocks, *numbers),
+            *(rows, k, v, grad, sums, dots, q_grad, *columns, *layout, blocks, *numbers),
             **constants(sizes, dim, steep),
         )
-        of_keys[key_blocks, heads, batch](
-            *(
-                q,
-                k,
-                v,
-                grad,
-                sums,
-                dots,
-                k_grad,
-                v_grad,
-                query_columns,
-                key_columns,
-                *strides,
-                *span,
-            ),
+        of_keys[-(-tokens // sizes_of_keys[1]), heads, batch](
+            *(rows, k, v, grad, sums, dots, k_grad, v_grad, *columns, *layout),
             *(blocks_of_keys, frames * blocks_of_keys, *numbers),
             **constants(sizes_of_keys, dim, steep),
         )
-    return q_grad.view(shape), k_grad, v_grad
+    q_grad = q_grad.unflatten(1, (frames, padded))[:, :, :per_frame].flatten(1, 2)
+    return q_grad[:, before : before + count].reshape(q.shape), k_grad, v_grad
 
 
 def gradient_kernels() -> tuple[Any, Any]:
@@ -139,3 +121,22 @@ def gradient_kernels() -> tuple[Any, Any]:
     from . import triton_gradient
 
     return triton_gradient.query_gradient_kernel, triton_gradient.key_gradients_kernel
+
+
+def product_kernels(
+    card: kernel_table.Card, dtype: torch.dtype, dim: int
+) -> list[tuple[Any, dict[str, Any]]]:
+    """Kernels for results (alone, and with sums) and for gradients, each with the numbers that it is
+    compiled for.
+
+    Raises:
+        ImportError: no Triton.
+    """
+    *sizes, apart = tile(FORWARD, card, dtype, dim)
+    forward = constants(sizes, dim, steep=True) | {"apart": apart}
+    backward = zip(gradient_kernels(), tile(TILES, card, dtype, dim), strict=True)
+    return [
+        (product_kernel(), forward | {"sums": None}),
+        (product_kernel(), forward),
+        *((kernel, constants(sizes, dim, steep=True)) for kernel, sizes in backward),
+    ]

@@ -52,7 +52,7 @@ def bias_rows_kernel(
 
 
 @triton.jit
-def _load_block(place, key_in, channel_in, cut: tl.constexpr, padded: tl.constexpr):
+def load_block(place, key_in, channel_in, cut: tl.constexpr, padded: tl.constexpr):
     """A block of keys or values; ``cut``: some keys are past the end, ``padded``: channels too."""
     if cut:
         block = tl.load(place, mask=key_in[:, None] & channel_in[None, :], other=0.0)
@@ -94,7 +94,7 @@ def _add_keys(
     padded: tl.constexpr,
 ):
     """The sums with one block of keys more: shares are exp2(score - largest) times a weight."""
-    keys = _load_block(k, key_in, channel_in, cut, padded)
+    keys = load_block(k, key_in, channel_in, cut, padded)
     scores = tl.dot(queries, tl.trans(keys), input_precision="ieee")
     weights = product_weights(columns, tl.load(key_columns), slope, above, floor, steep)
     if cut:
@@ -102,7 +102,7 @@ def _add_keys(
     new = tl.maximum(largest, tl.max(scores, 1) * score_scale + shift)
     shares = tl.exp2(scores * score_scale - new[:, None]) * weights
     kept = tl.exp2(largest - new)
-    values = _load_block(v, key_in, channel_in, cut, padded)
+    values = load_block(v, key_in, channel_in, cut, padded)
     mixed = tl.dot(shares.to(values.dtype), values, mixed * kept[:, None], input_precision="ieee")
     return new, total * kept + tl.sum(shares, 1), mixed
 

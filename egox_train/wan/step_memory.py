@@ -208,6 +208,6 @@ def _block_activations(
 
 def _bias(setting: TrainSetting, activation: float) -> float:
     """One ego frame's rows: cosine, its scaled copy, the logarithm, and the cast one (padded by the
-    kernel once)."""
+    kernel once). The product kernel makes none; copies in its backward pass take as much."""
     rows = setting.ego_tokens_a_frame * setting.tokens
     return rows * (3 * 4.0 + 2 * activation)

@@ -8,6 +8,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from egox_core.gga import backends
+from egox_train.train.checkpoints import last_checkpoint
 
 HEAD = slice(64, 128)  # channels of the second of two heads
 
@@ -52,6 +53,8 @@ def test_peaked_attention_trains_and_a_wrong_kernel_is_noted(place, tiny, monkey
     right = backends.BACKENDS["sdpa"]
     expected = curve(place, tiny, "right")
     assert len(losses(expected)) == len(expected) == 2, "a loss for each step, and no note"
+    state = last_checkpoint(place / "right")
+    assert state is not None and state.kernel == "sdpa", "for the run that is resumed"
 
     def wrong(*args):
         out = right(*args)

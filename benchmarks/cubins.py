@@ -1,0 +1,104 @@
+"""Registers, spills and shared memory of the product kernels, compiled for cards that aren't here.
+
+    python3 run.py bench cubins [--save]
+
+For whoever changes the kernels, their tiles or the least Triton: none may spill a register or ask
+for more shared memory than its card has. Needs Triton, no GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import tempfile
+from pathlib import Path
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from egox_core.gga import product_kernels
+
+PAGE = Path(__file__).parent / "results" / "product_cubins.md"
+SHARED_KB = {80: 163, 86: 99, 89: 99, 90: 227, 100: 227, 120: 99}
+"""Shared memory that a block may ask for, by compute capability (CUDA programming guide)."""
+NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
+FLOATS = "score_scale shift slope above floor scale".split()
+NOT_DIVIDED = "start stop width per_frame first_frame blocks all_blocks tokens".split()
+"""Numbers that needn't be multiples of 16."""
+
+
+def compiled(kernel, card: int, dtype: torch.dtype, constants: dict):
+    """The kernel for one card, as Triton's launcher would specialise it."""
+    names, warps = kernel.arg_names, constants.pop("num_warps")
+    kinds = dict.fromkeys(names, "i32") | dict.fromkeys(FLOATS, "fp32")
+    kinds |= dict.fromkeys("q k v out grad q_grad k_grad v_grad".split(), "*" + NAMES[dtype])
+    of_columns = "*fp32" if dtype == torch.float32 else "*fp16"
+    kinds |= dict.fromkeys(("query_columns", "key_columns"), of_columns)
+    kinds |= dict.fromkeys(("sums", "dots"), "*fp32") | dict.fromkeys(constants, "constexpr")
+    uneven = {*FLOATS, *NOT_DIVIDED, *constants}
+    source = ASTSource(
+        fn=kernel,
+        signature={name: kinds[name] for name in names},
+        constexprs={(names.index(name),): x for name, x in constants.items()},
+        attrs={(i,): [["tt.divisibility", 16]] for i, x in enumerate(names) if x not in uneven},
+    )
+    return triton.compile(source, target=GPUTarget("cuda", card, 32), options={"num_warps": warps})
+
+
+def usage(cubin: bytes) -> tuple[int, int]:
+    """Registers of a thread, bytes that it spills."""
+    tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        shown = [tool, "-res-usage", file.name]
+        text = subprocess.run(shown, capture_output=True, text=True, check=True).stdout
+    registers, spilled = re.findall(r"REG:(\d+) STACK:(\d+)", text)[0]
+    return int(registers), int(spilled)
+
+
+def cells(card: int, dtype: torch.dtype, dim: int) -> list[tuple[str, bool]]:
+    """Of each kernel, and whether it is as it must be."""
+    found = []
+    for kernel, constants in product_kernels(divmod(card, 10), dtype, dim):
+        names = "block_queries", "block_keys", "num_warps", "in_flight"
+        sizes = " ".join(str(constants[name]) for name in names)
+        made = compiled(kernel, card, dtype, constants)
+        registers, spilled = usage(made.asm["cubin"])
+        shared = made.metadata.shared / 1024
+        text = f"{sizes}: {registers} / {spilled} / {shared:.0f}"
+        found.append((text, not spilled and shared <= SHARED_KB[card]))
+    return found
+
+
+def main() -> int:
+    """Print the page, or keep it; 1 where a kernel takes too much."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--save", action="store_true", help=f"keep it as {PAGE.name}")
+    save = parser.parse_args().save
+    lines = [
+        f"The kernels of guided attention by product, compiled by Triton {triton.__version__}",
+        "(`python3 run.py bench cubins --save`) for cards that weren't there. A cell: queries, keys, warps, in",
+        "flight: registers / spilled bytes / KB of shared memory.",
+        "",
+        "| head | card | KB at most | results | with sums | gradients of queries | of keys and values |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    held = True
+    print(*lines, sep="\n")
+    for dtype, dim, card in ((d, n, card) for d in NAMES for n in (64, 128) for card in SHARED_KB):
+        texts, good = zip(*cells(card, dtype, dim), strict=True)
+        start = f"{NAMES[dtype]} {dim} | {card // 10}.{card % 10} | {SHARED_KB[card]}"
+        lines.append(f"| {' | '.join((start, *texts))} |")
+        print(lines[-1] + ("" if all(good) else "  <-- too much"), flush=True)
+        held &= all(good)
+    if save:
+        PAGE.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return 0 if held else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
