@@ -87,11 +87,6 @@ def drop_pages(
         pages.madvise(mmap.MADV_DONTNEED)
 
 
-def is_mapped(frames: Tensor) -> bool:
-    """Tell tensors that are in a file of a :class:`FrameStore`."""
-    return _pages(frames) is not None
-
-
 def _pages(frames: Tensor) -> mmap.mmap | None:
     reference = _MAPPED.get(frames.data_ptr())
     pages = None if reference is None else reference()

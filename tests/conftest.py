@@ -22,8 +22,9 @@ import torch
 from filelock import FileLock
 
 from tools.rigs.pack_in_process import import_host, load_pack
+from tools.setup.environment import Environment
 from tools.setup.host import PINNED, find_host, read_version
-from tools.setup.layout import SetupError
+from tools.setup.layout import Layout, SetupError
 
 REPO_ROOT = Path(__file__).resolve().parent.parent
 SHARED = REPO_ROOT.parent / "shared"
@@ -80,6 +81,15 @@ def rounding(device) -> float:
 @pytest.fixture(scope="session")
 def repo_root() -> Path:
     return REPO_ROOT
+
+
+@pytest.fixture(scope="session")
+def environment(host_root) -> Environment:
+    """The host under the Python that runs the tests."""
+    try:
+        return Environment(find_host(), Path(sys.executable), Layout())
+    except SetupError as error:
+        pytest.fail(str(error))
 
 
 @pytest.fixture(scope="session")

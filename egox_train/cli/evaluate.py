@@ -19,14 +19,17 @@ SOME_FAILED = 1
 """Exit code of ``evaluate`` where some clips could not be evaluated."""
 
 
+def _add_folders(parser: argparse.ArgumentParser, out: str) -> None:
+    for name, purpose in (
+        ("manifest", "manifest.jsonl of prepare"),
+        ("generated", "folder with <clip>.mp4, the generated ego videos"),
+        ("out", out),
+    ):
+        parser.add_argument(name, type=Path, help=purpose)
+
+
 def evaluate_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("manifest", type=Path, help="manifest.jsonl of prepare")
-    parser.add_argument(
-        "generated", type=Path, help="folder with <clip>.mp4, the generated ego videos"
-    )
-    parser.add_argument(
-        "out", type=Path, help="folder for report.json, report.md, contact_sheet.png, rows"
-    )
+    _add_folders(parser, "folder for report.json, report.md, contact_sheet.png, rows")
     add_dataclass_arguments(parser, EvaluateOptions)
     parser.add_argument(
         "--no-baselines", action="store_true", help="leave out prior, Telea, exo and shrink"
@@ -68,11 +71,7 @@ def run_evaluate(args: argparse.Namespace, progress: Progress) -> int:
 
 
 def masks_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("manifest", type=Path, help="manifest.jsonl of prepare")
-    parser.add_argument(
-        "generated", type=Path, help="folder with <clip>.mp4, the generated ego videos"
-    )
-    parser.add_argument("out", type=Path, help="folder for <clip>.npz, for `evaluate --masks`")
+    _add_folders(parser, "folder for <clip>.npz, for `evaluate --masks`")
     add_dataclass_arguments(parser, MaskOptions)
     add_run_arguments(parser, *EVERY_CLIP)
 

@@ -3,7 +3,6 @@ them."""
 
 import importlib.util
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,6 @@ from tools.rigs.comfy_page import open_browsers, read_workflow, shipped_workflow
 from tools.setup.api_client import ApiClient
 from tools.setup.base_dir import make_base_dir
 from tools.setup.browser import find_browser, install_advice
-from tools.setup.environment import Environment
-from tools.setup.host import find_host
-from tools.setup.layout import Layout, SetupError
 from tools.setup.server import Server
 
 from .placeholder_weights import place_weights
@@ -36,13 +32,9 @@ def browser_file() -> Path:
 
 
 @pytest.fixture(scope="session")
-def browser_server(browser_file, host_root, standins, tmp_path_factory) -> Iterator[Server]:
+def browser_server(browser_file, environment, standins, tmp_path_factory) -> Iterator[Server]:
     """The host's own main.py."""
-    layout = Layout()
-    try:
-        environment = Environment(find_host(), Path(sys.executable), layout)
-    except SetupError as error:
-        pytest.fail(str(error))
+    layout = environment.layout
     packs = {"egox_standin_nodes": layout.repo / "tests" / "standin_nodes"}
     base = make_base_dir(tmp_path_factory.mktemp("browser_base"), layout, packs)
     shutil.copytree(standins, base.models, dirs_exist_ok=True)

@@ -75,6 +75,12 @@ class PageUnderTest(ComfyPage):
         self.page.mouse.move(size["width"] / 2, size["height"] * 0.9)
         self.page.get_by_test_id("queue-button").first.click()
 
+    def run_form(self, timeout: float = 600.0) -> None:
+        """Click the form's own button, and wait for the end of the run."""
+        self.evaluate("() => { window.egoxSeen.length = 0; }")
+        self.page.get_by_role("button", name="Run", exact=True).last.click()
+        self.wait_for_run(timeout)
+
     def wait_for_run(self, timeout: float = 600.0) -> list[dict[str, Any]]:
         """Wait for the end of the run; the messages that the page got from the server.
 

@@ -26,12 +26,6 @@ def row(page: PageUnderTest, label: str):
     return page.page.locator(FORM_ROW).filter(has_text=label)
 
 
-def run(page: PageUnderTest) -> None:
-    page.evaluate("() => { window.egoxSeen.length = 0; }")
-    page.page.get_by_role("button", name="Run", exact=True).last.click()
-    page.wait_for_run()
-
-
 def test_three_clicks_to_a_video_and_one_drag_to_a_difference(first_page):
     page = first_page
     page.page.get_by_text(PACK, exact=True).first.click()
@@ -40,7 +34,7 @@ def test_three_clicks_to_a_video_and_one_drag_to_a_difference(first_page):
     card.click()
     row(page, "λ_g (3 as trained)").locator('[role="slider"]').wait_for()
     make_small(page)
-    run(page)
+    page.run_form()
 
     slider = row(page, "λ_g (3 as trained)")
     thumb = slider.locator('[role="slider"]')
@@ -51,7 +45,7 @@ def test_three_clicks_to_a_video_and_one_drag_to_a_difference(first_page):
     page.page.mouse.down()
     page.page.mouse.move(track["x"], middle, steps=5)
     page.page.mouse.up()
-    run(page)
+    page.run_form()
     about = page.page.get_by_test_id("egox-preview-about").filter(has_text="λ_g 3 → ")
     about.wait_for()
     assert "mean difference" in about.inner_text()

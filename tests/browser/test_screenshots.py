@@ -125,9 +125,7 @@ def test_form(open_page, shipped):
     open_form(page, shipped("egox_demo"))
     if SMALL:
         make_small(page)
-    page.evaluate("() => { window.egoxSeen.length = 0; }")
-    page.page.get_by_role("button", name="Run", exact=True).last.click()
-    page.wait_for_run(RUN_S)
+    page.run_form(RUN_S)
     page.page.wait_for_timeout(3000)
     page.save_picture(IMG / "form.jpg", width=1300, quality=78)
 

@@ -43,8 +43,7 @@ def opened(same_page, saved: dict, **options) -> PageUnderTest:
 
 def test_run_makes_the_prior(same_page, shipped, no_weights):
     page = opened(same_page, shipped("egox_fast"))
-    press_run(page)
-    page.wait_for_run()
+    page.run_form()
     prior = page.wait_for_node(PRIOR)
     assert f"{FRAMES} frames of {HEIGHT}x{HEIGHT}, coverage" in prior["text"][0]
     said = toast_of(page, "Missing weights")

@@ -2,9 +2,7 @@
 tests/standin_nodes."""
 
 import shutil
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,19 +11,7 @@ import torch
 from tools.rigs import model_rig
 from tools.setup.api_client import ApiClient, read_prompt
 from tools.setup.base_dir import BaseDir, make_base_dir
-from tools.setup.environment import Environment
-from tools.setup.host import find_host
-from tools.setup.layout import Layout, SetupError
 from tools.setup.server import Server
-
-
-@pytest.fixture(scope="session")
-def environment(host_root) -> Environment:
-    """The host under the Python that runs the tests."""
-    try:
-        return Environment(find_host(), Path(sys.executable), Layout())
-    except SetupError as error:
-        pytest.fail(str(error))
 
 
 @pytest.fixture(scope="session")

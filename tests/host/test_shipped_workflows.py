@@ -16,7 +16,6 @@ from tools.rigs import standins
 from tools.rigs.comfy_page import read_workflow, shipped_workflows
 from tools.setup.api_client import ApiClient, read_prompt
 from tools.setup.base_dir import BaseDir
-from tools.setup.node_inputs import input_specs, spec_kind, spec_options
 
 from .prompts import SIZE, id_of, of_type, ran, saved_videos, small as smaller, with_standins
 
@@ -107,8 +106,10 @@ def test_each_saved_value_lands_on_its_input(path, object_info):
         if not node["type"].startswith("EgoX"):
             continue
         values = iter(node["widgets_values"])
-        for name, spec in input_specs(object_info[node["type"]]):
-            where, kind, options = f"{node['type']}.{name}", spec_kind(spec), spec_options(spec)
+        specs = object_info[node["type"]]["input"]
+        for name, spec in (specs.get("required", {}) | specs.get("optional", {})).items():
+            where, options = f"{node['type']}.{name}", spec[1] if len(spec) > 1 else {}
+            kind = "COMBO" if isinstance(spec[0], list) else spec[0]
             if kind not in WIDGETS:
                 continue
             value = next(values)
