@@ -26,7 +26,7 @@ SHARED_KB = {80: 163, 86: 99, 89: 99, 90: 227, 100: 227, 120: 99}
 """Shared memory that a block may ask for, by compute capability (CUDA programming guide)."""
 NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
 FLOATS = "score_scale shift slope above floor scale".split()
-NOT_DIVIDED = "start stop width per_frame first_frame blocks all_blocks tokens".split()
+NOT_DIVIDED = "start stop width per_frame base span blocks all_blocks tokens".split()
 """Numbers that needn't be multiples of 16."""
 
 

@@ -28,7 +28,7 @@ from .rows import BiasRows
 
 QUERY_BLOCKS = 128
 """Queries of a frame are padded to a multiple that every tile divides."""
-OLDER, NEWER = ((64, 32, 4, 2), (32, 64, 8, 2)), ((128, 64, 8, 2), (64, 128, 8, 2))
+OLDER, NEWER = ((64, 32, 4, 2), (32, 64, 8, 2)), ((128, 64, 8, 3), (32, 128, 8, 3))
 EXACT = {(8, 0): ((32, 16, 8, 1), (32, 16, 8, 1))}
 HALF = {(8, 0): OLDER, (9, 0): NEWER, (12, 0): OLDER}
 TILES = {(True, 128): HALF, (True, 64): HALF, (False, 128): EXACT, (False, 64): EXACT}
@@ -134,6 +134,7 @@ def product_kernels(
     """
     *sizes, apart = tile(FORWARD, card, dtype, dim)
     forward = constants(sizes, dim, steep=True) | {"apart": apart}
+    forward["frames"] = 1 if dtype == torch.float32 else 2
     backward = zip(gradient_kernels(), tile(TILES, card, dtype, dim), strict=True)
     return [
         (product_kernel(), forward | {"sums": None}),
