@@ -5,7 +5,7 @@ import re
 
 from tests.host.asking import request
 from tools.setup.base_dir import PACK_NAME
-from tools.texts.locales import SOURCE, TRANSLATIONS, leaves, read_locale
+from tools.texts.locales import HELP, SOURCE, TRANSLATIONS, leaves, read_locale
 
 
 def test_translations_are_served(client, object_info):
@@ -24,6 +24,7 @@ def test_translations_are_served(client, object_info):
 
 
 def test_help_pages_and_their_pictures_are_served(client, object_info):
+    assert {page.stem for page in HELP.glob("*.md")} == read_locale(SOURCE).keys()
     for node in read_locale(SOURCE):
         answer = request(client, f"/extensions/{PACK_NAME}/docs/{node}.md")
         # The front end takes an HTML answer for its own fallback page and shows no help.

@@ -1,7 +1,5 @@
 """The demo's own steps: options, the side-by-side; and the sample's keypoints."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -13,22 +11,12 @@ from egox_core.trajectory.head_points import choose_person
 from egox_core.video.reader import probe_video
 from egox_train.video_writer import write_video
 from tests.paths import ROOT
-from tools.setup.api_client import read_prompt
-from tools.setup.demo import DemoOptions, apply_options, check_options, of_type
+from tools.setup.demo import DemoOptions, apply_options, check_options
 from tools.setup.layout import SetupError
 from tools.setup.side_by_side import join, read_frames
 
 CALM_ROOM = ROOT / "sample" / "calm_room"
 EXO = CALM_ROOM / file_names.EXO
-
-
-def test_a_take_runs_at_full_size():
-    made = apply_options(read_prompt("egox_demo"), DemoOptions(take=Path("x")), "take_x")
-    (load,) = of_type(made, "EgoXLoadExoVideo")
-    values = [load[name] for name in ("frame_count", "width", "height", "file")]
-    assert values == [49, 784, 448, "take_x/exo.mp4"]
-    with pytest.raises(SetupError, match="no EgoXWanSampler node with an input steps"):
-        apply_options({}, DemoOptions(steps=3), None)
 
 
 def test_side_by_side(tmp_path):
@@ -51,6 +39,8 @@ def test_options_that_no_node_would_see(tmp_path):
     (tmp_path / "exo.mp4").write_bytes(b"")
     with pytest.raises(SetupError, match="lacks depth.npz, meta.json"):
         check_options(DemoOptions(take=tmp_path))
+    with pytest.raises(SetupError, match="no EgoXWanSampler node with an input steps"):
+        apply_options({}, DemoOptions(steps=3), None)
 
 
 def test_the_sample_s_keypoints_are_of_its_video():
