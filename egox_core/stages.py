@@ -229,6 +229,7 @@ def path(
     exo_w2c: Array
     | None = None,  # [3, 4] or [T, 3, 4]; with arrays; None: the world is the exo camera
     smooth_s: float = 0.0,  # seconds, width of a Gaussian
+    every_nth: int = 0,  # frames from picture to picture of another program; 0: found out
     device: Device = None,  # of the poses
     progress: Progress = no_progress,
 ) -> tuple[CameraTrajectory, TakeNotes]:
@@ -258,7 +259,13 @@ def path(
         trajectory, notes = meta_trajectory(poses, of_meta, frames, count=count), poses.notes
     elif isinstance(poses, (str, Path)):
         trajectory, notes = read_trajectory(
-            Path(poses), of_meta, frames, entry=entry, count=count, lens=given is None
+            Path(poses),
+            of_meta,
+            frames,
+            entry=entry,
+            count=count,
+            lens=given is None,
+            every_nth=every_nth,
         )
     elif isinstance(poses, Mapping) or (
         isinstance(poses, Sequence) and all(isinstance(key, Mapping) for key in poses)

@@ -72,6 +72,7 @@ class DepthVideo:
     source_indices: Tensor | None = None  # [T] int64, as in FrameSelection
     times_s: Tensor | None = None  # [T] float64, seconds
     camera_guessed: bool = False  # nothing told the lens: ``camera`` has an assumed field of view
+    source_frames: int | None = None  # of the whole source video, where that is known
 
     def __post_init__(self) -> None:
         _adopt(self, "depth video")
@@ -130,6 +131,7 @@ class TakeNotes:
     # [3, 3] float64, the ego camera's K as meta.json has it (released GGA rays use it)
     meta_intrinsics: Tensor | None = None
     source: str = ""  # origin of the path
+    placed: str = ""  # which frames its poses were found to be of, and how many lie between
 
 
 @frozen

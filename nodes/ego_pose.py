@@ -36,7 +36,7 @@ from .io_types import (
     TrajectoryWithNotes,
     notes_of,
 )
-from .pose_inputs import AUTO, BESIDE, DEFAULT_PRESET
+from .pose_inputs import AUTO, BESIDE, DEFAULT_PRESET, every_nth_input
 from .search_words import node_schema
 from .show import shown
 
@@ -127,6 +127,7 @@ class EgoXEgoPoseInput(io.ComfyNode):
                     tooltip="estimated: the path of Estimate Head Pose. The editor begins with it, "
                     "and what you correct there becomes keyframes, which then count.",
                 ),
+                every_nth_input("file"),
             ],
             outputs=[
                 EgoXTrajectory.Output(
@@ -174,6 +175,7 @@ class EgoXEgoPoseInput(io.ComfyNode):
         scene=None,
         exo_images=None,
         estimated=None,
+        every_nth=0,
     ) -> io.NodeOutput:
         count, size = None if scene is None else scene.frame_count, REFERENCE_SIZE
         if exo_images is not None:
@@ -197,6 +199,7 @@ class EgoXEgoPoseInput(io.ComfyNode):
             ego_size=size,
             entry=entry,
             scene=scene,
+            every_nth=every_nth,
         )
         if is_a(poses, CameraTrajectory):
             notes = notes_of(poses)
@@ -230,6 +233,7 @@ def check_poses(graph: Graph, node: str) -> None:
                 frames,
                 entry=entry,
                 lens=values.get("camera") == AUTO,
+                every_nth=given if isinstance(given := values.get("every_nth"), int) else 0,
             )
     elif source == "estimated" and linked(graph, node, "estimated") is None:
         raise nothing_estimated()

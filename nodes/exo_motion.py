@@ -11,6 +11,7 @@ from ..egox_core.scene import Motion, estimate_exo_motion
 from .host.paths import fingerprint, resolve
 from .host.progress import host_progress
 from .io_types import EgoXDepth
+from .pose_inputs import every_nth_input
 from .search_words import node_schema
 from .show import shown
 
@@ -67,6 +68,7 @@ class EgoXExoMotion(io.ComfyNode):
                     optional=True,
                     tooltip="The path from OmniCam's Extractor, in place of an estimate.",
                 ),
+                every_nth_input("poses_file"),
             ],
             outputs=[
                 EgoXDepth.Output(
@@ -97,6 +99,7 @@ class EgoXExoMotion(io.ComfyNode):
         dynamic_mask=None,
         camera_track=None,
         motion_scene=None,
+        every_nth=0,
     ) -> io.NodeOutput:
         frames, progress = exo_images[..., :3].cpu(), host_progress()
         if dynamic_mask is not None:
@@ -107,9 +110,9 @@ class EgoXExoMotion(io.ComfyNode):
         for name, value in (("camera_track", camera_track), ("motion_scene", motion_scene)):
             if value is not None:
                 path = parse_exo_path(value, Path(name))
-        given = None if path is None else path.of(depth)
+        given, placed = (None, "") if path is None else path.of(depth, every_nth)
         metric = path is None or path.metric
         depth, found = estimate_exo_motion(frames, depth, motion, given, metric, progress=progress)
-        text = found.text()
+        text = "\n".join(filter(None, (found.text(), placed)))
         ui = shown and shown.motion(frames, depth, found.sightings, text, progress)
         return io.NodeOutput(depth, text, ui=ui)

@@ -1,5 +1,7 @@
 """Values of Ego Pose Input, and what its scene and path depend on: the page asks for these too."""
 
+from comfy_api.latest import io
+
 from ..egox_core.file_names import META
 from .host.graph import Graph, input_digest, inputs_of
 
@@ -7,8 +9,23 @@ BESIDE = f"{META} beside the video"
 AUTO = "auto"
 DEFAULT_PRESET = "aria_released"
 SCENE_INPUTS = ("frames", "scene", "exo_images")
-OF_FILE = ("file", "entry")
+OF_FILE = ("file", "entry", "every_nth")
 """Inputs that a path from a file depends on; keyframes are the editor's own."""
+
+
+def every_nth_input(source: str) -> io.Int.Input:
+    """The spacing of pictures that another program was given."""
+    return io.Int.Input(
+        "every_nth",
+        default=0,
+        min=0,
+        max=1000,
+        optional=True,
+        advanced=True,
+        tooltip=f"{source}: how many frames of the video lie from one picture of COLMAP or transforms.json to "
+        "the next; 1: the pictures' numbers are the frames. 0: found out from their numbers and the video's "
+        "length, and refused where these fit in two ways.",
+    )
 
 
 def editor_origin(graph: Graph, node: str) -> dict[str, str]:

@@ -166,7 +166,12 @@ def align_sources(
     if exo_w2c is not None:
         metric = replace(metric, exo_w2c=exo_w2c)
     if frames is not None:
-        metric = replace(metric, source_indices=frames.source_indices, times_s=frames.times_s)
+        metric = replace(
+            metric,
+            source_indices=frames.source_indices,
+            times_s=frames.times_s,
+            source_frames=frames.source_frames,
+        )
     dynamic = (
         None
         if dynamic_mask is None

@@ -66,8 +66,9 @@ def opengl_c2w(
     return torch.cat((top, bottom), dim=1)
 
 
-def read_blender(content: dict, name: str) -> tuple[Tensor, Tensor | None]:
-    """(w2c [T, 3, 4] with OpenCV axes, times_s [T] or None) of a parsed transforms.json, upright.
+def read_blender(content: dict, name: str) -> tuple[Tensor, Tensor | None, list[object]]:
+    """(w2c [T, 3, 4] with OpenCV axes, times_s [T] or None, names of pictures) of a parsed
+    transforms.json, upright.
 
     Raises:
         EgoXInputError: no frames, a matrix that is no pose, times that are no numbers.
@@ -89,7 +90,7 @@ def read_blender(content: dict, name: str) -> tuple[Tensor, Tensor | None]:
             expected="one number per frame",
             fix="export the camera again",
         )
-    return invert(SIGNS * c2w), times_s
+    return invert(SIGNS * c2w), times_s, [f.get("file_path") for f in frames]
 
 
 def blender_camera(content: dict, name: str) -> CameraModel:

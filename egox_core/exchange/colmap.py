@@ -4,7 +4,6 @@ COLMAP knows no turned sensors and puts pixel centres at half integers: cameras 
 (quarter turns worked into intrinsics and pose, the same pixels) and with 0.5 added to the
 centre."""
 
-import re
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -58,8 +57,7 @@ def _models() -> str:
 
 
 def read_colmap(folder: Path) -> tuple[CameraModel, Tensor, tuple[str, ...]]:
-    """The camera, the poses (w2c [N, 3, 4], upright) and the picture names, sorted by the numbers in
-    the names.
+    """The camera, the poses (w2c [N, 3, 4], upright) and the picture names.
 
     Raises:
         EgoXInputError: files missing, malformed, cameras that differ, an unknown lens, no picture.
@@ -75,9 +73,8 @@ def read_colmap(folder: Path) -> tuple[CameraModel, Tensor, tuple[str, ...]]:
 def read_pictures(folder: Path) -> tuple[Tensor, tuple[str, ...]]:
     """The same without the camera, so its lens may be any."""
     pictures = _pictures(folder)
-    names = sorted(pictures, key=lambda n: ([(len(d), d) for d in re.findall(r"0*(\d+)", n)], n))
-    poses = torch.stack([pictures[name][1] for name in names])
-    return validate_w2c(poses, "poses of images.txt"), tuple(names)
+    poses = torch.stack([pose for _, pose in pictures.values()])
+    return validate_w2c(poses, "poses of images.txt"), tuple(pictures)
 
 
 def _camera(row: list[str], folder: Path) -> CameraModel:

@@ -17,12 +17,14 @@ from ..errors import NO_NUMBERS, EgoXInputError, intact
 from ..frozen import frozen
 from ..safe_files import atomic_write, read_json, require_file
 from ..takes import parse_meta, read_poses
-from ..trajectory import invert, look_at, validate_w2c
-from ..types import CameraTrajectory, DepthVideo
+from ..trajectory import ClipMoments, invert, look_at, validate_w2c
+from ..types import UNTIMED_FPS, CameraTrajectory, DepthVideo
 from .blender import SIGNS, opengl_c2w, read_blender
 from .colmap import read_pictures, upright_poses
+from .frame_numbers import numbers_of, place
 
 MAX_ARRAY_BYTES = 64 * 2**20
+Read = tuple[bool, object, Tensor | None]  # whether it is in metres, w2c, numbers or times
 NUKE_ORDER = "zxy"
 """Axes about which a camera of Nuke is turned, the first one first (its knob's default); its file
 has the angles about x, y and z."""
@@ -37,26 +39,24 @@ class ExoPath:
     """A path in a world of its own."""
 
     w2c: Tensor  # [N, 3, 4] float64, OpenCV axes, of the upright picture
+    numbers: Tensor  # [N] of their frames, or times
     metric: bool  # in metres, and in the world of the ego path
     name: str
 
-    def of(self, depth: DepthVideo) -> Tensor:  # [T, 3, 4]
-        """The poses of the depth's frames: one for each, or one for each of the video.
+    def of(self, depth: DepthVideo, every_nth: int = 0) -> tuple[Tensor, str]:  # [T, 3, 4]
+        """The poses of the depth's frames, and a note on how these were found.
 
         Raises:
-            EgoXInputError: fewer.
+            EgoXInputError: as :func:`.frame_numbers.place`; fewer.
         """
-        count, frames = len(depth.depth_m), depth.source_indices
-        if len(self.w2c) == count:
-            return self.w2c
-        if frames is not None and len(self.w2c) > int(frames.max()):
-            return self.w2c[frames]
-        raise EgoXInputError(
-            f"exo path {self.name}",
-            got=f"{len(self.w2c)} poses",
-            expected=f"{count}, the frames in use, or one for each frame of the video",
-            fix="export every frame",
-        )
+        indices, times = depth.source_indices, depth.times_s
+        indices = torch.arange(len(depth.depth_m)) if indices is None else indices
+        times = indices / UNTIMED_FPS if times is None else times
+        frames = ClipMoments(
+            indices=indices.double(), times_s=times.double(), source_frames=depth.source_frames
+        ).selection()
+        track, note = place(self.w2c, self.numbers, frames, f"exo path {self.name}", every_nth)
+        return track.of_frames(frames), note
 
 
 def read_exo_path(path: Path) -> ExoPath:
@@ -71,7 +71,7 @@ def read_exo_path(path: Path) -> ExoPath:
     read = READERS.get(path.suffix.lower())
     if read is None:
         raise _unknown(path.name)
-    return _path(*read(path), path.name)
+    return _path(path.name, *read(path))
 
 
 def parse_exo_path(content: object, path: Path) -> ExoPath:
@@ -82,16 +82,17 @@ def parse_exo_path(content: object, path: Path) -> ExoPath:
     """
     if not isinstance(content, Mapping):
         raise _unknown(path.name)
-    metric = False
+    metric, numbers = False, None
     if "R_w2c" in content:
         w2c = _gvhmr(content)
     elif "cameras" in content and "timeline" in content:
         w2c = _omnicam(content, path.name)
     elif isinstance(content.get("frames"), list):
-        w2c = read_blender(dict(content), path.name)[0]
+        w2c, times, names = read_blender(dict(content), path.name)
+        numbers = numbers_of(names, path.name) if times is None else times
     else:
         metric, w2c = True, parse_meta(content, path).camera_extrinsics
-    return _path(metric, w2c, path.name)
+    return _path(path.name, metric, w2c, numbers)
 
 
 def write_chan(path: Path, trajectory: CameraTrajectory) -> None:
@@ -114,11 +115,13 @@ def _unknown(name: str) -> EgoXInputError:
     )
 
 
-def _path(metric: bool, w2c: object, name: str) -> ExoPath:
+def _path(name: str, metric: bool, w2c: object, numbers: Tensor | None = None) -> ExoPath:
     if w2c is None:
         raise _unknown(name)
     poses = validate_w2c(w2c, f"exo path {name}")
-    return ExoPath(w2c=poses if poses.ndim == 3 else poses[None], metric=metric, name=name)
+    poses = poses if poses.ndim == 3 else poses[None]
+    numbers = torch.arange(len(poses)) if numbers is None else numbers
+    return ExoPath(w2c=poses, numbers=numbers, metric=metric, name=name)
 
 
 def _rows(path: Path, *counts: int) -> np.ndarray:  # [N, count]
@@ -130,20 +133,22 @@ def _rows(path: Path, *counts: int) -> np.ndarray:  # [N, count]
     return rows
 
 
-def _text(path: Path) -> tuple[bool, object]:
+def _text(path: Path) -> Read:
     if path.name in ("images.txt", "cameras.txt"):
-        return False, read_pictures(path.parent)[0]
+        poses, names = read_pictures(path.parent)
+        return False, poses, numbers_of(names, path.parent.name)
     rows = _rows(path, 8)  # TUM's: time, place, quaternion
     with intact(path.name, (ValueError,), expected="time, place and a quaternion per line"):
-        return False, invert(_c2w(scipy.spatial.transform.Rotation.from_quat(rows[:, 4:]), rows))
+        turns = scipy.spatial.transform.Rotation.from_quat(rows[:, 4:])
+        return False, invert(_c2w(turns, rows)), torch.from_numpy(rows[:, 0])
 
 
-def _chan(path: Path) -> tuple[bool, object]:
+def _chan(path: Path) -> Read:
     rows = _rows(path, 8, 7)
     turns = scipy.spatial.transform.Rotation.from_euler(
         NUKE_ORDER, rows[:, [6, 4, 5]], degrees=True
     )
-    return False, invert(SIGNS * _c2w(turns, rows))
+    return False, invert(SIGNS * _c2w(turns, rows)), torch.from_numpy(rows[:, 0])
 
 
 def _c2w(turns: scipy.spatial.transform.Rotation, rows: np.ndarray) -> Tensor:  # [N, 3, 4]
@@ -151,20 +156,20 @@ def _c2w(turns: scipy.spatial.transform.Rotation, rows: np.ndarray) -> Tensor:  
     return torch.from_numpy(np.concatenate([turns.as_matrix(), rows[:, 1:4, None]], 2))
 
 
-def _npz(path: Path) -> tuple[bool, object]:
+def _npz(path: Path) -> Read:
     with open_zip(path, "exo path", MAX_ARRAY_BYTES) as archive:
         if "R_w2c.npy" in archive.namelist():
             arrays = {key: read_array(archive, key, path.name) for key in ("R_w2c", "t_w2c")}
-            return False, _gvhmr(arrays)
-    return True, read_poses(path)
+            return False, _gvhmr(arrays), None
+    return True, read_poses(path), None
 
 
-READERS: Mapping[str, Callable[[Path], tuple[bool, object]]] = {
+READERS: Mapping[str, Callable[[Path], Read]] = {
     ".txt": _text,
     ".chan": _chan,
     ".npz": _npz,
 }
-"""By the end of a file's name: whether the form is in metres, and its w2c."""
+"""By the end of a file's name."""
 
 
 def _gvhmr(content: Mapping) -> Tensor:

@@ -40,6 +40,7 @@ def import_path(
     scene: PointCloud | None = None,
     up=DEFAULT_UP,
     entry: str = "",
+    every_nth: int = 0,
 ) -> tuple[dict, str]:
     """A keyframe document from the texts of a path's files, ``{name: text}`` (COLMAP: images.txt
     and cameras.txt).
@@ -67,7 +68,7 @@ def import_path(
         for path, text in zip(paths, files.values(), strict=True):
             path.write_text(text, "utf-8", errors="replace")
         main = next((p for p in paths if p.name == "images.txt"), paths[0])
-        return import_file(main, camera, clip, scene, up, entry)
+        return import_file(main, camera, clip, scene, up, entry, every_nth)
 
 
 def import_file(
@@ -77,18 +78,22 @@ def import_file(
     scene: PointCloud | None = None,
     up=DEFAULT_UP,
     entry: str = "",
+    every_nth: int = 0,
 ) -> tuple[dict, str]:
     """As :func:`import_path`, for a file on this machine."""
     content = _keyframe_document(path)
     if content is not None:
         keyframe_track(content, camera, path.name)
         return content, f"{len(content['keyframes'])} keyframes"
-    read, _ = read_trajectory(path, camera, clip.selection(), entry=entry, lens=False)
+    read, notes = read_trajectory(
+        path, camera, clip.selection(), entry=entry, lens=False, every_nth=every_nth
+    )
     trajectory = adapted(read, camera=camera)
     poses = trajectory.w2c if scene is None else ego_from_scene(scene, trajectory)
     count = min(len(poses), len(clip))
     cut = ClipMoments(indices=clip.indices[:count], times_s=clip.times_s[:count])
     document, note = keyframes_of_path(camera.upright_poses(poses[:count]), cut, up)
+    note = "; ".join(filter(None, (note, notes.placed)))
     if scene is None and trajectory.exo_w2c is not None:
         note += "; no scene is loaded, so the poses are in the file's own world"
     return document, note

@@ -2,6 +2,7 @@
 told apart."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from ..safe_files import read_json, write_json
 from ..takes import meta_trajectory, parse_meta
 from ..trajectory import (
     DEFAULT_UP,
+    ClipMoments,
     PoseTrack,
     check_made_on,
     direction,
@@ -21,10 +23,11 @@ from ..trajectory import (
     validate_w2c,
     with_looks,
 )
-from ..types import CameraTrajectory, FrameSelection, TakeNotes
+from ..types import UNTIMED_FPS, CameraTrajectory, FrameSelection, TakeNotes
 from ..video import video_mark
 from .blender import blender_camera, read_blender
 from .colmap import read_colmap, read_pictures
+from .frame_numbers import numbers_of, place
 
 FORMAT = "egox_trajectory"
 VERSION = 1
@@ -44,14 +47,15 @@ def read_trajectory(
     entry: str = "",
     count: int | None = None,
     lens: bool = True,
+    every_nth: int = 0,
 ) -> tuple[CameraTrajectory, TakeNotes]:
     """Read an ego trajectory, and the notes that its file has next to it.
 
     Forms: the released meta.json (both), our own JSON, keyframes, Blender's transforms.json,
     COLMAP's text.
 
-    COLMAP's images.txt is read with the cameras.txt beside it; its n-th picture is source frame n,
-    upright, in COLMAP's own world and scale.
+    COLMAP's images.txt is read with the cameras.txt beside it: upright, in COLMAP's own world and
+    scale. Its pictures and Blender's are of the frames that :mod:`.frame_numbers` finds.
 
     Args:
         camera: what the prior is drawn with, unless the file carries its own ego camera (another
@@ -63,39 +67,43 @@ def read_trajectory(
         count: without ``frames``, the number of frames in use; a longer file is cut at its end.
         lens: read the lens of COLMAP's and Blender's files; else it may be any, and the path has
             ``camera``, upright.
+        every_nth: of those files, as in :func:`.frame_numbers.place`.
 
     Raises:
-        EgoXInputError: unknown form or lens, bad matrices, shorter than the frames in use.
+        EgoXInputError: unknown form or lens, frames that can't be told, bad matrices, shorter than the frames in use.
     """
     if path.suffix.lower() == ".txt":
-        own_camera, poses, _ = (
+        own_camera, poses, names = (
             read_colmap(path.parent) if lens else (camera.upright(), *read_pictures(path.parent))
         )
-        trajectory = PoseTrack.numbered(poses, path.parent.name).trajectory(
-            own_camera, frames, count=count
-        )
-        return trajectory, TakeNotes(source=path.parent.name)
-    content = read_json(path, "trajectory file")
-    if isinstance(content, dict) and content.get("format") == FORMAT:
-        return parse_trajectory(content, path.name, frames, count=count)
-    if isinstance(content, list) or (isinstance(content, dict) and "keyframes" in content):
-        check_made_on(content, video_mark(None if frames is None else frames.source_path))
-        trajectory = keyframe_track(content, camera, path.name).trajectory(
-            camera, frames, count=count
-        )
-        return trajectory, TakeNotes(source=path.name)
-    if isinstance(content, dict) and isinstance(content.get("frames"), list):
-        poses, times = read_blender(content, path.name)
+        name, times = path.parent.name, None
+    else:
+        content = read_json(path, "trajectory file")
+        if isinstance(content, dict) and content.get("format") == FORMAT:
+            return parse_trajectory(content, path.name, frames, count=count)
+        if isinstance(content, list) or (isinstance(content, dict) and "keyframes" in content):
+            check_made_on(content, video_mark(None if frames is None else frames.source_path))
+            trajectory = keyframe_track(content, camera, path.name).trajectory(
+                camera, frames, count=count
+            )
+            return trajectory, TakeNotes(source=path.name)
+        if not isinstance(content, dict) or not isinstance(content.get("frames"), list):
+            meta = parse_meta(content, path, entry)
+            return meta_trajectory(meta, camera, frames, count=count), meta.notes
+        (poses, times, names), name = read_blender(content, path.name), path.name
         own_camera = blender_camera(content, path.name) if lens else camera.upright()
-        track = (
-            PoseTrack.numbered(poses, path.name)
-            if times is None or len(poses) == 1
-            else PoseTrack(w2c=poses, moments=times, clock="seconds", name=path.name)
-        )
-        trajectory = track.trajectory(own_camera, frames, count=count)
-        return trajectory, TakeNotes(source=path.name)
-    meta = parse_meta(content, path, entry)
-    return meta_trajectory(meta, camera, frames, count=count), meta.notes
+    numbers = numbers_of(names, name) if times is None or every_nth else times
+    if frames is None and count is not None:
+        moments = torch.arange(count, dtype=torch.float64)
+        frames = ClipMoments(indices=moments, times_s=moments / UNTIMED_FPS).selection()
+    if frames is not None:
+        track, placed = place(poses, numbers, frames, name, every_nth)
+    else:
+        track, placed = PoseTrack.numbered(poses[numbers.argsort()], name), ""
+        if times is not None:
+            track = replace(track, moments=times.sort().values, clock="seconds")
+    trajectory = track.trajectory(own_camera, frames)
+    return trajectory, TakeNotes(source=name, placed=placed)
 
 
 def write_trajectory(

@@ -27,7 +27,7 @@ from .metric_scale import (
     ScaleSource as ScaleSource,
     with_scale as with_scale,
 )
-from .same_take import check_poses_of as check_poses_of
+from .same_take import SPARE_SHARE as SPARE_SHARE, check_poses_of as check_poses_of
 from .take_cameras import (
     ExoLens as ExoLens,
     exo_camera_of_size as exo_camera_of_size,

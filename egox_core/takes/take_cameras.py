@@ -107,6 +107,10 @@ def exo_poses(
     name = f"camera_extrinsics of {meta.name}"
     poses = validate_w2c(poses, name)
     if frames is not None:
+        if not meta.pose_source:
+            check_same_count(
+                name, len(poses), frames, "give poses of this very video, one per frame"
+            )
         return PoseTrack.numbered(poses, name).of_frames(frames)
     if numbers is None:
         raise EgoXInputError(

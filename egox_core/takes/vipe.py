@@ -88,10 +88,10 @@ def _read(path: Path, shape: tuple[int, ...]) -> Tensor:
             fix="give the npz that ViPE wrote",
         )
     order = np.argsort(numbers)
-    if (np.diff(numbers[order]) != 1).any():
+    if (numbers[order] != np.arange(len(order))).any():
         raise EgoXInputError(
             f"ViPE file {path.name}",
-            got="frame numbers with gaps",
+            got="frame numbers with gaps, or from another one than 0",
             expected="every frame",
             fix="run ViPE on all frames of the clip",
         )

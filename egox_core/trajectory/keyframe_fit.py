@@ -28,6 +28,7 @@ class ClipMoments:
 
     indices: Tensor  # [T] float64, of the source video
     times_s: Tensor  # [T] float64
+    source_frames: int | None = None  # of the whole video, where that is known
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -68,16 +69,18 @@ class ClipMoments:
 
     def selection(self) -> FrameSelection:
         """As a selection of frames. Poses need no picture sizes; they are set to 1 x 1."""
-        step = float(self.times_s[-1] - self.times_s[0]) / max(1, len(self) - 1)
-        fps = 1 / step if step > 0 else UNTIMED_FPS
+        span = float(self.times_s[-1] - self.times_s[0])
+        fps = (len(self) - 1) / span if span > 0 else UNTIMED_FPS
+        steps = float(self.indices[-1] - self.indices[0])
         return FrameSelection(
             source_indices=self.indices.long(),
             times_s=self.times_s,
-            source_fps=fps,
+            source_fps=steps / span if span > 0 and steps > 0 else fps,
             fps=fps,
             source_size=(1, 1),
             size=(1, 1),
             resize="crop",
+            source_frames=self.source_frames,
         )
 
 

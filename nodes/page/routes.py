@@ -13,6 +13,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 from aiohttp import web
 
@@ -48,6 +49,7 @@ PRIOR_SIZES = (64, 512)
 MOST_POINTS = 300_000
 """That a page may ask for, as many as the coarse prior keeps."""
 VIEWS_REMEMBERED, MOST_RENEWED = 64, 1000
+MOST_FRAMES = 10**7
 WORKER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="egox-pose-editor")
 FILES = ThreadPoolExecutor(max_workers=1, thread_name_prefix="egox-pose-files")
 """Imports and exports of long paths take seconds, for which pictures do not wait."""
@@ -260,9 +262,11 @@ def _imported(body: dict, scene: PointCloud | None) -> tuple[dict, str]:
     """(keyframe document, note): files are looked for and read here, not on the event loop."""
     model, clip = lens(body), moments(body)
     up = direction(body.get("up", DEFAULT_UP), "up").tolist()
-    entry = str(body.get("entry", ""))
+    options = str(body.get("entry", "")), whole_number(body, "every_nth", 0, MOST_FRAMES, 0)
     if isinstance(body.get("file"), str):
-        return import_file(resolve(body["file"], "trajectory file"), model, clip, scene, up, entry)
+        return import_file(
+            resolve(body["file"], "trajectory file"), model, clip, scene, up, *options
+        )
     if body.get("poses") is not None:
         poses = validate_w2c(body["poses"], "poses")
         if poses.ndim != 3 or len(poses) != len(clip):
@@ -281,7 +285,7 @@ def _imported(body: dict, scene: PointCloud | None) -> tuple[dict, str]:
             expected="file names with their texts",
             fix="send texts, file or poses",
         )
-    return import_path(texts, model, clip, scene, up, entry)
+    return import_path(texts, model, clip, scene, up, *options)
 
 
 @guarded(FILE_BODY)
@@ -404,7 +408,9 @@ def lens(body: dict) -> CameraModel:
 
 def moments(body: dict) -> ClipMoments:
     """The request's frames in use."""
-    return ClipMoments.of(body.get("indices"), body.get("times_s"))
+    whole = whole_number(body, "source_frames", 0, MOST_FRAMES, 0)
+    clip = ClipMoments.of(body.get("indices"), body.get("times_s"))
+    return replace(clip, source_frames=whole or None)
 
 
 async def sample_video(request: web.Request) -> web.StreamResponse:

@@ -35,6 +35,8 @@ def editor_data(
         "times_s": times_s,
         "prompt": notes_of(trajectory).prompt,
         "node": node,
+        "note": notes_of(trajectory).placed,
+        "source_frames": None if frames is None else frames.source_frames,
         "camera": trajectory.camera.to_json(),
         "scene": None,
         "video": video_mark(None if frames is None else frames.source_path),

@@ -1,8 +1,10 @@
 """Paths as other programs write them: each lens is read or refused, each pose is of its frame."""
 
 import json
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -10,12 +12,14 @@ from egox_core.cameras.presets import preset_camera
 from egox_core.exchange.blender import write_blender
 from egox_core.exchange.colmap import write_colmap
 from egox_core.exchange.exo_paths import read_exo_path
+from egox_core.exchange.frame_numbers import numbers_of, place
 from egox_core.exchange.trajectory_files import read_trajectory
 from egox_core.safe_files import read_json, write_json
 from egox_core.takes.meta import depth_camera
 from egox_core.takes.take_cameras import exo_camera_of_size
+from egox_core.trajectory.keyframe_fit import ClipMoments
 from egox_core.trajectory.poses import look_at
-from egox_core.types import CameraTrajectory, TakeMeta
+from egox_core.types import CameraTrajectory, DepthVideo, TakeMeta
 from tests.refusals import refuses
 
 N, EGO = 12, preset_camera("aria_released", 64)
@@ -109,3 +113,98 @@ def test_only_a_factor_common_to_both_axes_is_another_resolution(case):
     kept = torch.equal(camera.intrinsics, k.double()), "as they are" in note
     assert kept == ((result == "kept"),) * 2
     assert exo_camera_of_size(meta, None, (448, 256)).cx == pytest.approx(camera.cx, abs=1)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        # numbers of the pictures; frames of the video, which is in use from first to last (and every_nth):
+        # the poses' frames, or words of the refusal
+        "0-11; 12 -> 0-11",
+        "1-12; 12 -> 0-11",
+        "8 11 4 7 5 0 9 10 1 3 6 2; 12 -> 8 11 4 7 5 0 9 10 1 3 6 2",
+        "0-2 6-11; 12 -> 0-2 6-11",
+        "1-11; 12 -> refused number 1 is the first frame.; number 0 is the first frame.",
+        "1-11; 12 0 10 1 -> 0-10",
+        "0 5 10 15 20 25; 29 0 25 -> 0 5 10 15 20 25",
+        "1-6; 30 0 25 -> 0 5 10 15 20 25",
+        "1-6; 30 0 5 -> refused every 5th has one.; number 1 is the first frame.;",
+        "1-6; 30 0 20 4 -> 0 4 8 12 16 20",
+        "0 5 10; 30 0 10 5 -> 0 5 10",
+        "0-8; 30 -> refused numbered 0 to 8, for a video of 30 frames, 30 in use; expected",
+        "0-8; 30 0 8 -> 0-8",
+        "0-11; 99 40 51 -> 40-51",
+        "1001-1012; 12 -> 0-11",
+        "0 40; 41 -> refused 1.3 s without a pose",
+    ],
+)
+def test_a_pose_belongs_to_its_frame(case, tmp_path):
+    setting, expected = case.split(" -> ")
+    words, clip = setting.split("; ")
+    whole, first, last, every_nth = [*map(int, clip.split()), 0, 0, 0][:4]
+    frames, numbers = clip_of(whole, range(first, (last or whole - 1) + 1)), spans(words)
+    call = W2C[: len(numbers)], torch.tensor(numbers), frames, "x", every_nth
+    if expected.startswith("refused "):
+        with refuses(expected.removeprefix("refused ")):
+            place(*call)
+        return
+    track, note = place(*call)
+    at = torch.tensor(spans(expected)) - first
+    path = track.of_frames(frames)
+    assert torch.allclose(path[at], call[0])
+    filled = len(path) - len(at)
+    assert (f"; {filled} of {len(path)} frames have no pose" in note) == (filled > 0)
+
+
+def clip_of(whole: int, used: range):
+    moments = torch.tensor(used).double()
+    return ClipMoments(indices=moments, times_s=moments / 30, source_frames=whole).selection()
+
+
+def spans(words: str) -> list[int]:
+    """Numbers of ``0-2 6``."""
+    ends = [word.split("-") for word in words.split()]
+    return [n for pair in ends for n in range(int(pair[0]), int(pair[-1]) + 1)]
+
+
+def test_files_of_either_path_go_by_names(tmp_path):
+    """Frames written in no order, and pictures that COLMAP didn't register."""
+    frames, depth = clip_of(N, range(N)), depth_of(N)
+    file = transforms(tmp_path, "{}")
+    write_json(file, {"frames": read_json(file)["frames"][::-1]})
+    known = torch.tensor([0, 1, 2, *range(6, N)])
+    text = colmap(tmp_path, "FOV", "\n").read_text("utf-8")
+    (tmp_path / "images.txt").write_text(re.sub(r"\n[456] .*", "", text), "utf-8")
+    for path, at in ((file, torch.arange(N)), (tmp_path / "images.txt", known)):
+        ego, notes = read_trajectory(path, EGO, frames, lens=False)
+        exo, note = read_exo_path(path).of(depth)
+        assert torch.allclose(ego.w2c[at], W2C[at]) and torch.equal(ego.w2c, exo)
+        assert note == notes.placed and ("3 of 12 frames" in note) == (len(at) < N)
+
+
+def depth_of(whole: int) -> DepthVideo:
+    maps, moments = torch.ones(whole, 1, 1), torch.arange(whole) / 30
+    return DepthVideo(depth_m=maps, camera=EGO, times_s=moments.double(), source_frames=whole)
+
+
+@pytest.mark.parametrize("case", ["1000 1", "0 1", "14e17 1e9", "1000 2", "0 2.8"])
+def test_times_give_the_frames(case, tmp_path):
+    start, unit = map(float, case.split())
+    frames = [0, 1, 2, 6, 7, 8, 9, 10, 11]
+    rows = [[start + unit * frame / 30, frame, 0, 0, 0, 0, 0, 1] for frame in frames]
+    np.savetxt(tmp_path / "tum.txt", rows, fmt="%.9f")
+    path = read_exo_path(tmp_path / "tum.txt")
+    if unit in (1, 1e9):
+        assert torch.allclose(
+            path.of(depth_of(12))[0][:, 0, 3], -torch.arange(12.0).double(), atol=1e-3
+        )
+    else:
+        with refuses("frames of exo path tum.txt: got 9 poses, numbered"):
+            path.of(depth_of(12))
+
+
+def test_names_tell_their_numbers():
+    assert numbers_of(["cam2/f_010.png", "cam2/f_9.png"], "a").tolist() == [10, 9]
+    assert numbers_of(["1305031102.175304.png", "1305031102.2.png"], "a")[0] == 1305031102.175304
+    with refuses("names of pictures of a"):
+        numbers_of(["a_1/0001.png", "a_2/0002.png"], "a")

@@ -345,6 +345,8 @@ export class PoseEditor {
       camera: this.camera?.camera,
       indices: clip.indices,
       times_s: clip.times,
+      source_frames: this.data?.source_frames ?? 0,
+      every_nth: this.host.everyNth(),
       token: this.scene.token,
       up: content.up,
       prompt: this.data?.prompt ?? "",

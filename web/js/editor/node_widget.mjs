@@ -96,6 +96,7 @@ function hostOf(app, api, node) {
       const { options, value } = findWidget(node, "file") ?? {};
       return options?.values?.indexOf?.(value) > 0 ? value : null;
     },
+    everyNth: () => findWidget(node, "every_nth")?.value ?? 0,
     entry: () => findWidget(node, "entry")?.value ?? "",
     isExample: () => findWidget(node, "keyframes")?.value === defaultOf(node, "keyframes"),
     isLinked: (name) => node.inputs?.find((input) => input.name === name)?.link != null,
@@ -162,7 +163,8 @@ function noteOf(node, say) {
   const source = findWidget(node, "source")?.value;
   const videos = keptVideos(node);
   const kept = videos ? `. ${say("kept", { videos })}` : "";
-  if (source !== "keyframes") return say("nodeOther", { source }) + kept;
+  const { note } = node.egoxPose?.data ?? {};
+  if (source !== "keyframes") return say("nodeOther", { source }) + (note ? `. ${note}` : "") + kept;
   try {
     const count = parseDocument(findWidget(node, "keyframes")?.value ?? "", FrameClock.standard()).keys.length;
     const scene = node.egoxPose?.data?.scene;
