@@ -26,7 +26,7 @@ SHARED_KB = {80: 163, 86: 99, 89: 99, 90: 227, 100: 227, 120: 99}
 """Shared memory that a block may ask for, by compute capability (CUDA programming guide)."""
 NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
 FLOATS = "score_scale shift slope above floor scale".split()
-NOT_DIVIDED = "start stop width per_frame base span blocks all_blocks tokens".split()
+NOT_DIVIDED = "start stop width per_frame base span blocks tokens".split()
 """Numbers that needn't be multiples of 16."""
 
 
@@ -60,18 +60,16 @@ def usage(cubin: bytes) -> tuple[int, int]:
     return int(registers), int(spilled)
 
 
-def cells(card: int, dtype: torch.dtype, dim: int) -> list[tuple[str, bool]]:
-    """Of each kernel, and whether it is as it must be."""
-    found = []
-    for kernel, constants in product_kernels(divmod(card, 10), dtype, dim):
-        names = "block_queries", "block_keys", "num_warps", "in_flight"
-        sizes = " ".join(str(constants[name]) for name in names)
-        made = compiled(kernel, card, dtype, constants)
-        registers, spilled = usage(made.asm["cubin"])
-        shared = made.metadata.shared / 1024
-        text = f"{sizes}: {registers} / {spilled} / {shared:.0f}"
-        found.append((text, not spilled and shared <= SHARED_KB[card]))
-    return found
+def cell(card: int, dtype: torch.dtype, dim: int, name: str) -> tuple[str, bool]:
+    """Of one kernel, and whether it is as it must be."""
+    kernel, constants = product_kernels(divmod(card, 10), dtype, dim)[name]
+    sizes = [str(constants[f"block_{side}"]) for side in ("queries", "keys")]
+    sizes += [str(constants[x]) for x in ("num_warps", "in_flight")]
+    made = compiled(kernel, card, dtype, constants)
+    registers, spilled = usage(made.asm["cubin"])
+    shared = made.metadata.shared / 1024
+    text = f"{' '.join(sizes)}: {registers} / {spilled} / {shared:.0f}"
+    return text, not spilled and shared <= SHARED_KB[card]
 
 
 def main() -> int:
@@ -79,22 +77,23 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--save", action="store_true", help=f"keep it as {PAGE.name}")
     save = parser.parse_args().save
+    cards = [f"{card // 10}.{card % 10} ({kb})" for card, kb in SHARED_KB.items()]
     lines = [
         f"The kernels of guided attention by product, compiled by Triton {triton.__version__}",
         "(`python3 run.py bench cubins --save`) for cards that weren't there. A cell: queries, keys, warps, in",
-        "flight: registers / spilled bytes / KB of shared memory.",
+        "flight: registers / spilled bytes / KB of shared memory, at most what stands beside the card.",
         "",
-        "| head | card | KB at most | results | with sums | gradients of queries | of keys and values |",
-        "|---|---|---|---|---|---|---|",
+        f"| head | kernel | {' | '.join(cards)} |",
+        f"|{'---|' * (2 + len(cards))}",
     ]
     held = True
     print(*lines, sep="\n")
-    for dtype, dim, card in ((d, n, card) for d in NAMES for n in (64, 128) for card in SHARED_KB):
-        texts, good = zip(*cells(card, dtype, dim), strict=True)
-        start = f"{NAMES[dtype]} {dim} | {card // 10}.{card % 10} | {SHARED_KB[card]}"
-        lines.append(f"| {' | '.join((start, *texts))} |")
-        print(lines[-1] + ("" if all(good) else "  <-- too much"), flush=True)
-        held &= all(good)
+    for dtype, dim in ((dtype, dim) for dtype in NAMES for dim in (64, 128)):
+        for name in product_kernels((8, 0), dtype, dim):
+            texts, good = zip(*(cell(card, dtype, dim, name) for card in SHARED_KB), strict=True)
+            lines.append(f"| {' | '.join((f'{NAMES[dtype]} {dim}', name, *texts))} |")
+            print(lines[-1] + ("" if all(good) else "  <-- too much"), flush=True)
+            held &= all(good)
     if save:
         PAGE.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return 0 if held else 1

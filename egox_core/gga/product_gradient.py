@@ -29,9 +29,13 @@ from .rows import BiasRows
 QUERY_BLOCKS = 128
 """Queries of a frame are padded to a multiple that every tile divides."""
 OLDER, NEWER = ((64, 32, 4, 2), (32, 64, 8, 2)), ((128, 64, 8, 3), (32, 128, 8, 3))
-EXACT = {(8, 0): ((32, 16, 8, 1), (32, 16, 8, 1))}
 HALF = {(8, 0): OLDER, (9, 0): NEWER, (12, 0): OLDER}
-TILES = {(True, 128): HALF, (True, 64): HALF, (False, 128): EXACT, (False, 64): EXACT}
+TILES = {
+    (True, 128): HALF,
+    (True, 64): HALF,
+    (False, 128): {(8, 0): ((32, 16, 8, 1), (32, 16, 8, 1))},
+    (False, 64): {(8, 0): ((32, 32, 8, 1), (32, 16, 8, 1))},
+}
 """As :data:`.product.TILES`, of the kernel for queries and of that for keys and values: queries,
 keys, warps, in flight."""
 
@@ -92,20 +96,20 @@ def _gradients(
     dots = by_frame(dots.flatten(1, -2)).mT.contiguous()
     rows, grad = (by_frame(x.flatten(1, -2)) for x in (q, grad))
     q_grad, k_grad, v_grad = (x.new_empty(x.shape) for x in (rows, k, v))
+    given = rows, k.contiguous(), v.contiguous(), grad, sums, dots
     query_columns, key_columns, limits, steep = weight_inputs(bias_rows, q.dtype)
     columns = pad(query_columns[first:], (0, 0, 0, padded - per_frame)), key_columns[first:]
     numbers = tokens, key_columns.stride(1), dim**-0.5 / math.log(2), *limits, dim**-0.5
-    layout = *k.stride()[:2], *v.stride()[:2], padded, frames * padded
-    sizes, sizes_of_keys = tile(TILES, kernel_table.card_of(q.device), q.dtype, dim)
-    blocks, blocks_of_keys = (-(-per_frame // queries) for queries, *_ in (sizes, sizes_of_keys))
+    (sizes, blocks), (sizes_of_keys, blocks_of_keys) = (
+        (sizes, (padded, frames * padded, -(-per_frame // sizes[0])))
+        for sizes in tile(TILES, kernel_table.card_of(q.device), q.dtype, dim)
+    )
     with torch.cuda.device_of(q):
-        of_query[frames * blocks, heads, batch](
-            *(rows, k, v, grad, sums, dots, q_grad, *columns, *layout, blocks, *numbers),
-            **constants(sizes, dim, steep),
+        of_query[frames * blocks[2], heads, batch](
+            *(*given, q_grad, *columns, *blocks, *numbers), **constants(sizes, dim, steep)
         )
         of_keys[-(-tokens // sizes_of_keys[1]), heads, batch](
-            *(rows, k, v, grad, sums, dots, k_grad, v_grad, *columns, *layout),
-            *(blocks_of_keys, frames * blocks_of_keys, *numbers),
+            *(*given, k_grad, v_grad, *columns, *blocks_of_keys, *numbers),
             **constants(sizes_of_keys, dim, steep),
         )
     q_grad = q_grad.unflatten(1, (frames, padded))[:, :, :per_frame].flatten(1, 2)
@@ -125,19 +129,18 @@ def gradient_kernels() -> tuple[Any, Any]:
 
 def product_kernels(
     card: kernel_table.Card, dtype: torch.dtype, dim: int
-) -> list[tuple[Any, dict[str, Any]]]:
-    """Kernels for results (alone, and with sums) and for gradients, each with the numbers that it is
-    compiled for.
+) -> dict[str, tuple[Any, dict[str, Any]]]:
+    """Kernels by what they make, each with the numbers that it is compiled for.
 
     Raises:
         ImportError: no Triton.
     """
     *sizes, apart = tile(FORWARD, card, dtype, dim)
-    forward = constants(sizes, dim, steep=True) | {"apart": apart}
-    forward["frames"] = 1 if dtype == torch.float32 else 2
+    found = {}
+    for frames in (1,) if dtype == torch.float32 else (1, 2):
+        fixed = constants(sizes, dim, steep=True) | {"apart": apart, "frames": frames}
+        found[f"results, frames: {frames}"] = product_kernel(), fixed | {"sums": None}
+        found[f"results and sums, frames: {frames}"] = product_kernel(), fixed
     backward = zip(gradient_kernels(), tile(TILES, card, dtype, dim), strict=True)
-    return [
-        (product_kernel(), forward | {"sums": None}),
-        (product_kernel(), forward),
-        *((kernel, constants(sizes, dim, steep=True)) for kernel, sizes in backward),
-    ]
+    of_queries, of_keys = ((kernel, constants(sizes, dim, True)) for kernel, sizes in backward)
+    return found | {"gradient of q": of_queries, "gradients of k, v": of_keys}

@@ -6,7 +6,8 @@ is written once, by one program: no atomics, and a run that is repeated is equal
 
 Queries come by frame, each padded to ``padded`` rows: ``q`` and ``grad`` [B, count, heads * dim],
 ``sums`` as the forward left them and ``dots`` (result times gradient) [B, heads, count]. Rows that
-pad count nothing, since their sums are infinite.
+pad count nothing, since their sums are infinite. Keys and values are [B, tokens, heads * dim]; none
+has gaps.
 """
 
 from __future__ import annotations
@@ -28,10 +29,6 @@ def query_gradient_kernel(
     q_grad,
     query_columns,
     key_columns,
-    k_batch,
-    k_token,
-    v_batch,
-    v_token,
     padded,
     count,
     blocks,
@@ -56,23 +53,23 @@ def query_gradient_kernel(
     head, heads, sample = tl.program_id(1), tl.num_programs(1), tl.program_id(2).to(tl.int64)
     channel, key, column = tl.arange(0, block_dim), tl.arange(0, block_keys), tl.arange(0, depth)
     channel_in, wide = channel < dim, dim < block_dim
-    here = (sample * count + row)[:, None] * (heads * dim) + head * dim + channel[None, :]
+    across = head * dim + channel[None, :]
+    here = (sample * count + row)[:, None] * (heads * dim) + across
     queries = load_block(q + here, row, channel_in, False, wide)
     grads = load_block(grad + here, row, channel_in, False, wide)
     of_row = (sample * heads + head) * count + row
     sum_, dot = tl.load(sums + of_row)[:, None], tl.load(dots + of_row)[:, None]
     columns = tl.load(query_columns + row[:, None] * depth + column[None, :])
-    k += sample * k_batch + head * dim
-    v += sample * v_batch + head * dim
+    k += sample * tokens * heads * dim
+    v += sample * tokens * heads * dim
     key_columns += frame.to(tl.int64) * depth * columns_stride
-    of_k = key[:, None] * k_token + channel[None, :]
-    of_v = key[:, None] * v_token + channel[None, :]
+    of_keys = key[:, None] * (heads * dim) + across
     of_columns = column[:, None] * columns_stride + key[None, :]
     total = tl.zeros([block_queries, block_dim], tl.float32)
     for first in tl.range(0, tokens, block_keys, num_stages=in_flight):
         key_in = key < tokens - first
-        keys = load_block(k + of_k, key_in, channel_in, True, True)
-        values = load_block(v + of_v, key_in, channel_in, True, True)
+        keys = load_block(k + of_keys, key_in, channel_in, True, True)
+        values = load_block(v + of_keys, key_in, channel_in, True, True)
         scores = tl.dot(queries, tl.trans(keys), input_precision="ieee")
         weights = product_weights(
             columns, tl.load(key_columns + of_columns), slope, above, floor, steep
@@ -81,8 +78,8 @@ def query_gradient_kernel(
         change = tl.dot(grads, tl.trans(values), input_precision="ieee") - dot
         change *= tl.exp2(scores) * weights
         total = tl.dot(change.to(keys.dtype), keys, total, input_precision="ieee")
-        k += block_keys * k_token
-        v += block_keys * v_token
+        k += block_keys * heads * dim
+        v += block_keys * heads * dim
         key_columns += block_keys
     tl.store(q_grad + here, (total * scale).to(q_grad.dtype.element_ty), channel_in[None, :])
 
@@ -99,14 +96,9 @@ def key_gradients_kernel(
     v_grad,
     query_columns,
     key_columns,
-    k_batch,
-    k_token,
-    v_batch,
-    v_token,
     padded,
     count,
     blocks,
-    all_blocks,
     tokens,
     columns_stride,
     score_scale,
@@ -122,17 +114,16 @@ def key_gradients_kernel(
     depth: tl.constexpr,
     in_flight: tl.constexpr,
 ):
-    """Gradients, [B, tokens, heads * dim] without gaps, of a block of keys and values, one head and
-    one sample; scores are transposed."""
+    """Gradients of a block of keys and values, one head and one sample; scores are transposed."""
     first_key, key = tl.program_id(0).to(tl.int64) * block_keys, tl.arange(0, block_keys)
     head, heads, sample = tl.program_id(1), tl.num_programs(1), tl.program_id(2).to(tl.int64)
     row, channel = tl.arange(0, block_queries), tl.arange(0, block_dim)
     column, channel_in, wide = tl.arange(0, depth), channel < dim, dim < block_dim
     key_in, across = key < tokens - first_key, channel[None, :] + head * dim
-    k += sample * k_batch + first_key * k_token
-    v += sample * v_batch + first_key * v_token
-    keys = load_block(k + key[:, None] * k_token + across, key_in, channel_in, True, True)
-    values = load_block(v + key[:, None] * v_token + across, key_in, channel_in, True, True)
+    lines = (sample * tokens + first_key) * heads * dim
+    of_keys = key[:, None] * (heads * dim) + across
+    keys = load_block(k + lines + of_keys, key_in, channel_in, True, True)
+    values = load_block(v + lines + of_keys, key_in, channel_in, True, True)
     q += sample * count * heads * dim
     grad += sample * count * heads * dim
     sums += (sample * heads + head) * count
@@ -141,7 +132,7 @@ def key_gradients_kernel(
     key_columns += first_key
     key_total = tl.zeros([block_keys, block_dim], tl.float32)
     value_total = tl.zeros([block_keys, block_dim], tl.float32)
-    for block in tl.range(0, all_blocks, num_stages=in_flight):
+    for block in tl.range(0, count // padded * blocks, num_stages=in_flight):
         frame = block // blocks
         first = frame * padded + block % blocks * block_queries
         here = first * heads * dim + of_queries  # in 32 bit, which fits a launch and spills nothing
@@ -162,10 +153,6 @@ def key_gradients_kernel(
         value_total = tl.dot(shares.to(grads.dtype), grads, value_total, input_precision="ieee")
         change = (tl.dot(values, tl.trans(grads), input_precision="ieee") - dot) * shares
         key_total = tl.dot(change.to(queries.dtype), queries, key_total, input_precision="ieee")
-    line = (sample * tokens + first_key) * heads * dim
-    here, inside = (
-        line + key[:, None] * (heads * dim) + across,
-        key_in[:, None] & channel_in[None, :],
-    )
-    tl.store(k_grad + here, (key_total * scale).to(k_grad.dtype.element_ty), inside)
-    tl.store(v_grad + here, value_total.to(v_grad.dtype.element_ty), inside)
+    inside = key_in[:, None] & channel_in[None, :]
+    tl.store(k_grad + lines + of_keys, (key_total * scale).to(k_grad.dtype.element_ty), inside)
+    tl.store(v_grad + lines + of_keys, value_total.to(v_grad.dtype.element_ty), inside)
