@@ -3,12 +3,14 @@ chosen."""
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import logging
 import math
+import sys
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -106,11 +108,17 @@ class Choosing:
 
 
 def _digest(key: tuple) -> str:
-    driver = 0
-    if torch.cuda.is_available():
-        driver = torch._C._cuda_getDriverVersion()  # ty: ignore[missing-attribute]
     versions = torch.__version__, torch.backends.cudnn.version(), triton_version(), __version__
-    return hashlib.sha256(repr((key, driver, versions, KERNELS)).encode()).hexdigest()
+    return hashlib.sha256(repr((key, _driver(), versions, KERNELS)).encode()).hexdigest()
+
+
+def _driver() -> int:
+    """Version of the NVIDIA driver; 0 without one."""
+    found = ctypes.c_int(0)
+    with suppress(OSError, AttributeError):
+        library = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+        ctypes.CDLL(library).cuDriverGetVersion(ctypes.byref(found))
+    return found.value
 
 
 def short(error: Exception) -> str:
