@@ -334,13 +334,17 @@ def prior(
     *,
     camera: CameraModel | str | None = None,  # ego, of a pose array; None: aria_released
     dynamic: str | None = None,  # which moving points are drawn; None: the preset's choice
+    # points seen through what exo never saw empty: draw, leave out; None: the preset's choice
+    hidden_lines: str | None = None,
+    classes: bool = False,  # say of each pixel whether exo observed it: EgoPrior.seen
     device: Device = None,  # to draw on; None: a GPU if there is one
     progress: Progress = no_progress,
 ) -> tuple[EgoPrior, PriorReport]:
     """Draw the scene from the ego camera (stage 4; paper section 3.1).
 
     Raises:
-        EgoXInputError: no points, fewer poses than frames, an unknown preset.
+        EgoXInputError: no points, fewer poses than frames, an unknown preset, sight lines in a
+            scene without depth.
 
     Warns:
         UserWarning: nothing is seen in any frame.
@@ -357,14 +361,18 @@ def prior(
     options = preset if is_a(preset, PriorOptions) else prior_preset(preset)
     if dynamic is not None:
         options = replace(options, dynamic=dynamic)
+    if hidden_lines is not None:
+        options = replace(options, hidden_lines=hidden_lines)
     if device is not None:
         options = replace(options, device=str(device))
-    drawn = render_ego_prior(scene, trajectory, options, progress=progress)
+    drawn = render_ego_prior(scene, trajectory, options, classes=classes, progress=progress)
     covered = torch.stack([frame.double().mean() for frame in drawn.coverage])
     height, width = drawn.coverage.shape[1:]
     notes = [f"{len(covered)} frames of {width}x{height}, coverage {100 * covered.mean():.0f} %"]
     if not bool(covered.any()):
         notes.append("The camera sees no point of the scene: check pose, world frame, depth scale")
+    if drawn.seen is not None:
+        notes.append(drawn.seen_text())
     return drawn, PriorReport(notes=(*notes, *drawn.notes, *scene.notes), covered=covered)
 
 

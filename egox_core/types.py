@@ -33,6 +33,9 @@ RayMode = Literal["released", "exact", "pinhole"]
 RAY_MODES: tuple[RayMode, ...] = get_args(RayMode)
 GgaMode = Literal["released", "paper", "power", "off"]
 GGA_MODES: tuple[GgaMode, ...] = get_args(GgaMode)
+UNOBSERVED, DOUBTFUL, EARLIER, NOW = 0, 64, 128, 255
+"""Classes of an ego pixel, as seen.mkv has them: nothing landed; a point landed, but the way to it
+is hidden in part; exo saw it at another time; exo sees it in this frame."""
 UNTIMED_FPS = 30.0
 """Frames a second that are assumed wherever neither a video nor a file of poses says otherwise."""
 
@@ -215,6 +218,22 @@ class MovingPoints(Protocol):
         """The moving points of one frame."""
 
 
+@frozen
+class ExoSight:
+    """Depth by which one exo camera saw space empty: all in front of what a picture shows."""
+
+    depth: DepthVideo
+    moves: Callable[[int], Tensor]  # [H, W] bool, what moves in a frame
+    # [H, W] z depth of the static background, NaN unknown; None: of an exo camera that moves
+    still_m: Tensor | None
+    noise: float  # typical relative difference between depth maps of one surface
+
+    def map(self, frame: int) -> Tensor:  # [H, W] float32
+        """The z depth of a frame, infinite in the sky."""
+        depth_m, sky = self.depth.depth_m[frame].float(), self.depth.sky
+        return depth_m if sky is None else depth_m.masked_fill(sky[frame].bool(), torch.inf)
+
+
 @dataclass(frozen=True, kw_only=True)  # no slots: nodes hold it weakly
 class PointCloud:
     """The scene: a static background and moving points per frame. Built without any ego pose."""
@@ -238,6 +257,8 @@ class PointCloud:
     parts: tuple[
         PointCloud, ...
     ] = ()  # the scenes that it was fused of, each of one exo camera; empty: not fused
+    # of a scene that isn't fused; None: points without the depth they were lifted from
+    sight: ExoSight | None = None
 
     @property
     def exo_from_scene(self) -> Tensor:  # [3, 4] or [T, 3, 4] float64
@@ -272,6 +293,25 @@ class EgoPrior:
     depth_m: Tensor  # [T, H, W] float32, z depth in the ego camera frame, metres; NaN where nothing landed
     trajectory: CameraTrajectory
     notes: tuple[str, ...] = ()  # on how it was drawn, for people
+    seen: Tensor | None = None  # [T, H, W] uint8, :data:`NOW` and the other classes
+
+    def seen_text(self) -> str:
+        """Shares of the classes, for people; empty where they weren't asked for."""
+        if self.seen is None:
+            return ""
+        kinds = (NOW, EARLIER, DOUBTFUL, UNOBSERVED)
+        shares = torch.stack(
+            [
+                torch.stack([(frame == kind).double().mean() for kind in kinds])
+                for frame in self.seen
+            ]
+        )
+        now, earlier, doubtful, unobserved = (100 * shares.mean(0)).round().int().tolist()
+        worst = int(shares[:, -1].argmax())
+        return (
+            f"{now} % observed now, {earlier} % at another time, {doubtful} % doubtful, "
+            f"{unobserved} % not observed (most in frame {worst}: {100 * shares[worst, -1]:.0f} %)"
+        )
 
     def depth(self) -> DepthVideo:
         """The depth as any other: its camera is the ego camera, with a pose per frame."""

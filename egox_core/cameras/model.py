@@ -296,6 +296,19 @@ class CameraModel:
         low = -0.5 - margin
         return (u >= low) & (u < width - 0.5 + margin) & (v >= low) & (v < height - 0.5 + margin)
 
+    def look_up(
+        self,
+        points_cam: Tensor,  # [..., 3] metres, as in :meth:`project`
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """(places in the stored picture [..., 2], their pixels [...] int64 in rows, whether they are
+        in it [...])."""
+        width, height = self.stored_size
+        uv, valid = self.project(points_cam)
+        valid = valid & self.inside(uv) & (points_cam[..., 2] > 1e-3)
+        uv = uv.nan_to_num(0.0)
+        column, row = uv.round().long().unbind(-1)
+        return uv, row.clamp(0, height - 1) * width + column.clamp(0, width - 1), valid
+
     def rescale(
         self, width: int, height: int, convention: Convention = "half_pixel"
     ) -> CameraModel:

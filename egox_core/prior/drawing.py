@@ -58,6 +58,8 @@ def fill_gaps(tight: SplatImage, wide: SplatImage, size_px: int) -> SplatImage:
         rgb=torch.where(gap[..., None], wide.rgb, tight.rgb),
         coverage=tight.coverage | gap,
         depth=torch.where(gap, wide.depth, tight.depth),
+        back=torch.where(gap, wide.back, tight.back),
+        off=tight.off,
     )
 
 
@@ -146,4 +148,10 @@ def shrink(image: SplatImage, factor: int) -> SplatImage:
     rgb = torch.where(image.coverage[..., None], image.rgb, 0.0).view(*blocks, 3).sum((1, 3))
     rgb = torch.where(coverage[..., None], rgb / count.clamp_min(1)[..., None], 0.0)
     depth = image.depth.nan_to_num(nan=float("inf")).view(blocks).amin((1, 3))
-    return SplatImage(rgb=rgb, coverage=coverage, depth=torch.where(coverage, depth, float("nan")))
+    return SplatImage(
+        rgb=rgb,
+        coverage=coverage,
+        depth=torch.where(coverage, depth, float("nan")),
+        back=2 * image.back.view(blocks).sum((1, 3)) > count,
+        off=image.off[::factor, ::factor] / factor,
+    )

@@ -15,6 +15,7 @@ from .splat_points import Backend, SplatOptions
 Dynamic = Literal["keep", "leave out", "without wearer", "without head"]
 DYNAMIC_CHOICES: tuple[Dynamic, ...] = get_args(Dynamic)
 Static = Literal["farthest", "mean"]
+HiddenLines = Literal["draw", "leave out"]
 CPU = torch.device("cpu")
 OFF = float("inf")
 
@@ -24,7 +25,8 @@ class PriorOptions:
     """Choice of what is drawn of the scene, and how.
 
     Raises:
-        EgoXInputError: unknown dynamic handling, backend, device or static background.
+        EgoXInputError: unknown dynamic handling, backend, device, static background or handling of
+            hidden sight lines.
     """
 
     splat: SplatOptions = field(default_factory=SplatOptions)
@@ -54,6 +56,8 @@ class PriorOptions:
         0.0,
         0.0,
     )  # colour where nothing landed; the model expects black
+    # points that are seen through a place that no exo frame has seen empty
+    hidden_lines: HiddenLines = "draw"
     # of the take that is drawn, where a preset of the whole way chooses them; None: as the source has it
     exo_lens: ExoLens | None = None
     scale: ScaleSource | None = None
@@ -77,6 +81,7 @@ class PriorOptions:
                 "device", got=repr(self.device), expected="auto, cpu, cuda, xpu", fix="correct it"
             ) from error
         check_choice("static background", self.static, get_args(Static))
+        check_choice("hidden sight lines", self.hidden_lines, get_args(HiddenLines))
 
 
 # Fading discs of 5 px, the nearest 20 laid over each other, one point for every second pixel each

@@ -16,10 +16,11 @@ from ..progress import Progress, no_progress
 from ..scene import ego_from_scene
 from ..takes import meets_head
 from ..trajectory import camera_centre, pose_of_frame
-from ..types import CameraTrajectory, EgoPrior, PointCloud, PointSet
+from ..types import DOUBTFUL, CameraTrajectory, EgoPrior, PointCloud, PointSet
 from .device import DrawingDevice
 from .drawing import draw_points
 from .options import PriorOptions, prior_preset
+from .sight_lines import SightLines
 
 
 @frozen
@@ -29,6 +30,7 @@ class PriorFrame:
     rgb: Tensor  # [H, W, 3] float32 0...1
     coverage: Tensor  # [H, W] bool
     depth_m: Tensor  # [H, W] float32 z depth, NaN where nothing landed
+    seen: Tensor | None = None  # [H, W] uint8, as in :class:`types.EgoPrior`
 
 
 def render_ego_prior(
@@ -36,6 +38,7 @@ def render_ego_prior(
     trajectory: CameraTrajectory,
     options: PriorOptions | None = None,
     *,
+    classes: bool = False,
     progress: Progress = no_progress,
 ) -> EgoPrior:
     """The prior of all frames; see :func:`iter_ego_prior` for arguments and errors."""
@@ -45,16 +48,22 @@ def render_ego_prior(
     rgb = FrameStore(count, (height, width, 3), np.float32)
     coverage = FrameStore(count, (height, width), np.bool_)
     depth_m = FrameStore(count, (height, width), np.float32)
-    for frame in iter_ego_prior(scene, trajectory, options, on=on, progress=progress):
+    seen = FrameStore(count, (height, width), np.uint8) if classes else None
+    for frame in iter_ego_prior(
+        scene, trajectory, options, classes=classes, on=on, progress=progress
+    ):
         rgb.append(frame.rgb.numpy())
         coverage.append(frame.coverage.numpy())
         depth_m.append(frame.depth_m.numpy())
+        if seen is not None and frame.seen is not None:
+            seen.append(frame.seen.numpy())
     return EgoPrior(
         rgb=rgb.tensor(),
         coverage=coverage.tensor(),
         depth_m=depth_m.tensor(),
         trajectory=trajectory,
         notes=(on.note,) if on.note else (),
+        seen=None if seen is None else seen.tensor(),
     )
 
 
@@ -64,6 +73,7 @@ def iter_ego_prior(
     options: PriorOptions | None = None,
     *,
     frames: Sequence[int] | None = None,
+    classes: bool = False,
     on: DrawingDevice | None = None,
     progress: Progress = no_progress,
 ) -> Iterator[PriorFrame]:
@@ -77,12 +87,13 @@ def iter_ego_prior(
             the world.
         options: default: preset ``clean``.
         frames: of the clip, those to render; default: all.
+        classes: say of every pixel where it comes from, too.
         on: where to draw; default: the options' device.
         progress: called before every frame.
 
     Raises:
-        EgoXInputError: empty cloud, fewer poses than frames, poses that aren't rotations. Raised
-            before rendering.
+        EgoXInputError: empty cloud, fewer poses than frames, poses that aren't rotations, sight
+            lines in a scene without depth. Raised before rendering.
 
     Warns:
         UserWarning: a clip of which nothing is seen (the camera stands inside a wall or looks
@@ -93,7 +104,10 @@ def iter_ego_prior(
     check_scene(scene)
     frames = range(scene.frame_count) if frames is None else frames
     on = on or DrawingDevice(options)
-    return _frames(scene, frames, trajectory.camera, ego_from_frame, options, on, progress)
+    lines = None
+    if classes or options.hidden_lines == "leave out":
+        lines = SightLines(scene, trajectory.camera, options.splat)
+    return _frames(scene, frames, trajectory.camera, ego_from_frame, options, lines, on, progress)
 
 
 def check_scene(scene: PointCloud) -> None:
@@ -117,6 +131,7 @@ def _frames(
     camera: CameraModel,
     ego_from_frame: Tensor,
     options: PriorOptions,
+    lines: SightLines | None,
     on: DrawingDevice,
     progress: Progress,
 ) -> Iterator[PriorFrame]:
@@ -128,17 +143,26 @@ def _frames(
     for done, t in enumerate(frames):
         progress(done, len(frames), "render the ego prior")
 
-        def picture(device: torch.device, t: int = t) -> tuple[Tensor, Tensor, Tensor]:
+        def picture(
+            device: torch.device, t: int = t
+        ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
             pose, static = ego_from_frame[t].to(device), static_on(device)
             points = _visible_points(static, scene, t, pose, camera.quarter_turns, options)
             image = draw_points(points, camera, pose, options)
-            return image.rgb.cpu(), image.coverage.cpu(), image.depth.cpu()
+            seen = None if lines is None else lines.classes(image, ego_from_frame[t], t).cpu()
+            return image.rgb.cpu(), image.coverage.cpu(), image.depth.cpu(), seen
 
-        rgb, coverage, depth = on.draw(picture)
+        rgb, coverage, depth, seen = on.draw(picture)
+        if seen is not None and options.hidden_lines == "leave out":
+            coverage = coverage & (seen != DOUBTFUL)
+            depth = torch.where(coverage, depth, torch.nan)
         covered += int(coverage.sum())
         rgb = torch.where(coverage[..., None], rgb, background)
         yield PriorFrame(
-            rgb=rgb, coverage=coverage, depth_m=depth if options.splat.depth_is_z else depth * ray_z
+            rgb=rgb,
+            coverage=coverage,
+            depth_m=depth if options.splat.depth_is_z else depth * ray_z,
+            seen=seen,
         )
     progress(len(frames), len(frames), "render the ego prior")
     if covered == 0:

@@ -76,6 +76,10 @@ class SplatImage:
     rgb: Tensor  # [H, W, 3] float32 0...1, black where nothing landed
     coverage: Tensor  # [H, W] bool, exactly where something landed
     depth: Tensor  # [H, W] float32, metres, NaN where nothing landed
+    # [H, W] bool, surfaces seen from behind, which exo saw from in front (style surface)
+    back: Tensor
+    # [H, W, 2] float32, px from the pixel to the point whose depth it has (style composite)
+    off: Tensor
 
 
 def blank(width: int, height: int, device: torch.device | str = "cpu") -> SplatImage:
@@ -84,7 +88,15 @@ def blank(width: int, height: int, device: torch.device | str = "cpu") -> SplatI
         rgb=torch.zeros(height, width, 3, device=device),
         coverage=torch.zeros(height, width, dtype=torch.bool, device=device),
         depth=torch.full((height, width), float("nan"), device=device),
+        back=torch.zeros(height, width, dtype=torch.bool, device=device),
+        off=torch.zeros(height, width, 2, device=device),
     )
+
+
+def seen_from_behind(points: ScreenPoints) -> Tensor:  # [N] bool
+    """Check which patches have their steps the other way round than exo saw them."""
+    a = points.axes
+    return a[:, 0, 0] * a[:, 1, 1] < a[:, 0, 1] * a[:, 1, 0]
 
 
 def patches(points: ScreenPoints, options: SplatOptions, scale: float) -> tuple[Tensor, Tensor]:

@@ -55,16 +55,18 @@ def _surface(points: ScreenPoints, width: int, height: int, options: SplatOption
         front = min((depth[i] for i, _, covers in samples if covers), default=math.inf)
         if math.isinf(front):
             continue  # only colours reach here, no patch
-        total, colour, mean = 0.0, [0.0, 0.0, 0.0], 0.0
+        total, colour, mean, back = 0.0, [0.0, 0.0, 0.0], 0.0, 0.0
         for i, weight, covers in samples:
             slack = extent[i] + options.depth_tolerance * depth[i]
             if depth[i] - slack > front or (depth[i] + slack < front and not covers):
                 continue  # behind or before the front surface
             total += weight
             mean += weight * depth[i]
+            back += weight * (points.axes[i].det() < 0)
             colour = [c + weight * x for c, x in zip(colour, rgb[i], strict=True)]
         image.coverage[row, col] = True
         image.depth[row, col] = mean / total
+        image.back[row, col] = 2 * back > total
         image.rgb[row, col] = torch.tensor([c / total for c in colour]).clamp(0, 1)
     return image
 
@@ -99,5 +101,6 @@ def _composite(points: ScreenPoints, width: int, height: int, options: SplatOpti
             transmittance *= 1 - alpha
         image.coverage[row, col] = True
         image.depth[row, col] = discs[0][0]
+        image.off[row, col] = points.uv[discs[0][1]] - torch.tensor([col, row])
         image.rgb[row, col] = torch.tensor(colour).clamp(0, 1)
     return image

@@ -15,6 +15,7 @@ from .splat_points import (
     blank,
     blend_reach,
     patches,
+    seen_from_behind,
 )
 
 FAR = torch.iinfo(torch.int32).max
@@ -58,9 +59,15 @@ def _surface(points: ScreenPoints, width: int, height: int, options: SplatOption
     slack = points.extent + options.depth_tolerance * points.depth
     near, far = points.depth - slack, points.depth + slack
     samples = torch.cat(
-        (torch.ones_like(points.depth)[:, None], points.rgb, points.depth[:, None]), dim=1
+        (
+            torch.ones_like(points.depth)[:, None],
+            points.rgb,
+            points.depth[:, None],
+            seen_from_behind(points)[:, None],
+        ),
+        dim=1,
     )
-    sums = torch.zeros(pixels, 5, device=device)
+    sums = torch.zeros(pixels, 6, device=device)
     for index, pixel, covered, weight in (
         stored if stored is not None else _pairs(points, options, width, height)
     ):
@@ -69,13 +76,15 @@ def _surface(points: ScreenPoints, width: int, height: int, options: SplatOption
         # counts.
         on_front = (near[index] <= surface) & (covered | (surface <= far[index]))
         sums.index_add_(0, pixel, samples[index] * (weight * on_front)[:, None])
-    sums = sums.T.reshape(5, height, width)
+    sums = sums.T.reshape(6, height, width)
     coverage = torch.isfinite(front).view(height, width)
     mean = sums[1:] / sums[0].clamp_min(1e-12)
     return SplatImage(
         rgb=torch.where(coverage[..., None], mean[:3].permute(1, 2, 0), 0.0).clamp(0, 1),
         coverage=coverage,
         depth=torch.where(coverage, mean[3], float("nan")),
+        back=mean[4] > 0.5,
+        off=torch.zeros(height, width, 2, device=device),
     )
 
 
@@ -174,8 +183,9 @@ def _composite(points: ScreenPoints, width: int, height: int, options: SplatOpti
         )
         for top in range(0, height, rows)
     ]
-    out, coverage, depth = (torch.cat(parts) for parts in zip(*bands, strict=True))
-    return SplatImage(rgb=out.clamp(0, 1), coverage=coverage, depth=depth)
+    out, coverage, depth, off = (torch.cat(parts) for parts in zip(*bands, strict=True))
+    back = torch.zeros_like(coverage)
+    return SplatImage(rgb=out.clamp(0, 1), coverage=coverage, depth=depth, back=back, off=off)
 
 
 def _peel(
@@ -188,8 +198,8 @@ def _peel(
     pad: int,
     width: int,
     layers: int,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """(rgb, coverage, z) of the picture's rows from ``top`` on, as many as ``cells`` has."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(rgb, coverage, z, way to the nearest point) of the picture's rows from ``top`` on, as many as ``cells`` has."""
     device, height = uv.device, cells.shape[0] - 2 * pad
     v, u = torch.meshgrid(
         torch.arange(top, top + height, device=device, dtype=uv.dtype),
@@ -199,7 +209,7 @@ def _peel(
     windows = _disc_windows(cells, uv, radius, pad, v, u)
     out = torch.zeros(height, width, 3, device=device)
     transmittance = torch.ones(height, width, device=device)
-    depth = torch.full((height, width), float("nan"), device=device)
+    first = torch.zeros(height, width, dtype=torch.int64, device=device)
     coverage = torch.zeros(height, width, dtype=torch.bool, device=device)
     layer = torch.full((height, width), -1, dtype=torch.int32, device=device)
     # The nearest rank behind the last layer is the least window - layer - 1 in unsigned arithmetic;
@@ -222,10 +232,11 @@ def _peel(
         alpha = torch.where(hit, 1 - off / (radius * radius), 0.0).clamp_min(0)
         out += (transmittance * alpha)[..., None] * rgb[index]
         transmittance = transmittance * (1 - alpha)
-        depth = torch.where(hit & ~coverage, z[index], depth)
+        first = torch.where(coverage, first, index)
         coverage |= hit
         layer = torch.where(hit, nearest, FAR - 1).to(torch.int32)
-    return out, coverage, depth
+    depth = torch.where(coverage, z[first], torch.nan)
+    return out, coverage, depth, uv[first] - torch.stack((u, v), dim=-1)
 
 
 def _disc_windows(

@@ -12,7 +12,7 @@ from ..arrays import as_uint8
 from ..errors import EgoXInputError, check_choice, in_words
 from ..progress import Progress, no_progress
 from ..trajectory import validate_w2c
-from ..types import DepthVideo, PointCloud, PointSet
+from ..types import DepthVideo, ExoSight, PointCloud, PointSet
 from .background import SAME_SURFACE, StaticBackground, fuse_static, mean_background
 from .camera_motion import camera_motion
 from .dynamic_mask import WARNING, derive_dynamic, label_instances, unsteady_pixels
@@ -38,12 +38,18 @@ class FrameMovingPoints:
     ) -> None:
         self._clip, self._depth, self._dynamic = clip, clip.depth, dynamic
         self._background, self._tolerance = background, tolerance
+        self._last: tuple[int, Tensor] | None = None  # frame and mask that were asked for last
 
     def __len__(self) -> int:
         return len(self._depth.depth_m)
 
     def mask(self, frame: int) -> Tensor:  # [H, W] bool
         """Mask of what moves in this frame."""
+        if self._last is None or self._last[0] != frame:
+            self._last = frame, self._mask(frame)
+        return self._last[1]
+
+    def _mask(self, frame: int) -> Tensor:
         depth_m = self._depth.depth_m[frame]
         if self._depth.dynamic is not None and self._dynamic in ("auto", "mask"):
             return self._depth.dynamic[frame].bool() & torch.isfinite(depth_m)
@@ -107,11 +113,12 @@ def build_scene(
     masks = StillMasks(depth, dynamic)
     derived, background, notes = dynamic == "auto" and depth.dynamic is None, None, ()
     if is_moving(depth.exo_w2c):
-        static, tolerance = fuse_moving(clip, masks, progress)
+        static, tolerance, noise = fuse_moving(clip, masks, progress)
         notes = (WARNING,) if derived else ()
         moving = FrameMovingPoints(clip, static, dynamic, tolerance)
     else:
         background = fuse_static(exo_frames, depth.depth_m, masks, progress=progress)
+        noise = float(background.depth_spread.nanmedian().nan_to_num())
         if derived:
             notes = (WARNING,)
             hidden = unsteady_pixels(background)
@@ -149,6 +156,12 @@ def build_scene(
         notes=notes,
         camera_guessed=depth.camera_guessed,
         mean_static=None if background is None else moving.mean_static,
+        sight=ExoSight(
+            depth=depth,
+            moves=moving.mask,
+            still_m=None if background is None else background.depth_m,
+            noise=noise,
+        ),
     )
 
 

@@ -65,6 +65,7 @@ def fuse_scenes(scenes: Sequence[PointCloud]) -> PointCloud:
         static=PointSet.join(*(scene.static for scene in scenes)),
         moving=FusedMovingPoints([scene.moving for scene in scenes]),
         mean_static=None,
+        sight=None,
         parts=tuple(part for scene in scenes for part in scene.parts or (scene,)),
         camera_guessed=any(scene.camera_guessed for scene in scenes),
         notes=(f"fused from {len(scenes)} exo cameras", *notes),

@@ -57,8 +57,8 @@ def fuse_moving(
     clip: ClipFrames,
     masks: Sequence[Tensor],  # T of [H, W] bool of what moves or is sky
     progress: Progress,
-) -> tuple[PointSet, float]:
-    """Static points in the world, and the tolerance that the maps needed.
+) -> tuple[PointSet, float, float]:
+    """Static points in the world, the tolerance that the maps needed, and the spread that it is of.
 
     A pixel's depth is the mean of all key frames that see its surface. It goes where more of them
     see past it, or see another colour there, as where somebody has left; and where an earlier key
@@ -70,7 +70,8 @@ def fuse_moving(
             rgb.permute(2, 0, 1).float(), COLOUR_AROUND, 1, COLOUR_AROUND // 2
         ).permute(1, 2, 0)
         keys.append(_KeyFrame(frame=t, w2c=w2c[t], depth_m=depth, rgb=rgb, smooth=smooth))
-    tolerance = max(SAME_SURFACE, min(WIDEST_TOLERANCE, SPREADS * _spread(keys, clip)))
+    spread = _spread(keys, clip)
+    tolerance = max(SAME_SURFACE, min(WIDEST_TOLERANCE, SPREADS * spread))
     for key in keys:
         progress(len(voted), len(keys), "fuse the moving camera's key frames")
         key = _vote(key, [k for k in keys if k is not key], clip, tolerance)
@@ -80,20 +81,7 @@ def fuse_moving(
         parts.append(clip.lift(key.frame, key.depth_m, key.rgb, new))
         voted.append(key)
     progress(len(keys), len(keys), "fuse the moving camera's key frames")
-    return PointSet.join(*parts), tolerance
-
-
-def _seen(
-    camera: CameraModel,
-    points: Tensor,  # [N, 3] in its frame
-) -> tuple[Tensor, Tensor, Tensor]:
-    """(places in the picture [N, 2], their pixels [N] int64, whether they are in it [N])."""
-    width, height = camera.stored_size
-    uv, valid = camera.project(points)
-    valid &= camera.inside(uv) & (points[:, 2] > 1e-3)
-    uv = uv.nan_to_num(0.0)
-    column, row = uv.round().long().unbind(-1)
-    return uv, row.clamp(0, height - 1) * width + column.clamp(0, width - 1), valid
+    return PointSet.join(*parts), tolerance, spread
 
 
 def _against(key: _KeyFrame, other: _KeyFrame, clip: ClipFrames) -> tuple[Tensor, Tensor]:
@@ -108,7 +96,7 @@ def _against(key: _KeyFrame, other: _KeyFrame, clip: ClipFrames) -> tuple[Tensor
         compose(other.w2c, invert(key.w2c)).float(),
         (clip.rays * key.depth_m[..., None]).flatten(0, 1),
     )
-    uv, pixel, valid = _seen(camera, points)
+    uv, pixel, valid = camera.look_up(points)
     grid = (uv / (uv.new_tensor(camera.stored_size) - 1) * 2 - 1)[None, None]
     between = torch.nn.functional.grid_sample(
         other.depth_m.reciprocal()[None, None], grid, align_corners=True
@@ -153,7 +141,7 @@ def cloud_background(cloud: PointSet, camera: CameraModel, w2c: Tensor) -> Stati
     width, height = camera.stored_size
     buffer = torch.full((height * width,), EMPTY)
     xyz = transform(w2c, cloud.xyz.double())
-    _, pixel, seen = _seen(camera, xyz)
+    _, pixel, seen = camera.look_up(xyz)
     keep = seen.nonzero()[:, 0]
     # The bits of a positive float order like its value: depth above, point index below, one
     # minimum gives both. Those of an empty pixel are NaN.

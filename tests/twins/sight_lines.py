@@ -1,0 +1,47 @@
+"""The plain twin of ``egox_core/prior/sight_lines.py``: one line and one place at a time."""
+
+import torch
+from torch import Tensor
+
+from egox_core.prior.sight_lines import (
+    BODY_M,
+    LINE_NOISES,
+    NEAR_M,
+    SHARE,
+    STEPS,
+    TOLERANCE_M,
+    DepthBound,
+)
+
+
+def hidden_length_reference(
+    points: Tensor, now: list[DepthBound], ever: list[DepthBound]
+) -> Tensor:
+    """As :func:`sight_lines.hidden_length`."""
+    return torch.tensor([_of_line(point, now, ever) for point in points])
+
+
+def _of_line(point: Tensor, now: list[DepthBound], ever: list[DepthBound]) -> float:
+    length, hidden = float(point.norm()), 0
+    start = min(NEAR_M / length, SHARE)
+    for step in range(1, STEPS + 1):
+        place = point * (start + (SHARE - start) * step / STEPS)
+        seen = [behind for picture in now if (behind := _behind(place, picture)) is not None]
+        if not any(off > 0 for off, _ in seen) or any(off <= 0 for off, _ in seen):
+            continue
+        filled = any(moves and 0 < off < BODY_M for off, moves in seen)
+        passed = (_behind(place, picture) for picture in ever)
+        hidden += filled or not any(p is not None and p[0] <= 0 for p in passed)
+    return hidden * length * (SHARE - start) / STEPS
+
+
+def _behind(place: Tensor, picture: DepthBound) -> tuple[float, bool] | None:
+    """Metres by which the place is behind more than the tolerance, and whether what is in front
+    moves; None outside of the picture."""
+    at = picture.exo_from_ego[:, :3] @ place + picture.exo_from_ego[:, 3]
+    uv, valid = picture.camera.project(at)
+    if not valid or not picture.camera.inside(uv) or at[2] <= 1e-3:
+        return None
+    column, row = (round(float(x)) for x in uv)
+    tolerance = TOLERANCE_M + LINE_NOISES * picture.noise * float(at[2])
+    return float(at[2] - picture.depth_m[row, column]) - tolerance, bool(picture.moves[row, column])
