@@ -15,10 +15,9 @@ from torch import Tensor
 from ..errors import EgoXInputError
 from ..types import GgaGeometry
 from .backends import Choice, KernelsUsed, choose_backend
-from .bias import reference_attention
+from .bias import keeps_graph, reference_attention
 from .options import GgaOptions
 from .plain import PlainAttention, or_cudnn, plain_attention
-from .product_gradient import keeps_graph
 from .rows import BiasRows
 
 CHUNK_BYTES = 58 * 2**20

@@ -33,12 +33,12 @@ from torch.utils.checkpoint import checkpoint
 from ..errors import EgoXInputError
 from ..finite import all_finite
 from ..types import GgaGeometry
-from .bias import without_autocast
+from .bias import keeps_graph, without_autocast
 from .kernel_check import Choosing, agrees, best_seconds, short
 from .kernel_table import KERNELS, Asked, Limits
 from .options import GgaOptions
 from .product import columns
-from .product_gradient import differentiable_product, keeps_graph
+from .product_gradient import differentiable_product
 from .rows import BiasRows
 from .triton_rows import FusedChoice
 

@@ -26,6 +26,11 @@ def without_autocast(device: torch.device) -> AbstractContextManager:
     return torch.autocast(device.type, enabled=False) if on else nullcontext()
 
 
+def keeps_graph(q: Tensor, k: Tensor, v: Tensor) -> bool:
+    """True where the result has to be differentiated."""
+    return torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
+
+
 def cosine_rows(geometry: GgaGeometry, query_frame: int) -> Tensor:  # -> [h * w_ego, tokens]
     """Cosine of every ego query of one latent frame against every token's direction; 0 for ego
     keys."""

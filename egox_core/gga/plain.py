@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
+from .bias import keeps_graph
 from .kernel_check import agrees, best_seconds
 from .kernel_table import KERNELS, Asked, card_of
-from .product_gradient import keeps_graph
 
 PlainAttention = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 """plain(q [B, n, heads * d], k [B, N, heads * d], v, heads) -> [B, n, heads * d]: the host's own

@@ -16,6 +16,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
 from . import kernel_table
+from .bias import keeps_graph
 from .product import (
     TILES as FORWARD,
     constants,
@@ -38,11 +39,6 @@ TILES = {
 }
 """As :data:`.product.TILES`, of the kernel for queries and of that for keys and values: queries,
 keys, warps, in flight."""
-
-
-def keeps_graph(q: Tensor, k: Tensor, v: Tensor) -> bool:
-    """True where the result has to be differentiated."""
-    return torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
 
 
 def differentiable_product(

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal, get_args
 
+import cv2
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,7 +17,7 @@ from ..trajectory import validate_w2c
 from ..types import DepthVideo, ExoSight, PointCloud, PointSet
 from .background import SAME_SURFACE, StaticBackground, fuse_static, mean_background
 from .camera_motion import camera_motion
-from .dynamic_mask import WARNING, derive_dynamic, label_instances, unsteady_pixels
+from .dynamic_mask import WARNING, derive_dynamic, unsteady_pixels
 from .moving_camera import cloud_background, fuse_moving, is_moving
 from .own_take import strange_depth
 from .surface import ClipFrames
@@ -24,6 +26,14 @@ Moving = Literal["auto", "mask", "none"]
 MOVING_CHOICES: tuple[Moving, ...] = get_args(Moving)
 """Source of what moves: the depth's dynamic mask or, without one, a derived one (auto); the mask
 alone (mask); nothing (none: everything is fused as static)."""
+
+
+def label_instances(
+    mask: Tensor,  # [H, W] bool
+) -> Tensor:  # [H, W] int16, 0 where nothing moves
+    """Connected moving objects of one frame, numbered from 1."""
+    _, labels = cv2.connectedComponents(mask.numpy().astype(np.uint8), connectivity=8)
+    return torch.from_numpy(np.minimum(labels, 32767).astype(np.int16))
 
 
 class FrameMovingPoints:

@@ -72,11 +72,3 @@ def _tidied(mask: Tensor) -> Tensor:
     large = stats[:, cv2.CC_STAT_AREA] >= MIN_AREA * grid.size
     large[0] = False
     return torch.from_numpy(large[labels.astype(np.int32, copy=False)])
-
-
-def label_instances(
-    mask: Tensor,  # [H, W] bool
-) -> Tensor:  # [H, W] int16, 0 where nothing moves
-    """Connected moving objects of one frame, numbered from 1."""
-    _, labels = cv2.connectedComponents(mask.numpy().astype(np.uint8), connectivity=8)
-    return torch.from_numpy(np.minimum(labels, 32767).astype(np.int16))
