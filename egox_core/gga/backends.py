@@ -213,39 +213,24 @@ def choose_backend(
     choice = _choice(name, q, k, v, heads, bias_rows, first, choosing)
     if used is not None:
         used.add(choice, bias_rows)
-    if name in ("auto", "steady"):
-        return Fallback(choice, recompute, step, choosing), choice
-    if choice.refused:
+    by_name = name in BACKENDS
+    if by_name and choice.refused:
         raise _unfit(name, choice.refused[name])
-    return OneKernel(name, recompute), choice
+    return Chosen(choice, recompute, step, choosing, by_name), choice
 
 
-class OneKernel:
-    """A kernel that was asked for by name: where it fails, the run ends with a word on what to
-    choose instead."""
-
-    def __init__(self, name: str, recompute: bool) -> None:
-        self.name, self.run = name, _kernel(name, recompute)
-
-    def __call__(self, *args) -> Tensor:  # as any BiasedAttention
-        try:
-            return self.run(*args)
-        except torch.OutOfMemoryError:
-            raise
-        except Exception as error:  # compilers of kernels raise anything
-            raise _unfit(self.name, f"fails: {short(error)}") from error
-
-
-class Fallback:
+class Chosen:
     """Runs the first kernel of a choice; one that raises leaves it for good, and the next takes the
-    same queries.
+    same queries, or, where it was asked for by name, the run ends with a word on what to choose.
 
     Once none is left, the mathematical form does the work. Memory that runs out is raised: no
-    kernel's fault."""
+    kernel's fault. Nor is what ends a forward that torch repeats for a backward pass."""
 
-    def __init__(self, choice: Choice, recompute: bool, step: int, choosing: Choosing) -> None:
+    def __init__(
+        self, choice: Choice, recompute: bool, step: int, choosing: Choosing, by_name: bool
+    ) -> None:
         self.choice, self.step, self.recompute = choice, step, recompute
-        self.choosing = choosing
+        self.choosing, self.by_name = choosing, by_name
 
     def __call__(self, *args) -> Tensor:  # as any BiasedAttention
         while self.choice.names:
@@ -254,7 +239,11 @@ class Fallback:
                 return _kernel(name, self.recompute)(*args)
             except torch.OutOfMemoryError:
                 raise
-            except Exception as error:  # noqa: BLE001  (compilers of kernels raise anything)
+            except Exception as error:  # compilers of kernels raise anything
+                if type(error).__module__ == checkpoint.__module__:
+                    raise
+                if self.by_name:
+                    raise _unfit(name, f"fails: {short(error)}") from error
                 self.choice.refused[name] = f"failed: {short(error)}"
                 self.choice.names = [
                     left for left in self.choice.names if left not in self.choice.refused
@@ -288,8 +277,6 @@ def _unfit(name: str, why: str) -> EgoXInputError:
 
 def _kernel(name: str, recompute: bool) -> BiasedAttention:
     """What holds no rows has nothing to recompute."""
-    # Inside Fallback, not around: backward ends a repeated forward by an exception, which is no
-    # failure of a kernel.
     return _recomputed(BACKENDS[name]) if recompute and _limits(name).makes_rows else BACKENDS[name]
 
 
