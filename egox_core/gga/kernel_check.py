@@ -3,18 +3,18 @@ chosen."""
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import logging
 import math
-import sys
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.utils.collect_env import get_nvidia_driver_version, run
 
 from .. import __version__
 from ..errors import EgoXInputError
@@ -112,13 +112,10 @@ def _digest(key: tuple) -> str:
     return hashlib.sha256(repr((key, _driver(), versions, KERNELS)).encode()).hexdigest()
 
 
-def _driver() -> int:
-    """Version of the NVIDIA driver; 0 without one."""
-    found = ctypes.c_int(0)
-    with suppress(OSError, AttributeError):
-        library = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
-        ctypes.CDLL(library).cuDriverGetVersion(ctypes.byref(found))
-    return found.value
+@cache
+def _driver() -> str | None:
+    """Version of the NVIDIA driver, as its own tool says it; None without one."""
+    return get_nvidia_driver_version(run) if torch.cuda.is_available() else None
 
 
 def short(error: Exception) -> str:
