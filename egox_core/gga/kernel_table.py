@@ -82,7 +82,7 @@ KERNELS: Mapping[str, Limits] = {
         least_triton=(3, 6),
         makes_rows=False,
         measured_on=((9, 0),),
-        gradients_on=(),
+        gradients_on=((9, 0),),
         why="a wider head's tiles would spill registers; a wrong address would end the server, so "
         "no card is the first to try it unasked; older Triton was not compiled with",
     ),

@@ -327,7 +327,7 @@ def asked(**changes) -> Asked:
         ((8, 9), {}, ""),
         ((7, 5), {}, "needs an NVIDIA card of 8.0 or higher"),
         ((9, 0), {"gradients": True}, ""),
-        ((9, 0), {"gradients": True, "by_name": False}, "its gradients were never measured on"),
+        ((8, 9), {"gradients": True, "by_name": False}, "its gradients were never measured on"),
         ((9, 0), {"any_weight": True}, "no mode power and no soft trust"),
         ((9, 0), {"dtype": torch.float64}, "takes no torch.float64"),
         ((9, 0), {"head_size": 256}, "at most 128 channels"),
