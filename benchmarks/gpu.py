@@ -46,33 +46,13 @@ SLOWER_THAN_FLOPS = 1.6
 START_LIMIT_S, END_LIMIT_S, TICK_S = 150.0, 10.0, 0.25
 LARGE_BYTES = 40e9
 """A card with as much holds bf16 weights; on others fp8 comes first."""
-HOST_PARTS = ("host fp8 24", "host fp8 16", "host vae", "demo", "host fast 24", "host fast 16")
+HOST_PARTS = ("host fp8 24", "host fp8 16", "demo", "host fast 24", "host fast 16")
 FIRST_PARTS = ("kernels bf16", "host bf16", "train bf16", "kernels fp16", "tests")
+"""What the card's owner needs first: the time leaves out the last."""
 SMALL_PLAN = (*FIRST_PARTS, *HOST_PARTS, "train fp8")
 LARGE_PLAN = (*FIRST_PARTS, *HOST_PARTS, "host fp16", "train fp8")
-OTHER_PLAN = (
-    "kernels bf16",
-    "host fp8",
-    "train fp8",
-    "tests",
-    *HOST_PARTS[2:],
-    *HOST_PARTS[:2],
-    "kernels fp16",
-    "host bf16",
-    "train bf16",
-)
-LEAST = {
-    "kernels": (12, 2),
-    "tests": (25, 1),
-    "train": (20, 12),
-    "demo": (45, 0),
-    "host": (15, 16),
-    "host fp8 24": (10, 7),
-    "host fp8 16": (10, 8),
-    "host vae": (5, 1),
-    "host fast 24": (10, 7),
-    "host fast 16": (10, 8),
-}
+OTHER_PLAN = ("kernels bf16", "host fp8", "train fp8", "tests", *HOST_PARTS, *FIRST_PARTS[1:4])
+LEAST = {"kernels": (12, 2), "tests": (25, 1), "train": (20, 12), "demo": (45, 0), "host": (15, 8)}
 """Least cost of a part, guessed: seconds to begin, and forwards beside."""
 WITHOUT_A_GPU = "Without a GPU nothing here tells speed or memory."
 now, sleep = time.monotonic, time.sleep
@@ -95,19 +75,9 @@ class Report:
         self.keep(row)
 
 
-def plan(card: dict[str, Any]) -> tuple[str, ...]:
-    """Parts on a card of these numbers, what its owner needs first: the time leaves out the last."""
-    return LARGE_PLAN if card["total_bytes"] >= LARGE_BYTES else OTHER_PLAN
-
-
-def minutes_for(card: dict[str, Any]) -> float:
-    """Minutes that are enough for what the card's owner needs first."""
-    return 15.0 if card["capability"] >= [9, 0] else 30.0
-
-
 def least_seconds(part: str, forward_s: float) -> float:
     """A guess on the low side; ``forward_s``: one forward, 0 of the small size."""
-    begin, forwards = LEAST[part if part in LEAST else part.partition(" ")[0]]
+    begin, forwards = LEAST[part.partition(" ")[0]]
     return begin + forwards * forward_s if forward_s else 1.0
 
 
@@ -125,8 +95,13 @@ def measure(
         job |= {"total_bytes": report.card.get("total_bytes"), "forward_limit_s": limit_s}
         parts, forward_s, enough = SMALL_PLAN, 0.0, 5.0
         if size == "14b":
-            parts, forward_s = plan(report.card), SLOWER_THAN_FLOPS * limit_s
-            enough, job["judged"] = minutes_for(report.card), report.card["capability"] == [9, 0]
+            capability, room = report.card["capability"], report.card["total_bytes"]
+            enough, forward_s = 15.0 if capability >= [9, 0] else 30.0, SLOWER_THAN_FLOPS * limit_s
+            job["judged"] = capability == [9, 0]
+            parts = LARGE_PLAN if room >= LARGE_BYTES else OTHER_PLAN
+            parts = [
+                x for x in parts if not x.endswith((" 24", " 16")) or room > 0.95e9 * int(x[-2:])
+            ]
         minutes = minutes or enough
         parts = [part for part in parts if host or not part.startswith(("host", "demo"))]
         whole = sum(least_seconds(part, forward_s) for part in parts) / 60
@@ -155,47 +130,29 @@ def process_of(part: str) -> str:
 
 
 class Worker:
-    """A process that computes parts; what it says last is kept for the report."""
+    """A process that computes parts, with a folder for what it says."""
 
     def __init__(self) -> None:
-        self.folder, self.errors = tempfile.TemporaryDirectory(), tempfile.TemporaryFile()
-        self.told, self.said = Path(self.folder.name) / "rows.jsonl", 0
-        self.told.touch()
-        self.process = subprocess.Popen(
-            worker_command(),
-            cwd=PACK,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=self.errors,
-        )
-
-    def ask(self, part: str, job: dict[str, Any]) -> None:
-        line = json.dumps({**job, "part": part, "told": str(self.told)}) + "\n"
-        with suppress(BrokenPipeError):  # it ended: seen by whoever waits for its rows
-            self.process.stdin.write(line.encode())
-            self.process.stdin.flush()
-
-    def news(self) -> list[dict[str, Any] | None]:
-        """Rows since the last time; None ends a part."""
-        whole = self.told.read_text("utf-8").split("\n")[:-1]
-        new, self.said = whole[self.said :], len(whole)
-        return [json.loads(line) for line in new]
-
-    def last_words(self) -> str:
-        self.errors.seek(0)
-        lines = self.errors.read().decode("utf-8", "replace").strip().splitlines()
-        return lines[-1] if lines else "no word"
+        self.folder = tempfile.TemporaryDirectory()
+        self.errors = Path(self.folder.name) / "errors"
+        with self.errors.open("w") as errors:
+            self.process = subprocess.Popen(
+                worker_command(),
+                cwd=PACK,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+            )
 
     def end(self) -> None:
         self.process.terminate()  # first, so that it can end a server of its own
         try:
-            self.process.wait(timeout=END_LIMIT_S)
+            self.process.wait(END_LIMIT_S)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
         with suppress(BrokenPipeError):
             self.process.stdin.close()
-        self.errors.close()
         self.folder.cleanup()
 
 
@@ -208,24 +165,31 @@ def run_part(
     say: Callable[[str], None],
     workers: dict[str, Worker],
 ) -> None:
-    """A part in the process of its kind, a fresh one if there is none; its rows as they come."""
+    """A part in the process of its kind, a fresh one if there is none; its rows as they come, after
+    the last of which the process is kept for the next part."""
     say(f"... {part}")
-    start, kind = now(), process_of(part)
+    start, said, kind = now(), 0, process_of(part)
     worker = workers.pop(kind, None) or Worker()
-    worker.ask(part, job)
+    told = Path(worker.folder.name) / f"{part}.jsonl"
+    told.touch()
     try:
+        with suppress(BrokenPipeError):  # it ended, as is seen below
+            line = json.dumps({**job, "part": part, "told": str(told)})
+            worker.process.stdin.write(f"{line}\n".encode())
+            worker.process.stdin.flush()
         while True:
             over = worker.process.poll() is not None
-            for row in worker.news():
+            whole = told.read_text("utf-8").split("\n")[:-1]
+            for row in map(json.loads, whole[said:]):
                 if row is None:
-                    report.seconds[part] = round(now() - start, 1)
                     workers[kind] = worker
                     return
                 report.add(part, Row(**row))
+            said = len(whole)
             if over:
-                report.seconds[part] = round(now() - start, 1)
-                words = anonymous(f"its process ended: {worker.last_words()}")
-                report.not_run[part] = words[:300]
+                words = worker.errors.read_text("utf-8", "replace").strip().splitlines()
+                text = anonymous(f"its process ended: {words[-1] if words else 'no word'}")
+                report.not_run[part] = text[:300]
                 return
             if now() >= min(start + limit_s, ends):
                 why = "it took too long" if start + limit_s < ends else "the time was over"
@@ -233,7 +197,8 @@ def run_part(
                 return
             sleep(TICK_S)
     finally:
-        if workers.get(kind) is not worker:
+        report.seconds[part] = round(now() - start, 1)
+        if kind not in workers:
             worker.end()
 
 

@@ -17,7 +17,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from benchmarks.support import attention_case as rig
 from benchmarks.support.gpu_row import Row, why
 from benchmarks.support.record import peak_tensor_bytes
-from egox_core.gga import GgaOptions, dense_bias, fused_rows, gga_attention, plain_attention
+from egox_core.gga import GgaOptions, dense_bias, gga_attention, plain_attention
 
 ERROR_BAR = 1.25
 """Largest error, as a multiple of plain attention's own. Kernels differ by that much in how they
@@ -30,7 +30,9 @@ SHAPES = {"14b": ("full", 40, 128), "small": ("small", 4, 64)}  # latents, heads
 ROUNDS = {"14b": 7, "small": 1}
 FOR_GPUS = ("cudnn", "efficient", "triton")
 """Kernels that run on GPUs only, and there not for every shape: a refusal is no failure."""
-DENSE, SAGE = "the authors' dense map", "sage"
+DENSE, SAGE = "the authors' dense map", "sageattention"
+"""Timed beside the plain forms: Sage, where it is installed, alone and as the host has it for what
+carries no bias."""
 
 
 def kernel_rows(
@@ -52,85 +54,48 @@ def kernel_rows(
             torch.cuda.empty_cache()
 
 
-def bias_rows_row(device: torch.device) -> Row:
-    """Check whether the fused kernel makes the rows of bias."""
-    if device.type != "cuda":
-        return Row(what="rows of bias", measured="by torch: the fused kernel is for a GPU")
-    choices = [fused_rows(device, dtype) for dtype in DTYPES.values()]
-    words = f"by {' and '.join(choice.words for choice in choices)} (bf16, fp16)"
-    if find_spec("triton") is None:
-        words += "; without Triton a guided layer takes about 1.5 times as long (on an H200)"
-    return Row(
-        what="rows of bias",
-        bar="Triton, with torch's numbers",
-        measured=words,
-        held=all(choice.run is not None for choice in choices),
-    )
-
-
 def _case_rows(
     case: rig.Case, names: Sequence[str], where: str, rounds: int, time_bar: float | None
 ) -> Iterator[Row]:
-    device, on_gpu = case.q.device, case.q.is_cuda
-    plain = _plain_forms(case)
+    plain, device = _plain_forms(case), case.q.device
     plain_error = rig.row_error(plain["default"](), rig.exact_rows(case, None))
     exact = rig.exact_rows(case, GgaOptions())
     guided, errors = {}, {}
-    for name, run in {name: _guided(case, name) for name in names}.items():
-        what, only_gpus = f"guided by {name}, {where}", name in FOR_GPUS
-        if only_gpus and not on_gpu:
-            yield Row(what=what, measured="needs a GPU")
-            continue
+    for name in names:
+        run, what = _guided(case, name), f"guided by {name}, {where}"
         try:
-            errors[name] = rig.row_error(run(), exact)
+            errors[what] = rig.row_error(run(), exact)
             guided[what] = run
         except Exception as failure:  # noqa: BLE001  (a kernel may refuse in any way)
-            held = None if only_gpus and "CUDA error" not in str(failure) else False
-            yield Row(what=what, measured=f"does not run here: {why(failure)}", held=held)
-    sage = {}
-    if SAGE in plain:  # as a host does that runs it: for all that carries no bias
-        sage = {SAGE: _guided(case, "auto", plain=_sage)}
-    with_map = {DENSE: _dense(case)}
-    times = rig.in_turns(
-        plain | with_map | guided | {f"guided, {SAGE}": run for run in sage.values()},
-        device,
-        rounds,
-    )
-    best = min((name for name in plain if name in times and name != SAGE), key=times.__getitem__)
-    others = ", ".join(
-        f"{name} {times[name] * 1e3:.1f}" for name in plain | with_map if name in times
-    )
+            refused = name in FOR_GPUS and "CUDA error" not in str(failure)
+            words = f"does not run here: {why(failure)}"
+            yield Row(what=what, measured=words, held=None if refused else False)
+    forms = plain | {DENSE: _dense(case)}
+    if device.type == "cuda" and find_spec(SAGE) is not None:  # for all that carries no bias
+        forms |= {SAGE: partial(_sage, case.q, case.k, case.v, case.heads)}
+        forms |= {f"guided with {SAGE}": _guided(case, "auto", plain=_sage)}
+    times = rig.in_turns(forms | guided, device, rounds)
+    best = min(plain.keys() & times.keys(), key=times.__getitem__)
+    others = ", ".join(f"{name} {times[name] * 1e3:.1f}" for name in forms if name in times)
     yield Row(
         what=f"plain attention, {where}",
         measured=f"{times[best] * 1e3:.1f} ms by {best}, error {plain_error:.1e} ({others})",
-        numbers={"kernel": best, "error": plain_error, "seconds": times[best], "all": times},
+        numbers={"kernel": best, "error": plain_error, "seconds": times},
     )
     base_bytes = peak_tensor_bytes(plain[best], device)
-    for name, (what, run) in zip(errors, guided.items(), strict=True):
-        if what not in times:
-            yield Row(what=what, measured="does not run twice", held=False)
-            continue
+    for what, run in guided.items():
+        ratio, share = times[what] / times[best], errors[what] / plain_error
+        # Only what users get is held to the time.
+        bar = time_bar if what.startswith("guided by auto") else None
         extra_mb = (peak_tensor_bytes(run, device) - base_bytes) / 2**20
-        ratio, share = times[what] / times[best], errors[name] / plain_error
-        bar = time_bar if name == "auto" else None  # only what users get is held to the time
         yield Row(
             what=what,
-            bar=f"error <= {ERROR_BAR} of plain's" + f", time <= {bar} of plain's" * bool(bar),
-            measured=f"error {errors[name]:.1e} ({share:.2f} of plain's), {times[what] * 1e3:.1f} "
+            bar=f"error <= {ERROR_BAR} of plain's" + (f", time <= {bar} of plain's" if bar else ""),
+            measured=f"error {errors[what]:.1e} ({share:.2f} of plain's), {times[what] * 1e3:.1f} "
             f"ms, {ratio:.3f} of plain, {extra_mb:+.0f} MiB",
             held=share <= ERROR_BAR and (bar is None or ratio <= bar),
-            numbers={
-                "error": errors[name],
-                "plain_error": plain_error,
-                "ratio": ratio,
-                "extra_mb": extra_mb,
-                "seconds": times[what],
-                "plain_seconds": times[best],
-            },
+            numbers={"error": errors[what], "ratio": ratio, "seconds": times[what]},
         )
-    if SAGE in times and f"guided, {SAGE}" in times:
-        ratio = times[f"guided, {SAGE}"] / times[SAGE]
-        yield Row(what=f"guided with sage, {where}", measured=f"{ratio:.3f} of sage's own plain")
 
 
 def _guided(case: rig.Case, name: str, **more: Any) -> Callable[[], Tensor]:
@@ -148,8 +113,8 @@ def _guided(case: rig.Case, name: str, **more: Any) -> Callable[[], Tensor]:
 
 
 def _plain_forms(case: rig.Case) -> dict[str, Callable[[], Tensor]]:
-    """Attention without geometry by each of torch's kernels, by cuDNN with exo and ego queries
-    apart, and by Sage where it is installed."""
+    """Attention without geometry by each of torch's kernels, and by cuDNN with exo and ego queries
+    apart."""
     t, h, w_exo, _ = case.geometry.grid
 
     def by(name: str) -> Tensor:
@@ -163,10 +128,7 @@ def _plain_forms(case: rig.Case) -> dict[str, Callable[[], Tensor]]:
                 out = plain_attention(half.flatten(1, 2), case.k, case.v, case.heads)
         return out
 
-    forms = {name: partial(by, name) for name in rig.PLAIN_KERNELS} | {"cudnn, apart": apart}
-    if find_spec("sageattention") is not None and case.q.is_cuda:
-        forms[SAGE] = partial(_sage, case.q, case.k, case.v, case.heads)
-    return forms
+    return {name: partial(by, name) for name in rig.PLAIN_KERNELS} | {"cudnn, apart": apart}
 
 
 def _sage(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:

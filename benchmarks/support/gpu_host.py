@@ -7,7 +7,7 @@ import importlib.util
 import platform
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +18,15 @@ from benchmarks.support.attention_case import random_geometry
 from benchmarks.support.gpu_row import GB, Row
 from tools.rigs.model_rig import core
 from tools.rigs.pack_in_process import import_host, load_pack
-from tools.rigs.wan_shapes import (
-    CLIPS,
-    IMAGE_FEATURES,
-    IMAGE_TOKENS,
-    SIZES,
-    TEXT_TOKENS,
-    Clip,
-    wan_model,
-)
-from tools.setup.api_client import read_prompt
+from tools.rigs.wan_shapes import CLIPS, IMAGE_FEATURES, IMAGE_TOKENS, TEXT_TOKENS, wan_model
 from tools.setup.host import find_host
 
 WEIGHTS = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp8": torch.float8_e4m3fn}
 STEP_BAR_S, KEPT_BAR = 7.0, 0.45
 """On a card of 9.0: a guided step with CFG of the 14B in bf16; a step with exo kept, of that."""
-STEPS, CFG = 3, 5.0  # the first loads, chooses kernels, compiles
+STEPS, CFG = 3, 5.0  # the first step loads, chooses kernels, compiles
+FAST_STEPS, FAST_CFG = 6, 1.0
+"""As workflows/egox_fast.json has them."""
 STEPS_A_CLIP, KEPT_EVERY = 50, 4
 VAE_WIDTH = {"14b": 96, "small": 8}
 _base = None
@@ -50,14 +43,14 @@ def start_host(total_bytes: int | None) -> str:
     """
     global _base
     torch_version = tuple(map(int, torch.__version__.split(".")[:2]))
-    control, dynamic = None, False
-    if (
+    dynamic = (
         torch_version >= (2, 8)
         and "microsoft" not in platform.release().lower()
         and importlib.util.find_spec("comfy_aimdo") is not None
-    ):
+    )
+    if dynamic and total_bytes:
         control = importlib.import_module("comfy_aimdo.control")
-        dynamic = total_bytes is None or control.init()
+        control.init()
     _base = tempfile.TemporaryDirectory()
     import_host(find_host().root, Path(_base.name))
     if dynamic and total_bytes:
@@ -73,169 +66,103 @@ def start_host(total_bytes: int | None) -> str:
 
 
 def host_rows(which: str, given: dict[str, Any]) -> Iterator[Row]:
-    """Rows of one part: ``bf16`` or another type of weights, ``vae``, ``fast``; each perhaps with
-    the GB to which the device's free memory is held."""
+    """Rows of one part: a type of weights, or ``fast``, perhaps with the GB to which the device's
+    free memory is held."""
     kind, _, held_gb = which.partition(" ")
-    size, total_bytes = given["size"], given["total_bytes"]
-    words = start_host(total_bytes)
+    size, total_bytes, free = given["size"], given["total_bytes"], 0
+    words, name = start_host(total_bytes), f"{kind}, {held_gb} GB" if held_gb else kind
     import comfy.model_management
-    import psutil
 
-    if held_gb and total_bytes and total_bytes < 0.95 * GB * int(held_gb):
-        yield Row(what=f"host {which}", measured="not run: the device has less memory")
-        return
-    weights, shape = "fp8" if kind == "fast" else kind, SIZES[size]
-    if words.startswith("no") and kind != "vae":  # else a block's, which all share
-        in_a_block = 10 * shape["dim"] ** 2 + 2 * shape["dim"] * shape["ffn_dim"]
-        needed = 1.1 * shape["num_layers"] * in_a_block * WEIGHTS[weights].itemsize
-        if (free := psutil.virtual_memory().available) < needed:
-            text = f"not run: weights need {needed / GB:.0f} GB of main memory, {free / GB:.0f} are"
-            yield Row(what=f"host {which}", measured=f"{text} free")
-            return
-    device = Device(total_bytes, int(held_gb or 0))
+    if total_bytes:
+        free = torch.cuda.mem_get_info()[0] - int(held_gb or 10**6) * 10**9
+        torch.cuda.reset_peak_memory_stats()
+    ballast = torch.empty(max(0, free), dtype=torch.uint8, device="cuda" if total_bytes else "cpu")
+
+    def memory() -> str:
+        if not total_bytes:
+            return f"{words}, not measured on a CPU"
+        # Torch keeps what it took, so afterwards the device is as full as it was.
+        full = total_bytes - torch.cuda.mem_get_info()[0]
+        peaks = [(x - ballast.nbytes) / GB for x in (torch.cuda.max_memory_allocated(), full)]
+        return "{}, peak {:.1f} GB of tensors, {:.1f} GB of device".format(words, *peaks)
+
     try:
         with torch.inference_mode():
-            if kind == "vae":
-                yield vae_row(size)
-            elif kind == "fast":
-                yield from fast_rows(size, device, words)
+            if kind == "fast":
+                yield fast_row(size, name, memory)
             else:
-                yield from step_rows(size, weights, device, words, given)
+                yield from step_rows(kind, name, memory, given, bool(held_gb))
     finally:
-        device.ballast = None
         comfy.model_management.unload_all_models()
-        comfy.model_management.soft_empty_cache()
-
-
-class Device:
-    """The device's memory while a part runs: held to some GB, and its peak."""
-
-    def __init__(self, total_bytes: int | None, held_gb: int) -> None:
-        self.total_bytes, self.held_gb, self.ballast = total_bytes, held_gb, None
-        self.ballast_bytes = 0
-        if total_bytes and held_gb:
-            self.ballast_bytes = max(0, torch.cuda.mem_get_info()[0] - int(held_gb * GB))
-            self.ballast = torch.empty(self.ballast_bytes, dtype=torch.uint8, device="cuda")
-        if total_bytes:
-            torch.cuda.reset_peak_memory_stats()
-
-    def where(self) -> str:
-        return f", {self.held_gb} GB" if self.held_gb else ""
-
-    def memory(self) -> tuple[str, dict[str, float]]:
-        """The peak so far, in words and numbers; torch keeps what it took, so afterwards the device
-        is as full as it was."""
-        if not self.total_bytes:
-            return "not measured on a CPU", {}
-        tensors = torch.cuda.max_memory_allocated() - self.ballast_bytes
-        device = self.total_bytes - torch.cuda.mem_get_info()[0] - self.ballast_bytes
-        words = f"peak {tensors / GB:.1f} GB of tensors, {device / GB:.1f} GB of device"
-        return words, {"tensors_gb": tensors / GB, "device_gb": device / GB}
 
 
 def step_rows(
-    size: str, weights: str, device: Device, words: str, given: dict[str, Any]
+    weights: str, name: str, memory: Callable[[], str], given: dict[str, Any], held: bool
 ) -> Iterator[Row]:
     """Steps with CFG: guided, plain, with exo kept (these two only where memory isn't held)."""
-    name, judged = f"CFG step, {weights}{device.where()}", given["judged"] and weights == "bf16"
-    model = random_model(size, WEIGHTS[weights])
-    plain, guided, kept = patched_models(load_pack(), model, size)
-    steps, out = sampled(guided, size, STEPS, CFG)
-    guided_s, share = min(steps), attention_share(guided)
-    clip_min, limit = (STEPS_A_CLIP * s / 60 for s in (guided_s, 2 * given["forward_limit_s"]))
+    size, judged = given["size"], given["judged"] and weights == "bf16"
+    plain, guided, kept = patched_models(random_model(size, WEIGHTS[weights]), size)
+    step_s, out = sampled(guided, size, STEPS, CFG)
+    (wrapper,) = guided.get_wrappers("diffusion_model", "egox")
+    clock = wrapper.calls.seconds
+    share = clock.total("attention") / clock.total("full")
+    minutes, limit = (STEPS_A_CLIP * s / 60 for s in (step_s, 2 * given["forward_limit_s"]))
     yield Row(
-        what=f"{name}, guided",
+        what=f"CFG step, {name}, guided",
         bar=f"<= {STEP_BAR_S} s" if judged else "",
-        held=guided_s <= STEP_BAR_S if judged else None,
-        measured=f"{guided_s:.2f} s, {100 * share:.0f} % of it in self-attention; {STEPS_A_CLIP} "
-        f"steps {clip_min:.1f} min (FLOP limit {limit:.1f})",
-        numbers={"seconds": guided_s, "attention_share": share, "limit_minutes": limit},
+        held=step_s <= STEP_BAR_S if judged else None,
+        measured=f"{step_s:.2f} s, {100 * share:.0f} % of it in self-attention; {STEPS_A_CLIP} "
+        f"steps {minutes:.1f} min (FLOP limit {limit:.1f})",
+        numbers={"seconds": step_s, "attention_share": share},
     )
-    memory, numbers = device.memory()
-    without = None
-    if not device.held_gb:
-        steps, without = sampled(plain, size, STEPS, CFG)
-        ratio = guided_s / min(steps)
+    peak, without = memory(), None
+    if not held:
+        plain_s, without = sampled(plain, size, STEPS, CFG)
         yield Row(
-            what=f"{name}, plain",
-            measured=f"{min(steps):.2f} s; guided over plain {ratio:.3f}",
-            numbers={"seconds": min(steps), "ratio": ratio},
+            what=f"CFG step, {name}, plain",
+            measured=f"{plain_s:.2f} s; guided over plain {step_s / plain_s:.3f}",
+            numbers={"seconds": plain_s},
         )
-        steps, _ = sampled(kept, size, STEPS, CFG)
-        ratio = min(steps) / guided_s
+        kept_s = sampled(kept, size, STEPS, CFG)[0]
+        minutes *= (1 + (KEPT_EVERY - 1) * kept_s / step_s) / KEPT_EVERY
         yield Row(
-            what=f"{name}, exo kept",
+            what=f"CFG step, {name}, exo kept",
             bar=f"<= {KEPT_BAR} of a full step" if judged else "",
-            held=ratio <= KEPT_BAR if judged else None,
-            measured=f"{min(steps):.2f} s, {ratio:.3f} of a full step; with recompute exo "
-            f"{KEPT_EVERY} a clip's steps {clip_min * (1 + (KEPT_EVERY - 1) * ratio) / KEPT_EVERY:.1f} min",
-            numbers={"seconds": min(steps), "ratio": ratio},
+            held=kept_s <= KEPT_BAR * step_s if judged else None,
+            measured=f"{kept_s:.2f} s, {kept_s / step_s:.3f} of a full step; {STEPS_A_CLIP} steps "
+            f"with recompute exo {KEPT_EVERY} {minutes:.1f} min",
+            numbers={"seconds": kept_s},
         )
     yield Row(
-        what=f"{name}, result and memory",
-        measured=f"{words}, {memory}",
-        numbers=numbers,
+        what=f"CFG step, {name}, result and memory",
+        measured=peak,
         bar="finite, geometry changes it",
         held=bool(out.isfinite().all()) and (without is None or not torch.equal(out, without)),
     )
 
 
-def attention_share(patched: Any) -> float:
-    """Self-attention's share of a run's forwards, by the patch's own clock."""
-    nodes = f"{load_pack().__name__}.nodes.patch"
-    checks = importlib.import_module(f"{nodes}.checks")
-    seconds = importlib.import_module(f"{nodes}.patch").patch_calls(patched).seconds
-    return seconds.total(checks.ATTENTION) / seconds.total(checks.FULL)
-
-
-def fast_rows(size: str, device: Device, words: str) -> Iterator[Row]:
-    """A whole run of the workflow egox_fast with random weights: VAE, its steps, VAE."""
-    (sampler,) = (
-        node["inputs"]
-        for node in read_prompt("egox_fast").values()
-        if node["class_type"] == "EgoXWanSampler"
-    )
-    start = time.perf_counter()
-    model, vae = random_model(size, WEIGHTS["fp8"]), random_vae(size)
-    loaded = time.perf_counter()
-    encoded, decoded = vae_seconds(vae, CLIPS[size])
-    _, guided, _ = patched_models(load_pack(), model, size)
-    began = time.perf_counter()
-    steps, out = sampled(guided, size, sampler["steps"], sampler["cfg"])
-    sampling, whole = time.perf_counter() - began, time.perf_counter() - loaded
-    memory, numbers = device.memory()
-    yield Row(
-        what=f"egox_fast with stand-in weights{device.where()}",
-        measured=f"{whole:.1f} s: {sum(encoded):.1f} s to encode, {sampling:.1f} s to load and "
-        f"sample ({min(steps):.2f} s per step), {decoded:.1f} s to decode; {words}, {memory}",
-        held=bool(out.isfinite().all()),
-        bar="finite",
-        numbers={**numbers, "seconds": whole, "weights_s": loaded - start, "step_s": min(steps)},
-    )
-
-
-def vae_row(size: str) -> Row:
-    """The VAE at the clip's size, in its second run."""
-    vae, clip = random_vae(size), CLIPS[size]
-    for _ in range(2):
-        (exo, prior), ego = vae_seconds(vae, clip)
-    return Row(
-        what="VAE with random weights",
-        measured=f"encode exo {exo:.2f} s, prior {prior:.2f} s, decode ego {ego:.2f} s",
-        numbers={"exo_s": exo, "prior_s": prior, "decode_s": ego},
-    )
-
-
-def vae_seconds(vae: Any, clip: Clip) -> tuple[list[float], float]:
-    """Seconds to encode exo and prior, and to decode ego."""
-    encoded = []
+def fast_row(size: str, name: str, memory: Callable[[], str]) -> Row:
+    """A whole run of the workflow egox_fast with random weights: VAE, steps, VAE."""
+    clip, vae = CLIPS[size], random_vae(size)
+    guided, stamps = patched_models(random_model(size, WEIGHTS["fp8"]), size)[1], []
+    stamps.append(time.perf_counter())
     for width in (clip.exo_width, clip.ego_width):
-        start = time.perf_counter()
-        latent = vae.encode(torch.rand(clip.frames, clip.height, width, 3))  # of the ego half last
-        encoded.append(time.perf_counter() - start)
-    start = time.perf_counter()
+        latent = vae.encode(torch.rand(clip.frames, clip.height, width, 3))
+        stamps.append(time.perf_counter())
+    step_s, out = sampled(guided, size, FAST_STEPS, FAST_CFG)
+    stamps.append(time.perf_counter())
     vae.decode(latent)
-    return encoded, time.perf_counter() - start
+    stamps.append(time.perf_counter())
+    exo, prior, sampling, ego = (b - a for a, b in zip(stamps, stamps[1:], strict=False))
+    return Row(
+        what=f"egox_{name}, stand-in weights",
+        measured=f"{stamps[-1] - stamps[0]:.1f} s: VAE of exo {exo:.2f}, of the prior {prior:.2f}, "
+        f"loading and {FAST_STEPS} steps {sampling:.1f} ({step_s:.2f} per step), VAE of ego "
+        f"{ego:.2f}; {memory()}",
+        bar="finite",
+        held=bool(out.isfinite().all()),
+        numbers={"seconds": stamps[-1] - stamps[0], "step_s": step_s},
+    )
 
 
 def random_model(size: str, weights: torch.dtype) -> Any:
@@ -250,8 +177,8 @@ def random_model(size: str, weights: torch.dtype) -> Any:
     patcher = comfy.model_patcher.CoreModelPatcher(
         model, load_device=device, offload_device=torch.device("cpu")
     )
-    state = random_state(model.diffusion_model, weights, device)
-    model.load_model_weights(state, "", assign=patcher.is_dynamic())
+    # Assigned, as under dynamic memory: else layers wouldn't share their tensors.
+    model.load_model_weights(random_state(model.diffusion_model, weights, device), "", assign=True)
     return patcher
 
 
@@ -288,10 +215,11 @@ def random_state(
     return state
 
 
-def patched_models(pack: Any, model: Any, size: str) -> Sequence[Any]:
+def patched_models(model: Any, size: str) -> tuple[Any, Any, Any]:
     """One model without geometry, with it, and with it and exo kept; all widen, so all see the
     whole canvas."""
-    clip, options = CLIPS[size], core(pack, "gga").GgaOptions
+    pack, clip = load_pack(), CLIPS[size]
+    options = core(pack, "gga").GgaOptions
     t, h, w_exo, w_ego = clip.grid
     exo, prior = (torch.randn(1, 16, t, 2 * h, 2 * w) for w in (w_exo, w_ego))
     canvas = core(pack, "types").Canvas(
@@ -314,8 +242,8 @@ def patched_models(pack: Any, model: Any, size: str) -> Sequence[Any]:
     )
 
 
-def sampled(patched: Any, size: str, steps: int, cfg: float) -> tuple[list[float], Tensor]:
-    """Seconds of the steps after the first, and the ego latent; by the host's sampler."""
+def sampled(patched: Any, size: str, steps: int, cfg: float) -> tuple[float, Tensor]:
+    """Seconds of the best step but the first, and the ego latent; by the host's sampler."""
     import comfy.clip_vision
     import comfy.sample
 
@@ -351,4 +279,4 @@ def sampled(patched: Any, size: str, steps: int, cfg: float) -> tuple[list[float
         callback=stamp,
         disable_pbar=True,
     )
-    return [b - a for a, b in zip(stamps, stamps[1:], strict=False)], latent.float().cpu()
+    return min(b - a for a, b in zip(stamps, stamps[1:], strict=False)), latent.float().cpu()

@@ -21,4 +21,3 @@ from .product_gradient import product_kernels as product_kernels
 from .rays import ego_rays as ego_rays, released_k_note as released_k_note, world_rays as world_rays
 from .record import AttentionRecord as AttentionRecord, AttentionRows as AttentionRows
 from .rows import BiasRows as BiasRows
-from .triton_rows import fused_rows as fused_rows

@@ -64,7 +64,8 @@ class Limits:
             ),
             (
                 triton and triton_version() < triton,
-                f"needs Triton {_dotted(triton)} or newer",
+                f"needs Triton {_dotted(triton)} or newer, without which an H200 takes 1.5 times as "
+                "long for a guided layer",
             ),
             (
                 not asked.by_name and measured is not None and card not in measured,

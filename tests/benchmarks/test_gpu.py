@@ -54,12 +54,13 @@ def test_the_whole_path_runs_small_and_says_what_needs_a_gpu(host_root, monkeypa
     for dtype in ("bf16", "fp16"):
         for batch in (1, 2):
             assert rows[f"guided by auto, {dtype}, batch {batch}"]["held"] is True
-            assert rows[f"guided by cudnn, {dtype}, batch {batch}"]["measured"] == "needs a GPU"
+            refused = rows[f"guided by cudnn, {dtype}, batch {batch}"]
+            assert refused["held"] is None and "needs an NVIDIA card" in refused["measured"]
     of_host = rows["CFG step, bf16, result and memory"]
     assert of_host["held"] is True and of_host["measured"].startswith("dynamic memory")
     assert rows["CFG step, fp8, 16 GB, guided"]["numbers"]["attention_share"] > 0
-    assert rows["egox_fast with stand-in weights, 24 GB"]["held"] is True
-    assert rows["egox_demo on the server"]["numbers"]["second_s"] > 0
+    assert rows["egox_fast, 24 GB, stand-in weights"]["held"] is True
+    assert len(rows["egox_demo on the server"]["numbers"]["seconds"]) == 2
     assert rows["training step, bf16"]["numbers"]["seconds_a_step"] > 0
     text = gpu.table(result)
     assert gpu.WITHOUT_A_GPU in text and "Held:" in text
@@ -112,10 +113,8 @@ def test_random_weights_come_as_the_hosts_loader_gives_them(pack, monkeypatch, d
     monkeypatch.setattr(comfy.model_patcher, "CoreModelPatcher", patcher)
     bare = wan_model("small", "cpu", torch.bfloat16, torch.float32).diffusion_model
     assert (bare.blocks[0].ffn[0].weight is None) == dynamic
-    filled = random_model("small", torch.bfloat16).model.diffusion_model
-    values = dict(filled.named_parameters())
-    linear = [name for name, part in filled.named_modules() if isinstance(part, torch.nn.Linear)]
-    assert {f"{name}.{kind}" for name in linear for kind in ("weight", "bias")} < set(values)
+    values = dict(random_model("small", torch.bfloat16).model.diffusion_model.named_parameters())
+    assert {"blocks.1.ffn.0.weight", "blocks.1.ffn.0.bias"} < set(values)
     for name, value in values.items():
         mean = float("norm" in name and name.endswith("weight"))
         assert (value - mean).abs().amax() < 0.2 and value.float().std() > 0.01, name
@@ -146,7 +145,6 @@ def test_a_part_that_hangs_or_dies_loses_nothing_but_itself(monkeypatch):
     assert seen[0] is seen[1] and seen[2:4] == [None, None]  # one process until one is lost
     assert report.not_run["host hangs"] == "stopped: it took too long"
     assert report.not_run["host dies"].startswith("its process ended: no memory in <pack>")
-    assert set(report.seconds) == {"host first", "host second", "host dies", "host last"}
 
 
 @pytest.mark.parametrize(
