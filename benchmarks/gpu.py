@@ -82,11 +82,12 @@ def least_seconds(part: str, forward_s: float) -> float:
 
 
 def measure(
-    size: str, host: bool, minutes: float | None, report: Report, say: Callable[[str], None]
+    size: str, host: bool, args: argparse.Namespace, report: Report, say: Callable[[str], None]
 ) -> None:
     """All parts within the time, into ``report``; the device's first, which says what follows."""
     start, workers = now(), {}
     job = {"size": size, "total_bytes": None, "forward_limit_s": 0.0, "judged": False}
+    job["dynamic"] = not args.disable_dynamic_vram
     try:
         run_part("device", job, START_LIMIT_S, start + START_LIMIT_S, report, say, workers)
         if not report.card:
@@ -102,12 +103,12 @@ def measure(
             parts = [
                 x for x in parts if not x.endswith((" 24", " 16")) or room > 0.95e9 * int(x[-2:])
             ]
-        minutes = minutes or enough
+        minutes = args.minutes or enough
         parts = [part for part in parts if host or not part.startswith(("host", "demo"))]
-        whole = sum(least_seconds(part, forward_s) for part in parts) / 60
+        parts = [part for part in parts if re.match(args.only, part)]
         say(
-            f"All of it takes about {whole:.0f} minutes, guessed from the device's speed; it ends "
-            f"after {minutes:g} (--minutes), most important first. Ctrl-C keeps what is there."
+            f"It ends after {minutes:g} minutes (--minutes), most important first. Ctrl-C keeps "
+            "what is there."
         )
         ends = start + 60 * minutes
         for number, part in enumerate(parts):
@@ -151,8 +152,6 @@ class Worker:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-        with suppress(BrokenPipeError):
-            self.process.stdin.close()
         self.folder.cleanup()
 
 
@@ -254,6 +253,8 @@ def main() -> int:
     parser.add_argument(
         "--minutes", type=float, help="stop after so long (default 15, before Hopper 30; small 5)"
     )
+    parser.add_argument("--only", default="", help='parts that begin so, as "host bf16" or "train"')
+    parser.add_argument("--disable-dynamic-vram", action="store_true", help="as ComfyUI has it")
     add_arguments(parser)
     args = parser.parse_args()
     if not args.small and (reason := unused_card()):
@@ -301,7 +302,7 @@ def main() -> int:
 
     report.keep = keep
     try:
-        measure(size, host is not None, args.minutes, report, say)
+        measure(size, host is not None, args, report, say)
     except KeyboardInterrupt:
         report.not_run["the rest"] = "ended by Ctrl-C"
     file, result = so_far()

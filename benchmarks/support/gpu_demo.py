@@ -15,7 +15,7 @@ SECOND_BAR_S = 2.5
 
 def demo_row(size: str, judged: bool) -> Row:
     """The first run, and one with another seed; small: with few pixels."""
-    from tools.setup.demo import DemoOptions, apply_options, of_type
+    from tools.setup.demo import DemoOptions, apply_options, of_type, run_prompt
 
     environment, taken = this_environment(), []
     small = DemoOptions(frames=5, size=64, steps=1)
@@ -30,9 +30,7 @@ def demo_row(size: str, judged: bool) -> Row:
             for seed in (1, 2):
                 of_type(prompt, "EgoXWanSampler")[0]["seed"] = seed
                 began = time.perf_counter()
-                outcome = server.client.run(prompt, timeout=300.0)
-                if outcome.status != "success":
-                    raise RuntimeError(outcome.error_text)
+                run_prompt(server, prompt)
                 taken.append(time.perf_counter() - began)
     return Row(
         what="egox_demo on the server",

@@ -28,23 +28,24 @@ STEPS, CFG = 3, 5.0  # the first step loads, chooses kernels, compiles
 FAST_STEPS, FAST_CFG = 6, 1.0
 """As workflows/egox_fast.json has them."""
 STEPS_A_CLIP, KEPT_EVERY = 50, 4
-VAE_WIDTH = {"14b": 96, "small": 8}
 _base = None
 
 
 @functools.cache
-def start_host(total_bytes: int | None) -> str:
+def start_host(total_bytes: int | None, dynamic: bool) -> str:
     """Import the host as its main.py sets it up, and the pack; in words, which memory is managed.
 
     The host's dynamic memory is on where main.py turns it on: NVIDIA, torch from 2.8 on, not in
     WSL. ``total_bytes`` of the device, None without one: given, because the host's allocator wants
     to be loaded before anything asks the driver. Without a device the same switch is thrown: then
     modules have no weights until a state dict is loaded, and the host's patcher is its plain one.
+    ``dynamic``: False leaves it off.
     """
     global _base
     torch_version = tuple(map(int, torch.__version__.split(".")[:2]))
     dynamic = (
-        torch_version >= (2, 8)
+        dynamic
+        and torch_version >= (2, 8)
         and "microsoft" not in platform.release().lower()
         and importlib.util.find_spec("comfy_aimdo") is not None
     )
@@ -70,7 +71,8 @@ def host_rows(which: str, given: dict[str, Any]) -> Iterator[Row]:
     free memory is held."""
     kind, _, held_gb = which.partition(" ")
     size, total_bytes, free = given["size"], given["total_bytes"], 0
-    words, name = start_host(total_bytes), f"{kind}, {held_gb} GB" if held_gb else kind
+    words = start_host(total_bytes, given["dynamic"])
+    name = f"{kind}, {held_gb} GB" if held_gb else kind
     import comfy.model_management
 
     if total_bytes:
@@ -93,7 +95,8 @@ def host_rows(which: str, given: dict[str, Any]) -> Iterator[Row]:
             else:
                 yield from step_rows(kind, name, memory, given, bool(held_gb))
     finally:
-        comfy.model_management.unload_all_models()
+        if words == "dynamic memory":  # without, it would copy all of them to main memory
+            comfy.model_management.unload_all_models()
 
 
 def step_rows(
@@ -188,10 +191,9 @@ def random_vae(size: str) -> Any:
     import comfy.model_management
     import comfy.sd
 
-    shape = {"dim": VAE_WIDTH[size], "z_dim": 16, "dim_mult": [1, 2, 4, 4], "num_res_blocks": 2}
-    shape |= {"attn_scales": [], "temperal_downsample": [False, True, True], "dropout": 0.0}
+    width, halved_in_time = 96 if size == "14b" else 8, [False, True, True]
     with torch.device("meta"):
-        module = comfy.ldm.wan.vae.WanVAE(**shape)
+        module = comfy.ldm.wan.vae.WanVAE(width, 16, temperal_downsample=halved_in_time)
     device = comfy.model_management.get_torch_device()
     return comfy.sd.VAE(sd=random_state(module, torch.bfloat16, device))
 
