@@ -59,6 +59,24 @@ def write_video(
         container.mux(stream.encode(None))
 
 
+def write_levels(
+    path: Path,  # .mkv
+    maps: Tensor,  # [T, H, W] uint8
+    fps: float,
+) -> None:
+    """Write maps whose numbers count: FFV1, grey, without loss."""
+    import av
+
+    with atomic_write(path) as temporary, av.open(str(temporary), "w", format="matroska") as file:
+        stream = file.add_stream("ffv1", rate=Fraction(fps).limit_denominator(1001))
+        stream.height, stream.width = maps.shape[1:]
+        stream.pix_fmt = "gray"
+        for each in maps:
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(each.numpy()), format="gray")
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+
+
 def _add_stream(container, rate: Fraction, picture: np.ndarray, quality: int, threads: int):
     height, width = picture.shape[:2]
     if height % 2 or width % 2:

@@ -2,16 +2,29 @@
 
 from dataclasses import replace
 
+import torch
 from comfy_api.latest import io
 
 from ..egox_core import stages
 from ..egox_core.errors import EgoXInputError
+from ..egox_core.frame_store import store_frames
 from ..egox_core.prior import DYNAMIC_CHOICES, PRIOR_PRESETS, prior_preset
+from ..egox_core.types import (
+    DOUBTFUL,
+    EARLIER,
+    HIDDEN_LINES,
+    UNOBSERVED,
+    CameraTrajectory,
+    EgoPrior,
+    PointCloud,
+)
+from ..egox_core.wan import resolve_auto
 from .host.graph import Graph, check_or_message, inputs_of, linked
 from .host.memory import drawing_device
 from .host.progress import host_progress
-from .host.remember import DRAWN_FROM
+from .host.remember import DRAWN_FROM, remembered
 from .io_types import EgoXDepth, EgoXScene, EgoXTrajectory
+from .patch.lora_metadata import lora_metadata
 from .search_words import node_schema
 from .show import depth_preview, shown
 
@@ -63,6 +76,21 @@ class EgoXRenderEgoPrior(io.ComfyNode):
                     tooltip="Moving points: the preset's choice, keep all, leave out all (the paper's way), "
                     "or leave out the wearer's body or head, in which the camera sits.",
                 ),
+                io.Combo.Input(
+                    "hidden_lines",
+                    display_name="hidden sight lines",
+                    options=["auto", *HIDDEN_LINES],
+                    default="auto",
+                    optional=True,
+                    tooltip="Points that the eye sees through places which no exo frame has seen empty, as a box's "
+                    "back through its front. draw: as the released LoRA was trained. leave out: black. auto: as "
+                    "the LoRA of 'model' was trained, else draw.",
+                ),
+                io.Model.Input(
+                    "model",
+                    optional=True,
+                    tooltip="The model after EgoX LoRA. Only its LoRA's metadata are read, for 'auto'.",
+                ),
             ],
             outputs=[
                 io.Image.Output(display_name="prior", tooltip="The ego prior, upright."),
@@ -72,6 +100,17 @@ class EgoXRenderEgoPrior(io.ComfyNode):
                 ),
                 EgoXDepth.Output(
                     display_name="depth", tooltip="Its z depth in metres, with the ego camera."
+                ),
+                io.Mask.Output(
+                    display_name="unobserved", tooltip="1 where nothing landed: exo never saw it."
+                ),
+                io.Mask.Output(
+                    display_name="doubtful",
+                    tooltip="1 where a point landed, but something that exo never saw may hide it.",
+                ),
+                io.Mask.Output(
+                    display_name="observed_earlier",
+                    tooltip="1 where exo saw the point at another time only. All three 0: exo sees it in this frame.",
                 ),
             ],
             # For check_or_message, and for the node whose λ_g the geometry has
@@ -87,26 +126,62 @@ class EgoXRenderEgoPrior(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, trajectory, preset, dynamic, scene=None, exo_images=None, depth=None
+        cls,
+        trajectory,
+        preset,
+        dynamic,
+        scene=None,
+        exo_images=None,
+        depth=None,
+        hidden_lines="auto",
+        model=None,
     ) -> io.NodeOutput:
         progress = host_progress()
         if scene is None:
             if exo_images is None or depth is None:
                 raise nothing_to_render()
             scene, _ = stages.scene(exo_images, depth, progress=progress)
-        size = trajectory.camera.height
-        square = replace(trajectory, camera=trajectory.camera.rescale(size, size))
+        metadata = {} if model is None else lora_metadata(model)
+        hidden = resolve_auto("hidden_lines", hidden_lines, metadata, fallback=None)
         drawn = None if dynamic == PRESET else dynamic
-        prior, _ = stages.prior(
-            scene, square, preset, dynamic=drawn, device=drawing_device(), progress=progress
-        )
+        prior = drawn_prior(scene, trajectory, preset, drawn, hidden, drawing_device())
         DRAWN_FROM[prior.rgb] = {"scene": scene, "trajectory": trajectory}
         depth_picture, legend = depth_preview(prior.depth_m)
         ui = shown and shown.prior(
             cls, prior, depth_picture, legend, scene, trajectory, exo_images, depth, progress
         )
         covered = prior.coverage.float()
-        return io.NodeOutput(prior.rgb, covered, depth_picture, prior.depth(), ui=ui)
+        # Of a long clip the masks go to disk, as the prior does.
+        masks = [
+            store_frames(((frame == kind).float() for frame in prior.seen), len(prior.seen))
+            for kind in (UNOBSERVED, DOUBTFUL, EARLIER)
+        ]
+        return io.NodeOutput(prior.rgb, covered, depth_picture, prior.depth(), *masks, ui=ui)
+
+
+@remembered(slots=1)
+def drawn_prior(
+    scene: PointCloud,
+    trajectory: CameraTrajectory,
+    preset: str,
+    dynamic: str | None,
+    hidden_lines: str | None,
+    device: torch.device,
+) -> EgoPrior:
+    """A square prior; remembered, as a changed LoRA strength has the node run again where ``model``
+    is connected."""
+    size = trajectory.camera.height
+    prior, _ = stages.prior(
+        scene,
+        replace(trajectory, camera=trajectory.camera.rescale(size, size)),
+        preset,
+        dynamic=dynamic,
+        hidden_lines=hidden_lines,
+        classes=True,
+        device=device,
+        progress=host_progress(),
+    )
+    return prior
 
 
 def check_prior_inputs(graph: Graph, node: str) -> None:

@@ -10,12 +10,12 @@ from ..errors import EgoXInputError, check_choice
 from ..frozen import frozen
 from ..scene import RELEASED_RANGE
 from ..takes import ExoLens, ScaleSource
+from ..types import HIDDEN_LINES, HiddenLines
 from .splat_points import Backend, SplatOptions
 
 Dynamic = Literal["keep", "leave out", "without wearer", "without head"]
 DYNAMIC_CHOICES: tuple[Dynamic, ...] = get_args(Dynamic)
 Static = Literal["farthest", "mean"]
-HiddenLines = Literal["draw", "leave out"]
 CPU = torch.device("cpu")
 OFF = float("inf")
 
@@ -81,7 +81,7 @@ class PriorOptions:
                 "device", got=repr(self.device), expected="auto, cpu, cuda, xpu", fix="correct it"
             ) from error
         check_choice("static background", self.static, get_args(Static))
-        check_choice("hidden sight lines", self.hidden_lines, get_args(HiddenLines))
+        check_choice("hidden sight lines", self.hidden_lines, HIDDEN_LINES)
 
 
 # Fading discs of 5 px, the nearest 20 laid over each other, one point for every second pixel each

@@ -7,7 +7,7 @@ Our trainer writes ``egox.*`` metadata. Files of the EgoX authors carry none: th
 from collections.abc import Mapping
 from typing import Any
 
-from ..types import GGA_MODES, IMAGE_EMBEDDING_MODES, MASK_MODES, RAY_MODES
+from ..types import GGA_MODES, HIDDEN_LINES, IMAGE_EMBEDDING_MODES, MASK_MODES, RAY_MODES
 
 AUTO = "auto"
 FALLBACK = "released"
@@ -17,6 +17,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "image_embedding": IMAGE_EMBEDDING_MODES,
     "gga_mode": GGA_MODES,
     "rays": RAY_MODES,
+    "hidden_lines": HIDDEN_LINES,
 }
 """Inputs that may be ``auto``, and what they may become."""
 ABLATIONS: Mapping[str, tuple[str, str]] = {
@@ -38,16 +39,18 @@ def trained_with(metadata: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def resolve_auto(name: str, choice: str, metadata: Mapping[str, str]) -> Any:  # of CHOICES[name]
-    """``auto`` becomes what the LoRA was trained with, where inference has that mode, else
-    ``released``.
+def resolve_auto(
+    name: str, choice: str, metadata: Mapping[str, str], fallback: str | None = FALLBACK
+) -> Any:  # of CHOICES[name], or the fallback
+    """``auto`` becomes what the LoRA was trained with, where inference has that mode, else the
+    fallback.
 
     The released trainer's own quirks (rays and picture ``trainer``) have no counterpart at
     inference: its LoRAs are used with the released inference."""
     if choice != AUTO:
         return choice
-    trained = trained_with(metadata).get(name, FALLBACK)
-    return trained if trained in CHOICES[name] else FALLBACK
+    trained = trained_with(metadata).get(name)
+    return trained if trained in CHOICES[name] else fallback
 
 
 def contradictions(inputs: Mapping[str, str | float], metadata: Mapping[str, str]) -> list[str]:

@@ -1,7 +1,7 @@
 """Headless ego prior: ``run.py prior --take FOLDER [--preset released|released_wild|clean|exact] --out FOLDER``.
 
-Writes prior.mp4 (stored, that is upright, orientation), coverage.mp4 and report.json, through the
-same functions as the nodes."""
+Writes prior.mp4 (stored, that is upright, orientation), coverage.mp4, seen.mkv (which pixels exo
+observed) and report.json, through the same functions as the nodes."""
 
 import argparse
 import platform
@@ -22,9 +22,10 @@ from egox_core.safe_files import atomic_write, write_json
 from egox_core.scene import Motion, estimate_exo_motion, write_ply
 from egox_core.stages import prior, scene
 from egox_core.take import load_take
+from egox_core.types import HIDDEN_LINES
 
 from ..options import EXO_LENSES, parse_scale
-from ..video_writer import write_video
+from ..video_writer import write_levels, write_video
 from .progress_line import ProgressLine
 
 
@@ -71,6 +72,12 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument(
         "--dynamic", choices=DYNAMIC_CHOICES, help="moving points (default: the preset's)"
+    )
+    parser.add_argument(
+        "--hidden-lines",
+        choices=HIDDEN_LINES,
+        help="points that are seen through places which no exo frame has seen empty (default: the "
+        "preset's)",
     )
     parser.add_argument(
         "--exo-motion",
@@ -145,6 +152,8 @@ def render_take(args: argparse.Namespace) -> dict:
     options = replace(chosen, backend=args.backend, device=args.device)
     if args.dynamic:
         options = replace(options, dynamic=args.dynamic)
+    if args.hidden_lines:
+        options = replace(options, hidden_lines=args.hidden_lines)
     frames = take.read_exo(show)
     lap("load")
     depth, motion = estimate_exo_motion(frames, take.depth, args.exo_motion, progress=show)
@@ -153,10 +162,12 @@ def render_take(args: argparse.Namespace) -> dict:
     args.out.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the report's notes have it
-        drawn, seen = prior(points, take.trajectory, options, progress=show)
+        drawn, seen = prior(points, take.trajectory, options, classes=True, progress=show)
     masks = (mask.byte() * 255 for mask in drawn.coverage)
     for name, frames in (("prior.mp4", drawn.rgb), ("coverage.mp4", masks)):
         write_video(args.out / name, frames, take.frames.fps)
+    if drawn.seen is not None:
+        write_levels(args.out / "seen.mkv", drawn.seen, take.frames.fps)
     lap("render and write")
     if args.ply:
         with atomic_write(args.out / "scene.ply") as path, path.open("wb") as file:
@@ -165,6 +176,7 @@ def render_take(args: argparse.Namespace) -> dict:
     report = {
         "take": take.name,
         "preset": args.preset,
+        "hidden_lines": options.hidden_lines,
         "backend": args.backend,
         "camera": args.camera,
         "exo_lens": take.lens_note,

@@ -105,14 +105,14 @@ def build_cache(
             expected="--clip-vision, or --image-embedding none",
             fix="a base without img_emb (Wan 2.2) takes none; Wan 2.1 needs clip_vision_h",
         )
-    models = _model_hashes(settings)
+    content, models = _content_settings(settings) | _hidden_lines(records), _model_hashes(settings)
     shards = _shards(records, manifest.parent, folder, settings, models)
     text = None if settings.text.startswith("zeros:") else Path(settings.text)
     vision = None if settings.image_embedding == "none" else settings.clip_vision
     places = RunPlaces.of(run, settings.device, weights_bytes(settings.vae, text, vision))
     own = part_of(shards, run.part)
     todo = [s for s in own if not s.fits()]
-    changed = _what_changed(folder, settings, models) or _changed_takes(todo)
+    changed = _what_changed(folder, content | models) or _changed_takes(todo)
     folder.mkdir(parents=True, exist_ok=True)
     failures, done = run_all(
         _make_shard,
@@ -156,7 +156,7 @@ def build_cache(
     write_index(
         folder,
         CacheIndex(
-            settings=_content_settings(settings),
+            settings=content,
             models=models,
             shards={s.file.name: s.fingerprint for s in shards},
             entries=tuple(
@@ -225,6 +225,23 @@ def _content_settings(settings: CacheSettings) -> dict[str, Any]:
     return {k: values[k] for k in kept} | {"text_cleaning": "ftfy" if has_ftfy() else "plain"}
 
 
+def _hidden_lines(records: list[ClipRecord]) -> dict[str, Any]:
+    """The setting that all priors share; none where they are drawn as released.
+
+    Raises:
+        EgoXInputError: priors of both kinds.
+    """
+    kinds = {record.hidden_lines for record in records}
+    if len(kinds) > 1:
+        raise EgoXInputError(
+            "hidden sight lines",
+            got="clips whose priors draw them and clips whose priors leave them out",
+            expected="one of the two",
+            fix="prepare all of them with one --hidden-lines",
+        )
+    return {} if kinds == {"draw"} else {"hidden_lines": kinds.pop()}
+
+
 def _model_hashes(settings: CacheSettings) -> dict[str, str]:
     hashes = {
         "vae": weights_hash(
@@ -239,7 +256,7 @@ def _model_hashes(settings: CacheSettings) -> dict[str, str]:
     return hashes
 
 
-def _what_changed(folder: Path, settings: CacheSettings, models: dict[str, str]) -> str:
+def _what_changed(folder: Path, now: dict[str, Any]) -> str:
     """Names of models and settings that differ from those of the cache that is there."""
     if not (folder / INDEX).is_file():
         return ""
@@ -247,7 +264,6 @@ def _what_changed(folder: Path, settings: CacheSettings, models: dict[str, str])
         before = parse_index(folder)
     except EgoXInputError:
         return f"{INDEX}, which is damaged"
-    now = {**_content_settings(settings), **models}
     then = {**before.settings, **before.models}
     return ", ".join(sorted(k for k in now.keys() | then.keys() if now.get(k) != then.get(k)))
 

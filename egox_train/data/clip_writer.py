@@ -262,7 +262,13 @@ def _write(job: ClipJob, folder: Path, captions: Mapping[str, str], maps: OpenMa
         folder, frame_count=options.frames, size=options.exo_size, ego_size=options.ego_size
     )
     points, _ = scene(loaded.read_exo(), loaded.depth)
-    drawn, _ = prior(points, loaded.trajectory, options.prior, device=options.local_device)
+    drawn, _ = prior(
+        points,
+        loaded.trajectory,
+        options.prior,
+        hidden_lines=options.hidden_lines,
+        device=options.local_device,
+    )
     write_video(folder / PRIOR, drawn.rgb, fps, quality=options.quality, threads=1)
     with atomic_write(folder / COVERAGE) as temporary:
         np.savez_compressed(temporary, coverage=drawn.coverage.numpy())
@@ -285,6 +291,7 @@ def _write(job: ClipJob, folder: Path, captions: Mapping[str, str], maps: OpenMa
         depth=depth_kind,
         depth_scale=scaled,
         exo_motion=motion.content() if options.exo_motion != "stands" else {},
+        hidden_lines=options.hidden_lines,
         moving=masked,
         notes=(*motion.notes, *drawn.notes, *points.notes),
         caption=caption,

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from egox_core.errors import EgoXInputError, check_choice, intact
 from egox_core.safe_files import NO_NAMES, atomic_write
+from egox_core.types import HiddenLines
 
 FORMAT = "egox-clip/1"
 STAND_IN_DEPTH = "stand-in depth"
@@ -51,6 +52,7 @@ class ClipRecord(BaseModel):
     )  # what the depth was multiplied by, and why; {}: nothing
     # how the exo camera moves, as far as it was asked for, and how well that is known
     exo_motion: dict[str, Any] = Field(default_factory=dict)
+    hidden_lines: HiddenLines = "draw"  # of the prior
     moving: MaskSource  # source of the motion mask; derived: guessed from change
     notes: tuple[str, ...] = ()  # what the user should know about how its scene was built
     caption: CaptionSource

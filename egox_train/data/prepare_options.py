@@ -11,6 +11,7 @@ from egox_core.prior import prior_preset
 from egox_core.scene import Motion
 from egox_core.sizes import REFERENCE_EXO_SIZE, REFERENCE_SIZE, latent_frames, latent_size
 from egox_core.takes import ExoLens, ScaleSource
+from egox_core.types import HIDDEN_LINES, HiddenLines
 
 from ..options import EXO_LENSES, argument, parse_scale, size_of_text
 from ..parallel import RemoteModels
@@ -167,6 +168,11 @@ class PrepareOptions:
         "preset of the prior renderer: released, released_wild (with what moves), clean or exact "
         "(with the raw lens and the wearer's scale)",
     )
+    hidden_lines: HiddenLines = argument(
+        "draw",
+        "points of the prior that are seen through places which no exo frame has seen empty; "
+        "released: draw",
+    )
     # None: the preset's, else as is
     scale: ScaleSource | float | None = argument(
         None, "of the depth (default: as-is)", type=parse_scale, metavar="as-is|wearer|NUMBER"
@@ -192,6 +198,7 @@ class PrepareOptions:
             )
         check_choice("draw", self.draw, get_args(Draw))
         check_choice("depth", self.depth, get_args(DepthSource))
+        check_choice("hidden sight lines", self.hidden_lines, HIDDEN_LINES)
         check_choice("exo motion", self.exo_motion, get_args(Motion))
         check_choice("pictures", self.pictures, get_args(PictureChoice))
         for name in (
@@ -288,4 +295,6 @@ class PrepareOptions:
             del kept["mask_classes"]
         if self.exo_motion == "stands":  # clips of older versions keep their fingerprint
             del kept["exo_motion"]
+        if self.hidden_lines == "draw":
+            del kept["hidden_lines"]
         return kept

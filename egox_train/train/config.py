@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from egox_core.errors import EgoXInputError
 from egox_core.gga import GgaOptions
-from egox_core.types import GgaMode, MaskMode
+from egox_core.types import GgaMode, HiddenLines, MaskMode
 from egox_core.wan import trained_with
 
 from ..options import ImageEmbedding, Mode, Rays, TextEncoding
@@ -70,7 +70,7 @@ MODE_OPTIMIZER: Mapping[str, Mapping[str, Any]] = {
 }
 OF_MODE: Any = None
 """Default of the fields that follow ``mode``, put in its place before they are validated."""
-ABLATION_FIELDS = ("prior", "exo_clean", "exo_loss", "exo", "position_scale")
+ABLATION_FIELDS = ("prior", "hidden_lines", "exo_clean", "exo_loss", "exo", "position_scale")
 """Fields that hold in any mode: a LoRA that was trained without something, or at other positions, is
 sampled so."""
 FROM_LORA = ("mode", "mask_mode", "gga_mode", "lambda_g", "rays", *ABLATION_FIELDS)
@@ -109,6 +109,8 @@ class ConditioningConfig(_Strict):
     exo: Literal["sees_ego", "alone"] = "sees_ego"
     # none, zero: "without ego prior": latent of a grey video, zeros
     prior: Literal["prior", "none", "zero"] = "prior"
+    # of the priors: whether they show what is seen through places that exo never saw empty
+    hidden_lines: HiddenLines = "draw"
     # of heights and widths in the rotary embedding: .5 lets a base see twice its size as its own
     position_scale: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     # Share of the samples whose caption is the empty one, as guidance (`generate --cfg`) takes it;

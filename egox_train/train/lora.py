@@ -210,6 +210,7 @@ def training_metadata(config: TrainConfig, *, base_hash: str, step: int) -> dict
         "rays": str(conditioning.rays),
         "image_embedding": str(conditioning.image_embedding),
         "prior": conditioning.prior,
+        "hidden_lines": conditioning.hidden_lines,
         "exo_clean": str(conditioning.exo_clean).lower(),
         "exo_loss": str(conditioning.exo_loss).lower(),
         "exo": conditioning.exo,

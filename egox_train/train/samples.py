@@ -173,6 +173,15 @@ class CachedSamples:
                 )
             return
         self._check_text()
+        drawn = cached.get("hidden_lines", "draw")
+        if drawn != own.hidden_lines:
+            raise EgoXInputError(
+                "hidden sight lines of the cache's priors",
+                got=repr(drawn),
+                expected=repr(own.hidden_lines),
+                fix="prepare the clips again with --hidden-lines, or train with "
+                f"conditioning.hidden_lines={drawn!r}",
+            )
         for key in ("rays", "image_embedding"):
             if cached.get(key) not in (None, getattr(own, key), "none"):
                 raise EgoXInputError(

@@ -177,6 +177,7 @@ def _prior_text(prior: EgoPrior, scene: PointCloud) -> str:
     lines = [
         f"{count} frames of {size}x{size}, coverage {covered:.0f} %",
         f"exo lens of the scene: {scene.exo_camera.words}",
+        prior.seen_text(),
         *prior.notes,
         *scene.notes,
     ]

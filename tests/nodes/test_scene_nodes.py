@@ -41,17 +41,38 @@ def test_render(take, scene, preset):
     from egox_pack.egox_core.prior.options import prior_preset
     from egox_pack.egox_core.prior.render import render_ego_prior
 
-    prior, coverage, preview, depth = render(take, scene=scene, preset=preset)
+    prior, coverage, preview, depth, *masks = render(take, scene=scene, preset=preset)
     assert prior.shape == preview.shape == (5, 64, 64, 3) and coverage.shape == (5, 64, 64)
     expected = render_ego_prior(scene, take.trajectory(), prior_preset(preset))
     assert torch.equal(coverage.bool(), expected.coverage) and torch.allclose(
         prior, expected.rgb, atol=1e-5
     )
+    nothing, doubtful, earlier = masks
+    assert torch.equal(nothing, 1 - coverage) and not (doubtful * earlier).any()
+    assert 0 < float(doubtful.sum()) < float((coverage - doubtful - earlier).sum())
     assert depth.kind == "metric z" and depth.camera.stored_size == (64, 64)
     assert torch.equal(depth.valid, expected.coverage)
     truth = take.ego_depth_m[2]
     both = depth.valid[2] & torch.isfinite(truth)
     assert float(((depth.depth_m[2] / truth)[both] - 1).abs().median()) < 0.05
+
+
+def test_hidden_lines_follow_the_lora(pack, take, scene):
+    """Whoever changes the LoRA's strength waits for no second drawing."""
+    from comfy.model_patcher import ModelPatcher
+    from egox_pack.nodes.patch.lora_metadata import attach_lora_metadata
+
+    def model(**metadata):
+        patcher = ModelPatcher(torch.nn.Linear(1, 1), torch.device("cpu"), torch.device("cpu"))
+        attach_lora_metadata(patcher, metadata)
+        return patcher
+
+    given = {"scene": scene, "trajectory": take.trajectory(), "preset": "exact"}
+    whole, left = render(take, **given), render(take, **given, hidden_lines="leave out")
+    assert float((whole[1] - left[1]).sum()) == float(whole[5].sum()) > 0
+    follows = render(take, **given, model=model(**{"egox.hidden_lines": "leave out"}))
+    assert follows[0] is left[0]
+    assert torch.equal(render(take, **given, model=model())[1], whole[1])
 
 
 def test_the_host_says_where_to_draw(take, scene, monkeypatch):

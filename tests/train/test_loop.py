@@ -255,13 +255,16 @@ def test_other_settings_base_or_cache_do_not_go_on_from_a_checkpoint(workplace, 
         ({"seed": 4}, "seed"),
         ({"lora": {"rank": 8, "alpha": 8}}, "lora"),
         ({"conditioning": {"mode": "paper", "rays": "released"}}, "conditioning"),
+        ({"conditioning": {"hidden_lines": "leave out"}}, "got 'draw'; expected 'leave out'"),
     ):
         with refuses(match):
             tiny.train(workplace, steps=4, **change)
     # One from before a setting existed goes on.
     file = checkpoint_folders(workplace / "run")[-1] / "state.json"
     state = read_json(file)
-    del state["config"]["conditioning"]["text_encoding"], state["config"]["init_lora"]
+    for later in ("text_encoding", "hidden_lines"):
+        del state["config"]["conditioning"][later]
+    del state["config"]["init_lora"]
     write_json(file, state)
     assert tiny.train(workplace, steps=3).step == 3
     for rays, match in (("exact", "rays"), ("released", "cache contents")):

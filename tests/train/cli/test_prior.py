@@ -14,6 +14,7 @@ from egox_core.prior.render import iter_ego_prior
 from egox_core.safe_files import read_json, write_json
 from egox_core.scene.build import build_scene
 from egox_core.scene.viewer import write_ply
+from egox_core.types import DOUBTFUL, EARLIER, NOW, UNOBSERVED
 from egox_train.cli.prior import main
 from egox_train.options import parse_scale
 from lab.drawn import SyntheticSpec, make_take, write_take
@@ -65,6 +66,11 @@ def test_it_writes_prior_coverage_and_report(folder, tmp_path, preset, read_ply,
     assert report["preset"] == preset and report["frames"] == 9 and len(report["coverage"]) == 9
     assert set(report["seconds"]) == {"load", "scene", "render and write"}
     assert report["peak_memory_mb"] is None or report["peak_memory_mb"] > 50
+    with av.open(str(tmp_path / "seen.mkv")) as file:
+        seen = np.stack([frame.to_ndarray() for frame in file.decode(video=0)])
+    assert set(np.unique(seen)) <= {UNOBSERVED, DOUBTFUL, EARLIER, NOW} and (seen == NOW).any()
+    assert (seen > UNOBSERVED).mean() == pytest.approx(report["coverage_mean"], abs=1e-4)
+    assert report["hidden_lines"] == "draw" and "% observed now" in report["notes"][-1]
     covered = coverage[..., 0] > 127
     assert abs(covered.mean() - report["coverage_mean"]) < 0.02
     assert (

@@ -23,7 +23,7 @@ from egox_train.data.cache_build import build_cache
 from egox_train.data.cache_store import CacheReader, shard_name
 from egox_train.data.clip_files import read_clip
 from egox_train.data.clip_tensors import clip_geometry
-from egox_train.data.manifest import ClipRecord, read_manifest
+from egox_train.data.manifest import ClipRecord, read_manifest, write_manifest
 from egox_train.options import CacheSettings, RunOptions
 from egox_train.wan.text import make_text_encoder
 from egox_train.wan.vae import VaeEncoder
@@ -95,8 +95,17 @@ def test_the_same_again_makes_nothing_and_a_change_is_noticed(training_set, tmp_
     build_cache(manifest, tmp_path, settings())
     again = build_cache(manifest, tmp_path, settings())
     assert (again.new, again.kept, again.remade_because) == (0, 4, "")
+    records = read_manifest(manifest)
+    left_out = [record.model_copy(update={"hidden_lines": "leave out"}) for record in records]
+    mixed = training_set / "mixed.jsonl"
+    write_manifest(mixed, left_out[:1] + records[1:])
+    with refuses("one --hidden-lines"):
+        build_cache(mixed, tmp_path, settings())
+    write_manifest(mixed, left_out)
+    build_cache(mixed, tmp_path, settings())
+    assert CacheReader(tmp_path).index.settings["hidden_lines"] == "leave out"
     other = build_cache(manifest, tmp_path, settings(rays="exact"))
-    assert (other.new, other.remade_because) == (4, "rays")
+    assert (other.new, other.remade_because) == (4, "hidden_lines, rays")
     vae = {k: v.clone() for k, v in load_file(VAE).items()}
     vae["conv1.bias"][0] += 1
     save_file(vae, tmp_path.parent / "other_vae.safetensors")
