@@ -1,6 +1,7 @@
 """One self-attention to measure: tensors, plain kernels to compare with, timing, errors against float64."""
 
 import math
+import random
 import statistics
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -92,16 +93,18 @@ def kernel(name: str) -> Iterator[None]:
 def in_turns(
     works: dict[str, Callable[[], object]], device: torch.device, rounds: int
 ) -> dict[str, float]:
-    """Median seconds of each, measured in turns after one warm-up; those that don't run here, or
-    for which memory is short, are left out."""
+    """Median seconds of each, measured in turns after one warm-up, each turn in another order, since
+    a card is slower after what heats it; those that don't run here, or for which memory is short,
+    are left out."""
     taken: dict[str, list[float]] = {}
     for name, work in works.items():
         with suppress(RuntimeError, ImportError):
             work()
             taken[name] = []
+    order = random.Random(0)
     for _ in range(rounds):
-        for name, times in taken.items():
-            times.append(seconds(works[name], device))
+        for name in order.sample(list(taken), len(taken)):
+            taken[name].append(seconds(works[name], device))
     return {name: statistics.median(times) for name, times in taken.items()}
 
 
