@@ -42,7 +42,7 @@ from .errors import EgoXInputError
 from .exchange import read_trajectory
 from .frozen import frozen
 from .metrics import PathError, PathViews, check_pair, path_error, path_views
-from .prior import PriorOptions, prior_preset, render_ego_prior
+from .prior import PriorOptions, check_placement, prior_preset, render_ego_prior
 from .progress import Progress, no_progress
 from .scene import Moving, build_scene, scene_rest
 from .sizes import REFERENCE_SIZE
@@ -337,6 +337,7 @@ def prior(
     # points seen through what exo never saw empty: draw, leave out; None: the preset's choice
     hidden_lines: str | None = None,
     classes: bool = False,  # say of each pixel whether exo observed it: EgoPrior.seen
+    draw_anyway: bool = False,  # also where the head can't be; the notes say so
     device: Device = None,  # to draw on; None: a GPU if there is one
     progress: Progress = no_progress,
 ) -> tuple[EgoPrior, PriorReport]:
@@ -344,10 +345,7 @@ def prior(
 
     Raises:
         EgoXInputError: no points, fewer poses than frames, an unknown preset, sight lines in a
-            scene without depth.
-
-    Warns:
-        UserWarning: nothing is seen in any frame.
+            scene without depth, a head where none can be.
     """
     if not is_a(scene, PointCloud):
         raise EgoXInputError(
@@ -365,12 +363,12 @@ def prior(
         options = replace(options, hidden_lines=hidden_lines)
     if device is not None:
         options = replace(options, device=str(device))
+    words = check_placement(scene, trajectory, draw_anyway=draw_anyway, progress=progress)
     drawn = render_ego_prior(scene, trajectory, options, classes=classes, progress=progress)
+    drawn = replace(drawn, notes=(*words, *drawn.notes))
     covered = torch.stack([frame.double().mean() for frame in drawn.coverage])
     height, width = drawn.coverage.shape[1:]
     notes = [f"{len(covered)} frames of {width}x{height}, coverage {100 * covered.mean():.0f} %"]
-    if not bool(covered.any()):
-        notes.append("The camera sees no point of the scene: check pose, world frame, depth scale")
     if drawn.seen is not None:
         notes.append(drawn.seen_text())
     return drawn, PriorReport(notes=(*notes, *drawn.notes, *scene.notes), covered=covered)

@@ -30,6 +30,7 @@ class Take:
     notes: TakeNotes  # prompt and K
     lens_note: str  # with which exo lens it was read
     scale: ScaleReport  # of the depth
+    warnings: tuple[str, ...]  # of the depth
 
     @property
     def frames(self) -> FrameSelection:
@@ -108,4 +109,5 @@ def load_take(
         notes=notes,
         lens_note=lens_note,
         scale=report.scale,
+        warnings=tuple(note for note in report.notes if note.startswith("warning")),
     )

@@ -91,6 +91,13 @@ class EgoXRenderEgoPrior(io.ComfyNode):
                     optional=True,
                     tooltip="The model after EgoX LoRA. Only its LoRA's metadata are read, for 'auto'.",
                 ),
+                io.Boolean.Input(
+                    "draw_anyway",
+                    default=False,
+                    advanced=True,
+                    tooltip="Draw a prior also where the ego camera can't be, seen from exo: for example a "
+                    "head that looks away from all that exo saw. The node then says what is odd.",
+                ),
             ],
             outputs=[
                 io.Image.Output(display_name="prior", tooltip="The ego prior, upright."),
@@ -135,6 +142,7 @@ class EgoXRenderEgoPrior(io.ComfyNode):
         depth=None,
         hidden_lines="auto",
         model=None,
+        draw_anyway=False,
     ) -> io.NodeOutput:
         progress = host_progress()
         if scene is None:
@@ -144,11 +152,22 @@ class EgoXRenderEgoPrior(io.ComfyNode):
         metadata = {} if model is None else lora_metadata(model)
         hidden = resolve_auto("hidden_lines", hidden_lines, metadata, fallback=None)
         drawn = None if dynamic == PRESET else dynamic
-        prior = drawn_prior(scene, trajectory, preset, drawn, hidden, drawing_device())
+        prior, text = drawn_prior(
+            scene, trajectory, preset, drawn, hidden, draw_anyway, drawing_device()
+        )
         DRAWN_FROM[prior.rgb] = {"scene": scene, "trajectory": trajectory}
         depth_picture, legend = depth_preview(prior.depth_m)
         ui = shown and shown.prior(
-            cls, prior, depth_picture, legend, scene, trajectory, exo_images, depth, progress
+            cls,
+            prior,
+            text,
+            depth_picture,
+            legend,
+            scene,
+            trajectory,
+            exo_images,
+            depth,
+            progress,
         )
         covered = prior.coverage.float()
         # Of a long clip the masks go to disk, as the prior does.
@@ -166,22 +185,24 @@ def drawn_prior(
     preset: str,
     dynamic: str | None,
     hidden_lines: str | None,
+    draw_anyway: bool,
     device: torch.device,
-) -> EgoPrior:
-    """A square prior; remembered, as a changed LoRA strength has the node run again where ``model``
+) -> tuple[EgoPrior, str]:
+    """A square prior and the notes on it; remembered, as a changed LoRA strength has the node run again where ``model``
     is connected."""
     size = trajectory.camera.height
-    prior, _ = stages.prior(
+    prior, report = stages.prior(
         scene,
         replace(trajectory, camera=trajectory.camera.rescale(size, size)),
         preset,
         dynamic=dynamic,
         hidden_lines=hidden_lines,
         classes=True,
+        draw_anyway=draw_anyway,
         device=device,
         progress=host_progress(),
     )
-    return prior
+    return prior, report.text()
 
 
 def check_prior_inputs(graph: Graph, node: str) -> None:

@@ -9,6 +9,7 @@ from .options import (
     PriorOptions as PriorOptions,
     prior_preset as prior_preset,
 )
+from .placement import check_placement as check_placement
 from .rank import (
     ExoCandidate as ExoCandidate,
     rank_exo_cameras as rank_exo_cameras,

@@ -7,7 +7,6 @@ the head's way / z. Hence the memory is drawn near the place where it was made o
 (:data:`MAX_PARALLAX`).
 """
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -103,18 +102,16 @@ class LookAwayMemory:
         trajectory = of_size(trajectory, prior)
         self._holes, self._depth_m, filled = [], [], prior
         drawing = iter_ego_prior(scene, trajectory, SEEN, on=self._on, progress=self._progress)
-        with warnings.catch_warnings():  # a head turned from all that exo saw is no mistake
-            warnings.simplefilter("ignore", UserWarning)
-            for t, (frame, w2c) in enumerate(zip(drawing, trajectory.w2c, strict=False)):
-                hole = ~frame.coverage & (prior[t].amax(-1) <= BLACK)
-                # The last chunk's own places come with the known frames.
-                rgb, drawn = self._draw(near(self._kept[:-1], w2c), trajectory.camera, w2c)
-                again = hole & drawn
-                if bool(again.any()):
-                    filled = prior.clone() if filled is prior else filled
-                    filled[t][again] = rgb[again].to(filled.dtype)
-                self._holes.append(hole)
-                self._depth_m.append(frame.depth_m)
+        for t, (frame, w2c) in enumerate(zip(drawing, trajectory.w2c, strict=False)):
+            hole = ~frame.coverage & (prior[t].amax(-1) <= BLACK)
+            # The last chunk's own places come with the known frames.
+            rgb, drawn = self._draw(near(self._kept[:-1], w2c), trajectory.camera, w2c)
+            again = hole & drawn
+            if bool(again.any()):
+                filled = prior.clone() if filled is prior else filled
+                filled[t][again] = rgb[again].to(filled.dtype)
+            self._holes.append(hole)
+            self._depth_m.append(frame.depth_m)
         return filled
 
     def keep(

@@ -8,7 +8,6 @@ be turned away from it."""
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -207,13 +206,9 @@ def coverage_by_depth(candidate: ExoCandidate, frames: Sequence[int]) -> Tensor:
         exo_w2c=_at(path.exo_w2c, index),
         camera=path.camera.rescale(EGO_SIZE, EGO_SIZE),
     )
-    with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", UserWarning
-        )  # a camera that sees nothing is an answer here, not a mistake
-        shares = [
-            float(frame.coverage.double().mean()) for frame in iter_ego_prior(scene, small, options)
-        ]
+    shares = [
+        float(frame.coverage.double().mean()) for frame in iter_ego_prior(scene, small, options)
+    ]
     return torch.tensor(shares, dtype=torch.float64)
 
 

@@ -1,6 +1,5 @@
 """Render the ego prior: the scene's points as the ego camera sees them (paper, section 3.1)."""
 
-import warnings
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
@@ -94,10 +93,6 @@ def iter_ego_prior(
     Raises:
         EgoXInputError: empty cloud, fewer poses than frames, poses that aren't rotations, sight
             lines in a scene without depth. Raised before rendering.
-
-    Warns:
-        UserWarning: a clip of which nothing is seen (the camera stands inside a wall or looks
-            away).
     """
     options = prior_preset("clean") if options is None else options
     ego_from_frame = ego_from_scene(scene, trajectory)
@@ -137,7 +132,7 @@ def _frames(
 ) -> Iterator[PriorFrame]:
     rays, inside_lens = camera.pixel_rays()
     ray_z = torch.where(inside_lens, rays[..., 2], torch.full_like(rays[..., 2], float("nan")))
-    background, covered = torch.tensor(options.background), 0
+    background = torch.tensor(options.background)
     static = scene.mean_background(progress) if options.static == "mean" else scene.static
     static_on = lru_cache(maxsize=1)(_reliable(static, options).to)
     for done, t in enumerate(frames):
@@ -156,7 +151,6 @@ def _frames(
         if seen is not None and options.hidden_lines == "leave out":
             coverage = coverage & (seen != DOUBTFUL)
             depth = torch.where(coverage, depth, torch.nan)
-        covered += int(coverage.sum())
         rgb = torch.where(coverage[..., None], rgb, background)
         yield PriorFrame(
             rgb=rgb,
@@ -165,12 +159,6 @@ def _frames(
             seen=seen,
         )
     progress(len(frames), len(frames), "render the ego prior")
-    if covered == 0:
-        warnings.warn(
-            "the ego camera sees no point of the scene in any frame (coverage 0 %): it stands inside or "
-            "behind everything, or looks away; check pose, world frame and depth scale",
-            stacklevel=2,
-        )
 
 
 def _visible_points(

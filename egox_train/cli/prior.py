@@ -7,7 +7,6 @@ import argparse
 import platform
 import sys
 import time
-import warnings
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -107,6 +106,11 @@ def main(arguments: list[str] | None = None) -> int:
         "--entry", default="", help="the take's name, where meta.json lists several"
     )
     parser.add_argument(
+        "--draw-anyway",
+        action="store_true",
+        help="also where the ego camera can't be, seen from exo; the notes then say so",
+    )
+    parser.add_argument(
         "--ply", action="store_true", help="write the scene of the first frame as scene.ply, too"
     )
     args = parser.parse_args(arguments)
@@ -160,9 +164,14 @@ def render_take(args: argparse.Namespace) -> dict:
     points, _ = scene(frames, depth, progress=show)
     lap("scene")
     args.out.mkdir(parents=True, exist_ok=True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the report's notes have it
-        drawn, seen = prior(points, take.trajectory, options, classes=True, progress=show)
+    drawn, seen = prior(
+        points,
+        take.trajectory,
+        options,
+        classes=True,
+        draw_anyway=args.draw_anyway,
+        progress=show,
+    )
     masks = (mask.byte() * 255 for mask in drawn.coverage)
     for name, frames in (("prior.mp4", drawn.rgb), ("coverage.mp4", masks)):
         write_video(args.out / name, frames, take.frames.fps)
@@ -196,6 +205,7 @@ def render_take(args: argparse.Namespace) -> dict:
         "notes": [
             take.lens_note,
             take.scale.note,
+            *take.warnings,
             *motion.notes,
             *seen.notes[1:],
         ],

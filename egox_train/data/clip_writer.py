@@ -267,6 +267,7 @@ def _write(job: ClipJob, folder: Path, captions: Mapping[str, str], maps: OpenMa
         loaded.trajectory,
         options.prior,
         hidden_lines=options.hidden_lines,
+        draw_anyway=options.draw_anyway,
         device=options.local_device,
     )
     write_video(folder / PRIOR, drawn.rgb, fps, quality=options.quality, threads=1)
@@ -293,7 +294,7 @@ def _write(job: ClipJob, folder: Path, captions: Mapping[str, str], maps: OpenMa
         exo_motion=motion.content() if options.exo_motion != "stands" else {},
         hidden_lines=options.hidden_lines,
         moving=masked,
-        notes=(*motion.notes, *drawn.notes, *points.notes),
+        notes=(*loaded.warnings, *motion.notes, *drawn.notes, *points.notes),
         caption=caption,
         rank=job.rank,
         predicted_coverage=round(job.predicted_coverage, 6),

@@ -180,6 +180,10 @@ class PrepareOptions:
     exo_motion: Motion = argument(
         "stands", "how the exo cameras move, where poses per frame aren't given; auto: found out"
     )
+    draw_anyway: bool = argument(
+        False,
+        "draw priors also where the ego camera can't be, seen from exo; the notes then say so",
+    )
     caption_model: Path | None = argument(
         None, "folder of a vision-language model, for clips without a caption of their own"
     )
@@ -286,7 +290,7 @@ class PrepareOptions:
             field.name: getattr(self, field.name)
             for field in fields(self)
             if field.name not in CHOOSES_CLIPS
-            and field.name not in ("depth_root", "mask_root", "device")
+            and field.name not in ("depth_root", "mask_root", "device", "draw_anyway")
         }
         kept["depth_model"] = self.depth_model.name if self.depth_model else None
         for key in ("caption_model", "relative_depth_model", "mask_model"):

@@ -132,6 +132,7 @@ def path(
 def prior(
     node: Node,
     prior: EgoPrior,
+    text: str,
     depth_picture: Tensor,  # [T, H, W, 3] of the prior
     legend: Ui | None,
     scene: PointCloud,
@@ -154,9 +155,10 @@ def prior(
         "prior",
         streams,
         trajectory,
-        text=_prior_text(prior, scene),
+        text=f"{text}\nexo lens of the scene: {scene.exo_camera.words}",
         legends={"depth": legend},
-        badge="strangeDepth" * bool(STRANGE & set(scene.notes)),
+        badge="strangeDepth" * bool(STRANGE & set(scene.notes))
+        or "strangePlace" * ("warning: " in "".join(prior.notes)),
         progress=progress,
         curve={"label": "coverage", "unit": "%", "values": covered},
         geometry=geometry_data(depth, trajectory, exo_images, size, graph, node_id),
@@ -169,23 +171,6 @@ def prior(
     # The host's form, queue and assets show it; "images" would also lie over our player.
     video = temp_video("prior", row, (clip_fps(trajectory) or UNTIMED_FPS) / step, made_by)
     return {**shown, "video": [video]}
-
-
-def _prior_text(prior: EgoPrior, scene: PointCloud) -> str:
-    count, size = prior.rgb.shape[:2]
-    covered = 100 * float(prior.coverage.float().mean())
-    lines = [
-        f"{count} frames of {size}x{size}, coverage {covered:.0f} %",
-        f"exo lens of the scene: {scene.exo_camera.words}",
-        prior.seen_text(),
-        *prior.notes,
-        *scene.notes,
-    ]
-    if not bool(prior.coverage.any()):
-        lines.append(
-            "The camera sees no point of the scene: check pose, world frame and depth scale."
-        )
-    return "\n".join(lines)
 
 
 def ego(

@@ -201,10 +201,9 @@ def test_dynamic_handling(take, scene):
     head = (moving.xyz - centre).norm(dim=-1) < 0.25
     assert bool(head.any()), "the exo camera sees the head"
     only_head = cloud(moving.select(head), frame="world")
-    with pytest.warns(UserWarning, match="coverage 0 %"):
-        assert not render_ego_prior(
-            only_head, replace(path, w2c=path.w2c[:1]), replace(draw, dynamic="without head")
-        ).coverage.any()
+    assert not render_ego_prior(
+        only_head, replace(path, w2c=path.w2c[:1]), replace(draw, dynamic="without head")
+    ).coverage.any()
 
 
 def test_near_far_and_background():
@@ -224,13 +223,6 @@ def test_near_is_a_distance_not_a_z_depth():
     shoulder = points_at([[0.246, 0.0, 0.043]])
     shoulder = replace(shoulder, steps=0.03 * torch.eye(3)[None, :, 1:])
     assert render_ego_prior(cloud(shoulder), trajectory(lens)).coverage.any()
-
-
-def test_a_camera_that_sees_nothing_warns():
-    behind = cloud(points_at([[0.0, 0.0, -2.0], [0.1, 0.0, -1.0]]))
-    with pytest.warns(UserWarning, match="inside or\\s+behind everything"):
-        prior = render_ego_prior(behind, trajectory(CAMERAS[-1]))
-    assert not prior.coverage.any()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,270 @@
+"""The head as the exo cameras see it, judged before a prior is drawn.
+
+Files of other programs lead to a wrong place without an error: camera-to-world poses, other axes,
+other units. A head that can't be where it is, or hardly, is told in words, together with readings of
+the files under which it would be right: each is tried against the same measurements."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..cameras import CameraModel
+from ..errors import EgoXInputError
+from ..frozen import frozen
+from ..progress import Progress, no_progress
+from ..scene import ego_from_scene, sample_frames
+from ..trajectory import camera_centre, compose, invert, pose_of_frame, transform
+from ..types import CameraTrajectory, PointCloud
+from .options import PriorOptions
+
+FRAMES = 3
+"""Frames that are looked at: what is wrong in one is in all."""
+EXO_HEIGHT, EGO_SIDE = 48, 16
+"""px of the thinned depth maps, and of the ego picture in which coverage is counted."""
+HEAD_M = 0.2
+"""Metres around the head's line of sight within which the surface is its own; the ring from twice to
+four times that is what stands around it."""
+NOTHING, LITTLE = 0.005, 0.1
+"""Share of the ego picture that is no coverage, and little. Drawn takes have 0.2 or more."""
+TOO_FAR = 2.0
+"""Distance to the nearest surface, over the farthest that exo sees: 0.1 at most where it is right."""
+RATIO = 2.0
+"""The head's depth over that of the surface that exo sees there, or the inverse. Right takes have 0.9
+to 1.2 if drawn and 0.8 to 1.5 if estimated."""
+TOO_NEAR, STANDS_OUT = 0.05, 0.2
+"""A ratio that is none for any surface; how far (logarithm) a head stands out of what is around it: a
+smaller ratio without that is a path through a place where exo sees nobody."""
+UPSIDE_DOWN = -0.2
+"""Cosine between the down axes of both cameras: 0.5 or more where it is right."""
+FITS, ALIKE, MOST = 1.5, 0.5, 3.0
+"""Misfit up to which a reading is named; by how much the second may be worse; most of one kind."""
+POSES = ("ego_w2c", "exo_w2c")
+EXO_MISSING = "the exo camera's pose, which is missing: give its camera_extrinsics"
+
+
+@frozen
+class SeenHead:
+    """Head and one exo camera in a few frames, its picture thinned."""
+
+    camera: CameraModel
+    rays: Tensor  # [N, 3] float32 to z = 1, NaN where the lens sees nothing
+    depth_m: Tensor  # [F, N] float32, NaN invalid
+    exo_w2c: Tensor  # [F, 3, 4] float64
+    ego_w2c: Tensor  # [F, 3, 4] float64
+    ego: CameraModel
+
+
+class Placement(NamedTuple):
+    """Measurements of the head in the exo pictures; medians over frames and cameras."""
+
+    inside: float  # share of the frames with the head in the picture, of the best camera
+    ratio: float  # its z depth over that of the surface there; NaN: never in a picture
+    stands_out: float  # logarithm of the depth around over that of the surface; NaN as above
+    covered: float  # share of the ego picture
+    far: float  # distance to the nearest surface over the farthest depth
+    upright: float  # cosine between the down axes of both cameras
+
+    def words(self) -> tuple[list[str], bool]:
+        """What is odd about the place, and whether the head can't be there."""
+        least = 1 / RATIO if self.stands_out > STANDS_OUT else TOO_NEAR
+        odd = {
+            f"it sees {100 * self.covered:.1f} % of its picture": self.covered < LITTLE,
+            f"no surface is nearer than {self.far:.1f} times what exo sees": self.far > TOO_FAR,
+            "it is outside the exo picture, or behind that camera": self.inside < 0.5,
+            f"its depth is {self.ratio:.2g} times that of the surface exo sees there": self.ratio
+            < least
+            or self.ratio > RATIO,
+            "it is upside down": self.upright < UPSIDE_DOWN,
+        }
+        impossible = self.covered < NOTHING or self.far > TOO_FAR
+        return [word for word, holds in odd.items() if holds], impossible
+
+    @property
+    def misfit(self) -> float:
+        """Distance from what right takes have, 0 where nothing is odd."""
+        excess = (  # NaN is none
+            (4, 1 - self.inside),
+            (2, abs(math.log(self.ratio)) - 0.25),
+            (2, 0.3 - self.stands_out),
+            (3, 0.3 - self.upright),
+            (2, math.log(0.3 / max(self.covered, NOTHING))),
+        )
+        return sum(weight * min(max(0.0, value), MOST) for weight, value in excess)
+
+
+def check_placement(
+    scene: PointCloud,
+    trajectory: CameraTrajectory,
+    *,
+    draw_anyway: bool = False,
+    progress: Progress = no_progress,
+) -> tuple[str, ...]:
+    """Warnings about a head that hardly is where it is, seen from exo.
+
+    Args:
+        draw_anyway: warn of what can't be, too, in place of refusing it.
+
+    Raises:
+        EgoXInputError: a head from which nothing of the scene is seen, or that is far from all of
+            it; poses that don't fit the scene.
+    """
+    poses = ego_from_scene(scene, trajectory)
+    heads = seen_heads(scene, poses, trajectory.camera)
+    if not heads:
+        return ()
+    words, impossible = measure(heads).words()
+    if not words:
+        return ()
+    misfits = {}
+    for done, (name, changes) in enumerate(READINGS.items()):
+        progress(done, len(READINGS), "readings of poses and depth")
+        read = [
+            replace(seen, **{key: change(getattr(seen, key)) for key, change in changes.items()})
+            for seen in heads
+        ]
+        misfits[name] = measure(read).misfit
+    best = sorted(misfits, key=misfits.__getitem__)[:2]
+    fitting = [name for name in best if misfits[name] <= min(FITS, misfits[best[0]] + ALIKE)]
+    if scene.exo_w2c is None and trajectory.exo_w2c is None:
+        fitting = [*fitting[:1], EXO_MISSING]
+    got = ", ".join(words)
+    fix = f"it would be right with {', or '.join(fitting or ['other poses or depth'])}"
+    if impossible and not draw_anyway:
+        raise EgoXInputError(
+            "place of the ego camera",
+            got=got,
+            expected="a head that exo sees, or nearly",
+            fix=f"{fix}; draw_anyway draws it as it is",
+        )
+    how = "can't" if impossible else "hardly can"
+    return (f"warning: the ego camera {how} be where it is: {got}; {fix}",)
+
+
+def seen_heads(
+    scene: PointCloud,
+    ego_w2c: Tensor,  # [T, 3, 4] in its frame
+    ego: CameraModel,
+) -> list[SeenHead]:
+    """Poses and thinned depth of a few frames, for each exo camera whose depth is known."""
+    frames, heads = sample_frames(scene.frame_count, FRAMES), []
+    for part in scene.parts or (scene,):
+        if part.sight is None:
+            continue
+        depth = part.sight.depth
+        width, height = depth.camera.stored_size
+        size = (EXO_HEIGHT, round(EXO_HEIGHT * width / height))
+        camera = depth.camera.rescale(*size[::-1])
+        rays = camera.depth_rays()
+        maps = torch.nn.functional.interpolate(
+            depth.depth_m[frames][None].float(), size, mode="nearest-exact"
+        )[0]
+        heads.append(
+            SeenHead(
+                camera=camera,
+                rays=rays.flatten(0, 1),
+                depth_m=(maps * rays[..., 2]).flatten(1),
+                exo_w2c=torch.stack([pose_of_frame(part.exo_from_scene, t) for t in frames]),
+                ego_w2c=ego_w2c[frames],
+                ego=ego.rescale(EGO_SIDE, EGO_SIDE),
+            )
+        )
+    return heads
+
+
+def measure(heads: Sequence[SeenHead]) -> Placement:
+    """Measure where the head is."""
+    cells, rows = torch.zeros(len(heads[0].ego_w2c), EGO_SIDE**2), []
+    for exo in heads:
+        ego, poses, depth = exo.ego, exo.ego_w2c, exo.depth_m
+        # Share of the ego picture
+        seen = transform(compose(poses, invert(exo.exo_w2c)).float(), exo.rays * depth[..., None])
+        distance, (uv, valid) = seen.norm(dim=-1), ego.project(seen)
+        valid &= ego.inside(uv) & (distance < PriorOptions().far_m)
+        column, row = uv.nan_to_num(0.0).round().long().clamp(0, EGO_SIDE - 1).unbind(-1)
+        cells.scatter_reduce_(1, row * EGO_SIDE + column, valid.float(), "amax")
+        # The surface at the head, and around
+        head = transform(exo.exo_w2c, camera_centre(poses)[:, None]).float()  # [F, 1, 3]
+        z = head[..., 2]
+        uv, inside = exo.camera.project(head)
+        inside &= exo.camera.inside(uv) & (z > 0)
+        off = (exo.rays * z[..., None] - head)[..., :2].norm(dim=-1)
+        reach = (1.5 * z / exo.camera.fy).clamp_min(HEAD_M)
+        own = depth.masked_fill((off > reach) | ~inside, torch.nan)
+        surface = own.nanquantile(0.1, 1, keepdim=True)
+        ring = depth.masked_fill((off < 2 * reach) | (off > 4 * reach), torch.nan)
+        upright = exo.camera.upright_poses(exo.exo_w2c)
+        rows.append(
+            (
+                inside,
+                z / surface,
+                ring.nanquantile(0.5, 1, keepdim=True) / surface,
+                distance.nan_to_num(math.inf).amin(1, keepdim=True) / depth.nanquantile(0.95),
+                compose(ego.upright_poses(poses), invert(upright))[:, 1:2, 1],
+            )
+        )
+    inside, ratio, out, far, upright = map(torch.stack, zip(*rows, strict=True))
+    measured = (
+        inside.double().mean((1, 2)).max(),
+        ratio.nanmedian(),
+        out.nanmedian().log(),
+        cells.mean(),
+        far.amin(0).median(),
+        upright.mean(),
+    )
+    return Placement(*map(float, measured))
+
+
+Change = Callable[[Tensor], Tensor]
+
+
+def flipped(w2c: Tensor) -> Tensor:
+    """Poses in OpenGL's axes as ours, or the other way round."""
+    return w2c * w2c.new_tensor([[1.0], [-1.0], [-1.0]])
+
+
+def scaled(factor: float | tuple[float, ...]) -> Change:
+    """Depth, or with one factor for each column poses, in another unit."""
+    return lambda values: values * values.new_tensor(factor)
+
+
+READINGS: Mapping[str, Mapping[str, Change]] = {
+    "depth that is inverse (1/m): give one over it": {"depth_m": torch.reciprocal},
+    "depth that is disparity: give it as video depth, beside a metric one": {
+        "depth_m": lambda d: 2 / (d / d.nanquantile(0.95) + 0.2)  # 1.7 to 10 m
+    },
+    **{
+        f"{prefix}poses {words}": dict.fromkeys(whose, change)
+        for words, change in (
+            ("that are camera-to-world: invert them", invert),
+            ("in OpenGL's axes: negate rows y and z of each w2c", flipped),
+            (
+                "in OpenGL's axes and camera-to-world: invert them, then negate rows y and z",
+                lambda w2c: flipped(invert(w2c)),
+            ),
+        )
+        for prefix, whose in (("", POSES), ("ego ", POSES[:1]), ("exo ", POSES[1:]))
+    },
+    **{
+        f"{what} in {unit}: scale {of} by {factor:g}": dict.fromkeys(names, scaled(row))
+        for unit, factor in (
+            ("millimetres", 0.001),
+            ("centimetres", 0.01),
+            # A PNG's units are read as millimetres, other files' as metres.
+            ("1/256 m", 1000 / 256),
+            ("1/256 m", 1 / 256),
+            ("1/5000 m", 0.2),
+            ("1/5000 m", 0.0002),
+        )
+        for what, of, names, row in (
+            ("depth", "it", ("depth_m",), factor),
+            ("poses", "their t", POSES, (1, 1, 1, factor)),
+        )
+        if "/" not in unit or names != POSES
+    },
+}

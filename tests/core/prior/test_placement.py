@@ -1,0 +1,79 @@
+"""The head seen from exo: right takes pass in silence, wrong readings are told and named."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from egox_core.prior.placement import check_placement, flipped, scaled
+from egox_core.scene.fusion import fuse_scenes
+from egox_core.stages import prior, scene
+from egox_core.trajectory.poses import compose, invert
+from lab.drawn import SyntheticSpec, make_take
+from tests.refusals import refuses
+
+SMALL = {"frames": 3, "fps": 2.0, "exo_width": 128, "exo_height": 64, "ego_size": 32}
+DEPTH = {
+    "depth in millimetres": scaled(1000),
+    "depth in centimetres": scaled(100),
+    "depth in 1/256 m": scaled(0.256),
+    "depth in 1/5000 m": scaled(5),
+    "depth that is inverse": torch.reciprocal,
+    "depth that is disparity": lambda depth_m: 40 / depth_m,
+}
+POSES = {
+    "poses that are camera-to-world": invert,
+    "poses in OpenGL's axes": flipped,
+    "poses in millimetres": scaled((1, 1, 1, 1000)),
+    "pose, which is missing": None,
+}
+
+
+@pytest.fixture(scope="module")
+def take():
+    return make_take(SyntheticSpec(seed=101, exo_views=2, **SMALL))
+
+
+def words_of(take, *, depth=torch.clone, poses=torch.clone, **settings):
+    exo_w2c = poses and poses(take.exo_w2c)
+    maps = replace(take.depth_video(), depth_m=depth(take.exo_depth_m), exo_w2c=exo_w2c)
+    path = replace(take.trajectory(), w2c=(poses or flipped)(take.ego_w2c), exo_w2c=exo_w2c)
+    return check_placement(scene(take.exo_rgb, maps)[0], path, **settings)
+
+
+@pytest.mark.parametrize("named", [*DEPTH, *POSES])
+def test_a_wrong_reading_is_told_and_named(take, named):
+    depth, poses = (changes.get(named, torch.clone) for changes in (DEPTH, POSES))
+    (words,) = words_of(take, depth=depth, poses=poses, draw_anyway=True)
+    assert words.startswith("warning: ") and named in words.split("; it would be right with ")[1]
+
+
+def test_right_takes_of_several_and_moving_cameras_pass(take):
+    fused = fuse_scenes([scene(view.exo_rgb, view.depth_video())[0] for view in take.views])
+    assert check_placement(fused, take.trajectory()) == ()
+    moved = torch.eye(3, 4, dtype=torch.float64) * torch.ones(3, 1, 1)
+    moved[:, 0, 3] = torch.arange(3)  # the world, under both cameras
+    assert words_of(take, poses=lambda w2c: compose(w2c.expand(3, 3, 4), moved)) == ()
+
+
+def test_a_wearer_outside_the_picture_is_only_warned_of(take):
+    depth, left = take.depth_video(), 84  # px, beyond the head
+    cut = {"depth_m": depth.depth_m[..., left:], "dynamic": None}
+    camera = depth.camera.crop(left, 0, 128 - left, 64)
+    seen, _ = scene(take.exo_rgb[:, :, left:], replace(depth, **cut, camera=camera))
+    (words,) = check_placement(seen, take.trajectory())
+    assert "hardly" in words and "outside the exo picture" in words
+
+
+def test_what_cannot_be_is_refused_unless_it_is_drawn_anyway(take):
+    def stop(count, total, stage):
+        raise InterruptedError(stage)
+
+    seen, _ = scene(take.exo_rgb, take.depth_video())
+    away = replace(take.trajectory(), w2c=scaled((1, 1, 1, 99))(take.ego_w2c))
+    with pytest.raises(InterruptedError, match="readings"):
+        prior(seen, away, progress=stop)
+    with refuses("draw_anyway"):
+        prior(seen, away)
+    drawn, report = prior(seen, away, draw_anyway=True)
+    assert "can't" in report.notes[1] and drawn.notes == report.notes[1:2]
