@@ -19,6 +19,7 @@ from ..egox_core.types import CameraTrajectory, FrameSelection, is_a
 from ..egox_core.video import video_mark
 from .host.graph import (
     Graph,
+    asked_alone,
     check_or_message,
     exo_video,
     frames_in_use,
@@ -215,7 +216,8 @@ def check_poses(graph: Graph, node: str) -> None:
 
     Raises:
         EgoXInputError: a file that is not there, without poses or of fewer than the frames in use,
-            keyframes that can't be read, poses of another video, nothing estimated.
+            keyframes that can't be read, the untouched example, poses of another video, nothing
+            estimated.
     """
     values = inputs_of(graph, node)
     source, file, keyframes = (values.get(name) for name in ("source", "file", "keyframes"))
@@ -237,6 +239,13 @@ def check_poses(graph: Graph, node: str) -> None:
             )
     elif source == "estimated" and linked(graph, node, "estimated") is None:
         raise nothing_estimated()
+    elif source == "keyframes" and keyframes == KEYFRAMES_EXAMPLE and not asked_alone(node):
+        raise EgoXInputError(
+            "ego poses",
+            got="keyframes, and in them only the node's example",
+            expected="a path of this video",
+            fix="press 'Open pose editor' on Ego Pose Input, then 'Load scene', and make a path there",
+        )
     elif source == "keyframes" and isinstance(keyframes, str) and keyframes.strip():
         content = parse_json(keyframes, "keyframes")
         keyframe_track(content, preset_camera(DEFAULT_PRESET, REFERENCE_SIZE))

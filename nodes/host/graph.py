@@ -46,6 +46,7 @@ LOADERS = {
 }
 """Input of a node -> the loader's input that names the file, the host's folder, the file's place."""
 _CHECKED: ContextVar[Graph | None] = ContextVar("egox_checked_graph", default=None)
+_ASKED: ContextVar[list | None] = ContextVar("egox_asked_nodes", default=None)
 
 
 def note_graphs() -> None:
@@ -60,9 +61,16 @@ def note_graphs() -> None:
 def note_graph(request: dict) -> dict:
     """A request to run: its graph is the one that :func:`checked_graph` gives in the same task;
     unchanged."""
-    graph = request.get("prompt") if isinstance(request, dict) else None
+    known = request if isinstance(request, dict) else {}
+    graph = known.get("prompt")
     _CHECKED.set(graph if isinstance(graph, Mapping) else None)
+    _ASKED.set(known.get("partial_execution_targets"))
     return request
+
+
+def asked_alone(node_id: str) -> bool:
+    """Check whether the request wants this node and no other, as the pose editor's does."""
+    return _ASKED.get() == [node_id]
 
 
 def checked_inputs(node: type) -> tuple[Graph, str]:

@@ -9,7 +9,7 @@ import pytest
 from tests.browser.editor_page import EditorPage
 from tests.browser.page import PageUnderTest
 from tests.browser.test_form import open_form
-from tests.browser.test_refused_run import OURS, press_run, toast_of
+from tests.browser.test_refused_run import MARKED, OURS, press_run, toast_of
 from tests.browser.upload_page import LOADER, POSES, choose, set_value, told, value
 
 FRAMES, HEIGHT, WIDTH = 5, 128, 224
@@ -41,6 +41,28 @@ def opened(same_page, saved: dict, **options) -> PageUnderTest:
     return page
 
 
+def dismiss(page: PageUnderTest) -> None:
+    page.evaluate(
+        "() => (app.extensionManager.toast.dismissAll ?? app.extensionManager.toast.removeAll)()"
+    )
+
+
+def test_a_wrong_file_is_told_at_its_input_beside_the_prior(same_page, shipped, browser_server):
+    lora = browser_server.base.models / "loras" / "pytorch_lora_weights.safetensors"
+    lora.write_text("version https://git-lfs.github.com/spec/v1\n")
+    try:
+        page = opened(same_page, shipped("egox_basic"))
+        press_run(page)
+        assert "Git LFS" in toast_of(page, "EgoX LoRA: lora_name")
+        page.wait_for_run()
+    finally:
+        lora.write_bytes(b"")
+    told_of = page.evaluate(
+        "() => Object.values(app.lastNodeErrors).find((n) => n.class_type === 'EgoXLoadLora').errors"
+    )
+    assert [error["extra_info"]["input_name"] for error in told_of] == ["lora_name"]
+
+
 def test_run_makes_the_prior(same_page, shipped, no_weights):
     page = opened(same_page, shipped("egox_fast"))
     page.run_form()
@@ -58,9 +80,7 @@ def test_one_video_names_what_the_prior_alone_needs(same_page, shipped, no_weigh
     assert "sdpose_wholebody" in said and "sam3" in said and "GB" in said
     assert "wan" not in said and "qwen" not in said, "only the prior's models"
     assert "The ego prior alone lacks" in said and "is made" not in said
-    page.evaluate(
-        "() => (app.extensionManager.toast.dismissAll ?? app.extensionManager.toast.removeAll)()"
-    )
+    dismiss(page)
     press_run(page)
     assert "qwen" not in toast_of(page, "The ego prior alone lacks"), "the prior comes first"
 
@@ -84,6 +104,10 @@ def test_one_video_with_its_own_depth_makes_the_prior_in_six_clicks(
     choose(page, LOADER, take / "exo.mp4", take / "depth.npz")  # 1
     assert "Wearer's head" in told(page, LOADER, "left out")
     assert value(page, POSES, "source") == "keyframes", "by hand: nothing can estimate it"
+    page.page.locator(ALONE).first.click()
+    assert "only the node's example" in toast_of(page, "Ego Pose Input")
+    assert page.evaluate(MARKED) == ["Head: place and gaze"]
+    dismiss(page)
     place_the_head(page)  # 2 to 5
     assert not page.evaluate(OURS)
     page.evaluate("() => { window.egoxSeen.length = 0; }")

@@ -30,23 +30,46 @@ app.registerExtension({
     const { fetchApi } = api;
     api.fetchApi = async function (route, options) {
       const answer = await fetchApi.apply(this, arguments);
-      if (route === "/prompt" && options?.method === "POST") tell(answer.clone(), JSON.parse(options.body).prompt);
-      return answer;
+      if (route !== "/prompt" || options?.method !== "POST") return answer;
+      const said = await answer
+        .clone()
+        .json()
+        .catch(() => null);
+      const faults = Object.entries(said?.node_errors ?? {});
+      if (!faults.length) return answer;
+      const { prompt } = JSON.parse(options.body);
+      for (const [id, fault] of faults) fault.errors = atTheirInputs(fault.errors, prompt?.[id]?.inputs ?? {});
+      tell(answer.ok, faults, prompt ?? {});
+      return new Response(JSON.stringify(said), answer);
     };
   },
 });
 
-// One message of a press of Run.
-async function tell(answer, prompt) {
-  const { node_errors: refused } = await answer.json().catch(() => ({}));
-  const faults = Object.entries(refused ?? {});
-  const needed = upstreamOf(PRIOR, prompt ?? {});
+// The host gives a node's reason once for each input that the node looks at: it is kept at the one whose file it names,
+// else at the first.
+function atTheirInputs(errors, inputs) {
+  const reasons = new Set();
+  return errors.filter((error) => {
+    const { details, extra_info: info } = error;
+    if (error.type !== "custom_validation_failed" || !details.startsWith(`${info.input_name} - `)) return true;
+    const reason = details.slice(info.input_name.length + 3);
+    if (reasons.has(reason)) return false;
+    reasons.add(reason);
+    const names = ([, value]) => /\.\w+$/.test(value) && reason.includes(value.split(/[\\/]/).pop());
+    info.input_name = Object.entries(inputs).find(names)?.[0] ?? info.input_name;
+    error.details = `${info.input_name} - ${reason}`;
+    return true;
+  });
+}
+
+// One message of a press of Run. isPart: something is made all the same.
+function tell(isPart, faults, prompt) {
+  const needed = upstreamOf(PRIOR, prompt);
   const before = faults.filter(([id]) => needed.has(id));
-  const lines = answer.ok ? [] : ownFaults(faults);
+  const own = ownFaults(faults);
   // The prior comes first: while something is in its way, the sampler's files are of no use.
-  lines.push(...missing(before.length ? before : faults, before.length > 0, answer.ok));
-  if (!lines.length) return;
-  toast(app, answer.ok ? "info" : "error", lines.join("\n"), LIFE);
+  const lines = [...own, ...missing(before.length ? before : faults, before.length > 0, isPart)];
+  if (lines.length) toast(app, isPart && !own.length ? "info" : "error", lines.join("\n"), LIFE);
 }
 
 // Ids of the nodes of a kind and of all that they are made from. The host's own dependent_outputs also hold the faults
