@@ -45,8 +45,8 @@ SEEK_GAP = 8
 
 
 def video_mark(path: Path | None) -> dict[str, str] | None:
-    """The video as a path remembers it: its file's name (``video``) and a digest of its bytes' ends
-    and count (``id``); None where it is no file that is there.
+    """The video as a path remembers it: the names of its folder and file (``video``) and a digest of
+    its bytes' ends and count (``id``); None where it is no file that is there.
 
     A copy or another name changes nothing of the ``id``."""
     if path is None or not path.is_file():
@@ -57,7 +57,7 @@ def video_mark(path: Path | None) -> dict[str, str] | None:
         for start in (0, max(0, size - MARK_BYTES)):
             file.seek(start)
             digest.update(file.read(MARK_BYTES))
-    return {"video": path.name, "id": digest.hexdigest()[:16]}
+    return {"video": "/".join(path.parts[-2:]), "id": digest.hexdigest()[:16]}
 
 
 @contextmanager

@@ -98,7 +98,8 @@ def test_a_path_from_the_first_click_to_a_run(open_page, unpacked, repo_root, tm
     assert editor.keyframes() == dragged
     editor.at("redo").click()
     assert editor.keyframes() == looked
-    editor.at("tool-move").click()
+    editor.at("tool-look").click()
+    assert editor.ask("view.tool") == "move", "pressed again it is left"
     with hands.expect_download() as download:
         editor.at("export").select_option("trajectory")
     exported = tmp_path / "exported.json"
@@ -293,10 +294,21 @@ def test_a_guessed_lens_is_set_and_the_head_stays_where_it_was_clicked(
     guessed = editor.at("lens-guessed").locator("visible=true")
     assert guessed.count() == 1
     editor.click_exo((0.62, 0.25), (0.4, 0.65))
-    ring = f"({editor.script('exo')}).pixel({editor.script('state')}.poseAt().position)"
-    clicked = np.array(hands.evaluate(f"() => {ring}"))
+    gaze = editor.ask("state.poseAt(0).turn")
+    editor.go_to_frame(FRAMES - 1)
+    editor.at("look").click()
+    editor.click_exo((0.3, 0.85))
+    assert np.allclose(editor.ask("state.poseAt(0).turn"), gaze, atol=1e-9)
+    assert "as far as the next point" in editor.at("exo-note").inner_text()
+    editor.go_to_frame(0)
+    script = "[state.poseAt().position, ...state.content.looks.map(({ point }) => point)].map((p) => exo.pixel(p))"
+    seen = script.replace("state.", f"{editor.script('state')}.").replace(
+        "exo.", f"{editor.script('exo')}."
+    )
+    clicked = np.array(hands.evaluate(f"() => {seen}"))
     width, height = editor.ask("exo.scene.exo_size")
-    assert np.abs(clicked - np.array([0.62 * width, 0.25 * height])).max() < 2
+    places = np.array([[0.62, 0.25], [0.4, 0.65], [0.3, 0.85]]) * [width, height]
+    assert np.abs(clicked - places).max() < 2
     old = editor.ask("scene.known.token")
     editor.at("exo-fov").locator("visible=true").fill("80")
     hands.wait_for_function(
@@ -306,5 +318,6 @@ def test_a_guessed_lens_is_set_and_the_head_stays_where_it_was_clicked(
     assert widget(page, "EgoXDepthAlign", "exo_fov") == 80 and guessed.count() == 0
     fov = 2 * np.degrees(np.arctan(width / 2 / editor.ask("exo.scene.exo_camera.fx")))
     assert abs(fov - 80) < 0.1
-    assert np.abs(np.array(hands.evaluate(f"() => {ring}")) - clicked).max() < 2
+    assert np.abs(np.array(hands.evaluate(f"() => {seen}")) - clicked).max() < 2
     editor.close()
+    assert editor.at("node-note").first.inner_text().startswith("1 keyframe, scene of")

@@ -265,7 +265,7 @@ def test_a_path_of_another_video_is_refused(meta, clip):
     frames, mark = load()[3], video_mark(clip)
     copy = clip.with_name("a copy.mp4")
     copy.write_bytes(clip.read_bytes())
-    assert video_mark(copy)["id"] == mark["id"] and mark["video"] == "exo.mp4"
+    assert video_mark(copy)["id"] == mark["id"] and mark["video"] == "clips/exo.mp4"
 
     def path_of(made_on: object) -> str:
         keys = [{"frame": 0, "position": [0, 0, 1], "yaw_deg": 5}]
@@ -284,7 +284,7 @@ def test_a_path_of_another_video_is_refused(meta, clip):
     (other / "meta.json").write_text(clip.with_name("meta.json").read_text("utf-8"), "utf-8")
     (other / "walk.mp4").write_bytes(b"another")
     for changes, message in (
-        ({"source": "keyframes", "keyframes": foreign}, "made on IMG_0042.MOV.*is exo.mp4"),
+        ({"source": "keyframes", "keyframes": foreign}, "made on IMG_0042.MOV.*is clips/exo.mp4"),
         ({"file": "clips/keys.json"}, "made on IMG_0042.MOV"),
         ({"file": "other/meta.json"}, "poses of other/walk.mp4"),
         ({"source": "keyframes", "keyframes": path_of("x")}, "made_on"),

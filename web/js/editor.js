@@ -6,10 +6,10 @@ import { attachEditor, showResult } from "./editor/node_widget.mjs";
 import { followVideo, NODE, watchVideo } from "./editor/own_video.mjs";
 import { nodesOfKind } from "./graph_change.mjs";
 import { sayerOf } from "./page_texts.mjs";
-import { toast } from "./toasts.mjs";
+import { LIFE, toast } from "./toasts.mjs";
 
 const isPose = (node) => node.constructor.comfyClass === NODE;
-const told = ({ title }, videos) => toast(app, "info", `${title}: ${sayerOf("editor")("kept", { videos })}`);
+const told = ({ title }, video) => toast(app, "info", `${title}: ${sayerOf("editor")("kept", { video })}`, LIFE);
 
 app.registerExtension({
   name: "EgoX.PoseEditor",

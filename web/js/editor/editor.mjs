@@ -1,7 +1,7 @@
 // The editor: its parts put together over the page, and what one tells the other.
 import { DocumentError, parseDocument, writeDocument } from "./model/document.mjs";
 import { FrameClock } from "./model/frame_clock.mjs";
-import { fromW2c, lookAt } from "./model/pose.mjs";
+import { fromW2c } from "./model/pose.mjs";
 import { EditorState } from "./model/state.mjs";
 import { button } from "./view/elements.mjs";
 import { ExoView } from "./view/exo_view.mjs";
@@ -242,7 +242,6 @@ export class PoseEditor {
         );
       if (this.own) lines.push(button("egox-own", this.say("own"), this.say("own"), () => this.state.change(this.own)));
     } else if (this.isHeadless && this.scene.known && !this.fault) lines.push(this.say("start"));
-    if (this.host.kept()) lines.push(this.say("kept", { videos: this.host.kept() }));
     if (this.host.isLinked("base")) lines.push(this.say("baseNote"));
     this.layout.showBanner(lines);
   }
@@ -306,8 +305,7 @@ export class PoseEditor {
   }
 
   aimAt(point) {
-    const pose = lookAt(this.state.poseAt().position, point, this.state.content.up);
-    if (pose) this.state.setPose(pose);
+    this.state.setLook(point);
     this.view.showMark(point);
   }
 
@@ -325,7 +323,8 @@ export class PoseEditor {
     this.exo.begin("place");
   }
 
-  chooseTool(tool) {
+  chooseTool(wanted) {
+    const tool = wanted === "look" && this.view.tool === "look" ? "move" : wanted; // pressed again it is left
     if (this.layout.tools[tool].disabled) return;
     this.view.setTool(tool);
     this.layout.showTool(tool);

@@ -8,7 +8,7 @@ import { defaultOf, findWidget, noteChange, onChange, setWidget } from "../graph
 import { addRow } from "../node_element.mjs";
 import { findNode } from "../previews/node.mjs";
 import { followLens, lensRow, noteLens } from "./lens.mjs";
-import { followVideo, graphOf, keptVideos } from "./own_video.mjs";
+import { followVideo, graphOf } from "./own_video.mjs";
 import { sayerOf } from "../page_texts.mjs";
 
 export const KEY = "egox_pose"; // of the node's result, as nodes/show/editor.py makes it
@@ -103,7 +103,6 @@ function hostOf(app, api, node) {
     nodeId: () => holder.data?.node || String(node.id),
     camera: () => findWidget(node, "camera")?.value ?? "auto",
     video: () => holder.video,
-    kept: () => keptVideos(node),
     quarterTurns: () => holder.turns ?? (findWidget(node, "camera")?.value === "pinhole" ? 0 : 1),
     rememberTurns: (turns) => (holder.turns = turns),
     // In which scene the text was last written: kept with the node, so that it counts after a reload, too.
@@ -143,13 +142,13 @@ function run(app, api, node, told) {
       resolve(reason);
     };
     for (const [kind, listener] of Object.entries(watched)) api.addEventListener(kind, listener);
-    // In a sub-graph only a run tells under which id the node runs.
-    const inRoot = !app.rootGraph || node.graph === app.rootGraph;
-    const target = node.egoxPose.data?.node || (inRoot ? String(node.id) : null);
-    Promise.resolve(app.queuePrompt(0, 1, target ? [target] : undefined)).then(
-      (queued) => queued === false && end(reasonOf(app.lastNodeErrors) ?? "the graph could not be queued"),
-      (error) => end(error.message),
-    );
+    const queue = (asked) => app.queuePrompt(0, 1, asked ? [asked.node] : undefined);
+    graphOf(app, node)
+      .then(queue)
+      .then(
+        (queued) => queued === false && end(reasonOf(app.lastNodeErrors) ?? "the graph could not be queued"),
+        (error) => end(error.message),
+      );
   });
 }
 
@@ -161,15 +160,13 @@ function reasonOf(nodeErrors) {
 
 function noteOf(node, say) {
   const source = findWidget(node, "source")?.value;
-  const videos = keptVideos(node);
-  const kept = videos ? `. ${say("kept", { videos })}` : "";
   const { note } = node.egoxPose?.data ?? {};
-  if (source !== "keyframes") return say("nodeOther", { source }) + (note ? `. ${note}` : "") + kept;
+  if (source !== "keyframes") return say("nodeOther", { source }) + (note ? `. ${note}` : "");
   try {
     const count = parseDocument(findWidget(node, "keyframes")?.value ?? "", FrameClock.standard()).keys.length;
     const scene = node.egoxPose?.data?.scene;
-    if (scene) return say("nodeReady", { count, points: scene.points.toLocaleString() }) + kept;
-    return `${say("nodeKeys", { count })}${kept || `. ${say("nodeEmpty")}`}`;
+    const keys = say(count === 1 ? "nodeKey" : "nodeKeys", { count });
+    return scene ? say("nodeReady", { keys, points: scene.points.toLocaleString() }) : `${keys}. ${say("nodeEmpty")}`;
   } catch (error) {
     if (!(error instanceof DocumentError)) throw error;
     return say("nodeBad", { reason: error.message });

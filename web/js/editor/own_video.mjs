@@ -25,12 +25,6 @@ function madeOn(text) {
   }
 }
 
-// The names of the other videos whose paths are kept; "" without any.
-export function keptVideos(node) {
-  const others = Object.entries(node.properties?.[KEPT] ?? {}).filter(([id]) => id !== node.egoxPose.video?.id);
-  return others.map(([, { video }]) => video).join(", ");
-}
-
 // Ask which video the node's graph has now, and have the path follow it. Gives the name of the video whose path was put
 // away, if one was.
 export async function followVideo(app, api, node) {
@@ -63,7 +57,8 @@ function exchange(app, node, seen, before) {
   if (changed.has("file") && findWidget(node, "file").value !== beginning.file) changed.add("source");
   for (const name of PATH) if (!changed.has(name)) setWidget(app, node, name, next[name]);
   noteChange(app);
-  return isOwn ? before.video : null;
+  const [was, is] = [before, node.egoxPose.video].map(({ video }) => video.split("/").pop());
+  return !isOwn ? null : was === is ? before.video : was; // takes call their files alike
 }
 
 // The graph as a run would send it now, and the node's id in it; null where the page can't say.

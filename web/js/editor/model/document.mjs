@@ -123,5 +123,6 @@ export function throughLens(content, wider) {
     const [place, target] = [position, add(position, forward(turn))].map(seen);
     return lookAt(place, target, content.up, toAngles(turn, content.up)[2]) ?? { position: place, turn };
   };
-  return { ...content, keys: content.keys.map((key) => ({ ...key, pose: moved(key.pose) })) };
+  const looks = content.looks.map((look) => ({ ...look, point: seen(look.point) }));
+  return { ...content, looks, keys: content.keys.map((key) => ({ ...key, pose: moved(key.pose) })) };
 }

@@ -31,7 +31,7 @@ const STYLE = `
 .egox-ed-head h2 { font: 600 15px/1.3 sans-serif; margin: 0 8px 0 2px; }
 .egox-ed-gap { flex: 1; }
 .egox-ed-button, .egox-ed-select, .egox-ed-number { font: inherit; color: inherit;
-  background: var(--comfy-input-bg, #333); border: 1px solid var(--border-color, #4e4e4e); border-radius: 5px;
+  background: var(--component-node-widget-background, var(--comfy-input-bg, #333)); border: 1px solid var(--border-color, #4e4e4e); border-radius: 5px;
   height: 28px; padding: 0 9px; box-sizing: border-box; }
 .egox-ed-button { cursor: pointer; white-space: nowrap; }
 .egox-ed-button:hover:not(:disabled) { border-color: var(--p-primary-color, #4a9eff); }
