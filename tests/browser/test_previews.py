@@ -28,6 +28,10 @@ def test_previews_show_and_obey(open_page, unpacked):
     page.load(unpacked("egox_demo"))
     empty = state(page, "EgoXRenderEgoPrior")
     assert "Run the graph" in empty["message"] and empty["streams"] == []
+    grounds = page.evaluate(
+        "() => [...document.querySelectorAll('.egox-ed-button')].map((e) => getComputedStyle(e).backgroundColor)"
+    )
+    assert grounds and all(min(map(int, re.findall(r"\d+", each))) > 220 for each in grounds)
     make_small(page)
     connect_everything(page)
     of_previews = re.compile(r"/view\?.*subfolder=egox")

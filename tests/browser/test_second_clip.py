@@ -26,6 +26,10 @@ SAMPLE = "sample/synthetic_room/exo.mp4"
 SETTINGS = ("start_frame", "frame_count", "target_fps", "resize")
 SHIPPED = [0, 49, 0, "crop"]
 HINT = "or drop a folder"
+# Of the pictures of the prior: in the form's row and in the middle, whether they are grey.
+_GREY = """() => ['.egox-preview:has([data-view=coverage]) .egox-preview-stage', 'video[controls][src*=prior_]'].map(
+  (place) => [...document.querySelectorAll(place)].filter((e) => e.offsetParent).map(
+    (e) => getComputedStyle(e).filter.includes('grayscale'))).map(([first]) => first)"""
 _CLIPS = """() => app.rootGraph.nodes.flatMap(
   (node) => (node.egoxPreview?.clips ?? []).map(({ name }) => name))"""
 
@@ -121,7 +125,15 @@ def test_a_template_opened_over_its_used_tab_shows_nothing_of_the_clip_before(
     page.evaluate("() => { window.egoxSeen.length = 0; }")
     page.page.locator(ALONE).first.click()
     page.wait_for_run()
-    page.page.wait_for_function(f"() => ({_CLIPS})().includes('prior')")
+    page.page.wait_for_function(f"() => String(({_GREY})()) === 'false,false'")
+    own_video = value(page, LOADER, "file")
+    set_value(page, LOADER, "file", SAMPLE)
+    page.page.wait_for_function(f"() => String(({_GREY})()) === 'true,true'")
+    badge = page.page.get_by_test_id("egox-preview-badge").locator("visible=true")
+    assert "exo/exo.mp4, which is no longer chosen" in badge.inner_text()
+    set_value(page, LOADER, "file", own_video)
+    page.page.wait_for_function(f"() => String(({_GREY})()) === 'false,false'")
+    assert badge.count() == 0
     in_tab(page, page.saved() | {"extra": shipped("egox_demo")["extra"]})
     page.page.wait_for_function(f"() => ({_CLIPS})().includes('prior')")
     in_tab(page, shipped("egox_demo"))

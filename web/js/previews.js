@@ -1,7 +1,8 @@
 // Previews on the nodes: registration only, the work is in the modules (the host imports every .js at page load).
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
-import { allNodes } from "./graph_change.mjs";
+import { allNodes, LOADER, onChange } from "./graph_change.mjs";
+import { markOld, noteFiles } from "./previews/old.mjs";
 import { timeRuns } from "./previews/strip.mjs";
 import { KEY, attachPreview, findNode, showKept, showNew, showOfClip } from "./previews/node.mjs";
 
@@ -53,11 +54,16 @@ app.registerExtension({
       for (const node of [findNode(app, detail.node), shownOn(detail.node)]) node?.egoxPreview?.show(detail.preview);
     });
     api.addEventListener("executed", ({ detail }) => {
+      noteFiles(app, detail.output);
       const node = shownOn(detail.node);
       if (node) showNew(app, node, detail.output);
     });
   },
+  afterConfigureGraph() {
+    markOld(app);
+  },
   nodeCreated(node) {
+    if (node.constructor.comfyClass === LOADER) onChange(node, ["file"], () => markOld(app));
     if (subjectOf(node)) attachPreview(app, api, node, subjectOf(node));
     if (!node.isSubgraphNode?.()) return;
     const { onConfigure } = node;

@@ -59,7 +59,8 @@ export function drawWipe(context, left, right, number, boxes, stage, at) {
 export function drawTable(context, clips, number, heads, sides, stage, ink) {
   context.font = FONT;
   const left = Math.max(...sides.map((side) => context.measureText(side).width)) + PADDING;
-  const boxes = tableBoxes(heads.length, sides.length, left, stage);
+  const [x, y, w, h] = stage; // whose corners are round
+  const boxes = tableBoxes(heads.length, sides.length, left, [x, y, w - PADDING / 2, h - PADDING / 2]);
   clips.forEach((clip, i) => drawPicture(context, clip, number, contain(clip.width, clip.height, boxes[i])));
   context.fillStyle = ink;
   context.textAlign = "center";
@@ -68,8 +69,8 @@ export function drawTable(context, clips, number, heads, sides, stage, ink) {
   context.textAlign = "left";
   context.textBaseline = "middle";
   sides.forEach((side, i) => {
-    const [, y, , h] = boxes[i * heads.length];
-    context.fillText(side, stage[0] + 2, y + h / 2);
+    const [, top, , high] = boxes[i * heads.length];
+    context.fillText(side, x + 2, top + high / 2);
   });
 }
 

@@ -1,9 +1,10 @@
 // Ties a preview to its node: a DOM widget that takes the node's results, in classic and in Vue nodes.
 import { Preview } from "./player.mjs";
+import { isOfClip, noteRun, saidOfOld } from "./old.mjs";
 import { runsBefore } from "./runs.mjs";
 import { send } from "./saving.mjs";
 import { makeStrip, minutesOf } from "./strip.mjs";
-import { filesOf, findWidget, setWidget } from "../graph_change.mjs";
+import { findWidget, setWidget } from "../graph_change.mjs";
 import { addElement } from "../node_element.mjs";
 import { sayerOf } from "../page_texts.mjs";
 
@@ -41,6 +42,7 @@ export function attachPreview(app, api, node, subject, slot) {
     runAlone: subject === "Prior" ? () => runAlone(app, node) : null,
     strength: (geometry) => strengthOf(app, geometry),
     save: (about, taken) => send(api, about, taken),
+    saidOfOld: (run) => saidOfOld(app, run),
   });
   const again = node.egoxPreview;
   again?.close();
@@ -74,21 +76,16 @@ function takePlace(node, slot, widget, widgetId) {
   if (extra >= 0) node._extraWidgets.splice(extra, 1); // else it would be listed twice
 }
 
-// The exo videos that the page had when a run's results came, by the run's id.
-const clipsOf = new Map();
-const clipsIn = (app) => filesOf(app).join();
 const runOf = (output) => output?.[KEY]?.[0]?.run;
 
 export function showNew(app, node, output) {
-  const run = runOf(output);
-  if (run && !clipsOf.has(run)) clipsOf.set(run, clipsIn(app)); // a result of the server's cache is of its own run
+  noteRun(app, runOf(output));
   return showOutput(node, output);
 }
 
 // What the page still has: a template that is opened over its used tab is given the results of the clip before.
 export function showOfClip(app, node, output) {
-  const clips = clipsIn(app);
-  if ((clipsOf.get(runOf(output)) ?? clips) === clips) showOutput(node, output);
+  if (isOfClip(app, runOf(output))) showOutput(node, output);
 }
 
 function showOutput(node, output) {

@@ -18,7 +18,8 @@ export class Preview {
   // kept of the chosen view; onPick({widget: value}): a click on a picture that may be picked from; inputName(kind,
   // name): what people call an input of a node; makeStrip(told, signal): promises the strip's previews, null where there
   // is none, see strip.mjs; minutes(runs): how long so many will take, null where that isn't known; runAlone(): run what
-  // leads to this node and no more, null where there is no such wish; strength(geometry): λ_g and mode as the page's graph has them now; save(about, pictures): see saving.mjs.
+  // leads to this node and no more, null where there is no such wish; strength(geometry): λ_g and mode as the page's graph has them now; save(about, pictures): see saving.mjs;
+  // saidOfOld(run): what is to be said of a run of another video, else "".
   constructor(host) {
     this.host = host;
     this.items = []; // previews of one run: a node that got a list runs once for each of its items
@@ -38,6 +39,7 @@ export class Preview {
     this.kind = null;
     this.fps = null;
     this.run = null; // the host's id of the run that made the clips
+    this.badge = null; // text key
     this.savingSays = ""; // how the saving goes
     this.curve = null; // over the timeline, { values, unit }
     this.mark = null; // the picked pixel, { x, y, frame }
@@ -144,10 +146,18 @@ export class Preview {
     this.number = Math.min(this.mark ? Math.round(this.mark.frame / this.step) : this.number, this.count - 1);
     this.setPair();
     this.parts.note.textContent = preview.text ?? "";
-    this.parts.badge.hidden = !preview.badge;
-    this.parts.badge.textContent = preview.badge ? this.host.say(preview.badge) : "";
+    this.badge = preview.badge;
+    this.refreshBadge();
     this.refresh();
     if (preview.kind === "live" && !matchMedia("(prefers-reduced-motion: reduce)").matches) this.play();
+  }
+
+  // Also where the run's video is no longer the chosen one.
+  refreshBadge() {
+    const old = this.host.saidOfOld(this.run);
+    this.element.classList.toggle("egox-preview-old", old !== "");
+    this.parts.badge.textContent = old || (this.badge ? this.host.say(this.badge) : "");
+    this.parts.badge.hidden = !this.parts.badge.textContent;
   }
 
   // The ego video of an earlier run; null where there was none, or where the server has let its files go.
@@ -202,7 +212,7 @@ export class Preview {
   }
 
   label(clip) {
-    if (this.older.includes(clip)) return runLabel(this.runs.get(clip.name));
+    if (this.older.includes(clip)) return runLabel(this.runs.get(clip.name), [...this.runs.values()]);
     return this.host.say(clip.name, { factor: clip.factor }, clip.label);
   }
 
@@ -215,7 +225,10 @@ export class Preview {
     const names = new Set([...this.pictures.map(({ name }) => name), ...(this.before ? this.runs.keys() : [])]);
     return [...names].map((name) => {
       const [clip, run] = [this.clip(name), this.runs.size > 1 && this.runs.get(name)];
-      const said = [clip && !this.older.includes(clip) && this.label(clip), run && runLabel(run)];
+      const said = [
+        clip && !this.older.includes(clip) && this.label(clip),
+        run && runLabel(run, [...this.runs.values()]),
+      ];
       return [name, said.filter(Boolean).join(" · ")];
     });
   }

@@ -22,13 +22,16 @@ export function runsBefore(key, previews, storage = sessionStorage) {
 
 const files = (run) => JSON.stringify(run.map(({ streams }) => streams.map((stream) => stream.files)));
 
-// What one tells runs apart by, and how near it came to the truth or its path.
-export function runLabel({ values, measure }) {
-  const of = (wanted) => Object.values(values ?? {}).find((node) => typeof node.values[wanted] === "number");
-  const known = Object.entries({ λ_g: "lambda_g", LoRA: "strength", seed: "seed" }).filter(([, name]) => of(name));
-  return [...known.map(([label, name]) => `${label} ${of(name).values[name]}`), ...(measure ? [measure] : [])].join(
-    " · ",
-  );
+// What one tells a run apart from others by, and how near it came to the truth or its path.
+export function runLabel(run, others = []) {
+  const valueIn = ({ values }, name) =>
+    Object.values(values ?? {}).find((node) => typeof node.values[name] === "number")?.values[name];
+  const told = Object.entries({ λ_g: "lambda_g", LoRA: "strength", seed: "seed" }).filter(([, name]) => {
+    const value = valueIn(run, name);
+    return value !== undefined && (!others.length || others.some((other) => valueIn(other, name) !== value));
+  });
+  const { measure } = run;
+  return [...told.map(([label, name]) => `${label} ${valueIn(run, name)}`), ...(measure ? [measure] : [])].join(" · ");
 }
 
 // What differs in the values of two runs' nodes, as nodes/host/graph.py tells them: [{ node, kind, name, from, to }].

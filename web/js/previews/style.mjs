@@ -15,7 +15,7 @@ const STYLE = `
   border: 1px solid var(--component-node-border, var(--border-color, #4e4e4e)); border-radius: 4px; padding: 2px 6px;
   height: 24px; min-width: 0;
   cursor: pointer; }
-.egox-preview select { flex: 1 1 0; text-overflow: ellipsis; }
+.egox-preview select { flex: 1 1 180px; text-overflow: ellipsis; }
 .egox-preview select.egox-preview-item { flex: 0 1 64px; }
 .egox-preview-view { display: flex; flex-wrap: wrap; flex: 1 1 100%; gap: 2px; }
 .egox-preview button.egox-preview-tab { width: auto; height: 20px; padding: 0 6px; border-color: transparent;
@@ -33,6 +33,7 @@ const STYLE = `
   border-radius: 4px; overflow: hidden; touch-action: none; }
 [data-testid="app-mode-widget-item"] .egox-preview { height: auto; }
 [data-testid="app-mode-widget-item"] .egox-preview-stage { min-height: 240px; }
+.egox-preview-old .egox-preview-stage { filter: grayscale(1) opacity(0.4); }
 .egox-preview-stage canvas { position: absolute; inset: 0; width: 100%; height: 100%; }
 .egox-preview-message { position: absolute; inset: 0; display: flex; align-items: center; justify-content: center;
   text-align: center; padding: 12px; color: var(--descrip-text, #999); }
@@ -50,6 +51,7 @@ const STYLE = `
 .egox-preview-badge[hidden] { display: none; }
 .egox-preview-note { flex: none; max-height: 80px; overflow-y: auto; color: var(--descrip-text, #999);
   white-space: pre-line; overflow-wrap: anywhere; user-select: text; }
+[data-testid="app-mode-widget-item"] .egox-preview-note { max-height: none; }
 `;
 
 export const addStyle = () => addCss("egox-preview-style", STYLE);

@@ -1,0 +1,49 @@
+// What was made of an exo video that is no longer the chosen one: greyed under that video's name, in our players and
+// where the host shows files.
+import { addCss } from "../editor/view/elements.mjs";
+import { allNodes, filesOf } from "../graph_change.mjs";
+import { sayerOf } from "../page_texts.mjs";
+
+const STYLE = "egox-old-style";
+
+// The exo videos that the page had when results came, by the id of their run or the selector of their file.
+const clipsOf = new Map();
+const clipsIn = (app) => filesOf(app).join();
+const remember = (key, app) => clipsOf.has(key) || clipsOf.set(key, clipsIn(app)); // a cached one is of its own run
+
+export const noteRun = (app, run) => run && remember(run, app);
+
+export function noteFiles(app, output) {
+  for (const file of Object.values(output ?? {}).flat()) {
+    if (!file?.filename) continue;
+    const [name, folder] = [file.filename, file.subfolder].map(encodeURIComponent);
+    remember(`video[src*="filename=${name}&"][src*="subfolder=${folder}"]`, app);
+  }
+}
+
+export const isOfClip = (app, run) => (clipsOf.get(run) ?? clipsIn(app)) === clipsIn(app);
+
+// What is to be said of a run, "" of one whose video is the chosen one.
+export function saidOfOld(app, key) {
+  if (isOfClip(app, key)) return "";
+  const names = clipsOf
+    .get(key)
+    .split(",")
+    .map((file) => file.split("/").slice(-2).join("/"));
+  return sayerOf("previews")("old", { video: names.join(", ") });
+}
+
+export function markOld(app) {
+  for (const node of allNodes(app)) node.egoxPreview?.refreshBadge();
+  const rules = [...clipsOf.keys()].filter((key) => key.startsWith("video") && !isOfClip(app, key));
+  addCss(STYLE, "");
+  document.getElementById(STYLE).textContent = rules
+    .map(
+      (shown) => `${shown} { filter: grayscale(1) opacity(0.4); }
+:has(> ${shown}[controls]) { position: relative; }
+:has(> ${shown}[controls])::after { content: ${JSON.stringify(saidOfOld(app, shown))}; position: absolute; top: 8px;
+  left: 50%; translate: -50%; padding: 2px 8px; border-radius: 4px; background: #f2c230; color: #201a00;
+  font: 600 12px/1.3 sans-serif; }`,
+    )
+    .join("\n");
+}
