@@ -45,6 +45,18 @@ _PLAYERS = """() => app.graph.nodes.filter((node) => node.isSubgraphNode?.()).ma
 })"""
 
 
+# Nodes that reach below the group that they begin in.
+_OUT_OF_GROUP = """() => {
+  const { ds, canvas } = app.canvas, top = canvas.getBoundingClientRect().top;
+  return app.graph.nodes.filter((node) => {
+    const drawn = document.querySelector(`[data-node-id="${node.id}"]`)?.getBoundingClientRect();
+    const end = drawn ? (drawn.bottom - top) / ds.scale - ds.offset[1] : node.pos[1] + node.size[1];
+    return app.graph.groups.some(({ pos: [x, y], size: [w, h] }) => node.pos[0] > x && node.pos[0] < x + w &&
+      node.pos[1] > y && node.pos[1] < y + h && end > y + h);
+  }).map((node) => node.title);
+}"""
+
+
 @pytest.mark.parametrize("vue_nodes", [False, True], ids=["classic nodes", "newer nodes"])
 def test_a_click_on_run_shows_the_ego_video(same_page, shipped, is_pinned_host, vue_nodes):
     """While it is sampled on the subgraph's player, then from the file."""
@@ -69,6 +81,7 @@ def test_a_click_on_run_shows_the_ego_video(same_page, shipped, is_pinned_host, 
     assert (seen["width"], seen["height"]) == (HEIGHT, HEIGHT)
     assert seen["seconds"] > 0 and seen["shown"] > 100
     assert seen["deviation"] > 5, "one flat colour"
+    page.page.wait_for_function(f"() => !({_OUT_OF_GROUP})().length")
     if not vue_nodes:  # what a run shows makes nodes higher
         page.page.wait_for_function(
             "() => app.graph.nodes.find((n) => n.type === 'SaveVideo').size[1] > 250"

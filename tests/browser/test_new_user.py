@@ -1,4 +1,5 @@
-"""A new user: from the first page to a finished demo, and what another λ_g changes, in the form."""
+"""A new user: from the first page to a finished demo, and what another LoRA strength changes, in
+the form."""
 
 import pytest
 
@@ -7,6 +8,22 @@ from tools.rigs.comfy_page import FORM_ROW
 
 from .small_graph import make_small
 from .test_workflows_in_page import PACK
+
+# The ego video in the middle.
+_SHOWN = """() => [...document.querySelectorAll('video')].find(
+  (video) => /ego_lambda3[^&]*_seed1234_/.test(video.src) && video.getBoundingClientRect().width > 700)?.src"""
+# Of a player: its parts whose words don't all show.
+_CUT = """(player) => {
+  const pen = document.createElement('canvas').getContext('2d');
+  const cut = (list) => {
+    pen.font = getComputedStyle(list).font;
+    return pen.measureText(list.selectedOptions[0].text).width > list.clientWidth - 30;
+  };
+  const notes = [...player.querySelectorAll('[data-testid=egox-preview-note]')];
+  const lists = [...player.querySelectorAll('select')].filter((list) => list.offsetParent);
+  return [...notes.filter((note) => note.scrollHeight > note.clientHeight + 1), ...lists.filter(cut)].map(
+    (part) => part.dataset.testid);
+}"""
 
 
 @pytest.fixture
@@ -32,11 +49,13 @@ def test_three_clicks_to_a_video_and_one_drag_to_a_difference(first_page):
     card = page.page.get_by_test_id("template-workflow-egox_demo")
     card.scroll_into_view_if_needed()
     card.click()
-    row(page, "λ_g (3 as trained)").locator('[role="slider"]').wait_for()
+    row(page, "λ_g (3 as trained; 0.2 dB here)").locator('[role="slider"]').wait_for()
     make_small(page)
     page.run_form()
+    first = page.page.wait_for_function(_SHOWN).json_value()
 
-    slider = row(page, "λ_g (3 as trained)")
+    slider = page.page.locator(FORM_ROW, has=page.page.locator('[role="slider"]')).first
+    assert "LoRA (1 as trained)" in slider.inner_text(), "which shows more than λ_g here"
     thumb = slider.locator('[role="slider"]')
     thumb.scroll_into_view_if_needed()
     box, track = thumb.bounding_box(), slider.locator('[data-slot="slider-track"]').bounding_box()
@@ -46,17 +65,16 @@ def test_three_clicks_to_a_video_and_one_drag_to_a_difference(first_page):
     page.page.mouse.move(track["x"], middle, steps=5)
     page.page.mouse.up()
     page.run_form()
-    about = page.page.get_by_test_id("egox-preview-about").filter(has_text="λ_g 3 → ")
+    about = page.page.get_by_test_id("egox-preview-about").filter(has_text="strength 1 → 0")
     about.wait_for()
-    assert "mean difference" in about.inner_text()
+    assert float(about.inner_text().split("mean difference ")[1].split(" ")[0]) > 8
+    assert not about.locator("xpath=..").evaluate(_CUT)
     stage = about.locator("xpath=..").get_by_test_id("egox-preview-stage").bounding_box()
     run_button = page.page.get_by_role("button", name="Run", exact=True).last.bounding_box()
     assert about.bounding_box()["y"] > 0 and stage["y"] + stage["height"] <= run_button["y"], (
         "in sight, not below"
     )
-    # The prior came from the server's cache; the ego video is shown, which was made after it, and its
-    # name says what it was made with.
+    # The prior came from the server's cache; the ego video is shown, which was made after it.
     page.page.wait_for_function(
-        "() => [...document.querySelectorAll('video')].some((video) => "
-        "/ego_lambda[012][^&]*_seed1234_/.test(video.src) && video.getBoundingClientRect().width > 700)"
+        f"(first) => ![first, undefined].includes(({_SHOWN})())", arg=first
     )
