@@ -75,6 +75,4 @@ def test_three_clicks_to_a_video_and_one_drag_to_a_difference(first_page):
         "in sight, not below"
     )
     # The prior came from the server's cache; the ego video is shown, which was made after it.
-    page.page.wait_for_function(
-        f"(first) => ![first, undefined].includes(({_SHOWN})())", arg=first
-    )
+    page.page.wait_for_function(f"(first) => ![first, undefined].includes(({_SHOWN})())", arg=first)
