@@ -105,7 +105,7 @@ def test_one_video_with_its_own_depth_makes_the_prior_in_six_clicks(
     assert "Wearer's head" in told(page, LOADER, "left out")
     assert value(page, POSES, "source") == "keyframes", "by hand: nothing can estimate it"
     page.page.locator(ALONE).first.click()
-    assert "only the node's example" in toast_of(page, "Ego Pose Input")
+    assert "only the node's example" in toast_of(page, "Ego Pose Input: keyframes")
     assert page.evaluate(MARKED) == ["Head: place and gaze"]
     dismiss(page)
     place_the_head(page)  # 2 to 5

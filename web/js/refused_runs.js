@@ -45,8 +45,8 @@ app.registerExtension({
   },
 });
 
-// The host gives a node's reason once for each input that the node looks at: it is kept at the one whose file it names,
-// else at the first.
+// The host gives a node's reason once for each input that the node looks at: it is kept at the one that it names, by itself
+// or by its file, else at the first.
 function atTheirInputs(errors, inputs) {
   const reasons = new Set();
   return errors.filter((error) => {
@@ -55,7 +55,8 @@ function atTheirInputs(errors, inputs) {
     const reason = details.slice(info.input_name.length + 3);
     if (reasons.has(reason)) return false;
     reasons.add(reason);
-    const names = ([, value]) => /\.\w+$/.test(value) && reason.includes(value.split(/[\\/]/).pop());
+    const names = ([name, value]) =>
+      reason.includes(`got ${name},`) || (/\.\w+$/.test(value) && reason.includes(value.split(/[\\/]/).pop()));
     info.input_name = Object.entries(inputs).find(names)?.[0] ?? info.input_name;
     error.details = `${info.input_name} - ${reason}`;
     return true;

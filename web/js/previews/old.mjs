@@ -41,8 +41,8 @@ export function markOld(app) {
     .map(
       (shown) => `${shown} { filter: grayscale(1) opacity(0.4); }
 :has(> ${shown}[controls]) { position: relative; }
-:has(> ${shown}[controls])::after { content: ${JSON.stringify(saidOfOld(app, shown))}; position: absolute; top: 8px;
-  left: 50%; translate: -50%; padding: 2px 8px; border-radius: 4px; background: #f2c230; color: #201a00;
+:has(> ${shown}[controls])::after { content: ${JSON.stringify(saidOfOld(app, shown))}; position: absolute; top: 50%;
+  left: 50%; translate: -50% -50%; text-align: center; padding: 2px 8px; border-radius: 4px; background: #f2c230; color: #201a00;
   font: 600 12px/1.3 sans-serif; }`,
     )
     .join("\n");
