@@ -206,9 +206,8 @@ class EgoXEgoPoseInput(io.ComfyNode):
             notes = notes_of(poses)
         fields: dict[str, Any] = vars(made) | {"notes": notes}
         trajectory = TrajectoryWithNotes(**fields)
-        seen = viewer_camera(trajectory)
         ui = shown and shown.path(cls, trajectory, frames, scene, exo_images)
-        return io.NodeOutput(trajectory, notes.prompt, seen, ui=ui)
+        return io.NodeOutput(trajectory, notes.prompt, viewer_camera(trajectory), ui=ui)
 
 
 def check_poses(graph: Graph, node: str) -> None:

@@ -170,13 +170,8 @@ class EgoXSampleLong(io.ComfyNode):
         exo_images, prior = exo_images[..., :3], prior[..., :3]
         chunks = plan_chunks(frames, length, continue_motion_max_frames)
         graph, node = this_node(cls)
-        settings = {
-            "image_embedding": "auto",
-            "low_memory": low_memory,
-            "clip_vision": clip_vision,
-            "model": model,
-        }
-        encode = partial(condition_clip, positive, negative, vae, **settings)
+        how = {"low_memory": low_memory, "clip_vision": clip_vision, "model": model}
+        encode = partial(condition_clip, positive, negative, vae, image_embedding="auto", **how)
         passes = [
             partial(sample_clip, node or None, one, steps=steps, **sampling, **its_steps)
             for one, its_steps in model_steps(model, low_noise_model, steps, switch_step)
