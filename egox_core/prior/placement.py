@@ -45,6 +45,9 @@ UPSIDE_DOWN = -0.2
 FITS, ALIKE, MOST = 1.5, 0.5, 3.0
 """Misfit up to which a reading is named; by how much the second may be worse; most of one kind."""
 POSES = ("ego_w2c", "exo_w2c")
+SATURATED_M = 999.0
+"""Aligned depth ends at 1000 m: of millimetres nothing is left to be measured."""
+MILLIMETRES = "depth in millimetres: scale it by 0.001"
 EXO_MISSING = "the exo camera's pose, which is missing: give its camera_extrinsics"
 
 
@@ -93,7 +96,7 @@ class Placement(NamedTuple):
             (2, abs(math.log(self.ratio)) - 0.25),
             (2, 0.3 - self.stands_out),
             (3, 0.3 - self.upright),
-            (2, math.log(0.3 / max(self.covered, NOTHING))),
+            (2, math.log(LITTLE / max(self.covered, NOTHING))),
         )
         return sum(weight * min(max(0.0, value), MOST) for weight, value in excess)
 
@@ -129,6 +132,8 @@ def check_placement(
             for seen in heads
         ]
         misfits[name] = measure(read).misfit
+    if float(heads[0].depth_m.nanmedian()) > SATURATED_M:
+        misfits[MILLIMETRES] = 0.0
     best = sorted(misfits, key=misfits.__getitem__)[:2]
     fitting = [name for name in best if misfits[name] <= min(FITS, misfits[best[0]] + ALIKE)]
     if scene.exo_w2c is None and trajectory.exo_w2c is None:
