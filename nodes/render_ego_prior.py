@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import torch
 from comfy_api.latest import io
+from torch import Tensor
 
 from ..egox_core import stages
 from ..egox_core.errors import EgoXInputError
@@ -94,6 +95,7 @@ class EgoXRenderEgoPrior(io.ComfyNode):
                 io.Boolean.Input(
                     "draw_anyway",
                     default=False,
+                    optional=True,
                     advanced=True,
                     tooltip="Draw a prior also where the ego camera can't be, seen from exo: for example a "
                     "head that looks away from all that exo saw. The node then says what is odd.",
@@ -169,13 +171,19 @@ class EgoXRenderEgoPrior(io.ComfyNode):
             depth,
             progress,
         )
-        covered = prior.coverage.float()
-        # Of a long clip the masks go to disk, as the prior does.
-        masks = [
-            store_frames(((frame == kind).float() for frame in prior.seen), len(prior.seen))
-            for kind in (UNOBSERVED, DOUBTFUL, EARLIER)
-        ]
+        covered, masks = prior.coverage.float(), seen_masks(prior.seen)
         return io.NodeOutput(prior.rgb, covered, depth_picture, prior.depth(), *masks, ui=ui)
+
+
+def seen_masks(
+    seen: Tensor,  # [frames, h, w] uint8 class of each pixel
+) -> list[Tensor]:  # of [frames, h, w], 1 where so
+    """Where nothing was observed, where that is doubtful, and where it was at another time; on disk
+    if the clip is long, as the prior is."""
+    return [
+        store_frames(((frame == kind).float() for frame in seen), len(seen))
+        for kind in (UNOBSERVED, DOUBTFUL, EARLIER)
+    ]
 
 
 @remembered(slots=1)
