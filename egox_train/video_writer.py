@@ -94,6 +94,7 @@ def _add_stream(container, rate: Fraction, picture: np.ndarray, quality: int, th
     )
     stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
     stream.codec_context.sample_aspect_ratio = Fraction(1, 1)
+    stream.codec_context.colorspace = 6 if height >= 720 else 2  # players take HD for BT.709
     stream.codec_context.thread_count = threads
     return stream
 

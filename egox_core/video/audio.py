@@ -8,6 +8,10 @@ from ..frozen import frozen
 from ..types import FrameSelection
 from .reader import VideoSource, open_video
 from .selection import VideoInfo
+from .tracks import chosen_track
+
+GAP_S = 0.03
+"""Between time stamp and the end of what came before: less is rounding of the stamps."""
 
 
 @frozen
@@ -33,38 +37,32 @@ def read_sound(source: VideoSource, info: VideoInfo, selection: FrameSelection) 
     start = info.start_s + float(selection.times_s[0])
     length = len(selection.times_s) / selection.fps
     with open_video(source) as container:
-        stream = next((s for s in container.streams.audio if s.codec_context is not None), None)
+        stream = chosen_track(container.streams.audio)
         if stream is None:
             return None
         rate, resampler = stream.rate, av.AudioResampler(format="fltp")
         if start > 1 and stream.time_base is not None:
             # A second early: audio frames may straddle the point and decoders need a few to settle.
             container.seek(int((start - 1) / stream.time_base), stream=stream)
-        first, count = None, round(length * rate)
-        pieces: list[np.ndarray] = []
-        samples_read = 0
+        count = round(length * rate)
+        samples, place, end = np.zeros((0, count), np.float32), None, 0
         for frame in container.decode(stream):
             if frame.time is None:
                 continue
-            if first is None:
-                first = frame.time
+            stamped = (frame.time - start) * rate
+            if place is None or abs(stamped - place) > GAP_S * rate:
+                place = round(stamped)
             for piece in resampler.resample(frame):
-                pieces.append(piece.to_ndarray())
-                samples_read += pieces[-1].shape[-1]
-            if first + samples_read / rate >= start + length:
+                heard = piece.to_ndarray()[:, max(-place, 0) : max(count - place, 0)]
+                if not len(samples):
+                    samples = np.zeros((len(heard), count), np.float32)
+                begin = max(place, 0)
+                if heard.size:
+                    samples[:, begin : (end := begin + heard.shape[1])] = heard
+                place += piece.samples
+            if place >= count:
                 break
-    if first is None or not pieces:
-        return None
-    samples = np.concatenate(pieces, axis=-1)
-    skip = round((start - first) * rate)
-    if skip < 0:
-        samples, skip = np.pad(samples, ((0, 0), (-skip, 0))), 0
-    samples = samples[:, skip : skip + count]
-    return (
-        Sound(waveform=torch.from_numpy(samples.astype(np.float32)), sample_rate=rate)
-        if samples.size
-        else None
-    )
+    return Sound(waveform=torch.from_numpy(samples[:, :end]), sample_rate=rate) if end else None
 
 
 def trim_sound(sound: Sound | None, selection: FrameSelection) -> Sound | None:

@@ -14,6 +14,7 @@ from .audio import Sound, read_sound, trim_sound
 from .cuts import refuse_cuts
 from .reader import VideoSource, memory_info, pick_frames, probe_video, read_frames
 from .selection import VideoInfo, select_frames, trim_info, uneven_times
+from .tracks import REMARKS
 
 
 @frozen
@@ -34,6 +35,7 @@ class VideoClip:
         )
         return (
             *([f"{self.info.hdr} brought to the standard range"] if self.info.hdr else ()),
+            *(REMARKS[key].format(value) for key, value in self.info.remarks),
             *([uneven] if uneven_times(self.info) else ()),
         )
 

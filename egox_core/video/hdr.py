@@ -1,9 +1,9 @@
-"""High dynamic range of phones (HLG, PQ) brought to the standard range that models and screens
-expect.
+"""High dynamic range of phones (HLG, PQ) and wide gamuts brought to the standard range that models
+and screens expect.
 
 Light is measured against the reference white of BT.2408, 203 cd/m². Up to KNEE of it nothing
 changes but the primaries (BT.2020 to BT.709); what is brighter is rolled off towards the brightest
-that the standard range has."""
+that the standard range has. Of a wide gamut in the standard range the primaries alone change."""
 
 from __future__ import annotations
 
@@ -28,24 +28,57 @@ _709_FROM_2020 = np.array(
     ((1.6605, -0.5876, -0.0728), (-0.1246, 1.1329, -0.0083), (-0.0182, -0.1006, 1.1187)),
     dtype=np.float32,
 )
+_709_FROM_P3 = np.array(
+    ((1.2249, -0.2249, 0.0), (-0.0420, 1.0420, 0.0), (-0.0197, -0.0786, 1.0983)), dtype=np.float32
+)
+GAMUTS: Mapping[int, tuple[str, np.ndarray]] = {
+    1: ("", np.eye(3, dtype=np.float32)),
+    9: ("BT.2020", _709_FROM_2020),
+    11: ("P3", _709_FROM_P3),
+    12: ("P3", _709_FROM_P3),
+}
+"""Values of ``color_primaries`` (H.273) -> name, and linear light of BT.709 from theirs."""
+GAMMAS: Mapping[int, str] = {4: "2.2", 13: "2.2"}
+"""Values of ``color_trc`` -> the display's gamma, of others 2.4."""
+HD_LINES = 720
+"""From here on a picture that names no matrix has that of BT.709."""
 _CODES = 2**16
 _MOST = 16.0
 """Reference whites above which all is the same white."""
 
 
+def gamut(frame: av.VideoFrame) -> str:
+    """Name of a wide gamut, empty where it is the usual one."""
+    return GAMUTS.get(int(frame.color_primaries), ("",))[0]
+
+
+def rgb_picture(frame: av.VideoFrame) -> np.ndarray:  # [H, W, 3] uint8, sRGB
+    """A frame as a picture; where it names no matrix, by the one that players take."""
+    transfer = TRANSFERS.get(int(frame.color_trc))
+    if transfer is None and gamut(frame):
+        transfer = GAMMAS.get(int(frame.color_trc), "2.4")
+    if frame.colorspace == 2 and (transfer or frame.height >= HD_LINES):
+        frame.colorspace = 9 if transfer and int(frame.color_primaries) not in (1, 11, 12) else 1
+    return sdr_picture(frame, transfer) if transfer else frame.to_ndarray(format="rgb24")
+
+
 def sdr_picture(frame: av.VideoFrame, transfer: str) -> np.ndarray:  # [H, W, 3] uint8, sRGB
-    """A frame of the transfer ``HLG`` or ``PQ`` as a picture of the standard range."""
+    """A frame of the transfer ``HLG``, ``PQ`` or, of a wide gamut, a display's gamma, as a picture of
+    the standard range."""
     codes: Any = frame.to_ndarray(format="rgb48le")  # [H, W, 3] uint16
     light = _light(transfer)[codes]
+    _, to_709 = GAMUTS.get(int(frame.color_primaries), GAMUTS[9])
     if transfer == "HLG":  # scene light: the system's gamma acts on its brightness
         light *= ((light @ _LUMA_2020) ** (HLG_GAMMA - 1))[..., None] * np.float32(
             HLG_PEAK_NITS / WHITE_NITS
         )
-    light = np.clip(light @ _709_FROM_2020.T, 0, None)
+    light = np.clip(light @ to_709.T, 0, None)
+    if transfer not in TRANSFERS.values():
+        return np.round(255 * np.minimum(light, 1) ** (1 / float(transfer))).astype(np.uint8)
     return _shown()[np.minimum(light * ((_CODES - 1) / _MOST), _CODES - 1).astype(np.uint16)]
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)
 def _light(transfer: str) -> np.ndarray:  # [65536] float32
     """Linear light of each code: HLG 0...1 of the scene's, PQ in reference whites."""
     code = np.linspace(0, 1, _CODES)
@@ -53,6 +86,8 @@ def _light(transfer: str) -> np.ndarray:  # [65536] float32
         a = 0.17883277
         b, c = 1 - 4 * a, 0.5 - a * np.log(4 * a)
         light = np.where(code <= 0.5, code**2 / 3, (np.exp((code - c) / a) + b) / 12)
+    elif transfer != "PQ":
+        light = code ** float(transfer)
     else:
         m1, m2, c1, c2, c3 = 2610 / 16384, 2523 / 32, 3424 / 4096, 2413 / 128, 2392 / 128
         power = code ** (1 / m2)

@@ -11,7 +11,8 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,8 +25,9 @@ from ..errors import EgoXInputError
 from ..frame_store import FrameStore
 from ..progress import Progress, no_progress
 from ..types import UNTIMED_FPS, FrameSelection
-from .hdr import TRANSFERS, sdr_picture
+from .hdr import TRANSFERS, gamut, rgb_picture
 from .selection import VideoInfo, source_rectangle
+from .tracks import chosen_track, display_turn, is_panorama, progressive, real_tracks
 
 if TYPE_CHECKING:
     import av
@@ -38,6 +40,8 @@ MAX_ASPECT = 16.0
 SQUARE_TOLERANCE = 0.005
 """Sample aspect ratios this near to 1 are rounding of the writer (1792/1791 occurs), not another
 shape."""
+CHECKED = 3
+"""Frames decoded at the beginning, to see whether they are stamped as their packets are."""
 MARK_BYTES = 64 * 1024
 """Read from either end of a file to tell it from others."""
 SEEK_GAP = 8
@@ -81,12 +85,12 @@ def open_video(source: VideoSource) -> Generator[av.container.InputContainer]:
 
     try:
         with _container(source, name) as container:
-            if not container.streams.video or container.streams.video[0].codec_context is None:
+            if chosen_track(container.streams.video) is None:
                 raise EgoXInputError(
                     f"video {name}",
                     got="no video stream",
                     expected="a file with a picture",
-                    fix="choose a video; this one may hold sound alone",
+                    fix="choose a video; this one may hold sound alone, and its cover",
                 )
             yield container
     except (av.error.FFmpegError, EOFError) as error:
@@ -97,6 +101,16 @@ def _container(source: VideoSource, name: str) -> av.container.InputContainer:
     """FFmpeg's own errors are left to :func:`open_video`."""
     import av
 
+    with nullcontext(source) if isinstance(source, io.BytesIO) else source.open("rb") as file:
+        start = file.read(12)
+        file.seek(0)
+    if start[8:] == b"WEBP" or start[1:4] == b"PNG":
+        raise EgoXInputError(
+            f"video {name}",
+            got="a WebP or PNG, animated or not",
+            expected="a video file",
+            fix="convert it to mp4",
+        )
     try:
         return av.open(
             source if isinstance(source, io.BytesIO) else str(source),
@@ -123,22 +137,26 @@ def video_name(source: VideoSource) -> str:
 
 
 def probe_video(source: VideoSource) -> VideoInfo:
-    """Size, rate and time stamps of a video; packets are listed, only the first frame is decoded.
+    """Size, rate and time stamps of a video; packets are listed, only the first frames are decoded.
+
+    All of them once, where the packets' stamps aren't those of the frames that come out.
 
     Raises:
-        EgoXInputError: missing, corrupt, no video stream, no frames.
+        EgoXInputError: missing, corrupt, no video stream, no frames, a 360 video.
     """
     name = video_name(source)
     with open_video(source) as container:  # opened twice: bare streams can't be rewound
-        first = next(container.decode(container.streams.video[0]), None)
+        stream = chosen_track(container.streams.video)
+        begun = list(islice(container.decode(stream), CHECKED))
+        reorders = bool(stream.codec_context.has_b_frames)
     with open_video(source) as container:
-        stream = container.streams.video[0]
+        stream = chosen_track(container.streams.video)
         packets = [
             (p.pts, bool(p.is_keyframe))
             for p in container.demux(stream)
             if p.size and not p.is_discard
         ]
-        if first is None or not packets:
+        if not begun or not packets:
             raise EgoXInputError(
                 f"video {name}",
                 got="no frame that can be decoded",
@@ -146,37 +164,74 @@ def probe_video(source: VideoSource) -> VideoInfo:
                 fix="copy it again, or re-encode it with ffmpeg",
             )
         fps = float(stream.average_rate or stream.guessed_rate or 0)
-        scale, pts = stream.time_base, tuple(sorted({p for p, _ in packets if p is not None}))
-        if scale is not None and len(pts) == len(packets):
-            packets.sort()
+        first, scale, listed = begun[0], stream.time_base, [p for p, _ in packets]
+        pts = tuple(sorted({p for p in listed if p is not None}))
+        if (
+            len(pts) < len(listed)
+            or any(frame.pts != stamp for frame, stamp in zip(begun, pts, strict=False))
+            or (reorders and listed == list(pts))  # AVI: packets stamped in the order they lie in
+        ):
+            pts = _decoded_stamps(source)
+        count = len(pts)
+        if scale is not None and None not in pts and all(a < b for a, b in pairwise(pts)):
             times = tuple(float((p - pts[0]) * scale) for p in pts)
             start = float(pts[0] * scale)
             if fps <= 0:
                 fps = (len(pts) - 1) / times[-1] if len(pts) > 1 and times[-1] > 0 else UNTIMED_FPS
-            keyframes = tuple(i for i, (_, key) in enumerate(packets) if key)
+            keyed = {p for p, key in packets if key}
+            keyframes = tuple(i for i, p in enumerate(pts) if p in keyed)
         else:
             fps = fps if fps > 0 else UNTIMED_FPS
             pts, keyframes, start = (), (), 0.0
-            times = tuple(i / fps for i in range(len(packets)))
-        width, height = _shown_size(
-            stream.codec_context.width,
-            stream.codec_context.height,
-            _pixel_aspect(stream),
-            first.rotation,
+            times = tuple(i / fps for i in range(count))
+        if is_panorama(source, container.format.name, first):
+            raise EgoXInputError(
+                f"video {name}",
+                got="a 360 video",
+                expected="the picture of one lens",
+                fix="cut a plain view out of it, by the camera's own program or ffmpeg's filter "
+                "v360=e:flat:h_fov=90:v_fov=60",
+            )
+        coded = stream.codec_context
+        width, height = round(coded.width * _pixel_aspect(stream)), coded.height
+        turn = display_turn(first)
+        if turn[0]:
+            width, height = height, width
+        hdr, tracks = (
+            TRANSFERS.get(int(first.color_trc), ""),
+            len(real_tracks(container.streams.video)),
         )
+        remarks = {
+            "cut": str(len(packets) - count)
+            * (count < len(packets) and not first.interlaced_frame),
+            "tracks": str(tracks) * (tracks > 1),
+            "interlaced": "frames" * first.interlaced_frame,
+            "gamut": "" if hdr else gamut(first),
+            "panorama": f"{width}x{height}" * (width == 2 * height),
+        }
         return VideoInfo(
             name=name,
             width=width,
             height=height,
             fps=fps,
-            frame_count=len(packets),
+            frame_count=count,
             times_s=times,
             has_audio=bool(container.streams.audio),
             start_s=start,
             pts=pts,
             keyframes=keyframes,
-            hdr=TRANSFERS.get(int(first.color_trc), ""),
+            hdr=hdr,
+            turn=turn,
+            remarks=tuple((key, value) for key, value in remarks.items() if value),
         )
+
+
+def _decoded_stamps(source: VideoSource) -> tuple:
+    """Stamps of all frames in the order in which they come out; a frame may have None."""
+    with open_video(source) as container:
+        stream = chosen_track(container.streams.video)
+        stream.thread_type = "AUTO"
+        return tuple(frame.pts for frame in container.decode(stream))
 
 
 def read_frames(
@@ -218,11 +273,11 @@ def decode_frames(
     """
     count = 0
     with open_video(source) as container:
-        stream = container.streams.video[0]
+        stream = chosen_track(container.streams.video)
         stream.thread_type = "AUTO"
         aspect = _pixel_aspect(stream)
         for index, frame in _walk(container, stream, info, indices):
-            picture = _shown_picture(frame, aspect)
+            picture = _shown_picture(frame, aspect, info.turn)
             if picture.shape[:2] != (info.height, info.width):
                 raise EgoXInputError(
                     f"video {info.name}",
@@ -247,7 +302,7 @@ def _walk(
     """The wanted frames in order. Stops early where one can't be had."""
     if not info.pts:
         wanted = set(indices)
-        for position, frame in enumerate(container.decode(stream)):
+        for position, frame in enumerate(progressive(container.decode(stream))):
             if position in wanted:
                 yield position, frame
             if position >= indices[-1]:
@@ -255,18 +310,19 @@ def _walk(
         return
     index_of = {pts: i for i, pts in enumerate(info.pts)}
     position, frames = -1, None
+    earlier = "interlaced" in dict(info.remarks)  # its lines are also made from the frame before
     for index in indices:
-        keyframe = max((k for k in info.keyframes if k <= index), default=0)
+        keyframe = max((k for k in info.keyframes if k <= index - earlier), default=0)
         if frames is None or keyframe > position + SEEK_GAP:
             if frames is not None or keyframe > 0:
                 container.seek(info.pts[keyframe], stream=stream, backward=True)
-            frames = container.decode(stream)
+            frames = progressive(container.decode(stream))
         hit = _advance(frames, index_of, index)
         if hit is None and keyframe > 0:
             # The index of some containers points past the keyframe: the plain way from the start
             # always works.
             container.seek(0, stream=stream)
-            frames = container.decode(stream)
+            frames = progressive(container.decode(stream))
             hit = _advance(frames, index_of, index)
         if hit is None:
             return
@@ -290,18 +346,13 @@ def _pixel_aspect(stream) -> float:
     return 1.0 if damaged or abs(aspect - 1) < SQUARE_TOLERANCE else aspect
 
 
-def _shown_size(width: int, height: int, aspect: float, rotation: int) -> tuple[int, int]:
-    width = round(width * aspect)
-    return (height, width) if rotation % 180 else (width, height)
-
-
-def _shown_picture(frame: av.VideoFrame, aspect: float) -> np.ndarray:
-    transfer = TRANSFERS.get(int(frame.color_trc))
-    picture = frame.to_ndarray(format="rgb24") if transfer is None else sdr_picture(frame, transfer)
+def _shown_picture(frame: av.VideoFrame, aspect: float, turn: tuple[bool, int, int]) -> np.ndarray:
+    picture = rgb_picture(frame)
     if aspect != 1:
         picture = resize_picture(picture, round(picture.shape[1] * aspect), picture.shape[0])
-    turns = round(frame.rotation / 90) % 4  # anticlockwise, as numpy counts
-    return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
+    transposed, down, right = turn
+    picture = picture.swapaxes(0, 1) if transposed else picture
+    return np.ascontiguousarray(picture[::down, ::right])
 
 
 def fit_picture(

@@ -34,6 +34,8 @@ class VideoInfo:
     )  # time stamps in stream units; empty where the file has none
     keyframes: tuple[int, ...] = field(repr=False)  # indices
     hdr: str = ""  # HLG or PQ: frames are brought to the standard range
+    turn: tuple[bool, int, int] = (False, 1, 1)  # transposed, then 1 or -1 for rows and columns
+    remarks: tuple[tuple[str, str], ...] = ()  # key of tracks.REMARKS, value
 
 
 def uneven_times(info: VideoInfo) -> list[float] | None:

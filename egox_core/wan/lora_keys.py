@@ -261,13 +261,16 @@ def convert_lora(
     split = {key: _split(key) for key in state}
     natives = _native_parts({module for module, _ in split.values()})
     left_out = {module for module, suffix in split.values() if suffix == MID_SUFFIX}
+    # An alpha may also belong to another kind of matrices, which the host knows.
+    low_rank = {module for module, suffix in split.values() if suffix.startswith(".lora_")}
     tensors, unmatched, others, origin, own = {}, [], {}, {}, {}
     for key, tensor in state.items():
         module, suffix = split[key]
         part = natives.get(module)
         if suffix in SCALES and module in state:
             continue  # goes with its matrix
-        if part is None or module in left_out or suffix not in LORA_SUFFIXES.values():
+        taken = module in low_rank and module not in left_out and suffix in LORA_SUFFIXES.values()
+        if part is None or not taken:
             unmatched.append(key)
             if module not in left_out:
                 others[key if part is None else NATIVE_PREFIX + part + suffix] = tensor
@@ -301,27 +304,13 @@ def convert_lora(
         )
     peft = _peft_entries(metadata)
     ranks, scales = set(), set()
-    for down in downs:
-        part = down.removesuffix(".lora_A.weight")
+    for part in own:
         rank = _checked_rank(part, tensors)
         scale = _peft_scale(peft, own[part])
         if part + ".alpha" not in tensors and scale is not None:
             tensors[part + ".alpha"] = torch.tensor(scale * rank)
         ranks.add(rank)
         scales.add(float(tensors[part + ".alpha"]) / rank if part + ".alpha" in tensors else 1.0)
-    lonely = [
-        key
-        for key in tensors
-        if key.endswith(".lora_B.weight")
-        and key.removesuffix(".lora_B.weight") + ".lora_A.weight" not in tensors
-    ]
-    if lonely:
-        raise EgoXInputError(
-            "LoRA file",
-            got=f"{lonely[0]} without its lora_A",
-            expected="pairs of lora_A and lora_B",
-            fix="the file is incomplete: download it again",
-        )
     return LoraConversion(
         tensors=tensors,
         matched=matched,
@@ -426,17 +415,13 @@ def _foreign(name: str) -> str:
 
 def _kinds(keys: Collection[str]) -> str:
     """Keys counted by the model or the kind of matrix that they belong to, each with an example."""
-    kind = {
-        key: f"of {foreign}"
-        if (foreign := _foreign(key))
-        else key.rpartition(".")[2]
-        if not key.endswith(".weight")
-        else key.split(".")[-2]
-        for key in keys
-    }
-    first = {words: key for key, words in reversed(kind.items())}
-    counts = Counter(kind.values()).most_common(5)
-    return ", ".join(f"{count} {words} (such as {first[words]})" for words, count in counts)
+    first, counts = {}, Counter()
+    for key in keys:
+        foreign = _foreign(key)
+        kind = f"of {foreign}" if foreign else key.removesuffix(".weight").rpartition(".")[2]
+        counts[kind] += 1
+        first.setdefault(kind, key)
+    return ", ".join(f"{n} {kind} (such as {first[kind]})" for kind, n in counts.most_common(5))
 
 
 def _whole(key: str, tensor: Tensor, state: Mapping[str, Tensor], suffix: str) -> Tensor:
@@ -456,11 +441,11 @@ def _whole(key: str, tensor: Tensor, state: Mapping[str, Tensor], suffix: str) -
 
 
 def _checked_rank(part: str, tensors: Mapping[str, Tensor]) -> int:
-    down, up = tensors[part + ".lora_A.weight"], tensors.get(part + ".lora_B.weight")
-    if up is None:
+    down, up = tensors.get(part + ".lora_A.weight"), tensors.get(part + ".lora_B.weight")
+    if down is None or up is None:
         raise EgoXInputError(
             "LoRA file",
-            got=f"{part}.lora_A without its lora_B",
+            got=f"{part}.lora_{'AB'[down is None]} without its lora_{'BA'[down is None]}",
             expected="pairs of lora_A and lora_B",
             fix="the file is incomplete: download it again",
         )
@@ -482,9 +467,9 @@ def _checked_rank(part: str, tensors: Mapping[str, Tensor]) -> int:
     magnitude = tensors.get(part + ".dora_scale")
     if magnitude is not None and magnitude.numel() not in (up.shape[0], down.shape[1]):
         raise EgoXInputError(
-            f"DoRA's magnitude of {part}",
+            f"DoRA of {part}",
             got=f"{magnitude.numel()} numbers",
-            expected=f"{up.shape[0]}, one for each output",
+            expected=f"{up.shape[0]}",
             fix="the file is damaged: download it again",
         )
     return down.shape[0]

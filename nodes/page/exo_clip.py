@@ -23,8 +23,8 @@ MAX_HIGH = 448
 
 
 async def exo_clip(request: web.Request) -> web.StreamResponse:
-    """Frames, frames a second, width and height (px), ``hdr`` (HLG, PQ or empty) and, where they
-    aren't even, ``times`` (s) of ``?file=…``."""
+    """Frames, frames a second, width and height (px), ``hdr`` (HLG, PQ or empty), ``remarks``
+    and, where they aren't even, ``times`` (s) of ``?file=…``."""
     if (name := _name(request)) is None:
         return refuse(403, "only this server's own page may ask")
     try:
@@ -38,6 +38,7 @@ async def exo_clip(request: web.Request) -> web.StreamResponse:
             "width": info.width,
             "height": info.height,
             "hdr": info.hdr,
+            "remarks": info.remarks,
             "times": uneven_times(info),
         }
     )

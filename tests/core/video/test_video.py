@@ -1,13 +1,16 @@
 """Video in and out: only the frames needed, by index; sizes, rates and defects named."""
 
 import io
+import itertools
 import math
+import struct
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from av.stream import Disposition
 
 from egox_core.cameras.model import CameraModel
 from egox_core.video.audio import read_sound
@@ -43,53 +46,6 @@ def clip(tmp_path_factory, add_sound) -> Path:
     return path
 
 
-def patches(path: Path, transfer: int, levels: list[float]) -> None:
-    """A 10-bit video of grey patches in BT.2020, its signal at these shares of the narrow range."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("ffv1", rate=30)
-        stream.width, stream.height, stream.pix_fmt = 32 * len(levels), 32, "yuv420p10le"
-        context = stream.codec_context
-        context.color_trc, context.color_primaries, context.colorspace, context.color_range = (
-            transfer,
-            9,
-            9,
-            1,
-        )
-        frame = av.VideoFrame(stream.width, stream.height, "yuv420p10le")
-        luma = np.repeat(np.round(64 + 876 * np.array(levels)).astype("<u2"), 32)
-        for plane, values in zip(
-            frame.planes, (luma, *2 * [np.full(stream.width // 2, 512, "<u2")]), strict=True
-        ):
-            row = np.zeros(plane.line_size // 2, "<u2")
-            row[: len(values)] = values
-            plane.update(np.tile(row, (plane.height, 1)).tobytes())
-        frame.color_trc, frame.color_primaries, frame.colorspace, frame.color_range = (
-            transfer,
-            9,
-            9,
-            1,
-        )
-        for packet in (*stream.encode(frame), *stream.encode(None)):
-            container.mux(packet)
-
-
-@pytest.mark.parametrize(
-    ("transfer", "name", "levels"),
-    [(18, "HLG", [0.0, 0.38, 0.75, 1.0]), (16, "PQ", [0.0, 0.38, 0.58, 0.75])],
-)
-def test_high_dynamic_range_becomes_standard(tmp_path, transfer, name, levels):
-    """Reference white (75 % HLG, 58 % PQ: 203 cd/m²) is nearly white, 38 % a mid grey."""
-    path = tmp_path / "phone.mkv"
-    patches(path, transfer, levels)
-    info = probe_video(path)
-    assert info.hdr == name
-    ((_, picture),) = decode_frames(path, info, [0])
-    shown = picture[16, 16::32].astype(int)
-    assert np.ptp(shown, axis=1).max() <= 2, "grey stays grey"
-    black, grey_, white, light = shown[:, 1]
-    assert black <= 2 and 90 <= grey_ <= 145 and 238 <= white <= 248 and white < light <= 255
-
-
 def encode(
     path: Path, pictures, codec: str = "libx264", pixels: str = "yuv420p", options=None, change=None
 ) -> None:
@@ -103,6 +59,33 @@ def encode(
         for picture in np.asarray(pictures):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode(None))
+
+
+def tagged(primaries: int, transfer: int, matrix: int):
+    def tag(stream):
+        context = stream.codec_context
+        context.color_primaries, context.color_trc, context.colorspace = primaries, transfer, matrix
+
+    return tag
+
+
+@pytest.mark.parametrize(
+    ("transfer", "name", "levels"),
+    [(18, "HLG", [0.0, 0.38, 0.75, 1.0]), (16, "PQ", [0.0, 0.38, 0.58, 0.75])],
+)
+def test_high_dynamic_range_becomes_standard(tmp_path, transfer, name, levels):
+    """Reference white (75 % HLG, 58 % PQ: 203 cd/m²) is nearly white, 38 % a mid grey."""
+    path = tmp_path / "phone.mkv"
+    row = np.repeat(np.round(255 * np.array(levels)).astype(np.uint8), 32)  # narrow range
+    pictures = np.broadcast_to(row[:, None], (1, 32, len(row), 3))
+    encode(path, pictures, "ffv1", "yuv420p10le", change=tagged(9, transfer, 9))
+    info = probe_video(path)
+    assert info.hdr == name
+    ((_, picture),) = decode_frames(path, info, [0])
+    shown = picture[16, 16::32].astype(int)
+    assert np.ptp(shown, axis=1).max() <= 2, "grey stays grey"
+    black, grey_, white, light = shown[:, 1]
+    assert black <= 2 and 90 <= grey_ <= 145 and 238 <= white <= 248 and white < light <= 255
 
 
 def grey(frames: torch.Tensor) -> list[int]:
@@ -184,6 +167,26 @@ def test_sound_is_trimmed_to_the_frames(clip):
     assert abs(begins - 22050) < 1100  # half a second in; AAC frames are 1024 samples long
 
 
+def test_sound_lies_where_its_stamps_say(clip, tmp_path):
+    """A recorder that drops .6 s of sound; the picture goes on."""
+    path = tmp_path / "gap.mkv"
+    with av.open(str(clip)) as old, av.open(str(path), "w") as container:
+        video = container.add_stream_from_template(old.streams.video[0])
+        sound = container.add_stream("pcm_s16le", rate=8000, layout="mono")
+        for packet in (p for p in old.demux(video=0) if p.size):
+            packet.stream = video
+            container.mux(packet)
+        for tenth in (*range(6), *range(12, 30)):
+            beep = np.full((1, 800), 9000 * (tenth in (0, 5, 15)), np.int16)
+            frame = av.AudioFrame.from_ndarray(beep, layout="mono")
+            frame.sample_rate, frame.pts = 8000, tenth * 800
+            container.mux(sound.encode(frame))
+    info = probe_video(path)
+    heard = read_sound(path, info, select_frames(info, frame_count=57)).waveform[0]
+    tenths = heard[:22400].reshape(28, 800).mean(1)
+    assert (tenths > 0.1).nonzero()[:, 0].tolist() == [0, 5, 15]
+
+
 def test_crop_and_pad_keep_the_geometry():
     """A camera point lands in the resized picture where the resized camera says, for both ways and
     any size."""
@@ -219,21 +222,122 @@ def test_padding_is_black(clip):
     assert frames[0, :20].max() == 0 and frames[0, 48].max() > 100
 
 
-def test_turned_pictures_are_shown_upright(tmp_path):
-    """A phone's portrait video is stored lying down with a note how to turn it."""
-    path = tmp_path / "portrait.mp4"
-    if not hasattr(av.video.stream.VideoStream, "set_display_rotation"):
-        pytest.skip("this PyAV can't write a rotation")
-    encode(path, numbered_frames(5, 48, 96), change=lambda stream: stream.set_display_rotation(90))
-    info = probe_video(path)
-    frames = read_frames(path, info, select_frames(info, frame_count=5))
-    assert (info.width, info.height) == (48, 96) and frames.shape == (5, 96, 48, 3)
-    with av.open(str(path)) as container:
-        frame = next(container.decode(video=0))
-        expected = np.rot90(
-            frame.to_ndarray(format="rgb24"), round(frame.rotation / 90)
-        )  # as the host turns it
-    assert np.array_equal(frames[0].numpy(), expected) and frames[0, :, 24].float().std() > 30
+def whole(source) -> tuple[np.ndarray, dict[str, str]]:
+    """All frames, each the same where it alone is asked for; and the remarks."""
+    info = probe_video(source)
+    frames = [frame for _, frame in decode_frames(source, info, range(info.frame_count))]
+    for index in range(0, len(frames), 4):
+        ((_, alone),) = decode_frames(source, info, [index])
+        assert np.array_equal(alone, frames[index])
+    return np.array(frames), dict(info.remarks)
+
+
+def test_pictures_are_turned_as_the_display_matrix_says(tmp_path):
+    """A phone's portrait video, and a front camera's that is mirrored."""
+    path = tmp_path / "phone.mp4"
+    encode(path, numbered_frames(1))
+    content = bytearray(path.read_bytes())
+    place = content.find(b"tkhd") + 44
+    plain = whole(path)[0][0]
+    for right, down, transposed in itertools.product((1, -1), (1, -1), (False, True)):
+        turn = (0, down, 0, right, 0) if transposed else (right, 0, 0, 0, down)
+        content[place : place + 20] = struct.pack(">5i", *(number << 16 for number in turn))
+        shown = (plain.swapaxes(0, 1) if transposed else plain)[::down, ::right]
+        assert np.array_equal(whole(io.BytesIO(content))[0][0], shown)
+
+
+def remux(source: Path, target: Path, first: int) -> Path:
+    """A file's packets from the ``first`` on, in another one."""
+    with av.open(str(source)) as old, av.open(str(target), "w") as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        for packet in [p for p in old.demux(video=0) if p.size][first:]:
+            packet.stream = stream
+            new.mux(packet)
+    return target
+
+
+def test_frames_are_those_that_can_be_decoded(tmp_path):
+    """AVI stamps B-frames in the order they lie in; dashcam files begin inside an open group."""
+    groups = "keyint=10:min-keyint=10:scenecut=0:open-gop=1:bframes=2:b-adapt=0"
+    encode(tmp_path / "all.ts", numbered_frames(40), options={"x264-params": groups})
+    for name, first in (("dvr.avi", 0), ("dashcam.mp4", 5), ("cut.mkv", 5)):
+        frames, remarks = whole(remux(tmp_path / "all.ts", tmp_path / name, first))
+        left_out = int(remarks.get("cut", 0))
+        assert grey(torch.from_numpy(frames)) == list(range(left_out + first, 40))
+        assert (left_out > 0) == (first > 0)
+
+
+def test_interlaced_frames_are_deinterlaced(tmp_path):
+    fields = numbered_frames(32)
+    for number, field in enumerate(fields):
+        field[:, 20 + number : 30 + number] = 255
+    woven = fields[::2].clone()
+    woven[:, 1::2] = fields[1::2, 1::2]
+    path = tmp_path / "tv.mp4"
+    encode(path, woven, options={"x264-params": "tff=1:keyint=8", "crf": "5"})
+    frames, remarks = whole(path)
+    combs = [
+        np.abs(np.diff(each[:, :, 20:60].astype(int), axis=1)).mean()
+        for each in (woven.numpy(), frames)
+    ]
+    assert len(frames) == 16 and "interlaced" in remarks and combs[1] < combs[0] / 4
+
+
+def test_the_default_track_is_read_and_a_cover_is_none(tmp_path):
+    path = tmp_path / "tracks.mp4"
+    for widths in ((), (80, 160)):
+        with av.open(str(path), "w") as container:
+            for wide in (64, *widths):
+                stream = container.add_stream("mjpeg" if wide == 64 else "libx264", rate=20)
+                stream.width, stream.height, stream.pix_fmt = wide, 48, "yuvj420p"
+                stream.disposition = Disposition({64: 1024, 80: 0, 160: 1}[wide])
+            for stream in container.streams.video:
+                picture = numbered_frames(1, 48, stream.width)[0].numpy()
+                frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+                container.mux([*stream.encode(frame), *stream.encode(None)])
+        if not widths:
+            with refuses("sound alone"):
+                probe_video(path)
+    frames, remarks = whole(path)
+    assert frames.shape == (1, 48, 160, 3) and remarks["tracks"] == "2"
+
+
+def test_a_360_video_is_refused_and_an_animated_picture_too(tmp_path):
+    path = tmp_path / "around.mp4"
+    encode(path, numbered_frames(1, 48, 96))
+    assert whole(path)[1] == {"panorama": "96x48"}
+    content = path.read_bytes()
+    place, box = content.find(b"moov") - 4, b"\0\0\0\x29uuid<GSpherical:Spherical>true</GSpherical"
+    size = struct.pack(">I", len(content) - place + len(box))
+    for bad, words in (
+        (content[:place] + size + content[place + 4 :] + box, "v360"),
+        (b"RIFF....WEBPVP8X", "convert it"),
+    ):
+        with refuses(words):
+            probe_video(io.BytesIO(bad))
+
+
+@pytest.mark.parametrize("tags", [(9, 14, (166, 77, 58)), (12, 1, (185, 65, 59))])
+def test_wide_gamuts_become_srgb(tmp_path, tags):
+    *tags, stored = tags
+    flat = np.full((1, 48, 80, 3), stored, np.uint8)
+    encode(tmp_path / "wide.mkv", flat, "ffv1", "yuv444p", change=tagged(*tags, 5))
+    frames, remarks = whole(tmp_path / "wide.mkv")
+    assert np.abs(frames[0, 20, 20] - [200.0, 50, 50]).max() <= 4 and "gamut" in remarks
+
+
+def test_untagged_hd_is_bt709_and_ours_is_tagged(tmp_path):
+    frames, untagged = numbered_frames(1, 720), tmp_path / "hd.mkv"
+    picture = av.VideoFrame.from_ndarray(frames[0].numpy(), format="rgb24")
+    luma = picture.reformat(format="yuv444p", dst_colorspace=1)
+    luma.colorspace = 2
+    with av.open(str(untagged), "w") as container:
+        stream = container.add_stream("ffv1", rate=20)
+        stream.width, stream.height, stream.pix_fmt = 80, 720, "yuv444p"
+        container.mux([*stream.encode(luma), *stream.encode(None)])
+    write_video(tmp_path / "ours.mp4", frames, RATE)
+    for path in (untagged, tmp_path / "ours.mp4"):
+        assert np.abs(whole(path)[0][0, 360, 4] - [250.0, 5, 5]).max() <= 4
 
 
 def test_uneven_time_stamps(tmp_path):

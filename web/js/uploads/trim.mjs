@@ -101,6 +101,7 @@ export function trimBar(app, api, node, say) {
       chunks && say("chunks", { chunks }),
       upright && say("portrait"),
       clip.hdr && say("hdr", clip),
+      ...clip.remarks.map(([key, value]) => say(key, { value })),
     ]
       .filter((text) => text?.length)
       .join(" ");

@@ -1,0 +1,122 @@
+"""Which track of a container is the video, and what it says of its pictures beside their pixels:
+how they are turned, whether their lines are of two moments, whether they show all around."""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import av
+
+REMARKS: Mapping[str, str] = {
+    "tracks": "{} video tracks: the default one is read",
+    "cut": "{} frames that can't be decoded, such as those before the first whole one, are left out",
+    "interlaced": "interlaced {}: lines of two moments are made one picture (bwdif)",
+    "gamut": "{} brought to sRGB",
+    "panorama": "a picture of {}: if it is a 360 video, cut a plain view out of it first",
+}
+"""Remark of :class:`.VideoInfo` -> a sentence with its value."""
+_AROUND = re.compile(rb"sv3d.{4}svhd|Spherical(?:>|=\")\s*true", re.DOTALL)
+_MOST_HEADER = 2**26
+_DEFAULT, _COVER = 1, 1024  # bits of a track's disposition
+
+
+def chosen_track(tracks: Any) -> Any:
+    """The container's default track, of several the one of the largest picture; None without any.
+
+    A cover picture is none."""
+    return max(
+        real_tracks(tracks),
+        key=lambda s: (
+            bool(s.disposition & _DEFAULT),
+            s.type == "video" and s.codec_context.width * s.codec_context.height,
+        ),
+        default=None,
+    )
+
+
+def real_tracks(tracks: Any) -> list:
+    """Tracks that can be decoded and are no cover picture."""
+    return [s for s in tracks if s.codec_context is not None and not s.disposition & _COVER]
+
+
+def display_turn(frame: av.VideoFrame) -> tuple[bool, int, int]:
+    """The display matrix of a frame as the nearest quarter turn, mirrored or not: True where rows
+    become columns, then 1 or -1 for the order of the new rows, of the new columns."""
+    matrix = _side_data(frame, "DISPLAYMATRIX") or struct.pack("=5i", 1, 0, 0, 0, 1)
+    a, b, _, c, d = struct.unpack("=5i", matrix[:20])  # x' = a x + c y, y' = b x + d y
+    transposed = abs(a) + abs(d) < abs(b) + abs(c)
+    right, down = (c, b) if transposed else (a, d)
+    return transposed, -1 if down < 0 else 1, -1 if right < 0 else 1
+
+
+def is_panorama(source: Any, format_name: str, frame: av.VideoFrame) -> bool:
+    """True where the file says that its picture shows all around."""
+    return bool(
+        _side_data(frame, "SPHERICAL")
+        or ("mp4" in format_name and _AROUND.search(_mp4_header(source)))
+    )
+
+
+def _side_data(frame: av.VideoFrame, name: str) -> bytes | None:
+    """Only of single frames: PyAV keeps a frame of which it was asked until the next collection."""
+    found: Any = frame.side_data  # typed as a mapping of its names
+    return next((bytes(data) for data in found if data.type.name == name), None)
+
+
+def _mp4_header(source: Any) -> bytes:
+    """The box ``moov``."""
+    with nullcontext(source) if hasattr(source, "getbuffer") else source.open("rb") as file:
+        file.seek(0)
+        while len(head := file.read(8)) == 8:
+            size, kind = int.from_bytes(head[:4], "big") - 8, head[4:]
+            if size == 1 - 8:
+                size = int.from_bytes(file.read(8), "big") - 16
+            if kind == b"moov":
+                return file.read(min(size, _MOST_HEADER))
+            if not 0 <= size < 2**60:
+                break
+            file.seek(size, 1)
+    return b""
+
+
+def progressive(frames: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
+    """The frames, interlaced ones with the lines of their first moment and bwdif's between them."""
+    from av.filter import Graph
+
+    graph, stamps = None, deque()
+    for frame in frames:
+        if graph is None and frame.interlaced_frame:
+            graph = Graph()
+            buffer = graph.add_buffer(
+                width=frame.width,
+                height=frame.height,
+                format=frame.format,
+                time_base=frame.time_base,
+            )
+            bwdif = graph.add("bwdif", "mode=send_frame:deint=interlaced")
+            graph.link_nodes(buffer, bwdif, graph.add("buffersink")).configure()
+        if graph is None:
+            yield frame
+            continue
+        stamps.append(frame.pts)
+        graph.push(frame)
+        yield from _filtered(graph, stamps)
+    if graph is not None:
+        graph.push(None)
+        yield from _filtered(graph, stamps)
+
+
+def _filtered(graph: Any, stamps: deque) -> Iterator[av.VideoFrame]:
+    while True:
+        try:
+            frame = graph.pull()
+        except (BlockingIOError, EOFError):
+            return
+        frame.pts = stamps.popleft()
+        yield frame
