@@ -71,7 +71,7 @@ def test_previews_show_and_obey(open_page, unpacked):
     widgets = next(node for node in page.saved()["nodes"] if node["type"] == "EgoXRenderEgoPrior")[
         "widgets_values"
     ]
-    assert len(widgets) == 2, "the preview is no value of the workflow"
+    assert len(widgets) == 4, "the preview is no value of the workflow"
 
 
 def scrub_and_wipe(page) -> None:

@@ -48,6 +48,7 @@ def test_an_override_gets_the_unguided_queries_of_a_block_in_two_calls(rig, monk
     geometry = geometries.tokens_from_latents(
         torch.empty(t, t, 2 * h, 2 * w_exo, 3, device="meta"),
         torch.empty(t, 2 * h, 2 * w_ego, 3, device="meta"),
+        torch.ones(t, 2 * h, 2 * w_exo),  # whose values are looked at
     )
     shapes = []
 
