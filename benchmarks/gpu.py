@@ -48,7 +48,7 @@ LARGE_BYTES = 40e9
 """A card with as much holds bf16 weights; on others fp8 comes first."""
 HOST_PARTS = ("host fp8 24", "host fp8 16", "demo", "host fast 24", "host fast 16")
 FIRST_PARTS = ("kernels bf16", "host bf16", "train bf16", "kernels fp16", "tests")
-"""What the card's owner needs first: the time leaves out the last."""
+"""Parts that the card's owner needs first: the time leaves out the last."""
 SMALL_PLAN = (*FIRST_PARTS, *HOST_PARTS, "train fp8")
 LARGE_PLAN = (*FIRST_PARTS, *HOST_PARTS, "host fp16", "train fp8")
 OTHER_PLAN = ("kernels bf16", "host fp8", "train fp8", "tests", *HOST_PARTS, *FIRST_PARTS[1:4])

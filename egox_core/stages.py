@@ -473,7 +473,7 @@ def judge(
         check_pair(video, true)
         where = device or "cpu"
         error = (video.to(where) - true.to(where)).square().mean((1, 2, 3)).cpu()
-        errors_db = (-10 * error.log10()).clamp(max=100)
+        errors_db = (-10 * error.log10()).clamp(max=100)  # as metrics.image.PSNR_CAP_DB
     notes = [] if followed is None else [followed.text()]
     if errors_db is not None:
         notes.append(f"PSNR to the truth {float(errors_db.mean()):.1f} dB")

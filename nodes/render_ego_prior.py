@@ -178,8 +178,8 @@ class EgoXRenderEgoPrior(io.ComfyNode):
 def seen_masks(
     seen: Tensor,  # [frames, h, w] uint8 class of each pixel
 ) -> list[Tensor]:  # of [frames, h, w], 1 where so
-    """Where nothing was observed, where that is doubtful, and where it was at another time; on disk
-    if the clip is long, as the prior is."""
+    """Mark what was not observed, what is doubtful, and what was observed at another time; on disk if
+    the clip is long, as the prior is."""
     return [
         store_frames(((frame == kind).float() for frame in seen), len(seen))
         for kind in (UNOBSERVED, DOUBTFUL, EARLIER)

@@ -67,12 +67,15 @@ def read_colmap(folder: Path) -> tuple[CameraModel, Tensor, tuple[str, ...]]:
     with _intact(folder):
         rows = [line.split() for line in _lines(folder / "cameras.txt") if line]
         cameras = [_camera(row[1:], folder) for row in rows if int(row[0]) in used]
-    return one_camera(cameras, f"COLMAP folder {folder.name}"), *read_pictures(folder)
+    return one_camera(cameras, f"COLMAP folder {folder.name}"), *_poses(pictures)
 
 
 def read_pictures(folder: Path) -> tuple[Tensor, tuple[str, ...]]:
     """The same without the camera, so its lens may be any."""
-    pictures = _pictures(folder)
+    return _poses(_pictures(folder))
+
+
+def _poses(pictures: dict[str, tuple[int, Tensor]]) -> tuple[Tensor, tuple[str, ...]]:
     poses = torch.stack([pose for _, pose in pictures.values()])
     return validate_w2c(poses, "poses of images.txt"), tuple(pictures)
 

@@ -1,4 +1,4 @@
-"""Which frame each pose of another program is of: by number or time, never by its place in the file.
+"""The frame of each pose of another program: by number or time, never by its place in the file.
 
 A number is the frame where the numbers span the video or the frames in use, counted from 0 or from
 1; else every n-th frame, where the counts say which n. Times count from the video's start, or from

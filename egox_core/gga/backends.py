@@ -276,7 +276,7 @@ def _unfit(name: str, why: str) -> EgoXInputError:
 
 
 def _kernel(name: str, recompute: bool) -> BiasedAttention:
-    """What holds no rows has nothing to recompute."""
+    """The kernel; one that holds no rows has nothing to recompute."""
     return _recomputed(BACKENDS[name]) if recompute and _limits(name).makes_rows else BACKENDS[name]
 
 

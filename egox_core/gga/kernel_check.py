@@ -83,13 +83,13 @@ class Choosing:
 
     def kept(self, key: tuple) -> object:
         """Name that was kept for this key with the same driver and versions; None without one."""
-        return self._all().get(_digest(key))
+        return None if self.file is None else self._all(self.file).get(_digest(key))
 
     def keep(self, key: tuple, name: str) -> None:
         """Keep a name; a disk that refuses costs a word in the log."""
         if self.file is not None:
             try:
-                write_json(self.file, {**self._all(), _digest(key): name})
+                write_json(self.file, {**self._all(self.file), _digest(key): name})
             except OSError as error:
                 log.warning("EgoX: the chosen kernel isn't kept: %s", error)
 
@@ -98,10 +98,11 @@ class Choosing:
         if self.file is not None:
             self.file.unlink(missing_ok=True)
 
-    def _all(self) -> dict:
+    @staticmethod
+    def _all(file: Path) -> dict:
         try:
-            if self.file is not None and self.file.exists():
-                return read_json_object(self.file, "kept kernels")
+            if file.exists():
+                return read_json_object(file, "kept kernels")
         except (EgoXInputError, OSError) as error:
             log.warning("EgoX: kernels are chosen anew: %s", error)
         return {}

@@ -18,7 +18,7 @@ SPLATTERS: Mapping[Backend, Callable[[ScreenPoints, int, int, SplatOptions], Spl
     "torch": splat_torch,
     "reference": splat_reference,
 }
-"""What draws points into a picture of so many px across and down. ``reference`` is plain loops, the
+"""Draws points into a picture of so many px across and down. ``reference`` is plain loops, the
 twin of ``torch``, which is vectorised, on CPU or CUDA; no points give a black picture."""
 
 DIRECTIONS = ((0, 1), (1, 0), (1, 1), (1, -1))

@@ -74,7 +74,7 @@ class Placement(NamedTuple):
     upright: float  # cosine between the down axes of both cameras
 
     def words(self) -> tuple[list[str], bool]:
-        """What is odd about the place, and whether the head can't be there."""
+        """Name all that is odd about the place; True where the head can't be there."""
         least = 1 / RATIO if self.stands_out > STANDS_OUT else TOO_NEAR
         odd = {
             f"it sees {100 * self.covered:.1f} % of its picture": self.covered < LITTLE,

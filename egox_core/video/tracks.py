@@ -1,5 +1,5 @@
-"""Which track of a container is the video, and what it says of its pictures beside their pixels:
-how they are turned, whether their lines are of two moments, whether they show all around."""
+"""The track of a container that is its video, and facts about its pictures beside their pixels: how
+they are turned, whether their lines are of two moments, whether they show all around."""
 
 from __future__ import annotations
 
