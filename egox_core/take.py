@@ -6,8 +6,9 @@ from pathlib import Path
 from torch import Tensor
 
 from .cameras import preset_camera
-from .file_names import DEPTH, EXO, META
+from .file_names import DEPTH, EXO, HANDS, META
 from .frozen import frozen
+from .hands import HandTrack, read_hands
 from .progress import Progress, no_progress
 from .safe_files import require_folder
 from .stages import align, path
@@ -31,6 +32,7 @@ class Take:
     lens_note: str  # with which exo lens it was read
     scale: ScaleReport  # of the depth
     warnings: tuple[str, ...]  # of the depth
+    hands: HandTrack | None = None  # of hands.json, where there is one
 
     @property
     def frames(self) -> FrameSelection:
@@ -60,8 +62,8 @@ def load_take(
     scale: ScaleSource | float = "as is",
     progress: Progress = no_progress,
 ) -> Take:
-    """Load exo.mp4 (its index), depth.npz (or a depth folder or depth.zip) and meta.json of a take
-    folder.
+    """Load exo.mp4 (its index), depth.npz (or a depth folder or depth.zip), meta.json and, where it is
+    there, hands.json of a take folder.
 
     Args:
         frame_count: 4n+1; None: as many as the video holds.
@@ -92,6 +94,8 @@ def load_take(
     frames = clip.selection
     camera = preset_camera(camera_preset, ego_size or frames.size[1])
     trajectory, notes = path(meta, frames=frames, camera=meta.ego_camera or camera)
+    hands = folder / HANDS
+    track = read_hands(hands).select(frames.source_indices) if hands.is_file() else None
     depth, report = align(
         find_depth(folder),
         frames=frames,
@@ -110,4 +114,5 @@ def load_take(
         lens_note=lens_note,
         scale=report.scale,
         warnings=tuple(note for note in report.notes if note.startswith("warning")),
+        hands=track,
     )

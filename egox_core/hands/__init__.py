@@ -1,0 +1,19 @@
+"""A wearer's hands: 21 joints each, whether they can be believed, the wrists' turn, their file.
+
+In: joints in metres in the exo camera's axes, from a body model or from ``hands.json``. Out:
+:class:`HandTrack`, and from it the same in the world's or the head's axes.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .door import *
+else:
+
+    def __getattr__(name: str) -> object:
+        """Open the door when the first name is asked for."""
+        from .door import __dict__ as names
+
+        if name in names:
+            return names[name]
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

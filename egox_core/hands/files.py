@@ -1,0 +1,113 @@
+"""``hands.json``: the hands of a video in a form that any network's output fits."""
+
+import math
+from pathlib import Path
+
+import torch
+
+from ..arrays import as_tensor
+from ..errors import EgoXInputError
+from ..safe_files import read_json_object, write_json
+from .track import JOINT_NAMES, REASONS, SIDES, HandTrack
+
+FORMAT, VERSION = "egox_hands", 1
+MAX_BYTES = 256 * 2**20
+"""Of a file: some 2 kB a frame."""
+FARTHEST = 1e9
+"""Metres; farther numbers are damage."""
+SHAPE = (len(SIDES), len(JOINT_NAMES), 3)
+
+
+def read_hands(path: Path) -> HandTrack:
+    """Read ``hands.json``: one entry a frame of the exo video, from frame 0 on.
+
+    Raises:
+        EgoXInputError: no file, no JSON, another format or version, joints of another count or
+            order, text or infinite numbers among them, an unknown reason.
+    """
+    content, what = read_json_object(path, "hands", MAX_BYTES), f"hands {path.name!r}"
+    head = {key: content.get(key) for key in ("format", "version")}
+    if head != {"format": FORMAT, "version": VERSION}:
+        raise EgoXInputError(
+            what,
+            got=head,
+            expected={"format": FORMAT, "version": VERSION},
+            fix="write it as docs/conventions.md says, or update the pack",
+        )
+    if content.get("names", list(JOINT_NAMES)) != list(JOINT_NAMES):
+        raise EgoXInputError(
+            f"names of {what}",
+            got=content["names"],
+            expected=", ".join(JOINT_NAMES),
+            fix="bring the joints into this order",
+        )
+    frames = content.get("joints")
+    if not isinstance(frames, list) or not frames:
+        raise EgoXInputError(
+            f"joints of {what}",
+            got=type(frames).__name__ if not isinstance(frames, list) else "no frames",
+            expected="a list with one entry a frame: [left, right], each of 21 [x, y, z] or null",
+            fix="write it as docs/conventions.md says",
+        )
+    joints = torch.tensor(
+        [_numbers(frame, SHAPE, f"joints of {what}, frame {t}") for t, frame in enumerate(frames)],
+        dtype=torch.float64,
+    ).reshape(-1, *SHAPE)
+    track = HandTrack.of_joints(joints, str(content.get("source") or path.name))
+    if content.get("reason") is None:
+        return track
+    reason = as_tensor(content["reason"], f"reason of {what}", len(joints), len(SIDES))
+    known = ((reason >= 0) & (reason < len(REASONS)) & (reason == reason.round())).all()
+    if not bool(known) or bool(((reason == 0) & ~track.valid).any()):
+        raise EgoXInputError(
+            f"reason of {what}",
+            got="an unknown number, or 0 for a hand that isn't whole",
+            expected=f"0 to {len(REASONS) - 1}, above 0 for hands that aren't valid",
+            fix="leave reason out: whole hands are then valid",
+        )
+    reason = reason.long()
+    return HandTrack(joints=joints, valid=reason == 0, reason=reason, source=track.source)
+
+
+def write_hands(track: HandTrack, path: Path) -> None:
+    """Write ``hands.json``, whole or not at all; unknown numbers become null, metres keep 1e-7."""
+    write_json(
+        path,
+        {
+            "format": FORMAT,
+            "version": VERSION,
+            "names": list(JOINT_NAMES),
+            "source": track.source,
+            "reason": track.reason.tolist(),
+            "joints": _written(track.joints.tolist()),
+        },
+    )
+
+
+def _numbers(values: object, shape: tuple[int, ...], what: str) -> list[float]:
+    """The numbers of nested lists in order; null, at any depth, stands for all NaN.
+
+    Raises:
+        EgoXInputError: a list of another length, something that is no number.
+    """
+    if values is None:
+        return [float("nan")] * torch.Size(shape).numel()
+    if shape:
+        if isinstance(values, list) and len(values) == shape[0]:
+            return [number for each in values for number in _numbers(each, shape[1:], what)]
+    elif isinstance(values, int | float) and not isinstance(values, bool):
+        if not abs(values) >= FARTHEST:  # NaN, as Python writes it, is unknown too
+            return [float(values)]
+    raise EgoXInputError(
+        what,
+        got=f"{len(values)} entries" if isinstance(values, list) else repr(values),
+        expected=f"{shape[0]} entries, or null" if shape else "metres, or null where unknown",
+        fix="write it as docs/conventions.md says",
+    )
+
+
+def _written(values: list | float) -> list | float | None:
+    """Nested lists of numbers as JSON has them."""
+    if isinstance(values, list):
+        return [_written(each) for each in values]
+    return round(values, 7) if math.isfinite(values) else None

@@ -1,0 +1,180 @@
+"""Both hands over a clip: 21 joints each in metres, whether they can be believed, and the wrists' turn."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from ..errors import EgoXInputError
+from ..frozen import frozen
+from ..trajectory import compose, invert, transform
+from ..types import CameraTrajectory
+
+SIDES = ("left", "right")
+FINGERS = ("index", "middle", "ring", "little")
+JOINT_NAMES: tuple[str, ...] = (
+    "wrist",
+    *(f"thumb_{joint}" for joint in ("cmc", "mcp", "ip", "tip")),
+    *(f"{finger}_{joint}" for finger in FINGERS for joint in ("mcp", "pip", "dip", "tip")),
+)
+"""Joints of a hand: the wrist, then each finger from its root to its tip, thumb to little finger."""
+REASONS = (
+    "seen",
+    "not given",
+    "outside the picture",
+    "outside the wearer's mask or box",
+    "not where the scene's depth is",
+    "bones of other lengths than in the rest of the clip",
+    "faster than hands move",
+    "mirrored: the hand of the other side",
+)
+"""Words for the numbers in :attr:`HandTrack.reason`; 0 is a hand that can be believed."""
+NOT_GIVEN = 1
+PALM = tuple(
+    JOINT_NAMES.index(name) for name in ("wrist", "thumb_cmc", *(f"{f}_mcp" for f in FINGERS))
+)
+"""Joints that don't move against each other, of which a wrist's turn is taken."""
+RIGHT_PALM = torch.tensor(
+    [
+        [0.0, 0.0, 0.0],
+        [0.030, 0.030, -0.010],
+        [0.088, 0.030, 0.0],
+        [0.088, 0.008, 0.002],
+        [0.084, -0.014, 0.0],
+        [0.076, -0.034, -0.004],
+    ],
+    dtype=torch.float64,
+)
+"""The palm's joints of a right hand of usual size, metres, in the wrist's frame; a left one has y
+the other way. It gives a wrist its axes: a size or shape that is a little off turns them by a few
+degrees, in all frames alike."""
+
+
+@frozen
+class HandTrack:
+    """Both hands in the frames of a clip. Hand 0 is the wearer's left, 1 the right.
+
+    Raises:
+        EgoXInputError: arrays of other shapes, a valid hand with an unknown joint.
+    """
+
+    # [T, 2, 21, 3] float64, metres, exo camera frame, in the order of JOINT_NAMES; NaN unknown
+    joints: Tensor
+    valid: Tensor  # [T, 2] bool, what can be believed; joints of others are what a network said
+    reason: Tensor  # [T, 2] int64, number of an entry of REASONS; 0 exactly where valid
+    source: str = "hands"  # used in error messages and notes
+
+    def __post_init__(self) -> None:
+        count = len(self.joints)
+        shapes = {
+            "joints": (count, len(SIDES), len(JOINT_NAMES), 3),
+            "valid": (count, len(SIDES)),
+            "reason": (count, len(SIDES)),
+        }
+        for name, shape in shapes.items():
+            if tuple(getattr(self, name).shape) != shape:
+                raise EgoXInputError(
+                    f"{name} of {self.source}",
+                    got=f"shape {tuple(getattr(self, name).shape)}",
+                    expected=f"{shape}: frames, left and right, joints, axes",
+                    fix="give both hands for every frame, NaN where one is unknown",
+                )
+        known = torch.isfinite(self.joints).flatten(2).all(-1)
+        if bool((self.valid & ~known).any()) or not torch.equal(self.valid, self.reason == 0):
+            raise EgoXInputError(
+                f"valid of {self.source}",
+                got="a valid hand with an unknown joint, or with a reason against it",
+                expected="reason 0 exactly where valid, and all 21 joints there",
+                fix="mark hands with gaps as not valid",
+            )
+
+    @classmethod
+    def of_joints(cls, joints: Tensor, source: str = "hands") -> HandTrack:
+        """Joints [T, 2, 21, 3] that are believed wherever a hand has all of them."""
+        valid = torch.isfinite(joints).flatten(2).all(-1)
+        reason = torch.where(valid, 0, NOT_GIVEN)
+        return cls(joints=joints.double(), valid=valid, reason=reason, source=source)
+
+    def __len__(self) -> int:
+        return len(self.joints)
+
+    def select(self, frames: Tensor) -> HandTrack:  # [N] int64
+        """The hands in some frames, as those in use of a longer video.
+
+        Raises:
+            EgoXInputError: a frame beyond the last.
+        """
+        if len(frames) and int(frames.max()) >= len(self):
+            raise EgoXInputError(
+                self.source,
+                got=f"{len(self)} frames",
+                expected=f"{int(frames.max()) + 1}: one a frame of the exo video",
+                fix="make the hands of the whole video, numbered as its frames",
+            )
+        return replace(
+            self,
+            joints=self.joints[frames],
+            valid=self.valid[frames],
+            reason=self.reason[frames],
+        )
+
+    def seen_from(
+        self,
+        target_from_exo: Tensor,  # [3, 4] or [T, 3, 4] float64
+    ) -> tuple[Tensor, Tensor]:
+        """(joints [T, 2, 21, 3] metres, target_from_wrist [T, 2, 3, 3]) in another frame."""
+        joints = transform(target_from_exo.double().unsqueeze(-3), self.joints)
+        return joints, wrist_turns(joints)
+
+    def in_world(
+        self,
+        exo_w2c: Tensor | None,  # [3, 4] or [T, 3, 4]; None: the world is the exo camera
+    ) -> tuple[Tensor, Tensor]:
+        """(joints [T, 2, 21, 3] metres, world_from_wrist [T, 2, 3, 3])."""
+        pose = torch.eye(3, 4, dtype=torch.float64) if exo_w2c is None else exo_w2c.double()
+        return self.seen_from(invert(pose))
+
+    def in_head(self, trajectory: CameraTrajectory) -> tuple[Tensor, Tensor]:
+        """(joints [T, 2, 21, 3] metres, head_from_wrist [T, 2, 3, 3]) in the head's frame.
+
+        It is the ego camera's, in the axes of the upright picture (x right, y down, z forward):
+        ``trajectory.camera.upright().project`` has the pixels. The exo camera's pose is the path's
+        own.
+
+        Raises:
+            EgoXInputError: a path of another number of frames.
+        """
+        if len(trajectory.w2c) != len(self):
+            raise EgoXInputError(
+                self.source,
+                got=f"{len(self)} frames",
+                expected=f"{len(trajectory.w2c)}, as the ego path",
+                fix="make both of the frames in use",
+            )
+        head_from_world = trajectory.camera.upright_poses(trajectory.w2c)
+        if trajectory.exo_w2c is None:
+            return self.seen_from(head_from_world)
+        return self.seen_from(compose(head_from_world, invert(trajectory.exo_w2c.double())))
+
+
+def wrist_turns(
+    joints: Tensor,  # [..., 2, 21, 3] metres
+) -> Tensor:  # [..., 2, 3, 3] float64, columns the wrist's axes; NaN where a joint of the palm is
+    """Rotations frame_from_wrist of both hands: the palm's six points, fitted to a usual palm.
+
+    x goes from the wrist to the fingers, z out of the back of the hand; so y points to the thumb of
+    a right hand and to the little finger of a left one, and two hands laid side by side have one
+    rotation.
+    """
+    usual = torch.stack((RIGHT_PALM * RIGHT_PALM.new_tensor((1, -1, 1)), RIGHT_PALM))
+    usual = usual - usual.mean(1, keepdim=True)
+    palm = joints[..., PALM, :].double()
+    palm = palm - palm.mean(-2, keepdim=True)
+    known = torch.isfinite(palm).flatten(-2).all(-1)[..., None, None]
+    spread = torch.where(known, palm, usual).mT @ usual
+    u, _, vh = torch.linalg.svd(spread)
+    flip = torch.ones_like(u[..., 0])
+    flip[..., 2] = torch.linalg.det(u @ vh).sign()  # a rotation, never a reflection
+    return torch.where(known, (u * flip[..., None, :]) @ vh, torch.nan)

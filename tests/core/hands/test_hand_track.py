@@ -1,0 +1,103 @@
+"""Tracks of both hands: the wrists' turn, other frames, and the file."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from scipy.spatial.transform import Rotation
+
+from egox_core.cameras import preset_camera
+from egox_core.hands import JOINT_NAMES, HandTrack, read_hands, write_hands
+from egox_core.hands.track import PALM, RIGHT_PALM, wrist_turns
+from egox_core.trajectory import look_at
+from egox_core.types import CameraTrajectory
+from tests.refusals import refuses
+
+
+def palms(turns: torch.Tensor) -> torch.Tensor:  # [T, 3, 3] -> [T, 2, 21, 3]
+    """Both hands turned alike, 0.4 m before the exo camera; fingers stretched out of the palm."""
+    hand = torch.zeros(2, len(JOINT_NAMES), 3, dtype=torch.float64)
+    hand[:, PALM] = torch.stack((RIGHT_PALM * RIGHT_PALM.new_tensor((1, -1, 1)), RIGHT_PALM))
+    return hand @ turns.mT.unsqueeze(1) + torch.tensor([0.0, 0.0, 0.4])
+
+
+def random_turns(count: int) -> torch.Tensor:
+    return torch.from_numpy(Rotation.random(count, random_state=1).as_matrix())
+
+
+def angles_deg(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    trace = (a.mT @ b).diagonal(dim1=-2, dim2=-1).sum(-1)
+    return torch.rad2deg(((trace - 1) / 2).clamp(-1, 1).arccos())
+
+
+def test_hands_laid_side_by_side_are_turned_alike_and_noise_is_small():
+    turns = random_turns(500)
+    hands = palms(turns)
+    assert (wrist_turns(hands) - turns[:, None]).abs().max() < 1e-9
+    assert torch.linalg.det(wrist_turns(hands)).allclose(torch.tensor(1.0, dtype=torch.float64))
+    noise = 0.01 * torch.randn(hands.shape, generator=torch.Generator().manual_seed(2)).double()
+    off = angles_deg(wrist_turns(hands + noise), turns[:, None])
+    assert off.median() < 13 and off.quantile(0.95) < 26
+    hands[3, 0, PALM[2], 1] = torch.nan
+    assert wrist_turns(hands)[3, 0].isnan().all() and wrist_turns(hands)[3, 1].isfinite().all()
+
+
+def test_the_head_is_the_upright_ego_camera():
+    """What is projected from there is what the turned sensor sees."""
+    camera = preset_camera("aria_released", 448)
+    exo_w2c = look_at([0.1, -0.5, -0.4], [0.0, 0.0, 0.5])
+    w2c = torch.stack([look_at([0.0, 0.1 * t, -0.3], [0.0, 0.0, 0.3]) for t in range(2)])
+    path = CameraTrajectory(w2c=w2c, camera=camera, times_s=torch.arange(2.0), exo_w2c=exo_w2c)
+    track = HandTrack.of_joints(palms(random_turns(2)))
+    world, world_turns = track.in_world(exo_w2c)
+    sensor = world @ w2c[:, None, :, :3].mT + w2c[:, None, None, :, 3]
+    joints, turns = track.in_head(path)
+    expected, got = camera.project(sensor)[0], camera.upright().project(joints)[0]
+    assert (expected - got).abs().max() < 1e-6
+    assert (turns - camera.upright_poses(w2c)[:, None, :, :3] @ world_turns).abs().max() < 1e-9
+    with refuses("2 frames; expected 1"):
+        track.in_head(replace(path, w2c=w2c[:1]))
+
+
+def test_file(tmp_path):
+    """What is unknown stays unknown, and a doubt keeps its reason."""
+    joints = palms(random_turns(4))
+    joints[0, 1], joints[1, 0, 4], joints[2] = torch.nan, torch.nan, torch.nan
+    track = HandTrack.of_joints(joints)
+    assert track.valid.tolist() == [[True, False], [False, True], [False, False], [True, True]]
+    track = replace(track, valid=track.valid.clone(), reason=track.reason.clone())
+    track.valid[3, 1], track.reason[3, 1] = False, 4
+    write_hands(track, tmp_path / "hands.json")
+    again = read_hands(tmp_path / "hands.json")
+    assert torch.allclose(again.joints, joints, atol=1e-7, equal_nan=True)
+    assert again.valid.equal(track.valid) and again.reason.equal(track.reason)
+    some = again.select(torch.tensor([3, 0]))
+    assert some.valid.tolist() == [[True, False], [True, False]]
+    with refuses("4 frames; expected 5"):
+        again.select(torch.tensor([0, 4]))
+
+
+HAND = [[0.0, 0.1, 0.5]] * 21
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"version": 2}, "'version': 2"),
+        ({"names": ["thumb"]}, "expected wrist, thumb_cmc"),
+        ({"joints": []}, "no frames"),
+        ({"joints": [[HAND]]}, "frame 0: got 1 entries; expected 2 entries"),
+        ({"joints": [None, [HAND, HAND[:15]]]}, "frame 1: got 15 entries; expected 21"),
+        ({"joints": [[HAND, [["x", 0, 0]] * 21]]}, "'x'; expected metres"),
+        ({"joints": [[HAND, [[1e12, 0, 0]] * 21]]}, "1000000000000.0; expected metres"),
+        ({"reason": [[0, 0]]}, "0 for a hand that isn't whole"),
+        ({"reason": [[0, 99]]}, "an unknown number"),
+        ({"reason": [[0]]}, r"shape \(1, 1\)"),
+    ],
+)
+def test_other_files_are_refused(tmp_path, change, message):
+    content = {"format": "egox_hands", "version": 1, "joints": [[HAND, None]]} | change
+    (tmp_path / "hands.json").write_text(json.dumps(content), "utf-8")
+    with refuses(message):
+        read_hands(tmp_path / "hands.json")
