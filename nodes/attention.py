@@ -154,36 +154,47 @@ class EgoXAttentionCapture(io.ComfyNode):
             "EgoXAttentionCapture",
             display_name="EgoX Attention Capture",
             category="EgoX/attention",
-            description="Keeps what one transformer block compares in one sampling step, so that EgoX Attention View "
-            "can show where any ego pixel looks. Changes nothing in the result; one capture serves all "
-            "pixels.",
+            description=(
+                "Records the attention of one transformer block at one sampling step, for EgoX "
+                "Attention View. The result of sampling doesn't change. One recording serves all "
+                "ego pixels."
+            ),
             inputs=[
                 io.Model.Input(
-                    "model", tooltip="Before or after EgoX Model Patch, or before Wan EgoX Sampler."
+                    "model",
+                    tooltip=(
+                        "The model, before or after EgoX Model Patch, or before Wan EgoX Sampler."
+                    ),
                 ),
                 io.Int.Input(
                     "step",
                     default=-1,
                     min=-10000,
                     max=10000,
-                    tooltip="Which sampling step: 0 is the first, -1 the last. Early steps lay out the "
-                    "picture, late ones fill in detail.",
+                    tooltip=(
+                        "Sampling step to record: 0 is the first, -1 the last. Early steps define "
+                        "the layout, late steps the details."
+                    ),
                 ),
                 io.Int.Input(
                     "block",
                     default=-1,
                     min=-1000,
                     max=1000,
-                    tooltip="Which transformer block: 0 is the first, -1 the last (the 14B model has 40). "
-                    "Blocks differ much; try one in the middle.",
+                    tooltip=(
+                        "Transformer block to record: 0 is the first, -1 the last (the 14B model "
+                        "has 40). Blocks differ a lot; start with one in the middle."
+                    ),
                 ),
             ],
             outputs=[
-                io.Model.Output(display_name="model", tooltip="For the sampler."),
+                io.Model.Output(display_name="model", tooltip="The model, for the sampler."),
                 EgoXAttention.Output(
                     display_name="attention",
-                    tooltip="For EgoX Attention View. About 0.4 GB of memory with the 14B model at "
-                    "the released size.",
+                    tooltip=(
+                        "The recording, for EgoX Attention View. Needs about 0.4 GB of memory with "
+                        "the 14B model at the released size."
+                    ),
                 ),
             ],
         )
@@ -204,40 +215,52 @@ class EgoXAttentionView(io.ComfyNode):
             "EgoXAttentionView",
             display_name="EgoX Attention View",
             category="EgoX/attention",
-            description="For one ego pixel, over the exo frame: the geometry's weight g, and the model's real "
-            "attention with the geometry and without (the paper's Figure 7). Another pixel needs no new "
-            "sampling.",
+            description=(
+                "Shows for one ego pixel which parts of the exo frame it attends to: the "
+                "geometry's weight g, and the model's real attention with and without guidance "
+                "(the paper's Figure 7). Choosing a different pixel needs no new sampling."
+            ),
             inputs=[
                 EgoXAttention.Input(
-                    "attention", tooltip="From EgoX Attention Capture, whose model was sampled."
+                    "attention",
+                    tooltip=("From EgoX Attention Capture, after its model was sampled."),
                 ),
                 io.Image.Input(
-                    "exo_images", tooltip="The exo video's frames, from Load Exo Video."
+                    "exo_images", tooltip="The frames of the exo video, from Load Exo Video."
                 ),
                 io.Image.Input(
                     "ego_images",
-                    tooltip="The sampled ego video, upright, from Decode Ego Half. The pixel "
-                    "is chosen in it.",
+                    tooltip=(
+                        "The generated ego video, upright, from Decode Ego Half. The pixel is "
+                        "chosen in it."
+                    ),
                 ),
                 io.Int.Input(
                     "ego_x",
                     default=224,
                     min=0,
                     max=4095,
-                    tooltip="Column of the ego pixel. Clicking into the ego picture on this node sets it.",
+                    tooltip=(
+                        "Column of the ego pixel. To set column and row, click into the ego image "
+                        "on this node."
+                    ),
                 ),
                 io.Int.Input(
-                    "ego_y", default=224, min=0, max=4095, tooltip="Row of the ego pixel."
+                    "ego_y",
+                    default=224,
+                    min=0,
+                    max=4095,
+                    tooltip=("Row of the ego pixel. Set by a click as well."),
                 ),
                 io.Int.Input(
-                    "frame", default=0, min=0, max=100000, tooltip="Frame of the ego pixel."
+                    "frame", default=0, min=0, max=100000, tooltip="Frame number of the ego pixel."
                 ),
             ],
             outputs=[
-                io.Image.Output(display_name="view", tooltip="The pictures with their legends."),
+                io.Image.Output(display_name="view", tooltip="The images with their legends."),
                 io.String.Output(
                     display_name="report",
-                    tooltip="Step, block, and the exo half's share of attention.",
+                    tooltip="Text with step, block, and the exo half's share of the attention.",
                 ),
             ],
             is_output_node=True,

@@ -53,27 +53,35 @@ class EgoXPrompt(io.ComfyNode):
             "EgoXPrompt",
             display_name="EgoX Prompt",
             category="EgoX/model",
-            description="Joins what the exo camera sees and what the wearer sees into the prompt that the model was "
-            "trained on. Parentheses stay plain characters.",
+            description=(
+                "Joins a description of the exo view and one of the ego view into the form of "
+                "prompt that the model was trained on. Parentheses stay plain characters."
+            ),
             inputs=[
                 io.String.Input(
                     "prompt",
                     default="",
                     multiline=True,
                     optional=True,
-                    tooltip="The take's prompt (from Ego Pose Input), with both sections.",
+                    tooltip="The take's prompt with both sections, from Ego Pose Input.",
                 ),
                 io.String.Input(
                     "exo_view",
                     default="",
                     multiline=True,
-                    tooltip="Words for the exo camera's view. Not empty: replaces the take's [Exo view] section.",
+                    tooltip=(
+                        "Description of what the exo camera sees. Replaces the prompt's [Exo view] "
+                        "section unless empty."
+                    ),
                 ),
                 io.String.Input(
                     "ego_view",
                     default="",
                     multiline=True,
-                    tooltip="Words for the wearer's view and actions. Not empty: replaces the [Ego view] section.",
+                    tooltip=(
+                        "Description of what the wearer sees and does. Replaces the prompt's [Ego "
+                        "view] section unless empty."
+                    ),
                 ),
             ],
             outputs=[io.String.Output(display_name="positive", tooltip="For EgoX Text.")],
@@ -90,21 +98,29 @@ def conditioning_inputs() -> tuple[io.Input, ...]:
     """Conditioning, pictures and encoders, alike on every node that makes a canvas."""
     return (
         io.Conditioning.Input(
-            "positive", tooltip="The encoded prompt (both sections: exo view and ego view)."
+            "positive", tooltip="The encoded prompt, with its sections for exo view and ego view."
         ),
         io.Conditioning.Input("negative", tooltip="The encoded negative prompt."),
-        io.Vae.Input("vae", tooltip="The Wan 2.1 VAE (Wan 2.2 14B uses the same)."),
+        io.Vae.Input("vae", tooltip="The Wan 2.1 VAE. Wan 2.2 14B uses the same one."),
         io.Image.Input(
-            "exo_images", tooltip="The exo video's frames: 4n+1 of them, sides multiples of 16."
+            "exo_images",
+            tooltip=(
+                "The frames of the exo video: 4n+1 frames, with width and height multiples of 16."
+            ),
         ),
         io.Image.Input(
-            "prior", tooltip="The ego prior, as high as the exo video, one frame for each of it."
+            "prior",
+            tooltip=(
+                "The ego prior, with the height of the exo video and the same number of frames."
+            ),
         ),
         io.ClipVision.Input(
             "clip_vision",
             optional=True,
-            tooltip="CLIP vision H, for models with a picture embedding (Wan 2.1 I2V). "
-            "Wan 2.2 I2V has none: leave it open.",
+            tooltip=(
+                "CLIP vision H, for models with an image embedding (Wan 2.1 I2V). Leave it "
+                "unconnected for Wan 2.2 I2V, which has none."
+            ),
         ),
     )
 
@@ -117,10 +133,11 @@ def low_memory_input(advanced: bool = False) -> io.Input:
         optional=True,
         # The host's own default is None, which its annotation lacks.
         advanced=advanced or None,  # ty: ignore[invalid-argument-type]
-        tooltip="For cards with little memory: the VAE works in tiles of "
-        f"{LOW_MEMORY_TILE} px, in Decode Ego Half too. Slower, and "
-        "slightly other latents. (The host falls back to tiles by "
-        "itself when it runs out of memory.)",
+        tooltip=(
+            f"For GPUs with little memory: the VAE works in tiles of {LOW_MEMORY_TILE} px, in "
+            "Decode Ego Half as well. Slower, and the latents differ slightly. If off, ComfyUI "
+            "still falls back to tiles when memory runs out."
+        ),
     )
 
 
@@ -133,15 +150,21 @@ class EgoXConditioning(io.ComfyNode):
             "EgoXConditioning",
             display_name="EgoX Conditioning",
             category="EgoX/model",
-            description="Encodes the exo video and the ego prior side by side. Gives conditioning, the empty ego "
-            "latent to sample, and the canvas for EgoX Model Patch or Wan EgoX Sampler.",
+            description=(
+                "Encodes the exo video and the ego prior side by side. Outputs the conditioning, "
+                "the empty ego latent to sample, and the canvas for EgoX Model Patch or Wan EgoX "
+                "Sampler."
+            ),
             inputs=[
                 *conditioning_inputs(),
                 io.Model.Input(
                     "model",
                     optional=True,
-                    tooltip="The model after EgoX LoRA. Only read: mask and picture embedding follow the "
-                    "LoRA's metadata, and the latter is left out if the model has none.",
+                    tooltip=(
+                        "The model from EgoX LoRA. It isn't changed: mask and image embedding "
+                        "follow the LoRA's metadata, and a model without image embedding gets "
+                        "none."
+                    ),
                 ),
                 io.Int.Input(
                     "noise_seed",
@@ -150,9 +173,12 @@ class EgoXConditioning(io.ComfyNode):
                     max=0xFFFFFFFFFFFFFFFF,
                     control_after_generate=False,
                     advanced=True,
-                    tooltip="Before a sampler of the host: that sampler's seed, so that the picture "
-                    "embedding shows the noise that sampling starts from. -1: not set, seed 0 is "
-                    "drawn (Wan EgoX Sampler ignores it and uses its own seed).",
+                    tooltip=(
+                        "Set it to the sampler's seed if one of ComfyUI's own samplers is used, so "
+                        "that the image embedding is made from the noise that sampling starts "
+                        "from. -1 means unset and uses seed 0. Wan EgoX Sampler ignores it and "
+                        "uses its own seed."
+                    ),
                 ),
                 low_memory_input(),
             ],
@@ -160,11 +186,15 @@ class EgoXConditioning(io.ComfyNode):
                 io.Conditioning.Output(display_name="positive"),
                 io.Conditioning.Output(display_name="negative"),
                 io.Latent.Output(
-                    display_name="latent", tooltip="The empty ego half: what the sampler works on."
+                    display_name="latent",
+                    tooltip=("The empty ego half of the latent, for the sampler."),
                 ),
                 EgoXCanvas.Output(
                     display_name="canvas",
-                    tooltip="Both halves and their masks, for the model patch.",
+                    tooltip=(
+                        "Both halves of the latent and their masks, for EgoX Model Patch or Wan "
+                        "EgoX Sampler."
+                    ),
                 ),
             ],
             hidden=[io.Hidden.unique_id],  # for check_or_message

@@ -25,17 +25,23 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
             "EgoXDecodeEgoHalf",
             display_name="Decode Ego Half",
             category="EgoX/model",
-            description="Decodes the ego video. A latent of the whole canvas is cropped to its ego half first.",
+            description=(
+                "Decodes the ego video. A latent of the whole canvas is first cropped to its ego "
+                "half."
+            ),
             inputs=[
                 io.Latent.Input(
-                    "latent", tooltip="The sampled ego latent, or one of the whole canvas."
+                    "latent", tooltip="The sampled latent: the ego half or the whole canvas."
                 ),
-                io.Vae.Input("vae", tooltip="The Wan VAE that encoded the canvas."),
+                io.Vae.Input("vae", tooltip="The Wan VAE that the canvas was encoded with."),
                 EgoXTrajectory.Input(
                     "trajectory",
                     optional=True,
-                    tooltip="The ego camera's lens, for the circle and the pinhole view. Without it the "
-                    "one that came along with the latent, else aria_released.",
+                    tooltip=(
+                        "The ego camera, whose lens is needed for the circle and the pinhole view. "
+                        "If unconnected, the one that came with the latent is used, otherwise "
+                        "aria_released."
+                    ),
                 ),
                 io.Float.Input(
                     "pinhole_fov",
@@ -43,52 +49,68 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
                     min=0.0,
                     max=150.0,
                     step=1.0,
-                    tooltip="0: the model's own fisheye picture. 20 to 150: redrawn with "
-                    "straight lines, so many degrees across.",
+                    tooltip=(
+                        "0 keeps the model's fisheye image. 20 to 150 converts it to a view with "
+                        "straight lines and this field of view in degrees."
+                    ),
                 ),
                 io.Image.Input(
                     "exo_images",
                     optional=True,
-                    tooltip="The exo video's frames, for the comparison shown on this node; without them "
-                    "those that the latent was made of. They change nothing in the result.",
+                    tooltip=(
+                        "The frames of the exo video, for the comparison on this node. If "
+                        "unconnected, those that the latent was made from are shown. The ego video "
+                        "doesn't depend on them."
+                    ),
                 ),
                 io.Image.Input(
                     "prior",
                     optional=True,
-                    tooltip="The ego prior, for the comparison shown on this node; without it the one that "
-                    "the latent was made of.",
+                    tooltip=(
+                        "The ego prior, for the comparison on this node. If unconnected, the one "
+                        "that the latent was made from is shown."
+                    ),
                 ),
                 io.Image.Input(
                     "ground_truth",
                     optional=True,
-                    tooltip="The wearer's own video where there is one, for the comparison shown on this "
-                    "node; without it ego_ground_truth.mp4 beside the exo video.",
+                    tooltip=(
+                        "The real ego video, if there is one, for the comparison on this node. If "
+                        "unconnected, ego_ground_truth.mp4 next to the exo video is used."
+                    ),
                 ),
                 EgoXDepth.Input(
                     "depth",
                     optional=True,
-                    tooltip="The exo video's depth. With trajectory and exo_images the node also shows "
-                    "which exo patches each ego pixel is led to.",
+                    tooltip=(
+                        "The depth of the exo video. With trajectory and exo_images, the node also "
+                        "shows which exo patches each ego pixel attends to."
+                    ),
                 ),
                 io.Audio.Input(
-                    "audio", optional=True, tooltip="The exo video's sound, for the output 'video'."
+                    "audio",
+                    optional=True,
+                    tooltip=("The sound of the exo video, for the output 'video'."),
                 ),
                 EgoXScene.Input(
                     "scene",
                     optional=True,
-                    tooltip="The scene that the prior was rendered from: how far the view is off the "
-                    "ordered path is measured against it. Without it the one that came along with "
-                    "the latent; only a prior that was changed on its way needs it here.",
+                    tooltip=(
+                        "The scene that the prior was rendered from. Used to measure how far the "
+                        "generated view deviates from the requested camera path. Connect it only "
+                        "if the prior was edited after rendering; otherwise it comes with the "
+                        "latent."
+                    ),
                 ),
             ],
             outputs=[
-                io.Image.Output(display_name="ego", tooltip="The ego video's frames."),
+                io.Image.Output(display_name="ego", tooltip="The frames of the ego video."),
                 io.Mask.Output(
                     display_name="circle",
-                    tooltip="1 inside the lens' circle (all 1 in a pinhole view).",
+                    tooltip="1 inside the lens circle; 1 everywhere in a pinhole view.",
                 ),
                 io.Video.Output(
-                    display_name="video", tooltip="The same frames as a video, for Save Video."
+                    display_name="video", tooltip="The ego video with sound, for Save Video."
                 ),
             ],
             hidden=[io.Hidden.unique_id, io.Hidden.prompt],  # for what the run was made with

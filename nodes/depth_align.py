@@ -49,75 +49,103 @@ class EgoXDepthAlign(io.ComfyNode):
             "EgoXDepthAlign",
             display_name="Depth Align",
             category="EgoX/geometry",
-            description="Brings a steady video depth to the metric scale of another depth: D = 1 / (α / D_video + β), "
-            "fitted per frame in inverse depth, with momentum. One metric depth alone passes through. Also "
-            "loads depth from files.",
+            description=(
+                "Scales a smooth video depth to metres, using a second depth that is metric: D = 1 "
+                "/ (α / D_video + β), fitted per frame in inverse depth with momentum. A metric "
+                "depth alone passes through unchanged. Depth can also be loaded from files."
+            ),
             inputs=[
                 EgoXFrames.Input(
                     "frames",
                     optional=True,
-                    tooltip="From Load Exo Video: which frames are in use, and at which size. Depth files "
-                    "are read by it.",
+                    tooltip=(
+                        "From Load Exo Video. Gives the frames and their size. Needed to read "
+                        "depth files."
+                    ),
                 ),
                 io.String.Input(
                     "depth_file",
                     default="",
-                    tooltip="Depth of the whole source video, in the input or output folder or the pack's "
-                    "sample: npz (depth_m), npy, or a folder or zip of npy, EXR or 16-bit PNG, in metres. "
-                    "Empty: the depth.npz beside the video. Not used while a depth socket is connected.",
+                    tooltip=(
+                        "Depth of the whole source video in metres, in the input folder, the "
+                        "output folder or the sample: npz (depth_m), npy, or a folder or zip of "
+                        "npy, EXR or 16-bit PNG files. If empty, depth.npz next to the video is "
+                        "used. Ignored if a depth input is connected."
+                    ),
                 ),
                 io.String.Input(
                     "camera_file",
                     default="",
                     advanced=True,
-                    tooltip="meta.json with the exo camera (camera_intrinsics, camera_extrinsics). Empty: "
-                    "the meta.json beside the depth file or the video; where there is none, the "
-                    "camera that the depth model estimated.",
+                    tooltip=(
+                        "A meta.json with the exo camera (camera_intrinsics, camera_extrinsics). "
+                        "If empty, the meta.json next to the depth file or the video is used; if "
+                        "there is none, the camera that the depth model estimated."
+                    ),
                 ),
                 MoGeGeometry.Input(
                     "moge_geometry",
                     optional=True,
-                    tooltip="From Run MoGe Inference, on the exo frames. MoGe v2 gives the scale.",
+                    tooltip=(
+                        "From Run MoGe Inference, run on the exo frames. MoGe v2 gives the scale "
+                        "in metres."
+                    ),
                 ),
                 DA3Geometry.Input(
                     "da3_geometry",
                     optional=True,
-                    tooltip="From Run Depth Anything 3, on the exo frames. Small or Base in multiview "
-                    "mode gives a steady video depth.",
+                    tooltip=(
+                        "From Run Depth Anything 3, run on the exo frames. The Small or Base model "
+                        "in multiview mode gives a smooth video depth."
+                    ),
                 ),
                 io.Image.Input(
                     "depth_image",
                     optional=True,
-                    tooltip="A grey depth map from any pack, one image per frame, near is bright (else put "
-                    "Invert Image before it). Used as disparity; connect a metric depth as well.",
+                    tooltip=(
+                        "Grey depth images from any node pack, one per frame, in which bright "
+                        "means near (if bright means far, add Invert Image). Used as disparity, so "
+                        "a metric depth must be connected as well."
+                    ),
                 ),
                 io.Mask.Input(
                     "dynamic_mask",
                     optional=True,
-                    tooltip="Moving people and things (e.g. a SAM3 track): left out of the fit, and handed "
-                    "on to the scene, in place of a depth file's own. One frame holds for all; all "
-                    "zero is no mask.",
+                    tooltip=(
+                        "Mask of moving people and objects, for example a SAM3 track. Masked "
+                        "pixels are ignored by the fit. The mask is passed on to the scene and "
+                        "replaces the depth file's own. A single frame applies to the whole clip; "
+                        "an empty mask means that nothing moves."
+                    ),
                 ),
                 io.Mask.Input(
                     "sky_mask",
                     optional=True,
-                    tooltip="Sky: left out of the fit, invalid in the result. One frame holds for all.",
+                    tooltip=(
+                        "Mask of the sky. Masked pixels are ignored by the fit and have no depth "
+                        "in the result. A single frame applies to the whole clip."
+                    ),
                 ),
                 io.Combo.Input(
                     "mode",
                     options=list(ALIGN_MODES),
                     default=ALIGN_MODES[0],
                     advanced=True,
-                    tooltip="least squares: as the paper. robust: for depths that disagree in places; what "
-                    "lies far off the line does not count. Takes up to five times as long.",
+                    tooltip=(
+                        "least squares: the paper's fit. robust: for two depths that disagree in "
+                        "some places; outliers are ignored. Takes up to five times as long."
+                    ),
                 ),
                 io.Boolean.Input(
                     "trust_map",
                     default=False,
                     advanced=True,
-                    tooltip="Hand on how far each depth pixel is to be believed (edges, holes, flicker, "
-                    "the model's own confidence): EgoX Model Patch then turns the attention's "
-                    "bias down there. Off: every valid pixel counts alike, as the authors do.",
+                    tooltip=(
+                        "Rates the reliability of each depth pixel (edges, holes, flicker, the "
+                        "model's own confidence). EgoX Model Patch then weakens the attention bias "
+                        "at unreliable pixels. If off, all valid pixels have the same weight, as "
+                        "in the authors' code."
+                    ),
                 ),
                 io.Float.Input(
                     "scale_factor",
@@ -127,44 +155,58 @@ class EgoXDepthAlign(io.ComfyNode):
                     step=0.01,
                     round=0.0001,
                     advanced=True,
-                    tooltip="Multiplies the depth, for one in another unit or off by a known factor, in place of "
-                    "the preset's scale. 1: as the preset has it.",
+                    tooltip=(
+                        "Multiplies the depth. Use it for a depth in another unit or with a known "
+                        "scale error; it replaces the preset's scale. 1 keeps the preset's scale."
+                    ),
                 ),
                 io.Combo.Input(
                     "preset",
                     options=list(PRIOR_PRESETS),
                     default="released",
-                    tooltip="The kind of prior to make, handed on to Render Ego Prior by the output preset. "
-                    "exact takes the true lens of Ego-Exo4D's GoPro videos where the camera file's K "
-                    "tells it, and the scale from the tracked wearer's head and trunk where the file "
-                    "has measured poses; all others take both as they are given.",
+                    tooltip=(
+                        "The kind of prior to render, passed on by the output 'preset'. exact uses "
+                        "the true lens of Ego-Exo4D's GoPro videos if the camera file's K reveals "
+                        "it, and corrects the scale by the wearer's tracked head and trunk if the "
+                        "file has measured poses. All other presets use lens and scale as given."
+                    ),
                 ),
                 EXO_FOV.input(
                     "exo_fov",
                     default=0.0,
-                    tooltip="Angle that the exo camera sees across the picture, degrees, where no camera file says "
-                    "it. 0: unknown; then MoGe's estimate counts where it is connected, else 60 is "
-                    "assumed and the node says so. A phone has some 65, an action camera some 90.",
+                    tooltip=(
+                        "Horizontal field of view of the exo camera in degrees, used if no camera "
+                        "file gives it. 0 means unknown: MoGe's estimate is used if connected, "
+                        "otherwise 60 degrees are assumed and reported. Typical values: 65 for a "
+                        "phone, 90 for an action camera."
+                    ),
                 ),
             ],
             outputs=[
                 EgoXDepth.Output(
-                    display_name="depth", tooltip="Metric z depth with the exo camera and masks."
+                    display_name="depth",
+                    tooltip=("Z depth in metres, with the exo camera and the masks."),
                 ),
                 io.Image.Output(
                     display_name="preview",
-                    tooltip="The depth in colour: near is warm, invalid black.",
+                    tooltip=(
+                        "The depth in colour: warm colours are near, black pixels have no depth."
+                    ),
                 ),
                 io.Image.Output(
-                    display_name="plot", tooltip="α, β and the residual, frame by frame."
+                    display_name="plot", tooltip="Plot of α, β and the residual for each frame."
                 ),
                 io.String.Output(
-                    display_name="report", tooltip="All that was fitted and assumed, in words."
+                    display_name="report",
+                    tooltip=("Text that lists what was fitted and what was assumed."),
                 ),
                 io.Combo.Output(
                     display_name="preset",
                     options=list(PRIOR_PRESETS),
-                    tooltip="The preset, for Render Ego Prior: one switch for both.",
+                    tooltip=(
+                        "The chosen preset. Connect it to Render Ego Prior, so that one widget "
+                        "sets both nodes."
+                    ),
                 ),
             ],
             hidden=[io.Hidden.unique_id],  # for check_or_message

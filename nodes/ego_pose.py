@@ -56,36 +56,47 @@ class EgoXEgoPoseInput(io.ComfyNode):
             "EgoXEgoPoseInput",
             display_name="Ego Pose Input",
             category="EgoX/input",
-            description="The first-person camera over time: the released meta.json, a trajectory JSON, "
-            "keyframes or an estimate. Positions are metres in the world of the take; without one the world is "
-            "the exo camera (x right, y down, z forward).",
+            description=(
+                "Sets the first-person camera for each frame, from a meta.json, a trajectory JSON, "
+                "keyframes or an estimated path. Positions are metres in the take's world. If the "
+                "take has no world, the exo camera is its origin (x right, y down, z forward)."
+            ),
             inputs=[
                 io.Combo.Input(
                     "source",
                     options=["file", "keyframes", "estimated"],
                     default="file",
-                    tooltip="Where the poses come from; the inputs of the other sources are not used.",
+                    tooltip=(
+                        "Chooses the input that gives the poses. The inputs of the other sources "
+                        "are ignored."
+                    ),
                 ),
                 io.Combo.Input(
                     "file",
                     options=[BESIDE, *list_files((".json", "images.txt"))],
                     default=BESIDE,
-                    tooltip="file: the meta.json in the exo video's own folder (needs 'frames'), or a "
-                    "meta.json (one take or the released list), trajectory JSON, keyframe JSON or "
-                    "COLMAP's images.txt in the input folder or the pack's samples.",
+                    tooltip=(
+                        "Used with source 'file'. Choose the meta.json from the exo video's folder "
+                        "(needs 'frames'), or a file in the input folder or the samples: meta.json "
+                        "(one take or the released list), trajectory JSON, keyframe JSON, or "
+                        "COLMAP's images.txt."
+                    ),
                 ),
                 io.String.Input(
                     "entry",
                     default="",
                     advanced=True,
-                    tooltip="file: the take's name or number, where the file lists several.",
+                    tooltip=(
+                        "Used with source 'file'. The name or number of the take, if the file "
+                        "contains several."
+                    ),
                 ),
                 io.Combo.Input(
                     "camera",
                     options=[AUTO, *CAMERA_PRESETS],
                     default=AUTO,
                     advanced=True,
-                    tooltip="The ego camera's lens. auto: the file's own, else aria_released. "
+                    tooltip="The ego camera's lens. auto: the file's own, otherwise aria_released. "
                     + " ".join(
                         f"{name}: {preset.purpose}." for name, preset in CAMERA_PRESETS.items()
                     ),
@@ -95,38 +106,53 @@ class EgoXEgoPoseInput(io.ComfyNode):
                     default=KEYFRAMES_EXAMPLE,
                     multiline=True,
                     advanced=True,
-                    tooltip="keyframes: JSON, a list of moments (time_s or frame), each with position and "
-                    "look_at, or position and yaw_deg, pitch_deg, roll_deg, or w2c. One alone holds for "
-                    "the whole clip. Empty: at rest where the exo camera is.",
+                    tooltip=(
+                        "Used with source 'keyframes'. A JSON list; each item has time_s or frame, "
+                        "then position with look_at, position with yaw_deg, pitch_deg and "
+                        "roll_deg, or w2c. A single item applies to the whole clip. If empty, the "
+                        "head stays at the exo camera."
+                    ),
                 ),
                 EgoXFrames.Input(
                     "frames",
                     optional=True,
-                    tooltip="From Load Exo Video: poses are taken for these frames, by index or time.",
+                    tooltip=(
+                        "From Load Exo Video. Poses are read for exactly these frames, by number "
+                        "or time."
+                    ),
                 ),
                 EgoXTrajectory.Input(
                     "base",
                     optional=True,
-                    tooltip="A trajectory to use in place of the source, for example to change its "
-                    "camera, or take it at other frames.",
+                    tooltip=(
+                        "A trajectory that replaces 'source', for example to change its lens or to "
+                        "read it at other frames."
+                    ),
                 ),
                 EgoXScene.Input(
                     "scene",
                     optional=True,
-                    tooltip="From Build Scene: gives the exo camera's place for poses that are not from a "
-                    "file; the editor shows it.",
+                    tooltip=(
+                        "From Build Scene. Gives the exo camera's position if the poses don't come "
+                        "from a file. The editor displays the scene."
+                    ),
                 ),
                 io.Image.Input(
                     "exo_images",
                     optional=True,
-                    tooltip="The exo frames: without 'frames', how many poses are needed and how high the "
-                    "ego picture is; the editor shows them.",
+                    tooltip=(
+                        "The exo frames. If 'frames' is not connected, they set the number of "
+                        "poses and the height of the ego video. The editor displays them."
+                    ),
                 ),
                 EgoXTrajectory.Input(
                     "estimated",
                     optional=True,
-                    tooltip="estimated: the path of Estimate Head Pose. The editor begins with it, "
-                    "and what you correct there becomes keyframes, which then count.",
+                    tooltip=(
+                        "Used with source 'estimated'. The path from Estimate Head Pose. The "
+                        "editor opens with this path; any correction there turns it into "
+                        "keyframes, which are used from then on."
+                    ),
                 ),
                 every_nth_input("file"),
             ],
@@ -135,11 +161,14 @@ class EgoXEgoPoseInput(io.ComfyNode):
                     display_name="trajectory", tooltip="The ego camera over time."
                 ),
                 io.String.Output(
-                    display_name="prompt", tooltip="The take's prompt, where the file holds one."
+                    display_name="prompt", tooltip="The take's prompt, if the file contains one."
                 ),
                 io.Load3DCamera.Output(
                     display_name="camera_info",
-                    tooltip="The ego camera of the first frame, for the host's 3-D views of Build Scene's ply.",
+                    tooltip=(
+                        "The ego camera of the first frame, for ComfyUI's 3-D viewers that show "
+                        "the ply from Build Scene."
+                    ),
                 ),
             ],
             hidden=[io.Hidden.unique_id, io.Hidden.prompt],

@@ -46,72 +46,99 @@ class EgoXEstimateHeadPose(io.ComfyNode):
             "EgoXEstimateHeadPose",
             display_name="Estimate Head Pose",
             category="EgoX/input",
-            description="The wearer's camera over time from what a detector saw of the head: a rigid head of mean size "
-            "is fitted to all frames at once, which fills gaps and removes noise. One detector is enough; "
-            "depth gives the distance.",
+            description=(
+                "Estimates the wearer's camera for each frame from a detector's output. A rigid "
+                "head of average size is fitted to all frames at once, which fills gaps and "
+                "removes noise. One detector is enough. Depth sets the distance."
+            ),
             inputs=[
                 io.Image.Input(
                     "exo_images",
-                    tooltip="The exo video's frames, from Load Exo Video: the very frames "
-                    "that the detectors saw.",
+                    tooltip=(
+                        "The frames of the exo video, from Load Exo Video. Must be the same frames "
+                        "that the detectors were run on."
+                    ),
                 ),
                 PoseKeypoint.Input(
                     "pose_keypoints",
                     optional=True,
-                    tooltip="From SDPose Keypoint Extractor, or any OpenPose keypoints: eyes, ears, "
-                    "nose, neck, shoulders.",
+                    tooltip=(
+                        "From SDPose Keypoint Extractor, or any OpenPose keypoints. Eyes, ears, "
+                        "nose, neck and shoulders are used."
+                    ),
                 ),
                 MhrPoseData.Input(
                     "mhr_pose_data",
                     optional=True,
-                    tooltip="From SAM 3D Body (newer ComfyUI): points in metres, hidden ones too. Give "
-                    "it the exo camera's field of view. Counts before keypoints.",
+                    tooltip=(
+                        "From SAM 3D Body (needs a recent ComfyUI). Gives points in metres, "
+                        "including hidden ones. Set that node's field of view to the exo camera's. "
+                        "Takes precedence over pose_keypoints."
+                    ),
                 ),
                 EgoXDepth.Input(
                     "depth",
                     optional=True,
-                    tooltip="From Depth Align: the distance, the exo camera and its place in the world. "
-                    "Without it the distance follows from the head's size.",
+                    tooltip=(
+                        "From Depth Align. Gives the distance to the head and the exo camera's "
+                        "lens and pose. Without it, the distance is computed from the head's size."
+                    ),
                 ),
                 io.Mask.Input(
                     "person_mask",
                     optional=True,
-                    tooltip="The wearer, e.g. a SAM3 track: says which of several people, and keeps the "
-                    "wall behind from being taken for the head.",
+                    tooltip=(
+                        "Mask of the wearer, for example a SAM3 track. Selects one person if "
+                        "several are visible, and prevents the wall behind the head from being "
+                        "measured as the head."
+                    ),
                 ),
                 EgoXFrames.Input(
                     "frames",
                     optional=True,
-                    tooltip="From Load Exo Video: the frames' times and numbers; without depth, also the "
-                    "exo camera of the meta.json beside the video.",
+                    tooltip=(
+                        "From Load Exo Video. Gives the frames' times and numbers. Without depth, "
+                        "it also gives the exo camera from the meta.json next to the video."
+                    ),
                 ),
                 io.Int.Input(
                     "person",
                     default=-1,
                     min=-1,
                     max=100,
-                    tooltip="The person who wears the camera, where several are seen and no mask says so: the number "
-                    "in the first frame with so many, from 0; of the topmost detector connected. -1: "
-                    "there is only one.",
+                    tooltip=(
+                        "Number of the person who wears the camera, if several people are visible "
+                        "and no mask is connected. Counts from 0 in the first frame that shows "
+                        "enough people, as detected by the topmost connected detector. -1: there "
+                        "is only one person."
+                    ),
                 ),
             ],
             outputs=[
                 EgoXTrajectory.Output(
                     display_name="trajectory",
-                    tooltip="The ego camera over time, frames that are a guess marked: to 'estimated' of "
-                    "Ego Pose Input, or wherever a trajectory goes.",
+                    tooltip=(
+                        "The ego camera for each frame, with guessed frames marked. Connect it to "
+                        "'estimated' of Ego Pose Input, or use it as a trajectory."
+                    ),
                 ),
                 io.String.Output(
                     display_name="keyframes",
-                    tooltip="The same path as few keyframes (JSON), as Ego Pose Input takes them.",
+                    tooltip="The same path reduced to a few keyframes, as JSON for Ego Pose Input.",
                 ),
                 io.Image.Output(
                     display_name="preview",
-                    tooltip="The exo frames with the head's axes and look, orange where the turn is a guess.",
+                    tooltip=(
+                        "The exo frames with the head's axes and viewing direction drawn in. "
+                        "Orange marks frames with a guessed direction."
+                    ),
                 ),
                 io.String.Output(
                     display_name="report",
-                    tooltip="The evidence for each stretch of frames, and each fallback.",
+                    tooltip=(
+                        "Text that lists which evidence was used for which frames, and where the "
+                        "estimate is a guess."
+                    ),
                 ),
             ],
             hidden=[io.Hidden.unique_id],  # for check_or_message

@@ -23,24 +23,35 @@ class EgoXRankExoCameras(io.ComfyNode):
             "EgoXRankExoCameras",
             display_name="Rank Exo Cameras",
             category="EgoX/input",
-            description="Predicts for several exo takes how much of the ego view each would cover, and names the best. "
-            "With depth the renderer is asked at a small size; without it the poses alone are judged.",
+            description=(
+                "Predicts how much of the ego view each of several exo takes would show, and "
+                "outputs the best one. If a take has depth, its prior is rendered at a small size; "
+                "otherwise only the poses are compared."
+            ),
             inputs=[
                 io.String.Input(
                     "takes",
                     default="",
                     multiline=True,
-                    tooltip="One take folder a line, in the input folder; each with a meta.json (exo and "
-                    "ego cameras) and, better, a depth file.",
+                    tooltip=(
+                        "Take folders inside the input folder, one per line. Each needs a "
+                        "meta.json with exo and ego cameras. A depth file makes the prediction "
+                        "more accurate."
+                    ),
                 ),
             ],
             outputs=[
                 io.String.Output(display_name="best", tooltip="The folder of the best take."),
                 io.Float.Output(
                     display_name="coverage",
-                    tooltip="Its predicted share of the ego picture, 0 to 1.",
+                    tooltip=(
+                        "Share of the ego image that the best take is predicted to show, from 0 to "
+                        "1."
+                    ),
                 ),
-                io.String.Output(display_name="report", tooltip="All takes, best first."),
+                io.String.Output(
+                    display_name="report", tooltip=("All takes with their predictions, best first.")
+                ),
             ],
             is_output_node=True,
         )

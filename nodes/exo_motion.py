@@ -28,57 +28,74 @@ class EgoXExoMotion(io.ComfyNode):
             "EgoXExoMotion",
             display_name="Exo Camera Motion",
             category="EgoX/geometry",
-            description="For an exo video from the hand: finds where the camera was in each frame, in metres, and "
-            "mends the depth maps so that they agree. Goes between Depth Align and what uses the depth. Depth of "
-            "a camera that stands passes unchanged.",
+            description=(
+                "Estimates how a handheld exo camera moved, in metres, and corrects the depth maps "
+                "so that they agree over time. Place it after Depth Align. The depth of a static "
+                "camera passes through unchanged."
+            ),
             inputs=[
                 io.Image.Input(
-                    "exo_images", tooltip="The exo video's frames, from Load Exo Video."
+                    "exo_images", tooltip="The frames of the exo video, from Load Exo Video."
                 ),
-                EgoXDepth.Input("depth", tooltip="Their depth in metres, from Depth Align."),
+                EgoXDepth.Input(
+                    "depth", tooltip=("The depth of the exo video in metres, from Depth Align.")
+                ),
                 io.Combo.Input(
                     "motion",
                     options=list(get_args(Motion)),
                     default="auto",
-                    tooltip="How the exo camera moves. auto: found out. stands: on a tripod. turns: on "
-                    "the spot, as in a pan. moves: carried about.",
+                    tooltip=(
+                        "Motion of the exo camera. auto: detected from the video. stands: static, "
+                        "on a tripod. turns: rotates in place, as in a pan. moves: carried around."
+                    ),
                 ),
                 io.Mask.Input(
                     "dynamic_mask",
                     optional=True,
-                    tooltip="Mask of all that moves, for example a SAM3 track: points on it don't count. Helps where "
-                    "people fill the picture. Overrides the depth's own mask.",
+                    tooltip=(
+                        "Mask of everything that moves, for example a SAM3 track. Masked points "
+                        "are ignored. Useful if people fill the frame. Replaces the depth's own "
+                        "mask."
+                    ),
                 ),
                 io.String.Input(
                     "poses_file",
                     default="",
                     advanced=True,
-                    tooltip="The path from another program, in place of an estimate: COLMAP's images.txt "
-                    "(cameras.txt beside it), an npz of ViPE or GVHMR, meta.json, transforms.json, TUM "
-                    "text, Nuke .chan. It is checked against pictures and depth, and scaled by the "
-                    "depth where it isn't in metres.",
+                    tooltip=(
+                        "File with the camera path from another program, used instead of an "
+                        "estimate: COLMAP's images.txt (with cameras.txt next to it), an npz of "
+                        "ViPE or GVHMR, meta.json, transforms.json, TUM text, or Nuke .chan. The "
+                        "path is checked against the frames and the depth. If it isn't in metres, "
+                        "the depth sets its scale."
+                    ),
                 ),
                 CameraTrack.Input(
                     "camera_track",
                     optional=True,
-                    tooltip="The path from a MotionCapture node, in place of an estimate.",
+                    tooltip="Camera path from a MotionCapture node, used instead of an estimate.",
                 ),
                 OmniCamScene.Input(
                     "motion_scene",
                     optional=True,
-                    tooltip="The path from OmniCam's Extractor, in place of an estimate.",
+                    tooltip="Camera path from OmniCam's Extractor, used instead of an estimate.",
                 ),
                 every_nth_input("poses_file"),
             ],
             outputs=[
                 EgoXDepth.Output(
                     display_name="depth",
-                    tooltip="The depth with the exo camera's pose in each frame, for all that "
-                    "takes a depth.",
+                    tooltip=(
+                        "The depth with the exo camera's pose for each frame. Use it wherever a "
+                        "depth is needed."
+                    ),
                 ),
                 io.String.Output(
                     display_name="report",
-                    tooltip="How the camera moves, how well that is known, and what to do.",
+                    tooltip=(
+                        "Text that describes the camera's motion, how reliable the estimate is, "
+                        "and what to do next."
+                    ),
                 ),
             ],
             has_intermediate_output=True,  # a cached run shows its preview again

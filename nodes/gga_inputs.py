@@ -22,7 +22,7 @@ LAMBDA = Slider("λ_g", usual=(0.0, 10.0), step=0.1, wide=(0.0, 100.0))
 def wan_model_input() -> io.Input:
     """The transformer that is to be sampled."""
     return io.Model.Input(
-        "model", tooltip="A Wan image-to-video transformer (36 input channels), after EgoX LoRA."
+        "model", tooltip="A Wan image-to-video transformer (36 input channels), from EgoX LoRA."
     )
 
 
@@ -32,12 +32,12 @@ def geometry_inputs() -> list[io.Input]:
         EgoXDepth.Input(
             "depth",
             optional=True,
-            tooltip="The exo video's depth. Not needed where λ_g is 0 or the mode is off.",
+            tooltip="The depth of the exo video. Not needed if λ_g is 0 or gga_mode is off.",
         ),
         EgoXTrajectory.Input(
             "trajectory",
             optional=True,
-            tooltip="The ego camera's poses, the ones that the prior was rendered with.",
+            tooltip="The ego camera that the prior was rendered with.",
         ),
     ]
 
@@ -49,20 +49,25 @@ def gga_inputs() -> list[io.Input]:
             "lambda_g",
             display_name="λ_g",
             default=GgaOptions().lambda_g,
-            tooltip="Strength of the geometry. Mode released: 0 none (the plain model, bit for bit), 1 "
-            "plain log(1 + cos), 3 the authors' inference. Modes paper and power: start from 1; "
-            "choosing a mode on the canvas sets its start value while this one is untouched. For another "
-            "model (LEGO, arXiv 2610.12442, on Ego-Exo4D) geometry gained 0.22 dB in unseen scenes and "
-            "cost 0.29 in seen ones; the small model on drawn rooms gains in both.",
+            tooltip=(
+                "Strength of the geometry guidance. In mode released: 0 disables it (bit for bit "
+                "the plain model), 1 adds log(1 + cos), and the authors use 3. In modes paper and "
+                "power: start from 1 (the canvas sets this when you choose the mode, if λ_g is "
+                "unchanged). On a small model and drawn rooms guidance helps in seen and unseen "
+                "scenes; for another model (LEGO, arXiv 2610.12442) it gained 0.22 dB in unseen "
+                "scenes and lost 0.29 dB in seen ones."
+            ),
         ),
         io.Combo.Input(
             "gga_mode",
             options=["auto", *GGA_MODES],
             default="released",
             advanced=True,
-            tooltip="released: as the authors' inference scales the cosine. paper: log g + log λ_g (Eq. 4; "
-            "λ_g above 0). power: λ_g · log g, a graded strength. off: no geometry. auto: from the "
-            "LoRA's metadata, else released.",
+            tooltip=(
+                "Formula of the guidance. released: scales the cosine, as in the authors' code. "
+                "paper: log g + log λ_g (Eq. 4), for λ_g above 0. power: λ_g · log g, a gradual "
+                "strength. off: no guidance. auto: the LoRA's metadata decide, otherwise released."
+            ),
         ),
     ]
 
@@ -74,10 +79,12 @@ def backend_input() -> io.Input:
         options=["auto", *BACKENDS, "reference"],
         default="auto",
         advanced=True,
-        tooltip="How the biased attention is computed. auto: the fastest that was measured for this "
-        "device and gives the right numbers; the note then says which. A kernel chosen by name "
-        "that is wrong on this device ends the run. reference: dense, for tests at small sizes "
-        "only.",
+        tooltip=(
+            "Code that computes the guided attention. auto: the fastest one that gives correct "
+            "numbers on this device; the note names it. Any other choice stops with an error if "
+            "its numbers are wrong on this device. reference: needs much memory, for tests at "
+            "small sizes only."
+        ),
     )
 
 
@@ -91,10 +98,14 @@ def recompute_exo_input(advanced: bool = False) -> io.Input:
         max=100,
         # The host's own default is None, which its annotation lacks.
         advanced=advanced or None,  # ty: ignore[invalid-argument-type]
-        tooltip="How often exo is computed anew. 1: at every step, as the authors do. 4: at every fourth step; the "
-        "steps between compute the ego half alone, about two fifths of the work, and the picture moves a little. "
-        "0: at the first step alone. Takes memory beside the model: 7.5 GB for 49 frames of 784x448 with cfg above 1, "
-        "half of that at cfg 1. Without room every step is full, and the node says so before the first one.",
+        tooltip=(
+            "Number of steps from one computation of the exo half to the next. 1: every step, as in "
+            "the authors' code. 4: every fourth step; the steps between compute only the ego half, "
+            "in about half the time, and the image changes a little. 0: only the first step. Needs "
+            "memory in addition to the model: 7.5 GB for 49 frames of 784x448 with cfg above 1, half "
+            "of that at cfg 1. If there isn't enough, every step is computed in full, and the node "
+            "reports it before the first one."
+        ),
     )
 
 

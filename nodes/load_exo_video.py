@@ -40,22 +40,26 @@ class EgoXLoadExoVideo(io.ComfyNode):
             "EgoXLoadExoVideo",
             display_name="Load Exo Video",
             category="EgoX/input",
-            description="Takes 4n+1 frames of the third-person video. Depth and ego poses follow the same frames "
-            "through the output 'frames'. Only the frames that are needed are decoded.",
+            description=(
+                "Loads 4n+1 frames of the third-person video. Connect its output 'frames' to Depth "
+                "Align and Ego Pose Input, so that depth and poses are taken for the same frames."
+            ),
             inputs=[
                 io.Combo.Input(
                     "file",
                     options=list_files(VIDEO_SUFFIXES),
                     upload=io.UploadType.video,
-                    tooltip="A video in the input folder, or one of the pack's samples. Not used while "
-                    "'video' is connected.",
+                    tooltip=(
+                        "A video in the input folder, or one of the pack's samples. Ignored if "
+                        "'video' or 'images' is connected."
+                    ),
                 ),
                 io.Int.Input(
                     "start_frame",
                     default=0,
                     min=0,
                     max=1_000_000,
-                    tooltip="First frame of the source to use, counted from 0.",
+                    tooltip="First frame of the source video to use. The first frame is number 0.",
                 ),
                 io.Int.Input(
                     "frame_count",
@@ -63,8 +67,10 @@ class EgoXLoadExoVideo(io.ComfyNode):
                     min=1,
                     max=4801,
                     step=4,
-                    tooltip="How many frames: 4n+1, since the VAE packs four after the first. EgoX was "
-                    "trained on 49.",
+                    tooltip=(
+                        "Number of frames to load: 4n+1 (for example 49), because the VAE encodes "
+                        "the first frame alone and then four at a time. EgoX was trained on 49."
+                    ),
                 ),
                 io.Float.Input(
                     "target_fps",
@@ -73,14 +79,17 @@ class EgoXLoadExoVideo(io.ComfyNode):
                     max=240.0,
                     step=0.01,
                     advanced=True,
-                    tooltip="Frames a second to pick from the source; 0 takes every frame.",
+                    tooltip="Frames per second to take from the source video. 0 takes every frame.",
                 ),
                 io.Combo.Input(
                     "resize",
                     options=["crop", "pad"],
                     default="crop",
                     advanced=True,
-                    tooltip="How a different aspect is taken up: cut the overhang, or add black borders.",
+                    tooltip=(
+                        "Fits a source with a different aspect ratio: crop its edges, or add black "
+                        "borders."
+                    ),
                 ),
                 io.Int.Input(
                     "width",
@@ -88,7 +97,10 @@ class EgoXLoadExoVideo(io.ComfyNode):
                     min=PIXEL_STEP,
                     max=MAX_SIDE,
                     step=PIXEL_STEP,
-                    tooltip="Width of the exo frames, px, a multiple of 16. EgoX was trained on 784.",
+                    tooltip=(
+                        "Width of the exo frames in pixels, a multiple of 16. EgoX was trained on "
+                        "784."
+                    ),
                 ),
                 io.Int.Input(
                     "height",
@@ -96,18 +108,25 @@ class EgoXLoadExoVideo(io.ComfyNode):
                     min=PIXEL_STEP,
                     max=MAX_SIDE,
                     step=PIXEL_STEP,
-                    tooltip="Height of the exo frames, px, a multiple of 16; the ego picture is as high and "
-                    "as wide. EgoX was trained on 448.",
+                    tooltip=(
+                        "Height of the exo frames in pixels, a multiple of 16. The ego video is "
+                        "square and has this height. EgoX was trained on 448."
+                    ),
                 ),
                 io.Video.Input(
                     "video",
                     optional=True,
-                    tooltip="A video from another node, such as Load Video; used instead of 'file'.",
+                    tooltip=(
+                        "A video from another node, for example Load Video. Used instead of 'file'."
+                    ),
                 ),
                 io.Image.Input(
                     "images",
                     optional=True,
-                    tooltip="A video's frames from another node; used instead of 'file' and 'video'.",
+                    tooltip=(
+                        "The frames of a video from another node. Used instead of 'file' and "
+                        "'video'."
+                    ),
                 ),
                 io.Float.Input(
                     "images_fps",
@@ -117,18 +136,22 @@ class EgoXLoadExoVideo(io.ComfyNode):
                     step=0.01,
                     optional=True,
                     advanced=True,
-                    tooltip="Frames a second of 'images'.",
+                    tooltip="Frames per second of 'images'.",
                 ),
             ],
             outputs=[
                 io.Image.Output(display_name="exo_images", tooltip="The exo frames."),
                 io.Audio.Output(
-                    display_name="audio", tooltip="The sound of these frames, where there is any."
+                    display_name="audio",
+                    tooltip=("The sound of these frames, if the video has any."),
                 ),
-                io.Float.Output(display_name="fps", tooltip="Frames a second of the exo frames."),
+                io.Float.Output(display_name="fps", tooltip="Frames per second of the exo frames."),
                 EgoXFrames.Output(
                     display_name="frames",
-                    tooltip="Which frames of the source these are; for Depth Align and Ego Pose Input.",
+                    tooltip=(
+                        "The numbers and times of these frames in the source video, for Depth "
+                        "Align and Ego Pose Input."
+                    ),
                 ),
             ],
             hidden=[io.Hidden.unique_id],  # for check_or_message

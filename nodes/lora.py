@@ -49,24 +49,30 @@ class EgoXLoadLora(io.ComfyNode):
             "EgoXLoadLora",
             display_name="EgoX LoRA",
             category="EgoX/model",
-            description="Loads the EgoX LoRA (or any Wan LoRA) into the transformer. Refuses a file of which nothing "
-            "fits, and reports the count of matched tensors.",
+            description=(
+                "Loads the EgoX LoRA (or any Wan LoRA) into the transformer and reports how many "
+                "tensors were matched. Stops with an error if none was."
+            ),
             inputs=[
                 io.Model.Input("model", tooltip="The Wan transformer."),
                 io.Combo.Input(
                     "lora_name",
                     options=folder_paths.get_filename_list("loras"),
-                    tooltip="A .safetensors file in the host's loras folders.",
+                    tooltip="A .safetensors file in ComfyUI's loras folder.",
                 ),
                 STRENGTH.input(
                     "strength",
                     default=1.0,
-                    tooltip="Scales the LoRA's change of the weights; alpha / rank of the file is already "
-                    "in it. 1 is what the authors use.",
+                    tooltip=(
+                        "Strength of the LoRA. The file's own alpha / rank is applied in addition. "
+                        "The authors use 1."
+                    ),
                 ),
             ],
             outputs=[
-                io.Model.Output(display_name="model", tooltip="The transformer with the LoRA.")
+                io.Model.Output(
+                    display_name="model", tooltip=("The transformer with the LoRA applied.")
+                )
             ],
             hidden=[io.Hidden.unique_id],  # for check_or_message
         )

@@ -34,8 +34,11 @@ class EgoXModelPatch(io.ComfyNode):
             "EgoXModelPatch",
             display_name="EgoX Model Patch",
             category="EgoX/model",
-            description="Lets a Wan image-to-video model see the exo video beside the ego latent that is sampled, and "
-            "guides its attention by geometry. Works with every sampler, scheduler and guider.",
+            description=(
+                "Shows the exo video to a Wan image-to-video model while the ego latent is "
+                "sampled, and guides its attention by geometry. Works with all samplers, "
+                "schedulers and guiders."
+            ),
             inputs=[
                 wan_model_input(),
                 EgoXCanvas.Input("canvas", tooltip="From EgoX Conditioning."),
@@ -47,7 +50,7 @@ class EgoXModelPatch(io.ComfyNode):
             outputs=[
                 io.Model.Output(
                     display_name="model",
-                    tooltip="The patched model; sample the ego latent with it.",
+                    tooltip="The patched model, for sampling the ego latent.",
                 )
             ],
             hidden=[io.Hidden.unique_id],

@@ -22,9 +22,12 @@ def every_nth_input(source: str) -> io.Int.Input:
         max=1000,
         optional=True,
         advanced=True,
-        tooltip=f"{source}: how many frames of the video lie from one picture of COLMAP or transforms.json to "
-        "the next; 1: the pictures' numbers are the frames. 0: found out from their numbers and the video's "
-        "length, and refused where these fit in two ways.",
+        tooltip=(
+            f"Used with '{source}', for COLMAP or transforms.json. Number of video frames from one "
+            "of their images to the next; 1 if the image numbers are frame numbers. 0 detects it "
+            "from the numbers and the video's length, and stops with an error if two answers are "
+            "possible."
+        ),
     )
 
 

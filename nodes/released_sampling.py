@@ -12,8 +12,8 @@ from ..egox_core.wan import (
 from .search_words import node_schema
 
 SHIFT_TOOLTIP = (
-    "Flow shift of the schedule. 3.0 is the released model's, as its converter to diffusers writes it; higher values "
-    "spend more steps on the coarse picture."
+    "Flow shift of the schedule. The released model uses 3.0, as its diffusers configuration "
+    "states. Higher values spend more steps on the coarse layout."
 )
 
 
@@ -24,7 +24,7 @@ def steps_input() -> io.Input:
         default=50,
         min=1,
         max=999,
-        tooltip="Sampling steps; the authors use 50.",
+        tooltip="Number of sampling steps. The authors use 50.",
     )
 
 
@@ -67,7 +67,10 @@ class EgoXReleasedSampling(io.ComfyNode):
             "EgoXReleasedSampling",
             display_name="EgoX Released Sampling",
             category="EgoX/model",
-            description="The authors' scheduler for SamplerCustomAdvanced. (The host's uni_pc is another solver.)",
+            description=(
+                "Outputs the authors' solver and schedule for SamplerCustomAdvanced. ComfyUI's own "
+                "uni_pc is a different solver."
+            ),
             inputs=[
                 steps_input(),
                 shift_input(),
@@ -75,7 +78,8 @@ class EgoXReleasedSampling(io.ComfyNode):
             outputs=[
                 io.Sampler.Output(display_name="sampler", tooltip="For SamplerCustomAdvanced."),
                 io.Sigmas.Output(
-                    display_name="sigmas", tooltip="For SamplerCustomAdvanced; may be split."
+                    display_name="sigmas",
+                    tooltip=("For SamplerCustomAdvanced. Can be split by ComfyUI's sigma nodes."),
                 ),
             ],
         )

@@ -41,8 +41,10 @@ class EgoXRenderEgoPrior(io.ComfyNode):
             "EgoXRenderEgoPrior",
             display_name="Render Ego Prior",
             category="EgoX/geometry",
-            description="Draws the scene from the ego camera: the prior that the model completes. Upright, black where "
-            "the exo camera saw nothing.",
+            description=(
+                "Renders the scene from the ego camera. The result is the ego prior, which the "
+                "model completes. It is upright, and black where the exo camera saw nothing."
+            ),
             inputs=[
                 EgoXTrajectory.Input(
                     "trajectory", tooltip="The ego camera over time, from Ego Pose Input."
@@ -50,32 +52,47 @@ class EgoXRenderEgoPrior(io.ComfyNode):
                 EgoXScene.Input(
                     "scene",
                     optional=True,
-                    tooltip="The points, from Build Scene. Instead of it, connect images and depth.",
+                    tooltip=(
+                        "The point cloud, from Build Scene. If it isn't connected, connect "
+                        "exo_images and depth instead."
+                    ),
                 ),
                 io.Image.Input(
                     "exo_images",
                     optional=True,
-                    tooltip="The exo video's frames. Needed without a scene; beside one, with depth, the "
-                    "node also shows which exo patches each ego pixel is led to.",
+                    tooltip=(
+                        "The frames of the exo video. Required if no scene is connected. If scene "
+                        "and depth are connected too, the node also shows which exo patches each "
+                        "ego pixel attends to."
+                    ),
                 ),
-                EgoXDepth.Input("depth", optional=True, tooltip="Their depth, from Depth Align."),
+                EgoXDepth.Input(
+                    "depth",
+                    optional=True,
+                    tooltip=("The depth of the exo video, from Depth Align."),
+                ),
                 io.Combo.Input(
                     "preset",
                     options=list(PRIOR_PRESETS),
                     default="released",
-                    tooltip="released: as the authors' renderer draws takes of their data set, without "
-                    "what moves; their LoRA was trained on it. released_wild: with the moving "
-                    "person, as they draw videos from elsewhere. clean: patches that follow depth "
-                    "and sampling, sharper and without gaps. exact: clean without the wearer's own "
-                    "head; its lens and scale are Depth Align's. Linked to Depth Align's output "
-                    "preset, it is set there.",
+                    tooltip=(
+                        "released: as in the authors' renderer for their data set, without moving "
+                        "points; the released LoRA was trained on it. released_wild: with moving "
+                        "points, as they render other videos. clean: sharper and without gaps; "
+                        "splats follow depth and sampling. exact: clean without the wearer's own "
+                        "head, with the lens and scale from Depth Align. To set it in Depth Align, "
+                        "connect that node's output 'preset'."
+                    ),
                 ),
                 io.Combo.Input(
                     "dynamic",
                     options=[PRESET, *DYNAMIC_CHOICES],
                     default=PRESET,
-                    tooltip="Moving points: the preset's choice, keep all, leave out all (the paper's way), "
-                    "or leave out the wearer's body or head, in which the camera sits.",
+                    tooltip=(
+                        "Moving points to draw: the preset's choice, all, none (as in the paper), "
+                        "all except the wearer's body, or all except the head that the camera sits "
+                        "in."
+                    ),
                 ),
                 io.Combo.Input(
                     "hidden_lines",
@@ -83,43 +100,63 @@ class EgoXRenderEgoPrior(io.ComfyNode):
                     options=["auto", *HIDDEN_LINES],
                     default="auto",
                     optional=True,
-                    tooltip="Points that the eye sees through places which no exo frame has seen empty, as a box's "
-                    "back through its front. draw: as the released LoRA was trained. leave out: black. auto: as "
-                    "the LoRA of 'model' was trained, else draw.",
+                    tooltip=(
+                        "Points that are visible only through space that no exo frame has seen "
+                        "empty, for example the back of a box through its front. draw: shown, as "
+                        "in the training of the released LoRA. leave out: black. auto: as the LoRA "
+                        "of 'model' was trained, otherwise draw."
+                    ),
                 ),
                 io.Model.Input(
                     "model",
                     optional=True,
-                    tooltip="The model after EgoX LoRA. Only its LoRA's metadata are read, for 'auto'.",
+                    tooltip=(
+                        "The model from EgoX LoRA. Only the LoRA's metadata are read, for the "
+                        "choice 'auto'."
+                    ),
                 ),
                 io.Boolean.Input(
                     "draw_anyway",
                     default=False,
                     optional=True,
                     advanced=True,
-                    tooltip="Draw a prior also where the ego camera can't be, seen from exo: for example a "
-                    "head that looks away from all that exo saw. The node then says what is odd.",
+                    tooltip=(
+                        "Renders the prior even if the ego camera is in an impossible place, for "
+                        "example with its back to everything that exo saw. The node then reports "
+                        "what is wrong."
+                    ),
                 ),
             ],
             outputs=[
                 io.Image.Output(display_name="prior", tooltip="The ego prior, upright."),
-                io.Mask.Output(display_name="coverage", tooltip="1 where a point landed."),
+                io.Mask.Output(
+                    display_name="coverage", tooltip=("1 for each pixel that a point was drawn to.")
+                ),
                 io.Image.Output(
-                    display_name="depth_preview", tooltip="Its depth in colour, near is warm."
+                    display_name="depth_preview",
+                    tooltip=("The prior's depth in colour: warm colours are near."),
                 ),
                 EgoXDepth.Output(
-                    display_name="depth", tooltip="Its z depth in metres, with the ego camera."
+                    display_name="depth",
+                    tooltip=("The prior's z depth in metres, with the ego camera."),
                 ),
                 io.Mask.Output(
-                    display_name="unobserved", tooltip="1 where nothing landed: exo never saw it."
+                    display_name="unobserved",
+                    tooltip=("1 for each pixel without a point: the exo camera never saw it."),
                 ),
                 io.Mask.Output(
                     display_name="doubtful",
-                    tooltip="1 where a point landed, but something that exo never saw may hide it.",
+                    tooltip=(
+                        "1 for each pixel with a point that may be hidden by something the exo "
+                        "camera never saw."
+                    ),
                 ),
                 io.Mask.Output(
                     display_name="observed_earlier",
-                    tooltip="1 where exo saw the point at another time only. All three 0: exo sees it in this frame.",
+                    tooltip=(
+                        "1 for each pixel whose point the exo camera saw only at a different time. "
+                        "If all three masks are 0, exo sees the point in this very frame."
+                    ),
                 ),
             ],
             # For check_or_message, and for the node whose λ_g the geometry has

@@ -72,22 +72,28 @@ class EgoXSampleLong(io.ComfyNode):
             "EgoXSampleLong",
             display_name="EgoX Sample Long Video",
             category="EgoX/model",
-            description="Samples a video that is longer than the model's clip, chunk after chunk. Each chunk is a clip "
-            "of its own and goes on from the last ego frames of the one before. A video of one chunk gives "
-            "what EgoX Conditioning, Wan EgoX Sampler and Decode Ego Half give. Run again after Cancel or "
-            "a crash, it computes only the chunks that are missing.",
+            description=(
+                "Samples a video that is longer than the model's clip length, chunk by chunk. Each "
+                "chunk continues from the last ego frames of the previous one. A video of a single "
+                "chunk is the same as from EgoX Conditioning, Wan EgoX Sampler and Decode Ego "
+                "Half. After Cancel or a crash, run it again: only missing chunks are computed."
+            ),
             inputs=[
                 wan_model_input(),
                 *conditioning_inputs(),
                 io.Model.Input(
                     "low_noise_model",
                     optional=True,
-                    tooltip="The second model of a Wan 2.2 pair, after its EgoX LoRA; 'model' is then the "
-                    "first, for high noise.",
+                    tooltip=(
+                        "The low-noise model of a Wan 2.2 pair, from its own EgoX LoRA. 'model' is "
+                        "then the high-noise model."
+                    ),
                 ),
                 *geometry_inputs(),
                 io.Audio.Input(
-                    "audio", optional=True, tooltip="The exo video's sound, for the output 'video'."
+                    "audio",
+                    optional=True,
+                    tooltip=("The sound of the exo video, for the output 'video'."),
                 ),
                 io.Int.Input(
                     "length",
@@ -95,8 +101,11 @@ class EgoXSampleLong(io.ComfyNode):
                     min=5,
                     max=4801,
                     step=FRAMES_PER_LATENT,
-                    tooltip="Frames of a chunk, 4n+1: those that the model was trained on (EgoX: 49). The "
-                    "last chunk ends with the video.",
+                    tooltip=(
+                        "Number of frames per chunk: 4n+1, the clip length that the model was "
+                        "trained on (49 for EgoX). The last chunk is aligned with the end of the "
+                        "video."
+                    ),
                 ),
                 io.Int.Input(
                     "continue_motion_max_frames",
@@ -106,15 +115,20 @@ class EgoXSampleLong(io.ComfyNode):
                     max=4797,
                     step=FRAMES_PER_LATENT,
                     advanced=True,
-                    tooltip="Ego frames that each chunk takes over from the end of the one before: 4n+1, fewer than "
-                    "its length. More keep the picture steadier and leave fewer new frames per chunk.",
+                    tooltip=(
+                        "Number of ego frames that each chunk reuses from the end of the previous "
+                        "one: 4n+1, fewer than 'length'. More frames make the transition steadier "
+                        "but leave fewer new frames per chunk."
+                    ),
                 ),
                 io.Boolean.Input(
                     "look_away_memory",
                     default=False,
-                    tooltip="A wearer who looks away and back sees the same room: places that exo never saw are "
-                    "remembered as the first chunk made them, and drawn into the prior from the second "
-                    "chunk after it on. Needs depth and trajectory.",
+                    tooltip=(
+                        "Keeps places consistent when the wearer looks away and back: what was "
+                        "generated where exo saw nothing is stored, and drawn into the prior from "
+                        "the second next chunk on. Needs depth and trajectory."
+                    ),
                 ),
                 *sampling_inputs(),
                 io.Int.Input(
@@ -123,15 +137,15 @@ class EgoXSampleLong(io.ComfyNode):
                     min=0,
                     max=998,
                     advanced=True,
-                    tooltip="With low_noise_model: the step at which it takes over. 0: half of the steps.",
+                    tooltip="Step at which low_noise_model takes over. 0: after half of the steps.",
                 ),
                 recompute_exo_input(advanced=True),
                 low_memory_input(advanced=True),
             ],
             outputs=[
-                io.Image.Output(display_name="ego", tooltip="The ego video's frames."),
+                io.Image.Output(display_name="ego", tooltip="The frames of the ego video."),
                 io.Video.Output(
-                    display_name="video", tooltip="The same frames as a video, for Save Video."
+                    display_name="video", tooltip="The ego video with sound, for Save Video."
                 ),
             ],
             hidden=[io.Hidden.unique_id, io.Hidden.prompt],  # for what the chunks are made of

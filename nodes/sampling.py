@@ -59,8 +59,10 @@ def sampling_inputs() -> tuple[io.Input, ...]:
             min=0,
             max=0xFFFFFFFFFFFFFFFF,
             control_after_generate=True,
-            tooltip="Seed of the noise, which a picture embedding 'released' shows, too. In Sample "
-            "Long Video each further chunk has the next number.",
+            tooltip=(
+                "Seed of the noise. An image embedding of mode 'released' is made from the same "
+                "noise. Sample Long Video adds 1 for each further chunk."
+            ),
         ),
         steps_input(),
         io.Float.Input(
@@ -69,22 +71,29 @@ def sampling_inputs() -> tuple[io.Input, ...]:
             min=0.0,
             max=100.0,
             step=0.1,
-            tooltip="Guidance by the prompt; the authors use 5. 1 halves the work (step-distilled "
-            "LoRAs).",
+            tooltip=(
+                "Strength of the prompt (classifier-free guidance). The authors use 5. 1 halves "
+                "the work, as distilled LoRAs need it."
+            ),
         ),
         io.Combo.Input(
             "sampler",
             options=[RELEASED, *comfy.samplers.KSampler.SAMPLERS],
             default=RELEASED,
-            tooltip="released: the authors' solver (diffusers' UniPC). The others are the host's; "
-            "its uni_pc is another solver.",
+            tooltip=(
+                "released: the authors' solver, the UniPC of diffusers. All others are ComfyUI's; "
+                "its uni_pc is a different solver."
+            ),
         ),
         io.Combo.Input(
             "scheduler",
             options=list(comfy.samplers.KSampler.SCHEDULERS),
             default="simple",
             advanced=True,
-            tooltip="How sigmas are spread, for the host's samplers; released has its own table.",
+            tooltip=(
+                "Spacing of the sigmas, for ComfyUI's samplers. Ignored by the sampler released, "
+                "which has its own."
+            ),
         ),
         shift_input(advanced=True),
         *gga_inputs(),
@@ -100,13 +109,18 @@ class EgoXWanSampler(io.ComfyNode):
             "EgoXWanSampler",
             display_name="Wan EgoX Sampler",
             category="EgoX/model",
-            description="EgoX Model Patch and a sampler in one node. Gives the same numbers as EgoX Model Patch with "
-            "SamplerCustomAdvanced (released) or KSampler (all others).",
+            description=(
+                "Combines EgoX Model Patch and a sampler in one node. Gives the same numbers as "
+                "EgoX Model Patch with SamplerCustomAdvanced (sampler released) or with KSampler "
+                "(all others)."
+            ),
             inputs=[
                 wan_model_input(),
                 io.Conditioning.Input("positive", tooltip="From EgoX Conditioning."),
                 io.Conditioning.Input("negative", tooltip="From EgoX Conditioning."),
-                io.Latent.Input("latent", tooltip="From EgoX Conditioning: the empty ego half."),
+                io.Latent.Input(
+                    "latent", tooltip=("The empty ego half of the latent, from EgoX Conditioning.")
+                ),
                 EgoXCanvas.Input("canvas", tooltip="From EgoX Conditioning."),
                 *geometry_inputs(),
                 *sampling_inputs(),
@@ -122,7 +136,8 @@ class EgoXWanSampler(io.ComfyNode):
             ],
             outputs=[
                 io.Latent.Output(
-                    display_name="latent", tooltip="The sampled ego half, for Decode Ego Half."
+                    display_name="latent",
+                    tooltip=("The sampled ego half of the latent, for Decode Ego Half."),
                 )
             ],
             hidden=[io.Hidden.unique_id],

@@ -22,35 +22,51 @@ class EgoXBuildScene(io.ComfyNode):
             "EgoXBuildScene",
             display_name="Build Scene",
             category="EgoX/geometry",
-            description="Turns the exo video and its depth into a cloud of points: the static background, fused over "
-            "the whole clip, and the moving points of each frame.",
+            description=(
+                "Builds a point cloud from the exo video and its depth: the static background, "
+                "averaged over the clip, and the moving points of each frame."
+            ),
             inputs=[
                 io.Image.Input(
-                    "exo_images", tooltip="The exo video's frames, from Load Exo Video."
+                    "exo_images", tooltip="The frames of the exo video, from Load Exo Video."
                 ),
-                EgoXDepth.Input("depth", tooltip="Their depth in metres, from Depth Align."),
+                EgoXDepth.Input(
+                    "depth", tooltip=("The depth of the exo video in metres, from Depth Align.")
+                ),
                 io.Mask.Input(
                     "dynamic_mask",
                     optional=True,
-                    tooltip="Mask of all that moves, for example a SAM3 track. Overrides the depth's own mask.",
+                    tooltip=(
+                        "Mask of everything that moves, for example a SAM3 track. Replaces the "
+                        "depth's own mask."
+                    ),
                 ),
                 io.Mask.Input(
-                    "sky_mask", optional=True, tooltip="Sky: it has no depth and is left out."
+                    "sky_mask",
+                    optional=True,
+                    tooltip=("Mask of the sky, which has no depth and is left out."),
                 ),
                 io.Combo.Input(
                     "moving",
                     options=list(get_args(Moving)),
                     default="auto",
-                    tooltip="The parts that count as moving. auto: the mask or, without one, what differs from the "
-                    "background in depth or colour. mask: the mask only. none: all is static.",
+                    tooltip=(
+                        "Selects the moving points. auto: uses the mask; without a mask, whatever "
+                        "differs from the background in depth or colour. mask: uses the mask only. "
+                        "none: everything is static."
+                    ),
                 ),
             ],
             outputs=[
-                EgoXScene.Output(display_name="scene", tooltip="The points, for Render Ego Prior."),
+                EgoXScene.Output(
+                    display_name="scene", tooltip=("The point cloud, for Render Ego Prior.")
+                ),
                 io.File3DPLY.Output(
                     display_name="ply",
-                    tooltip="The points of the first frame, for Preview Point Cloud or Save Point Cloud. The "
-                    "exo camera is the origin.",
+                    tooltip=(
+                        "The points of the first frame, for Preview Point Cloud or Save Point "
+                        "Cloud. The exo camera is the origin."
+                    ),
                 ),
             ],
         )
@@ -81,25 +97,34 @@ class EgoXFuseScenes(io.ComfyNode):
             "EgoXFuseScenes",
             display_name="Fuse Scenes",
             category="EgoX/geometry",
-            description="Joins the points of several exo cameras whose poses share a world and whose clips show the "
-            "same moments, so that what one camera does not see another one may.",
+            description=(
+                "Joins the point clouds of several exo cameras, so that each fills in what the "
+                "others don't see. Their poses must share one world, and their clips must show the "
+                "same moments."
+            ),
             inputs=[
                 EgoXScene.Input(
                     "scene_1",
-                    tooltip="The scene of the first exo camera; the one the model is shown.",
+                    tooltip="The scene of the first exo camera, whose video the model sees.",
                 ),
                 EgoXScene.Input(
-                    "scene_2", tooltip="The scene of the second exo camera, with its own pose."
+                    "scene_2",
+                    tooltip=(
+                        "The scene of the second exo camera. Its pose must be in the same world as "
+                        "the first."
+                    ),
                 ),
                 EgoXScene.Input(
-                    "scene_3", optional=True, tooltip="The scene of a third exo camera."
+                    "scene_3", optional=True, tooltip="The scene of a third exo camera, if any."
                 ),
                 EgoXScene.Input(
-                    "scene_4", optional=True, tooltip="The scene of a fourth exo camera."
+                    "scene_4", optional=True, tooltip="The scene of a fourth exo camera, if any."
                 ),
             ],
             outputs=[
-                EgoXScene.Output(display_name="scene", tooltip="All points, for Render Ego Prior.")
+                EgoXScene.Output(
+                    display_name="scene", tooltip=("The joined point cloud, for Render Ego Prior.")
+                )
             ],
         )
 

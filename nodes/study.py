@@ -21,20 +21,24 @@ class EgoXSweep(io.ComfyNode):
             "EgoXSweep",
             display_name="EgoX Sweep",
             category="EgoX/study",
-            description="Every λ_g with every LoRA strength, as lists: the nodes that are connected to them run once "
-            "for each pair. Labelled Video Grid puts the results beside each other.",
+            description=(
+                "Outputs all combinations of λ_g and LoRA strength as lists. Connected nodes run "
+                "once per combination. Connect the results to Labelled Video Grid."
+            ),
             inputs=[
                 io.String.Input(
                     "lambda_g",
                     display_name="λ_g",
                     default="0, 1, 3",
-                    tooltip="Values of λ_g, comma-separated; one column of the grid per value.",
+                    tooltip="Values of λ_g, separated by commas. Each is a column of the grid.",
                 ),
                 io.String.Input(
                     "strength",
                     default="0.5, 1",
-                    tooltip="Values of the LoRA's strength, comma-separated; one row of the grid "
-                    "per value.",
+                    tooltip=(
+                        "Values of the LoRA's strength, separated by commas. Each is a row of the "
+                        "grid."
+                    ),
                 ),
             ],
             outputs=[
@@ -51,11 +55,11 @@ class EgoXSweep(io.ComfyNode):
                 io.String.Output(
                     display_name="label",
                     is_output_list=True,
-                    tooltip="A name for each pair, for Labelled Video Grid.",
+                    tooltip="Name of each combination, for Labelled Video Grid.",
                 ),
                 io.Int.Output(
                     display_name="columns",
-                    tooltip="How many λ_g there are, for Labelled Video Grid.",
+                    tooltip="Number of λ_g values, for 'columns' of Labelled Video Grid.",
                 ),
             ],
         )
@@ -92,27 +96,31 @@ class EgoXLabelledGrid(io.ComfyNode):
             "EgoXLabelledGrid",
             display_name="Labelled Video Grid",
             category="EgoX/study",
-            description="Puts a list of videos beside each other in one video, each under its name. A list comes from "
-            "EgoX Sweep or from the host's Create List.",
+            description=(
+                "Arranges several videos in a grid, each with its name, as one video. The list "
+                "comes from EgoX Sweep or from ComfyUI's Create List."
+            ),
             is_input_list=True,
             inputs=[
                 io.Image.Input(
                     "videos",
-                    tooltip="The pictures of each video; lengths and sizes may differ: a shorter "
-                    "one holds its last picture, another shape is fitted in.",
+                    tooltip=(
+                        "The frames of each video. A shorter video holds its last frame; a "
+                        "different size is scaled to fit."
+                    ),
                 ),
                 io.String.Input(
                     "labels",
                     default="",
                     multiline=True,
-                    tooltip="The names: a list of them, or one a line.",
+                    tooltip="Names of the videos: a list, or one per line.",
                 ),
                 io.Int.Input(
                     "columns",
                     default=0,
                     min=0,
                     max=64,
-                    tooltip="Videos in a row. 0: as square as it gets.",
+                    tooltip="Number of videos per row. 0: as square as possible.",
                 ),
                 io.Int.Input(
                     "cell_height",
@@ -120,7 +128,10 @@ class EgoXLabelledGrid(io.ComfyNode):
                     min=0,
                     max=2048,
                     step=2,
-                    tooltip="Height of each picture in the grid, px. 0: as high as the highest.",
+                    tooltip=(
+                        "Height of each video in the grid in pixels. 0: the height of the tallest "
+                        "one."
+                    ),
                 ),
                 io.Float.Input(
                     "fps",
@@ -130,13 +141,13 @@ class EgoXLabelledGrid(io.ComfyNode):
                     step=0.01,
                     optional=True,
                     advanced=True,
-                    tooltip="Frames a second of the output 'video'. 0: 30.",
+                    tooltip="Frames per second of the output 'video'. 0 means 30.",
                 ),
             ],
             outputs=[
-                io.Image.Output(display_name="grid", tooltip="The pictures of the one video."),
+                io.Image.Output(display_name="grid", tooltip="The frames of the grid."),
                 io.Video.Output(
-                    display_name="video", tooltip="The same pictures as a video, for Save Video."
+                    display_name="video", tooltip="The same frames as a video, for Save Video."
                 ),
             ],
         )

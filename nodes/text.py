@@ -43,50 +43,61 @@ class EgoXText(io.ComfyNode):
             "EgoXText",
             display_name="EgoX Text",
             category="EgoX/model",
-            description="Encodes prompt and negative prompt as the authors' inference does: cleaned, 512 tokens at "
-            "most, parentheses as plain characters.",
+            description=(
+                "Encodes the prompt and the negative prompt as the authors' inference code does: "
+                "cleaned, at most 512 tokens, and with parentheses as plain characters."
+            ),
             inputs=[
-                io.Clip.Input("clip", tooltip="umT5, from Load CLIP (type wan)."),
+                io.Clip.Input("clip", tooltip="The umT5 text encoder, from Load CLIP (type wan)."),
                 io.String.Input(
                     "prompt",
                     default="",
                     multiline=True,
                     lazy=True,
-                    tooltip="From Ego Pose Input, EgoX Prompt or Generate Text, or written here: [Exo "
-                    "view] and what that camera sees, [Ego view] and what the wearer sees and "
-                    "does.",
+                    tooltip=(
+                        "The prompt, typed here or from Ego Pose Input, EgoX Prompt or Generate "
+                        "Text. Write [Exo view] and what the exo camera sees, then [Ego view] and "
+                        "what the wearer sees and does."
+                    ),
                 ),
                 io.String.Input(
                     "negative",
                     default="",
                     multiline=True,
-                    tooltip="Things that should not be seen. Empty as the authors leave it; without effect at "
-                    "cfg 1.",
+                    tooltip=(
+                        "Things that should not appear. The authors leave it empty. Ignored at cfg "
+                        "1."
+                    ),
                 ),
                 io.Combo.Input(
                     "caption",
                     options=[AS_WRITTEN, GENERATED, NONE],
                     default=AS_WRITTEN,
-                    tooltip="as written: the prompt as it is. from a model: the prompt is what a language "
-                    "model answered to EgoX Caption Request; it is checked and put right, and the "
-                    "note says how. no caption: a neutral text in the same form takes the "
-                    "prompt's place.",
+                    tooltip=(
+                        "as written: uses the prompt unchanged. from a model: the prompt is a "
+                        "language model's answer to EgoX Caption Request; it is checked and "
+                        "corrected, and the note lists the corrections. no caption: uses a neutral "
+                        "text of the same form instead of the prompt."
+                    ),
                 ),
             ],
             outputs=[
                 io.Conditioning.Output(display_name="positive", tooltip="For EgoX Conditioning."),
                 io.Conditioning.Output(display_name="negative", tooltip="For EgoX Conditioning."),
                 io.String.Output(
-                    display_name="prompt", tooltip="The cleaned prompt, before it is cut."
+                    display_name="prompt",
+                    tooltip=("The cleaned prompt, before it is cut to 512 tokens."),
                 ),
                 io.String.Output(
                     display_name="negative_prompt",
-                    tooltip="The cleaned negative prompt, before it is cut.",
+                    tooltip="The cleaned negative prompt, before it is cut to 512 tokens.",
                 ),
                 io.String.Output(
                     display_name="note",
-                    tooltip="How many tokens there were, what was cut off, and what "
-                    "had to be put right in a caption.",
+                    tooltip=(
+                        "Text with the number of tokens, what was cut off, and what was corrected "
+                        "in a caption."
+                    ),
                 ),
             ],
             hidden=[io.Hidden.unique_id],  # for check_or_message
@@ -142,27 +153,34 @@ class EgoXCaptionRequest(io.ComfyNode):
             "EgoXCaptionRequest",
             display_name="EgoX Caption Request",
             category="EgoX/model",
-            description="The request from which a local language model that sees pictures writes the prompt: "
-            "some moments of the exo video, each beside the ego prior, and the instruction. "
-            "For ComfyUI's Generate Text.",
+            description=(
+                "Builds the request for a vision-language model that writes the prompt: some "
+                "frames of the exo video, each next to the ego prior, and the instruction. Connect "
+                "it to ComfyUI's Generate Text."
+            ),
             inputs=[
                 io.Image.Input(
-                    "exo_images", tooltip="The exo video's frames, from Load Exo Video."
+                    "exo_images", tooltip="The frames of the exo video, from Load Exo Video."
                 ),
                 io.Image.Input(
                     "prior",
                     optional=True,
-                    tooltip="From Render Ego Prior: what the wearer sees, as far as is known. Without it "
-                    "the model works that out from the exo pictures.",
+                    tooltip=(
+                        "From Render Ego Prior. Shows the model what the wearer sees. Without it, "
+                        "the model infers this from the exo frames."
+                    ),
                 ),
             ],
             outputs=[
                 io.Image.Output(
                     display_name="images",
-                    tooltip="To 'image' of Generate Text: exo on the left, the prior on the right.",
+                    tooltip=(
+                        "For 'image' of Generate Text: exo frames on the left, the prior on the "
+                        "right."
+                    ),
                 ),
                 io.String.Output(
-                    display_name="instruction", tooltip="To 'prompt' of Generate Text."
+                    display_name="instruction", tooltip="For 'prompt' of Generate Text."
                 ),
             ],
         )

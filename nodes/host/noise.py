@@ -10,8 +10,9 @@ from ...egox_core.wan import released_noise
 
 NOISES = HOST, RELEASED = "host", "released"
 NOISE_TOOLTIP = (
-    "host: ComfyUI's noise. released: as the authors draw it (bfloat16, on the CPU); with the same seed it is another "
-    "noise, and the only way to theirs."
+    "host: ComfyUI's noise. released: drawn as in the authors' code (bfloat16, on the CPU). "
+    "The same seed gives different noise in the two. Choose released to reproduce the authors' "
+    "results."
 )
 
 
