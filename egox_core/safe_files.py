@@ -281,10 +281,10 @@ def atomic_write(path: Path) -> Generator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_json(path: Path, content: object) -> None:
-    """Write ``content`` as UTF-8 JSON, whole or not at all. NaN is refused (ValueError): JSON has
-    none."""
+def write_json(path: Path, content: object, indent: int | None = 1) -> None:
+    """Write ``content`` as UTF-8 JSON, whole or not at all, in one line without ``indent``. NaN is
+    refused (ValueError): JSON has none."""
     with atomic_write(path) as temporary:
         temporary.write_text(
-            json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False), "utf-8"
+            json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False), "utf-8"
         )

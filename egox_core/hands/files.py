@@ -12,7 +12,7 @@ from .track import JOINT_NAMES, REASONS, SIDES, HandTrack
 
 FORMAT, VERSION = "egox_hands", 1
 MAX_BYTES = 256 * 2**20
-"""Of a file: some 2 kB a frame."""
+"""Of a file: some 1.5 kB a frame."""
 FARTHEST = 1e9
 """Metres; farther numbers are damage."""
 SHAPE = (len(SIDES), len(JOINT_NAMES), 3)
@@ -32,7 +32,7 @@ def read_hands(path: Path) -> HandTrack:
             what,
             got=head,
             expected={"format": FORMAT, "version": VERSION},
-            fix="write it as docs/conventions.md says, or update the pack",
+            fix="write it as hands.write_hands does, or update the pack",
         )
     if content.get("names", list(JOINT_NAMES)) != list(JOINT_NAMES):
         raise EgoXInputError(
@@ -47,7 +47,7 @@ def read_hands(path: Path) -> HandTrack:
             f"joints of {what}",
             got=type(frames).__name__ if not isinstance(frames, list) else "no frames",
             expected="a list with one entry a frame: [left, right], each of 21 [x, y, z] or null",
-            fix="write it as docs/conventions.md says",
+            fix="write it as hands.write_hands does",
         )
     joints = torch.tensor(
         [_numbers(frame, SHAPE, f"joints of {what}, frame {t}") for t, frame in enumerate(frames)],
@@ -70,18 +70,17 @@ def read_hands(path: Path) -> HandTrack:
 
 
 def write_hands(track: HandTrack, path: Path) -> None:
-    """Write ``hands.json``, whole or not at all; unknown numbers become null, metres keep 1e-7."""
-    write_json(
-        path,
-        {
-            "format": FORMAT,
-            "version": VERSION,
-            "names": list(JOINT_NAMES),
-            "source": track.source,
-            "reason": track.reason.tolist(),
-            "joints": _written(track.joints.tolist()),
-        },
-    )
+    """Write ``hands.json``, whole or not at all; unknown numbers become null, metres are
+    written to a thousandth of a millimetre."""
+    content = {
+        "format": FORMAT,
+        "version": VERSION,
+        "names": list(JOINT_NAMES),
+        "source": track.source,
+        "reason": track.reason.tolist(),
+        "joints": _written(track.joints.tolist()),
+    }
+    write_json(path, content, indent=None)
 
 
 def _numbers(values: object, shape: tuple[int, ...], what: str) -> list[float]:
@@ -102,7 +101,7 @@ def _numbers(values: object, shape: tuple[int, ...], what: str) -> list[float]:
         what,
         got=f"{len(values)} entries" if isinstance(values, list) else repr(values),
         expected=f"{shape[0]} entries, or null" if shape else "metres, or null where unknown",
-        fix="write it as docs/conventions.md says",
+        fix="write it as hands.write_hands does",
     )
 
 
@@ -110,4 +109,4 @@ def _written(values: list | float) -> list | float | None:
     """Nested lists of numbers as JSON has them."""
     if isinstance(values, list):
         return [_written(each) for each in values]
-    return round(values, 7) if math.isfinite(values) else None
+    return round(values, 6) if math.isfinite(values) else None

@@ -65,6 +65,7 @@ class Layout:
     scene: Scene
     prompt: str
     head: DrawnHead  # the wearer's
+    hands: torch.Tensor  # [T, 2, 21, 3] float64, world: the wearer's left and right
 
 
 def draw_layout(spec: SyntheticSpec) -> Layout:
@@ -142,7 +143,13 @@ def draw_layout(spec: SyntheticSpec) -> Layout:
         ego_w2c=torch.from_numpy(_right_turned(ego_from_room, room_from_world)),
     )
     head = _drawn_head(person, bodies, form, range(first, len(parts)), room_from_world)
-    return Layout(scene=scene, prompt=write_prompt(room, workspace, person), head=head)
+    hands = np.einsum("tij,tsnj->tsni", bodies[..., :3], person.hands) + bodies[:, None, None, :, 3]
+    return Layout(
+        scene=scene,
+        prompt=write_prompt(room, workspace, person),
+        head=head,
+        hands=torch.from_numpy(hands @ room_from_world),
+    )
 
 
 def _draw_exo_cameras(

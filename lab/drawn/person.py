@@ -13,6 +13,7 @@ from .palettes import HAIR, SHIRTS, SKIN, THINGS, TROUSERS, Colour
 from .parts import Part, along, between
 
 UPPER_ARM_M, FOREARM_M, WRIST_TO_PALM_M = 0.30, 0.27, 0.055
+FINGERS_X = (0.034, 0.0115, -0.0115, -0.034)  # index to little, to the side of the thumb
 
 
 @frozen
@@ -30,6 +31,7 @@ class Person:
     marks: dict[
         str, np.ndarray
     ]  # [T, 3] eyes, ears, nose, neck, shoulders: what a detector looks for
+    hands: np.ndarray  # [T, 2, 21, 3] left and right, in the order of egox_core.hands.JOINT_NAMES
 
 
 def draw_person(
@@ -57,12 +59,14 @@ def draw_person(
     chest = np.array([0.0, lean, hip + tall]) + sway
     parts = _trunk(hip, chest, shirt, trousers) + _legs(seated, hip, trousers, stride)
     objects: list[tuple[str, Colour]] = []
-    landmarks, marks = [], {}
+    landmarks, marks, hands = [], {}, []
     for side, palm in ((1.0, right_palm), (-1.0, left_palm)):
         shoulder = chest + np.array([side * 0.18, 0.0, -0.03])
         marks["right_shoulder" if side > 0 else "left_shoulder"] = shoulder
         arm, wrist, frame = _arm(side, shoulder, palm, shirt, skin)
-        parts += arm
+        joints = [wrist + frame @ place for place in HAND]
+        parts += arm + _hand_parts(wrist, frame, joints, skin)
+        hands.append(np.stack(joints, axis=1))
         centre = wrist + WRIST_TO_PALM_M * frame[..., 1]
         landmarks.append(centre[0])
         if side > 0 or rng.random() < 0.5:
@@ -89,6 +93,7 @@ def draw_person(
         held=tuple(objects),
         body_from_eyes=eyes_pose(pose, form),
         marks=marks,
+        hands=np.stack(hands[::-1], axis=1),
     )
 
 
@@ -200,32 +205,45 @@ def _arm(
     back = back / np.linalg.norm(back, axis=-1, keepdims=True)
     thumb = -side * np.cross(fingers, back)
     frame = np.stack([thumb, fingers, back], axis=-1)
+    return parts, wrist, frame
 
-    def spot(x: float, y: float, z: float) -> np.ndarray:  # [T, 3]
-        return wrist + frame @ np.array([x, y, z])
 
-    for x in (-0.024, 0.0, 0.024):
-        parts.append(
-            between("palm", 0.0175, spot(0.7 * x, 0.01, 0), spot(x, 0.075, 0), skin, "skin", "body")
-        )
-    for x in (-0.034, -0.0115, 0.0115, 0.034):
+def _hand_places() -> np.ndarray:  # [21, 3]
+    """Joints of a hand in its frame: thumb side, fingers, back.
+
+    Bones are drawn straight from the root of the thumb to its tip, and from a finger's middle joint
+    to its tip; the joints between lie on them.
+    """
+    root, end = np.array([0.03, 0.03, -0.005]), np.array([0.06, 0.085, -0.035])
+    places = [np.zeros(3), *(root + share * (end - root) for share in (0.0, 0.4, 0.7, 1.0))]
+    for x in FINGERS_X:
         length = 0.05 if abs(x) > 0.02 else 0.06
-        knuckle, joint = spot(x, 0.082, 0), spot(1.05 * x, 0.082 + 0.72 * length, -0.5 * length)
-        tip = spot(1.05 * x, 0.082 + 0.95 * length, -1.2 * length)
+        knuckle = np.array([x, 0.082, 0])
+        joint = np.array([1.05 * x, 0.082 + 0.72 * length, -0.5 * length])
+        tip = np.array([1.05 * x, 0.082 + 0.95 * length, -1.2 * length])
+        places += [knuckle, joint, joint + 0.55 * (tip - joint), tip]
+    return np.array(places)
+
+
+HAND = _hand_places()
+
+
+def _hand_parts(
+    wrist: np.ndarray, frame: np.ndarray, joints: list[np.ndarray], skin: Colour
+) -> list[Part]:
+    """Palm, fingers from the little one on, thumb."""
+    parts = []
+    for x in (-0.024, 0.0, 0.024):
+        low, high = (
+            wrist + frame @ np.array(place) for place in ((0.7 * x, 0.01, 0), (x, 0.075, 0))
+        )
+        parts.append(between("palm", 0.0175, low, high, skin, "skin", "body"))
+    for first in (17, 13, 9, 5):
+        knuckle, joint, _, tip = joints[first : first + 4]
         parts.append(between("finger", 0.0105, knuckle, joint, skin, "skin", "body"))
         parts.append(between("finger", 0.0095, joint, tip, skin, "skin", "body"))
-    parts.append(
-        between(
-            "thumb",
-            0.0125,
-            spot(0.03, 0.03, -0.005),
-            spot(0.06, 0.085, -0.035),
-            skin,
-            "skin",
-            "body",
-        )
-    )
-    return parts, wrist, frame
+    parts.append(between("thumb", 0.0125, joints[1], joints[4], skin, "skin", "body"))
+    return parts
 
 
 def _held(

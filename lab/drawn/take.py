@@ -9,11 +9,13 @@ from torch import Tensor
 
 from egox_core.cameras import CameraModel
 from egox_core.frozen import frozen
+from egox_core.hands import HandTrack
 from egox_core.progress import Progress, no_progress
+from egox_core.trajectory import transform
 from egox_core.types import CameraTrajectory, DepthVideo
 from egox_train.parallel import map_chunks, single_threaded
 
-from .layout import draw_layout
+from .layout import Layout, draw_layout
 from .scene import Scene
 from .shading import crease_neighbours
 from .solids import MOVING_GROUPS
@@ -47,6 +49,7 @@ class SyntheticTake:
     exo_w2c: Tensor  # [3, 4] float64; [T, 3, 4] where it moves
     ego_w2c: Tensor  # [T, 3, 4] float64
     times_s: Tensor  # [T] float64
+    hands: HandTrack  # of the wearer, true also where they are hidden
     further: tuple[
         SyntheticTake, ...
     ] = ()  # the same from the other exo cameras, with ``spec.exo_views``
@@ -118,12 +121,21 @@ def make_take(spec: SyntheticSpec | None = None, progress: Progress = no_progres
             exo_w2c=w2c,
             ego_w2c=scene.ego_w2c,
             times_s=torch.arange(spec.frames, dtype=torch.float64) / spec.fps,
+            hands=drawn_hands(layout, w2c),
         )
         for (exo_rgb, _, exo_depth_m, exo_index), (camera, w2c) in zip(
             of_exo, scene.exo_cameras, strict=True
         )
     ]
     return replace(takes[0], further=tuple(takes[1:]))
+
+
+def drawn_hands(
+    layout: Layout,
+    exo_w2c: Tensor,  # [3, 4] or [T, 3, 4]
+) -> HandTrack:
+    """The wearer's hands as an exo camera of the scene has them."""
+    return HandTrack.of_joints(transform(exo_w2c.unsqueeze(-3), layout.hands), "drawing")
 
 
 def _render(

@@ -8,7 +8,8 @@ import numpy as np
 from torch import Tensor
 
 from egox_core.cameras import CameraModel
-from egox_core.file_names import DEPTH, EXO, META, TRUTH
+from egox_core.file_names import DEPTH, EXO, HANDS, META, TRUTH
+from egox_core.hands import write_hands
 from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import atomic_write, write_json
 from egox_train.video_writer import QUALITY, write_video
@@ -23,8 +24,8 @@ def write_take(
     quality: int = QUALITY,
     progress: Progress = no_progress,
 ) -> None:
-    """Write exo.mp4, ego_ground_truth.mp4, depth.npz and meta.json; each file is written whole or
-    not at all.
+    """Write exo.mp4, ego_ground_truth.mp4, depth.npz, hands.json and meta.json; each file is written
+    whole or not at all.
 
     With several exo cameras each gets such a folder, exo1, exo2, … in ``folder``; all have the one
     truth.
@@ -53,6 +54,7 @@ def write_take(
     write_packed(
         folder / DEPTH, depth_m=take.exo_depth_m.half().numpy(), dynamic=take.exo_dynamic.numpy()
     )
+    write_hands(take.hands, folder / HANDS)
     write_json(folder / META, take_meta(take))
 
 
