@@ -9,6 +9,7 @@ HANDS = "hands.json"  # both of the wearer's hands, joints in metres
 HEAD_TRAJECTORY = "head_trajectory.json"  # the wearer's camera as estimated from keypoints
 TRUTH = "ego_ground_truth.mp4"  # where the ego video is known
 PRIOR = "ego_prior.mp4"  # of a prepared clip
+SEEN = "seen.mkv"  # of a prior or a prepared clip: which class each ego pixel has
 COVERAGE = "coverage.npz"  # of a prepared clip: key ``coverage`` [T, H, W] bool, where the prior holds something
 DEPTH_NAMES = (
     DEPTH,

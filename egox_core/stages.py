@@ -68,6 +68,8 @@ from .types import (
     TakeMeta,
     TakeNotes,
     is_a,
+    seen_shares,
+    seen_text,
 )
 from .video import Sound, VideoInfo, VideoSource, open_clip, video_mark
 from .wan import Conditioned, Encoders, check_pictures, embedding_picture, fit_latent_colours
@@ -370,7 +372,7 @@ def prior(
     height, width = drawn.coverage.shape[1:]
     notes = [f"{len(covered)} frames of {width}x{height}, coverage {100 * covered.mean():.0f} %"]
     if drawn.seen is not None:
-        notes.append(drawn.seen_text())
+        notes.append(seen_text(seen_shares(drawn.seen)))
     return drawn, PriorReport(notes=(*notes, *drawn.notes, *scene.notes), covered=covered)
 
 

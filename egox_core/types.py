@@ -297,24 +297,6 @@ class EgoPrior:
     notes: tuple[str, ...] = ()  # on how it was drawn, for people
     seen: Tensor | None = None  # [T, H, W] uint8, :data:`NOW` and the other classes
 
-    def seen_text(self) -> str:
-        """Shares of the classes, for people; empty where they weren't asked for."""
-        if self.seen is None:
-            return ""
-        kinds = (NOW, EARLIER, DOUBTFUL, UNOBSERVED)
-        shares = torch.stack(
-            [
-                torch.stack([(frame == kind).double().mean() for kind in kinds])
-                for frame in self.seen
-            ]
-        )
-        now, earlier, doubtful, unobserved = (100 * shares.mean(0)).round().int().tolist()
-        worst = int(shares[:, -1].argmax())
-        return (
-            f"{now} % observed now, {earlier} % at another time, {doubtful} % doubtful, "
-            f"{unobserved} % not observed (most in frame {worst}: {100 * shares[worst, -1]:.0f} %)"
-        )
-
     def depth(self) -> DepthVideo:
         """The depth as any other: its camera is the ego camera, with a pose per frame."""
         path, count = self.trajectory, len(self.depth_m)
@@ -324,6 +306,30 @@ class EgoPrior:
             exo_w2c=path.w2c[:count],
             times_s=path.times_s[:count],
         )
+
+
+def seen_shares(
+    seen: Tensor,  # [T, H, W] uint8, of :data:`NOW` and the other classes
+) -> dict[str, Tensor]:  # [T] float64 each
+    """Share of each frame that is observed now, at another time, doubtful and not observed."""
+    kinds = {"now": NOW, "earlier": EARLIER, "doubtful": DOUBTFUL, "unobserved": UNOBSERVED}
+    return {
+        name: torch.stack([(frame == kind).double().mean() for frame in seen])
+        for name, kind in kinds.items()
+    }
+
+
+def seen_text(
+    shares: dict[str, Tensor],  # of seen_shares
+) -> str:
+    """Shares of the classes in the whole clip, for people."""
+    now, earlier, doubtful, unobserved = (100 * float(share.mean()) for share in shares.values())
+    worst = int(shares["unobserved"].argmax())
+    return (
+        f"{now:.0f} % observed now, {earlier:.0f} % at another time, {doubtful:.0f} % doubtful, "
+        f"{unobserved:.0f} % not observed "
+        f"(most in frame {worst}: {100 * shares['unobserved'][worst]:.0f} %)"
+    )
 
 
 @frozen

@@ -67,7 +67,11 @@ def write_levels(
     """Write maps whose numbers count: FFV1, grey, without loss."""
     import av
 
-    with atomic_write(path) as temporary, av.open(str(temporary), "w", format="matroska") as file:
+    same_bytes = {"fflags": "+bitexact"}  # else each file has a random number
+    with (
+        atomic_write(path) as temporary,
+        av.open(str(temporary), "w", format="matroska", options=same_bytes) as file,
+    ):
         stream = file.add_stream("ffv1", rate=Fraction(fps).limit_denominator(1001))
         stream.height, stream.width = maps.shape[1:]
         stream.pix_fmt = "gray"

@@ -1,7 +1,12 @@
 """Decode Ego Half: the sampled ego latent becomes the ego video; the exo half is never decoded."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from comfy_api.latest import io
+from torch import Tensor
+from torch.nn.functional import interpolate
 
 from ..egox_core.cameras import preset_camera
 from ..egox_core.sizes import PIXELS_PER_LATENT
@@ -148,13 +153,29 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
         # Before decoding, since a wrong angle is refused.
         target = pinhole_camera(lens, pinhole_fov) if pinhole_fov else None
         frames = decoded = decode_video(vae, samples, made_of.get("tile_size", 0))
-        circle = lens_circle(lens)
+        circle, seen = lens_circle(lens), seen_of(made_of, decoded)
         if target is not None:
             frames = reproject(decoded, lens, target, host_progress(len(decoded)))
             circle = torch.ones_like(circle)
+            if seen is not None:
+                seen = reproject(seen[..., None], lens, target, mode="nearest")[..., 0].byte()
         return io.NodeOutput(
             frames,
             circle.float()[None].expand(len(frames), -1, -1),
             native_video(frames, clip_fps(trajectory), audio),
-            ui=shown and shown.ego(cls, frames, decoded, made_of, ground_truth),
+            ui=shown and shown.ego(cls, frames, decoded, made_of, ground_truth, seen),
         )
+
+
+def seen_of(
+    made_of: Mapping[str, Any],
+    frames: Tensor,  # [T, H, W, 3]
+) -> Tensor | None:  # [T, H, W] uint8
+    """Classes of the ego video's pixels, nearest neighbour; None where nothing tells."""
+    seen = made_of.get("seen")
+    if seen is None or len(seen) < len(frames):
+        return None
+    seen = seen[: len(frames)]
+    if seen.shape == frames.shape[:3]:
+        return seen
+    return interpolate(seen[None], tuple(frames.shape[1:3]), mode="nearest-exact")[0]

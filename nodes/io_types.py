@@ -48,6 +48,7 @@ def notes_of(trajectory: CameraTrajectory) -> TakeNotes:
 
 MADE_OF = "egox_made_of"
 """Key of an ego LATENT under which EgoX Conditioning (exo_images and prior [T, H, W, 3], tile_size
-in px, the scene and trajectory that the prior was drawn from) and Wan EgoX Sampler (its trajectory
+in px, the scene and trajectory that the prior was drawn from, and the classes of its pixels, seen
+[T, H, W]) and Wan EgoX Sampler (its trajectory
 and depth) leave what it was made of; samplers hand it on. Decode Ego Half takes from it what isn't
 connected or set."""

@@ -194,7 +194,7 @@ class EgoXRenderEgoPrior(io.ComfyNode):
         prior, text = drawn_prior(
             scene, trajectory, preset, drawn, hidden, draw_anyway, drawing_device()
         )
-        DRAWN_FROM[prior.rgb] = {"scene": scene, "trajectory": trajectory}
+        DRAWN_FROM[prior.rgb] = {"scene": scene, "trajectory": trajectory, "seen": prior.seen}
         depth_picture, legend = depth_preview(prior.depth_m)
         ui = shown and shown.prior(
             cls,

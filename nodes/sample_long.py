@@ -14,9 +14,10 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..egox_core.errors import EgoXInputError
-from ..egox_core.frame_store import FrameStore
+from ..egox_core.frame_store import FrameStore, store_frames
 from ..egox_core.prior import LookAwayMemory
 from ..egox_core.sizes import FRAMES_PER_LATENT
+from ..egox_core.types import UNOBSERVED
 from ..egox_core.wan import (
     ChunkFiles,
     check_pictures,
@@ -44,6 +45,7 @@ from .host.graph import (
 from .host.memory import drawing_device
 from .host.paths import fingerprint, kept_path
 from .host.progress import host_progress
+from .host.remember import DRAWN_FROM
 from .host.vae import decode_video, encode_video
 from .host.video import clip_fps, native_video
 from .io_types import MADE_OF
@@ -180,6 +182,7 @@ class EgoXSampleLong(io.ComfyNode):
         audio=None,
         **sampling,  # the rest of what sample_clip takes
     ) -> io.NodeOutput:
+        seen = DRAWN_FROM.get(prior, {}).get("seen")
         frames, prior = check_pictures(exo_images, prior)
         exo_images, prior = exo_images[..., :3], prior[..., :3]
         chunks = plan_chunks(frames, length, continue_motion_max_frames)
@@ -204,9 +207,26 @@ class EgoXSampleLong(io.ComfyNode):
             files.clear()
         if memory and memory.note and notes:
             notes[-1] += f"; {memory.note}"
-        clips = {"exo": exo_images, "prior": given.tensor() if given else prior, "ego": ego}
-        ui = shown and shown.long_ego(cls, clips, trajectory, len(chunks), chunks[0].count, notes)
+        drawn = given.tensor() if given else prior
+        clips = {"exo": exo_images, "prior": drawn, "ego": ego}
+        seen = None if seen is None else without_memory(seen, prior, drawn)
+        ui = shown and shown.long_ego(
+            cls, clips, trajectory, len(chunks), chunks[0].count, notes, seen
+        )
         return io.NodeOutput(ego, native_video(ego, clip_fps(trajectory), audio), ui=ui)
+
+
+def without_memory(
+    seen: Tensor,  # [T or more, H, W] uint8 classes of the prior's pixels
+    prior: Tensor,  # [T, H, W, 3]
+    drawn: Tensor,  # [T, H, W, 3] with what look-away memory added
+) -> Tensor:  # [T, H, W] uint8
+    """Classes in which what a model made before, and memory drew again, is unobserved."""
+    if drawn is prior:
+        return seen[: len(prior)]
+    frames = zip(seen, prior, drawn, strict=False)
+    marked = (kinds.masked_fill((a != b).any(-1), UNOBSERVED) for kinds, a, b in frames)
+    return store_frames(marked, len(prior))
 
 
 def chunk_sampler(

@@ -1,4 +1,4 @@
-"""A clip as a few contact sheets (JPEG), from which a browser draws any frame at once.
+"""A clip as a few contact sheets (JPEG; PNG where each value counts), from which a browser draws any frame at once.
 
 Sheets rather than a video: several of them stay in step to the frame while one scrubs, and no
 browser lacks the codec."""
@@ -47,7 +47,7 @@ class Sheets:
     """Frames 0, step, 2 step, ... of a clip; frame n of them is in sheet n // (columns * rows), row
     by row."""
 
-    files: tuple[bytes, ...]  # JPEG
+    files: tuple[bytes, ...]  # JPEG; PNG of a map
     count: int  # frames in all sheets together
     step: int
     width: int  # px, of one frame
@@ -73,6 +73,7 @@ def make_sheets(
     step: int = 1,  # every so many frames is shown
     max_side: int = MAX_SIDE,
     quality: int = QUALITY,
+    lossless: bool = False,  # a grey map: no value appears that isn't in it
     progress: Progress = no_progress,
 ) -> Sheets:
     """Contact sheets of a clip, its frames no larger than ``max_side``.
@@ -102,10 +103,10 @@ def make_sheets(
         for place, index in enumerate(part):
             row, column = divmod(place, columns)
             sheet[row * height : (row + 1) * height, column * width : (column + 1) * width] = (
-                _picture(frames[index], width, height)
+                _picture(frames[index], width, height, lossless)
             )
             progress(first + place + 1, len(shown), "preview")
-        files.append(encode_jpeg(sheet, quality))
+        files.append(_encode_png(sheet) if lossless else encode_jpeg(sheet, quality))
     return Sheets(
         files=tuple(files),
         count=len(shown),
@@ -134,10 +135,18 @@ def encode_jpeg(picture: np.ndarray, quality: int = QUALITY) -> bytes:  # [H, W,
     return data.tobytes()
 
 
-def _picture(frame: Tensor, width: int, height: int) -> np.ndarray:
+def _encode_png(map_: np.ndarray) -> bytes:  # [H, W, 3] uint8, grey
+    ok, data = cv2.imencode(".png", map_[..., 0], [cv2.IMWRITE_PNG_COMPRESSION, 9])
+    if not ok:
+        raise RuntimeError("OpenCV could not write a PNG")
+    return data.tobytes()
+
+
+def _picture(frame: Tensor, width: int, height: int, nearest: bool) -> np.ndarray:
     picture = (
         (frame[..., :3].detach().float().cpu().numpy() * 255 + 0.5).clip(0, 255).astype(np.uint8)
     )
     if picture.shape[:2] == (height, width):
         return picture
-    return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+    how = cv2.INTER_NEAREST_EXACT if nearest else cv2.INTER_AREA
+    return cv2.resize(picture, (width, height), interpolation=how)

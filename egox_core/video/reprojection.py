@@ -65,8 +65,9 @@ def reproject(
     source: CameraModel,
     target: CameraModel,
     progress: Progress = no_progress,
+    mode: Literal["bilinear", "nearest"] = "bilinear",  # nearest: values are classes
 ) -> Tensor:  # [T, H', W', C] as ``target`` would have seen it; black where ``source`` saw nothing
-    """Redraw pictures for another lens in the same place: bilinear, one frame at a time.
+    """Redraw pictures for another lens in the same place, one frame at a time.
 
     Raises:
         EgoXInputError: frames of another size than ``source``.
@@ -79,7 +80,7 @@ def reproject(
             expected=f"{width}x{height} px",
             fix="give the camera of these pictures",
         )
-    sampled = _Sampling(source, target)
+    sampled = _Sampling(source, target, mode)
     out = []
     for i, frame in enumerate(frames):
         out.append(sampled(frame))
@@ -90,7 +91,8 @@ def reproject(
 class _Sampling:
     """Place in ``source`` of each pixel of ``target``, computed once for many pictures."""
 
-    def __init__(self, source: CameraModel, target: CameraModel) -> None:
+    def __init__(self, source: CameraModel, target: CameraModel, mode: str = "bilinear") -> None:
+        self._mode = mode
         rays, seen = target.pixel_rays(torch.float64)
         uv, in_lens = source.project(rays)
         width, height = source.stored_size
@@ -104,7 +106,7 @@ class _Sampling:
     def __call__(self, frame: Tensor) -> Tensor:  # [H, W, C] -> [H', W', C] float32
         self._grid, self._visible = self._grid.to(frame.device), self._visible.to(frame.device)
         drawn = grid_sample(
-            frame.float().movedim(-1, 0)[None], self._grid, mode="bilinear", align_corners=True
+            frame.float().movedim(-1, 0)[None], self._grid, mode=self._mode, align_corners=True
         )[0]
         return torch.where(self._visible, drawn.movedim(0, -1), 0.0)
 

@@ -16,6 +16,7 @@ import torch
 
 from egox_core.cameras import CAMERA_PRESETS
 from egox_core.errors import EgoXInputError
+from egox_core.file_names import SEEN
 from egox_core.prior import DYNAMIC_CHOICES, PRIOR_PRESETS, SPLATTERS, prior_preset
 from egox_core.safe_files import atomic_write, write_json
 from egox_core.scene import Motion, estimate_exo_motion, write_ply
@@ -176,7 +177,7 @@ def render_take(args: argparse.Namespace) -> dict:
     for name, frames in (("prior.mp4", drawn.rgb), ("coverage.mp4", masks)):
         write_video(args.out / name, frames, take.frames.fps)
     if drawn.seen is not None:
-        write_levels(args.out / "seen.mkv", drawn.seen, take.frames.fps)
+        write_levels(args.out / SEEN, drawn.seen, take.frames.fps)
     lap("render and write")
     if args.ply:
         with atomic_write(args.out / "scene.ply") as path, path.open("wb") as file:

@@ -29,7 +29,7 @@ from .cache_store import (
     write_index,
     write_shard,
 )
-from .clip_files import read_clip
+from .clip_files import file_bytes, read_clip
 from .clip_tensors import clip_tensors, encoders
 from .manifest import ClipRecord, read_manifest, read_splits
 
@@ -285,6 +285,7 @@ def _write(shard: _Shard, settings: CacheSettings) -> None:
         except EgoXInputError as error:
             left_out[record.clip] = str(error)
             continue
+        clip |= file_bytes(shard.root / record.folder)
         tensors |= {f"{record.clip}/{name}": tensor for name, tensor in clip.items()}
     write_shard(shard.file, tensors, shard.fingerprint, left_out)
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from egox_core.errors import EgoXInputError
-from egox_core.file_names import PRIOR, TRUTH
+from egox_core.file_names import PRIOR, SEEN, TRUTH
 from egox_core.frozen import frozen
 from egox_core.take import Take, load_take
 from egox_core.video import decode_frames, probe_video, read_frames, select_frames
@@ -45,6 +45,15 @@ def read_clip(root: Path, record: ClipRecord) -> Clip:
     prior = read_all(folder / PRIOR, record.frames, record.ego_size)
     ego = read_all(folder / TRUTH, record.frames, record.ego_size) if record.ground_truth else None
     return Clip(record=record, take=take, exo=exo, prior=prior, ego=ego)
+
+
+def file_bytes(folder: Path) -> dict[str, Tensor]:  # [bytes] uint8 by file name
+    """Those of a clip's files that ``generate`` writes or reads again."""
+    return {
+        name: torch.from_numpy(np.fromfile(folder / name, np.uint8))
+        for name in (SEEN,)
+        if (folder / name).is_file()
+    }
 
 
 def read_all(file: Path, frames: int, size: tuple[int, int]) -> Tensor:  # [T, H, W, 3] uint8

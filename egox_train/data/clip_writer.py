@@ -20,7 +20,7 @@ from torch import Tensor
 
 from egox_core.cameras import CameraModel
 from egox_core.errors import EgoXInputError
-from egox_core.file_names import COVERAGE, DEPTH, EXO, META, PRIOR, TRUTH
+from egox_core.file_names import COVERAGE, DEPTH, EXO, META, PRIOR, SEEN, TRUTH
 from egox_core.frozen import frozen
 from egox_core.safe_files import atomic_write, file_lock, read_json, replace_folder, write_json
 from egox_core.scene import estimate_exo_motion
@@ -33,7 +33,7 @@ from egox_core.video import read_frames, refuse_cuts
 
 from ..parallel import on_device
 from ..takes.mask_files import MaskFile, MaskFrames, open_mask
-from ..video_writer import write_video
+from ..video_writer import write_levels, write_video
 from .captions import caption_for
 from .clip_files import ClipWindow
 from .clip_masks import moving_in_clip
@@ -267,10 +267,13 @@ def _write(job: ClipJob, folder: Path, captions: Mapping[str, str], maps: OpenMa
         loaded.trajectory,
         options.prior,
         hidden_lines=options.hidden_lines,
+        classes=True,
         draw_anyway=options.draw_anyway,
         device=options.local_device,
     )
     write_video(folder / PRIOR, drawn.rgb, fps, quality=options.quality, threads=1)
+    assert drawn.seen is not None  # as it was asked for
+    write_levels(folder / SEEN, drawn.seen, fps)
     with atomic_write(folder / COVERAGE) as temporary:
         np.savez_compressed(temporary, coverage=drawn.coverage.numpy())
     files = {p.name: _digest(p) for p in sorted(folder.iterdir())}

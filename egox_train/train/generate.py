@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from egox_core.errors import EgoXInputError
+from egox_core.file_names import SEEN
 from egox_core.frozen import frozen
 from egox_core.progress import Progress, no_progress
-from egox_core.safe_files import clear_leftovers, write_json
+from egox_core.safe_files import atomic_write, clear_leftovers, write_json
 from egox_core.wan import check_run_files, trained_with
 
 from ..data.cache_store import CacheReader
@@ -62,8 +63,8 @@ def generate(
     *,
     progress: Progress = no_progress,
 ) -> tuple[int, int] | RunSums:
-    """Writes ``out/<clip>.mp4`` for every clip of the split; (clips, how many of them this call
-    wrote).
+    """Writes ``out/<clip>.mp4`` for every clip of the split, and ``out/<clip>.seen.mkv`` where its
+    cache knows which pixels exo observed; (clips, how many of them this call wrote).
 
     A clip whose file is from the same cache, weights and options is kept. Several processes may
     work on one folder: none makes a clip that another one makes.
@@ -217,6 +218,10 @@ def _generate_clip(job: _ClipJob, device: str) -> str:
 
     def make() -> None:
         write_video(video, _sampled(job, device), job.fps, threads=1)
+        classes = CacheReader(job.cache).tensors(job.clip, [SEEN])
+        if classes:
+            with atomic_write(job.out / f"{job.clip}.{SEEN}") as temporary:
+                temporary.write_bytes(classes[SEEN].numpy().tobytes())
         write_json(note, {"clip": job.clip, "made_from": job.key})
 
     return made_once(job.out / job.clip, job.wait, lambda: _is_done(note, video, job.key), make)

@@ -10,8 +10,8 @@ from typing import Any
 from torch.utils.weak import WeakTensorKeyDictionary
 
 DRAWN_FROM = WeakTensorKeyDictionary()
-"""Pictures of Render Ego Prior -> the ``scene`` and ``trajectory`` that they were drawn from, by name.
-EgoX Conditioning sends them along with the ego latent."""
+"""Pictures of Render Ego Prior -> the ``scene`` and ``trajectory`` that they were drawn from, and the
+classes of their pixels, ``seen``, by name. EgoX Conditioning sends them along with the ego latent."""
 RENEWALS = Counter[str]()
 """Node id -> how often a page found its scene dropped: the node's next run must keep it again, and
 not come from the host's cache."""

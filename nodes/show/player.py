@@ -10,13 +10,21 @@ from torch import Tensor
 
 from ...egox_core.page import Drawn, common_step, make_sheets
 from ...egox_core.progress import Progress, no_progress
-from ...egox_core.types import UNTIMED_FPS, CameraTrajectory, DepthVideo
+from ...egox_core.types import (
+    UNTIMED_FPS,
+    CameraTrajectory,
+    DepthVideo,
+    seen_shares,
+    seen_text,
+)
 from ..host.video import clip_fps
 from .temp_files import temp_file
 
 KEY = "egox_preview"
 LABELS = {"truth": "ground truth"}
 """What people read in place of a stream's name."""
+SEEN_SIDE = 224
+"""px, of a map of classes: the page only veils, dots and hatches by it."""
 Ui = dict[str, Any]
 
 
@@ -38,18 +46,19 @@ def preview_ui(
     values: Ui | None = None,  # what it was made with (see upstream_values), to tell runs apart
     geometry: Ui | None = None,  # of geometry_data: a view of weights over the stream exo
     measure: str | None = None,  # how near it came, for a list of runs: "17.3 dB"
+    seen: Tensor | None = None,  # [T, H, W] uint8 classes of the pixels of the stream ego
     progress: Progress = no_progress,
 ) -> Ui:
     """The node's ``ui`` result: the note as text, and what the page needs for the preview."""
+    if seen is not None:
+        text += f"\n{seen_text(seen_shares(seen))}"
     clips = {name: clip for name, clip in streams.items() if clip is not None}
     frames = max(map(len, clips.values()), default=0)
     step, sent = common_step(frames), []
     for name, clip in clips.items():
-        size = {"max_side": max(clip.shape[1:3])} if name in whole else {}
+        size: Ui = {"max_side": max(clip.shape[1:3])} if name in whole else {}
         sheets = make_sheets(clip, step=step, progress=progress, **size)
-        stem = f"{name}_{uuid.uuid4().hex}"
-        files = [temp_file(f"{stem}_{n}.jpg", data) for n, data in enumerate(sheets.files)]
-        data = stream_data(name, sheets.layout(), files)
+        data = stream_data(name, sheets.layout(), sheet_files(name, sheets.files, "jpg"))
         data["source"] = [clip.shape[2], clip.shape[1]]
         data["legend"] = (legends or {}).get(name)
         data["pick"] = pick if name == "ego" else None
@@ -66,9 +75,36 @@ def preview_ui(
         "values": values or {},
         "measure": measure,
         "geometry": geometry,
+        "seen": None if seen is None else seen_data(seen, step, progress),
         "run": getattr(get_executing_context(), "prompt_id", None),
     }
     return {"text": (text,), KEY: [preview]}
+
+
+def seen_data(
+    seen: Tensor,  # [T, H, W] uint8 classes
+    step: int,
+    progress: Progress,
+) -> Ui:
+    """Classes of pixels as the page reads them: a stream of grey PNG sheets without any other value
+    (0 unobserved, 64 doubtful, 128 at another time, 255 now), and the share of each class per frame
+    of the clip."""
+
+    def grey(frame: int) -> Tensor:
+        return (seen[frame].float() / 255)[..., None].expand(-1, -1, 3)
+
+    frames, height, width = seen.shape
+    map_ = Drawn(shape=(frames, height, width, 3), draw=grey)
+    sheets = make_sheets(map_, step=step, max_side=SEEN_SIDE, lossless=True, progress=progress)
+    data = stream_data("seen", sheets.layout(), sheet_files("seen", sheets.files, "png"))
+    shares = {name: share.tolist() for name, share in seen_shares(seen).items()}
+    return {**data, "shares": shares}
+
+
+def sheet_files(name: str, sheets: Sequence[bytes], suffix: str) -> list[dict[str, str]]:
+    """Write a stream's sheets under a name that no other run has."""
+    stem = f"{name}_{uuid.uuid4().hex}"
+    return [temp_file(f"{stem}_{n}.{suffix}", data) for n, data in enumerate(sheets)]
 
 
 def stream_data(name: str, layout: dict[str, int], files: Sequence[dict[str, str]]) -> Ui:

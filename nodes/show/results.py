@@ -179,6 +179,7 @@ def ego(
     decoded: Tensor,  # as the model made them; other ones than ``frames`` where those are redrawn
     made_of: Mapping[str, Any],  # see MADE_OF
     truth: Tensor | None,
+    seen: Tensor | None,  # [T, H, W] uint8 classes of their pixels
 ) -> Ui:
     """A player that compares, and how near the frames came to the ordered path and to the truth."""
     graph, node_id = this_node(node)
@@ -201,16 +202,17 @@ def ego(
         lines.append(line)
         measure = f"{near_db:.1f} dB"
     # Redrawn pictures don't show the ego pixels that the model had.
-    seen = None if redrawn else (made_of.get("depth"), trajectory, exo_images)
+    led = None if redrawn else (made_of.get("depth"), trajectory, exo_images)
     return preview_ui(
         "compare",
         clips,
         trajectory,
         text="\n".join(lines),
         curve=curve,
-        geometry=seen and geometry_data(*seen, width, graph, node_id),
+        geometry=led and geometry_data(*led, width, graph, node_id),
         values=upstream_values(graph, node_id),
         measure=measure,
+        seen=seen,
     )
 
 
@@ -221,6 +223,7 @@ def long_ego(
     chunks: int,
     length: int,  # frames of a chunk
     notes: Sequence[str],  # of those that were sampled
+    seen: Tensor | None,  # [T, H, W] uint8 classes of the ego pixels
 ) -> Ui:
     """A player that compares the clips of a long video, and how many of its chunks an earlier run
     had made."""
@@ -228,7 +231,7 @@ def long_ego(
     if len(notes) < chunks:
         text += f", {chunks - len(notes)} of them from a run that was ended"
     text, values = "\n".join([text, *notes[-1:]]), upstream_values(*this_node(node))
-    return preview_ui("compare", clips, path, text=text, values=values)
+    return preview_ui("compare", clips, path, text=text, values=values, seen=seen)
 
 
 def attention(

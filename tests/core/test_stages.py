@@ -6,7 +6,7 @@ import torch
 
 from egox_core.cameras import CAMERA_PRESETS
 from egox_core.stages import align, condition, judge, load_clip, path, prior, scene
-from egox_core.types import CameraTrajectory, DepthVideo
+from egox_core.types import CameraTrajectory, DepthVideo, seen_shares, seen_text
 from egox_core.wan import denormalise_latent
 from tests.refusals import refuses
 
@@ -49,7 +49,8 @@ def test_arrays_go_all_the_way(device):
     assert points.frame_count == FRAMES and "static points" in built.text()
     align(depth, trust=True), path(trajectory, camera="pinhole"), points.points(0)
     ego, seen = prior(points, trajectory, hidden_lines="leave out", classes=True, **on)
-    assert ego.seen_text() in seen.notes and "not observed (most in frame" in ego.seen_text()
+    text = seen_text(seen_shares(ego.seen))
+    assert text in seen.notes and "not observed (most in frame" in text
     assert ego.rgb.shape == (FRAMES, HEIGHT, HEIGHT, 3) and seen.covered.shape == (FRAMES,)
     made, _ = condition(clip.exo, ego.rgb, Encoders(), **on)
     packed = made.model_input(torch.zeros_like(made.canvas.prior_latent))

@@ -33,8 +33,8 @@ def inputs_of(rig, frames: int) -> dict:
     }
 
 
-def sample(rig, frames: int, node: type | None = None, **changes) -> torch.Tensor:
-    """The node with its defaults and few steps; the ego frames."""
+def sample(rig, frames: int, node: type | None = None, whole: bool = False, **changes):
+    """The node with its defaults and few steps; the ego frames, or the whole output."""
     node = node or rig.nodes("sample_long").EgoXSampleLong
     inputs = {
         **model_rig.node_defaults(node),
@@ -48,7 +48,8 @@ def sample(rig, frames: int, node: type | None = None, **changes) -> torch.Tenso
         **changes,
     }
     with torch.inference_mode():
-        return node.execute(**inputs)[0]
+        output = node.execute(**inputs)
+    return output if whole else output[0]
 
 
 def one_clip(rig, **changes) -> torch.Tensor:
@@ -178,6 +179,15 @@ def test_look_away_memory_changes_what_comes_after_a_hole(rig):
     holes = torch.zeros(frames, 32, 32, 3)
     without, ego = (sample(rig, frames, prior=holes, look_away_memory=on) for on in (False, True))
     assert torch.equal(ego[:FRAMES], without[:FRAMES]) and not torch.equal(ego, without)
+    rig.nodes("host.remember").DRAWN_FROM[holes] = {
+        "seen": torch.full((frames, 32, 32), 128, dtype=torch.uint8)
+    }
+    for on in (False, True):
+        out = sample(rig, frames, prior=holes, look_away_memory=on, whole=True)
+        sent = out.ui["egox_preview"][0]["seen"]["shares"]
+        made_before = torch.tensor(sent["unobserved"])
+        assert (made_before[FRAMES:] > 0).any() == on and not made_before[:FRAMES].any()
+        assert torch.equal(made_before + torch.tensor(sent["earlier"]), torch.ones(frames))
     with refuses("look-away memory"):
         sample(rig, frames, depth=None, lambda_g=0.0, look_away_memory=True)
 

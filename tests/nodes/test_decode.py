@@ -2,6 +2,7 @@
 
 import importlib
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import cv2
@@ -141,6 +142,33 @@ def test_what_the_latent_was_made_of_is_shown_unless_something_is_connected(pack
     assert made.result[2].get_components().frame_rate == 10
     assert other.result[2].get_components().frame_rate == 20
     assert torch.equal(made.result[0], other.result[0]), "what is shown beside it changes nothing"
+
+
+def test_classes_of_the_prior_are_those_of_the_ego_video(execute, module):
+    """At its size and through its lens; no value that isn't a class, whatever is done to the map."""
+    import folder_paths
+
+    kinds = torch.tensor([0, 64, 128, 255], dtype=torch.uint8)
+    seen = torch.full((9, 16, 16), 255, dtype=torch.uint8)
+    seen[:, :, 8:], seen[8] = kinds[torch.randint(4, (9, 16, 8))], 0
+    samples = torch.randn(1, 16, 3, 4, 4)
+    assert execute(samples).ui["egox_preview"][0]["seen"] is None
+    for fov in (0.0, 90.0):
+        shown = execute(samples, {"seen": seen}, pinhole_fov=fov).ui["egox_preview"][0]
+        sent = shown["seen"]
+        assert (sent["name"], sent["count"], sent["width"]) == ("seen", 9, 32)
+        folder = Path(folder_paths.get_temp_directory()) / "egox"
+        sheet = cv2.imread(str(folder / sent["files"][0]["filename"]), cv2.IMREAD_UNCHANGED)
+        assert sheet.ndim == 2 and set(np.unique(sheet)) == set(kinds.tolist())
+        first = sheet[:32, :32]
+        assert (first[4:28, 4:14] == 255).all()
+        if not fov:
+            assert np.array_equal(first, seen[0].numpy().repeat(2, 0).repeat(2, 1))
+        shares = sent["shares"]
+        assert np.allclose(sum(np.array(share) for share in shares.values()), 1)
+        assert shares["now"][0] == pytest.approx((first == 255).mean(), abs=1e-6)
+        assert shares["unobserved"][8] == 1
+        assert "% not observed (most in frame 8: 100 %)" in shown["text"]
 
 
 @pytest.fixture(scope="module")

@@ -52,13 +52,18 @@ def options(place: Path, **more) -> GenerateOptions:
     )
 
 
-def test_one_video_a_clip_made_once(place, tmp_path):
+def test_one_video_a_clip_made_once(place, training_set, tmp_path):
     clips, made = generate(place / "cache", tmp_path, options(place))
     files = sorted(tmp_path.glob("*.mp4"))
     assert clips == made == len(files) >= 1
     info = probe_video(files[0])
     assert (info.frame_count, info.width, info.height) == (5, 32, 32)
     assert info.fps == CacheReader(place / "cache").fps_of(files[0].stem)
+    clip = files[0].stem
+    classes = training_set / "clips" / clip / "seen.mkv"
+    assert (tmp_path / f"{clip}.seen.mkv").read_bytes() == classes.read_bytes()
+    info = probe_video(classes)
+    assert (info.frame_count, info.width, info.height) == (5, 32, 32)
     before = {f: f.read_bytes() for f in files}
     files[0].unlink()
     assert generate(place / "cache", tmp_path, options(place)) == (clips, 1)

@@ -55,6 +55,16 @@ def test_long_and_large_clips_are_thinned_and_scaled():
     assert abs(int(frame_of(sheets, 24)[5, 5, 0]) - round(255 * 96 / 100)) <= 2
 
 
+def test_a_map_keeps_its_values():
+    """Smaller, too: a pixel of the page has the level of a pixel of the map."""
+    levels = torch.tensor([0, 64, 128, 255])[torch.randint(4, (7, 96, 96))]
+    grey = (levels / 255)[..., None].expand(-1, -1, -1, 3)
+    whole = preview_sheets.make_sheets(grey, lossless=True)
+    assert all((frame_of(whole, n)[..., 0] == levels[n].numpy()).all() for n in range(7))
+    third = preview_sheets.make_sheets(grey, lossless=True, max_side=32)
+    assert (frame_of(third, 6)[..., 0] == levels[6, 1::3, 1::3].numpy()).all()
+
+
 def test_no_more_frames_than_a_page_can_hold():
     assert [preview_sheets.common_step(frames) for frames in (1, 49, 121, 122, 480)] == [
         1,
