@@ -126,7 +126,7 @@ def unpack_zip(
             if str(place).casefold() in places:
                 raise EgoXInputError(
                     what,
-                    got=f"{path.name!r} with {member.filename!r} twice, or in another case",
+                    got=f"{path.name!r} with {member.filename!r} twice, ignoring case",
                     expected="a name for each",
                     fix="rename one of them",
                 )
@@ -142,7 +142,7 @@ def unpack_zip(
                     if written > most_bytes:
                         raise EgoXInputError(
                             what,
-                            got=f"{path.name!r}, which holds more than it claims",
+                            got=f"{path.name!r}, which contains more than its header states",
                             expected=f"at most {most_bytes / 2**30:.1f} GB",
                             fix="write it again",
                         )

@@ -76,7 +76,7 @@ def as_frames(values: object, what: str) -> Tensor:  # [T, H, W, 3]
             what,
             got=f"shape {tuple(frames.shape)}",
             expected="[frames, height, width, 3]",
-            fix="put the colours last",
+            fix="move the colour channels to the last dimension",
         )
     if frames.dtype != torch.uint8:
         if not frames.is_floating_point():

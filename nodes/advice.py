@@ -25,7 +25,7 @@ WORDS.update(
         "sample the latent that came with this canvas": "connect the latent that EgoX Conditioning "
         "gave with this canvas",
         "released_schedule": "EgoX Released Sampling",
-        "choose a pixel of the ego picture": "choose a pixel of the ego picture (click into it on the "
+        "choose a pixel inside the ego image": "choose a pixel of the ego image (click into it on the "
         "node)",
         "the exo clip and the decoded ego video of the same sampling": "Load Exo Video and Decode Ego "
         "Half (pinhole_fov 0) of the same graph",

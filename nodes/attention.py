@@ -297,6 +297,6 @@ def from_start(what: str, number: int, count: int, of: str) -> int:
             what,
             got=number,
             expected=f"0 to {count - 1} ({of}), or -1 for the last",
-            fix=f"capture another {what}",
+            fix=f"capture a different {what}",
         )
     return number % count

@@ -263,7 +263,7 @@ def condition_clip(
             raise EgoXInputError(
                 "CLIP vision",
                 got="none",
-                expected="one, as this Wan 2.1 I2V reads pictures",
+                expected="a CLIP vision model, because this Wan 2.1 I2V has an image embedding",
                 fix="connect Load CLIP Vision (clip_vision_h)",
             )
     note = embedding_note(

@@ -295,8 +295,8 @@ def no_poses_beside(has_frames: bool) -> EgoXInputError:
     """Advice for a take without poses."""
     return EgoXInputError(
         "ego poses",
-        got=f"no {META} beside the exo video" if has_frames else "no frames connected",
-        expected="a take's meta.json, or poses from another source",
+        got=f"no {META} next to the exo video" if has_frames else "no frames connected",
+        expected="a take's meta.json, or poses from a different source",
         fix="press 'Open pose editor' on Ego Pose Input, then 'Load scene', and make a path there; or press "
         "'Upload own files' and add its meta.json"
         + ("" if has_frames else "; or connect 'frames' from Load Exo Video"),

@@ -167,7 +167,7 @@ def load_lora(model: ModelPatcher, path: Path, strength: float) -> tuple[ModelPa
     if not changed:
         raise EgoXInputError(
             "LoRA",
-            got=f"{path.name}, of which the host took nothing",
+            got=f"{path.name}, of which ComfyUI used nothing",
             expected="parts of this model",
             fix="load the Wan model that this LoRA was made for",
         )

@@ -309,7 +309,7 @@ def pair_switch(steps: int, switch_step: int) -> int:
             "switch_step",
             got=switch,
             expected=f"less than the {steps} steps",
-            fix="0 takes half of the steps, of which a pair needs 2",
+            fix="0 uses half of the steps; a pair of models needs at least 2",
         )
     return switch
 

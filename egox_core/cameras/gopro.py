@@ -61,7 +61,7 @@ def raw_focal(
         raise EgoXInputError(
             "raw exo lens",
             got=f"a focal length of {annotation_focal:g} px at {size[0]} px width",
-            expected="that of an undistorted GoPro picture (about 1240 px at 3840)",
+            expected="that of an undistorted GoPro image (about 1240 px at a width of 3840)",
             fix="take the exo lens as given",
         )
     while high - low > FOCAL_STEP_PX:

@@ -75,7 +75,7 @@ class CameraModel:
                 "camera size",
                 got=f"{self.width}x{self.height}",
                 expected=f"at least 1x1 px, at most {MAX_SIDE} a side",
-                fix="give the size of the picture that the intrinsics belong to",
+                fix="give the size of the image that the intrinsics belong to",
             )
 
     @property
@@ -395,7 +395,7 @@ def one_camera(cameras: Sequence[CameraModel], what: str) -> CameraModel:
         raise EgoXInputError(
             what,
             got=f"{len(set(cameras))} cameras",
-            expected="pictures of one camera, whose lens doesn't change",
+            expected="images of one camera with a constant lens",
             fix="export the ego camera alone, with one lens for all, or give stages.path a camera",
         )
     return cameras[0]

@@ -75,7 +75,7 @@ def align_depth(
             MISSING_METRIC,
             got=f"depth of kind '{metric.kind}'",
             expected="kind 'metric z'",
-            fix="feed it as the video depth and give a metric one (MoGe v2) beside it; " + ADVICE,
+            fix="use it as the video depth and add a metric one (MoGe v2); " + ADVICE,
         )
     _same_shape("video depth", metric, None if video is None else video.depth_m)
     dynamic = _united(

@@ -103,7 +103,7 @@ def check_order(
             got=got,
             expected="values that grow with distance, as the metric depth's",
             fix="set its kind to 'disparity' (an IMAGE depth map: bright = near); if the video depth "
-            "is right, then the metric depth holds disparity",
+            "is right, then the metric depth is disparity",
         )
     raise EgoXInputError(
         "video depth of kind 'disparity' looks like z depth (far is large)",

@@ -201,8 +201,8 @@ def depth_window(
         )
     raise EgoXInputError(
         what,
-        got=f"{width}x{height} px, aspect {width / height:.4f}",
-        expected=f"the aspect of the video ({source_width / source_height:.4f}, within 0.5 %), or its "
+        got=f"{width}x{height} px, aspect ratio {width / height:.4f}",
+        expected=f"the video's aspect ratio ({source_width / source_height:.4f}, within 0.5 %), or its "
         "height and more width",
         fix="make it from the video that is loaded",
     )
@@ -230,7 +230,7 @@ def fit_depth_size(depth: DepthVideo, width: int, height: int, name: str = "dept
         raise EgoXInputError(
             f"size of the {name}",
             got=f"{depth_size[0]}x{depth_size[1]}",
-            expected=f"the aspect of {width}x{height} (to 0.5 %), or the same height and wider",
+            expected=f"the aspect ratio of {width}x{height} (within 0.5 %), or wider with that height",
             fix="make the depth from the exo video's own frames",
         )
 
@@ -287,7 +287,7 @@ def fit_host_mask(
         raise EgoXInputError(
             name,
             got=f"{w}x{h}",
-            expected=f"the aspect of {width}x{height} (to 0.5 %)",
+            expected=f"the aspect ratio of {width}x{height} (within 0.5 %)",
             fix="make it from the exo video's frames",
         )
 
@@ -309,7 +309,7 @@ def fit_host_mask(
             name,
             got="a frame that is masked all over",
             expected="some pixels left",
-            fix="invert the mask, if it marks what is to be kept",
+            fix="invert the mask if it marks the part to keep",
         )
     return marked if count != 1 else marked.expand(frames, -1, -1)
 

@@ -190,7 +190,7 @@ def align_sources(
             "aligned depth",
             got="no valid pixel in any frame",
             expected="some that are not sky",
-            fix="check the sky mask (1 where sky is) and the depth source",
+            fix="check the sky mask (1 for sky) and the depth source",
         )
     names = f"metric depth: {roles.metric.name}; video depth: " + (
         "none" if roles.video is None else f"{roles.video.name} ({roles.video.depth.kind})"

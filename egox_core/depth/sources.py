@@ -184,7 +184,7 @@ def image_depth(
     near, far = range_m
     if (near or far) and not 0 < near < far:
         raise EgoXInputError(
-            "range of the depth picture",
+            "range of the depth image",
             got=f"{near:g} to {far:g} m",
             expected="near above 0, far above near; or 0 for both",
             fix="give metres of the nearest and the farthest value",
@@ -194,7 +194,7 @@ def image_depth(
             "depth picture",
             got=f"shape {tuple(image.shape)}",
             expected="[frames, height, width, 3]",
-            fix="give one picture per frame",
+            fix="give one image per frame",
         )
     picture = image[..., :3].detach()
     sample = picture[:, ::4, ::4].float()
@@ -202,7 +202,7 @@ def image_depth(
     if colour > 0.02:
         raise EgoXInputError(
             "depth picture",
-            got=f"a picture in colour (channels differ by {colour:.2f} on average)",
+            got=f"a colour image (channels differ by {colour:.2f} on average)",
             expected="a grey depth map",
             fix="switch the depth pack's colour map off",
         )

@@ -44,7 +44,7 @@ def check_valid_shares(
             f"depth {name}",
             got=f"frame {worst} with {100 * float(shares[worst]):.1f} % valid pixels",
             expected=f"at least {100 * MIN_VALID_SHARE:.0f} % in every frame",
-            fix="leave the frame out, or take another depth source",
+            fix="leave the frame out, or use a different depth source",
         )
     return 1 - float(shares.double().mean())
 

@@ -133,7 +133,7 @@ def _lens_of(content: dict, what: str) -> str:
             what,
             got=f"camera_model {model}{' and is_fisheye' * bool(twice)}, distortion {sorted(given)}",
             expected=f"a lens of {', '.join(sorted(known))}",
-            fix="undistort the pictures, or give stages.path a camera",
+            fix="undistort the images, or give stages.path a camera",
         )
     return lens
 

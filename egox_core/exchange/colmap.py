@@ -105,7 +105,7 @@ def _camera(row: list[str], folder: Path) -> CameraModel:
         f"COLMAP folder {folder.name}",
         got=f"model {model} with {len(numbers)} numbers",
         expected=f"one of {_models()}, {simpler}",
-        fix="undistort the pictures to PINHOLE in COLMAP, or give stages.path a camera",
+        fix="undistort the images to PINHOLE in COLMAP, or give stages.path a camera",
     )
 
 

@@ -111,7 +111,10 @@ def write_chan(path: Path, trajectory: CameraTrajectory) -> None:
 
 def _unknown(name: str) -> EgoXInputError:
     return EgoXInputError(
-        "exo path", got=f"{name}, which holds none", expected=FORMS, fix="export it as one of them"
+        "exo path",
+        got=f"{name}, which contains none",
+        expected=FORMS,
+        fix="export it as one of them",
     )
 
 

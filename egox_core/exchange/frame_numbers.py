@@ -34,10 +34,10 @@ def numbers_of(names: Sequence[object], what: str) -> Tensor:  # [N] float64
     columns = [column for column in zip(*found, strict=False) if len(set(column)) > 1]
     if len({len(numbers) for numbers in found}) != 1 or len(columns) != 1:
         raise EgoXInputError(
-            f"names of pictures of {what}",
+            f"image names of {what}",
             got=f"{names[0]} to {names[-1]}",
             expected="one number that changes",
-            fix="number the pictures of one camera by their frames",
+            fix="number the images of one camera by their frames",
         )
     return torch.tensor([float(number) for number in columns[0]], dtype=torch.float64)
 
@@ -137,7 +137,7 @@ def _filled(track: PoseTrack, frames: FrameSelection) -> str:
             f"frames of {track.name}",
             got=f"{gap:.2g} s without a pose",
             expected=f"at most {MAX_GAP_S:g} s between two poses",
-            fix="register more pictures, or use frames before or after the gap",
+            fix="register more images, or use frames before or after the gap",
         )
     count = int(filled.sum())
     return f"; {count} of {len(used)} frames have no pose and are interpolated" * (count > 0)

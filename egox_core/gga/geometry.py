@@ -228,8 +228,8 @@ def _crop_to_aspect(values: Tensor, exo_size: tuple[int, int]) -> Tensor:  # [t,
         raise EgoXInputError(
             "depth size",
             got=f"{width}x{height}",
-            expected=f"the aspect of {exo_size[0]}x{exo_size[1]}, or wider",
-            fix="give depth of the exo video's own picture; only wider depth can be cropped",
+            expected=f"the aspect ratio of {exo_size[0]}x{exo_size[1]}, or wider",
+            fix="give the depth of the whole exo image; only wider depth can be cropped",
         )
     left = centre_crop_left((width, height), (wanted, height)) or 0
     return values[..., left : left + min(wanted, width)]

@@ -92,8 +92,8 @@ def _released_rays(camera: CameraModel, meta_intrinsics: Tensor | None, h: int, 
         raise EgoXInputError(
             "ego size for released rays",
             got=f"{w}x{h} latents",
-            expected="a square ego picture",
-            fix="use a square ego picture, or the ray geometry exact",
+            expected="a square ego image",
+            fix="use a square ego image, or the ray geometry 'exact'",
         )
     # float32 constants in the released code; its distortion numbers are stored at full precision
     # and rounded here.
@@ -185,7 +185,7 @@ def released_k_note(camera: CameraModel, meta_intrinsics: Tensor | None) -> str:
             if width == px
             else f"K of the released takes, applied at {px} px as released and scaled to {width}"
         )
-    return f"K of this take, not the released ones', taken as that of a {px} px picture"
+    return f"K of this take, not the released ones', taken as that of a {px} px image"
 
 
 def _of_every_released_take() -> Tensor:  # [3, 3] float64

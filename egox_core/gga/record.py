@@ -80,7 +80,7 @@ class AttentionRecord:
                     name,
                     got=value,
                     expected=f"0 to {size - 1}",
-                    fix="choose a pixel of the ego picture",
+                    fix="choose a pixel inside the ego image",
                 )
         if frame < 0:
             raise EgoXInputError(

@@ -53,7 +53,7 @@ def check_pair(
             "frames to compare",
             got=f"{tuple(generated.shape)}",
             expected=f"at least one frame of {SMALLEST}x{SMALLEST}",
-            fix="use larger pictures",
+            fix="use larger images",
         )
 
 

@@ -204,7 +204,7 @@ def _only(what: str, found: list[Path], preferred: tuple[str, ...]) -> Path | No
         what,
         got=f"{len(found)}: {', '.join(path.name for path in found[:4])}",
         expected="one",
-        fix=f"upload one take at once, or call the one that counts {preferred[0]}",
+        fix=f"upload one take at a time, or name the one to use {preferred[0]}",
     )
 
 

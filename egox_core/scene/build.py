@@ -229,7 +229,7 @@ def check_scene_input(
     if depth.camera.stored_size != (width, height):
         raise EgoXInputError(
             "exo camera of the depth",
-            got=f"a picture of {depth.camera.stored_size}",
+            got=f"an image of {depth.camera.stored_size}",
             expected=f"({width}, {height}), the size of the depth maps",
             fix="rescale or crop the intrinsics together with the depth",
         )

@@ -101,7 +101,7 @@ def estimate_exo_motion(
     if motion == "stands" and given is not None:
         raise EgoXInputError(
             "given path of the exo camera",
-            got="a path, and motion stands",
+            got="a path together with motion 'stands'",
             expected="one of them",
             fix="set motion to auto, or leave the path out",
         )
@@ -181,7 +181,7 @@ def _checked(
             raise EgoXInputError(
                 "given path of the exo camera",
                 got=f"{lost} can't be followed, to scale it by",
-                expected="corners that stand still",
+                expected="static corners",
                 fix="give a path in metres",
             )
         note = f"warning: {lost} can't be followed: the given path isn't checked"
@@ -225,7 +225,7 @@ def _refused(depth: DepthVideo, motion: Motion, why: str) -> tuple[DepthVideo, E
     )
     if motion != "auto":
         raise EgoXInputError(
-            "motion of the exo camera", got=why, expected="corners that stand still", fix=fix
+            "motion of the exo camera", got=why, expected="static corners", fix=fix
         )
     note = f"warning: the exo camera moves, but {why}: it is taken to stand, and the scene smears"
     return depth, ExoMotion(motion="stands", notes=(f"{note}. {fix}",))

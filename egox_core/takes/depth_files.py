@@ -87,7 +87,7 @@ def check_depth(
         raise EgoXInputError(
             what,
             got=f"{source.size[0]}x{source.size[1]} px",
-            expected=f"the shape of the undistorted picture, {frames.size[0]}x{frames.size[1]}",
+            expected=f"the shape of the undistorted image, {frames.size[0]}x{frames.size[1]}",
             fix="make it from the undistorted video, not the one as filmed",
         )
 

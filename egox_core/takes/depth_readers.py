@@ -235,7 +235,7 @@ def decode_picture(content: bytes, what: str, mode: int) -> np.ndarray | None:
     if 2 * math.prod(sides) > MAX_FRAME_BYTES:
         raise EgoXInputError(
             what,
-            got=f"a picture of {sides[0]}x{sides[1]} px",
+            got=f"an image of {sides[0]}x{sides[1]} px",
             expected=f"at most {MAX_FRAME_BYTES // 2} px",
             fix="write it again",
         )
@@ -272,7 +272,7 @@ def numbered_files(
             what,
             got=f"numbered files of the kinds {sorted(by_kind) or 'none'}",
             expected=f"numbered files of one kind of {suffixes}",
-            fix="put the frames alone into one folder or zip",
+            fix="use a folder or zip that contains only the frames",
         )
     ((suffix, numbered),) = by_kind.items()
     first, last = min(numbered), max(numbered)

@@ -205,8 +205,8 @@ def depth_camera(meta: TakeMeta, depth_size: tuple[int, int]) -> tuple[CameraMod
         raise EgoXInputError(
             name,
             got=f"a {centre} for {width}x{height} px",
-            expected="one near the middle of the picture, or of the same one in another size",
-            fix="correct K, or give exo_camera, which has the size of its picture",
+            expected="a centre near the middle of the image, at any of its sizes",
+            fix="correct K, or give exo_camera, which includes the size of its image",
         )
     return (
         replace(camera, fx=camera.fx * x, fy=camera.fy * y, cx=width / 2, cy=height / 2),

@@ -91,7 +91,7 @@ def _read(path: Path, shape: tuple[int, ...]) -> Tensor:
     if (numbers[order] != np.arange(len(order))).any():
         raise EgoXInputError(
             f"ViPE file {path.name}",
-            got="frame numbers with gaps, or from another one than 0",
+            got="frame numbers with gaps, or that don't start at 0",
             expected="every frame",
             fix="run ViPE on all frames of the clip",
         )

@@ -94,7 +94,7 @@ def openpose_people(
         raise EgoXInputError(
             source,
             got="no canvas_width and canvas_height",
-            expected="the size of the picture",
+            expected="the size of the image",
             fix="give the size that the detector ran at",
         )
     people = ([_openpose_person(p, source) for p in f["people"]] for f in frames)
@@ -186,7 +186,7 @@ def _mhr_person(person: Any, size: tuple[int, int], source: str) -> Person:
     ).sum(0).min() < 0:
         raise EgoXInputError(
             source,
-            got="points in metres that lie mirrored or upside down against those in the picture",
+            got="points in metres that are mirrored or upside down relative to the image points",
             expected="OpenCV's axes: x right, y down, z forward",
             fix=DETECTORS_OWN,
         )
@@ -249,10 +249,10 @@ def _vector(values: Any, length: int, what: str) -> np.ndarray:  # [length]
 
 def _picture(size: Any, source: str) -> tuple[int, int]:
     """(width, height) px."""
-    sides = _vector(size, 2, f"size of the picture of {source}")
+    sides = _vector(size, 2, f"image size of {source}")
     if not (sides >= 1).all() or not (sides <= MAX_SIDE).all():
         raise EgoXInputError(
-            f"size of the picture of {source}",
+            f"image size of {source}",
             got=sides.tolist(),
             expected=f"1 to {MAX_SIDE} px a side",
             fix=DETECTORS_OWN,

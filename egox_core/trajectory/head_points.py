@@ -83,8 +83,8 @@ def check_points(points: HeadPoints, count: int, size: tuple[int, int]) -> HeadP
         if abs(width * size[1] - height * size[0]) > 0.01 * width * size[1]:
             raise EgoXInputError(
                 points.source,
-                got=f"points of a {width}x{height} px picture",
-                expected=f"{size[0]}x{size[1]} px, the exo picture's shape",
+                got=f"points of a {width}x{height} px image",
+                expected=f"{size[0]}x{size[1]} px, the shape of the exo image",
                 fix="run the detector on the cropped frames in use, not on the source video",
             )
         points = points.resized(size)
@@ -103,8 +103,8 @@ def check_points(points: HeadPoints, count: int, size: tuple[int, int]) -> HeadP
     if float(outside.sum()) > 0.5 * float(seen.sum()):
         raise EgoXInputError(
             points.source,
-            got="most points far outside the picture",
-            expected=f"pixels of a {size[0]}x{size[1]} px picture",
+            got="most points far outside the image",
+            expected=f"pixels of a {size[0]}x{size[1]} px image",
             fix="check which size the detector's points belong to",
         )
     return points
@@ -172,7 +172,7 @@ def choose_person(
         raise EgoXInputError(
             source,
             got=f"up to {people.most} people, several in {several} of {count} frames",
-            expected="to know who wears the camera",
+            expected="one person, or a choice of the wearer",
             fix="choose a person by number (0 is the first), or give a mask of the wearer",
         )
     if mask is not None:

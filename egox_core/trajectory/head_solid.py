@@ -46,7 +46,7 @@ def solid_heads(rigid: np.ndarray) -> np.ndarray:  # [T, N, 3] -> [T, 3, 3]
         raise EgoXInputError(
             "head of the body model",
             got="a mirrored one: right and left are exchanged",
-            expected="the exo picture as it is",
+            expected="the exo image, not mirrored or turned",
             fix="run the model on the frames of stages.load_clip, not on flipped ones",
         )
     eyes_ears = slice(0, 4)  # noses differ most

@@ -137,7 +137,7 @@ def ego_from_head(
             "mount of the ego camera",
             got=f"offset {offset}, pitch {pitch_deg}",
             expected="three numbers of at most 0.5 m, and at most 90 degrees",
-            fix="give metres: right, down, forward of where glasses have it",
+            fix="give metres: right, down and forward, relative to a camera in glasses",
         )
     pitch = np.radians(GLASSES_PITCH_DEG + pitch_deg)
     upright = torch.tensor(

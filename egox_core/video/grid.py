@@ -118,7 +118,7 @@ def check_videos(videos: Sequence[Tensor]) -> None:
                 "video of the grid",
                 got=f"shape {list(video.shape)}",
                 expected="[T, H, W, 3]",
-                fix="give the pictures of a video",
+                fix="give the frames of a video",
             )
 
 

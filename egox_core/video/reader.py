@@ -89,8 +89,8 @@ def open_video(source: VideoSource) -> Generator[av.container.InputContainer]:
                 raise EgoXInputError(
                     f"video {name}",
                     got="no video stream",
-                    expected="a file with a picture",
-                    fix="choose a video; this one may hold sound alone, and its cover",
+                    expected="a file with a video track",
+                    fix="choose a video; this file may contain only sound and a cover image",
                 )
             yield container
     except (av.error.FFmpegError, EOFError) as error:
@@ -188,7 +188,7 @@ def probe_video(source: VideoSource) -> VideoInfo:
             raise EgoXInputError(
                 f"video {name}",
                 got="a 360 video",
-                expected="the picture of one lens",
+                expected="the image of a single lens",
                 fix="cut a plain view out of it, by the camera's own program or ffmpeg's filter "
                 "v360=e:flat:h_fov=90:v_fov=60",
             )

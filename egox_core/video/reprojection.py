@@ -52,7 +52,7 @@ def pinhole_camera(camera: CameraModel, fov_deg: float) -> CameraModel:
             "field of view",
             got=f"{fov_deg} degrees",
             expected=f"{low:g} to {high:g} degrees",
-            fix="a pinhole can't show more; use less, or keep the fisheye picture",
+            fix="a pinhole view can't show more; use a smaller angle, or keep the fisheye image",
         )
     focal = camera.stored_size[0] / 2 / math.tan(math.radians(fov_deg) / 2)
     return replace(
@@ -78,7 +78,7 @@ def reproject(
             "ego frames",
             got=f"{frames.shape[2]}x{frames.shape[1]} px",
             expected=f"{width}x{height} px",
-            fix="give the camera of these pictures",
+            fix="give the camera of these images",
         )
     sampled = _Sampling(source, target, mode)
     out = []
@@ -137,7 +137,7 @@ def undistorted_camera(
         raise EgoXInputError(
             "undistortion",
             got="a lens that does not see its own optical axis",
-            expected="an optical axis inside the picture",
+            expected="an optical axis inside the image",
             fix="check the intrinsics and the size",
         )
     for _ in range(40):

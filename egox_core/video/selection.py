@@ -108,7 +108,7 @@ def select_frames(
             "start_frame",
             got=start_frame,
             expected=f"0 to {info.frame_count - 1}",
-            fix=f"{info.name} holds {info.frame_count} frames",
+            fix=f"{info.name} contains {info.frame_count} frames",
         )
     if target_fps < 0 or target_fps > info.fps * 1.001:
         raise EgoXInputError(
@@ -184,7 +184,7 @@ def camera_of_frames(source_camera: CameraModel, selection: FrameSelection) -> C
     if source_camera.stored_size != selection.source_size:
         raise EgoXInputError(
             "exo camera",
-            got=f"intrinsics of a {source_camera.stored_size} picture",
+            got=f"intrinsics of a {source_camera.stored_size} image",
             expected=f"of the video's {selection.source_size}",
             fix="rescale the intrinsics first",
         )

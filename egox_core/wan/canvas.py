@@ -151,7 +151,7 @@ def _batch(part: Tensor, like: Tensor) -> Tensor:
             "batch of the canvas",
             got=f"{have} clips",
             expected=f"a divisor of the batch {want}",
-            fix="sample as many latents as the canvas holds clips",
+            fix="sample as many latents as there are clips in the canvas",
         )
     return part.repeat(want // have, *([1] * (part.ndim - 1)))
 

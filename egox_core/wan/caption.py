@@ -200,7 +200,7 @@ def _lacking(mark: str, answer: str) -> EgoXInputError:
         "caption",
         got=f"no description under {mark} in {answer.strip()[:60]!r}...",
         expected=f"{EXO_MARK} and {EGO_MARK}, each with a description",
-        fix="another seed or a larger model; more max_length if the answer was cut; or 'no caption'",
+        fix="try a different seed, a larger model or more max_length, or choose 'no caption'",
     )
 
 

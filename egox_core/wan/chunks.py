@@ -59,7 +59,7 @@ def check_overlap(length: int, known: int) -> None:
     latent_frames(known)
     if known >= length:
         raise EgoXInputError(
-            "frames that a chunk goes on from",
+            "frames that each chunk continues from",
             got=known,
             expected=f"fewer than its {length} frames",
             fix=f"use {min(5, max(1, length - FRAMES_PER_LATENT))}, or longer chunks",

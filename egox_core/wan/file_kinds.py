@@ -70,7 +70,7 @@ def kind_of(header: Mapping) -> tuple[str | None, str]:
     dtypes = {entry["dtype"] for name, entry in header.items() if name != "__metadata__"}
     place, words = next(
         (kind for end, *kind in KINDS if any(name.endswith(end) for name in shapes)),
-        (None, f"{len(shapes)} tensors of another model, such as {next(iter(shapes), 'none')}"),
+        (None, f"{len(shapes)} tensors of a different model, such as {next(iter(shapes), 'none')}"),
     )
     sizes = [s for name, s in shapes.items() if f".{name}".endswith(".patch_embedding.weight")]
     if words.endswith("transformer") and sizes and len(sizes[0]) > 1:

@@ -214,7 +214,7 @@ class LoraConversion:
                     "LoRA",
                     got=f"{name} of size {size[0]}x{size[1]}",
                     expected="x".join(map(str, shapes[name])),
-                    fix="this LoRA was made for another model: load the one that fits, or its model",
+                    fix="load a LoRA of this model, or the model of this LoRA",
                 )
         if not fitting:
             raise EgoXInputError(
@@ -288,7 +288,7 @@ def convert_lora(
                 "LoRA file",
                 got=f"{origin[name]} and {key}, both for {part}",
                 expected="one pair of matrices for each part",
-                fix="give the file of one model; this one may hold both of Wan 2.2",
+                fix="give the file of one model; this one may contain both models of Wan 2.2",
             )
         place = _PLACE.fullmatch(module)
         origin[name], own[name.removesuffix(suffix)] = key, place[2] if place else module

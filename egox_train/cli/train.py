@@ -97,7 +97,7 @@ def _train(args: argparse.Namespace, progress: Progress) -> int:
             "output folder",
             got="checkpoints of an earlier run",
             expected="none (--fresh)",
-            fix="choose another folder, or leave --fresh out to go on",
+            fix="choose a different folder, or leave out --fresh to continue",
         )
     _say_info()
     outcome = train(

@@ -150,7 +150,7 @@ def build_cache(
             "cache",
             got=f"no clip that can be read; first {': '.join(outcome.left_out[0])}",
             expected="at least one",
-            fix="run prepare again: it makes what is damaged",
+            fix="run prepare again: it remakes damaged files",
         )
     splits = read_splits(manifest)
     write_index(

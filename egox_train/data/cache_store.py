@@ -137,7 +137,7 @@ def parse_index(folder: Path) -> CacheIndex:
             "cache",
             got=f"{folder.name!r} without {INDEX}",
             expected="a finished cache",
-            fix="run `train_egox.py cache` (again: it goes on where it stopped)",
+            fix="run `train_egox.py cache` (again: it continues from the last finished file)",
         )
     content = read_json_object(file, "cache index", MAX_INDEX_BYTES)
     if content.get("format", FORMAT) != FORMAT:
@@ -180,8 +180,8 @@ def read_index(folder: Path) -> CacheIndex:
                 got="no readable file"
                 if actual is None
                 else "data made from other clips, models or settings",
-                expected="what the index names",
-                fix="run `train_egox.py cache` again: it remakes what doesn't fit",
+                expected="the files that the index names",
+                fix="run `train_egox.py cache` again: it remakes mismatched files",
             )
     return index
 

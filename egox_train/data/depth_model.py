@@ -48,7 +48,7 @@ def check_models(options: PrepareOptions) -> None:
             f"depth model {folder.name}",
             got="relative depth",
             expected="metric depth",
-            fix="give its metric variant; a relative one may stand second, after a metric one",
+            fix="give its metric variant; a relative one may only follow a metric one",
         )
     if options.relative_depth_model is not None and _is_metric(
         _load(options.relative_depth_model, device)

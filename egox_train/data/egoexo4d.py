@@ -77,7 +77,7 @@ def read_egoexo4d(
             "Ego-Exo4D folder",
             got=f"{root.name!r} without takes/ and annotations/ego_pose/",
             expected="the dataset's own folder layout",
-            fix="give the folder that holds both",
+            fix="give the folder that contains both",
         )
     files = pose_files(root)
     if not files:
@@ -241,7 +241,7 @@ def _exo_views(
             if sum(other.casefold() == name.casefold() for other in annotation) > 1:
                 raise EgoXInputError(
                     "camera name",
-                    got=f"{name!r} twice, in another case",
+                    got=f"{name!r} twice, differing in upper and lower case",
                     expected="names that every system distinguishes",
                     fix="rename one, and its video",
                 )
@@ -268,7 +268,7 @@ def _exo_views(
                 raise EgoXInputError(
                     name_of_k,
                     got=f"a centre of ({plain.cx:g}, {plain.cy:g})",
-                    expected="the middle of a picture",
+                    expected="the middle of an image",
                     fix="leave the camera out",
                 )
             camera = replace(plain, width=width, height=height)

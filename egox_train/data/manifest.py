@@ -153,7 +153,7 @@ def in_splits(records: Sequence[ClipRecord], manifest: Path, wanted: str) -> lis
             "split",
             got=f"no clip of {wanted}",
             expected="at least one",
-            fix="choose another split, or leave --split out",
+            fix="choose a different split, or leave out --split",
         )
     return records
 
@@ -166,7 +166,7 @@ def _check_files(file: Path, record: ClipRecord) -> None:
         raise EgoXInputError(
             f"clip {record.clip}",
             got=f"folder {record.folder!r}",
-            expected="a folder beside the manifest",
+            expected="a folder next to the manifest",
             fix="correct the manifest",
         )
     if missing:
@@ -174,7 +174,7 @@ def _check_files(file: Path, record: ClipRecord) -> None:
             f"clip {record.clip}",
             got=f"no file {record.folder}/{missing[0]}",
             expected="a whole take",
-            fix="run prepare again: it makes what is missing",
+            fix="run prepare again: it makes missing files",
         )
 
 

@@ -148,12 +148,12 @@ def _check_depth_source(takes: list[RawTake], options: PrepareOptions) -> None:
     ):
         raise EgoXInputError(
             "prepare",
-            got="--depth files without --depth-root, of a dataset that holds no depth",
+            got="--depth files without --depth-root, for a dataset without depth",
             expected="depth of its exo videos",
             fix="give --depth-model FOLDER; or write the videos "
             "with `train_egox.py undistort`, run any depth tool on them and give --depth-root "
             "FOLDER; "
-            "--depth plane is a stand-in to try the way with",
+            "--depth plane is a stand-in for a dry run",
         )
     require_folder(options.depth_root, "depth root", "the folder of <take>__<camera>.npz")
     if options.depth == "model":

@@ -137,8 +137,8 @@ def _read_part(file: Path) -> Part:
     except (KeyError, TypeError, ValueError) as error:
         raise EgoXInputError(
             f"part {file.name}",
-            got=f"another content ({error})",
-            expected="what prepare wrote",
+            got=f"different content ({error})",
+            expected="the file that prepare wrote",
             fix="run prepare of that part again",
         ) from error
 

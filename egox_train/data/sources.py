@@ -64,7 +64,7 @@ def list_takes(
                 "source",
                 got=f"{root.name!r} without a {META}",
                 expected="take folders",
-                fix=f"each take's folder holds {EXO}, {DEPTH} and {META}",
+                fix=f"each take's folder contains {EXO}, {DEPTH} and {META}",
             )
         for folder in folders:
             try:
@@ -120,7 +120,7 @@ def _released(root: Path, skipped: list[tuple[str, str]], exo_lens: ExoLens) -> 
                     f"take {name}",
                     got=f"no {EXO}",
                     expected=f"videos/{name}/{EXO}",
-                    fix=f"put the videos beside {META}",
+                    fix=f"put the videos next to {META}",
                 )
             depth = root / "depth_maps" / name
             take = _from_meta(

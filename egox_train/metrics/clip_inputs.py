@@ -62,7 +62,7 @@ def clip_files(
         raise EgoXInputError(
             f"clip {record.clip!r}",
             got=f"folder {record.folder!r}",
-            expected="a plain name, and a folder beside the manifest",
+            expected="a plain name, and a folder next to the manifest",
             fix="correct the manifest",
         )
     if not record.ground_truth:
@@ -160,14 +160,14 @@ def read_coverage(
             COVERAGE,
             got=f"no readable array ({error})",
             expected="coverage [T, H, W] bool",
-            fix="delete it: the prior's picture is then used",
+            fix="delete it: the prior's video is then used",
         ) from error
     if mask.shape != prior.shape[:3]:
         raise EgoXInputError(
             COVERAGE,
             got=tuple(mask.shape),
             expected=tuple(prior.shape[:3]),
-            fix="write it with the prior that is beside it",
+            fix="write it together with the prior in the same folder",
         )
     return mask, "renderer"
 

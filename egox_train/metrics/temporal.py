@@ -52,7 +52,7 @@ def temporal_flickering(
             "temporal flickering",
             got=f"{len(frames)} frames",
             expected="at least 2",
-            fix="evaluate a video, not a picture",
+            fix="evaluate a video, not a single image",
         )
     return 1.0 - float((frames[1:] - frames[:-1]).abs().double().mean())
 

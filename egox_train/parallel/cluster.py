@@ -129,7 +129,7 @@ class _Head:
                     "Ray cluster",
                     got=f"no answer from its head at {self.address} for {now - self.seen_s:.0f} s",
                     expected="a cluster that runs",
-                    fix="start the cluster, then the same command: what is finished is kept",
+                    fix="start the cluster, then run the same command: finished parts are kept",
                 ) from error
 
 

@@ -185,7 +185,7 @@ def looks_of_clicks(
                 name,
                 got="the wearer's own body, or no depth",
                 expected="something that the wearer looks at",
-                fix="click on a thing beside the wearer",
+                fix="click on an object next to the wearer",
             )
         looks[frame] = {"frame": frame, "point": point.round(5).tolist()}
     return [looks[frame] for frame in sorted(looks)]
@@ -367,9 +367,9 @@ def head_target(folder: Path, *, meta: bool = False, replace: bool = False) -> P
             path.name,
             got="a file that is there already",
             expected="none",
-            fix="add --replace to put these ego poses into it; all else in it stays"
+            fix="add --replace to replace only the ego poses in it"
             if meta
-            else "add --replace to write it anew",
+            else "add --replace to overwrite it",
         )
     if meta and path.exists():
         content = read_json(path, META)

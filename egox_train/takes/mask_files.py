@@ -108,7 +108,7 @@ def check_mask(
         raise EgoXInputError(
             mask.what,
             got=f"{mask.size[0]}x{mask.size[1]} px",
-            expected=f"the shape of the undistorted picture, {frames.size[0]}x{frames.size[1]}",
+            expected=f"the shape of the undistorted image, {frames.size[0]}x{frames.size[1]}",
             fix="segment the video that `train_egox.py undistort` writes, not the one as filmed",
         )
 
@@ -200,7 +200,7 @@ def _array_header(archive: zipfile.ZipFile, path: Path) -> tuple[tuple[int, ...]
             what,
             got=f"{dtype} of shape {shape}",
             expected="bool or uint8 of shape (T, H, W)",
-            fix="save one mask a frame; what moves is not zero",
+            fix="save one mask per frame, nonzero for moving pixels",
         )
     return shape, dtype
 

@@ -179,7 +179,10 @@ def load_checkpoint(folder: Path) -> TrainState:
         or not isinstance(more.get("optimizer"), dict)
     ):
         raise EgoXInputError(
-            what, got="a part of another form", expected="a whole checkpoint", fix=fix
+            what,
+            got="a checkpoint file of a different form",
+            expected="a whole checkpoint",
+            fix=fix,
         )
     return TrainState(
         weights=weights,
@@ -242,7 +245,7 @@ def check_resumable(
             "resumed training",
             got=f"other {', '.join(differs)} than the checkpoint",
             expected="the same settings",
-            fix="restore them, or train into another output folder",
+            fix="restore them, or train into a different output folder",
         )
 
 

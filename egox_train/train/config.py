@@ -326,7 +326,7 @@ def load_config(
                 "override",
                 got=repr(override),
                 expected="key=value, as optimizer.learning_rate=1e-4",
-                fix="put an equals sign between key and value",
+                fix="write key=value",
             )
         try:
             value = yaml.safe_load(text)

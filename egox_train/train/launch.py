@@ -95,7 +95,7 @@ def check_launch(config: TrainConfig, launch: Launch) -> None:
                 f"{name} under {NAMES[launch]}",
                 got=value,
                 expected=" or ".join(str(v).lower() for v in allowed),
-                fix="change it, or launch another way: configs/accelerate_one_gpu.yaml takes all",
+                fix="change it, or launch with configs/accelerate_one_gpu.yaml",
             )
     if config.memory.compile and (
         config.memory.block_offload
@@ -104,7 +104,7 @@ def check_launch(config: TrainConfig, launch: Launch) -> None:
     ):
         raise EgoXInputError(
             "memory.compile",
-            got="true, beside offload or a small base",
+            got="true, with offload or a small base",
             expected="one of them",
             fix="set memory.compile=false",
         )
@@ -146,7 +146,7 @@ def accumulation_for(config: TrainConfig, processes: int, state: TrainState | No
             f"{own} clips a step on {processes} processes instead of "
             f"{state.global_batch}",
             expected="the same global batch",
-            fix="restore them, or train into another output folder",
+            fix="restore them, or train into a different output folder",
         )
     accumulation, rest = divmod(state.global_batch, config.batch_size * processes)
     if rest:

@@ -142,7 +142,7 @@ def put_lora_tensors(
             f"{what}: {len(wrong)} tensors, first {shown}",
             got=got,
             expected=expected,
-            fix="it belongs to another model, rank or targets; give the file that was trained here",
+            fix="give the file that was trained here; this one has a different model, rank or targets",
         )
     set_peft_model_state_dict(model, dict(tensors), adapter_name=ADAPTER)
 
@@ -324,7 +324,7 @@ def matrix_pairs(
                 if shape is None
                 else f"a delta of {None if b is None else b.shape[0]}x{a.shape[1]}",
                 expected="a matrix of this base" if shape is None else str(shape),
-                fix="the LoRA belongs to another base model",
+                fix="the LoRA belongs to a different base model",
             )
         pairs[f"{module}.weight"] = (a, b)
     return pairs

@@ -66,9 +66,9 @@ class TrainableModel:
         if wrong:
             raise EgoXInputError(
                 what,
-                got=f"{len(wrong)} weights of another model, such as {wrong[0]}",
+                got=f"{len(wrong)} weights of a different model, such as {wrong[0]}",
                 expected="weights of this base",
-                fix="train into another output folder",
+                fix="train into a different output folder",
             )
         for name, parameter in own.items():
             parameter.data.copy_(tensors[name])

@@ -89,7 +89,7 @@ def _load(path: Path):
     if "vision_model.embeddings.class_embedding" not in read_header(path, what):
         raise EgoXInputError(
             what,
-            got="tensors of another model",
+            got="tensors of a different model",
             expected="clip_vision_h.safetensors",
             fix="give the file of ComfyUI's models/clip_vision folder",
         )

@@ -113,7 +113,7 @@ def load_network(network: Network, file: Path, what: str, *, expected: str, wher
         network.load_state_dict(load_file(file))
     except RuntimeError as error:
         raise EgoXInputError(
-            what, got=f"{file.name!r} of another model", expected=expected, fix=where
+            what, got=f"{file.name!r} of a different model", expected=expected, fix=where
         ) from error
     return network.train(False)
 

@@ -84,8 +84,8 @@ def write_clip(about: dict[str, Any], pictures: list[bytes]) -> dict[str, Any]:
         intact(
             "frames",
             (av.error.FFmpegError,),
-            expected="pictures of a video",
-            fix="save another clip",
+            expected="frames of a video",
+            fix="save a different clip",
         ),
     ):
         native_video(frames, fps).save_to(str(unfinished), metadata=made_by or None)
@@ -112,9 +112,9 @@ def clip_frames(pictures: list[bytes]) -> Tensor:  # [T, H, W, 3] 0...1
     if not frames or len(frames) != len(pictures) or len(frames) > MAX_FRAMES:
         raise EgoXInputError(
             "frames",
-            got=f"{len(pictures)} pictures, the first of {size}",
+            got=f"{len(pictures)} images, the first of {size}",
             expected=f"1 to {MAX_FRAMES} JPEGs of one even size, at most {MAX_PIXELS} px together",
-            fix="look at fewer pictures at once",
+            fix="view fewer images at once",
         )
     return torch.stack(frames).float() / 255
 

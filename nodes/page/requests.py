@@ -97,7 +97,9 @@ async def read_body(request: web.Request, limit: int) -> dict:
     if length > limit:
         raise web.HTTPRequestEntityTooLarge(max_size=limit, actual_size=length)
     raw = bytearray()
-    with intact("request", BAD_BODIES, expected="a body as its headers say", fix="send it again"):
+    with intact(
+        "request", BAD_BODIES, expected="a body that matches its headers", fix="send it again"
+    ):
         async for part in request.content.iter_chunked(65536):
             raw += part
             if len(raw) > limit:

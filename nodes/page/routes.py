@@ -401,7 +401,7 @@ def lens(body: dict) -> CameraModel:
             "camera",
             got=f"{model.stored_size} px",
             expected="at most 8192 px a side",
-            fix="give a camera of a smaller picture",
+            fix="give a camera with a smaller image",
         )
     return model
 

@@ -83,7 +83,7 @@ def check_model(model: ModelPatcher) -> None:
     if transformer.ref_conv is not None:
         raise EgoXInputError(
             "model",
-            got="a Wan model with a reference-picture input (ref_conv)",
+            got="a Wan model with a reference-image input (ref_conv)",
             expected="a plain Wan image-to-video model",
             fix=MODEL_FIX,
         )
@@ -201,7 +201,7 @@ def check_conditioning(model: ModelPatcher, conds: dict[str, list[dict]]) -> Non
                 )
             if has_image_embedding(model) and cond.get("clip_vision_output") is None:
                 raise EgoXInputError(
-                    "picture embedding",
+                    "image embedding",
                     got="none",
                     expected="one, as this model (Wan 2.1 I2V) reads it",
                     fix="connect CLIP vision (clip_vision_h) to EgoX Conditioning",
@@ -226,7 +226,7 @@ def check_patches(model_options: Mapping[str, Any]) -> None:
     for patch in (patch for some in patches.values() for patch in some):
         if words := REFUSED_PATCHES.get(type(patch).__name__):
             raise EgoXInputError(
-                "model with another node's patch",
+                "model with a different node's patch",
                 got=words,
                 expected="patches that work on each token or know the canvas",
                 fix="take that node out of the model's path; it works on a Wan model without EgoX",

@@ -174,7 +174,7 @@ def test_pictures_are_disparity_with_bright_near_or_far():
     assert metres.kind == "metric z"
     torch.testing.assert_close(metres.depth_m[0, 0, [0, -1]], torch.tensor([4.0, 1.0]))
     for range_m in ((0.0, 4.0), (4.0, 1.0)):
-        with refuses("range of the depth picture"):
+        with refuses("range of the depth image"):
             image_depth(grey, range_m=range_m)
     with refuses("colour"):
         image_depth(torch.rand(T, H, W, 3))

@@ -92,7 +92,7 @@ def test_intrinsics_per_frame_and_lines_of_points(tmp_path):
     file.write_text(text, "utf-8")
     assert read_trajectory(file, EGO)[0].camera.fy == 30
     file.write_text(text.replace('"fl_x": 30', '"fl_x": 33', 1), "utf-8")
-    with refuses("2 cameras; expected pictures of one camera"):
+    with refuses("2 cameras; expected images of one camera"):
         read_trajectory(file, EGO)
     for points in ("\n\n", "\n1.0 2.0 -1 3.5 4.5 17\n"):
         assert torch.allclose(read_exo_path(colmap(tmp_path, "FOV", points)).w2c, W2C)
@@ -206,5 +206,5 @@ def test_times_give_the_frames(case, tmp_path):
 def test_names_tell_their_numbers():
     assert numbers_of(["cam2/f_010.png", "cam2/f_9.png"], "a").tolist() == [10, 9]
     assert numbers_of(["1305031102.175304.png", "1305031102.2.png"], "a")[0] == 1305031102.175304
-    with refuses("names of pictures of a"):
+    with refuses("image names of a"):
         numbers_of(["a_1/0001.png", "a_2/0002.png"], "a")

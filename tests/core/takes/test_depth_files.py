@@ -155,7 +155,7 @@ def test_an_exact_camera_is_believed(tmp_path):
 
 def test_other_shapes_are_refused(tmp_path):
     np.savez(tmp_path / "depth.npz", depth_m=depth_frames(width=60))
-    with refuses("60x48 px, aspect 1.25"):
+    with refuses("60x48 px, aspect ratio 1.25"):
         load_depth_file(tmp_path / "depth.npz", meta_of(), selection([0]))
     assert depth_window((402, 230), selection([0], (804, 462), (784, 448)), "x").size == (
         784,
@@ -233,7 +233,7 @@ def test_bad_files_are_refused(tmp_path):
     np.savez(tmp_path / "good.npz", depth_m=whole)
     with refuses("no camera_intrinsics"):
         load_depth_file(tmp_path / "good.npz", meta_of(None))
-    with refuses("near the middle of the picture"):
+    with refuses("near the middle of the image"):
         load_depth_file(tmp_path / "good.npz", meta_of(((9, 0, -1), (0, 9, 3), (0, 0, 1))))
 
 

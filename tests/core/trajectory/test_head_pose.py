@@ -226,7 +226,7 @@ def test_bad_input_is_refused(clip):
     with refuses("mask of the wearer"):
         estimate(clip, mask=torch.zeros(25, 10, 10, dtype=torch.bool))
     other = HeadPoints(uv=clip.points().uv, scores=clip.points().scores, picture=(100, 300))
-    with refuses("points of a 100x300 px picture"):
+    with refuses("points of a 100x300 px image"):
         estimate(clip, other)
     with refuses("most points far outside"):
         estimate(clip, clip.points(uv=clip.uv * 9))

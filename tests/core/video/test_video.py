@@ -296,7 +296,7 @@ def test_the_default_track_is_read_and_a_cover_is_none(tmp_path):
                 frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
                 container.mux([*stream.encode(frame), *stream.encode(None)])
         if not widths:
-            with refuses("sound alone"):
+            with refuses("only sound"):
                 probe_video(path)
     frames, remarks = whole(path)
     assert frames.shape == (1, 48, 160, 3) and remarks["tracks"] == "2"

@@ -114,5 +114,5 @@ def test_a_cut_file_says_how_much_belongs_to_it(tmp_path):
 def test_what_nobody_knows_may_pass(tmp_path):
     file = put(tmp_path / "tae.safetensors", {"decoder.22.bias": (3,)})
     check_weights(file, VAE, unknown=True)
-    with refuses("of another model, such as decoder.22.bias"):
+    with refuses("of a different model, such as decoder.22.bias"):
         check_weights(file, VAE)

@@ -175,7 +175,7 @@ def test_lora_for_another_model_is_refused(golden_lora):
     assert lora.check_fits(shapes) == ()
     shorter = {name: shape for name, shape in shapes.items() if name.startswith("blocks.0")}
     assert len(lora.check_fits(shorter)) == 8
-    with refuses("another model"):
+    with refuses("the model of this LoRA"):
         lora.check_fits(dict.fromkeys(shapes, (128, 64)))
     with refuses("parts of the loaded model"):
         lora.check_fits({"input_blocks.0.weight": (64, 64)})

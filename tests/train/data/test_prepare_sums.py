@@ -112,7 +112,7 @@ def test_parts_make_the_set_of_one_run(long_takes, long_set, tmp_path, capsys):
     for change, match in (
         ({"finished": False}, "none finished of 0/2"),
         ({"settings": {**content["settings"], "split_seed": 7}}, "other split_seed"),
-        ({"records": [{}]}, "another content"),
+        ({"records": [{}]}, "different content"),
     ):
         write_json(first, {**content, **change})
         with refuses(match):
