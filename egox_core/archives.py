@@ -1,4 +1,5 @@
-"""Archives and numpy files from strangers, read without running code or filling the machine.
+"""Archives, numpy files and numbered pictures from strangers, read without running code or filling
+the machine.
 
 Zip archives are checked for paths and for what they unpack to; numpy files never unpickle.
 """
@@ -15,14 +16,15 @@ import tokenize
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Collection, Generator
+from collections.abc import Collection, Generator, Iterable, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO
 
+import cv2
 import numpy as np
 
 from .errors import EgoXInputError, intact
-from .safe_files import NAME_CLASHES, require_file, require_safe_name
+from .safe_files import NAME_CLASHES, require_file, require_safe_name, whole_number
 
 try:
     from lzma import LZMAError
@@ -60,6 +62,7 @@ NPY_ERRORS = (
 )
 """Raised by numpy's reader of .npy headers, which parses Python source."""
 MAX_AXES = 32
+MAX_FRAME_BYTES = 512 * 2**20
 
 
 @contextlib.contextmanager
@@ -320,3 +323,123 @@ def read_npy_header(
             fix="copy or write it again",
         )
     return tuple(shape), dtype
+
+
+class PackedFrames:
+    """Frames of an array in a zip. Deflate can't be entered in its middle: a read goes on where the
+    last one ended."""
+
+    def __init__(
+        self,
+        what: str,  # the file, in messages
+        archive: zipfile.ZipFile,  # open as long as this is used
+        member: str,
+        shape: tuple[int, ...],  # (T, H, W)
+        keep_bytes: int = 0,  # up to this size, what a read unpacked stays for a next one
+    ) -> None:
+        self._what, self._archive, self._member, self._shape = what, archive, member, shape
+        self._keep_bytes = keep_bytes
+        self._stream, self._next = None, 0  # the packed array, and the frame that comes next in it
+        self._kept: dict[int, np.ndarray] = {}
+
+    def read(self, indices: list[int]) -> Iterator[np.ndarray]:
+        """Frames at ascending ``indices``."""
+        wanted, kept, self._kept = set(indices), self._kept, {}
+        numbers = range(indices[0], indices[-1] + 1)  # those between are unpacked anyway
+        keep = len(numbers) * self._frame_bytes() <= self._keep_bytes
+        for number in numbers:
+            frame = kept[number] if number in kept else self._unpack(number)
+            if keep:
+                self._kept[number] = frame
+            if number in wanted:
+                yield frame
+
+    def _frame_bytes(self) -> int:
+        return int(np.prod(self._shape[1:])) * self._open()[1].itemsize
+
+    def _open(self) -> tuple[Member, np.dtype]:
+        if self._stream is None:
+            self._stream, self._next = open_member(self._archive, self._member, self._what), 0
+            size = self._archive.getinfo(self._member).file_size
+            _, self._dtype = read_npy_header(self._stream, self._what, size)
+        return self._stream, self._dtype
+
+    def _unpack(self, number: int) -> np.ndarray:
+        if self._stream is not None and number < self._next:
+            self._stream.close()
+            self._stream = None
+        (stream, dtype), size, content = self._open(), self._frame_bytes(), b""
+        while self._next <= number:
+            content = stream.read(size)
+            if len(content) < size:
+                raise EgoXInputError(
+                    self._what,
+                    got=f"frame {self._next} cut off",
+                    expected="an intact file",
+                    fix="copy or write it again",
+                )
+            self._next += 1
+        return np.frombuffer(content, dtype).reshape(self._shape[1:])
+
+
+def decode_picture(content: bytes, what: str, mode: int) -> np.ndarray | None:
+    """A PNG as OpenCV reads it in ``mode``; None for what is none.
+
+    Raises:
+        EgoXInputError: empty, or larger than OpenCV takes.
+    """
+    # The header's width and height: a small file may ask for gigabytes.
+    sides = [int.from_bytes(content[place : place + 4], "big") for place in (16, 20)]
+    if 2 * math.prod(sides) > MAX_FRAME_BYTES:
+        raise EgoXInputError(
+            what,
+            got=f"an image of {sides[0]}x{sides[1]} px",
+            expected=f"at most {MAX_FRAME_BYTES // 2} px",
+            fix="write it again",
+        )
+    with intact(what, (cv2.error, MemoryError)):
+        return cv2.imdecode(np.frombuffer(content, np.uint8), mode)
+
+
+def numbered_files(
+    what: str, files: Iterable[str], suffixes: tuple[str, ...]
+) -> tuple[str, list[str]]:
+    """(suffix, names of the files in order): frames of one kind, numbered by the last number in
+    their names.
+
+    Raises:
+        EgoXInputError: none, several kinds, a number twice or missing; ``what`` names the whole in
+            it.
+    """
+    by_kind: dict[str, dict[int, str]] = {}
+    for file in files:
+        suffix, numbers = Path(file).suffix.lower(), re.findall(r"\d+", Path(file).stem)
+        number = whole_number(numbers[-1]) if numbers else None
+        if suffix in suffixes and number is not None and not Path(file).name.startswith("."):
+            kind = by_kind.setdefault(suffix, {})
+            if number in kind:
+                raise EgoXInputError(
+                    what,
+                    got=f"{kind[number]!r} and {file!r} of one number",
+                    expected="one file per frame",
+                    fix="keep one take a folder",
+                )
+            kind[number] = file
+    if len(by_kind) != 1:
+        raise EgoXInputError(
+            what,
+            got=f"numbered files of the kinds {sorted(by_kind) or 'none'}",
+            expected=f"numbered files of one kind of {suffixes}",
+            fix="use a folder or zip that contains only the frames",
+        )
+    ((suffix, numbered),) = by_kind.items()
+    first, last = min(numbered), max(numbered)
+    gap = next((n for n in range(first, last + 1) if n not in numbered), None)
+    if gap is not None:
+        raise EgoXInputError(
+            what,
+            got=f"no file for frame {gap} between {first} and {last}",
+            expected="numbers without gaps",
+            fix="add the missing frame, or renumber the files",
+        )
+    return suffix, [numbered[n] for n in range(first, last + 1)]

@@ -2,7 +2,9 @@
 
 What Wan's VAE and transformer fix: 4n+1 frames, sides that are multiples of 16 px, 8 px and 4
 frames a latent, 2 latents a token, the released pictures of 448 px. When two pictures have one
-shape, and how a wider one is cropped."""
+shape, and how a wider one is cropped; when two counts are of one video."""
+
+import torch
 
 from .errors import EgoXInputError
 
@@ -45,6 +47,13 @@ def longest_clip(available: int) -> int:
     return (available - 1) // FRAMES_PER_LATENT * FRAMES_PER_LATENT + 1
 
 
+def sample_frames(count: int, limit: int) -> list[int]:
+    """At most ``limit`` frame indices, evenly spread from the first to the last."""
+    if count <= limit:
+        return list(range(count))
+    return torch.linspace(0, count - 1, limit).round().long().tolist()
+
+
 def latent_size(width: int, height: int, what: str = "canvas size") -> tuple[int, int]:
     """(w, h) in latents of a picture in px; ``what`` names it in the error.
 
@@ -65,6 +74,12 @@ def latent_size(width: int, height: int, what: str = "canvas size") -> tuple[int
 def same_aspect(first: tuple[float, float], second: tuple[float, float]) -> bool:
     """Check whether two sizes (width, height) have one shape, within :data:`ASPECT_TOLERANCE`."""
     return abs(first[0] * second[1] / (first[1] * second[0]) - 1) <= ASPECT_TOLERANCE
+
+
+def spare_frames(count: int) -> float:
+    """How many more or fewer maps or poses belong to a video of so many frames all the same: one,
+    or 2 %, which is what programs lose at a video's end."""
+    return max(1, 0.02 * count)
 
 
 def centre_crop_left(size: tuple[int, int], target: tuple[int, int]) -> int | None:

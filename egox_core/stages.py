@@ -41,17 +41,12 @@ from .depth import (
 from .errors import EgoXInputError
 from .exchange import read_trajectory
 from .frozen import frozen
-from .metrics import PathError, PathViews, check_pair, path_error, path_views
+from .metrics import PathError, PathViews, check_pair
 from .prior import PriorOptions, check_placement, prior_preset, render_ego_prior
 from .progress import Progress, no_progress
-from .scene import Moving, build_scene, scene_rest
+from .scene import build_scene, scene_rest
 from .sizes import REFERENCE_SIZE
-from .takes import (
-    ScaleReport,
-    ScaleSource,
-    meta_trajectory,
-    take_depth,
-)
+from .takes import ScaleReport, meta_trajectory, take_depth
 from .trajectory import adapted, check_made_on, keyframe_track, trajectory_of_array
 from .types import (
     UNTIMED_FPS,
@@ -63,15 +58,18 @@ from .types import (
     FrameSelection,
     ImageEmbeddingMode,
     MaskMode,
+    Moving,
     PointCloud,
     Resize,
+    ScaleSource,
+    Sound,
     TakeMeta,
     TakeNotes,
     is_a,
     seen_shares,
     seen_text,
 )
-from .video import Sound, VideoInfo, VideoSource, open_clip, video_mark
+from .video import VideoInfo, VideoSource, open_clip, video_mark
 from .wan import Conditioned, Encoders, check_pictures, embedding_picture, fit_latent_colours
 
 Device = torch.device | str | None
@@ -467,9 +465,9 @@ def judge(
     """
     video, followed, errors_db = as_floats(as_frames(ego, "ego video")), None, None
     if views is None and scene is not None and trajectory is not None:
-        views = path_views(scene, trajectory, progress=progress)
+        views = PathViews.of(scene, trajectory, progress=progress)
     if views is not None:
-        followed = path_error(video.cpu(), views)
+        followed = views.error(video.cpu())
     if truth is not None:
         true = as_floats(as_frames(truth, "true ego video"))
         check_pair(video, true)

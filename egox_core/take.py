@@ -12,8 +12,8 @@ from .hands import HandTrack, read_hands
 from .progress import Progress, no_progress
 from .safe_files import require_folder
 from .stages import align, path
-from .takes import ExoLens, ScaleReport, ScaleSource, find_depth, read_meta, with_exo_lens
-from .types import CameraTrajectory, DepthVideo, FrameSelection, TakeNotes
+from .takes import ScaleReport, find_depth, read_meta, with_exo_lens
+from .types import CameraTrajectory, DepthVideo, ExoLens, FrameSelection, ScaleSource, TakeNotes
 from .video import VideoClip, open_clip
 
 DEFAULT_FRAMES = 49

@@ -33,6 +33,25 @@ RayMode = Literal["released", "exact", "pinhole"]
 RAY_MODES: tuple[RayMode, ...] = get_args(RayMode)
 HiddenLines = Literal["draw", "leave out"]
 HIDDEN_LINES: tuple[HiddenLines, ...] = get_args(HiddenLines)
+Dynamic = Literal["keep", "leave out", "without wearer", "without head"]
+DYNAMIC_CHOICES: tuple[Dynamic, ...] = get_args(Dynamic)
+Moving = Literal["auto", "mask", "none"]
+MOVING_CHOICES: tuple[Moving, ...] = get_args(Moving)
+"""Source of what moves: the depth's dynamic mask or, without one, a derived one (auto); the mask
+alone (mask); nothing (none: everything is fused as static)."""
+Motion = Literal["auto", "stands", "turns", "moves"]
+MOTIONS: tuple[Motion, ...] = get_args(Motion)
+AlignMode = Literal["least squares", "robust"]
+ALIGN_MODES: tuple[AlignMode, ...] = get_args(AlignMode)
+ExoLens = Literal["as given", "raw", "raw where known"]
+ScaleSource = Literal["as is", "wearer", "wearer where seen"]
+FROM_HEAD_KEYPOINTS = "head keypoints"
+"""Source of poses that were estimated on this very depth, from the head's alone. What the trunk
+says besides isn't the metres, but it brings both together where the model melts the head into what
+is behind it."""
+RELEASED_RANGE = 0.1
+"""The released renderer draws and averages points whose range (:attr:`PointSet.depth_range`) is
+below this."""
 GgaMode = Literal["released", "paper", "power", "off"]
 GGA_MODES: tuple[GgaMode, ...] = get_args(GgaMode)
 UNOBSERVED, DOUBTFUL, EARLIER, NOW = 0, 64, 128, 255
@@ -59,6 +78,48 @@ class FrameSelection:
     # the video's file, where there is one: depth and poses may be beside it
     source_path: Path | None = None
     source_frames: int | None = None  # of the whole source video, where that is known
+
+    @property
+    def rectangle(self) -> tuple[int, int, int, int]:
+        """(left, top, width, height) of the source picture that the frames show; outside it where
+        they are padded.
+
+        Rounded to whole source pixels, so the two axes may be scaled differently by under one pixel
+        in the whole picture; cameras follow that exactly."""
+        (source_width, source_height), (width, height) = self.source_size, self.size
+        choose = max if self.resize == "crop" else min
+        scale = choose(width / source_width, height / source_height)
+        rect_width, rect_height = max(1, round(width / scale)), max(1, round(height / scale))
+        return (
+            (source_width - rect_width) // 2,
+            (source_height - rect_height) // 2,
+            rect_width,
+            rect_height,
+        )
+
+    def camera(self, source: CameraModel) -> CameraModel:
+        """The camera of the frames handed on, from the one of the whole source picture. Exact,
+        half-pixel convention.
+
+        Raises:
+            EgoXInputError: the camera's picture has another size than the source video.
+        """
+        if source.stored_size != self.source_size:
+            raise EgoXInputError(
+                "exo camera",
+                got=f"intrinsics of a {source.stored_size} image",
+                expected=f"of the video's {self.source_size}",
+                fix="rescale the intrinsics first",
+            )
+        return source.crop(*self.rectangle).rescale(*self.size)
+
+
+@frozen
+class Sound:
+    """Sound of the frames in use: samples of all channels."""
+
+    waveform: Tensor  # [channels, N] float32 -1...1
+    sample_rate: int
 
 
 @dataclass(frozen=True, kw_only=True)  # no slots: nodes hold it weakly

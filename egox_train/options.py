@@ -11,8 +11,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 from egox_core.errors import EgoXInputError
 from egox_core.frozen import frozen
-from egox_core.takes import ExoLens, ScaleSource
-from egox_core.types import ImageEmbeddingMode, RayMode
+from egox_core.types import ExoLens, ImageEmbeddingMode, RayMode, ScaleSource
 
 SCALE_SOURCES: Mapping[str, ScaleSource] = {"as-is": "as is", "wearer": "wearer"}
 EXO_LENSES: Mapping[str, ExoLens] = {"as-given": "as given", "raw": "raw"}

@@ -10,7 +10,7 @@ from torch.nn.functional import interpolate
 
 from ..egox_core.cameras import preset_camera
 from ..egox_core.sizes import PIXELS_PER_LATENT
-from ..egox_core.video import lens_circle, pinhole_camera, reproject
+from ..egox_core.video import reproject
 from ..egox_core.wan import ego_half
 from .host.progress import host_progress
 from .host.vae import decode_video
@@ -151,9 +151,9 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
         lens = preset_camera(DEFAULT_PRESET, height) if trajectory is None else trajectory.camera
         lens = lens.rescale(width, height)
         # Before decoding, since a wrong angle is refused.
-        target = pinhole_camera(lens, pinhole_fov) if pinhole_fov else None
+        target = lens.as_pinhole(pinhole_fov) if pinhole_fov else None
         frames = decoded = decode_video(vae, samples, made_of.get("tile_size", 0))
-        circle, seen = lens_circle(lens), seen_of(made_of, decoded)
+        circle, seen = lens.circle(), seen_of(made_of, decoded)
         if target is not None:
             frames = reproject(decoded, lens, target, host_progress(len(decoded)))
             circle = torch.ones_like(circle)

@@ -8,7 +8,6 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..egox_core.depth import (
-    ALIGN_MODES,
     DEPTH_ADAPTERS,
     AlignOptions,
     DepthSocket,
@@ -26,7 +25,7 @@ from ..egox_core.takes import (
     read_meta,
     with_exo_lens,
 )
-from ..egox_core.types import FrameSelection, TakeMeta
+from ..egox_core.types import ALIGN_MODES, FrameSelection, TakeMeta
 from .host.graph import Graph, check_or_message, frames_in_use, inputs_of, linked, sidecar_missing
 from .host.paths import beside_video, fingerprint, inside, resolve
 from .host.progress import host_progress

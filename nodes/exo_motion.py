@@ -1,13 +1,13 @@
 """Exo Camera Motion: the poses of an exo camera in the hand, from its frames and their depth."""
 
-from pathlib import Path
 from typing import get_args
 
 from comfy_api.latest import io
 
 from ..egox_core.depth import with_host_masks
-from ..egox_core.exchange import parse_exo_path, read_exo_path
-from ..egox_core.scene import Motion, estimate_exo_motion
+from ..egox_core.exchange import ExoPath
+from ..egox_core.scene import estimate_exo_motion
+from ..egox_core.types import Motion
 from .host.paths import fingerprint, resolve
 from .host.progress import host_progress
 from .io_types import EgoXDepth
@@ -123,10 +123,10 @@ class EgoXExoMotion(io.ComfyNode):
             depth = with_host_masks(depth, dynamic=dynamic_mask, sky=None)
         path = None
         if poses_file.strip():
-            path = read_exo_path(resolve(poses_file, "poses file"))
+            path = ExoPath.read(resolve(poses_file, "poses file"))
         for name, value in (("camera_track", camera_track), ("motion_scene", motion_scene)):
             if value is not None:
-                path = parse_exo_path(value, Path(name))
+                path = ExoPath.parse(value, name)
         given, placed = (None, "") if path is None else path.of(depth, every_nth)
         metric = path is None or path.metric
         depth, found = estimate_exo_motion(frames, depth, motion, given, metric, progress=progress)

@@ -16,8 +16,8 @@ from ..egox_core.sizes import (
     latent_size,
 )
 from ..egox_core.stages import Clip, load_clip
-from ..egox_core.types import UNTIMED_FPS
-from ..egox_core.video import Sound, VideoSource, open_clip, open_video
+from ..egox_core.types import UNTIMED_FPS, Sound
+from ..egox_core.video import VideoSource, open_clip, open_video
 from .host.graph import Graph, check_or_message, inputs_of, selection_of, this_node
 from .host.paths import TAKE_FILES, fingerprint, list_files, resolve
 from .host.progress import host_progress

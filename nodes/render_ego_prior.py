@@ -9,9 +9,10 @@ from torch import Tensor
 from ..egox_core import stages
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.frame_store import store_frames
-from ..egox_core.prior import DYNAMIC_CHOICES, PRIOR_PRESETS, prior_preset
+from ..egox_core.prior import PRIOR_PRESETS, prior_preset
 from ..egox_core.types import (
     DOUBTFUL,
+    DYNAMIC_CHOICES,
     EARLIER,
     HIDDEN_LINES,
     UNOBSERVED,

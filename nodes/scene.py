@@ -6,7 +6,8 @@ from typing import get_args
 from comfy_api.latest import Types, io
 
 from ..egox_core import stages
-from ..egox_core.scene import Moving, fuse_scenes, viewer_ply
+from ..egox_core.scene import fuse_scenes, viewer_ply
+from ..egox_core.types import Moving
 from .host.progress import host_progress
 from .io_types import EgoXDepth, EgoXScene
 from .search_words import node_schema

@@ -22,6 +22,7 @@ from ..frozen import frozen
 from ..sizes import MAX_SIDE
 from .lenses import LENSES, PINHOLE
 
+FOV_RANGE_DEG = (20.0, 150.0)
 Convention = Literal["half_pixel", "integer"]
 
 
@@ -218,6 +219,35 @@ class CameraModel:
             f.name: list(v) if isinstance(v := getattr(self, f.name), tuple) else v
             for f in fields(self)
         }
+
+    def circle(self) -> Tensor:  # [H, W] bool, stored pixels
+        """The picture's circle: around the optical axis' pixel, as wide as the picture's shorter
+        side.
+
+        A fisheye's picture is round; what is in the corners beyond it was never seen by the lens.
+        """
+        axis, _ = self.project(torch.tensor([[0.0, 0.0, 1.0]], dtype=torch.float64))
+        distance = (self.pixel_grid(torch.float64) - axis[0]).norm(dim=-1)
+        return distance <= min(self.stored_size) / 2
+
+    def as_pinhole(self, fov_deg: float) -> CameraModel:
+        """A pinhole in the same place, orientation and size that sees ``fov_deg`` across its stored
+        width.
+
+        Raises:
+            EgoXInputError: a field of view outside 20 to 150 degrees.
+        """
+        low, high = FOV_RANGE_DEG
+        if not low <= fov_deg <= high:
+            raise EgoXInputError(
+                "field of view",
+                got=f"{fov_deg} degrees",
+                expected=f"{low:g} to {high:g} degrees",
+                fix="a pinhole view can't show more; use a smaller angle, or keep the fisheye image",
+            )
+        focal = self.stored_size[0] / 2 / math.tan(math.radians(fov_deg) / 2)
+        pinhole = CameraModel.pinhole(self.width, self.height, focal)
+        return replace(pinhole, quarter_turns=self.quarter_turns)
 
     @property
     def intrinsics(self) -> Tensor:

@@ -7,11 +7,7 @@ from .adapters import (
     socket_sources as socket_sources,
 )
 from .align import align_depth as align_depth, depth_advice as depth_advice
-from .report import (
-    ALIGN_MODES as ALIGN_MODES,
-    AlignOptions as AlignOptions,
-    AlignReport as AlignReport,
-)
+from .report import AlignOptions as AlignOptions, AlignReport as AlignReport
 from .resample import (
     depth_window as depth_window,
     fit_depth_size as fit_depth_size,

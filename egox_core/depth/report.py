@@ -1,15 +1,11 @@
 """Options of the depth alignment, and its report: α, β and residuals frame by frame."""
 
-from typing import Literal, get_args
-
 import torch
 from torch import Tensor
 
 from ..errors import check_choice
 from ..frozen import frozen
-
-AlignMode = Literal["least squares", "robust"]
-ALIGN_MODES: tuple[AlignMode, ...] = get_args(AlignMode)
+from ..types import ALIGN_MODES, AlignMode
 
 
 @frozen

@@ -25,7 +25,6 @@ from ..frozen import frozen
 from ..progress import Progress, no_progress
 from ..sizes import centre_crop_left, same_aspect
 from ..types import DepthVideo, FrameSelection
-from ..video import source_rectangle
 from .valid import check_valid_shares, mark_invalid
 
 SAME_SHAPE = 0.01
@@ -177,7 +176,7 @@ def depth_window(
     if frames is None:
         return DepthWindow(left=0, top=0, width=width, height=height, size=depth_size)
     source_width, source_height = frames.source_size
-    left, top, rect_width, rect_height = source_rectangle(frames)
+    left, top, rect_width, rect_height = frames.rectangle
     offset = centre_crop_left(depth_size, frames.source_size)
     if offset is not None:
         return DepthWindow(

@@ -1,9 +1,8 @@
 """The names that exchange hands out."""
 
-from .exo_paths import parse_exo_path as parse_exo_path, read_exo_path as read_exo_path
+from .exo_paths import ExoPath as ExoPath
 from .paths import (
     export_path as export_path,
-    import_file as import_file,
     import_path as import_path,
 )
 from .trajectory_files import (

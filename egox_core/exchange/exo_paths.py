@@ -43,6 +43,42 @@ class ExoPath:
     metric: bool  # in metres, and in the world of the ego path
     name: str
 
+    @classmethod
+    def read(cls, path: Path) -> ExoPath:
+        """A path in any of :data:`FORMS`.
+
+        Raises:
+            EgoXInputError: another form, damaged, no rigid poses.
+        """
+        require_file(path, "exo path")
+        if path.suffix.lower() == ".json":
+            return cls.parse(read_json(path, "exo path"), path.name)
+        read = READERS.get(path.suffix.lower())
+        if read is None:
+            raise _unknown(path.name)
+        return _path(path.name, *read(path))
+
+    @classmethod
+    def parse(cls, content: object, name: str) -> ExoPath:
+        """The same from parsed JSON, or from what a socket hands on.
+
+        Raises:
+            EgoXInputError: as :meth:`read`.
+        """
+        if not isinstance(content, Mapping):
+            raise _unknown(name)
+        metric, numbers = False, None
+        if "R_w2c" in content:
+            w2c = _gvhmr(content)
+        elif "cameras" in content and "timeline" in content:
+            w2c = _omnicam(content, name)
+        elif isinstance(content.get("frames"), list):
+            w2c, times, names = read_blender(dict(content), name)
+            numbers = numbers_of(names, name) if times is None else times
+        else:
+            metric, w2c = True, parse_meta(content, Path(name)).camera_extrinsics
+        return _path(name, metric, w2c, numbers)
+
     def of(self, depth: DepthVideo, every_nth: int = 0) -> tuple[Tensor, str]:  # [T, 3, 4]
         """The poses of the depth's frames, and a note on how these were found.
 
@@ -57,42 +93,6 @@ class ExoPath:
         ).selection()
         track, note = place(self.w2c, self.numbers, frames, f"exo path {self.name}", every_nth)
         return track.of_frames(frames), note
-
-
-def read_exo_path(path: Path) -> ExoPath:
-    """A path in any of :data:`FORMS`.
-
-    Raises:
-        EgoXInputError: another form, damaged, no rigid poses.
-    """
-    require_file(path, "exo path")
-    if path.suffix.lower() == ".json":
-        return parse_exo_path(read_json(path, "exo path"), path)
-    read = READERS.get(path.suffix.lower())
-    if read is None:
-        raise _unknown(path.name)
-    return _path(path.name, *read(path))
-
-
-def parse_exo_path(content: object, path: Path) -> ExoPath:
-    """The same from parsed JSON, or from what a socket hands on; ``path`` names it.
-
-    Raises:
-        EgoXInputError: as :func:`read_exo_path`.
-    """
-    if not isinstance(content, Mapping):
-        raise _unknown(path.name)
-    metric, numbers = False, None
-    if "R_w2c" in content:
-        w2c = _gvhmr(content)
-    elif "cameras" in content and "timeline" in content:
-        w2c = _omnicam(content, path.name)
-    elif isinstance(content.get("frames"), list):
-        w2c, times, names = read_blender(dict(content), path.name)
-        numbers = numbers_of(names, path.name) if times is None else times
-    else:
-        metric, w2c = True, parse_meta(content, path).camera_extrinsics
-    return _path(path.name, metric, w2c, numbers)
 
 
 def write_chan(path: Path, trajectory: CameraTrajectory) -> None:

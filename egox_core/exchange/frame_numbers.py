@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import EgoXInputError
-from ..takes import SPARE_SHARE
+from ..sizes import spare_frames
 from ..trajectory import PoseTrack
 from ..types import FrameSelection
 
@@ -80,7 +80,7 @@ def _numbered(values: np.ndarray, frames: FrameSelection, every_nth: int) -> Ite
     used, whole, first = frames.source_indices.double().numpy(), frames.source_frames, values[0]
     step = np.diff(values).min(initial=np.inf)
     total = whole or 0
-    spare = max(1, SPARE_SHARE * total)
+    spare = spare_frames(total)
     beyond = first > (whole or 1000)  # as Nuke's 1001
     for base in (first,) if beyond else (min(first, 1),) if every_nth else (0, 1)[: int(first) + 1]:
         at, end, said = values - base, values[-1] - base, f"number {base:g} is the first frame"

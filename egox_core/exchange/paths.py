@@ -17,10 +17,10 @@ from ..file_names import META
 from ..safe_files import read_json, safe_name, write_json
 from ..scene import ego_from_scene, is_moving, scene_rest
 from ..trajectory import (
-    DEFAULT_UP,
     ClipMoments,
     PoseTrack,
     adapted,
+    direction,
     keyframe_track,
     keyframes_of_path,
 )
@@ -34,16 +34,16 @@ MAX_FILES = 4
 
 
 def import_path(
-    files: Mapping[str, str],
+    source: Path
+    | Mapping[str, str],  # a file, or {name: text} (COLMAP: images.txt and cameras.txt)
     camera: CameraModel,
     clip: ClipMoments,
     scene: PointCloud | None = None,
-    up=DEFAULT_UP,
+    up: object = None,  # [3] the world's upward direction; None: -y
     entry: str = "",
     every_nth: int = 0,
 ) -> tuple[dict, str]:
-    """A keyframe document from the texts of a path's files, ``{name: text}`` (COLMAP: images.txt
-    and cameras.txt).
+    """A keyframe document from a path's file, or from the texts of its files.
 
     Poses come into the scene's frame; without a scene they keep the file's world.
 
@@ -51,6 +51,32 @@ def import_path(
         EgoXInputError: names that are no plain file names, an unknown form, a path shorter than the
             clip.
     """
+    if not isinstance(source, Path):
+        with tempfile.TemporaryDirectory(prefix="egox_") as folder:
+            main = _written(source, Path(folder))
+            return import_path(main, camera, clip, scene, up, entry, every_nth)
+    content = _keyframe_document(source)
+    if content is not None:
+        keyframe_track(content, camera, source.name)
+        return content, f"{len(content['keyframes'])} keyframes"
+    read, notes = read_trajectory(
+        source, camera, clip.selection(), entry=entry, lens=False, every_nth=every_nth
+    )
+    trajectory = adapted(read, camera=camera)
+    poses = trajectory.w2c if scene is None else ego_from_scene(scene, trajectory)
+    count = min(len(poses), len(clip))
+    cut = ClipMoments(indices=clip.indices[:count], times_s=clip.times_s[:count])
+    document, note = keyframes_of_path(
+        camera.upright_poses(poses[:count]), cut, direction(up, "up").tolist()
+    )
+    note = "; ".join(filter(None, (note, notes.placed)))
+    if scene is None and trajectory.exo_w2c is not None:
+        note += "; no scene is loaded, so the poses are in the file's own world"
+    return document, note
+
+
+def _written(files: Mapping[str, str], folder: Path) -> Path:
+    """The file to open, after all were written into the folder."""
     for name in files:
         if name in ("", ".", "..") or {"/", "\\"} & set(name):
             raise EgoXInputError(
@@ -63,40 +89,10 @@ def import_path(
         raise EgoXInputError(
             "files to import", got=len(files), expected=f"1 to {MAX_FILES}", fix="choose one path"
         )
-    with tempfile.TemporaryDirectory(prefix="egox_") as folder:
-        paths = [Path(folder, safe_name(name)) for name in files]
-        for path, text in zip(paths, files.values(), strict=True):
-            path.write_text(text, "utf-8", errors="replace")
-        main = next((p for p in paths if p.name == "images.txt"), paths[0])
-        return import_file(main, camera, clip, scene, up, entry, every_nth)
-
-
-def import_file(
-    path: Path,
-    camera: CameraModel,
-    clip: ClipMoments,
-    scene: PointCloud | None = None,
-    up=DEFAULT_UP,
-    entry: str = "",
-    every_nth: int = 0,
-) -> tuple[dict, str]:
-    """As :func:`import_path`, for a file on this machine."""
-    content = _keyframe_document(path)
-    if content is not None:
-        keyframe_track(content, camera, path.name)
-        return content, f"{len(content['keyframes'])} keyframes"
-    read, notes = read_trajectory(
-        path, camera, clip.selection(), entry=entry, lens=False, every_nth=every_nth
-    )
-    trajectory = adapted(read, camera=camera)
-    poses = trajectory.w2c if scene is None else ego_from_scene(scene, trajectory)
-    count = min(len(poses), len(clip))
-    cut = ClipMoments(indices=clip.indices[:count], times_s=clip.times_s[:count])
-    document, note = keyframes_of_path(camera.upright_poses(poses[:count]), cut, up)
-    note = "; ".join(filter(None, (note, notes.placed)))
-    if scene is None and trajectory.exo_w2c is not None:
-        note += "; no scene is loaded, so the poses are in the file's own world"
-    return document, note
+    paths = [folder / safe_name(name) for name in files]
+    for path, text in zip(paths, files.values(), strict=True):
+        path.write_text(text, "utf-8", errors="replace")
+    return next((p for p in paths if p.name == "images.txt"), paths[0])
 
 
 def _keyframe_document(path: Path) -> dict | None:

@@ -13,7 +13,6 @@ from ..errors import NO_NUMBERS, EgoXInputError
 from ..safe_files import read_json, write_json
 from ..takes import meta_trajectory, parse_meta
 from ..trajectory import (
-    DEFAULT_UP,
     ClipMoments,
     PoseTrack,
     check_made_on,
@@ -111,7 +110,7 @@ def write_trajectory(
     trajectory: CameraTrajectory,
     notes: TakeNotes,
     looks: Sequence[Mapping] = (),  # that the poses follow already: reading changes nothing
-    up: Sequence[float] = DEFAULT_UP,  # of the world, for the looks
+    up: Sequence[float] = (),  # of the world, for the looks; none: -y
 ) -> None:
     """Write our own JSON, whole or not at all; what is None is left out."""
     content: dict[str, object] = {
@@ -126,7 +125,7 @@ def write_trajectory(
     if trajectory.exo_camera is not None:
         content["exo_camera"] = trajectory.exo_camera.to_json()
     if looks:
-        content |= {"looks": list(looks), "up": list(up)}
+        content |= {"looks": list(looks), "up": direction(up or None, "up").tolist()}
     if trajectory.guessed is not None:
         content["guessed"] = trajectory.guessed.tolist()
     for key, value in (
@@ -178,7 +177,7 @@ def parse_trajectory(
     track = with_looks(
         track,
         _timed_looks(content.get("looks") or [], times, name),
-        direction(content.get("up", DEFAULT_UP), f"up of {name}"),
+        direction(content.get("up"), f"up of {name}"),
         CameraModel.from_json(content["camera"], f"camera of {name}").quarter_turns,
     )
     exo_w2c = (

@@ -23,6 +23,7 @@ import functools
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -104,8 +105,12 @@ class KernelsUsed:
     """Kernels that computed guided attention since :meth:`clear`; :func:`.attention.gga_attention`
     adds to it."""
 
-    def __init__(self, choosing: Choosing | None = None) -> None:
-        self.choosing = choosing or Choosing()
+    def __init__(
+        self,
+        kept: Path | None = None,  # the file that keeps choices for processes to come; None: none
+        tell: Callable[[str], None] = log.debug,  # takes a line for people
+    ) -> None:
+        self.choosing = Choosing(kept, tell)
         self.first = ""  # kernel of the run that is resumed, for ``steady``
         self.clear()
 

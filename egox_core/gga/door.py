@@ -14,7 +14,6 @@ from .exo_cache import (
     kept_size as kept_size,
 )
 from .geometry import gga_geometry as gga_geometry, tokens_from_latents as tokens_from_latents
-from .kernel_check import Choosing as Choosing
 from .options import GgaOptions as GgaOptions
 from .plain import or_cudnn as or_cudnn, plain_attention as plain_attention
 from .product_gradient import product_kernels as product_kernels

@@ -11,7 +11,5 @@ from .image import (
 from .off_path import (
     PathError as PathError,
     PathViews as PathViews,
-    path_error as path_error,
-    path_views as path_views,
 )
 from .sweep import sweep_points as sweep_points

@@ -120,109 +120,111 @@ class PathViews:
     by_point: np.ndarray  # [S, S, 2, 3] px per metre of a point at 1 m
     by_turn: np.ndarray  # [S, S, 2, 3] px per radian
 
+    @classmethod
+    def of(
+        cls, scene: PointCloud, trajectory: CameraTrajectory, *, progress: Progress = no_progress
+    ) -> PathViews:
+        """Draw at most :data:`MAX_FRAMES` frames of the scene from the ordered poses.
 
-def path_views(
-    scene: PointCloud, trajectory: CameraTrajectory, *, progress: Progress = no_progress
-) -> PathViews:
-    """Draw at most :data:`MAX_FRAMES` frames of the scene from the ordered poses.
-
-    Raises:
-        EgoXInputError: as :func:`iter_ego_prior`.
-    """
-    step = math.ceil(scene.frame_count / MAX_FRAMES)
-    centre = (WIDE - 1) / 2
-    wide = CameraModel(
-        lens="opencv_fisheye",
-        width=WIDE,
-        height=WIDE,
-        fx=FOCAL,
-        fy=FOCAL,
-        cx=centre,
-        cy=centre,
-        max_angle_deg=80.0,
-        quarter_turns=trajectory.camera.quarter_turns,
-    )
-    options = replace(
-        prior_preset("exact"),
-        supersample=1,
-        gap_reach=0.0,
-        coarse=len(scene.static) > 100_000,
-        device="cpu",  # small pictures, and the same figures on every machine
-    )
-    views = list(
-        iter_ego_prior(
-            scene,
-            replace(trajectory, camera=wide),
-            options,
-            frames=range(0, scene.frame_count, step),
-            progress=progress,
+        Raises:
+            EgoXInputError: as :func:`iter_ego_prior`.
+        """
+        step = math.ceil(scene.frame_count / MAX_FRAMES)
+        centre = (WIDE - 1) / 2
+        wide = CameraModel(
+            lens="opencv_fisheye",
+            width=WIDE,
+            height=WIDE,
+            fx=FOCAL,
+            fy=FOCAL,
+            cx=centre,
+            cy=centre,
+            max_angle_deg=80.0,
+            quarter_turns=trajectory.camera.quarter_turns,
         )
-    )
-    rays, inside = wide.pixel_rays()
-    size = 1e-3
-    by_point = torch.stack(
-        [
-            (wide.project(rays + size * axis)[0] - wide.project(rays - size * axis)[0]) / (2 * size)
-            for axis in torch.eye(3)
-        ],
-        -1,
-    ).numpy()
-    x, y, z = rays.numpy()[..., None].transpose(2, 0, 1, 3)
-    none = np.zeros_like(x)
-    minus_cross = np.concatenate((none, z, -y, -z, none, x, y, -x, none), -1).reshape(
-        WIDE, WIDE, 3, 3
-    )
-    along = rays[..., 2].clamp_min(1e-3)
-    return PathViews(
-        frame_count=scene.frame_count,
-        step=step,
-        camera=trajectory.camera,
-        pictures=[view.rgb.numpy() for view in views],
-        masks=[(inside & torch.isfinite(view.depth_m)).float().numpy() for view in views],
-        metres=[(view.depth_m / along).nan_to_num(1.0).numpy() for view in views],
-        rays=rays.numpy(),
-        by_point=by_point,
-        by_turn=by_point @ minus_cross,
-    )
-
-
-@torch.inference_mode()
-def path_error(
-    video: Tensor,  # [T, H, W, 3] float 0...1, stored (upright) orientation
-    views: PathViews,
-) -> PathError:
-    """Turn and shift of the frames that were drawn, against the scene seen from the ordered poses.
-
-    Raises:
-        EgoXInputError: another count of frames than the scene's.
-    """
-    if len(video) != views.frame_count:
-        raise EgoXInputError(
-            "ego video and scene",
-            got=f"{len(video)} and {views.frame_count} frames",
-            expected="as many",
-            fix="give the scene that the ego prior was rendered from",
+        options = replace(
+            prior_preset("exact"),
+            supersample=1,
+            gap_reach=0.0,
+            coarse=len(scene.static) > 100_000,
+            device="cpu",  # small pictures, and the same figures on every machine
         )
-    from scipy.spatial.transform import Rotation  # half of torch's time
-
-    match = _Match.of(video, views)
-    with ThreadPoolExecutor() as pool:
-        found = list(
-            pool.map(partial(_of_frame, match), range(len(match.video)), _coarse_turns(match))
+        views = list(
+            iter_ego_prior(
+                scene,
+                replace(trajectory, camera=wide),
+                options,
+                frames=range(0, scene.frame_count, step),
+                progress=progress,
+            )
         )
-    upright = sensor_from_upright(views.camera.quarter_turns).numpy()
-    turn = Rotation.from_matrix(np.stack([pose.rotation for pose in found])).as_rotvec(degrees=True)
-    score = np.array([pose.score for pose in found])
-    spread = np.rad2deg([pose.spread for pose in found]) * SPREAD_FACTOR
-    covered = np.array([mask.mean() for mask in views.masks])
-    judged = (score >= LEAST_SCORE) & (spread <= MAX_SPREAD_DEG) & (covered >= LEAST_COVERED)
-    unknown = np.where(judged, 0.0, np.nan)
-    return PathError(
-        turn_deg=torch.from_numpy(turn @ upright + unknown[:, None]).float(),
-        spread_deg=torch.from_numpy(spread + unknown).float(),
-        score=torch.from_numpy(score).float(),
-        step=views.step,
-    )
+        rays, inside = wide.pixel_rays()
+        size = 1e-3
+        by_point = torch.stack(
+            [
+                (wide.project(rays + size * axis)[0] - wide.project(rays - size * axis)[0])
+                / (2 * size)
+                for axis in torch.eye(3)
+            ],
+            -1,
+        ).numpy()
+        x, y, z = rays.numpy()[..., None].transpose(2, 0, 1, 3)
+        none = np.zeros_like(x)
+        minus_cross = np.concatenate((none, z, -y, -z, none, x, y, -x, none), -1).reshape(
+            WIDE, WIDE, 3, 3
+        )
+        along = rays[..., 2].clamp_min(1e-3)
+        return cls(
+            frame_count=scene.frame_count,
+            step=step,
+            camera=trajectory.camera,
+            pictures=[view.rgb.numpy() for view in views],
+            masks=[(inside & torch.isfinite(view.depth_m)).float().numpy() for view in views],
+            metres=[(view.depth_m / along).nan_to_num(1.0).numpy() for view in views],
+            rays=rays.numpy(),
+            by_point=by_point,
+            by_turn=by_point @ minus_cross,
+        )
+
+    @torch.inference_mode()
+    def error(
+        self,
+        video: Tensor,  # [T, H, W, 3] float 0...1, stored (upright) orientation
+    ) -> PathError:
+        """Turn and shift of the frames that were drawn, against the scene from the ordered poses.
+
+        Raises:
+            EgoXInputError: another count of frames than the scene's.
+        """
+        if len(video) != self.frame_count:
+            raise EgoXInputError(
+                "ego video and scene",
+                got=f"{len(video)} and {self.frame_count} frames",
+                expected="as many",
+                fix="give the scene that the ego prior was rendered from",
+            )
+        from scipy.spatial.transform import Rotation  # half of torch's time
+
+        match = _Match.of(video, self)
+        with ThreadPoolExecutor() as pool:
+            found = list(
+                pool.map(partial(_of_frame, match), range(len(match.video)), _coarse_turns(match))
+            )
+        upright = sensor_from_upright(self.camera.quarter_turns).numpy()
+        turn = Rotation.from_matrix(np.stack([pose.rotation for pose in found])).as_rotvec(
+            degrees=True
+        )
+        score = np.array([pose.score for pose in found])
+        spread = np.rad2deg([pose.spread for pose in found]) * SPREAD_FACTOR
+        covered = np.array([mask.mean() for mask in self.masks])
+        judged = (score >= LEAST_SCORE) & (spread <= MAX_SPREAD_DEG) & (covered >= LEAST_COVERED)
+        unknown = np.where(judged, 0.0, np.nan)
+        return PathError(
+            turn_deg=torch.from_numpy(turn @ upright + unknown[:, None]).float(),
+            spread_deg=torch.from_numpy(spread + unknown).float(),
+            score=torch.from_numpy(score).float(),
+            step=self.step,
+        )
 
 
 @frozen

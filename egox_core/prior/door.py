@@ -4,7 +4,6 @@ from .coarse import CoarsePoints as CoarsePoints
 from .drawing import SPLATTERS as SPLATTERS
 from .look_away import LookAwayMemory as LookAwayMemory
 from .options import (
-    DYNAMIC_CHOICES as DYNAMIC_CHOICES,
     PRIOR_PRESETS as PRIOR_PRESETS,
     PriorOptions as PriorOptions,
     prior_preset as prior_preset,

@@ -8,13 +8,17 @@ import torch
 
 from ..errors import EgoXInputError, check_choice
 from ..frozen import frozen
-from ..scene import RELEASED_RANGE
-from ..takes import ExoLens, ScaleSource
-from ..types import HIDDEN_LINES, HiddenLines
+from ..types import (
+    DYNAMIC_CHOICES,
+    HIDDEN_LINES,
+    RELEASED_RANGE,
+    Dynamic,
+    ExoLens,
+    HiddenLines,
+    ScaleSource,
+)
 from .splat_points import Backend, SplatOptions
 
-Dynamic = Literal["keep", "leave out", "without wearer", "without head"]
-DYNAMIC_CHOICES: tuple[Dynamic, ...] = get_args(Dynamic)
 Static = Literal["farthest", "mean"]
 CPU = torch.device("cpu")
 OFF = float("inf")

@@ -21,8 +21,8 @@ from ..errors import EgoXInputError
 from ..file_names import META
 from ..frozen import frozen
 from ..progress import Progress, no_progress
-from ..scene import build_scene, sample_frames
-from ..sizes import REFERENCE_SIZE
+from ..scene import build_scene
+from ..sizes import REFERENCE_SIZE, sample_frames
 from ..takes import find_depth, load_depth_file, meta_trajectory, read_meta
 from ..trajectory import compose, invert, pose_of_frame, transform
 from ..types import CameraTrajectory, DepthVideo

@@ -15,7 +15,7 @@ from torch import Tensor
 from ..cameras import CameraModel
 from ..errors import EgoXInputError
 from ..frozen import frozen
-from ..scene import sample_frames
+from ..sizes import sample_frames
 from ..trajectory import compose, invert, pose_of_frame, transform
 from ..types import DOUBTFUL, EARLIER, NOW, UNOBSERVED, ExoSight, PointCloud
 from .splat_points import SplatImage, SplatOptions

@@ -14,7 +14,9 @@ from torch import Tensor
 from ..arrays import as_uint8
 from ..frozen import frozen
 from ..progress import Progress, no_progress
-from .edges import RELEASED_RANGE, depth_range
+from ..sizes import sample_frames
+from ..types import RELEASED_RANGE
+from .edges import depth_range
 
 SAME_SURFACE = 0.04
 """Relative depth difference within which two samples of a pixel show the same surface."""
@@ -45,13 +47,6 @@ class StaticBackground:
     rgb: Tensor  # [H, W, 3] uint8
     depth_spread: Tensor  # [H, W] float32, relative standard deviation of depth over time: the depth model's flicker
     rgb_spread: Tensor  # [H, W] float32, standard deviation of colour over time, 0...255
-
-
-def sample_frames(count: int, limit: int = MAX_SAMPLES) -> list[int]:
-    """At most ``limit`` frame indices, evenly spread from the first to the last."""
-    if count <= limit:
-        return list(range(count))
-    return torch.linspace(0, count - 1, limit).round().long().tolist()
 
 
 def static_samples(

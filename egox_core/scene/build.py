@@ -3,7 +3,6 @@ pose."""
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal, get_args
 
 import cv2
 import numpy as np
@@ -14,18 +13,13 @@ from ..arrays import as_uint8
 from ..errors import EgoXInputError, check_choice, in_words
 from ..progress import Progress, no_progress
 from ..trajectory import validate_w2c
-from ..types import DepthVideo, ExoSight, PointCloud, PointSet
+from ..types import MOVING_CHOICES, DepthVideo, ExoSight, Moving, PointCloud, PointSet
 from .background import SAME_SURFACE, StaticBackground, fuse_static, mean_background
 from .camera_motion import camera_motion
 from .dynamic_mask import WARNING, derive_dynamic, unsteady_pixels
 from .moving_camera import cloud_background, fuse_moving, is_moving
 from .own_take import strange_depth
 from .surface import ClipFrames
-
-Moving = Literal["auto", "mask", "none"]
-MOVING_CHOICES: tuple[Moving, ...] = get_args(Moving)
-"""Source of what moves: the depth's dynamic mask or, without one, a derived one (auto); the mask
-alone (mask); nothing (none: everything is fused as static)."""
 
 
 def label_instances(

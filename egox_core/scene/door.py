@@ -1,13 +1,7 @@
 """The names that scene hands out."""
 
-from .background import sample_frames as sample_frames
-from .build import Moving as Moving, build_scene as build_scene
-from .edges import RELEASED_RANGE as RELEASED_RANGE
-from .exo_motion import (
-    AGREES_PX as AGREES_PX,
-    Motion as Motion,
-    estimate_exo_motion as estimate_exo_motion,
-)
+from .build import build_scene as build_scene
+from .exo_motion import AGREES_PX as AGREES_PX, estimate_exo_motion as estimate_exo_motion
 from .fusion import fuse_scenes as fuse_scenes
 from .moving_camera import is_moving as is_moving
 from .own_take import STRANGE as STRANGE

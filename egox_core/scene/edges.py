@@ -13,8 +13,6 @@ OUTSIDE = float("nan")
 RANGE_WINDOW = 5
 """Side of the window of :func:`depth_range`, px of a picture of the reference height: the released
 filter's."""
-RELEASED_RANGE = 0.1
-"""The released renderer draws and averages points whose range is below this."""
 
 
 def depth_edge(

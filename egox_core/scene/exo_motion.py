@@ -3,7 +3,6 @@ with them."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from typing import Literal, get_args
 
 import numpy as np
 import scipy
@@ -17,15 +16,13 @@ from ..frame_store import store_frames
 from ..frozen import frozen
 from ..progress import Progress, no_progress
 from ..trajectory import compose, invert, pose_of_frame
-from ..types import DepthVideo
+from ..types import MOTIONS, DepthVideo, Motion
 from .build import StillMasks, check_scene_input
 from .camera_motion import camera_motion
 from .exo_adjust import Adjusted, adjust
 from .exo_tracks import FloatArray, Tracks, find_tracks
 from .moving_camera import is_moving
 
-Motion = Literal["auto", "stands", "turns", "moves"]
-MOTIONS: tuple[Motion, ...] = get_args(Motion)
 AGREES_PX = 3.0
 AS_MUCH, AS_MUCH_PX = 1.1, 0.02  # rotations explain as much: times the residual, and px more
 DOUBTFUL = 1.3  # times, where the travel is so small that a rolling shutter looks like it

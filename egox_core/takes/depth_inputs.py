@@ -22,10 +22,10 @@ from ..depth import (
 from ..errors import EgoXInputError
 from ..file_names import DEPTH, DEPTH_NAMES
 from ..progress import Progress, no_progress
-from ..types import DepthVideo, FrameSelection, TakeMeta
+from ..types import DepthVideo, FrameSelection, ScaleSource, TakeMeta
 from .depth_files import check_depth, depth_of_frames
 from .depth_readers import DepthFile, open_depth
-from .metric_scale import ScaleReport, ScaleSource, with_takes_scale
+from .metric_scale import ScaleReport, with_takes_scale
 from .same_take import check_same_count, other_takes_video
 from .take_cameras import exo_camera_of_size, exo_poses
 

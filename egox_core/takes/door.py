@@ -9,9 +9,6 @@ from .depth_inputs import (
 from .depth_readers import (
     PICTURE_SUFFIXES as PICTURE_SUFFIXES,
     DepthFile as DepthFile,
-    PackedFrames as PackedFrames,
-    decode_picture as decode_picture,
-    numbered_files as numbered_files,
     open_depth as open_depth,
 )
 from .meta import (
@@ -21,15 +18,9 @@ from .meta import (
     parse_meta as parse_meta,
     read_meta as read_meta,
 )
-from .metric_scale import (
-    HEAD_KEYPOINTS as HEAD_KEYPOINTS,
-    ScaleReport as ScaleReport,
-    ScaleSource as ScaleSource,
-    with_scale as with_scale,
-)
-from .same_take import SPARE_SHARE as SPARE_SHARE, check_poses_of as check_poses_of
+from .metric_scale import ScaleReport as ScaleReport, with_scale as with_scale
+from .same_take import check_poses_of as check_poses_of
 from .take_cameras import (
-    ExoLens as ExoLens,
     exo_camera_of_size as exo_camera_of_size,
     exo_poses as exo_poses,
     meta_trajectory as meta_trajectory,

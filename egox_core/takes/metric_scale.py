@@ -3,7 +3,6 @@ and numbers."""
 
 import math
 from dataclasses import replace
-from typing import Literal
 
 import numpy as np
 from torch import Tensor
@@ -14,12 +13,10 @@ from ..frame_store import FrameStore, drop_pages
 from ..frozen import frozen
 from ..progress import Progress, no_progress
 from ..sizes import REFERENCE_SIZE
-from ..types import DepthVideo, FrameSelection, TakeMeta
+from ..types import FROM_HEAD_KEYPOINTS, DepthVideo, FrameSelection, ScaleSource, TakeMeta
 from .body_scale import WearerScale, wearer_scale
 from .meta import META_PRESET
 from .take_cameras import meta_trajectory
-
-ScaleSource = Literal["as is", "wearer", "wearer where seen"]
 
 
 @frozen
@@ -54,11 +51,6 @@ def checked_scale(scale: float) -> float:
     return scale
 
 
-HEAD_KEYPOINTS = "head keypoints"
-"""Source of poses that were estimated on this very depth, from the head's alone. What the trunk says besides isn't the
-metres, but it brings both together where the model melts the head into what is behind it."""
-
-
 def with_scale(
     depth: DepthVideo,
     source: ScaleSource | float,
@@ -90,7 +82,7 @@ def with_scale(
                 expected="the wearer's measured poses",
                 fix="use scale as is, or give a number",
             )
-        if pose_source and (pose_source, source) != (HEAD_KEYPOINTS, "wearer where seen"):
+        if pose_source and (pose_source, source) != (FROM_HEAD_KEYPOINTS, "wearer where seen"):
             raise EgoXInputError(
                 "scale from the wearer",
                 got=f"poses from the {pose_source}, which were made on this "

@@ -5,11 +5,9 @@ from pathlib import Path
 
 from ..errors import EgoXInputError
 from ..file_names import VIDEO_SUFFIXES
+from ..sizes import spare_frames
 from ..types import FrameSelection
 from .meta import meta_beside
-
-SPARE_SHARE = 0.02
-"""Share of a video's frames: how many more or fewer maps or poses are taken as the same count."""
 
 
 def other_takes_video(path: Path, video_path: Path | None) -> str | None:
@@ -61,17 +59,13 @@ def check_same_count(what: str, count: int, frames: FrameSelection | None, fix: 
     """Refuse numbered maps or poses that are not one for each frame of the source video.
 
     Where they are fewer or more (another frame rate, another cut), the i-th would be taken for
-    another moment than the i-th frame. One frame, or 2 %, is what programs lose at a video's end.
+    another moment than the i-th frame.
 
     Raises:
         EgoXInputError: another count.
     """
     whole = None if frames is None else frames.source_frames
-    if (
-        frames is not None
-        and whole is not None
-        and abs(count - whole) > max(1, SPARE_SHARE * whole)
-    ):
+    if frames is not None and whole is not None and abs(count - whole) > spare_frames(whole):
         raise EgoXInputError(
             what,
             got=f"{count} for a video of {whole} frames ({frames.source_fps:g} a second)",

@@ -1,7 +1,6 @@
 """Cameras of a take's meta.json: the exo lens, as given or the raw one, exo poses, and the ego path."""
 
 from dataclasses import replace
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -11,11 +10,9 @@ from ..depth import depth_window
 from ..errors import EgoXInputError
 from ..sizes import centre_crop_left, same_aspect
 from ..trajectory import PoseTrack, validate_w2c
-from ..types import CameraTrajectory, FrameSelection, TakeMeta
+from ..types import CameraTrajectory, ExoLens, FrameSelection, TakeMeta
 from .meta import depth_camera, k_factors
 from .same_take import check_same_count
-
-ExoLens = Literal["as given", "raw", "raw where known"]
 
 
 def with_exo_lens(meta: TakeMeta, lens: ExoLens) -> tuple[TakeMeta, str]:

@@ -9,7 +9,6 @@ from .head_sources import joined_points as joined_points
 from .head_template import HEAD_HALF as HEAD_HALF, POINTS as POINTS, worn_points as worn_points
 from .keyframe_fit import ClipMoments as ClipMoments, keyframes_of_path as keyframes_of_path
 from .keyframes import (
-    DEFAULT_UP as DEFAULT_UP,
     OWN_BODY_M as OWN_BODY_M,
     check_made_on as check_made_on,
     direction as direction,

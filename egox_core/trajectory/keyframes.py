@@ -77,7 +77,7 @@ def keyframe_track(
             name, got="no list of objects", expected="a list of keyframes", fix="add a keyframe"
         )
     between = tuple(_between(k.get("interpolation", common), name) for k in keyframes)
-    up = direction(document.get("up", DEFAULT_UP), f"up of {name}")
+    up = direction(document.get("up"), f"up of {name}")
     track = _own_track(keyframes, between, camera, up, name, rest)
     return with_looks(track, document.get("looks") or [], up, camera.quarter_turns)
 
@@ -196,12 +196,12 @@ def check_made_on(content: object, video: Mapping[str, str] | None) -> None:
 
 
 def direction(values: object, name: str) -> Tensor:  # [3] float64
-    """A direction in the world; ``name`` names it in errors.
+    """A direction in the world, its upward one where nothing is given; ``name`` names it in errors.
 
     Raises:
         EgoXInputError: no three numbers, no length.
     """
-    vector = _vector(values, name)
+    vector = _vector(DEFAULT_UP if values is None else values, name)
     if float(vector.norm()) < 1e-6:
         raise EgoXInputError(
             name, got=vector.tolist(), expected="a direction", fix="give (0, -1, 0)"

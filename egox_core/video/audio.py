@@ -2,24 +2,14 @@
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from ..frozen import frozen
-from ..types import FrameSelection
+from ..types import FrameSelection, Sound
 from .reader import VideoSource, open_video
 from .selection import VideoInfo
 from .tracks import chosen_track
 
 GAP_S = 0.03
 """Between time stamp and the end of what came before: less is rounding of the stamps."""
-
-
-@frozen
-class Sound:
-    """Samples of all channels."""
-
-    waveform: Tensor  # [channels, N] float32 -1...1
-    sample_rate: int
 
 
 def read_sound(source: VideoSource, info: VideoInfo, selection: FrameSelection) -> Sound | None:

@@ -9,11 +9,11 @@ from torch import Tensor
 from ..frozen import frozen
 from ..progress import Progress, no_progress
 from ..sizes import longest_clip
-from ..types import UNTIMED_FPS, FrameSelection
-from .audio import Sound, read_sound, trim_sound
+from ..types import UNTIMED_FPS, FrameSelection, Sound
+from .audio import read_sound, trim_sound
 from .cuts import refuse_cuts
 from .reader import VideoSource, memory_info, pick_frames, probe_video, read_frames
-from .selection import VideoInfo, select_frames, trim_info, uneven_times
+from .selection import VideoInfo, select_frames, trim_info
 from .tracks import REMARKS
 
 
@@ -36,7 +36,7 @@ class VideoClip:
         return (
             *([f"{self.info.hdr} brought to the standard range"] if self.info.hdr else ()),
             *(REMARKS[key].format(value) for key, value in self.info.remarks),
-            *([uneven] if uneven_times(self.info) else ()),
+            *([uneven] if self.info.uneven_times else ()),
         )
 
     def read(self, progress: Progress = no_progress) -> Tensor:

@@ -1,6 +1,5 @@
 """The names that video hands out."""
 
-from .audio import Sound as Sound
 from .clip import VideoClip as VideoClip, open_clip as open_clip
 from .cuts import refuse_cuts as refuse_cuts
 from .grid import (
@@ -20,15 +19,10 @@ from .reader import (
 )
 from .reprojection import (
     Undistortion as Undistortion,
-    lens_circle as lens_circle,
-    pinhole_camera as pinhole_camera,
     reproject as reproject,
     undistorted_camera as undistorted_camera,
 )
 from .selection import (
     VideoInfo as VideoInfo,
-    camera_of_frames as camera_of_frames,
     select_frames as select_frames,
-    source_rectangle as source_rectangle,
-    uneven_times as uneven_times,
 )

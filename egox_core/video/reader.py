@@ -26,7 +26,7 @@ from ..frame_store import FrameStore
 from ..progress import Progress, no_progress
 from ..types import UNTIMED_FPS, FrameSelection
 from .hdr import TRANSFERS, gamut, rgb_picture
-from .selection import VideoInfo, source_rectangle
+from .selection import VideoInfo
 from .tracks import chosen_track, display_turn, is_panorama, progressive, real_tracks
 
 if TYPE_CHECKING:
@@ -245,7 +245,7 @@ def read_frames(
     Raises:
         EgoXInputError: one of them can't be decoded.
     """
-    rectangle = source_rectangle(selection)
+    rectangle = selection.rectangle
     indices, counts = torch.unique(
         selection.source_indices, return_counts=True
     )  # rising; uneven ones may repeat
@@ -425,7 +425,7 @@ def pick_frames(
     progress: Progress = no_progress,
 ) -> Tensor:  # [T, H', W', 3] of the same kind
     """The frames in use, cropped or padded and scaled."""
-    rectangle, (width, height) = source_rectangle(selection), selection.size
+    rectangle, (width, height) = selection.rectangle, selection.size
     out = torch.empty((len(selection.source_indices), height, width, 3), dtype=images.dtype)
     for place, index in enumerate(selection.source_indices.tolist()):
         picture = np.ascontiguousarray(images[index, ..., :3].cpu().numpy())

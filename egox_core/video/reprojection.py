@@ -2,10 +2,9 @@
 exo videos.
 
 Depth models expect the straight lines of a pinhole exo video; the released LoRA saw pictures as
-filmed. Beside it: the lens circle of the ego picture."""
+filmed."""
 
 import math
-from dataclasses import replace
 from functools import partial
 from typing import Literal, get_args
 
@@ -18,7 +17,6 @@ from ..errors import EgoXInputError, check_choice
 from ..progress import Progress, no_progress
 from .reader import resize_picture
 
-FOV_RANGE_DEG = (20.0, 150.0)
 Keep = Literal["inside", "all"]
 WIDEST_DEG = 150.0
 """A pinhole picture stretches towards its rim without end; beyond this it holds nothing but the
@@ -26,38 +24,6 @@ stretch."""
 SHRINK_FIRST = 1.5
 """Sources finer than the target by more than this are averaged down before sampling, or they would
 alias."""
-
-
-def lens_circle(camera: CameraModel) -> Tensor:  # [H, W] bool, stored pixels
-    """The picture's circle: around the optical axis' pixel, as wide as the picture's shorter side.
-
-    A fisheye's picture is round; what is in the corners beyond it was never seen by the lens.
-    """
-    width, height = camera.stored_size
-    axis, _ = camera.project(torch.tensor([[0.0, 0.0, 1.0]], dtype=torch.float64))
-    distance = (camera.pixel_grid(torch.float64) - axis[0]).norm(dim=-1)
-    return distance <= min(width, height) / 2
-
-
-def pinhole_camera(camera: CameraModel, fov_deg: float) -> CameraModel:
-    """A pinhole in the same place, orientation and size that sees ``fov_deg`` across its stored
-    width.
-
-    Raises:
-        EgoXInputError: a field of view outside 20 to 150 degrees.
-    """
-    low, high = FOV_RANGE_DEG
-    if not low <= fov_deg <= high:
-        raise EgoXInputError(
-            "field of view",
-            got=f"{fov_deg} degrees",
-            expected=f"{low:g} to {high:g} degrees",
-            fix="a pinhole view can't show more; use a smaller angle, or keep the fisheye image",
-        )
-    focal = camera.stored_size[0] / 2 / math.tan(math.radians(fov_deg) / 2)
-    return replace(
-        CameraModel.pinhole(camera.width, camera.height, focal), quarter_turns=camera.quarter_turns
-    )
 
 
 def reproject(

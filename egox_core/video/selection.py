@@ -10,7 +10,6 @@ from typing import get_args
 
 import torch
 
-from ..cameras import CameraModel
 from ..errors import EgoXInputError, check_choice
 from ..frozen import frozen
 from ..sizes import latent_frames, latent_size, longest_clip
@@ -37,12 +36,12 @@ class VideoInfo:
     turn: tuple[bool, int, int] = (False, 1, 1)  # transposed, then 1 or -1 for rows and columns
     remarks: tuple[tuple[str, str], ...] = ()  # key of tracks.REMARKS, value
 
-
-def uneven_times(info: VideoInfo) -> list[float] | None:
-    """Seconds of every frame; None where counting by the rate is at most half a frame off."""
-    times = [round(t, 4) for t in info.times_s]
-    even = all(abs(t * info.fps - frame) <= 0.5 for frame, t in enumerate(times))
-    return None if even else times
+    @property
+    def uneven_times(self) -> list[float] | None:
+        """Seconds of every frame; None where counting by the rate is at most half a frame off."""
+        times = [round(t, 4) for t in self.times_s]
+        even = all(abs(t * self.fps - frame) <= 0.5 for frame, t in enumerate(times))
+        return None if even else times
 
 
 def trim_info(info: VideoInfo, start_s: float, duration_s: float) -> tuple[VideoInfo, int]:
@@ -154,38 +153,3 @@ def select_frames(
         resize=resize,
         source_frames=info.frame_count,
     )
-
-
-def source_rectangle(selection: FrameSelection) -> tuple[int, int, int, int]:
-    """(left, top, width, height) of the source picture that the frames show; outside it where they
-    are padded.
-
-    Rounded to whole source pixels, so the two axes may be scaled differently by under one pixel in
-    the whole picture; cameras follow that exactly."""
-    (source_width, source_height), (width, height) = selection.source_size, selection.size
-    choose = max if selection.resize == "crop" else min
-    scale = choose(width / source_width, height / source_height)
-    rect_width, rect_height = max(1, round(width / scale)), max(1, round(height / scale))
-    return (
-        (source_width - rect_width) // 2,
-        (source_height - rect_height) // 2,
-        rect_width,
-        rect_height,
-    )
-
-
-def camera_of_frames(source_camera: CameraModel, selection: FrameSelection) -> CameraModel:
-    """The camera of the frames handed on, from the one of the whole source picture. Exact,
-    half-pixel convention.
-
-    Raises:
-        EgoXInputError: the camera's picture has another size than the source video.
-    """
-    if source_camera.stored_size != selection.source_size:
-        raise EgoXInputError(
-            "exo camera",
-            got=f"intrinsics of a {source_camera.stored_size} image",
-            expected=f"of the video's {selection.source_size}",
-            fix="rescale the intrinsics first",
-        )
-    return source_camera.crop(*source_rectangle(selection)).rescale(*selection.size)

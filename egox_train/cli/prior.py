@@ -17,12 +17,12 @@ import torch
 from egox_core.cameras import CAMERA_PRESETS
 from egox_core.errors import EgoXInputError
 from egox_core.file_names import SEEN
-from egox_core.prior import DYNAMIC_CHOICES, PRIOR_PRESETS, SPLATTERS, prior_preset
+from egox_core.prior import PRIOR_PRESETS, SPLATTERS, prior_preset
 from egox_core.safe_files import atomic_write, write_json
-from egox_core.scene import Motion, estimate_exo_motion, write_ply
+from egox_core.scene import estimate_exo_motion, write_ply
 from egox_core.stages import prior, scene
 from egox_core.take import load_take
-from egox_core.types import HIDDEN_LINES
+from egox_core.types import DYNAMIC_CHOICES, HIDDEN_LINES, Motion
 
 from ..options import EXO_LENSES, parse_scale
 from ..video_writer import write_levels, write_video

@@ -20,10 +20,8 @@ from egox_core.types import FrameSelection, Resize
 from egox_core.video import (
     Undistortion,
     VideoInfo,
-    camera_of_frames,
     decode_frames,
     fit_picture,
-    source_rectangle,
     undistorted_camera,
 )
 
@@ -93,7 +91,7 @@ class ExoPictures:
         whole = self.selection(ClipWindow(start=0, frames=1, step=1))
         for _, picture in decode_frames(self.view.video, self.info, indices):
             if self.redrawn is None:
-                yield fit_picture(picture, source_rectangle(whole), self.size)
+                yield fit_picture(picture, whole.rectangle, self.size)
                 continue
             inner = (
                 (self.redrawn(torch.from_numpy(picture)).clamp(0, 1) * 255)
@@ -123,7 +121,7 @@ def exo_pictures(view: ExoView, layout: SourceLayout, options: PrepareOptions) -
             view=view,
             info=info,
             size=size,
-            camera=camera_of_frames(source, first),
+            camera=first.camera(source),
             seen=_shown(first),
             redrawn=None,
         )
@@ -215,7 +213,7 @@ def _resize(info: VideoInfo, size: tuple[int, int]) -> Resize:
 
 def _shown(selection: FrameSelection) -> Tensor:  # [H, W] bool
     """Mask of pixels inside the source picture; the others are bars."""
-    left, top, *rectangle = source_rectangle(selection)
+    left, top, *rectangle = selection.rectangle
     u, v = (
         start + (torch.arange(side) + 0.5) * length / side
         for start, side, length in zip((left, top), selection.size, rectangle, strict=True)

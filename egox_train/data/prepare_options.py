@@ -8,10 +8,8 @@ from typing import Literal, get_args
 from egox_core.errors import EgoXInputError, check_choice
 from egox_core.frozen import frozen
 from egox_core.prior import prior_preset
-from egox_core.scene import Motion
 from egox_core.sizes import REFERENCE_EXO_SIZE, REFERENCE_SIZE, latent_frames, latent_size
-from egox_core.takes import ExoLens, ScaleSource
-from egox_core.types import HIDDEN_LINES, HiddenLines
+from egox_core.types import HIDDEN_LINES, ExoLens, HiddenLines, Motion, ScaleSource
 
 from ..options import EXO_LENSES, argument, parse_scale, size_of_text
 from ..parallel import RemoteModels

@@ -12,7 +12,6 @@ from egox_core.file_names import DEPTH, EXO, HEAD_KEYPOINTS, META, TRUTH
 from egox_core.safe_files import read_json, require_folder, require_safe_name
 from egox_core.takes import (
     LIST_KEY,
-    ExoLens,
     exo_camera_of_size,
     find_depth,
     parse_meta,
@@ -20,7 +19,7 @@ from egox_core.takes import (
     with_exo_lens,
 )
 from egox_core.trajectory import validate_w2c
-from egox_core.types import TakeMeta
+from egox_core.types import ExoLens, TakeMeta
 
 from ..takes.head_files import read_keypoints
 from ..takes.head_step import out_of_step

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from egox_core.file_names import PRIOR, TRUTH
 from egox_core.frozen import frozen
-from egox_core.metrics import path_error, path_views
+from egox_core.metrics import PathViews
 from egox_core.safe_files import atomic_write, file_lock, write_json
 
 from ..data.manifest import ClipRecord
@@ -144,7 +144,7 @@ def _compute(
     coverage, source = read_coverage(files.folder, prior)
     masks = _masks(job, files, videos[GENERATED], truth, device)
     sampled, scene = set(videos), clip_scene(files)
-    views = None if scene is None else path_views(*scene)
+    views = None if scene is None else PathViews.of(*scene)
     if job.options.baselines:
         exo = read_exo(files.folder, record)
         videos.update({name: make(exo, prior, coverage) for name, make in BASELINES.items()})
@@ -152,7 +152,7 @@ def _compute(
     for name, frames in videos.items():
         values = frame_metrics(frames, truth, coverage, masks if name == GENERATED else None)
         if views is not None and name in sampled:
-            followed = path_error(frames, views)
+            followed = views.error(frames)
             values.update(
                 path_error=followed.median_deg, path_judged=float(followed.judged.float().mean())
             )

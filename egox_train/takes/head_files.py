@@ -19,7 +19,6 @@ from egox_core.file_names import DEPTH_NAMES, EXO, HEAD_ROTATIONS, HEAD_TRAJECTO
 from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import read_json, write_json
 from egox_core.takes import (
-    HEAD_KEYPOINTS,
     LIST_KEY,
     exo_camera_of_size,
     exo_poses,
@@ -39,7 +38,7 @@ from egox_core.trajectory import (
     validate_w2c,
     with_looks,
 )
-from egox_core.types import CameraTrajectory, FrameSelection, TakeNotes
+from egox_core.types import FROM_HEAD_KEYPOINTS, CameraTrajectory, FrameSelection, TakeNotes
 from egox_core.video import VideoInfo, probe_video
 
 from ..options import HeadOptions
@@ -406,7 +405,7 @@ def write_head(
         "ego_extrinsics": trajectory.w2c.tolist(),
         "ego_camera": trajectory.camera.to_json(),
         "ego_intrinsics": trajectory.camera.intrinsics.tolist(),
-        "pose_source": HEAD_KEYPOINTS,
+        "pose_source": FROM_HEAD_KEYPOINTS,
     }
     write_json(path, content)
     return path

@@ -18,14 +18,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from egox_core.archives import open_member, open_zip, read_npy_header
+from egox_core.archives import (
+    PackedFrames,
+    decode_picture,
+    numbered_files,
+    open_member,
+    open_zip,
+    read_npy_header,
+)
 from egox_core.depth import depth_window
 from egox_core.errors import EgoXInputError
 from egox_core.frame_store import FrameStore
 from egox_core.frozen import frozen
 from egox_core.progress import Progress, no_progress
 from egox_core.sizes import same_aspect
-from egox_core.takes import PackedFrames, decode_picture, numbered_files
 from egox_core.types import FrameSelection
 from egox_core.video import decode_frames, probe_video
 

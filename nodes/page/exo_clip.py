@@ -11,7 +11,7 @@ from aiohttp import web
 
 from ...egox_core.errors import EgoXInputError
 from ...egox_core.safe_files import whole_number
-from ...egox_core.video import decode_frames, resize_picture, uneven_times
+from ...egox_core.video import decode_frames, resize_picture
 from ..host.graph import probed
 from ..host.paths import resolve
 from .requests import refuse
@@ -39,7 +39,7 @@ async def exo_clip(request: web.Request) -> web.StreamResponse:
             "height": info.height,
             "hdr": info.hdr,
             "remarks": info.remarks,
-            "times": uneven_times(info),
+            "times": info.uneven_times,
         }
     )
 

@@ -19,14 +19,13 @@ from aiohttp import web
 
 from ...egox_core.cameras import CameraModel, preset_camera
 from ...egox_core.errors import EgoXInputError
-from ...egox_core.exchange import export_path, import_file, import_path
+from ...egox_core.exchange import export_path, import_path
 from ...egox_core.file_names import META
 from ...egox_core.page import lens_outline, pick_head, pick_point
 from ...egox_core.prior import CoarsePoints
 from ...egox_core.sizes import REFERENCE_SIZE
 from ...egox_core.takes import read_meta
 from ...egox_core.trajectory import (
-    DEFAULT_UP,
     ClipMoments,
     direction,
     keyframes_of_path,
@@ -261,12 +260,11 @@ async def import_keyframes(body: dict) -> web.Response:
 def _imported(body: dict, scene: PointCloud | None) -> tuple[dict, str]:
     """(keyframe document, note): files are looked for and read here, not on the event loop."""
     model, clip = lens(body), moments(body)
-    up = direction(body.get("up", DEFAULT_UP), "up").tolist()
+    up = direction(body.get("up"), "up").tolist()
     options = str(body.get("entry", "")), whole_number(body, "every_nth", 0, MOST_FRAMES, 0)
     if isinstance(body.get("file"), str):
-        return import_file(
-            resolve(body["file"], "trajectory file"), model, clip, scene, up, *options
-        )
+        file = resolve(body["file"], "trajectory file")
+        return import_path(file, model, clip, scene, up, *options)
     if body.get("poses") is not None:
         poses = validate_w2c(body["poses"], "poses")
         if poses.ndim != 3 or len(poses) != len(clip):

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ...egox_core.errors import EgoXInputError
-from ...egox_core.gga import Choosing, ExoCache, KernelsUsed, kept_size
+from ...egox_core.gga import ExoCache, KernelsUsed, kept_size
 from ...egox_core.sizes import MODEL_CHANNELS, PATCH
 from ...egox_core.types import Canvas
 from ...egox_core.wan import MODEL_FIX
@@ -284,7 +284,7 @@ class PatchCalls:
     """Counts of one run, filled by the widening wrapper and the attention override."""
 
     def __init__(self, exo_cache: ExoCache | None = None) -> None:
-        self.kernels = KernelsUsed(Choosing(kept_path("kernels.json")))
+        self.kernels = KernelsUsed(kept_path("kernels.json"))
         self.exo_cache = exo_cache  # None: exo is recomputed in every forward
         self.seconds = PartSeconds()  # of FULL, KEPT, ATTENTION and CACHE
         self.reset()

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...egox_core.errors import EgoXInputError
 from ...egox_core.file_names import TRUTH
-from ...egox_core.metrics import PathError, PathViews, path_views
+from ...egox_core.metrics import PathError, PathViews
 from ...egox_core.stages import judge
 from ...egox_core.types import CameraTrajectory, PointCloud
 from ...egox_core.video import read_frames
@@ -37,7 +37,7 @@ def followed_path(
 @remembered(slots=1)
 def ordered_views(scene: PointCloud, trajectory: CameraTrajectory) -> PathViews:
     """The scene from the ordered path; remembered, as the next λ_g is compared with the same."""
-    return path_views(scene, trajectory, progress=host_progress())
+    return PathViews.of(scene, trajectory, progress=host_progress())
 
 
 def angle_curve(followed: PathError, frames: int) -> dict[str, Any]:

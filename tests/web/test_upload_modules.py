@@ -2,7 +2,7 @@
 
 import pytest
 
-from egox_core.video.selection import VideoInfo, select_frames, uneven_times
+from egox_core.video.selection import VideoInfo, select_frames
 from egox_core.wan.chunks import plan_chunks
 from tests.refusals import refuses
 
@@ -43,5 +43,5 @@ def test_the_pages_count_of_frames_is_the_loaders(info, most):
 
 
 def test_the_page_is_told_uneven_times_alone():
-    assert uneven_times(clip(15.0, UNEVEN)) == [round(t, 4) for t in UNEVEN]
-    assert uneven_times(clip(30000 / 1001)) is None
+    assert clip(15.0, UNEVEN).uneven_times == [round(t, 4) for t in UNEVEN]
+    assert clip(30000 / 1001).uneven_times is None

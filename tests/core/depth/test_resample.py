@@ -6,7 +6,6 @@ import torch
 
 from egox_core.cameras.model import CameraModel
 from egox_core.depth.resample import DepthWindow, depth_window
-from egox_core.video.selection import camera_of_frames
 from tests.frames_in_use import frames_in_use
 
 
@@ -17,7 +16,7 @@ def test_depth_of_another_resolution_follows_the_video_crop():
     half = CameraModel(lens="pinhole", width=120, height=60, fx=75, fy=75, cx=60.25, cy=28.75)
     for resize in ("crop", "pad"):
         frames = frames_in_use([0], (160, 96), source_size=(240, 120), resize=resize)
-        camera = camera_of_frames(source, frames)
+        camera = frames.camera(source)
         window = depth_window((120, 60), frames, "plane")
         followed = window.camera(half)
         assert followed.stored_size == camera.stored_size

@@ -1,7 +1,6 @@
 """Exo paths of other programs, in files written by their public forms."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +9,7 @@ from scipy.spatial.transform import Rotation
 
 from egox_core.cameras.presets import preset_camera
 from egox_core.exchange.colmap import write_colmap
-from egox_core.exchange.exo_paths import parse_exo_path, read_exo_path, write_chan
+from egox_core.exchange.exo_paths import ExoPath, write_chan
 from egox_core.trajectory.poses import compose, invert
 from egox_core.types import CameraTrajectory
 from tests.refusals import refuses
@@ -68,7 +67,7 @@ FORMS = {
 @pytest.mark.parametrize("name", FORMS)
 def test_a_path_is_read(name, tmp_path):
     FORMS[name](tmp_path / name)
-    path = read_exo_path(tmp_path / name)
+    path = ExoPath.read(tmp_path / name)
     assert path.metric == (name in ("vipe.npz", "meta.json"))
     relative = [compose(poses, invert(poses[0])) for poses in (path.w2c, w2c())]
     assert torch.allclose(*relative, atol=1e-5)
@@ -79,6 +78,6 @@ def test_what_holds_no_path_is_refused(tmp_path):
     (tmp_path / "b.csv").write_text("")
     for name in ("a.txt", "b.csv"):
         with refuses(f"exo path: got {name}.*expected images.txt of COLMAP"):
-            read_exo_path(tmp_path / name)
+            ExoPath.read(tmp_path / name)
     with refuses("exo path"):
-        parse_exo_path({"cameras": [{}], "timeline": {}}, Path("motion_scene"))
+        ExoPath.parse({"cameras": [{}], "timeline": {}}, "motion_scene")

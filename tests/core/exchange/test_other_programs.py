@@ -11,7 +11,7 @@ import torch
 from egox_core.cameras.presets import preset_camera
 from egox_core.exchange.blender import write_blender
 from egox_core.exchange.colmap import write_colmap
-from egox_core.exchange.exo_paths import read_exo_path
+from egox_core.exchange.exo_paths import ExoPath
 from egox_core.exchange.frame_numbers import numbers_of, place
 from egox_core.exchange.trajectory_files import read_trajectory
 from egox_core.safe_files import read_json, write_json
@@ -83,7 +83,7 @@ def test_a_lens_is_read_or_refused(case, tmp_path):
         assert (camera.fx, camera.fy, camera.cx) == (32, 32, 31.5)
     # Where only poses are wanted any lens will do.
     assert read_trajectory(file, EGO, lens=False)[0].camera == EGO.upright()
-    assert torch.allclose(read_exo_path(file).w2c, W2C)
+    assert torch.allclose(ExoPath.read(file).w2c, W2C)
 
 
 def test_intrinsics_per_frame_and_lines_of_points(tmp_path):
@@ -95,7 +95,7 @@ def test_intrinsics_per_frame_and_lines_of_points(tmp_path):
     with refuses("2 cameras; expected images of one camera"):
         read_trajectory(file, EGO)
     for points in ("\n\n", "\n1.0 2.0 -1 3.5 4.5 17\n"):
-        assert torch.allclose(read_exo_path(colmap(tmp_path, "FOV", points)).w2c, W2C)
+        assert torch.allclose(ExoPath.read(colmap(tmp_path, "FOV", points)).w2c, W2C)
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_files_of_either_path_go_by_names(tmp_path):
     (tmp_path / "images.txt").write_text(re.sub(r"\n[456] .*", "", text), "utf-8")
     for path, at in ((file, torch.arange(N)), (tmp_path / "images.txt", known)):
         ego, notes = read_trajectory(path, EGO, frames, lens=False)
-        exo, note = read_exo_path(path).of(depth)
+        exo, note = ExoPath.read(path).of(depth)
         assert torch.allclose(ego.w2c[at], W2C[at]) and torch.equal(ego.w2c, exo)
         assert note == notes.placed and ("3 of 12 frames" in note) == (len(at) < N)
 
@@ -193,7 +193,7 @@ def test_times_give_the_frames(case, tmp_path):
     frames = [0, 1, 2, 6, 7, 8, 9, 10, 11]
     rows = [[start + unit * frame / 30, frame, 0, 0, 0, 0, 0, 1] for frame in frames]
     np.savetxt(tmp_path / "tum.txt", rows, fmt="%.9f")
-    path = read_exo_path(tmp_path / "tum.txt")
+    path = ExoPath.read(tmp_path / "tum.txt")
     if unit in (1, 1e9):
         assert torch.allclose(
             path.of(depth_of(12))[0][:, 0, 3], -torch.arange(12.0).double(), atol=1e-3

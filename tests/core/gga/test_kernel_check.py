@@ -13,7 +13,7 @@ from egox_core.gga.attention import gga_attention
 from egox_core.gga.backends import BACKENDS, KernelsUsed
 from egox_core.gga.bias import dense_bias, reference_attention
 from egox_core.gga.geometry import tokens_from_latents
-from egox_core.gga.kernel_check import AGREEMENT, Choosing
+from egox_core.gga.kernel_check import AGREEMENT
 from egox_core.gga.options import GgaOptions
 from egox_core.types import GgaGeometry
 from tests.refusals import refuses
@@ -188,7 +188,7 @@ def test_a_choice_outlives_the_process(monkeypatch, tmp_path, device):
     def ran() -> str:
         monkeypatch.setattr(backends, "_choice_of", {})
         told.clear()
-        used, qkv = KernelsUsed(Choosing(file, told.append)), peaked(device, torch.bfloat16, 1)
+        used, qkv = KernelsUsed(file, told.append), peaked(device, torch.bfloat16, 1)
         for _ in range(2):  # another geometry of this size is no reason to choose anew
             gga_attention(*qkv, HEADS, geometry(device), OPTIONS, used=used)
         return " ".join(words.split()[-1] for words in told)

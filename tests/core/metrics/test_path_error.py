@@ -8,7 +8,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from egox_core.cameras.model import sensor_from_upright
-from egox_core.metrics.off_path import path_error, path_views
+from egox_core.metrics.off_path import PathViews
 from egox_core.scene.build import build_scene
 from egox_core.trajectory.poses import compose
 from lab.drawn import SyntheticSpec, make_take
@@ -46,7 +46,7 @@ def test_a_path_turned_away_is_measured(take, scene, turn):
     path = replace(
         take.trajectory(), w2c=compose(torch.cat((back, torch.zeros(3, 1)), 1)[None], take.ego_w2c)
     )
-    found = path_error(take.ego_frames(), path_views(scene, path))
+    found = PathViews.of(scene, path).error(take.ego_frames())
     assert bool(found.judged.all()) and float(found.spread_deg.max()) < 1.5
     off = (found.turn_deg - torch.tensor(turn)).norm(dim=1)
     assert float(off.median()) < 0.8, found.turn_deg
@@ -54,9 +54,9 @@ def test_a_path_turned_away_is_measured(take, scene, turn):
 
 
 def test_a_long_clip_is_compared_at_every_so_many_frames(take, scene, monkeypatch):
-    every = path_error(take.ego_frames(), path_views(scene, take.trajectory()))
+    every = PathViews.of(scene, take.trajectory()).error(take.ego_frames())
     monkeypatch.setattr("egox_core.metrics.off_path.MAX_FRAMES", 2)
-    found = path_error(take.ego_frames(), path_views(scene, take.trajectory()))
+    found = PathViews.of(scene, take.trajectory()).error(take.ego_frames())
     assert (every.step, found.step) == (1, 2)
     assert torch.allclose(found.turn_deg, every.turn_deg[::2], atol=0.1)
 
@@ -65,7 +65,7 @@ def test_noise_and_another_room_are_not_judged(take, scene):
     noise = torch.rand(take.ego_rgb.shape)
     other = make_take(replace(SPEC, seed=900_004)).ego_frames()
     for video in (noise, other, torch.full_like(noise, 0.5)):
-        found = path_error(video, path_views(scene, take.trajectory()))
+        found = PathViews.of(scene, take.trajectory()).error(video)
         assert (
             not found.judged.any()
             and found.median_deg is None
@@ -75,4 +75,4 @@ def test_noise_and_another_room_are_not_judged(take, scene):
 
 def test_a_scene_of_other_frames_is_refused(take, scene):
     with refuses("2 and 3 frames"):
-        path_error(take.ego_frames()[:2], path_views(scene, take.trajectory()))
+        PathViews.of(scene, take.trajectory()).error(take.ego_frames()[:2])

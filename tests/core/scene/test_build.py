@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from egox_core.cameras.model import CameraModel
-from egox_core.scene.background import fuse_static, mean_background, sample_frames
+from egox_core.scene.background import fuse_static, mean_background
 from egox_core.scene.build import build_scene
 from egox_core.scene.dynamic_mask import WARNING, derive_dynamic
 from egox_core.scene.edges import depth_edge, depth_range, stray_step
 from egox_core.scene.fusion import fuse_scenes
+from egox_core.sizes import sample_frames
 from egox_core.trajectory.poses import transform
 from egox_core.types import DepthVideo
 from lab.drawn import SyntheticSpec, make_take
@@ -149,9 +150,9 @@ def test_a_scene_gives_both_backgrounds_and_says_where_motion_came_from(take):
 
 
 def test_long_clips_are_sampled_evenly():
-    chosen = sample_frames(480)
+    chosen = sample_frames(480, 49)
     assert len(chosen) == 49 and chosen[0] == 0 and chosen[-1] == 479 and len(set(chosen)) == 49
-    assert sample_frames(5) == [0, 1, 2, 3, 4]
+    assert sample_frames(5, 49) == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.02])

@@ -9,7 +9,7 @@ import torch
 
 from egox_core.cameras.model import CameraModel, sensor_from_upright
 from egox_core.takes.body_scale import MODEL_ERROR, wearer_scale
-from egox_core.takes.metric_scale import HEAD_KEYPOINTS, with_scale
+from egox_core.takes.metric_scale import with_scale
 from egox_core.takes.wearer_body import (
     HEAD_FROM_CAMERA,
     TRUNK_TO,
@@ -19,7 +19,7 @@ from egox_core.takes.wearer_body import (
 )
 from egox_core.trajectory.gravity import down_axis
 from egox_core.trajectory.poses import compose, look_at
-from egox_core.types import DepthVideo
+from egox_core.types import FROM_HEAD_KEYPOINTS, DepthVideo
 from lab.drawn import SyntheticSpec, make_take
 from tests.refusals import refuses
 
@@ -119,11 +119,11 @@ def test_poses_without_a_measured_scale_are_refused(depth, path):
             wearer_scale(replace(depth, exo_w2c=pose), path)
     with refuses("no tracker"):
         wearer_scale(depth, path[:1].expand(COUNT, 3, 4))
-    for source in ("pose editor", HEAD_KEYPOINTS):
+    for source in ("pose editor", FROM_HEAD_KEYPOINTS):
         with refuses(source):
             with_scale(depth, "wearer", path, pose_source=source)
     # Poses of head keypoints are brought together with the trunk where exact asks for it.
-    _, report = with_scale(depth, "wearer where seen", path, pose_source=HEAD_KEYPOINTS)
+    _, report = with_scale(depth, "wearer where seen", path, pose_source=FROM_HEAD_KEYPOINTS)
     assert report.wearer is not None
     with refuses("ego_extrinsics"):
         with_scale(depth, "wearer", None)

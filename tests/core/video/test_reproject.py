@@ -3,7 +3,7 @@
 import torch
 
 from egox_core.cameras.presets import preset_camera
-from egox_core.video.reprojection import lens_circle, pinhole_camera, reproject
+from egox_core.video.reprojection import reproject
 from tests.refusals import refuses
 
 
@@ -11,7 +11,7 @@ def test_reprojected_directions_are_those_of_the_pinhole():
     """A fisheye picture that shows each pixel's own viewing direction must, redrawn, show the
     pinhole's directions."""
     fisheye = preset_camera("aria_released", 128)
-    pinhole = pinhole_camera(fisheye, 80.0)
+    pinhole = fisheye.as_pinhole(80.0)
     directions, _ = fisheye.pixel_rays(torch.float64)
     drawn = reproject(directions[None].float(), fisheye, pinhole)[0].double()
     expected, _ = pinhole.pixel_rays(torch.float64)
@@ -22,7 +22,7 @@ def test_reprojected_directions_are_those_of_the_pinhole():
 
 def test_the_axis_stays_where_the_pinhole_has_it():
     fisheye = preset_camera("aria_released", 64)
-    pinhole = pinhole_camera(fisheye, 90.0)
+    pinhole = fisheye.as_pinhole(90.0)
     uv, valid = pinhole.project(torch.tensor([[0.0, 0.0, 1.0], [1.0, 0.0, 1.0]]))
     assert valid.all()
     width, height = pinhole.stored_size
@@ -34,14 +34,14 @@ def test_the_axis_stays_where_the_pinhole_has_it():
 
 def test_black_where_the_fisheye_saw_nothing():
     fisheye = preset_camera("aria_released", 32)
-    drawn = reproject(torch.ones(1, 32, 32, 3), fisheye, pinhole_camera(fisheye, 150.0))
+    drawn = reproject(torch.ones(1, 32, 32, 3), fisheye, fisheye.as_pinhole(150.0))
     # 75 degrees off the axis lies 20 px from it, outside a picture of 32 px.
     assert drawn[0, 0, 16].sum() == 0 and drawn[0, 16, 16].min() > 0.99
 
 
 def test_circle_is_round_about_the_axis():
     camera = preset_camera("aria_released", 64)
-    circle, grid = lens_circle(camera), camera.pixel_grid()
+    circle, grid = camera.circle(), camera.pixel_grid()
     axis = camera.project(torch.tensor([0.0, 0.0, 1.0]))[0]
     assert torch.equal(circle, (grid - axis).norm(dim=-1) <= 32)
 
@@ -49,4 +49,4 @@ def test_circle_is_round_about_the_axis():
 def test_wrong_picture_size_is_refused():
     camera = preset_camera("aria_released", 64)
     with refuses("32x32"):
-        reproject(torch.zeros(1, 32, 32, 3), camera, pinhole_camera(camera, 90.0))
+        reproject(torch.zeros(1, 32, 32, 3), camera, camera.as_pinhole(90.0))

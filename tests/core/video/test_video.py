@@ -15,7 +15,7 @@ from av.stream import Disposition
 from egox_core.cameras.model import CameraModel
 from egox_core.video.audio import read_sound
 from egox_core.video.reader import decode_frames, probe_video, read_frames
-from egox_core.video.selection import camera_of_frames, select_frames, source_rectangle
+from egox_core.video.selection import select_frames
 from egox_train.video_writer import write_video
 from tests.frames_in_use import frames_in_use
 from tests.refusals import refuses
@@ -202,12 +202,12 @@ def test_crop_and_pad_keep_the_geometry():
         ((400, 192), "crop"),
     ):
         selection = frames_in_use([0], size, source_size=(200, 96), resize=resize)
-        fitted = fit_picture(picture, source_rectangle(selection), size).astype(np.float64).mean(-1)
+        fitted = fit_picture(picture, selection.rectangle, size).astype(np.float64).mean(-1)
         assert fitted.shape == size[::-1]
         rows, columns = np.indices(fitted.shape)
         seen = ((fitted * columns).sum() / fitted.sum(), (fitted * rows).sum() / fitted.sum())
         ray, _ = camera.unproject(torch.tensor([121.5, 41.5], dtype=torch.float64))
-        expected, _ = camera_of_frames(camera, selection).project(ray)
+        expected, _ = selection.camera(camera).project(ray)
         assert np.allclose(seen, expected.numpy(), atol=0.05), (size, resize)
     assert camera.crop(0, 0, 200, 96).rescale(200, 96) == camera
 
