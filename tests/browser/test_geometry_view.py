@@ -1,5 +1,7 @@
-"""The geometry under the pointer: weights of exo patches on the players, following λ_g without a
-run."""
+"""Views over the players' clips that need no run: weights of exo patches for the ego pixel under the
+pointer, and marks that tell how each ego pixel is known."""
+
+import re
 
 from .preview_graph import choose_view, loaded, part, state
 from .small_graph import make_small
@@ -50,3 +52,15 @@ def test_the_weights_follow_pointer_and_strength(same_page, shipped, pinned_host
         ):
             page.set_widget("EgoXWanSampler", name, value)
             about.filter(has_text=words).wait_for()
+
+    ego = "EgoXDecodeEgoHalf"
+    choose_view(page, ego, "ego")
+    bare, switch = state(page, ego)["hash"], part(page, ego, "egox-preview-seen")
+    assert switch.get_attribute("aria-pressed") == "false"
+    switch.click()
+    marked = state(page, ego)["hash"]
+    assert marked != bare and switch.get_attribute("aria-pressed") == "true"
+    said = part(page, ego, "egox-preview-about").inner_text()
+    assert sum(int(share) for share in re.findall(r"(\d+) %", said)) in range(98, 103), said
+    page.page.keyboard.press("o")
+    assert state(page, ego)["hash"] == bare

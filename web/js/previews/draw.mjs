@@ -9,6 +9,7 @@ export function drawPicture(context, clip, number, [x, y, w, h]) {
   const [image, sx, sy, sw, sh] = clip.frame(number);
   context.imageSmoothingQuality = "high";
   context.drawImage(image, sx, sy, sw, sh, x, y, w, h);
+  clip.marks?.draw(context, number, [x, y, w, h]);
 }
 
 // The first of the labels that is no wider than this, else the last.

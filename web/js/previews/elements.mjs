@@ -28,7 +28,8 @@ export function buildElements(preview, { say }) {
   const maker = make("button", "egox-preview-make", { type: "button" });
   const isAlone = { type: "button", textContent: say("alone"), hidden: !preview.host.runAlone };
   const alone = make("button", "egox-preview-alone", isAlone);
-  bar.append(item, view, left, right, factor, maker, alone);
+  const seen = make("button", "egox-preview-seen", { type: "button", textContent: say("seen"), title: say("seenWhat") });
+  bar.append(item, view, left, right, factor, maker, alone, seen);
   const about = make("div", "egox-preview-about", { hidden: true, role: "status" });
 
   const stage = make("div", "egox-preview-stage", { tabIndex: 0, role: "img", ariaLabel: say("stage") });
@@ -69,6 +70,7 @@ export function buildElements(preview, { say }) {
 
   item.onchange = () => preview.chooseItem(Number(item.value));
   alone.onclick = () => preview.host.runAlone();
+  seen.onclick = () => preview.showSeen(!preview.isSeenShown);
   full.onclick = () => (document.fullscreenElement ? document.exitFullscreen() : root.requestFullscreen());
   left.onchange = right.onchange = () => preview.choosePair([left.value, right.value]);
   maker.onclick = () => preview.makeStrip();
@@ -116,6 +118,8 @@ export function buildElements(preview, { say }) {
       wipe.hidden = !wiping;
       factor.hidden = !preview.difference || preview.view !== DIFFERENCE;
       factor.value = preview.difference?.factor ?? 1;
+      seen.hidden = !preview.seen;
+      seen.ariaPressed = String(preview.isSeenShown);
       this.refreshAbout();
       track.hidden = !preview.curve;
     },
@@ -195,6 +199,7 @@ function onKey(preview, { key, target, shiftKey }, onWipe) {
   else if (key === "b" && preview.before) preview.choose("before");
   else if (key === "g" && preview.geometry) preview.choose(GEOMETRY);
   else if (key === "d" && preview.difference) preview.choose(DIFFERENCE);
+  else if (key === "o" && preview.seen) preview.showSeen(!preview.isSeenShown);
   else if (/^[1-9]$/.test(key) && preview.clips[key - 1]) preview.choose(preview.clips[key - 1].name);
   else return false;
   return true;

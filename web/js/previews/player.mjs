@@ -6,6 +6,7 @@ import { changes, DifferenceClip, formOf, runLabel, sameForm } from "./runs.mjs"
 import { pictures } from "./saving.mjs";
 import { cellsOf, loadClips, loadImage } from "./sheets.mjs";
 import { loadGeometry } from "./geometry_view.mjs";
+import { SeenMarks } from "./seen.mjs";
 import { LOADER } from "../graph_change.mjs";
 import { LAMBDAS, STRENGTHS } from "./strip.mjs";
 
@@ -36,6 +37,8 @@ export class Preview {
     this.making = null; // the AbortController of the strip's run
     this.stripAsked = false; // whether so many runs are wanted
     this.geometry = null; // a GeometryView
+    this.seen = null; // SeenMarks of the ego video
+    this.isSeenShown = false;
     this.kind = null;
     this.fps = null;
     this.run = null; // the host's id of the run that made the clips
@@ -118,12 +121,13 @@ export class Preview {
   async show(preview, runs = []) {
     const turn = ++this.turn;
     if (!this.clips.length) this.say(this.host.say("loading"));
-    let clips, earlier, geometry;
+    let clips, earlier, geometry, classes;
     try {
-      [clips, earlier, geometry] = await Promise.all([
+      [clips, earlier, geometry, classes] = await Promise.all([
         loadClips(preview.streams, this.host.url),
         this.loadRun("before", runs[0]),
         loadGeometry(preview.geometry, this),
+        loadClips(preview.seen ? [preview.seen] : [], this.host.url),
       ]);
     } catch {
       if (turn === this.turn) this.fail();
@@ -134,6 +138,8 @@ export class Preview {
     this.kind = preview.kind;
     this.geometry?.rest();
     this.geometry = geometry;
+    this.seen = classes.length ? new SeenMarks(classes[0], preview.seen.shares) : null;
+    this.showSeen(this.isSeenShown);
     this.runs = new Map([preview, ...runs].map((run, i) => [["ego", "before"][i] ?? `run${i}`, run]));
     this.older = [];
     this.setBefore(earlier);
@@ -184,7 +190,7 @@ export class Preview {
   fail(says = "gone") {
     this.stop();
     this.clips = [];
-    this.before = this.difference = this.geometry = null;
+    this.before = this.difference = this.geometry = this.seen = null;
     this.parts.note.textContent = "";
     this.say(this.host.say(says));
     this.refresh();
@@ -251,9 +257,18 @@ export class Preview {
     this.refresh();
   }
 
+  // Lays marks over the ego video that tell how each pixel is known, or takes them away.
+  showSeen(isShown) {
+    this.isSeenShown = isShown;
+    const ego = this.clip("ego");
+    if (ego) ego.marks = isShown ? this.seen : null;
+    this.refresh();
+  }
+
   // What is to be said of the two runs where both are looked at, or of the strip, else "".
   about() {
     if (this.view === GEOMETRY) return this.geometry.about();
+    if (this.clip("ego")?.marks) return this.host.say("seenShares", this.seen.percents(this.number * this.step));
     if (this.view === STRIP) return this.stripSays || (this.stripShipped ? this.host.say("stripShipped") : "");
     const pair = this.view === WIPE ? this.pair : ["before", "ego"];
     const [from, to] = pair.map((name) => this.runs.get(name) ?? this.runs.get("ego"));

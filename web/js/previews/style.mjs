@@ -25,7 +25,9 @@ const STYLE = `
 .egox-preview-about { flex: none; max-height: 48px; overflow-y: auto; overflow-wrap: anywhere; user-select: text; }
 .egox-preview button { flex: none; width: 30px; padding: 0; }
 .egox-preview-full svg { vertical-align: middle; }
-.egox-preview button:is(.egox-preview-make, .egox-preview-save, .egox-preview-alone) { width: auto; padding: 0 8px; }
+.egox-preview button:is(.egox-preview-make, .egox-preview-save, .egox-preview-alone, .egox-preview-seen) { width: auto;
+  padding: 0 8px; }
+.egox-preview-seen[aria-pressed="true"] { border-color: var(--p-primary-color, #4a9eff); }
 .egox-preview button:disabled { opacity: 0.5; cursor: default; }
 .egox-preview :is(select, button, input):focus-visible { outline: 2px solid var(--p-primary-color, #4a9eff); }
 .egox-preview-stage { position: relative; flex: 1 1 auto; min-height: 80px;
