@@ -2,6 +2,7 @@
 loader, patcher, sampler and memory management; all in one process, which starts the host once."""
 
 import functools
+import gc
 import importlib
 import importlib.util
 import platform
@@ -70,15 +71,21 @@ def host_rows(which: str, given: dict[str, Any]) -> Iterator[Row]:
     """Rows of one part: a type of weights, or ``fast``, perhaps with the GB to which the device's
     free memory is held."""
     kind, _, held_gb = which.partition(" ")
-    size, total_bytes, free = given["size"], given["total_bytes"], 0
+    size, total_bytes, ballast_bytes = given["size"], given["total_bytes"], 0
     words = start_host(total_bytes, given["dynamic"])
     name = f"{kind}, {held_gb} GB" if held_gb else kind
-    import comfy.model_management
-
     if total_bytes:
-        free = torch.cuda.mem_get_info()[0] - int(held_gb or 10**6) * 10**9
+        import comfy.model_management
+
+        # An earlier part's model dies with its cycles, and gives its pages back; one that lives
+        # would be copied to main memory.
+        gc.collect()
+        comfy.model_management.unload_all_models()
+        comfy.model_management.soft_empty_cache()
         torch.cuda.reset_peak_memory_stats()
-    ballast = torch.empty(max(0, free), dtype=torch.uint8, device="cuda" if total_bytes else "cpu")
+        # Of the whole device, so that what is left over counts with what is held.
+        ballast_bytes = total_bytes - int(held_gb) * 10**9 if held_gb else 0
+    ballast = torch.empty(ballast_bytes, dtype=torch.uint8, device="cuda" if total_bytes else "cpu")
 
     def memory() -> str:
         if not total_bytes:
@@ -88,15 +95,11 @@ def host_rows(which: str, given: dict[str, Any]) -> Iterator[Row]:
         peaks = [(x - ballast.nbytes) / GB for x in (torch.cuda.max_memory_allocated(), full)]
         return "{}, peak {:.1f} GB of tensors, {:.1f} GB of device".format(words, *peaks)
 
-    try:
-        with torch.inference_mode():
-            if kind == "fast":
-                yield fast_row(size, name, memory)
-            else:
-                yield from step_rows(kind, name, memory, given, bool(held_gb))
-    finally:
-        if words == "dynamic memory":  # without, it would copy all of them to main memory
-            comfy.model_management.unload_all_models()
+    with torch.inference_mode():
+        if kind == "fast":
+            yield fast_row(size, name, memory)
+        else:
+            yield from step_rows(kind, name, memory, given, bool(held_gb))
 
 
 def step_rows(
