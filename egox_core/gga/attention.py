@@ -16,6 +16,7 @@ from ..errors import EgoXInputError
 from ..types import GgaGeometry
 from .backends import Choice, KernelsUsed, choose_backend
 from .bias import keeps_graph, reference_attention
+from .exo_cache import ego_tokens
 from .options import GgaOptions
 from .plain import PlainAttention, or_cudnn, plain_attention
 from .rows import BiasRows
@@ -65,32 +66,25 @@ def gga_attention(
     if not options.biases:
         return plain(q, k, v, heads)
     if plain is plain_attention:
-        plain = or_cudnn(plain)
+        plain = or_cudnn(plain, None if used is None else used.choosing)
     t, h, w_exo, w_ego = geometry.grid
-    if q.shape[1] == t * h * w_ego and k.shape[1] == geometry.tokens:
-        return _ego_attention(
-            q, k, v, heads, geometry, options, backend, chunk_bytes, recompute, used
-        )
-    check_tokens(q, k, geometry)
+    ego_alone = q.shape[1] == t * h * w_ego and k.shape[1] == geometry.tokens
+    if not ego_alone:
+        check_tokens(q, k, geometry)
+    # Both halves are cut by image rows: all frames' rows together, since a row of tokens is exo
+    # columns, then ego ones.
+    q_rows = q.unflatten(1, (t * h, -1))
     if backend == "reference":
         if used is not None:
             used.add(REFERENCE)
-        return reference_attention(q, k, v, heads, geometry, options)
+        if ego_alone:
+            q = torch.cat((q_rows[:, :, :1].expand(-1, -1, w_exo, -1), q_rows), dim=2).flatten(1, 2)
+        out = reference_attention(q, k, v, heads, geometry, options)
+        return ego_tokens(out, geometry.grid, 1) if ego_alone else out
 
-    # Both halves are cut by image rows: all frames' rows together, since a row of tokens is exo
-    # columns, then ego ones.
-    q_rows = q.unflatten(1, (t * h, w_exo + w_ego))
+    q_ego = q_rows if ego_alone else q_rows[:, :, w_exo:]
     guided, guided_rows = _guided_rows(
-        q_rows[:, :, w_exo:],
-        k,
-        v,
-        heads,
-        geometry,
-        options,
-        backend,
-        chunk_bytes,
-        recompute,
-        used,
+        q_ego, k, v, heads, geometry, options, backend, chunk_bytes, recompute, used
     )
 
     def exo_half(rows: slice) -> Tensor:  # [B, rows, w_exo, heads * d]
@@ -98,13 +92,16 @@ def gga_attention(
         return plain(queries.flatten(1, 2), k, v, heads).view(queries.shape)
 
     def ego_half(rows: slice) -> Tensor:  # [B, rows, w_ego, heads * d]
-        return guided(q_rows[:, rows, w_exo:], rows)
+        return guided(q_ego[:, rows], rows)
 
+    ego_spans = _spans(t * h, guided_rows)
+    if ego_alone:
+        return torch.cat([ego_half(rows) for rows in ego_spans], dim=1).flatten(1, 2)
     token_bytes = _token_bytes(q)
     plain_bytes = UNGUIDED_BYTES * q.shape[0] if chunk_bytes is None else chunk_bytes
     halves = (
         (exo_half, slice(0, w_exo), _spans(t * h, plain_bytes // (token_bytes * w_exo))),
-        (ego_half, slice(w_exo, None), _spans(t * h, guided_rows)),
+        (ego_half, slice(w_exo, None), ego_spans),
     )
     if keeps_graph(q, k, v):
         # Joined, not written into one tensor: the backward of each write would copy the whole
@@ -118,34 +115,6 @@ def gga_attention(
         for rows in spans:
             out[:, rows, columns] = attend(rows)
     return out.flatten(1, 2)
-
-
-def _ego_attention(
-    q: Tensor,  # [B, t * h * w_ego, heads * d] of the ego tokens alone
-    k: Tensor,  # [B, tokens, heads * d]
-    v: Tensor,  # [B, tokens, heads * d]
-    heads: int,
-    geometry: GgaGeometry,
-    options: GgaOptions,
-    backend: str,
-    chunk_bytes: int | None,
-    recompute: bool,
-    used: KernelsUsed | None,
-) -> Tensor:  # [B, t * h * w_ego, heads * d]
-    """The ego rows of :func:`gga_attention`, where exo's keys and values come from elsewhere."""
-    t, h, w_exo, w_ego = geometry.grid
-    rows_of_q = q.unflatten(1, (t * h, w_ego))
-    if backend == "reference":
-        blank = rows_of_q.new_zeros(1, 1, 1, 1).expand(q.shape[0], t * h, w_exo, q.shape[2])
-        whole = torch.cat((blank, rows_of_q), dim=2).flatten(1, 2)
-        out = gga_attention(whole, k, v, heads, geometry, options, backend=backend, used=used)
-        return out.unflatten(1, (t * h, -1))[:, :, w_exo:].flatten(1, 2)
-    attend, step = _guided_rows(
-        rows_of_q, k, v, heads, geometry, options, backend, chunk_bytes, recompute, used
-    )
-    return torch.cat(
-        [attend(rows_of_q[:, rows], rows) for rows in _spans(t * h, step)], dim=1
-    ).flatten(1, 2)
 
 
 def _guided_rows(

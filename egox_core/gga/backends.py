@@ -36,7 +36,7 @@ from ..finite import all_finite
 from ..types import GgaGeometry
 from .bias import keeps_graph, without_autocast
 from .kernel_check import Choosing, agrees, best_seconds, short
-from .kernel_table import KERNELS, Asked, Limits
+from .kernel_table import KERNELS, Asked, Limits, name_of
 from .options import GgaOptions
 from .product import columns
 from .product_gradient import differentiable_product
@@ -215,7 +215,7 @@ def choose_backend(
             expected=f"auto, steady, reference or one of {', '.join(BACKENDS)}",
         )
     choosing, first = (Choosing(), "") if used is None else (used.choosing, used.first)
-    choice = _choice(name, q, k, v, heads, bias_rows, first, choosing)
+    choice = _choice(name, (q, k, v, heads, bias_rows), first, choosing)
     if used is not None:
         used.add(choice, bias_rows)
     by_name = name in BACKENDS
@@ -224,6 +224,7 @@ def choose_backend(
     return Chosen(choice, recompute, step, choosing, by_name), choice
 
 
+@dataclass
 class Chosen:
     """Runs the first kernel of a choice; one that raises leaves it for good, and the next takes the
     same queries, or, where it was asked for by name, the run ends with a word on what to choose.
@@ -231,11 +232,11 @@ class Chosen:
     Once none is left, the mathematical form does the work. Memory that runs out is raised: no
     kernel's fault. Nor is what ends a forward that torch repeats for a backward pass."""
 
-    def __init__(
-        self, choice: Choice, recompute: bool, step: int, choosing: Choosing, by_name: bool
-    ) -> None:
-        self.choice, self.step, self.recompute = choice, step, recompute
-        self.choosing, self.by_name = choosing, by_name
+    choice: Choice
+    recompute: bool
+    step: int  # image rows whose bias may be in memory at once
+    choosing: Choosing
+    by_name: bool
 
     def __call__(self, *args) -> Tensor:  # as any BiasedAttention
         while self.choice.names:
@@ -332,11 +333,7 @@ def _softmax_attention(
 
 def _choice(
     name: str,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    heads: int,
-    bias_rows: BiasRows,
+    call: tuple[Tensor, Tensor, Tensor, int, BiasRows],  # as :func:`choose_backend` has them
     first: str,
     choosing: Choosing,
 ) -> Choice:
@@ -345,32 +342,25 @@ def _choice(
 
     Where a number isn't finite, all of them, not compared and not remembered.
     """
-    device, shape = q.device, q.shape
-    where = torch.cuda.get_device_name(device) if q.is_cuda else device.type
-    names = (name,) if name in BACKENDS else backend_choices(device)
+    q, k, v, heads, bias_rows = call
+    names = (name,) if name in BACKENDS else backend_choices(q.device)
     steady = name == "steady"
     if steady:
         able = {first, "sdpa", *names} - {""}
         names = tuple(other for other in dict.fromkeys((first, *STEADY, *names)) if other in able)
     keep_graph = steady or keeps_graph(q, k, v)  # one kernel for training and validation
-    asked = _asked(bias_rows, shape[-1] // heads, keep_graph, name in BACKENDS)
+    asked = _asked(bias_rows, q.shape[-1] // heads, keep_graph, name in BACKENDS)
     refused = {other: why for other in names if (why := _limits(other).refusal(asked))}
     names = tuple(other for other in names if other not in refused)
     if steady:  # others were not meant to
         refused = {other: why for other, why in refused.items() if other == first}
-    key = (name, where, q.dtype, tuple(shape), heads, bias_rows.geometry.grid, names)
+    key = (name, name_of(q.device), q.dtype, tuple(q.shape), heads, bias_rows.geometry.grid, names)
     key += tuple(refused.values())
     if key not in _choice_of:
-        rows = max(1, min(TIMED_QUERIES, bias_rows.per_frame) // shape[2])
+        rows = max(1, min(TIMED_QUERIES, bias_rows.per_frame) // q.shape[2])
         with torch.no_grad():
-            args = (
-                q[:, :rows].detach(),
-                k.detach(),
-                v.detach(),
-                heads,
-                bias_rows,
-                slice(0, rows * shape[2]),
-            )
+            rest = k.detach(), v.detach(), heads, bias_rows
+            args = q[:, :rows].detach(), *rest, slice(0, rows * q.shape[2])
             twin = _twin(*args)
             if not all_finite(q, k, v, twin):  # by no kernel's fault: nothing can be compared
                 return Choice(names=list(names), refused=refused)
@@ -381,7 +371,7 @@ def _choice(
                 choice = _compared(names, args, twin, choosing)
             choice.refused = refused | choice.refused
             if name == "auto" and len(choice.names) > 1:
-                whole = (q.detach(), *args[1:5], slice(0, q.shape[1] * q.shape[2]))
+                whole = q.detach(), *rest, slice(0, q.shape[1] * q.shape[2])
                 with choosing.told("the fastest"):
                     times = {name: _seconds_per_query(name, args, whole) for name in choice.names}
                 choice.names = sorted(times, key=times.__getitem__)

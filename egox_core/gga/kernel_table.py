@@ -122,6 +122,11 @@ def card_of(device: torch.device) -> Card | None:
     return torch.cuda.get_device_capability(device) if nvidia else None
 
 
+def name_of(device: torch.device) -> str:
+    """The card's name; the kind of all else."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
 @cache
 def triton_version() -> Card:
     """Of the installed Triton; (0, 0) without one."""

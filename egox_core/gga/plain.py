@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 
 from torch import Tensor
@@ -10,15 +9,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
 from .bias import keeps_graph
-from .kernel_check import agrees, best_seconds
-from .kernel_table import KERNELS, Asked, card_of
+from .kernel_check import Choosing, agrees, best_seconds
+from .kernel_table import KERNELS, Asked, card_of, name_of
 
 PlainAttention = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 """plain(q [B, n, heads * d], k [B, N, heads * d], v, heads) -> [B, n, heads * d]: the host's own
 attention."""
 FASTER_ON = ((9, 0),)
 """Cards where cuDNN took less time, backward too: 38 ms where flash attention takes 63."""
-log = logging.getLogger(__name__)
 _takes_cudnn: dict[tuple, bool] = {}
 
 
@@ -33,26 +31,35 @@ def plain_attention(
     return scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
 
-def or_cudnn(own: PlainAttention) -> PlainAttention:
+def or_cudnn(own: PlainAttention, choosing: Choosing | None = None) -> PlainAttention:
     """``own``, by which torch chooses a kernel, or cuDNN's where it is as right and faster.
 
     Hosts let torch take flash attention first, which takes 1.8 times as long on 9.0. Both are timed
-    once per kind of call. Where gradients are needed nothing is timed, so that a resumed run takes
-    the same: cuDNN's on :data:`FASTER_ON`.
+    once per kind of call, told and kept by ``choosing``. Where gradients are needed nothing is
+    timed, so that a resumed run takes the same: cuDNN's on :data:`FASTER_ON`.
     """
+    choosing = choosing or Choosing()
 
     def run(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
         asked = Asked(device=q.device, dtype=q.dtype, head_size=q.shape[-1] // heads)
         gradients = keeps_graph(q, k, v)
         if KERNELS["cudnn"].refusal(asked) or (gradients and card_of(q.device) not in FASTER_ON):
             return own(q, k, v, heads)
-        key = q.device, q.dtype, len(q), k.shape[1], q.shape[2], heads, gradients
-        if key not in _takes_cudnn:
-            args = q.detach(), k.detach(), v.detach(), heads
-            faster = gradients or best_seconds(_cudnn, args) < best_seconds(own, args)
-            _takes_cudnn[key] = faster and agrees(_cudnn(*args), own(*args), heads)
-            log.info("EgoX: unguided queries by %s", "cudnn" if _takes_cudnn[key] else "torch")
-        return (_cudnn if _takes_cudnn[key] else own)(q, k, v, heads)
+        key = "unguided", name_of(q.device), q.dtype, len(q), k.shape[1], q.shape[2], heads
+        if (key, gradients) not in _takes_cudnn:
+            runs, args = (
+                {"torch": own, "cudnn": _cudnn},
+                (q.detach(), k.detach(), v.detach(), heads),
+            )
+            name = "cudnn" if gradients else choosing.kept(key)
+            if name not in runs:
+                with choosing.told("unguided queries"):
+                    name = min(runs, key=lambda name: best_seconds(runs[name], args))
+                choosing.keep(key, name)
+            right = name == "cudnn" and agrees(_cudnn(*args), own(*args), heads)
+            _takes_cudnn[key, gradients] = right
+            choosing.tell(f"unguided attention by {'cudnn' if right else 'torch'}")
+        return (_cudnn if _takes_cudnn[key, gradients] else own)(q, k, v, heads)
 
     return run
 

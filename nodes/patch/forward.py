@@ -332,6 +332,7 @@ class AttentionOverride:
             if self.geometry is None or self.guidance is None:
                 return plain(q, k, v, heads)
             torchs = self.previous is None and mask is None and is_torchs(func)
+            kernels = self.calls.kernels
             return gga_attention(
                 q,
                 k,
@@ -339,9 +340,9 @@ class AttentionOverride:
                 heads,
                 self.geometry,
                 self.guidance.options,
-                plain=or_cudnn(plain) if torchs else plain,
+                plain=or_cudnn(plain, kernels.choosing) if torchs else plain,
                 backend=self.guidance.backend,
-                used=self.calls.kernels,
+                used=kernels,
             )
 
     def is_self_attention(

@@ -233,28 +233,33 @@ def test_a_mask_has_the_type_of_its_queries(mode, autocast, device):
     assert masks and all(len(kinds) == 1 for kinds in masks)
 
 
-def test_unguided_queries_take_cudnn_where_it_is_faster_and_right(monkeypatch):
+def test_unguided_queries_take_cudnn_where_it_is_faster_and_right(monkeypatch, tmp_path):
+    """Timed once, told, and kept for processes to come."""
     inputs = (*peaked("cpu", torch.bfloat16, 1), HEADS)
-    called = []
+    right, told, called, times = plain.plain_attention(*inputs), [], [], {}
 
-    def torchs(*inputs):
-        called.append("torch")
-        return plain.plain_attention(*inputs)
+    def kernel(name: str, seconds: float, factor: float = 1.0):
+        def run(*_) -> Tensor:
+            called.append(name)
+            return right * factor
 
-    def cudnn(*inputs):
-        called.append("cudnn")
-        return plain.plain_attention(*inputs) * share
+        times[run] = seconds
+        return run
 
-    def ran() -> str:
-        out = plain.or_cudnn(torchs)(*inputs)
-        assert torch.equal(out, plain.plain_attention(*inputs))
+    def ran(seconds: float, factor: float) -> str:
+        monkeypatch.setattr(plain, "_cudnn", kernel("cudnn", seconds, factor))
+        monkeypatch.setattr(plain, "_takes_cudnn", {})
+        told.clear()
+        choosing = Choosing(file, told.append)
+        assert torch.equal(plain.or_cudnn(kernel("torch", 1.0), choosing)(*inputs), right)
         return called[-1]
 
-    monkeypatch.setattr(plain, "_cudnn", cudnn)
-    assert ran() == "torch", "no card"
+    monkeypatch.setattr(plain, "best_seconds", lambda run, args: times[run])
+    file = tmp_path / "no card"
+    assert ran(0.5, 1.0) == "torch" and not told
     monkeypatch.setattr(kernel_table.Limits, "refusal", lambda self, asked: "")
-    for time_of_cudnn, factor, taken in ((0.5, 1, "cudnn"), (2, 1, "torch"), (0.5, 1.1, "torch")):
-        share, times = factor, {torchs: 1, cudnn: time_of_cudnn}
-        monkeypatch.setattr(plain, "best_seconds", lambda run, args, times=times: times[run])
-        monkeypatch.setattr(plain, "_takes_cudnn", {})
-        assert ran() == taken
+    for seconds, factor, taken in ((0.5, 1.0, "cudnn"), (2.0, 1.0, "torch"), (0.5, 1.1, "torch")):
+        file, words = tmp_path / f"{seconds}, {factor}", f"unguided attention by {taken}"
+        assert ran(seconds, factor) == taken
+        assert told == ["choosing a kernel, 0 s (unguided queries)", words]
+        assert ran(1 / seconds, factor) == taken and told == [words], "kept"
