@@ -6,8 +6,8 @@ Each kernel of guided attention is compared with float64 at the real shape and t
 attention; steps of Wan 14B's shape with random weights run through the host, guided, plain and with
 exo kept, also with the device's memory held to 24 and 16 GB; one training step of rank 256 is
 taken; egox_demo runs on the real server. What the card's owner needs comes first: five minutes give
-kernels, steps, training and tests on a card of 9.0. All parts in the host share a process; each part
-has a limit, and what no longer fits into the time is left out and named. Times have a bar on 9.0,
+kernels, training, tests and steps on a card of 9.0. All parts in the host share a process; no part
+may take more than half of the time, and what doesn't fit into it is named. Times have a bar on 9.0,
 where they were measured. The result is a table without names of people, computers or folders, fit
 for a bug report, written after every row, so that Ctrl-C keeps it:
 benchmarks/results/gpu_<name>.md, at the end .json too.
@@ -18,18 +18,18 @@ the ComfyUI in COMFYUI_DIR; kernels need torch and numpy alone.
 
 import argparse
 import json
-import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import metadata
 from importlib.util import find_spec
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -41,21 +41,13 @@ from tools.rigs.wan_shapes import CLIPS, forward_flops
 from tools.setup.host import find_host
 from tools.setup.layout import SetupError
 
-SLOWER_THAN_FLOPS = 1.6
-"""Factor of a forward's time over that of its multiplications, for guessing what still fits."""
-START_LIMIT_S, END_LIMIT_S, TICK_S = 150.0, 10.0, 0.25
+END_LIMIT_S, TICK_S = 10.0, 0.25
 LARGE_BYTES = 40e9
-"""A card with as much holds bf16 weights; on others fp8 comes first."""
-HOST_PARTS = ("host fp8 24", "host fp8 16", "demo", "host fast 24", "host fast 16")
-FIRST_PARTS = ("kernels bf16", "host bf16", "train bf16", "kernels fp16", "tests")
-"""Parts that the card's owner needs first: the time leaves out the last."""
-SMALL_PLAN = (*FIRST_PARTS, *HOST_PARTS, "train fp8")
-LARGE_PLAN = (*FIRST_PARTS, *HOST_PARTS, "host fp16", "train fp8")
-OTHER_PLAN = ("kernels bf16", "host fp8", "train fp8", "tests", *HOST_PARTS, *FIRST_PARTS[1:4])
-LEAST = {"kernels": (12, 2), "tests": (25, 1), "train": (20, 12), "demo": (45, 0), "host": (15, 8)}
-"""Least cost of a part, guessed: seconds to begin, and forwards beside."""
+"""A card with as much runs and trains bf16 weights; others fp8 ones."""
+MINUTES = {"small": 10.0, "14b": 15.0}
+BEFORE_HOPPER = 2.0
+"""Factor of the time on cards below 9.0."""
 WITHOUT_A_GPU = "Without a GPU nothing here tells speed or memory."
-now, sleep = time.monotonic, time.sleep
 
 
 @dataclass(slots=True)
@@ -75,130 +67,100 @@ class Report:
         self.keep(row)
 
 
-def least_seconds(part: str, forward_s: float) -> float:
-    """A guess on the low side; ``forward_s``: one forward, 0 of the small size."""
-    begin, forwards = LEAST[part.partition(" ")[0]]
-    return begin + forwards * forward_s if forward_s else 1.0
+def plan(weights: str) -> tuple[str, ...]:
+    """Parts in the order in which the card's owner needs them; neighbours that begin alike share a
+    process."""
+    first = "kernels bf16", "kernels fp16", f"train {weights}", "tests"
+    in_host = weights, "fp8 24", "fp8 16", "fast 24", "fast 16"
+    return (*first, *(f"host {part}" for part in in_host), "demo")
 
 
 def measure(
     size: str, host: bool, args: argparse.Namespace, report: Report, say: Callable[[str], None]
 ) -> None:
     """All parts within the time, into ``report``; the device's first, which says what follows."""
-    start, workers = now(), {}
+    started, minutes, parts = time.monotonic(), args.minutes or MINUTES[size], plan("bf16")
     job = {"size": size, "total_bytes": None, "forward_limit_s": 0.0, "judged": False}
     job["dynamic"] = not args.disable_dynamic_vram
-    try:
-        run_part("device", job, START_LIMIT_S, start + START_LIMIT_S, report, say, workers)
-        if not report.card:
-            return
-        limit_s = forward_flops(size, CLIPS[size].tokens) / report.card["matrix_flops_per_second"]
-        job |= {"total_bytes": report.card.get("total_bytes"), "forward_limit_s": limit_s}
-        parts, forward_s, enough = SMALL_PLAN, 0.0, 5.0
-        if size == "14b":
-            capability, room = report.card["capability"], report.card["total_bytes"]
-            enough, forward_s = 15.0 if capability >= [9, 0] else 30.0, SLOWER_THAN_FLOPS * limit_s
-            job["judged"] = capability == [9, 0]
-            parts = LARGE_PLAN if room >= LARGE_BYTES else OTHER_PLAN
-            parts = [
-                x for x in parts if not x.endswith((" 24", " 16")) or room > 0.95e9 * int(x[-2:])
-            ]
-        minutes = args.minutes or enough
-        parts = [part for part in parts if host or not part.startswith(("host", "demo"))]
-        parts = [part for part in parts if re.match(args.only, part)]
-        say(
-            f"It ends after {minutes:g} minutes (--minutes), most important first. Ctrl-C keeps "
-            "what is there."
-        )
-        ends = start + 60 * minutes
-        for number, part in enumerate(parts):
-            least = least_seconds(part, forward_s)
-            if least > ends - now():
-                report.not_run[part] = "the time was over"
-            else:
-                run_part(part, job, START_LIMIT_S + 4 * least, ends, report, say, workers)
-            for kind in set(workers) - set(map(process_of, parts[number + 1 :])):
-                workers.pop(kind).end()
-    finally:
-        for worker in workers.values():
-            worker.end()
+    run_parts(["device"], job, 30 * minutes, started + 60 * minutes, report, say)
+    if not report.card:
+        return
+    limit_s = forward_flops(size, CLIPS[size].tokens) / report.card["matrix_flops_per_second"]
+    job |= {"total_bytes": report.card.get("total_bytes"), "forward_limit_s": limit_s}
+    if size == "14b":
+        capability, room = report.card["capability"], report.card["total_bytes"]
+        job["judged"] = capability == [9, 0]
+        if not args.minutes and capability < [9, 0]:
+            minutes *= BEFORE_HOPPER
+        parts = plan("bf16" if room >= LARGE_BYTES else "fp8")
+        parts = [x for x in parts if not x.endswith((" 24", " 16")) or room > 0.95e9 * int(x[-2:])]
+    parts = [part for part in parts if host or not part.startswith(("host", "demo"))]
+    parts = [part for part in parts if re.match(args.only, part)]
+    say(
+        f"It ends after {minutes:g} minutes (--minutes), most important first. Ctrl-C keeps "
+        "what is there."
+    )
+    for _, group in groupby(parts, key=lambda part: part.partition(" ")[0]):
+        left = list(group)
+        while left:
+            left = run_parts(left, job, 30 * minutes, started + 60 * minutes, report, say)
 
 
-def process_of(part: str) -> str:
-    """Parts of one name share a process, one after the other."""
-    kind = part.partition(" ")[0]
-    return "kernels" if kind in ("device", "tests") else kind
-
-
-class Worker:
-    """A process that computes parts, with a folder for what it says."""
-
-    def __init__(self) -> None:
-        self.folder = tempfile.TemporaryDirectory()
-        self.errors = Path(self.folder.name) / "errors"
-        with self.errors.open("w") as errors:
-            self.process = subprocess.Popen(
-                worker_command(),
-                cwd=PACK,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=errors,
-            )
-
-    def end(self) -> None:
-        self.process.terminate()  # first, so that it can end a server of its own
-        try:
-            self.process.wait(END_LIMIT_S)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        self.folder.cleanup()
-
-
-def run_part(
-    part: str,
+def run_parts(
+    parts: list[str],
     job: dict[str, Any],
     limit_s: float,
     ends: float,
     report: Report,
     say: Callable[[str], None],
-    workers: dict[str, Worker],
-) -> None:
-    """A part in the process of its kind, a fresh one if there is none; its rows as they come, after
-    the last of which the process is kept for the next part."""
-    say(f"... {part}")
-    start, said, kind = now(), 0, process_of(part)
-    worker = workers.pop(kind, None) or Worker()
-    told = Path(worker.folder.name) / f"{part}.jsonl"
-    told.touch()
+) -> list[str]:
+    """Parts in a process of their own, their rows as they come; those left after a part that ended
+    the process or took longer than ``limit_s``."""
+    started, said, left = time.monotonic(), 0, list(parts)
+    if started >= ends:
+        report.not_run |= dict.fromkeys(parts, "the time was over")
+        return []
+    with tempfile.TemporaryDirectory() as folder:
+        told, errors = Path(folder) / "told", Path(folder) / "errors"
+        told.touch()
+        words = json.dumps({**job, "parts": parts, "told": str(told)})
+        with errors.open("w") as stream:
+            process = subprocess.Popen(
+                [*worker_command(), words], cwd=PACK, stdout=subprocess.DEVNULL, stderr=stream
+            )
+        say(f"... {parts[0]}")
+        try:
+            over = False
+            while not over and time.monotonic() < min(started + limit_s, ends):
+                time.sleep(TICK_S)
+                over = process.poll() is not None
+                whole = told.read_text("utf-8").split("\n")[:-1]
+                for row in map(json.loads, whole[said:]):
+                    if row is not None:
+                        report.add(left[0], Row(**row))
+                        continue
+                    report.seconds[left.pop(0)] = round(time.monotonic() - started, 1)
+                    if not left:
+                        return []
+                    started = time.monotonic()
+                    say(f"... {left[0]}")
+                said = len(whole)
+        finally:
+            end(process)
+        last = (errors.read_text("utf-8", "replace").strip() or "no word").splitlines()[-1]
+    why = "the time was over" if time.monotonic() >= ends else "it took too long"
+    why = f"its process ended: {last}" if over else f"stopped: {why}"
+    report.not_run[left.pop(0)] = anonymous(why)[:300]
+    return left
+
+
+def end(process: subprocess.Popen) -> None:
+    process.terminate()  # first, so that it can end a server of its own
     try:
-        with suppress(BrokenPipeError):  # it ended, as is seen below
-            line = json.dumps({**job, "part": part, "told": str(told)})
-            worker.process.stdin.write(f"{line}\n".encode())
-            worker.process.stdin.flush()
-        while True:
-            over = worker.process.poll() is not None
-            whole = told.read_text("utf-8").split("\n")[:-1]
-            for row in map(json.loads, whole[said:]):
-                if row is None:
-                    workers[kind] = worker
-                    return
-                report.add(part, Row(**row))
-            said = len(whole)
-            if over:
-                words = worker.errors.read_text("utf-8", "replace").strip().splitlines()
-                text = anonymous(f"its process ended: {words[-1] if words else 'no word'}")
-                report.not_run[part] = text[:300]
-                return
-            if now() >= min(start + limit_s, ends):
-                why = "it took too long" if start + limit_s < ends else "the time was over"
-                report.not_run[part] = f"stopped: {why}"
-                return
-            sleep(TICK_S)
-    finally:
-        report.seconds[part] = round(now() - start, 1)
-        if kind not in workers:
-            worker.end()
+        process.wait(END_LIMIT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def worker_command() -> list[str]:
@@ -212,53 +174,45 @@ def row_line(row: dict[str, Any]) -> str:
 
 def table(result: dict[str, Any]) -> str:
     """The result as Markdown for a bug report: facts, rows, what held and didn't, what wasn't run."""
-    return "\n".join(_table_lines(result))
-
-
-def _table_lines(result: dict[str, Any]) -> Iterator[str]:
     facts = ", ".join(f"{name} {value}" for name, value in result["facts"].items())
-    yield f"**EgoX on {result['name']}**, {result['size']} size: {facts}\n"
-    yield "| what | measured | bar | held |\n|---|---|---|---|"
-    yield from map(row_line, result["rows"])
     judged = [row for row in result["rows"] if row["held"] is not None]
-    yield f"\nHeld: {sum(row['held'] for row in judged)} of {len(judged)}."
+    lines = [
+        f"**EgoX on {result['name']}**, {result['size']} size: {facts}\n",
+        "| what | measured | bar | held |\n|---|---|---|---|",
+        *map(row_line, result["rows"]),
+        f"\nHeld: {sum(row['held'] for row in judged)} of {len(judged)}.",
+    ]
     for title, items in (
         ("Did not hold", [row["what"] for row in judged if not row["held"]]),
         ("Not run", [f"{part}: {why}" for part, why in result["not_run"].items()]),
     ):
         if items:
-            yield f"{title}:\n" + "\n".join(f"- {item}" for item in items)
+            lines.append(f"{title}:\n" + "\n".join(f"- {item}" for item in items))
     if result["size"] == "small":
-        yield WITHOUT_A_GPU
+        lines.append(WITHOUT_A_GPU)
+    return "\n".join(lines)
 
 
-def unused_card() -> str:
-    """Reason why torch sees no GPU although an NVIDIA driver is installed; empty where none is."""
-    windows = Path(os.environ.get("SYSTEMROOT", "C:/Windows")) / "System32/nvcuda.dll"
-    if torch.cuda.is_available() or not (
-        shutil.which("nvidia-smi") or Path("/dev/nvidia0").exists() or windows.is_file()
-    ):
-        return ""
-    if torch.version.cuda is None:
-        return "torch is a build without CUDA: install one with it (EGOX_TORCH_INDEX is its index)"
-    return (
-        f"its driver is too old for torch's CUDA {torch.version.cuda}: update the driver, or "
-        "install a torch for an older CUDA"
-    )
+def unused_card() -> bool:
+    """Say whether an NVIDIA driver is installed while torch sees no GPU."""
+    return not torch.cuda.is_available() and shutil.which("nvidia-smi") is not None
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="gpu", description=__doc__.splitlines()[0])
     parser.add_argument("--small", action="store_true", help="small also where there is a GPU")
     parser.add_argument(
-        "--minutes", type=float, help="stop after so long (default 15, before Hopper 30; small 5)"
+        "--minutes", type=float, help="stop after so long (default 15, before Hopper 30; small 10)"
     )
     parser.add_argument("--only", default="", help='parts that begin so, as "host bf16" or "train"')
     parser.add_argument("--disable-dynamic-vram", action="store_true", help="as ComfyUI has it")
     add_arguments(parser)
     args = parser.parse_args()
-    if not args.small and (reason := unused_card()):
-        sys.exit(f"bench gpu: there is an NVIDIA card, but {reason}. (--small runs without it.)")
+    if not args.small and unused_card():
+        sys.exit(
+            "bench gpu: there is an NVIDIA card that torch doesn't see. Install a torch with CUDA "
+            "(EGOX_TORCH_INDEX is its index), or a newer driver. (--small runs without it.)"
+        )
     size = "14b" if torch.cuda.is_available() and not args.small else "small"
     host = None
     with suppress(SetupError):

@@ -16,10 +16,6 @@ from egox_core.types import GgaGeometry
 
 from .record import seconds
 
-LATENTS = {
-    "full": (13, 56, 98, 56),
-    "small": (3, 8, 14, 8),
-}  # t, h, w_exo, w_ego
 PLAIN_KERNELS = {
     "default": None,
     "flash": SDPBackend.FLASH_ATTENTION,
@@ -38,6 +34,11 @@ class Case:
     v: Tensor
     heads: int
     geometry: GgaGeometry
+
+    @property
+    def inputs(self) -> tuple[Tensor, Tensor, Tensor, int]:
+        """Inputs of plain attention."""
+        return self.q, self.k, self.v, self.heads
 
 
 def random_geometry(
@@ -112,32 +113,30 @@ def exact_rows(
     case: Case, options: GgaOptions | None
 ) -> tuple[Tensor, Tensor]:  # [n], [B, n, heads * dim]
     """Sampled ego tokens of three frames, and their attention in float64; without bias where ``options`` is None."""
-    geometry, heads = case.geometry, case.heads
+    geometry, generator = case.geometry, torch.Generator().manual_seed(1)
     t, h, w_exo, w_ego = geometry.grid
-    generator = torch.Generator().manual_seed(1)
-    every: list[Tensor] = []
-    rows: list[list[Tensor]] = []
     picked = [
         (frame, torch.randperm(h * w_ego, generator=generator)[:ERROR_ROWS].to(case.q.device))
         for frame in sorted({0, t // 2, t - 1})
     ]
-    for frame, ego in picked:
-        every.append(
-            frame * h * (w_exo + w_ego) + ego // w_ego * (w_exo + w_ego) + w_exo + ego % w_ego
-        )
-    for q_all, k_all, v_all in zip(
-        case.q, case.k, case.v, strict=True
-    ):  # one of the batch at a time: float64 is large
-        k, v = (x.double().unflatten(-1, (heads, -1)).transpose(0, 1) for x in (k_all, v_all))
-        rows.append([])
-        for (frame, ego), tokens in zip(picked, every, strict=True):
-            q = q_all[tokens].double().unflatten(-1, (heads, -1)).transpose(0, 1)
+    tokens = [
+        (frame * h + ego // w_ego) * (w_exo + w_ego) + w_exo + ego % w_ego for frame, ego in picked
+    ]
+
+    def of_heads(x: Tensor) -> Tensor:  # [n, heads * dim] -> [heads, n, dim]
+        return x.double().unflatten(-1, (case.heads, -1)).transpose(0, 1)
+
+    rows = []
+    for sample in zip(case.q, case.k, case.v, strict=True):  # one at a time: float64 is large
+        k, v = map(of_heads, sample[1:])
+        for (frame, ego), places in zip(picked, tokens, strict=True):
+            q = of_heads(sample[0][places])
             scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
             if options is not None:
                 cos = geometry.query_dirs[frame, ego].double() @ geometry.key_dirs[frame].double().T
                 scores = scores + bias_from_cosine(cos, geometry.key_trust > 0, options)
-            rows[-1].append((scores.softmax(-1) @ v).transpose(0, 1).flatten(1))
-    return torch.cat(every), torch.stack([torch.cat(one) for one in rows])
+            rows.append((scores.softmax(-1) @ v).transpose(0, 1).flatten(1))
+    return torch.cat(tokens), torch.cat(rows).unflatten(0, (len(case.q), -1))
 
 
 def row_error(out: Tensor, exact: tuple[Tensor, Tensor]) -> float:

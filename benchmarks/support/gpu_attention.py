@@ -26,7 +26,8 @@ is off by tens of times."""
 TIME_BARS = {"bf16": 1.25, "fp16": 1.35}
 """Guided attention's time on a card of 9.0, of plain attention's by the fastest form."""
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-SHAPES = {"14b": ("full", 40, 128), "small": ("small", 4, 64)}  # latents, heads, dim of a head
+SHAPES = {"14b": ((13, 56, 98, 56), 40, 128), "small": ((3, 8, 14, 8), 4, 64)}
+"""Latents (t, h, w_exo, w_ego), heads, channels of a head."""
 ROUNDS = {"14b": 7, "small": 1}
 FOR_GPUS = ("cudnn", "efficient", "triton")
 """Kernels that run on GPUs only, and there not for every shape: a refusal is no failure."""
@@ -46,7 +47,7 @@ def kernel_rows(
     latents, heads, dim = SHAPES[size]
     for dtype, batch in cases:
         with torch.inference_mode():
-            case = rig.make_case(rig.LATENTS[latents], heads, dim, DTYPES[dtype], device, batch)
+            case = rig.make_case(latents, heads, dim, DTYPES[dtype], device, batch)
             bar = TIME_BARS[dtype] if judged else None
             yield from _case_rows(case, names, f"{dtype}, batch {batch}", ROUNDS[size], bar)
         del case
@@ -72,7 +73,7 @@ def _case_rows(
             yield Row(what=what, measured=words, held=None if refused else False)
     forms = plain | {DENSE: _dense(case)}
     if device.type == "cuda" and find_spec(SAGE) is not None:  # for all that carries no bias
-        forms |= {SAGE: partial(_sage, case.q, case.k, case.v, case.heads)}
+        forms |= {SAGE: partial(_sage, *case.inputs)}
         forms |= {f"guided with {SAGE}": _guided(case, "auto", plain=_sage)}
     times = rig.in_turns(forms | guided, device, rounds)
     best = min(plain.keys() & times.keys(), key=times.__getitem__)
@@ -99,17 +100,7 @@ def _case_rows(
 
 
 def _guided(case: rig.Case, name: str, **more: Any) -> Callable[[], Tensor]:
-    return partial(
-        gga_attention,
-        case.q,
-        case.k,
-        case.v,
-        case.heads,
-        case.geometry,
-        GgaOptions(),
-        backend=name,
-        **more,
-    )
+    return partial(gga_attention, *case.inputs, case.geometry, GgaOptions(), backend=name, **more)
 
 
 def _plain_forms(case: rig.Case) -> dict[str, Callable[[], Tensor]]:
@@ -119,7 +110,7 @@ def _plain_forms(case: rig.Case) -> dict[str, Callable[[], Tensor]]:
 
     def by(name: str) -> Tensor:
         with rig.kernel(name):
-            return plain_attention(case.q, case.k, case.v, case.heads)
+            return plain_attention(*case.inputs)
 
     def apart() -> Tensor:
         rows = case.q.unflatten(1, (t * h, -1))

@@ -1,5 +1,5 @@
-"""One process of ``bench gpu``: parts as the bench asks for them on its input, each row told as soon
-as it is there, in a file that the bench reads."""
+"""One process of ``bench gpu``: some parts, each row told as soon as it is there, in a file that the
+bench reads."""
 
 import gc
 import json
@@ -114,18 +114,18 @@ def _tests_row(device: torch.device) -> Row:
 
 
 def main() -> int:
-    """One line per part, ``null`` after the last row of each."""
+    """One line per row in the file to tell, ``null`` after the last one of each part."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that a server is ended
-    for line in sys.stdin:
-        given = json.loads(line)
-        if given["size"] == "small":
-            torch.set_num_threads(1)  # work this small is only held up by a second thread
-        with open(given["told"], "a", encoding="utf-8", buffering=1) as told:
+    given = json.loads(sys.argv[1])
+    if given["size"] == "small":
+        torch.set_num_threads(1)  # work this small is only held up by a second thread
+    with open(given["told"], "a", encoding="utf-8", buffering=1) as told:
+        for part in given["parts"]:
             try:
-                for row in rows_of(given["part"], given):
+                for row in rows_of(part, given):
                     told.write(json.dumps(row.as_dict()) + "\n")
             except Exception as error:  # noqa: BLE001  (the other parts are still wanted)
-                row = Row(what=given["part"], measured=f"failed: {why(error)}", held=False)
+                row = Row(what=part, measured=f"failed: {why(error)}", held=False)
                 told.write(json.dumps(row.as_dict()) + "\n")
             gc.collect()
             if torch.cuda.is_available():

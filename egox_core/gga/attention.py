@@ -137,7 +137,7 @@ def _guided_rows(
     row_bytes = _token_bytes(q[:1]) + bias_rows.bytes_a_row
     step = max(1, min(CHUNK_QUERIES, room // row_bytes) // w_ego)
     recompute = recompute and keep_graph
-    biased, choice = choose_backend(backend, q, k, v, heads, bias_rows, step, recompute, used)
+    biased, choice = choose_backend(backend, q, k, v, heads, bias_rows, recompute, used)
     if chunk_bytes is None and not choice.makes_rows:
         step = UNGUIDED_BYTES * q.shape[0] // (_token_bytes(q) // 2) // w_ego  # queries as they lie
 

@@ -196,7 +196,6 @@ def choose_backend(
     v: Tensor,  # [B, N, heads * d]
     heads: int,
     bias_rows: BiasRows,
-    step: int,  # image rows whose bias may be in memory at once
     recompute: bool = False,  # for training: hold nothing for backward, run the kernel again there
     used: KernelsUsed | None = None,
 ) -> tuple[BiasedAttention, Choice]:
@@ -221,7 +220,7 @@ def choose_backend(
     by_name = name in BACKENDS
     if by_name and choice.refused:
         raise _unfit(name, choice.refused[name])
-    return Chosen(choice, recompute, step, choosing, by_name), choice
+    return Chosen(choice, recompute, choosing, by_name), choice
 
 
 @dataclass
@@ -229,12 +228,12 @@ class Chosen:
     """Runs the first kernel of a choice; one that raises leaves it for good, and the next takes the
     same queries, or, where it was asked for by name, the run ends with a word on what to choose.
 
-    Once none is left, the mathematical form does the work. Memory that runs out is raised: no
-    kernel's fault. Nor is what ends a forward that torch repeats for a backward pass."""
+    The mathematical form does the work once none is left, and in a call that gave the lost kernel
+    more queries than others take. Memory that runs out is raised: no kernel's fault. Nor is what
+    ends a forward that torch repeats for a backward pass."""
 
     choice: Choice
     recompute: bool
-    step: int  # image rows whose bias may be in memory at once
     choosing: Choosing
     by_name: bool
 
@@ -259,17 +258,8 @@ class Chosen:
                     _choice_of.clear()  # the others were not compared: the next call does
                 log.warning("EgoX: attention by %s from here on", self.choice.words())
                 if not _limits(name).makes_rows:
-                    return self._in_pieces(*args)
+                    break  # these are more queries than the next one's bias has memory for
         return (_recomputed(math_rows) if self.recompute else math_rows)(*args)
-
-    def _in_pieces(self, q: Tensor, k, v, heads, bias_rows, queries: slice) -> Tensor:
-        """For all queries at once there was one kernel alone."""
-        parts, start = [], queries.start
-        for piece in q.split(self.step, dim=1):
-            stop = start + piece.shape[1:-1].numel()
-            parts.append(self(piece, k, v, heads, bias_rows, slice(start, stop)))
-            start = stop
-        return torch.cat(parts, dim=1)
 
 
 def _unfit(name: str, why: str) -> EgoXInputError:

@@ -1,5 +1,7 @@
 """Measures of the bench of geometry-guided attention: working memory, here on small cases."""
 
+from functools import partial
+
 import torch
 
 from benchmarks.support.attention_case import make_case
@@ -16,17 +18,10 @@ def test_working_memory_is_a_chunk_and_no_square():
     cpu, chunk, extra = torch.device("cpu"), 64 * 2**10, []
     for frames in (6, 12):
         case = make_case((frames, 8, 14, 8), HEADS, DIM, torch.float32, cpu)
-        plain = peak_tensor_bytes(lambda c=case: plain_attention(c.q, c.k, c.v, HEADS), cpu)
-        gga_attention(
-            case.q, case.k, case.v, HEADS, case.geometry, GgaOptions()
-        )  # kernels are compared once
-        ours = peak_tensor_bytes(
-            lambda c=case, m=chunk: gga_attention(
-                c.q, c.k, c.v, HEADS, c.geometry, GgaOptions(), chunk_bytes=m
-            ),
-            cpu,
-        )
-        extra.append(ours - plain)
+        guided = partial(gga_attention, *case.inputs, case.geometry, GgaOptions())
+        guided()  # kernels are compared once
+        plain = peak_tensor_bytes(partial(plain_attention, *case.inputs), cpu)
+        extra.append(peak_tensor_bytes(partial(guided, chunk_bytes=chunk), cpu) - plain)
         assert extra[-1] <= 1.25 * chunk  # the kernel's own small outputs beside the chunk
     assert (
         extra[1] <= 1.25 * extra[0] and extra[1] < case.geometry.tokens**2
