@@ -5,7 +5,11 @@ from .attention import attention_view as attention_view
 from .exo_motion import path_from_above as path_from_above, sightings_picture as sightings_picture
 from .geometry import geometry_file as geometry_file
 from .head_path import draw_head_path as draw_head_path
-from .maps import coverage_preview as coverage_preview, depth_preview as depth_preview
+from .maps import (
+    coverage_preview as coverage_preview,
+    depth_preview as depth_preview,
+    mark_seen as mark_seen,
+)
 from .queries import (
     lens_outline as lens_outline,
     pick_head as pick_head,

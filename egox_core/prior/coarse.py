@@ -13,9 +13,10 @@ from torch import Tensor
 from ..cameras import CameraModel
 from ..frozen import frozen
 from ..sizes import REFERENCE_SIZE
-from ..types import PointSet
+from ..types import PointCloud, PointSet
 from .drawing import MARGIN_PX, MIN_Z_M
 from .options import prior_preset
+from .sight_lines import SightLines
 from .splat_points import ScreenPoints, SplatOptions
 from .splat_torch import splat_torch
 
@@ -79,8 +80,14 @@ class CoarsePoints:
         camera: CameraModel,
         ego_from_scene: Tensor,  # [3, 4] float64
         size: int = PREVIEW_SIZE,
-    ) -> tuple[Tensor, float]:  # [size, size, 3] uint8, share of it that is covered
-        """The picture that the camera takes of the points."""
+        of: tuple[PointCloud, int] | None = None,  # their scene, the frame of what moves
+    ) -> tuple[Tensor, float, Tensor | None]:
+        """The picture that the camera takes of the points: [size, size, 3] uint8, the share of it
+        that is covered and, if the scene is given, [size, size] uint8 classes of its pixels.
+
+        Raises:
+            EgoXInputError: see :class:`.sight_lines.SightLines`.
+        """
         camera = camera.rescale(size, size)
         options = prior_preset("released")
         rotation, shift = ego_from_scene[:, :3].float(), ego_from_scene[:, 3].float()
@@ -98,12 +105,12 @@ class CoarsePoints:
         screen = ScreenPoints(
             uv=uv, depth=z, rgb=rgb, axes=uv.new_zeros(len(uv), 2, 2), extent=uv.new_zeros(len(uv))
         )
-        image = splat_torch(
-            screen,
-            size,
-            size,
-            SplatOptions(
-                style="composite", radius_px=options.splat.radius_px, points_per_pixel=LAYERS
-            ),
+        splat = SplatOptions(
+            style="composite", radius_px=options.splat.radius_px, points_per_pixel=LAYERS
         )
-        return (image.rgb * 255).round().to(torch.uint8), float(image.coverage.float().mean())
+        image, seen = splat_torch(screen, size, size, splat), None
+        if of is not None:
+            scene, frame = of
+            seen = SightLines(scene, camera, splat).classes(image, ego_from_scene.double(), frame)
+        picture = (image.rgb * 255).round().to(torch.uint8)
+        return picture, float(image.coverage.float().mean()), seen

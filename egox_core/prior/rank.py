@@ -1,7 +1,7 @@
 """Choosing the exo camera: how much of the ego view each of several takes could show.
 
-With depth the prior itself is rendered, at a small size and for a few frames, so the answer is the
-coverage that it will have. Without depth there are only the poses: an ego ray counts as seen where
+With depth the prior itself is rendered, at a small size and for a few frames; pixels count whose
+sight lines are free (see ``sight_lines``). Without depth there are only the poses: an ego ray counts as seen where
 a surface facing the wearer, at the distances of hands and room, would be in the exo picture and not
 be turned away from it."""
 
@@ -25,7 +25,7 @@ from ..scene import build_scene
 from ..sizes import REFERENCE_SIZE, sample_frames
 from ..takes import find_depth, load_depth_file, meta_trajectory, read_meta
 from ..trajectory import compose, invert, pose_of_frame, transform
-from ..types import CameraTrajectory, DepthVideo
+from ..types import EARLIER, CameraTrajectory, DepthVideo
 from .options import prior_preset
 from .render import iter_ego_prior
 
@@ -92,7 +92,7 @@ class ExoRank:
     """Prediction of how much of the ego view one exo camera shows."""
 
     name: str
-    coverage: float  # mean share of the ego picture, 0...1
+    coverage: float  # mean share of the ego image that is observed, 0...1
     by_frame: Tensor  # [F] float64
     frames: tuple[int, ...]  # which frames were looked at
     method: Literal["depth", "poses"]
@@ -156,8 +156,8 @@ def rank_text(ranks: Sequence[ExoRank]) -> str:
 
 
 def coverage_by_depth(candidate: ExoCandidate, frames: Sequence[int]) -> Tensor:  # [F] float64
-    """Share of the ego picture that a prior of this take would cover, from a thinned scene of these
-    frames."""
+    """Share of the ego image that this take observed, now or at another time, from a thinned scene
+    of these frames."""
     depth, path = candidate.depth, candidate.trajectory
     assert depth is not None  # a candidate without is judged by its poses
     index = torch.as_tensor(frames)
@@ -207,7 +207,9 @@ def coverage_by_depth(candidate: ExoCandidate, frames: Sequence[int]) -> Tensor:
         camera=path.camera.rescale(EGO_SIZE, EGO_SIZE),
     )
     shares = [
-        float(frame.coverage.double().mean()) for frame in iter_ego_prior(scene, small, options)
+        float((frame.seen >= EARLIER).double().mean())
+        for frame in iter_ego_prior(scene, small, options, classes=True)
+        if frame.seen is not None
     ]
     return torch.tensor(shares, dtype=torch.float64)
 

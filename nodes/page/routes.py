@@ -21,7 +21,7 @@ from ...egox_core.cameras import CameraModel, preset_camera
 from ...egox_core.errors import EgoXInputError
 from ...egox_core.exchange import export_path, import_path
 from ...egox_core.file_names import META
-from ...egox_core.page import lens_outline, pick_head, pick_point
+from ...egox_core.page import lens_outline, mark_seen, pick_head, pick_point
 from ...egox_core.prior import CoarsePoints
 from ...egox_core.sizes import REFERENCE_SIZE
 from ...egox_core.takes import read_meta
@@ -137,7 +137,7 @@ async def prior(body: dict) -> web.Response:
     ``view`` waits.
 
     ``moving``: with the frame's moving points. ``dense``: all points, not only those that the
-    released renderer takes."""
+    released renderer takes. ``seen``: with a mark on each pixel that exo doesn't see now."""
     entry, camera = scene_entry(body), lens(body).upright()
     pose = validate_w2c(body.get("w2c"), "w2c")
     if pose.ndim != 2:
@@ -157,6 +157,7 @@ async def prior(body: dict) -> web.Response:
         frame,
         moving=body.get("moving") is True,
         dense=body.get("dense") is True,
+        seen=body.get("seen") is True,
     )
     result = await in_worker(lambda: None if LATEST.is_late(view, count) else draw())
     if result is None:
@@ -178,13 +179,15 @@ def _draw(
     *,
     moving: bool,
     dense: bool,
+    seen: bool,
 ) -> tuple[bytes, float]:
     parts = [entry.static, entry.moving(frame)] if moving else [entry.static]
     points = functools.reduce(
         CoarsePoints.joined, (part if dense else part.first(part.released) for part in parts)
     )
-    rgb, coverage = points.picture(camera, pose, size)
-    return jpeg(rgb), coverage
+    of = (entry.scene, frame) if seen else None
+    rgb, coverage, classes = points.picture(camera, pose, size, of)
+    return jpeg(rgb if classes is None else mark_seen(rgb, classes)), coverage
 
 
 @guarded(SMALL_BODY)

@@ -71,7 +71,12 @@ def test_a_path_from_the_first_click_to_a_run(open_page, unpacked, repo_root, tm
     document = json.loads(editor.keyframes())
     assert [k["frame"] if "frame" in k else k["time_s"] for k in document["keyframes"]][0] == 0
     assert len(document["keyframes"]) == 2 and document["up"] == [0, 0, 1]
-    assert differ(editor.prior(), first) > 5, "the side view follows"
+    bare = editor.prior()
+    assert differ(bare, first) > 5, "the side view follows"
+    editor.at("tool-look").click()
+    assert differ(editor.prior(), bare) > 5, "marks of what exo doesn't see"
+    editor.at("tool-look").click()
+    assert differ(editor.prior(), bare) == 0
 
     # A keyframe is dragged: the frame between is passed at another pose, and undo brings the old
     # one back.

@@ -12,6 +12,7 @@ import torch
 from egox_core.cameras.model import CameraModel
 from egox_core.cameras.presets import preset_camera
 from egox_core.exchange.paths import EXPORTS, export_path, import_path, trajectory_of_keyframes
+from egox_core.page.maps import mark_seen
 from egox_core.page.queries import camera_up, lens_outline, pick_point, scene_up
 from egox_core.prior.coarse import CoarsePoints
 from egox_core.prior.options import prior_preset
@@ -21,7 +22,7 @@ from egox_core.trajectory.keyframe_fit import ClipMoments, fit_keyframes, keyfra
 from egox_core.trajectory.keyframes import keyframe_track, sensor_pose, upright_pose
 from egox_core.trajectory.path import interpolate_poses
 from egox_core.trajectory.poses import invert, look_at
-from egox_core.types import CameraTrajectory, DepthVideo, PointCloud
+from egox_core.types import DOUBTFUL, NOW, UNOBSERVED, CameraTrajectory, DepthVideo, PointCloud
 from tests.core.box_room import view
 from tests.refusals import refuses
 
@@ -65,25 +66,33 @@ def test_the_coarse_picture_is_the_released_prior_made_small():
         camera=EGO,
         times_s=torch.arange(5, dtype=torch.float64),
     )
-    full = render_ego_prior(scene, path, replace(prior_preset("released"), device="cpu"))
+    options = replace(prior_preset("released"), device="cpu")
+    full = render_ego_prior(scene, path, options, classes=True)
     every = CoarsePoints.of(
         replace(scene.static, coarse=torch.arange(len(scene.static)) % 4 == 0), 5000
     )
     assert every.released == 5000 == len(every)  # the released renderer's come first
     points = points.first(points.released)
-    picture, coverage = points.picture(EGO, sensor_pose(pose, EGO), size=64)
+    picture, coverage, seen = points.picture(EGO, sensor_pose(pose, EGO), size=64, of=(scene, 0))
     assert picture.dtype == torch.uint8 and coverage == pytest.approx(
         float(full.coverage[0].float().mean()), abs=0.01
     )
+    assert seen is not None and full.seen is not None
+    for kind in (UNOBSERVED, DOUBTFUL, NOW):
+        share = (full.seen[0] == kind).double().mean()
+        assert (seen == kind).double().mean() == pytest.approx(float(share), abs=0.02)
+    for kind, low, high in ((NOW, 0, 0), (DOUBTFUL, 0.03, 0.1), (UNOBSERVED, 0.1, 0.2)):
+        marked = mark_seen(picture, torch.full_like(seen, kind)) != picture
+        assert low <= marked.any(-1).double().mean() <= high
     # Fewer layers are laid over each other: where discs are dense nothing changes by more than a
     # few grey levels.
     assert (picture.float() / 255 - full.rgb[0]).abs().mean() < 0.02
-    turned, _ = points.picture(
+    turned, _, _ = points.picture(
         EGO.upright(), pose, size=64
     )  # as the page asks: all in upright axes
     assert (turned.float() - picture.float()).abs().mean() < 0.5
     away = upright_pose(torch.tensor([0.0, 0, -50]), 180, 0, 0)
-    nothing, share = points.picture(EGO, sensor_pose(away, EGO), size=64)
+    nothing, share, _ = points.picture(EGO, sensor_pose(away, EGO), size=64)
     assert share == 0 and not nothing.any()
     assert len(points.joined(points)) == 2 * len(points)
     assert len(points.packed()) == 15 * len(points)

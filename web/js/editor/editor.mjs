@@ -328,6 +328,7 @@ export class PoseEditor {
     if (this.layout.tools[tool].disabled) return;
     this.view.setTool(tool);
     this.layout.showTool(tool);
+    this.side.showSeen(tool === "look");
     if (tool === "aim") this.exo.begin("look");
     else if (this.exo.step === "look") this.exo.begin(null);
   }

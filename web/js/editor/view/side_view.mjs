@@ -13,8 +13,9 @@ export class SideView extends PicturePanel {
       this.chosen = true;
       this.again();
     });
-    [this.dense, this.moving] = [dense.box, moving.box];
-    this.head.append(make("span", "egox-ed-gap"), dense.element, moving.element);
+    const seen = checkbox("egox-prior-seen", say("seen"), say("seenHelp"), () => this.again());
+    [this.dense, this.moving, this.seen] = [dense.box, moving.box, seen.box];
+    this.head.append(make("span", "egox-ed-gap"), seen.element, dense.element, moving.element);
     this.view = Math.random().toString(36).slice(2);
     this.scene = null; // { token, camera, frames }
     this.wish = null; // { pose, frame }
@@ -34,6 +35,12 @@ export class SideView extends PicturePanel {
   showMoving(on) {
     if (this.chosen || this.moving.checked === on) return;
     this.moving.checked = on;
+    this.again();
+  }
+
+  // While somebody looks through the camera: to turn it to what exo saw.
+  showSeen(on) {
+    this.seen.checked = on;
     this.again();
   }
 
@@ -57,6 +64,7 @@ export class SideView extends PicturePanel {
       size: SIZE,
       moving: this.moving.checked,
       dense: this.dense.checked,
+      seen: this.seen.checked,
       view: this.view,
       count: ++this.count,
     });
