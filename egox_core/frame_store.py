@@ -2,7 +2,8 @@
 into memory.
 
 The file is written frame by frame and mapped afterwards, so that a long clip is never in memory as
-a whole; it is deleted with the last tensor that looks into it."""
+a whole; it is deleted with the last tensor that looks into it. Where all frames
+would be too many to look at, :func:`sample_frames` chooses some."""
 
 import mmap
 import tempfile
@@ -93,3 +94,10 @@ def _pages(frames: Tensor) -> mmap.mmap | None:
     if pages is None:
         _MAPPED.pop(frames.data_ptr(), None)
     return pages
+
+
+def sample_frames(count: int, limit: int) -> list[int]:
+    """At most ``limit`` frame indices, evenly spread from the first to the last."""
+    if count <= limit:
+        return list(range(count))
+    return torch.linspace(0, count - 1, limit).round().long().tolist()

@@ -4,8 +4,6 @@ What Wan's VAE and transformer fix: 4n+1 frames, sides that are multiples of 16 
 frames a latent, 2 latents a token, the released pictures of 448 px. When two pictures have one
 shape, and how a wider one is cropped; when two counts are of one video."""
 
-import torch
-
 from .errors import EgoXInputError
 
 CHANNELS = 16  # of a latent
@@ -45,13 +43,6 @@ def latent_frames(frames: int) -> int:
 def longest_clip(available: int) -> int:
     """The most frames of form 4n+1 among ``available`` (at least 1)."""
     return (available - 1) // FRAMES_PER_LATENT * FRAMES_PER_LATENT + 1
-
-
-def sample_frames(count: int, limit: int) -> list[int]:
-    """At most ``limit`` frame indices, evenly spread from the first to the last."""
-    if count <= limit:
-        return list(range(count))
-    return torch.linspace(0, count - 1, limit).round().long().tolist()
 
 
 def latent_size(width: int, height: int, what: str = "canvas size") -> tuple[int, int]:

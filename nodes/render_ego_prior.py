@@ -30,7 +30,7 @@ from .patch.lora_metadata import lora_metadata
 from .search_words import node_schema
 from .show import depth_preview, shown
 
-PRESET = "preset"
+PRESET, AUTO = "preset", "auto"
 
 
 class EgoXRenderEgoPrior(io.ComfyNode):
@@ -98,8 +98,8 @@ class EgoXRenderEgoPrior(io.ComfyNode):
                 io.Combo.Input(
                     "hidden_lines",
                     display_name="hidden sight lines",
-                    options=["auto", *HIDDEN_LINES],
-                    default="auto",
+                    options=[AUTO, *HIDDEN_LINES],
+                    default=AUTO,
                     optional=True,
                     tooltip=(
                         "Points that are visible only through space that no exo frame has seen "
@@ -180,7 +180,7 @@ class EgoXRenderEgoPrior(io.ComfyNode):
         scene=None,
         exo_images=None,
         depth=None,
-        hidden_lines="auto",
+        hidden_lines=AUTO,
         model=None,
         draw_anyway=False,
     ) -> io.NodeOutput:
@@ -189,8 +189,9 @@ class EgoXRenderEgoPrior(io.ComfyNode):
             if exo_images is None or depth is None:
                 raise nothing_to_render()
             scene, _ = stages.scene(exo_images, depth, progress=progress)
-        metadata = {} if model is None else lora_metadata(model)
-        hidden = resolve_auto("hidden_lines", hidden_lines, metadata, fallback=None)
+        hidden = None if hidden_lines == AUTO else hidden_lines
+        if model is not None:
+            hidden = resolve_auto("hidden_lines", hidden_lines, lora_metadata(model), fallback=None)
         drawn = None if dynamic == PRESET else dynamic
         prior, text = drawn_prior(
             scene, trajectory, preset, drawn, hidden, draw_anyway, drawing_device()

@@ -197,9 +197,8 @@ class EgoXSampleLong(io.ComfyNode):
         sample = chunk_sampler(encode, passes, vae, seed, len(chunks), notes)
         files = chunk_files(graph, node) if node in graph else None
         memory = LookAwayMemory(host_progress(), drawing_device) if look_away_memory else None
-        given = None
-        if memory and bool(shown):
-            given = FrameStore(frames, tuple(prior.shape[1:]), np.float32)
+        size = tuple(prior.shape[1:])
+        given = FrameStore(frames, size, np.float32) if memory and bool(shown) else None
         ego = sample_chunks(
             chunks, exo_images, prior, depth, trajectory, sample, files, memory, given
         )
@@ -209,21 +208,20 @@ class EgoXSampleLong(io.ComfyNode):
             notes[-1] += f"; {memory.note}"
         drawn = given.tensor() if given else prior
         clips = {"exo": exo_images, "prior": drawn, "ego": ego}
-        seen = None if seen is None else without_memory(seen, prior, drawn)
-        ui = shown and shown.long_ego(
-            cls, clips, trajectory, len(chunks), chunks[0].count, notes, seen
-        )
+        seen = without_memory(seen, prior, drawn)
+        parts = len(chunks), chunks[0].count
+        ui = shown and shown.long_ego(cls, clips, trajectory, *parts, notes, seen)
         return io.NodeOutput(ego, native_video(ego, clip_fps(trajectory), audio), ui=ui)
 
 
 def without_memory(
-    seen: Tensor,  # [T or more, H, W] uint8 classes of the prior's pixels
+    seen: Tensor | None,  # [T or more, H, W] uint8 classes of the prior's pixels
     prior: Tensor,  # [T, H, W, 3]
     drawn: Tensor,  # [T, H, W, 3] with what look-away memory added
-) -> Tensor:  # [T, H, W] uint8
+) -> Tensor | None:  # [T, H, W] uint8
     """Classes in which what a model made before, and memory drew again, is unobserved."""
-    if drawn is prior:
-        return seen[: len(prior)]
+    if seen is None or drawn is prior:
+        return None if seen is None else seen[: len(prior)]
     frames = zip(seen, prior, drawn, strict=False)
     marked = (kinds.masked_fill((a != b).any(-1), UNOBSERVED) for kinds, a, b in frames)
     return store_frames(marked, len(prior))

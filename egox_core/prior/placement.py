@@ -16,10 +16,10 @@ from torch import Tensor
 
 from ..cameras import CameraModel
 from ..errors import EgoXInputError
+from ..frame_store import sample_frames
 from ..frozen import frozen
 from ..progress import Progress, no_progress
 from ..scene import ego_from_scene
-from ..sizes import sample_frames
 from ..trajectory import camera_centre, compose, invert, pose_of_frame, transform
 from ..types import CameraTrajectory, PointCloud
 from .options import PriorOptions

@@ -19,10 +19,11 @@ from torch import Tensor
 from ..cameras import CameraModel, preset_camera
 from ..errors import EgoXInputError
 from ..file_names import META
+from ..frame_store import sample_frames
 from ..frozen import frozen
 from ..progress import Progress, no_progress
 from ..scene import build_scene
-from ..sizes import REFERENCE_SIZE, sample_frames
+from ..sizes import REFERENCE_SIZE
 from ..takes import find_depth, load_depth_file, meta_trajectory, read_meta
 from ..trajectory import compose, invert, pose_of_frame, transform
 from ..types import EARLIER, CameraTrajectory, DepthVideo

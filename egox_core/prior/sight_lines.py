@@ -14,8 +14,8 @@ from torch import Tensor
 
 from ..cameras import CameraModel
 from ..errors import EgoXInputError
+from ..frame_store import sample_frames
 from ..frozen import frozen
-from ..sizes import sample_frames
 from ..trajectory import compose, invert, pose_of_frame, transform
 from ..types import DOUBTFUL, EARLIER, NOW, UNOBSERVED, ExoSight, PointCloud
 from .splat_points import SplatImage, SplatOptions

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from ..arrays import as_uint8
+from ..frame_store import sample_frames
 from ..frozen import frozen
 from ..progress import Progress, no_progress
-from ..sizes import sample_frames
 from ..types import RELEASED_RANGE
 from .edges import depth_range
 

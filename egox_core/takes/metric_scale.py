@@ -75,18 +75,14 @@ def with_scale(
             scale=source, note=f"scale {source:g}, as given"
         )
     try:
-        if ego_w2c is None:
-            raise EgoXInputError(
-                "scale from the wearer",
-                got="no ego_extrinsics in the camera file",
-                expected="the wearer's measured poses",
-                fix="use scale as is, or give a number",
-            )
-        if pose_source and (pose_source, source) != (FROM_HEAD_KEYPOINTS, "wearer where seen"):
+        made_here = _made_on_depth(pose_source, source)
+        if made_here or ego_w2c is None:
             raise EgoXInputError(
                 "scale from the wearer",
                 got=f"poses from the {pose_source}, which were made on this "
-                "very depth and carry its scale",
+                "very depth and carry its scale"
+                if made_here
+                else "no ego_extrinsics in the camera file",
                 expected="the wearer's measured poses",
                 fix="use scale as is, or give a number",
             )
@@ -98,6 +94,12 @@ def with_scale(
     return _multiplied(depth, wearer.scale), ScaleReport(
         scale=wearer.scale, note=wearer.text(), wearer=wearer
     )
+
+
+def _made_on_depth(pose_source: str, source: ScaleSource) -> bool:
+    """Whether poses carry the scale of the very depth they were made on. Those from keypoints of the
+    head alone leave it to the trunk where that is seen."""
+    return bool(pose_source) and (pose_source, source) != (FROM_HEAD_KEYPOINTS, "wearer where seen")
 
 
 def with_takes_scale(
@@ -114,8 +116,11 @@ def with_takes_scale(
     Raises:
         EgoXInputError: as there; fewer poses than frames in use.
     """
-    if source not in ("wearer", "wearer where seen") or meta is None or meta.ego_extrinsics is None:
+    unasked = source == "as is" or not isinstance(source, str)
+    if unasked or meta is None or meta.ego_extrinsics is None:
         return with_scale(depth, source, None, progress=progress)
+    if _made_on_depth(meta.pose_source, source):
+        return with_scale(depth, source, None, pose_source=meta.pose_source, progress=progress)
     path = meta_trajectory(
         meta, preset_camera(META_PRESET, REFERENCE_SIZE), frames, count=len(depth.depth_m)
     )

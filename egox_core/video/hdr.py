@@ -40,26 +40,9 @@ GAMUTS: Mapping[int, tuple[str, np.ndarray]] = {
 """Values of ``color_primaries`` (H.273) -> name, and linear light of BT.709 from theirs."""
 GAMMAS: Mapping[int, str] = {4: "2.2", 13: "2.2"}
 """Values of ``color_trc`` -> the display's gamma, of others 2.4."""
-HD_LINES = 720
-"""From here on a picture that names no matrix has that of BT.709."""
 _CODES = 2**16
 _MOST = 16.0
 """Reference whites above which all is the same white."""
-
-
-def gamut(frame: av.VideoFrame) -> str:
-    """Name of a wide gamut, empty where it is the usual one."""
-    return GAMUTS.get(int(frame.color_primaries), ("",))[0]
-
-
-def rgb_picture(frame: av.VideoFrame) -> np.ndarray:  # [H, W, 3] uint8, sRGB
-    """A frame as a picture; where it names no matrix, by the one that players take."""
-    transfer = TRANSFERS.get(int(frame.color_trc))
-    if transfer is None and gamut(frame):
-        transfer = GAMMAS.get(int(frame.color_trc), "2.4")
-    if frame.colorspace == 2 and (transfer or frame.height >= HD_LINES):
-        frame.colorspace = 9 if transfer and int(frame.color_primaries) not in (1, 11, 12) else 1
-    return sdr_picture(frame, transfer) if transfer else frame.to_ndarray(format="rgb24")
 
 
 def sdr_picture(frame: av.VideoFrame, transfer: str) -> np.ndarray:  # [H, W, 3] uint8, sRGB

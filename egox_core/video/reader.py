@@ -25,7 +25,7 @@ from ..errors import EgoXInputError
 from ..frame_store import FrameStore
 from ..progress import Progress, no_progress
 from ..types import UNTIMED_FPS, FrameSelection
-from .hdr import TRANSFERS, gamut, rgb_picture
+from .hdr import GAMMAS, GAMUTS, TRANSFERS, sdr_picture
 from .selection import VideoInfo
 from .tracks import chosen_track, display_turn, is_panorama, progressive, real_tracks
 
@@ -40,6 +40,8 @@ MAX_ASPECT = 16.0
 SQUARE_TOLERANCE = 0.005
 """Sample aspect ratios this near to 1 are rounding of the writer (1792/1791 occurs), not another
 shape."""
+HD_LINES = 720
+"""From here on a picture that names no matrix has that of BT.709."""
 CHECKED = 3
 """Frames decoded at the beginning, to see whether they are stamped as their packets are."""
 MARK_BYTES = 64 * 1024
@@ -206,7 +208,7 @@ def probe_video(source: VideoSource) -> VideoInfo:
             * (count < len(packets) and not first.interlaced_frame),
             "tracks": str(tracks) * (tracks > 1),
             "interlaced": "frames" * first.interlaced_frame,
-            "gamut": "" if hdr else gamut(first),
+            "gamut": "" if hdr else _gamut(first),
             "panorama": f"{width}x{height}" * (width == 2 * height),
         }
         return VideoInfo(
@@ -346,8 +348,23 @@ def _pixel_aspect(stream) -> float:
     return 1.0 if damaged or abs(aspect - 1) < SQUARE_TOLERANCE else aspect
 
 
+def _gamut(frame: av.VideoFrame) -> str:
+    """Name of a wide gamut, empty where it is the usual one."""
+    return GAMUTS.get(int(frame.color_primaries), ("",))[0]
+
+
+def _rgb_picture(frame: av.VideoFrame) -> np.ndarray:  # [H, W, 3] uint8, sRGB
+    """A frame as a picture; where it names no matrix, by the one that players take."""
+    transfer = TRANSFERS.get(int(frame.color_trc))
+    if transfer is None and _gamut(frame):
+        transfer = GAMMAS.get(int(frame.color_trc), "2.4")
+    if frame.colorspace == 2 and (transfer or frame.height >= HD_LINES):
+        frame.colorspace = 9 if transfer and int(frame.color_primaries) not in (1, 11, 12) else 1
+    return sdr_picture(frame, transfer) if transfer else frame.to_ndarray(format="rgb24")
+
+
 def _shown_picture(frame: av.VideoFrame, aspect: float, turn: tuple[bool, int, int]) -> np.ndarray:
-    picture = rgb_picture(frame)
+    picture = _rgb_picture(frame)
     if aspect != 1:
         picture = resize_picture(picture, round(picture.shape[1] * aspect), picture.shape[0])
     transposed, down, right = turn
