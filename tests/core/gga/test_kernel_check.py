@@ -13,7 +13,7 @@ from egox_core.gga.attention import gga_attention
 from egox_core.gga.backends import BACKENDS, KernelsUsed
 from egox_core.gga.bias import dense_bias, reference_attention
 from egox_core.gga.geometry import tokens_from_latents
-from egox_core.gga.kernel_check import AGREEMENT
+from egox_core.gga.kernel_check import AGREEMENT, Choosing
 from egox_core.gga.options import GgaOptions
 from egox_core.types import GgaGeometry
 from tests.refusals import refuses
