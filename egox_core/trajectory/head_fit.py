@@ -33,11 +33,11 @@ from .head_template import (
     unit,
 )
 
-# per s²: of heads at everyday tasks; judged, gaze shifts have more, work has less
-TURN_ACCELERATION_DEG = 300.0
-PLACE_ACCELERATION = 1.5  # m/s²: a walking head bobs by two centimetres, twice a second
-SWAY_M = 1.0  # m/s: what is not seen at all does not run away
-TURN_SPEED_DEG = 60.0  # per s
+# radians and metres per s: what is not seen at all does not run away
+SPEEDS = np.array([*np.radians([60.0] * 3), 1.0, 1.0, 1.0])
+# per s², of heads at everyday tasks; judged, gaze shifts have more, work has less; a walking head
+# bobs by two centimetres, twice a second
+ACCELERATIONS = np.array([*np.radians([300.0] * 3), 1.5, 1.5, 1.5])
 DEPTH_SHARE = 0.10  # of depth's scale at the person: one object's depth against its scene's (see takes/body_scale.py)
 CAUCHY = 2.0  # standard deviations at which a point loses half of its weight
 NOISE_SPAN = (0.2, 3.0)  # how far the clip's own residuals may change the assumed noise of points
@@ -201,44 +201,26 @@ def _noise(model: _Model, rotation: np.ndarray, place: np.ndarray, shape: np.nda
 
 def _normal(
     model: _Model, rotation: np.ndarray, place: np.ndarray, shape: np.ndarray, step_s: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The normal equations: (band of the poses, their right side, poses by shape, shape, its right side)."""
+) -> tuple[scipy.sparse.csc_matrix, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The normal equations: (poses, their right side, poses by shape, shape, its right side)."""
     residual, by_pose, by_shape = model.jacobian(rotation, place, shape)
     count = len(place)
-    blocks = np.einsum("tmi,tmj->tij", by_pose, by_pose)
-    gradient = -np.einsum("tmi,tm->ti", by_pose, residual)
-    band = np.zeros((3 * POSE, count * POSE))  # lower form: band[d, c] is the entry (c + d, c)
-    rows, columns = np.tril_indices(POSE)
-    for row, column in zip(rows, columns, strict=True):
-        band[row - column, column::POSE] += blocks[:, row, column]
-    if count > 1:
-        turns = scipy.spatial.transform.Rotation.from_matrix(
-            rotation[:-1].transpose(0, 2, 1) @ rotation[1:]
-        ).as_rotvec()
-        for axis, steps in enumerate([*turns.T, *np.diff(place, axis=0).T]):
-            speed, acceleration = (
-                (SWAY_M, PLACE_ACCELERATION)
-                if axis > 2
-                else np.radians((TURN_SPEED_DEG, TURN_ACCELERATION_DEG))
-            )
-            _add(
-                band,
-                gradient,
-                axis,
-                np.array([-1.0, 1.0]),
-                steps,
-                1 / (speed * step_s * np.sqrt(1 / step_s)),
-            )
-            if count > 2:
-                _add(
-                    band,
-                    gradient,
-                    axis,
-                    np.array([1.0, -2.0, 1.0]),
-                    np.diff(steps),
-                    1 / (acceleration * step_s**2),
-                )
-    band[0] += 1e-9
+    blocks = np.einsum("tmi,tmj->tij", by_pose, by_pose) + 1e-9 * np.eye(POSE)
+    poses = scipy.sparse.block_diag(blocks, "csc")
+    right = -np.einsum("tmi,tm->ti", by_pose, residual)
+    for stencil, sizes in (
+        ((-1.0, 1.0), SPEEDS * np.sqrt(step_s)),
+        ((1.0, -2.0, 1.0), ACCELERATIONS * step_s**2),
+    ):
+        order = len(stencil) - 1
+        if count > order:
+            turns = scipy.spatial.transform.Rotation.from_matrix(
+                rotation[:-1].transpose(0, 2, 1) @ rotation[1:]
+            ).as_rotvec()
+            steps = np.concatenate([turns, np.diff(place, axis=0)], axis=1)
+            change = scipy.sparse.diags(stencil, range(order + 1), (count - order, count))
+            poses += scipy.sparse.kron(change.T @ change, np.diag(sizes**-2), "csc")
+            right -= change.T @ (np.diff(steps, order - 1, axis=0) * sizes**-2)
     stiff = 1 / SHAPE_SIGMA**2
     if (
         model.has.any()
@@ -246,39 +228,20 @@ def _normal(
         sigma = np.hypot(SHAPE_SIGMA[0], DEPTH_SHARE)
         stiff[0] = 1 / (sigma**2 + (shape[0] / CAUCHY) ** 2)
     return (
-        band,
-        gradient.reshape(-1),
+        poses,
+        right.reshape(-1),
         np.einsum("tmi,tmk->tik", by_pose, by_shape).reshape(count * POSE, -1),
         np.einsum("tmi,tmk->ik", by_shape, by_shape) + np.diag(stiff),
         -np.einsum("tmi,tm->i", by_shape, residual) - shape * stiff,
     )
 
 
-def _add(
-    band: np.ndarray,
-    gradient: np.ndarray,
-    axis: int,
-    stencil: np.ndarray,
-    values: np.ndarray,
-    weight: float,
-) -> None:
-    """Residuals of neighbouring frames, ``values`` [T - len + 1] with derivatives ``stencil``."""
-    count = len(values)
-    for i, a in enumerate(stencil):
-        gradient[i : i + count, axis] -= weight**2 * a * values
-        for j in range(i + 1):
-            first = j * POSE + axis
-            band[(i - j) * POSE, first : first + count * POSE : POSE][:count] += (
-                weight**2 * a * stencil[j]
-            )
-
-
 def _advance(
     model: _Model, rotation: np.ndarray, place: np.ndarray, shape: np.ndarray, step_s: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """One step of Gauss and Newton, its rotations no longer than 30 degrees."""
-    band, right, mixed, own, own_right = _normal(model, rotation, place, shape, step_s)
-    solved = scipy.linalg.solveh_banded(band, np.column_stack([right, mixed]), lower=True)
+    normal, right, mixed, own, own_right = _normal(model, rotation, place, shape, step_s)
+    solved = scipy.sparse.linalg.spsolve(normal, np.column_stack([right, mixed]))
     change = np.linalg.solve(own - mixed.T @ solved[:, 1:], own_right - mixed.T @ solved[:, 0])
     poses = (solved[:, 0] - solved[:, 1:] @ change).reshape(-1, POSE)
     longest = max(float(np.linalg.norm(poses[:, :3], axis=-1).max()), 1e-9)
