@@ -14,7 +14,7 @@ What a graph runs, in plain torch and numpy; knows no host. The rooms, each impo
     depth       any depth to metric z depth: the affine fit, masks, trust
     wan         the model's canvas, names, encoders, schedule
     video       frames, sound and frame selection; other lenses
-    hands       a wearer's hands: joints, wrists, their file
+    hands       a wearer's hands: joints, doubts, wrists, their file and picture
     trajectory  SE(3) poses and paths
     gga         geometry-guided attention; λ_g acts here
     types       the payloads between the rooms

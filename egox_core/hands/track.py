@@ -20,6 +20,8 @@ JOINT_NAMES: tuple[str, ...] = (
     *(f"{finger}_{joint}" for finger in FINGERS for joint in ("mcp", "pip", "dip", "tip")),
 )
 """Joints of a hand: the wrist, then each finger from its root to its tip, thumb to little finger."""
+BONES = [(0 if end % 4 == 1 else end - 1, end) for end in range(1, len(JOINT_NAMES))]
+"""Both joints of each bone; a finger's first one hangs on the wrist."""
 REASONS = (
     "seen",
     "not given",
@@ -119,6 +121,17 @@ class HandTrack:
             valid=self.valid[frames],
             reason=self.reason[frames],
         )
+
+    def text(self) -> str:
+        """Count what is believed and what isn't: "left hand seen in 40 of 49 frames, 9 outside …"."""
+        parts = []
+        for hand, side in enumerate(SIDES):
+            counts = self.reason[:, hand].bincount(minlength=len(REASONS)).tolist()
+            doubts = [f"{n} {words}" for n, words in zip(counts[1:], REASONS[1:], strict=True) if n]
+            parts.append(
+                ", ".join([f"{side} hand seen in {counts[0]} of {len(self)} frames", *doubts])
+            )
+        return "; ".join(parts)
 
     def seen_from(
         self,

@@ -17,7 +17,7 @@ from ..archives import open_member, open_zip, read_npy_header, unpack_zip
 from ..cameras import preset_camera
 from ..errors import EgoXInputError
 from ..exchange import read_trajectory
-from ..file_names import COVERAGE, DEPTH_NAMES, EXO, META, PRIOR, TRUTH, VIDEO_SUFFIXES
+from ..file_names import COVERAGE, DEPTH_NAMES, EXO, HANDS, META, PRIOR, TRUTH, VIDEO_SUFFIXES
 from ..frozen import frozen
 from ..safe_files import read_json, safe_name
 from ..sizes import REFERENCE_SIZE
@@ -117,7 +117,7 @@ def told_apart(folder: Path) -> TakeFiles:
     cameras = [p for p in files if p.suffix == ".npz" and p.parent.name == VIPE_CAMERA]
     poses = [p for p in files if p.name == COLMAP_POSES]
     unused: list[str] = []
-    texts = [p for p in files if p.suffix.lower() == ".json"]
+    texts = [p for p in files if p.suffix.lower() == ".json" and p.name != HANDS]
     for text in texts:
         knows_camera, has_poses = _of_json(text, strict=len(files) == 1 or text.name == META)
         cameras += [text] * knows_camera

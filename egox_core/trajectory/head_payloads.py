@@ -50,16 +50,23 @@ MHR_POINTS: Mapping[str, int] = {
     "right_shoulder": 6,
     "neck": 69,
 }
+MHR_HANDS = [
+    [wrist, *(wrist - 20 + 4 * finger + joint for finger in range(5) for joint in (3, 2, 1, 0))]
+    for wrist in (62, 41)
+]
+"""Left and right hand: the wrist, then from each finger's root, which the model has last, to its tip."""
 DETECTORS_OWN = "give the detector's own output"
 
 
 def openpose_people(
     frames: Any,  # one dictionary a frame, in order
+    picture: tuple[int, int]
+    | None = None,  # (width, height) px, where the dictionaries have no canvas
 ) -> People:
-    """Everybody in POSE_KEYPOINT.
+    """Everybody in POSE_KEYPOINT, or in the JSON files of OpenPose itself.
 
     Raises:
-        EgoXInputError: another form, no canvas, canvases of several sizes.
+        EgoXInputError: another form, no canvas and no ``picture``, canvases of several sizes.
     """
     source = "keypoints (OpenPose)"
     if isinstance(frames, Mapping):
@@ -80,17 +87,25 @@ def openpose_people(
         for f in frames
         if f.get("canvas_width") and f.get("canvas_height")
     }
-    if len(sizes) != 1:
+    if len(sizes) > 1:
         raise EgoXInputError(
             source,
             got=f"canvases of {len(sizes)} sizes",
-            expected="one canvas_width and canvas_height for the whole clip",
-            fix="run the detector on one clip, and keep the size that it ran at",
+            expected="one size for the whole clip",
+            fix="run the detector on one clip",
+        )
+    size = next(iter(sizes), picture)
+    if size is None:
+        raise EgoXInputError(
+            source,
+            got="no canvas_width and canvas_height",
+            expected="the size of the image",
+            fix="give the size that the detector ran at",
         )
     people = ([_openpose_person(p, source) for p in f["people"]] for f in frames)
     return People(
         frames=tuple(tuple(p for p in frame if p is not None) for frame in people),
-        picture=sizes.pop(),
+        picture=size,
         source=source,
     )
 
@@ -184,7 +199,8 @@ def _mhr_person(person: Any, size: tuple[int, int], source: str) -> Person:
     if person.get(face) is not None:
         points = _points(person[face], 3, len(HEAD_POINTS), f"{face} of {source}")
         rigid = np.concatenate([rigid, points])
-    return Person(*_seen(uv, np.full(len(rows), 0.9)), metres, rigid)
+    hands = solid[MHR_HANDS] + _vector(middle, 3, f"pred_cam_t of {source}")
+    return Person(*_seen(uv, np.full(len(rows), 0.9)), metres, rigid, hands)
 
 
 def _keys(given: Any, keys: tuple[str, ...], source: str, fix: str) -> tuple[Any, ...]:

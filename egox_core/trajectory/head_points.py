@@ -25,11 +25,14 @@ class HeadPoints:
     uv: Tensor  # [T, 8, 2] float64, stored pixels of the exo picture, in the order of head_template.POINTS
     scores: Tensor  # [T, 8] float64, 0...1
     picture: tuple[int, int]  # (width, height) px that the pixels belong to
-    # [T, 8, 3] float64, exo camera frame; the scale of the whole is not trusted; NaN in frames of
-    # which only pixels are known
+    # [T, 8, 3] float64, exo camera frame; the scale of the whole is not trusted; frames
     metres: Tensor | None = None
-    # [T, N, 3] of a body model, see head_solid.solid_heads; NaN where nobody is
+    # in which only pixels are known are NaN
+    # [T, N, 3] of a whole face or body model, see head_solid.solid_heads; NaN where nobody is
     rigid: Tensor | None = None
+    # [T, 3, 3] float64 camera_from_head of another network, NaN where it has nobody; counts before all else
+    turns: Tensor | None = None
+    hands: Tensor | None = None  # [T, 2, 21, 3] as :class:`~egox_core.hands.HandTrack` has joints
     source: str = "keypoints"  # used in error messages and notes
 
     def __post_init__(self) -> None:
@@ -115,6 +118,7 @@ class Person(NamedTuple):
     scores: np.ndarray  # [8]
     metres: np.ndarray | None = None  # [8, 3] exo camera frame
     rigid: np.ndarray | None = None  # [N, 3] see HeadPoints
+    hands: np.ndarray | None = None  # [2, 21, 3] exo camera frame
 
 
 @frozen
@@ -188,6 +192,7 @@ def choose_person(
     metres = np.full((count, number, 3), np.nan)
     shared = [len(p.rigid) for p in persons if p is not None and p.rigid is not None]
     rigid = np.full((count, min(shared, default=0), 3), np.nan)
+    hands = np.full((count, 2, 21, 3), np.nan)
     for t, person in enumerate(persons):
         if person is not None:
             uv[t], scores[t] = person.uv, person.scores
@@ -195,6 +200,8 @@ def choose_person(
                 metres[t] = person.metres
             if person.rigid is not None:
                 rigid[t] = person.rigid[: rigid.shape[1]]
+            if person.hands is not None:
+                hands[t] = person.hands
     return HeadPoints(
         uv=torch.from_numpy(uv),
         scores=torch.from_numpy(scores),
@@ -202,6 +209,7 @@ def choose_person(
         source=source,
         metres=torch.from_numpy(metres) if np.isfinite(metres).any() else None,
         rigid=torch.from_numpy(rigid) if shared else None,
+        hands=torch.from_numpy(hands) if np.isfinite(hands).any() else None,
     )
 
 

@@ -1,0 +1,101 @@
+"""Hands drawn into the ego view: capsules along the bones, shaded, hidden by what is before them."""
+
+import torch
+from torch import Tensor
+
+from ..arrays import as_tensor
+from ..frame_store import store_frames
+from ..progress import Progress, no_progress
+from ..types import CameraTrajectory
+from .track import BONES, HandTrack
+
+CAPSULES = [*BONES, (1, 5), (5, 9), (9, 13), (13, 17)]  # what lies between them is the palm
+RADII = torch.tensor(
+    [0.014 if start == 0 else 0.011 if end < 5 else 0.009 for start, end in BONES] + [0.014] * 4
+)
+"""Metres, of each capsule: the palm's, the thumb's, the fingers'."""
+COLOURS = torch.tensor([[0.93, 0.62, 0.45], [0.45, 0.66, 0.93]])
+"""Left and right, 0...1."""
+AMBIENT = 0.3
+SKIN_M = 0.03
+"""Depth before a capsule up to which it is still drawn: exo's own points of the same hand."""
+
+
+def draw_hands(
+    track: HandTrack,
+    trajectory: CameraTrajectory,
+    depth_m: Tensor | None = None,  # [T, H, W] ego z depth of the scene, NaN where nothing is
+    *,
+    progress: Progress = no_progress,
+) -> tuple[Tensor, Tensor]:  # [T, H, W, 3] float32 0...1, black without a hand; [T, H, W] 0 or 1
+    """Draw the valid hands as the ego camera sees them, upright, lit from the eye.
+
+    Raises:
+        EgoXInputError: a path or depth of other frames or of another size.
+    """
+    camera = trajectory.camera.upright()
+    width, height = camera.stored_size
+    joints = track.in_head(trajectory)[0].float()
+    if depth_m is not None:
+        as_tensor(depth_m, "depth of the ego view", len(track), height, width)
+    rays, in_lens = camera.pixel_rays()
+    rays, lens = rays.reshape(-1, 3), in_lens.reshape(-1)
+
+    def frame(t: int) -> Tensor:  # [H, W, 4] colours and mask
+        picture = torch.zeros(len(rays), 4)
+        nearest = torch.full((len(rays),), torch.inf)
+        if depth_m is not None:
+            nearest = (depth_m[t].flatten().float() + SKIN_M).nan_to_num(torch.inf)
+        for hand in range(2):
+            if not track.valid[t, hand]:
+                continue
+            pixels = _around(rays, joints[t, hand]) & lens
+            far, shade = cast_capsules(rays[pixels], joints[t, hand])
+            depth = far * rays[pixels, 2]
+            seen = depth < nearest[pixels]
+            at = pixels.nonzero()[seen, 0]
+            picture[at, :3], picture[at, 3] = shade[seen, None] * COLOURS[hand], 1.0
+            nearest[at] = depth[seen]
+        progress(t + 1, len(track), "hands")
+        return picture.reshape(height, width, 4)
+
+    drawn = store_frames((frame(t) for t in range(len(track))), len(track))
+    return drawn[..., :3], drawn[..., 3]
+
+
+def _around(rays: Tensor, joints: Tensor) -> Tensor:  # [N, 3], [21, 3] -> [N] bool
+    """Mask of unit rays that meet the sphere about a hand: all others miss it."""
+    middle = joints.mean(0)
+    radius = (joints - middle).norm(dim=-1).max() + RADII.max()
+    return rays @ middle > (middle.square().sum() - radius**2).clamp_min(0).sqrt()
+
+
+def cast_capsules(
+    rays: Tensor,  # [N, 3] unit, from the eye
+    joints: Tensor,  # [21, 3] metres, the eye's frame
+) -> tuple[Tensor, Tensor]:  # [N] metres along the ray, infinite without a hit; [N] 0...1
+    """The first hit of each ray with a hand's capsules, and how bright the skin is there."""
+    if not len(rays):
+        return rays.new_empty(0), rays.new_empty(0)
+    start, end = joints[[a for a, _ in CAPSULES]], joints[[b for _, b in CAPSULES]]
+    axis = end - start
+    length2 = axis.square().sum(-1).clamp_min(1e-9)
+    along, to_start, offset = rays @ axis.T, rays @ start.T, (axis * start).sum(-1)
+    # The body: where the ray is a radius off the axis, between both ends.
+    a = length2 - along.square()
+    b = along * offset - length2 * to_start
+    c = length2 * (start.square().sum(-1) - RADII.square()) - offset.square()
+    root = b.square() - a * c
+    body = (-b - root.clamp_min(0).sqrt()) / a.clamp_min(1e-12)
+    share = along * body - offset
+    far = torch.where((root > 0) & (share > 0) & (share < length2), body, torch.inf)
+    for centre in (start, end):
+        reach = rays @ centre.T
+        root = reach.square() - centre.square().sum(-1) + RADII.square()
+        far = far.minimum(torch.where(root > 0, reach - root.clamp_min(0).sqrt(), torch.inf))
+    far, which = torch.where(far > 0, far, torch.inf).min(1)
+    hit = rays * far.nan_to_num(posinf=0.0)[:, None]
+    place = ((hit - start[which]) * axis[which]).sum(-1) / length2[which]
+    normal = (hit - start[which] - place.clamp(0, 1)[:, None] * axis[which]) / RADII[which, None]
+    facing = -(normal * rays).sum(-1).clamp(-1, 0)
+    return far, AMBIENT + (1 - AMBIENT) * facing

@@ -1,0 +1,162 @@
+"""Hands of a body model on drawn people: how near the truth they are, and what isn't believed."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+
+from egox_core.hands import HandTrack, judged_hands
+from egox_core.hands.judge import TIPS
+from egox_core.trajectory import joined_points
+from egox_core.trajectory.head_payloads import MHR_HANDS
+from egox_core.types import CameraTrajectory
+from lab.drawn import SyntheticSpec
+from lab.drawn.detected import exo_hits
+from lab.drawn.layout import Layout, draw_layout
+from lab.drawn.solids import MOVING_GROUPS
+from lab.drawn.take import drawn_hands
+from tests.core.hands.test_hand_track import angles_deg
+
+FRAMES = 9
+
+
+class Clip(NamedTuple):
+    """A take that is laid out but not drawn."""
+
+    layout: Layout
+    joints: torch.Tensor  # [T, 2, 21, 3] the truth
+
+    def judged(self, joints: torch.Tensor, *used: str) -> HandTrack:
+        """The verdict on joints, by the ``used`` of depth and mask: both are cast where they are
+        looked up."""
+        scene, camera = self.layout.scene, self.layout.scene.exo_camera
+        width, height = camera.stored_size
+        uv, pixels, _ = camera.look_up(joints)
+        rays, _ = camera.unproject(uv.round())
+        frames = torch.arange(FRAMES)[:, None, None].expand(pixels.shape)
+        world = (rays @ scene.exo_w2c[:, :3]).reshape(-1, 3)
+        far, solid = exo_hits(self.layout, world, frames.flatten())
+        maps = torch.zeros(2, FRAMES, height * width, dtype=torch.float64)
+        maps[0, frames, pixels] = far.view(pixels.shape) * rays[..., 2]
+        moving = scene.group_table(*MOVING_GROUPS)[solid]
+        maps[1, frames, pixels] = moving.view(pixels.shape).double()
+        evidence = dict(zip(("depth_m", "mask"), maps.unflatten(2, (height, width)), strict=True))
+        times_s = torch.arange(FRAMES) / 10
+        return judged_hands(
+            joints, camera, times_s=times_s, **{name: evidence[name] for name in used}
+        )[0]
+
+
+def drawn_clip(seed: int) -> Clip:
+    spec = SyntheticSpec(seed=seed, frames=FRAMES, fps=10.0, ego_size=448, wearer="drawn")
+    layout = draw_layout(spec)
+    return Clip(layout, drawn_hands(layout, layout.scene.exo_w2c).joints)
+
+
+@pytest.fixture(scope="module")
+def clips() -> list[Clip]:
+    return [drawn_clip(seed) for seed in range(200, 212)]
+
+
+@pytest.mark.parametrize(
+    ("noise", "bars"),
+    [
+        # metres, of wrists (all), of fingertips (95 %), degrees, px of the ego picture (95 %)
+        (0.0, {"wrist": (1.0, 0.01), "tip": (0.95, 0.015), "turn": (1.0, 5.0), "px": (0.95, 2.0)}),
+        (0.01, {"wrist": (0.5, 0.02), "turn": (0.5, 13.0), "worst turn": (0.95, 26.0)}),
+    ],
+)
+def test_drawn_takes(clips, noise, bars):
+    """A network that has the body a little too large or small; depth tells by how much."""
+    random, errors = torch.Generator().manual_seed(0), {}
+    valid = []
+    for number, clip in enumerate(clips):
+        scene, true = clip.layout.scene, HandTrack.of_joints(clip.joints)
+        seen = clip.joints + noise * torch.randn(clip.joints.shape, generator=random).double()
+        track = clip.judged((0.85 + 0.03 * number) * seen, "depth_m", "mask")
+        path = CameraTrajectory(
+            w2c=scene.ego_w2c,
+            camera=scene.ego_camera,
+            times_s=torch.arange(FRAMES),
+            exo_w2c=scene.exo_w2c,
+        )
+        (ours, turns), (theirs, true_turns) = track.in_head(path), true.in_head(path)
+        off, camera = (ours - theirs).norm(dim=-1), path.camera.upright()
+        (uv, _), (true_uv, there) = (camera.project(each[:, :, TIPS]) for each in (ours, theirs))
+        shown = track.valid[..., None] & there & camera.inside(true_uv)
+        found = {
+            "wrist": off[track.valid][:, 0],
+            "tip": off[track.valid][:, TIPS].flatten(),
+            "turn": angles_deg(turns, true_turns)[track.valid],
+            "px": (uv - true_uv).norm(dim=-1)[shown],
+        }
+        for name, values in found.items():
+            errors.setdefault(name, []).append(values)
+        valid.append(track.valid.double().mean())
+    assert sum(valid) / len(clips) > 0.9
+    for name, (share, bar) in bars.items():
+        assert torch.cat(errors[name.split()[-1]]).quantile(share) < bar, name
+
+
+def at_once(change: Callable[[torch.Tensor], torch.Tensor]) -> Callable:
+    """A change of frame 4 alone."""
+
+    def changed(joints: torch.Tensor) -> torch.Tensor:
+        joints = joints.clone()
+        joints[4] = change(joints[4])
+        return joints
+
+    return changed
+
+
+def mirrored(joints: torch.Tensor) -> torch.Tensor:
+    wrists = joints[..., :1, :]
+    return wrists + (joints - wrists) * joints.new_tensor((-1, 1, 1))
+
+
+SHIFT = torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    ("change", "frames", "reason"),
+    [
+        (at_once(lambda hands: hands * torch.nan), [4], "not given"),
+        (at_once(lambda hands: hands + 20 * SHIFT), [4], "outside the picture"),
+        (at_once(lambda hands: hands - 0.8 * SHIFT), [4], "outside the wearer's mask"),
+        (at_once(lambda hands: hands * 1.1), [4], "not where"),
+        (at_once(lambda hands: hands[:, :1] + 1.6 * (hands - hands[:, :1])), [4], "bones"),
+        (at_once(lambda hands: hands + 0.7 * SHIFT), [3, 4, 5], "faster than hands move"),
+        (mirrored, range(FRAMES), "mirrored"),
+        (lambda joints: joints.flip(1), range(FRAMES), "mirrored"),
+        (at_once(mirrored), [4], "mirrored"),
+    ],
+)
+def test_doubts(clips, change, frames, reason):
+    """Each is told where it is, and nothing is filled in."""
+    used = {"outside the wearer's mask": ["depth_m", "mask"], "not where": ["depth_m"]}
+    given = change(clips[0].joints)
+    track = clips[0].judged(given, *used.get(reason, []))
+    doubtful = ~track.valid
+    assert doubtful.nonzero()[:, 0].unique().tolist() == list(frames)
+    assert doubtful[frames].all() and reason in track.text()
+    assert track.joints.isnan().equal(given.isnan())
+
+
+def test_the_payload_of_a_body_model(clips):
+    """Roots come last there; a person in an empty box is nobody."""
+    assert sorted(np.ravel(MHR_HANDS)) == list(range(21, 63))
+    camera, hands = clips[0].layout.scene.exo_camera, clips[0].joints[0].numpy()
+    solid = np.random.default_rng(0).normal(size=(70, 3)) * 0.2
+    solid[MHR_HANDS] = hands - hands[0, 0]
+    person = {
+        "pred_keypoints_3d": solid,
+        "pred_cam_t": hands[0, 0],
+        "focal_length": camera.fx,
+        "bbox": [1, 1, 9, 9],
+    }
+    frames = [[person], [{**person, "bbox": [9, 1, 9, 9]}]]
+    payload = {"frames": frames, "image_size": camera.stored_size[::-1]}
+    points, _ = joined_points({"MHR_POSE_DATA": payload}, 2)
+    assert np.allclose(points.hands[0], hands) and points.hands[1].isnan().all()
