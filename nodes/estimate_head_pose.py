@@ -17,13 +17,14 @@ from ..egox_core.depth import (
 )
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.file_names import META
+from ..egox_core.hands import judged_hands
 from ..egox_core.takes import exo_camera_of_size, exo_poses, read_meta
 from ..egox_core.trajectory import ClipMoments, estimate_head, joined_points, keyframes_of_path
 from ..egox_core.types import UNTIMED_FPS, DepthVideo, FrameSelection
 from .host.graph import Graph, check_or_message, frames_in_use, inputs_of, linked
 from .host.paths import beside_video
 from .host.progress import host_progress
-from .io_types import EgoXDepth, EgoXFrames, EgoXTrajectory
+from .io_types import EgoXDepth, EgoXFrames, EgoXHands, EgoXTrajectory
 from .pose_inputs import DEFAULT_PRESET
 from .search_words import node_schema
 from .show import draw_head_path, shown
@@ -38,7 +39,7 @@ LENS_GUESSED = (
 
 
 class EgoXEstimateHeadPose(io.ComfyNode):
-    """Keypoints, depth and a mask in, a trajectory and the same as keyframes out."""
+    """Keypoints, depth and a mask in, a trajectory, the same as keyframes, and the hands out."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -140,6 +141,13 @@ class EgoXEstimateHeadPose(io.ComfyNode):
                         "estimate is a guess."
                     ),
                 ),
+                EgoXHands.Output(
+                    display_name="hands",
+                    tooltip=(
+                        "Both hands in metres, from mhr_pose_data, for Draw Hands. Hands that are "
+                        "hidden, out of the picture or doubtful are marked as not valid."
+                    ),
+                ),
             ],
             hidden=[io.Hidden.unique_id],  # for check_or_message
             has_intermediate_output=True,  # a cached run shows its preview again
@@ -173,10 +181,10 @@ class EgoXEstimateHeadPose(io.ComfyNode):
             camera, w2c, guessed = depth.camera, depth.exo_w2c, depth.camera_guessed
             mask = depth.dynamic if mask is None else mask
         indices, times_s = moments(count, depth, frames)
-        progress, depth_m = host_progress(count), None if depth is None else depth.depth_m
-        path = estimate_head(
-            points, camera, exo_w2c=w2c, depth_m=depth_m, mask=mask, times_s=times_s
-        )
+        depth_m, progress = None if depth is None else depth.depth_m, host_progress(count)
+        evidence: dict[str, Any] = {"depth_m": depth_m, "mask": mask, "times_s": times_s}
+        path = estimate_head(points, camera, exo_w2c=w2c, **evidence)
+        hands, of_hands = judged_hands(points.hands, camera, **evidence)
         lens, report = preset_camera(DEFAULT_PRESET, height), path.report
         trajectory = path.trajectory(lens, times_s, exo_w2c=w2c, exo_camera=camera)
         keyframes, how_close = keyframes_of_path(
@@ -184,11 +192,12 @@ class EgoXEstimateHeadPose(io.ComfyNode):
             ClipMoments.of(indices, times_s),
             path.up.tolist(),
         )
-        text = "\n".join((report.text(), *notes, *report.notes, how_close))
+        parts = (report.text(), *notes, *report.notes, how_close, of_hands)
+        text = "\n".join(part for part in parts if part)
         poses, doubts = path.world_from_head, report.guessed
         drawn, legend = draw_head_path(pictures, camera, poses, doubts, w2c, progress)
         ui = shown and shown.head(trajectory, drawn, legend, text, guessed, progress)
-        return io.NodeOutput(trajectory, json.dumps(keyframes), drawn, text, ui=ui)
+        return io.NodeOutput(trajectory, json.dumps(keyframes), drawn, text, hands, ui=ui)
 
 
 def points_of_wearer(

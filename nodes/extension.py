@@ -58,6 +58,12 @@ def _render_ego_prior() -> ModuleType:
     return render_ego_prior
 
 
+def _draw_hands() -> ModuleType:
+    from . import draw_hands
+
+    return draw_hands
+
+
 def _lora() -> ModuleType:
     from . import lora
 
@@ -127,6 +133,7 @@ NODE_FILES: Mapping[Callable[[], ModuleType], tuple[str, ...]] = {
     _estimate_head_pose: ("EgoXEstimateHeadPose",),
     _scene: ("EgoXBuildScene", "EgoXFuseScenes"),
     _render_ego_prior: ("EgoXRenderEgoPrior",),
+    _draw_hands: ("EgoXDrawHands",),
     _lora: ("EgoXLoadLora",),
     _text: ("EgoXText", "EgoXCaptionRequest"),
     _conditioning: ("EgoXPrompt", "EgoXConditioning"),

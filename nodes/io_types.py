@@ -19,6 +19,7 @@ EgoXFrames = io.Custom("EGOX_FRAMES")  # egox_core.types.FrameSelection
 EgoXDepth = io.Custom("EGOX_DEPTH")  # egox_core.types.DepthVideo
 EgoXTrajectory = io.Custom("EGOX_TRAJECTORY")  # egox_core.types.CameraTrajectory, or with notes
 EgoXScene = io.Custom("EGOX_SCENE")  # egox_core.types.PointCloud
+EgoXHands = io.Custom("EGOX_HANDS")  # egox_core.hands.HandTrack
 EgoXCanvas = io.Custom("EGOX_CANVAS")  # CanvasWithEncoders
 EgoXAttention = io.Custom(
     "EGOX_ATTENTION"

@@ -89,6 +89,7 @@ SEARCH_WORDS: dict[str, tuple[str, ...]] = {
         "새 시점",
         "新视角",
     ),
+    "EgoXDrawHands": (*EGO, "hand pose", "skeleton", "手の描画", "손 그리기", "绘制手部"),
     "EgoXLoadLora": ("egox", "load lora", "wan lora", "LoRA読み込み", "LoRA 불러오기", "加载LoRA"),
     "EgoXText": (
         *EGO,

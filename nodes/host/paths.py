@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 import folder_paths
 
 from ...egox_core.errors import EgoXInputError
-from ...egox_core.file_names import DEPTH, META
+from ...egox_core.file_names import DEPTH, HANDS, META
 from ...egox_core.safe_files import NO_NAMES
 from ...egox_core.types import FrameSelection
 
@@ -22,7 +22,7 @@ SAMPLE = PACK_ROOT / "sample"
 LIST_LIMIT = 4000
 """Files looked at for a drop-down list; an input folder with more is still usable by typing or
 uploading."""
-TAKE_FILES = (DEPTH, META)
+TAKE_FILES = (DEPTH, META, HANDS)
 STANDINS, SMALL_MODEL = PACK_ROOT / "models", PACK_ROOT / "models" / "demo"
 MODEL_KINDS = ("diffusion_models", "vae", "loras")
 

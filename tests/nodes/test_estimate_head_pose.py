@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from egox_core.trajectory import camera_centre
+from egox_core.trajectory.head_payloads import MHR_POINTS
 from egox_core.trajectory.head_template import POINTS, ego_from_head
 from egox_core.trajectory.poses import compose, invert
 from tests.core.drawn_heads import DrawnHeads, drawn_heads
@@ -50,6 +51,7 @@ class Answer:
     keyframes: str
     preview: torch.Tensor
     report: str
+    hands: object
     ui: dict
 
     def errors(self, clip: DrawnHeads) -> tuple[float, float]:
@@ -129,6 +131,19 @@ def test_one_detector_is_enough(run, clip, depth):
     assert answer.report.startswith(f"frames 0 to {FRAMES - 1}: {words}")
     assert answer.trajectory.guessed.tolist() == [True] * FRAMES
     assert answer.trajectory.exo_w2c is clip.exo_w2c
+
+
+def test_a_body_model_gives_the_hands(run, clip):
+    solid = np.tile(clip.metres.mean(1)[:, None], (1, 70, 1))
+    solid[:, list(MHR_POINTS.values())] = clip.metres[:, [POINTS.index(n) for n in MHR_POINTS]]
+    person = {"pred_cam_t": np.zeros(3), "focal_length": clip.camera.fx}
+    frames = [[{**person, "pred_keypoints_3d": points}] for points in solid]
+    payload = {"frames": frames, "image_size": clip.camera.stored_size[::-1]}
+    answer = run(mhr_pose_data=payload)
+    assert np.allclose(answer.hands.joints[:, 1, 0], solid[:, 41])
+    assert "hands: their distance is the network's own" in answer.report
+    without = run(pose_keypoints=of_sdpose(clip, 0.0))
+    assert (without.hands.reason == 1).all() and "hands" not in without.report
 
 
 def test_of_two_people_the_chosen_one(run, clip, depth):

@@ -1,0 +1,111 @@
+"""Draw Hands: the wearer's hands as the ego camera sees them."""
+
+from dataclasses import replace
+
+import torch
+from comfy_api.latest import io
+
+from ..egox_core.errors import EgoXInputError
+from ..egox_core.file_names import HANDS
+from ..egox_core.hands import HandTrack, draw_hands, read_hands
+from ..egox_core.types import CameraTrajectory, DepthVideo, FrameSelection
+from .host.paths import beside_video
+from .host.progress import host_progress
+from .io_types import EgoXDepth, EgoXFrames, EgoXHands, EgoXTrajectory
+from .search_words import node_schema
+from .show import shown
+
+
+class EgoXDrawHands(io.ComfyNode):
+    """Hands, an ego path and what may hide them in, their picture out."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return node_schema(
+            "EgoXDrawHands",
+            display_name="Draw Hands",
+            category="EgoX/geometry",
+            description=(
+                "Draws both hands into the ego view, as shaded capsules along their bones. Hands "
+                "that are not valid are left out."
+            ),
+            inputs=[
+                EgoXTrajectory.Input(
+                    "trajectory", tooltip="The ego camera over time, from Ego Pose Input."
+                ),
+                EgoXDepth.Input(
+                    "depth",
+                    optional=True,
+                    tooltip=(
+                        "The prior's depth, from Render Ego Prior. It hides hands that are behind "
+                        "something, and sets the size of the picture."
+                    ),
+                ),
+                EgoXHands.Input(
+                    "hands",
+                    optional=True,
+                    tooltip=(
+                        "The hands, from Estimate Head Pose. If nothing is connected, hands.json "
+                        "in the folder of the exo video is used."
+                    ),
+                ),
+                EgoXFrames.Input(
+                    "frames",
+                    optional=True,
+                    tooltip=(
+                        "The selected frames, from Load Exo Video. Required if no hands are "
+                        "connected."
+                    ),
+                ),
+            ],
+            outputs=[
+                io.Image.Output(
+                    display_name="hands",
+                    tooltip="The hands on black, upright: the left one orange, the right one blue.",
+                ),
+                io.Mask.Output(display_name="mask", tooltip="1 for each pixel of a hand."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, trajectory, depth=None, hands=None, frames=None) -> io.NodeOutput:
+        track = hands_in_use(frames) if hands is None else hands
+        path = trajectory if depth is None else seen_by(trajectory, depth)
+        depth_m = None if depth is None else depth.depth_m
+        drawn, mask = draw_hands(track, path, depth_m, progress=host_progress(len(track)))
+        return io.NodeOutput(drawn, mask, ui=shown and shown.note(track.text()))
+
+
+def hands_in_use(frames: FrameSelection | None) -> HandTrack:
+    """The hands of hands.json beside the exo video, in the frames in use.
+
+    Raises:
+        EgoXInputError: no such file, a bad one, fewer frames.
+    """
+    path = beside_video(frames, HANDS)
+    if frames is None or path is None:
+        raise EgoXInputError(
+            "hands",
+            got=f"neither hands nor {HANDS} beside the exo video",
+            expected="one of them",
+            fix="connect 'hands' from Estimate Head Pose, or 'frames' from Load Exo Video with "
+            f"{HANDS} in the video's folder",
+        )
+    return read_hands(path).select(frames.source_indices)
+
+
+def seen_by(trajectory: CameraTrajectory, depth: DepthVideo) -> CameraTrajectory:
+    """The path with the camera that the prior's depth has.
+
+    Raises:
+        EgoXInputError: depth of another camera, such as exo's.
+    """
+    same = depth.exo_w2c is not None and depth.exo_w2c.shape == trajectory.w2c.shape
+    if not same or not torch.allclose(depth.exo_w2c, trajectory.w2c):
+        raise EgoXInputError(
+            "depth of the ego view",
+            got="depth of another camera",
+            expected="the prior's, drawn from this trajectory",
+            fix="connect 'depth' of Render Ego Prior",
+        )
+    return replace(trajectory, camera=depth.camera)

@@ -1,0 +1,42 @@
+"""Draw Hands as the host calls it."""
+
+import pytest
+import torch
+
+from tests.frames_in_use import frames_in_use
+from tests.refusals import refuses
+
+
+@pytest.fixture(scope="module")
+def take(pack):
+    from egox_pack.lab.drawn import SyntheticSpec, make_take
+
+    size = dict(exo_width=112, exo_height=64, ego_size=64, edge_samples=1)
+    return make_take(SyntheticSpec(seed=3, frames=5, **size))
+
+
+def test_hands_of_the_take_are_drawn_where_they_are(take, comfy_host):
+    from egox_pack.egox_core.hands import write_hands
+    from egox_pack.egox_core.types import DepthVideo
+    from egox_pack.nodes.draw_hands import EgoXDrawHands
+
+    folder = comfy_host.input / "with_hands"
+    folder.mkdir()
+    write_hands(take.hands, folder / "hands.json")
+    path = take.trajectory()
+    frames = frames_in_use(range(5), (112, 64), source_path=folder / "exo.mp4")
+    depth = DepthVideo(
+        depth_m=take.ego_depth_m, camera=take.ego_camera, exo_w2c=take.ego_w2c, times_s=take.times_s
+    )
+    picture, mask = EgoXDrawHands.execute(path, depth=depth, frames=frames).args
+    assert picture.shape == (5, 64, 64, 3) and mask.shape == (5, 64, 64)
+    of_hands = [solid.name in ("palm", "finger", "thumb") for solid in take.scene.solids]
+    truth = torch.tensor([*of_hands, False])[take.ego_index.long()]
+    both = (truth & (mask > 0)).sum()
+    assert both > 0.5 * (truth | (mask > 0)).sum()
+    again, _ = EgoXDrawHands.execute(path, depth=depth, hands=take.hands).args
+    assert torch.allclose(again, picture, atol=0.02)
+    with refuses("neither hands nor hands.json"):
+        EgoXDrawHands.execute(path)
+    with refuses("depth of another camera"):
+        EgoXDrawHands.execute(path, depth=take.depth_video(), hands=take.hands)
