@@ -4,7 +4,6 @@ EXO = "exo.mp4"
 DEPTH = "depth.npz"
 META = "meta.json"
 HEAD_KEYPOINTS = "head_keypoints.json"  # what a detector saw of the people in it, OpenPose's form
-HEAD_ROTATIONS = "head_rotations.json"  # how another network has the wearer's head turned
 HANDS = "hands.json"  # both of the wearer's hands, joints in metres
 HEAD_TRAJECTORY = "head_trajectory.json"  # the wearer's camera as estimated from keypoints
 TRUTH = "ego_ground_truth.mp4"  # where the ego video is known

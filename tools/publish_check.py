@@ -2,8 +2,10 @@
 """Refuse to publish while something is empty that only the owner can give, or while versions differ.
 
 python tools/publish_check.py v1.0.0      # the tag; run by .github/workflows/publish.yml
+python tools/publish_check.py --list      # the pack's entry for ComfyUI-Manager's custom-node-list.json
 """
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -37,7 +39,27 @@ def faults(repo: Path, tag: str) -> list[str]:
     return found
 
 
+def list_entry(repo: Path) -> dict[str, str | list[str]]:
+    """The pack's entry in the Manager's own list, for a pull request there."""
+    data = tomllib.loads((repo / "pyproject.toml").read_text("utf-8"))
+    project, comfy = data["project"], data["tool"]["comfy"]
+    address = project.get("urls", {}).get("Repository", "")
+    if not (address and comfy["PublisherId"]):
+        sys.exit("pyproject.toml: [project.urls] Repository or [tool.comfy] PublisherId is empty")
+    return {
+        "author": comfy["PublisherId"],
+        "title": comfy["DisplayName"],
+        "id": project["name"],
+        "reference": address,
+        "files": [address],
+        "install_type": "git-clone",
+        "description": project["description"],
+    }
+
+
 if __name__ == "__main__":
+    if sys.argv[1] == "--list":
+        sys.exit(print(json.dumps(list_entry(REPO), indent=4)))
     found = faults(REPO, sys.argv[1])
     print("\n".join(found) or f"{sys.argv[1]} may be published")
     sys.exit(1 if found else 0)

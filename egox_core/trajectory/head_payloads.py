@@ -60,13 +60,11 @@ DETECTORS_OWN = "give the detector's own output"
 
 def openpose_people(
     frames: Any,  # one dictionary a frame, in order
-    picture: tuple[int, int]
-    | None = None,  # (width, height) px, where the dictionaries have no canvas
 ) -> People:
-    """Everybody in POSE_KEYPOINT, or in the JSON files of OpenPose itself.
+    """Everybody in POSE_KEYPOINT.
 
     Raises:
-        EgoXInputError: another form, no canvas and no ``picture``, canvases of several sizes.
+        EgoXInputError: another form, no canvas, canvases of several sizes.
     """
     source = "keypoints (OpenPose)"
     if isinstance(frames, Mapping):
@@ -87,25 +85,17 @@ def openpose_people(
         for f in frames
         if f.get("canvas_width") and f.get("canvas_height")
     }
-    if len(sizes) > 1:
+    if len(sizes) != 1:
         raise EgoXInputError(
             source,
             got=f"canvases of {len(sizes)} sizes",
-            expected="one size for the whole clip",
-            fix="run the detector on one clip",
-        )
-    size = next(iter(sizes), picture)
-    if size is None:
-        raise EgoXInputError(
-            source,
-            got="no canvas_width and canvas_height",
-            expected="the size of the image",
-            fix="give the size that the detector ran at",
+            expected="one canvas_width and canvas_height for the whole clip",
+            fix="run the detector on one clip, and keep the size that it ran at",
         )
     people = ([_openpose_person(p, source) for p in f["people"]] for f in frames)
     return People(
         frames=tuple(tuple(p for p in frame if p is not None) for frame in people),
-        picture=size,
+        picture=sizes.pop(),
         source=source,
     )
 

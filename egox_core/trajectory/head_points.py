@@ -25,13 +25,11 @@ class HeadPoints:
     uv: Tensor  # [T, 8, 2] float64, stored pixels of the exo picture, in the order of head_template.POINTS
     scores: Tensor  # [T, 8] float64, 0...1
     picture: tuple[int, int]  # (width, height) px that the pixels belong to
-    # [T, 8, 3] float64, exo camera frame; the scale of the whole is not trusted; frames
+    # [T, 8, 3] float64, exo camera frame; the scale of the whole is not trusted; NaN in frames of
+    # which only pixels are known
     metres: Tensor | None = None
-    # in which only pixels are known are NaN
-    # [T, N, 3] of a whole face or body model, see head_solid.solid_heads; NaN where nobody is
+    # [T, N, 3] of a body model, see head_solid.solid_heads; NaN where nobody is
     rigid: Tensor | None = None
-    # [T, 3, 3] float64 camera_from_head of another network, NaN where it has nobody; counts before all else
-    turns: Tensor | None = None
     hands: Tensor | None = None  # [T, 2, 21, 3] as :class:`~egox_core.hands.HandTrack` has joints
     source: str = "keypoints"  # used in error messages and notes
 

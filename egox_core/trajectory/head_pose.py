@@ -20,7 +20,7 @@ from .head_evidence import Evidence, ExoView, gather, with_middle, without_wall
 from .head_fit import fit
 from .head_points import HeadPoints, check_points
 from .head_search import search
-from .head_solid import bent_to, ray_turns, solid_heads
+from .head_solid import bent_to, solid_heads
 from .head_sources import lens_note
 from .head_template import (
     FACE_POINTS,
@@ -161,30 +161,23 @@ def estimate_head(
 
 
 def _solid(points: HeadPoints, evidence: Evidence, view: ExoView) -> tuple[np.ndarray, np.ndarray]:
-    """(world_from_head [T, 3, 3], place between the eyes [T, 3]) as a model has them, NaN elsewhere.
+    """(world_from_head [T, 3, 3], place between the eyes [T, 3]) as a body model has them, NaN elsewhere.
 
     Its distance is not trusted where depth shows the head's surface: depth counts there, and tells the scale elsewhere.
     """
     count = len(points.uv)
-    place, heads = np.full((count, 3), np.nan), np.full((count, 3, 3), np.nan)
+    if points.metres is None or points.rigid is None:
+        return np.full((count, 3, 3), np.nan), np.full((count, 3), np.nan)
     world_from_exo, origin = view.poses(count)
     ray = view.camera.unproject(points.uv[:, :2].mean(1))[0].numpy()
-    if points.rigid is not None:
-        heads = solid_heads(points.rigid.numpy())
-        if points.metres is None:  # a relief about its ray of sight
-            heads = ray_turns(ray) @ heads
-    if points.metres is not None:
-        eyes = points.metres[:, :2].mean(1).numpy()
-        reach = points.metres[:, : len(HEAD_POINTS)].norm(dim=-1).numpy()
-        scale = row_medians(evidence.reach / reach)
-        usual = np.nanmedian(scale) if np.isfinite(scale).any() else 1.0
-        scale = np.where(np.isfinite(scale), scale, usual)
-        far = np.linalg.norm(eyes, axis=-1) * scale
-        place = origin + np.einsum("tij,tj->ti", world_from_exo, ray * far[:, None])
-    if points.turns is not None:
-        turns = points.turns.numpy()
-        heads = np.where(np.isfinite(turns), turns, heads)
-    solid = world_from_exo @ heads
+    eyes = points.metres[:, :2].mean(1).numpy()
+    reach = points.metres[:, : len(HEAD_POINTS)].norm(dim=-1).numpy()
+    scale = row_medians(evidence.reach / reach)
+    usual = np.nanmedian(scale) if np.isfinite(scale).any() else 1.0
+    scale = np.where(np.isfinite(scale), scale, usual)
+    far = np.linalg.norm(eyes, axis=-1) * scale
+    place = origin + np.einsum("tij,tj->ti", world_from_exo, ray * far[:, None])
+    solid = world_from_exo @ solid_heads(points.rigid.numpy())
     whole = np.isfinite(solid.reshape(count, -1)).all(-1, keepdims=True)
     return solid, np.where(whole, place, np.nan)
 
@@ -252,11 +245,7 @@ def _seen(
     hidden = turned_shares(rotation, placed_points(rotation, from_camera))[1][:, :2]  # of the eyes
     large = focal_px * VERTEX_TO_CHIN > SMALL_PX * np.linalg.norm(from_camera, axis=-1)
     face = seen[:, [POINTS.index(p) for p in FACE_POINTS]].any(1) & (hidden == 0).all(1) & large
-    solid = np.zeros(len(seen), dtype=bool)
-    for told in (points.metres, points.turns):
-        if told is not None:
-            solid |= known & torch.isfinite(told).all(-1).all(-1).numpy()
-    return tuple(np.select([solid, face, seen.any(1)], list(SEEN)[:3], "nobody").tolist())
+    return tuple(np.select([known, face, seen.any(1)], list(SEEN)[:3], "nobody").tolist())
 
 
 def _stretches(there: np.ndarray) -> str:

@@ -1,4 +1,4 @@
-"""Heads of models that give a whole face or body: turned as its points turn from frame to frame, with nothing on top.
+"""Heads of models that give a whole body: turned as its points turn from frame to frame, with nothing on top.
 
 What turns is told by all rigid points of a frame against the clip's own mean of them. Which way that head looks is
 told once, by the model's own eyes and ears over the clip, so no axis of a rig has to be known.
@@ -20,8 +20,8 @@ def solid_heads(rigid: np.ndarray) -> np.ndarray:  # [T, N, 3] -> [T, 3, 3]
     """camera_from_head of every frame whose points keep the clip's shape, NaN elsewhere.
 
     Args:
-        rigid: points in the exo camera's axes, at any scale; first HEAD_POINTS, then those of a face, about any place
-            of their own. NaN where nobody is.
+        rigid: points in the exo camera's axes; first HEAD_POINTS, then those of a face, about any place of their own.
+            NaN where nobody is.
 
     Raises:
         EgoXInputError: a mirrored head.
@@ -67,16 +67,6 @@ def turns_between(shape: np.ndarray, shapes: np.ndarray) -> np.ndarray:  # [N, 3
     left, _, right = np.linalg.svd(np.einsum("tni,nj->tij", shapes, shape))
     left[..., 2] *= np.linalg.det(left @ right)[:, None]
     return left @ right
-
-
-def ray_turns(rays: np.ndarray) -> np.ndarray:  # [T, 3] unit
-    """Rotations [T, 3, 3] that bring the camera's axis to rays the shortest way."""
-    across = np.stack([-rays[:, 1], rays[:, 0], 0 * rays[:, 0]], axis=-1)
-    angle = np.arccos(rays[:, 2].clip(-1, 1))
-    size = np.linalg.norm(across, axis=-1).clip(1e-12)
-    return scipy.spatial.transform.Rotation.from_rotvec(
-        across * (angle / size)[:, None]
-    ).as_matrix()
 
 
 def bent_to(

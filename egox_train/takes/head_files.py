@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from egox_core.archives import open_zip, read_array
 from egox_core.cameras import preset_camera
-from egox_core.errors import NO_NUMBERS, EgoXInputError, intact
+from egox_core.errors import EgoXInputError
 from egox_core.exchange import write_trajectory
-from egox_core.file_names import DEPTH_NAMES, EXO, HEAD_ROTATIONS, HEAD_TRAJECTORY, META
+from egox_core.file_names import DEPTH_NAMES, EXO, HEAD_TRAJECTORY, META
 from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import read_json, write_json
 from egox_core.takes import (
@@ -35,7 +34,6 @@ from egox_core.trajectory import (
     camera_centre,
     estimate_head,
     joined_points,
-    validate_w2c,
     with_looks,
 )
 from egox_core.types import FROM_HEAD_KEYPOINTS, CameraTrajectory, FrameSelection, TakeNotes
@@ -107,8 +105,6 @@ def estimate_take(
         person=options.person,
         mask=wearer if options.mask is not None else None,
     )
-    if (folder / HEAD_ROTATIONS).exists():
-        points = replace(points, turns=read_rotations(folder / HEAD_ROTATIONS, count))
     path = estimate_head(
         points,
         camera,
@@ -243,34 +239,6 @@ def read_keypoints(
         name, payload, count = "POSE_KEYPOINT", frames, len(frames)
     points, _ = joined_points({name: payload}, count, person=person, mask=mask)
     return points
-
-
-def read_rotations(path: Path, count: int) -> Tensor:  # [T, 3, 3] float64, NaN where there is none
-    """Turns of the head by any other network: ``[{"frame": 0, "rotation": 3 x 3 or "quaternion": [x, y, z, w]}, ...]``,
-    camera_from_head in the exo camera's axes (x right, y down, z forward; the head's: the wearer's right, down, ahead).
-
-    Raises:
-        EgoXInputError: another form, a frame that isn't in use, no rotation.
-    """
-    turns = torch.full((count, 3, 3), torch.nan, dtype=torch.float64)
-    with intact(
-        path.name,
-        (*NO_NUMBERS, LookupError),
-        expected="a list of objects with frame, and rotation (3 x 3) or quaternion (x, y, z, w)",
-        fix="number the frames from 0",
-    ):
-        content: Any = read_json(path, "head rotations")
-        for entry in content:
-            if "rotation" in entry:
-                turn = entry["rotation"]
-            else:
-                turn = Rotation.from_quat(entry["quaternion"]).as_matrix()
-            turns[range(count)[entry["frame"]]] = torch.tensor(turn, dtype=torch.float64)
-    there = torch.isfinite(turns).all(-1).all(-1)
-    if bool(there.any()):
-        zero = torch.zeros(int(there.sum()), 3, 1)
-        validate_w2c(torch.cat((turns[there], zero), dim=-1), path.name)
-    return turns
 
 
 def _openpose_files(folder: Path) -> list[Path]:

@@ -16,7 +16,7 @@ OF_THE_OWNER = ("Repository", "PublisherId", "Icon", "Banner")
 
 def test_nothing_is_published_while_the_owners_names_are_empty(repo_root, tmp_path):
     pytest.importorskip("tomllib")
-    from tools.publish_check import faults
+    from tools.publish_check import faults, list_entry
 
     (tmp_path / "egox_core").mkdir()
     for name in ("pyproject.toml", "CHANGELOG.md", "CITATION.cff", "egox_core/__init__.py"):
@@ -34,6 +34,12 @@ def test_nothing_is_published_while_the_owners_names_are_empty(repo_root, tmp_pa
     page.write_text(given, "utf-8")
     assert faults(tmp_path, f"v{version}") == []
     assert len(faults(tmp_path, "v0.0.1")) == 1
+    entry = list_entry(tmp_path)  # the keys of the Manager's list, as its entries have them
+    assert list(entry) == "author title id reference files install_type description".split()
+    assert entry["files"] == [entry["reference"]] and all(entry.values())
+    page.write_text(empty, "utf-8")
+    with pytest.raises(SystemExit, match="empty"):
+        list_entry(tmp_path)
 
 
 def test_the_core_needs_what_the_pack_lists(repo_root):
@@ -80,12 +86,19 @@ def test_the_repository_is_one_package(repo_root, tmp_path):
 
 @pytest.mark.slow
 def test_what_github_reads_is_valid(repo_root, tmp_path):
-    """By the schemas of check-jsonschema, in an environment of its own."""
+    """By the schemas of check-jsonschema and the linter zizmor, in an environment of their own."""
     subprocess.run([sys.executable, "-m", "venv", str(tmp_path)], check=True, capture_output=True)
     python = venv_python(tmp_path)
-    if problem := failure([python, "-m", "pip", "install", "--quiet", "check-jsonschema"]):
-        pytest.skip(f"needs check-jsonschema, which can't be installed: {problem[-200:]}")
+    if problem := failure(
+        [python, "-m", "pip", "install", "--quiet", "check-jsonschema", "zizmor"]
+    ):
+        pytest.skip(
+            f"needs check-jsonschema and zizmor, which can't be installed: {problem[-200:]}"
+        )
     github = repo_root / ".github"
+    lint = [python.with_name("zizmor"), "--offline", "--quiet", github / "workflows"]
+    done = subprocess.run(lint, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
     *forms, config = sorted(
         (github / "ISSUE_TEMPLATE").iterdir(), key=lambda path: path.name == "config.yml"
     )

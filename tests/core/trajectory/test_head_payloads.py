@@ -51,13 +51,6 @@ def test_openpose(count):
     assert there(points) == [True, False]
 
 
-def test_openpose_files_have_no_canvas():
-    bare = {"people": [person({"nose": (3.0, 4.0, 1.0)}, 25)]}
-    assert openpose_people([bare], (64, 32)).picture == (64, 32)
-    with refuses("canvas"):
-        openpose_people([bare])
-
-
 def test_the_mask_chooses_whoever_comes_first():
     left, right = person({"nose": (20.0, 50.0, 0.9)}), person({"nose": (150.0, 50.0, 0.9)})
     frames = [frame(left, right), frame(right, left), frame(left)]
@@ -114,6 +107,7 @@ def test_who_is_never_one_of_two_may_be_anywhere_after_a_cut():
             [frame(person({"nose": (1, 1, 1)})), {**frame(), "canvas_width": 7}],
             "canvases of 2 sizes",
         ),
+        ([{"people": [person({"nose": (3.0, 4.0, 1.0)}, 25)]}], "canvases of 0 sizes"),
     ],
 )
 def test_other_forms_are_refused(content, message):

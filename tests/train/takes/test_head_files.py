@@ -6,10 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from scipy.spatial.transform import Rotation
 
 from egox_core.exchange.trajectory_files import read_trajectory
-from egox_core.file_names import DEPTH, HEAD_ROTATIONS, HEAD_TRAJECTORY, META
+from egox_core.file_names import DEPTH, HEAD_TRAJECTORY, META
 from egox_core.safe_files import read_json, write_json
 from egox_core.take import load_take
 from egox_core.trajectory.head_payloads import MHR_POINTS, OPENPOSE_POINTS
@@ -119,25 +118,6 @@ def test_clicks_say_what_the_wearer_looks_at(folder, take, marks, capsys):
         headpose(folder, points, "--replace", "--look-at", click) == 2
         and "no depth" in capsys.readouterr().err
     )
-
-
-def test_rotations_of_another_network(folder, take, marks, capsys):
-    points = folder.parent / "points.json"
-    write_json(points, openpose_frames(marks, take))
-    heads = compose(invert(take.ego_w2c), ego_from_head(take.ego_camera.quarter_turns))
-    turns = compose(take.exo_w2c, heads)[:, :, :3]
-    rows = [{"frame": t, "rotation": turns[t].tolist()} for t in range(0, 9, 2)]
-    quaternion = Rotation.from_matrix(turns[8].numpy()).as_quat().tolist()
-    write_json(folder / HEAD_ROTATIONS, [*rows[:-1], {"frame": 8, "quaternion": quaternion}])
-    assert headpose(folder, points) == 0 and "body model" in capsys.readouterr().out
-    path, _ = read_trajectory(folder / HEAD_TRAJECTORY, take.ego_camera)
-    mount = path.w2c[:, :, :3] @ take.ego_w2c[:, :, :3].transpose(-1, -2)
-    off = Rotation.from_matrix(mount[0::2].numpy()).magnitude()
-    assert np.degrees(off).max() < 2  # a drawn camera sits a little aside
-    for wrong in ([{"frame": 9, "rotation": rows[0]["rotation"]}], [{"frame": 0}], {"frame": 0}):
-        write_json(folder / HEAD_ROTATIONS, wrong)
-        assert headpose(folder, points, "--replace") == 2
-        assert "a list of objects with frame" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("late", [0, 3, -4])
