@@ -23,7 +23,8 @@ def in_words(advice: str) -> str:
 class EgoXInputError(ValueError):
     """Bad input, found before any long work has started.
 
-    The message always has the same three parts, so that it can be acted on without reading code."""
+    The message always has the same three parts, so that it can be acted on without reading code.
+    """
 
     def __init__(self, what: str, *, got: object, expected: object, fix: str) -> None:
         self.what, self.got, self.expected, self.fix = what, got, expected, fix

@@ -68,15 +68,19 @@ def same_aspect(first: tuple[float, float], second: tuple[float, float]) -> bool
 
 
 def spare_frames(count: int) -> float:
-    """How many more or fewer maps or poses belong to a video of so many frames all the same: one,
-    or 2 %, which is what programs lose at a video's end."""
+    """Number of maps or poses that may be missing or left over at a video's end.
+
+    It is one, or 2 % of the frames: what programs lose there.
+    """
     return max(1, 0.02 * count)
 
 
 def centre_crop_left(size: tuple[int, int], target: tuple[int, int]) -> int | None:
-    """First column of the middle of a picture of ``size`` (width, height) that has ``target``'s
-    height and is wider.
+    """First column of a centred crop of ``size`` to the shape of ``target``.
+
+    Sizes are (width, height), and ``size`` has the target's height and is wider.
 
     None where the sizes are not of that kind. The released takes come with depth of 796 x 448 for
-    videos of 784 x 448."""
+    videos of 784 x 448.
+    """
     return (size[0] - target[0]) // 2 if size[1] == target[1] and size[0] > target[0] else None

@@ -62,8 +62,10 @@ def load_take(
     scale: ScaleSource | float = "as is",
     progress: Progress = no_progress,
 ) -> Take:
-    """Load exo.mp4 (its index), depth.npz (or a depth folder or depth.zip), meta.json and, where it is
-    there, hands.json of a take folder.
+    """Load a take folder.
+
+    It holds exo.mp4 (of which the index is read), depth.npz (or a depth folder or depth.zip),
+    meta.json and, if there is one, hands.json.
 
     Args:
         frame_count: 4n+1; None: as many as the video holds.

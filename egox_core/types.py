@@ -81,11 +81,13 @@ class FrameSelection:
 
     @property
     def rectangle(self) -> tuple[int, int, int, int]:
-        """(left, top, width, height) of the source picture that the frames show; outside it where
-        they are padded.
+        """Part of the source image that the frames show: (left, top, width, height).
+
+        It reaches outside where they are padded.
 
         Rounded to whole source pixels, so the two axes may be scaled differently by under one pixel
-        in the whole picture; cameras follow that exactly."""
+        in the whole picture; cameras follow that exactly.
+        """
         (source_width, source_height), (width, height) = self.source_size, self.size
         choose = max if self.resize == "crop" else min
         scale = choose(width / source_width, height / source_height)
@@ -98,8 +100,9 @@ class FrameSelection:
         )
 
     def camera(self, source: CameraModel) -> CameraModel:
-        """The camera of the frames handed on, from the one of the whole source picture. Exact,
-        half-pixel convention.
+        """Camera of the frames handed on, from that of the whole source image.
+
+        Exact, half-pixel convention.
 
         Raises:
             EgoXInputError: the camera's picture has another size than the source video.
@@ -202,8 +205,10 @@ class TakeNotes:
 
 @frozen
 class PointSet:
-    """Coloured points of one instant, each a small patch of surface between its neighbouring exo
-    samples."""
+    """Coloured points of one instant.
+
+    Each is a small patch of surface between its neighbouring exo samples.
+    """
 
     xyz: Tensor  # [N, 3] float32, metres, scene frame
     rgb: Tensor  # [N, 3] uint8
@@ -240,8 +245,10 @@ class PointSet:
 
     @staticmethod
     def join_moving(parts: Sequence[PointSet]) -> PointSet:
-        """Moving points of several exo cameras in one frame; the objects of each keep numbers of
-        their own."""
+        """Join moving points of several exo cameras in one frame.
+
+        The objects of each keep numbers of their own.
+        """
         fused = parts[0]
         for points in parts[1:]:
             last = int(fused.instance.max()) if len(fused) else 0
@@ -271,8 +278,10 @@ def _each(function: Callable[..., Tensor], *sets: PointSet) -> PointSet:
 
 
 class MovingPoints(Protocol):
-    """Moving points per frame, computed on access: a long clip never has more than one frame of
-    them in memory."""
+    """Moving points per frame, computed on access.
+
+    A long clip never has more than one frame of them in memory.
+    """
 
     def __len__(self) -> int:
         """Number of frames."""
@@ -325,8 +334,10 @@ class PointCloud:
 
     @property
     def exo_from_scene(self) -> Tensor:  # [3, 4] or [T, 3, 4] float64
-        """The exo camera's pose in the scene's frame: the identity where that frame is the exo
-        camera's own."""
+        """Pose of the exo camera in the scene's frame.
+
+        It is the identity if that frame is the exo camera's own.
+        """
         if self.frame == "exo" or self.exo_w2c is None:
             return torch.eye(3, 4, dtype=torch.float64)
         return self.exo_w2c.double()
@@ -471,13 +482,15 @@ class Canvas:
 
 @frozen
 class GgaGeometry:
-    """Directions that geometry-guided attention compares; computed once a sampling run, a few MB,
-    float32.
+    """Directions that geometry-guided attention compares.
+
+    Computed once per sampling run; a few MB, float32.
 
     Tokens: t latent frames of h x (w_exo + w_ego) patches, token = f * h * w + r * w + c with w =
     w_exo + w_ego, exo columns first. A query's direction is its pixel's viewing ray, a key's
     the way from the ego camera (of the query's frame) to the exo point that it shows; both in
-    world axes. Ego keys and keys without depth are the zero vector."""
+    world axes. Ego keys and keys without depth are the zero vector.
+    """
 
     query_dirs: Tensor  # [t, h * w_ego, 3] float32, |dir| <= 1 (pooled, not renormalised)
     key_dirs: Tensor  # [t (query frame), t * h * w, 3] float32, over all tokens; zero vectors as said above
@@ -512,8 +525,10 @@ class GgaGeometry:
         return t * h * (w_exo + w_ego)
 
     def to(self, device: torch.device | str) -> GgaGeometry:
-        """The same on another device; the dtype stays float32, which the logarithm near cos = -1
-        needs."""
+        """Copy to a different device.
+
+        The dtype stays float32, which the logarithm near cos = -1 needs.
+        """
         return replace(
             self,
             query_dirs=self.query_dirs.to(device),

@@ -1,7 +1,10 @@
 """Pages and comments name what exists: entries of docs/quirks.md, files, modules, links, headings."""
 
+import ast
+import json
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -99,3 +102,31 @@ def test_comments_name_only_source_files_that_exist():
         if name.endswith((".py", ".mjs", ".js")) and not is_there(name)
     ]
     assert not dead
+
+
+def test_docstrings_of_doors_are_in_google_form():
+    """By ruff's pydocstyle, for the names that rooms of the core hand out. An argument that the
+    signature explains needs no line."""
+    handed = {ROOT / "egox_core" / f"{name}.py": None for name in ("stages", "take", "types")}
+    for door in (ROOT / "egox_core").glob("*/door.py"):
+        for node in ast.parse(door.read_text("utf-8")).body:
+            if isinstance(node, ast.ImportFrom):
+                names = handed.setdefault(door.with_name(f"{node.module}.py"), set())
+                names.update(alias.name for alias in node.names)
+    command = "-m ruff check --isolated --select=D --ignore=D105,D107,D417 --output-format=json".split()
+    google = '--config=lint.pydocstyle.convention="google"'
+    done = subprocess.run([sys.executable, *command, google, *handed], stdout=subprocess.PIPE)
+    faults = json.loads(done.stdout)
+    for path, names in handed.items():
+        lines = [
+            range(node.lineno, node.end_lineno + 1)
+            for node in ast.parse(path.read_text("utf-8")).body
+            if getattr(node, "name", None) and (names is None or node.name in names)
+        ]
+        wrong = [
+            (fault["location"]["row"], fault["message"])
+            for fault in faults
+            if Path(fault["filename"]) == path
+            and any(fault["location"]["row"] in part for part in lines)
+        ]
+        assert not wrong, f"{path}: {wrong}"

@@ -106,8 +106,10 @@ def raw_gopro(
 def raw_gopro_of(
     annotation_k: Tensor,  # [3, 3]
 ) -> CameraModel | None:
-    """The raw lens, if K is one that Ego-Exo4D's annotations carry: centred in 3840 x 2160, of a
-    GoPro's wide lens."""
+    """Look up the raw lens of an Ego-Exo4D camera by its annotated K.
+
+    Such a K is centred in 3840 x 2160 and belongs to a GoPro's wide lens.
+    """
     width, height = GOPRO_SIZE
     off_centre = max(
         abs(float(annotation_k[0][2]) - width / 2), abs(float(annotation_k[1][2]) - height / 2)

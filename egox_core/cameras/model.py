@@ -4,7 +4,8 @@ Pixel convention: integer coordinates are pixel centres (no +0.5), u is the colu
 picture of width W therefore spans -0.5 ... W-0.5. ``K`` and size belong to the unturned sensor;
 pixels that go in and out of :meth:`CameraModel.project` and :meth:`CameraModel.unproject` are those of the stored
 picture, which is the sensor's turned clockwise by ``quarter_turns`` steps of 90 degrees (Aria:
-one step; the stored picture is the upright one)."""
+one step; the stored picture is the upright one).
+"""
 
 from __future__ import annotations
 
@@ -104,8 +105,9 @@ class CameraModel:
         quarter_turns: int = 0,
         name: str = "camera intrinsics",
     ) -> CameraModel:
-        """A camera from K (3x3 list, array or tensor) and the unturned sensor's size; ``name`` is used
-        in error messages.
+        """Make a camera from K and the size of the unturned sensor.
+
+        K is a 3x3 list, array or tensor; ``name`` is used in error messages.
 
         Raises:
             EgoXInputError: not 3x3, not numbers, last row not (0, 0, 1), skew, singular (a focal length
@@ -221,8 +223,9 @@ class CameraModel:
         }
 
     def circle(self) -> Tensor:  # [H, W] bool, stored pixels
-        """The picture's circle: around the optical axis' pixel, as wide as the picture's shorter
-        side.
+        """Image circle: its centre is the optical axis, its diameter the image's shorter side.
+
+        A fisheye's image is round; its lens has never seen the corners outside.
 
         A fisheye's picture is round; what is in the corners beyond it was never seen by the lens.
         """
@@ -231,8 +234,7 @@ class CameraModel:
         return distance <= min(self.stored_size) / 2
 
     def as_pinhole(self, fov_deg: float) -> CameraModel:
-        """A pinhole in the same place, orientation and size that sees ``fov_deg`` across its stored
-        width.
+        """Pinhole camera of the same pose and size with this horizontal field of view.
 
         Raises:
             EgoXInputError: a field of view outside 20 to 150 degrees.
@@ -263,7 +265,8 @@ class CameraModel:
         """Stored pixels of points in the camera frame. Differentiable, float32 or float64.
 
         Valid: inside the lens' angle, in front of a pinhole. A valid point may be outside the picture
-        (see :meth:`inside`); invalid ones hold finite, meaningless pixels."""
+        (see :meth:`inside`); invalid ones hold finite, meaningless pixels.
+        """
         plane, valid = LENSES[self.lens].project(
             points_cam, self.distortion, math.radians(self.max_angle_deg)
         )
@@ -276,8 +279,10 @@ class CameraModel:
     ) -> tuple[
         Tensor, Tensor
     ]:  # rays [..., 3] of unit length, camera frame of the unturned sensor; valid [...] bool
-        """Unit rays of stored pixels. Differentiable, float32 or float64; inverse of
-        :meth:`project`."""
+        """Unit rays of stored pixels.
+
+        Differentiable, float32 or float64; inverse of :meth:`project`.
+        """
         sensor = _turned(uv, *self.stored_size, -self.quarter_turns)
         plane = (sensor - sensor.new_tensor((self.cx, self.cy))) / sensor.new_tensor(
             (self.fx, self.fy)
@@ -295,8 +300,11 @@ class CameraModel:
         return torch.stack((u, v), dim=-1)
 
     def pixel_rays(self, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
-        """Unit rays of every stored pixel: (rays [H, W, 3] in the unturned sensor's frame, valid [H,
-        W])."""
+        """Unit rays of every stored pixel.
+
+        Returns:
+            rays [H, W, 3] in the unturned sensor's frame; valid [H, W].
+        """
         return self.unproject(self.pixel_grid(dtype))
 
     def upright_poses(self, w2c: Tensor) -> Tensor:  # [..., 3, 4] -> the same, float64
@@ -330,8 +338,12 @@ class CameraModel:
         self,
         points_cam: Tensor,  # [..., 3] metres, as in :meth:`project`
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """(places in the stored picture [..., 2], their pixels [...] int64 in rows, whether they are
-        in it [...])."""
+        """Find the stored pixels that points are seen in.
+
+        Returns:
+            places in the stored image [..., 2]; their pixels [...], int64, counted row by row; whether
+            they are inside it [...].
+        """
         width, height = self.stored_size
         uv, valid = self.project(points_cam)
         valid = valid & self.inside(uv) & (points_cam[..., 2] > 1e-3)
@@ -372,8 +384,10 @@ class CameraModel:
         )
 
     def crop(self, left: int, top: int, width: int, height: int) -> CameraModel:
-        """The camera of the rectangle whose first stored pixel is (left, top); reaching outside pads.
-        Exact."""
+        """Camera of the rectangle whose first stored pixel is (left, top).
+
+        A rectangle that reaches outside pads the image. Exact.
+        """
         stored_width, stored_height = self.stored_size
         right, bottom = stored_width - left - width, stored_height - top - height
         # A clockwise turn takes the sensor's bottom edge to the stored left edge, its left edge to the
@@ -435,7 +449,8 @@ def sensor_from_upright(quarter_turns: int) -> Tensor:
     """Rotation [3, 3] from the axes of the stored (upright) picture to those of the sensor.
 
     Stored = sensor turned clockwise, so after one turn the sensor's x runs down the stored picture
-    and its y leftwards."""
+    and its y leftwards.
+    """
     one_turn = torch.tensor([[0.0, 1, 0], [-1, 0, 0], [0, 0, 1]], dtype=torch.float64)
     return torch.linalg.matrix_power(one_turn, quarter_turns % 4)
 

@@ -90,8 +90,9 @@ def socket_sources(
     camera: CameraModel
     | None = None,  # the exo camera at any size of the picture, where it is known
 ) -> Iterator[DepthSource]:
-    """The sources of the given sockets, by priority. The first camera that is known is handed
-    to the later ones.
+    """Sources of the given sockets, by priority.
+
+    The first known camera is handed to the later ones.
 
     Raises:
         EgoXInputError: as the sockets' adapters.

@@ -32,8 +32,10 @@ class AlignOptions:
 
 @frozen
 class AlignReport:
-    """Result of the fit, frame by frame. α scales inverse video depth, β is added in 1/m; residuals
-    are in 1/m."""
+    """Result of the fit for each frame.
+
+    α scales inverse video depth, β is added in 1/m; residuals are in 1/m.
+    """
 
     mode: str  # "least squares", "robust" or "metric depth as it is"
     alpha: Tensor  # [T] float64, as applied (the momentum state)
@@ -50,18 +52,23 @@ class AlignReport:
 
     @property
     def lag(self) -> Tensor:  # [T] float64, 1/m
-        """Applied minus fitted inverse depth at the frame's mean inverse depth: how far the
-        momentum lags behind.
+        """Applied minus fitted inverse depth: how far the momentum lags behind.
+
+        Taken at the frame's mean inverse depth. Zero if momentum is 0; a drifting α shows as a
+        growing lag. NaN if the frame had no fit.
 
         Zero when momentum is 0; a drifting α shows as a growing lag. NaN where the frame had no
-        fit."""
+        fit.
+        """
         video_inverse = (self.mean_inverse - self.fit_beta) / self.fit_alpha
         return (self.alpha - self.fit_alpha) * video_inverse + (self.beta - self.fit_beta)
 
     @property
     def relative_residual(self) -> Tensor:  # [T] float64
-        """Residual as a share of the mean inverse depth: about the relative depth error that is
-        left."""
+        """Residual as a share of the mean inverse depth.
+
+        It is about the relative depth error that is left.
+        """
         return self.residual / self.mean_inverse
 
     def text(self) -> str:

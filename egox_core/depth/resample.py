@@ -166,8 +166,9 @@ class DepthWindow:
 def depth_window(
     depth_size: tuple[int, int], frames: FrameSelection | None, what: str
 ) -> DepthWindow:
-    """Part of a (width, height) map that shows the frames in use, and its size; ``what`` names it
-    in errors.
+    """Find the part of a depth map that shows the frames in use, and its size.
+
+    Sizes are (width, height); ``what`` names the map in errors.
 
     Raises:
         EgoXInputError: shapes that differ by more than 0.5 % and are not of rule 1.

@@ -35,8 +35,10 @@ def with_trust(
     depth: DepthVideo,
     progress: Progress = no_progress,
 ) -> DepthVideo:
-    """The depth with its trust map; a map it had (a model's confidence) is kept where that is
-    lower."""
+    """Add the trust map to a depth.
+
+    A map that it had (a model's confidence) is kept where that is lower.
+    """
     fixed = depth.exo_w2c is None or depth.exo_w2c.dim() == 2
     trust = depth_trust(depth.depth_m, depth.dynamic, fixed, progress)
     if depth.trust is not None:

@@ -132,8 +132,11 @@ def export_path(
     scene: PointCloud | None = None,
     prompt: str = "",
 ) -> tuple[str, bytes]:
-    """(file name, content) of a keyframe document in a file form; COLMAP's three files come as a
-    zip, as does the path of an exo camera that moves beside the ego camera's.
+    """Write a keyframe document in a file form.
+
+    Returns:
+        file name and content. COLMAP's three files come as a zip, and so does a path with a moving
+        exo camera.
 
     Raises:
         EgoXInputError: unknown form, a bad document.

@@ -52,8 +52,7 @@ def gga_attention(
     recompute: bool = False,  # for training: drop each chunk's bias after forward, compute it again in backward
     used: KernelsUsed | None = None,  # told what computed the guided part
 ) -> Tensor:  # as q
-    """Self-attention of the whole canvas, or of its ego tokens alone, with the geometric bias on ego
-    queries.
+    """Self-attention of the canvas, or of its ego tokens, with geometric bias on ego queries.
 
     ``plain`` computes all that carries no bias: everything when the options don't bias (then the
     result is its own, bit for bit), else exo queries. Differentiable in q, k, v. The geometry must

@@ -102,8 +102,10 @@ class Choice:
 
 
 class KernelsUsed:
-    """Kernels that computed guided attention since :meth:`clear`; :func:`.attention.gga_attention`
-    adds to it."""
+    """Kernels that computed guided attention since :meth:`clear`.
+
+    :func:`.attention.gga_attention` adds to it.
+    """
 
     def __init__(
         self,

@@ -44,8 +44,10 @@ def bias_from_cosine(
     options: GgaOptions,
     trust: Tensor | None = None,  # [tokens] 0...1
 ) -> Tensor:  # [..., tokens]
-    """Bias to be added to q.k / sqrt(d). Quirks 12 to 14 for ``released``; Eq. 4 and 5 for
-    ``paper``."""
+    """Bias to be added to q.k / sqrt(d).
+
+    Quirks 12 to 14 for ``released``; Eq. 4 and 5 for ``paper``.
+    """
     cos = cos.clamp(-1, 1)
     lambda_g = options.lambda_g
     if options.mode == "released":

@@ -3,7 +3,8 @@
 Exo is clean at every step and what the model says of it is thrown away, yet it is 64 % of the
 tokens. In a kept step only ego tokens go through the model; their self-attention sees exo's keys
 and values (after norm and RoPE) of the last full step. Kept are these, exactly; or, in a quarter of
-the memory, what came into each block, in 8 bits, from which each kept step projects them anew."""
+the memory, what came into each block, in 8 bits, from which each kept step projects them anew.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ class Memory(Protocol):
 
     def pin(self, tensor: Tensor) -> bool:
         """Lock a tensor in main memory, so that a GPU can fetch it while it computes; False:
-        not."""
+        not.
+        """
 
     def unpin(self, tensor: Tensor) -> None:
         """Undo a :meth:`pin` that was done."""
@@ -77,7 +79,8 @@ GROUP = 64
 
 def pack(x: Tensor) -> tuple[Tensor, Tensor]:
     """``x`` [..., D] in 8 bits: whole numbers [..., D] and the scale [..., groups, 1] of each
-    :data:`GROUP` channels. (A few channels of a video model are a hundred times the others.)"""
+    :data:`GROUP` channels. (A few channels of a video model are a hundred times the others.)
+    """
     groups = x.unflatten(-1, (-1, math.gcd(GROUP, x.shape[-1])))
     half = torch.finfo(torch.float16)
     scale = groups.abs().amax(-1, keepdim=True).float() / 127
@@ -158,7 +161,8 @@ class ExoCache:
 
     ``every``: a full forward at every n-th step; 0: at the first step alone. ``alone``: exo attends
     to exo at time step 0, so a full forward is one of the exo half, and what it gives is exact for
-    all steps. ``packed``: what comes into each block is kept, in 8 bits (:func:`pack`)."""
+    all steps. ``packed``: what comes into each block is kept, in 8 bits (:func:`pack`).
+    """
 
     def __init__(self, every: int, *, alone: bool = False, packed: bool = False) -> None:
         self.every = every
@@ -288,8 +292,10 @@ class Transfer:
 
 
 class ExoForward:
-    """One forward's access to the cache: stores what is kept of exo, or puts exo's keys and values
-    beside ego's."""
+    """Access of one forward pass to the cache.
+
+    It stores what is kept of exo, or puts exo's keys and values next to ego's.
+    """
 
     def __init__(
         self, cache: ExoCache, entry: _Entry, grid: Grid, device: torch.device, *, kept: bool

@@ -14,8 +14,9 @@ weight."""
 
 @frozen
 class GgaOptions:
-    """Mode and strength. With g = 1 + cos, the bias on an ego query's exo keys is, in natural
-    logarithm:
+    """Mode and strength of the guidance.
+
+    With g = 1 + cos, the bias on an ego query's exo keys is, in natural logarithm:
 
     ``released``: log(1 + lambda_g cos), where above lambda_g = 1 only positive cosines are scaled;
     1 is plain log g, 0 switches the geometry off. ``paper``: log g + log lambda_g (Eq. 4).

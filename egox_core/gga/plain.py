@@ -26,7 +26,7 @@ def plain_attention(
     v: Tensor,  # [B, N, heads * d]
     heads: int,
 ) -> Tensor:  # [B, n, heads * d]
-    """torch's own attention on merged heads."""
+    """Attention by torch's own kernels, on merged heads."""
     q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
     return scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 

@@ -37,8 +37,9 @@ def ego_rays(
     w: int,  # latents; as many as h in mode ``released``
     meta_intrinsics: Tensor | None = None,  # [3, 3], of the take's file; read in mode released
 ) -> Tensor:  # [h, w, 3] float64, unit length, frame of the unturned ego camera
-    """Viewing directions of the ego latents in the stored (upright) layout; zero where the lens
-    sees nothing.
+    """Viewing directions of the ego latents in the stored (upright) layout.
+
+    Zero where the lens sees nothing.
 
     Raises:
         EgoXInputError: ego not square (``released``).

@@ -24,11 +24,13 @@ from .rows import BiasRows
 
 @frozen
 class AttentionRecord:
-    """Queries and keys of one self-attention call, of one clip, as the model's attention got them
-    (normed, rotated).
+    """Queries and keys of one self-attention call on one clip.
+
+    They are as the model's attention got them (normed, rotated).
 
     Holds all keys and the ego queries, so that any pixel can be looked at afterwards: 0.4 GB for
-    the 14B model at the released size, on the CPU."""
+    the 14B model at the released size, on the CPU.
+    """
 
     q_ego: Tensor  # [t * h * w_ego, heads * d], in the model's dtype
     k: Tensor  # [tokens, heads * d]
@@ -63,8 +65,9 @@ class AttentionRecord:
         return self.geometry is not None and self.options is not None and self.options.biases
 
     def query(self, x: int, y: int, frame: int) -> int:
-        """Index of an ego pixel's query in :attr:`q_ego`; x and y in px of the stored
-        (upright) picture.
+        """Index of an ego pixel's query in :attr:`q_ego`.
+
+        x and y are in px of the stored (upright) image.
 
         Raises:
             EgoXInputError: outside the picture or the clip, or in a frame that the captured context
@@ -104,8 +107,10 @@ class AttentionRecord:
         queries: Sequence[int],  # as :meth:`query` counts them
         progress: Progress = no_progress,
     ) -> AttentionRows:
-        """Attention of a few ego queries with and without the bias; memory of ``queries`` rows per
-        head."""
+        """Attention of a few ego queries with and without the bias.
+
+        Needs memory for ``queries`` rows per head.
+        """
         index = torch.as_tensor(list(queries), dtype=torch.int64)
         size = self.k.shape[1] // self.heads
         geometry, options = self.geometry, self.options

@@ -24,8 +24,9 @@ a busy machine wait for each other."""
 
 
 class BiasRows:
-    """The bias of consecutive ego queries: [rows, tokens] in the model's dtype, float32 until the
-    last step.
+    """Bias of consecutive ego queries.
+
+    [rows, tokens] in the model's dtype, float32 until the last step.
 
     The cosine's clamp to -1...1 is left out: no direction is longer than 1, and the 1e-7 that
     rounding adds to the product leaves 1 + cos + 1e-6 above zero. An instance is cheap and doesn't

@@ -70,8 +70,10 @@ def read_hands(path: Path) -> HandTrack:
 
 
 def write_hands(track: HandTrack, path: Path) -> None:
-    """Write ``hands.json``, whole or not at all; unknown numbers become null, metres are
-    written to a thousandth of a millimetre."""
+    """Write ``hands.json``, whole or not at all.
+
+    Unknown numbers become null; metres are written to a thousandth of a millimetre.
+    """
     content = {
         "format": FORMAT,
         "version": VERSION,

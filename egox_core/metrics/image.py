@@ -116,10 +116,11 @@ def region_psnr(
     error: Tensor,  # [T, H, W] of squared_error
     region: Tensor,  # [T, H, W] bool
 ) -> float | None:
-    """dB over all marked pixels of the clip together; None where nothing is marked.
+    """PSNR over all marked pixels of the clip together, dB; None if no pixel is marked.
 
     Pooled, not a mean over frames: a frame in which a handful of pixels is marked must not weigh as
-    much as a full one."""
+    much as a full one.
+    """
     if not bool(region.any()):
         return None
     mean = float(error[region].mean())

@@ -83,10 +83,12 @@ class PathError:
 
     @property
     def angle_deg(self) -> Tensor:  # [N]
+        """Angle of each turn, degrees."""
         return self.turn_deg.norm(dim=-1)
 
     @property
     def judged(self) -> Tensor:  # [N] bool
+        """Frames that could be judged."""
         return torch.isfinite(self.spread_deg)
 
     @property

@@ -3,7 +3,8 @@
 
 The weight is what the bias makes of a score: exp(bias) times the attention that the key would have
 got. The page's own twin of the formula (``web/js/previews/weights.mjs``) is held to
-:func:`..gga.bias.bias_from_cosine` by a test."""
+:func:`..gga.bias.bias_from_cosine` by a test.
+"""
 
 from typing import Any
 
@@ -20,7 +21,8 @@ def geometry_file(geometry: GgaGeometry) -> tuple[bytes, dict[str, Any]]:
     """float32, little-endian, one after the other; and the legend of weights.
 
     Ego rays [t, h, w_ego, 3]; ways from the ego camera to the exo patches of the same latent frame
-    [t, h, w_exo, 3]; the patches' trust [t, h, w_exo], 0 where there is no depth."""
+    [t, h, w_exo, 3]; the patches' trust [t, h, w_exo], 0 where there is no depth.
+    """
     t, h, w_exo, w_ego = geometry.grid
     keys = geometry.key_dirs.view(t, t, h, w_exo + w_ego, 3)[
         torch.arange(t), torch.arange(t), :, :w_exo
@@ -35,6 +37,7 @@ def geometry_file(geometry: GgaGeometry) -> tuple[bytes, dict[str, Any]]:
 
 def weight_legend() -> dict[str, Any]:
     """Colours and ticks of a scale without an upper end: weight w stands at w / (1 + w), 1 in the
-    middle."""
+    middle.
+    """
     ticks = [{"at": w / (1 + w), "label": f"{w:g}"} for w in TICKS]
     return {"colours": colour_stops(), "ticks": ticks}

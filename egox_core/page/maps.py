@@ -95,8 +95,11 @@ def depth_scale(depth_m: Tensor) -> DepthScale | None:  # [T, H, W] metres, NaN 
 def depth_preview(
     depth_m: Tensor,  # [T, H, W] metres, NaN invalid
 ) -> tuple[Tensor, dict[str, Any] | None]:  # [T, H, W, 3] float32 0...1
-    """Inverse depth through a colour map, scaled by the whole clip so that it can't flicker, and its
-    legend; black and without one where no pixel is valid, as in a prior that sees nothing."""
+    """Inverse depth in colour, and its legend.
+
+    It is scaled by the whole clip, so that it can't flicker. Black and without a legend if no pixel
+    is valid, as in a prior that sees nothing.
+    """
     scale = depth_scale(depth_m)
     if scale is None:
         return depth_m.new_zeros((*depth_m.shape, 3)), None
@@ -134,8 +137,11 @@ def mark_seen(
     rgb: Tensor,  # [H, W, 3] uint8
     seen: Tensor,  # [H, W] uint8, of types.NOW and the other classes
 ) -> Tensor:  # [H, W, 3] uint8
-    """Mark pixels by their class, as the page's players do: a grey veil over what exo saw at another
-    time, dots over what is doubtful, a hatch over what it never saw."""
+    """Mark pixels by their class, as the page's players do.
+
+    A grey veil covers what exo saw at another time, dots what is doubtful, a hatch what it never
+    saw.
+    """
     down, right = torch.meshgrid(*map(torch.arange, seen.shape), indexing="ij")
     marked = rgb.clone()
     veiled = seen == EARLIER

@@ -1,5 +1,6 @@
 """Queries of the pose editor to a scene: the point or head under an exo pixel, what is up, where a
-path rests, a lens's rim."""
+path rests, a lens's rim.
+"""
 
 import torch
 from torch import Tensor
@@ -60,7 +61,8 @@ def pick_point(
     """The surface at an exo pixel; None where no point is near.
 
     The points around the click that are on the surface there give the depth; the point is put on
-    the pixel's own ray, so that a click is exact however thin the cloud."""
+    the pixel's own ray, so that a click is exact however thin the cloud.
+    """
     xyz = transform(exo_from_scene.float(), points.xyz)
     uv, valid = camera.project(xyz)
     if wearer is not None:
@@ -84,7 +86,8 @@ def _surface_depth(
     z: Tensor,  # [N] metres
 ) -> float:
     """z depth at the click of the surface that the closest points are on: inverse depth of a plane
-    is linear in px."""
+    is linear in px.
+    """
     distance = off.norm(dim=-1)
     window = off.abs().amax(-1) <= WINDOW_PX / 2
     # A thin cloud may have nothing there: of the closest few the front one is what is seen.
@@ -132,7 +135,8 @@ def pick_head(
     head, so the centre then moves to the middle of the surface that is seen within half a head's
     height around it, until it stays. It stays on the ray of the click where it would end further
     than half a head from it, which is no head's middle, and where the lens is guessed: a head's
-    size in metres is then not known."""
+    size in metres is then not known.
+    """
     surface = pick_point(points, camera, exo_from_scene, pixel)
     if surface is None:
         return None
@@ -163,8 +167,10 @@ def pick_head(
 
 
 def scene_up(scene: PointCloud) -> Tensor:  # [3] float64, unit, scene frame
-    """The upward direction: the normal of floor and tables where there are any, else the exo
-    camera's own up."""
+    """Upward direction of a scene.
+
+    It is the normal of floor and tables if there are any, else the exo camera's own up.
+    """
     up = camera_up(scene)
     level = level_normal(scene.static, up)
     up = up if level is None else level
@@ -229,7 +235,8 @@ def lens_outline(
     """Rays around the part of the picture that the lens fills, for drawing a camera's frustum.
 
     The rim is walked clockwise from the middle of the upper edge, from the centre outwards to the
-    picture's edge or, where the lens ends before it (a fisheye's circle), to there."""
+    picture's edge or, where the lens ends before it (a fisheye's circle), to there.
+    """
     upright = camera.upright()
     width, height = upright.stored_size
     angle = torch.arange(samples, dtype=torch.float64) * (2 * torch.pi / samples) - torch.pi / 2

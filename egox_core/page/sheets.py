@@ -23,8 +23,10 @@ QUALITY = 90
 
 
 def common_step(longest: int) -> int:
-    """By how many frames clips that are shown together go on, so that the longest has
-    ``MAX_FRAMES`` at most."""
+    """Step between the shown frames of clips that are played together.
+
+    The longest then shows at most ``MAX_FRAMES``.
+    """
     return max(1, math.ceil(longest / MAX_FRAMES))
 
 

@@ -46,13 +46,15 @@ class CoarsePoints:
         )
 
     def packed(self) -> bytes:
-        """xyz as little-endian float32, all of them, then rgb as uint8."""
+        """Pack all points: xyz as little-endian float32, then rgb as uint8."""
         return self.xyz.numpy().astype("<f4", copy=False).tobytes() + self.rgb.numpy().tobytes()
 
     @classmethod
     def of(cls, points: PointSet, most: int = MAX_POINTS) -> CoarsePoints:
-        """At most ``most`` of the points, evenly thinned, without those that the released preset leaves
-        out as edges."""
+        """Thin points evenly to at most ``most``.
+
+        Those that the released preset leaves out as edges are left out.
+        """
         keep = points.depth_range <= prior_preset("released").max_range
         index = keep.nonzero()[:, 0]
         # The same order in every run: a picture then doesn't flicker from one scene to the same scene.
@@ -82,8 +84,11 @@ class CoarsePoints:
         size: int = PREVIEW_SIZE,
         of: tuple[PointCloud, int] | None = None,  # their scene, the frame of what moves
     ) -> tuple[Tensor, float, Tensor | None]:
-        """The picture that the camera takes of the points: [size, size, 3] uint8, the share of it
-        that is covered and, if the scene is given, [size, size] uint8 classes of its pixels.
+        """Draw the points as the camera sees them.
+
+        Returns:
+            image [size, size, 3], uint8; the share of it that is covered; [size, size] uint8 classes of
+            its pixels if their scene is given.
 
         Raises:
             EgoXInputError: see :class:`.sight_lines.SightLines`.

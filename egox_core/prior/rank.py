@@ -45,8 +45,10 @@ second on never."""
 
 @frozen
 class ExoCandidate:
-    """One exo take: its camera and pose, its depth where there is one, and the ego path in the same
-    world."""
+    """One exo take to be ranked.
+
+    It has a camera with its pose, depth if there is any, and the ego path in the same world.
+    """
 
     name: str
     camera: CameraModel

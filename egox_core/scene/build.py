@@ -102,8 +102,9 @@ def build_scene(
     *,
     progress: Progress = no_progress,
 ) -> PointCloud:
-    """The scene of an exo clip; in the world where the depth has ``exo_w2c``, else in the exo
-    camera's frame.
+    """Build the scene of an exo clip.
+
+    It is in the world if the depth has ``exo_w2c``, else in the exo camera's frame.
 
     Frames are read one at a time, so that a memory-mapped tensor or a lazy sequence will do.
 

@@ -33,8 +33,10 @@ over, since outlines never fall on the same pixels."""
 def is_moving(
     exo_w2c: Tensor | None,  # [3, 4] or [T, 3, 4]
 ) -> TypeGuard[Tensor]:
-    """Check whether the poses differ by more than rounding: 1e-6 in rotation, a micrometre in
-    place."""
+    """Check whether poses differ by more than rounding.
+
+    That is 1e-6 in rotation, or a micrometre in position.
+    """
     return (
         exo_w2c is not None
         and exo_w2c.ndim == 3

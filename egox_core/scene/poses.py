@@ -42,7 +42,9 @@ def ego_from_scene(scene: PointCloud, trajectory: CameraTrajectory) -> Tensor:  
 def scene_rest(
     scene: PointCloud,
 ) -> Tensor:  # [3, 4] float64, upright camera axes, w2c in the scene's frame
-    """Rest of a path without keyframes: at the exo camera, looking as it does in the first
-    frame."""
+    """Rest pose of a path without keyframes.
+
+    It is at the exo camera and looks as that does in the first frame.
+    """
     pose = scene.exo_from_scene.reshape(-1, 3, 4)[0].double()
     return scene.exo_camera.upright_poses(pose)

@@ -70,8 +70,10 @@ def lift(
         "inf"
     ),  # pixels that hang between surfaces by a larger relative step are left out
 ) -> PointSet:
-    """Points of the pixels in ``keep``, each with its edge, its stray step and its patch of
-    surface."""
+    """Lift the pixels in ``keep`` to points.
+
+    Each has its edge, its stray step and its patch of surface.
+    """
     edge, stray, spread = depth_edge(depth_m), stray_step(depth_m), depth_range(depth_m)
     keep = keep & torch.isfinite(depth_m) & torch.isfinite(rays[..., 2]) & (stray <= max_edge)
     rows, cols = keep.nonzero(as_tuple=True)

@@ -33,8 +33,10 @@ def viewer_ply(scene: PointCloud) -> BytesIO:
 
 
 def write_ply(points: PointSet, file: IO[bytes]) -> None:
-    """Write positions (metres, scene frame: x right, y down, z forward) and colours as a PLY file,
-    binary and little endian."""
+    """Write positions and colours as a binary little-endian PLY file.
+
+    Positions are in metres, in the scene's frame: x right, y down, z forward.
+    """
     vertices = np.empty(len(points), dtype=VERTEX)
     for axis, name in enumerate(("x", "y", "z")):
         vertices[name] = points.xyz[:, axis].numpy()

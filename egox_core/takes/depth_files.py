@@ -46,8 +46,9 @@ def load_depth_file(
     | None = None,  # without frames, how many are in use; a longer file is cut at its end
     progress: Progress = no_progress,
 ) -> tuple[DepthVideo, DepthFileReport]:
-    """Read depth (npz, npy, or a folder or zip of npy, EXR or 16-bit PNG files) for the frames in
-    use.
+    """Read depth for the frames in use.
+
+    The file is npz, npy, or a folder or zip of npy, EXR or 16-bit PNG files.
 
     Depth is taken by the frames' source index and brought to their crop and size by the rules of
     :mod:`depth.resample`.

@@ -27,8 +27,9 @@ ENTRY_KEYS = frozenset(
 
 
 def read_meta(path: Path | str, entry: str = "") -> TakeMeta:
-    """Read a meta.json of either form; ``entry`` names the take in a list of several (its folder
-    name or number).
+    """Read a meta.json of either form.
+
+    ``entry`` names the take in a list of several (its folder name or number).
 
     An ``intrinsics/NAME.npz`` of ViPE is taken too; it knows the exo camera alone.
 
@@ -131,11 +132,13 @@ def _entry(content: dict, path: Path) -> TakeMeta:
 
 
 def meta_beside(depth_path: Path) -> Path | None:
-    """The meta.json in the folder of a depth file, or inside (else beside) a depth folder; None
-    where there is none.
+    """Find the meta.json that belongs to a depth file or folder; None if there is none.
+
+    It is in the folder of the file; for a folder it is inside, else next to it.
 
     A link that leads to another folder is not followed: the depth's place was allowed, its target's
-    was not."""
+    was not.
+    """
     folders = (depth_path, depth_path.parent) if depth_path.is_dir() else (depth_path.parent,)
     paths = (folder / META for folder in folders)
     return next(

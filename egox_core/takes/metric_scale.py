@@ -61,8 +61,9 @@ def with_scale(
     pose_source: str = "",  # who made the poses, where their file says so
     progress: Progress = no_progress,
 ) -> tuple[DepthVideo, ScaleReport]:
-    """The depth in that scale. ``wearer where seen`` leaves it as it is where the wearer can't
-    tell, and says why.
+    """Bring a depth to a scale.
+
+    ``wearer where seen`` leaves it unchanged if the wearer can't tell, and says why.
 
     Raises:
         EgoXInputError: ``wearer`` without measured poses or a wearer in sight, see

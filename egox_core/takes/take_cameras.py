@@ -133,8 +133,9 @@ def meta_trajectory(
     *,
     count: int | None = None,
 ) -> CameraTrajectory:
-    """The ego trajectory of a released meta.json. A moving exo camera's poses follow the same
-    frames.
+    """Read the ego trajectory of a released meta.json.
+
+    A moving exo camera's poses follow the same frames.
 
     Raises:
         EgoXInputError: no ego poses, shorter than the frames in use.

@@ -63,8 +63,9 @@ def meets_head(
     ego_from_frame: Tensor,  # [3, 4] float64, pose of the glasses' unturned sensor
     quarter_turns: int,
 ) -> Tensor:  # [N] bool
-    """Check whether the line of sight from an exo camera to a point meets the wearer's head and
-    what is worn on it.
+    """Check whether an exo camera's sight line to a point meets the wearer's head.
+
+    What is worn on the head belongs to it.
 
     Wherever depth puts such a point: exo saw the head there.
     """

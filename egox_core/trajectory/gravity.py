@@ -16,12 +16,14 @@ def down_axis(
     ego_w2c: Tensor,  # [T, 3, 4]
     quarter_turns: int,  # of the ego camera
 ) -> Tensor:  # [3] float64, unit, world
-    """Downwards in the world: square to the right-hand axes of all cameras, snapped to a near world
-    axis.
+    """Find the downward direction of a world from the cameras' right-hand axes.
+
+    It is square to all of them, and snapped to a world axis that is near.
 
     Exo cameras are pitched on purpose and a wearer looks down, but both are seldom rolled: their
     right-hand axes are level, their down axes are not. The wearer's whole path weighs as much
-    as one exo camera."""
+    as one exo camera.
+    """
     turn = sensor_from_upright(quarter_turns)
     ego_rotation, exo_rotation = ego_w2c[:, :, :3].double(), exo_w2c[:, :, :3].double()
     rights = torch.einsum("tij,i->tj", ego_rotation, turn[:, 0])

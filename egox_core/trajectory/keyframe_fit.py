@@ -89,8 +89,11 @@ def keyframes_of_path(
     clip: ClipMoments,
     up=DEFAULT_UP,  # [3] the world's upward direction
 ) -> tuple[dict, str]:
-    """A keyframe document (clock: source frames) for a path of a clip, and a sentence on how close
-    it is."""
+    """Fit a keyframe document to a path of a clip.
+
+    Returns:
+        the document (clock: source frames); a sentence on how close it is.
+    """
     index = clip.indices
     distinct = torch.cat((index.new_ones(1, dtype=torch.bool), index[1:] > index[:-1])).nonzero()[
         :, 0

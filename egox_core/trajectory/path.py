@@ -103,8 +103,9 @@ class PoseTrack:
         clip_times_s: Tensor | None = None,  # [count] float64, seconds, of those frames
         **fields: Any,  # further fields of CameraTrajectory (exo_w2c, …)
     ) -> CameraTrajectory:
-        """The ego trajectory of the frames in use; without a selection the track's own poses, cut
-        after ``count``.
+        """Ego trajectory of the frames in use.
+
+        Without a selection it has the track's own poses, cut after ``count``.
 
         A track whose ends hold (keyframes) is not cut but taken at ``count`` frames.
 

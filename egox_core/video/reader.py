@@ -51,10 +51,13 @@ SEEK_GAP = 8
 
 
 def video_mark(path: Path | None) -> dict[str, str] | None:
-    """The video as a path remembers it: the names of its folder and file (``video``) and a digest of
-    its bytes' ends and count (``id``); None where it is no file that is there.
+    """Mark by which a path remembers its video; None if it isn't a file that exists.
 
-    A copy or another name changes nothing of the ``id``."""
+    It has the names of the folder and file (``video``) and a digest of the first and last bytes and
+    their count (``id``).
+
+    A copy or another name changes nothing of the ``id``.
+    """
     if path is None or not path.is_file():
         return None
     with path.open("rb") as file:
@@ -267,8 +270,10 @@ def read_frames(
 def decode_frames(
     source: VideoSource, info: VideoInfo, indices: Sequence[int]
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """(index, picture [H, W, 3] uint8 RGB, as shown) for ascending ``indices``; decodes from the
-    nearest keyframes.
+    """Decode the frames of ascending ``indices``, from the nearest keyframes on.
+
+    Yields:
+        index; image [H, W, 3], uint8 RGB, as shown.
 
     Raises:
         EgoXInputError: a frame can't be decoded.
@@ -394,8 +399,10 @@ def fit_picture(
 def resize_picture(
     picture: np.ndarray, width: int, height: int
 ) -> np.ndarray:  # [H, W, C] -> [height, width, C]
-    """A picture at another size, half-pixel convention; shrinking averages areas, so that nothing
-    aliases."""
+    """Resize an image, half-pixel convention.
+
+    Shrinking averages areas, so that nothing aliases.
+    """
     if picture.shape[:2] == (height, width):
         return np.ascontiguousarray(picture)
     shrinks = height <= picture.shape[0] and width <= picture.shape[1]

@@ -80,8 +80,9 @@ class _Sampling:
 def undistorted_camera(
     source: CameraModel, keep: Keep = "inside", size: tuple[int, int] | None = None
 ) -> CameraModel:
-    """A pinhole camera in the place of ``source``, its principal point in the middle, square
-    pixels.
+    """Pinhole camera at the place of ``source``.
+
+    Its principal point is in the middle, its pixels are square.
 
     Args:
         keep: "inside": the widest view without any empty corner. "all": everything the source saw,
@@ -113,8 +114,10 @@ def undistorted_camera(
 
 
 class Undistortion:
-    """Redraws pictures of ``source`` as ``target`` would have seen them, one at a time: a large
-    video needs not be in memory."""
+    """Map images of ``source`` to ``target``, one at a time.
+
+    A large video needs not be in memory.
+    """
 
     def __init__(self, source: CameraModel, target: CameraModel) -> None:
         self.seen = seen_by(source, target)  # [H', W'] bool

@@ -86,8 +86,9 @@ def select_frames(
     width: int | None = None,
     height: int | None = None,
 ) -> FrameSelection:
-    """Choose frames at ``target_fps`` (0: every frame) from ``start_frame`` on, by the video's own
-    time stamps.
+    """Choose frames at ``target_fps`` from ``start_frame`` on, by the video's time stamps.
+
+    A ``target_fps`` of 0 takes every frame.
 
     ``width`` and ``height`` (both or none) are those of the frames handed on; none keeps the
     video's own.

@@ -69,8 +69,9 @@ def widen(
     cond_exo: Tensor
     | None = None,  # [B or 1, 16, t, h, w_exo] condition latent; None: the clean exo latent itself
 ) -> Tensor:  # [B, 36, t, h, w_exo + w_ego]
-    """Puts the clean exo half left of the ego half that a sampler works on; dtype and device follow
-    ``x_ego``.
+    """Put the clean exo half left of the ego half that a sampler works on.
+
+    dtype and device follow ``x_ego``.
 
     Raises:
         EgoXInputError: the exo latent was made for another frame count or height, or the input
@@ -102,8 +103,10 @@ def widen(
 
 
 def ego_half(latent: Tensor) -> Tensor:  # [B, 16, t, h, w] -> [B, 16, t, h, h]
-    """The ego part of a latent: itself if square, else its right square (the ego picture is as wide
-    as it is high)."""
+    """Ego part of a latent: itself if square, else its right square.
+
+    The ego image is as wide as it is high.
+    """
     height, width = latent.shape[-2:]
     return latent[..., width - height :] if width > height else latent
 
@@ -112,8 +115,9 @@ def check_pictures(
     exo_images: Tensor,  # [T, H, W, 3]
     prior: Tensor,  # [T or more, H, W_ego, 3]
 ) -> tuple[int, Tensor]:  # T, prior [T, H, W_ego, 3]
-    """The frame count, and the prior cut to it. Everything that can be wrong is refused before the
-    VAE runs.
+    """Check exo frames and prior; return the frame count, and the prior cut to it.
+
+    Everything that can be wrong is refused before the VAE runs.
 
     Raises:
         EgoXInputError: frame count not 4n+1, sides not multiples of 16, prior shorter or of another

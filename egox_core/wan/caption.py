@@ -152,8 +152,10 @@ def request_text(count: int, with_prior: bool) -> str:
 
 
 def repair_caption(answer: str) -> tuple[str, tuple[str, ...]]:
-    """(caption in the trained form, what had to be repaired or is still missing) of a model's
-    answer.
+    """Bring a model's answer into the trained form of a caption.
+
+    Returns:
+        the caption; what was repaired, or is still missing.
 
     Repaired are thinking left in, words before the caption, headings in another dress, quotes and
     markdown, sections in the wrong order, sentences said again, and an end that was cut off.

@@ -167,8 +167,10 @@ def _lab_statistics(
 
 
 class ChunkFiles:
-    """Finished chunks on disk, each whole or not there, so that a run that was ended goes on from
-    them."""
+    """Finished chunks on disk, from which a cancelled run continues.
+
+    Each is there as a whole or not at all.
+    """
 
     def __init__(self, folder: Path, origin: str) -> None:
         self.folder = folder
@@ -230,8 +232,9 @@ def sample_chunks(
     memory: ChunkMemory | None = None,  # needs depth and trajectory
     given: FrameStore | None = None,  # takes each frame's prior as its chunk was given it
 ) -> Tensor:  # [T, H, W, 3] float32 0...1, mapped from a file where it is long
-    """The ego video; ``sample`` makes a chunk's frames from its exo, prior, depth, poses and known
-    ego frames.
+    """Sample the ego video chunk by chunk.
+
+    ``sample`` makes a chunk's frames from its exo, prior, depth, poses and known ego frames.
 
     Raises:
         EgoXInputError: as :func:`check_covers`.

@@ -111,8 +111,10 @@ def check_weights(file: Path, place: str, unknown: bool = False) -> None:
 
 
 def check_run_files(base: Path, lora: Path | None = None, vae: Path | None = None) -> None:
-    """Refuse a run's single files, as :func:`check_weights` and :func:`check_lora` do; folders are
-    read later."""
+    """Refuse a run's single files that are no weights of the kind that is needed.
+
+    See :func:`check_weights` and :func:`check_lora`; folders are read later.
+    """
     for file, place in ((base, "model"), (vae, "VAE")):
         if file is not None and not file.is_dir():
             check_weights(file, place)

@@ -248,8 +248,10 @@ def convert_lora(
     metadata: Mapping[str, str] | None = None,  # of the file
     to: Naming = "native",
 ) -> LoraConversion:
-    """A LoRA file in any of the known namings, as the host's loader takes it or
-    (``to="diffusers"``) as diffusers does.
+    """Convert a LoRA file from any known naming.
+
+    The names are those that the host's loader takes or, with ``to="diffusers"``, those of
+    diffusers.
 
     The delta is (alpha / rank) B A. ``alpha`` comes from the file's own keys, else from PEFT's
     metadata, else the scale is 1, as the released code loads its files (quirks 41).
@@ -348,8 +350,10 @@ def convert_transformer(
 
 
 def rename_parameter(key: str, to: Naming = "native") -> str | None:
-    """Renames a parameter (part plus .weight, .bias or nothing; any known prefix); None if it isn't
-    in the model."""
+    """Rename a parameter; None if it isn't in the model.
+
+    It is a part with .weight, .bias or nothing, under any known prefix.
+    """
     for prefix in FILE_PREFIXES:
         if not key.startswith(prefix):
             continue

@@ -32,8 +32,10 @@ differs."""
 
 
 def trained_with(metadata: Mapping[str, str]) -> dict[str, str]:
-    """The ``egox.*`` entries of a LoRA file's metadata, without their prefix; empty where the file
-    says nothing."""
+    """Read the ``egox.*`` entries of a LoRA file's metadata, without their prefix.
+
+    Empty if the file has none.
+    """
     return {
         key.removeprefix(PREFIX): value for key, value in metadata.items() if key.startswith(PREFIX)
     }
@@ -42,11 +44,13 @@ def trained_with(metadata: Mapping[str, str]) -> dict[str, str]:
 def resolve_auto(
     name: str, choice: str, metadata: Mapping[str, str], fallback: str | None = FALLBACK
 ) -> Any:  # of CHOICES[name], or the fallback
-    """``auto`` becomes what the LoRA was trained with, where inference has that mode, else the
-    fallback.
+    """Replace ``auto`` by what the LoRA was trained with, else by the fallback.
+
+    Inference must have that mode.
 
     The released trainer's own quirks (rays and picture ``trainer``) have no counterpart at
-    inference: its LoRAs are used with the released inference."""
+    inference: its LoRAs are used with the released inference.
+    """
     if choice != AUTO:
         return choice
     trained = trained_with(metadata).get(name)

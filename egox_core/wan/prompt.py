@@ -16,8 +16,9 @@ Token = TypeVar("Token")
 
 
 def split_sections(prompt: str) -> tuple[str, str]:
-    """(exo, ego) texts without their marks. A prompt without marks is all exo; the ego text is then
-    empty.
+    """Split a prompt into its exo and ego texts, without their marks.
+
+    A prompt without marks is all exo; the ego text is then empty.
 
     Raises:
         EgoXInputError: the marks come in the wrong order, or one comes twice.
@@ -44,8 +45,10 @@ def split_sections(prompt: str) -> tuple[str, str]:
 
 
 def join_sections(exo: str, ego: str) -> str:
-    """The prompt that the released model was trained on: both sections, marked, exo first. An empty
-    one is left out."""
+    """Join both sections to the prompt that the released model was trained on.
+
+    They are marked, exo first; an empty one is left out.
+    """
     parts = [
         f"{mark} {text.strip()}"
         for mark, text in ((EXO_MARK, exo), (EGO_MARK, ego))
@@ -55,11 +58,13 @@ def join_sections(exo: str, ego: str) -> str:
 
 
 def clean_prompt(prompt: str) -> str:
-    """As the released pipeline cleans it before encoding: ftfy, HTML entities resolved twice, white
-    space single.
+    """Clean a prompt as the released pipeline does before encoding.
+
+    ftfy, HTML entities resolved twice, white space single.
 
     ftfy (curly quotes made straight, broken characters mended) works where it is installed; without
-    it such characters stay as they are: see :func:`has_ftfy`."""
+    it such characters stay as they are: see :func:`has_ftfy`.
+    """
     fix_text = _ftfy()
     prompt = prompt if fix_text is None else fix_text(prompt)
     return re.sub(r"\s+", " ", html.unescape(html.unescape(prompt))).strip()
@@ -91,8 +96,9 @@ def cut_place(
     count: Callable[[str], int],  # how many tokens a text has, without an end mark
     limit: int = TOKENS,
 ) -> str:
-    """Section into which a cut to ``limit`` tokens falls, for a note: "inside [Ego view]"; ""
-    without sections.
+    """Name the section that a cut to ``limit`` tokens falls into, for a note.
+
+    For example "inside [Ego view]"; "" without sections.
 
     A section that is lost as a whole is named too.
     """

@@ -94,7 +94,7 @@ def make_scheduler(
     sigmas: Tensor,  # [n + 1] falling, 0...1
     schedule: tuple[Tensor, Tensor] | None = None,  # as in truncated_timesteps
 ) -> UniPCMultistepScheduler:
-    """diffusers' UniPC in the released settings, walking exactly these sigmas.
+    """Make diffusers' UniPC in the released settings, for exactly these sigmas.
 
     ``step(v, timestep, sample)`` then advances ``sample`` by one step given the velocity v = noise
     - clean.
@@ -141,15 +141,17 @@ def sample_released(
     *,
     schedule: tuple[Tensor, Tensor] | None = None,  # as in truncated_timesteps
 ) -> Tensor:  # [B, 16, t, h, w]
-    """A k-diffusion style sampler function: diffusers' UniPC on any model that answers denoised at
-    a sigma.
+    """Sample with diffusers' UniPC, as a k-diffusion style sampler function.
+
+    It works on any model that answers denoised at a sigma.
 
     The host scales the first noise by sigma (0.9997); the released loop doesn't. Where ``model``
     carries the host's ``noise`` and an all-zero ``latent_image``, the unscaled noise is taken, bit
     for bit.
 
     ``callback`` gets ``{"x", "i", "sigma", "sigma_hat", "denoised"}`` each step and may raise to
-    cancel; ``disable`` (the console bar of other samplers) is accepted and without effect."""
+    cancel; ``disable`` (the console bar of other samplers) is accepted and without effect.
+    """
     del disable
     scheduler, extra_args = make_scheduler(sigmas, schedule), extra_args or {}
     x = _unscaled_noise(model, x, float(sigmas[0]))
