@@ -113,7 +113,9 @@ def test_docstrings_of_doors_are_in_google_form():
             if isinstance(node, ast.ImportFrom):
                 names = handed.setdefault(door.with_name(f"{node.module}.py"), set())
                 names.update(alias.name for alias in node.names)
-    command = "-m ruff check --isolated --select=D --ignore=D105,D107,D417 --output-format=json".split()
+    command = (
+        "-m ruff check --isolated --select=D --ignore=D105,D107,D417 --output-format=json".split()
+    )
     google = '--config=lint.pydocstyle.convention="google"'
     done = subprocess.run([sys.executable, *command, google, *handed], stdout=subprocess.PIPE)
     faults = json.loads(done.stdout)
