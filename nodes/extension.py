@@ -106,6 +106,12 @@ def _decode_ego_half() -> ModuleType:
     return decode_ego_half
 
 
+def _second_eye() -> ModuleType:
+    from . import second_eye
+
+    return second_eye
+
+
 def _sample_long() -> ModuleType:
     from . import sample_long
 
@@ -141,6 +147,7 @@ NODE_FILES: Mapping[Callable[[], ModuleType], tuple[str, ...]] = {
     _released_sampling: ("EgoXReleasedSampling",),
     _sampling: ("EgoXWanSampler",),
     _decode_ego_half: ("EgoXDecodeEgoHalf",),
+    _second_eye: ("EgoXSecondEye",),
     _sample_long: ("EgoXSampleLong",),
     _attention: ("EgoXAttentionCapture", "EgoXAttentionView"),
     _study: ("EgoXSweep", "EgoXLabelledGrid"),

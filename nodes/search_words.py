@@ -152,6 +152,17 @@ SEARCH_WORDS: dict[str, tuple[str, ...]] = {
         "长视频",
     ),
     "EgoXDecodeEgoHalf": (*EGO, "vae decode", "fisheye to pinhole", "デコード", "디코드", "解码"),
+    "EgoXSecondEye": (
+        *EGO,
+        "stereo",
+        "vr180",
+        "3d video",
+        "side by side",
+        "anaglyph",
+        "立体視",
+        "입체",
+        "立体",
+    ),
     "EgoXAttentionCapture": (
         "attention map",
         "record attention",

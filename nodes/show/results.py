@@ -216,6 +216,18 @@ def ego(
     )
 
 
+def eyes(
+    left: Tensor,  # [T, H, W, 3]
+    right: Tensor,  # [T, H, W, 3]
+    notes: Sequence[str],
+    trajectory: CameraTrajectory,
+    progress: Progress,
+) -> Ui:
+    """A player of both eyes, which the page also lays over each other."""
+    clips = {"leftEye": left, "rightEye": right}
+    return preview_ui("eyes", clips, trajectory, text="\n".join(notes), progress=progress)
+
+
 def long_ego(
     node: Node,
     clips: Mapping[str, Tensor],  # name -> [T, H, W, 3]

@@ -1,0 +1,149 @@
+"""Second Eye: an ego video becomes a pair of eyes, written as headsets read it."""
+
+from pathlib import Path
+
+from comfy_api.latest import InputImpl, Types, io
+
+from ..egox_core.frame_store import store_frames
+from ..egox_core.stereo import StereoForm, mark_stereo, second_eye, stereo_pictures
+from .host.progress import host_progress
+from .host.video import clip_fps, components
+from .io_types import EgoXScene, EgoXTrajectory
+from .search_words import node_schema
+from .show import shown
+
+
+class StereoVideo(InputImpl.VideoFromComponents):
+    """A video whose file says that it holds two eyes; one in memory doesn't."""
+
+    def __init__(self, components: Types.VideoComponents, half_sphere: bool) -> None:
+        super().__init__(components)
+        self._half_sphere = half_sphere
+
+    def save_to(self, path, *args, **options) -> None:
+        """As the host saves it, and marked."""
+        super().save_to(path, *args, **options)
+        if isinstance(path, (str, Path)):
+            mark_stereo(Path(path), half_sphere=self._half_sphere)
+
+
+class EgoXSecondEye(io.ComfyNode):
+    """The right eye of a left one, and both side by side."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return node_schema(
+            "EgoXSecondEye",
+            display_name="Second Eye",
+            category="EgoX/geometry",
+            description=(
+                "Makes the right eye of an ego video from the depth of its scene, and puts both "
+                "eyes side by side for a headset."
+            ),
+            inputs=[
+                io.Image.Input("ego", tooltip="The frames of the ego video: the left eye."),
+                EgoXScene.Input("scene", tooltip="The scene that the prior was rendered from."),
+                EgoXTrajectory.Input(
+                    "trajectory",
+                    tooltip="The path and lens of the ego camera that the prior was rendered with.",
+                ),
+                io.Combo.Input(
+                    "layout",
+                    options=["VR180", "flat"],
+                    default="VR180",
+                    tooltip=(
+                        "VR180: a half sphere around the viewer, at the true size of the world. "
+                        "flat: a 3D screen, 90 degrees wide."
+                    ),
+                ),
+                io.Combo.Input(
+                    "stabilise",
+                    options=["full", "horizon", "off"],
+                    default="full",
+                    tooltip=(
+                        "Only for VR180. full: keeps the world still, since the viewer turns the "
+                        "headset. horizon: only keeps the horizon level. off: keeps all motion of "
+                        "the wearer's head."
+                    ),
+                ),
+                io.Int.Input(
+                    "eye_px",
+                    default=1024,
+                    min=64,
+                    max=2048,
+                    step=2,
+                    tooltip=(
+                        "Side of each eye's picture in pixels. The video of the model itself has "
+                        "about 700 px for 180 degrees."
+                    ),
+                ),
+                io.Float.Input(
+                    "eye_distance_mm",
+                    default=63.0,
+                    min=1.0,
+                    max=200.0,
+                    step=0.5,
+                    tooltip=(
+                        "Distance between the viewer's eyes in millimetres. A larger distance "
+                        "makes the world look smaller."
+                    ),
+                ),
+                io.Float.Input(
+                    "screen_m",
+                    default=0.0,
+                    min=0.0,
+                    max=100.0,
+                    step=0.1,
+                    tooltip=(
+                        "Only for flat: what is at this distance in metres appears on the screen, "
+                        "nearer things in front of it. 0: everything is in front of the screen."
+                    ),
+                ),
+                io.Audio.Input("audio", optional=True, tooltip="The sound for the output 'video'."),
+            ],
+            outputs=[
+                io.Image.Output(
+                    display_name="both", tooltip="Both eyes side by side, the left eye first."
+                ),
+                io.Video.Output(
+                    display_name="video",
+                    tooltip=(
+                        "The same as a video, for Save Video. The file then tells a headset how "
+                        "to show it. Its name should contain _180_LR, or _LR for flat."
+                    ),
+                ),
+                io.Image.Output(
+                    display_name="right",
+                    tooltip="The right eye alone, in the lens and size of the ego video.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        ego,
+        scene,
+        trajectory,
+        layout,
+        stabilise,
+        eye_px,
+        eye_distance_mm,
+        screen_m,
+        audio=None,
+    ) -> io.NodeOutput:
+        progress = host_progress(len(ego))
+        form = StereoForm(layout=layout, stabilise=stabilise, eye_px=eye_px, screen_m=screen_m)
+        eyes_m, axes = eye_distance_mm / 1000, form.axes(trajectory)
+        eye = second_eye(ego, scene, trajectory, eyes_m=eyes_m, axes=axes, progress=progress)
+        pictures = stereo_pictures(
+            ego, eye.rgb, trajectory.camera, form, eyes_m=eyes_m, axes=axes, progress=progress
+        )
+        both = store_frames(pictures, len(ego))
+        clip = components(both, clip_fps(trajectory), audio)
+        return io.NodeOutput(
+            both,
+            StereoVideo(clip, half_sphere=layout == "VR180"),
+            eye.rgb,
+            ui=shown and shown.eyes(ego, eye.rgb, eye.notes, trajectory, progress),
+        )
