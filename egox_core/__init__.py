@@ -7,6 +7,7 @@ What a graph runs, in plain torch and numpy; knows no host. The rooms, each impo
     take        a take folder as what the pipeline works on
     stages      the seven stages, each one function
     stereo      a right eye for an ego video, and both as a headset reads them
+    robots      runs as episodes that policies of robots learn from
     metrics     figures that a node shows
     exchange    camera paths as files of other programs, and as our own
     prior       points to the ego picture; which exo camera shows most of it

@@ -1,12 +1,13 @@
 """A take folder as what the pipeline works on: frames, depth, ego path, all of
 the same frames."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
 
 from .cameras import preset_camera
-from .file_names import DEPTH, EXO, HANDS, META
+from .file_names import DEPTH, EXO, HANDS, HEAD_TRAJECTORY, META
 from .frozen import frozen
 from .hands import HandTrack, read_hands
 from .progress import Progress, no_progress
@@ -65,7 +66,8 @@ def load_take(
     """Load a take folder.
 
     It holds exo.mp4 (of which the index is read), depth.npz (or a depth folder or depth.zip),
-    meta.json and, if there is one, hands.json.
+    meta.json and, if there is one, hands.json. The ego path is that of head_trajectory.json where
+    meta.json has none.
 
     Args:
         frame_count: 4n+1; None: as many as the video holds.
@@ -95,7 +97,10 @@ def load_take(
     )
     frames = clip.selection
     camera = preset_camera(camera_preset, ego_size or frames.size[1])
-    trajectory, notes = path(meta, frames=frames, camera=meta.ego_camera or camera)
+    estimated = folder / HEAD_TRAJECTORY
+    poses = estimated if meta.ego_extrinsics is None and estimated.is_file() else meta
+    trajectory, notes = path(poses, frames=frames, camera=meta.ego_camera or camera)
+    notes = replace(notes, prompt=meta.prompt)
     hands = folder / HANDS
     track = read_hands(hands).select(frames.source_indices) if hands.is_file() else None
     depth, report = align(

@@ -130,6 +130,12 @@ def _study() -> ModuleType:
     return study
 
 
+def _robot_episode() -> ModuleType:
+    from . import robot_episode
+
+    return robot_episode
+
+
 NODE_FILES: Mapping[Callable[[], ModuleType], tuple[str, ...]] = {
     _load_exo_video: ("EgoXLoadExoVideo",),
     _exo_cameras: ("EgoXRankExoCameras",),
@@ -151,6 +157,7 @@ NODE_FILES: Mapping[Callable[[], ModuleType], tuple[str, ...]] = {
     _sample_long: ("EgoXSampleLong",),
     _attention: ("EgoXAttentionCapture", "EgoXAttentionView"),
     _study: ("EgoXSweep", "EgoXLabelledGrid"),
+    _robot_episode: ("EgoXSaveRobotEpisode",),
 }
 """Files of this folder and the nodes in them, in the order in which the host lists them. Each import is
 written out: the registry flags a pack that imports by a computed name."""

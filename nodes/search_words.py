@@ -195,6 +195,15 @@ SEARCH_WORDS: dict[str, tuple[str, ...]] = {
         "나란히 비교",
         "并排比较",
     ),
+    "EgoXSaveRobotEpisode": (
+        *EGO,
+        "lerobot",
+        "robot dataset",
+        "hands",
+        "ロボット 学習データ",
+        "로봇 데이터셋",
+        "机器人数据集",
+    ),
 }
 """Node id -> its words."""
 ESSENTIALS = {

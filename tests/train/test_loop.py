@@ -21,9 +21,9 @@ from egox_train.train.loop import train
 from egox_train.train.model import make_optimizer
 from egox_train.train.samples import CachedSamples, Item
 from egox_train.train.step_log import StepLog, bucket_losses
+from tests.full_disk import files_up_to
 from tests.paths import STANDIN_VAE
 from tests.refusals import refuses
-from tests.train.full_disk import files_up_to
 
 needs_muon = pytest.mark.skipif(
     not hasattr(torch.optim, "Muon"), reason="torch.optim.Muon came with torch 2.9"

@@ -27,9 +27,9 @@ from egox_train.data.manifest import ClipRecord, read_manifest, write_manifest
 from egox_train.options import CacheSettings, RunOptions
 from egox_train.wan.text import make_text_encoder
 from egox_train.wan.vae import VaeEncoder
+from tests.full_disk import files_up_to
 from tests.paths import ROOT
 from tests.refusals import refuses
-from tests.train.full_disk import files_up_to
 from tests.train.prepared_takes import SMALL, prepared
 from train_egox import main
 

@@ -28,8 +28,8 @@ from egox_train.data.prepare_options import PrepareOptions
 from egox_train.data.sources import list_takes
 from egox_train.video_writer import write_video
 from lab.drawn import SyntheticSpec, make_take, write_take
+from tests.full_disk import files_up_to
 from tests.refusals import refuses
-from tests.train.full_disk import files_up_to
 from tests.train.prepared_takes import DAMAGES, SMALL, prepared, reasons
 
 RAW = PrepareOptions(

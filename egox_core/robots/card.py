@@ -1,0 +1,102 @@
+"""The data card of a robot data set: README.md with the head that the hub reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+HEAD = """---
+task_categories:
+- robotics
+tags:
+- LeRobot
+- egocentric
+- human-hands
+- generated
+configs:
+- config_name: default
+  data_files: data/*/*.parquet
+---
+"""
+TEXT = """# First-person episodes from third-person video
+
+{origin} Measured by a camera or a detector: the exo video, its poses and lens, the head's path and
+the hands, as far as `egox.head_guessed` and `egox.hand_valid` say. {cost}
+
+{episodes} episodes, {frames} frames at {fps} a second, {tasks} tasks. The left hand is valid in
+{left:.0f} % of the frames, the right one in {right:.0f} %.
+
+```python
+from lerobot.datasets import LeRobotDataset
+episodes = LeRobotDataset("egox", root="THIS_FOLDER", video_backend="pyav")
+```
+
+| column | meaning |
+| --- | --- |
+{columns}
+
+Axes are those of the upright pictures: x right, y down, z forward. The head's frame is the ego
+camera's. Lenses are written whole (model, K, distortion, size) in `egox/ego_camera` and
+`egox/exo_camera` of meta/episodes, with what the checks said in `egox/notes`; K alone describes a
+pinhole only.
+
+Not promised: what the exo camera never saw is invented, hands that it didn't see are not valid, and
+a generated hand may be elsewhere than its label; `egox.hand_label_px` has the distance where it was
+measured.
+"""
+MEANINGS = {
+    "observation.images.exo": "the third-person video, as filmed",
+    "observation.images.ego": "the first-person video, upright; a model's or a true one",
+    "observation.images.ego_depth": "z depth (not along the ray) of the scene in the ego camera, "
+    "metres; 0.01: unknown",
+    "observation.images.ego_seen": "255: exo sees it now, 128: at another time, 64: doubtful, 0: never",
+    "observation.state": "per hand, left first: the wrist's place (x y z), two columns of its "
+    "rotation (r11 r21 r31 r12 r22 r32), five finger tips; metres, head's frame",
+    "action": "the state of the next frame in the head's frame of this one; in the last frame its "
+    "own state (`egox.action_repeated`)",
+    "egox.hand_valid": "left, right: whether the state's numbers are known; all are 0 where not, and "
+    "statistics leave them out",
+    "egox.action_valid": "the same of the action: both frames are known",
+    "egox.hand_reason": "why a hand is not valid, numbered as in EgoX' hands.json; 0: it is",
+    "egox.hand_label_px": "median distance to the joints that a detector saw in the ego video; -1: "
+    "not testable",
+    "egox.ego_generated": "whether the ego picture is a model's",
+    "egox.ego_w2c": "ego camera from world; 4x4 row by row, metres",
+    "egox.ego_c2w": "world from ego camera",
+    "egox.exo_w2c": "exo camera from world",
+    "egox.exo_c2w": "world from exo camera",
+    "egox.ego_K": "row by row, pixels of the picture as it is here; pixel centres are integers",
+    "egox.exo_K": "the same of the exo camera",
+    "egox.head_guessed": "whether the head's turn was estimated from too little",
+    "egox.path_deg": "degrees between the ego video's view and its pose; -1: not measured here",
+    "egox.camera_fits": "1: the cameras fit the pictures, 0: they don't, -1: not testable (a "
+    "generated view follows its prior, right or wrong)",
+    "egox.source_time": "seconds in the source video",
+}
+"""What a column is, for the table; the five that every LeRobot set has are known."""
+
+
+def data_card(
+    info: Mapping[str, Any],  # info.json
+    hand_valid: np.ndarray,  # [2] share of frames
+    made_by: str,
+    gpu_hours: float | None,
+) -> str:
+    """README.md of a set."""
+    rows = (f"| `{key}` | {words} |" for key, words in MEANINGS.items() if key in info["features"])
+    drawn = f"by {made_by}" if made_by else "by EgoX; model and weights were not stated"
+    hours = "an unknown number of" if gpu_hours is None else f"{gpu_hours:g}"
+    left, right = (100 * hand_valid).tolist()
+    return HEAD + TEXT.format(
+        origin=f"Where `egox.ego_generated` is true the ego pixels are **generated**, {drawn}.",
+        cost=f"An hour of generated video costs {hours} GPU hours.",
+        episodes=info["total_episodes"],
+        frames=info["total_frames"],
+        fps=info["fps"],
+        tasks=info["total_tasks"],
+        left=left,
+        right=right,
+        columns="\n".join(rows),
+    )

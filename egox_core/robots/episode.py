@@ -1,0 +1,273 @@
+"""One run as an episode: pictures of both cameras, hands as a policy's numbers, and what is known of
+how well each frame's labels fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..cameras import CameraModel
+from ..errors import EgoXInputError
+from ..frozen import frozen
+from ..hands import JOINT_NAMES, HandTrack
+from ..progress import Progress, no_progress
+from ..trajectory import invert, transform
+from ..types import CameraTrajectory
+from ..video import reproject
+from .fit import NOT_TESTABLE, CameraFit
+from .videos import PictureKind
+
+SIDES = ("left", "right")
+TIPS = tuple(index for index, name in enumerate(JOINT_NAMES) if name.endswith("_tip"))
+STATE_NAMES = tuple(
+    f"{side}_{part}"
+    for side in SIDES
+    for part in (
+        *(f"wrist_{axis}" for axis in "xyz"),
+        *(f"wrist_r{row}{column}" for column in "12" for row in "123"),
+        *(f"{JOINT_NAMES[tip]}_{axis}" for tip in TIPS for axis in "xyz"),
+    )
+)
+"""Names of the state's 48 numbers: metres, and two columns of the wrist's rotation, in the axes of
+the upright ego picture (x right, y down, z forward)."""
+POSE_NAMES = tuple(f"m{row}{column}" for row in "1234" for column in "1234")
+K_NAMES = ("fx", "skew", "cx", "zero1", "fy", "cy", "zero2", "zero3", "one")
+COLUMNS: Mapping[str, tuple[str, tuple[str, ...] | None]] = {
+    "observation.state": ("float32", STATE_NAMES),
+    "action": ("float32", STATE_NAMES),
+    "egox.hand_valid": ("bool", SIDES),
+    "egox.hand_reason": ("int64", SIDES),
+    "egox.hand_label_px": ("float32", SIDES),
+    "egox.action_valid": ("bool", SIDES),
+    "egox.action_repeated": ("bool", None),
+    "egox.ego_generated": ("bool", None),
+    "egox.ego_c2w": ("float64", POSE_NAMES),
+    "egox.ego_w2c": ("float64", POSE_NAMES),
+    "egox.ego_K": ("float64", K_NAMES),
+    "egox.exo_c2w": ("float64", POSE_NAMES),
+    "egox.exo_w2c": ("float64", POSE_NAMES),
+    "egox.exo_K": ("float64", K_NAMES),
+    "egox.head_guessed": ("bool", None),
+    "egox.path_deg": ("float32", None),
+    "egox.camera_fits": ("int64", None),
+    "egox.source_time": ("float64", None),
+}
+"""Columns of every frame: their type, and the names of their numbers."""
+VALID_BY = {"observation.state": "egox.hand_valid", "action": "egox.action_valid"}
+"""Columns of which only valid hands count in statistics."""
+EVEN = 0.25
+"""Frames by which a source's times may be off the set's rate without being resampled."""
+
+
+@frozen
+class Episode:
+    """Everything that a set holds of one run; all pictures and cameras upright."""
+
+    name: str
+    task: str
+    fps: int
+    videos: Mapping[str, tuple[PictureKind, Tensor]]  # by key, [T, H, W, 3] uint8 or [T, H, W]
+    columns: Mapping[str, np.ndarray]  # as COLUMNS, [T] or [T, N]
+    exo_camera: CameraModel
+    ego_camera: CameraModel
+    made_from: str = ""  # digest of its files, by which a resumed run knows it
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.columns["action"])
+
+
+def make_episode(
+    name: str,
+    task: str,
+    exo: Tensor,  # [T, H, W, 3] uint8, or float 0...1
+    ego: Tensor,  # [T, h, w, 3] the same, stored (upright) orientation
+    trajectory: CameraTrajectory,  # of the same frames, with the exo camera's poses
+    exo_camera: CameraModel,
+    hands: HandTrack | None,  # of the same frames; None: not known
+    *,
+    fps: int,  # of the set
+    resample: bool = False,
+    generated: bool = True,  # ego is a model's
+    depth_m: Tensor | None = None,  # [T, h, w] z depth in the ego camera, metres, NaN unknown
+    seen: Tensor | None = None,  # [T, h, w] uint8 classes, as EgoPrior has them
+    detected: HandTrack | None = None,  # in the ego video, in the axes of its upright camera
+    rectify_deg: float = 0.0,  # width of a pinhole view to redraw ego for; 0: its own lens
+    fit: CameraFit | None = None,  # how well the cameras fit the pictures; None: not tested
+    strict: bool = False,  # refuse cameras that don't
+    made_from: str = "",
+    progress: Progress = no_progress,
+) -> Episode:
+    """Collect a run's columns and videos at a set's frame rate.
+
+    A label is that of the picture beside it: resampling takes the nearest frame with all it has, and
+    the source's time is a column.
+
+    Raises:
+        EgoXInputError: no task, other counts of frames than the path's, another frame rate than the
+            set's without ``resample``, a view that no pinhole has, with ``strict`` cameras that don't
+            fit.
+    """
+    count = len(trajectory.w2c)
+    lengths = {"exo": exo, "ego": ego, "hands": hands, "depth": depth_m, "seen": seen}
+    wrong = [
+        f"{len(each)} of {key}"
+        for key, each in lengths.items()
+        if each is not None and len(each) != count
+    ]
+    if wrong or not task.strip() or not name.strip():
+        raise EgoXInputError(
+            f"episode {name!r}",
+            got=", ".join(wrong) or "no task" if name.strip() else "no name",
+            expected=f"a name, a task in words, and {count} frames of each, as the ego path has",
+            fix="give the frames that the path was made for, and say what is done in them",
+        )
+    fit = fit or CameraFit.untested(count)
+    if strict:
+        fit.refuse_wrong(name)
+    times_s = trajectory.times_s.double()
+    picked = frames_at(times_s, fps, resample, name)
+    lens = trajectory.camera.rescale(ego.shape[2], ego.shape[1])
+    if rectify_deg:
+        shown = lens.as_pinhole(rectify_deg)
+        ego = reproject(_unit(ego), lens, shown, progress)
+        depth_m, seen = (
+            each
+            if each is None
+            else reproject(each[..., None], lens, shown, mode="nearest")[..., 0].to(each.dtype)
+            for each in (depth_m, seen)
+        )
+        lens = shown
+    exo_camera = exo_camera.rescale(exo.shape[2], exo.shape[1])
+    head_w2c = trajectory.camera.upright_poses(trajectory.w2c)[picked]
+    none = torch.full((count, len(SIDES), len(JOINT_NAMES), 3), torch.nan, dtype=torch.float64)
+    hands = (hands or HandTrack.of_joints(none, "no hands")).select(picked)
+    exo_w2c = trajectory.exo_w2c
+    exo_w2c = torch.eye(3, 4, dtype=torch.float64) if exo_w2c is None else exo_w2c.double()
+    exo_w2c = exo_w2c.expand(count, 3, 4)[picked]
+    guessed = trajectory.guessed
+    upright = exo_camera.upright()
+    columns = {
+        **_hand_columns(hands, head_w2c, exo_w2c),
+        "egox.hand_label_px": _label_px(
+            hands, detected and detected.select(picked), head_w2c, exo_w2c, lens.upright()
+        ),
+        "egox.ego_generated": np.full(len(picked), generated),
+        **_pose_columns("ego", head_w2c, lens.upright()),
+        **_pose_columns("exo", exo_camera.upright_poses(exo_w2c), upright),
+        "egox.head_guessed": (
+            np.zeros(len(picked), bool) if guessed is None else guessed[picked].numpy()
+        ),
+        "egox.path_deg": fit.path_deg[picked].numpy(),
+        "egox.camera_fits": np.full(len(picked), fit.fits),
+        "egox.source_time": times_s[picked].numpy(),
+    }
+    videos: dict[str, tuple[PictureKind, Tensor]] = {
+        "observation.images.exo": ("colour", _bytes(exo[picked])),
+        "observation.images.ego": ("colour", _bytes(ego[picked])),
+    }
+    if depth_m is not None:
+        videos["observation.images.ego_depth"] = ("depth", depth_m[picked])
+    if seen is not None:
+        videos["observation.images.ego_seen"] = ("classes", seen[picked])
+    return Episode(
+        name=name,
+        task=task.strip(),
+        fps=fps,
+        videos=videos,
+        columns={key: columns[key].astype(kind) for key, (kind, _) in COLUMNS.items()},
+        exo_camera=upright,
+        ego_camera=lens.upright(),
+        made_from=made_from,
+        notes=(fit.text(),),
+    )
+
+
+def frames_at(
+    times_s: Tensor,  # [T] float64, rising
+    fps: int,
+    resample: bool,
+    name: str,
+) -> Tensor:  # [N] int64
+    """Frames nearest to even times from the first on; all of them where they are even already.
+
+    Raises:
+        EgoXInputError: times at another rate or uneven, and ``resample`` is off.
+    """
+    since = (times_s - times_s[0]).numpy()
+    if len(since) and np.abs(since * fps - np.arange(len(since))).max() <= EVEN:
+        return torch.arange(len(since))
+    if not resample or (np.diff(since) <= 0).any():
+        rate = (len(since) - 1) / max(float(since[-1]), 1e-9)
+        raise EgoXInputError(
+            f"frame rate of {name!r}",
+            got=f"{rate:g} frames a second, or uneven times",
+            expected=f"{fps} a second, as the set has",
+            fix="resample it to the set's rate, or write another set",
+        )
+    wanted = np.arange(int(since[-1] * fps + 1e-6) + 1) / fps
+    after = np.searchsorted(since, wanted).clip(1, len(since) - 1)
+    return torch.from_numpy(after - (wanted - since[after - 1] < since[after] - wanted))
+
+
+def _unit(frames: Tensor) -> Tensor:
+    return frames if frames.is_floating_point() else frames.float() / 255
+
+
+def _bytes(frames: Tensor) -> Tensor:
+    if not frames.is_floating_point():
+        return frames
+    return (frames.clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def _hand_columns(hands: HandTrack, head_w2c: Tensor, exo_w2c: Tensor) -> dict[str, np.ndarray]:
+    """State, and action: the next frame's hands in the head's frame of this one."""
+    joints, turns = hands.in_world(exo_w2c)
+    following = torch.arange(1, len(joints) + 1).clamp(max=len(joints) - 1)
+    valid, then = hands.valid, hands.valid & hands.valid[following]
+
+    def numbers(frames: Tensor, known: Tensor) -> np.ndarray:  # [T, 48]
+        at = transform(head_w2c[:, None], joints[frames])
+        turned = head_w2c[:, None, :, :3] @ turns[frames]
+        parts = (at[:, :, 0], turned[..., :2].mT.flatten(-2), at[:, :, TIPS, :].flatten(-2))
+        return torch.where(known[..., None], torch.cat(parts, -1), 0.0).flatten(1).numpy()
+
+    return {
+        "observation.state": numbers(torch.arange(len(joints)), valid),
+        "action": numbers(following, then),
+        "egox.hand_valid": valid.numpy(),
+        "egox.hand_reason": hands.reason.numpy(),
+        "egox.action_valid": then.numpy(),
+        "egox.action_repeated": np.arange(len(joints)) == len(joints) - 1,
+    }
+
+
+def _label_px(
+    hands: HandTrack,
+    detected: HandTrack | None,
+    head_w2c: Tensor,
+    exo_w2c: Tensor,
+    camera: CameraModel,  # upright
+) -> np.ndarray:  # [T, 2]
+    """Median distance between projected joints and those that a detector saw in the ego video."""
+    if detected is None:
+        return np.full(hands.valid.shape, NOT_TESTABLE)
+    ours = transform(head_w2c[:, None], hands.in_world(exo_w2c)[0])
+    (one, first), (two, second) = (
+        camera.project(points.nan_to_num(0.0)) for points in (ours, detected.joints)
+    )
+    off = (one - two).norm(dim=-1).masked_fill(~(first & second), torch.nan).nanmedian(-1).values
+    testable = hands.valid & detected.valid & torch.isfinite(off)
+    return torch.where(testable, off, NOT_TESTABLE).numpy()
+
+
+def _pose_columns(which: str, w2c: Tensor, camera: CameraModel) -> dict[str, np.ndarray]:
+    last = w2c.new_tensor([[[0.0, 0, 0, 1]]]).expand(len(w2c), 1, 4)
+    return {
+        f"egox.{which}_w2c": torch.cat((w2c, last), 1).flatten(1).numpy(),
+        f"egox.{which}_c2w": torch.cat((invert(w2c), last), 1).flatten(1).numpy(),
+        f"egox.{which}_K": camera.intrinsics.flatten().expand(len(w2c), 9).numpy(),
+    }

@@ -1,0 +1,83 @@
+"""Whether cameras fit the pictures: the head's place as exo sees it, and the path meter."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..errors import EgoXInputError
+from ..frozen import frozen
+from ..metrics import PathViews
+from ..prior import check_placement
+from ..progress import Progress, no_progress
+from ..types import CameraTrajectory, PointCloud
+
+NOT_TESTABLE, WRONG, RIGHT = -1, 0, 1
+WORDS = {
+    NOT_TESTABLE: "Whether the cameras fit is not testable",
+    WRONG: "The cameras don't fit the pictures",
+    RIGHT: "The cameras fit the pictures",
+}
+MOST_DEG = 2.5
+"""Turn of a true ego video against the scene, median over the clip, from which on a camera is wrong."""
+
+
+@frozen
+class CameraFit:
+    """What the checks found; ``fits`` is a key of :data:`WORDS`."""
+
+    path_deg: (
+        Tensor  # [T] float32, turn off the rendered path; NOT_TESTABLE where it wasn't measured
+    )
+    fits: int
+    notes: tuple[str, ...] = ()
+
+    def text(self) -> str:
+        """One line for a person."""
+        return ". ".join((WORDS[self.fits], *self.notes))
+
+    def refuse_wrong(self, name: str) -> None:
+        """Refuse an episode whose cameras don't fit its pictures.
+
+        Raises:
+            EgoXInputError: they don't.
+        """
+        if self.fits == WRONG:
+            raise EgoXInputError(
+                f"cameras of {name!r}",
+                got="; ".join(self.notes),
+                expected="poses and lenses that the pictures fit",
+                fix="correct the poses of the exo camera or the head, or leave out the strict check",
+            )
+
+    @classmethod
+    def untested(cls, count: int) -> CameraFit:
+        """The outcome without a scene."""
+        return cls(path_deg=torch.full((count,), float(NOT_TESTABLE)), fits=NOT_TESTABLE)
+
+
+def camera_fit(
+    scene: PointCloud,
+    trajectory: CameraTrajectory,
+    ego: Tensor,  # [T, h, w, 3] float 0...1, stored (upright) orientation
+    generated: bool,
+    progress: Progress = no_progress,
+) -> CameraFit:
+    """Measure how an ego video lies on the path that its labels have.
+
+    A true video that is turned against the scene tells of a wrong camera, exo's or the head's. A
+    generated one follows whatever prior it was given, so that only its head's place is testable.
+
+    Raises:
+        EgoXInputError: another count of frames than the scene's.
+    """
+    odd = check_placement(scene, trajectory, draw_anyway=True, progress=progress)
+    found = PathViews.of(scene, trajectory, progress=progress).error(ego)
+    path_deg = torch.full((len(ego),), float(NOT_TESTABLE))
+    path_deg[:: found.step] = found.angle_deg.nan_to_num(NOT_TESTABLE)
+    fits = NOT_TESTABLE
+    if odd:
+        fits = WRONG
+    elif not generated and found.median_deg is not None:
+        fits = RIGHT if found.median_deg <= MOST_DEG else WRONG
+    return CameraFit(path_deg=path_deg, fits=fits, notes=(*odd, found.text()))

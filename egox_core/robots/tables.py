@@ -1,0 +1,104 @@
+"""Parquet files of a robot data set, and how one grows by an episode; pyarrow does the rest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import intact, needs_package
+from ..safe_files import require_file
+
+
+def require_pyarrow() -> None:
+    """Nothing, where pyarrow is installed.
+
+    Raises:
+        EgoXInputError: it isn't.
+    """
+    with needs_package("pyarrow", "LeRobot data set", expected="the extra `robots`"):
+        import pyarrow.parquet  # noqa: F401
+
+
+def frame_table(columns: Mapping[str, np.ndarray]) -> Any:
+    """A pyarrow table of an episode's frames: numbers [T], or lists of one length [T, N]."""
+    import pyarrow as pa
+
+    def column(values: np.ndarray) -> Any:
+        flat = pa.array(np.ascontiguousarray(values).reshape(-1))
+        return (
+            flat if values.ndim == 1 else pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+        )
+
+    return pa.table({name: column(values) for name, values in columns.items()})
+
+
+def row_table(rows: list[dict[str, Any]]) -> Any:
+    """A pyarrow table of rows."""
+    import pyarrow as pa
+
+    return pa.Table.from_pylist(rows)
+
+
+def grow(
+    source: Path,  # may be missing where none of it is kept
+    keep: int,  # how many of its row groups; of its rows, where ``one_group`` says so
+    table: Any,  # what follows, None: nothing
+    target: Path,
+    one_group: bool,
+) -> None:
+    """Write the beginning of a file and a table to another one, which has a row group for each
+    table that came, or a single one."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    parts = [] if table is None else [table]
+    if keep:
+        with pq.ParquetFile(source) as file:
+            if one_group:
+                parts.insert(0, file.read().slice(0, keep))
+            else:
+                parts = [file.read_row_group(group) for group in range(keep)] + parts
+    parts = [pa.concat_tables(parts).combine_chunks()] if one_group else parts
+    with pq.ParquetWriter(target, parts[0].schema) as writer:
+        for part in parts:
+            writer.write_table(part)
+
+
+def held(path: Path, one_group: bool) -> int:
+    """Number of row groups of a file, or of its rows."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        return file.metadata.num_rows if one_group else file.num_row_groups
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file as dictionaries.
+
+    Raises:
+        EgoXInputError: no file, a damaged one.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    require_file(path, "file of the robot data set")
+    with intact(f"{path.name!r} of the robot data set", (pa.ArrowInvalid,), expected="parquet"):
+        return pq.read_table(path).to_pylist()
+
+
+def write_tasks(path: Path, tasks: Sequence[str]) -> None:
+    """Write tasks.parquet: the i-th task has task_index i, and is what pandas takes as the row's name."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    named = {"name": "task", "field_name": "task", "pandas_type": "unicode"}
+    pandas = {
+        "index_columns": ["task"],
+        "columns": [{**named, "numpy_type": "object", "metadata": None}],
+    }
+    table = pa.table({"task_index": np.arange(len(tasks)), "task": pa.array(tasks, pa.string())})
+    pq.write_table(table.replace_schema_metadata({"pandas": json.dumps(pandas)}), path)

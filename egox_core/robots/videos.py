@@ -1,0 +1,208 @@
+"""Videos of a robot data set: episodes end to end in one mp4, each frame at its number over the rate.
+
+Each episode is encoded by itself, without frames that lean on later ones, so that its packets can be
+appended to a file, or cut off again, without touching a pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from torch import Tensor
+
+from ..errors import EgoXInputError
+from ..frozen import frozen
+from ..progress import Progress, no_progress
+
+DEPTH_MIN_M, DEPTH_MAX_M, DEPTH_SHIFT_M, LEVELS = 0.01, 10.0, 3.5, 4095
+"""LeRobot's own quantisation of depth, logarithmic with a shift; there is no code for "unknown", which
+is written as the least depth."""
+
+
+@frozen
+class VideoForm:
+    """How one kind of picture is encoded."""
+
+    encoder: str
+    codec: str  # as info.json names it
+    pixels: str  # of the encoder
+    picture: str  # of the frames that are given
+    channels: int
+    options: dict[str, str]  # of the encoder
+
+
+PictureKind = Literal["colour", "classes", "depth"]
+FORMS: dict[PictureKind, VideoForm] = {
+    "colour": VideoForm(
+        encoder="libx264",
+        codec="h264",
+        pixels="yuv420p",
+        picture="rgb24",
+        channels=3,
+        options={"crf": "18", "preset": "medium", "bf": "0", "x264-params": "mbtree=0"},
+    ),
+    # Grey has no chroma to lose, so the four levels come back within one.
+    "classes": VideoForm(
+        encoder="libx264",
+        codec="h264",
+        pixels="yuv420p",
+        picture="rgb24",
+        channels=3,
+        options={"qp": "0", "preset": "medium", "bf": "0"},
+    ),
+    "depth": VideoForm(
+        encoder="libx265",
+        codec="hevc",
+        pixels="gray12le",
+        picture="gray12le",
+        channels=1,
+        options={
+            "x265-params": "lossless=1:bframes=0:keyint=2:pools=none:frame-threads=1:log-level=none"
+        },
+    ),
+}
+KEY_EVERY = 2
+"""Frames from one that needs no other to the next: whoever learns reads frames in any order."""
+
+
+def depth_codes(
+    depth_m: Tensor,  # [..., H, W] z depth, metres, NaN unknown
+) -> np.ndarray:  # uint16
+    """Quantise depth as LeRobot does: 1 mm at 1 m. Unknown depth becomes 0, that is 1 cm."""
+    near, far = np.log(DEPTH_MIN_M + DEPTH_SHIFT_M), np.log(DEPTH_MAX_M + DEPTH_SHIFT_M)
+    share = (np.log(_known(depth_m) + DEPTH_SHIFT_M) - near) / (far - near)
+    return np.rint(LEVELS * share).astype(np.uint16)
+
+
+def as_loaded(
+    frames: Tensor,  # as in :func:`encode`
+    kind: PictureKind,
+) -> np.ndarray:  # [T, H, W, C] float64
+    """Pictures as a loader gives them, but for what is lost by coding: 0...1, or metres."""
+    if kind == "depth":
+        return _known(frames)[..., None]
+    return _coloured(frames).numpy() / 255
+
+
+def _known(depth_m: Tensor) -> np.ndarray:
+    return depth_m.double().nan_to_num(DEPTH_MIN_M).clamp(DEPTH_MIN_M, DEPTH_MAX_M).numpy()
+
+
+def _coloured(frames: Tensor) -> Tensor:
+    """Classes as grey of three channels; colour as it is."""
+    return (
+        frames
+        if frames.shape[-1] == 3 and frames.ndim == 4
+        else frames[..., None].expand(*frames.shape, 3)
+    )
+
+
+def video_info(kind: PictureKind, size: tuple[int, int], fps: int) -> dict[str, object]:
+    """What info.json says of a video of ``size`` (width, height)."""
+    form = FORMS[kind]
+    info: dict[str, object] = {
+        "video.height": size[1],
+        "video.width": size[0],
+        "video.codec": form.codec,
+        "video.pix_fmt": form.pixels,
+        "video.fps": fps,
+        "video.channels": form.channels,
+        "video.g": KEY_EVERY,
+        "has_audio": False,
+        "is_depth_map": kind == "depth",
+    }
+    if kind == "depth":
+        info |= {
+            "depth_unit": "m",
+            "video.depth_min": DEPTH_MIN_M,
+            "video.depth_max": DEPTH_MAX_M,
+            "video.shift": DEPTH_SHIFT_M,
+            "video.use_log": True,
+            "video.extra_options": {"x265-params": "lossless=1"},
+        }
+    return info
+
+
+def encode(
+    path: Path,
+    frames: Tensor,  # [T, H, W, 3] uint8; classes [T, H, W] uint8; depth [T, H, W] metres
+    kind: PictureKind,
+    fps: int,
+    progress: Progress = no_progress,
+) -> None:
+    """Write one episode's video; the same frames give the same bytes.
+
+    Raises:
+        EgoXInputError: an odd side, which 4:2:0 can't hold; a build of PyAV without the encoder.
+    """
+    import av
+
+    form, (height, width) = FORMS[kind], frames.shape[1:3]
+    if height % 2 or width % 2:
+        raise EgoXInputError(
+            "video of an episode",
+            got=f"{width}x{height} px",
+            expected="an even width and height",
+            fix="crop one row or column",
+        )
+    if form.encoder not in av.codecs_available:
+        raise EgoXInputError(
+            "video of an episode",
+            got=f"a PyAV without {form.encoder}",
+            expected="one with it",
+            fix="pip install -U av, whose wheels have it",
+        )
+    with av.open(str(path), "w", format="mp4") as file:
+        stream = file.add_stream(form.encoder, rate=fps, options=form.options)
+        stream.width, stream.height, stream.pix_fmt = width, height, form.pixels
+        stream.codec_context.gop_size = KEY_EVERY
+        stream.codec_context.thread_count = 1
+        for index in range(len(frames)):
+            each = frames[index : index + 1]
+            picture = (depth_codes(each) if kind == "depth" else _coloured(each).numpy())[0]
+            shown = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format=form.picture)
+            file.mux(stream.encode(shown))
+            progress(index + 1, len(frames), "writing video")
+        file.mux(stream.encode(None))
+
+
+def join(
+    path: Path,
+    parts: Sequence[tuple[Path, int]],  # files, and how many of their first frames
+    fps: int,
+) -> None:
+    """Put videos of one size and form end to end without encoding them again."""
+    import av
+
+    with av.open(str(path), "w", format="mp4") as target:
+        stream, before = None, 0
+        for file, count in parts:
+            with av.open(str(file)) as source:
+                video = source.streams.video[0]
+                stream = stream or target.add_stream_from_template(video)
+                for number, packet in enumerate(_packets(source.demux(video), count)):
+                    packet.stream = stream
+                    packet.time_base = Fraction(1, fps)
+                    packet.pts = packet.dts = before + number
+                    packet.duration = 1
+                    target.mux(packet)
+            before += count
+
+
+def frame_count(path: Path) -> int:
+    """How many frames a video of :func:`join` has."""
+    import av
+
+    with av.open(str(path)) as file:
+        return file.streams.video[0].frames
+
+
+def _packets(packets: Iterable, count: int) -> Iterable:
+    for packet in packets:
+        if packet.dts is None or count == 0:
+            return
+        count -= 1
+        yield packet

@@ -1,0 +1,162 @@
+"""Save Robot Episode: one run becomes an episode of a LeRobot data set in the output folder."""
+
+from pathlib import Path
+
+import folder_paths
+from comfy_api.latest import io
+
+from ..egox_core.errors import EgoXInputError
+from ..egox_core.robots import SetOptions, camera_fit, make_episode, open_set
+from ..egox_core.safe_files import require_safe_name
+from .host.progress import host_progress
+from .io_types import EgoXDepth, EgoXHands, EgoXScene, EgoXTrajectory
+from .search_words import node_schema
+from .show import shown
+
+SETS = "egox_robots"
+"""Folder of the host's output folder, with a folder a set."""
+
+
+class EgoXSaveRobotEpisode(io.ComfyNode):
+    """Appends what a run made; the set is whole before and after."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return node_schema(
+            "EgoXSaveRobotEpisode",
+            display_name="Save Robot Episode",
+            category="EgoX/robots",
+            description=(
+                "Appends this run to a LeRobot v3 data set in output/egox_robots: both videos, the "
+                "hands in the head's frame as state and action, cameras, and how well they fit."
+            ),
+            inputs=[
+                io.Image.Input("exo_images", tooltip="The exo frames, from Load Exo Video."),
+                io.Image.Input("ego_images", tooltip="The ego frames, from Decode Ego Half."),
+                EgoXTrajectory.Input(
+                    "trajectory", tooltip="The ego camera's path, from Ego Pose Input."
+                ),
+                EgoXDepth.Input(
+                    "depth", tooltip="The exo video's depth, from Depth Align: it has the camera."
+                ),
+                io.String.Input(
+                    "dataset",
+                    default="my_set",
+                    tooltip=(
+                        "The name of the data set, a folder in output/egox_robots. A new name "
+                        "begins a new set."
+                    ),
+                ),
+                io.String.Input(
+                    "task",
+                    default="",
+                    tooltip="What the person does, in a few words, such as: pour water into a cup.",
+                ),
+                EgoXHands.Input(
+                    "hands",
+                    optional=True,
+                    tooltip=(
+                        "Both hands, from Estimate Head Pose. Without them no hand is valid, and "
+                        "state and action are 0."
+                    ),
+                ),
+                EgoXScene.Input(
+                    "scene",
+                    optional=True,
+                    tooltip=(
+                        "The scene from Build Scene. With it the node checks whether the cameras "
+                        "fit the pictures."
+                    ),
+                ),
+                EgoXDepth.Input(
+                    "ego_depth",
+                    optional=True,
+                    tooltip="The prior's depth, from Render Ego Prior, to be saved as a depth video.",
+                ),
+                io.Boolean.Input(
+                    "generated",
+                    default=True,
+                    tooltip="Whether a model made the ego frames. Turn it off for a true ego video.",
+                ),
+                io.Boolean.Input(
+                    "resample",
+                    default=False,
+                    tooltip=(
+                        "If the clip has a different frame rate from the set's: takes the nearest "
+                        "frames. Otherwise the clip is refused."
+                    ),
+                ),
+                io.Boolean.Input(
+                    "strict",
+                    default=False,
+                    tooltip="Refuses a run whose cameras do not fit the pictures. Needs scene.",
+                ),
+                io.String.Input(
+                    "made_by",
+                    default="",
+                    advanced=True,
+                    tooltip="The model and weights that made the ego frames, for the data card.",
+                ),
+            ],
+            outputs=[
+                io.String.Output(
+                    display_name="folder", tooltip="The data set's folder, for a loader's root."
+                )
+            ],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def validate_inputs(cls, dataset=None, task=None) -> bool | str:
+        try:
+            # What a wire brings isn't known yet.
+            require_safe_name("x" if dataset is None else dataset, "dataset")
+        except EgoXInputError as error:
+            return str(error)
+        return True if task is None or task.strip() else "task: say in a few words what is done"
+
+    @classmethod
+    def execute(
+        cls,
+        exo_images,
+        ego_images,
+        trajectory,
+        depth,
+        dataset,
+        task,
+        hands=None,
+        scene=None,
+        ego_depth=None,
+        generated=True,
+        resample=False,
+        strict=False,
+        made_by="",
+    ) -> io.NodeOutput:
+        folder = Path(folder_paths.get_output_directory(), SETS) / require_safe_name(
+            dataset, "dataset"
+        )
+        progress, fit = host_progress(), None
+        with open_set(folder, SetOptions(made_by=made_by)) as robots:
+            name = f"run_{len(robots):06d}"
+            fps = robots.rate_for(name, trajectory.times_s, resample=resample)
+            if scene is not None:
+                fit = camera_fit(scene, trajectory, ego_images.cpu(), generated, progress)
+            episode = make_episode(
+                name,
+                task,
+                exo_images,
+                ego_images,
+                trajectory,
+                trajectory.exo_camera or depth.camera,
+                hands,
+                fps=fps,
+                resample=resample,
+                generated=generated,
+                depth_m=None if ego_depth is None else ego_depth.depth_m,
+                fit=fit,
+                strict=strict,
+                progress=progress,
+            )
+            robots.append(episode, progress)
+        words = "\n".join((f"episode {len(robots) - 1}, {len(episode)} frames", *episode.notes))
+        return io.NodeOutput(str(folder), ui=shown and shown.note(words))

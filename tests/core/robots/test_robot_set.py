@@ -1,0 +1,162 @@
+"""A robot data set, read by the public form: what loaders and checkers let pass is held here."""
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from egox_core.robots import robot_set
+from egox_core.robots.episode import COLUMNS
+from egox_core.robots.robot_set import INDEX_COLUMNS, SetOptions, open_set
+from egox_core.safe_files import read_json
+from tests.full_disk import files_up_to
+from tests.refusals import refuses
+
+from .episodes import FRAMES, episode, frames_in_order, number_of, rows_of, with_maps
+
+pytest.importorskip("pyarrow", reason="writes parquet")
+LARGE = SetOptions()
+SMALL = SetOptions(chunk_files=2, data_mb=0.2, video_mb=0.005)
+"""Small files of a few episodes, two in a folder."""
+
+
+def write(folder: Path, runs: range, options: SetOptions = LARGE) -> None:
+    with open_set(folder, options) as robots:
+        for number in runs:
+            robots.append(episode(number))
+
+
+def test_each_index_gives_the_frame_that_was_written_there(tmp_path):
+    write(tmp_path, range(7), SMALL)
+    assert len({*tmp_path.glob("videos/*/*/*.mp4")}) > 4, "several files and folders"
+    whole = [episode(number) for number in range(7)]
+    for index, (row, pictures) in enumerate(frames_in_order(tmp_path)):
+        own, frame = whole[index // FRAMES], index % FRAMES
+        assert (row["index"], row["episode_index"], row["frame_index"]) == (
+            index,
+            index // FRAMES,
+            frame,
+        )
+        for key, picture in pictures.items():
+            assert number_of(picture) == index
+            written = own.videos[key][1][frame].numpy()
+            assert np.abs(picture.astype(float) - written).mean() < 3
+        for key, values in own.columns.items():
+            assert np.abs(np.asarray(row[key], float) - values[frame]).max() < 1e-6
+    assert index == 7 * FRAMES - 1
+
+
+def test_info_tasks_and_statistics_are_of_what_is_there(tmp_path):
+    import pyarrow.parquet as pq
+
+    write(tmp_path, range(4), SMALL)
+    info, frames = read_json(tmp_path / "meta/info.json"), rows_of(tmp_path, "data")
+    held = {key for key, each in info["features"].items() if each["dtype"] != "video"}
+    assert held == set(frames[0]) == {*COLUMNS, *INDEX_COLUMNS}
+    assert info["total_frames"] == len(frames) and info["splits"] == {"train": "0:4"}
+    tasks = pq.read_table(tmp_path / "meta/tasks.parquet").to_pylist()
+    assert [each["task_index"] for each in tasks] == [0, 1, 2]
+    episodes = rows_of(tmp_path, "meta/episodes")
+    for row in frames:
+        own = episodes[row["episode_index"]]
+        assert own["dataset_from_index"] <= row["index"] < own["dataset_to_index"]
+        assert own["tasks"] == [tasks[row["task_index"]]["task"]]
+    assert all(np.isfinite(np.asarray(row[key], float)).all() for row in frames for key in held)
+    found = read_json(tmp_path / "meta/stats.json")
+    assert set(found) == set(info["features"])
+    state = np.array([row["observation.state"] for row in frames])
+    left = state[[row["egox.hand_valid"][0] for row in frames], :24]
+    for name, of in {"min": np.min, "max": np.max, "mean": np.mean, "std": np.std}.items():
+        np.testing.assert_allclose(found["observation.state"][name][:24], of(left, 0), atol=1e-6)
+
+
+def test_a_set_goes_on_as_if_it_had_never_stopped(tmp_path):
+    write(tmp_path / "once", range(5), SMALL)
+    for number in range(5):
+        write(tmp_path / "often", range(number, number + 1), SMALL)
+    assert_same(tmp_path / "once", tmp_path / "often")
+
+
+def assert_same(one: Path, two: Path) -> None:
+    """The same bytes, of videos the same packets."""
+    files = [{f.relative_to(root) for f in root.rglob("*") if f.is_file()} for root in (one, two)]
+    assert files[0] == files[1]
+    for file in sorted(files[0]):
+        assert (one / file).read_bytes() == (two / file).read_bytes(), file
+
+
+def test_depth_and_classes_come_back(tmp_path):
+    with open_set(tmp_path) as robots:
+        robots.append(with_maps(0))
+        with refuses("ego_depth.*same kinds"):
+            robots.append(episode(1))
+    own = with_maps(0).videos
+    for row, pictures in frames_in_order(tmp_path):
+        depth = own["observation.images.ego_depth"][1][row["frame_index"]].numpy()
+        known = np.isfinite(depth)
+        read = pictures["observation.images.ego_depth"]
+        half_a_code = 1.65e-4 * (depth + 3.5)  # 1 mm at 2.6 m
+        assert (np.abs(read - depth) <= half_a_code)[known].all()
+        assert (read[~known] < 0.011).all()
+        seen = own["observation.images.ego_seen"][1][row["frame_index"]].numpy()
+        assert np.abs(pictures["observation.images.ego_seen"][..., 0] - seen.astype(int)).max() < 2
+
+
+def test_what_does_not_belong_is_refused(tmp_path):
+    write(tmp_path, range(1))
+    with open_set(tmp_path) as robots:
+        with refuses("run 0.*new one"):
+            robots.append(episode(0))
+        with refuses("20 frames.*10"):
+            robots.append(episode(1, fps=20, source_fps=20.0))
+        with refuses("other files"):
+            robots.holds("run 0", "other files")
+        with refuses("another process.*one writer"):
+            write(tmp_path, range(2, 3))
+        with refuses("8 frames.*resample"):
+            episode(2, source_fps=8.0)
+        assert robots.rate_for("x", torch.arange(9) / 8, resample=True) == 10
+    (tmp_path / "meta/info.json").write_text('{"codebase_version": "v2.1"}', "utf-8")
+    with refuses("another program.*v3.0"):
+        write(tmp_path, range(2))
+
+
+def test_a_cancelled_or_failed_episode_leaves_the_set_as_it_was(tmp_path, monkeypatch):
+    write(tmp_path / "set", range(2))
+    shutil.copytree(tmp_path / "set", tmp_path / "before")
+
+    def cancel(count: int, total: int, stage: str) -> None:
+        raise KeyboardInterrupt
+
+    with open_set(tmp_path / "set") as robots, pytest.raises(KeyboardInterrupt):
+        robots.append(episode(2), cancel)
+    assert_same(tmp_path / "before", tmp_path / "set")
+    large = max(file.stat().st_size for file in (tmp_path / "set").rglob("*.*"))
+    with open_set(tmp_path / "set") as robots, pytest.raises(OSError), files_up_to(large):
+        robots.append(episode(2))
+    assert_same(tmp_path / "before", tmp_path / "set")
+
+
+@pytest.mark.parametrize("moved", [1, 3, 5])
+def test_files_put_in_place_before_a_kill_are_cut_off(tmp_path, moved, monkeypatch):
+    """Each rename but the last may be the last that a killed process made."""
+    write(tmp_path / "undisturbed", range(4), SMALL)
+    write(tmp_path / "set", range(3), SMALL)
+    replace, done = os.replace, []
+
+    def killed(source, target) -> None:
+        if Path(source).name.startswith("staged_"):
+            if len(done) == moved:
+                raise KeyboardInterrupt
+            done.append(target)
+        replace(source, target)
+
+    monkeypatch.setattr(robot_set.os, "replace", killed)
+    with open_set(tmp_path / "set", SMALL) as robots, pytest.raises(KeyboardInterrupt):
+        robots.append(episode(3))
+    monkeypatch.undo()
+    write(tmp_path / "set", range(3, 4), SMALL)
+    assert_same(tmp_path / "undisturbed", tmp_path / "set")

@@ -1,0 +1,68 @@
+"""Save Robot Episode: a run becomes an episode, of a set that stays in its folder and whole."""
+
+import importlib
+
+import pytest
+import torch
+
+from egox_core.safe_files import read_json
+from lab.drawn import SyntheticSpec, make_take
+from tests.refusals import refuses
+
+pytest.importorskip("pyarrow", reason="writes parquet")
+
+
+@pytest.fixture(scope="module")
+def run():
+    """A drawn run as the node's inputs."""
+    take = make_take(SyntheticSpec(seed=3, frames=5, exo_width=96, exo_height=64, ego_size=64))
+    return {
+        "exo_images": take.exo_frames(),
+        "ego_images": take.ego_frames(),
+        "trajectory": take.trajectory(),
+        "depth": take.depth_video(),
+        "hands": take.hands,
+        "dataset": "kitchen",
+        "task": "set the table",
+    }
+
+
+@pytest.fixture(scope="module")
+def node(pack):
+    return importlib.import_module("egox_pack.nodes.robot_episode").EgoXSaveRobotEpisode
+
+
+def test_each_run_is_an_episode(node, run, comfy_host):
+    for number in range(2):
+        out = node.execute(**run, generated=False)
+        assert f"episode {number}, 5 frames" in out.ui.as_dict()["text"][0]
+    folder = comfy_host.output / "egox_robots" / "kitchen"
+    assert out.result == (str(folder),)
+    info = read_json(folder / "meta" / "info.json")
+    assert (info["total_episodes"], info["total_tasks"]) == (2, 1)
+    assert (folder / "README.md").read_text("utf-8").count("100 %") == 2, "both hands are drawn"
+    with refuses("ego_depth.*than the set's"):
+        depth = torch.ones(5, 64, 64)
+        node.execute(**run, ego_depth=type(run["depth"])(depth_m=depth, camera=run["depth"].camera))
+    assert read_json(folder / "meta" / "info.json") == info
+
+
+def test_cancelling_leaves_the_set_as_it_was(node, run, comfy_host):
+    import comfy.model_management as management
+
+    node.execute(**{**run, "dataset": "cancelled"})
+    folder = comfy_host.output / "egox_robots" / "cancelled"
+    before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    management.interrupt_current_processing()
+    with pytest.raises(management.InterruptProcessingException):
+        node.execute(**{**run, "dataset": "cancelled"})
+    assert before == {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+@pytest.mark.parametrize("name", ["../out", "a/b", "", "CON", "/tmp/x"])
+def test_a_set_stays_in_its_folder(node, run, name, comfy_host):
+    assert "dataset" in node.validate_inputs(dataset=name, task="x")
+    with refuses("dataset"):
+        node.execute(**{**run, "dataset": name})
+    assert "task" in node.validate_inputs(dataset="x", task=" ")
+    assert node.validate_inputs() is True
