@@ -301,3 +301,34 @@ class MaskOptions:
         "a clip without one takes the objects that a grid of points hits, for `evaluate --dino`",
     )
     device: str = argument("cpu", "where the model runs; cuda:0,cuda:1 spreads the workers")
+
+
+@frozen
+class RobotOptions:
+    """What of the clips is written, and how."""
+
+    clips: Path = argument(
+        help="folder of takes, or a set of `prepare` (its manifest.jsonl says the tasks)"
+    )
+    out: Path = argument(help="folder of the data set; one that is there is continued")
+    ego: Path | None = argument(
+        None, "folder with <clip>.mp4, as `generate` writes them; without it the true ego videos"
+    )
+    task: str = argument("", "what is done, for clips whose set doesn't say it (else the prompt)")
+    fps: int = argument(0, "frames a second; 0: as the set has, or its first clip")
+    resample: bool = argument(
+        False, "take the nearest frames where a clip's times are others than the set's"
+    )
+    rectify_deg: float = argument(
+        0.0, "redraw ego without the fisheye, so many degrees wide", flag="rectify", metavar="DEG"
+    )
+    depth: bool = argument(False, "add the scene's depth in the ego camera")
+    seen: bool = argument(False, "add what of the ego picture exo saw")
+    detected: Path | None = argument(
+        None,
+        "folder with <clip>.json, hands that a detector saw in the ego videos, in their camera",
+    )
+    strict: bool = argument(False, "leave out clips whose cameras don't fit the pictures")
+    check: bool = argument(False, "say of each clip whether its cameras fit, and write nothing")
+    made_by: str = argument("", "model and weights that made the ego videos, for the data card")
+    gpu_hours: float | None = argument(None, "for an hour of video, for the data card")

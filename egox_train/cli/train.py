@@ -26,6 +26,7 @@ from .data import (
 from .evaluate import evaluate_arguments, masks_arguments, run_evaluate, run_masks
 from .headpose import headpose_arguments, run_headpose
 from .launch import launch
+from .lerobot import lerobot_arguments, run_lerobot
 
 
 @frozen
@@ -240,6 +241,11 @@ COMMANDS: Mapping[str, Command] = {
         help="ego videos for a whole cache, headless and resumable",
         add_arguments=_generate_arguments,
         run=_generate,
+    ),
+    "lerobot": Command(
+        help="takes, or generated clips, as a LeRobot v3 data set that robots learn from",
+        add_arguments=lerobot_arguments,
+        run=run_lerobot,
     ),
     "inspect": Command(
         help="print rank, alpha, targets, hash and training configuration of a LoRA file",

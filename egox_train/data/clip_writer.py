@@ -20,8 +20,9 @@ from torch import Tensor
 
 from egox_core.cameras import CameraModel
 from egox_core.errors import EgoXInputError
-from egox_core.file_names import COVERAGE, DEPTH, EXO, META, PRIOR, SEEN, TRUTH
+from egox_core.file_names import COVERAGE, DEPTH, EXO, HANDS, META, PRIOR, SEEN, TRUTH
 from egox_core.frozen import frozen
+from egox_core.hands import read_hands, write_hands
 from egox_core.safe_files import atomic_write, file_lock, read_json, replace_folder, write_json
 from egox_core.scene import estimate_exo_motion
 from egox_core.stages import prior, scene
@@ -65,6 +66,11 @@ class ClipJob:
     def name(self) -> str:
         return f"{self.take.name}__{self.view.name}__{self.window.start:06d}"
 
+    @property
+    def hands(self) -> Path:
+        """File of the take's hands, where there is one."""
+        return self.view.video.parent / HANDS
+
     def fingerprint(self, captions: Mapping[str, str]) -> str:
         """Changes with settings, window, cameras, poses, captions and the source videos' sizes."""
         used = self.take.ego_w2c[self.window.indices]
@@ -75,6 +81,8 @@ class ClipJob:
         if self.view.mask is not None:
             file = self.view.mask.path
             sizes.append(file.stat().st_size if file.is_file() else self.view.mask.frame_count)
+        if self.hands.is_file():
+            sizes.append(self.hands.stat().st_size)
         parts = [
             self.options.content(),
             [self.window.start, self.window.frames, self.window.step],
@@ -261,6 +269,8 @@ def _write(job: ClipJob, folder: Path, captions: Mapping[str, str], maps: OpenMa
     loaded = load_take(
         folder, frame_count=options.frames, size=options.exo_size, ego_size=options.ego_size
     )
+    if job.hands.is_file():
+        write_hands(read_hands(job.hands).select(job.window.indices), folder / HANDS)
     points, _ = scene(loaded.read_exo(), loaded.depth)
     drawn, _ = prior(
         points,

@@ -1,5 +1,6 @@
-"""The commands of docs/training.md and docs/paper_table.md, as they stand there: from the download to
-a video, on the real raw take, and to the paper's table, on two drawn ones.
+"""The commands of docs/training.md, docs/paper_table.md and docs/robots.md, as they stand there: from
+the download to a video, on the real raw take, to the paper's table, on two drawn ones, and from a
+drawn clip to a data set for robots.
 
 Models are stand-ins of random weights, masks are discs round the projected wearer: this proves the
 way, not a picture."""
@@ -17,7 +18,8 @@ from safetensors.torch import save_file
 
 import train_egox
 from egox_core.cameras.model import CameraModel
-from egox_core.safe_files import read_json
+from egox_core.file_names import META, TRUTH
+from egox_core.safe_files import read_json, write_json
 from egox_core.trajectory.poses import camera_centre, transform
 from egox_core.video.reader import probe_video
 from egox_train.data.egoexo4d import read_egoexo4d
@@ -119,6 +121,32 @@ def test_from_the_download_to_a_video(shared_dir, workplace):
     assert [v.stem for v in videos] == sorted(r.clip for r in records)
     assert probe_video(videos[0]).frame_count == FRAMES
     assert (workplace / "egox_lora_native.safetensors").is_file()
+
+
+def test_from_a_clip_to_a_data_set_for_robots(tmp_path, monkeypatch, capsys):
+    """What the graph would draw is the drawn wearer's own video here."""
+    import pyarrow.parquet as pq
+
+    monkeypatch.chdir(tmp_path)
+    clip = Path("clips", "kitchen")
+    shutil.copytree(ROOT / "sample" / "calm_room", clip)
+    Path("ego").mkdir()
+    (clip / TRUTH).rename("ego/kitchen.mp4")
+    meta = read_json(clip / META)  # a phone's clip has no ego poses
+    write_json(clip / META, {key: meta[key] for key in meta if not key.startswith("ego_")})
+    run_page("robots.md", clip, {"headpose": "", "lerobot": ""})
+    assert "fit" in capsys.readouterr().out
+    made = Path("data", "robots")
+    info = read_json(made / "meta" / "info.json")
+    assert (info["total_episodes"], info["total_frames"], info["fps"]) == (1, 9, 8)
+    frames = pq.read_table(made / "data" / "chunk-000" / "file-000.parquet").to_pylist()
+    assert all(row["egox.ego_generated"] and all(row["egox.hand_valid"]) for row in frames)
+    guessed = [row["egox.head_guessed"] for row in frames]
+    assert True in guessed, "as headpose said"
+    assert pq.read_table(made / "meta" / "tasks.parquet")["task"].to_pylist() == ["set the table"]
+    assert "Wan 2.1 I2V 14B" in (made / "README.md").read_text("utf-8")
+    assert train_egox.main(documented_commands("robots.md")[-1]) == 0, "nothing left to do"
+    assert read_json(made / "meta" / "info.json") == info
 
 
 AT_TABLE = SMALLER | {
