@@ -69,17 +69,9 @@ HAIR: tuple[Colour, ...] = (
     (0.52, 0.30, 0.12),
 )
 
+THING_NAMES = "red blue yellow green purple orange white teal pink".split()
 COLOUR_NAMES: tuple[tuple[str, Colour], ...] = (
-    ("red", (0.78, 0.24, 0.20)),
-    ("blue", (0.20, 0.42, 0.72)),
-    ("yellow", (0.90, 0.72, 0.22)),
-    ("green", (0.24, 0.56, 0.34)),
-    ("purple", (0.58, 0.30, 0.60)),
-    ("orange", (0.92, 0.50, 0.20)),
-    ("white", (0.86, 0.86, 0.82)),
-    ("teal", (0.20, 0.60, 0.62)),
-    ("pink", (0.84, 0.46, 0.56)),
-    ("dark grey", (0.24, 0.26, 0.34)),
+    *zip((*THING_NAMES, "dark grey"), THINGS, strict=True),
     ("brown", (0.50, 0.38, 0.26)),
     ("grey", (0.50, 0.50, 0.50)),
     ("beige", (0.72, 0.66, 0.54)),

@@ -111,23 +111,17 @@ def _trunk(hip: float, chest: np.ndarray, shirt: Colour, trousers: Colour) -> li
             "fabric",
             "body",
         ),
-        between(
-            "side",
-            0.112,
-            np.array([0.062, 0.0, hip + 0.06]),
-            shifted(0.062, -0.095),
-            shirt,
-            "fabric",
-            "body",
-        ),
-        between(
-            "side",
-            0.112,
-            np.array([-0.062, 0.0, hip + 0.06]),
-            shifted(-0.062, -0.095),
-            shirt,
-            "fabric",
-            "body",
+        *(
+            between(
+                "side",
+                0.112,
+                np.array([x, 0.0, hip + 0.06]),
+                shifted(x, -0.095),
+                shirt,
+                "fabric",
+                "body",
+            )
+            for x in (0.062, -0.062)
         ),
         between(
             "hips",
