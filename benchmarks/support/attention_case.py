@@ -1,4 +1,4 @@
-"""One self-attention to measure: tensors, plain kernels to compare with, timing, errors against float64."""
+"""One self-attention to measure: tensors, plain kernels to compare with, time, peak memory, errors against float64."""
 
 import math
 import random
@@ -146,3 +146,16 @@ def row_error(out: Tensor, exact: tuple[Tensor, Tensor]) -> float:
     """
     tokens, rows = exact
     return float((out[:, tokens].double() - rows).square().sum().div(rows.square().sum()).sqrt())
+
+
+def peak_tensor_bytes(work: Callable[[], object], device: torch.device) -> int:
+    """Bytes of tensors alive at the worst moment of ``work`` on a GPU, beyond those alive before it;
+    its result counts. 0 on a CPU."""
+    if device.type != "cuda":
+        return 0
+    torch.cuda.synchronize(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    work()
+    torch.cuda.synchronize(device)
+    return torch.cuda.max_memory_allocated(device) - before

@@ -16,7 +16,6 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from benchmarks.support import attention_case as rig
 from benchmarks.support.gpu_row import Row, why
-from benchmarks.support.record import peak_tensor_bytes
 from egox_core.gga import GgaOptions, dense_bias, gga_attention, plain_attention
 
 ERROR_BAR = 1.25
@@ -83,12 +82,12 @@ def _case_rows(
         measured=f"{times[best] * 1e3:.1f} ms by {best}, error {plain_error:.1e} ({others})",
         numbers={"kernel": best, "error": plain_error, "seconds": times},
     )
-    base_bytes = peak_tensor_bytes(plain[best], device)
+    base_bytes = rig.peak_tensor_bytes(plain[best], device)
     for what, run in guided.items():
         ratio, share = times[what] / times[best], errors[what] / plain_error
         # Only what users get is held to the time.
         bar = time_bar if what.startswith("guided by auto") else None
-        extra_mb = (peak_tensor_bytes(run, device) - base_bytes) / 2**20
+        extra_mb = (rig.peak_tensor_bytes(run, device) - base_bytes) / 2**20
         yield Row(
             what=what,
             bar=f"error <= {ERROR_BAR} of plain's" + (f", time <= {bar} of plain's" if bar else ""),

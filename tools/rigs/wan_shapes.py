@@ -18,14 +18,6 @@ SIZES: Mapping[str, Mapping[str, int]] = {
         "freq_dim": 256,
         "text_dim": 4096,
     },
-    "1.3b": {
-        "dim": 1536,
-        "num_heads": 12,
-        "num_layers": 30,
-        "ffn_dim": 8960,
-        "freq_dim": 256,
-        "text_dim": 4096,
-    },
     "small": {
         "dim": 256,
         "num_heads": 2,
@@ -35,7 +27,7 @@ SIZES: Mapping[str, Mapping[str, int]] = {
         "text_dim": 128,
     },
 }
-"""Wan 2.1 I2V 14B, Wan 2.1 Fun 1.3B InP, and the same in small (heads of 128 too) for machines
+"""Wan 2.1 I2V 14B, and the same in small (heads of 128 too) for machines
 without a GPU."""
 
 

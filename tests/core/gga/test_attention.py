@@ -2,10 +2,14 @@
 refused."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.nn.functional import normalize
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from egox_core.gga import backends, kernel_check, triton_rows
 from egox_core.gga.attention import gga_attention, plain_attention
@@ -13,6 +17,7 @@ from egox_core.gga.bias import bias_from_cosine, cosine_rows, dense_bias, refere
 from egox_core.gga.geometry import tokens_from_latents
 from egox_core.gga.options import GgaOptions
 from egox_core.gga.rows import BiasRows
+from egox_core.types import GgaGeometry
 from tests.refusals import refuses
 
 HEADS, DIM = 4, 16
@@ -28,19 +33,20 @@ MODES = [
 ]
 
 
-def random_geometry(device: torch.device, holes: bool = False):
+def random_geometry(
+    device: torch.device, holes: bool = False, latents=(T, H, W_EXO, W_EGO)
+) -> GgaGeometry:
+    t, h, w_exo, w_ego = latents
     generator = torch.Generator().manual_seed(0)
-
-    def unit(*shape):
-        v = torch.randn(*shape, 3, generator=generator)
-        return (v / v.norm(dim=-1, keepdim=True)).to(device)
-
+    exo, ego = (
+        normalize(torch.randn(*shape, 3, generator=generator), dim=-1)
+        for shape in ((t, t, h, w_exo), (t, h, w_ego))
+    )
     trust = None
     if holes:
-        trust = (torch.rand(T, H, W_EXO, generator=generator) * 2 - 0.5).clamp(0, 1)
+        trust = (torch.rand(t, h, w_exo, generator=generator) * 2 - 0.5).clamp(0, 1)
         trust[:, :2, :2] = 0  # a whole token without depth
-        trust = trust.to(device)
-    return tokens_from_latents(unit(T, T, H, W_EXO), unit(T, H, W_EGO), trust)
+    return tokens_from_latents(exo, ego, trust).to(device)
 
 
 def random_qkv(device: torch.device, batch: int = 2, dtype=torch.float32):
@@ -85,6 +91,28 @@ def test_bias_rows_equal_the_twin(mode, lambda_g, device, rounding):
         # is nearly 0.
         error = (rows_of(queries).exp() - twin[queries].exp()).abs().max()
         assert error <= 2e-6 * rounding * max(1.0, float(twin.exp().max()))
+
+
+class LargestTensor(TorchDispatchMode):
+    """Bytes of the largest tensor that an operation has made."""
+
+    nbytes = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        made = [x.nbytes for x in tree_leaves(out) if isinstance(x, torch.Tensor)]
+        self.nbytes = max(self.nbytes, *made, 0)
+        return out
+
+
+def test_no_map_of_all_queries_and_keys_is_made():
+    geometry = random_geometry(torch.device("cpu"), latents=(6, 12, 16, 12))
+    q, k, v = (torch.randn(1, geometry.tokens, 8) for _ in range(3))
+    guided = partial(gga_attention, q, k, v, 1, geometry, GgaOptions())
+    guided()  # kernels are compared once
+    with LargestTensor() as made:
+        guided(chunk_bytes=2**16)
+    assert made.nbytes <= 2**16 < 4 * geometry.tokens**2 / 8
 
 
 def test_only_ego_queries_are_biased(device, rounding):

@@ -5,21 +5,19 @@ from contextlib import nullcontext
 import pytest
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from egox_core.gga import backends, kernel_check, kernel_table, plain
 from egox_core.gga.attention import gga_attention
 from egox_core.gga.backends import BACKENDS, KernelsUsed
 from egox_core.gga.bias import dense_bias, reference_attention
-from egox_core.gga.geometry import tokens_from_latents
 from egox_core.gga.kernel_check import AGREEMENT, Choosing
 from egox_core.gga.options import GgaOptions
 from egox_core.types import GgaGeometry
+from tests.core.gga.test_attention import random_geometry
 from tests.refusals import refuses
 
 HEADS, DIM = 3, 64
-T, H, W_EXO, W_EGO = 2, 12, 16, 12  # latents; half of that in tokens
 SMALL = 1  # head whose values are a thousandth of the others'
 HALVES = (torch.bfloat16, torch.float16)
 OPTIONS = GgaOptions(lambda_g=1.0)  # no slope: here kernels are judged, not the formula
@@ -32,11 +30,7 @@ def _nothing_chosen_yet(monkeypatch) -> None:
 
 
 def geometry(device: torch.device) -> GgaGeometry:
-    draw = torch.Generator().manual_seed(0)
-    return tokens_from_latents(
-        normalize(torch.randn(T, T, H, W_EXO, 3, generator=draw), dim=-1),
-        normalize(torch.randn(T, H, W_EGO, 3, generator=draw), dim=-1),
-    ).to(device)
+    return random_geometry(device, latents=(2, 12, 16, 12))
 
 
 def peaked(device, dtype: torch.dtype, gain: float, shared: bool = False) -> list[Tensor]:
