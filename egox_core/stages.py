@@ -136,6 +136,7 @@ def load_clip(
         fps=fps,
         sound=sound,
         window_s=window_s,
+        progress=progress,
     )
     frames = chosen.read(progress)
     selection = chosen.selection

@@ -94,6 +94,7 @@ def load_take(
         target_fps=target_fps,
         width=width,
         height=height,
+        progress=progress,
     )
     frames = clip.selection
     camera = preset_camera(camera_preset, ego_size or frames.size[1])

@@ -72,6 +72,7 @@ def open_clip(
     fps: float = UNTIMED_FPS,  # of frames in memory
     sound: Sound | None = None,  # of frames in memory, the whole video's
     window_s: tuple[float, float] = (0.0, 0.0),
+    progress: Progress = no_progress,  # of a file whose frames must be decoded to be counted
     **selection: Any,  # of select_frames
 ) -> VideoClip:
     """Choose frames of a video without decoding them.
@@ -87,7 +88,7 @@ def open_clip(
     if isinstance(source, Tensor):
         whole = memory_info(source, fps, sound is not None)
     else:
-        whole = info or probe_video(source)
+        whole = info or probe_video(source, progress)
     trimmed, first = trim_info(whole, *window_s)
     chosen = select_frames(
         trimmed,

@@ -141,7 +141,7 @@ def video_name(source: VideoSource) -> str:
     return "in memory" if isinstance(source, io.BytesIO) else Path(source).name
 
 
-def probe_video(source: VideoSource) -> VideoInfo:
+def probe_video(source: VideoSource, progress: Progress = no_progress) -> VideoInfo:
     """Size, rate and time stamps of a video; packets are listed, only the first frames are decoded.
 
     All of them once, where the packets' stamps aren't those of the frames that come out.
@@ -176,7 +176,7 @@ def probe_video(source: VideoSource) -> VideoInfo:
             or any(frame.pts != stamp for frame, stamp in zip(begun, pts, strict=False))
             or (reorders and listed == list(pts))  # AVI: packets stamped in the order they lie in
         ):
-            pts = _decoded_stamps(source)
+            pts = _decoded_stamps(source, len(listed), progress)
         count = len(pts)
         if scale is not None and None not in pts and all(a < b for a, b in pairwise(pts)):
             times = tuple(float((p - pts[0]) * scale) for p in pts)
@@ -231,12 +231,16 @@ def probe_video(source: VideoSource) -> VideoInfo:
         )
 
 
-def _decoded_stamps(source: VideoSource) -> tuple:
+def _decoded_stamps(source: VideoSource, packets: int, progress: Progress) -> tuple:
     """Stamps of all frames in the order in which they come out; a frame may have None."""
+    stamps = []
     with open_video(source) as container:
         stream = chosen_track(container.streams.video)
         stream.thread_type = "AUTO"
-        return tuple(frame.pts for frame in container.decode(stream))
+        for frame in container.decode(stream):
+            stamps.append(frame.pts)
+            progress(len(stamps), max(len(stamps), packets), "counting frames")
+    return tuple(stamps)
 
 
 def read_frames(

@@ -25,6 +25,8 @@ FOLDER = "egox"
 """Below the input folder."""
 STAGING = f".{'[0-9a-f]' * 32}.*"
 """Folders that uploads are received into, and their locks."""
+ANIMATED = (".webp", ".gif", ".apng")
+"""Pictures that may move, which are no video here."""
 BLOCK = 2**20
 MULTIPART_HEAD = 64 * 1024
 """Bytes that a request may have beside its files."""
@@ -70,12 +72,15 @@ async def _receive(request: web.Request, folder: Path) -> list[str]:
             for each in re.split(r"[/\\]", part.filename)
             if each not in ("", ".", "..")
         )
-        if Path(name).suffix.lower() not in UPLOAD_SUFFIXES:
+        suffix = Path(name).suffix.lower()
+        if suffix not in UPLOAD_SUFFIXES:
             raise EgoXInputError(
                 "upload",
                 got=repr(name),
                 expected=f"one of {', '.join(UPLOAD_SUFFIXES)}",
-                fix="choose the files of a take, or a zip of them",
+                fix="convert it to mp4"
+                if suffix in ANIMATED
+                else "choose the files of a take, or a zip of them",
             )
         if len(names) == MAX_FILES or name.casefold() in map(str.casefold, names):
             raise EgoXInputError(

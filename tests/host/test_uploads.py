@@ -136,6 +136,7 @@ def test_names_lead_nowhere_else(client, folder):
         ({"depth.npz": b"no archive"}, "expected a zip archive"),
         ({"take.zip": archive({"../meta.json": b"{}"})}, "tree"),
         ({"clip.mp4": b"no video"}, "clip.mp4"),
+        ({"clip.WebP": b"RIFF....WEBPVP8X"}, "convert it to mp4"),
     ],
 )
 def test_what_is_no_take_leaves_nothing_behind(client, folder, files, reason):

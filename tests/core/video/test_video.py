@@ -14,6 +14,7 @@ from av.stream import Disposition
 
 from egox_core.cameras.model import CameraModel
 from egox_core.video.audio import read_sound
+from egox_core.video.clip import open_clip
 from egox_core.video.reader import decode_frames, probe_video, read_frames
 from egox_core.video.selection import select_frames
 from egox_train.video_writer import write_video
@@ -515,7 +516,8 @@ def test_writing_is_whole_or_not_at_all(tmp_path):
     assert probe_video(path).frame_count == 5  # the failed ones left the old file
 
 
-def test_reading_can_be_cancelled(clip):
+def test_reading_can_be_cancelled(clip, tmp_path):
+    """The decoding by which some files' frames are counted, too."""
     info = probe_video(clip)
 
     def cancel(done: int, total: int, stage: str) -> None:
@@ -523,3 +525,6 @@ def test_reading_can_be_cancelled(clip):
 
     with pytest.raises(KeyboardInterrupt):
         read_frames(clip, info, select_frames(info, frame_count=5), cancel)
+    encode(tmp_path / "dvr.avi", numbered_frames(9))  # B-frames
+    with pytest.raises(KeyboardInterrupt):
+        open_clip(tmp_path / "dvr.avi", progress=cancel)

@@ -110,7 +110,11 @@ export class PoseEditor {
 
   // What the toolbar, the head and the keys ask for.
   makeWishes() {
-    const { state, timeline, exo } = this;
+    const { state, timeline, exo, host } = this;
+    const renderPrior = () => {
+      this.close();
+      host.runPrior();
+    };
     return {
       onTool: (tool) => this.chooseTool(tool),
       onFrameAll: () => this.frameAll(),
@@ -120,6 +124,7 @@ export class PoseEditor {
       onLoad: () => this.scene.load(),
       onNewPath: () => this.newPath(),
       onHelp: () => this.layout.tell(this.say("keys")),
+      onPrior: host.runPrior && renderPrior,
       onClose: () => this.close(),
       onKey: (event) => {
         const { view, layout } = this;

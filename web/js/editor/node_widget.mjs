@@ -4,9 +4,9 @@ import { DocumentError, parseDocument } from "./model/document.mjs";
 import { FrameClock } from "./model/frame_clock.mjs";
 import { Server } from "./server.mjs";
 import { button, make } from "./view/elements.mjs";
-import { defaultOf, findWidget, noteChange, onChange, setWidget } from "../graph_change.mjs";
+import { defaultOf, findWidget, nodesOfKind, noteChange, onChange, setWidget } from "../graph_change.mjs";
 import { addRow } from "../node_element.mjs";
-import { findNode } from "../previews/node.mjs";
+import { findNode, PRIOR, runAlone } from "../previews/node.mjs";
 import { followLens, lensRow, noteLens } from "./lens.mjs";
 import { followVideo, graphOf } from "./own_video.mjs";
 import { sayerOf } from "../page_texts.mjs";
@@ -117,6 +117,7 @@ function hostOf(app, api, node) {
       noteChange(app);
     },
     run: (told) => run(app, api, node, told),
+    runPrior: nodesOfKind(app, PRIOR).length ? () => runAlone(app) : null,
     cancel: () => api.interrupt(),
     onClose: () => {
       holder.editor = null;

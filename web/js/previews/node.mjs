@@ -12,7 +12,7 @@ export const KEY = "egox_preview"; // of the node's result, as nodes/show/player
 const VIEW = "egox_preview_view"; // node property: the chosen view, so that a saved workflow opens as it was left
 // px, the whole widget: pictures side by side need more room than one
 const MIN_HEIGHT = { Depth: 340, Live: 240, Attention: 440 };
-const PRIOR = "EgoXRenderEgoPrior";
+export const PRIOR = "EgoXRenderEgoPrior";
 const DECODER = "EgoXDecodeEgoHalf"; // a node at the top level of its graph
 const SMALL_LORA = "egox_demo_lora.safetensors"; // whose strip ships
 const SHIPPED_STRIP = new URL("./strip.webp", import.meta.url);
@@ -140,11 +140,12 @@ async function ownStrip(app, api, node, told, signal) {
   return previews;
 }
 
-// Runs the prior and what leads to it: of a missing file that only the model needs nothing is heard.
-async function runAlone(app, node) {
+// Runs the prior (the node's own, where it has one) and what leads to it: of a missing file that only the model needs
+// nothing is heard.
+export async function runAlone(app, node) {
   const { output } = await app.graphToPrompt();
   const priors = Object.keys(output).filter((id) => output[id].class_type === PRIOR);
-  const own = priors.filter((id) => id.split(":").includes(String(node.id)));
+  const own = priors.filter((id) => id.split(":").includes(String(node?.id)));
   await app.queuePrompt(0, 1, own.length ? own : priors);
 }
 

@@ -18,7 +18,8 @@ const KEPT = [
 
 export class Layout {
   // parts: those that bring elements of their own, { timeline, fields, files, side, exo }.
-  // wishes: { onTool(tool), onFrameAll(), onMoving(), onUndo(), onRedo(), onLoad(), onHelp(), onClose(), onKey(event) }
+  // wishes: { onTool(tool), onFrameAll(), onMoving(), onUndo(), onRedo(), onLoad(), onHelp(), onPrior() or null, onClose(),
+  // onKey(event) }
   constructor(say, parts, wishes) {
     this.say = say;
     this.canvas = make("canvas", "", { tabIndex: 0, "data-testid": "egox-view", "aria-label": say("view") });
@@ -56,7 +57,9 @@ export class Layout {
     const load = button("egox-load", say("load"), say("emptyRun"), () => wishes.onLoad());
     const help = button("egox-help", "?", say("help"), () => wishes.onHelp());
     const done = button("egox-close", say("done"), say("close"), () => wishes.onClose());
-    const parts = [title, undo, redo, files.element, status, make("span", "egox-ed-gap"), load, help, done];
+    const prior = button("egox-render", say("renderPrior"), say("renderPriorHelp"), wishes.onPrior);
+    prior.hidden = !wishes.onPrior;
+    const parts = [title, undo, redo, files.element, status, make("span", "egox-ed-gap"), load, help, prior, done];
     return make("header", "egox-ed-head", {}, ...parts);
   }
 
