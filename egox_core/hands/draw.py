@@ -49,7 +49,7 @@ def draw_hands(
         for hand in range(2):
             if not track.valid[t, hand]:
                 continue
-            pixels = _around(rays, joints[t, hand]) & lens
+            pixels = meets(rays, joints[t, hand]) & lens
             far, shade = cast_capsules(rays[pixels], joints[t, hand])
             depth = far * rays[pixels, 2]
             seen = depth < nearest[pixels]
@@ -63,7 +63,7 @@ def draw_hands(
     return drawn[..., :3], drawn[..., 3]
 
 
-def _around(rays: Tensor, joints: Tensor) -> Tensor:  # [N, 3], [21, 3] -> [N] bool
+def meets(rays: Tensor, joints: Tensor) -> Tensor:  # [N, 3], [21, 3] -> [N] bool
     """Mask of unit rays that meet the sphere about a hand: all others miss it."""
     middle = joints.mean(0)
     radius = (joints - middle).norm(dim=-1).max() + RADII.max()

@@ -53,20 +53,18 @@ def read_hands(path: Path) -> HandTrack:
         [_numbers(frame, SHAPE, f"joints of {what}, frame {t}") for t, frame in enumerate(frames)],
         dtype=torch.float64,
     ).reshape(-1, *SHAPE)
-    track = HandTrack.of_joints(joints, str(content.get("source") or path.name))
+    source = str(content.get("source") or path.name)
     if content.get("reason") is None:
-        return track
+        return HandTrack.of_joints(joints, source)
     reason = as_tensor(content["reason"], f"reason of {what}", len(joints), len(SIDES))
-    known = ((reason >= 0) & (reason < len(REASONS)) & (reason == reason.round())).all()
-    if not bool(known) or bool(((reason == 0) & ~track.valid).any()):
+    if not bool(torch.isin(reason, torch.arange(len(REASONS))).all()):
         raise EgoXInputError(
             f"reason of {what}",
-            got="an unknown number, or 0 for a hand that isn't whole",
-            expected=f"0 to {len(REASONS) - 1}, above 0 for hands that aren't valid",
+            got="an unknown number",
+            expected=f"0 to {len(REASONS) - 1}",
             fix="leave reason out: whole hands are then valid",
         )
-    reason = reason.long()
-    return HandTrack(joints=joints, valid=reason == 0, reason=reason, source=track.source)
+    return HandTrack(joints=joints, reason=reason.long(), source=source)
 
 
 def write_hands(track: HandTrack, path: Path) -> None:

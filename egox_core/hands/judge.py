@@ -30,7 +30,11 @@ def judged_hands(
     mask: Tensor | None = None,  # [T, H, W] bool, the wearer
     source: str = "body model",
 ) -> tuple[HandTrack, str]:
-    """(hands in metres with a reason for each doubt, a note on them for people, empty without hands)."""
+    """Bring hands to the scene's metres, and judge each in each frame.
+
+    Returns:
+        The hands, and a note on them for people, empty without hands.
+    """
     if joints is None:
         nothing = torch.full((len(times_s), 2, len(JOINT_NAMES), 3), torch.nan)
         return HandTrack.of_joints(nothing, source), ""
@@ -69,7 +73,7 @@ def judged_hands(
     steps = torch.where((reason == 0)[..., None], joints[:, :, 0], torch.nan).diff(dim=0)
     fast = steps.norm(dim=-1) > FASTEST * times_s.double().diff()[:, None]
     reason[:-1][fast] = reason[1:][fast] = 6
-    track = HandTrack(joints=joints, valid=reason == 0, reason=reason, source=source)
+    track = HandTrack(joints=joints, reason=reason, source=source)
     return track, f"hands: {note}; {track.text()}"
 
 

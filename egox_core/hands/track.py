@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from ..arrays import as_tensor
 from ..errors import EgoXInputError
 from ..frozen import frozen
 from ..trajectory import compose, invert, transform
@@ -26,7 +27,7 @@ REASONS = (
     "seen",
     "not given",
     "outside the picture",
-    "outside the wearer's mask or box",
+    "outside the wearer's mask",
     "not where the scene's depth is",
     "bones of other lengths than in the rest of the clip",
     "faster than hands move",
@@ -64,40 +65,31 @@ class HandTrack:
 
     # [T, 2, 21, 3] float64, metres, exo camera frame, in the order of JOINT_NAMES; NaN unknown
     joints: Tensor
-    valid: Tensor  # [T, 2] bool, what can be believed; joints of others are what a network said
-    reason: Tensor  # [T, 2] int64, number of an entry of REASONS; 0 exactly where valid
+    reason: Tensor  # [T, 2] int64, number of an entry of REASONS
     source: str = "hands"  # used in error messages and notes
 
     def __post_init__(self) -> None:
         count = len(self.joints)
-        shapes = {
-            "joints": (count, len(SIDES), len(JOINT_NAMES), 3),
-            "valid": (count, len(SIDES)),
-            "reason": (count, len(SIDES)),
-        }
-        for name, shape in shapes.items():
-            if tuple(getattr(self, name).shape) != shape:
-                raise EgoXInputError(
-                    f"{name} of {self.source}",
-                    got=f"shape {tuple(getattr(self, name).shape)}",
-                    expected=f"{shape}: frames, left and right, joints, axes",
-                    fix="give both hands for every frame, NaN where one is unknown",
-                )
-        known = torch.isfinite(self.joints).flatten(2).all(-1)
-        if bool((self.valid & ~known).any()) or not torch.equal(self.valid, self.reason == 0):
+        as_tensor(self.joints, f"joints of {self.source}", None, len(SIDES), len(JOINT_NAMES), 3)
+        as_tensor(self.reason, f"reason of {self.source}", count, len(SIDES))
+        if bool((self.valid & ~_whole(self.joints)).any()):
             raise EgoXInputError(
-                f"valid of {self.source}",
-                got="a valid hand with an unknown joint, or with a reason against it",
-                expected="reason 0 exactly where valid, and all 21 joints there",
-                fix="mark hands with gaps as not valid",
+                f"reason of {self.source}",
+                got="a valid hand with an unknown joint",
+                expected=f"reason 0 for whole hands alone, else 1 to {len(REASONS) - 1}",
+                fix="mark hands with gaps as not given (1)",
             )
+
+    @property
+    def valid(self) -> Tensor:  # [T, 2] bool
+        """Mask of the hands that can be believed; joints of others are what a network said."""
+        return self.reason == 0
 
     @classmethod
     def of_joints(cls, joints: Tensor, source: str = "hands") -> HandTrack:
         """Joints [T, 2, 21, 3] that are believed wherever a hand has all of them."""
-        valid = torch.isfinite(joints).flatten(2).all(-1)
-        reason = torch.where(valid, 0, NOT_GIVEN)
-        return cls(joints=joints.double(), valid=valid, reason=reason, source=source)
+        reason = torch.where(_whole(joints), 0, NOT_GIVEN)
+        return cls(joints=joints.double(), reason=reason, source=source)
 
     def __len__(self) -> int:
         return len(self.joints)
@@ -115,12 +107,7 @@ class HandTrack:
                 expected=f"{int(frames.max()) + 1}: one a frame of the exo video",
                 fix="make the hands of the whole video, numbered as its frames",
             )
-        return replace(
-            self,
-            joints=self.joints[frames],
-            valid=self.valid[frames],
-            reason=self.reason[frames],
-        )
+        return replace(self, joints=self.joints[frames], reason=self.reason[frames])
 
     def text(self) -> str:
         """Count what is believed and what isn't: "left hand seen in 40 of 49 frames, 9 outside …"."""
@@ -170,6 +157,10 @@ class HandTrack:
         if trajectory.exo_w2c is None:
             return self.seen_from(head_from_world)
         return self.seen_from(compose(head_from_world, invert(trajectory.exo_w2c.double())))
+
+
+def _whole(joints: Tensor) -> Tensor:  # [T, 2, 21, 3] -> [T, 2] bool
+    return torch.isfinite(joints).flatten(2).all(-1)
 
 
 def wrist_turns(

@@ -134,13 +134,20 @@ def test_one_detector_is_enough(run, clip, depth):
 
 
 def test_a_body_model_gives_the_hands(run, clip):
-    solid = np.tile(clip.metres.mean(1)[:, None], (1, 70, 1))
+    """It has a finger's tip first; a person in an empty box is nobody."""
+    noise = np.random.default_rng(0).normal(size=(FRAMES, 70, 3))
+    solid = clip.metres.mean(1)[:, None] + 0.02 * noise
     solid[:, list(MHR_POINTS.values())] = clip.metres[:, [POINTS.index(n) for n in MHR_POINTS]]
     person = {"pred_cam_t": np.zeros(3), "focal_length": clip.camera.fx}
     frames = [[{**person, "pred_keypoints_3d": points}] for points in solid]
+    frames[3][0]["bbox"] = [9, 1, 9, 9]
     payload = {"frames": frames, "image_size": clip.camera.stored_size[::-1]}
     answer = run(mhr_pose_data=payload)
-    assert np.allclose(answer.hands.joints[:, 1, 0], solid[:, 41])
+    joints = answer.hands.joints[:3]
+    thumb_and_little = [62, 45, 44, 43, 42, 61, 60, 59, 58]
+    assert np.allclose(joints[:, 0, [0, 1, 2, 3, 4, 17, 18, 19, 20]], solid[:3, thumb_and_little])
+    assert np.allclose(joints[:, 1, 8], solid[:3, 25])  # tip of the right index finger
+    assert (answer.hands.reason[3] == 1).all() and answer.hands.joints[3].isnan().all()
     assert "hands: their distance is the network's own" in answer.report
     without = run(pose_keypoints=of_sdpose(clip, 0.0))
     assert (without.hands.reason == 1).all() and "hands" not in without.report

