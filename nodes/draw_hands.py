@@ -60,10 +60,14 @@ class EgoXDrawHands(io.ComfyNode):
             ],
             outputs=[
                 io.Image.Output(
-                    display_name="hands",
+                    display_name="picture",
                     tooltip="The hands on black, upright: the left one orange, the right one blue.",
                 ),
                 io.Mask.Output(display_name="mask", tooltip="1 for each pixel of a hand."),
+                EgoXHands.Output(
+                    display_name="hands",
+                    tooltip="The hands that were drawn, also those read from hands.json.",
+                ),
             ],
         )
 
@@ -73,7 +77,7 @@ class EgoXDrawHands(io.ComfyNode):
         path = trajectory if depth is None else seen_by(trajectory, depth)
         depth_m = None if depth is None else depth.depth_m
         drawn, mask = draw_hands(track, path, depth_m, progress=host_progress(len(track)))
-        return io.NodeOutput(drawn, mask, ui=shown and shown.note(track.text()))
+        return io.NodeOutput(drawn, mask, track, ui=shown and shown.note(track.text()))
 
 
 def hands_in_use(frames: FrameSelection | None) -> HandTrack:

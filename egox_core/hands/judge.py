@@ -17,7 +17,9 @@ HAND_WIDTH_M = 0.09
 MIN_LOOKS = 3  # at wrists, for a scale
 SIZES = (0.7, 1.4)  # of the sum of a hand's bones against the clip's median
 FASTEST = 6.0  # metres a second of a wrist; reaching is under 2, throwing over 10
-BENT_BACK_M = 0.025  # fingertips behind the palm, on average: no hand bends so far
+BENT_BACK_M = 0.025
+"""Fingertips behind the palm, on average in a frame, or half as far in the whole clip: a hand of the
+other side, since none bends so far."""
 TIPS = [JOINT_NAMES.index(f"{finger}_tip") for finger in ("index", "middle", "ring", "little")]
 
 
@@ -60,7 +62,7 @@ def judged_hands(
     bent_back = ((joints - joints[:, :, :1]) @ wrist_turns(joints))[:, :, TIPS, 2].mean(-1)
     doubts = {
         5: ~((size > SIZES[0]) & (size < SIZES[1])),
-        7: (bent_back > BENT_BACK_M) | (bent_back.nanmedian(0).values > 0),
+        7: (bent_back > BENT_BACK_M) | (bent_back.nanmedian(0).values > BENT_BACK_M / 2),
         3: wanted.double().mean(-1) < 0.5,
         2: ~inside[..., 0] | (inside.double().mean(-1) < 0.5),
         1: ~given,

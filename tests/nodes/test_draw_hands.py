@@ -28,13 +28,14 @@ def test_hands_of_the_take_are_drawn_where_they_are(take, comfy_host):
     depth = DepthVideo(
         depth_m=take.ego_depth_m, camera=take.ego_camera, exo_w2c=take.ego_w2c, times_s=take.times_s
     )
-    picture, mask = EgoXDrawHands.execute(path, depth=depth, frames=frames).args
+    picture, mask, track = EgoXDrawHands.execute(path, depth=depth, frames=frames).args
     assert picture.shape == (5, 64, 64, 3) and mask.shape == (5, 64, 64)
     of_hands = [solid.name in ("palm", "finger", "thumb") for solid in take.scene.solids]
     truth = torch.tensor([*of_hands, False])[take.ego_index.long()]
     both = (truth & (mask > 0)).sum()
     assert both > 0.5 * (truth | (mask > 0)).sum()
-    again, _ = EgoXDrawHands.execute(path, depth=depth, hands=take.hands).args
+    assert torch.allclose(track.joints, take.hands.joints, atol=1e-6)
+    again, *_ = EgoXDrawHands.execute(path, depth=depth, hands=take.hands).args
     assert torch.allclose(again, picture, atol=0.02)
     with refuses("neither hands nor hands.json"):
         EgoXDrawHands.execute(path)
