@@ -22,6 +22,7 @@ from egox_core.errors import EgoXInputError
 from egox_core.file_names import EXO, TRUTH
 from egox_core.video import resize_picture
 from egox_train.metrics.frame_metrics import frame_metrics
+from tools.pictures import read_frames
 from tools.setup.api_client import read_prompt
 from tools.setup.base_dir import make_base_dir, read_models, share_models
 from tools.setup.demo import (
@@ -31,14 +32,13 @@ from tools.setup.demo import (
     collect,
     of_type,
     run_prompt,
-    save_prior,
+    save_all,
     stage_take,
     use_standins,
 )
 from tools.setup.environment import Environment, this_environment
 from tools.setup.layout import Layout, SetupError
 from tools.setup.server import Server
-from tools.setup.side_by_side import read_frames
 
 PUBLIC = {"psnr": 17.83, "ssim": 0.691}
 NEAR = {"psnr": 0.5, "ssim": 0.02}
@@ -53,7 +53,7 @@ def released_prompt(
 ) -> dict[str, Any]:
     """The graph for the real weights, or with stand-ins the demo's, as the public run was set."""
     prompt = read_prompt("egox_demo" if stand_in else "egox_basic", repo)
-    prompt = save_prior(apply_options(prompt, options, staged))
+    prompt = save_all(apply_options(prompt, options, staged))
     for kind, values in {
         "EgoXWanSampler": {"seed": SEED, "noise": "released"},
     }.items():
@@ -78,8 +78,9 @@ def generate(environment: Environment, options: DemoOptions, stand_in: bool) -> 
     log = layout.logs / "released_server.log"
     with Server(environment, base, log, arguments=models) as server:
         start = time.monotonic()
-        outcome = run_prompt(server.client, prompt, server)
-        return collect(outcome, prompt, base, layout, "egox_released"), time.monotonic() - start
+        outcome = run_prompt(server, prompt)
+        folder = collect(outcome, prompt, base, layout.output / "egox_released")
+        return folder, time.monotonic() - start
 
 
 def compare(ego: Path, truth: Path) -> dict[str, float]:

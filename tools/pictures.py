@@ -16,14 +16,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from egox_core.video import labelled_grid
+from egox_core.video import decode_frames, labelled_grid, probe_video
 from tools.setup.api_client import read_prompt
 from tools.setup.base_dir import make_base_dir
 from tools.setup.demo import DemoOptions, run_demo
 from tools.setup.environment import this_environment
 from tools.setup.layout import REPO_ROOT, Layout, SetupError
 from tools.setup.server import Server
-from tools.setup.side_by_side import read_frames
 
 # As web/js/previews/strip.mjs cuts the picture.
 LAMBDAS, STRENGTHS = (0, 1, 3, 10), (0.5, 1)
@@ -72,6 +71,12 @@ def main() -> int:
         Image.fromarray(picture).save(file, quality=88)
         print(f"{file.relative_to(REPO_ROOT)}: {file.stat().st_size / 1000:.0f} kB")
     return 0
+
+
+def read_frames(path: Path) -> np.ndarray:
+    """Frames [T, H, W, 3] uint8 RGB of a video."""
+    info = probe_video(path)
+    return np.stack([picture for _, picture in decode_frames(path, info, range(info.frame_count))])
 
 
 def strip_prompt(prompt: dict[str, Any]) -> dict[str, Any]:

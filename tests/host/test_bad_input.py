@@ -100,7 +100,7 @@ def test_a_model_that_is_no_36_channel_wan(client, prompt, server_base):
         ("VAELoader", "vae_name", "vae", b"", "empty"),
         ("EgoXTestsLoadTextEncoder", "clip_name", "text_encoders", "loras", "a LoRA"),
         ("EgoXTestsLoadClipVision", "clip_name", "clip_vision", "vae", "a Wan 2.1 VAE"),
-        ("EgoXLoadLora", "lora_name", "loras", "wide", "another model"),
+        ("EgoXLoadLora", "lora_name", "loras", "wide", "a LoRA of this model"),
     ],
 )
 def test_weights_that_are_no_weights(

@@ -7,7 +7,7 @@ import urllib.request
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -49,30 +49,19 @@ class PromptRefused(RuntimeError):
         super().__init__("\n".join(said))
 
 
-@dataclass
+@dataclass(frozen=True)
 class Outcome:
     """Outcome of one prompt."""
 
-    prompt_id: str
-    status: str = ""  # success | error | interrupted
-    # node id -> what the node gave to the interface
-    outputs: dict[str, Any] = field(default_factory=dict)
-    ran: list[str] = field(default_factory=list)  # node ids, in the order of running
-    error: dict[str, Any] = field(default_factory=dict)  # the host's data of an error or interrupt
+    status: str  # success | error | interrupted
+    outputs: dict[str, Any]  # node id -> what the node gave to the interface
+    ran: list[str]  # node ids, in the order of running
+    error: dict[str, Any]  # the host's data of the end
 
     @property
     def error_text(self) -> str:
-        if self.status == "success":
-            return ""
         said = self.error.get("exception_message", "interrupted")
-        return f"{self.error.get('node_type')}: {said}".strip()
-
-    def note(self, kind: str, data: dict[str, Any]) -> None:
-        """Enter one message."""
-        if kind == "executing" and data.get("node") and data["node"] not in self.ran:
-            self.ran.append(data["node"])
-        elif kind in ENDS:
-            self.status, self.error = ENDS[kind], data
+        return f"{self.error.get('node_type')}: {said}"
 
 
 class ApiClient:
@@ -163,27 +152,28 @@ class ApiClient:
             pool.shutdown(wait=False)
 
     async def _follow(self, prompt: dict[str, Any], on_event: Callable[[Event], None]) -> Outcome:
-        client_id = uuid.uuid4().hex
+        client_id, ran = uuid.uuid4().hex, []
         async with (
             aiohttp.ClientSession() as session,
             session.ws_connect(f"{self.address}/ws?clientId={client_id}", max_msg_size=0) as socket,
         ):
             await socket.receive()  # the host's greeting: now it knows the client
-            outcome = Outcome(self.queue(prompt, client_id))
+            prompt_id = self.queue(prompt, client_id)
             async for message in socket:
                 kind, data = "binary", {"bytes": message.data}
                 if isinstance(message.data, str):
                     content = json.loads(message.data)
                     kind, data = content.get("type", ""), content.get("data") or {}
-                if data.get("prompt_id", outcome.prompt_id) == outcome.prompt_id:
-                    outcome.note(kind, data)
-                    on_event((kind, data))
-                if outcome.status:
+                if data.get("prompt_id", prompt_id) != prompt_id:
+                    continue
+                if kind == "executing" and data.get("node") not in (None, *ran):
+                    ran.append(data["node"])
+                on_event((kind, data))
+                if kind in ENDS:
                     break
         # The last message comes a moment before the history has it; a lost connection ends here too.
-        while not (entry := self.get(f"/history/{outcome.prompt_id}").get(outcome.prompt_id)):
+        while not (entry := self.get(f"/history/{prompt_id}").get(prompt_id)):
             await asyncio.sleep(0.05)
-        for kind, data in entry["status"]["messages"]:
-            outcome.note(kind, data)
-        outcome.outputs = entry["outputs"]
-        return outcome
+        messages = entry["status"]["messages"]
+        ((status, error),) = [(ENDS[kind], data) for kind, data in messages if kind in ENDS]
+        return Outcome(status, entry["outputs"], ran, error)

@@ -1,26 +1,23 @@
 """``run.py demo``: the shipped demo workflow through the real server, and its results as files."""
 
-import os
 import shutil
-import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from egox_core.errors import EgoXInputError
 from egox_core.file_names import DEPTH, EXO, META, TRUTH
 from egox_core.sizes import PIXEL_STEP, REFERENCE_EXO_SIZE
-from egox_core.types import FrameSelection
-from egox_core.video import probe_video, select_frames
 
 from .api_client import Event, Outcome, PromptRefused, read_prompt
 from .base_dir import BaseDir, make_base_dir, read_models
 from .environment import Environment
-from .layout import Layout, SetupError
+from .layout import SetupError
 from .server import Server
-from .side_by_side import join
 
-LOAD = "EgoXLoadExoVideo"
+LOAD, DECODE = "EgoXLoadExoVideo", "EgoXDecodeEgoHalf"
+GAP = 4
+"""Pixels between the pictures of the side by side."""
 # Length at which a take is run unless asked otherwise: the released model's.
 TAKE_FRAMES = 49
 # Node type -> its file input, and the stand-in for it.
@@ -29,7 +26,6 @@ STANDINS = {
     "VAELoader": ("vae_name", "egox_standin_wan_vae.safetensors"),
     "EgoXLoadLora": ("lora_name", "egox_standin_lora_wan22.safetensors"),
 }
-SELECTED_BY = ("start_frame", "frame_count", "target_fps", "resize", "width", "height")
 
 
 @dataclass(frozen=True)
@@ -47,7 +43,7 @@ class DemoOptions:
 
 
 def run_demo(environment: Environment, options: DemoOptions) -> int:
-    """Make output/egox_demo/{ego,prior,side_by_side}.mp4 and contact_sheet.png; the exit code.
+    """Make output/egox_demo/{ego,prior,side_by_side}.mp4; the exit code.
 
     Raises:
         SetupError: the take is no take, the server did not start, or the prompt was refused or
@@ -57,60 +53,34 @@ def run_demo(environment: Environment, options: DemoOptions) -> int:
     check_options(options)
     base = make_base_dir(layout.base, layout)
     staged = stage_take(options.take, base) if options.take else None
-    prompt = save_prior(apply_options(read_prompt("egox_demo", layout.repo), options, staged))
+    prompt = apply_options(read_prompt("egox_demo", layout.repo), options, staged)
     is_stand_in = options.stand_in or staged is not None
     if is_stand_in:
         use_standins(prompt)
+    save_all(prompt, (base.input, layout.repo))
     arguments = read_models(layout.repo / "models", base, "pack") if is_stand_in else ()
     log = layout.logs / "demo_server.log"
-    with Server(
-        environment,
-        base,
-        log,
-        port=options.port,
-        arguments=arguments,
-        shows=options.keep_server,  # else nobody looks at the nodes
-    ) as server:
+    with Server(environment, base, log, port=options.port, arguments=arguments) as server:
         print(f"Server: ComfyUI {server.client.version()} at {server.address}, log in {log}")
-        try:
-            exo, chosen = frames_in_use(prompt, base, layout)
-            results = collect(run_prompt(server, prompt), prompt, base, layout)
-            truth = exo.parent / TRUTH
-            join(
-                results,
-                exo,
-                truth if truth.is_file() else None,
-                chosen.source_indices.tolist(),
-                "(stand-in weights)" if is_stand_in else "",
-            )
-        except EgoXInputError as error:
-            raise SetupError(str(error)) from None
-        tell(results, is_stand_in)
+        outcome = run_prompt(server, prompt)
+        results = collect(outcome, prompt, base, layout.output / "egox_demo")
+        tell(results, words_of(outcome, prompt, DECODE), is_stand_in)
         if options.keep_server:
             print(f"\nThe server goes on at {server.address}. Press Ctrl-C to end it.")
             server.wait_for_ctrl_c()
     return 0
 
 
-class Progress:
-    """Progress of each node on one line of a terminal; its seconds on a line that stays."""
+def announce(prompt: dict[str, Any]) -> Callable[[Event], None]:
+    """A listener that prints each node's name as it begins."""
 
-    def __init__(self, prompt: dict[str, Any]) -> None:
-        self.prompt, self.node, self.began = prompt, "", 0.0
-
-    def __call__(self, event: Event) -> None:
+    def listen(event: Event) -> None:
         kind, data = event
-        if kind == "progress_state" and self.node in data["nodes"] and os.isatty(1):
-            state = data["nodes"][self.node]
-            print(f"  {self._name()} {state['value']:g}/{state['max']:g}  ", end="\r", flush=True)
-        elif kind in ("executing", "execution_success"):
-            if self.node:
-                print(f"  {self._name():<28} {time.monotonic() - self.began:7.1f} s", flush=True)
-            self.node, self.began = data.get("node") or "", time.monotonic()
-
-    def _name(self) -> str:
         # Nodes that a node made itself while running are not in the prompt.
-        return self.prompt.get(self.node, {}).get("class_type", "?").removeprefix("EgoX")
+        if kind == "executing" and data.get("node") in prompt:
+            print(f"  {prompt[data['node']]['class_type'].removeprefix('EgoX')}", flush=True)
+
+    return listen
 
 
 def run_prompt(server: Server, prompt: dict[str, Any]) -> Outcome:
@@ -120,7 +90,7 @@ def run_prompt(server: Server, prompt: dict[str, Any]) -> Outcome:
         SetupError: refused, failed, or the server went away.
     """
     try:
-        outcome = server.client.run(prompt, Progress(prompt))
+        outcome = server.client.run(prompt, announce(prompt))
     except PromptRefused as error:
         raise SetupError(f"The server refused the workflow:\n{error}") from None
     except ConnectionError as error:
@@ -176,20 +146,29 @@ def apply_options(
     return prompt
 
 
-def save_prior(prompt: dict[str, Any]) -> dict[str, Any]:
-    """Save the prior beside the ego video: the page has a player for it, a command line has
-    files."""
+def save_all(prompt: dict[str, Any], places: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Save the prior, too, and all videos side by side, with the true one that lies beside the exo
+    video in one of the folders: the page has players for them, a command line has files."""
     ids = {node["class_type"]: node_id for node_id, node in prompt.items()}
-    (ego,) = of_type(prompt, "SaveVideo")
-    folder = ego["filename_prefix"].rpartition("/")[0]
-    prompt["prior_video"] = {
-        "class_type": "CreateVideo",
-        "inputs": {"images": [ids["EgoXRenderEgoPrior"], 0], "fps": [ids[LOAD], 2]},
-    }
-    prompt["prior_file"] = {
-        "class_type": "SaveVideo",
-        "inputs": {**ego, "video": ["prior_video", 0], "filename_prefix": f"{folder}/prior"},
-    }
+    (load,), (ego,) = of_type(prompt, LOAD), of_type(prompt, "SaveVideo")
+    videos = {"prior": [ids["EgoXRenderEgoPrior"], 0], "ego": [ids[DECODE], 0]}
+    truth = Path(load["file"]).with_name(TRUTH).as_posix()
+    if any((place / truth).is_file() for place in places):
+        inputs = {**load, "file": truth, "width": load["height"]}
+        prompt["truth"] = {"class_type": LOAD, "inputs": inputs}
+        videos["truth"] = ["truth", 0]
+    row = [ids[LOAD], 0]
+    look = {"direction": "right", "match_image_size": True, "spacing_color": "black"}
+    for name, images in videos.items():
+        inputs = {"image1": row, "image2": images, "spacing_width": GAP, **look}
+        prompt[f"row_{name}"] = {"class_type": "ImageStitch", "inputs": inputs}
+        row = [f"row_{name}", 0]
+    for name, images in {"prior": videos["prior"], "side_by_side": row}.items():
+        inputs = {"images": images, "fps": [ids[LOAD], 2]}
+        prompt[f"{name}_video"] = {"class_type": "CreateVideo", "inputs": inputs}
+        prefix = f"{ego['filename_prefix'].rpartition('/')[0]}/{name}"
+        inputs = {**ego, "video": [f"{name}_video", 0], "filename_prefix": prefix}
+        prompt[f"{name}_file"] = {"class_type": "SaveVideo", "inputs": inputs}
     return prompt
 
 
@@ -213,29 +192,8 @@ def _set(prompt: dict[str, Any], kind: str, name: str, value: Any) -> None:
         inputs[name] = value
 
 
-def frames_in_use(
-    prompt: dict[str, Any], base: BaseDir, layout: Layout
-) -> tuple[Path, FrameSelection]:
-    """The exo video's file, in the host's input folder or in the pack, and which frames of it are
-    used.
-
-    Raises:
-        EgoXInputError: frames that the video doesn't have.
-    """
-    (load,) = of_type(prompt, LOAD)
-    places = (base.input / load["file"], layout.repo / load["file"])
-    exo = next((place for place in places if place.is_file()), None)
-    if exo is None:
-        raise SetupError(
-            f"The exo video {load['file']} is neither in {base.input} nor in the pack."
-        )
-    wanted = {name: load[name] for name in SELECTED_BY if name in load}
-    return exo, select_frames(probe_video(exo), **wanted)
-
-
-def collect(outcome: Outcome, prompt: dict[str, Any], base: BaseDir, layout: Layout) -> Path:
-    """Move what the SaveVideo nodes wrote to output/egox_demo/NAME.mp4; that folder."""
-    target = layout.output / "egox_demo"
+def collect(outcome: Outcome, prompt: dict[str, Any], base: BaseDir, target: Path) -> Path:
+    """Move what the SaveVideo nodes wrote to ``target``/NAME.mp4; that folder."""
     target.mkdir(parents=True, exist_ok=True)
     for node_id, output in outcome.outputs.items():
         prefix = prompt[node_id]["inputs"].get("filename_prefix")
@@ -245,18 +203,26 @@ def collect(outcome: Outcome, prompt: dict[str, Any], base: BaseDir, layout: Lay
     return target
 
 
-def tell(results: Path, is_stand_in: bool) -> None:
-    """Say what each result is, and what of it is stand-in."""
+def words_of(outcome: Outcome, prompt: dict[str, Any], kind: str) -> str:
+    """Text that the one node of a type shows on itself."""
+    (node_id,) = (name for name, node in prompt.items() if node["class_type"] == kind)
+    return "\n".join(outcome.outputs[node_id]["text"])
+
+
+def tell(results: Path, said: str, is_stand_in: bool) -> None:
+    """Print what each result is, what the decoding node says of the ego video, and what of it is
+    stand-in."""
     mark = " - STAND-IN weights: noise, not a picture of anything" if is_stand_in else ""
     print(
         f"\nResults in {results}\n"
         f"  ego.mp4            the ego video that came out{mark}\n"
         "  prior.mp4          the ego prior: the exo video's points seen from the ego camera (real geometry)\n"
-        "  side_by_side.mp4   exo | prior | ego, and the ground truth where it is known\n"
-        "  contact_sheet.png  some frames of that under each other"
+        "  side_by_side.mp4   exo | prior | ego, and the ground truth if it is known"
     )
     if is_stand_in:
         print(
             f"The stand-in models used were {', '.join(file for _, file in STANDINS.values())}.\n"
             "With the real weights (README) the same graph makes the real video: workflows/egox_basic.json."
         )
+    else:
+        print(said)

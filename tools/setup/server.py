@@ -50,13 +50,11 @@ class Server:
         *,
         port: int | None = None,
         arguments: tuple[str, ...] = (),
-        shows: bool = True,  # False: nodes give their results alone
         variables: dict[str, str] | None = None,
     ) -> None:
         self.environment, self.base, self.log = environment, base, log
         self.port = check_port(port) if port is not None else free_port()
         self.arguments, self.variables = arguments, variables or {}
-        self.flags = () if shows else ("-X", "egox_show=0")
         self.process: subprocess.Popen | None = None
         self.client = ApiClient(f"http://127.0.0.1:{self.port}")
 
@@ -70,7 +68,6 @@ class Server:
         device = [] if torch.cuda.is_available() else ["--cpu"]
         return [
             str(self.environment.python),
-            *self.flags,
             str(self.environment.host.root / "main.py"),
             *device,
             "--base-directory",
