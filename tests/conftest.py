@@ -4,7 +4,6 @@ it."""
 import asyncio
 import io
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
@@ -199,18 +198,14 @@ def awaited() -> Callable[[Coroutine[Any, Any, Any]], Any]:
 def standins(tmp_path_factory) -> Path:
     """A models folder with all stand-in weights, made once for all processes of a run; to be copied
     from."""
+    from tools.rigs.standins import main
+
     own = tmp_path_factory.getbasetemp()
     folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "standins"
     with FileLock(f"{folder}.lock"):
         if not folder.is_dir():
             part = folder.with_suffix(".part")
-            made = subprocess.run(
-                [sys.executable, "-m", "tools.rigs.standins", "--all", "--out", str(part)],
-                cwd=REPO_ROOT,
-                capture_output=True,
-                text=True,
-            )
-            assert made.returncode == 0, made.stdout + made.stderr
+            main(["--all", "--out", str(part)])
             part.rename(folder)
     return folder
 
