@@ -58,9 +58,11 @@ def browser_client(browser_server) -> ApiClient:
 @pytest.fixture
 def open_page(browser, browser_client) -> Iterator[Callable[..., PageUnderTest]]:
     """``open_page(theme=…, vue_nodes=…, size=…)``: a page that is ready; one that opens the editor
-    has ``webgl``. At the test's end every page is held to its promise: nothing asked outside the
-    machine, no script failed."""
+    has ``webgl``. No test sees what another did: storage and settings are a new user's, and the
+    server has forgotten its results. At the test's end every page is held to its promise: nothing
+    asked outside the machine, no script failed."""
     pages: list[PageUnderTest] = []
+    browser_client.post("/free", {"unload_models": True, "free_memory": True})
 
     def make(path: str = "/", *, webgl: bool = False, **options: Any) -> PageUnderTest:
         pages.append(PageUnderTest(browser(webgl), browser_client, **options))
@@ -73,86 +75,6 @@ def open_page(browser, browser_client) -> Iterator[Callable[..., PageUnderTest]]
     finally:
         for page in pages:
             page.close()
-
-
-FAILED = pytest.StashKey[bool]()
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
-    """Note a failed test: the page that it leaves is in the middle of something."""
-    report = yield
-    item.stash[FAILED] = report.failed or item.stash.get(FAILED, False)
-    return report
-
-
-MOST_KEPT = 2
-"""Pages that stay open between tests: the next takes 3 core-seconds to open. They draw nothing
-meanwhile."""
-
-_PARK = """() => {
-  if (window.egoxHeld) return;
-  window.egoxHeld = [];
-  window.egoxFrame = window.requestAnimationFrame;
-  window.requestAnimationFrame = (step) => window.egoxHeld.push(step);
-}"""
-_TIDY = """async () => {
-  if (window.egoxHeld) {
-    const held = window.egoxHeld;
-    window.requestAnimationFrame = window.egoxFrame;
-    window.egoxHeld = null;
-    held.forEach((step) => window.requestAnimationFrame(step));
-  }
-  await app.extensionManager.setting.set('Comfy.RightSidePanel.IsOpen', false);
-  const { toast } = app.extensionManager;
-  (toast.dismissAll ?? toast.removeAll)();
-  app.canvas.deselectAll();
-}"""
-
-
-@pytest.fixture(scope="session")
-def kept_pages(browser_server, browser) -> Iterator[dict[str, PageUnderTest]]:
-    """The longest unused first."""
-    pages: dict[str, PageUnderTest] = {}
-    yield pages
-    for page in pages.values():
-        page.close()
-
-
-@pytest.fixture
-def same_page(
-    browser, browser_client, kept_pages, request
-) -> Iterator[Callable[..., PageUnderTest]]:
-    """``open_page``'s twin for tests that load their own graph: one page for all with the same
-    options but its size."""
-    used: dict[str, PageUnderTest] = {}
-
-    def make(
-        *, webgl: bool = False, size: tuple[int, int] = (1600, 1000), **options: Any
-    ) -> PageUnderTest:
-        key = repr((webgl, sorted(options.items())))
-        page = kept_pages.pop(key, None)
-        if page is None:
-            while len(kept_pages) >= MOST_KEPT:
-                kept_pages.pop(next(iter(kept_pages))).close()
-            page = PageUnderTest(browser(webgl), browser_client, size=size, **options).open()
-        else:
-            page.page.set_viewport_size({"width": size[0], "height": size[1]})
-            page.evaluate(_TIDY)
-            form = page.page.get_by_role("button", name="Enter node graph").first
-            if form.is_visible():
-                form.click()
-                page.page.wait_for_selector("canvas#graph-canvas", state="visible")
-        kept_pages[key] = used[key] = page
-        return page
-
-    yield make
-    for key, page in used.items():
-        if request.node.stash.get(FAILED, False):
-            kept_pages.pop(key).close()
-        else:
-            page.evaluate(_PARK)
-        page.check()
 
 
 @pytest.fixture

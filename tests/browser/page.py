@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tools.rigs.comfy_page import ComfyPage, PageError
+from tools.rigs.comfy_page import FORM_ROW, ComfyPage, PageError
 
 _LISTEN = """() => {
   window.egoxSeen = [];
@@ -44,20 +44,34 @@ class PageUnderTest(ComfyPage):
     def open(self, path: str = "/") -> "PageUnderTest":
         """As its base, and listening from here on."""
         super().open(path)
-        self.page.evaluate(_LISTEN)
+        self.evaluate(_LISTEN)
         return self
+
+    def open_form(self, saved: dict[str, Any]) -> None:
+        """Load a graph as its form, and wait for all its rows."""
+        self.load(saved, form=True)
+        rows = len(saved["extra"]["linearData"]["inputs"])
+        self.page.locator(FORM_ROW).nth(rows - 1).wait_for()
 
     def problems(self, workflow: dict[str, Any]) -> list[str]:
         """Differences of the graph on the canvas from the file that it was loaded from."""
-        return self.page.evaluate(_PROBLEMS, workflow)
+        return self.evaluate(_PROBLEMS, workflow)
+
+    def widget(self, kind: str, name: str) -> Any:
+        """Value of a widget of the one node of a type, at the top level."""
+        return self.evaluate(
+            "([kind, name]) => app.graph.nodes.find((n) => n.type === kind)"
+            ".widgets.find((w) => w.name === name).value",
+            [kind, name],
+        )
 
     def saved(self) -> dict[str, Any]:
         """The graph as the page would save it."""
-        return self.page.evaluate("() => JSON.parse(JSON.stringify(app.graph.serialize()))")
+        return self.evaluate("() => JSON.parse(JSON.stringify(app.graph.serialize()))")
 
     def open_templates(self, pack: str) -> None:
         """The template chooser, at the cards of a pack."""
-        self.page.evaluate(
+        self.evaluate(
             "async () => { await app.extensionManager.command.execute('Comfy.BrowseTemplates'); }"
         )
         self.page.get_by_text(pack, exact=True).first.click()
@@ -68,7 +82,7 @@ class PageUnderTest(ComfyPage):
 
     def queue(self) -> None:
         """Click the page's own button."""
-        self.page.evaluate("() => { window.egoxSeen.length = 0; }")
+        self.evaluate("() => { window.egoxSeen.length = 0; }")
         # A mouse that rests on the page's login button (where the editor's close button was) holds a hint open there,
         # on newer pages over this button.
         size = self.page.viewport_size
@@ -89,7 +103,7 @@ class PageUnderTest(ComfyPage):
         """
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
-            seen = self.page.evaluate("() => window.egoxSeen")
+            seen = self.evaluate("() => window.egoxSeen")
             kinds = [event["kind"] for event in seen]
             if "execution_success" in kinds:
                 self.settle()
@@ -108,7 +122,7 @@ class PageUnderTest(ComfyPage):
         """Wait until a node of a type has given its result to the page; that result."""
         deadline = time.monotonic() + 600
         while time.monotonic() < deadline:
-            output = self.page.evaluate(
+            output = self.evaluate(
                 """(kind) => {
               for (const { kind: what, data } of window.egoxSeen) {
                 if (what !== 'executed') continue;
@@ -133,7 +147,7 @@ class PageUnderTest(ComfyPage):
     ) -> dict[str, float]:
         """A part of the graph as a rectangle of the page, for a picture of it alone."""
         x, y, w, h = bounds
-        left, top, scale = self.page.evaluate(
+        left, top, scale = self.evaluate(
             "([x, y]) => { const ds = app.canvas.ds, box = "
             "app.canvas.canvas.getBoundingClientRect(); return [(x + ds.offset[0]) * "
             "ds.scale + box.left, (y + ds.offset[1]) * ds.scale + box.top, "

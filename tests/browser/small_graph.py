@@ -5,11 +5,11 @@ from tests.browser.page import PageUnderTest
 FRAMES, HEIGHT, WIDTH, STEPS = 5, 128, 224, 2
 
 
-def make_small(page: PageUnderTest) -> None:
+def make_small(page: PageUnderTest, sampler: str = "EgoXWanSampler") -> None:
     for kind, name, value in (
         ("EgoXLoadExoVideo", "frame_count", FRAMES),
         ("EgoXLoadExoVideo", "height", HEIGHT),
         ("EgoXLoadExoVideo", "width", WIDTH),
-        ("EgoXWanSampler", "steps", STEPS),
+        (sampler, "steps", STEPS),
     ):
         page.set_widget(kind, name, value)

@@ -1,10 +1,18 @@
-"""egox_demo by hand: opened, run by clicking the page's own button, and the ego video seen in the
-page."""
+"""egox_demo by hand: run by clicking the page's own button, the ego video seen in the page; then
+what its players do: two runs compared, weights under the pointer, *Save*."""
 
+import json
+import re
+from pathlib import Path
+
+import numpy as np
 import pytest
 
-from .small_graph import HEIGHT, make_small
-from .test_at_a_glance import CLASSIC, overlaps
+from .preview_graph import choose_view, loaded, part, state
+from .small_graph import FRAMES, HEIGHT, make_small
+from .test_workflows_in_page import OVERLAPS
+
+NODE, SEED = "EgoXDecodeEgoHalf", 71
 
 # A video element draws into a canvas of the page's own; the file is read by the page, not by us.
 SEEN = """async (name) => {
@@ -57,14 +65,34 @@ _OUT_OF_GROUP = """() => {
 }"""
 
 
+# A frame of each clip of a player, as numbers; and what it says of the difference of two runs.
+_PIXELS = """([type, number]) => {
+  const preview = app.graph.nodes.find((n) => n.type === type).egoxPreview;
+  const read = (clip) => {
+    const [image, x, y, w, h] = clip.frame(number);
+    const canvas = Object.assign(document.createElement('canvas'), { width: w, height: h });
+    const context = canvas.getContext('2d');
+    context.drawImage(image, x, y, w, h, 0, 0, w, h);
+    return [...context.getImageData(0, 0, w, h).data];
+  };
+  return { ...Object.fromEntries(preview.pictures.map((clip) => [clip.name, read(clip)])), fps: preview.fps,
+           factor: preview.difference?.factor, mean: preview.difference?.mean };
+}"""
+# The node on the canvas that has the prior's player.
+_PRIOR = """() => app.graph.nodes.find((node) =>
+  node.subgraph?.nodes.some((inner) => inner.type === 'EgoXRenderEgoPrior')).type"""
+_CELLS = f"""() => app.graph.nodes.find((n) => n.type === '{NODE}').egoxPreview.strip?.length"""
+
+
 @pytest.mark.parametrize("vue_nodes", [False, True], ids=["classic nodes", "newer nodes"])
-def test_a_click_on_run_shows_the_ego_video(same_page, shipped, is_pinned_host, vue_nodes):
+def test_a_click_on_run_shows_the_ego_video(
+    open_page, shipped, browser_server, is_pinned_host, vue_nodes
+):
     """While it is sampled on the subgraph's player, then from the file."""
-    page = same_page(vue_nodes=vue_nodes, size=(1600, 900))
+    page = open_page(vue_nodes=vue_nodes, size=(1600, 900))
     page.load(shipped("egox_demo"))
     make_small(page)
-    # What the server has sampled before isn't live again.
-    page.set_widget("EgoXWanSampler", "seed", 5 + vue_nodes)
+    page.set_widget("EgoXWanSampler", "seed", SEED)
     page.queue()
     if is_pinned_host or not vue_nodes:  # the newer nodes of older pages draw no player there
         shown = f"() => {{ const all = ({_PLAYERS})(); return all.every((p) => p.clips.length) && all; }}"
@@ -86,4 +114,157 @@ def test_a_click_on_run_shows_the_ego_video(same_page, shipped, is_pinned_host, 
         page.page.wait_for_function(
             "() => app.graph.nodes.find((n) => n.type === 'SaveVideo').size[1] > 250"
         )
-        page.page.wait_for_function(f"() => !({overlaps(CLASSIC)}).length")
+        page.page.wait_for_function(f"() => !({OVERLAPS})().length")
+        two_runs_are_compared(page)
+    elif is_pinned_host:
+        weights_follow_pointer_and_strength(page)
+        marks_tell_how_each_pixel_is_known(page)
+        a_player_is_saved(page, browser_server.base.output)
+
+
+def run(page) -> dict:
+    page.queue()
+    page.wait_for_run()
+    return loaded(page, NODE)
+
+
+def about(page) -> str:
+    return part(page, NODE, "egox-preview-about").inner_text()
+
+
+def two_runs_are_compared(page) -> None:
+    page.show(page.node_bounds(NODE))
+    first = state(page, NODE)
+    assert first["view"] == "side" and "before" not in first["views"]
+    page.set_widget("EgoXWanSampler", "lambda_g", 0)
+    second = run(page)
+    assert second["view"] == "wipe" and not second["message"] and second["deviation"] > 5
+    assert about(page).startswith("λ_g 3 → 0 · mean difference ")
+    seen = page.evaluate(_PIXELS, [NODE, 1])
+    assert seen["factor"] == 8 and seen["mean"] > 0.2
+    before, now, difference = (np.array(seen[name]) for name in ("before", "ego", "difference"))
+    expected = np.minimum(8 * np.abs(now - before), 255)
+    opaque = (before == 255) & (now == 255)
+    assert ((difference == expected) | (difference == 255) | opaque).all()
+
+    stage = part(page, NODE, "egox-preview-stage")
+    stage.click(position={"x": 10, "y": 10})
+    page.page.keyboard.press("d")
+    before = state(page, NODE)
+    assert before["view"] == "difference"
+    part(page, NODE, "egox-preview-factor").select_option("32")
+    assert state(page, NODE)["hash"] != before["hash"]
+    stage.click(position={"x": 10, "y": 10})
+    page.page.keyboard.press("1")
+    assert about(page) == ""
+    # The chosen view stays; a page that loads its graph again has the run before still.
+    page.page.keyboard.press("b")
+    page.set_widget("EgoXWanSampler", "lambda_g", 5)
+    assert run(page)["view"] == "before" and about(page).startswith("λ_g 0 → 5")
+    page.load(page.saved())
+    assert loaded(page, NODE)["view"] == "before" and about(page).startswith("λ_g 0 → 5")
+    choose_view(page, NODE, "wipe")
+    sides = [part(page, NODE, f"egox-preview-{side}") for side in ("left", "right")]
+    listed = dict(
+        option.split("|")
+        for option in sides[0].evaluate("(list) => [...list].map((o) => `${o.value}|${o.text}`)")
+    )
+    for name, value in (("ego", 5), ("before", 0), ("run2", 3)):
+        assert f" · λ_g {value} · " in f" · {listed[name]}" and "LoRA" not in listed[name], listed
+        assert listed[name].endswith(("dB", "°")), listed
+    for side, name in zip(sides, ("run2", "before"), strict=True):
+        side.select_option(name)
+    part(page, NODE, "egox-preview-about").filter(has_text="λ_g 3 → 0").wait_for()
+
+    choose_view(page, NODE, "strip")
+    maker = part(page, NODE, "egox-preview-make")
+    maker.click()
+    assert "8 runs, about" in about(page)
+    maker.click()
+    page.page.wait_for_function(
+        "(maker) => maker.textContent.startsWith('Make')", arg=maker.element_handle()
+    )
+    assert page.evaluate(_CELLS) == 8 and about(page) == ""
+    # A run of another video is compared with nothing, whatever view was chosen.
+    choose_view(page, NODE, "before")
+    page.set_widget("EgoXLoadExoVideo", "file", "sample/synthetic_room/exo.mp4")
+    other = run(page)
+    assert "before" not in other["views"] and other["deviation"] > 5
+
+
+def weights_follow_pointer_and_strength(page) -> None:
+    """Without a run."""
+    for node in (page.evaluate(_PRIOR), NODE):
+        loaded(page, node)
+        page.set_widget("EgoXWanSampler", "lambda_g", 3)
+        page.show(page.node_bounds(node))
+        page.settle(6)
+        choose_view(page, node, "geometry")
+        about = part(page, node, "egox-preview-about")
+        first = state(page, node)
+        assert first["view"] == "geometry" and first["deviation"] > 5 and not first["message"]
+        assert about.inner_text().startswith("λ_g 3 (released) · weight "), about.inner_text()
+        box = page.evaluate(
+            "(type) => app.graph.nodes.find((n) => n.type === type).egoxPreview.boxes[1].box", node
+        )
+        stage = part(page, node, "egox-preview-stage")
+        zoom = stage.bounding_box()["width"] / stage.evaluate("(stage) => stage.offsetWidth")
+        stage.hover(
+            position={"x": zoom * (box[0] + box[2] * 0.8), "y": zoom * (box[1] + box[3] * 0.8)}
+        )
+        pointed = state(page, node)
+        assert pointed["hash"] != first["hash"], "another pixel, another picture"
+        stage.focus()
+        page.page.keyboard.press("Shift+ArrowLeft")
+        moved = state(page, node)
+        assert moved["hash"] != pointed["hash"] and moved["frame"] == pointed["frame"]
+        for value, words in (4, "λ_g 4 (released)"), (0, "weight 1 to 1"):
+            page.set_widget("EgoXWanSampler", "lambda_g", value)
+            about.filter(has_text=words).wait_for()
+
+
+def marks_tell_how_each_pixel_is_known(page) -> None:
+    choose_view(page, NODE, "ego")
+    bare, switch = state(page, NODE)["hash"], part(page, NODE, "egox-preview-seen")
+    assert switch.get_attribute("aria-pressed") == "false"
+    switch.click()
+    marked = state(page, NODE)["hash"]
+    assert marked != bare and switch.get_attribute("aria-pressed") == "true"
+    said = about(page)
+    assert sum(int(share) for share in re.findall(r"(\d+) %", said)) in range(98, 103), said
+    page.page.keyboard.press("o")
+    assert state(page, NODE)["hash"] == bare
+
+
+def a_player_is_saved(page, output: Path) -> None:
+    """What is shown becomes a video in the output folder, with the workflow of the run that made
+    it."""
+    import av
+
+    node = page.evaluate(_PRIOR)
+    page.show(page.node_bounds(node))
+    page.set_widget("EgoXWanSampler", "seed", SEED + 1)  # not the run's
+    for view in ("prior", "side"):
+        choose_view(page, node, view)
+        frame, shown = state(page, node)["frame"], page.evaluate(_PIXELS, [node, 2])
+        part(page, node, "egox-preview-save").click()
+        said = part(page, node, "egox-preview-about").filter(has_text="aved: ")
+        said.wait_for()
+        path = output.parent / said.inner_text().partition(": ")[2].partition(",")[0]
+        assert path.parent.name == "egox_previews" and path.name.startswith(f"{view}_")
+        with av.open(str(path)) as file:
+            frames = np.stack([f.to_ndarray(format="rgb24") for f in file.decode(video=0)])
+            assert float(file.streams.video[0].average_rate) == pytest.approx(
+                shown["fps"], rel=0.01
+            )
+            prompt = json.loads(file.metadata["prompt"])
+            graph = json.loads(file.metadata["workflow"])
+        assert len(frames) == FRAMES and frames[2].std() > 5
+        if view == "prior":
+            prior = np.array(shown[view]).reshape(HEIGHT, HEIGHT, 4)[..., :3]
+            assert np.abs(frames[2] - prior.astype(float)).mean() < 8, "two lossy steps"
+        assert state(page, node)["frame"] == frame, "the player stays where it was"
+    names = {inside["name"] for inside in graph["definitions"]["subgraphs"]}
+    assert names == {"Scene and prior", "EgoX"}
+    kinds = {node["class_type"]: node["inputs"] for node in prompt.values()}
+    assert kinds["EgoXWanSampler"]["seed"] == SEED

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser.editor_page import NODE, EditorPage, editor_graph
-from tests.browser.test_editor import run_path, widget
-from tests.browser.test_refused_run import toast_of
-from tests.browser.upload_page import LOADER, choose
+from tests.browser.editor_page import NODE, editor_graph
+from tests.browser.page import PageUnderTest
+from tests.browser.test_editor import run_path
+from tests.browser.upload_page import LOADER, choose, toast_of
 
 FRAMES, HEIGHT, WIDTH = 5, 128, 224
 FIRST = "egox/kitchen/kitchen.mp4"
@@ -39,58 +39,60 @@ def takes(tmp_path, repo_root, uploads) -> dict[str, Path]:
     }
 
 
-def start(same_page, unpacked, **options) -> EditorPage:
-    page = same_page(size=(1400, 900), webgl=True, **options)
-    page.load(editor_graph(unpacked("egox_demo")))
-    for name, value in (("frame_count", FRAMES), ("height", HEIGHT), ("width", WIDTH)):
-        page.set_widget(LOADER, name, value)
-    page.page.wait_for_function(f"() => {node_of()}.egoxPose.video?.video === 'calm_room/exo.mp4'")
-    return EditorPage(page)
-
-
-def node_of() -> str:
-    return f"app.graph.nodes.find((n) => n.type === '{NODE}')"
-
-
-def upload(page, *files: Path) -> None:
-    page.show(page.node_bounds(LOADER))
-    choose(page, LOADER, *files)
+_NODE = f"app.graph.nodes.find((n) => n.type === '{NODE}')"
 
 
 def wait_for_video(page, name: str) -> None:
     page.page.wait_for_function(
-        f"(name) => {node_of()}.egoxPose.video?.video.endsWith(`/${{name}}`)", arg=name
+        f"(name) => {_NODE}.egoxPose.video?.video.endsWith(`/${{name}}`)", arg=name
     )
 
 
-def test_the_second_video_as_a_take_in_a_reopened_workflow(same_page, unpacked, takes):
-    page = start(same_page, unpacked).page
-    upload(page, *sorted(takes["first"].iterdir()))
+def inputs(page, *names: str) -> tuple:
+    return tuple(page.widget(NODE, name) for name in names)
+
+
+@pytest.fixture
+def page(open_page, unpacked) -> PageUnderTest:
+    page = open_page(size=(1400, 900), webgl=True)
+    page.load(editor_graph(unpacked("egox_demo")))
+    for name, small in (("frame_count", FRAMES), ("height", HEIGHT), ("width", WIDTH)):
+        page.set_widget(LOADER, name, small)
+    wait_for_video(page, "exo.mp4")
+    return page
+
+
+def test_the_scene_is_still_there_after_another_workflow_was_looked_at(page):
+    run_path(page)
+    opened = page.evaluate("() => app.extensionManager.workflow.activeWorkflow.filename")
+    page.evaluate(
+        "async () => { await app.extensionManager.command.execute('Comfy.NewBlankWorkflow'); }"
+    )
+    page.page.wait_for_function("() => !app.graph.nodes.length")
+    page.page.get_by_text(opened, exact=True).first.click()
+    page.page.wait_for_function(f"() => {_NODE}?.egoxPose.data?.scene.points > 1000")
+
+
+def test_the_second_video_as_a_take_in_a_reopened_workflow(page, takes):
+    page.show(page.node_bounds(LOADER))
+    choose(page, LOADER, *sorted(takes["first"].iterdir()))
     wait_for_video(page, "kitchen.mp4")
     for name, own in (("source", "keyframes"), ("camera", "aria_meta")):
         page.set_widget(NODE, name, own)
     page.load(page.saved())
     wait_for_video(page, "kitchen.mp4")
-    assert (widget(page, NODE, "source"), widget(page, NODE, "camera")) == (
-        "keyframes",
-        "aria_meta",
-    ), "as it was saved"
-    upload(page, takes["zip"])
+    assert inputs(page, "source", "camera") == ("keyframes", "aria_meta"), "as it was saved"
+    page.show(page.node_bounds(LOADER))
+    choose(page, LOADER, takes["zip"])
     wait_for_video(page, "portrait.mp4")
     toast_of(page, "head path for kitchen.mp4 is saved")
-    assert (widget(page, NODE, "source"), widget(page, NODE, "file")) == (
-        "file",
-        "egox/portrait/meta.json",
-    )
+    assert inputs(page, "source", "file") == ("file", "egox/portrait/meta.json")
     page.load(page.saved())
     wait_for_video(page, "portrait.mp4")
-    assert widget(page, NODE, "source") == "file"
+    assert inputs(page, "source") == ("file",)
     page.set_widget(LOADER, "file", FIRST)
     wait_for_video(page, "kitchen.mp4")
-    assert (widget(page, NODE, "source"), widget(page, NODE, "camera")) == (
-        "keyframes",
-        "aria_meta",
-    ), "it came back with its video"
+    assert inputs(page, "source", "camera") == ("keyframes", "aria_meta"), "back with its video"
 
     # Takes call their files alike: the folder tells them apart.
     page.set_widget(LOADER, "file", "sample/calm_room/exo.mp4")
@@ -99,15 +101,3 @@ def test_the_second_video_as_a_take_in_a_reopened_workflow(same_page, unpacked, 
     page.set_widget(LOADER, "file", "sample/synthetic_room/exo.mp4")
     said = toast_of(page, "head path for calm_room/exo.mp4 is saved")
     assert said.count("is saved and returns") == 1
-
-
-def test_the_scene_is_still_there_after_another_workflow_was_looked_at(same_page, unpacked):
-    page = start(same_page, unpacked).page
-    run_path(page)
-    opened = page.evaluate("() => app.extensionManager.workflow.activeWorkflow.filename")
-    page.evaluate(
-        "async () => { await app.extensionManager.command.execute('Comfy.NewBlankWorkflow'); }"
-    )
-    page.page.wait_for_function("() => !app.graph.nodes.length")
-    page.page.get_by_text(opened, exact=True).first.click()
-    page.page.wait_for_function(f"() => {node_of()}?.egoxPose.data?.scene.points > 1000")

@@ -1,12 +1,13 @@
 """The previews on the nodes, by hand: they appear after a run, scrub, wipe, take keys and clicks,
 and come back."""
 
-import json
 import re
 
 import pytest
 
-from .preview_graph import NODES, choose_view, connect_everything, part, state
+from egox_core.gga.options import DEFAULT_LAMBDA
+
+from .preview_graph import choose_view, connect_everything, part, state
 from .small_graph import FRAMES, HEIGHT, make_small
 
 STREAMS = {
@@ -46,32 +47,25 @@ def test_previews_show_and_obey(open_page, unpacked):
     page.wait_for_run()
     page.page.wait_for_function(
         "(types) => types.every((type) => app.graph.nodes.find((n) => n.type === type).egoxPreview.clips.length)",
-        arg=[name for name in NODES if name != "EgoXWanSampler"],
+        arg=list(STREAMS),
     )
     live = state(page, "EgoXWanSampler")
-    assert live["streams"] == [] and "While sampling" in live["message"], (
-        "put away: the result is there"
-    )
-    for node in NODES:
-        if node == "EgoXWanSampler":
-            continue
+    assert live["streams"] == [] and "While sampling" in live["message"], "the result is there"
+    for node, streams in STREAMS.items():
         look_at(page, node)
         seen = state(page, node)
-        assert seen["streams"] == STREAMS[node] and not seen["message"], node
+        assert seen["streams"] == streams and not seen["message"], node
         assert seen["deviation"] > 5, f"{node}: an empty stage"
         assert min(seen["shown"]) > 100 and not seen["cut"], f"{node}: cut off {seen['cut']}"
 
     scrub_and_wipe(page)
     pick_a_pixel(page)
     follow_the_mode(page)
-    saved = next(node for node in page.saved()["nodes"] if node["type"] == "EgoXDecodeEgoHalf")
-    assert saved["properties"]["egox_preview_view"] == "ego", (
-        "a saved workflow opens as it was left"
-    )
-    widgets = next(node for node in page.saved()["nodes"] if node["type"] == "EgoXRenderEgoPrior")[
-        "widgets_values"
-    ]
-    assert len(widgets) == 4, "the preview is no value of the workflow"
+    saved = {node["type"]: node for node in page.saved()["nodes"]}
+    view = saved["EgoXDecodeEgoHalf"]["properties"]["egox_preview_view"]
+    assert view == "ego", "a saved workflow opens as it was left"
+    values = saved["EgoXRenderEgoPrior"]["widgets_values"]
+    assert len(values) == 4, "the preview is no value of the workflow"
 
 
 def scrub_and_wipe(page) -> None:
@@ -80,30 +74,29 @@ def scrub_and_wipe(page) -> None:
     look_at(page, node)
     first = state(page, node)
     assert first["view"] == "side" and first["count"] == FRAMES
-    stage = part(page, node, "egox-preview-stage")
+    stage, keys = part(page, node, "egox-preview-stage"), page.page.keyboard
     stage.click(position={"x": 10, "y": 10})
-    page.page.keyboard.press("ArrowRight")
+    keys.press("ArrowRight")
     second = state(page, node)
     assert second["frame"] == 1 and second["hash"] != first["hash"]
-    page.page.keyboard.press("End")
+    keys.press("End")
     assert state(page, node)["frame"] == FRAMES - 1
     part(page, node, "egox-preview-frame").fill("2")
-    assert state(page, node)["frame"] == 2
-    page.page.keyboard.press("w")
+    keys.press("w")
     wiped = state(page, node)
-    assert wiped["view"] == "wipe"
+    assert (wiped["view"], wiped["frame"]) == ("wipe", 2)
     box = stage.bounding_box()
-    page.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    middle = box["y"] + box["height"] / 2
+    page.page.mouse.move(box["x"] + box["width"] / 2, middle)
     page.page.mouse.down()
-    page.page.mouse.move(box["x"] + box["width"] * 0.62, box["y"] + box["height"] / 2, steps=4)
+    page.page.mouse.move(box["x"] + box["width"] * 0.62, middle, steps=4)
     page.page.mouse.up()
     moved = state(page, node)
     assert moved["wipe"] > 0.55 and moved["hash"] != wiped["hash"]
     part(page, node, "egox-preview-wipe").focus()
-    page.page.keyboard.press("ArrowLeft")
+    keys.press("ArrowLeft")
     assert state(page, node)["wipe"] == pytest.approx(moved["wipe"] - 0.02)
     choose_view(page, node, "ego")
-    assert state(page, node)["view"] == "ego"
 
 
 def pick_a_pixel(page) -> None:
@@ -117,45 +110,24 @@ def pick_a_pixel(page) -> None:
     # A quarter of the picture's side from its middle, to the left and upwards.
     stage.click(position={"x": box["width"] / 2 - side / 4, "y": box["height"] / 2 - side / 4})
     mark = state(page, node)["mark"]
-    assert mark["x"] == pytest.approx(HEIGHT / 4, abs=4) and mark["y"] == pytest.approx(
-        HEIGHT / 4, abs=4
-    )
+    assert [mark["x"], mark["y"]] == pytest.approx([HEIGHT / 4] * 2, abs=4)
     inputs = next(n["inputs"] for n in page.to_prompt().values() if n["class_type"] == node)
-    assert (inputs["ego_x"], inputs["ego_y"], inputs["frame"]) == (
-        mark["x"],
-        mark["y"],
-        mark["frame"],
-    )
+    names = {"x": "ego_x", "y": "ego_y", "frame": "frame"}
+    assert all(inputs[name] == mark[of] for of, name in names.items())
 
 
 def follow_the_mode(page) -> None:
-    """λ_g starts where the mode starts, until the user says otherwise."""
-    value = (
-        "() => app.graph.nodes.find((n) => n.type === 'EgoXWanSampler')"
-        ".widgets.find((w) => w.name === 'lambda_g').value"
-    )
-    for mode, expected in (
-        ("paper", 1),
-        ("off", 1),
-        ("released", 3),
-        ("power", 1),
-        ("released", 3),
+    """λ_g starts where the core has it for the mode, until the user says otherwise."""
+    node = "EgoXWanSampler"
+    for mode, start in (
+        ("paper", "paper"),
+        ("off", "paper"),
+        ("released", "released"),
+        ("power", "power"),
+        ("released", "released"),
     ):
-        page.set_widget("EgoXWanSampler", "gga_mode", mode)
-        assert page.evaluate(value) == expected, mode
-    page.set_widget("EgoXWanSampler", "lambda_g", 2.5)
-    page.set_widget("EgoXWanSampler", "gga_mode", "paper")
-    assert page.evaluate(value) == 2.5, "what the user has set stays"
-
-
-def test_the_modes_start_values_are_the_cores(repo_root):
-    from egox_core.gga.options import DEFAULT_LAMBDA
-
-    script = (repo_root / "web" / "js" / "lambda_default.js").read_text("utf-8")
-    written = re.search(r"DEFAULTS = (\{[^}]*\})", script).group(1)
-    values = json.loads(re.sub(r"(\w+):", r'"\1":', written))
-    assert values == {mode: DEFAULT_LAMBDA[mode] for mode in values} and set(values) == {
-        "released",
-        "paper",
-        "power",
-    }
+        page.set_widget(node, "gga_mode", mode)
+        assert page.widget(node, "lambda_g") == DEFAULT_LAMBDA[start], mode
+    page.set_widget(node, "lambda_g", 2.5)
+    page.set_widget(node, "gga_mode", "paper")
+    assert page.widget(node, "lambda_g") == 2.5, "what the user has set stays"

@@ -15,7 +15,6 @@ from .editor_page import NODE, EditorPage, editor_graph
 from .head_graph import add_head
 from .preview_graph import choose_view, connect_everything
 from .small_graph import HEIGHT, make_small
-from .test_form import open_form
 from .test_workflows_in_page import NAMES, PACK
 
 SMALL = os.environ.get("EGOX_SCREENSHOTS") == "small"
@@ -25,7 +24,6 @@ pytestmark = pytest.mark.skipif(
 )
 
 IMG = ROOT / "docs" / "img"
-LIMIT = 4_000_000
 WIDE = (2400, 1500)
 PREVIEWS = {
     "depth": "EgoXDepthAlign",
@@ -122,7 +120,7 @@ def test_editor(open_page, unpacked):
 def test_form(open_page, shipped):
     """The demo as a form, after a run: what the README begins with."""
     page = open_page(size=(1600, 900))
-    open_form(page, shipped("egox_demo"))
+    page.open_form(shipped("egox_demo"))
     if SMALL:
         make_small(page)
     page.run_form(RUN_S)
@@ -144,8 +142,3 @@ def test_tutorial_steps(open_page, unpacked):
     run(page)
     for node in ("EgoXLoadExoVideo", "EgoXWanSampler"):
         picture_of_node(page, node, f"tutorial_{node.removeprefix('EgoX').lower()}", 520)
-
-
-def test_pictures_stay_small():
-    sizes = {path.name: path.stat().st_size for path in IMG.iterdir() if path.is_file()}
-    assert sum(sizes.values()) < LIMIT, sorted(sizes.items(), key=lambda entry: -entry[1])[:8]

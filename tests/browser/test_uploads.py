@@ -3,8 +3,6 @@
 import shutil
 from pathlib import Path
 
-import pytest
-
 from tests.browser.test_inputs import press
 from tests.browser.upload_page import (
     DEPTH,
@@ -18,26 +16,18 @@ from tests.browser.upload_page import (
 )
 
 
-@pytest.fixture
-def take(tmp_path, repo_root) -> Path:
-    """Files of a take of which no other test knows."""
-    for name in ("exo.mp4", "depth.npz", "meta.json"):
-        shutil.copy(repo_root / "sample" / "synthetic_room" / name, tmp_path / name)
-    return tmp_path
-
-
-def test_files_by_button_and_a_folder_dropped(same_page, unpacked, take, uploads):
-    page = same_page(vue_nodes=True, size=(1400, 900))
+def test_files_by_button_and_a_folder_dropped(open_page, unpacked, uploads, repo_root, tmp_path):
+    take = Path(shutil.copytree(repo_root / "sample" / "synthetic_room", tmp_path / "take"))
+    page = open_page(vue_nodes=True, size=(1400, 900))
     page.load(unpacked("egox_demo"))
     page.show(page.node_bounds(DEPTH))
     choose(page, DEPTH, take / "depth.npz", take / "meta.json")
     assert "depth (49 frames), exo camera, ego poses" in told(page, DEPTH, "Set in")
     assert value(page, DEPTH, "depth_file") == "egox/depth/depth.npz"
-    assert value(page, POSES, "file") == "egox/depth/meta.json" and value(
-        page, LOADER, "file"
-    ).startswith("sample/")
+    assert value(page, POSES, "file") == "egox/depth/meta.json"
+    assert value(page, LOADER, "file").startswith("sample/")
 
-    room = take / "my room"
+    room = tmp_path / "my room"
     (room / "maps").mkdir(parents=True)
     (room / "notes.md").write_text("not of a take", "utf-8")
     for name, place in (
@@ -52,21 +42,21 @@ def test_files_by_button_and_a_folder_dropped(same_page, unpacked, take, uploads
     assert value(page, POSES, "file") == "egox/my room/meta.json"
     assert value(page, DEPTH, "depth_file") == "egox/my room/maps/depth.npz"
     for name, depth in (("kitchen", "garden_depth"), ("hall", "hall_depth")):
-        files = shutil.copy(take / "exo.mp4", take / f"{name}.mp4"), take / f"{depth}.npz"
-        shutil.copy(take / "depth.npz", files[1])
+        files = (
+            shutil.copy(take / "exo.mp4", tmp_path / f"{name}.mp4"),
+            shutil.copy(take / "depth.npz", tmp_path / f"{depth}.npz"),
+        )
         choose(page, LOADER, *map(Path, files))
         said = told(page, LOADER, name)
         assert (f"{depth}.npz with {name}.mp4" in said) is (name == "kitchen"), said
-    saved = page.saved()
-    assert "egox_upload" not in str(page.to_prompt()) and len(saved["nodes"]) == len(
-        unpacked("egox_demo")["nodes"]
-    )
+    assert "egox_upload" not in str(page.to_prompt())
+    assert len(page.saved()["nodes"]) == len(unpacked("egox_demo")["nodes"])
 
 
-def test_the_host_s_own_video_button_is_told_its_limit(same_page, shipped, tmp_path):
+def test_the_host_s_own_video_button_is_told_its_limit(open_page, shipped, tmp_path):
     with (tmp_path / "long.mp4").open("wb") as file:
         file.truncate(101 * 2**20)
-    page = same_page(size=(1200, 800))
+    page = open_page(size=(1200, 800))
     page.load(shipped("egox_demo"))
     before = value(page, LOADER, "file")
     with page.page.expect_file_chooser() as chooser:

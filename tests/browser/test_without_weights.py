@@ -1,4 +1,5 @@
-"""A host that has no weights: Run still makes the ego prior, and what is missing is named."""
+"""A press of Run that the server refuses, as the form shows it: which node, which field, what to
+do; and a host that has no weights, where Run still makes the ego prior."""
 
 import shutil
 from collections.abc import Iterator
@@ -8,13 +9,33 @@ import pytest
 
 from tests.browser.editor_page import EditorPage
 from tests.browser.page import PageUnderTest
-from tests.browser.test_form import open_form
-from tests.browser.test_refused_run import MARKED, OURS, press_run, toast_of
-from tests.browser.upload_page import LOADER, POSES, choose, set_value, told, value
+from tests.browser.upload_page import (
+    LOADER,
+    POSES,
+    TOASTS,
+    choose,
+    set_value,
+    toast_of,
+    told,
+    value,
+)
+from tools.rigs.comfy_page import FORM_ROW
 
 FRAMES, HEIGHT, WIDTH = 5, 128, 224
 PRIOR = "EgoXRenderEgoPrior"
 ALONE = '[data-testid="egox-preview-alone"]:visible'
+# But for what became of an upload.
+OURS = f"() => ({TOASTS})().filter((text) => text.includes('EgoX') && !text.includes('Set in'))"
+# Of each message, and of the button that lies nearest to them.
+BOXES = """() => [...document.querySelectorAll('.p-toast-message, [data-testid="toast"]')].map(
+  (message) => [message, document.querySelector('[data-widget-key] [data-testid="egox-upload"]')].map(
+    (element) => element.getBoundingClientRect().toJSON()))"""
+# Of the form's rows: the label of each that the page marks as faulty.
+MARKED = f"""() => [...document.querySelectorAll('{FORM_ROW}')].filter(
+  (row) => row.querySelector('[class*="ring-node-stroke-error"], .ring-destructive')).map(
+  (row) => row.querySelector('[data-testid="builder-widget-label"]').innerText.trim())"""
+_AT_INPUTS = """() => Object.values(app.lastNodeErrors).find((n) => n.class_type === 'EgoXLoadLora').errors.map(
+  (error) => error.extra_info.input_name)"""
 
 
 @pytest.fixture
@@ -32,13 +53,15 @@ def no_weights(browser_server) -> Iterator[None]:
         shutil.move(away, models)
 
 
-def opened(same_page, saved: dict, **options) -> PageUnderTest:
-    page = same_page(size=(1600, 900), **options)
-    open_form(page, saved)
+def press_run(page: PageUnderTest) -> None:
+    page.page.get_by_role("button", name="Run", exact=True).last.click()
+
+
+def open_small(page: PageUnderTest, saved: dict) -> None:
+    page.open_form(saved)
     for name, small in (("frame_count", FRAMES), ("height", HEIGHT), ("width", WIDTH)):
         set_value(page, LOADER, name, small)
     page.evaluate("() => { window.egoxSeen.length = 0; }")
-    return page
 
 
 def dismiss(page: PageUnderTest) -> None:
@@ -47,34 +70,54 @@ def dismiss(page: PageUnderTest) -> None:
     )
 
 
-def test_a_wrong_file_is_told_at_its_input_beside_the_prior(same_page, shipped, browser_server):
+def test_the_form_names_the_field_and_the_next_click(
+    open_page, shipped, browser_server, uploads, repo_root, tmp_path
+):
+    page = open_page(size=(1600, 900))
+    page.open_form(shipped("egox_demo"))
+    sample = repo_root / "sample" / "synthetic_room" / "exo.mp4"
+    choose(page, LOADER, Path(shutil.copy(sample, tmp_path / "lone.mp4")))
+    told(page, LOADER, "Set in")
+    toast_of(page, "Set in")
+    press_run(page)
+    said = toast_of(page, "Ego Pose Input: file")
+    assert "Open pose editor" in said and "Load scene" in said
+    assert said.index("Upload own files") < said.index("Ego Pose Input"), "what to do first"
+    assert "(0.66 GB)" in said and "prior is made" not in said
+    assert page.evaluate(MARKED) == ["Head: place and gaze"]
+    assert len(page.evaluate(OURS)) == 1
+    boxes = page.evaluate(BOXES)
+    assert all(box["right"] <= button["left"] for box, button in boxes), boxes
+    set_value(page, LOADER, "file", "egox/lone/gone.mp4")
+    press_run(page)
+    assert toast_of(page, "Load Exo Video: Exo video").count("not there") == 1
+    assert "Exo video" in page.evaluate(MARKED)
+
+    # A wrong file is told at its input beside the prior.
     lora = browser_server.base.models / "loras" / "pytorch_lora_weights.safetensors"
     lora.write_text("version https://git-lfs.github.com/spec/v1\n")
     try:
-        page = opened(same_page, shipped("egox_basic"))
+        open_small(page, shipped("egox_basic"))
         press_run(page)
         assert "Git LFS" in toast_of(page, "EgoX LoRA: lora_name")
         page.wait_for_run()
     finally:
         lora.write_bytes(b"")
-    told_of = page.evaluate(
-        "() => Object.values(app.lastNodeErrors).find((n) => n.class_type === 'EgoXLoadLora').errors"
-    )
-    assert [error["extra_info"]["input_name"] for error in told_of] == ["lora_name"]
+    assert page.evaluate(_AT_INPUTS) == ["lora_name"]
 
 
-def test_run_makes_the_prior(same_page, shipped, no_weights):
-    page = opened(same_page, shipped("egox_fast"))
+def test_without_weights_run_makes_the_prior_and_names_what_is_missing(
+    open_page, shipped, no_weights
+):
+    page = open_page(size=(1600, 900))
+    open_small(page, shipped("egox_fast"))
     page.run_form()
-    prior = page.wait_for_node(PRIOR)
-    assert f"{FRAMES} frames of {HEIGHT}x{HEIGHT}, coverage" in prior["text"][0]
+    assert f"{FRAMES} frames of {HEIGHT}x{HEIGHT}" in page.wait_for_node(PRIOR)["text"][0]
     said = toast_of(page, "Missing weights")
     assert "wan2.1_i2v_480p_14B" in said and "wan_2.1_vae" in said
     assert "The ego prior is made without them" in said
-
-
-def test_one_video_names_what_the_prior_alone_needs(same_page, shipped, no_weights):
-    page = opened(same_page, shipped("egox_one_video"))
+    dismiss(page)
+    open_small(page, shipped("egox_one_video"))
     page.page.locator(ALONE).first.click()
     said = toast_of(page, "moge_2_vitl")
     assert "sdpose_wholebody" in said and "sam3" in said and "GB" in said
@@ -96,9 +139,10 @@ def place_the_head(page: PageUnderTest) -> None:
 
 
 def test_one_video_with_its_own_depth_makes_the_prior_in_five_clicks(
-    same_page, shipped, no_weights, uploads, repo_root, tmp_path
+    open_page, shipped, no_weights, uploads, repo_root, tmp_path
 ):
-    page = opened(same_page, shipped("egox_one_video"), webgl=True)
+    page = open_page(size=(1600, 900), webgl=True)
+    open_small(page, shipped("egox_one_video"))
     take = repo_root / "sample" / "synthetic_room"
     choose(page, LOADER, take / "exo.mp4", take / "depth.npz")  # 1
     assert "Wearer's head" in told(page, LOADER, "left out")

@@ -1,12 +1,12 @@
-"""Every shipped workflow in the page: no missing nodes, no loose links, and the API form that
-headless runs use."""
+"""Every shipped graph in the page: no missing nodes, no loose links, the API form that headless
+runs use; as a form, in another language, and what lies over what."""
 
-import pytest
+import re
 
 from tests.flat_graph import nodes_of
 from tests.paths import ROOT
 from tools import api_forms
-from tools.rigs.comfy_page import read_workflow, shipped_workflows
+from tools.rigs.comfy_page import FORM_ROW, read_workflow, shipped_workflows
 from tools.setup.api_client import read_prompt
 
 NAMES = list(shipped_workflows(ROOT))
@@ -21,7 +21,7 @@ PACK = "comfyui-egox"
 OF_THE_PAGE = {*api_forms.OF_THE_PAGE, "filename_prefix"}
 """Widgets that the page adds by itself and sends along, of which the server takes no notice; and
 the name into which it writes λ_g and seed."""
-MOST_ROWS, MOST_PROMOTED = 8, 6
+MOST_ROWS, MOST_PROMOTED, MOST_IN_FORM, LEAST_ZOOM = 8, 6, 11, 0.6
 
 # Links as the classic canvas draws them: a Bezier from right to left, its handles a quarter of the
 # way long.
@@ -55,6 +55,40 @@ _ROWS = """() => app.graph.nodes.filter((n) => n.type.startsWith('EgoX') || n.is
 })"""
 
 
+_OPENED = "(name) => app.extensionManager.workflow.activeWorkflow.filename === name"
+# What lies outside the canvas' part of the page.
+_OUTSIDE = """() => {
+  const { ds, canvas } = app.canvas, box = canvas.getBoundingClientRect();
+  return app.graph.nodes.filter((node) => {
+    const [x, y, w, h] = node.boundingRect ?? node.getBounding();
+    const left = (x + ds.offset[0]) * ds.scale, top = (y + ds.offset[1]) * ds.scale;
+    return !(left >= 0 && top >= 0 && left + w * ds.scale <= box.width && top + h * ds.scale <= box.height);
+  }).map((node) => node.title);
+}"""
+# Nodes of which one covers a part of another, in px of the canvas; as the newer nodes are drawn, of the page.
+OVERLAPS = """() => {
+  const drawn = [...document.querySelectorAll('[data-node-id]')];
+  if (LiteGraph.vueNodesMode && drawn.length !== app.graph.nodes.length) return ['nodes are not drawn yet'];
+  const boxes = LiteGraph.vueNodesMode ? drawn.map((element) => {
+    const { left, top, width, height } = element.getBoundingClientRect();
+    return [app.graph.getNodeById(element.dataset.nodeId).title, left, top, width, height];
+  }) : app.graph.nodes.map((node) => [node.title, ...(node.boundingRect ?? node.getBounding())]);
+  return boxes.flatMap(([a, x, y, w, h], i) => boxes.slice(i + 1).filter(([, left, top, wide, high]) =>
+    Math.min(Math.min(x + w, left + wide) - Math.max(x, left),
+             Math.min(y + h, top + high) - Math.max(y, top)) > (LiteGraph.vueNodesMode ? 2 : 0))
+    .map(([b]) => `${a} and ${b}`));
+}"""
+# Of the form's rows: label, node and widget, and how high the widget is drawn, in px.
+_FORM = f"""() => [...document.querySelectorAll('{FORM_ROW}')].map((row) => [
+  row.querySelector('[data-testid="builder-widget-label"]').innerText.trim(),
+  row.dataset.widgetKey.split(':').slice(-2).map(decodeURIComponent),
+  row.lastElementChild.getBoundingClientRect().height])"""
+# Sliders that a long label leaves no more than a dot, by their length in px of their own.
+_SHORT = """() => [...document.querySelectorAll('[data-slot="slider-track"]')].filter(
+  (track) => track.offsetParent && track.offsetWidth <= 50).map((track) => track.offsetWidth)"""
+_LOCALE = "(locale) => app.extensionManager.setting.set('Comfy.Locale', locale)"
+
+
 def heard(prompt) -> dict[str, tuple]:
     """Of a prompt: what the server takes notice of."""
     return {
@@ -66,21 +100,16 @@ def heard(prompt) -> dict[str, tuple]:
     }
 
 
-def compare(page, saved, name: str) -> None:
-    page.load(saved)
-    assert not page.problems(saved), name
-    assert heard(page.to_prompt()) == heard(read_prompt(name)), name
-
-
-def test_every_workflow_loads_and_its_api_form_is_the_pages_own(same_page, shipped, is_pinned_host):
+def test_every_graph_loads_and_its_api_form_is_the_pages_own(
+    open_page, browser_client, shipped, is_pinned_host
+):
     """No link runs behind a third node and few rows are seen, on the page that the graphs were laid
     out for."""
-    page = same_page(size=(1600, 900))
-    # A page that was open while weights were away lists them anew.
-    page.evaluate("async () => { await app.refreshComboInNodes(); }")
-    faults = []
+    page, faults = open_page(size=(1600, 900)), []
     for name in NAMES:
-        compare(page, shipped(name), name)
+        page.load(shipped(name))
+        assert not page.problems(shipped(name)), name
+        assert heard(page.to_prompt()) == heard(read_prompt(name)), name
         if is_pinned_host:
             faults += [(name, link) for link in page.evaluate(_BEHIND)]
             faults += [
@@ -89,19 +118,73 @@ def test_every_workflow_loads_and_its_api_form_is_the_pages_own(same_page, shipp
                 if len(rows) > (MOST_PROMOTED if is_subgraph else MOST_ROWS)
             ]
     assert not faults
-
-
-@pytest.mark.parametrize("path", BLUEPRINTS, ids=lambda path: path.stem)
-def test_every_blueprint_loads_and_converts(same_page, path):
-    page, saved = same_page(size=(1200, 800)), read_workflow(path)
-    page.load(saved)
-    assert not page.problems(saved)
-    assert len(page.to_prompt()) == len(nodes_of(saved)) - 1, "all but the subgraph's own node"
-    assert SOCKETS.get(path.stem, set()) <= set(page.evaluate(_SOCKETS))
-
-
-def test_the_host_offers_the_blueprints(browser_client):
-    entries = browser_client.get("/global_subgraphs").values()
-    assert {entry["name"] for entry in entries if entry["info"]["node_pack"].endswith(PACK)} == {
+    for path in BLUEPRINTS:
+        saved = read_workflow(path)
+        page.load(saved)
+        assert not page.problems(saved), path
+        assert len(page.to_prompt()) == len(nodes_of(saved)) - 1, "all but the subgraph's own node"
+        assert SOCKETS.get(path.stem, set()) <= set(page.evaluate(_SOCKETS))
+    offered = browser_client.get("/global_subgraphs").values()
+    assert {entry["name"] for entry in offered if entry["info"]["node_pack"].endswith(PACK)} == {
         path.stem for path in BLUEPRINTS
     }
+
+
+def test_every_card_is_a_form_with_all_its_rows_in_the_page_s_language(open_page, shipped):
+    """Also those of a graph that a page in another language saved."""
+    page = open_page(size=(1600, 900))
+    for name in CARDS:
+        saved = shipped(name)
+        page.open_form(saved)
+        page.page.wait_for_function(f"() => ({_FORM})().every(([, , height]) => height > 20)")
+        labels, places, _ = zip(*page.evaluate(_FORM), strict=True)
+        rows = saved["extra"]["linearData"]["inputs"]
+        assert [[int(number), widget] for number, widget in places] == rows, name
+        assert len(set(labels)) == len(labels) <= MOST_IN_FORM
+        assert not any("_" in text.replace("λ_g", "") for text in labels), labels
+        assert not page.evaluate(_SHORT), name
+        assert heard(page.to_prompt()) == heard(read_prompt(name)), name
+    page.evaluate(_LOCALE, "ja")
+    try:
+        page.open_form(saved)
+        for text, *_ in page.evaluate(_FORM):
+            assert re.search("[ぁ-ヶ一-鿿]", text), text
+        japanese = page.saved() | {"extra": saved["extra"]}
+    finally:
+        page.evaluate(_LOCALE, "en")
+    page.open_form(japanese)
+    assert tuple(text for text, *_ in page.evaluate(_FORM)) == labels
+
+
+def test_all_of_a_card_s_graph_is_seen(open_page, shipped, pinned_host):
+    """By its address and by its card, one after the other: the host fits the second into a canvas
+    that isn't there, while the first one's form is open."""
+    first, second = CARDS[:2]
+    page = open_page(f"/?template={first}&source={PACK}", size=(1600, 900))
+    for name in (first, second):
+        if name == second:
+            page.open_templates(PACK)
+            for card in CARDS:
+                picture = page.page.get_by_test_id(f"template-workflow-{card}").locator("img").first
+                picture.scroll_into_view_if_needed()
+                page.page.wait_for_function(
+                    "(img) => img.complete && img.naturalWidth > 100", arg=picture.element_handle()
+                )
+            page.page.get_by_test_id(f"template-workflow-{name}").click()
+        page.page.wait_for_function(_OPENED, arg=name)
+        page.page.locator(FORM_ROW).first.wait_for()
+        page.page.get_by_role("button", name="Enter node graph").first.click()
+        page.page.wait_for_function(  # the fit is animated
+            f"() => app.canvas.ds.scale >= {LEAST_ZOOM} && !({_OUTSIDE})().length"
+        )
+        assert not page.problems(shipped(name)), name
+
+
+def test_in_the_newer_nodes_none_covers_another(open_page, shipped, pinned_host):
+    """There a note is as high as its text."""
+    page = open_page(vue_nodes=True, size=(1600, 900))
+    for name in CARDS:
+        page.load(shipped(name))
+        page.show()
+        page.page.wait_for_function(f"() => !({OVERLAPS})().length")
+        assert not page.evaluate(_SHORT), name

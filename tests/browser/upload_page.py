@@ -33,6 +33,18 @@ _SAID = "widget('egox_upload').element.querySelector('[data-testid=egox-upload-n
 _NOTE = "(kind) => { " + _NODE + f" return {_SAID}; }}"
 
 
+# The second is a newer page's.
+TOASTS = """() => [...document.querySelectorAll('.p-toast-message, [data-testid="toast"]')].map((e) => e.innerText)"""
+
+
+def toast_of(page: PageUnderTest, words: str) -> str:
+    """Text of the page's message with these words, as soon as it is there."""
+    page.page.wait_for_function(
+        f"(words) => ({TOASTS})().some((text) => text.includes(words))", arg=words
+    )
+    return next(text for text in page.evaluate(TOASTS) if words in text)
+
+
 def value(page: PageUnderTest, kind: str, name: str) -> Any:
     return page.evaluate(_VALUE, [kind, name])
 

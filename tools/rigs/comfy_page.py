@@ -14,7 +14,7 @@ from typing import Any
 from tools.setup.api_client import ApiClient
 from tools.setup.browser import ARGUMENTS, WITHOUT_WEBGL
 
-PATIENCE_S = 240.0  # of one wait, on a machine that does other work
+PATIENCE_S = 120.0  # of one wait, on a machine that does other work
 QUIET_PLACE = "/system_stats"
 FORM_ROW = '[data-testid="app-mode-widget-item"]'
 LOOPBACK = ("http://127.0.0.1:", "ws://127.0.0.1:", "data:", "blob:", "about:")
@@ -197,11 +197,16 @@ class ComfyPage:
             raise PageError("scripts of the page failed: " + "; ".join(self.faults))
 
     def evaluate(self, script: str, argument: Any = None) -> Any:
-        return self.page.evaluate(script, argument)
+        """Result of a function of the page; one that never answers fails, as any other wait does."""
+        late = f"setTimeout(fail, {PATIENCE_S * 1000}, Error('no answer in {PATIENCE_S:.0f} s'))"
+        return self.page.evaluate(
+            f"(argument) => Promise.race([({script})(argument), new Promise((_, fail) => {late})])",
+            argument,
+        )
 
     def settle(self, frames: int = 3) -> None:
         """Let the page draw."""
-        self.page.evaluate(
+        self.evaluate(
             "(n) => new Promise((done) => { const step = () => n-- > 0 ? requestAnimationFrame(step) : "
             "done(); step(); })",
             frames,
@@ -219,7 +224,7 @@ class ComfyPage:
             workflow = {**workflow, "extra": {**workflow.get("extra", {}), "linearMode": False}}
         new = len(self._tabs) + 1
         tab = self._tabs.setdefault(new if form else workflow.get("id"), new)
-        self.page.evaluate(
+        self.evaluate(
             "async ([saved, name]) => { await app.loadGraphData(saved, true, true, name); }",
             [workflow, f"egox {tab}"],
         )
@@ -228,7 +233,7 @@ class ComfyPage:
     def set_widget(self, kind: str, name: str, value: Any) -> None:
         """Set a widget of every node of a type, as a user's hand would: on the node of a subgraph
         where it stands there."""
-        count = self.page.evaluate(
+        count = self.evaluate(
             """([kind, name, value]) => {
           let count = 0;
           const set = (node, name) => {
@@ -258,27 +263,27 @@ class ComfyPage:
 
     def to_prompt(self) -> dict[str, Any]:
         """The graph in the API form, as the page itself would send it."""
-        return self.page.evaluate("async () => (await app.graphToPrompt()).output")
+        return self.evaluate("async () => (await app.graphToPrompt()).output")
 
     # -- looking
 
     def graph_bounds(self) -> tuple[float, float, float, float]:
         """(x, y, width, height) of all nodes and groups, in the graph's own units."""
-        return tuple(self.page.evaluate(_BOUNDS))
+        return tuple(self.evaluate(_BOUNDS))
 
     def show(
         self, bounds: tuple[float, float, float, float] | None = None, margin: float = 20.0
     ) -> float:
         """Pan and zoom so that a part of the graph (x, y, width, height; all of it) fills the page;
         the zoom."""
-        scale = self.page.evaluate(_SHOW, [*(bounds or self.graph_bounds()), margin])
+        scale = self.evaluate(_SHOW, [*(bounds or self.graph_bounds()), margin])
         self.settle(6)
         return scale
 
     def node_bounds(self, kind: str) -> tuple[float, float, float, float]:
         """(x, y, width, height) of the one node of a type, in the graph's own units, title
         included."""
-        nodes = self.page.evaluate(
+        nodes = self.evaluate(
             "(kind) => app.graph.nodes.filter((n) => n.type === kind)"
             ".map((n) => [...(n.boundingRect ?? n.getBounding())])",
             kind,
