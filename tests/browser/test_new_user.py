@@ -9,6 +9,10 @@ from tools.rigs.comfy_page import FORM_ROW
 from .small_graph import make_small
 from .test_workflows_in_page import PACK
 
+# The ego video in the middle.
+_SHOWN = """() => [...document.querySelectorAll('video')].find(
+  (video) => /ego_lambda3[^&]*_seed1234_/.test(video.src) && video.getBoundingClientRect().width > 700)?.src"""
+
 
 @pytest.fixture
 def first_page(browser, browser_client, open_page) -> PageUnderTest:
@@ -36,6 +40,7 @@ def test_three_clicks_to_a_video_and_one_drag_to_a_difference(first_page):
     row(page, "λ_g (3 as trained; 0.2 dB here)").locator('[role="slider"]').wait_for()
     make_small(page)
     page.run_form()
+    first = page.page.wait_for_function(_SHOWN).json_value()
 
     slider = page.page.locator(FORM_ROW, has=page.page.locator('[role="slider"]')).first
     assert "LoRA (1 as trained)" in slider.inner_text(), "which shows more than λ_g here"
@@ -56,3 +61,5 @@ def test_three_clicks_to_a_video_and_one_drag_to_a_difference(first_page):
     assert about.bounding_box()["y"] > 0 and stage["y"] + stage["height"] <= run_button["y"], (
         "in sight, not below"
     )
+    # The prior came from the server's cache; the ego video is shown, which was made after it.
+    page.page.wait_for_function(f"(first) => ![first, undefined].includes(({_SHOWN})())", arg=first)
