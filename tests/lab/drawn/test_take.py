@@ -9,8 +9,6 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from egox_core.hands import JOINT_NAMES
-from egox_core.hands.track import FINGERS
 from egox_core.safe_files import read_json
 from egox_core.take import load_take
 from egox_core.trajectory.poses import camera_centre
@@ -229,24 +227,6 @@ def test_written_take_is_read_back(take, tmp_path):
     with zipfile.ZipFile(tmp_path / "take" / "depth.npz") as archive:
         packed = sum(member.compress_size for member in archive.infolist())
     assert packed < 0.3 * 2 * take.exo_depth_m.numel()
-
-
-def test_fingertips_are_where_the_ego_picture_has_them(take):
-    joints, turns = take.hands.in_head(take.trajectory())
-    tips = [JOINT_NAMES.index(f"{finger}_tip") for finger in ("thumb", *FINGERS)]
-    uv, _ = take.ego_camera.upright().project(joints[:, :, tips].double())
-    seen, right = 0, 0
-    for t, hand, tip in np.ndindex(*uv.shape[:3]):
-        u, v = uv[t, hand, tip].round().int().tolist()
-        if not (0 <= u < 128 and 0 <= v < 128):
-            continue
-        # the skin is before the joint by no more than the thumb is thick
-        if 0 < joints[t, hand, tips[tip], 2] - take.ego_depth_m[t, v, u] < 0.013:
-            seen += 1
-            right += take.scene.solids[take.ego_index[t, v, u]].name in ("finger", "thumb")
-    assert seen > 10 and right > 0.85 * seen  # what is held may begin in the very pixel
-    down = turns[:, :, 1, 2]  # backs of both hands are up, in the upright picture
-    assert (down < 0).all()
 
 
 def test_exo_cameras_share_scene_and_truth(few, tmp_path):
