@@ -117,7 +117,7 @@ def test_what_does_not_belong_is_refused(tmp_path):
     with open_set(tmp_path) as robots:
         with refuses("run 0.*new one"):
             robots.append(episode(0))
-        with refuses("20 frames.*10"):
+        with refuses("other .*rate"):
             robots.append(episode(1, fps=20, source_fps=20.0))
         with refuses("other files"):
             robots.holds("run 0", "other files")
