@@ -1,7 +1,6 @@
-"""The bench of the small model: its figures and its restart."""
+"""The figures of the small model's bench, by hand."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +9,6 @@ import torch
 for package in ("torchmetrics", "diffusers", "peft"):
     pytest.importorskip(package)
 
-from benchmarks.small_model import markdown, prove  # noqa: E402
 from lab.drawn import SyntheticSpec, make_take  # noqa: E402
 from lab.small_model.held_out import (  # noqa: E402
     HeldOutClip,
@@ -19,16 +17,9 @@ from lab.small_model.held_out import (  # noqa: E402
     with_prior_of,
 )
 from lab.small_model.retrieval import retrieval_ranks, thumbnail  # noqa: E402
-from lab.small_model.sampler import SampleSettings  # noqa: E402
 from lab.small_model.scores import (  # noqa: E402
-    MODEL,
-    PRIOR_VAE,
-    TRUTH_VAE,
-    WRONG_EXO,
-    WRONG_PRIOR,
     scores_of,
 )
-from lab.small_model.videos import VideoStore  # noqa: E402
 from tests.refusals import refuses  # noqa: E402
 
 SPEC = SyntheticSpec(
@@ -115,66 +106,3 @@ def test_retrieval_counts_ties_against_the_own_video(clips):
     first, second, third = retrieval_ranks([truths[1], truths[0], truths[2]], truths)
     assert min(first, second) > 1 and third == 1
     assert retrieval_ranks(truths[:1] * 2, truths[:1] * 2) == [2, 2]
-
-
-class FakeSampler(SimpleNamespace):
-    """Nine tenths of the truth where exo and prior are the clip's own, grey otherwise."""
-
-    def __init__(self, clips: list[HeldOutClip]) -> None:
-        super().__init__(calls=0, fail_at=None, own={c.name: c for c in clips})
-
-    def generate(self, clips, settings: SampleSettings) -> np.ndarray:
-        self.calls += 1
-        if self.calls == self.fail_at:
-            raise KeyboardInterrupt
-        return np.stack([self._one(clip, settings.strength) for clip in clips])
-
-    def _one(self, clip: HeldOutClip, strength: float) -> np.ndarray:
-        own = self.own[clip.name]
-        knows = strength > 0 and clip.exo is own.exo and clip.prior is own.prior
-        return (
-            (0.9 * clip.truth.numpy()).astype(np.uint8)
-            if knows
-            else np.full(clip.truth.shape, 128, np.uint8)
-        )
-
-    def through_vae(self, videos: np.ndarray) -> np.ndarray:
-        return videos // 2 * 2
-
-    def fingerprint(self, lora: str = "full") -> str:
-        return type(self).__name__
-
-
-def test_the_whole_proof_and_its_restart(clips, tmp_path, monkeypatch):
-    monkeypatch.setattr("lab.small_model.videos.BATCH", 2)
-    sampler = FakeSampler(clips)
-    store = VideoStore(folder=tmp_path, sampler=sampler)
-    sampler.fail_at = 4  # in the second method
-    with pytest.raises(KeyboardInterrupt):
-        prove(clips, store)
-    assert (
-        len(list(tmp_path.glob("*.npy"))) == 5
-    )  # three of the model, the first batch of strength 0
-    sampler.fail_at = None
-    result, videos = prove(clips, store)
-    assert sampler.calls == 4 + 1 + 2 + 2  # what was done is not done again
-    again, _ = prove(clips, store)
-    assert sampler.calls == 9 and again == result
-    assert result["means"][TRUTH_VAE]["psnr"]["mean"] > 45
-    assert (videos[MODEL][0] == (0.9 * clips[0].truth.numpy()).astype(np.uint8)).all()
-    table = markdown({**result, "steps": 10})
-    assert f"| {MODEL} |" in table and f"| {WRONG_EXO} |" in table
-    for name in ("shrink", PRIOR_VAE, WRONG_EXO, WRONG_PRIOR):
-        assert result["means"][name]["lead"]["low"] > 0
-    assert result["means"][MODEL]["retrieval_hit"]["mean"] == 1
-    assert result["means"][TRUTH_VAE]["outlines"]["mean"] == pytest.approx(1, abs=0.05)
-    assert result["means"]["exo mean colour"]["outlines"]["mean"] == 0
-
-    class Blind(FakeSampler):
-        def _one(self, clip, strength):
-            return np.full(clip.truth.shape, 90, np.uint8)
-
-    blind, _ = prove(clips, replace(store, sampler=Blind(clips)))
-    assert blind["means"][WRONG_EXO]["lead"]["mean"] == 0, "it looks at nothing"
-    assert blind["means"]["shrink"]["lead"]["mean"] < 0
-    assert blind["means"][MODEL]["retrieval_hit"]["mean"] < 0.5

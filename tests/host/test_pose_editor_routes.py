@@ -232,21 +232,6 @@ def test_camera_of_the_menu(camera, client):
     )
 
 
-@pytest.mark.parametrize("form", ["trajectory", "colmap"])
-def test_export_and_import(client, told, body, form):
-    made = ask(client, "import", body | {"poses": told["path"]}).json()
-    assert "keyframes" in made["note"]
-    out = ask(client, "export", body | {"document": made["document"], "form": form})
-    assert out.status == 200 and "attachment" in out.headers["Content-Disposition"]
-    if form == "colmap":
-        assert out.body[:2] == b"PK"
-        return
-    back = ask(client, "import", body | {"texts": {"path.json": out.body.decode("utf-8")}}).json()
-    first, again = (d["document"]["keyframes"][0] for d in (made, back))
-    assert again["position"] == pytest.approx(first["position"], abs=1e-3)
-    assert again["yaw_deg"] == pytest.approx(first["yaw_deg"], abs=0.01)
-
-
 def test_a_path_outside_the_hosts_folders_is_refused(client, body, server_base):
     del body["token"]
     path = json.dumps([{"frame": 0, "position": [0, 0, 7], "yaw_deg": 0}])

@@ -81,24 +81,6 @@ def test_a_take_as_an_archive(client, folder):
     assert left(folder) == ["my take/depth.npz", "my take/exo.mp4", "my take/meta.json"]
 
 
-def test_a_folder_as_it_is_on_the_disk(client, folder):
-    maps = {f"my room/maps/{i:04d}.npy": _npy() for i in range(3)}
-    status, told = send(
-        client,
-        {
-            **maps,
-            "my room/meta.json": sample()["meta.json"],
-            "my room/more.zip": archive({"exo.mp4": sample()["exo.mp4"]}),
-        },
-    )
-    assert status == 200 and told["depth"] == "egox/my room/maps" and told["depth_frames"] == 3, (
-        told
-    )
-    assert (
-        told["camera"] == "egox/my room/meta.json" and told["video"] == "egox/my room/more/exo.mp4"
-    )
-
-
 def _npy() -> bytes:
     stream = io.BytesIO()
     np.save(stream, np.ones((8, 8), np.float32))

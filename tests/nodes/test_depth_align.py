@@ -202,12 +202,6 @@ def test_masks_are_handed_on_and_their_lack_is_told(run):
     assert "warning: no mask of what moves" in run(**shared)[3]
 
 
-def test_a_grey_picture_is_disparity_beside_a_metric_depth(run):
-    grey = (1 / room() - 0.1)[..., None].expand(-1, -1, -1, 3)
-    depth, _, _, report, _ = run(moge_geometry=moge(room()), depth_image=grey)
-    assert torch.allclose(depth.depth_m, room(), rtol=0.02) and "α" in report
-
-
 def test_trust_is_handed_on_when_asked(run):
     depth, *_ = run(moge_geometry=moge(room()), trust_map=True)
     assert depth.trust.shape == depth.depth_m.shape and float(

@@ -66,12 +66,3 @@ def test_what_is_too_large_is_held_without_its_clip(pack, scene):
     assert not held.whole and held.images is None and held.picture(0) is None
     assert len(held.static) > 0 and len(held.moving(2)) == 0 and held.frames == 5
     assert held.size_bytes == 15 * len(held.static)
-
-
-def test_moving_points_and_pictures(pack, scene):
-    held = store(pack).put(*scene)
-    assert len(held.moving(0)) > 0 and held.moving(0) is held.moving(0)
-    for frame in range(5):
-        held.moving(frame)
-    assert held.picture(0)[:2] == b"\xff\xd8" and held.picture(99) == held.picture(4)
-    assert held.exo_from_scene(0).tolist() == torch.eye(3, 4).tolist()

@@ -10,11 +10,9 @@ from torch import nn
 
 from egox_train.train.checkpoints import TrainState
 from egox_train.train.launch import (
-    TIMEOUT,
     accumulation_for,
     check_launch,
     launch_of,
-    process_group,
     resume_notes,
 )
 from egox_train.train.loop import moving_average
@@ -95,12 +93,6 @@ def test_ways_to_launch(kind, more, expected):
     else:
         with refuses(expected):
             launch_of(accelerator)
-
-
-def test_processes_wait_an_hour_for_each_other():
-    handler, ddp = process_group()
-    assert ddp.gradient_as_bucket_view
-    assert handler.to_kwargs() == {"timeout": TIMEOUT} and TIMEOUT.total_seconds() == 3600
 
 
 def checkpoint(global_batch: int) -> TrainState:

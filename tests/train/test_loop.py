@@ -20,7 +20,7 @@ from egox_train.train.config import parse_config
 from egox_train.train.loop import train
 from egox_train.train.model import make_optimizer
 from egox_train.train.samples import CachedSamples, Item
-from egox_train.train.step_log import StepLog, bucket_losses
+from egox_train.train.step_log import bucket_losses
 from tests.full_disk import files_up_to
 from tests.paths import STANDIN_VAE
 from tests.refusals import refuses
@@ -173,29 +173,6 @@ def test_trackers_hold_one_curve_of_a_run_that_died(workplace, tiny, monkeypatch
         assert b"gradient_norm" in written and all(
             json.dumps(loss).encode() in written for loss in ours
         )
-
-
-def test_a_service_gets_one_run_by_its_id(tmp_path, tiny, monkeypatch):
-    """By a stand-in of W&B that keeps what it is asked for."""
-    asked = []
-
-    def init(**options) -> SimpleNamespace:
-        asked.append(options)
-        return SimpleNamespace(
-            log=lambda values, step: asked.append((step, values)), finish=lambda: None
-        )
-
-    monkeypatch.setitem(
-        sys.modules, "wandb", SimpleNamespace(init=init, Video=lambda file, format: (file, format))
-    )
-    config = tiny.config(tmp_path, log={"every": 1, "trackers": ["wandb"]})
-    for first_step in (0, 2):
-        log = StepLog(config, first_step, True)
-        log.write(first_step + 1, {"loss": 1.0})
-        log.show(first_step + 1, [Path("a.mp4")])
-    (first, _, shown, second, *_) = asked
-    assert first["id"] == second["id"] and first["resume"] == "allow" and first["name"] == "run"
-    assert shown == (1, {"validation/a": ("a.mp4", "mp4")})
 
 
 def test_a_checkpoint_comes_with_the_minutes_too(workplace, tiny, monkeypatch):

@@ -10,7 +10,6 @@ from egox_core.gga.geometry import gga_geometry
 from egox_train.data.cache_store import CacheReader
 from lab.drawn import make_take
 from lab.small_model.clips import (
-    clip_depth,
     clip_spec,
     draw_clip,
     make_clips,
@@ -40,17 +39,6 @@ def test_clips_are_what_their_seed_says(clips):
     assert torch.equal(again.geometry.key_dirs.float(), held[1].geometry.key_dirs)
     assert take.spec == clip_spec(100_001, TINY) and again.ego.shape == (5, 32, 32, 3)
     assert not again.prior[~again.coverage].any() and again.coverage.any()
-
-
-def test_a_share_of_the_clips_has_the_depth_of_a_network():
-    asked = replace(TINY, depth_errors=0.5)
-    take = make_take(clip_spec(100_000, asked))
-    assert take.spec.wearer == "drawn"
-    takes = [replace(take, spec=replace(take.spec, seed=seed)) for seed in range(100_000, 100_008)]
-    depths, again = ([clip_depth(one, asked).depth_m for one in takes] for _ in range(2))
-    assert all(map(torch.equal, depths, again))
-    assert 0 < sum(not torch.equal(depth, take.exo_depth_m) for depth in depths) < len(depths)
-    assert torch.equal(clip_depth(take, replace(TINY, depth_errors=0.0)).depth_m, take.exo_depth_m)
 
 
 def test_a_folder_of_other_clips_is_refused(clips):

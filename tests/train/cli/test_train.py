@@ -7,7 +7,6 @@ import sys
 import pytest
 import yaml
 
-from egox_train.cli.train import COMMANDS
 from egox_train.data.prepare_options import PrepareOptions
 from egox_train.options import add_dataclass_arguments, from_arguments
 from egox_train.train.config import load_config
@@ -23,14 +22,6 @@ def call(arguments: list[str], capsys) -> tuple[int, str, str]:
     code = train_egox.main(arguments)
     out = capsys.readouterr()
     return code, out.out, out.err
-
-
-def test_every_subcommand_has_help(capsys):
-    assert {"prepare", "cache", "train", "export", "inspect", "generate"} <= set(COMMANDS)
-    for name in COMMANDS:
-        with pytest.raises(SystemExit) as ended:
-            call([name, "--help"], capsys)
-        assert ended.value.code == 0
 
 
 @pytest.mark.parametrize(
@@ -78,13 +69,6 @@ def test_arguments_fill_the_dataclass_that_they_are_made_of():
     for bad in ("--draw never", "--frames x", "--size 64"):
         with pytest.raises(SystemExit):
             filled(bad)
-
-
-def test_defaults_are_a_configuration(tmp_path, capsys):
-    code, out, _ = call(["train", "--print-defaults"], capsys)
-    file = tmp_path / "c.yaml"
-    file.write_text(out, "utf-8")
-    assert code == 0 and load_config(file).lora.rank == 256
 
 
 @pytest.mark.parametrize("file", sorted(p.name for p in (ROOT / "configs").glob("train_*.yaml")))

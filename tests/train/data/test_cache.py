@@ -23,7 +23,7 @@ from egox_train.data.cache_build import build_cache
 from egox_train.data.cache_store import CacheReader, shard_name
 from egox_train.data.clip_files import read_clip
 from egox_train.data.clip_tensors import clip_geometry
-from egox_train.data.manifest import ClipRecord, read_manifest, write_manifest
+from egox_train.data.manifest import read_manifest, write_manifest
 from egox_train.options import CacheSettings, RunOptions
 from egox_train.wan.text import make_text_encoder
 from egox_train.wan.vae import VaeEncoder
@@ -268,35 +268,6 @@ def test_a_clip_that_cannot_be_read_is_left_out_by_name_until_it_can(
         build_cache(manifest, tmp_path / "none", settings())
 
 
-def test_progress_opens_no_header(training_set, tmp_path, monkeypatch):
-    """Of 10,000 shards that are only made up: headers are read before the loop and after it."""
-    record = read_manifest(training_set / "manifest.jsonl")[0].model_dump()
-    records = [
-        ClipRecord.model_construct(**{**record, "take": f"{n:05d}", "clip": f"{n:05d}"})
-        for n in range(10_000)
-    ]
-    made, opened, seen = {}, [], set()
-
-    def header(file: Path) -> tuple[str | None, dict]:
-        opened.append(file)
-        return made.get(file), {}
-
-    monkeypatch.setattr("egox_train.data.cache_build.read_manifest", lambda file: records)
-    monkeypatch.setattr("egox_train.data.cache_build.shard_header", header)
-    monkeypatch.setattr(
-        "egox_train.data.cache_build._make_shard",
-        lambda shard, device: made.update({shard.file: shard.fingerprint}) or "made",
-    )
-    outcome = build_cache(
-        training_set / "manifest.jsonl",
-        tmp_path,
-        settings(),
-        progress=lambda *_: seen.add(len(opened)),
-    )
-    assert (outcome.clips, outcome.new, outcome.missing) == (10_000, 10_000, 0)
-    assert seen == {10_000} and len(opened) == 20_000
-
-
 def test_trainer_rays_follow_the_released_trainers_formula(training_set):
     """Pinhole rays of K, turned by R (not its inverse), (x, y) to (-y, x); checked by hand for one
     latent."""
@@ -346,16 +317,6 @@ def test_the_vae_equals_the_hosts(comfy_host):
         torch.testing.assert_close(denormalise_latent(latent[None]), expected, atol=1e-5, rtol=1e-5)
         picture = ((theirs.decode(expected)[0].movedim(0, -1) + 1) / 2).clamp(0, 1)
     torch.testing.assert_close(ours.decode(latent), picture, atol=1e-5, rtol=0)
-
-
-def test_text_from_a_file_or_zeros(tmp_path):
-    save_file({"embedding": torch.ones(1, 3, 8)}, tmp_path / "text.safetensors")
-    assert make_text_encoder(str(tmp_path / "text.safetensors"), "cpu").encode("x").shape == (3, 8)
-    assert make_text_encoder("zeros:2x24", "cpu").encode("x").abs().sum() == 0
-    save_file({"a": torch.ones(3), "b": torch.ones(3)}, tmp_path / "two.safetensors")
-    with refuses("umt5"):
-        make_text_encoder(str(tmp_path / "two.safetensors"), "cpu")
-    assert json.dumps(make_text_encoder("zeros:2x24", "cpu").hash)
 
 
 @pytest.mark.slow

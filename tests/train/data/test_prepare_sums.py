@@ -11,10 +11,9 @@ import pytest
 from egox_core.safe_files import read_json, write_json
 from egox_train.data import prepare as preparing
 from egox_train.data.dry_run import dry_run
-from egox_train.data.manifest import ClipRecord, read_manifest
+from egox_train.data.manifest import read_manifest
 from egox_train.data.plan import drawn
 from egox_train.data.prepare import join, prepare
-from egox_train.data.set_files import Part, write_lists
 from tests.refusals import refuses
 from tests.train.prepared_takes import SMALL, prepared
 from train_egox import main
@@ -180,36 +179,6 @@ def test_twenty_failures_of_the_disk_are_enough(takes, tmp_path, monkeypatch):
         prepared(one.parent, tmp_path / "set", progress=lambda *now: seen.append(now))
     assert len(tried) == 21 and seen[-1] == (20, 25, "cameras prepared, 19 failed")
     assert len(read_manifest(tmp_path / "set" / "manifest.jsonl")) == 1
-
-
-class CountedName(str):
-    """A take's name that counts how often it is compared with another."""
-
-    compared = 0
-
-    def __eq__(self, other: object) -> bool:
-        CountedName.compared += 1
-        return str.__eq__(self, other)
-
-    __hash__ = str.__hash__
-
-
-def test_splitting_grows_with_the_clips_alone(training_set, tmp_path):
-    """2,000 clips of 100 takes: each clip looked for in each take would be 200,000 comparisons."""
-    record = read_manifest(training_set / "manifest.jsonl")[0].model_dump()
-    records = [
-        ClipRecord.model_construct(
-            **{**record, "take": CountedName(f"t{n // 20}"), "clip": f"c{n}"}
-        )
-        for n in range(2_000)
-    ]
-    part = Part(
-        settings={"fractions": {"validation": 0.05}, "split_seed": 0, "splits": "official"},
-        takes={f"t{n}": {"room": "", "split": "train", "untimed": False} for n in range(100)},
-    )
-    CountedName.compared = 0
-    lists = write_lists(tmp_path, part, records)
-    assert 0 < CountedName.compared < 10_000 and sum(map(len, lists.values())) == 2_000
 
 
 def test_the_report_says_once_what_many_clips_share(long_takes, tmp_path):

@@ -1,8 +1,6 @@
 """Mask files in every form: found by name, checked before anything is decoded, read for the frames
 in use."""
 
-import zipfile
-
 import av
 import cv2
 import numpy as np
@@ -10,7 +8,7 @@ import pytest
 import torch
 
 from egox_core.types import FrameSelection
-from egox_train.takes.mask_files import check_mask, find_mask, open_mask, read_mask
+from egox_train.takes.mask_files import check_mask, find_mask, read_mask
 from egox_train.video_writer import write_video
 from tests.frames_in_use import frames_in_use
 from tests.refusals import refuses
@@ -70,24 +68,6 @@ def test_a_mask_follows_the_crop_of_its_frames(tmp_path):
     )
     large = read_mask(mask, frames([2], source=(2 * W, 2 * H), size=(2 * W, 2 * H)))[0]
     assert large.shape == (2 * H, 2 * W) and int(large.sum()) == 4 * moving()[2].sum()
-
-
-@pytest.mark.parametrize("form", ["png", "npz", "npz stored"])
-def test_the_clips_of_a_take_share_one_pass(tmp_path, form, monkeypatch):
-    mask, opened = write(tmp_path, form, moving()), []
-    enter = zipfile.ZipFile.open
-    monkeypatch.setattr(
-        zipfile.ZipFile,
-        "open",
-        lambda self, *args, **more: opened.append(args) or enter(self, *args, **more),
-    )
-    with open_mask(mask, keep_bytes=2**20) as reader:
-        for clip in ([0, 1, 2, 3], [2, 3, 4, 5], [4, 5, 6]):
-            assert np.array_equal(
-                read_mask(mask, frames(clip), opened=reader).numpy(), moving()[clip]
-            )
-        assert len(opened) == (0 if form == "png" else 2)  # the header, the frames
-        assert np.array_equal(read_mask(mask, frames([0]), opened=reader).numpy(), moving()[[0]])
 
 
 def test_masks_of_another_video_are_refused(tmp_path):
