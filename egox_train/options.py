@@ -215,6 +215,11 @@ class GenerateOptions:
         None, "default: bfloat16 on a GPU, else the base's own"
     )
     device: str = argument("cpu", "cuda:0,cuda:1 spreads the workers")
+    stereo: Path | None = argument(
+        None,
+        "the clips' manifest: writes <clip>_180_LR.mp4 for headsets, too",
+        metavar="MANIFEST",
+    )
 
     @property
     def text_file(self) -> Path | None:

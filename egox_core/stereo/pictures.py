@@ -15,6 +15,8 @@ from ..types import CameraTrajectory
 from .warp import sample_at
 
 MAX_EYE_PX = 2048
+EYES_M = 0.063
+"""Metres between a grown-up's eyes."""
 FEATHER_RAD = 0.05
 """Width of the half sphere's soft border."""
 
@@ -92,7 +94,7 @@ def stereo_pictures(
     camera: CameraModel,  # of both
     form: StereoForm,
     *,
-    eyes_m: float,
+    eyes_m: float = EYES_M,
     axes: Tensor | None = None,  # of :meth:`StereoForm.axes`, as the right eye was made with
     progress: Progress = no_progress,
 ) -> Iterator[Tensor]:  # of [S, 2 S, 3] float32

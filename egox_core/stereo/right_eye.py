@@ -22,10 +22,9 @@ from ..prior import PriorOptions, iter_ego_prior, prior_preset
 from ..progress import Progress, no_progress
 from ..sizes import REFERENCE_SIZE
 from ..types import EARLIER, CameraTrajectory, PointCloud
+from .pictures import EYES_M
 from .warp import Moved, fill_holes, move, sample_at, snap_edges, whole_nearness
 
-EYES_M = 0.063
-"""Metres between a grown-up's eyes."""
 TOO_NEAR_M = 0.3
 OFF_PX = 4.0
 """Least shift between picture and depth that is warned of, px of a picture 448 px wide."""
@@ -93,7 +92,7 @@ def second_eye(
         shares += torch.stack((holes.float().mean(), frame.too_near.float().mean())) / count
     off_px = None if path.median_deg is None else float(np.radians(path.median_deg)) * camera.fx
     filled, too_near = shares.tolist()
-    notes = [path.text() if off_px is None else f"Picture and depth are {off_px:.1f} px apart"]
+    notes = [path.text() if off_px is None else f"Image and depth are {off_px:.1f} px apart"]
     if off_px is not None and off_px > OFF_PX * width / REFERENCE_SIZE:
         notes[0] = (
             f"Warning: {notes[0]} ({path.median_deg:.1f}°): the video left its path. Depth was turned "

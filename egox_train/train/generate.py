@@ -16,9 +16,12 @@ from egox_core.file_names import SEEN
 from egox_core.frozen import frozen
 from egox_core.progress import Progress, no_progress
 from egox_core.safe_files import atomic_write, clear_leftovers, write_json
+from egox_core.stereo import StereoForm, mark_stereo, second_eye, stereo_pictures
 from egox_core.wan import check_run_files, trained_with
 
 from ..data.cache_store import CacheReader
+from ..data.manifest import read_manifest
+from ..metrics.clip_inputs import clip_files, clip_scene
 from ..options import ALONE, GenerateOptions, RunOptions
 from ..parallel import (
     MADE,
@@ -53,6 +56,19 @@ class _ClipJob:
     options: GenerateOptions
     key: str  # of cache, weights and options
     wait: bool = False  # for another process that makes this very clip
+
+    @property
+    def video(self) -> Path:
+        return self.out / f"{self.clip}.mp4"
+
+    @property
+    def pair(self) -> Path:
+        """Both eyes."""
+        return self.out / f"{self.clip}_180_LR.mp4"
+
+    @property
+    def note(self) -> Path:
+        return self.out / f"{self.clip}.json"
 
 
 def generate(
@@ -103,7 +119,8 @@ def generate(
         dtype,
         weights * DTYPES[dtype].itemsize / 1e9,
     )
-    apart = ("base", "vae", "lora", "text", "device")  # hashed below, or without effect
+    # hashed below, or without effect
+    apart = ("base", "vae", "lora", "text", "device", "stereo")
     parts = {
         "options": {k: str(v) for k, v in asdict(options).items() if k not in apart},
         "base": weights_hash(options.base, "base model"),
@@ -115,11 +132,12 @@ def generate(
     conditioning_of(
         options, reader
     )  # refuses a LoRA that doesn't fit this cache before anything is loaded
-    todo = [c for c in clips if not _is_done(out / f"{c}.json", out / f"{c}.mp4", key)]
     jobs = [
         _ClipJob(cache=cache, clip=c, fps=reader.fps_of(c), out=out, options=options, key=key)
-        for c in todo
+        for c in clips
     ]
+    jobs = [job for job in jobs if not _is_done(job)]
+    todo = [job.clip for job in jobs]
     if run.dry_run:
         return run_sums(_generate_clip, jobs, "out", places)
     clear_leftovers(out, names=set(clips))
@@ -178,9 +196,13 @@ def _check_encoder(options: GenerateOptions, reader: CacheReader) -> None:
         )
 
 
-def _is_done(note: Path, video: Path, key: str) -> bool:
+def _is_done(job: _ClipJob) -> bool:
     try:
-        return video.is_file() and json.loads(note.read_text("utf-8"))["made_from"] == key
+        return (
+            job.video.is_file()
+            and (job.options.stereo is None or job.pair.is_file())
+            and json.loads(job.note.read_text("utf-8"))["made_from"] == job.key
+        )
     except (OSError, ValueError, KeyError):
         return False
 
@@ -214,17 +236,41 @@ def _models(
 
 
 def _generate_clip(job: _ClipJob, device: str) -> str:
-    video, note = (job.out / f"{job.clip}{suffix}" for suffix in (".mp4", ".json"))
-
     def make() -> None:
-        write_video(video, _sampled(job, device), job.fps, threads=1)
+        video = _sampled(job, device)
+        write_video(job.video, video, job.fps, threads=1)
         classes = CacheReader(job.cache).tensors(job.clip, [SEEN])
         if classes:
             with atomic_write(job.out / f"{job.clip}.{SEEN}") as temporary:
                 temporary.write_bytes(classes[SEEN].numpy().tobytes())
-        write_json(note, {"clip": job.clip, "made_from": job.key})
+        if job.options.stereo is not None:
+            _write_pair(job, video, job.options.stereo)
+        write_json(job.note, {"clip": job.clip, "made_from": job.key})
 
-    return made_once(job.out / job.clip, job.wait, lambda: _is_done(note, video, job.key), make)
+    return made_once(job.out / job.clip, job.wait, lambda: _is_done(job), make)
+
+
+def _write_pair(job: _ClipJob, video: Tensor, manifest: Path) -> None:
+    """Write both eyes of a clip as VR180; depth and path are those of the manifest's clip."""
+    records = {record.clip: record for record in read_manifest(manifest, check_files=False)}
+    known = job.clip in records and clip_scene(
+        clip_files(manifest.parent, records[job.clip], (), None)
+    )
+    if not known:
+        raise EgoXInputError(
+            f"second eye of {job.clip}",
+            got=f"no scene in {manifest.name}",
+            expected="the clip, with depth and poses",
+            fix="give the manifest that the cache was made from",
+        )
+    points, path = known
+    form = StereoForm()
+    axes = form.axes(path)
+    eye = second_eye(video, points, path, axes=axes)
+    logger.info("%s: %s", job.clip, "; ".join(eye.notes))
+    pictures = stereo_pictures(video, eye.rgb, path.camera, form, axes=axes)
+    write_video(job.pair, pictures, job.fps, threads=1)
+    mark_stereo(job.pair, half_sphere=True)
 
 
 def _sampled(job: _ClipJob, device: str) -> Tensor:  # [T, H, W, 3]

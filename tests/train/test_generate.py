@@ -69,8 +69,14 @@ def test_one_video_a_clip_made_once(place, training_set, tmp_path):
     assert generate(place / "cache", tmp_path, options(place)) == (clips, 1)
     assert {f: f.read_bytes() for f in files} == before
     assert generate(place / "cache", tmp_path, options(place))[1] == 0
-    assert generate(place / "cache", tmp_path, options(place, seed=5))[1] == clips
+    both = options(place, seed=5, stereo=training_set / "manifest.jsonl")
+    assert generate(place / "cache", tmp_path, both)[1] == clips
     assert files[0].read_bytes() != before[files[0]]
+    pair = tmp_path / f"{clip}_180_LR.mp4"
+    with refuses("360 video"):  # as it says of itself
+        probe_video(pair)
+    pair.unlink()
+    assert generate(place / "cache", tmp_path, both)[1] == 1
 
 
 @pytest.mark.slow

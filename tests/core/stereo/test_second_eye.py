@@ -92,7 +92,7 @@ def test_what_the_model_moved_is_said(room):
     px = 3
     moved = second_eye(take.ego_frames().roll(px, 2), scene, take.trajectory())
     assert moved.off_px == pytest.approx(px, abs=0.7)
-    assert f"Warning: Picture and depth are {moved.off_px:.1f} px apart" in moved.notes[0]
+    assert f"Warning: Image and depth are {moved.off_px:.1f} px apart" in moved.notes[0]
     # Depth went along: the picture moves as much as it did.
     off = (moved.rgb.roll(-px, 2) - true.rgb)[:, 16:-16, 16:-16].abs().mean()
     assert off < 0.25 * (true.rgb - take.ego_frames())[:, 16:-16, 16:-16].abs().mean()
