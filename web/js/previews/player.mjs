@@ -5,6 +5,7 @@ import { contain, LABEL_HEIGHT, LEGEND_HEIGHT, sideBySide } from "./layout.mjs";
 import { changes, DifferenceClip, formOf, runLabel, sameForm } from "./runs.mjs";
 import { pictures } from "./saving.mjs";
 import { cellsOf, loadClips, loadImage } from "./sheets.mjs";
+import { eyeClips, WIGGLE, WIGGLE_MS } from "./eyes.mjs";
 import { loadGeometry } from "./geometry_view.mjs";
 import { SeenMarks } from "./seen.mjs";
 import { LOADER } from "../graph_change.mjs";
@@ -27,6 +28,7 @@ export class Preview {
     this.runsBefore = []; // those of the runs before, the last run first
     this.item = 0; // which of them is looked at
     this.clips = [];
+    this.eyes = []; // clips of two in one picture
     this.runs = new Map(); // { streams, values, measure } by name: ego is this run, before the one before, run2, ...
     this.before = null; // the clip that the run before gave
     this.older = []; // clips of those before it, as far as they were looked at
@@ -55,6 +57,7 @@ export class Preview {
     this.wiped = null; // the box that the wipe runs over
     this.boxes = []; // where the clips were drawn, { clip, box }
     this.timer = null; // the animation frame of the next step, while it plays
+    this.wiggling = null; // the timer of the other eye
     this.turn = 0; // of what show() was asked for last
     this.parts = buildElements(this, host);
     this.element = this.parts.root;
@@ -86,7 +89,7 @@ export class Preview {
 
   // What there is to look at: this run's clips, the run before, the difference.
   get pictures() {
-    return [...this.clips, this.before, this.difference].filter(Boolean);
+    return [...this.clips, ...this.eyes, this.before, this.difference].filter(Boolean);
   }
 
   // Names of the views that there are now.
@@ -135,6 +138,7 @@ export class Preview {
     }
     if (turn !== this.turn) return;
     this.clips = clips;
+    this.eyes = eyeClips(clips);
     this.kind = preview.kind;
     this.geometry?.rest();
     this.geometry = geometry;
@@ -190,6 +194,7 @@ export class Preview {
   fail(says = "gone") {
     this.stop();
     this.clips = [];
+    this.eyes = [];
     this.before = this.difference = this.geometry = this.seen = null;
     this.parts.note.textContent = "";
     this.say(this.host.say(says));
@@ -433,6 +438,8 @@ export class Preview {
     const { context, width, height } = prepared;
     context.clearRect(0, 0, width, height);
     this.paint(context, [0, 0, width, height]);
+    clearTimeout(this.wiggling);
+    if (this.view === WIGGLE && this.element.isConnected) this.wiggling = setTimeout(() => this.draw(), WIGGLE_MS);
   }
 
   // A frame on a stage that isn't the page's.
