@@ -153,7 +153,7 @@ def test_texts_are_encoded_as_released(name):
         prompt, "EgoXSampleLong" if name in ("egox_long", "egox_one_video") else "EgoXConditioning"
     )
     if not encoder:
-        assert name in ("egox_demo", "egox_several_cameras")
+        assert name in ("egox_demo", "egox_several_cameras", "egox_stereo")
         return
     text = of_type(prompt, "EgoXText")
     assert text["clip"] == [encoder[0], 0] and text["negative"] == ""
@@ -257,6 +257,13 @@ def test_several_cameras_show_more_than_one(client, load_workflow, server_base):
     black = [(prior.mean(-1) < 8).mean() for prior in (one, two, four)]
     assert black[0] > black[1] + 0.05 > black[2] + 0.1, black
     assert (ego.mean(-1) < 8).mean() < black[2]
+
+
+def test_both_eyes_are_saved(client, load_workflow, server_base):
+    prompt = small(load_workflow("egox_stereo"))
+    of_type(prompt, "EgoXSecondEye")["eye_px"] = 128
+    (frames,) = check_run(client, prompt, server_base, {"ego_180_LR"}).values()
+    assert frames.shape == (FRAMES, 128, 256, 3)
 
 
 def test_the_baselines_beside_each_other(client, load_workflow, server_base):
