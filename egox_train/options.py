@@ -2,7 +2,7 @@
 
 import argparse
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import MISSING, field, fields
 from pathlib import Path
@@ -101,31 +101,21 @@ def from_arguments(options: type[Options], args: argparse.Namespace, **more: Any
     return options(**{**given, **more})
 
 
-def size_of_text(text: str) -> tuple[int, int]:
-    """784x448 -> (784, 448)."""
-    width, _, height = text.partition("x")
-    try:
-        return int(width), int(height)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size such as 784x448") from None
+def numbers_like(example: str, mark: str, kind: type[float]) -> Callable[[str], tuple[float, ...]]:
+    """Give the reader of as many numbers between marks as the example has."""
+
+    def read(text: str) -> tuple[float, ...]:
+        with suppress(ValueError):
+            numbers = tuple(map(kind, text.split(mark)))
+            if len(numbers) == example.count(mark) + 1:
+                return numbers
+        raise argparse.ArgumentTypeError(f"{text!r} is not like {example}")
+
+    return read
 
 
-def part_of_text(text: str) -> tuple[int, int]:
-    """0/2 -> (0, 2)."""
-    number, _, count = text.partition("/")
-    try:
-        return int(number), int(count)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no part such as 0/2") from None
-
-
-def triple_of_text(text: str) -> tuple[float, float, float]:
-    """0,-1,0 -> (0, -1, 0)."""
-    try:
-        first, second, third = map(float, text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not three numbers such as 0,-1,0") from None
-    return first, second, third
+size_of_text = numbers_like("784x448", "x", int)
+triple_of_text = numbers_like("0,-1,0", ",", float)
 
 
 def named_folder(text: str) -> tuple[str, Path]:
@@ -148,7 +138,7 @@ class RunOptions:
         (0, 1),
         "part I of N (from 0 on), as one of several processes or machines on one folder",
         flag="shard",
-        type=part_of_text,
+        type=numbers_like("0/2", "/", int),
         metavar="I/N",
     )
     clips: int = argument(0, "only N clips, spread over all", metavar="N")

@@ -162,9 +162,7 @@ class EgoXAttentionCapture(io.ComfyNode):
             inputs=[
                 io.Model.Input(
                     "model",
-                    tooltip=(
-                        "The model, before or after EgoX Model Patch, or before Wan EgoX Sampler."
-                    ),
+                    tooltip="The model, before or after EgoX Model Patch, or before Wan EgoX Sampler.",
                 ),
                 io.Int.Input(
                     "step",
@@ -223,7 +221,7 @@ class EgoXAttentionView(io.ComfyNode):
             inputs=[
                 EgoXAttention.Input(
                     "attention",
-                    tooltip=("From EgoX Attention Capture, after its model was sampled."),
+                    tooltip="From EgoX Attention Capture, after its model was sampled.",
                 ),
                 io.Image.Input(
                     "exo_images", tooltip="The frames of the exo video, from Load Exo Video."
@@ -250,7 +248,7 @@ class EgoXAttentionView(io.ComfyNode):
                     default=224,
                     min=0,
                     max=4095,
-                    tooltip=("Row of the ego pixel. Set by a click as well."),
+                    tooltip="Row of the ego pixel. Set by a click as well.",
                 ),
                 io.Int.Input(
                     "frame", default=0, min=0, max=100000, tooltip="Frame number of the ego pixel."

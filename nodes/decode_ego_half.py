@@ -95,7 +95,7 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
                 io.Audio.Input(
                     "audio",
                     optional=True,
-                    tooltip=("The sound of the exo video, for the output 'video'."),
+                    tooltip="The sound of the exo video, for the output 'video'.",
                 ),
                 EgoXScene.Input(
                     "scene",

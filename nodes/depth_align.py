@@ -184,20 +184,18 @@ class EgoXDepthAlign(io.ComfyNode):
             outputs=[
                 EgoXDepth.Output(
                     display_name="depth",
-                    tooltip=("Z depth in metres, with the exo camera and the masks."),
+                    tooltip="Z depth in metres, with the exo camera and the masks.",
                 ),
                 io.Image.Output(
                     display_name="preview",
-                    tooltip=(
-                        "The depth in colour: warm colours are near, black pixels have no depth."
-                    ),
+                    tooltip="The depth in colour: warm colours are near, black pixels have no depth.",
                 ),
                 io.Image.Output(
                     display_name="plot", tooltip="Plot of α, β and the residual for each frame."
                 ),
                 io.String.Output(
                     display_name="report",
-                    tooltip=("Text that lists what was fitted and what was assumed."),
+                    tooltip="Text that lists what was fitted and what was assumed.",
                 ),
                 io.Combo.Output(
                     display_name="preset",

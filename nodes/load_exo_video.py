@@ -116,9 +116,7 @@ class EgoXLoadExoVideo(io.ComfyNode):
                 io.Video.Input(
                     "video",
                     optional=True,
-                    tooltip=(
-                        "A video from another node, for example Load Video. Used instead of 'file'."
-                    ),
+                    tooltip="A video from another node, for example Load Video. Used instead of 'file'.",
                 ),
                 io.Image.Input(
                     "images",
@@ -143,7 +141,7 @@ class EgoXLoadExoVideo(io.ComfyNode):
                 io.Image.Output(display_name="exo_images", tooltip="The exo frames."),
                 io.Audio.Output(
                     display_name="audio",
-                    tooltip=("The sound of these frames, if the video has any."),
+                    tooltip="The sound of these frames, if the video has any.",
                 ),
                 io.Float.Output(display_name="fps", tooltip="Frames per second of the exo frames."),
                 EgoXFrames.Output(

@@ -79,7 +79,7 @@ class EgoXReleasedSampling(io.ComfyNode):
                 io.Sampler.Output(display_name="sampler", tooltip="For SamplerCustomAdvanced."),
                 io.Sigmas.Output(
                     display_name="sigmas",
-                    tooltip=("For SamplerCustomAdvanced. Can be split by ComfyUI's sigma nodes."),
+                    tooltip="For SamplerCustomAdvanced. Can be split by ComfyUI's sigma nodes.",
                 ),
             ],
         )

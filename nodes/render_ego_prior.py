@@ -70,7 +70,7 @@ class EgoXRenderEgoPrior(io.ComfyNode):
                 EgoXDepth.Input(
                     "depth",
                     optional=True,
-                    tooltip=("The depth of the exo video, from Depth Align."),
+                    tooltip="The depth of the exo video, from Depth Align.",
                 ),
                 io.Combo.Input(
                     "preset",
@@ -135,15 +135,15 @@ class EgoXRenderEgoPrior(io.ComfyNode):
                 ),
                 io.Image.Output(
                     display_name="depth_preview",
-                    tooltip=("The prior's depth in colour: warm colours are near."),
+                    tooltip="The prior's depth in colour: warm colours are near.",
                 ),
                 EgoXDepth.Output(
                     display_name="depth",
-                    tooltip=("The prior's z depth in metres, with the ego camera."),
+                    tooltip="The prior's z depth in metres, with the ego camera.",
                 ),
                 io.Mask.Output(
                     display_name="unobserved",
-                    tooltip=("1 for each pixel without a point: the exo camera never saw it."),
+                    tooltip="1 for each pixel without a point: the exo camera never saw it.",
                 ),
                 io.Mask.Output(
                     display_name="doubtful",

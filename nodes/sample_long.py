@@ -95,7 +95,7 @@ class EgoXSampleLong(io.ComfyNode):
                 io.Audio.Input(
                     "audio",
                     optional=True,
-                    tooltip=("The sound of the exo video, for the output 'video'."),
+                    tooltip="The sound of the exo video, for the output 'video'.",
                 ),
                 io.Int.Input(
                     "length",

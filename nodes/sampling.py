@@ -137,7 +137,7 @@ class EgoXWanSampler(io.ComfyNode):
             outputs=[
                 io.Latent.Output(
                     display_name="latent",
-                    tooltip=("The sampled ego half of the latent, for Decode Ego Half."),
+                    tooltip="The sampled ego half of the latent, for Decode Ego Half.",
                 )
             ],
             hidden=[io.Hidden.unique_id],

@@ -45,7 +45,7 @@ class EgoXBuildScene(io.ComfyNode):
                 io.Mask.Input(
                     "sky_mask",
                     optional=True,
-                    tooltip=("Mask of the sky, which has no depth and is left out."),
+                    tooltip="Mask of the sky, which has no depth and is left out.",
                 ),
                 io.Combo.Input(
                     "moving",

@@ -86,7 +86,7 @@ class EgoXText(io.ComfyNode):
                 io.Conditioning.Output(display_name="negative", tooltip="For EgoX Conditioning."),
                 io.String.Output(
                     display_name="prompt",
-                    tooltip=("The cleaned prompt, before it is cut to 512 tokens."),
+                    tooltip="The cleaned prompt, before it is cut to 512 tokens.",
                 ),
                 io.String.Output(
                     display_name="negative_prompt",

@@ -43,19 +43,19 @@ def draw_hands(
 
     def frame(t: int) -> Tensor:  # [H, W, 4] colours and mask
         picture = torch.zeros(len(rays), 4)
-        nearest = torch.full((len(rays),), torch.inf)
+        nearest = torch.full((len(rays),), torch.inf)  # along the rays: some look backwards
         if depth_m is not None:
-            nearest = (depth_m[t].flatten().float() + SKIN_M).nan_to_num(torch.inf)
+            scene = (depth_m[t].flatten().float() + SKIN_M) / rays[:, 2].clamp_min(1e-6)
+            nearest = scene.nan_to_num(torch.inf)
         for hand in range(2):
             if not track.valid[t, hand]:
                 continue
             pixels = meets(rays, joints[t, hand]) & lens
             far, shade = cast_capsules(rays[pixels], joints[t, hand])
-            depth = far * rays[pixels, 2]
-            seen = depth < nearest[pixels]
+            seen = far < nearest[pixels]
             at = pixels.nonzero()[seen, 0]
             picture[at, :3], picture[at, 3] = shade[seen, None] * COLOURS[hand], 1.0
-            nearest[at] = depth[seen]
+            nearest[at] = far[seen]
         progress(t + 1, len(track), "hands")
         return picture.reshape(height, width, 4)
 

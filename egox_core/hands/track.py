@@ -124,7 +124,7 @@ class HandTrack:
         self,
         target_from_exo: Tensor,  # [3, 4] or [T, 3, 4] float64
     ) -> tuple[Tensor, Tensor]:
-        """(joints [T, 2, 21, 3] metres, target_from_wrist [T, 2, 3, 3]) in another frame."""
+        """Joints [T, 2, 21, 3] in metres and target_from_wrist [T, 2, 3, 3], in another frame."""
         joints = transform(target_from_exo.double().unsqueeze(-3), self.joints)
         return joints, wrist_turns(joints)
 
@@ -132,12 +132,12 @@ class HandTrack:
         self,
         exo_w2c: Tensor | None,  # [3, 4] or [T, 3, 4]; None: the world is the exo camera
     ) -> tuple[Tensor, Tensor]:
-        """(joints [T, 2, 21, 3] metres, world_from_wrist [T, 2, 3, 3])."""
+        """Joints [T, 2, 21, 3] in metres and world_from_wrist [T, 2, 3, 3], in the world."""
         pose = torch.eye(3, 4, dtype=torch.float64) if exo_w2c is None else exo_w2c.double()
         return self.seen_from(invert(pose))
 
     def in_head(self, trajectory: CameraTrajectory) -> tuple[Tensor, Tensor]:
-        """(joints [T, 2, 21, 3] metres, head_from_wrist [T, 2, 3, 3]) in the head's frame.
+        """Joints [T, 2, 21, 3] in metres and head_from_wrist [T, 2, 3, 3], in the head's frame.
 
         It is the ego camera's, in the axes of the upright picture (x right, y down, z forward):
         ``trajectory.camera.upright().project`` has the pixels. The exo camera's pose is the path's

@@ -239,6 +239,22 @@ def scaled(factor: float | tuple[float, ...]) -> Change:
     return lambda values: values * values.new_tensor(factor)
 
 
+AXES: Mapping[str, Change] = {
+    "that are camera-to-world: invert them": invert,
+    "in OpenGL's axes: negate rows y and z of each w2c": flipped,
+    "in OpenGL's axes and camera-to-world: invert them, then negate rows y and z": lambda w2c: (
+        flipped(invert(w2c))
+    ),
+}
+UNITS = (
+    ("millimetres", 0.001),
+    ("centimetres", 0.01),
+    # A PNG's units are read as millimetres, other files' as metres.
+    ("1/256 m", 1000 / 256),
+    ("1/256 m", 1 / 256),
+    ("1/5000 m", 0.2),
+    ("1/5000 m", 0.0002),
+)
 READINGS: Mapping[str, Mapping[str, Change]] = {
     "depth that is inverse (1/m): give one over it": {"depth_m": torch.reciprocal},
     "depth that is disparity: give it as video depth, beside a metric one": {
@@ -246,31 +262,17 @@ READINGS: Mapping[str, Mapping[str, Change]] = {
     },
     **{
         f"{prefix}poses {words}": dict.fromkeys(whose, change)
-        for words, change in (
-            ("that are camera-to-world: invert them", invert),
-            ("in OpenGL's axes: negate rows y and z of each w2c", flipped),
-            (
-                "in OpenGL's axes and camera-to-world: invert them, then negate rows y and z",
-                lambda w2c: flipped(invert(w2c)),
-            ),
-        )
+        for words, change in AXES.items()
         for prefix, whose in (("", POSES), ("ego ", POSES[:1]), ("exo ", POSES[1:]))
     },
     **{
-        f"{what} in {unit}: scale {of} by {factor:g}": dict.fromkeys(names, scaled(row))
-        for unit, factor in (
-            ("millimetres", 0.001),
-            ("centimetres", 0.01),
-            # A PNG's units are read as millimetres, other files' as metres.
-            ("1/256 m", 1000 / 256),
-            ("1/256 m", 1 / 256),
-            ("1/5000 m", 0.2),
-            ("1/5000 m", 0.0002),
+        f"depth in {unit}: scale it by {factor:g}": {"depth_m": scaled(factor)}
+        for unit, factor in UNITS
+    },
+    **{
+        f"poses in {unit}: scale their t by {factor:g}": dict.fromkeys(
+            POSES, scaled((1, 1, 1, factor))
         )
-        for what, of, names, row in (
-            ("depth", "it", ("depth_m",), factor),
-            ("poses", "their t", POSES, (1, 1, 1, factor)),
-        )
-        if "/" not in unit or names != POSES
+        for unit, factor in UNITS[:2]
     },
 }

@@ -2,7 +2,8 @@
 
 A file that grows is replaced by a longer one whose beginning is the same, and ``meta/info.json``,
 which says how much of them counts, is replaced last. All that is half made is in a hidden folder of
-the set; what a killed writer left there, or beyond what counts, the next one takes away."""
+the set. What a killed writer left there, or beyond what counts, is overwritten by the next episode:
+its place follows from the last row that counts, not from the files."""
 
 from __future__ import annotations
 
@@ -21,24 +22,26 @@ from torch import Tensor
 from ..errors import EgoXInputError
 from ..frozen import frozen
 from ..progress import Progress, no_progress
-from ..safe_files import file_lock, read_json_object, require_file, write_json
+from ..safe_files import file_lock, read_json_object, write_json
 from .card import data_card
 from .episode import COLUMNS, VALID_BY, Episode, frames_at
 from .statistics import NAMES, Statistics, merged, of_numbers, of_pictures
 from .tables import (
     frame_table,
     grow,
-    held,
     read_rows,
     require_pyarrow,
     row_table,
     write_tasks,
 )
-from .videos import FORMS, as_loaded, encode, frame_count, join, video_info
+from .videos import FORMS, as_loaded, encode, join, video_info
 
 VERSION = "v3.0"
 DATA, EPISODES = "data", "meta/episodes"
 WORK = ".work"
+PLACE = ("chunk_index", "file_index", "first_episode", "bytes")
+"""Where an episode is in a series of files: the last two, of which LeRobot knows nothing, are the
+first episode of that file, and the size of all so far before they are packed."""
 INDEX_COLUMNS = {
     "timestamp": "float32",
     "frame_index": "int64",
@@ -98,7 +101,6 @@ class RobotSet:
         self._statistics: dict[str, Statistics] = {}
         self._made: dict[str, str] = {}
         self._last: dict[str, Any] | None = None  # row of the last episode
-        self._held: dict[str, int] = {}  # episodes in the open data and episodes file
         info = folder / "meta" / "info.json"
         if info.is_file():
             self._resume(read_json_object(info, "info.json of the robot data set"))
@@ -160,21 +162,14 @@ class RobotSet:
                 fix="give the run another name, or write another set",
             )
         features = _features(episode)
-        if self.fps not in (None, episode.fps):
-            raise EgoXInputError(
-                f"episode {episode.name!r}",
-                got=f"{episode.fps} frames a second",
-                expected=f"{self.fps}, as the set has",
-                fix="resample it to the set's rate, or write another set",
-            )
         if self._info and self._info["features"] != features:
             known = self._info["features"]
             different = sorted(k for k in {*known, *features} if known.get(k) != features.get(k))
             raise EgoXInputError(
                 f"episode {episode.name!r}",
                 got=f"other {', '.join(different)} than the set's",
-                expected="pictures of the same kinds and sizes in the whole set",
-                fix="write another set, or prepare clips of one size",
+                expected="pictures of the same kinds, sizes and rate in the whole set",
+                fix="write another set, or bring the clip to the size and rate of this one",
             )
         work = self._folder / WORK
         work.mkdir(parents=True, exist_ok=True)
@@ -228,20 +223,17 @@ class RobotSet:
         }
         for key, file in files.items():
             series = f"videos/{key}"
-            path, begun = self._place(series, file.stat().st_size, options.video_mb, row)
-            start = self._last[f"{series}/to_timestamp"] if self._last and begun else 0.0
+            path, held = self._place(series, file.stat().st_size, options.video_mb, row)
+            start = self._last[f"{series}/to_timestamp"] if self._last and held else 0.0
             before = round(start * episode.fps)
-            join(staged(path), [(path, before)] * begun + [(file, count)], episode.fps)
+            join(staged(path), [*[(path, before)] * bool(held), (file, count)], episode.fps)
             row[f"{series}/from_timestamp"] = start
             row[f"{series}/to_timestamp"] = (before + count) / episode.fps
-        now_held = {}
-        for series, table in ((DATA, frame_table(own)), (EPISODES, None)):
-            size = row_table([row]).nbytes if table is None else table.nbytes
-            path, begun = self._place(series, size, options.data_mb, row)
-            table = row_table([row]) if table is None else table
-            held_before = self._held[series] if begun else 0
-            grow(path, held_before, table, staged(path), series == EPISODES)
-            now_held[series] = held_before + 1
+        table = frame_table(own)
+        path, held = self._place(DATA, table.nbytes, options.data_mb, row)
+        grow(path, held, table, staged(path))
+        path, held = self._place(EPISODES, row_table([row]).nbytes, options.data_mb, row)
+        grow(path, held, row_table([row]), staged(path), one_group=True)
         tasks = list(dict.fromkeys((*self._tasks, episode.task)))
         meta, total = self._folder / "meta", _merge(self._statistics, statistics)
         write_tasks(staged(meta / "tasks.parquet"), tasks)
@@ -270,23 +262,26 @@ class RobotSet:
             os.replace(file, path)
         self._info, self._tasks, self._statistics = info, tasks, total
         self._made[episode.name] = episode.made_from
-        self._last, self._held = row, now_held
+        self._last = row
 
     def _place(
         self, series: str, size: int, limit_mb: float, row: dict[str, Any]
-    ) -> tuple[Path, bool]:
-        """Find a series' file for an episode of so many bytes, and note its numbers in the row.
+    ) -> tuple[Path, int]:
+        """Find a series' file for an episode of so many bytes, and note it in the episode's row.
 
         Returns:
-            The file, and whether it has other episodes already.
+            The file, and how many episodes that count it has already.
         """
-        place, begun = (0, 0), False
+        place, first, known = (0, 0), len(self), 0
         if self._last:
-            place = _place_of(self._last, series)
-            begun = self._path(series, place).stat().st_size + size < limit_mb * 2**20
-            place = place if begun else _after(place, self._options.chunk_files)
-        row[f"{series}/chunk_index"], row[f"{series}/file_index"] = place
-        return self._path(series, place), begun
+            chunk, file, first, known = (self._last[f"{series}/{name}"] for name in PLACE)
+            place = chunk, file
+            if known + size >= limit_mb * 2**20:
+                files = self._options.chunk_files
+                place, first, known = divmod(chunk * files + file + 1, files), len(self), 0
+        noted = (*place, first, known + size)
+        row |= {f"{series}/{name}": value for name, value in zip(PLACE, noted, strict=True)}
+        return self._path(series, place), len(self) - first
 
     def _path(self, series: str, place: tuple[int, int]) -> Path:
         suffix = "mp4" if series.startswith("videos/") else "parquet"
@@ -302,10 +297,11 @@ class RobotSet:
                 expected=f"one that EgoX wrote in LeRobot {VERSION}",
                 fix="write another set",
             )
-        self._info, place, rows = info, (0, 0), []
+        self._info, rows, place = info, [], (0, 0)
         while len(rows) < info["total_episodes"]:
             rows += read_rows(self._path(EPISODES, place))
-            place = _after(place, info["chunks_size"])
+            files = info["chunks_size"]
+            place = divmod(place[0] * files + place[1] + 1, files)
         rows = rows[: info["total_episodes"]]
         self._last = rows[-1]
         tasks = read_rows(self._folder / "meta" / "tasks.parquet")
@@ -313,41 +309,6 @@ class RobotSet:
         for row in rows:
             self._made[row["egox/name"]] = row["egox/made_from"]
             self._statistics = _merge(self._statistics, _statistics_of(row, info["features"]))
-        self._mend(rows, what)
-
-    def _mend(self, rows: list[dict[str, Any]], what: str) -> None:
-        """Cut off what was put in place of an episode that doesn't count."""
-        work = self._folder / WORK
-        work.mkdir(exist_ok=True)
-        videos = [
-            f"videos/{key}"
-            for key, feature in self._info["features"].items()
-            if feature["dtype"] == "video"
-        ]
-        for series in (DATA, EPISODES, *videos):
-            place = _place_of(rows[-1], series)
-            path = require_file(self._path(series, place), what)
-            self._path(series, _after(place, self._info["chunks_size"])).unlink(missing_ok=True)
-            mended = work / f"mended{path.suffix}"
-            if series in videos:
-                frames = round(rows[-1][f"{series}/to_timestamp"] * self._info["fps"])
-                if frame_count(path) > frames:
-                    join(mended, [(path, frames)], self._info["fps"])
-                    os.replace(mended, path)
-                continue
-            self._held[series] = sum(_place_of(row, series) == place for row in rows)
-            if held(path, series == EPISODES) > self._held[series]:
-                grow(path, self._held[series], None, mended, series == EPISODES)
-                os.replace(mended, path)
-
-
-def _after(place: tuple[int, int], chunk_files: int) -> tuple[int, int]:
-    chunk, file = place
-    return (chunk, file + 1) if file + 1 < chunk_files else (chunk + 1, 0)
-
-
-def _place_of(row: Mapping[str, Any], series: str) -> tuple[int, int]:
-    return row[f"{series}/chunk_index"], row[f"{series}/file_index"]
 
 
 def _features(episode: Episode) -> dict[str, Any]:

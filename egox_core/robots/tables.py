@@ -45,35 +45,25 @@ def row_table(rows: list[dict[str, Any]]) -> Any:
 
 def grow(
     source: Path,  # may be missing where none of it is kept
-    keep: int,  # how many of its row groups; of its rows, where ``one_group`` says so
-    table: Any,  # what follows, None: nothing
+    keep: int,  # how many of its row groups
+    table: Any,
     target: Path,
-    one_group: bool,
+    one_group: bool = False,  # of both files; ``keep`` counts rows then
 ) -> None:
-    """Write the beginning of a file and a table to another one, which has a row group for each
-    table that came, or a single one."""
+    """Write the beginning of a file, and a table as its next row group, to another file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    parts = [] if table is None else [table]
+    parts = [table]
     if keep:
         with pq.ParquetFile(source) as file:
             if one_group:
-                parts.insert(0, file.read().slice(0, keep))
+                parts = [pa.concat_tables([file.read().slice(0, keep), table]).combine_chunks()]
             else:
-                parts = [file.read_row_group(group) for group in range(keep)] + parts
-    parts = [pa.concat_tables(parts).combine_chunks()] if one_group else parts
-    with pq.ParquetWriter(target, parts[0].schema) as writer:
+                parts = [*map(file.read_row_group, range(keep)), table]
+    with pq.ParquetWriter(target, table.schema) as writer:
         for part in parts:
             writer.write_table(part)
-
-
-def held(path: Path, one_group: bool) -> int:
-    """Number of row groups of a file, or of its rows."""
-    import pyarrow.parquet as pq
-
-    with pq.ParquetFile(path) as file:
-        return file.metadata.num_rows if one_group else file.num_row_groups
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

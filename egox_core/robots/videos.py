@@ -192,14 +192,6 @@ def join(
             before += count
 
 
-def frame_count(path: Path) -> int:
-    """How many frames a video of :func:`join` has."""
-    import av
-
-    with av.open(str(path)) as file:
-        return file.streams.video[0].frames
-
-
 def _packets(packets: Iterable, count: int) -> Iterable:
     for packet in packets:
         if packet.dts is None or count == 0:

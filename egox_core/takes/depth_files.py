@@ -2,7 +2,6 @@
 are, invalid NaN."""
 
 from collections.abc import Iterator
-from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -57,52 +56,12 @@ def load_depth_file(
         EgoXInputError: unreadable, shorter than the frames in use, another aspect, no or too few
             valid pixels, no intrinsics.
     """
-    with open_depth(path) if isinstance(path, Path) else nullcontext(path) as source:
-        return depth_of_frames(
-            source,
-            meta,
-            frames,
-            guess_camera=guess_camera,
-            count=count,
-            progress=progress,
-        )
-
-
-def check_depth(
-    source: DepthFile,
-    frames: FrameSelection,  # as the depth will be read
-    *,
-    redrawn: bool = False,  # the exo picture is another camera's than the video's
-) -> None:
-    """Refuse depth of another video, before anything is decoded.
-
-    Raises:
-        EgoXInputError: shorter than the frames in use, another aspect.
-    """
-    _check_length(source, int(frames.source_indices.max()))
-    what = f"depth {source.name}"
-    depth_window(source.size, frames, what)
-    if redrawn and not same_aspect(
-        source.size, frames.size
-    ):  # the rule for wider maps is for videos as filmed
-        raise EgoXInputError(
-            what,
-            got=f"{source.size[0]}x{source.size[1]} px",
-            expected=f"the shape of the undistorted image, {frames.size[0]}x{frames.size[1]}",
-            fix="make it from the undistorted video, not the one as filmed",
-        )
-
-
-def depth_of_frames(
-    source: DepthFile,
-    meta: TakeMeta | None,
-    frames: FrameSelection | None = None,
-    *,
-    guess_camera: bool = False,
-    count: int | None = None,
-    progress: Progress = no_progress,
-) -> tuple[DepthVideo, DepthFileReport]:
-    """Load an open file, as :func:`load_depth_file` does by name."""
+    if isinstance(path, Path):
+        with open_depth(path) as source:
+            return load_depth_file(
+                source, meta, frames, guess_camera=guess_camera, count=count, progress=progress
+            )
+    source = path
     has_camera = meta is not None and (meta.exo_camera is not None or not guess_camera)
     wanted = torch.arange(source.frame_count)[:count] if frames is None else frames.source_indices
     _check_length(source, int(wanted.max()) if count is None or frames is not None else count - 1)
@@ -139,6 +98,31 @@ def depth_of_frames(
         invalid_share=invalid,
         notes=(note,) if note else (),
     )
+
+
+def check_depth(
+    source: DepthFile,
+    frames: FrameSelection,  # as the depth will be read
+    *,
+    redrawn: bool = False,  # the exo picture is another camera's than the video's
+) -> None:
+    """Refuse depth of another video, before anything is decoded.
+
+    Raises:
+        EgoXInputError: shorter than the frames in use, another aspect.
+    """
+    _check_length(source, int(frames.source_indices.max()))
+    what = f"depth {source.name}"
+    depth_window(source.size, frames, what)
+    if redrawn and not same_aspect(
+        source.size, frames.size
+    ):  # the rule for wider maps is for videos as filmed
+        raise EgoXInputError(
+            what,
+            got=f"{source.size[0]}x{source.size[1]} px",
+            expected=f"the shape of the undistorted image, {frames.size[0]}x{frames.size[1]}",
+            fix="make it from the undistorted video, not the one as filmed",
+        )
 
 
 def _placed(maps: Tensor, places: Tensor) -> Tensor:  # [N, H, W], [T] -> [T, H, W]

@@ -23,7 +23,7 @@ from ..errors import EgoXInputError
 from ..file_names import DEPTH, DEPTH_NAMES
 from ..progress import Progress, no_progress
 from ..types import DepthVideo, FrameSelection, ScaleSource, TakeMeta
-from .depth_files import check_depth, depth_of_frames
+from .depth_files import check_depth, load_depth_file
 from .depth_readers import DepthFile, open_depth
 from .metric_scale import ScaleReport, with_takes_scale
 from .same_take import check_same_count, other_takes_video
@@ -111,12 +111,12 @@ def file_source(
     """Load a depth file as an input of the alignment.
 
     Raises:
-        EgoXInputError: as :func:`check_depth_file` and :func:`depth_files.depth_of_frames`.
+        EgoXInputError: as :func:`check_depth_file` and :func:`depth_files.load_depth_file`.
     """
     with depth_advice(), open_depth(path) as file:
         if frames is not None:
             _check_file(file, path, frames)
-        depth, report = depth_of_frames(
+        depth, report = load_depth_file(
             file, meta, frames, guess_camera=guess_camera, progress=progress
         )
     return DepthSource(

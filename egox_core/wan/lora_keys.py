@@ -82,11 +82,9 @@ DIFFUSERS_PREFIX = "transformer."  # what the released code saves (quirks, LoRA 
 Naming = Literal["native", "diffusers"]
 LORA_SUFFIXES: Mapping[str, str] = {  # as files have it -> as we write it
     ".lora_A.weight": ".lora_A.weight",
-    ".lora_A.default.weight": ".lora_A.weight",
     ".lora_down.weight": ".lora_A.weight",
     ".lora.down.weight": ".lora_A.weight",
     ".lora_B.weight": ".lora_B.weight",
-    ".lora_B.default.weight": ".lora_B.weight",
     ".lora_up.weight": ".lora_B.weight",
     ".lora.up.weight": ".lora_B.weight",
     ".alpha": ".alpha",
@@ -170,21 +168,14 @@ class LoraConversion:
         """
         if file_name != RELEASED_FILE:
             return None
-        parts = {
-            key.removeprefix(NATIVE_PREFIX).removesuffix(".lora_A.weight")
-            for key in self.tensors
-            if key.endswith(".lora_A.weight")
-        }
+        parts = self._sizes().keys()
         blocks = {part.split(".")[1] for part in parts if part.startswith("blocks.")}
         wanted = {f"blocks.{block}.{part}" for block in blocks for part in RELEASED_PARTS}
         other = sorted(parts ^ wanted) + sorted(self.unmatched)
         if self.ranks == (RELEASED_RANK,) and not other:
             return ""
-        found = (
-            "rank "
-            + ", ".join(map(str, self.ranks))
-            + (f"; other parts: {', '.join(other[:3])}" if other else "")
-        )
+        found = f"rank {', '.join(map(str, self.ranks))}"
+        found += f"; other parts: {', '.join(other[:3])}" if other else ""
         return (
             f"warning: not EgoX's own file, which has rank {RELEASED_RANK} on q, k, v and o of both "
             f"attentions: {found}"
@@ -198,25 +189,17 @@ class LoraConversion:
             EgoXInputError: no part is in the model, or one has another size there (a LoRA for another
                 model).
         """
-        missing, fitting = [], 0
-        for key, down in self.tensors.items():
-            if not key.endswith(".lora_A.weight"):
-                continue
-            part = key.removesuffix(".lora_A.weight")
-            name = part.removeprefix(NATIVE_PREFIX) + ".weight"
-            if name not in shapes:
-                missing.append(name)
-                continue
-            fitting += 1
-            size = (self.tensors[part + ".lora_B.weight"].shape[0], down.shape[1])
-            if size != tuple(shapes[name][:2]):
+        sizes = {f"{part}.weight": size for part, size in self._sizes().items()}
+        missing = [name for name in sizes if name not in shapes]
+        for name, size in sizes.items():
+            if name in shapes and size != tuple(shapes[name][:2]):
                 raise EgoXInputError(
                     "LoRA",
                     got=f"{name} of size {size[0]}x{size[1]}",
                     expected="x".join(map(str, shapes[name])),
                     fix="load a LoRA of this model, or the model of this LoRA",
                 )
-        if not fitting:
+        if len(missing) == len(sizes):
             raise EgoXInputError(
                 "LoRA",
                 got=f"parts such as {missing[0] if missing else 'none'}",
@@ -224,6 +207,15 @@ class LoraConversion:
                 fix="load a Wan image-to-video model, or its LoRA",
             )
         return tuple(missing)
+
+    def _sizes(self) -> dict[str, tuple[int, int]]:
+        """Native part -> (out, in) of the matrix that it changes."""
+        halves = {key.rpartition(".lora_")[::2]: value for key, value in self.tensors.items()}
+        return {
+            part.removeprefix(NATIVE_PREFIX): (len(halves[part, "B.weight"]), down.shape[1])
+            for (part, half), down in halves.items()
+            if half == "A.weight"
+        }
 
 
 def rename_part(name: str, to: Naming = "native") -> str | None:

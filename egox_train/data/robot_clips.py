@@ -3,21 +3,19 @@ robot data set."""
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
-from torch import Tensor
-
 from egox_core.errors import EgoXInputError
-from egox_core.file_names import EXO, HANDS, META, SEEN, TRUTH
+from egox_core.file_names import EXO, HANDS, HEAD_TRAJECTORY, META, SEEN, TRUTH
 from egox_core.frozen import frozen
 from egox_core.hands import read_hands
 from egox_core.progress import Progress, no_progress
 from egox_core.robots import RobotSet, SetOptions, camera_fit, make_episode, open_set
 from egox_core.sizes import FRAMES_PER_LATENT
 from egox_core.stages import prior, scene
-from egox_core.take import Take, load_take
-from egox_core.types import PointCloud
+from egox_core.take import load_take
 from egox_core.video import probe_video
 
 from ..options import RobotOptions
@@ -37,36 +35,25 @@ class _Source:
     seen: Path  # classes of its pixels, where they were kept
     generated: bool
 
-    @property
-    def files(self) -> tuple[Path, ...]:
-        own = (EXO, META, HANDS)
-        return (self.ego, *(self.folder / name for name in own if (self.folder / name).is_file()))
-
 
 def write_robots(options: RobotOptions, progress: Progress = no_progress) -> Iterator[str]:
-    """Append every clip that the set doesn't hold yet; a line of words for each.
+    """Append every clip that the set doesn't hold yet, or only check them; a line of words for each.
 
     Raises:
         EgoXInputError: no clips, what :func:`open_set` refuses; clips that failed are named after all
-            others are written.
+            others are done.
     """
-    sources, failed = list(_sources(options)), {}
+    sources, failed = list(_sources(options)), []
     settings = SetOptions(made_by=options.made_by, gpu_hours=options.gpu_hours)
-    if options.check:
-        for source in sources:
-            yield f"{source.name}: {_fit_words(source, progress)}"
-        return
-    with open_set(options.out, settings) as robots:
+    with nullcontext() if options.check else open_set(options.out, settings) as robots:
         for done, source in enumerate(sources):
             progress(done, len(sources), "episodes")
             try:
                 digest = _digest(source, options)
-                if robots.holds(source.name, digest):
-                    continue
-                words = _append(source, options, robots, digest, progress)
-                yield f"{source.name}: {words}"
+                if robots is None or not robots.holds(source.name, digest):
+                    yield f"{source.name}: {_done(source, options, robots, digest, progress)}"
             except EgoXInputError as error:
-                failed[source.name] = str(error)
+                failed.append(source.name)
                 yield f"{source.name}: left out, {error}"
     if failed:
         raise EgoXInputError(
@@ -109,42 +96,50 @@ def _sources(options: RobotOptions) -> Iterator[_Source]:
 def _digest(source: _Source, options: RobotOptions) -> str:
     """Of the files, and of what changes an episode's content."""
     digest = hashlib.sha256(repr((options.rectify_deg, options.depth, options.seen)).encode())
-    for file in source.files:
+    own = (source.folder / name for name in (EXO, META, HANDS, HEAD_TRAJECTORY))
+    for file in (source.ego, *own):
         digest.update(file.read_bytes() if file.is_file() else b"")
     return digest.hexdigest()
 
 
-def _append(
-    source: _Source, options: RobotOptions, robots: RobotSet, digest: str, progress: Progress
+def _done(
+    source: _Source,
+    options: RobotOptions,
+    robots: RobotSet | None,  # None: only checked
+    digest: str,
+    progress: Progress,
 ) -> str:
-    """Add a clip with all that is asked for; what its checks said."""
-    take, frames, size = _take(source, progress)
-    fps = robots.rate_for(
-        source.name, take.trajectory.times_s, fps=options.fps, resample=options.resample
-    )
-    exo, ego, points = _pictures(source, take, frames, size, progress)
-    fit = camera_fit(points, take.trajectory, ego.float() / 255, source.generated, progress)
-    seen = (
-        read_all(source.seen, frames, size)[..., 0]
-        if options.seen and source.seen.is_file()
-        else None
-    )
-    depth_m = None
+    """Append a clip with all that is asked for; what its checks said."""
+    info = probe_video(source.ego)
+    size = (info.width, info.height)
+    count = source.frames or min(info.frame_count, probe_video(source.folder / EXO).frame_count)
+    count -= (count - 1) % FRAMES_PER_LATENT  # of whole latents, as all clips
+    take = load_take(source.folder, frame_count=count, ego_size=size[1], progress=progress)
+    path = replace(take.trajectory, camera=take.trajectory.camera.rescale(*size))
+    fps = 0
+    if robots is not None:
+        fps = robots.rate_for(source.name, path.times_s, fps=options.fps, resample=options.resample)
+    exo, ego = take.read_exo(progress), read_all(source.ego, count, size)
+    points, _ = scene(exo, take.depth, progress=progress)
+    fit = camera_fit(points, path, ego.float() / 255, source.generated, progress)
+    if robots is None:
+        return fit.text()
+    seen = depth_m = detected = None
+    if options.seen and source.seen.is_file():
+        seen = read_all(source.seen, count, size)[..., 0]
     if options.depth or (options.seen and seen is None):
-        classes = options.seen and seen is None
-        drawn, _ = prior(points, take.trajectory, classes=classes, progress=progress)
-        depth_m, seen = drawn.depth_m if options.depth else None, drawn.seen if classes else seen
-    detected = None
+        drawn, _ = prior(points, path, classes=seen is None, progress=progress)
+        depth_m = drawn.depth_m if options.depth else None
+        seen = drawn.seen if options.seen and seen is None else seen
     if options.detected is not None:
         detected = read_hands(options.detected / f"{source.name}.json")
-    camera = take.depth.camera if take.trajectory.exo_camera is None else take.trajectory.exo_camera
     episode = make_episode(
         source.name,
         source.task or take.notes.prompt,
         exo,
         ego,
-        take.trajectory,
-        camera,
+        path,
+        path.exo_camera or take.depth.camera,
         take.hands,
         fps=fps,
         resample=options.resample,
@@ -160,33 +155,3 @@ def _append(
     )
     robots.append(episode, progress)
     return f"{len(episode)} frames. {fit.text()}"
-
-
-def _fit_words(source: _Source, progress: Progress) -> str:
-    try:
-        take, frames, size = _take(source, progress)
-        _, ego, points = _pictures(source, take, frames, size, progress)
-        fit = camera_fit(points, take.trajectory, ego.float() / 255, source.generated, progress)
-    except EgoXInputError as error:
-        return f"can't be read, {error}"
-    return fit.text()
-
-
-def _take(source: _Source, progress: Progress) -> tuple[Take, int, tuple[int, int]]:
-    """(take whose ego lens is that of the ego video, frames, size of that video)."""
-    info = probe_video(source.ego)
-    count = source.frames or min(info.frame_count, probe_video(source.folder / EXO).frame_count)
-    size = (info.width, info.height)
-    frames = count - (count - 1) % FRAMES_PER_LATENT  # of whole latents, as all clips
-    take = load_take(source.folder, frame_count=frames, ego_size=size[1], progress=progress)
-    camera = take.trajectory.camera.rescale(*size)
-    return replace(take, trajectory=replace(take.trajectory, camera=camera)), frames, size
-
-
-def _pictures(
-    source: _Source, take: Take, frames: int, size: tuple[int, int], progress: Progress
-) -> tuple[Tensor, Tensor, PointCloud]:
-    """(exo frames, ego frames [T, H, W, 3] uint8, the scene)."""
-    exo = take.read_exo(progress)
-    points, _ = scene(exo, take.depth, progress=progress)
-    return exo, read_all(source.ego, frames, size), points

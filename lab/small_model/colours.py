@@ -1,5 +1,7 @@
 """Colours of objects: is each nearer to its own than to its surroundings'?"""
 
+from collections.abc import Iterator
+
 import cv2
 import numpy as np
 from torch import Tensor
@@ -20,11 +22,8 @@ def colour_hits(
     picture than to its surroundings' there, 0 where it isn't, NaN where the mask is under 2 % of
     the picture or fills it."""
     pictures, shown = truth.double().cpu().numpy(), generated.double().cpu().numpy()
-    height, width = masks.shape[2:]
     hits = np.full(masks.shape[:2], np.nan)
-    for number, frame in zip(
-        *np.nonzero(masks.sum(axis=(2, 3)) >= MIN_OBJECT * height * width), strict=True
-    ):
+    for number, frame in frames_of_objects(masks):
         mask = masks[number, frame]
         ring = ring_of(mask)
         if not ring.any():
@@ -36,6 +35,11 @@ def colour_hits(
         )
         hits[number, frame] = float(np.linalg.norm(got - own) < np.linalg.norm(got - around))
     return hits
+
+
+def frames_of_objects(masks: np.ndarray) -> Iterator[tuple[int, int]]:
+    """(object, frame) where a mask of [N, T, H, W] fills 2 % of the picture or more."""
+    return zip(*np.nonzero(masks.mean(axis=(2, 3)) >= MIN_OBJECT), strict=True)
 
 
 def ring_of(mask: np.ndarray) -> np.ndarray:

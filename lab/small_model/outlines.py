@@ -7,7 +7,7 @@ from torch import Tensor
 
 from egox_train.metrics.objects import boundary, boundary_f
 
-from .colours import MIN_OBJECT, ring_of
+from .colours import frames_of_objects, ring_of
 
 GREY = torch.tensor((0.299, 0.587, 0.114))
 """Lightness of a picture, BT.601."""
@@ -70,12 +70,10 @@ def object_outlines(
     mask's, at a tolerance of 1.5 % of the side; the sum over object frames is divided by what the
     true picture reaches."""
     pictures, shown = truth.double().cpu().numpy(), generated.double().cpu().numpy()
-    height, width = masks.shape[2:]
+    height = masks.shape[2]
     radius = max(1, round(OBJECT_TOLERANCE * height))
     scores = []
-    for number, frame in zip(
-        *np.nonzero(masks.sum(axis=(2, 3)) >= MIN_OBJECT * height * width), strict=True
-    ):
+    for number, frame in frames_of_objects(masks):
         mask = masks[number, frame]
         near, edge = mask | ring_of(mask), boundary(mask)
         if (near == mask).all():

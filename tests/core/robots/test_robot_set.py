@@ -1,7 +1,13 @@
 """A robot data set, read by the public form: what loaders and checkers let pass is held here."""
 
+import multiprocessing
 import os
+import random
 import shutil
+import subprocess
+import time
+import venv
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +20,9 @@ from egox_core.robots.robot_set import INDEX_COLUMNS, SetOptions, open_set
 from egox_core.safe_files import read_json
 from tests.full_disk import files_up_to
 from tests.refusals import refuses
+from tools.setup.environment import venv_python
 
-from .episodes import FRAMES, episode, frames_in_order, number_of, rows_of, with_maps
+from .episodes import BITS, FRAMES, episode, frames_in_order, number_of, rows_of, with_maps
 
 pytest.importorskip("pyarrow", reason="writes parquet")
 LARGE = SetOptions()
@@ -110,7 +117,7 @@ def test_what_does_not_belong_is_refused(tmp_path):
     with open_set(tmp_path) as robots:
         with refuses("run 0.*new one"):
             robots.append(episode(0))
-        with refuses("20 frames.*10"):
+        with refuses("other .*rate"):
             robots.append(episode(1, fps=20, source_fps=20.0))
         with refuses("other files"):
             robots.holds("run 0", "other files")
@@ -160,3 +167,71 @@ def test_files_put_in_place_before_a_kill_are_cut_off(tmp_path, moved, monkeypat
     monkeypatch.undo()
     write(tmp_path / "set", range(3, 4), SMALL)
     assert_same(tmp_path / "undisturbed", tmp_path / "set")
+
+
+def write_on(folder: Path, count: int) -> None:
+    """Go on with a set up to so many runs, as a command that is started again does."""
+    with open_set(folder, SMALL) as robots:
+        for number in range(len(robots), count):
+            robots.append(episode(number))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a forked process")
+def test_ten_kills_leave_a_set_that_loads_and_goes_on(tmp_path):
+    write_on(tmp_path / "undisturbed", 40)
+    random.seed(0)
+    for _ in range(10):
+        writer = multiprocessing.get_context("fork").Process(
+            target=write_on, args=(tmp_path / "set", 40)
+        )
+        writer.start()
+        time.sleep(random.uniform(0.3, 2.0))
+        writer.kill()
+        writer.join()
+        if (tmp_path / "set" / "meta" / "info.json").is_file():
+            total = read_json(tmp_path / "set" / "meta" / "info.json")["total_frames"]
+            shown = [
+                (row["index"], number_of(pictures["observation.images.ego"]))
+                for row, pictures in islice(frames_in_order(tmp_path / "set"), total)
+            ]
+            assert shown == [(index, index % 2**BITS) for index in range(total)]
+    write_on(tmp_path / "set", 40)
+    assert_same(tmp_path / "undisturbed", tmp_path / "set")
+
+
+LOADS = """
+import sys
+from lerobot.datasets.lerobot_dataset import LeRobotDataset
+episodes = LeRobotDataset("egox", root=sys.argv[1], video_backend="pyav")
+for index in range(len(episodes)):
+    frame = episodes[index]
+    cells = frame["observation.images.ego"][0, 4, 4::8]
+    number = sum(int(cell > 0.5) << bit for bit, cell in enumerate(cells))
+    assert int(frame["index"]) == index and number == index % 256
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("package", ["lerobot-doctor", "lerobot"])
+def test_checkers_and_loaders_of_others_take_it(tmp_path, package):
+    """Forty runs of three tasks; and a set of runs of other rates."""
+    write(tmp_path / "even", range(40))
+    with open_set(tmp_path / "resampled") as robots:
+        for number, rate in enumerate((10.0, 24.0, 8.0, 24.0)):
+            robots.append(episode(number, count=40, source_fps=rate, resample=True))
+    venv.create(tmp_path / "venv", with_pip=True)
+    python = venv_python(tmp_path / "venv")
+    try:
+        words = [python, "-m", "pip", "install", "--quiet", package]
+        installed = subprocess.run(words, timeout=480).returncode == 0
+    except subprocess.TimeoutExpired:
+        installed = False
+    if not installed:
+        pytest.skip(f"{package} doesn't resolve here within eight minutes")
+    if package == "lerobot":
+        offline = {**os.environ, "HF_HUB_OFFLINE": "1"}
+        subprocess.run([python, "-c", LOADS, tmp_path / "even"], check=True, env=offline)
+        return
+    for name in ("even", "resampled"):
+        subprocess.run([python, "-m", "lerobot_doctor.cli", "check", tmp_path / name], check=True)

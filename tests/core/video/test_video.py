@@ -4,6 +4,7 @@ import io
 import itertools
 import math
 import struct
+import wave
 from fractions import Fraction
 from pathlib import Path
 
@@ -13,13 +14,13 @@ import torch
 from av.stream import Disposition
 
 from egox_core.cameras.model import CameraModel
-from egox_core.video.audio import read_sound
 from egox_core.video.clip import open_clip
-from egox_core.video.reader import decode_frames, probe_video, read_frames
+from egox_core.video.reader import decode_frames, probe_video
 from egox_core.video.selection import select_frames
 from egox_train.video_writer import write_video
 from tests.frames_in_use import frames_in_use
 from tests.refusals import refuses
+from tests.uneven_clip import uneven_clip
 
 av = pytest.importorskip("av", reason="decodes video")
 RATE = 20.0
@@ -111,9 +112,7 @@ def test_probe(clip):
 @pytest.mark.parametrize("source", ["path", "memory"])
 def test_frames_come_by_index(clip, source):
     file = clip if source == "path" else io.BytesIO(clip.read_bytes())
-    info = probe_video(file)
-    selection = select_frames(info, start_frame=30, frame_count=9)
-    frames = read_frames(file, info, selection)
+    frames = open_clip(file, start_frame=30, frame_count=9).read()
     assert frames.dtype == torch.uint8 and frames.shape == (9, 48, 80, 3)
     assert grey(frames) == list(range(30, 39))
     assert frames[0, 20, 4, 0] > 200 and frames[0, 20, -4, 2] > 200
@@ -154,17 +153,13 @@ def test_half_the_rate_takes_every_second_frame(clip):
 
 
 def test_sound_is_trimmed_to_the_frames(clip):
-    info = probe_video(clip)
-    early = read_sound(clip, info, select_frames(info, start_frame=0, frame_count=17))
-    late = read_sound(clip, info, select_frames(info, start_frame=30, frame_count=21))
-    assert (
-        early.waveform.shape == (1, round(17 / RATE * 44100)) and early.waveform.abs().max() < 0.05
+    early, late, straddling = (
+        open_clip(clip, start_frame=start, frame_count=count).sound().waveform
+        for start, count in ((0, 17), (30, 21), (10, 41))
     )
-    assert late.waveform.shape == (1, round(21 / RATE * 44100)) and late.waveform.abs().max() > 0.4
-    straddling = read_sound(
-        clip, info, select_frames(info, start_frame=10, frame_count=41)
-    ).waveform[0]
-    begins = int((straddling.abs() > 0.1).nonzero()[0])
+    assert early.shape == (1, round(17 / RATE * 44100)) and early.abs().max() < 0.05
+    assert late.shape == (1, round(21 / RATE * 44100)) and late.abs().max() > 0.4
+    begins = int((straddling[0].abs() > 0.1).nonzero()[0])
     assert abs(begins - 22050) < 1100  # half a second in; AAC frames are 1024 samples long
 
 
@@ -182,8 +177,7 @@ def test_sound_lies_where_its_stamps_say(clip, tmp_path):
             frame = av.AudioFrame.from_ndarray(beep, layout="mono")
             frame.sample_rate, frame.pts = 8000, tenth * 800
             container.mux(sound.encode(frame))
-    info = probe_video(path)
-    heard = read_sound(path, info, select_frames(info, frame_count=57)).waveform[0]
+    heard = open_clip(path, frame_count=57).sound().waveform[0]
     tenths = heard[:22400].reshape(28, 800).mean(1)
     assert (tenths > 0.1).nonzero()[:, 0].tolist() == [0, 5, 15]
 
@@ -214,12 +208,8 @@ def test_crop_and_pad_keep_the_geometry():
 
 
 def test_padding_is_black(clip):
-    info = probe_video(clip)
-    frames = read_frames(
-        clip,
-        info,
-        select_frames(info, start_frame=40, frame_count=1, resize="pad", width=80, height=96),
-    )
+    padded = {"resize": "pad", "width": 80, "height": 96}
+    frames = open_clip(clip, start_frame=40, frame_count=1, **padded).read()
     assert frames[0, :20].max() == 0 and frames[0, 48].max() > 100
 
 
@@ -343,47 +333,11 @@ def test_untagged_hd_is_bt709_and_ours_is_tagged(tmp_path):
 
 def test_uneven_time_stamps(tmp_path):
     """Frames are chosen by the moment they are shown, not by counting."""
-    path = tmp_path / "uneven.mkv"
-    ticks = [
-        0,
-        50,
-        100,
-        150,
-        400,
-        450,
-        500,
-        550,
-        600,
-        650,
-        700,
-        750,
-    ]  # ms; nothing for a quarter of a second
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=20)
-        stream.width, stream.height, stream.pix_fmt, stream.time_base = (
-            80,
-            48,
-            "yuv420p",
-            Fraction(1, 1000),
-        )
-        stream.codec_context.time_base = Fraction(1, 1000)
-        for tick, picture in zip(ticks, numbered_frames(12).numpy(), strict=True):
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-            frame.pts, frame.time_base = tick, Fraction(1, 1000)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    info = probe_video(path)
-    assert [round(1000 * t) for t in info.times_s] == ticks
-    chosen = select_frames(info, frame_count=5, target_fps=10)
-    assert chosen.source_indices.tolist() == [
-        0,
-        2,
-        3,
-        4,
-        4,
-    ]  # 200 ms is nearest to 150, 300 and 400 to 400
-    assert grey(read_frames(path, info, chosen)) == [0, 2, 3, 4, 4]
-    assert chosen.times_s.tolist() == pytest.approx([0, 0.1, 0.15, 0.4, 0.4])
+    chosen = open_clip(
+        uneven_clip(tmp_path / "uneven.mkv"), start_frame=30, frame_count=5, target_fps=14
+    )
+    assert grey(chosen.read()) == chosen.selection.source_indices.tolist() == [30, 31, 31, 32, 33]
+    assert chosen.selection.times_s.tolist() == pytest.approx([1, 1.1, 1.1, 1.2, 1.3])
 
 
 def test_turned_and_stretched_pixels(tmp_path):
@@ -394,9 +348,9 @@ def test_turned_and_stretched_pixels(tmp_path):
         numbered_frames(5, 96, 80),
         change=lambda stream: setattr(stream.codec_context, "sample_aspect_ratio", Fraction(2, 1)),
     )
-    info = probe_video(path)
-    assert (info.width, info.height) == (160, 96)
-    assert read_frames(path, info, select_frames(info, frame_count=5)).shape == (5, 96, 160, 3)
+    shown = open_clip(path, frame_count=5)
+    assert (shown.info.width, shown.info.height) == (160, 96)
+    assert shown.read().shape == (5, 96, 160, 3)
 
 
 @pytest.mark.parametrize(
@@ -422,13 +376,9 @@ def test_other_formats(tmp_path, suffix, codec, options, pixels):
         encode(path, levels.repeat(48, 1).repeat(80, 2).repeat(3, 3), codec, pixels, options)
     except (av.error.FFmpegError, ValueError):
         pytest.skip(f"this ffmpeg has no encoder {codec}")
-    info = probe_video(path)
+    read = open_clip(path, start_frame=13, frame_count=17)
+    info, levels = read.info, read.read()[:, 24, 40].float().mean(-1)
     assert info.frame_count == 30 and (info.width, info.height) == (80, 48)
-    levels = (
-        read_frames(path, info, select_frames(info, start_frame=13, frame_count=17))[:, 24, 40]
-        .float()
-        .mean(-1)
-    )
     assert (levels / 8 - torch.arange(13, 30)).abs().max() < 0.5
 
 
@@ -458,14 +408,9 @@ def test_bad_files_are_refused(clip, tmp_path):
         probe_video(corrupt)
     assert str(tmp_path) not in str(refused.value), "the name is enough"
     sound = tmp_path / "sound.wav"
-    with av.open(str(sound), "w") as container:
-        stream = container.add_stream("pcm_s16le", rate=8000, layout="mono")
-        frame = av.AudioFrame.from_ndarray(
-            np.zeros((1, 800), np.int16), format="s16", layout="mono"
-        )
-        frame.sample_rate = 8000
-        container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+    with wave.open(str(sound), "wb") as file:
+        file.setparams((1, 2, 8000, 0, "NONE", ""))
+        file.writeframes(bytes(1600))
     with refuses("no video stream"):
         probe_video(sound)
 
@@ -491,8 +436,7 @@ def test_damage_inside_a_file_is_named(clip, tmp_path):
     content[len(content) // 2 :] = b"\0" * (len(content) - len(content) // 2)
     damaged.write_bytes(bytes(content))
     with refuses():
-        info = probe_video(damaged)
-        read_frames(damaged, info, select_frames(info, frame_count=57))
+        open_clip(damaged, frame_count=57).read()
 
 
 def test_writing_is_whole_or_not_at_all(tmp_path):
@@ -518,13 +462,12 @@ def test_writing_is_whole_or_not_at_all(tmp_path):
 
 def test_reading_can_be_cancelled(clip, tmp_path):
     """The decoding by which some files' frames are counted, too."""
-    info = probe_video(clip)
 
     def cancel(done: int, total: int, stage: str) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        read_frames(clip, info, select_frames(info, frame_count=5), cancel)
+        open_clip(clip).read(cancel)
     encode(tmp_path / "dvr.avi", numbered_frames(9))  # B-frames
     with pytest.raises(KeyboardInterrupt):
         open_clip(tmp_path / "dvr.avi", progress=cancel)

@@ -1,8 +1,8 @@
 """LoRA and checkpoint names: every tensor of the goldens finds its place, deltas stay, other files
 are refused."""
 
+import itertools
 import json
-import struct
 
 import pytest
 import torch
@@ -17,9 +17,10 @@ from egox_core.wan.lora_keys import (
     rename_parameter,
     rename_part,
 )
-from egox_core.wan.weights import read_header
 from tests.refusals import refuses
 from tools.convert_lora import main as convert_lora_tool
+
+QUERY = "transformer.blocks.0.attn1.to_q"
 
 
 def part_of(golden, prefix):
@@ -36,6 +37,13 @@ def golden_lora(repo_root):
 @pytest.fixture(scope="module")
 def golden_weights(repo_root):
     return part_of(load_file(repo_root / "tests/golden/tiny_transformer.safetensors"), "weights.")
+
+
+def pair(part: str, rank: int = 2, width: int = 8, **on) -> dict[str, torch.Tensor]:
+    return {
+        f"{part}.lora_A.weight": torch.ones(rank, width, **on),
+        f"{part}.lora_B.weight": torch.ones(width, rank, **on),
+    }
 
 
 def test_there_and_back_is_the_same_file(golden_lora):
@@ -81,19 +89,10 @@ def test_alpha_comes_from_the_file_or_from_peft(golden_lora):
     assert convert_lora(released, {"lora_adapter_metadata": "not json"}).scales == (1.0,)
 
 
-def pair(part: str, rank: int = 2) -> dict[str, torch.Tensor]:
-    return {
-        f"{part}.lora_A.weight": torch.ones(rank, 8),
-        f"{part}.lora_B.weight": torch.ones(8, rank),
-    }
-
-
 def test_peft_patterns_give_single_parts_their_own_scale():
-    state = {
-        key: tensor
-        for name, rank in (("attn1.to_q", 4), ("attn1.to_k", 2), ("attn2.to_q", 4))
-        for key, tensor in pair(f"transformer.blocks.0.{name}", rank).items()
-    }
+    state = {}
+    for name, rank in (("attn1.to_q", 4), ("attn1.to_k", 2), ("attn2.to_q", 4)):
+        state |= pair(f"transformer.blocks.0.{name}", rank)
     patterns = {"r": 4, "lora_alpha": 4, "rank_pattern": {"to_k": 2}}
 
     def scales(alpha_pattern):
@@ -134,13 +133,7 @@ def test_parts_of_other_models_are_named(part, words):
 def test_one_part_twice_is_refused():
     """As in a file of both models of Wan 2.2."""
     with refuses("transformer_2.blocks.0.attn1.to_q"):
-        convert_lora(
-            {
-                k: v
-                for n in ("", "_2")
-                for k, v in pair(f"transformer{n}.blocks.0.attn1.to_q").items()
-            }
-        )
+        convert_lora(pair(QUERY) | pair("transformer_2.blocks.0.attn1.to_q"))
 
 
 def test_fp8_scales_are_multiplied_in_and_a_mid_matrix_leaves_its_part_out():
@@ -153,16 +146,15 @@ def test_fp8_scales_are_multiplied_in_and_a_mid_matrix_leaves_its_part_out():
 
 
 def test_magnitudes_of_dora_go_with_their_part():
-    """PEFT's row of numbers becomes the column of the host; diffusers' naming hasn't them."""
-    state = pair("transformer.blocks.0.attn1.to_q")
-    state["transformer.blocks.0.attn1.to_q.lora_magnitude_vector"] = torch.ones(8)
-    lora = convert_lora(state)
-    assert lora.tensors["diffusion_model.blocks.0.self_attn.q.dora_scale"].shape == (8, 1)
+    """The column that the host takes, or PEFT's row; diffusers' naming hasn't them."""
+    for name, shape in (("dora_scale", (8, 1)), ("lora_magnitude_vector", (8,))):
+        state = pair(QUERY) | {f"{QUERY}.{name}": torch.ones(shape)}
+        lora = convert_lora(state)
+        assert lora.tensors["diffusion_model.blocks.0.self_attn.q.dora_scale"].shape == (8, 1)
     with refuses("DoRA"):
         convert_lora(state, to="diffusers")
-    state["transformer.blocks.0.attn1.to_q.lora_magnitude_vector"] = torch.ones(3)
     with refuses("3 numbers"):
-        convert_lora(state)
+        convert_lora(state | {f"{QUERY}.{name}": torch.ones(3)})
 
 
 def test_lora_for_another_model_is_refused(golden_lora):
@@ -186,25 +178,9 @@ def test_lora_for_another_model_is_refused(golden_lora):
     [
         ({"text_model.encoder.lora_A.weight": torch.zeros(4, 8)}, "Wan transformer"),
         ({}, "Wan transformer"),
-        (
-            {"transformer.blocks.0.attn1.to_q.lora_A.weight": torch.zeros(4, 8)},
-            "without its lora_B",
-        ),
-        (
-            {
-                "transformer.blocks.0.attn1.to_q.lora_A.weight": torch.zeros(4, 8),
-                "transformer.blocks.0.attn1.to_q.lora_B.weight": torch.zeros(8, 2),
-            },
-            "rank of the LoRA",
-        ),
-        (
-            {
-                "transformer.blocks.0.attn1.to_q.lora_A.weight": torch.zeros(4, 8),
-                "transformer.blocks.0.attn1.to_q.lora_B.weight": torch.zeros(8, 4),
-                "transformer.blocks.0.attn1.to_k.lora_B.weight": torch.zeros(8, 4),
-            },
-            "without its lora_A",
-        ),
+        ({f"{QUERY}.lora_A.weight": torch.zeros(4, 8)}, "without its lora_B"),
+        (pair(QUERY) | {f"{QUERY}.lora_B.weight": torch.zeros(8, 3)}, "rank of the LoRA"),
+        (pair("blocks.0.attn1.to_k") | {f"{QUERY}.lora_B.weight": torch.zeros(8, 4)}, "its lora_A"),
     ],
 )
 def test_files_that_are_no_wan_lora_are_refused(state, message):
@@ -270,48 +246,22 @@ RELEASED_PARTS = tuple(
 
 
 @pytest.mark.parametrize("rank", [128, 256])
-def test_the_released_files_form_at_full_size(tmp_path, rank):
-    """40 blocks of width 5120, rank of the defaults or of the script, no alpha: from the header
-    alone, no weights read.
+def test_the_released_files_form_at_full_size(rank):
+    """40 blocks of width 5120, rank of the defaults or of the script, no alpha.
 
     Written by hand from the documented names (docs/quirks.md, LoRA key names), so that no rule of
     ours makes both."""
-    header, end = {"__metadata__": {"format": "pt"}}, 0
-    for block in range(40):
-        for part in RELEASED_PARTS:
-            for half, shape in (("A", [rank, 5120]), ("B", [5120, rank])):
-                start, end = end, end + 2 * shape[0] * shape[1]
-                header[f"transformer.blocks.{block}.{part}.lora_{half}.weight"] = {
-                    "dtype": "BF16",
-                    "shape": shape,
-                    "data_offsets": [start, end],
-                }
-    text = json.dumps(header).encode()
-    file = tmp_path / "released.safetensors"
-    with file.open("wb") as stream:
-        stream.write(struct.pack("<Q", len(text)) + text)
-        stream.truncate(
-            8 + len(text) + end
-        )  # a hole where the numbers would be: takes no room on the disk
-
-    read = read_header(file, "LoRA")
-    metadata = read.pop("__metadata__")
-    lora = convert_lora(
-        {name: torch.empty(entry["shape"], device="meta") for name, entry in read.items()}, metadata
-    )
+    state = {}
+    for block, part in itertools.product(range(40), RELEASED_PARTS):
+        state |= pair(f"transformer.blocks.{block}.{part}", rank, 5120, device="meta")
+    lora = convert_lora(state, {"format": "pt"})
     assert (lora.matched, lora.unmatched, lora.ranks, lora.scales) == (640, (), (rank,), (1.0,))
-    matrices = [
-        f"{attention}.{matrix}" for attention in ("self_attn", "cross_attn") for matrix in "qkvo"
-    ]
-    shapes = {
-        f"blocks.{block}.{matrix}.weight": (5120, 5120)
+    parts = {
+        f"blocks.{block}.{attention}.{matrix}"
         for block in range(40)
-        for matrix in matrices
+        for attention in ("self_attn", "cross_attn")
+        for matrix in "qkvo"
     }
-    assert lora.check_fits(shapes) == ()
-    assert {
-        name.split("diffusion_model.")[1].replace(f".lora_{half}", "")
-        for half in "AB"
-        for name in lora.tensors
-        if f".lora_{half}." in name
-    } == set(shapes)
+    assert lora.check_fits({f"{part}.weight": (5120, 5120) for part in parts}) == ()
+    named = {f"diffusion_model.{part}.lora_{half}.weight" for part in parts for half in "AB"}
+    assert set(lora.tensors) == named
