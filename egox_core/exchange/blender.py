@@ -82,14 +82,8 @@ def read_blender(content: dict, name: str) -> tuple[Tensor, Tensor | None, list[
         expected="one number per frame",
         fix="export the camera again",
     ):
-        times_s = torch.tensor(times, dtype=torch.float64) if None not in times else None
-    if times_s is not None and times_s.ndim != 1:
-        raise EgoXInputError(
-            f"time of {name}",
-            got=f"shape {tuple(times_s.shape)}",
-            expected="one number per frame",
-            fix="export the camera again",
-        )
+        timed = None not in times
+        times_s = torch.tensor([*map(float, times)], dtype=torch.float64) if timed else None
     return invert(SIGNS * c2w), times_s, [f.get("file_path") for f in frames]
 
 
