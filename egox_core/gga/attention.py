@@ -64,8 +64,9 @@ def gga_attention(
     """
     if not options.biases:
         return plain(q, k, v, heads)
+    used = used or KernelsUsed()
     if plain is plain_attention:
-        plain = or_cudnn(plain, None if used is None else used.choosing)
+        plain = or_cudnn(plain, used)
     t, h, w_exo, w_ego = geometry.grid
     ego_alone = q.shape[1] == t * h * w_ego and k.shape[1] == geometry.tokens
     if not ego_alone:
@@ -74,8 +75,7 @@ def gga_attention(
     # columns, then ego ones.
     q_rows = q.unflatten(1, (t * h, -1))
     if backend == "reference":
-        if used is not None:
-            used.add(REFERENCE)
+        used.add(REFERENCE)
         if ego_alone:
             q = torch.cat((q_rows[:, :, :1].expand(-1, -1, w_exo, -1), q_rows), dim=2).flatten(1, 2)
         out = reference_attention(q, k, v, heads, geometry, options)
@@ -126,7 +126,7 @@ def _guided_rows(
     backend: str,
     chunk_bytes: int | None,
     recompute: bool,
-    used: KernelsUsed | None,
+    used: KernelsUsed,
 ) -> tuple[Callable[[Tensor, slice], Tensor], int]:
     """attend(queries [B, rows, w_ego, heads * d], image rows) -> the same shape; image rows of a
     chunk at most."""

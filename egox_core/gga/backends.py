@@ -101,27 +101,28 @@ class Choice:
         return (self.names[0] if self.names else MATH_WORDS) + (f" (not {why})" if why else "")
 
 
-class KernelsUsed:
+class KernelsUsed(Choosing):
     """Kernels that computed guided attention since :meth:`clear`.
 
-    :func:`.attention.gga_attention` adds to it.
+    :func:`.attention.gga_attention` adds to it, and chooses by it.
+
+    Args:
+        file: keeps choices for processes to come; None: nothing is kept.
+        tell: takes a line for people.
     """
 
-    def __init__(
-        self,
-        kept: Path | None = None,  # the file that keeps choices for processes to come; None: none
-        tell: Callable[[str], None] = log.debug,  # takes a line for people
-    ) -> None:
-        self.choosing = Choosing(kept, tell)
-        self.first = ""  # kernel of the run that is resumed, for ``steady``
-        self.clear()
+    first = ""
+    """Kernel of the run that is resumed, for ``steady``."""
+
+    def __init__(self, file: Path | None = None, tell: Callable[[str], None] = log.debug) -> None:
+        super().__init__(file, tell)
+        self._choices: list[Choice] = []
+        self._rows: FusedChoice | None = None
 
     def clear(self) -> None:
         """A run begins, perhaps with a mended file: wrong kernels are compared anew."""
         forget_wrong()
-        self.choosing.seconds = 0.0
-        self._choices: list[Choice] = []
-        self._rows: FusedChoice | None = None
+        self.seconds, self._choices, self._rows = 0.0, [], None
 
     def add(self, choice: Choice, bias_rows: BiasRows | None = None) -> None:
         """One call of attention."""
@@ -158,8 +159,8 @@ class KernelsUsed:
         kernels = "; ".join(dict.fromkeys(choice.words() for choice in self._choices))
         rows = "" if self._rows is None else self._rows.words
         words = f"guided attention by {kernels}" + (f"; its bias by {rows}" if rows else "")
-        seconds = self.choosing.seconds
-        return words + (f"; to choose kernels took {seconds:.0f} s" if seconds > 1 else "")
+        took = f"; to choose kernels took {self.seconds:.0f} s" if self.seconds > 1 else ""
+        return words + took
 
 
 _choice_of: dict[tuple, Choice] = {}
@@ -198,8 +199,8 @@ def choose_backend(
     v: Tensor,  # [B, N, heads * d]
     heads: int,
     bias_rows: BiasRows,
-    recompute: bool = False,  # for training: hold nothing for backward, run the kernel again there
-    used: KernelsUsed | None = None,
+    recompute: bool,  # for training: hold nothing for backward, run the kernel again there
+    used: KernelsUsed,
 ) -> tuple[BiasedAttention, Choice]:
     """The kernel of this name, or of those that give the twin's numbers the fastest (``auto``) or
     the first (``steady``), and what follows it.
@@ -215,14 +216,12 @@ def choose_backend(
             fix="use auto",
             expected=f"auto, steady, reference or one of {', '.join(BACKENDS)}",
         )
-    choosing, first = (Choosing(), "") if used is None else (used.choosing, used.first)
-    choice = _choice(name, (q, k, v, heads, bias_rows), first, choosing)
-    if used is not None:
-        used.add(choice, bias_rows)
+    choice = _choice(name, (q, k, v, heads, bias_rows), used)
+    used.add(choice, bias_rows)
     by_name = name in BACKENDS
     if by_name and choice.refused:
         raise _unfit(name, choice.refused[name])
-    return Chosen(choice, recompute, choosing, by_name), choice
+    return Chosen(choice, recompute, used, by_name), choice
 
 
 @dataclass
@@ -326,15 +325,14 @@ def _softmax_attention(
 def _choice(
     name: str,
     call: tuple[Tensor, Tensor, Tensor, int, BiasRows],  # as :func:`choose_backend` has them
-    first: str,
-    choosing: Choosing,
+    choosing: KernelsUsed,
 ) -> Choice:
     """Kernels for a name that the table lets pass, after comparing with the twin on some queries;
     remembered by shape.
 
     Where a number isn't finite, all of them, not compared and not remembered.
     """
-    q, k, v, heads, bias_rows = call
+    (q, k, v, heads, bias_rows), first = call, choosing.first
     names = (name,) if name in BACKENDS else backend_choices(q.device)
     steady = name == "steady"
     if steady:

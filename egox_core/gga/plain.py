@@ -31,14 +31,13 @@ def plain_attention(
     return scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
 
-def or_cudnn(own: PlainAttention, choosing: Choosing | None = None) -> PlainAttention:
+def or_cudnn(own: PlainAttention, choosing: Choosing) -> PlainAttention:
     """``own``, by which torch chooses a kernel, or cuDNN's where it is as right and faster.
 
     Hosts let torch take flash attention first, which takes 1.8 times as long on 9.0. Both are timed
     once per kind of call, told and kept by ``choosing``. Where gradients are needed nothing is
     timed, so that a resumed run takes the same: cuDNN's on :data:`FASTER_ON`.
     """
-    choosing = choosing or Choosing()
 
     def run(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
         asked = Asked(device=q.device, dtype=q.dtype, head_size=q.shape[-1] // heads)

@@ -347,7 +347,7 @@ class NoteAfterRun:
         self, executor: WrapperExecutor, noise: Tensor, *args: Any, **kwargs: Any
     ) -> Tensor:
         if self.node_id is not None:
-            tell = self.calls.kernels.choosing.tell = partial(tell_on_node, node_id=self.node_id)
+            tell = self.calls.kernels.tell = partial(tell_on_node, node_id=self.node_id)
             if self.calls.warning:
                 tell(self.calls.warning)
         out = executor(noise, *args, **kwargs)

@@ -340,7 +340,7 @@ class AttentionOverride:
                 heads,
                 self.geometry,
                 self.guidance.options,
-                plain=or_cudnn(plain, kernels.choosing) if torchs else plain,
+                plain=or_cudnn(plain, kernels) if torchs else plain,
                 backend=self.guidance.backend,
                 used=kernels,
             )
