@@ -50,7 +50,7 @@ _PLAY = """async ([pack, right, up]) => {
 }"""
 
 
-def test_file_plays_flat_and_round(same_page, browser_server):
+def test_file_plays_flat_and_round(open_page, browser_server):
     """A red patch, 30 degrees to the right and 20 up, that the right eye has green, on blue."""
     camera = preset_camera("aria_released", 128)
     rays, _ = camera.upright().pixel_rays()
@@ -64,8 +64,8 @@ def test_file_plays_flat_and_round(same_page, browser_server):
     path = browser_server.base.root / "input" / "patch_180_LR.mp4"
     write_video(path, [*pictures] * 5, 10.0)
     mark_stereo(path, half_sphere=True)
-    page = same_page(webgl=True)
-    seen = page.page.evaluate(_PLAY, [PACK_NAME, RIGHT, UP])
+    page = open_page(webgl=True)
+    seen = page.evaluate(_PLAY, [PACK_NAME, RIGHT, UP])
     assert seen["size"] == [512, 256]
 
     def channel(name: str) -> set[int]:
