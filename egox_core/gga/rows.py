@@ -12,7 +12,7 @@ from torch.nn.functional import leaky_relu_
 from ..types import GgaGeometry
 from .bias import LOG_FLOOR
 from .options import GgaOptions
-from .triton_rows import FusedChoice, fused_rows
+from .triton_rows import FusedChoice, agrees, fused_rows
 
 ROW_ALIGNMENT = 16
 """GPU kernels copy a mask whose row stride is not a multiple of 8 elements (28,028 isn't); 16
@@ -21,6 +21,8 @@ WORK_BYTES = {"cpu": 2**22, "cuda": 2**24}
 """Float32 scratch of a block: small enough for a cache over all passes (CPU: L3, CUDA: L2), large
 enough for the start of each not to count. Smaller blocks on a CPU gain nothing and make threads of
 a busy machine wait for each other."""
+COMPARED_ROWS = 16
+"""Rows that the fused kernel has made first, and torch makes again."""
 
 
 class BiasRows:
@@ -53,7 +55,6 @@ class BiasRows:
         device = geometry.key_dirs.device
         self._buffer: Tensor | None = None
         self._work_rows = max(1, WORK_BYTES.get(device.type, 2**24) // (4 * geometry.tokens))
-        self.fused = fused_rows(device, dtype) if fused else FusedChoice(None, "")
         self.scale = options.lambda_g if options.mode == "released" else 1.0
         self.shift = _shift(options, dtype)
         # What is left after the logarithm is linear in it, key by key: gain * log + offset; None
@@ -66,6 +67,8 @@ class BiasRows:
             self.offset = (0 if self.offset is None else self.offset) - torch.full_like(
                 self.gain, self.shift
             )
+        kind = dtype, self.scale > 1, self.gain is None, self.offset is None
+        self.fused = fused_rows(device, *kind) if fused else FusedChoice(None, "")
 
     @property
     def bytes_a_row(self) -> int:
@@ -99,6 +102,13 @@ class BiasRows:
         if self.fused.run is not None:
             try:
                 self.fused.run(queries, keys, self.scale, self.factor, self.gain, self.offset, out)
+                if not self.fused.right:
+                    few = out[:COMPARED_ROWS]
+                    torchs = torch.empty(few.shape, device=out.device)
+                    self._bias_block(queries[: len(few)], keys, torchs)
+                    if not agrees(few, torchs):
+                        raise ArithmeticError("other numbers than torch's")
+                    self.fused.right = True
                 return
             except torch.OutOfMemoryError:
                 raise

@@ -1,22 +1,20 @@
-"""Bias rows as one Triton kernel, where Triton is installed; checked against torch when first used.
+"""Bias rows as one Triton kernel, where Triton is installed; compared with torch when first used.
 
 Several passes over float32 rows become one write in the model's dtype. Only a GPU gains from it;
-Triton's interpreter runs it on a CPU for tests (``TRITON_INTERPRET=1``). :func:`self_check` holds
-it to :func:`.bias.bias_from_cosine`."""
+Triton's interpreter runs it on a CPU for tests (``TRITON_INTERPRET=1``)."""
 
 from __future__ import annotations
 
 import functools
 import logging
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from .bias import LOG_FLOOR, bias_from_cosine
-from .options import GgaOptions
+from .bias import LOG_FLOOR
+from .kernel_check import short
 
 FusedRows = Callable[[Tensor, Tensor, float, float, Tensor | None, Tensor | None, Tensor], None]
 BLOCK_ROWS, BLOCK_KEYS = 16, 128
@@ -73,40 +71,27 @@ def load_kernel() -> FusedRows | None:
 
 @dataclass
 class FusedChoice:
-    """Choice of the code that makes the rows for one device and dtype: the fused kernel while
+    """Choice of the code that makes the rows for one device and kind of bias: the fused kernel while
     ``run`` is there, else torch."""
 
     run: FusedRows | None
     words: str  # for people; empty on a CPU, where there is nothing to choose
+    right: bool = False  # compared with torch
 
     def drop(self, error: Exception) -> None:
         """The kernel failed: torch does the work from now on, in this and all later calls."""
-        self.run, self.words = (
-            None,
-            f"torch (Triton failed: {str(error).strip()[:120] or type(error).__name__})",
-        )
+        self.run, self.words = None, f"torch (Triton failed: {short(error)})"
         log.warning("EgoX: rows of the geometry's bias by %s", self.words)
 
 
 @functools.cache
-def fused_rows(device: torch.device, dtype: torch.dtype) -> FusedChoice:
-    """The kernel, if it compiles for this device, stores this dtype and gives torch's numbers;
-    remembered."""
+def fused_rows(device: torch.device, *kind: Hashable) -> FusedChoice:
+    """The kernel, where it is installed and the device is a GPU; remembered for rows of this kind,
+    of which the first are compared with torch's."""
     if device.type != "cuda":
         return FusedChoice(None, "")
-    try:
-        run = load_kernel()
-        if run is None:
-            return FusedChoice(None, "torch (Triton is not installed)")
-        if agrees(*self_check(run, device, dtype)):
-            return FusedChoice(run, "Triton")
-        words = "torch (Triton gives other numbers on this GPU)"
-    except torch.OutOfMemoryError:
-        raise
-    except Exception as error:  # noqa: BLE001  (a compiler may fail in any way; torch then does the work)
-        words = f"torch (Triton does not compile here: {str(error).strip()[:120] or type(error).__name__})"
-    log.warning("EgoX: rows of the geometry's bias by %s", words)
-    return FusedChoice(None, words)
+    run = load_kernel()
+    return FusedChoice(run, "Triton" if run else "torch (Triton is not installed)")
 
 
 def agrees(ours: Tensor, torchs: Tensor) -> bool:
@@ -116,32 +101,3 @@ def agrees(ours: Tensor, torchs: Tensor) -> bool:
         1 + torchs.double().abs()
     )  # of the bias, and so of log weight
     return bool(((weights - expected).abs() <= 1e-5 + rounding * expected).all())
-
-
-def self_check(
-    run: FusedRows,
-    device: torch.device,
-    dtype: torch.dtype = torch.float32,  # in which the kernel stores
-) -> tuple[Tensor, Tensor]:  # [cases * rows, keys] each, dtype and float32
-    """The bias of a few random directions by the kernel and by torch."""
-    generator = torch.Generator().manual_seed(0)
-    queries, keys = (
-        torch.nn.functional.normalize(torch.randn(n, 3, generator=generator), dim=-1).to(device)
-        for n in (BLOCK_ROWS + 3, BLOCK_KEYS + 5)
-    )
-    cos = (queries[:, None] * keys).sum(-1)
-    gain, offset = torch.rand(2, len(keys), generator=generator).to(device)
-    ours, torchs = [], []
-    for scale, factor, linear in (
-        (0.5, 1.0, (None, None)),
-        (3.0, 0.25, (None, None)),
-        (1.0, 1.0, (gain, offset)),
-    ):
-        out = torch.empty(len(queries), len(keys) + 3, dtype=dtype, device=device)[:, : len(keys)]
-        run(queries, keys, scale, factor, *linear, out)
-        ours.append(out)
-        # In mode released λ_g is the scale alone; which keys have geometry only matters to the
-        # other modes.
-        bias = bias_from_cosine(cos, cos > 0, GgaOptions(lambda_g=scale)) + math.log(factor)
-        torchs.append(bias if linear[0] is None else bias * gain + offset)
-    return torch.cat(ours), torch.cat(torchs)

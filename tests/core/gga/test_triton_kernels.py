@@ -28,7 +28,7 @@ from egox_core.gga.kernel_check import AGREEMENT
 from egox_core.gga.kernel_table import KERNELS, Asked
 from egox_core.gga.options import GgaOptions
 from egox_core.gga.rows import BiasRows
-from egox_core.gga.triton_rows import agrees, load_kernel, self_check
+from egox_core.gga.triton_rows import FusedChoice, agrees, load_kernel
 from tests.paths import ROOT
 from tests.refusals import refuses
 
@@ -285,12 +285,21 @@ def blank(q, k, v, heads) -> torch.Tensor:
 
 
 def check_rows_kernel() -> None:
+    geometry, queries = case((2, 3, 30, 5), 1, 16, 1, torch.float32, holes=True)[-1], slice(2, 19)
     for dtype in FLOATS:
-        ours, torchs = self_check(load_kernel(), torch.device("cpu"), dtype)
-        assert ours.dtype == dtype and agrees(ours, torchs), dtype
-        assert not agrees(ours + 0.05, torchs)
-        if dtype == torch.float32:
-            assert (ours.exp() - torchs.exp()).abs().max() <= 1e-6
+        for mode, strength in (
+            ("released", 0.5),
+            ("released", 3.0),
+            ("paper", 2.0),
+            ("power", 0.5),
+        ):
+            options = GgaOptions(mode=mode, lambda_g=strength, soft_trust=True)
+            rows, twin = (BiasRows(geometry, options, dtype, reuse=True) for _ in range(2))
+            rows.fused = FusedChoice(load_kernel(), "Triton")
+            ours, torchs = rows(queries), twin(queries)
+            assert rows.fused.right and agrees(ours, torchs), (mode, dtype)
+            if dtype == torch.float32:
+                assert (ours.exp() - torchs.exp()).abs().max() <= 1e-6 * torchs.exp().max()
 
 
 def test_the_kernels_give_the_twins_numbers():
