@@ -82,8 +82,8 @@ def read_blender(content: dict, name: str) -> tuple[Tensor, Tensor | None, list[
         expected="one number per frame",
         fix="export the camera again",
     ):
-        timed = None not in times
-        times_s = torch.tensor([*map(float, times)], dtype=torch.float64) if timed else None
+        timed = [float(time) for time in times if time is not None]
+        times_s = torch.tensor(timed, dtype=torch.float64) if len(timed) == len(times) else None
     return invert(SIGNS * c2w), times_s, [f.get("file_path") for f in frames]
 
 
