@@ -56,8 +56,8 @@ class EgoXSaveRobotEpisode(io.ComfyNode):
                     "hands",
                     optional=True,
                     tooltip=(
-                        "Both hands, from Estimate Head Pose. Without them no hand is valid, and "
-                        "state and action are 0."
+                        "Both hands, from Estimate Head Pose or Draw Hands. Without them no hand "
+                        "is valid, and state and action are 0."
                     ),
                 ),
                 EgoXScene.Input(
@@ -76,11 +76,13 @@ class EgoXSaveRobotEpisode(io.ComfyNode):
                 io.Boolean.Input(
                     "generated",
                     default=True,
+                    optional=True,
                     tooltip="Whether a model made the ego frames. Turn it off for a true ego video.",
                 ),
                 io.Boolean.Input(
                     "resample",
                     default=False,
+                    optional=True,
                     tooltip=(
                         "If the clip has a different frame rate from the set's: takes the nearest "
                         "frames. Otherwise the clip is refused."
@@ -89,11 +91,13 @@ class EgoXSaveRobotEpisode(io.ComfyNode):
                 io.Boolean.Input(
                     "strict",
                     default=False,
+                    optional=True,
                     tooltip="Refuses a run whose cameras do not fit the pictures. Needs scene.",
                 ),
                 io.String.Input(
                     "made_by",
                     default="",
+                    optional=True,
                     advanced=True,
                     tooltip="The model and weights that made the ego frames, for the data card.",
                 ),

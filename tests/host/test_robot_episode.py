@@ -1,0 +1,53 @@
+"""egox_demo's run as an episode: the drawn wearer's hands come from the file beside the video."""
+
+import pytest
+
+from egox_core.safe_files import read_json
+
+from .prompts import FRAMES, SIZE, id_of, ran, small
+
+pq = pytest.importorskip("pyarrow.parquet", reason="writes parquet")
+
+
+def test_the_demo_becomes_an_episode(client, load_workflow, server_base):
+    prompt = small(load_workflow("egox_demo"))
+    load, pose, depth, scene, prior, decode = (
+        id_of(prompt, f"EgoX{kind}")
+        for kind in (
+            "LoadExoVideo",
+            "EgoPoseInput",
+            "DepthAlign",
+            "BuildScene",
+            "RenderEgoPrior",
+            "DecodeEgoHalf",
+        )
+    )
+    prompt["hands"] = {
+        "class_type": "EgoXDrawHands",
+        "inputs": {"trajectory": [pose, 0], "frames": [load, 3]},
+    }
+    prompt["save"] = {
+        "class_type": "EgoXSaveRobotEpisode",
+        "inputs": {
+            "exo_images": [load, 0],
+            "ego_images": [decode, 0],
+            "trajectory": [pose, 0],
+            "depth": [depth, 0],
+            "scene": [scene, 0],
+            "ego_depth": [prior, 3],
+            "hands": ["hands", 2],
+            "dataset": "demo",
+            "task": "set the table",
+        },
+    }
+    assert "save" in ran(client, prompt).ran
+    made = server_base.output / "egox_robots" / "demo"
+    info = read_json(made / "meta" / "info.json")
+    assert (info["total_episodes"], info["total_frames"]) == (1, FRAMES)
+    for key in ("observation.images.ego", "observation.images.ego_depth"):
+        assert info["features"][key]["shape"][:2] == [SIZE, SIZE]
+    rows = pq.read_table(made / "data" / "chunk-000" / "file-000.parquet").to_pylist()
+    assert all(all(row["egox.hand_valid"]) and row["egox.ego_generated"] for row in rows)
+    assert {row["egox.camera_fits"] for row in rows} == {-1}, "a generated view can't tell"
+    wrist = rows[0]["observation.state"][:3]
+    assert 0.1 < wrist[2] < 1, "before the head, within an arm's length"
