@@ -212,7 +212,7 @@ class LoraConversion:
         """Native part -> (out, in) of the matrix that it changes."""
         halves = {key.rpartition(".lora_")[::2]: value for key, value in self.tensors.items()}
         return {
-            part.removeprefix(NATIVE_PREFIX): (len(halves[part, "B.weight"]), down.shape[1])
+            part.removeprefix(NATIVE_PREFIX): (halves[part, "B.weight"].shape[0], down.shape[1])
             for (part, half), down in halves.items()
             if half == "A.weight"
         }
