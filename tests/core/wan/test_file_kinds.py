@@ -76,7 +76,11 @@ CLIP = "vision_model.embeddings.class_embedding"
         (TEXT, umt5(everywhere=False), "t5xxl.*take umt5_xxl_fp8_e4m3fn_scaled"),
         (TEXT, umt5(everywhere=True, tokenizer=False), "without its tokenizer"),
         (TEXT, {"blocks.0.pos_embedding.embedding.weight": (32, 64)}, "WanVideoWrapper's naming"),
-        (TEXT, {"model.layers.0.mlp.up_proj.weight": (8, 8)}, "a different model, such as model.layer"),
+        (
+            TEXT,
+            {"model.layers.0.mlp.up_proj.weight": (8, 8)},
+            "a different model, such as model.layer",
+        ),
         (VAE, VAE21, None),
         (VAE, VAE22, "the Wan 2.2 5B VAE.*take wan_2.1_vae"),
         (VISION, {CLIP: (1280,)}, None),
