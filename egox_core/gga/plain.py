@@ -46,10 +46,8 @@ def or_cudnn(own: PlainAttention, choosing: Choosing) -> PlainAttention:
             return own(q, k, v, heads)
         key = "unguided", name_of(q.device), q.dtype, len(q), k.shape[1], q.shape[2], heads
         if (key, gradients) not in _takes_cudnn:
-            runs, args = (
-                {"torch": own, "cudnn": _cudnn},
-                (q.detach(), k.detach(), v.detach(), heads),
-            )
+            runs = {"torch": own, "cudnn": _cudnn}
+            args = q.detach(), k.detach(), v.detach(), heads
             name = "cudnn" if gradients else choosing.kept(key)
             if name not in runs:
                 with choosing.told("unguided queries"):
