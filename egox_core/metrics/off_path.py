@@ -78,6 +78,7 @@ class PathError:
     turn_deg: Tensor  # [N, 3] rotation vector from the ordered camera to the video's
     spread_deg: Tensor  # [N] standard error of the turn
     score: Tensor  # [N] correlation with the render at the best turn, judged or not
+    shift_m: Tensor  # [N, 3] from the video's camera to the ordered one
     step: int = 1
     """From one compared frame to the next; the first is compared."""
 
@@ -216,7 +217,7 @@ class PathViews:
         turn = Rotation.from_matrix(np.stack([pose.rotation for pose in found])).as_rotvec(
             degrees=True
         )
-        score = np.array([pose.score for pose in found])
+        score, shift = np.array([pose.score for pose in found]), np.stack([p.shift for p in found])
         spread = np.rad2deg([pose.spread for pose in found]) * SPREAD_FACTOR
         covered = np.array([mask.mean() for mask in self.masks])
         judged = (score >= LEAST_SCORE) & (spread <= MAX_SPREAD_DEG) & (covered >= LEAST_COVERED)
@@ -225,6 +226,7 @@ class PathViews:
             turn_deg=torch.from_numpy(turn @ upright + unknown[:, None]).float(),
             spread_deg=torch.from_numpy(spread + unknown).float(),
             score=torch.from_numpy(score).float(),
+            shift_m=torch.from_numpy(shift @ upright + unknown[:, None]).float(),
             step=self.step,
         )
 

@@ -1,16 +1,21 @@
 """What an episode says of hands, cameras and times, against the pictures it lies beside."""
 
 import math
+import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 
 from egox_core.cameras.model import CameraModel
 from egox_core.hands.track import HandTrack
 from egox_core.robots.episode import STATE_NAMES, TIPS, frames_at
-from egox_core.robots.fit import CameraFit
+from egox_core.robots.fit import CameraFit, camera_fit
+from egox_core.stages import scene
 from egox_core.trajectory.poses import compose, invert, transform
+from lab.drawn import SyntheticSpec, make_take
 from tests.refusals import refuses
 
 from .episodes import EXO_LENS, FRAMES, LENS, episode, hands, number_of, trajectory
@@ -120,3 +125,21 @@ def test_what_makes_no_episode_is_refused():
     with refuses("5 of depth"):
         episode(0, depth_m=torch.ones(5, 64, 64))
     assert CameraModel.pinhole(96, 64, 80.0) == EXO_LENS == episode(0).exo_camera
+
+
+def test_a_true_video_tells_of_a_camera_that_is_wrong():
+    """By a turn, or by ten centimetres."""
+    take = make_take(SyntheticSpec(seed=4, frames=5, exo_width=128, exo_height=80, ego_size=96))
+    points, _ = scene(take.exo_rgb, take.depth_video())
+    path, ego = take.trajectory(), take.ego_frames()
+    turn = torch.from_numpy(Rotation.from_euler("x", 6, degrees=True).as_matrix())
+    shift = torch.zeros(3, 4, dtype=torch.float64)
+    shift[1, 3] = 0.1
+    fits = [
+        camera_fit(points, replace(path, w2c=w2c), ego, generated=False)
+        for w2c in (path.w2c, turn @ path.w2c, path.w2c + shift)
+    ]
+    assert [fit.fits for fit in fits] == [1, 0, 0]
+    assert fits[0].path_deg.max() < 1 < 5 < fits[1].path_deg.median()
+    off_cm = [int(re.search(r"(\d+) cm off", fit.text())[1]) for fit in fits]
+    assert off_cm[0] < 3 and 8 <= off_cm[2] <= 12
