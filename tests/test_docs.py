@@ -10,6 +10,7 @@ from pathlib import Path
 
 import egox_core
 from tests.paths import ROOT
+from tools.texts.locales import HELP
 
 from .test_imports import TREES
 
@@ -46,7 +47,8 @@ def is_link_alive(target: str, file: Path) -> bool:
     if re.match(r"[a-z]+:", target):  # another place of the network
         return True
     name, _, anchor = target.partition("#")
-    page = file.parent / name if name else file
+    # ComfyUI's page takes the pictures of a translated help page from where the English one is.
+    page = (HELP if HELP in file.parents else file.parent) / name if name else file
     if not anchor or not page.exists():
         return page.exists()
     headings = re.findall(r"(?m)^#+ (.+)$", page.read_text("utf-8"))
