@@ -21,9 +21,9 @@ NORM_GAIN = 3.0
 """Of queries and keys, about as peaked as trained ones are: what a kernel's check must bear."""
 
 
-def measure(base: str, small: bool) -> dict[str, float]:
-    """Peak memory and seconds of one optimizer step; ``small``: a few layers on whatever device
-    there is."""
+def measure(base: str, small: bool) -> tuple[float, float]:
+    """Seconds of one optimizer step, and GB of tensors at its worst moment (NaN without a GPU);
+    ``small``: a few layers on whatever device there is."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     size = ModelSize(dim=128, ffn_dim=256, layers=2, heads=2) if small else ModelSize()
     grid, rank = ((2, 4, 6, 4), 8) if small else (RELEASED_GRID, 256)
@@ -36,11 +36,7 @@ def measure(base: str, small: bool) -> dict[str, float]:
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - started)
     peak = torch.cuda.max_memory_allocated() / 1e9 if device.type == "cuda" else float("nan")
-    return {
-        "peak_gb": round(peak, 2),
-        "seconds_a_step": round(seconds[-1], 2),
-        "device": str(device),
-    }
+    return seconds[-1], peak
 
 
 def make_step(

@@ -59,7 +59,7 @@ def test_the_whole_path_runs_small_and_says_what_needs_a_gpu(host_root, monkeypa
     assert rows["CFG step, fp8, 16 GB, guided"]["numbers"]["attention_share"] > 0
     assert rows["egox_fast, 24 GB, stand-in weights"]["held"] is True
     assert len(rows["egox_demo on the server"]["numbers"]["seconds"]) == 2
-    assert rows["training step, bf16"]["numbers"]["seconds_a_step"] > 0
+    assert rows["training step, bf16"]["numbers"]["seconds"] > 0
     text = gpu.table(result)
     assert gpu.WITHOUT_A_GPU in text and "Held:" in text
     assert str(ROOT) not in text and str(Path.home()) not in run.stdout
