@@ -234,7 +234,7 @@ def test_links_and_names_of_devices_stay_packed(tmp_path):
         with refuses(message):
             unpacked(path)
     assert not (tmp_path / "out").exists() and len(list(tmp_path.iterdir())) == 8
-    with refuses("another case"):
+    with refuses("ignoring case"):
         unpacked(archive_of(tmp_path / "twice.zip", "a.json", "A.json"))
 
 
@@ -248,7 +248,7 @@ def test_what_an_archive_holds_is_counted_while_it_is_unpacked(tmp_path, monkeyp
     monkeypatch.setattr(
         "egox_core.archives.open_zip", lambda path, what, limit: zipfile.ZipFile(path)
     )
-    with refuses("more than it claims"):
+    with refuses("more than its header states"):
         unpacked(path)
     damaged = archive_of(tmp_path / "damaged.zip", "d.npy", content=bytes(range(256)) * 64)
     content = bytearray(damaged.read_bytes())

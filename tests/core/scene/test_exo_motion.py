@@ -95,7 +95,7 @@ def test_a_given_path_is_checked_and_scaled():
     for wrong, why in ((half, "times its travel"), (other, "% of the mat")):
         with refuses(f"given path of the exo camera: .*{why}.*Fix"):
             estimate_exo_motion(frames, depth, "auto", wrong)
-    with refuses("given path of the exo camera: .*motion stands"):
+    with refuses("given path of the exo camera: .*motion 'stands'"):
         estimate_exo_motion(frames, depth, "stands", path)
     blank = torch.full_like(frames, 128)
     kept, found = estimate_exo_motion(blank, depth, "auto", path)
