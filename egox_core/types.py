@@ -54,9 +54,10 @@ RELEASED_RANGE = 0.1
 below this."""
 GgaMode = Literal["released", "paper", "power", "off"]
 GGA_MODES: tuple[GgaMode, ...] = get_args(GgaMode)
-UNOBSERVED, DOUBTFUL, EARLIER, NOW = 0, 64, 128, 255
+UNOBSERVED, DOUBTFUL, EARLIER, REDRAWN, NOW = 0, 64, 128, 192, 255
 """Classes of an ego pixel, as seen.mkv has them: nothing landed; a point landed, but the way to it
-is hidden in part; exo saw it at another time; exo sees it in this frame."""
+is hidden in part; exo saw it at another time; exo saw it, but the ego video shows it otherwise (of
+a video, not of a prior); exo sees it in this frame."""
 UNTIMED_FPS = 30.0
 """Frames a second that are assumed wherever neither a video nor a file of poses says otherwise."""
 

@@ -201,6 +201,11 @@ class GenerateOptions:
     text: str | None = argument(None, "text encoder of the cache, to encode the negative prompt")
     mode: Mode | None = argument(None, "instead of the LoRA's own")
     lambda_g: float | None = argument(None, "instead of the LoRA's own")
+    keep_observed: float = argument(
+        0.0,
+        "put the prior's own pixels back where exo observed them and the model shows the same "
+        "thing: 0 none, 1 all of them",
+    )
     dtype: Literal["float32", "bfloat16"] | None = argument(
         None, "default: bfloat16 on a GPU, else the base's own"
     )

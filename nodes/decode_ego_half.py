@@ -1,12 +1,7 @@
 """Decode Ego Half: the sampled ego latent becomes the ego video; the exo half is never decoded."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from comfy_api.latest import io
-from torch import Tensor
-from torch.nn.functional import interpolate
 
 from ..egox_core.cameras import preset_camera
 from ..egox_core.sizes import PIXELS_PER_LATENT
@@ -16,6 +11,7 @@ from .host.progress import host_progress
 from .host.vae import decode_video
 from .host.video import clip_fps, native_video
 from .io_types import MADE_OF, EgoXDepth, EgoXScene, EgoXTrajectory
+from .observed import observed_in
 from .pose_inputs import DEFAULT_PRESET
 from .search_words import node_schema
 from .show import shown
@@ -107,6 +103,20 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
                         "latent."
                     ),
                 ),
+                io.Float.Input(
+                    "keep_observed",
+                    display_name="keep observed",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    optional=True,
+                    tooltip=(
+                        "Puts the prior's own pixels back where exo observed them and the model "
+                        "shows the same thing. 0: the model's picture alone. 1: all of them, which "
+                        "makes outlines sharp. Colours of large areas stay the model's."
+                    ),
+                ),
             ],
             outputs=[
                 io.Image.Output(display_name="ego", tooltip="The frames of the ego video."),
@@ -135,7 +145,9 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
         depth=None,
         audio=None,
         scene=None,
+        keep_observed=0.0,
     ) -> io.NodeOutput:
+        own = latent.get(MADE_OF, {})
         connected = {
             "trajectory": trajectory,
             "exo_images": exo_images,
@@ -143,9 +155,7 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
             "depth": depth,
             "scene": scene,
         }
-        made_of = latent.get(MADE_OF, {}) | {
-            name: value for name, value in connected.items() if value is not None
-        }
+        made_of = own | {name: value for name, value in connected.items() if value is not None}
         samples, trajectory = ego_half(latent["samples"]), made_of.get("trajectory")
         height, width = (PIXELS_PER_LATENT * n for n in samples.shape[-2:])
         lens = preset_camera(DEFAULT_PRESET, height) if trajectory is None else trajectory.camera
@@ -153,29 +163,17 @@ class EgoXDecodeEgoHalf(io.ComfyNode):
         # Before decoding, since a wrong angle is refused.
         target = lens.as_pinhole(pinhole_fov) if pinhole_fov else None
         frames = decoded = decode_video(vae, samples, made_of.get("tile_size", 0))
-        circle, seen = lens.circle(), seen_of(made_of, decoded)
+        circle, observed = lens.circle(), None
+        if bool(shown) or keep_observed:
+            observed = observed_in(own.get("prior"), own.get("seen"), decoded, keep_observed)
+            frames = decoded if observed is None else observed.frames
         if target is not None:
-            frames = reproject(decoded, lens, target, host_progress(len(decoded)))
+            frames = reproject(frames, lens, target, host_progress(len(frames)))
             circle = torch.ones_like(circle)
-            if seen is not None:
-                seen = reproject(seen[..., None], lens, target, mode="nearest")[..., 0].byte()
         return io.NodeOutput(
             frames,
             circle.float()[None].expand(len(frames), -1, -1),
             native_video(frames, clip_fps(trajectory), audio),
-            ui=shown and shown.ego(cls, frames, decoded, made_of, ground_truth, seen),
+            ui=shown
+            and shown.ego(cls, frames, decoded, made_of, ground_truth, observed, lens, target),
         )
-
-
-def seen_of(
-    made_of: Mapping[str, Any],
-    frames: Tensor,  # [T, H, W, 3]
-) -> Tensor | None:  # [T, H, W] uint8
-    """Classes of the ego video's pixels, nearest neighbour; None where nothing tells."""
-    seen = made_of.get("seen")
-    if seen is None or len(seen) < len(frames):
-        return None
-    seen = seen[: len(frames)]
-    if seen.shape == frames.shape[:3]:
-        return seen
-    return interpolate(seen[None], tuple(frames.shape[1:3]), mode="nearest-exact")[0]

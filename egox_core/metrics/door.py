@@ -12,4 +12,5 @@ from .off_path import (
     PathError as PathError,
     PathViews as PathViews,
 )
+from .redrawn import find_redrawn as find_redrawn, put_back as put_back
 from .sweep import sweep_points as sweep_points

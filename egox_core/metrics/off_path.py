@@ -97,6 +97,31 @@ class PathError:
         """Over the judged frames; None where there is none."""
         return float(self.angle_deg.nanmedian()) if bool(self.judged.any()) else None
 
+    def moved(
+        self,
+        classes: Tensor,  # [T, H, W] of the ordered view's pixels
+        camera: CameraModel,  # of the ordered path
+    ) -> Tensor:  # [T, H, W] of the video's pixels
+        """Classes where the video shows them: each frame's map is turned as the frame was found to
+        be (nearest neighbour; beyond the picture 0); where nothing was found, it stays."""
+        from scipy.spatial.transform import Rotation
+
+        frames, height, width = classes.shape
+        camera = camera.rescale(width, height)
+        rays, inside = camera.pixel_rays(torch.float64)
+        upright = sensor_from_upright(camera.quarter_turns).to(self.turn_deg)
+        back = Rotation.from_rotvec(
+            -(self.turn_deg.nan_to_num(0.0) @ upright.T).numpy(), degrees=True
+        ).as_matrix()
+        found = []
+        for part, turn in enumerate(torch.from_numpy(back)):
+            some = classes[part * self.step : (part + 1) * self.step]
+            _, pixel, there = camera.look_up(rays @ turn.T)
+            turned = some.flatten(1)[:, pixel.flatten()].view_as(some)
+            kept = ~self.judged[part] | ~inside
+            found.append(torch.where(kept, some, turned.where(there, 0)))
+        return torch.cat(found)
+
     def text(self) -> str:
         """One line for a person."""
         of = f"{int(self.judged.sum())} of {len(self.judged)} frames judged"
@@ -279,8 +304,10 @@ def _coarse_turns(match: _Match) -> np.ndarray:  # [T, STARTS, 3] rad, sensor ax
     ):
         seen = mask[picked].ravel() > 0
         if seen.any():
-            (ours,) = _even_contrast([_blur(frame, match.lens, GRID_BLUR_PX)], match.lens, LOCAL_PX)
-            (theirs,) = _even_contrast([_blur(scene, mask, GRID_BLUR_PX)], mask, LOCAL_PX)
+            (ours,) = _even_contrast(
+                [blur_inside(frame, match.lens, GRID_BLUR_PX)], match.lens, LOCAL_PX
+            )
+            (theirs,) = _even_contrast([blur_inside(scene, mask, GRID_BLUR_PX)], mask, LOCAL_PX)
             theirs, inside = theirs[picked].reshape(-1, 3)[seen], valid[:, seen]
             mine = ours.reshape(-1, 3)[flat[:, seen]] * inside[..., None]
             norm = np.square(mine).sum((1, 2)) * (inside @ np.square(theirs).sum(1))
@@ -347,7 +374,7 @@ class _View:
             camera=match.camera,
             lens=match.lens,
             video=cv2.GaussianBlur(match.video[t], (0, 0), level.blur_px),
-            scene=_blur(match.views.pictures[t], mask, level.blur_px)[picked],
+            scene=blur_inside(match.views.pictures[t], mask, level.blur_px)[picked],
             on=on,
             points=match.views.rays[picked][on] * metres,
             block=row * (WIDE // BLOCK) + column,
@@ -423,7 +450,7 @@ def _pixels(camera: CameraModel, points: np.ndarray) -> tuple[np.ndarray, np.nda
     return uv.numpy(), valid.numpy()
 
 
-def _blur(picture: np.ndarray, mask: np.ndarray, sigma: float) -> np.ndarray:
+def blur_inside(picture: np.ndarray, mask: np.ndarray, sigma: float) -> np.ndarray:
     """Within the mask alone."""
     spread = cv2.GaussianBlur(picture * mask[..., None], (0, 0), sigma)
     return spread / np.maximum(cv2.GaussianBlur(mask, (0, 0), sigma), 1e-3)[..., None]

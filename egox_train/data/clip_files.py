@@ -51,7 +51,7 @@ def file_bytes(folder: Path) -> dict[str, Tensor]:  # [bytes] uint8 by file name
     """Those of a clip's files that ``generate`` writes or reads again."""
     return {
         name: torch.from_numpy(np.fromfile(folder / name, np.uint8))
-        for name in (SEEN,)
+        for name in (SEEN, PRIOR)
         if (folder / name).is_file()
     }
 
@@ -72,6 +72,30 @@ def read_all(file: Path, frames: int, size: tuple[int, int]) -> Tensor:  # [T, H
         )
     return read_frames(
         file, info, select_frames(info, frame_count=frames, width=size[0], height=size[1])
+    )
+
+
+def read_classes(file: Path, frames: int, size: tuple[int, int]) -> Tensor:  # [T, H, W] uint8
+    """The classes of seen.mkv, of exactly so many frames of this (width, height).
+
+    Raises:
+        EgoXInputError: another count or size, corrupt.
+    """
+    import av
+
+    try:
+        with av.open(str(file)) as video:
+            maps = [frame.to_ndarray(format="gray") for frame in video.decode(video=0)]
+        if len(maps) == frames and maps[0].shape == size[::-1]:
+            return torch.from_numpy(np.stack(maps))
+        got = f"{len(maps)} frames"
+    except av.FFmpegError as error:
+        got = str(error)
+    raise EgoXInputError(
+        f"classes {file.parent.name}/{file.name}",
+        got=got,
+        expected=f"{frames} frames of {size[0]}x{size[1]}",
+        fix="run prepare again",
     )
 
 

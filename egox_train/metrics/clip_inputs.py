@@ -9,7 +9,7 @@ from torch import Tensor
 
 from egox_core.archives import open_zip
 from egox_core.errors import EgoXInputError
-from egox_core.file_names import COVERAGE, DEPTH, EXO, META, PRIOR, TRUTH
+from egox_core.file_names import COVERAGE, DEPTH, EXO, META, PRIOR, SEEN, TRUTH
 from egox_core.frozen import frozen
 from egox_core.safe_files import require_file
 from egox_core.stages import scene
@@ -41,7 +41,8 @@ class ClipFiles:
         """All files that the row follows from."""
         names = [TRUTH, PRIOR, *([EXO] if with_exo or self.has_scene else [])]
         names += [DEPTH, META] if self.has_scene else []
-        more = [p for p in (self.folder / COVERAGE, self.masks) if p is not None and p.is_file()]
+        own = (self.folder / COVERAGE, self.folder / SEEN, self.masks)
+        more = [p for p in own if p is not None and p.is_file()]
         return [*(self.folder / name for name in names), *(file for _, file in self.videos), *more]
 
 

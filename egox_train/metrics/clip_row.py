@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from egox_core.file_names import PRIOR, TRUTH
+from egox_core.file_names import PRIOR, SEEN, TRUTH
 from egox_core.frozen import frozen
 from egox_core.metrics import PathViews
 from egox_core.safe_files import atomic_write, file_lock, write_json
 
+from ..data.clip_files import read_classes
 from ..data.manifest import ClipRecord
 from ..data.object_masks import ObjectMasks, read_masks
 from ..options import EvaluateOptions
@@ -36,6 +37,7 @@ from .clip_inputs import (
 from .columns import WEIGHTS, of_family
 from .frame_metrics import Values, frame_metrics
 from .objects import check_sizes
+from .prior_regions import class_rows
 from .temporal import (
     AmtBetween,
     RaftFlow,
@@ -44,7 +46,7 @@ from .temporal import (
     thinned,
 )
 
-VERSION = 7  # raised when a metric changes its meaning
+VERSION = 8  # raised when a metric changes its meaning
 GENERATED, TRUE = "generated", "truth"
 PER_VIDEO = ("lpips", "clip", "amt", "raft")
 """Networks of columns.WEIGHTS that judge one video at a time."""
@@ -142,6 +144,9 @@ def _compute(
     videos = {name: read_ego(file, record, f"{name} video") for name, file in files.videos}
     prior = read_ego(files.folder / PRIOR, record, "prior")
     coverage, source = read_coverage(files.folder, prior)
+    seen = None
+    if (files.folder / SEEN).is_file():
+        seen = read_classes(files.folder / SEEN, record.frames, record.ego_size)
     masks = _masks(job, files, videos[GENERATED], truth, device)
     sampled, scene = set(videos), clip_scene(files)
     views = None if scene is None else PathViews.of(*scene)
@@ -150,13 +155,13 @@ def _compute(
         videos.update({name: make(exo, prior, coverage) for name, make in BASELINES.items()})
     metrics, kept = {}, {}
     for name, frames in videos.items():
-        values = frame_metrics(frames, truth, coverage, masks if name == GENERATED else None)
+        values = frame_metrics(frames, truth, coverage, masks if name == GENERATED else None, seen)
         if views is not None and name in sampled:
             followed = views.error(frames)
             values.update(
                 path_error=followed.median_deg, path_judged=float(followed.judged.float().mean())
             )
-        values.update(_weighted(frames, truth, record.fps, job.options.weights, device))
+        values.update(_weighted(frames, truth, record.fps, job.options.weights, device, seen))
         metrics[name] = {k: None if v is None else round(v, 6) for k, v in values.items()}
     for column in SETS & job.options.weights.keys():
         features = network(column, job.options.weights[column], device)
@@ -190,12 +195,19 @@ def _masks(
 
 
 def _weighted(
-    frames: Tensor, truth: Tensor, fps: float, weights: Mapping[str, Path], device: str
+    frames: Tensor,
+    truth: Tensor,
+    fps: float,
+    weights: Mapping[str, Path],
+    device: str,
+    seen: Tensor | None,
 ) -> Values:
     values: Values = {}
     of = {n: network(n, weights[n], device) for n in PER_VIDEO if n in weights}
     if "lpips" in of:
         values["lpips"] = float(of["lpips"](frames, truth).mean())
+        if seen is not None:
+            values.update(class_rows(seen, lpips=of["lpips"](frames, truth, spatial=True)))
     if "clip" in of:
         values["clip_i"] = float(of["clip"](frames, truth).mean())
     if "amt" in of:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from egox_core.frozen import frozen
 
-Family = Literal["image", "object", "video", "structure", "prior", "set"]
+Family = Literal["image", "object", "video", "structure", "prior", "seen", "set"]
 """A ``set`` figure is one of all clips together; every other metric has a value for each clip."""
 Table = Literal["paper", "paired", "clips"]
 """Tables with metrics of several families: the paper's columns, paired differences to the
@@ -74,6 +74,29 @@ class Metric:
     def heading(self) -> str:
         """The label with an arrow."""
         return self.label + {"higher": " ↑", "lower": " ↓", "neither": ""}[self.better]
+
+
+SEEN_KINDS: Mapping[str, str] = {
+    "now": "where exo sees the point in this frame",
+    "earlier": "where exo saw it at another time",
+    "doubtful": "where something that exo never saw may hide it",
+    "unobserved": "where exo never saw anything",
+}
+"""Classes of an ego pixel, as in ``egox_core.types.seen_shares``."""
+
+
+def _by_class(key: str, label: str, better: Literal["higher", "lower"], digits: int, how: str):
+    return (
+        Metric(
+            key=f"{key}_{kind}",
+            label=f"{label} {kind}",
+            family="seen",
+            better=better,
+            digits=digits,
+            meaning=f"{how}, {where} (seen.mkv of the clip)",
+        )
+        for kind, where in SEEN_KINDS.items()
+    )
 
 
 METRICS: tuple[Metric, ...] = (
@@ -250,6 +273,9 @@ METRICS: tuple[Metric, ...] = (
         digits=2,
         meaning="share of frames whose view could be compared with the path",
     ),
+    *_by_class("psnr", "PSNR", "higher", 2, "dB over the clip's pixels"),
+    *_by_class("ssim", "SSIM", "higher", 3, "mean of SSIM's map"),
+    *_by_class("lpips", "LPIPS", "lower", 3, "mean of LPIPS' map"),
 )
 
 PER_CLIP = tuple(m for m in METRICS if m.family != "set")

@@ -7,7 +7,7 @@ from egox_core.metrics import psnr, squared_error, ssim_map
 from ..data.object_masks import ObjectMasks
 from .objects import object_rows
 from .patches import patch_zncc
-from .prior_regions import region_rows
+from .prior_regions import class_rows, region_rows
 from .temporal import temporal_flickering
 
 Values = dict[str, float | None]
@@ -19,20 +19,24 @@ def frame_metrics(
     truth: Tensor,  # [T, H, W, 3] float 0...1
     coverage: Tensor | None = None,  # [T, H, W] bool, of the prior
     masks: ObjectMasks | None = None,
+    seen: Tensor | None = None,  # [T, H, W] uint8 classes of the ego pixels
 ) -> Values:
     """All weight-free metrics of one video against the true one.
 
     Raises:
         EgoXInputError: shapes that don't fit, torchmetrics missing.
     """
+    similar, error = ssim_map(generated, truth), squared_error(generated, truth)
     values: Values = {
         "psnr": float(psnr(generated, truth).mean()),
-        "ssim": float(ssim_map(generated, truth).mean()),
+        "ssim": float(similar.mean()),
         "temporal_flickering": temporal_flickering(generated) if len(generated) > 1 else None,
         "patch_zncc": patch_zncc(generated, truth),
     }
     if coverage is not None:
-        values.update(region_rows(squared_error(generated, truth), coverage))
+        values.update(region_rows(error, coverage))
+    if seen is not None:
+        values.update(class_rows(seen, error, ssim=similar))
     if masks is not None:
         values.update(object_rows(masks, truth))
     return values

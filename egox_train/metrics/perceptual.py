@@ -54,8 +54,9 @@ class Lpips:
         self,
         generated: Tensor,  # [T, H, W, 3] float 0...1
         truth: Tensor,  # [T, H, W, 3] float 0...1
-    ) -> Tensor:  # [T]
-        """Distance of each frame, 0 for equal ones.
+        spatial: bool = False,
+    ) -> Tensor:  # [T]; spatial: [T, H, W]
+        """Distance of each frame, or around each pixel; 0 for equal ones.
 
         Raises:
             EgoXInputError: see image.check_pair; pictures under 63 px.
@@ -68,17 +69,11 @@ class Lpips:
                 expected=f"at least {LPIPS_SMALLEST}x{LPIPS_SMALLEST}",
                 fix="leave --lpips out",
             )
+        self.model.spatial = spatial
         pairs = zip(generated.split(BATCH), truth.split(BATCH), strict=True)
-        return torch.cat(
-            [
-                self.model(
-                    *(x.to(self.device).float().movedim(-1, 1) for x in pair), normalize=True
-                )
-                .flatten()
-                .cpu()
-                for pair in pairs
-            ]
-        )
+        moved = ([x.to(self.device).float().movedim(-1, 1) for x in pair] for pair in pairs)
+        found = torch.cat([self.model(*pair, normalize=True).cpu() for pair in moved])
+        return found[:, 0] if spatial else found.flatten()
 
 
 class ClipImage:

@@ -1,9 +1,12 @@
-"""Quality inside and outside the prior's coverage."""
+"""Quality inside and outside the prior's coverage, and by class of the ego pixels."""
 
 from torch import Tensor
 
 from egox_core.errors import EgoXInputError
 from egox_core.metrics import region_psnr
+from egox_core.types import DOUBTFUL, EARLIER, NOW, UNOBSERVED
+
+from .columns import SEEN_KINDS
 
 # A pixel of the prior's video counts as covered where its brightest channel is above this. Holes
 # are black, lifted by compression at their rims: 0.4 to 1.3 % of the picture too much on three
@@ -39,3 +42,19 @@ def region_rows(
         "psnr_outside": region_psnr(error, ~coverage),
         "coverage": float(coverage.double().mean()),
     }
+
+
+def class_rows(
+    seen: Tensor,  # [T, H, W] uint8 classes
+    error: Tensor | None = None,  # [T, H, W] of image.squared_error
+    **maps: Tensor,  # [T, H, W] by name of the metric, of which the mean counts
+) -> dict[str, float | None]:
+    """Figures by class; None where a clip has no such pixel."""
+    rows: dict[str, float | None] = {}
+    for name, kind in zip(SEEN_KINDS, (NOW, EARLIER, DOUBTFUL, UNOBSERVED), strict=True):
+        region = seen == kind
+        if error is not None:
+            rows[f"psnr_{name}"] = region_psnr(error, region)
+        for metric, values in maps.items():
+            rows[f"{metric}_{name}"] = float(values[region].mean()) if region.any() else None
+    return rows

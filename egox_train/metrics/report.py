@@ -234,6 +234,7 @@ def markdown_report(report: Mapping[str, Any]) -> str:
         for title, family in (
             ("Structure", "structure"),
             ("Inside and outside the prior's coverage", "prior"),
+            ("What exo observed, and what it did not", "seen"),
         ):
             lines += [f"## {title}", "", *_means_table(means, of_family(family)), ""]
         objects = [

@@ -7,19 +7,23 @@ import logging
 import math
 from dataclasses import asdict, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor
 
 from egox_core.errors import EgoXInputError
-from egox_core.file_names import SEEN
+from egox_core.file_names import PRIOR, SEEN
 from egox_core.frozen import frozen
+from egox_core.metrics import find_redrawn, put_back
 from egox_core.progress import Progress, no_progress
-from egox_core.safe_files import atomic_write, clear_leftovers, write_json
+from egox_core.safe_files import clear_leftovers, write_json
 from egox_core.stereo import StereoForm, mark_stereo, second_eye, stereo_pictures
+from egox_core.types import REDRAWN
 from egox_core.wan import check_run_files, trained_with
 
 from ..data.cache_store import CacheReader
+from ..data.clip_files import read_all, read_classes
 from ..data.manifest import read_manifest
 from ..metrics.clip_inputs import clip_files, clip_scene
 from ..options import ALONE, GenerateOptions, RunOptions
@@ -32,7 +36,7 @@ from ..parallel import (
     run_all,
     run_sums,
 )
-from ..video_writer import write_video
+from ..video_writer import write_levels, write_video
 from ..wan.diffusers_processor import GgaScope, install_gga
 from ..wan.text import make_text_encoder
 from ..wan.transformer import base_form, load_base, own_dtype
@@ -97,6 +101,10 @@ def generate(
             got=f"steps {options.steps}, strength {options.strength}, cfg {options.cfg}",
             expected="at least one step and numbers",
             fix="correct them",
+        )
+    if not 0 <= options.keep_observed <= 1:
+        raise EgoXInputError(
+            "keep_observed", got=options.keep_observed, expected="0 to 1", fix="1 keeps all of it"
         )
     if options.cfg != 1.0 and options.text is None:
         raise EgoXInputError(
@@ -237,14 +245,17 @@ def _models(
 
 def _generate_clip(job: _ClipJob, device: str) -> str:
     def make() -> None:
-        video = _sampled(job, device)
-        write_video(job.video, video, job.fps, threads=1)
-        classes = CacheReader(job.cache).tensors(job.clip, [SEEN])
-        if classes:
-            with atomic_write(job.out / f"{job.clip}.{SEEN}") as temporary:
-                temporary.write_bytes(classes[SEEN].numpy().tobytes())
+        frames = _sampled(job, device)
+        prior, seen = _observed(job, frames)
+        if prior is not None and seen is not None:
+            redrawn = find_redrawn(frames, prior, seen)
+            if job.options.keep_observed:
+                frames, _ = put_back(frames, prior, seen, redrawn, job.options.keep_observed)
+            kinds = seen.masked_fill(redrawn, REDRAWN)
+            write_levels(job.out / f"{job.clip}.{SEEN}", kinds, job.fps)
+        write_video(job.video, frames, job.fps, threads=1)
         if job.options.stereo is not None:
-            _write_pair(job, video, job.options.stereo)
+            _write_pair(job, frames, job.options.stereo)
         write_json(job.note, {"clip": job.clip, "made_from": job.key})
 
     return made_once(job.out / job.clip, job.wait, lambda: _is_done(job), make)
@@ -294,6 +305,33 @@ def _sampled(job: _ClipJob, device: str) -> Tensor:  # [T, H, W, 3]
         negative=negative,
     )
     return vae.decode(latent[0].cpu())
+
+
+def _observed(
+    job: _ClipJob,
+    frames: Tensor,  # [T, H, W, 3]
+) -> tuple[Tensor | None, Tensor | None]:  # [T, H, W, 3] 0...1; [T, H, W] uint8
+    """The clip's prior and the classes of its pixels; None of a cache from before it had them.
+
+    Raises:
+        EgoXInputError: such a cache where observed pixels are to be kept.
+    """
+    files = CacheReader(job.cache).tensors(job.clip, [PRIOR, SEEN])
+    if len(files) < 2:
+        if job.options.keep_observed:
+            raise EgoXInputError(
+                "keep_observed",
+                got="a cache without priors and the classes of their pixels",
+                expected="one of clips that have seen.mkv",
+                fix="run prepare and cache again",
+            )
+        return None, None
+    length, (height, width) = len(frames), frames.shape[1:3]
+    with TemporaryDirectory() as folder:
+        for name, content in files.items():
+            (Path(folder) / name).write_bytes(content.numpy().tobytes())
+        prior = read_all(Path(folder) / PRIOR, length, (width, height)).float() / 255
+        return prior, read_classes(Path(folder) / SEEN, length, (width, height))
 
 
 def _config_of(job: _ClipJob) -> TrainConfig:

@@ -27,6 +27,7 @@ class HeldOutClip:
     exo: Tensor  # [T, h, w, 3] uint8
     prior: Tensor  # [T, S, S, 3] uint8, holes black
     coverage: Tensor  # [T, S, S] bool
+    seen: Tensor  # [T, S, S] uint8, classes of the prior's pixels
     truth: Tensor  # [T, S, S, 3] uint8
     depth: DepthVideo  # of exo, as the pipeline takes it
     trajectory: CameraTrajectory
@@ -39,12 +40,14 @@ def clip_of_take(take: SyntheticTake) -> HeldOutClip:
     objects = take_objects(take, least_share=MIN_OBJECT)
     depth, trajectory = take.depth_video(), take.trajectory()
     points, _ = scene(take.exo_frames(), depth)
-    drawn, _ = prior(points, trajectory, ClipSettings().preset)
+    drawn, _ = prior(points, trajectory, ClipSettings().preset, classes=True)
+    assert drawn.seen is not None  # as it was asked for
     return HeldOutClip(
         name=f"seed {take.spec.seed}",
         exo=take.exo_rgb,
         prior=(drawn.rgb * 255).round().clamp(0, 255).to(torch.uint8),
         coverage=drawn.coverage,
+        seen=drawn.seen,
         truth=take.ego_rgb,
         depth=depth,
         trajectory=trajectory,
@@ -68,7 +71,7 @@ def with_exo_of(clips: Sequence[HeldOutClip]) -> list[HeldOutClip]:
 def with_prior_of(clips: Sequence[HeldOutClip]) -> list[HeldOutClip]:
     """Each clip with the next one's prior; exo, depth and path stay its own."""
     return [
-        replace(clip, prior=other.prior, coverage=other.coverage)
+        replace(clip, prior=other.prior, coverage=other.coverage, seen=other.seen)
         for clip, other in zip(clips, _next(clips), strict=True)
     ]
 

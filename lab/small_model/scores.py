@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from egox_core.metrics import psnr, region_psnr, squared_error, ssim_map
+from egox_core.metrics import find_redrawn, psnr, put_back, region_psnr, squared_error, ssim_map
 from egox_train.metrics.baselines import BASELINES
 from egox_train.metrics.bootstrap import Estimate, bootstrap_mean
+from egox_train.metrics.prior_regions import class_rows
 from egox_train.metrics.temporal import temporal_flickering
 
 from .colours import colour_hits
@@ -16,8 +17,9 @@ from .held_out import HeldOutClip
 from .outlines import object_outlines, outline_share, quiet_gradient
 from .retrieval import retrieval_ranks, thumbnail
 
-MODEL, BASE, WRONG_EXO, WRONG_PRIOR = (
+MODEL, KEPT, BASE, WRONG_EXO, WRONG_PRIOR = (
     "model",
+    "model, observed pixels kept",
     "LoRA strength 0",
     "another take's exo",
     "another take's prior",
@@ -32,7 +34,7 @@ Scores = Mapping[str, Mapping[str, float | None]]
 def scores_of(video: np.ndarray | Tensor, clip: HeldOutClip) -> dict[str, float | None]:
     """One video [T, S, S, 3] (uint8, or float 0...1) against its clip's truth.
 
-    PSNR and SSIM are means over frames; by region PSNR is that of the pooled error.
+    PSNR and SSIM are means over frames; by region and by class PSNR is that of the pooled error.
     ``colours_right`` is the share of object frames judged (the object covers 2 % of the true frame
     and exo sees it), ``object_frames`` their number, ``objects_right`` the share of objects of
     which at least half of those frames are right. ``outlines``, ``quiet`` and ``object_outlines``
@@ -49,6 +51,7 @@ def scores_of(video: np.ndarray | Tensor, clip: HeldOutClip) -> dict[str, float 
         "ssim": float(similar.mean()),
         "psnr_inside": region_psnr(error, clip.coverage),
         "psnr_outside": region_psnr(error, ~clip.coverage),
+        **class_rows(clip.seen, error),
         "colours_right": float(values.mean()) if len(values) else None,
         "object_frames": float(len(values)),
         "objects_right": float(np.mean(by_object)) if by_object else None,
@@ -93,6 +96,16 @@ def baseline_videos(clips: Sequence[HeldOutClip]) -> dict[str, list[np.ndarray]]
         name: [to_uint8(make(as_float(c.exo), as_float(c.prior), c.coverage)) for c in clips]
         for name, make in BASELINES.items()
     }
+
+
+def kept_videos(videos: Sequence[np.ndarray], clips: Sequence[HeldOutClip]) -> list[np.ndarray]:
+    """The model's videos, uint8 [T, S, S, 3] each, with all pixels that exo observed put back."""
+    kept = []
+    for video, clip in zip(videos, clips, strict=True):
+        frames, prior = as_float(video), as_float(clip.prior)
+        redrawn = find_redrawn(frames, prior, clip.seen)
+        kept.append(to_uint8(put_back(frames, prior, clip.seen, redrawn, 1.0)[0]))
+    return kept
 
 
 def mean_of(scores: Scores, metric: str) -> Estimate | None:

@@ -7,6 +7,8 @@ from typing import Any
 from comfy_api.latest import io, ui
 from torch import Tensor
 
+from ...egox_core.cameras import CameraModel
+from ...egox_core.metrics import PathError
 from ...egox_core.page import common_step, coverage_preview, path_from_above, sightings_picture
 from ...egox_core.progress import Progress
 from ...egox_core.scene import STRANGE
@@ -21,6 +23,7 @@ from ...egox_core.types import (
 from ...egox_core.video import side_by_side
 from ..host.graph import this_node, upstream_values
 from ..host.video import clip_fps
+from ..observed import Observed
 from ..pose_inputs import editor_origin
 from .editor import editor_data
 from .geometry import geometry_data
@@ -176,16 +179,18 @@ def prior(
 def ego(
     node: Node,
     frames: Tensor,  # [T, H, W, 3]
-    decoded: Tensor,  # as the model made them; other ones than ``frames`` where those are redrawn
+    decoded: Tensor,  # [T, H', W', 3] as the model made them
     made_of: Mapping[str, Any],  # see MADE_OF
     truth: Tensor | None,
-    seen: Tensor | None,  # [T, H, W] uint8 classes of their pixels
+    observed: Observed | None,  # of the decoded ones
+    lens: CameraModel,  # of the decoded ones
+    pinhole: CameraModel | None,  # that ``frames`` were drawn again for
 ) -> Ui:
     """A player that compares, and how near the frames came to the ordered path and to the truth."""
     graph, node_id = this_node(node)
     count, height, width = frames.shape[:3]
-    trajectory, redrawn = made_of.get("trajectory"), frames is not decoded
-    if truth is None and not redrawn:
+    trajectory = made_of.get("trajectory")
+    if truth is None and pinhole is None:
         truth = truth_beside(graph, (height, width))
     exo_images = made_of.get("exo_images")
     clips = {"exo": exo_images, "prior": made_of.get("prior"), "ego": frames, "truth": truth}
@@ -201,8 +206,12 @@ def ego(
         near_db, line = truth_psnr(frames, truth[..., :3], node_id)
         lines.append(line)
         measure = f"{near_db:.1f} dB"
-    # Redrawn pictures don't show the ego pixels that the model had.
-    led = None if redrawn else (made_of.get("depth"), trajectory, exo_images)
+    if observed is not None:
+        off_path = followed if isinstance(followed, PathError) else None
+        observed = observed.shown_as(off_path, lens, pinhole)
+        lines.append(observed.text())
+    # A pinhole view doesn't show the ego pixels that the model had.
+    led = None if pinhole else (made_of.get("depth"), trajectory, exo_images)
     return preview_ui(
         "compare",
         clips,
@@ -212,7 +221,8 @@ def ego(
         geometry=led and geometry_data(*led, width, graph, node_id),
         values=upstream_values(graph, node_id),
         measure=measure,
-        seen=seen,
+        seen=None if observed is None else observed.seen,
+        redrawn=None if observed is None else observed.redrawn,
     )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from egox_core.types import REDRAWN
 from tests.poses import still
 from tests.refusals import refuses
 from tools.rigs import model_rig, standins
@@ -154,21 +155,38 @@ def test_classes_of_the_prior_are_those_of_the_ego_video(execute, module):
     samples = torch.randn(1, 16, 3, 4, 4)
     assert execute(samples).ui["egox_preview"][0]["seen"] is None
     for fov in (0.0, 90.0):
-        shown = execute(samples, {"seen": seen}, pinhole_fov=fov).ui["egox_preview"][0]
+        made_of = {"seen": seen, "prior": torch.rand(9, 16, 16, 3)}
+        shown = execute(samples, made_of, pinhole_fov=fov).ui["egox_preview"][0]
         sent = shown["seen"]
         assert (sent["name"], sent["count"], sent["width"]) == ("seen", 9, 32)
         folder = Path(folder_paths.get_temp_directory()) / "egox"
         sheet = cv2.imread(str(folder / sent["files"][0]["filename"]), cv2.IMREAD_UNCHANGED)
-        assert sheet.ndim == 2 and set(np.unique(sheet)) == set(kinds.tolist())
-        first = sheet[:32, :32]
-        assert (first[4:28, 4:14] == 255).all()
+        assert sheet.ndim == 2 and set(np.unique(sheet)) <= {*kinds.tolist(), REDRAWN}
+        first, shares = sheet[:32, :32], sent["shares"]
         if not fov:
-            assert np.array_equal(first, seen[0].numpy().repeat(2, 0).repeat(2, 1))
-        shares = sent["shares"]
+            whole = seen[0].numpy().repeat(2, 0).repeat(2, 1)
+            changed = first != whole
+            assert (first[changed] == REDRAWN).all() and (whole[changed] >= 128).all()
+            assert shares["now"][0] == pytest.approx((whole == 255).mean())
         assert np.allclose(sum(np.array(share) for share in shares.values()), 1)
-        assert shares["now"][0] == pytest.approx((first == 255).mean(), abs=1e-6)
         assert shares["unobserved"][8] == 1
         assert "% not observed (most in frame 8: 100 %)" in shown["text"]
+
+
+def test_observed_pixels_are_put_back(execute):
+    samples = torch.randn(1, 16, 3, 8, 8)
+    plain = execute(samples).result[0]
+    prior = (plain + 0.02 * torch.randn(plain.shape)).clamp(0, 1)
+    seen = torch.zeros(9, 64, 64, dtype=torch.uint8)
+    seen[:, 16:48, 16:48] = 255
+    made_of = {"seen": seen, "prior": prior}
+    for keep in (0.0, 1.0):
+        out = execute(samples, made_of, keep_observed=keep)
+        changed = (out.result[0] != plain).any(-1)
+        assert changed.any() == (keep > 0) and not changed[seen == 0].any()
+        text = out.ui["egox_preview"][0]["text"]
+        assert "% observed, but redrawn" in text and ("kept as exo saw it" in text) == (keep > 0)
+    assert torch.equal(execute(samples, keep_observed=1.0).result[0], plain), "nothing is known"
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from egox_core.types import EARLIER, NOW, REDRAWN, UNOBSERVED
 from egox_core.video.reader import probe_video
 from egox_train.data.cache_build import build_cache
 from egox_train.data.cache_store import CacheReader
+from egox_train.data.clip_files import read_all, read_classes
 from egox_train.options import CacheSettings, GenerateOptions, RunOptions
 from egox_train.train.config import ConditioningConfig, parse_config
 from egox_train.train.generate import conditioning_of, generate
@@ -60,10 +62,13 @@ def test_one_video_a_clip_made_once(place, training_set, tmp_path):
     assert (info.frame_count, info.width, info.height) == (5, 32, 32)
     assert info.fps == CacheReader(place / "cache").fps_of(files[0].stem)
     clip = files[0].stem
-    classes = training_set / "clips" / clip / "seen.mkv"
-    assert (tmp_path / f"{clip}.seen.mkv").read_bytes() == classes.read_bytes()
-    info = probe_video(classes)
-    assert (info.frame_count, info.width, info.height) == (5, 32, 32)
+    of_video, of_prior = (
+        read_classes(file, 5, (32, 32))
+        for file in (tmp_path / f"{clip}.seen.mkv", training_set / "clips" / clip / "seen.mkv")
+    )
+    changed = of_video != of_prior
+    assert (of_video[changed] == REDRAWN).all() and (of_prior[changed] >= EARLIER).all()
+    assert (of_prior > UNOBSERVED).any() and (of_video == UNOBSERVED).any()
     before = {f: f.read_bytes() for f in files}
     files[0].unlink()
     assert generate(place / "cache", tmp_path, options(place)) == (clips, 1)
@@ -77,6 +82,41 @@ def test_one_video_a_clip_made_once(place, training_set, tmp_path):
         probe_video(pair)
     pair.unlink()
     assert generate(place / "cache", tmp_path, both)[1] == 1
+
+
+def test_observed_pixels_are_put_back(place, training_set, tmp_path, monkeypatch):
+    """Into a softened prior, all of it observed (of pictures so small too little is); an old cache
+    is refused."""
+    clips = sorted(CacheReader(place / "cache").clips("train"))
+
+    def video(file: Path) -> torch.Tensor:
+        return read_all(file, 5, (32, 32)).float() / 255
+
+    def soft(job, device):
+        prior = video(training_set / "clips" / job.clip / "ego_prior.mp4")
+        return (prior + torch.roll(prior, 1, 2)) / 2
+
+    monkeypatch.setattr("egox_train.train.generate._sampled", soft)
+    monkeypatch.setattr(
+        "egox_train.train.generate.read_classes",
+        lambda *_: torch.full((5, 32, 32), NOW, dtype=torch.uint8),
+    )
+    for keep in (0.0, 1.0):
+        generate(place / "cache", tmp_path / str(keep), options(place, keep_observed=keep))
+    off = [[], []]
+    for clip in clips:
+        prior = video(training_set / "clips" / clip / "ego_prior.mp4")
+        kept, without = (video(tmp_path / keep / f"{clip}.mp4") for keep in ("1.0", "0.0"))
+        changed = (kept - without).abs().amax(-1) > 0.04
+        for values, made in zip(off, (kept, without), strict=True):
+            values.append((made - prior)[changed])
+    kept, without = (torch.cat(values).abs() for values in off)
+    assert len(kept) > 20 and kept.mean() < 0.7 * without.mean()
+    with refuses("keep_observed"):
+        generate(place / "cache", tmp_path, options(place, keep_observed=2.0))
+    monkeypatch.setattr("egox_train.train.generate.SEEN", "none.mkv")
+    with refuses("run prepare and cache again"):
+        generate(place / "cache", tmp_path, options(place, keep_observed=1.0))
 
 
 @pytest.mark.slow

@@ -14,13 +14,15 @@ from safetensors.torch import save_file
 import egox_train.metrics.fvd as fvd
 import train_egox
 from egox_core.safe_files import read_json
+from egox_core.types import DOUBTFUL, NOW, UNOBSERVED
 from egox_core.video.grid import GAP
-from egox_train.data.manifest import write_manifest
+from egox_train.data.manifest import read_manifest, write_manifest
 from egox_train.data.object_masks import write_masks
+from egox_train.metrics.clip_inputs import read_ego
 from egox_train.metrics.evaluate import REPORT, ROWS, SHEET, TABLE, evaluate
 from egox_train.metrics.report import failure_lines
 from egox_train.options import ALONE, EvaluateOptions, RunOptions
-from egox_train.video_writer import write_video
+from egox_train.video_writer import write_levels, write_video
 from tests.refusals import refuses
 from tests.train.clip_record import clip_record
 
@@ -148,6 +150,29 @@ def test_a_row_is_made_anew_when_its_files_or_settings_change(place):
     assert exact["coverage_from"] == ["picture", "renderer"]
     assert exact["rows"][0]["metrics"][MADE]["coverage"] == 1
     assert run(place, options=BARE).kept == 0
+
+
+def test_figures_by_how_exo_knows_a_pixel(place):
+    """A clip without seen.mkv has none; a class that a clip lacks has none either."""
+    seen = torch.full((FRAMES, SIZE, SIZE), NOW, dtype=torch.uint8)
+    seen[:, : SIZE // 2], seen[0, 0] = UNOBSERVED, DOUBTFUL
+    write_levels(place / "clips" / "a" / "seen.mkv", seen, FPS)
+    report = run(place).report
+    row, without = (report["rows"][place_]["metrics"][MADE] for place_ in (0, 1))
+    made, truth = (
+        read_ego(file, read_manifest(place / "manifest.jsonl")[0], "video")
+        for file in (place / MADE / "a.mp4", place / "clips" / "a" / "ego_ground_truth.mp4")
+    )
+    lower = (made - truth)[:, SIZE // 2 :].double().square().mean()
+    assert row["psnr_now"] == pytest.approx(float(-10 * lower.log10()), abs=1e-3)
+    assert row["psnr_earlier"] is None and row["ssim_doubtful"] is not None
+    mean = row["ssim_now"] / 2 + row["ssim_unobserved"] / 2
+    assert row["ssim"] == pytest.approx(mean, abs=0.02)
+    assert "psnr_now" not in without and report["means"][MADE]["psnr_now"]["clips"] == 1
+    table = (place / "out" / TABLE).read_text("utf-8")
+    assert "## What exo observed, and what it did not" in table and "| PSNR now ↑ |" in table
+    (place / "clips" / "a" / "seen.mkv").write_bytes(b"cut off")
+    assert "a" in run(place).errors
 
 
 SPOILT = {

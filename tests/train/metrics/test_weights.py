@@ -31,6 +31,11 @@ def test_lpips_is_zero_for_equal_pictures_and_grows(networks, lpips_file, pictur
     values = [float(lpips((1 - s) * pictures + s * other, pictures).mean()) for s in (0, 0.2, 1)]
     assert values[0] == pytest.approx(0, abs=1e-6) and values[0] < values[1] < values[2]
     assert torch.allclose(lpips(pictures, other), lpips(other, pictures), atol=1e-6)
+    half = pictures.clone()
+    half[:, :, : half.shape[2] // 4] = other[:, :, : half.shape[2] // 4]
+    map_ = lpips(half, pictures, spatial=True)
+    assert map_.shape == pictures.shape[:3]
+    assert map_[..., :8].mean() > 10 * map_[..., -8:].mean()
     weights, net = load_file(lpips_file), lpips.model.net.state_dict()
     for number, layer in enumerate(("0", "3", "6", "8", "10"), start=1):
         own = net[f"slice{number}.{layer}.weight"]

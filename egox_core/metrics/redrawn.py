@@ -1,0 +1,199 @@
+"""Where a generated video departs from what exo observed, and the observed pixels put back.
+
+A frame is compared with its prior where that is observed. It departs as a whole where it fits better
+moved (the view is off the path), a surrounding where it does by itself (an object stands elsewhere),
+a pixel where its colour is another one."""
+
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import EgoXInputError
+from ..frame_store import store_frames
+from ..progress import Progress, no_progress
+from ..types import EARLIER
+from .off_path import blur_inside
+
+SCALE = 2
+"""Pictures are compared at a half of their size."""
+NEAR, REACH = 2, 4
+"""Moves that are tried, px of the compared pictures: those shorter than NEAR are none."""
+EDGE_BLUR_PX, COLOUR_BLUR_PX = 1.0, 3.0
+"""Of the compared pictures. A model's soft outlines are no other colour."""
+FRAME_GAIN, PLACE_GAIN = 0.7, 0.5
+"""Share of the squared error, of a frame and of a place's surroundings, under which a move explains
+it. Drawn rooms, the small model's video: no frame, 9 % of places; moved by 4 or 6 px: each frame."""
+LEAST = (2 / 255) ** 2
+"""Squared error from which on there is something to explain."""
+PLACE = 4
+"""The surroundings of a place are this part of the picture's height."""
+FEWEST = 0.1
+"""Share of the surroundings that must be observed, to judge them."""
+COLOUR = 0.14
+"""Root mean square over the channels, 0...1, of another colour."""
+MARGIN_PX, ERODED_PX, SPECK_PX, FEATHER_PX = 5, 3, 5, 3
+"""Sides of squares: nothing is put back so near to what departs, at a border, in a speck; and the
+seam's width."""
+LOW_PX = 16.0
+"""Waves longer than this stay as they were generated: two cameras' colours differ."""
+GREY = np.array([0.299, 0.587, 0.114], np.float32)
+
+
+def find_redrawn(
+    video: Tensor,  # [T, H, W, 3] 0...1
+    prior: Tensor,  # [T, H, W, 3] 0...1
+    seen: Tensor,  # [T, H, W] uint8 classes of the prior's pixels
+    *,
+    progress: Progress = no_progress,
+) -> Tensor:  # [T, H, W] bool
+    """Mark observed pixels that a generated video shows otherwise than exo did.
+
+    Raises:
+        EgoXInputError: shapes that don't fit each other.
+    """
+    _check(video, prior, seen)
+
+    def marks() -> Iterator[Tensor]:
+        for t, (frame, drawn, kinds) in enumerate(zip(video, prior, seen, strict=True)):
+            progress(t, len(video), "compare with what exo observed")
+            yield torch.from_numpy(departs(frame.numpy(), drawn.numpy(), _observed(kinds)))
+
+    return store_frames(marks(), len(video))
+
+
+def put_back(
+    video: Tensor,  # [T, H, W, 3] 0...1
+    prior: Tensor,  # [T, H, W, 3] 0...1
+    seen: Tensor,  # [T, H, W] uint8 classes of the prior's pixels
+    redrawn: Tensor,  # [T, H, W] bool, of find_redrawn
+    keep: float,  # 0...1, share of the prior's pixel
+) -> tuple[Tensor, float]:
+    """The video with the prior's own pixels where they are observed and not redrawn, and the share
+    of the picture that is kept so.
+
+    Edges and specks are left out, seams are feathered, and long waves stay as generated.
+
+    Raises:
+        EgoXInputError: shapes that don't fit each other, a share outside of 0...1.
+    """
+    _check(video, prior, seen)
+    if not 0 <= keep <= 1:
+        raise EgoXInputError("keep_observed", got=keep, expected="0 to 1", fix="1 keeps all of it")
+    shares = []
+
+    def frames() -> Iterator[Tensor]:
+        for frame, drawn, kinds, marks in zip(video, prior, seen, redrawn, strict=True):
+            share = kept_share(_observed(kinds), marks.numpy())
+            shares.append(float(share.mean()))
+            yield torch.from_numpy(blended(frame.numpy(), drawn.numpy(), keep * share))
+
+    return store_frames(frames(), len(video)), keep * float(np.mean(shares))
+
+
+def departs(
+    video: np.ndarray,  # [H, W, 3]
+    prior: np.ndarray,  # [H, W, 3]
+    observed: np.ndarray,  # [H, W] bool
+) -> np.ndarray:  # [H, W] bool
+    """One frame of :func:`find_redrawn`."""
+    size = tuple(side // SCALE for side in observed.shape[::-1])
+    small = [
+        cv2.resize(picture.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+        for picture in (video, prior, observed)
+    ]
+    on = (small.pop() > 0.999).astype(np.float32)
+    if not on.any():
+        return np.zeros_like(observed)
+    soft = [blur_inside(picture, on, COLOUR_BLUR_PX) for picture in small]
+    marks = np.sqrt(np.square(_even(*soft, on)).mean(2)) > COLOUR
+    sharp = [blur_inside(picture, on, EDGE_BLUR_PX) @ GREY for picture in small]
+    here, moved, frame_moved = move_errors(_even(*sharp, on) + sharp[1], sharp[1], on)
+    marks |= ((moved < PLACE_GAIN * here) & (here > LEAST)) | frame_moved
+    return (
+        cv2.resize(
+            marks.astype(np.uint8), observed.shape[::-1], interpolation=cv2.INTER_NEAREST
+        ).astype(bool)
+        & observed
+    )
+
+
+def move_errors(
+    video: np.ndarray,  # [h, w] grey
+    prior: np.ndarray,  # [h, w] grey
+    on: np.ndarray,  # [h, w] float32, 1 where observed
+) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Mean squared difference around each pixel [h, w], that of the best move (infinite where too
+    little is observed), and whether the whole frame fits better moved."""
+    height, width = on.shape
+    side = max(3, height // PLACE | 1)
+    padded, padded_on = (np.pad(picture, REACH) for picture in (prior, on))
+    moved = np.full(on.shape, np.inf, np.float32)
+    best = np.inf
+    here, whole = moved, np.inf
+    for down in range(2 * REACH + 1):
+        for right in range(2 * REACH + 1):
+            far = np.hypot(down - REACH, right - REACH)
+            if 0 < far < NEAR:
+                continue
+            there = (slice(down, down + height), slice(right, right + width))
+            both = on * padded_on[there]
+            error = np.square(video - padded[there]) * both
+            sums = [
+                cv2.boxFilter(part, -1, (side, side), borderType=cv2.BORDER_CONSTANT)
+                for part in (error, both)
+            ]
+            place = np.where(sums[1] > FEWEST, sums[0] / np.maximum(sums[1], 1e-6), np.inf)
+            frame = float(error.sum()) / max(float(both.sum()), 1.0)
+            if far == 0:
+                here, whole = place, frame
+            else:
+                moved = np.minimum(moved, place)
+                if both.sum() > on.sum() / 2:
+                    best = min(best, frame)
+    return here, moved, best < FRAME_GAIN * whole and whole > LEAST
+
+
+def kept_share(
+    observed: np.ndarray,  # [H, W] bool
+    redrawn: np.ndarray,  # [H, W] bool
+) -> np.ndarray:  # [H, W] float32 0...1
+    """How much of each pixel is put back."""
+    near = cv2.dilate(redrawn.astype(np.uint8), np.ones((MARGIN_PX, MARGIN_PX), np.uint8)) > 0
+    keep = (observed & ~near).astype(np.uint8)
+    keep = cv2.erode(keep, np.ones((ERODED_PX, ERODED_PX), np.uint8), borderValue=0)
+    keep = cv2.morphologyEx(keep, cv2.MORPH_OPEN, np.ones((SPECK_PX, SPECK_PX), np.uint8))
+    return cv2.blur(keep.astype(np.float32), (FEATHER_PX, FEATHER_PX))
+
+
+def blended(
+    video: np.ndarray,  # [H, W, 3]
+    prior: np.ndarray,  # [H, W, 3]
+    share: np.ndarray,  # [H, W] of the prior
+) -> np.ndarray:  # [H, W, 3] float32
+    """Mix two pictures; what they differ by in long waves is the first one's."""
+    video, off = video.astype(np.float32), (prior - video).astype(np.float32)
+    off -= blur_inside(off, (share > 0).astype(np.float32), LOW_PX)
+    return (video + share[..., None] * off).clip(0, 1)
+
+
+def _even(a: np.ndarray, b: np.ndarray, on: np.ndarray) -> np.ndarray:
+    """The difference without its median in the frame: another exposure is no other colour."""
+    off = a - b
+    return off - np.median(off[on > 0], axis=0)
+
+
+def _observed(kinds: Tensor) -> np.ndarray:
+    return (kinds >= EARLIER).numpy()
+
+
+def _check(video: Tensor, prior: Tensor, seen: Tensor) -> None:
+    if video.shape != prior.shape or video.shape[:3] != seen.shape:
+        raise EgoXInputError(
+            "prior of the ego video",
+            got=f"{tuple(prior.shape)} with classes {tuple(seen.shape)}",
+            expected=f"that of {tuple(video.shape)}",
+            fix="give the prior and classes that this video was made from",
+        )

@@ -1,0 +1,65 @@
+"""A decoded ego video beside what exo observed of it: classes of its pixels, what is redrawn, and
+the observed pixels put back."""
+
+from dataclasses import replace
+
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from ..egox_core.cameras import CameraModel
+from ..egox_core.frozen import frozen
+from ..egox_core.metrics import PathError, find_redrawn, put_back
+from ..egox_core.video import reproject
+from .host.progress import host_progress
+
+
+@frozen
+class Observed:
+    """An ego video, and how each of its pixels is known."""
+
+    frames: Tensor  # [T, H, W, 3] with what was put back
+    seen: Tensor  # [T, H, W] uint8 classes
+    redrawn: Tensor  # [T, H, W] bool
+    kept: float  # share of the picture that was put back
+
+    def shown_as(
+        self, followed: PathError | None, lens: CameraModel, target: CameraModel | None
+    ) -> "Observed":
+        """Classes where the video shows them: moved as its view was found to be, and through
+        another lens."""
+        seen, redrawn = self.seen, self.redrawn
+        if followed is not None:
+            seen = followed.moved(seen, lens)
+        if target is not None:
+            seen, redrawn = (
+                reproject(map_[..., None], lens, target, mode="nearest")[..., 0].to(map_.dtype)
+                for map_ in (seen, redrawn)
+            )
+        return replace(self, seen=seen, redrawn=redrawn)
+
+    def text(self) -> str:
+        """Lines for people, beside the shares of the classes."""
+        lines = [f"{100 * float(self.redrawn.float().mean()):.0f} % observed, but redrawn"]
+        if self.kept:
+            lines.append(f"{100 * self.kept:.0f} % of the picture kept as exo saw it")
+        return "\n".join(lines)
+
+
+def observed_in(
+    prior: Tensor | None,  # [T, H', W', 3] that the latent was made of
+    seen: Tensor | None,  # [T or more, H', W'] uint8, its classes
+    decoded: Tensor,  # [T, H, W, 3]
+    keep: float,
+) -> Observed | None:
+    """Compare a decoded video with its prior, at the video's size, and put back what is observed;
+    None where nothing is known of the prior's pixels."""
+    if prior is None or seen is None or len(prior) != len(decoded):
+        return None
+    size, seen = tuple(decoded.shape[1:3]), seen[: len(decoded)]
+    if tuple(prior.shape[1:3]) != size:
+        prior = interpolate(prior.movedim(-1, 1), size, mode="bilinear").movedim(1, -1)
+        seen = interpolate(seen[None], size, mode="nearest-exact")[0]
+    video = decoded.cpu().float()
+    redrawn = find_redrawn(video, prior, seen, progress=host_progress(len(video)))
+    frames, kept = put_back(video, prior, seen, redrawn, keep) if keep else (decoded, 0.0)
+    return Observed(frames=frames, seen=seen, redrawn=redrawn, kept=kept)
