@@ -50,6 +50,12 @@ def write_exr(path: Path, depth: np.ndarray) -> None:
         file.write(str(path))
 
 
+def npz(folder: Path, depth: np.ndarray | None = None) -> Path:
+    file = folder / "depth.npz"
+    np.savez(file, depth_m=depth_frames() if depth is None else depth)
+    return file
+
+
 def store(path: Path, kind: str) -> tuple[Path, float]:
     """Depth frames in one of the forms; returns the path and the form's rounding."""
     depth = depth_frames()
@@ -127,11 +133,9 @@ def test_every_form_gives_the_frames_by_index(tmp_path, kind):
 def test_released_shape_is_cropped_and_its_intrinsics_rescaled(tmp_path):
     """796 wide against 784, K of 3840x2160: the released code scales K to the map, then crops 6
     columns a side."""
-    np.savez(tmp_path / "depth.npz", depth_m=np.ones((5, 448, 796), np.float16))
+    file = npz(tmp_path, np.ones((5, 448, 796), np.float16))
     meta = meta_of(((1256.0, 0, 1920), (0, 1250, 1080), (0, 0, 1)))
-    depth, report = load_depth_file(
-        tmp_path / "depth.npz", meta, selection([0, 4], (784, 448), (784, 448))
-    )
+    depth, report = load_depth_file(file, meta, selection([0, 4], (784, 448), (784, 448)))
     camera = depth.camera
     assert camera.stored_size == (784, 448) and (camera.cx, camera.cy) == (392, 224)
     assert camera.fx == pytest.approx(1256 * 398 / 1920) and camera.fy == pytest.approx(
@@ -142,10 +146,8 @@ def test_released_shape_is_cropped_and_its_intrinsics_rescaled(tmp_path):
 
 def test_an_exact_camera_is_believed(tmp_path):
     exact = CameraModel(lens="pinhole", width=WIDTH, height=HEIGHT, fx=70, fy=71, cx=36.5, cy=27)
-    np.savez(tmp_path / "depth.npz", depth_m=depth_frames())
-    depth, report = load_depth_file(
-        tmp_path / "depth.npz", meta_of(None, exact_exo_camera=exact), selection([0])
-    )
+    file = npz(tmp_path)
+    depth, report = load_depth_file(file, meta_of(None, exact_exo_camera=exact), selection([0]))
     assert (depth.camera.cx, depth.camera.cy, depth.camera.fy) == (
         34.5,
         27,
@@ -154,9 +156,9 @@ def test_an_exact_camera_is_believed(tmp_path):
 
 
 def test_other_shapes_are_refused(tmp_path):
-    np.savez(tmp_path / "depth.npz", depth_m=depth_frames(width=60))
+    file = npz(tmp_path, depth_frames(width=60))
     with refuses("60x48 px, aspect ratio 1.25"):
-        load_depth_file(tmp_path / "depth.npz", meta_of(), selection([0]))
+        load_depth_file(file, meta_of(), selection([0]))
     assert depth_window((402, 230), selection([0], (804, 462), (784, 448)), "x").size == (
         784,
         448,
@@ -166,37 +168,35 @@ def test_other_shapes_are_refused(tmp_path):
 
 
 def test_shorter_depth_is_refused_and_longer_cut(tmp_path):
-    np.savez(tmp_path / "depth.npz", depth_m=depth_frames())
+    file = npz(tmp_path)
     with refuses("12 frames; expected at least 13"):
-        load_depth_file(tmp_path / "depth.npz", meta_of(), selection([11, 12]))
+        load_depth_file(file, meta_of(), selection([11, 12]))
     with refuses("12 frames; expected at least 17"):
-        load_depth_file(tmp_path / "depth.npz", meta_of(), count=17)
+        load_depth_file(file, meta_of(), count=17)
     moving = still(10)
-    depth, _ = load_depth_file(
-        tmp_path / "depth.npz", meta_of(camera_extrinsics=moving), selection([1, 9])
-    )
+    depth, _ = load_depth_file(file, meta_of(camera_extrinsics=moving), selection([1, 9]))
     assert depth.exo_w2c.shape == (2, 3, 4)
     for call in ({"frames": selection([9, 10])}, {}):
         with refuses("camera_extrinsics"):
-            load_depth_file(tmp_path / "depth.npz", meta_of(camera_extrinsics=moving), **call)
+            load_depth_file(file, meta_of(camera_extrinsics=moving), **call)
 
 
 def test_invalid_pixels_become_nan_and_are_reported(tmp_path):
     depth = depth_frames().astype(np.float32)
     depth[:, :6] = np.array([np.nan, np.inf, -np.inf, 0, -2, np.nan], np.float32)[None, :, None]
-    np.savez(tmp_path / "depth.npz", depth_m=depth)
-    video, report = load_depth_file(tmp_path / "depth.npz", meta_of(), selection([0, 3]))
+    file = npz(tmp_path, depth)
+    video, report = load_depth_file(file, meta_of(), selection([0, 3]))
     assert torch.isnan(video.depth_m[:, :6]).all() and video.valid[:, 6:].all()
     assert report.invalid_share == pytest.approx(6 / 48) and "12.5 %" in str(report)
     marked = mark_invalid(torch.from_numpy(depth[0]))
     assert torch.isnan(marked[:6]).all() and torch.isfinite(marked[6:]).all()
     depth[7, 2:] = 0
-    np.savez(tmp_path / "depth.npz", depth_m=depth)
+    file = npz(tmp_path, depth)
     with refuses("frame 1 with 0.0 % valid"):
-        load_depth_file(tmp_path / "depth.npz", meta_of(), selection([0, 7]))
-    np.savez(tmp_path / "depth.npz", depth_m=np.full((2, 48, 84), np.nan, np.float32))
+        load_depth_file(file, meta_of(), selection([0, 7]))
+    file = npz(tmp_path, np.full((2, 48, 84), np.nan, np.float32))
     with refuses("no valid pixel in the clip"):
-        load_depth_file(tmp_path / "depth.npz", meta_of(), selection([0, 1]))
+        load_depth_file(file, meta_of(), selection([0, 1]))
 
 
 def test_bad_files_are_refused(tmp_path):
@@ -239,13 +239,11 @@ def test_bad_files_are_refused(tmp_path):
 
 def test_only_the_frames_in_use_are_unpacked(tmp_path):
     """Damage behind the last frame in use does no harm: nothing after it is read."""
-    np.savez(tmp_path / "depth.npz", depth_m=depth_frames())
-    content = bytearray((tmp_path / "depth.npz").read_bytes())
+    file = npz(tmp_path)
+    content = bytearray(file.read_bytes())
     content[-8 * HEIGHT * WIDTH : -4 * HEIGHT * WIDTH] = bytes(4 * HEIGHT * WIDTH)
-    (tmp_path / "depth.npz").write_bytes(bytes(content))
-    assert (
-        load_depth_file(tmp_path / "depth.npz", meta_of(), selection([0, 3]))[1].invalid_share == 0
-    )
+    file.write_bytes(bytes(content))
+    assert load_depth_file(file, meta_of(), selection([0, 3]))[1].invalid_share == 0
 
 
 def test_long_clips_are_mapped_from_disk():
@@ -266,8 +264,8 @@ def test_long_clips_are_mapped_from_disk():
 
 
 def test_repeated_frames(tmp_path):
-    np.savez(tmp_path / "depth.npz", depth_m=depth_frames())
-    depth, _ = load_depth_file(tmp_path / "depth.npz", meta_of(), selection([2, 2, 4]))
+    file = npz(tmp_path)
+    depth, _ = load_depth_file(file, meta_of(), selection([2, 2, 4]))
     assert torch.equal(depth.depth_m[0], depth.depth_m[1]) and depth.depth_m.shape[0] == 3
 
 

@@ -1,6 +1,7 @@
 """Paths: exact at the given poses, sensible between them; files in every accepted form; lengths and defects named."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from egox_core.trajectory.path import (
 )
 from egox_core.trajectory.poses import camera_centre, invert, look_at
 from egox_core.types import CameraTrajectory, FrameSelection, TakeNotes
+from tests.frames_in_use import frames_in_use
 from tests.refusals import refuses
 
 CAMERA = preset_camera("aria_released", 64)
@@ -36,17 +38,8 @@ def circle(
     )
 
 
-def selection(indices: list[int], fps: float = 20.0) -> FrameSelection:
-    index = torch.tensor(indices)
-    return FrameSelection(
-        source_indices=index,
-        times_s=index.double() / fps,
-        source_fps=fps,
-        fps=fps,
-        source_size=(80, 48),
-        size=(80, 48),
-        resize="crop",
-    )
+def selection(indices: Sequence[int]) -> FrameSelection:
+    return frames_in_use(indices, (80, 48))
 
 
 def test_interpolation_is_exact_at_the_poses_and_close_between():
@@ -72,7 +65,7 @@ def test_interpolation_is_exact_at_the_poses_and_close_between():
 def test_numbered_poses_follow_the_source_index():
     poses = circle(50)
     track = PoseTrack.numbered(poses, "take")
-    assert torch.allclose(track.of_frames(selection(list(range(8, 49, 2)))), poses[8:49:2])
+    assert torch.allclose(track.of_frames(selection(range(8, 49, 2))), poses[8:49:2])
     whole = track.trajectory(CAMERA, count=49)
     assert torch.equal(whole.w2c, poses[:49])
     for call in (
@@ -142,7 +135,7 @@ def test_released_meta_in_both_forms(tmp_path):
     folder = tmp_path / "kitchen"
     folder.mkdir()
     write_json(folder / "meta.json", meta_content())
-    one, notes = read_trajectory(folder / "meta.json", CAMERA, selection(list(range(0, 49))))
+    one, notes = read_trajectory(folder / "meta.json", CAMERA, selection(range(49)))
     assert (
         one.w2c.shape == (49, 3, 4)
         and notes.prompt.startswith("[Exo view]")
@@ -264,7 +257,7 @@ def test_keyframes():
 def test_looks_bend_the_path_and_keep_its_own_turns():
     """At their frames the camera looks at the points without roll; between two of them, and with one
     everywhere, the path turns from frame to frame as it did."""
-    frames = selection(list(range(0, 49)))
+    frames = selection(range(49))
     wave = [
         {"frame": t, "position": [0.02 * t, 0, 1], "yaw_deg": 30 * math.sin(t / 5), "roll_deg": 5}
         for t in range(0, 49, 4)
@@ -319,28 +312,20 @@ def test_angles_turn_the_upright_way():
     assert (z_up[:, :3] @ torch.tensor([0.0, 0, 1], dtype=torch.float64))[1] < -0.99
 
 
+AT = {"position": [0, 0, 0], "yaw_deg": 0}
+FIRST = {"time_s": 0, **AT}
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         ({"frames": []}, "list of keyframes"),
         ([{"time_s": 0}], "keys"),
-        ([{"time_s": 0, "position": [0, 0], "look_at": [0, 0, 1]}], "position"),
-        ([{"time_s": 0, "position": [0, 0, 0], "look_at": [0, 0, 1], "zoom": 2}], "keys"),
-        ([{"time_s": 0, "position": [0, 0, 0], "yaw_deg": "left"}], "yaw_deg"),
-        (
-            [
-                {"time_s": 0, "position": [0, 0, 0], "yaw_deg": 0},
-                {"frame": 4, "position": [0, 0, 0], "yaw_deg": 0},
-            ],
-            "throughout",
-        ),
-        (
-            [
-                {"time_s": 1, "position": [0, 0, 0], "yaw_deg": 0},
-                {"time_s": 0, "position": [0, 0, 0], "yaw_deg": 0},
-            ],
-            "rise",
-        ),
+        ([FIRST | {"position": [0, 0]}], "position"),
+        ([FIRST | {"zoom": 2}], "keys"),
+        ([FIRST | {"yaw_deg": "left"}], "yaw_deg"),
+        ([FIRST, {"frame": 4, **AT}], "throughout"),
+        ([FIRST | {"time_s": 1}, FIRST], "rise"),
         ({"keyframes": [{"time_s": 0, "w2c": [[1]]}]}, "shape"),
         ({"keyframes": [], "interpolation": "jump"}, "spline, linear or hold"),
     ],
