@@ -102,8 +102,11 @@ class PathError:
         classes: Tensor,  # [T, H, W] of the ordered view's pixels
         camera: CameraModel,  # of the ordered path
     ) -> Tensor:  # [T, H, W] of the video's pixels
-        """Classes where the video shows them: each frame's map is turned as the frame was found to
-        be (nearest neighbour; beyond the picture 0); where nothing was found, it stays."""
+        """Classes where the video shows them.
+
+        Each frame's map is turned as the frame was found to be (nearest neighbour; beyond the picture
+        0); where nothing was found, it stays.
+        """
         from scipy.spatial.transform import Rotation
 
         frames, height, width = classes.shape

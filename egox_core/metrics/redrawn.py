@@ -71,10 +71,9 @@ def put_back(
     redrawn: Tensor,  # [T, H, W] bool, of find_redrawn
     keep: float,  # 0...1, share of the prior's pixel
 ) -> tuple[Tensor, float]:
-    """The video with the prior's own pixels where they are observed and not redrawn, and the share
-    of the picture that is kept so.
+    """The video with the prior's own pixels where they are observed and not redrawn.
 
-    Edges and specks are left out, seams are feathered, and long waves stay as generated.
+    The second value is the share of the picture that is kept so. Edges and specks are left out, seams are feathered, and long waves stay as generated.
 
     Raises:
         EgoXInputError: shapes that don't fit each other, a share outside of 0...1.
