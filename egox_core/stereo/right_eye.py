@@ -2,8 +2,8 @@
 
 A pixel of the left picture is moved to where the other eye sees its place. Depth is the prior's
 where exo observed it with a free sight line, drawn from where the video was found to look. Pixels
-that the left eye doesn't see come from the second eye's own prior, where exo saw them, else from the
-far side of the hole.
+that the left eye doesn't see come from the second eye's own prior, where exo saw them and they are
+more than a crack, else from the far side of the hole.
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ from ..progress import Progress, no_progress
 from ..sizes import REFERENCE_SIZE
 from ..types import EARLIER, CameraTrajectory, PointCloud
 from .pictures import EYES_M
-from .warp import fill_holes, move, sample_at, snap_edges, whole_nearness
+from .warp import fill_holes, move, sample_at, snap_edges, whole_nearness, wide_parts
 
 TOO_NEAR_M = 0.3
 OFF_PX = 4.0
@@ -149,7 +149,7 @@ def iter_second_eye(
         observed &= nearness.isfinite()
         whole = snap_edges(whole_nearness(nearness, observed), observed, picture)
         source, moved = move(camera.upright(), whole, eye)
-        own &= moved.isnan()
+        own &= wide_parts(moved.isnan())
         rgb = right.rgb.where(own[..., None], sample_at(picture, source))
         yield EyeFrame(
             rgb=fill_holes(rgb, beside.where(own, moved)),

@@ -133,6 +133,14 @@ def sample_at(
     return drawn.clamp(0, 1).where(~places.isnan().any(-1, keepdim=True), 0.0)
 
 
+def wide_parts(
+    holes: Tensor,  # [H, W] bool
+) -> Tensor:  # [H, W] bool
+    """What of the holes belongs to a block of 3 x 3 px in them."""
+    middle = F.pad(-F.max_pool2d(-holes.float()[None], 3, 1), (2, 2, 2, 2))
+    return F.max_pool2d(middle, 3, 1)[0] > 0
+
+
 def fill_holes(
     picture: Tensor,  # [H, W, 3]
     nearness: Tensor,  # [H, W], NaN in holes

@@ -7,7 +7,7 @@ from egox_core.cameras.model import sensor_from_upright
 from egox_core.cameras.presets import preset_camera
 from egox_core.scene.build import build_scene
 from egox_core.stereo.right_eye import iter_second_eye, second_eye
-from egox_core.stereo.warp import fill_holes, move, snap_edges, whole_nearness
+from egox_core.stereo.warp import fill_holes, move, snap_edges, whole_nearness, wide_parts
 from lab.drawn import SyntheticSpec, make_take
 from lab.drawn.shading import crease_neighbours
 from lab.drawn.views import Renderer
@@ -86,6 +86,14 @@ def test_what_is_made_up_stays_off_and_what_is_seen_stays_near():
     observed[4:9, 4:9] = True
     whole = whole_nearness(torch.full((16, 16), 1 / 0.2), observed)
     assert torch.allclose(whole, torch.where(observed, 1 / 0.2, 1 / 0.4))
+
+
+def test_cracks_are_no_wide_holes():
+    holes = torch.zeros(9, 12, dtype=torch.bool)
+    holes[:, 2:4] = True
+    assert not wide_parts(holes).any()
+    holes[:3, 2:8] = True
+    assert torch.equal(wide_parts(holes).nonzero().amax(0), torch.tensor([2, 7]))
 
 
 def test_holes_are_filled_from_the_far_side():
