@@ -73,7 +73,8 @@ def put_back(
 ) -> tuple[Tensor, float]:
     """The video with the prior's own pixels where they are observed and not redrawn.
 
-    The second value is the share of the picture that is kept so. Edges and specks are left out, seams are feathered, and long waves stay as generated.
+    The second value is the share of the picture that is kept so. Edges and specks are left out,
+    seams are feathered, and long waves stay as generated.
 
     Raises:
         EgoXInputError: shapes that don't fit each other, a share outside of 0...1.
