@@ -15,7 +15,7 @@ from .planned_run import plan_run
 from .prepare_options import PrepareOptions
 
 MEASURED = 4  # clips that are made to tell what all of them take
-FILES_OF_A_CLIP = 6  # exo, prior, depth, coverage, meta.json, clip.json
+FILES_OF_A_CLIP = 7  # exo, prior, depth, coverage, seen, meta.json, clip.json
 FILES_OF_A_SET = 6  # manifest, report, contact sheet, three splits
 
 
@@ -103,7 +103,9 @@ def dry_run(
     at_once = min(
         len(clips), cluster_cpus() if engine == "ray" else max(workers, len(run.devices), 1)
     )
-    files = sum(FILES_OF_A_CLIP + (clip.take.ego_video is not None) for clip in clips)
+    files = sum(
+        FILES_OF_A_CLIP + (clip.take.ego_video is not None) + clip.hands.is_file() for clip in clips
+    )
     plans = len(list((root / "plans").glob("*.json")))
     return PrepareSums(
         takes=sum(bool(plan.clips) for plan in run.plans),

@@ -237,7 +237,7 @@ def test_init_lora_rejects_other_model_or_rank(workplace, tiny, caplog):
     with refuses("init_lora"):
         parse_config({**later, "task": "base_i2v"})
     tiny.make_base(workplace / "base.safetensors", layers=3)
-    with refuses("another model"):
+    with refuses("a different model"):
         train(parse_config(later))
     tiny.make_base(workplace / "base.safetensors", seed=1)
     with caplog.at_level(logging.WARNING):

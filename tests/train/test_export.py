@@ -138,7 +138,7 @@ def test_wrong_files_and_bases_are_refused(run, tiny, tmp_path):
         export(lora, tmp_path / "x.safetensors", "fused", base=other)
     anonymous = tmp_path / "anonymous.safetensors"  # without metadata the shapes tell
     save_file(load_file(lora), anonymous)
-    with refuses("anonymous.safetensors.*other.safetensors.*made for another model"):
+    with refuses("anonymous.safetensors.*other.safetensors.*the model of this LoRA"):
         export(anonymous, tmp_path / "x.safetensors", "fused", base=other)
     for form, base, match in (("fused", None, "no base"), ("gguf", None, "one of")):
         with refuses(match):

@@ -262,7 +262,7 @@ def test_wrong_bases_are_refused(workplace, tiny):
     for base, match in (
         ("t2v.safetensors", "36"),
         ("none.safetensors", "not there"),
-        ("cache/shard-00000.safetensors", "another model"),
+        ("cache/shard-00000.safetensors", "a different model"),
         ("cut.safetensors", "safetensors"),
         ("old.ckpt", "pickled"),
     ):

@@ -186,7 +186,7 @@ SPOILT = {
     "truth_lost": "ground truth of clip",
     "masks_other": "masks of clip 'b'",
     "masks_size": "object masks",
-    "outside": "beside the manifest",
+    "outside": "next to the manifest",
 }
 """Clips that can't be evaluated, each for its own reason -> what its message says."""
 

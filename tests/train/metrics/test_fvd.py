@@ -76,7 +76,7 @@ def test_amt_of_vbench_takes_its_own_weights_alone(tmp_path):
         136,
     )  # padded to 16 and cut again
     assert 0 < motion_smoothness(video, between) < 1
-    with refuses("another model"):
+    with refuses("a different model"):
         AmtBetween(tmp_path / "other.safetensors")
 
 

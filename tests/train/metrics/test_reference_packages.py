@@ -48,7 +48,7 @@ def test_features_of_pictures_are_cd_fvds(video, tmp_path):
     with refuses("at least 9"):
         ours(video)
     save_file({"other": torch.zeros(1)}, tmp_path / "other.safetensors")
-    with refuses("another model"):
+    with refuses("a different model"):
         VideoFeatures(tmp_path / "other.safetensors")
 
 

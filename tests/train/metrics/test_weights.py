@@ -108,5 +108,5 @@ def test_raft_takes_torchvisions_weights_alone(tmp_path):
     assert motion.shape == (1,) and bool(torch.isfinite(motion).all()) and float(motion) > 0
     with refuses("128x128"):
         flow(torch.rand(2, 64, 64, 3))
-    with refuses("another model"):
+    with refuses("a different model"):
         RaftFlow(tmp_path / "other.safetensors")

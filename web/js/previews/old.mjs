@@ -8,8 +8,7 @@ const STYLE = "egox-old-style";
 
 // The exo videos that the page had when results came, by the id of their run or the selector of their file.
 const clipsOf = new Map();
-const clipsIn = (app) => filesOf(app).join();
-const remember = (key, app) => clipsOf.has(key) || clipsOf.set(key, clipsIn(app)); // a cached one is of its own run
+const remember = (key, app) => clipsOf.has(key) || clipsOf.set(key, filesOf(app)); // a cached one is of its own run
 
 export const noteRun = (app, run) => run && remember(run, app);
 
@@ -21,15 +20,13 @@ export function noteFiles(app, output) {
   }
 }
 
-export const isOfClip = (app, run) => (clipsOf.get(run) ?? clipsIn(app)) === clipsIn(app);
+// Further videos may have joined them since.
+export const isOfClip = (app, run) => (clipsOf.get(run) ?? []).every((file) => filesOf(app).includes(file));
 
 // What is to be said of a run, "" of one whose video is the chosen one.
 export function saidOfOld(app, key) {
   if (isOfClip(app, key)) return "";
-  const names = clipsOf
-    .get(key)
-    .split(",")
-    .map((file) => file.split("/").slice(-2).join("/"));
+  const names = clipsOf.get(key).map((file) => file.split("/").slice(-2).join("/"));
   return sayerOf("previews")("old", { video: names.join(", ") });
 }
 
