@@ -28,7 +28,11 @@ export function buildElements(preview, { say }) {
   const maker = make("button", "egox-preview-make", { type: "button" });
   const isAlone = { type: "button", textContent: say("alone"), hidden: !preview.host.runAlone };
   const alone = make("button", "egox-preview-alone", isAlone);
-  const seen = make("button", "egox-preview-seen", { type: "button", textContent: say("seen"), title: say("seenWhat") });
+  const seen = make("button", "egox-preview-seen", {
+    type: "button",
+    textContent: say("seen"),
+    title: say("seenWhat"),
+  });
   bar.append(item, view, left, right, factor, maker, alone, seen);
   const about = make("div", "egox-preview-about", { hidden: true, role: "status" });
 

@@ -28,10 +28,22 @@ export class SeenMarks {
       over.fillRect(0, 0, w, h);
       over.globalCompositeOperation = "destination-in";
       over.imageSmoothingEnabled = false;
-      over.drawImage(this.mask(classes, (i) => classes[i] === Number(value)), 0, 0, w, h);
+      over.drawImage(
+        this.mask(classes, (i) => classes[i] === Number(value)),
+        0,
+        0,
+        w,
+        h,
+      );
       context.drawImage(layer, x, y, w, h);
     }
-    context.drawImage(this.mask(classes, (i) => this.isEdge(classes, i)), x, y, w, h);
+    context.drawImage(
+      this.mask(classes, (i) => this.isEdge(classes, i)),
+      x,
+      y,
+      w,
+      h,
+    );
   }
 
   // One number per pixel of a shown frame, row by row.
