@@ -398,7 +398,7 @@ def test_patches_that_take_the_canvas_for_a_picture_are_refused(rig, kind, patch
     model = rig.patch() if patch_first else rig.model.clone()
     model.set_model_patch(patch, "double_block" if "Uni3C" in kind else "attn2_patch")
     model = model if patch_first else rig.patch(model)
-    with refuses("another node's patch.*take that node out"):
+    with refuses("a different node's patch.*take that node out"):
         rig.ksample(model, steps=1)
 
 

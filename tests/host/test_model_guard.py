@@ -103,10 +103,10 @@ def test_missing_picture_embedding_is_refused_before_sampling(wan21):
     ]
     patched = wan21.patch()
     calls = Calls(patched)
-    with refuses("picture embedding"):
+    with refuses("image embedding"):
         wan21.ksample(patched, positive=bare)
     canvas = replace(wan21.canvas, image_embedding="none", clip_vision=None)
-    with refuses("picture embedding"):
+    with refuses("image embedding"):
         wan21.wan_sample(positive=bare, canvas=canvas)
     assert calls.shapes == [], "refused before any work"
 
