@@ -162,5 +162,6 @@ class EgoXSaveRobotEpisode(io.ComfyNode):
                 progress=progress,
             )
             robots.append(episode, progress)
-        words = "\n".join((f"episode {len(robots) - 1}, {len(episode)} frames", *episode.notes))
+        first = f"episode {len(robots) - 1} of {folder.name}, {len(episode)} frames"
+        words = "\n".join((first, *episode.notes))
         return io.NodeOutput(str(folder), ui=shown and shown.note(words))
