@@ -28,7 +28,9 @@ from egox_core.cameras.presets import preset_camera
 from egox_core.errors import EgoXInputError
 from egox_core.exchange.paths import export_path, import_path
 from egox_core.exchange.trajectory_files import read_trajectory
+from egox_core.hands.files import read_hands, write_hands
 from egox_core.page.uploads import contents, told_apart, unpack_uploads
+from egox_core.robots.robot_set import open_set
 from egox_core.takes.depth_readers import open_depth
 from egox_core.takes.meta import depth_camera, read_meta
 from egox_core.trajectory.head_payloads import mhr_people, openpose_people
@@ -45,6 +47,7 @@ from egox_train.data.take_list import TAKE_LIST
 from egox_train.takes.head_files import keypoint_frames, read_keypoints
 from egox_train.takes.mask_files import find_mask, open_mask
 from egox_train.wan.weights import file_metadata, weights_hash
+from tests.core.robots.episodes import episode, hands
 from tests.damage import damaged
 from tests.refusals import refuses
 from tests.train.clip_record import clip_record
@@ -260,6 +263,8 @@ def seeds(folder: Path) -> dict[str, list[dict[str, bytes]]]:
                 )
             },
         ],
+        "hands": [written(lambda f: write_hands(hands(5), f / "hands.json"), folder / "hands")],
+        "robots": [written(write_robots, folder / "robots")],
         "weights": [{"w.safetensors": lora()}],
         "cache": [written(lambda f: make_cache(f, clips=2), folder / "cache")],
         "lists": [
@@ -363,6 +368,17 @@ def take_upload(folder: Path) -> None:
     told_apart(contents(folder))
 
 
+def write_robots(folder: Path) -> None:
+    pytest.importorskip("pyarrow", reason="writes parquet")
+    with open_set(folder) as robots:
+        robots.append(episode(0))
+
+
+def read_robots(folder: Path) -> None:
+    with open_set(folder) as robots:
+        assert len(robots) <= 1
+
+
 READERS: dict[str, Callable[[Path], None]] = {
     "video": read_videos,
     "depth": read_depth,
@@ -372,6 +388,8 @@ READERS: dict[str, Callable[[Path], None]] = {
     "editor": edit_paths,
     "keypoints": read_points,
     "payload": read_payloads,
+    "hands": lambda folder: read_hands(folder / "hands.json"),
+    "robots": read_robots,
     "weights": read_weights,
     "cache": read_cache,
     "lists": read_lists,

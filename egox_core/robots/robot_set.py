@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from ..errors import EgoXInputError
+from ..errors import EgoXInputError, intact
 from ..frozen import frozen
 from ..progress import Progress, no_progress
 from ..safe_files import file_lock, read_json_object, write_json
@@ -103,7 +103,11 @@ class RobotSet:
         self._last: dict[str, Any] | None = None  # row of the last episode
         info = folder / "meta" / "info.json"
         if info.is_file():
-            self._resume(read_json_object(info, "info.json of the robot data set"))
+            content = read_json_object(info, "info.json of the robot data set")
+            # A number that is a text, a key that is gone: many places of a damaged set lead here.
+            wrong = (AttributeError, LookupError, TypeError, ValueError)
+            with intact(f"robot data set {folder.name!r}", wrong, expected="a whole set"):
+                self._resume(content)
 
     def __len__(self) -> int:
         """Number of episodes."""

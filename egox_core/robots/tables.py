@@ -76,7 +76,8 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     import pyarrow.parquet as pq
 
     require_file(path, "file of the robot data set")
-    with intact(f"{path.name!r} of the robot data set", (pa.ArrowInvalid,), expected="parquet"):
+    errors = (pa.ArrowException, OSError)
+    with intact(f"{path.name!r} of the robot data set", errors, expected="parquet"):
         return pq.read_table(path).to_pylist()
 
 

@@ -77,10 +77,10 @@ def _mp4_header(source: Any) -> bytes:
             size, kind = int.from_bytes(head[:4], "big") - 8, head[4:]
             if size == 1 - 8:
                 size = int.from_bytes(file.read(8), "big") - 16
-            if kind == b"moov":
-                return file.read(min(size, _MOST_HEADER))
             if not 0 <= size < 2**60:
                 break
+            if kind == b"moov":
+                return file.read(min(size, _MOST_HEADER))
             file.seek(size, 1)
     return b""
 
