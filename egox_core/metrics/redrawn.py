@@ -1,4 +1,4 @@
-"""Where a generated video departs from what exo observed, and the observed pixels put back.
+"""Departures of a generated video from what exo observed, and the observed pixels put back.
 
 A frame is compared with its prior where that is observed. It departs as a whole where it fits better
 moved (the view is off the path), a surrounding where it does by itself (an object stands elsewhere),
@@ -160,7 +160,7 @@ def kept_share(
     observed: np.ndarray,  # [H, W] bool
     redrawn: np.ndarray,  # [H, W] bool
 ) -> np.ndarray:  # [H, W] float32 0...1
-    """How much of each pixel is put back."""
+    """Share of each pixel that is put back."""
     near = cv2.dilate(redrawn.astype(np.uint8), np.ones((MARGIN_PX, MARGIN_PX), np.uint8)) > 0
     keep = (observed & ~near).astype(np.uint8)
     keep = cv2.erode(keep, np.ones((ERODED_PX, ERODED_PX), np.uint8), borderValue=0)

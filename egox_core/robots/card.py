@@ -75,7 +75,7 @@ MEANINGS = {
     "generated view follows its prior, right or wrong)",
     "egox.source_time": "seconds in the source video",
 }
-"""What a column is, for the table; the five that every LeRobot set has are known."""
+"""Meaning of a column, for the table; the five that every LeRobot set has are known."""
 
 
 def data_card(

@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..arrays import as_floats, as_uint8
 from ..cameras import CameraModel
 from ..errors import EgoXInputError
 from ..frozen import frozen
-from ..hands import JOINT_NAMES, HandTrack
+from ..hands import JOINT_NAMES, SIDES, HandTrack
 from ..progress import Progress, no_progress
 from ..trajectory import invert, transform
 from ..types import CameraTrajectory
@@ -20,7 +21,6 @@ from ..video import reproject
 from .fit import NOT_TESTABLE, CameraFit
 from .videos import PictureKind
 
-SIDES = ("left", "right")
 TIPS = tuple(index for index, name in enumerate(JOINT_NAMES) if name.endswith("_tip"))
 STATE_NAMES = tuple(
     f"{side}_{part}"
@@ -133,7 +133,7 @@ def make_episode(
     lens = trajectory.camera.rescale(ego.shape[2], ego.shape[1])
     if rectify_deg:
         shown = lens.as_pinhole(rectify_deg)
-        ego = reproject(_unit(ego), lens, shown, progress)
+        ego = reproject(as_floats(ego), lens, shown, progress)
         depth_m, seen = (
             each
             if each is None
@@ -166,8 +166,8 @@ def make_episode(
         "egox.source_time": times_s[picked].numpy(),
     }
     videos: dict[str, tuple[PictureKind, Tensor]] = {
-        "observation.images.exo": ("colour", _bytes(exo[picked])),
-        "observation.images.ego": ("colour", _bytes(ego[picked])),
+        "observation.images.exo": ("colour", as_uint8(exo[picked])),
+        "observation.images.ego": ("colour", as_uint8(ego[picked])),
     }
     if depth_m is not None:
         videos["observation.images.ego_depth"] = ("depth", depth_m[picked])
@@ -211,16 +211,6 @@ def frames_at(
     wanted = np.arange(int(since[-1] * fps + 1e-6) + 1) / fps
     after = np.searchsorted(since, wanted).clip(1, len(since) - 1)
     return torch.from_numpy(after - (wanted - since[after - 1] < since[after] - wanted))
-
-
-def _unit(frames: Tensor) -> Tensor:
-    return frames if frames.is_floating_point() else frames.float() / 255
-
-
-def _bytes(frames: Tensor) -> Tensor:
-    if not frames.is_floating_point():
-        return frames
-    return (frames.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
 def _hand_columns(hands: HandTrack, head_w2c: Tensor, exo_w2c: Tensor) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Whether cameras fit the pictures: the head's place as exo sees it, and the path meter."""
+"""Fit of cameras to the pictures: the head's place as exo sees it, and the path meter."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ only with a correlation under 0.65. Of two real takes no frame is like the scene
 
 @frozen
 class CameraFit:
-    """What the checks found; ``fits`` is a key of :data:`WORDS`."""
+    """Findings of the checks; ``fits`` is a key of :data:`WORDS`."""
 
     path_deg: (
         Tensor  # [T] float32, turn off the rendered path; NOT_TESTABLE where it wasn't measured

@@ -40,7 +40,7 @@ VERSION = "v3.0"
 DATA, EPISODES = "data", "meta/episodes"
 WORK = ".work"
 PLACE = ("chunk_index", "file_index", "first_episode", "bytes")
-"""Where an episode is in a series of files: the last two, of which LeRobot knows nothing, are the
+"""Place of an episode in a series of files: the last two, of which LeRobot knows nothing, are the
 first episode of that file, and the size of all so far before they are packed."""
 INDEX_COLUMNS = {
     "timestamp": "float32",
@@ -53,7 +53,7 @@ INDEX_COLUMNS = {
 
 @frozen
 class SetOptions:
-    """What a set is written with."""
+    """Choices that a set is written with."""
 
     made_by: str = ""  # model and weights of the ego videos, for the data card
     gpu_hours: float | None = None  # for an hour of video, for the data card
@@ -137,7 +137,7 @@ class RobotSet:
         return rate
 
     def holds(self, name: str, made_from: str) -> bool:
-        """Whether the set has an episode of this name.
+        """Check whether the set has an episode of this name.
 
         Raises:
             EgoXInputError: it has, made from other files.
@@ -316,7 +316,7 @@ class RobotSet:
 
 
 def _features(episode: Episode) -> dict[str, Any]:
-    """What info.json says of each column and video."""
+    """Entries of info.json for each column and video."""
     features: dict[str, Any] = {}
     for key, (kind, frames) in episode.videos.items():
         height, width = frames.shape[1:3]
@@ -348,7 +348,7 @@ def _statistics(episode: Episode, columns: Mapping[str, np.ndarray]) -> dict[str
 
 
 def _per_number(of_hands: np.ndarray, numbers: int) -> np.ndarray:
-    """What is known of each hand, for each number of both."""
+    """Repeat a value of each hand for each number of both."""
     return np.repeat(of_hands, numbers // of_hands.shape[-1], -1)
 
 

@@ -24,7 +24,7 @@ is written as the least depth."""
 
 @frozen
 class VideoForm:
-    """How one kind of picture is encoded."""
+    """Encoding of one kind of picture."""
 
     encoder: str
     codec: str  # as info.json names it
@@ -101,7 +101,7 @@ def _coloured(frames: Tensor) -> Tensor:
 
 
 def video_info(kind: PictureKind, size: tuple[int, int], fps: int) -> dict[str, object]:
-    """What info.json says of a video of ``size`` (width, height)."""
+    """Entries of info.json for a video of ``size`` (width, height)."""
     form = FORMS[kind]
     info: dict[str, object] = {
         "video.height": size[1],

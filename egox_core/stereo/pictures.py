@@ -112,7 +112,7 @@ def stereo_pictures(
 def _places(
     lens: CameraModel, rays: Tensor, form: StereoForm
 ) -> tuple[Tensor, Tensor]:  # [S, S, 2] float32 px, NaN outside; [S, S, 1] share of the picture
-    """Where the lens has some rays, and how much of them is shown."""
+    """Find the places of rays in the lens, and how much of each is shown."""
     place, valid = lens.project(rays)
     valid &= lens.inside(place)
     place = place.where(valid[..., None], torch.nan).float()

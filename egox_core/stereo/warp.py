@@ -34,7 +34,7 @@ def whole_nearness(
     nearness: Tensor,  # [H, W] float32, 1/m
     observed: Tensor,  # [H, W] bool
 ) -> Tensor:  # [H, W]
-    """What was observed; elsewhere the mean of the smallest blocks around that know any.
+    """Fill nearness that wasn't observed by the mean of the smallest blocks around that know any.
 
     The fill is no nearer than 40 cm.
     """
@@ -136,7 +136,7 @@ def sample_at(
 def wide_parts(
     holes: Tensor,  # [H, W] bool
 ) -> Tensor:  # [H, W] bool
-    """What of the holes belongs to a block of 3 x 3 px in them."""
+    """Parts of the holes that belong to a block of 3 x 3 px in them."""
     middle = F.pad(-F.max_pool2d(-holes.float()[None], 3, 1), (2, 2, 2, 2))
     return F.max_pool2d(middle, 3, 1)[0] > 0
 

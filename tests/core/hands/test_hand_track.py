@@ -44,7 +44,7 @@ def test_hands_laid_side_by_side_are_turned_alike_and_noise_is_small():
 
 
 def test_the_head_is_the_upright_ego_camera():
-    """What is projected from there is what the turned sensor sees."""
+    """Projected from there, they are where the turned sensor sees them."""
     camera = preset_camera("aria_released", 448)
     exo_w2c = look_at([0.1, -0.5, -0.4], [0.0, 0.0, 0.5])
     w2c = torch.stack([look_at([0.0, 0.1 * t, -0.3], [0.0, 0.0, 0.3]) for t in range(2)])
@@ -61,7 +61,7 @@ def test_the_head_is_the_upright_ego_camera():
 
 
 def test_file(tmp_path):
-    """What is unknown stays unknown, and a doubt keeps its reason."""
+    """Unknown joints stay unknown, and a doubt keeps its reason."""
     joints = palms(random_turns(4))
     joints[0, 1], joints[1, 0, 4], joints[2] = torch.nan, torch.nan, torch.nan
     track = HandTrack.of_joints(joints)

@@ -1,4 +1,4 @@
-"""What an episode says of hands, cameras and times, against the pictures it lies beside."""
+"""Labels of an episode for hands, cameras and times, against the pictures next to them."""
 
 import math
 import re

@@ -52,7 +52,7 @@ def test_each_direction_is_where_the_half_sphere_has_it(stabilise):
 
 
 def test_flat_screen_lies_where_it_is_said():
-    """What lies on the screen has one place in both eyes; the pair is rectified."""
+    """A point on the screen has one place in both eyes; the pair is rectified."""
     left, right = StereoForm(layout="flat", eye_px=64, screen_m=2.0).rays(CAMERA, 0.063)
     assert torch.allclose(2 * left - torch.tensor([0.063, 0.0, 0.0]), 2 * right, atol=1e-6)
     for wrong in ({"eye_px": 4096}, {"eye_px": 101}, {"layout": "round"}, {"stabilise": "on"}):
