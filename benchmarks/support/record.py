@@ -5,7 +5,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -69,14 +69,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--save", action="store_true", help="keep the result under benchmarks/results/"
     )
-
-
-def figure_text(estimate: Mapping[str, float] | None, digits: int) -> str:
-    """A mean with its interval for a table."""
-    if estimate is None:
-        return "–"
-    mean, low, high = (f"{estimate[key]:.{digits}f}" for key in ("mean", "low", "high"))
-    return f"{mean} [{low}, {high}]"
 
 
 def bench_parser(account: str) -> argparse.ArgumentParser:

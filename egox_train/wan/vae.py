@@ -35,21 +35,14 @@ class VaeEncoder:
         frames: Tensor,  # [T, H, W, 3] uint8, or float 0...1
     ) -> Tensor:  # [16, t, H / 8, W / 8] float32, model space, on the CPU
         """The latent of one video."""
-        return self.encode_batch(frames[None])[0]
-
-    def encode_batch(
-        self,
-        frames: Tensor,  # [N, T, H, W, 3] uint8, or float 0...1
-    ) -> Tensor:  # [N, 16, t, H / 8, W / 8] float32, model space, on the CPU
-        """The latents of several videos of one size."""
-        return normalise_latent(self.encode_raw(frames)).cpu()
+        return normalise_latent(self.encode_raw(frames[None]))[0].cpu()
 
     @torch.no_grad()
     def encode_raw(
         self,
         frames: Tensor,  # [N, T, H, W, 3] uint8, or float 0...1
     ) -> Tensor:  # [N, 16, t, H / 8, W / 8] float32, raw, on the model's device
-        """As :meth:`encode_batch`, in the VAE's own space."""
+        """The latents of several videos of one size, in the VAE's own space."""
         video = frames.float() / 255 if frames.dtype == torch.uint8 else frames.float()
         video = (video * 2 - 1).movedim(-1, 1).to(self.device, self.dtype)
         return self.model.encode(video).latent_dist.mode().float()
@@ -59,21 +52,14 @@ class VaeEncoder:
         latent: Tensor,  # [16, t, h, w] model space
     ) -> Tensor:  # [T, H, W, 3] float32 0...1, on the CPU
         """The video of one latent."""
-        return self.decode_batch(latent[None])[0]
-
-    def decode_batch(
-        self,
-        latents: Tensor,  # [N, 16, t, h, w] model space
-    ) -> Tensor:  # [N, T, H, W, 3] float32 0...1, on the CPU
-        """The videos of several latents of one size."""
-        return self.decode_raw(denormalise_latent(latents.float()))
+        return self.decode_raw(denormalise_latent(latent[None].float()))[0]
 
     @torch.no_grad()
     def decode_raw(
         self,
         latents: Tensor,  # [N, 16, t, h, w] raw
     ) -> Tensor:  # [N, T, H, W, 3] float32 0...1, on the CPU
-        """As :meth:`decode_batch`, from the VAE's own space."""
+        """The videos of several latents of one size, from the VAE's own space."""
         video = self.model.decode(latents.to(self.device, self.dtype)).sample.float().cpu()
         return ((video.movedim(1, -1) + 1) / 2).clamp(0, 1)
 

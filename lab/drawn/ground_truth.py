@@ -1,5 +1,4 @@
-"""Ground truth of a synthetic take by exact ray casting: what exo and ego both see, and the masks
-of its objects."""
+"""Ground truth of a synthetic take by exact ray casting: what exo and ego both see."""
 
 import math
 
@@ -20,9 +19,6 @@ MAX_INCIDENCE_DEG = 75.0
 SAME_HIT = 1e-3
 """Largest distance of the exo ray's first hit before the point, as a share of its distance: float32
 casting is exact to about 1e-5 at a slant of 75 degrees, the thinnest solid (a rug) is 12 mm."""
-GROUPS = ("object", "held")
-"""Solids that count as objects: what is on the table and what the hands hold, but no furniture and
-no body."""
 
 
 @frozen
@@ -108,76 +104,3 @@ def _incidence(
         )
         cosine[subset] = torch.stack([-(ray[subset] * normal).sum(-1) for ray in rays]).amin(0)
     return cosine
-
-
-@frozen
-class TakeObjects:
-    """Objects of one take, in the order in which the scene has them; those that ego never sees are
-    left out."""
-
-    ids: tuple[str, ...]  # N names, as "mug 2"
-    masks: Tensor  # [N, T, S, S] bool, in the stored ego picture
-    exo_pixels: Tensor  # [N, T] int64, px of the exo picture that show it
-    seen_share: Tensor  # [N, T] float32, share of its ego pixels whose surface exo sees too; 0 where not asked for
-
-
-def take_objects(take: SyntheticTake, least_share: float = 0.0) -> TakeObjects:
-    """Masks of all objects.
-
-    Args:
-        least_share: exo's share is only cast for objects that cover at least this share of the ego
-            picture; the others keep 0 (casting is most of the work).
-    """
-    groups = solids_of_objects(take)
-    size = take.ego_index.shape[1:]
-    if not groups:
-        none = torch.zeros(0, len(take.ego_index))
-        return TakeObjects(
-            ids=(),
-            masks=torch.zeros(0, *take.ego_index.shape, dtype=torch.bool),
-            exo_pixels=none.long(),
-            seen_share=none,
-        )
-    table = torch.full(
-        (len(take.scene.solids) + 1,), -1, dtype=torch.int64
-    )  # the last entry: a miss
-    for i, solids in enumerate(groups.values()):
-        table[list(solids)] = i
-    ego, exo = table[take.ego_index.long()], table[take.exo_index.long()]
-    masks = torch.stack([ego == i for i in range(len(groups))])
-    exo_pixels = torch.stack([(exo == i).flatten(1).sum(1) for i in range(len(groups))])
-    ego_pixels = masks.flatten(2).sum(2)
-    seen_share = torch.zeros(ego_pixels.shape)
-    large = (ego_pixels > 0) & (ego_pixels >= least_share * size[0] * size[1])
-    for frame in large.any(0).nonzero().flatten().tolist():
-        visible = covisible(take, frame).visible
-        for i in large[:, frame].nonzero().flatten().tolist():
-            seen_share[i, frame] = visible[masks[i, frame]].float().mean()
-    keep = ego_pixels.any(1)
-    ids = tuple(name for name, in_ego in zip(groups, keep.tolist(), strict=True) if in_ego)
-    return TakeObjects(
-        ids=ids, masks=masks[keep], exo_pixels=exo_pixels[keep], seen_share=seen_share[keep]
-    )
-
-
-def solids_of_objects(take: SyntheticTake) -> dict[str, tuple[int, ...]]:
-    """Solids by object: a mug's handle belongs to the mug that it follows; equal things are
-    numbered."""
-    objects: list[tuple[str, list[int]]] = []
-    for index, solid in enumerate(take.scene.solids):
-        if solid.group not in GROUPS:
-            continue
-        if (
-            objects
-            and objects[-1][1][-1] == index - 1
-            and solid.name.startswith(objects[-1][0] + " ")
-        ):
-            objects[-1][1].append(index)
-        else:
-            objects.append((solid.name, [index]))
-    counts: dict[str, int] = {}
-    by_id = {}
-    for name, solids in objects:
-        counts[name] = counts.get(name, 0) + 1
-        by_id[f"{name} {counts[name]}"] = tuple(solids)
-    return by_id

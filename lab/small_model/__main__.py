@@ -8,7 +8,7 @@ Each stage draws the rooms that it needs, makes their latents and trains, from t
 ship. SIGTERM or Ctrl-C saves and ends with 0; the same command goes on. A stage whose weights and
 record are in the folder of the weights is done; without ``--out`` that is the folder of the shipped
 ones. The model card, ``demo.json`` beside the records (the figure of ``run.py demo``) and the tables
-of the benches are written after a look at the new weights.
+of results are written after a look at the new weights.
 """
 
 import argparse

@@ -1,5 +1,8 @@
 """The text embedding of the demo's graph: the host's LotusConditioning, which needs no text
-encoder."""
+encoder.
+
+python -m lab.small_model.lotus FILE    # with EGOX_HOST_DIR naming the host's folder
+"""
 
 import os
 import subprocess
@@ -40,3 +43,7 @@ def save_text_embedding(file: Path) -> None:
             expected="the host's LotusConditioning, whose text the small model is trained with",
             fix="begin by `python3 run.py train-demo` where there is a host, or bring the file along",
         )
+
+
+if __name__ == "__main__":
+    save_text_embedding(Path(sys.argv[1]))

@@ -55,7 +55,6 @@ class DemoTraining:
     rank: int = 56
     shift: float = 12.0  # of noise levels, drawn and sampled
     uniform_share: float = 0.25  # of noise levels
-    sample_steps: int = 2  # what ships draws with more only what isn't there
     lambda_g: float = 3.0
     position_scale: float = 0.5  # what was learnt at half of the size is where it was
     compile: bool = True

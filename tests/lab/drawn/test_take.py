@@ -13,7 +13,6 @@ from egox_core.safe_files import read_json
 from egox_core.take import load_take
 from egox_core.trajectory.poses import camera_centre
 from lab.drawn import SyntheticSpec, SyntheticTake, covisible, make_take, write_take
-from lab.drawn.ground_truth import solids_of_objects, take_objects
 from lab.drawn.layout import draw_layout
 from lab.drawn.solids import distance
 from tests.refusals import refuses
@@ -71,23 +70,6 @@ def test_shapes_and_ranges(take):
         and 0.01 < take.ego_dynamic.float().mean() < 0.6
     )
     assert bool((take.exo_person <= take.exo_dynamic).all())
-
-
-def test_objects_are_the_solids_of_their_names(take):
-    groups = solids_of_objects(take)
-    flat = [i for solids in groups.values() for i in solids]
-    assert sorted(flat) == [
-        i for i, s in enumerate(take.scene.solids) if s.group in ("object", "held")
-    ]
-    found = take_objects(take)
-    for name, mask, pixels in zip(found.ids, found.masks, found.exo_pixels, strict=True):
-        own = torch.tensor(groups[name])
-        assert torch.equal(mask, torch.isin(take.ego_index.long(), own)) and bool(mask.any())
-        assert torch.equal(pixels, torch.isin(take.exo_index.long(), own).flatten(1).sum(1))
-    assert ((found.seen_share >= 0) & (found.seen_share <= 1)).all()
-    assert bool((found.seen_share[found.masks.flatten(2).sum(2) == 0] == 0).all())
-    # a bottle and its neck are one thing
-    assert "bottle 1" in groups and not any("neck" in name for name in groups)
 
 
 @pytest.mark.parametrize("which", ["exo", "ego"])

@@ -18,13 +18,11 @@ pytest.importorskip("accelerate")
 pytest.importorskip("peft")
 
 from egox_core.safe_files import read_json  # noqa: E402
+from egox_train.options import GenerateOptions, RunOptions  # noqa: E402
 from egox_train.train.config import ConditioningConfig  # noqa: E402
+from egox_train.train.generate import generate  # noqa: E402
 from egox_train.wan.weights import file_metadata  # noqa: E402
-from lab.drawn import make_take  # noqa: E402
 from lab.small_model import stages, transformer  # noqa: E402
-from lab.small_model.clips import clip_spec  # noqa: E402
-from lab.small_model.held_out import clip_of_take  # noqa: E402
-from lab.small_model.sampler import SampleSettings, SmallModelSampler  # noqa: E402
 from lab.small_model.vae_model import encode, whole_clips  # noqa: E402
 
 
@@ -50,7 +48,7 @@ def tiny_training() -> DemoTraining:
 
 
 def test_the_stages_make_a_model_that_samples(tiny_training, clips, tmp_path):
-    """Both stages of the one command, a few steps each, and a video of the result."""
+    """Both stages of the one command, a few steps each, and a video by ``train_egox.py generate``."""
     files = WorkFiles(tmp_path / "work", tmp_path / "shipped")
     shutil.copytree(clips, files.clips)
     save_file(
@@ -72,14 +70,13 @@ def test_the_stages_make_a_model_that_samples(tiny_training, clips, tmp_path):
     made = {file: file.stat().st_mtime_ns for file in files.records.parent.rglob("*.safetensors")}
     assert all(stage(context) for stage in stages.STAGES.values())
     assert made == {file: file.stat().st_mtime_ns for file in made}, "done stages are left alone"
-    room = clip_of_take(make_take(clip_spec(950_000, TINY)))
-    videos = [
-        SmallModelSampler(files.base, files.vae, lora, files.text).generate(
-            [room], SampleSettings(steps=2)
-        )
-        for lora in (files.lora, WorkFiles().lora)
-    ]
-    assert videos[0].shape == (1, 5, 32, 32, 3) and not (videos[0] == videos[1]).all()
+    videos = []
+    for number, lora in enumerate((files.lora, WorkFiles().lora)):
+        out = tmp_path / str(number)
+        options = GenerateOptions(base=files.base, vae=files.vae, lora=lora, steps=2)
+        assert generate(files.cache, out, options, RunOptions(clips=1)) == (1, 1)
+        videos += [file.read_bytes() for file in out.glob("*.mp4")]
+    assert len({*videos}) == 2
 
 
 def test_a_stopped_training_leaves_its_stage_open(tiny_training, tmp_path, monkeypatch):
