@@ -1,7 +1,5 @@
 """Draw a whole scene from a spec: room, workspace, person, cameras, light, then the textures."""
 
-from collections.abc import Iterable
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -15,7 +13,7 @@ from .looks import draw_material
 from .parts import Part, placed, turn_z
 from .person import Person, draw_person
 from .prompt import write_prompt
-from .rig import STEPS_A_SECOND, draw_exo, ego_camera, handheld, reach_path, sway
+from .rig import draw_exo, ego_camera, handheld, reach_path, sway
 from .room import Room, draw_room
 from .scene import Light, Scene
 from .solids import Solid
@@ -44,8 +42,6 @@ QUARTER_SPREAD_DEG = (
     30.0,
 )  # to either side of that; so two cameras are 30 degrees apart or more
 QUARTER_FAR_M = (1.2, 2.7)  # nearer than the first may stand, since a quarter may end at a wall
-WALK_LINE_M = -0.45  # a walker passes the table on this side, metres before it
-STRIDE = 0.42  # radians a leg swings each way
 
 
 @frozen
@@ -77,40 +73,26 @@ def draw_layout(spec: SyntheticSpec) -> Layout:
     workspace = draw_workspace(
         streams["workspace"],
         clutter=spec.clutter,
-        standing=spec.walking > 0,
         scale=spec.object_scale,
     )
     form = draw_head(streams["wearer"], spec.wearer)
     person = _draw_moving_person(streams, spec, workspace, times_s, form)
     heading = float(streams["world"].uniform(-0.35, 0.35))
-    bodies, facing = _walk(streams["wearer"], spec, heading, times_s)
     free = [(0.0, 0.0, 0.75), (*_turned(heading, 0.0, 0.7), 1.0)]
-    if spec.walking > 0:
-        free += [(float(x), float(y), 0.6) for x, y in bodies[::6, :2, 3]]
     room = draw_room(streams["room"], spec.clutter, keep_free=free)
     first = len(room.parts) + len(workspace.parts)
     parts = [*room.parts, *placed(workspace.parts, heading, (0, 0, 0))]
-    if spec.walking > 0:
-        parts += _carried_parts(person.parts, bodies)
-    else:
-        parts += placed(person.parts, heading, (0, 0, 0))
+    parts += placed(person.parts, heading, (0, 0, 0))
     turn = turn_z(heading)
     target = turn @ np.array([0.0, 0.38, workspace.table_height + 0.15])
-    landmarks = person.landmarks @ turn.T
-    if spec.walking > 0:
-        target = bodies[len(bodies) // 2] @ np.array([0.0, 0.15, 1.15, 1.0])
-        eyes = (
-            np.einsum("tij,tj->ti", bodies[..., :3], person.body_from_eyes[..., 3]) + bodies[..., 3]
-        )
-        landmarks = eyes[[0, len(eyes) // 2, -1]]
     exo = _draw_exo_cameras(
         streams,
         spec,
         room,
         parts,
         target=target,
-        landmarks=landmarks,
-        facing=facing,
+        landmarks=person.landmarks @ turn.T,
+        facing=heading,
     )
     # The room's axes are not the world's: poses must not profit from walls along the axes.
     room_from_world = turn_z(-float(streams["world"].uniform(-np.pi, np.pi)))
@@ -118,10 +100,7 @@ def draw_layout(spec: SyntheticSpec) -> Layout:
     rotation = np.einsum("ij,tsjk->tsik", room_from_world.T, poses[..., :3])
     centre = poses[..., 3] @ room_from_world
     world_from_solid = np.concatenate([rotation, centre[..., None]], axis=-1)
-    if spec.walking > 0:
-        ego_from_room = _ego_of_walker(person.ego_from_body, bodies)
-    else:
-        ego_from_room = _right_turned(person.ego_from_body, turn.T)
+    ego_from_room = _right_turned(person.ego_from_body, turn.T)
     if spec.exo_moves:
         way = {"path": spec.exo_path, "size_m": spec.exo_motion, "turn_deg": spec.exo_turn_deg}
         way |= {"room": (np.asarray(room.low), np.asarray(room.high)), "parts": parts}
@@ -142,8 +121,8 @@ def draw_layout(spec: SyntheticSpec) -> Layout:
         ego_camera=ego_camera(spec.ego_size),
         ego_w2c=torch.from_numpy(_right_turned(ego_from_room, room_from_world)),
     )
-    head = _drawn_head(person, bodies, form, range(first, len(parts)), room_from_world)
-    hands = np.einsum("tij,tsnj->tsni", bodies[..., :3], person.hands) + bodies[:, None, None, :, 3]
+    head = _drawn_head(person, turn, form, range(first, len(parts)), room_from_world)
+    hands = np.einsum("ij,tsnj->tsni", turn, person.hands)
     return Layout(
         scene=scene,
         prompt=write_prompt(room, workspace, person),
@@ -194,50 +173,13 @@ def _centre(camera_from_room: np.ndarray) -> np.ndarray:
     return -camera_from_room[:, :3].T @ camera_from_room[:, 3]
 
 
-def _walk(
-    rng: np.random.Generator, spec: SyntheticSpec, heading: float, times_s: np.ndarray
-) -> tuple[np.ndarray, float]:
-    """(room_from_body [T, 3, 4], the heading of the body): at the table, or past it."""
-    count = len(times_s)
-    if spec.walking == 0:
-        pose = np.concatenate([turn_z(heading), np.zeros((3, 1))], axis=1)
-        return np.broadcast_to(pose, (count, 3, 4)), heading
-    facing = heading + float(rng.choice((-0.5, 0.5))) * np.pi
-    turn = turn_z(facing)
-    way = spec.walking * (times_s - times_s[-1] / 2)
-    place = turn_z(heading) @ np.array([0.0, WALK_LINE_M, 0.0]) + way[:, None] * turn[:, 1]
-    place[:, 2] += 0.018 * np.cos(2 * np.pi * STEPS_A_SECOND * times_s)
-    return np.concatenate([np.broadcast_to(turn, (count, 3, 3)), place[..., None]], axis=-1), facing
-
-
-def _carried_parts(parts: Iterable[Part], bodies: np.ndarray) -> list[Part]:
-    """Parts of a person whose body is at ``bodies`` [T, 3, 4] in the room."""
-    result = []
-    for part in parts:
-        pose = np.broadcast_to(part.pose, bodies.shape)
-        centre = np.einsum("tij,tj->ti", bodies[..., :3], pose[..., 3]) + bodies[..., 3]
-        result.append(
-            replace(
-                part,
-                pose=np.concatenate([bodies[..., :3] @ pose[..., :3], centre[..., None]], axis=-1),
-            )
-        )
-    return result
-
-
-def _ego_of_walker(ego_from_body: np.ndarray, bodies: np.ndarray) -> np.ndarray:
-    """ego_from_room [T, 3, 4]."""
-    rotation = ego_from_body[..., :3] @ bodies[..., :3].transpose(0, 2, 1)
-    return np.concatenate([rotation, ego_from_body[..., 3:] - rotation @ bodies[..., 3:]], axis=-1)
-
-
 def _drawn_head(
-    person: Person, bodies: np.ndarray, form: HeadForm, solids: range, room_from_world: np.ndarray
+    person: Person, turn: np.ndarray, form: HeadForm, solids: range, room_from_world: np.ndarray
 ) -> DrawnHead:
     def world(points: np.ndarray) -> np.ndarray:  # [T, 3] of the body's frame
-        return (np.einsum("tij,tj->ti", bodies[..., :3], points) + bodies[..., 3]) @ room_from_world
+        return np.einsum("ij,tj->ti", turn, points) @ room_from_world
 
-    rotation = room_from_world.T @ bodies[..., :3] @ person.body_from_eyes[..., :3]
+    rotation = room_from_world.T @ turn @ person.body_from_eyes[..., :3]
     place = world(person.body_from_eyes[..., 3])
     return DrawnHead(
         world_from_eyes=np.concatenate([rotation, place[..., None]], axis=-1),
@@ -291,14 +233,6 @@ def _draw_moving_person(
         axis=-1,
     )
     gaze = base + 0.5 * spec.motion * follow * np.array([1.0, 0.5, 0.0]) + wander
-    stride = None
-    if spec.walking > 0:
-        stride = STRIDE * np.sin(np.pi * STEPS_A_SECOND * times_s)
-        swing = np.stack(
-            [np.zeros_like(stride), 0.35 * np.sin(stride), np.zeros_like(stride)], axis=-1
-        )
-        palms = [np.array([0.24, 0.08, 0.86]) - swing, np.array([-0.24, 0.08, 0.86]) + swing]
-        gaze = gaze + np.array([0.0, 1.2, 0.35])  # further on: who walks looks where the way goes
     if spec.turning_deg > 0:
         gaze = _looking_about(streams["wearer"], spec, gaze, times_s)
     return draw_person(
@@ -310,7 +244,6 @@ def _draw_moving_person(
         sway=body,
         held_scale=spec.object_scale,
         form=form,
-        stride=stride,
     )
 
 

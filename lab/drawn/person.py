@@ -44,7 +44,6 @@ def draw_person(
     sway: np.ndarray,  # [T, 3] shift of shoulders and head
     held_scale: float = 1.0,
     form: HeadForm = USUAL_HEAD,
-    stride: np.ndarray | None = None,  # [T] radians, of a walker's right leg forwards
 ) -> Person:
     """Pose the figure for T frames."""
     shirt, trousers, skin, hair = (
@@ -57,7 +56,7 @@ def draw_person(
     hip = 0.53 if seated else 0.92
     tall = rng.uniform(0.46, 0.50)  # hips to shoulders
     chest = np.array([0.0, lean, hip + tall]) + sway
-    parts = _trunk(hip, chest, shirt, trousers) + _legs(seated, hip, trousers, stride)
+    parts = _trunk(hip, chest, shirt, trousers) + _legs(seated, hip, trousers)
     objects: list[tuple[str, Colour]] = []
     landmarks, marks, hands = [], {}, []
     for side, palm in ((1.0, right_palm), (-1.0, left_palm)):
@@ -135,34 +134,21 @@ def _trunk(hip: float, chest: np.ndarray, shirt: Colour, trousers: Colour) -> li
     ]
 
 
-def _legs(seated: bool, hip: float, trousers: Colour, stride: np.ndarray | None) -> list[Part]:
-    """Both legs; a walker's swing about the hip, and the knee bends as it goes back."""
+def _legs(seated: bool, hip: float, trousers: Colour) -> list[Part]:
     parts = []
     for side in (-1, 1):
-        out, lift = (0.085, 0.04) if stride is None else (0.09, 0.03)
-        top = np.array([side * out, 0.0, hip - 0.03])
-        if stride is not None:
-            swing = side * stride
-            top = np.broadcast_to(top, (len(swing), 3))
-            shin = swing - 0.35 * np.clip(-swing + 0.2, 0, None)
-            knee = _below(top, swing)
-            ankle = _below(knee, shin)
-        elif seated:
+        top = np.array([side * 0.085, 0.0, hip - 0.03])
+        if seated:
             knee, ankle = np.array([side * 0.14, 0.42, 0.50]), np.array([side * 0.14, 0.38, 0.09])
         else:
             knee, ankle = np.array([side * 0.10, 0.03, 0.50]), np.array([side * 0.11, 0.0, 0.09])
-        heel, toe = ankle - np.array([0, 0.03, lift]), ankle + np.array([side * 0.02, 0.15, -lift])
+        heel, toe = ankle - np.array([0, 0.03, 0.04]), ankle + np.array([side * 0.02, 0.15, -0.04])
         parts += [
             between("thigh", 0.075, top, knee, trousers, "fabric", "body"),
             between("shin", 0.055, knee, ankle, trousers, "fabric", "body"),
             between("shoe", 0.045, heel, toe, (0.2, 0.2, 0.22), "paint", "body"),
         ]
     return parts
-
-
-def _below(start: np.ndarray, angle: np.ndarray) -> np.ndarray:  # [T, 3]
-    """The other end of a bone of 40 cm that hangs from ``start`` at an angle forwards."""
-    return start + 0.40 * np.stack([np.zeros_like(angle), np.sin(angle), -np.cos(angle)], axis=-1)
 
 
 def _arm(

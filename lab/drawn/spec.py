@@ -29,7 +29,6 @@ RANGES = {
     "motion": (0, math.inf),
     "edge_samples": (1, 4),
     "turning_deg": (0, 90),
-    "walking": (0, 1.5),
     "object_scale": (0.5, 2.5),
     "exo_views": (1, 4),  # a camera has a quarter of the circle to itself
     "exo_motion": (0, 1),
@@ -72,7 +71,6 @@ class SyntheticSpec:
     # else head, lengths and camera seat differ by person, about a mean of head.py
     wearer: Wearer = "usual"
     turning_deg: float = 0.0  # the head turns so far to both sides
-    walking: float = 0.0  # m/s, past the table; the wearer stands then
     exo_side: ExoSide = "front"  # where the exo camera stands: behind, the wearer's back is seen
     exo_views: int = 1  # exo cameras: further ones stand opposite the first, then to both sides, each in its quarter
 
@@ -93,13 +91,6 @@ class SyntheticSpec:
                     expected=f"{least} to {most}",
                     fix="correct the number",
                 )
-        if self.walking > 0 and self.exo_views > 1:
-            raise EgoXInputError(
-                "synthetic take: exo_views",
-                got=f"{self.exo_views}, and walking",
-                expected="1: beside the walker's way some quarters have no room for a camera",
-                fix="leave walking out",
-            )
 
     @property
     def exo_moves(self) -> bool:

@@ -25,11 +25,9 @@ class Workspace:
     objects: tuple[tuple[str, Colour], ...]  # on the table, for the prompt
 
 
-def draw_workspace(
-    rng: np.random.Generator, *, clutter: str, standing: bool, scale: float
-) -> Workspace:
+def draw_workspace(rng: np.random.Generator, *, clutter: str, scale: float) -> Workspace:
     """Draw table, stool and things; the things keep clear of each other and of the hands' zone."""
-    seated = not standing and bool(rng.random() < 0.6)
+    seated = bool(rng.random() < 0.6)
     height = rng.uniform(0.70, 0.75) if seated else rng.uniform(0.94, 1.0)
     width, depth, colour = rng.uniform(1.15, 1.65), rng.uniform(0.65, 0.85), pick(rng, WOODS)
     front = 0.22

@@ -1,9 +1,6 @@
 """Clips of drawn takes, with ego prior and GGA directions, in shards on the disk."""
 
-import multiprocessing
-import sys
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,6 +13,7 @@ from egox_core.gga import gga_geometry
 from egox_core.safe_files import atomic_write, read_json, write_json
 from egox_core.stages import prior, scene
 from egox_core.types import DepthVideo, GgaGeometry
+from egox_train.parallel import RunPlaces, run_items
 from lab.drawn import DepthErrors, SyntheticSpec, SyntheticTake, make_take, with_errors
 
 from .settings import FIRST_SEED, MAX_CLIPS, ClipSettings, Split
@@ -104,8 +102,8 @@ def make_clips(
     """Draws the shards that are missing; False where ``wanted`` stopped it before all were there.
 
     Raises:
-        ValueError: the folder holds clips of other settings, or more clips than the split has
-        seeds.
+        ValueError: the folder holds clips of other settings, more clips than the split has seeds,
+            or a clip that can't be drawn.
     """
     if count > MAX_CLIPS[split]:
         raise ValueError(
@@ -122,29 +120,24 @@ def make_clips(
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / SETTINGS_FILE, values)
     shards = [
-        (
-            shard_file(folder, split, n),
-            FIRST_SEED[split] + n * CLIPS_PER_SHARD,
-            min(CLIPS_PER_SHARD, count - n * CLIPS_PER_SHARD),
+        _Shard(
+            file=shard_file(folder, split, number),
+            seeds=range(
+                FIRST_SEED[split] + first, FIRST_SEED[split] + min(first + CLIPS_PER_SHARD, count)
+            ),
+            settings=settings,
         )
-        for n in range(-(-count // CLIPS_PER_SHARD))
+        for number, first in enumerate(range(0, count, CLIPS_PER_SHARD))
     ]
-    todo = [s for s in shards if not s[0].is_file()]
-    shards_there = len(shards) - len(todo)
-    # Spawned: forking a process that has torch threads can hang, and Windows knows nothing else.
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        drawing: set[Future[None]] = set()
-        while True:
-            while todo and len(drawing) < workers and wanted():
-                drawing.add(pool.submit(_make_shard, *todo.pop(0), settings))
-            if not drawing:
-                break
-            finished, drawing = wait(drawing, return_when=FIRST_COMPLETED)
-            for shard in finished:
-                shard.result()
-                shards_there += 1
-                tell(shards_there, len(shards))
-    return shards_there == len(shards)
+    todo = [shard for shard in shards if not shard.file.is_file()]
+    made = run_items(_make_shard, todo, RunPlaces(workers=workers)) if wanted() else ()
+    for done, (_, _, error) in enumerate(made, start=1 + len(shards) - len(todo)):
+        if error:
+            raise ValueError(error)
+        tell(done, len(shards))
+        if not wanted():
+            break
+    return all(shard.file.is_file() for shard in shards)
 
 
 def read_shard(file: Path) -> list[DemoClip]:
@@ -174,21 +167,24 @@ def shard_file(folder: Path, split: Split, number: int) -> Path:
     return folder / f"{split}-{number:05d}.npz"
 
 
-def _make_shard(file: Path, first_seed: int, number: int, settings: ClipSettings) -> None:
-    torch.set_num_threads(1)
-    clips = []
-    for seed in range(first_seed, first_seed + number):
-        parent = multiprocessing.parent_process()
-        if parent is not None and not parent.is_alive():
-            sys.exit("the process that wanted these clips is gone")
-        clips.append(draw_clip(seed, settings)[0])
+@frozen
+class _Shard:
+    """One unit of work, picklable."""
+
+    file: Path
+    seeds: range
+    settings: ClipSettings
+
+
+def _make_shard(shard: _Shard) -> None:
+    clips = [draw_clip(seed, shard.settings)[0] for seed in shard.seeds]
     content = {
         name: torch.stack([getattr(c, name) for c in clips]).numpy()
         for name in (*VIDEOS, "coverage")
     }
     for name in DIRECTIONS:
         content[name] = torch.stack([getattr(c.geometry, name) for c in clips]).float().numpy()
-    with atomic_write(file) as temporary, temporary.open("wb") as stream:
+    with atomic_write(shard.file) as temporary, temporary.open("wb") as stream:
         np.savez(
             stream,
             seed=np.array([c.seed for c in clips]),

@@ -16,7 +16,6 @@ SMALL = SyntheticSpec(frames=9, exo_width=176, exo_height=100, ego_size=16, edge
 """A drawn picture's outlines are hard without sub-rays, as compression leaves them in a film."""
 OPTIONS = (
     {},
-    {"walking": 1.2},
     {"exo_motion": 0.05},
     {"motion": 3.0},
     {"clutter": "calm", "texture": "plain"},

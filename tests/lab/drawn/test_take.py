@@ -183,7 +183,6 @@ def test_wrong_specs_are_refused():
         {"exo_motion": 1.1},
         {"object_scale": 9.0},
         {"exo_views": 5},
-        {"exo_views": 2, "walking": 0.8},
     ):
         with refuses("expected .*Fix"):
             SyntheticSpec(**wrong)

@@ -122,7 +122,7 @@ def test_clicks_say_what_the_wearer_looks_at(folder, take, marks, capsys):
 
 @pytest.mark.parametrize("late", [0, 3, -4])
 def test_who_is_out_of_step_is_told(late):
-    layout = draw_layout(replace(SPEC, frames=49, fps=20.0, walking=0.7))
+    layout = draw_layout(replace(SPEC, frames=49, fps=20.0, motion=12.0))
     person, camera = seen_person(layout), layout.scene.exo_camera
     points = HeadPoints(
         uv=torch.from_numpy(np.roll(person.uv, late, axis=0)),
