@@ -46,7 +46,7 @@ def encoder_file(tmp_path_factory) -> Path:
     import sentencepiece
 
     from tools.rigs.standin_shapes import umt5_shapes
-    from tools.rigs.standins import random_tensors
+    from tools.rigs.standins import UMT5_CONFIG, random_tensors
 
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
@@ -66,7 +66,9 @@ def encoder_file(tmp_path_factory) -> Path:
     pieces = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
     tensors = {
         name: tensor.float()
-        for name, tensor in random_tensors(umt5_shapes(pieces.get_piece_size()), 3).items()
+        for name, tensor in random_tensors(
+            umt5_shapes({**UMT5_CONFIG, "vocab_size": pieces.get_piece_size()}), 3
+        ).items()
     }
     tensors["spiece_model"] = torch.from_numpy(
         np.frombuffer(model.getvalue(), dtype=np.uint8).copy()

@@ -173,12 +173,12 @@ def make_tests_only(out: Path, seed: int = SEED) -> None:
     write(out / TESTS_ONLY["fun_control"], *transformer(WAN21_FUN_CONTROL, seed + 3))
     lora = random_tensors(lora_shapes(WAN21_I2V, LORA_RANK), seed + 1)
     write(out / TESTS_ONLY["lora_img_emb"], lora, {"format": "pt"})
-    text = random_tensors(umt5_shapes(UMT5_CONFIG["vocab_size"]), seed)
+    text = random_tensors(umt5_shapes(UMT5_CONFIG), seed)
     text["spiece_model"] = tokenizer_model()
     write(out / TESTS_ONLY["text"], text, with_config(UMT5_CONFIG))
     write(
         out / TESTS_ONLY["clip_vision"],
-        random_tensors(clip_vision_shapes(), seed),
+        random_tensors(clip_vision_shapes(CLIP_VISION_CONFIG), seed),
         with_config(CLIP_VISION_CONFIG),
     )
 
