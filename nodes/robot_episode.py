@@ -1,13 +1,18 @@
 """Save Robot Episode: one run becomes an episode of a LeRobot data set in the output folder."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import folder_paths
 from comfy_api.latest import io
+from torch import Tensor
 
+from ..egox_core import stages
 from ..egox_core.errors import EgoXInputError
 from ..egox_core.robots import SetOptions, camera_fit, make_episode, open_set
 from ..egox_core.safe_files import require_safe_name
+from ..egox_core.types import CameraTrajectory, PointCloud
+from .host.memory import drawing_device
 from .host.progress import host_progress
 from .io_types import EgoXDepth, EgoXHands, EgoXScene, EgoXTrajectory
 from .search_words import node_schema
@@ -101,6 +106,16 @@ class EgoXSaveRobotEpisode(io.ComfyNode):
                     advanced=True,
                     tooltip="The model and weights that made the ego frames, for the data card.",
                 ),
+                io.Boolean.Input(
+                    "ego_seen",
+                    default=False,
+                    optional=True,
+                    advanced=True,
+                    tooltip=(
+                        "Adds a video of which ego pixels the exo camera observed: now, at another "
+                        "time, perhaps, or never. Needs scene."
+                    ),
+                ),
             ],
             outputs=[
                 io.String.Output(
@@ -135,6 +150,7 @@ class EgoXSaveRobotEpisode(io.ComfyNode):
         resample=False,
         strict=False,
         made_by="",
+        ego_seen=False,
     ) -> io.NodeOutput:
         folder = Path(folder_paths.get_output_directory(), SETS) / require_safe_name(
             dataset, "dataset"
@@ -157,6 +173,7 @@ class EgoXSaveRobotEpisode(io.ComfyNode):
                 resample=resample,
                 generated=generated,
                 depth_m=None if ego_depth is None else ego_depth.depth_m,
+                seen=seen_in(scene, trajectory, ego_images) if ego_seen else None,
                 fit=fit,
                 strict=strict,
                 progress=progress,
@@ -165,3 +182,31 @@ class EgoXSaveRobotEpisode(io.ComfyNode):
         first = f"episode {len(robots) - 1} of {folder.name}, {len(episode)} frames"
         words = "\n".join((first, *episode.notes))
         return io.NodeOutput(str(folder), ui=shown and shown.note(words))
+
+
+def seen_in(
+    scene: PointCloud | None, trajectory: CameraTrajectory, ego_images: Tensor
+) -> Tensor | None:  # [T, h, w] uint8
+    """Classes of the ego frames' pixels, as EgoPrior has them.
+
+    Raises:
+        EgoXInputError: no scene.
+    """
+    if scene is None:
+        raise EgoXInputError(
+            "ego_seen",
+            got="no scene",
+            expected="the scene, in which the lines of sight are followed",
+            fix="connect 'scene' from Build Scene, or turn ego_seen off",
+        )
+    camera = trajectory.camera.rescale(ego_images.shape[2], ego_images.shape[1])
+    path = replace(trajectory, camera=camera)
+    drawn, _ = stages.prior(
+        scene,
+        path,
+        classes=True,
+        draw_anyway=True,  # camera_fit tells of a head that can't be there
+        device=drawing_device(),
+        progress=host_progress(),
+    )
+    return drawn.seen

@@ -1,5 +1,6 @@
 """The names that metrics hands out."""
 
+from .exo_turn import exo_turned_error as exo_turned_error
 from .image import (
     check_pair as check_pair,
     psnr as psnr,

@@ -33,7 +33,9 @@ FOCAL = 58.0
 WIDE = 160
 """Side of the scene's picture, px: 79 degrees to each side."""
 YAW_PITCH_DEG, ROLL_DEG = (-24, -16, -8, 0, 8, 16, 24), (-20, -10, 0, 10, 20)
-GRID_STEP, GRID_BLUR_PX, STARTS = 4, 2.0, 4
+GRID_BLUR_PX, STARTS = 2.0, 4
+PICKED = (slice(2, None, 4),) * 2
+"""Pixels of the scene's picture that are compared on a grid."""
 APART_RAD = math.radians(9)
 """Least turn between two starts of the alignment."""
 OF_ALL_FRAMES = 0.5
@@ -153,14 +155,19 @@ class PathViews:
 
     @classmethod
     def of(
-        cls, scene: PointCloud, trajectory: CameraTrajectory, *, progress: Progress = no_progress
+        cls,
+        scene: PointCloud,
+        trajectory: CameraTrajectory,
+        *,
+        most: int | None = None,  # frames; None: MAX_FRAMES
+        progress: Progress = no_progress,
     ) -> PathViews:
-        """Draw at most :data:`MAX_FRAMES` frames of the scene from the ordered poses.
+        """Draw some frames, evenly spaced, of the scene from the ordered poses.
 
         Raises:
             EgoXInputError: as :func:`iter_ego_prior`.
         """
-        step = math.ceil(scene.frame_count / MAX_FRAMES)
+        step = math.ceil(scene.frame_count / (most or MAX_FRAMES))
         centre = (WIDE - 1) / 2
         wide = CameraModel(
             lens="opencv_fisheye",
@@ -236,7 +243,7 @@ class PathViews:
             )
         from scipy.spatial.transform import Rotation  # half of torch's time
 
-        match = _Match.of(video, self)
+        match = PictureMatch.of(video, self)
         with ThreadPoolExecutor() as pool:
             found = list(
                 pool.map(partial(_of_frame, match), range(len(match.video)), _coarse_turns(match))
@@ -260,7 +267,7 @@ class PathViews:
 
 
 @frozen
-class _Match:
+class PictureMatch:
     """A video at the scale of the comparison, and the scene from its ordered poses."""
 
     video: list[np.ndarray]  # [h, w, 3] per frame
@@ -269,12 +276,12 @@ class _Match:
     views: PathViews
 
     @staticmethod
-    def of(video: Tensor, views: PathViews) -> _Match:
+    def of(video: Tensor, views: PathViews) -> PictureMatch:
         camera = views.camera.rescale(video.shape[2], video.shape[1])
         scale = min(1.0, FOCAL / camera.fx)
         height, width = (max(2, round(n * scale)) for n in video.shape[1:3])
         camera = camera.rescale(width, height)
-        return _Match(
+        return PictureMatch(
             video=[
                 cv2.resize(frame.float().numpy(), (width, height), interpolation=cv2.INTER_AREA)
                 for frame in video[:: views.step]
@@ -284,42 +291,54 @@ class _Match:
             views=views,
         )
 
+    def look_up(
+        self,
+        points: np.ndarray,  # [G, n, 3] in the video's camera
+    ) -> tuple[np.ndarray, np.ndarray]:  # [G, n] number of the pixel, and whether the lens sees it
+        uv, valid = _pixels(self.camera, points)
+        pixel = np.rint(uv).astype(np.int64)
+        height, width = self.lens.shape
+        valid &= ((pixel >= 0) & (pixel < (width, height))).all(-1)
+        flat = pixel[..., 1].clip(0, height - 1) * width + pixel[..., 0].clip(0, width - 1)
+        return flat, valid & (self.lens.ravel()[flat] > 0.5)
 
-def _coarse_turns(match: _Match) -> np.ndarray:  # [T, STARTS, 3] rad, sensor axes
+    def correlations(
+        self,
+        t: int,
+        flat: np.ndarray,  # [G, n], of look_up, for the scene's pixels PICKED
+        valid: np.ndarray,  # [G, n] bool
+    ) -> np.ndarray:  # [G]
+        """Correlation of blurred pictures, for each way in which the scene lies on the video."""
+        mask = self.views.masks[t]
+        seen = mask[PICKED].ravel() > 0
+        if not seen.any():
+            return np.zeros(len(flat))
+        (ours,) = _even_contrast(
+            [blur_inside(self.video[t], self.lens, GRID_BLUR_PX)], self.lens, LOCAL_PX
+        )
+        (theirs,) = _even_contrast(
+            [blur_inside(self.views.pictures[t], mask, GRID_BLUR_PX)], mask, LOCAL_PX
+        )
+        theirs, inside = theirs[PICKED].reshape(-1, 3)[seen], valid[:, seen]
+        mine = ours.reshape(-1, 3)[flat[:, seen]] * inside[..., None]
+        norm = np.square(mine).sum((1, 2)) * (inside @ np.square(theirs).sum(1))
+        return (
+            mine.reshape(len(flat), -1)
+            @ theirs.ravel()
+            / np.sqrt(np.maximum(norm, 1e-9))
+            * (inside.mean(1) > 0.35)
+        )
+
+
+def _coarse_turns(match: PictureMatch) -> np.ndarray:  # [T, STARTS, 3] rad, sensor axes
     """The best turns on a grid, by correlation of blurred pictures."""
     from scipy.spatial.transform import Rotation
 
     grid = np.array(np.meshgrid(YAW_PITCH_DEG, YAW_PITCH_DEG, ROLL_DEG)).reshape(3, -1).T
     turns = np.deg2rad(grid) @ sensor_from_upright(match.camera.quarter_turns).numpy().T
-    picked = (slice(GRID_STEP // 2, None, GRID_STEP),) * 2
     rotations = Rotation.from_rotvec(turns).as_matrix().astype(np.float32)
-    uv, valid = _pixels(
-        match.camera, match.views.rays[picked].reshape(-1, 3) @ rotations.transpose(0, 2, 1)
-    )
-    pixel = np.rint(uv).astype(np.int64)
-    height, width = match.lens.shape
-    valid &= ((pixel >= 0) & (pixel < (width, height))).all(-1)
-    flat = pixel[..., 1].clip(0, height - 1) * width + pixel[..., 0].clip(0, width - 1)
-    valid &= match.lens.ravel()[flat] > 0.5
-    scores = np.zeros((len(match.video), len(turns)))
-    for scores_of, frame, scene, mask in zip(
-        scores, match.video, match.views.pictures, match.views.masks, strict=True
-    ):
-        seen = mask[picked].ravel() > 0
-        if seen.any():
-            (ours,) = _even_contrast(
-                [blur_inside(frame, match.lens, GRID_BLUR_PX)], match.lens, LOCAL_PX
-            )
-            (theirs,) = _even_contrast([blur_inside(scene, mask, GRID_BLUR_PX)], mask, LOCAL_PX)
-            theirs, inside = theirs[picked].reshape(-1, 3)[seen], valid[:, seen]
-            mine = ours.reshape(-1, 3)[flat[:, seen]] * inside[..., None]
-            norm = np.square(mine).sum((1, 2)) * (inside @ np.square(theirs).sum(1))
-            scores_of[:] = (
-                mine.reshape(len(turns), -1)
-                @ theirs.ravel()
-                / np.sqrt(np.maximum(norm, 1e-9))
-                * (inside.mean(1) > 0.35)
-            )
+    places = match.look_up(match.views.rays[PICKED].reshape(-1, 3) @ rotations.transpose(0, 2, 1))
+    scores = np.stack([match.correlations(t, *places) for t in range(len(match.video))])
     scores += OF_ALL_FRAMES * scores.mean(0)
     starts = np.zeros((len(scores), STARTS, 3))
     for k in range(STARTS):
@@ -338,7 +357,7 @@ class _Pose:
     spread: float = math.inf  # rad
 
 
-def _of_frame(match: _Match, t: int, starts: np.ndarray) -> _Pose:
+def _of_frame(match: PictureMatch, t: int, starts: np.ndarray) -> _Pose:
     """The best pose of a frame, from a few turns on."""
     from scipy.spatial.transform import Rotation
 
@@ -364,7 +383,7 @@ class _View:
     block: np.ndarray  # [n] where each lies, for what goes together
 
     @staticmethod
-    def of(match: _Match, t: int, level: _Level) -> _View:
+    def of(match: PictureMatch, t: int, level: _Level) -> _View:
         mask, step = match.views.masks[t], level.stride
         picked = (slice(step // 2, None, step),) * 2
         on = mask[picked] > 0

@@ -38,14 +38,15 @@ def test_the_demo_becomes_an_episode(client, load_workflow, server_base):
             "hands": ["hands", 2],
             "dataset": "demo",
             "task": "set the table",
+            "ego_seen": True,
         },
     }
     assert "save" in ran(client, prompt).ran
     made = server_base.output / "egox_robots" / "demo"
     info = read_json(made / "meta" / "info.json")
     assert (info["total_episodes"], info["total_frames"]) == (1, FRAMES)
-    for key in ("observation.images.ego", "observation.images.ego_depth"):
-        assert info["features"][key]["shape"][:2] == [SIZE, SIZE]
+    for kind in ("ego", "ego_depth", "ego_seen"):
+        assert info["features"][f"observation.images.{kind}"]["shape"][:2] == [SIZE, SIZE]
     rows = pq.read_table(made / "data" / "chunk-000" / "file-000.parquet").to_pylist()
     assert all(all(row["egox.hand_valid"]) and row["egox.ego_generated"] for row in rows)
     assert {row["egox.camera_fits"] for row in rows} == {-1}, "a generated view can't tell"

@@ -44,6 +44,8 @@ def test_each_run_is_an_episode(node, run, comfy_host):
     with refuses("ego_depth.*than the set's"):
         depth = torch.ones(5, 64, 64)
         node.execute(**run, ego_depth=type(run["depth"])(depth_m=depth, camera=run["depth"].camera))
+    with refuses("ego_seen: got no scene"):
+        node.execute(**run, ego_seen=True)
     assert read_json(folder / "meta" / "info.json") == info
 
 

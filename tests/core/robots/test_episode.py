@@ -128,18 +128,29 @@ def test_what_makes_no_episode_is_refused():
 
 
 def test_a_true_video_tells_of_a_camera_that_is_wrong():
-    """By a turn, or by ten centimetres."""
+    """By a turn of the head or of the exo camera, about which the scene turns, or by ten centimetres;
+    a generated one tells nothing."""
     take = make_take(SyntheticSpec(seed=4, frames=5, exo_width=128, exo_height=80, ego_size=96))
-    points, _ = scene(take.exo_rgb, take.depth_video())
-    path, ego = take.trajectory(), take.ego_frames()
-    turn = torch.from_numpy(Rotation.from_euler("x", 6, degrees=True).as_matrix())
+    depth, path, ego = take.depth_video(), take.trajectory(), take.ego_frames()
+    points, _ = scene(take.exo_rgb, depth)
+    turn = torch.from_numpy(Rotation.from_rotvec([6, 0, 8], degrees=True).as_matrix())
     shift = torch.zeros(3, 4, dtype=torch.float64)
     shift[1, 3] = 0.1
-    fits = [
-        camera_fit(points, replace(path, w2c=w2c), ego, generated=False)
-        for w2c in (path.w2c, turn @ path.w2c, path.w2c + shift)
+    turned = {"exo_w2c": turn @ path.exo_w2c}
+    beside, _ = scene(take.exo_rgb, replace(depth, **turned))
+    cases = [
+        (points, path),
+        (points, replace(path, w2c=turn @ path.w2c)),
+        (points, replace(path, w2c=path.w2c + shift)),
+        (beside, replace(path, **turned)),
     ]
-    assert [fit.fits for fit in fits] == [1, 0, 0]
-    assert fits[0].path_deg.max() < 1 < 5 < fits[1].path_deg.median()
+    fits = [camera_fit(*each, ego, generated=False) for each in cases]
+    assert [fit.fits for fit in fits] == [1, 0, 0, 0]
+    assert fits[0].path_deg.max() < 1
+    for fit in (fits[1], fits[3]):
+        assert fit.path_deg.median() == pytest.approx(10, abs=1)
     off_cm = [int(re.search(r"(\d+) cm off", fit.text())[1]) for fit in fits]
-    assert off_cm[0] < 3 and 8 <= off_cm[2] <= 12
+    assert off_cm[0] < 3 and 8 <= off_cm[2] <= 12 < off_cm[3]
+    assert camera_fit(*cases[3], ego, generated=True).fits == -1
+    foreign, _ = scene(take.exo_rgb, replace(depth, depth_m=depth.depth_m.flip(2)))
+    assert "the depth doesn't fit" in camera_fit(foreign, path, ego, generated=True).text()
