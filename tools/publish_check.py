@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Refuse to publish while something is empty that only the owner can give, or while versions differ.
 
-python tools/publish_check.py v1.0.0      # the tag; run by .github/workflows/publish.yml
+python tools/publish_check.py v1.1.0      # the tag; run by .github/workflows/publish.yml
 python tools/publish_check.py --list      # the pack's entry for ComfyUI-Manager's custom-node-list.json
 """
 
@@ -40,7 +40,10 @@ def faults(repo: Path, tag: str) -> list[str]:
 
 
 def list_entry(repo: Path) -> dict[str, str | list[str]]:
-    """The pack's entry in the Manager's own list, for a pull request there."""
+    """The pack's entry in the Manager's own list, for a pull request there.
+
+    By ``nodename_pattern`` the Manager finds the pack for a graph whose nodes are missing.
+    """
     data = tomllib.loads((repo / "pyproject.toml").read_text("utf-8"))
     project, comfy = data["project"], data["tool"]["comfy"]
     address = project.get("urls", {}).get("Repository", "")
@@ -51,6 +54,7 @@ def list_entry(repo: Path) -> dict[str, str | list[str]]:
         "title": comfy["DisplayName"],
         "id": project["name"],
         "reference": address,
+        "nodename_pattern": "^EgoX",
         "files": [address],
         "install_type": "git-clone",
         "description": project["description"],

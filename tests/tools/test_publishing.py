@@ -35,7 +35,8 @@ def test_nothing_is_published_while_the_owners_names_are_empty(repo_root, tmp_pa
     assert faults(tmp_path, f"v{version}") == []
     assert len(faults(tmp_path, "v0.0.1")) == 1
     entry = list_entry(tmp_path)  # the keys of the Manager's list, as its entries have them
-    assert list(entry) == "author title id reference files install_type description".split()
+    keys = "author title id reference nodename_pattern files install_type description"
+    assert list(entry) == keys.split()
     assert entry["files"] == [entry["reference"]] and all(entry.values())
     page.write_text(empty, "utf-8")
     with pytest.raises(SystemExit, match="empty"):
