@@ -38,6 +38,7 @@ from .bias import keeps_graph, without_autocast
 from .kernel_check import Choosing, agrees, best_seconds, short
 from .kernel_table import KERNELS, Asked, Limits, name_of
 from .options import GgaOptions
+from .plain import aligned
 from .product import columns
 from .product_gradient import differentiable_product
 from .rows import BiasRows
@@ -51,7 +52,8 @@ def _sdpa(
     q: Tensor, k: Tensor, v: Tensor, heads: int, bias_rows: BiasRows, queries: slice
 ) -> Tensor:
     bias, shape = bias_rows(queries)[None, None], q.shape
-    q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q.flatten(1, -2), k, v))
+    flat = q.flatten(1, -2), k, v
+    q, k, v = (aligned(x).unflatten(-1, (heads, -1)).transpose(1, 2) for x in flat)
     out = scaled_dot_product_attention(q, k, v, attn_mask=bias)
     return out.transpose(1, 2).reshape(shape)
 

@@ -2,8 +2,9 @@
 
 Exo is clean at every step and what the model says of it is thrown away, yet it is 64 % of the
 tokens. In a kept step only ego tokens go through the model; their self-attention sees exo's keys
-and values (after norm and RoPE) of the last full step. Kept are these, exactly; or, in a quarter of
-the memory, what came into each block, in 8 bits, from which each kept step projects them anew.
+and values (after norm and RoPE) of the last full step. Kept are these, exactly; or, where they have
+no room and in a quarter of it, what came into each block, in 8 bits, from which each kept step
+projects them anew.
 """
 
 from __future__ import annotations
@@ -150,6 +151,7 @@ class _Entry:
     step: int
     sigma: float
     home: torch.device  # where all is kept
+    packed: bool  # in 8 bits (:func:`pack`), what came into each block
     blocks: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)  # k, v; or 8 bits, scale
     beside: tuple[Tensor, Tensor] | None = None  # modulation and rotations, the same in all blocks
     pinned: list[Tensor] = field(default_factory=list)
@@ -161,13 +163,12 @@ class ExoCache:
 
     ``every``: a full forward at every n-th step; 0: at the first step alone. ``alone``: exo attends
     to exo at time step 0, so a full forward is one of the exo half, and what it gives is exact for
-    all steps. ``packed``: what comes into each block is kept, in 8 bits (:func:`pack`).
+    all steps.
     """
 
-    def __init__(self, every: int, *, alone: bool = False, packed: bool = False) -> None:
+    def __init__(self, every: int, *, alone: bool = False) -> None:
         self.every = every
         self.alone = alone
-        self.packed = packed
         self.memory: Memory = UnlimitedMemory()
         self.full = self.kept = 0  # forwards of this run
         self.refused_bytes = 0  # largest request that found no room
@@ -205,8 +206,9 @@ class ExoCache:
         sigma: float,
         sigmas: Sequence[float],
         grid: Grid,
-        needed_bytes: int,  # of all blocks
+        exact_bytes: int,  # of the keys and values of all blocks
         device: torch.device,
+        packed_bytes: int | None = None,  # of what comes into them, in 8 bits; None: not to be kept
     ) -> ExoForward | None:
         """The part that one forward has in the cache; None where nothing can be kept."""
         step = step_of(sigma, sigmas)
@@ -219,11 +221,11 @@ class ExoCache:
             return ExoForward(self, entry, grid, device, kept=True)
         self.full += 1
         if entry is None:
-            home = self.home(needed_bytes, device)
+            home = self._home(exact_bytes, packed_bytes, device)
             if home is None:
-                self.refused_bytes = max(self.refused_bytes, needed_bytes)
+                self.refused_bytes = max(self.refused_bytes, packed_bytes or exact_bytes)
                 return None
-            entry = self._entries[key, conditions] = _Entry(step, sigma, home)
+            entry = self._entries[key, conditions] = _Entry(step, sigma, *home)
         entry.step, entry.sigma, entry.whole = step, sigma, False
         return ExoForward(self, entry, grid, device, kept=False)
 
@@ -232,11 +234,23 @@ class ExoCache:
             return False  # a restart: the sampler went back to more noise
         return self.every == 0 or step // self.every == entry.step // self.every
 
-    def home(self, needed_bytes: int, device: torch.device) -> torch.device | None:
-        """Choose the device that keeps so much; None where no device has room."""
-        for place in dict.fromkeys((device, torch.device("cpu"))):
+    def _home(
+        self, exact_bytes: int, packed_bytes: int | None, device: torch.device
+    ) -> tuple[torch.device, bool] | None:
+        """The device that keeps a condition's tensors, and whether in 8 bits; None: no room.
+
+        Exact ones stay on the device that computes: they need no projection, but four times as
+        much would have to be brought there in each kept step.
+        """
+        cpu = torch.device("cpu")
+        if packed_bytes is None:
+            choices = (device, exact_bytes, False), (cpu, exact_bytes, False)
+        else:
+            choices = (device, exact_bytes, False), (device, packed_bytes, True)
+            choices += ((cpu, packed_bytes, True),)
+        for place, needed_bytes, packed in choices:
             if self.memory.room(place) >= needed_bytes:
-                return place
+                return place, packed
         return None
 
     def _free(self, entry: _Entry) -> None:
@@ -307,6 +321,11 @@ class ExoForward:
         self._stored: set[int] = set()  # those of them that went on to their self-attention
 
     @property
+    def packed(self) -> bool:
+        """True where :meth:`keep_input` is called for each block."""
+        return self.entry.packed
+
+    @property
     def tokens(self) -> int:
         """Tokens that go through the model."""
         t, h, w_exo, w_ego = self.grid
@@ -320,12 +339,12 @@ class ExoForward:
     ) -> tuple[Tensor, Tensor]:  # [B, tokens of the whole canvas, D] each
         """Keys and values of the whole canvas for one self-attention."""
         if not self.kept:
-            if not self.cache.packed:
+            if not self.packed:
                 self.cache.store(self.entry, block, (self._exo(k), self._exo(v)))
-            if not self.cache.packed or block in self._given:
+            if not self.packed or block in self._given:
                 self._stored.add(block)
             return k, v
-        exo_k, exo_v = self._projected.pop(block) if self.cache.packed else self._fetched(block)
+        exo_k, exo_v = self._projected.pop(block) if self.packed else self._fetched(block)
         return join_tokens(exo_k, k), join_tokens(exo_v, v)
 
     def keep_input(self, block: int, x: Tensor, modulation: Tensor, rotations: Tensor) -> None:

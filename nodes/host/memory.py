@@ -29,14 +29,17 @@ class HostMemory:
     """Room beside one model's full forward, and pinned main memory."""
 
     def __init__(self, model: ModelPatcher, canvas_shape: list[int]) -> None:
+        self._model = model
         self._forward_bytes = int(model.memory_required(canvas_shape))
 
     def room(self, device: torch.device) -> int:
-        """Free bytes, less those that a forward (on the model's device) or other programs need."""
+        """Free bytes, less those that a forward and weights that are still to come (on the model's
+        device) or other programs need."""
         free = int(management.get_free_memory(device))
         if management.is_device_cpu(device):
             return free - MAIN_MEMORY_LEFT
-        return free - self._forward_bytes - int(management.minimum_inference_memory())
+        to_load = self._model.model_size() - self._model.loaded_size()
+        return free - to_load - self._forward_bytes - int(management.minimum_inference_memory())
 
     def pin(self, tensor: Tensor) -> bool:
         """Pin within the host's own limit; beyond it the tensor is fetched more slowly."""

@@ -145,9 +145,7 @@ def room_words(cache: ExoCache, model: ModelPatcher, batch: int, canvas: Canvas)
     transformer: Any = model.get_model_object("diffusion_model")
     grid = t, h // PATCH, w_exo // PATCH, w_ego // PATCH
     needed = kept_size(len(transformer.blocks), batch, grid, transformer.dim, None)
-    to_load = model.model_size() - model.loaded_size()
-    on_device = cache.memory.room(model.load_device) - to_load
-    if max(on_device, cache.memory.room(torch.device("cpu"))) >= needed:
+    if any(cache.memory.room(place) >= needed for place in (model.load_device, torch.device("cpu"))):
         return ""
     words = f"no room to keep exo, which takes {needed / 1e9:.3g} GB: every step computes all of it"
     logging.warning("[EgoX] %s", words)

@@ -58,9 +58,15 @@ def open_exo_cache(
     batch, _, t, h, w_ego = x.shape
     grid = t, h // PATCH, w_exo // PATCH, w_ego // PATCH
     sizes = len(transformer.blocks), batch, grid, transformer.dim
-    needed = kept_size(*sizes, None if cache.packed else x.element_size())
     return cache.forward(
-        key, conditions, float(sigma.flatten()[0]), sigmas.tolist(), grid, needed, x.device
+        key,
+        conditions,
+        float(sigma.flatten()[0]),
+        sigmas.tolist(),
+        grid,
+        kept_size(*sizes, x.element_size()),
+        x.device,
+        packed_bytes=kept_size(*sizes, None),
     )
 
 
@@ -69,7 +75,7 @@ def with_inputs(
 ) -> dict[str, Any]:
     """``options`` with which each block's input is kept in 8 bits, or exo's keys and values are
     projected anew; as they are where these are kept themselves."""
-    if not exo.cache.packed:
+    if not exo.packed:
         return options
     slots = options.get(SLOTS) or {}
     blocks = dict(slots.get("dit") or {})

@@ -82,7 +82,7 @@ def patch_with_geometry(
     mask_exo = build_mask(canvas.mask_mode, t, h, w_exo, w_ego)[..., :w_exo]
     alone, cache = exo_alone(model), None
     if alone or recompute_exo != 1:
-        cache = ExoCache(0 if alone else recompute_exo, alone=alone, packed=True)
+        cache = ExoCache(0 if alone else recompute_exo, alone=alone)
     if alone:
         notes.append("exo by itself, as the LoRA was trained: computed once a run")
     memory, calls = WholeCanvasMemory(w_exo), PatchCalls(cache)
