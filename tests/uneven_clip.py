@@ -3,8 +3,10 @@
 from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
+import pytest
+
+av = pytest.importorskip("av", reason="decodes video")
 
 
 def uneven_clip(file: Path) -> Path:

@@ -7,6 +7,7 @@ holds no L x L map either. Reference twin: :func:`.bias.reference_attention`."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import torch
@@ -17,6 +18,7 @@ from ..types import GgaGeometry
 from .backends import Choice, KernelsUsed, choose_backend
 from .bias import keeps_graph, reference_attention
 from .exo_cache import ego_tokens
+from .kernel_table import card_of
 from .options import GgaOptions
 from .plain import PlainAttention, or_cudnn, plain_attention
 from .rows import BiasRows
@@ -32,6 +34,8 @@ UNGUIDED_BYTES = 192 * 2**20
 """Working memory of a call without bias, for each sample of the batch: its queries and result.
 Hosts with a sparse or quantised kernel prepare all keys anew in each call, so the calls are few:
 two at 28,028 tokens of the 14B model."""
+SIDE_BY_SIDE_ON = ((9, 0),)
+"""Cards on which both halves at once were measured to take less time than one after the other."""
 
 REFERENCE = Choice(names=["the dense reference"])
 
@@ -82,7 +86,7 @@ def gga_attention(
         return ego_tokens(out, geometry.grid, 1) if ego_alone else out
 
     q_ego = q_rows if ego_alone else q_rows[:, :, w_exo:]
-    guided, guided_rows = _guided_rows(
+    guided, guided_rows, choice = _guided_rows(
         q_ego, k, v, heads, geometry, options, backend, chunk_bytes, recompute, used
     )
 
@@ -110,9 +114,24 @@ def gga_attention(
             dim=2,
         ).flatten(1, 2)
     out = torch.empty_like(q_rows)
-    for attend, columns, spans in halves:
+
+    def fill(half: tuple[Callable[[slice], Tensor], slice, list[slice]]) -> None:
+        attend, columns, spans = half
         for rows in spans:
             out[:, rows, columns] = attend(rows)
+
+    of_exo, of_ego = halves
+    if card_of(q.device) not in SIDE_BY_SIDE_ON or choice.makes_rows:
+        fill(of_exo)
+        fill(of_ego)
+        return out.flatten(1, 2)
+    # The last blocks of one kernel leave much of the card idle, which the other's blocks take.
+    now, other = torch.cuda.current_stream(q.device), _second_stream(q.device)
+    other.wait_stream(now)
+    with torch.cuda.stream(other):
+        fill(of_ego)
+    fill(of_exo)
+    now.wait_stream(other)
     return out.flatten(1, 2)
 
 
@@ -127,9 +146,9 @@ def _guided_rows(
     chunk_bytes: int | None,
     recompute: bool,
     used: KernelsUsed,
-) -> tuple[Callable[[Tensor, slice], Tensor], int]:
+) -> tuple[Callable[[Tensor, slice], Tensor], int, Choice]:
     """attend(queries [B, rows, w_ego, heads * d], image rows) -> the same shape; image rows of a
-    chunk at most."""
+    chunk at most; the kernels."""
     keep_graph, w_ego = keeps_graph(q, k, v), geometry.grid[3]
     bias_rows = BiasRows(geometry, options, q.dtype, reuse=not keep_graph)
     room = (CHUNK_BYTES if chunk_bytes is None else chunk_bytes) - bias_rows.scratch_bytes
@@ -143,7 +162,13 @@ def _guided_rows(
     def attend(queries: Tensor, rows: slice) -> Tensor:
         return biased(queries, k, v, heads, bias_rows, slice(rows.start * w_ego, rows.stop * w_ego))
 
-    return attend, step
+    return attend, step, choice
+
+
+@functools.cache
+def _second_stream(device: torch.device) -> torch.cuda.Stream:
+    """One for all calls, since each stream keeps its own memory for what comes next."""
+    return torch.cuda.Stream(device)
 
 
 def _token_bytes(q: Tensor) -> int:

@@ -145,7 +145,9 @@ def room_words(cache: ExoCache, model: ModelPatcher, batch: int, canvas: Canvas)
     transformer: Any = model.get_model_object("diffusion_model")
     grid = t, h // PATCH, w_exo // PATCH, w_ego // PATCH
     needed = kept_size(len(transformer.blocks), batch, grid, transformer.dim, None)
-    if any(cache.memory.room(place) >= needed for place in (model.load_device, torch.device("cpu"))):
+    if any(
+        cache.memory.room(place) >= needed for place in (model.load_device, torch.device("cpu"))
+    ):
         return ""
     words = f"no room to keep exo, which takes {needed / 1e9:.3g} GB: every step computes all of it"
     logging.warning("[EgoX] %s", words)

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import av
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
@@ -15,6 +15,7 @@ from egox_core.robots.videos import DEPTH_MAX_M, DEPTH_MIN_M, DEPTH_SHIFT_M, LEV
 from egox_core.safe_files import read_json
 from egox_core.types import CameraTrajectory
 
+av = pytest.importorskip("av", reason="decodes video")
 EXO, EGO, FRAMES, BITS, CELL = (96, 64), (64, 64), 12, 8, 8
 LENS = CameraModel(
     lens="opencv_fisheye", width=64, height=64, fx=30, fy=31, cx=30, cy=33, quarter_turns=1

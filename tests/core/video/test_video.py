@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from av.stream import Disposition
 
 from egox_core.cameras.model import CameraModel
 from egox_core.video.clip import open_clip
@@ -281,7 +280,7 @@ def test_the_default_track_is_read_and_a_cover_is_none(tmp_path):
             for wide in (64, *widths):
                 stream = container.add_stream("mjpeg" if wide == 64 else "libx264", rate=20)
                 stream.width, stream.height, stream.pix_fmt = wide, 48, "yuvj420p"
-                stream.disposition = Disposition({64: 1024, 80: 0, 160: 1}[wide])
+                stream.disposition = av.stream.Disposition({64: 1024, 80: 0, 160: 1}[wide])
             for stream in container.streams.video:
                 picture = numbered_frames(1, 48, stream.width)[0].numpy()
                 frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
