@@ -142,7 +142,7 @@ class Cancelled(Exception):
     "stage",
     [
         lambda stop: load_clip(VIDEO, frame_count=FRAMES, progress=stop),
-        lambda stop: align(DEPTH, camera=K, progress=stop),
+        lambda stop: align(DEPTH, camera=K, video_depth=DEPTH, progress=stop),
         lambda stop: path(STILL, progress=stop),
         lambda stop: scene(VIDEO, DEPTH, camera=K, progress=stop),
         lambda stop: prior(a_scene(), STILL, progress=stop),

@@ -176,6 +176,8 @@ def test_refusals_name_what_is_missing():
     everything = torch.ones_like(metric.depth_m, dtype=torch.bool)
     refused("no frame in which scale and shift", metric, video, dynamic=everything)
     flat = replace(metric, depth_m=torch.full_like(metric.depth_m, 3.0))
+    with refuses("alignment mode"):
+        AlignOptions(mode="median")
     for mode in MODES:
         refused("no frame", flat, replace(flat, kind="relative z"), options=AlignOptions(mode=mode))
 
@@ -185,11 +187,6 @@ def test_disparity_by_mistake_is_found_by_order_and_scale():
     disparity = 255 * (1 / video.depth_m) / (1 / video.depth_m).max()
     refused("looks like disparity", metric, replace(video, depth_m=disparity))
     refused("looks like z depth", metric, replace(video, kind="disparity"))
-
-
-def test_an_unknown_mode_is_refused():
-    with refuses("alignment mode"):
-        AlignOptions(mode="median")
 
 
 def test_a_few_wild_pixels_do_not_tilt_the_robust_line():
@@ -211,18 +208,3 @@ def test_a_depth_video_keeps_its_time_and_indices():
     )
     aligned, _ = align_depth(stamped, video)
     assert aligned.source_indices.tolist() == [4, 8] and aligned.times_s is stamped.times_s
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_cancel_stops_the_work(mode):
-    metric, video = make_case(AlignCase(), frames=40, height=90, width=160)
-
-    class Cancelled(Exception):
-        pass
-
-    def cancel(done: int, total: int, stage: str) -> None:
-        if done == 3:
-            raise Cancelled
-
-    with pytest.raises(Cancelled):
-        align_depth(metric, video, options=AlignOptions(mode=mode), progress=cancel)

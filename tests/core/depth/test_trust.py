@@ -1,16 +1,12 @@
-"""Trust is low at edges, holes and flicker, full elsewhere, and equal to a pixel-by-pixel twin."""
-
-import statistics
+"""Trust is low at edges, holes and flicker, and full elsewhere."""
 
 import pytest
 import torch
 
 from egox_core.cameras.model import CameraModel
 from egox_core.depth.trust import (
-    EDGE_TOLERANCE,
     FLICKER_TOLERANCE,
     FLOOR,
-    REACH,
     depth_trust,
     with_trust,
 )
@@ -51,11 +47,9 @@ def test_flicker_lowers_trust_of_static_pixels_only():
     dynamic = torch.zeros(T, H, W, dtype=torch.bool)
     dynamic[:, 12:38, 10:18] = True
     trust = depth_trust(depth, dynamic)
-    assert (
-        float(trust[2, 25, 7]) < 0.1
-        and float(trust[2, 25, 13]) > 0.99
-        and float(trust[1, 25, 7]) > 0.99
-    )
+    change = 1 - 1 / 1.3
+    assert float(trust[2, 25, 7]) == pytest.approx(1 / (1 + (change / FLICKER_TOLERANCE) ** 2))
+    assert float(trust[2, 25, 13]) > 0.99 and float(trust[1, 25, 7]) > 0.99
     assert float(depth_trust(depth, fixed_camera=False)[2, 25, 7]) > 0.99
 
 
@@ -64,48 +58,6 @@ def test_noise_alone_does_not_take_the_trust_away():
     trust = depth_trust(noisy)
     flat, edge = trust[:, 2:6, 3:-3], trust[:, 9:11, 22:38]
     assert float(flat.mean()) > 0.5 > 0.2 > float(edge.mean())
-
-
-def test_equals_a_pixel_by_pixel_twin():
-    depth = planes()[:, :14, :24] * (1 + 0.01 * torch.randn(T, 14, 24))
-    depth[3, 4, 4] = float("nan")
-    fast = depth_trust(depth)
-    inverse = 1 / depth.double()
-    background = inverse.nanmedian(dim=0).values  # 5 frames: all of them are picked
-    h, w = inverse.shape[1:]
-
-    def at(t: int, i: int, j: int) -> float:
-        return float(inverse[t, min(max(i, 0), h - 1), min(max(j, 0), w - 1)])
-
-    def bent(t: int, i: int, j: int) -> float:
-        rows = abs(at(t, i - 1, j) + at(t, i + 1, j) - 2 * at(t, i, j)) / at(t, i, j)
-        columns = abs(at(t, i, j - 1) + at(t, i, j + 1) - 2 * at(t, i, j)) / at(t, i, j)
-        return max(rows, columns) if rows == rows and columns == columns else float("inf")
-
-    middle = [bent(2, i, j) for i in range(h) for j in range(w)][::7]
-    noise = statistics.median(middle)
-    for t, i, j in [
-        (0, 5, 5),
-        (1, 9, 21),
-        (2, 11, 19),
-        (3, 4, 5),
-        (3, 4, 4),
-        (4, 13, 23),
-        (3, 7, 7),
-    ]:
-        if depth[t, i, j] != depth[t, i, j]:
-            assert float(fast[t, i, j]) == 0
-            continue
-        worst = max(
-            bent(t, y, x)
-            for y in range(max(i - REACH, 0), min(i + REACH + 1, h))
-            for x in range(max(j - REACH, 0), min(j + REACH + 1, w))
-        )
-        change = abs(at(t, i, j) / float(background[i, j]) - 1)
-        value = 1 / (1 + (worst / max(EDGE_TOLERANCE, 3 * noise)) ** 2)
-        value /= 1 + (change / max(FLICKER_TOLERANCE, 3 * noise)) ** 2
-        # Second differences of single-precision numbers lose 3 of their 7 digits.
-        assert float(fast[t, i, j]) == pytest.approx(max(value, FLOOR), abs=1e-3)
 
 
 def test_a_models_confidence_is_kept_where_it_is_lower():

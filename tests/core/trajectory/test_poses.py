@@ -1,11 +1,9 @@
 """Poses: checks with the defect named, inverse, composition, centre."""
 
 import numpy as np
-import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from egox_core.cameras.model import CameraModel, sensor_from_upright
 from egox_core.trajectory.poses import (
     camera_centre,
     compose,
@@ -64,20 +62,6 @@ def test_bad_poses_are_refused_by_name():
         with refuses(message) as caught:
             validate_w2c(bad, "ego_extrinsics")
         assert "ego_extrinsics" in str(caught.value)
-
-
-@pytest.mark.parametrize("turns", [0, 1, 2, 3])
-def test_upright_axes_are_those_of_the_stored_picture(turns):
-    """Rays of the stored picture, taken to upright axes, run right with the column and down with the row."""
-    camera = CameraModel(
-        lens="pinhole", width=9, height=7, fx=5, fy=5, cx=4, cy=3, quarter_turns=turns
-    )
-    upright = camera.pixel_rays(torch.float64)[0] @ sensor_from_upright(
-        turns
-    )  # row vectors: the inverse rotation
-    assert (upright[:, 1:, 0] > upright[:, :-1, 0]).all() and (
-        upright[1:, :, 1] > upright[:-1, :, 1]
-    ).all()
 
 
 def test_look_at():

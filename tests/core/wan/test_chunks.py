@@ -1,13 +1,6 @@
 """Chunks of a long video: their plan, their parts of depth and poses, colours, and a run that goes
 on."""
 
-import os
-import signal
-import subprocess
-import sys
-from functools import partial
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -185,44 +178,6 @@ def test_a_cancelled_run_goes_on(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def run_and_die(folder: str, at: int, while_writing: bool) -> None:
-    """A run whose process is killed in a chunk, or while it writes one."""
-    kill = partial(os.kill, os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
-    sampler = Sampler()
-
-    def sample(chunk, *parts):
-        if chunk.number == at and not while_writing:
-            kill()
-        return sampler(chunk, *parts)
-
-    def half_written(path, array) -> None:
-        Path(path).write_bytes(array.tobytes()[:100])
-        if len(sampler.asked) > at:
-            kill()
-        save(path, array)
-
-    save, np.save = np.save, half_written
-    sample_chunks(
-        plan_chunks(29, 9, 5), *pictures(29), *clip(29), sample, ChunkFiles(Path(folder), "a")
-    )
-
-
-@pytest.mark.parametrize("while_writing", [False, True])
-def test_a_killed_run_loses_the_chunk_in_work(tmp_path, repo_root, while_writing):
-    ended = subprocess.run(
-        [sys.executable, __file__, tmp_path, "2", "writing" * while_writing],
-        env={**os.environ, "PYTHONPATH": str(repo_root)},
-        capture_output=True,
-        text=True,
-    )
-    assert ended.returncode != 0 and not ended.stderr, "killed, not failed"
-    rest, inputs = Sampler(), (*pictures(29), *clip(29))
-    chunks = plan_chunks(29, 9, 5)
-    ego = sample_chunks(chunks, *inputs, rest, ChunkFiles(tmp_path, "a"))
-    assert [number for number, *_ in rest.asked] == [2, 3, 4, 5]
-    assert torch.equal(ego, sample_chunks(chunks, *inputs, Sampler()))
-
-
 def test_only_the_same_work_is_taken_up(tmp_path):
     exo, prior = pictures(17)
     chunks = plan_chunks(17, 9, 1)
@@ -245,7 +200,3 @@ def test_only_the_same_work_is_taken_up(tmp_path):
     for path in tmp_path.iterdir():
         path.write_bytes(path.read_bytes()[:200])
     assert computed(exo, prior, depth, trajectory) == [0, 1], "damaged files are made anew"
-
-
-if __name__ == "__main__":
-    run_and_die(sys.argv[1], int(sys.argv[2]), bool(sys.argv[3]))
